@@ -1,0 +1,69 @@
+"""One tree of errors: each says what is wrong, where, and what to do next, in one sentence a user can act on."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from types import ModuleType
+from typing import ClassVar
+
+
+class AlmProxiesError(Exception):
+    """Anything alm-proxies refuses or fails at; `exit_code` is what the command line ends with."""
+
+    exit_code: ClassVar[int] = 2
+
+    def __init__(self, what: str, *, where: str | None = None, mend: str | None = None) -> None:
+        self.what = what
+        self.where = where
+        self.mend = mend
+        super().__init__(what, where, mend)
+
+    def __str__(self) -> str:
+        place = f"{self.where}: " if self.where else ""
+        mend = f" {self.mend}" if self.mend else ""
+        return f"{place}{self.what.rstrip('.')}.{mend}"
+
+
+class InputError(AlmProxiesError):
+    """A file, table or recording the user gave cannot be used as it is."""
+
+
+class TableError(InputError):
+    """A table breaks the contract: names file, column and row."""
+
+
+class SettingsError(AlmProxiesError):
+    """A settings, pipeline or annotator file, or a command-line option, asks for something that cannot be."""
+
+
+class ForbiddenError(AlmProxiesError):
+    """A data card does not allow what was asked."""
+
+
+class MissingExtraError(AlmProxiesError):
+    """An optional package is not installed."""
+
+
+class OutputError(AlmProxiesError):
+    """A result could not be written (disk full, no permission); nothing half-written was left behind."""
+
+    exit_code = 3
+
+
+class EngineError(AlmProxiesError):
+    """An engine or a device failed."""
+
+    exit_code = 3
+
+
+def need(module: str, extra: str) -> ModuleType:
+    """Import an optional package, or say in one sentence how to install it."""
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is not None and error.name.split(".")[0] != module.split(".")[0]:
+            raise
+        raise MissingExtraError(
+            f"this needs the package {module.split('.')[0]!r}, which is not installed",
+            mend=f"Install it with: pip install 'alm-proxies[{extra}]'",
+        ) from None

@@ -1,0 +1,157 @@
+"""Files: whole-or-nothing writes, digests of content and settings, and the files shipped with the package."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from alm_proxies.errors import InputError, OutputError, SettingsError
+
+_NEXT = {
+    errno.ENOSPC: "Free some space or choose another folder, then run the same command again.",
+    errno.EDQUOT: "Your disk quota is used up: free some space or choose another folder, then run it again.",
+    errno.EACCES: "Choose a folder you may write to.",
+    errno.EPERM: "Choose a folder you may write to.",
+    errno.EROFS: "The file system is read-only: choose another folder.",
+    errno.ENOTDIR: "Part of the path is a file, not a folder: choose another path.",
+    errno.EEXIST: "Part of the path is a file, not a folder: choose another path.",
+    errno.EISDIR: "There is a folder of this name: choose another path.",
+}
+
+
+@contextmanager
+def whole(path: str | Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`; on leaving, it is flushed to disk and takes its name, or nothing is left."""
+    target = Path(path)
+    temporary: Path | None = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "is a folder")
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
+        os.close(handle)
+        temporary = Path(name)
+        yield temporary
+        with temporary.open("rb+") as stream:
+            os.fsync(stream.fileno())
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(target)
+        _sync_folder(target.parent)
+    except OSError as error:
+        _forget(temporary)
+        raise _could_not_write(target, error) from error
+    except BaseException as error:
+        _forget(temporary)
+        if disk_is_full(error):
+            raise _could_not_write(target, OSError(errno.ENOSPC, "No space left on device")) from error
+        raise
+
+
+def disk_is_full(error: BaseException) -> bool:
+    """Whether a library's own error (polars wraps the system's) really says that the disk is full."""
+    return "os error 28" in str(error) or "No space left on device" in str(error)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: str | Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    with whole(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write JSON for people (indented, keys in the order given), whole or not at all."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with one spelling for one value: sorted keys, no spaces, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def digest_of(value: Any) -> str:
+    """Sixteen hexadecimal digits that change when a JSON-able value does."""
+    return hashlib.sha256(canonical_json(value).encode("utf-8")).hexdigest()[:16]
+
+
+def digest_file(path: str | Path) -> str:
+    """Sixteen hexadecimal digits that change when a file's content does."""
+    try:
+        with Path(path).open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
+    except OSError as error:
+        raise could_not_read(path, error) from error
+
+
+def could_not_read(path: str | Path, error: OSError) -> InputError:
+    """The error for a file that cannot be opened, in words."""
+    if isinstance(error, FileNotFoundError):
+        return InputError("there is no such file", where=str(path), mend="Check the path.")
+    if isinstance(error, IsADirectoryError):
+        return InputError("this is a folder, a file is needed", where=str(path), mend="Name a file inside it.")
+    return InputError(f"cannot be read: {error.strerror or error}", where=str(path), mend="Check its permissions.")
+
+
+def read_text(path: str | Path, encoding: str = "utf-8") -> str:
+    """The text of a file; a missing, unreadable or wrongly encoded file is our error."""
+    try:
+        return Path(path).read_text(encoding=encoding)
+    except OSError as error:
+        raise could_not_read(path, error) from error
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"is not {encoding} text (byte {error.start})", where=str(path), mend=f"Save it as {encoding}."
+        ) from error
+
+
+def shipped(kind: str, name: str) -> Path:
+    """The path of a file shipped with the package: kind is prompts, pipelines or data_cards."""
+    folder = shipped_folder(kind)
+    path = folder / name
+    if not path.exists():
+        known = sorted(str(p.relative_to(folder)) for p in folder.rglob("*.*") if p.is_file())
+        raise SettingsError(f"no file {name!r} is shipped in {kind}", mend=f"There are: {', '.join(known) or 'none'}.")
+    return path
+
+
+def shipped_folder(kind: str) -> Path:
+    """The folder of the shipped prompts, pipelines or data_cards: inside the wheel, or in the checkout."""
+    package = Path(__file__).resolve().parent
+    inside = package / "shipped" / kind
+    return inside if inside.is_dir() else package.parent / kind
+
+
+def _could_not_write(target: Path, error: OSError) -> OutputError:
+    reason = error.strerror or str(error)
+    mend = _NEXT.get(error.errno or 0, "Check the path and run it again.")
+    return OutputError(f"could not be written: {reason}", where=str(target), mend=mend)
+
+
+def _forget(temporary: Path | None) -> None:
+    if temporary is not None:
+        temporary.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current

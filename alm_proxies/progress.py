@@ -1,0 +1,77 @@
+"""Progress on stderr: a live bar on a terminal, a plain line every few seconds elsewhere, nothing when quiet."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Any, Self, TextIO
+
+_SECONDS_BETWEEN_LINES = 5.0
+
+
+class Progress:
+    """Counts towards a total; `with Progress("reading", total=10) as p: p.advance()`."""
+
+    def __init__(
+        self, what: str, total: int | None = None, *, quiet: bool = False, stream: TextIO | None = None
+    ) -> None:
+        self._what = what
+        self._total = total
+        self._stream = stream if stream is not None else sys.stderr
+        self._quiet = quiet
+        self._done = 0
+        self._note = ""
+        self._started = 0.0
+        self._last_line = 0.0
+        self._live: Any = None
+        self._task: Any = None
+
+    def __enter__(self) -> Self:
+        self._started = self._last_line = time.monotonic()
+        if not self._quiet and self._stream.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+            from rich.progress import Progress as Live
+
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            self._live = Live(*columns, TextColumn("{task.fields[note]}"), console=Console(file=self._stream))
+            self._task = self._live.add_task(self._what, total=self._total, note="")
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+        elif not self._quiet and (kind is not None or self._last_line > self._started):
+            self._line("stopped" if kind is not None else "done")
+
+    def advance(self, count: int = 1, note: str | None = None) -> None:
+        """Count `count` more; `note` is shown behind the count."""
+        self._done += count
+        self._note = note if note is not None else self._note
+        if self._quiet:
+            return
+        if self._live is not None:
+            self._live.update(self._task, advance=count, note=self._note)
+        elif time.monotonic() - self._last_line >= _SECONDS_BETWEEN_LINES:
+            self._line("")
+
+    def _line(self, ending: str) -> None:
+        self._last_line = time.monotonic()
+        seconds = self._last_line - self._started
+        of = f"/{self._total}" if self._total is not None else ""
+        left = ""
+        if self._total and 0 < self._done < self._total:
+            left = f", about {seconds * (self._total - self._done) / self._done:.0f} s left"
+        parts = [part for part in (self._note, ending) if part]
+        tail = f" ({', '.join(parts)})" if parts else ""
+        print(f"{self._what}: {self._done}{of} after {seconds:.0f} s{left}{tail}", file=self._stream, flush=True)
+
+
+def say(line: str, *, quiet: bool = False) -> None:
+    """One plain line on stderr."""
+    if not quiet:
+        print(line, file=sys.stderr, flush=True)
