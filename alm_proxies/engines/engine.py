@@ -1,0 +1,351 @@
+"""What annotate asks of whatever serves a model: Request in, Reply out, and what an engine can do (Abilities)."""
+
+from __future__ import annotations
+
+import base64
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Annotated, Any, Literal, Protocol, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from alm_proxies.errors import SettingsError
+
+Elicit = Literal["sample", "score", "state"]
+EngineName = Literal["vllm", "openai", "transformers", "scripted"]
+ENGINE_NAMES: tuple[str, ...] = get_args(EngineName)
+
+Trouble = Literal[
+    "refused",  # the model or its filter declined
+    "rate_limited",  # 429
+    "server_error",  # 5xx, or the engine broke on this request
+    "timeout",  # no answer in time
+    "cut_body",  # the answer broke off or was not JSON
+    "reset",  # the connection was closed
+    "unreachable",  # nobody listens
+    "empty",  # 200 without any text
+    "bad_request",  # 400, 404, 422: asking again would not help
+    "unauthorised",  # 401, 403
+    "too_long",  # audio or prompt beyond the model's window
+    "corrupt_audio",  # the engine could not decode the audio
+    "unsupported",  # this engine cannot do what was asked
+]
+ASKED_AGAIN: frozenset[str] = frozenset(
+    {"rate_limited", "server_error", "timeout", "cut_body", "reset", "unreachable", "empty"}
+)
+ENDS_THE_JOB: frozenset[str] = frozenset({"unauthorised", "unsupported"})
+
+SEED_LIMIT = 2**31
+"""Seeds are below this: every server takes them."""
+
+
+@dataclass(frozen=True, eq=False)
+class Audio:
+    """One clip, mono float32 samples in -1..1 at `rate` Hz; the encoded form is made once and kept with it."""
+
+    samples: NDArray[np.float32]
+    rate: int
+
+    @property
+    def seconds(self) -> float:
+        """The length in seconds."""
+        return len(self.samples) / self.rate
+
+    @cached_property
+    def wav(self) -> bytes:
+        """A 16-bit WAV file of the clip."""
+        data: bytes = np.clip(np.rint(self.samples * 32768.0), -32768, 32767).astype("<i2").tobytes()
+        form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, self.rate, 2 * self.rate, 2, 16)
+        body = b"WAVE" + form + struct.pack("<4sI", b"data", len(data)) + data
+        return struct.pack("<4sI", b"RIFF", len(body)) + body
+
+    @cached_property
+    def base64(self) -> str:
+        """The WAV file in base64, as servers want it."""
+        return base64.b64encode(self.wav).decode("ascii")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Turn:
+    """One turn of a conversation: text and audio parts in order."""
+
+    role: Literal["system", "user", "assistant"]
+    parts: tuple[str | Audio, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Question:
+    """A conversation to be answered; choices[k] is the answer that stands for label k (a code or a word)."""
+
+    turns: tuple[Turn, ...]
+    choices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How answers are drawn; every field is sent, so that a model's own defaults never apply (top_k -1 = all)."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = -1
+    repetition_penalty: float = 1.0
+    max_tokens: int = 16
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Request:
+    """What is asked of an engine in one go.
+
+    sample, state: one question, one text for every seed. With `constrained`, answers can only be one of its choices
+    (sample) or follow `schema` (state), where abilities.structured says so.
+    score: one question per label order, beginning alike up to and with the audio (which is then encoded once); for
+    each the log-probability of every choice. One-token choices are scored as they stand; if any choice has several
+    tokens, every choice is scored together with the end of the turn, so that "sad" is not the start of "saddened".
+    """
+
+    key: str
+    utterance_id: str
+    elicit: Elicit
+    questions: tuple[Question, ...]
+    seeds: tuple[int, ...] = ()
+    sampling: Sampling = Sampling()
+    constrained: bool = False
+    schema: Mapping[str, Any] | None = None
+    seconds: float = 600.0
+    """When to give up, all tries together."""
+
+    def __post_init__(self) -> None:
+        if self.elicit == "score":
+            if not self.questions or any(len(question.choices) < 2 for question in self.questions):
+                raise ValueError(f"{self.key}: score needs questions with two or more choices")
+        elif len(self.questions) != 1 or not self.seeds:
+            raise ValueError(f"{self.key}: {self.elicit} needs one question and a seed for every draw")
+        if not all(0 <= seed < SEED_LIMIT for seed in self.seeds):
+            raise ValueError(f"{self.key}: seeds must be from 0 to {SEED_LIMIT - 1}")
+
+    @property
+    def audio(self) -> tuple[Audio, ...]:
+        """The clips of the first question, in order."""
+        return tuple(part for turn in self.questions[0].turns for part in turn.parts if isinstance(part, Audio))
+
+
+def draw_seeds(cell_seed: int, first: int, count: int) -> tuple[int, ...]:
+    """Consecutive seeds for draws first .. first+count-1 of a cell, which one n=count request can serve.
+
+    `cell_seed` is seeds.seed_of(seed, utterance, annotator, cell): a draw's seed depends on nothing but its own place.
+    """
+    start = cell_seed % (SEED_LIMIT - 2**20)
+    return tuple(range(start + first, start + first + count))
+
+
+def consecutive_runs(seeds: tuple[int, ...]) -> list[tuple[int, int]]:
+    """Seeds as (start, length) runs: 7, 8, 9, 20 is [(7, 3), (20, 1)]."""
+    runs: list[tuple[int, int]] = []
+    for seed in seeds:
+        if runs and seed == runs[-1][0] + runs[-1][1]:
+            runs[-1] = (runs[-1][0], runs[-1][1] + 1)
+        else:
+            runs.append((seed, 1))
+    return runs
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a request has no answer: its kind, and what the engine said (never a key, never audio)."""
+
+    kind: Trouble
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came back: `texts` in the order of the seeds (sample, state) or `log_probabilities` per question (score)."""
+
+    key: str
+    texts: tuple[str, ...] = ()
+    finish: tuple[str, ...] = ()
+    """Per text: stop, length (cut by max_tokens), or what the server said."""
+    reasoning: tuple[str, ...] = ()
+    """Per text: thinking the server reported apart from the answer, or empty."""
+    log_probabilities: tuple[tuple[float, ...], ...] = ()
+    """Per question, per choice: log P(choice | prompt), natural, not normalised over the choices."""
+    failure: Failure | None = None
+    tokens_in: int = 0
+    tokens_out: int = 0
+    audio_seconds: float = 0.0
+    """Audio sent, once for every time the engine was given it (failed tries too)."""
+    latency: float = 0.0
+    tries: int = 1
+    seeds_honoured: bool = False
+    model: str = ""
+    """The model that says it answered, for provenance."""
+
+
+@dataclass(frozen=True, slots=True)
+class Abilities:
+    """What an engine can really do, found by asking where asking is possible."""
+
+    engine: EngineName
+    model: str
+    local: bool
+    """Audio does not leave this machine (in process, or every address is loopback)."""
+    audio: bool = True
+    several: bool = True
+    """n > 1 answers from one request."""
+    seeds: Literal["each", "request", "none"] = "none"
+    """each: every draw has its own seed; request: only draws asked for alone are reproducible."""
+    log_probabilities: bool = False
+    score: bool = False
+    score_words: bool = False
+    """score also takes choices of several tokens."""
+    structured: bool = False
+    """`constrained` is really honoured."""
+    sampling: tuple[str, ...] = ("temperature", "top_p", "top_k", "repetition_penalty", "max_tokens")
+    """Sampling fields that are sent and accepted."""
+    max_audio_seconds: float | None = None
+    rate: int = 16_000
+    """Sample rate the clips should have."""
+    in_flight: int = 64
+    """How many requests at once make sense."""
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        def yes(what: bool) -> str:
+            return "yes" if what else "no"
+
+        longest = f"{self.max_audio_seconds:g} s" if self.max_audio_seconds is not None else "not known"
+        facts = [
+            f"{self.engine} {self.model}",
+            f"audio {yes(self.audio)} (longest {longest})",
+            f"n {yes(self.several)}",
+            f"seeds {self.seeds}",
+            f"score {'words and codes' if self.score_words else 'codes' if self.score else 'no'}",
+            f"structured {yes(self.structured)}",
+            f"sampling {' '.join(self.sampling)}",
+            "stays on this machine" if self.local else "leaves this machine",
+            *self.notes,
+        ]
+        return "; ".join(facts)
+
+
+class Engine(Protocol):
+    """Whatever serves a model. `ask` may be called many times at once; batching and retries happen inside."""
+
+    @property
+    def abilities(self) -> Abilities:
+        """What it can do."""
+        ...
+
+    async def ask(self, request: Request) -> Reply:
+        """The reply; what goes wrong with a request is in reply.failure, not raised."""
+        ...
+
+    async def token_counts(self, texts: tuple[str, ...]) -> tuple[int, ...] | None:
+        """How many tokens each text has as an answer, or None where the engine does not say."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of connections, processes and memory."""
+        ...
+
+
+class _Serve(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class VllmServe(_Serve):
+    """How vLLM is run; changes no vote."""
+
+    tensor_parallel: Annotated[int, Field(ge=1)] = 1
+    """GPUs one copy of the model is spread over."""
+    memory_share: Annotated[float, Field(gt=0, le=1)] = 0.9
+    """Share of each GPU's memory vLLM may take."""
+    max_length: Annotated[int, Field(ge=64)] | None = None
+    """Longest prompt and answer in tokens; null = the model's own."""
+    in_flight: Annotated[int, Field(ge=1)] = 256
+    """Sequences served at once."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Number format of the weights."""
+
+
+class OpenAIServe(_Serve):
+    """Where a compatible server is and how it is asked; changes no vote."""
+
+    base_urls: Annotated[tuple[str, ...], Field(min_length=1)] = ("https://api.openai.com/v1",)
+    """Addresses of equal replicas, each up to and with /v1."""
+    key_from: str | None = None
+    """Name of the environment variable that holds the key."""
+    in_flight: Annotated[int, Field(ge=1)] = 64
+    """Most requests at once, over all replicas; fewer while a server says it is busy."""
+    try_seconds: Annotated[float, Field(gt=0)] = 120.0
+    """When one try is given up."""
+    tries: Annotated[int, Field(ge=1)] = 6
+    """Tries of one request."""
+
+
+class TransformersServe(_Serve):
+    """How transformers is run; changes no vote."""
+
+    device: str | None = None
+    """cpu, cuda, cuda:1 ...; null = the first GPU, else the CPU."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Number format of the weights; auto = float32 on a CPU, the checkpoint's own on a GPU."""
+    batch: Annotated[int, Field(ge=1)] | None = None
+    """Requests run together; null = 1 on a CPU, 16 on a GPU."""
+
+
+class ScriptedServe(_Serve):
+    """Where a scripted annotator's answers are."""
+
+    answers: str = ""
+    """A Parquet or CSV file with utterance_id and text (optionally draw), or p_<label> columns to draw from."""
+    faults: dict[str, Annotated[float, Field(ge=0, le=1)]] = {}
+    """Share of requests that fail, by kind, e.g. { server_error = 0.1 }."""
+
+
+Serve = VllmServe | OpenAIServe | TransformersServe | ScriptedServe
+_SERVE: dict[str, type[Serve]] = {
+    "vllm": VllmServe,
+    "openai": OpenAIServe,
+    "transformers": TransformersServe,
+    "scripted": ScriptedServe,
+}
+
+
+def serve_settings(engine: str, settings: Mapping[str, Any], *, where: str | None = None) -> Serve:
+    """The checked `serve` table of an annotator file for one engine."""
+    if engine not in _SERVE:
+        raise SettingsError(f"no engine {engine!r}", where=where, mend=f"There are: {', '.join(ENGINE_NAMES)}.")
+    try:
+        return _SERVE[engine].model_validate(dict(settings))
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(place) for place in first["loc"])
+        raise SettingsError(
+            f"serve.{name}: {first['msg']}",
+            where=where,
+            mend=f"The engine {engine} takes: {', '.join(_SERVE[engine].model_fields)}.",
+        ) from None
+
+
+async def open_engine(model: str, serve: Serve, *, revision: str | None = None) -> Engine:
+    """Start or reach the engine that `serve` describes, find out what it can do, and give it ready to ask."""
+    if isinstance(serve, VllmServe):
+        from alm_proxies.engines.vllm import Vllm
+
+        return await Vllm.open(model, serve, revision=revision)
+    if isinstance(serve, OpenAIServe):
+        from alm_proxies.engines.openai import OpenAI
+
+        return await OpenAI.open(model, serve)
+    if isinstance(serve, TransformersServe):
+        from alm_proxies.engines.transformers import Transformers
+
+        return Transformers.open(model, serve, revision=revision)
+    from alm_proxies.engines.scripted import Scripted
+
+    return Scripted.open(model, serve)
