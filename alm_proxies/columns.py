@@ -1,0 +1,147 @@
+"""What a column of a table may hold: filling, casting and refusing, each refusal with file, column, row and mend."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from alm_proxies.errors import TableError
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of the contract: its type, whether it is needed, its default and its bounds."""
+
+    name: str
+    dtype: pl.DataType
+    needed: bool = False
+    default: Any = None
+    nullable: bool = True
+    allowed: tuple[str, ...] | None = None
+    low: float | None = None
+    high: float | None = None
+    low_open: bool = False
+
+
+def conform(frame: pl.DataFrame, columns: Sequence[Column], where: str) -> pl.DataFrame:
+    """The frame with the contract's columns first, filled, cast and checked one by one; other columns travel behind."""
+    made: list[pl.Series] = []
+    for column in columns:
+        if column.name in frame.columns:
+            series = cast(frame.get_column(column.name), column.dtype, where)
+            if not column.nullable and column.default is not None and series.null_count():
+                series = series.fill_null(column.default)
+        elif column.needed:
+            raise missing_column(column.name, frame.columns, where)
+        else:
+            series = pl.Series(column.name, [column.default], dtype=column.dtype).new_from_index(0, frame.height)
+        _check(series, column, where)
+        made.append(series)
+    names = {column.name for column in columns}
+    extras = [frame.get_column(name) for name in frame.columns if name not in names]
+    return pl.DataFrame([*made, *extras])
+
+
+def missing_column(name: str, present: Iterable[str], where: str) -> TableError:
+    """The error for a needed column that is not there, with the nearest name there is."""
+    present = list(present)
+    near = did_you_mean(name, present)
+    listed = ", ".join(present[:30]) + (" ..." if len(present) > 30 else "")
+    return TableError(
+        f"has no column {name!r}", where=where, mend=f"{near or 'Add or rename it.'} There are: {listed or 'none'}."
+    )
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """'Did you mean ...?' for the nearest known word, or nothing."""
+    by_lower = {k.lower(): k for k in known}
+    near = difflib.get_close_matches(word.lower(), list(by_lower), n=1, cutoff=0.6)
+    return f"Did you mean {by_lower[near[0]]!r}?" if near else ""
+
+
+def cast(series: pl.Series, dtype: pl.DataType, where: str) -> pl.Series:
+    """The series in the wanted type, if nothing is lost by it; else an error that names the first row."""
+    if series.dtype == dtype:
+        return series
+    mend = f"Needed: {dtype}."
+    if isinstance(dtype, pl.String) and not (
+        series.dtype.is_integer() or series.dtype in (pl.Categorical, pl.Enum, pl.Null)
+    ):
+        raise TableError(f"is {series.dtype}, not text", where=f"{where}, column {series.name}", mend=mend)
+    source = series
+    if isinstance(dtype, pl.Boolean) and series.dtype == pl.String:
+        series = series.str.to_lowercase().replace_strict(
+            {"true": True, "1": True, "false": False, "0": False}, default=None, return_dtype=pl.Boolean
+        )
+    if dtype.is_numeric() and series.dtype == pl.String:
+        series = series.str.strip_chars()
+    try:
+        made = series.cast(dtype, strict=False)
+    except pl.exceptions.PolarsError:
+        raise TableError(
+            f"is {source.dtype}, which cannot be read as {dtype}", where=f"{where}, column {source.name}", mend=mend
+        ) from None
+    lost = made.is_null() & source.is_not_null()
+    if source.dtype.is_float() and dtype.is_integer():
+        lost = lost | (made.cast(source.dtype) != source).fill_null(False)
+    elif source.dtype.is_integer() and isinstance(dtype, pl.Boolean):
+        lost = lost | ~source.is_in([0, 1])
+    elif source.dtype.is_integer() and dtype.is_float():
+        lost = lost | (made.cast(source.dtype, strict=False) != source).fill_null(True)
+    refuse_where(lost.fill_null(False), source, f"cannot be read as {dtype} without loss", where, mend)
+    return made
+
+
+def refuse_where(bad: pl.Series, shown: pl.Series, what: str, where: str, mend: str) -> None:
+    """Raise for the first row where `bad` is true, naming its row (from 1), its value and how many rows there are."""
+    if not bad.any():
+        return
+    row = int(bad.arg_true()[0])
+    count = int(bad.sum())
+    more = f" (and {count - 1} more rows)" if count > 1 else ""
+    value = shown[row]
+    raise TableError(f"{_short(value)} {what}{more}", where=f"{where}, column {shown.name}, row {row + 1}", mend=mend)
+
+
+def _check(series: pl.Series, column: Column, where: str) -> None:
+    if not column.nullable and series.null_count():
+        refuse_where(series.is_null(), series, "stands where a value is needed", where, f"Fill {column.name}.")
+    if column.allowed is not None:
+        bad = series.is_not_null() & ~series.is_in(list(column.allowed))
+        refuse_where(bad, series, "is not allowed", where, f"Allowed: {', '.join(column.allowed)}.")
+    if column.dtype.is_float():
+        bad = series.is_not_null() & ~series.is_finite()
+        refuse_where(bad, series, "is not a finite number", where, "Leave unknown values empty (null).")
+    if column.low is not None or column.high is not None:
+        _check_range(series, column, where)
+
+
+def _check_range(series: pl.Series, column: Column, where: str) -> None:
+    low, high = series.min(), series.max()
+    if low is None:
+        return
+    too_low = column.low is not None and (low <= column.low if column.low_open else low < column.low)  # type: ignore[operator]
+    too_high = column.high is not None and high > column.high  # type: ignore[operator]
+    if not (too_low or too_high):
+        return
+    bad = pl.repeat(False, series.len(), eager=True)
+    if column.low is not None:
+        bad = bad | ((series <= column.low) if column.low_open else (series < column.low))
+    if column.high is not None:
+        bad = bad | (series > column.high)
+    left = "(" if column.low_open else "["
+    bounds = (
+        f"{left}{column.low if column.low is not None else '...'}, {column.high if column.high is not None else '...'}]"
+    )
+    refuse_where(bad.fill_null(False), series, f"is outside {bounds}", where, f"Bring {column.name} into {bounds}.")
+
+
+def _short(value: Any) -> str:
+    if value is None:
+        return "an empty value"
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

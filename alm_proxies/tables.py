@@ -1,0 +1,413 @@
+"""The four tables every stage reads and writes: Utterances, Votes, Labels, Findings, checked when they are built.
+
+Each wraps a polars frame (`.frame`) and what is known about it (`.about`, kept as JSON in the Parquet file).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import ClassVar, Self, TypeVar
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from alm_proxies.about import CONTRACT, METADATA_KEY, About, AnnotatorCard, MadeBy, about_of
+from alm_proxies.columns import Column, conform, did_you_mean, refuse_where
+from alm_proxies.errors import InputError, TableError
+from alm_proxies.files import canonical_json, could_not_read, whole
+from alm_proxies.taxonomy import taxonomy_of
+
+_TEXT, _NUMBER, _WHOLE, _FLAG = pl.String(), pl.Float64(), pl.Int32(), pl.Boolean()
+__all__ = [
+    "ATTRIBUTES",
+    "STATUSES",
+    "About",
+    "AnnotatorCard",
+    "Finding",
+    "Findings",
+    "Labels",
+    "MadeBy",
+    "Utterances",
+    "Votes",
+    "combine",
+]
+
+ATTRIBUTES = ("valence", "arousal", "dominance")
+STATUSES = ("ok", "refused", "unparsable", "out_of_vocabulary", "failed")
+SUM_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    frame: pl.DataFrame
+    about: About
+
+    KEY: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    def of(
+        cls,
+        frame: pl.DataFrame,
+        *,
+        taxonomy: str | Sequence[str] | None = None,
+        about: About | None = None,
+        where: str | None = None,
+    ) -> Self:
+        """Fill, cast and check a frame; a wrong one is refused with file, column, row and mend."""
+        about = about or About()
+        where = where or cls.__name__.lower()
+        if taxonomy is not None:
+            named = taxonomy_of(taxonomy).labels
+            if about.taxonomy and about.taxonomy != named:
+                raise TableError(
+                    f"has the taxonomy {', '.join(about.taxonomy)}, not {', '.join(named)}",
+                    where=where,
+                    mend="Leave --taxonomy out, or read the corpus again with the taxonomy wanted.",
+                )
+            about = about.with_(taxonomy=named)
+        checked, about = cls._checked(frame, about, where)
+        return cls(checked, about)
+
+    @classmethod
+    def read(cls, path: str | Path, *, taxonomy: str | Sequence[str] | None = None) -> Self:
+        """Read a table from Parquet, CSV or JSON lines; a bare file with only the needed columns is welcome."""
+        frame, about = _load(Path(path))
+        return cls.of(frame, taxonomy=taxonomy, about=about, where=str(path))
+
+    def write(self, path: str | Path) -> None:
+        """Write the table as Parquet, sorted by key, whole or not at all; the same table gives the same bytes."""
+        from alm_proxies import __version__
+
+        about = self.about.with_(contract=CONTRACT, version=__version__)
+        frame = self.frame.sort(self.KEY, nulls_last=False, maintain_order=True) if self.KEY else self.frame
+        with whole(path) as temporary:
+            frame.write_parquet(temporary, metadata={METADATA_KEY: canonical_json(about.model_dump(mode="json"))})
+
+    def __len__(self) -> int:
+        return self.frame.height
+
+    @property
+    def taxonomy(self) -> tuple[str, ...]:
+        """The ordered labels."""
+        return self.about.taxonomy
+
+    @classmethod
+    def _checked(cls, frame: pl.DataFrame, about: About, where: str) -> tuple[pl.DataFrame, About]:
+        raise TypeError(f"{cls.__name__} has no checks")
+
+
+@dataclass(frozen=True, slots=True)
+class Utterances(_Table):
+    """What was said: one row an utterance, key utterance_id; columns the contract does not name are group columns."""
+
+    KEY: ClassVar[tuple[str, ...]] = ("utterance_id",)
+    COLUMNS: ClassVar[tuple[Column, ...]] = (
+        Column("utterance_id", _TEXT, needed=True, nullable=False),
+        Column("corpus", _TEXT, default="", nullable=False),
+        Column("audio", _TEXT),
+        Column("start", _NUMBER, low=0.0),
+        Column("end", _NUMBER, low=0.0, low_open=True),
+        Column("duration", _NUMBER, low=0.0),
+        Column("speaker", _TEXT),
+        Column("dialogue", _TEXT),
+        Column("turn", _WHOLE),
+        Column("gender", _TEXT, allowed=("female", "male", "other")),
+        Column("language", _TEXT),
+        Column("transcript", _TEXT),
+        Column("intended", _TEXT),
+        Column("split", _TEXT),
+        Column("recipe", _TEXT),
+    )
+
+    @classmethod
+    def _checked(cls, frame: pl.DataFrame, about: About, where: str) -> tuple[pl.DataFrame, About]:
+        frame = conform(frame, cls.COLUMNS, where)
+        _refuse_repeats(frame, cls.KEY, where)
+        late = (frame["start"] >= frame["end"]).fill_null(False)
+        refuse_where(late, frame["start"], "is not before end", where, "start and end are seconds, start < end.")
+        recipes = frame["recipe"].drop_nulls()
+        if recipes.len():
+            wrong = frame["recipe"].map_elements(_not_a_recipe, return_dtype=pl.Boolean).fill_null(False)
+            mend = "A recipe is {parents: [[id, share] ...], effects: [[name, {...}] ...], seed}."
+            refuse_where(wrong, frame["recipe"], "is not a recipe", where, mend)
+        return frame, about
+
+    @property
+    def group_columns(self) -> list[str]:
+        """The columns the contract does not name."""
+        known = {column.name for column in self.COLUMNS}
+        return [name for name in self.frame.columns if name not in known]
+
+
+@dataclass(frozen=True, slots=True)
+class Votes(_Table):
+    """Who heard what: one row a vote (several rows a draw where mass is shared), key utterance_id to label."""
+
+    KEY: ClassVar[tuple[str, ...]] = ("utterance_id", "annotator", "draw", "label")
+    COLUMNS: ClassVar[tuple[Column, ...]] = (
+        Column("utterance_id", _TEXT, needed=True, nullable=False),
+        Column("annotator", _TEXT, needed=True, nullable=False),
+        Column("source", _TEXT, default="human", nullable=False, allowed=("human", "proxy")),
+        Column("draw", _WHOLE, nullable=False, low=0),
+        Column("label", _TEXT, needed=True),
+        Column("weight", _NUMBER, default=1.0, nullable=False, low=0.0, high=1.0, low_open=True),
+        Column("secondary", pl.List(pl.String())),
+        *(Column(name, _NUMBER, low=0.0, high=1.0) for name in ATTRIBUTES),
+        Column("status", _TEXT, default="ok", nullable=False, allowed=STATUSES),
+        Column("held_out", _FLAG, default=False, nullable=False),
+        Column("stated", _TEXT),
+    )
+
+    @classmethod
+    def _checked(cls, frame: pl.DataFrame, about: About, where: str) -> tuple[pl.DataFrame, About]:
+        if "draw" not in frame.columns and {"utterance_id", "annotator"} <= set(frame.columns):
+            frame = frame.with_columns(draw=pl.int_range(pl.len(), dtype=pl.Int32).over("utterance_id", "annotator"))
+        frame = conform(frame, cls.COLUMNS, where)
+        _check_labels(frame, about, where)
+        _check_status(frame, where)
+        _check_sources(frame, where)
+        _check_draws(frame, cls.KEY, where)
+        return frame, about
+
+
+@dataclass(frozen=True, slots=True)
+class Labels(_Table):
+    """A distribution an utterance: p_<label> in taxonomy order, its strength in votes, where it came from."""
+
+    KEY: ClassVar[tuple[str, ...]] = ("utterance_id",)
+    COLUMNS: ClassVar[tuple[Column, ...]] = (
+        Column("concentration", _NUMBER, low=0.0, low_open=True),
+        Column("human_votes", _NUMBER, default=0.0, nullable=False, low=0.0),
+        Column("proxy_votes", _NUMBER, default=0.0, nullable=False, low=0.0),
+        Column("proxy_worth", _NUMBER, default=0.0, nullable=False),
+        Column("entropy", _NUMBER),
+        Column("ambiguity", _TEXT),
+        *(c for a in ATTRIBUTES for c in (Column(a, _NUMBER, low=0.0, high=1.0), Column(f"{a}_sd", _NUMBER, low=0.0))),
+        Column("weight", _NUMBER, default=1.0, nullable=False, low=0.0),
+    )
+
+    @classmethod
+    def _checked(cls, frame: pl.DataFrame, about: About, where: str) -> tuple[pl.DataFrame, About]:
+        stated = tuple(name[2:] for name in frame.columns if name.startswith("p_"))
+        if not about.taxonomy:
+            about = about.with_(taxonomy=stated)
+        if not about.taxonomy:
+            raise TableError("has no p_<label> columns", where=where, mend="A Labels file has one for every label.")
+        if surplus := [name for name in stated if name not in about.taxonomy]:
+            mend = f"The taxonomy is {', '.join(about.taxonomy)}."
+            raise TableError(f"has the column p_{surplus[0]}, a label outside its taxonomy", where=where, mend=mend)
+        shares = tuple(
+            Column(f"p_{label}", _NUMBER, needed=True, nullable=False, low=-1e-12, high=1.0 + SUM_TOLERANCE)
+            for label in about.taxonomy
+        )
+        head = Column("utterance_id", _TEXT, needed=True, nullable=False)
+        frame = conform(frame, (head, *shares, *cls.COLUMNS), where)
+        _refuse_repeats(frame, cls.KEY, where)
+        return _with_entropy(frame, shares, where), about
+
+    def distributions(self) -> NDArray[np.float64]:
+        """The shares as an array, rows x labels in taxonomy order."""
+        return self.frame.select([f"p_{label}" for label in self.taxonomy]).to_numpy().astype(np.float64, copy=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something left out, mended or worth knowing: what, where, how often, and what to do about it."""
+
+    stage: str
+    kind: str
+    what: str
+    mend: str = ""
+    utterance_id: str | None = None
+    where: str | None = None
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Findings(_Table):
+    """Everything a stage left out or mended, so that nothing is dropped silently."""
+
+    COLUMNS: ClassVar[tuple[Column, ...]] = (
+        Column("stage", _TEXT, needed=True, nullable=False),
+        Column("kind", _TEXT, needed=True, nullable=False),
+        Column("utterance_id", _TEXT),
+        Column("where", _TEXT),
+        Column("what", _TEXT, needed=True, nullable=False),
+        Column("mend", _TEXT, default="", nullable=False),
+        Column("count", pl.Int64(), default=1, nullable=False, low=0),
+    )
+
+    @classmethod
+    def gather(cls, findings: Iterable[Finding]) -> Findings:
+        """A table of findings, in the order they were made."""
+        rows = [asdict(finding) for finding in findings]
+        schema = {column.name: column.dtype for column in cls.COLUMNS}
+        return cls.of(pl.DataFrame(rows, schema=schema) if rows else pl.DataFrame(schema=schema))
+
+    @classmethod
+    def _checked(cls, frame: pl.DataFrame, about: About, where: str) -> tuple[pl.DataFrame, About]:
+        return conform(frame, cls.COLUMNS, where), about
+
+    def counts(self) -> dict[str, int]:
+        """How often each kind was found, most frequent first."""
+        table = self.frame.group_by("kind").agg(pl.col("count").sum()).sort(["count", "kind"], descending=[True, False])
+        return dict(table.iter_rows())
+
+
+T = TypeVar("T", bound=_Table)
+
+
+def combine(*tables: T) -> T:
+    """One table from several of a kind; a repeated id, one annotator with two digests or two taxonomies are refused."""
+    if not tables:
+        raise InputError("there is nothing to combine", mend="Give at least one table.")
+    kind = type(tables[0])
+    if any(type(table) is not kind for table in tables):
+        raise InputError("tables of different kinds cannot be combined", mend="Combine Votes with Votes, and so on.")
+    if len(tables) == 1:
+        return tables[0]
+    taxonomies = list(dict.fromkeys(table.taxonomy for table in tables if table.taxonomy))
+    if len(taxonomies) > 1:
+        raise InputError(
+            f"the tables have different taxonomies: {' / '.join(', '.join(t) for t in taxonomies)}",
+            mend="Read each corpus again with one taxonomy and a map for the labels outside it.",
+        )
+    about = About(
+        taxonomy=taxonomies[0] if taxonomies else (),
+        scales=_merged([table.about.scales for table in tables], "corpus", "scales"),
+        roots=_merged([table.about.roots for table in tables], "corpus", "roots"),
+        annotators=_merged([table.about.annotators for table in tables], "annotator", "descriptions (digests)"),
+    )
+    frame = pl.concat([table.frame for table in tables], how="diagonal")
+    return kind.of(frame, about=about, where=f"{len(tables)} {kind.__name__} tables together")
+
+
+V = TypeVar("V")
+
+
+def _merged(parts: Sequence[dict[str, V]], thing: str, what: str) -> dict[str, V]:
+    merged: dict[str, V] = {}
+    for part in parts:
+        for name, value in part.items():
+            known = merged.setdefault(name, value)
+            both_cards = isinstance(known, AnnotatorCard) and isinstance(value, AnnotatorCard)
+            same = known.digest == value.digest if both_cards else known == value  # type: ignore[attr-defined]
+            if not same:
+                raise InputError(
+                    f"the {thing} {name!r} has two different {what} in these tables",
+                    mend=f"Rename one of them, or make both with the same {thing}.",
+                )
+    return merged
+
+
+def _load(path: Path) -> tuple[pl.DataFrame, About]:
+    suffix = path.suffix.lower()
+    try:
+        with path.open("rb"):
+            pass
+        if suffix == ".csv":
+            return pl.read_csv(path, infer_schema_length=None), About()
+        if suffix in (".jsonl", ".ndjson"):
+            return pl.read_ndjson(path, infer_schema_length=None), About()
+        return pl.read_parquet(path), about_of(path)
+    except OSError as error:
+        raise could_not_read(path, error) from error
+    except (pl.exceptions.PolarsError, UnicodeDecodeError) as error:
+        kind = {".csv": "CSV", ".jsonl": "JSON lines", ".ndjson": "JSON lines"}.get(suffix, "Parquet")
+        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+        mend = "Make it again, or check that it was copied whole."
+        raise TableError(f"cannot be read as {kind}: {reason}", where=str(path), mend=mend) from error
+
+
+def _refuse_repeats(frame: pl.DataFrame, key: Sequence[str], where: str) -> None:
+    # Equal keys have equal hashes, so as many hashes as rows proves that no key is repeated.
+    if frame.select(key).hash_rows().n_unique() == frame.height:
+        return
+    repeated = ~frame.select(pl.struct(key).is_first_distinct()).to_series()
+    shown = frame[key[0]]
+    named = (
+        " ".join(f"{name}={frame[name][int(repeated.arg_true()[0])]!r}" for name in key[1:]) if repeated.any() else ""
+    )
+    what = f"is repeated{f' ({named})' if named else ''}"
+    refuse_where(repeated, shown, what, where, f"Keep one row for each {', '.join(key)}.")
+
+
+def _check_labels(frame: pl.DataFrame, about: About, where: str) -> None:
+    present = frame["label"].unique().drop_nulls().to_list()
+    if present and not about.taxonomy:
+        mend = (
+            "Name one: --taxonomy msp8 (or iemocap4, crema6 ...), or the labels in order: --taxonomy angry,happy,sad."
+        )
+        raise TableError("does not say which labels there are (no taxonomy)", where=where, mend=mend)
+    unknown = sorted(set(present) - set(about.taxonomy))
+    if unknown:
+        near = did_you_mean(unknown[0], about.taxonomy)
+        mend = f"{near} The taxonomy is {', '.join(about.taxonomy)}.".strip()
+        refuse_where(
+            (frame["label"] == unknown[0]).fill_null(False), frame["label"], "is not in the taxonomy", where, mend
+        )
+
+
+def _check_status(frame: pl.DataFrame, where: str) -> None:
+    something = frame.select(pl.any_horizontal(pl.col("label", *ATTRIBUTES).is_not_null())).to_series()
+    wrong = something != (frame["status"] == "ok")
+    mend = "A vote is ok if and only if it has a label or an attribute; else its status says what went wrong."
+    refuse_where(wrong, frame["status"], "does not fit what the row holds", where, mend)
+
+
+def _check_sources(frame: pl.DataFrame, where: str) -> None:
+    wrong = frame["held_out"] & (frame["source"] != "human")
+    refuse_where(wrong, frame["source"], "votes cannot be held out", where, "Only human votes are held out.")
+    pairs = frame.select("annotator", "source").unique()
+    if pairs["annotator"].n_unique() < pairs.height:
+        both = pairs.group_by("annotator").len().filter(pl.col("len") > 1)["annotator"].sort()[0]
+        mend = "Give the human and the proxy different names."
+        raise TableError(f"has the annotator {both!r} both as human and as proxy", where=where, mend=mend)
+
+
+def _check_draws(frame: pl.DataFrame, key: Sequence[str], where: str) -> None:
+    draw = ["utterance_id", "annotator", "draw"]
+    hashes = frame.select(draw).hash_rows()
+    if hashes.n_unique() == frame.height:
+        short = frame["weight"] < 1.0 - SUM_TOLERANCE
+        what, mend = "is the whole weight of its draw", "The weights of one draw sum to 1."
+        refuse_where(short, frame["weight"], what, where, mend)
+        return
+    _refuse_repeats(frame, key, where)
+    sums = frame.group_by(draw).agg(pl.col("weight").sum()).filter((pl.col("weight") - 1.0).abs() > SUM_TOLERANCE)
+    if sums.height:
+        first = sums.sort(draw).row(0, named=True)
+        wrong = frame.select(pl.all_horizontal(*(pl.col(name) == first[name] for name in draw))).to_series()
+        what = f"belongs to a draw whose weights sum to {first['weight']:.6g}"
+        refuse_where(wrong, frame["weight"], what, where, "The weights of one draw sum to 1.")
+
+
+def _with_entropy(frame: pl.DataFrame, shares: Sequence[Column], where: str) -> pl.DataFrame:
+    names = [column.name for column in shares]
+    total = frame.select(pl.sum_horizontal(names)).to_series().rename("p_*")
+    off = (total - 1.0).abs()
+    refuse_where(off > SUM_TOLERANCE, total, "is the sum of the shares", where, "The shares of one utterance sum to 1.")
+    if (off > 1e-9).any():
+        frame = frame.with_columns([(pl.col(name) / total).alias(name) for name in names])
+    p = pl.col(names).clip(lower_bound=0.0)
+    scale = math.log(len(names)) if len(names) > 1 else 1.0
+    frame = frame.with_columns(p)
+    surprise = [pl.when(pl.col(n) > 0).then(-pl.col(n) * pl.col(n).log()).otherwise(0.0) for n in names]
+    entropy = (pl.sum_horizontal(surprise) / scale).clip(0.0, 1.0)
+    frame = frame.with_columns(entropy.alias("entropy"))
+    ambiguity = pl.when(pl.col("entropy") <= 1 / 3).then(pl.lit("low"))
+    ambiguity_ = ambiguity.when(pl.col("entropy") <= 2 / 3).then(pl.lit("medium")).otherwise(pl.lit("high"))
+    return frame.with_columns(ambiguity_.alias("ambiguity"))
+
+
+def _not_a_recipe(text: str) -> bool:
+    try:
+        recipe = json.loads(text)
+    except ValueError:
+        return True
+    return not (isinstance(recipe, dict) and {"parents", "effects", "seed"} <= set(recipe))

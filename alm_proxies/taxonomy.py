@@ -1,0 +1,194 @@
+"""Taxonomies: ordered labels, the words that mean them, maps that say what they lose, VAD scales and anchors."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alm_proxies.columns import did_you_mean
+from alm_proxies.errors import SettingsError
+
+OUTSIDE = "outside"
+
+TAXONOMIES: dict[str, tuple[str, ...]] = {
+    "iemocap4": ("angry", "happy", "neutral", "sad"),
+    "iemocap9": ("angry", "happy", "sad", "neutral", "frustrated", "excited", "fear", "surprise", "disgust"),
+    "msp8": ("angry", "sad", "happy", "surprise", "fear", "disgust", "contempt", "neutral"),
+    "msp9": ("angry", "sad", "happy", "surprise", "fear", "disgust", "contempt", "neutral", "other"),
+    "crema6": ("angry", "disgust", "fear", "happy", "neutral", "sad"),
+    "emodb7": ("angry", "bored", "disgust", "fear", "happy", "neutral", "sad"),
+    "ravdess8": ("neutral", "calm", "happy", "sad", "angry", "fear", "disgust", "surprise"),
+}
+
+# The words, three-letter codes and (upper-case only) letters that label files use for one and the same label.
+_WORDS: dict[str, str] = {
+    "angry": "anger ang",
+    "happy": "happiness hap joy joyful",
+    "sad": "sadness",
+    "neutral": "neu neutrality",
+    "fear": "fearful afraid fea scared",
+    "disgust": "disgusted dis",
+    "surprise": "surprised sur",
+    "contempt": "contemptuous con",
+    "frustrated": "frustration fru",
+    "excited": "excitement exc",
+    "bored": "boredom bor",
+    "calm": "calmness cal",
+    "other": "oth",
+}
+_LETTERS = dict(zip("ASHUFDCNO", TAXONOMIES["msp9"], strict=True))
+_MEANS = {word: label for label, words in _WORDS.items() for word in (label, *words.split())}
+
+# Valence, arousal and dominance of the labels in 0..1: the ratings of Russell and Mehrabian (1977) for the words
+# nearest in meaning, brought from -1..1 to 0..1 and rounded to .05; contempt, calm and neutral are placed by us.
+ANCHORS: dict[str, tuple[float, float, float]] = {
+    "angry": (0.25, 0.80, 0.60),
+    "happy": (0.90, 0.75, 0.75),
+    "sad": (0.20, 0.35, 0.35),
+    "neutral": (0.50, 0.50, 0.50),
+    "fear": (0.20, 0.80, 0.30),
+    "disgust": (0.20, 0.65, 0.55),
+    "surprise": (0.70, 0.85, 0.45),
+    "contempt": (0.30, 0.60, 0.65),
+    "frustrated": (0.20, 0.75, 0.35),
+    "excited": (0.80, 0.90, 0.70),
+    "bored": (0.20, 0.20, 0.35),
+    "calm": (0.75, 0.30, 0.60),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Taxonomy:
+    """Ordered labels, with the name they go by."""
+
+    name: str
+    labels: tuple[str, ...]
+
+
+def taxonomy_of(named: str | Sequence[str]) -> Taxonomy:
+    """A taxonomy by name ("msp8"), as a comma list ("angry,happy,sad") or as the labels themselves."""
+    if isinstance(named, str) and named in TAXONOMIES:
+        return Taxonomy(named, TAXONOMIES[named])
+    labels = tuple(part.strip() for part in (named.split(",") if isinstance(named, str) else named))
+    known = ", ".join(TAXONOMIES)
+    if isinstance(named, str) and len(labels) == 1:
+        raise SettingsError(
+            f"there is no taxonomy {named!r}",
+            mend=f"{did_you_mean(named, TAXONOMIES)} There are: {known}; or give the labels: angry,happy,sad.".strip(),
+        )
+    if len(labels) < 2:
+        raise SettingsError("a taxonomy needs two labels or more", mend=f"Known ones: {known}.")
+    if len(set(labels)) < len(labels):
+        repeated = next(label for label in labels if labels.count(label) > 1)
+        raise SettingsError(f"the taxonomy names {repeated!r} twice", mend="Name each label once.")
+    for label in labels:
+        if not label or label == OUTSIDE or re.search(r"[\x00-\x1f,\"]", label):
+            raise SettingsError(f"{label!r} cannot be a label", mend="Use words without commas, quotes or line breaks.")
+    by_labels = {value: name for name, value in TAXONOMIES.items()}
+    return Taxonomy(by_labels.get(labels, "own"), labels)
+
+
+def canonical(word: str) -> str:
+    """The label a word means ("Happiness", "hap", "H" -> "happy"), or the word itself in lower case."""
+    stripped = word.strip()
+    if stripped in _LETTERS:
+        return _LETTERS[stripped]
+    lowered = re.sub(r"[\s_]+", " ", stripped.lower())
+    return _MEANS.get(lowered, lowered)
+
+
+def label_for(word: str, labels: Sequence[str]) -> str | None:
+    """The label of a taxonomy that a word means, or None: the word itself, its case aside, or a synonym."""
+    if word in labels:
+        return word
+    lowered = word.strip().lower()
+    meant = canonical(word)
+    for label in labels:
+        if label.lower() == lowered:
+            return label
+    for label in labels:
+        if label == meant or canonical(label) == meant:
+            return label
+    return None
+
+
+How = Literal["same", "mapped", "outside", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What a corpus's word became: a label or None, and how."""
+
+    label: str | None
+    how: How
+
+
+def meanings(words: Iterable[str], labels: Sequence[str], mapping: Mapping[str, str]) -> dict[str, Meaning]:
+    """What each word of a corpus becomes under a map; only words the map names are merged, moved or left outside.
+
+    A word that is a label, or a synonym of one, keeps it; a mapped word becomes what the map says or `outside`;
+    any other word is unknown, and its votes are counted as out_of_vocabulary.
+    """
+    targets: dict[str, str] = {}
+    for source, target in mapping.items():
+        if target != OUTSIDE and target not in labels:
+            near = did_you_mean(target, [*labels, OUTSIDE])
+            raise SettingsError(
+                f"the map sends {source!r} to {target!r}, which is no label",
+                mend=f"{near} The labels are {', '.join(labels)}, or {OUTSIDE}.".strip(),
+            )
+        targets[source.strip().lower()] = target
+    by_meaning = {canonical(source): target for source, target in mapping.items()}
+    made: dict[str, Meaning] = {}
+    for word in words:
+        sent_to = targets.get(word.strip().lower(), by_meaning.get(canonical(word)))
+        if sent_to is not None:
+            made[word] = Meaning(None, "outside") if sent_to == OUTSIDE else Meaning(sent_to, "mapped")
+        else:
+            label = label_for(word, labels)
+            made[word] = Meaning(label, "same" if label is not None else "unknown")
+    return made
+
+
+def to_unit(value: NDArray[np.float64], low: float, high: float) -> NDArray[np.float64]:
+    """Ratings on a scale low..high as 0..1, higher = more; low > high turns a scale round."""
+    if low == high:
+        raise SettingsError(f"a scale from {low} to {high} has no width", mend="Give its lowest and highest rating.")
+    return (np.asarray(value, dtype=np.float64) - low) / (high - low)
+
+
+def from_unit(value: NDArray[np.float64], low: float, high: float) -> NDArray[np.float64]:
+    """Ratings in 0..1 on the scale low..high; the inverse of to_unit."""
+    return low + np.asarray(value, dtype=np.float64) * (high - low)
+
+
+def anchors(labels: Sequence[str]) -> NDArray[np.float64]:
+    """Valence, arousal, dominance of each label, labels x 3; refuses labels that have no anchor."""
+    missing = [label for label in labels if canonical(label) not in ANCHORS]
+    if missing:
+        raise SettingsError(
+            f"the label {missing[0]!r} has no place in valence, arousal and dominance",
+            mend=f"Labels with anchors: {', '.join(ANCHORS)}.",
+        )
+    return np.array([ANCHORS[canonical(label)] for label in labels], dtype=np.float64)
+
+
+def vad_of(distributions: NDArray[np.float64], labels: Sequence[str]) -> NDArray[np.float64]:
+    """The valence, arousal and dominance a distribution stands for: sum over labels of p * anchor."""
+    return np.asarray(distributions, dtype=np.float64) @ anchors(labels)
+
+
+def distribution_of(vad: NDArray[np.float64], labels: Sequence[str], width: float = 0.2) -> NDArray[np.float64]:
+    """A distribution for a point in VAD: softmax over labels of -|vad - anchor|^2 / (2 width^2)."""
+    if width <= 0:
+        raise SettingsError(f"a width of {width} is not positive", mend="Use 0.2 or so.")
+    distance = np.square(np.asarray(vad, dtype=np.float64)[..., None, :] - anchors(labels)).sum(-1)
+    logit = -distance / (2 * width**2)
+    share = np.exp(logit - logit.max(-1, keepdims=True))
+    whole: NDArray[np.float64] = share / share.sum(-1, keepdims=True)
+    return whole
