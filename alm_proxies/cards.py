@@ -1,0 +1,184 @@
+"""Data cards: what a corpus is, its licence, and whether its audio and transcripts may leave the machine.
+
+A card is a Markdown file with TOML front matter between two lines of +++. Cards of known corpora are shipped; a card
+in a folder of the user's own, beside the pipeline file, comes before the shipped one of the same name.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Collection
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from alm_proxies.columns import did_you_mean
+from alm_proxies.errors import AlmProxiesError, SettingsError
+from alm_proxies.files import read_text, shipped_folder
+from alm_proxies.taxonomy import taxonomy_of
+
+_FENCE = "+++"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+def _wide(ends: tuple[float, float]) -> tuple[float, float]:
+    if ends[0] == ends[1]:
+        raise ValueError("a scale needs two different ends")
+    return ends
+
+
+def _labels(named: str | tuple[str, ...]) -> str | tuple[str, ...]:
+    try:
+        taxonomy_of(named)
+    except AlmProxiesError as error:
+        raise ValueError(str(error)) from None
+    return named
+
+
+Scale = Annotated[tuple[float, float], AfterValidator(_wide)]
+
+
+class Card(BaseModel):
+    """What is known of a corpus and what may be done with it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    name: str = Field(pattern=rf"^{_NAME.pattern}$")
+    """The corpus, as its utterance ids begin."""
+    title: str = Field(min_length=1)
+    """Its full name."""
+    licence: str = Field(min_length=1)
+    """Under which terms it is given."""
+    may_leave: bool
+    """Whether audio and transcripts may leave the machine, or be copied into exports and pages."""
+    why: str = Field(min_length=1)
+    """Why it may leave, or has to stay."""
+    votes: str = Field(min_length=1)
+    """How many human votes an utterance has, and whose."""
+    taxonomy: Annotated[str | tuple[str, ...], AfterValidator(_labels)] | None = None
+    """Its labels: a taxonomy's name, or the labels in order."""
+    scales: dict[Literal["valence", "arousal", "dominance"], Scale] = Field(default_factory=dict)
+    """The ratings that stand for least and most; [5, 1] is a scale that runs the other way."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """For the table reader: our column = theirs, or a pattern such as "dia{Dialogue_ID}"."""
+    constants: dict[str, str] = Field(default_factory=dict)
+    """For the table reader: our column = one value for every row."""
+    files: dict[str, str] = Field(default_factory=dict)
+    """For the table reader, when the source is a folder: file = the split its rows belong to."""
+    citation: str = ""
+    """What to cite."""
+    source: str = ""
+    """Where it is to be had."""
+    text: str = ""
+    """What the card says beneath its front matter."""
+    path: str | None = None
+    """The card's file; none for a corpus without a card."""
+
+
+def card_of(corpus: str, folder: str | Path | None = None) -> Card:
+    """The card of a corpus: from the user's folder, else the shipped one, else one that says it has to stay."""
+    if _NAME.fullmatch(corpus):
+        for place in (Path(folder) if folder is not None else None, shipped_folder("data_cards")):
+            if place is not None and (place / f"{corpus}.md").is_file():
+                return read_card(place / f"{corpus}.md")
+    return Card.model_construct(
+        name=corpus, title=corpus, licence="not known", may_leave=False, why="it has no data card", votes="not known"
+    )
+
+
+def known_cards(folder: str | Path | None = None) -> list[str]:
+    """The corpora that have a card, in the user's folder or shipped, sorted."""
+    places = [shipped_folder("data_cards"), *([Path(folder)] if folder is not None else [])]
+    return sorted({path.stem for place in places for path in place.glob("*.md")})
+
+
+def stays_because(corpus: str, *, named: Collection[str] = (), folder: str | Path | None = None) -> str | None:
+    """Why a corpus has to stay on this machine, in half a sentence; None if it may leave.
+
+    It may leave if its card says so, or if the user's own file names it (`named`).
+    """
+    card = card_of(corpus, folder)
+    if card.may_leave or (corpus and corpus in named):
+        return None
+    return f"the corpus {corpus or '(without a name)'} has to stay on this machine: {card.why}"
+
+
+def may_leave(corpus: str, *, named: Collection[str] = (), folder: str | Path | None = None) -> bool:
+    """Whether audio and transcripts of a corpus may leave the machine."""
+    return stays_because(corpus, named=named, folder=folder) is None
+
+
+def read_card(path: str | Path) -> Card:
+    """Read and check one card; a wrong one is refused with file, line and mend."""
+    path = Path(path)
+    lines = read_text(path).removeprefix("\ufeff").splitlines()
+    ends = [number for number, line in enumerate(lines) if line.strip() == _FENCE]
+    if len(ends) < 2 or ends[0] != 0:
+        mend = "Begin it with TOML between two lines of +++, as the shipped cards do."
+        raise SettingsError("is not a data card: it has no front matter", where=f"{path}, line 1", mend=mend)
+    front = lines[1 : ends[1]]
+    values = _toml(front, path)
+    for key in values:
+        if key not in _WRITTEN:
+            mend = f"{did_you_mean(key, _WRITTEN)} A card may say: {', '.join(_WRITTEN)}.".strip()
+            raise SettingsError(f"{key!r} is nothing a card says", where=_place(path, front, key), mend=mend)
+    try:
+        text = "\n".join(lines[ends[1] + 1 :]).strip()
+        card = Card.model_validate({**_tuples(values), "text": text, "path": str(path)})
+    except ValidationError as error:
+        raise _refused(error, path, front) from None
+    if card.name != path.stem:
+        mend = f"Rename the file to {card.name}.md, or the card to {path.stem!r}."
+        raise SettingsError(f"calls itself {card.name!r}", where=_place(path, front, "name"), mend=mend)
+    return card
+
+
+_TABLES = ("scales", "columns", "constants", "files")
+_WRITTEN = [name for name in Card.model_fields if name not in ("text", "path")]
+
+
+def _toml(front: list[str], path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads("\n".join(front))
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        found = re.search(r"\(at line (\d+)", str(error))
+        line = int(found[1]) + 1 if found else 2
+        what = re.sub(r" \(at .*\)$", "", str(error)) or "is nested too deeply"
+        mend = 'Write key = "value", one a line.'
+        raise SettingsError(f"is not TOML: {what}", where=f"{path}, line {line}", mend=mend) from None
+
+
+def _tuples(values: dict[str, Any]) -> dict[str, Any]:
+    # Strict types take a tuple for a tuple only, and a float for a float only: TOML has arrays and whole numbers.
+    made = dict(values)
+    if isinstance(made.get("taxonomy"), list):
+        made["taxonomy"] = tuple(made["taxonomy"])
+    if isinstance(made.get("scales"), dict):
+        made["scales"] = {k: tuple(v) if isinstance(v, list) else v for k, v in made["scales"].items()}
+    return made
+
+
+def _place(path: Path, front: list[str], key: str) -> str:
+    pattern = re.compile(rf"\s*(\[\s*)?[\"']?{re.escape(key)}[\"']?\s*(=|\.|\])")
+    for number, line in enumerate(front):
+        if pattern.match(line):
+            return f"{path}, line {number + 2}"
+    return f"{path}, front matter"
+
+
+def _refused(error: ValidationError, path: Path, front: list[str]) -> SettingsError:
+    first = error.errors()[0]
+    place = [str(part) for part in first["loc"] if part != "[key]"]
+    named = ".".join(place[:2]) if place[0] in _TABLES else place[0]
+    if first["type"] == "missing":
+        mend = f"Add {place[0]} = ... between the lines of +++."
+        return SettingsError(f"does not say {place[0]!r}", where=f"{path}, front matter", mend=mend)
+    message = first["msg"].removeprefix("Value error, ")
+    given = repr(first["input"])
+    shown = given if len(given) <= 60 else given[:57] + "..."
+    return SettingsError(
+        f"{named} = {shown} cannot be: {message}",
+        where=_place(path, front, place[0]),
+        mend="Mend that line; the shipped cards are examples.",
+    )
