@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -49,14 +50,11 @@ def whole(path: str | Path) -> Iterator[Path]:
         raise _could_not_write(target, error) from error
     except BaseException as error:
         _forget(temporary)
-        if disk_is_full(error):
-            raise _could_not_write(target, OSError(errno.ENOSPC, "No space left on device")) from error
+        wrapped = re.search(r"os error (\d+)", str(error))
+        if wrapped:  # polars hides the system's error in the text of its own
+            number = int(wrapped.group(1))
+            raise _could_not_write(target, OSError(number, os.strerror(number))) from error
         raise
-
-
-def disk_is_full(error: BaseException) -> bool:
-    """Whether a library's own error (polars wraps the system's) really says that the disk is full."""
-    return "os error 28" in str(error) or "No space left on device" in str(error)
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -1,0 +1,106 @@
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from alm_proxies.errors import InputError, MissingExtraError, OutputError, SettingsError, need
+from alm_proxies.files import canonical_json, digest_file, digest_of, read_text, shipped, whole, write_json, write_text
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    target = tmp_path / "a.txt"
+    write_text(target, "old")
+
+    def fail() -> None:
+        with whole(target) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert target.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_killed_writer_leaves_the_old_file(tmp_path: Path) -> None:
+    target = tmp_path / "a.txt"
+    write_text(target, "old")
+    script = (
+        "import os, signal, sys\nfrom alm_proxies.files import whole\n"
+        "with whole(sys.argv[1]) as t:\n t.write_text('half'); os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(target)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert target.read_text() == "old"
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path: Path) -> None:
+    script = (
+        "import resource, signal, sys\nimport polars as pl\nfrom alm_proxies.tables import Utterances\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\nresource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "from alm_proxies.errors import OutputError\n"
+        "table = Utterances.of(pl.DataFrame({'utterance_id': [str(i) for i in range(200_000)]}))\n"
+        "try:\n table.write(sys.argv[1])\nexcept OutputError as error:\n print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "u.parquet")], capture_output=True, text=True, check=False
+    )
+    assert "could not be written: File too large" in done.stdout, done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_no_space_left_is_named_with_its_mend() -> None:
+    with pytest.raises(OutputError, match=r"No space left.*Free some space"):
+        with whole("/dev/shm/alm-proxies-test-full"):
+            with Path("/dev/full").open("w") as stream:
+                stream.write("x")
+                stream.flush()
+    assert not Path("/dev/shm/alm-proxies-test-full").exists()
+
+
+def test_writing_where_a_folder_or_a_file_is_in_the_way_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="folder of this name"):
+        write_text(tmp_path, "x")
+    write_text(tmp_path / "file", "x")
+    with pytest.raises(OutputError, match="file, not a folder"):
+        write_text(tmp_path / "file" / "below", "x")
+
+
+def test_files_keep_the_usual_permissions(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"b": 1})
+    plain = tmp_path / "plain"
+    plain.write_text("x")
+    assert (tmp_path / "a.json").stat().st_mode == plain.stat().st_mode
+
+
+def test_digests_change_with_content_and_not_with_order(tmp_path: Path) -> None:
+    assert digest_of({"a": 1, "b": 2}) == digest_of({"b": 2, "a": 1})
+    assert digest_of({"a": 1}) != digest_of({"a": 2})
+    assert canonical_json({"b": 1, "a": "ü"}) == '{"a":"ü","b":1}'
+    (tmp_path / "x").write_bytes(b"1")
+    one = digest_file(tmp_path / "x")
+    (tmp_path / "x").write_bytes(b"2")
+    assert digest_file(tmp_path / "x") != one
+    with pytest.raises(InputError, match="no such file"):
+        digest_file(tmp_path / "none")
+
+
+def test_text_in_another_encoding_is_named(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes("ü".encode("latin-1"))
+    with pytest.raises(InputError, match=r"not utf-8 text \(byte 0\)"):
+        read_text(tmp_path / "x")
+    assert read_text(tmp_path / "x", "latin-1") == "ü"
+
+
+def test_an_unknown_shipped_file_lists_what_there_is() -> None:
+    with pytest.raises(SettingsError, match="There are:"):
+        shipped("data_cards", "nothing.md")
+
+
+def test_a_missing_extra_is_one_sentence_with_its_install_line() -> None:
+    with pytest.raises(MissingExtraError, match=r"pip install 'alm-proxies\[vllm\]'"):
+        need("a_package_that_is_not_there", "vllm")
+    assert need("json", "vllm") is sys.modules["json"]

@@ -1,0 +1,43 @@
+import io
+
+import pytest
+
+from alm_proxies.errors import AlmProxiesError, EngineError, InputError, OutputError
+from alm_proxies.progress import Progress
+from alm_proxies.seeds import generator, seed_of
+
+
+def test_seeds_depend_on_every_name_and_on_their_boundaries() -> None:
+    seeds = [
+        seed_of(1, "a", "b"),
+        seed_of(1, "ab"),
+        seed_of(2, "a", "b"),
+        seed_of(1, "b", "a"),
+        seed_of(1, 1),
+        seed_of(1, "1"),
+    ]
+    assert len(set(seeds)) == len(seeds)
+    assert seed_of(7, "listeners", "sim/0001") == 5345306850223043864
+    assert generator(1, "a").integers(1000) == generator(1, "a").integers(1000)
+
+
+def test_an_error_says_where_what_and_next_in_one_line() -> None:
+    error = InputError("is empty", where="a.csv", mend="Fill it.")
+    assert str(error) == "a.csv: is empty. Fill it."
+    assert str(EngineError("it stopped")) == "it stopped."
+
+
+@pytest.mark.parametrize(("kind", "code"), [(InputError, 2), (OutputError, 3), (EngineError, 3)])
+def test_every_error_knows_the_exit_code(kind: type[AlmProxiesError], code: int) -> None:
+    assert kind.exit_code == code
+
+
+def test_progress_is_silent_when_short_and_says_when_it_was_stopped() -> None:
+    stream = io.StringIO()
+    with Progress("reading", 2, stream=stream) as progress:
+        progress.advance(2)
+    assert stream.getvalue() == ""
+    with pytest.raises(RuntimeError), Progress("reading", 2, stream=stream) as progress:
+        progress.advance()
+        raise RuntimeError
+    assert stream.getvalue() == "reading: 1/2 after 0 s, about 0 s left (stopped)\n"

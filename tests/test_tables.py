@@ -1,0 +1,222 @@
+import math
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from alm_proxies.errors import InputError, TableError
+from alm_proxies.tables import About, AnnotatorCard, Finding, Findings, Labels, Utterances, Votes, combine
+
+LABELS = ("angry", "happy", "sad")
+
+
+def votes(**columns: list[object]) -> Votes:
+    rows = len(next(iter(columns.values())))
+    base: dict[str, list[object]] = {
+        "utterance_id": [f"c/{i}" for i in range(rows)],
+        "annotator": ["c/r1"] * rows,
+        "label": ["happy"] * rows,
+    }
+    return Votes.of(pl.DataFrame(base | columns, strict=False), taxonomy=LABELS, where="votes.parquet")
+
+
+def refusal(**columns: list[object]) -> str:
+    with pytest.raises(TableError) as caught:
+        votes(**columns)
+    assert caught.value.where is not None
+    assert caught.value.where.startswith("votes.parquet")
+    assert caught.value.mend
+    return str(caught.value)
+
+
+def test_a_bare_votes_frame_is_filled_with_the_defaults() -> None:
+    table = Votes.of(
+        pl.DataFrame({"utterance_id": ["a", "a", "b"], "annotator": ["r", "r", "r"], "label": LABELS}), taxonomy=LABELS
+    )
+    assert table.frame["draw"].to_list() == [0, 1, 0]
+    assert table.frame["source"].unique().to_list() == ["human"]
+    assert table.frame["weight"].to_list() == [1.0, 1.0, 1.0]
+    assert table.frame["status"].unique().to_list() == ["ok"]
+    assert not table.frame["held_out"].any()
+    assert table.frame.columns == [column.name for column in Votes.COLUMNS]
+
+
+@pytest.mark.parametrize(
+    ("columns", "says"),
+    [
+        ({"label": ["happy", "hapy"]}, ["row 2", "'hapy'", "Did you mean 'happy'"]),
+        ({"utterance_id": ["a", None]}, ["column utterance_id", "row 2"]),
+        ({"weight": [1.0, 0.0]}, ["column weight", "row 2", "(0.0, 1.0]"]),
+        ({"weight": [1.0, float("nan")]}, ["column weight", "row 2", "finite"]),
+        ({"weight": [1.0, 0.5]}, ["column weight", "row 2", "sum to 1"]),
+        ({"draw": [0, -1]}, ["column draw", "row 2"]),
+        ({"draw": [0.0, 1.5]}, ["column draw", "row 2", "without loss"]),
+        ({"status": ["ok", "lost"]}, ["column status", "row 2", "refused"]),
+        ({"status": ["ok", "failed"]}, ["column status", "row 2"]),
+        ({"label": ["happy", None]}, ["column status", "row 2"]),
+        ({"source": ["human", "machine"]}, ["column source", "row 2"]),
+        ({"source": ["human", "proxy"]}, ["both as human and as proxy"]),
+        ({"source": ["proxy", "proxy"], "held_out": [False, True]}, ["row 2", "held out"]),
+        ({"valence": [0.5, 1.5]}, ["column valence", "row 2"]),
+        ({"valence": [0.5, -0.1]}, ["column valence", "row 2"]),
+        ({"utterance_id": ["a", "a"], "draw": [0, 0]}, ["is repeated", "draw=0"]),
+        ({"utterance_id": ["a", "a"], "draw": [0, 0], "label": ["happy", "sad"], "weight": [0.5, 0.6]}, ["sum to 1.1"]),
+    ],
+)
+def test_every_violation_is_refused_with_column_row_and_mend(columns: dict[str, list[object]], says: list[str]) -> None:
+    message = refusal(**columns)
+    for part in says:
+        assert part in message
+
+
+def test_a_missing_column_is_named_with_the_nearest_one_there_is() -> None:
+    with pytest.raises(TableError, match="no column 'annotator'.*Did you mean 'anotator'"):
+        Votes.of(pl.DataFrame({"utterance_id": ["a"], "anotator": ["r"], "label": ["happy"]}), taxonomy=LABELS)
+
+
+def test_labels_without_a_taxonomy_ask_for_one() -> None:
+    with pytest.raises(TableError, match="--taxonomy"):
+        Votes.of(pl.DataFrame({"utterance_id": ["a"], "annotator": ["r"], "label": ["happy"]}))
+
+
+def test_types_are_cast_where_nothing_is_lost() -> None:
+    table = votes(draw=[0.0, 1.0], weight=["1", " 1.0"], label=pl.Series(["happy", "sad"], dtype=pl.Categorical))
+    assert table.frame.schema["draw"] == pl.Int32
+    assert table.frame.schema["label"] == pl.String
+    assert table.frame["weight"].to_list() == [1.0, 1.0]
+
+
+def test_a_draw_may_share_its_mass_over_rows() -> None:
+    table = votes(utterance_id=["a", "a"], draw=[0, 0], label=["happy", "sad"], weight=[0.25, 0.75])
+    assert table.frame["weight"].sum() == pytest.approx(1.0)
+
+
+def test_utterances_keep_group_columns_and_refuse_wrong_times_and_recipes() -> None:
+    table = Utterances.of(pl.DataFrame({"utterance_id": ["a"], "age": [31]}))
+    assert table.group_columns == ["age"]
+    assert table.frame["corpus"].to_list() == [""]
+    with pytest.raises(TableError, match=r"column start, row 1.*before end"):
+        Utterances.of(pl.DataFrame({"utterance_id": ["a"], "start": [2.0], "end": [1.0]}))
+    with pytest.raises(TableError, match="not a recipe"):
+        Utterances.of(pl.DataFrame({"utterance_id": ["a"], "recipe": ['{"parents": []}']}))
+    with pytest.raises(TableError, match="column utterance_id, row 3: 'a' is repeated"):
+        Utterances.of(pl.DataFrame({"utterance_id": ["a", "b", "a"]}))
+
+
+def test_labels_take_their_taxonomy_from_their_columns_and_compute_entropy_and_ambiguity() -> None:
+    frame = pl.DataFrame({"utterance_id": ["a", "b", "c"], "p_x": [1.0, 0.5, 0.9], "p_y": [0.0, 0.5, 0.1]})
+    table = Labels.of(frame)
+    assert table.taxonomy == ("x", "y")
+    assert table.frame["entropy"].to_list() == pytest.approx(
+        [0.0, 1.0, -(0.9 * math.log(0.9) + 0.1 * math.log(0.1)) / math.log(2)]
+    )
+    assert table.frame["ambiguity"].to_list() == ["low", "high", "medium"]
+
+
+def test_labels_that_do_not_sum_to_one_or_leave_the_taxonomy_are_refused() -> None:
+    with pytest.raises(TableError, match=r"row 2: 0\.8.*sum to 1"):
+        Labels.of(pl.DataFrame({"utterance_id": ["a", "b"], "p_x": [0.4, 0.4], "p_y": [0.6, 0.4]}))
+    with pytest.raises(TableError, match="p_z"):
+        Labels.of(pl.DataFrame({"utterance_id": ["a"], "p_x": [0.4], "p_z": [0.6]}), taxonomy=["x", "y"])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["u1", "u2", "u/ü"]), st.sampled_from(["r1", "r2"]), st.sampled_from(LABELS)),
+        min_size=1,
+        max_size=40,
+    )
+)
+def test_written_votes_come_back_the_same_and_sorted_by_key(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str, str]]
+) -> None:
+    folder = tmp_path_factory.mktemp("votes")
+    frame = pl.DataFrame(rows, schema=["utterance_id", "annotator", "label"], orient="row")
+    table = Votes.of(frame, taxonomy=LABELS)
+    table.write(folder / "votes.parquet")
+    again = Votes.read(folder / "votes.parquet")
+    assert again.taxonomy == LABELS
+    assert again.frame.equals(table.frame.sort(Votes.KEY))
+    again.write(folder / "again.parquet")
+    assert (folder / "votes.parquet").read_bytes() == (folder / "again.parquet").read_bytes()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.lists(st.floats(0.001, 1.0), min_size=3, max_size=3), min_size=1, max_size=20))
+def test_any_normalised_shares_make_labels_with_entropy_between_zero_and_one(rows: list[list[float]]) -> None:
+    shares = np.array(rows) / np.array(rows).sum(1, keepdims=True)
+    frame = pl.DataFrame({"utterance_id": [str(i) for i in range(len(rows))]}).with_columns(
+        **{f"p_{label}": shares[:, k] for k, label in enumerate(LABELS)}
+    )
+    table = Labels.of(frame)
+    assert np.allclose(table.distributions(), shares)
+    assert table.frame["entropy"].is_between(0, 1).all()
+
+
+def test_csv_and_json_lines_are_read_and_other_bytes_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "v.csv").write_text("utterance_id,annotator,label\na,r,happy\n")
+    (tmp_path / "v.jsonl").write_text('{"utterance_id": "a", "annotator": "r", "label": "happy"}\n')
+    for name in ("v.csv", "v.jsonl"):
+        assert len(Votes.read(tmp_path / name, taxonomy=LABELS)) == 1
+    (tmp_path / "v.parquet").write_bytes(b"PAR1 but not really")
+    with pytest.raises(TableError, match="cannot be read as Parquet"):
+        Votes.read(tmp_path / "v.parquet")
+    with pytest.raises(InputError, match="no such file"):
+        Votes.read(tmp_path / "none.parquet")
+
+
+def test_a_file_under_a_newer_contract_is_refused(tmp_path: Path) -> None:
+    frame = pl.DataFrame({"utterance_id": ["a"]})
+    frame.write_parquet(tmp_path / "u.parquet", metadata={"alm_proxies": '{"contract": 99}'})
+    with pytest.raises(TableError, match="newer than 1"):
+        Utterances.read(tmp_path / "u.parquet")
+
+
+def test_another_taxonomy_than_the_files_own_is_refused(tmp_path: Path) -> None:
+    votes(label=["happy"]).write(tmp_path / "v.parquet")
+    with pytest.raises(TableError, match="has the taxonomy angry, happy, sad"):
+        Votes.read(tmp_path / "v.parquet", taxonomy="crema6")
+
+
+def test_combine_joins_tables_and_refuses_repeats_digests_and_taxonomies() -> None:
+    one, two = votes(utterance_id=["a"]), votes(utterance_id=["b"])
+    assert len(combine(one, two)) == 2
+    with pytest.raises(TableError, match="repeated"):
+        combine(one, one)
+    other = Votes.of(
+        pl.DataFrame({"utterance_id": ["z"], "annotator": ["r"], "label": ["happy"]}), taxonomy=["happy", "sad"]
+    )
+    with pytest.raises(InputError, match="different taxonomies"):
+        combine(one, other)
+    named = [
+        Votes(table.frame, table.about.with_(annotators={"alm": AnnotatorCard(digest=digest)}))
+        for table, digest in ((one, "d1"), (two, "d2"))
+    ]
+    with pytest.raises(InputError, match="'alm' has two different"):
+        combine(*named)
+
+
+def test_findings_are_counted_by_kind() -> None:
+    table = Findings.gather([Finding("read", "empty", "x", count=3), Finding("read", "silent", "y")])
+    assert table.counts() == {"empty": 3, "silent": 1}
+    assert len(Findings.gather([])) == 0
+
+
+def test_about_survives_the_file(tmp_path: Path) -> None:
+    about = About(
+        taxonomy=LABELS,
+        scales={"c": {"valence": (1.0, 7.0)}},
+        roots={"c": "/data/c"},
+        annotators={"alm": AnnotatorCard(digest="d", model="m", elicit="score", cross={"focus": ["voice"]})},
+    )
+    Votes.of(pl.DataFrame({"utterance_id": ["a"], "annotator": ["r"], "label": ["sad"]}), about=about).write(
+        tmp_path / "v.parquet"
+    )
+    back = Votes.read(tmp_path / "v.parquet").about
+    assert back.scales == about.scales
+    assert back.roots == about.roots
+    assert back.annotators == about.annotators
