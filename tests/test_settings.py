@@ -1,0 +1,51 @@
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel, ConfigDict, Field
+
+from alm_proxies.errors import SettingsError
+from alm_proxies.settings import read_settings
+
+
+class Source(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    corpus: str
+    modality: str = "voice"
+
+
+class File(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    seed: int = Field(0, ge=0)
+    read: tuple[Source, ...] = ()
+    source: Source | None = None
+
+
+def refusal(tmp_path: Path, text: str) -> str:
+    path = tmp_path / "file.toml"
+    path.write_text(text)
+    with pytest.raises(SettingsError) as caught:
+        read_settings(path, File)
+    return str(caught.value).replace(str(tmp_path), "")
+
+
+def test_a_right_file_becomes_its_model(tmp_path: Path) -> None:
+    path = tmp_path / "file.toml"
+    path.write_text('seed = 3\n[[read]]\ncorpus = "x"\n')
+    assert read_settings(path, File) == File(seed=3, read=(Source(corpus="x"),))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("seed = 3\nsed = 4\n", ["/file.toml, line 2", "'sed'", "Did you mean 'seed'?"]),
+        ('[[read]]\ncorpus = "x"\nmodalty = "face"\n', ["line 3", "'read.0.modalty'", "Did you mean 'modality'?"]),
+        ('source = { corpus = "x", modalty = "face" }\n', ["line 1", "Did you mean 'modality'?"]),
+        ("[[read]]\n", ["'read.0.corpus' is missing"]),
+        ("seed = -1\n", ["line 1", "seed = -1", "greater than or equal to 0"]),
+        ("seed = \n", ["line 1", "is not TOML"]),
+    ],
+)
+def test_a_wrong_file_is_refused_with_line_key_and_mend(tmp_path: Path, text: str, says: list[str]) -> None:
+    message = refusal(tmp_path, text)
+    for part in says:
+        assert part in message
