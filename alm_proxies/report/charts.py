@@ -1,0 +1,383 @@
+"""The charts every page shares; each comes in two widths, with a tooltip on every mark and its figures as a table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from alm_proxies.report.drawing import NARROW, WIDE, Drawing, Scale, number, shorten, text_width
+from alm_proxies.report.page import Cell, Chart, Column, Interval, Table
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One value, perhaps with its interval, per label, group or step; the role gives colour and shape."""
+
+    name: str
+    role: str
+    values: tuple[Interval, ...]
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        role: str,
+        values: Sequence[float] | Floats,
+        low: Sequence[float] | Floats | None = None,
+        high: Sequence[float] | Floats | None = None,
+    ) -> Series:
+        """A series from plain numbers; without ends the values have no interval."""
+        unknown = [math.nan] * len(values)
+        ends = zip(values, unknown if low is None else low, unknown if high is None else high, strict=True)
+        return cls(name, role, tuple(Interval(float(v), float(a), float(b)) for v, a, b in ends))
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A series along a horizontal axis; `fit` is a smooth curve drawn dotted behind it."""
+
+    series: Series
+    at: tuple[float, ...]
+    fit: tuple[tuple[float, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Cloud:
+    """Distributions to be shown as points of the simplex."""
+
+    name: str
+    role: str
+    points: Floats
+    tips: tuple[str, ...] = ()
+
+
+def bars(
+    name: str,
+    title: str,
+    axis: str,
+    rows: Sequence[str],
+    series: Sequence[Series],
+    *,
+    alt: str,
+    note: str = "",
+    digits: int = 3,
+) -> Chart:
+    """Grouped horizontal bars: shares of the classes by source, parts of a variance, and the like."""
+
+    def draw(width: float) -> Drawing:
+        thick = 11.0 if len(series) > 1 else 15.0
+        step = thick * len(series) + 11.0
+        many = len(series) > 1
+        left = _left(rows, width)
+        sheet = Drawing(width, step * len(rows) + 44 + (26 if many else 6))
+        top = sheet.legend([(s.name, s.role) for s in series], 0, 8, bars=True) + 8 if many else 6.0
+        sheet.height += top - (26 if many else 6)
+        ends = [v for s in series for i in s.values for v in (i.value, i.high, i.low)]
+        scale = Scale.over(ends, left, width - 12 - (0 if many else 36), zero=True)
+        bottom = top + step * len(rows)
+        sheet.horizontal_axis(scale, top, bottom, axis, about=_about(width))
+        for index, row in enumerate(rows):
+            y = top + index * step + 5
+            sheet.text(left - 9, y + (step - 11) / 2 + 4, shorten(row, left - 9), "label", "end")
+            for place, one in enumerate(series):
+                value = one.values[index]
+                if math.isnan(value.value):
+                    continue
+                at, middle = y + place * thick, y + place * thick + thick / 2 - 0.5
+                start, end = sorted((scale(0.0), scale(value.value)))
+                tip = f"{row} · {one.name}\n{value.words(digits)}"
+                sheet.rect(start, at, end - start, thick - 1.5, f"mark bar {one.role}", tip=tip)
+                _whisker(sheet, scale, value, middle, tip)
+                if not many:
+                    sheet.text(max(end, _end(scale, value)) + 5, middle + 4, number(value.value, digits), "value")
+        sheet.line(scale(0.0), top, scale(0.0), bottom, "baseline")
+        return sheet
+
+    return _chart(name, title, alt, note, draw, _table("", rows, series, digits))
+
+
+def dots(
+    name: str, title: str, axis: str, rows: Sequence[str], series: Sequence[Series], *, alt: str, note: str = "",
+    reference: tuple[str, float] | None = None, digits: int = 3, zero: bool = False,
+) -> Chart:  # fmt: skip
+    """Points with intervals: one row per stratum or group, one shape per method."""
+
+    def draw(width: float) -> Drawing:
+        gap = 13.0
+        step = gap * len(series) + 12.0
+        left = _left(rows, width)
+        sheet = Drawing(width, 0)
+        top = sheet.legend([(s.name, s.role) for s in series], 0, 8) + 14
+        bottom = top + step * len(rows)
+        sheet.height = bottom + 44
+        ends = [v for s in series for i in s.values for v in (i.value, i.low, i.high)]
+        scale = Scale.over([*ends, *([reference[1]] if reference else [])], left + 4, width - 14, zero=zero)
+        sheet.horizontal_axis(scale, top, bottom, axis, about=_about(width))
+        for index, row in enumerate(rows):
+            y = top + index * step
+            sheet.line(0, y, width, y, "grid")
+            sheet.text(0, y + step / 2 + 4, shorten(row, left - 6))
+            for place, one in enumerate(series):
+                value, middle = one.values[index], y + 6 + gap * (place + 0.5)
+                if math.isnan(value.value):
+                    continue
+                tip = f"{row} · {one.name}\n{value.words(digits)}"
+                if not math.isnan(value.low):
+                    sheet.line(scale(value.low), middle, scale(value.high), middle, f"interval {one.role}")
+                sheet.mark(scale(value.value), middle, one.role, tip=tip, size=4.2)
+        if reference:
+            at = scale(reference[1])
+            sheet.line(at, top, at, bottom, "reference")
+            side = "end" if at > left + 0.6 * (width - left) else "start"
+            sheet.text(at + (-5 if side == "end" else 5), top - 3, reference[0], "note", side)
+        return sheet
+
+    return _chart(name, title, alt, note, draw, _table("", rows, series, digits))
+
+
+def curves(
+    name: str, title: str, across: str, up: str, lines: Sequence[Line], *, alt: str, note: str = "",
+    references: Sequence[tuple[str, str, float]] = (), stop: tuple[str, float] | None = None, digits: int = 3,
+) -> Chart:  # fmt: skip
+    """Lines over a number of votes: saturation with its fit, learning curves; references are level lines."""
+
+    def draw(width: float) -> Drawing:
+        sheet = Drawing(width, 0)
+        left = 46.0
+        top = sheet.legend([(line.series.name, line.series.role) for line in lines], 0, 8) + 24
+        bottom = top + (270.0 if width > 500 else 230.0)
+        sheet.height = bottom + 44
+        steps = sorted({x for line in lines for x in line.at})
+        ends = [v for line in lines for i in line.series.values for v in (i.value, i.low, i.high)]
+        ends += [value for _, _, value in references] + [y for line in lines for _, y in line.fit]
+        down = Scale.over(ends, bottom, top, room=0.08)
+        along = Scale.over([*steps, *(x for line in lines for x, _ in line.fit)], left + 8, width - 16, room=0.02)
+        sheet.vertical_axis(down, left, width, up)
+        whole = steps if len(steps) <= _about(width) * 2 else along.ticks(_about(width) + 2)
+        for x in whole:
+            sheet.text(along(x), bottom + 16, number(x, 0 if float(x).is_integer() else 1), "tick", "middle")
+        sheet.text(along.end, bottom + 34, across, "axis", "end")
+        sheet.line(left, bottom, width, bottom, "baseline")
+        written: list[float] = []
+        for words, role, level in references:
+            said, y = f"{words} {number(level, digits)}", down(level)
+            sheet.line(left, y, width, y, f"fit {role}", tip=said)
+            crowded = any(abs(y - 5 - other) < 13 for other in written)
+            written.append(y + 13 if crowded else y - 5)
+            sheet.text(left + 6, written[-1], said, "note")
+        if stop and along.low <= stop[1] <= along.high:
+            x = along(stop[1])
+            sheet.line(x, top, x, bottom, "reference")
+            late = x > width * 0.6
+            sheet.text(x + (-6 if late else 6), top + 8, stop[0], "note", "end" if late else "start")
+        for line in lines:
+            role = line.series.role
+            known = [(x, i) for x, i in zip(line.at, line.series.values, strict=True) if not math.isnan(i.value)]
+            if line.fit:
+                sheet.path([(along(x), down(y)) for x, y in line.fit], f"fit {role}")
+            else:
+                sheet.path([(along(x), down(i.value)) for x, i in known], f"curve {role}")
+            for x, value in known:
+                if not math.isnan(value.low):
+                    sheet.line(along(x), down(value.low), along(x), down(value.high), f"interval {role}")
+                tip = f"{line.series.name}\n{across}: {_step(x):g}\n{value.words(digits)}"
+                sheet.mark(along(x), down(value.value), role, tip=tip)
+        return sheet
+
+    steps = sorted({x for line in lines for x in line.at})
+    by_line = [dict(zip(line.at, line.series.values, strict=True)) for line in lines]
+    rows: list[list[Cell]] = [[_step(x), *(values.get(x) for values in by_line)] for x in steps]
+    table = Table.of([across, *(Column(line.series.name, digits) for line in lines)], rows)
+    return _chart(name, title, alt, note, draw, table)
+
+
+def calibration(
+    name: str, title: str, across: str, up: str, lines: Sequence[Line], *, alt: str, note: str = "", digits: int = 3
+) -> Chart:
+    """What was said against what came true, with the diagonal on which both agree."""
+
+    def draw(width: float) -> Drawing:
+        side = min(width, 440.0)
+        sheet = Drawing(side, 0)
+        left = 46.0
+        top = sheet.legend([(line.series.name, line.series.role) for line in lines], 0, 8) + 24
+        bottom = top + side - left - 16
+        sheet.height = bottom + 44
+        values = [v for line in lines for i in line.series.values for v in (i.value, i.low, i.high)]
+        values += [x for line in lines for x in line.at]
+        extent = Scale.over(values, 0, 1, room=0.04)
+        along = Scale(extent.low, extent.high, left, side - 16)
+        down = Scale(extent.low, extent.high, bottom, top)
+        sheet.vertical_axis(down, left, side - 16, up)
+        sheet.horizontal_axis(along, bottom, bottom, across)
+        sheet.line(along(extent.low), down(extent.low), along(extent.high), down(extent.high), "reference")
+        for line in lines:
+            role = line.series.role
+            pairs = [(x, i) for x, i in zip(line.at, line.series.values, strict=True) if not math.isnan(i.value)]
+            sheet.path([(along(x), down(i.value)) for x, i in pairs], f"curve {role}")
+            for x, value in pairs:
+                if not math.isnan(value.low):
+                    sheet.line(along(x), down(value.low), along(x), down(value.high), f"interval {role}")
+                tip = f"{line.series.name}\n{across}: {number(x, digits)}\n{up}: {value.words(digits)}"
+                sheet.mark(along(x), down(value.value), role, tip=tip)
+        return sheet
+
+    rows: list[list[Cell]] = [
+        [line.series.name, x, value] for line in lines for x, value in zip(line.at, line.series.values, strict=True)
+    ]
+    return _chart(name, title, alt, note, draw, Table.of(["Series", Column(across, digits), Column(up, digits)], rows))
+
+
+def heat(
+    name: str, title: str, rows: Sequence[str], columns: Sequence[str], values: Floats, *, row_title: str,
+    column_title: str, alt: str, note: str = "",
+) -> Chart:  # fmt: skip
+    """A matrix of shares, one square per pair of labels, darker for more; the share is written in it as per cent."""
+
+    def draw(width: float) -> Drawing:
+        left = _left(rows, width)
+        cell = min(58.0, (width - left - 4) / len(columns))
+        high = min(cell, 40.0)
+        tilt = any(text_width(column, 11) > cell - 4 for column in columns)
+        top = 26.0 + 18.0
+        sheet = Drawing(max(width if width < 400 else 0.0, left + cell * len(columns) + 4), top + high * len(rows) + 8)
+        sheet.text(0, 12, f"{row_title} ↓", "axis")
+        sheet.text(sheet.width - 4, 12, f"{column_title} →", "axis", "end")
+        peak = float(np.nanmax(values)) if np.isfinite(values).any() else 1.0
+        for j, column in enumerate(columns):
+            words = shorten(column, cell + 2, 11) if tilt else column
+            sheet.text(left + (j + 0.5) * cell, top - 7, words, "tick", "middle")
+        for i, row in enumerate(rows):
+            y = top + i * high
+            sheet.text(left - 8, y + high / 2 + 4, shorten(row, left - 8), "label", "end")
+            for j, column in enumerate(columns):
+                share = float(values[i, j])
+                if math.isnan(share):
+                    continue
+                x, strength = left + j * cell, 0.03 + 0.92 * share / max(peak, 1e-9)
+                tip = f"{row_title} {row}\n{column_title} {column}\n{100 * share:.1f} %"
+                sheet.rect(x + 1, y + 1, cell - 2, high - 2, "mark cell", tip=tip, opacity=strength)
+                kind = "value on-dark" if strength > 0.55 else "value"
+                sheet.text(x + cell / 2, y + high / 2 + 4, f"{100 * share:.0f}", kind, "middle")
+        return sheet
+
+    table = Table.of(
+        [f"{row_title} \\ {column_title}", *columns], [[row, *map(float, values[i])] for i, row in enumerate(rows)]
+    )
+    return _chart(name, title, alt, note, draw, table)
+
+
+def simplex(
+    name: str, title: str, labels: Sequence[str], clouds: Sequence[Cloud], *, alt: str, note: str = "",
+    means: bool = True,
+) -> Chart:  # fmt: skip
+    """Distributions over K labels as points of a K-cornered polygon, x = sum_k p_k corner_k; large marks: means."""
+    corners = _corners(len(labels))
+
+    def draw(width: float) -> Drawing:
+        panels = [[cloud] for cloud in clouds]
+        across = len(panels) if width > 500 else 1
+        side = min(width / across, 330.0)
+        sheet = Drawing(width, 0)
+        rows = math.ceil(len(panels) / across)
+        sheet.height = rows * (side + 14)
+        for index, panel in enumerate(panels):
+            middle = (index % across + 0.5) * (width / across), (index // across) * (side + 14) + 22 + (side - 14) / 2
+            radius = side / 2 - 42
+            place = [(middle[0] + radius * x, middle[1] + radius * y) for x, y in corners]
+            sheet.path(place, "outline", closed=True)
+            sheet.text(middle[0] - side / 2 + 4, middle[1] - side / 2 + 4, panel[0].name, "strong")
+            for (x, y), label in zip(corners, labels, strict=True):
+                anchor = "middle" if abs(x) < 0.2 else ("start" if x > 0 else "end")
+                room = side / 2 - abs(x) * radius + 4 if abs(x) >= 0.2 else side
+                at = middle[0] + (radius + 8) * x, middle[1] + (radius + 8) * y + (10 if y > 0.5 else 2)
+                sheet.text(at[0], at[1], shorten(label, room, 11), "tick", anchor)
+            for cloud in panel:
+                _cloud(sheet, cloud, corners, middle, radius, means, labels)
+        return sheet
+
+    rows: list[list[Cell]] = [
+        [c.name, len(c.points), *map(float, c.points.mean(axis=0))] for c in clouds if len(c.points)
+    ]
+    table = Table.of(["Points", "Utterances", *labels], rows, "Mean distribution")
+    return _chart(name, title, alt, note, draw, table)
+
+
+def votes_picture(labels: Sequence[str], series: Sequence[Series], *, alt: str) -> str:
+    """A small picture of one utterance's distributions, for an example card."""
+    thick, left, width = 7.0, min(88.0, max(map(text_width, labels)) + 8), 290.0
+    step = thick * len(series) + 7
+    sheet = Drawing(width, 0)
+    top = sheet.legend([(s.name, s.role) for s in series], 0, 8, bars=True) + 6
+    sheet.height = top + step * len(labels) + 2
+    scale = Scale(0.0, 1.0, left, width - 30)
+    for index, label in enumerate(labels):
+        y = top + index * step
+        sheet.text(left - 7, y + (step - 7) / 2 + 4, shorten(label, left - 7, 11), "tick", "end")
+        for place, one in enumerate(series):
+            value = one.values[index].value
+            tip = f"{label} · {one.name}\n{100 * value:.0f} %"
+            wide = scale(value) - scale(0.0)
+            sheet.rect(left, y + place * thick, wide, thick - 1.2, f"mark bar {one.role}", tip=tip)
+    sheet.line(left, top - 3, left, top + step * len(labels) - 4, "baseline")
+    return sheet.svg(alt)
+
+
+def _cloud(
+    sheet: Drawing, cloud: Cloud, corners: Floats, middle: tuple[float, float], radius: float, means: bool,
+    labels: Sequence[str],
+) -> None:  # fmt: skip
+    places = cloud.points @ corners
+    for index, (x, y) in enumerate(places):
+        tip = cloud.tips[index] if cloud.tips else _most(cloud.points[index], labels)
+        sheet.mark(middle[0] + radius * x, middle[1] + radius * y, cloud.role, tip=tip, size=2.6, faint=True)
+    if means and len(places):
+        x, y = places.mean(axis=0)
+        tip = f"{cloud.name}: mean\n{_most(cloud.points.mean(axis=0), labels)}"
+        sheet.mark(middle[0] + radius * x, middle[1] + radius * y, cloud.role, tip=tip, size=7)
+
+
+def _most(distribution: Floats, labels: Sequence[str]) -> str:
+    order = np.argsort(-distribution, kind="stable")[:3]
+    return ", ".join(f"{labels[k]} {100 * distribution[k]:.0f} %" for k in order if distribution[k] >= 0.005)
+
+
+def _corners(count: int) -> Floats:
+    angles = -np.pi / 2 + 2 * np.pi * np.arange(count) / count
+    return np.stack([np.cos(angles), np.sin(angles)], axis=1)
+
+
+def _chart(name: str, title: str, alt: str, note: str, draw: Callable[[float], Drawing], table: Table) -> Chart:
+    return Chart(name, title, alt, draw(WIDE).svg(alt), draw(NARROW).svg(alt), table, note)
+
+
+def _table(first: str, rows: Sequence[str], series: Sequence[Series], digits: int) -> Table:
+    columns = [Column(first), *(Column(one.name, digits) for one in series)]
+    return Table.of(columns, [[row, *(one.values[i] for one in series)] for i, row in enumerate(rows)])
+
+
+def _whisker(sheet: Drawing, scale: Scale, value: Interval, middle: float, tip: str) -> None:
+    if not math.isnan(value.low):
+        sheet.line(scale(value.low), middle, scale(value.high), middle, "whisker", tip=tip)
+
+
+def _end(scale: Scale, value: Interval) -> float:
+    return scale(value.value if math.isnan(value.high) else value.high)
+
+
+def _left(rows: Sequence[str], width: float) -> float:
+    return min(max([*map(text_width, rows), 20.0]) + 14, 0.36 * width)
+
+
+def _about(width: float) -> int:
+    return 6 if width > 500 else 4
+
+
+def _step(x: float) -> int | float:
+    return int(x) if float(x).is_integer() else x

@@ -1,0 +1,217 @@
+"""SVG by hand: scales with round ticks, marks with tooltips, and one palette for light, dark and exported pictures."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+# Okabe and Ito's colours, lifted for dark paper; the roles a series can have, in legend order.
+LIGHT = {
+    "paper": "#fffefb", "raised": "#f6f3ec", "ink": "#1d1c1a", "muted": "#67645d", "grid": "#e4e0d6",
+    "human": "#0072b2", "proxy": "#d55e00", "fused": "#00835f", "human-only": "#3a9bd9", "weighted": "#b3528a",
+    "pool": "#b07a00", "other": "#7b7770", "extra": "#5b4aa8",
+}  # fmt: skip
+DARK = {
+    "paper": "#151618", "raised": "#1e2023", "ink": "#ecebe7", "muted": "#a3a29c", "grid": "#33353a",
+    "human": "#4fb0f0", "proxy": "#ff9147", "fused": "#35cfa2", "human-only": "#a6d8ff", "weighted": "#e8a4cd",
+    "pool": "#f0c04d", "other": "#a8a6a0", "extra": "#b3a5f5",
+}  # fmt: skip
+ROLES = ("human", "proxy", "fused", "human-only", "weighted", "pool", "other", "extra")
+SHAPES = {
+    "human": "circle", "proxy": "diamond", "fused": "square", "human-only": "ring", "weighted": "triangle",
+    "pool": "cross", "other": "circle", "extra": "diamond",
+}  # fmt: skip
+WIDE, NARROW = 720.0, 350.0
+_LETTER = 6.35  # mean advance of a 12-pixel sans letter; labels are laid out with it
+_FONT = "Inter, 'Segoe UI', Helvetica, Arial, 'Liberation Sans', sans-serif"
+
+
+def chart_style() -> str:
+    """The style sheet every chart is drawn with, in terms of the palette's variables."""
+    return Path(__file__).with_name("chart.css").read_text(encoding="utf-8")
+
+
+def text_width(words: str, size: float = 12.0) -> float:
+    """About how many pixels a line of text takes."""
+    return len(words) * _LETTER * size / 12.0
+
+
+def shorten(words: str, width: float, size: float = 12.0) -> str:
+    """The words, cut with an ellipsis where they would take more than `width` pixels."""
+    fits = int(width / (_LETTER * size / 12.0))
+    return words if len(words) <= fits else words[: max(1, fits - 1)].rstrip() + "…"
+
+
+def number(value: float, digits: int = 3) -> str:
+    """A number for people: fixed digits, a real minus sign, "n/a" for what is not known."""
+    if not math.isfinite(value):
+        return "n/a" if math.isnan(value) else ("∞" if value > 0 else "−∞")
+    words = f"{value:,.{digits}f}"
+    return "−" + words[1:] if words.startswith("-") and float(words.replace(",", "")) != 0 else words.lstrip("-")
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """A straight line from values to pixels, with round ticks."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+
+    @classmethod
+    def over(
+        cls, values: Iterable[float], start: float, end: float, *, zero: bool = False, room: float = 0.04
+    ) -> Scale:
+        """A scale that holds all finite values (and zero, if asked) with a little room at both ends."""
+        finite = [float(value) for value in values if math.isfinite(value)]
+        low, high = (min(finite), max(finite)) if finite else (0.0, 1.0)
+        if zero:
+            low, high = min(low, 0.0), max(high, 0.0)
+        if high - low < 1e-12:
+            low, high = (0.0, 1.0) if zero and high == 0.0 else (low - 0.5 * abs(low or 1), high + 0.5 * abs(high or 1))
+        margin = room * (high - low)
+        return cls(
+            low if zero and low == 0.0 else low - margin, high if zero and high == 0.0 else high + margin, start, end
+        )
+
+    def __call__(self, value: float) -> float:
+        """The pixel of a value."""
+        return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
+
+    def ticks(self, about: int = 5) -> list[float]:
+        """Round values inside the scale, about as many as asked."""
+        raw = (self.high - self.low) / max(1, about)
+        power = 10.0 ** math.floor(math.log10(raw))
+        step = next(nice * power for nice in (1.0, 2.0, 2.5, 5.0, 10.0) if raw <= nice * power * 1.0001)
+        first = math.ceil(self.low / step - 1e-9)
+        last = math.floor(self.high / step + 1e-9)
+        return [round(index * step, 12) + 0.0 for index in range(first, last + 1)]
+
+
+def tick_words(ticks: Sequence[float]) -> list[str]:
+    """The ticks in words, all with as many digits as the finest of them needs."""
+    digits = max((len(f"{tick:.6f}".rstrip("0").split(".")[1]) for tick in ticks), default=0)
+    return [number(tick, digits) for tick in ticks]
+
+
+class Drawing:
+    """Marks, lines and words on a sheet of `width` x `height`; `svg` gives the finished picture."""
+
+    def __init__(self, width: float, height: float) -> None:
+        self.width = width
+        self.height = height
+        self._parts: list[str] = []
+
+    def rect(
+        self, x: float, y: float, width: float, height: float, kind: str, *, tip: str = "", opacity: float | None = None
+    ) -> None:
+        """A rectangle; one with a tip counts as a mark."""
+        strength = "" if opacity is None else f' fill-opacity="{opacity:.3f}"'
+        at = f'x="{_n(x)}" y="{_n(y)}" width="{_n(max(0.0, width))}" height="{_n(max(0.0, height))}"'
+        self._parts.append(f"<rect {at}{strength}{_kind(kind, tip)}/>")
+
+    def line(self, x1: float, y1: float, x2: float, y2: float, kind: str, *, tip: str = "") -> None:
+        """A straight line."""
+        self._parts.append(f'<path d="M{_n(x1)} {_n(y1)}L{_n(x2)} {_n(y2)}"{_kind(kind, tip)}/>')
+
+    def path(self, points: Sequence[tuple[float, float]], kind: str, *, closed: bool = False, tip: str = "") -> None:
+        """A line through points, closed where asked."""
+        if points:
+            way = "L".join(f"{_n(x)} {_n(y)}" for x, y in points) + ("Z" if closed else "")
+            self._parts.append(f'<path d="M{way}"{_kind(kind, tip)}/>')
+
+    def mark(self, x: float, y: float, role: str, *, tip: str = "", size: float = 4.0, faint: bool = False) -> None:
+        """A point in the shape and colour of its role, so that neither is needed alone to tell series apart."""
+        kind = f"mark point {role}" + (" faint" if faint else "")
+        shape = SHAPES[role]
+        if shape in ("circle", "ring"):
+            ring = " ring" if shape == "ring" else ""
+            self._parts.append(f'<circle cx="{_n(x)}" cy="{_n(y)}" r="{_n(size)}"{_kind(kind + ring, tip)}/>')
+            return
+        s = size * 1.15
+        ways = {
+            "square": [(-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9)],
+            "diamond": [(0, -1.25), (1.25, 0), (0, 1.25), (-1.25, 0)],
+            "triangle": [(0, -1.2), (1.15, 0.9), (-1.15, 0.9)],
+            "cross": [(-1.2, -0.35), (-0.35, -0.35), (-0.35, -1.2), (0.35, -1.2), (0.35, -0.35), (1.2, -0.35),
+                      (1.2, 0.35), (0.35, 0.35), (0.35, 1.2), (-0.35, 1.2), (-0.35, 0.35), (-1.2, 0.35)],
+        }  # fmt: skip
+        self.path([(x + s * dx, y + s * dy) for dx, dy in ways[shape]], kind, closed=True, tip=tip)
+
+    def text(self, x: float, y: float, words: str, kind: str = "label", anchor: str = "start") -> None:
+        """A line of words; anchor is start, middle or end."""
+        place = "" if anchor == "start" else f' text-anchor="{anchor}"'
+        self._parts.append(f'<text x="{_n(x)}" y="{_n(y)}"{place} class="{kind}">{escape(words)}</text>')
+
+    def legend(self, entries: Sequence[tuple[str, str]], x: float, y: float, *, bars: bool = False) -> float:
+        """Names with their shapes (or swatches), wrapped to the sheet; gives the height used."""
+        at, row = x, 0
+        for name, role in entries:
+            needed = 16 + text_width(name) + 18
+            if at + needed > self.width and at > x:
+                at, row = x, row + 1
+            middle = y + 20 * row
+            if bars:
+                self.rect(at, middle - 5, 10, 10, f"swatch {role}")
+            else:
+                self.mark(at + 5, middle, role)
+            self.text(at + 16, middle + 4, name)
+            at += needed
+        return 20.0 * (row + 1)
+
+    def horizontal_axis(
+        self, scale: Scale, top: float, bottom: float, title: str, *, about: int = 5, ticks: Sequence[float] = ()
+    ) -> None:
+        """Grid lines, tick words and the name of the horizontal axis, right-aligned below it."""
+        values = list(ticks) or scale.ticks(about)
+        for value, words in zip(values, tick_words(values), strict=True):
+            self.line(scale(value), top, scale(value), bottom, "grid")
+            self.text(scale(value), bottom + 16, words, "tick", "middle")
+        self.text(scale.end, bottom + 34, title, "axis", "end")
+
+    def vertical_axis(self, scale: Scale, left: float, right: float, title: str, *, about: int = 5) -> None:
+        """Grid lines, tick words and the name of the vertical axis, written level above it."""
+        values = scale.ticks(about)
+        for value, words in zip(values, tick_words(values), strict=True):
+            self.line(left, scale(value), right, scale(value), "grid")
+            self.text(left - 7, scale(value) + 4, words, "tick", "end")
+        self.text(0, min(scale.start, scale.end) - 10, title, "axis")
+
+    def svg(self, alt: str) -> str:
+        """The picture as an SVG element that says in one sentence what it shows."""
+        box = f'viewBox="0 0 {_n(self.width)} {_n(self.height)}" width="{_n(self.width)}" height="{_n(self.height)}"'
+        return (
+            f'<svg xmlns="http://www.w3.org/2000/svg" {box} class="chart" role="img" aria-label="{escape(alt)}">'
+            f"{''.join(self._parts)}</svg>"
+        )
+
+
+def standalone(svg: str) -> str:
+    """The same picture as a file of its own: light palette, white sheet, no variables left."""
+    style = re.sub(r"var\(--([a-z-]+)\)", lambda found: LIGHT[found[1]], chart_style())
+    start = svg.index(">") + 1
+    sheet = f'<style>.chart{{font-family:{_FONT}}}{style}</style><rect width="100%" height="100%" fill="#ffffff"/>'
+    bare = re.sub(r' data-tip="[^"]*"', "", svg[start:])
+    return svg[:start] + sheet + bare
+
+
+def png(svg: str) -> bytes:
+    """A standalone SVG as a PNG of twice its size."""
+    import vl_convert
+
+    return bytes(vl_convert.svg_to_png(svg, scale=2.0))
+
+
+def _kind(kind: str, tip: str) -> str:
+    words = f' data-tip="{escape(tip)}"'.replace("\n", "&#10;") if tip else ""
+    return f' class="{escape(kind)}"{words}'
+
+
+def _n(value: float) -> str:
+    words = f"{value:.2f}".rstrip("0").rstrip(".")
+    return "0" if words == "-0" else words

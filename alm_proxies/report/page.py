@@ -1,0 +1,288 @@
+"""One offline page: a headline in words, then sections of text, charts, sortable tables and examples one can hear."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from alm_proxies.files import write_bytes, write_text
+from alm_proxies.report.drawing import DARK, LIGHT, chart_style, number, png, standalone
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A figure with the two ends of its interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def words(self, digits: int = 3) -> str:
+        """The figure and, where it is known, its interval in brackets."""
+        if math.isnan(self.low) or math.isnan(self.high):
+            return number(self.value, digits)
+        return f"{number(self.value, digits)} [{number(self.low, digits)}, {number(self.high, digits)}]"
+
+
+Cell = str | int | float | Interval | None
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a table: its name, how many digits its figures get, and a hint shown on hovering the name."""
+
+    name: str
+    digits: int = 3
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table that sorts when a column's name is pressed; None is shown as a dash and sorts last."""
+
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    caption: str = ""
+
+    @classmethod
+    def of(cls, columns: Sequence[str | Column], rows: Sequence[Sequence[Cell]], caption: str = "") -> Table:
+        """A table from column names (or columns) and rows."""
+        named = tuple(column if isinstance(column, Column) else Column(column) for column in columns)
+        return cls(named, tuple(tuple(row) for row in rows), caption)
+
+    def html(self) -> Markup:
+        """The table as HTML."""
+        heads = "".join(
+            f'<th scope="col" aria-sort="none"><button type="button"{_title(c.hint)}>{escape(c.name)}</button></th>'
+            for c in self.columns
+        )
+        body = "".join(f"<tr>{self._cells(row)}</tr>" for row in self.rows)
+        caption = f"<caption>{_inline(self.caption)}</caption>" if self.caption else ""
+        table = f"<table>{caption}<thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
+        return _markup(
+            f'<div class="table" tabindex="0" role="region" aria-label="{escape(self._name())}">{table}</div>'
+        )
+
+    def _name(self) -> str:
+        return self.caption or ", ".join(column.name for column in self.columns)
+
+    def _cells(self, row: tuple[Cell, ...]) -> str:
+        cells = []
+        for index, (cell, column) in enumerate(zip(row, self.columns, strict=True)):
+            words, key = _cell(cell, column.digits)
+            kind = "" if isinstance(cell, str) else ' class="figure"'
+            tag = 'th scope="row"' if index == 0 and isinstance(cell, str) else "td"
+            cells.append(f'<{tag}{kind} data-key="{escape(key)}">{escape(words)}</{tag.split()[0]}>')
+        return "".join(cells)
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A picture in two widths (a screen's and a phone's), what it shows in one sentence, and its figures as a table."""
+
+    name: str
+    title: str
+    alt: str
+    wide: str
+    narrow: str
+    table: Table
+    note: str = ""
+
+    def html(self) -> Markup:
+        """The chart as a figure element; its numbers fold out below it."""
+        note = f'<p class="note">{_inline(self.note)}</p>' if self.note else ""
+        return _markup(
+            f'<figure id="{escape(self.name)}"><figcaption>{escape(self.title)}</figcaption>'
+            f'<div class="wide">{self.wide}</div><div class="narrow">{self.narrow}</div>{note}'
+            f"<details><summary>The numbers</summary>{self.table.html()}</details></figure>"
+        )
+
+    def save(self, folder: str | Path) -> tuple[Path, Path]:
+        """Write the wide picture as <name>.svg and <name>.png into a folder."""
+        svg = standalone(self.wide)
+        paths = Path(folder) / f"{self.name}.svg", Path(folder) / f"{self.name}.png"
+        write_text(paths[0], svg)
+        write_bytes(paths[1], png(svg))
+        return paths
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Paragraphs; `backticks` mark code. A notice is set apart: something the reader must know or do."""
+
+    words: str
+    kind: Literal["plain", "notice"] = "plain"
+
+    def html(self) -> Markup:
+        """The paragraphs as HTML."""
+        kind = ' class="notice" role="note"' if self.kind == "notice" else ""
+        return _markup("".join(f"<p{kind}>{_inline(part)}</p>" for part in self.words.split("\n\n")))
+
+
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """A recording to be played from within the page."""
+
+    content: bytes
+    kind: Literal["audio/wav", "audio/flac", "audio/ogg", "audio/mpeg"] = "audio/wav"
+
+    def html(self, name: str) -> str:
+        """A player whose recording is part of the page."""
+        data = base64.b64encode(self.content).decode("ascii")
+        source = f"data:{self.kind};base64,{data}"
+        return f'<audio controls preload="metadata" aria-label="{escape(name)}" src="{source}"></audio>'
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One utterance to look at: what is known of it, a picture of its votes, what was said and how it sounds."""
+
+    title: str
+    facts: Mapping[str, str]
+    picture: str
+    transcript: str | None = None
+    sound: Sound | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """Utterances side by side."""
+
+    items: tuple[Example, ...]
+
+    def html(self) -> Markup:
+        """The examples as cards."""
+        return _markup(f'<div class="examples">{"".join(map(self._card, self.items))}</div>')
+
+    @staticmethod
+    def _card(example: Example) -> str:
+        facts = "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in example.facts.items())
+        said = f"<blockquote>{escape(example.transcript)}</blockquote>" if example.transcript else ""
+        sound = example.sound.html(example.title) if example.sound else ""
+        return f"<article><h3>{escape(example.title)}</h3>{said}{sound}{example.picture}<dl>{facts}</dl></article>"
+
+
+Block = Text | Table | Chart | Examples
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A part of the page: its title, what it says in a sentence, and the evidence."""
+
+    title: str
+    lead: str
+    blocks: tuple[Block, ...] = ()
+
+    @property
+    def anchor(self) -> str:
+        """The section's name in links."""
+        return re.sub(r"[^a-z0-9]+", "-", self.title.lower()).strip("-")
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A key figure under the headline."""
+
+    value: str
+    name: str
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A report: kind of report, headline in words, a short summary, key figures, sections, and how it was made."""
+
+    kind: str
+    headline: str
+    summary: str
+    figures: tuple[Figure, ...] = ()
+    sections: tuple[Section, ...] = ()
+    made: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def charts(self) -> tuple[Chart, ...]:
+        """Every chart of the page, in order."""
+        return tuple(block for section in self.sections for block in section.blocks if isinstance(block, Chart))
+
+    def html(self) -> str:
+        """The whole page as one string that needs nothing else and is allowed to load nothing else."""
+        from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+        folder = Path(__file__).parent
+        environment = Environment(
+            loader=FileSystemLoader(folder),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        environment.filters["inline"] = lambda words: _markup(_inline(words))
+        script = (folder / "page.js").read_text(encoding="utf-8")
+        style = _palette() + (folder / "page.css").read_text(encoding="utf-8") + chart_style()
+        return environment.get_template("page.html").render(
+            page=self,
+            script=_markup(script),
+            style=_markup(style),
+            script_digest=_markup(_digest(script)),
+            style_digest=_markup(_digest(style)),
+        )
+
+    def write(self, path: str | Path, *, pictures: bool = True) -> None:
+        """Write the page and, beside it, <name>_charts/ with every chart as SVG and PNG."""
+        target = Path(path)
+        write_text(target, self.html())
+        if pictures:
+            for chart in self.charts:
+                chart.save(target.with_name(f"{target.stem}_charts"))
+
+
+def _cell(cell: Cell, digits: int) -> tuple[str, str]:
+    if cell is None:
+        return "–", ""
+    if isinstance(cell, str):
+        return cell, cell
+    if isinstance(cell, Interval):
+        return cell.words(digits), "" if math.isnan(cell.value) else repr(float(cell.value))
+    if isinstance(cell, int):
+        return f"{cell:,}", str(cell)
+    return ("–", "") if math.isnan(cell) else (number(cell, digits), repr(float(cell)))
+
+
+def _inline(words: str) -> str:
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(words))
+
+
+def _title(hint: str) -> str:
+    return f' data-tip="{escape(hint)}"' if hint else ""
+
+
+def _markup(html: str) -> Markup:
+    from markupsafe import Markup
+
+    return Markup(html)  # everything put together here was escaped piece by piece
+
+
+def _palette() -> str:
+    def variables(colours: Mapping[str, str]) -> str:
+        return "".join(f"--{name}:{colour};" for name, colour in colours.items())
+
+    dark = f"color-scheme:dark;{variables(DARK)}"
+    return (
+        f":root{{color-scheme:light;{variables(LIGHT)}}}\n"
+        f"@media (prefers-color-scheme:dark){{:root:not([data-theme=light]){{{dark}}}}}\n"
+        f":root[data-theme=dark]{{{dark}}}\n"
+    )
+
+
+def _digest(content: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(content.encode("utf-8")).digest()).decode("ascii")

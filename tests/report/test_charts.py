@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import math
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from alm_proxies.report.charts import (
+    Cloud,
+    Line,
+    Series,
+    bars,
+    calibration,
+    curves,
+    dots,
+    heat,
+    simplex,
+    votes_picture,
+)
+from alm_proxies.report.page import Chart, Interval
+
+LABELS = ("anger", "happiness", "sadness")
+HUMAN = Series.of("human", "human", [0.5, 0.3, 0.2], [0.4, 0.2, 0.1], [0.6, 0.4, 0.3])
+PROXY = Series.of("proxy", "proxy", [0.2, math.nan, 0.8])
+
+
+def test_bars_draw_what_is_known_and_leave_out_what_is_not() -> None:
+    chart = bars("shares", "Shares", "share of votes", LABELS, [HUMAN, PROXY], alt="Shares.")
+    assert _tips(chart.wide, "rect") == [
+        "anger · human\n0.500 [0.400, 0.600]", "anger · proxy\n0.200", "happiness · human\n0.300 [0.200, 0.400]",
+        "sadness · human\n0.200 [0.100, 0.300]", "sadness · proxy\n0.800",
+    ]  # fmt: skip
+
+
+def test_bar_lengths_are_proportional_to_the_values() -> None:
+    chart = bars("shares", "Shares", "share", LABELS, [Series.of("a", "human", [0.1, 0.2, 0.4])], alt="Shares.")
+    widths = [float(node.attrib["width"]) for node in _marks(chart.wide, "rect")]
+    assert widths[1] / widths[0] == pytest.approx(2.0, rel=0.01)
+    assert widths[2] / widths[0] == pytest.approx(4.0, rel=0.01)
+
+
+def test_negative_bars_start_at_zero_and_go_left() -> None:
+    chart = bars("gain", "Gain", "votes", ["up", "down"], [Series.of("gain", "fused", [2.0, -1.0])], alt="Gain.")
+    up, down = _marks(chart.wide, "rect")
+    assert float(up.attrib["x"]) == pytest.approx(float(down.attrib["x"]) + float(down.attrib["width"]), abs=0.02)
+
+
+def test_dots_show_every_row_and_series_with_a_reference() -> None:
+    chart = dots("strata", "Strata", "NLL", LABELS, [HUMAN, PROXY], alt="Strata.", reference=("uniform", 1.1))
+    assert len(_tips(chart.wide)) == 5
+    assert "uniform" in "".join(ElementTree.fromstring(chart.narrow).itertext())
+
+
+def test_curves_name_both_axes_and_draw_the_fit_and_the_references() -> None:
+    line = Line(HUMAN, (1.0, 2.0, 3.0), tuple((x / 10, 0.5 - x / 100) for x in range(10, 31)))
+    chart = curves(
+        "saturation", "Saturation", "proxy votes", "JSD (base 2)", [line], alt="Saturation.",
+        references=[("another human", "human", 0.25)], stop=("saturated at 2", 2.0),
+    )  # fmt: skip
+    words = list(ElementTree.fromstring(chart.wide).itertext())
+    assert {"proxy votes", "JSD (base 2)", "saturated at 2", "another human 0.250"} <= set(words)
+    assert len(_marks(chart.wide, "circle")) == 3
+    assert [row[0] for row in chart.table.rows] == [1, 2, 3]
+
+
+def test_a_perfectly_calibrated_series_lies_on_the_diagonal() -> None:
+    values = (0.2, 0.5, 0.9)
+    chart = calibration("c", "C", "said", "came true", [Line(Series.of("fused", "fused", values), values)], alt="C.")
+    root = ElementTree.fromstring(chart.wide)
+    diagonal = next(node for node in root if node.attrib.get("class") == "reference").attrib["d"]
+    (x1, y1), (x2, y2) = (map(float, part.split()) for part in diagonal[1:].split("L"))
+    for mark in _marks(chart.wide, "path"):
+        corners = [tuple(map(float, part.split())) for part in mark.attrib["d"][1:-1].split("L")]
+        x, y = np.mean(corners, axis=0)
+        assert (y - y1) * (x2 - x1) == pytest.approx((x - x1) * (y2 - y1), abs=1.0 * abs(x2 - x1))
+
+
+def test_a_heat_map_is_darker_where_the_share_is_larger_and_skips_what_is_not_known() -> None:
+    values = np.array([[0.7, 0.3, 0.0], [0.1, 0.8, 0.1], [np.nan, np.nan, np.nan]])
+    chart = heat("h", "H", LABELS, LABELS, values, row_title="human", column_title="proxy", alt="H.")
+    cells = _marks(chart.wide, "rect")
+    assert len(cells) == 6
+    strength = [float(cell.attrib["fill-opacity"]) for cell in cells]
+    assert np.argsort(strength, kind="stable").tolist() == np.argsort(values[:2].ravel(), kind="stable").tolist()
+
+
+@pytest.mark.parametrize("labels", [2, 3, 8, 30])
+def test_a_unanimous_distribution_lies_on_its_corner_of_the_simplex(labels: int) -> None:
+    names = [f"label {k}" for k in range(labels)]
+    chart = simplex("s", "S", names, [Cloud("human", "human", np.eye(labels))], alt="S.", means=False)
+    root = ElementTree.fromstring(chart.wide)
+    outline = next(node for node in root if node.attrib.get("class") == "outline").attrib["d"]
+    corners = [tuple(map(float, part.split())) for part in outline[1:-1].split("L")]
+    marks = [(float(m.attrib["cx"]), float(m.attrib["cy"])) for m in _marks(chart.wide, "circle")]
+    assert np.allclose(corners, marks, atol=0.02)
+
+
+def test_a_small_picture_of_votes_says_each_share() -> None:
+    svg = votes_picture(LABELS, [HUMAN], alt="Votes.")
+    assert _tips(svg) == ["anger · human\n50 %", "happiness · human\n30 %", "sadness · human\n20 %"]
+
+
+def test_every_chart_stays_inside_its_sheet_on_a_phone() -> None:
+    names = ["a label of quite some length", "another one that is long too", "short"]
+    chart = bars("b", "B", "share of votes", names, [HUMAN, PROXY], alt="B.")
+    for svg in (chart.wide, chart.narrow):
+        root = ElementTree.fromstring(svg)
+        width, height = float(root.attrib["width"]), float(root.attrib["height"])
+        for node in root:
+            assert 0 <= float(node.attrib.get("x", 0)) <= width
+            assert 0 <= float(node.attrib.get("y", 0)) <= height
+    assert float(ElementTree.fromstring(chart.narrow).attrib["width"]) <= 360
+
+
+def test_the_table_behind_a_chart_holds_its_values() -> None:
+    chart: Chart = dots("d", "D", "NLL", LABELS, [HUMAN], alt="D.")
+    assert chart.table.rows[0] == ("anger", Interval(0.5, 0.4, 0.6))
+
+
+def _marks(svg: str, tag: str) -> list[ElementTree.Element]:
+    found = ElementTree.fromstring(svg).iter(f"{{http://www.w3.org/2000/svg}}{tag}")
+    return [node for node in found if "mark" in node.attrib["class"].split() and "data-tip" in node.attrib]
+
+
+def _tips(svg: str, tag: str | None = None) -> list[str]:
+    nodes = [n for n in ElementTree.fromstring(svg) if "mark" in n.attrib.get("class", "").split()]
+    return [n.attrib["data-tip"] for n in nodes if "data-tip" in n.attrib and (tag is None or n.tag.endswith(tag))]

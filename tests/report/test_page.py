@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import io
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from alm_proxies.report.charts import Cloud, Line, Series, bars, curves, heat, simplex, votes_picture
+from alm_proxies.report.page import Column, Example, Examples, Figure, Interval, Page, Section, Sound, Table, Text
+
+EVIL = "</script><script>alert(1)</script>\"'<img src=http://example.org/x onerror=alert(1)>"
+LABELS = ("anger", "happiness", "sadness")
+
+
+def test_a_page_holds_its_headline_figures_sections_and_how_it_was_made() -> None:
+    html = _page().html()
+    for words in ("The proxies helped.", "2.1", "human votes", "Shares", "Who voted for what.", "0.1.0"):
+        assert words in html
+
+
+def test_nothing_from_outside_is_ever_markup() -> None:
+    table = Table.of([EVIL, Column(EVIL, hint=EVIL)], [[EVIL, EVIL]], EVIL)
+    series = [Series.of(EVIL, "human", [0.5, 0.3, 0.2])]
+    chart = bars(EVIL, EVIL, EVIL, [EVIL, "b", "c"], series, alt=EVIL, note=EVIL)
+    example = Example(EVIL, {EVIL: EVIL}, votes_picture([EVIL, "b", "c"], series, alt=EVIL), EVIL)
+    blocks = (Text(EVIL), Text(EVIL, "notice"), table, chart, Examples((example,)))
+    page = Page(EVIL, EVIL, EVIL, (Figure(EVIL, EVIL, EVIL),), (Section(EVIL, EVIL, blocks),), {EVIL: EVIL})
+    reader = _Reader()
+    reader.feed(page.html())
+    assert reader.scripts == 1
+    assert "img" not in reader.tags
+    assert not [name for name in reader.attributes if name.startswith("on")]
+
+
+def test_the_page_may_load_nothing_and_says_so_to_the_browser() -> None:
+    html = _page().html()
+    assert "default-src 'none'" in html
+    assert not re.search(r"""(?:src|href)=["'](?!data:|#)""", html)
+
+
+def test_a_full_page_stays_under_three_megabytes() -> None:
+    generator = np.random.default_rng(1)
+    clouds = [Cloud(name, name, generator.dirichlet(np.ones(9), 600)) for name in ("human", "proxy", "fused")]
+    chart = simplex("simplex", "Simplex", [f"label {k}" for k in range(9)], clouds, alt="Simplex.")
+    page = Page("Report", "Headline", "Summary", sections=(Section("Simplex", "Points", (chart,)),))
+    assert len(page.html().encode()) < 1_500_000
+
+
+def test_the_same_page_is_written_byte_for_byte_the_same_with_its_pictures_beside_it(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        _page().write(tmp_path / name / "report.html")
+    files = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*.*"))
+    assert Path("report_charts/shares.svg") in files
+    assert Path("report_charts/shares.png") in files
+    assert all((tmp_path / "one" / f).read_bytes() == (tmp_path / "two" / f).read_bytes() for f in files)
+
+
+def test_intervals_are_written_in_brackets_and_unknown_ends_left_out() -> None:
+    assert Interval(-0.05, -0.07, -0.03).words() == "−0.050 [−0.070, −0.030]"
+    assert Interval(0.5, float("nan"), float("nan")).words(2) == "0.50"
+
+
+def test_backticks_become_code_after_escaping() -> None:
+    assert Text("run `a <b>` now").html() == "<p>run <code>a &lt;b&gt;</code> now</p>"
+
+
+@pytest.mark.browser
+def test_every_chart_is_drawn_on_a_wide_screen_and_on_a_phone(browser, tmp_path: Path) -> None:
+    _page().write(tmp_path / "report.html", pictures=False)
+    for width, kind in ((1200, "wide"), (390, "narrow")):
+        browser.screen(width)
+        browser.open(tmp_path / "report.html")
+        seen = browser.ask(
+            "[...document.querySelectorAll('figure')].map(figure => [figure.id,"
+            " [...figure.querySelectorAll(`.${arguments[0]} .mark[data-tip]`)]"
+            ".map(mark => mark.getBoundingClientRect()).filter(box => box.width > 0 && box.height > 0).length])",
+            kind,
+        )
+        assert {name: marks > 0 for name, marks in seen} == {
+            "shares": True, "saturation": True, "confusion": True, "simplex": True
+        }  # fmt: skip
+        assert browser.ask("document.documentElement.scrollWidth <= innerWidth")
+    assert browser.complaints() == []
+    assert browser.asked_of_the_network() == []
+
+
+@pytest.mark.browser
+def test_tables_sort_by_a_press_on_a_name_and_unknown_values_stay_last(browser, tmp_path: Path) -> None:
+    _page().write(tmp_path / "report.html", pictures=False)
+    browser.open(tmp_path / "report.html")
+    press = "document.querySelectorAll('section > .table thead button')[1].click()"
+    read = "[...document.querySelectorAll('section > .table tbody tr')].map(r => r.children[0].textContent)"
+    browser.ask(press)
+    assert browser.ask(read) == ["two", "ten", "hundred", "unknown"]
+    assert browser.ask("document.querySelectorAll('section > .table th')[1].ariaSort") == "ascending"
+    browser.ask(press)
+    assert browser.ask(read) == ["hundred", "ten", "two", "unknown"]
+
+
+@pytest.mark.browser
+def test_the_page_follows_the_system_and_the_button_turns_it(browser, tmp_path: Path) -> None:
+    _page().write(tmp_path / "report.html", pictures=False)
+    browser.screen(1200, scheme="dark")
+    browser.open(tmp_path / "report.html")
+    paper = "getComputedStyle(document.body).backgroundColor"
+    dark = browser.ask(paper)
+    browser.ask("document.getElementById('theme').click()")
+    light = browser.ask(paper)
+    browser.screen(1200, scheme="light")
+    browser.open(tmp_path / "report.html")
+    assert browser.ask(paper) == light != dark
+
+
+@pytest.mark.browser
+def test_a_mark_under_the_pointer_says_its_value(browser, tmp_path: Path) -> None:
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.by import By
+
+    _page().write(tmp_path / "report.html", pictures=False)
+    browser.open(tmp_path / "report.html")
+    mark = browser.driver.find_element(By.CSS_SELECTOR, "#shares .wide rect.mark")
+    ActionChains(browser.driver).move_to_element(mark).perform()
+    assert browser.wait("!document.getElementById('tip').hidden")
+    assert browser.ask("document.getElementById('tip').textContent") == "anger · human\n0.500"
+
+
+@pytest.mark.browser
+def test_a_recording_in_the_page_plays(browser, tmp_path: Path) -> None:
+    _page().write(tmp_path / "report.html", pictures=False)
+    browser.open(tmp_path / "report.html")
+    assert browser.wait("document.querySelector('audio').readyState >= 1")
+    assert browser.ask("document.querySelector('audio').duration") == pytest.approx(0.5, abs=0.01)
+    browser.ask("void document.querySelector('audio').play()")
+    assert browser.wait("document.querySelector('audio').currentTime > 0")
+    assert browser.complaints() == []
+
+
+def _page() -> Page:
+    human = Series.of("human", "human", [0.5, 0.3, 0.2])
+    falling = Line(Series.of("proxy", "proxy", [0.5, 0.4, 0.35]), (1.0, 2.0, 3.0))
+    generator = np.random.default_rng(1)
+    charts = (
+        bars("shares", "Shares", "share of votes", LABELS, [human], alt="Shares."),
+        curves("saturation", "Saturation", "proxy votes", "JSD (base 2)", [falling], alt="Saturation."),
+        heat("confusion", "Confusion", LABELS, LABELS, generator.dirichlet(np.ones(3), 3), row_title="human",
+             column_title="proxy", alt="Confusion."),
+        simplex("simplex", "Simplex", LABELS, [Cloud("human", "human", generator.dirichlet(np.ones(3), 30))], alt="S."),
+    )  # fmt: skip
+    table = Table.of(["Name", "Value"], [["ten", 10.0], ["unknown", None], ["two", 2.0], ["hundred", 100]])
+    example = Example("u/1", {"votes": "anger 2"}, votes_picture(LABELS, [human], alt="Votes."), "Say it.", _sound())
+    sections = (
+        Section("Shares", "Who voted for what.", (*charts, table, Text("Hold votes out.", "notice"))),
+        Section("Examples", "Listen.", (Examples((example,)),)),
+    )
+    figures = (Figure("2.1", "human votes", "per utterance"),)
+    return Page("Alignment report", "The proxies helped.", "On `votes`.", figures, sections, {"Version": "0.1.0"})
+
+
+def _sound() -> Sound:
+    buffer = io.BytesIO()
+    tone = 0.2 * np.sin(2 * np.pi * 440 * np.arange(8000) / 16000)
+    soundfile.write(buffer, tone, 16000, format="WAV")
+    return Sound(buffer.getvalue())
+
+
+class _Reader(HTMLParser):
+    """Counts what a browser would make of the page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scripts = 0
+        self.tags: set[str] = set()
+        self.attributes: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.scripts += tag == "script"
+        self.tags.add(tag)
+        self.attributes.update(name for name, _ in attrs)
