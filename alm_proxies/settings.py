@@ -35,7 +35,7 @@ def read_toml(text: str, where: str) -> dict[str, Any]:
 
 
 def settings_of(model: type[M], values: dict[str, Any], where: str, text: str = "") -> M:
-    """Values as their model; the first thing wrong is said with its key, its line in `text` and the nearest right key."""
+    """Values as their model; the first thing wrong is said with its key, its line in `text` and the right key."""
     try:
         return model.model_validate(values)
     except ValidationError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -79,3 +80,21 @@ def browser(chromium: Browser) -> Browser:
     chromium.complaints()
     chromium.asked_of_the_network()
     return chromium
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """The folder of real votes and real speech (see CONTRIBUTING.md)."""
+    folder = os.environ.get("ALM_PROXIES_TEST_DATA")
+    if not folder:
+        pytest.skip("ALM_PROXIES_TEST_DATA does not name a folder with crema_d/ and emodb/")
+    return Path(folder)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """In continuous integration a test that was skipped is a test that did not run: the run fails."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    skipped = reporter.stats.get("skipped", []) if reporter is not None else []
+    if os.environ.get("CI") == "true" and skipped and session.exitstatus == 0:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        print(f"\n{len(skipped)} skipped: nothing may be skipped here.")
