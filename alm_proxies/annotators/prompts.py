@@ -1,0 +1,271 @@
+"""Prompts: what a prompt file may say, templates in a sandbox, and what an utterance lends to them, quoted as data."""
+
+from __future__ import annotations
+
+import tomllib
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError, meta
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from alm_proxies.errors import SettingsError
+from alm_proxies.files import digest_of, read_text, shipped
+
+Elicits = Literal["label", "primary_secondary", "distribution", "attributes"]
+Answer = Literal["codes", "words"]
+Lends = Literal["transcript", "speaker", "turns", "evidence"]
+
+LENT: tuple[str, ...] = get_args(Lends)
+"""What an utterance lends to a template; each may be missing for some utterances."""
+_VARIABLES = {
+    "choices": "the answers to choose from, one a line",
+    "labels": "the labels in the order shown",
+    "answer": '"codes" or "words"',
+    "focus": "the focus sentence of this cell, or none",
+    "transcript": "what is said, quoted",
+    "speaker": "the speaker's own id",
+    "turns": "the turns before: .speaker and .transcript (quoted) of each",
+    "evidence": "measured prosody in words",
+    "lowest": "the low end of the scale",
+    "highest": "the high end of the scale",
+}
+_KEPT_FORMAT_CHARACTERS = "\u200c\u200d"  # joiners that some scripts cannot be written without
+_NEUTRAL = str.maketrans({"<": "‹", ">": "›", "[": "(", "]": ")"})
+
+
+@dataclass(frozen=True, slots=True)
+class Lent:
+    """What one utterance lends to a prompt; `turns` are (speaker, transcript) of the turns before, oldest first."""
+
+    transcript: str | None = None
+    speaker: str | None = None
+    turns: tuple[tuple[str | None, str], ...] = ()
+    evidence: str | None = None
+
+    def missing(self, requires: Sequence[str]) -> tuple[str, ...]:
+        """Which of the things a prompt requires are not there."""
+        return tuple(name for name in requires if not getattr(self, name))
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """One prompt in words: the system text, then what stands before and after the recording."""
+
+    system: str
+    before: str
+    after: str
+
+
+def plain(text: str) -> str:
+    """Text as data: one line, no control characters, nothing a chat template or a closing quote could be made of."""
+    kept = (c for c in text if c in _KEPT_FORMAT_CHARACTERS or c.isspace() or unicodedata.category(c)[0] != "C")
+    return " ".join("".join(kept).translate(_NEUTRAL).split())
+
+
+def quoted(text: str) -> str:
+    """Text as data between <quote> and </quote>, which it cannot close: it holds no angle brackets any more."""
+    return f"<quote>{plain(text)}</quote>"
+
+
+def own_id(identifier: str) -> str:
+    """An id without its corpus, so that a model is not told which corpus it hears."""
+    return plain(identifier.split("/", 1)[-1])
+
+
+class _PromptFile(BaseModel):
+    """A prompt file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    describes: str = ""
+    """One line for people; changes no vote."""
+    elicits: Elicits
+    """What a reply holds."""
+    system: str = ""
+    """The system text: the same for every vote."""
+    before: str = ""
+    """What stands before the recording: the same for every vote."""
+    after: str
+    """What stands after the recording: a template."""
+    focus: dict[str, str] = {}
+    """Focus sentences by name, to be crossed by an annotator."""
+    requires: tuple[Lends, ...] = ()
+    """What an utterance must have to be asked about."""
+    turns: Annotated[int, Field(ge=0, le=100)] = 0
+    """How many turns before are told."""
+    scale: tuple[float, float] = (0.0, 1.0)
+    """The scale of attributes: its low and its high end."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prompt:
+    """A checked prompt; `uses` are the variables its template mentions."""
+
+    name: str
+    where: str
+    file: _PromptFile
+    uses: frozenset[str]
+    template: Template
+
+    @property
+    def elicits(self) -> Elicits:
+        """What a reply holds."""
+        return self.file.elicits
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """The low and the high end of the scale attributes are stated on."""
+        return self.file.scale
+
+    @property
+    def requires(self) -> tuple[Lends, ...]:
+        """What an utterance must have to be asked about."""
+        return self.file.requires
+
+    @property
+    def turns(self) -> int:
+        """How many turns before are told."""
+        return self.file.turns if "turns" in self.uses else 0
+
+    @property
+    def lends(self) -> tuple[str, ...]:
+        """What of an utterance, besides its audio, can change a rendered prompt."""
+        return tuple(name for name in LENT if name in self.uses)
+
+    def focus_sentence(self, name: str) -> str:
+        """The focus sentence of a name, or an error that lists the names there are."""
+        try:
+            return self.file.focus[name]
+        except KeyError:
+            names = ", ".join(self.file.focus) or "none"
+            raise SettingsError(f"has no focus {name!r}", where=self.where, mend=f"There are: {names}.") from None
+
+    def digest(self, focus: Sequence[str] = ()) -> str:
+        """What a vote depends on in this file, with those focus sentences that are used."""
+        said = self.file.model_dump(mode="json", exclude={"describes", "focus"})
+        return digest_of({**said, "focus": {name: self.focus_sentence(name) for name in focus}})
+
+    def render(self, *, labels: Sequence[str], codes: Sequence[str] | None, focus: str | None, lent: Lent) -> Rendered:
+        """The prompt in words; `codes` stand for the labels in the order shown, None means the words themselves."""
+        after = self.template.render(
+            _values(self.file, labels, codes, self.focus_sentence(focus) if focus else None, lent)
+        )
+        return Rendered(self.file.system.strip(), self.file.before.strip(), after.strip())
+
+
+def prompt_of(name: str, beside: Path | None = None) -> Prompt:
+    """A shipped prompt by its name, or a prompt file by its path (relative to the folder `beside`)."""
+    if name.endswith(".toml") or "/" in name:
+        path = (beside or Path()) / Path(name).expanduser()
+    else:
+        path = shipped("prompts", f"{name}.toml")
+    return read_prompt(path)
+
+
+def read_prompt(path: Path) -> Prompt:
+    """The prompt in a file; what is wrong in it is said with its field and the mend."""
+    where = str(path)
+    try:
+        content = tomllib.loads(read_text(path))
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"is not TOML: {error}", where=where, mend="Mend the line it names.") from None
+    try:
+        file = _PromptFile.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        mend = f"A prompt file has: {', '.join(_PromptFile.model_fields)}."
+        raise SettingsError(f"{field}: {first['msg']}", where=where, mend=mend) from None
+    environment = ImmutableSandboxedEnvironment(
+        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_something
+    )
+    uses = _check(file, environment, where)
+    prompt = Prompt(path.stem, where, file, uses, environment.from_string(file.after))
+    _try_out(prompt)
+    return prompt
+
+
+def _values(
+    file: _PromptFile, labels: Sequence[str], codes: Sequence[str] | None, focus: str | None, lent: Lent
+) -> Mapping[str, Any]:
+    shown = (
+        [f"- {label}" for label in labels]
+        if codes is None
+        else [f"{c}: {x}" for c, x in zip(codes, labels, strict=True)]
+    )
+    return {
+        "choices": "\n".join(shown),
+        "labels": list(labels),
+        "answer": "words" if codes is None else "codes",
+        "focus": focus,
+        "transcript": quoted(lent.transcript) if lent.transcript else None,
+        "speaker": own_id(lent.speaker) if lent.speaker else None,
+        "turns": [
+            {"speaker": own_id(speaker) if speaker else "someone", "transcript": quoted(said)}
+            for speaker, said in lent.turns
+        ],
+        "evidence": lent.evidence,
+        "lowest": f"{file.scale[0]:g}",
+        "highest": f"{file.scale[1]:g}",
+    }
+
+
+def _something(value: Any) -> Any:
+    if value is None:
+        raise TemplateError("prints a value that is missing")
+    return value
+
+
+def _check(file: _PromptFile, environment: ImmutableSandboxedEnvironment, where: str) -> frozenset[str]:
+    used: dict[str, set[str]] = {}
+    known = "; ".join(f"{name} ({what})" for name, what in _VARIABLES.items())
+    for field in ("system", "before", "after"):
+        try:
+            used[field] = meta.find_undeclared_variables(environment.parse(getattr(file, field)))
+        except TemplateSyntaxError as error:
+            mend = "Mend the template; {{ }} and {% %} are jinja2's."
+            raise SettingsError(f"{field}, line {error.lineno}: {error.message}", where=where, mend=mend) from None
+    for field in ("system", "before"):
+        if used[field] or "{%" in getattr(file, field) or "{{" in getattr(file, field):
+            name = min(used[field], default="a template")
+            mend = (
+                "Move it to `after`: what varies stands behind the recording, so that votes share what stands before."
+            )
+            raise SettingsError(
+                f"{field}: uses {name!r}, and this text is the same for every vote", where=where, mend=mend
+            )
+    if unknown := sorted(used["after"] - set(_VARIABLES)):
+        raise SettingsError(f"after: there is no variable {unknown[0]!r}", where=where, mend=f"There are: {known}.")
+    if file.elicits != "attributes" and not used["after"] & {"choices", "labels"}:
+        mend = "Put {{ choices }} where the answers should be listed."
+        raise SettingsError("after: never names the labels to choose from", where=where, mend=mend)
+    if not file.scale[0] < file.scale[1]:
+        raise SettingsError(
+            f"scale: {file.scale[0]:g} is not below {file.scale[1]:g}",
+            where=where,
+            mend="Write scale = [1, 7], low end first.",
+        )
+    if "turns" in used["after"] and file.turns == 0:
+        raise SettingsError(
+            "turns: is 0, but the template tells the turns before", where=where, mend="Write turns = 3."
+        )
+    return frozenset(used["after"])
+
+
+def _try_out(prompt: Prompt) -> None:
+    """Render with everything there and with everything missing that may be, so that no vote fails for the template."""
+    full = Lent("Hello there.", "a/1", (("a/2", "Well?"),), "The voice is higher than usual.")
+    bare = Lent(**{name: getattr(full, name) for name in prompt.requires})
+    for lent, focus in ((full, next(iter(prompt.file.focus), None)), (bare, None)):
+        for codes in (("A", "B"), None):
+            try:
+                prompt.render(labels=("one", "two"), codes=codes, focus=focus, lent=lent)
+            except TemplateError as error:
+                mend = "Put it between {% if ... %} and {% endif %}, or list it in `requires`."
+                raise SettingsError(f"after: {error.message}", where=prompt.where, mend=mend) from None
+            except (TypeError, ValueError, ArithmeticError, LookupError) as error:
+                raise SettingsError(f"after: {error}", where=prompt.where, mend="Mend the template.") from None

@@ -1,0 +1,207 @@
+"""The words of a reply: exact answers, the label that prose asserts, refusals, and emotions that are no label."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+from alm_proxies.annotators.prompts import Elicits
+from alm_proxies.taxonomy import TAXONOMIES, canonical, label_for
+
+Status = Literal["ok", "refused", "unparsable", "out_of_vocabulary", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a reply answers: `codes` stand for `labels` one by one; None means the labels themselves were to be said."""
+
+    elicits: Elicits
+    labels: tuple[str, ...]
+    codes: tuple[str, ...] | None = None
+    scale: tuple[float, float] = (0.0, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a reply says: label shares that sum to 1, other labels heard, attributes in 0..1; or why it says nothing."""
+
+    status: Status
+    kind: str = ""
+    """Why a reply is not ok, in a word."""
+    shares: tuple[tuple[str, float], ...] = ()
+    secondary: tuple[str, ...] | None = None
+    attributes: tuple[float, float, float] | None = None
+    stated: str | None = None
+    """The exact words, where they differ from the label."""
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+# Words for emotions that label sets have and models say; one that the taxonomy has no label for is out of vocabulary.
+_EMOTIONS = _words("""
+    admiration agitated agitation aggressive amazed amused amusement anger annoyance annoyed anticipation
+    anxiety anxious apathetic apathy apologetic apprehensive approving ashamed assertive astonished awe awkward
+    bitter cheerful cold concern concerned confident confused confusion content contented contentment curious
+    curiosity defeated defensive defiant delighted depressed depression desperate despair determined
+    disappointed disappointment disapproving discomfort discouraged disinterested displeased distressed distress
+    doubtful doubt eager ecstatic elated embarrassed embarrassment empathetic energetic enthusiasm enthusiastic
+    envious euphoric exasperated exasperation exhausted friendly frightened furious gloomy grateful gratitude
+    grief grieving guilt guilty hate hateful heartbroken helpless hesitant hopeful hopeless horrified hostile
+    hurt impatient impatience indifferent indignant insecure inspired interested irritated irritation jealous
+    jealousy lonely loneliness longing love loving mad melancholic melancholy miserable mocking mournful nervous
+    nervousness nostalgic offended optimistic outraged overwhelmed panic panicked passionate pensive perplexed
+    pessimistic playful pleading pleasant pleased pride proud puzzled rage regret regretful relaxed relief
+    relieved reluctant remorse resentful resigned resignation sarcastic sarcasm satisfaction satisfied scared
+    scornful sentimental serene serious shame shocked shy skeptical solemn sorrow sorrowful startled stressed
+    suspicious sympathetic sympathy tender tense terrified terror threatening thoughtful thrilled tired touched
+    tranquil troubled trusting uncomfortable uneasy unhappy upset urgent vulnerable weary wistful wonder worried
+    worry
+""")
+_LABELS_ANYWHERE = frozenset(label for labels in TAXONOMIES.values() for label in labels) - {"other"}
+_SHORT_WORDS = frozenset({"joy", "sad", "mad", "shy", "awe"})  # other words of three letters are codes, not prose
+
+_NEGATIONS = _words(
+    "not no never neither nor cannot without hardly barely scarcely lacks lack lacking nothing nobody none less far "
+    "instead rather except excluding unlikely aint isnt doesnt dont didnt wasnt arent cant couldnt wont wouldnt"
+)
+_TAKES_BACK = _words("wrong incorrect unlikely excluded out inappropriate absent impossible false")
+_CLAUSE_ENDS = re.compile(r"[.,;:!\n()—–]+|\bbut\b|\bhowever\b|\balthough\b|\bthough\b", re.IGNORECASE)
+_WORD = re.compile(r"[^\W_]+(?:[-'][^\W_]+)*")
+_CODED = re.compile(r"^\W*([^\W_]+)\W*[:.)\]=–-]\W*(\w.*)$", re.DOTALL)
+_QUOTES = "\"'`*_~“”‘’«»‹›"
+_REFUSALS = re.compile(
+    r"\bas an? (?:ai|artificial|large language|language model)\b"
+    r"|\b(?:can ?not|can't|could ?n[o']t|could not|(?:un|not )able to|won't|will not|(?:refuse|decline) to)\b"
+    r"(?: \w+){0,3}? (?:help|assist|comply|determine|identify|provide|answer|analy[sz]e|judge|process|access|fulfil?l"
+    r"|do that|share|give|detect|classify|infer|assess|evaluate|recogni[sz]e|continue|engage|respond|discuss|rate)\b"
+    r"|\bi(?:'m| am) (?:sorry|afraid),? (?:but )?i\b",
+    re.IGNORECASE,
+)
+_NOT_HEARD = re.compile(
+    r"\b(?:can ?not|can't|could ?n[o']t|could not|unable to|don't|do not|didn't|did not) (?:\w+ )?(?:hear|listen)"
+    r"|\bno (?:audio|recording|sound|speech)\b (?:\w+ )*?(?:provided|attached|given|included|present|found|heard)"
+    r"|\b(?:provide|upload|attach|share|send) (?:me )?(?:the|an|your) (?:audio|recording)",
+    re.IGNORECASE,
+)
+
+
+def squeezed(text: str) -> str:
+    """Text for comparing: compatibility forms made one, case folded, white space single, quotes and marks trimmed."""
+    folded = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    return folded.strip(_QUOTES + " .!:,;-()[]{}<>|/\\")
+
+
+def exact_answer(answer: str, asked: Asked) -> str | None:
+    """The label an answer is, exactly: an offered code or label, or a declared synonym."""
+    answer = answer.strip()
+    if answer in asked.labels:
+        return answer
+    said = squeezed(answer)
+    if asked.codes is not None:
+        by_code = {code.casefold(): label for code, label in zip(asked.codes, asked.labels, strict=True)}
+        if said in by_code:
+            return by_code[said]
+    return _meant(said, asked.labels)
+
+
+def coded_answer(answer: str, asked: Asked) -> tuple[str, str] | None:
+    """The label of a code that stands before a sign ("B: sad", "B) The speaker ..."), and the words behind it."""
+    head = _CODED.match(answer)
+    if asked.codes is None or head is None:
+        return None
+    by_code = {code.casefold(): label for code, label in zip(asked.codes, asked.labels, strict=True)}
+    label = by_code.get(head.group(1).casefold())
+    return None if label is None else (label, head.group(2))
+
+
+def refusal(answer: str) -> str | None:
+    """Which kind of refusal an answer is, or None."""
+    plain = answer.replace("’", "'")
+    if _NOT_HEARD.search(plain):
+        return "not_heard"
+    return "declined" if _REFUSALS.search(plain) else None
+
+
+def asserted(answer: str, asked: Asked) -> tuple[frozenset[str], frozenset[str]]:
+    """The labels, and the emotions that are no label, that prose asserts: mentioned and not negated in their clause."""
+    labels: set[str] = set()
+    others: set[str] = set()
+    plain = unicodedata.normalize("NFKC", answer).casefold().replace("’", "'")
+    plain = plain.replace("anything but", "not").replace("rather than", "not").replace("instead of", "not")
+    longest = max((len(label.split()) for label in asked.labels), default=1)
+    for clause in _CLAUSE_ENDS.split(plain):
+        words: list[str] = _WORD.findall(clause)
+        if not words or "?" in clause or any(word in _TAKES_BACK for word in words):
+            continue
+        position = 0
+        while position < len(words):
+            word = words[position]
+            if word.replace("'", "") in _NEGATIONS or word.endswith("n't") or word == "non" or word.startswith("non-"):
+                break
+            for length in range(min(longest, len(words) - position), 0, -1):
+                meaning = _emotion(" ".join(words[position : position + length]), asked.labels)
+                if meaning is not None:
+                    label, other = meaning
+                    labels.update({label} if label else ())
+                    others.update({other} if other else ())
+                    position += length
+                    break
+            else:
+                position += 1
+    return frozenset(labels), frozenset(others)
+
+
+def is_emotion(word: str) -> bool:
+    """Whether a word or a code names an emotion, in a taxonomy we know or in ordinary speech."""
+    said = squeezed(word)
+    return said in _EMOTIONS or (len(said) > 1 and canonical(said) in _LABELS_ANYWHERE)
+
+
+def read_label(answer: str, asked: Asked) -> Reading:
+    """The one label an answer gives, or why it gives none."""
+    label = exact_answer(answer, asked)
+    if label is not None:
+        return Reading("ok", shares=((label, 1.0),), stated=_unlike(answer, label, asked))
+    if kind := refusal(answer):
+        return Reading("refused", kind, stated=answer)
+    if is_emotion(answer):
+        return Reading("out_of_vocabulary", "no_label", stated=answer)
+    coded = coded_answer(answer, asked)
+    labels, others = asserted(coded[1] if coded else answer, asked)
+    if coded and labels != {coded[0]}:
+        return Reading("unparsable", "code_against_words", stated=answer)
+    if len(labels) == 1 and not others:
+        return Reading("ok", shares=((next(iter(labels)), 1.0),), stated=answer)
+    if len(others) == 1 and not labels:
+        return Reading("out_of_vocabulary", "no_label", stated=answer)
+    return Reading("unparsable", "several_labels" if labels or others else "no_label", stated=answer)
+
+
+def _unlike(answer: str, label: str, asked: Asked) -> str | None:
+    expected = label if asked.codes is None else asked.codes[asked.labels.index(label)]
+    return None if answer == expected else answer
+
+
+@lru_cache(maxsize=65_536)
+def _meant(said: str, labels: tuple[str, ...]) -> str | None:
+    """The label a squeezed text is; a single letter is a label file's code and no answer, unless it is a label."""
+    for label in labels:
+        if said and squeezed(label) == said:
+            return label
+    return label_for(said, labels) if len(said) > 1 else None
+
+
+@lru_cache(maxsize=65_536)
+def _emotion(said: str, labels: tuple[str, ...]) -> tuple[str | None, str | None] | None:
+    if len(said) > 3 or said in _SHORT_WORDS or said in labels:
+        label = _meant(said, labels)
+        if label is not None:
+            return label, None
+        if is_emotion(said):
+            return None, said
+    return None

@@ -1,0 +1,273 @@
+import json
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from alm_proxies.annotators.replies import read_reply, without_reasoning
+from alm_proxies.annotators.stated import schema
+from alm_proxies.annotators.wording import Asked
+from alm_proxies.taxonomy import TAXONOMIES
+
+MSP = TAXONOMIES["msp8"]
+WORDS = Asked("label", MSP)
+CODES = Asked("label", MSP, tuple("ABCDEFGH"))
+FOUR = Asked("label", ("angry", "happy", "neutral", "sad"))
+TAXONOMY = st.one_of(
+    st.sampled_from(list(TAXONOMIES.values())),
+    st.lists(st.from_regex(r"[a-z]{3,9}( [a-z]{3,9})?", fullmatch=True), min_size=2, max_size=9, unique=True).map(
+        tuple
+    ),
+)
+
+
+def label_of(text: str, asked: Asked = WORDS) -> str | None:
+    reading = read_reply(text, asked)
+    return reading.shares[0][0] if reading.status == "ok" else None
+
+
+@pytest.mark.parametrize("labels", TAXONOMIES.values(), ids=TAXONOMIES.keys())
+def test_every_label_of_every_taxonomy_reads_back_as_word_and_as_code(labels: tuple[str, ...]) -> None:
+    codes = tuple("ABCDEFGHIJ"[: len(labels)])
+    for code, label in zip(codes, labels, strict=True):
+        for text in (label, label.upper(), f" {label}.\n", f'"{label}"', f"**{label}**"):
+            assert label_of(text, Asked("label", labels)) == label
+        for text in (
+            code,
+            code.lower(),
+            f"({code})",
+            f"{code}.",
+            f"{code}: {label}",
+            f"{code}) {label}",
+            f"{code}. {label}",
+        ):
+            assert label_of(text, Asked("label", labels, codes)) == label
+
+
+@given(TAXONOMY, st.data())
+def test_a_label_said_as_it_stands_is_read_without_words_kept(labels: tuple[str, ...], data: st.DataObject) -> None:
+    label = data.draw(st.sampled_from(labels))
+    reading = read_reply(label, Asked("label", labels))
+    assert (reading.status, reading.shares, reading.stated) == ("ok", ((label, 1.0),), None)
+
+
+@settings(max_examples=400)
+@given(
+    st.text(),
+    st.sampled_from(["label", "primary_secondary", "distribution", "attributes"]),
+    st.booleans(),
+    st.sampled_from(["stop", "length", "content_filter", ""]),
+)
+def test_any_text_has_a_reading_whose_shares_sum_to_one(text: str, elicits: str, coded: bool, finish: str) -> None:
+    reading = read_reply(text, Asked(elicits, MSP, CODES.codes if coded else None, (1.0, 7.0)), finish)  # type: ignore[arg-type]
+    assert (reading.status == "ok") == bool(reading.shares or reading.attributes)
+    if reading.shares:
+        assert sum(share for _, share in reading.shares) == pytest.approx(1.0)
+    assert reading.status == "ok" or reading.kind
+
+
+_FRAGMENTS = st.sampled_from(
+    [
+        "{",
+        "}",
+        "[",
+        "]",
+        '"',
+        ":",
+        ",",
+        "<think>",
+        "</think>",
+        "<answer>",
+        "</answer>",
+        "not",
+        "happy",
+        "sad",
+        "NaN",
+        "1e999",
+    ]
+    + [
+        "primary",
+        "secondary",
+        "valence",
+        "-1",
+        "100",
+        "\ud800",
+        "\x00",
+        "```json",
+        "```",
+        "A",
+        "I'm sorry, but I can't help",
+    ]
+)
+
+
+@settings(max_examples=400)
+@given(st.lists(_FRAGMENTS, max_size=30).map(" ".join), st.sampled_from(["label", "primary_secondary", "distribution"]))
+def test_any_jumble_of_reply_parts_has_a_reading(text: str, elicits: str) -> None:
+    assert read_reply(text, Asked(elicits, MSP)).status in ("ok", "refused", "unparsable", "out_of_vocabulary")  # type: ignore[arg-type]
+
+
+def test_deep_json_and_huge_numbers_are_unparsable_and_do_not_raise() -> None:
+    asked = Asked("distribution", MSP)
+    for text in ("{" * 5000, '{"a":' * 100_000, '{"sad": 1' + "0" * 6000 + "}", '{"sad": 1e999}', '{"sad": NaN}'):
+        assert read_reply(text, asked).status == "unparsable"
+
+
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [
+        ("not happy, sad", "sad"),
+        ("Sad, not happy.", "sad"),
+        ("The speaker sounds sad.", "sad"),
+        ("The emotion is happiness", "happy"),
+        ("anything but happy. Angry!", "angry"),
+        ("sad rather than angry", "sad"),
+        ("not happy", None),
+        ("The speaker isn't happy", None),
+        ("I would not say that the speaker sounds happy", None),
+        ("neither happy nor sad", None),
+        ("happy or sad", None),
+        ("happy?", None),
+        ("is she happy? I wonder", None),
+        ("happy, sad", None),
+        ("sad and jealous", None),
+        ("not only sad", None),
+        ("happy would be wrong", None),
+        ("unhappy", None),
+        ("non-angry", None),
+        ("A", None),
+        ("banana", None),
+    ],
+)
+def test_prose_gives_a_label_only_if_it_asserts_exactly_one(text: str, label: str | None) -> None:
+    assert label_of(text) == label
+
+
+@given(st.sampled_from(MSP), st.sampled_from(MSP))
+def test_a_negated_label_is_never_the_answer(denied: str, said: str) -> None:
+    assume(denied != said)
+    assert label_of(f"not {denied}, {said}") == said
+    assert label_of(f"not {denied}") is None
+    assert label_of(f"{said}, not {denied}") == said
+
+
+@pytest.mark.parametrize("text", ["frustrated", "The speaker sounds frustrated.", "Jealousy", "excited"])
+def test_an_emotion_outside_the_taxonomy_is_counted_with_its_words(text: str) -> None:
+    reading = read_reply(text, FOUR)
+    assert (reading.status, reading.stated) == ("out_of_vocabulary", text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I'm sorry, but I can't help with that.",
+        "As an AI language model I have no ears, so happy or sad is all the same.",
+        "I cannot determine the emotion of the speaker from this clip, perhaps happy.",
+        "I can't hear the recording.",
+        "No audio was provided. Please attach the audio file.",
+        "I’m unable to identify emotions such as happy.",
+    ],
+)
+def test_refusals_are_refused_and_not_read_for_labels(text: str) -> None:
+    assert read_reply(text, WORDS).status == "refused"
+    assert read_reply(text, Asked("distribution", MSP)).status == "refused"
+
+
+def test_a_filtered_reply_is_refused_and_a_cut_one_unparsable_even_when_it_begins_like_a_label() -> None:
+    assert read_reply("sad", WORDS, "content_filter").status == "refused"
+    assert (read_reply("sad", WORDS, "length").status, read_reply("sad", WORDS, "length").kind) == ("unparsable", "cut")
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("<think>maybe happy</think>\nsad", "sad"),
+        ("maybe happy</think>sad", "sad"),
+        ("<think>happy, no</think><think>hm</think> sad", "sad"),
+        ("<think>it must be happy", ""),
+        ("[THINK]happy[/THINK]sad", "sad"),
+        ("<think>a</think><answer>sad</answer>", "sad"),
+        ("<|channel|>analysis<|message|>happy<|end|><|start|>assistant<|channel|>final<|message|>sad", "sad"),
+    ],
+)
+def test_reasoning_is_taken_out_before_reading(text: str, answer: str) -> None:
+    assert without_reasoning(text) == answer
+    assert label_of(text) == (answer or None)
+
+
+def test_a_code_that_contradicts_its_label_is_no_answer() -> None:
+    assert label_of("B: sad", CODES) == "sad"
+    assert label_of("A: sad", CODES) is None
+    assert label_of("B) The speaker sounds sad.", CODES) == "sad"
+    assert label_of("B. happy or sad", CODES) is None
+    assert label_of("happy", CODES) == "happy"
+    assert label_of("A sad speaker.", CODES) == "sad"
+
+
+def test_a_stated_distribution_is_validated_and_made_to_sum_to_one() -> None:
+    asked = Asked("distribution", FOUR.labels)
+    assert read_reply('{"angry": 10, "happy": 20, "neutral": 30, "sad": 40}', asked).shares == (
+        ("angry", 0.1),
+        ("happy", 0.2),
+        ("neutral", 0.3),
+        ("sad", 0.4),
+    )
+    assert read_reply('```json\n{"angry": "50%", "sad": "50%"}\n```', asked).shares == (("angry", 0.5), ("sad", 0.5))
+    assert read_reply('{"A": 1, "D": 0}', Asked("distribution", FOUR.labels, tuple("DCBA"))).shares == (("sad", 1.0),)
+    for text, kind in [
+        ('{"angry": 10, "happy": 20}', "sum"),
+        ("{}", "sum"),
+        ('{"angry": -10, "happy": 110}', "negative"),
+        ('{"angry": 50, "angry": 50}', "key_twice"),
+        ('{"happy": 50, "joy": 50}', "label_twice"),
+        ('{"angry": true, "happy": 0}', "not_a_number"),
+        ('{"angry": 100, "banana": 3}', "no_label"),
+        ('{"angry": 100} {"angry": 100}', "several_objects"),
+        ("angry", "no_json"),
+    ]:
+        assert (read_reply(text, asked).status, read_reply(text, asked).kind) == ("unparsable", kind)
+    assert read_reply('{"angry": 60, "jealous": 40}', asked).status == "out_of_vocabulary"
+
+
+@given(st.lists(st.integers(0, 100), min_size=8, max_size=8).filter(any), st.booleans())
+def test_stated_shares_come_back_in_taxonomy_order_whatever_the_codes(counts: list[int], coded: bool) -> None:
+    total = sum(counts)
+    asked = Asked("distribution", MSP, tuple("HGFEDCBA") if coded else None)
+    keys = asked.codes or MSP
+    reading = read_reply(json.dumps({key: count / total for key, count in zip(keys, counts, strict=True)}), asked)
+    expected = [(label, pytest.approx(count / total)) for label, count in zip(MSP, counts, strict=True) if count]
+    assert list(reading.shares) == expected
+
+
+@given(st.floats(1, 7), st.floats(1, 7), st.floats(1, 7))
+def test_attributes_are_brought_from_the_prompts_scale_to_the_unit_one(v: float, a: float, d: float) -> None:
+    asked = Asked("attributes", (), None, (1.0, 7.0))
+    reading = read_reply(json.dumps({"valence": v, "Arousal": a, "dominance": d}), asked)
+    assert reading.attributes == pytest.approx(((v - 1) / 6, (a - 1) / 6, (d - 1) / 6))
+
+
+def test_attributes_outside_the_scale_or_missing_are_unparsable() -> None:
+    asked = Asked("attributes", (), None, (1.0, 7.0))
+    assert read_reply('{"valence": 8, "arousal": 1, "dominance": 1}', asked).kind == "outside_scale"
+    assert read_reply('{"valence": 4, "arousal": 1}', asked).kind == "attribute_missing"
+    assert read_reply('{"valence": 4, "activation": 1, "dominance": 1}', asked).status == "ok"
+
+
+def test_primary_and_secondary_labels_are_kept_apart() -> None:
+    asked = Asked("primary_secondary", MSP, CODES.codes)
+    reading = read_reply('{"primary": "A", "secondary": ["B", "A", "B", "jealous"]}', asked)
+    assert (reading.shares, reading.secondary) == ((("angry", 1.0),), ("sad",))
+    assert reading.stated is not None
+    assert read_reply('{"primary": "sad", "secondary": "angry, fear"}', asked).secondary == ("angry", "fear")
+    assert read_reply('{"primary": "jealous", "secondary": []}', asked).status == "out_of_vocabulary"
+    assert read_reply('{"primary": ["A"], "secondary": []}', asked).kind == "wrong_form"
+
+
+def test_the_schema_admits_what_is_read() -> None:
+    asked = Asked("distribution", FOUR.labels, tuple("ABCD"))
+    assert schema(asked)["required"] == ["A", "B", "C", "D"]
+    assert schema(Asked("attributes", (), None, (1, 7)))["properties"]["arousal"] == {
+        "type": "number",
+        "minimum": 1,
+        "maximum": 7,
+    }
