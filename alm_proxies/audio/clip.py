@@ -1,0 +1,358 @@
+"""Recordings: open a file or a slice of it as mono float32 at the wanted rate, one at a time or decoded ahead."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alm_proxies.errors import InputError, SettingsError
+from alm_proxies.files import could_not_read
+from alm_proxies.tables import Finding
+
+if TYPE_CHECKING:
+    import soundfile
+
+RATE = 16_000
+"""Hz that models and features are given, unless another rate is asked for."""
+LONGEST = 300.0
+"""Seconds of sound a clip may have, unless another limit is asked for."""
+
+_SLACK = 0.05  # seconds a slice may end behind the file's end, or a file may lack of what it announces
+_SILENT = 1e-4  # half of peak to peak, of full scale: -80 dB
+_BLOCK = 1 << 18  # frames read at once
+_MP3_EARLIER = 24 * 1152  # frames
+_UNKNOWN = 1 << 62  # libsndfile gives a number above it when a file does not say how long it is
+_SUFFIXES = {
+    "WAV": ("wav", "wave"),
+    "WAVEX": ("wav", "wave"),
+    "RF64": ("wav", "wave", "rf64"),
+    "NIST": ("wav", "sph", "nist"),
+    "FLAC": ("flac",),
+    "OGG": ("ogg", "oga", "opus"),
+    "MP3": ("mp3", "mp2", "mpga"),
+    "AIFF": ("aif", "aiff", "aifc"),
+    "AU": ("au", "snd"),
+    "CAF": ("caf",),
+    "W64": ("w64",),
+}
+_OTHERS = {"m4a", "mp4", "aac", "wma", "webm", "amr"}
+_KNOWN = {suffix for suffixes in _SUFFIXES.values() for suffix in suffixes} | _OTHERS
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class RecordingError(InputError):
+    """A recording cannot be used; `kind` is the kind of the finding: missing, empty, truncated, silent ..."""
+
+    def __init__(self, kind: str, what: str, *, where: str, mend: str) -> None:
+        super().__init__(what, where=where, mend=mend)
+        self.kind = kind
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where an utterance is recorded: a file, or the seconds from start to end of it."""
+
+    utterance_id: str
+    path: Path
+    start: float | None = None
+    end: float | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Clip:
+    """Mono float32 samples and their rate; `container` is the format the file turned out to have."""
+
+    samples: NDArray[np.float32]
+    rate: int
+    container: str | None = None
+
+    @property
+    def duration(self) -> float:
+        """Seconds of sound."""
+        return len(self.samples) / self.rate
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What came of opening one utterance: its clip, or None and a finding that says why."""
+
+    utterance_id: str
+    clip: Clip | None
+    findings: tuple[Finding, ...] = ()
+
+
+def open_clip(
+    path: str | Path,
+    *,
+    start: float | None = None,
+    end: float | None = None,
+    rate: int = RATE,
+    longest: float = LONGEST,
+) -> Clip:
+    """The recording, or the seconds from start to end of it, as mono at `rate`; raises RecordingError with its kind.
+
+    Only the slice is decoded. Channels are averaged, then resampled by soxr HQ.
+    """
+    where = str(path)
+    if (start is not None and start < 0) or (end is not None and end <= (start or 0.0)):
+        raise RecordingError(
+            "slice_wrong",
+            f"the slice from {_seconds(start or 0.0)} to {_seconds(end)} is none",
+            where=where,
+            mend="Give 0 <= start < end in seconds.",
+        )
+    handle = _file_handle(where)
+    try:
+        if os.fstat(handle).st_size == 0:
+            raise RecordingError("empty", "the file holds no bytes", where=where, mend="Fetch the file again.")
+        samples, native, container = _decode(handle, where, start, end, longest)
+    finally:
+        os.close(handle)
+    _refuse_unusable(samples, where)
+    if native != rate:
+        import soxr
+
+        samples = np.asarray(soxr.resample(samples, native, rate, quality="HQ"), dtype=np.float32)
+    if not len(samples):
+        raise RecordingError("empty", "holds no sound", where=where, mend="Leave it out or fetch it again.")
+    return Clip(samples=samples, rate=rate, container=container)
+
+
+def open_source(source: Source, *, stage: str, rate: int = RATE, longest: float = LONGEST) -> Opened:
+    """The utterance's clip; a bad recording is a finding of the stage and never an exception."""
+    try:
+        clip = open_clip(source.path, start=source.start, end=source.end, rate=rate, longest=longest)
+    except RecordingError as error:
+        return Opened(source.utterance_id, None, (finding_of(error, stage, source.utterance_id),))
+    return Opened(source.utterance_id, clip, _wrongly_named(source, clip, stage))
+
+
+def finding_of(error: RecordingError, stage: str, utterance_id: str) -> Finding:
+    """The finding that says what an exception says."""
+    return Finding(
+        stage=stage,
+        kind=error.kind,
+        what=error.what,
+        mend=error.mend or "",
+        utterance_id=utterance_id,
+        where=error.where,
+    )
+
+
+def decode_ahead(
+    items: Iterable[T], open_one: Callable[[T], R], *, threads: int = 2, ahead: int = 8
+) -> Generator[R, None, None]:
+    """What `open_one` gives for each item, in the items' order, opened by threads before it is asked for.
+
+    At most `ahead` results are opened or being opened and not yet taken; closing the generator ends the threads.
+    """
+    if threads < 1 or ahead < 1:
+        raise SettingsError(
+            f"decoding ahead with threads={threads}, ahead={ahead} is not possible", mend="Give at least 1 for both."
+        )
+    return _decode_ahead(iter(items), open_one, threads, ahead)
+
+
+def _decode_ahead(items: Iterable[T], open_one: Callable[[T], R], threads: int, ahead: int) -> Generator[R, None, None]:
+    executor = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="decode-ahead")
+    waiting: deque[Future[R]] = deque()
+    try:
+        waiting.extend(executor.submit(open_one, item) for item in islice(items, ahead))
+        while waiting:
+            result = waiting.popleft().result()
+            waiting.extend(executor.submit(open_one, item) for item in islice(items, 1))
+            yield result
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _file_handle(where: str) -> int:
+    # A handle, not a path: libsndfile then goes by content alone and takes no text file named .au for sound.
+    try:
+        handle = os.open(where, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0))
+        if Path(where).is_dir():
+            os.close(handle)
+            raise IsADirectoryError
+    except OSError as error:
+        said = could_not_read(where, error)
+        kind = "missing" if isinstance(error, FileNotFoundError | NotADirectoryError) else "unreadable"
+        raise RecordingError(kind, said.what, where=where, mend=said.mend or "") from error
+    return handle
+
+
+def _decode(
+    handle: int, where: str, start: float | None, end: float | None, longest: float
+) -> tuple[NDArray[np.float32], int, str]:
+    import soundfile
+
+    try:
+        sound = soundfile.SoundFile(handle, closefd=False)
+    except soundfile.LibsndfileError as error:
+        raise _not_audio(handle, where, error.error_string) from error
+    with sound:
+        rate, frames = int(sound.samplerate), int(sound.frames)
+        first = round((start or 0.0) * rate)
+        last = frames if end is None else round(end * rate)
+        broken_off = last >= frames and _is_broken_off(handle, sound.format)
+        if frames == 0 and not broken_off:
+            raise RecordingError("empty", "holds no sound", where=where, mend="Leave it out or fetch it again.")
+        if broken_off and (end is None or last > frames):
+            raise _truncated(where, f"the file announces more sound than it holds ({_seconds(frames / rate)})")
+        if frames >= _UNKNOWN and end is None:
+            what = "does not say how long it is"
+            mend = "Give start and end of the utterance, or write the file anew."
+            raise RecordingError("length_unknown", what, where=where, mend=mend)
+        slack = round(_SLACK * rate)
+        if first >= frames or last > frames + slack:
+            raise _outside(where, start, end, frames / rate)
+        last = min(last, frames)
+        if (last - first) / rate > longest:
+            raise _too_long(where, (last - first) / rate, longest)
+        try:
+            samples = _read(sound, first, last - first)
+        except soundfile.LibsndfileError as error:
+            raise _truncated(where, f"decoding breaks off ({error.error_string.strip(' .')})") from error
+        if len(samples) < last - first - slack:
+            announced, held = _seconds((last - first) / rate), _seconds(len(samples) / rate)
+            raise _truncated(where, f"{announced} are announced and only {held} can be decoded")
+        return samples, rate, str(sound.format)
+
+
+def _read(sound: soundfile.SoundFile, first: int, wanted: int) -> NDArray[np.float32]:
+    # mp3 frames borrow bits from those before them: decoding must begin earlier, or the first samples are wrong.
+    early = min(first, _MP3_EARLIER) if sound.format == "MP3" else 0
+    if first > early:
+        sound.seek(first - early)
+    parts: list[NDArray[np.float32]] = []
+    left = early + wanted
+    while left > 0:
+        block = sound.read(min(left, _BLOCK), dtype="float32", always_2d=True)
+        if not len(block):
+            break
+        with np.errstate(invalid="ignore", over="ignore"):
+            parts.append(block[:, 0] if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float32))
+        left -= len(block)
+    samples = parts[0] if len(parts) == 1 else np.concatenate([np.zeros(0, dtype=np.float32), *parts])
+    return samples[early:]
+
+
+def _is_broken_off(handle: int, container: str) -> bool:
+    """Whether the container itself says that more should follow: libsndfile quietly shortens such wav and ogg files."""
+    size = os.fstat(handle).st_size
+    before = os.lseek(handle, 0, os.SEEK_CUR)
+    try:
+        if container in ("WAV", "WAVEX"):
+            return _wav_is_broken_off(handle, size)
+        if container == "OGG":
+            return _ogg_is_broken_off(handle, size)
+    finally:
+        os.lseek(handle, before, os.SEEK_SET)
+    return False
+
+
+def _wav_is_broken_off(handle: int, size: int) -> bool:
+    offset = 12
+    while offset + 8 <= size:
+        name, length = struct.unpack("<4sI", _bytes_at(handle, offset, 8))
+        if name == b"data":
+            streamed = length in (0, 0xFFFFFFFF, 0x7FFFFFFF) or length >= 0xFFFFFF00
+            rate = max(_wav_bytes_a_second(handle), 1)
+            return not streamed and offset + 8 + length - size > _SLACK * rate
+        offset += 8 + length + length % 2
+    return False
+
+
+def _wav_bytes_a_second(handle: int) -> int:
+    header = _bytes_at(handle, 12, 256)
+    place = header.find(b"fmt ")
+    return int(struct.unpack("<I", header[place + 16 : place + 20])[0]) if 0 <= place <= 236 else 1
+
+
+def _ogg_is_broken_off(handle: int, size: int) -> bool:
+    tail = _bytes_at(handle, max(0, size - 65536), 65536)
+    page = tail.rfind(b"OggS")
+    return page < 0 or len(tail) < page + 27 or not tail[page + 5] & 4  # bit 4: the stream's last page
+
+
+def _bytes_at(handle: int, offset: int, count: int) -> bytes:
+    os.lseek(handle, offset, os.SEEK_SET)
+    return os.read(handle, count)
+
+
+def _refuse_unusable(samples: NDArray[np.float32], where: str) -> None:
+    if not len(samples):
+        raise RecordingError("empty", "holds no sound", where=where, mend="Leave it out or fetch it again.")
+    low, high = float(samples.min()), float(samples.max())
+    if not (np.isfinite(low) and np.isfinite(high)):
+        count = int(np.count_nonzero(~np.isfinite(samples)))
+        raise RecordingError(
+            "not_finite",
+            f"{count} of {len(samples)} samples are not finite numbers",
+            where=where,
+            mend="Export the recording again.",
+        )
+    if (high - low) / 2 < _SILENT:
+        raise RecordingError(
+            "silent", "nothing in it is louder than -80 dB of full scale", where=where, mend="Leave it out."
+        )
+
+
+def _wrongly_named(source: Source, clip: Clip, stage: str) -> tuple[Finding, ...]:
+    suffix = source.path.suffix.lower().removeprefix(".")
+    fitting = _SUFFIXES.get(clip.container or "")
+    if fitting is None or suffix in fitting or suffix not in _KNOWN:
+        return ()
+    return (
+        Finding(
+            stage=stage,
+            kind="wrongly_named",
+            what=f"is named .{suffix} and holds {clip.container}; it was read as {clip.container}",
+            mend=f"Rename it to .{fitting[0]}.",
+            utterance_id=source.utterance_id,
+            where=str(source.path),
+        ),
+    )
+
+
+def _not_audio(handle: int, where: str, said: str) -> RecordingError:
+    start = _bytes_at(handle, 0, 12)
+    known = start[:4] in (b"RIFF", b"RF64", b"fLaC", b"OggS", b"FORM", b"caff", b".snd", b"riff")
+    if known:
+        what = f"begins like a sound file and cannot be decoded ({said.strip(' .')})"
+        return RecordingError("truncated", what, where=where, mend="Fetch the file again.")
+    mend = "Give wav, flac, ogg or mp3; convert others, e.g. with ffmpeg."
+    return RecordingError("not_audio", "is no sound file that can be read", where=where, mend=mend)
+
+
+def _truncated(where: str, what: str) -> RecordingError:
+    return RecordingError("truncated", what, where=where, mend="Fetch the file again.")
+
+
+def _too_long(where: str, seconds: float, longest: float) -> RecordingError:
+    return RecordingError(
+        "too_long",
+        f"{_seconds(seconds)} of sound, the limit is {_seconds(longest)}",
+        where=where,
+        mend="Give start and end of the utterance, or raise the limit.",
+    )
+
+
+def _outside(where: str, start: float | None, end: float | None, held: float) -> RecordingError:
+    what = f"the slice from {_seconds(start or 0.0)} to {_seconds(end)} lies outside its {_seconds(held)}"
+    return RecordingError("slice_outside", what, where=where, mend="Mend start and end, or fetch the file again.")
+
+
+def _seconds(value: float | None) -> str:
+    return "the end" if value is None else f"{value:.2f} s"
