@@ -1,0 +1,168 @@
+"""Curves over the number of votes: where more proxy votes stop helping, and how far a stratum can be trusted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alm_proxies.measures.bootstrap import Interval, mean_by_speaker
+from alm_proxies.measures.divergence import jsd_base2
+from alm_proxies.seeds import generator
+from alm_proxies.stages.align.material import Array, Ballots, Index, Words
+
+REPEATS = 5
+MOST_VOTES = 20
+WITHIN = 0.1
+"""A curve has saturated at the first number of votes within this share of its whole fitted drop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exponential:
+    """a - b exp(-c n), fitted by least squares; `spread` is the root mean square of what it leaves."""
+
+    a: float
+    b: float
+    c: float
+    spread: float
+
+    def __call__(self, n: float | Array) -> Array:
+        """The fitted value at n votes."""
+        return np.asarray(self.a - self.b * np.exp(-self.c * np.asarray(n, dtype=np.float64)), dtype=np.float64)
+
+    @property
+    def saturation(self) -> int | None:
+        """The first number of votes within a tenth of the fitted drop from one vote to the limit; None: beyond 1000."""
+        votes = 1.0 - np.log(WITHIN) / self.c
+        return int(np.ceil(votes - 1e-9)) if votes <= 1000 else None
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """The mean JSD (base 2) of n votes to a target, n = 1, 2 ...; the same utterances at every n."""
+
+    at: tuple[int, ...]
+    values: tuple[Interval, ...]
+    utterances: int
+    fit: Exponential | None
+
+
+def saturation(ballots: Ballots, target: Array, speakers: Words | None, *, seed: int, most: int = MOST_VOTES) -> Curve:
+    """JSD to the target of n = 1 ... N votes drawn without replacement, mean of five draws an utterance.
+
+    N is as many votes as at least half of the utterances with a target have; utterances with fewer are left out, so
+    that the curve compares like with like.
+    """
+    total = target.sum(1)
+    sizes = np.where(total > 0, ballots.sizes(), 0)
+    having = sizes[sizes > 0]
+    if not len(having):
+        return Curve((), (), 0, None)
+    longest = int(min(most, np.sort(having)[len(having) // 2]))
+    kept = sizes >= longest
+    shares = target[kept] / total[kept, None]
+    divergence = np.zeros((longest, int(kept.sum())))
+    for repeat in range(REPEATS):
+        running = np.zeros_like(target)
+        order = _shuffled_rank(ballots, generator(seed, "saturation", repeat))
+        for n in range(longest):
+            np.add.at(running, ballots.rows[order == n], ballots.vectors[order == n])
+            divergence[n] += jsd_base2(running[kept] / (n + 1), shares) / REPEATS
+    names = None if speakers is None else speakers[kept]
+    values = tuple(mean_by_speaker(row, names, seed=seed) for row in divergence)
+    at = tuple(range(1, longest + 1))
+    return Curve(at, values, int(kept.sum()), exponential(at, [value.estimate for value in values]))
+
+
+def exponential(at: tuple[int, ...], values: list[float]) -> Exponential | None:
+    """The least-squares a - b exp(-c n), c in .01 ... 5; None for fewer than four points or a curve that does not fall.
+
+    For a given c it is linear in a and b, so only c is searched: a grid, then golden section around its best.
+    """
+    if len(at) < 4:
+        return None
+    n, y = np.asarray(at, dtype=np.float64), np.asarray(values, dtype=np.float64)
+
+    def solve(log_c: float) -> tuple[float, float, float, float]:
+        c = float(np.exp(log_c))
+        design = np.stack([np.ones_like(n), -np.exp(-c * n)], axis=1)
+        (a, b), *_ = np.linalg.lstsq(design, y, rcond=None)
+        return float(np.square(design @ np.array([a, b]) - y).sum()), float(a), float(b), c
+
+    grid = np.linspace(np.log(0.01), np.log(5.0), 60)
+    best = int(np.argmin([solve(point)[0] for point in grid]))
+    low, high = grid[max(0, best - 1)], grid[min(len(grid) - 1, best + 1)]
+    ratio = (np.sqrt(5.0) - 1) / 2
+    while high - low > 1e-7:
+        left, right = high - ratio * (high - low), low + ratio * (high - low)
+        low, high = (low, right) if solve(left)[0] < solve(right)[0] else (left, high)
+    squares, a, b, c = solve((low + high) / 2)
+    if b >= 0 or best == 0:  # a rise, or a straight line that shows no end yet
+        return None
+    return Exponential(a, b, c, float(np.sqrt(squares / len(n))))
+
+
+@dataclass(frozen=True, slots=True)
+class StratumTrust:
+    """How often the third an utterance is put in agrees with the third of its held-out votes; chance is 1/3."""
+
+    name: str
+    agreement: Interval
+
+
+def stratum_trust(
+    human: Ballots, held_out: Array, fused_entropy: Array, speakers: Words | None, *, seed: int
+) -> list[StratumTrust]:
+    """How far thirds of ambiguity from k = 1, 2 ... human votes, and from the fused labels, can be trusted.
+
+    Thirds are equal in number, by entropy; ties (three votes know only three entropies) are broken at random.
+    """
+    sizes, total = human.sizes(), held_out.sum(1)
+    usable = (total >= 2) & (sizes > 0)
+    if usable.sum() < 30:
+        return []
+    longest = int(min(MOST_VOTES, np.sort(sizes[usable])[usable.sum() // 2]))
+    kept = usable & (sizes >= longest)
+    names = None if speakers is None else speakers[kept]
+    ballot = generator(seed, "thirds")
+    truth = [_thirds(_entropy(held_out[kept]), ballot) for _ in range(REPEATS)]
+    found = []
+    running = np.zeros_like(held_out)
+    order = _shuffled_rank(human, generator(seed, "thirds", "order"))
+    for k in range(1, longest + 1):
+        np.add.at(running, human.rows[order == k - 1], human.vectors[order == k - 1])
+        if k == 1:
+            continue  # one vote has no entropy
+        same = np.mean([_thirds(_entropy(running[kept]), ballot) == third for third in truth], axis=0)
+        found.append(StratumTrust(f"{k} human votes", mean_by_speaker(same, names, seed=seed)))
+    same = np.mean([_thirds(fused_entropy[kept], ballot) == third for third in truth], axis=0)
+    found.append(StratumTrust("fused labels", mean_by_speaker(same, names, seed=seed)))
+    return found
+
+
+def thirds(values: Array, seed: int) -> Index:
+    """0, 1 or 2: the third of the utterances a value falls in, ties broken at random."""
+    return _thirds(values, generator(seed, "strata"))
+
+
+def _thirds(values: Array, random: np.random.Generator) -> Index:
+    order = np.lexsort((random.random(len(values)), values))
+    place = np.empty(len(values), dtype=np.int64)
+    place[order] = np.arange(len(values))
+    return place * 3 // max(1, len(values))
+
+
+def _entropy(counts: Array) -> Array:
+    p = counts / np.maximum(counts.sum(1, keepdims=True), 1e-300)
+    return np.asarray(np.round(-(p * np.log(np.where(p > 0, p, 1.0))).sum(1), 12), dtype=np.float64)
+
+
+def _shuffled_rank(ballots: Ballots, random: np.random.Generator) -> NDArray[np.int64]:
+    """The place of every ballot in a random order of its utterance's ballots."""
+    order = np.lexsort((random.random(len(ballots.rows)), ballots.rows))
+    sizes = ballots.sizes()
+    starts = np.cumsum(sizes) - sizes
+    rank = np.empty(len(order), dtype=np.int64)
+    rank[order] = np.arange(len(order)) - starts[ballots.rows[order]]
+    return rank

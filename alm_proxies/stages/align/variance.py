@@ -1,0 +1,158 @@
+"""Where the proxies' disagreement comes from: the utterance itself, or model, prompt, temperature, order and chance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alm_proxies.measures.bootstrap import Interval, interval_by_speaker
+from alm_proxies.stages.align.material import Array, Ballots, Words
+from alm_proxies.tables import Finding
+
+CHANCE, UTTERANCE = "the draw (chance)", "the utterance (signal)"
+_ENOUGH = 30
+
+Cell = Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """The share of the proxies' variance that a factor makes, with its interval by speaker."""
+
+    name: str
+    share: Interval
+
+
+@dataclass(frozen=True, slots=True)
+class Variance:
+    """Components in the order of the factors; `total` is the chance that two proxy votes of two utterances differ."""
+
+    components: tuple[Component, ...]
+    total: float
+    utterances: int
+    findings: tuple[Finding, ...]
+
+
+def variance(
+    ballots: Ballots, cells: Mapping[str, Sequence[Cell]], speakers: Words | None, *, seed: int
+) -> Variance | None:
+    """Variance components of proxy votes by the factors that differ between two votes of one utterance.
+
+    With d(i, j) = |y_i - y_j|^2 / 2 (1 if two votes differ, 0 if not), pairs of votes of one utterance follow
+        E d(i, j) = v_chance + sum over factors f of v_f [i and j differ in f],
+    fitted by least squares weighted by the number of pairs; pairs of different utterances follow the same plus
+    v_utterance. A vote's cell is its draw modulo the cells of its annotator. None with fewer than 30 utterances with
+    two votes.
+    """
+    states, factors = _states(ballots.names, cells)
+    sizes = np.array([len(cells.get(name) or ({},)) for name in ballots.names], dtype=np.int64)
+    offset = np.cumsum(sizes) - sizes
+    cell = offset[ballots.annotators] + ballots.draws % sizes[ballots.annotators]
+    enough = ballots.sizes() >= 2
+    if enough.sum() < _ENOUGH:
+        return None
+    number, total, squares = _sums(ballots, cell, len(states))
+    patterns, merged, findings = _patterns(states, factors)
+    columns = [np.stack(_pairs(number, total, squares, mask), axis=1)[enough] for _, mask in patterns]
+    names = None if speakers is None else speakers[enough]
+    design = np.array([[1.0, *(float(f in differs) for f in merged)] for differs, _ in patterns])
+    across = _across(number[enough], total[enough], squares[enough])
+    table = np.concatenate([np.stack(columns, axis=1).reshape(int(enough.sum()), -1), *across], axis=1)
+    pieces = [UTTERANCE, *(" and ".join(f) for f in merged), CHANCE]
+
+    def share(place: int) -> Interval:
+        return interval_by_speaker(
+            table, names, lambda sums: _shares(sums, design, total.shape[2])[:, place], seed=seed
+        )
+
+    overall = float(_totals(table.sum(0, keepdims=True), total.shape[2])[0])
+    if overall <= 0:
+        return None
+    found = [Component(piece, share(place)) for place, piece in enumerate(pieces)]
+    return Variance(tuple(found), overall, int(enough.sum()), tuple(findings))
+
+
+def _states(names: Sequence[str], cells: Mapping[str, Sequence[Cell]]) -> tuple[list[dict[str, str]], list[str]]:
+    states = [dict(cell) for name in names for cell in (cells.get(name) or ({"annotator": name},))]
+    keys = list(dict.fromkeys(key for state in states for key in state))
+    factors = [key for key in keys if len({state.get(key, "") for state in states}) > 1]
+    return states, factors
+
+
+def _patterns(
+    states: Sequence[Cell], factors: Sequence[str]
+) -> tuple[list[tuple[frozenset[tuple[str, ...]], NDArray[np.float64]]], list[tuple[str, ...]], list[Finding]]:
+    """Which pairs of cells differ in what; factors that always differ together are merged into one."""
+    differs = {
+        factor: np.array([[a.get(factor, "") != b.get(factor, "") for b in states] for a in states])
+        for factor in factors
+    }
+    merged: list[tuple[str, ...]] = []
+    for factor in factors:
+        same = next((m for m in merged if np.array_equal(differs[m[0]], differs[factor])), None)
+        if same is None:
+            merged.append((factor,))
+        else:
+            merged[merged.index(same)] = (*same, factor)
+    findings = [
+        Finding("align", "confounded", f"{' and '.join(m)} always change together", "Cross them in the annotator file.")
+        for m in merged
+        if len(m) > 1
+    ]
+    masks: dict[frozenset[tuple[str, ...]], Array] = {}
+    for c, d in [*((c, c) for c in range(len(states))), *combinations(range(len(states)), 2)]:
+        pattern = frozenset(m for m in merged if differs[m[0]][c, d])
+        masks.setdefault(pattern, np.zeros((len(states), len(states))))[c, d] = 1.0
+    return sorted(masks.items(), key=lambda item: sorted(item[0])), merged, findings
+
+
+def _sums(ballots: Ballots, cell: NDArray[np.int64], cells: int) -> tuple[Array, Array, Array]:
+    """How many votes, their sum and the sum of their squared lengths, utterances x cells."""
+    shape = (ballots.utterances, cells)
+    number, squares = np.zeros(shape), np.zeros(shape)
+    total = np.zeros((*shape, ballots.vectors.shape[1]))
+    np.add.at(number, (ballots.rows, cell), 1.0)
+    np.add.at(squares, (ballots.rows, cell), np.square(ballots.vectors).sum(1))
+    np.add.at(total, (ballots.rows, cell), ballots.vectors)
+    return number, total, squares
+
+
+def _pairs(number: Array, total: Array, squares: Array, mask: Array) -> tuple[Array, Array]:
+    """The summed d(i, j) and the number of pairs of votes in the cells that `mask` pairs, for every utterance."""
+    between, within = mask - np.diag(np.diag(mask)), np.diag(mask)
+    apart = (squares * (number @ between.T) + number * (squares @ between.T)).sum(1) / 2
+    apart -= (total * np.einsum("cd,udk->uck", between, total)).sum((1, 2))
+    apart += ((number * squares - np.square(total).sum(2)) / 2) @ within
+    pairs = (number * (number @ between.T)).sum(1) + (number * (number - 1) / 2) @ within
+    return apart, pairs
+
+
+def _across(number: Array, total: Array, squares: Array) -> tuple[Array, Array]:
+    """Each utterance's mean vote and mean squared length, for pairs across utterances."""
+    votes = number.sum(1, keepdims=True)
+    return total.sum(1) / votes, np.concatenate([squares.sum(1, keepdims=True) / votes, np.ones_like(votes)], axis=1)
+
+
+def _totals(sums: Array, labels: int) -> Array:
+    """The mean d(i, j) over pairs of different utterances: mean |y|^2 - |mean y|^2."""
+    mean, squared, count = sums[:, -labels - 2 : -2], sums[:, -2], sums[:, -1]
+    spread: Array = squared / count - np.square(mean / count[:, None]).sum(1)
+    return spread
+
+
+def _shares(sums: Array, design: Array, labels: int) -> Array:
+    """Utterance, factors and chance as shares of the whole variance, one row for every row of sums."""
+    pairs = sums[:, 1 : 2 * len(design) : 2]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        apart = np.where(pairs > 0, sums[:, 0 : 2 * len(design) : 2] / pairs, 0.0)
+    left = np.einsum("rp,pf,pg->rfg", pairs, design, design)
+    right = np.einsum("rp,pf,rp->rf", pairs, design, apart)
+    fitted = np.einsum("rfg,rg->rf", np.linalg.pinv(left, hermitian=True), right)
+    whole = _totals(sums, labels)
+    inside = np.concatenate([fitted[:, 1:], fitted[:, :1]], axis=1)
+    signal = whole - inside.sum(1)
+    return np.concatenate([signal[:, None], inside], axis=1) / np.where(whole > 0, whole, np.nan)[:, None]
