@@ -1,0 +1,460 @@
+"""Audio-language models through transformers: load one, make its inputs, score every label, draw many answers.
+
+A clip is encoded once. Everything asked about it afterwards (label orders, labels, draws) continues from the same
+cache: the continuations stand side by side in one row, and a mask lets each see the shared beginning and itself only.
+So nothing is copied, whatever the number of labels or draws.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+import transformers
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import (
+    MODEL_FOR_MULTIMODAL_LM_MAPPING,
+    AutoConfig,
+    AutoModelForMultimodalLM,
+    AutoProcessor,
+    DynamicCache,
+)
+
+from alm_proxies.errors import InputError, SettingsError
+
+Part = str | NDArray[np.float32]
+Conversation = Sequence[tuple[str, Sequence[Part]]]
+"""Turns of (role, parts); a part is text or a clip's samples at the model's rate."""
+
+FAMILIES = ("qwen2_audio", "qwen2_5_omni_thinker", "audioflamingo3", "granite_speech", "glmasr")
+"""Model families whose real classes are tested here, in small."""
+UNTESTED_FAMILIES = ("qwen3_omni_moe_thinker", "phi4_multimodal", "voxtral", "gemma3n", "musicflamingo")
+"""Families that have what is needed and that nobody has tried here."""
+
+_PADDED_WITHOUT_MASK = frozenset({"granite_speech"})
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One label order: a conversation and the answers that stand for the labels."""
+
+    conversation: Conversation
+    choices: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """One drawn answer."""
+
+    text: str
+    finish: str
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Draws:
+    """How many answers are wanted to a conversation, each from its own seed."""
+
+    conversation: Conversation
+    seeds: tuple[int, ...]
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = -1
+    repetition_penalty: float = 1.0
+    max_tokens: int = 16
+    only: tuple[str, ...] = ()
+    """Answers of one token each, nothing else being possible; empty = anything."""
+
+
+class ChatInputs:
+    """Conversations as a model's processor wants them."""
+
+    def __init__(self, processor: Any, model_type: str) -> None:
+        self.processor = processor
+        self.tokenizer = processor.tokenizer
+        self.tokenizer.padding_side = "left"
+        if self.tokenizer.pad_token_id is None:
+            self.tokenizer.pad_token = self.tokenizer.eos_token
+        self.audio_token_id = int(self.tokenizer.convert_tokens_to_ids(processor.audio_token))
+        extractor = getattr(processor, "feature_extractor", None) or processor.audio_processor
+        self.rate = int(extractor.sampling_rate)
+        self.max_audio_seconds = _longest(processor, extractor)
+        self.equal_lengths_only = model_type in _PADDED_WITHOUT_MASK
+        """Clips of different lengths must not share a batch: the model cannot tell padding from sound."""
+        self.end_of_turn = self._end_of_turn()
+
+    @classmethod
+    def load(cls, model: str | Path, *, revision: str | None = None) -> Self:
+        """The inputs of a checkpoint: a folder or a name on the hub."""
+        config = _config(model, revision)
+        processor = AutoProcessor.from_pretrained(str(model), revision=revision)
+        if not getattr(processor, "chat_template", None) or not hasattr(processor, "audio_token"):
+            raise SettingsError(
+                "this model has no chat template with audio", where=str(model), mend="Name an instruction-tuned one."
+            )
+        return cls(processor, config.model_type)
+
+    def text(self, conversation: Conversation, *, answer_follows: bool = True) -> str:
+        """The prompt as text, one placeholder a clip."""
+        messages = [{"role": role, "content": [_content(part) for part in parts]} for role, parts in conversation]
+        text = self.processor.apply_chat_template(messages, add_generation_prompt=answer_follows, tokenize=False)
+        return str(text)
+
+    def tokens(self, text: str) -> list[int]:
+        """A prompt's tokens, one audio token a clip."""
+        return list(self.tokenizer(text, add_special_tokens=False).input_ids)
+
+    def answer(self, text: str) -> tuple[int, ...]:
+        """An answer's tokens."""
+        return tuple(self.tokenizer(text, add_special_tokens=False).input_ids)
+
+    def batch(self, conversations: Sequence[Conversation], *, answer_follows: bool = True) -> dict[str, Tensor]:
+        """Conversations as one padded batch of tensors: tokens, mask and audio features."""
+        clips = [clip for conversation in conversations for clip in clips_of(conversation)]
+        for clip in clips:
+            if self.max_audio_seconds is not None and len(clip) > self.max_audio_seconds * self.rate:
+                raise InputError(
+                    f"a clip of {len(clip) / self.rate:.1f} s is longer than the {self.max_audio_seconds:g} s "
+                    "this model hears"
+                )
+        texts = [self.text(conversation, answer_follows=answer_follows) for conversation in conversations]
+        audio: dict[str, Any] = {"audio": clips} if clips else {}
+        if clips and not self.equal_lengths_only:
+            audio["audio_kwargs"] = {"sampling_rate": self.rate}
+        made = self.processor(text=texts, **audio, text_kwargs={"padding": True}, return_tensors="pt")
+        return {name: value for name, value in made.items() if isinstance(value, Tensor)}
+
+    def _end_of_turn(self) -> int:
+        """The token that ends the assistant's turn, read off the chat template."""
+        try:
+            rendered = self.text([("user", ["?"]), ("assistant", ["!"])], answer_follows=False)
+        except Exception as error:
+            raise SettingsError(f"the chat template takes no assistant turn ({error})") from error
+        after = self.tokens(rendered[rendered.rindex("!") + 1 :])
+        special = [token for token in after if token in set(self.tokenizer.all_special_ids)]
+        return int(special[0]) if special else int(self.tokenizer.eos_token_id)
+
+
+class AudioLM:
+    """A loaded audio-language model."""
+
+    def __init__(self, model: Any, inputs: ChatInputs, name: str) -> None:
+        self.model = model
+        self.inputs = inputs
+        self.name = name
+        self.device = torch.device(model.device)
+        self.dtype: torch.dtype = model.dtype
+        self._axes = 3 if hasattr(model, "rope_deltas") else None
+        self._stops = self._stop_tokens()
+
+    @classmethod
+    def load(
+        cls,
+        model: str | Path,
+        *,
+        revision: str | None = None,
+        device: str | None = None,
+        dtype: str = "auto",
+    ) -> Self:
+        """Load a checkpoint: a folder or a name on the hub; float32 on a CPU unless told otherwise."""
+        where = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        kind: Any = dtype if dtype != "auto" or where != "cpu" else "float32"
+        inputs = ChatInputs.load(model, revision=revision)
+        config = _config(model, revision)
+        loader = _loader(config)
+        loaded = loader.from_pretrained(str(model), revision=revision, dtype=kind, attn_implementation="sdpa")
+        return cls(loaded.to(where).eval(), inputs, str(model))
+
+    @torch.inference_mode()
+    def score(self, requests: Sequence[Sequence[Asked]]) -> list[NDArray[np.float64]]:
+        """log P(choice | conversation) for every request as (orders, choices), natural, exact.
+
+        The orders of one request must begin alike up to and with the audio. One-token choices are scored as they
+        stand; if any choice of a request has several tokens, all of them are scored together with the end of the turn.
+        """
+        shared = [self._shared(asked) for asked in requests]
+        heads = [beginning for beginning, _ in shared]
+        cache, mask = self._begin([asked[0].conversation for asked in requests], heads)
+        packs = [self._pack(asked, tails) for asked, (_, tails) in zip(requests, shared, strict=True)]
+        width = max(len(pack.tokens) for pack in packs)
+        ids = torch.full((len(packs), width), self.inputs.end_of_turn)
+        places = torch.zeros((len(packs), width), dtype=torch.long)
+        sees = torch.eye(width, dtype=torch.bool).expand(len(packs), -1, -1).clone()
+        reads = [sorted({read for choice in pack.reads for read, _ in choice}) for pack in packs]
+        at = torch.zeros((len(packs), max(map(len, reads))), dtype=torch.long)
+        lengths = mask.sum(1).cpu()
+        for row, pack in enumerate(packs):
+            count = len(pack.tokens)
+            ids[row, :count] = torch.tensor(pack.tokens)
+            places[row, :count] = torch.tensor(pack.places) + lengths[row]
+            sees[row, :count, :count] = torch.from_numpy(pack.sees)
+            at[row, : len(reads[row])] = torch.tensor(reads[row])
+        before = mask.bool()[:, None, :].expand(-1, width, -1)
+        seen = torch.cat([before, sees.to(self.device)], -1)
+        logits = self._continue(ids, places, seen, cache, at)
+        log_p = logits.float().log_softmax(-1).double()
+        return [
+            np.array(
+                [
+                    sum(log_p[row, reads[row].index(read), token].item() for read, token in choice)
+                    for choice in pack.reads
+                ]
+            ).reshape(len(asked), -1)
+            for row, (pack, asked) in enumerate(zip(packs, requests, strict=True))
+        ]
+
+    @torch.inference_mode()
+    def draw(self, requests: Sequence[Draws]) -> list[list[Drawn]]:
+        """Independent answers; each depends on its own seed alone (rounding aside, not on what shares the batch)."""
+        made = self._to_device(self.inputs.batch([request.conversation for request in requests]))
+        cache, mask = DynamicCache(config=self.model.config.get_text_config()), made["attention_mask"]
+        rows, count = len(requests), max(len(request.seeds) for request in requests)
+        last = torch.full((rows, 1), mask.shape[1] - 1)
+        logits = self._forward(made, cache, last).expand(-1, count, -1)
+        lengths = mask.sum(1)
+        answers: list[list[list[int]]] = [[[] for _ in request.seeds] for request in requests]
+        finish = [["length"] * len(request.seeds) for request in requests]
+        open_ = [[request.max_tokens > 0] * len(request.seeds) for request in requests]
+        generators = [[np.random.Generator(np.random.PCG64(seed)) for seed in request.seeds] for request in requests]
+        only = [[self._one_token(choice) for choice in request.only] for request in requests]
+        sees = mask.bool()[:, None, :].expand(-1, count, -1)
+        itself = torch.eye(count, dtype=torch.bool, device=self.device).expand(rows, -1, -1)
+        for step in range(max(request.max_tokens for request in requests)):
+            taken = torch.full((rows, count), self.inputs.end_of_turn)
+            for row, request in enumerate(requests):
+                live = [draw for draw in range(len(request.seeds)) if open_[row][draw]]
+                if not live:
+                    continue
+                uniform = [generators[row][draw].random() for draw in live]
+                prompt = made["input_ids"][row][mask[row].bool()]
+                context = [torch.cat([prompt, prompt.new_tensor(answers[row][draw])]) for draw in live]
+                tokens = _pick(logits[row, live].float(), uniform, request, context, only[row])
+                for draw, token in zip(live, tokens, strict=True):
+                    answers[row][draw].append(token)
+                    taken[row, draw] = token
+                    stopped = token in self._stops or bool(only[row])
+                    open_[row][draw] = not stopped and step + 1 < request.max_tokens
+                    finish[row][draw] = "stop" if stopped else "length"
+            if not any(any(row) for row in open_):
+                break
+            places = (lengths + step)[:, None].expand(-1, count)
+            sees = torch.cat([sees, itself], -1)
+            at = torch.arange(count).expand(rows, -1)
+            logits = self._continue(taken, places, sees, cache, at)
+        return [
+            [
+                Drawn(self.inputs.tokenizer.decode(tokens, skip_special_tokens=True), end, len(tokens))
+                for tokens, end in zip(answers[row], finish[row], strict=True)
+            ]
+            for row in range(rows)
+        ]
+
+    def _begin(self, conversations: list[Conversation], tails: list[list[int]]) -> tuple[Any, Tensor]:
+        """Run what the orders of each request share (the prompt less its tail) and keep the cache."""
+        made = self._to_device(self.inputs.batch(conversations))
+        rows = [ids[keep.bool()] for ids, keep in zip(made["input_ids"], made["attention_mask"], strict=True)]
+        for row, tail in zip(rows, tails, strict=True):
+            if row[len(row) - len(tail) :].tolist() != tail:
+                raise InputError(f"{self.name}: the prompt is cut into tokens differently with and without its audio")
+        rows = [row[: len(row) - len(tail)] for row, tail in zip(rows, tails, strict=True)]
+        width = max(map(len, rows))
+        ids = torch.full((len(rows), width), self.inputs.tokenizer.pad_token_id, device=self.device)
+        mask = torch.zeros((len(rows), width), dtype=torch.long, device=self.device)
+        for number, row in enumerate(rows):
+            ids[number, width - len(row) :] = row
+            mask[number, width - len(row) :] = 1
+        cache = DynamicCache(config=self.model.config.get_text_config())
+        last = torch.full((len(rows), 1), width - 1)
+        self._forward({**made, "input_ids": ids, "attention_mask": mask}, cache, last)
+        return cache, mask
+
+    def _shared(self, asked: Sequence[Asked]) -> tuple[list[int], list[list[int]]]:
+        """The first order's tail, and every order's tail: tokens after the longest common beginning."""
+        tokens = [self.inputs.tokens(self.inputs.text(order.conversation)) for order in asked]
+        shortest = min(map(len, tokens)) - 1
+        shared = next(
+            (place for place in range(shortest) if len({order[place] for order in tokens}) > 1),
+            shortest,
+        )
+        tails = [order[shared:] for order in tokens]
+        if any(self.inputs.audio_token_id in tail for tail in tails):
+            raise InputError("the audio must stand before everything that varies between label orders")
+        return tails[0], tails
+
+    def _pack(self, asked: Sequence[Asked], tails: list[list[int]]) -> _Pack:
+        answers = [[self.inputs.answer(choice) for choice in order.choices] for order in asked]
+        if any(not answer for order in answers for answer in order):
+            raise InputError("an empty answer cannot be scored")
+        if any(len(answer) > 1 for order in answers for answer in order):
+            answers = [[(*answer, self.inputs.end_of_turn) for answer in order] for order in answers]
+        return _Pack.of(tails, answers)
+
+    def _one_token(self, choice: str) -> int:
+        tokens = self.inputs.answer(choice)
+        if len(tokens) != 1:
+            raise InputError(f"{choice!r} has {len(tokens)} tokens: only answers of one token can be imposed")
+        return tokens[0]
+
+    def _continue(self, ids: Tensor, places: Tensor, sees: Tensor, cache: Any, at: Tensor) -> Tensor:
+        """Run tokens that each see only what `sees` (rows, tokens, past + tokens) allows; logits at `at`."""
+        bias = torch.zeros(sees.shape, dtype=self.dtype, device=self.device)
+        bias.masked_fill_(~sees.to(self.device), torch.finfo(self.dtype).min)
+        made = {"input_ids": ids.to(self.device), "attention_mask": bias[:, None]}
+        return self._forward(made, cache, at, places.to(self.device))
+
+    def _forward(self, made: dict[str, Tensor], cache: Any, at: Tensor, places: Tensor | None = None) -> Tensor:
+        if places is None:
+            places = (made["attention_mask"].cumsum(-1) - 1).clamp(min=0)
+        if self._axes is not None:
+            places = places.expand(self._axes, -1, -1)
+        with _only_at(self.model, at.to(self.device)):
+            out = self.model(**made, position_ids=places, past_key_values=cache, use_cache=True)
+        logits: Tensor = out.logits
+        return logits
+
+    def _to_device(self, made: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {
+            name: value.to(self.device, self.dtype) if value.is_floating_point() else value.to(self.device)
+            for name, value in made.items()
+        }
+
+    def _stop_tokens(self) -> frozenset[int]:
+        stops = {self.inputs.end_of_turn, self.inputs.tokenizer.eos_token_id}
+        for config in (self.model.generation_config, self.model.config.get_text_config()):
+            stop = getattr(config, "eos_token_id", None)
+            stops.update(stop if isinstance(stop, list) else [stop])
+        return frozenset(int(stop) for stop in stops if stop is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Pack:
+    """Continuations of one cache side by side: tokens, their places after it, who sees whom, what to read where."""
+
+    tokens: list[int]
+    places: list[int]
+    sees: NDArray[np.bool_]
+    reads: list[list[tuple[int, int]]]
+    """Per order and choice: (which token's output, the next token's id) for each of its tokens."""
+
+    @classmethod
+    def of(cls, tails: list[list[int]], answers: list[list[tuple[int, ...]]]) -> _Pack:
+        tokens: list[int] = []
+        places: list[int] = []
+        parents: list[int] = []
+        reads: list[list[tuple[int, int]]] = []
+
+        def add(token: int, parent: int) -> int:
+            tokens.append(token)
+            places.append(places[parent] + 1 if parent >= 0 else 0)
+            parents.append(parent)
+            return len(tokens) - 1
+
+        for tail, choices in zip(tails, answers, strict=True):
+            end = -1
+            for token in tail:
+                end = add(token, end)
+            for choice in choices:
+                parent, read = end, []
+                for position, token in enumerate(choice):
+                    read.append((parent, token))
+                    if position + 1 < len(choice):
+                        parent = add(token, parent)
+                reads.append(read)
+        sees = np.eye(len(tokens), dtype=bool)
+        for token, parent in enumerate(parents):
+            if parent >= 0:
+                sees[token] |= sees[parent]
+        return cls(tokens, places, sees, reads)
+
+
+def clips_of(conversation: Conversation) -> list[NDArray[np.float32]]:
+    """The clips of a conversation in order."""
+    return [part for _, parts in conversation for part in parts if not isinstance(part, str)]
+
+
+@contextmanager
+def _only_at(model: Any, at: Tensor) -> Iterator[None]:
+    """Within it the output layer runs on the places `at` (rows, wanted) alone: whole vocabularies are large."""
+    rows = torch.arange(len(at), device=at.device)[:, None]
+
+    def choose(_: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return (inputs[0][rows, at], *inputs[1:])
+
+    hook = model.get_output_embeddings().register_forward_pre_hook(choose)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def _pick(logits: Tensor, uniform: list[float], request: Draws, context: list[Tensor], only: list[int]) -> list[int]:
+    """One token a row by inverting the distribution function at `uniform`."""
+    if request.repetition_penalty != 1.0:
+        logits = logits.clone()
+        for row, seen in zip(logits, context, strict=True):
+            values = row[seen]
+            row[seen] = torch.where(
+                values < 0, values * request.repetition_penalty, values / request.repetition_penalty
+            )
+    if only:
+        allowed = torch.full_like(logits, float("-inf"))
+        allowed[:, only] = logits[:, only]
+        logits = allowed
+    if request.temperature == 0:
+        return [int(token) for token in logits.argmax(-1)]
+    logits = _narrow(logits / request.temperature, request.top_k, request.top_p)
+    total = logits.double().softmax(-1).cumsum(-1)
+    aim = torch.tensor(uniform, dtype=torch.float64, device=total.device)[:, None] * total[:, -1:]
+    return [int(token) for token in torch.searchsorted(total, aim, right=True).clamp(max=total.shape[1] - 1)[:, 0]]
+
+
+def _narrow(logits: Tensor, top_k: int, top_p: float) -> Tensor:
+    """Leave the top_k likeliest tokens, then the fewest of them that hold top_p of the probability."""
+    if 0 < top_k < logits.shape[-1]:
+        least = logits.topk(top_k, -1).values[:, -1:]
+        logits = logits.masked_fill(logits < least, float("-inf"))
+    if top_p < 1.0:
+        ordered, order = logits.sort(-1, descending=True)
+        before = ordered.softmax(-1).cumsum(-1) - ordered.softmax(-1)
+        drop = torch.zeros_like(logits, dtype=torch.bool).scatter(-1, order, before >= top_p)
+        logits = logits.masked_fill(drop, float("-inf"))
+    return logits
+
+
+def _content(part: Part) -> dict[str, str]:
+    return {"type": "text", "text": part} if isinstance(part, str) else {"type": "audio", "audio": "clip"}
+
+
+def _config(model: str | Path, revision: str | None) -> Any:
+    try:
+        return AutoConfig.from_pretrained(str(model), revision=revision)
+    except (OSError, ValueError) as error:
+        raise SettingsError(
+            f"no model could be loaded ({str(error).splitlines()[0]})",
+            where=str(model),
+            mend="Check the name, the revision and the connection, or give a folder.",
+        ) from error
+
+
+def _loader(config: Any) -> Any:
+    """The class that loads it: the automatic one, or the one the checkpoint names."""
+    if type(config) in MODEL_FOR_MULTIMODAL_LM_MAPPING:
+        return AutoModelForMultimodalLM
+    for name in config.architectures or []:
+        if hasattr(transformers, name):
+            return getattr(transformers, name)
+    raise SettingsError(f"this transformers has no class for {config.model_type!r}", mend="Update transformers.")
+
+
+def _longest(processor: Any, extractor: Any) -> float | None:
+    """Seconds of audio beyond which the processor would cut silently."""
+    if hasattr(processor, "max_audio_len"):
+        return float(processor.max_audio_len)
+    samples = getattr(extractor, "n_samples", None)
+    return samples / extractor.sampling_rate if samples is not None else None
