@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,10 +10,11 @@ from typing import Annotated, Any, Literal, get_args
 
 from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError, meta
 from jinja2.sandbox import ImmutableSandboxedEnvironment
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from alm_proxies.errors import SettingsError
-from alm_proxies.files import digest_of, read_text, shipped
+from alm_proxies.files import digest_of, shipped
+from alm_proxies.settings import read_settings
 
 Elicits = Literal["label", "primary_secondary", "distribution", "attributes"]
 Answer = Literal["codes", "words"]
@@ -77,7 +77,7 @@ def own_id(identifier: str) -> str:
     return plain(identifier.split("/", 1)[-1])
 
 
-class _PromptFile(BaseModel):
+class PromptFile(BaseModel):
     """A prompt file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -107,7 +107,7 @@ class Prompt:
 
     name: str
     where: str
-    file: _PromptFile
+    file: PromptFile
     uses: frozenset[str]
     template: Template
 
@@ -169,17 +169,7 @@ def prompt_of(name: str, beside: Path | None = None) -> Prompt:
 def read_prompt(path: Path) -> Prompt:
     """The prompt in a file; what is wrong in it is said with its field and the mend."""
     where = str(path)
-    try:
-        content = tomllib.loads(read_text(path))
-    except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"is not TOML: {error}", where=where, mend="Mend the line it names.") from None
-    try:
-        file = _PromptFile.model_validate(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        mend = f"A prompt file has: {', '.join(_PromptFile.model_fields)}."
-        raise SettingsError(f"{field}: {first['msg']}", where=where, mend=mend) from None
+    file = read_settings(path, PromptFile)
     environment = ImmutableSandboxedEnvironment(
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_something
     )
@@ -190,7 +180,7 @@ def read_prompt(path: Path) -> Prompt:
 
 
 def _values(
-    file: _PromptFile, labels: Sequence[str], codes: Sequence[str] | None, focus: str | None, lent: Lent
+    file: PromptFile, labels: Sequence[str], codes: Sequence[str] | None, focus: str | None, lent: Lent
 ) -> Mapping[str, Any]:
     shown = (
         [f"- {label}" for label in labels]
@@ -220,7 +210,7 @@ def _something(value: Any) -> Any:
     return value
 
 
-def _check(file: _PromptFile, environment: ImmutableSandboxedEnvironment, where: str) -> frozenset[str]:
+def _check(file: PromptFile, environment: ImmutableSandboxedEnvironment, where: str) -> frozenset[str]:
     used: dict[str, set[str]] = {}
     known = "; ".join(f"{name} ({what})" for name, what in _VARIABLES.items())
     for field in ("system", "before", "after"):

@@ -66,7 +66,10 @@ def test_the_corpus_is_not_told_with_the_speaker() -> None:
 
 
 def test_the_digest_changes_with_what_is_said_and_not_with_what_is_told_to_people(tmp_path: Path) -> None:
-    text = 'describes = "x"\nelicits = "label"\nafter = "Choose: {{ choices }} {{ focus or \'\' }}"\n[focus]\na = "A."\nb = "B."\n'
+    text = (
+        'describes = "x"\nelicits = "label"\nafter = "Choose: {{ choices }} {{ focus or 0 }}"\n'
+        '[focus]\na = "A."\nb = "B."\n'
+    )
     prompt = read_prompt(written(tmp_path, text))
     same = read_prompt(written(tmp_path, text.replace('"x"', '"y"').replace('b = "B."', 'b = "Bb."')))
     other = read_prompt(written(tmp_path, text.replace("Choose", "Pick")))

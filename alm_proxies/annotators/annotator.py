@@ -1,0 +1,242 @@
+"""Annotators: model, prompt and sampling; their cells, their seeds, and what they ask about an utterance."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from alm_proxies.about import AnnotatorCard
+from alm_proxies.annotators.annotator_file import AnnotatorFile, check_file
+from alm_proxies.annotators.cells import Cell, cells_of, label_orders
+from alm_proxies.annotators.prompts import Lent, Prompt, prompt_of
+from alm_proxies.annotators.stated import schema
+from alm_proxies.annotators.wording import Asked
+from alm_proxies.engines.engine import (
+    Audio,
+    Engine,
+    Question,
+    Request,
+    Sampling,
+    Serve,
+    Turn,
+    draw_seeds,
+    open_engine,
+    serve_settings,
+)
+from alm_proxies.errors import SettingsError
+from alm_proxies.files import digest_of
+from alm_proxies.seeds import seed_of
+from alm_proxies.settings import read_settings
+from alm_proxies.taxonomy import taxonomy_of
+
+_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Asking:
+    """One request, the draws it answers, and how each of its replies is to be read."""
+
+    request: Request
+    draws: tuple[int, ...]
+    cells: tuple[int, ...]
+    asked: tuple[Asked, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Annotator:
+    """An annotator that is ready to ask about utterances whose labels are `labels`."""
+
+    file: AnnotatorFile
+    prompt: Prompt
+    where: str
+    labels: tuple[str, ...] = ()
+    cells: tuple[Cell, ...] = ()
+    votes: int = 0
+    digest: str = ""
+
+    @classmethod
+    def read(cls, path: str | Path, *, taxonomy: str | Sequence[str] | None = None) -> Annotator:
+        """The annotator in a file; with a taxonomy it is ready to ask."""
+        path = Path(path)
+        return cls.of(read_settings(path, AnnotatorFile), where=str(path), taxonomy=taxonomy)
+
+    @classmethod
+    def of(
+        cls, file: AnnotatorFile, *, where: str = "annotator", taxonomy: str | Sequence[str] | None = None
+    ) -> Annotator:
+        """An annotator from its settings; a prompt's path is relative to the folder of the file `where`."""
+        annotator = cls(file, prompt_of(file.prompt, Path(where).parent), where)
+        check_file(file, annotator.prompt, where)
+        return annotator if taxonomy is None else annotator.ready(taxonomy_of(taxonomy).labels)
+
+    def ready(self, labels: tuple[str, ...], votes: int | None = None) -> Annotator:
+        """The annotator with its labels, cells and number of votes (`votes` overrides the file's)."""
+        file, elicits = self.file, self.prompt.elicits
+        if not labels and elicits != "attributes":
+            raise SettingsError("the utterances have no labels to choose from", mend="Name a taxonomy, e.g. msp8.")
+        if file.answer == "codes" and len(labels) > len(_LETTERS):
+            mend = 'Write answer = "words".'
+            raise SettingsError(f"{len(labels)} labels are more than there are letters", where=self.where, mend=mend)
+        shown = labels if elicits != "attributes" else ()
+        orders = label_orders(len(shown), file.cross.label_orders, where=self.where)
+        cells = cells_of(file.cross.temperature, file.cross.focus, orders)
+        count = votes or file.votes or len(cells)
+        if file.elicit == "score" and count > len(cells):
+            raise SettingsError(
+                f"votes = {count} is more than its {len(cells)} cells, and a score does not vary within a cell",
+                where=self.where,
+                mend=f"Write votes = {len(cells)}, or raise cross.label_orders.",
+            )
+        said = file.model_dump(mode="json", exclude={"name", "votes", "serve", "price", "prompt"})
+        used = file.cross.focus
+        digest = digest_of({**said, "prompt": self.prompt.digest(used), "labels": list(labels)})
+        return replace(self, labels=labels, cells=cells, votes=count, digest=digest)
+
+    @property
+    def name(self) -> str:
+        """What its votes are signed with."""
+        return self.file.name
+
+    @property
+    def serve(self) -> Serve:
+        """How its engine is run or reached."""
+        return serve_settings(self.file.engine, self.file.serve, where=self.where)
+
+    @property
+    def estimand(self) -> str:
+        """Which label distribution its votes estimate."""
+        if self.file.elicit == "score":
+            answers = "codes" if self.file.answer == "codes" else "words and the end of the turn"
+            return f"teacher-forced probabilities of the {answers}, normalised over the labels"
+        if self.file.elicit == "state":
+            return "what the model states" + (", held to its form" if self.file.constrain else "")
+        if self.file.constrain:
+            return "sampled one-token codes, the rest of the vocabulary masked"
+        return "sampled free replies that can be read as a label"
+
+    def card(self, seed: int) -> AnnotatorCard:
+        """What its votes' table says of it."""
+        file = self.file
+        return AnnotatorCard(
+            digest=self.digest,
+            engine=file.engine,
+            model=file.model,
+            revision=file.revision,
+            prompt=self.prompt.digest(file.cross.focus),
+            elicit=file.elicit,
+            estimand=self.estimand,
+            cross={
+                "temperature": list(file.cross.temperature),
+                "focus": list(file.cross.focus),
+                "label_orders": file.cross.label_orders,
+            },
+            seed=seed,
+        )
+
+    def codes(self, cell: Cell) -> tuple[str, ...] | None:
+        """The codes of the labels as they stand in `cell.labels(...)`; None where the words are said."""
+        return tuple(_LETTERS[: len(cell.order)]) if self.file.answer == "codes" and cell.order else None
+
+    def asked(self, cell: Cell) -> Asked:
+        """How a reply in a cell is to be read: codes belong to places, so they move over the labels with the order."""
+        shown = tuple(self.labels[index] for index in cell.order)
+        return Asked(self.prompt.elicits, shown, self.codes(cell), self.prompt.scale)
+
+    def question(self, cell: Cell, audio: Audio | None, lent: Lent) -> Question:
+        """The conversation of a cell about one recording."""
+        asked = self.asked(cell)
+        rendered = self.prompt.render(labels=asked.labels, codes=asked.codes, focus=cell.focus, lent=lent)
+        parts: list[str | Audio] = [rendered.before] if rendered.before else []
+        parts += [audio] if audio is not None else []
+        system = (Turn("system", (rendered.system,)),) if rendered.system else ()
+        turns = (*system, Turn("user", (*parts, rendered.after)))
+        answer_of = dict(zip(asked.labels, asked.codes or asked.labels, strict=True))
+        return Question(turns, tuple(answer_of[label] for label in self.labels if label in answer_of))
+
+    def cell_of(self, draw: int) -> Cell:
+        """The cell a draw belongs to; the same for a draw however many votes there are."""
+        return self.cells[draw % len(self.cells)]
+
+    def seed_of_draw(self, seed: int, utterance_id: str, draw: int) -> int:
+        """The seed of a draw: from (seed, utterance, annotator, draw) alone, consecutive within a cell."""
+        place = draw % len(self.cells)
+        return draw_seeds(seed_of(seed, utterance_id, self.name, place), draw // len(self.cells), 1)[0]
+
+    def askings(self, utterance_id: str, draws: Iterable[int], audio: Audio, lent: Lent, seed: int) -> list[Asking]:
+        """The requests for some draws: one for every cell, or one for all cells where labels are scored."""
+        by_place: dict[int, list[int]] = {}
+        for draw in sorted(draws):
+            by_place.setdefault(draw % len(self.cells), []).append(draw)
+        places = [place for place in range(len(self.cells)) if place in by_place]
+        if self.file.elicit == "score":
+            asked = tuple(self.asked(self.cells[place]) for place in places)
+            questions = tuple(self.question(self.cells[place], audio, lent) for place in places)
+            request = Request(
+                f"{self.name}|{utterance_id}", utterance_id, "score", questions, sampling=self._sampling(1.0)
+            )
+            return [Asking(request, tuple(places), tuple(places), asked)]
+        return [self._sampled(utterance_id, place, tuple(by_place[place]), audio, lent, seed) for place in places]
+
+    def _sampled(
+        self, utterance_id: str, place: int, draws: tuple[int, ...], audio: Audio, lent: Lent, seed: int
+    ) -> Asking:
+        cell = self.cells[place]
+        asked = self.asked(cell)
+        request = Request(
+            key=f"{self.name}|{utterance_id}|{place}|{draws[0]}",
+            utterance_id=utterance_id,
+            elicit=self.file.elicit,
+            questions=(self.question(cell, audio, lent),),
+            seeds=tuple(self.seed_of_draw(seed, utterance_id, draw) for draw in draws),
+            sampling=self._sampling(cell.temperature),
+            constrained=self.file.constrain,
+            schema=schema(asked) if self.file.elicit == "state" else None,
+        )
+        return Asking(request, draws, (place,) * len(draws), (asked,) * len(draws))
+
+    def _sampling(self, temperature: float) -> Sampling:
+        chosen = self.file.sampling
+        return Sampling(temperature, chosen.top_p, chosen.top_k, chosen.repetition_penalty, chosen.max_tokens)
+
+    def material(self, audio_digest: str, start: float | None, end: float | None, lent: Lent) -> str:
+        """Sixteen hexadecimal digits that change when what a vote hears or reads of its utterance does."""
+        used = [audio_digest, repr(start), repr(end), *(repr(getattr(lent, name)) for name in self.prompt.lends)]
+        return hashlib.blake2b("\x1f".join(used).encode("utf-8", "replace"), digest_size=8).hexdigest()
+
+    def request_digest(self, material: str, seed_of_draw: int, draw: int) -> str:
+        """Sixteen hexadecimal digits of all that a vote depends on."""
+        text = f"{self.digest}|{material}|{draw % len(self.cells)}|{seed_of_draw}"
+        return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+    async def open(self) -> Engine:
+        """Its engine, found able to do what the file asks; codes are checked to be one token each."""
+        engine = await open_engine(self.file.model, self.serve, revision=self.file.revision)
+        try:
+            await self.check_engine(engine)
+        except BaseException:
+            await engine.close()
+            raise
+        return engine
+
+    async def check_engine(self, engine: Engine) -> None:
+        """Refuse before anything is spent what this engine cannot do."""
+        can, file = engine.abilities, self.file
+        cannot = None
+        if not can.audio:
+            cannot = ("takes no audio", "Name a model that listens.")
+        elif file.elicit == "score" and not can.score:
+            cannot = ("cannot score labels", 'Write elicit = "sample", or use another engine.')
+        elif file.elicit == "score" and file.answer == "words" and not can.score_words:
+            cannot = ("scores answers of one token only", 'Write answer = "codes".')
+        elif file.constrain and not can.structured:
+            cannot = ("does not hold answers to a form", "Write constrain = false.")
+        if cannot is None and file.answer == "codes" and self.cells and self.cells[0].order:
+            codes = self.codes(self.cells[0]) or ()
+            counts = await engine.token_counts(codes)
+            several = [code for code, count in zip(codes, counts or (), strict=False) if count != 1]
+            if several:
+                cannot = (f"needs several tokens for the code {several[0]!r}", 'Write answer = "words".')
+        if cannot is not None:
+            raise SettingsError(f"{can.engine} {can.model} {cannot[0]}", where=self.where, mend=cannot[1])

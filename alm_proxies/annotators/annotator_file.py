@@ -1,0 +1,131 @@
+"""What an annotator file may say, and what of it cannot be."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from alm_proxies.annotators.prompts import Answer, Prompt
+from alm_proxies.engines.engine import Elicit, EngineName, serve_settings
+from alm_proxies.errors import SettingsError
+
+_ELICITED_BY = {
+    "label": ("sample", "score"),
+    "primary_secondary": ("sample",),
+    "distribution": ("state",),
+    "attributes": ("state",),
+}
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SamplingSettings(_Part):
+    """How answers are drawn; all of it is sent, so that a model's own defaults never apply."""
+
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of the probability mass that is drawn from."""
+    top_k: Annotated[int, Field(ge=-1)] = -1
+    """How many tokens are drawn from; -1 = all."""
+    repetition_penalty: Annotated[float, Field(gt=0)] = 1.0
+    """1 = none."""
+    max_tokens: Annotated[int, Field(ge=2)] = 16
+    """Longest answer, reasoning included; an answer that is cut here is unparsable, so one token more than it needs."""
+
+
+class Cross(_Part):
+    """What is crossed; every combination is a cell, and draws are spread evenly over the cells."""
+
+    temperature: Annotated[tuple[Annotated[float, Field(ge=0, le=2)], ...], Field(min_length=1)] = (1.0,)
+    """Temperatures."""
+    focus: tuple[str, ...] = ()
+    """Names of focus sentences in the prompt's file; none = no focus sentence."""
+    label_orders: Annotated[int, Field(ge=1)] = 1
+    """How many orders of the labels, from a balanced Latin square; 1 = the taxonomy's own."""
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Cross:
+        if len(set(self.temperature)) < len(self.temperature) or len(set(self.focus)) < len(self.focus):
+            raise ValueError("crosses the same value twice")
+        return self
+
+
+class Price(_Part):
+    """What the engine's owner asks, in any one currency; free by default."""
+
+    audio_minute: Annotated[float, Field(ge=0)] = 0.0
+    """A minute of audio sent. Leave it 0 where audio is billed as tokens."""
+    million_tokens_in: Annotated[float, Field(ge=0)] = 0.0
+    """A million prompt tokens, as the engine counts them."""
+    million_tokens_out: Annotated[float, Field(ge=0)] = 0.0
+    """A million answer tokens, reasoning included."""
+
+    def of(self, *, audio_seconds: float, tokens_in: float, tokens_out: float) -> float:
+        """What that much costs."""
+        tokens = self.million_tokens_in * tokens_in + self.million_tokens_out * tokens_out
+        return self.audio_minute * audio_seconds / 60.0 + tokens / 1e6
+
+
+class AnnotatorFile(_Part):
+    """An annotator file."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    """What its votes are signed with."""
+    engine: EngineName
+    """What serves the model."""
+    model: Annotated[str, Field(min_length=1)]
+    """The model's name there, or a folder."""
+    revision: str | None = None
+    """The model's commit."""
+    prompt: str = "listener"
+    """A shipped prompt's name, or the path of a prompt file."""
+    elicit: Elicit = "sample"
+    """sample: draws answers; score: reads off the probability of every label; state: lets a distribution be stated."""
+    votes: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    """Votes an utterance; null = one from every cell."""
+    answer: Answer = "codes"
+    """codes: one letter a label, checked to be one token; words: the labels themselves."""
+    constrain: bool = False
+    """Hold the engine to the answers offered (codes only) or to the JSON wanted."""
+    sampling: SamplingSettings = SamplingSettings()
+    """How answers are drawn."""
+    cross: Cross = Cross()
+    """What is crossed into cells."""
+    too_long: Literal["fail", "crop"] = "fail"
+    """Audio beyond the model's window: a failed vote, or its beginning."""
+    serve: dict[str, Any] = {}
+    """How the engine is run or reached; changes no vote."""
+    price: Price = Price()
+    """What it costs."""
+
+
+def check_file(file: AnnotatorFile, prompt: Prompt, where: str) -> None:
+    """Refuse what a file asks for and its prompt, or sense, does not allow."""
+    allowed = _ELICITED_BY[prompt.elicits]
+    if file.elicit not in allowed:
+        raise SettingsError(
+            f"elicit = {file.elicit!r} does not go with the prompt {file.prompt!r}, which asks for a {prompt.elicits}",
+            where=where,
+            mend=f"Write elicit = {' or '.join(repr(way) for way in allowed)}.",
+        )
+    if file.cross.focus and "focus" not in prompt.uses:
+        mend = "Take it out of cross, or write {{ focus }} into the prompt."
+        raise SettingsError(f"crosses focus, and the prompt {file.prompt!r} does not tell it", where=where, mend=mend)
+    for name in file.cross.focus:
+        prompt.focus_sentence(name)
+    if file.cross.label_orders > 1 and prompt.elicits == "attributes":
+        raise SettingsError("crosses label_orders, and the prompt shows no labels", where=where, mend="Take it out.")
+    if file.elicit == "score" and len(file.cross.temperature) > 1:
+        mend = "Take cross.temperature out."
+        raise SettingsError("crosses temperature, which a score does not depend on", where=where, mend=mend)
+    if file.constrain and (file.elicit == "score" or prompt.elicits == "primary_secondary"):
+        raise SettingsError("constrain has no meaning here", where=where, mend="Take it out.")
+    if file.constrain and file.elicit == "sample" and file.answer == "words":
+        raise SettingsError(
+            "words that are held to a list are not drawn by their probability (each token is normalised by itself)",
+            where=where,
+            mend='Write answer = "codes", or constrain = false.',
+        )
+    serve_settings(file.engine, file.serve, where=where)

@@ -1,0 +1,74 @@
+"""Cells: the combinations an annotator crosses, put in an order whose every beginning is balanced."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+
+from alm_proxies.errors import SettingsError
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One combination: `order` holds the places of the labels in the taxonomy, as they are shown."""
+
+    temperature: float
+    focus: str | None
+    order: tuple[int, ...]
+
+
+def label_orders(labels: int, wanted: int, *, where: str | None = None) -> tuple[tuple[int, ...], ...]:
+    """The first `wanted` orders of a balanced Latin square, the given order first, each followed by its reverse.
+
+    Williams' design: over all its orders (K, or 2K for odd K) every label stands in every place equally often, and
+    follows every other label equally often; over any even number of them every label stands in the middle on average.
+    """
+    if labels == 0:
+        return ((),)
+    zigzag = [0]
+    for step in range(1, labels):
+        zigzag.append((zigzag[-1] + (step if step % 2 else -step)) % labels)
+    # Renaming the labels so that the first row is 0, 1, 2 ... keeps every property of the square.
+    rename = {label: place for place, label in enumerate(zigzag)}
+    rows = [tuple(rename[(label + shift) % labels] for label in zigzag) for shift in range(labels)]
+    orders = list(dict.fromkeys(order for row in rows for order in (row, row[::-1])))
+    if wanted > len(orders):
+        raise SettingsError(
+            f"cross.label_orders = {wanted} is more than the {len(orders)} orders that {labels} labels have",
+            where=where,
+            mend=f"Write {len(orders)} or less.",
+        )
+    return tuple(orders[:wanted])
+
+
+def cells_of(
+    temperatures: Sequence[float], focuses: Sequence[str], orders: Sequence[tuple[int, ...]]
+) -> tuple[Cell, ...]:
+    """Every combination once, so ordered that any number of first cells uses all values about equally often.
+
+    Greedy: the next cell is the one whose values, then pairs of values, were used least.
+    """
+    factors = (tuple(temperatures), tuple(focuses) or (None,), tuple(orders))
+    left = list(product(*(range(len(values)) for values in factors)))
+    used: Counter[tuple[object, ...]] = Counter()
+    made: list[Cell] = []
+    while left:
+        best = min(left, key=lambda places: (_use(used, _singles(places)), _use(used, _pairs(places)), places))
+        left.remove(best)
+        used.update(_singles(best) + _pairs(best))
+        made.append(Cell(factors[0][best[0]], factors[1][best[1]], factors[2][best[2]]))
+    return tuple(made)
+
+
+def _use(used: Counter[tuple[object, ...]], values: list[tuple[object, ...]]) -> int:
+    return sum(used[value] for value in values)
+
+
+def _singles(places: tuple[int, ...]) -> list[tuple[object, ...]]:
+    return [(factor, place) for factor, place in enumerate(places)]
+
+
+def _pairs(places: tuple[int, ...]) -> list[tuple[object, ...]]:
+    return [(a, b, places[a], places[b]) for a in range(len(places)) for b in range(a)]
