@@ -1,0 +1,61 @@
+"""Checked arrays: what every measure takes, refused with row and mend where it is not that."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from alm_proxies.errors import InputError
+
+Array = NDArray[np.float64]
+SUM_TOLERANCE = 1e-4
+
+
+def distributions(values: ArrayLike, name: str) -> Array:
+    """Rows of shares (..., labels), finite, not negative and summing to 1, renormalised exactly; others are refused."""
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim == 0:
+        raise InputError("needs one share for every label, not a single number", where=name, mend="Give rows x labels.")
+    _refuse(~np.isfinite(array).all(-1), name, "holds a value that is not a finite number", "Leave such rows out.")
+    _refuse((array < -1e-12).any(-1), name, "holds a negative share", "Shares lie between 0 and 1.")
+    total = array.sum(-1, keepdims=True)
+    _refuse(np.abs(total[..., 0] - 1) > SUM_TOLERANCE, name, "does not sum to 1", "Divide the row by its sum.")
+    normalised: Array = np.maximum(array, 0.0) / total
+    return normalised
+
+
+def counts(values: ArrayLike, name: str, *, at_least: float = 0.0) -> Array:
+    """Rows of vote counts (..., labels), finite and not negative, with at least so many votes a row."""
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim == 0:
+        raise InputError("needs one count for every label, not a single number", where=name, mend="Give rows x labels.")
+    _refuse(~np.isfinite(array).all(-1), name, "holds a value that is not a finite number", "Leave such rows out.")
+    _refuse((array < 0).any(-1), name, "holds a negative count", "Counts are 0 or more.")
+    total = array.sum(-1)
+    _refuse((total <= 0) & (at_least > 0), name, "has no votes", "Leave out rows without votes, and count them.")
+    _refuse(total < at_least, name, f"has fewer than {at_least:g} votes", "Leave such rows out, and count them.")
+    return array
+
+
+def ratings(values: ArrayLike, name: str) -> Array:
+    """A column of finite numbers."""
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 1:
+        raise InputError(f"has {array.ndim} dimensions, one is needed", where=name, mend="Give one value a row.")
+    _refuse(~np.isfinite(array), name, "is not a finite number", "Leave such rows out.")
+    return array
+
+
+def same_rows(**named: Array) -> None:
+    """Refuse arrays of different lengths."""
+    lengths = {name: len(array) for name, array in named.items()}
+    if len(set(lengths.values())) > 1:
+        listed = ", ".join(f"{name} has {length}" for name, length in lengths.items())
+        raise InputError(f"the rows do not match: {listed}", mend="Give one row an utterance to each, in one order.")
+
+
+def _refuse(bad: NDArray[np.bool_] | np.bool_, name: str, what: str, mend: str) -> None:
+    if not bad.any():
+        return
+    where = f"{name}, row {int(np.flatnonzero(bad)[0]) + 1}" if bad.ndim else name
+    raise InputError(what, where=where, mend=mend)

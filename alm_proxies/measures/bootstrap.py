@@ -1,0 +1,196 @@
+"""Intervals and paired tests that resample whole speakers, because utterances of one speaker are not independent.
+
+Every statistic here is a function of sums over utterances, so a resample costs one row of a matrix product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from alm_proxies.errors import InputError, SettingsError
+from alm_proxies.measures.arrays import Array, same_rows
+from alm_proxies.seeds import generator
+
+RESAMPLES = 2000
+FEW_SPEAKERS = 20
+_MOST_GROUPS = 1000
+_ALL_FLIPS_UP_TO = 12
+
+Statistic = Callable[[Array], Array]
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """An estimate and its confidence interval: method is percentile, t (under 20 speakers) or none (under two)."""
+
+    estimate: float
+    low: float
+    high: float
+    method: str
+    speakers: int
+    per_speaker: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Paired:
+    """The mean of a - b with its interval, and the two-sided p-value of the sign-flip test over speakers."""
+
+    difference: Interval
+    p_value: float
+
+
+def ratio(sums: Array) -> Array:
+    """The first sum over the second, NaN where the second is 0: a mean, or a weighted mean."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        quotient: Array = np.where(sums[:, 1] > 0, sums[:, 0] / sums[:, 1], np.nan)
+    return quotient
+
+
+def mean_by_speaker(
+    values: ArrayLike,
+    speakers: ArrayLike | None,
+    *,
+    weights: ArrayLike | None = None,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """The (weighted) mean of one value an utterance, with its interval over speakers."""
+    column = np.asarray(values, dtype=np.float64)
+    weight = np.ones_like(column) if weights is None else np.asarray(weights, dtype=np.float64)
+    same_rows(values=column, weights=weight)
+    with np.errstate(invalid="ignore"):
+        weighted = np.where(weight > 0, column * weight, 0.0)
+    return interval_by_speaker(np.stack([weighted, weight], axis=1), speakers, ratio, level=level, seed=seed)
+
+
+def interval_by_speaker(
+    columns: ArrayLike,
+    speakers: ArrayLike | None,
+    statistic: Statistic = ratio,
+    *,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """The interval of statistic(sums over utterances of each column); speakers None makes every utterance its own.
+
+    20 speakers or more: percentiles over 2000 resamples of the S speakers, widened from z to t(S - 1) sqrt(S / (S - 1))
+    (Hesterberg 2015, The American Statistician 69); measured, they cover better than plain percentiles and than BCa.
+    Speakers beyond 1000 are drawn in 1000 random groups. Fewer than 20: the value of each speaker, and
+    estimate +- t(S - 1) x the jackknife's standard error.
+    """
+    if not 0 < level < 1:
+        raise SettingsError(f"a confidence level of {level} is not between 0 and 1", mend="Use 0.95.")
+    table = np.asarray(columns, dtype=np.float64)
+    codes, count = speaker_codes(speakers, len(table))
+    sums = sums_by_speaker(table, codes, count)
+    estimate = float(statistic(sums.sum(0, keepdims=True))[0])
+    if count < 2 or not np.isfinite(estimate):
+        return Interval(estimate, float("nan"), float("nan"), "none", count)
+    if count < FEW_SPEAKERS:
+        per_speaker = tuple(float(value) for value in statistic(sums))
+        low, high = _t_interval(sums, statistic, estimate, level)
+        return Interval(estimate, low, high, "t", count, per_speaker)
+    low, high = _percentiles(_grouped(sums, seed), statistic, level, seed)
+    return Interval(estimate, low, high, "percentile", count)
+
+
+def paired_by_speaker(
+    first: ArrayLike,
+    second: ArrayLike,
+    speakers: ArrayLike | None,
+    *,
+    weights: ArrayLike | None = None,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Paired:
+    """The mean of first - second over the same utterances, with its interval and sign-flip p-value."""
+    a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    same_rows(first=a, second=b)
+    with np.errstate(invalid="ignore"):
+        difference = a - b
+    found = mean_by_speaker(difference, speakers, weights=weights, level=level, seed=seed)
+    return Paired(found, sign_flip_p(difference, speakers, weights=weights, seed=seed))
+
+
+def sign_flip_p(
+    difference: ArrayLike, speakers: ArrayLike | None, *, weights: ArrayLike | None = None, seed: int = 0
+) -> float:
+    """Two-sided p-value that a mean difference is 0: each speaker's sum changes sign with chance 1/2.
+
+    All 2^S sign patterns up to 12 speakers, 9999 random ones above (the observed one counts too); NaN without speakers.
+    """
+    column = np.asarray(difference, dtype=np.float64)
+    if weights is not None:
+        column = column * np.asarray(weights, dtype=np.float64)
+    codes, count = speaker_codes(speakers, len(column))
+    if count < 1 or not np.isfinite(column).all():
+        return float("nan")
+    sums = _grouped(sums_by_speaker(column[:, None], codes, count), seed)[:, 0]
+    observed = abs(sums.sum()) * (1 - 1e-12)
+    if len(sums) <= _ALL_FLIPS_UP_TO:
+        signs = 1.0 - 2.0 * (np.arange(2 ** len(sums))[:, None] >> np.arange(len(sums)) & 1)
+        return float((np.abs(signs @ sums) >= observed).mean())
+    signs = generator(seed, "sign flips").integers(0, 2, (9999, len(sums))) * 2.0 - 1.0
+    return float((1 + (np.abs(signs @ sums) >= observed).sum()) / 10_000)
+
+
+def speaker_codes(speakers: ArrayLike | None, rows: int) -> tuple[NDArray[np.int64], int]:
+    """Speakers as numbers from 0 in sorted order, and how many there are."""
+    if speakers is None:
+        return np.arange(rows), rows
+    names = np.asarray(speakers)
+    if names.shape != (rows,):
+        raise InputError(
+            f"there are {names.size} speakers for {rows} rows", where="speakers", mend="Name one speaker a row."
+        )
+    found, codes = np.unique(names, return_inverse=True)
+    return codes.astype(np.int64), len(found)
+
+
+def sums_by_speaker(columns: Array, codes: NDArray[np.int64], count: int) -> Array:
+    """Each column summed within each speaker, speakers x columns."""
+    parts = [np.bincount(codes, weights=column, minlength=count) for column in columns.T]
+    return np.stack(parts, axis=1) if parts else np.zeros((count, 0))
+
+
+def _grouped(sums: Array, seed: int) -> Array:
+    if len(sums) <= _MOST_GROUPS:
+        return sums
+    order = generator(seed, "groups of speakers", len(sums)).permutation(len(sums))
+    return sums_by_speaker(sums[order], np.arange(len(sums)) % _MOST_GROUPS, _MOST_GROUPS)
+
+
+def _t_interval(sums: Array, statistic: Statistic, estimate: float, level: float) -> tuple[float, float]:
+    from scipy.special import stdtrit
+
+    without = statistic(sums.sum(0) - sums)
+    count = len(without)
+    error = np.sqrt((count - 1) / count * np.square(without - without.mean()).sum())
+    reach = float(stdtrit(count - 1, 0.5 + level / 2) * error)
+    return estimate - reach, estimate + reach
+
+
+def _percentiles(sums: Array, statistic: Statistic, level: float, seed: int) -> tuple[float, float]:
+    from scipy.special import ndtr, stdtrit
+
+    drawn = statistic(_resamples(len(sums), seed) @ sums)
+    drawn = drawn[np.isfinite(drawn)]
+    if len(drawn) < RESAMPLES // 2:
+        return float("nan"), float("nan")
+    count = len(sums)
+    reach = np.sqrt(count / (count - 1)) * stdtrit(count - 1, 0.5 + level / 2)
+    low, high = np.quantile(drawn, ndtr(np.array([-reach, reach])))
+    return float(low), float(high)
+
+
+@lru_cache(maxsize=4)
+def _resamples(count: int, seed: int) -> Array:
+    """How often each speaker is drawn in each resample, resamples x speakers."""
+    drawn = generator(seed, "bootstrap", count).integers(0, count, (RESAMPLES, count))
+    flat = np.bincount((drawn + count * np.arange(RESAMPLES)[:, None]).ravel(), minlength=RESAMPLES * count)
+    return flat.reshape(RESAMPLES, count).astype(np.float64)

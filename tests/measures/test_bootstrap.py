@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from alm_proxies.errors import InputError, SettingsError
+from alm_proxies.measures.bootstrap import interval_by_speaker, mean_by_speaker, paired_by_speaker, ratio, sign_flip_p
+
+
+def test_the_estimate_is_the_plain_or_weighted_mean_whatever_the_order_of_rows():
+    rng = np.random.default_rng(0)
+    values, weights = rng.normal(size=400), rng.integers(1, 9, 400)
+    speakers = np.array([f"s{number}" for number in rng.integers(0, 30, 400)])
+    found = mean_by_speaker(values, speakers, weights=weights)
+    assert found.estimate == pytest.approx(np.average(values, weights=weights))
+    assert found.low < found.estimate < found.high
+    assert (found.method, found.speakers) == ("percentile", 30)
+    order = rng.permutation(400)
+    again = mean_by_speaker(values[order], speakers[order], weights=weights[order])
+    assert again.low == pytest.approx(found.low, abs=1e-12)
+    assert again.high == pytest.approx(found.high, abs=1e-12)
+
+
+def test_utterances_of_one_speaker_add_no_evidence():
+    rng = np.random.default_rng(1)
+    own = rng.normal(size=40)
+    once = mean_by_speaker(own, np.arange(40))
+    fifty_times = mean_by_speaker(np.repeat(own, 50), np.repeat(np.arange(40), 50))
+    assert fifty_times.low == pytest.approx(once.low)
+    assert fifty_times.high == pytest.approx(once.high)
+    as_if_independent = mean_by_speaker(np.repeat(own, 50), None)
+    assert as_if_independent.high - as_if_independent.low < (once.high - once.low) / 4
+
+
+def test_under_twenty_speakers_it_is_the_t_interval_with_each_speakers_value():
+    rng = np.random.default_rng(2)
+    own = rng.normal(size=7)
+    found = mean_by_speaker(np.repeat(own, 3), np.repeat(np.arange(7), 3))
+    expected = stats.t.interval(0.95, 6, loc=own.mean(), scale=stats.sem(own))
+    assert (found.low, found.high) == pytest.approx(expected)
+    assert found.per_speaker == pytest.approx(tuple(own))
+    assert found.method == "t"
+
+
+def test_the_percentile_interval_covers_about_as_often_as_it_says():
+    rng = np.random.default_rng(3)
+    held = 0
+    for trial in range(200):
+        own = rng.normal(size=30)
+        found = mean_by_speaker(np.repeat(own, 4) + rng.normal(size=120), np.repeat(np.arange(30), 4), seed=trial % 5)
+        held += found.low <= 0 <= found.high
+    assert 180 <= held <= 199
+
+
+def test_many_speakers_are_drawn_in_groups_without_changing_the_width():
+    rng = np.random.default_rng(4)
+    values = rng.normal(size=20_000)
+    found = mean_by_speaker(values, None)
+    width = 2 * 1.96 / np.sqrt(20_000)
+    assert found.high - found.low == pytest.approx(width, rel=0.1)
+    assert found.speakers == 20_000
+
+
+def test_one_speaker_or_nothing_gives_no_interval():
+    one = mean_by_speaker([1.0, 2.0], ["a", "a"])
+    assert (one.estimate, one.method) == (1.5, "none")
+    assert np.isnan([one.low, one.high]).all()
+    assert np.isnan(mean_by_speaker([], None).estimate)
+    unbounded = mean_by_speaker([1.0, np.inf], ["a", "b"])
+    assert unbounded.estimate == np.inf
+    assert unbounded.method == "none"
+
+
+def test_any_statistic_of_sums_gets_an_interval():
+    rng = np.random.default_rng(5)
+    columns = rng.random((300, 3))
+    speakers = rng.integers(0, 25, 300)
+    found = interval_by_speaker(columns, speakers, lambda sums: ratio(sums[:, :2]) + ratio(sums[:, 1:]))
+    totals = columns.sum(0)
+    assert found.estimate == pytest.approx(totals[0] / totals[1] + totals[1] / totals[2])
+    assert found.low < found.estimate < found.high
+
+
+def test_the_sign_flip_test_is_exact_for_few_speakers():
+    difference = np.array([0.3, 0.1, 0.4, 0.2, 0.5, 0.6])
+    assert sign_flip_p(difference, np.arange(6)) == pytest.approx(2 / 2**6)
+    expected = stats.permutation_test(
+        (difference - 0.35,), lambda x: x.mean(), permutation_type="samples", n_resamples=10_000
+    ).pvalue
+    assert sign_flip_p(difference - 0.35, np.arange(6)) == pytest.approx(expected)
+
+
+def test_the_sign_flip_test_is_level_for_no_difference_and_small_for_a_clear_one():
+    rng = np.random.default_rng(6)
+    p = [sign_flip_p(rng.normal(size=40), np.arange(40), seed=s) for s in range(60)]
+    assert 0.2 < np.mean(p) < 0.8
+    paired = paired_by_speaker(rng.normal(size=200) + 1, rng.normal(size=200), np.arange(200) % 40)
+    assert paired.p_value < 0.001
+    assert paired.difference.low > 0
+
+
+def test_wrong_speakers_and_levels_are_refused():
+    with pytest.raises(InputError, match="speakers for"):
+        mean_by_speaker([1.0, 2.0], ["a"])
+    with pytest.raises(SettingsError, match="level"):
+        mean_by_speaker([1.0, 2.0], ["a", "b"], level=95)
+    with pytest.raises(InputError, match="do not match"):
+        paired_by_speaker([1.0], [1.0, 2.0], None)
