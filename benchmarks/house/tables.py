@@ -57,8 +57,6 @@ def main() -> None:
         print(f"check {median_seconds(lambda: Votes.of(frame, taxonomy='msp8'), options.repeats):.2f} s")
         written = median_seconds(lambda: table.write(path), options.repeats)
         print(f"write {written:.2f} s, {path.stat().st_size / 1e6:.0f} MB")
-            f"write {median_seconds(lambda: table.write(path), options.repeats):.2f} s, {path.stat().st_size / 1e6:.0f} MB"
-        )
         print(f"read and check {median_seconds(lambda: Votes.read(path), options.repeats):.2f} s")
         print(f"plain polars read {median_seconds(lambda: pl.read_parquet(path), options.repeats):.2f} s")
     print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.1f} GB")
