@@ -1,0 +1,222 @@
+"""Agreement among raters, and between humans and proxies at an equal number of votes.
+
+From count tables (utterances x labels), in one pass: never a loop over pairs of raters or of utterances.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from alm_proxies.errors import InputError, SettingsError
+from alm_proxies.measures.arrays import Array, counts, ratings, same_rows
+from alm_proxies.measures.bootstrap import Interval, interval_by_speaker, mean_by_speaker
+from alm_proxies.measures.divergence import jsd_base2
+from alm_proxies.seeds import generator
+
+_DRAWN_UTTERANCES = 200_000
+
+
+@dataclass(frozen=True, slots=True)
+class Against:
+    """One measure between two sets of human votes, between human and proxy votes, and the second minus the first."""
+
+    human_human: Interval
+    human_proxy: Interval
+    difference: Interval
+
+
+@dataclass(frozen=True, slots=True)
+class EqualVotes:
+    """Human-human and human-proxy agreement with the same number of votes on every side."""
+
+    votes: int
+    utterances: int
+    left_out: int
+    jsd_base2: Against
+    agreement: Against
+    kappa: Against
+
+
+def count_table(ratings_matrix: ArrayLike, labels: int) -> Array:
+    """Counts (units x labels) from a matrix (raters x units) of label numbers, -1 where a rater gave none."""
+    matrix = np.asarray(ratings_matrix)
+    if matrix.ndim != 2 or not np.issubdtype(matrix.dtype, np.integer):
+        raise InputError(
+            "is not a matrix of label numbers", where="ratings", mend="Give raters x units, -1 for missing."
+        )
+    if matrix.size and (matrix.min() < -1 or matrix.max() >= labels):
+        raise InputError(f"holds a number outside -1..{labels - 1}", where="ratings", mend="Number labels from 0.")
+    units = np.broadcast_to(np.arange(matrix.shape[1]), matrix.shape)
+    given = matrix >= 0
+    flat = np.bincount(units[given] * labels + matrix[given], minlength=matrix.shape[1] * labels)
+    return flat.reshape(matrix.shape[1], labels).astype(np.float64)
+
+
+def pairwise_agreement(votes: ArrayLike) -> Array:
+    """The chance that two different votes for a row agree: (sum c^2 - n) / (n (n - 1)); NaN below two votes."""
+    table = np.atleast_2d(counts(votes, "votes"))
+    n = table.sum(1)
+    pairs = n * (n - 1)
+    agree: Array = (np.square(table).sum(1) - n) / np.where(n >= 2, pairs, 1.0)
+    return np.where(n >= 2, agree, np.nan)
+
+
+def krippendorff_alpha(votes: ArrayLike) -> float:
+    """Krippendorff's alpha for nominal data, from counts: 1 - observed / expected disagreement.
+
+    With m_u votes in unit u (units under two votes pair with nothing and are left out), n = sum m_u and n_k the votes
+    for label k: 1 - (n - 1) sum_u (m_u^2 - sum_k c_uk^2) / (m_u - 1) / (n^2 - sum_k n_k^2). NaN where only one label
+    was ever given: alpha is then 0/0 (Krippendorff 2011).
+    """
+    return float(alpha_of_sums(alpha_columns(votes).sum(0, keepdims=True))[0])
+
+
+def alpha_columns(votes: ArrayLike) -> Array:
+    """What alpha sums over utterances: each row's disagreement, then its counts; for `interval_by_speaker`."""
+    table = np.atleast_2d(counts(votes, "votes"))
+    m = table.sum(1)
+    pairable = m >= 2
+    disagreement = np.where(pairable, (m**2 - np.square(table).sum(1)) / np.maximum(m - 1, 1.0), 0.0)
+    return np.concatenate([disagreement[:, None], np.where(pairable[:, None], table, 0.0)], axis=1)
+
+
+def alpha_of_sums(sums: Array) -> Array:
+    """Alpha from sums of `alpha_columns`, one a row."""
+    n = sums[:, 1:].sum(1)
+    expected = n**2 - np.square(sums[:, 1:]).sum(1)
+    alpha: Array = 1.0 - (n - 1) * sums[:, 0] / np.where(expected > 0, expected, 1.0)
+    return np.where(expected > 0, alpha, np.nan)
+
+
+def krippendorff_alpha_interval(unit: ArrayLike, rating: ArrayLike) -> float:
+    """Krippendorff's alpha for interval data (valence, arousal, dominance) from one rating a row and its unit's number.
+
+    Disagreement of two ratings is (a - b)^2; units under two ratings are left out; NaN where no rating differs.
+    """
+    values = ratings(rating, "rating")
+    units = np.asarray(unit, dtype=np.int64)
+    same_rows(rating=values, unit=units.astype(np.float64))
+    if len(values) == 0:
+        return float("nan")
+    many = np.bincount(units)
+    kept = many[units] >= 2
+    values, units = values[kept], units[kept]
+    n = len(values)
+    if n == 0:
+        return float("nan")
+    values = values - values.mean()
+    m = np.maximum(many, 2)
+    within = m * np.bincount(units, values**2, len(m)) - np.bincount(units, values, len(m)) ** 2
+    observed = 2.0 * (within / (m - 1)).sum() / n
+    expected = 2.0 * (n * np.square(values).sum() - values.sum() ** 2) / (n * (n - 1))
+    return float(1.0 - observed / expected) if expected > 1e-15 else float("nan")
+
+
+def fleiss_kappa(votes: ArrayLike) -> float:
+    """Fleiss' kappa, generalised to unequal numbers of votes as by Gwet (2014); with equal numbers it is Fleiss (1971).
+
+    (P - E) / (1 - E): P is the mean over units with two votes or more of their pairwise agreement, E = sum_k s_k^2 with
+    s_k the mean over all units with a vote of label k's share in the unit, so that each unit weighs the same however
+    many voted. NaN where one label alone was given, or no unit has two votes.
+    """
+    table = np.atleast_2d(counts(votes, "votes"))
+    n = table.sum(1)
+    agree = pairwise_agreement(table)[n >= 2]
+    if len(agree) == 0:
+        return float("nan")
+    share = (table[n > 0] / n[n > 0, None]).mean(0)
+    by_chance = float(np.square(share).sum())
+    return float((agree.mean() - by_chance) / (1.0 - by_chance)) if by_chance < 1 - 1e-12 else float("nan")
+
+
+def equal_votes(
+    human: ArrayLike,
+    proxy: ArrayLike,
+    speakers: ArrayLike | None,
+    *,
+    votes: int = 2,
+    seed: int = 0,
+    level: float = 0.95,
+) -> EqualVotes:
+    """Human against human and human against proxy, with `votes` votes on every side, by utterance, banded by speaker.
+
+    From each utterance, without replacement: one human sample, a second one disjoint from it, and a proxy sample.
+    jsd_base2: the divergence between samples, averaged over 20 draws, fewer beyond 10,000 utterances (it depends on
+    the number of votes, hence the equal number). agreement: the chance that two votes agree, exact without drawing.
+    kappa: the same beyond chance, 1 - (1 - agreement) / (1 - sum_k s_k t_k), s and t the two sides' mean shares.
+    Utterances with fewer than 2 x votes human or votes proxy votes are left out and counted.
+    """
+    people, machines = np.atleast_2d(counts(human, "human")), np.atleast_2d(counts(proxy, "proxy"))
+    same_rows(human=people, proxy=machines)
+    if votes < 1:
+        raise SettingsError(f"{votes} votes are too few to compare", mend="Use 1 or more.")
+    for name, table in (("human", people), ("proxy", machines)):
+        if (table != np.round(table)).any():
+            raise InputError("the counts are not whole votes", where=name, mend="Give counts of votes, unweighted.")
+    enough = (people.sum(1) >= max(2 * votes, 2)) & (machines.sum(1) >= votes)
+    people, machines = people[enough], machines[enough]
+    named = None if speakers is None else np.asarray(speakers)[enough]
+    rng = generator(seed, "equal votes", votes)
+    between, across = np.zeros(len(people)), np.zeros(len(people))
+    repeats = min(max(_DRAWN_UTTERANCES // max(len(people), 1), 1), 20) if len(people) else 0
+    for _ in range(repeats):
+        first = draw_without_replacement(people, votes, rng)
+        second = draw_without_replacement(people - first, votes, rng)
+        other = draw_without_replacement(machines, votes, rng)
+        between += jsd_base2(first / votes, second / votes) / repeats
+        across += jsd_base2(first / votes, other / votes) / repeats
+    both, mixed = _agreement_columns(people, machines)
+
+    def against(first: Array, second: Array) -> Against:
+        values = (first, second, second - first)
+        return Against(*(mean_by_speaker(value, named, level=level, seed=seed) for value in values))
+
+    columns = np.concatenate([both[:, None], mixed[:, None], _shares(people), _shares(machines)], axis=1)
+    columns = np.concatenate([np.ones((len(columns), 1)), columns], axis=1)
+    kappas = (_kappa_human, _kappa_proxy, lambda sums: _kappa_proxy(sums) - _kappa_human(sums))
+    kappa = Against(*(interval_by_speaker(columns, named, kind, level=level, seed=seed) for kind in kappas))
+    left_out = int((~enough).sum())
+    return EqualVotes(votes, len(people), left_out, against(between, across), against(both, mixed), kappa)
+
+
+def draw_without_replacement(table: Array, votes: int, rng: np.random.Generator) -> Array:
+    """So many of each row's votes at random, as counts: every subset of the votes equally likely."""
+    left, wanted = table.sum(1).astype(np.int64), np.full(len(table), votes, dtype=np.int64)
+    taken: NDArray[np.int64] = np.zeros(table.shape, dtype=np.int64)
+    for label in range(table.shape[1]):
+        here = table[:, label].astype(np.int64)
+        left = left - here
+        taken[:, label] = rng.hypergeometric(here, left, wanted)
+        wanted = wanted - taken[:, label]
+    return taken.astype(np.float64)
+
+
+def _agreement_columns(people: Array, machines: Array) -> tuple[Array, Array]:
+    mixed: Array = (people * machines).sum(1) / np.maximum(people.sum(1) * machines.sum(1), 1.0)
+    return np.nan_to_num(pairwise_agreement(people)), mixed
+
+
+def _shares(table: Array) -> Array:
+    share: Array = table / np.maximum(table.sum(1, keepdims=True), 1.0)
+    return share
+
+
+def _kappa_human(sums: Array) -> Array:
+    many, labels = np.maximum(sums[:, :1], 1e-300), (sums.shape[1] - 3) // 2
+    share = sums[:, 3 : 3 + labels] / many
+    return _beyond_chance(sums[:, 1] / many[:, 0], np.square(share).sum(1))
+
+
+def _kappa_proxy(sums: Array) -> Array:
+    many, labels = np.maximum(sums[:, :1], 1e-300), (sums.shape[1] - 3) // 2
+    share, other = sums[:, 3 : 3 + labels] / many, sums[:, 3 + labels :] / many
+    return _beyond_chance(sums[:, 2] / many[:, 0], (share * other).sum(1))
+
+
+def _beyond_chance(agree: Array, by_chance: Array) -> Array:
+    room = 1.0 - by_chance
+    kappa: Array = 1.0 - (1.0 - agree) / np.where(room > 1e-12, room, 1.0)
+    return np.where(room > 1e-12, kappa, np.nan)
