@@ -101,7 +101,7 @@ class Request:
     """What is asked of an engine in one go.
 
     sample, state: one question, one text for every seed. With `constrained`, answers can only be one of its choices
-    (sample) or follow `schema` (state), where abilities.structured says so.
+    (sample) where abilities.structured says so; likewise `schema` (state) and abilities.schema.
     score: one question per label order, beginning alike up to and with the audio (which is then encoded once); for
     each the log-probability of every choice. One-token choices are scored as they stand; if any choice has several
     tokens, every choice is scored together with the end of the turn, so that "sad" is not the start of "saddened".
@@ -204,6 +204,8 @@ class Abilities:
     """score also takes choices of several tokens."""
     structured: bool = False
     """`constrained` is really honoured."""
+    schema: bool = False
+    """A request's `schema` is really honoured."""
     sampling: tuple[str, ...] = ("temperature", "top_p", "top_k", "repetition_penalty", "max_tokens")
     """Sampling fields that are sent and accepted."""
     max_audio_seconds: float | None = None
@@ -224,7 +226,8 @@ class Abilities:
             f"n {yes(self.several)}",
             f"seeds {self.seeds}",
             f"score {'words and codes' if self.score_words else 'codes' if self.score else 'no'}",
-            f"structured {yes(self.structured)}",
+            f"codes imposed {yes(self.structured)}",
+            f"JSON schema {yes(self.schema)}",
             f"sampling {' '.join(self.sampling)}",
             "stays on this machine" if self.local else "leaves this machine",
             *self.notes,
@@ -302,9 +305,11 @@ class ScriptedServe(_Serve):
     """Where a scripted annotator's answers are."""
 
     answers: str = ""
-    """A Parquet or CSV file with utterance_id and text (optionally draw), or p_<label> columns to draw from."""
-    faults: dict[str, Annotated[float, Field(ge=0, le=1)]] = {}
+    """A Parquet or CSV file with utterance_id and text, or with p_<label> columns to draw from."""
+    faults: dict[Trouble, Annotated[float, Field(ge=0, le=1)]] = {}
     """Share of requests that fail, by kind, e.g. { server_error = 0.1 }."""
+    seconds: Annotated[float, Field(ge=0)] = 0.0
+    """How long an answer takes, at the median."""
 
 
 Serve = VllmServe | OpenAIServe | TransformersServe | ScriptedServe

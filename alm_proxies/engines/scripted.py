@@ -1,0 +1,176 @@
+"""An engine without a model: answers come from a table or a function, and go wrong on demand."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import get_args
+
+import numpy as np
+import polars as pl
+
+from alm_proxies.engines.engine import Abilities, Failure, Reply, Request, ScriptedServe, Trouble
+from alm_proxies.errors import InputError, SettingsError
+from alm_proxies.files import could_not_read
+from alm_proxies.seeds import generator
+
+Script = Callable[[Request, int], str]
+"""The text answered to one draw of a request, given its seed."""
+Shares = Callable[[Request], Mapping[str, float]]
+"""The label distribution of a request's utterance, labels in the order of the questions' choices."""
+
+
+class Scripted:
+    """Answers as told: texts by `script`, or draws and exact scores from `shares`."""
+
+    def __init__(
+        self,
+        *,
+        script: Script | None = None,
+        shares: Shares | None = None,
+        faults: Mapping[Trouble, float] | None = None,
+        seconds: float = 0.0,
+        name: str = "scripted",
+    ) -> None:
+        if (script is None) == (shares is None):
+            raise ValueError("a scripted engine needs either a script or shares")
+        unknown = sorted(set(faults or {}) - set(get_args(Trouble)))
+        if unknown:
+            raise SettingsError(f"no fault {unknown[0]!r}", mend=f"There are: {', '.join(get_args(Trouble))}.")
+        self._script = script
+        self._shares = shares
+        self._faults = dict(faults or {})
+        self._seconds = seconds
+        self._asked: dict[str, int] = {}
+        self._abilities = Abilities(
+            engine="scripted",
+            model=name,
+            local=True,
+            seeds="each",
+            log_probabilities=shares is not None,
+            score=shares is not None,
+            score_words=shares is not None,
+            structured=True,
+            schema=True,
+            in_flight=256,
+        )
+
+    @classmethod
+    def open(cls, model: str, serve: ScriptedServe) -> Scripted:
+        """The engine an annotator file describes: its `serve.answers` names a table."""
+        if not serve.answers:
+            raise SettingsError(
+                "serve.answers names no table",
+                where=model,
+                mend="Name a Parquet or CSV file with utterance_id and text.",
+            )
+        table = _table(serve.answers)
+        columns = [name for name in table.columns if name.startswith("p_")]
+        if "utterance_id" not in table.columns or not (columns or "text" in table.columns):
+            raise InputError(
+                "a table of answers needs utterance_id and either text or p_<label> columns", where=serve.answers
+            )
+        if columns:
+            rows = {row.pop("utterance_id"): row for row in table.select("utterance_id", *columns).to_dicts()}
+
+            def shares(request: Request) -> Mapping[str, float]:
+                row = rows.get(request.utterance_id)
+                if row is None:
+                    raise _missing(request, serve.answers)
+                return {name.removeprefix("p_"): float(share) for name, share in row.items()}
+
+            return cls(shares=shares, faults=serve.faults, seconds=serve.seconds, name=model)
+        texts: dict[str, list[str]] = {}
+        for utterance_id, text in table.select("utterance_id", "text").iter_rows():
+            texts.setdefault(utterance_id, []).append(text)
+
+        def script(request: Request, seed: int) -> str:
+            if request.utterance_id not in texts:
+                raise _missing(request, serve.answers)
+            known = texts[request.utterance_id]
+            return known[int(generator(seed, "scripted").integers(len(known)))]
+
+        return cls(script=script, faults=serve.faults, seconds=serve.seconds, name=model)
+
+    @property
+    def abilities(self) -> Abilities:
+        """Everything but hearing."""
+        return self._abilities
+
+    async def ask(self, request: Request) -> Reply:
+        """The scripted reply, or a fault: which one depends on the request and on how often it was asked."""
+        started = time.monotonic()
+        times = self._asked[request.key] = self._asked.get(request.key, 0) + 1
+        chance = generator(times, "scripted", request.key)
+        if self._seconds:
+            await asyncio.sleep(self._seconds * math.exp(0.3 * chance.standard_normal()))
+        place = chance.random()
+        audio = sum(clip.seconds for clip in request.audio)
+        words = sum(
+            len(part.split()) for turn in request.questions[0].turns for part in turn.parts if isinstance(part, str)
+        )
+        reply = Reply(request.key, tokens_in=words, audio_seconds=audio, model=self._abilities.model)
+        for kind, share in self._faults.items():
+            place -= share
+            if place < 0:
+                return replace(reply, failure=Failure(kind, "as scripted"), latency=time.monotonic() - started)
+        if request.elicit == "score":
+            scores = tuple(self._scores(request) for _ in request.questions)
+            return replace(reply, log_probabilities=scores, latency=time.monotonic() - started)
+        texts = tuple(self._text(request, seed) for seed in request.seeds)
+        return replace(
+            reply,
+            texts=texts,
+            finish=("stop",) * len(texts),
+            reasoning=("",) * len(texts),
+            tokens_out=sum(len(text.split()) for text in texts),
+            latency=time.monotonic() - started,
+            seeds_honoured=True,
+        )
+
+    async def token_counts(self, texts: tuple[str, ...]) -> tuple[int, ...]:
+        """Every answer counts as one token."""
+        return (1,) * len(texts)
+
+    async def close(self) -> None:
+        """Nothing to let go of."""
+
+    def _scores(self, request: Request) -> tuple[float, ...]:
+        shares = self._told(request).values()
+        return tuple(math.log(share) if share > 0 else -math.inf for share in shares)
+
+    def _told(self, request: Request) -> Mapping[str, float]:
+        if self._shares is None:
+            raise InputError("this scripted annotator has texts only: it cannot score", where=self._abilities.model)
+        return self._shares(request)
+
+    def _text(self, request: Request, seed: int) -> str:
+        if self._script is not None:
+            return self._script(request, seed)
+        shares = self._told(request)
+        if request.elicit == "state":
+            return json.dumps(shares)
+        weights = np.array(list(shares.values()))
+        if request.sampling.temperature > 0:
+            weights = weights ** (1.0 / request.sampling.temperature)
+            drawn = int(generator(seed, "scripted").choice(len(weights), p=weights / weights.sum()))
+        else:
+            drawn = int(weights.argmax())
+        return request.questions[0].choices[drawn] if request.questions[0].choices else list(shares)[drawn]
+
+
+def _table(path: str) -> pl.DataFrame:
+    try:
+        return pl.read_csv(path) if path.endswith(".csv") else pl.read_parquet(path)
+    except OSError as error:
+        raise could_not_read(path, error) from error
+    except pl.exceptions.PolarsError as error:
+        raise InputError(f"is no table of answers ({str(error).splitlines()[0]})", where=path) from None
+
+
+def _missing(request: Request, path: str) -> InputError:
+    return InputError(f"has no answer for utterance {request.utterance_id!r}", where=path, mend="Add a row for it.")
