@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from alm_proxies.annotators.cells import cells_of, label_orders
 from alm_proxies.measures.bootstrap import Interval, interval_by_speaker
 from alm_proxies.stages.align.material import Array, Ballots, Words
-from alm_proxies.tables import Finding
+from alm_proxies.tables import About, Finding
 
 CHANCE, UTTERANCE = "the draw (chance)", "the utterance (signal)"
 _ENOUGH = 30
@@ -42,32 +44,37 @@ def variance(
 ) -> Variance | None:
     """Variance components of proxy votes by the factors that differ between two votes of one utterance.
 
-    With d(i, j) = |y_i - y_j|^2 / 2 (1 if two votes differ, 0 if not), pairs of votes of one utterance follow
-        E d(i, j) = v_chance + sum over factors f of v_f [i and j differ in f],
+    With d(i, j) = |y_i - y_j|^2 / 2 (1 if two votes differ, 0 if not), pairs of votes of one utterance, i of annotator
+    a and j of annotator b, follow
+        E d(i, j) = (chance_a + chance_b) / 2 + sum over factors f of v_f [i and j differ in f],
     fitted by least squares weighted by the number of pairs; pairs of different utterances follow the same plus
-    v_utterance. A vote's cell is its draw modulo the cells of its annotator. None with fewer than 30 utterances with
-    two votes.
+    v_utterance. Chance is the mean of chance_a over votes. A vote's cell is its draw modulo the cells of its annotator;
+    a factor that only one of two annotators crosses does not differ between them. None with fewer than 30 utterances
+    that have two votes.
     """
-    states, factors = _states(ballots.names, cells)
-    sizes = np.array([len(cells.get(name) or ({},)) for name in ballots.names], dtype=np.int64)
+    states, owners, factors = _states(ballots.names, cells)
+    sizes = np.bincount(owners, minlength=len(ballots.names))
     offset = np.cumsum(sizes) - sizes
     cell = offset[ballots.annotators] + ballots.draws % sizes[ballots.annotators]
     enough = ballots.sizes() >= 2
     if enough.sum() < _ENOUGH:
         return None
     number, total, squares = _sums(ballots, cell, len(states))
-    patterns, merged, findings = _patterns(states, factors)
+    merged, findings = _merged(states, factors)
+    patterns = _patterns(states, owners, merged)
+    design = np.array([row for row, _ in patterns])
     columns = [np.stack(_pairs(number, total, squares, mask), axis=1)[enough] for _, mask in patterns]
     names = None if speakers is None else speakers[enough]
-    design = np.array([[1.0, *(float(f in differs) for f in merged)] for differs, _ in patterns])
     across = _across(number[enough], total[enough], squares[enough])
     table = np.concatenate([np.stack(columns, axis=1).reshape(int(enough.sum()), -1), *across], axis=1)
-    pieces = [UTTERANCE, *(" and ".join(f) for f in merged), CHANCE]
+    weights = np.bincount(ballots.annotators, minlength=len(ballots.names)) / len(ballots.annotators)
+    pieces = [UTTERANCE, *(" and ".join(factor) for factor in merged), CHANCE]
 
     def share(place: int) -> Interval:
-        return interval_by_speaker(
-            table, names, lambda sums: _shares(sums, design, total.shape[2])[:, place], seed=seed
-        )
+        def statistic(sums: Array) -> Array:
+            return _shares(sums, design, weights, total.shape[2])[:, place]
+
+        return interval_by_speaker(table, names, statistic, seed=seed)
 
     overall = float(_totals(table.sum(0, keepdims=True), total.shape[2])[0])
     if overall <= 0:
@@ -76,24 +83,54 @@ def variance(
     return Variance(tuple(found), overall, int(enough.sum()), tuple(findings))
 
 
-def _states(names: Sequence[str], cells: Mapping[str, Sequence[Cell]]) -> tuple[list[dict[str, str]], list[str]]:
-    states = [dict(cell) for name in names for cell in (cells.get(name) or ({"annotator": name},))]
-    keys = list(dict.fromkeys(key for state in states for key in state))
-    factors = [key for key in keys if len({state.get(key, "") for state in states}) > 1]
-    return states, factors
+def cells_for(about: About) -> dict[str, list[Cell]]:
+    """What each cell of each annotator was, from the annotators' cards; an annotator without one is a cell."""
+    cards = about.annotators
+    made: dict[str, list[Cell]] = {}
+    for name, card in cards.items():
+        head = {"model": card.model or name, "prompt": card.prompt or "", "elicitation": card.elicit}
+        cross = card.cross or {}
+        orders = label_orders(len(about.taxonomy), _count(cross.get("label_orders")))
+        cells = cells_of(_values(cross.get("temperature")) or (1.0,), _values(cross.get("focus")), orders)
+        made[name] = [
+            {**head, "temperature": f"{cell.temperature:g}", "focus": cell.focus or "", "label order": str(cell.order)}
+            for cell in cells
+        ]
+    return made
 
 
-def _patterns(
-    states: Sequence[Cell], factors: Sequence[str]
-) -> tuple[list[tuple[frozenset[tuple[str, ...]], NDArray[np.float64]]], list[tuple[str, ...]], list[Finding]]:
-    """Which pairs of cells differ in what; factors that always differ together are merged into one."""
-    differs = {
-        factor: np.array([[a.get(factor, "") != b.get(factor, "") for b in states] for a in states])
-        for factor in factors
-    }
+def _values(value: object) -> tuple[Any, ...]:
+    return tuple(value) if isinstance(value, list | tuple) else ()
+
+
+def _count(value: object) -> int:
+    return value if isinstance(value, int) and value > 0 else 1
+
+
+def _states(
+    names: Sequence[str], cells: Mapping[str, Sequence[Cell]]
+) -> tuple[list[dict[str, str]], NDArray[np.int64], list[str]]:
+    """Every annotator's cells, whose they are, and the factors that vary among them."""
+    of = [[dict(cell) for cell in cells.get(name) or ({"model": name},)] for name in names]
+    states = [state for some in of for state in some]
+    owners = np.repeat(np.arange(len(names)), [len(some) for some in of])
+    keys = dict.fromkeys(key for state in states for key in state)
+    return states, owners, [key for key in keys if len({state.get(key, "") for state in states} - {""}) > 1]
+
+
+def _differ(states: Sequence[Cell], factor: str) -> NDArray[np.bool_]:
+    values = np.array([state.get(factor, "") for state in states])
+    known = values != ""
+    differs: NDArray[np.bool_] = (values[:, None] != values[None, :]) & known[:, None] & known[None, :]
+    return differs
+
+
+def _merged(states: Sequence[Cell], factors: Sequence[str]) -> tuple[list[tuple[str, ...]], list[Finding]]:
+    """Factors that always differ together, merged into one, for their effects cannot be told apart."""
     merged: list[tuple[str, ...]] = []
     for factor in factors:
-        same = next((m for m in merged if np.array_equal(differs[m[0]], differs[factor])), None)
+        differs = _differ(states, factor)
+        same = next((m for m in merged if np.array_equal(_differ(states, m[0]), differs)), None)
         if same is None:
             merged.append((factor,))
         else:
@@ -103,11 +140,20 @@ def _patterns(
         for m in merged
         if len(m) > 1
     ]
-    masks: dict[frozenset[tuple[str, ...]], Array] = {}
+    return merged, findings
+
+
+def _patterns(
+    states: Sequence[Cell], owners: NDArray[np.int64], merged: Sequence[tuple[str, ...]]
+) -> list[tuple[tuple[float, ...], Array]]:
+    """Each kind of pair of cells: its row of the design (chance by annotator, then factors), and which pairs are so."""
+    differs = [_differ(states, factor[0]) for factor in merged]
+    masks: dict[tuple[float, ...], Array] = {}
     for c, d in [*((c, c) for c in range(len(states))), *combinations(range(len(states)), 2)]:
-        pattern = frozenset(m for m in merged if differs[m[0]][c, d])
-        masks.setdefault(pattern, np.zeros((len(states), len(states))))[c, d] = 1.0
-    return sorted(masks.items(), key=lambda item: sorted(item[0])), merged, findings
+        chance = np.bincount([owners[c], owners[d]], minlength=int(owners[-1]) + 1) / 2
+        row = (*chance.tolist(), *(float(factor[c, d]) for factor in differs))
+        masks.setdefault(row, np.zeros((len(states), len(states))))[c, d] = 1.0
+    return sorted(masks.items(), key=lambda item: item[0])
 
 
 def _sums(ballots: Ballots, cell: NDArray[np.int64], cells: int) -> tuple[Array, Array, Array]:
@@ -144,7 +190,7 @@ def _totals(sums: Array, labels: int) -> Array:
     return spread
 
 
-def _shares(sums: Array, design: Array, labels: int) -> Array:
+def _shares(sums: Array, design: Array, weights: Array, labels: int) -> Array:
     """Utterance, factors and chance as shares of the whole variance, one row for every row of sums."""
     pairs = sums[:, 1 : 2 * len(design) : 2]
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -152,7 +198,8 @@ def _shares(sums: Array, design: Array, labels: int) -> Array:
     left = np.einsum("rp,pf,pg->rfg", pairs, design, design)
     right = np.einsum("rp,pf,rp->rf", pairs, design, apart)
     fitted = np.einsum("rfg,rg->rf", np.linalg.pinv(left, hermitian=True), right)
+    chance = fitted[:, : len(weights)] @ weights
+    inside = np.concatenate([fitted[:, len(weights) :], chance[:, None]], axis=1)
     whole = _totals(sums, labels)
-    inside = np.concatenate([fitted[:, 1:], fitted[:, :1]], axis=1)
     signal = whole - inside.sum(1)
     return np.concatenate([signal[:, None], inside], axis=1) / np.where(whole > 0, whole, np.nan)[:, None]
