@@ -1,0 +1,233 @@
+"""simulate: a corpus of synthetic speech, the votes of a crowd that heard it, and the distributions those came from."""
+
+from __future__ import annotations
+
+import io
+import os
+import wave
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import polars as pl
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from alm_proxies import __version__
+from alm_proxies.errors import InputError
+from alm_proxies.files import digest_of, read_text, whole, write_bytes, write_json
+from alm_proxies.progress import Progress
+from alm_proxies.seeds import generator
+from alm_proxies.stages.simulate.cues import CUES, LABELS, Array
+from alm_proxies.stages.simulate.dialogues import Turn, turns_of
+from alm_proxies.stages.simulate.listeners import LISTENERS, true_distribution, true_rating
+from alm_proxies.stages.simulate.speakers import Speaker, speaker
+from alm_proxies.stages.simulate.timeline import tracks_of
+from alm_proxies.stages.simulate.voice import SAMPLE_RATE, Samples, speak, with_energy
+from alm_proxies.stages.simulate.voting import votes_of
+from alm_proxies.stages.simulate.words import transcript_of
+from alm_proxies.tables import ATTRIBUTES, About, Finding, Findings, Labels, MadeBy, Utterances, Votes
+
+MARKER = "simulate.json"
+PARAMETERS = "parameters.parquet"
+_TABLES = ("truth.parquet", "votes.parquet", "utterances.parquet", PARAMETERS)
+
+
+class SimulateSettings(BaseModel):
+    """How large a corpus, who speaks, who listens."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    utterances: int = Field(300, ge=1, le=999_999)
+    """How many utterances; dialogues of 6 to 12 turns hold them."""
+    seed: int = Field(0, ge=0)
+    """Another seed is another corpus of the same people."""
+    speakers: int = Field(60, ge=12, le=998, multiple_of=2)
+    """How many people speak, half of them women; no split shares one with another."""
+    votes: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = (3, 5)
+    """Fewest and most votes an utterance gets."""
+    dense: int = Field(0, ge=0)
+    """So many votes more for every utterance, by other raters and held out: to score against."""
+    crowd: int = Field(0, ge=0)
+    """Crowd 0 answers as human raters of acted speech do; any other number is another crowd hearing other speakers."""
+    corpus: str = Field("sim", pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    """The prefix of every id, and the name of the data card."""
+
+    @model_validator(mode="after")
+    def _enough_listeners(self) -> SimulateSettings:
+        if self.votes[0] > self.votes[1]:
+            raise ValueError("votes names the fewest first, then the most")
+        if self.votes[1] + self.dense > LISTENERS:
+            raise ValueError(f"a crowd has {LISTENERS} listeners: votes and dense together ask for more")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """A simulated corpus: what was said, the votes on it, and the crowd's expected answers."""
+
+    utterances: Utterances
+    votes: Votes
+    truth: Labels
+    findings: Findings
+
+
+def simulate(
+    folder: str | Path, settings: SimulateSettings, *, workers: int | None = None, quiet: bool = False
+) -> Corpus:
+    """Write utterances, votes, truth, parameters and wavs into a folder; a run cut short goes on where it was.
+
+    truth is `true_distribution(parameters)`: the mean answer of the whole crowd to the cues as they came out. The
+    same settings give the same bytes, whatever the number of workers.
+    """
+    folder = Path(folder)
+    digest = digest_of({"version": __version__, **settings.model_dump(mode="json")})
+    _own(folder, settings, digest)
+    people = [speaker(index, crowd=settings.crowd, corpus=settings.corpus) for index in range(settings.speakers)]
+    turns = turns_of(settings.utterances, people, seed=settings.seed, crowd=settings.crowd)
+    said: list[_Said] = []
+    with Progress("speaking", len(turns), quiet=quiet) as progress:
+        for one in _spoken(turns, people, folder / "wav", settings, workers or os.cpu_count() or 1):
+            said.append(one)
+            progress.advance()
+    corpus = _tables(turns, said, people, folder, settings, digest)
+    parameters = pl.DataFrame({"utterance_id": corpus.utterances.frame["utterance_id"]}).with_columns(
+        pl.Series(name, [one.cues[k] for one in said]) for k, name in enumerate(CUES)
+    )
+    with whole(folder / PARAMETERS) as temporary:
+        parameters.write_parquet(temporary)
+    corpus.utterances.write(folder / "utterances.parquet")
+    corpus.votes.write(folder / "votes.parquet")
+    corpus.truth.write(folder / "truth.parquet")
+    return corpus
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    cues: Array
+    seconds: float
+    kept: bool
+
+
+def _own(folder: Path, settings: SimulateSettings, digest: str) -> None:
+    """Make the folder ours for these settings: goes on with the same corpus, clears another one, refuses strangers."""
+    marker = folder / MARKER
+    if marker.is_file():
+        if f'"{digest}"' in read_text(marker):
+            for part in (folder / "wav").glob(".*.part"):
+                part.unlink()
+            return
+        for name in _TABLES:
+            (folder / name).unlink(missing_ok=True)
+        for sound in (folder / "wav").glob("*.wav"):
+            sound.unlink()
+    elif any((folder / name).exists() for name in (*_TABLES, "wav")):
+        raise InputError(
+            "holds tables or sounds that simulate did not write", where=str(folder), mend="Choose another folder."
+        )
+    write_json(marker, {"digest": digest, "version": __version__, "settings": settings.model_dump(mode="json")})
+
+
+def _spoken(
+    turns: list[Turn], people: list[Speaker], folder: Path, settings: SimulateSettings, workers: int
+) -> Iterator[_Said]:
+    """Speak every turn, in order, several at a time; numpy works outside the interpreter's lock."""
+
+    def one(turn: Turn) -> _Said:
+        path = folder / f"{turn.number:06d}.wav"
+        who = people[turn.speaker]
+        tracks = tracks_of(turn.clauses, who, turn.wanted, _chance(turn, settings))
+        samples = _read_wav(path) if path.is_file() else None
+        if samples is not None and len(samples) == tracks.samples(SAMPLE_RATE):
+            return _Said(with_energy(tracks, samples, who), len(samples) / SAMPLE_RATE, True)
+        spoken = speak(turn.clauses, who, turn.wanted, _chance(turn, settings))
+        write_bytes(path, _wav(spoken.samples))
+        return _Said(spoken.cues, len(spoken.samples) / SAMPLE_RATE, False)
+
+    pool = ThreadPoolExecutor(workers)
+    try:
+        yield from pool.map(one, turns)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _chance(turn: Turn, settings: SimulateSettings) -> np.random.Generator:
+    return generator(settings.seed, "voice", settings.crowd, turn.number)
+
+
+def _wav(samples: Samples) -> bytes:
+    """Samples as a 16-bit mono WAV file."""
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(SAMPLE_RATE)
+        file.writeframes(samples.astype("<i2").tobytes())
+    return buffer.getvalue()
+
+
+def _read_wav(path: Path) -> Samples | None:
+    """The samples of a WAV file we wrote, or None if it is not whole."""
+    try:
+        with wave.open(str(path), "rb") as file:
+            if (file.getnchannels(), file.getsampwidth(), file.getframerate()) != (1, 2, SAMPLE_RATE):
+                return None
+            return np.frombuffer(file.readframes(file.getnframes()), dtype="<i2").astype(np.int16)
+    except (wave.Error, EOFError):
+        return None
+
+
+def _tables(
+    turns: list[Turn],
+    said: list[_Said],
+    people: list[Speaker],
+    folder: Path,
+    settings: SimulateSettings,
+    digest: str,
+) -> Corpus:
+    prefix = settings.corpus
+    ids = [f"{prefix}/{turn.number:06d}" for turn in turns]
+    cues = np.stack([one.cues for one in said])
+    about = About(taxonomy=LABELS, made_by=MadeBy(stage="simulate", settings=digest))
+    utterances = pl.DataFrame(
+        {
+            "utterance_id": ids,
+            "corpus": prefix,
+            "audio": [f"wav/{turn.number:06d}.wav" for turn in turns],
+            "duration": [one.seconds for one in said],
+            "speaker": [people[turn.speaker].name for turn in turns],
+            "dialogue": [f"{prefix}/d{turn.dialogue:05d}" for turn in turns],
+            "turn": [turn.turn for turn in turns],
+            "gender": [people[turn.speaker].gender for turn in turns],
+            "language": "en",
+            "transcript": [transcript_of(turn.clauses) for turn in turns],
+            "intended": [turn.intended for turn in turns],
+            "split": [turn.split for turn in turns],
+        }
+    )
+    votes = votes_of(
+        ids, cues, corpus=prefix, votes=settings.votes, dense=settings.dense, crowd=settings.crowd, seed=settings.seed
+    )
+    shares = true_distribution(cues, settings.crowd)
+    rating = true_rating(cues, settings.crowd)
+    truth = pl.DataFrame({"utterance_id": ids}).with_columns(
+        *(pl.Series(f"p_{label}", shares[:, k]) for k, label in enumerate(LABELS)),
+        *(pl.Series(name, rating.mean[:, k]) for k, name in enumerate(ATTRIBUTES)),
+        *(pl.Series(f"{name}_sd", rating.spread[:, k]) for k, name in enumerate(ATTRIBUTES)),
+    )
+    roots = {prefix: str(folder.resolve())}
+    return Corpus(
+        utterances=Utterances.of(utterances, about=about.with_(roots=roots)),
+        votes=Votes.of(votes, about=about),
+        truth=Labels.of(truth, about=about, where="truth"),
+        findings=_findings(said),
+    )
+
+
+def _findings(said: list[_Said]) -> Findings:
+    kept = sum(one.kept for one in said)
+    if not kept:
+        return Findings.gather([])
+    what = "sounds of an earlier run with the same settings were kept"
+    return Findings.gather([Finding("simulate", "kept", what, count=kept)])
