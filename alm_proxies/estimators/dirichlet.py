@@ -1,0 +1,193 @@
+"""One Dirichlet: human votes alone, pooling, tuned weights, and empirical Bayes with a strength for each stratum."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from alm_proxies.estimators.counts import Array, Counts, Index, LeftOut
+from alm_proxies.estimators.estimator import Estimator, Posterior, assumed_strength, has_pairs, minimise
+from alm_proxies.estimators.likelihood import softmax
+from alm_proxies.estimators.merge import summed
+
+_RIDGE = 1.0
+_FIRST_STRENGTH = 2.0
+_FIRST_WEIGHT = 0.3
+
+
+class Weighted(Estimator):
+    """Pseudo-counts: p = (n + sum_b a_b m_b + c pi) / (its sum), m_b the counts of block b, pi the corpus shares.
+
+    The weights a_b and c minimise the log loss of human votes left out one at a time, with a weak ridge on their
+    logarithms. They are votes beside votes, not shares, so weights learned with one vote left out hold for all of
+    them. concentration is the sum of the pseudo-counts: what the method claims, not what it is worth.
+    """
+
+    name: ClassVar[str] = "weighted"
+    _free: ClassVar[bool] = True
+
+    def _learn(self, counts: Counts) -> None:
+        self.shares_ = counts.shares
+        left = counts.left_one_out()
+        blocks = [block.counts for block in counts.blocks] if self.uses_proxies else []
+        tuned = blocks if self._free else []
+        fixed = sum(blocks, np.zeros_like(counts.human)) if not self._free else np.zeros_like(counts.human)
+        first = np.log([_FIRST_STRENGTH, *(_FIRST_WEIGHT for _ in tuned)])
+        objective = _LeftOutLoss(
+            left, fixed[left.rows] + left.contexts, self.shares_, [t[left.rows] for t in tuned], first
+        )
+        result = minimise(objective, first, 200)
+        made = np.exp(result.x)
+        self.assumed_ = self._free and not has_pairs(counts)
+        if self.assumed_:
+            added = _added(counts, self.shares_, made)
+            strength = assumed_strength(self.shares_, added / added.sum(1, keepdims=True))
+            made = made * strength / float(added.sum(1).mean())
+        self.prior_votes_ = float(made[0])
+        self.weights_ = made[1:] if self._free else np.ones(len(blocks))
+        self.settled(result)
+
+    def posterior(self, counts: Counts) -> Posterior:
+        """Shares and sum of the pseudo-counts."""
+        total = counts.human + _added(counts, self.shares_, np.array([self.prior_votes_, *self.weights_]))
+        strength = total.sum(1)
+        return Posterior(total / strength[:, None], strength)
+
+
+class Pool(Weighted):
+    """Pooling, the fusion of arXiv 2601.14620: p = (n + sum_b m_b + c pi) / (its sum), only c tuned."""
+
+    name: ClassVar[str] = "pool"
+    _free: ClassVar[bool] = False
+
+
+class Human(Weighted):
+    """Human votes alone: p = (n + c pi) / (N + c), c tuned by human votes left out."""
+
+    name: ClassVar[str] = "human"
+    uses_proxies: ClassVar[bool] = False
+
+
+class Dirichlet(Estimator):
+    """Empirical Bayes: human votes drawn from Dirichlet(S_s (l_0 pi + sum_b l_b share_b)) for each utterance.
+
+    S_s is the prior strength of stratum s, l a convex mix of corpus shares pi and the blocks' shares, all by maximum
+    Dirichlet-multinomial likelihood of the human votes (Minka 2000). Strata: thirds of the entropy of the mean proxy
+    share, observable before any human vote; utterances without proxies are a stratum of their own. Human votes alone
+    are its limit l_0 = 1, pooling its limit of fixed strength. Where hardly any utterance has two human votes the
+    strength is assumed (`assumed_`).
+    """
+
+    name: ClassVar[str] = "dirichlet"
+
+    def _learn(self, counts: Counts) -> None:
+        counts = counts.rows(np.flatnonzero(counts.human.any(1)).astype(np.int64))
+        self.shares_ = counts.shares
+        entropy, there = self._entropy(counts)
+        self.cuts_ = np.quantile(entropy[there], [1 / 3, 2 / 3]) if there.any() else np.zeros(2)
+        self.assumed_ = not has_pairs(counts)
+        stratum = self._strata(counts)
+        fixed = np.log(assumed_strength(self.shares_)) if self.assumed_ else None
+        objective = _DirichletLoss(counts.human, self._sources(counts), stratum, fixed)
+        result = minimise(objective, objective.start(), 300)
+        self.mix_ = softmax(np.concatenate([[0.0], result.x[4:]])[None, :])[0]
+        self.strength_ = np.exp(result.x[:4])
+        if self.assumed_:
+            means = np.tensordot(self.mix_, self._sources(counts), 1)
+            self.strength_ = np.full(4, assumed_strength(self.shares_, means))
+            self.strength_[0] = assumed_strength(self.shares_)
+        self.settled(result)
+
+    def posterior(self, counts: Counts) -> Posterior:
+        """Mean and strength of the Dirichlet n + alpha."""
+        prior = np.tensordot(self.mix_, self._sources(counts), 1)
+        strength = self.strength_[self._strata(counts)]
+        total = strength + counts.human.sum(1)
+        return Posterior((counts.human + strength[:, None] * prior) / total[:, None], total)
+
+    def _sources(self, counts: Counts) -> Array:
+        corpus = np.broadcast_to(self.shares_, counts.human.shape)
+        made = [corpus]
+        for block in counts.blocks:
+            votes = np.where(block.votes > 0, block.counts.sum(1), 0.0)[:, None]
+            made.append((block.counts + self.shares_) / (votes + 1.0))
+        return np.stack(made)
+
+    def _entropy(self, counts: Counts) -> tuple[Array, np.ndarray]:
+        total = sum((block.counts for block in counts.blocks), np.zeros_like(counts.human))
+        there = total.sum(1) > 0
+        share = (total + self.shares_) / (total.sum(1, keepdims=True) + 1.0)
+        return -(share * np.log(share)).sum(1), there
+
+    def _strata(self, counts: Counts) -> Index:
+        entropy, there = self._entropy(counts)
+        return np.where(there, 1 + np.searchsorted(self.cuts_, entropy), 0).astype(np.int64)
+
+
+def _added(counts: Counts, shares: Array, weights: Array) -> Array:
+    made = np.tile(weights[0] * shares, (len(counts), 1))
+    for weight, block in zip(weights[1:], counts.blocks, strict=False):
+        made += weight * block.counts
+    return made
+
+
+class _LeftOutLoss:
+    """Mean log loss of left-out votes under pseudo-counts exp(theta), plus the ridge; and its gradient."""
+
+    def __init__(self, left: LeftOut, fixed: Array, shares: Array, tuned: list[Array], first: Array) -> None:
+        self.left, self.fixed, self.tuned, self.first = left, fixed, tuned, first
+        self.shares = shares
+        self.mass = left.targets * left.mass[:, None]
+        self.votes = left.mass.sum()
+
+    def __call__(self, theta: Array) -> tuple[float, Array]:
+        weight = np.exp(np.clip(theta, -12, 12))
+        count = self.fixed + weight[0] * self.shares
+        for one, source in zip(weight[1:], self.tuned, strict=True):
+            count = count + one * source
+        total = count.sum(1)
+        value = float((self.mass * np.log(count)).sum() - self.left.mass @ np.log(total))
+        ratio = self.mass / count
+        out = self.left.mass / total
+        slope = [float((ratio @ self.shares).sum() - out.sum())]
+        slope += [float((ratio * source).sum() - out @ source.sum(1)) for source in self.tuned]
+        ridge = theta - self.first
+        value -= 0.5 * _RIDGE * float(ridge @ ridge)
+        gradient = weight * np.array(slope) - _RIDGE * ridge
+        return -value / self.votes, -gradient / self.votes
+
+
+class _DirichletLoss:
+    """Negative Dirichlet-multinomial log-likelihood an utterance by (log strengths, mix logits), and its gradient."""
+
+    def __init__(self, human: Array, sources: Array, stratum: Index, fixed: float | None) -> None:
+        self.human, self.sources, self.stratum, self.fixed = human, sources, stratum, fixed
+
+    def start(self) -> Array:
+        strength = self.fixed if self.fixed is not None else np.log(_FIRST_STRENGTH)
+        return np.concatenate([np.full(4, strength), np.zeros(len(self.sources) - 1)])
+
+    def __call__(self, theta: Array) -> tuple[float, Array]:
+        from scipy import special
+
+        log_strength = np.clip(theta[:4], -8, 8)
+        mix = softmax(np.concatenate([[0.0], theta[4:]])[None, :])[0]
+        prior = np.tensordot(mix, self.sources, 1)
+        strength = np.exp(log_strength)[self.stratum]
+        alpha = strength[:, None] * prior
+        votes = self.human.sum(1)
+        value = float((special.gammaln(self.human + alpha) - special.gammaln(alpha)).sum())
+        value += float((special.gammaln(strength) - special.gammaln(strength + votes)).sum())
+        by_alpha = special.digamma(self.human + alpha) - special.digamma(alpha)
+        by_strength = (by_alpha * prior).sum(1) + special.digamma(strength) - special.digamma(strength + votes)
+        d_strength = summed(self.stratum, by_strength * strength, 4)
+        if self.fixed is not None:
+            d_strength = np.zeros(4)
+        by_mix = (self.sources * (by_alpha * strength[:, None])).sum((1, 2))
+        d_mix = mix * (by_mix - mix @ by_mix)
+        first = self.start()
+        away = theta - first
+        value -= 0.5 * _RIDGE * 0.1 * float(away @ away)
+        gradient = np.concatenate([d_strength, d_mix[1:]]) - 0.1 * _RIDGE * away
+        return -value / len(votes), -gradient / len(votes)

@@ -1,0 +1,150 @@
+"""What every estimator shares: fit(votes), predict(votes) -> Labels, and a warning when a fit has not settled."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+from warnings import warn
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from alm_proxies.errors import InputError
+from alm_proxies.estimators.counts import Array, Counts, counts_of
+from alm_proxies.tables import About, Labels, Votes
+
+CHUNK = 100_000
+ASSUMED_AGREEMENT = 0.3
+"""Chance-corrected agreement of two listeners assumed where no utterance has two human votes to learn it from."""
+_PAIRS_NEEDED = 30
+
+
+class NotConvergedWarning(UserWarning):
+    """A fit stopped before its gradient settled: its labels are usable, its scores may still improve."""
+
+
+@dataclass(frozen=True, slots=True)
+class Posterior:
+    """What an estimator believes of each utterance: the mean distribution and its strength in votes."""
+
+    mean: Array
+    concentration: Array
+
+
+class Estimator(ABC):
+    """fit learns from votes that are not held out; predict gives Labels for the same or other utterances."""
+
+    name: ClassVar[str]
+    uses_proxies: ClassVar[bool] = True
+
+    def fit(self, votes: Votes | Counts) -> Self:
+        """Learn from human votes and proxies; refused where there is no human vote at all."""
+        counts = counts_of(votes)
+        if not counts.human.any():
+            raise InputError(
+                f"there are no human votes to fit {self.name} to",
+                where="votes",
+                mend="Give some utterances human votes: proxies alone cannot say how far to trust proxies.",
+            )
+        self.labels_ = counts.labels
+        self.blocks_ = tuple(block.name for block in counts.blocks) if self.uses_proxies else ()
+        self._learn(counts)
+        return self
+
+    def predict(self, votes: Votes | Counts) -> Labels:
+        """A distribution for every utterance of the votes."""
+        about = votes.about if isinstance(votes, Votes) else About()
+        return labels_of(self, counts_of(votes), about)
+
+    @abstractmethod
+    def _learn(self, counts: Counts) -> None:
+        """Set the learned state."""
+
+    @abstractmethod
+    def posterior(self, counts: Counts) -> Posterior:
+        """Mean and concentration for every utterance, of blocks in the order fitted; in memory at once."""
+
+    def aligned(self, counts: Counts) -> Counts:
+        """The counts with the blocks of the fit in its order; blocks it never saw are left out, missing ones absent."""
+        if not hasattr(self, "labels_"):
+            raise InputError(f"{type(self).__name__} has not been fitted", mend="Call fit(votes) first.")
+        if counts.labels != self.labels_:
+            raise InputError(
+                f"the votes have the labels {', '.join(counts.labels)}, the fit has {', '.join(self.labels_)}",
+                mend="Fit and predict with one taxonomy.",
+            )
+        return counts.aligned(self.blocks_)
+
+    def settled(self, result: Any) -> None:
+        """Keep whether the optimiser converged, and warn if it did not."""
+        self.converged_ = bool(result.success)
+        self.iterations_ = int(result.nit)
+        if not self.converged_:
+            warn(
+                f"{self.name} stopped after {self.iterations_} iterations before it settled ({result.message})",
+                NotConvergedWarning,
+                stacklevel=4,
+            )
+
+
+def minimise(objective: Callable[[Array], tuple[float, Array]], start: Array, iterations: int) -> Any:
+    """L-BFGS on a function that gives its value and gradient."""
+    from scipy.optimize import minimize
+
+    options = {"maxiter": iterations, "maxfun": 2 * iterations + 50, "maxcor": 20, "ftol": 1e-7, "gtol": 1e-5}
+    return minimize(objective, start, jac=True, method="L-BFGS-B", options=options)
+
+
+def labels_of(estimator: Estimator, counts: Counts, about: About) -> Labels:
+    """Labels from an estimator's posterior, in chunks; proxy_worth compares with every proxy absent."""
+    means, strengths, worths = [], [], []
+    for start in range(0, len(counts), CHUNK):
+        part = counts.rows(np.arange(start, min(start + CHUNK, len(counts)), dtype=np.int64))
+        made = estimator.posterior(estimator.aligned(part))
+        worth = np.zeros(len(part))
+        if estimator.uses_proxies and estimator.blocks_:
+            alone = estimator.posterior(estimator.aligned(part.without_proxies()))
+            worth = made.concentration - alone.concentration
+        means.append(made.mean)
+        strengths.append(made.concentration)
+        worths.append(worth)
+    mean = np.concatenate(means)
+    mean = np.maximum(mean, 0.0)
+    mean /= mean.sum(1, keepdims=True)
+    used = estimator.blocks_ if estimator.uses_proxies else ()
+    proxy = sum((block.votes for block in counts.blocks if block.name in used), np.zeros(len(counts)))
+    frame = pl.DataFrame(
+        {
+            "utterance_id": counts.utterances,
+            **{f"p_{label}": mean[:, j] for j, label in enumerate(counts.labels)},
+            "concentration": np.concatenate(strengths),
+            "human_votes": counts.human.sum(1),
+            "proxy_votes": proxy,
+            "proxy_worth": np.concatenate(worths),
+        }
+    )
+    return Labels.of(frame, about=About(taxonomy=counts.labels, annotators=about.annotators), where="labels")
+
+
+def has_pairs(counts: Counts) -> bool:
+    """Whether enough utterances have two human votes or more to learn from them how far listeners differ."""
+    return int((counts.human.sum(1) >= 1.5).sum()) >= min(_PAIRS_NEEDED, max(1, len(counts) // 2))
+
+
+def assumed_strength(shares: Array, means: NDArray[np.float64] | None = None) -> float:
+    """The strength about a mean where listeners' agreement is assumed, not learned.
+
+    Agreement k of two listeners means that distributions vary by k (1 - sum_j shares_j^2) over utterances; what the
+    predicted means already explain is taken off: S = E[1 - |mean|^2] / (left over) - 1. Without means S = 1/k - 1.
+    """
+    room = 1.0 - float(np.square(shares).sum())
+    if means is None or room <= 0:
+        return 1.0 / ASSUMED_AGREEMENT - 1.0
+    total = ASSUMED_AGREEMENT * room
+    explained = float(np.square(means - means.mean(0)).sum(1).mean())
+    left = max(total - explained, 0.2 * total)
+    doubt = float((1.0 - np.square(means).sum(1)).mean())
+    return max(doubt / left - 1.0, 1.0)

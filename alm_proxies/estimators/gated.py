@@ -1,0 +1,179 @@
+"""The default estimator: latent Dirichlet classes over human votes, whose weights the proxies steer."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from alm_proxies.errors import SettingsError
+from alm_proxies.estimators.counts import Array, Counts, unique_rows
+from alm_proxies.estimators.estimator import Estimator, Posterior, assumed_strength, has_pairs, minimise
+from alm_proxies.estimators.features import GateFeatures
+from alm_proxies.estimators.likelihood import DirichletMultinomial, posterior_moments, softmax
+from alm_proxies.seeds import generator
+
+FIT_ROWS = 20_000
+"""More utterances than these are fitted on a seeded sample of them."""
+_DARK_NEEDED = 30
+_BASE_STRENGTH = 5.0
+_ALPHA_PENALTY = 0.5
+_WEIGHT_PENALTY = 0.1
+_LOG_ALPHA = 8.0
+
+
+class Gated(Estimator):
+    """K latent classes, each a Dirichlet over human votes; proxies steer only how likely each class is.
+
+    p(n | x) = sum_c w_c(x) DM(n | alpha_c),   w(x) = softmax(b + B x)
+    fit        max sum_i log p(n_i | x_i) - N penalty |B|^2 / 2 - weak priors on log alpha and b     (L-BFGS)
+    posterior  sum_c r_c Dirichlet(n + alpha_c),   r_c proportional to w_c(x) DM(n | alpha_c)
+
+    x: for each block of proxies centred log smoothed shares, entropy, a missing flag; and numeric columns. Human
+    votes are modelled given the proxies, never the proxies themselves, so a worthless proxy cannot claim a class: a
+    mixture of experts (Jacobs et al. 1991) whose experts are Dirichlet-multinomials (Minka 2000). Without proxies it
+    is a Dirichlet mixture over human votes alone. Where hardly any utterance has two human votes, the classes cannot
+    show how far listeners differ: then a Dirichlet about the mean sum_c w_c(x) alpha_c / A_c is used, its strength
+    from an assumed agreement of .3 (`assumed_` is true).
+    """
+
+    name: ClassVar[str] = "gated"
+
+    def __init__(
+        self,
+        classes: int = 16,
+        penalty: float = 0.001,
+        *,
+        seed: int = 0,
+        rows: int = FIT_ROWS,
+        iterations: int = 500,
+        start: Gated | None = None,
+    ) -> None:
+        if classes < 1 or penalty <= 0:
+            raise SettingsError(
+                f"{classes} classes with a penalty of {penalty} cannot be fitted",
+                mend="Use one class or more and a positive penalty.",
+            )
+        self.classes = classes
+        self.penalty = penalty
+        self.seed = seed
+        self.rows = rows
+        self.iterations = iterations
+        self.start = start
+
+    def _learn(self, counts: Counts) -> None:
+        usable = np.flatnonzero(counts.human.any(1))
+        if len(usable) > self.rows:
+            rng = generator(self.seed, "gated rows")
+            usable = np.sort(rng.choice(usable, self.rows, replace=False))
+        counts = counts.rows(usable.astype(np.int64))
+        self.shares_ = counts.shares
+        self.features_ = GateFeatures().fit(counts)
+        inputs = self.features_.of(counts)
+        objective = _Objective(counts.human, inputs, self.shares_, self.classes, self.penalty)
+        result = minimise(objective, self._begin(inputs.shape[1]), self.iterations)
+        self.alpha_, self.bias_, self.slope_ = _parts(result.x, self.classes, len(self.shares_), inputs.shape[1])
+        gate = softmax(inputs @ self.slope_ + self.bias_)
+        dark = self.features_.dark(counts)
+        self.gate_knows_dark_ = bool(dark.sum() >= _DARK_NEEDED or not inputs.any())
+        self.average_gate_ = gate.mean(0)
+        self.assumed_ = not has_pairs(counts)
+        if self.assumed_:
+            means = self.alpha_ / self.alpha_.sum(1, keepdims=True)
+            self.strength_ = assumed_strength(self.shares_, gate @ means)
+            self.dark_strength_ = assumed_strength(self.shares_)
+        self.settled(result)
+
+    def _begin(self, inputs: int) -> Array:
+        labels = len(self.shares_)
+        if self.start is not None and self.start.slope_.shape == (inputs, self.classes):
+            first = self.start
+            return np.concatenate([np.log(first.alpha_).ravel(), first.bias_, first.slope_.ravel()])
+        rng = generator(self.seed, "gated start", self.classes)
+        corners = rng.dirichlet(0.05 + 0.3 * labels * self.shares_, size=self.classes)
+        means = 0.7 * corners + 0.3 * self.shares_
+        if self.classes == 1:
+            means = self.shares_[None, :]
+        return np.concatenate([np.log(6.0 * means).ravel(), np.zeros(self.classes), np.zeros(inputs * self.classes)])
+
+    def gate(self, counts: Counts) -> Array:
+        """Class weights before any human vote: utterances x classes."""
+        made = softmax(self.features_.of(counts) @ self.slope_ + self.bias_)
+        if not self.gate_knows_dark_:
+            made = np.where(self.features_.dark(counts)[:, None], self.average_gate_, made)
+        return made
+
+    def posterior(self, counts: Counts) -> Posterior:
+        """Moments of sum_c r_c Dirichlet(n + alpha_c)."""
+        gate = self.gate(counts)
+        if self.assumed_:
+            return self._assumed_posterior(counts, gate)
+        mean, concentration = posterior_moments(counts.human, self.alpha_, self._responsibility(counts, gate))
+        return Posterior(mean, concentration)
+
+    def responsibility(self, counts: Counts) -> Array:
+        """How likely each class is after the human votes: utterances x classes."""
+        return self._responsibility(counts, self.gate(counts))
+
+    def _responsibility(self, counts: Counts, gate: Array) -> Array:
+        distinct, which = unique_rows(counts.human)
+        logs = DirichletMultinomial(distinct).log(self.alpha_)
+        likelihood = np.exp(logs - logs.max(1, keepdims=True))
+        made: Array = gate * likelihood[which] + 1e-300
+        made /= made.sum(1, keepdims=True)
+        return made
+
+    def _assumed_posterior(self, counts: Counts, gate: Array) -> Posterior:
+        means = gate @ (self.alpha_ / self.alpha_.sum(1, keepdims=True))
+        strength = np.where(self.features_.dark(counts), self.dark_strength_, self.strength_)
+        total = strength + counts.human.sum(1)
+        return Posterior((counts.human + strength[:, None] * means) / total[:, None], total)
+
+
+class _Objective:
+    """Penalised negative conditional log-likelihood a human-voted utterance, and its gradient."""
+
+    def __init__(self, human: Array, inputs: Array, shares: Array, classes: int, penalty: float) -> None:
+        distinct, self.which = unique_rows(human)
+        self.likelihood = DirichletMultinomial(distinct)
+        self.inputs = inputs
+        self.classes = classes
+        self.penalty = penalty
+        self.centre = np.log(_BASE_STRENGTH * shares)
+        self.rows = len(human)
+        self.distinct = len(distinct)
+        order = np.argsort(self.which, kind="stable")
+        self.order = order
+        self.first = np.searchsorted(self.which[order], np.arange(self.distinct))
+
+    def __call__(self, theta: Array) -> tuple[float, Array]:
+        labels = len(self.centre)
+        alpha, bias, slope = _parts(theta, self.classes, labels, self.inputs.shape[1])
+        logit = self.inputs @ slope
+        logit += bias
+        logit -= logit.max(1, keepdims=True)
+        gate = np.exp(logit, out=logit)
+        gate /= gate.sum(1, keepdims=True)
+        logs = self.likelihood.log(alpha)
+        top = logs.max(1, keepdims=True)
+        posterior = gate * np.exp(logs - top)[self.which] + 1e-300
+        total = posterior.sum(1)
+        value = float(np.log(total).sum() + top[self.which, 0].sum())
+        posterior /= total[:, None]
+        grouped = np.add.reduceat(posterior[self.order], self.first, axis=0)
+        d_gate = np.subtract(posterior, gate, out=gate)
+        away = np.log(alpha) - self.centre
+        value -= 0.5 * self.penalty * self.rows * float(np.square(slope).sum())
+        value -= 0.5 * _ALPHA_PENALTY * float(np.square(away).sum())
+        value -= 0.5 * _WEIGHT_PENALTY * float(np.square(bias).sum())
+        d_alpha = self.likelihood.gradient(grouped, alpha) * alpha - _ALPHA_PENALTY * away
+        d_bias = d_gate.sum(0) - _WEIGHT_PENALTY * bias
+        d_slope = self.inputs.T @ d_gate - self.penalty * self.rows * slope
+        gradient = np.concatenate([d_alpha.ravel(), d_bias, d_slope.ravel()])
+        return -value / self.rows, -gradient / self.rows
+
+
+def _parts(theta: Array, classes: int, labels: int, inputs: int) -> tuple[Array, Array, Array]:
+    cut = classes * labels
+    alpha = np.exp(np.clip(theta[:cut], -_LOG_ALPHA, _LOG_ALPHA)).reshape(classes, labels)
+    return alpha, theta[cut : cut + classes], theta[cut + classes :].reshape(inputs, classes)

@@ -1,0 +1,87 @@
+"""The Dirichlet-multinomial: log-likelihood of counts under many Dirichlets, its gradient, and moment matching."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Index = NDArray[np.int64]
+
+
+class DirichletMultinomial:
+    """Log-likelihood of fixed count vectors n under Dirichlets alpha_c (rows of `alpha`):
+
+    log p(n | alpha) = sum_j [lnG(n_j + alpha_j) - lnG(alpha_j)] + lnG(A) - lnG(N + A),   A = sum_j alpha_j
+
+    less the multinomial coefficient, which no parameter touches. Only non-zero counts cost anything: equal
+    (label, count) cells are looked up in a table.
+    """
+
+    def __init__(self, counts: Array) -> None:
+        from scipy import sparse
+
+        row, label = np.nonzero(counts)
+        cells, cell = np.unique(np.stack([label.astype(np.float64), counts[row, label]]), axis=1, return_inverse=True)
+        shape = (len(counts), cells.shape[1])
+        self._cells: Any = sparse.csr_matrix((np.ones(len(row)), (row, cell.ravel())), shape=shape)
+        self._transposed: Any = self._cells.T.tocsr()
+        self._label = cells[0].astype(np.int64)
+        self._count = cells[1]
+        self._totals, self._total = np.unique(counts.sum(1), return_inverse=True)
+
+    def log(self, alpha: Array) -> Array:
+        """Rows x classes."""
+        from scipy.special import gammaln
+
+        cell = alpha[:, self._label].T
+        strength = alpha.sum(1)
+        total = gammaln(strength) - gammaln(self._totals[:, None] + strength)
+        made: Array = self._cells @ (gammaln(self._count[:, None] + cell) - gammaln(cell)) + total[self._total]
+        return made
+
+    def gradient(self, responsibility: Array, alpha: Array) -> Array:
+        """Derivative by alpha of sum over rows and classes of responsibility * log p."""
+        from scipy.special import digamma
+
+        cell = alpha[:, self._label].T
+        strength = alpha.sum(1)
+        by_cell = (self._transposed @ responsibility) * (digamma(self._count[:, None] + cell) - digamma(cell))
+        made = np.zeros_like(alpha)
+        np.add.at(made.T, self._label, by_cell)
+        by_total = np.zeros((len(self._totals), len(alpha)))
+        np.add.at(by_total, self._total, responsibility)
+        slope = by_total * (digamma(strength) - digamma(self._totals[:, None] + strength))
+        made += slope.sum(0)[:, None]
+        return made
+
+
+def softmax(logits: Array) -> Array:
+    """Rows of logits as shares."""
+    made: Array = np.exp(logits - logits.max(1, keepdims=True))
+    made /= made.sum(1, keepdims=True)
+    return made
+
+
+def posterior_moments(counts: Array, alpha: Array, responsibility: Array) -> tuple[Array, Array]:
+    """Mean and matched Dirichlet strength of the posterior sum_c r_c Dirichlet(n + alpha_c).
+
+    mean_j = sum_c r_c (n_j + a_cj) / T_c, T_c = N + A_c. The strength S is that of the Dirichlet of this mean whose
+    variances sum to the mixture's: S = (1 - M) / (M - sum_j mean_j^2), M = sum_c r_c sum_j E[q_j^2 | c].
+    """
+    strength = alpha.sum(1)
+    total = counts.sum(1)[:, None] + strength
+    share = responsibility / total
+    mean = counts * share.sum(1, keepdims=True) + share @ alpha
+    squares = np.square(counts).sum(1)[:, None] + 2.0 * counts @ alpha.T + np.square(alpha).sum(1)
+    second = (share * (squares + total) / (total + 1.0)).sum(1)
+    return mean, matched_strength(mean, second)
+
+
+def matched_strength(mean: Array, second: Array) -> Array:
+    """The strength of the Dirichlet with this mean and this sum of second moments."""
+    spread = np.maximum(second - np.square(mean).sum(1), 1e-12)
+    made: Array = np.maximum((1.0 - second) / spread, 1e-6)
+    return made

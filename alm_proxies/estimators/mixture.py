@@ -1,0 +1,112 @@
+"""The generative mixture: every source has a Dirichlet in every class. Compared, not chosen: see its harm."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from alm_proxies.errors import SettingsError
+from alm_proxies.estimators.counts import Array, Counts, Index, unique_rows
+from alm_proxies.estimators.estimator import Estimator, Posterior, minimise
+from alm_proxies.estimators.gated import FIT_ROWS
+from alm_proxies.estimators.likelihood import DirichletMultinomial, posterior_moments, softmax
+from alm_proxies.seeds import generator
+
+_BASE_STRENGTH = 5.0
+_ALPHA_PENALTY = 0.5
+_WEIGHT_PENALTY = 0.1
+_LOG_ALPHA = 8.0
+
+
+class Mixture(Estimator):
+    """K latent classes, each with a Dirichlet for the human votes and one for every block of proxies.
+
+    p(n, m_1 ...) = sum_c w_c DM(n | alpha_c) prod_b DM(m_b | beta_bc), by L-BFGS with weak priors; an absent block
+    multiplies by one. The classes follow whatever varies in the proxies, useful or not: shuffled proxies do harm,
+    which is why the default gates instead (real_votes.py measures both).
+    """
+
+    name: ClassVar[str] = "mixture"
+
+    def __init__(self, classes: int = 16, *, seed: int = 0, rows: int = FIT_ROWS, iterations: int = 500) -> None:
+        if classes < 1:
+            raise SettingsError(f"{classes} classes cannot be fitted", mend="Use one class or more.")
+        self.classes = classes
+        self.seed = seed
+        self.rows = rows
+        self.iterations = iterations
+
+    def _learn(self, counts: Counts) -> None:
+        usable = np.flatnonzero(counts.human.any(1))
+        if len(usable) > self.rows:
+            rng = generator(self.seed, "mixture rows")
+            usable = np.sort(rng.choice(usable, self.rows, replace=False))
+        counts = counts.rows(usable.astype(np.int64))
+        objective = _Objective(_sources(counts), self.classes)
+        rng = generator(self.seed, "mixture start", self.classes)
+        starts = []
+        for shares in objective.shares:
+            corners = rng.dirichlet(0.05 + 0.3 * len(shares) * shares, size=self.classes)
+            starts.append(np.log(6.0 * (0.7 * corners + 0.3 * shares)).ravel())
+        result = minimise(objective, np.concatenate([*starts, np.zeros(self.classes)]), self.iterations)
+        self.alphas_, logits = objective.parts(result.x)
+        self.weights_ = softmax(logits[None, :])[0]
+        self.settled(result)
+
+    def posterior(self, counts: Counts) -> Posterior:
+        """Moments of sum_c r_c Dirichlet(n + alpha_c), r from all sources."""
+        logs = np.tile(np.log(self.weights_ + 1e-300), (len(counts), 1))
+        for source, alpha in zip(_sources(counts), self.alphas_, strict=True):
+            distinct, which = unique_rows(source)
+            logs += DirichletMultinomial(distinct).log(alpha)[which]
+        return Posterior(*posterior_moments(counts.human, self.alphas_[0], softmax(logs)))
+
+
+class _Objective:
+    def __init__(self, sources: list[Array], classes: int) -> None:
+        self.classes = classes
+        self.shares = []
+        self.parts_: list[tuple[DirichletMultinomial, Index, Index, Index]] = []
+        for source in sources:
+            total = source.sum(0) + 1.0 / source.shape[1]
+            self.shares.append(total / total.sum())
+            distinct, which = unique_rows(source)
+            order = np.argsort(which, kind="stable")
+            first = np.searchsorted(which[order], np.arange(len(distinct)))
+            self.parts_.append((DirichletMultinomial(distinct), which, order, first))
+        self.rows = len(sources[0])
+        self.labels = sources[0].shape[1]
+
+    def parts(self, theta: Array) -> tuple[list[Array], Array]:
+        size = self.classes * self.labels
+        alphas = [
+            np.exp(np.clip(theta[i * size : (i + 1) * size], -_LOG_ALPHA, _LOG_ALPHA)).reshape(self.classes, -1)
+            for i in range(len(self.shares))
+        ]
+        return alphas, theta[len(self.shares) * size :]
+
+    def __call__(self, theta: Array) -> tuple[float, Array]:
+        alphas, logits = self.parts(theta)
+        weight = softmax(logits[None, :])[0]
+        logs = np.tile(np.log(weight + 1e-300), (self.rows, 1))
+        for (likelihood, which, _, _), alpha in zip(self.parts_, alphas, strict=True):
+            logs += likelihood.log(alpha)[which]
+        top = logs.max(1, keepdims=True)
+        posterior = np.exp(logs - top)
+        total = posterior.sum(1)
+        value = float((np.log(total) + top[:, 0]).sum())
+        posterior /= total[:, None]
+        slopes = []
+        for (likelihood, _, order, first), alpha, shares in zip(self.parts_, alphas, self.shares, strict=True):
+            grouped = np.add.reduceat(posterior[order], first, axis=0)
+            away = np.log(alpha) - np.log(_BASE_STRENGTH * shares)
+            value -= 0.5 * _ALPHA_PENALTY * float(np.square(away).sum())
+            slopes.append((likelihood.gradient(grouped, alpha) * alpha - _ALPHA_PENALTY * away).ravel())
+        value -= 0.5 * _WEIGHT_PENALTY * float(np.square(logits).sum())
+        slopes.append(posterior.sum(0) - self.rows * weight - _WEIGHT_PENALTY * logits)
+        return -value / self.rows, -np.concatenate(slopes) / self.rows
+
+
+def _sources(counts: Counts) -> list[Array]:
+    return [counts.human, *(block.counts for block in counts.blocks)]

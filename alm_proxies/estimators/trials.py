@@ -1,0 +1,223 @@
+"""Trials on left-out human votes: folds by speaker, losses, paired intervals, and worth in human votes."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from alm_proxies.errors import InputError
+from alm_proxies.estimators.counts import Array, Counts, Index, LeftOut, counts_of
+from alm_proxies.estimators.estimator import Estimator, NotConvergedWarning
+from alm_proxies.estimators.merge import summed
+from alm_proxies.seeds import generator
+from alm_proxies.tables import Votes
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A mean with its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+
+    @property
+    def error(self) -> float:
+        """Half the width of the interval."""
+        return 0.5 * (self.high - self.low)
+
+
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """Summed log loss and votes scored, for each utterance."""
+
+    loss: Array
+    votes: Array
+
+    @property
+    def mean(self) -> float:
+        """Log loss a left-out vote."""
+        return float(self.loss.sum() / max(self.votes.sum(), 1e-12))
+
+
+def folds_of(counts: Counts, folds: int, seed: int) -> Index:
+    """A fold for each utterance: speakers stay whole and folds of like size; utterances where speakers are unknown."""
+    rng = generator(seed, "folds")
+    groups, group, size = np.unique(counts.speakers, return_inverse=True, return_counts=True)
+    folds = max(1, min(folds, len(groups)))
+    if len(groups) == len(counts):
+        return rng.permutation(np.arange(len(counts)) % folds)
+    order = rng.permutation(len(groups))
+    order = order[np.argsort(-size[order], kind="stable")]
+    load = np.zeros(folds)
+    fold = np.zeros(len(groups), dtype=np.int64)
+    for one in order:
+        fold[one] = int(np.argmin(load))
+        load[fold[one]] += size[one]
+    return np.asarray(fold[group], dtype=np.int64)
+
+
+def score(estimator: Estimator, counts: Counts, left: LeftOut) -> Losses:
+    """Log loss of left-out votes given the other votes of their utterance and its proxies."""
+    beside = counts.rows(left.rows).with_human(left.contexts)
+    mean = estimator.posterior(estimator.aligned(beside)).mean
+    loss = -(left.targets * np.log(np.maximum(mean, 1e-300))).sum(1) * left.mass
+    n = len(counts)
+    return Losses(summed(left.rows, loss, n), summed(left.rows, left.mass, n))
+
+
+def cross_validate(make: Callable[[int], Estimator], counts: Counts, fold: Index) -> tuple[Losses, list[Estimator]]:
+    """Losses of left-out votes of each fold under a fit to the others, and the fits; `make` is given the fold."""
+    loss, votes = np.zeros(len(counts)), np.zeros(len(counts))
+    fits = []
+    for one in range(int(fold.max()) + 1):
+        train, test = np.flatnonzero(fold != one), np.flatnonzero(fold == one)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotConvergedWarning)
+            estimator = make(one).fit(counts.rows(train))
+        part = counts.rows(test)
+        made = score(estimator, part, part.left_one_out())
+        loss[test], votes[test] = made.loss, made.votes
+        fits.append(estimator)
+    return Losses(loss, votes), fits
+
+
+def paired(first: Losses, second: Losses, groups: Index) -> Interval:
+    """Loss a vote of the first less that of the second, with a t-interval over groups (speakers).
+
+    The groups are clusters of a ratio estimate: se^2 = G / (G - 1) sum_g (d_g - mean v_g)^2 / (sum_g v_g)^2.
+    """
+    from scipy.special import stdtrit
+
+    _, group = np.unique(groups, return_inverse=True)
+    difference = np.bincount(group, weights=first.loss - second.loss)
+    votes = np.bincount(group, weights=first.votes)
+    difference, votes = difference[votes > 0], votes[votes > 0]
+    count = len(votes)
+    if not count:
+        return Interval(0.0, 0.0, 0.0)
+    mean = float(difference.sum() / votes.sum())
+    if count < 2:
+        return Interval(mean, -np.inf, np.inf)
+    spread = np.square(difference - mean * votes).sum() * count / (count - 1)
+    half = float(stdtrit(count - 1, 0.975) * np.sqrt(spread) / votes.sum())
+    return Interval(mean, mean - half, mean + half)
+
+
+@dataclass(frozen=True, slots=True)
+class Worth:
+    """How many human votes reach the loss of the fused labels: votes = low = high = inf reads "> most"."""
+
+    votes: float
+    low: float
+    high: float
+    most: int
+    """The largest number of human votes on the learning curve."""
+    utterances: int
+
+    def words(self, given: int) -> str:
+        """The worth of the proxies beyond the human votes that were fused with them."""
+        if not np.isfinite(self.votes):
+            return f"more than {self.most - given} human votes"
+        high = f"{self.high - given:.1f}" if np.isfinite(self.high) else f"> {self.most - given}"
+        return f"{self.votes - given:.1f} human votes ({self.low - given:.1f} to {high})"
+
+
+def worth_in_votes(
+    curve: dict[int, Losses],
+    fused: Losses,
+    speakers: Index,
+    *,
+    strata: Sequence[str] | None = None,
+    seed: int = 0,
+    draws: int = 1000,
+) -> dict[str, Worth]:
+    """The human votes N at which the human-only learning curve of the same estimator reaches the fused loss.
+
+    `curve` holds the losses of fits to k human votes alone, on the same held-out votes as `fused`. The curve is made
+    to fall (isotonic, as more votes cannot hurt on average) and read linearly between its points; beyond its last
+    point the answer is inf. Overall, and for each stratum given; bootstrap over speakers.
+    """
+    ks = sorted(curve)
+    if len(ks) < 2:
+        raise InputError(
+            "a learning curve needs two numbers of human votes or more", mend="Give more utterances votes."
+        )
+    _, speaker = np.unique(speakers, return_inverse=True)
+    rng = generator(seed, "worth")
+    weights = rng.multinomial(speaker.max() + 1, np.full(speaker.max() + 1, 1 / (speaker.max() + 1)), size=draws)
+    weights = np.concatenate([np.ones((1, speaker.max() + 1)), weights])
+    names = np.asarray(strata) if strata is not None else None
+    found = {"all": np.ones(len(speaker), dtype=bool)}
+    if names is not None:
+        found |= {str(name): names == name for name in np.unique(names)}
+    made = {}
+    for name, rows in found.items():
+        sums = [summed(speaker[rows], one.loss[rows], weights.shape[1]) for one in (*(curve[k] for k in ks), fused)]
+        votes = summed(speaker[rows], fused.votes[rows], weights.shape[1])
+        total = weights @ votes
+        kept = total > 0
+        losses = (weights[kept] @ np.stack(sums, axis=1)) / total[kept][:, None]
+        read = np.array([_read(np.array(ks, dtype=np.float64), row[:-1], row[-1]) for row in losses])
+        low, high = (np.quantile(read[1:], q, method="nearest") for q in (0.025, 0.975))
+        made[name] = Worth(float(read[0]), float(low), float(high), ks[-1], int(rows.sum()))
+    return made
+
+
+def _read(ks: Array, losses: Array, target: float) -> float:
+    falling = _falling(losses)
+    if target < falling[-1]:
+        return float("inf")
+    if target >= falling[0]:
+        return float(ks[0])
+    after = int(np.flatnonzero(falling <= target)[0])
+    high, low = falling[after - 1], falling[after]
+    return float(ks[after - 1] + (ks[after] - ks[after - 1]) * (high - target) / (high - low))
+
+
+def _falling(losses: Array) -> Array:
+    """The nearest non-increasing sequence (pool adjacent violators)."""
+    values: list[float] = []
+    sizes: list[int] = []
+    for loss in losses:
+        values.append(float(loss))
+        sizes.append(1)
+        while len(values) > 1 and values[-1] > values[-2]:
+            size = sizes[-1] + sizes[-2]
+            values[-2:] = [(values[-1] * sizes[-1] + values[-2] * sizes[-2]) / size]
+            sizes[-2:] = [size]
+    return np.repeat(values, sizes)
+
+
+def influence(estimator: Estimator, votes: Votes, utterance_id: str, **reading: object) -> pl.DataFrame:
+    """What each annotator does to one label: rows annotator, source, votes, moved, concentration, p_<label>.
+
+    p_<label> and concentration are those of the label with the annotator left out, less those with it; moved is the
+    total variation distance between the two. `reading` are the arguments of counts_of that the fit was given.
+    """
+    frame = votes.frame.filter(pl.col("utterance_id") == utterance_id)
+    if not frame.height:
+        raise InputError(f"there is no vote for {utterance_id!r}", where="votes", mend="Check the utterance id.")
+
+    def believed(part: pl.DataFrame) -> tuple[NDArray[np.float64], float]:
+        counts = counts_of(Votes(part, votes.about), **reading)  # type: ignore[arg-type]
+        made = estimator.posterior(estimator.aligned(counts))
+        return made.mean[0], float(made.concentration[0])
+
+    mean, concentration = believed(frame)
+    rows = []
+    for annotator, source in frame.select("annotator", "source").unique().sort("source", "annotator").iter_rows():
+        own = pl.col("annotator") == annotator
+        left = frame.with_columns(status=pl.when(own).then(pl.lit("failed")).otherwise(pl.col("status")))
+        without, strength = believed(left)
+        change = without - mean
+        cast = float(frame.filter(own & (pl.col("status") == "ok") & ~pl.col("held_out"))["weight"].sum())
+        row = {"annotator": annotator, "source": source, "votes": cast}
+        row |= {"moved": 0.5 * float(np.abs(change).sum()), "concentration": strength - concentration}
+        rows.append(row | {f"p_{label}": float(change[j]) for j, label in enumerate(votes.taxonomy)})
+    return pl.DataFrame(rows)

@@ -1,0 +1,217 @@
+"""Choosing by left-out human votes: the method, its classes and penalty, and which proxies count, if any."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from alm_proxies.estimators.counts import Counts
+from alm_proxies.estimators.dirichlet import Dirichlet, Human, Weighted
+from alm_proxies.estimators.estimator import Estimator
+from alm_proxies.estimators.gated import Gated
+from alm_proxies.estimators.trials import Interval, Losses, cross_validate, folds_of, paired
+from alm_proxies.progress import Progress
+from alm_proxies.seeds import generator
+from alm_proxies.tables import Finding
+
+TUNE_ROWS = 5_000
+"""More utterances than these are chosen on by a seeded sample of them."""
+PENALTIES = (0.03, 0.01, 0.003, 0.001, 0.0003)
+CLASSES = (16, 8, 4)
+_TOO_FEW = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One way to fuse."""
+
+    method: str
+    classes: int | None = None
+    penalty: float | None = None
+    proxies: tuple[str, ...] = ()
+
+    def make(self, seed: int, start: Gated | None = None) -> Estimator:
+        """The estimator, not yet fitted."""
+        if self.method == "gated":
+            return Gated(self.classes or CLASSES[0], self.penalty or PENALTIES[0], seed=seed, start=start)
+        plain: dict[str, type[Dirichlet] | type[Weighted]] = {
+            "dirichlet": Dirichlet,
+            "weighted": Weighted,
+            "human": Human,
+        }
+        return plain[self.method]()
+
+    def words(self) -> str:
+        """The candidate in a few words."""
+        size = f" of {self.classes} classes" if self.classes is not None else ""
+        size += f", penalty {self.penalty:g}" if self.penalty is not None and self.proxies else ""
+        return f"{self.method}{size} with {', '.join(self.proxies) if self.proxies else 'no proxies'}"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What won, fitted to all votes; every trial; and what to tell the user."""
+
+    candidate: Candidate
+    estimator: Estimator
+    trials: pl.DataFrame
+    findings: tuple[Finding, ...]
+
+
+def choose(counts: Counts, *, folds: int = 5, seed: int = 0, quiet: bool = True) -> Choice:
+    """The estimator that foretells left-out human votes best; proxies count only where they show that they help.
+
+    Every human vote of every utterance is left out once and foretold from the utterance's other votes and proxies by
+    a fit to other speakers (other utterances where speakers are unknown). Candidates with proxies must beat the best
+    one without by more than one standard error of the paired difference over speakers; else proxies are off.
+    With k votes an utterance this tunes for k - 1, where proxies help a little more than beside all k; what is tuned
+    are likelihoods and pseudo-counts, which do not depend on how many votes stand beside them.
+    """
+    voted = np.flatnonzero(counts.human.any(1))
+    several = np.flatnonzero(counts.human.sum(1) > 0)
+    names = tuple(block.name for block in counts.blocks)
+    if len(voted) < _TOO_FEW:
+        candidate = Candidate("weighted" if names else "human", proxies=names)
+        what = f"only {len(several)} utterances have human votes: too few to choose by, so {candidate.words()} is used"
+        finding = Finding("fuse", "too_few_to_choose", what, mend="Give more utterances human votes.")
+        return Choice(candidate, _final(candidate, counts, seed), _table([], {}, {}, None), (finding,))
+    sample = voted
+    if len(voted) > TUNE_ROWS:
+        sample = np.sort(generator(seed, "tune rows").choice(voted, TUNE_ROWS, replace=False))
+    search = _Search(counts.rows(sample.astype(np.int64)), folds, seed, quiet)
+    off, on = search.run(names)
+    best, gain = off, None
+    if on is not None:
+        gain = paired(search.losses[on], search.losses[off], search.groups)
+        if gain.mean + gain.error / 1.96 < 0:
+            best = on
+    findings = _findings(search, off, on, best, gain)
+    trials = _table(search.order, search.losses, search.gains(off), best)
+    return Choice(best, _final(best, counts, seed), trials, tuple(findings))
+
+
+class _Search:
+    def __init__(self, counts: Counts, folds: int, seed: int, quiet: bool) -> None:
+        self.counts = counts
+        self.seed = seed
+        self.quiet = quiet
+        self.fold = folds_of(counts, folds, seed)
+        self.groups = counts.speakers
+        self.losses: dict[Candidate, Losses] = {}
+        self.order: list[Candidate] = []
+        self.fits: dict[Candidate, list[Estimator]] = {}
+
+    def run(self, names: tuple[str, ...]) -> tuple[Candidate, Candidate | None]:
+        """The best candidate without proxies and the best with some."""
+        with Progress("choosing", quiet=self.quiet) as progress:
+            self.progress = progress
+            alone = [
+                Candidate("human"),
+                Candidate("dirichlet"),
+                *(Candidate("gated", k, PENALTIES[0]) for k in CLASSES),
+            ]
+            off = self.best(alone)
+            if not names:
+                return off, None
+            self.path(CLASSES[0], names)
+            gated = self.best([Candidate("gated", CLASSES[0], p, names) for p in PENALTIES])
+            gated = self.best([Candidate("gated", k, gated.penalty, names) for k in CLASSES])
+            gated = self.fewer(gated)
+            return off, self.best([gated, Candidate("weighted", proxies=names), Candidate("dirichlet", proxies=names)])
+
+    def path(self, classes: int, names: tuple[str, ...]) -> None:
+        """Try every penalty, each fold beginning where the stronger penalty ended."""
+        before: Candidate | None = None
+        for penalty in PENALTIES:
+            candidate = Candidate("gated", classes, penalty, names)
+            self.score(candidate, before)
+            before = candidate
+
+    def fewer(self, best: Candidate) -> Candidate:
+        """Drop one block of proxies after another while left-out votes are foretold no worse."""
+        while len(best.proxies) > 1:
+            tries = [
+                Candidate(best.method, best.classes, best.penalty, tuple(n for n in best.proxies if n != name))
+                for name in best.proxies
+            ]
+            better = self.best([*tries, best])
+            if better == best:
+                break
+            best = better
+        return best
+
+    def best(self, candidates: Sequence[Candidate]) -> Candidate:
+        """The one of least loss; the first of equals."""
+        return min(candidates, key=lambda candidate: self.score(candidate).mean)
+
+    def score(self, candidate: Candidate, before: Candidate | None = None) -> Losses:
+        """Cross-validated losses, computed once."""
+        if candidate in self.losses:
+            return self.losses[candidate]
+        starts: list[Estimator | None] = list(self.fits[before]) if before is not None else [None] * 99
+        losses, fits = cross_validate(self._maker(candidate, starts), self.counts.only(candidate.proxies), self.fold)
+        self.losses[candidate], self.fits[candidate] = losses, fits
+        self.order.append(candidate)
+        self.progress.advance(note=candidate.words())
+        return losses
+
+    def _maker(self, candidate: Candidate, starts: list[Estimator | None]) -> Callable[[int], Estimator]:
+        def make(fold: int) -> Estimator:
+            start = starts[fold] if fold < len(starts) else None
+            return candidate.make(self.seed, start if isinstance(start, Gated) else None)
+
+        return make
+
+    def gains(self, off: Candidate) -> dict[Candidate, Interval]:
+        """Every candidate's loss less that of the best without proxies."""
+        return {c: paired(losses, self.losses[off], self.groups) for c, losses in self.losses.items()}
+
+
+def _final(candidate: Candidate, counts: Counts, seed: int) -> Estimator:
+    return candidate.make(seed).fit(counts.only(candidate.proxies))
+
+
+def _findings(
+    search: _Search, off: Candidate, on: Candidate | None, best: Candidate, gain: Interval | None
+) -> list[Finding]:
+    votes = search.counts.human.sum(1)
+    k = float(np.median(votes))
+    fits = len(search.order) * (int(search.fold.max()) + 1)
+    by = "speakers" if search.counts.speakers_known else "utterances (speakers are not known)"
+    what = (
+        f"{best.words()} foretells left-out human votes best: {search.losses[best].mean:.4f} nats a vote; "
+        f"{fits} fits to {len(votes)} utterances, folds by {by}; "
+        f"one of {k:g} votes left out, so chosen for {max(k - 1, 0):g} votes beside the proxies"
+    )
+    findings = [Finding("fuse", "chosen", what)]
+    if on is not None and gain is not None:
+        verdict = "the proxies count" if best == on else "the proxies are switched off"
+        what = (
+            f"{verdict}: with them {gain.mean:+.4f} nats a left-out vote "
+            f"({gain.low:+.4f} to {gain.high:+.4f}) against {off.words()}"
+        )
+        findings.append(Finding("fuse", "proxies", what))
+        dropped = [block.name for block in search.counts.blocks if block.name not in on.proxies]
+        if best == on and dropped:
+            what = f"proxies that did not help and do not count: {', '.join(dropped)}"
+            findings.append(Finding("fuse", "proxies_dropped", what, count=len(dropped)))
+    return findings
+
+
+def _table(
+    order: Sequence[Candidate],
+    losses: dict[Candidate, Losses],
+    gains: dict[Candidate, Interval],
+    best: Candidate | None,
+) -> pl.DataFrame:
+    rows = []
+    for c in order:
+        gain = gains[c]
+        shown = (c.method, c.classes, c.penalty, list(c.proxies), losses[c].mean, gain.mean, gain.low, gain.high)
+        rows.append((*shown, c == best))
+    schema = {"method": pl.String(), "classes": pl.Int64(), "penalty": pl.Float64(), "proxies": pl.List(pl.String())}
+    numbers = dict.fromkeys(("nll", "against_no_proxies", "low", "high"), pl.Float64())
+    return pl.DataFrame(rows, schema={**schema, **numbers, "chosen": pl.Boolean()}, orient="row")

@@ -1,0 +1,134 @@
+"""fuse: human votes and proxies in, a distribution with its strength for every utterance out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Self
+
+import polars as pl
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from alm_proxies.tables import Finding, Findings, Labels, MadeBy, Utterances, Votes
+
+if TYPE_CHECKING:
+    from alm_proxies.estimators.counts import Counts
+    from alm_proxies.estimators.estimator import Estimator
+
+Method = Literal["auto", "gated", "mixture", "dirichlet", "weighted", "human", "pool", "dawid_skene", "stacking"]
+
+
+class MergeSettings(BaseModel):
+    """How secondary labels count; an utterance whose raters name none keeps its primary labels."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    primary: float = Field(1.0, gt=0, le=1)
+    """Share of the primary labels."""
+    secondary: float = Field(0.0, ge=0, lt=1)
+    """Share of the secondary labels; the two sum to 1 (0.9 and 0.1 are usual)."""
+
+    @model_validator(mode="after")
+    def _sum(self) -> Self:
+        if abs(self.primary + self.secondary - 1) > 1e-9:
+            raise ValueError(f"primary and secondary sum to {self.primary + self.secondary:g}, not 1")
+        return self
+
+
+class FuseSettings(BaseModel):
+    """How human votes and proxies become label distributions."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    method: Method = "auto"
+    """auto chooses by left-out human votes among human, weighted, dirichlet and gated, with and without proxies."""
+    merge: MergeSettings = MergeSettings()
+    """How primary and secondary labels of one rater count."""
+    consensus: bool = False
+    """Count published consensus labels (annotator "corpus/consensus") as votes."""
+    columns: tuple[str, ...] = ()
+    """Numeric columns of the utterances (duration, prosody) that may steer the gate beside the proxies."""
+    classes: int = Field(16, ge=1, le=256)
+    """Latent classes of gated and mixture; auto chooses its own."""
+    penalty: float = Field(0.001, gt=0)
+    """Penalty on the gate's slopes; auto chooses its own."""
+    folds: int = Field(5, ge=2, le=50)
+    """Folds of the choosing, by speaker where known."""
+    seed: int = 0
+    """Seed of folds, samples and starts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fused:
+    """Labels, what was tried to get them, and what was left out or worth knowing."""
+
+    labels: Labels
+    trials: pl.DataFrame
+    """One row a candidate of auto: its log loss a left-out human vote, and against the best without proxies."""
+    findings: Findings
+    estimator: Estimator
+    """The fitted estimator; estimators.trials.influence traces one label with it."""
+
+
+def fuse(
+    votes: Votes,
+    settings: FuseSettings | None = None,
+    *,
+    utterances: Utterances | None = None,
+    quiet: bool = True,
+) -> Fused:
+    """A label distribution for every utterance that has votes; held-out votes are never seen.
+
+    `utterances` brings the speakers (folds never share one) and the columns that may steer the gate.
+    """
+    from alm_proxies.estimators.counts import Merge, counts_of
+    from alm_proxies.estimators.estimator import labels_of
+
+    settings = settings or FuseSettings()
+    merge = Merge(settings.merge.primary, settings.merge.secondary)
+    counts = counts_of(
+        votes, merge=merge, utterances=utterances, columns=settings.columns, consensus=settings.consensus
+    )
+    trials, more = pl.DataFrame(), []
+    if settings.method == "auto":
+        from alm_proxies.stages.fuse.choose import choose
+
+        choice = choose(counts, folds=settings.folds, seed=settings.seed, quiet=quiet)
+        estimator, trials, more = choice.estimator, choice.trials, list(choice.findings)
+    else:
+        estimator = _named(settings).fit(counts)
+    labels = labels_of(estimator, counts, votes.about)
+    labels = Labels(labels.frame, labels.about.with_(made_by=MadeBy(stage="fuse")))
+    findings = Findings.gather([*counts.findings, *more, *_after(counts, estimator)])
+    return Fused(labels, trials, findings, estimator)
+
+
+def _named(settings: FuseSettings) -> Estimator:
+    from alm_proxies.estimators.dirichlet import Dirichlet, Human, Pool, Weighted
+    from alm_proxies.estimators.gated import Gated
+    from alm_proxies.estimators.mixture import Mixture
+
+    if settings.method == "gated":
+        return Gated(settings.classes, settings.penalty, seed=settings.seed)
+    if settings.method == "mixture":
+        return Mixture(settings.classes, seed=settings.seed)
+    plain: dict[str, type[Dirichlet] | type[Weighted]] = {
+        "dirichlet": Dirichlet,
+        "weighted": Weighted,
+        "human": Human,
+        "pool": Pool,
+    }
+    return plain[settings.method]()
+
+
+def _after(counts: Counts, estimator: Estimator) -> list[Finding]:
+    """What a reader of the labels should know of the fit."""
+    found = []
+    alone = int((counts.human.sum(1) == 0).sum())
+    if alone:
+        what = "utterances without a human vote to fuse: their labels rest on proxies and corpus shares"
+        found.append(Finding("fuse", "no_human_votes", what, count=alone))
+    if getattr(estimator, "assumed_", False):
+        what = "hardly any utterance has two human votes: an agreement of 0.3 between listeners is assumed"
+        mend = "Have some utterances rated by two listeners or more."
+        found.append(Finding("fuse", "assumed_agreement", what, mend=mend))
+    if not getattr(estimator, "converged_", True):
+        found.append(Finding("fuse", "not_converged", f"{estimator.name} stopped before it settled"))
+    return found

@@ -1,0 +1,232 @@
+"""One suite of edge cases over every method."""
+
+import warnings
+
+import numpy as np
+import polars as pl
+import pytest
+
+from alm_proxies.errors import InputError, SettingsError
+from alm_proxies.estimators.counts import Block, Counts
+from alm_proxies.estimators.dirichlet import Dirichlet, Human, Pool, Weighted
+from alm_proxies.estimators.estimator import NotConvergedWarning
+from alm_proxies.estimators.gated import Gated
+from alm_proxies.estimators.mixture import Mixture
+from alm_proxies.tables import Votes
+
+METHODS = [Human, Pool, Weighted, Dirichlet, Gated, Mixture]
+every = pytest.mark.parametrize("make", METHODS, ids=[m.name for m in METHODS])
+
+
+def made(human, *blocks, kinds=None) -> Counts:
+    human = np.asarray(human, dtype=float)
+    n = len(human)
+    kinds = kinds or ["votes"] * len(blocks)
+    arrays = [np.asarray(block, dtype=float) for block in blocks]
+    return Counts(
+        labels=tuple(f"l{j}" for j in range(human.shape[1])),
+        utterances=pl.Series("utterance_id", [f"u{i:05d}" for i in range(n)]),
+        human=human,
+        blocks=tuple(Block(f"m{b}", (f"m{b}",), kinds[b], x, x.sum(1)) for b, x in enumerate(arrays)),
+        columns=np.zeros((n, 0)),
+        speakers=np.arange(n),
+        speakers_known=False,
+        draws=None,
+        findings=(),
+    )
+
+
+def cast(rng, n, labels, votes):
+    truth = rng.dirichlet(np.full(labels, 0.5), size=n)
+    return np.stack([rng.multinomial(v, q) for v, q in zip(np.broadcast_to(votes, n), truth, strict=True)]), truth
+
+
+def proper(labels):
+    p = labels.distributions()
+    assert np.isfinite(p).all()
+    assert (p >= 0).all()
+    assert np.allclose(p.sum(1), 1)
+    concentration = labels.frame["concentration"].to_numpy()
+    assert np.isfinite(concentration).all()
+    assert (concentration > 0).all()
+    return p, concentration
+
+
+@every
+@pytest.mark.parametrize(("labels", "votes"), [(2, 1), (2, 100), (6, 3), (30, 1), (30, 5), (30, 100)])
+def test_it_is_safe_for_few_and_many_labels_and_votes(make, labels, votes):
+    rng = np.random.default_rng(labels * votes)
+    human, truth = cast(rng, 60, labels, votes)
+    proxy = np.stack([rng.multinomial(4, q) for q in truth])
+    counts = made(human, proxy)
+    proper(make().fit(counts).predict(counts))
+
+
+@every
+def test_numbers_of_votes_may_differ_from_1_to_100(make):
+    rng = np.random.default_rng(1)
+    human, _ = cast(rng, 100, 5, np.arange(1, 101))
+    counts = made(human)
+    p, concentration = proper(make().fit(counts).predict(counts))
+    assert np.corrcoef(human.sum(1), concentration)[0, 1] > 0.5
+    assert np.abs(p[-1] - human[-1] / 100).max() < 0.1
+
+
+@every
+def test_unanimous_votes_give_a_sure_label_and_leave_the_others_possible(make):
+    counts = made(np.tile([3, 0, 0, 0], (50, 1)), np.tile([0, 5, 0, 0], (50, 1)))
+    p, _ = proper(make().fit(counts).predict(counts))
+    assert (p > 0).all()
+    if make is not Pool:
+        assert (p[:, 0] > 0.6).all()
+
+
+@every
+def test_a_single_utterance_with_a_single_vote_is_enough(make):
+    counts = made([[0, 1, 0]], [[0, 0, 1]])
+    p, _ = proper(make().fit(counts).predict(counts))
+    assert (p > 0).all()
+
+
+@every
+def test_utterances_without_human_votes_get_a_label_of_smaller_concentration(make):
+    rng = np.random.default_rng(2)
+    human, truth = cast(rng, 200, 4, 5)
+    proxy = np.stack([rng.multinomial(6, q) for q in truth])
+    human[:50] = 0
+    counts = made(human, proxy)
+    _, concentration = proper(make().fit(counts).predict(counts))
+    assert np.median(concentration[:50]) < np.median(concentration[50:])
+
+
+@every
+def test_utterances_without_any_vote_get_the_corpus_shares_and_claim_little(make):
+    rng = np.random.default_rng(3)
+    truth = rng.dirichlet([2.0, 0.5, 0.5, 0.5], size=200)
+    human = np.stack([rng.multinomial(4, q) for q in truth])
+    counts = made(human, np.stack([rng.multinomial(6, q) for q in truth]))
+    fit = make().fit(counts)
+    nobody = made(np.zeros((2, 4)), np.zeros((2, 4)))
+    p, concentration = proper(fit.predict(nobody))
+    assert np.abs(p - counts.shares).max() < 0.12
+    assert (concentration < 8).all()
+
+
+@every
+def test_a_source_may_be_absent_for_some_utterances_or_for_all(make):
+    rng = np.random.default_rng(4)
+    human, truth = cast(rng, 150, 4, 3)
+    first, second = (np.stack([rng.multinomial(6, q) for q in truth]) for _ in range(2))
+    second[::2] = 0
+    fit = make().fit(made(human, first, second))
+    proper(fit.predict(made(human, first, second)))
+    proper(fit.predict(made(human, first)))
+    proper(fit.predict(made(human)))
+
+
+@every
+def test_without_human_votes_at_all_it_is_refused_in_one_sentence(make):
+    with pytest.raises(InputError, match="no human votes"):
+        make().fit(made(np.zeros((5, 3)), np.ones((5, 3))))
+
+
+@every
+def test_predicting_before_fitting_is_refused(make):
+    with pytest.raises(InputError, match="not been fitted"):
+        make().predict(made([[1, 0]]))
+
+
+@every
+def test_other_labels_than_those_of_the_fit_are_refused(make):
+    fit = make().fit(made([[1, 0], [0, 1]]))
+    with pytest.raises(InputError, match="one taxonomy"):
+        fit.predict(made([[1, 0, 0]]))
+
+
+@every
+def test_the_same_votes_give_the_same_labels_to_the_bit(make):
+    rng = np.random.default_rng(5)
+    human, truth = cast(rng, 80, 4, 3)
+    counts = made(human, np.stack([rng.multinomial(6, q) for q in truth]))
+    first, second = (make().fit(counts).predict(counts).frame for _ in range(2))
+    assert first.equals(second)
+
+
+@pytest.mark.parametrize("make", [Dirichlet, Gated])
+def test_label_probabilities_of_a_scorer_may_stand_beside_votes(make):
+    rng = np.random.default_rng(6)
+    human, truth = cast(rng, 200, 4, 3)
+    counts = made(
+        human, np.stack([rng.multinomial(6, q) for q in truth]), 0.9 * truth + 0.025, kinds=["votes", "shares"]
+    )
+    p, _ = proper(make().fit(counts).predict(counts))
+    alone, _ = proper(make().fit(counts.only([])).predict(counts.only([])))
+    assert -(truth * np.log(p)).sum() < -(truth * np.log(alone)).sum()
+
+
+@pytest.mark.parametrize("make", [Gated, Dirichlet, Weighted])
+def test_single_votes_say_that_the_agreement_of_listeners_is_assumed(make):
+    rng = np.random.default_rng(7)
+    human, truth = cast(rng, 300, 4, 1)
+    counts = made(human, np.stack([rng.multinomial(8, q) for q in truth]))
+    fit = make().fit(counts)
+    assert fit.assumed_
+    p, _ = proper(fit.predict(counts))
+    assert -(truth * np.log(p)).sum(1).mean() < -(truth * np.log(counts.shares)).sum(1).mean()
+
+
+def test_a_column_of_the_utterances_can_steer_the_gate():
+    rng = np.random.default_rng(8)
+    truth = np.where(rng.random((400, 1)) < 0.5, [0.9, 0.1], [0.1, 0.9])
+    human = np.stack([rng.multinomial(2, q) for q in truth])
+    plain = made(human)
+    loud = np.where(truth[:, :1] > 0.5, 1.0, -1.0) + rng.normal(size=(400, 1))
+    loud[:20] = np.nan
+    from dataclasses import replace
+
+    steered = replace(plain, columns=loud)
+    p, alone = (Gated(4).fit(c).posterior(c).mean for c in (steered, plain))
+    assert -(truth * np.log(p)).sum() < -(truth * np.log(alone)).sum()
+
+
+def test_a_fit_stopped_early_warns():
+    rng = np.random.default_rng(9)
+    human, truth = cast(rng, 200, 4, 3)
+    counts = made(human, np.stack([rng.multinomial(6, q) for q in truth]))
+    with pytest.warns(NotConvergedWarning, match="gated stopped after 3"):
+        fit = Gated(4, iterations=3).fit(counts)
+    assert not fit.converged_
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert Gated(4).fit(counts).converged_
+
+
+def test_impossible_settings_are_refused():
+    for make in (lambda: Gated(0), lambda: Gated(4, 0.0), lambda: Mixture(0)):
+        with pytest.raises(SettingsError):
+            make()
+
+
+def test_votes_go_in_and_labels_come_out():
+    frame = pl.DataFrame(
+        {
+            "utterance_id": ["a", "a", "a", "b", "b"],
+            "annotator": ["r1", "r2", "m", "r1", "m"],
+            "source": ["human", "human", "proxy", "human", "proxy"],
+            "label": ["sad", "sad", "happy", "happy", "happy"],
+        }
+    )
+    labels = Gated(classes=2).fit(votes := Votes.of(frame, taxonomy=["happy", "sad"])).predict(votes)
+    assert labels.frame["utterance_id"].to_list() == ["a", "b"]
+    assert labels.frame["human_votes"].to_list() == [2, 1]
+    assert labels.frame["proxy_votes"].to_list() == [1, 1]
+    assert labels.taxonomy == ("happy", "sad")
+
+
+def test_informative_proxies_are_worth_something_and_none_are_worth_nothing():
+    rng = np.random.default_rng(10)
+    human, truth = cast(rng, 600, 4, 3)
+    counts = made(human, np.stack([rng.multinomial(10, q) for q in truth]))
+    worth = Gated(8).fit(counts).predict(counts).frame["proxy_worth"]
+    assert worth.median() > 0.5
+    assert Gated(8).fit(counts.only([])).predict(counts.only([])).frame["proxy_worth"].abs().max() == 0
