@@ -64,9 +64,9 @@ class Audio:
         return struct.pack("<4sI", b"RIFF", len(body)) + body
 
     @cached_property
-    def base64(self) -> str:
+    def base64(self) -> bytes:
         """The WAV file in base64, as servers want it."""
-        return base64.b64encode(self.wav).decode("ascii")
+        return base64.b64encode(self.wav)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -168,7 +168,7 @@ class Reply:
     key: str
     texts: tuple[str, ...] = ()
     finish: tuple[str, ...] = ()
-    """Per text: stop, length (cut by max_tokens), or what the server said."""
+    """Per text: stop, length (cut by max_tokens), failed (this draw alone has no answer), or what the server said."""
     reasoning: tuple[str, ...] = ()
     """Per text: thinking the server reported apart from the answer, or empty."""
     log_probabilities: tuple[tuple[float, ...], ...] = ()

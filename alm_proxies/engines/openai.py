@@ -1,0 +1,320 @@
+"""Any server with an OpenAI-compatible chat interface that takes audio: vllm serve, OpenAI, Gemini, llama-server ..."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+
+from alm_proxies.engines import chat_api
+from alm_proxies.engines.chat_api import Completion
+from alm_proxies.engines.engine import (
+    Abilities,
+    Failure,
+    OpenAIServe,
+    Question,
+    Reply,
+    Request,
+    consecutive_runs,
+)
+from alm_proxies.engines.probe import probe
+from alm_proxies.engines.traffic import FaultError, Traffic
+from alm_proxies.errors import EngineError, SettingsError
+
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+class OpenAI:
+    """A model behind one or several equal servers."""
+
+    def __init__(self, model: str, serve: OpenAIServe, abilities: Abilities, client: httpx.AsyncClient) -> None:
+        self._model = model
+        self._abilities = abilities
+        self._client = client
+        self._tokens: dict[str, tuple[int, ...]] = {}
+        self.traffic = Traffic(
+            tuple(address.rstrip("/") for address in serve.base_urls),
+            in_flight=serve.in_flight,
+            tries=serve.tries,
+            try_seconds=serve.try_seconds,
+        )
+
+    @classmethod
+    async def open(cls, model: str, serve: OpenAIServe) -> OpenAI:
+        """Find out with a few small questions what the server really does, then be ready to ask it."""
+        engine = cls.unprobed(model, serve)
+        try:
+            engine._abilities = await probe(engine, engine._abilities)
+        except FaultError as fault:
+            await engine.close()
+            raise EngineError(
+                f"the server could not be tried out ({fault.failure.kind}: {fault.failure.what})",
+                where=", ".join(serve.base_urls),
+                mend=_MENDS.get(fault.failure.kind, "Look into the server's log."),
+            ) from None
+        except BaseException:
+            await engine.close()
+            raise
+        return engine
+
+    @classmethod
+    def unprobed(cls, model: str, serve: OpenAIServe) -> OpenAI:
+        """The engine before anything is known of the server: it supposes next to nothing."""
+        for address in serve.base_urls:
+            parts = urlsplit(address)
+            if parts.scheme not in ("http", "https") or parts.hostname is None:
+                raise SettingsError(
+                    f"serve.base_urls: {address!r} is no http address", mend="Write http://host:port/v1."
+                )
+            if parts.username or parts.password or parts.query:
+                raise SettingsError(
+                    "serve.base_urls: an address holds a user, a password or a query",
+                    mend="Put the key into an environment variable and name it in serve.key_from.",
+                )
+        headers = {"content-type": "application/json"}
+        if serve.key_from is not None:
+            key = os.environ.get(serve.key_from)
+            if not key:
+                raise SettingsError(
+                    f"serve.key_from names {serve.key_from}, which is not set",
+                    mend=f"Set it: export {serve.key_from}=...",
+                )
+            headers["authorization"] = f"Bearer {key}"
+        local = all(urlsplit(address).hostname in _LOOPBACK for address in serve.base_urls)
+        client = httpx.AsyncClient(
+            headers=headers,
+            trust_env=not local,
+            timeout=None,
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=serve.in_flight),
+        )
+        abilities = Abilities(
+            engine="openai",
+            model=model,
+            local=local,
+            several=False,
+            sampling=("temperature", "top_p", "max_tokens"),
+            in_flight=serve.in_flight,
+        )
+        return cls(model, serve, abilities, client)
+
+    @property
+    def abilities(self) -> Abilities:
+        """What the probe found."""
+        return self._abilities
+
+    async def ask(self, request: Request) -> Reply:
+        """The reply, after as many tries as make sense."""
+        started = time.monotonic()
+        try:
+            reply = await (self._scored(request) if request.elicit == "score" else self._answered(request))
+        except FaultError as fault:
+            reply = Reply(request.key, failure=fault.failure)
+        return replace(reply, latency=time.monotonic() - started)
+
+    async def complete(
+        self, question: Question, fields: Mapping[str, Any], *, seconds: float, answer: str | None = None
+    ) -> tuple[Completion, int]:
+        """One chat completion and the tries it took; raises FaultError."""
+        content, tries = await self.post(
+            "/chat/completions", chat_api.body(self._model, question, fields, answer=answer), seconds=seconds
+        )
+        return content, tries
+
+    async def post(self, path: str, body: bytes, *, seconds: float) -> tuple[Completion, int]:
+        """Send a chat body to a replica, again where that makes sense."""
+
+        async def one_try(address: str, try_seconds: float) -> Completion:
+            return chat_api.read_completion(await self._fetch(address + path, body, try_seconds))
+
+        return await self.traffic.send(one_try, seconds=seconds)
+
+    async def tokenize(self, text: str) -> tuple[int, ...] | None:
+        """The tokens of a text by vLLM's own address beside /v1, or None where there is none."""
+        if text in self._tokens:
+            return self._tokens[text]
+
+        async def one_try(address: str, try_seconds: float) -> tuple[int, ...]:
+            body = json.dumps({"model": self._model, "prompt": text, "add_special_tokens": False}).encode()
+            found = json.loads(await self._fetch(address.removesuffix("/v1") + "/tokenize", body, try_seconds))
+            return tuple(int(token) for token in found["tokens"])
+
+        try:
+            tokens, _ = await self.traffic.send(one_try, seconds=30.0)
+        except (FaultError, ValueError, KeyError, TypeError):
+            return None
+        self._tokens[text] = tokens
+        return tokens
+
+    async def token_counts(self, texts: tuple[str, ...]) -> tuple[int, ...] | None:
+        """How many tokens each answer has, where the server tells."""
+        counted = []
+        for text in texts:
+            tokens = await self.tokenize(text)
+            if tokens is None:
+                return None
+            counted.append(len(tokens))
+        return tuple(counted)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+    def __repr__(self) -> str:
+        return f"OpenAI({self._model!r}, {[replica.address for replica in self.traffic.replicas]})"
+
+    async def _fetch(self, address: str, body: bytes, seconds: float) -> bytes:
+        """One POST within `seconds`; whatever goes wrong is a FaultError of its kind."""
+        try:
+            async with asyncio.timeout(seconds):
+                try:
+                    request = self._client.build_request("POST", address, content=body)
+                    response = await self._client.send(request, stream=True)
+                except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+                    raise FaultError("unreachable", f"nobody answers ({type(error).__name__})") from None
+                except httpx.TransportError as error:
+                    raise FaultError("reset", f"the connection broke ({type(error).__name__})") from None
+                try:
+                    content = await response.aread()
+                except httpx.HTTPError as error:
+                    raise FaultError("cut_body", f"the answer broke off ({type(error).__name__})") from None
+                finally:
+                    await response.aclose()
+        except TimeoutError:
+            raise FaultError("timeout", f"no answer within {seconds:.0f} s") from None
+        if response.status_code != 200:
+            raise chat_api.fault_of(response.status_code, response.headers, content)
+        return content
+
+    async def _answered(self, request: Request) -> Reply:
+        """One text for every seed, with as few requests as the server allows."""
+        can, question = self._abilities, request.questions[0]
+        fields = {
+            **chat_api.sampling_fields(request.sampling, can.sampling),
+            **chat_api.form_fields(request, structured=can.structured, schema=can.schema),
+        }
+        alike = request.sampling.temperature == 0
+        runs = _runs(request.seeds, can, alike=alike)
+        results = await asyncio.gather(
+            *(self._run(question, fields, seed, count, request.seconds) for seed, count in runs)
+        )
+        failures = [found for found in results if isinstance(found, Failure)]
+        if len(failures) == len(results):
+            return Reply(request.key, failure=failures[0])
+        texts: list[tuple[str, str, str]] = []
+        for (_, count), found in zip(runs, results, strict=True):
+            if isinstance(found, Failure):
+                texts.extend([("", "failed", "")] * count)
+                continue
+            completion = found[0]
+            answers = list(zip(completion.texts, completion.finish, completion.reasoning, strict=True))[:count]
+            texts.extend(answers + [("", "failed", "")] * (count - len(answers)))
+        if alike:
+            texts = texts * len(request.seeds)
+        told = [found for found in results if not isinstance(found, Failure)]
+        tries = sum(found[1] for found in told)
+        choices = request.questions[0].choices if request.constrained and can.structured else ()
+        return Reply(
+            request.key,
+            texts=tuple(text for text, _, _ in texts),
+            finish=tuple(_finish(text, finish, choices) for text, finish, _ in texts),
+            reasoning=tuple(reasoning for _, _, reasoning in texts),
+            tokens_in=sum(found[0].tokens_in for found in told),
+            tokens_out=sum(found[0].tokens_out for found in told),
+            audio_seconds=tries * sum(clip.seconds for clip in request.audio),
+            tries=tries,
+            seeds_honoured=alike or can.seeds == "each" or (can.seeds == "request" and all(n == 1 for _, n in runs)),
+            model=told[0][0].model,
+        )
+
+    async def _run(
+        self, question: Question, fields: Mapping[str, Any], seed: int, count: int, seconds: float
+    ) -> tuple[Completion, int] | Failure:
+        can = self._abilities
+        extra = ({"seed": seed} if can.seeds != "none" else {}) | ({"n": count} if count > 1 else {})
+        try:
+            return await self.complete(question, {**fields, **extra}, seconds=seconds)
+        except FaultError as fault:
+            return fault.failure
+
+    async def _scored(self, request: Request) -> Reply:
+        """log P of every choice of every question; the server's caches share the audio among them."""
+        rows: list[tuple[float, ...]] = []
+        told: list[tuple[Completion, int]] = []
+        for question in request.questions:
+            row, used = await self._score_question(question, request.seconds)
+            rows.append(row)
+            told.extend(used)
+        tries = sum(tries for _, tries in told)
+        return Reply(
+            request.key,
+            log_probabilities=tuple(rows),
+            tokens_in=sum(completion.tokens_in for completion, _ in told),
+            tokens_out=sum(completion.tokens_out for completion, _ in told),
+            audio_seconds=tries * sum(clip.seconds for clip in request.audio),
+            tries=tries,
+            model=told[0][0].model,
+        )
+
+    async def _score_question(
+        self, question: Question, seconds: float
+    ) -> tuple[tuple[float, ...], Sequence[tuple[Completion, int]]]:
+        can = self._abilities
+        plain = {"temperature": 1.0, "max_tokens": 1, "logprobs": True}
+        tokens: list[tuple[int, ...]] = []
+        if can.score_words:
+            tokens = [await self.tokenize(choice) or () for choice in question.choices]
+            if any(not answer for answer in tokens):
+                raise FaultError("server_error", "the server did not cut an answer into tokens")
+        if tokens and any(len(answer) > 1 for answer in tokens):
+            fields = {"temperature": 1.0, "max_tokens": 1, "prompt_logprobs": 0, "add_generation_prompt": False}
+            used = await asyncio.gather(
+                *(self.complete(question, fields, seconds=seconds, answer=choice) for choice in question.choices)
+            )
+            scores = [chat_api.forced_score(found[0].raw, answer) for found, answer in zip(used, tokens, strict=True)]
+            row = tuple(score for score in scores if score is not None)
+            if len(row) == len(scores):
+                return row, used
+            raise FaultError("unsupported", "an answer is not where it should be in the scored prompt")
+        named = {"logprob_token_ids": [answer[0] for answer in tokens], "return_tokens_as_token_ids": True}
+        used = [
+            await self.complete(question, {**plain, **(named if tokens else {"top_logprobs": 20})}, seconds=seconds)
+        ]
+        found = (
+            chat_api.named_token_scores(used[0][0].raw, [answer[0] for answer in tokens])
+            if tokens
+            else chat_api.first_token_scores(used[0][0].raw, question.choices)
+        )
+        if found is None:
+            raise FaultError("unsupported", "the server's log-probabilities do not hold every choice")
+        return found, used
+
+
+_MENDS = {
+    "unauthorised": "Check the key that serve.key_from names.",
+    "unreachable": "Start the server, or correct serve.base_urls.",
+    "timeout": "Wait until the server is ready, or raise serve.try_seconds.",
+    "bad_request": "Check the model's name, and that it takes audio.",
+}
+
+
+def _runs(seeds: tuple[int, ...], can: Abilities, *, alike: bool) -> list[tuple[int, int]]:
+    """Which (seed, n) requests serve these draws."""
+    if alike:
+        return [(seeds[0], 1)]
+    if not can.several:
+        return [(seed, 1) for seed in seeds]
+    return consecutive_runs(seeds) if can.seeds == "each" else [(seeds[0], len(seeds))]
+
+
+def _finish(text: str, finish: str, choices: tuple[str, ...]) -> str:
+    """An imposed answer that is whole was not cut, whatever max_tokens says; an empty text is no answer."""
+    if text in choices:
+        return "stop"
+    return "failed" if not text and finish == "stop" else finish
