@@ -83,11 +83,16 @@ def interval_by_speaker(
     Speakers beyond 1000 are drawn in 1000 random groups. Fewer than 20: the value of each speaker, and
     estimate +- t(S - 1) x the jackknife's standard error.
     """
-    if not 0 < level < 1:
-        raise SettingsError(f"a confidence level of {level} is not between 0 and 1", mend="Use 0.95.")
     table = np.asarray(columns, dtype=np.float64)
     codes, count = speaker_codes(speakers, len(table))
-    sums = sums_by_speaker(table, codes, count)
+    return interval_of_sums(sums_by_speaker(table, codes, count), statistic, level=level, seed=seed)
+
+
+def interval_of_sums(sums: Array, statistic: Statistic = ratio, *, level: float = 0.95, seed: int = 0) -> Interval:
+    """The same from sums already made, speakers x columns."""
+    if not 0 < level < 1:
+        raise SettingsError(f"a confidence level of {level} is not between 0 and 1", mend="Use 0.95.")
+    count = len(sums)
     estimate = float(statistic(sums.sum(0, keepdims=True))[0])
     if count < 2 or not np.isfinite(estimate):
         return Interval(estimate, float("nan"), float("nan"), "none", count)

@@ -1,0 +1,173 @@
+"""The alternative annotator test: may this proxy stand in for one of these human raters?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import polars as pl
+from numpy.typing import ArrayLike, NDArray
+
+from alm_proxies.errors import InputError
+from alm_proxies.measures.arrays import Array
+from alm_proxies.tables import Votes
+
+EPSILON = {"crowd": 0.10, "skilled": 0.15, "expert": 0.20}
+FEWEST_ITEMS = 30
+FEWEST_RATERS = 3
+_CONSENSUS = "/consensus"
+_CROWD = "/crowd"
+
+Kind = Literal["crowd", "skilled", "expert"]
+
+
+@dataclass(frozen=True, slots=True)
+class RaterTest:
+    """One human left out: how often the proxy, and how often the rater, is at least as near to the other humans."""
+
+    rater: str
+    items: int
+    proxy_advantage: float
+    rater_advantage: float
+    p_value: float
+    won: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AltTest:
+    """The test of one proxy annotator; `passed` is None where fewer than three raters could be tested."""
+
+    annotator: str
+    epsilon: float
+    raters: tuple[RaterTest, ...]
+    raters_left_out: int
+    items: int
+
+    @property
+    def win_rate(self) -> float:
+        """The share of the raters against whom the proxy won; NaN where none could be tested."""
+        return float(np.mean([rater.won for rater in self.raters])) if self.raters else float("nan")
+
+    @property
+    def advantage(self) -> float:
+        """The mean over raters of the proxy's advantage, the measure by which proxies are compared."""
+        return float(np.mean([rater.proxy_advantage for rater in self.raters])) if self.raters else float("nan")
+
+    @property
+    def passed(self) -> bool | None:
+        """Whether the proxy won against half of the raters or more."""
+        return self.win_rate >= 0.5 if len(self.raters) >= FEWEST_RATERS else None
+
+
+def alt_test(votes: Votes, annotator: str, *, kind: Kind = "crowd", q: float = 0.05) -> AltTest:
+    """The alternative annotator test of one proxy (Calderon, Reichart and Dror 2025, arXiv 2501.10970).
+
+    For rater j and utterance i, S(l) is the share of the OTHER humans' votes that say l. The proxy has the advantage
+    where S(its vote) >= S(j's vote), the rater where S(j's vote) >= S(its vote); single proxy draws are scored one by
+    one and averaged, and a draw whose mass is shared between labels counts each by its share. With d the mean of the
+    rater's advantage minus the proxy's, a one-sided t-test asks whether d < epsilon (crowd .1, skilled .15, expert .2);
+    the proxy wins against the raters left after Benjamini-Yekutieli at q, and passes with half of them or more.
+    Raters with fewer than 30 utterances that another human and the proxy also judged are left out and counted.
+    Held-out votes and votes whose status is not ok take no part.
+    """
+    frame = votes.frame.filter((pl.col("status") == "ok") & pl.col("label").is_not_null() & ~pl.col("held_out"))
+    human = frame.filter((pl.col("source") == "human") & ~pl.col("annotator").str.ends_with(_CONSENSUS))
+    proxy = frame.filter((pl.col("source") == "proxy") & (pl.col("annotator") == annotator))
+    refuse_unknown_raters(human, "the alt-test")
+    if proxy.height == 0:
+        raise InputError(
+            f"the proxy annotator {annotator!r} cast no usable vote", where="votes", mend="Check the annotator's name."
+        )
+    ids = proxy["utterance_id"].unique().sort()
+    labels = {label: place for place, label in enumerate(votes.taxonomy)}
+    human = human.filter(pl.col("utterance_id").is_in(ids.implode()))
+    names = human["annotator"].unique().sort()
+    cell = _place(proxy["utterance_id"], ids) * len(labels) + _codes(proxy["label"], labels)
+    mass = np.bincount(cell, proxy["weight"].to_numpy(), len(ids) * len(labels)).astype(np.float64)
+    mass = mass.reshape(len(ids), len(labels))
+    unit, rater = _place(human["utterance_id"], ids), _place(human["annotator"], names)
+    label, weight = _codes(human["label"], labels), human["weight"].to_numpy()
+    tested = alt_test_of(unit, rater, label, weight, mass, epsilon=EPSILON[kind], q=q)
+    raters = tuple(
+        RaterTest(names[place], items, mine, theirs, p, won) for place, items, mine, theirs, p, won in tested
+    )
+    return AltTest(annotator, EPSILON[kind], raters, len(names) - len(raters), len(np.unique(unit)))
+
+
+def alt_test_of(
+    unit: ArrayLike, rater: ArrayLike, label: ArrayLike, weight: ArrayLike, proxy: Array, *, epsilon: float, q: float
+) -> list[tuple[int, int, float, float, float, bool]]:
+    """(rater, items, proxy's advantage, rater's advantage, p, won) of each rater with 30 items or more, from arrays.
+
+    One row a human vote: numbers of its utterance, rater and label, and its weight; proxy: the mass of the
+    proxy's votes, utterances x labels.
+    """
+    units, raters, labels = (np.asarray(column, dtype=np.int64) for column in (unit, rater, label))
+    mass = np.asarray(weight, dtype=np.float64)
+    kinds = proxy.shape[1]
+    shares = proxy / np.maximum(proxy.sum(1, keepdims=True), 1e-300)
+    counts = np.bincount(units * kinds + labels, weights=mass, minlength=shares.size).reshape(shares.shape)
+    pair, pair_of = np.unique(units * (int(raters.max(initial=0)) + 1) + raters, return_inverse=True)
+    own = np.bincount(pair_of * kinds + labels, weights=mass, minlength=len(pair) * kinds).reshape(len(pair), kinds)
+    pair_unit, pair_rater = np.divmod(pair, int(raters.max(initial=0)) + 1)
+    others = counts[pair_unit] - own
+    usable = (others.sum(1) > 1e-9) & (shares[pair_unit].sum(1) > 0.5)
+    own, others, pair_unit, pair_rater = own[usable], others[usable], pair_unit[usable], pair_rater[usable]
+    own = own / own.sum(1, keepdims=True)
+    drawn = shares[pair_unit]
+    proxy_wins, rater_wins = np.zeros(len(own)), np.zeros(len(own))
+    for said in range(kinds):
+        gap = others - others[:, said : said + 1]
+        proxy_wins += own[:, said] * (drawn * (gap >= -1e-9)).sum(1)
+        rater_wins += own[:, said] * (drawn * (gap <= 1e-9)).sum(1)
+    found = []
+    for one in np.unique(pair_rater):
+        mine = pair_rater == one
+        if mine.sum() >= FEWEST_ITEMS:
+            p = _one_sided_p(rater_wins[mine] - proxy_wins[mine], epsilon)
+            found.append((int(one), int(mine.sum()), float(proxy_wins[mine].mean()), float(rater_wins[mine].mean()), p))
+    won = benjamini_yekutieli([row[4] for row in found], q)
+    return [(*row, bool(w)) for row, w in zip(found, won, strict=True)]
+
+
+def benjamini_yekutieli(p_values: ArrayLike, q: float = 0.05) -> NDArray[np.bool_]:
+    """Which hypotheses fall at false discovery rate q, however dependent: p_(k) <= k q / (m (1 + 1/2 + ... + 1/m))."""
+    p = np.asarray(p_values, dtype=np.float64)
+    m = len(p)
+    if m == 0:
+        return np.zeros(0, dtype=np.bool_)
+    order = np.argsort(p, kind="stable")
+    limit = np.arange(1, m + 1) * q / (m * (1.0 / np.arange(1, m + 1)).sum())
+    below = np.flatnonzero(p[order] <= limit)
+    rejected = np.zeros(m, dtype=np.bool_)
+    rejected[order[: below[-1] + 1 if len(below) else 0]] = True
+    return rejected
+
+
+def refuse_unknown_raters(human: pl.DataFrame, what: str) -> None:
+    """Refuse votes whose raters are not known, in one sentence."""
+    crowd = human.filter(pl.col("annotator").str.ends_with(_CROWD))["annotator"].unique().sort()
+    if len(crowd):
+        raise InputError(
+            f"{what} needs to know who cast each vote, and the raters of {crowd[0]!r} are not known",
+            where="votes",
+            mend="Give votes with rater names, or leave this out.",
+        )
+
+
+def _one_sided_p(difference: Array, epsilon: float) -> float:
+    from scipy.special import stdtr
+
+    n, spread = len(difference), float(difference.std(ddof=1))
+    if spread < 1e-12:
+        return 0.0 if difference.mean() < epsilon else 1.0
+    return float(stdtr(n - 1, (difference.mean() - epsilon) / (spread / np.sqrt(n))))
+
+
+def _place(column: pl.Series, among: pl.Series) -> NDArray[np.int64]:
+    return np.searchsorted(among.to_numpy(), column.to_numpy())
+
+
+def _codes(column: pl.Series, labels: dict[str, int]) -> NDArray[np.int64]:
+    return column.replace_strict(labels, return_dtype=pl.Int64).to_numpy()

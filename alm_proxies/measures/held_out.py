@@ -1,0 +1,304 @@
+"""Labels against held-out human votes: the only comparison by which a fusion, a model or a proxy is judged here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import ArrayLike, NDArray
+
+from alm_proxies.errors import InputError, SettingsError
+from alm_proxies.measures.arrays import Array, distributions, same_rows
+from alm_proxies.measures.bootstrap import paired_by_speaker
+from alm_proxies.measures.calibration import ConcentrationCheck, Reliability, concentration_check, equal_mass_bins
+from alm_proxies.measures.calibration import reliability as reliability_of
+from alm_proxies.measures.divergence import brier, entropy_nats, jsd_base2, nll_per_vote, total_variation
+from alm_proxies.measures.earth_mover import emd_over_anchors
+from alm_proxies.measures.scores import Scored, scores_of
+from alm_proxies.seeds import generator
+from alm_proxies.tables import ATTRIBUTES, Finding, Findings, Labels, Utterances, Votes
+from alm_proxies.taxonomy import ANCHORS, anchors, canonical
+
+STRATA = ("low", "medium", "high")
+MEANS = ("nll_per_vote", "jsd_base2", "brier", "total_variation", "emd", "jsd_floor")
+COMPARED = ("nll_per_vote", "jsd_base2", "brier")
+_DRAWN_UTTERANCES = 200_000
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """How predictions score against held-out votes.
+
+    scores: by, value, measure, estimate, low, high, method, speakers, utterances, votes; `by` is all, outcome (thirds
+    of the held-out votes' entropy: they reward whoever is sure in the low one), observable (ambiguity known before) or
+    a group column. per_utterance: one row each. concentration is None where no prediction has one.
+    """
+
+    scores: pl.DataFrame
+    per_utterance: pl.DataFrame
+    reliability: Reliability
+    concentration: ConcentrationCheck | None
+    findings: Findings
+
+    def score(self, measure: str, by: str = "all", value: str = "all") -> float:
+        """One estimate by its name."""
+        chosen = (pl.col("measure") == measure) & (pl.col("by") == by) & (pl.col("value") == value)
+        found = self.scores.filter(chosen)["estimate"]
+        if len(found) != 1:
+            known = ", ".join(self.scores["measure"].unique(maintain_order=True))
+            raise SettingsError(f"there is no score {measure!r} for {by} = {value}", mend=f"Measures: {known}.")
+        return float(found[0])
+
+
+def held_out_counts(votes: Votes) -> tuple[pl.Series, Array, list[Finding]]:
+    """Held-out human votes as counts: utterance ids in order, counts by label, and what was left out.
+
+    Votes that are not held out are refused: they may have been fitted. Primary labels count, by their weight.
+    """
+    frame = votes.frame
+    if not frame.height:
+        raise InputError("there are no held-out votes", where="votes", mend="Hold some out first.")
+    known = frame.filter(~pl.col("held_out"))
+    if known.height:
+        raise InputError(
+            f"{known.height} of {frame.height} votes are not held out, the first of utterance "
+            f"{known['utterance_id'][0]!r}",
+            where="votes",
+            mend="Give only the votes that were held out from every fit.",
+        )
+    usable = (pl.col("status") == "ok") & pl.col("label").is_not_null()
+    labelled = frame.filter(usable)
+    ids = labelled["utterance_id"].unique().sort()
+    labels = {label: place for place, label in enumerate(votes.taxonomy)}
+    cell = _place(labelled["utterance_id"], ids) * len(labels)
+    cell = cell + labelled["label"].replace_strict(labels, return_dtype=pl.Int64).to_numpy()
+    counts = np.bincount(cell, labelled["weight"].to_numpy(), len(ids) * len(labels)).reshape(len(ids), -1)
+    findings = []
+    if frame.height > labelled.height:
+        what = "held-out votes without a label, which no distribution can be scored against"
+        findings.append(Finding("evaluate", "no_label", what, count=frame.height - labelled.height))
+    if not len(ids):
+        raise InputError("no held-out vote has a label", where="votes", mend="Hold out votes whose status is ok.")
+    return ids, counts.astype(np.float64), findings
+
+
+def score_held_out(
+    predictions: Labels,
+    votes: Votes,
+    utterances: Utterances | None = None,
+    *,
+    before: Labels | None = None,
+    truth: Labels | None = None,
+    importance: Labels | None = None,
+    groups: Sequence[str] = (),
+    level: float = 0.95,
+    seed: int = 0,
+) -> HeldOut:
+    """Score predictions against held-out human votes, overall, by stratum and by group, with intervals by speaker.
+
+    before: labels known before the held-out votes, whose ambiguity makes the observable strata; give the same ones to
+    every method that is compared (without it, each prediction's own ambiguity). truth: the simulated truth, else the
+    floor (jsd_floor, what the truth itself would score against as many votes) is what the prediction believes, its
+    truth drawn from Dirichlet(concentration x p). importance: labels whose weight says how much each utterance counts.
+    Utterances without a prediction are listed in the findings and not scored.
+    """
+    ids, counts, findings = held_out_counts(votes)
+    for name, labels in (("predictions", predictions), ("truth", truth)):
+        if labels is not None and labels.taxonomy != votes.taxonomy:
+            raise InputError(
+                f"has the labels {', '.join(labels.taxonomy)}, the votes {', '.join(votes.taxonomy)}",
+                where=name,
+                mend="Predict and score with one taxonomy.",
+            )
+    table = pl.DataFrame({"utterance_id": ids}).with_row_index("row")
+    found = table.join(predictions.frame, on="utterance_id", how="inner", maintain_order="left")
+    findings += _missing(table, found, predictions)
+    if not found.height:
+        raise InputError(
+            "no utterance has both a prediction and held-out votes", where="predictions", mend="Check the ids."
+        )
+    rows = found["row"].to_numpy()
+    ids, counts = ids[rows], counts[rows]
+    predicted = distributions(found.select([f"p_{label}" for label in votes.taxonomy]).to_numpy(), "predictions")
+    strength = found["concentration"].fill_null(np.inf).to_numpy()
+    per = _per_utterance(ids, predicted, counts, votes.taxonomy)
+    floor = _floor(ids, predicted, strength, counts, truth, seed)
+    per = per.with_columns(jsd_floor=pl.Series(floor, nan_to_null=True))
+    kept = {"speaker", *groups}
+    per = _joined(per, utterances, kept, groups)
+    outcome = equal_mass_bins(np.round(entropy_nats(counts / counts.sum(1, keepdims=True)), 12), 3)
+    observed = (predictions if before is None else before).frame.select("utterance_id", observable="ambiguity")
+    per = per.with_columns(outcome=pl.Series([STRATA[place] for place in outcome], dtype=pl.String))
+    per = per.join(observed, on="utterance_id", how="left", maintain_order="left")
+    weight = np.ones(len(ids))
+    if importance is not None:
+        weights = per.select("utterance_id").join(
+            importance.frame.select("utterance_id", "weight"), on="utterance_id", how="left", maintain_order="left"
+        )
+        weight = weights["weight"].fill_null(0.0).to_numpy()
+        findings += _count("no_importance", "utterances without an importance, which count nothing", weights["weight"])
+    named = [
+        name for name in ("nll_per_vote", "jsd_base2", "brier", "total_variation", "emd", "jsd_floor") if name in per
+    ]
+    means = {name: per[name].cast(pl.Float64).fill_null(np.nan).to_numpy() for name in named}
+    scored = Scored(predicted, counts, _speakers(per), weight, means, _attributes(found, votes, ids))
+    slices = _slices(per, ["outcome", "observable", *groups])
+    scores = [_table_of(by, value, scored.rows(chosen), level, seed) for by, value, chosen in slices]
+    known = np.isfinite(strength) & (counts == np.round(counts)).all(1)
+    check = concentration_check(predicted[known], strength[known], counts[known]) if known.any() else None
+    return HeldOut(pl.concat(scores), per, reliability_of(predicted, counts), check, Findings.gather(findings))
+
+
+def compare(first: HeldOut, second: HeldOut, *, level: float = 0.95, seed: int = 0) -> pl.DataFrame:
+    """first minus second on the utterances both scored, paired and by speaker: the interval and the sign-flip p-value.
+
+    Columns by, value, measure, difference, low, high, p_value, speakers, utterances; strata are the first one's.
+    """
+    mine, theirs = first.per_utterance, second.per_utterance
+    both = mine.join(theirs, on="utterance_id", how="inner", suffix="_second", maintain_order="left")
+    if not both.height:
+        raise InputError("the two scored no utterance in common", where="compare", mend="Score the same votes.")
+    if (both["votes"] != both["votes_second"]).any():
+        raise InputError(
+            "the two were scored against different held-out votes", where="compare", mend="Score both on the same."
+        )
+    rows = []
+    speakers = _speakers(both)
+    for by, value, chosen in _slices(both, ["outcome", "observable"]):
+        for measure in COMPARED:
+            a, b = both[measure].to_numpy()[chosen], both[f"{measure}_second"].to_numpy()[chosen]
+            weight = both["votes"].to_numpy()[chosen] if measure == "nll_per_vote" else None
+            found = paired_by_speaker(a, b, speakers[chosen], weights=weight, level=level, seed=seed)
+            d = found.difference
+            rows.append((by, value, measure, d.estimate, d.low, d.high, found.p_value, d.speakers, len(chosen)))
+    names = ["by", "value", "measure", "difference", "low", "high", "p_value", "speakers", "utterances"]
+    return pl.DataFrame(rows, schema=names, orient="row")
+
+
+def jsd_floor(truth: ArrayLike, votes: ArrayLike, *, concentration: ArrayLike | None = None, seed: int = 0) -> Array:
+    """What the truth itself would score: the expected jsd_base2 of each row to as many votes drawn from it.
+
+    With a concentration the truth is not known but drawn from Dirichlet(concentration x row). By 20 draws a row, fewer
+    beyond 10,000 rows: good for means over utterances.
+    """
+    shares, n = distributions(truth, "truth"), np.asarray(votes, dtype=np.float64)
+    strength = np.full(len(shares), np.inf) if concentration is None else np.asarray(concentration, dtype=np.float64)
+    same_rows(truth=shares, votes=n, concentration=strength)
+    rng = generator(seed, "floor")
+    draws = min(max(_DRAWN_UTTERANCES // max(len(shares), 1), 1), 20)
+    many = np.maximum(np.round(n), 1).astype(np.int64)
+    total = np.zeros(len(shares))
+    unsure = np.isfinite(strength)
+    for _ in range(draws):
+        drawn = shares.copy()
+        gamma = rng.gamma(np.maximum(strength[unsure, None] * shares[unsure], 1e-12)) + 1e-300
+        drawn[unsure] = gamma / gamma.sum(1, keepdims=True)
+        total += jsd_base2(drawn, rng.multinomial(many, drawn) / many[:, None])
+    return total / draws
+
+
+def _floor(ids: pl.Series, predicted: Array, strength: Array, counts: Array, truth: Labels | None, seed: int) -> Array:
+    if truth is None:
+        return jsd_floor(predicted, counts.sum(1), concentration=strength, seed=seed)
+    joined = ids.to_frame("utterance_id").join(truth.frame, on="utterance_id", how="left", maintain_order="left")
+    known = joined["entropy"].is_not_null()
+    there = known.to_numpy()
+    shares = joined.filter(known).select([f"p_{label}" for label in truth.taxonomy]).to_numpy()
+    floor = np.full(len(ids), np.nan)
+    floor[there] = jsd_floor(shares, counts[there].sum(1), seed=seed)
+    return floor
+
+
+def _per_utterance(ids: pl.Series, predicted: Array, counts: Array, labels: Sequence[str]) -> pl.DataFrame:
+    share = counts / counts.sum(1, keepdims=True)
+    columns = {
+        "votes": counts.sum(1),
+        "nll_per_vote": nll_per_vote(predicted, counts),
+        "jsd_base2": jsd_base2(predicted, share),
+        "brier": brier(predicted, counts),
+        "total_variation": total_variation(predicted, share),
+    }
+    if all(canonical(label) in ANCHORS for label in labels):
+        columns["emd"] = emd_over_anchors(predicted, share, anchors(labels))
+    return pl.DataFrame({"utterance_id": ids, **columns})
+
+
+def _joined(per: pl.DataFrame, utterances: Utterances | None, kept: set[str], groups: Sequence[str]) -> pl.DataFrame:
+    if utterances is None:
+        if groups:
+            raise InputError(f"scores by {groups[0]} need the utterances", where="groups", mend="Give the utterances.")
+        return per.with_columns(speaker=pl.lit(None, dtype=pl.String))
+    absent = [name for name in groups if name not in utterances.frame.columns]
+    if absent:
+        raise InputError(
+            f"the utterances have no column {absent[0]!r}",
+            where="groups",
+            mend=f"There are: {', '.join(utterances.frame.columns)}.",
+        )
+    columns = ["utterance_id", *(name for name in utterances.frame.columns if name in kept)]
+    return per.join(utterances.frame.select(columns), on="utterance_id", how="left", maintain_order="left")
+
+
+def _speakers(per: pl.DataFrame) -> NDArray[np.int64]:
+    """A number for each speaker; an utterance whose speaker is not known is its own."""
+    named = per.select(
+        pl.when(pl.col("speaker").is_not_null())
+        .then(pl.concat_str(pl.lit("speaker "), "speaker"))
+        .otherwise(pl.concat_str(pl.lit("utterance "), "utterance_id"))
+        .alias("who")
+    )
+    return named.select(pl.col("who").rank("dense")).to_series().to_numpy().astype(np.int64)
+
+
+def _attributes(found: pl.DataFrame, votes: Votes, ids: pl.Series) -> dict[str, tuple[Array, Array]]:
+    voted = votes.frame.group_by("utterance_id").agg(pl.col(*ATTRIBUTES).mean())
+    voted = ids.to_frame("utterance_id").join(voted, on="utterance_id", how="left", maintain_order="left")
+    pairs = {}
+    for name in ATTRIBUTES:
+        mine, theirs = found[name].fill_null(np.nan).to_numpy(), voted[name].fill_null(np.nan).to_numpy()
+        if (np.isfinite(mine) & np.isfinite(theirs)).any():
+            pairs[name] = (mine, theirs)
+    return pairs
+
+
+def _slices(per: pl.DataFrame, columns: Sequence[str]) -> list[tuple[str, str, NDArray[np.int64]]]:
+    made = [("all", "all", np.arange(per.height))]
+    for column in columns:
+        values = per[column].cast(pl.String).fill_null("unknown")
+        present = set(values.unique())
+        order = [value for value in STRATA if value in present] if column in ("outcome", "observable") else []
+        order += sorted(present - set(order))
+        made += [(column, value, np.flatnonzero((values == value).to_numpy())) for value in order]
+    return made
+
+
+def _table_of(by: str, value: str, scored: Scored, level: float, seed: int) -> pl.DataFrame:
+    rows = [
+        (by, value, name, i.estimate, i.low, i.high, i.method, i.speakers, len(scored.votes), float(scored.votes.sum()))
+        for name, i in scores_of(scored, level=level, seed=seed).items()
+    ]
+    names = ["by", "value", "measure", "estimate", "low", "high", "method", "speakers", "utterances", "votes"]
+    return pl.DataFrame(rows, schema=names, orient="row")
+
+
+def _missing(table: pl.DataFrame, found: pl.DataFrame, predictions: Labels) -> list[Finding]:
+    absent = table.filter(~pl.col("row").is_in(found["row"].implode()))["utterance_id"]
+    what, mend = "has held-out votes but no prediction, and is not scored", "Predict it, or say why it cannot be."
+    findings = [Finding("evaluate", "no_prediction", what, mend, utterance_id=one) for one in absent]
+    surplus = len(predictions) - found.height
+    if surplus:
+        what = "predictions without held-out votes, which cannot be scored"
+        findings.append(Finding("evaluate", "no_held_out_votes", what, count=surplus))
+    return findings
+
+
+def _count(kind: str, what: str, column: pl.Series) -> list[Finding]:
+    return [Finding("evaluate", kind, what, count=column.null_count())] if column.null_count() else []
+
+
+def _place(column: pl.Series, among: pl.Series) -> NDArray[np.int64]:
+    places = among.to_frame("id").with_row_index("place")
+    joined = column.to_frame("id").join(places, on="id", how="left", maintain_order="left")
+    return joined["place"].to_numpy().astype(np.int64)

@@ -1,0 +1,157 @@
+"""Scores of predicted distributions against votes, each a function of sums over utterances, with its interval."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alm_proxies.measures.arrays import Array
+from alm_proxies.measures.bootstrap import Interval, interval_of_sums, ratio, sums_by_speaker
+from alm_proxies.measures.calibration import BINS, equal_mass_bins, top_label
+
+UNDECIDED = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """Utterances with a prediction and votes: what every score is made of, one row an utterance."""
+
+    predicted: Array
+    votes: Array
+    speakers: NDArray[np.int64]
+    weight: Array
+    means: dict[str, Array]
+    """Scores that are a mean over utterances, by name."""
+    attributes: dict[str, tuple[Array, Array]]
+    """Predicted and voted means by attribute; NaN where either is unknown."""
+
+    def rows(self, rows: NDArray[np.int64]) -> Scored:
+        """The same for some utterances."""
+        return Scored(
+            self.predicted[rows],
+            self.votes[rows],
+            self.speakers[rows],
+            self.weight[rows],
+            {name: values[rows] for name, values in self.means.items()},
+            {name: (first[rows], second[rows]) for name, (first, second) in self.attributes.items()},
+        )
+
+
+def scores_of(scored: Scored, *, level: float = 0.95, seed: int = 0) -> dict[str, Interval]:
+    """Every score by name with its interval by speaker.
+
+    nll_per_vote: -ln q over all votes. The means given, over utterances. ece: of the top label against its share of
+    votes. r2_over_utterances. accuracy, macro_f1 and uar: of the top label against the label with most votes (ties are
+    left out), macro_f1 over the full list of labels and uar over those that occur. ccc_ and rmse_ of each attribute.
+    """
+    found, codes = np.unique(scored.speakers, return_inverse=True)
+    count = len(found)
+
+    def interval(sums: Array, statistic: Callable[[Array], Array] = ratio) -> Interval:
+        return interval_of_sums(sums, statistic, level=level, seed=seed)
+
+    def summed(columns: list[Array]) -> Array:
+        return sums_by_speaker(np.stack(columns, axis=1), codes, count)
+
+    weight, n = scored.weight, scored.votes.sum(1)
+    made = {}
+    for name, values in scored.means.items():
+        by = weight * n if name == "nll_per_vote" else weight
+        made[name] = interval(summed([np.where(by > 0, values, 0.0) * by, by]))
+    made["ece"] = interval(_calibration_sums(scored, codes, count), _ece)
+    made["r2_over_utterances"] = interval(_r2_sums(scored, codes, count), _r2)
+    confusion = _confusion_sums(scored, codes, count)
+    for name, statistic in (("accuracy", _accuracy), ("macro_f1", _macro_f1), ("uar", _uar)):
+        made[name] = interval(confusion, statistic)
+    for name, (mine, theirs) in scored.attributes.items():
+        known = np.isfinite(mine) & np.isfinite(theirs)
+        w, x, y = weight * known, np.where(known, mine, 0.0), np.where(known, theirs, 0.0)
+        sums = summed([w, w * x, w * y, w * x * x, w * y * y, w * x * y])
+        made[f"ccc_{name}"] = interval(sums, _concordance)
+        made[f"rmse_{name}"] = interval(sums, _rmse)
+    return made
+
+
+def decided(votes: Array) -> NDArray[np.int64]:
+    """The label with most votes of each row, -1 where two have as many."""
+    if not len(votes):
+        return np.zeros(0, dtype=np.int64)
+    most = votes.max(1, keepdims=True)
+    return np.where((votes >= most - 1e-9).sum(1) == 1, votes.argmax(1), UNDECIDED)
+
+
+def _calibration_sums(scored: Scored, codes: NDArray[np.int64], count: int) -> Array:
+    confidence, share = top_label(scored.predicted, scored.votes)
+    cell = codes * BINS + equal_mass_bins(confidence)
+    gaps = np.bincount(cell, scored.weight * (confidence - share), count * BINS).reshape(count, BINS)
+    mass = np.bincount(codes, scored.weight, count)
+    return np.concatenate([gaps, mass[:, None]], axis=1)
+
+
+def _ece(sums: Array) -> Array:
+    return ratio(np.stack([np.abs(sums[:, :-1]).sum(1), sums[:, -1]], axis=1))
+
+
+def _r2_sums(scored: Scored, codes: NDArray[np.int64], count: int) -> Array:
+    share = scored.votes / scored.votes.sum(1, keepdims=True)
+    w = scored.weight[:, None]
+    columns = np.concatenate([w, w * share, w * share**2, w * np.square(share - scored.predicted)], axis=1)
+    return sums_by_speaker(columns, codes, count)
+
+
+def _r2(sums: Array) -> Array:
+    labels = (sums.shape[1] - 1) // 3
+    mass = np.maximum(sums[:, :1], 1e-300)
+    first, second, residual = sums[:, 1 : 1 + labels], sums[:, 1 + labels : 1 + 2 * labels], sums[:, 1 + 2 * labels :]
+    total = second - first**2 / mass
+    varies = total > 1e-12 * mass
+    each = np.where(varies, 1.0 - residual / np.where(varies, total, 1.0), 0.0)
+    return ratio(np.stack([each.sum(1), varies.sum(1).astype(np.float64)], axis=1))
+
+
+def _confusion_sums(scored: Scored, codes: NDArray[np.int64], count: int) -> Array:
+    """By speaker and label: how often right, how often predicted, how often true."""
+    labels = scored.predicted.shape[1]
+    true = decided(scored.votes)
+    clear = true != UNDECIDED
+    guess = scored.predicted[clear].argmax(1) if clear.any() else np.zeros(0, dtype=np.int64)
+    true, place, weight = true[clear], codes[clear] * labels, scored.weight[clear]
+    cells = ((place + true, weight * (guess == true)), (place + guess, weight), (place + true, weight))
+    return np.concatenate([np.bincount(c, w, count * labels).reshape(count, labels) for c, w in cells], axis=1)
+
+
+def _accuracy(sums: Array) -> Array:
+    right, _, true = np.split(sums, 3, axis=1)
+    return ratio(np.stack([right.sum(1), true.sum(1)], axis=1))
+
+
+def _macro_f1(sums: Array) -> Array:
+    right, guessed, true = np.split(sums, 3, axis=1)
+    both = guessed + true
+    score: Array = (2.0 * right / np.where(both > 0, both, 1.0)).mean(1)
+    return np.where(true.sum(1) > 0, score, np.nan)
+
+
+def _uar(sums: Array) -> Array:
+    right, _, true = np.split(sums, 3, axis=1)
+    occurs = true > 0
+    recall = np.where(occurs, right / np.where(occurs, true, 1.0), 0.0)
+    return ratio(np.stack([recall.sum(1), occurs.sum(1).astype(np.float64)], axis=1))
+
+
+def _concordance(sums: Array) -> Array:
+    """Lin's concordance correlation: 2 cov / (var x + var y + (mean x - mean y)^2)."""
+    w = np.where(sums[:, 0] > 0, sums[:, 0], np.nan)
+    x, y, xx, yy, xy = (sums[:, column] / w for column in range(1, 6))
+    spread = xx - x**2 + yy - y**2 + np.square(x - y)
+    ccc: Array = 2.0 * (xy - x * y) / np.where(spread > 1e-15, spread, np.nan)
+    return ccc
+
+
+def _rmse(sums: Array) -> Array:
+    w = np.where(sums[:, 0] > 0, sums[:, 0], np.nan)
+    squared: Array = (sums[:, 3] + sums[:, 4] - 2.0 * sums[:, 5]) / w
+    return np.sqrt(np.maximum(squared, 0.0))

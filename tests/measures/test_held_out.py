@@ -1,0 +1,283 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, r2_score
+
+from alm_proxies.errors import InputError, SettingsError
+from alm_proxies.measures.calibration import ece
+from alm_proxies.measures.divergence import brier, jsd_base2, nll_per_vote
+from alm_proxies.measures.held_out import compare, held_out_counts, jsd_floor, score_held_out
+from alm_proxies.tables import Labels, Utterances, Votes
+
+LABELS = ("angry", "happy", "neutral", "sad")
+DATA = os.environ.get("ALM_PROXIES_TEST_DATA")
+
+
+def votes_of(counts: np.ndarray, labels=LABELS, ids=None, held_out=True) -> Votes:
+    ids = ids if ids is not None else [f"c/{row:05d}" for row in range(len(counts))]
+    place, label = np.nonzero(counts)
+    many = counts[place, label].astype(int)
+    frame = pl.DataFrame(
+        {
+            "utterance_id": np.repeat(np.array(ids, dtype=object)[place], many).astype(str),
+            "annotator": "c/crowd",
+            "label": np.repeat(np.array(labels)[label], many).astype(str),
+            "held_out": held_out,
+        }
+    )
+    return Votes.of(frame, taxonomy=labels)
+
+
+def labels_of(shares: np.ndarray, labels=LABELS, ids=None, **columns) -> Labels:
+    ids = ids if ids is not None else [f"c/{row:05d}" for row in range(len(shares))]
+    frame = {"utterance_id": ids, **{f"p_{label}": shares[:, k] for k, label in enumerate(labels)}, **columns}
+    return Labels.of(pl.DataFrame(frame), taxonomy=labels)
+
+
+def utterances_of(rows: int, speakers: int = 25, **columns) -> Utterances:
+    frame = {
+        "utterance_id": [f"c/{row:05d}" for row in range(rows)],
+        "speaker": [f"c/s{row % speakers:02d}" for row in range(rows)],
+        **columns,
+    }
+    return Utterances.of(pl.DataFrame(frame))
+
+
+@pytest.fixture(scope="module")
+def world():
+    rng = np.random.default_rng(0)
+    truth = rng.dirichlet(np.full(4, 0.6), 600)
+    counts = rng.multinomial(rng.integers(1, 9, 600), truth)
+    guess = 0.8 * truth + 0.2 * rng.dirichlet(np.ones(4), 600)
+    return truth, counts, guess
+
+
+def test_scores_are_the_measures_over_all_utterances(world):
+    _, counts, guess = world
+    found = score_held_out(labels_of(guess), votes_of(counts), utterances_of(600))
+    n, share = counts.sum(1), counts / counts.sum(1, keepdims=True)
+    assert found.score("nll_per_vote") == pytest.approx((nll_per_vote(guess, counts) * n).sum() / n.sum())
+    assert found.score("jsd_base2") == pytest.approx(jsd_base2(guess, share).mean())
+    assert found.score("brier") == pytest.approx(brier(guess, counts).mean())
+    assert found.score("ece") == pytest.approx(ece(guess, counts))
+    assert found.score("r2_over_utterances") == pytest.approx(r2_score(share, guess))
+    top = counts == counts.max(1, keepdims=True)
+    clear = top.sum(1) == 1
+    true, said = counts[clear].argmax(1), guess[clear].argmax(1)
+    assert found.score("accuracy") == pytest.approx(accuracy_score(true, said))
+    assert found.score("uar") == pytest.approx(balanced_accuracy_score(true, said))
+    assert found.score("macro_f1") == pytest.approx(f1_score(true, said, average="macro"))
+    everything = found.scores.filter(pl.col("by") == "all")
+    assert (everything["low"] <= everything["estimate"]).all()
+    assert set(everything["speakers"]) == {25}
+    assert set(everything["votes"]) == {float(n.sum())}
+
+
+def test_macro_f1_is_over_the_full_list_of_labels():
+    counts = np.array([[3, 0, 0, 0], [0, 3, 0, 0]])
+    shares = np.array([[0.7, 0.1, 0.1, 0.1], [0.1, 0.7, 0.1, 0.1]])
+    found = score_held_out(labels_of(shares), votes_of(counts))
+    assert found.score("macro_f1") == 0.5
+    assert found.score("uar") == 1
+    assert found.score("accuracy") == 1
+
+
+def test_strata_and_groups_split_the_utterances(world):
+    _, counts, guess = world
+    gender = ["female" if row % 3 else None for row in range(600)]
+    utterances = utterances_of(600, gender=gender)
+    before = labels_of(np.full((600, 4), 0.25))
+    found = score_held_out(labels_of(guess), votes_of(counts), utterances, before=before, groups=["gender"])
+    sizes = found.scores.filter(pl.col("measure") == "jsd_base2").select("by", "value", "utterances")
+    split = {by: dict(sizes.filter(pl.col("by") == by).select("value", "utterances").iter_rows()) for by in sizes["by"]}
+    assert split["all"] == {"all": 600}
+    assert list(split["outcome"]) == ["low", "medium", "high"]
+    assert sum(split["outcome"].values()) == 600
+    assert split["observable"] == {"high": 600}
+    assert split["gender"] == {"female": 400, "unknown": 200}
+    entropies = found.per_utterance.group_by("outcome").agg(pl.len())
+    assert entropies["len"].sum() == 600
+
+
+def test_votes_that_were_not_held_out_are_refused(world):
+    _, counts, guess = world
+    with pytest.raises(InputError, match="are not held out"):
+        score_held_out(labels_of(guess), votes_of(counts, held_out=False))
+    with pytest.raises(InputError, match="no held-out votes"):
+        held_out_counts(Votes.of(votes_of(counts).frame.clear(), taxonomy=LABELS))
+
+
+def test_missing_predictions_are_listed_and_the_rest_is_scored(world):
+    _, counts, guess = world
+    ids = [f"c/{row:05d}" for row in range(600)]
+    some = labels_of(guess[2:], ids=[*ids[2:599], "c/elsewhere"])
+    found = score_held_out(some, votes_of(counts))
+    missing = found.findings.frame.filter(pl.col("kind") == "no_prediction")["utterance_id"].to_list()
+    assert missing == ["c/00000", "c/00001", "c/00599"]
+    assert found.findings.counts()["no_held_out_votes"] == 1
+    assert found.per_utterance.height == 597
+    with pytest.raises(InputError, match="no utterance has both"):
+        score_held_out(labels_of(guess[:1], ids=["c/none"]), votes_of(counts))
+
+
+def test_a_held_out_vote_without_a_label_is_counted():
+    frame = pl.DataFrame(
+        {
+            "utterance_id": ["c/1", "c/1"],
+            "annotator": ["c/a", "c/b"],
+            "label": ["sad", None],
+            "status": ["ok", "failed"],
+            "held_out": [True, True],
+        }
+    )
+    found = score_held_out(labels_of(np.array([[0.1, 0.1, 0.1, 0.7]]), ids=["c/1"]), Votes.of(frame, taxonomy=LABELS))
+    assert found.findings.counts() == {"no_label": 1}
+    assert found.score("nll_per_vote") == pytest.approx(-np.log(0.7))
+    assert found.scores["low"].is_nan().all()
+
+
+def test_a_certain_and_wrong_prediction_scores_infinite_without_spoiling_the_rest(world):
+    _, counts, _ = world
+    raw = np.eye(4)[counts.argmax(1)]
+    found = score_held_out(labels_of(raw), votes_of(counts), utterances_of(600))
+    assert found.score("nll_per_vote") == np.inf
+    assert np.isfinite(found.score("jsd_base2"))
+    assert found.concentration is None
+
+
+def test_the_floor_is_what_the_truth_itself_scores(world):
+    truth, counts, guess = world
+    as_truth = score_held_out(labels_of(truth), votes_of(counts), truth=labels_of(truth))
+    assert as_truth.score("jsd_floor") == pytest.approx(as_truth.score("jsd_base2"), abs=0.02)
+    other = score_held_out(labels_of(guess), votes_of(counts), truth=labels_of(truth))
+    assert other.score("jsd_floor") == pytest.approx(as_truth.score("jsd_floor"))
+    assert other.score("jsd_base2") > other.score("jsd_floor")
+    assert jsd_floor([[1.0, 0.0]], [5.0])[0] == 0
+    few, many = jsd_floor(truth, np.full(600, 2)), jsd_floor(truth, np.full(600, 50))
+    assert few.mean() > 3 * many.mean()
+
+
+def test_the_floor_knows_that_an_uncertain_truth_is_sharper_than_its_mean():
+    rng = np.random.default_rng(1)
+    mean = rng.dirichlet(np.full(4, 3.0), 4000)
+    gamma = rng.gamma(4.0 * mean)
+    truth = gamma / gamma.sum(1, keepdims=True)
+    real = jsd_floor(truth, np.full(4000, 4)).mean()
+    believed = jsd_floor(mean, np.full(4000, 4), concentration=np.full(4000, 4.0)).mean()
+    assert believed == pytest.approx(real, abs=0.005)
+    assert jsd_floor(mean, np.full(4000, 4)).mean() > real + 0.02
+
+
+def test_the_concentration_is_checked_where_it_is_known(world):
+    _, counts, guess = world
+    half = [5.0 if row % 2 else None for row in range(600)]
+    found = score_held_out(labels_of(guess, concentration=half), votes_of(counts))
+    assert found.concentration is not None
+    assert found.concentration.utterances == 300
+
+
+def test_importance_weighs_utterances_and_absence_counts_nothing(world):
+    _, counts, guess = world
+    ids = [f"c/{row:05d}" for row in range(600)]
+    first = labels_of(np.full((300, 4), 0.25), ids=ids[:300], weight=np.where(np.arange(300) < 100, 2.0, 0.0))
+    found = score_held_out(labels_of(guess), votes_of(counts), importance=first)
+    alone = score_held_out(labels_of(guess), votes_of(np.where(np.arange(600)[:, None] < 100, counts, 0)))
+    for measure in ("nll_per_vote", "jsd_base2", "accuracy", "macro_f1", "r2_over_utterances"):
+        assert found.score(measure) == pytest.approx(alone.score(measure))
+    assert found.findings.counts()["no_importance"] == 300
+
+
+def test_attributes_are_scored_where_predicted_and_voted():
+    rng = np.random.default_rng(2)
+    heard = rng.random(50)
+    frame = pl.DataFrame(
+        {
+            "utterance_id": [f"c/{row:05d}" for row in range(50)],
+            "annotator": "c/a",
+            "label": "sad",
+            "held_out": True,
+            "valence": heard,
+        }
+    )
+    predicted = 0.5 * heard + 0.2
+    found = score_held_out(labels_of(np.full((50, 4), 0.25), valence=predicted), Votes.of(frame, taxonomy=LABELS))
+    spread = predicted.var() + heard.var() + (predicted.mean() - heard.mean()) ** 2
+    assert found.score("ccc_valence") == pytest.approx(2 * np.cov(predicted, heard, ddof=0)[0, 1] / spread)
+    assert found.score("rmse_valence") == pytest.approx(np.sqrt(np.mean((predicted - heard) ** 2)))
+    with pytest.raises(SettingsError, match="no score 'ccc_arousal'"):
+        found.score("ccc_arousal")
+
+
+def test_two_predictions_are_compared_in_pairs_by_speaker(world):
+    truth, counts, guess = world
+    utterances = utterances_of(600)
+    better = score_held_out(labels_of(truth), votes_of(counts), utterances)
+    worse = score_held_out(
+        labels_of(guess[:500], ids=[f"c/{row:05d}" for row in range(500)]), votes_of(counts), utterances
+    )
+    found = compare(better, worse).filter(pl.col("by") == "all")
+    assert found["utterances"].to_list() == [500, 500, 500]
+    row = found.row(0, named=True)
+    assert row["measure"] == "nll_per_vote"
+    assert row["high"] < 0
+    assert row["p_value"] < 0.01
+    n = counts[:500].sum(1)
+    gap = nll_per_vote(truth[:500], counts[:500]) - nll_per_vote(guess[:500], counts[:500])
+    assert row["difference"] == pytest.approx((gap * n).sum() / n.sum())
+    same = compare(better, better).row(0, named=True)
+    assert (same["difference"], same["p_value"]) == (0, 1)
+    fewer = score_held_out(labels_of(truth), votes_of(np.minimum(counts, 1)), utterances)
+    with pytest.raises(InputError, match="different held-out votes"):
+        compare(better, fewer)
+
+
+def test_a_taxonomy_with_other_has_no_earth_movers_distance_and_others_have():
+    counts = np.array([[2, 1], [1, 2]])
+    shares = np.array([[0.5, 0.5], [0.4, 0.6]])
+    assert "emd" in set(
+        score_held_out(labels_of(shares, ("sad", "happy")), votes_of(counts, ("sad", "happy"))).scores["measure"]
+    )
+    other = score_held_out(labels_of(shares, ("sad", "other")), votes_of(counts, ("sad", "other")))
+    assert "emd" not in set(other.scores["measure"])
+
+
+def test_different_taxonomies_and_unknown_groups_are_refused(world):
+    _, counts, guess = world
+    with pytest.raises(InputError, match="one taxonomy"):
+        score_held_out(labels_of(guess, LABELS[::-1]), votes_of(counts))
+    with pytest.raises(InputError, match="no column 'accent'"):
+        score_held_out(labels_of(guess), votes_of(counts), utterances_of(600), groups=["accent"])
+    with pytest.raises(InputError, match="need the utterances"):
+        score_held_out(labels_of(guess), votes_of(counts), groups=["gender"])
+
+
+@pytest.mark.skipif(DATA is None, reason="ALM_PROXIES_TEST_DATA does not name the folder of test data")
+def test_on_real_votes_smoothing_beats_raw_shares_and_pooling_helps():
+    table = pl.read_csv(Path(str(DATA)) / "crema_d" / "tabulatedVotes.csv", null_values="NA", infer_schema_length=None)
+    letters = ["A", "D", "F", "H", "N", "S"]
+    table = table.with_columns(modality=pl.col("").cast(pl.Int64) // 100_000)
+    voice = table.filter((pl.col("modality") == 1) & (pl.sum_horizontal(letters) >= 8)).sort("fileName")
+    both = voice.select("fileName").join(table.filter(pl.col("modality") == 3), on="fileName", maintain_order="left")
+    counts, proxy = voice.select(letters).to_numpy(), both.select(letters).to_numpy()
+    names = ("angry", "disgust", "fear", "happy", "neutral", "sad")
+    rng = np.random.default_rng(0)
+    kept = np.stack([rng.multivariate_hypergeometric(row, 3) for row in counts])
+    ids = voice["fileName"].to_list()
+    speakers = [name[:4] for name in ids]
+    utterances = Utterances.of(pl.DataFrame({"utterance_id": ids, "speaker": speakers}))
+    held = votes_of(counts - kept, names, ids)
+    prior = kept.sum(0) / kept.sum()
+    raw = score_held_out(labels_of(kept / 3, names, ids), held, utterances)
+    smooth = score_held_out(labels_of((kept + prior) / 4, names, ids), held, utterances)
+    pooled = kept + proxy
+    pool = score_held_out(labels_of(pooled / pooled.sum(1, keepdims=True), names, ids), held, utterances)
+    assert raw.score("nll_per_vote") == np.inf
+    assert smooth.score("jsd_base2") < raw.score("jsd_base2")
+    assert pool.score("jsd_base2") < raw.score("jsd_base2")
+    assert compare(smooth, raw).filter(pl.col("measure") == "jsd_base2")["high"][0] < 0
+    assert raw.score("jsd_base2", "outcome", "high") > raw.score("jsd_base2", "outcome", "low")
