@@ -10,7 +10,7 @@ import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
 from alm_proxies.errors import InputError
-from alm_proxies.measures.arrays import Array
+from alm_proxies.measures.arrays import Array, places
 from alm_proxies.tables import Votes
 
 EPSILON = {"crowd": 0.10, "skilled": 0.15, "expert": 0.20}
@@ -83,10 +83,10 @@ def alt_test(votes: Votes, annotator: str, *, kind: Kind = "crowd", q: float = 0
     labels = {label: place for place, label in enumerate(votes.taxonomy)}
     human = human.filter(pl.col("utterance_id").is_in(ids.implode()))
     names = human["annotator"].unique().sort()
-    cell = _place(proxy["utterance_id"], ids) * len(labels) + _codes(proxy["label"], labels)
+    cell = places(proxy["utterance_id"], ids) * len(labels) + _codes(proxy["label"], labels)
     mass = np.bincount(cell, proxy["weight"].to_numpy(), len(ids) * len(labels)).astype(np.float64)
     mass = mass.reshape(len(ids), len(labels))
-    unit, rater = _place(human["utterance_id"], ids), _place(human["annotator"], names)
+    unit, rater = places(human["utterance_id"], ids), places(human["annotator"], names)
     label, weight = _codes(human["label"], labels), human["weight"].to_numpy()
     tested = alt_test_of(unit, rater, label, weight, mass, epsilon=EPSILON[kind], q=q)
     raters = tuple(
@@ -121,14 +121,15 @@ def alt_test_of(
         gap = others - others[:, said : said + 1]
         proxy_wins += own[:, said] * (drawn * (gap >= -1e-9)).sum(1)
         rater_wins += own[:, said] * (drawn * (gap <= 1e-9)).sum(1)
-    found = []
-    for one in np.unique(pair_rater):
-        mine = pair_rater == one
-        if mine.sum() >= FEWEST_ITEMS:
-            p = _one_sided_p(rater_wins[mine] - proxy_wins[mine], epsilon)
-            found.append((int(one), int(mine.sum()), float(proxy_wins[mine].mean()), float(rater_wins[mine].mean()), p))
-    won = benjamini_yekutieli([row[4] for row in found], q)
-    return [(*row, bool(w)) for row, w in zip(found, won, strict=True)]
+    columns = (np.ones(len(own)), proxy_wins, rater_wins)
+    n, mine, theirs = (np.bincount(pair_rater, column).astype(np.float64) for column in columns)
+    tested = np.flatnonzero(n >= FEWEST_ITEMS)
+    mean = (theirs - mine) / np.maximum(n, 1.0)
+    squares: Array = np.bincount(pair_rater, np.square(rater_wins - proxy_wins - mean[pair_rater])).astype(np.float64)
+    p = _one_sided_p(mean[tested], squares[tested], n[tested], epsilon)
+    won = benjamini_yekutieli(p, q)
+    made = (tested, n[tested].astype(np.int64), mine[tested] / n[tested], theirs[tested] / n[tested], p, won)
+    return list(zip(*(column.tolist() for column in made), strict=True))
 
 
 def benjamini_yekutieli(p_values: ArrayLike, q: float = 0.05) -> NDArray[np.bool_]:
@@ -156,17 +157,14 @@ def refuse_unknown_raters(human: pl.DataFrame, what: str) -> None:
         )
 
 
-def _one_sided_p(difference: Array, epsilon: float) -> float:
+def _one_sided_p(mean: Array, squares: Array, n: Array, epsilon: float) -> Array:
+    """P-values of t-tests of mean < epsilon, from means, sums of squared deviations and numbers of items."""
     from scipy.special import stdtr
 
-    n, spread = len(difference), float(difference.std(ddof=1))
-    if spread < 1e-12:
-        return 0.0 if difference.mean() < epsilon else 1.0
-    return float(stdtr(n - 1, (difference.mean() - epsilon) / (spread / np.sqrt(n))))
-
-
-def _place(column: pl.Series, among: pl.Series) -> NDArray[np.int64]:
-    return np.searchsorted(among.to_numpy(), column.to_numpy())
+    error = np.sqrt(squares / (n - 1) / n)
+    certain = error < 1e-12
+    t = (mean - epsilon) / np.where(certain, 1.0, error)
+    return np.where(certain, np.where(mean < epsilon, 0.0, 1.0), stdtr(n - 1, t))
 
 
 def _codes(column: pl.Series, labels: dict[str, int]) -> NDArray[np.int64]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
 from alm_proxies.errors import InputError
@@ -52,6 +53,13 @@ def same_rows(**named: Array) -> None:
     if len(set(lengths.values())) > 1:
         listed = ", ".join(f"{name} has {length}" for name, length in lengths.items())
         raise InputError(f"the rows do not match: {listed}", mend="Give one row an utterance to each, in one order.")
+
+
+def places(column: pl.Series, among: pl.Series) -> NDArray[np.int64]:
+    """Where each value of a column stands among distinct values that hold them all."""
+    numbered = among.to_frame("value").with_row_index("place")
+    joined = column.to_frame("value").join(numbered, on="value", how="left", maintain_order="left")
+    return joined["place"].to_numpy().astype(np.int64)
 
 
 def _refuse(bad: NDArray[np.bool_] | np.bool_, name: str, what: str, mend: str) -> None:

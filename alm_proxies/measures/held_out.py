@@ -10,7 +10,7 @@ import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
 from alm_proxies.errors import InputError, SettingsError
-from alm_proxies.measures.arrays import Array, distributions, same_rows
+from alm_proxies.measures.arrays import Array, distributions, places, same_rows
 from alm_proxies.measures.bootstrap import paired_by_speaker
 from alm_proxies.measures.calibration import ConcentrationCheck, Reliability, concentration_check, equal_mass_bins
 from alm_proxies.measures.calibration import reliability as reliability_of
@@ -72,7 +72,7 @@ def held_out_counts(votes: Votes) -> tuple[pl.Series, Array, list[Finding]]:
     labelled = frame.filter(usable)
     ids = labelled["utterance_id"].unique().sort()
     labels = {label: place for place, label in enumerate(votes.taxonomy)}
-    cell = _place(labelled["utterance_id"], ids) * len(labels)
+    cell = places(labelled["utterance_id"], ids) * len(labels)
     cell = cell + labelled["label"].replace_strict(labels, return_dtype=pl.Int64).to_numpy()
     counts = np.bincount(cell, labelled["weight"].to_numpy(), len(ids) * len(labels)).reshape(len(ids), -1)
     findings = []
@@ -296,9 +296,3 @@ def _missing(table: pl.DataFrame, found: pl.DataFrame, predictions: Labels) -> l
 
 def _count(kind: str, what: str, column: pl.Series) -> list[Finding]:
     return [Finding("evaluate", kind, what, count=column.null_count())] if column.null_count() else []
-
-
-def _place(column: pl.Series, among: pl.Series) -> NDArray[np.int64]:
-    places = among.to_frame("id").with_row_index("place")
-    joined = column.to_frame("id").join(places, on="id", how="left", maintain_order="left")
-    return joined["place"].to_numpy().astype(np.int64)
