@@ -1,0 +1,170 @@
+"""Recipes: how a generated utterance is made of others, as JSON; and every utterance of a table as sound, by its id."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from alm_proxies.audio.clip import (
+    LONGEST,
+    RATE,
+    Clip,
+    Opened,
+    RecordingError,
+    Source,
+    decode_ahead,
+    finding_of,
+    open_source,
+)
+from alm_proxies.audio.effects import apply, mix, parameters_of
+from alm_proxies.errors import InputError, SettingsError
+from alm_proxies.files import canonical_json
+from alm_proxies.seeds import generator
+from alm_proxies.tables import Utterances
+
+_DEEPEST = 16  # recipes of recipes
+
+
+class Recipe(BaseModel):
+    """What a generated utterance is made of: its parents, what is done to their mixture, and the seed of all chance.
+
+    One parent is taken whole; several are mixed by share, each as loud as the first and cut to the shortest.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    parents: tuple[tuple[str, float], ...] = Field(min_length=1)
+    """Utterance ids and their shares, which sum to 1."""
+    effects: tuple[tuple[str, dict[str, Any]], ...] = ()
+    """Names of effects and their parameters, in the order in which they are done."""
+    seed: int = Field(ge=0)
+    """What the generators of all effects are made of."""
+
+    @field_validator("parents")
+    @classmethod
+    def _shares(cls, parents: tuple[tuple[str, float], ...]) -> tuple[tuple[str, float], ...]:
+        if len({parent for parent, _ in parents}) < len(parents):
+            raise ValueError("a parent is named twice")
+        if not all(0 < share <= 1 for _, share in parents) or abs(sum(share for _, share in parents) - 1) > 1e-6:
+            raise ValueError("the shares of the parents must be above 0 and sum to 1")
+        return parents
+
+    @field_validator("effects")
+    @classmethod
+    def _checked(cls, effects: tuple[tuple[str, dict[str, Any]], ...]) -> tuple[tuple[str, dict[str, Any]], ...]:
+        return tuple((name, parameters_of(name, given).model_dump()) for name, given in effects)
+
+    @classmethod
+    def read(cls, written: str | Mapping[str, Any], where: str | None = None) -> Self:
+        """The recipe that JSON says; a slip is refused with where it is and how it is mended."""
+        mend = "A recipe is {parents: [[id, share] ...], effects: [[name, {...}] ...], seed}."
+        try:
+            value = json.loads(written) if isinstance(written, str) else dict(written)
+            return cls.model_validate(value)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(str(part) for part in first["loc"])
+            what = f"the recipe's {place or 'content'} is wrong: {first['msg'].removeprefix('Value error, ')}"
+            raise SettingsError(what, where=where, mend=mend) from None
+        except ValueError as error:
+            raise SettingsError(f"the recipe is not JSON ({error})", where=where, mend=mend) from None
+        except SettingsError as error:
+            raise SettingsError(error.what, where=where, mend=error.mend) from None
+
+    def written(self) -> str:
+        """The recipe's one spelling as JSON: keys in order, defaults filled in, no spaces."""
+        return canonical_json(self.model_dump(mode="json"))
+
+
+def render(recipe: Recipe, parents: Sequence[Clip]) -> Clip:
+    """The clip that a recipe makes of its parents' clips, given in the recipe's order and at one rate.
+
+    Double precision inside; a clip that would exceed full scale is made softer as a whole.
+    """
+    if len(parents) != len(recipe.parents):
+        raise InputError(f"the recipe has {len(recipe.parents)} parents and {len(parents)} clips were given")
+    rate = parents[0].rate
+    if any(clip.rate != rate for clip in parents):
+        rates = ", ".join(str(clip.rate) for clip in parents)
+        raise InputError(f"the parents' clips are at {rates} Hz", mend="Open all at one rate.")
+    sounds = [clip.samples.astype(np.float64) for clip in parents]
+    samples = mix(sounds, [share for _, share in recipe.parents], rate) if len(sounds) > 1 else sounds[0]
+    for number, (name, parameters) in enumerate(recipe.effects):
+        samples = apply(name, samples, rate, parameters, generator(recipe.seed, "effect", number, name))
+    peak = float(np.max(np.abs(samples), initial=0.0))
+    return Clip(samples=(samples / max(peak, 1.0)).astype(np.float32), rate=rate)
+
+
+class Sounds:
+    """Every utterance of a table as sound, by its id: recorded ones are opened, generated ones rendered."""
+
+    def __init__(self, utterances: Utterances, *, stage: str, rate: int = RATE, longest: float = LONGEST) -> None:
+        self._stage = stage
+        self._open = partial(open_source, stage=stage, rate=rate, longest=longest)
+        self._sources: dict[str, Source] = {}
+        self._recipes: dict[str, str] = {}
+        self._ids = utterances.frame["utterance_id"].to_list()
+        self._silent = dict.fromkeys(self._ids, ("no_audio", "has neither audio nor a recipe"))
+        roots = utterances.about.roots
+        columns = ["utterance_id", "corpus", "audio", "start", "end", "recipe"]
+        for utterance_id, corpus, audio, start, end, recipe in utterances.frame.select(columns).iter_rows():
+            if audio is not None and "://" in audio.removeprefix("file://"):
+                self._silent[utterance_id] = ("remote_audio", "has its audio behind an address")
+            elif audio is not None:
+                path = Path(roots.get(corpus, "")) / audio.removeprefix("file://")
+                self._sources[utterance_id] = Source(utterance_id, path, start, end)
+            elif recipe is not None:
+                self._recipes[utterance_id] = recipe
+
+    def open(self, utterance_id: str) -> Opened:
+        """The utterance's clip, or a finding that says why there is none; a recipe that is wrong is an error."""
+        return self._opened(utterance_id, ())
+
+    def ahead(
+        self, ids: Iterable[str] | None = None, *, threads: int = 2, ahead: int = 8
+    ) -> Generator[Opened, None, None]:
+        """The clips of these utterances, or of all, in order, opened by threads before they are asked for."""
+        return decode_ahead(self._ids if ids is None else ids, self.open, threads=threads, ahead=ahead)
+
+    def _opened(self, utterance_id: str, children: tuple[str, ...]) -> Opened:
+        source = self._sources.get(utterance_id)
+        if source is not None:
+            return self._open(source)
+        written = self._recipes.get(utterance_id)
+        if written is None:
+            kind, what = self._silent.get(utterance_id, ("unknown_utterance", "is not in the table of utterances"))
+            mend = "Give a recording on this machine, or leave it out."
+            return self._failed(RecordingError(kind, what, where=utterance_id, mend=mend), utterance_id)
+        if utterance_id in children or len(children) >= _DEEPEST:
+            line = " of ".join([utterance_id, *reversed(children)])
+            raise SettingsError(
+                f"a recipe leads back to itself or is too deep: {line}",
+                where=utterance_id,
+                mend=f"A recipe's parents may be generated, to a depth of {_DEEPEST}, and never itself.",
+            )
+        return self._rendered(utterance_id, Recipe.read(written, where=utterance_id), (*children, utterance_id))
+
+    def _rendered(self, utterance_id: str, recipe: Recipe, children: tuple[str, ...]) -> Opened:
+        clips: list[Clip] = []
+        for parent, _ in recipe.parents:
+            opened = self._opened(parent, children)
+            if opened.clip is None:
+                why = "; ".join(f"{finding.kind}: {finding.what}" for finding in opened.findings)
+                error = RecordingError(
+                    "parent_failed",
+                    f"its parent {parent} cannot be opened ({why})",
+                    where=opened.findings[0].where or parent,
+                    mend=opened.findings[0].mend,
+                )
+                return self._failed(error, utterance_id)
+            clips.append(opened.clip)
+        return Opened(utterance_id, render(recipe, clips))
+
+    def _failed(self, error: RecordingError, utterance_id: str) -> Opened:
+        return Opened(utterance_id, None, (finding_of(error, self._stage, utterance_id),))
