@@ -53,10 +53,8 @@ def prosody(path: Path) -> np.ndarray:
     flatness = np.log(librosa.feature.spectral_flatness(S=power[:, voiced]).mean() + 1e-9)
     pace = np.log2(peaks.sum() / max(0.2, active.sum() * hop / rate))
     loud = 10 * np.log10(np.mean(10 ** (level[active] / 10)))
-    return np.array(
-        [np.median(pitch[voiced]), np.log2(rest.std() + 0.1), slope, wobble, loud, level[active].std(), pace, tilt]
-        + [above, flatness, active.mean()]
-    )
+    melody = [np.median(pitch[voiced]), np.log2(rest.std() + 0.1), slope, wobble]
+    return np.array([*melody, loud, level[active].std(), pace, tilt, above, flatness, active.mean()])
 
 
 def relative(features: np.ndarray, speakers: list[str]) -> np.ndarray:
