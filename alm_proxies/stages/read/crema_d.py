@@ -1,0 +1,243 @@
+"""CREMA-D: tabulatedVotes.csv (counts; raters not known) or finishedResponses.csv (one row an answer, with a rater)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+
+from alm_proxies.cards import Card
+from alm_proxies.errors import InputError
+from alm_proxies.files import could_not_read
+from alm_proxies.stages.read.rows import Rows, read_rows
+from alm_proxies.stages.read.sources import Part, Source, finding, prefixed
+from alm_proxies.stages.read.vocabulary import Vocabulary
+from alm_proxies.tables import Finding
+
+TABULATED, RESPONSES, FIRST_CLICKS = "tabulatedVotes.csv", "finishedResponses.csv", "finishedEmoResponses.csv"
+DEMOGRAPHICS = "VideoDemographics.csv"
+MODALITIES = {"voice": "1", "face": "2", "audio-visual": "3"}
+WORDS = {"A": "angry", "D": "disgust", "F": "fear", "H": "happy", "N": "neutral", "S": "sad"}
+INTENDED = {"ANG": "angry", "DIS": "disgust", "FEA": "fear", "HAP": "happy", "NEU": "neutral", "SAD": "sad"}
+SENTENCES = {
+    "IEO": "It's eleven o'clock.",
+    "TIE": "That is exactly what happened.",
+    "IOM": "I'm on my way to the meeting.",
+    "IWW": "I wonder what this is about.",
+    "TAI": "The airplane is almost full.",
+    "MTI": "Maybe tomorrow it will be cold.",
+    "IWL": "I would like a new alarm clock.",
+    "ITH": "I think I have a doctor's appointment.",
+    "DFA": "Don't forget a jacket.",
+    "ITS": "I think I've seen this before.",
+    "TSI": "The surface is slick.",
+    "WSI": "We'll stop in a couple of minutes.",
+}
+_CLIP = rf"^(\d{{4}})_({'|'.join(SENTENCES)})_({'|'.join(INTENDED)})_(LO|MD|HI|XX|X)$"
+_PRACTICE = ["7443", "7444"]
+_SLOW = 10_000
+_MOST = 100_000
+
+
+def read_crema_d(source: Source, vocabulary: Vocabulary, card: Card) -> Part:
+    """The clips of CREMA-D and their votes on one modality."""
+    labels = _label_file(source.source)
+    root = labels.parent.parent if labels.parent.name == "processedResults" else labels.parent
+    inputs = [labels]
+    if labels.name == TABULATED:
+        utterances, votes, findings = _tabulated(labels, source, vocabulary)
+    else:
+        utterances, votes, findings = _responses(labels, source, vocabulary)
+        if (root / FIRST_CLICKS).is_file():
+            inputs.append(root / FIRST_CLICKS)
+    utterances = _described(utterances, source.corpus)
+    utterances, silent = _with_audio(utterances, root, source.corpus)
+    utterances, people = _with_actors(utterances, root, source.corpus)
+    if (root / DEMOGRAPHICS).is_file():
+        inputs.append(root / DEMOGRAPHICS)
+    return Part(utterances, votes, tuple(inputs), [*findings, *silent, *people], root=root)
+
+
+def _label_file(source: Path) -> Path:
+    if source.is_file():
+        if source.name in (TABULATED, RESPONSES):
+            return source
+        mend = f"Name {TABULATED}, {RESPONSES} or the folder that holds one."
+        raise InputError("is no label file of CREMA-D", where=str(source), mend=mend)
+    if not source.is_dir():
+        raise could_not_read(source, FileNotFoundError())
+    for path in (source / RESPONSES, source / TABULATED, source / "processedResults" / TABULATED):
+        if path.is_file():
+            return path
+    mend = f"Name the folder that holds {TABULATED} or {RESPONSES}."
+    raise InputError("holds no label file of CREMA-D", where=str(source), mend=mend)
+
+
+def _tabulated(path: Path, source: Source, vocabulary: Vocabulary) -> tuple[pl.DataFrame, pl.DataFrame, list[Finding]]:
+    rows = _read(path, ["", *WORDS, "fileName"])
+    number = rows.frame[""]
+    known = number.str.contains(r"^[123]\d{5}$")
+    rows.refuse(~known.fill_null(False), "", "is no row number: 1, 2 or 3 and five digits", "Take the original file.")
+    mine = number.str.starts_with(MODALITIES[source.modality])
+    _refuse_clips(rows, mine)
+    counts = rows.frame.select("fileName", *WORDS).with_columns(_whole(rows, letter, mine) for letter in WORDS)
+    counts = counts.filter(mine)
+    if not counts.height:
+        raise InputError(f"has no votes on the {source.modality}", where=str(path), mend="Choose another modality.")
+    repeated = mine & ~rows.frame.select(pl.struct("fileName", pl.col("").str.head(1)).is_first_distinct()).to_series()
+    rows.refuse(repeated, "fileName", "has two rows of this modality", "Keep one of them.")
+    utterances = counts.select(clip="fileName")
+    long = counts.rename(WORDS).unpivot(index="fileName", variable_name="word", value_name="count")
+    heard = long.select(
+        pl.col("fileName").alias("utterance_id"),
+        pl.lit(f"{source.corpus}/crowd").alias("annotator"),
+        pl.lit("human").alias("source"),
+        "word",
+        "count",
+    ).with_columns(prefixed("utterance_id", source.corpus))
+    votes, findings = vocabulary.tallied(heard, source.corpus)
+    silent = int((counts.select(pl.sum_horizontal(list(WORDS))).to_series() == 0).sum())
+    if silent:
+        findings.append(finding("no_votes", f"{silent} clips have no vote", where=str(path), count=silent))
+    return utterances, votes, findings
+
+
+def _whole(rows: Rows, letter: str, mine: pl.Series) -> pl.Series:
+    counts = rows.frame[letter].str.strip_chars().cast(pl.Int64, strict=False)
+    wrong = mine & (counts.is_null() | ~counts.is_between(0, _MOST).fill_null(False))
+    rows.refuse(wrong, letter, "is no count of votes", f"A whole number from 0 to {_MOST} is needed.")
+    return counts
+
+
+def _refuse_clips(rows: Rows, mine: pl.Series) -> None:
+    clips = rows.frame["fileName"].str.contains(_CLIP).fill_null(False)
+    what = "is no clip of CREMA-D: <actor>_<sentence>_<emotion>_<level>"
+    rows.refuse(mine & ~clips, "fileName", what, "Take the original file.")
+
+
+def _responses(path: Path, source: Source, vocabulary: Vocabulary) -> tuple[pl.DataFrame, pl.DataFrame, list[Finding]]:
+    wanted = ["localid", "ans", "queryType", "clipNum", "questNum", "clipName", "sessionNums", "respEmo"]
+    rows = _read(path, wanted)
+    frame = rows.frame.with_row_index("row")
+    kind = frame["queryType"].str.strip_chars()
+    known = list(MODALITIES.values())
+    rows.refuse(~kind.is_in(known).fill_null(False), "queryType", "is no modality", "1 voice, 2 face, 3 audio-visual.")
+    frame = frame.filter(kind == MODALITIES[source.modality])
+    where = str(path)
+    findings: list[Finding] = []
+
+    def left_out(kept: pl.Expr, kind: str, what: str) -> None:
+        nonlocal frame
+        before = frame.height
+        frame = frame.filter(kept.fill_null(False))
+        if before > frame.height:
+            count = before - frame.height
+            findings.append(finding(kind, f"{count} answers left out: {what}", where=where, count=count))
+
+    practice = pl.col("clipNum").str.strip_chars().is_in(_PRACTICE) | pl.col("clipName").str.contains("practice")
+    left_out(~practice.fill_null(False), "practice", "they are on the practice clips")
+    left_out(pl.col("clipName").str.contains(_CLIP), "not_a_clip", "their clipName is no clip of CREMA-D")
+    left_out(pl.col("localid").is_not_null(), "no_rater", "they do not name their rater")
+    clicks = path.parent / FIRST_CLICKS
+    if clicks.is_file():
+        left_out(~_asked().is_in(_slow(clicks).implode()), "distracted", "the first click took over 10 seconds")
+    else:
+        what = f"answers whose first click took over 10 seconds are not left out, as {FIRST_CLICKS} is not there"
+        mend = f"Put {FIRST_CLICKS} beside it to get the votes that {TABULATED} counts."
+        findings.append(finding("not_filtered", what, mend=mend, where=where))
+    answer = pl.col("ans").str.strip_chars()
+    letter = answer.str.extract(r"^([A-Z])(?:_.*)?$")
+    whole = answer.str.contains(r"^[A-Z]_\d+$").fill_null(False)
+    frame = frame.with_columns(letter=pl.coalesce(letter, pl.col("respEmo")), whole=whole)
+    odd = frame.filter(~pl.col("whole") & pl.col("letter").is_in(list(WORDS))).height
+    if odd:
+        what = f"{odd} answers have no level from 0 to 100; their emotion is read all the same"
+        findings.append(finding("no_level", what, where=where, count=odd))
+    # Of several answers of one rater on one clip, those with a level come first, then those earlier in the file.
+    frame = frame.sort(~pl.col("whole"), "row")
+    left_out(
+        pl.struct("localid", "clipName").is_first_distinct(), "repeated", "their rater answered for this clip twice"
+    )
+    frame = frame.sort("row")
+    heard = frame.select(
+        pl.col("clipName").alias("utterance_id"),
+        pl.col("localid").alias("annotator"),
+        pl.lit("human").alias("source"),
+        pl.coalesce(pl.col("letter").replace_strict(WORDS, default=None, return_dtype=pl.String), "ans").alias("word"),
+    ).with_columns(prefixed("utterance_id", source.corpus), prefixed("annotator", source.corpus))
+    if not heard.height:
+        raise InputError(f"has no votes on the {source.modality}", where=where, mend="Choose another modality.")
+    utterances = frame.select(clip="clipName").unique(maintain_order=True)
+    votes, lost = vocabulary.votes(heard, source.corpus)
+    return utterances, votes, findings + lost
+
+
+def _asked() -> pl.Expr:
+    return pl.concat_str("sessionNums", "queryType", "questNum", separator=" ")
+
+
+def _slow(path: Path) -> pl.Series:
+    rows = _read(path, ["sessionNums", "queryType", "questNum", "ttr"])
+    time = rows.frame["ttr"].str.strip_chars().cast(pl.Float64, strict=False)
+    return rows.frame.filter((time > _SLOW).fill_null(False)).select(_asked().alias("asked"))["asked"].drop_nulls()
+
+
+def _read(path: Path, wanted: list[str]) -> Rows:
+    with path.open("rb") as stream:
+        if stream.read(30).startswith(b"version https://git-lfs"):
+            mend = "Run `git lfs pull` in the corpus's folder."
+            raise InputError("is only a pointer to the file kept in Git LFS", where=f"{path}, line 1", mend=mend)
+    rows = read_rows(path, wanted)
+    rows.need(*wanted)
+    return rows
+
+
+def _described(utterances: pl.DataFrame, corpus: str) -> pl.DataFrame:
+    parts = {"actor": 1, "sentence": 2, "acted": 3}
+    frame = utterances.with_columns(pl.col("clip").str.extract(_CLIP, n).alias(name) for name, n in parts.items())
+    return frame.select(
+        (pl.lit(f"{corpus}/") + pl.col("clip")).alias("utterance_id"),
+        pl.lit(corpus).alias("corpus"),
+        "clip",
+        "actor",
+        (pl.lit(f"{corpus}/") + pl.col("actor")).alias("speaker"),
+        pl.lit("en").alias("language"),
+        pl.col("sentence").replace_strict(SENTENCES).alias("transcript"),
+        pl.col("acted").replace_strict(INTENDED).alias("intended"),
+    )
+
+
+def _with_audio(utterances: pl.DataFrame, root: Path, corpus: str) -> tuple[pl.DataFrame, list[Finding]]:
+    folder = root / "AudioWAV"
+    there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    name = pl.col("clip") + ".wav"
+    audio = pl.when(name.is_in(sorted(there))).then(pl.lit("AudioWAV/") + name).alias("audio")
+    utterances = utterances.with_columns(audio).drop("clip")
+    missing = utterances["audio"].null_count()
+    if not missing:
+        return utterances, []
+    what = f"{missing} clips have no sound: AudioWAV/<clip>.wav is not there"
+    mend = "Put the folder AudioWAV beside the label file."
+    return utterances, [finding("no_audio", what, mend=mend, where=corpus, count=missing)]
+
+
+def _with_actors(utterances: pl.DataFrame, root: Path, corpus: str) -> tuple[pl.DataFrame, list[Finding]]:
+    path = root / DEMOGRAPHICS
+    if not path.is_file():
+        return utterances.drop("actor"), []
+    rows = _read(path, ["ActorID", "Age", "Sex", "Race", "Ethnicity"])
+    repeated = rows.frame["ActorID"].is_duplicated()
+    rows.refuse(repeated, "ActorID", "is there twice", "Keep one row an actor.")
+    people = rows.frame.select(
+        pl.col("ActorID").str.strip_chars().alias("actor"),
+        pl.col("Sex").str.strip_chars().str.to_lowercase().alias("gender"),
+        *(pl.col(name).alias(name.lower()) for name in ("Age", "Race", "Ethnicity")),
+    )
+    known = pl.col("gender").is_in(["female", "male", "other"])
+    people = people.with_columns(gender=pl.when(known).then("gender"))
+    made = utterances.join(people, on="actor", how="left", maintain_order="left").drop("actor")
+    unknown = made["gender"].null_count()
+    if not unknown:
+        return made, []
+    what = f"{unknown} clips are of actors whose gender {DEMOGRAPHICS} does not say"
+    return made, [finding("no_gender", what, where=corpus, count=unknown)]

@@ -1,0 +1,284 @@
+"""Rows of a label file (CSV, JSON lines, Parquet): only the columns wanted, and the line of every row."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, TextIO
+
+import polars as pl
+
+from alm_proxies.columns import missing_column
+from alm_proxies.errors import InputError, SettingsError, TableError
+from alm_proxies.files import could_not_read
+
+SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".parquet")
+_MISSING = ["", "NA", "NaN", "nan", "null"]
+_WHOLE_COPY = "Make it again, or check that it was copied whole."
+_BATCH = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """A label file's rows: `frame` holds the wanted columns as text (Parquet: or numbers), missing values null."""
+
+    path: str
+    columns: tuple[str, ...]
+    frame: pl.DataFrame
+    text: tuple[str, str] | None = None
+    """Encoding and delimiter of a CSV file."""
+    lines: tuple[int, ...] | None = None
+    """The line of every row of a JSON lines file."""
+
+    def need(self, *names: str) -> None:
+        """Refuse a file that lacks a column, with the nearest name there is."""
+        for name in names:
+            if name not in self.columns:
+                raise missing_column(name, self.columns, self.path)
+
+    def place(self, row: int, column: str | None = None) -> str:
+        """Where a row (from 0) stands: file, line and column."""
+        where = f"{self.path}, {self._line(row)}"
+        return where if column is None else f"{where}, column {column}"
+
+    def refuse(self, bad: pl.Series, column: str, what: str, mend: str) -> None:
+        """Raise for the first row where `bad` is true, with file, line, column and how many more there are."""
+        bad = bad.fill_null(False)
+        if not bad.any():
+            return
+        rows = bad.arg_true()
+        row = int(rows[0])
+        value = repr(self.frame[column][row])
+        shown = value if len(value) <= 60 else value[:57] + "..."
+        more = f" (and {len(rows) - 1} more rows)" if len(rows) > 1 else ""
+        raise TableError(f"{shown} {what}{more}", where=self.place(row, column), mend=mend)
+
+    def _line(self, row: int) -> str:
+        if self.lines is not None:
+            return f"line {self.lines[row]}"
+        if self.text is not None:
+            return f"line {_line_of(Path(self.path), *self.text, row)}"
+        return f"row {row + 1}"
+
+
+def read_rows(path: Path, wanted: Sequence[str] | None = None, encoding: str | None = None) -> Rows:
+    """The rows of a label file; of the columns, those wanted that it has (all, if none are named)."""
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        mend = f"A label file is one of {', '.join(SUFFIXES)}."
+        raise InputError(f"is of a kind that cannot be read ({suffix or 'no suffix'})", where=str(path), mend=mend)
+    try:
+        if suffix == ".parquet":
+            return _parquet(path, wanted)
+        encoding = _encoding(path, encoding)
+        return _json_lines(path, wanted, encoding) if suffix in (".jsonl", ".ndjson") else _csv(path, wanted, encoding)
+    except OSError as error:
+        raise could_not_read(path, error) from error
+
+
+def _line_of(path: Path, encoding: str, delimiter: str, row: int) -> int:
+    """The line on which a row of a CSV file (from 0, the header not counted) begins."""
+    left, line = row + 1, 1
+    with _opened(path, encoding) as stream:
+        reader = csv.reader(stream, delimiter=delimiter, strict=True)
+        for record in reader:
+            if record and not left:
+                break
+            left -= bool(record)
+            line = reader.line_num + 1
+    return line
+
+
+def _encoding(path: Path, said: str | None) -> str:
+    with path.open("rb") as stream:
+        head = stream.read(4)
+    if said is not None:
+        try:
+            "".encode(said)
+        except LookupError:
+            raise SettingsError(f"there is no text encoding {said!r}", mend='Write "utf-8" or "latin-1".') from None
+        return said
+    return "utf-16" if head[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+
+
+def _opened(path: Path, encoding: str) -> TextIO:
+    return path.open(encoding=encoding, newline="")
+
+
+def _csv(path: Path, wanted: Sequence[str] | None, encoding: str) -> Rows:
+    delimiter, header = _header(path, encoding)
+    names = header if wanted is None else [name for name in dict.fromkeys(wanted) if name in header]
+    for name in names:
+        if header.count(name) > 1:
+            raise TableError(f"has two columns {name!r}", where=f"{path}, header", mend="Rename one of them.")
+    places = [header.index(name) for name in names]
+    frames = [pl.DataFrame(schema=dict.fromkeys(names, pl.String()))]
+    number = 0
+    with _opened(path, encoding) as stream:
+        records = _records(stream, delimiter)
+        try:
+            next(records)
+            while batch := list(islice(records, _BATCH)):
+                if any(len(record) != len(header) for record in batch):
+                    _refuse_ragged(batch, len(header), number, Rows(str(path), (), frames[0], (encoding, delimiter)))
+                number += len(batch)
+                cells = [[record[place] for record in batch] for place in places]
+                frames.append(pl.DataFrame(cells, schema=dict.fromkeys(names, pl.String()), orient="col"))
+        except (UnicodeError, csv.Error) as error:
+            raise _not_csv(path, encoding, delimiter, error) from None
+    frame = pl.concat(frames).with_columns(pl.all().replace(_MISSING, None))
+    return Rows(str(path), tuple(header), frame, text=(encoding, delimiter))
+
+
+def _records(stream: TextIO, delimiter: str) -> Iterator[list[str]]:
+    """The records of a CSV file, the header first; blank lines are left out."""
+    return filter(None, csv.reader(stream, delimiter=delimiter, strict=True))
+
+
+def _header(path: Path, encoding: str) -> tuple[str, list[str]]:
+    """The delimiter that makes most of the first record, and that record: the column names."""
+    best: tuple[str, list[str]] = (",", [])
+    for delimiter in (",", ";", "\t"):
+        try:
+            with _opened(path, encoding) as stream:
+                record = next(_records(stream, delimiter), [])
+        except csv.Error:
+            continue
+        except UnicodeError as error:
+            raise _not_csv(path, encoding, delimiter, error) from None
+        if len(record) > len(best[1]):
+            best = (delimiter, record)
+    if not best[1]:
+        mend = "The first line names the columns."
+        raise TableError("is empty, or begins with something that is no CSV", where=f"{path}, line 1", mend=mend)
+    return best
+
+
+def _refuse_ragged(batch: list[list[str]], width: int, before: int, rows: Rows) -> None:
+    """Refuse the first record that lacks values or has more than empty ones too many."""
+    for number, record in enumerate(batch):
+        if len(record) < width or any(record[width:]):
+            what = f"has {len(record)} values where the header names {width}"
+            mend = "Quote values that hold the delimiter, and check that the file was copied whole."
+            raise TableError(what, where=rows.place(before + number), mend=mend)
+
+
+def _not_csv(path: Path, encoding: str, delimiter: str, error: Exception) -> TableError:
+    """The error for a file that is no CSV, with the line that says so."""
+    if isinstance(error, UnicodeError):
+        return _not_text(path, encoding)
+    line = 1
+    with _opened(path, encoding) as stream:
+        reader = csv.reader(stream, delimiter=delimiter, strict=True)
+        with suppress(csv.Error, UnicodeError):
+            for _ in reader:
+                line = reader.line_num + 1
+    return TableError(f"cannot be read as CSV: {error}", where=f"{path}, line {line}", mend=_WHOLE_COPY)
+
+
+def _not_text(path: Path, encoding: str) -> TableError:
+    mend = 'Say which encoding it has, such as encoding = "latin-1", or save it as UTF-8.'
+    where = f"{path}, line {_first_bad_line(path, encoding)}"
+    return TableError(f"is not {encoding.removesuffix('-sig')} text", where=where, mend=mend)
+
+
+def _first_bad_line(path: Path, encoding: str) -> int:
+    if encoding.lower().startswith(("utf-16", "utf-32")):
+        return 1
+    with path.open("rb") as stream:
+        for number, line in enumerate(stream, start=1):
+            try:
+                line.decode(encoding)
+            except UnicodeError:
+                return number
+    return 1
+
+
+def _json_lines(path: Path, wanted: Sequence[str] | None, encoding: str) -> Rows:
+    names: dict[str, None] = {}
+    lines: list[int] = []
+    cells: dict[str, list[str | None]] = {name: [] for name in wanted or ()}
+    frames: list[pl.DataFrame] = []
+    rows = _objects(path, encoding)
+    while batch := list(islice(rows, _BATCH)):
+        for line, row in batch:
+            lines.append(line)
+            names.update(dict.fromkeys(row))
+        kept = list(names) if wanted is None else [name for name in cells if name in names]
+        columns = {name: [_cell(row.get(name)) for _, row in batch] for name in kept}
+        try:
+            frames.append(pl.DataFrame(columns, schema=dict.fromkeys(kept, pl.String())))
+        except UnicodeEncodeError:
+            raise _half_a_character(path, batch) from None
+    if not lines:
+        raise TableError("is empty", where=f"{path}, line 1", mend="Each line is one JSON object.")
+    frame = pl.concat(frames, how="diagonal") if frames[0].width or frames[-1].width else pl.DataFrame()
+    return Rows(str(path), tuple(names), frame, lines=tuple(lines))
+
+
+def _objects(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    number = 0
+    with path.open(encoding=encoding) as stream:
+        try:
+            for number, line in enumerate(stream, start=1):
+                if line.strip():
+                    row = json.loads(line)
+                    if not isinstance(row, dict):
+                        raise TableError("is no JSON object", where=f"{path}, line {number}", mend="Write {...}.")
+                    yield number, row
+        except UnicodeError:
+            raise _not_text(path, encoding) from None
+        except (ValueError, RecursionError) as error:
+            reason = str(error).split(":")[0][:80]
+            raise TableError(f"is not JSON: {reason}", where=f"{path}, line {number}", mend=_WHOLE_COPY) from None
+
+
+def _half_a_character(path: Path, batch: list[tuple[int, dict[str, Any]]]) -> TableError:
+    halves = (line for line, row in batch if re.search("[\ud800-\udfff]", json.dumps(row, ensure_ascii=False)))
+    return TableError("holds half a character", where=f"{path}, line {next(halves)}", mend=_WHOLE_COPY)
+
+
+def _cell(value: Any) -> str | None:
+    if value is None or value != value:
+        return None
+    if isinstance(value, str):
+        return None if value in _MISSING else value
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _parquet(path: Path, wanted: Sequence[str] | None) -> Rows:
+    with path.open("rb"):
+        pass
+    try:
+        scan = pl.scan_parquet(path)
+        schema = scan.collect_schema()
+        names = [name for name in (schema if wanted is None else dict.fromkeys(wanted)) if name in schema]
+        frame = scan.select(names).collect()
+        frame = frame.with_columns([_plain(frame[name], path) for name in names])
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, UnicodeError) as error:
+        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+        raise TableError(f"cannot be read as Parquet: {reason}", where=str(path), mend=_WHOLE_COPY) from error
+    return Rows(str(path), tuple(schema), frame)
+
+
+def _plain(series: pl.Series, path: Path) -> pl.Series:
+    """A Parquet column as numbers or text; lists and structs as JSON."""
+    dtype = series.dtype
+    if dtype.is_float():
+        return series.cast(pl.Float64).fill_nan(None)
+    if dtype.is_numeric():
+        return series
+    if dtype.is_nested():
+        values = [None if value is None else json.dumps(value, ensure_ascii=False, default=str) for value in series]
+        return pl.Series(series.name, values, dtype=pl.String)
+    if dtype == pl.Binary or dtype == pl.Object:
+        mend = "Map another column, or save it as text."
+        raise TableError(f"is {dtype}, not text", where=f"{path}, column {series.name}", mend=mend)
+    text = series.cast(pl.String)
+    return text.set(text.is_in(_MISSING), None)

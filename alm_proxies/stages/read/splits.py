@@ -1,0 +1,133 @@
+"""Splits that keep a speaker on one side: shares of the utterances, or folds."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from alm_proxies.errors import InputError, SettingsError
+from alm_proxies.seeds import generator
+from alm_proxies.tables import Finding
+
+_NAMES = ("train", "development", "test")
+_MEND = 'Write "speakers:.7,.1,.2" (train, development, test), "speakers:.8,.2" (train, test) or "folds:5".'
+_ROUNDS = 200
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+def shares_of(said: str) -> dict[str, float]:
+    """The splits that "speakers:.7,.1,.2" or "folds:5" stands for, each with its share of the utterances."""
+    found = re.fullmatch(r"\s*(speakers|folds)\s*:\s*([0-9., ]+?)\s*", said)
+    if found is None:
+        raise SettingsError(f"{said!r} is no way to split", mend=_MEND)
+    try:
+        numbers = [float(part) for part in found[2].split(",")]
+    except ValueError:
+        raise SettingsError(f"{said!r} holds something that is no number", mend=_MEND) from None
+    if found[1] == "folds":
+        if len(numbers) != 1 or not numbers[0].is_integer() or not 2 <= numbers[0] <= 1000:
+            raise SettingsError(f"{said!r}: folds are a whole number from 2 to 1000", mend=_MEND)
+        folds = int(numbers[0])
+        return {f"fold{number}": 1 / folds for number in range(1, folds + 1)}
+    if not 2 <= len(numbers) <= 3 or any(share <= 0 for share in numbers) or abs(sum(numbers) - 1) > 1e-6:
+        raise SettingsError(f"{said!r}: two or three shares above 0 that sum to 1 are needed", mend=_MEND)
+    names = _NAMES if len(numbers) == 3 else ("train", "test")
+    return dict(zip(names, numbers, strict=True))
+
+
+def checked_split(said: str) -> str:
+    """The same words, or ValueError with the mend, as a settings field wants it."""
+    try:
+        shares_of(said)
+    except SettingsError as error:
+        raise ValueError(str(error)) from None
+    return said
+
+
+def split_by_speaker(utterances: pl.DataFrame, said: str, seed: int, corpus: str) -> tuple[pl.DataFrame, list[Finding]]:
+    """The utterances with their split: no speaker is in two, and sizes are as near to the shares as speakers allow.
+
+    Speakers go, largest first, to the split that lacks most utterances; then they are moved and swapped while that
+    brings the sizes nearer. Speakers of equal size are ordered by the seed. An utterance without a speaker belongs
+    to no split (null): it could be anybody's.
+    """
+    shares = shares_of(said)
+    sizes = Counter(utterances["speaker"].drop_nulls().to_list())
+    unknown = utterances["speaker"].null_count()
+    if len(sizes) < len(shares):
+        known = f"only {len(sizes)} speakers are known" if sizes else "the speakers are not known"
+        raise InputError(
+            f"cannot be split by speaker into {len(shares)}: {known}",
+            where=corpus,
+            mend="Give the column of the speakers, ask for fewer splits, or leave split out.",
+        )
+    speakers = sorted(sizes)
+    order = generator(seed, "split", corpus).permutation(len(speakers))
+    ranked = sorted((speakers[i] for i in order), key=lambda speaker: -sizes[speaker])
+    placed = _placed([sizes[speaker] for speaker in ranked], list(shares.values()))
+    names = list(shares)
+    split = {speaker: names[place] for speaker, place in zip(ranked, placed, strict=True)}
+    findings = []
+    before = utterances.height - utterances["split"].null_count() if "split" in utterances.columns else 0
+    if before:
+        what = f"the split that came with {before} utterances was replaced by {said}"
+        findings.append(Finding("read", "split_replaced", what, where=corpus, count=before))
+    if unknown:
+        what = f"{unknown} utterances without a speaker belong to no split"
+        findings.append(Finding("read", "no_split", what, "Give their speakers.", where=corpus, count=unknown))
+    made = pl.col("speaker").replace_strict(split, default=None, return_dtype=pl.String).alias("split")
+    return utterances.with_columns(made), findings
+
+
+def _placed(sizes: Sequence[int], shares: Sequence[float]) -> list[int]:
+    """Which split each speaker goes to; sizes are sorted, largest first."""
+    target = np.array(shares) * sum(sizes)
+    filled = np.zeros(len(shares))
+    heads = np.zeros(len(shares), dtype=np.int64)
+    placed: list[int] = []
+    for number, size in enumerate(sizes):
+        empty = np.flatnonzero(heads == 0)
+        # The last speakers are kept for splits that would else stay empty.
+        among = empty if len(sizes) - number <= len(empty) else np.arange(len(shares))
+        place = int(among[np.argmax((target - filled)[among])])
+        placed.append(place)
+        filled[place] += size
+        heads[place] += 1
+    for _ in range(_ROUNDS):
+        if not _improved(placed, sizes, target, filled, heads):
+            break
+    return placed
+
+
+def _improved(
+    placed: list[int], sizes: Sequence[int], target: np.ndarray, filled: np.ndarray, heads: np.ndarray
+) -> bool:
+    """Make the move or swap that brings the sizes nearest to their targets; False if none does."""
+    # Speakers of one size in one split are alike, so one of each stands for all.
+    alike = {(place, size): number for number, (place, size) in enumerate(zip(placed, sizes, strict=True))}
+    now = np.abs(filled - target)
+    best, moves = -1e-9, list[tuple[int, int]]()
+    for (a, size_a), one in alike.items():
+        if heads[a] > 1:
+            for b in range(len(target)):
+                gain = abs(filled[a] - size_a - target[a]) + abs(filled[b] + size_a - target[b]) - now[a] - now[b]
+                if b != a and gain < best:
+                    best, moves = gain, [(one, b)]
+        for (b, size_b), other in alike.items():
+            d = size_a - size_b
+            gain = abs(filled[a] - d - target[a]) + abs(filled[b] + d - target[b]) - now[a] - now[b]
+            if a < b and gain < best:
+                best, moves = gain, [(one, b), (other, a)]
+    for number, place in moves:
+        filled[placed[number]] -= sizes[number]
+        heads[placed[number]] -= 1
+        placed[number] = place
+        filled[place] += sizes[number]
+        heads[place] += 1
+    return bool(moves)

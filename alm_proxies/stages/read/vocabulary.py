@@ -1,0 +1,191 @@
+"""From a corpus's words to the labels of a taxonomy: what is merged, moved or left outside is counted and said."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import polars as pl
+
+from alm_proxies.stages.read.sources import finding
+from alm_proxies.tables import ATTRIBUTES, Finding
+from alm_proxies.taxonomy import Meaning, meanings
+
+_SHOWN = 20
+_WHOSE = ["utterance_id", "annotator"]
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """The labels wanted, the user's map to them, and what several labels in one answer count for."""
+
+    labels: tuple[str, ...]
+    mapping: Mapping[str, str]
+    several: Literal["each", "share", "first"] = "share"
+
+    def meanings(self, words: pl.Series) -> dict[str, Meaning]:
+        """What each distinct word becomes."""
+        return meanings(sorted(words.drop_nulls().unique().to_list()), self.labels, self.mapping)
+
+    def votes(self, heard: pl.DataFrame, where: str) -> tuple[pl.DataFrame, list[Finding]]:
+        """Votes with labels from answers in words, one row an answer.
+
+        `heard` has utterance_id, annotator, source, word (text, or a list where an answer may name several) and may
+        have draw, weight, secondary (a list), valence, arousal, dominance and status.
+        """
+        frame = heard.with_row_index("_answer")
+        if "weight" not in frame.columns:
+            frame = frame.with_columns(weight=pl.lit(1.0))
+        several = isinstance(frame.schema["word"], pl.List)
+        findings: list[Finding] = []
+        if several:
+            frame, findings = self._one_word_a_row(frame, where)
+        meaning = self.meanings(frame["word"])
+        spoken = dict(frame.group_by("word").agg(pl.len()).drop_nulls("word").iter_rows())
+        frame = self._labelled(frame, meaning)
+        frame = self._numbered(frame, by_label=not several)
+        frame = frame.with_columns(status=_status(frame))
+        if several:
+            frame = _one_row_a_label(frame)
+        findings += _told(meaning, spoken, "votes", where)
+        if "secondary" in frame.columns:
+            frame, lost = self._secondary(frame, where)
+            findings += lost
+        return frame.drop("_answer", "word"), findings
+
+    def tallied(self, counts: pl.DataFrame, where: str) -> tuple[pl.DataFrame, list[Finding]]:
+        """Votes from counts (utterance_id, annotator, source, word, count): draws 0..n-1 in label order."""
+        frame = counts.filter(pl.col("count") > 0)
+        meaning = self.meanings(frame["word"])
+        spoken = dict(frame.group_by("word").agg(pl.col("count").sum()).iter_rows())
+        frame = self._labelled(frame, meaning).sort(
+            *_WHOSE, self._place(), "stated", nulls_last=True, maintain_order=True
+        )
+        frame = frame[np.repeat(np.arange(frame.height), frame["count"].to_numpy())]
+        frame = frame.with_columns(status=_status(frame), draw=pl.int_range(pl.len(), dtype=pl.Int32).over(_WHOSE))
+        return frame.drop("count", "word"), _told(meaning, spoken, "votes", where)
+
+    def shares(self, shares: dict[str, pl.Series], where: str) -> tuple[pl.DataFrame, list[Finding]]:
+        """Columns p_<label> from columns of shares named by words; the mass of words outside is counted, not moved."""
+        meaning = self.meanings(pl.Series(list(shares), dtype=pl.String))
+        height = len(next(iter(shares.values())))
+        mass = {label: np.zeros(height) for label in self.labels}
+        findings: list[Finding] = []
+        for word, series in shares.items():
+            label = meaning[word].label
+            values = series.to_numpy()
+            if label is not None:
+                mass[label] += values
+                continue
+            rows = int((values > 0).sum())
+            what = f"{values.sum():.6g} utterances' worth of soft labels is {word!r}, which is no label: left outside"
+            findings.append(finding("mass_outside", what, mend=_mend(word), where=where, count=rows))
+        return pl.DataFrame({f"p_{label}": values for label, values in mass.items()}), findings
+
+    def _one_word_a_row(self, frame: pl.DataFrame, where: str) -> tuple[pl.DataFrame, list[Finding]]:
+        many = pl.col("word").list.len().fill_null(0) > 1
+        answers = frame.filter(many).height
+        if not answers:
+            return frame.with_columns(pl.col("word").list.first()), []
+        if self.several == "first":
+            rest = frame.filter(many)["word"].list.len().sum() - answers
+            what = f"{answers} answers named several labels; the {rest} after the first were left out"
+            frame = frame.with_columns(pl.col("word").list.first())
+            return frame, [finding("several_labels", what, where=where, count=answers)]
+        if self.several == "share":
+            what = f"{answers} answers named several labels, which share one vote"
+            shared = pl.col("weight") / pl.col("word").list.len().fill_null(1).clip(1)
+            frame = frame.with_columns(weight=shared).explode("word")
+        else:
+            what = f"{answers} answers named several labels, a vote each"
+            frame = frame.drop("draw", strict=False).explode("word").drop("_answer").with_row_index("_answer")
+        return frame, [finding("several_labels", what, where=where, count=answers)]
+
+    def _labelled(self, frame: pl.DataFrame, meaning: dict[str, Meaning]) -> pl.DataFrame:
+        labels = {word: became.label for word, became in meaning.items()}
+        made = pl.col("word").replace_strict(labels, default=None, return_dtype=pl.String)
+        frame = frame.with_columns(label=made)
+        return frame.with_columns(stated=pl.when(pl.col("word").ne_missing(pl.col("label"))).then("word"))
+
+    def _place(self) -> pl.Expr:
+        order = {label: place for place, label in enumerate(self.labels)}
+        return pl.col("label").replace_strict(order, default=len(order), return_dtype=pl.Int32)
+
+    def _numbered(self, frame: pl.DataFrame, *, by_label: bool) -> pl.DataFrame:
+        """Draws where none are given: a crowd's in label order, anybody else's in the order of the file."""
+        draw = pl.col("_answer").rank("dense").over(_WHOSE).cast(pl.Int32) - 1
+        crowd = pl.col("annotator").str.ends_with("/crowd")
+        if by_label and frame.select(crowd.any()).item():
+            frame = frame.sort(*_WHOSE, self._place(), "stated", "_answer", nulls_last=True)
+            draw = pl.when(crowd).then(pl.int_range(pl.len(), dtype=pl.Int32).over(_WHOSE)).otherwise(draw)
+        given = [pl.col("draw").cast(pl.Int32)] if "draw" in frame.columns else []
+        return frame.with_columns(draw=pl.coalesce(*given, draw))
+
+    def _secondary(self, frame: pl.DataFrame, where: str) -> tuple[pl.DataFrame, list[Finding]]:
+        named = frame.filter(pl.col("secondary").list.len() > 0)["secondary"].explode()
+        meaning = self.meanings(named)
+        spoken = dict(named.value_counts(name="n").drop_nulls("secondary").iter_rows())
+        labels = {word: became.label for word, became in meaning.items()}
+        each = pl.element().replace_strict(labels, default=None, return_dtype=pl.String)
+        made = pl.col("secondary").list.eval(each).list.drop_nulls().list.unique(maintain_order=True)
+        made = pl.when(made.list.len() > 0).then(made)
+        return frame.with_columns(secondary=made), _told(meaning, spoken, "secondary labels", where)
+
+
+def _status(frame: pl.DataFrame) -> pl.Expr:
+    something = pl.any_horizontal(pl.col("label").is_not_null(), *(pl.col(a).is_not_null() for a in _there(frame)))
+    made = pl.when(something).then(pl.lit("ok")).when(pl.col("word").is_not_null()).then(pl.lit("out_of_vocabulary"))
+    made_ = made.otherwise(pl.lit("unparsable"))
+    if "status" not in frame.columns:
+        return made_
+    given = pl.col("status")
+    return pl.when(given.is_not_null() & (given != "ok")).then(given).otherwise(made_)
+
+
+def _there(frame: pl.DataFrame) -> list[str]:
+    return [name for name in ATTRIBUTES if name in frame.columns]
+
+
+def _one_row_a_label(frame: pl.DataFrame) -> pl.DataFrame:
+    key = [*_WHOSE, "draw", "label"]
+    if frame.select(key).is_unique().all():
+        return frame
+    rest = [pl.col(name).first() for name in frame.columns if name not in (*key, "weight", "stated")]
+    stated = pl.col("stated").drop_nulls().unique(maintain_order=True).str.join("; ")
+    made = frame.group_by(key, maintain_order=True).agg(pl.col("weight").sum(), stated, *rest)
+    return made.with_columns(stated=pl.when(pl.col("stated") != "").then("stated")).select(frame.columns)
+
+
+def _told(meaning: dict[str, Meaning], spoken: Mapping[str, int], things: str, where: str) -> list[Finding]:
+    """One finding for every word that was mapped or lost, the most frequent first; the tail of rare words as one."""
+    told: list[Finding] = []
+    often = sorted(((spoken.get(word, 0), word) for word, became in meaning.items() if became.how != "same"))[::-1]
+    tail = [(count, word) for count, word in often if meaning[word].how == "unknown"][_SHOWN:]
+    for count, word in often:
+        became = meaning[word]
+        if became.how == "mapped":
+            what = f"{count} {things} {word!r} became {became.label!r}, as the map says"
+            told.append(finding("mapped", what, where=where, count=count))
+        elif became.how == "outside":
+            what = f"{count} {things} {word!r} are left outside, as the map says"
+            told.append(finding("outside", what, where=where, count=count))
+        elif (count, word) not in tail:
+            what = f"{count} {things} say {_short(word)}, which is no label"
+            told.append(finding("out_of_vocabulary", what, mend=_mend(word), where=where, count=count))
+    if tail:
+        count = sum(count for count, _ in tail)
+        what = f"{count} {things} say one of {len(tail)} more words that are no labels, such as {_short(tail[0][1])}"
+        told.append(
+            finding("out_of_vocabulary", what, mend="Map them, or leave them outside.", where=where, count=count)
+        )
+    return told
+
+
+def _short(word: str) -> str:
+    return repr(word if len(word) <= 60 else word[:57] + "...")
+
+
+def _mend(word: str) -> str:
+    return f'Say what it becomes: map = {{ "{word[:60]}" = "<label>" }}, or "outside".'

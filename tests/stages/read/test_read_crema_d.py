@@ -1,0 +1,237 @@
+"""CREMA-D: the real tabulated votes, made-up finishedResponses in the shapes of the release, odd rows included."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from alm_proxies.errors import AlmProxiesError, InputError
+from alm_proxies.stages.read.crema_d import INTENDED, SENTENCES
+from alm_proxies.stages.read.stage import Corpus, ReadSettings, Source, read
+
+DATA = Path(os.environ.get("ALM_PROXIES_TEST_DATA", "")) / "crema_d"
+needs_data = pytest.mark.skipif(
+    not (DATA / "tabulatedVotes.csv").is_file(), reason="ALM_PROXIES_TEST_DATA does not name the shared test data"
+)
+
+TABULATED = """"","A","D","F","H","N","S","fileName","numResponses","agreement","emoVote","medianEmoRespNorm"
+"100001",0,0,0,1,3,0,"1001_IEO_NEU_XX",4,0.75,"N",83.3
+"100002",2,0,0,0,2,0,"1002_TSI_ANG_XX",4,0.5,"A:N",NA
+"200001",4,0,0,0,0,0,"1001_IEO_NEU_XX",4,1,"A",NA
+"300001",0,0,0,0,0,5,"1002_TSI_ANG_XX",5,1,"S",NA
+"""
+HEADER = (
+    '"","localid","pos","ans","ttr","queryType","numTries","clipNum","questNum","subType","clipName",'
+    '"sessionNums","respEmo","respLevel","dispEmo","dispVal","dispLevel"'
+)
+
+
+def answer(rater: str, ans: str, clip: str = "1001_IEO_NEU_XX", kind: int = 1, quest: int = 4, number: int = 7) -> str:
+    emotion, _, level = ans.partition("_")
+    return f'"1","{rater}",217,"{ans}","-12",{kind},0,{number},{quest},4,"{clip}",44,"{emotion}","{level}","N",50,"X"'
+
+
+def responses(folder: Path, *answers: str) -> Corpus:
+    (folder / "finishedResponses.csv").write_text("\n".join([HEADER, *answers]) + "\n", encoding="utf-8")
+    return read(Source(format="crema_d", source=folder))
+
+
+def kinds(corpus: Corpus) -> dict[str, int]:
+    return corpus.findings.counts()
+
+
+@needs_data
+@pytest.mark.parametrize(("modality", "votes"), [("voice", 34_715), ("face", 36_262), ("audio-visual", 36_312)])
+def test_the_real_votes_are_all_there(modality: str, votes: int) -> None:
+    corpus = read(Source.model_validate({"format": "crema_d", "source": DATA, "modality": modality}))
+    assert len(corpus.utterances) == 3_760
+    assert len(corpus.votes) == votes
+    assert corpus.votes.frame["label"].null_count() == 0
+    assert corpus.votes.frame["annotator"].unique().to_list() == ["crema_d/crowd"]
+
+
+@needs_data
+def test_actors_are_described_where_the_demographics_are_there() -> None:
+    frame = read(Source(format="crema_d", source=DATA)).utterances.frame
+    row = frame.row(by_predicate=pl.col("utterance_id") == "crema_d/1001_IEO_NEU_XX", named=True)
+    expected = {
+        "corpus": "crema_d",
+        "audio": None,
+        "speaker": "crema_d/1001",
+        "gender": "male",
+        "age": "51",
+        "race": "Caucasian",
+        "ethnicity": "Not Hispanic",
+        "transcript": "It's eleven o'clock.",
+        "intended": "neutral",
+        "language": "en",
+    }
+    assert {name: row[name] for name in expected} == expected
+    assert frame["gender"].null_count() == 0
+
+
+@needs_data
+def test_reading_again_gives_the_same_bytes(tmp_path: Path) -> None:
+    wanted = ReadSettings.model_validate({"seed": 5, "hold_out": {"splits": ["test"], "keep": 3}})
+    for name in ("one", "two"):
+        read(Source(format="crema_d", source=DATA, split="speakers:.7,.1,.2"), wanted).write(tmp_path / name)
+    names = sorted(path.name for path in (tmp_path / "one").iterdir())
+    assert names == ["findings.parquet", "utterances.parquet", "votes.parquet"]
+    for name in names:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def test_a_modality_is_the_first_digit_of_the_row(tmp_path: Path) -> None:
+    (tmp_path / "tabulatedVotes.csv").write_text(TABULATED, encoding="utf-8")
+    votes = read(Source(format="crema_d", source=tmp_path, modality="voice")).votes.frame
+    rows = votes.select("utterance_id", "draw", "label").rows()
+    assert rows == [
+        ("crema_d/1001_IEO_NEU_XX", 0, "happy"),
+        ("crema_d/1001_IEO_NEU_XX", 1, "neutral"),
+        ("crema_d/1001_IEO_NEU_XX", 2, "neutral"),
+        ("crema_d/1001_IEO_NEU_XX", 3, "neutral"),
+        ("crema_d/1002_TSI_ANG_XX", 0, "angry"),
+        ("crema_d/1002_TSI_ANG_XX", 1, "angry"),
+        ("crema_d/1002_TSI_ANG_XX", 2, "neutral"),
+        ("crema_d/1002_TSI_ANG_XX", 3, "neutral"),
+    ]
+    face = read(Source(format="crema_d", source=tmp_path, modality="face"))
+    assert face.votes.frame["label"].to_list() == ["angry"] * 4
+    assert face.utterances.frame["utterance_id"].to_list() == ["crema_d/1001_IEO_NEU_XX"]
+
+
+def test_sounds_are_found_beside_the_label_file_and_missing_ones_are_counted(tmp_path: Path) -> None:
+    (tmp_path / "processedResults").mkdir()
+    (tmp_path / "processedResults" / "tabulatedVotes.csv").write_text(TABULATED, encoding="utf-8")
+    (tmp_path / "AudioWAV").mkdir()
+    (tmp_path / "AudioWAV" / "1001_IEO_NEU_XX.wav").write_bytes(b"RIFF")
+    corpus = read(Source(format="crema_d", source=tmp_path))
+    assert corpus.utterances.frame["audio"].to_list() == ["AudioWAV/1001_IEO_NEU_XX.wav", None]
+    assert corpus.utterances.about.roots == {"crema_d": str(tmp_path)}
+    assert kinds(corpus)["no_audio"] == 1
+
+
+def test_raters_are_known_from_finished_responses(tmp_path: Path) -> None:
+    corpus = responses(tmp_path, answer("SSI_2", "A_100"), answer("SSI_1", "N_20"), answer("SSI_1", "H_5", kind=2))
+    assert corpus.votes.frame.select("annotator", "draw", "label", "status").rows() == [
+        ("crema_d/SSI_2", 0, "angry", "ok"),
+        ("crema_d/SSI_1", 0, "neutral", "ok"),
+    ]
+    assert kinds(corpus) == {"no_audio": 1, "not_filtered": 1}
+
+
+def test_odd_answers_are_read_or_counted(tmp_path: Path) -> None:
+    corpus = responses(
+        tmp_path,
+        answer("r1", "H"),
+        answer("r2", "S_40"),
+        answer("r2", "A"),
+        answer("r3", "A"),
+        answer("r3", "N_9"),
+        answer("r4", "X_9"),
+        answer("r5", "A_1", clip="ANG_HI_practice", number=7443),
+        answer("r6", "A_1", clip="not a clip"),
+        answer("", "A_1"),
+    )
+    assert dict(corpus.votes.frame.select("annotator", "label").iter_rows()) == {
+        "crema_d/r1": "happy",
+        "crema_d/r2": "sad",
+        "crema_d/r3": "neutral",
+        "crema_d/r4": None,
+    }
+    assert corpus.votes.frame.filter(pl.col("status") == "out_of_vocabulary")["stated"].to_list() == ["X_9"]
+    found = kinds(corpus)
+    wanted = {"practice": 1, "not_a_clip": 1, "no_rater": 1, "repeated": 2, "no_level": 3, "out_of_vocabulary": 1}
+    assert {kind: found[kind] for kind in wanted} == wanted
+
+
+def test_answers_of_a_distracted_rater_are_left_out_where_first_clicks_are_there(tmp_path: Path) -> None:
+    clicks = '"","localid","sessionNums","queryType","questNum","pos","ttr","numTries","clipNum","clipName"\n'
+    clicks += (
+        '"1","r1",44,1,4,1,"10001",0,7,"x"\n"2","r2",44,1,5,1,"10000",0,7,"x"\n"3","r3",44,2,6,1,"99999",0,7,"x"\n'
+    )
+    (tmp_path / "finishedEmoResponses.csv").write_text(clicks, encoding="utf-8")
+    corpus = responses(
+        tmp_path, answer("r1", "A_1", quest=4), answer("r2", "N_1", quest=5), answer("r3", "S_1", quest=6)
+    )
+    assert corpus.votes.frame["annotator"].to_list() == ["crema_d/r2", "crema_d/r3"]
+    assert kinds(corpus) == {"no_audio": 1, "distracted": 1}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "words"),
+    [
+        ('"100002",2,', '"100002",-2,', "line 3, column A", "'-2' is no count"),
+        ('"100002",2,', '"100002",NA,', "line 3, column A", "None is no count"),
+        ('"100002",2,', '"100002",2.5,', "line 3, column A", "no count"),
+        ('"100002"', '"900002"', "line 3, column ", "no row number"),
+        ("1002_TSI_ANG_XX", "1002_TSI_ANG", "line 3, column fileName", "no clip"),
+        ('"fileName"', '"filename"', "", "Did you mean 'filename'"),
+        ('"200001"', '"100001"', "line 4, column fileName", "two rows"),
+        ("0.75", "0.75,1,2", "line 2", "has 14 values where the header names 12"),
+    ],
+)
+def test_a_wrong_tabulated_file_is_refused_with_file_line_and_mend(
+    tmp_path: Path, old: str, new: str, line: str, words: str
+) -> None:
+    path = tmp_path / "tabulatedVotes.csv"
+    path.write_text(TABULATED.replace(old, new, 1), encoding="utf-8")
+    with pytest.raises(InputError) as caught:
+        read(Source(format="crema_d", source=path))
+    assert str(path) in str(caught.value.where)
+    assert line in str(caught.value.where)
+    assert words in str(caught.value)
+    assert caught.value.mend
+
+
+def test_a_git_lfs_pointer_is_named_as_such(tmp_path: Path) -> None:
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
+    (tmp_path / "finishedResponses.csv").write_bytes(pointer)
+    with pytest.raises(InputError, match="git lfs pull"):
+        read(Source(format="crema_d", source=tmp_path))
+
+
+def test_a_folder_without_label_files_and_a_missing_one_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no label file"):
+        read(Source(format="crema_d", source=tmp_path))
+    with pytest.raises(InputError, match="no such file"):
+        read(Source(format="crema_d", source=tmp_path / "nowhere"))
+
+
+def test_every_sentence_and_emotion_of_a_name_is_known() -> None:
+    assert len(SENTENCES) == 12
+    assert set(INTENDED.values()) == {"angry", "disgust", "fear", "happy", "neutral", "sad"}
+
+
+def outcome(source: Source) -> Corpus | AlmProxiesError:
+    try:
+        return read(source)
+    except AlmProxiesError as error:
+        return error
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    name=st.sampled_from(["tabulatedVotes.csv", "finishedResponses.csv"]),
+    cuts=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 6), st.binary(max_size=5)), max_size=4),
+    whole=st.one_of(st.none(), st.binary(max_size=300)),
+)
+def test_only_our_errors_escape_and_they_name_the_file(
+    tmp_path: Path, name: str, cuts: list[tuple[float, int, bytes]], whole: bytes | None
+) -> None:
+    for other in tmp_path.glob("*.csv"):
+        other.unlink()
+    good = TABULATED if name == "tabulatedVotes.csv" else "\n".join([HEADER, answer("r1", "A_1"), answer("r2", "H")])
+    data = good.encode() if whole is None else whole
+    for place, length, inserted in cuts:
+        at = int(place * len(data))
+        data = data[:at] + inserted + data[at + length :]
+    path = tmp_path / name
+    path.write_bytes(data)
+    result = outcome(Source(format="crema_d", source=path))
+    assert isinstance(result, Corpus) or str(path) in str(result)

@@ -1,0 +1,174 @@
+"""Splits keep a speaker on one side; held-out votes depend on the seed and the utterance alone."""
+
+from __future__ import annotations
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from alm_proxies.errors import InputError, SettingsError
+from alm_proxies.stages.read.hold_out import HoldOut, hold_out, hold_out_of
+from alm_proxies.stages.read.sources import Source
+from alm_proxies.stages.read.splits import shares_of, split_by_speaker
+from alm_proxies.tables import Utterances, Votes
+
+
+def people(sizes: list[int], unknown: int = 0) -> pl.DataFrame:
+    speakers = [f"c/{number}" for number, size in enumerate(sizes) for _ in range(size)] + [None] * unknown
+    ids = [f"c/u{number}" for number in range(len(speakers))]
+    return pl.DataFrame({"utterance_id": ids, "speaker": pl.Series(speakers, dtype=pl.String)})
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    sizes=st.lists(st.integers(1, 60), min_size=5, max_size=40),
+    said=st.sampled_from(["speakers:.7,.1,.2", "speakers:.8,.2", "folds:5", "folds:2"]),
+    seed=st.integers(0, 5),
+)
+def test_no_speaker_is_in_two_splits_and_none_is_empty(sizes: list[int], said: str, seed: int) -> None:
+    made, findings = split_by_speaker(people(sizes), said, seed, "c")
+    assert made.group_by("speaker").agg(pl.col("split").n_unique())["split"].unique().to_list() == [1]
+    assert sorted(made["split"].unique().to_list()) == sorted(shares_of(said))
+    assert findings == []
+
+
+@settings(max_examples=60, deadline=None)
+@given(sizes=st.lists(st.integers(1, 30), min_size=4, max_size=9), seed=st.integers(0, 3))
+def test_no_move_of_a_speaker_brings_the_sizes_nearer(sizes: list[int], seed: int) -> None:
+    made, _ = split_by_speaker(people(sizes), "speakers:.7,.3", seed, "c")
+    train = made.filter(pl.col("split") == "train")
+    target = 0.7 * sum(sizes)
+    off = abs(train.height - target)
+    for speaker, size in made.group_by("speaker").len().iter_rows():
+        inside = speaker in train["speaker"].to_list()
+        left = train["speaker"].n_unique() if inside else len(sizes) - train["speaker"].n_unique()
+        moved = abs(train.height + (-size if inside else size) - target)
+        assert left == 1 or moved >= off - 1e-9
+
+
+def test_equal_speakers_are_split_exactly_and_by_the_seed() -> None:
+    frame = people([10] * 10)
+    made = [split_by_speaker(frame, "speakers:.7,.1,.2", seed, "c")[0] for seed in (1, 1, 2)]
+    assert dict(made[0].group_by("split").len().iter_rows()) == {"train": 70, "development": 10, "test": 20}
+    assert made[0].equals(made[1])
+    assert not made[0].equals(made[2])
+
+
+def test_an_utterance_without_a_speaker_is_in_no_split_and_is_counted() -> None:
+    made, findings = split_by_speaker(people([3, 3], unknown=2), "folds:2", 0, "c")
+    assert made["split"].null_count() == 2
+    assert [(finding.kind, finding.count) for finding in findings] == [("no_split", 2)]
+
+
+def test_a_split_that_was_there_is_replaced_and_said() -> None:
+    frame = people([3, 3]).with_columns(split=pl.lit("train"))
+    made, findings = split_by_speaker(frame, "folds:2", 0, "c")
+    assert set(made["split"].to_list()) == {"fold1", "fold2"}
+    assert [finding.kind for finding in findings] == ["split_replaced"]
+
+
+def test_fewer_speakers_than_splits_are_refused() -> None:
+    with pytest.raises(InputError, match="only 2 speakers are known"):
+        split_by_speaker(people([3, 3]), "folds:3", 0, "c")
+    with pytest.raises(InputError, match="speakers are not known"):
+        split_by_speaker(people([], unknown=3), "folds:2", 0, "c")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "",
+        "folds",
+        "folds:1",
+        "folds:2.5",
+        "folds:2,3",
+        "speakers:.7",
+        "speakers:.5,.6",
+        "speakers:1,0",
+        "speakers:..,1",
+    ],
+)
+def test_a_split_that_makes_no_sense_is_refused_with_the_mend(said: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        shares_of(said)
+    assert "speakers:.7,.1,.2" in str(caught.value)
+    with pytest.raises(ValidationError, match="folds:5"):
+        Source.model_validate({"format": "table", "source": "x", "split": said})
+
+
+def crowd(sizes: dict[str, int], *, consensus: bool = False, proxies: int = 0) -> Votes:
+    rows = [(utterance, f"c/r{n}", "human", 0, "happy") for utterance, size in sizes.items() for n in range(size)]
+    rows += [(utterance, "c/consensus", "human", 0, "happy") for utterance in sizes if consensus]
+    rows += [(utterance, "gpt", "proxy", n, "sad") for utterance in sizes for n in range(proxies)]
+    frame = pl.DataFrame(rows, schema=["utterance_id", "annotator", "source", "draw", "label"], orient="row")
+    return Votes.of(frame, taxonomy="iemocap4")
+
+
+def described(splits: dict[str, str | None]) -> Utterances:
+    return Utterances.of(pl.DataFrame({"utterance_id": list(splits), "split": list(splits.values())}))
+
+
+def held(votes: Votes, wanted: HoldOut, splits: dict[str, str | None], seed: int = 1) -> pl.DataFrame:
+    return hold_out(votes, described(splits), wanted, seed)[0].frame.filter("held_out")
+
+
+def test_a_held_out_split_gives_all_its_human_votes_and_others_keep_a_few() -> None:
+    votes = crowd({"a": 5, "b": 5, "c": 2}, proxies=2)
+    gone = held(votes, HoldOut(splits=("test",), keep=3), {"a": "test", "b": "train", "c": None})
+    assert dict(gone.group_by("utterance_id").len().iter_rows()) == {"a": 5, "b": 2}
+    assert gone["source"].unique().to_list() == ["human"]
+
+
+def test_what_is_held_out_depends_on_the_seed_and_the_utterance_alone() -> None:
+    wanted = HoldOut(keep=3)
+    sizes = {f"u{n}": 6 for n in range(20)}
+    together = held(crowd(sizes), wanted, dict.fromkeys(sizes))
+    alone = held(crowd({"u7": 6}), wanted, {"u7": None})
+    assert together.filter(pl.col("utterance_id") == "u7").equals(alone)
+    assert not together.equals(held(crowd(sizes), wanted, dict.fromkeys(sizes), seed=2))
+    shuffled = Votes.of(crowd(sizes).frame.sample(fraction=1, shuffle=True, seed=3), taxonomy="iemocap4")
+    again = held(shuffled, wanted, dict.fromkeys(sizes))
+    assert again.sort("utterance_id", "annotator").equals(together.sort("utterance_id", "annotator"))
+
+
+def test_every_vote_has_the_same_chance_of_being_held_out() -> None:
+    sizes = {f"u{n}": 5 for n in range(2000)}
+    gone = held(crowd(sizes), HoldOut(keep=3), dict.fromkeys(sizes))
+    shares = gone.group_by("annotator").len()["len"] / 2000
+    assert all(abs(share - 0.4) < 0.05 for share in shares)
+
+
+def test_a_draw_with_several_rows_is_held_out_whole() -> None:
+    rows = [("a", f"c/r{n}", 0, label, 0.5) for n in range(4) for label in ("happy", "sad")]
+    frame = pl.DataFrame(rows, schema=["utterance_id", "annotator", "draw", "label", "weight"], orient="row")
+    gone = held(Votes.of(frame, taxonomy="iemocap4"), HoldOut(keep=1), {"a": None})
+    assert gone.height == 6
+    assert gone.group_by("annotator").len()["len"].unique().to_list() == [2]
+
+
+def test_a_consensus_is_no_vote_and_goes_with_the_votes_behind_it() -> None:
+    gone = held(crowd({"a": 4, "b": 3}, consensus=True), HoldOut(keep=3), {"a": None, "b": None})
+    assert sorted(gone["annotator"].to_list())[:1] == ["c/consensus"]
+    assert gone["utterance_id"].to_list() == ["a", "a"]
+    only = held(crowd({"a": 0}, consensus=True), HoldOut(keep=1), {"a": None})
+    assert only.height == 0
+
+
+def test_an_unknown_split_is_refused_with_the_nearest_one() -> None:
+    with pytest.raises(SettingsError, match="Did you mean 'test'"):
+        hold_out(crowd({"a": 1}), described({"a": "test"}), HoldOut(splits=("tset",)), 0)
+
+
+def test_utterances_with_nothing_to_score_them_are_counted() -> None:
+    _, findings = hold_out(crowd({"a": 3, "b": 4}), described({"a": None, "b": None}), HoldOut(keep=3), 0)
+    assert [(finding.kind, finding.count) for finding in findings] == [("held_out", 1), ("nothing_held_out", 1)]
+
+
+def test_the_command_line_says_the_same() -> None:
+    assert hold_out_of("keep=3") == HoldOut(keep=3)
+    assert hold_out_of("splits=test,test2 keep=0") == HoldOut(splits=("test", "test2"), keep=0)
+    for wrong in ("", "3", "keep", "keep=", "keep=-1", "keep=x", "keep=1 keep=2", "split=test"):
+        with pytest.raises(SettingsError):
+            hold_out_of(wrong)
