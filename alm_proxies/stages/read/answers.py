@@ -1,0 +1,250 @@
+"""What a table says of each utterance: votes from rows or from counts, and soft labels from shares."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from alm_proxies.errors import SettingsError, TableError
+from alm_proxies.stages.read.mapping import Many, Mapping, number
+from alm_proxies.stages.read.rows import Rows
+from alm_proxies.stages.read.sources import Source, finding, prefixed
+from alm_proxies.stages.read.vocabulary import Vocabulary
+from alm_proxies.tables import ATTRIBUTES, Finding
+
+_MOST = 100_000
+_OFF = 0.01
+_WHOSE = ("utterance_id", "annotator", "source")
+_VOTE = ("word", "draw", "weight", "secondary", "status", *ATTRIBUTES)
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """One file of the table: its rows as they are, and where its first one stands among the rows of all files."""
+
+    rows: Rows
+    fields: pl.DataFrame
+    start: int
+
+
+def place(files: list[File], row: int) -> str:
+    """The file and line of a row of all files."""
+    file = next(file for file in reversed(files) if file.start <= row)
+    return file.rows.place(row - file.start)
+
+
+def scales_of(mapping: Mapping, source: Source, card: Any) -> dict[str, tuple[float, float]]:
+    """The scales of the attributes mapped: the source's own, else the card's; without one it is refused."""
+    scales: dict[str, tuple[float, float]] = {}
+    for name in (name for name in ATTRIBUTES if mapping.has(name)):
+        ends = {**card.scales, **source.scales}.get(name)
+        if ends is None:
+            mend = f"Say which ratings stand for least and most: scales = {{ {name} = [1, 5] }}."
+            raise SettingsError(f"nothing says on which scale {name} is rated", where=str(source.source), mend=mend)
+        scales[name] = ends
+    return scales
+
+
+def votes_of(
+    frame: pl.DataFrame,
+    files: list[File],
+    mapping: Mapping,
+    vocabulary: Vocabulary,
+    source: Source,
+    scales: dict[str, tuple[float, float]],
+) -> tuple[pl.DataFrame, list[Finding]]:
+    """The votes of all files: counts of a wide table, or a row a vote; none, if neither is mapped."""
+    where = str(source.source)
+    frame = _whose(frame, files, source.corpus)
+    if mapping.counts is not None:
+        parts = [_long(_counts(file.rows, mapping.counts, vocabulary), file.start) for file in files]
+        whose = frame.select("utterance_id", "annotator", "source", "_row")
+        return vocabulary.tallied(whose.join(pl.concat(parts), on="_row").sort("_row").drop("_row"), where)
+    if not mapping.has("label", *ATTRIBUTES):
+        nothing = {"utterance_id": pl.String(), "annotator": pl.String(), "label": pl.String()}
+        return pl.DataFrame(schema=nothing), []
+    word = _listed(frame["label"]) if "label" in frame.columns else pl.lit(None, dtype=pl.String)
+    heard = frame.with_columns(_on_scales(frame, files, scales)).with_columns(word=word)
+    if "secondary" in heard.columns:
+        heard = heard.with_columns(secondary=_split(heard["secondary"]))
+    if "weight" in heard.columns and "draw" not in heard.columns:
+        # Weights make sense within one draw only, so all rows of an annotator on an utterance are one.
+        heard = heard.with_columns(draw=pl.lit(0))
+    heard = heard.select([name for name in (*_WHOSE, *_VOTE, "_row") if name in heard.columns])
+    findings: list[Finding] = []
+    said = [name for name in ("word", "status", *ATTRIBUTES) if name in heard.columns]
+    silent = pl.col("annotator").str.ends_with("/crowd") & pl.all_horizontal(pl.col(name).is_null() for name in said)
+    spoken = heard.filter(~silent)
+    if spoken.height < heard.height:
+        count = heard.height - spoken.height
+        findings.append(finding("no_vote", f"{count} rows hold no vote", where=where, count=count))
+    if "weight" not in spoken.columns and "draw" in spoken.columns:
+        again = spoken.filter(~pl.struct("utterance_id", "annotator", "draw").is_first_distinct())
+        if again.height:
+            mend = "Number the votes of one annotator on one utterance, or leave draw unmapped."
+            what = f"draw {again['draw'][0]:.0f} of {again['annotator'][0]!r} is there twice"
+            raise TableError(what, where=place(files, again["_row"][0]), mend=mend)
+    votes, told = vocabulary.votes(spoken.drop("_row"), where)
+    return votes, findings + told
+
+
+def labels_of(
+    frame: pl.DataFrame, files: list[File], mapping: Mapping, vocabulary: Vocabulary, source: Source
+) -> tuple[pl.DataFrame | None, list[Finding]]:
+    """The soft labels of all files; shares that sum to nearly 1 are brought to 1, and it is said."""
+    if mapping.probabilities is None:
+        return None, []
+    where = str(source.source)
+    parts = [_shares(file.rows, mapping.probabilities, vocabulary) for file in files]
+    table = pl.concat(parts, how="diagonal").fill_null(0.0)
+    total = table.select(pl.sum_horizontal(pl.all())).to_series().to_numpy()
+    wrong = (np.abs(total - 1) > _OFF) & (total > 0)
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
+        mend = "The shares of an utterance sum to 1; for numbers of votes use counts."
+        raise TableError(f"the shares sum to {total[row]:.6g}", where=place(files, row), mend=mend)
+    made, findings = vocabulary.shares({name: table[name] for name in table.columns}, where)
+    inside = made.select(pl.sum_horizontal(pl.all())).to_series()
+    rough = int((np.abs(total - 1) > 1e-6).sum() - (total == 0).sum())
+    empty = int((inside == 0).sum())
+    for count, kind, what in (
+        (rough, "shares_rounded", f"{rough} soft labels summed to 1 only roughly and were brought to 1"),
+        (empty, "no_label", f"{empty} utterances have no share of any label, and so no soft label"),
+    ):
+        if count:
+            findings.append(finding(kind, what, where=where, count=count))
+    made = made.select(pl.all() / inside).insert_column(0, frame["utterance_id"])
+    return made.filter(inside > 0), findings
+
+
+def _whose(frame: pl.DataFrame, files: list[File], corpus: str) -> pl.DataFrame:
+    """The rows with source and annotator: a human's name has the corpus before it, an unnamed one is the crowd."""
+    if "source" not in frame.columns:
+        frame = frame.with_columns(source=pl.lit("human"))
+    if "annotator" not in frame.columns:
+        frame = frame.with_columns(annotator=pl.lit(None, dtype=pl.String))
+    frame = frame.with_columns(pl.col("source").fill_null("human"))
+    unnamed = frame.filter((pl.col("source") == "proxy") & pl.col("annotator").is_null())
+    if unnamed.height:
+        mend = 'Name the model: constants = { annotator = "gpt-4o" }, or map its column.'
+        raise TableError("a proxy's vote does not say whose it is", where=place(files, unnamed["_row"][0]), mend=mend)
+    human = pl.col("source") == "human"
+    both = frame.group_by("annotator").agg(pl.col("source").n_unique()).filter(pl.col("source") > 1)["annotator"]
+    named = both.drop_nulls()
+    if named.len():
+        mend = "Give the human and the proxy different names."
+        row = frame.filter(pl.col("annotator") == named.sort()[0])["_row"][0]
+        raise TableError(f"{named.sort()[0]!r} is both human and proxy", where=place(files, row), mend=mend)
+    name = pl.when(human).then(prefixed("annotator", corpus)).otherwise("annotator")
+    return frame.with_columns(annotator=name.fill_null(f"{corpus}/crowd"))
+
+
+def _on_scales(frame: pl.DataFrame, files: list[File], scales: dict[str, tuple[float, float]]) -> list[pl.Series]:
+    made = []
+    for name, (low, high) in scales.items():
+        values = frame[name]
+        bad = ~values.is_between(min(low, high), max(low, high)).fill_null(True)
+        if bad.any():
+            row = int(bad.arg_true()[0])
+            mend = "Mend the value, or say the scale: scales."
+            what = f"{name} = {values[row]:g} is outside its scale from {low:g} to {high:g}"
+            raise TableError(what, where=place(files, int(frame["_row"][row])), mend=mend)
+        made.append(((values - low) / (high - low)).alias(name))
+    return made
+
+
+def _listed(words: pl.Series) -> pl.Series:
+    """Words as they are, or as lists if any cell names several: a JSON list, or words with ; between them."""
+    several = words.str.contains(r"^\[.*\]$|;").fill_null(False)
+    return _split(words, ";") if several.any() else words
+
+
+def _split(words: pl.Series, between: str = ",;|") -> pl.Series:
+    cells: list[list[str] | None] = []
+    for word in words:
+        parts = _parsed(word) if word is not None else None
+        if isinstance(parts, list):
+            named: Iterable[str] = (str(part) for part in parts if part is not None)
+        else:
+            named = (word or "").translate(dict.fromkeys(map(ord, between), ";")).split(";")
+        made = [part.strip() for part in named if part.strip()]
+        cells.append(made or None)
+    return pl.Series(words.name, cells, dtype=pl.List(pl.String))
+
+
+def _parsed(cell: str) -> Any:
+    """What a cell holds as JSON: a list or an object; anything else as None."""
+    if cell[:1] not in "[{":
+        return None
+    try:
+        return json.loads(cell)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _long(table: pl.DataFrame, start: int) -> pl.DataFrame:
+    numbered = table.with_columns(_row=pl.int_range(start, start + table.height, dtype=pl.UInt32))
+    return numbered.unpivot(index="_row", variable_name="word", value_name="count").drop_nulls("count")
+
+
+def _counts(rows: Rows, counts: Many, vocabulary: Vocabulary) -> pl.DataFrame:
+    table = _many(rows, counts, vocabulary)
+    for name in table.columns:
+        _refuse(rows, table[name], (table[name] % 1 != 0) | ~table[name].is_between(0, _MOST), _named(counts, name))
+    return table.cast(pl.Int64)
+
+
+def _shares(rows: Rows, shares: Many, vocabulary: Vocabulary) -> pl.DataFrame:
+    table = _many(rows, shares, vocabulary)
+    for name in table.columns:
+        _refuse(rows, table[name], ~table[name].is_between(0, 1 + _OFF), _named(shares, name))
+    return table
+
+
+def _named(many: Many, word: str) -> str | None:
+    return many.get(word) if isinstance(many, dict) else many
+
+
+def _refuse(rows: Rows, values: pl.Series, bad: pl.Series, column: str | None) -> None:
+    bad = bad.fill_null(False)
+    if bad.any():
+        row = int(bad.arg_true()[0])
+        mend = f"Counts are whole numbers from 0 to {_MOST}, shares go from 0 to 1."
+        raise TableError(
+            f"{values[row]:g} cannot be what {values.name!r} got", where=rows.place(row, column), mend=mend
+        )
+
+
+def _many(rows: Rows, many: Many, vocabulary: Vocabulary) -> pl.DataFrame:
+    """A column of numbers for every word, from a column each, or from one that holds lists or objects."""
+    if isinstance(many, dict):
+        return pl.DataFrame(
+            [number(rows.frame[column], rows, column, word).alias(word) for word, column in many.items()]
+        )
+    cells: dict[str, list[float | None]] = {}
+    column = str(many)
+    for row, cell in enumerate(rows.frame[column]):
+        if cell is None:
+            continue
+        value = _parsed(cell) if isinstance(cell, str) else None
+        if isinstance(value, list) and len(value) == len(vocabulary.labels):
+            value = dict(zip(vocabulary.labels, value, strict=True))
+        if not isinstance(value, dict) or not all(_is_number(n) for n in value.values()):
+            mend = f"Write {{label: number}}, or the numbers of {', '.join(vocabulary.labels)} in that order."
+            raise TableError(f"holds no numbers of the labels: {cell!r:.60}", where=rows.place(row, column), mend=mend)
+        for word, n in value.items():
+            cells.setdefault(word, [None] * rows.frame.height)[row] = float(n) if n is not None else None
+    if not cells:
+        cells[vocabulary.labels[0]] = [None] * rows.frame.height
+    return pl.DataFrame(cells, schema=dict.fromkeys(cells, pl.Float64()))
+
+
+def _is_number(value: Any) -> bool:
+    if value is None:
+        return True
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _MOST

@@ -1,0 +1,157 @@
+"""Which of a table's columns becomes which of ours: by the user's file, by the corpus's card, or by equal names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import polars as pl
+
+from alm_proxies.cards import Card
+from alm_proxies.columns import did_you_mean
+from alm_proxies.errors import SettingsError, TableError
+from alm_proxies.stages.read.rows import Rows
+from alm_proxies.stages.read.sources import Source
+from alm_proxies.tables import ATTRIBUTES
+
+UTTERANCE_TEXT = ("audio", "speaker", "dialogue", "gender", "language", "transcript", "intended", "split")
+UTTERANCE_NUMBERS = ("start", "end", "duration", "turn")
+VOTE_TEXT = ("annotator", "source", "label", "secondary", "status")
+VOTE_NUMBERS = ("draw", "weight", *ATTRIBUTES)
+FIELDS = ("utterance_id", *UTTERANCE_TEXT, *UTTERANCE_NUMBERS, *VOTE_TEXT, *VOTE_NUMBERS)
+_NUMBERS = (*UTTERANCE_NUMBERS, *VOTE_NUMBERS)
+_PATTERN = re.compile(r"\{([^{}]*)\}")
+Many = dict[str, str] | str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Mapping:
+    """Our fields from their columns, patterns and constants; counts, shares and groups beside them."""
+
+    columns: dict[str, str]
+    constants: dict[str, str] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
+    groups: tuple[str, ...] = ()
+    counts: Many = None
+    probabilities: Many = None
+
+    @property
+    def given(self) -> bool:
+        """Whether anything was mapped at all."""
+        return bool(self.columns or self.counts or self.probabilities)
+
+    def has(self, *fields: str) -> bool:
+        """Whether any of our fields is filled."""
+        return any(name in self.columns or name in self.constants for name in fields)
+
+    @property
+    def bare(self) -> bool:
+        """Whether it tells nothing of an utterance but its id."""
+        return not self.has(*UTTERANCE_TEXT, *UTTERANCE_NUMBERS) and not self.groups
+
+    def wanted(self, split: str | None) -> list[str]:
+        """Their columns that it needs; {split} may also come from the name of the file."""
+        named = [name for value in self.columns.values() for name in _named(value)]
+        for many in (self.counts, self.probabilities):
+            named += list(many.values()) if isinstance(many, dict) else [many] if many else []
+        known = {"split"} if split is not None else set()
+        return [name for name in dict.fromkeys([*named, *self.groups]) if name not in known]
+
+    def fields(self, rows: Rows, split: str | None) -> pl.DataFrame:
+        """The rows in our fields: text stripped, numbers read, missing values null."""
+        frame = rows.frame if split is None else rows.frame.with_columns(split=pl.lit(split))
+        made = [_column(frame, name, value) for name, value in self.columns.items()]
+        made += [pl.Series(name, [value]).new_from_index(0, frame.height) for name, value in self.constants.items()]
+        if split is not None and not self.has("split"):
+            made.append(pl.Series("split", [split]).new_from_index(0, frame.height))
+        if not made:
+            return pl.DataFrame()
+        return pl.DataFrame([_typed(series, rows, self.columns.get(series.name)) for series in made])
+
+
+def mapping_of(source: Source, card: Card) -> Mapping:
+    """The mapping a source asks for; what it does not map itself, its card may, unless it maps the ids itself."""
+    for name in (*source.columns, *source.constants):
+        if name not in FIELDS:
+            mend = f"{did_you_mean(name, FIELDS)} There are: {', '.join(FIELDS)}; others travel as groups.".strip()
+            raise SettingsError(f"{name!r} is no column of ours", where=_said(source), mend=mend)
+    both = sorted(set(source.columns) & set(source.constants))
+    if both:
+        mend = "Keep one of the two."
+        raise SettingsError(f"{both[0]!r} is both a column and a constant", where=_said(source), mend=mend)
+    own = Mapping(
+        source.columns, source.constants, source.files, source.groups, source.counts, source.probabilities
+    )  # fmt: skip
+    if own.counts and own.has("label"):
+        mend = "Map the label for a row a vote, or counts for a row an utterance."
+        raise SettingsError("maps both a label and counts", where=_said(source), mend=mend)
+    if not card.columns or "utterance_id" in source.columns or own.counts or own.probabilities:
+        return own
+    unknown = [name for name in (*card.columns, *card.constants) if name not in FIELDS]
+    if unknown:
+        mend = f"{did_you_mean(unknown[0], FIELDS)} There are: {', '.join(FIELDS)}.".strip()
+        raise SettingsError(f"{unknown[0]!r} is no column of ours", where=str(card.path), mend=mend)
+    columns = {name: value for name, value in card.columns.items() if name not in source.constants}
+    constants = {name: value for name, value in card.constants.items() if name not in source.columns}
+    return replace(
+        own,
+        columns={**columns, **source.columns},
+        constants={**constants, **source.constants},
+        files=source.files or card.files,
+    )
+
+
+def same_names(mapping: Mapping, rows: Rows) -> Mapping:
+    """The mapping of a table nobody mapped: columns that have our names, file_name as audio, p_<label> as shares."""
+    there = [name for name in FIELDS if name in rows.columns and name not in mapping.constants]
+    columns = {name: name for name in there}
+    if "file_name" in rows.columns and not mapping.has("audio"):
+        columns["audio"] = "file_name"
+    shares = {name[2:]: name for name in rows.columns if name.startswith("p_")}
+    made = replace(mapping, columns=columns, probabilities=shares or None)
+    if not made.has("utterance_id", "audio"):
+        listed = ", ".join(rows.columns[:30])
+        mend = f'Map them: columns = {{ utterance_id = "...", label = "..." }}. There are: {listed}.'
+        raise TableError("has no column that names the utterance", where=rows.path, mend=mend)
+    return made
+
+
+def _said(source: Source) -> str:
+    return f"the source {source.source}"
+
+
+def _named(value: str) -> list[str]:
+    return _PATTERN.findall(value) if _PATTERN.search(value) else [value]
+
+
+def _column(frame: pl.DataFrame, name: str, value: str) -> pl.Series:
+    """One of our fields: their column as it is, or a pattern filled in (null where a part of it is)."""
+    if not _PATTERN.search(value):
+        return frame.get_column(value).alias(name)
+    parts: Sequence[str] = _PATTERN.split(value)
+    filled = [pl.col(part).cast(pl.String).str.strip_chars() if i % 2 else pl.lit(part) for i, part in enumerate(parts)]
+    return frame.select(pl.concat_str(filled).alias(name)).to_series()
+
+
+def _typed(series: pl.Series, rows: Rows, theirs: str | None) -> pl.Series:
+    if series.name not in _NUMBERS:
+        return _stripped(series)
+    return number(series, rows, theirs if theirs in rows.columns else None, series.name)
+
+
+def _stripped(series: pl.Series) -> pl.Series:
+    text = series.cast(pl.String).str.strip_chars()
+    return text.set(text == "", None)
+
+
+def number(series: pl.Series, rows: Rows, theirs: str | None, ours: str) -> pl.Series:
+    """A column as finite numbers, null where it is missing; anything else is refused with its line."""
+    text = _stripped(series) if series.dtype == pl.String else series
+    made = text.cast(pl.Float64, strict=False)
+    bad = text.is_not_null() & ~made.is_finite().fill_null(False)
+    if bad.any():
+        row = int(bad.arg_true()[0])
+        where = rows.place(row, theirs)
+        raise TableError(f"{text[row]!r} is no number for {ours}", where=where, mend="Write numbers with a point.")
+    return made.alias(series.name)

@@ -1,0 +1,203 @@
+"""Any table by a mapping of its columns: CSV, JSON lines, Parquet, or a Hugging Face audiofolder.
+
+Long: a row a vote (`columns.label`, or attributes). Wide: a row an utterance, with counts (`counts`). Soft labels: a
+row an utterance, with shares (`probabilities`). Several files of one shape are read as one.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+
+from alm_proxies.cards import Card
+from alm_proxies.errors import InputError, SettingsError, TableError
+from alm_proxies.files import could_not_read
+from alm_proxies.stages.read.answers import File, labels_of, place, scales_of, votes_of
+from alm_proxies.stages.read.mapping import UTTERANCE_NUMBERS, UTTERANCE_TEXT, Mapping, mapping_of, same_names
+from alm_proxies.stages.read.rows import Rows, read_rows
+from alm_proxies.stages.read.sources import Part, Source, finding, prefixed
+from alm_proxies.stages.read.vocabulary import Vocabulary
+from alm_proxies.tables import STATUSES, Finding
+
+_METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+_SPLITS = {
+    "training": "train", "validation": "development", "valid": "development", "val": "development",
+    "dev": "development", "eval": "development", "testing": "test", "test1": "test",
+}  # fmt: skip
+_GENDERS = {"f": "female", "woman": "female", "m": "male", "man": "male", "diverse": "other"}
+_NOBODY = ["unknown", "unk", "n/a", "none"]
+_FEW = 2**31 - 1
+
+
+def read_table(source: Source, vocabulary: Vocabulary, card: Card) -> Part:
+    """The utterances, votes and soft labels of a table under a mapping."""
+    mapping = mapping_of(source, card)
+    root = source.source if source.source.is_dir() else source.source.parent
+    findings: list[Finding] = []
+    files: list[File] = []
+    for path, split in _paths(source, mapping, findings):
+        wanted = mapping.wanted(split) if mapping.given else None
+        rows = read_rows(path, wanted, source.encoding)
+        if not mapping.given:
+            mapping = same_names(mapping, rows)
+        wanted = mapping.wanted(split)
+        rows.need(*wanted)
+        _ignored(rows, wanted, findings)
+        start = files[-1].start + files[-1].rows.frame.height if files else 0
+        files.append(File(rows, _in_our_words(rows, mapping, split, root, path, source.corpus), start))
+    frame = pl.concat([file.fields for file in files], how="diagonal").with_row_index("_row")
+    wide = bool(mapping.counts or mapping.probabilities)
+    utterances = _utterances(frame, files, mapping, wide, findings, source)
+    scales = scales_of(mapping, source, card)
+    votes, told = votes_of(frame, files, mapping, vocabulary, source, scales)
+    labels, lost = labels_of(frame, files, mapping, vocabulary, source)
+    inputs = tuple(Path(file.rows.path) for file in files)
+    return Part(
+        utterances,
+        votes,
+        inputs,
+        [*findings, *told, *lost],
+        labels=labels,
+        root=root if mapping.has("audio") else None,
+        scales=scales,
+        bare=mapping.bare,
+    )
+
+
+def _paths(source: Source, mapping: Mapping, findings: list[Finding]) -> list[tuple[Path, str | None]]:
+    """The files to read, each with the split its place or name says, if any."""
+    folder = source.source
+    if folder.is_file():
+        return [(folder, mapping.files.get(folder.name))]
+    if not folder.is_dir():
+        raise could_not_read(folder, FileNotFoundError())
+    if mapping.files:
+        there = [name for name in mapping.files if (folder / name).is_file()]
+        absent = [name for name in mapping.files if name not in there]
+        findings += [finding("no_file", f"{name} is not there", where=str(folder)) for name in absent]
+        if there:
+            return [(folder / name, mapping.files[name]) for name in there]
+        raise InputError(f"holds none of {', '.join(mapping.files)}", where=str(folder), mend="Check the folder.")
+    for pattern in ("", "*/", "*/*/"):
+        found = sorted(path for name in _METADATA for path in folder.glob(pattern + name))
+        if found:
+            names = {"train", "test", "development", *_SPLITS}
+            return [(path, _split_word(path.parent.name) if path.parent.name in names else None) for path in found]
+    mend = f"Name the label file itself, say which files to read (files), or add {_METADATA[0]}."
+    raise InputError(f"is a folder without any of {', '.join(_METADATA)}", where=str(folder), mend=mend)
+
+
+def _split_word(word: str) -> str:
+    lowered = word.lower()
+    return _SPLITS.get(lowered, lowered if lowered in ("train", "development", "test") else word)
+
+
+def _ignored(rows: Rows, wanted: list[str], findings: list[Finding]) -> None:
+    rest = [name for name in rows.columns if name not in wanted]
+    if rest:
+        shown = ", ".join(map(repr, rest[:20])) + (" ..." if len(rest) > 20 else "")
+        what = f"{len(rest)} columns were not taken: {shown}"
+        mend = "Map them, or carry them along: groups."
+        findings.append(finding("columns_not_taken", what, mend=mend, where=rows.path, count=len(rest)))
+
+
+def _in_our_words(rows: Rows, mapping: Mapping, split: str | None, root: Path, path: Path, corpus: str) -> pl.DataFrame:
+    """A file's rows in our fields, ids prefixed, paths under the corpus root."""
+    frame = mapping.fields(rows, split)
+    if "audio" in frame.columns:
+        frame = frame.with_columns(_under_root(root, path.parent))
+    if "utterance_id" not in frame.columns:
+        if "audio" not in frame.columns:
+            mend = 'Map it: columns = { utterance_id = "..." }.'
+            raise SettingsError("the mapping does not say which column names the utterance", where=rows.path, mend=mend)
+        frame = frame.with_columns(utterance_id=pl.col("audio").str.replace(r"\.[A-Za-z0-9]{1,5}$", ""))
+    nameless = frame["utterance_id"].is_null()
+    if nameless.any():
+        row = int(nameless.arg_true()[0])
+        raise TableError("does not name its utterance", where=rows.place(row), mend="Fill that column in every row.")
+    for name, low, high in (("turn", -_FEW, _FEW), ("draw", 0, _FEW)):
+        if name in frame.columns:
+            _refuse(rows, frame[name], (frame[name] % 1 != 0) | ~frame[name].is_between(low, high), "a whole number")
+    for name in ("start", "end", "duration"):
+        if name in frame.columns:
+            _refuse(rows, frame[name], frame[name] < 0, "0 or more seconds")
+    if "weight" in frame.columns:
+        _refuse(rows, frame["weight"], (frame["weight"] <= 0) | (frame["weight"] > 1), "above 0 and at most 1")
+    for name, allowed in (("source", ("human", "proxy")), ("status", STATUSES)):
+        if name in frame.columns:
+            frame = frame.with_columns(pl.col(name).str.to_lowercase())
+            _refuse(rows, frame[name], ~frame[name].is_in(allowed), f"one of {', '.join(allowed)}")
+    groups = [rows.frame[name].cast(pl.String).str.strip_chars() for name in mapping.groups]
+    taken = sorted(set(mapping.groups) & {*frame.columns, *UTTERANCE_TEXT, *UTTERANCE_NUMBERS, "corpus", "recipe"})
+    if taken:
+        mend = "Map it with columns, or rename it."
+        raise SettingsError(f"the group {taken[0]!r} has the name of a column of ours", where=rows.path, mend=mend)
+    frame = frame.hstack(groups)
+    prefixes = [prefixed(name, corpus) for name in ("utterance_id", "dialogue") if name in frame.columns]
+    if "split" in frame.columns:
+        words = frame["split"].drop_nulls().unique().to_list()
+        prefixes.append(pl.col("split").replace({word: _split_word(word) for word in words}))
+    return frame.with_columns(prefixes)
+
+
+def _refuse(rows: Rows, values: pl.Series, bad: pl.Series, needed: str) -> None:
+    bad = bad.fill_null(False)
+    if bad.any():
+        row = int(bad.arg_true()[0])
+        where = rows.place(row)
+        raise TableError(f"{values[row]!r} is no {values.name}", where=where, mend=f"Needed: {needed}.")
+
+
+def _under_root(root: Path, folder: Path) -> pl.Expr:
+    """Audio paths under the corpus root; those elsewhere and URIs as they are."""
+    audio = pl.col("audio")
+    base = f"{root.absolute()}/"
+    inside = folder.relative_to(root).as_posix()
+    below = audio if inside == "." else pl.lit(f"{inside}/") + audio
+    whole = audio.str.starts_with("/") | audio.str.contains(r"^[A-Za-z][A-Za-z0-9+.-]+:")
+    made = pl.when(audio.str.starts_with(base)).then(audio.str.strip_prefix(base)).when(whole).then(audio)
+    return made.otherwise(below).alias("audio")
+
+
+def _utterances(
+    frame: pl.DataFrame, files: list[File], mapping: Mapping, wide: bool, findings: list[Finding], source: Source
+) -> pl.DataFrame:
+    """One row an utterance; rows that contradict each other about one are refused."""
+    told = [n for n in (*UTTERANCE_TEXT, *UTTERANCE_NUMBERS, *mapping.groups) if n in frame.columns]
+    rest = [pl.col(name).drop_nulls().first() for name in told]
+    made = frame.group_by("utterance_id", maintain_order=True).agg(pl.col("_row").first(), *rest)
+    if made.height < frame.height:
+        if wide:
+            again = frame.filter(~pl.col("utterance_id").is_first_distinct()).row(0, named=True)
+            mend = "Counts and shares stand one row an utterance; map a label for a row a vote."
+            raise TableError(f"{again['utterance_id']!r} is there twice", where=place(files, again["_row"]), mend=mend)
+        both = frame.join(made.select("utterance_id", *told), on="utterance_id", suffix="_first", maintain_order="left")
+        for name in told:
+            bad = both.filter((pl.col(name) != pl.col(f"{name}_first")).fill_null(False))
+            if bad.height:
+                row = bad.row(0, named=True)
+                what = f"says {name} = {row[name]!r} of {row['utterance_id']!r}, another row {row[f'{name}_first']!r}"
+                raise TableError(what, where=place(files, row["_row"]), mend="Make them agree, or leave it unmapped.")
+    made = made.drop("_row").with_columns(corpus=pl.lit(source.corpus))
+    if "speaker" in made.columns:
+        made = _known(
+            made, "speaker", ~pl.col("speaker").str.to_lowercase().is_in(_NOBODY), "is unknown", findings, source
+        )
+        made = made.with_columns(prefixed("speaker", source.corpus))
+    if "gender" in made.columns:
+        made = made.with_columns(pl.col("gender").str.to_lowercase().replace(_GENDERS))
+        known = pl.col("gender").is_in(["female", "male", "other"])
+        made = _known(made, "gender", known, "is not female, male or other", findings, source)
+    return made
+
+
+def _known(
+    frame: pl.DataFrame, name: str, known: pl.Expr, what: str, findings: list[Finding], source: Source
+) -> pl.DataFrame:
+    made = frame.with_columns(pl.when(known).then(name).alias(name))
+    lost = made[name].null_count() - frame[name].null_count()
+    if lost:
+        words = f"the {name} of {lost} utterances {what}, and was left empty"
+        findings.append(finding(f"unknown_{name}", words, where=str(source.source), count=lost))
+    return made
