@@ -86,8 +86,8 @@ def form_fields(request: Request, *, structured: bool, schema: bool) -> dict[str
     return {}
 
 
-def read_completion(content: bytes) -> Completion:
-    """What a 200 answer says; a fault if it is no completion or says nothing at all."""
+def read_completion(content: bytes, *, words: bool = True) -> Completion:
+    """What a 200 answer says; a fault if it is no completion or, where words are wanted, says nothing at all."""
     try:
         found = json.loads(content)
         choices = found["choices"]
@@ -104,7 +104,7 @@ def read_completion(content: bytes) -> Completion:
         raise FaultError("refused", str(declined[0])[:_MOST_SAID])
     if "content_filter" in finish and not any(texts):
         raise FaultError("refused", "the server's content filter stopped the answer")
-    if not any(texts) and not any(reasoning):
+    if words and not any(texts) and not any(reasoning):
         raise FaultError("empty", "200 without any text")
     return Completion(texts, finish, reasoning, found, *tokens, str(found.get("model") or ""))
 

@@ -119,19 +119,20 @@ class OpenAI:
         return replace(reply, latency=time.monotonic() - started)
 
     async def complete(
-        self, question: Question, fields: Mapping[str, Any], *, seconds: float, answer: str | None = None
+        self,
+        question: Question,
+        fields: Mapping[str, Any],
+        *,
+        seconds: float,
+        answer: str | None = None,
+        words: bool = True,
     ) -> tuple[Completion, int]:
-        """One chat completion and the tries it took; raises FaultError."""
-        content, tries = await self.post(
-            "/chat/completions", chat_api.body(self._model, question, fields, answer=answer), seconds=seconds
-        )
-        return content, tries
-
-    async def post(self, path: str, body: bytes, *, seconds: float) -> tuple[Completion, int]:
-        """Send a chat body to a replica, again where that makes sense."""
+        """One chat completion and the tries it took; without any words it is a fault unless `words` is false."""
+        body = chat_api.body(self._model, question, fields, answer=answer)
 
         async def one_try(address: str, try_seconds: float) -> Completion:
-            return chat_api.read_completion(await self._fetch(address + path, body, try_seconds))
+            content = await self._fetch(address + "/chat/completions", body, try_seconds)
+            return chat_api.read_completion(content, words=words)
 
         return await self.traffic.send(one_try, seconds=seconds)
 
@@ -275,7 +276,10 @@ class OpenAI:
         if tokens and any(len(answer) > 1 for answer in tokens):
             fields = {"temperature": 1.0, "max_tokens": 1, "prompt_logprobs": 0, "add_generation_prompt": False}
             used = await asyncio.gather(
-                *(self.complete(question, fields, seconds=seconds, answer=choice) for choice in question.choices)
+                *(
+                    self.complete(question, fields, seconds=seconds, answer=choice, words=False)
+                    for choice in question.choices
+                )
             )
             scores = [chat_api.forced_score(found[0].raw, answer) for found, answer in zip(used, tokens, strict=True)]
             row = tuple(score for score in scores if score is not None)
@@ -283,9 +287,8 @@ class OpenAI:
                 return row, used
             raise FaultError("unsupported", "an answer is not where it should be in the scored prompt")
         named = {"logprob_token_ids": [answer[0] for answer in tokens], "return_tokens_as_token_ids": True}
-        used = [
-            await self.complete(question, {**plain, **(named if tokens else {"top_logprobs": 20})}, seconds=seconds)
-        ]
+        fields = {**plain, **(named if tokens else {"top_logprobs": 20})}
+        used = [await self.complete(question, fields, seconds=seconds, words=False)]
         found = (
             chat_api.named_token_scores(used[0][0].raw, [answer[0] for answer in tokens])
             if tokens

@@ -29,7 +29,13 @@ class Asks(Protocol):
     """The part of the engine that the probe uses."""
 
     async def complete(
-        self, question: Question, fields: Mapping[str, Any], *, seconds: float, answer: str | None = None
+        self,
+        question: Question,
+        fields: Mapping[str, Any],
+        *,
+        seconds: float,
+        answer: str | None = None,
+        words: bool = True,
     ) -> tuple[Completion, int]:
         """One chat completion."""
         ...
@@ -122,12 +128,10 @@ async def _try(
 ) -> Completion | None:
     """The completion, or None where the server does not take such a request."""
     try:
-        completion, _ = await engine.complete(question, fields, seconds=_SECONDS, answer=answer)
+        completion, _ = await engine.complete(question, fields, seconds=_SECONDS, answer=answer, words=False)
     except FaultError as fault:
         if fault.failure.kind in _REFUSALS:
             return None
-        if fault.failure.kind == "empty":
-            return Completion(("",), ("stop",), ("",), {}, 0, 0, "")
         raise
     return completion
 

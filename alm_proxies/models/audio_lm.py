@@ -37,6 +37,12 @@ FAMILIES = ("qwen2_audio", "qwen2_5_omni_thinker", "audioflamingo3", "granite_sp
 UNTESTED_FAMILIES = ("qwen3_omni_moe_thinker", "phi4_multimodal", "voxtral", "gemma3n", "musicflamingo")
 """Families that have what is needed and that nobody has tried here."""
 
+_LLAVA_LIKE = {
+    "model.language_model.": "language_model.model.",
+    "lm_head.": "language_model.lm_head.",
+    "model.": "",
+}
+_PUBLISHED = dict.fromkeys(("qwen2_audio", "audioflamingo3", "glmasr", "granite_speech"), _LLAVA_LIKE)
 _PADDED_WITHOUT_MASK = frozenset({"granite_speech"})
 
 
@@ -170,6 +176,11 @@ class AudioLM:
         loader = _loader(config)
         loaded = loader.from_pretrained(str(model), revision=revision, dtype=kind, attn_implementation="sdpa")
         return cls(loaded.to(where).eval(), inputs, str(model))
+
+    def save(self, folder: str | Path) -> None:
+        """Write the checkpoint and its processor under the names that published checkpoints have."""
+        save(self.model, folder)
+        self.inputs.processor.save_pretrained(folder)
 
     @torch.inference_mode()
     def score(self, requests: Sequence[Sequence[Asked]]) -> list[NDArray[np.float64]]:
@@ -371,6 +382,19 @@ class _Pack:
             if parent >= 0:
                 sees[token] |= sees[parent]
         return cls(tokens, places, sees, reads)
+
+
+def save(model: Any, folder: str | Path) -> None:
+    """Write a model's weights under the names of published checkpoints, which vLLM goes by.
+
+    transformers 5.19 writes language_model.model.model for these families and reads it back without a word.
+    """
+    names = _PUBLISHED.get(model.config.model_type, {})
+    weights = {}
+    for name, weight in model.state_dict().items():
+        start = next((start for start in names if name.startswith(start)), "")
+        weights[names.get(start, "") + name.removeprefix(start)] = weight
+    model.save_pretrained(folder, state_dict=weights, save_original_format=False)
 
 
 def clips_of(conversation: Conversation) -> list[NDArray[np.float32]]:

@@ -12,7 +12,7 @@ import transformers as tf
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from alm_proxies.errors import SettingsError
-from alm_proxies.models.audio_lm import FAMILIES, AudioLM, Conversation
+from alm_proxies.models.audio_lm import FAMILIES, AudioLM, Conversation, save
 
 _MARKS = {
     "qwen2_audio": ("<|AUDIO|>", "Audio: <|audio_bos|>", "<|audio_eos|>\n"),
@@ -75,7 +75,7 @@ def build(
         _loud(model)
     ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
     model.generation_config = tf.GenerationConfig(**ends, bos_token_id=tokenizer.pad_token_id)
-    model.save_pretrained(target, save_original_format=family in ("qwen2_audio", "qwen2_5_omni_thinker"))
+    save(model, target)
     processor.save_pretrained(target)
     return target
 
@@ -97,7 +97,7 @@ def answer_with(folder: str | Path, conversations: Sequence[Conversation], answe
         for answer, row in zip(answers, rows, strict=True):
             (token,) = lm.inputs.answer(answer)
             head.weight[token] = row.to(head.weight.dtype)
-    lm.model.save_pretrained(folder)
+    save(lm.model, folder)
 
 
 def _tokenizer(family: str, sizes: Sizes, words: Sequence[str]) -> Any:

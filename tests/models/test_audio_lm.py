@@ -5,6 +5,7 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from scipy.stats import chisquare
 
 from alm_proxies.errors import InputError, SettingsError
@@ -141,6 +142,20 @@ def test_the_same_seed_builds_the_same_checkpoint(tmp_path):
     one, other, third = (tiny.build(tmp_path / name, seed=seed) for name, seed in (("a", 1), ("b", 1), ("c", 2)))
     weights = [(folder / "model.safetensors").read_bytes() for folder in (one, other, third)]
     assert weights[0] == weights[1] != weights[2]
+
+
+def test_checkpoints_have_the_names_of_published_ones(tmp_path):
+    weights = load_file(tiny.build(tmp_path / "model") / "model.safetensors")
+    assert {"language_model.lm_head.weight", "language_model.model.norm.weight", "audio_tower.conv1.weight"} <= set(
+        weights
+    )
+    assert not any(name.startswith(("model.", "language_model.model.model.")) for name in weights)
+
+
+def test_a_saved_model_scores_as_before(lm, tmp_path, sounds):
+    lm.save(tmp_path)
+    request = [[Asked(talk(sounds[0]), CODES)]]
+    np.testing.assert_allclose(AudioLM.load(tmp_path).score(request)[0], lm.score(request)[0], atol=1e-6)
 
 
 def test_audio_behind_what_varies_is_refused(qwen, sounds):
