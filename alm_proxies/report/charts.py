@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -104,24 +104,35 @@ def bars(
 
 def dots(
     name: str, title: str, axis: str, rows: Sequence[str], series: Sequence[Series], *, alt: str, note: str = "",
-    reference: tuple[str, float] | None = None, digits: int = 3, zero: bool = False,
+    reference: tuple[str, float] | None = None, digits: int = 3, headings: Mapping[int, str] | None = None,
 ) -> Chart:  # fmt: skip
-    """Points with intervals: one row per stratum or group, one shape per method."""
+    """Points with intervals: one row per stratum or group, one shape per method; headings stand before their row."""
+    above = headings or {}
 
     def draw(width: float) -> Drawing:
-        gap = 13.0
+        gap = 12.0
         step = gap * len(series) + 12.0
         left = _left(rows, width)
         sheet = Drawing(width, 0)
-        top = sheet.legend([(s.name, s.role) for s in series], 0, 8) + 14
-        bottom = top + step * len(rows)
+        top = sheet.legend([(s.name, s.role) for s in series], 0, 8) + 18
+        bottom = top + step * len(rows) + 26 * len(above)
         sheet.height = bottom + 44
         ends = [v for s in series for i in s.values for v in (i.value, i.low, i.high)]
-        scale = Scale.over([*ends, *([reference[1]] if reference else [])], left + 4, width - 14, zero=zero)
+        scale = Scale.over([*ends, *([reference[1]] if reference else [])], left + 4, width - 14)
         sheet.horizontal_axis(scale, top, bottom, axis, about=_about(width))
+        if reference:
+            at = scale(reference[1])
+            sheet.line(at, top, at, bottom, "reference")
+            side = "end" if at > left + 0.5 * (width - left) else "start"
+            sheet.text(at, top - 5, reference[0], "note", side)
+        y = top
         for index, row in enumerate(rows):
-            y = top + index * step
-            sheet.line(0, y, width, y, "grid")
+            if index in above:
+                sheet.rect(0, y, width, 25, "band")
+                sheet.text(0, y + 18, above[index], "strong")
+                y += 26
+            elif index:
+                sheet.line(0, y, width, y, "grid")
             sheet.text(0, y + step / 2 + 4, shorten(row, left - 6))
             for place, one in enumerate(series):
                 value, middle = one.values[index], y + 6 + gap * (place + 0.5)
@@ -131,14 +142,14 @@ def dots(
                 if not math.isnan(value.low):
                     sheet.line(scale(value.low), middle, scale(value.high), middle, f"interval {one.role}")
                 sheet.mark(scale(value.value), middle, one.role, tip=tip, size=4.2)
-        if reference:
-            at = scale(reference[1])
-            sheet.line(at, top, at, bottom, "reference")
-            side = "end" if at > left + 0.6 * (width - left) else "start"
-            sheet.text(at + (-5 if side == "end" else 5), top - 3, reference[0], "note", side)
+            y += step
         return sheet
 
-    return _chart(name, title, alt, note, draw, _table("", rows, series, digits))
+    full, heading = [], ""
+    for index, row in enumerate(rows):
+        heading = above.get(index, heading)
+        full.append(f"{heading}: {row}" if heading else row)
+    return _chart(name, title, alt, note, draw, _table("", full, series, digits))
 
 
 def curves(

@@ -126,7 +126,7 @@ def stratum_trust(
     kept = usable & (sizes >= longest)
     names = None if speakers is None else speakers[kept]
     ballot = generator(seed, "thirds")
-    truth = [_thirds(_entropy(held_out[kept]), ballot) for _ in range(REPEATS)]
+    truth = [thirds(_entropy(held_out[kept]), ballot) for _ in range(REPEATS)]
     found = []
     running = np.zeros_like(held_out)
     order = _shuffled_rank(human, generator(seed, "thirds", "order"))
@@ -134,19 +134,15 @@ def stratum_trust(
         np.add.at(running, human.rows[order == k - 1], human.vectors[order == k - 1])
         if k == 1:
             continue  # one vote has no entropy
-        same = np.mean([_thirds(_entropy(running[kept]), ballot) == third for third in truth], axis=0)
+        same = np.mean([thirds(_entropy(running[kept]), ballot) == third for third in truth], axis=0)
         found.append(StratumTrust(f"{k} human votes", mean_by_speaker(same, names, seed=seed)))
-    same = np.mean([_thirds(fused_entropy[kept], ballot) == third for third in truth], axis=0)
+    same = np.mean([thirds(fused_entropy[kept], ballot) == third for third in truth], axis=0)
     found.append(StratumTrust("fused labels", mean_by_speaker(same, names, seed=seed)))
     return found
 
 
-def thirds(values: Array, seed: int) -> Index:
+def thirds(values: Array, random: np.random.Generator) -> Index:
     """0, 1 or 2: the third of the utterances a value falls in, ties broken at random."""
-    return _thirds(values, generator(seed, "strata"))
-
-
-def _thirds(values: Array, random: np.random.Generator) -> Index:
     order = np.lexsort((random.random(len(values)), values))
     place = np.empty(len(values), dtype=np.int64)
     place[order] = np.arange(len(values))

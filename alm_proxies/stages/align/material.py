@@ -64,6 +64,7 @@ class Material:
     """Fused labels beside the votes of the same utterances; groups map a column's name to a value an utterance."""
 
     labels: tuple[str, ...]
+    table: Labels
     ids: Words
     human: Ballots
     held_out: Ballots
@@ -111,6 +112,7 @@ def material_of(labels: Labels, votes: Votes, utterances: Utterances, *, at_most
     shares = [f"p_{label}" for label in labels.taxonomy]
     return Material(
         labels=labels.taxonomy,
+        table=Labels(both, labels.about),
         ids=ids.to_numpy().astype(np.str_),
         fused=both.select(shares).to_numpy(),
         concentration=both["concentration"].fill_null(np.nan).to_numpy(),

@@ -64,8 +64,8 @@ def test_a_curve_without_votes_or_without_a_target_is_empty() -> None:
 
 
 def test_thirds_are_equal_in_number_whatever_the_ties() -> None:
-    assert np.bincount(thirds(np.zeros(31), 1)).tolist() == [11, 10, 10]
-    assert thirds(np.arange(9.0), 1).tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert np.bincount(thirds(np.zeros(31), np.random.default_rng(1))).tolist() == [11, 10, 10]
+    assert thirds(np.arange(9.0), np.random.default_rng(1)).tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
 
 
 def test_a_third_from_more_votes_is_trusted_more_and_one_from_nothing_is_chance() -> None:

@@ -1,0 +1,274 @@
+"""The charts of the alignment report."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from alm_proxies.measures.bootstrap import Interval as Measured
+from alm_proxies.report.charts import Cloud, Line, Series, bars, calibration, curves, dots, heat, simplex
+from alm_proxies.report.drawing import number
+from alm_proxies.report.page import Chart, Interval
+from alm_proxies.stages.align.curves import Curve, StratumTrust
+from alm_proxies.stages.align.learning import Learning
+from alm_proxies.stages.align.results import Results
+from alm_proxies.stages.align.rivals import ALONE, FUSED, ROLES, Score, Scores
+from alm_proxies.stages.align.variance import Variance
+
+MOST_POINTS = 400
+_ROLES_OF_PROXIES = ("proxy", "extra", "weighted", "pool", "other")
+
+
+def series_of(name: str, role: str, values: Sequence[Measured | None]) -> Series:
+    """Measured intervals as a series; None is not known."""
+    unknown = Interval(math.nan, math.nan, math.nan)
+    return Series(name, role, tuple(Interval(v.estimate, v.low, v.high) if v else unknown for v in values))
+
+
+def learning_chart(results: Results, learned: Learning) -> Chart:
+    """Log loss over the number of human votes, alone and with proxies."""
+    at = tuple(float(k) for k in learned.at)
+    lines = [Line(series_of(ALONE, "human-only", learned.human), at)]
+    if learned.with_proxies:
+        lines.append(Line(series_of("with proxies, refitted", "proxy", learned.with_proxies), at))
+    lines.append(Line(series_of(FUSED, "fused", [learned.fused]), (float(learned.given),)))
+    alone = dict(zip(learned.at, learned.human, strict=True)).get(learned.given)
+    alt = f"Log loss falls with the number of human votes; fused labels reach {number(learned.fused.estimate)}"
+    alt += f" where {learned.given} human votes alone reach {number(alone.estimate)}." if alone else "."
+    note = (
+        f"{learned.utterances:,} utterances with {learned.given} votes in the fit. Beyond {learned.given} votes the "
+        "others are held-out votes beside the one foretold, which no fit has seen."
+    )
+    reference = [(f"{FUSED}:", "fused", learned.fused.estimate)] if results.uses_proxies else []
+    return curves(
+        "learning",
+        "Log loss of the same held-out votes, by the number of human votes known",
+        "human votes of the utterance",
+        "log loss a held-out vote (nats)",
+        lines,
+        alt=alt,
+        note=note,
+        references=reference,
+    )
+
+
+def gain_chart(name: str, title: str, inside: Mapping[str, Mapping[str, Sequence[Score]]]) -> Chart:
+    """Each method's log loss less that of human votes alone, within strata or groups."""
+    rows: list[str] = []
+    columns: dict[str, list[Measured | None]] = {}
+    headings: dict[int, str] = {}
+    for stratum, values in inside.items():
+        if values:
+            headings[len(rows)] = stratum
+        for value, made in values.items():
+            rows.append(value)
+            for score in made:
+                if score.gain is not None:
+                    columns.setdefault(score.method, []).append(score.gain.difference)
+    order = sorted(columns, key=lambda method: (method != FUSED, list(ROLES).index(method)))
+    return dots(
+        name,
+        title,
+        "log loss against human votes alone (nats a vote; below zero is better)",
+        rows,
+        [series_of(method, ROLES[method], columns[method]) for method in order],
+        alt=f"Differences in log loss to human votes alone, {len(rows)} rows; below zero is better.",
+        note="Intervals are 95 %, paired on the same votes, over speakers.",
+        reference=("human votes alone", 0.0),
+        headings=headings,
+    )
+
+
+def shares_chart(results: Results) -> Chart:
+    """How common each label is among human and proxy votes."""
+    rows = [row.label for row in results.shares]
+    series = [series_of("human votes", "human", [row.human for row in results.shares])]
+    if results.confusion is not None:
+        series.append(series_of("proxy votes", "proxy", [row.proxy for row in results.shares]))
+    most = max(results.shares, key=lambda row: row.human.estimate).label
+    alt = f"Share of votes by label; humans say {most} most often."
+    title = "How common each label is" + (", on the utterances both voted on" if len(series) > 1 else "")
+    return bars("shares", title, "mean share of votes", rows, series, alt=alt)
+
+
+def confusion_chart(results: Results) -> Chart:
+    """What proxies say when a human says something."""
+    table = results.confusion if results.confusion is not None else np.zeros((0, 0))
+    labels = results.material.labels
+    same = float(np.nanmean(np.diag(table)))
+    return heat(
+        "confusion",
+        "What a proxy says where a human says so, per cent",
+        labels,
+        labels,
+        table,
+        row_title="human",
+        column_title="proxy",
+        alt=f"Row by row what proxies say when humans say a label; the same label {100 * same:.0f} % on average.",
+        note="Every human vote counts against every proxy vote of its utterance; rows sum to 100.",
+    )
+
+
+def agreement_chart(results: Results) -> Chart:
+    """Human with human and human with proxy at equal numbers of votes, overall and within strata and groups."""
+    if results.equal is None:
+        raise ValueError("humans and proxies share no utterance")
+    rows, pairs, headings = ["all utterances"], [results.equal], {}
+    for title, values in results.equal_within.items():
+        headings[len(rows)] = title
+        rows += values
+        pairs += values.values()
+    series = [
+        series_of("human and human", "human", [pair.agreement.human_human for pair in pairs]),
+        series_of("human and proxy", "proxy", [pair.agreement.human_proxy for pair in pairs]),
+    ]
+    return dots(
+        "agreement",
+        "How often two votes for one utterance agree",
+        "chance that two votes agree",
+        rows,
+        series,
+        alt="Chance that two human votes agree against that of a human and a proxy vote, overall and by stratum.",
+        headings=headings,
+    )
+
+
+def saturation_chart(results: Results, target: str) -> Chart:
+    """Divergence over the number of votes, with the fitted exponential."""
+    shown = {name: curve for name, curve in results.curves.items() if name != "human votes"}
+    lines = [
+        Line(series_of(name, role, curve.values), tuple(map(float, curve.at)), _fitted(curve))
+        for (name, curve), role in zip(shown.items(), _ROLES_OF_PROXIES, strict=False)
+    ]
+    if (human := results.curves.get("human votes")) is not None:
+        lines.append(Line(series_of("human votes of the fit", "human", human.values), tuple(map(float, human.at))))
+    whole = shown["all proxies"]
+    stop, alt, note = None, "Divergence by the number of proxy votes.", ""
+    if whole.fit is not None:
+        alt = f"Divergence falls from {number(whole.values[0].estimate)} towards {number(whole.fit.a)}."
+        note = (
+            f"Dotted: {number(whole.fit.a)} + {number(-whole.fit.b)} exp(−{number(whole.fit.c, 2)} n) for all proxies, "
+            f"leaving {number(whole.fit.spread, 4)} (root mean square)."
+        )
+        if whole.fit.saturation is not None:
+            stop = (f"nine tenths done at {whole.fit.saturation}", float(whole.fit.saturation))
+    return curves(
+        "saturation",
+        f"Divergence of n votes from the {target}",
+        "votes per utterance",
+        f"JSD to {target} (base 2)",
+        lines,
+        alt=alt,
+        note=note,
+        stop=stop,
+    )
+
+
+def _fitted(curve: Curve) -> tuple[tuple[float, float], ...]:
+    if curve.fit is None:
+        return ()
+    at = np.linspace(curve.at[0], curve.at[-1], 80)
+    return tuple(zip(at.tolist(), curve.fit(at).tolist(), strict=True))
+
+
+def variance_chart(found: Variance) -> Chart:
+    """The parts of the variance of a proxy vote."""
+    rows = [component.name for component in found.components]
+    series = [series_of("share of the variance", "proxy", [component.share for component in found.components])]
+    largest = max(found.components, key=lambda component: component.share.estimate).name
+    return bars(
+        "variance",
+        "What makes one proxy vote differ from another",
+        "share of the variance",
+        rows,
+        series,
+        alt=f"Shares of the variance of proxy votes; the largest is {largest}.",
+        note=(
+            f"Random-effects components from pairs of votes, {found.utterances:,} utterances; two proxy votes for two "
+            f"different utterances differ with chance {number(found.total, 2)}. Slightly negative shares mean none."
+        ),
+    )
+
+
+def reliability_chart(scores: Scores) -> Chart:
+    """The top label's probability against its share of held-out votes."""
+    lines = [
+        Line(Series.of(name, ROLES[name], found.reliability.share), found.reliability.confidence)
+        for name, found in scores.held_out.items()
+        if name in (FUSED, ALONE, "pooling")
+    ]
+    error = scores.held_out[FUSED].reliability.error
+    return calibration(
+        "reliability",
+        "Probability of the top label against its share of held-out votes",
+        "probability of the top label",
+        "share of held-out votes for it",
+        lines,
+        alt=f"Reliability of the top label; expected calibration error of the fused labels {number(error)}.",
+        note="Bins of equal mass. Below the diagonal is over-confident.",
+    )
+
+
+def coverage_chart(scores: Scores) -> Chart | None:
+    """Nominal against actual coverage of the central intervals that the concentration promises."""
+    found = scores.held_out[FUSED].concentration
+    if found is None:
+        return None
+    levels = tuple(found.coverage)
+    others = [(FUSED, found)]
+    if (alone := scores.held_out[ALONE].concentration) is not None:
+        others.append((ALONE, alone))
+    lines = [Line(Series.of(name, ROLES[name], list(one.coverage.values())), levels) for name, one in others]
+    helped = "pays" if found.log_score < found.log_score_without else "does not pay"
+    return calibration(
+        "coverage",
+        "Intervals for the held-out votes of the top label: promised and actual coverage",
+        "promised coverage",
+        "share of utterances inside",
+        lines,
+        alt=f"Coverage at {', '.join(f'{100 * level:.0f} %' for level in levels)}.",
+        note=(
+            f"Log score of all held-out votes of an utterance together {number(found.log_score)} nats a vote with the "
+            f"concentration, {number(found.log_score_without)} with the shares taken as exact: the concentration "
+            f"{helped}. {found.utterances:,} utterances."
+        ),
+    )
+
+
+def trust_chart(trust: Sequence[StratumTrust]) -> Chart:
+    """How often a third of ambiguity agrees with that of the held-out votes."""
+    series = [series_of("same third as the held-out votes", "human", [one.agreement for one in trust])]
+    return dots(
+        "trust",
+        "How often the third of ambiguity is the same as that of the held-out votes",
+        "share of utterances",
+        [one.name for one in trust],
+        series,
+        alt="; ".join(f"{one.name}: {100 * one.agreement.estimate:.0f} %" for one in trust) + "; chance 33 %.",
+        reference=("chance", 1 / 3),
+    )
+
+
+def simplex_chart(results: Results) -> Chart:
+    """Human, proxy and fused distributions as points of the simplex."""
+    material = results.material
+    human = material.human.counts() + material.held_out.counts()
+    proxy = material.proxy.counts()
+    there = (human.sum(1) > 0) & ((proxy.sum(1) > 0) | (not results.has_proxies))
+    rows = np.flatnonzero(there)
+    if len(rows) > MOST_POINTS:
+        rows = rows[np.linspace(0, len(rows) - 1, MOST_POINTS).astype(np.int64)]
+    clouds = [Cloud("human votes", "human", human[rows] / human[rows].sum(1, keepdims=True))]
+    if results.has_proxies:
+        clouds.append(Cloud("proxy votes", "proxy", proxy[rows] / proxy[rows].sum(1, keepdims=True)))
+    clouds.append(Cloud("fused labels", "fused", material.fused[rows]))
+    return simplex(
+        "simplex",
+        "Every utterance between the labels",
+        material.labels,
+        clouds,
+        alt=f"{len(rows)} utterances as points between {len(material.labels)} labels, for each source.",
+        note="With more than three labels several distributions share a point: a picture, not a measurement.",
+    )

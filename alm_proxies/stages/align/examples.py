@@ -1,0 +1,131 @@
+"""The utterances where humans and proxies disagree most: votes and, where allowed and asked for, words and sound."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from alm_proxies.cards import stays_because
+from alm_proxies.measures.divergence import jsd_base2
+from alm_proxies.report.charts import Series, votes_picture
+from alm_proxies.report.page import Example, Sound
+from alm_proxies.stages.align.material import Array, Ballots, Material
+from alm_proxies.tables import Finding, Utterances
+
+if TYPE_CHECKING:
+    from alm_proxies.audio.clip import Clip
+    from alm_proxies.audio.recipe import Sounds
+
+LONGEST = 30.0
+"""Seconds a recording in the page may have."""
+
+
+def most_disputed(human: Array, proxy: Array, count: int) -> list[tuple[int, float]]:
+    """The rows where the two differ most, and how much: JSD (base 2) of shares with one vote spread evenly added.
+
+    The added vote keeps one human vote against one proxy vote from counting as much as ten against ten.
+    """
+    both = np.flatnonzero((human.sum(1) > 0) & (proxy.sum(1) > 0))
+    if not len(both):
+        return []
+    spread = 1.0 / human.shape[1]
+    sides = [(counts[both] + spread) / (counts[both].sum(1, keepdims=True) + 1.0) for counts in (human, proxy)]
+    distance = jsd_base2(*sides)
+    order = np.lexsort((both, -np.round(distance, 12)))[:count]
+    return [(int(both[place]), float(distance[place])) for place in order]
+
+
+def examples(
+    material: Material,
+    utterances: Utterances,
+    *,
+    count: int,
+    transcripts: bool,
+    audio: bool,
+    allowed: tuple[str, ...],
+    cards: str | None,
+) -> tuple[tuple[Example, ...], list[Finding]]:
+    """A card for each of the most disputed utterances, and what could not be shown of them."""
+    human = material.human.counts() + material.held_out.counts()
+    disputed = most_disputed(human, material.proxy.counts(), count)
+    rows = {row["utterance_id"]: row for row in utterances.frame.iter_rows(named=True)} if disputed else {}
+    found: list[Finding] = []
+    stays = {corpus: stays_because(corpus, named=allowed, folder=cards) for corpus in _corpora(utterances)}
+    sounds = _sounds(utterances) if audio and disputed else None
+    made = []
+    for row, distance in disputed:
+        utterance = rows.get(str(material.ids[row]), {})
+        reason = stays.get(str(utterance.get("corpus") or ""), "it is not among the utterances")
+        said = utterance.get("transcript") if transcripts and reason is None else None
+        sound = None
+        if sounds is not None and reason is None:
+            opened = sounds.open(str(material.ids[row]))
+            sound = _played(opened.clip) if opened.clip is not None else None
+            found += opened.findings
+        made.append(_example(material, row, distance, human, utterance, said, sound))
+    if transcripts or audio:
+        found += [
+            Finding("align", "kept_back", f"no recording or transcript is shown: {reason}", _MEND, where=corpus)
+            for corpus, reason in stays.items()
+            if reason is not None
+        ]
+    return tuple(made), found
+
+
+_MEND = "Name the corpus in may_leave if you have the right to copy it into a page."
+
+
+def _corpora(utterances: Utterances) -> list[str]:
+    return [str(corpus) for corpus in utterances.frame["corpus"].unique().sort()]
+
+
+def _example(
+    material: Material,
+    row: int,
+    distance: float,
+    human: Array,
+    utterance: dict[str, Any],
+    said: str | None,
+    sound: Sound | None,
+) -> Example:
+    proxy = material.proxy.counts()[row]
+    series = [
+        Series.of("human", "human", human[row] / human[row].sum()),
+        Series.of("proxy", "proxy", proxy / proxy.sum()),
+        Series.of("fused", "fused", material.fused[row]),
+    ]
+    facts = {"Human votes": _votes(material.human, row, material.labels)}
+    if len(material.held_out.rows):
+        facts["Held out"] = _votes(material.held_out, row, material.labels)
+    for name in material.proxy.names:
+        facts[name] = _votes(material.proxy.of(name), row, material.labels)
+    facts["JSD, smoothed"] = f"{distance:.2f}"
+    if np.isfinite(material.concentration[row]):
+        facts["Concentration"] = f"{material.concentration[row]:.1f} votes"
+    for name in ("speaker", "gender"):
+        if utterance.get(name):
+            facts[name.capitalize()] = str(utterance[name])
+    picture = votes_picture(material.labels, series, alt=f"Votes and fused label of {material.ids[row]}.")
+    return Example(str(material.ids[row]), facts, picture, said, sound)
+
+
+def _votes(ballots: Ballots, row: int, labels: tuple[str, ...]) -> str:
+    counts = ballots.vectors[ballots.rows == row].sum(0)
+    order = np.argsort(-counts, kind="stable")
+    return ", ".join(f"{labels[k]} {counts[k]:.3g}" for k in order if counts[k] > 1e-9) or "none"
+
+
+def _sounds(utterances: Utterances) -> Sounds:
+    from alm_proxies.audio.recipe import Sounds
+
+    return Sounds(utterances, stage="align", longest=LONGEST)
+
+
+def _played(clip: Clip) -> Sound:
+    import soundfile
+
+    buffer = io.BytesIO()
+    soundfile.write(buffer, clip.samples, clip.rate, format="FLAC", subtype="PCM_16")
+    return Sound(buffer.getvalue(), "audio/flac")

@@ -1,0 +1,68 @@
+"""The results as plain values for --json: named as in the report, what is not known is null."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import numpy as np
+
+from alm_proxies.stages.align.results import Results
+
+
+def metrics_of(results: Results) -> dict[str, Any]:
+    """Every figure of the report."""
+    material = results.material
+    made: dict[str, Any] = {
+        "utterances": len(material),
+        "human_votes": len(material.human.rows),
+        "held_out_votes": len(material.held_out.rows),
+        "proxy_votes": len(material.proxy.rows),
+        "proxy_annotators": material.proxy.names,
+        "taxonomy": material.labels,
+        "mean_proxy_worth_by_the_fusion": float(material.proxy_worth.mean()),
+        "label_shares": results.shares,
+        "confusion_human_by_proxy": results.confusion,
+        "agreement_at_equal_votes": results.equal,
+        "agreement_within": results.equal_within,
+        "alt_tests": [{**plain(test), "win_rate": test.win_rate, "passed": test.passed} for test in results.alt_tests],
+        "saturation": {
+            name: {**plain(curve), "saturated_at": curve.fit.saturation if curve.fit else None}
+            for name, curve in results.curves.items()
+        },
+        "variance": results.variance,
+        "stratum_trust": results.trust,
+        "learning": results.learning,
+        "worth_in_human_votes": None,
+        "scores": None,
+        "cannot": results.cannot,
+    }
+    if results.learning is not None and results.learning.worth:
+        learned = results.learning
+        made["worth_in_human_votes"] = {
+            name: dict(zip(("votes", "low", "high"), learned.votes(name), strict=True)) for name in learned.worth
+        }
+    if results.scores is not None:
+        found = results.scores
+        made["scores"] = {"overall": found.overall, "within": found.within}
+        made["every_score"] = {name: one.scores.to_dicts() for name, one in found.held_out.items()}
+        made["reliability"] = {name: one.reliability for name, one in found.held_out.items()}
+        made["concentration"] = {name: one.concentration for name, one in found.held_out.items()}
+    whole: dict[str, Any] = plain(made)
+    return whole
+
+
+def plain(value: Any) -> Any:
+    """Dataclasses, arrays and tuples as dictionaries and lists; infinite as "inf", not a number as None."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value) if field.name != "findings"}
+    if isinstance(value, dict):
+        return {str(key): plain(one) for key, one in value.items()}
+    if isinstance(value, np.ndarray | tuple | list):
+        return [plain(one) for one in (value.tolist() if isinstance(value, np.ndarray) else value)]
+    if isinstance(value, float):
+        if math.isnan(value):
+            return None
+        return value if math.isfinite(value) else ("inf" if value > 0 else "-inf")
+    return value.item() if isinstance(value, np.generic) else value

@@ -1,0 +1,242 @@
+"""The alignment report as a page: sections in the order a reader asks, each a sentence first and evidence after."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from alm_proxies import __version__
+from alm_proxies.files import digest_of
+from alm_proxies.report.page import Block, Example, Examples, Page, Section, Text
+from alm_proxies.stages.align.charts import (
+    agreement_chart,
+    confusion_chart,
+    coverage_chart,
+    gain_chart,
+    learning_chart,
+    reliability_chart,
+    saturation_chart,
+    shares_chart,
+    simplex_chart,
+    trust_chart,
+    variance_chart,
+)
+from alm_proxies.stages.align.results import Results
+from alm_proxies.stages.align.strata import AGREEMENT, AMBIGUITY, LABEL, OUTCOME
+from alm_proxies.stages.align.tables import (
+    agreement_table,
+    alt_test_table,
+    findings_table,
+    group_table,
+    methods_table,
+    raters_table,
+    shares_table,
+    strata_table,
+    worth_table,
+)
+from alm_proxies.stages.align.words import HOLD_OUT, figures, headline, summary
+from alm_proxies.tables import About, Finding
+
+_STRATA = (AGREEMENT, AMBIGUITY, LABEL, OUTCOME)
+
+
+def page_of(
+    results: Results,
+    examples: Sequence[Example],
+    findings: Sequence[Finding],
+    settings: Mapping[str, Any],
+    about: About,
+) -> Page:
+    """The page of the results."""
+    sections = [
+        _worth(results),
+        _rivals(results),
+        _groups(results),
+        _shares(results),
+        _agreement(results),
+        _saturation(results),
+        _variance(results),
+        _calibration(results),
+        _trust(results),
+        _simplex(results),
+        _examples(examples),
+        _left_out(findings),
+    ]
+    made = {
+        "Made by": f"alm-proxies {__version__}, align, settings {digest_of(dict(settings))}",
+        "Labels by": _maker(results),
+        "Taxonomy": ", ".join(results.material.labels),
+        **{f"Proxy {name}": _annotator(about, name) for name in results.material.proxy.names},
+        "Intervals": "95 %, over speakers (utterances where speakers are not known); a t-interval under 20 speakers",
+    }
+    return Page(
+        kind="Alignment report",
+        headline=headline(results),
+        summary=summary(results),
+        figures=figures(results),
+        sections=tuple(section for section in sections if section is not None),
+        made=made,
+    )
+
+
+def _maker(results: Results) -> str:
+    maker = results.material.table.about.made_by
+    return f"{maker.stage} {maker.settings}".strip() if maker else "not recorded"
+
+
+def _annotator(about: About, name: str) -> str:
+    card = about.annotators.get(name)
+    if card is None:
+        return "no card"
+    said = [card.model or "", f"revision {card.revision}" if card.revision else "", f"digest {card.digest}"]
+    return ", ".join(word for word in said if word)
+
+
+def _worth(results: Results) -> Section | None:
+    learned = results.learning
+    if learned is None:
+        return None
+    lead = (
+        f"The same held-out votes, foretold from k other human votes of the utterance by a mixture fitted to human "
+        f"votes alone. The fused labels rest on {learned.given} human vote{'s' if learned.given != 1 else ''}"
+        f"{' and proxies' if results.uses_proxies else ''}: read off how many human votes do as well without."
+    )
+    blocks: list[Block] = [learning_chart(results, learned)]
+    if learned.worth and results.uses_proxies:
+        blocks.append(worth_table(learned))
+    return Section(
+        "What the proxies were worth" if results.has_proxies else "What votes are worth", lead, tuple(blocks)
+    )
+
+
+def _rivals(results: Results) -> Section | None:
+    if results.scores is None:
+        return Section("Against held-out votes", "What cannot be said.", (Text(HOLD_OUT, "notice"),))
+    lead = (
+        "Every method saw the same votes of the fit and is scored on the same held-out human votes. Lower is better. "
+        "Judge by the log loss: it is proper, JSD to a few votes is not, and rewards over-confidence."
+    )
+    blocks: list[Block] = [methods_table(results.scores)]
+    inside = {title: results.scores.within.get(title, {}) for title in _STRATA}
+    if any(len(values) > 1 for values in inside.values()):
+        blocks += [gain_chart("strata", "Where each method gains on human votes alone", inside), strata_table(inside)]
+    return Section("Against held-out votes", lead, tuple(blocks))
+
+
+def _groups(results: Results) -> Section | None:
+    groups = list(results.material.groups)
+    if not groups:
+        return None
+    blocks: list[Block] = []
+    if results.scores is not None:
+        inside = {title: results.scores.within.get(title, {}) for title in groups}
+        if any(inside.values()):
+            blocks.append(gain_chart("groups", "The same by group", inside))
+    if (table := group_table(results, groups)) is not None:
+        blocks.append(table)
+    lead = f"By {', '.join(groups)}: whether anyone is served worse. Intervals are wide where a group has few speakers."
+    return Section("By group", lead, tuple(blocks)) if blocks else None
+
+
+def _shares(results: Results) -> Section:
+    if results.confusion is None:
+        chart = shares_chart(results)
+        return Section("What the votes say", "How common each label is among the human votes.", (chart,))
+    apart = [row for row in results.shares if row.difference.low > 0 or row.difference.high < 0]
+    apart.sort(key=lambda row: -abs(row.difference.estimate))
+    more = [row.label for row in apart if row.difference.estimate > 0]
+    less = [row.label for row in apart if row.difference.estimate < 0]
+    parts = [f"more often {', '.join(more)}" if more else "", f"less often {', '.join(less)}" if less else ""]
+    said = " and ".join(part for part in parts if part)
+    lead = (
+        f"On the same utterances proxies say {said}." if said else "No label is clearly over- or under-used by proxies."
+    )
+    blocks: tuple[Block, ...] = (shares_chart(results), shares_table(results), confusion_chart(results))
+    return Section("What proxies say", lead, blocks)
+
+
+def _agreement(results: Results) -> Section | None:
+    equal = results.equal
+    if equal is None:
+        return None
+    people, machines = equal.agreement.human_human, equal.agreement.human_proxy
+    lead = (
+        f"With {equal.votes} vote{'s' if equal.votes != 1 else ''} on every side: two human votes agree "
+        f"{100 * people.estimate:.0f} % of the time, a human and a proxy vote {100 * machines.estimate:.0f} %. "
+        "Divergence falls with the number of votes, so only equal numbers compare."
+    )
+    blocks: list[Block] = [agreement_chart(results), agreement_table(equal)]
+    if results.alt_tests:
+        blocks += [alt_test_table(results.alt_tests), raters_table(results.alt_tests)]
+    elif "alt_test" in results.cannot:
+        blocks.append(Text(f"No alternative annotator test: {results.cannot['alt_test']}", "notice"))
+    return Section("Humans and proxies, vote against vote", lead, tuple(blocks))
+
+
+def _saturation(results: Results) -> Section | None:
+    curve = results.curves.get("all proxies")
+    if curve is None:
+        return None
+    target = "held-out human votes" if results.has_held_out else "all human votes"
+    lead = f"The divergence of n proxy votes from the {target}, the same {curve.utterances:,} utterances at every n."
+    if curve.fit is not None and curve.fit.saturation is not None:
+        lead += (
+            f" It has done nine tenths of its fitted fall after {curve.fit.saturation} "
+            f"vote{'s' if curve.fit.saturation != 1 else ''}; what is left at the end is mostly bias, which more votes "
+            "of the same proxies do not cure."
+        )
+    return Section("How many proxy votes", lead, (saturation_chart(results, target),))
+
+
+def _variance(results: Results) -> Section | None:
+    found = results.variance
+    if found is None:
+        return None
+    lead = (
+        "How much of the variance of a single proxy vote is the utterance, which is what one wants, and how much is "
+        "model, prompt, temperature, order of the labels, or chance, each as it differs between votes of one utterance."
+    )
+    return Section("Why proxy votes differ", lead, (variance_chart(found),))
+
+
+def _calibration(results: Results) -> Section | None:
+    if results.scores is None:
+        return None
+    blocks: list[Block] = [reliability_chart(results.scores)]
+    chart = coverage_chart(results.scores)
+    lead = "Whether a label that says 70 % gets 70 % of the held-out votes."
+    if chart is not None:
+        blocks.append(chart)
+        lead += " And whether the concentration, the strength of a label in votes, promises the right spread."
+    return Section("Can the confidence be trusted", lead, tuple(blocks))
+
+
+def _trust(results: Results) -> Section | None:
+    if not results.trust:
+        return None
+    lead = (
+        "Ambiguity strata are often cut from a handful of votes. How often does the third an utterance is put in agree "
+        "with the third of its held-out votes, which are few themselves? Chance is 1/3."
+    )
+    return Section("How far a stratum can be trusted", lead, (trust_chart(results.trust),))
+
+
+def _simplex(results: Results) -> Section:
+    lead = "Every point is an utterance, drawn to the corners by its shares; the large mark is the mean."
+    return Section("Where the distributions lie", lead, (simplex_chart(results),))
+
+
+def _examples(examples: Sequence[Example]) -> Section | None:
+    if not examples:
+        return None
+    lead = (
+        "Ranked by JSD (base 2) between all human and all proxy votes, one evenly spread vote added to each side so "
+        "that few votes do not count as certainty."
+    )
+    return Section("Where humans and proxies disagree most", lead, (Examples(tuple(examples)),))
+
+
+def _left_out(findings: Sequence[Finding]) -> Section | None:
+    if not findings:
+        return None
+    return Section("What was left out", "Nothing is dropped silently.", (findings_table(findings),))

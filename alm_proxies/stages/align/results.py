@@ -1,0 +1,224 @@
+"""Everything the report says, in numbers; the page puts it into words and pictures, --json gives it to machines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from alm_proxies.errors import InputError
+from alm_proxies.estimators.counts import counts_of
+from alm_proxies.measures.agreement import EqualVotes, equal_votes
+from alm_proxies.measures.alt_test import AltTest, alt_test
+from alm_proxies.measures.bootstrap import Interval, mean_by_speaker
+from alm_proxies.seeds import generator
+from alm_proxies.stages.align.curves import Curve, StratumTrust, saturation, stratum_trust
+from alm_proxies.stages.align.learning import Learning, human_only, learning
+from alm_proxies.stages.align.material import Array, Ballots, Material, Words
+from alm_proxies.stages.align.rivals import FEWEST, Scores, rivals, scores
+from alm_proxies.stages.align.strata import AGREEMENT, in_order, strata_of
+from alm_proxies.stages.align.variance import Variance, cells_for, variance
+from alm_proxies.tables import Finding, Utterances, Votes
+
+Kind = Literal["crowd", "skilled", "expert"]
+_MOST_AT_ONCE = 3
+
+
+@dataclass(frozen=True, slots=True)
+class LabelShare:
+    """How common a label is among human and proxy votes of the same utterances, and how both vary together."""
+
+    label: str
+    human: Interval
+    proxy: Interval
+    difference: Interval
+    correlation: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Results:
+    """All that was measured; None where the votes do not allow it, and `cannot` says why."""
+
+    material: Material
+    strata: dict[str, Words]
+    shares: tuple[LabelShare, ...]
+    confusion: Array | None
+    equal: EqualVotes | None
+    equal_within: dict[str, dict[str, EqualVotes]]
+    alt_tests: tuple[AltTest, ...]
+    curves: dict[str, Curve]
+    variance: Variance | None
+    trust: tuple[StratumTrust, ...]
+    learning: Learning | None
+    scores: Scores | None
+    cannot: dict[str, str]
+
+    @property
+    def has_held_out(self) -> bool:
+        """Whether any human vote was held out."""
+        return len(self.material.held_out.rows) > 0
+
+    @property
+    def has_proxies(self) -> bool:
+        """Whether any proxy voted."""
+        return len(self.material.proxy.rows) > 0
+
+    @property
+    def findings(self) -> list[Finding]:
+        """What could not be said, and why."""
+        found = [Finding("align", name, what) for name, what in self.cannot.items()]
+        if not self.has_held_out:
+            mend = "Hold votes out when reading the corpus, then fuse and align again."
+            found.append(Finding("align", "nothing_held_out", "no label can be checked: no vote was held out", mend))
+        if not self.has_proxies:
+            found.append(Finding("align", "no_proxies", "no proxy voted: the report is of human votes alone"))
+        return [*found, *(self.variance.findings if self.variance is not None else ())]
+
+    @property
+    def uses_proxies(self) -> bool:
+        """Whether the fused labels rest on proxies."""
+        return bool((self.material.table.frame["proxy_votes"] > 0).any())
+
+
+def measure(material: Material, votes: Votes, utterances: Utterances, *, kind: Kind, seed: int) -> Results:
+    """Measure all that the votes allow."""
+    cannot: dict[str, str] = {}
+    kept = Votes(votes.frame.filter(pl.col("utterance_id").is_in(material.ids.tolist())), votes.about)
+    everyone = _together(material)
+    people, machines = _whole(everyone, seed), _whole(material.proxy, seed)
+    strata = strata_of(material)
+    within = {**strata, **material.groups}
+    speakers = material.speakers
+    both = (everyone.sizes() > 0) & (material.proxy.sizes() > 0)
+    equal, equal_within = None, {}
+    if both.any():
+        at_once = _at_once(people, machines)
+        equal = equal_votes(people, machines, speakers, votes=at_once, seed=seed)
+        equal_within = _equal_within(people, machines, material, within, at_once, seed)
+    held = material.held_out.counts()
+    counts = counts_of(kept, utterances=utterances)
+    found, learned = None, None
+    if held.any() and counts.human.any():
+        alone = human_only(counts, seed=seed)
+        methods = rivals(counts, material.table, alone)
+        found = scores(material, methods, kept, utterances, within, seed=seed)
+        learned = learning(material, counts, alone, strata[AGREEMENT], seed=seed)
+    target = held if held.any() else everyone.counts()
+    return Results(
+        material=material,
+        strata=strata,
+        shares=_shares(everyone.counts(), material.proxy.counts(), both, material, seed),
+        confusion=_confusion(everyone.counts()[both], material.proxy.counts()[both]) if both.any() else None,
+        equal=equal,
+        equal_within=equal_within,
+        alt_tests=_alt_tests(kept, material.proxy.names, kind, cannot),
+        curves=_curves(material, target, bool(held.any()), seed),
+        variance=variance(material.proxy, cells_for(votes.about), speakers, seed=seed),
+        trust=tuple(stratum_trust(material.human, held, _entropy(material.fused), speakers, seed=seed)),
+        learning=learned,
+        scores=found,
+        cannot=cannot,
+    )
+
+
+def _together(material: Material) -> Ballots:
+    """All human votes, of the fit and held out: for describing humans, not for scoring."""
+    one, other = material.human, material.held_out
+    return replace(
+        one,
+        rows=np.concatenate([one.rows, other.rows]),
+        vectors=np.concatenate([one.vectors, other.vectors]),
+        annotators=np.concatenate([one.annotators, other.annotators]),
+        draws=np.concatenate([one.draws, other.draws]),
+    )
+
+
+def _whole(ballots: Ballots, seed: int) -> Array:
+    """Whole votes: a draw whose mass is shared casts one label at random by its shares."""
+    shared = ballots.vectors.max(1, initial=0.0) < 1.0 - 1e-9
+    vectors = ballots.vectors.copy()
+    if shared.any():
+        random = generator(seed, "whole votes").random((int(shared.sum()), 1))
+        chosen = (np.cumsum(vectors[shared], axis=1) < random).sum(1)
+        vectors[shared] = np.eye(vectors.shape[1])[np.minimum(chosen, vectors.shape[1] - 1)]
+    return np.round(replace(ballots, vectors=vectors).counts())
+
+
+def _at_once(people: Array, machines: Array) -> int:
+    both = (people.sum(1) > 0) & (machines.sum(1) > 0)
+    half, other = np.median(people[both].sum(1)) // 2, np.median(machines[both].sum(1))
+    return int(max(1, min(half, other, _MOST_AT_ONCE)))
+
+
+def _equal_within(
+    people: Array, machines: Array, material: Material, within: Mapping[str, Words], at_once: int, seed: int
+) -> dict[str, dict[str, EqualVotes]]:
+    enough = (people.sum(1) >= max(2, 2 * at_once)) & (machines.sum(1) >= at_once)
+    found: dict[str, dict[str, EqualVotes]] = {}
+    for title, values in within.items():
+        if title == AGREEMENT:  # cut by some of the very votes that are compared
+            continue
+        for value in in_order(values):
+            rows = enough & (values == value)
+            if rows.sum() >= FEWEST:
+                names = None if material.speakers is None else material.speakers[rows]
+                made = equal_votes(people[rows], machines[rows], names, votes=at_once, seed=seed)
+                found.setdefault(title, {})[value] = made
+    return found
+
+
+def _shares(
+    human: Array, proxy: Array, both: NDArray[np.bool_], material: Material, seed: int
+) -> tuple[LabelShare, ...]:
+    """Shares of the labels over the utterances that have both kinds of votes, every utterance the same weight."""
+    rows = np.flatnonzero(both) if both.any() else np.flatnonzero(human.sum(1) > 0)
+    names = None if material.speakers is None else material.speakers[rows]
+    h = human[rows] / np.maximum(human[rows].sum(1, keepdims=True), 1e-300)
+    p = proxy[rows] / np.maximum(proxy[rows].sum(1, keepdims=True), 1e-300)
+    made = []
+    for j, label in enumerate(material.labels):
+        sides = (h[:, j], p[:, j], p[:, j] - h[:, j])
+        intervals = [mean_by_speaker(side, names, seed=seed) for side in sides]
+        varies = len(rows) > 2 and h[:, j].std() > 1e-12 and p[:, j].std() > 1e-12
+        correlation = float(np.corrcoef(h[:, j], p[:, j])[0, 1]) if varies else float("nan")
+        made.append(LabelShare(label, intervals[0], intervals[1], intervals[2], correlation))
+    return tuple(made)
+
+
+def _confusion(human: Array, proxy: Array) -> Array:
+    """What proxies say when a human says it: rows of human labels, sum_i h_i(a) p_i(b) / sum_i h_i(a)."""
+    h, p = human / human.sum(1, keepdims=True), proxy / proxy.sum(1, keepdims=True)
+    mass = h.sum(0)[:, None]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        table: Array = np.where(mass > 1e-9, h.T @ p / np.where(mass > 0, mass, 1.0), np.nan)
+    return table
+
+
+def _alt_tests(votes: Votes, annotators: tuple[str, ...], kind: Kind, cannot: dict[str, str]) -> tuple[AltTest, ...]:
+    made = []
+    for annotator in annotators:
+        try:
+            made.append(alt_test(votes, annotator, kind=kind))
+        except InputError as error:
+            cannot["alt_test"] = str(error)
+            return ()
+    return tuple(made)
+
+
+def _curves(material: Material, target: Array, held_out: bool, seed: int) -> dict[str, Curve]:
+    made = {"all proxies": saturation(material.proxy, target, material.speakers, seed=seed)}
+    if len(material.proxy.names) > 1:
+        for name in material.proxy.names:
+            made[name] = saturation(material.proxy.of(name), target, material.speakers, seed=seed)
+    if held_out:
+        made["human votes"] = saturation(material.human, target, material.speakers, seed=seed)
+    return {name: curve for name, curve in made.items() if curve.at}
+
+
+def _entropy(share: Array) -> Array:
+    entropy: Array = -(share * np.log(np.where(share > 0, share, 1.0))).sum(1)
+    return entropy

@@ -1,0 +1,72 @@
+"""align: labels and the votes behind them in; what the proxies were worth out, as a page and in numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from alm_proxies.tables import Findings, Labels, Utterances, Votes
+
+if TYPE_CHECKING:
+    from alm_proxies.report.page import Page
+
+
+class AlignSettings(BaseModel):
+    """How labels and proxies are compared with human votes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    raters: Literal["crowd", "skilled", "expert"] = "crowd"
+    """Who the human raters are: how much worse than a rater the alt-test lets a proxy be (0.1, 0.15, 0.2)."""
+    examples: int = Field(12, ge=0, le=200)
+    """How many of the most disputed utterances are shown."""
+    transcripts: bool = False
+    """Show their transcripts, where the corpus's card allows it."""
+    audio: bool = False
+    """Put their recordings into the page, where the corpus's card allows it."""
+    may_leave: tuple[str, ...] = ()
+    """Corpora whose card forbids it and whose recordings and transcripts you may copy into a page all the same."""
+    cards: str | None = None
+    """A folder of data cards that come before the shipped ones."""
+    at_most: int = Field(20_000, ge=100)
+    """More utterances than this are reported on by a random sample of them."""
+    seed: int = 0
+    """Seed of samples and intervals."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alignment:
+    """The report: every figure as plain values, the page that shows them, and what could not be shown."""
+
+    metrics: dict[str, Any]
+    page: Page
+    findings: Findings
+
+
+def align(labels: Labels, votes: Votes, utterances: Utterances, settings: AlignSettings | None = None) -> Alignment:
+    """How labels and proxies agree with human votes, on held-out votes where there are any.
+
+    Held-out votes are only scored against; the rivals shown beside the labels are fitted to the other votes.
+    """
+    from alm_proxies.stages.align.examples import examples
+    from alm_proxies.stages.align.material import material_of
+    from alm_proxies.stages.align.metrics import metrics_of
+    from alm_proxies.stages.align.page import page_of
+    from alm_proxies.stages.align.results import measure
+
+    settings = settings or AlignSettings()
+    material = material_of(labels, votes, utterances, at_most=settings.at_most, seed=settings.seed)
+    results = measure(material, votes, utterances, kind=settings.raters, seed=settings.seed)
+    shown, kept_back = examples(
+        material,
+        utterances,
+        count=settings.examples,
+        transcripts=settings.transcripts,
+        audio=settings.audio,
+        allowed=settings.may_leave,
+        cards=settings.cards,
+    )
+    findings = [*material.findings, *results.findings, *kept_back]
+    page = page_of(results, shown, findings, settings.model_dump(mode="json"), votes.about)
+    return Alignment(metrics_of(results), page, Findings.gather(findings))

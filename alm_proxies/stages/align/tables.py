@@ -1,0 +1,166 @@
+"""The tables of the alignment report."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from alm_proxies.measures.agreement import EqualVotes
+from alm_proxies.measures.alt_test import AltTest
+from alm_proxies.measures.bootstrap import Interval as Measured
+from alm_proxies.report.page import Cell, Column, Interval, Table
+from alm_proxies.stages.align.learning import Learning
+from alm_proxies.stages.align.results import Results
+from alm_proxies.stages.align.rivals import ALONE, FUSED, Score, Scores
+from alm_proxies.tables import Finding
+
+_NLL = Column("NLL", 3, "Mean of −ln p(vote) over held-out votes, in nats. Lower is better.")
+_JSD = Column("JSD", 3, "Jensen-Shannon divergence, base 2, to the shares of the held-out votes. Lower is better.")
+_FLOOR = Column("JSD floor", 3, "What the truth itself would score against so few votes, if the label is right.")
+_BRIER = Column("Brier", 3, "Mean squared distance to held-out votes, 0 to 2. Lower is better.")
+_ECE = Column("ECE", 3, "Top label: |probability − share of votes|, 15 bins of equal mass.")
+_R2 = Column("R²", 3, "Per label over utterances, averaged: 1 − residual / total.")
+_GAIN = Column("NLL against human votes alone", 3, "Paired on the same votes; below zero is better.")
+
+
+def shown(interval: Measured | None) -> Interval | None:
+    """A measured interval as a cell."""
+    return None if interval is None else Interval(interval.estimate, interval.low, interval.high)
+
+
+def worth_table(learned: Learning) -> Table:
+    """What the proxies were worth, overall and by agreement of the human votes."""
+    rows: list[list[Cell]] = []
+    beyond = learned.at[-1] - learned.given
+    for name, worth in learned.worth.items():
+        votes, low, high = learned.votes(name)
+        rows.append([name, worth.utterances, *(_votes(value, beyond) for value in (votes, low, high))])
+    columns = ["Agreement of the human votes", "Utterances", "Worth", "Low", "High"]
+    caption = f"Worth of an utterance's proxies in human votes, beside the {learned.given} given"
+    return Table.of(columns, rows, caption)
+
+
+def _votes(value: float, beyond: int) -> str:
+    return f"{value:.1f}" if math.isfinite(value) else f"> {beyond}"
+
+
+def methods_table(scores: Scores) -> Table:
+    """Every method overall."""
+    rows: list[list[Cell]] = []
+    for score in scores.overall:
+        found = scores.held_out[score.method]
+        extra = [found.score(name) for name in ("jsd_floor", "ece", "r2_over_utterances")]
+        gain = shown(score.gain.difference) if score.gain is not None else None
+        rows.append([score.method, *map(shown, (score.nll, score.jsd)), extra[0], shown(score.brier), *extra[1:], gain])
+    return Table.of(["Method", _NLL, _JSD, _FLOOR, _BRIER, _ECE, _R2, _GAIN], rows)
+
+
+def strata_table(inside: Mapping[str, Mapping[str, Sequence[Score]]]) -> Table:
+    """Every method within every stratum."""
+    rows: list[list[Cell]] = []
+    for title, values in inside.items():
+        for value, made in values.items():
+            for score in made:
+                gain = shown(score.gain.difference) if score.gain is not None else None
+                rows.append([f"{title}: {value}", score.utterances, score.method, score.nll.estimate])
+                rows[-1] += [score.jsd.estimate, gain]
+    return Table.of(["Stratum", "Utterances", "Method", _NLL, _JSD, _GAIN], rows, "All strata")
+
+
+def group_table(results: Results, groups: Sequence[str]) -> Table | None:
+    """Every group: agreement of humans with humans and with proxies, the gain, the worth by the fusion."""
+    rows: list[list[Cell]] = []
+    material = results.material
+    for title in groups:
+        for value in sorted({str(word) for word in material.groups[title]}):
+            members = material.groups[title] == value
+            equal = results.equal_within.get(title, {}).get(value)
+            made = results.scores.within.get(title, {}).get(value) if results.scores else None
+            by_name = {score.method: score for score in made or ()}
+            gain = by_name[FUSED].gain if FUSED in by_name else None
+            rows.append(
+                [
+                    f"{title}: {value}",
+                    int(members.sum()),
+                    shown(equal.agreement.human_human) if equal else None,
+                    shown(equal.agreement.human_proxy) if equal else None,
+                    by_name[ALONE].nll.estimate if ALONE in by_name else None,
+                    shown(gain.difference) if gain else None,
+                    float(material.proxy_worth[members].mean()) if results.uses_proxies else None,
+                ]
+            )
+    if not rows:
+        return None
+    columns = [
+        Column("Group"),
+        Column("Utterances"),
+        Column("Human and human agree", 3, "The chance that two human votes agree."),
+        Column("Human and proxy agree", 3, "The chance that a human and a proxy vote agree."),
+        Column("NLL of human votes alone", 3, "Nats a held-out vote."),
+        Column("Fused against that", 3, "Paired on the same votes; below zero is better."),
+        Column("Worth by the fusion", 2, "Mean proxy_worth of the labels: the fit's own account, in human votes."),
+    ]
+    return Table.of(columns, rows)
+
+
+def shares_table(results: Results) -> Table:
+    """Every label's share among human and proxy votes, and how both vary together over utterances."""
+    rows: list[list[Cell]] = [
+        [row.label, shown(row.human), shown(row.proxy), shown(row.difference), row.correlation]
+        for row in results.shares
+    ]
+    together = Column("Correlation", 2, "Of the label's human and proxy shares over utterances.")
+    return Table.of(["Label", "Human", "Proxy", "Proxy − human", together], rows)
+
+
+def agreement_table(equal: EqualVotes) -> Table:
+    """Human with human and human with proxy, by each measure."""
+    names = {
+        "JSD (base 2)": equal.jsd_base2,
+        "chance that two votes agree": equal.agreement,
+        "agreement beyond chance": equal.kappa,
+    }
+    rows: list[list[Cell]] = [
+        [name, shown(pair.human_human), shown(pair.human_proxy), shown(pair.difference)] for name, pair in names.items()
+    ]
+    caption = f"{equal.utterances:,} utterances with enough votes; {equal.left_out:,} left out"
+    return Table.of(["Measure", "Human and human", "Human and proxy", "Difference"], rows, caption)
+
+
+def alt_test_table(tests: Sequence[AltTest]) -> Table:
+    """Whether each proxy may stand in for a human rater."""
+    verdict = {True: "yes", False: "no", None: "too few raters to say"}
+    rows: list[list[Cell]] = [
+        [test.annotator, verdict[test.passed], test.win_rate, test.advantage, len(test.raters), test.raters_left_out]
+        for test in tests
+    ]
+    columns = [
+        Column("Proxy"),
+        Column(
+            "May stand in for a rater", 3, "Alternative annotator test: it wins against half of the raters or more."
+        ),
+        Column("Win rate", 2, "Raters won against, Benjamini-Yekutieli at q = .05."),
+        Column("Advantage", 2, "How often the proxy is at least as near to the other humans as the rater is."),
+        Column("Raters tested"),
+        Column("Left out", 0, "Raters with fewer than 30 utterances."),
+    ]
+    return Table.of(columns, rows, f"Alternative annotator test (epsilon {tests[0].epsilon:g})")
+
+
+def raters_table(tests: Sequence[AltTest]) -> Table:
+    """The alt-test rater by rater."""
+    rows: list[list[Cell]] = [
+        [test.annotator, r.rater, r.items, r.proxy_advantage, r.rater_advantage, r.p_value, "won" if r.won else "lost"]
+        for test in tests
+        for r in test.raters
+    ]
+    columns = ["Proxy", "Rater", "Items", "Proxy at least as near", "Rater at least as near", "p", "Proxy"]
+    return Table.of(columns, rows, "Rater by rater")
+
+
+def findings_table(findings: Sequence[Finding]) -> Table:
+    """What was left out, and what to do about it."""
+    rows: list[list[Cell]] = [
+        [finding.kind.replace("_", " "), finding.what, finding.mend or None, finding.count] for finding in findings
+    ]
+    return Table.of(["Kind", "What", "Mend", "Count"], rows)
