@@ -192,7 +192,7 @@ class Annotator:
             seeds=tuple(self.seed_of_draw(seed, utterance_id, draw) for draw in draws),
             sampling=self._sampling(cell.temperature),
             constrained=self.file.constrain,
-            schema=schema(asked) if self.file.elicit == "state" else None,
+            schema=schema(asked) if self.file.elicit == "state" and self.file.constrain else None,
         )
         return Asking(request, draws, (place,) * len(draws), (asked,) * len(draws))
 
@@ -230,7 +230,7 @@ class Annotator:
             cannot = ("cannot score labels", 'Write elicit = "sample", or use another engine.')
         elif file.elicit == "score" and file.answer == "words" and not can.score_words:
             cannot = ("scores answers of one token only", 'Write answer = "codes".')
-        elif file.constrain and not can.structured:
+        elif file.constrain and not (can.schema if file.elicit == "state" else can.structured):
             cannot = ("does not hold answers to a form", "Write constrain = false.")
         if cannot is None and file.answer == "codes" and self.cells and self.cells[0].order:
             codes = self.codes(self.cells[0]) or ()

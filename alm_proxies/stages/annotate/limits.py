@@ -1,0 +1,235 @@
+"""When to stop, and what may be asked at all: price, budget, collapse, refusals, failures, and what may leave."""
+
+from __future__ import annotations
+
+import ipaddress
+import time
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+import polars as pl
+from pydantic import BaseModel, ConfigDict, Field
+
+from alm_proxies.annotators.annotator import Annotator, Asking
+from alm_proxies.cards import stays_because
+from alm_proxies.engines.engine import Abilities, OpenAIServe, consecutive_runs
+from alm_proxies.errors import ForbiddenError, SettingsError
+from alm_proxies.stages.annotate.ledger import Ledger
+from alm_proxies.tables import Votes
+
+_TOKENS_A_SECOND = 32.0
+"""Prompt tokens that a second of audio is taken for, until replies say what it really is."""
+_LETTERS_A_TOKEN = 3.0
+"""Letters that a prompt token is taken for, on the low side, until replies say what it really is."""
+
+
+class Stop(BaseModel):
+    """When an annotator is stopped: shares of its votes, judged once `after` of them have been cast."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    collapse: Annotated[float, Field(gt=0, le=1)] = 0.95
+    """Share of one label above which an annotator says always the same, unless human votes do so too."""
+    failed: Annotated[float, Field(ge=0, le=1)] = 0.10
+    """Share of failed votes that is borne."""
+    refused: Annotated[float, Field(ge=0, le=1)] = 0.20
+    """Share of refused votes that is borne."""
+    after: Annotated[int, Field(ge=1)] = 200
+    """Votes of an annotator before it is judged."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """What one annotator's votes have been so far; recordings that cannot be used are not its failures."""
+
+    name: str
+    statuses: Counter[str] = field(default_factory=Counter)
+    labels: dict[str, float] = field(default_factory=dict)
+
+    def count(self, status: str, shares: Iterable[tuple[str, float]] = ()) -> None:
+        """Count one vote."""
+        self.statuses[status] += 1
+        for label, share in shares:
+            self.labels[label] = self.labels.get(label, 0.0) + share
+
+    def verdict(self, stop: Stop, human: Mapping[str, float]) -> str | None:
+        """Why this annotator should be stopped, in a sentence, or None."""
+        total = self.statuses.total()
+        if total < stop.after:
+            return None
+        for status, borne in (("failed", stop.failed), ("refused", stop.refused)):
+            share = self.statuses[status] / total
+            if share > borne:
+                return f"{share:.0%} of the votes of {self.name} {status} (stop.{status} = {borne:g})"
+        ok = sum(self.labels.values())
+        if ok >= stop.after / 2:
+            label, mass = max(self.labels.items(), key=lambda item: (item[1], item[0]))
+            if mass / ok > stop.collapse and human.get(label, 0.0) <= stop.collapse:
+                heard = f", human votes {human.get(label, 0.0):.0%}" if human else ""
+                what = f"{self.name} says {label} in {mass / ok:.0%} of its votes{heard}"
+                return f"{what} (stop.collapse = {stop.collapse:g})"
+        return None
+
+
+def tally_of(ledger: Ledger, annotator: Annotator, number: int) -> Tally:
+    """The tally of what the ledger already holds."""
+    made = Tally(annotator.name)
+    asked = "FROM vote WHERE annotator = ? AND tries > 0"
+    counted = ledger.sql.execute(f"SELECT status, label, COUNT(*) {asked} GROUP BY status, label", (number,))
+    for status, label, count in counted:
+        made.statuses[status] += count
+        if label is not None:
+            made.labels[label] = made.labels.get(label, 0.0) + count
+    shared = """SELECT json_extract(share.value, '$[0]'), SUM(json_extract(share.value, '$[1]'))
+        FROM vote, json_each(vote.more, '$.shares') AS share WHERE annotator = ? GROUP BY 1"""
+    for label, mass in ledger.sql.execute(shared, (number,)):
+        made.labels[label] = made.labels.get(label, 0.0) + mass
+    return made
+
+
+def human_shares(votes: Votes | None) -> dict[str, float]:
+    """The share of every label in the human votes that may be looked at."""
+    if votes is None:
+        return {}
+    human = votes.frame.filter((pl.col("source") == "human") & ~pl.col("held_out") & pl.col("label").is_not_null())
+    sums = human.group_by("label").agg(pl.col("weight").sum()).sort("label")
+    total = float(sums["weight"].sum())
+    return {label: weight / total for label, weight in sums.iter_rows()} if total else {}
+
+
+class Estimate:
+    """What a request should cost: audio by its length, tokens by rule until replies say how many there really are."""
+
+    def __init__(self, annotator: Annotator, can: Abilities) -> None:
+        self._price = annotator.file.price
+        self._can = can
+        self._factor = 1.0
+        self.learned = self._price.million_tokens_in == 0.0
+
+    def of(self, asking: Asking) -> float:
+        """The price to set aside before a request is sent: its answers may be as long as they are allowed to be."""
+        request = asking.request
+        seconds = sum(clip.seconds for clip in request.audio)
+        sent = 1
+        if request.elicit != "score":
+            sent = len(consecutive_runs(request.seeds)) if self._can.several else len(request.seeds)
+        answers = len(request.seeds) * request.sampling.max_tokens if request.elicit != "score" else 0
+        tokens = self._factor * self._tokens(asking) * sent
+        return self._price.of(audio_seconds=seconds * sent, tokens_in=tokens, tokens_out=answers)
+
+    def learn(self, asking: Asking, tokens_in: float) -> None:
+        """Take a reply's own count as a measure, if it is higher than what was thought."""
+        guess = self._tokens(asking)
+        if tokens_in > 0 and guess > 0:
+            self._factor = max(self._factor, tokens_in / guess) if self.learned else tokens_in / guess
+            self.learned = True
+
+    def _tokens(self, asking: Asking) -> float:
+        questions = asking.request.questions
+        letters = sum(len(p) for q in questions for turn in q.turns for p in turn.parts if isinstance(p, str))
+        return letters / _LETTERS_A_TOKEN + _TOKENS_A_SECOND * sum(clip.seconds for clip in asking.request.audio)
+
+
+class Purse:
+    """What may still be spent; what is in flight is set aside, so that the budget is never passed."""
+
+    def __init__(self, budget: float | None, spent: float) -> None:
+        self.budget = budget
+        self.spent = spent
+        self._aside = 0.0
+
+    def take(self, price: float) -> bool:
+        """Set a price aside if the budget allows it."""
+        if self.budget is not None and self.spent + self._aside + price > self.budget + 1e-12:
+            return False
+        self._aside += price
+        return True
+
+    def settle(self, taken: float, paid: float) -> None:
+        """Pay what something really cost."""
+        self._aside -= taken
+        self.spent += paid
+
+
+class Halt:
+    """Whether to go on: the first reason to stop is kept, and nothing new is sent after it."""
+
+    def __init__(self, minutes: float | None) -> None:
+        self.reason: str | None = None
+        self.interrupted = False
+        self._deadline = None if minutes is None else time.monotonic() + 60.0 * minutes
+        self._minutes = minutes
+
+    def because(self, reason: str) -> None:
+        """Stop, for this reason."""
+        self.reason = self.reason or reason
+
+    @property
+    def now(self) -> bool:
+        """Whether to send nothing more."""
+        if self.reason is None and self._deadline is not None and time.monotonic() >= self._deadline:
+            self.because(f"the {self._minutes:g} minutes given are over")
+        return self.reason is not None
+
+
+def price_before(annotator: Annotator, seconds: Sequence[float], missing: Sequence[int]) -> float:
+    """What the missing votes should cost: audio seconds x requests, by the file's own price table.
+
+    `seconds` and `missing` are the length and the missing votes of each utterance. Draws of one cell share a request.
+    """
+    cells = len(annotator.cells)
+    price = annotator.file.price
+    total = 0.0
+    for length, count in zip(seconds, missing, strict=True):
+        requests = min(count, cells)
+        shown = 0 if annotator.file.elicit == "score" else count * annotator.file.sampling.max_tokens
+        if annotator.file.elicit == "score":
+            requests = min(requests, 1)
+        tokens = requests * (250.0 / _LETTERS_A_TOKEN + _TOKENS_A_SECOND * length)
+        total += price.of(audio_seconds=length * requests, tokens_in=tokens, tokens_out=shown)
+    return total
+
+
+def leaves_this_machine(annotator: Annotator) -> bool:
+    """Whether what an annotator is told leaves the machine: any server address that is not loopback."""
+    serve = annotator.serve
+    return isinstance(serve, OpenAIServe) and not all(_is_loopback(url) for url in serve.base_urls)
+
+
+def refuse_egress(
+    corpora: Iterable[str], annotator: Annotator, local: bool, *, named: Collection[str], cards: Path | None
+) -> None:
+    """Refuse to send a corpus off this machine whose card forbids it, unless the user's file names it."""
+    if local:
+        return
+    for corpus in sorted(set(corpora)):
+        why = stays_because(corpus, named=named, folder=cards)
+        if why is not None:
+            shown = corpus or "its name"
+            raise ForbiddenError(
+                f"{annotator.name} is asked over the network, and {why}",
+                where=annotator.where,
+                mend=f"Use an engine on this machine; or, if you may, write may_leave = [{shown!r}] under [annotate].",
+            )
+
+
+def refuse_same_names(panel: Sequence[Annotator]) -> None:
+    """Refuse a panel in which a name would sign two annotators' votes."""
+    for name, count in Counter(annotator.name for annotator in panel).items():
+        if count > 1:
+            raise SettingsError(f"the panel has {count} annotators named {name!r}", mend="Give each a name of its own.")
+    if not panel:
+        raise SettingsError("the panel is empty", mend="Name an annotator file: --annotator A.toml.")
+
+
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,208 @@
+"""From a reply to rows of the ledger, and from the ledger to the Votes table, where every planned vote has a row."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import polars as pl
+
+from alm_proxies.about import About, AnnotatorCard, MadeBy
+from alm_proxies.annotators.annotator import Annotator, Asking
+from alm_proxies.annotators.replies import read_reply
+from alm_proxies.annotators.wording import Reading
+from alm_proxies.engines.engine import Reply
+from alm_proxies.stages.annotate.ledger import Ledger, Outcome
+from alm_proxies.tables import ATTRIBUTES, Finding, Votes
+
+STAGE = "annotate"
+_ROWS_AT_ONCE = 100_000
+
+
+def readings(asking: Asking, reply: Reply, labels: tuple[str, ...]) -> list[tuple[Reading, str]]:
+    """What each draw of a request came to, and its raw text."""
+    if reply.failure is not None:
+        failed = Reading("refused" if reply.failure.kind == "refused" else "failed", reply.failure.kind)
+        return [(failed, reply.failure.what)] * len(asking.draws)
+    if asking.request.elicit == "score":
+        return [_scored(reply, place, labels) for place in range(len(asking.draws))]
+    return [_answered(asking, reply, place) for place in range(len(asking.draws))]
+
+
+def outcomes(
+    seat: tuple[Annotator, int],
+    utterance: tuple[int, str],
+    asking: Asking,
+    reply: Reply,
+    *,
+    material: str,
+    seed: int,
+    at: float,
+) -> tuple[list[Outcome], list[Reading]]:
+    """The ledger's rows for a request that came back; what it used and cost is shared evenly by its draws."""
+    annotator, number = seat
+    read = readings(asking, reply, annotator.labels)
+    share = 1.0 / len(asking.draws)
+    price = annotator.file.price.of(
+        audio_seconds=reply.audio_seconds, tokens_in=reply.tokens_in, tokens_out=reply.tokens_out
+    )
+    rows = []
+    for draw, cell, (reading, raw) in zip(asking.draws, asking.cells, read, strict=True):
+        digest = annotator.request_digest(material, annotator.seed_of_draw(seed, utterance[1], draw), draw)
+        rows.append(
+            Outcome(
+                annotator=number,
+                utterance=utterance[0],
+                draw=draw,
+                status=reading.status,
+                kind=reading.kind,
+                label=_single(reading),
+                more=_more(reading),
+                stated=reading.stated,
+                raw=raw,
+                request=digest,
+                cell=cell,
+                latency=reply.latency,
+                tokens_in=reply.tokens_in * share,
+                tokens_out=reply.tokens_out * share,
+                price=price * share,
+                tries=max(1, reply.tries),
+                seeded=reply.seeds_honoured,
+                at=at,
+            )
+        )
+    return rows, [reading for reading, _ in read]
+
+
+def not_asked(seat: int, utterance: int, draws: list[int], kind: str, what: str, at: float) -> list[Outcome]:
+    """Failed votes that no engine was asked for, because the recording or the text cannot be used."""
+    return [
+        Outcome(seat, utterance, draw, "failed", kind, None, None, None, what, "", -1, 0.0, 0.0, 0.0, 0.0, 0, False, at)
+        for draw in draws
+    ]
+
+
+def votes_of(ledger: Ledger, taxonomy: tuple[str, ...], made_by: MadeBy | None = None) -> Votes:
+    """The Votes of the current plan: every planned vote has its rows, whatever its status; one not cast has failed."""
+    names = dict(ledger.sql.execute("SELECT id, name FROM utterance"))
+    cards: dict[str, AnnotatorCard] = {}
+    frames = []
+    panel = ledger.sql.execute(
+        "SELECT a.id, a.name, a.card, p.votes FROM planned_annotator p JOIN annotator a ON a.id = p.annotator"
+    ).fetchall()
+    planned = pl.DataFrame(
+        {"number": [row[0] for row in ledger.sql.execute("SELECT utterance FROM planned_utterance")]},
+        schema={"number": pl.Int64},
+    )
+    for number, name, card, votes in panel:
+        cards[name] = AnnotatorCard.model_validate_json(card)
+        cast = pl.concat([_frame([]), *(_frame(rows) for rows in _cast(ledger, number, votes))])
+        draws = pl.DataFrame({"draw": range(votes)}, schema={"draw": pl.Int32})
+        every = planned.join(draws, how="cross").join(cast, on=["number", "draw"], how="left")
+        frames.append(every.with_columns(annotator=pl.lit(name), status=pl.col("status").fill_null("failed")))
+    frame = pl.concat(frames) if frames else _frame([]).with_columns(annotator=pl.lit(""))
+    frame = frame.with_columns(
+        utterance_id=pl.col("number").replace_strict(names, return_dtype=pl.String), source=pl.lit("proxy")
+    )
+    frame = frame.with_columns(weight=pl.col("weight").fill_null(1.0)).drop("number")
+    about = About(taxonomy=taxonomy, annotators=cards, made_by=made_by)
+    return Votes.of(frame.sort(Votes.KEY, nulls_last=False), about=about, where=str(ledger.path))
+
+
+def findings_of(ledger: Ledger) -> list[Finding]:
+    """What became of the planned votes that are not ok, by annotator and kind, with one utterance as an example."""
+    query = """SELECT a.name, v.status, v.kind, COUNT(*), MIN(u.name), MIN(v.raw) FROM vote v
+        JOIN annotator a ON a.id = v.annotator JOIN planned_annotator p ON p.annotator = v.annotator
+        JOIN utterance u ON u.id = v.utterance
+        WHERE v.status != 'ok' AND v.draw < p.votes AND v.utterance IN (SELECT utterance FROM planned_utterance)
+        GROUP BY a.name, v.status, v.kind ORDER BY a.name, v.status, v.kind"""
+    found = []
+    for name, status, kind, count, example, raw in ledger.sql.execute(query):
+        what = f"{count} votes of {name}: {status.replace('_', ' ')} ({kind.replace('_', ' ')}), e.g. {raw[:80]!r}"
+        found.append(Finding(STAGE, status, what, utterance_id=example, where=kind, count=count))
+    return found
+
+
+def _answered(asking: Asking, reply: Reply, place: int) -> tuple[Reading, str]:
+    if place >= len(reply.texts):
+        return Reading("failed", "missing"), ""
+    text = reply.texts[place]
+    finish = reply.finish[place] if place < len(reply.finish) else "stop"
+    thought = reply.reasoning[place] if place < len(reply.reasoning) else ""
+    raw = f"<think>{thought}</think>{text}" if thought else text
+    if finish == "failed":
+        return Reading("failed", "draw_failed"), raw
+    return read_reply(text, asking.asked[place], finish), raw
+
+
+def _scored(reply: Reply, place: int, labels: tuple[str, ...]) -> tuple[Reading, str]:
+    if place >= len(reply.log_probabilities) or len(reply.log_probabilities[place]) != len(labels):
+        return Reading("failed", "missing"), ""
+    scores = reply.log_probabilities[place]
+    raw = json.dumps([round(score, 6) if math.isfinite(score) else None for score in scores])
+    highest = max(scores)
+    if not math.isfinite(highest):
+        return Reading("failed", "no_probability"), raw
+    masses = [math.exp(score - highest) for score in scores]
+    total = math.fsum(masses)
+    shares = tuple((label, mass / total) for label, mass in zip(labels, masses, strict=True) if mass > 0.0)
+    return Reading("ok", shares=shares), raw
+
+
+def _single(reading: Reading) -> str | None:
+    return reading.shares[0][0] if len(reading.shares) == 1 else None
+
+
+def _more(reading: Reading) -> str | None:
+    more: dict[str, Any] = {}
+    if len(reading.shares) > 1:
+        more["shares"] = reading.shares
+    if reading.secondary is not None:
+        more["secondary"] = reading.secondary
+    if reading.attributes is not None:
+        more["attributes"] = reading.attributes
+    return json.dumps(more) if more else None
+
+
+_SCHEMA: dict[str, Any] = {
+    "number": pl.Int64,
+    "draw": pl.Int32,
+    "status": pl.String,
+    "label": pl.String,
+    "weight": pl.Float64,
+    "secondary": pl.List(pl.String),
+    "valence": pl.Float64,
+    "arousal": pl.Float64,
+    "dominance": pl.Float64,
+    "stated": pl.String,
+}
+
+
+def _frame(rows: list[tuple[Any, ...]]) -> pl.DataFrame:
+    return pl.DataFrame(rows, schema=_SCHEMA, orient="row")
+
+
+def _cast(ledger: Ledger, annotator: int, votes: int) -> Iterator[list[tuple[Any, ...]]]:
+    """Rows of the Votes table for what was cast, some at a time."""
+    query = "SELECT utterance, draw, status, label, more, stated FROM vote WHERE annotator = ? AND draw < ?"
+    rows: list[tuple[Any, ...]] = []
+    for utterance, draw, status, label, more, stated in ledger.sql.execute(query, (annotator, votes)):
+        head = (utterance, draw, status)
+        if more is None:
+            rows.append((*head, label, 1.0, None, None, None, None, stated))
+        else:
+            rows += _several(head, label, json.loads(more), stated)
+        if len(rows) >= _ROWS_AT_ONCE:
+            yield rows
+            rows = []
+    yield rows
+
+
+def _several(
+    head: tuple[Any, ...], label: str | None, more: dict[str, Any], stated: str | None
+) -> list[tuple[Any, ...]]:
+    vad = more.get("attributes") or (None,) * len(ATTRIBUTES)
+    shares = more.get("shares") or [(label, 1.0)]
+    return [(*head, one, weight, more.get("secondary"), *vad, stated) for one, weight in shares]

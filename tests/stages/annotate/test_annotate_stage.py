@@ -1,0 +1,437 @@
+import asyncio
+import sqlite3
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import soundfile
+
+from alm_proxies.annotators.annotator import Annotator
+from alm_proxies.engines.engine import Engine, Reply, Request
+from alm_proxies.errors import EngineError, ForbiddenError, SettingsError
+from alm_proxies.stages.annotate.stage import AnnotateSettings, annotate
+from alm_proxies.tables import Utterances, Votes
+
+Make = Callable[..., Any]
+CROSS = {"temperature": [0.6, 1.0], "focus": ["voice", "words"], "label_orders": 2}
+
+
+class Listening:
+    """An engine that passes everything on to another and remembers what it was asked."""
+
+    def __init__(self, engine: Engine, remember: list[Request], **abilities: Any) -> None:
+        from dataclasses import replace
+
+        self._engine = engine
+        self._remember = remember
+        self.abilities = replace(engine.abilities, **abilities)
+
+    async def ask(self, request: Request) -> Reply:
+        self._remember.append(request)
+        return await self._engine.ask(request)
+
+    async def token_counts(self, texts: tuple[str, ...]) -> tuple[int, ...] | None:
+        return await self._engine.token_counts(texts)
+
+    async def close(self) -> None:
+        await self._engine.close()
+
+
+def listening(asked: list[Request], **abilities: Any) -> Callable[[Annotator], Any]:
+    async def engine_of(annotator: Annotator) -> Engine:
+        return Listening(await annotator.open(), asked, **abilities)
+
+    return engine_of
+
+
+def draws(asked: list[Request]) -> int:
+    return sum(len(request.seeds) for request in asked)
+
+
+def test_every_planned_vote_is_cast_and_the_table_is_the_same_however_it_came_about(
+    corpus: Make, annotator: Make, tmp_path: Path
+) -> None:
+    utterances = corpus(6)
+    one = annotator(utterances, votes=8, cross=CROSS)
+    straight = annotate(utterances, [one], tmp_path / "straight", AnnotateSettings(seed=7))
+    assert straight.complete
+    assert len(straight.votes) == 48
+    assert straight.votes.about.annotators["scripted"].cross == CROSS
+    annotate(utterances, [one], tmp_path / "grown", AnnotateSettings(seed=7, votes=3))
+    annotate(utterances, [one], tmp_path / "grown", AnnotateSettings(seed=7, limit=2))
+    annotate(utterances, [one], tmp_path / "grown", AnnotateSettings(seed=7))
+    same = (tmp_path / "grown/votes.parquet").read_bytes() == (tmp_path / "straight/votes.parquet").read_bytes()
+    assert same
+    assert Votes.read(tmp_path / "straight/votes.parquet").frame.equals(
+        straight.votes.frame.sort(Votes.KEY, maintain_order=True)
+    )
+
+
+def test_more_votes_and_another_annotator_pay_only_the_rest(corpus: Make, annotator: Make, tmp_path: Path) -> None:
+    utterances = corpus(5)
+    one, two = annotator(utterances, "one", cross=CROSS), annotator(utterances, "two", votes=2)
+    asked: list[Request] = []
+    first = annotate(utterances, [one], tmp_path, AnnotateSettings(votes=8), engine_of=listening(asked))
+    assert draws(asked) == 40
+    asked.clear()
+    second = annotate(utterances, [one], tmp_path, AnnotateSettings(votes=16), engine_of=listening(asked))
+    assert draws(asked) == 40
+    key = ["utterance_id", "annotator", "draw"]
+    kept = second.votes.frame.join(first.votes.frame.select(key), on=key, how="semi")
+    assert kept.sort(key).equals(first.votes.frame.sort(key))
+    asked.clear()
+    both = annotate(utterances, [one, two], tmp_path, AnnotateSettings(votes=16), engine_of=listening(asked))
+    assert draws(asked) == 80
+    assert {request.key.split("|")[0] for request in asked} == {"two"}
+    assert len(both.votes) == 160
+    asked.clear()
+    annotate(utterances, [one, two], tmp_path, AnnotateSettings(votes=16), engine_of=listening(asked))
+    assert asked == []
+
+
+def test_draws_of_a_cell_share_a_request_and_requests_of_an_utterance_its_recording(
+    corpus: Make, annotator: Make, tmp_path: Path
+) -> None:
+    utterances = corpus(3)
+    one = annotator(utterances, cross=CROSS)
+    asked: list[Request] = []
+    annotate(utterances, [one], tmp_path, AnnotateSettings(votes=24), engine_of=listening(asked))
+    assert len(asked) == 3 * 8
+    assert all(len(request.seeds) == 3 for request in asked)
+    assert Counter(request.utterance_id for request in asked) == {f"sim/0000{n}": 8 for n in range(3)}
+    assert len({id(request.audio[0]) for request in asked}) == 3
+
+
+def test_changed_audio_prompt_or_model_makes_new_votes_and_keeps_the_old_apart(
+    corpus: Make, annotator: Make, tmp_path: Path
+) -> None:
+    utterances = corpus(4)
+    one = annotator(utterances, votes=4)
+    out = tmp_path / "out"
+    annotate(utterances, [one], out, AnnotateSettings())
+    tone = 0.3 * np.sin(2 * np.pi * 999 * np.arange(4000) / 16_000)
+    soundfile.write(tmp_path / "audio/sim/00002.wav", tone, 16_000)
+    asked: list[Request] = []
+    again = annotate(utterances, [one], out, AnnotateSettings(), engine_of=listening(asked))
+    assert {request.utterance_id for request in asked} == {"sim/00002"}
+    assert again.findings.counts()["changed"] == 4
+    with sqlite3.connect(out / "ledger.sqlite") as ledger:
+        assert ledger.execute("SELECT COUNT(*), MIN(why) FROM set_aside").fetchone() == (
+            4,
+            "its recording or text has changed",
+        )
+    ledger.close()
+    asked.clear()
+    other = annotator(utterances, votes=4, prompt="primary_secondary")
+    other = annotate(utterances, [other], out, AnnotateSettings(), engine_of=listening(asked))
+    assert draws(asked) == 16
+    assert other.findings.counts()["annotator_changed"] == 16
+    asked.clear()
+    annotate(utterances, [one], out, AnnotateSettings(), engine_of=listening(asked))
+    assert asked == []
+    annotate(utterances, [one], out, AnnotateSettings(seed=8), engine_of=listening(asked))
+    assert draws(asked) == 16
+
+
+def test_a_changed_transcript_matters_to_prompts_that_tell_it(corpus: Make, annotator: Make, tmp_path: Path) -> None:
+    utterances = corpus(4)
+    panel = [annotator(utterances, "hears", votes=2), annotator(utterances, "reads", votes=2, prompt="reference")]
+    annotate(utterances, panel, tmp_path / "out", AnnotateSettings())
+    changed = utterances.frame.with_columns(
+        transcript=pl.when(pl.col("utterance_id") == "sim/00001").then(pl.lit("No!")).otherwise("transcript")
+    )
+    asked: list[Request] = []
+    after = Utterances.of(changed, about=utterances.about)
+    annotate(after, panel, tmp_path / "out", AnnotateSettings(), engine_of=listening(asked))
+    assert {(request.key.split("|")[0], request.utterance_id) for request in asked} == {("reads", "sim/00001")}
+
+
+def test_failed_votes_are_asked_again_and_what_they_cost_stays_on_the_bill(
+    corpus: Make, annotator: Make, tmp_path: Path
+) -> None:
+    utterances = corpus(30)
+    price = {"audio_minute": 6.0}
+    lenient = {"failed": 1.0}
+    broken = annotator(utterances, votes=2, price=price, serve={"faults": {"server_error": 0.5}})
+    first = annotate(utterances, [broken], tmp_path, AnnotateSettings.model_validate({"stop": lenient}))
+    failed = first.votes.frame.filter(pl.col("status") == "failed").height
+    assert 10 < failed < 50
+    assert first.findings.counts()["failed"] == failed
+    assert first.spent.price == pytest.approx(30 * 0.2 / 60 * 6)
+    mended = annotator(utterances, votes=2, price=price)
+    asked: list[Request] = []
+    second = annotate(utterances, [mended], tmp_path, AnnotateSettings(), engine_of=listening(asked))
+    assert draws(asked) == failed
+    assert set(second.votes.frame["status"]) == {"ok"}
+    assert second.spent.price == pytest.approx(first.spent.price + len(asked) * 0.2 / 60 * 6)
+    assert second.findings.counts()["asked_again"] == failed
+
+
+def test_refused_and_unparsable_votes_are_counted_with_their_text_and_not_asked_again(
+    corpus: Make, annotator: Make, tmp_path: Path
+) -> None:
+    utterances = corpus(4)
+    texts = {
+        "sim/00000": ["I'm sorry, but I can't help with that."],
+        "sim/00001": ["banana"],
+        "sim/00002": ["Frustrated"],
+        "sim/00003": ["<think>happy?</think>not happy, sad"],
+    }
+    one = annotator(utterances, texts=texts, answer="words", votes=3)
+    made = annotate(utterances, [one], tmp_path, AnnotateSettings())
+    by_utterance = made.votes.frame.group_by("utterance_id").agg("status", "label", "stated").sort("utterance_id")
+    assert by_utterance["status"].to_list() == [
+        ["refused"] * 3,
+        ["unparsable"] * 3,
+        ["out_of_vocabulary"] * 3,
+        ["ok"] * 3,
+    ]
+    assert by_utterance["label"].to_list()[3] == ["sad"] * 3
+    assert by_utterance["stated"].to_list()[2] == ["Frustrated"] * 3
+    asked: list[Request] = []
+    annotate(utterances, [one], tmp_path, AnnotateSettings(), engine_of=listening(asked))
+    assert asked == []
+    with sqlite3.connect(tmp_path / "ledger.sqlite") as ledger:
+        raw = ledger.execute("SELECT raw FROM vote WHERE status = 'ok'").fetchone()[0]
+    ledger.close()
+    assert raw == "<think>happy?</think>not happy, sad"
+
+
+def test_scores_and_stated_distributions_give_draws_whose_weights_sum_to_one(
+    corpus: Make, annotator: Make, tmp_path: Path
+) -> None:
+    utterances = corpus(5)
+    score = annotator(utterances, "score", elicit="score", cross={"label_orders": 4})
+    state = annotator(utterances, "state", elicit="state", prompt="distribution", votes=2)
+    made = annotate(utterances, [score, state], tmp_path, AnnotateSettings())
+    sums = made.votes.frame.group_by("utterance_id", "annotator", "draw").agg(pl.col("weight").sum())
+    assert len(sums) == 5 * 4 + 5 * 2
+    assert sums["weight"].to_numpy() == pytest.approx(np.ones(30))
+    truth = pl.read_parquet(tmp_path / "score.parquet").sort("utterance_id").drop("utterance_id").to_numpy()
+    for name in ("score", "state"):
+        shares = (
+            made.votes.frame.filter(pl.col("annotator") == name)
+            .group_by("utterance_id", "label")
+            .agg(pl.col("weight").sum())
+        )
+        wide = shares.pivot("label", index="utterance_id", values="weight").sort("utterance_id")
+        got = wide.select(*utterances.taxonomy).fill_null(0.0).to_numpy()
+        assert got / got.sum(axis=1, keepdims=True) == pytest.approx(truth, abs=1e-6)
+
+
+def test_attributes_are_votes_without_a_label(corpus: Make, annotator: Make, tmp_path: Path) -> None:
+    utterances = corpus(2)
+    texts = {"*": ['{"valence": 1, "arousal": 7, "dominance": 4}']}
+    one = annotator(utterances, texts=texts, prompt="attributes", elicit="state", votes=2)
+    frame = annotate(utterances, [one], tmp_path, AnnotateSettings()).votes.frame
+    assert frame.select("valence", "arousal", "dominance").unique().row(0) == (0.0, 1.0, 0.5)
+    assert frame["label"].null_count() == 4
+
+
+def test_bad_recordings_are_failed_votes_and_rows_without_audio_findings(
+    corpus: Make, annotator: Make, tmp_path: Path
+) -> None:
+    utterances = corpus(5)
+    (tmp_path / "audio/sim/00000.wav").unlink()
+    (tmp_path / "audio/sim/00001.wav").write_bytes(b"RIFF not really")
+    frame = utterances.frame.with_columns(
+        audio=pl.when(pl.col("utterance_id") == "sim/00002").then(None).otherwise("audio")
+    )
+    utterances = Utterances.of(frame, about=utterances.about)
+    one = annotator(utterances, votes=2)
+    made = annotate(utterances, [one], tmp_path / "out", AnnotateSettings())
+    status = dict(made.votes.frame.group_by("utterance_id").agg(pl.col("status").first()).iter_rows())
+    assert status == {"sim/00000": "failed", "sim/00001": "failed", "sim/00003": "ok", "sim/00004": "ok"}
+    assert made.findings.counts()["no_audio"] == 1
+    assert made.complete
+    kinds = set(made.findings.frame.filter(pl.col("kind") == "failed")["where"])
+    assert kinds == {"missing", "truncated"}
+
+
+def test_audio_beyond_the_models_window_fails_unless_the_file_says_crop(
+    corpus: Make, annotator: Make, tmp_path: Path
+) -> None:
+    utterances = corpus(3)
+    asked: list[Request] = []
+    window = listening(asked, max_audio_seconds=0.1)
+    failed = annotate(
+        utterances, [annotator(utterances, votes=1)], tmp_path / "a", AnnotateSettings(), engine_of=window
+    )
+    assert asked == []
+    assert failed.findings.frame["where"].to_list() == ["too_long"]
+    crop = annotator(utterances, votes=1, too_long="crop")
+    cropped = annotate(utterances, [crop], tmp_path / "b", AnnotateSettings(), engine_of=window)
+    assert set(cropped.votes.frame["status"]) == {"ok"}
+    assert {len(request.audio[0].samples) for request in asked} == {1600}
+
+
+@pytest.mark.parametrize("price", [{"audio_minute": 60.0}, {"million_tokens_in": 1e4}, {"million_tokens_out": 1e5}])
+def test_the_budget_stops_before_it_is_passed_and_a_larger_one_goes_on(
+    corpus: Make, annotator: Make, tmp_path: Path, price: dict[str, float]
+) -> None:
+    utterances = corpus(30)
+    one = annotator(utterances, votes=4, price=price, sampling={"max_tokens": 2})
+    made = annotate(utterances, [one], tmp_path, AnnotateSettings(budget=3.0))
+    assert made.stopped is not None
+    assert "budget" in made.stopped
+    assert 1.0 < made.spent.price <= 3.0
+    assert not made.complete
+    assert len(made.votes) == 120
+    statuses = Counter(made.votes.frame["status"])
+    assert statuses["ok"] == made.spent.cast
+    assert made.findings.counts()["not_cast"] == statuses["failed"]
+    rest = annotate(utterances, [one], tmp_path, AnnotateSettings(budget=1000.0))
+    assert rest.complete
+
+
+def test_a_pilot_is_a_fair_sample_and_its_price_is_extrapolated(corpus: Make, annotator: Make, tmp_path: Path) -> None:
+    utterances = corpus(40)
+    human = Votes.of(
+        pl.DataFrame(
+            {
+                "utterance_id": utterances.frame["utterance_id"],
+                "annotator": "h",
+                "label": ["sad"] * 10 + ["happy"] * 30,
+            }
+        ),
+        taxonomy=utterances.taxonomy,
+    )
+    one = annotator(utterances, votes=2, price={"audio_minute": 60.0})
+    pilot = annotate(utterances, [one], tmp_path, AnnotateSettings(limit=8), votes=human)
+    told = pilot.votes.frame["utterance_id"].unique()
+    assert told.is_in([f"sim/{n:05d}" for n in range(10)]).sum() == 2
+    assert pilot.spent.whole == pytest.approx(40 * 0.2)
+    whole = annotate(utterances, [one], tmp_path, AnnotateSettings(), votes=human)
+    assert whole.spent.price == pytest.approx(40 * 0.2)
+    assert whole.spent.cast_now == 64
+
+
+def test_collapse_stops_an_annotator_unless_humans_do_it_too(corpus: Make, annotator: Make, tmp_path: Path) -> None:
+    utterances = corpus(40)
+    collapsed = annotator(utterances, "flat", texts={"*": ["neutral"]}, answer="words", votes=4)
+    fine = annotator(utterances, "fine", votes=4)
+    stop = AnnotateSettings.model_validate({"stop": {"after": 40}})
+    made = annotate(utterances, [collapsed, fine], tmp_path / "a", stop, engine_of=listening([], in_flight=4))
+    assert made.stopped is not None
+    assert "flat says neutral in 100% of its votes" in made.stopped
+    by_name = dict(made.votes.frame.filter(pl.col("status") == "ok").group_by("annotator").len().iter_rows())
+    assert by_name["fine"] == 160
+    assert by_name["flat"] < 160
+    flat_humans = pl.DataFrame({"utterance_id": utterances.frame["utterance_id"], "annotator": "h", "label": "neutral"})
+    human = Votes.of(flat_humans, taxonomy=utterances.taxonomy)
+    assert annotate(utterances, [collapsed], tmp_path / "b", stop, votes=human).complete
+
+
+@pytest.mark.parametrize(("fault", "status"), [("server_error", "failed"), ("refused", "refused")])
+def test_too_many_failures_or_refusals_stop_an_annotator(
+    corpus: Make, annotator: Make, tmp_path: Path, fault: str, status: str
+) -> None:
+    utterances = corpus(60)
+    one = annotator(utterances, votes=4, serve={"faults": {fault: 0.6}})
+    stop = AnnotateSettings.model_validate({"stop": {"after": 50}})
+    made = annotate(utterances, [one], tmp_path, stop, engine_of=listening([], in_flight=4))
+    assert made.stopped is not None
+    assert f"stop.{status}" in made.stopped
+    assert made.spent.cast < 240
+
+
+def test_a_key_that_is_not_accepted_ends_the_job_at_once(corpus: Make, annotator: Make, tmp_path: Path) -> None:
+    utterances = corpus(30)
+    one = annotator(utterances, votes=1, serve={"faults": {"unauthorised": 1.0}})
+    asked: list[Request] = []
+    with pytest.raises(EngineError, match="unauthorised"):
+        annotate(utterances, [one], tmp_path, AnnotateSettings(), engine_of=listening(asked, in_flight=4))
+    assert len(asked) <= 8
+
+
+def test_a_restricted_corpus_stays_on_the_machine_unless_the_file_names_it(
+    corpus: Make, annotator: Make, tmp_path: Path
+) -> None:
+    utterances = corpus(2, "secret")
+    one = annotator(utterances, votes=1)
+    asked: list[Request] = []
+    remote = listening(asked, local=False)
+    with pytest.raises(ForbiddenError, match=r"may_leave = \['secret'\]"):
+        annotate(utterances, [one], tmp_path / "a", AnnotateSettings(), engine_of=remote)
+    assert asked == []
+    assert annotate(utterances, [one], tmp_path / "a", AnnotateSettings()).complete
+    named = AnnotateSettings(may_leave=("secret",))
+    assert annotate(utterances, [one], tmp_path / "b", named, engine_of=remote).complete
+
+
+def test_an_address_off_this_machine_is_refused_before_it_is_even_reached(
+    corpus: Make, annotator: Make, tmp_path: Path
+) -> None:
+    utterances = corpus(2, "secret")
+    one = annotator(utterances)
+    for url in ("http://192.0.2.1/v1", "https://localhost.example.org/v1"):
+        file = one.file.model_copy(update={"engine": "openai", "serve": {"base_urls": [url]}})
+        with pytest.raises(ForbiddenError, match="has to stay on this machine"):
+            annotate(utterances, [Annotator.of(file)], tmp_path / "out", AnnotateSettings())
+    assert not (tmp_path / "out").exists()
+
+
+def test_shards_share_the_work_and_nothing_is_asked_twice(corpus: Make, annotator: Make, tmp_path: Path) -> None:
+    utterances = corpus(20)
+    one = annotator(utterances, votes=2)
+    asked: list[Request] = []
+    for number in (1, 2, 3):
+        settings = AnnotateSettings(shard=f"{number}/3")
+        assert annotate(utterances, [one], tmp_path, settings, engine_of=listening(asked)).complete
+    assert Counter(request.utterance_id for request in asked) == Counter(
+        dict.fromkeys(utterances.frame["utterance_id"], 2)
+    ) or Counter(request.utterance_id for request in asked) == Counter(utterances.frame["utterance_id"].to_list())
+    with pytest.raises(SettingsError, match="no shard"):
+        annotate(utterances, [one], tmp_path, AnnotateSettings(shard="4/3"))
+
+
+def test_it_also_runs_where_a_loop_is_running_as_in_a_notebook(corpus: Make, annotator: Make, tmp_path: Path) -> None:
+    utterances = corpus(2)
+    one = annotator(utterances, votes=2)
+
+    async def cell() -> bool:
+        return annotate(utterances, [one], tmp_path, AnnotateSettings()).complete
+
+    assert asyncio.run(cell())
+
+
+def test_max_minutes_stops_cleanly(corpus: Make, annotator: Make, tmp_path: Path) -> None:
+    utterances = corpus(50)
+    one = annotator(utterances, votes=4, serve={"seconds": 0.05})
+    asked: list[Request] = []
+    brief = AnnotateSettings(max_minutes=0.3 / 60)
+    made = annotate(utterances, [one], tmp_path, brief, engine_of=listening(asked, in_flight=2))
+    assert made.stopped is not None
+    assert made.spent.cast == draws(asked)
+    assert annotate(utterances, [one], tmp_path, AnnotateSettings()).complete
+
+
+def test_two_annotators_of_one_name_and_no_annotator_are_refused(corpus: Make, annotator: Make, tmp_path: Path) -> None:
+    utterances = corpus(1)
+    with pytest.raises(SettingsError, match="2 annotators named 'scripted'"):
+        annotate(utterances, [annotator(utterances)] * 2, tmp_path / "out", AnnotateSettings())
+    with pytest.raises(SettingsError, match="panel is empty"):
+        annotate(utterances, [], tmp_path / "out", AnnotateSettings())
+
+
+def test_previous_turns_and_measured_evidence_reach_the_prompt(corpus: Make, annotator: Make, tmp_path: Path) -> None:
+    utterances = corpus(6, seconds=0.5, dialogue=["sim/d1"] * 4 + ["sim/d2"] * 2, turn=[0, 1, 2, 3, 0, 1])
+    panel = [
+        annotator(utterances, "context", prompt="context", votes=1),
+        annotator(utterances, "evidence", prompt="evidence", votes=1),
+    ]
+    asked: list[Request] = []
+    annotate(utterances, panel, tmp_path / "out", AnnotateSettings(), engine_of=listening(asked))
+    said = {request.key: str(request.questions[0].turns[-1].parts[-1]) for request in asked}
+    context = said["context|sim/00003|0|0"]
+    assert [f"sentence {n}." in context for n in range(6)] == [True, True, True, True, False, False]
+    assert "sentence 0" not in said["context|sim/00004|0|0"]
+    evidence = said["evidence|sim/00003|0|0"]
+    assert "- pitch: " in evidence
+    again: list[Request] = []
+    annotate(utterances, panel, tmp_path / "out", AnnotateSettings(), engine_of=listening(again))
+    assert again == []
