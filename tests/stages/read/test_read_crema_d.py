@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import polars as pl
@@ -13,11 +12,6 @@ from hypothesis import strategies as st
 from alm_proxies.errors import AlmProxiesError, InputError
 from alm_proxies.stages.read.crema_d import INTENDED, SENTENCES
 from alm_proxies.stages.read.stage import Corpus, ReadSettings, Source, read
-
-DATA = Path(os.environ.get("ALM_PROXIES_TEST_DATA", "")) / "crema_d"
-needs_data = pytest.mark.skipif(
-    not (DATA / "tabulatedVotes.csv").is_file(), reason="ALM_PROXIES_TEST_DATA does not name the shared test data"
-)
 
 TABULATED = """"","A","D","F","H","N","S","fileName","numResponses","agreement","emoVote","medianEmoRespNorm"
 "100001",0,0,0,1,3,0,"1001_IEO_NEU_XX",4,0.75,"N",83.3
@@ -45,19 +39,17 @@ def kinds(corpus: Corpus) -> dict[str, int]:
     return corpus.findings.counts()
 
 
-@needs_data
 @pytest.mark.parametrize(("modality", "votes"), [("voice", 34_715), ("face", 36_262), ("audio-visual", 36_312)])
-def test_the_real_votes_are_all_there(modality: str, votes: int) -> None:
-    corpus = read(Source.model_validate({"format": "crema_d", "source": DATA, "modality": modality}))
+def test_the_real_votes_are_all_there(test_data: Path, modality: str, votes: int) -> None:
+    corpus = read(Source.model_validate({"format": "crema_d", "source": test_data / "crema_d", "modality": modality}))
     assert len(corpus.utterances) == 3_760
     assert len(corpus.votes) == votes
     assert corpus.votes.frame["label"].null_count() == 0
     assert corpus.votes.frame["annotator"].unique().to_list() == ["crema_d/crowd"]
 
 
-@needs_data
-def test_actors_are_described_where_the_demographics_are_there() -> None:
-    frame = read(Source(format="crema_d", source=DATA)).utterances.frame
+def test_actors_are_described_where_the_demographics_are_there(test_data: Path) -> None:
+    frame = read(Source(format="crema_d", source=test_data / "crema_d")).utterances.frame
     row = frame.row(by_predicate=pl.col("utterance_id") == "crema_d/1001_IEO_NEU_XX", named=True)
     expected = {
         "corpus": "crema_d",
@@ -75,11 +67,12 @@ def test_actors_are_described_where_the_demographics_are_there() -> None:
     assert frame["gender"].null_count() == 0
 
 
-@needs_data
-def test_reading_again_gives_the_same_bytes(tmp_path: Path) -> None:
+def test_reading_again_gives_the_same_bytes(test_data: Path, tmp_path: Path) -> None:
     wanted = ReadSettings.model_validate({"seed": 5, "hold_out": {"splits": ["test"], "keep": 3}})
     for name in ("one", "two"):
-        read(Source(format="crema_d", source=DATA, split="speakers:.7,.1,.2"), wanted).write(tmp_path / name)
+        read(Source(format="crema_d", source=test_data / "crema_d", split="speakers:.7,.1,.2"), wanted).write(
+            tmp_path / name
+        )
     names = sorted(path.name for path in (tmp_path / "one").iterdir())
     assert names == ["findings.parquet", "utterances.parquet", "votes.parquet"]
     for name in names:
