@@ -49,12 +49,11 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Cloud:
-    """Distributions to be shown as points of the simplex."""
+    """Distributions to be shown as points of the simplex; equal ones share a mark that is the larger for it."""
 
     name: str
     role: str
     points: Floats
-    tips: tuple[str, ...] = ()
 
 
 def bars(
@@ -179,8 +178,8 @@ def curves(
         for words, role, level in references:
             said, y = f"{words} {number(level, digits)}", down(level)
             sheet.line(left, y, width, y, f"fit {role}", tip=said)
-            crowded = any(abs(y - 5 - other) < 13 for other in written)
-            written.append(y + 13 if crowded else y - 5)
+            crowded = any(abs(y + 14 - other) < 13 for other in written)
+            written.append(y - 5 if crowded else y + 14)
             sheet.text(left + 6, written[-1], said, "note")
         if stop and along.low <= stop[1] <= along.high:
             x = along(stop[1])
@@ -344,12 +343,14 @@ def _cloud(
     sheet: Drawing, cloud: Cloud, corners: Floats, middle: tuple[float, float], radius: float, means: bool,
     labels: Sequence[str],
 ) -> None:  # fmt: skip
-    places = cloud.points @ corners
-    for index, (x, y) in enumerate(places):
-        tip = cloud.tips[index] if cloud.tips else _most(cloud.points[index], labels)
-        sheet.mark(middle[0] + radius * x, middle[1] + radius * y, cloud.role, tip=tip, size=2.6, faint=True)
-    if means and len(places):
-        x, y = places.mean(axis=0)
+    distinct, counts = np.unique(np.round(cloud.points, 3), axis=0, return_counts=True)
+    for distribution, count in zip(distinct[np.argsort(-counts, kind="stable")], -np.sort(-counts), strict=True):
+        x, y = distribution @ corners
+        tip = _most(distribution, labels) + (f"\n{count} utterances" if count > 1 else "")
+        size = min(2.0 + 0.6 * math.sqrt(count), 9.0)
+        sheet.mark(middle[0] + radius * x, middle[1] + radius * y, cloud.role, tip=tip, size=size, faint=True)
+    if means and len(cloud.points):
+        x, y = cloud.points.mean(axis=0) @ corners
         tip = f"{cloud.name}: mean\n{_most(cloud.points.mean(axis=0), labels)}"
         sheet.mark(middle[0] + radius * x, middle[1] + radius * y, cloud.role, tip=tip, size=7)
 

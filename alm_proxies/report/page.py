@@ -48,17 +48,20 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table that sorts when a column's name is pressed; None is shown as a dash and sorts last."""
+    """A table that sorts by a press on a column's name; None is a dash and sorts last; a folded one opens on demand."""
 
     columns: tuple[Column, ...]
     rows: tuple[tuple[Cell, ...], ...]
     caption: str = ""
+    folded: bool = False
 
     @classmethod
-    def of(cls, columns: Sequence[str | Column], rows: Sequence[Sequence[Cell]], caption: str = "") -> Table:
+    def of(
+        cls, columns: Sequence[str | Column], rows: Sequence[Sequence[Cell]], caption: str = "", *, folded: bool = False
+    ) -> Table:
         """A table from column names (or columns) and rows."""
         named = tuple(column if isinstance(column, Column) else Column(column) for column in columns)
-        return cls(named, tuple(tuple(row) for row in rows), caption)
+        return cls(named, tuple(tuple(row) for row in rows), caption, folded)
 
     def html(self) -> Markup:
         """The table as HTML."""
@@ -67,11 +70,13 @@ class Table:
             for c in self.columns
         )
         body = "".join(f"<tr>{self._cells(row)}</tr>" for row in self.rows)
-        caption = f"<caption>{_inline(self.caption)}</caption>" if self.caption else ""
-        table = f"<table>{caption}<thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
-        return _markup(
-            f'<div class="table" tabindex="0" role="region" aria-label="{escape(self._name())}">{table}</div>'
-        )
+        table = f"<table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
+        table = f'<div class="table" tabindex="0" role="region" aria-label="{escape(self._name())}">{table}</div>'
+        if self.folded:
+            summary = _inline(self.caption or "The table")
+            return _markup(f"<details><summary>{summary}</summary>{table}</details>")
+        caption = f'<p class="caption">{_inline(self.caption)}</p>' if self.caption else ""
+        return _markup(caption + table)
 
     def _name(self) -> str:
         return self.caption or ", ".join(column.name for column in self.columns)

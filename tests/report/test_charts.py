@@ -93,7 +93,17 @@ def test_a_unanimous_distribution_lies_on_its_corner_of_the_simplex(labels: int)
     outline = next(node for node in root if node.attrib.get("class") == "outline").attrib["d"]
     corners = [tuple(map(float, part.split())) for part in outline[1:-1].split("L")]
     marks = [(float(m.attrib["cx"]), float(m.attrib["cy"])) for m in _marks(chart.wide, "circle")]
-    assert np.allclose(corners, marks, atol=0.02)
+    assert np.allclose(sorted(corners), sorted(marks), atol=0.02)
+
+
+def test_equal_distributions_share_a_mark_that_says_how_many_they_are() -> None:
+    points = np.array([[1.0, 0.0, 0.0]] * 9 + [[0.0, 1.0, 0.0]])
+    many, one = _marks(
+        simplex("s", "S", LABELS, [Cloud("human", "human", points)], alt="S.", means=False).wide, "circle"
+    )
+    assert many.attrib["data-tip"] == "anger 100 %\n9 utterances"
+    assert one.attrib["data-tip"] == "happiness 100 %"
+    assert float(many.attrib["r"]) > float(one.attrib["r"])
 
 
 def test_a_small_picture_of_votes_says_each_share() -> None:

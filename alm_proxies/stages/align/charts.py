@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -15,9 +16,10 @@ from alm_proxies.stages.align.curves import Curve, StratumTrust
 from alm_proxies.stages.align.learning import Learning
 from alm_proxies.stages.align.results import Results
 from alm_proxies.stages.align.rivals import ALONE, FUSED, ROLES, Score, Scores
+from alm_proxies.stages.align.tables import shares_table
 from alm_proxies.stages.align.variance import Variance
 
-MOST_POINTS = 400
+MOST_POINTS = 1000
 _ROLES_OF_PROXIES = ("proxy", "extra", "weighted", "pool", "other")
 
 
@@ -90,7 +92,20 @@ def shares_chart(results: Results) -> Chart:
     most = max(results.shares, key=lambda row: row.human.estimate).label
     alt = f"Share of votes by label; humans say {most} most often."
     title = "How common each label is" + (", on the utterances both voted on" if len(series) > 1 else "")
-    return bars("shares", title, "mean share of votes", rows, series, alt=alt)
+    note = "Every utterance counts the same. " + _apart(results) if len(series) > 1 else ""
+    chart = bars("shares", title, "mean share of votes", rows, series, alt=alt, note=note)
+    return replace(chart, table=shares_table(results)) if len(series) > 1 else chart
+
+
+def _apart(results: Results) -> str:
+    known = [row for row in results.shares if not math.isnan(row.correlation)]
+    if not known:
+        return ""
+    best, worst = max(known, key=lambda row: row.correlation), min(known, key=lambda row: row.correlation)
+    return (
+        f"Over utterances both shares go together best for {best.label} (r = {number(best.correlation, 2)}) "
+        f"and least for {worst.label} ({number(worst.correlation, 2)})."
+    )
 
 
 def confusion_chart(results: Results) -> Chart:
@@ -197,7 +212,7 @@ def reliability_chart(scores: Scores) -> Chart:
     lines = [
         Line(Series.of(name, ROLES[name], found.reliability.share), found.reliability.confidence)
         for name, found in scores.held_out.items()
-        if name in (FUSED, ALONE, "pooling")
+        if name in (FUSED, ALONE)
     ]
     error = scores.held_out[FUSED].reliability.error
     return calibration(

@@ -7,6 +7,7 @@ from typing import Any
 
 from alm_proxies import __version__
 from alm_proxies.files import digest_of
+from alm_proxies.report.drawing import number
 from alm_proxies.report.page import Block, Example, Examples, Page, Section, Text
 from alm_proxies.stages.align.charts import (
     agreement_chart,
@@ -30,7 +31,6 @@ from alm_proxies.stages.align.tables import (
     group_table,
     methods_table,
     raters_table,
-    shares_table,
     strata_table,
     worth_table,
 )
@@ -151,8 +151,7 @@ def _shares(results: Results) -> Section:
     lead = (
         f"On the same utterances proxies say {said}." if said else "No label is clearly over- or under-used by proxies."
     )
-    blocks: tuple[Block, ...] = (shares_chart(results), shares_table(results), confusion_chart(results))
-    return Section("What proxies say", lead, blocks)
+    return Section("What proxies say", lead, (shares_chart(results), confusion_chart(results)))
 
 
 def _agreement(results: Results) -> Section | None:
@@ -182,10 +181,15 @@ def _saturation(results: Results) -> Section | None:
     if curve.fit is not None and curve.fit.saturation is not None:
         lead += (
             f" It has done nine tenths of its fitted fall after {curve.fit.saturation} "
-            f"vote{'s' if curve.fit.saturation != 1 else ''}; what is left at the end is mostly bias, which more votes "
-            "of the same proxies do not cure."
+            f"vote{'s' if curve.fit.saturation != 1 else ''}. What is left is the proxies' bias and the noise of few "
+            "human votes, and more votes of the same proxies cure neither."
         )
-    return Section("How many proxy votes", lead, (saturation_chart(results, target),))
+    human = results.curves.get("human votes")
+    if human is not None:
+        n = min(human.at[-1], curve.at[-1])
+        pair = human.values[n - 1].estimate, curve.values[n - 1].estimate
+        lead += f" With {n} on each side human votes are at {number(pair[0])} and proxy votes at {number(pair[1])}."
+    return Section("How many proxy votes?", lead, (saturation_chart(results, target),))
 
 
 def _variance(results: Results) -> Section | None:
@@ -208,7 +212,7 @@ def _calibration(results: Results) -> Section | None:
     if chart is not None:
         blocks.append(chart)
         lead += " And whether the concentration, the strength of a label in votes, promises the right spread."
-    return Section("Can the confidence be trusted", lead, tuple(blocks))
+    return Section("Can the confidence be trusted?", lead, tuple(blocks))
 
 
 def _trust(results: Results) -> Section | None:
@@ -218,7 +222,7 @@ def _trust(results: Results) -> Section | None:
         "Ambiguity strata are often cut from a handful of votes. How often does the third an utterance is put in agree "
         "with the third of its held-out votes, which are few themselves? Chance is 1/3."
     )
-    return Section("How far a stratum can be trusted", lead, (trust_chart(results.trust),))
+    return Section("How far can a stratum be trusted?", lead, (trust_chart(results.trust),))
 
 
 def _simplex(results: Results) -> Section:
@@ -230,8 +234,8 @@ def _examples(examples: Sequence[Example]) -> Section | None:
     if not examples:
         return None
     lead = (
-        "Ranked by JSD (base 2) between all human and all proxy votes, one evenly spread vote added to each side so "
-        "that few votes do not count as certainty."
+        "By JSD (base 2) between all human and all proxy votes, one evenly spread vote added to each side so that few "
+        "votes do not count as certainty; at most two utterances for each pair of labels that humans and proxies say."
     )
     return Section("Where humans and proxies disagree most", lead, (Examples(tuple(examples)),))
 

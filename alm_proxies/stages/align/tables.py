@@ -11,7 +11,7 @@ from alm_proxies.measures.bootstrap import Interval as Measured
 from alm_proxies.report.page import Cell, Column, Interval, Table
 from alm_proxies.stages.align.learning import Learning
 from alm_proxies.stages.align.results import Results
-from alm_proxies.stages.align.rivals import ALONE, FUSED, Score, Scores
+from alm_proxies.stages.align.rivals import FUSED, Score, Scores
 from alm_proxies.tables import Finding
 
 _NLL = Column("NLL", 3, "Mean of −ln p(vote) over held-out votes, in nats. Lower is better.")
@@ -20,7 +20,7 @@ _FLOOR = Column("JSD floor", 3, "What the truth itself would score against so fe
 _BRIER = Column("Brier", 3, "Mean squared distance to held-out votes, 0 to 2. Lower is better.")
 _ECE = Column("ECE", 3, "Top label: |probability − share of votes|, 15 bins of equal mass.")
 _R2 = Column("R²", 3, "Per label over utterances, averaged: 1 − residual / total.")
-_GAIN = Column("NLL against human votes alone", 3, "Paired on the same votes; below zero is better.")
+_GAIN = Column("Against human votes alone", 3, "Paired on the same votes; below zero is better.")
 
 
 def shown(interval: Measured | None) -> Interval | None:
@@ -49,10 +49,10 @@ def methods_table(scores: Scores) -> Table:
     rows: list[list[Cell]] = []
     for score in scores.overall:
         found = scores.held_out[score.method]
-        extra = [found.score(name) for name in ("jsd_floor", "ece", "r2_over_utterances")]
+        more = [found.score(name) for name in ("jsd_floor", "brier", "ece", "r2_over_utterances")]
         gain = shown(score.gain.difference) if score.gain is not None else None
-        rows.append([score.method, *map(shown, (score.nll, score.jsd)), extra[0], shown(score.brier), *extra[1:], gain])
-    return Table.of(["Method", _NLL, _JSD, _FLOOR, _BRIER, _ECE, _R2, _GAIN], rows)
+        rows.append([score.method, score.nll.estimate, gain, shown(score.jsd), *more])
+    return Table.of(["Method", _NLL, _GAIN, _JSD, _FLOOR, _BRIER, _ECE, _R2], rows)
 
 
 def strata_table(inside: Mapping[str, Mapping[str, Sequence[Score]]]) -> Table:
@@ -64,7 +64,8 @@ def strata_table(inside: Mapping[str, Mapping[str, Sequence[Score]]]) -> Table:
                 gain = shown(score.gain.difference) if score.gain is not None else None
                 rows.append([f"{title}: {value}", score.utterances, score.method, score.nll.estimate])
                 rows[-1] += [score.jsd.estimate, gain]
-    return Table.of(["Stratum", "Utterances", "Method", _NLL, _JSD, _GAIN], rows, "All strata")
+    caption = "Every method in every stratum"
+    return Table.of(["Stratum", "Utterances", "Method", _NLL, _JSD, _GAIN], rows, caption, folded=True)
 
 
 def group_table(results: Results, groups: Sequence[str]) -> Table | None:
@@ -84,7 +85,6 @@ def group_table(results: Results, groups: Sequence[str]) -> Table | None:
                     int(members.sum()),
                     shown(equal.agreement.human_human) if equal else None,
                     shown(equal.agreement.human_proxy) if equal else None,
-                    by_name[ALONE].nll.estimate if ALONE in by_name else None,
                     shown(gain.difference) if gain else None,
                     float(material.proxy_worth[members].mean()) if results.uses_proxies else None,
                 ]
@@ -94,17 +94,16 @@ def group_table(results: Results, groups: Sequence[str]) -> Table | None:
     columns = [
         Column("Group"),
         Column("Utterances"),
-        Column("Human and human agree", 3, "The chance that two human votes agree."),
-        Column("Human and proxy agree", 3, "The chance that a human and a proxy vote agree."),
-        Column("NLL of human votes alone", 3, "Nats a held-out vote."),
-        Column("Fused against that", 3, "Paired on the same votes; below zero is better."),
-        Column("Worth by the fusion", 2, "Mean proxy_worth of the labels: the fit's own account, in human votes."),
+        Column("Two humans agree", 2, "The chance that two human votes agree."),
+        Column("Human and proxy agree", 2, "The chance that a human and a proxy vote agree."),
+        Column("Fused NLL against human votes alone", 3, "Paired on the same held-out votes; below zero is better."),
+        Column("Worth by the fusion", 1, "Mean proxy_worth of the labels: the fit's own account, in human votes."),
     ]
     return Table.of(columns, rows)
 
 
 def shares_table(results: Results) -> Table:
-    """Every label's share among human and proxy votes, and how both vary together over utterances."""
+    """Every label's share among human and proxy votes, and how both vary together over utterances: behind its chart."""
     rows: list[list[Cell]] = [
         [row.label, shown(row.human), shown(row.proxy), shown(row.difference), row.correlation]
         for row in results.shares
@@ -155,7 +154,7 @@ def raters_table(tests: Sequence[AltTest]) -> Table:
         for r in test.raters
     ]
     columns = ["Proxy", "Rater", "Items", "Proxy at least as near", "Rater at least as near", "p", "Proxy"]
-    return Table.of(columns, rows, "Rater by rater")
+    return Table.of(columns, rows, "Rater by rater", folded=True)
 
 
 def findings_table(findings: Sequence[Finding]) -> Table:

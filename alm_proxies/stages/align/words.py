@@ -10,7 +10,7 @@ from alm_proxies.report.page import Figure
 from alm_proxies.stages.align.learning import Learning
 from alm_proxies.stages.align.results import Results
 from alm_proxies.stages.align.rivals import ALONE, FUSED, Score
-from alm_proxies.stages.align.strata import AGREEMENT, AMBIGUITY, LABEL
+from alm_proxies.stages.align.strata import AGREEMENT, AMBIGUITY, LABEL, OBSERVABLE
 
 _WHERE = {
     AGREEMENT: {
@@ -114,7 +114,8 @@ def figures(results: Results) -> tuple[Figure, ...]:
         made.append(Figure(f"{100 * pair.human_proxy.estimate:.0f} %", "a human and a proxy vote agree", beside))
     curve = results.curves.get("all proxies")
     if curve is not None and curve.fit is not None and curve.fit.saturation is not None:
-        made.append(Figure(str(curve.fit.saturation), "proxy votes, then the curve has flattened", "within a tenth"))
+        name = "proxy vote" if curve.fit.saturation == 1 else "proxy votes"
+        made.append(Figure(str(curve.fit.saturation), f"{name} do nine tenths of what more can do", "fitted"))
     return tuple(made)
 
 
@@ -133,15 +134,21 @@ def _against(gain: Interval) -> str:
 
 
 def _where_they_helped(results: Results) -> str:
+    """Most and least by one stratification; harm, and gains that cannot be shown, by every one known beforehand."""
     inside = results.scores.within if results.scores else {}
-    stratum = next((name for name in (AGREEMENT, AMBIGUITY, LABEL) if len(inside.get(name, {})) > 1), None)
-    if stratum is None:
-        return "Human votes alone foretell held-out votes less well."
-    gains = {value: _gain(next(s for s in made if s.method == FUSED)) for value, made in inside[stratum].items()}
-    ranked = sorted(gains, key=lambda value: gains[value].estimate)
+    gains = {
+        stratum: {value: _gain(next(s for s in made if s.method == FUSED)) for value, made in inside[stratum].items()}
+        for stratum in OBSERVABLE
+        if len(inside.get(stratum, {})) > 1
+    }
+    if not gains:
+        return "With them held-out votes are foretold better than by human votes alone."
+    stratum, first = next(iter(gains.items()))
+    ranked = sorted(first, key=lambda value: first[value].estimate)
     best, least = where(stratum, ranked[0]), where(stratum, ranked[-1])
-    harmed = [where(stratum, value) for value in ranked if gains[value].low > 0]
-    unsure = [where(stratum, value) for value in ranked if gains[value].high >= 0 >= gains[value].low]
+    every = [(where(name, value), gain) for name, values in gains.items() for value, gain in values.items()]
+    harmed = [words for words, gain in every if gain.low > 0]
+    unsure = [words for words, gain in every if gain.low <= 0 <= gain.high]
     if harmed:
         return f"They helped most {best}, and did harm {_listed(harmed)}."
     if unsure:
