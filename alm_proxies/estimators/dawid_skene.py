@@ -1,0 +1,196 @@
+"""Dawid and Skene's model of raters with confusion matrices: the classical answer, for comparison."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+from warnings import warn
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from alm_proxies.errors import InputError, SettingsError
+from alm_proxies.estimators.counts import CONSENSUS
+from alm_proxies.estimators.estimator import NotConvergedWarning
+from alm_proxies.measures.alt_test import refuse_unknown_raters
+from alm_proxies.measures.arrays import Array, places
+from alm_proxies.tables import About, Finding, Labels, Votes
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+_FLOOR = 1e-10
+
+
+@dataclass(frozen=True, slots=True)
+class _Ballots:
+    """Votes as a sparse matrix: utterances x (rater, label), an annotator's votes on one utterance summing to 1."""
+
+    utterances: pl.Series
+    matrix: csr_matrix
+    human_votes: Array
+    proxy_votes: Array
+
+
+class DawidSkene:
+    """Expectation-maximisation over one hidden true label an utterance and a confusion matrix a rater.
+
+    P(label l | truth c, rater r) = e_r[l, c] and P(c) = p[c]. E: q_i[c] ~ p[c] prod over votes (r, l) of e_r[l, c];
+    M: p = mean_i q_i, e_r[l, c] ~ sum over r's votes l of q_i[c]; started from each utterance's shares of votes.
+    A. P. Dawid and A. M. Skene (1979), Applied Statistics 28(1), 20-28.
+
+    It assumes that ONE label is true and that raters err independently: its posteriors say how sure it is of that
+    label and sharpen ambiguity away, so as distributions of what people hear they are over-confident. That is why it
+    gives no concentration. A proxy is a rater like any other, and however many draws it casts, its draws on one
+    utterance count as one vote together. Where a rater never used a label, or was not in the fit, all raters' pooled
+    matrix stands in.
+
+    Learned: prior_ (labels), confusion_ (raters x labels said x labels true), raters_, log_likelihood_ (mean per vote,
+    one an iteration), iterations_, converged_, findings_ (what was left out).
+    """
+
+    name: ClassVar[str] = "dawid_skene"
+
+    def __init__(self, *, iterations: int = 200, tolerance: float = 1e-6) -> None:
+        if iterations < 1 or tolerance < 0:
+            raise SettingsError(
+                f"{iterations} iterations with tolerance {tolerance} cannot be run",
+                mend="Use one iteration or more and a tolerance of 0 or more.",
+            )
+        self.iterations = iterations
+        self.tolerance = tolerance
+
+    def fit(self, votes: Votes) -> Self:
+        """Learn the prior and every rater's confusion matrix; warns where the likelihood has not settled."""
+        usable, self.findings_ = _usable(votes)
+        if not usable.height:
+            raise InputError("there are no label votes to fuse", where="votes", mend="Give a Votes file with labels.")
+        self.labels_ = votes.taxonomy
+        self.raters_ = tuple(usable["annotator"].unique().sort().to_list())
+        ballots = self._ballots(votes.frame.head(0), usable)
+        matrix, labels = ballots.matrix, len(self.labels_)
+        by_vote = matrix.T.tocsr()
+        mass = float(matrix.data.sum())
+        shares = _collapsed(matrix, labels)
+        posterior = shares / shares.sum(1, keepdims=True)
+        used = np.asarray(by_vote.sum(1)).ravel() > 0
+        history: list[float] = []
+        self.converged_ = False
+        self.prior_, errors = posterior.mean(0), _errors(by_vote @ posterior, used, labels)
+        for _ in range(self.iterations):
+            posterior, log_likelihood = _posterior(matrix, errors, self.prior_)
+            history.append(log_likelihood / mass)
+            self.prior_, errors = posterior.mean(0), _errors(by_vote @ posterior, used, labels)
+            if len(history) > 1 and abs(history[-1] - history[-2]) < self.tolerance:
+                self.converged_ = True
+                break
+        self.log_likelihood_, self.iterations_ = tuple(history), len(history)
+        self.confusion_ = _with_pooled(errors, by_vote @ posterior, used)
+        if not self.converged_:
+            warn(
+                f"{self.name} stopped after {self.iterations_} iterations before its likelihood settled",
+                NotConvergedWarning,
+                stacklevel=2,
+            )
+        return self
+
+    def predict(self, votes: Votes) -> Labels:
+        """The posterior of the one true label for every utterance of the votes; without a usable vote, the prior."""
+        if not hasattr(self, "confusion_"):
+            raise InputError(f"{type(self).__name__} has not been fitted", mend="Call fit(votes) first.")
+        if votes.taxonomy != self.labels_:
+            raise InputError(
+                f"the votes have the labels {', '.join(votes.taxonomy)}, the fit has {', '.join(self.labels_)}",
+                mend="Fit and predict with one taxonomy.",
+            )
+        usable, _ = _usable(votes)
+        ballots = self._ballots(votes.frame, usable)
+        posterior, _ = _posterior(ballots.matrix, self.confusion_.reshape(-1, len(self.labels_)), self.prior_)
+        frame = pl.DataFrame(
+            {
+                "utterance_id": ballots.utterances,
+                **{f"p_{label}": posterior[:, place] for place, label in enumerate(self.labels_)},
+                "human_votes": ballots.human_votes,
+                "proxy_votes": ballots.proxy_votes,
+            }
+        )
+        about = About(taxonomy=self.labels_, annotators=votes.about.annotators)
+        return Labels.of(frame, about=about, where="labels")
+
+    def _ballots(self, everything: pl.DataFrame, usable: pl.DataFrame) -> _Ballots:
+        from scipy.sparse import csr_matrix
+
+        labels, raters = len(self.labels_), len(self.raters_)
+        ids = (everything if everything.height else usable)["utterance_id"].unique().sort()
+        row = places(usable["utterance_id"], ids)
+        known = pl.Series("annotator", [*self.raters_]).to_frame().with_row_index("rater")
+        named = usable.select("annotator").join(known, on="annotator", how="left", maintain_order="left")
+        rater = named["rater"].fill_null(raters).to_numpy().astype(np.int64)
+        said = usable["label"].cast(pl.Enum(self.labels_)).to_physical().to_numpy().astype(np.int64)
+        weight = usable["weight"].to_numpy()
+        who = usable["annotator"].cast(pl.Enum(usable["annotator"].unique().sort())).to_physical().to_numpy()
+        weight = weight / _mass_of_pairs(row, who.astype(np.int64), weight)
+        shape = (len(ids), (raters + 1) * labels)
+        matrix = csr_matrix((weight, (row, rater * labels + said)), shape=shape)
+        human = (usable["source"] == "human").to_numpy()
+        cast = [np.bincount(row[of], usable["weight"].to_numpy()[of], len(ids)) for of in (human, ~human)]
+        return _Ballots(ids, matrix, cast[0].astype(np.float64), cast[1].astype(np.float64))
+
+
+def _usable(votes: Votes) -> tuple[pl.DataFrame, tuple[Finding, ...]]:
+    """Label votes that may be fitted, and what was left out; unknown raters are refused."""
+    frame = votes.frame
+    agreed = pl.col("annotator").str.ends_with(CONSENSUS)
+    reasons = (
+        ("held_out", "human votes held out for scoring, never fitted", pl.col("held_out")),
+        ("no_label", "votes without a label", ~pl.col("held_out") & pl.col("label").is_null()),
+        ("consensus", "published consensus labels, which are not votes", ~pl.col("held_out") & agreed),
+    )
+    counted = frame.select(condition.sum().alias(kind) for kind, _, condition in reasons).row(0, named=True)
+    findings = tuple(Finding("fuse", kind, what, count=counted[kind]) for kind, what, _ in reasons if counted[kind])
+    usable = frame.filter(~pl.col("held_out") & pl.col("label").is_not_null() & ~agreed)
+    refuse_unknown_raters(usable, "dawid_skene")
+    return usable, findings
+
+
+def _posterior(matrix: Any, errors: Array, prior: Array) -> tuple[Array, float]:
+    log_joint = matrix @ np.log(errors) + np.log(np.maximum(prior, _FLOOR))
+    highest = log_joint.max(1, keepdims=True) if len(log_joint) else log_joint[:, :1]
+    joint = np.exp(log_joint - highest)
+    total = joint.sum(1, keepdims=True)
+    posterior: Array = joint / total
+    return posterior, float((highest + np.log(total)).sum())
+
+
+def _errors(mass: Array, used: NDArray[np.bool_], labels: int) -> Array:
+    """Confusion matrices, (rater, label said) x label true, over the labels a rater used."""
+    cells = (np.maximum(mass, _FLOOR) * used[:, None]).reshape(-1, labels, labels)
+    errors: Array = cells / np.maximum(cells.sum(1, keepdims=True), _FLOOR)
+    return np.where(used[:, None], errors.reshape(-1, labels), 1.0)
+
+
+def _with_pooled(errors: Array, mass: Array, used: NDArray[np.bool_]) -> Array:
+    """The matrices as raters x said x true, the pooled one last and in every row a rater never used."""
+    labels = errors.shape[1]
+    pooled = np.maximum(mass.reshape(-1, labels, labels).sum(0), _FLOOR)
+    pooled /= pooled.sum(0)
+    matrices: Array = np.where(used[:, None], errors, np.tile(pooled, (len(errors) // labels, 1)))
+    return matrices.reshape(-1, labels, labels)
+
+
+def _collapsed(matrix: Any, labels: int) -> Array:
+    """Utterances x labels: the votes of all raters together."""
+    which = np.tile(np.eye(labels), (matrix.shape[1] // labels, 1))
+    shares: Array = matrix @ which
+    return shares
+
+
+def _mass_of_pairs(row: NDArray[np.int64], rater: NDArray[np.int64], weight: Array) -> Array:
+    """The total weight of each vote's utterance and rater."""
+    pair = row * (int(rater.max(initial=0)) + 1) + rater
+    if pl.Series(pair).n_unique() == len(pair) and (weight == 1.0).all():
+        return weight
+    _, place = np.unique(pair, return_inverse=True)
+    total: Array = np.bincount(place, weight).astype(np.float64)[place]
+    return total
