@@ -38,6 +38,7 @@ class OpenAI:
         self._model = model
         self._abilities = abilities
         self._client = client
+        self._key = client.headers.get("authorization", "").removeprefix("Bearer ").encode()
         self._tokens: dict[str, tuple[int, ...]] = {}
         self.traffic = Traffic(
             tuple(address.rstrip("/") for address in serve.base_urls),
@@ -190,6 +191,8 @@ class OpenAI:
         except TimeoutError:
             raise FaultError("timeout", f"no answer within {seconds:.0f} s") from None
         if response.status_code != 200:
+            if self._key:
+                content = content.replace(self._key, b"***")
             raise chat_api.fault_of(response.status_code, response.headers, content)
         return content
 
@@ -286,8 +289,11 @@ class OpenAI:
             if len(row) == len(scores):
                 return row, used
             raise FaultError("unsupported", "an answer is not where it should be in the scored prompt")
-        named = {"logprob_token_ids": [answer[0] for answer in tokens], "return_tokens_as_token_ids": True}
-        fields = {**plain, **(named if tokens else {"top_logprobs": 20})}
+        named: dict[str, Any] = {
+            "logprob_token_ids": [answer[0] for answer in tokens],
+            "return_tokens_as_token_ids": True,
+        }
+        fields = plain | (named if tokens else {"top_logprobs": 20})
         used = [await self.complete(question, fields, seconds=seconds, words=False)]
         found = (
             chat_api.named_token_scores(used[0][0].raw, [answer[0] for answer in tokens])

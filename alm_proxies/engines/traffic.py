@@ -15,8 +15,14 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
-from tenacity.wait import wait_exponential_jitter
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception,
+    stop_after_attempt,
+    wait_exponential,
+    wait_random,
+)
 
 from alm_proxies.engines.engine import ASKED_AGAIN, Failure, Trouble
 
@@ -83,7 +89,7 @@ class Traffic:
         self._try_seconds = try_seconds
         self._first_wait = first_wait
         self._longest_wait = longest_wait
-        self._growing_wait = wait_exponential_jitter(initial=first_wait, max=longest_wait, jitter=first_wait)
+        self._growing_wait = wait_exponential(first_wait, longest_wait) + wait_random(0, first_wait)
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._alarm: asyncio.TimerHandle | None = None
 
@@ -141,7 +147,7 @@ class Traffic:
                 raise FaultError("timeout", "no server had room in time")
             turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.append(turn)
-            self._set_alarm(now)
+            self._wake()
             try:
                 await asyncio.wait_for(turn, until - now)
             except TimeoutError:
@@ -160,6 +166,8 @@ class Traffic:
             if not turn.done():
                 turn.set_result(None)
                 room -= 1
+        if self._waiting:
+            self._set_alarm(now)
 
     def _set_alarm(self, now: float) -> None:
         """Wake those who wait when the next resting replica opens."""
@@ -170,8 +178,6 @@ class Traffic:
     def _ring(self) -> None:
         self._alarm = None
         self._wake()
-        if self._waiting:
-            self._set_alarm(time.monotonic())
 
     def _complained(self, replica: Replica, kind: str, retry_after: float | None, started: float) -> None:
         now = time.monotonic()

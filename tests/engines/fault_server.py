@@ -1,0 +1,180 @@
+"""A chat server that goes wrong on demand, in a process of its own; standard library only.
+
+The last text part of a request may hold a JSON object: {"key": ..., "do": ["429", "reset", "ok"]}. The first try of a
+key meets the first thing to do, the second the second, and so on; the last stays. Without it all is well.
+The model's name says what kind of server it is:
+    full      takes everything: n (children have seed + i), seeds, structured_outputs, JSON schemas, log-probabilities
+    single    n is ignored, seeds hold
+    unseeded  n works, seeds have no effect
+    ignoring  takes every field and ignores forms, as servers do with guided_choice
+    strict    answers 400 to fields that OpenAI does not have
+    deaf      answers 400 to audio
+    keyed     wants Authorization: Bearer sesame
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import sys
+from collections import Counter
+from typing import Any
+
+OPENAI_FIELDS = {
+    "model", "messages", "temperature", "top_p", "max_tokens", "n", "seed", "logprobs", "top_logprobs",
+    "response_format",
+}  # fmt: skip
+TRIES: Counter[str] = Counter()
+SEEN: list[dict[str, Any]] = []
+FLYING = {"now": 0, "most": 0}
+
+
+def head(status: int, length: int, extra: str = "") -> bytes:
+    return f"HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n{extra}\r\n".encode()
+
+
+def error(status: int, message: str, code: str = "", extra: str = "") -> bytes:
+    body = json.dumps({"error": {"message": message, "code": code}}).encode()
+    return head(status, len(body), extra) + body
+
+
+def parts_of(asked: dict[str, Any]) -> list[dict[str, Any]]:
+    content = [turn["content"] for turn in asked["messages"]]
+    return [{"type": "text", "text": part} if isinstance(part, str) else part for turn in content for part in
+            (turn if isinstance(turn, list) else [turn])]  # fmt: skip
+
+
+def orders_of(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    try:
+        found = json.loads(parts[-1]["text"])
+    except (KeyError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def text_for(asked: dict[str, Any], child: int) -> str:
+    kind, seed = asked["model"], asked.get("seed")
+    if kind != "ignoring" and "structured_outputs" in asked:
+        return str(asked["structured_outputs"]["choice"][0])
+    if kind != "ignoring" and "response_format" in asked:
+        properties = asked["response_format"]["json_schema"]["schema"]["properties"]
+        return json.dumps({name: form.get("enum", [0])[0] for name, form in properties.items()})
+    if kind == "unseeded" or seed is None:
+        return f"text {random.random()}"
+    return f"seed {seed + child}"
+
+
+def completion(asked: dict[str, Any]) -> dict[str, Any]:
+    count = 1 if asked["model"] == "single" else int(asked.get("n", 1))
+    top = [{"token": token, "logprob": -1.0 - place} for place, token in enumerate("ABCDE")]
+    choices = [
+        {
+            "index": child,
+            "message": {"role": "assistant", "content": text_for(asked, child)},
+            "finish_reason": "stop",
+            "logprobs": {"content": [{"token": "A", "logprob": -1.0, "top_logprobs": top}]}
+            if asked.get("logprobs")
+            else None,
+        }
+        for child in range(count)
+    ]
+    return {"model": asked["model"], "choices": choices, "usage": {"prompt_tokens": 10, "completion_tokens": 2 * count}}
+
+
+async def answer(writer: asyncio.StreamWriter, asked: dict[str, Any], headers: dict[str, str]) -> bool:
+    """Write the answer; False if the connection is to be closed roughly."""
+    parts = parts_of(asked)
+    orders = orders_of(parts)
+    key = str(orders.get("key", ""))
+    todo = orders.get("do", ["ok"])
+    act = todo[min(TRIES[key], len(todo) - 1)]
+    TRIES[key] += 1
+    SEEN.append({name: value for name, value in asked.items() if name != "messages"} | {"key": key})
+    kind = asked["model"]
+    if kind == "keyed" and headers.get("authorization") != "Bearer sesame":
+        act = "401"
+    if kind == "deaf" and any(part["type"] == "input_audio" for part in parts):
+        act = "400"
+    if kind == "strict" and set(asked) - OPENAI_FIELDS:
+        act = "400"
+    if act == "ok":
+        body = json.dumps(completion(asked)).encode()
+        writer.write(head(200, len(body)) + body)
+    elif act == "empty":
+        body = json.dumps({"choices": [{"message": {"content": ""}, "finish_reason": "stop"}]}).encode()
+        writer.write(head(200, len(body)) + body)
+    elif act == "refusal":
+        message = {"content": None, "refusal": "I cannot judge voices."}
+        body = json.dumps({"choices": [{"message": message, "finish_reason": "stop"}]}).encode()
+        writer.write(head(200, len(body)) + body)
+    elif act == "filter":
+        body = json.dumps({"choices": [{"message": {"content": ""}, "finish_reason": "content_filter"}]}).encode()
+        writer.write(head(200, len(body)) + body)
+    elif act == "garbage":
+        writer.write(head(200, 9) + b"<!doctype")
+    elif act == "cut":
+        writer.write(head(200, 1000) + b'{"choices": [')
+        await writer.drain()
+        return False
+    elif act == "reset":
+        return False
+    elif act == "hang":
+        await asyncio.sleep(3600)
+    elif act == "429":
+        writer.write(error(429, "slow down", extra="retry-after: 0.02\r\n"))
+    elif act == "429 later":
+        writer.write(error(429, "slow down", extra="retry-after: 3600\r\n"))
+    elif act == "quota":
+        writer.write(error(429, "You exceeded your current quota", "insufficient_quota"))
+    elif act == "too long":
+        writer.write(error(400, "This model's maximum context length is 10 tokens."))
+    elif act == "bad audio":
+        writer.write(error(400, "Failed to load audio: invalid or unsupported file."))
+    elif act == "key in error":
+        writer.write(error(500, f"upstream said: {headers.get('authorization')}"))
+    else:
+        writer.write(error(int(act), "as told"))
+    await writer.drain()
+    return True
+
+
+async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        while True:
+            request = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+            _, path, _ = request[0].split(" ")
+            headers = {
+                line.split(":", 1)[0].lower(): line.split(":", 1)[1].strip() for line in request[1:] if ":" in line
+            }
+            body = await reader.readexactly(int(headers.get("content-length", 0)))
+            if path == "/seen":
+                told = json.dumps({"seen": SEEN, "tries": TRIES, "most": FLYING["most"]}).encode()
+                writer.write(head(200, len(told)) + told)
+                continue
+            if not path.endswith("/chat/completions"):
+                writer.write(error(404, f"no {path}"))
+                continue
+            FLYING["now"] += 1
+            FLYING["most"] = max(FLYING["most"], FLYING["now"])
+            try:
+                polite = await answer(writer, json.loads(body), headers)
+            finally:
+                FLYING["now"] -= 1
+            if not polite:
+                break
+    except (asyncio.IncompleteReadError, ConnectionError):
+        pass
+    finally:
+        writer.transport.abort()
+
+
+async def main() -> None:
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    async with server:
+        await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

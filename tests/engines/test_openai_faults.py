@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+from alm_proxies.engines.engine import OpenAIServe, Question, Request, Turn, open_engine
+from alm_proxies.engines.openai import OpenAI
+from alm_proxies.engines.traffic import Traffic
+from alm_proxies.errors import EngineError, SettingsError
+
+
+def request_to(do, clip, key, seconds=20.0, seeds=(7,)):
+    orders = json.dumps({"key": key, "do": do})
+    return Request(key, "u", "sample", (Question((Turn("user", (clip, orders)),)),), seeds, seconds=seconds)
+
+
+def impatient(urls, *, tries=4, in_flight=8, try_seconds=0.5, model="full"):
+    """An engine that waits for hundredths of seconds where the real one waits for seconds."""
+    serve = OpenAIServe(base_urls=tuple(urls), in_flight=in_flight)
+    engine = OpenAI.unprobed(model, serve)
+    engine.traffic = Traffic(
+        serve.base_urls, in_flight=in_flight, tries=tries, try_seconds=try_seconds, first_wait=0.01, longest_wait=0.05
+    )
+    return engine
+
+
+def ask(engine, *requests):
+    async def asked():
+        try:
+            return await asyncio.gather(*(engine.ask(request) for request in requests))
+        finally:
+            await engine.close()
+
+    return asyncio.run(asked())
+
+
+PASSING = ["429", "500", "503", "hang", "cut", "garbage", "reset", "empty"]
+LASTING = {
+    "429": "rate_limited",
+    "500": "server_error",
+    "502": "server_error",
+    "503": "server_error",
+    "504": "timeout",
+    "hang": "timeout",
+    "cut": "cut_body",
+    "garbage": "cut_body",
+    "reset": "reset",
+    "empty": "empty",
+}
+FINAL = {
+    "400": "bad_request",
+    "404": "bad_request",
+    "422": "bad_request",
+    "401": "unauthorised",
+    "403": "unauthorised",
+    "quota": "unauthorised",
+    "refusal": "refused",
+    "filter": "refused",
+    "too long": "too_long",
+    "413": "too_long",
+    "bad audio": "corrupt_audio",
+}
+
+
+@pytest.mark.parametrize("fault", PASSING)
+def test_a_fault_that_passes_costs_tries_and_no_votes(fault_server, clip, fault):
+    (reply,) = ask(impatient([fault_server.url]), request_to([fault, fault, "ok"], clip, f"passing {fault}"))
+    assert reply.failure is None
+    assert len(reply.texts) == 1
+    assert reply.tries == 3
+    assert reply.audio_seconds == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize(("fault", "kind"), LASTING.items())
+def test_a_fault_that_lasts_ends_as_its_kind_after_all_tries(fault_server, clip, fault, kind):
+    key = f"lasting {fault}"
+    (reply,) = ask(impatient([fault_server.url], tries=3, try_seconds=0.2), request_to([fault], clip, key))
+    assert reply.failure is not None
+    assert reply.failure.kind == kind
+    assert reply.texts == ()
+    assert fault_server.seen()["tries"][key] == 3
+
+
+@pytest.mark.parametrize(("fault", "kind"), FINAL.items())
+def test_a_fault_that_asking_again_cannot_mend_is_asked_once(fault_server, clip, fault, kind):
+    key = f"final {fault}"
+    (reply,) = ask(impatient([fault_server.url]), request_to([fault], clip, key))
+    assert reply.failure is not None
+    assert reply.failure.kind == kind
+    assert fault_server.seen()["tries"][key] == 1
+
+
+def test_every_request_of_a_bad_day_ends_with_its_own_kind(fault_server, clip):
+    kinds = {**{f"{fault} then well": None for fault in PASSING}, **LASTING, **FINAL, "ok": None}
+    requests = [
+        request_to(
+            [name.removesuffix(" then well"), "ok"] if name.endswith(" then well") else [name], clip, f"day {name}"
+        )
+        for name in kinds
+    ]
+    replies = ask(impatient([fault_server.url], tries=3, try_seconds=0.3, in_flight=64), *requests)
+    found = {reply.key.removeprefix("day "): reply.failure.kind if reply.failure else None for reply in replies}
+    assert found == kinds
+
+
+def test_one_dead_replica_does_not_end_the_job(fault_server, dead_url, clip):
+    engine = impatient([dead_url, fault_server.url])
+    replies = ask(engine, *(request_to(["ok"], clip, f"replica {number}") for number in range(40)))
+    assert [reply.failure for reply in replies] == [None] * 40
+
+
+def test_all_replicas_dead_is_said_as_such(dead_url, clip):
+    (reply,) = ask(impatient([dead_url]), request_to(["ok"], clip, "dead"))
+    assert reply.failure is not None
+    assert reply.failure.kind == "unreachable"
+
+
+def test_a_request_gives_up_at_its_deadline(fault_server, clip):
+    (reply,) = ask(impatient([fault_server.url], tries=1000), request_to(["hang"], clip, "deadline", seconds=0.3))
+    assert reply.failure is not None
+    assert reply.failure.kind == "timeout"
+
+
+def test_a_retry_after_beyond_the_deadline_is_not_waited_for(fault_server, clip):
+    key = "an hour later"
+    (reply,) = ask(impatient([fault_server.url]), request_to(["429 later", "ok"], clip, key, seconds=5.0))
+    assert reply.failure is not None
+    assert reply.failure.kind == "rate_limited"
+    assert fault_server.seen()["tries"][key] == 1
+
+
+def test_draws_that_failed_alone_leave_the_others_their_votes(fault_server, clip):
+    engine = impatient([fault_server.url])
+    (reply,) = ask(engine, request_to(["400", "ok"], clip, "partly", seeds=(1, 2, 3)))
+    assert reply.failure is None
+    assert sorted(reply.finish) == ["failed", "stop", "stop"]
+    assert [text == "" for text in reply.texts] == [finish == "failed" for finish in reply.finish]
+
+
+def test_more_requests_than_slots_wait_their_turn(fault_server, clip):
+    engine = impatient([fault_server.url], in_flight=2)
+    replies = ask(engine, *(request_to(["ok"], clip, f"turn {number}") for number in range(30)))
+    assert all(reply.failure is None for reply in replies)
+    assert engine.traffic.replicas[0].flying == 0
+
+
+def test_keys_reach_the_server_and_nothing_else(fault_server, clip, monkeypatch, caplog):
+    monkeypatch.setenv("A_KEY", "sesame")
+    serve = OpenAIServe(base_urls=(fault_server.url,), key_from="A_KEY", tries=1)
+
+    async def asked():
+        engine = await open_engine("keyed", serve)
+        try:
+            well = await engine.ask(request_to(["ok"], clip, "key"))
+            told = await engine.ask(request_to(["key in error"], clip, "key told"))
+        finally:
+            await engine.close()
+        return well, told, repr(engine), str(engine.abilities)
+
+    with caplog.at_level("DEBUG"):
+        well, told, *texts = asyncio.run(asked())
+    assert well.failure is None
+    assert told.failure is not None
+    assert told.failure.kind == "server_error"
+    assert all("sesame" not in text for text in (*texts, repr(told), repr(serve), caplog.text))
+
+
+def test_a_wrong_key_stops_before_anything_is_asked(fault_server, monkeypatch):
+    monkeypatch.setenv("A_KEY", "wrong-secret")
+    with pytest.raises(EngineError, match="unauthorised") as caught:
+        asyncio.run(open_engine("keyed", OpenAIServe(base_urls=(fault_server.url,), key_from="A_KEY")))
+    assert "wrong-secret" not in str(caught.value)
+
+
+def test_a_key_that_is_not_set_is_named(fault_server, monkeypatch):
+    monkeypatch.delenv("A_KEY", raising=False)
+    with pytest.raises(SettingsError, match="A_KEY, which is not set"):
+        asyncio.run(open_engine("keyed", OpenAIServe(base_urls=(fault_server.url,), key_from="A_KEY")))
+
+
+@pytest.mark.parametrize(
+    "address", ["ftp://host/v1", "host:80/v1", "http://me:secret@host/v1", "http://host/v1?key=secret"]
+)
+def test_addresses_that_are_none_or_hold_secrets_are_refused(address):
+    with pytest.raises(SettingsError) as caught:
+        asyncio.run(open_engine("m", OpenAIServe(base_urls=(address,))))
+    assert "me:secret" not in str(caught.value)
+    assert "key=secret" not in str(caught.value)
