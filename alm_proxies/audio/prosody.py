@@ -19,6 +19,7 @@ Array = NDArray[np.floating]
 
 _FRAME, _HOP, _TRANSFORM = 768, 160, 1024
 _STEP = _HOP / RATE
+_RUMBLE = 3  # bins (below 40 Hz) that hold a recording's offset and no voice
 _LOWEST, _HIGHEST = 65.0, 600.0
 _LAGS = (int(RATE / _HIGHEST), int(np.ceil(RATE / _LOWEST)) + 1)
 _OCTAVE_COST = 0.01  # prefers the shorter of two equally good periods
@@ -26,6 +27,8 @@ _VOICED, _SURE = 0.45, 0.65  # autocorrelation at the period
 _ACTIVE = 30.0  # dB below the loud frames (95 %) that still are speech
 _LONE = 3  # voiced frames that make a run
 _FLOOR = 1e-12  # power, of full scale
+_VOWELS = 40.0  # dB below the loudest vowel that still count
+_SMOOTH = 3  # frames to either side over which vowels are smoothed
 _PAUSE = 0.15  # seconds of silence that make a pause
 _LEAST = 5  # voiced frames that pitch needs
 
@@ -62,9 +65,10 @@ def track(samples: NDArray[np.float32]) -> Track:
 
     window = np.hanning(_FRAME + 1)[:-1].astype(np.float32)
     of_window = irfft(np.abs(rfft(window, _TRANSFORM)) ** 2)
-    frames = np.lib.stride_tricks.sliding_window_view(samples - samples.mean(), _FRAME)[::_HOP]
+    frames = np.lib.stride_tricks.sliding_window_view(samples, _FRAME)[::_HOP]
     spectrum = rfft(frames * window, _TRANSFORM, axis=1)
     power = spectrum.real**2 + spectrum.imag**2
+    power[:, :_RUMBLE] = 0.0
     correlation = irfft(power, axis=1)[:, : _LAGS[1] + 2]
     level = 10 * np.log10(np.maximum(correlation[:, 0] / of_window[0], _FLOOR))
     active = level > max(float(np.percentile(level, 95)) - _ACTIVE, -80.0)
@@ -187,10 +191,13 @@ def rhythm_of(made: Track) -> dict[str, float]:
     silent = [(b - a) * _STEP for a, b in runs(~made.active[first:behind])]
     pauses = [seconds for seconds in silent if seconds >= _PAUSE]
     vowels = made.power[:, _bin(300) : _bin(3000)].sum(axis=1)
-    shape = np.hanning(9)[1:-1]
-    contour = np.convolve(10 * np.log10(np.maximum(vowels, _FLOOR)), shape / shape.sum(), mode="same")
-    tops, _ = find_peaks(contour, prominence=2.0, distance=8)
-    nuclei = int(np.count_nonzero(made.voiced[tops])) if len(tops) else 0
+    level = 10 * np.log10(np.maximum(vowels, _FLOOR))
+    level = np.pad(np.maximum(level - level.max(), -_VOWELS), _SMOOTH, constant_values=-_VOWELS)
+    shape = np.hanning(2 * _SMOOTH + 3)[1:-1]
+    contour = np.convolve(level, shape / shape.sum(), mode="valid")
+    tops, _ = find_peaks(np.pad(contour, 1, constant_values=-_VOWELS), prominence=2.0, distance=8)
+    tops = tops - 1
+    nuclei = int(np.count_nonzero(made.voiced[tops]))
     return {
         "speaking_rate": nuclei / span,
         "articulation_rate": nuclei / max(span - sum(pauses), _STEP),
@@ -228,6 +235,8 @@ def voice_of(made: Track) -> dict[str, float]:
 
 def cycles_of(made: Track) -> dict[str, float]:
     """How much neighbouring glottal cycles differ in length (jitter) and in height (shimmer), in % of the mean."""
+    if np.count_nonzero(made.voiced) < _LEAST:
+        raise NotMeasurable("unvoiced", "less than 50 ms of it have a pitch")
     lengths: list[float] = []
     heights: list[float] = []
     differ: list[tuple[float, float]] = []
