@@ -1,0 +1,143 @@
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+Make = Callable[..., Any]
+SCRIPT = Path(__file__).with_name("annotate_until_killed.py")
+IN_FLIGHT = 16
+CELLS = 4
+VOTES = 8
+
+
+@pytest.fixture
+def command(corpus: Make, annotator: Make, tmp_path: Path) -> Make:
+    """Makes the command that annotates `count` utterances into a folder, answers taking a few milliseconds."""
+
+    def make(count: int, folder: Path, **settings: Any) -> list[str]:
+        utterances = corpus(count)
+        utterances.write(tmp_path / "utterances.parquet")
+        annotator(utterances)
+        table, seconds = tmp_path / "scripted.parquet", settings.get("seconds", 0.01)
+        (tmp_path / "a.toml").write_text(
+            f"""
+            name = "scripted"
+            engine = "scripted"
+            model = "m"
+            votes = {VOTES}
+            price = {{ audio_minute = 300.0 }}
+            cross = {{ temperature = [0.6, 1.0], focus = ["voice", "words"] }}
+            serve = {{ answers = "{table}", seconds = {seconds} }}
+            """
+        )
+        files = [str(tmp_path / "utterances.parquet"), str(tmp_path / "a.toml")]
+        return [sys.executable, str(SCRIPT), *files, str(folder), str(IN_FLIGHT)]
+
+    return make
+
+
+def votes_in(ledger: Path) -> dict[tuple[str, int], tuple[str, float]]:
+    with closing(sqlite3.connect(f"file:{ledger}?mode=ro", uri=True)) as sql:
+        query = "SELECT u.name, v.draw, v.raw, v.at FROM vote v JOIN utterance u ON u.id = v.utterance"
+        return {(name, draw): (raw, at) for name, draw, raw, at in sql.execute(query)}
+
+
+def test_twenty_kills_under_load_lose_nothing_acknowledged_and_ask_again_only_what_was_in_flight(
+    command: Make, tmp_path: Path
+) -> None:
+    folder = tmp_path / "out"
+    run = command(200, folder)
+    moments = np.random.default_rng(20).integers(1, 60, 20)
+    asked: Counter[str] = Counter()
+    before: dict[tuple[str, int], tuple[str, float]] = {}
+    unanswered = 0
+    for moment in [*moments.tolist(), None]:
+        with subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+            assert child.stdout is not None
+            assert child.stderr is not None
+            now = []
+            if moment is not None:
+                now = [line.strip() for _, line in zip(range(moment), child.stdout, strict=False)]
+                child.send_signal(signal.SIGKILL)
+            now += [line.strip() for line in child.stdout]
+            told = child.stderr.read()
+        keys = [line for line in now if "|" in line]
+        after = votes_in(folder / "ledger.sqlite")
+        # Nothing acknowledged is lost or changed.
+        assert {key: after[key] for key in before} == before
+        # Only what an earlier kill left unanswered is asked again, and the next run says at least how much that was.
+        again = [key for key in keys if asked[key]]
+        assert len(again) <= unanswered
+        assert len(keys) == len(set(keys))
+        if unanswered:
+            said = re.search(r"(\d+) requests for (\d+) votes were in flight", told)
+            assert said is not None
+            assert unanswered <= int(said[1]) <= IN_FLIGHT
+            assert f"({int(said[1]) * 0.2 / 60 * 300:.4f})" in told
+        asked.update(keys)
+        answered = {f"scripted|{name}|{draw % CELLS}|{draw % CELLS}" for name, draw in after}
+        unanswered = len(set(asked) - answered)
+        assert unanswered <= IN_FLIGHT
+        before = after
+    assert len(before) == 200 * VOTES
+    assert "cast=1600" in now[-1]
+    assert sum(asked.values()) - len(asked) <= 20 * IN_FLIGHT
+
+
+def test_votes_after_kills_are_those_of_a_run_that_was_never_killed(
+    command: Make, corpus: Make, annotator: Make, tmp_path: Path
+) -> None:
+    folder = tmp_path / "out"
+    run = command(40, folder)
+    for _ in range(2):
+        with subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as child:
+            assert child.stdout is not None
+            for _, _ in zip(range(30), child.stdout, strict=False):
+                pass
+            child.kill()
+    subprocess.run(run, check=True, capture_output=True)
+    whole = subprocess.run([*run[:4], str(tmp_path / "whole"), run[5]], check=True, capture_output=True, text=True)
+    assert "stopped=None" in whole.stdout
+    assert (folder / "votes.parquet").read_bytes() == (tmp_path / "whole/votes.parquet").read_bytes()
+
+
+@pytest.mark.parametrize("name", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_cleanly_with_nothing_in_flight(command: Make, tmp_path: Path, name: signal.Signals) -> None:
+    run = command(60, tmp_path / "out")
+    with subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        for _, _ in zip(range(20), child.stdout, strict=False):
+            pass
+        child.send_signal(name)
+        rest, _ = child.communicate()
+    assert child.returncode == 0
+    assert f"stopped={name.name} received" in rest
+    assert "interrupted=True" in rest
+    with closing(sqlite3.connect(tmp_path / "out/ledger.sqlite")) as sql:
+        assert sql.execute("SELECT COUNT(*) FROM in_flight").fetchone() == (0,)
+        (cast,) = sql.execute("SELECT COUNT(*) FROM vote").fetchone()
+    assert f"cast={cast} " in rest
+    assert 0 < cast < 60 * VOTES
+    assert (tmp_path / "out/votes.parquet").is_file()
+
+
+def test_a_second_process_on_the_same_folder_is_refused_in_a_sentence(command: Make, tmp_path: Path) -> None:
+    run = command(60, tmp_path / "out", seconds=30.0)
+    with subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        second = subprocess.run(run, capture_output=True, text=True, check=False)
+        child.kill()
+    assert second.returncode != 0
+    assert f"process {child.pid} on" in second.stderr
+    assert "is annotating into this folder. Wait for it or stop it" in second.stderr
+    assert "|" not in second.stdout
