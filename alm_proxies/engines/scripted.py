@@ -104,7 +104,9 @@ class Scripted:
     async def ask(self, request: Request) -> Reply:
         """The scripted reply, or a fault: which one depends on the request and on how often it was asked."""
         started = time.monotonic()
-        times = self._asked[request.key] = self._asked.get(request.key, 0) + 1
+        times = self._asked.get(request.key, 0) + 1
+        if self._faults:
+            self._asked[request.key] = times
         chance = generator(times, "scripted", request.key)
         if self._seconds:
             await asyncio.sleep(self._seconds * math.exp(0.3 * chance.standard_normal()))

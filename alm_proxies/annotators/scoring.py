@@ -1,0 +1,57 @@
+"""Exact label probabilities from the log-probabilities of every label's answer, averaged over label orders."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from alm_proxies.errors import InputError
+
+
+def order_probabilities(log_probabilities: ArrayLike, *, content_free: ArrayLike | None = None) -> NDArray[np.float64]:
+    """P(label) under each label order, (orders, labels): softmax_k l[m, k].
+
+    l[m, k] = log P(the answer for label k | prompt of order m), natural; labels in taxonomy order in every row.
+    `content_free`, of the same shape, is what the same prompts get with a clip that says nothing; its distribution p0 is
+    divided out: softmax_k (l[m, k] - log p0[m, k]) (contextual calibration, Zhao et al. 2021).
+    """
+    scores = _checked(log_probabilities, "log-probabilities")
+    if content_free is not None:
+        blank = _checked(content_free, "content-free log-probabilities")
+        if blank.shape != scores.shape:
+            raise InputError(f"content-free scores are {blank.shape}, the clip's are {scores.shape}")
+        if not np.isfinite(blank).all():
+            raise InputError("a label is impossible without content: nothing can be divided by its probability")
+        scores = scores - _log_softmax(blank)
+    return np.asarray(np.exp(_log_softmax(scores)), dtype=np.float64)
+
+
+def label_probabilities(log_probabilities: ArrayLike, *, content_free: ArrayLike | None = None) -> NDArray[np.float64]:
+    """P(label), the mean of the label orders' distributions: a liking for a place in the list averages out."""
+    mean = order_probabilities(log_probabilities, content_free=content_free).mean(axis=0)
+    return np.asarray(mean / mean.sum(), dtype=np.float64)
+
+
+def label_mass(log_probabilities: ArrayLike) -> NDArray[np.float64]:
+    """The probability that each order's answers hold together: near 1 the model answers as asked, near 0 it does not."""
+    scores = _checked(log_probabilities, "log-probabilities")
+    return np.asarray(np.exp(np.logaddexp.reduce(scores, axis=1)), dtype=np.float64)
+
+
+def order_spread(log_probabilities: ArrayLike) -> float:
+    """Mean total variation between the orders' distributions and their mean: what the order of labels decides, 0..1."""
+    each = order_probabilities(log_probabilities)
+    return float(np.abs(each - each.mean(axis=0)).sum(axis=1).mean() / 2)
+
+
+def _checked(values: ArrayLike, what: str) -> NDArray[np.float64]:
+    scores = np.asarray(values, dtype=np.float64)
+    if scores.ndim != 2 or scores.shape[1] < 2:
+        raise InputError(f"{what} must be (orders, labels) with two or more labels, not {scores.shape}")
+    if np.isnan(scores).any() or (scores == np.inf).any() or np.isneginf(scores).all(axis=1).any():
+        raise InputError(f"{what} hold no distribution", mend="The engine gave no finite value for any label.")
+    return scores
+
+
+def _log_softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(scores - np.logaddexp.reduce(scores, axis=1, keepdims=True))

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from alm_proxies.engines.engine import (
+    OpenAIServe,
+    Question,
+    Request,
+    Sampling,
+    Turn,
+    draw_seeds,
+    open_engine,
+)
+from alm_proxies.errors import EngineError
+
+EVERY = ("temperature", "top_p", "top_k", "repetition_penalty", "max_tokens")
+
+
+def with_engine(server, model, use=None):
+    async def run():
+        engine = await open_engine(model, OpenAIServe(base_urls=(server.url,), tries=2))
+        try:
+            return engine.abilities, await use(engine) if use is not None else None
+        finally:
+            await engine.close()
+
+    return asyncio.run(run())
+
+
+def sample(clip, seeds, key="probe", **more):
+    return Request(key, "u", "sample", (Question((Turn("user", (clip, "?")),), ("A", "B")),), seeds, **more)
+
+
+def test_a_server_that_does_everything_is_found_to(fault_server):
+    can, _ = with_engine(fault_server, "full")
+    assert (can.audio, can.several, can.seeds, can.structured, can.schema) == (True, True, "each", True, True)
+    assert can.sampling == EVERY
+    assert can.score
+    assert not can.score_words
+    assert can.local
+
+
+def test_ignored_forms_are_found_out_and_said(fault_server):
+    can, _ = with_engine(fault_server, "ignoring")
+    assert (can.structured, can.schema) == (False, False)
+    assert "structured_outputs is ignored" in str(can)
+    assert "response_format is ignored" in str(can)
+
+
+def test_an_ignored_n_is_found_out_and_draws_are_asked_one_by_one(fault_server, clip):
+    can, reply = with_engine(fault_server, "single", lambda engine: engine.ask(sample(clip, draw_seeds(5, 0, 3))))
+    assert not can.several
+    assert reply.texts == ("seed 5", "seed 6", "seed 7")
+    assert reply.seeds_honoured
+    assert reply.tries == 3
+
+
+def test_seeds_without_effect_are_found_out_and_the_votes_say_so(fault_server, clip):
+    can, reply = with_engine(fault_server, "unseeded", lambda engine: engine.ask(sample(clip, (1, 2, 3))))
+    assert can.seeds == "none"
+    assert not reply.seeds_honoured
+    assert len(set(reply.texts)) == 3
+    assert reply.tries == 1
+
+
+def test_fields_a_server_does_not_know_are_left_out_and_said(fault_server, clip):
+    can, reply = with_engine(fault_server, "strict", lambda engine: engine.ask(sample(clip, (1,))))
+    assert can.sampling == ("temperature", "top_p", "max_tokens")
+    assert reply.failure is None
+
+
+def test_a_server_that_takes_no_audio_is_found_out(fault_server):
+    can, _ = with_engine(fault_server, "deaf")
+    assert not can.audio
+    assert "audio no" in str(can)
+
+
+def test_every_sampling_field_is_sent_so_that_no_default_applies(fault_server, clip):
+    sampling = Sampling(temperature=0.7, top_p=0.9, top_k=5, repetition_penalty=1.1, max_tokens=3)
+    with_engine(fault_server, "full", lambda engine: engine.ask(sample(clip, (1,), key="fields", sampling=sampling)))
+    sent = [seen for seen in fault_server.seen()["seen"] if seen["temperature"] == 0.7][-1]
+    assert {name: sent[name] for name in EVERY} == {name: getattr(sampling, name) for name in EVERY}
+
+
+def test_consecutive_seeds_share_a_request_and_others_do_not_change_a_draw(fault_server, clip):
+    async def both(engine):
+        return await engine.ask(sample(clip, (7, 8, 9))), await engine.ask(sample(clip, (9, 20, 7)))
+
+    _, (together, apart) = with_engine(fault_server, "full", both)
+    assert together.texts == ("seed 7", "seed 8", "seed 9")
+    assert together.tries == 1
+    assert apart.texts == ("seed 9", "seed 20", "seed 7")
+    assert apart.tries == 3
+
+
+def test_no_temperature_is_asked_once_and_counted_for_every_draw(fault_server, clip):
+    greedy = sample(clip, (1, 2, 3), sampling=Sampling(temperature=0.0))
+    _, reply = with_engine(fault_server, "full", lambda engine: engine.ask(greedy))
+    assert len(reply.texts) == 3
+    assert len(set(reply.texts)) == 1
+    assert reply.tries == 1
+    assert reply.tokens_in == 10
+
+
+def test_codes_among_the_likeliest_tokens_are_scored(fault_server, clip):
+    question = Question((Turn("user", (clip, "?")),), ("B", "A"))
+    _, reply = with_engine(fault_server, "full", lambda engine: engine.ask(Request("k", "u", "score", (question,))))
+    assert reply.log_probabilities == ((-2.0, -1.0),)
+
+
+def test_a_code_that_may_weigh_something_and_is_not_told_fails_the_score(fault_server, clip):
+    question = Question((Turn("user", (clip, "?")),), ("A", "Z"))
+    _, reply = with_engine(fault_server, "full", lambda engine: engine.ask(Request("k", "u", "score", (question,))))
+    assert reply.failure is not None
+    assert reply.failure.kind == "unsupported"
+
+
+def test_a_server_that_is_not_there_is_one_sentence(dead_url):
+    with pytest.raises(EngineError, match="unreachable.*Start the server"):
+        asyncio.run(open_engine("full", OpenAIServe(base_urls=(dead_url,), tries=1)))

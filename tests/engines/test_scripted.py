@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from collections import Counter
+
+import polars as pl
+import pytest
+from scipy.stats import chisquare
+
+from alm_proxies.engines.engine import Question, Request, Sampling, ScriptedServe, Turn, open_engine, serve_settings
+from alm_proxies.engines.scripted import Scripted
+from alm_proxies.errors import InputError, SettingsError
+
+CODES = ("A", "B", "C")
+
+
+def request(clip, utterance="u1", elicit="sample", seeds=(1, 2, 3), key="k", **more):
+    question = Question((Turn("user", (clip, "Which?")),), CODES)
+    return Request(key, utterance, elicit, (question,), () if elicit == "score" else seeds, **more)
+
+
+def ask(engine, *requests):
+    async def asked():
+        return [await engine.ask(one) for one in requests]
+
+    return asyncio.run(asked())
+
+
+@pytest.fixture
+def shares_table(tmp_path):
+    path = tmp_path / "shares.parquet"
+    pl.DataFrame(
+        {"utterance_id": ["u1", "u2"], "p_angry": [0.5, 0.0], "p_happy": [0.3, 0.0], "p_sad": [0.2, 1.0]}
+    ).write_parquet(path)
+    return str(path)
+
+
+def opened(path, **serve):
+    return asyncio.run(open_engine("told", ScriptedServe(answers=path, **serve)))
+
+
+def test_draws_from_shares_follow_them_and_their_seeds(clip, shares_table):
+    engine = opened(shares_table)
+    reply, again = ask(engine, request(clip, seeds=tuple(range(2000))), request(clip, seeds=(17,), key="other"))
+    counts = Counter(reply.texts)
+    assert chisquare([counts[code] for code in CODES], [1000, 600, 400]).pvalue > 1e-3
+    assert again.texts == (reply.texts[17],)
+    assert reply.seeds_honoured
+
+
+def test_scores_are_the_logarithms_of_shares(clip, shares_table):
+    one, other = ask(opened(shares_table), request(clip, elicit="score"), request(clip, "u2", elicit="score"))
+    assert one.log_probabilities == ((math.log(0.5), math.log(0.3), math.log(0.2)),)
+    assert other.log_probabilities == ((-math.inf, -math.inf, 0.0),)
+
+
+def test_a_stated_distribution_is_json(clip, shares_table):
+    (reply,) = ask(opened(shares_table), request(clip, elicit="state", seeds=(1,)))
+    assert json.loads(reply.texts[0]) == {"angry": 0.5, "happy": 0.3, "sad": 0.2}
+
+
+def test_no_temperature_answers_the_likeliest(clip, shares_table):
+    (reply,) = ask(opened(shares_table), request(clip, sampling=Sampling(temperature=0.0)))
+    assert reply.texts == ("A", "A", "A")
+
+
+def test_texts_from_a_table_come_back_as_they_are(clip, tmp_path):
+    path = tmp_path / "texts.csv"
+    path.write_text("utterance_id,text\nu1,Angry!\nu1,not sure\nu2,sad\n")
+    one, other = ask(opened(str(path)), request(clip, seeds=tuple(range(40))), request(clip, "u2"))
+    assert set(one.texts) == {"Angry!", "not sure"}
+    assert set(other.texts) == {"sad"}
+
+
+def test_faults_have_the_share_asked_for_and_asking_again_may_go_well(clip):
+    engine = Scripted(script=lambda request, seed: "A", faults={"server_error": 0.3, "refused": 0.2})
+    requests = [request(clip, key=str(number)) for number in range(1000)]
+    first, second = ask(engine, *requests), ask(engine, *requests)
+    kinds = Counter(reply.failure.kind if reply.failure else "ok" for reply in first)
+    assert chisquare([kinds["server_error"], kinds["refused"], kinds["ok"]], [300, 200, 500]).pvalue > 1e-3
+    assert any(one.failure and not other.failure for one, other in zip(first, second, strict=True))
+    assert [
+        reply.failure
+        for reply in ask(
+            Scripted(script=lambda request, seed: "A", faults={"server_error": 0.3, "refused": 0.2}), *requests
+        )
+    ] == [reply.failure for reply in first]
+
+
+def test_wrong_tables_and_settings_are_refused(tmp_path, clip, shares_table):
+    with pytest.raises(InputError, match="no such file"):
+        opened(str(tmp_path / "none.parquet"))
+    (tmp_path / "bad.csv").write_text("id,answer\n1,A\n")
+    with pytest.raises(InputError, match="needs utterance_id and either text"):
+        opened(str(tmp_path / "bad.csv"))
+    with pytest.raises(SettingsError, match=r"serve\.answers names no table"):
+        opened("")
+    with pytest.raises(InputError, match="no answer for utterance 'u9'"):
+        ask(opened(shares_table), request(clip, "u9"))
+    with pytest.raises(SettingsError, match=r"serve\.fault: .* The engine scripted takes: answers, faults, seconds"):
+        serve_settings("scripted", {"fault": {}})
+    with pytest.raises(SettingsError, match="no engine 'oracle'"):
+        serve_settings("oracle", {})
