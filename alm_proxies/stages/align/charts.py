@@ -127,7 +127,7 @@ def confusion_chart(results: Results) -> Chart:
 
 
 def agreement_chart(results: Results) -> Chart:
-    """Human with human and human with proxy at equal numbers of votes, overall and within strata and groups."""
+    """Human with human and human with proxy at equal numbers of votes, overall and within groups."""
     if results.equal is None:
         raise ValueError("humans and proxies share no utterance")
     rows, pairs, headings = ["all utterances"], [results.equal], {}
@@ -145,7 +145,7 @@ def agreement_chart(results: Results) -> Chart:
         "chance that two votes agree",
         rows,
         series,
-        alt="Chance that two human votes agree against that of a human and a proxy vote, overall and by stratum.",
+        alt="Chance that two human votes agree against that of a human and a proxy vote, overall and by group.",
         headings=headings,
     )
 

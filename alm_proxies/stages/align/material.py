@@ -156,7 +156,7 @@ def _ballots(frame: pl.DataFrame, utterances: int, labels: Sequence[str]) -> Bal
     return Ballots(
         rows=frame["row"].to_numpy().astype(np.int64)[first],
         vectors=vectors / np.where(total > 0, total, 1.0),
-        annotators=codes.to_numpy()[first],
+        annotators=codes.to_numpy().astype(np.int64)[first],
         draws=frame["draw"].to_numpy().astype(np.int64)[first],
         names=names,
         utterances=utterances,

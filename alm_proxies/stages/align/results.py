@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -98,7 +97,7 @@ def measure(material: Material, votes: Votes, utterances: Utterances, *, kind: K
     if both.any():
         at_once = _at_once(people, machines)
         equal = equal_votes(people, machines, speakers, votes=at_once, seed=seed)
-        equal_within = _equal_within(people, machines, material, within, at_once, seed)
+        equal_within = _equal_within(people, machines, material, at_once, seed)
     held = material.held_out.counts()
     counts = counts_of(kept, utterances=utterances)
     found, learned = None, None
@@ -155,13 +154,12 @@ def _at_once(people: Array, machines: Array) -> int:
 
 
 def _equal_within(
-    people: Array, machines: Array, material: Material, within: Mapping[str, Words], at_once: int, seed: int
+    people: Array, machines: Array, material: Material, at_once: int, seed: int
 ) -> dict[str, dict[str, EqualVotes]]:
+    """By group only: strata are cut by some of the very votes that are compared."""
     enough = (people.sum(1) >= max(2, 2 * at_once)) & (machines.sum(1) >= at_once)
     found: dict[str, dict[str, EqualVotes]] = {}
-    for title, values in within.items():
-        if title == AGREEMENT:  # cut by some of the very votes that are compared
-            continue
+    for title, values in material.groups.items():
         for value in in_order(values):
             rows = enough & (values == value)
             if rows.sum() >= FEWEST:

@@ -15,7 +15,7 @@ from alm_proxies.measures.bootstrap import Interval, interval_by_speaker
 from alm_proxies.stages.align.material import Array, Ballots, Words
 from alm_proxies.tables import About, Finding
 
-CHANCE, UTTERANCE = "the draw (chance)", "the utterance (signal)"
+CHANCE, UTTERANCE = "chance", "utterance"
 _ENOUGH = 30
 
 Cell = Mapping[str, str]
@@ -52,13 +52,13 @@ def variance(
     a factor that only one of two annotators crosses does not differ between them. None with fewer than 30 utterances
     that have two votes.
     """
+    enough = ballots.sizes() >= 2
+    if enough.sum() < _ENOUGH:
+        return None
     states, owners, factors = _states(ballots.names, cells)
     sizes = np.bincount(owners, minlength=len(ballots.names))
     offset = np.cumsum(sizes) - sizes
     cell = offset[ballots.annotators] + ballots.draws % sizes[ballots.annotators]
-    enough = ballots.sizes() >= 2
-    if enough.sum() < _ENOUGH:
-        return None
     number, total, squares = _sums(ballots, cell, len(states))
     merged, findings = _merged(states, factors)
     patterns = _patterns(states, owners, merged)

@@ -1,0 +1,285 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from alm_proxies.errors import InputError
+from alm_proxies.estimators.dirichlet import Pool
+from alm_proxies.estimators.gated import Gated
+from alm_proxies.stages.align.stage import Alignment, AlignSettings, align
+from alm_proxies.tables import About, AnnotatorCard, Labels, Utterances, Votes
+
+LABELS = ("angry", "disgust", "fear", "happy", "neutral", "sad")
+COLUMNS = ("A", "D", "F", "H", "N", "S")
+QUICK = AlignSettings(examples=4)
+
+
+@pytest.fixture(scope="module")
+def corpus(test_data: Path) -> tuple[Votes, Utterances]:
+    """CREMA-D: three voice votes to fit and four held out; audio-visual and face votes play two proxies."""
+    return _crema_d(test_data, clips=900)
+
+
+@pytest.fixture(scope="module")
+def fused(corpus: tuple[Votes, Utterances]) -> Labels:
+    return Gated(8, 0.01).fit(corpus[0]).predict(corpus[0])
+
+
+@pytest.fixture(scope="module")
+def report(corpus: tuple[Votes, Utterances], fused: Labels) -> Alignment:
+    return align(fused, *corpus, QUICK)
+
+
+def test_the_headline_says_what_helpful_proxies_were_worth(report: Alignment) -> None:
+    assert report.page.headline.startswith("The proxies of an utterance were worth")
+    worth = report.metrics["worth_in_human_votes"]["all"]
+    assert worth["low"] <= worth["votes"] <= worth["high"]
+    assert worth["votes"] > 0.5
+
+
+def test_worthless_proxies_are_not_praised(corpus: tuple[Votes, Utterances]) -> None:
+    votes, utterances = corpus
+    is_proxy = pl.col("source") == "proxy"
+    shuffled = pl.col("label").filter(is_proxy).shuffle(seed=1)
+    proxies = votes.frame.filter(is_proxy).with_columns(label=shuffled)
+    noise = Votes.of(pl.concat([votes.frame.filter(~is_proxy), proxies]), about=votes.about)
+    found = align(Gated(8, 0.03).fit(noise).predict(noise), noise, utterances, QUICK)
+    assert "worth" not in found.page.headline
+    gain = found.metrics["scores"]["overall"][0]["gain"]["difference"]
+    assert gain["high"] > -0.002
+
+
+def test_every_method_is_scored_on_the_same_held_out_votes(report: Alignment) -> None:
+    overall = {score["method"]: score for score in report.metrics["scores"]["overall"]}
+    assert list(overall) == [
+        "fused labels", "human votes alone", "human shares + prior", "tuned weights", "pooling"
+    ]  # fmt: skip
+    assert len({score["utterances"] for score in overall.values()}) == 1
+    nll = {name: score["nll"]["estimate"] for name, score in overall.items()}
+    assert nll["fused labels"] < nll["tuned weights"] < nll["pooling"]
+
+
+def test_the_paired_gain_is_the_difference_of_the_losses(report: Alignment) -> None:
+    overall = {score["method"]: score for score in report.metrics["scores"]["overall"]}
+    alone = overall["human votes alone"]["nll"]["estimate"]
+    for name, score in overall.items():
+        if score["gain"] is not None:
+            assert score["gain"]["difference"]["estimate"] == pytest.approx(score["nll"]["estimate"] - alone), name
+
+
+def test_held_out_votes_never_reach_a_rival_s_fit(corpus: tuple[Votes, Utterances], fused: Labels) -> None:
+    from alm_proxies.estimators.counts import counts_of
+    from alm_proxies.stages.align.learning import human_only
+    from alm_proxies.stages.align.rivals import rivals
+
+    votes, utterances = corpus
+    other = votes.frame.with_columns(label=pl.when("held_out").then(pl.lit("sad")).otherwise("label"))
+    made = []
+    for table in (votes, Votes.of(other, about=votes.about)):
+        counts = counts_of(table, utterances=utterances)
+        made.append(rivals(counts, fused, human_only(counts, seed=0)))
+    for name, labels in made[0].items():
+        assert labels.frame.equals(made[1][name].frame), name
+
+
+def test_the_learning_curve_falls_and_meets_the_scores_at_the_votes_given(report: Alignment) -> None:
+    learned = report.metrics["learning"]
+    losses = [value["estimate"] for value in learned["human"]]
+    assert learned["given"] == 3
+    assert learned["at"] == [1, 2, 3, 4, 5, 6]
+    assert losses == sorted(losses, reverse=True)
+    overall = {score["method"]: score["nll"]["estimate"] for score in report.metrics["scores"]["overall"]}
+    assert losses[2] == pytest.approx(overall["human votes alone"])
+    assert learned["fused"]["estimate"] == pytest.approx(overall["fused labels"])
+
+
+def test_every_group_column_and_stratum_is_reported(report: Alignment) -> None:
+    within = report.metrics["scores"]["within"]
+    assert set(within) == {
+        "agreement of the human votes", "ambiguity of the label", "most likely label", "gender", "age",
+        "ambiguity of the held-out votes",
+    }  # fmt: skip
+    assert set(within["gender"]) == {"female", "male"}
+    for title in ("gender", "age"):
+        total = sum(made[0]["utterances"] for made in within[title].values())
+        assert total == report.metrics["scores"]["overall"][0]["utterances"]
+
+
+def test_the_confusion_matrix_is_that_of_the_votes(corpus: tuple[Votes, Utterances], report: Alignment) -> None:
+    shares = {
+        source: corpus[0].frame.filter(pl.col("source") == source).group_by("utterance_id").agg(
+            *((pl.col("label") == label).mean().alias(label) for label in LABELS)
+        ).sort("utterance_id")
+        for source in ("human", "proxy")
+    }  # fmt: skip
+    human, proxy = (shares[source].select(LABELS).to_numpy() for source in ("human", "proxy"))
+    expected = human.T @ proxy / human.sum(0)[:, None]
+    assert np.allclose(report.metrics["confusion_human_by_proxy"], expected)
+    assert np.allclose([row["human"]["estimate"] for row in report.metrics["label_shares"]], human.mean(0))
+
+
+def test_the_same_input_gives_the_same_page_and_numbers(
+    corpus: tuple[Votes, Utterances], fused: Labels, report: Alignment
+) -> None:
+    votes, utterances = corpus
+    shuffled = Votes.of(votes.frame.sample(fraction=1.0, shuffle=True, seed=3), about=votes.about)
+    again = align(Labels(fused.frame.reverse(), fused.about), shuffled, utterances, QUICK)
+    assert json.dumps(again.metrics) == json.dumps(report.metrics)
+    assert again.page.html() == report.page.html()
+
+
+def test_the_numbers_are_json_without_nan_and_the_page_is_small(report: Alignment) -> None:
+    json.dumps(report.metrics, allow_nan=False)
+    assert len(report.page.html().encode()) < 3_000_000
+
+
+def test_without_held_out_votes_the_report_says_what_it_cannot_and_how_to_get_it(
+    corpus: tuple[Votes, Utterances], fused: Labels
+) -> None:
+    votes, utterances = corpus
+    kept = Votes.of(votes.frame.filter(~pl.col("held_out")), about=votes.about)
+    found = align(fused, kept, utterances, QUICK)
+    assert "nothing was held out" in found.page.headline
+    assert "--hold-out" in found.page.html()
+    assert found.metrics["scores"] is None
+    assert "nothing_held_out" in found.findings.counts()
+    assert [chart.name for chart in found.page.charts] == [
+        "shares", "confusion", "agreement", "saturation", "variance", "simplex"
+    ]  # fmt: skip
+
+
+def test_without_proxies_the_human_parts_are_reported(corpus: tuple[Votes, Utterances]) -> None:
+    votes, utterances = corpus
+    people = Votes.of(votes.frame.filter(pl.col("source") == "human"), about=votes.about)
+    found = align(Gated(8, 0.01).fit(people).predict(people), people, utterances, QUICK)
+    assert found.page.headline.startswith("No proxy voted")
+    assert [score["method"] for score in found.metrics["scores"]["overall"]] == [
+        "fused labels", "human votes alone", "human shares + prior"
+    ]  # fmt: skip
+    assert "learning" in [chart.name for chart in found.page.charts]
+    assert "confusion" not in [chart.name for chart in found.page.charts]
+
+
+def test_labels_that_leave_the_proxies_out_are_said_to(corpus: tuple[Votes, Utterances]) -> None:
+    votes, utterances = corpus
+    people = Votes.of(votes.frame.filter(pl.col("source") == "human"), about=votes.about)
+    found = align(Gated(8, 0.01).fit(people).predict(people), votes, utterances, QUICK)
+    assert found.page.headline.startswith("The fused labels leave the proxies out.")
+    assert "human votes: the worth" not in found.page.html()
+
+
+def test_labels_that_trust_wrong_proxies_are_said_to_do_harm(corpus: tuple[Votes, Utterances]) -> None:
+    votes, utterances = corpus
+    listener = votes.frame.filter(pl.col("annotator") == "listener")
+    wrong = listener.with_columns(label=pl.col("label").replace(LABELS, (*LABELS[1:], LABELS[0])))
+    misled = Votes.of(pl.concat([votes.frame.filter(pl.col("source") == "human"), wrong]), about=votes.about)
+    assert "did harm" in align(Pool().fit(misled).predict(misled), misled, utterances, QUICK).page.headline
+
+
+def test_unknown_raters_are_said_and_known_ones_are_put_to_the_alt_test(
+    corpus: tuple[Votes, Utterances], fused: Labels, report: Alignment
+) -> None:
+    assert "raters of 'crema_d/crowd' are not known" in report.metrics["cannot"]["alt_test"]
+    votes, utterances = corpus
+    rater = pl.lit("crema_d/rater") + pl.col("draw").cast(pl.String)
+    named = votes.frame.with_columns(annotator=pl.when(pl.col("source") == "human").then(rater).otherwise("annotator"))
+    found = align(fused, Votes.of(named, about=votes.about), utterances, QUICK)
+    assert [test["annotator"] for test in found.metrics["alt_tests"]] == ["face", "listener"]
+    assert all(test["raters"] for test in found.metrics["alt_tests"])
+    assert "alt_test" not in found.metrics["cannot"]
+
+
+def test_stated_distributions_count_as_one_vote_each(corpus: tuple[Votes, Utterances]) -> None:
+    votes, utterances = corpus
+    shares = votes.frame.filter(pl.col("annotator") == "listener").group_by("utterance_id", "label").agg(
+        weight=pl.len().cast(pl.Float64)
+    )  # fmt: skip
+    total = pl.col("weight").sum().over("utterance_id")
+    stated = shares.with_columns(
+        weight=pl.col("weight") / total, annotator=pl.lit("stated"), source=pl.lit("proxy"), draw=pl.lit(0, pl.Int32)
+    )
+    human = votes.frame.filter(pl.col("source") == "human")
+    about = votes.about.with_(annotators={"stated": AnnotatorCard(digest="c", model="m", elicit="state")})
+    table = Votes.of(pl.concat([human, stated], how="diagonal"), about=about)
+    found = align(Gated(8, 0.01).fit(table).predict(table), table, utterances, QUICK)
+    assert found.metrics["proxy_votes"] == len(utterances)
+    assert found.metrics["agreement_at_equal_votes"]["votes"] == 1
+    assert found.metrics["saturation"]["all proxies"]["at"] == [1]
+
+
+def test_a_large_corpus_is_reported_on_by_a_sample_and_says_so(corpus: tuple[Votes, Utterances], fused: Labels) -> None:
+    found = align(fused, *corpus, AlignSettings(at_most=300, examples=0))
+    assert found.metrics["utterances"] == 300
+    assert found.findings.counts()["sampled"] == len(fused) - 300
+
+
+@pytest.mark.parametrize("utterances", [1, 5, 40])
+def test_a_handful_of_utterances_gives_a_report_and_no_error(
+    corpus: tuple[Votes, Utterances], fused: Labels, utterances: int
+) -> None:
+    few = fused.frame.head(utterances)
+    found = align(Labels(few, fused.about), *corpus, QUICK)
+    assert found.metrics["utterances"] == utterances
+    assert len(found.page.html()) > 10_000
+
+
+def test_unanimous_votes_give_a_report_and_no_error(corpus: tuple[Votes, Utterances]) -> None:
+    votes, utterances = corpus
+    same = Votes.of(votes.frame.with_columns(label=pl.lit("sad")), about=votes.about)
+    fused = Gated(4, 0.01).fit(same).predict(same)
+    assert align(fused, same, utterances, QUICK).metrics["variance"] is None
+
+
+def test_labels_and_votes_of_different_taxonomies_are_refused(corpus: tuple[Votes, Utterances]) -> None:
+    labels = Labels.of(pl.DataFrame({"utterance_id": ["a"], "p_x": [0.5], "p_y": [0.5]}))
+    with pytest.raises(InputError, match="Give the votes these labels were fused from"):
+        align(labels, *corpus)
+
+
+def test_labels_without_any_vote_are_refused_in_a_sentence(corpus: tuple[Votes, Utterances], fused: Labels) -> None:
+    strangers = fused.frame.with_columns(utterance_id=pl.lit("other/") + pl.col("utterance_id"))
+    with pytest.raises(InputError, match="no utterance has both a label and a vote"):
+        align(Labels(strangers, fused.about), *corpus)
+
+
+def _crema_d(folder: Path, clips: int) -> tuple[Votes, Utterances]:
+    table = pl.read_csv(folder / "crema_d" / "tabulatedVotes.csv", infer_schema_length=None)
+    number = pl.col(table.columns[0]) // 100_000
+    random = np.random.default_rng(0)
+    rows: list[tuple[Any, ...]] = []
+    for modality, annotator, most in ((1, "crema_d/crowd", 7), (2, "face", 4), (3, "listener", 6)):
+        for row in table.filter(number == modality).sort("fileName").iter_rows(named=True):
+            cast = [label for label, c in zip(LABELS, COLUMNS, strict=True) for _ in range(row[c])]
+            random.shuffle(cast)
+            if len(cast) < most:
+                continue
+            for draw, label in enumerate(cast[:most]):
+                human = modality == 1
+                source = "human" if human else "proxy"
+                rows.append(("crema_d/" + row["fileName"], annotator, source, draw, label, human and draw >= 3))
+    names = ["utterance_id", "annotator", "source", "draw", "label", "held_out"]
+    frame = pl.DataFrame(rows, schema=names, orient="row")
+    every = frame.group_by("utterance_id").agg(pl.col("annotator").n_unique()).filter(pl.col("annotator") == 3)
+    ids = every["utterance_id"].sort()
+    ids = ids.gather(np.linspace(0, len(ids) - 1, clips).astype(int))
+    cards = {
+        "listener": AnnotatorCard(
+            digest="a", model="av", cross={"temperature": [0.6, 1.0], "focus": ["voice", "words"]}
+        ),
+        "face": AnnotatorCard(digest="b", model="face", cross={"temperature": [0.6, 1.0]}),
+    }
+    votes = Votes.of(
+        frame.filter(pl.col("utterance_id").is_in(ids.implode())), about=About(taxonomy=LABELS, annotators=cards)
+    )
+    people = pl.read_csv(folder / "crema_d" / "VideoDemographics.csv").with_columns(
+        speaker=pl.col("ActorID").cast(pl.String), gender=pl.col("Sex").str.to_lowercase(),
+        age=pl.when(pl.col("Age") < 40).then(pl.lit("under 40")).otherwise(pl.lit("40 and over")),
+    )  # fmt: skip
+    clips_of = pl.DataFrame({"utterance_id": ids, "speaker": ids.str.slice(8, 4), "corpus": "crema_d"})
+    joined = clips_of.join(people.select("speaker", "gender", "age"), on="speaker", how="left")
+    return votes, Utterances.of(joined)
