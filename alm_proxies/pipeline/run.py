@@ -1,0 +1,88 @@
+"""Run a pipeline file: every stage of every run, shared where equal, skipped where unchanged, and one manifest."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from alm_proxies import __version__
+from alm_proxies.files import digest_file, write_json
+from alm_proxies.pipeline.file import Pipeline, read_pipeline
+from alm_proxies.pipeline.task import Record, do
+from alm_proxies.pipeline.tasks import tasks_of
+from alm_proxies.tables import Findings, combine
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What a pipeline did: a record for every stage, all findings, and where the reports are."""
+
+    folder: Path
+    records: tuple[Record, ...]
+    findings: Findings
+    pages: tuple[Path, ...]
+
+    @property
+    def skipped(self) -> int:
+        """How many stages were unchanged."""
+        return sum(record.skipped for record in self.records)
+
+
+def run(file: str | Path, *, folder: str | Path | None = None, quiet: bool = False) -> Ran:
+    """Run a pipeline file, or a shipped one by name; stages that are done and unchanged are skipped.
+
+    `folder` is where to write instead of the file's own folder. Interrupted anywhere, the same call goes on.
+    """
+    pipeline = read_pipeline(file, folder)
+    records: dict[Path, Record] = {}
+    runs: list[dict[str, Any]] = []
+    for one in pipeline.runs:
+        used = []
+        for task in tasks_of(one, pipeline.path.parent, quiet=quiet):
+            if task.folder not in records:
+                records[task.folder] = do(task, quiet=quiet)
+            used.append(_within(task.folder, pipeline))
+        runs.append({"chosen": one.chosen, "stages": used})
+    _write_manifest(pipeline, runs, records)
+    findings = combine(*(Findings.read(place / "findings.parquet") for place in records))
+    pages = tuple(
+        place / name for place, record in records.items() for name in record.outputs if name.endswith(".html")
+    )
+    return Ran(pipeline.folder, tuple(records.values()), findings, pages)
+
+
+def _write_manifest(pipeline: Pipeline, runs: list[dict[str, Any]], records: dict[Path, Record]) -> None:
+    stages = {}
+    for place, record in records.items():
+        said = asdict(record)
+        del said["folder"]
+        stages[_within(place, pipeline)] = said
+    write_json(
+        pipeline.folder / MANIFEST,
+        {
+            "file": {"path": str(pipeline.path), "digest": digest_file(pipeline.path)},
+            "versions": {"alm_proxies": __version__, "python": platform.python_version(), **_packages()},
+            "runs": runs,
+            "stages": stages,
+        },
+    )
+
+
+def _packages() -> dict[str, str]:
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {}
+    for name in ("numpy", "polars", "scipy", "librosa", "torch", "transformers", "vllm"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _within(folder: Path, pipeline: Pipeline) -> str:
+    return str(folder.relative_to(pipeline.folder))

@@ -1,0 +1,164 @@
+"""The tasks a run stands for: which files and settings each stage depends on, and the call that does it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+
+from alm_proxies.files import digest_file, digest_of, whole, write_json
+from alm_proxies.pipeline.file import Run
+from alm_proxies.pipeline.task import Done, Task
+from alm_proxies.stages.align.stage import AlignSettings, align
+from alm_proxies.stages.annotate.stage import AnnotateSettings, annotate, read_panel
+from alm_proxies.stages.fuse.stage import FuseSettings, fuse
+from alm_proxies.stages.read.hold_out import hold_out
+from alm_proxies.stages.read.stage import ReadSettings, read
+from alm_proxies.stages.simulate.stage import SimulateSettings, simulate
+from alm_proxies.tables import Findings, Labels, Utterances, Votes, combine
+
+_HASHED_WHOLE = 64 * 2**20
+S = TypeVar("S", bound=BaseModel)
+
+
+def tasks_of(one: Run, beside: Path, *, quiet: bool = False) -> Iterator[Task]:
+    """The tasks of one run in order; ask for the next when the last is done, since it depends on what that wrote."""
+    file = one.file
+    if file.simulate is not None:
+        yield _simulate(one, seeded(file.simulate, file.seed), quiet)
+    yield _read(one, beside)
+    votes = [one.place("read") / "votes.parquet"]
+    if file.annotate is not None:
+        yield _annotate(one, seeded(file.annotate, file.seed), beside, quiet)
+        votes.append(one.place("annotate") / "votes.parquet")
+    if file.fuse is not None:
+        yield _fuse(one, seeded(file.fuse, file.seed), votes, quiet)
+    if file.align is not None:
+        yield _align(one, seeded(file.align, file.seed), votes, quiet)
+
+
+def seeded(settings: S, seed: int) -> S:
+    """Settings with the file's seed, where they have one and do not name their own."""
+    if "seed" in type(settings).model_fields and "seed" not in settings.model_fields_set:
+        return settings.model_copy(update={"seed": seed})
+    return settings
+
+
+def _simulate(one: Run, settings: SimulateSettings, quiet: bool) -> Task:
+    def work(folder: Path) -> Done:
+        corpus = simulate(folder, settings, quiet=quiet)
+        return Done(corpus.findings, {"utterances": len(corpus.utterances), "votes": len(corpus.votes)})
+
+    outputs = ("utterances.parquet", "votes.parquet", "truth.parquet")
+    return Task("simulate", one.place("simulate"), _said(settings), {}, outputs, work)
+
+
+def _read(one: Run, beside: Path) -> Task:
+    file = one.file
+    sources = [source.model_copy(update={"source": beside / source.source}) for source in file.read]
+    made = one.place("simulate") if file.simulate is not None else None
+    settings = ReadSettings(taxonomy=file.taxonomy, seed=file.seed, cards=beside)
+
+    def work(folder: Path) -> Done:
+        parts = [read(sources, settings)] if sources else []
+        utterances = [part.utterances for part in parts]
+        votes = [part.votes for part in parts]
+        findings = [part.findings for part in parts]
+        if made is not None:
+            utterances.append(Utterances.read(made / "utterances.parquet"))
+            votes.append(Votes.read(made / "votes.parquet", taxonomy=file.taxonomy))
+        all_utterances, all_votes = combine(*utterances), combine(*votes)
+        if file.hold_out is not None:
+            all_votes, told = hold_out(all_votes, all_utterances, file.hold_out, file.seed)
+            findings.append(Findings.gather(told))
+        all_utterances.write(folder / "utterances.parquet")
+        all_votes.write(folder / "votes.parquet")
+        counts = {"utterances": len(all_utterances), "votes": len(all_votes)}
+        return Done(combine(*findings) if findings else Findings.gather([]), counts)
+
+    inputs = {f"{source.corpus or source.format} {source.source.name}": _state(source.source) for source in sources}
+    if made is not None:
+        inputs |= _digests(made, "utterances.parquet", "votes.parquet")
+    said = {"sources": [_said(source) for source in file.read], "hold_out": _said(file.hold_out), **_said(settings)}
+    del said["cards"]
+    return Task("read", one.place("read"), said, inputs, ("utterances.parquet", "votes.parquet"), work)
+
+
+def _annotate(one: Run, settings: AnnotateSettings, beside: Path, quiet: bool) -> Task:
+    corpus = one.place("read")
+
+    def work(folder: Path) -> Done:
+        votes = Votes.read(corpus / "votes.parquet")
+        utterances = Utterances.read(corpus / "utterances.parquet", taxonomy=votes.taxonomy)
+        made = annotate(utterances, read_panel(settings, beside), folder, settings, votes=votes)
+        if made.interrupted:
+            raise KeyboardInterrupt
+        counts = {"planned": made.spent.planned, "cast": made.spent.cast, "price": made.spent.price}
+        return Done(made.findings, counts, complete=made.complete)
+
+    panel = {annotator.name: annotator.ready(one.labels).digest for annotator in read_panel(settings, beside)}
+    inputs = {**_digests(corpus, "utterances.parquet", "votes.parquet"), "audio": _audio_state(corpus)}
+    said = {**_said(settings), "panel": panel}
+    return Task("annotate", one.place("annotate"), said, inputs, ("votes.parquet",), work)
+
+
+def _fuse(one: Run, settings: FuseSettings, votes: list[Path], quiet: bool) -> Task:
+    utterances = one.place("read") / "utterances.parquet"
+
+    def work(folder: Path) -> Done:
+        table = combine(*(Votes.read(path) for path in votes))
+        fused = fuse(table, settings, utterances=Utterances.read(utterances), quiet=quiet)
+        fused.labels.write(folder / "labels.parquet")
+        with whole(folder / "trials.parquet") as temporary:
+            fused.trials.write_parquet(temporary)
+        return Done(fused.findings, {"labels": len(fused.labels)})
+
+    inputs = {_name(path): digest_file(path) for path in (*votes, utterances)}
+    return Task("fuse", one.place("fuse"), _said(settings), inputs, ("labels.parquet", "trials.parquet"), work)
+
+
+def _align(one: Run, settings: AlignSettings, votes: list[Path], quiet: bool) -> Task:
+    labels, utterances = one.place("fuse") / "labels.parquet", one.place("read") / "utterances.parquet"
+
+    def work(folder: Path) -> Done:
+        table = combine(*(Votes.read(path) for path in votes))
+        report = align(Labels.read(labels), table, Utterances.read(utterances), settings)
+        report.page.write(folder / "report.html")
+        write_json(folder / "metrics.json", report.metrics)
+        return Done(report.findings)
+
+    inputs = {_name(path): digest_file(path) for path in (labels, *votes, utterances)}
+    return Task("align", one.place("align"), _said(settings), inputs, ("report.html", "metrics.json"), work)
+
+
+def _audio_state(corpus: Path) -> str:
+    """Changes when a recording does: by path, size and time."""
+    utterances = Utterances.read(corpus / "utterances.parquet")
+    roots = utterances.about.roots
+    pairs = utterances.frame.select("corpus", "audio").drop_nulls().unique().sort("corpus", "audio").iter_rows()
+    paths = (Path(roots.get(name, "")) / audio for name, audio in pairs)
+    stats = ((path, path.stat()) for path in paths if path.is_file())
+    return digest_of([[str(path), stat.st_size, stat.st_mtime_ns] for path, stat in stats])
+
+
+def _name(path: Path) -> str:
+    return f"{path.parent.name}/{path.name}"
+
+
+def _said(settings: BaseModel | None) -> Any:
+    return settings.model_dump(mode="json") if settings is not None else None
+
+
+def _digests(folder: Path, *names: str) -> dict[str, str]:
+    return {f"{folder.name}/{name}": digest_file(folder / name) for name in names}
+
+
+def _state(source: Path) -> str:
+    """Changes when a source's files do: by content for a file, by names, sizes and times for a folder."""
+    if source.is_file() and source.stat().st_size <= _HASHED_WHOLE:
+        return digest_file(source)
+    files = [source] if source.is_file() else sorted(path for path in source.rglob("*") if path.is_file())
+    stats = [(path, path.stat()) for path in files]
+    return digest_of([[str(path.relative_to(source)), stat.st_size, stat.st_mtime_ns] for path, stat in stats])

@@ -1,0 +1,147 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from alm_proxies.cli.app import run
+from alm_proxies.tables import Labels, Utterances, Votes
+
+PROGRAM = str(Path(sys.executable).with_name("alm-proxies"))
+VOTES = "utterance_id,annotator,label\nu1,r1,happy\nu1,r2,sad\nu2,r1,sad\nu2,r2,sad\nu3,r1,happy\nu3,r2,happy\n"
+
+
+@pytest.fixture
+def votes_csv(tmp_path: Path) -> Path:
+    path = tmp_path / "votes.csv"
+    path.write_text(VOTES)
+    return path
+
+
+def test_help_names_every_verb_and_imports_no_command() -> None:
+    script = (
+        "import sys\nfrom alm_proxies.cli.app import run\nrun(['--help'])\n"
+        "heavy = {'polars', 'numpy', 'torch', 'librosa', 'pydantic', 'alm_proxies.cli.commands'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for verb in ("demo", "run", "check", "explain", "simulate", "read", "annotate", "fuse", "align"):
+        assert f" {verb} " in done.stdout
+
+
+def test_votes_become_labels_and_the_result_is_one_line(votes_csv: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    labels = votes_csv.with_name("labels.parquet")
+    code = run(["fuse", str(votes_csv), "--taxonomy", "happy,sad", "--method", "dirichlet", "-o", str(labels)])
+    out, _ = capsys.readouterr()
+    assert code == 0
+    assert out.count("\n") == 1
+    assert "3 labels by dirichlet" in out
+    table = Labels.read(labels)
+    assert table.taxonomy == ("happy", "sad")
+    assert table.frame.filter(pl.col("utterance_id") == "u3")["p_happy"][0] > 0.5
+
+
+def test_json_is_one_line_for_machines(votes_csv: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    labels = votes_csv.with_name("labels.parquet")
+    code = run(["fuse", str(votes_csv), "--taxonomy", "happy,sad", "--method", "human", "-o", str(labels), "--json"])
+    said = json.loads(capsys.readouterr().out)
+    assert code == 0
+    assert said["labels"] == 3
+    assert said["left_out"] == 0
+    assert said["output"] == str(labels)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["fuze"], "Did you mean"),
+        (["fuse"], "requires an argument"),
+        (["fuse", "none.parquet", "-o", "x.parquet"], "there is no such file"),
+        (["fuse", "votes.csv", "-o", "x.parquet"], "--taxonomy"),
+        (["fuse", "votes.csv", "--taxonomy", "happy,bad", "-o", "x.parquet"], "row 2: 'sad' is not in the taxonomy"),
+        (["fuse", "votes.csv", "--taxonomy", "msp88", "-o", "x.parquet"], "Did you mean 'msp8'"),
+        (["fuse", "votes.csv", "--methd", "human", "-o", "x.parquet"], "--methd"),
+        (["read", "crema", "votes.csv", "-o", "x"], "Did you mean 'crema_d'"),
+        (["read", "table", "votes.csv", "-o", "x", "--map", "Excited"], "Write --map name=value"),
+        (["simulate", "-o", "x", "--utterances", "0"], "utterances = 0"),
+    ],
+)
+def test_a_mistake_is_one_sentence_with_the_mend_and_exit_code_2(
+    votes_csv: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    says: str,
+) -> None:
+    monkeypatch.chdir(votes_csv.parent)
+    assert run(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert says in err
+    assert err.startswith("alm-proxies: ")
+    assert err.count("\n") == 1
+    assert "Traceback" not in err
+    assert sorted(path.name for path in votes_csv.parent.iterdir()) == ["votes.csv"]
+
+
+def test_debug_gives_the_traceback(votes_csv: Path) -> None:
+    done = subprocess.run(
+        [PROGRAM, "fuse", "none.parquet", "-o", "x.parquet", "--debug"],
+        capture_output=True, text=True, check=False, cwd=votes_csv.parent,
+    )  # fmt: skip
+    assert "Traceback" in done.stderr
+    assert done.returncode != 0
+
+
+def test_more_left_out_than_allowed_is_exit_code_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "votes.csv"
+    path.write_text("file,rater,emotion\na,r1,happy\nb,r1,puzzled\n")
+    said = ["read", "table", str(path), "-o", str(tmp_path / "out"), "--corpus", "c", "--taxonomy", "happy,sad"]
+    said += ["--columns", "utterance_id=file,annotator=rater,label=emotion"]
+    assert run(said) == 1
+    assert "1 of 2 left out" in capsys.readouterr().out
+    assert run([*said, "--allow", "0.5"]) == 0
+    votes = Votes.read(tmp_path / "out" / "votes.parquet")
+    assert votes.frame.filter(pl.col("status") == "out_of_vocabulary")["stated"].to_list() == ["puzzled"]
+
+
+def test_a_termination_signal_ends_with_130_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    command = [PROGRAM, "simulate", "-o", str(tmp_path / "sim"), "--utterances", "400"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    wavs = tmp_path / "sim" / "wav"
+    while not (wavs.is_dir() and any(wavs.rglob("*.wav"))):
+        assert process.poll() is None, process.communicate()
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate()
+    assert process.returncode == 130, err
+    assert out == ""
+    assert "Interrupted" in err
+    assert "Traceback" not in err
+    spoken = len(list(wavs.rglob("*.wav")))
+    assert 0 < spoken < 400
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(Utterances.read(tmp_path / "sim" / "utterances.parquet")) == 400
+
+
+def test_a_closed_pipe_is_no_error(votes_csv: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [PROGRAM, "fuse", str(votes_csv), "--taxonomy", "happy,sad", "--method", "human", "-o", "l.parquet"]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, cwd=votes_csv.parent, check=False)
+    os.close(writer)
+    assert "Traceback" not in done.stderr
+    assert done.returncode == 0
+
+
+def test_real_votes_are_read_in_full(test_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for modality, votes in (("voice", 34_715), ("face", 36_262), ("audio-visual", 36_312)):
+        folder = tmp_path / modality
+        assert run(["read", "crema_d", str(test_data / "crema_d"), "-o", str(folder), "--modality", modality]) == 0
+        assert f"3,760 utterances, {votes:,} votes" in capsys.readouterr().out
+        assert len(Votes.read(folder / "votes.parquet")) == votes

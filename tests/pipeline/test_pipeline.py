@@ -1,0 +1,184 @@
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from alm_proxies.cli.app import run as command
+from alm_proxies.errors import SettingsError
+from alm_proxies.pipeline.file import read_pipeline
+from alm_proxies.pipeline.run import run
+from alm_proxies.tables import Labels, Utterances, Votes
+
+PROGRAM = str(Path(sys.executable).with_name("alm-proxies"))
+FILE = """\
+taxonomy = "crema6"
+seed = 3
+folder = "{folder}"
+[[read]]
+corpus = "mine"
+format = "table"
+source = "votes.csv"
+columns = {{ utterance_id = "clip", speaker = "who", annotator = "rater", label = "heard" }}
+[hold_out]
+keep = 2
+[fuse]
+method = "dirichlet"
+"""
+
+
+@pytest.fixture
+def pipeline(tmp_path: Path) -> Path:
+    """A pipeline file beside a small corpus: 60 clips of 6 speakers, 4 raters each."""
+    rng = np.random.default_rng(0)
+    labels = ["Anger", "Happiness", "Neutral", "Sadness"]
+    rows = [
+        f"c{clip:02d},s{clip % 6},r{rater},{labels[int(rng.integers(4)) if rng.random() < 0.4 else clip % 4]}"
+        for clip in range(60)
+        for rater in rng.choice(9, 4, replace=False)
+    ]
+    (tmp_path / "votes.csv").write_text("clip,who,rater,heard\n" + "\n".join(rows) + "\n")
+    path = tmp_path / "mine.toml"
+    path.write_text(FILE.format(folder=tmp_path / "out"))
+    return path
+
+
+def test_a_pipeline_reads_holds_out_and_fuses_and_is_skipped_the_second_time(pipeline: Path) -> None:
+    first = run(pipeline, quiet=True)
+    assert [record.stage for record in first.records] == ["read", "fuse"]
+    assert first.skipped == 0
+    votes = Votes.read(first.folder / "read" / "votes.parquet")
+    assert votes.frame["held_out"].sum() == 120
+    labels = Labels.read(first.folder / "fuse" / "labels.parquet")
+    assert len(labels) == 60
+    assert labels.frame["human_votes"].to_list() == [2.0] * 60
+    second = run(pipeline, quiet=True)
+    assert second.skipped == 2
+    assert second.findings.frame.equals(first.findings.frame)
+
+
+def test_only_what_a_change_reaches_runs_again(pipeline: Path) -> None:
+    run(pipeline, quiet=True)
+    pipeline.write_text(pipeline.read_text().replace('"dirichlet"', '"human"'))
+    again = run(pipeline, quiet=True)
+    assert [(record.stage, record.skipped) for record in again.records] == [("read", True), ("fuse", False)]
+    assert "fuse" in again.records[1].stage
+    assert "method" in again.records[1].because
+    votes = pipeline.parent / "votes.csv"
+    votes.write_text(votes.read_text() + "c60,s1,r1,Fear\n")
+    assert run(pipeline, quiet=True).skipped == 0
+
+
+def test_the_same_file_gives_the_same_bytes_anywhere(pipeline: Path, tmp_path: Path) -> None:
+    run(pipeline, folder=tmp_path / "one", quiet=True)
+    run(pipeline, folder=tmp_path / "two", quiet=True)
+    for name in ("read/votes.parquet", "read/utterances.parquet", "fuse/labels.parquet"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def test_vary_makes_a_run_for_each_combination_and_shares_equal_stages(pipeline: Path) -> None:
+    pipeline.write_text(pipeline.read_text() + '[vary]\n"fuse.method" = ["human", "pool"]\n"fuse.seed" = [1, 2]\n')
+    ran = run(pipeline, quiet=True)
+    assert [record.stage for record in ran.records].count("read") == 1
+    assert [record.stage for record in ran.records].count("fuse") == 4
+    assert (ran.folder / "fuse" / "fuse.method=pool,fuse.seed=2" / "labels.parquet").exists()
+    manifest = json.loads((ran.folder / "manifest.json").read_text())
+    assert len(manifest["runs"]) == 4
+    assert {name for one in manifest["runs"] for name in one["stages"]} == set(manifest["stages"])
+    assert manifest["runs"][0]["chosen"] == {"fuse.method": "human", "fuse.seed": 1}
+    assert run(pipeline, quiet=True).skipped == 5
+
+
+def test_the_manifest_says_versions_inputs_settings_counts_and_findings(pipeline: Path) -> None:
+    ran = run(pipeline, quiet=True)
+    manifest = json.loads((ran.folder / "manifest.json").read_text())
+    assert manifest["versions"]["polars"] == pl.__version__
+    read = manifest["stages"]["read"]
+    assert read["counts"] == {"utterances": 60, "votes": 240}
+    assert read["findings"]["held_out"] == 120
+    assert list(read["depends"]["inputs"]) == ["mine votes.csv"]
+    assert manifest["stages"]["fuse"]["depends"]["settings"]["method"] == "dirichlet"
+    assert set(read["outputs"]) == {"utterances.parquet", "votes.parquet", "findings.parquet"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ('method = "dirichlet"', 'methd = "dirichlet"', ["line 12", "Did you mean 'method'"]),
+        ("[fuse]", "[fuze]", ["'fuze'", "Did you mean 'fuse'"]),
+        ('taxonomy = "crema6"', 'taxonomy = "crema"', ["crema6"]),
+        ('source = "votes.csv"', 'source = "vote.csv"', ["vote.csv", "no such file"]),
+        ('format = "table"', 'format = "tabel"', ["Did you mean 'table'"]),
+        ("keep = 2", "keep = -2", ["keep", "greater than or equal to 0"]),
+        ("[fuse]", "[align]\n[fuse]", None),
+        ("[[read]]", "[rea]", ["'rea'", "Did you mean 'read'"]),
+    ],
+)
+def test_a_wrong_file_is_said_with_line_and_mend(
+    pipeline: Path, capsys: pytest.CaptureFixture[str], old: str, new: str, says: list[str] | None
+) -> None:
+    pipeline.write_text(pipeline.read_text().replace(old, new))
+    code = command(["run", str(pipeline), "--quiet"])
+    err = capsys.readouterr().err
+    if says is None:
+        assert code == 0, err
+        return
+    assert code == 2
+    assert "Traceback" not in err
+    assert all(part in err for part in says), err
+
+
+@pytest.mark.parametrize(
+    ("vary", "says"),
+    [
+        ('"fuse.method" = "pool"', "not a list"),
+        ('folder = ["a", "b"]', "folder cannot be varied"),
+        ("seed = [1, 1]", "twice"),
+        ('"fuse.method.deep" = [1]', "does not lead to a setting"),
+        ('"fuse.methd" = ["pool"]', "Did you mean 'method'"),
+        (f"seed = {list(range(1001))}", "1001 runs"),
+    ],
+)
+def test_a_wrong_vary_is_refused(pipeline: Path, vary: str, says: str) -> None:
+    pipeline.write_text(pipeline.read_text() + f"[vary]\n{vary}\n")
+    with pytest.raises(SettingsError, match=says):
+        read_pipeline(pipeline)
+
+
+def test_an_unknown_name_lists_the_shipped_pipelines() -> None:
+    with pytest.raises(SettingsError, match="Did you mean 'demo'"):
+        read_pipeline("demoo")
+
+
+def test_killed_at_any_moment_the_same_command_ends_with_the_same_tables(pipeline: Path, tmp_path: Path) -> None:
+    whole = run(pipeline, folder=tmp_path / "whole", quiet=True)
+    call = [PROGRAM, "run", str(pipeline), "--folder", str(tmp_path / "killed"), "--quiet"]
+    for number in range(3):
+        process = subprocess.Popen(call, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        watched = tmp_path / "killed" / ("read", "read/stage.json", "fuse")[number]
+        while process.poll() is None and not watched.exists():
+            pass
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    done = subprocess.run(call, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert not list((tmp_path / "killed").rglob("*.part"))
+    for name in ("read/votes.parquet", "fuse/labels.parquet"):
+        assert (tmp_path / "killed" / name).read_bytes() == (whole.folder / name).read_bytes()
+
+
+def test_a_synthetic_corpus_goes_all_the_way_to_a_report(tmp_path: Path) -> None:
+    path = tmp_path / "sim.toml"
+    path.write_text(
+        f'taxonomy = "crema6"\nfolder = "{tmp_path / "out"}"\n[simulate]\nutterances = 60\ndense = 8\n'
+        '[fuse]\nmethod = "dirichlet"\n[align]\nexamples = 2\n'
+    )
+    ran = run(path, quiet=True)
+    assert [record.stage for record in ran.records] == ["simulate", "read", "fuse", "align"]
+    assert len(Utterances.read(ran.folder / "read" / "utterances.parquet")) == 60
+    assert [page.name for page in ran.pages] == ["report.html"]
+    assert "<html" in ran.pages[0].read_text()[:400]
