@@ -21,6 +21,7 @@ MFCC, CHROMA, CONTRAST = 13, 12, 7
 
 Array = NDArray[np.floating]
 
+_BLOCK = 32  # frames transformed at once: they stay in the processor's cache
 _TINY = float(np.finfo(np.float32).tiny)
 _MEL_BANDS, _MEL_PARTS = 128, 4
 _OCTAVES = 200.0 * 2.0 ** np.arange(CONTRAST)
@@ -65,12 +66,9 @@ def banks() -> Banks:
 
 def spectral(samples: NDArray[np.float32]) -> dict[str, Array]:
     """Per frame, as rows: mfcc (13), chroma (12), contrast (7, dB), zcr, rolloff (Hz), centroid (Hz), rms."""
-    from scipy.fft import rfft
-
     made = banks()
     padded = np.pad(samples, FRAME // 2)
-    frames = np.lib.stride_tricks.sliding_window_view(padded, FRAME)[::HOP]
-    magnitude = np.abs(rfft(frames * made.window, axis=1, overwrite_x=True).astype(np.complex64))
+    magnitude = _magnitude(np.lib.stride_tricks.sliding_window_view(padded, FRAME)[::HOP], made)
     power = magnitude * magnitude
     count = len(magnitude)
     return {
@@ -82,6 +80,16 @@ def spectral(samples: NDArray[np.float32]) -> dict[str, Array]:
         "centroid": _centroid(magnitude, made),
         "rms": _rms(padded, count),
     }
+
+
+def _magnitude(frames: Array, made: Banks) -> Array:
+    from scipy.fft import rfft
+
+    magnitude = np.empty((len(frames), FRAME // 2 + 1), dtype=np.float32)
+    for first in range(0, len(frames), _BLOCK):
+        spectrum = rfft(frames[first : first + _BLOCK] * made.window, axis=1, overwrite_x=True)
+        np.abs(spectrum.astype(np.complex64), out=magnitude[first : first + _BLOCK])
+    return magnitude
 
 
 def _mfcc(power: Array, made: Banks) -> Array:
@@ -113,10 +121,12 @@ def _tuning(power: Array) -> float:
     low, high = int(np.argmax(hertz >= _PITCH_LOW)), int(np.argmax(hertz >= _PITCH_HIGH))
     middle, before, after = power[:, low:high], power[:, low - 1 : high - 1], power[:, low + 1 : high + 1]
     loud = middle > np.float32(_PITCH_SHARE) * power.max(axis=1, keepdims=True)
-    rows, columns = np.nonzero(loud & (middle > before) & (middle >= after))
-    if not len(rows):
+    tops = np.flatnonzero(loud & (middle > before) & (middle >= after))
+    if not len(tops):
         return 0.0
-    here, left, right = middle[rows, columns], before[rows, columns], after[rows, columns]
+    rows, columns = np.divmod(tops, high - low)
+    places = rows * power.shape[1] + columns + low
+    here, left, right = power.take(places), power.take(places - 1), power.take(places + 1)
     bend, slope = left + right - 2 * here, (right - left) / 2
     with np.errstate(divide="ignore", invalid="ignore"):
         shift = np.where(np.abs(slope) >= np.abs(bend), np.float32(0), -slope / bend)
@@ -176,8 +186,7 @@ def _crossings(samples: NDArray[np.float32], count: int) -> Array:
 
 def _rolloff(magnitude: Array, made: Banks) -> Array:
     reached = np.cumsum(magnitude, axis=1)
-    below = reached >= np.float32(0.85) * reached[:, -1:]
-    hertz: Array = made.hertz[np.argmax(below, axis=1)]
+    hertz: Array = made.hertz[np.argmax(reached >= np.float32(0.85) * reached[:, -1:], axis=1)]
     return hertz
 
 
