@@ -12,8 +12,8 @@ def order_probabilities(log_probabilities: ArrayLike, *, content_free: ArrayLike
     """P(label) under each label order, (orders, labels): softmax_k l[m, k].
 
     l[m, k] = log P(the answer for label k | prompt of order m), natural; labels in taxonomy order in every row.
-    `content_free`, of the same shape, is what the same prompts get with a clip that says nothing; its distribution p0 is
-    divided out: softmax_k (l[m, k] - log p0[m, k]) (contextual calibration, Zhao et al. 2021).
+    `content_free`, of the same shape, is what the same prompts get with a clip that says nothing; its distribution p0
+    is divided out: softmax_k (l[m, k] - log p0[m, k]) (contextual calibration, Zhao et al. 2021).
     """
     scores = _checked(log_probabilities, "log-probabilities")
     if content_free is not None:
@@ -33,7 +33,7 @@ def label_probabilities(log_probabilities: ArrayLike, *, content_free: ArrayLike
 
 
 def label_mass(log_probabilities: ArrayLike) -> NDArray[np.float64]:
-    """The probability that each order's answers hold together: near 1 the model answers as asked, near 0 it does not."""
+    """The probability that each order's answers hold together: near 1 the model answers as asked."""
     scores = _checked(log_probabilities, "log-probabilities")
     return np.asarray(np.exp(np.logaddexp.reduce(scores, axis=1)), dtype=np.float64)
 

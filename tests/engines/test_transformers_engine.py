@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from alm_proxies.engines.engine import Audio, Question, Request, Sampling, TransformersServe, Turn, open_engine
+
+CODES = ("A", "B", "C")
+WORDS = ("angry", "happy", "sad")
+
+
+def ask(checkpoint, *requests, **serve):
+    async def asked():
+        engine = await open_engine(str(checkpoint), TransformersServe(**serve))
+        try:
+            return await asyncio.gather(*(engine.ask(request) for request in requests))
+        finally:
+            await engine.close()
+
+    return asyncio.run(asked())
+
+
+@pytest.fixture
+def scored(clips, ask_about):
+    orders = ("Which emotion? A) angry B) happy C) sad", "Which is it? A) sad B) angry C) happy, or none of them")
+
+    def request(number, choices=CODES):
+        return Request(
+            f"s{number}", f"u{number}", "score", tuple(ask_about(clips[number], order, choices) for order in orders)
+        )
+
+    return request
+
+
+@pytest.mark.parametrize("batch", [1, 8])
+def test_scores_of_codes_and_words_equal_whole_passes(checkpoint, by_transformers, scored, batch):
+    requests = [scored(number, choices) for choices in (CODES, WORDS) for number in range(3)]
+    for request, reply in zip(requests, ask(checkpoint, *requests, batch=batch), strict=True):
+        assert reply.failure is None
+        np.testing.assert_allclose(reply.log_probabilities, by_transformers(request), atol=1e-4)
+
+
+def test_each_clip_gets_its_own_likeliest_label(checkpoint, scored):
+    replies = ask(checkpoint, *(scored(number) for number in range(3)))
+    assert [int(np.argmax(reply.log_probabilities[0])) for reply in replies] == [0, 1, 2]
+
+
+def test_draws_depend_on_their_seeds_alone(checkpoint, clips, ask_about):
+    def drawn(number, seeds):
+        return Request("d", "u", "sample", (ask_about(clips[number]),), seeds, Sampling(max_tokens=5))
+
+    together = ask(checkpoint, drawn(0, (1, 2, 3)), drawn(1, (1, 2)), drawn(0, (3, 9)), batch=4)
+    (alone,) = ask(checkpoint, drawn(0, (2, 3)))
+    assert alone.texts == together[0].texts[1:]
+    assert together[2].texts[0] == together[0].texts[2]
+    assert together[0].texts[0] != together[1].texts[0]
+    assert alone.seeds_honoured
+
+
+def test_a_checkpoints_own_sampling_defaults_do_not_apply(checkpoint, clips, ask_about):
+    (reply,) = ask(checkpoint, Request("d", "u", "sample", (ask_about(clips[0]),), tuple(range(50))))
+    assert len(set(reply.texts)) > 25
+
+
+def test_imposed_codes_are_whole_answers(checkpoint, clips, ask_about):
+    request = Request("c", "u", "sample", (ask_about(clips[2]),), tuple(range(30)), constrained=True)
+    (reply,) = ask(checkpoint, request)
+    assert set(reply.texts) <= set(CODES)
+    assert set(reply.finish) == {"stop"}
+    assert reply.texts.count("C") > 15
+
+
+def test_one_bad_request_does_not_spoil_its_batch(checkpoint, clips, ask_about):
+    good = Request("good", "u", "sample", (ask_about(clips[0]),), (1,), Sampling(max_tokens=2))
+    long = replace(good, key="long", questions=(ask_about(Audio(np.zeros(31 * 16_000, np.float32), 16_000)),))
+    fast = replace(good, key="fast", questions=(ask_about(Audio(np.zeros(8_000, np.float32), 8_000)),))
+    worded = replace(good, key="worded", questions=(ask_about(clips[0], choices=("one token", "B")),), constrained=True)
+    replies = ask(checkpoint, good, long, fast, good, worded, batch=8)
+    kinds = [reply.failure.kind if reply.failure else None for reply in replies]
+    assert kinds == [None, "too_long", "bad_request", None, "bad_request"]
+    assert replies[0].texts == replies[3].texts
+
+
+def test_a_late_reply_is_a_timeout_and_the_next_one_comes(checkpoint, clips, ask_about):
+    request = Request("late", "u", "sample", (ask_about(clips[0]),), (1,), seconds=1e-6)
+    late, well = ask(checkpoint, request, replace(request, seconds=60.0))
+    assert late.failure is not None
+    assert late.failure.kind == "timeout"
+    assert well.failure is None
+
+
+def test_tokens_of_answers_are_counted(checkpoint):
+    async def counted():
+        engine = await open_engine(str(checkpoint), TransformersServe())
+        try:
+            return await engine.token_counts(("A", "not one token")), str(engine.abilities)
+        finally:
+            await engine.close()
+
+    counts, told = asyncio.run(counted())
+    assert counts[0] == 1
+    assert counts[1] > 1
+    assert "longest 30 s" in told
+    assert "stays on this machine" in told
+
+
+def test_earlier_turns_and_text_only_questions_are_answered(checkpoint, clips):
+    turns = (Turn("user", (clips[0], "?")), Turn("assistant", ("A",)), Turn("user", ("Sure?",)))
+    requests = [
+        Request("turns", "u", "sample", (Question(turns),), (1, 2), Sampling(max_tokens=2)),
+        Request("text", "u", "sample", (Question((Turn("user", ("Only text.",)),)),), (1, 2), Sampling(max_tokens=2)),
+    ]
+    assert [len(reply.texts) for reply in ask(checkpoint, *requests)] == [2, 2]
