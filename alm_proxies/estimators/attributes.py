@@ -1,0 +1,323 @@
+"""Valence, arousal and dominance from few human ratings and biased proxies: a mean, its error and people's spread."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+from warnings import warn
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from alm_proxies.errors import InputError, SettingsError
+from alm_proxies.estimators.counts import CONSENSUS
+from alm_proxies.estimators.estimator import NotConvergedWarning
+from alm_proxies.measures.arrays import Array, places
+from alm_proxies.tables import ATTRIBUTES, Finding, Votes
+
+CROWD = "/crowd"
+_LEAST_VARIANCE = 1e-6
+_PAIRS_NEEDED = 30
+_STRENGTHS = tuple(float(value) for value in np.geomspace(0.5, 500.0, 61))
+
+
+@dataclass(frozen=True, slots=True)
+class AttributeModel:
+    """What was learned of one attribute; raters and proxies in the order of their names."""
+
+    mean: float
+    variance: float
+    raters: tuple[str, ...]
+    rater_bias: Array
+    rater_variance: Array
+    typical_variance: float
+    bias_variance: float
+    spread_variance: float
+    spread_strength: float
+    proxies: tuple[str, ...]
+    proxy_offset: Array
+    proxy_slope: Array
+    proxy_covariance: Array
+    """Of the proxies' errors about offset + slope x the human mean, shared by all draws of an utterance."""
+    proxy_noise: Array
+    """Variance from draw to draw within an utterance."""
+    iterations: int
+    converged: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Ratings:
+    """One attribute's ratings: a row each of the humans', and means and numbers of draws of the proxies'."""
+
+    utterance: NDArray[np.int64]
+    rater: NDArray[np.int64]
+    value: Array
+    proxy_mean: Array
+    proxy_draws: Array
+    proxy_noise: Array
+
+
+class Attributes:
+    """Gaussian fusion of valence, arousal and dominance, each alone.
+
+    Human rating y of utterance i by rater r: y = m_i + b_r + e, m_i ~ N(mean, variance), b_r ~ N(0, bias variance),
+    e ~ N(0, s_r^2) with s_r^2 pulled towards the raters' typical variance by `prior_items` items; fitted by EM (a rater
+    with few items keeps a bias near 0 and the typical variance). Proxies do not take part in that fit. Then each is
+    calibrated: the mean of its d draws = offset + slope x m_i + u + noise / d, by regression on the human posterior
+    means, with the covariance of u ACROSS proxies, so that a proxy entered twice, or drawn a hundred times, adds
+    nothing. The posterior of m_i is Gaussian in all of them.
+
+    Columns made for each attribute: <name>, the posterior mean, clipped to 0..1; <name>_sd, the SPREAD OF HUMAN
+    RATINGS: the standard deviation of what one more listener would say about that mean, each utterance's own variance
+    being shrunk towards the corpus' (it does not fall as votes are added); <name>_error, the standard deviation of the
+    posterior of the mean (it falls). Without any rating of an attribute, its columns are null.
+
+    Votes whose raters are not known share one rater without bias. Raters as in Raykar et al. 2010 (JMLR 11, the
+    regression case) with biases; the prior of an utterance's variance as in Smyth 2004 (Stat. Appl. Genet. 3).
+
+    Learned: models_ (by attribute), findings_.
+    """
+
+    def __init__(self, *, prior_items: float = 10.0, iterations: int = 200, tolerance: float = 1e-5) -> None:
+        if prior_items <= 0 or iterations < 1 or tolerance < 0:
+            raise SettingsError(
+                f"prior_items {prior_items}, iterations {iterations} and tolerance {tolerance} cannot be used",
+                mend="prior_items is above 0, iterations 1 or more, tolerance 0 or more.",
+            )
+        self.prior_items = prior_items
+        self.iterations = iterations
+        self.tolerance = tolerance
+
+    def fit(self, votes: Votes) -> Self:
+        """Learn every attribute that some human rated."""
+        human, proxy, self.findings_ = _usable(votes)
+        self.models_: dict[str, AttributeModel] = {}
+        for name in ATTRIBUTES:
+            rated = human.filter(pl.col(name).is_not_null())
+            if rated.height:
+                self.models_[name] = self._learn(rated, proxy.filter(pl.col(name).is_not_null()), name)
+        unsettled = [name for name, model in self.models_.items() if not model.converged]
+        if unsettled:
+            warn(
+                f"the fit of {', '.join(unsettled)} stopped after {self.iterations} iterations before it settled",
+                NotConvergedWarning,
+                stacklevel=2,
+            )
+        return self
+
+    def predict(self, votes: Votes) -> pl.DataFrame:
+        """utterance_id and each attribute's <name>, <name>_sd and <name>_error, for every utterance of the votes."""
+        if not hasattr(self, "models_"):
+            raise InputError(f"{type(self).__name__} has not been fitted", mend="Call fit(votes) first.")
+        ids = votes.frame["utterance_id"].unique().sort()
+        human, proxy, _ = _usable(votes)
+        columns: dict[str, pl.Series] = {"utterance_id": ids}
+        for name in ATTRIBUTES:
+            model = self.models_.get(name)
+            parts = [np.full(len(ids), np.nan)] * 3
+            if model is not None:
+                rated = human.filter(pl.col(name).is_not_null())
+                heard = proxy.filter(pl.col(name).is_not_null())
+                parts = _fused(model, _ratings(rated, heard, name, ids, model.raters, model.proxies), len(ids))
+            for suffix, part in zip(("", "_sd", "_error"), parts, strict=True):
+                columns[name + suffix] = pl.Series(part, dtype=pl.Float64, nan_to_null=True)
+        return pl.DataFrame(columns)
+
+    def _learn(self, human: pl.DataFrame, proxy: pl.DataFrame, name: str) -> AttributeModel:
+        ids = human["utterance_id"].unique().sort()
+        raters = tuple(human["annotator"].unique().sort().to_list())
+        proxies = tuple(proxy["annotator"].unique().sort().to_list())
+        inside = proxy.filter(pl.col("utterance_id").is_in(ids.implode()))
+        ratings = _ratings(human, inside, name, ids, raters, proxies)
+        nameless = np.array([rater.endswith(CROWD) for rater in raters])
+        people = _fit_raters(ratings, len(ids), nameless, self.prior_items, self.iterations, self.tolerance)
+        mean, variance, bias, rater_variance, typical, bias_variance, steps, converged = people
+        centre, doubt = _human_posterior(ratings, len(ids), mean, variance, bias, rater_variance)
+        offset, slope, covariance = _calibrate(ratings, centre, doubt)
+        spread, strength = _spread(ratings, len(ids), bias)
+        return AttributeModel(
+            mean, variance, raters, bias, rater_variance, typical, bias_variance, spread, strength,
+            proxies, offset, slope, covariance, ratings.proxy_noise, steps, converged,
+        )  # fmt: skip
+
+
+def _usable(votes: Votes) -> tuple[pl.DataFrame, pl.DataFrame, tuple[Finding, ...]]:
+    frame = votes.frame
+    agreed = pl.col("annotator").str.ends_with(CONSENSUS)
+    rated = pl.any_horizontal(pl.col(*ATTRIBUTES).is_not_null())
+    held = int(frame.select((pl.col("held_out") & rated).sum()).item())
+    consensus = int(frame.select((~pl.col("held_out") & agreed & rated).sum()).item())
+    findings = []
+    if held:
+        findings.append(Finding("fuse", "held_out", "human ratings held out for scoring, never fitted", count=held))
+    if consensus:
+        what = "published consensus ratings, which are not votes"
+        findings.append(Finding("fuse", "consensus", what, count=consensus))
+    # a draw that shares its mass between labels has several rows, and one rating
+    usable = frame.filter(~pl.col("held_out") & ~agreed & rated)
+    usable = usable.group_by("utterance_id", "annotator", "source", "draw").agg(pl.col(*ATTRIBUTES).mean())
+    usable = usable.sort("utterance_id", "annotator", "draw")
+    human, proxy = (usable.filter(pl.col("source") == source) for source in ("human", "proxy"))
+    return human, proxy, tuple(findings)
+
+
+def _ratings(
+    human: pl.DataFrame,
+    proxy: pl.DataFrame,
+    name: str,
+    ids: pl.Series,
+    raters: tuple[str, ...],
+    proxies: tuple[str, ...],
+) -> _Ratings:
+    """Ratings as arrays; a rater not known has the number len(raters), a proxy not known is left out."""
+    numbers = pl.DataFrame({"annotator": pl.Series([*raters], dtype=pl.String)}).with_row_index("number")
+    rater = human.select("annotator").join(numbers, on="annotator", how="left", maintain_order="left")["number"]
+    means, draws = np.full((len(ids), len(proxies)), np.nan), np.zeros((len(ids), len(proxies)))
+    noise = np.zeros(len(proxies))
+    for column, annotator in enumerate(proxies):
+        own = proxy.filter(pl.col("annotator") == annotator)
+        place, value = places(own["utterance_id"], ids), own[name].to_numpy()
+        count = np.bincount(place, minlength=len(ids)).astype(np.float64)
+        there = count > 0
+        mean = np.bincount(place, value, len(ids)) / np.maximum(count, 1.0)
+        squares = float(np.square(value - mean[place]).sum())
+        noise[column] = squares / max(len(value) - there.sum(), 1.0)
+        means[there, column], draws[:, column] = mean[there], count
+    return _Ratings(
+        places(human["utterance_id"], ids),
+        rater.fill_null(len(raters)).to_numpy().astype(np.int64),
+        human[name].to_numpy().astype(np.float64),
+        means,
+        draws,
+        noise,
+    )
+
+
+def _fit_raters(
+    ratings: _Ratings, rows: int, nameless: NDArray[np.bool_], prior_items: float, iterations: int, tolerance: float
+) -> tuple[float, float, Array, Array, float, float, int, bool]:
+    """EM for the mean and variance of utterances, the raters' biases and variances, and what those are drawn from."""
+    u, r, y = ratings.utterance, ratings.rater, ratings.value
+    raters = len(nameless)
+    items = np.bincount(r, minlength=raters).astype(np.float64)
+    mean, total = float(y.mean()), max(float(y.var()), _LEAST_VARIANCE)
+    variance, typical, bias_variance = total / 2, total / 2, total / 20
+    bias, rater_variance = np.zeros(raters), np.full(raters, typical)
+    before = np.concatenate([[mean, variance, typical, bias_variance], bias])
+    for step in range(1, iterations + 1):
+        centre, doubt = _human_posterior(ratings, rows, mean, variance, bias, rater_variance)
+        error = y - centre[u]
+        held = bias_variance / (bias_variance + rater_variance / np.maximum(items, 1.0))
+        bias = np.where(nameless | (items == 0), 0.0, held * np.bincount(r, error, raters) / np.maximum(items, 1.0))
+        bias_doubt = np.where(nameless, 0.0, bias_variance * (1.0 - held))
+        squares = np.bincount(r, np.square(error - bias[r]) + doubt[u], raters) + items * bias_doubt
+        typical = max(float(squares.sum() / items.sum()), _LEAST_VARIANCE)
+        rater_variance = (squares + prior_items * typical) / (items + prior_items)
+        known = ~nameless & (items > 0)
+        if known.any():
+            # raters err about 0 together: what they share belongs to the mean, which else moves there very slowly
+            bias[known] -= bias[known].mean()
+            bias_variance = max(float((np.square(bias) + bias_doubt)[known].mean()), _LEAST_VARIANCE)
+        mean = float(centre.mean())
+        variance = max(float((np.square(centre - mean) + doubt).mean()), _LEAST_VARIANCE)
+        now = np.concatenate([[mean, variance, typical, bias_variance], bias])
+        if np.abs(now - before).max() < tolerance * np.sqrt(total):
+            return mean, variance, bias, rater_variance, typical, bias_variance, step, True
+        before = now
+    return mean, variance, bias, rater_variance, typical, bias_variance, iterations, False
+
+
+def _human_posterior(
+    ratings: _Ratings, rows: int, mean: float, variance: float, bias: Array, rater_variance: Array
+) -> tuple[Array, Array]:
+    """The mean and variance of each utterance's m given its human ratings alone."""
+    weight = 1.0 / rater_variance[ratings.rater]
+    precision = 1.0 / variance + np.bincount(ratings.utterance, weight, rows)
+    pull = np.bincount(ratings.utterance, weight * (ratings.value - bias[ratings.rater]), rows)
+    doubt = np.asarray(1.0 / precision, dtype=np.float64)
+    return np.asarray((mean / variance + pull) * doubt, dtype=np.float64), doubt
+
+
+def _calibrate(ratings: _Ratings, centre: Array, doubt: Array) -> tuple[Array, Array, Array]:
+    """Each proxy's offset and slope against the human posterior means, and the covariance of what is left over.
+
+    The posterior mean is the expectation of m given the ratings, so the regression on it is unbiased; the doubt about m
+    is taken off the residuals' covariance again.
+    """
+    there = ratings.proxy_draws > 0
+    count = ratings.proxy_draws.shape[1]
+    offset, slope = np.zeros(count), np.zeros(count)
+    residual = np.zeros_like(ratings.proxy_draws)
+    for column in range(count):
+        rows = there[:, column]
+        x, y = centre[rows], ratings.proxy_mean[rows, column]
+        spread = float(np.square(x - x.mean()).sum()) if rows.any() else 0.0
+        if rows.sum() >= _PAIRS_NEEDED and spread > 0:
+            slope[column] = float(((x - x.mean()) * y).sum() / spread)
+            offset[column] = float(y.mean() - slope[column] * x.mean())
+            residual[rows, column] = y - offset[column] - slope[column] * x
+    together = there.T.astype(np.float64) @ there
+    covariance = residual.T @ residual / np.maximum(together, 1.0)
+    shared = (there * doubt[:, None]).T @ there / np.maximum(together, 1.0)
+    noise = ratings.proxy_noise / np.maximum((ratings.proxy_draws.sum(0) / np.maximum(there.sum(0), 1.0)), 1.0)
+    covariance -= np.outer(slope, slope) * shared + np.diag(noise)
+    if count:
+        values, vectors = np.linalg.eigh(covariance)
+        covariance = (vectors * np.maximum(values, _LEAST_VARIANCE)) @ vectors.T
+    return offset, slope, np.asarray(covariance, dtype=np.float64)
+
+
+def _spread(ratings: _Ratings, rows: int, bias: Array) -> tuple[float, float]:
+    """The typical variance of ratings within an utterance, and how many ratings' worth of belief it has.
+
+    Variances are drawn from a scaled inverse chi-square of that mean; the strength is the likeliest on a grid.
+    """
+    from scipy.special import gammaln
+
+    squares, free = _within(ratings, rows, bias)
+    squares, free = squares[free > 0], free[free > 0]
+    if len(free) < _PAIRS_NEEDED or squares.sum() <= 0:
+        return max(float(squares.sum() / max(free.sum(), 1.0)), _LEAST_VARIANCE), _STRENGTHS[-1]
+    typical = max(float(squares.sum() / free.sum()), _LEAST_VARIANCE)
+    kinds, place = np.unique(free, return_inverse=True)
+    many = np.bincount(place)
+    fit = []
+    for strength in _STRENGTHS:
+        half, scale = strength / 2 + 1, strength * typical
+        constants = gammaln(half + kinds / 2) - gammaln(half) - kinds / 2 * np.log(scale)
+        fit.append(float((many * constants).sum() - ((half + free / 2) * np.log1p(squares / scale)).sum()))
+    return typical, _STRENGTHS[int(np.argmax(fit))]
+
+
+def _within(ratings: _Ratings, rows: int, bias: Array) -> tuple[Array, Array]:
+    """Sums of squares of each utterance's ratings, biases taken off, about their mean; and their degrees of freedom."""
+    many = np.bincount(ratings.utterance, minlength=rows).astype(np.float64)
+    value = ratings.value - bias[ratings.rater]
+    mean = np.bincount(ratings.utterance, value, rows) / np.maximum(many, 1.0)
+    squares = np.bincount(ratings.utterance, np.square(value - mean[ratings.utterance]), rows)
+    return squares.astype(np.float64), np.maximum(many - 1.0, 0.0)
+
+
+def _fused(model: AttributeModel, ratings: _Ratings, rows: int) -> list[Array]:
+    """Mean, spread of people and error of the mean for each utterance."""
+    bias = np.append(model.rater_bias, 0.0)
+    rater_variance = np.append(model.rater_variance, model.typical_variance + model.bias_variance)
+    centre, doubt = _human_posterior(ratings, rows, model.mean, model.variance, bias, rater_variance)
+    precision, pull = 1.0 / doubt, centre / doubt
+    for there in np.unique(ratings.proxy_draws > 0, axis=0):
+        if not there.any():
+            continue
+        chosen = np.flatnonzero(
+            (ratings.proxy_draws > 0)[:, there].all(1) & ~(ratings.proxy_draws > 0)[:, ~there].any(1)
+        )
+        noise = model.proxy_noise[there] / ratings.proxy_draws[np.ix_(chosen, there)]
+        covariance = model.proxy_covariance[np.ix_(there, there)] + noise[:, :, None] * np.eye(int(there.sum()))
+        slope = model.proxy_slope[there]
+        weight = np.linalg.solve(covariance, np.broadcast_to(slope[:, None], (len(chosen), len(slope), 1)))[:, :, 0]
+        precision[chosen] += weight @ slope
+        pull[chosen] += (weight * (ratings.proxy_mean[np.ix_(chosen, there)] - model.proxy_offset[there])).sum(1)
+    squares, free = _within(ratings, rows, bias)
+    own = (model.spread_strength * model.spread_variance + squares) / (model.spread_strength + free)
+    spread = np.sqrt(own + model.bias_variance * any(not rater.endswith(CROWD) for rater in model.raters))
+    return [np.clip(pull / precision, 0.0, 1.0), spread, np.sqrt(1.0 / precision)]

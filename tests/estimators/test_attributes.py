@@ -1,0 +1,221 @@
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import polars as pl
+import pytest
+
+from alm_proxies.errors import InputError, SettingsError
+from alm_proxies.estimators.attributes import Attributes
+from alm_proxies.estimators.estimator import NotConvergedWarning
+from alm_proxies.tables import Votes
+
+
+def rows(ids, annotator, source, value, draw=0) -> pl.DataFrame:
+    frame = {
+        "utterance_id": ids,
+        "annotator": annotator,
+        "source": source,
+        "draw": draw,
+        "label": None,
+        "valence": value,
+    }
+    return pl.DataFrame(frame, schema_overrides={"label": pl.String, "draw": pl.Int32})
+
+
+def world(seed=0, utterances=800, raters=30, each=3, proxies=()):
+    """True means, raters' biases and spreads, and votes; a proxy is (name, draws, slope, error, noise)."""
+    rng = np.random.default_rng(seed)
+    ids = np.array([f"c/{row:05d}" for row in range(utterances)])
+    mean = rng.normal(0.5, 0.15, utterances).clip(0.1, 0.9)
+    bias, spread = rng.normal(0, 0.08, raters), rng.uniform(0.05, 0.18, raters)
+    rater = np.argsort(rng.random((utterances, raters)), axis=1)[:, :each]
+    heard = (mean[:, None] + bias[rater] + rng.normal(size=rater.shape) * spread[rater]).clip(0, 1)
+    names = np.array([f"c/r{number:03d}" for number in range(raters)])[rater.ravel()]
+    parts = [rows(np.repeat(ids, each), names, "human", heard.ravel())]
+    for name, draws, slope, error, noise in proxies:
+        said = 0.3 + slope * (mean - 0.3) + rng.normal(0, error, utterances)
+        value = (said[:, None] + rng.normal(0, noise, (utterances, draws))).clip(0, 1)
+        draw = np.tile(np.arange(draws), utterances)
+        parts.append(rows(np.repeat(ids, draws), name, "proxy", value.ravel(), draw))
+    return mean, bias, spread, heard, pl.concat(parts)
+
+
+def error_of(made: pl.DataFrame, mean: np.ndarray) -> float:
+    return float(np.sqrt(np.mean((made["valence"].to_numpy() - mean) ** 2)))
+
+
+def fused(frame: pl.DataFrame) -> pl.DataFrame:
+    votes = Votes.of(frame)
+    return Attributes().fit(votes).predict(votes)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_it_is_nearer_to_the_true_mean_than_the_plain_average_and_knows_its_error(seed):
+    mean, bias, spread, heard, frame = world(seed)
+    votes = Votes.of(frame)
+    fitted = Attributes().fit(votes)
+    made = fitted.predict(votes)
+    assert error_of(made, mean) < 0.9 * np.sqrt(np.mean((heard.mean(1) - mean) ** 2))
+    assert made["valence_error"].mean() == pytest.approx(error_of(made, mean), rel=0.2)
+    model = fitted.models_["valence"]
+    assert model.converged
+    assert np.corrcoef(bias, model.rater_bias)[0, 1] > 0.95
+    assert np.corrcoef(spread**2, model.rater_variance)[0, 1] > 0.8
+
+
+def test_a_useful_proxy_helps_and_a_worthless_one_does_no_harm():
+    alone, useful, worthless = [], [], []
+    for seed in range(3):
+        mean, _, _, _, frame = world(seed, proxies=[("bot", 4, 0.6, 0.06, 0.1), ("noise", 4, 0.0, 0.2, 0.1)])
+        bot, noise = pl.col("annotator") == "bot", pl.col("annotator") == "noise"
+        alone.append(error_of(fused(frame.filter(~bot & ~noise)), mean))
+        useful.append(error_of(fused(frame.filter(~noise)), mean))
+        worthless.append(error_of(fused(frame.filter(~bot)), mean))
+    assert np.mean(useful) < 0.95 * np.mean(alone)
+    assert np.mean(worthless) < 1.005 * np.mean(alone)
+
+
+def test_a_biased_proxy_is_calibrated_by_its_offset_and_slope():
+    _, _, _, _, frame = world(1, 3000, proxies=[("bot", 3, 0.5, 0.05, 0.1)])
+    model = Attributes().fit(Votes.of(frame)).models_["valence"]
+    assert model.proxy_slope[0] == pytest.approx(0.5, abs=0.04)
+    assert model.proxy_offset[0] == pytest.approx(0.15, abs=0.03)
+    assert model.proxy_covariance[0, 0] == pytest.approx(0.05**2, rel=0.3)
+    assert model.proxy_noise[0] == pytest.approx(0.1**2, rel=0.1)
+
+
+def test_a_proxy_entered_four_times_or_drawn_a_hundred_times_is_no_more_sure():
+    mean, _, _, _, frame = world(2, proxies=[("bot", 1, 0.6, 0.08, 0.0)])
+    once = fused(frame)
+    bot = frame.filter(pl.col("annotator") == "bot")
+    four = [frame, *(bot.with_columns(annotator=pl.lit(f"copy{number}")) for number in range(3))]
+    copied = fused(pl.concat(four))
+    np.testing.assert_allclose(copied["valence"], once["valence"], atol=1e-3)
+    np.testing.assert_allclose(copied["valence_error"], once["valence_error"], rtol=1e-2)
+    drawn = [frame, *(bot.with_columns(draw=pl.lit(draw, dtype=pl.Int32)) for draw in range(1, 100))]
+    repeated = fused(pl.concat(drawn))
+    np.testing.assert_allclose(repeated["valence_error"], once["valence_error"], rtol=1e-2)
+    assert error_of(repeated, mean) == pytest.approx(error_of(once, mean), rel=1e-2)
+
+
+def test_sd_is_the_spread_of_people_and_stays_while_the_error_falls_with_votes():
+    few, many = world(3, 1500, each=3), world(3, 1500, each=15)
+    three, fifteen = fused(few[-1]), fused(many[-1])
+    expected = np.sqrt(np.mean(few[2] ** 2) + few[1].var())
+    assert three["valence_sd"].mean() == pytest.approx(expected, rel=0.1)
+    assert fifteen["valence_sd"].mean() == pytest.approx(expected, rel=0.1)
+    assert fifteen["valence_error"].mean() < 0.7 * three["valence_error"].mean()
+
+
+def test_utterances_people_differ_on_have_a_wider_spread_but_less_than_three_ratings_say():
+    rng = np.random.default_rng(4)
+    own = np.where(np.arange(1000) < 500, 0.03, 0.15)
+    ids = np.repeat([f"c/{row:05d}" for row in range(1000)], 4)
+    heard = (0.5 + rng.normal(size=(1000, 4)) * own[:, None]).clip(0, 1)
+    made = fused(rows(ids, np.tile([f"c/r{number}" for number in range(4)], 1000), "human", heard.ravel()))
+    spread = made["valence_sd"].to_numpy()
+    assert spread[500:].mean() > 2 * spread[:500].mean()
+    raw = heard.std(1, ddof=1)
+    assert spread[500:].std() < raw[500:].std()
+
+
+def test_a_rater_with_few_items_keeps_a_small_bias_and_the_typical_variance():
+    _, _, _, _, frame = world(5)
+    odd = rows(["c/00000"], ["c/newcomer"], "human", [1.0])
+    model = Attributes().fit(Votes.of(pl.concat([frame, odd]))).models_["valence"]
+    place = model.raters.index("c/newcomer")
+    assert 0 < model.rater_bias[place] < 0.25
+    assert model.rater_variance[place] == pytest.approx(model.typical_variance, rel=1.5)
+
+
+def test_missing_ratings_proxies_alone_and_unseen_annotators_are_fine():
+    _, _, _, _, frame = world(6, 200, proxies=[("bot", 2, 0.8, 0.05, 0.05)])
+    votes = Votes.of(frame)
+    fitted = Attributes().fit(votes)
+    more = pl.concat(
+        [
+            rows(["c/a"], ["bot"], "proxy", [0.9]),
+            rows(["c/b"], ["stranger"], "proxy", [0.9]),
+            rows(["c/c"], ["c/stranger"], "human", [0.9]),
+            rows(["c/d"], ["c/r001"], "human", [None]).with_columns(label=pl.lit("sad")),
+        ]
+    )
+    made = fitted.predict(Votes.of(more, taxonomy=("happy", "sad")))
+    model = fitted.models_["valence"]
+    heard, prior = made["valence"].to_list(), model.mean
+    assert heard[0] > prior + 0.1
+    assert heard[1] == heard[3] == pytest.approx(prior)
+    assert heard[2] > prior + 0.1
+    assert made["valence_error"][1] == pytest.approx(np.sqrt(model.variance))
+    assert made["arousal"].is_null().all()
+    assert made["arousal_sd"].is_null().all()
+
+
+def test_nothing_rated_gives_empty_columns():
+    votes = Votes.of(
+        pl.DataFrame({"utterance_id": ["c/1"], "annotator": ["c/a"], "label": ["sad"]}), taxonomy=["sad", "ok"]
+    )
+    made = Attributes().fit(votes).predict(votes)
+    assert made.columns[:4] == ["utterance_id", "valence", "valence_sd", "valence_error"]
+    assert made.select(pl.all().exclude("utterance_id").is_null().all()).row(0) == (True,) * 9
+    empty = Votes.of(votes.frame.clear(), taxonomy=["sad", "ok"])
+    assert Attributes().fit(empty).predict(empty).height == 0
+
+
+@pytest.mark.parametrize("value", [[0.4], [0.4, 0.4, 0.4], [0.0, 1.0]])
+def test_one_rating_equal_ratings_and_extreme_ratings_stay_inside_the_scale(value):
+    ids = ["c/1"] * len(value)
+    made = fused(rows(ids, [f"c/r{number}" for number in range(len(value))], "human", value))
+    assert 0 <= made["valence"][0] <= 1
+    assert np.isfinite([made["valence_sd"][0], made["valence_error"][0]]).all()
+
+
+def test_unknown_raters_have_no_bias_and_are_fused_all_the_same():
+    mean, _, _, heard, frame = world(7)
+    crowd = frame.with_columns(
+        annotator=pl.lit("c/crowd"), draw=pl.int_range(pl.len(), dtype=pl.Int32).over("utterance_id")
+    )
+    votes = Votes.of(crowd)
+    fitted = Attributes().fit(votes)
+    assert fitted.models_["valence"].rater_bias.tolist() == [0.0]
+    assert error_of(fitted.predict(votes), mean) < np.sqrt(np.mean((heard.mean(1) - mean) ** 2))
+
+
+def test_held_out_and_consensus_ratings_never_reach_the_fit():
+    _, _, _, _, frame = world(8, 200)
+    plain = fused(frame)
+    odd = pl.concat([rows(["c/00000"], ["c/consensus"], "human", [1.0]), rows(["c/00000"], ["c/r99"], "human", [1.0])])
+    held = pl.concat([frame.with_columns(held_out=False), odd.with_columns(held_out=pl.Series([False, True]))])
+    votes = Votes.of(held)
+    fitted = Attributes().fit(votes)
+    assert {finding.kind: finding.count for finding in fitted.findings_} == {"held_out": 1, "consensus": 1}
+    assert fitted.predict(votes).equals(plain)
+
+
+def test_a_draw_whose_mass_is_shared_between_labels_is_one_rating():
+    _, _, _, _, frame = world(9, 100)
+    whole = frame.with_columns(label=pl.lit("sad"), weight=pl.lit(1.0))
+    halves = pl.concat([whole.with_columns(label=pl.lit(label), weight=pl.lit(0.5)) for label in ("sad", "ok")])
+    first, second = Votes.of(whole, taxonomy=["sad", "ok"]), Votes.of(halves, taxonomy=["sad", "ok"])
+    one, two = Attributes().fit(first).predict(first), Attributes().fit(second).predict(second)
+    np.testing.assert_allclose(one["valence"], two["valence"], atol=1e-12)
+
+
+def test_order_of_rows_changes_nothing():
+    _, _, _, _, frame = world(10, 100, proxies=[("bot", 3, 0.5, 0.1, 0.1)])
+    assert fused(frame.sample(fraction=1, shuffle=True, seed=3)).equals(fused(frame))
+
+
+def test_a_fit_that_has_not_settled_warns_and_wrong_use_is_refused():
+    votes = Votes.of(world(11, 100)[-1])
+    with pytest.warns(NotConvergedWarning, match="valence stopped after 1"):
+        Attributes(iterations=1).fit(votes)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Attributes().fit(votes)
+    with pytest.raises(InputError, match="not been fitted"):
+        Attributes().predict(votes)
+    with pytest.raises(SettingsError):
+        Attributes(prior_items=0)
