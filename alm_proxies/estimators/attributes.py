@@ -154,10 +154,11 @@ def _usable(votes: Votes) -> tuple[pl.DataFrame, pl.DataFrame, tuple[Finding, ..
     if consensus:
         what = "published consensus ratings, which are not votes"
         findings.append(Finding("fuse", "consensus", what, count=consensus))
-    # a draw that shares its mass between labels has several rows, and one rating
     usable = frame.filter(~pl.col("held_out") & ~agreed & rated)
-    usable = usable.group_by("utterance_id", "annotator", "source", "draw").agg(pl.col(*ATTRIBUTES).mean())
-    usable = usable.sort("utterance_id", "annotator", "draw")
+    if (usable["weight"] < 1.0).any():
+        # a draw that shares its mass between labels has several rows, and one rating
+        draw = usable.group_by("utterance_id", "annotator", "source", "draw", maintain_order=True)
+        usable = draw.agg(pl.col(*ATTRIBUTES).mean())
     human, proxy = (usable.filter(pl.col("source") == source) for source in ("human", "proxy"))
     return human, proxy, tuple(findings)
 
