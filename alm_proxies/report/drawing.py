@@ -26,6 +26,7 @@ SHAPES = {
     "pool": "cross", "other": "circle", "extra": "diamond",
 }  # fmt: skip
 WIDE, NARROW = 720.0, 350.0
+_MARGIN = 16
 _LETTER = 6.35  # mean advance of a 12-pixel sans letter; labels are laid out with it
 _FONT = "Inter, 'Segoe UI', Helvetica, Arial, 'Liberation Sans', sans-serif"
 
@@ -152,7 +153,7 @@ class Drawing:
         """Names with their shapes (or swatches), wrapped to the sheet; gives the height used."""
         at, row = x, 0
         for name, role in entries:
-            needed = 16 + text_width(name) + 18
+            needed = 16 + text_width(name) + 26
             if at + needed > self.width and at > x:
                 at, row = x, row + 1
             middle = y + 20 * row
@@ -192,12 +193,20 @@ class Drawing:
 
 
 def standalone(svg: str) -> str:
-    """The same picture as a file of its own: light palette, white sheet, no variables left."""
-    style = re.sub(r"var\(--([a-z-]+)\)", lambda found: LIGHT[found[1]], chart_style())
+    """The same picture as a file of its own: light palette, white sheet with a margin, no variables left."""
+    colours = {**LIGHT, "paper": "#ffffff"}
+    style = re.sub(r"var\(--([a-z-]+)\)", lambda found: colours[found[1]], chart_style())
     start = svg.index(">") + 1
-    sheet = f'<style>.chart{{font-family:{_FONT}}}{style}</style><rect width="100%" height="100%" fill="#ffffff"/>'
+    sheet = f'<rect x="-{_MARGIN}" y="-{_MARGIN}" width="100%" height="100%" fill="#ffffff"/>'
+    head = re.sub(r'viewBox="0 0 ([\d.]+) ([\d.]+)" width="[\d.]+" height="[\d.]+"', _with_margin, svg[:start])
     bare = re.sub(r' data-tip="[^"]*"', "", svg[start:])
-    return svg[:start] + sheet + bare
+    return f"{head}<style>.chart{{font-family:{_FONT}}}{style}</style>{sheet}{bare}"
+
+
+def _with_margin(found: re.Match[str]) -> str:
+    width, height = (float(found[place]) + 2 * _MARGIN for place in (1, 2))
+    box = f"-{_MARGIN} -{_MARGIN} {_n(width)} {_n(height)}"
+    return f'viewBox="{box}" width="{_n(width)}" height="{_n(height)}"'
 
 
 def png(svg: str) -> bytes:

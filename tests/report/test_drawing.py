@@ -95,7 +95,7 @@ def test_a_standalone_picture_needs_no_page_and_becomes_a_png() -> None:
     assert LIGHT["proxy"] in svg
     picture = png(svg)
     assert picture.startswith(b"\x89PNG")
-    assert int.from_bytes(picture[16:20], "big") == 200
+    assert int.from_bytes(picture[16:20], "big") == 2 * (100 + 2 * 16)
 
 
 def _contrast(one: str, other: str) -> float:

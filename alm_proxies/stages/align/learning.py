@@ -16,7 +16,6 @@ from alm_proxies.seeds import generator
 from alm_proxies.stages.align.material import Array, Index, Material, Words
 
 MOST_VOTES = 12
-CLASSES, PENALTY = 16, 0.01
 _FEWEST = 30
 
 
@@ -61,7 +60,7 @@ def learning(
     if counts.blocks:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotConvergedWarning)
-            sides.append(Gated(CLASSES, PENALTY, seed=seed).fit(counts))
+            sides.append(Gated(seed=seed).fit(counts))
     at = tuple(range(0 if given == 0 else 1, given + beyond + 1))
     curves: list[dict[int, Losses]] = [{} for _ in sides]
     for k, left in _contexts(material, usable, at, seed).items():
@@ -91,7 +90,7 @@ def human_only(counts: Counts, *, seed: int) -> Estimator:
     """The default estimator fitted to human votes alone, the rival that proxies have to beat."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotConvergedWarning)
-        return Gated(CLASSES, PENALTY, seed=seed).fit(counts.only(()))
+        return Gated(seed=seed).fit(counts.only(()))
 
 
 def _losses_of(material: Material, usable: Array) -> Losses:

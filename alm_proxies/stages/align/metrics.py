@@ -23,6 +23,7 @@ def metrics_of(results: Results) -> dict[str, Any]:
         "taxonomy": material.labels,
         "mean_proxy_worth_by_the_fusion": float(material.proxy_worth.mean()),
         "label_shares": results.shares,
+        "corpus_shares": results.corpus_shares,
         "confusion_human_by_proxy": results.confusion,
         "agreement_at_equal_votes": results.equal,
         "agreement_within": results.equal_within,

@@ -27,6 +27,7 @@ from alm_proxies.stages.align.strata import AGREEMENT, AMBIGUITY, LABEL, OUTCOME
 from alm_proxies.stages.align.tables import (
     agreement_table,
     alt_test_table,
+    corpus_shares_table,
     findings_table,
     group_table,
     methods_table,
@@ -99,8 +100,8 @@ def _worth(results: Results) -> Section | None:
     lead = (
         f"The same held-out votes, foretold from k other human votes of the utterance by a mixture fitted to human "
         f"votes alone. The fused labels rest on {learned.given} human vote{'s' if learned.given != 1 else ''}"
-        f"{' and proxies' if results.uses_proxies else ''}: read off how many human votes do as well without."
     )
+    lead += " and proxies: read off how many human votes do as well without." if results.uses_proxies else "."
     blocks: list[Block] = [learning_chart(results, learned)]
     if learned.worth and results.uses_proxies:
         blocks.append(worth_table(learned))
@@ -151,7 +152,10 @@ def _shares(results: Results) -> Section:
     lead = (
         f"On the same utterances proxies say {said}." if said else "No label is clearly over- or under-used by proxies."
     )
-    return Section("What proxies say", lead, (shares_chart(results), confusion_chart(results)))
+    blocks: list[Block] = [shares_chart(results), confusion_chart(results)]
+    if results.corpus_shares is not None:
+        blocks.append(corpus_shares_table(results.corpus_shares, results.material.labels))
+    return Section("What proxies say", lead, tuple(blocks))
 
 
 def _agreement(results: Results) -> Section | None:

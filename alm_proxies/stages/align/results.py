@@ -14,6 +14,7 @@ from alm_proxies.estimators.counts import counts_of
 from alm_proxies.measures.agreement import EqualVotes, equal_votes
 from alm_proxies.measures.alt_test import AltTest, alt_test
 from alm_proxies.measures.bootstrap import Interval, mean_by_speaker
+from alm_proxies.measures.class_shares import ClassShares, class_shares
 from alm_proxies.seeds import generator
 from alm_proxies.stages.align.curves import Curve, StratumTrust, saturation, stratum_trust
 from alm_proxies.stages.align.learning import Learning, human_only, learning
@@ -45,6 +46,7 @@ class Results:
     material: Material
     strata: dict[str, Words]
     shares: tuple[LabelShare, ...]
+    corpus_shares: ClassShares | None
     confusion: Array | None
     equal: EqualVotes | None
     equal_within: dict[str, dict[str, EqualVotes]]
@@ -111,6 +113,7 @@ def measure(material: Material, votes: Votes, utterances: Utterances, *, kind: K
         material=material,
         strata=strata,
         shares=_shares(everyone.counts(), material.proxy.counts(), both, material, seed),
+        corpus_shares=_corpus_shares(everyone.counts(), material.proxy.counts(), material),
         confusion=_confusion(everyone.counts()[both], material.proxy.counts()[both]) if both.any() else None,
         equal=equal,
         equal_within=equal_within,
@@ -185,6 +188,23 @@ def _shares(
         correlation = float(np.corrcoef(h[:, j], p[:, j])[0, 1]) if varies else float("nan")
         made.append(LabelShare(label, intervals[0], intervals[1], intervals[2], correlation))
     return tuple(made)
+
+
+def _corpus_shares(human: Array, proxy: Array, material: Material) -> ClassShares | None:
+    """Shares of the labels in the corpus, where some utterances have proxy votes only."""
+    voted, said = human.sum(1) > 0, proxy.sum(1) > 0
+    here, there = voted & said, said & ~voted
+    if here.sum() < FEWEST or there.sum() < FEWEST:
+        return None
+    shares = proxy / np.maximum(proxy.sum(1, keepdims=True), 1e-300)
+    names = material.speakers
+    return class_shares(
+        human[here] / human[here].sum(1, keepdims=True),
+        shares[here],
+        shares[there],
+        speakers=None if names is None else names[here],
+        speakers_elsewhere=None if names is None else names[there],
+    )
 
 
 def _confusion(human: Array, proxy: Array) -> Array:

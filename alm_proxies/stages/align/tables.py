@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from alm_proxies.measures.agreement import EqualVotes
 from alm_proxies.measures.alt_test import AltTest
 from alm_proxies.measures.bootstrap import Interval as Measured
+from alm_proxies.measures.class_shares import ClassShares
 from alm_proxies.report.page import Cell, Column, Interval, Table
 from alm_proxies.stages.align.learning import Learning
 from alm_proxies.stages.align.results import Results
@@ -85,8 +86,8 @@ def group_table(results: Results, groups: Sequence[str]) -> Table | None:
                     int(members.sum()),
                     shown(equal.agreement.human_human) if equal else None,
                     shown(equal.agreement.human_proxy) if equal else None,
-                    shown(gain.difference) if gain else None,
-                    float(material.proxy_worth[members].mean()) if results.uses_proxies else None,
+                    *([shown(gain.difference) if gain else None] if results.scores else []),
+                    *([float(material.proxy_worth[members].mean())] if results.uses_proxies else []),
                 ]
             )
     if not rows:
@@ -96,9 +97,13 @@ def group_table(results: Results, groups: Sequence[str]) -> Table | None:
         Column("Utterances"),
         Column("Two humans agree", 2, "The chance that two human votes agree."),
         Column("Human and proxy agree", 2, "The chance that a human and a proxy vote agree."),
-        Column("Fused NLL against human votes alone", 3, "Paired on the same held-out votes; below zero is better."),
-        Column("Worth by the fusion", 1, "Mean proxy_worth of the labels: the fit's own account, in human votes."),
     ]
+    if results.scores:
+        hint = "Paired on the same held-out votes; below zero is better."
+        columns.append(Column("Fused NLL against human votes alone", 3, hint))
+    if results.uses_proxies:
+        hint = "Mean proxy_worth of the labels: the fit's own account, in human votes."
+        columns.append(Column("Worth by the fusion", 1, hint))
     return Table.of(columns, rows)
 
 
@@ -110,6 +115,27 @@ def shares_table(results: Results) -> Table:
     ]
     together = Column("Correlation", 2, "Of the label's human and proxy shares over utterances.")
     return Table.of(["Label", "Human", "Proxy", "Proxy − human", together], rows)
+
+
+def corpus_shares_table(found: ClassShares, labels: Sequence[str]) -> Table:
+    """How common each label is in the whole corpus, by human votes alone and with the proxies' help."""
+    rows: list[list[Cell]] = [
+        [
+            label,
+            Interval(found.human_share[j], found.human_low[j], found.human_high[j]),
+            Interval(found.share[j], found.low[j], found.high[j]),
+            found.proxy_weight[j],
+        ]
+        for j, label in enumerate(labels)
+    ]
+    hint = "Prediction-powered inference: right whatever the proxies say, narrower where they are good."
+    weight = Column("Weight of the proxies", 2, "0 to 1, tuned to make the interval narrowest.")
+    columns = [Column("Label"), Column("Human votes alone"), Column("With proxies (PPI++)", 3, hint), weight]
+    caption = (
+        f"Shares of the labels in the corpus: {found.with_human:,} utterances with human votes, "
+        f"{found.without_human:,} with proxy votes only"
+    )
+    return Table.of(columns, rows, caption)
 
 
 def agreement_table(equal: EqualVotes) -> Table:

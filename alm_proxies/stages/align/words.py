@@ -89,7 +89,7 @@ def summary(results: Results) -> str:
     if results.scores is not None:
         parts[0] += f" {_scored(results)}"
     elif not results.has_held_out:
-        parts.append(HOLD_OUT)
+        parts.append("No human vote was held out, so nothing here can show whether the fused labels are right.")
     else:
         parts.append("The votes of the fit hold no human vote, so no rival can be fitted to compare with.")
     return "\n\n".join(parts)

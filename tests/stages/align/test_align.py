@@ -212,6 +212,25 @@ def test_stated_distributions_count_as_one_vote_each(corpus: tuple[Votes, Uttera
     assert found.metrics["saturation"]["all proxies"]["at"] == [1]
 
 
+def test_utterances_with_proxies_only_narrow_the_shares_of_the_corpus(
+    corpus: tuple[Votes, Utterances], fused: Labels, report: Alignment
+) -> None:
+    votes, utterances = corpus
+    ids = votes.frame["utterance_id"].unique().sort()
+    dark = pl.col("utterance_id").is_in(ids.gather_every(2).implode()) & (pl.col("source") == "human")
+    found = align(fused, Votes.of(votes.frame.filter(~dark), about=votes.about), utterances, QUICK)
+    assert report.metrics["corpus_shares"] is None
+    shares = found.metrics["corpus_shares"]
+    truth = [row["human"]["estimate"] for row in report.metrics["label_shares"]]
+    assert shares["without_human"] == 450
+    narrower = 0
+    for j, true in enumerate(truth):
+        assert shares["low"][j] <= true <= shares["high"][j]
+        narrower += shares["high"][j] - shares["low"][j] < shares["human_high"][j] - shares["human_low"][j]
+    assert narrower >= 4
+    assert "PPI++" in found.page.html()
+
+
 def test_a_large_corpus_is_reported_on_by_a_sample_and_says_so(corpus: tuple[Votes, Utterances], fused: Labels) -> None:
     found = align(fused, *corpus, AlignSettings(at_most=300, examples=0))
     assert found.metrics["utterances"] == 300
