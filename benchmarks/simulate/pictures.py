@@ -1,4 +1,4 @@
-"""Draw the same sentence in six emotions by two speakers: spectrogram and measured pitch, one PNG a speaker.
+"""Draw the same sentence in six emotions by two speakers: spectrogram and measured pitch, one JPEG a speaker.
 
 python benchmarks/simulate/pictures.py docs/images
 """
@@ -49,7 +49,7 @@ def spectrogram(samples: np.ndarray) -> np.ndarray:
     power = np.abs(librosa.stft(loud, n_fft=1024, win_length=256, hop_length=int(len(padded) / (2 * WIDTH)))) ** 2
     db = 10 * np.log10(power + 1e-9)
     db = db[::-1][:: max(1, db.shape[0] // (2 * HEIGHT))]
-    level = np.clip((db - db.max() + 62) / 62, 0, 1)
+    level = np.clip((db - db.max() + 52) / 52, 0, 1)
     return (255 - (np.round(level * 15) * 17)).astype(np.uint8)
 
 
@@ -91,10 +91,10 @@ def main(folder: Path) -> None:
     alt.data_transformers.disable_max_rows()
     for index, name in ((0, "woman"), (1, "man")):
         grid = alt.concat(*(panel(index, row) for row in range(len(LABELS))), columns=2)
-        png = vl_convert.vegalite_to_png(grid.to_json(), scale=1.0)
-        path = folder / f"simulator_{name}.png"
-        path.write_bytes(png)
-        print(path, f"{len(png) / 1000:.0f} kB")
+        picture = vl_convert.vegalite_to_jpeg(grid.to_json(), scale=1.0, quality=72)
+        path = folder / f"simulator_{name}.jpg"
+        path.write_bytes(picture)
+        print(path, f"{len(picture) / 1000:.0f} kB")
 
 
 if __name__ == "__main__":

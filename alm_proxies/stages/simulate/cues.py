@@ -15,7 +15,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -27,6 +27,7 @@ Array = NDArray[np.float64]
 
 LABELS: Final = TAXONOMIES["crema6"]
 CUES: Final = ("pitch", "range", "contour", "energy", "rate", "tilt", "roughness", "breathiness")
+_PITCH, _ENERGY, _RATE = CUES.index("pitch"), CUES.index("energy"), CUES.index("rate")
 STEPS: Final = np.array([2.5, 0.4, 3.0, 4.5, 0.2, 1.8, 0.9, 5.0])
 """One clearly audible step of each cue, in its own unit; expressions and listeners count in steps."""
 
@@ -43,23 +44,22 @@ EXPRESSIONS: Final = np.array(
 """Steps by which a full expression of each label moves each cue (rows in the order of LABELS)."""
 
 
-def changed(parameters: Array, effects: Sequence[tuple[str, dict[str, Any]]]) -> Array | None:
-    """The cues of a copy after effects, in order; None where an effect (noise, band, room ...) leaves them undefined.
+def changed(cues: Array, effects: Sequence[tuple[str, Mapping[str, Any]]], *, headroom: float) -> Array | None:
+    """The cues of a copy after effects; None where one of them (noise, room, band, mask ...) leaves them undefined.
 
-    pitch(semitones): pitch + s.  speed(factor): pitch + 12 log2 f, rate + log2 f.  stretch(rate): rate + log2 r.
-    gain(db): energy + g.  shift leaves every cue as it is.
+    pitch: pitch + semitones.  speed: rate + log2 factor.  gain: energy + decibels, at most `headroom` dB in all,
+    because a copy that would exceed full scale is made softer.
     """
-    cues = np.array(parameters, dtype=np.float64)
-    for name, settings in effects:
+    after = np.array(cues, dtype=np.float64)
+    louder = 0.0
+    for name, given in effects:
         if name == "pitch":
-            cues[..., 0] += float(settings["semitones"])
+            after[_PITCH] += float(given["semitones"])
         elif name == "speed":
-            cues[..., 0] += 12 * math.log2(float(settings["factor"]))
-            cues[..., 4] += math.log2(float(settings["factor"]))
-        elif name == "stretch":
-            cues[..., 4] += math.log2(float(settings["rate"]))
+            after[_RATE] += math.log2(float(given["factor"]))
         elif name == "gain":
-            cues[..., 3] += float(settings["db"])
-        elif name != "shift":
+            louder += float(given["decibels"])
+        else:
             return None
-    return cues
+    after[_ENERGY] += min(louder, headroom)
+    return after

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import wave
 from collections.abc import Iterator
@@ -93,7 +94,8 @@ def simulate(
             progress.advance()
     corpus = _tables(turns, said, people, folder, settings, digest)
     parameters = pl.DataFrame({"utterance_id": corpus.utterances.frame["utterance_id"]}).with_columns(
-        pl.Series(name, [one.cues[k] for one in said]) for k, name in enumerate(CUES)
+        *(pl.Series(name, [one.cues[k] for one in said]) for k, name in enumerate(CUES)),
+        headroom=pl.Series([one.headroom for one in said]),
     )
     with whole(folder / PARAMETERS) as temporary:
         parameters.write_parquet(temporary)
@@ -106,6 +108,7 @@ def simulate(
 @dataclass(frozen=True, slots=True)
 class _Said:
     cues: Array
+    headroom: float
     seconds: float
     kept: bool
 
@@ -140,16 +143,21 @@ def _spoken(
         tracks = tracks_of(turn.clauses, who, turn.wanted, _chance(turn, settings))
         samples = _read_wav(path) if path.is_file() else None
         if samples is not None and len(samples) == tracks.samples(SAMPLE_RATE):
-            return _Said(with_energy(tracks, samples, who), len(samples) / SAMPLE_RATE, True)
+            return _said(samples, with_energy(tracks, samples, who), kept=True)
         spoken = speak(turn.clauses, who, turn.wanted, _chance(turn, settings))
         write_bytes(path, _wav(spoken.samples))
-        return _Said(spoken.cues, len(spoken.samples) / SAMPLE_RATE, False)
+        return _said(spoken.samples, spoken.cues, kept=False)
 
     pool = ThreadPoolExecutor(workers)
     try:
         yield from pool.map(one, turns)
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _said(samples: Samples, cues: Array, *, kept: bool) -> _Said:
+    loudest = max(1, int(np.abs(samples.astype(np.int32)).max()))
+    return _Said(cues, 20 * math.log10(32768 / loudest), len(samples) / SAMPLE_RATE, kept)
 
 
 def _chance(turn: Turn, settings: SimulateSettings) -> np.random.Generator:
@@ -173,7 +181,9 @@ def _read_wav(path: Path) -> Samples | None:
         with wave.open(str(path), "rb") as file:
             if (file.getnchannels(), file.getsampwidth(), file.getframerate()) != (1, 2, SAMPLE_RATE):
                 return None
-            return np.frombuffer(file.readframes(file.getnframes()), dtype="<i2").astype(np.int16)
+            content = file.readframes(file.getnframes())
+            whole_file = len(content) == 2 * file.getnframes()
+            return np.frombuffer(content, dtype="<i2").astype(np.int16) if whole_file else None
     except (wave.Error, EOFError):
         return None
 
