@@ -5,7 +5,7 @@ from itertools import combinations
 import krippendorff
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import cohen_kappa_score
@@ -17,6 +17,7 @@ from alm_proxies.measures.bootstrap import interval_by_speaker
 matrices = arrays(np.int64, st.tuples(st.integers(2, 6), st.integers(1, 25)), elements=st.integers(-1, 3))
 
 
+@settings(deadline=None)
 @given(matrices)
 def test_nominal_alpha_is_the_krippendorff_packages(matrix):
     counts = a.count_table(matrix, 4)
@@ -29,6 +30,7 @@ def test_nominal_alpha_is_the_krippendorff_packages(matrix):
     assert ours == pytest.approx(krippendorff.alpha(reliability_data=data, level_of_measurement="nominal"))
 
 
+@settings(deadline=None)
 @given(st.integers(0, 1000))
 def test_interval_alpha_is_the_krippendorff_packages(seed):
     rng = np.random.default_rng(seed)

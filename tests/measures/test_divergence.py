@@ -4,7 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
@@ -26,6 +26,7 @@ def pairs(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
     return shares[0], shares[1]
 
 
+@settings(deadline=None)
 @given(pairs())
 def test_jsd_and_its_root_are_scipys_in_both_bases(pair):
     p, q = pair
@@ -39,6 +40,7 @@ def test_jsd_and_its_root_are_scipys_in_both_bases(pair):
     np.testing.assert_allclose(d.jsd_nats(p, q), nats**2, atol=1e-12)
 
 
+@settings(deadline=None)
 @given(pairs())
 def test_kld_and_entropy_are_scipys(pair):
     p, q = pair
@@ -47,6 +49,7 @@ def test_kld_and_entropy_are_scipys(pair):
     np.testing.assert_allclose(d.entropy_normalised(p), stats.entropy(p, axis=1, base=p.shape[1]), atol=1e-12)
 
 
+@settings(deadline=None)
 @given(pairs())
 def test_measures_keep_their_bounds_their_symmetry_and_known_inequalities(pair):
     p, q = pair
