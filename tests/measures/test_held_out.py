@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,6 @@ from alm_proxies.measures.held_out import compare, held_out_counts, jsd_floor, s
 from alm_proxies.tables import Labels, Utterances, Votes
 
 LABELS = ("angry", "happy", "neutral", "sad")
-DATA = os.environ.get("ALM_PROXIES_TEST_DATA")
 
 
 def votes_of(counts: np.ndarray, labels=LABELS, ids=None, held_out=True) -> Votes:
@@ -256,9 +254,8 @@ def test_different_taxonomies_and_unknown_groups_are_refused(world):
         score_held_out(labels_of(guess), votes_of(counts), groups=["gender"])
 
 
-@pytest.mark.skipif(DATA is None, reason="ALM_PROXIES_TEST_DATA does not name the folder of test data")
-def test_on_real_votes_smoothing_beats_raw_shares_and_pooling_helps():
-    table = pl.read_csv(Path(str(DATA)) / "crema_d" / "tabulatedVotes.csv", null_values="NA", infer_schema_length=None)
+def test_on_real_votes_smoothing_beats_raw_shares_and_pooling_helps(test_data: Path):
+    table = pl.read_csv(test_data / "crema_d" / "tabulatedVotes.csv", null_values="NA", infer_schema_length=None)
     letters = ["A", "D", "F", "H", "N", "S"]
     table = table.with_columns(modality=pl.col("").cast(pl.Int64) // 100_000)
     voice = table.filter((pl.col("modality") == 1) & (pl.sum_horizontal(letters) >= 8)).sort("fileName")
