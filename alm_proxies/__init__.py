@@ -1,3 +1,127 @@
-"""Trustworthy label distributions for speech emotion from sparse human votes and synthetic ones."""
+"""Trustworthy label distributions for speech emotion from a few human votes and many synthetic ones.
+
+Every public name is here and loaded when it is first asked for: `from alm_proxies import Votes, fuse`.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "alm_proxies.annotators.annotator": ("Annotator",),
+    "alm_proxies.audio.clip": ("open_clip",),
+    "alm_proxies.cards": ("Card", "card_of"),
+    "alm_proxies.errors": (
+        "AlmProxiesError", "EngineError", "ForbiddenError", "InputError", "MissingExtraError", "OutputError",
+        "SettingsError", "TableError",
+    ),
+    "alm_proxies.estimators.dawid_skene": ("DawidSkene",),
+    "alm_proxies.estimators.dirichlet": ("Dirichlet", "Human", "Pool", "Weighted"),
+    "alm_proxies.estimators.gated": ("Gated",),
+    "alm_proxies.estimators.mixture": ("Mixture",),
+    "alm_proxies.estimators.stacking": ("Stacking",),
+    "alm_proxies.pipeline.check": ("check",),
+    "alm_proxies.pipeline.explain": ("explain",),
+    "alm_proxies.pipeline.run": ("run",),
+    "alm_proxies.stages.align.stage": ("AlignSettings", "align"),
+    "alm_proxies.stages.annotate.stage": ("AnnotateSettings", "annotate"),
+    "alm_proxies.stages.fuse.stage": ("FuseSettings", "fuse"),
+    "alm_proxies.stages.read.stage": ("HoldOut", "ReadSettings", "Source", "read"),
+    "alm_proxies.stages.simulate.stage": ("SimulateSettings", "simulate"),
+    "alm_proxies.tables": ("About", "Finding", "Findings", "Labels", "Utterances", "Votes", "combine"),
+    "alm_proxies.taxonomy": ("Taxonomy", "taxonomy_of"),
+}  # fmt: skip
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "About",
+    "AlignSettings",
+    "AlmProxiesError",
+    "AnnotateSettings",
+    "Annotator",
+    "Card",
+    "DawidSkene",
+    "Dirichlet",
+    "EngineError",
+    "Finding",
+    "Findings",
+    "ForbiddenError",
+    "FuseSettings",
+    "Gated",
+    "HoldOut",
+    "Human",
+    "InputError",
+    "Labels",
+    "MissingExtraError",
+    "Mixture",
+    "OutputError",
+    "Pool",
+    "ReadSettings",
+    "SettingsError",
+    "SimulateSettings",
+    "Source",
+    "Stacking",
+    "TableError",
+    "Taxonomy",
+    "Utterances",
+    "Votes",
+    "Weighted",
+    "__version__",
+    "align",
+    "annotate",
+    "card_of",
+    "check",
+    "combine",
+    "explain",
+    "fuse",
+    "open_clip",
+    "read",
+    "run",
+    "simulate",
+    "taxonomy_of",
+]
+
+if TYPE_CHECKING:
+    from alm_proxies.annotators.annotator import Annotator
+    from alm_proxies.audio.clip import open_clip
+    from alm_proxies.cards import Card, card_of
+    from alm_proxies.errors import (
+        AlmProxiesError,
+        EngineError,
+        ForbiddenError,
+        InputError,
+        MissingExtraError,
+        OutputError,
+        SettingsError,
+        TableError,
+    )
+    from alm_proxies.estimators.dawid_skene import DawidSkene
+    from alm_proxies.estimators.dirichlet import Dirichlet, Human, Pool, Weighted
+    from alm_proxies.estimators.gated import Gated
+    from alm_proxies.estimators.mixture import Mixture
+    from alm_proxies.estimators.stacking import Stacking
+    from alm_proxies.pipeline.check import check
+    from alm_proxies.pipeline.explain import explain
+    from alm_proxies.pipeline.run import run
+    from alm_proxies.stages.align.stage import AlignSettings, align
+    from alm_proxies.stages.annotate.stage import AnnotateSettings, annotate
+    from alm_proxies.stages.fuse.stage import FuseSettings, fuse
+    from alm_proxies.stages.read.stage import HoldOut, ReadSettings, Source, read
+    from alm_proxies.stages.simulate.stage import SimulateSettings, simulate
+    from alm_proxies.tables import About, Finding, Findings, Labels, Utterances, Votes, combine
+    from alm_proxies.taxonomy import Taxonomy, taxonomy_of
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

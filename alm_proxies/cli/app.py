@@ -33,6 +33,7 @@ _VERBS = {
     "fuse": "Fuse human and proxy votes into label distributions.",
     "align": "Report how well proxies and fused labels agree with human votes.",
 }
+_WHOLE = ("demo", "run", "check", "explain")
 
 
 def app() -> App:
@@ -47,7 +48,8 @@ def app() -> App:
         default_parameter=Parameter(negative=()),
     )
     for position, (verb, sentence) in enumerate(_VERBS.items()):
-        made.command(f"alm_proxies.cli.commands:{verb}", name=verb, help=sentence, sort_key=position)
+        module = "pipelines" if verb in _WHOLE else "commands"
+        made.command(f"alm_proxies.cli.{module}:{verb}", name=verb, help=sentence, sort_key=position)
     return made
 
 

@@ -1,19 +1,16 @@
-"""One function a verb: parse, call, print."""
+"""The verbs of single stages, one function each: parse, call, print."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from alm_proxies.cli.outcome import Common, Outcome, finished, tell
 from alm_proxies.errors import SettingsError
 from alm_proxies.tables import Labels, Utterances, Votes, combine
-
-if TYPE_CHECKING:
-    from alm_proxies.pipeline.run import Ran
 
 Output = Annotated[Path, Parameter(name=["--output", "-o"])]
 Method = Literal["auto", "gated", "mixture", "dirichlet", "weighted", "human", "pool", "dawid_skene", "stacking"]
@@ -276,54 +273,6 @@ def align(
         write_json(json, report.metrics)
     tell(report.findings, quiet=quiet)
     return Outcome(str(output), {"output": str(output)})
-
-
-def run(file: str, *, folder: Path | None = None, common: Common = _COMMON) -> Outcome:
-    """Run a pipeline file; stages that are unchanged are skipped.
-
-    Parameters
-    ----------
-    file
-        A pipeline file, or the name of a shipped one, such as demo.
-    folder
-        Where to write, instead of the file's own folder.
-    """
-    from alm_proxies.pipeline.run import run as work
-
-    return _ran(work(file, folder=folder, quiet=common.quiet), common)
-
-
-def demo(folder: Path = Path("alm-proxies-demo"), *, common: Common = _COMMON) -> Outcome:
-    """Make a small corpus of synthetic speech, run everything on it and open a report: start here.
-
-    Parameters
-    ----------
-    folder
-        Where to write.
-    """
-    from alm_proxies.pipeline.run import run as work
-
-    return _ran(work("demo", folder=folder, quiet=common.quiet), common)
-
-
-def _ran(ran: Ran, common: Common) -> Outcome:
-    tell(ran.findings, quiet=common.quiet)
-    stages = len(ran.records)
-    unfinished = [record.stage for record in ran.records if not record.complete]
-    line = f"{stages - ran.skipped} stages done, {ran.skipped} unchanged, in {ran.folder}"
-    if unfinished:
-        line += f"; {', '.join(unfinished)} stopped early: the same command goes on"
-    if ran.pages:
-        line += f"; open {', '.join(str(page) for page in ran.pages)}"
-    data = {
-        "folder": str(ran.folder),
-        "done": stages - ran.skipped,
-        "skipped": ran.skipped,
-        "unfinished": unfinished,
-        "pages": [str(page) for page in ran.pages],
-        "findings": ran.findings.counts(),
-    }
-    return Outcome(line, data, exit_code=1 if unfinished else 0, as_json=common.json)
 
 
 def _votes(paths: Sequence[Path], taxonomy: str | None) -> Votes:

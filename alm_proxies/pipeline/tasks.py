@@ -9,13 +9,13 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from alm_proxies.files import digest_file, digest_of, whole, write_json
-from alm_proxies.pipeline.file import Run
+from alm_proxies.pipeline.file import PipelineFile, Run
 from alm_proxies.pipeline.task import Done, Task
 from alm_proxies.stages.align.stage import AlignSettings, align
 from alm_proxies.stages.annotate.stage import AnnotateSettings, annotate, read_panel
 from alm_proxies.stages.fuse.stage import FuseSettings, fuse
 from alm_proxies.stages.read.hold_out import hold_out
-from alm_proxies.stages.read.stage import ReadSettings, read
+from alm_proxies.stages.read.stage import ReadSettings, Source, read
 from alm_proxies.stages.simulate.stage import SimulateSettings, simulate
 from alm_proxies.tables import Findings, Labels, Utterances, Votes, combine
 
@@ -46,6 +46,16 @@ def seeded(settings: S, seed: int) -> S:
     return settings
 
 
+def sources_of(file: PipelineFile, beside: Path) -> list[Source]:
+    """The corpora of a file, their paths made relative to its folder."""
+    return [source.model_copy(update={"source": beside / source.source}) for source in file.read]
+
+
+def settings_of_read(file: PipelineFile, beside: Path) -> ReadSettings:
+    """What a file says to the readers; cards beside it come before the shipped ones."""
+    return ReadSettings(taxonomy=file.taxonomy, seed=file.seed, cards=beside)
+
+
 def _simulate(one: Run, settings: SimulateSettings, quiet: bool) -> Task:
     def work(folder: Path) -> Done:
         corpus = simulate(folder, settings, quiet=quiet)
@@ -57,9 +67,8 @@ def _simulate(one: Run, settings: SimulateSettings, quiet: bool) -> Task:
 
 def _read(one: Run, beside: Path) -> Task:
     file = one.file
-    sources = [source.model_copy(update={"source": beside / source.source}) for source in file.read]
+    sources, settings = sources_of(file, beside), settings_of_read(file, beside)
     made = one.place("simulate") if file.simulate is not None else None
-    settings = ReadSettings(taxonomy=file.taxonomy, seed=file.seed, cards=beside)
 
     def work(folder: Path) -> Done:
         parts = [read(sources, settings)] if sources else []
@@ -100,7 +109,7 @@ def _annotate(one: Run, settings: AnnotateSettings, beside: Path, quiet: bool) -
 
     panel = {annotator.name: annotator.ready(one.labels).digest for annotator in read_panel(settings, beside)}
     inputs = {**_digests(corpus, "utterances.parquet", "votes.parquet"), "audio": _audio_state(corpus)}
-    said = {**_said(settings), "panel": panel}
+    said = {**_said(settings), "panel": panel, "files": list(settings.panel)}
     return Task("annotate", one.place("annotate"), said, inputs, ("votes.parquet",), work)
 
 

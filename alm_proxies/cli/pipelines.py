@@ -1,0 +1,100 @@
+"""The verbs of whole pipelines, one function each: parse, call, print."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from alm_proxies.cli.outcome import Common, Outcome, tell
+from alm_proxies.pipeline.check import check as check_file
+from alm_proxies.pipeline.explain import explain as explain_label
+from alm_proxies.pipeline.run import Ran
+from alm_proxies.pipeline.run import run as run_file
+from alm_proxies.progress import say
+
+_COMMON = Common()
+
+
+def run(file: str, *, folder: Path | None = None, common: Common = _COMMON) -> Outcome:
+    """Run a pipeline file; stages that are unchanged are skipped.
+
+    Parameters
+    ----------
+    file
+        A pipeline file, or the name of a shipped one, such as demo.
+    folder
+        Where to write, instead of the file's own folder.
+    """
+    return _ran(run_file(file, folder=folder, quiet=common.quiet), common)
+
+
+def check(file: str, *, folder: Path | None = None, common: Common = _COMMON) -> Outcome:
+    """Say all that can be known about a pipeline file before anything is spent.
+
+    Parameters
+    ----------
+    file
+        A pipeline file, or the name of a shipped one, such as demo.
+    folder
+        Where to write, instead of the file's own folder.
+    """
+    found = check_file(file, folder=folder)
+    for fact in found.facts:
+        say(f"  {fact}", quiet=common.quiet)
+    for problem in found.problems:
+        say(f"  wrong: {problem}")
+    line = f"{len(found.problems)} problems" if found.problems else "nothing is wrong"
+    if found.planned_votes:
+        line += f"; {found.planned_votes:,} votes planned, about {found.expected_price:.2f}"
+    data = {
+        "facts": list(found.facts), "problems": list(found.problems),
+        "planned_votes": found.planned_votes, "expected_price": found.expected_price,
+    }  # fmt: skip
+    return Outcome(line, data, exit_code=2 if found.problems else 0, as_json=common.json)
+
+
+def explain(folder: Path, utterance: str, *, number: int = 0, common: Common = _COMMON) -> Outcome:
+    """Show every vote, reply, prompt and weight behind one label.
+
+    Parameters
+    ----------
+    folder
+        The folder of a run.
+    utterance
+        The utterance's id.
+    number
+        Which run of [vary], from 0.
+    """
+    found = explain_label(folder, utterance, number=number)
+    return Outcome("\n".join(found.lines()), asdict(found), as_json=common.json)
+
+
+def demo(folder: Path = Path("alm-proxies-demo"), *, common: Common = _COMMON) -> Outcome:
+    """Make a small corpus of synthetic speech, run everything on it and open a report: start here.
+
+    Parameters
+    ----------
+    folder
+        Where to write.
+    """
+    return _ran(run_file("demo", folder=folder, quiet=common.quiet), common)
+
+
+def _ran(ran: Ran, common: Common) -> Outcome:
+    tell(ran.findings, quiet=common.quiet)
+    stages = len(ran.records)
+    unfinished = [record.stage for record in ran.records if not record.complete]
+    line = f"{stages - ran.skipped} stages done, {ran.skipped} unchanged, in {ran.folder}"
+    if unfinished:
+        line += f"; {', '.join(unfinished)} stopped early: the same command goes on"
+    if ran.pages:
+        line += f"; open {', '.join(str(page) for page in ran.pages)}"
+    data = {
+        "folder": str(ran.folder),
+        "done": stages - ran.skipped,
+        "skipped": ran.skipped,
+        "unfinished": unfinished,
+        "pages": [str(page) for page in ran.pages],
+        "findings": ran.findings.counts(),
+    }
+    return Outcome(line, data, exit_code=1 if unfinished else 0, as_json=common.json)

@@ -1,0 +1,171 @@
+"""All that can be known about a pipeline before anything is spent: what is missing, what it would ask and cost."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import polars as pl
+
+from alm_proxies.annotators.annotator import Annotator
+from alm_proxies.engines.engine import OpenAIServe
+from alm_proxies.errors import AlmProxiesError
+from alm_proxies.pipeline.file import Run, read_pipeline
+from alm_proxies.pipeline.tasks import seeded, settings_of_read, sources_of
+from alm_proxies.stages.annotate.limits import leaves_this_machine, price_before, refuse_egress, refuse_same_names
+from alm_proxies.stages.annotate.plan import askable
+from alm_proxies.stages.annotate.stage import AnnotateSettings, read_panel
+from alm_proxies.stages.read.stage import read
+from alm_proxies.tables import Utterances
+
+_PACKAGES = {"transformers": ("transformers", "local"), "vllm": ("vllm", "vllm")}
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What was found: facts, and problems that a run would stop at."""
+
+    facts: tuple[str, ...]
+    problems: tuple[str, ...]
+    planned_votes: int
+    expected_price: float
+
+
+def check(file: str | Path, *, folder: str | Path | None = None) -> Checked:
+    """Read every file a pipeline names and say what it stands for, what it would ask and cost, and what is wrong.
+
+    Nothing is written and no engine is asked.
+    """
+    pipeline = read_pipeline(file, folder)
+    facts: list[str] = []
+    problems: list[str] = []
+    planned, price = 0, 0.0
+    seen: set[tuple[str, str]] = set()
+    facts.append(f"{len(pipeline.runs)} run{'s' if len(pipeline.runs) > 1 else ''} into {pipeline.folder}")
+    for one in pipeline.runs:
+        corpus = str(one.place("read"))
+        utterances = None
+        if ("read", corpus) not in seen:
+            seen.add(("read", corpus))
+            utterances = _corpus(one, pipeline.path.parent, facts, problems)
+        place = str(one.place("annotate"))
+        if one.file.annotate is not None and ("annotate", place) not in seen:
+            seen.add(("annotate", place))
+            settings = seeded(one.file.annotate, one.file.seed)
+            votes, cost = _panel(one, settings, pipeline.path.parent, utterances, facts, problems)
+            planned, price = planned + votes, price + cost
+    if planned:
+        facts.append(f"{planned:,} votes planned, about {price:.2f} by the annotators' own price tables")
+        budget = next((run.file.annotate.budget for run in pipeline.runs if run.file.annotate is not None), None)
+        if budget is not None and price > budget:
+            facts.append(f"the budget of {budget:.2f} would be reached first: annotate stops before it is passed")
+    return Checked(tuple(facts), tuple(problems), planned, price)
+
+
+def _corpus(one: Run, beside: Path, facts: list[str], problems: list[str]) -> Utterances | None:
+    """Reads the corpora, says what they hold, and gives their utterances if they could be read."""
+    if one.file.simulate is not None:
+        facts.append(f"simulate: {one.file.simulate.utterances} utterances of synthetic speech")
+    sources = sources_of(one.file, beside)
+    if not sources:
+        return None
+    try:
+        corpus = read(sources, settings_of_read(one.file, beside))
+    except AlmProxiesError as error:
+        problems.append(str(error))
+        return None
+    voted = corpus.votes.frame["utterance_id"].n_unique()
+    held = int(corpus.votes.frame["held_out"].sum())
+    mean = len(corpus.votes) / max(voted, 1)
+    facts.append(
+        f"read: {len(corpus.utterances):,} utterances, {len(corpus.votes):,} votes ({mean:.1f} each), {held:,} held out"
+    )
+    facts += [f"read: {row['what']}" for row in corpus.findings.frame.iter_rows(named=True)]
+    if one.file.align is not None and not held:
+        facts.append("align: no votes are held out, so nothing can be scored; write [hold_out]")
+    return corpus.utterances
+
+
+def _panel(
+    one: Run,
+    settings: AnnotateSettings,
+    beside: Path,
+    utterances: Utterances | None,
+    facts: list[str],
+    problems: list[str],
+) -> tuple[int, float]:
+    """Says what each annotator would be asked; gives the votes planned and their price."""
+    planned, price = 0, 0.0
+    panel: list[Annotator] = []
+    for path in settings.panel:
+        try:
+            panel += read_panel(settings.model_copy(update={"panel": (path,)}), beside)
+        except AlmProxiesError as error:
+            problems.append(str(error))
+    if not settings.panel:
+        problems.append('[annotate] names no annotator. Write panel = ["annotators/embedded.toml"].')
+    try:
+        refuse_same_names(panel)
+    except AlmProxiesError as error:
+        problems.append(str(error))
+    for annotator in panel:
+        try:
+            ready = annotator.ready(one.labels, settings.votes)
+        except AlmProxiesError as error:
+            problems.append(str(error))
+            continue
+        problems += _unmet(ready)
+        facts.append(f"annotate: {ready.name}: {ready.file.model}, {ready.votes} votes in {len(ready.cells)} cells")
+        if utterances is not None:
+            votes, cost = _asked(ready, utterances, settings, beside, facts, problems)
+        else:
+            count = one.file.simulate.utterances if one.file.simulate is not None else 0
+            votes, cost = count * ready.votes, 0.0
+        planned, price = planned + votes, price + cost
+    return planned, price
+
+
+def _asked(
+    annotator: Annotator,
+    utterances: Utterances,
+    settings: AnnotateSettings,
+    beside: Path,
+    facts: list[str],
+    problems: list[str],
+) -> tuple[int, float]:
+    corpora = utterances.frame["corpus"].unique().to_list()
+    local = not leaves_this_machine(annotator)
+    cards = beside / settings.cards if settings.cards else None
+    try:
+        refuse_egress(corpora, annotator, local, named=settings.may_leave, cards=cards)
+    except AlmProxiesError as error:
+        problems.append(str(error))
+    frame, findings = askable(utterances)
+    facts += [f"annotate: {finding.what}" for finding in findings]
+    if settings.limit is not None:
+        frame = frame.head(settings.limit)
+    length = pl.coalesce(pl.col("end") - pl.col("start").fill_null(0.0), pl.col("duration"), pl.lit(5.0))
+    seconds = frame.select(length.alias("seconds"))["seconds"].to_list()
+    return frame.height * annotator.votes, price_before(annotator, seconds, [annotator.votes] * frame.height)
+
+
+def _unmet(annotator: Annotator) -> Iterator[str]:
+    """What an annotator needs that is not there: a package, a key in the environment, a folder with weights."""
+    engine, serve = annotator.file.engine, annotator.serve
+    module, extra = _PACKAGES.get(engine, ("", ""))
+    if module and find_spec(module) is None:
+        yield (
+            f"{annotator.where}: the engine {engine} needs {module}, which is not installed. "
+            f"Install it with: pip install 'alm-proxies[{extra}]'"
+        )
+    key = serve.key_from if isinstance(serve, OpenAIServe) else None
+    if key and not os.environ.get(key):
+        yield f"{annotator.where}: the environment has no {key}. Set it to the server's key: export {key}=..."
+
+
+def lines(checked: Checked) -> Sequence[str]:
+    """What was found, for people."""
+    return [*(f"  {fact}" for fact in checked.facts), *(f"  WRONG {problem}" for problem in checked.problems)]
