@@ -109,7 +109,7 @@ class Ledger:
         lock.__enter__()
         try:
             with _saying(path):
-                sql = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+                sql = sqlite3.connect(path.resolve().as_uri(), uri=True, isolation_level=None, check_same_thread=False)
                 sql.execute("PRAGMA journal_mode = WAL")
                 sql.execute("PRAGMA synchronous = FULL")
                 sql.executescript(_TABLES)

@@ -12,8 +12,10 @@ import polars as pl
 from alm_proxies.about import About, AnnotatorCard, MadeBy
 from alm_proxies.annotators.annotator import Annotator, Asking
 from alm_proxies.annotators.replies import read_reply
+from alm_proxies.annotators.scoring import order_probabilities
 from alm_proxies.annotators.wording import Reading
 from alm_proxies.engines.engine import Reply
+from alm_proxies.errors import InputError
 from alm_proxies.stages.annotate.ledger import Ledger, Outcome
 from alm_proxies.tables import ATTRIBUTES, Finding, Votes
 
@@ -27,7 +29,7 @@ def readings(asking: Asking, reply: Reply, labels: tuple[str, ...]) -> list[tupl
         failed = Reading("refused" if reply.failure.kind == "refused" else "failed", reply.failure.kind)
         return [(failed, reply.failure.what)] * len(asking.draws)
     if asking.request.elicit == "score":
-        return [_scored(reply, place, labels) for place in range(len(asking.draws))]
+        return _scored(asking, reply, labels)
     return [_answered(asking, reply, place) for place in range(len(asking.draws))]
 
 
@@ -137,18 +139,20 @@ def _answered(asking: Asking, reply: Reply, place: int) -> tuple[Reading, str]:
     return read_reply(text, asking.asked[place], finish), raw
 
 
-def _scored(reply: Reply, place: int, labels: tuple[str, ...]) -> tuple[Reading, str]:
-    if place >= len(reply.log_probabilities) or len(reply.log_probabilities[place]) != len(labels):
-        return Reading("failed", "missing"), ""
-    scores = reply.log_probabilities[place]
-    raw = json.dumps([round(score, 6) if math.isfinite(score) else None for score in scores])
-    highest = max(scores)
-    if not math.isfinite(highest):
-        return Reading("failed", "no_probability"), raw
-    masses = [math.exp(score - highest) for score in scores]
-    total = math.fsum(masses)
-    shares = tuple((label, mass / total) for label, mass in zip(labels, masses, strict=True) if mass > 0.0)
-    return Reading("ok", shares=shares), raw
+def _scored(asking: Asking, reply: Reply, labels: tuple[str, ...]) -> list[tuple[Reading, str]]:
+    """One distribution for every label order asked."""
+    scores = reply.log_probabilities
+    raw = [json.dumps([round(score, 6) if math.isfinite(score) else None for score in order]) for order in scores]
+    if len(scores) != len(asking.draws) or any(len(order) != len(labels) for order in scores):
+        return [(Reading("failed", "missing"), ", ".join(raw))] * len(asking.draws)
+    try:
+        shares = order_probabilities(scores)
+    except InputError as error:
+        return [(Reading("failed", "no_probability"), error.what)] * len(asking.draws)
+    return [
+        (Reading("ok", shares=tuple((k, float(p)) for k, p in zip(labels, order, strict=True) if p > 0.0)), text)
+        for order, text in zip(shares, raw, strict=True)
+    ]
 
 
 def _single(reading: Reading) -> str | None:

@@ -135,6 +135,7 @@ def annotate(
     ending = "" if shard is None else f".{shard[0]}-of-{shard[1]}"
     folder = Path(folder)
     with Ledger.open(folder / f"ledger{ending}.sqlite") as ledger:
+        ledger.keep("merged", "no")
         ledger.keep("taxonomy", json.dumps(utterances.taxonomy))
         _say_lost(ledger.lost)
         plan = _plan(utterances, seats, ledger, settings, shard, votes)

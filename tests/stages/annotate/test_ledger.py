@@ -1,0 +1,160 @@
+import asyncio
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from alm_proxies.about import AnnotatorCard
+from alm_proxies.errors import InputError, OutputError
+from alm_proxies.stages.annotate.ledger import Heard, Ledger, Lost, Outcome, Sending
+from alm_proxies.stages.annotate.recording import Recorder
+
+
+def outcome(draw: int = 0, utterance: int = 1, **changes: object) -> Outcome:
+    made = Outcome(1, utterance, draw, "ok", "", "sad", None, None, "A", "", 0, 0.1, 1.0, 1.0, 0.5, 1, True, 0.0)
+    return made._replace(**changes)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    with Ledger.open(tmp_path / "ledger.sqlite") as opened:
+        yield opened
+
+
+def heard(utterance: int = 1) -> Heard:
+    return Heard(1, utterance, "m", f"{utterance}.wav", 1, 1, "d")
+
+
+def test_what_is_written_is_there_when_opened_again_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    with Ledger.open(path) as ledger:
+        ledger.write(sending=[Sending(1, 2, 0.4), Sending(2, 1, 0.2)], heard=[heard()])
+        ledger.write(arrived=[1], outcomes=[outcome(0), outcome(1)])
+    with Ledger.open(path) as again:
+        assert again.lost == Lost(1, 1, 0.2)
+        assert again.spent() == pytest.approx(1.2)
+        assert again.sql.execute("SELECT draw FROM vote ORDER BY draw").fetchall() == [(0,), (1,)]
+    with Ledger.open(path) as third:
+        assert third.lost == Lost()
+        assert third.spent() == pytest.approx(1.2)
+
+
+def test_a_write_is_kept_whole_or_not_at_all(ledger: Ledger) -> None:
+    ledger.write(outcomes=[outcome(0)])
+    with pytest.raises(sqlite3.IntegrityError):
+        ledger.write(sending=[Sending(9, 1, 0.0)], outcomes=[outcome(1), outcome(0)])
+    assert ledger.sql.execute("SELECT COUNT(*) FROM vote").fetchone() == (1,)
+    assert ledger.sql.execute("SELECT COUNT(*) FROM in_flight").fetchone() == (0,)
+
+
+@settings(max_examples=30)
+@given(st.text(), st.none() | st.text())
+def test_any_reply_can_be_kept(raw: str, stated: str | None) -> None:
+    with TemporaryDirectory() as folder, Ledger.open(Path(folder) / "ledger.sqlite") as ledger:
+        ledger.write(outcomes=[outcome(raw=raw, stated=stated)])
+        (kept,) = ledger.sql.execute("SELECT raw FROM vote").fetchone()
+    assert kept == raw.encode("utf-8", "replace").decode()
+
+
+@settings(max_examples=30)
+@given(st.sets(st.tuples(st.integers(1, 6), st.integers(0, 9))), st.integers(1, 10))
+def test_what_is_done_is_what_was_written_gaps_included(done: set[tuple[int, int]], votes: int) -> None:
+    with TemporaryDirectory() as folder, Ledger.open(Path(folder) / "ledger.sqlite") as ledger:
+        ledger.utterance_ids([str(number) for number in range(6)])
+        ledger.write(outcomes=[outcome(draw, utterance) for utterance, draw in done])
+        found = {tuple(pair) for pair in np.argwhere(ledger.done(1, votes)).tolist()}
+    assert found == {(utterance, draw) for utterance, draw in done if draw < votes}
+
+
+def test_utterances_and_annotators_keep_their_numbers(ledger: Ledger) -> None:
+    first = ledger.utterance_ids(["b", "a"]).tolist()
+    assert ledger.utterance_ids(["a", "c", "b"]).tolist() == [first[1], 3, first[0]]
+    card = AnnotatorCard(digest="x", seed=1)
+    number = ledger.annotator_id(card, "n")
+    assert ledger.annotator_id(card, "n") == number
+    assert ledger.annotator_id(card.model_copy(update={"seed": 2}), "n") != number
+    assert ledger.annotator_id(card.model_copy(update={"digest": "y"}), "n") != number
+
+
+def test_votes_set_aside_are_kept_with_the_reason_and_stay_on_the_bill(ledger: Ledger) -> None:
+    ledger.utterance_ids(["one"])
+    ledger.write(outcomes=[outcome(0, status="failed", label=None), outcome(1)])
+    assert ledger.set_aside("failed, asked again", "status = ?", ("failed",)) == 1
+    assert ledger.sql.execute("SELECT draw, why FROM set_aside").fetchall() == [(0, "failed, asked again")]
+    assert ledger.done(1, 2)[1].tolist() == [False, True]
+    assert ledger.spent() == pytest.approx(1.0)
+
+
+def test_a_second_writer_is_refused_and_a_reader_is_not(ledger: Ledger) -> None:
+    with pytest.raises(InputError, match="this very process"):
+        Ledger.open(ledger.path)
+    with Ledger.look(ledger.path) as reader:
+        ledger.write(outcomes=[outcome()])
+        assert reader.sql.execute("SELECT COUNT(*) FROM vote").fetchone() == (1,)
+        with pytest.raises(OutputError, match="readonly"):
+            reader.write(outcomes=[outcome(1)])
+    ledger.write(outcomes=[outcome(1)])
+
+
+def test_what_is_no_ledger_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="there is no ledger"):
+        Ledger.look(tmp_path / "ledger.sqlite")
+    (tmp_path / "ledger.sqlite").write_bytes(b"no database at all " * 100)
+    with pytest.raises(InputError, match="is not a ledger, or is damaged"):
+        Ledger.open(tmp_path / "ledger.sqlite")
+    with pytest.raises(InputError, match="is not a ledger, or is damaged"):
+        Ledger.look(tmp_path / "ledger.sqlite")
+    with Ledger.open(tmp_path / "other.sqlite") as ledger:
+        ledger.keep("version", "99")
+    with pytest.raises(InputError, match="version 99"):
+        Ledger.open(tmp_path / "other.sqlite")
+
+
+def test_a_full_disk_is_said_and_what_was_acknowledged_stays(ledger: Ledger) -> None:
+    ledger.write(outcomes=[outcome()])
+    (pages,) = ledger.sql.execute("PRAGMA page_count").fetchone()
+    ledger.sql.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(OutputError, match="full"):
+        ledger.write(outcomes=[outcome(raw="x" * 100_000, draw=1)])
+    ledger.sql.execute("PRAGMA max_page_count = 100000")
+    ledger.write(outcomes=[outcome(2)])
+    assert ledger.sql.execute("SELECT draw FROM vote").fetchall() == [(0,), (2,)]
+
+
+def test_many_at_once_share_transactions_and_each_waits_for_its_own(ledger: Ledger) -> None:
+    recorder = Recorder(ledger)
+
+    async def one(number: int) -> None:
+        await recorder.sending(Sending(number, 1, 0.0), heard(number))
+        found = "SELECT COUNT(*) FROM in_flight WHERE id = ?"
+        with closing(sqlite3.connect(ledger.path)) as other:
+            assert other.execute(found, (number,)).fetchone() == (1,)
+        await recorder.arrived([outcome(utterance=number)], number)
+        with closing(sqlite3.connect(ledger.path)) as other:
+            assert other.execute(found, (number,)).fetchone() == (0,)
+
+    async def everything() -> None:
+        await asyncio.gather(*(one(number) for number in range(1, 101)))
+
+    asyncio.run(everything())
+    assert ledger.sql.execute("SELECT COUNT(*) FROM vote").fetchone() == (100,)
+
+
+def test_a_write_that_fails_is_told_to_everyone_who_waited_for_it(ledger: Ledger) -> None:
+    recorder = Recorder(ledger)
+    ledger.write(outcomes=[outcome(0)])
+
+    async def everything() -> list[object]:
+        both = (recorder.arrived([outcome(0)]), recorder.arrived([outcome(1)]))
+        first = await asyncio.gather(*both, return_exceptions=True)
+        await recorder.arrived([outcome(2)])
+        return list(first)
+
+    assert [type(error) for error in asyncio.run(everything())] == [sqlite3.IntegrityError] * 2
+    assert ledger.sql.execute("SELECT draw FROM vote").fetchall() == [(0,), (2,)]

@@ -1,0 +1,76 @@
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alm_proxies.errors import InputError
+from alm_proxies.stages.annotate.ledgers import merge, status
+from alm_proxies.stages.annotate.stage import AnnotateSettings, annotate
+
+Make = Callable[..., Any]
+PRICE = {"audio_minute": 60.0}
+
+
+def test_merged_shards_are_the_run_without_shards(corpus: Make, annotator: Make, tmp_path: Path) -> None:
+    utterances = corpus(15)
+    panel = [annotator(utterances, "one", votes=3, price=PRICE), annotator(utterances, "two", elicit="score")]
+    whole = annotate(utterances, panel, tmp_path / "whole", AnnotateSettings())
+    for number in (1, 2, 3):
+        annotate(utterances, panel, tmp_path / f"part{number % 2}", AnnotateSettings(shard=f"{number}/3"))
+    merged = merge([tmp_path / "part0", tmp_path / "part1"], tmp_path / "merged")
+    frame = whole.votes.frame
+    assert merged.votes.frame.equals(frame)
+    assert merged.votes.about.annotators == whole.votes.about.annotators
+    assert status(tmp_path / "merged")[0].price == pytest.approx(whole.spent.price)
+    again = merge([tmp_path / "part0", tmp_path / "part1"], tmp_path / "merged")
+    assert again.votes.frame.equals(frame)
+    assert status(tmp_path / "merged")[0].price == pytest.approx(whole.spent.price)
+
+
+def test_a_vote_in_two_ledgers_is_kept_once_and_both_stay_paid(corpus: Make, annotator: Make, tmp_path: Path) -> None:
+    utterances = corpus(10)
+    broken = annotator(utterances, votes=1, price=PRICE, serve={"faults": {"server_error": 0.5}})
+    lenient = AnnotateSettings.model_validate({"stop": {"failed": 1.0}})
+    first = annotate(utterances, [broken], tmp_path / "a", lenient)
+    assert 0 < (first.votes.frame["status"] == "failed").sum() < 10
+    second = annotate(utterances, [annotator(utterances, votes=1, price=PRICE)], tmp_path / "b", lenient)
+    merged = merge([tmp_path / "a", tmp_path / "b"], tmp_path / "merged")
+    assert merged.votes.frame.equals(second.votes.frame)
+    assert merged.findings.counts()["cast_twice"] == 10
+    assert status(tmp_path / "merged")[0].price == pytest.approx(first.spent.price + second.spent.price)
+
+
+def test_shards_of_different_annotators_labels_or_nothing_are_refused(
+    corpus: Make, annotator: Make, tmp_path: Path
+) -> None:
+    utterances = corpus(4)
+    annotate(utterances, [annotator(utterances, votes=1)], tmp_path / "a", AnnotateSettings(shard="1/2"))
+    annotate(utterances, [annotator(utterances, votes=1)], tmp_path / "b", AnnotateSettings(shard="2/2", seed=9))
+    with pytest.raises(InputError, match="'scripted' is not the same in"):
+        merge([tmp_path / "a", tmp_path / "b"], tmp_path / "merged")
+    with pytest.raises(InputError, match="holds no ledger"):
+        merge([tmp_path / "c"], tmp_path / "merged")
+    with pytest.raises(InputError, match="cast here, not merged"):
+        whole = tmp_path / "whole"
+        annotate(utterances, [annotator(utterances, votes=1)], whole, AnnotateSettings())
+        merge([tmp_path / "a"], whole)
+    assert not (tmp_path / "merged").exists()
+
+
+def test_status_says_how_far_it_is_and_what_it_costs(corpus: Make, annotator: Make, tmp_path: Path) -> None:
+    utterances = corpus(10)
+    one = annotator(utterances, votes=4, price=PRICE)
+    annotate(utterances, [one], tmp_path, AnnotateSettings(budget=1.0))
+    now = status(tmp_path)[0]
+    assert (now.planned, now.cast, now.waiting) == (40, {"ok": 20}, 20)
+    assert now.price == pytest.approx(1.0)
+    assert now.price_left == pytest.approx(1.0)
+    assert now.rate > 0
+    assert "40 votes planned, cast: 20 ok; 20 waiting" in str(now)
+    with closing(sqlite3.connect(tmp_path / "ledger.sqlite")) as sql:
+        sql.execute("UPDATE vote SET at = 0")
+        sql.commit()
+    assert status(tmp_path)[0].minutes_left is None
