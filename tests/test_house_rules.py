@@ -1,0 +1,76 @@
+"""What the house asks of every room: floors, sizes, empty package files, and shipped files that parse."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import alm_proxies
+from alm_proxies.annotators.annotator import Annotator
+from alm_proxies.annotators.prompts import read_prompt
+from alm_proxies.cards import read_card
+from alm_proxies.files import shipped_folder
+from alm_proxies.pipeline.file import read_pipeline
+from alm_proxies.taxonomy import taxonomy_of
+
+PACKAGE = Path(alm_proxies.__file__).parent
+CHECKOUT = PACKAGE.parent
+LONGEST = 450
+
+
+def files(kind: str, pattern: str) -> list[Path]:
+    found = sorted(shipped_folder(kind).glob(pattern))
+    assert found, f"no {kind}/{pattern}"
+    return found
+
+
+def name(path: Path) -> str:
+    return path.stem
+
+
+def test_floors_import_only_floors_below_them(tmp_path: Path) -> None:
+    linter = Path(sys.executable).with_name("lint-imports")
+    command = [linter, "--config", CHECKOUT / "pyproject.toml", "--cache-dir", tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=CHECKOUT)
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr
+
+
+def test_package_files_of_folders_are_empty() -> None:
+    found = sorted(PACKAGE.rglob("*/__init__.py"))
+    assert len(found) > 10
+    assert [str(path.relative_to(PACKAGE)) for path in found if path.stat().st_size] == []
+
+
+def test_every_folder_with_code_is_a_package() -> None:
+    folders = {path.parent for path in PACKAGE.rglob("*.py")}
+    assert [str(folder) for folder in sorted(folders) if not (folder / "__init__.py").is_file()] == []
+
+
+def test_no_file_is_too_long_to_read() -> None:
+    lengths = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in PACKAGE.rglob("*.py")}
+    assert {str(path.relative_to(PACKAGE)): n for path, n in lengths.items() if n > LONGEST} == {}
+
+
+@pytest.mark.parametrize("path", files("prompts", "*.toml"), ids=name)
+def test_a_shipped_prompt_parses(path: Path) -> None:
+    assert read_prompt(path).elicits
+
+
+@pytest.mark.parametrize("path", files("pipelines", "*.toml"), ids=name)
+def test_a_shipped_pipeline_parses(path: Path, tmp_path: Path) -> None:
+    pipeline = read_pipeline(path, tmp_path)
+    assert pipeline.runs
+    assert read_pipeline(path.stem, tmp_path) == pipeline
+
+
+@pytest.mark.parametrize("path", files("pipelines", "annotators/*.toml"), ids=name)
+def test_a_shipped_annotator_parses_and_is_ready(path: Path) -> None:
+    ready = Annotator.read(path).ready(taxonomy_of("msp8").labels)
+    assert ready.votes >= 1
+    assert ready.cells
+
+
+@pytest.mark.parametrize("path", files("data_cards", "*.md"), ids=name)
+def test_a_shipped_card_parses(path: Path) -> None:
+    assert read_card(path).name == path.stem

@@ -1,0 +1,50 @@
+"""The public names, pinned: taking one away or adding one is a decision, never an accident."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import alm_proxies
+
+PUBLIC = [
+    "About", "AlignSettings", "AlmProxiesError", "AnnotateSettings", "Annotator", "Card", "DawidSkene", "Dirichlet",
+    "EngineError", "Finding", "Findings", "ForbiddenError", "FuseSettings", "Gated", "HoldOut", "Human", "InputError",
+    "Labels", "MissingExtraError", "Mixture", "OutputError", "Pool", "ReadSettings", "SettingsError",
+    "SimulateSettings", "Source", "Stacking", "TableError", "Taxonomy", "Utterances", "Votes", "Weighted",
+    "__version__", "align", "annotate", "card_of", "check", "combine", "explain", "fuse", "open_clip", "read", "run",
+    "simulate", "taxonomy_of",
+]  # fmt: skip
+HEAVY = ("torch", "transformers", "vllm", "librosa", "altair", "scipy", "sklearn", "peft", "accelerate")
+PACKAGE = Path(alm_proxies.__file__).parent
+STAGES = sorted(f"alm_proxies.stages.{path.parent.name}.stage" for path in PACKAGE.glob("stages/*/stage.py"))
+
+
+def test_the_public_names_are_these() -> None:
+    assert alm_proxies.__all__ == PUBLIC
+    assert dir(alm_proxies) == PUBLIC
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_public_name_is_there(name: str) -> None:
+    value = getattr(alm_proxies, name)
+    assert getattr(value, "__name__", name) == name
+
+
+def test_there_are_stages_to_look_at() -> None:
+    assert len(STAGES) >= 5
+
+
+@pytest.mark.parametrize("module", ["alm_proxies", "alm_proxies.cli.app", "alm_proxies.cli.commands", *STAGES])
+def test_importing_it_loads_nothing_heavy(module: str) -> None:
+    script = f"import sys, {module}\nprint(*sorted(set({HEAVY!r}) & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == []
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="module 'alm_proxies' has no attribute 'fuze'"):
+        _ = alm_proxies.fuze
+    assert not hasattr(alm_proxies, "no_such_name")
