@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from alm_proxies.estimators.counts import Array, Counts, Index, LeftOut
-from alm_proxies.estimators.estimator import Estimator, Posterior, assumed_strength, has_pairs, minimise
+from alm_proxies.estimators.estimator import Estimator, Posterior, assumed_strength, fitting_rows, has_pairs, minimise
 from alm_proxies.estimators.likelihood import softmax
 from alm_proxies.estimators.merge import summed
 
@@ -28,6 +28,7 @@ class Weighted(Estimator):
     _free: ClassVar[bool] = True
 
     def _learn(self, counts: Counts) -> None:
+        counts = fitting_rows(counts)
         self.shares_ = counts.shares
         left = counts.left_one_out()
         blocks = [block.counts for block in counts.blocks] if self.uses_proxies else []
@@ -82,7 +83,7 @@ class Dirichlet(Estimator):
     name: ClassVar[str] = "dirichlet"
 
     def _learn(self, counts: Counts) -> None:
-        counts = counts.rows(np.flatnonzero(counts.human.any(1)).astype(np.int64))
+        counts = fitting_rows(counts)
         self.shares_ = counts.shares
         entropy, there = self._entropy(counts)
         self.cuts_ = np.quantile(entropy[there], [1 / 3, 2 / 3]) if there.any() else np.zeros(2)

@@ -14,9 +14,12 @@ from numpy.typing import NDArray
 
 from alm_proxies.errors import InputError
 from alm_proxies.estimators.counts import Array, Counts, counts_of
+from alm_proxies.seeds import generator
 from alm_proxies.tables import About, Labels, Votes
 
 CHUNK = 100_000
+FIT_ROWS = 20_000
+"""More utterances than these are fitted on a seeded sample of them."""
 ASSUMED_AGREEMENT = 0.3
 """Chance-corrected agreement of two listeners assumed where no utterance has two human votes to learn it from."""
 _PAIRS_NEEDED = 30
@@ -127,6 +130,14 @@ def labels_of(estimator: Estimator, counts: Counts, about: About) -> Labels:
         }
     )
     return Labels.of(frame, about=About(taxonomy=counts.labels, annotators=about.annotators), where="labels")
+
+
+def fitting_rows(counts: Counts, seed: int = 0, rows: int = FIT_ROWS) -> Counts:
+    """The utterances with human votes, or a seeded sample of them where there are more than `rows`."""
+    usable = np.flatnonzero(counts.human.any(1))
+    if len(usable) > rows:
+        usable = np.sort(generator(seed, "fitting rows").choice(usable, rows, replace=False))
+    return counts.rows(usable.astype(np.int64))
 
 
 def has_pairs(counts: Counts) -> bool:

@@ -8,13 +8,19 @@ import numpy as np
 
 from alm_proxies.errors import SettingsError
 from alm_proxies.estimators.counts import Array, Counts, unique_rows
-from alm_proxies.estimators.estimator import Estimator, Posterior, assumed_strength, has_pairs, minimise
+from alm_proxies.estimators.estimator import (
+    FIT_ROWS,
+    Estimator,
+    Posterior,
+    assumed_strength,
+    fitting_rows,
+    has_pairs,
+    minimise,
+)
 from alm_proxies.estimators.features import GateFeatures
 from alm_proxies.estimators.likelihood import DirichletMultinomial, posterior_moments, softmax
 from alm_proxies.seeds import generator
 
-FIT_ROWS = 20_000
-"""More utterances than these are fitted on a seeded sample of them."""
 _DARK_NEEDED = 30
 _BASE_STRENGTH = 5.0
 _ALPHA_PENALTY = 0.5
@@ -62,11 +68,7 @@ class Gated(Estimator):
         self.start = start
 
     def _learn(self, counts: Counts) -> None:
-        usable = np.flatnonzero(counts.human.any(1))
-        if len(usable) > self.rows:
-            rng = generator(self.seed, "gated rows")
-            usable = np.sort(rng.choice(usable, self.rows, replace=False))
-        counts = counts.rows(usable.astype(np.int64))
+        counts = fitting_rows(counts, self.seed, self.rows)
         self.shares_ = counts.shares
         self.features_ = GateFeatures().fit(counts)
         inputs = self.features_.of(counts)
@@ -131,44 +133,47 @@ class Gated(Estimator):
 
 
 class _Objective:
-    """Penalised negative conditional log-likelihood a human-voted utterance, and its gradient."""
+    """Penalised negative conditional log-likelihood a human-voted utterance, and its gradient.
+
+    Classes are rows and utterances columns, utterances of equal human votes side by side: sums over classes and over
+    equal votes then run along memory, which is what the time goes into.
+    """
 
     def __init__(self, human: Array, inputs: Array, shares: Array, classes: int, penalty: float) -> None:
-        distinct, self.which = unique_rows(human)
+        distinct, which = unique_rows(human)
         self.likelihood = DirichletMultinomial(distinct)
-        self.inputs = inputs
+        self.inputs = np.ascontiguousarray(inputs[np.argsort(which, kind="stable")].T)
+        self.sizes = np.bincount(which, minlength=len(distinct))
+        self.first = np.concatenate([[0], np.cumsum(self.sizes)[:-1]])
         self.classes = classes
         self.penalty = penalty
         self.centre = np.log(_BASE_STRENGTH * shares)
         self.rows = len(human)
-        self.distinct = len(distinct)
-        order = np.argsort(self.which, kind="stable")
-        self.order = order
-        self.first = np.searchsorted(self.which[order], np.arange(self.distinct))
 
     def __call__(self, theta: Array) -> tuple[float, Array]:
-        labels = len(self.centre)
-        alpha, bias, slope = _parts(theta, self.classes, labels, self.inputs.shape[1])
-        logit = self.inputs @ slope
-        logit += bias
-        logit -= logit.max(1, keepdims=True)
-        gate = np.exp(logit, out=logit)
-        gate /= gate.sum(1, keepdims=True)
+        alpha, bias, slope = _parts(theta, self.classes, len(self.centre), len(self.inputs))
+        gate = slope.T @ self.inputs
+        gate += bias[:, None]
+        gate -= gate.max(0)
+        np.exp(gate, out=gate)
+        gate /= gate.sum(0)
         logs = self.likelihood.log(alpha)
-        top = logs.max(1, keepdims=True)
-        posterior = gate * np.exp(logs - top)[self.which] + 1e-300
-        total = posterior.sum(1)
-        value = float(np.log(total).sum() + top[self.which, 0].sum())
-        posterior /= total[:, None]
-        grouped = np.add.reduceat(posterior[self.order], self.first, axis=0)
-        d_gate = np.subtract(posterior, gate, out=gate)
+        top = logs.max(1)
+        posterior = np.repeat(np.exp(logs - top[:, None]).T, self.sizes, axis=1)
+        posterior *= gate
+        posterior += 1e-300
+        total = posterior.sum(0)
+        value = float(np.log(total).sum() + self.sizes @ top)
+        posterior /= total
+        grouped = np.add.reduceat(posterior, self.first, axis=1).T
+        posterior -= gate
         away = np.log(alpha) - self.centre
         value -= 0.5 * self.penalty * self.rows * float(np.square(slope).sum())
         value -= 0.5 * _ALPHA_PENALTY * float(np.square(away).sum())
         value -= 0.5 * _WEIGHT_PENALTY * float(np.square(bias).sum())
         d_alpha = self.likelihood.gradient(grouped, alpha) * alpha - _ALPHA_PENALTY * away
-        d_bias = d_gate.sum(0) - _WEIGHT_PENALTY * bias
-        d_slope = self.inputs.T @ d_gate - self.penalty * self.rows * slope
+        d_bias = posterior.sum(1) - _WEIGHT_PENALTY * bias
+        d_slope = self.inputs @ posterior.T - self.penalty * self.rows * slope
         gradient = np.concatenate([d_alpha.ravel(), d_bias, d_slope.ravel()])
         return -value / self.rows, -gradient / self.rows
 

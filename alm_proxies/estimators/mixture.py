@@ -8,8 +8,7 @@ import numpy as np
 
 from alm_proxies.errors import SettingsError
 from alm_proxies.estimators.counts import Array, Counts, Index, unique_rows
-from alm_proxies.estimators.estimator import Estimator, Posterior, minimise
-from alm_proxies.estimators.gated import FIT_ROWS
+from alm_proxies.estimators.estimator import FIT_ROWS, Estimator, Posterior, fitting_rows, minimise
 from alm_proxies.estimators.likelihood import DirichletMultinomial, posterior_moments, softmax
 from alm_proxies.seeds import generator
 
@@ -38,11 +37,7 @@ class Mixture(Estimator):
         self.iterations = iterations
 
     def _learn(self, counts: Counts) -> None:
-        usable = np.flatnonzero(counts.human.any(1))
-        if len(usable) > self.rows:
-            rng = generator(self.seed, "mixture rows")
-            usable = np.sort(rng.choice(usable, self.rows, replace=False))
-        counts = counts.rows(usable.astype(np.int64))
+        counts = fitting_rows(counts, self.seed, self.rows)
         objective = _Objective(_sources(counts), self.classes)
         rng = generator(self.seed, "mixture start", self.classes)
         starts = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -19,8 +19,10 @@ from alm_proxies.tables import Finding
 
 TUNE_ROWS = 5_000
 """More utterances than these are chosen on by a seeded sample of them."""
-PENALTIES = (0.03, 0.01, 0.003, 0.001, 0.0003)
-CLASSES = (16, 8, 4)
+PENALTIES = (0.03, 0.01, 0.003, 0.001, 0.0003, 0.0001, 0.00003)
+"""From strong to weak, tried while the loss falls."""
+CLASSES = (4, 8, 16, 32)
+FIRST_CLASSES = 16
 _TOO_FEW = 20
 
 
@@ -36,7 +38,7 @@ class Candidate:
     def make(self, seed: int, start: Gated | None = None) -> Estimator:
         """The estimator, not yet fitted."""
         if self.method == "gated":
-            return Gated(self.classes or CLASSES[0], self.penalty or PENALTIES[0], seed=seed, start=start)
+            return Gated(self.classes or FIRST_CLASSES, self.penalty or PENALTIES[0], seed=seed, start=start)
         plain: dict[str, type[Dirichlet] | type[Weighted]] = {
             "dirichlet": Dirichlet,
             "weighted": Weighted,
@@ -108,35 +110,42 @@ class _Search:
         """The best candidate without proxies and the best with some."""
         with Progress("choosing", quiet=self.quiet) as progress:
             self.progress = progress
-            alone = [
-                Candidate("human"),
-                Candidate("dirichlet"),
-                *(Candidate("gated", k, PENALTIES[0]) for k in CLASSES),
-            ]
-            off = self.best(alone)
+            none = self.classes(Candidate("gated", FIRST_CLASSES, PENALTIES[0]))
+            off = self.best([Candidate("human"), Candidate("dirichlet"), none])
             if not names:
                 return off, None
-            self.path(CLASSES[0], names)
-            gated = self.best([Candidate("gated", CLASSES[0], p, names) for p in PENALTIES])
-            gated = self.best([Candidate("gated", k, gated.penalty, names) for k in CLASSES])
-            gated = self.fewer(gated)
+            gated = self.fewer(self.classes(self.penalties(Candidate("gated", FIRST_CLASSES, PENALTIES[0], names))))
             return off, self.best([gated, Candidate("weighted", proxies=names), Candidate("dirichlet", proxies=names)])
 
-    def path(self, classes: int, names: tuple[str, ...]) -> None:
-        """Try every penalty, each fold beginning where the stronger penalty ended."""
-        before: Candidate | None = None
-        for penalty in PENALTIES:
-            candidate = Candidate("gated", classes, penalty, names)
-            self.score(candidate, before)
-            before = candidate
+    def penalties(self, first: Candidate) -> Candidate:
+        """Weaker and weaker penalties while the loss falls, each fold beginning where the stronger one ended."""
+        best = first
+        self.score(first)
+        for penalty in PENALTIES[1:]:
+            weaker = replace(first, penalty=penalty)
+            if self.score(weaker, best).mean > self.score(best).mean:
+                break
+            best = weaker
+        return best
+
+    def classes(self, first: Candidate) -> Candidate:
+        """More classes while the loss falls, or else fewer."""
+        middle = CLASSES.index(FIRST_CLASSES)
+        best = first
+        for onward in (CLASSES[middle + 1 :], CLASSES[:middle][::-1]):
+            for count in onward:
+                other = replace(first, classes=count)
+                if self.score(other).mean >= self.score(best).mean:
+                    break
+                best = other
+            if best != first:
+                break
+        return best
 
     def fewer(self, best: Candidate) -> Candidate:
         """Drop one block of proxies after another while left-out votes are foretold no worse."""
         while len(best.proxies) > 1:
-            tries = [
-                Candidate(best.method, best.classes, best.penalty, tuple(n for n in best.proxies if n != name))
-                for name in best.proxies
-            ]
+            tries = [replace(best, proxies=tuple(n for n in best.proxies if n != name)) for name in best.proxies]
             better = self.best([*tries, best])
             if better == best:
                 break

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Literal, Self
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from alm_proxies.tables import Finding, Findings, Labels, MadeBy, Utterances, Votes
+from alm_proxies.tables import ATTRIBUTES, Finding, Findings, Labels, MadeBy, Utterances, Votes
 
 if TYPE_CHECKING:
     from alm_proxies.estimators.counts import Counts
+    from alm_proxies.estimators.dawid_skene import DawidSkene
     from alm_proxies.estimators.estimator import Estimator
 
 Method = Literal["auto", "gated", "mixture", "dirichlet", "weighted", "human", "pool", "dawid_skene", "stacking"]
@@ -63,7 +64,7 @@ class Fused:
     trials: pl.DataFrame
     """One row a candidate of auto: its log loss a left-out human vote, and against the best without proxies."""
     findings: Findings
-    estimator: Estimator
+    estimator: Estimator | DawidSkene
     """The fitted estimator; estimators.trials.influence traces one label with it."""
 
 
@@ -82,6 +83,8 @@ def fuse(
     from alm_proxies.estimators.estimator import labels_of
 
     settings = settings or FuseSettings()
+    if settings.method == "dawid_skene":
+        return _dawid_skene(votes)
     merge = Merge(settings.merge.primary, settings.merge.secondary)
     counts = counts_of(
         votes, merge=merge, utterances=utterances, columns=settings.columns, consensus=settings.consensus
@@ -95,9 +98,30 @@ def fuse(
     else:
         estimator = _named(settings).fit(counts)
     labels = labels_of(estimator, counts, votes.about)
-    labels = Labels(labels.frame, labels.about.with_(made_by=MadeBy(stage="fuse")))
-    findings = Findings.gather([*counts.findings, *more, *_after(counts, estimator)])
-    return Fused(labels, trials, findings, estimator)
+    return _fused(votes, labels, trials, [*counts.findings, *more, *_after(counts, estimator)], estimator)
+
+
+def _dawid_skene(votes: Votes) -> Fused:
+    from alm_proxies.estimators.dawid_skene import DawidSkene
+
+    estimator = DawidSkene().fit(votes)
+    return _fused(votes, estimator.predict(votes), pl.DataFrame(), list(estimator.findings_), estimator)
+
+
+def _fused(
+    votes: Votes, labels: Labels, trials: pl.DataFrame, findings: list[Finding], estimator: Estimator | DawidSkene
+) -> Fused:
+    frame = labels.frame
+    if votes.frame.select(pl.any_horizontal(pl.col(*ATTRIBUTES).is_not_null().any())).item():
+        from alm_proxies.estimators.attributes import Attributes
+
+        rated = Attributes().fit(votes)
+        findings = [*findings, *rated.findings_]
+        made = rated.predict(votes)
+        frame = frame.drop(name for name in made.columns if name != "utterance_id" and name in frame.columns)
+        frame = frame.join(made, on="utterance_id", how="left", maintain_order="left")
+    about = labels.about.with_(made_by=MadeBy(stage="fuse"))
+    return Fused(Labels.of(frame, about=about, where="labels"), trials, Findings.gather(findings), estimator)
 
 
 def _named(settings: FuseSettings) -> Estimator:
@@ -109,6 +133,10 @@ def _named(settings: FuseSettings) -> Estimator:
         return Gated(settings.classes, settings.penalty, seed=settings.seed)
     if settings.method == "mixture":
         return Mixture(settings.classes, seed=settings.seed)
+    if settings.method == "stacking":
+        from alm_proxies.estimators.stacking import Stacking
+
+        return Stacking(seed=settings.seed)
     plain: dict[str, type[Dirichlet] | type[Weighted]] = {
         "dirichlet": Dirichlet,
         "weighted": Weighted,

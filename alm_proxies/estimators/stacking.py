@@ -1,0 +1,117 @@
+"""The ceiling: where some utterances have dense human votes, learn from them what few votes and proxies foretell."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from alm_proxies.errors import InputError, SettingsError
+from alm_proxies.estimators.counts import Array, Counts
+from alm_proxies.estimators.estimator import FIT_ROWS, Estimator, Posterior, minimise
+from alm_proxies.estimators.features import GateFeatures
+from alm_proxies.estimators.likelihood import softmax
+from alm_proxies.seeds import generator
+
+_MORE_VOTES = 2
+_DENSE_NEEDED = 50
+
+
+class Stacking(Estimator):
+    """Softmax regression of dense human votes on few of them and the proxies.
+
+    p = softmax(b + B z), z = (log and plain smoothed shares of `votes` human votes, the gate's proxy features). Each
+    dense utterance gives `repeats` random draws of `votes` votes as input, the rest of its votes as target; max of
+    their log-likelihood - N penalty |B|^2 / 2. Concentration: one strength about p by maximum Dirichlet-multinomial
+    likelihood of the targets. Stacked generalisation (Wolpert 1992), supervised: it needs what sparse data lack.
+    """
+
+    name: ClassVar[str] = "stacking"
+
+    def __init__(self, votes: int = 3, *, penalty: float = 1e-4, repeats: int = 4, seed: int = 0) -> None:
+        if votes < 1 or repeats < 1 or penalty <= 0:
+            raise SettingsError(
+                f"stacking from {votes} votes, {repeats} draws and a penalty of {penalty} cannot be fitted",
+                mend="Use one vote or more, one draw or more and a positive penalty.",
+            )
+        self.votes = votes
+        self.penalty = penalty
+        self.repeats = repeats
+        self.seed = seed
+
+    def _learn(self, counts: Counts) -> None:
+        whole = np.rint(counts.human)
+        dense = np.flatnonzero(
+            (whole.sum(1) >= self.votes + _MORE_VOTES) & (np.abs(whole - counts.human) < 1e-9).all(1)
+        )
+        if len(dense) < _DENSE_NEEDED:
+            raise InputError(
+                f"only {len(dense)} utterances have {self.votes + _MORE_VOTES} whole human votes or more",
+                where="votes",
+                mend="Stacking learns from dense votes: use gated or auto.",
+            )
+        rng = generator(self.seed, "stacking")
+        if len(dense) > FIT_ROWS:
+            dense = np.sort(rng.choice(dense, FIT_ROWS, replace=False))
+        counts = counts.rows(dense.astype(np.int64))
+        self.shares_ = counts.shares
+        self.features_ = GateFeatures().fit(counts)
+        draws = [
+            rng.multivariate_hypergeometric(row.astype(np.int64), self.votes, size=self.repeats, method="marginals")
+            for row in counts.human
+        ]
+        few = np.stack(draws, axis=1).reshape(-1, counts.human.shape[1]).astype(np.float64)
+        rest = np.tile(counts.human, (self.repeats, 1)) - few
+        inputs = self._inputs(few, np.tile(self.features_.of(counts), (self.repeats, 1)))
+        self.centre_ = inputs.mean(0)
+        objective = _Objective(inputs - self.centre_, rest, self.penalty)
+        result = minimise(objective, np.zeros((inputs.shape[1] + 1) * rest.shape[1]), 500)
+        self.bias_, self.slope_ = objective.parts(result.x)
+        self.strength_ = _strength(softmax((inputs - self.centre_) @ self.slope_ + self.bias_), rest)
+        self.settled(result)
+
+    def posterior(self, counts: Counts) -> Posterior:
+        """The regression's mean, and the one strength learned about it."""
+        inputs = self._inputs(counts.human, self.features_.of(counts)) - self.centre_
+        mean = softmax(inputs @ self.slope_ + self.bias_)
+        return Posterior(mean, np.full(len(mean), self.strength_))
+
+    def _inputs(self, human: Array, proxies: Array) -> Array:
+        share = (human + self.shares_) / (human.sum(1, keepdims=True) + 1.0)
+        return np.concatenate([np.log(share), share, proxies], axis=1)
+
+
+class _Objective:
+    """Penalised negative log-likelihood a target vote of the softmax regression, and its gradient."""
+
+    def __init__(self, inputs: Array, targets: Array, penalty: float) -> None:
+        self.inputs, self.targets, self.penalty = inputs, targets, penalty
+        self.votes = float(targets.sum())
+
+    def parts(self, theta: Array) -> tuple[Array, Array]:
+        labels = self.targets.shape[1]
+        return theta[:labels], theta[labels:].reshape(-1, labels)
+
+    def __call__(self, theta: Array) -> tuple[float, Array]:
+        bias, slope = self.parts(theta)
+        mean = softmax(self.inputs @ slope + bias)
+        value = -float((self.targets * np.log(np.maximum(mean, 1e-300))).sum()) / self.votes
+        value += 0.5 * self.penalty * float(np.square(slope).sum())
+        by_logit = (mean * self.targets.sum(1, keepdims=True) - self.targets) / self.votes
+        gradient = np.concatenate([by_logit.sum(0), (self.inputs.T @ by_logit + self.penalty * slope).ravel()])
+        return value, gradient
+
+
+def _strength(mean: Array, targets: Array) -> float:
+    from scipy.optimize import minimize_scalar
+    from scipy.special import gammaln
+
+    votes = targets.sum(1)
+
+    def loss(log_strength: float) -> float:
+        strength = np.exp(log_strength)
+        alpha = strength * mean
+        made = (gammaln(targets + alpha) - gammaln(alpha)).sum() + (gammaln(strength) - gammaln(strength + votes)).sum()
+        return -float(made)
+
+    return float(np.exp(minimize_scalar(loss, bounds=(-2.0, 7.0), method="bounded").x))

@@ -1,0 +1,153 @@
+"""Speed of `fuse` with its default settings, from file to file: 3 human and 10 proxy votes an utterance, 8 labels.
+
+Each size runs in a process of its own and reports wall seconds, where they went, and the peak of its memory.
+
+    python benchmarks/fusion/speed.py [--sizes 10000,100000,1000000] [--threads 2] [--sample]
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+LABELS = 8
+HUMAN, PROXY = 3, 10
+
+
+def write_votes(folder: Path, utterances: int) -> None:
+    """Votes of listeners who differ and of two proxy annotators who hear the same with their own confusions."""
+    import numpy as np
+    import polars as pl
+
+    from alm_proxies.tables import Utterances, Votes
+
+    rng = np.random.default_rng(11)
+    names = [f"l{j}" for j in range(LABELS)]
+    centre = rng.choice(LABELS, size=utterances, p=np.array([6, 5, 4, 3, 2, 2, 1, 1]) / 24)
+    truth = rng.standard_gamma(0.15 + 2.5 * np.eye(LABELS)[centre])
+    truth /= truth.sum(1, keepdims=True)
+    heard = [0.8 * truth + 0.2 / LABELS, 0.5 * truth + 0.5 * np.roll(truth, 1, axis=1)]
+    ids = np.char.add("corpus/", np.char.zfill(np.arange(utterances).astype(str), 8))
+    parts = []
+    for annotator, source, votes, p in (
+        ("corpus/crowd", "human", HUMAN, truth),
+        ("listener-a", "proxy", PROXY // 2, heard[0]),
+        ("listener-b", "proxy", PROXY // 2, heard[1]),
+    ):
+        cut = p.cumsum(1)
+        label = (rng.random((votes, utterances, 1)) > cut[None]).sum(2).clip(max=LABELS - 1)
+        parts.append(
+            pl.DataFrame(
+                {
+                    "utterance_id": np.tile(ids, votes),
+                    "annotator": annotator,
+                    "source": source,
+                    "draw": np.repeat(np.arange(votes, dtype=np.int32), utterances),
+                    "label": np.array(names)[label.ravel()],
+                }
+            )
+        )
+    Votes.of(pl.concat(parts), taxonomy=names).write(folder / "votes.parquet")
+    speakers = [f"s{i % 200:03d}" for i in range(utterances)]
+    frame = pl.DataFrame({"utterance_id": ids, "speaker": speakers})
+    Utterances.of(frame).write(folder / "utterances.parquet")
+
+
+def fuse_files(folder: Path) -> dict[str, float]:
+    """Read, fuse, write; seconds of each and the peak of memory."""
+    from alm_proxies.stages.fuse.stage import fuse
+    from alm_proxies.tables import Utterances, Votes
+
+    marks = [time.perf_counter()]
+    votes = Votes.read(folder / "votes.parquet")
+    utterances = Utterances.read(folder / "utterances.parquet")
+    marks.append(time.perf_counter())
+    fused = fuse(votes, utterances=utterances)
+    marks.append(time.perf_counter())
+    fused.labels.write(folder / "labels.parquet")
+    marks.append(time.perf_counter())
+    read, fusing, write = (b - a for a, b in itertools.pairwise(marks))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return {
+        "utterances": len(fused.labels),
+        "read": read,
+        "fuse": fusing,
+        "write": write,
+        "all": marks[-1] - marks[0],
+        "peak_gib": peak,
+    }
+
+
+def sample_moves(folder: Path) -> dict[str, float]:
+    """What fitting on a sample costs: log loss of one left-out vote an utterance, fits to 20,000 and to 60,000 rows."""
+    import numpy as np
+
+    from alm_proxies.estimators.counts import counts_of
+    from alm_proxies.estimators.gated import Gated
+    from alm_proxies.estimators.trials import score
+    from alm_proxies.tables import Votes
+
+    counts = counts_of(Votes.read(folder / "votes.parquet"))
+    order = np.random.default_rng(0).permutation(len(counts))
+    test, train = np.sort(order[:20_000]), np.sort(order[20_000:])
+    part = counts.rows(test)
+    left = part.left_one_out()
+    made = {}
+    for rows in (5_000, 10_000, 20_000, 60_000):
+        started = time.perf_counter()
+        fit = Gated(16, 0.001, rows=rows).fit(counts.rows(train))
+        made[f"nll_{rows}"] = score(fit, part, left).mean
+        made[f"seconds_{rows}"] = time.perf_counter() - started
+    return made
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sizes", default="10000,100000,1000000")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--sample", action="store_true", help="what fitting on a sample costs, at the last size")
+    parser.add_argument("--child", choices=["write", "fuse", "sample"])
+    parser.add_argument("--folder", type=Path)
+    arguments = parser.parse_args()
+    if arguments.child:
+        size = int(arguments.sizes)
+        made = {"write": lambda f: write_votes(f, size), "fuse": fuse_files, "sample": sample_moves}[arguments.child](
+            arguments.folder
+        )
+        print(json.dumps(made))
+        return
+    threads = str(arguments.threads)
+    environment = os.environ | {
+        "OMP_NUM_THREADS": threads,
+        "POLARS_MAX_THREADS": threads,
+        "OPENBLAS_NUM_THREADS": threads,
+    }
+
+    def child(what: str, size: str, folder: Path) -> dict[str, float]:
+        command = [sys.executable, __file__, "--child", what, "--sizes", size, "--folder", str(folder)]
+        out = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
+        made: dict[str, float] = json.loads(out.splitlines()[-1])
+        return made
+
+    print("| utterances | read | fuse | write | all, s | peak, GiB |\n|---|---|---|---|---|---|")
+    for size in arguments.sizes.split(","):
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary)
+            child("write", size, folder)
+            made = child("fuse", size, folder)
+            cells = [f"{made[key]:.1f}" for key in ("read", "fuse", "write", "all", "peak_gib")]
+            print(f"| {made['utterances']:,} | " + " | ".join(cells) + " |", flush=True)
+            if arguments.sample and size == arguments.sizes.split(",")[-1]:
+                print(json.dumps(child("sample", size, folder), indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""fuse: votes in, labels, trials and findings out."""
+
+import subprocess
+import sys
+
+import numpy as np
+import polars as pl
+import pytest
+from pydantic import ValidationError
+
+from alm_proxies.errors import AlmProxiesError
+from alm_proxies.estimators.trials import influence
+from alm_proxies.stages.fuse.stage import FuseSettings, fuse
+from alm_proxies.tables import Labels, Utterances, Votes
+
+LABELS = ["angry", "happy", "sad"]
+
+
+def votes(n: int = 60, *, raters: int = 3, valence: bool = False) -> Votes:
+    rng = np.random.default_rng(0)
+    truth = rng.dirichlet([0.5] * 3, size=n)
+    rows = []
+    for i, q in enumerate(truth):
+        rows += [(f"u{i:03d}", f"c/r{r}", "human", LABELS[rng.choice(3, p=q)]) for r in range(raters)]
+        rows += [(f"u{i:03d}", "model-a", "proxy", LABELS[rng.choice(3, p=q)]) for _ in range(5)]
+    frame = pl.DataFrame(rows, schema=["utterance_id", "annotator", "source", "label"], orient="row")
+    if valence:
+        place = frame["utterance_id"].str.slice(1).cast(pl.Int64).to_numpy()
+        felt = 0.3 + 0.4 * truth[place, 1] + rng.normal(0, 0.05, frame.height)
+        frame = frame.with_columns(valence=pl.Series(felt.clip(0, 1)))
+    return Votes.of(frame, taxonomy=LABELS)
+
+
+@pytest.mark.parametrize(
+    "method", ["auto", "gated", "mixture", "dirichlet", "weighted", "human", "pool", "dawid_skene"]
+)
+def test_every_method_gives_a_label_for_every_utterance_and_says_who_made_it(method):
+    fused = fuse(votes(), FuseSettings(method=method, classes=4, folds=2))
+    assert len(fused.labels) == 60
+    assert np.allclose(fused.labels.distributions().sum(1), 1)
+    assert fused.labels.about.made_by.stage == "fuse"
+    assert (fused.labels.frame["human_votes"] == 3).all()
+
+
+def test_stacking_learns_from_dense_votes():
+    assert len(fuse(votes(raters=7), FuseSettings(method="stacking")).labels) == 60
+
+
+def test_the_labels_survive_a_file_and_are_the_same_bytes_again(tmp_path):
+    for name in ("one", "two"):
+        fuse(votes(), FuseSettings(folds=2, seed=3)).labels.write(tmp_path / name)
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+    assert Labels.read(tmp_path / "one").taxonomy == tuple(LABELS)
+
+
+def test_held_out_votes_change_nothing_but_the_count_of_findings():
+    plain = votes()
+    extra = plain.frame.filter(pl.col("source") == "human").with_columns(
+        draw=pl.col("draw") + 100, label=pl.lit("angry"), held_out=pl.lit(True)
+    )
+    more = Votes.of(pl.concat([plain.frame, extra]), about=plain.about)
+    settings = FuseSettings(method="gated", classes=4)
+    first, second = fuse(plain, settings), fuse(more, settings)
+    assert np.allclose(first.labels.distributions(), second.labels.distributions())
+    assert second.findings.counts()["held_out"] == extra.height
+
+
+def test_valence_is_fused_beside_the_labels():
+    frame = fuse(votes(valence=True), FuseSettings(method="weighted")).labels.frame
+    assert frame["valence"].null_count() == 0
+    assert (frame["valence_sd"] > 0).all()
+    assert frame["arousal"].null_count() == frame.height
+
+
+def test_speakers_of_the_utterances_make_the_folds():
+    table = pl.DataFrame(
+        {"utterance_id": [f"u{i:03d}" for i in range(60)], "speaker": [f"s{i % 6}" for i in range(60)]}
+    )
+    with_speakers = fuse(votes(), FuseSettings(folds=3), utterances=Utterances.of(table))
+    without = fuse(votes(), FuseSettings(folds=3))
+    assert "folds by speakers;" in with_speakers.findings.frame["what"].str.join(" ").item()
+    assert "speakers are not known" in without.findings.frame["what"].str.join(" ").item()
+
+
+def test_utterances_without_human_votes_are_counted():
+    table = votes()
+    kept = table.frame.filter((pl.col("source") == "proxy") | (pl.col("utterance_id") < "u050"))
+    fused = fuse(Votes.of(kept, about=table.about), FuseSettings(method="gated", classes=4))
+    assert fused.findings.counts()["no_human_votes"] == 10
+    alone = fused.labels.frame.filter(pl.col("human_votes") == 0)["concentration"]
+    assert alone.median() < fused.labels.frame["concentration"].median()
+
+
+def test_votes_without_any_human_vote_are_refused_in_one_sentence():
+    table = votes()
+    only = Votes.of(table.frame.filter(pl.col("source") == "proxy"), about=table.about)
+    with pytest.raises(AlmProxiesError, match="no human votes"):
+        fuse(only)
+
+
+def test_a_merge_that_does_not_sum_to_one_is_refused():
+    with pytest.raises(ValidationError, match=r"sum to 1\.1"):
+        FuseSettings(merge={"primary": 0.9, "secondary": 0.2})
+
+
+def test_every_annotator_s_part_in_a_label_can_be_told():
+    fused = fuse(votes(), FuseSettings(method="gated", classes=4))
+    told = influence(fused.estimator, votes(), "u007")
+    assert told["annotator"].to_list() == ["c/r0", "c/r1", "c/r2", "model-a"]
+    assert told["votes"].to_list() == [1, 1, 1, 5]
+    changes = told.select("^p_.*$").to_numpy()
+    assert np.allclose(changes.sum(1), 0, atol=1e-9)
+    assert np.allclose(told["moved"].to_numpy(), 0.5 * np.abs(changes).sum(1))
+    assert (told.filter(pl.col("source") == "human")["concentration"] < 0).any()
+
+
+def test_asking_about_an_utterance_without_votes_is_refused():
+    fused = fuse(votes(), FuseSettings(method="human"))
+    with pytest.raises(AlmProxiesError, match="u999"):
+        influence(fused.estimator, votes(), "u999")
+
+
+def test_importing_the_stage_loads_nothing_heavy():
+    loaded = "any(m.split('.')[0] in ('scipy', 'torch') for m in sys.modules)"
+    code = f"import sys, alm_proxies.stages.fuse.stage; print({loaded})"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "False"
