@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import time
 from collections.abc import Iterable
@@ -37,6 +38,7 @@ class Vllm:
         self._inputs = inputs
         self._abilities = abilities
         self._number = 0
+        self._refusals = _refusals()
 
     @classmethod
     async def open(cls, model: str, serve: VllmServe, *, revision: str | None = None) -> Vllm:
@@ -119,8 +121,8 @@ class Vllm:
             reply = Reply(request.key, failure=Failure("timeout", f"no answer within {request.seconds:.0f} s"))
         except EngineDeadError:
             reply = Reply(request.key, failure=Failure("unreachable", "vLLM's engine process has died"))
-        except ValueError as error:
-            too_long = "maximum model length" in str(error) or "longer than" in str(error)
+        except self._refusals as error:
+            too_long = getattr(error, "parameter", None) == "input_tokens" or "maximum model length" in str(error)
             kind = "too_long" if too_long else "bad_request"
             reply = Reply(request.key, failure=Failure(kind, str(error).splitlines()[0][:300]))
         seconds = sum(clip.seconds for clip in request.audio)
@@ -132,7 +134,10 @@ class Vllm:
 
     async def close(self) -> None:
         """Stop vLLM's processes."""
-        self._engine.shutdown()
+        engine, self._engine = self._engine, None
+        engine.shutdown()
+        del engine
+        gc.collect()  # its cycles would otherwise be torn down with the interpreter, noisily
 
     def _too_long(self, request: Request) -> bool:
         longest = self._inputs.max_audio_seconds
@@ -245,3 +250,10 @@ class Vllm:
             places = output.prompt_logprobs[-len(answer) :]
             scores.append(sum(place[token].logprob for place, token in zip(places, answer, strict=True)))
         return tuple(scores), sum(len(output.prompt_token_ids) for output in outputs)
+
+
+def _refusals() -> tuple[type[Exception], ...]:
+    """What vLLM raises for a request it does not take: its own error where this vLLM has one, ValueError before."""
+    from vllm import exceptions
+
+    return (ValueError, getattr(exceptions, "VLLMClientError", ValueError))
