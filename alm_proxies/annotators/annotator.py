@@ -7,12 +7,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from alm_proxies.about import AnnotatorCard
 from alm_proxies.annotators.annotator_file import AnnotatorFile, check_file
+from alm_proxies.annotators.answers import finish, shares_of
 from alm_proxies.annotators.cells import Cell, cells_of, label_orders
 from alm_proxies.annotators.prompts import Lent, Prompt, prompt_of
 from alm_proxies.annotators.stated import schema
 from alm_proxies.annotators.wording import Asked
+from alm_proxies.audio.clip import Clip, open_clip
 from alm_proxies.engines.engine import (
     Audio,
     Engine,
@@ -25,7 +30,7 @@ from alm_proxies.engines.engine import (
     open_engine,
     serve_settings,
 )
-from alm_proxies.errors import SettingsError
+from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.files import digest_of
 from alm_proxies.seeds import seed_of
 from alm_proxies.settings import read_settings
@@ -210,6 +215,21 @@ class Annotator:
         text = f"{self.digest}|{material}|{draw % len(self.cells)}|{seed_of_draw}"
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
+    def distribution(self, clips: Sequence[Clip | Audio | str | Path], *, seed: int = 0) -> NDArray[np.float64]:
+        """Mean label shares of its votes about each clip, (clips, labels in taxonomy order); nan where it has none."""
+        if not self.cells:
+            mend = 'Read it with one: Annotator.read(path, taxonomy="msp8").'
+            raise SettingsError("has no taxonomy, so it has no labels to choose from", where=self.where, mend=mend)
+
+        async def work() -> NDArray[np.float64]:
+            engine = await self.open()
+            try:
+                return await shares_of(self, engine, [_audio(clip, engine.abilities.rate) for clip in clips], seed)
+            finally:
+                await engine.close()
+
+        return finish(work())
+
     async def open(self) -> Engine:
         """Its engine, found able to do what the file asks; codes are checked to be one token each."""
         engine = await open_engine(self.file.model, self.serve, revision=self.file.revision)
@@ -240,3 +260,11 @@ class Annotator:
                 cannot = (f"needs several tokens for the code {several[0]!r}", 'Write answer = "words".')
         if cannot is not None:
             raise SettingsError(f"{can.engine} {can.model} {cannot[0]}", where=self.where, mend=cannot[1])
+
+
+def _audio(clip: Clip | Audio | str | Path, rate: int) -> Audio:
+    if isinstance(clip, str | Path):
+        clip = open_clip(clip, rate=rate)
+    if clip.rate != rate:
+        raise InputError(f"a clip has {clip.rate} Hz, the engine wants {rate}", mend=f"Open it at {rate} Hz.")
+    return clip if isinstance(clip, Audio) else Audio(clip.samples, clip.rate)

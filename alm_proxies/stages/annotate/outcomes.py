@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,26 +10,14 @@ import polars as pl
 
 from alm_proxies.about import About, AnnotatorCard, MadeBy
 from alm_proxies.annotators.annotator import Annotator, Asking
-from alm_proxies.annotators.replies import read_reply
-from alm_proxies.annotators.scoring import order_probabilities
+from alm_proxies.annotators.answers import readings
 from alm_proxies.annotators.wording import Reading
 from alm_proxies.engines.engine import Reply
-from alm_proxies.errors import InputError
 from alm_proxies.stages.annotate.ledger import Ledger, Outcome
 from alm_proxies.tables import ATTRIBUTES, Finding, Votes
 
 STAGE = "annotate"
 _ROWS_AT_ONCE = 100_000
-
-
-def readings(asking: Asking, reply: Reply, labels: tuple[str, ...]) -> list[tuple[Reading, str]]:
-    """What each draw of a request came to, and its raw text."""
-    if reply.failure is not None:
-        failed = Reading("refused" if reply.failure.kind == "refused" else "failed", reply.failure.kind)
-        return [(failed, reply.failure.what)] * len(asking.draws)
-    if asking.request.elicit == "score":
-        return _scored(asking, reply, labels)
-    return [_answered(asking, reply, place) for place in range(len(asking.draws))]
 
 
 def outcomes(
@@ -125,34 +112,6 @@ def findings_of(ledger: Ledger) -> list[Finding]:
         what = f"{count} votes of {name}: {status.replace('_', ' ')} ({kind.replace('_', ' ')}), e.g. {raw[:80]!r}"
         found.append(Finding(STAGE, status, what, utterance_id=example, where=kind, count=count))
     return found
-
-
-def _answered(asking: Asking, reply: Reply, place: int) -> tuple[Reading, str]:
-    if place >= len(reply.texts):
-        return Reading("failed", "missing"), ""
-    text = reply.texts[place]
-    finish = reply.finish[place] if place < len(reply.finish) else "stop"
-    thought = reply.reasoning[place] if place < len(reply.reasoning) else ""
-    raw = f"<think>{thought}</think>{text}" if thought else text
-    if finish == "failed":
-        return Reading("failed", "draw_failed"), raw
-    return read_reply(text, asking.asked[place], finish), raw
-
-
-def _scored(asking: Asking, reply: Reply, labels: tuple[str, ...]) -> list[tuple[Reading, str]]:
-    """One distribution for every label order asked."""
-    scores = reply.log_probabilities
-    raw = [json.dumps([round(score, 6) if math.isfinite(score) else None for score in order]) for order in scores]
-    if len(scores) != len(asking.draws) or any(len(order) != len(labels) for order in scores):
-        return [(Reading("failed", "missing"), ", ".join(raw))] * len(asking.draws)
-    try:
-        shares = order_probabilities(scores)
-    except InputError as error:
-        return [(Reading("failed", "no_probability"), error.what)] * len(asking.draws)
-    return [
-        (Reading("ok", shares=tuple((k, float(p)) for k, p in zip(labels, order, strict=True) if p > 0.0)), text)
-        for order, text in zip(shares, raw, strict=True)
-    ]
 
 
 def _single(reading: Reading) -> str | None:

@@ -7,18 +7,19 @@ import json
 import signal
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
 from alm_proxies.about import MadeBy
 from alm_proxies.annotators.annotator import Annotator
+from alm_proxies.annotators.answers import finish
 from alm_proxies.files import canonical_json, digest_of
 from alm_proxies.progress import Progress, say
 from alm_proxies.stages.annotate.ledger import Ledger, Lost
@@ -41,7 +42,6 @@ from alm_proxies.tables import Finding, Findings, Utterances, Votes
 if TYPE_CHECKING:
     from alm_proxies.engines.engine import Engine
 
-T = TypeVar("T")
 _UNKNOWN_SECONDS = 5.0
 """How long an utterance of unknown length is taken to be, for the price before the run."""
 
@@ -251,31 +251,8 @@ def _ask(
                 finally:
                     await engine.close()
 
-    _run(work())
+    finish(work())
     return halt
-
-
-def _run(work: Coroutine[Any, Any, T]) -> T:
-    """The result of asynchronous work, also where a loop is running already, as in a notebook."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(work)
-    made: list[T] = []
-    wrong: list[BaseException] = []
-
-    def aside() -> None:
-        try:
-            made.append(asyncio.run(work))
-        except BaseException as error:  # raised again where the caller is
-            wrong.append(error)
-
-    thread = threading.Thread(target=aside, name="annotate")
-    thread.start()
-    thread.join()
-    if wrong:
-        raise wrong[0]
-    return made[0]
 
 
 @contextmanager

@@ -1,0 +1,119 @@
+"""Answers: what every draw of a request came to, whichever way it was elicited, and label shares of clips at hand."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import threading
+from collections.abc import Coroutine, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alm_proxies.annotators.prompts import Lent
+from alm_proxies.annotators.replies import read_reply
+from alm_proxies.annotators.scoring import order_probabilities
+from alm_proxies.annotators.wording import Reading
+from alm_proxies.engines.engine import Audio, Engine, Reply
+from alm_proxies.errors import EngineError, InputError
+
+if TYPE_CHECKING:
+    from alm_proxies.annotators.annotator import Annotator, Asking
+
+T = TypeVar("T")
+
+
+def readings(asking: Asking, reply: Reply, labels: tuple[str, ...]) -> list[tuple[Reading, str]]:
+    """What each draw of a request came to, and its raw text."""
+    if reply.failure is not None:
+        failed = Reading("refused" if reply.failure.kind == "refused" else "failed", reply.failure.kind)
+        return [(failed, reply.failure.what)] * len(asking.draws)
+    if asking.request.elicit == "score":
+        return _scored(asking, reply, labels)
+    return [_answered(asking, reply, place) for place in range(len(asking.draws))]
+
+
+async def votes_about(
+    annotator: Annotator, engine: Engine, name: str, audio: Audio, lent: Lent, seed: int
+) -> dict[int, Reading]:
+    """What each of an annotator's votes about one clip is, by draw."""
+    made: dict[int, Reading] = {}
+
+    async def one(asking: Asking) -> None:
+        reply = await engine.ask(asking.request)
+        if reply.failure is not None and reply.failure.kind != "refused":
+            raise EngineError(f"{reply.failure.kind}: {reply.failure.what}", where=f"{annotator.name}, {name}")
+        for draw, (reading, _) in zip(asking.draws, readings(asking, reply, annotator.labels), strict=True):
+            made[draw] = reading
+
+    await asyncio.gather(
+        *(one(asking) for asking in annotator.askings(name, range(annotator.votes), audio, lent, seed))
+    )
+    return made
+
+
+async def shares_of(annotator: Annotator, engine: Engine, clips: Sequence[Audio], seed: int) -> NDArray[np.float64]:
+    """Mean label shares of the votes about each clip, (clips, labels); nan where no vote can be read."""
+    at_once = asyncio.Semaphore(max(1, engine.abilities.in_flight))
+
+    async def one(place: int) -> NDArray[np.float64]:
+        async with at_once:
+            votes = await votes_about(annotator, engine, f"clip {place}", clips[place], Lent(), seed)
+        told = [dict(reading.shares) for reading in votes.values() if reading.shares]
+        rows = np.array([[shares.get(label, 0.0) for label in annotator.labels] for shares in told], dtype=np.float64)
+        return rows.mean(axis=0) if told else np.full(len(annotator.labels), np.nan)
+
+    return np.array(await asyncio.gather(*(one(place) for place in range(len(clips)))), dtype=np.float64)
+
+
+def finish(work: Coroutine[Any, Any, T]) -> T:
+    """The result of asynchronous work, also where a loop is running already, as in a notebook."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    made: list[T] = []
+    wrong: list[BaseException] = []
+
+    def aside() -> None:
+        try:
+            made.append(asyncio.run(work))
+        except BaseException as error:  # raised again where the caller is
+            wrong.append(error)
+
+    thread = threading.Thread(target=aside, name="alm-proxies")
+    thread.start()
+    thread.join()
+    if wrong:
+        raise wrong[0]
+    return made[0]
+
+
+def _answered(asking: Asking, reply: Reply, place: int) -> tuple[Reading, str]:
+    if place >= len(reply.texts):
+        return Reading("failed", "missing"), ""
+    text = reply.texts[place]
+    finish = reply.finish[place] if place < len(reply.finish) else "stop"
+    thought = reply.reasoning[place] if place < len(reply.reasoning) else ""
+    raw = f"<think>{thought}</think>{text}" if thought else text
+    if finish == "failed":
+        return Reading("failed", "draw_failed"), raw
+    return read_reply(text, asking.asked[place], finish), raw
+
+
+def _scored(asking: Asking, reply: Reply, labels: tuple[str, ...]) -> list[tuple[Reading, str]]:
+    """One distribution for every label order asked."""
+    scores = reply.log_probabilities
+    raw = [json.dumps([round(score, 6) if math.isfinite(score) else None for score in order]) for order in scores]
+    if len(scores) != len(asking.draws) or any(len(order) != len(labels) for order in scores):
+        return [(Reading("failed", "missing"), ", ".join(raw))] * len(asking.draws)
+    try:
+        shares = order_probabilities(scores)
+    except InputError as error:
+        return [(Reading("failed", "no_probability"), error.what)] * len(asking.draws)
+    return [
+        (Reading("ok", shares=tuple((k, float(p)) for k, p in zip(labels, order, strict=True) if p > 0.0)), text)
+        for order, text in zip(shares, raw, strict=True)
+    ]
