@@ -27,6 +27,7 @@ def made(votes: int | None = None, **changes: Any) -> Annotator:
     return Annotator.of(AnnotatorFile.model_validate(values)).ready(changes.get("labels", MSP), votes)
 
 
+@settings(deadline=None)
 @given(st.integers(2, 12))
 def test_label_orders_are_a_balanced_latin_square(labels: int) -> None:
     orders = label_orders(labels, labels if labels % 2 == 0 else 2 * labels)
@@ -39,7 +40,7 @@ def test_label_orders_are_a_balanced_latin_square(labels: int) -> None:
     assert all(order in orders for order in [tuple(reversed(orders[0]))])
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(st.integers(1, 5), st.integers(0, 4), st.integers(1, 4))
 def test_any_number_of_first_cells_uses_every_value_about_equally_often(t: int, f: int, o: int) -> None:
     temperatures = [0.1 * n for n in range(t)]
@@ -58,7 +59,7 @@ def test_focus_and_temperature_are_not_confounded() -> None:
     assert len(pairs) == 6
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(st.integers(1, 40), st.integers(0, 40), st.text(min_size=1, max_size=10))
 def test_raising_votes_keeps_the_cell_and_the_seed_of_every_first_draw(few: int, more: int, utterance: str) -> None:
     one, other = made(few), made(few + more)

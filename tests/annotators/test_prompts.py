@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alm_proxies.annotators.prompts import Lent, Prompt, plain, prompt_of, quoted, read_prompt
@@ -44,6 +44,7 @@ def test_only_what_stands_behind_the_recording_varies(name: str) -> None:
     assert one.after != other.after
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_a_quoted_transcript_can_neither_close_its_quote_nor_write_a_chat_token(text: str) -> None:
     inside = quoted(text).removeprefix("<quote>").removesuffix("</quote>")

@@ -44,6 +44,7 @@ def test_every_label_of_every_taxonomy_reads_back_as_word_and_as_code(labels: tu
             assert label_of(text, Asked("label", labels, codes)) == label
 
 
+@settings(deadline=None)
 @given(TAXONOMY, st.data())
 def test_a_label_said_as_it_stands_is_read_without_words_kept(labels: tuple[str, ...], data: st.DataObject) -> None:
     label = data.draw(st.sampled_from(labels))
@@ -51,7 +52,7 @@ def test_a_label_said_as_it_stands_is_read_without_words_kept(labels: tuple[str,
     assert (reading.status, reading.shares, reading.stated) == ("ok", ((label, 1.0),), None)
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @given(
     st.text(),
     st.sampled_from(["label", "primary_secondary", "distribution", "attributes"]),
@@ -101,7 +102,7 @@ _FRAGMENTS = st.sampled_from(
 )
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @given(st.lists(_FRAGMENTS, max_size=30).map(" ".join), st.sampled_from(["label", "primary_secondary", "distribution"]))
 def test_any_jumble_of_reply_parts_has_a_reading(text: str, elicits: str) -> None:
     assert read_reply(text, Asked(elicits, MSP)).status in ("ok", "refused", "unparsable", "out_of_vocabulary")  # type: ignore[arg-type]
@@ -143,6 +144,7 @@ def test_prose_gives_a_label_only_if_it_asserts_exactly_one(text: str, label: st
     assert label_of(text) == label
 
 
+@settings(deadline=None)
 @given(st.sampled_from(MSP), st.sampled_from(MSP))
 def test_a_negated_label_is_never_the_answer(denied: str, said: str) -> None:
     assume(denied != said)
@@ -229,6 +231,7 @@ def test_a_stated_distribution_is_validated_and_made_to_sum_to_one() -> None:
     assert read_reply('{"angry": 60, "jealous": 40}', asked).status == "out_of_vocabulary"
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 100), min_size=8, max_size=8).filter(any), st.booleans())
 def test_stated_shares_come_back_in_taxonomy_order_whatever_the_codes(counts: list[int], coded: bool) -> None:
     total = sum(counts)
@@ -239,6 +242,7 @@ def test_stated_shares_come_back_in_taxonomy_order_whatever_the_codes(counts: li
     assert list(reading.shares) == expected
 
 
+@settings(deadline=None)
 @given(st.floats(1, 7), st.floats(1, 7), st.floats(1, 7))
 def test_attributes_are_brought_from_the_prompts_scale_to_the_unit_one(v: float, a: float, d: float) -> None:
     asked = Asked("attributes", (), None, (1.0, 7.0))

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from alm_proxies.about import MadeBy
 from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.annotators.answers import finish
-from alm_proxies.files import canonical_json, digest_of
+from alm_proxies.files import canonical_json, digest_of, whole
 from alm_proxies.progress import Progress, say
 from alm_proxies.stages.annotate.ledger import Ledger, Lost
 from alm_proxies.stages.annotate.limits import (
@@ -184,7 +184,11 @@ def _plan(
         return make_plan(utterances, seats, ledger, settings.seed, limit=settings.limit, shard=shard, votes=votes)
     from alm_proxies.annotators.evidence import evidence_of
 
-    evidence = evidence_of(askable(utterances)[0], ledger.path.parent / "features")
+    folder = ledger.path.parent
+    evidence = evidence_of(askable(utterances)[0], folder / "features")
+    told = {"utterance_id": list(evidence.by_utterance), "evidence": list(evidence.by_utterance.values())}
+    with whole(folder / "evidence.parquet") as temporary:
+        pl.DataFrame(told, schema={"utterance_id": pl.String, "evidence": pl.String}).write_parquet(temporary)
     plan = make_plan(
         utterances,
         seats,

@@ -53,7 +53,7 @@ def test_a_write_is_kept_whole_or_not_at_all(ledger: Ledger) -> None:
     assert ledger.sql.execute("SELECT COUNT(*) FROM in_flight").fetchone() == (0,)
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(st.text(), st.none() | st.text())
 def test_any_reply_can_be_kept(raw: str, stated: str | None) -> None:
     with TemporaryDirectory() as folder, Ledger.open(Path(folder) / "ledger.sqlite") as ledger:
@@ -62,7 +62,7 @@ def test_any_reply_can_be_kept(raw: str, stated: str | None) -> None:
     assert kept == raw.encode("utf-8", "replace").decode()
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(st.sets(st.tuples(st.integers(1, 6), st.integers(0, 9))), st.integers(1, 10))
 def test_what_is_done_is_what_was_written_gaps_included(done: set[tuple[int, int]], votes: int) -> None:
     with TemporaryDirectory() as folder, Ledger.open(Path(folder) / "ledger.sqlite") as ledger:

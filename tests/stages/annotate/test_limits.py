@@ -3,7 +3,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alm_proxies.annotators.annotator import Annotator
@@ -20,6 +20,7 @@ def made(**values: Any) -> Annotator:
     return Annotator.of(AnnotatorFile.model_validate(file)).ready(("angry", "happy", "sad"))
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 5), st.floats(0, 1)), max_size=40), st.floats(0, 20))
 def test_a_budget_is_never_passed_if_nothing_costs_more_than_was_set_aside(
     requests: list[tuple[float, float]], budget: float
@@ -105,6 +106,7 @@ def test_engines_in_process_stay_on_this_machine() -> None:
     assert not leaves_this_machine(made(engine="vllm"))
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from("abc"), min_size=1, max_size=60), st.integers(0, 5))
 def test_every_beginning_of_the_asking_order_is_a_fair_sample(corpora: list[str], seed: int) -> None:
     frame = pl.DataFrame({"utterance_id": [f"{n}" for n in range(len(corpora))], "corpus": corpora})
