@@ -2,9 +2,9 @@
 
 Pitch: the normalised autocorrelation of 48 ms Hann frames every 10 ms (Boersma 1993), searched twice: over 65-600 Hz,
 then over the speaker's own range in this clip, 0.75 x the lower to 2.2 x the upper quartile of the first track, which
-takes octave errors out without a path search. Harmonicity comes from the same autocorrelation. Against librosa.pyin, which
-takes a hundred times as long, on every eleventh clip of EMO-DB: 98 % of the frames that both call voiced agree within
-20 %; the two disagree on what is voiced in 17 % of the frames.
+takes octave errors out without a path search. Harmonicity comes from the same autocorrelation.
+Against librosa.pyin, which takes a hundred times as long, on every eleventh clip of EMO-DB: 98 % of the frames that
+both call voiced agree within 20 %; the two disagree on what is voiced in 17 % of the frames.
 """
 
 from __future__ import annotations
