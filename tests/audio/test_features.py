@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from functools import partial
 from pathlib import Path
 
@@ -17,8 +16,6 @@ from alm_proxies.audio.features import FEATURES, Features, measure, measure_all,
 from alm_proxies.errors import InputError, SettingsError
 
 RATE = 16000
-DATA = os.environ.get("ALM_PROXIES_TEST_DATA")
-needs_emodb = pytest.mark.skipif(DATA is None, reason="ALM_PROXIES_TEST_DATA does not name the folder with emodb")
 
 
 def voice(
@@ -95,17 +92,15 @@ def test_spectral_features_equal_librosas(sound: np.ndarray) -> None:
     assert_equal_to_librosa(sound.astype(np.float32))
 
 
-@needs_emodb
-def test_spectral_features_equal_librosas_on_emodb() -> None:
-    paths = sorted(Path(DATA or "", "emodb", "wav").glob("*.wav"))
+def test_spectral_features_equal_librosas_on_emodb(test_data: Path) -> None:
+    paths = sorted((test_data / "emodb" / "wav").glob("*.wav"))
     assert len(paths) == 535
     for path in paths[::5]:
         assert_equal_to_librosa(open_clip(path).samples)
 
 
-@needs_emodb
-def test_anger_is_higher_and_brighter_than_sadness_on_emodb() -> None:
-    paths = sorted(Path(DATA or "", "emodb", "wav").glob("*.wav"))
+def test_anger_is_higher_and_brighter_than_sadness_on_emodb(test_data: Path) -> None:
+    paths = sorted((test_data / "emodb" / "wav").glob("*.wav"))
     found = {}
     for letter in "WT":
         rows = [measure(open_clip(path), ["prosody"]).values for path in paths if path.stem[5] == letter]
