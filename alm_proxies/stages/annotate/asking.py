@@ -123,25 +123,36 @@ class Group:
         heard = Heard(seat.number, row["number"], material, row["path"], opened.size, opened.changed, opened.digest)
         for asking in annotator.askings(row["utterance_id"], missing, audio, lent, counted.seed):
             await self._slots.acquire()
-            taken = self._estimates[seat.number].of(asking)
-            if self._halted() or seat.number in counted.stopped:
+            price = self._estimates[seat.number].of(asking)
+            taken = price * self._estimates[seat.number].tries
+            if not await self._may_send(seat, taken):
                 self._slots.release()
                 return
-            if not counted.purse.take(taken):
-                self._slots.release()
-                counted.halt.because(f"the next request would pass the budget of {counted.purse.budget:g}")
-                return
-            task = asyncio.create_task(self._request(seat, row, asking, heard, taken))
+            task = asyncio.create_task(self._request(seat, row, asking, heard, price, taken))
             self._running.add(task)
             task.add_done_callback(self._running.discard)
             if counted.purse.budget is not None and not self._estimates[seat.number].learned:
                 await asyncio.wait({task})  # the first reply tells what a token count is worth
 
-    async def _request(self, seat: Seat, row: Mapping[str, Any], asking: Asking, heard: Heard, taken: float) -> None:
+    async def _may_send(self, seat: Seat, taken: float) -> bool:
+        """Whether to send a request, once what is in flight leaves enough of the budget for it at its dearest."""
+        counted = self._counted
+        while not (self._halted() or seat.number in counted.stopped):
+            if counted.purse.take(taken):
+                return True
+            if not self._running:
+                counted.halt.because(f"the next request could pass the budget of {counted.purse.budget:g}")
+                return False
+            await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
+        return False
+
+    async def _request(
+        self, seat: Seat, row: Mapping[str, Any], asking: Asking, heard: Heard, price: float, taken: float
+    ) -> None:
         counted = self._counted
         try:
             number = next(counted.numbers)
-            await counted.recorder.sending(Sending(number, len(asking.draws), taken), heard)
+            await counted.recorder.sending(Sending(number, len(asking.draws), price), heard)
             reply = await self._engine.ask(asking.request)
             rows, read = outcomes(
                 (seat.annotator, seat.number),

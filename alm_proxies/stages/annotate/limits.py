@@ -108,9 +108,12 @@ class Estimate:
         self._can = can
         self._factor = 1.0
         self.learned = self._price.million_tokens_in == 0.0
+        serve = annotator.serve
+        self.tries = serve.tries if isinstance(serve, OpenAIServe) else 1
+        """How often a request may be sent, each time at its price."""
 
     def of(self, asking: Asking) -> float:
-        """The price to set aside before a request is sent: its answers may be as long as they are allowed to be."""
+        """The price of sending a request once, its answers as long as they are allowed to be."""
         request = asking.request
         seconds = sum(clip.seconds for clip in request.audio)
         sent = 1

@@ -58,7 +58,7 @@ def outcomes(
                 tokens_out=reply.tokens_out * share,
                 price=price * share,
                 tries=max(1, reply.tries),
-                seeded=reply.seeds_honoured,
+                seeded=reply.seeds_honoured or asking.request.elicit == "score",
                 at=at,
             )
         )

@@ -1,0 +1,120 @@
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from alm_proxies.annotators.annotator import Annotator
+from alm_proxies.errors import EngineError
+from alm_proxies.stages.annotate.stage import AnnotateSettings, annotate
+
+Make = Callable[..., Any]
+FAULTY = """
+elicits = "label"
+requires = ["speaker", "transcript"]
+after = '{"key": "{{ speaker }} {{ transcript }}", "do": [{{ FAULT }}], "labels": "{{ labels | join(" ") }}"}'
+"""
+LASTING = {
+    "ok": ("ok", ""),
+    "500": ("failed", "server_error"),
+    "reset": ("failed", "reset"),
+    "cut": ("failed", "cut_body"),
+    "garbage": ("failed", "cut_body"),
+    "empty": ("failed", "empty"),
+    "400": ("failed", "bad_request"),
+    "too long": ("failed", "too_long"),
+    "bad audio": ("failed", "corrupt_audio"),
+    "refusal": ("refused", "refused"),
+    "filter": ("refused", "refused"),
+}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    program = Path(__file__).parents[2] / "engines/fault_server.py"
+    with subprocess.Popen(
+        [sys.executable, str(program)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as it:
+        assert it.stdin is not None
+        assert it.stdout is not None
+        yield f"http://127.0.0.1:{int(it.stdout.readline())}/v1"
+        it.stdin.close()
+
+
+def served(folder: Path, url: str, do: str, model: str = "full", votes: int = 3) -> Annotator:
+    (folder / "faulty.toml").write_text(FAULTY.replace("{{ FAULT }}", do))
+    (folder / "a.toml").write_text(
+        f'name = "a"\nengine = "openai"\nmodel = "{model}"\nprompt = "faulty.toml"\nvotes = {votes}\nconstrain = true\n'
+        f'serve = {{ base_urls = ["{url}"], tries = 3, try_seconds = 10.0 }}\nprice = {{ audio_minute = 60.0 }}\n'
+    )
+    return Annotator.read(folder / "a.toml")
+
+
+def test_every_planned_draw_ends_with_the_right_status_whatever_the_server_does(
+    server: str, corpus: Make, tmp_path: Path
+) -> None:
+    faults = list(LASTING)
+    utterances = corpus(len(faults), speaker=faults)
+    one = served(tmp_path, server, '"{{ speaker }}"')
+    lenient = AnnotateSettings.model_validate({"stop": {"failed": 1.0, "refused": 1.0}})
+    made = annotate(utterances, [one], tmp_path / "out", lenient)
+    assert made.complete
+    by_fault = made.votes.frame.join(utterances.frame.select("utterance_id", "speaker"), on="utterance_id")
+    for fault, (status, _) in LASTING.items():
+        assert by_fault.filter(pl.col("speaker") == fault)["status"].to_list() == [status] * 3
+    kinds = {(row["kind"], row["where"]) for row in made.findings.frame.iter_rows(named=True)}
+    assert {(status, kind) for status, kind in LASTING.values() if kind} <= kinds
+    assert made.spent.price >= 0.2
+
+
+def test_faults_that_pass_cost_tries_and_no_votes(server: str, corpus: Make, tmp_path: Path) -> None:
+    faults = ["500", "reset", "cut", "garbage", "empty", "429"]
+    utterances = corpus(len(faults), speaker=faults, transcript=[f"passing {fault}" for fault in faults])
+    made = annotate(
+        utterances, [served(tmp_path, server, '"{{ speaker }}", "ok"')], tmp_path / "out", AnnotateSettings()
+    )
+    assert set(made.votes.frame["status"]) == {"ok"}
+    assert set(made.votes.frame["label"]) == {"angry"}
+
+
+def test_a_refused_key_ends_the_job_and_is_told_without_the_key(
+    server: str, corpus: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WRONG_KEY", "sk-very-secret")
+    one = served(tmp_path, server, '"ok"', model="keyed")
+    one = Annotator.of(
+        one.file.model_copy(update={"serve": {**one.file.serve, "key_from": "WRONG_KEY"}}), where=one.where
+    )
+    with pytest.raises(EngineError) as caught:
+        annotate(corpus(2), [one], tmp_path / "out", AnnotateSettings())
+    assert "sk-very-secret" not in str(caught.value)
+    assert b"sk-very-secret" not in b"".join(path.read_bytes() for path in (tmp_path / "out").glob("*"))
+
+
+def test_a_real_model_is_sampled_and_scored_alike_again_and_hears_the_recording(corpus: Make, tmp_path: Path) -> None:
+    from alm_proxies.models.tiny import build
+
+    checkpoint = build(tmp_path / "model", words=["Reply with one letter and nothing else."])
+    utterances = corpus(2)
+    values = f'engine = "transformers"\nmodel = "{checkpoint}"\nserve = {{ device = "cpu" }}\n'
+    (tmp_path / "score.toml").write_text(f'name = "score"\nelicit = "score"\ncross = {{ label_orders = 2 }}\n{values}')
+    sampling = "sampling = { max_tokens = 3 }\nvotes = 3\nconstrain = true\n"
+    (tmp_path / "sample.toml").write_text(f'name = "sample"\n{sampling}{values}')
+    panel = [Annotator.read(tmp_path / "score.toml"), Annotator.read(tmp_path / "sample.toml")]
+    first = annotate(utterances, panel, tmp_path / "first", AnnotateSettings(seed=1))
+    annotate(utterances, panel, tmp_path / "second", AnnotateSettings(seed=1))
+    assert first.complete
+    assert "not_seeded" not in first.findings.counts()
+    same = (tmp_path / "first/votes.parquet").read_bytes() == (tmp_path / "second/votes.parquet").read_bytes()
+    assert same
+    ok = first.votes.frame.filter(pl.col("status") == "ok")
+    assert ok.filter(pl.col("annotator") == "score").height == 2 * 2 * 4
+    assert ok.filter(pl.col("annotator") == "sample").height == 6
+    scores = ok.filter(pl.col("annotator") == "score").group_by("utterance_id").agg(
+        pl.col("weight").sort_by("draw", "label")
+    ).sort("utterance_id")["weight"].to_list()  # fmt: skip
+    assert np.abs(np.subtract(scores[0], scores[1])).max() > 1e-6
