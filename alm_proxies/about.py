@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from alm_proxies.errors import TableError
+from alm_proxies.errors import InputError, TableError
 
 CONTRACT = 1
 METADATA_KEY = "alm_proxies"
@@ -58,7 +59,8 @@ class About(BaseModel):
 
 def about_of(path: Path) -> About:
     """What a Parquet file says of itself; nothing, if it is a bare one."""
-    text = pl.read_parquet_metadata(path).get(METADATA_KEY)
+    with path.open("rb") as stream:
+        text = pl.read_parquet_metadata(stream).get(METADATA_KEY)
     if text is None:
         return About()
     try:
@@ -73,3 +75,37 @@ def about_of(path: Path) -> About:
             f"was written under contract {about.contract}, newer than {CONTRACT}", where=str(path), mend=mend
         )
     return about
+
+
+def together(parts: Sequence[About]) -> About:
+    """What tables put together say of themselves; two taxonomies, or two meanings of one name, are refused."""
+    taxonomies = list(dict.fromkeys(part.taxonomy for part in parts if part.taxonomy))
+    if len(taxonomies) > 1:
+        raise InputError(
+            f"the tables have different taxonomies: {' / '.join(', '.join(t) for t in taxonomies)}",
+            mend="Read each corpus again with one taxonomy and a map for the labels outside it.",
+        )
+    return About(
+        taxonomy=taxonomies[0] if taxonomies else (),
+        scales=_merged([part.scales for part in parts], "corpus", "scales"),
+        roots=_merged([part.roots for part in parts], "corpus", "roots"),
+        annotators=_merged([part.annotators for part in parts], "annotator", "descriptions (digests)"),
+    )
+
+
+V = TypeVar("V")
+
+
+def _merged(parts: Sequence[dict[str, V]], thing: str, what: str) -> dict[str, V]:
+    merged: dict[str, V] = {}
+    for part in parts:
+        for name, value in part.items():
+            known = merged.setdefault(name, value)
+            both_cards = isinstance(known, AnnotatorCard) and isinstance(value, AnnotatorCard)
+            same = known.digest == value.digest if both_cards else known == value  # type: ignore[attr-defined]
+            if not same:
+                raise InputError(
+                    f"the {thing} {name!r} has two different {what} in these tables",
+                    mend=f"Rename one of them, or make both with the same {thing}.",
+                )
+    return merged

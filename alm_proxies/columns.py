@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from alm_proxies.errors import TableError
+from alm_proxies.errors import InputError, TableError
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +42,31 @@ def conform(frame: pl.DataFrame, columns: Sequence[Column], where: str) -> pl.Da
         _check(series, column, where)
         made.append(series)
     names = {column.name for column in columns}
+    for name, dtype in frame.schema.items():
+        if name not in names and dtype == pl.Object:
+            raise TableError("holds Python objects", where=f"{where}, column {name}", mend="Make it text or drop it.")
     extras = [frame.get_column(name) for name in frame.columns if name not in names]
     return pl.DataFrame([*made, *extras])
+
+
+def refuse_other_frames(frame: object, where: str) -> None:
+    """Refuse what is no polars DataFrame."""
+    if not isinstance(frame, pl.DataFrame):
+        mend = "Give pl.DataFrame(...), pl.from_pandas(...) or a lazy frame's .collect()."
+        raise TableError(f"is a {type(frame).__name__}, not a polars DataFrame", where=where, mend=mend)
+
+
+def refuse_clashes(frames: Sequence[pl.DataFrame], kind: str) -> None:
+    """Refuse a column that is one thing here and another there: put together, its values would change."""
+    known: dict[str, pl.DataType] = {}
+    for frame in frames:
+        for name, dtype in frame.schema.items():
+            other = known.setdefault(name, dtype)
+            if other == pl.Null:
+                known[name] = dtype
+            elif dtype not in (other, pl.Null) and not (dtype.is_numeric() and other.is_numeric()):
+                mend = "Make it text, or numbers, in all of them."
+                raise InputError(f"the column {name!r} of these {kind} is {other} here, {dtype} there", mend=mend)
 
 
 def missing_column(name: str, present: Iterable[str], where: str) -> TableError:

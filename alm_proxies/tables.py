@@ -16,10 +16,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from alm_proxies.about import CONTRACT, METADATA_KEY, About, AnnotatorCard, MadeBy, about_of
-from alm_proxies.columns import Column, conform, did_you_mean, refuse_where
+from alm_proxies.about import CONTRACT, METADATA_KEY, About, AnnotatorCard, MadeBy, together
+from alm_proxies.columns import Column, conform, did_you_mean, refuse_clashes, refuse_other_frames, refuse_where
 from alm_proxies.errors import InputError, TableError
-from alm_proxies.files import canonical_json, could_not_read, whole
+from alm_proxies.files import canonical_json, whole
+from alm_proxies.table_files import load_table, refuse_other_suffix
 from alm_proxies.taxonomy import taxonomy_of
 
 _TEXT, _NUMBER, _WHOLE, _FLAG = pl.String(), pl.Float64(), pl.Int32(), pl.Boolean()
@@ -48,6 +49,7 @@ class _Table:
     about: About
 
     KEY: ClassVar[tuple[str, ...]] = ()
+    COLUMNS: ClassVar[tuple[Column, ...]] = ()
 
     @classmethod
     def of(
@@ -61,6 +63,7 @@ class _Table:
         """Fill, cast and check a frame; a wrong one is refused with file, column, row and mend."""
         about = about or About()
         where = where or cls.__name__.lower()
+        refuse_other_frames(frame, where)
         if taxonomy is not None:
             named = taxonomy_of(taxonomy).labels
             if about.taxonomy and about.taxonomy != named:
@@ -76,13 +79,15 @@ class _Table:
     @classmethod
     def read(cls, path: str | Path, *, taxonomy: str | Sequence[str] | None = None) -> Self:
         """Read a table from Parquet, CSV or JSON lines; a bare file with only the needed columns is welcome."""
-        frame, about = _load(Path(path))
+        text = (column.name for column in cls.COLUMNS if column.dtype == _TEXT)
+        frame, about = load_table(Path(path), ("utterance_id", *text))
         return cls.of(frame, taxonomy=taxonomy, about=about, where=str(path))
 
     def write(self, path: str | Path) -> None:
         """Write the table as Parquet, sorted by key, whole or not at all; the same table gives the same bytes."""
         from alm_proxies import __version__
 
+        refuse_other_suffix(path)
         about = self.about.with_(contract=CONTRACT, version=__version__)
         frame = self.frame.sort(self.KEY, nulls_last=False, maintain_order=True) if self.KEY else self.frame
         with whole(path) as temporary:
@@ -195,9 +200,9 @@ class Labels(_Table):
     def _checked(cls, frame: pl.DataFrame, about: About, where: str) -> tuple[pl.DataFrame, About]:
         stated = tuple(name[2:] for name in frame.columns if name.startswith("p_"))
         if not about.taxonomy:
-            about = about.with_(taxonomy=stated)
-        if not about.taxonomy:
-            raise TableError("has no p_<label> columns", where=where, mend="A Labels file has one for every label.")
+            if not stated:
+                raise TableError("has no p_<label> columns", where=where, mend="A Labels file has one for every label.")
+            about = about.with_(taxonomy=taxonomy_of(stated).labels)
         if surplus := [name for name in stated if name not in about.taxonomy]:
             mend = f"The taxonomy is {', '.join(about.taxonomy)}."
             raise TableError(f"has the column p_{surplus[0]}, a label outside its taxonomy", where=where, mend=mend)
@@ -271,57 +276,10 @@ def combine(*tables: T) -> T:
         raise InputError("tables of different kinds cannot be combined", mend="Combine Votes with Votes, and so on.")
     if len(tables) == 1:
         return tables[0]
-    taxonomies = list(dict.fromkeys(table.taxonomy for table in tables if table.taxonomy))
-    if len(taxonomies) > 1:
-        raise InputError(
-            f"the tables have different taxonomies: {' / '.join(', '.join(t) for t in taxonomies)}",
-            mend="Read each corpus again with one taxonomy and a map for the labels outside it.",
-        )
-    about = About(
-        taxonomy=taxonomies[0] if taxonomies else (),
-        scales=_merged([table.about.scales for table in tables], "corpus", "scales"),
-        roots=_merged([table.about.roots for table in tables], "corpus", "roots"),
-        annotators=_merged([table.about.annotators for table in tables], "annotator", "descriptions (digests)"),
-    )
-    frame = pl.concat([table.frame for table in tables], how="diagonal")
+    about = together([table.about for table in tables])
+    refuse_clashes([table.frame for table in tables], kind.__name__)
+    frame = pl.concat([table.frame for table in tables], how="diagonal_relaxed")
     return kind.of(frame, about=about, where=f"{len(tables)} {kind.__name__} tables together")
-
-
-V = TypeVar("V")
-
-
-def _merged(parts: Sequence[dict[str, V]], thing: str, what: str) -> dict[str, V]:
-    merged: dict[str, V] = {}
-    for part in parts:
-        for name, value in part.items():
-            known = merged.setdefault(name, value)
-            both_cards = isinstance(known, AnnotatorCard) and isinstance(value, AnnotatorCard)
-            same = known.digest == value.digest if both_cards else known == value  # type: ignore[attr-defined]
-            if not same:
-                raise InputError(
-                    f"the {thing} {name!r} has two different {what} in these tables",
-                    mend=f"Rename one of them, or make both with the same {thing}.",
-                )
-    return merged
-
-
-def _load(path: Path) -> tuple[pl.DataFrame, About]:
-    suffix = path.suffix.lower()
-    try:
-        with path.open("rb"):
-            pass
-        if suffix == ".csv":
-            return pl.read_csv(path, infer_schema_length=None), About()
-        if suffix in (".jsonl", ".ndjson"):
-            return pl.read_ndjson(path, infer_schema_length=None), About()
-        return pl.read_parquet(path), about_of(path)
-    except OSError as error:
-        raise could_not_read(path, error) from error
-    except (pl.exceptions.PolarsError, UnicodeDecodeError) as error:
-        kind = {".csv": "CSV", ".jsonl": "JSON lines", ".ndjson": "JSON lines"}.get(suffix, "Parquet")
-        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        mend = "Make it again, or check that it was copied whole."
-        raise TableError(f"cannot be read as {kind}: {reason}", where=str(path), mend=mend) from error
 
 
 def _refuse_repeats(frame: pl.DataFrame, key: Sequence[str], where: str) -> None:
@@ -355,9 +313,11 @@ def _check_labels(frame: pl.DataFrame, about: About, where: str) -> None:
 
 def _check_status(frame: pl.DataFrame, where: str) -> None:
     something = frame.select(pl.any_horizontal(pl.col("label", *ATTRIBUTES).is_not_null())).to_series()
-    wrong = something != (frame["status"] == "ok")
-    mend = "A vote is ok if and only if it has a label or an attribute; else its status says what went wrong."
-    refuse_where(wrong, frame["status"], "does not fit what the row holds", where, mend)
+    ok = frame["status"] == "ok"
+    mend = "A vote without label and attributes says why in its status: refused, unparsable, out_of_vocabulary, failed."
+    refuse_where(ok & ~something, frame["label"], "is the label of a vote whose status is ok", where, mend)
+    mend = "A vote with a label or an attribute is ok."
+    refuse_where(~ok & something, frame["status"], "is the status of a vote that holds something", where, mend)
 
 
 def _check_sources(frame: pl.DataFrame, where: str) -> None:
@@ -408,6 +368,13 @@ def _with_entropy(frame: pl.DataFrame, shares: Sequence[Column], where: str) -> 
 def _not_a_recipe(text: str) -> bool:
     try:
         recipe = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return True
-    return not (isinstance(recipe, dict) and {"parents", "effects", "seed"} <= set(recipe))
+    if not (isinstance(recipe, dict) and {"parents", "effects", "seed"} <= set(recipe)):
+        return True
+    pairs = [*recipe["parents"], *recipe["effects"]] if _lists(recipe["parents"], recipe["effects"]) else [None]
+    return not all(isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str) for pair in pairs)
+
+
+def _lists(*values: object) -> bool:
+    return all(isinstance(value, list) for value in values)

@@ -74,7 +74,10 @@ def taxonomy_of(named: str | Sequence[str]) -> Taxonomy:
     """A taxonomy by name ("msp8"), as a comma list ("angry,happy,sad") or as the labels themselves."""
     if isinstance(named, str) and named in TAXONOMIES:
         return Taxonomy(named, TAXONOMIES[named])
-    labels = tuple(part.strip() for part in (named.split(",") if isinstance(named, str) else named))
+    parts = named.split(",") if isinstance(named, str) else list(named)
+    if odd := [part for part in parts if not isinstance(part, str)]:
+        raise SettingsError(f"{odd[0]!r} cannot be a label", mend="Labels are words.")
+    labels = tuple(part.strip() for part in parts)
     known = ", ".join(TAXONOMIES)
     if isinstance(named, str) and len(labels) == 1:
         raise SettingsError(
@@ -87,7 +90,10 @@ def taxonomy_of(named: str | Sequence[str]) -> Taxonomy:
         repeated = next(label for label in labels if labels.count(label) > 1)
         raise SettingsError(f"the taxonomy names {repeated!r} twice", mend="Name each label once.")
     for label in labels:
-        if not label or label == OUTSIDE or re.search(r"[\x00-\x1f,\"]", label):
+        if label == OUTSIDE:
+            mend = "Choose another word: maps send what is no label there."
+            raise SettingsError(f"{OUTSIDE!r} cannot be a label", mend=mend)
+        if not label or re.search(r"[\x00-\x1f,\"]", label):
             raise SettingsError(f"{label!r} cannot be a label", mend="Use words without commas, quotes or line breaks.")
     by_labels = {value: name for name, value in TAXONOMIES.items()}
     return Taxonomy(by_labels.get(labels, "own"), labels)

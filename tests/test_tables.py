@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alm_proxies.errors import InputError, TableError
+from alm_proxies.errors import AlmProxiesError, InputError, TableError
 from alm_proxies.tables import About, AnnotatorCard, Finding, Findings, Labels, Utterances, Votes, combine
 
 LABELS = ("angry", "happy", "sad")
+BARE = pl.DataFrame({"utterance_id": ["bare"]})
 
 
 def votes(**columns: list[object]) -> Votes:
@@ -56,7 +57,7 @@ def test_a_bare_votes_frame_is_filled_with_the_defaults() -> None:
         ({"draw": [0.0, 1.5]}, ["column draw", "row 2", "without loss"]),
         ({"status": ["ok", "lost"]}, ["column status", "row 2", "refused"]),
         ({"status": ["ok", "failed"]}, ["column status", "row 2"]),
-        ({"label": ["happy", None]}, ["column status", "row 2"]),
+        ({"label": ["happy", None]}, ["column label, row 2", "whose status is ok", "refused"]),
         ({"source": ["human", "machine"]}, ["column source", "row 2"]),
         ({"source": ["human", "proxy"]}, ["both as human and as proxy"]),
         ({"source": ["proxy", "proxy"], "held_out": [False, True]}, ["row 2", "held out"]),
@@ -102,6 +103,13 @@ def test_utterances_keep_group_columns_and_refuse_wrong_times_and_recipes() -> N
         Utterances.of(pl.DataFrame({"utterance_id": ["a"], "start": [2.0], "end": [1.0]}))
     with pytest.raises(TableError, match="not a recipe"):
         Utterances.of(pl.DataFrame({"utterance_id": ["a"], "recipe": ['{"parents": []}']}))
+    for junk in (
+        '{"parents": 3, "effects": [], "seed": 1}',
+        '{"parents": ["a"], "effects": [], "seed": 1}',
+        "[" * 9999,
+    ):
+        with pytest.raises(TableError, match="not a recipe"):
+            Utterances.of(pl.DataFrame({"utterance_id": ["a"], "recipe": [junk]}))
     with pytest.raises(TableError, match="column utterance_id, row 3: 'a' is repeated"):
         Utterances.of(pl.DataFrame({"utterance_id": ["a", "b", "a"]}))
 
@@ -198,6 +206,35 @@ def test_combine_joins_tables_and_refuses_repeats_digests_and_taxonomies() -> No
     ]
     with pytest.raises(InputError, match="'alm' has two different"):
         combine(*named)
+
+
+def test_columns_that_are_text_here_and_numbers_there_are_not_put_together() -> None:
+    def table(name: str, age: pl.Series) -> Utterances:
+        return Utterances.of(pl.DataFrame({"utterance_id": [name]}).with_columns(age=age))
+
+    whole, half, unknown = pl.Series([31]), pl.Series([31.5]), pl.Series([None])
+    together = combine(table("a", unknown), table("b", whole), table("c", half), Utterances.of(BARE))
+    assert together.frame["age"].to_list() == [None, 31.0, 31.5, None]
+    with pytest.raises(InputError, match="the column 'age' of these Utterances is Int64 here, String there"):
+        combine(table("a", whole), table("b", pl.Series(["31 years"])))
+
+
+@pytest.mark.parametrize("frame", [{"utterance_id": ["a"]}, None, BARE.lazy()])
+def test_what_is_no_polars_frame_is_refused(frame: object) -> None:
+    with pytest.raises(TableError, match="not a polars DataFrame"):
+        Utterances.of(frame)  # type: ignore[arg-type]
+
+
+def test_columns_of_python_objects_are_refused() -> None:
+    with pytest.raises(TableError, match="column odd: holds Python objects"):
+        Utterances.of(BARE.with_columns(odd=pl.Series([object()], dtype=pl.Object)))
+
+
+def test_labels_of_a_frame_need_a_taxonomy_of_two_or_more() -> None:
+    with pytest.raises(AlmProxiesError, match="two labels or more"):
+        Labels.of(pl.DataFrame({"utterance_id": ["a"], "p_happy": [1.0]}))
+    with pytest.raises(AlmProxiesError, match="'' cannot be a label"):
+        Labels.of(pl.DataFrame({"utterance_id": ["a"], "p_happy": [1.0], "p_": [0.0]}))
 
 
 def test_findings_are_counted_by_kind() -> None:

@@ -30,6 +30,10 @@ def test_taxonomies_come_by_name_by_list_and_by_labels() -> None:
         taxonomy_of("a,b,a")
     with pytest.raises(SettingsError, match="two labels"):
         taxonomy_of(["a"])
+    with pytest.raises(SettingsError, match="'outside' cannot be a label. Choose another word"):
+        taxonomy_of("a,outside")
+    with pytest.raises(SettingsError, match="3 cannot be a label"):
+        taxonomy_of(["a", 3])  # type: ignore[list-item]
 
 
 @pytest.mark.parametrize(
