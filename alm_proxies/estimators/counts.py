@@ -20,10 +20,12 @@ from alm_proxies.tables import About, Finding, Utterances, Votes
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
-__all__ = ["Block", "Counts", "LeftOut", "Merge", "counts_of", "unique_rows"]
+__all__ = ["COLUMNS", "CONSENSUS", "Block", "Counts", "LeftOut", "Merge", "counts_of", "unique_rows"]
 
 FLOOR = 1e-3
 CONSENSUS = "/consensus"
+COLUMNS = "columns"
+"""The name the numeric columns of the utterances go by among the proxies."""
 _COPY_NEEDS = 30
 
 
@@ -96,9 +98,9 @@ class Counts:
         )
 
     def only(self, names: Sequence[str]) -> Counts:
-        """The same with only the blocks named; columns are kept while a block is."""
+        """The same with only the blocks named, and the columns if COLUMNS is named."""
         blocks = tuple(block for block in self.blocks if block.name in names)
-        columns = self.columns if blocks else self.columns[:, :0]
+        columns = self.columns if COLUMNS in names else self.columns[:, :0]
         return replace(self, blocks=blocks, columns=columns)
 
     def aligned(self, names: Sequence[str]) -> Counts:
@@ -107,6 +109,11 @@ class Counts:
         absent = np.zeros_like(self.human)
         blocks = [by_name.get(name) or Block(name, (), "votes", absent, np.zeros(len(self))) for name in names]
         return replace(self, blocks=tuple(blocks))
+
+    @property
+    def steering(self) -> tuple[str, ...]:
+        """The names of all that may steer a gate: the blocks, and COLUMNS if there are any."""
+        return (*(block.name for block in self.blocks), *((COLUMNS,) if self.columns.shape[1] else ()))
 
     def with_human(self, human: Array) -> Counts:
         """The same utterances and proxies beside other human counts."""

@@ -111,8 +111,8 @@ class Dirichlet(Estimator):
         corpus = np.broadcast_to(self.shares_, counts.human.shape)
         made = [corpus]
         for block in counts.blocks:
-            votes = np.where(block.votes > 0, block.counts.sum(1), 0.0)[:, None]
-            made.append((block.counts + self.shares_) / (votes + 1.0))
+            smoothing = 1.0 if block.kind == "votes" else np.where(block.votes > 0, 0.0, 1.0)[:, None]
+            made.append((block.counts + smoothing * self.shares_) / (block.counts.sum(1, keepdims=True) + smoothing))
         return np.stack(made)
 
     def _entropy(self, counts: Counts) -> tuple[Array, np.ndarray]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 from warnings import warn
@@ -54,7 +55,8 @@ class Estimator(ABC):
             )
         self.labels_ = counts.labels
         self.blocks_ = tuple(block.name for block in counts.blocks) if self.uses_proxies else ()
-        self._learn(counts)
+        with one_thread():
+            self._learn(counts)
         return self
 
     def predict(self, votes: Votes | Counts) -> Labels:
@@ -93,11 +95,21 @@ class Estimator(ABC):
             )
 
 
-def minimise(objective: Callable[[Array], tuple[float, Array]], start: Array, iterations: int) -> Any:
+def one_thread() -> AbstractContextManager[object]:
+    """Linear algebra in one thread: the matrices are small, and sums then round alike on every machine."""
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # the package has no types
+
+    limits: AbstractContextManager[object] = threadpool_limits(1, "blas")
+    return limits
+
+
+def minimise(
+    objective: Callable[[Array], tuple[float, Array]], start: Array, iterations: int, tolerance: float = 1e-7
+) -> Any:
     """L-BFGS on a function that gives its value and gradient."""
     from scipy.optimize import minimize
 
-    options = {"maxiter": iterations, "maxfun": 2 * iterations + 50, "maxcor": 20, "ftol": 1e-7, "gtol": 1e-5}
+    options = {"maxiter": iterations, "maxfun": 2 * iterations + 50, "maxcor": 20, "ftol": tolerance, "gtol": 1e-5}
     return minimize(objective, start, jac=True, method="L-BFGS-B", options=options)
 
 
@@ -106,11 +118,12 @@ def labels_of(estimator: Estimator, counts: Counts, about: About) -> Labels:
     means, strengths, worths = [], [], []
     for start in range(0, len(counts), CHUNK):
         part = counts.rows(np.arange(start, min(start + CHUNK, len(counts)), dtype=np.int64))
-        made = estimator.posterior(estimator.aligned(part))
-        worth = np.zeros(len(part))
-        if estimator.uses_proxies and estimator.blocks_:
-            alone = estimator.posterior(estimator.aligned(part.without_proxies()))
-            worth = made.concentration - alone.concentration
+        with one_thread():
+            made = estimator.posterior(estimator.aligned(part))
+            worth = np.zeros(len(part))
+            if estimator.uses_proxies and estimator.blocks_:
+                alone = estimator.posterior(estimator.aligned(part.without_proxies()))
+                worth = made.concentration - alone.concentration
         means.append(made.mean)
         strengths.append(made.concentration)
         worths.append(worth)

@@ -53,6 +53,7 @@ class Gated(Estimator):
         seed: int = 0,
         rows: int = FIT_ROWS,
         iterations: int = 500,
+        tolerance: float = 1e-7,
         start: Gated | None = None,
     ) -> None:
         if classes < 1 or penalty <= 0:
@@ -65,6 +66,7 @@ class Gated(Estimator):
         self.seed = seed
         self.rows = rows
         self.iterations = iterations
+        self.tolerance = tolerance
         self.start = start
 
     def _learn(self, counts: Counts) -> None:
@@ -73,7 +75,7 @@ class Gated(Estimator):
         self.features_ = GateFeatures().fit(counts)
         inputs = self.features_.of(counts)
         objective = _Objective(counts.human, inputs, self.shares_, self.classes, self.penalty)
-        result = minimise(objective, self._begin(inputs.shape[1]), self.iterations)
+        result = minimise(objective, self._begin(inputs.shape[1]), self.iterations, self.tolerance)
         self.alpha_, self.bias_, self.slope_ = _parts(result.x, self.classes, len(self.shares_), inputs.shape[1])
         gate = softmax(inputs @ self.slope_ + self.bias_)
         dark = self.features_.dark(counts)

@@ -194,18 +194,20 @@ def _falling(losses: Array) -> Array:
     return np.repeat(values, sizes)
 
 
-def influence(estimator: Estimator, votes: Votes, utterance_id: str, **reading: object) -> pl.DataFrame:
+def influence(
+    estimator: Estimator, votes: Votes, utterance_id: str, read: Callable[[Votes], Counts] = counts_of
+) -> pl.DataFrame:
     """What each annotator does to one label: rows annotator, source, votes, moved, concentration, p_<label>.
 
     p_<label> and concentration are those of the label with the annotator left out, less those with it; moved is the
-    total variation distance between the two. `reading` are the arguments of counts_of that the fit was given.
+    total variation distance between the two. `read` makes counts of votes as the fit did.
     """
     frame = votes.frame.filter(pl.col("utterance_id") == utterance_id)
     if not frame.height:
         raise InputError(f"there is no vote for {utterance_id!r}", where="votes", mend="Check the utterance id.")
 
     def believed(part: pl.DataFrame) -> tuple[NDArray[np.float64], float]:
-        counts = counts_of(Votes(part, votes.about), **reading)  # type: ignore[arg-type]
+        counts = read(Votes(part, votes.about))
         made = estimator.posterior(estimator.aligned(counts))
         return made.mean[0], float(made.concentration[0])
 

@@ -1,6 +1,7 @@
 """Speed of `fuse` with its default settings, from file to file: 3 human and 10 proxy votes an utterance, 8 labels.
 
-Each size runs in a process of its own and reports wall seconds, where they went, and the peak of its memory.
+Each size runs in a process of its own and reports wall seconds and where they went, CPU seconds of all threads
+(which other work on the machine does not lengthen), and the peak of its memory.
 
     python benchmarks/fusion/speed.py [--sizes 10000,100000,1000000] [--threads 2] [--sample]
 """
@@ -75,6 +76,7 @@ def fuse_files(folder: Path) -> dict[str, float]:
     fused.labels.write(folder / "labels.parquet")
     marks.append(time.perf_counter())
     read, fusing, write = (b - a for a, b in itertools.pairwise(marks))
+    cpu = time.process_time()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     return {
         "utterances": len(fused.labels),
@@ -82,6 +84,7 @@ def fuse_files(folder: Path) -> dict[str, float]:
         "fuse": fusing,
         "write": write,
         "all": marks[-1] - marks[0],
+        "cpu": cpu,
         "peak_gib": peak,
     }
 
@@ -137,13 +140,13 @@ def main() -> None:
         made: dict[str, float] = json.loads(out.splitlines()[-1])
         return made
 
-    print("| utterances | read | fuse | write | all, s | peak, GiB |\n|---|---|---|---|---|---|")
+    print("| utterances | read | fuse | write | all, s | CPU, s | peak, GiB |\n|---|---|---|---|---|---|---|")
     for size in arguments.sizes.split(","):
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
             child("write", size, folder)
             made = child("fuse", size, folder)
-            cells = [f"{made[key]:.1f}" for key in ("read", "fuse", "write", "all", "peak_gib")]
+            cells = [f"{made[key]:.1f}" for key in ("read", "fuse", "write", "all", "cpu", "peak_gib")]
             print(f"| {made['utterances']:,} | " + " | ".join(cells) + " |", flush=True)
             if arguments.sample and size == arguments.sizes.split(",")[-1]:
                 print(json.dumps(child("sample", size, folder), indent=1))

@@ -17,13 +17,14 @@ from alm_proxies.progress import Progress
 from alm_proxies.seeds import generator
 from alm_proxies.tables import Finding
 
-TUNE_ROWS = 5_000
+TUNE_ROWS = 4_000
 """More utterances than these are chosen on by a seeded sample of them."""
 PENALTIES = (0.03, 0.01, 0.003, 0.001, 0.0003, 0.0001, 0.00003)
 """From strong to weak, tried while the loss falls."""
 CLASSES = (4, 8, 16, 32)
 FIRST_CLASSES = 16
 _TOO_FEW = 20
+_TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +36,12 @@ class Candidate:
     penalty: float | None = None
     proxies: tuple[str, ...] = ()
 
-    def make(self, seed: int, start: Gated | None = None) -> Estimator:
+    def make(self, seed: int, start: Gated | None = None, tolerance: float = 1e-7) -> Estimator:
         """The estimator, not yet fitted."""
         if self.method == "gated":
-            return Gated(self.classes or FIRST_CLASSES, self.penalty or PENALTIES[0], seed=seed, start=start)
+            return Gated(
+                self.classes or FIRST_CLASSES, self.penalty or PENALTIES[0], seed=seed, start=start, tolerance=tolerance
+            )
         plain: dict[str, type[Dirichlet] | type[Weighted]] = {
             "dirichlet": Dirichlet,
             "weighted": Weighted,
@@ -73,11 +76,10 @@ def choose(counts: Counts, *, folds: int = 5, seed: int = 0, quiet: bool = True)
     are likelihoods and pseudo-counts, which do not depend on how many votes stand beside them.
     """
     voted = np.flatnonzero(counts.human.any(1))
-    several = np.flatnonzero(counts.human.sum(1) > 0)
-    names = tuple(block.name for block in counts.blocks)
+    names = counts.steering
     if len(voted) < _TOO_FEW:
         candidate = Candidate("weighted" if names else "human", proxies=names)
-        what = f"only {len(several)} utterances have human votes: too few to choose by, so {candidate.words()} is used"
+        what = f"only {len(voted)} utterances have human votes: too few to choose by, so {candidate.words()} is used"
         finding = Finding("fuse", "too_few_to_choose", what, mend="Give more utterances human votes.")
         return Choice(candidate, _final(candidate, counts, seed), _table([], {}, {}, None), (finding,))
     sample = voted
@@ -114,7 +116,7 @@ class _Search:
             off = self.best([Candidate("human"), Candidate("dirichlet"), none])
             if not names:
                 return off, None
-            gated = self.fewer(self.classes(self.penalties(Candidate("gated", FIRST_CLASSES, PENALTIES[0], names))))
+            gated = self.classes(self.fewer(self.penalties(Candidate("gated", FIRST_CLASSES, PENALTIES[0], names))))
             return off, self.best([gated, Candidate("weighted", proxies=names), Candidate("dirichlet", proxies=names)])
 
     def penalties(self, first: Candidate) -> Candidate:
@@ -170,7 +172,7 @@ class _Search:
     def _maker(self, candidate: Candidate, starts: list[Estimator | None]) -> Callable[[int], Estimator]:
         def make(fold: int) -> Estimator:
             start = starts[fold] if fold < len(starts) else None
-            return candidate.make(self.seed, start if isinstance(start, Gated) else None)
+            return candidate.make(self.seed, start if isinstance(start, Gated) else None, _TOLERANCE)
 
         return make
 
@@ -203,7 +205,7 @@ def _findings(
             f"({gain.low:+.4f} to {gain.high:+.4f}) against {off.words()}"
         )
         findings.append(Finding("fuse", "proxies", what))
-        dropped = [block.name for block in search.counts.blocks if block.name not in on.proxies]
+        dropped = [name for name in search.counts.steering if name not in on.proxies]
         if best == on and dropped:
             what = f"proxies that did not help and do not count: {', '.join(dropped)}"
             findings.append(Finding("fuse", "proxies_dropped", what, count=len(dropped)))
