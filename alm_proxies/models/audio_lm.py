@@ -120,8 +120,10 @@ class ChatInputs:
         """An answer's tokens."""
         return tuple(self.tokenizer(text, add_special_tokens=False).input_ids)
 
-    def batch(self, conversations: Sequence[Conversation], *, answer_follows: bool = True) -> dict[str, Tensor]:
-        """Conversations as one padded batch of tensors: tokens, mask and audio features."""
+    def batch(
+        self, conversations: Sequence[Conversation], *, answer_follows: bool = True, device: str = "cpu"
+    ) -> dict[str, Tensor]:
+        """Conversations as one padded batch of tensors (tokens, mask, audio features), spectra made on `device`."""
         clips = [clip for conversation in conversations for clip in clips_of(conversation)]
         for clip in clips:
             if self.max_audio_seconds is not None and len(clip) > self.max_audio_seconds * self.rate:
@@ -131,8 +133,10 @@ class ChatInputs:
                 )
         texts = [self.text(conversation, answer_follows=answer_follows) for conversation in conversations]
         audio: dict[str, Any] = {"audio": clips} if clips else {}
-        if clips and not self.equal_lengths_only:
-            audio["audio_kwargs"] = {"sampling_rate": self.rate}
+        if clips:
+            audio["audio_kwargs"] = {"device": device} | (
+                {} if self.equal_lengths_only else {"sampling_rate": self.rate}
+            )
         made = self.processor(text=texts, **audio, text_kwargs={"padding": True}, return_tensors="pt")
         return {name: value for name, value in made.items() if isinstance(value, Tensor)}
 
@@ -209,21 +213,23 @@ class AudioLM:
         before = mask.bool()[:, None, :].expand(-1, width, -1)
         seen = torch.cat([before, sees.to(self.device)], -1)
         logits = self._continue(ids, places, seen, cache, at)
-        log_p = logits.float().log_softmax(-1).double()
+        wanted = [
+            (row, reads[row].index(place), token)
+            for row, pack in enumerate(packs)
+            for choice in pack.reads
+            for place, token in choice
+        ]
+        where = torch.tensor(wanted, device=self.device).T
+        found = iter(logits.float().log_softmax(-1)[where[0], where[1], where[2]].double().tolist())
         return [
-            np.array(
-                [
-                    sum(log_p[row, reads[row].index(read), token].item() for read, token in choice)
-                    for choice in pack.reads
-                ]
-            ).reshape(len(asked), -1)
-            for row, (pack, asked) in enumerate(zip(packs, requests, strict=True))
+            np.array([sum(next(found) for _ in choice) for choice in pack.reads]).reshape(len(asked), -1)
+            for pack, asked in zip(packs, requests, strict=True)
         ]
 
     @torch.inference_mode()
     def draw(self, requests: Sequence[Draws]) -> list[list[Drawn]]:
         """Independent answers; each depends on its own seed alone (rounding aside, not on what shares the batch)."""
-        made = self._to_device(self.inputs.batch([request.conversation for request in requests]))
+        made = self._inputs([request.conversation for request in requests])
         cache, mask = DynamicCache(config=self.model.config.get_text_config()), made["attention_mask"]
         rows, count = len(requests), max(len(request.seeds) for request in requests)
         last = torch.full((rows, 1), mask.shape[1] - 1)
@@ -268,7 +274,7 @@ class AudioLM:
 
     def _begin(self, conversations: list[Conversation], tails: list[list[int]]) -> tuple[Any, Tensor]:
         """Run what the orders of each request share (the prompt less its tail) and keep the cache."""
-        made = self._to_device(self.inputs.batch(conversations))
+        made = self._inputs(conversations)
         rows = [ids[keep.bool()] for ids, keep in zip(made["input_ids"], made["attention_mask"], strict=True)]
         for row, tail in zip(rows, tails, strict=True):
             if row[len(row) - len(tail) :].tolist() != tail:
@@ -329,7 +335,8 @@ class AudioLM:
         logits: Tensor = out.logits
         return logits
 
-    def _to_device(self, made: dict[str, Tensor]) -> dict[str, Tensor]:
+    def _inputs(self, conversations: list[Conversation]) -> dict[str, Tensor]:
+        made = self.inputs.batch(conversations, device=str(self.device))
         return {
             name: value.to(self.device, self.dtype) if value.is_floating_point() else value.to(self.device)
             for name, value in made.items()

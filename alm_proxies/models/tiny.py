@@ -67,8 +67,8 @@ def build(
     if family not in FAMILIES:
         raise SettingsError(f"no family {family!r}", mend=f"There are: {', '.join(FAMILIES)}.")
     target = Path(folder)
-    tokenizer = _tokenizer(family, sizes, words)
-    processor = _processor(family, tokenizer)
+    processor = processor_for(family, sizes=sizes, words=words)
+    tokenizer = processor.tokenizer
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = _model(family, tokenizer, sizes)
@@ -98,6 +98,11 @@ def answer_with(folder: str | Path, conversations: Sequence[Conversation], answe
             (token,) = lm.inputs.answer(answer)
             head.weight[token] = row.to(head.weight.dtype)
     save(lm.model, folder)
+
+
+def processor_for(family: str, *, sizes: Sizes = Sizes(), words: Sequence[str] = ()) -> Any:
+    """The processor of a family with a small vocabulary of its own: chat template, special tokens, spectra."""
+    return _processor(family, _tokenizer(family, sizes, words))
 
 
 def _tokenizer(family: str, sizes: Sizes, words: Sequence[str]) -> Any:
