@@ -195,7 +195,8 @@ def _take(ledger: Ledger, path: Path) -> int:
                 f"INSERT OR IGNORE INTO vote SELECT a.new, u.new, v.draw, {copied} FROM other.vote v {both}",
                 f"INSERT INTO set_aside SELECT a.new, u.new, v.draw, {copied}, v.why FROM other.set_aside v {both}",
                 "INSERT INTO lost SELECT * FROM other.lost",
-                "INSERT INTO lost SELECT COUNT(*), SUM(draws), SUM(price) FROM other.in_flight HAVING COUNT(*) > 0",
+                "INSERT INTO lost SELECT * FROM (SELECT COUNT(*) AS requests, SUM(draws), SUM(price)"
+                " FROM other.in_flight) WHERE requests > 0",
                 "INSERT INTO planned_utterance (utterance) SELECT u.new FROM other.planned_utterance v"
                 " JOIN u ON u.old = v.utterance"
                 " WHERE u.new NOT IN (SELECT utterance FROM main.planned_utterance) ORDER BY v.position",

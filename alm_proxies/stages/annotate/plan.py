@@ -211,18 +211,18 @@ def _set_aside_changed(ledger: Ledger, frame: pl.DataFrame, seats: Mapping[int, 
             lent = lent_by(row, annotator.prompt.turns)
             if annotator.material(digest, row["start"], row["end"], lent) != before:
                 changed.append((number, row["number"]))
-    findings: list[Finding] = []
-    count = 0
-    for number, utterance in changed:
-        count += ledger.set_aside(
-            "its recording or text has changed", "annotator = ? AND utterance = ?", (number, utterance)
-        )
-    if count:
-        what = (
-            f"{count} votes were about recordings or texts that have changed since; they are kept apart and asked anew"
-        )
-        findings.append(Finding(STAGE, "changed", what, count=count))
-    return findings
+    if not changed:
+        return []
+    with ledger.transaction() as sql:
+        sql.execute("CREATE TEMP TABLE changed (annotator INTEGER, utterance INTEGER)")
+        sql.executemany("INSERT INTO changed VALUES (?, ?)", changed)
+    among = "(annotator, utterance) IN (SELECT annotator, utterance FROM changed)"
+    count = ledger.set_aside("its recording or text has changed", among)
+    ledger.sql.execute("DROP TABLE changed")
+    if not count:
+        return []
+    what = f"{count} votes were about recordings or texts that have changed since; they are kept apart and asked anew"
+    return [Finding(STAGE, "changed", what, count=count)]
 
 
 def _former_selves(ledger: Ledger, seats: Mapping[int, Annotator]) -> list[Finding]:

@@ -240,9 +240,15 @@ def _ask(
                 numbers=count(1),
                 stopped=stopped,
             )
+            for seat in plan.seats:
+                verdict = counted.tallies[seat.number].verdict(settings.stop, counted.human)
+                if verdict is not None and seat.missing.any():
+                    stopped[seat.number] = verdict
             for seats in groups.values():
                 if halt.now:
                     return
+                if all(seat.number in stopped for seat in seats):
+                    continue
                 engine = await engine_of(seats[0].annotator)
                 try:
                     say(str(engine.abilities))

@@ -321,6 +321,10 @@ def test_collapse_stops_an_annotator_unless_humans_do_it_too(corpus: Make, annot
     by_name = dict(made.votes.frame.filter(pl.col("status") == "ok").group_by("annotator").len().iter_rows())
     assert by_name["fine"] == 160
     assert by_name["flat"] < 160
+    asked: list[Request] = []
+    again = annotate(utterances, [collapsed, fine], tmp_path / "a", stop, engine_of=listening(asked))
+    assert asked == []
+    assert again.stopped == made.stopped
     flat_humans = pl.DataFrame({"utterance_id": utterances.frame["utterance_id"], "annotator": "h", "label": "neutral"})
     human = Votes.of(flat_humans, taxonomy=utterances.taxonomy)
     assert annotate(utterances, [collapsed], tmp_path / "b", stop, votes=human).complete
