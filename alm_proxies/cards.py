@@ -7,7 +7,6 @@ in a folder of the user's own, beside the pipeline file, comes before the shippe
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,9 +14,10 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from alm_proxies.columns import did_you_mean
-from alm_proxies.errors import AlmProxiesError, SettingsError
+from alm_proxies.errors import SettingsError
 from alm_proxies.files import read_text, shipped_folder
-from alm_proxies.taxonomy import taxonomy_of
+from alm_proxies.settings import read_toml
+from alm_proxies.taxonomy import checked_taxonomy
 
 _FENCE = "+++"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -27,14 +27,6 @@ def _wide(ends: tuple[float, float]) -> tuple[float, float]:
     if ends[0] == ends[1]:
         raise ValueError("a scale needs two different ends")
     return ends
-
-
-def _labels(named: str | tuple[str, ...]) -> str | tuple[str, ...]:
-    try:
-        taxonomy_of(named)
-    except AlmProxiesError as error:
-        raise ValueError(str(error)) from None
-    return named
 
 
 Scale = Annotated[tuple[float, float], AfterValidator(_wide)]
@@ -56,7 +48,7 @@ class Card(BaseModel):
     """Why it may leave, or has to stay."""
     votes: str = Field(min_length=1)
     """How many human votes an utterance has, and whose."""
-    taxonomy: Annotated[str | tuple[str, ...], AfterValidator(_labels)] | None = None
+    taxonomy: Annotated[str | tuple[str, ...], AfterValidator(checked_taxonomy)] | None = None
     """Its labels: a taxonomy's name, or the labels in order."""
     scales: dict[Literal["valence", "arousal", "dominance"], Scale] = Field(default_factory=dict)
     """The ratings that stand for least and most; [5, 1] is a scale that runs the other way."""
@@ -78,6 +70,8 @@ class Card(BaseModel):
 
 def card_of(corpus: str, folder: str | Path | None = None) -> Card:
     """The card of a corpus: from the user's folder, else the shipped one, else one that says it has to stay."""
+    if folder is not None and not Path(folder).is_dir():
+        raise SettingsError("there is no such folder of data cards", where=str(folder), mend="Check the path.")
     if _NAME.fullmatch(corpus):
         for place in (Path(folder) if folder is not None else None, shipped_folder("data_cards")):
             if place is not None and (place / f"{corpus}.md").is_file():
@@ -118,7 +112,8 @@ def read_card(path: str | Path) -> Card:
         mend = "Begin it with TOML between two lines of +++, as the shipped cards do."
         raise SettingsError("is not a data card: it has no front matter", where=f"{path}, line 1", mend=mend)
     front = lines[1 : ends[1]]
-    values = _toml(front, path)
+    # The empty line stands for the first +++, so that slips are told with the line they have in the file.
+    values = read_toml("\n".join(["", *front]), str(path))
     for key in values:
         if key not in _WRITTEN:
             mend = f"{did_you_mean(key, _WRITTEN)} A card may say: {', '.join(_WRITTEN)}.".strip()
@@ -136,17 +131,6 @@ def read_card(path: str | Path) -> Card:
 
 _TABLES = ("scales", "columns", "constants", "files")
 _WRITTEN = [name for name in Card.model_fields if name not in ("text", "path")]
-
-
-def _toml(front: list[str], path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads("\n".join(front))
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        found = re.search(r"\(at line (\d+)", str(error))
-        line = int(found[1]) + 1 if found else 2
-        what = re.sub(r" \(at .*\)$", "", str(error)) or "is nested too deeply"
-        mend = 'Write key = "value", one a line.'
-        raise SettingsError(f"is not TOML: {what}", where=f"{path}, line {line}", mend=mend) from None
 
 
 def _tuples(values: dict[str, Any]) -> dict[str, Any]:

@@ -57,6 +57,11 @@ def _refused(error: ValidationError, model: type[BaseModel], where: str, text: s
     if problem["type"] == "missing":
         return SettingsError(f"{key!r} is missing{more}", where=place, mend="Write it.")
     what = problem["msg"].removeprefix("Value error, ").rstrip(".")
+    if not path:
+        return SettingsError(f"{what}{more}", where=place)
+    if problem["type"] in ("tuple_type", "list_type"):
+        mend = f"Write [[{key}]] above each." if isinstance(problem["input"], dict) else f"Write {key} = [...]."
+        return SettingsError(f"{key} is a list{more}", where=place, mend=mend)
     given = repr(problem["input"])
     shown = given if len(given) <= 60 else given[:57] + "..."
     return SettingsError(f"{key} = {shown}: {what}{more}", where=place, mend="Correct it.")

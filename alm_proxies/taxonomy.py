@@ -99,6 +99,15 @@ def taxonomy_of(named: str | Sequence[str]) -> Taxonomy:
     return Taxonomy(by_labels.get(labels, "own"), labels)
 
 
+def checked_taxonomy(named: str | tuple[str, ...]) -> str | tuple[str, ...]:
+    """The same words, or ValueError with the mend, as a settings field wants it."""
+    try:
+        taxonomy_of(named)
+    except SettingsError as error:
+        raise ValueError(str(error)) from None
+    return named
+
+
 def canonical(word: str) -> str:
     """The label a word means ("Happiness", "hap", "H" -> "happy"), or the word itself in lower case."""
     stripped = word.strip()

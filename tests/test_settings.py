@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from alm_proxies.errors import SettingsError
 from alm_proxies.settings import read_settings
@@ -19,6 +19,12 @@ class File(BaseModel):
     read: tuple[Source, ...] = ()
     source: Source | None = None
 
+    @model_validator(mode="after")
+    def _lucky(self) -> "File":
+        if self.seed == 13:
+            raise ValueError("an unlucky seed: choose another")
+        return self
+
 
 def refusal(tmp_path: Path, text: str) -> str:
     path = tmp_path / "file.toml"
@@ -26,6 +32,10 @@ def refusal(tmp_path: Path, text: str) -> str:
     with pytest.raises(SettingsError) as caught:
         read_settings(path, File)
     return str(caught.value).replace(str(tmp_path), "")
+
+
+def test_what_is_wrong_with_the_whole_is_said_without_repeating_the_whole(tmp_path: Path) -> None:
+    assert refusal(tmp_path, "seed = 13\n") == "/file.toml: an unlucky seed: choose another."
 
 
 def test_a_right_file_becomes_its_model(tmp_path: Path) -> None:
@@ -43,6 +53,8 @@ def test_a_right_file_becomes_its_model(tmp_path: Path) -> None:
         ("[[read]]\n", ["'read.0.corpus' is missing"]),
         ("seed = -1\n", ["line 1", "seed = -1", "greater than or equal to 0"]),
         ("seed = \n", ["line 1", "is not TOML"]),
+        ('[read]\ncorpus = "x"\n', ["line 1", "read is a list", "Write [[read]] above each."]),
+        ("read = 3\n", ["line 1", "read is a list", "Write read = [...]."]),
     ],
 )
 def test_a_wrong_file_is_refused_with_line_key_and_mend(tmp_path: Path, text: str, says: list[str]) -> None:

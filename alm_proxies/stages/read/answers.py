@@ -90,7 +90,21 @@ def votes_of(
             what = f"draw {again['draw'][0]:.0f} of {again['annotator'][0]!r} is there twice"
             raise TableError(what, where=place(files, again["_row"][0]), mend=mend)
     votes, told = vocabulary.votes(spoken.drop("_row"), where)
-    return votes, findings + told
+    return votes, findings + _again(spoken, where) + told
+
+
+def _again(spoken: pl.DataFrame, where: str) -> list[Finding]:
+    """Says how many answers come from raters who had answered for the utterance before; they count all the same."""
+    if "draw" in spoken.columns:
+        return []
+    human = spoken.filter((pl.col("source") == "human") & ~pl.col("annotator").str.ends_with("/crowd"))
+    again = human.filter(~pl.struct("utterance_id", "annotator").is_first_distinct())
+    if not again.height:
+        return []
+    who, what = again["annotator"][0], again["utterance_id"][0]
+    what = f"{again.height} answers come from raters who had answered before, such as {who!r} on {what!r}; all count"
+    mend = "If rows were copied twice, keep one of each."
+    return [finding("answered_again", what, mend=mend, where=where, count=again.height)]
 
 
 def labels_of(

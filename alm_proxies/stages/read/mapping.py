@@ -105,6 +105,7 @@ def mapping_of(source: Source, card: Card) -> Mapping:
 def same_names(mapping: Mapping, rows: Rows) -> Mapping:
     """The mapping of a table nobody mapped: columns that have our names, file_name as audio, p_<label> as shares."""
     there = [name for name in FIELDS if name in rows.columns and name not in mapping.constants]
+    there = [name for name in there if name not in ATTRIBUTES or rows.frame[name].count()]
     columns = {name: name for name in there}
     if "file_name" in rows.columns and not mapping.has("audio"):
         columns["audio"] = "file_name"

@@ -17,6 +17,7 @@ import polars as pl
 from alm_proxies.columns import missing_column
 from alm_proxies.errors import InputError, SettingsError, TableError
 from alm_proxies.files import could_not_read
+from alm_proxies.table_files import read_parquet
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".parquet")
 _MISSING = ["", "NA", "NaN", "nan", "null"]
@@ -101,7 +102,7 @@ def _encoding(path: Path, said: str | None) -> str:
     if said is not None:
         try:
             "".encode(said)
-        except LookupError:
+        except (LookupError, UnicodeError):
             raise SettingsError(f"there is no text encoding {said!r}", mend='Write "utf-8" or "latin-1".') from None
         return said
     return "utf-16" if head[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
@@ -253,13 +254,11 @@ def _cell(value: Any) -> str | None:
 
 
 def _parquet(path: Path, wanted: Sequence[str] | None) -> Rows:
-    with path.open("rb"):
-        pass
     try:
-        scan = pl.scan_parquet(path)
-        schema = scan.collect_schema()
+        with path.open("rb") as stream:
+            schema = pl.read_parquet_schema(stream)
         names = [name for name in (schema if wanted is None else dict.fromkeys(wanted)) if name in schema]
-        frame = scan.select(names).collect()
+        frame = read_parquet(path, names)
         frame = frame.with_columns([_plain(frame[name], path) for name in names])
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, UnicodeError) as error:
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__

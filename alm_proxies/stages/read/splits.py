@@ -58,6 +58,8 @@ def split_by_speaker(utterances: pl.DataFrame, said: str, seed: int, corpus: str
     to no split (null): it could be anybody's.
     """
     shares = shares_of(said)
+    if "speaker" not in utterances.columns:
+        utterances = utterances.with_columns(speaker=pl.lit(None, dtype=pl.String))
     sizes = Counter(utterances["speaker"].drop_nulls().to_list())
     unknown = utterances["speaker"].null_count()
     if len(sizes) < len(shares):

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import cast
+from typing import Annotated, cast
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from alm_proxies.cards import Card, card_of
 from alm_proxies.columns import did_you_mean
@@ -20,7 +20,7 @@ from alm_proxies.stages.read.sources import Part, Source, finding
 from alm_proxies.stages.read.splits import split_by_speaker
 from alm_proxies.stages.read.vocabulary import Vocabulary
 from alm_proxies.tables import About, Finding, Findings, Labels, MadeBy, Utterances, Votes, combine
-from alm_proxies.taxonomy import taxonomy_of
+from alm_proxies.taxonomy import checked_taxonomy, taxonomy_of
 
 __all__ = ["FORMATS", "Corpus", "Format", "HoldOut", "ReadSettings", "Source", "hold_out_of", "read"]
 
@@ -46,7 +46,7 @@ class ReadSettings(BaseModel):
     """What holds for all sources together."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    taxonomy: str | tuple[str, ...] | None = None
+    taxonomy: Annotated[str | tuple[str, ...], AfterValidator(checked_taxonomy)] | None = None
     """The labels wanted, by name or in order; those of the corpus's card, if it is left out."""
     seed: int = 0
     """What splits and held-out votes are drawn by."""

@@ -47,6 +47,8 @@ def read_table(source: Source, vocabulary: Vocabulary, card: Card) -> Part:
         start = files[-1].start + files[-1].rows.frame.height if files else 0
         files.append(File(rows, _in_our_words(rows, mapping, split, root, path, source.corpus), start))
     frame = pl.concat([file.fields for file in files], how="diagonal").with_row_index("_row")
+    if not frame.height:
+        raise TableError("holds no rows", where=str(source.source), mend="Check that it was copied whole.")
     wide = bool(mapping.counts or mapping.probabilities)
     utterances = _utterances(frame, files, mapping, wide, findings, source)
     scales = scales_of(mapping, source, card)

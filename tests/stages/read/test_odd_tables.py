@@ -1,0 +1,89 @@
+"""Tables that are odd but honest: nothing is lost without a word, nothing ends in a traceback."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from alm_proxies.errors import InputError, SettingsError, TableError
+from alm_proxies.stages.read.stage import Corpus, ReadSettings, Source, read
+
+TABLE = "file,rater,emotion\na,r1,happy\na,r2,sad\nb,r1,sad\n"
+COLUMNS = {"utterance_id": "file", "annotator": "rater", "label": "emotion"}
+
+
+def table(path: Path, *, cards: Path | None = None, **said: Any) -> Corpus:
+    source = Source.model_validate({"format": "table", "corpus": "mine", "source": path, **said})
+    return read(source, ReadSettings(taxonomy="happy,sad", cards=cards))
+
+
+def put(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_split_by_speaker_of_a_table_without_speakers_asks_for_them(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="the speakers are not known. Give the column of the speakers"):
+        table(put(tmp_path / "t.csv", TABLE), columns=COLUMNS, split="speakers:.5,.5")
+
+
+@pytest.mark.parametrize("encoding", ["undefined", "utf-99", "base64"])
+def test_an_encoding_that_is_none_is_refused(tmp_path: Path, encoding: str) -> None:
+    with pytest.raises(SettingsError, match="no text encoding"):
+        table(put(tmp_path / "t.csv", TABLE), columns=COLUMNS, encoding=encoding)
+
+
+def test_a_table_without_rows_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TableError, match="holds no rows"):
+        table(put(tmp_path / "t.csv", "file,rater,emotion\n"), columns=COLUMNS)
+    pl.DataFrame(schema={"file": pl.String, "emotion": pl.String}).write_parquet(tmp_path / "t.parquet")
+    with pytest.raises(TableError, match="holds no rows"):
+        table(tmp_path / "t.parquet", columns={"utterance_id": "file", "label": "emotion"})
+
+
+def test_answers_of_a_rater_who_had_answered_before_count_and_are_said(tmp_path: Path) -> None:
+    twice = table(put(tmp_path / "t.csv", TABLE + TABLE.partition("\n")[2]), columns=COLUMNS)
+    assert len(twice.votes) == 6
+    told = twice.findings.frame.filter(pl.col("kind") == "answered_again")
+    assert told["count"].to_list() == [3]
+    assert "'mine/r1' on 'mine/a'" in told["what"][0]
+    once = table(tmp_path / "t.csv", columns={"utterance_id": "file", "label": "emotion"})
+    assert "answered_again" not in once.findings.counts()
+
+
+@pytest.mark.parametrize("folder", ["a?b", "[release]", "~", "a b é"])
+def test_a_table_is_read_from_its_very_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in (folder, "acb"):
+        Path(name).mkdir()
+        frame = pl.DataFrame({"file": [name], "emotion": ["happy"]})
+        frame.write_parquet(Path(name).absolute() / "t.parquet")
+    corpus = table(Path(folder, "t.parquet"), columns={"utterance_id": "file", "label": "emotion"})
+    assert corpus.utterances.frame["utterance_id"].to_list() == [f"mine/{folder}"]
+
+
+def test_votes_that_were_written_are_a_table_too(tmp_path: Path) -> None:
+    first = table(put(tmp_path / "t.csv", TABLE), columns=COLUMNS)
+    first.write(tmp_path / "out")
+    again = table(tmp_path / "out" / "votes.parquet")
+    keys = ["utterance_id", "annotator", "draw", "label"]
+    assert again.votes.frame.select(keys).sort(keys).equals(first.votes.frame.select(keys).sort(keys))
+
+
+def test_a_folder_of_cards_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="no such folder of data cards"):
+        table(put(tmp_path / "t.csv", TABLE), columns=COLUMNS, cards=tmp_path / "crads")
+
+
+def test_many_labels_with_spaces_and_accents_are_labels_like_any_other(tmp_path: Path) -> None:
+    labels = tuple(f"gefühl nr {i}" for i in range(30))
+    rows = "".join(f"u{i},r,{label.upper()}\n" for i, label in enumerate(labels))
+    source = Source(format="table", corpus="mine", source=put(tmp_path / "t.csv", "file,rater,emotion\n" + rows),
+                    columns=COLUMNS)  # fmt: skip
+    corpus = read(source, ReadSettings(taxonomy=labels))
+    assert corpus.votes.taxonomy == labels
+    assert sorted(corpus.votes.frame["label"].to_list()) == sorted(labels)
