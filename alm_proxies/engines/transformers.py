@@ -13,7 +13,8 @@ import torch
 from alm_proxies.engines.engine import Abilities, Failure, Reply, Request, TransformersServe
 from alm_proxies.engines.turns import conversation_of
 from alm_proxies.errors import InputError
-from alm_proxies.models.audio_lm import Asked, AudioLM, Conversation, Drawn, Draws
+from alm_proxies.models.audio_lm import Asked, AudioLM, Drawn, Draws
+from alm_proxies.models.chat_inputs import Conversation
 
 _BATCH_ON_A_GPU = 16
 

@@ -8,7 +8,7 @@ from alm_proxies.engines.engine import Question
 from alm_proxies.errors import InputError
 
 if TYPE_CHECKING:
-    from alm_proxies.models.audio_lm import Conversation
+    from alm_proxies.models.chat_inputs import Conversation
 
 
 def conversation_of(question: Question, rate: int) -> Conversation:

@@ -21,7 +21,7 @@ from alm_proxies.engines.engine import (
 )
 from alm_proxies.engines.turns import conversation_of
 from alm_proxies.errors import EngineError, InputError, need
-from alm_proxies.models.audio_lm import ChatInputs, Conversation, clips_of
+from alm_proxies.models.chat_inputs import ChatInputs, Conversation, clips_of
 
 _ON_A_CPU = {
     "VLLM_CPU_KVCACHE_SPACE": "1",

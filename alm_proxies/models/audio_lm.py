@@ -20,17 +20,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import (
     MODEL_FOR_MULTIMODAL_LM_MAPPING,
-    AutoConfig,
     AutoModelForMultimodalLM,
-    AutoProcessor,
     DynamicCache,
 )
 
 from alm_proxies.errors import InputError, SettingsError
-
-Part = str | NDArray[np.float32]
-Conversation = Sequence[tuple[str, Sequence[Part]]]
-"""Turns of (role, parts); a part is text or a clip's samples at the model's rate."""
+from alm_proxies.models.chat_inputs import ChatInputs, Conversation, config_of
 
 FAMILIES = ("qwen2_audio", "qwen2_5_omni_thinker", "audioflamingo3", "granite_speech", "glmasr")
 """Model families whose real classes are tested here, in small."""
@@ -43,7 +38,6 @@ _LLAVA_LIKE = {
     "model.": "",
 }
 _PUBLISHED = dict.fromkeys(("qwen2_audio", "audioflamingo3", "glmasr", "granite_speech"), _LLAVA_LIKE)
-_PADDED_WITHOUT_MASK = frozenset({"granite_speech"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,79 +72,6 @@ class Draws:
     """Answers of one token each, nothing else being possible; empty = anything."""
 
 
-class ChatInputs:
-    """Conversations as a model's processor wants them."""
-
-    def __init__(self, processor: Any, model_type: str) -> None:
-        self.processor = processor
-        self.tokenizer = processor.tokenizer
-        self.tokenizer.padding_side = "left"
-        if self.tokenizer.pad_token_id is None:
-            self.tokenizer.pad_token = self.tokenizer.eos_token
-        self.audio_token_id = int(self.tokenizer.convert_tokens_to_ids(processor.audio_token))
-        extractor = getattr(processor, "feature_extractor", None) or processor.audio_processor
-        self.rate = int(extractor.sampling_rate)
-        self.max_audio_seconds = _longest(processor, extractor)
-        self.equal_lengths_only = model_type in _PADDED_WITHOUT_MASK
-        """Clips of different lengths must not share a batch: the model cannot tell padding from sound."""
-        self.end_of_turn = self._end_of_turn()
-
-    @classmethod
-    def load(cls, model: str | Path, *, revision: str | None = None) -> Self:
-        """The inputs of a checkpoint: a folder or a name on the hub."""
-        config = _config(model, revision)
-        processor = AutoProcessor.from_pretrained(str(model), revision=revision)
-        if not getattr(processor, "chat_template", None) or not hasattr(processor, "audio_token"):
-            raise SettingsError(
-                "this model has no chat template with audio", where=str(model), mend="Name an instruction-tuned one."
-            )
-        return cls(processor, config.model_type)
-
-    def text(self, conversation: Conversation, *, answer_follows: bool = True) -> str:
-        """The prompt as text, one placeholder a clip."""
-        messages = [{"role": role, "content": [_content(part) for part in parts]} for role, parts in conversation]
-        text = self.processor.apply_chat_template(messages, add_generation_prompt=answer_follows, tokenize=False)
-        return str(text)
-
-    def tokens(self, text: str) -> list[int]:
-        """A prompt's tokens, one audio token a clip."""
-        return list(self.tokenizer(text, add_special_tokens=False).input_ids)
-
-    def answer(self, text: str) -> tuple[int, ...]:
-        """An answer's tokens."""
-        return tuple(self.tokenizer(text, add_special_tokens=False).input_ids)
-
-    def batch(
-        self, conversations: Sequence[Conversation], *, answer_follows: bool = True, device: str = "cpu"
-    ) -> dict[str, Tensor]:
-        """Conversations as one padded batch of tensors (tokens, mask, audio features), spectra made on `device`."""
-        clips = [clip for conversation in conversations for clip in clips_of(conversation)]
-        for clip in clips:
-            if self.max_audio_seconds is not None and len(clip) > self.max_audio_seconds * self.rate:
-                raise InputError(
-                    f"a clip of {len(clip) / self.rate:.1f} s is longer than the {self.max_audio_seconds:g} s "
-                    "this model hears"
-                )
-        texts = [self.text(conversation, answer_follows=answer_follows) for conversation in conversations]
-        audio: dict[str, Any] = {"audio": clips} if clips else {}
-        if clips:
-            audio["audio_kwargs"] = {"device": device} | (
-                {} if self.equal_lengths_only else {"sampling_rate": self.rate}
-            )
-        made = self.processor(text=texts, **audio, text_kwargs={"padding": True}, return_tensors="pt")
-        return {name: value for name, value in made.items() if isinstance(value, Tensor)}
-
-    def _end_of_turn(self) -> int:
-        """The token that ends the assistant's turn, read off the chat template."""
-        try:
-            rendered = self.text([("user", ["?"]), ("assistant", ["!"])], answer_follows=False)
-        except Exception as error:
-            raise SettingsError(f"the chat template takes no assistant turn ({error})") from error
-        after = self.tokens(rendered[rendered.rindex("!") + 1 :])
-        special = [token for token in after if token in set(self.tokenizer.all_special_ids)]
-        return int(special[0]) if special else int(self.tokenizer.eos_token_id)
-
-
 class AudioLM:
     """A loaded audio-language model."""
 
@@ -176,7 +97,7 @@ class AudioLM:
         where = device or ("cuda" if torch.cuda.is_available() else "cpu")
         kind: Any = dtype if dtype != "auto" or where != "cpu" else "float32"
         inputs = ChatInputs.load(model, revision=revision)
-        config = _config(model, revision)
+        config = config_of(model, revision)
         loader = _loader(config)
         loaded = loader.from_pretrained(str(model), revision=revision, dtype=kind, attn_implementation="sdpa")
         return cls(loaded.to(where).eval(), inputs, str(model))
@@ -404,11 +325,6 @@ def save(model: Any, folder: str | Path) -> None:
     model.save_pretrained(folder, state_dict=weights, save_original_format=False)
 
 
-def clips_of(conversation: Conversation) -> list[NDArray[np.float32]]:
-    """The clips of a conversation in order."""
-    return [part for _, parts in conversation for part in parts if not isinstance(part, str)]
-
-
 @contextmanager
 def _only_at(model: Any, at: Tensor) -> Iterator[None]:
     """Within it the output layer runs on the places `at` (rows, wanted) alone: whole vocabularies are large."""
@@ -458,21 +374,6 @@ def _narrow(logits: Tensor, top_k: int, top_p: float) -> Tensor:
     return logits
 
 
-def _content(part: Part) -> dict[str, str]:
-    return {"type": "text", "text": part} if isinstance(part, str) else {"type": "audio", "audio": "clip"}
-
-
-def _config(model: str | Path, revision: str | None) -> Any:
-    try:
-        return AutoConfig.from_pretrained(str(model), revision=revision)
-    except (OSError, ValueError) as error:
-        raise SettingsError(
-            f"no model could be loaded ({str(error).splitlines()[0]})",
-            where=str(model),
-            mend="Check the name, the revision and the connection, or give a folder.",
-        ) from error
-
-
 def _loader(config: Any) -> Any:
     """The class that loads it: the automatic one, or the one the checkpoint names."""
     if type(config) in MODEL_FOR_MULTIMODAL_LM_MAPPING:
@@ -481,11 +382,3 @@ def _loader(config: Any) -> Any:
         if hasattr(transformers, name):
             return getattr(transformers, name)
     raise SettingsError(f"this transformers has no class for {config.model_type!r}", mend="Update transformers.")
-
-
-def _longest(processor: Any, extractor: Any) -> float | None:
-    """Seconds of audio beyond which the processor would cut silently."""
-    if hasattr(processor, "max_audio_len"):
-        return float(processor.max_audio_len)
-    samples = getattr(extractor, "n_samples", None)
-    return samples / extractor.sampling_rate if samples is not None else None

@@ -12,7 +12,8 @@ import transformers as tf
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from alm_proxies.errors import SettingsError
-from alm_proxies.models.audio_lm import FAMILIES, AudioLM, Conversation, save
+from alm_proxies.models.audio_lm import FAMILIES, AudioLM, save
+from alm_proxies.models.chat_inputs import Conversation
 
 _MARKS = {
     "qwen2_audio": ("<|AUDIO|>", "Audio: <|audio_bos|>", "<|audio_eos|>\n"),

@@ -26,7 +26,8 @@ from alm_proxies.engines.engine import Audio, Question, Request, Sampling, Turn
 from alm_proxies.engines.transformers import Transformers
 from alm_proxies.engines.turns import conversation_of
 from alm_proxies.models import tiny
-from alm_proxies.models.audio_lm import AudioLM, ChatInputs
+from alm_proxies.models.audio_lm import AudioLM
+from alm_proxies.models.chat_inputs import ChatInputs
 
 LABELS = ("angry", "contempt", "disgust", "fearful", "happy", "neutral", "sad", "surprised", "other")
 CODES = tuple("ABCDEFGHI")

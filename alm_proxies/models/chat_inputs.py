@@ -1,0 +1,122 @@
+"""Conversations about clips as an audio-language model wants them: text by its chat template, tokens, spectra."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import AutoConfig, AutoProcessor
+
+from alm_proxies.errors import InputError, SettingsError
+
+Part = str | NDArray[np.float32]
+Conversation = Sequence[tuple[str, Sequence[Part]]]
+"""Turns of (role, parts); a part is text or a clip's samples at the model's rate."""
+
+_PADDED_WITHOUT_MASK = frozenset({"granite_speech"})
+
+
+class ChatInputs:
+    """Conversations as a model's processor wants them."""
+
+    def __init__(self, processor: Any, model_type: str) -> None:
+        self.processor = processor
+        self.tokenizer = processor.tokenizer
+        self.tokenizer.padding_side = "left"
+        if self.tokenizer.pad_token_id is None:
+            self.tokenizer.pad_token = self.tokenizer.eos_token
+        self.audio_token_id = int(self.tokenizer.convert_tokens_to_ids(processor.audio_token))
+        extractor = getattr(processor, "feature_extractor", None) or processor.audio_processor
+        self.rate = int(extractor.sampling_rate)
+        self.max_audio_seconds = _longest(processor, extractor)
+        self.equal_lengths_only = model_type in _PADDED_WITHOUT_MASK
+        """Clips of different lengths must not share a batch: the model cannot tell padding from sound."""
+        self.end_of_turn = self._end_of_turn()
+
+    @classmethod
+    def load(cls, model: str | Path, *, revision: str | None = None) -> Self:
+        """The inputs of a checkpoint: a folder or a name on the hub."""
+        config = config_of(model, revision)
+        processor = AutoProcessor.from_pretrained(str(model), revision=revision)
+        if not getattr(processor, "chat_template", None) or not hasattr(processor, "audio_token"):
+            raise SettingsError(
+                "this model has no chat template with audio", where=str(model), mend="Name an instruction-tuned one."
+            )
+        return cls(processor, config.model_type)
+
+    def text(self, conversation: Conversation, *, answer_follows: bool = True) -> str:
+        """The prompt as text, one placeholder a clip."""
+        messages = [{"role": role, "content": [_content(part) for part in parts]} for role, parts in conversation]
+        text = self.processor.apply_chat_template(messages, add_generation_prompt=answer_follows, tokenize=False)
+        return str(text)
+
+    def tokens(self, text: str) -> list[int]:
+        """A prompt's tokens, one audio token a clip."""
+        return list(self.tokenizer(text, add_special_tokens=False).input_ids)
+
+    def answer(self, text: str) -> tuple[int, ...]:
+        """An answer's tokens."""
+        return tuple(self.tokenizer(text, add_special_tokens=False).input_ids)
+
+    def batch(
+        self, conversations: Sequence[Conversation], *, answer_follows: bool = True, device: str = "cpu"
+    ) -> dict[str, Tensor]:
+        """Conversations as one padded batch of tensors (tokens, mask, audio features), spectra made on `device`."""
+        clips = [clip for conversation in conversations for clip in clips_of(conversation)]
+        for clip in clips:
+            if self.max_audio_seconds is not None and len(clip) > self.max_audio_seconds * self.rate:
+                raise InputError(
+                    f"a clip of {len(clip) / self.rate:.1f} s is longer than the {self.max_audio_seconds:g} s "
+                    "this model hears"
+                )
+        texts = [self.text(conversation, answer_follows=answer_follows) for conversation in conversations]
+        audio: dict[str, Any] = {"audio": clips} if clips else {}
+        if clips:
+            audio["audio_kwargs"] = {"device": device} | (
+                {} if self.equal_lengths_only else {"sampling_rate": self.rate}
+            )
+        made = self.processor(text=texts, **audio, text_kwargs={"padding": True}, return_tensors="pt")
+        return {name: value for name, value in made.items() if isinstance(value, Tensor)}
+
+    def _end_of_turn(self) -> int:
+        """The token that ends the assistant's turn, read off the chat template."""
+        try:
+            rendered = self.text([("user", ["?"]), ("assistant", ["!"])], answer_follows=False)
+        except Exception as error:
+            raise SettingsError(f"the chat template takes no assistant turn ({error})") from error
+        after = self.tokens(rendered[rendered.rindex("!") + 1 :])
+        special = [token for token in after if token in set(self.tokenizer.all_special_ids)]
+        return int(special[0]) if special else int(self.tokenizer.eos_token_id)
+
+
+def clips_of(conversation: Conversation) -> list[NDArray[np.float32]]:
+    """The clips of a conversation in order."""
+    return [part for _, parts in conversation for part in parts if not isinstance(part, str)]
+
+
+def config_of(model: str | Path, revision: str | None) -> Any:
+    """The configuration of a checkpoint, or one sentence why there is none."""
+    try:
+        return AutoConfig.from_pretrained(str(model), revision=revision)
+    except (OSError, ValueError) as error:
+        raise SettingsError(
+            f"no model could be loaded ({str(error).splitlines()[0]})",
+            where=str(model),
+            mend="Check the name, the revision and the connection, or give a folder.",
+        ) from error
+
+
+def _content(part: Part) -> dict[str, str]:
+    return {"type": "text", "text": part} if isinstance(part, str) else {"type": "audio", "audio": "clip"}
+
+
+def _longest(processor: Any, extractor: Any) -> float | None:
+    """Seconds of audio beyond which the processor would cut silently."""
+    if hasattr(processor, "max_audio_len"):
+        return float(processor.max_audio_len)
+    samples = getattr(extractor, "n_samples", None)
+    return samples / extractor.sampling_rate if samples is not None else None
