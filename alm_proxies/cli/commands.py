@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from alm_proxies.cli.outcome import Common, Outcome, finished, tell
+from alm_proxies.cli.outcome import Common, Outcome, finished, refuse_overwriting, tell
 from alm_proxies.errors import SettingsError
 from alm_proxies.tables import Findings, Labels, Utterances, Votes, combine
 
@@ -142,10 +142,10 @@ def read(
         "groups": groups,
         "encoding": encoding,
     }
+    refuse_overwriting((output / f"{name}.parquet" for name in ("utterances", "votes", "labels", "findings")), [source])
     block = settings_of(Source, {key: value for key, value in said.items() if value is not None}, "read")
-    settings = ReadSettings(
-        taxonomy=taxonomy, seed=seed, hold_out=hold_out_of(" ".join(hold_out)) if hold_out else None, cards=cards
-    )
+    kept = hold_out_of(" ".join(hold_out)) if hold_out else None
+    settings = settings_of(ReadSettings, {"taxonomy": taxonomy, "seed": seed, "hold_out": kept, "cards": cards}, "read")
     found = work(block, settings)
     found.write(output)
     status = found.votes.frame["status"]
@@ -298,7 +298,10 @@ def fuse(
     from alm_proxies.settings import settings_of
     from alm_proxies.stages.fuse.stage import FuseSettings
     from alm_proxies.stages.fuse.stage import fuse as work
+    from alm_proxies.table_files import refuse_other_suffix
 
+    refuse_other_suffix(output)
+    refuse_overwriting([output], [*votes, utterances])
     said: dict[str, Any] = {"method": method, "consensus": consensus, "columns": column or (), "seed": seed}
     if merge is not None:
         said["merge"] = {"primary": merge[0], "secondary": merge[1]}
@@ -371,6 +374,7 @@ def align(
         "raters": raters, "examples": examples, "transcripts": transcripts, "audio": audio,
         "may_leave": may_leave or (), "cards": cards, "seed": seed,
     }  # fmt: skip
+    refuse_overwriting([output, *([json] if json is not None else [])], [labels, *votes, utterances])
     report = work(
         Labels.read(labels), _votes(votes, None), Utterances.read(utterances), settings_of(AlignSettings, said, "align")
     )
@@ -397,6 +401,8 @@ def _pairs(said: Sequence[str] | None, option: str) -> dict[str, str] | None:
         key, equals, value = part.partition("=")
         if not equals or not key.strip():
             raise SettingsError(f"{option} {part!r} is not name=value", mend=f"Write {option} name=value.")
+        if key.strip() in pairs:
+            raise SettingsError(f"{option} names {key.strip()!r} twice", mend="Keep one of them.")
         pairs[key.strip()] = value.strip()
     return pairs
 

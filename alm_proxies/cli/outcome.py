@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter, validators
 
+from alm_proxies.errors import SettingsError
 from alm_proxies.progress import say
 from alm_proxies.tables import Findings
 
 _SHOWN = 5
+_ELSEWHERE = "Choose another output."
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,14 @@ def finished(
     if left_out:
         line += f" ({left_out:,} of {of:,} left out)"
     return Outcome(line, data, exit_code=1 if share > common.allow else 0, as_json=common.json)
+
+
+def refuse_overwriting(written: Iterable[Path], read: Iterable[Path | None]) -> None:
+    """Refuse to write a result over a file that it is made from."""
+    sources = {path.resolve() for path in read if path is not None}
+    for path in written:
+        if path.resolve() in sources:
+            raise SettingsError("is read by this command and would be overwritten", where=str(path), mend=_ELSEWHERE)
 
 
 def tell(findings: Findings, *, quiet: bool) -> None:

@@ -68,6 +68,12 @@ def test_json_is_one_line_for_machines(votes_csv: Path, capsys: pytest.CaptureFi
         (["fuse", "votes.csv", "--methd", "human", "-o", "x.parquet"], "--methd"),
         (["read", "crema", "votes.csv", "-o", "x"], "Did you mean 'crema_d'"),
         (["read", "table", "votes.csv", "-o", "x", "--map", "Excited"], "Write --map name=value"),
+        (["read", "table", "votes.csv", "-o", "x", "--map", "a=happy", "--map", "a=sad"], "--map names 'a' twice"),
+        (["read", "table", "votes.csv", "-o", "x", "--corpus", "c", "--taxonomy", "msp88"], "Did you mean 'msp8'"),
+        (
+            ["fuse", "votes.csv", "--taxonomy", "happy,sad", "-o", "votes.csv"],
+            "written as Parquet. Name it votes.parquet",
+        ),
         (["simulate", "-o", "x", "--utterances", "0"], "utterances = 0"),
     ],
 )
@@ -87,6 +93,38 @@ def test_a_mistake_is_one_sentence_with_the_mend_and_exit_code_2(
     assert err.count("\n") == 1
     assert "Traceback" not in err
     assert sorted(path.name for path in votes_csv.parent.iterdir()) == ["votes.csv"]
+
+
+def test_no_command_overwrites_what_it_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    frame = pl.DataFrame({"utterance_id": ["a"], "annotator": ["r"], "label": ["happy"]})
+    Votes.of(frame, taxonomy="happy,sad").write("votes.parquet")
+    before = Path("votes.parquet").read_bytes()
+    for arguments in (
+        ["fuse", "votes.parquet", "-o", str(tmp_path / "votes.parquet")],
+        ["read", "table", "votes.parquet", "--corpus", "c", "--taxonomy", "happy,sad", "-o", "."],
+        ["align", "l.parquet", "--votes", "votes.parquet", "--utterances", "u.parquet", "-o", "votes.parquet"],
+    ):
+        assert run(arguments) == 2
+        assert "votes.parquet: is read by this command and would be overwritten" in capsys.readouterr().err
+    assert Path("votes.parquet").read_bytes() == before
+
+
+def test_a_name_that_the_terminal_cannot_spell_is_spelled_in_codes(votes_csv: Path) -> None:
+    command = [PROGRAM, "fuse", "votes.csv", "--taxonomy", "happy,sad", "--method", "human", "-o", "gefühl/l.parquet"]
+    done = subprocess.run(
+        command, capture_output=True, check=False, cwd=votes_csv.parent, env={"PYTHONIOENCODING": "ascii"}
+    )
+    assert done.returncode == 0, done.stderr
+    assert rb"gef\xfchl" in done.stdout
+
+
+def test_a_system_error_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "sim").write_text("a file where a folder should be")
+    assert run(["simulate", "-o", str(tmp_path / "sim"), "--utterances", "2", "--quiet"]) == 3
+    assert capsys.readouterr().err.startswith("alm-proxies: ")
 
 
 def test_debug_gives_the_traceback(votes_csv: Path) -> None:
