@@ -16,7 +16,7 @@ STAGE = "annotate"
 
 
 @dataclass(frozen=True, slots=True)
-class _Told:
+class Told:
     """How a feature is told: what it is, and the words for more and for less of it."""
 
     feature: str
@@ -25,16 +25,16 @@ class _Told:
     less: str
 
 
-_TOLD = (
-    _Told("pitch_level", "pitch", "higher", "lower"),
-    _Told("pitch_range", "pitch range", "wider", "narrower"),
-    _Told("pitch_slope", "pitch movement over the utterance", "more rising", "more falling"),
-    _Told("energy_level", "loudness", "louder", "softer"),
-    _Told("energy_sd", "change of loudness", "stronger", "weaker"),
-    _Told("speaking_rate", "speaking rate", "faster", "slower"),
-    _Told("pause_share", "share of pauses", "larger", "smaller"),
-    _Told("spectral_tilt", "voice colour", "brighter, more tense", "darker, more relaxed"),
-    _Told("harmonicity", "clearness of the voice", "clearer", "rougher or breathier"),
+TOLD = (
+    Told("pitch_level", "pitch", "higher", "lower"),
+    Told("pitch_range", "pitch range", "wider", "narrower"),
+    Told("pitch_slope", "pitch movement over the utterance", "more rising", "more falling"),
+    Told("energy_level", "loudness", "louder", "softer"),
+    Told("energy_sd", "change of loudness", "stronger", "weaker"),
+    Told("speaking_rate", "speaking rate", "faster", "slower"),
+    Told("pause_share", "share of pauses", "larger", "smaller"),
+    Told("spectral_tilt", "voice colour", "brighter, more tense", "darker, more relaxed"),
+    Told("harmonicity", "clearness of the voice", "clearer", "rougher or breathier"),
 )
 _DEGREES = ((0.5, "about as usual"), (1.0, "slightly {}"), (2.0, "{}"), (float("inf"), "much {}"))
 
@@ -61,18 +61,17 @@ def evidence_of(frame: pl.DataFrame, cache: Path | None = None) -> Evidence:
         sources, lambda source: open_source(source, stage=STAGE), stage=STAGE, groups=("prosody", "voice"), cache=cache
     )
     scores = relative_to_speaker(measured.frame, frame["speaker"])
-    told = [feature for feature in _TOLD if feature.feature in scores.columns]
     said: dict[str, str] = {}
-    for utterance_id, *values in scores.select("utterance_id", *(one.feature for one in told)).iter_rows():
-        if text := in_words(told, values):
+    for utterance_id, *values in scores.select("utterance_id", *(one.feature for one in TOLD)).iter_rows():
+        if text := in_words(values):
             said[utterance_id] = text
     return Evidence(said, measured.findings)
 
 
-def in_words(told: Sequence[_Told], scores: Sequence[float | None]) -> str:
-    """Scores as one line each, in the order told; unknown ones are left out."""
+def in_words(scores: Sequence[float | None]) -> str:
+    """The scores of TOLD, in its order, as one line each; unknown ones are left out."""
     lines = []
-    for one, score in zip(told, scores, strict=True):
+    for one, score in zip(TOLD, scores, strict=True):
         if score is None:
             continue
         degree = next(words for bound, words in _DEGREES if abs(score) < bound)

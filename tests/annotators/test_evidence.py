@@ -1,0 +1,42 @@
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import soundfile
+
+from alm_proxies.annotators.evidence import TOLD, evidence_of, in_words
+
+
+def test_scores_are_told_by_degrees_and_unknown_ones_left_out() -> None:
+    scores: list[float | None] = [None] * len(TOLD)
+    for place, score in enumerate([0.49, 0.5, -1.0, -2.0]):
+        scores[place] = score
+    assert in_words(scores).splitlines() == [
+        f"- {TOLD[0].name}: about as usual",
+        f"- {TOLD[1].name}: slightly {TOLD[1].more}",
+        f"- {TOLD[2].name}: {TOLD[2].less}",
+        f"- {TOLD[3].name}: much {TOLD[3].less}",
+    ]
+    assert in_words([None] * len(TOLD)) == ""
+
+
+def test_what_is_usual_is_the_speakers_own(tmp_path: Path) -> None:
+    time = np.arange(16_000) / 16_000
+    pitches = {"low": [100, 104, 96, 102, 98, 140], "high": [200, 208, 192, 204, 196, 140]}
+    rows = []
+    for speaker, tones in pitches.items():
+        for number, tone in enumerate(tones):
+            path = tmp_path / f"{speaker}{number}.wav"
+            voice = sum(np.sin(2 * np.pi * tone * k * time) / k for k in range(1, 9))
+            soundfile.write(path, 0.1 * voice, 16_000)
+            rows.append((f"{speaker}{number}", str(path), None, None, speaker))
+    columns = {
+        "utterance_id": pl.String,
+        "path": pl.String,
+        "start": pl.Float64,
+        "end": pl.Float64,
+        "speaker": pl.String,
+    }
+    told = evidence_of(pl.DataFrame(rows, schema=columns, orient="row")).by_utterance
+    assert "pitch: much higher" in told["low5"] or "pitch: higher" in told["low5"]
+    assert "pitch: much lower" in told["high5"] or "pitch: lower" in told["high5"]
