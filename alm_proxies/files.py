@@ -57,6 +57,22 @@ def whole(path: str | Path) -> Iterator[Path]:
         raise
 
 
+def make_folder(path: str | Path) -> None:
+    """Make a folder and those above it, if they are not there."""
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _could_not_write(Path(path), error) from error
+
+
+def remove(path: str | Path) -> None:
+    """Remove a file, if it is there."""
+    try:
+        Path(path).unlink(missing_ok=True)
+    except OSError as error:
+        raise _could_not_write(Path(path), error) from error
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write a text file whole or not at all."""
     write_bytes(path, text.encode("utf-8"))

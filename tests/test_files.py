@@ -6,7 +6,18 @@ from pathlib import Path
 import pytest
 
 from alm_proxies.errors import InputError, MissingExtraError, OutputError, SettingsError, need
-from alm_proxies.files import canonical_json, digest_file, digest_of, read_text, shipped, whole, write_json, write_text
+from alm_proxies.files import (
+    canonical_json,
+    digest_file,
+    digest_of,
+    make_folder,
+    read_text,
+    remove,
+    shipped,
+    whole,
+    write_json,
+    write_text,
+)
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -65,6 +76,9 @@ def test_writing_where_a_folder_or_a_file_is_in_the_way_is_refused(tmp_path: Pat
     with pytest.raises(OutputError, match="folder of this name"):
         write_text(tmp_path, "x")
     write_text(tmp_path / "file", "x")
+    for change in (make_folder, remove):
+        with pytest.raises(OutputError, match="file, not a folder"):
+            change(tmp_path / "file" / "below")
     with pytest.raises(OutputError, match="file, not a folder"):
         write_text(tmp_path / "file" / "below", "x")
 

@@ -14,10 +14,11 @@ from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.engines.engine import OpenAIServe
 from alm_proxies.errors import AlmProxiesError
 from alm_proxies.pipeline.file import Run, read_pipeline
-from alm_proxies.pipeline.tasks import seeded, settings_of_read, sources_of
+from alm_proxies.pipeline.tasks import seeded, settings_of_read, sources_of, with_cards
 from alm_proxies.stages.annotate.limits import leaves_this_machine, price_before, refuse_egress, refuse_same_names
 from alm_proxies.stages.annotate.plan import askable
 from alm_proxies.stages.annotate.stage import AnnotateSettings, read_panel
+from alm_proxies.stages.read.hold_out import hold_out
 from alm_proxies.stages.read.stage import read
 from alm_proxies.tables import Utterances
 
@@ -77,14 +78,20 @@ def _corpus(one: Run, beside: Path, facts: list[str], problems: list[str]) -> Ut
     except AlmProxiesError as error:
         problems.append(str(error))
         return None
-    voted = corpus.votes.frame["utterance_id"].n_unique()
-    held = int(corpus.votes.frame["held_out"].sum())
-    mean = len(corpus.votes) / max(voted, 1)
-    facts.append(
-        f"read: {len(corpus.utterances):,} utterances, {len(corpus.votes):,} votes ({mean:.1f} each), {held:,} held out"
-    )
+    votes = corpus.votes
+    mean = len(votes) / max(votes.frame["utterance_id"].n_unique(), 1)
+    facts.append(f"read: {len(corpus.utterances):,} utterances, {len(votes):,} votes ({mean:.1f} each)")
     facts += [f"read: {row['what']}" for row in corpus.findings.frame.iter_rows(named=True)]
-    if one.file.align is not None and not held:
+    if one.file.simulate is not None:  # what is held out, and of whom, shows when the synthetic corpus is there
+        return corpus.utterances
+    if one.file.hold_out is not None:
+        try:
+            votes, told = hold_out(votes, corpus.utterances, one.file.hold_out, one.file.seed)
+        except AlmProxiesError as error:
+            problems.append(str(error))
+            return corpus.utterances
+        facts += [f"read: {finding.what}" for finding in told]
+    if one.file.align is not None and not votes.frame["held_out"].any():
         facts.append("align: no votes are held out, so nothing can be scored; write [hold_out]")
     return corpus.utterances
 
@@ -138,9 +145,9 @@ def _asked(
 ) -> tuple[int, float]:
     corpora = utterances.frame["corpus"].unique().to_list()
     local = not leaves_this_machine(annotator)
-    cards = beside / settings.cards if settings.cards else None
+    own = with_cards(settings, corpora, beside).cards
     try:
-        refuse_egress(corpora, annotator, local, named=settings.may_leave, cards=cards)
+        refuse_egress(corpora, annotator, local, named=settings.may_leave, cards=Path(own) if own else None)
     except AlmProxiesError as error:
         problems.append(str(error))
     frame, findings = askable(utterances)

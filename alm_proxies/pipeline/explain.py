@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,8 @@ class Explained:
                 f"  {vote['source']:5}  {vote['annotator']} #{vote['draw']}: {what} x {vote['weight']:.3g}"
                 f" ({vote['status']}{held}){cell}{raw}"
             )
-        yield "without an annotator the label would move by (total variation), and it adds to the strength:"
+        if self.influence:
+            yield "without an annotator the label would move by (total variation), and it adds to the strength:"
         for row in (row for row in self.influence if row["votes"] > 0):
             yield f"  {row['annotator']}: {row['moved']:.3f}; {-row['concentration']:+.2f}"
         for prompt in self.prompts:
@@ -97,29 +99,32 @@ def explain(folder: str | Path, utterance_id: str, *, number: int = 0) -> Explai
         label=label,
         votes=[{**vote, **replies.get((vote["annotator"], vote["draw"]), {})} for vote in own.to_dicts()],
         prompts=prompts,
-        influence=_influence(fused, votes, utterance_id, settings, utterances),
+        influence=_influence(fused, votes, utterance_id, settings, utterances, notes),
         method=fused.estimator.name,
         notes=notes,
     )
 
 
 def _influence(
-    fused: Fused, votes: Votes, utterance_id: str, settings: FuseSettings, utterances: Utterances
+    fused: Fused,
+    votes: Votes,
+    utterance_id: str,
+    settings: FuseSettings,
+    utterances: Utterances,
+    notes: list[str],
 ) -> list[dict[str, Any]]:
-    from alm_proxies.estimators.counts import Merge
+    from alm_proxies.estimators.counts import Merge, counts_of
+    from alm_proxies.estimators.dawid_skene import DawidSkene
     from alm_proxies.estimators.trials import influence
 
+    if isinstance(fused.estimator, DawidSkene):
+        notes.append("dawid_skene weighs raters together: what one of them does to the label is not shown")
+        return []
     merge = Merge(settings.merge.primary, settings.merge.secondary)
-    table = influence(
-        fused.estimator,
-        votes,
-        utterance_id,
-        merge=merge,
-        utterances=utterances,
-        columns=settings.columns,
-        consensus=settings.consensus,
+    read = partial(
+        counts_of, merge=merge, utterances=utterances, columns=settings.columns, consensus=settings.consensus
     )
-    return table.to_dicts()
+    return influence(fused.estimator, votes, utterance_id, read).to_dicts()
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
@@ -127,7 +132,10 @@ def _manifest(folder: Path) -> dict[str, Any]:
     if not path.exists():
         mend = "Name the folder of a run that has finished (the pipeline file's folder)."
         raise InputError("holds no manifest.json", where=str(folder), mend=mend)
-    manifest: dict[str, Any] = json.loads(read_text(path))
+    try:
+        manifest: dict[str, Any] = json.loads(read_text(path))
+    except ValueError as error:
+        raise InputError(f"is not JSON: {error}", where=str(path), mend="Run the pipeline file again.") from None
     return manifest
 
 

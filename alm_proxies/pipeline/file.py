@@ -11,9 +11,9 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from alm_proxies.columns import did_you_mean
 from alm_proxies.errors import SettingsError
@@ -24,10 +24,11 @@ from alm_proxies.stages.annotate.stage import AnnotateSettings
 from alm_proxies.stages.fuse.stage import FuseSettings
 from alm_proxies.stages.read.stage import HoldOut, Source
 from alm_proxies.stages.simulate.stage import SimulateSettings
-from alm_proxies.taxonomy import taxonomy_of
+from alm_proxies.taxonomy import checked_taxonomy, taxonomy_of
 
 STAGES = ("simulate", "read", "annotate", "fuse", "align")
 MAX_RUNS = 1000
+_LONGEST = 40
 
 
 class PipelineFile(BaseModel):
@@ -35,10 +36,10 @@ class PipelineFile(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     folder: Path
-    """Where everything is written."""
-    taxonomy: str | tuple[str, ...]
+    """Where everything is written, beside the file unless it is absolute; a shipped file's is where you are."""
+    taxonomy: Annotated[str | tuple[str, ...], AfterValidator(checked_taxonomy)]
     """The labels: a name such as "msp8", or the labels in order."""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, strict=True)
     """Every stage's seed, where it does not name its own."""
     simulate: SimulateSettings | None = None
     """A corpus to synthesise, beside or instead of corpora to read."""
@@ -55,7 +56,6 @@ class PipelineFile(BaseModel):
 
     @model_validator(mode="after")
     def _has_a_corpus(self) -> PipelineFile:
-        taxonomy_of(self.taxonomy)
         if self.simulate is None and not self.read:
             raise ValueError("names no corpus: write [[read]] for one you have, or [simulate] for a synthetic one")
         if self.align is not None and self.fuse is None:
@@ -84,7 +84,7 @@ class Run:
         """The stage's folder: runs that agree in all that reaches a stage share it."""
         reaching = {key: value for key, value in self.chosen.items() if _reaches(key, stage)}
         folder = self.file.folder / stage
-        return folder / ",".join(f"{key}={_spelled(value)}" for key, value in reaching.items()) if reaching else folder
+        return folder / _short(",".join(f"{key}={_spelled(value)}" for key, value in reaching.items()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +105,14 @@ def read_pipeline(path: str | Path, folder: str | Path | None = None) -> Pipelin
 
     `folder` stands for the file's own folder.
     """
-    path = _found(Path(path))
+    named = Path(path)
+    path = _found(named)
     text = read_text(path)
     values = read_toml(text, str(path))
     if folder is not None:
         values["folder"] = str(folder)
+    elif path == named and isinstance(values.get("folder"), str):
+        values["folder"] = str(path_in(path.parent, Path(values["folder"]), str(path)))
     vary = values.pop("vary", {})
     if not isinstance(vary, dict):
         raise SettingsError(
@@ -121,7 +124,15 @@ def read_pipeline(path: str | Path, folder: str | Path | None = None) -> Pipelin
         for key, value in chosen.items():
             _put(changed, key, value, str(path))
         runs.append(Run(settings_of(PipelineFile, changed, str(path), text), chosen))
-    return Pipeline(path, tuple(runs))
+    return Pipeline(path.absolute(), tuple(runs))
+
+
+def path_in(folder: Path, said: Path, where: str) -> Path:
+    """A path that a file in `folder` says: relative to that folder; ~ is the user's home."""
+    try:
+        return folder / said.expanduser()
+    except RuntimeError:
+        raise SettingsError(f"nobody knows whose home {said} is in", where=where, mend="Write it in full.") from None
 
 
 def _found(path: Path) -> Path:
@@ -146,6 +157,9 @@ def _combinations(vary: dict[str, Any], where: str) -> Iterator[dict[str, Any]]:
             raise SettingsError("the folder cannot be varied", where=where, mend="Each run gets its own place in it.")
         if len({digest_of(value) for value in values}) < len(values):
             raise SettingsError(f"vary.{key} names a value twice", where=where, mend="Name each value once.")
+        if len({_spelled(value) for value in values}) < len(values):
+            what = f"vary.{key} has values whose folders would have one name"
+            raise SettingsError(what, where=where, mend="Write all of them as numbers, or all as text.")
         count *= len(values)
     if count > MAX_RUNS:
         raise SettingsError(f"[vary] stands for {count} runs", where=where, mend=f"Keep it under {MAX_RUNS}.")
@@ -189,5 +203,16 @@ def _reaches(key: str, stage: str) -> bool:
 
 
 def _spelled(value: Any) -> str:
-    text = str(value) if isinstance(value, str | int | float) else digest_of(value)[:8]
-    return "".join(c if c.isalnum() or c in "._-" else "-" for c in text)[:40] or "-"
+    """A value as part of a folder's name: as it is, or with its digest where that cannot be."""
+    if not isinstance(value, str | int | float):
+        return digest_of(value)[:8]
+    text = str(value)
+    spelled = "".join(c if c.isalnum() or c in "._-" else "-" for c in text)
+    return spelled if spelled == text and 0 < len(text) <= _LONGEST else f"{spelled[:_LONGEST]}-{digest_of(value)[:8]}"
+
+
+def _short(name: str) -> str:
+    """A folder's name of at most 200 bytes."""
+    if len(name.encode()) <= 200:
+        return name
+    return f"{name.encode()[:180].decode(errors='ignore')}-{digest_of(name)}"

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from alm_proxies import __version__
-from alm_proxies.files import digest_file, write_json
+from alm_proxies.errors import InputError
+from alm_proxies.files import digest_file, make_folder, write_json
 from alm_proxies.pipeline.file import Pipeline, read_pipeline
 from alm_proxies.pipeline.task import Record, do
 from alm_proxies.pipeline.tasks import tasks_of
+from alm_proxies.progress import say
 from alm_proxies.tables import Findings, combine
 
 MANIFEST = "manifest.json"
@@ -40,19 +46,38 @@ def run(file: str | Path, *, folder: str | Path | None = None, quiet: bool = Fal
     pipeline = read_pipeline(file, folder)
     records: dict[Path, Record] = {}
     runs: list[dict[str, Any]] = []
-    for one in pipeline.runs:
-        used = []
-        for task in tasks_of(one, pipeline.path.parent, quiet=quiet):
-            if task.folder not in records:
-                records[task.folder] = do(task, quiet=quiet)
-            used.append(_within(task.folder, pipeline))
-        runs.append({"chosen": one.chosen, "stages": used})
-    _write_manifest(pipeline, runs, records)
+    with _alone(pipeline.folder):
+        for one in pipeline.runs:
+            used = []
+            for task in tasks_of(one, pipeline.path.parent, quiet=quiet):
+                if task.folder not in records:
+                    records[task.folder] = do(task, quiet=quiet)
+                used.append(_within(task.folder, pipeline))
+            runs.append({"chosen": one.chosen, "stages": used})
+        _write_manifest(pipeline, runs, records)
     findings = combine(*(Findings.read(place / "findings.parquet") for place in records))
     pages = tuple(
         place / name for place, record in records.items() for name in record.outputs if name.endswith(".html")
     )
     return Ran(pipeline.folder, tuple(records.values()), findings, pages)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keeps a second run out of the folder; the system lets go of the lock when this process ends, however it ends."""
+    make_folder(folder)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            mend = "Wait for it, stop it, or choose another folder: --folder."
+            raise InputError("another run is writing into this folder", where=str(folder), mend=mend) from None
+        except OSError as error:
+            say(f"{folder} cannot be locked ({error.strerror}): see that nothing else is run into it")
+        yield
+    finally:
+        os.close(handle)
 
 
 def _write_manifest(pipeline: Pipeline, runs: list[dict[str, Any]], records: dict[Path, Record]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from alm_proxies import __version__
-from alm_proxies.files import canonical_json, digest_file, digest_of, write_json
+from alm_proxies.files import canonical_json, digest_file, digest_of, make_folder, remove, write_json
 from alm_proxies.progress import say
 from alm_proxies.tables import Findings
 
@@ -73,8 +73,8 @@ def do(task: Task, *, quiet: bool = False) -> Record:
         say(f"{task.stage}: unchanged, skipped ({task.folder})", quiet=quiet)
         return Record(**{**asdict(before), "skipped": True, "because": "unchanged"})
     say(f"{task.stage}: {because} ({task.folder})", quiet=quiet)
-    task.folder.mkdir(parents=True, exist_ok=True)
-    (task.folder / MARKER).unlink(missing_ok=True)
+    make_folder(task.folder)
+    remove(task.folder / MARKER)
     started = time.monotonic()
     done = task.work(task.folder)
     done.findings.write(task.folder / "findings.parquet")

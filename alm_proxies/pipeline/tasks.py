@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from alm_proxies.files import digest_file, digest_of, whole, write_json
-from alm_proxies.pipeline.file import PipelineFile, Run
+from alm_proxies.cards import card_of
+from alm_proxies.files import could_not_read, digest_file, digest_of, whole, write_json
+from alm_proxies.pipeline.file import PipelineFile, Run, path_in
 from alm_proxies.pipeline.task import Done, Task
 from alm_proxies.stages.align.stage import AlignSettings, align
 from alm_proxies.stages.annotate.stage import AnnotateSettings, annotate, read_panel
@@ -21,6 +23,7 @@ from alm_proxies.tables import Findings, Labels, Utterances, Votes, combine
 
 _HASHED_WHOLE = 64 * 2**20
 S = TypeVar("S", bound=BaseModel)
+C = TypeVar("C", AnnotateSettings, AlignSettings)
 
 
 def tasks_of(one: Run, beside: Path, *, quiet: bool = False) -> Iterator[Task]:
@@ -36,7 +39,7 @@ def tasks_of(one: Run, beside: Path, *, quiet: bool = False) -> Iterator[Task]:
     if file.fuse is not None:
         yield _fuse(one, seeded(file.fuse, file.seed), votes, quiet)
     if file.align is not None:
-        yield _align(one, seeded(file.align, file.seed), votes, quiet)
+        yield _align(one, seeded(file.align, file.seed), votes, beside)
 
 
 def seeded(settings: S, seed: int) -> S:
@@ -48,12 +51,24 @@ def seeded(settings: S, seed: int) -> S:
 
 def sources_of(file: PipelineFile, beside: Path) -> list[Source]:
     """The corpora of a file, their paths made relative to its folder."""
-    return [source.model_copy(update={"source": beside / source.source}) for source in file.read]
+    return [
+        source.model_copy(update={"source": path_in(beside, source.source, f"[[read]] {source.corpus}")})
+        for source in file.read
+    ]
 
 
 def settings_of_read(file: PipelineFile, beside: Path) -> ReadSettings:
     """What a file says to the readers; cards beside it come before the shipped ones."""
     return ReadSettings(taxonomy=file.taxonomy, seed=file.seed, cards=beside)
+
+
+def with_cards(settings: C, corpora: Iterable[str], beside: Path) -> C:
+    """Settings with the folder of the user's own cards: the one they name, else the file's, if any card lies there."""
+    if settings.cards is not None:
+        folder: Path | None = path_in(beside, Path(settings.cards), "cards")
+    else:
+        folder = beside if any((beside / f"{corpus}.md").is_file() for corpus in corpora) else None
+    return settings.model_copy(update={"cards": str(folder) if folder is not None else None})
 
 
 def _simulate(one: Run, settings: SimulateSettings, quiet: bool) -> Task:
@@ -87,7 +102,9 @@ def _read(one: Run, beside: Path) -> Task:
         counts = {"utterances": len(all_utterances), "votes": len(all_votes)}
         return Done(combine(*findings) if findings else Findings.gather([]), counts)
 
-    inputs = {f"{source.corpus or source.format} {source.source.name}": _state(source.source) for source in sources}
+    written = [f"{source.corpus or source.format} {source.source}" for source in file.read]
+    inputs = {name: _state(source.source) for name, source in zip(written, sources, strict=True)}
+    inputs |= _cards((name for source in sources for name in (source.corpus, source.format) if name), beside)
     if made is not None:
         inputs |= _digests(made, "utterances.parquet", "votes.parquet")
     said = {"sources": [_said(source) for source in file.read], "hold_out": _said(file.hold_out), **_said(settings)}
@@ -101,7 +118,8 @@ def _annotate(one: Run, settings: AnnotateSettings, beside: Path, quiet: bool) -
     def work(folder: Path) -> Done:
         votes = Votes.read(corpus / "votes.parquet")
         utterances = Utterances.read(corpus / "utterances.parquet", taxonomy=votes.taxonomy)
-        made = annotate(utterances, read_panel(settings, beside), folder, settings, votes=votes)
+        own = with_cards(settings, utterances.frame["corpus"].unique(), beside)
+        made = annotate(utterances, read_panel(settings, beside), folder, own, votes=votes)
         if made.interrupted:
             raise KeyboardInterrupt
         counts = {"planned": made.spent.planned, "cast": made.spent.cast, "price": made.spent.price}
@@ -128,17 +146,20 @@ def _fuse(one: Run, settings: FuseSettings, votes: list[Path], quiet: bool) -> T
     return Task("fuse", one.place("fuse"), _said(settings), inputs, ("labels.parquet", "trials.parquet"), work)
 
 
-def _align(one: Run, settings: AlignSettings, votes: list[Path], quiet: bool) -> Task:
+def _align(one: Run, settings: AlignSettings, votes: list[Path], beside: Path) -> Task:
     labels, utterances = one.place("fuse") / "labels.parquet", one.place("read") / "utterances.parquet"
+    corpora = sorted(Utterances.read(utterances).frame["corpus"].unique())
+    own = with_cards(settings, corpora, beside)
 
     def work(folder: Path) -> Done:
         table = combine(*(Votes.read(path) for path in votes))
-        report = align(Labels.read(labels), table, Utterances.read(utterances), settings)
+        report = align(Labels.read(labels), table, Utterances.read(utterances), own)
         report.page.write(folder / "report.html")
         write_json(folder / "metrics.json", report.metrics)
         return Done(report.findings)
 
     inputs = {_name(path): digest_file(path) for path in (labels, *votes, utterances)}
+    inputs |= _cards(corpora, own.cards)
     return Task("align", one.place("align"), _said(settings), inputs, ("report.html", "metrics.json"), work)
 
 
@@ -149,7 +170,18 @@ def _audio_state(corpus: Path) -> str:
     pairs = utterances.frame.select("corpus", "audio").drop_nulls().unique().sort("corpus", "audio").iter_rows()
     paths = (Path(roots.get(name, "")) / audio for name, audio in pairs)
     stats = ((path, path.stat()) for path in paths if path.is_file())
-    return digest_of([[str(path), stat.st_size, stat.st_mtime_ns] for path, stat in stats])
+    return digest_of([[_spelled(path), stat.st_size, stat.st_mtime_ns] for path, stat in stats])
+
+
+def _cards(corpora: Iterable[str], folder: str | Path | None) -> dict[str, str]:
+    """The cards of corpora that have one: a changed card changes what is read and what may be shown."""
+    cards = {corpus: card_of(corpus, folder).path for corpus in corpora}
+    return {f"card {corpus}": digest_file(path) for corpus, path in cards.items() if path is not None}
+
+
+def _spelled(path: Path) -> str:
+    """A path as text, also where its bytes are none."""
+    return os.fsencode(path).decode(errors="backslashreplace")
 
 
 def _name(path: Path) -> str:
@@ -166,8 +198,12 @@ def _digests(folder: Path, *names: str) -> dict[str, str]:
 
 def _state(source: Path) -> str:
     """Changes when a source's files do: by content for a file, by names, sizes and times for a folder."""
-    if source.is_file() and source.stat().st_size <= _HASHED_WHOLE:
-        return digest_file(source)
-    files = [source] if source.is_file() else sorted(path for path in source.rglob("*") if path.is_file())
-    stats = [(path, path.stat()) for path in files]
-    return digest_of([[str(path.relative_to(source)), stat.st_size, stat.st_mtime_ns] for path, stat in stats])
+    try:
+        if source.is_file() and source.stat().st_size <= _HASHED_WHOLE:
+            return digest_file(source)
+        source.stat()
+        files = [source] if source.is_file() else sorted(path for path in source.rglob("*") if path.is_file())
+        stats = [(path, path.stat()) for path in files]
+    except OSError as error:
+        raise could_not_read(error.filename or source, error) from error
+    return digest_of([[_spelled(path.relative_to(source)), stat.st_size, stat.st_mtime_ns] for path, stat in stats])

@@ -1,0 +1,82 @@
+"""Every number of a label can be traced: votes, weights, what each annotator does to it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from alm_proxies.cli.app import run as command
+from alm_proxies.errors import InputError
+from alm_proxies.pipeline.explain import explain
+from alm_proxies.pipeline.run import run
+
+FILE = """\
+taxonomy = "happy,sad"
+folder = "out"
+[[read]]
+corpus = "mine"
+format = "table"
+source = "votes.csv"
+columns = { utterance_id = "clip", annotator = "rater", label = "heard" }
+[hold_out]
+keep = 3
+[fuse]
+method = "METHOD"
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    rows = [f"c{c},r{r},{('happy', 'sad')[(c + (r == 2)) % 2]}" for c in range(12) for r in range(4)]
+    (tmp_path / "votes.csv").write_text("clip,rater,heard\n" + "\n".join(rows) + "\n")
+    path = tmp_path / "p.toml"
+    path.write_text(FILE.replace("METHOD", "human"))
+    return path
+
+
+def test_a_label_is_traced_to_its_votes_and_what_each_rater_does_to_it(file: Path) -> None:
+    run(file, quiet=True)
+    found = explain(file.parent / "out", "mine/c1")
+    assert found.method == "human"
+    assert len(found.votes) == 4
+    held = {vote["annotator"] for vote in found.votes if vote["held_out"]}
+    moved = {row["annotator"]: row["moved"] for row in found.influence}
+    assert {name for name, share in moved.items() if share == 0} == held
+    lines = "\n".join(found.lines())
+    assert "mine/r2 #0: happy x 1 (ok" in lines
+    assert f"{next(iter(held))} #0" in lines
+
+
+def test_where_raters_are_weighed_together_it_says_so(file: Path) -> None:
+    file.write_text(FILE.replace("METHOD", "dawid_skene"))
+    run(file, quiet=True)
+    found = explain(file.parent / "out", "mine/c1")
+    assert found.influence == []
+    assert any("weighs raters together" in line for line in found.lines())
+
+
+def test_it_is_asked_from_any_folder_and_in_json(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert command(["run", "p.toml", "--quiet"]) == 0
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    capsys.readouterr()
+    assert command(["explain", "../out", "mine/c1", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["label"]["utterance_id"] == "mine/c1"
+
+
+@pytest.mark.parametrize(
+    ("utterance", "number", "says"),
+    [("c1", 0, "Did you mean 'mine/c1'"), ("zzz", 0, "The first there is: mine/c0"), ("mine/c1", 3, "no run 3")],
+)
+def test_what_is_not_there_is_said(file: Path, utterance: str, number: int, says: str) -> None:
+    run(file, quiet=True)
+    with pytest.raises(InputError, match=says):
+        explain(file.parent / "out", utterance, number=number)
+    with pytest.raises(InputError, match=r"holds no manifest\.json"):
+        explain(file.parent, utterance)
+    (file.parent / "out" / "manifest.json").write_text("{")
+    with pytest.raises(InputError, match="is not JSON"):
+        explain(file.parent / "out", utterance)

@@ -1,0 +1,204 @@
+"""Where a pipeline reads and writes: paths, folders of varied runs, changed sources and cards, two runs at once."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from alm_proxies.cli.app import run as command
+from alm_proxies.errors import ForbiddenError, InputError, OutputError, SettingsError
+from alm_proxies.pipeline.check import check
+from alm_proxies.pipeline.file import read_pipeline
+from alm_proxies.pipeline.run import run
+from alm_proxies.tables import Votes
+
+FILE = """\
+taxonomy = "happy,sad"
+folder = "out"
+[[read]]
+corpus = "mine"
+format = "table"
+source = "a/votes.csv"
+columns = { utterance_id = "clip", annotator = "rater", label = "heard" }
+[fuse]
+method = "human"
+"""
+CARD = """+++
+name = "mine"
+title = "Mine"
+licence = "mine"
+may_leave = false
+why = "it is mine"
+votes = "two"
+columns = { utterance_id = "clip", annotator = "rater", label = "heard" }
++++
+"""
+
+
+def votes(path: Path, *labels: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = [f"{path.parent.name}{number},r1,{label}" for number, label in enumerate(labels)]
+    path.write_text("clip,rater,heard\n" + "\n".join(rows) + "\n")
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A pipeline file in a folder with a space and an accent in its name."""
+    folder = tmp_path / "mon dossier é [1]"
+    votes(folder / "a" / "votes.csv", "happy", "sad", "sad")
+    path = folder / "p.toml"
+    path.write_text(FILE)
+    return path
+
+
+def test_sources_and_the_folder_of_a_file_lie_beside_it_wherever_it_is_run(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    first = run(file.relative_to(tmp_path), quiet=True)
+    assert (file.parent / "out" / "manifest.json").is_file()
+    before = (file.parent / "out" / "read" / "votes.parquet").read_bytes()
+    monkeypatch.chdir(file.parent)
+    second = run("p.toml", quiet=True)
+    assert (first.skipped, second.skipped) == (0, 2)
+    monkeypatch.chdir(tmp_path)
+    run(file, folder="other", quiet=True)
+    assert (tmp_path / "other" / "read" / "votes.parquet").read_bytes() == before
+
+
+def test_the_folder_of_a_shipped_file_is_where_one_is() -> None:
+    assert read_pipeline("demo").folder == Path("alm-proxies-demo")
+
+
+def test_a_home_is_found(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    file.write_text(FILE.replace('"out"', '"~/runs"'))
+    assert read_pipeline(file).folder == tmp_path / "runs"
+    file.write_text(FILE.replace('"out"', '"~no_such_user_here/runs"'))
+    with pytest.raises(SettingsError, match="whose home"):
+        read_pipeline(file)
+
+
+def test_values_of_vary_that_look_alike_get_folders_of_their_own(file: Path) -> None:
+    votes(file.parent / "b" / "votes.csv", "happy")
+    votes(file.parent / "a-votes.csv", "happy")
+    long = "happy,sad,angry,fear,disgust,surprise,contempt"
+    vary = f'[vary]\n"read.source" = ["a/votes.csv", "a-votes.csv"]\ntaxonomy = ["{long},bored", "{long},calm"]\n'
+    file.write_text(FILE + vary)
+    ran = run(file, quiet=True)
+    assert [record.stage for record in ran.records].count("read") == 4
+    heights = [len(Votes.read(path)) for path in sorted(ran.folder.glob("read/*/votes.parquet"))]
+    assert sorted(heights) == [1, 1, 3, 3]
+
+
+def test_values_of_vary_whose_folders_would_be_one_are_refused(file: Path) -> None:
+    file.write_text(FILE + '[vary]\n"read.corpus" = ["1", 1]\n')
+    with pytest.raises(SettingsError, match="folders would have one name"):
+        read_pipeline(file)
+
+
+def test_many_varied_keys_make_no_name_too_long_for_a_folder(file: Path) -> None:
+    keys = ("fuse.seed", "fuse.method", "fuse.folds", "read.corpus", "taxonomy", "seed", "hold_out.keep", "read.format")
+    values = (7, '"human"', 3, '"mine"', '"a rather long word,sad,happy"', 5, 2, '"table"')
+    lines = [f'"{key}" = [{value}]' for key, value in zip(keys, values, strict=True)]
+    file.write_text(FILE + "[vary]\n" + "\n".join(lines) + "\n")
+    ran = run(file, quiet=True)
+    assert max(len(path.name.encode()) for path in ran.folder.rglob("*")) <= 220
+
+
+def test_a_source_that_is_gone_leaves_what_was_made_of_it(file: Path) -> None:
+    run(file, quiet=True)
+    (file.parent / "a" / "votes.csv").rename(file.parent / "a" / "away.csv")
+    with pytest.raises(InputError, match="there is no such file"):
+        run(file, quiet=True)
+    (file.parent / "a" / "away.csv").rename(file.parent / "a" / "votes.csv")
+    assert run(file, quiet=True).skipped == 2
+
+
+def test_two_sources_of_one_name_are_both_watched(file: Path) -> None:
+    votes(file.parent / "b" / "votes.csv", "happy")
+    second = FILE[FILE.index("[[read]]") : FILE.index("[fuse]")].replace("a/votes.csv", "b/votes.csv")
+    bare = second.replace('label = "heard"', 'label = "heard", speaker = "clip"')
+    file.write_text(FILE.replace("[fuse]", bare + "[fuse]"))
+    run(file, quiet=True)
+    votes(file.parent / "a" / "votes.csv", "sad", "sad", "sad")
+    again = run(file, quiet=True)
+    assert [record.skipped for record in again.records] == [False, False]
+    assert "mine a/votes.csv (changed)" in again.records[0].because
+
+
+def test_a_changed_card_is_read_again(file: Path) -> None:
+    card = file.parent / "mine.md"
+    card.write_text(CARD)
+    file.write_text(FILE.replace('columns = { utterance_id = "clip", annotator = "rater", label = "heard" }\n', ""))
+    run(file, quiet=True)
+    assert run(file, quiet=True).skipped == 2
+    card.write_text(CARD.replace(' annotator = "rater",', ""))
+    again = run(file, quiet=True)
+    assert "card mine (changed)" in again.records[0].because
+    assert Votes.read(again.folder / "read" / "votes.parquet").frame["annotator"].unique().to_list() == ["mine/crowd"]
+
+
+def test_a_card_beside_the_file_holds_for_every_stage(file: Path) -> None:
+    """A corpus whose shipped card lets it leave stays, if the user's card beside the file says so."""
+    frame = pl.DataFrame({"clip": ["a"], "rater": ["r"], "heard": ["happy"], "wav": ["a.wav"]})
+    frame.write_csv(file.parent / "a" / "votes.csv")
+    (file.parent / "emodb.md").write_text(CARD.replace('"mine"\ntitle', '"emodb"\ntitle'))
+    annotator = 'name = "far"\nengine = "openai"\nmodel = "m"\nprompt = "listener"\nvotes = 2\nanswer = "words"\n'
+    (file.parent / "far.toml").write_text(annotator + 'serve = { base_urls = ["http://192.0.2.1/v1"] }\n')
+    text = FILE.replace('"mine"', '"emodb"').replace('label = "heard"', 'label = "heard", audio = "wav"')
+    file.write_text(text + '[annotate]\npanel = ["far.toml"]\n')
+    problems = check(file).problems
+    assert any("emodb has to stay on this machine: it is mine" in problem for problem in problems), problems
+    with pytest.raises(ForbiddenError, match="emodb has to stay on this machine: it is mine"):
+        run(file, quiet=True)
+
+
+def test_check_says_what_is_held_out(file: Path) -> None:
+    file.write_text(FILE + "[hold_out]\nkeep = 0\n[align]\n")
+    facts = check(file).facts
+    assert "read: 3 human votes of 3 utterances are held out" in facts
+    assert not any("no votes are held out" in fact for fact in facts)
+    file.write_text(FILE + '[hold_out]\nsplits = ["tset"]\n')
+    assert any("no utterance is in the split 'tset'" in problem for problem in check(file).problems)
+
+
+@pytest.mark.parametrize("folder", ["p.toml", "p.toml/below"])
+def test_a_folder_that_cannot_be_made_is_one_sentence(
+    file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: str
+) -> None:
+    monkeypatch.chdir(file.parent)
+    assert command(["run", "p.toml", "--folder", folder, "--quiet"]) == 3
+    assert "could not be written" in capsys.readouterr().err
+    with pytest.raises(OutputError):
+        run(file, folder=folder, quiet=True)
+
+
+def test_a_second_run_into_a_folder_waits_to_be_told(file: Path) -> None:
+    script = (
+        "import sys\nfrom pathlib import Path\nfrom alm_proxies.pipeline import run as room\n"
+        "with room._alone(Path(sys.argv[1])):\n print('in', flush=True)\n sys.stdin.read()\n"
+    )
+    command = [sys.executable, "-c", script, str(file.parent / "out")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == "in\n"
+        with pytest.raises(InputError, match="another run is writing into this folder"):
+            run(file, quiet=True)
+        first.kill()
+    assert run(file, quiet=True).skipped == 0
+
+
+def test_the_manifest_names_the_file_in_full(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(file.parent)
+    ran = run("p.toml", quiet=True)
+    assert json.loads((ran.folder / "manifest.json").read_text())["file"]["path"] == str(file)
+
+
+def test_a_wrong_taxonomy_is_said_with_file_and_line(file: Path) -> None:
+    file.write_text(FILE.replace('"happy,sad"', '"msp88"'))
+    with pytest.raises(SettingsError, match=r"p\.toml, line 1: taxonomy = 'msp88'.*Did you mean 'msp8'"):
+        read_pipeline(file)
