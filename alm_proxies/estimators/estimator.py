@@ -19,7 +19,7 @@ from alm_proxies.seeds import generator
 from alm_proxies.tables import About, Labels, Votes
 
 CHUNK = 100_000
-FIT_ROWS = 20_000
+FIT_ROWS = 40_000
 """More utterances than these are fitted on a seeded sample of them."""
 ASSUMED_AGREEMENT = 0.3
 """Chance-corrected agreement of two listeners assumed where no utterance has two human votes to learn it from."""

@@ -182,3 +182,14 @@ def test_left_out_votes_are_scored_from_the_others_alone():
     together = score(choice.estimator, counts, left)
     seen = -(counts.human * np.log(choice.estimator.posterior(counts).mean)).sum()
     assert together.loss.sum() > seen
+
+
+def test_a_numeric_column_counts_like_a_proxy_where_it_helps():
+    from dataclasses import replace
+
+    human, _, truth = crowd(500)
+    rng = np.random.default_rng(6)
+    loud = np.log(truth[:, :1]) + rng.normal(0, 0.3, (500, 1))
+    useful, useless = (replace(made(human), columns=c) for c in (loud, rng.normal(size=(500, 1))))
+    assert choose(useful, folds=3).candidate.proxies == ("columns",)
+    assert choose(useless, folds=3).candidate.proxies == ()
