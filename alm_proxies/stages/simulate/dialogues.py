@@ -14,7 +14,7 @@ from alm_proxies.stages.simulate.words import Clauses, clauses_for
 SPLITS = {"train": 0.6, "development": 0.2, "test": 0.2}
 _INTENDED = np.array([0.17, 0.17, 0.17, 0.15, 0.17, 0.17])
 _STRENGTH = (1.0, 0.45)
-_NOISE = 0.4
+_NOISE = 0.5
 _FARTHEST = 2.6
 
 
