@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -128,6 +129,9 @@ def _named(source: Source) -> Source:
     for name in sorted(source.model_fields_set - takes):
         mend = f"Leave it out; this format takes {', '.join(sorted(takes))}."
         raise SettingsError(f"the format {source.format} takes no {name!r}", where=str(source.source), mend=mend)
+    if re.search("[\ud800-\udfff]", str(source.source.absolute())):
+        mend = "Rename the file or folder: tables keep its path as text."
+        raise InputError("has a name that is no text", where=ascii(str(source.source)), mend=mend)
     if not source.corpus and source.format == "table":
         mend = 'Give its utterance ids a prefix: corpus = "my_corpus".'
         raise SettingsError("a table does not say which corpus it is", where=str(source.source), mend=mend)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -87,3 +88,14 @@ def test_many_labels_with_spaces_and_accents_are_labels_like_any_other(tmp_path:
     corpus = read(source, ReadSettings(taxonomy=labels))
     assert corpus.votes.taxonomy == labels
     assert sorted(corpus.votes.frame["label"].to_list()) == sorted(labels)
+
+
+@pytest.mark.parametrize("name", [b"\xff.csv", b"v\xfe/t.csv"])
+def test_a_name_that_is_no_text_is_refused(tmp_path: Path, name: bytes) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name))
+    try:
+        put(path, TABLE)
+    except OSError as error:
+        pytest.skip(f"this file system takes no such name: {error}")
+    with pytest.raises(InputError, match="name that is no text"):
+        table(path, columns=COLUMNS)
