@@ -1,0 +1,92 @@
+"""A small Qwen2-Audio to be trained from nothing: its tokenizer, its first weights, and hearing in short windows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from alm_proxies.errors import SettingsError
+from alm_proxies.models import tiny
+from alm_proxies.models.audio_lm import AudioLM, save
+
+FRAMES_A_POSITION = 2
+"""Mel frames of 10 ms to one place of the audio encoder."""
+
+
+def build(folder: str | Path, *, sizes: tiny.Sizes, words: Sequence[str], seed: int) -> Path:
+    """Write an untrained checkpoint: weights as language models start (normal, 0.02), sinusoids for the encoder's
+    places, and a vocabulary made of `words`."""
+    target = tiny.build(folder, "qwen2_audio", seed=seed, sizes=sizes, words=words)
+    lm = AudioLM.load(target, device="cpu")
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, weight in lm.model.named_parameters():
+            if "conv" in name and weight.ndim > 1:
+                weight.normal_(0, 3 / math.sqrt(weight[0].numel()), generator=generator)
+            elif weight.ndim > 1:
+                weight.normal_(
+                    0,
+                    0.02 if "embed" in name or "lm_head" in name else 0.5 / math.sqrt(weight.shape[1]),
+                    generator=generator,
+                )
+        places = lm.model.model.audio_tower.embed_positions.weight
+        places.copy_(sinusoids(*places.shape))
+    save(lm.model, target)
+    return target
+
+
+def sinusoids(places: int, width: int) -> Tensor:
+    """Whisper's places: sin and cos of place x 10000^(-k / (width / 2 - 1)), side by side."""
+    rates = torch.exp(-math.log(10_000) / (width // 2 - 1) * torch.arange(width // 2))
+    angles = torch.arange(places)[:, None] * rates[None]
+    return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
+def refuse_others(model: Any) -> None:
+    """Refuse a model of another family: what is done here to its audio encoder would not hold."""
+    if model.config.model_type != "qwen2_audio":
+        raise SettingsError(f"a {model.config.model_type} cannot be trained here", mend="Begin from a Qwen2-Audio.")
+
+
+@contextmanager
+def short_windows(model: Any) -> Iterator[Hearing]:
+    """Within it the model can hear windows shorter than 30 s (its places begin alike); afterwards it is as before."""
+    tower = model.model.audio_tower
+    places = tower.embed_positions
+    try:
+        yield Hearing(tower, places.weight)
+    finally:
+        tower.embed_positions = places
+        tower.config.max_source_positions = len(places.weight)
+
+
+@contextmanager
+def only_the_end(model: Any, tokens: int) -> Iterator[None]:
+    """Within it the output layer runs on so many last tokens alone."""
+    layer = model.get_output_embeddings()
+    hook = layer.register_forward_pre_hook(lambda _, inputs: (inputs[0][:, -tokens:],))
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+class Hearing:
+    """The audio encoder of a model, to be set to the length of each batch."""
+
+    def __init__(self, tower: Any, places: Tensor) -> None:
+        self._tower = tower
+        self._places = places
+
+    def set(self, frames: int, start: int = 0) -> None:
+        """Hear windows of so many mel frames that begin at the frame `start` of what was recorded."""
+        first, count = start // FRAMES_A_POSITION, frames // FRAMES_A_POSITION
+        places = nn.Embedding(count, self._places.shape[1], _weight=self._places[first : first + count])
+        self._tower.embed_positions = places.requires_grad_(False)
+        self._tower.config.max_source_positions = count

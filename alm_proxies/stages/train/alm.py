@@ -1,0 +1,261 @@
+"""Training an audio-language model to answer a prompt as listeners do. Read it from top to bottom."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from accelerate import Accelerator
+from numpy.typing import NDArray
+
+from alm_proxies.annotators.annotator import Annotator
+from alm_proxies.annotators.annotator_file import AnnotatorFile, Cross
+from alm_proxies.annotators.prompts import Lent
+from alm_proxies.engines.engine import Audio
+from alm_proxies.engines.turns import conversation_of
+from alm_proxies.errors import InputError, SettingsError
+from alm_proxies.files import digest_of
+from alm_proxies.models import small_qwen2_audio, tiny
+from alm_proxies.models.audio_lm import AudioLM
+from alm_proxies.progress import Progress, say
+from alm_proxies.stages.train.batches import Batches, Change, Heard, hear
+from alm_proxies.stages.train.checkpoint import load_checkpoint, save_checkpoint
+from alm_proxies.stages.train.losses import answer_loss
+from alm_proxies.stages.train.stage import MODEL, Trained, TrainSettings
+from alm_proxies.tables import Finding, Findings, Labels, Utterances, Votes
+
+
+def train_alm(
+    labels: Labels,
+    utterances: Utterances,
+    folder: Path,
+    settings: TrainSettings,
+    *,
+    votes: Votes | None,
+    quiet: bool,
+) -> Trained:
+    """The recipe alm: cross-entropy of the answer against the labels, AdamW, cosine, clipped gradients."""
+    # 1. What is asked, and the model that is to answer.
+    asker = _asker(settings, labels.taxonomy)
+    lm = AudioLM.load(_beginning(settings, asker, folder), device="cpu")
+    small_qwen2_audio.refuse_others(lm.model)
+    prompts, answers = _question(asker, lm)
+
+    # 2. Who is learned from, and what is heard.
+    rows, found = _rows(labels, utterances, votes)
+    heard, unheard = hear(utterances, rows["utterance_id"].to_list(), lm.inputs, folder / "heard", quiet=quiet)
+    found += unheard
+    rows = rows.join(pl.DataFrame({"utterance_id": heard.ids, "place": range(len(heard.ids))}), on="utterance_id")
+    learned, looked_at = (
+        _batches(rows.filter(pl.col("split") == split), heard, labels, prompts, answers, lm, settings, change)
+        for split, change in (("train", Change(**settings.change.model_dump())), ("development", None))
+    )
+    if not len(learned.rows):
+        raise InputError("no utterance of split train has a label and a sound", mend="Check labels and utterances.")
+
+    # 3. What drives it.
+    accelerator = Accelerator(cpu=not torch.cuda.is_available())
+    steps = settings.epochs * len(learned)
+    warm = max(1, round(settings.warmup * steps))
+    matrices = [weight for weight in lm.model.parameters() if weight.requires_grad and weight.ndim > 1]
+    others = [weight for weight in lm.model.parameters() if weight.requires_grad and weight.ndim <= 1]
+    groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.98))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, warm, steps))
+    model, optimizer, schedule = accelerator.prepare(lm.model, optimizer, schedule)
+    weights = sum(weight.numel() for weight in matrices + others)
+    say(
+        f"{settings.name}: {weights:,} weights to train; {len(learned.rows)} utterances of "
+        f"{10 * heard.lengths.mean() / 1000:.1f} s, {len(looked_at.rows)} to look at; {len(prompts)} orders of "
+        f"{len(answers)} labels, prompt of {len(prompts[0])} tokens; {settings.epochs} epochs x {len(learned)} steps, "
+        f"{warm} of {steps} to warm up; on {accelerator.device}",
+        quiet=quiet,
+    )
+
+    # 4. The loop.
+    digest = _digest(settings, labels, heard)
+    said = load_checkpoint(accelerator, folder / "checkpoints", digest) or {"digest": digest, "epochs": []}
+    epochs: list[dict[str, float]] = said["epochs"]
+    for epoch in range(len(epochs), settings.epochs):
+        started, losses = time.monotonic(), []
+        bare = accelerator.unwrap_model(model)
+        with small_qwen2_audio.only_the_end(bare, 2), small_qwen2_audio.short_windows(bare) as hearing:
+            model.train()
+            short = round(100 * settings.window) if epoch < settings.window_epochs else None
+            with Progress(f"epoch {epoch + 1}/{settings.epochs}", len(learned), quiet=quiet) as progress:
+                for batch in learned.epoch(epoch, short):
+                    made = {name: tensor.to(accelerator.device) for name, tensor in batch.tensors.items()}
+                    shares, importance = made.pop("shares"), made.pop("weights")
+                    hearing.set(made["input_features"].shape[-1], batch.start)
+                    logits = model(**made, use_cache=False).logits
+                    loss = answer_loss(logits, shares, learned.labels, lm.inputs.end_of_turn, importance)
+                    accelerator.backward(loss)
+                    accelerator.clip_grad_norm_(model.parameters(), settings.clip)
+                    optimizer.step()
+                    schedule.step()
+                    optimizer.zero_grad()
+                    losses.append(float(loss.detach()))
+                    progress.advance(note=f"loss {np.mean(losses[-50:]):.3f}")
+            taken = time.monotonic() - started
+            scored = _look(model, looked_at, hearing, accelerator)
+        epochs.append({"epoch": epoch + 1, "loss": float(np.mean(losses)), **scored})
+        save_checkpoint(accelerator, folder / "checkpoints", epoch + 1, said)
+        told = ", ".join(f"{name} {value:.4f}" for name, value in scored.items())
+        say(
+            f"epoch {epoch + 1}/{settings.epochs}: loss {np.mean(losses):.4f}; {told}; "
+            f"{len(learned.rows) / taken:.0f} utterances/s, {taken:.0f} s",
+            quiet=quiet,
+        )
+
+    # 5. The model, in its own folder, as it is loaded anywhere.
+    lm.model = accelerator.unwrap_model(model)
+    target, partial = folder / MODEL, folder / f".{MODEL}.part"
+    for old in (target, partial):
+        shutil.rmtree(old, ignore_errors=True)
+    lm.save(partial)
+    partial.rename(target)
+    return Trained(target, pl.DataFrame(epochs), Findings.gather(found))
+
+
+def _rate(step: int, warm: int, steps: int) -> float:
+    """Share of the highest learning rate: a straight rise, then half a cosine."""
+    if step < warm:
+        return (step + 1) / warm
+    return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+
+
+def _asker(settings: TrainSettings, labels: tuple[str, ...]) -> Annotator:
+    """The annotator that will ask the trained model: training asks the same."""
+    file = AnnotatorFile(
+        name=settings.name,
+        engine="transformers",
+        model=settings.model or "new",
+        prompt=settings.prompt,
+        elicit="score",
+        answer=settings.answer,
+        cross=Cross(label_orders=settings.label_orders),
+    )
+    return Annotator.of(file, taxonomy=labels)
+
+
+def _beginning(settings: TrainSettings, asker: Annotator, folder: Path) -> str | Path:
+    """The checkpoint to begin from; a new one has a vocabulary of the prompt's words."""
+    if settings.new is None:
+        return str(settings.model)
+    sizes = tiny.Sizes(**settings.new.model_dump())
+    rendered = [asker.prompt.render(labels=asker.labels, codes=asker.codes(asker.cells[0]), focus=None, lent=Lent())]
+    words = [text for one in rendered for text in (one.system, one.before, one.after)]
+    words += [*asker.labels, *(f" {label}" for label in asker.labels)] * 8
+    return small_qwen2_audio.build(folder / "new", sizes=sizes, words=words, seed=settings.seed)
+
+
+def _question(asker: Annotator, lm: AudioLM) -> tuple[tuple[tuple[int, ...], ...], tuple[int, ...]]:
+    """The prompt's tokens in every order of the labels, and the token that answers each label."""
+    silence = Audio(np.zeros(lm.inputs.rate, dtype=np.float32), lm.inputs.rate)
+    asked = [asker.question(cell, silence, Lent()) for cell in asker.cells]
+    prompts = [lm.inputs.tokens(lm.inputs.text(conversation_of(one, lm.inputs.rate))) for one in asked]
+    if settings_differ := {one.choices for one in asked} - {asked[0].choices}:
+        raise SettingsError(
+            f"in another order the answers are others ({settings_differ.pop()})",
+            mend='Write answer = "words", or label_orders = 1.',
+        )
+    answers = [lm.inputs.answer(choice) for choice in asked[0].choices]
+    for choice, tokens in zip(asked[0].choices, answers, strict=True):
+        if len(tokens) != 1:
+            raise SettingsError(f"the answer {choice!r} has {len(tokens)} tokens", mend='Write answer = "codes".')
+    if any(prompt.count(lm.inputs.audio_token_id) != 1 for prompt in prompts):
+        raise SettingsError("the prompt does not show the recording once", where=asker.prompt.where)
+    return tuple(map(tuple, prompts)), tuple(tokens[0] for tokens in answers)
+
+
+def _rows(labels: Labels, utterances: Utterances, votes: Votes | None) -> tuple[pl.DataFrame, list[Finding]]:
+    """Labelled utterances of split train, or none, and development; what is left out is counted."""
+    shares = [f"p_{label}" for label in labels.taxonomy]
+    split = utterances.frame.select("utterance_id", split=pl.col("split").fill_null("train"))
+    joined = labels.frame.select("utterance_id", *shares, "weight").join(split, on="utterance_id", how="left")
+    found: list[Finding] = []
+    for kind, which, what in (
+        ("no_utterance", pl.col("split").is_null(), "labels whose utterance is not in the table of utterances"),
+        ("no_weight", pl.col("weight") <= 0, "labels of weight 0"),
+        ("only_held_out", _only_held_out(votes), "utterances of split train whose every human vote is held out"),
+    ):
+        out = joined.filter(which)
+        if len(out):
+            found.append(Finding("train", kind, what, count=len(out)))
+        joined = joined.filter(~which)
+    return joined.filter(pl.col("split").is_in(["train", "development"])).sort("utterance_id"), found
+
+
+def _only_held_out(votes: Votes | None) -> pl.Expr:
+    if votes is None:
+        return pl.lit(False)
+    human = votes.frame.filter(pl.col("source") == "human")
+    ids = human.group_by("utterance_id").agg(pl.col("held_out").all()).filter("held_out")["utterance_id"]
+    return (pl.col("split") == "train") & pl.col("utterance_id").is_in(ids.implode())
+
+
+def _batches(
+    rows: pl.DataFrame,
+    heard: Heard,
+    labels: Labels,
+    prompts: tuple[tuple[int, ...], ...],
+    answers: tuple[int, ...],
+    lm: AudioLM,
+    settings: TrainSettings,
+    change: Change | None,
+) -> Batches:
+    return Batches(
+        heard=heard,
+        rows=rows["place"].to_numpy().astype(np.int64),
+        shares=rows.select(f"p_{label}" for label in labels.taxonomy).to_numpy(),
+        weights=rows["weight"].to_numpy(),
+        prompts=prompts,
+        labels=answers,
+        audio_token=lm.inputs.audio_token_id,
+        pad_token=int(lm.inputs.tokenizer.pad_token_id),
+        size=settings.batch,
+        seed=settings.seed,
+        change=change,
+    )
+
+
+@torch.inference_mode()
+def _look(
+    model: Any, batches: Batches, hearing: small_qwen2_audio.Hearing, accelerator: Accelerator
+) -> dict[str, float]:
+    """Cross-entropy (nats) of the development labels, of what their mean would have, and of the labels themselves."""
+    if not len(batches.rows):
+        return {}
+    model.eval()
+    total, weight = 0.0, float(batches.weights.sum())
+    for batch in batches.epoch(0):
+        made = {name: tensor.to(accelerator.device) for name, tensor in batch.tensors.items()}
+        shares, importance = made.pop("shares"), made.pop("weights")
+        hearing.set(made["input_features"].shape[-1])
+        logits = model(**made, use_cache=False).logits[:, 0]
+        log_p = logits[:, list(batches.labels)].float().log_softmax(-1)
+        total += float(-(importance[:, None] * shares * log_p).sum())
+    mean = np.average(batches.shares, axis=0, weights=batches.weights)
+    return {
+        "development": total / weight,
+        "development_prior": _cross_entropy(batches, np.broadcast_to(mean, batches.shares.shape)),
+        "development_labels": _cross_entropy(batches, batches.shares),
+    }
+
+
+def _cross_entropy(batches: Batches, guess: NDArray[np.float64]) -> float:
+    surprise = -(batches.shares * np.log(np.maximum(guess, 1e-300))).sum(axis=1)
+    return float(np.average(surprise, weights=batches.weights))
+
+
+def _digest(settings: TrainSettings, labels: Labels, heard: Heard) -> str:
+    """What a checkpoint must agree in with the run that goes on from it."""
+    rows = labels.frame.sort("utterance_id").select("utterance_id", "weight", pl.col("^p_.*$"))
+    hashed = int(rows.hash_rows(seed=0).sum())
+    return digest_of([settings.model_dump(mode="json"), str(hashed), list(heard.ids)])

@@ -1,0 +1,242 @@
+"""Batches for training: clips heard once and kept as mel frames, alike in length, a little changed in every epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from alm_proxies.audio.clip import Opened
+from alm_proxies.audio.recipe import Sounds
+from alm_proxies.errors import InputError
+from alm_proxies.files import canonical_json, digest_of, read_text, whole, write_json
+from alm_proxies.models.audio_lm import ChatInputs
+from alm_proxies.progress import Progress
+from alm_proxies.seeds import generator
+from alm_proxies.tables import Finding, Utterances
+
+_EXTRA = 480  # samples of silence behind a clip, so that its last frames see what padding shows them
+_SILENCE = 2.0  # how far below a clip's loudest cell the extractor cuts, in its own unit
+_ALIKE = 16  # batches drawn together and sorted by length
+_STEP = 50  # windows are a multiple of so many frames
+_EVEN = 4  # a window begins where a token of sound begins
+_DECIBELS = 40.0  # a level change in dB to one of mel cells: log10 of power, over 4
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """The mel frames of clips, one behind the other, on disk; ids[i] has frames starts[i] to starts[i + 1]."""
+
+    ids: tuple[str, ...]
+    starts: NDArray[np.int64]
+    cells: NDArray[np.float16]
+
+    def frames(self, row: int) -> NDArray[np.float32]:
+        """One clip, frames x mel bins."""
+        return self.cells[self.starts[row] : self.starts[row + 1]].astype(np.float32)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Frames of every clip."""
+        return np.diff(self.starts)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """How clips are changed from epoch to epoch, so that few are not learned by heart."""
+
+    gain: float
+    bands: int
+    frames: int
+    shift: int
+
+
+def hear(
+    utterances: Utterances, ids: Sequence[str], inputs: ChatInputs, folder: Path, *, quiet: bool = False
+) -> tuple[Heard, list[Finding]]:
+    """The clips as the model's extractor hears them, kept in `folder` for the next time; what is unusable is found."""
+    extractor = inputs.processor.feature_extractor
+    columns = ["utterance_id", "audio", "start", "end", "recipe"]
+    rows = utterances.frame.select(columns).rows_by_key("utterance_id", unique=True)
+    roots = utterances.about.roots
+    digest = digest_of([[name, *rows[name]] for name in ids] + [roots, canonical_json(_settings_of(extractor))])
+    index, cells = folder / "heard.json", folder / "heard.f16"
+    if index.is_file() and cells.is_file() and f'"{digest}"' in read_text(index):
+        return _kept(index, cells, int(extractor.feature_size)), []
+    sounds = Sounds(utterances, stage="train", rate=inputs.rate)
+
+    def one(utterance_id: str) -> tuple[Opened, NDArray[np.float16] | None]:
+        opened = sounds.open(utterance_id)
+        return opened, None if opened.clip is None else _mel(opened.clip.samples, extractor, inputs)
+
+    found: list[Finding] = []
+    kept: list[str] = []
+    lengths = [0]
+    with (
+        Progress("hearing", len(ids), quiet=quiet) as progress,
+        whole(cells) as temporary,
+        temporary.open("wb") as stream,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        for start in range(0, len(ids), 256):
+            for opened, mel in pool.map(one, ids[start : start + 256]):
+                found.extend(opened.findings)
+                progress.advance()
+                if mel is None:
+                    continue
+                if inputs.max_audio_seconds is not None and len(mel) > inputs.max_audio_seconds * 100:
+                    found.append(_too_long(opened.utterance_id, inputs.max_audio_seconds))
+                    continue
+                mel.tofile(stream)
+                kept.append(opened.utterance_id)
+                lengths.append(len(mel))
+    write_json(index, {"digest": digest, "ids": kept, "starts": np.cumsum(lengths).tolist()})
+    return _kept(index, cells, int(extractor.feature_size)), found
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """One step's tensors, and the frame of the clips at which their sound begins."""
+
+    tensors: dict[str, Tensor]
+    start: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batches:
+    """Rows of heard clips with the shares their labels should have, asked in several orders of the labels.
+
+    `prompts` are token lists with one audio token each, one for every label order; the same epoch gives the same
+    batches, whatever was done before.
+    """
+
+    heard: Heard
+    rows: NDArray[np.int64]
+    shares: NDArray[np.float64]
+    weights: NDArray[np.float64]
+    prompts: tuple[tuple[int, ...], ...]
+    labels: tuple[int, ...]
+    audio_token: int
+    pad_token: int
+    size: int
+    seed: int
+    change: Change | None = None
+
+    def __len__(self) -> int:
+        return -(-len(self.rows) // self.size)
+
+    def epoch(self, number: int, window: int | None = None) -> Iterator[Batch]:
+        """All rows once, in batches of clips of similar length; with a window, only so many frames of each clip."""
+        chance = generator(self.seed, "order", number)
+        order = chance.permutation(len(self.rows))
+        lengths = self.heard.lengths[self.rows]
+        pools = [order[start : start + _ALIKE * self.size] for start in range(0, len(order), _ALIKE * self.size)]
+        alike = [pool[np.argsort(lengths[pool], kind="stable")] for pool in pools]
+        batches = [pool[start : start + self.size] for pool in alike for start in range(0, len(pool), self.size)]
+        for place in chance.permutation(len(batches)):
+            yield self._batch(batches[int(place)], window, generator(self.seed, "batch", number, int(place)))
+
+    def _batch(self, members: NDArray[np.int64], window: int | None, chance: np.random.Generator) -> Batch:
+        clips = [self.heard.frames(int(self.rows[member])) for member in members]
+        silence = [float(clip.max()) - _SILENCE for clip in clips]
+        if self.change is not None:
+            clips = [changed(clip, self.change, low, chance) for clip, low in zip(clips, silence, strict=True)]
+        start = 0
+        if window is not None:
+            start = int(chance.integers(max(0, min(map(len, clips)) - window) // _EVEN + 1)) * _EVEN
+            clips = [clip[start : start + window] for clip in clips]
+        frames = -(-max(map(len, clips)) // _STEP) * _STEP
+        mel = np.empty((len(clips), frames, clips[0].shape[1]), dtype=np.float32)
+        for row, (clip, low) in enumerate(zip(clips, silence, strict=True)):
+            mel[row, : len(clip)] = clip
+            mel[row, len(clip) :] = low
+        prompt = self.prompts[int(chance.integers(len(self.prompts)))]
+        answers = _drawn(self.shares[members], chance)
+        texts = [
+            [*_spread(prompt, self.audio_token, audio_tokens(len(clip))), self.labels[answer]]
+            for clip, answer in zip(clips, answers, strict=True)
+        ]
+        width = max(map(len, texts))
+        ids = torch.full((len(texts), width), self.pad_token)
+        mask = torch.zeros((len(texts), width), dtype=torch.long)
+        for row, text in enumerate(texts):
+            ids[row, width - len(text) :] = torch.tensor(text)
+            mask[row, width - len(text) :] = 1
+        heard = torch.tensor([len(clip) for clip in clips])
+        tensors = {
+            "input_ids": ids,
+            "attention_mask": mask,
+            "position_ids": (mask.cumsum(-1) - 1).clamp(min=0),
+            "input_features": torch.from_numpy(mel).transpose(1, 2).contiguous(),
+            "feature_attention_mask": (torch.arange(frames)[None] < heard[:, None]).long(),
+            "shares": torch.from_numpy(self.shares[members]).float(),
+            "weights": torch.from_numpy(self.weights[members]).float(),
+        }
+        return Batch(tensors, start)
+
+
+def audio_tokens(frames: int) -> int:
+    """How many tokens Qwen2-Audio makes of mel frames."""
+    return ((frames - 1) // 2 + 1 - 2) // 2 + 1
+
+
+def changed(
+    clip: NDArray[np.float32], change: Change, silence: float, chance: np.random.Generator
+) -> NDArray[np.float32]:
+    """A clip a little louder or softer, begun a little earlier or later, with a stripe of time and of pitch blanked."""
+    late = int(chance.integers(-change.shift, change.shift + 1)) if change.shift else 0
+    lead = np.full((max(0, late), clip.shape[1]), silence, dtype=np.float32)
+    clip = np.concatenate([lead, clip[max(0, -late) :]]) + np.float32(chance.normal(0, change.gain) / _DECIBELS)
+    for axis, widest in ((0, change.frames), (1, change.bands)):
+        width = int(chance.integers(0, widest + 1))
+        start = int(chance.integers(0, clip.shape[axis] - width + 1))
+        stripe = (slice(start, start + width), slice(None))[:: 1 if axis == 0 else -1]
+        if width:
+            clip[stripe] = clip.mean()
+    return clip
+
+
+def _drawn(shares: NDArray[np.float64], chance: np.random.Generator) -> NDArray[np.int64]:
+    over = chance.random((len(shares), 1)) > np.cumsum(shares, axis=1)
+    return np.asarray(over.sum(axis=1).clip(0, shares.shape[1] - 1), dtype=np.int64)
+
+
+def _spread(prompt: Sequence[int], audio_token: int, count: int) -> list[int]:
+    place = prompt.index(audio_token)
+    return [*prompt[:place], *[audio_token] * count, *prompt[place + 1 :]]
+
+
+def _mel(samples: NDArray[np.float32], extractor: Any, inputs: ChatInputs) -> NDArray[np.float16]:
+    hop = int(extractor.hop_length)
+    count = -(-len(samples) // hop)
+    made = extractor(
+        samples, sampling_rate=inputs.rate, padding="max_length", max_length=count * hop + _EXTRA, return_tensors="np"
+    )
+    return np.ascontiguousarray(made["input_features"][0, :, :count].T.astype(np.float16))
+
+
+def _settings_of(extractor: Any) -> dict[str, Any]:
+    names = ("feature_size", "sampling_rate", "hop_length", "n_fft")
+    return {name: getattr(extractor, name) for name in names}
+
+
+def _kept(index: Path, cells: Path, bins: int) -> Heard:
+    import json
+
+    said = json.loads(read_text(index))
+    starts = np.array(said["starts"], dtype=np.int64)
+    if cells.stat().st_size != 2 * bins * int(starts[-1]):
+        raise InputError("is not what it was written as", where=str(cells), mend="Delete it and run again.")
+    return Heard(tuple(said["ids"]), starts, np.memmap(cells, dtype=np.float16, mode="r").reshape(-1, bins))
+
+
+def _too_long(utterance_id: str, seconds: float) -> Finding:
+    what = f"is longer than the {seconds:g} s this model hears, and is left out"
+    return Finding("train", "too_long", what, "Cut it into utterances.", utterance_id)

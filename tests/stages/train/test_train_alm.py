@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from tones_in_noise import LABELS, TINY
+
+from alm_proxies.annotators.annotator import Annotator
+from alm_proxies.annotators.annotator_file import AnnotatorFile
+from alm_proxies.audio.recipe import Sounds
+from alm_proxies.errors import InputError, SettingsError
+from alm_proxies.models import small_qwen2_audio, tiny
+from alm_proxies.models.audio_lm import AudioLM
+from alm_proxies.stages.train.batches import hear
+from alm_proxies.stages.train.stage import Trained, TrainSettings, train
+from alm_proxies.tables import Labels, Utterances, Votes
+
+Tones = tuple[Utterances, Labels]
+IN_ITS_OWN_PROCESS = """
+import sys
+from tones_in_noise import TINY
+from alm_proxies.stages.train.stage import train
+from alm_proxies.tables import Labels, Utterances
+folder = sys.argv[1]
+train(Labels.read(folder + "/labels.parquet"), Utterances.read(folder + "/utterances.parquet"), folder + "/out", TINY)
+"""
+
+
+@pytest.fixture(scope="module")
+def trained(tones: Tones, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    settings = TINY.model_copy(update={"epochs": 16})
+    return train(tones[1], tones[0], tmp_path_factory.mktemp("trained"), settings, quiet=True)
+
+
+def weights_of(folder: Path) -> bytes:
+    return (folder / "model.safetensors").read_bytes()
+
+
+def test_it_learns_what_the_labels_say_and_is_asked_as_any_model_is(tones: Tones, trained: Trained) -> None:
+    last = trained.epochs.row(-1, named=True)
+    assert last["development"] < last["development_prior"] - 0.2
+    assert last["development"] >= last["development_labels"]
+    file = AnnotatorFile(name="new", engine="transformers", model=str(trained.folder), elicit="score", answer="words")
+    unheard = tones[0].frame.filter(pl.col("split") == "development")["utterance_id"].to_list()
+    clips = [clip for name in unheard if (clip := Sounds(tones[0], stage="test").open(name).clip) is not None]
+    shares = Annotator.of(file, taxonomy=LABELS).distribution(clips)
+    wanted = tones[1].frame.filter(pl.col("utterance_id").is_in(unheard)).select(pl.col("^p_.*$")).to_numpy()
+    assert np.abs(shares - wanted).max() < 0.35
+    assert shares.argmax(axis=1).tolist() == wanted.argmax(axis=1).tolist()
+
+
+def test_short_windows_hear_what_30_seconds_hear(tones: Tones, trained: Trained, tmp_path: Path) -> None:
+    lm = AudioLM.load(trained.folder, device="cpu")
+    heard, _ = hear(tones[0], tones[0].frame["utterance_id"].to_list()[:3], lm.inputs, tmp_path, quiet=True)
+    for row in range(3):
+        clip = Sounds(tones[0], stage="test").open(heard.ids[row]).clip
+        assert clip is not None
+        made = lm.inputs.batch([[("user", [clip.samples, "?"])]])
+        with torch.inference_mode():
+            whole = lm.model(**made).logits[:, -1].log_softmax(-1)
+            with small_qwen2_audio.short_windows(lm.model) as hearing:
+                frames = -(-len(heard.frames(row)) // 50) * 50
+                hearing.set(frames)
+                short = {name: value[..., :frames] if "feature" in name else value for name, value in made.items()}
+                cut = lm.model(**short).logits[:, -1].log_softmax(-1)
+            again = lm.model(**made).logits[:, -1].log_softmax(-1)
+        torch.testing.assert_close(cut, whole, atol=1e-4, rtol=0)
+        assert torch.equal(again, whole)
+
+
+def test_killed_after_an_epoch_it_ends_with_the_same_model(tones: Tones, tmp_path: Path) -> None:
+    whole = train(tones[1], tones[0], tmp_path / "whole", TINY, quiet=True)
+    tones[0].write(tmp_path / "utterances.parquet")
+    tones[1].write(tmp_path / "labels.parquet")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    with subprocess.Popen(
+        [sys.executable, "-c", IN_ITS_OWN_PROCESS, str(tmp_path)], stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        assert process.stderr is not None
+        told = []
+        for line in process.stderr:
+            told.append(line)
+            if line.startswith("epoch 1/3: loss"):
+                process.send_signal(signal.SIGKILL)
+                break
+        process.wait()
+    assert process.returncode == -signal.SIGKILL, "".join(told)
+    assert not (tmp_path / "out" / "model").exists()
+    resumed = train(tones[1], tones[0], tmp_path / "out", TINY, quiet=True)
+    assert resumed.epochs.equals(whole.epochs)
+    assert weights_of(resumed.folder) == weights_of(whole.folder)
+    assert [path.name for path in (tmp_path / "out" / "checkpoints").iterdir()] == ["epoch-3"]
+
+
+def test_another_training_is_not_gone_on_with(tones: Tones, tmp_path: Path) -> None:
+    once = TINY.model_copy(update={"epochs": 1})
+    train(tones[1], tones[0], tmp_path, once, quiet=True)
+    with pytest.raises(InputError, match="other settings, labels or utterances"):
+        train(tones[1], tones[0], tmp_path, once.model_copy(update={"seed": 4}), quiet=True)
+
+
+def test_held_out_and_weightless_and_unknown_utterances_are_left_out_and_counted(tones: Tones, tmp_path: Path) -> None:
+    frame = tones[1].frame
+    ids = frame["utterance_id"]
+    weights = pl.Series([0.0 if place == 0 else 1.0 for place in range(len(ids))])
+    labels = Labels.of(frame.with_columns(weight=weights), about=tones[1].about)
+    missing = Utterances.of(tones[0].frame.filter(pl.col("utterance_id") != ids[1]), about=tones[0].about)
+    cast = pl.DataFrame(
+        {
+            "utterance_id": [ids[2], ids[2], ids[4]],
+            "annotator": ["tones/a", "tones/b", "tones/a"],
+            "label": ["sad"] * 3,
+            "held_out": [True, True, False],
+        }
+    )
+    votes = Votes.of(cast, about=tones[1].about)
+    once = TINY.model_copy(update={"epochs": 1})
+    done = train(labels, missing, tmp_path, once, votes=votes, quiet=True)
+    assert done.findings.counts() == {"no_utterance": 1, "no_weight": 1, "only_held_out": 1}
+
+
+def test_labels_of_several_tokens_are_refused_with_the_mend(tones: Tones, tmp_path: Path) -> None:
+    small = tiny.build(tmp_path / "small", words=["nothing of the kind"])
+    settings = TrainSettings(model=str(small), answer="words")
+    with pytest.raises(SettingsError, match=r"has \d tokens.*codes"):
+        train(tones[1], tones[0], tmp_path / "out", settings, quiet=True)
+
+
+def test_another_family_is_refused(tones: Tones, tmp_path: Path) -> None:
+    other = tiny.build(tmp_path / "other", "audioflamingo3")
+    settings = TrainSettings(model=str(other), answer="codes", epochs=1)
+    with pytest.raises(SettingsError, match="audioflamingo3 cannot be trained"):
+        train(tones[1], tones[0], tmp_path / "out", settings, quiet=True)
+
+
+@pytest.mark.parametrize("given", [{}, {"model": "x", "new": {}}])
+def test_there_is_one_beginning(given: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="one beginning"):
+        TrainSettings.model_validate(given)
+
+
+def test_an_unknown_recipe_is_refused() -> None:
+    with pytest.raises(ValueError, match="alm"):
+        TrainSettings.model_validate({"recipe": "magic", "new": {}})

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import soundfile
+
+from alm_proxies.about import About
+from alm_proxies.stages.train.stage import ChangeSettings, NewModel, TrainSettings
+from alm_proxies.tables import Labels, Utterances
+
+LABELS = ("angry", "neutral", "sad")
+HERTZ = {"angry": 2400.0, "neutral": 900.0, "sad": 250.0}
+
+TINY = TrainSettings(
+    new=NewModel(hidden=64, layers=1, audio_hidden=64, audio_layers=1, vocabulary=640),
+    answer="words",
+    label_orders=2,
+    epochs=3,
+    batch=6,
+    learning_rate=4e-3,
+    window_epochs=1,
+    window=0.5,
+    change=ChangeSettings(gain=0.5, bands=4, frames=5, shift=2),
+    seed=3,
+)
+
+
+def recordings(folder: Path, count: int = 36) -> tuple[Utterances, Labels]:
+    """Tones in noise, one pitch a label, of different lengths; every fourth is for development."""
+    chance = np.random.default_rng(0)
+    folder.mkdir(parents=True, exist_ok=True)
+    names, seconds, meant = [], [], []
+    for number in range(count):
+        label = LABELS[number % len(LABELS)]
+        length = float(chance.uniform(0.6, 1.1))
+        time = np.arange(int(length * 16_000)) / 16_000
+        tone = 0.2 * np.sin(2 * np.pi * HERTZ[label] * chance.uniform(0.95, 1.05) * time)
+        soundfile.write(folder / f"{number:03d}.wav", tone + 0.005 * chance.standard_normal(time.size), 16_000)
+        names.append(f"{number:03d}")
+        seconds.append(length)
+        meant.append(label)
+    about = About(taxonomy=LABELS, roots={"tones": str(folder)})
+    utterances = pl.DataFrame(
+        {
+            "utterance_id": [f"tones/{name}" for name in names],
+            "corpus": "tones",
+            "audio": [f"{name}.wav" for name in names],
+            "split": ["development" if number % 4 == 3 else "train" for number in range(count)],
+        }
+    )
+    shares = {f"p_{label}": [0.8 if label == one else 0.1 for one in meant] for label in LABELS}
+    labels = pl.DataFrame({"utterance_id": utterances["utterance_id"], **shares})
+    return Utterances.of(utterances, about=about), Labels.of(labels, about=about)
