@@ -115,7 +115,8 @@ def _panel(
     if not settings.panel:
         problems.append('[annotate] names no annotator. Write panel = ["annotators/embedded.toml"].')
     try:
-        refuse_same_names(panel)
+        if panel:
+            refuse_same_names(panel)
     except AlmProxiesError as error:
         problems.append(str(error))
     for annotator in panel:

@@ -166,6 +166,12 @@ def test_check_says_what_is_held_out(file: Path) -> None:
     assert any("no utterance is in the split 'tset'" in problem for problem in check(file).problems)
 
 
+def test_check_names_an_annotator_file_that_is_not_there_and_nothing_else(file: Path) -> None:
+    file.write_text(FILE + '[annotate]\npanel = ["nope.toml"]\n')
+    (problem,) = check(file).problems
+    assert "nope.toml: there is no such file" in problem
+
+
 @pytest.mark.parametrize("folder", ["p.toml", "p.toml/below"])
 def test_a_folder_that_cannot_be_made_is_one_sentence(
     file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: str

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 import numpy as np
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from alm_proxies.columns import did_you_mean
 from alm_proxies.errors import SettingsError
@@ -21,6 +23,12 @@ class HoldOut(BaseModel):
     keep: int | None = Field(default=None, ge=0)
     """Elsewhere an utterance keeps this many human votes for the fit, chosen by the seed; all, if it is left out."""
 
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if not self.splits and self.keep is None:
+            raise ValueError('holds nothing out: write keep = 3, splits = ["test"] or both')
+        return self
+
 
 def hold_out_of(said: str) -> HoldOut:
     """The setting as the command line says it: "keep=3", "splits=test,test2" or "splits=test keep=3"."""
@@ -32,9 +40,9 @@ def hold_out_of(said: str) -> HoldOut:
             raise SettingsError(f"{part!r} says nothing of what to hold out", mend=mend)
         values[name] = value
     keep = values.get("keep")
-    if not values or (keep is not None and not (keep.isascii() and keep.isdigit())):
-        raise SettingsError(f"{said!r} says nothing of what to hold out", mend=mend)
     splits = tuple(name for name in values.get("splits", "").split(",") if name)
+    if (keep is None and not splits) or (keep is not None and not (keep.isascii() and keep.isdigit())):
+        raise SettingsError(f"{said!r} says nothing of what to hold out", mend=mend)
     return HoldOut(splits=splits, keep=int(keep) if keep is not None else None)
 
 

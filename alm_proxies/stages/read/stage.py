@@ -89,9 +89,10 @@ def read(sources: Source | Sequence[Source], settings: ReadSettings | None = Non
     findings = [told for _, part in parts for told in part.findings]
     tables: list[tuple[Utterances, Votes, Labels | None]] = []
     known: set[str] = set()
+    others = {source.corpus for source, part in parts if not part.bare}
     # What only speaks of utterances comes behind what describes them, whatever their order in the file.
     for source, part in sorted(parts, key=lambda pair: pair[1].bare):
-        described, told = _described(part, source, known, settings.seed)
+        described, told = _described(part, source, known, source.corpus in others, settings.seed)
         known.update(described["utterance_id"].to_list())
         findings += told
         tables.append(_checked(part, described, source, settings))
@@ -163,8 +164,10 @@ def _labels(source: Source, settings: ReadSettings) -> tuple[str, ...]:
     return taxonomy_of(wanted).labels
 
 
-def _described(part: Part, source: Source, known: set[str], seed: int) -> tuple[pl.DataFrame, list[Finding]]:
-    """The utterances a part adds to those known, split if asked for."""
+def _described(
+    part: Part, source: Source, known: set[str], elsewhere: bool, seed: int
+) -> tuple[pl.DataFrame, list[Finding]]:
+    """The utterances a part adds to those known, split if asked for; `elsewhere`: others describe its corpus."""
     findings: list[Finding] = []
     frame = part.utterances
     again = frame.filter(pl.col("utterance_id").is_in(list(known))) if known else frame.clear()
@@ -174,7 +177,7 @@ def _described(part: Part, source: Source, known: set[str], seed: int) -> tuple[
         raise InputError(what, where=str(source.source), mend=mend)
     if part.bare and known:
         frame = frame.join(again, on="utterance_id", how="anti", maintain_order="left")
-        if frame.height:
+        if frame.height and elsewhere:
             what = f"{frame.height} utterances are described by no other source, such as {frame['utterance_id'][0]!r}"
             mend = "Compare their ids with those of the other sources."
             where = str(source.source)

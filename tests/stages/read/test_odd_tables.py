@@ -8,9 +8,10 @@ from typing import Any
 
 import polars as pl
 import pytest
+from pydantic import ValidationError
 
 from alm_proxies.errors import InputError, SettingsError, TableError
-from alm_proxies.stages.read.stage import Corpus, ReadSettings, Source, read
+from alm_proxies.stages.read.stage import Corpus, HoldOut, ReadSettings, Source, hold_out_of, read
 
 TABLE = "file,rater,emotion\na,r1,happy\na,r2,sad\nb,r1,sad\n"
 COLUMNS = {"utterance_id": "file", "annotator": "rater", "label": "emotion"}
@@ -73,6 +74,21 @@ def test_votes_that_were_written_are_a_table_too(tmp_path: Path) -> None:
     again = table(tmp_path / "out" / "votes.parquet")
     keys = ["utterance_id", "annotator", "draw", "label"]
     assert again.votes.frame.select(keys).sort(keys).equals(first.votes.frame.select(keys).sort(keys))
+
+
+def test_corpora_that_nothing_describes_are_read_side_by_side(tmp_path: Path) -> None:
+    path = put(tmp_path / "t.csv", TABLE)
+    sources = [Source(format="table", corpus=name, source=path, columns=COLUMNS) for name in ("one", "two")]
+    both = read(sources, ReadSettings(taxonomy="happy,sad"))
+    assert both.utterances.frame["utterance_id"].to_list() == ["one/a", "one/b", "two/a", "two/b"]
+    assert both.findings.counts() == {}
+
+
+def test_holding_nothing_out_is_no_way_to_hold_out() -> None:
+    with pytest.raises(ValidationError, match="holds nothing out: write keep = 3"):
+        HoldOut()
+    with pytest.raises(SettingsError, match="says nothing of what to hold out"):
+        hold_out_of("splits=,")
 
 
 def test_a_folder_of_cards_that_is_not_there_is_refused(tmp_path: Path) -> None:
