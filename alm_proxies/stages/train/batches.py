@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from alm_proxies.audio.clip import Opened
 from alm_proxies.audio.recipe import Sounds
 from alm_proxies.errors import InputError
 from alm_proxies.files import canonical_json, digest_of, read_text, whole, write_json
-from alm_proxies.models.audio_lm import ChatInputs
+from alm_proxies.models.chat_inputs import ChatInputs
 from alm_proxies.progress import Progress
 from alm_proxies.seeds import generator
 from alm_proxies.tables import Finding, Utterances
@@ -69,7 +70,7 @@ def hear(
     digest = digest_of([[name, *rows[name]] for name in ids] + [roots, canonical_json(_settings_of(extractor))])
     index, cells = folder / "heard.json", folder / "heard.f16"
     if index.is_file() and cells.is_file() and f'"{digest}"' in read_text(index):
-        return _kept(index, cells, int(extractor.feature_size)), []
+        return _kept(index, cells, int(extractor.feature_size))
     sounds = Sounds(utterances, stage="train", rate=inputs.rate)
 
     def one(utterance_id: str) -> tuple[Opened, NDArray[np.float16] | None]:
@@ -97,8 +98,9 @@ def hear(
                 mel.tofile(stream)
                 kept.append(opened.utterance_id)
                 lengths.append(len(mel))
-    write_json(index, {"digest": digest, "ids": kept, "starts": np.cumsum(lengths).tolist()})
-    return _kept(index, cells, int(extractor.feature_size)), found
+    said = {"digest": digest, "ids": kept, "starts": np.cumsum(lengths).tolist(), "found": list(map(asdict, found))}
+    write_json(index, said)
+    return _kept(index, cells, int(extractor.feature_size))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -227,14 +229,13 @@ def _settings_of(extractor: Any) -> dict[str, Any]:
     return {name: getattr(extractor, name) for name in names}
 
 
-def _kept(index: Path, cells: Path, bins: int) -> Heard:
-    import json
-
+def _kept(index: Path, cells: Path, bins: int) -> tuple[Heard, list[Finding]]:
     said = json.loads(read_text(index))
     starts = np.array(said["starts"], dtype=np.int64)
     if cells.stat().st_size != 2 * bins * int(starts[-1]):
         raise InputError("is not what it was written as", where=str(cells), mend="Delete it and run again.")
-    return Heard(tuple(said["ids"]), starts, np.memmap(cells, dtype=np.float16, mode="r").reshape(-1, bins))
+    frames = np.memmap(cells, dtype=np.float16, mode="r").reshape(-1, bins)
+    return Heard(tuple(said["ids"]), starts, frames), [Finding(**one) for one in said["found"]]
 
 
 def _too_long(utterance_id: str, seconds: float) -> Finding:

@@ -9,7 +9,7 @@ import torch
 
 from alm_proxies.audio.recipe import Sounds
 from alm_proxies.models import tiny
-from alm_proxies.models.audio_lm import ChatInputs
+from alm_proxies.models.chat_inputs import ChatInputs
 from alm_proxies.stages.train.batches import Batches, Change, Heard, audio_tokens, changed, hear
 from alm_proxies.tables import Labels, Utterances
 
@@ -74,6 +74,8 @@ def test_a_missing_recording_is_a_finding(tones: tuple[Utterances, Labels], inpu
     heard, found = hear(table, frame["utterance_id"].to_list(), inputs, tmp_path, quiet=True)
     assert len(heard.ids) == 2
     assert [finding.utterance_id for finding in found] == [frame["utterance_id"][1]]
+    _, again = hear(table, frame["utterance_id"].to_list(), inputs, tmp_path, quiet=True)
+    assert again == found
 
 
 def test_an_epoch_holds_every_row_once_and_is_the_same_every_time(heard: Heard) -> None:
