@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import import_module
 from types import ModuleType
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 
 class AlmProxiesError(Exception):
@@ -17,6 +17,9 @@ class AlmProxiesError(Exception):
         self.where = where
         self.mend = mend
         super().__init__(what, where, mend)
+
+    def __reduce__(self) -> tuple[type[Self], tuple[str], dict[str, Any]]:
+        return type(self), (self.what,), self.__dict__  # so that it comes back whole from another process
 
     def __str__(self) -> str:
         place = f"{self.where}: " if self.where else ""

@@ -34,8 +34,10 @@ class Progress:
             from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
             from rich.progress import Progress as Live
 
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-            self._live = Live(*columns, TextColumn("{task.fields[note]}"), console=Console(file=self._stream))
+            # Names are shown as they are: a label or model may hold what rich takes for markup.
+            what, note = (TextColumn(text, markup=False) for text in ("{task.description}", "{task.fields[note]}"))
+            columns = (what, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), note)
+            self._live = Live(*columns, console=Console(file=self._stream))
             self._task = self._live.add_task(self._what, total=self._total, note="")
             self._live.start()
         return self

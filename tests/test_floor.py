@@ -1,8 +1,9 @@
 import io
+import pickle
 
 import pytest
 
-from alm_proxies.errors import AlmProxiesError, EngineError, InputError, OutputError
+from alm_proxies.errors import AlmProxiesError, EngineError, InputError, OutputError, TableError
 from alm_proxies.progress import Progress
 from alm_proxies.seeds import generator, seed_of
 
@@ -27,6 +28,11 @@ def test_an_error_says_where_what_and_next_in_one_line() -> None:
     assert str(EngineError("it stopped")) == "it stopped."
 
 
+def test_an_error_comes_back_whole_from_another_process() -> None:
+    back = pickle.loads(pickle.dumps(TableError("is empty", where="a.csv", mend="Fill it.")))
+    assert (type(back), str(back), back.mend) == (TableError, "a.csv: is empty. Fill it.", "Fill it.")
+
+
 @pytest.mark.parametrize(("kind", "code"), [(InputError, 2), (OutputError, 3), (EngineError, 3)])
 def test_every_error_knows_the_exit_code(kind: type[AlmProxiesError], code: int) -> None:
     assert kind.exit_code == code
@@ -41,3 +47,18 @@ def test_progress_is_silent_when_short_and_says_when_it_was_stopped() -> None:
         progress.advance()
         raise RuntimeError
     assert stream.getvalue() == "reading: 1/2 after 0 s, about 0 s left (stopped)\n"
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_progress_on_a_terminal_shows_names_as_they_are() -> None:
+    stream = Terminal()
+    with Progress("asking [/model]", 3, stream=stream) as progress:
+        progress.advance(note="[bold] [/sad]")
+        progress.advance(2)
+    assert "asking [/model]" in stream.getvalue()
+    assert "[bold] [/sad]" in stream.getvalue()
+    assert "3/3" in stream.getvalue()
