@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copyreg
 from importlib import import_module
 from types import ModuleType
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 
 class AlmProxiesError(Exception):
@@ -18,8 +19,9 @@ class AlmProxiesError(Exception):
         self.mend = mend
         super().__init__(what, where, mend)
 
-    def __reduce__(self) -> tuple[type[Self], tuple[str], dict[str, Any]]:
-        return type(self), (self.what,), self.__dict__  # so that it comes back whole from another process
+    def __reduce__(self) -> tuple[Any, ...]:
+        # So that it comes back whole from another process, whatever its own __init__ asks for.
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__
 
     def __str__(self) -> str:
         place = f"{self.where}: " if self.where else ""

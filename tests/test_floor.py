@@ -3,6 +3,7 @@ import pickle
 
 import pytest
 
+from alm_proxies.audio.clip import RecordingError
 from alm_proxies.errors import AlmProxiesError, EngineError, InputError, OutputError, TableError
 from alm_proxies.progress import Progress
 from alm_proxies.seeds import generator, seed_of
@@ -31,6 +32,8 @@ def test_an_error_says_where_what_and_next_in_one_line() -> None:
 def test_an_error_comes_back_whole_from_another_process() -> None:
     back = pickle.loads(pickle.dumps(TableError("is empty", where="a.csv", mend="Fill it.")))
     assert (type(back), str(back), back.mend) == (TableError, "a.csv: is empty. Fill it.", "Fill it.")
+    odd = pickle.loads(pickle.dumps(RecordingError("silent", "is silent", where="a.wav", mend="Take another.")))
+    assert (odd.kind, str(odd)) == ("silent", "a.wav: is silent. Take another.")
 
 
 @pytest.mark.parametrize(("kind", "code"), [(InputError, 2), (OutputError, 3), (EngineError, 3)])
