@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copyreg
 from importlib import import_module
 from types import ModuleType
 from typing import Any, ClassVar
@@ -21,12 +20,16 @@ class AlmProxiesError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # So that it comes back whole from another process, whatever its own __init__ asks for.
-        return copyreg.__newobj__, (type(self), *self.args), self.__dict__
+        return _again, (type(self), self.args), self.__dict__
 
     def __str__(self) -> str:
         place = f"{self.where}: " if self.where else ""
         mend = f" {self.mend}" if self.mend else ""
         return f"{place}{self.what.rstrip('.')}.{mend}"
+
+
+def _again(kind: type[AlmProxiesError], arguments: tuple[Any, ...]) -> AlmProxiesError:
+    return kind.__new__(kind, *arguments)
 
 
 class InputError(AlmProxiesError):
