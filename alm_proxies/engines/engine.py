@@ -7,6 +7,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import import_module
 from typing import Annotated, Any, Literal, Protocol, get_args
 
 import numpy as np
@@ -337,20 +338,17 @@ def serve_settings(engine: str, settings: Mapping[str, Any], *, where: str | Non
         ) from None
 
 
+_OPENED_BY = {
+    VllmServe: ("alm_proxies.engines.vllm", "Vllm"),
+    OpenAIServe: ("alm_proxies.engines.openai", "OpenAI"),
+    TransformersServe: ("alm_proxies.engines.transformers", "Transformers"),
+    ScriptedServe: ("alm_proxies.engines.scripted", "Scripted"),
+}
+
+
 async def open_engine(model: str, serve: Serve, *, revision: str | None = None) -> Engine:
     """Start or reach the engine that `serve` describes, find out what it can do, and give it ready to ask."""
-    if isinstance(serve, VllmServe):
-        from alm_proxies.engines.vllm import Vllm
-
-        return await Vllm.open(model, serve, revision=revision)
-    if isinstance(serve, OpenAIServe):
-        from alm_proxies.engines.openai import OpenAI
-
-        return await OpenAI.open(model, serve)
-    if isinstance(serve, TransformersServe):
-        from alm_proxies.engines.transformers import Transformers
-
-        return Transformers.open(model, serve, revision=revision)
-    from alm_proxies.engines.scripted import Scripted
-
-    return Scripted.open(model, serve)
+    module, name = _OPENED_BY[type(serve)]
+    loads = {"revision": revision} if isinstance(serve, VllmServe | TransformersServe) else {}
+    engine: Engine = await getattr(import_module(module), name).open(model, serve, **loads)
+    return engine

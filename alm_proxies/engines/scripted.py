@@ -60,7 +60,7 @@ class Scripted:
         )
 
     @classmethod
-    def open(cls, model: str, serve: ScriptedServe) -> Scripted:
+    async def open(cls, model: str, serve: ScriptedServe) -> Scripted:
         """The engine an annotator file describes: its `serve.answers` names a table."""
         if not serve.answers:
             raise SettingsError(

@@ -49,7 +49,7 @@ class Transformers:
         )
 
     @classmethod
-    def open(cls, model: str, serve: TransformersServe, *, revision: str | None = None) -> Transformers:
+    async def open(cls, model: str, serve: TransformersServe, *, revision: str | None = None) -> Transformers:
         """Load the model."""
         lm = AudioLM.load(model, revision=revision, device=serve.device, dtype=serve.dtype)
         return cls(lm, batch=serve.batch)
