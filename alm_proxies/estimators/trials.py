@@ -123,7 +123,7 @@ class Worth:
     def words(self, given: int) -> str:
         """The worth of the proxies beyond the human votes that were fused with them."""
         if not np.isfinite(self.votes):
-            return f"more than {self.most - given} human votes"
+            return f"more than {self.most - given} human vote{'s' if self.most - given != 1 else ''}"
         high = f"{self.high - given:.1f}" if np.isfinite(self.high) else f"> {self.most - given}"
         return f"{self.votes - given:.1f} human votes ({self.low - given:.1f} to {high})"
 

@@ -305,7 +305,7 @@ def say_harm(
                 "adversarial (labels permuted)": {"p": view[:, [3, 0, 5, 1, 2, 4]]},
                 "random votes": {"p": rng.multinomial(10, np.full(6, 1 / 6), size=len(view)).astype(float)},
                 "duplicated": {"p": view, "q": view},
-                "four times, not known to be copies": {"p": 4 * view},
+                "every vote entered four times": {"p": 4 * view},
                 "audio-visual beside shuffled": {"p": view, "q": shuffled},
             }
         alone = losses(auto(corpus.counts(kept[3], {}), seed), held)[0]
