@@ -141,9 +141,14 @@ def shipped(kind: str, name: str) -> Path:
 
 def shipped_folder(kind: str) -> Path:
     """The folder of the shipped prompts, pipelines or data_cards: inside the wheel, or in the checkout."""
-    package = Path(__file__).resolve().parent
+    package = package_folder()
     inside = package / "shipped" / kind
     return inside if inside.is_dir() else package.parent / kind
+
+
+def package_folder() -> Path:
+    """The folder the package is in."""
+    return Path(__file__).resolve().parent
 
 
 def _could_not_write(target: Path, error: OSError) -> OutputError:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alm_proxies.about import AnnotatorCard
-from alm_proxies.annotators.annotator_file import AnnotatorFile, check_file
+from alm_proxies.annotators.annotator_file import AnnotatorFile, annotator_path, check_file
 from alm_proxies.annotators.answers import finish, shares_of
 from alm_proxies.annotators.cells import Cell, cells_of, label_orders
 from alm_proxies.annotators.prompts import Lent, Prompt, prompt_of
@@ -62,9 +62,11 @@ class Annotator:
     digest: str = ""
 
     @classmethod
-    def read(cls, path: str | Path, *, taxonomy: str | Sequence[str] | None = None) -> Annotator:
-        """The annotator in a file; with a taxonomy it is ready to ask."""
-        path = Path(path)
+    def read(
+        cls, path: str | Path, *, taxonomy: str | Sequence[str] | None = None, beside: str | Path = "."
+    ) -> Annotator:
+        """The annotator in a file, or a shipped one by name ("embedded"); with a taxonomy it is ready to ask."""
+        path = annotator_path(path, beside)
         return cls.of(read_settings(path, AnnotatorFile), where=str(path), taxonomy=taxonomy)
 
     @classmethod

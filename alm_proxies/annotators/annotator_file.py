@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from alm_proxies.annotators.prompts import Answer, Prompt
+from alm_proxies.columns import did_you_mean
 from alm_proxies.engines.engine import Elicit, EngineName, serve_settings
 from alm_proxies.errors import SettingsError
+from alm_proxies.files import package_folder, shipped_folder
 
 _ELICITED_BY = {
     "label": ("sample", "score"),
@@ -99,6 +102,20 @@ class AnnotatorFile(_Part):
     """How the engine is run or reached; changes no vote."""
     price: Price = Price()
     """What it costs."""
+
+
+def annotator_path(named: str | Path, beside: str | Path = ".") -> Path:
+    """Where an annotator file is: a path (relative to `beside`), or the name of a shipped one, such as "embedded"."""
+    path = Path(beside) / Path(named).expanduser()
+    if path.exists() or Path(named).suffix or len(Path(named).parts) > 1:
+        return path
+    folder = shipped_folder("pipelines") / "annotators"
+    shipped = {file.stem: file for file in sorted(folder.glob("*.toml"))}
+    shipped["embedded"] = package_folder() / "embedded" / "annotator.toml"
+    if str(named) not in shipped:
+        mend = f"{did_you_mean(str(named), shipped)} Shipped: {', '.join(sorted(shipped))}; or name a file.".strip()
+        raise SettingsError(f"there is no annotator {str(named)!r}", where=str(path), mend=mend)
+    return shipped[str(named)]
 
 
 def check_file(file: AnnotatorFile, prompt: Prompt, where: str) -> None:

@@ -158,7 +158,7 @@ def annotate(
     utterances: Path | None = None,
     *,
     output: Output,
-    annotator: list[Path] | None = None,
+    annotator: list[str] | None = None,
     votes: int | None = None,
     human: list[Path] | None = None,
     taxonomy: str | None = None,
@@ -182,7 +182,7 @@ def annotate(
     output
         The folder of the ledger and the votes.
     annotator
-        An annotator file; several make a panel.
+        An annotator file, or the name of a shipped one, such as embedded; several make a panel.
     votes
         Votes an utterance of every annotator; else what each file says. Raise it later and pay the difference.
     human
@@ -228,7 +228,7 @@ def annotate(
     from alm_proxies.stages.annotate.stage import annotate as work
 
     said = {
-        "panel": [str(path) for path in annotator], "votes": votes, "seed": seed, "budget": budget, "limit": limit,
+        "panel": annotator, "votes": votes, "seed": seed, "budget": budget, "limit": limit,
         "shard": shard, "max_minutes": max_minutes, "may_leave": may_leave or (), "cards": cards,
     }  # fmt: skip
     settings = settings_of(AnnotateSettings, said, "annotate")

@@ -28,7 +28,7 @@ def run(file: str, *, folder: Path | None = None, common: Common = _COMMON) -> O
     return _ran(run_file(file, folder=folder, quiet=common.quiet), common)
 
 
-def check(file: str, *, folder: Path | None = None, common: Common = _COMMON) -> Outcome:
+def check(file: str, *, folder: Path | None = None, ask: int = 0, common: Common = _COMMON) -> Outcome:
     """Say all that can be known about a pipeline file before anything is spent.
 
     Parameters
@@ -37,8 +37,11 @@ def check(file: str, *, folder: Path | None = None, common: Common = _COMMON) ->
         A pipeline file, or the name of a shipped one, such as demo.
     folder
         Where to write, instead of the file's own folder.
+    ask
+        Ask each annotator about so many utterances, thrice: which share of its votes does a transcript turn that tells
+        the answer? This costs what votes cost.
     """
-    found = check_file(file, folder=folder)
+    found = check_file(file, folder=folder, ask=ask)
     for fact in found.facts:
         say(f"  {fact}", quiet=common.quiet)
     for problem in found.problems:

@@ -79,7 +79,7 @@ class Attributes:
     Learned: models_ (by attribute), findings_.
     """
 
-    def __init__(self, *, prior_items: float = 10.0, iterations: int = 200, tolerance: float = 1e-5) -> None:
+    def __init__(self, *, prior_items: float = 10.0, iterations: int = 2000, tolerance: float = 1e-5) -> None:
         if prior_items <= 0 or iterations < 1 or tolerance < 0:
             raise SettingsError(
                 f"prior_items {prior_items}, iterations {iterations} and tolerance {tolerance} cannot be used",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,6 +15,7 @@ from alm_proxies.engines.engine import OpenAIServe
 from alm_proxies.errors import AlmProxiesError
 from alm_proxies.pipeline.file import Run, read_pipeline
 from alm_proxies.pipeline.tasks import seeded, settings_of_read, sources_of, with_cards
+from alm_proxies.stages.annotate.injection import injected
 from alm_proxies.stages.annotate.limits import leaves_this_machine, price_before, refuse_egress, refuse_same_names
 from alm_proxies.stages.annotate.plan import askable
 from alm_proxies.stages.annotate.stage import AnnotateSettings, read_panel
@@ -35,10 +36,11 @@ class Checked:
     expected_price: float
 
 
-def check(file: str | Path, *, folder: str | Path | None = None) -> Checked:
+def check(file: str | Path, *, folder: str | Path | None = None, ask: int = 0) -> Checked:
     """Read every file a pipeline names and say what it stands for, what it would ask and cost, and what is wrong.
 
-    Nothing is written and no engine is asked.
+    Nothing is written, and no engine is asked unless `ask` says about how many utterances: then each annotator is
+    asked about them thrice, to tell which share of its votes a transcript turns that tells the answer.
     """
     pipeline = read_pipeline(file, folder)
     facts: list[str] = []
@@ -58,6 +60,8 @@ def check(file: str | Path, *, folder: str | Path | None = None) -> Checked:
             settings = seeded(one.file.annotate, one.file.seed)
             votes, cost = _panel(one, settings, pipeline.path.parent, utterances, facts, problems)
             planned, price = planned + votes, price + cost
+            if ask and not problems:
+                _ask(one, settings, pipeline.path.parent, utterances, ask, facts, problems)
     if planned:
         facts.append(f"{planned:,} votes planned, about {price:.2f} by the annotators' own price tables")
         budget = next((run.file.annotate.budget for run in pipeline.runs if run.file.annotate is not None), None)
@@ -160,6 +164,30 @@ def _asked(
     return frame.height * annotator.votes, price_before(annotator, seconds, [annotator.votes] * frame.height)
 
 
+def _ask(
+    one: Run,
+    settings: AnnotateSettings,
+    beside: Path,
+    utterances: Utterances | None,
+    count: int,
+    facts: list[str],
+    problems: list[str],
+) -> None:
+    """Asks each annotator about a few utterances, and says how far a transcript that tells the answer decides."""
+    written = one.place("read") / "utterances.parquet"
+    if utterances is None and not written.exists():
+        facts.append("annotate: no utterance can be asked about before the synthetic corpus is made: run it first")
+        return
+    spoken = utterances if utterances is not None else Utterances.read(written)
+    spoken = Utterances(spoken.frame, spoken.about.with_(taxonomy=one.labels))
+    own = with_cards(settings, spoken.frame["corpus"].unique().to_list(), beside)
+    for annotator in read_panel(settings, beside):
+        try:
+            facts.append(f"annotate: {injected(spoken, annotator, own, utterances_asked=count)}")
+        except AlmProxiesError as error:
+            problems.append(str(error))
+
+
 def _unmet(annotator: Annotator) -> Iterator[str]:
     """What an annotator needs that is not there: a package, a key in the environment, a folder with weights."""
     engine, serve = annotator.file.engine, annotator.serve
@@ -172,8 +200,3 @@ def _unmet(annotator: Annotator) -> Iterator[str]:
     key = serve.key_from if isinstance(serve, OpenAIServe) else None
     if key and not os.environ.get(key):
         yield f"{annotator.where}: the environment has no {key}. Set it to the server's key: export {key}=..."
-
-
-def lines(checked: Checked) -> Sequence[str]:
-    """What was found, for people."""
-    return [*(f"  {fact}" for fact in checked.facts), *(f"  WRONG {problem}" for problem in checked.problems)]

@@ -18,6 +18,7 @@ from alm_proxies.stages.annotate.ledger import Ledger
 from alm_proxies.stages.annotate.plan import lent_by, with_turns
 from alm_proxies.stages.annotate.stage import AnnotateSettings, read_panel
 from alm_proxies.stages.fuse.stage import Fused, FuseSettings, fuse
+from alm_proxies.table_files import read_parquet
 from alm_proxies.tables import Labels, Utterances, Votes, combine
 
 _REPLIES = """SELECT a.name AS annotator, v.draw, v.cell, v.status, v.kind, v.raw, v.request, v.latency, v.tokens_in,
@@ -176,6 +177,8 @@ def _prompts(
     stage = manifest["stages"][_name(places["annotate"], folder)]
     beside = Path(manifest["file"]["path"]).parent
     settings = AnnotateSettings.model_validate({"panel": stage["depends"]["settings"]["files"]})
+    kept = places["annotate"] / "evidence.parquet"
+    evidence = dict(read_parquet(kept).iter_rows()) if kept.exists() else {}
     for annotator in read_panel(settings, beside):
         ready = annotator.ready(votes.taxonomy)
         card = votes.about.annotators.get(ready.name)
@@ -186,8 +189,7 @@ def _prompts(
         )
         frame = pl.DataFrame([row], schema=utterances.frame.schema)
         told = with_turns(frame, utterances.frame, ready.prompt.turns).row(0, named=True)
-        if "evidence" in ready.prompt.lends:
-            notes.append(f"the measured prosody that {ready.name} was told is not shown")
+        told["evidence"] = evidence.get(row["utterance_id"])
         for place in cells:
             text = _text(ready, place, told)
             yield {"annotator": ready.name, "model": ready.file.model, "cell": place, "text": text}

@@ -185,3 +185,9 @@ def test_a_prompt_of_ones_own_stands_beside_the_annotator_file(tmp_path: Path) -
     annotator = Annotator.read(tmp_path / "a.toml", taxonomy="iemocap4")
     asking = annotator.askings("u", [0], CLIP, Lent(), 1)[0]
     assert asking.request.questions[0].turns[0].parts[-1] == "Pick:\nA: angry\nB: happy\nC: neutral\nD: sad"
+
+
+def test_a_shipped_annotator_is_found_by_its_name_and_a_wrong_name_is_said() -> None:
+    assert Annotator.read("server_listener").name == "server-listener"
+    with pytest.raises(SettingsError, match="Did you mean 'server_listener'"):
+        Annotator.read("server_listner")

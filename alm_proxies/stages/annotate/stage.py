@@ -51,7 +51,7 @@ class AnnotateSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     panel: tuple[str, ...] = ()
-    """Annotator files, relative to the pipeline file."""
+    """Annotator files, relative to the pipeline file, or names of shipped ones, such as "embedded"."""
     votes: int | None = Field(default=None, ge=1, le=10_000)
     """Votes an utterance of every annotator; null = what each file says."""
     seed: int = 0
@@ -169,7 +169,7 @@ def annotate(
 
 def read_panel(settings: AnnotateSettings, beside: str | Path = ".") -> list[Annotator]:
     """The annotators that a pipeline file names, relative to its folder."""
-    return [Annotator.read(Path(beside) / path) for path in settings.panel]
+    return [Annotator.read(path, beside=beside) for path in settings.panel]
 
 
 def _plan(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Self
 
@@ -96,7 +99,8 @@ def fuse(
         choice = choose(counts, folds=settings.folds, seed=settings.seed, quiet=quiet)
         estimator, trials, more = choice.estimator, choice.trials, list(choice.findings)
     else:
-        estimator = _named(settings).fit(counts)
+        with _quiet_fits():
+            estimator = _named(settings).fit(counts)
     labels = labels_of(estimator, counts, votes.about)
     return _fused(votes, labels, trials, [*counts.findings, *more, *_after(counts, estimator)], estimator)
 
@@ -104,7 +108,8 @@ def fuse(
 def _dawid_skene(votes: Votes) -> Fused:
     from alm_proxies.estimators.dawid_skene import DawidSkene
 
-    estimator = DawidSkene().fit(votes)
+    with _quiet_fits():
+        estimator = DawidSkene().fit(votes)
     return _fused(votes, estimator.predict(votes), pl.DataFrame(), list(estimator.findings_), estimator)
 
 
@@ -115,13 +120,28 @@ def _fused(
     if votes.frame.select(pl.any_horizontal(pl.col(*ATTRIBUTES).is_not_null().any())).item():
         from alm_proxies.estimators.attributes import Attributes
 
-        rated = Attributes().fit(votes)
+        with _quiet_fits():
+            rated = Attributes().fit(votes)
         findings = [*findings, *rated.findings_]
+        unsettled = [name for name, model in rated.models_.items() if not model.converged]
+        if unsettled:
+            what = f"the fit of {', '.join(unsettled)} stopped before it settled"
+            findings.append(Finding("fuse", "not_converged", what))
         made = rated.predict(votes)
         frame = frame.drop(name for name in made.columns if name != "utterance_id" and name in frame.columns)
         frame = frame.join(made, on="utterance_id", how="left", maintain_order="left")
     about = labels.about.with_(made_by=MadeBy(stage="fuse"))
     return Fused(Labels.of(frame, about=about, where="labels"), trials, Findings.gather(findings), estimator)
+
+
+@contextmanager
+def _quiet_fits() -> Iterator[None]:
+    """A fit that does not settle is a finding here, not a Python warning."""
+    from alm_proxies.estimators.estimator import NotConvergedWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotConvergedWarning)
+        yield
 
 
 def _named(settings: FuseSettings) -> Estimator:

@@ -1,0 +1,97 @@
+"""A pipeline whose proxies answer from the simulated truth: from synthetic speech to a report and back to a vote."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from alm_proxies.cli.app import run as command
+from alm_proxies.pipeline.check import check
+from alm_proxies.pipeline.explain import explain
+from alm_proxies.pipeline.run import run
+from alm_proxies.tables import Labels, Votes
+
+FILE = """\
+taxonomy = "crema6"
+seed = 2
+folder = "{folder}/out"
+[simulate]
+utterances = 40
+dense = 6
+[annotate]
+panel = ["ideal.toml"]
+[fuse]
+method = "gated"
+classes = 4
+[align]
+examples = 2
+"""
+ANNOTATOR = """\
+name = "ideal"
+engine = "scripted"
+model = "truth"
+prompt = "reference"
+elicit = "sample"
+votes = 4
+answer = "words"
+cross = {{ temperature = [0.7, 1.0], focus = ["tone", "wording"] }}
+serve = {{ answers = "{folder}/out/simulate/truth.parquet" }}
+price = {{ audio_minute = 1.0 }}
+"""
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("annotated")
+    (folder / "ideal.toml").write_text(ANNOTATOR.format(folder=folder))
+    path = folder / "sim.toml"
+    path.write_text(FILE.format(folder=folder))
+    run(path, quiet=True)
+    return path
+
+
+def test_every_planned_vote_is_there_and_reaches_the_labels(file: Path) -> None:
+    out = file.parent / "out"
+    votes = Votes.read(out / "annotate" / "votes.parquet")
+    assert len(votes) == 160
+    assert set(votes.frame["status"]) == {"ok"}
+    labels = Labels.read(out / "fuse" / "labels.parquet")
+    assert labels.frame["proxy_votes"].to_list() == [4.0] * 40
+    assert json.loads((out / "align" / "metrics.json").read_text())
+    assert run(file, quiet=True).skipped == 5
+
+
+def test_a_label_is_traced_to_replies_prompts_cells_and_models(file: Path) -> None:
+    found = explain(file.parent / "out", "sim/000001")
+    proxies = [vote for vote in found.votes if vote["source"] == "proxy"]
+    assert [vote["cell"] for vote in proxies] == [0, 1, 2, 3]
+    assert all(vote["raw"] == vote["label"] and vote["price"] > 0 and vote["request"] for vote in proxies)
+    assert len(found.prompts) == 4
+    assert {prompt["model"] for prompt in found.prompts} == {"truth"}
+    assert found.utterance["transcript"].split()[0].strip(",.") in found.prompts[0]["text"]
+    assert any(row["annotator"] == "ideal" for row in found.influence)
+    assert "asked by ideal (truth), cell 0" in "\n".join(found.lines())
+
+
+def test_check_says_what_an_injected_transcript_does(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = check(file, ask=5)
+    assert not found.problems
+    assert found.planned_votes == 160
+    assert any("an injected" in fact and "ideal" in fact for fact in found.facts)
+    assert command(["check", str(file), "--ask", "2"]) == 0
+    assert "an injected" in capsys.readouterr().err
+
+
+def test_a_budget_that_is_reached_leaves_the_run_to_be_gone_on_with(file: Path) -> None:
+    text = file.read_text().replace('panel = ["ideal.toml"]', 'panel = ["ideal.toml"]\nbudget = 0.5')
+    poor = file.with_name("poor.toml")
+    poor.write_text(text)
+    code = command(["run", str(poor), "--folder", str(file.parent / "poor"), "--quiet"])
+    assert code == 1
+    first = json.loads((file.parent / "poor" / "annotate" / "stage.json").read_text())
+    assert first["complete"] is False
+    assert 0 < first["counts"]["price"] <= 0.5
+    poor.write_text(text.replace("budget = 0.5", "budget = 500.0"))
+    assert command(["run", str(poor), "--folder", str(file.parent / "poor"), "--quiet"]) == 0
+    votes = Votes.read(file.parent / "poor" / "annotate" / "votes.parquet")
+    assert set(votes.frame["status"]) == {"ok"}
