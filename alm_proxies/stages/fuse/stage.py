@@ -96,7 +96,8 @@ def fuse(
     if settings.method == "auto":
         from alm_proxies.stages.fuse.choose import choose
 
-        choice = choose(counts, folds=settings.folds, seed=settings.seed, quiet=quiet)
+        with _quiet_fits():
+            choice = choose(counts, folds=settings.folds, seed=settings.seed, quiet=quiet)
         estimator, trials, more = choice.estimator, choice.trials, list(choice.findings)
     else:
         with _quiet_fits():
@@ -110,7 +111,8 @@ def _dawid_skene(votes: Votes) -> Fused:
 
     with _quiet_fits():
         estimator = DawidSkene().fit(votes)
-    return _fused(votes, estimator.predict(votes), pl.DataFrame(), list(estimator.findings_), estimator)
+    findings = [*estimator.findings_, *_unsettled(estimator)]
+    return _fused(votes, estimator.predict(votes), pl.DataFrame(), findings, estimator)
 
 
 def _fused(
@@ -177,6 +179,10 @@ def _after(counts: Counts, estimator: Estimator) -> list[Finding]:
         what = "hardly any utterance has two human votes: an agreement of 0.3 between listeners is assumed"
         mend = "Have some utterances rated by two listeners or more."
         found.append(Finding("fuse", "assumed_agreement", what, mend=mend))
-    if not getattr(estimator, "converged_", True):
-        found.append(Finding("fuse", "not_converged", f"{estimator.name} stopped before it settled"))
-    return found
+    return [*found, *_unsettled(estimator)]
+
+
+def _unsettled(estimator: Estimator | DawidSkene) -> list[Finding]:
+    if getattr(estimator, "converged_", True):
+        return []
+    return [Finding("fuse", "not_converged", f"{estimator.name} stopped before it settled")]
