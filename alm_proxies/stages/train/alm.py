@@ -27,8 +27,11 @@ from alm_proxies.progress import Progress, say
 from alm_proxies.stages.train.batches import Batches, Change, Heard, hear
 from alm_proxies.stages.train.checkpoint import load_checkpoint, save_checkpoint
 from alm_proxies.stages.train.losses import answer_loss
-from alm_proxies.stages.train.stage import MODEL, Trained, TrainSettings
-from alm_proxies.tables import Finding, Findings, Labels, Utterances, Votes
+from alm_proxies.stages.train.settings import TrainSettings
+from alm_proxies.tables import Finding, Labels, Utterances, Votes
+
+MODEL = "model"
+"""The folder, within a training's own, that the trained model is in."""
 
 
 def train_alm(
@@ -39,8 +42,11 @@ def train_alm(
     *,
     votes: Votes | None,
     quiet: bool,
-) -> Trained:
-    """The recipe alm: cross-entropy of the answer against the labels, AdamW, cosine, clipped gradients."""
+) -> tuple[Path, pl.DataFrame, list[Finding]]:
+    """The recipe alm: cross-entropy of the answer against the labels, AdamW, cosine, clipped gradients.
+
+    Gives the trained model's folder, a row of scores an epoch, and what was left out.
+    """
     # 1. What is asked, and the model that is to answer.
     asker = _asker(settings, labels.taxonomy)
     lm = AudioLM.load(_beginning(settings, asker, folder), device="cpu")
@@ -120,7 +126,7 @@ def train_alm(
         shutil.rmtree(old, ignore_errors=True)
     lm.save(partial)
     partial.rename(target)
-    return Trained(target, pl.DataFrame(epochs), Findings.gather(found))
+    return target, pl.DataFrame(epochs), found
 
 
 def _rate(step: int, warm: int, steps: int) -> float:

@@ -1,0 +1,183 @@
+"""Make the embedded annotator, and measure it against the class prior and the prosody regression.
+
+    python benchmarks/proxies/embedded.py make [--folder runs/embedded]        simulate, train, copy into the package
+    python benchmarks/proxies/embedded.py measure [--folder runs/embedded] [--emodb FOLDER]
+
+`make` follows pipelines/embedded.toml and pipelines/training/embedded.toml; killed, it goes on where it was. `measure`
+annotates with the shipped file through the annotate stage, on test speakers of crowd 0 (2000 utterances, the demo's
+crowd) and of the crowd that it learned from. Printed for each: Jensen-Shannon divergence (bits) and cross-entropy
+(nats) of the true distributions for (a) the class prior of the votes on the training speakers, (b) the regression on
+prosody relative to the speaker, fitted to those votes, (c) the annotator, which knows one clip and nothing of the
+speaker; and which share of the gap a - b it closes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "simulate"))
+from regression import fitted, prosody
+from sklearn.preprocessing import StandardScaler
+
+from alm_proxies.annotators.annotator import Annotator
+from alm_proxies.annotators.annotator_file import AnnotatorFile
+from alm_proxies.files import shipped
+from alm_proxies.measures.divergence import jsd_base2, nll_per_vote
+from alm_proxies.pipeline.file import read_pipeline
+from alm_proxies.settings import read_settings
+from alm_proxies.stages.annotate.stage import AnnotateSettings, annotate
+from alm_proxies.stages.simulate.cues import LABELS
+from alm_proxies.stages.simulate.stage import Corpus, SimulateSettings, simulate
+from alm_proxies.stages.train.stage import TrainSettings, train
+from alm_proxies.tables import About, Labels, Utterances, Votes
+
+PACKAGE = Path(__file__).resolve().parents[2] / "alm_proxies" / "embedded"
+LETTERS = {"W": "angry", "E": "disgust", "A": "fear", "F": "happy", "N": "neutral", "T": "sad", "L": "bored"}
+
+
+def settings(folder: Path) -> tuple[SimulateSettings, TrainSettings]:
+    """What pipelines/embedded.toml and pipelines/training/embedded.toml say."""
+    corpus = read_pipeline("embedded", folder).runs[0].file.simulate
+    assert corpus is not None
+    return corpus, read_settings(shipped("pipelines", "training/embedded.toml"), TrainSettings)
+
+
+def vote_shares(votes: Votes) -> Labels:
+    """The share of each label among an utterance's own few votes: no smoothing, no truth."""
+    sparse = votes.frame.filter(~pl.col("held_out"))
+    shares = [(pl.col("label") == label).mean().alias(f"p_{label}") for label in votes.taxonomy]
+    return Labels.of(sparse.group_by("utterance_id").agg(shares), about=votes.about)
+
+
+def make(folder: Path) -> None:
+    """Simulate, train, and copy the model beside its annotator file."""
+    speech, training = settings(folder)
+    started = time.monotonic()
+    corpus = simulate(folder / "speech", speech)
+    trained = train(vote_shares(corpus.votes), corpus.utterances, folder / "training", training)
+    print(trained.epochs)
+    print(f"{(time.monotonic() - started) / 60:.0f} minutes in all")
+    for path in sorted(trained.folder.iterdir()):
+        shutil.copyfile(path, PACKAGE / path.name)
+    size = sum(path.stat().st_size for path in PACKAGE.iterdir())
+    print(f"{PACKAGE}: {size / 1e6:.2f} MB")
+
+
+def embedded() -> Annotator:
+    """The shipped annotator, its model found wherever this is run."""
+    path = PACKAGE / "annotator.toml"
+    file = read_settings(path, AnnotatorFile)
+    return Annotator.of(file.model_copy(update={"model": str(PACKAGE)}), where=str(path))
+
+
+def answers(utterances: Utterances, seed: int = 0) -> pl.DataFrame:
+    """The shipped annotator's probabilities, a row an utterance, through the annotate stage."""
+    annotator = embedded()
+    with tempfile.TemporaryDirectory() as name:
+        done = annotate(utterances, [annotator], name, AnnotateSettings(seed=seed))
+    shares = [pl.col("weight").filter(pl.col("label") == label).sum().alias(label) for label in utterances.taxonomy]
+    heard = done.votes.frame.filter(pl.col("status") == "ok").group_by("utterance_id").agg(*shares)
+    total = pl.sum_horizontal(utterances.taxonomy)
+    return heard.with_columns(pl.col(label) / total for label in utterances.taxonomy).sort("utterance_id")
+
+
+def compare(corpus: Corpus, name: str) -> float:
+    """Print the figures of one corpus; the share of the gap closed."""
+    frame = corpus.utterances.frame
+    train_rows, test = (frame["split"] == "train").to_numpy(), (frame["split"] == "test").to_numpy()
+    x = prosody(corpus)
+    x = StandardScaler().fit(x[train_rows]).transform(x)
+    voted = vote_shares(corpus.votes).frame.sort("utterance_id")
+    assert voted["utterance_id"].equals(frame["utterance_id"])
+    shares = voted.select(f"p_{label}" for label in corpus.truth.taxonomy).to_numpy()
+    truth = corpus.truth.distributions()[test]
+    regression = fitted(x[train_rows], shares[train_rows]).predict_proba(x[test])
+    unseen = Utterances.of(frame.filter(pl.Series(test)), about=corpus.utterances.about)
+    heard = answers(unseen).select(corpus.truth.taxonomy).to_numpy()
+    guesses = {
+        "class prior": np.tile(shares[train_rows].mean(0), (len(truth), 1)),
+        "prosody regression": regression,
+        "embedded annotator": heard,
+        "truth": truth,
+    }
+    far = {guess: float(jsd_base2(truth, shares).mean()) for guess, shares in guesses.items()}
+    loss = {guess: float(nll_per_vote(shares, truth).mean()) for guess, shares in guesses.items()}
+    print(f"{name}: {len(truth)} utterances of {unseen.frame['speaker'].n_unique()} unseen speakers")
+    for guess in guesses:
+        print(f"  {guess:20} JSD {far[guess]:.4f} bits   cross-entropy {loss[guess]:.4f} nats")
+    prior, rival, ours = (far[guess] for guess in ("class prior", "prosody regression", "embedded annotator"))
+    print(f"  share of the gap prior - regression closed: {(prior - ours) / (prior - rival):.0%} in JSD")
+    return (prior - ours) / (prior - rival)
+
+
+def emodb(folder: Path) -> None:
+    """Print how often it names what EMO-DB's actors were told, and how far its distribution is from that label."""
+    paths = sorted((folder / "wav").glob("*.wav"))
+    rows = [(f"emodb/{path.stem}", "emodb", str(path), path.stem[:2], LETTERS[path.stem[5]]) for path in paths]
+    table = pl.DataFrame(rows, schema=["utterance_id", "corpus", "audio", "speaker", "intended"], orient="row")
+    left_out = len(table.filter(pl.col("intended") == "bored"))
+    table = table.filter(pl.col("intended") != "bored")
+    labels = list(LABELS)
+    heard = answers(Utterances.of(table, about=About(taxonomy=LABELS)))
+    joined = heard.join(table, on="utterance_id")
+    guess = joined.select(labels).to_numpy()
+    told = np.array([labels.index(label) for label in joined["intended"]])
+    one = np.eye(len(labels))[told]
+    prior = one.mean(0)
+    hit = guess.argmax(1) == told
+    recall = np.mean([hit[told == k].mean() for k in range(len(labels))])
+    print(f"EMO-DB: {len(told)} recordings ({left_out} of boredom left out)")
+    print(f"  accuracy {hit.mean():.1%} (largest class {prior.max():.1%}), mean recall {recall:.1%} (chance 16.7%)")
+    print(f"  JSD {jsd_base2(one, guess).mean():.3f} bits, NLL {nll_per_vote(guess, one).mean():.3f} nats")
+    base = np.tile(prior, (len(told), 1))
+    print(f"  its own class shares: JSD {jsd_base2(one, base).mean():.3f}, NLL {nll_per_vote(base, one).mean():.3f}")
+    print(f"  mean answer {dict(zip(labels, guess.mean(0).round(3).tolist(), strict=True))}")
+
+
+def some_speakers(corpus: Corpus, train_speakers: int = 75, test_speakers: int = 20) -> Corpus:
+    """All utterances of the first so many speakers of each split."""
+    frame = corpus.utterances.frame
+    names = {split: frame.filter(pl.col("split") == split)["speaker"].unique().sort() for split in ("train", "test")}
+    kept = [*names["train"][:train_speakers], *names["test"][:test_speakers]]
+    rows = frame.filter(pl.col("speaker").is_in(kept))
+    ids = pl.col("utterance_id").is_in(rows["utterance_id"].implode())
+    return replace(
+        corpus,
+        utterances=Utterances.of(rows, about=corpus.utterances.about),
+        votes=Votes.of(corpus.votes.frame.filter(ids), about=corpus.votes.about),
+        truth=Labels.of(corpus.truth.frame.filter(ids), about=corpus.truth.about),
+    )
+
+
+def measure(folder: Path, recordings: Path | None) -> None:
+    """All figures of the CARD."""
+    speech, _ = settings(folder)
+    compare(simulate(folder / "crowd-0", SimulateSettings(utterances=2000, seed=1)), "crowd 0")
+    compare(some_speakers(simulate(folder / "speech", speech)), f"crowd {speech.crowd}")
+    if recordings is not None:
+        emodb(recordings)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("what", choices=("make", "measure"))
+    parser.add_argument("--folder", type=Path, default=Path("runs/embedded"))
+    parser.add_argument("--emodb", type=Path)
+    options = parser.parse_args()
+    if options.what == "make":
+        make(options.folder)
+    else:
+        measure(options.folder, options.emodb)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""The annotator that comes with the package: small, loadable as any checkpoint, and able to hear."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+import alm_proxies
+from alm_proxies.annotators.annotator import Annotator
+from alm_proxies.annotators.annotator_file import AnnotatorFile
+from alm_proxies.annotators.prompts import Lent
+from alm_proxies.audio.recipe import Sounds
+from alm_proxies.engines.engine import Audio
+from alm_proxies.engines.turns import conversation_of
+from alm_proxies.files import digest_file
+from alm_proxies.measures.divergence import jsd_base2
+from alm_proxies.models.audio_lm import AudioLM, Draws
+from alm_proxies.settings import read_settings
+from alm_proxies.stages.annotate.stage import AnnotateSettings, annotate
+from alm_proxies.stages.simulate.stage import Corpus, SimulateSettings, simulate
+from alm_proxies.tables import Utterances
+from alm_proxies.taxonomy import TAXONOMIES
+
+EMBEDDED = Path(alm_proxies.__file__).parent / "embedded"
+
+
+@pytest.fixture(scope="module")
+def file() -> AnnotatorFile:
+    return read_settings(EMBEDDED / "annotator.toml", AnnotatorFile)
+
+
+@pytest.fixture(scope="module")
+def annotator(file: AnnotatorFile) -> Annotator:
+    here = file.model_copy(update={"model": str(EMBEDDED / file.model)})
+    return Annotator.of(here, where=str(EMBEDDED / "annotator.toml"), taxonomy="crema6")
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    """Speech of the demo's crowd: people and listeners that it did not learn from."""
+    return simulate(tmp_path_factory.mktemp("corpus"), SimulateSettings(utterances=120, seed=5), quiet=True)
+
+
+@pytest.fixture(scope="module")
+def answers(annotator: Annotator, corpus: Corpus) -> np.ndarray:
+    sounds = Sounds(corpus.utterances, stage="test")
+    clips = [sounds.open(name).clip for name in corpus.utterances.frame["utterance_id"]]
+    return annotator.distribution([clip for clip in clips if clip is not None])
+
+
+def test_all_of_it_is_8_megabytes_at_most_and_holds_no_code() -> None:
+    paths = [path for path in EMBEDDED.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in paths) <= 8_000_000
+    assert {"annotator.toml", "CARD.md", "config.json", "model.safetensors"} <= {path.name for path in paths}
+    assert not [path for path in paths if path.suffix in {".py", ".bin", ".pt", ".pkl"}]
+
+
+def test_the_file_names_the_weights_that_are_there(file: AnnotatorFile) -> None:
+    assert file.revision == digest_file(EMBEDDED / file.model / "model.safetensors")
+
+
+def test_it_closes_the_gap_to_the_truth_on_people_it_never_heard(answers: np.ndarray, corpus: Corpus) -> None:
+    truth = corpus.truth.distributions()
+    prior = np.broadcast_to(truth.mean(axis=0), truth.shape)
+    shuffled = answers[np.random.default_rng(0).permutation(len(answers))]
+    ours, others = jsd_base2(truth, answers).mean(), jsd_base2(truth, shuffled).mean()
+    assert ours < 0.75 * jsd_base2(truth, prior).mean()
+    assert ours < 0.6 * others
+
+
+def test_its_answers_differ_between_clips_and_are_distributions(answers: np.ndarray) -> None:
+    assert answers.sum(axis=1) == pytest.approx(np.ones(len(answers)))
+    assert answers.std(axis=0).min() > 0.01
+    assert len(np.unique(answers.argmax(axis=1))) >= 3
+
+
+def test_the_order_of_the_labels_hardly_moves_it(annotator: Annotator, corpus: Corpus, answers: np.ndarray) -> None:
+    crossed = annotator.file.model_copy(update={"cross": annotator.file.cross.model_copy(update={"label_orders": 6})})
+    names = corpus.utterances.frame["utterance_id"].to_list()[:10]
+    sounds = Sounds(corpus.utterances, stage="test")
+    clips = [clip for name in names if (clip := sounds.open(name).clip) is not None]
+    several = Annotator.of(crossed, where=annotator.where, taxonomy="crema6").distribution(clips)
+    assert np.abs(several - answers[:10]).max() < 0.1
+
+
+def test_annotate_asks_it_about_20_utterances(annotator: Annotator, corpus: Corpus, tmp_path: Path) -> None:
+    some = Utterances.of(corpus.utterances.frame.head(20), about=corpus.utterances.about)
+    done = annotate(some, [annotator], tmp_path, AnnotateSettings())
+    assert done.complete
+    votes = done.votes.frame
+    assert votes["status"].unique().to_list() == ["ok"]
+    assert votes.group_by("utterance_id").agg(pl.col("weight").sum())["weight"].to_list() == pytest.approx([1.0] * 20)
+    assert done.votes.about.annotators["embedded"].elicit == "score"
+
+
+def test_every_label_it_may_be_asked_for_in_the_demo_is_one_token_and_it_says_nothing_else(corpus: Corpus) -> None:
+    lm = AudioLM.load(EMBEDDED, device="cpu")
+    labels = TAXONOMIES["crema6"]
+    assert [len(lm.inputs.answer(label)) for label in labels] == [1] * 6
+    prompt = Annotator.read(EMBEDDED / "annotator.toml", taxonomy="crema6")
+    clip = Sounds(corpus.utterances, stage="test").open(corpus.utterances.frame["utterance_id"][0]).clip
+    assert clip is not None
+    question = prompt.question(prompt.cells[0], Audio(clip.samples, clip.rate), Lent())
+    conversation = conversation_of(question, lm.inputs.rate)
+    (drawn,) = lm.draw([Draws(conversation, tuple(range(40)), max_tokens=4)])
+    assert {answer.text for answer in drawn} <= set(labels)
+    assert {answer.finish for answer in drawn} == {"stop"}
