@@ -15,6 +15,7 @@ from typing import Any
 
 from alm_proxies.errors import InputError, OutputError, SettingsError
 
+_READ_OF_WEIGHTS = 16 * 2**20
 _NEXT = {
     errno.ENOSPC: "Free some space or choose another folder, then run the same command again.",
     errno.EDQUOT: "Your disk quota is used up: free some space or choose another folder, then run it again.",
@@ -106,6 +107,19 @@ def digest_file(path: str | Path) -> str:
             return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
     except OSError as error:
         raise could_not_read(path, error) from error
+
+
+def weights_digest(folder: Path) -> str:
+    """Sixteen hexadecimal digits that change when a model's folder does: of large files size, beginning and end."""
+    parts = []
+    for path in sorted(path for path in folder.iterdir() if path.is_file()):
+        size = path.stat().st_size
+        with path.open("rb") as stream:
+            content = stream.read(_READ_OF_WEIGHTS)
+            if size > 2 * _READ_OF_WEIGHTS:
+                stream.seek(size - _READ_OF_WEIGHTS)
+            parts.append([path.name, size, hashlib.sha256(content + stream.read()).hexdigest()])
+    return digest_of(parts)
 
 
 def could_not_read(path: str | Path, error: OSError) -> InputError:

@@ -10,10 +10,9 @@ from alm_proxies.files import (
     canonical_json,
     digest_file,
     digest_of,
-    make_folder,
     read_text,
-    remove,
     shipped,
+    weights_digest,
     whole,
     write_json,
     write_text,
@@ -118,3 +117,13 @@ def test_a_missing_extra_is_one_sentence_with_its_install_line() -> None:
     with pytest.raises(MissingExtraError, match=r"pip install 'alm-proxies\[vllm\]'"):
         need("a_package_that_is_not_there", "vllm")
     assert need("json", "vllm") is sys.modules["json"]
+
+
+def test_a_model_folder_has_another_digest_when_its_weights_change(tmp_path: Path) -> None:
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(bytes(40 * 2**20))
+    one = weights_digest(tmp_path)
+    with weights.open("rb+") as stream:
+        stream.seek(-1, 2)
+        stream.write(b"x")
+    assert weights_digest(tmp_path) != one

@@ -31,7 +31,7 @@ from alm_proxies.engines.engine import (
     serve_settings,
 )
 from alm_proxies.errors import InputError, SettingsError
-from alm_proxies.files import digest_of
+from alm_proxies.files import digest_of, weights_digest
 from alm_proxies.seeds import seed_of
 from alm_proxies.settings import read_settings
 from alm_proxies.taxonomy import taxonomy_of
@@ -97,6 +97,8 @@ class Annotator:
                 mend=f"Write votes = {len(cells)}, or raise cross.label_orders.",
             )
         said = file.model_dump(mode="json", exclude={"name", "votes", "serve", "price", "prompt"})
+        if self.local is not None and file.revision is None:
+            said["revision"] = weights_digest(self.local)
         used = file.cross.focus
         digest = digest_of({**said, "prompt": self.prompt.digest(used), "labels": list(labels)})
         return replace(self, labels=labels, cells=cells, votes=count, digest=digest)
@@ -105,6 +107,18 @@ class Annotator:
     def name(self) -> str:
         """What its votes are signed with."""
         return self.file.name
+
+    @property
+    def local(self) -> Path | None:
+        """The folder of its model, where that is one: "." and "../x" lie beside the annotator file."""
+        beside = Path(self.where).parent if self.file.model.startswith(".") else Path()
+        folder = beside / Path(self.file.model).expanduser()
+        return folder if folder.is_dir() else None
+
+    @property
+    def model(self) -> str:
+        """What its engine loads or asks for."""
+        return str(self.local or self.file.model)
 
     @property
     def serve(self) -> Serve:
@@ -234,7 +248,7 @@ class Annotator:
 
     async def open(self) -> Engine:
         """Its engine, found able to do what the file asks; codes are checked to be one token each."""
-        engine = await open_engine(self.file.model, self.serve, revision=self.file.revision)
+        engine = await open_engine(self.model, self.serve, revision=None if self.local else self.file.revision)
         try:
             await self.check_engine(engine)
         except BaseException:

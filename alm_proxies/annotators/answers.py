@@ -16,7 +16,7 @@ from alm_proxies.annotators.prompts import Lent
 from alm_proxies.annotators.replies import read_reply
 from alm_proxies.annotators.scoring import order_probabilities
 from alm_proxies.annotators.wording import Reading
-from alm_proxies.engines.engine import Audio, Engine, Reply
+from alm_proxies.engines.engine import Audio, Engine, Failure, Reply
 from alm_proxies.errors import EngineError, InputError
 
 if TYPE_CHECKING:
@@ -28,8 +28,7 @@ T = TypeVar("T")
 def readings(asking: Asking, reply: Reply, labels: tuple[str, ...]) -> list[tuple[Reading, str]]:
     """What each draw of a request came to, and its raw text."""
     if reply.failure is not None:
-        failed = Reading("refused" if reply.failure.kind == "refused" else "failed", reply.failure.kind)
-        return [(failed, reply.failure.what)] * len(asking.draws)
+        return [(_failed(reply.failure), reply.failure.what)] * len(asking.draws)
     if asking.request.elicit == "score":
         return _scored(asking, reply, labels)
     return [_answered(asking, reply, place) for place in range(len(asking.draws))]
@@ -91,6 +90,10 @@ def finish(work: Coroutine[Any, Any, T]) -> T:
     return made[0]
 
 
+def _failed(failure: Failure) -> Reading:
+    return Reading("refused" if failure.kind == "refused" else "failed", failure.kind)
+
+
 def _answered(asking: Asking, reply: Reply, place: int) -> tuple[Reading, str]:
     if place >= len(reply.texts):
         return Reading("failed", "missing"), ""
@@ -98,6 +101,9 @@ def _answered(asking: Asking, reply: Reply, place: int) -> tuple[Reading, str]:
     finish = reply.finish[place] if place < len(reply.finish) else "stop"
     thought = reply.reasoning[place] if place < len(reply.reasoning) else ""
     raw = f"<think>{thought}</think>{text}" if thought else text
+    failure = reply.failures[place] if place < len(reply.failures) else None
+    if failure is not None:
+        return _failed(failure), failure.what
     if finish == "failed":
         return Reading("failed", "draw_failed"), raw
     return read_reply(text, asking.asked[place], finish), raw

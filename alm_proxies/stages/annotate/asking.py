@@ -6,9 +6,11 @@ import asyncio
 import os
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,10 @@ from alm_proxies.stages.annotate.plan import Plan, Seat, lent_by
 from alm_proxies.stages.annotate.recording import Recorder
 
 _AHEAD = 8
+_MENDS = {
+    "unauthorised": "Mend the annotator file or the key, then run the same command again.",
+    "engine_died": "Its own log says more; the same command goes on.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +79,12 @@ class Group:
     async def ask(self) -> None:
         """Ask for everything that is missing, until it is there or there is a reason to stop."""
         try:
-            async for opened in self._opened():
-                for seat in self._seats:
-                    await self._utterance(seat, opened)
-                if self._halted():
-                    break
+            async with aclosing(self._opened()) as every:
+                async for opened in every:
+                    for seat in self._seats:
+                        await self._utterance(seat, opened)
+                    if self._halted():
+                        break
         except asyncio.CancelledError:
             for task in self._running:
                 task.cancel()
@@ -154,23 +161,26 @@ class Group:
             number = next(counted.numbers)
             await counted.recorder.sending(Sending(number, len(asking.draws), price), heard)
             reply = await self._engine.ask(asking.request)
+            estimate = self._estimates[seat.number]
+            estimate.learn(asking, reply)
             rows, read = outcomes(
                 (seat.annotator, seat.number),
                 (row["number"], row["utterance_id"]),
                 asking,
                 reply,
+                tokens_in=estimate.used(asking, reply),
                 material=heard.material,
                 seed=counted.seed,
                 at=time.time(),
             )
             await counted.recorder.arrived(rows, number)
             paid = sum(outcome.price for outcome in rows)
-            self._estimates[seat.number].learn(asking, reply.tokens_in)
             counted.purse.settle(taken, paid)
             self._judge(seat, [(reading.status, reading.shares) for reading in read])
-            if reply.failure is not None and reply.failure.kind in ENDS_THE_JOB:
-                mend = "Mend the annotator file or the key, then run the same command again."
-                raise EngineError(f"{reply.failure.kind}: {reply.failure.what}", where=seat.annotator.where, mend=mend)
+            for failure in (reply.failure, *reply.failures):
+                if failure is not None and failure.kind in ENDS_THE_JOB:
+                    mend = _MENDS.get(failure.kind, "Mend the annotator file, then run the same command again.")
+                    raise EngineError(f"{failure.kind}: {failure.what}", where=seat.annotator.where, mend=mend)
             note = f"{counted.purse.spent:.2f} spent" if counted.purse.spent else None
             counted.progress.advance(len(asking.draws), note)
         except Exception as error:  # kept for the run, which sends nothing more and raises it
@@ -186,19 +196,19 @@ class Group:
         if verdict is not None:
             self._counted.stopped.setdefault(seat.number, verdict)
 
-    async def _opened(self) -> AsyncIterator[Opened]:
+    async def _opened(self) -> AsyncGenerator[Opened]:
         """Recordings in asking order, a few opened ahead by threads."""
         loop = asyncio.get_running_loop()
         rate = self._engine.abilities.rate
         rows = self._plan.rows(self._seats)
         threads = min(4, (os.cpu_count() or 1) + 1)
-        digests: dict[tuple[str, int, int], str] = {}
+        digest = lru_cache(maxsize=256)(_digest)
         with ThreadPoolExecutor(threads, thread_name_prefix="open-recordings") as pool:
             waiting: deque[asyncio.Future[Opened]] = deque()
             try:
                 while True:
                     while len(waiting) < _AHEAD and (item := next(rows, None)) is not None:
-                        waiting.append(loop.run_in_executor(pool, _open, *item, rate, digests))
+                        waiting.append(loop.run_in_executor(pool, _open, *item, rate, digest))
                     if not waiting:
                         return
                     yield await waiting.popleft()
@@ -207,16 +217,16 @@ class Group:
                     future.cancel()
 
 
-def _open(place: int, row: Mapping[str, Any], rate: int, digests: dict[tuple[str, int, int], str]) -> Opened:
+def _digest(path: str, size: int, changed: int) -> str:
+    """The digest of a file as it is now; a file may hold many utterances, so a few are kept."""
+    return digest_file(path)
+
+
+def _open(place: int, row: Mapping[str, Any], rate: int, digest_of: Callable[[str, int, int], str]) -> Opened:
     path = row["path"]
     try:
         status = Path(path).stat()
-        key = (path, status.st_size, status.st_mtime_ns)
-        if key not in digests:
-            digests[key] = digest_file(path)
-            while len(digests) > 256:  # files with many utterances come in a row only by chance: keep a few
-                digests.pop(next(iter(digests)), None)
-        digest = digests.get(key) or digest_file(path)
+        digest = digest_of(path, status.st_size, status.st_mtime_ns)
         clip = open_clip(path, start=row["start"], end=row["end"], rate=rate, longest=LONGEST)
     except RecordingError as error:
         return Opened(place, row, None, "", 0, 0, (error.kind, error.what))

@@ -107,6 +107,7 @@ class Ledger:
         """The ledger at a path, made if it is not there, locked against other writers; `.lost` is what a kill cost."""
         lock = OneWriter(path.with_suffix(".lock"))
         lock.__enter__()
+        sql: sqlite3.Connection | None = None
         try:
             with _saying(path):
                 sql = sqlite3.connect(path.resolve().as_uri(), uri=True, isolation_level=None, check_same_thread=False)
@@ -118,6 +119,8 @@ class Ledger:
             ledger.lost = ledger._give_up_in_flight()
             return ledger
         except BaseException:
+            if sql is not None:
+                sql.close()
             lock.__exit__(None, None, None)
             raise
 
@@ -152,10 +155,11 @@ class Ledger:
             self.sql.execute("BEGIN IMMEDIATE")
             try:
                 yield self.sql
+                self.sql.execute("COMMIT")
             except BaseException:
-                self.sql.execute("ROLLBACK")
+                if self.sql.in_transaction:  # a full disk may have ended it already
+                    self.sql.execute("ROLLBACK")
                 raise
-            self.sql.execute("COMMIT")
 
     def write(
         self,

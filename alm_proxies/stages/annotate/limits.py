@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from alm_proxies.annotators.annotator import Annotator, Asking
 from alm_proxies.cards import stays_because
-from alm_proxies.engines.engine import Abilities, OpenAIServe, consecutive_runs
+from alm_proxies.engines.engine import Abilities, OpenAIServe, Reply, consecutive_runs
 from alm_proxies.errors import ForbiddenError, SettingsError
 from alm_proxies.stages.annotate.ledger import Ledger
 from alm_proxies.tables import Votes
@@ -109,31 +109,48 @@ class Estimate:
         self._factor = 1.0
         self.learned = self._price.million_tokens_in == 0.0
         serve = annotator.serve
+        self._sends_each = isinstance(serve, OpenAIServe)
         self.tries = serve.tries if isinstance(serve, OpenAIServe) else 1
         """How often a request may be sent, each time at its price."""
 
     def of(self, asking: Asking) -> float:
-        """The price of sending a request once, its answers as long as they are allowed to be."""
-        request = asking.request
+        """The price of a request that needs no second try, its answers as long as they are allowed to be."""
+        request, sent = asking.request, self._sent(asking)
         seconds = sum(clip.seconds for clip in request.audio)
-        sent = 1
-        if request.elicit != "score":
-            sent = len(consecutive_runs(request.seeds)) if self._can.several else len(request.seeds)
-        answers = len(request.seeds) * request.sampling.max_tokens if request.elicit != "score" else 0
+        answers = sent if request.elicit == "score" else len(request.seeds) * request.sampling.max_tokens
         tokens = self._factor * self._tokens(asking) * sent
         return self._price.of(audio_seconds=seconds * sent, tokens_in=tokens, tokens_out=answers)
 
-    def learn(self, asking: Asking, tokens_in: float) -> None:
+    def used(self, asking: Asking, reply: Reply) -> float:
+        """Prompt tokens of a reply: those it tells, and for paid tries of which nobody told what they should be."""
+        return reply.tokens_in + self._factor * self._tokens(asking) * (reply.paid_tries - reply.counted)
+
+    def learn(self, asking: Asking, reply: Reply) -> None:
         """Take a reply's own count as a measure, if it is higher than what was thought."""
-        guess = self._tokens(asking)
-        if tokens_in > 0 and guess > 0:
-            self._factor = max(self._factor, tokens_in / guess) if self.learned else tokens_in / guess
-            self.learned = True
+        guess = self._tokens(asking) * reply.counted
+        if reply.tokens_in > 0 and guess > 0:
+            factor = reply.tokens_in / guess
+            self._factor = max(self._factor, factor) if self.learned else factor
+        self.learned = self.learned or reply.failure is None  # some engines never say how many tokens there were
+
+    def _sent(self, asking: Asking) -> int:
+        """How many requests it is cut into: each holds the recording."""
+        request = asking.request
+        if request.elicit != "score":
+            return len(consecutive_runs(request.seeds)) if self._can.several else len(request.seeds)
+        return sum(sends_of(question.choices) for question in request.questions) if self._sends_each else 1
 
     def _tokens(self, asking: Asking) -> float:
+        """Prompt tokens of one of them, by rule."""
         questions = asking.request.questions
         letters = sum(len(p) for q in questions for turn in q.turns for p in turn.parts if isinstance(p, str))
-        return letters / _LETTERS_A_TOKEN + _TOKENS_A_SECOND * sum(clip.seconds for clip in asking.request.audio)
+        seconds = sum(clip.seconds for clip in asking.request.audio)
+        return letters / len(questions) / _LETTERS_A_TOKEN + _TOKENS_A_SECOND * seconds
+
+
+def sends_of(choices: Sequence[str]) -> int:
+    """How often a server is asked to score one label order: once for codes, for words up to once a word."""
+    return 1 if all(len(choice) == 1 for choice in choices) else len(choices)
 
 
 class Purse:
@@ -183,14 +200,15 @@ def price_before(annotator: Annotator, seconds: Sequence[float], missing: Sequen
 
     `seconds` and `missing` are the length and the missing votes of each utterance. Draws of one cell share a request.
     """
-    cells = len(annotator.cells)
+    cells, serve = len(annotator.cells), annotator.serve
     price = annotator.file.price
     total = 0.0
     for length, count in zip(seconds, missing, strict=True):
         requests = min(count, cells)
-        shown = 0 if annotator.file.elicit == "score" else count * annotator.file.sampling.max_tokens
+        shown = count * annotator.file.sampling.max_tokens
         if annotator.file.elicit == "score":
-            requests = min(requests, 1)
+            answers = annotator.codes(annotator.cells[0]) or annotator.labels
+            requests = shown = requests * sends_of(answers) if isinstance(serve, OpenAIServe) else min(requests, 1)
         tokens = requests * (250.0 / _LETTERS_A_TOKEN + _TOKENS_A_SECOND * length)
         total += price.of(audio_seconds=length * requests, tokens_in=tokens, tokens_out=shown)
     return total

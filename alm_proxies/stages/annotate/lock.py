@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import platform
+import threading
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -13,6 +14,7 @@ from alm_proxies.errors import InputError, OutputError
 
 _HELD: set[str] = set()
 """What this process holds: the system's record locks do not keep a process from itself."""
+_ONE_AT_A_TIME = threading.Lock()
 
 
 class OneWriter:
@@ -20,32 +22,38 @@ class OneWriter:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._name = str(path.resolve())
         self._handle: int | None = None
 
     def __enter__(self) -> Self:
-        name = str(self._path.resolve())
+        with _ONE_AT_A_TIME:
+            if (
+                self._name in _HELD
+            ):  # asked before the file is opened: closing it again would let go of the lock
+                raise self._refused(f"this very process ({os.getpid()})")
+            self._handle = self._locked()
+            _HELD.add(self._name)
+        return self
+
+    def _locked(self) -> int:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         except OSError as error:
-            reason = error.strerror or str(error)
-            raise OutputError(
-                f"cannot be written: {reason}", where=name, mend="Choose a folder you may write to."
-            ) from error
-        if name in _HELD:
-            os.close(handle)
-            raise self._refused(f"this very process ({os.getpid()})")
+            raise self._not_writable(error) from error
         try:
             fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             owner = os.pread(handle, 200, 0).decode("utf-8", "replace").strip()
             os.close(handle)
             raise self._refused(owner or "another process") from error
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"process {os.getpid()} on {platform.node()}".encode(), 0)
-        _HELD.add(name)
-        self._handle = handle
-        return self
+        try:
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, f"process {os.getpid()} on {platform.node()}".encode(), 0)
+        except OSError as error:
+            os.close(handle)
+            raise self._not_writable(error) from error
+        return handle
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -53,7 +61,11 @@ class OneWriter:
         if self._handle is not None:
             os.close(self._handle)
             self._handle = None
-            _HELD.discard(str(self._path.resolve()))
+            _HELD.discard(self._name)
+
+    def _not_writable(self, error: OSError) -> OutputError:
+        reason = error.strerror or str(error)
+        return OutputError(f"cannot be written: {reason}", where=self._name, mend="Choose a folder you may write to.")
 
     def _refused(self, owner: str) -> InputError:
         return InputError(

@@ -26,17 +26,19 @@ def outcomes(
     asking: Asking,
     reply: Reply,
     *,
+    tokens_in: float,
     material: str,
     seed: int,
     at: float,
 ) -> tuple[list[Outcome], list[Reading]]:
-    """The ledger's rows for a request that came back; what it used and cost is shared evenly by its draws."""
+    """The ledger's rows for a request that came back; what it used and cost is shared evenly by its draws.
+
+    Every try that may be charged for is priced, failed ones too, at its audio and prompt tokens (`tokens_in`).
+    """
     annotator, number = seat
     read = readings(asking, reply, annotator.labels)
     share = 1.0 / len(asking.draws)
-    price = annotator.file.price.of(
-        audio_seconds=reply.audio_seconds, tokens_in=reply.tokens_in, tokens_out=reply.tokens_out
-    )
+    price = annotator.file.price.of(audio_seconds=reply.audio_seconds, tokens_in=tokens_in, tokens_out=reply.tokens_out)
     rows = []
     for draw, cell, (reading, raw) in zip(asking.draws, asking.cells, read, strict=True):
         digest = annotator.request_digest(material, annotator.seed_of_draw(seed, utterance[1], draw), draw)
@@ -54,7 +56,7 @@ def outcomes(
                 request=digest,
                 cell=cell,
                 latency=reply.latency,
-                tokens_in=reply.tokens_in * share,
+                tokens_in=tokens_in * share,
                 tokens_out=reply.tokens_out * share,
                 price=price * share,
                 tries=max(1, reply.tries),

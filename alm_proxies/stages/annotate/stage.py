@@ -122,10 +122,12 @@ def annotate(
     *,
     votes: Votes | None = None,
     engine_of: Opener = Annotator.open,
+    quiet: bool = False,
 ) -> Annotated:
     """Votes of every annotator of the panel about every utterance; run again, it asks only for what is missing.
 
     `votes` are human votes, to judge collapse by and to draw a pilot fairly. `engine_of` opens an annotator's engine.
+    `quiet` says nothing on the way.
     """
     started = time.monotonic()
     refuse_same_names(panel)
@@ -137,13 +139,13 @@ def annotate(
     with Ledger.open(folder / f"ledger{ending}.sqlite") as ledger:
         ledger.keep("merged", "no")
         ledger.keep("taxonomy", json.dumps(utterances.taxonomy))
-        _say_lost(ledger.lost)
+        _say_lost(ledger.lost, quiet)
         plan = _plan(utterances, seats, ledger, settings, shard, votes)
         before, missing = ledger.spent(), plan.missing
         expected = _expected(plan, plan.seats)
-        _say_plan(plan, expected)
+        _say_plan(plan, expected, quiet)
         stopped: dict[int, str] = {}
-        halt = _ask(plan, ledger, settings, votes, engine_of, stopped) if missing else None
+        halt = _ask(plan, ledger, settings, votes, engine_of, stopped, quiet) if missing else None
         decides = settings.model_dump(include={"votes", "seed", "limit", "shard"})
         made_by = MadeBy(stage=STAGE, settings=digest_of(decides))
         made = votes_of(ledger, utterances.taxonomy, made_by)
@@ -216,6 +218,7 @@ def _ask(
     votes: Votes | None,
     engine_of: Opener,
     stopped: dict[int, str],
+    quiet: bool,
 ) -> Halt:
     from alm_proxies.stages.annotate.asking import Counted, Group
 
@@ -224,10 +227,12 @@ def _ask(
     for seat in plan.seats:
         if seat.missing.any():
             file = seat.annotator.file
-            groups.setdefault(canonical_json([file.engine, file.model, file.revision, file.serve]), []).append(seat)
+            groups.setdefault(
+                canonical_json([file.engine, seat.annotator.model, file.revision, file.serve]), []
+            ).append(seat)
 
     async def work() -> None:
-        with _signals(halt), Progress("annotating", total=plan.missing) as progress:
+        with _signals(halt, quiet), Progress("annotating", total=plan.missing, quiet=quiet) as progress:
             counted = Counted(
                 recorder=Recorder(ledger),
                 purse=Purse(settings.budget, ledger.spent()),
@@ -251,7 +256,7 @@ def _ask(
                     continue
                 engine = await engine_of(seats[0].annotator)
                 try:
-                    say(str(engine.abilities))
+                    say(str(engine.abilities), quiet=quiet)
                     for seat in seats:
                         await seat.annotator.check_engine(engine)
                         corpora = plan.utterances["corpus"].unique().to_list()
@@ -261,12 +266,17 @@ def _ask(
                 finally:
                     await engine.close()
 
-    finish(work())
+    try:
+        finish(work())
+    except asyncio.CancelledError:
+        if not halt.interrupted:
+            raise
+        raise KeyboardInterrupt from None  # a second signal gave up what was in flight
     return halt
 
 
 @contextmanager
-def _signals(halt: Halt) -> Iterator[None]:
+def _signals(halt: Halt, quiet: bool) -> Iterator[None]:
     """SIGTERM and Ctrl-C stop cleanly: what is in flight is awaited; a second one gives that up too."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -279,16 +289,17 @@ def _signals(halt: Halt) -> Iterator[None]:
             main.cancel()
         halt.interrupted = True
         halt.because(f"{name} received")
-        say(f"{name}: waiting for what is in flight (again to give it up)")
+        say(f"{name}: waiting for what is in flight (again to give it up)", quiet=quiet)
 
-    signals = (signal.SIGTERM, signal.SIGINT)
-    for one in signals:
+    before = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)}
+    for one in before:
         loop.add_signal_handler(one, handle, one.name)
     try:
         yield
     finally:
-        for one in signals:
+        for one, handler in before.items():
             loop.remove_signal_handler(one)
+            signal.signal(one, handler)
 
 
 def _seconds(frame: pl.DataFrame) -> pl.Series:
@@ -342,17 +353,19 @@ def _findings(plan: Plan, ledger: Ledger, stopped: Mapping[int, str], left: int,
     return Findings.gather([*found, *findings_of(ledger)])
 
 
-def _say_lost(lost: Lost) -> None:
+def _say_lost(lost: Lost, quiet: bool) -> None:
     if lost.requests:
         say(
             f"the run before was killed: {lost.requests} requests for {lost.draws} votes were in flight; "
-            f"they are asked again and may be paid twice ({lost.price:.4f})"
+            f"they are asked again and may be paid twice ({lost.price:.4f})",
+            quiet=quiet,
         )
 
 
-def _say_plan(plan: Plan, expected: float) -> None:
+def _say_plan(plan: Plan, expected: float, quiet: bool) -> None:
     there = plan.planned - plan.missing
     resumed = f"{there} of {plan.planned} votes are there, " if there else ""
-    say(f"{resumed}{plan.missing} votes to be asked about {plan.utterances.height} utterances, about {expected:.2f}")
+    asked = f"{plan.missing} votes to be asked about {plan.utterances.height} utterances, about {expected:.2f}"
+    say(f"{resumed}{asked}", quiet=quiet)
     for finding in plan.findings:
-        say(f"{finding.kind}: {finding.what}")
+        say(f"{finding.kind}: {finding.what}", quiet=quiet)
