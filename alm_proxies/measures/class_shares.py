@@ -42,8 +42,10 @@ def class_shares(
     drawn from the same corpus. For each label: weight = Cov(Y, F) / ((1 + n/N) Var F) clipped to 0..1, Var F over all
     rows; share = mean(Y) + weight (mean F elsewhere - mean F here). The mean stays right whatever the proxies say; they
     only narrow the interval. Variance by speaker: squared sums over each speaker's utterances of their influence,
-    (Y - weight F - mean)/n here and weight (F - mean)/N elsewhere, with t of speakers - 1; without speakers every
-    utterance stands alone. Intervals are clipped to 0..1.
+    (Y - weight F - mean)/n here and weight (F - mean)/N elsewhere, times S / (S - 1) and with t of S - 1, S being the
+    speakers WITH HUMAN VOTES: however many others there are, the human side is what is scarce. Without speakers every
+    utterance stands alone. Simulated coverage of 95 % intervals: .94 to .95 from 6 speakers of 20 utterances beside
+    100 others, but .89 to .94 from 15 lone utterances beside 1000, where the weight is tuned on few. Clipped to 0..1.
     """
     y, f = np.atleast_2d(distributions(human, "human")), np.atleast_2d(distributions(proxy, "proxy"))
     g = np.asarray(proxy_elsewhere, dtype=np.float64)
@@ -66,9 +68,9 @@ def class_shares(
     share = y.mean(0) + weight * (away - f.mean(0))
     here = (y - y.mean(0) - weight * (f - f.mean(0))) / len(y)
     there = weight * (g - away) / max(len(g), 1)
-    reach = _reach(np.concatenate([here, there]), codes, count, level)
-    alone_codes, alone_count = speaker_codes(speakers, len(y))
-    alone = _reach((y - y.mean(0)) / len(y), alone_codes, alone_count, level)
+    alone_codes, scarce = speaker_codes(speakers, len(y))
+    reach = _reach(np.concatenate([here, there]), codes, count, scarce, level)
+    alone = _reach((y - y.mean(0)) / len(y), alone_codes, scarce, scarce, level)
     sides = (share, share - reach, share + reach, weight, y.mean(0), y.mean(0) - alone, y.mean(0) + alone)
     made = [tuple(np.clip(side, 0.0, 1.0).tolist()) for side in sides]
     return ClassShares(made[0], made[1], made[2], made[3], made[4], made[5], made[6], len(y), len(g))
@@ -85,14 +87,15 @@ def proxy_weight(human: Array, proxy: Array, proxy_elsewhere: Array) -> Array:
     return np.clip(weight, 0.0, 1.0)
 
 
-def _reach(influence: Array, codes: NDArray[np.int64], count: int, level: float) -> Array:
+def _reach(influence: Array, codes: NDArray[np.int64], count: int, scarce: int, level: float) -> Array:
+    """Half an interval's width, from `count` speakers of whom `scarce` have human votes."""
     from scipy.special import stdtrit
 
-    if count < 2:
+    if scarce < 2:
         return np.full(influence.shape[1], np.nan)
     sums = sums_by_speaker(influence, codes, count)
-    variance = count / (count - 1) * np.square(sums).sum(0)
-    reach: Array = float(stdtrit(count - 1, 0.5 + level / 2)) * np.sqrt(variance)
+    variance = scarce / (scarce - 1) * np.square(sums).sum(0)
+    reach: Array = float(stdtrit(scarce - 1, 0.5 + level / 2)) * np.sqrt(variance)
     return reach
 
 

@@ -64,6 +64,24 @@ def test_intervals_cover_the_true_shares_although_the_proxies_are_biased(speaker
     assert (held < 200).any()
 
 
+def test_few_speakers_with_human_votes_widen_the_interval_however_many_others_there_are():
+    rng = np.random.default_rng(4)
+    target, held = np.array([0.5, 0.3, 0.2]), np.zeros(3)
+
+    def part(speakers: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        who = np.repeat(np.arange(speakers), 20)
+        bounds = rng.dirichlet(20 * target, size=speakers).cumsum(1)[who]
+        heard = (rng.random((len(who), 1)) > bounds[:, :2]).sum(1)
+        said = np.where(rng.random(len(who)) < 0.6, heard, rng.integers(0, 3, len(who)))
+        return np.eye(3)[heard], np.eye(3)[said], who
+
+    for _ in range(300):
+        (y, f, here), (_, g, elsewhere) = part(6), part(100)
+        found = class_shares(y, f, g, speakers=here, speakers_elsewhere=100 + elsewhere)
+        held += (np.array(found.low) <= target) & (target <= np.array(found.high))
+    assert (held >= 0.92 * 300).all()
+
+
 def test_without_votes_elsewhere_it_is_the_human_mean_and_its_t_interval():
     rng = np.random.default_rng(3)
     y, f, g, _, _ = corpus(rng, 50, 0, 0.9)
