@@ -239,12 +239,15 @@ def _blocks(
         card = about.annotators.get(names[code])
         kind: Literal["votes", "shares"] = "votes" if card is None or card.elicit == "sample" else "shares"
         groups.setdefault(((card.model if card is not None else None) or names[code], kind), []).append(code)
+    # by every card, cast or not: a block keeps its name where only some of the annotators are there to be predicted
+    known = {(card.model or name, card.elicit == "sample") for name, card in about.annotators.items()}
+    known |= {(model, kind == "votes") for model, kind in groups}
     blocks = []
     for (model, kind), members in groups.items():
         counted = [code for code in members if code not in copies]
         if not counted:
             continue
-        both = (model, "votes") in groups and (model, "shares") in groups
+        both = {(model, True), (model, False)} <= known
         cast = votes.filter(pl.col("annotator").is_in(counted))
         made = _cast(cast, n, len(labels)) if kind == "votes" else _shares(cast, n, len(labels))
         blocks.append(Block(f"{model} ({kind})" if both else model, tuple(names[c] for c in counted), kind, *made))

@@ -141,7 +141,7 @@ def worth_in_votes(
 
     `curve` holds the losses of fits to k human votes alone, on the same held-out votes as `fused`. The curve is made
     to fall (isotonic, as more votes cannot hurt on average) and read linearly between its points; beyond its last
-    point the answer is inf. Overall, and for each stratum given; bootstrap over speakers.
+    point the answer is inf, before its first the first. Overall, and for each stratum given; bootstrap over speakers.
     """
     ks = sorted(curve)
     if len(ks) < 2:
@@ -200,14 +200,17 @@ def influence(
     """What each annotator does to one label: rows annotator, source, votes, moved, concentration, p_<label>.
 
     p_<label> and concentration are those of the label with the annotator left out, less those with it; moved is the
-    total variation distance between the two. `read` makes counts of votes as the fit did.
+    total variation distance between the two. `read` makes counts of votes as the fit did. An annotator whose votes
+    are a copy of another's counted nothing in the fit, and moves nothing here.
     """
     frame = votes.frame.filter(pl.col("utterance_id") == utterance_id)
     if not frame.height:
         raise InputError(f"there is no vote for {utterance_id!r}", where="votes", mend="Check the utterance id.")
 
+    copies = [found.where for found in read(votes).findings if found.kind == "copied_annotator"]
+
     def believed(part: pl.DataFrame) -> tuple[NDArray[np.float64], float]:
-        counts = read(Votes(part, votes.about))
+        counts = read(Votes(part.filter(~pl.col("annotator").is_in(copies)), votes.about))
         made = estimator.posterior(estimator.aligned(counts))
         return made.mean[0], float(made.concentration[0])
 

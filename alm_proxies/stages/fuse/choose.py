@@ -12,6 +12,7 @@ from alm_proxies.estimators.counts import Counts
 from alm_proxies.estimators.dirichlet import Dirichlet, Human, Weighted
 from alm_proxies.estimators.estimator import Estimator
 from alm_proxies.estimators.gated import Gated
+from alm_proxies.estimators.leaks import leaking
 from alm_proxies.estimators.trials import Interval, Losses, cross_validate, folds_of, paired
 from alm_proxies.progress import Progress
 from alm_proxies.seeds import generator
@@ -71,12 +72,16 @@ def choose(counts: Counts, *, folds: int = 5, seed: int = 0, quiet: bool = True)
 
     Every human vote of every utterance is left out once and foretold from the utterance's other votes and proxies by
     a fit to other speakers (other utterances where speakers are unknown). Candidates with proxies must beat the best
-    one without by more than one standard error of the paired difference over speakers; else proxies are off.
+    one without by more than one standard error of the paired difference over speakers, widened for few of them as a
+    t-interval is; else proxies are off. Utterances of one speaker alone are folded and paired by utterance.
+    Under 20 utterances with human votes nothing can be shown: `weighted` then counts proxies by its weak prior.
+    Proxies that know of the human votes would foretell left-out ones for the wrong reason: they do not count.
     With k votes an utterance this tunes for k - 1, where proxies help a little more than beside all k; what is tuned
     are likelihoods and pseudo-counts, which do not depend on how many votes stand beside them.
     """
     voted = np.flatnonzero(counts.human.any(1))
-    names = counts.steering
+    leaks = leaking(counts)
+    names = tuple(name for name in counts.steering if name not in leaks)
     if len(voted) < _TOO_FEW:
         candidate = Candidate("weighted" if names else "human", proxies=names)
         what = f"only {len(voted)} utterances have human votes: too few to choose by, so {candidate.words()} is used"
@@ -92,13 +97,17 @@ def choose(counts: Counts, *, folds: int = 5, seed: int = 0, quiet: bool = True)
         gain = paired(search.losses[on], search.losses[off], search.groups)
         if gain.mean + gain.error / 1.96 < 0:
             best = on
-    findings = _findings(search, off, on, best, gain)
+    findings = [*_findings(search, names, off, on, best, gain), *leaks_found(leaks, "so they do not count")]
     trials = _table(search.order, search.losses, search.gains(off), best)
     return Choice(best, _final(best, counts, seed), trials, tuple(findings))
 
 
 class _Search:
     def __init__(self, counts: Counts, folds: int, seed: int, quiet: bool) -> None:
+        self.by = "speakers" if counts.speakers_known else "utterances (speakers are not known)"
+        if len(counts) > 1 and (counts.speakers == counts.speakers[0]).all():
+            self.by = "utterances (all are of one speaker)"
+            counts = replace(counts, speakers=np.arange(len(counts), dtype=np.int64))
         self.counts = counts
         self.seed = seed
         self.quiet = quiet
@@ -185,16 +194,26 @@ def _final(candidate: Candidate, counts: Counts, seed: int) -> Estimator:
     return candidate.make(seed).fit(counts.only(candidate.proxies))
 
 
+def leaks_found(leaks: dict[str, str], effect: str) -> list[Finding]:
+    """A finding for each block of proxies that knows of the human votes."""
+    mend = "Give proxies that never saw these human votes, asked of all utterances or of a random part of them."
+    return [Finding("fuse", "proxies_leak", f"{what}, {effect}", mend, where=name) for name, what in leaks.items()]
+
+
 def _findings(
-    search: _Search, off: Candidate, on: Candidate | None, best: Candidate, gain: Interval | None
+    search: _Search,
+    names: tuple[str, ...],
+    off: Candidate,
+    on: Candidate | None,
+    best: Candidate,
+    gain: Interval | None,
 ) -> list[Finding]:
     votes = search.counts.human.sum(1)
     k = float(np.median(votes))
     fits = len(search.order) * (int(search.fold.max()) + 1)
-    by = "speakers" if search.counts.speakers_known else "utterances (speakers are not known)"
     what = (
         f"{best.words()} foretells left-out human votes best: {search.losses[best].mean:.4f} nats a vote; "
-        f"{fits} fits to {len(votes)} utterances, folds by {by}; "
+        f"{fits} fits to {len(votes)} utterances, folds by {search.by}; "
         f"one of {k:g} votes left out, so chosen for {max(k - 1, 0):g} votes beside the proxies"
     )
     findings = [Finding("fuse", "chosen", what)]
@@ -205,7 +224,7 @@ def _findings(
             f"({gain.low:+.4f} to {gain.high:+.4f}) against {off.words()}"
         )
         findings.append(Finding("fuse", "proxies", what))
-        dropped = [name for name in search.counts.steering if name not in on.proxies]
+        dropped = [name for name in names if name not in on.proxies]
         if best == on and dropped:
             what = f"proxies that did not help and do not count: {', '.join(dropped)}"
             findings.append(Finding("fuse", "proxies_dropped", what, count=len(dropped)))

@@ -102,6 +102,11 @@ def fuse(
     else:
         with _quiet_fits():
             estimator = _named(settings).fit(counts)
+        if estimator.uses_proxies:
+            from alm_proxies.estimators.leaks import leaking
+            from alm_proxies.stages.fuse.choose import leaks_found
+
+            more = leaks_found(leaking(counts), "so the labels count them twice and claim too much")
     labels = labels_of(estimator, counts, votes.about)
     return _fused(votes, labels, trials, [*counts.findings, *more, *_after(counts, estimator)], estimator)
 

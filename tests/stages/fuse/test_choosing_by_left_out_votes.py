@@ -108,6 +108,38 @@ def test_too_few_utterances_to_choose_by_are_said():
     assert choice.trials.height == 0
 
 
+@pytest.mark.parametrize("unvoted", [False, True], ids=["all utterances", "all utterances with human votes"])
+def test_a_corpus_of_one_speaker_is_folded_by_utterance_and_its_proxies_may_count(unvoted):
+    from dataclasses import replace
+
+    human, proxy, _ = crowd()
+    if unvoted:
+        human[1::2] = 0
+    counts = replace(made(human, proxy=proxy), speakers=np.arange(len(human)) % (2 if unvoted else 1))
+    choice = choose(counts, folds=3)
+    assert choice.candidate.proxies == ("proxy",)
+    assert "all are of one speaker" in {f.kind: f.what for f in choice.findings}["chosen"]
+
+
+@pytest.mark.parametrize("leak", ["a copy of one rater", "asked where the human votes disagree"])
+def test_proxies_that_know_of_the_human_votes_do_not_count_beside_honest_ones(leak):
+    """Left-out votes would choose them: they foretell the very votes they were made from, and no others."""
+    human, proxy, truth = crowd(1500)
+    rng = np.random.default_rng(7)
+    if leak.startswith("a copy"):
+        leaked = 10 * np.stack([rng.multivariate_hypergeometric(row, 1) for row in human])
+    else:
+        leaked = rng.multinomial(10, truth) * (human.max(1) < 3)[:, None]
+    counts = made(human, leaked=leaked, proxy=proxy)
+    choice = choose(counts, folds=3)
+    assert choice.candidate.proxies == ("proxy",)
+    found = [f for f in choice.findings if f.kind == "proxies_leak"]
+    assert [f.where for f in found] == ["leaked"]
+    assert "do not count" in found[0].what
+    fine = choose(counts.only(["proxy"]), folds=3)
+    assert loss(choice.estimator, counts, truth) == pytest.approx(loss(fine.estimator, counts, truth))
+
+
 def test_folds_keep_speakers_whole_and_are_of_like_size():
     human, _, _ = crowd(500)
     counts = made(human)

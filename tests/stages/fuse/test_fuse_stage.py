@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 from pydantic import ValidationError
 
+from alm_proxies.about import About, AnnotatorCard
 from alm_proxies.errors import AlmProxiesError
 from alm_proxies.estimators.trials import influence
 from alm_proxies.stages.fuse.stage import FuseSettings, fuse
@@ -112,6 +113,56 @@ def test_every_annotator_s_part_in_a_label_can_be_told():
     assert np.allclose(changes.sum(1), 0, atol=1e-9)
     assert np.allclose(told["moved"].to_numpy(), 0.5 * np.abs(changes).sum(1))
     assert (told.filter(pl.col("source") == "human")["concentration"] < 0).any()
+
+
+@pytest.mark.parametrize(("method", "leaks"), [("auto", 1), ("gated", 1), ("human", 0)])
+def test_proxies_made_from_the_human_votes_are_named(method, leaks):
+    table = votes(600)
+    copied = table.frame.filter(pl.col("annotator") == "c/r0").with_columns(
+        annotator=pl.lit("model-a"), source=pl.lit("proxy")
+    )
+    human = table.frame.filter(pl.col("source") == "human")
+    fused = fuse(Votes.of(pl.concat([human, copied]), taxonomy=LABELS), FuseSettings(method=method, classes=4, folds=2))
+    found = fused.findings.frame.filter(pl.col("kind") == "proxies_leak")
+    assert found["where"].to_list() == ["model-a"] * leaks
+    assert fused.labels.frame["proxy_votes"].max() == (1 if method == "gated" else 0)
+
+
+def test_a_copied_annotator_moves_nothing_and_hides_nothing():
+    table = votes()
+    twin = table.frame.filter(pl.col("annotator") == "model-a").with_columns(annotator=pl.lit("twin"))
+    cards = {name: AnnotatorCard(digest=name, model="one/model") for name in ("model-a", "twin")}
+    plain = Votes.of(table.frame, taxonomy=table.taxonomy, about=About(annotators=cards))
+    more = Votes.of(pl.concat([table.frame, twin]), taxonomy=table.taxonomy, about=About(annotators=cards))
+    settings = FuseSettings(method="gated", classes=4)
+    once, again = (
+        influence(fuse(given, settings).estimator, given, "u007").sort("annotator") for given in (plain, more)
+    )
+    assert again.filter(pl.col("annotator") == "twin")["moved"].item() == 0
+    kept = again.filter(pl.col("annotator") != "twin")
+    assert np.allclose(kept.select("moved", "^p_.*$").to_numpy(), once.select("moved", "^p_.*$").to_numpy())
+
+
+def test_leaving_a_model_s_scorer_out_leaves_its_votes_in():
+    """One model both votes and scores: each is a block of its own, whichever of them is there to be read."""
+    table = votes()
+    scored = table.frame.filter(pl.col("annotator") == "model-a", pl.col("draw") == 0)
+    scored = scored.with_columns(annotator=pl.lit("scorer"))
+    cards = {
+        "model-a": AnnotatorCard(digest="a", model="one/model"),
+        "scorer": AnnotatorCard(digest="s", model="one/model", elicit="score"),
+    }
+    both = Votes.of(pl.concat([table.frame, scored]), taxonomy=table.taxonomy, about=About(annotators=cards))
+    fit = fuse(both, FuseSettings(method="gated", classes=4)).estimator
+    told = influence(fit, both, "u007")
+    left = told.filter(pl.col("annotator") == "scorer").select("^p_.*$").to_numpy()[0]
+    without = Votes(both.frame.filter(pl.col("annotator") != "scorer"), both.about)
+    row = pl.col("utterance_id") == "u007"
+    with_it, alone = (Votes(given.frame.filter(row), given.about) for given in (both, without))
+    change = fit.predict(alone).distributions()[0] - fit.predict(with_it).distributions()[0]
+    assert np.allclose(left, change, atol=1e-12)
+    silent = Votes(both.frame.filter(row & (pl.col("source") == "human")), both.about)
+    assert not np.allclose(fit.predict(alone).distributions(), fit.predict(silent).distributions(), atol=1e-4)
 
 
 def test_asking_about_an_utterance_without_votes_is_refused():
