@@ -273,7 +273,7 @@ def heat(
                 x, strength = left + j * cell, 0.03 + 0.92 * share / max(peak, 1e-9)
                 tip = f"{row_title} {row}\n{column_title} {column}\n{100 * share:.1f} %"
                 sheet.rect(x + 1, y + 1, cell - 2, high - 2, "mark cell", tip=tip, opacity=strength)
-                kind = "value on-dark" if strength > 0.55 else "value"
+                kind = "value on-dark" if strength > 0.85 else "value on-middle" if strength > 0.62 else "value"
                 sheet.text(x + cell / 2, y + high / 2 + 4, f"{100 * share:.0f}", kind, "middle")
         return sheet
 
@@ -321,12 +321,14 @@ def simplex(
 
 def votes_picture(labels: Sequence[str], series: Sequence[Series], *, alt: str) -> str:
     """A small picture of one utterance's distributions, for an example card."""
-    thick, left, width = 7.0, min(88.0, max(map(text_width, labels)) + 8), 290.0
+    thick, left, width = 7.0, min(88.0, max(map(text_width, labels)) + 8), 330.0
     step = thick * len(series) + 7
     sheet = Drawing(width, 0)
     top = sheet.legend([(s.name, s.role) for s in series], 0, 8, bars=True) + 6
     sheet.height = top + step * len(labels) + 2
-    scale = Scale(0.0, 1.0, left, width - 30)
+    scale = Scale(0.0, 1.0, left, width - 2)
+    for share in (0.5, 1.0):
+        sheet.line(scale(share), top - 3, scale(share), top + step * len(labels) - 4, "grid")
     for index, label in enumerate(labels):
         y = top + index * step
         sheet.text(left - 7, y + (step - 7) / 2 + 4, shorten(label, left - 7, 11), "tick", "end")

@@ -13,17 +13,17 @@ from pathlib import Path
 LIGHT = {
     "paper": "#fffefb", "raised": "#f6f3ec", "ink": "#1d1c1a", "muted": "#67645d", "grid": "#e4e0d6",
     "human": "#0072b2", "proxy": "#d55e00", "fused": "#00835f", "human-only": "#3a9bd9", "weighted": "#b3528a",
-    "pool": "#b07a00", "other": "#7b7770", "extra": "#5b4aa8",
+    "pool": "#b07a00", "other": "#7b7770", "extra": "#5b4aa8", "on-middle": "#1d1c1a",
 }  # fmt: skip
 DARK = {
     "paper": "#151618", "raised": "#1e2023", "ink": "#ecebe7", "muted": "#a3a29c", "grid": "#33353a",
     "human": "#4fb0f0", "proxy": "#ff9147", "fused": "#35cfa2", "human-only": "#a6d8ff", "weighted": "#e8a4cd",
-    "pool": "#f0c04d", "other": "#a8a6a0", "extra": "#b3a5f5",
+    "pool": "#f0c04d", "other": "#a8a6a0", "extra": "#b3a5f5", "on-middle": "#151618",
 }  # fmt: skip
 ROLES = ("human", "proxy", "fused", "human-only", "weighted", "pool", "other", "extra")
 SHAPES = {
     "human": "circle", "proxy": "diamond", "fused": "square", "human-only": "ring", "weighted": "triangle",
-    "pool": "cross", "other": "circle", "extra": "diamond",
+    "pool": "cross", "other": "circle", "extra": "triangle-down",
 }  # fmt: skip
 WIDE, NARROW = 720.0, 350.0
 _MARGIN = 16
@@ -45,6 +45,18 @@ def shorten(words: str, width: float, size: float = 12.0) -> str:
     """The words, cut with an ellipsis where they would take more than `width` pixels."""
     fits = int(width / (_LETTER * size / 12.0))
     return words if len(words) <= fits else words[: max(1, fits - 1)].rstrip() + "…"
+
+
+def wrap(words: str, width: float, size: float = 12.0) -> list[str]:
+    """The words in as many lines of `width` pixels as they need."""
+    lines = [""]
+    for word in words.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and text_width(longer, size) > width:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines
 
 
 def number(value: float, digits: int = 3) -> str:
@@ -139,6 +151,7 @@ class Drawing:
             "square": [(-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9)],
             "diamond": [(0, -1.25), (1.25, 0), (0, 1.25), (-1.25, 0)],
             "triangle": [(0, -1.2), (1.15, 0.9), (-1.15, 0.9)],
+            "triangle-down": [(0, 1.2), (1.15, -0.9), (-1.15, -0.9)],
             "cross": [(-1.2, -0.35), (-0.35, -0.35), (-0.35, -1.2), (0.35, -1.2), (0.35, -0.35), (1.2, -0.35),
                       (1.2, 0.35), (0.35, 0.35), (0.35, 1.2), (-0.35, 1.2), (-0.35, 0.35), (-1.2, 0.35)],
         }  # fmt: skip
@@ -168,12 +181,15 @@ class Drawing:
     def horizontal_axis(
         self, scale: Scale, top: float, bottom: float, title: str, *, about: int = 5, ticks: Sequence[float] = ()
     ) -> None:
-        """Grid lines, tick words and the name of the horizontal axis, right-aligned below it."""
+        """Grid lines, tick words and the name of the horizontal axis, right-aligned below it, in two lines if long."""
         values = list(ticks) or scale.ticks(about)
         for value, words in zip(values, tick_words(values), strict=True):
             self.line(scale(value), top, scale(value), bottom, "grid")
             self.text(scale(value), bottom + 16, words, "tick", "middle")
-        self.text(scale.end, bottom + 34, title, "axis", "end")
+        lines = wrap(title, scale.end, 11.5)
+        for row, words in enumerate(lines):
+            self.text(scale.end, bottom + 34 + 14 * row, words, "axis", "end")
+        self.height += 14 * (len(lines) - 1)
 
     def vertical_axis(self, scale: Scale, left: float, right: float, title: str, *, about: int = 5) -> None:
         """Grid lines, tick words and the name of the vertical axis, written level above it."""

@@ -34,6 +34,8 @@ class Interval:
         return f"{number(self.value, digits)} [{number(self.low, digits)}, {number(self.high, digits)}]"
 
 
+_LONG = 24
+"""Words longer than this get a column wide enough to be read on a phone."""
 Cell = str | int | float | Interval | None
 
 
@@ -86,6 +88,8 @@ class Table:
         for index, (cell, column) in enumerate(zip(row, self.columns, strict=True)):
             words, key = _cell(cell, column.digits)
             kind = "" if isinstance(cell, str) else ' class="figure"'
+            if isinstance(cell, str) and len(cell) > _LONG:
+                kind = ' class="words"'
             tag = 'th scope="row"' if index == 0 and isinstance(cell, str) else "td"
             cells.append(f'<{tag}{kind} data-key="{escape(key)}">{escape(words)}</{tag.split()[0]}>')
         return "".join(cells)
@@ -264,7 +268,8 @@ def _cell(cell: Cell, digits: int) -> tuple[str, str]:
 
 
 def _inline(words: str) -> str:
-    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(words))
+    whole = re.sub(r"(?<=[0-9]) %", "\u00a0%", words)  # no line may begin with the sign
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(whole))
 
 
 def _title(hint: str) -> str:

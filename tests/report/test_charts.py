@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from xml.etree import ElementTree
 
 import numpy as np
@@ -18,6 +19,7 @@ from alm_proxies.report.charts import (
     simplex,
     votes_picture,
 )
+from alm_proxies.report.drawing import DARK, LIGHT
 from alm_proxies.report.page import Chart, Interval
 
 LABELS = ("anger", "happiness", "sadness")
@@ -85,6 +87,25 @@ def test_a_heat_map_is_darker_where_the_share_is_larger_and_skips_what_is_not_kn
     assert np.argsort(strength, kind="stable").tolist() == np.argsort(values[:2].ravel(), kind="stable").tolist()
 
 
+@pytest.mark.parametrize("palette", [LIGHT, DARK])
+def test_the_figures_in_a_heat_map_can_be_read_on_every_shade(palette: dict[str, str]) -> None:
+    values = np.linspace(0.0, 1.0, 50)[None, :]
+    names = [f"{k}" for k in range(50)]
+    picture = ElementTree.fromstring(
+        heat("h", "H", ["a"], names, values, row_title="human", column_title="proxy", alt="H.").wide
+    )
+    nodes = list(picture)
+    cells = [(node, after) for node, after in pairwise(nodes) if "cell" in node.attrib.get("class", "")]
+    inks = {"value": "ink", "value on-middle": "on-middle", "value on-dark": "paper"}
+    for cell, words in cells:
+        strength = float(cell.attrib["fill-opacity"])
+        shade = strength * _rgb(palette["human"]) + (1 - strength) * _rgb(palette["paper"])
+        ink = _rgb(palette[inks[words.attrib["class"]]])
+        high, low = sorted((_luminance(shade), _luminance(ink)), reverse=True)
+        assert (high + 0.05) / (low + 0.05) >= 3.5, strength
+    assert len(cells) == 50
+
+
 @pytest.mark.parametrize("labels", [2, 3, 8, 30])
 def test_a_unanimous_distribution_lies_on_its_corner_of_the_simplex(labels: int) -> None:
     names = [f"label {k}" for k in range(labels)]
@@ -136,3 +157,12 @@ def _marks(svg: str, tag: str) -> list[ElementTree.Element]:
 def _tips(svg: str, tag: str | None = None) -> list[str]:
     nodes = [n for n in ElementTree.fromstring(svg) if "mark" in n.attrib.get("class", "").split()]
     return [n.attrib["data-tip"] for n in nodes if "data-tip" in n.attrib and (tag is None or n.tag.endswith(tag))]
+
+
+def _rgb(colour: str) -> np.ndarray:
+    return np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+
+
+def _luminance(colour: np.ndarray) -> float:
+    linear = np.where(colour <= 0.04045, colour / 12.92, ((colour + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])

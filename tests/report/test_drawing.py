@@ -19,7 +19,9 @@ from alm_proxies.report.drawing import (
     png,
     shorten,
     standalone,
+    text_width,
     tick_words,
+    wrap,
 )
 
 FIGURES = st.floats(-1e6, 1e6, allow_nan=False).map(lambda value: round(value, 4))
@@ -61,6 +63,18 @@ def test_numbers_are_written_for_people(value: float, words: str) -> None:
 def test_long_words_are_cut_with_an_ellipsis_and_short_ones_left_alone() -> None:
     assert shorten("neutral", 100) == "neutral"
     assert shorten("a very long label indeed", 60).endswith("…")
+
+
+def test_a_long_axis_name_is_wrapped_and_the_sheet_grows_to_hold_it() -> None:
+    name = "log loss against human votes alone (nats a vote; below zero is better)"
+    lines = wrap(name, 200.0)
+    assert " ".join(lines) == name
+    assert len(lines) > 1
+    assert all(text_width(line) <= 200.0 for line in lines)
+    sheet = Drawing(200, 100)
+    sheet.horizontal_axis(Scale(0.0, 1.0, 20.0, 190.0), 10, 60, name)
+    lowest = max(float(node.attrib["y"]) for node in ElementTree.fromstring(sheet.svg("A.")) if "y" in node.attrib)
+    assert lowest < sheet.height
 
 
 def test_every_role_has_a_colour_on_light_and_dark_paper_and_a_style() -> None:

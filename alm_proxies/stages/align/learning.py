@@ -14,6 +14,7 @@ from alm_proxies.estimators.trials import Losses, Worth, score, worth_in_votes
 from alm_proxies.measures.bootstrap import Interval, mean_by_speaker
 from alm_proxies.seeds import generator
 from alm_proxies.stages.align.material import Array, Index, Material, Words
+from alm_proxies.stages.align.strata import in_order
 
 MOST_VOTES = 12
 _FEWEST = 30
@@ -29,7 +30,19 @@ class Learning:
     fused: Interval
     given: int
     worth: dict[str, Worth]
+    proxy_worth: dict[str, float]
+    """Mean proxy_worth of the labels, overall and by stratum: what the proxies add to the concentration."""
+    strength: tuple[float, ...]
+    """Mean concentration of the fit to human votes alone, at every k."""
     utterances: int
+
+    @property
+    def strength_per_vote(self) -> float:
+        """What one more human vote adds to the concentration beside those given, mean over the rest of the curve."""
+        here = self.at.index(self.given) if self.given in self.at[:-1] else len(self.at) - 2
+        if here < 0:
+            return float("nan")
+        return (self.strength[-1] - self.strength[here]) / (self.at[-1] - self.at[here])
 
     def votes(self, stratum: str = "all") -> tuple[float, float, float]:
         """What the proxies were worth in human votes, beyond those given, with its interval; inf beyond the curve."""
@@ -37,14 +50,13 @@ class Learning:
         return worth.votes - self.given, worth.low - self.given, worth.high - self.given
 
 
-def learning(
-    material: Material, counts: Counts, human_only: Estimator, strata: Words | None, *, seed: int
-) -> Learning | None:
+def learning(material: Material, counts: Counts, human_only: Estimator, strata: Words, *, seed: int) -> Learning | None:
     """Every held-out vote foretold from k of its utterance's other human votes, by fits that saw no held-out vote.
 
     The k votes are those of the fit first, then other held-out votes, in random order: they stand beside the vote
-    foretold, so that the curve reaches beyond the votes of the fit, but no fit has seen them. Every k is scored on the
-    same votes. Utterances have the most common number of fit votes, so that k means one thing. None with fewer than
+    foretold, so that the curve reaches beyond the votes of the fit, but no fit has seen them. Votes of the fit stand
+    there as the counts have them, secondary labels merged; the others by their labels. Every k is scored on the same
+    votes. Utterances have the most common number of fit votes, so that k means one thing. None with fewer than
     30 such utterances.
     """
     held, fit = material.held_out.sizes(), material.human.sizes()
@@ -63,7 +75,10 @@ def learning(
             sides.append(Gated(seed=seed).fit(counts))
     at = tuple(range(0 if given == 0 else 1, given + beyond + 1))
     curves: list[dict[int, Losses]] = [{} for _ in sides]
-    for k, left in _contexts(material, usable, at, seed).items():
+    strength = []
+    for k, left in _contexts(material, counts, usable, at, seed).items():
+        beside = human_only.aligned(counts.rows(left.rows).with_human(left.contexts))
+        strength.append(float(human_only.posterior(beside).concentration.mean()))
         for curve, side in zip(curves, sides, strict=True):
             curve[k] = score(side, counts, left)
     fused = _losses_of(material, usable)
@@ -79,11 +94,23 @@ def learning(
         return mean_by_speaker(part.loss / part.votes, names, weights=part.votes, seed=seed)
 
     alone = {k: some(losses) for k, losses in curves[0].items()}
-    chosen = None if strata is None else [str(stratum) for stratum in strata[rows]]
-    worth = worth_in_votes(alone, some(fused), codes, strata=chosen, seed=seed) if len(alone) > 1 else {}
+    chosen = strata[rows]
+    found = worth_in_votes(alone, some(fused), codes, strata=chosen.tolist(), seed=seed) if len(alone) > 1 else {}
+    worth = {name: found[name] for name in ("all", *in_order(chosen)) if name in found}
+    members = {name: rows if name == "all" else rows[chosen == name] for name in worth}
     human, *others = ([interval(curve[k]) for k in at] for curve in curves)
     together = tuple(others[0]) if others else ()
-    return Learning(at, tuple(human), together, interval(fused), given, worth, len(rows))
+    return Learning(
+        at=at,
+        human=tuple(human),
+        with_proxies=together,
+        fused=interval(fused),
+        given=given,
+        worth=worth,
+        proxy_worth={name: float(material.proxy_worth[some_rows].mean()) for name, some_rows in members.items()},
+        strength=tuple(strength),
+        utterances=len(rows),
+    )
 
 
 def human_only(counts: Counts, *, seed: int) -> Estimator:
@@ -99,10 +126,11 @@ def _losses_of(material: Material, usable: Array) -> Losses:
     return Losses(loss, held.sum(1))
 
 
-def _contexts(material: Material, usable: Array, at: tuple[int, ...], seed: int) -> dict[int, LeftOut]:
+def _contexts(material: Material, counts: Counts, usable: Array, at: tuple[int, ...], seed: int) -> dict[int, LeftOut]:
     """For every k and every held-out vote: k other votes of its utterance."""
     random = generator(seed, "learning")
     human, held = material.human, material.held_out
+    cast = human.vectors if counts.draws is None else counts.draws[1]  # the same draws in the same order
     target = np.flatnonzero(usable[held.rows])
     rows = held.rows[target]
     contexts: dict[int, LeftOut] = {}
@@ -116,7 +144,7 @@ def _contexts(material: Material, usable: Array, at: tuple[int, ...], seed: int)
     for k in range(at[-1] + 1):
         if k > 0:
             if k <= given:
-                running = running + human.vectors[by_fit[rows, k - 1]]
+                running = running + cast[by_fit[rows, k - 1]]
             else:
                 next_one = k - given - 1
                 place = next_one + (own <= next_one)  # skips the vote foretold

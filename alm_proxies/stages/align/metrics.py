@@ -36,14 +36,20 @@ def metrics_of(results: Results) -> dict[str, Any]:
         "stratum_trust": results.trust,
         "learning": results.learning,
         "worth_in_human_votes": None,
+        "concentration_per_human_vote": None,
         "scores": None,
-        "cannot": results.cannot,
+        "cannot": {name: str(error) for name, error in results.cannot.items()},
     }
     if results.learning is not None and results.learning.worth:
         learned = results.learning
         made["worth_in_human_votes"] = {
-            name: dict(zip(("votes", "low", "high"), learned.votes(name), strict=True)) for name in learned.worth
+            name: {
+                **dict(zip(("votes", "low", "high"), learned.votes(name), strict=True)),
+                "proxy_worth": learned.proxy_worth[name],
+            }
+            for name in learned.worth
         }
+        made["concentration_per_human_vote"] = learned.strength_per_vote
     if results.scores is not None:
         found = results.scores
         made["scores"] = {"overall": found.overall, "within": found.within}

@@ -35,7 +35,15 @@ from alm_proxies.stages.align.tables import (
     strata_table,
     worth_table,
 )
-from alm_proxies.stages.align.words import HOLD_OUT, figures, headline, summary
+from alm_proxies.stages.align.words import (
+    HOLD_OUT,
+    both_worths,
+    corpus_shares_words,
+    figures,
+    headline,
+    listed,
+    summary,
+)
 from alm_proxies.tables import About, Finding
 
 _STRATA = (AGREEMENT, AMBIGUITY, LABEL, OUTCOME)
@@ -104,7 +112,7 @@ def _worth(results: Results) -> Section | None:
     lead += " and proxies: read off how many human votes do as well without." if results.uses_proxies else "."
     blocks: list[Block] = [learning_chart(results, learned)]
     if learned.worth and results.uses_proxies:
-        blocks.append(worth_table(learned))
+        blocks += [Text(both_worths(learned)), worth_table(learned)]
     return Section(
         "What the proxies were worth" if results.has_proxies else "What votes are worth", lead, tuple(blocks)
     )
@@ -135,7 +143,7 @@ def _groups(results: Results) -> Section | None:
             blocks.append(gain_chart("groups", "The same by group", inside))
     if (table := group_table(results, groups)) is not None:
         blocks.append(table)
-    lead = f"By {', '.join(groups)}: whether anyone is served worse. Intervals are wide where a group has few speakers."
+    lead = f"By {listed(groups)}: whether anyone is served worse. Intervals are wide where a group has few speakers."
     return Section("By group", lead, tuple(blocks)) if blocks else None
 
 
@@ -147,12 +155,14 @@ def _shares(results: Results) -> Section:
     apart.sort(key=lambda row: -abs(row.difference.estimate))
     more = [row.label for row in apart if row.difference.estimate > 0]
     less = [row.label for row in apart if row.difference.estimate < 0]
-    parts = [f"more often {', '.join(more)}" if more else "", f"less often {', '.join(less)}" if less else ""]
-    said = " and ".join(part for part in parts if part)
+    parts = [f"{listed(more)} more often than humans do" if more else ""]
+    parts += [f"{listed(less)} less often{'' if more else ' than humans do'}" if less else ""]
+    said = ", ".join(part for part in parts if part)
     lead = (
         f"On the same utterances proxies say {said}." if said else "No label is clearly over- or under-used by proxies."
     )
     blocks: list[Block] = [shares_chart(results), confusion_chart(results)]
+    blocks.append(Text(corpus_shares_words(results.corpus_shares)))
     if results.corpus_shares is not None:
         blocks.append(corpus_shares_table(results.corpus_shares, results.material.labels))
     return Section("What proxies say", lead, tuple(blocks))
@@ -172,7 +182,8 @@ def _agreement(results: Results) -> Section | None:
     if results.alt_tests:
         blocks += [alt_test_table(results.alt_tests), raters_table(results.alt_tests)]
     elif "alt_test" in results.cannot:
-        blocks.append(Text(f"No alternative annotator test: {results.cannot['alt_test']}", "notice"))
+        why = results.cannot["alt_test"]
+        blocks.append(Text(f"No alternative annotator test: {why.what}. {why.mend or ''}".rstrip(), "notice"))
     return Section("Humans and proxies, vote against vote", lead, tuple(blocks))
 
 

@@ -10,7 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from alm_proxies.errors import InputError
-from alm_proxies.estimators.counts import counts_of
+from alm_proxies.estimators.counts import Merge, counts_of
 from alm_proxies.measures.agreement import EqualVotes, equal_votes
 from alm_proxies.measures.alt_test import AltTest, alt_test
 from alm_proxies.measures.bootstrap import Interval, mean_by_speaker
@@ -56,7 +56,7 @@ class Results:
     trust: tuple[StratumTrust, ...]
     learning: Learning | None
     scores: Scores | None
-    cannot: dict[str, str]
+    cannot: dict[str, InputError]
 
     @property
     def has_held_out(self) -> bool:
@@ -71,7 +71,7 @@ class Results:
     @property
     def findings(self) -> list[Finding]:
         """What could not be said, and why."""
-        found = [Finding("align", name, what) for name, what in self.cannot.items()]
+        found = [Finding("align", name, error.what, error.mend or "") for name, error in self.cannot.items()]
         if not self.has_held_out:
             mend = "Hold votes out when reading the corpus, then fuse and align again."
             found.append(Finding("align", "nothing_held_out", "no label can be checked: no vote was held out", mend))
@@ -85,9 +85,11 @@ class Results:
         return bool((self.material.table.frame["proxy_votes"] > 0).any())
 
 
-def measure(material: Material, votes: Votes, utterances: Utterances, *, kind: Kind, seed: int) -> Results:
-    """Measure all that the votes allow."""
-    cannot: dict[str, str] = {}
+def measure(
+    material: Material, votes: Votes, utterances: Utterances, *, merge: Merge, kind: Kind, seed: int
+) -> Results:
+    """Measure all that the votes allow; the rivals count secondary labels as `merge` says."""
+    cannot: dict[str, InputError] = {}
     kept = Votes(votes.frame.filter(pl.col("utterance_id").is_in(material.ids.tolist())), votes.about)
     everyone = _together(material)
     people, machines = _whole(everyone, seed), _whole(material.proxy, seed)
@@ -101,7 +103,7 @@ def measure(material: Material, votes: Votes, utterances: Utterances, *, kind: K
         equal = equal_votes(people, machines, speakers, votes=at_once, seed=seed)
         equal_within = _equal_within(people, machines, material, at_once, seed)
     held = material.held_out.counts()
-    counts = counts_of(kept, utterances=utterances)
+    counts = counts_of(kept, merge=merge, utterances=utterances)
     found, learned = None, None
     if held.any() and counts.human.any():
         alone = human_only(counts, seed=seed)
@@ -216,13 +218,15 @@ def _confusion(human: Array, proxy: Array) -> Array:
     return table
 
 
-def _alt_tests(votes: Votes, annotators: tuple[str, ...], kind: Kind, cannot: dict[str, str]) -> tuple[AltTest, ...]:
+def _alt_tests(
+    votes: Votes, annotators: tuple[str, ...], kind: Kind, cannot: dict[str, InputError]
+) -> tuple[AltTest, ...]:
     made = []
     for annotator in annotators:
         try:
             made.append(alt_test(votes, annotator, kind=kind))
         except InputError as error:
-            cannot["alt_test"] = str(error)
+            cannot["alt_test"] = error
             return ()
     return tuple(made)
 

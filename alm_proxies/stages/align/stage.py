@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from alm_proxies.estimators.merge import Merge
 from alm_proxies.tables import Findings, Labels, Utterances, Votes
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ class AlignSettings(BaseModel):
     """How labels and proxies are compared with human votes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    merge: Merge = Merge()
+    """How secondary labels counted when the labels were fused: the rivals shown beside them count them so too."""
     raters: Literal["crowd", "skilled", "expert"] = "crowd"
     """Who the human raters are: how much worse than a rater the alt-test lets a proxy be (0.1, 0.15, 0.2)."""
     examples: int = Field(12, ge=0, le=200)
@@ -33,6 +36,16 @@ class AlignSettings(BaseModel):
     """More utterances than this are reported on by a random sample of them."""
     seed: int = 0
     """Seed of samples and intervals."""
+
+    @model_validator(mode="after")
+    def _sum(self) -> Self:
+        if self.merge.primary <= 0 or self.merge.secondary < 0:
+            raise ValueError("merge: the primary share is above 0, the secondary not below")
+        if abs(self.merge.primary + self.merge.secondary - 1) > 1e-9:
+            raise ValueError(
+                f"merge: primary and secondary sum to {self.merge.primary + self.merge.secondary:g}, not 1"
+            )
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +70,7 @@ def align(labels: Labels, votes: Votes, utterances: Utterances, settings: AlignS
 
     settings = settings or AlignSettings()
     material = material_of(labels, votes, utterances, at_most=settings.at_most, seed=settings.seed)
-    results = measure(material, votes, utterances, kind=settings.raters, seed=settings.seed)
+    results = measure(material, votes, utterances, merge=settings.merge, kind=settings.raters, seed=settings.seed)
     shown, kept_back = examples(
         material,
         utterances,

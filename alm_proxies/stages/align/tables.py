@@ -21,6 +21,7 @@ _FLOOR = Column("JSD floor", 3, "What the truth itself would score against so fe
 _BRIER = Column("Brier", 3, "Mean squared distance to held-out votes, 0 to 2. Lower is better.")
 _ECE = Column("ECE", 3, "Top label: |probability − share of votes|, 15 bins of equal mass.")
 _R2 = Column("R²", 3, "Per label over utterances, averaged: 1 − residual / total.")
+_PROXY_WORTH = "Mean proxy_worth of the labels: what the proxies add to the concentration, nothing held out."
 _GAIN = Column("Against human votes alone", 3, "Paired on the same votes; below zero is better.")
 
 
@@ -30,13 +31,20 @@ def shown(interval: Measured | None) -> Interval | None:
 
 
 def worth_table(learned: Learning) -> Table:
-    """What the proxies were worth, overall and by agreement of the human votes."""
+    """What the proxies were worth, overall and by agreement of the human votes, beside what the labels say of it."""
     rows: list[list[Cell]] = []
     beyond = learned.at[-1] - learned.given
     for name, worth in learned.worth.items():
-        votes, low, high = learned.votes(name)
-        rows.append([name, worth.utterances, *(_votes(value, beyond) for value in (votes, low, high))])
-    columns = ["Agreement of the human votes", "Utterances", "Worth", "Low", "High"]
+        read = [_votes(value, beyond) for value in learned.votes(name)]
+        rows.append(["all utterances" if name == "all" else name, worth.utterances, *read, learned.proxy_worth[name]])
+    columns = [
+        Column("Human votes"),
+        Column("Utterances"),
+        Column("Worth", 1, "Human votes that do as well without proxies, read off the curve."),
+        Column("Low"),
+        Column("High"),
+        Column("Proxy worth", 1, _PROXY_WORTH),
+    ]
     caption = f"Worth of an utterance's proxies in human votes, beside the {learned.given} given"
     return Table.of(columns, rows, caption)
 
@@ -70,7 +78,12 @@ def strata_table(inside: Mapping[str, Mapping[str, Sequence[Score]]]) -> Table:
 
 
 def group_table(results: Results, groups: Sequence[str]) -> Table | None:
-    """Every group: agreement of humans with humans and with proxies, the gain, the worth by the fusion."""
+    """Every group: agreement of humans with humans and with proxies, the gain, the proxy_worth of its labels.
+
+    None without proxies: there is nothing to tell beyond the scores.
+    """
+    if not results.has_proxies:
+        return None
     rows: list[list[Cell]] = []
     material = results.material
     for title in groups:
@@ -90,8 +103,6 @@ def group_table(results: Results, groups: Sequence[str]) -> Table | None:
                     *([float(material.proxy_worth[members].mean())] if results.uses_proxies else []),
                 ]
             )
-    if not rows:
-        return None
     columns = [
         Column("Group"),
         Column("Utterances"),
@@ -102,8 +113,7 @@ def group_table(results: Results, groups: Sequence[str]) -> Table | None:
         hint = "Paired on the same held-out votes; below zero is better."
         columns.append(Column("Fused NLL against human votes alone", 3, hint))
     if results.uses_proxies:
-        hint = "Mean proxy_worth of the labels: the fit's own account, in human votes."
-        columns.append(Column("Worth by the fusion", 1, hint))
+        columns.append(Column("Proxy worth", 1, _PROXY_WORTH))
     return Table.of(columns, rows)
 
 
@@ -188,4 +198,4 @@ def findings_table(findings: Sequence[Finding]) -> Table:
     rows: list[list[Cell]] = [
         [finding.kind.replace("_", " "), finding.what, finding.mend or None, finding.count] for finding in findings
     ]
-    return Table.of(["Kind", "What", "Mend", "Count"], rows)
+    return Table.of(["Kind", "What", "What to do", "Count"], rows)

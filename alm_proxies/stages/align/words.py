@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+
+import numpy as np
 
 from alm_proxies.measures.bootstrap import Interval
+from alm_proxies.measures.class_shares import ClassShares
 from alm_proxies.report.drawing import number
 from alm_proxies.report.page import Figure
 from alm_proxies.stages.align.learning import Learning
 from alm_proxies.stages.align.results import Results
-from alm_proxies.stages.align.rivals import ALONE, FUSED, Score
+from alm_proxies.stages.align.rivals import ALONE, FUSED, PLAIN, Score, Scores
 from alm_proxies.stages.align.strata import AGREEMENT, AMBIGUITY, LABEL, OBSERVABLE
 
 _WHERE = {
@@ -20,7 +24,6 @@ _WHERE = {
         "a majority": "where most human votes agree",
         "no majority": "where no label has a majority of the human votes",
     },
-    AMBIGUITY: {word: f"where the label's ambiguity is {word}" for word in ("low", "medium", "high")},
 }
 HOLD_OUT = (
     "No human vote was held out, so nothing here can show whether the fused labels are right. Read the corpus again "
@@ -29,11 +32,13 @@ HOLD_OUT = (
 )
 
 
-def where(stratum: str, value: str) -> str:
-    """A stratum's value as a clause: "where the human votes all agree"."""
+def where(stratum: str, values: Sequence[str]) -> str:
+    """Values of one stratification as a clause: "where the human votes all agree", "where fear or sad is likeliest"."""
     if stratum == LABEL:
-        return f"where {value} is the most likely label"
-    return _WHERE.get(stratum, {}).get(value, f"where {stratum} is {value}")
+        return f"where {listed(values, 'or')} is the most likely label"
+    if stratum == AMBIGUITY:
+        return f"where the label's ambiguity is {listed(values, 'or')}"
+    return listed([_WHERE[stratum][value] for value in values])
 
 
 def span(interval: Interval, digits: int = 3) -> str:
@@ -53,15 +58,48 @@ def worth_words(learned: Learning, stratum: str = "all") -> str:
     return f"{number(votes, 1)} human vote{'' if abs(votes - 1) < 0.05 else 's'}"
 
 
+def both_worths(learned: Learning) -> str:
+    """The worth on held-out votes beside the labels' own proxy_worth, and why they differ."""
+    own, rise = learned.proxy_worth["all"], learned.strength_per_vote
+    said = (
+        f"On held-out votes the proxies did the work of {worth_words(learned)} ({_range(learned)}). The labels' own "
+        f"`proxy_worth`, {number(own, 1)} on average, is another measure: it says how much the proxies add to the "
+        "concentration, and no vote was held out for it."
+    )
+    if rise > 0:
+        said += (
+            f" One more human vote adds {number(rise, 1)} to the concentration, not 1, so {number(own, 1)} stand for "
+            f"{number(own / rise, 1)} human votes."
+        )
+    return f"{said} Where the measures differ, rely on the held-out votes."
+
+
+def corpus_shares_words(found: ClassShares | None) -> str:
+    """What proxies do for the shares of the labels in the corpus."""
+    if found is None:
+        return (
+            "Proxies can narrow the intervals of the labels' shares in the whole corpus (PPI++) where other utterances "
+            "have proxy votes only. Too few have here: the weight of the proxies is 0, and the human votes stand alone."
+        )
+    alone = np.subtract(found.human_high, found.human_low)
+    narrower = 100 * (1 - float(np.subtract(found.high, found.low).sum() / alone.sum()))
+    change = f"narrower by {number(narrower, 0)} %" if narrower > 0.5 else "no narrower"
+    return (
+        f"In the whole corpus proxies make the intervals of the labels' shares {change} (PPI++, mean weight of the "
+        f"proxies {number(float(np.mean(found.proxy_weight)), 2)}). This holds whatever the proxies say, if the "
+        "utterances with human votes are like those without."
+    )
+
+
 def headline(results: Results) -> str:
     """What the proxies were worth, where they helped and where not, in a sentence or two."""
     if not results.has_proxies:
         return "No proxy voted here: this is what the human votes alone can tell."
     if results.scores is None:
-        votes = number(float(results.material.proxy_worth.mean()), 1)
+        added = number(float(results.material.proxy_worth.mean()), 1)
         return (
-            f"The fusion itself takes the proxies of an utterance for {votes} human votes; "
-            "nothing was held out, so nothing here proves it."
+            f"The proxies of an utterance add {added} to the concentration of its label; "
+            "nothing was held out, so nothing here tells what they are worth."
         )
     gain = _gain(results.scores.of(FUSED))
     if not results.uses_proxies:
@@ -100,13 +138,18 @@ def figures(results: Results) -> tuple[Figure, ...]:
     made = []
     learned = results.learning
     if learned is not None and learned.worth and results.uses_proxies:
-        made.append(Figure(_short_worth(learned), "human votes: the worth of an utterance's proxies", _range(learned)))
+        beside = f"{_range(learned)}; proxy_worth says {number(learned.proxy_worth['all'], 1)}"
+        made.append(Figure(_short_worth(learned), "human votes: the worth of an utterance's proxies", beside))
     if results.scores is not None:
-        fused, alone = results.scores.of(FUSED), results.scores.of(ALONE)
-        gain = _gain(fused)
-        ends = f"{number(gain.low)} to {number(gain.high)}"
-        made.append(Figure(number(gain.estimate), "nats a held-out vote against human votes alone", ends))
-        beside = f"{number(alone.jsd.estimate)} for human votes alone"
+        fused, other, name = _beside(results, results.scores)
+        if results.uses_proxies:
+            gain = _gain(fused)
+            ends = f"{number(gain.low)} to {number(gain.high)}"
+            made.append(Figure(number(gain.estimate), "nats a held-out vote against human votes alone", ends))
+        else:
+            beside = f"{number(other.nll.estimate)} for {name}"
+            made.append(Figure(number(fused.nll.estimate), "nats: log loss a held-out vote", beside))
+        beside = f"{number(other.jsd.estimate)} for {name}"
         made.append(Figure(number(fused.jsd.estimate), "JSD to held-out votes (base 2)", beside))
     if results.equal is not None:
         pair = results.equal.agreement
@@ -117,6 +160,12 @@ def figures(results: Results) -> tuple[Figure, ...]:
         name = "proxy vote" if curve.fit.saturation == 1 else "proxy votes"
         made.append(Figure(str(curve.fit.saturation), f"{name} do nine tenths of what more can do", "fitted"))
     return tuple(made)
+
+
+def _beside(results: Results, scores: Scores) -> tuple[Score, Score, str]:
+    """The fused labels' score and the one to hold it against: plain shares where no proxy counted."""
+    other, name = (ALONE, "human votes alone") if results.uses_proxies else (PLAIN, "plain shares of the votes")
+    return scores.of(FUSED), scores.of(other), name
 
 
 def _gain(score: Score) -> Interval:
@@ -145,26 +194,26 @@ def _where_they_helped(results: Results) -> str:
         return "With them held-out votes are foretold better than by human votes alone."
     stratum, first = next(iter(gains.items()))
     ranked = sorted(first, key=lambda value: first[value].estimate)
-    best, least = where(stratum, ranked[0]), where(stratum, ranked[-1])
-    every = [(where(name, value), gain) for name, values in gains.items() for value, gain in values.items()]
-    harmed = [words for words, gain in every if gain.low > 0]
-    unsure = [words for words, gain in every if gain.low <= 0 <= gain.high]
-    if harmed:
-        return f"They helped most {best}, and did harm {_listed(harmed)}."
-    if unsure:
-        return f"They helped most {best}; no gain can be shown {_listed(unsure)}."
+    best, least = where(stratum, ranked[:1]), where(stratum, ranked[-1:])
+    harmed = [(name, [v for v, gain in values.items() if gain.low > 0]) for name, values in gains.items()]
+    unsure = [(name, [v for v, gain in values.items() if gain.low <= 0 <= gain.high]) for name, values in gains.items()]
+    if any(values for _, values in harmed):
+        return f"They helped most {best}, and did harm {listed([where(*one) for one in harmed if one[1]])}."
+    if any(values for _, values in unsure):
+        return f"They helped most {best}; no gain can be shown {listed([where(*one) for one in unsure if one[1]])}."
     return f"They helped everywhere, most {best} and least {least}."
 
 
 def _scored(results: Results) -> str:
     if results.scores is None:
         return ""
-    fused, alone = results.scores.of(FUSED), results.scores.of(ALONE)
-    change = 100 * (fused.jsd.estimate / alone.jsd.estimate - 1)
+    fused, other, name = _beside(results, results.scores)
+    apart = f": a difference of {span(_gain(fused))}" if results.uses_proxies else ""
+    change = 100 * (fused.jsd.estimate / other.jsd.estimate - 1)
     return (
-        f"On the held-out votes the fused labels reach a log loss of {number(fused.nll.estimate)} nats a vote, human "
-        f"votes alone {number(alone.nll.estimate)}: a difference of {span(_gain(fused))}. Their JSD (base 2) is "
-        f"{number(fused.jsd.estimate)} against {number(alone.jsd.estimate)}, {number(change, 0)} %."
+        f"On the held-out votes the fused labels reach a log loss of {number(fused.nll.estimate)} nats a vote, "
+        f"{name} {number(other.nll.estimate)}{apart}. Their JSD (base 2) is "
+        f"{number(fused.jsd.estimate)} against {number(other.jsd.estimate)}, {number(change, 0)} %."
     )
 
 
@@ -180,5 +229,6 @@ def _range(learned: Learning) -> str:
     return f"{lower} to {upper}, beside {learned.given} given"
 
 
-def _listed(words: list[str]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+def listed(words: Sequence[str], last: str = "and") -> str:
+    """Words in a row: "a, b and c"."""
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {last} {words[-1]}"

@@ -9,8 +9,12 @@ import polars as pl
 import pytest
 
 from alm_proxies.errors import InputError
+from alm_proxies.estimators.counts import Merge, counts_of
 from alm_proxies.estimators.dirichlet import Pool
 from alm_proxies.estimators.gated import Gated
+from alm_proxies.report.page import Text
+from alm_proxies.stages.align.learning import human_only
+from alm_proxies.stages.align.rivals import ALONE, rivals
 from alm_proxies.stages.align.stage import Alignment, AlignSettings, align
 from alm_proxies.tables import About, AnnotatorCard, Labels, Utterances, Votes
 
@@ -35,11 +39,35 @@ def report(corpus: tuple[Votes, Utterances], fused: Labels) -> Alignment:
     return align(fused, *corpus, QUICK)
 
 
+@pytest.fixture(scope="module")
+def small(corpus: tuple[Votes, Utterances]) -> tuple[Labels, Votes, Utterances]:
+    """A sixth of the clips with their labels: for what shows itself whatever the numbers."""
+    votes, utterances = corpus
+    kept = pl.col("utterance_id").is_in(utterances.frame["utterance_id"].sort().gather_every(6).implode())
+    few = Votes.of(votes.frame.filter(kept), about=votes.about)
+    return Gated(4, 0.01).fit(few).predict(few), few, Utterances.of(utterances.frame.filter(kept))
+
+
 def test_the_headline_says_what_helpful_proxies_were_worth(report: Alignment) -> None:
     assert report.page.headline.startswith("The proxies of an utterance were worth")
     worth = report.metrics["worth_in_human_votes"]["all"]
     assert worth["low"] <= worth["votes"] <= worth["high"]
     assert worth["votes"] > 0.5
+
+
+def test_the_labels_own_proxy_worth_stands_beside_what_held_out_votes_show_and_is_told_apart(
+    fused: Labels, report: Alignment
+) -> None:
+    worth = report.metrics["worth_in_human_votes"]["all"]
+    assert worth["proxy_worth"] == pytest.approx(fused.frame["proxy_worth"].mean())
+    rise = report.metrics["concentration_per_human_vote"]
+    strength = report.metrics["learning"]["strength"]
+    assert rise == pytest.approx((strength[5] - strength[2]) / 3)
+    assert strength == sorted(strength)
+    said = next(block.words for block in report.page.sections[0].blocks if isinstance(block, Text))
+    assert f"did the work of {worth['votes']:.1f} human vote" in said
+    assert f"`proxy_worth`, {worth['proxy_worth']:.1f} on average" in said
+    assert f"stand for {worth['proxy_worth'] / rise:.1f} human votes" in said
 
 
 def test_worthless_proxies_are_not_praised(corpus: tuple[Votes, Utterances]) -> None:
@@ -73,10 +101,6 @@ def test_the_paired_gain_is_the_difference_of_the_losses(report: Alignment) -> N
 
 
 def test_held_out_votes_never_reach_a_rival_s_fit(corpus: tuple[Votes, Utterances], fused: Labels) -> None:
-    from alm_proxies.estimators.counts import counts_of
-    from alm_proxies.stages.align.learning import human_only
-    from alm_proxies.stages.align.rivals import rivals
-
     votes, utterances = corpus
     other = votes.frame.with_columns(label=pl.when("held_out").then(pl.lit("sad")).otherwise("label"))
     made = []
@@ -85,6 +109,31 @@ def test_held_out_votes_never_reach_a_rival_s_fit(corpus: tuple[Votes, Utterance
         made.append(rivals(counts, fused, human_only(counts, seed=0)))
     for name, labels in made[0].items():
         assert labels.frame.equals(made[1][name].frame), name
+
+
+def test_the_rivals_count_secondary_labels_as_the_labels_do(small: tuple[Labels, Votes, Utterances]) -> None:
+    fused, votes, utterances = small
+    second = pl.when(pl.col("draw") == 0).then(pl.lit(["sad"])).otherwise(None)
+    ticked = Votes.of(votes.frame.with_columns(secondary=second), about=votes.about)
+    merge = Merge(0.8, 0.2)
+    found = align(fused, ticked, utterances, AlignSettings(examples=0, merge=merge)).metrics
+    own = pl.coalesce(pl.when(pl.col("label") == label).then(pl.col(f"p_{label}")) for label in LABELS)
+    expected = {}
+    for one in (merge, Merge()):
+        counts = counts_of(ticked, merge=one, utterances=utterances)
+        labels = human_only(counts, seed=0).predict(counts).frame
+        held = ticked.frame.filter("held_out").join(labels, on="utterance_id")
+        expected[one] = held.select(-own.log().mean()).item()
+    alone = [score["nll"]["estimate"] for score in found["scores"]["overall"] if score["method"] == ALONE]
+    assert alone == [pytest.approx(expected[merge])]
+    assert found["learning"]["human"][2]["estimate"] == pytest.approx(expected[merge])
+    assert expected[merge] != pytest.approx(expected[Merge()], abs=1e-6)
+
+
+@pytest.mark.parametrize("shares", [(0.9, 0.2), (1.0, -0.1), (0.0, 1.0)])
+def test_a_merge_that_does_not_sum_to_one_is_refused(shares: tuple[float, float]) -> None:
+    with pytest.raises(ValueError, match="merge"):
+        AlignSettings(merge=Merge(*shares))
 
 
 def test_the_learning_curve_falls_and_meets_the_scores_at_the_votes_given(report: Alignment) -> None:
@@ -124,13 +173,14 @@ def test_the_confusion_matrix_is_that_of_the_votes(corpus: tuple[Votes, Utteranc
 
 
 def test_the_same_input_gives_the_same_page_and_numbers(
-    corpus: tuple[Votes, Utterances], fused: Labels, report: Alignment
+    small: tuple[Labels, Votes, Utterances],
 ) -> None:
-    votes, utterances = corpus
+    fused, votes, utterances = small
     shuffled = Votes.of(votes.frame.sample(fraction=1.0, shuffle=True, seed=3), about=votes.about)
     again = align(Labels(fused.frame.reverse(), fused.about), shuffled, utterances, QUICK)
-    assert json.dumps(again.metrics) == json.dumps(report.metrics)
-    assert again.page.html() == report.page.html()
+    first = align(fused, votes, utterances, QUICK)
+    assert json.dumps(again.metrics) == json.dumps(first.metrics)
+    assert again.page.html() == first.page.html()
 
 
 def test_the_numbers_are_json_without_nan_and_the_page_is_small(report: Alignment) -> None:
@@ -139,9 +189,9 @@ def test_the_numbers_are_json_without_nan_and_the_page_is_small(report: Alignmen
 
 
 def test_without_held_out_votes_the_report_says_what_it_cannot_and_how_to_get_it(
-    corpus: tuple[Votes, Utterances], fused: Labels
+    small: tuple[Labels, Votes, Utterances],
 ) -> None:
-    votes, utterances = corpus
+    fused, votes, utterances = small
     kept = Votes.of(votes.frame.filter(~pl.col("held_out")), about=votes.about)
     found = align(fused, kept, utterances, QUICK)
     assert "nothing was held out" in found.page.headline
@@ -153,28 +203,29 @@ def test_without_held_out_votes_the_report_says_what_it_cannot_and_how_to_get_it
     ]  # fmt: skip
 
 
-def test_without_proxies_the_human_parts_are_reported(corpus: tuple[Votes, Utterances]) -> None:
-    votes, utterances = corpus
+def test_without_proxies_the_human_parts_are_reported(small: tuple[Labels, Votes, Utterances]) -> None:
+    _, votes, utterances = small
     people = Votes.of(votes.frame.filter(pl.col("source") == "human"), about=votes.about)
     found = align(Gated(8, 0.01).fit(people).predict(people), people, utterances, QUICK)
     assert found.page.headline.startswith("No proxy voted")
     assert [score["method"] for score in found.metrics["scores"]["overall"]] == [
         "fused labels", "human votes alone", "human shares + prior"
     ]  # fmt: skip
+    assert found.page.figures[0].note.endswith("for plain shares of the votes")
     assert "learning" in [chart.name for chart in found.page.charts]
     assert "confusion" not in [chart.name for chart in found.page.charts]
 
 
-def test_labels_that_leave_the_proxies_out_are_said_to(corpus: tuple[Votes, Utterances]) -> None:
-    votes, utterances = corpus
+def test_labels_that_leave_the_proxies_out_are_said_to(small: tuple[Labels, Votes, Utterances]) -> None:
+    _, votes, utterances = small
     people = Votes.of(votes.frame.filter(pl.col("source") == "human"), about=votes.about)
     found = align(Gated(8, 0.01).fit(people).predict(people), votes, utterances, QUICK)
     assert found.page.headline.startswith("The fused labels leave the proxies out.")
     assert "human votes: the worth" not in found.page.html()
 
 
-def test_labels_that_trust_wrong_proxies_are_said_to_do_harm(corpus: tuple[Votes, Utterances]) -> None:
-    votes, utterances = corpus
+def test_labels_that_trust_wrong_proxies_are_said_to_do_harm(small: tuple[Labels, Votes, Utterances]) -> None:
+    _, votes, utterances = small
     listener = votes.frame.filter(pl.col("annotator") == "listener")
     wrong = listener.with_columns(label=pl.col("label").replace(LABELS, (*LABELS[1:], LABELS[0])))
     misled = Votes.of(pl.concat([votes.frame.filter(pl.col("source") == "human"), wrong]), about=votes.about)
@@ -182,10 +233,10 @@ def test_labels_that_trust_wrong_proxies_are_said_to_do_harm(corpus: tuple[Votes
 
 
 def test_unknown_raters_are_said_and_known_ones_are_put_to_the_alt_test(
-    corpus: tuple[Votes, Utterances], fused: Labels, report: Alignment
+    small: tuple[Labels, Votes, Utterances], report: Alignment
 ) -> None:
     assert "raters of 'crema_d/crowd' are not known" in report.metrics["cannot"]["alt_test"]
-    votes, utterances = corpus
+    fused, votes, utterances = small
     rater = pl.lit("crema_d/rater") + pl.col("draw").cast(pl.String)
     named = votes.frame.with_columns(annotator=pl.when(pl.col("source") == "human").then(rater).otherwise("annotator"))
     found = align(fused, Votes.of(named, about=votes.about), utterances, QUICK)
@@ -194,8 +245,8 @@ def test_unknown_raters_are_said_and_known_ones_are_put_to_the_alt_test(
     assert "alt_test" not in found.metrics["cannot"]
 
 
-def test_stated_distributions_count_as_one_vote_each(corpus: tuple[Votes, Utterances]) -> None:
-    votes, utterances = corpus
+def test_stated_distributions_count_as_one_vote_each(small: tuple[Labels, Votes, Utterances]) -> None:
+    _, votes, utterances = small
     shares = votes.frame.filter(pl.col("annotator") == "listener").group_by("utterance_id", "label").agg(
         weight=pl.len().cast(pl.Float64)
     )  # fmt: skip
@@ -228,13 +279,28 @@ def test_utterances_with_proxies_only_narrow_the_shares_of_the_corpus(
         assert shares["low"][j] <= true <= shares["high"][j]
         narrower += shares["high"][j] - shares["low"][j] < shares["human_high"][j] - shares["human_low"][j]
     assert narrower >= 4
-    assert "PPI++" in found.page.html()
+    assert "make the intervals of the labels' shares narrower by" in found.page.html().replace("&#x27;", "'")
+    assert "the human votes stand alone" in report.page.html()
 
 
-def test_a_large_corpus_is_reported_on_by_a_sample_and_says_so(corpus: tuple[Votes, Utterances], fused: Labels) -> None:
-    found = align(fused, *corpus, AlignSettings(at_most=300, examples=0))
-    assert found.metrics["utterances"] == 300
-    assert found.findings.counts()["sampled"] == len(fused) - 300
+def test_a_large_corpus_is_reported_on_by_a_sample_and_says_so(small: tuple[Labels, Votes, Utterances]) -> None:
+    found = align(*small, AlignSettings(at_most=100, examples=0))
+    assert found.metrics["utterances"] == 100
+    assert found.findings.counts()["sampled"] == len(small[0]) - 100
+
+
+def test_findings_are_sentences_without_and_mends_with_their_full_stop(
+    small: tuple[Labels, Votes, Utterances], report: Alignment
+) -> None:
+    fused, votes, utterances = small
+    kept = votes.frame.filter(~pl.col("held_out")).head(-60)
+    many = Utterances.of(utterances.frame.with_columns(take=pl.int_range(pl.len()), corpus=pl.lit("iemocap")))
+    sparse = align(fused, Votes.of(kept, about=votes.about), many, AlignSettings(at_most=100, transcripts=True))
+    rows = pl.concat([report.findings.frame, sparse.findings.frame])
+    assert {"alt_test", "nothing_held_out", "sampled", "many_values", "kept_back"} <= set(rows["kind"])
+    for what, mend in rows.select("what", "mend").iter_rows():
+        assert not what.endswith("."), what
+        assert not mend or (mend.endswith(".") and not mend.endswith("..")), mend
 
 
 @pytest.mark.parametrize("utterances", [1, 5, 40])
@@ -247,8 +313,8 @@ def test_a_handful_of_utterances_gives_a_report_and_no_error(
     assert len(found.page.html()) > 10_000
 
 
-def test_unanimous_votes_give_a_report_and_no_error(corpus: tuple[Votes, Utterances]) -> None:
-    votes, utterances = corpus
+def test_unanimous_votes_give_a_report_and_no_error(small: tuple[Labels, Votes, Utterances]) -> None:
+    _, votes, utterances = small
     same = Votes.of(votes.frame.with_columns(label=pl.lit("sad")), about=votes.about)
     fused = Gated(4, 0.01).fit(same).predict(same)
     assert align(fused, same, utterances, QUICK).metrics["variance"] is None
