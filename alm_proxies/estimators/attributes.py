@@ -261,7 +261,8 @@ def _calibrate(ratings: _Ratings, centre: Array, doubt: Array) -> tuple[Array, A
     together = there.T.astype(np.float64) @ there
     covariance = residual.T @ residual / np.maximum(together, 1.0)
     shared = (there * doubt[:, None]).T @ there / np.maximum(together, 1.0)
-    noise = ratings.proxy_noise / np.maximum((ratings.proxy_draws.sum(0) / np.maximum(there.sum(0), 1.0)), 1.0)
+    a_draw = np.divide(1.0, ratings.proxy_draws, where=there, out=np.zeros_like(ratings.proxy_draws))
+    noise = ratings.proxy_noise * a_draw.sum(0) / np.maximum(there.sum(0), 1.0)
     covariance -= np.outer(slope, slope) * shared + np.diag(noise)
     if count:
         values, vectors = np.linalg.eigh(covariance)

@@ -86,6 +86,15 @@ def test_a_biased_proxy_is_calibrated_by_its_offset_and_slope():
     assert model.proxy_noise[0] == pytest.approx(0.1**2, rel=0.1)
 
 
+def test_draws_that_differ_in_number_do_not_make_the_proxy_look_worse_than_it_is():
+    """Half of the utterances have one noisy draw, half twenty: the noise is that of draws, not of the proxy."""
+    _, _, _, _, frame = world(1, 3000, proxies=[("bot", 20, 0.6, 0.05, 0.15)])
+    even = pl.col("utterance_id").str.slice(-1).cast(pl.Int32) % 2 == 0
+    model = Attributes().fit(Votes.of(frame.filter(even | (pl.col("draw") == 0)))).models_["valence"]
+    assert model.proxy_noise[0] == pytest.approx(0.15**2, rel=0.1)
+    assert model.proxy_covariance[0, 0] == pytest.approx(0.05**2, rel=0.4)
+
+
 def test_a_proxy_entered_four_times_or_drawn_a_hundred_times_is_no_more_sure():
     mean, _, _, _, frame = world(2, proxies=[("bot", 1, 0.6, 0.08, 0.0)])
     once = fused(frame)
