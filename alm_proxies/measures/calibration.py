@@ -160,7 +160,7 @@ def _pit_limits(share: Array, concentration: Array, hits: Array, n: Array) -> tu
         shares = np.repeat(np.stack([share[part], 1.0 - share[part]], axis=1), len(possible), axis=0)
         strengths = np.repeat(concentration[part], len(possible))
         mass = np.exp(log_probability(shares, strengths, pair)).reshape(rows, -1) * inside
-        below = np.cumsum(mass, axis=1) / mass.sum(1, keepdims=True)
+        below = np.minimum(np.cumsum(mass, axis=1) / mass.sum(1, keepdims=True), 1.0)
         at = hits[part].astype(np.int64)
         high[part] = below[np.arange(rows), at]
         low[part] = np.where(at > 0, below[np.arange(rows), np.maximum(at - 1, 0)], 0.0)
@@ -171,7 +171,7 @@ def _overlap(low: Array, high: Array, start: float, stop: float) -> Array:
     """The share of each [low, high] that lies in [start, stop]."""
     width = high - low
     inside = np.clip(np.minimum(high, stop) - np.maximum(low, start), 0.0, None)
-    point = ((low >= start) & (low < stop)).astype(np.float64)
+    point = ((low >= start) & ((low < stop) | (stop >= 1.0))).astype(np.float64)
     share: Array = np.where(width > 1e-15, inside / np.maximum(width, 1e-15), point)
     return share
 

@@ -253,7 +253,11 @@ def _speakers(per: pl.DataFrame) -> NDArray[np.int64]:
 
 
 def _attributes(found: pl.DataFrame, votes: Votes, ids: pl.Series) -> dict[str, tuple[Array, Array]]:
-    voted = votes.frame.group_by("utterance_id").agg(pl.col(*ATTRIBUTES).mean())
+    # a draw that shares its mass between labels has several rows, and one rating
+    each = votes.frame.group_by("utterance_id", "annotator", "draw", maintain_order=True).agg(
+        pl.col(*ATTRIBUTES).mean()
+    )
+    voted = each.group_by("utterance_id", maintain_order=True).agg(pl.col(*ATTRIBUTES).mean())
     voted = ids.to_frame("utterance_id").join(voted, on="utterance_id", how="left", maintain_order="left")
     pairs = {}
     for name in ATTRIBUTES:

@@ -43,9 +43,10 @@ class Scored:
 def scores_of(scored: Scored, *, level: float = 0.95, seed: int = 0) -> dict[str, Interval]:
     """Every score by name with its interval by speaker.
 
-    nll_per_vote: -ln q over all votes. The means given, over utterances. ece: of the top label against its share of
-    votes. r2_over_utterances. accuracy, macro_f1 and uar: of the top label against the label with most votes (ties are
-    left out), macro_f1 over the full list of labels and uar over those that occur. ccc_ and rmse_ of each attribute.
+    nll_per_vote: -ln q over all votes. The means given, over utterances where they are known. ece: of the top label
+    against its share of votes. r2_over_utterances. accuracy, macro_f1 and uar: of the top label against the label with
+    most votes (ties are left out), macro_f1 over the full list of labels and uar over those that occur. ccc_ and rmse_
+    of each attribute.
     """
     found, codes = np.unique(scored.speakers, return_inverse=True)
     count = len(found)
@@ -59,7 +60,7 @@ def scores_of(scored: Scored, *, level: float = 0.95, seed: int = 0) -> dict[str
     weight, n = scored.weight, scored.votes.sum(1)
     made = {}
     for name, values in scored.means.items():
-        by = weight * n if name == "nll_per_vote" else weight
+        by = np.where(np.isnan(values), 0.0, weight * n if name == "nll_per_vote" else weight)
         made[name] = interval(summed([np.where(by > 0, values, 0.0) * by, by]))
     made["ece"] = interval(_calibration_sums(scored, codes, count), _ece)
     made["r2_over_utterances"] = interval(_r2_sums(scored, codes, count), _r2)

@@ -84,6 +84,15 @@ def test_the_pit_is_the_mean_of_the_randomised_one():
     np.testing.assert_allclose(c.concentration_check(mean, [strength], votes).pit, expected, atol=0.005)
 
 
+@pytest.mark.parametrize("share", [0.6, 0.7868, 0.9])
+@pytest.mark.parametrize("votes", [50, 3000])
+@pytest.mark.parametrize("likely", [False, True])
+def test_every_utterance_has_its_place_in_the_pit_however_unlikely_its_votes(share, votes, likely):
+    found = c.concentration_check([[1 - share, share]], [np.inf], [[0, votes] if likely else [votes, 0]])
+    assert sum(found.pit) == pytest.approx(1, abs=1e-9)
+    assert found.pit[9 if likely else 0] == pytest.approx(1, abs=0.1)
+
+
 def test_scores_are_infinite_where_a_vote_was_called_impossible_and_zero_shares_do_no_harm_else():
     votes = np.array([[1, 1], [2, 0]])
     shares = np.array([[1.0, 0.0], [1.0, 0.0]])

@@ -160,6 +160,32 @@ def test_the_floor_is_what_the_truth_itself_scores(world):
     assert few.mean() > 3 * many.mean()
 
 
+def test_the_floor_is_over_the_utterances_whose_truth_is_known(world):
+    truth, counts, guess = world
+    part = labels_of(truth[:400], ids=[f"c/{row:05d}" for row in range(400)])
+    found = score_held_out(labels_of(guess), votes_of(counts), utterances_of(600), truth=part)
+    known = found.per_utterance["jsd_floor"].drop_nulls()
+    assert len(known) == 400
+    assert found.score("jsd_floor") == pytest.approx(known.mean())
+    assert found.score("jsd_base2") == pytest.approx(found.per_utterance["jsd_base2"].mean())
+
+
+def test_a_rater_who_names_several_labels_rates_once():
+    frame = pl.DataFrame(
+        {
+            "utterance_id": ["c/1"] * 4 + ["c/2"] * 2,
+            "annotator": ["c/a", "c/a", "c/a", "c/b", "c/a", "c/b"],
+            "draw": pl.Series([0, 0, 0, 0, 0, 0], dtype=pl.Int32),
+            "label": ["angry", "happy", "sad", "sad", "sad", "sad"],
+            "weight": [1 / 3] * 3 + [1.0] * 3,
+            "held_out": True,
+            "valence": [0.9, 0.9, 0.9, 0.3, 0.2, 0.4],
+        }
+    )
+    predicted = labels_of(np.full((2, 4), 0.25), ids=["c/1", "c/2"], valence=np.array([0.6, 0.3]))
+    assert score_held_out(predicted, Votes.of(frame, taxonomy=LABELS)).score("rmse_valence") == pytest.approx(0)
+
+
 def test_the_floor_knows_that_an_uncertain_truth_is_sharper_than_its_mean():
     rng = np.random.default_rng(1)
     mean = rng.dirichlet(np.full(4, 3.0), 4000)
