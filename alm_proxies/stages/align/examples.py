@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from alm_proxies.audio.recipe import Sounds
 
 PER_PAIR = 2
+_SMALL = 0.05
+"""Smaller shares of a stated distribution are not written out."""
 LONGEST = 30.0
 """Seconds a recording in the page may have."""
 
@@ -126,8 +128,11 @@ def _example(
 
 def _votes(ballots: Ballots, row: int, labels: tuple[str, ...]) -> str:
     counts = ballots.vectors[ballots.rows == row].sum(0)
-    order = np.argsort(-counts, kind="stable")
-    return ", ".join(f"{labels[k]} {counts[k]:.3g}" for k in order if counts[k] > 1e-9) or "none"
+    order = [k for k in np.argsort(-counts, kind="stable") if counts[k] > 1e-9]
+    if np.allclose(counts, np.round(counts)):
+        return ", ".join(f"{labels[k]} {counts[k]:.0f}" for k in order) or "none"
+    said = [f"{labels[k]} {counts[k]:.2f}" for k in order if counts[k] >= _SMALL * counts.sum()]
+    return ", ".join(said) + (" …" if len(said) < len(order) else "")
 
 
 def _sounds(utterances: Utterances) -> Sounds:

@@ -44,6 +44,11 @@ class Ballots:
         """How many draws each utterance has."""
         return np.bincount(self.rows, minlength=self.utterances).astype(np.int64)
 
+    @property
+    def shared(self) -> bool:
+        """Whether any draw shares its mass among labels, as scored and stated distributions do."""
+        return bool((self.vectors.max(1, initial=0.0) < 1.0 - 1e-9).any())
+
     def of(self, annotator: str) -> Ballots:
         """One annotator's draws."""
         return self.where(self.annotators == self.names.index(annotator))

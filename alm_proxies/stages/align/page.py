@@ -22,6 +22,7 @@ from alm_proxies.stages.align.charts import (
     trust_chart,
     variance_chart,
 )
+from alm_proxies.stages.align.curves import Curve
 from alm_proxies.stages.align.results import Results
 from alm_proxies.stages.align.strata import AGREEMENT, AMBIGUITY, LABEL, OUTCOME
 from alm_proxies.stages.align.tables import (
@@ -192,6 +193,8 @@ def _saturation(results: Results) -> Section | None:
     if curve is None:
         return None
     target = "held-out human votes" if results.has_held_out else "all human votes"
+    if results.material.proxy.shared:
+        return Section("How many proxy votes?", _stated(results, curve, target), (saturation_chart(results, target),))
     lead = f"The divergence of n proxy votes from the {target}, the same {curve.utterances:,} utterances at every n."
     if curve.fit is not None and curve.fit.saturation is not None:
         lead += (
@@ -205,6 +208,22 @@ def _saturation(results: Results) -> Section | None:
         pair = human.values[n - 1].estimate, curve.values[n - 1].estimate
         lead += f" With {n} on each side human votes are at {number(pair[0])} and proxy votes at {number(pair[1])}."
     return Section("How many proxy votes?", lead, (saturation_chart(results, target),))
+
+
+def _stated(results: Results, curve: Curve, target: str) -> str:
+    """What the curve says where proxies give distributions: one of them is not one vote."""
+    lead = (
+        "Proxies give distributions here, not single votes, so one of them is not to be held against one human vote. "
+        f"With {curve.at[-1]} for each utterance their divergence from the {target} is "
+        f"{number(curve.values[-1].estimate)}"
+    )
+    human = results.curves.get("human votes")
+    if human is None:
+        return f"{lead}."
+    return (
+        f"{lead}, that of {human.at[-1]} human vote{'s' if human.at[-1] != 1 else ''} "
+        f"{number(human.values[-1].estimate)}; JSD favours smooth distributions over a few votes."
+    )
 
 
 def _variance(results: Results) -> Section | None:

@@ -9,6 +9,7 @@ from alm_proxies.measures.agreement import EqualVotes
 from alm_proxies.measures.alt_test import AltTest
 from alm_proxies.measures.bootstrap import Interval as Measured
 from alm_proxies.measures.class_shares import ClassShares
+from alm_proxies.report.drawing import number
 from alm_proxies.report.page import Cell, Column, Interval, Table
 from alm_proxies.stages.align.learning import Learning
 from alm_proxies.stages.align.results import Results
@@ -50,7 +51,7 @@ def worth_table(learned: Learning) -> Table:
 
 
 def _votes(value: float, beyond: int) -> str:
-    return f"{value:.1f}" if math.isfinite(value) else f"> {beyond}"
+    return number(value, 1) if math.isfinite(value) else f"> {beyond}"
 
 
 def methods_table(scores: Scores) -> Table:

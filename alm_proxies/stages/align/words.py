@@ -25,6 +25,8 @@ _WHERE = {
         "no majority": "where no label has a majority of the human votes",
     },
 }
+_NAMED = 3
+"""No more strata than these are named in the headline where no gain can be shown; harm is always named."""
 HOLD_OUT = (
     "No human vote was held out, so nothing here can show whether the fused labels are right. Read the corpus again "
     "with some votes held out (`--hold-out`, or `[hold_out]` in a pipeline file), fuse what is left and align again: "
@@ -122,7 +124,10 @@ def summary(results: Results) -> str:
         said.append(f"{len(material.held_out.rows):,} held-out human votes")
     if results.has_proxies:
         names = ", ".join(material.proxy.names)
-        said.append(f"{len(material.proxy.rows):,} votes of {len(material.proxy.names)} proxy annotators ({names})")
+        annotators = (
+            f"{len(material.proxy.names)} proxy annotators" if material.proxy.names[1:] else "a proxy annotator"
+        )
+        said.append(f"{len(material.proxy.rows):,} votes of {annotators} ({names})")
     parts = [f"{', '.join(said[:-1])} and {said[-1]}." if len(said) > 1 else f"{said[0]}."]
     if results.scores is not None:
         parts[0] += f" {_scored(results)}"
@@ -199,8 +204,12 @@ def _where_they_helped(results: Results) -> str:
     unsure = [(name, [v for v, gain in values.items() if gain.low <= 0 <= gain.high]) for name, values in gains.items()]
     if any(values for _, values in harmed):
         return f"They helped most {best}, and did harm {listed([where(*one) for one in harmed if one[1]])}."
-    if any(values for _, values in unsure):
-        return f"They helped most {best}; no gain can be shown {listed([where(*one) for one in unsure if one[1]])}."
+    doubtful = [one for one in unsure if one[1]]
+    count, of = sum(len(values) for _, values in unsure), sum(len(values) for values in gains.values())
+    if len(doubtful) == 1 and count <= _NAMED:
+        return f"They helped most {best}; no gain can be shown {where(*doubtful[0])}."
+    if doubtful:
+        return f"They helped most {best}; no gain can be shown in {count} of the {of} strata known beforehand."
     return f"They helped everywhere, most {best} and least {least}."
 
 

@@ -261,6 +261,7 @@ def test_stated_distributions_count_as_one_vote_each(small: tuple[Labels, Votes,
     assert found.metrics["proxy_votes"] == len(utterances)
     assert found.metrics["agreement_at_equal_votes"]["votes"] == 1
     assert found.metrics["saturation"]["all proxies"]["at"] == [1]
+    assert "one of them is not to be held against one human vote" in found.page.html()
 
 
 def test_utterances_with_proxies_only_narrow_the_shares_of_the_corpus(
