@@ -9,7 +9,7 @@ import pytest
 
 from alm_proxies.estimators.counts import Block, Counts
 from alm_proxies.estimators.estimator import Estimator
-from alm_proxies.estimators.trials import folds_of, paired, score
+from alm_proxies.estimators.trials import Losses, folds_of, paired, score
 from alm_proxies.stages.fuse.choose import choose
 
 LABELS = ("a", "b", "c", "d")
@@ -190,18 +190,25 @@ def test_on_real_votes_audio_visual_listeners_help_and_shuffled_ones_do_no_harm(
     assert shuffled.mean() - alone.mean() < 0.005
 
 
-def test_paired_intervals_cover_a_known_difference_and_shrink_with_speakers():
-    from alm_proxies.estimators.trials import Losses
-
+@pytest.mark.parametrize(("speakers", "least"), [(8, 0.90), (40, 0.92)])
+def test_paired_intervals_cover_a_known_difference_that_varies_over_speakers_of_unequal_size(speakers, least):
     rng = np.random.default_rng(4)
-    votes = np.ones(2000)
-    base = rng.normal(1.0, 0.3, 2000)
-    better = Losses(base - 0.1 + rng.normal(0, 0.1, 2000), votes)
-    few, many = (paired(better, Losses(base, votes), np.arange(2000) % groups) for groups in (10, 200))
-    assert few.low < -0.1 < few.high or many.low < -0.1 < many.high
-    assert many.high < 0
-    single = paired(better, Losses(base, votes), np.zeros(2000, dtype=np.int64))
-    assert single.low == -np.inf
+    covered, width = 0, []
+    for _ in range(400):
+        size = rng.integers(5, 30, speakers)
+        who = np.repeat(np.arange(speakers), size)
+        votes = rng.integers(1, 4, len(who)).astype(float)
+        shift = -0.1 + rng.normal(0, 0.1, speakers)[who] + rng.normal(0, 0.2, len(who))
+        found = paired(Losses(votes * (1 + shift), votes), Losses(votes, votes), who)
+        covered += found.low <= -0.1 <= found.high
+        width.append(found.error)
+    assert least <= covered / 400 <= 0.98
+    assert np.median(width) == pytest.approx(2 * 0.11 / np.sqrt(speakers), rel=0.35)
+
+
+def test_one_speaker_gives_no_interval():
+    single = paired(Losses(np.ones(9), np.ones(9)), Losses(np.zeros(9), np.ones(9)), np.zeros(9, dtype=np.int64))
+    assert (single.mean, single.low, single.high) == (1.0, -np.inf, np.inf)
 
 
 def test_left_out_votes_are_scored_from_the_others_alone():
