@@ -121,6 +121,13 @@ class Annotator:
         return str(self.local or self.file.model)
 
     @property
+    def model_name(self) -> str:
+        """What its model is called where people read it: the same on every machine."""
+        return (
+            self.local.resolve().name if self.local is not None and self.file.model.startswith(".") else self.file.model
+        )
+
+    @property
     def serve(self) -> Serve:
         """How its engine is run or reached."""
         return serve_settings(self.file.engine, self.file.serve, where=self.where)
@@ -143,7 +150,7 @@ class Annotator:
         return AnnotatorCard(
             digest=self.digest,
             engine=file.engine,
-            model=file.model,
+            model=self.model_name,
             revision=file.revision,
             prompt=self.prompt.digest(file.cross.focus),
             elicit=file.elicit,

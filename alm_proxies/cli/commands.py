@@ -328,6 +328,7 @@ def align(
     audio: bool = False,
     may_leave: list[str] | None = None,
     cards: str | None = None,
+    merge: tuple[float, float] | None = None,
     seed: int = 0,
     quiet: bool = False,
     debug: bool = False,
@@ -358,6 +359,8 @@ def align(
         A corpus whose card forbids it and that may be copied into the page all the same.
     cards
         A folder with data cards of your own.
+    merge
+        Shares of primary and secondary labels that the labels were fused with, such as .9 .1.
     seed
         Seed of samples and intervals.
     quiet
@@ -370,10 +373,12 @@ def align(
     from alm_proxies.stages.align.stage import AlignSettings
     from alm_proxies.stages.align.stage import align as work
 
-    said = {
+    said: dict[str, Any] = {
         "raters": raters, "examples": examples, "transcripts": transcripts, "audio": audio,
         "may_leave": may_leave or (), "cards": cards, "seed": seed,
     }  # fmt: skip
+    if merge is not None:
+        said["merge"] = {"primary": merge[0], "secondary": merge[1]}
     refuse_overwriting([output, *([json] if json is not None else [])], [labels, *votes, utterances])
     report = work(
         Labels.read(labels), _votes(votes, None), Utterances.read(utterances), settings_of(AlignSettings, said, "align")

@@ -73,6 +73,6 @@ def tell(findings: Findings, *, quiet: bool) -> None:
     rows = findings.frame.sort("count", descending=True, maintain_order=True).iter_rows(named=True)
     for row in list(rows)[:_SHOWN]:
         times = f" ({row['count']:,} times)" if row["count"] > 1 and str(row["count"]) not in row["what"] else ""
-        say(f"  {row['kind']}: {row['what']}{times}. {row['mend']}".rstrip(), quiet=quiet)
+        say(f"  {row['kind']}: {row['what'].rstrip('.')}{times}. {row['mend']}".rstrip(), quiet=quiet)
     if len(findings) > _SHOWN:
         say(f"  and {len(findings) - _SHOWN} more findings", quiet=quiet)

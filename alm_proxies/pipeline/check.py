@@ -130,7 +130,7 @@ def _panel(
             problems.append(str(error))
             continue
         problems += _unmet(ready)
-        facts.append(f"annotate: {ready.name}: {ready.file.model}, {ready.votes} votes in {len(ready.cells)} cells")
+        facts.append(f"annotate: {ready.name}: {ready.model_name}, {ready.votes} votes in {len(ready.cells)} cells")
         if utterances is not None:
             votes, cost = _asked(ready, utterances, settings, beside, facts, problems)
         else:

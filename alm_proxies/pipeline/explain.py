@@ -192,7 +192,7 @@ def _prompts(
         told["evidence"] = evidence.get(row["utterance_id"])
         for place in cells:
             text = _text(ready, place, told)
-            yield {"annotator": ready.name, "model": ready.file.model, "cell": place, "text": text}
+            yield {"annotator": ready.name, "model": ready.model_name, "cell": place, "text": text}
 
 
 def _text(annotator: Annotator, place: int, row: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from alm_proxies.cards import card_of
+from alm_proxies.estimators.merge import Merge
 from alm_proxies.files import could_not_read, digest_file, digest_of, whole, write_json
 from alm_proxies.pipeline.file import PipelineFile, Run, path_in
 from alm_proxies.pipeline.task import Done, Task
@@ -150,6 +151,10 @@ def _align(one: Run, settings: AlignSettings, votes: list[Path], beside: Path) -
     labels, utterances = one.place("fuse") / "labels.parquet", one.place("read") / "utterances.parquet"
     corpora = sorted(Utterances.read(utterances).frame["corpus"].unique())
     own = with_cards(settings, corpora, beside)
+    if one.file.fuse is not None and "merge" not in settings.model_fields_set:
+        # the labels' rivals are to count secondary labels as the labels do
+        merge = one.file.fuse.merge
+        own = own.model_copy(update={"merge": Merge(merge.primary, merge.secondary)})
 
     def work(folder: Path) -> Done:
         table = combine(*(Votes.read(path) for path in votes))
@@ -160,7 +165,8 @@ def _align(one: Run, settings: AlignSettings, votes: list[Path], beside: Path) -
 
     inputs = {_name(path): digest_file(path) for path in (labels, *votes, utterances)}
     inputs |= _cards(corpora, own.cards)
-    return Task("align", one.place("align"), _said(settings), inputs, ("report.html", "metrics.json"), work)
+    said = {**_said(settings), "merge": [own.merge.primary, own.merge.secondary]}
+    return Task("align", one.place("align"), said, inputs, ("report.html", "metrics.json"), work)
 
 
 def _audio_state(corpus: Path) -> str:
