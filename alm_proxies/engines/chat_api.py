@@ -17,6 +17,7 @@ _MARK = "\x00audio{}\x00"
 _TOO_LONG = ("context_length_exceeded", "context length", "maximum model length", "max_model_len", "too long")
 _AUDIO_WORDS = ("decode", "corrupt", "invalid or unsupported", "failed to load", "could not load", "open audio")
 _MOST_SAID = 300
+_TOO_MUCH = (502, 503, 529)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,7 @@ class Completion:
     reasoning: tuple[str, ...]
     raw: Mapping[str, Any]
     tokens_in: int
+    """0 where the server does not say."""
     tokens_out: int
     model: str
 
@@ -123,9 +125,9 @@ def fault_of(status: int, headers: Mapping[str, str], content: bytes) -> FaultEr
     if status in (408, 504):
         return FaultError("timeout", what, again)
     if status >= 500:
-        return FaultError("server_error", what, again)
+        return FaultError("server_error", what, again, busy=status in _TOO_MUCH)
     if code == "content_filter" or code == "content_policy_violation":
-        return FaultError("refused", what)
+        return FaultError("refused", what, paid=False)
     lower = f"{code} {message}".lower()
     kind: Trouble = "bad_request"
     if status == 413 or any(word in lower for word in _TOO_LONG):

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from alm_proxies.errors import SettingsError
+from alm_proxies.errors import SettingsError, need
 
 Elicit = Literal["sample", "score", "state"]
 EngineName = Literal["vllm", "openai", "transformers", "scripted"]
@@ -34,11 +34,17 @@ Trouble = Literal[
     "too_long",  # audio or prompt beyond the model's window
     "corrupt_audio",  # the engine could not decode the audio
     "unsupported",  # this engine cannot do what was asked
+    "engine_died",  # the engine of this process is gone
 ]
 ASKED_AGAIN: frozenset[str] = frozenset(
     {"rate_limited", "server_error", "timeout", "cut_body", "reset", "unreachable", "empty"}
 )
-ENDS_THE_JOB: frozenset[str] = frozenset({"unauthorised", "unsupported"})
+ENDS_THE_JOB: frozenset[str] = frozenset({"unauthorised", "unsupported", "engine_died"})
+MAY_BE_PAID: frozenset[str] = frozenset(
+    {"server_error", "timeout", "cut_body", "reset", "empty", "refused", "unsupported"}
+)
+"""The request had arrived when it went wrong, so that whoever serves it may charge for it. What was turned away (429,
+400, 401 and the like) and what never arrived costs nothing."""
 
 SEED_LIMIT = 2**31
 """Seeds are below this: every server takes them."""
@@ -175,12 +181,18 @@ class Reply:
     log_probabilities: tuple[tuple[float, ...], ...] = ()
     """Per question, per choice: log P(choice | prompt), natural, not normalised over the choices."""
     failure: Failure | None = None
+    failures: tuple[Failure | None, ...] = ()
+    """Per text: why this draw alone has no answer; empty where all have one."""
     tokens_in: int = 0
     tokens_out: int = 0
     audio_seconds: float = 0.0
-    """Audio sent, once for every time the engine was given it (failed tries too)."""
+    """Audio that may be charged for: once for every paid try."""
     latency: float = 0.0
     tries: int = 1
+    paid_tries: int = 1
+    """Tries that may be charged for: those with an answer, and failed ones whose kind is in MAY_BE_PAID."""
+    counted: int = 1
+    """Of the paid tries, those whose tokens the engine has told; the tokens of the others have to be estimated."""
     seeds_honoured: bool = False
     model: str = ""
     """The model that says it answered, for provenance."""
@@ -344,10 +356,14 @@ _OPENED_BY = {
     TransformersServe: ("alm_proxies.engines.transformers", "Transformers"),
     ScriptedServe: ("alm_proxies.engines.scripted", "Scripted"),
 }
+_EXTRA_OF = {VllmServe: "vllm", TransformersServe: "local"}
 
 
 async def open_engine(model: str, serve: Serve, *, revision: str | None = None) -> Engine:
     """Start or reach the engine that `serve` describes, find out what it can do, and give it ready to ask."""
+    if extra := _EXTRA_OF.get(type(serve)):
+        need("torch", extra)
+        need("transformers", extra)
     module, name = _OPENED_BY[type(serve)]
     loads = {"revision": revision} if isinstance(serve, VllmServe | TransformersServe) else {}
     engine: Engine = await getattr(import_module(module), name).open(model, serve, **loads)

@@ -7,7 +7,7 @@ import json
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -25,10 +25,36 @@ from alm_proxies.engines.engine import (
     consecutive_runs,
 )
 from alm_proxies.engines.probe import probe
-from alm_proxies.engines.traffic import FaultError, Traffic
+from alm_proxies.engines.traffic import FaultError, Sent, Traffic
 from alm_proxies.errors import EngineError, SettingsError
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+@dataclass(slots=True)
+class _Bill:
+    """What one request of ours has come to, over all it was cut into and all tries."""
+
+    tries: int = 0
+    paid_tries: int = 0
+    counted: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    model: str = ""
+
+    def add(self, sent: Sent[Completion]) -> None:
+        """An answer, and the tries before it."""
+        self.tries += sent.tries
+        self.paid_tries += sent.paid_tries
+        self.counted += sent.answer.tokens_in > 0
+        self.tokens_in += sent.answer.tokens_in
+        self.tokens_out += sent.answer.tokens_out
+        self.model = self.model or sent.answer.model
+
+    def add_fault(self, fault: FaultError) -> None:
+        """Tries that all failed."""
+        self.tries += fault.tries
+        self.paid_tries += fault.paid_tries
 
 
 class OpenAI:
@@ -81,11 +107,16 @@ class OpenAI:
                 )
         headers = {"content-type": "application/json"}
         if serve.key_from is not None:
-            key = os.environ.get(serve.key_from)
+            key = os.environ.get(serve.key_from, "").strip()
             if not key:
                 raise SettingsError(
                     f"serve.key_from names {serve.key_from}, which is not set",
                     mend=f"Set it: export {serve.key_from}=...",
+                )
+            if not (key.isascii() and key.isprintable()):
+                raise SettingsError(
+                    f"serve.key_from names {serve.key_from}, which holds something that no key can hold",
+                    mend="Set it again, in one line of plain letters.",
                 )
             headers["authorization"] = f"Bearer {key}"
         local = all(urlsplit(address).hostname in _LOOPBACK for address in serve.base_urls)
@@ -113,11 +144,23 @@ class OpenAI:
     async def ask(self, request: Request) -> Reply:
         """The reply, after as many tries as make sense."""
         started = time.monotonic()
+        bill, until = _Bill(), started + request.seconds
+        asked = self._scored if request.elicit == "score" else self._answered
         try:
-            reply = await (self._scored(request) if request.elicit == "score" else self._answered(request))
+            reply = await asked(request, bill, until)
         except FaultError as fault:
             reply = Reply(request.key, failure=fault.failure)
-        return replace(reply, latency=time.monotonic() - started)
+        return replace(
+            reply,
+            tokens_in=bill.tokens_in,
+            tokens_out=bill.tokens_out,
+            audio_seconds=bill.paid_tries * sum(clip.seconds for clip in request.audio),
+            latency=time.monotonic() - started,
+            tries=bill.tries,
+            paid_tries=bill.paid_tries,
+            counted=bill.counted,
+            model=bill.model,
+        )
 
     async def complete(
         self,
@@ -127,7 +170,7 @@ class OpenAI:
         seconds: float,
         answer: str | None = None,
         words: bool = True,
-    ) -> tuple[Completion, int]:
+    ) -> Sent[Completion]:
         """One chat completion and the tries it took; without any words it is a fault unless `words` is false."""
         body = chat_api.body(self._model, question, fields, answer=answer)
 
@@ -148,11 +191,11 @@ class OpenAI:
             return tuple(int(token) for token in found["tokens"])
 
         try:
-            tokens, _ = await self.traffic.send(one_try, seconds=30.0)
+            sent = await self.traffic.send(one_try, seconds=30.0)
         except (FaultError, ValueError, KeyError, TypeError):
             return None
-        self._tokens[text] = tokens
-        return tokens
+        self._tokens[text] = sent.answer
+        return sent.answer
 
     async def token_counts(self, texts: tuple[str, ...]) -> tuple[int, ...] | None:
         """How many tokens each answer has, where the server tells."""
@@ -190,13 +233,13 @@ class OpenAI:
                     await response.aclose()
         except TimeoutError:
             raise FaultError("timeout", f"no answer within {seconds:.0f} s") from None
+        if self._key:
+            content = content.replace(self._key, b"***")
         if response.status_code != 200:
-            if self._key:
-                content = content.replace(self._key, b"***")
             raise chat_api.fault_of(response.status_code, response.headers, content)
         return content
 
-    async def _answered(self, request: Request) -> Reply:
+    async def _answered(self, request: Request, bill: _Bill, until: float) -> Reply:
         """One text for every seed, with as few requests as the server allows."""
         can, question = self._abilities, request.questions[0]
         fields = {
@@ -205,104 +248,102 @@ class OpenAI:
         }
         alike = request.sampling.temperature == 0
         runs = _runs(request.seeds, can, alike=alike)
-        results = await asyncio.gather(
-            *(self._run(question, fields, seed, count, request.seconds) for seed, count in runs)
-        )
-        failures = [found for found in results if isinstance(found, Failure)]
-        if len(failures) == len(results):
-            return Reply(request.key, failure=failures[0])
-        texts: list[tuple[str, str, str]] = []
-        for (_, count), found in zip(runs, results, strict=True):
-            if isinstance(found, Failure):
-                texts.extend([("", "failed", "")] * count)
-                continue
-            completion = found[0]
-            answers = list(zip(completion.texts, completion.finish, completion.reasoning, strict=True))[:count]
-            texts.extend(answers + [("", "failed", "")] * (count - len(answers)))
+        found = await asyncio.gather(*(self._run(question, fields, run, bill, until) for run in runs))
+        texts = [text for answers in found for text in answers]
         if alike:
             texts = texts * len(request.seeds)
-        told = [found for found in results if not isinstance(found, Failure)]
-        tries = sum(found[1] for found in told)
+        if all(failure is not None for *_, failure in texts):
+            return Reply(request.key, failure=texts[0][3])
         choices = request.questions[0].choices if request.constrained and can.structured else ()
         return Reply(
             request.key,
-            texts=tuple(text for text, _, _ in texts),
-            finish=tuple(_finish(text, finish, choices) for text, finish, _ in texts),
-            reasoning=tuple(reasoning for _, _, reasoning in texts),
-            tokens_in=sum(found[0].tokens_in for found in told),
-            tokens_out=sum(found[0].tokens_out for found in told),
-            audio_seconds=tries * sum(clip.seconds for clip in request.audio),
-            tries=tries,
+            texts=tuple(text for text, *_ in texts),
+            finish=tuple("failed" if failure else _finish(text, finish, choices) for text, finish, _, failure in texts),
+            reasoning=tuple(reasoning for _, _, reasoning, _ in texts),
+            failures=tuple(failure for *_, failure in texts),
             seeds_honoured=alike or can.seeds == "each" or (can.seeds == "request" and all(n == 1 for _, n in runs)),
-            model=told[0][0].model,
         )
 
     async def _run(
-        self, question: Question, fields: Mapping[str, Any], seed: int, count: int, seconds: float
-    ) -> tuple[Completion, int] | Failure:
-        can = self._abilities
+        self, question: Question, fields: Mapping[str, Any], run: tuple[int, int], bill: _Bill, until: float
+    ) -> list[tuple[str, str, str, Failure | None]]:
+        """Text, finish and reasoning of every draw of one request, or why it has none."""
+        (seed, count), can = run, self._abilities
         extra = ({"seed": seed} if can.seeds != "none" else {}) | ({"n": count} if count > 1 else {})
         try:
-            return await self.complete(question, {**fields, **extra}, seconds=seconds)
+            sent = await self._billed(question, {**fields, **extra}, bill, until)
         except FaultError as fault:
-            return fault.failure
+            return [("", "failed", "", fault.failure)] * count
+        said = sent.answer
+        told = [
+            (text, finish, reasoning, None)
+            for text, finish, reasoning in zip(said.texts, said.finish, said.reasoning, strict=True)
+        ]
+        missing = Failure("empty", f"{len(told)} answers instead of {count}")
+        return [*told[:count], *[("", "failed", "", missing)] * (count - len(told))]
 
-    async def _scored(self, request: Request) -> Reply:
+    async def _billed(
+        self,
+        question: Question,
+        fields: Mapping[str, Any],
+        bill: _Bill,
+        until: float,
+        *,
+        answer: str | None = None,
+        words: bool = True,
+    ) -> Sent[Completion]:
+        """One chat completion, its tries written on the bill whatever comes of it."""
+        seconds = until - time.monotonic()
+        try:
+            sent = await self.complete(question, fields, seconds=seconds, answer=answer, words=words)
+        except FaultError as fault:
+            bill.add_fault(fault)
+            raise
+        bill.add(sent)
+        return sent
+
+    async def _scored(self, request: Request, bill: _Bill, until: float) -> Reply:
         """log P of every choice of every question; the server's caches share the audio among them."""
-        rows: list[tuple[float, ...]] = []
-        told: list[tuple[Completion, int]] = []
-        for question in request.questions:
-            row, used = await self._score_question(question, request.seconds)
-            rows.append(row)
-            told.extend(used)
-        tries = sum(tries for _, tries in told)
-        return Reply(
-            request.key,
-            log_probabilities=tuple(rows),
-            tokens_in=sum(completion.tokens_in for completion, _ in told),
-            tokens_out=sum(completion.tokens_out for completion, _ in told),
-            audio_seconds=tries * sum(clip.seconds for clip in request.audio),
-            tries=tries,
-            model=told[0][0].model,
-        )
+        rows = [await self._score_question(question, bill, until) for question in request.questions]
+        return Reply(request.key, log_probabilities=tuple(rows))
 
-    async def _score_question(
-        self, question: Question, seconds: float
-    ) -> tuple[tuple[float, ...], Sequence[tuple[Completion, int]]]:
-        can = self._abilities
-        plain = {"temperature": 1.0, "max_tokens": 1, "logprobs": True}
+    async def _score_question(self, question: Question, bill: _Bill, until: float) -> tuple[float, ...]:
         tokens: list[tuple[int, ...]] = []
-        if can.score_words:
+        if self._abilities.score_words:
             tokens = [await self.tokenize(choice) or () for choice in question.choices]
             if any(not answer for answer in tokens):
-                raise FaultError("server_error", "the server did not cut an answer into tokens")
-        if tokens and any(len(answer) > 1 for answer in tokens):
-            fields = {"temperature": 1.0, "max_tokens": 1, "prompt_logprobs": 0, "add_generation_prompt": False}
-            used = await asyncio.gather(
-                *(
-                    self.complete(question, fields, seconds=seconds, answer=choice, words=False)
-                    for choice in question.choices
-                )
-            )
-            scores = [chat_api.forced_score(found[0].raw, answer) for found, answer in zip(used, tokens, strict=True)]
-            row = tuple(score for score in scores if score is not None)
-            if len(row) == len(scores):
-                return row, used
-            raise FaultError("unsupported", "an answer is not where it should be in the scored prompt")
-        named: dict[str, Any] = {
-            "logprob_token_ids": [answer[0] for answer in tokens],
-            "return_tokens_as_token_ids": True,
-        }
-        fields = plain | (named if tokens else {"top_logprobs": 20})
-        used = [await self.complete(question, fields, seconds=seconds, words=False)]
-        found = (
-            chat_api.named_token_scores(used[0][0].raw, [answer[0] for answer in tokens])
-            if tokens
-            else chat_api.first_token_scores(used[0][0].raw, question.choices)
-        )
+                raise FaultError("server_error", "the server did not cut an answer into tokens", paid=False)
+        if any(len(answer) > 1 for answer in tokens):
+            return await self._score_words(question, tokens, bill, until)
+        fields: dict[str, Any] = {"temperature": 1.0, "max_tokens": 1, "logprobs": True}
+        if tokens:
+            numbers = [answer[0] for answer in tokens]
+            fields |= {"logprob_token_ids": numbers, "return_tokens_as_token_ids": True}
+            raw = (await self._billed(question, fields, bill, until, words=False)).answer.raw
+            found = chat_api.named_token_scores(raw, numbers)
+        else:
+            raw = (await self._billed(question, fields | {"top_logprobs": 20}, bill, until, words=False)).answer.raw
+            found = chat_api.first_token_scores(raw, question.choices)
         if found is None:
             raise FaultError("unsupported", "the server's log-probabilities do not hold every choice")
-        return found, used
+        return found
+
+    async def _score_words(
+        self, question: Question, tokens: Sequence[tuple[int, ...]], bill: _Bill, until: float
+    ) -> tuple[float, ...]:
+        """Every choice and the end of the turn as part of the prompt."""
+        fields = {"temperature": 1.0, "max_tokens": 1, "prompt_logprobs": 0, "add_generation_prompt": False}
+        asked = (self._billed(question, fields, bill, until, answer=choice, words=False) for choice in question.choices)
+        found = await asyncio.gather(*asked, return_exceptions=True)  # none is left behind when one of them fails
+        scores = []
+        for sent, answer in zip(found, tokens, strict=True):
+            if isinstance(sent, BaseException):
+                raise sent
+            score = chat_api.forced_score(sent.answer.raw, answer)
+            if score is None:
+                raise FaultError("unsupported", "an answer is not where it should be in the scored prompt")
+            scores.append(score)
+        return tuple(scores)
 
 
 _MENDS = {

@@ -12,7 +12,7 @@ import numpy as np
 from alm_proxies.engines import chat_api
 from alm_proxies.engines.chat_api import Completion
 from alm_proxies.engines.engine import Abilities, Audio, Question, Sampling, Turn
-from alm_proxies.engines.traffic import FaultError
+from alm_proxies.engines.traffic import FaultError, Sent
 
 _SECONDS = 120.0
 _NOT_ASKED_FOR = ("zq", "qz")
@@ -36,7 +36,7 @@ class Asks(Protocol):
         seconds: float,
         answer: str | None = None,
         words: bool = True,
-    ) -> tuple[Completion, int]:
+    ) -> Sent[Completion]:
         """One chat completion."""
         ...
 
@@ -128,12 +128,12 @@ async def _try(
 ) -> Completion | None:
     """The completion, or None where the server does not take such a request."""
     try:
-        completion, _ = await engine.complete(question, fields, seconds=_SECONDS, answer=answer, words=False)
+        sent = await engine.complete(question, fields, seconds=_SECONDS, answer=answer, words=False)
     except FaultError as fault:
         if fault.failure.kind in _REFUSALS:
             return None
         raise
-    return completion
+    return sent.answer
 
 
 def _question(text: str, clip: Audio | None = None) -> Question:

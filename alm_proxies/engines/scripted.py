@@ -8,15 +8,15 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import get_args
 
 import numpy as np
-import polars as pl
 
-from alm_proxies.engines.engine import Abilities, Failure, Reply, Request, ScriptedServe, Trouble
+from alm_proxies.engines.engine import MAY_BE_PAID, Abilities, Failure, Reply, Request, ScriptedServe, Trouble
 from alm_proxies.errors import InputError, SettingsError
-from alm_proxies.files import could_not_read
 from alm_proxies.seeds import generator
+from alm_proxies.table_files import load_table
 
 Script = Callable[[Request, int], str]
 """The text answered to one draw of a request, given its seed."""
@@ -68,12 +68,16 @@ class Scripted:
                 where=model,
                 mend="Name a Parquet or CSV file with utterance_id and text.",
             )
-        table = _table(serve.answers)
+        table, _ = load_table(Path(serve.answers).expanduser(), ("utterance_id", "text"))
         columns = [name for name in table.columns if name.startswith("p_")]
         if "utterance_id" not in table.columns or not (columns or "text" in table.columns):
             raise InputError(
                 "a table of answers needs utterance_id and either text or p_<label> columns", where=serve.answers
             )
+        for name in ("utterance_id", *(columns or ["text"])):
+            if table[name].null_count():
+                row = int(table[name].is_null().arg_true()[0])
+                raise InputError(f"column {name}, row {row + 1}: is empty", where=serve.answers, mend="Fill it.")
         if columns:
             rows = {row.pop("utterance_id"): row for row in table.select("utterance_id", *columns).to_dicts()}
 
@@ -119,6 +123,8 @@ class Scripted:
         for kind, share in self._faults.items():
             place -= share
             if place < 0:
+                if kind not in MAY_BE_PAID:
+                    reply = replace(reply, tokens_in=0, audio_seconds=0.0, paid_tries=0, counted=0)
                 return replace(reply, failure=Failure(kind, "as scripted"), latency=time.monotonic() - started)
         if request.elicit == "score":
             scores = tuple(self._scores(request) for _ in request.questions)
@@ -163,15 +169,6 @@ class Scripted:
         else:
             drawn = int(weights.argmax())
         return request.questions[0].choices[drawn] if request.questions[0].choices else list(shares)[drawn]
-
-
-def _table(path: str) -> pl.DataFrame:
-    try:
-        return pl.read_csv(path) if path.endswith(".csv") else pl.read_parquet(path)
-    except OSError as error:
-        raise could_not_read(path, error) from error
-    except pl.exceptions.PolarsError as error:
-        raise InputError(f"is no table of answers ({str(error).splitlines()[0]})", where=path) from None
 
 
 def _missing(request: Request, path: str) -> InputError:

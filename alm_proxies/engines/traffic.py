@@ -1,9 +1,11 @@
 """How many requests at once, to which replica, when again.
 
 Every replica has a window of requests in flight. It doubles once per round trip until the replica first complains,
-afterwards it grows by one; a complaint (429, 503, a timeout) halves it, at most once per round trip. A replica that
-cannot be reached rests, twice as long each time, while the others go on. A failed try is made again on whichever
-replica has room, after a wait that doubles and jitters, and not before the server's own Retry-After.
+afterwards it grows by one; a complaint (429, 502, 503, 504, no answer in time) halves it, at most once per round trip.
+A replica that cannot be reached rests, twice as long each time, while the others go on; so does one that has answered
+nothing well since a try was sent that failed, as long as another is well. After its rest one try alone finds out
+whether it is back, so that a replica that fails at once does not draw all requests to itself. A failed try is made
+again on whichever replica has room, after a wait that doubles and jitters, and not before the server's own Retry-After.
 """
 
 from __future__ import annotations
@@ -11,9 +13,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from tenacity import (
     AsyncRetrying,
@@ -24,22 +26,46 @@ from tenacity import (
     wait_random,
 )
 
-from alm_proxies.engines.engine import ASKED_AGAIN, Failure, Trouble
+from alm_proxies.engines.engine import ASKED_AGAIN, MAY_BE_PAID, Failure, Trouble
 
 Answer = TypeVar("Answer")
 
-_BUSY: frozenset[str] = frozenset({"rate_limited", "server_error", "timeout"})
+_BUSY: frozenset[str] = frozenset({"rate_limited", "timeout"})
 _AWAY: frozenset[str] = frozenset({"unreachable", "reset"})
 _FIRST_WINDOW = 16.0
 
 
 class FaultError(Exception):
-    """One try went wrong."""
+    """One try went wrong: `busy` where the server has too much to do, `paid` where it may charge for it all the same.
 
-    def __init__(self, kind: Trouble, what: str, retry_after: float | None = None) -> None:
+    When `Traffic.send` raises it, `tries` and `paid_tries` count all the tries that were made.
+    """
+
+    def __init__(
+        self,
+        kind: Trouble,
+        what: str,
+        retry_after: float | None = None,
+        *,
+        busy: bool | None = None,
+        paid: bool | None = None,
+    ) -> None:
         super().__init__(what)
         self.failure = Failure(kind, what)
         self.retry_after = retry_after
+        self.busy = kind in _BUSY if busy is None else busy
+        self.paid = kind in MAY_BE_PAID if paid is None else paid
+        self.tries = 0
+        self.paid_tries = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Sent(Generic[Answer]):
+    """An answer, the tries it took, and those of them that may be charged for, the last one included."""
+
+    answer: Answer
+    tries: int
+    paid_tries: int
 
 
 @dataclass(slots=True)
@@ -52,12 +78,16 @@ class Replica:
     flying: int = 0
     growing: bool = True
     shrunk_at: float = 0.0
+    answered_at: float = 0.0
+    rested_at: float = 0.0
     opens_at: float = 0.0
     absences: int = 0
 
-    def room(self, now: float) -> float:
-        """How many more requests it may get now."""
-        return self.window - self.flying if now >= self.opens_at else 0.0
+    def room(self, now: float, others_are_well: bool) -> float:
+        """How many more requests it may get now; after a rest only one where others can do the work meanwhile."""
+        if now < self.opens_at:
+            return 0.0
+        return (1.0 if self.absences and others_are_well else self.window) - self.flying
 
 
 @dataclass(slots=True)
@@ -90,10 +120,10 @@ class Traffic:
         self._first_wait = first_wait
         self._longest_wait = longest_wait
         self._growing_wait = wait_exponential(first_wait, longest_wait) + wait_random(0, first_wait)
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: deque[asyncio.Future[Replica]] = deque()
         self._alarm: asyncio.TimerHandle | None = None
 
-    async def send(self, one_try: Callable[[str, float], Awaitable[Answer]], *, seconds: float) -> tuple[Answer, int]:
+    async def send(self, one_try: Callable[[str, float], Awaitable[Answer]], *, seconds: float) -> Sent[Answer]:
         """The answer of `one_try(address, seconds)` and how many tries it took; raises the last FaultError.
 
         Only kinds that may pass are tried again, and never beyond `seconds` in all.
@@ -103,7 +133,7 @@ class Traffic:
         def no_time(state: RetryCallState) -> bool:
             return time.monotonic() + state.upcoming_sleep >= until
 
-        tries = 0
+        tries = paid = 0
         async for attempt in AsyncRetrying(
             retry=retry_if_exception(_passes),
             stop=lambda state: stop_after_attempt(self._tries)(state) or no_time(state),
@@ -113,7 +143,12 @@ class Traffic:
             with attempt:
                 tries += 1
                 self.counts.again += tries > 1
-                return await self._once(one_try, until), tries
+                try:
+                    return Sent(await self._once(one_try, until), tries, paid + 1)
+                except FaultError as fault:
+                    paid += fault.paid
+                    fault.tries, fault.paid_tries = tries, paid
+                    raise
         raise AssertionError("tenacity returns or raises")  # pragma: no cover
 
     async def _once(self, one_try: Callable[[str, float], Awaitable[Answer]], until: float) -> Answer:
@@ -125,71 +160,102 @@ class Traffic:
         except FaultError as fault:
             kind = fault.failure.kind
             self.counts.faults[kind] = self.counts.faults.get(kind, 0) + 1
-            self._complained(replica, kind, fault.retry_after, started)
+            self._complained(replica, fault, started)
             raise
         else:
-            replica.absences = 0
+            self._answered(replica)
             replica.window = min(replica.most, replica.window + (1.0 if replica.growing else 1.0 / replica.window))
             return answer
         finally:
-            replica.flying -= 1
-            self._wake()
+            self._give_back(replica)
 
     async def _slot(self, until: float) -> Replica:
-        """A replica with room, the one with most of it; waits its turn."""
-        while True:
-            now = time.monotonic()
-            best = max(self.replicas, key=lambda replica: replica.room(now))
-            if best.room(now) >= 1.0:
-                best.flying += 1
-                return best
-            if now >= until:
-                raise FaultError("timeout", "no server had room in time")
-            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting.append(turn)
-            self._wake()
-            try:
-                await asyncio.wait_for(turn, until - now)
-            except TimeoutError:
-                continue
-            except asyncio.CancelledError:
-                if turn.done() and not turn.cancelled():
-                    self._wake()
-                raise
-
-    def _wake(self) -> None:
-        """Call as many of those who wait as there is room for."""
+        """A replica with room, the one with most of it, given to those who wait in their order."""
         now = time.monotonic()
-        room = sum(int(max(0.0, replica.room(now))) for replica in self.replicas)
-        while room > 0 and self._waiting:
-            turn = self._waiting.popleft()
-            if not turn.done():
-                turn.set_result(None)
-                room -= 1
-        if self._waiting:
-            self._set_alarm(now)
+        if now >= until:
+            raise _no_room()
+        best = None if self._waiting else self._best(now)
+        if best is not None:
+            best.flying += 1
+            return best
+        loop = asyncio.get_running_loop()
+        turn: asyncio.Future[Replica] = loop.create_future()
+        self._waiting.append(turn)
+        self._wake()
+        try:
+            async with asyncio.timeout_at(loop.time() + until - now):
+                try:
+                    return await turn
+                except BaseException:
+                    if turn.done() and not turn.cancelled():  # given room and called off in the same moment
+                        self._give_back(turn.result())
+                    raise
+        except TimeoutError:
+            raise _no_room() from None
 
-    def _set_alarm(self, now: float) -> None:
-        """Wake those who wait when the next resting replica opens."""
-        openings = [replica.opens_at for replica in self.replicas if replica.opens_at > now]
-        if openings and self._alarm is None:
-            self._alarm = asyncio.get_running_loop().call_later(min(openings) - now + 0.001, self._ring)
+    def _best(self, now: float) -> Replica | None:
+        """One with room that is known to be well if there is any, else one that is back from its rest."""
+        well = self._are_well(self.replicas)
 
-    def _ring(self) -> None:
-        self._alarm = None
+        def preferred(replica: Replica) -> tuple[bool, bool, float]:
+            room = replica.room(now, well)
+            return room >= 1.0, replica.absences == 0, room
+
+        best = max(self.replicas, key=preferred)
+        return best if best.room(now, well) >= 1.0 else None
+
+    def _give_back(self, replica: Replica) -> None:
+        replica.flying -= 1
         self._wake()
 
-    def _complained(self, replica: Replica, kind: str, retry_after: float | None, started: float) -> None:
+    def _wake(self) -> None:
+        """Give the room there is to those who wait; the next one is woken when a resting replica opens."""
         now = time.monotonic()
-        if kind in _BUSY and replica.shrunk_at <= started:
+        while self._waiting:
+            if self._waiting[0].done():
+                self._waiting.popleft()
+                continue
+            best = self._best(now)
+            if best is None:
+                self._set_alarm(now)
+                return
+            best.flying += 1
+            self._waiting.popleft().set_result(best)
+
+    def _set_alarm(self, now: float) -> None:
+        openings = [replica.opens_at for replica in self.replicas if replica.opens_at > now]
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        if openings:
+            loop = asyncio.get_running_loop()
+            self._alarm = loop.call_later(min(openings) - now + 0.001, self._wake)
+
+    def _complained(self, replica: Replica, fault: FaultError, started: float) -> None:
+        now, kind = time.monotonic(), fault.failure.kind
+        if kind not in ASKED_AGAIN:  # the request is at fault, the replica is well
+            self._answered(replica)
+            return
+        if fault.busy and replica.shrunk_at <= started:
             replica.window = max(1.0, replica.window / 2)
             replica.growing = False
             replica.shrunk_at = now
-        if retry_after is not None:
-            replica.opens_at = max(replica.opens_at, now + retry_after)
-        if kind in _AWAY and replica.opens_at <= now:
-            replica.opens_at = now + min(self._longest_wait, self._first_wait * 2**replica.absences)
+        if fault.retry_after is not None:
+            replica.opens_at = max(replica.opens_at, now + fault.retry_after)
+        away = kind in _AWAY or self._are_well([other for other in self.replicas if other is not replica])
+        silent = kind == "unreachable" or (away and replica.answered_at < started)
+        if silent and replica.rested_at <= started:
+            rest = min(self._longest_wait, self._first_wait * 2.0**replica.absences)
+            replica.opens_at = max(replica.opens_at, now + rest)
+            replica.rested_at = now
             replica.absences += 1
+
+    def _are_well(self, replicas: Sequence[Replica]) -> bool:
+        return any(replica.absences == 0 for replica in replicas)
+
+    def _answered(self, replica: Replica) -> None:
+        replica.absences = 0
+        replica.answered_at = time.monotonic()
 
     def _wait(self, state: RetryCallState) -> float:
         """How long one request waits before its next try; a replica's rest is kept by the replica."""
@@ -198,6 +264,10 @@ class Traffic:
             return 0.0
         asked = error.retry_after if isinstance(error, FaultError) else None
         return max(self._growing_wait(state), asked or 0.0)
+
+
+def _no_room() -> FaultError:
+    return FaultError("timeout", "no server had room in time", busy=False, paid=False)
 
 
 def _passes(error: BaseException) -> bool:

@@ -85,19 +85,29 @@ class Transformers:
 
     async def _work(self) -> None:
         """Run what waits, in order, batch by batch, until nothing waits."""
-        loop = asyncio.get_running_loop()
-        while self._waiting:
-            batch = self._next_batch()
-            replies = await loop.run_in_executor(self._thread, self._run, [waiting.request for waiting in batch])
-            for waiting, reply in zip(batch, replies, strict=True):
-                if not waiting.reply.done():
-                    waiting.reply.set_result(reply)
+        while batch := self._next_batch():
+            requests = [waiting.request for waiting in batch]
+            try:
+                replies = await asyncio.get_running_loop().run_in_executor(self._thread, self._run, requests)
+            except Exception as error:  # no failure of a request: everyone who waits for this batch raises it
+                for waiting in batch:
+                    if not waiting.reply.done():
+                        waiting.reply.set_exception(error)
+            else:
+                for waiting, reply in zip(batch, replies, strict=True):
+                    if not waiting.reply.done():
+                        waiting.reply.set_result(reply)
 
     def _next_batch(self) -> list[_Waiting]:
-        """The first that waits and those like it that follow directly."""
-        batch = [self._waiting.popleft()]
-        while self._waiting and len(batch) < self._batch and self._kind(self._waiting[0]) == self._kind(batch[0]):
-            batch.append(self._waiting.popleft())
+        """The first that still waits and those like it that follow directly."""
+        batch: list[_Waiting] = []
+        while self._waiting and len(batch) < self._batch:
+            if self._waiting[0].reply.done():
+                self._waiting.popleft()  # its time is over
+            elif batch and self._kind(self._waiting[0]) != self._kind(batch[0]):
+                break
+            else:
+                batch.append(self._waiting.popleft())
         return batch
 
     def _kind(self, waiting: _Waiting) -> tuple[bool, tuple[int, ...]]:

@@ -42,10 +42,10 @@ class Vllm:
     @classmethod
     async def open(cls, model: str, serve: VllmServe, *, revision: str | None = None) -> Vllm:
         """Start the engine; on a CPU with the settings that are known to work there."""
-        inputs = ChatInputs.load(model, revision=revision)
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
         need("vllm", "vllm")
+        inputs = ChatInputs.load(model, revision=revision)
         from vllm import AsyncEngineArgs
         from vllm.platforms import current_platform
         from vllm.v1.engine.async_llm import AsyncLLM
@@ -119,7 +119,7 @@ class Vllm:
         except TimeoutError:
             reply = Reply(request.key, failure=Failure("timeout", f"no answer within {request.seconds:.0f} s"))
         except EngineDeadError:
-            reply = Reply(request.key, failure=Failure("unreachable", "vLLM's engine process has died"))
+            reply = Reply(request.key, failure=Failure("engine_died", "vLLM's engine process has died"))
         except self._refusals as error:
             too_long = getattr(error, "parameter", None) == "input_tokens" or "maximum model length" in str(error)
             kind = "too_long" if too_long else "bad_request"

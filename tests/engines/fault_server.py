@@ -1,7 +1,8 @@
 """A chat server that goes wrong on demand, in a process of its own; standard library only.
 
-The last text part of a request may hold a JSON object: {"key": ..., "do": ["429", "reset", "ok"]}. The first try of a
-key meets the first thing to do, the second the second, and so on; the last stays. Without it all is well.
+A text part of a request may hold a JSON object: {"key": ..., "do": ["429", "reset", "ok"]}; the last such part counts.
+The first try of a key meets the first thing to do, the second the second, and so on; the last stays. Without it all is
+well.
 The model's name says what kind of server it is:
     full      takes everything: n (children have seed + i), seeds, structured_outputs, JSON schemas, log-probabilities
     single    n is ignored, seeds hold
@@ -46,11 +47,14 @@ def parts_of(asked: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def orders_of(parts: list[dict[str, Any]]) -> dict[str, Any]:
-    try:
-        found = json.loads(parts[-1]["text"])
-    except (KeyError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+    for part in reversed(parts):
+        try:
+            found = json.loads(part["text"])
+        except (KeyError, ValueError):
+            continue
+        if isinstance(found, dict):
+            return found
+    return {}
 
 
 def text_for(asked: dict[str, Any], child: int) -> str:

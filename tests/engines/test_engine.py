@@ -51,6 +51,31 @@ def test_requests_that_make_no_sense_are_refused(clip, wrong):
         Request("k", "u", questions=(Question((Turn("user", (clip, "?")),)),), **wrong)
 
 
+@pytest.mark.parametrize(
+    ("serve", "missing", "extra"),
+    [
+        ("TransformersServe", "torch", "local"),
+        ("TransformersServe", "transformers", "local"),
+        ("VllmServe", "torch", "vllm"),
+        ("VllmServe", "vllm", "vllm"),
+    ],
+)
+def test_an_engine_whose_package_is_not_installed_names_its_install_line(serve, missing, extra):
+    code = f"""
+import asyncio, sys
+sys.modules[{missing!r}] = None
+from alm_proxies.engines import engine
+from alm_proxies.errors import MissingExtraError
+try:
+    asyncio.run(engine.open_engine("m", engine.{serve}()))
+except MissingExtraError as error:
+    print(error)
+"""
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    mend = f"Install it with: pip install 'alm-proxies[{extra}]'"
+    assert told == f"this needs the package {missing!r}, which is not installed. {mend}\n"
+
+
 def test_the_contract_loads_nothing_heavy():
     heavy = "torch,transformers,vllm,httpx,librosa,polars,scipy"
     code = (

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -70,7 +71,9 @@ def test_a_fault_that_passes_costs_tries_and_no_votes(fault_server, clip, fault)
     assert reply.failure is None
     assert len(reply.texts) == 1
     assert reply.tries == 3
-    assert reply.audio_seconds == pytest.approx(1.5)
+    assert reply.paid_tries == (1 if fault == "429" else 3)
+    assert reply.audio_seconds == pytest.approx(0.5 * reply.paid_tries)
+    assert (reply.tokens_in, reply.counted) == (10, 1)
 
 
 @pytest.mark.parametrize(("fault", "kind"), LASTING.items())
@@ -80,7 +83,10 @@ def test_a_fault_that_lasts_ends_as_its_kind_after_all_tries(fault_server, clip,
     assert reply.failure is not None
     assert reply.failure.kind == kind
     assert reply.texts == ()
-    assert fault_server.seen()["tries"][key] == 3
+    assert fault_server.seen()["tries"][key] == reply.tries == 3
+    assert reply.paid_tries == (0 if fault == "429" else 3)
+    assert reply.audio_seconds == pytest.approx(0.5 * reply.paid_tries)
+    assert reply.counted == 0
 
 
 @pytest.mark.parametrize(("fault", "kind"), FINAL.items())
@@ -89,7 +95,8 @@ def test_a_fault_that_asking_again_cannot_mend_is_asked_once(fault_server, clip,
     (reply,) = ask(impatient([fault_server.url]), request_to([fault], clip, key))
     assert reply.failure is not None
     assert reply.failure.kind == kind
-    assert fault_server.seen()["tries"][key] == 1
+    assert fault_server.seen()["tries"][key] == reply.tries == 1
+    assert reply.paid_tries == (kind == "refused")
 
 
 def test_every_request_of_a_bad_day_ends_with_its_own_kind(fault_server, clip):
@@ -137,6 +144,31 @@ def test_draws_that_failed_alone_leave_the_others_their_votes(fault_server, clip
     assert reply.failure is None
     assert sorted(reply.finish) == ["failed", "stop", "stop"]
     assert [text == "" for text in reply.texts] == [finish == "failed" for finish in reply.finish]
+    kinds = [failure.kind if failure else None for failure in reply.failures]
+    assert kinds == ["bad_request" if finish == "failed" else None for finish in reply.finish]
+    assert (reply.tries, reply.paid_tries, reply.tokens_in) == (3, 2, 20)
+
+
+def test_words_that_are_scored_leave_nothing_behind_when_one_of_them_fails(fault_server, clip):
+    engine = impatient([fault_server.url])
+    engine._abilities = replace(engine.abilities, score=True, score_words=True)
+    engine._tokens = dict.fromkeys(("angry", "happy", "sad"), (1, 2))
+    orders = json.dumps({"key": "words", "do": ["400", "500", "ok"]})
+    asked = Request("words", "u", "score", (Question((Turn("user", (clip, orders)),), ("angry", "happy", "sad")),))
+
+    async def run():
+        try:
+            reply = await engine.ask(asked)
+            return reply, engine.traffic.replicas[0].flying, fault_server.seen()["tries"]["words"]
+        finally:
+            await engine.close()
+
+    reply, flying, tries = asyncio.run(run())
+    assert reply.failure is not None
+    assert reply.failure.kind in ("bad_request", "unsupported")
+    assert flying == 0
+    assert reply.tries == tries == 4
+    assert reply.paid_tries == 3
 
 
 def test_more_requests_than_slots_wait_their_turn(fault_server, clip):
@@ -178,6 +210,21 @@ def test_a_key_that_is_not_set_is_named(fault_server, monkeypatch):
     monkeypatch.delenv("A_KEY", raising=False)
     with pytest.raises(SettingsError, match="A_KEY, which is not set"):
         asyncio.run(open_engine("keyed", OpenAIServe(base_urls=(fault_server.url,), key_from="A_KEY")))
+
+
+@pytest.mark.parametrize("key", ["two\nlines", "smärt", "tab\tinside"])
+def test_a_key_that_cannot_be_one_is_refused_without_being_told(fault_server, monkeypatch, key):
+    monkeypatch.setenv("A_KEY", key)
+    with pytest.raises(SettingsError, match="A_KEY, which holds something that no key can hold") as caught:
+        asyncio.run(open_engine("keyed", OpenAIServe(base_urls=(fault_server.url,), key_from="A_KEY")))
+    assert key not in str(caught.value)
+
+
+def test_a_line_end_behind_a_key_is_no_part_of_it(fault_server, monkeypatch, clip):
+    monkeypatch.setenv("A_KEY", "sesame\n")
+    serve = OpenAIServe(base_urls=(fault_server.url,), key_from="A_KEY", tries=1)
+    (reply,) = ask(OpenAI.unprobed("keyed", serve), request_to(["ok"], clip, "key with line end"))
+    assert reply.failure is None
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,27 @@ def test_texts_from_a_table_come_back_as_they_are(clip, tmp_path):
     assert set(other.texts) == {"sad"}
 
 
+def test_a_table_with_signs_in_its_name_and_below_the_home_folder_is_found(clip, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    pl.DataFrame({"utterance_id": ["u1"], "text": ["right"]}).write_parquet(tmp_path / "answers[1]*.parquet")
+    pl.DataFrame({"utterance_id": ["u1"], "text": ["wrong"]}).write_parquet(tmp_path / "answers1.parquet")
+    (reply,) = ask(opened("~/answers[1]*.parquet"), request(clip, seeds=(1,)))
+    assert reply.texts == ("right",)
+
+
+def test_numbers_in_a_csv_stay_text(clip, tmp_path):
+    (tmp_path / "texts.csv").write_text("utterance_id,text\n007,1.50\n")
+    (reply,) = ask(opened(str(tmp_path / "texts.csv")), request(clip, "007", seeds=(1,)))
+    assert reply.texts == ("1.50",)
+
+
+def test_what_is_turned_away_costs_nothing_and_what_died_does(clip):
+    for kind, paid in (("rate_limited", 0), ("unauthorised", 0), ("timeout", 1), ("refused", 1)):
+        (reply,) = ask(Scripted(script=lambda request, seed: "A", faults={kind: 1.0}), request(clip))
+        assert reply.paid_tries == reply.counted == paid
+        assert (reply.audio_seconds > 0, reply.tokens_in > 0) == (bool(paid), bool(paid))
+
+
 def test_faults_have_the_share_asked_for_and_asking_again_may_go_well(clip):
     engine = Scripted(script=lambda request, seed: "A", faults={"server_error": 0.3, "refused": 0.2})
     requests = [request(clip, key=str(number)) for number in range(1000)]
@@ -95,6 +116,9 @@ def test_wrong_tables_and_settings_are_refused(tmp_path, clip, shares_table):
     (tmp_path / "bad.csv").write_text("id,answer\n1,A\n")
     with pytest.raises(InputError, match="needs utterance_id and either text"):
         opened(str(tmp_path / "bad.csv"))
+    (tmp_path / "hole.csv").write_text("utterance_id,text\nu1,A\nu2,\n")
+    with pytest.raises(InputError, match="column text, row 2: is empty"):
+        opened(str(tmp_path / "hole.csv"))
     with pytest.raises(SettingsError, match=r"serve\.answers names no table"):
         opened("")
     with pytest.raises(InputError, match="no answer for utterance 'u9'"):

@@ -92,6 +92,51 @@ def test_a_late_reply_is_a_timeout_and_the_next_one_comes(checkpoint, clips, ask
     assert well.failure is None
 
 
+def test_what_is_no_failure_of_a_request_is_raised_to_all_who_wait_and_the_next_batch_runs(
+    checkpoint, clips, ask_about
+):
+    request = Request("r", "u", "sample", (ask_about(clips[0]),), (1,), Sampling(max_tokens=2), seconds=60.0)
+
+    async def asked():
+        engine = await open_engine(str(checkpoint), TransformersServe(batch=2))
+        draw = engine._lm.draw
+        try:
+            engine._lm.draw = {}.__getitem__
+            wrong = await asyncio.gather(engine.ask(request), engine.ask(request), return_exceptions=True)
+            engine._lm.draw = draw
+            return [*wrong, await engine.ask(request)]
+        finally:
+            await engine.close()
+
+    *wrong, well = asyncio.run(asked())
+    assert [type(error) for error in wrong] == [TypeError, TypeError]
+    assert well.failure is None
+
+
+def test_requests_whose_time_is_over_are_not_run(checkpoint, clips, ask_about):
+    ran = []
+
+    async def asked():
+        engine = await open_engine(str(checkpoint), TransformersServe(batch=1))
+        draw = engine._lm.draw
+        engine._lm.draw = lambda wanted: ran.extend(one.seeds for one in wanted) or draw(wanted)
+        about = (ask_about(clips[0]),)
+        waits = [
+            asyncio.create_task(engine.ask(Request("r", "u", "sample", about, (seed,), Sampling(max_tokens=2))))
+            for seed in range(4)
+        ]
+        try:
+            await asyncio.sleep(0)
+            for given_up in waits[1:3]:
+                given_up.cancel()
+            await waits[3]
+        finally:
+            await engine.close()
+
+    asyncio.run(asked())
+    assert ran == [(0,), (3,)]
+
+
 def test_tokens_of_answers_are_counted(checkpoint):
     async def counted():
         engine = await open_engine(str(checkpoint), TransformersServe())

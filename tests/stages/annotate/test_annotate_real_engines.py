@@ -1,6 +1,8 @@
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,15 @@ LASTING = {
     "bad audio": ("failed", "corrupt_audio"),
     "refusal": ("refused", "refused"),
     "filter": ("refused", "refused"),
+}
+# Three tries of a recording of 0.2 s each, one where asking again cannot mend it; what is turned away costs nothing.
+PAID_TRIES = dict.fromkeys(("500", "reset", "cut", "garbage", "empty"), 3) | {
+    "ok": 1,
+    "refusal": 1,
+    "filter": 1,
+    "400": 0,
+    "too long": 0,
+    "bad audio": 0,
 }
 
 
@@ -68,7 +79,54 @@ def test_every_planned_draw_ends_with_the_right_status_whatever_the_server_does(
         assert by_fault.filter(pl.col("speaker") == fault)["status"].to_list() == [status] * 3
     kinds = {(row["kind"], row["where"]) for row in made.findings.frame.iter_rows(named=True)}
     assert {(status, kind) for status, kind in LASTING.values() if kind} <= kinds
-    assert made.spent.price >= 0.2
+    tried = sum(PAID_TRIES.values())
+    assert made.spent.price == pytest.approx(tried * 0.2)  # a second of the 0.2 s costs 1
+    with closing(sqlite3.connect(tmp_path / "out/ledger.sqlite")) as sql:
+        named = dict(zip(utterances.frame["utterance_id"], faults, strict=True))
+        query = "SELECT u.name, v.tries, SUM(v.price) FROM vote v JOIN utterance u ON u.id = v.utterance GROUP BY 1"
+        found = {named[name]: (tries, price) for name, tries, price in sql.execute(query)}
+    assert {fault: tries for fault, (tries, _) in found.items()} == {
+        fault: 3 if fault in ("500", "reset", "cut", "garbage", "empty") else 1 for fault in faults
+    }
+    assert {fault: round(price / 0.2) for fault, (_, price) in found.items()} == PAID_TRIES
+
+
+def test_failed_tries_before_an_answer_are_paid_too_but_not_those_turned_away(
+    server: str, corpus: Make, tmp_path: Path
+) -> None:
+    faults = ["500", "reset", "cut", "garbage", "empty", "429"]
+    utterances = corpus(len(faults), speaker=faults, transcript=[f"paid {fault}" for fault in faults])
+    one = served(tmp_path, server, '"{{ speaker }}", "ok"')
+    made = annotate(utterances, [one], tmp_path / "out", AnnotateSettings())
+    assert made.spent.price == pytest.approx((5 * 2 + 1) * 0.2)
+
+
+def test_draws_sent_one_by_one_end_each_with_its_own_status(server: str, corpus: Make, tmp_path: Path) -> None:
+    utterances = corpus(2, speaker=["refusal", "400"], transcript=["partly refused", "partly wrong"])
+    one = served(tmp_path, server, '"{{ speaker }}", "ok"', model="single")
+    lenient = AnnotateSettings.model_validate({"stop": {"failed": 1.0, "refused": 1.0}})
+    frame = annotate(utterances, [one], tmp_path / "out", lenient).votes.frame
+    statuses = frame.group_by("utterance_id").agg(pl.col("status").sort()).sort("utterance_id")["status"].to_list()
+    assert statuses == [["ok", "ok", "refused"], ["failed", "ok", "ok"]]
+
+
+def test_the_budget_holds_where_a_recording_is_sent_once_for_every_label_order(
+    server: str, corpus: Make, tmp_path: Path
+) -> None:
+    one = served(tmp_path, server, '"ok"', votes=4)
+    scores = one.file.model_copy(update={"elicit": "score", "constrain": False})
+    scores = type(scores).model_validate({**scores.model_dump(), "cross": {"label_orders": 4}})
+    utterances = corpus(10)
+    made = annotate(utterances, [Annotator.of(scores, where=one.where)], tmp_path / "out", AnnotateSettings(budget=4.0))
+    assert made.stopped is not None
+    assert 0.8 <= made.spent.price <= 4.0
+    assert made.spent.expected == pytest.approx(10 * 4 * 0.2)
+
+
+def test_one_draw_that_ends_the_job_ends_it(server: str, corpus: Make, tmp_path: Path) -> None:
+    one = served(tmp_path, server, '"ok", "401"', model="single")
+    with pytest.raises(EngineError, match="unauthorised: .* Mend the annotator file or the key"):
+        annotate(corpus(1, transcript=["one draw ends it"]), [one], tmp_path / "out", AnnotateSettings())
 
 
 def test_faults_that_pass_cost_tries_and_no_votes(server: str, corpus: Make, tmp_path: Path) -> None:

@@ -1,5 +1,8 @@
 import asyncio
+import os
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -125,6 +128,50 @@ def test_a_full_disk_is_said_and_what_was_acknowledged_stays(ledger: Ledger) -> 
     ledger.sql.execute("PRAGMA max_page_count = 100000")
     ledger.write(outcomes=[outcome(2)])
     assert ledger.sql.execute("SELECT draw FROM vote").fetchall() == [(0,), (2,)]
+
+
+FULL_WHILE_COMMITTING = """
+import os, resource, sys
+from pathlib import Path
+from alm_proxies.errors import OutputError
+from alm_proxies.stages.annotate.ledger import Ledger
+
+def row(draw, raw):
+    from alm_proxies.stages.annotate.ledger import Outcome
+    return Outcome(1, 1, draw, "ok", "", "sad", None, None, raw, "", 0, 0.1, 1.0, 1.0, 0.5, 1, True, 0.0)
+
+with Ledger.open(Path(sys.argv[1])) as ledger:
+    ledger.write(outcomes=[row(0, "first")])
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    size = os.path.getsize(sys.argv[1] + "-wal")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 100, hard))
+    for draw in (1, 2):
+        try:
+            ledger.write(outcomes=[row(draw, "x" * 30_000)])
+        except OutputError as error:
+            print(error)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    ledger.write(outcomes=[row(3, "last")])
+    print([draw for (draw,) in ledger.sql.execute("SELECT draw FROM vote")])
+"""
+
+
+def test_a_disk_that_is_full_as_a_transaction_ends_is_said_and_the_next_one_is_a_new_one(tmp_path: Path) -> None:
+    run = [sys.executable, "-c", FULL_WHILE_COMMITTING, str(tmp_path / "ledger.sqlite")]
+    told = subprocess.run(run, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert told[2:] == ["[0, 3]"]
+    assert all("the ledger cannot be written: disk I/O error" in line or "full" in line for line in told[:2])
+    assert all("Free some space" in line for line in told[:2])
+
+
+def test_a_refused_second_writer_does_not_let_a_third_one_in(ledger: Ledger) -> None:
+    with pytest.raises(InputError, match="this very process"):
+        Ledger.open(ledger.path)
+    code = "import sys; from pathlib import Path; from alm_proxies.stages.annotate.ledger import Ledger"
+    code += "; Ledger.open(Path(sys.argv[1]))"
+    other = subprocess.run([sys.executable, "-c", code, str(ledger.path)], capture_output=True, text=True, check=False)
+    assert f"process {os.getpid()} on" in other.stderr
+    assert "is annotating into this folder" in other.stderr
 
 
 def test_many_at_once_share_transactions_and_each_waits_for_its_own(ledger: Ledger) -> None:
