@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from alm_proxies.estimators.counts import Array, Block, Counts, Index
 from alm_proxies.estimators.estimator import fitting_rows
@@ -11,6 +12,7 @@ from alm_proxies.estimators.merge import summed
 NEEDED = 50
 """Utterances below which nothing is said."""
 _MOST = 5
+_CORPORA = 20
 _SURE = 3.5
 """Standard errors by which an inequality must fail."""
 
@@ -53,14 +55,27 @@ def copying(counts: Counts, block: Block) -> float:
 
 
 def asked_by_votes(counts: Counts, block: Block) -> float:
-    """By how many standard errors the human votes beside it, or away from it, fail; -inf where all of them do."""
-    there = block.votes > 0
-    if there.all() or _any_label(counts) > _SURE:
-        return -np.inf
-    return max(_any_label(counts.rows(np.flatnonzero(rows))) for rows in (there, ~there))
+    """By how many standard errors the human votes beside it, or away from it, fail; -inf where all of them do.
+
+    Within each corpus: what a corpus kept of its utterances is no doing of the proxies.
+    """
+    there, found = block.votes > 0, [-np.inf]
+    for corpus in _corpora(counts):
+        beside, away = corpus & there, corpus & ~there
+        if beside.any() and away.any() and _any_label(counts, corpus) <= _SURE:
+            found += [_any_label(counts, beside), _any_label(counts, away)]
+    return max(found)
 
 
-def _any_label(counts: Counts) -> float:
+def _corpora(counts: Counts) -> list[NDArray[np.bool_]]:
+    """The utterances of each corpus, by the prefix of their ids; all together where prefixes are many."""
+    prefix = counts.utterances.str.extract("^([^/]*)/").fill_null("").rank("dense").to_numpy()
+    many = int(prefix.max(initial=0))
+    return [prefix == one for one in range(1, many + 1)] if many <= _CORPORA else [prefix > 0]
+
+
+def _any_label(counts: Counts, rows: NDArray[np.bool_]) -> float:
+    counts = counts.rows(np.flatnonzero(rows))
     cast = counts.human.sum(1)
     m = int(np.clip(np.median(cast[cast >= 2]), 2, _MOST)) if (cast >= 2).any() else 2
     one = np.ones((len(counts), 1))

@@ -88,6 +88,19 @@ def test_honest_proxies_of_a_corpus_that_keeps_only_utterances_with_a_majority_a
         assert leaking(made(human[kept], honest(truth)[name][kept])) == {}
 
 
+def test_a_corpus_without_its_undecided_utterances_is_no_reason_to_doubt_proxies_asked_of_it_alone():
+    rng = np.random.default_rng(6)
+    truth = rng.dirichlet(np.full(5, 2.0), size=8000)
+    human = rng.multinomial(3, truth)
+    first = np.arange(8000) < 4000
+    kept = np.flatnonzero(~first | (human.max(1) >= 2))
+    counts = made(human, rng.multinomial(8, truth) * first[:, None])
+    named = pl.Series("utterance_id", [f"{'kept' if i < 4000 else 'whole'}/{i:05d}" for i in range(8000)])
+    assert leaking(replace(counts, utterances=named).rows(kept)) == {}
+    asked = made(human, rng.multinomial(8, truth) * (human.max(1) < 3)[:, None])
+    assert "proxy" in leaking(replace(asked, utterances=named))
+
+
 def test_raters_who_differ_in_skill_are_no_leak():
     rng = np.random.default_rng(5)
     truth, _ = crowd(3)
