@@ -112,9 +112,11 @@ def test_help_and_version(installed: Installed) -> None:
     assert installed.call("alm-proxies", "--version").stdout.strip() == alm_proxies.__version__
 
 
-def test_check_reads_the_shipped_demo_and_writes_nothing(installed: Installed) -> None:
+def test_check_reads_the_shipped_demo_says_what_it_needs_and_writes_nothing(installed: Installed) -> None:
     before = sorted(installed.folder.iterdir())
-    assert "nothing is wrong" in installed.call("alm-proxies", "check", "demo").stdout
+    done = installed.call("alm-proxies", "check", "demo", code=2)
+    assert done.stdout.startswith("1 problem; 400 votes planned")
+    assert "pip install 'alm-proxies[local]'" in done.stderr
     assert sorted(installed.folder.iterdir()) == before
 
 

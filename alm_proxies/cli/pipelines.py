@@ -46,7 +46,8 @@ def check(file: str, *, folder: Path | None = None, ask: int = 0, common: Common
         say(f"  {fact}", quiet=common.quiet)
     for problem in found.problems:
         say(f"  wrong: {problem}")
-    line = f"{len(found.problems)} problems" if found.problems else "nothing is wrong"
+    count = len(found.problems)
+    line = f"{count} problem{'s' if count > 1 else ''}" if count else "nothing is wrong"
     if found.planned_votes:
         line += f"; {found.planned_votes:,} votes planned, about {found.expected_price:.2f}"
     data = {
