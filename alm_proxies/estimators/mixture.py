@@ -1,4 +1,4 @@
-"""The generative mixture: every source has a Dirichlet in every class. Compared, not chosen: see its harm."""
+"""The generative mixture: every source has a Dirichlet in every class; right for good proxies, harmed by bad ones."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Mixture(Estimator):
     """K latent classes, each with a Dirichlet for the human votes and one for every block of proxies.
 
     p(n, m_1 ...) = sum_c w_c DM(n | alpha_c) prod_b DM(m_b | beta_bc), by L-BFGS with weak priors; an absent block
-    multiplies by one. The classes follow whatever varies in the proxies, useful or not: shuffled proxies do harm,
-    which is why the default gates instead (real_votes.py measures both).
+    multiplies by one. The classes follow whatever varies in the proxies, useful or not: shuffled proxies do harm
+    where a gate does not (real_votes.py measures both), so it is for choosing by left-out votes, not for trusting.
     """
 
     name: ClassVar[str] = "mixture"

@@ -13,6 +13,7 @@ from alm_proxies.estimators.dirichlet import Dirichlet, Human, Weighted
 from alm_proxies.estimators.estimator import Estimator
 from alm_proxies.estimators.gated import Gated
 from alm_proxies.estimators.leaks import leaking
+from alm_proxies.estimators.mixture import Mixture
 from alm_proxies.estimators.trials import Interval, Losses, cross_validate, folds_of, paired
 from alm_proxies.progress import Progress
 from alm_proxies.seeds import generator
@@ -43,6 +44,8 @@ class Candidate:
             return Gated(
                 self.classes or FIRST_CLASSES, self.penalty or PENALTIES[0], seed=seed, start=start, tolerance=tolerance
             )
+        if self.method == "mixture":
+            return Mixture(self.classes or FIRST_CLASSES, seed=seed)
         plain: dict[str, type[Dirichlet] | type[Weighted]] = {
             "dirichlet": Dirichlet,
             "weighted": Weighted,
@@ -126,7 +129,9 @@ class _Search:
             if not names:
                 return off, None
             gated = self.classes(self.fewer(self.penalties(Candidate("gated", FIRST_CLASSES, PENALTIES[0], names))))
-            return off, self.best([gated, Candidate("weighted", proxies=names), Candidate("dirichlet", proxies=names)])
+            mixed = self.classes(Candidate("mixture", FIRST_CLASSES, proxies=gated.proxies))
+            plain = [Candidate("weighted", proxies=names), Candidate("dirichlet", proxies=names)]
+            return off, self.best([gated, mixed, *plain])
 
     def penalties(self, first: Candidate) -> Candidate:
         """Weaker and weaker penalties while the loss falls, each fold beginning where the stronger one ended."""
