@@ -42,7 +42,7 @@ class FuseSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
     method: Method = "auto"
-    """auto chooses by left-out human votes among human, weighted, dirichlet, gated, mixture; with proxies and without."""
+    """auto chooses by left-out human votes among human, weighted, dirichlet, gated and mixture, proxies on or off."""
     merge: MergeSettings = MergeSettings()
     """How primary and secondary labels of one rater count."""
     consensus: bool = False
