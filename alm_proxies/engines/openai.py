@@ -11,10 +11,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
-
 from alm_proxies.engines import chat_api
 from alm_proxies.engines.chat_api import Completion
+from alm_proxies.engines.connections import Connections
 from alm_proxies.engines.engine import (
     Abilities,
     Failure,
@@ -60,11 +59,12 @@ class _Bill:
 class OpenAI:
     """A model behind one or several equal servers."""
 
-    def __init__(self, model: str, serve: OpenAIServe, abilities: Abilities, client: httpx.AsyncClient) -> None:
+    def __init__(self, model: str, serve: OpenAIServe, abilities: Abilities, key: str) -> None:
         self._model = model
         self._abilities = abilities
-        self._client = client
-        self._key = client.headers.get("authorization", "").removeprefix("Bearer ").encode()
+        self._key = key.encode()
+        headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {key}"} if key else {})
+        self._connections = Connections(headers, in_flight=serve.in_flight, trust_env=not abilities.local)
         self._tokens: dict[str, tuple[int, ...]] = {}
         self.traffic = Traffic(
             tuple(address.rstrip("/") for address in serve.base_urls),
@@ -105,7 +105,7 @@ class OpenAI:
                     "serve.base_urls: an address holds a user, a password or a query",
                     mend="Put the key into an environment variable and name it in serve.key_from.",
                 )
-        headers = {"content-type": "application/json"}
+        key = ""
         if serve.key_from is not None:
             key = os.environ.get(serve.key_from, "").strip()
             if not key:
@@ -118,14 +118,7 @@ class OpenAI:
                     f"serve.key_from names {serve.key_from}, which holds something that no key can hold",
                     mend="Set it again, in one line of plain letters.",
                 )
-            headers["authorization"] = f"Bearer {key}"
         local = all(urlsplit(address).hostname in _LOOPBACK for address in serve.base_urls)
-        client = httpx.AsyncClient(
-            headers=headers,
-            trust_env=not local,
-            timeout=None,
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=serve.in_flight),
-        )
         abilities = Abilities(
             engine="openai",
             model=model,
@@ -134,7 +127,7 @@ class OpenAI:
             sampling=("temperature", "top_p", "max_tokens"),
             in_flight=serve.in_flight,
         )
-        return cls(model, serve, abilities, client)
+        return cls(model, serve, abilities, key)
 
     @property
     def abilities(self) -> Abilities:
@@ -209,32 +202,15 @@ class OpenAI:
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._client.aclose()
+        await self._connections.close()
 
     def __repr__(self) -> str:
         return f"OpenAI({self._model!r}, {[replica.address for replica in self.traffic.replicas]})"
 
     async def _fetch(self, address: str, body: bytes, seconds: float) -> bytes:
-        """One POST within `seconds`; whatever goes wrong is a FaultError of its kind."""
-        try:
-            async with asyncio.timeout(seconds):
-                try:
-                    request = self._client.build_request("POST", address, content=body)
-                    response = await self._client.send(request, stream=True)
-                except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-                    raise FaultError("unreachable", f"nobody answers ({type(error).__name__})") from None
-                except httpx.TransportError as error:
-                    raise FaultError("reset", f"the connection broke ({type(error).__name__})") from None
-                try:
-                    content = await response.aread()
-                except httpx.HTTPError as error:
-                    raise FaultError("cut_body", f"the answer broke off ({type(error).__name__})") from None
-                finally:
-                    await response.aclose()
-        except TimeoutError:
-            raise FaultError("timeout", f"no answer within {seconds:.0f} s") from None
-        if self._key:
-            content = content.replace(self._key, b"***")
+        """The content of a 200 answer to one POST within `seconds`; whatever goes wrong is a FaultError of its kind."""
+        response = await self._connections.post(address, body, seconds)
+        content = response.content.replace(self._key, b"***") if self._key else response.content
         if response.status_code != 200:
             raise chat_api.fault_of(response.status_code, response.headers, content)
         return content

@@ -1,0 +1,114 @@
+"""A real vLLM server on the CPU with a tiny Qwen2-Audio whose answer depends on what it hears, for the benchmarks."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import threading
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import polars as pl
+
+from alm_proxies.about import About
+from alm_proxies.annotators.annotator import Annotator
+from alm_proxies.annotators.prompts import Lent
+from alm_proxies.audio.clip import open_clip
+from alm_proxies.engines.engine import Audio
+from alm_proxies.engines.turns import conversation_of
+from alm_proxies.models import tiny
+from alm_proxies.tables import Utterances
+from alm_proxies.taxonomy import taxonomy_of
+
+EMOTIONS = {"W": "angry", "L": "bored", "E": "disgust", "A": "fear", "F": "happy", "N": "neutral", "T": "sad"}
+MODEL = "tiny"
+SETTINGS = (
+    "--dtype float32 --max-model-len 1024 --enforce-eager --block-size 32 --max-num-seqs 64 --max-logprobs -1 "
+    "--no-enable-chunked-prefill"
+)
+ENVIRONMENT = {
+    "HF_HUB_OFFLINE": "1",
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+    "TORCHDYNAMO_DISABLE": "1",
+    "OMP_NUM_THREADS": "1",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+}
+
+
+def emodb(wav: Path) -> Utterances:
+    """EMO-DB's recordings as Utterances: speaker and intended emotion are in each file's name."""
+    names = sorted(path.stem for path in wav.glob("*.wav"))
+    frame = pl.DataFrame(
+        {
+            "utterance_id": [f"emodb/{name}" for name in names],
+            "corpus": "emodb",
+            "audio": [f"{name}.wav" for name in names],
+            "speaker": [f"emodb/{name[:2]}" for name in names],
+            "intended": [EMOTIONS[name[5]] for name in names],
+            "language": "de",
+        }
+    )
+    about = About(taxonomy=taxonomy_of("emodb7").labels, roots={"emodb": str(wav.resolve())})
+    return Utterances.of(frame, about=about)
+
+
+def checkpoint(folder: Path, annotator: Annotator, utterances: Utterances) -> Path:
+    """A tiny checkpoint whose likeliest code for one recording of each intended label is that label's."""
+    one = utterances.frame.unique("intended", keep="first", maintain_order=True).sort("intended")
+    root = Path(utterances.about.roots["emodb"])
+    clips = [open_clip(root / name, rate=16_000) for name in one["audio"]]
+    questions = [annotator.question(annotator.cells[0], Audio(clip.samples, clip.rate), Lent()) for clip in clips]
+    said = [str(part) for turn in questions[0].turns for part in turn.parts if not isinstance(part, Audio)]
+    tiny.build(folder, sizes=tiny.Sizes(vocabulary=1024), words=said)
+    tiny.answer_with(folder, [conversation_of(question, 16_000) for question in questions], questions[0].choices)
+    return folder
+
+
+@contextmanager
+def vllm_server(python: Path, model: Path, log: Path, more: Sequence[str] = ()) -> Iterator[str]:
+    """Its address, up to and with /v1, while it lives."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    program = [str(python), "-m", "vllm.entrypoints.openai.api_server", "--model", str(model)]
+    where = ["--host", "127.0.0.1", "--port", str(port), "--served-model-name", MODEL]
+    process = subprocess.Popen(
+        [*program, *where, *SETTINGS.split(), *more],
+        env=os.environ | ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdout is not None
+    with log.open("w") as kept:
+        for line in process.stdout:
+            kept.write(line)
+            if "Application startup complete" in line:
+                break
+        else:
+            raise SystemExit(f"vLLM did not start: see {log}")
+        rest = threading.Thread(target=lambda: kept.writelines(process.stdout or ()), daemon=True)
+        rest.start()
+        try:
+            yield f"http://127.0.0.1:{port}/v1"
+        finally:
+            process.terminate()
+            process.wait(60)
+            rest.join(10)
+
+
+def completions(url: str) -> Counter[str]:
+    """How many chat completions the server has answered, by HTTP status, by its own count."""
+    with urllib.request.urlopen(url.removesuffix("/v1") + "/metrics") as answer:
+        lines = answer.read().decode().splitlines()
+    found: Counter[str] = Counter()
+    for line in lines:
+        if line.startswith("http_requests_total{") and "chat/completions" in line:
+            status = line.split('status="')[1].split('"')[0]
+            found[status] += int(float(line.rsplit(" ", 1)[1]))
+    return found
