@@ -97,6 +97,8 @@ class Annotator:
                 mend=f"Write votes = {len(cells)}, or raise cross.label_orders.",
             )
         said = file.model_dump(mode="json", exclude={"name", "votes", "serve", "price", "prompt"})
+        if not file.content_free:
+            del said["content_free"]
         if self.local is not None and file.revision is None:
             said["revision"] = weights_digest(self.local)
         used = file.cross.focus
@@ -137,7 +139,8 @@ class Annotator:
         """Which label distribution its votes estimate."""
         if self.file.elicit == "score":
             answers = "codes" if self.file.answer == "codes" else "words and the end of the turn"
-            return f"teacher-forced probabilities of the {answers}, normalised over the labels"
+            corrected = ", divided by those that silence gets" if self.file.content_free else ""
+            return f"teacher-forced probabilities of the {answers}, normalised over the labels{corrected}"
         if self.file.elicit == "state":
             return "what the model states" + (", held to its form" if self.file.constrain else "")
         if self.file.constrain:

@@ -92,6 +92,9 @@ class AnnotatorFile(_Part):
     """codes: one letter a label, checked to be one token; words: the labels themselves."""
     constrain: bool = False
     """Hold the engine to the answers offered (codes only) or to the JSON wanted."""
+    content_free: bool = False
+    """score: divide by what the same questions get about a second of silence, so that a liking for a label counts less;
+    one question more a run, which is on no bill."""
     sampling: SamplingSettings = SamplingSettings()
     """How answers are drawn."""
     cross: Cross = Cross()
@@ -137,6 +140,10 @@ def check_file(file: AnnotatorFile, prompt: Prompt, where: str) -> None:
     if file.elicit == "score" and len(file.cross.temperature) > 1:
         mend = "Take cross.temperature out."
         raise SettingsError("crosses temperature, which a score does not depend on", where=where, mend=mend)
+    if file.content_free and (file.elicit != "score" or prompt.lends):
+        what = "corrects scores only" if file.elicit != "score" else f"cannot correct what {prompt.lends[0]} does"
+        mend = "Take it out, or name a prompt that tells nothing of an utterance, such as listener."
+        raise SettingsError(f"content_free {what}", where=where, mend=mend)
     if file.constrain and (file.elicit == "score" or prompt.elicits == "primary_secondary"):
         raise SettingsError("constrain has no meaning here", where=where, mend="Take it out.")
     if file.constrain and file.elicit == "sample" and file.answer == "words":

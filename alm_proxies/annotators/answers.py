@@ -25,17 +25,43 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def readings(asking: Asking, reply: Reply, labels: tuple[str, ...]) -> list[tuple[Reading, str]]:
-    """What each draw of a request came to, and its raw text."""
+def readings(
+    asking: Asking, reply: Reply, labels: tuple[str, ...], silence: NDArray[np.float64] | None = None
+) -> list[tuple[Reading, str]]:
+    """What each draw of a request came to, and its raw text; scores are divided by those of `silence` where given."""
     if reply.failure is not None:
         return [(_failed(reply.failure), reply.failure.what)] * len(asking.draws)
     if asking.request.elicit == "score":
-        return _scored(asking, reply, labels)
+        return _scored(asking, reply, labels, silence)
     return [_answered(asking, reply, place) for place in range(len(asking.draws))]
 
 
+async def scores_of_silence(annotator: Annotator, engine: Engine) -> NDArray[np.float64] | None:
+    """log P of every label about a second of silence, (cells, labels), where the annotator's scores are divided by it.
+
+    Its utterance is named "silence", which a table of answers can hold.
+    """
+    if not annotator.file.content_free:
+        return None
+    rate = engine.abilities.rate
+    audio = Audio(np.zeros(rate, dtype=np.float32), rate)
+    (asking,) = annotator.askings("silence", range(len(annotator.cells)), audio, Lent(), 0)
+    reply = await engine.ask(asking.request)
+    if reply.failure is not None:
+        raise EngineError(f"{reply.failure.kind}: {reply.failure.what}", where=f"{annotator.name}, silence")
+    scores = np.array(reply.log_probabilities, dtype=np.float64)
+    order_probabilities(scores, content_free=scores)  # refuses what nothing can be divided by
+    return scores
+
+
 async def votes_about(
-    annotator: Annotator, engine: Engine, name: str, audio: Audio, lent: Lent, seed: int
+    annotator: Annotator,
+    engine: Engine,
+    name: str,
+    audio: Audio,
+    lent: Lent,
+    seed: int,
+    silence: NDArray[np.float64] | None = None,
 ) -> dict[int, Reading]:
     """What each of an annotator's votes about one clip is, by draw."""
     made: dict[int, Reading] = {}
@@ -44,7 +70,8 @@ async def votes_about(
         reply = await engine.ask(asking.request)
         if reply.failure is not None and reply.failure.kind != "refused":
             raise EngineError(f"{reply.failure.kind}: {reply.failure.what}", where=f"{annotator.name}, {name}")
-        for draw, (reading, _) in zip(asking.draws, readings(asking, reply, annotator.labels), strict=True):
+        read = readings(asking, reply, annotator.labels, silence)
+        for draw, (reading, _) in zip(asking.draws, read, strict=True):
             made[draw] = reading
 
     await asyncio.gather(
@@ -56,10 +83,11 @@ async def votes_about(
 async def shares_of(annotator: Annotator, engine: Engine, clips: Sequence[Audio], seed: int) -> NDArray[np.float64]:
     """Mean label shares of the votes about each clip, (clips, labels); nan where no vote can be read."""
     at_once = asyncio.Semaphore(max(1, engine.abilities.in_flight))
+    silence = await scores_of_silence(annotator, engine)
 
     async def one(place: int) -> NDArray[np.float64]:
         async with at_once:
-            votes = await votes_about(annotator, engine, f"clip {place}", clips[place], Lent(), seed)
+            votes = await votes_about(annotator, engine, f"clip {place}", clips[place], Lent(), seed, silence)
         told = [dict(reading.shares) for reading in votes.values() if reading.shares]
         rows = np.array([[shares.get(label, 0.0) for label in annotator.labels] for shares in told], dtype=np.float64)
         return rows.mean(axis=0) if told else np.full(len(annotator.labels), np.nan)
@@ -109,17 +137,27 @@ def _answered(asking: Asking, reply: Reply, place: int) -> tuple[Reading, str]:
     return read_reply(text, asking.asked[place], finish), raw
 
 
-def _scored(asking: Asking, reply: Reply, labels: tuple[str, ...]) -> list[tuple[Reading, str]]:
+def _scored(
+    asking: Asking, reply: Reply, labels: tuple[str, ...], silence: NDArray[np.float64] | None
+) -> list[tuple[Reading, str]]:
     """One distribution for every label order asked."""
     scores = reply.log_probabilities
-    raw = [json.dumps([round(score, 6) if math.isfinite(score) else None for score in order]) for order in scores]
+    blank = None if silence is None else silence[list(asking.cells)]
+    raw = [_rounded(order) for order in scores]
     if len(scores) != len(asking.draws) or any(len(order) != len(labels) for order in scores):
         return [(Reading("failed", "missing"), ", ".join(raw))] * len(asking.draws)
     try:
-        shares = order_probabilities(scores)
+        shares = order_probabilities(scores, content_free=blank)
     except InputError as error:
         return [(Reading("failed", "no_probability"), error.what)] * len(asking.draws)
+    if blank is not None:
+        pairs = zip(raw, blank.tolist(), strict=True)
+        raw = [f'{{"heard": {heard}, "silence": {_rounded(order)}}}' for heard, order in pairs]
     return [
         (Reading("ok", shares=tuple((k, float(p)) for k, p in zip(labels, order, strict=True) if p > 0.0)), text)
         for order, text in zip(shares, raw, strict=True)
     ]
+
+
+def _rounded(order: Sequence[float]) -> str:
+    return json.dumps([round(score, 6) if math.isfinite(score) else None for score in order])

@@ -1,4 +1,4 @@
-"""Exact label probabilities from the log-probabilities of every label's answer, averaged over label orders."""
+"""Exact label probabilities from the log-probabilities of every label's answer, one distribution a label order."""
 
 from __future__ import annotations
 
@@ -24,24 +24,6 @@ def order_probabilities(log_probabilities: ArrayLike, *, content_free: ArrayLike
             raise InputError("a label is impossible without content: nothing can be divided by its probability")
         scores = scores - _log_softmax(blank)
     return np.asarray(np.exp(_log_softmax(scores)), dtype=np.float64)
-
-
-def label_probabilities(log_probabilities: ArrayLike, *, content_free: ArrayLike | None = None) -> NDArray[np.float64]:
-    """P(label), the mean of the label orders' distributions: a liking for a place in the list averages out."""
-    mean = order_probabilities(log_probabilities, content_free=content_free).mean(axis=0)
-    return np.asarray(mean / mean.sum(), dtype=np.float64)
-
-
-def label_mass(log_probabilities: ArrayLike) -> NDArray[np.float64]:
-    """The probability that each order's answers hold together: near 1 the model answers as asked."""
-    scores = _checked(log_probabilities, "log-probabilities")
-    return np.asarray(np.exp(np.logaddexp.reduce(scores, axis=1)), dtype=np.float64)
-
-
-def order_spread(log_probabilities: ArrayLike) -> float:
-    """Mean total variation between the orders' distributions and their mean: what the order of labels decides, 0..1."""
-    each = order_probabilities(log_probabilities)
-    return float(np.abs(each - each.mean(axis=0)).sum(axis=1).mean() / 2)
 
 
 def _checked(values: ArrayLike, what: str) -> NDArray[np.float64]:

@@ -129,8 +129,8 @@ def main() -> None:
                 share, pool_share = (statistics.median(one[2][0] / one[side][0] for one in rounds) for side in (0, 1))
                 print(
                     f"latency {1000 * median:.0f} ms, {in_flight} in flight: bare {rate:.0f} votes/s at {cpu:.2f} CPU "
-                    f"ms, bare with small pools {pool_rate:.0f} at {pool_cpu:.2f}, ours {our_rate:.0f} at {our_cpu:.2f}; "
-                    f"share {share:.2f}, of small pools {pool_share:.2f}",
+                    f"ms, bare with small pools {pool_rate:.0f} at {pool_cpu:.2f}, ours {our_rate:.0f} at "
+                    f"{our_cpu:.2f}; share {share:.2f}, of small pools {pool_share:.2f}",
                     flush=True,
                 )
 

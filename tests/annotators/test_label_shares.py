@@ -7,7 +7,7 @@ import soundfile
 
 from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.audio.clip import open_clip
-from alm_proxies.errors import EngineError, SettingsError
+from alm_proxies.errors import EngineError, InputError, SettingsError
 
 LABELS = ("angry", "happy", "sad")
 
@@ -34,6 +34,44 @@ def test_an_annotator_gives_label_shares_of_clips_at_hand(tmp_path: Path, elicit
     assert shares == pytest.approx(
         np.array([[0.8, 0.2, 0.0], [0.0, 0.0, 1.0]]), abs=1e-6 if elicit == "score" else 0.08
     )
+
+
+def corrected(folder: Path, silence: tuple[float, float, float]) -> Path:
+    """A scorer that likes some labels whatever it hears: what it says of a clip is the truth times its liking."""
+    truth, liking = np.array([0.5, 0.3, 0.2]), np.array(silence)
+    heard = truth * liking / (truth @ liking)
+    rows = {"clip 0": heard, "silence": liking}
+    columns = {f"p_{label}": [row[n] for row in rows.values()] for n, label in enumerate(LABELS)}
+    pl.DataFrame({"utterance_id": list(rows), **columns}).write_parquet(folder / "answers.parquet")
+    text = 'name = "a"\nengine = "scripted"\nmodel = "m"\nelicit = "score"\ncross = { label_orders = 2 }\n'
+    (folder / "a.toml").write_text(f'{text}content_free = true\nserve = {{ answers = "{folder}/answers.parquet" }}\n')
+    return folder / "a.toml"
+
+
+def test_what_silence_gets_is_divided_out_where_the_file_says_so(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "x.wav", 0.2 * np.sin(np.arange(8000) / 9), 16_000)
+    path = corrected(tmp_path, (0.7, 0.2, 0.1))
+    one = Annotator.read(path, taxonomy=LABELS)
+    assert one.distribution([tmp_path / "x.wav"]) == pytest.approx(np.array([[0.5, 0.3, 0.2]]))
+    assert one.estimand.endswith("divided by those that silence gets")
+    path.write_text(path.read_text().replace("content_free = true", ""))
+    plain = Annotator.read(path, taxonomy=LABELS)
+    assert plain.distribution([tmp_path / "x.wav"])[0, 0] > 0.75
+    assert plain.digest != one.digest
+
+
+def test_a_label_that_silence_never_gets_and_prompts_that_tell_more_cannot_be_corrected(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "x.wav", 0.2 * np.sin(np.arange(8000) / 9), 16_000)
+    path = corrected(tmp_path, (0.8, 0.2, 0.0))
+    with pytest.raises(InputError, match="a label is impossible without content"):
+        Annotator.read(path, taxonomy=LABELS).distribution([tmp_path / "x.wav"])
+    told = path.read_text()
+    path.write_text(told + 'prompt = "reference"\n')
+    with pytest.raises(SettingsError, match="content_free cannot correct what transcript does"):
+        Annotator.read(path, taxonomy=LABELS)
+    path.write_text(told.replace('"score"', '"sample"'))
+    with pytest.raises(SettingsError, match="content_free corrects scores only"):
+        Annotator.read(path, taxonomy=LABELS)
 
 
 def test_a_failing_engine_and_a_missing_taxonomy_are_said(tmp_path: Path) -> None:

@@ -15,7 +15,11 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from alm_proxies.annotators.annotator import Asking
+from alm_proxies.annotators.answers import scores_of_silence
 from alm_proxies.audio.clip import LONGEST, RecordingError, open_clip
 from alm_proxies.engines.engine import ENDS_THE_JOB, Audio, Engine
 from alm_proxies.errors import EngineError, InputError
@@ -74,10 +78,13 @@ class Group:
         self._estimates = {seat.number: Estimate(seat.annotator, engine.abilities) for seat in seats}
         self._slots = asyncio.Semaphore(engine.abilities.in_flight)
         self._running: set[asyncio.Task[None]] = set()
+        self._silence: dict[int, NDArray[np.float64] | None] = {}
         self._error: BaseException | None = None
 
     async def ask(self) -> None:
         """Ask for everything that is missing, until it is there or there is a reason to stop."""
+        for seat in self._seats:
+            self._silence[seat.number] = await scores_of_silence(seat.annotator, self._engine)
         try:
             async with aclosing(self._opened()) as every:
                 async for opened in every:
@@ -169,6 +176,7 @@ class Group:
                 asking,
                 reply,
                 tokens_in=estimate.used(asking, reply),
+                silence=self._silence[seat.number],
                 material=heard.material,
                 seed=counted.seed,
                 at=time.time(),

@@ -6,7 +6,9 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from alm_proxies.about import About, AnnotatorCard, MadeBy
 from alm_proxies.annotators.annotator import Annotator, Asking
@@ -27,6 +29,7 @@ def outcomes(
     reply: Reply,
     *,
     tokens_in: float,
+    silence: NDArray[np.float64] | None = None,
     material: str,
     seed: int,
     at: float,
@@ -36,7 +39,7 @@ def outcomes(
     Every try that may be charged for is priced, failed ones too, at its audio and prompt tokens (`tokens_in`).
     """
     annotator, number = seat
-    read = readings(asking, reply, annotator.labels)
+    read = readings(asking, reply, annotator.labels, silence)
     share = 1.0 / len(asking.draws)
     price = annotator.file.price.of(audio_seconds=reply.audio_seconds, tokens_in=tokens_in, tokens_out=reply.tokens_out)
     rows = []

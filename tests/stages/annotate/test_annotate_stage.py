@@ -1,7 +1,10 @@
 import asyncio
+import json
+import signal
 import sqlite3
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -221,6 +224,45 @@ def test_scores_and_stated_distributions_give_draws_whose_weights_sum_to_one(
         wide = shares.pivot("label", index="utterance_id", values="weight").sort("utterance_id")
         got = wide.select(*utterances.taxonomy).fill_null(0.0).to_numpy()
         assert got / got.sum(axis=1, keepdims=True) == pytest.approx(truth, abs=1e-6)
+
+
+def test_scores_divided_by_those_of_silence_say_both_in_the_ledger(
+    corpus: Make, annotator: Make, tmp_path: Path
+) -> None:
+    utterances = corpus(3)
+    one = annotator(utterances, elicit="score", cross={"label_orders": 2}, content_free=True)
+    table = pl.read_parquet(tmp_path / "scripted.parquet")
+    habit = pl.DataFrame({"utterance_id": ["silence"], "p_angry": 0.4, "p_happy": 0.3, "p_neutral": 0.2, "p_sad": 0.1})
+    pl.concat([table, habit]).write_parquet(tmp_path / "scripted.parquet")
+    made = annotate(utterances, [one], tmp_path / "out", AnnotateSettings())
+    frame = made.votes.frame.filter(pl.col("draw") == 0).pivot("label", index="utterance_id", values="weight")
+    truth = table.sort("utterance_id").drop("utterance_id").to_numpy() / np.array([0.4, 0.3, 0.2, 0.1])
+    got = frame.sort("utterance_id").select(*utterances.taxonomy).to_numpy()
+    assert got == pytest.approx(truth / truth.sum(axis=1, keepdims=True), abs=1e-6)
+    with closing(sqlite3.connect(tmp_path / "out/ledger.sqlite")) as ledger:
+        raw = [json.loads(text) for (text,) in ledger.execute("SELECT raw FROM vote")]
+    assert {tuple(one["silence"]) for one in raw} == {tuple(np.log([0.4, 0.3, 0.2, 0.1]).round(6))}
+
+
+def test_a_quiet_run_says_nothing(
+    corpus: Make, annotator: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    utterances = corpus(3)
+    annotate(utterances, [annotator(utterances)], tmp_path / "out", AnnotateSettings(), quiet=True)
+    assert capsys.readouterr().err == ""
+
+
+def test_signals_are_the_callers_again_afterwards(corpus: Make, annotator: Make, tmp_path: Path) -> None:
+    def mine(number: int, frame: object) -> None: ...
+
+    utterances = corpus(2)
+    before = {one: signal.signal(one, mine) for one in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        annotate(utterances, [annotator(utterances)], tmp_path / "out", AnnotateSettings())
+        assert [signal.getsignal(one) for one in before] == [mine, mine]
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
 
 
 def test_attributes_are_votes_without_a_label(corpus: Make, annotator: Make, tmp_path: Path) -> None:

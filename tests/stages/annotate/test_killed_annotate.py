@@ -59,7 +59,7 @@ def test_twenty_kills_under_load_lose_nothing_acknowledged_and_ask_again_only_wh
     moments = np.random.default_rng(20).integers(1, 60, 20)
     asked: Counter[str] = Counter()
     before: dict[tuple[str, int], tuple[str, float]] = {}
-    unanswered = 0
+    unanswered = cut_off = 0
     for moment in [*moments.tolist(), None]:
         with subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
             assert child.stdout is not None
@@ -74,18 +74,18 @@ def test_twenty_kills_under_load_lose_nothing_acknowledged_and_ask_again_only_wh
         after = votes_in(folder / "ledger.sqlite")
         # Nothing acknowledged is lost or changed.
         assert {key: after[key] for key in before} == before
-        # Only what an earlier kill left unanswered is asked again, and the next run says at least how much that was.
+        # Only what earlier kills left unanswered is asked again, and a run says how much the last one cut off.
         again = [key for key in keys if asked[key]]
         assert len(again) <= unanswered
         assert len(keys) == len(set(keys))
-        if unanswered:
+        if cut_off:
             said = re.search(r"(\d+) requests for (\d+) votes were in flight", told)
             assert said is not None
-            assert unanswered <= int(said[1]) <= IN_FLIGHT
+            assert cut_off <= int(said[1]) <= IN_FLIGHT
             assert f"({int(said[1]) * 0.2 / 60 * 300:.4f})" in told
         asked.update(keys)
         answered = {f"scripted|{name}|{draw % CELLS}|{draw % CELLS}" for name, draw in after}
-        unanswered = len(set(asked) - answered)
+        unanswered, cut_off = len(set(asked) - answered), len(set(keys) - answered)
         assert unanswered <= IN_FLIGHT
         before = after
     assert len(before) == 200 * VOTES
@@ -128,6 +128,26 @@ def test_a_signal_stops_cleanly_with_nothing_in_flight(command: Make, tmp_path: 
     assert f"cast={cast} " in rest
     assert 0 < cast < 60 * VOTES
     assert (tmp_path / "out/votes.parquet").is_file()
+
+
+def test_a_second_signal_gives_up_what_is_in_flight_and_the_next_run_says_so(command: Make, tmp_path: Path) -> None:
+    run = command(60, tmp_path / "out", seconds=600.0)
+    with subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        assert child.stderr is not None
+        for _, _ in zip(range(IN_FLIGHT), child.stdout, strict=False):
+            pass
+        child.send_signal(signal.SIGTERM)
+        for line in child.stderr:
+            if "again to give it up" in line:
+                break
+        child.send_signal(signal.SIGTERM)
+        _, rest = child.communicate()
+    assert child.returncode != 0
+    assert "KeyboardInterrupt" in rest
+    assert "CancelledError" not in rest
+    with closing(sqlite3.connect(tmp_path / "out/ledger.sqlite")) as sql:
+        assert sql.execute("SELECT COUNT(*) FROM in_flight").fetchone() == (IN_FLIGHT,)
 
 
 def test_a_second_process_on_the_same_folder_is_refused_in_a_sentence(command: Make, tmp_path: Path) -> None:
