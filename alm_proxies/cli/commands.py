@@ -234,7 +234,7 @@ def annotate(
     settings = settings_of(AnnotateSettings, said, "annotate")
     heard = _votes(human, taxonomy) if human else None
     spoken = Utterances.read(utterances, taxonomy=taxonomy or (heard.taxonomy if heard is not None else None))
-    made = work(spoken, [Annotator.read(path) for path in annotator], output, settings, votes=heard)
+    made = work(spoken, [Annotator.read(path) for path in annotator], output, settings, votes=heard, quiet=common.quiet)
     if made.interrupted:
         raise KeyboardInterrupt
     spent = made.spent

@@ -120,7 +120,7 @@ def _annotate(one: Run, settings: AnnotateSettings, beside: Path, quiet: bool) -
         votes = Votes.read(corpus / "votes.parquet")
         utterances = Utterances.read(corpus / "utterances.parquet", taxonomy=votes.taxonomy)
         own = with_cards(settings, utterances.frame["corpus"].unique(), beside)
-        made = annotate(utterances, read_panel(settings, beside), folder, own, votes=votes)
+        made = annotate(utterances, read_panel(settings, beside), folder, own, votes=votes, quiet=quiet)
         if made.interrupted:
             raise KeyboardInterrupt
         counts = {"planned": made.spent.planned, "cast": made.spent.cast, "price": made.spent.price}
