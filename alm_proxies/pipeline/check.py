@@ -14,7 +14,8 @@ from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.engines.engine import OpenAIServe
 from alm_proxies.errors import AlmProxiesError
 from alm_proxies.pipeline.file import Run, read_pipeline
-from alm_proxies.pipeline.tasks import seeded, settings_of_read, sources_of, with_cards
+from alm_proxies.pipeline.task import will_run
+from alm_proxies.pipeline.tasks import seeded, settings_of_read, sources_of, tasks_of, with_cards
 from alm_proxies.stages.annotate.injection import injected
 from alm_proxies.stages.annotate.limits import leaves_this_machine, price_before, refuse_egress, refuse_same_names
 from alm_proxies.stages.annotate.plan import askable
@@ -54,6 +55,8 @@ def check(file: str | Path, *, folder: str | Path | None = None, ask: int = 0) -
         if ("read", corpus) not in seen:
             seen.add(("read", corpus))
             utterances = _corpus(one, pipeline.path.parent, facts, problems)
+        if not problems:
+            facts += _stages(one, pipeline.path.parent)
         place = str(one.place("annotate"))
         if one.file.annotate is not None and ("annotate", place) not in seen:
             seen.add(("annotate", place))
@@ -68,6 +71,16 @@ def check(file: str | Path, *, folder: str | Path | None = None, ask: int = 0) -
         if budget is not None and price > budget:
             facts.append(f"the budget of {budget:.2f} would be reached first: annotate stops before it is passed")
     return Checked(tuple(facts), tuple(problems), planned, price)
+
+
+def _stages(one: Run, beside: Path) -> Iterator[str]:
+    """Which stages are unchanged, and the first that would run and why; the ones after it follow it."""
+    for task in tasks_of(one, beside, quiet=True):
+        because = will_run(task)
+        if because is not None:
+            yield f"{task.stage}: {because}, and so does what comes after it"
+            return
+        yield f"{task.stage}: unchanged, will be skipped"
 
 
 def _corpus(one: Run, beside: Path, facts: list[str], problems: list[str]) -> Utterances | None:

@@ -95,3 +95,13 @@ def test_a_budget_that_is_reached_leaves_the_run_to_be_gone_on_with(file: Path) 
     assert command(["run", str(poor), "--folder", str(file.parent / "poor"), "--quiet"]) == 0
     votes = Votes.read(file.parent / "poor" / "annotate" / "votes.parquet")
     assert set(votes.frame["status"]) == {"ok"}
+
+
+def test_check_says_which_stages_would_be_skipped_and_why_the_first_would_run(file: Path) -> None:
+    facts = "\n".join(check(file).facts)
+    assert facts.count("unchanged, will be skipped") == 5
+    changed = file.with_name("changed.toml")
+    changed.write_text(file.read_text().replace("classes = 4", "classes = 3"))
+    facts = "\n".join(check(changed).facts)
+    assert "annotate: unchanged, will be skipped" in facts
+    assert "fuse: runs again because of classes (4 -> 3), and so does what comes after it" in facts
