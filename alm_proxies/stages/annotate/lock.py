@@ -27,9 +27,7 @@ class OneWriter:
 
     def __enter__(self) -> Self:
         with _ONE_AT_A_TIME:
-            if (
-                self._name in _HELD
-            ):  # asked before the file is opened: closing it again would let go of the lock
+            if self._name in _HELD:  # asked before the file is opened: closing it again would let go of the lock
                 raise self._refused(f"this very process ({os.getpid()})")
             self._handle = self._locked()
             _HELD.add(self._name)
