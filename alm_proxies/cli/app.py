@@ -34,7 +34,7 @@ _VERBS = {
     "fuse": "Fuse human and proxy votes into label distributions.",
     "align": "Report how well proxies and fused labels agree with human votes.",
 }
-_WHOLE = ("demo", "run", "check", "explain")
+_ELSEWHERE = dict.fromkeys(("demo", "run", "check", "explain"), "pipelines") | {"annotate": "annotating"}
 
 
 def app() -> App:
@@ -49,7 +49,7 @@ def app() -> App:
         default_parameter=Parameter(negative=()),
     )
     for position, (verb, sentence) in enumerate(_VERBS.items()):
-        module = "pipelines" if verb in _WHOLE else "commands"
+        module = _ELSEWHERE.get(verb, "commands")
         made.command(f"alm_proxies.cli.{module}:{verb}", name=verb, help=sentence, sort_key=position)
     return made
 
