@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from alm_proxies import Annotator
+from alm_proxies.cli.app import run
+
 README = Path(__file__).parent.parent / "README.md"
 BLOCKS = re.findall(r"```(bash|python)\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
 
@@ -36,3 +39,30 @@ def test_the_blocks_left_what_the_text_says(folder: Path) -> None:
 def test_every_link_to_a_file_leads_somewhere() -> None:
     for target in re.findall(r"\]\((?!http)([^)#]+)\)", README.read_text(encoding="utf-8")):
         assert (README.parent / target).exists(), target
+
+
+def _indented(start: str) -> str:
+    """The indented block of the README that begins so, without its indent."""
+    lines = README.read_text(encoding="utf-8").splitlines()
+    first = next(number for number, line in enumerate(lines) if line.strip().startswith(start))
+    block = []
+    for line in lines[first:]:
+        if line and not line.startswith("    "):
+            break
+        block.append(line.removeprefix("    "))
+    return "\n".join(block).split("\n\n")[0] + "\n"
+
+
+def test_the_annotator_file_is_one(tmp_path: Path) -> None:
+    path = tmp_path / "my_listener.toml"
+    path.write_text(_indented('name = "my-listener"'), encoding="utf-8")
+    annotator = Annotator.read(path, taxonomy="crema6")
+    assert (annotator.votes, len(annotator.cells)) == (8, 8)
+
+
+def test_the_corpus_is_read_as_printed(tmp_path: Path, test_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "CREMA-D").symlink_to(test_data / "crema_d")
+    said = _indented("alm-proxies read crema_d").split()[1:]
+    places = {"CREMA-D/": str(tmp_path / "CREMA-D"), "crema": str(tmp_path / "crema")}
+    assert run([places.get(word, word) for word in said]) == 0
+    assert "3,760 utterances, 34,715 votes" in capsys.readouterr().out

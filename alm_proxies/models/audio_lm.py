@@ -7,6 +7,7 @@ So nothing is copied, whatever the number of labels or draws.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from transformers import (
     AutoModelForMultimodalLM,
     DynamicCache,
 )
+from transformers.utils import logging
 
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.models.chat_inputs import ChatInputs, Conversation, config_of
@@ -99,7 +101,8 @@ class AudioLM:
         inputs = ChatInputs.load(model, revision=revision)
         config = config_of(model, revision)
         loader = _loader(config)
-        loaded = loader.from_pretrained(str(model), revision=revision, dtype=kind, attn_implementation="sdpa")
+        with _bars_on_terminals_only():
+            loaded = loader.from_pretrained(str(model), revision=revision, dtype=kind, attn_implementation="sdpa")
         return cls(loaded.to(where).eval(), inputs, str(model))
 
     def save(self, folder: str | Path) -> None:
@@ -310,6 +313,19 @@ class _Pack:
             if parent >= 0:
                 sees[token] |= sees[parent]
         return cls(tokens, places, sees, reads)
+
+
+@contextmanager
+def _bars_on_terminals_only() -> Iterator[None]:
+    """transformers draws a bar while it loads weights: in a file or a pipe it is noise."""
+    shown = logging.is_progress_bar_enabled()
+    if not sys.stderr.isatty():
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def save(model: Any, folder: str | Path) -> None:

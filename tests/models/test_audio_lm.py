@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -182,3 +185,11 @@ def test_a_missing_model_is_one_sentence(tmp_path):
 def test_an_unknown_family_is_refused(tmp_path):
     with pytest.raises(SettingsError, match="no family 'gpt'"):
         tiny.build(tmp_path, "gpt")
+
+
+def test_loading_draws_no_bar_into_a_file(tmp_path: Path) -> None:
+    tiny.build(tmp_path, "qwen2_audio", seed=0)
+    script = "import sys; from alm_proxies.models.audio_lm import AudioLM; AudioLM.load(sys.argv[1])"
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Loading weights" not in done.stderr
