@@ -175,12 +175,14 @@ def _decibels(power: Array) -> Array:
 
 
 def _crossings(samples: NDArray[np.float32], count: int) -> Array:
+    # Crossing i lies between samples i - 1 and i; a frame holds those of its hops, less the one it ends with.
     below = samples < -1e-10
-    before = np.zeros(len(samples), dtype=np.int64)
-    np.cumsum(below[1:] != below[:-1], out=before[1:])
-    first = np.arange(count) * HOP - FRAME // 2
-    last = np.minimum(first + FRAME - 1, len(samples) - 1)
-    share: Array = (before[last] - before[np.maximum(first, 0)]) / FRAME
+    hops = FRAME // HOP
+    crossed = np.zeros((count + hops, HOP), dtype=bool)
+    flat = crossed.reshape(-1)[FRAME // 2 - 1 :]
+    np.not_equal(below[1:], below[:-1], out=flat[1 : len(samples)])
+    in_hop = np.count_nonzero(crossed, axis=1)
+    share: Array = (sum(in_hop[k : k + count] for k in range(hops)) - crossed[hops - 1 : hops - 1 + count, -1]) / FRAME
     return share
 
 
