@@ -261,12 +261,12 @@ def _norm(values: NDArray[np.float64]) -> tuple[float, float]:
 def _spectral(samples: NDArray[np.float32]) -> dict[str, float]:
     from alm_proxies.audio.spectrum import spectral
 
-    values: list[float] = []
-    for rows in spectral(samples).values():
-        table = rows.reshape(len(rows), -1).astype(np.float64)
-        for mean, deviation in zip(table.mean(axis=0), table.std(axis=0), strict=True):
-            values.extend((float(mean), float(deviation)))
-    return dict(zip(names_of(["spectral"]), values, strict=True))
+    rows = [part.reshape(len(part), -1) for part in spectral(samples).values()]
+    table = np.concatenate(rows, axis=1, dtype=np.float64)
+    mean = table.mean(axis=0)
+    table -= mean
+    deviation = np.sqrt(np.square(table, out=table).mean(axis=0))
+    return dict(zip(names_of(["spectral"]), np.stack([mean, deviation], axis=1).ravel().tolist(), strict=True))
 
 
 def _prosodic(samples: NDArray[np.float32], names: Sequence[str]) -> tuple[dict[str, float], list[Failure]]:
