@@ -10,10 +10,10 @@ from cyclopts import Parameter
 
 from alm_proxies.cli.outcome import Common, Outcome, finished, refuse_overwriting, tell
 from alm_proxies.errors import SettingsError
+from alm_proxies.stages.fuse.stage import Method
 from alm_proxies.tables import Labels, Utterances, Votes, combine
 
 Output = Annotated[Path, Parameter(name=["--output", "-o"])]
-Method = Literal["auto", "gated", "mixture", "dirichlet", "weighted", "human", "pool", "dawid_skene", "stacking"]
 _COMMON = Common()
 
 

@@ -22,7 +22,6 @@ from alm_proxies.tables import ATTRIBUTES, Finding, Findings, Labels, Utterances
 from alm_proxies.taxonomy import ANCHORS, anchors, canonical
 
 STRATA = ("low", "medium", "high")
-MEANS = ("nll_per_vote", "jsd_base2", "brier", "total_variation", "emd", "jsd_floor")
 COMPARED = ("nll_per_vote", "jsd_base2", "brier")
 _DRAWN_UTTERANCES = 200_000
 

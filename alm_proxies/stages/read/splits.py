@@ -18,7 +18,6 @@ _NAMES = ("train", "development", "test")
 _MEND = 'Write "speakers:.7,.1,.2" (train, development, test), "speakers:.8,.2" (train, test) or "folds:5".'
 _ROUNDS = 200
 Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 
 def shares_of(said: str) -> dict[str, float]:
