@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from alm_proxies.tables import Finding
 
@@ -15,16 +16,24 @@ Array = NDArray[np.float64]
 Draws = tuple[NDArray[np.int64], Array]
 
 
-@dataclass(frozen=True, slots=True)
-class Merge:
+class Merge(BaseModel):
     """How secondary labels count: an utterance's counts are votes * (primary * P + secondary * S).
 
     P are the shares of the primary labels; S the mean over the raters who named any of their secondary labels, each
     rater's list sharing mass 1 (arXiv 2606.27536). An utterance without secondary labels keeps P.
     """
 
-    primary: float = 1.0
-    secondary: float = 0.0
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    primary: float = Field(1.0, gt=0, le=1)
+    """Share of the primary labels."""
+    secondary: float = Field(0.0, ge=0, lt=1)
+    """Share of the secondary labels; the two sum to 1 (0.9 and 0.1 are usual)."""
+
+    @model_validator(mode="after")
+    def _sum(self) -> Self:
+        if abs(self.primary + self.secondary - 1) > 1e-9:
+            raise ValueError(f"primary and secondary sum to {self.primary + self.secondary:g}, not 1")
+        return self
 
 
 def summed(place: NDArray[np.int64], weight: Array, size: int) -> Array:

@@ -114,16 +114,15 @@ def _influence(
     utterances: Utterances,
     notes: list[str],
 ) -> list[dict[str, Any]]:
-    from alm_proxies.estimators.counts import Merge, counts_of
+    from alm_proxies.estimators.counts import counts_of
     from alm_proxies.estimators.dawid_skene import DawidSkene
     from alm_proxies.estimators.trials import influence
 
     if isinstance(fused.estimator, DawidSkene):
         notes.append("dawid_skene weighs raters together: what one of them does to the label is not shown")
         return []
-    merge = Merge(settings.merge.primary, settings.merge.secondary)
     read = partial(
-        counts_of, merge=merge, utterances=utterances, columns=settings.columns, consensus=settings.consensus
+        counts_of, merge=settings.merge, utterances=utterances, columns=settings.columns, consensus=settings.consensus
     )
     return influence(fused.estimator, votes, utterance_id, read).to_dicts()
 

@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from alm_proxies.cards import card_of
-from alm_proxies.estimators.merge import Merge
 from alm_proxies.files import could_not_read, digest_file, digest_of, whole, write_json
 from alm_proxies.pipeline.file import PipelineFile, Run, path_in
 from alm_proxies.pipeline.task import Done, Task
@@ -153,8 +152,7 @@ def _align(one: Run, settings: AlignSettings, votes: list[Path], beside: Path) -
     own = with_cards(settings, corpora, beside)
     if one.file.fuse is not None and "merge" not in settings.model_fields_set:
         # the labels' rivals are to count secondary labels as the labels do
-        merge = one.file.fuse.merge
-        own = own.model_copy(update={"merge": Merge(merge.primary, merge.secondary)})
+        own = own.model_copy(update={"merge": one.file.fuse.merge})
 
     def work(folder: Path) -> Done:
         table = combine(*(Votes.read(path) for path in votes))
@@ -165,7 +163,7 @@ def _align(one: Run, settings: AlignSettings, votes: list[Path], beside: Path) -
 
     inputs = {_name(path): digest_file(path) for path in (labels, *votes, utterances)}
     inputs |= _cards(corpora, own.cards)
-    said = {**_said(settings), "merge": [own.merge.primary, own.merge.secondary]}
+    said = {**_said(settings), "merge": own.merge.model_dump()}
     return Task("align", one.place("align"), said, inputs, ("report.html", "metrics.json"), work)
 
 

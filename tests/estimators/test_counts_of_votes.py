@@ -117,7 +117,7 @@ def secondary_votes() -> Votes:
 
 
 def test_secondary_labels_share_their_weight_as_published():
-    made = counts_of(secondary_votes(), merge=Merge(0.9, 0.1))
+    made = counts_of(secondary_votes(), merge=Merge(primary=0.9, secondary=0.1))
     assert np.allclose(made.human, [[1.8, 0.1, 0.1], [0, 0, 1]])
 
 
@@ -128,7 +128,7 @@ def test_secondary_labels_unused_are_reported():
 
 
 def test_leaving_one_out_leaves_a_whole_draw_out():
-    made = counts_of(secondary_votes(), merge=Merge(0.9, 0.1)).left_one_out()
+    made = counts_of(secondary_votes(), merge=Merge(primary=0.9, secondary=0.1)).left_one_out()
     assert np.allclose(made.mass.sum(), 3.0)
     assert np.allclose(made.contexts + made.targets * made.mass[:, None], [[1.8, 0.1, 0.1], [1.8, 0.1, 0.1], [0, 0, 1]])
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from alm_proxies.estimators.merge import Merge
 from alm_proxies.tables import Findings, Labels, Utterances, Votes
@@ -36,16 +36,6 @@ class AlignSettings(BaseModel):
     """More utterances than this are reported on by a random sample of them."""
     seed: int = 0
     """Seed of samples and intervals."""
-
-    @model_validator(mode="after")
-    def _sum(self) -> Self:
-        if self.merge.primary <= 0 or self.merge.secondary < 0:
-            raise ValueError("merge: the primary share is above 0, the secondary not below")
-        if abs(self.merge.primary + self.merge.secondary - 1) > 1e-9:
-            raise ValueError(
-                f"merge: primary and secondary sum to {self.merge.primary + self.merge.secondary:g}, not 1"
-            )
-        return self
 
 
 @dataclass(frozen=True, slots=True)

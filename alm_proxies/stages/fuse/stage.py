@@ -6,11 +6,12 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Literal
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
+from alm_proxies.estimators.merge import Merge
 from alm_proxies.tables import ATTRIBUTES, Finding, Findings, Labels, MadeBy, Utterances, Votes
 
 if TYPE_CHECKING:
@@ -21,29 +22,13 @@ if TYPE_CHECKING:
 Method = Literal["auto", "gated", "mixture", "dirichlet", "weighted", "human", "pool", "dawid_skene", "stacking"]
 
 
-class MergeSettings(BaseModel):
-    """How secondary labels count; an utterance whose raters name none keeps its primary labels."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    primary: float = Field(1.0, gt=0, le=1)
-    """Share of the primary labels."""
-    secondary: float = Field(0.0, ge=0, lt=1)
-    """Share of the secondary labels; the two sum to 1 (0.9 and 0.1 are usual)."""
-
-    @model_validator(mode="after")
-    def _sum(self) -> Self:
-        if abs(self.primary + self.secondary - 1) > 1e-9:
-            raise ValueError(f"primary and secondary sum to {self.primary + self.secondary:g}, not 1")
-        return self
-
-
 class FuseSettings(BaseModel):
     """How human votes and proxies become label distributions."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
     method: Method = "auto"
     """auto chooses by left-out human votes among human, weighted, dirichlet, gated and mixture, proxies on or off."""
-    merge: MergeSettings = MergeSettings()
+    merge: Merge = Merge()
     """How primary and secondary labels of one rater count."""
     consensus: bool = False
     """Count published consensus labels (annotator "corpus/consensus") as votes."""
@@ -82,15 +67,14 @@ def fuse(
 
     `utterances` brings the speakers (folds never share one) and the columns that may steer the gate.
     """
-    from alm_proxies.estimators.counts import Merge, counts_of
+    from alm_proxies.estimators.counts import counts_of
     from alm_proxies.estimators.estimator import labels_of
 
     settings = settings or FuseSettings()
     if settings.method == "dawid_skene":
         return _dawid_skene(votes)
-    merge = Merge(settings.merge.primary, settings.merge.secondary)
     counts = counts_of(
-        votes, merge=merge, utterances=utterances, columns=settings.columns, consensus=settings.consensus
+        votes, merge=settings.merge, utterances=utterances, columns=settings.columns, consensus=settings.consensus
     )
     trials, more = pl.DataFrame(), []
     if settings.method == "auto":

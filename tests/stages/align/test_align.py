@@ -115,7 +115,7 @@ def test_the_rivals_count_secondary_labels_as_the_labels_do(small: tuple[Labels,
     fused, votes, utterances = small
     second = pl.when(pl.col("draw") == 0).then(pl.lit(["sad"])).otherwise(None)
     ticked = Votes.of(votes.frame.with_columns(secondary=second), about=votes.about)
-    merge = Merge(0.8, 0.2)
+    merge = Merge(primary=0.8, secondary=0.2)
     found = align(fused, ticked, utterances, AlignSettings(examples=0, merge=merge)).metrics
     own = pl.coalesce(pl.when(pl.col("label") == label).then(pl.col(f"p_{label}")) for label in LABELS)
     expected = {}
@@ -133,7 +133,7 @@ def test_the_rivals_count_secondary_labels_as_the_labels_do(small: tuple[Labels,
 @pytest.mark.parametrize("shares", [(0.9, 0.2), (1.0, -0.1), (0.0, 1.0)])
 def test_a_merge_that_does_not_sum_to_one_is_refused(shares: tuple[float, float]) -> None:
     with pytest.raises(ValueError, match="merge"):
-        AlignSettings(merge=Merge(*shares))
+        AlignSettings.model_validate({"merge": {"primary": shares[0], "secondary": shares[1]}})
 
 
 def test_the_learning_curve_falls_and_meets_the_scores_at_the_votes_given(report: Alignment) -> None:
