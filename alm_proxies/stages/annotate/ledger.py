@@ -33,6 +33,8 @@ CREATE TABLE IF NOT EXISTS planned_utterance (position INTEGER PRIMARY KEY, utte
 CREATE TABLE IF NOT EXISTS planned_annotator (annotator INTEGER PRIMARY KEY, votes INTEGER);
 CREATE TABLE IF NOT EXISTS vote ({_VOTE}, PRIMARY KEY (annotator, utterance, draw)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS set_aside ({_VOTE}, why TEXT);
+CREATE TABLE IF NOT EXISTS injection (annotator INTEGER, utterance INTEGER, label TEXT, speaker TEXT, told INTEGER,
+    control INTEGER, PRIMARY KEY (annotator, utterance)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS in_flight (id INTEGER PRIMARY KEY, draws INTEGER, price REAL);
 CREATE TABLE IF NOT EXISTS lost (requests INTEGER, draws INTEGER, price REAL);
 """

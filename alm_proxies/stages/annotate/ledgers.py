@@ -203,6 +203,8 @@ def _take(ledger: Ledger, path: Path) -> int:
                 "INSERT INTO planned_annotator SELECT a.new, v.votes FROM other.planned_annotator v"
                 " JOIN a ON a.old = v.annotator WHERE true"
                 " ON CONFLICT DO UPDATE SET votes = MAX(votes, excluded.votes)",
+                "INSERT OR IGNORE INTO injection SELECT a.new, u.new, v.label, v.speaker, t.new, c.new"
+                f" FROM other.injection v {both} JOIN a t ON t.old = v.told JOIN a c ON c.old = v.control",
                 "DROP TABLE temp.u",
                 "DROP TABLE temp.a",
             ):
