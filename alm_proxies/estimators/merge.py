@@ -1,7 +1,8 @@
-"""Human votes as counts: primary and secondary labels merged once, and the draws where a vote is shared."""
+"""Human votes as counts: which count, primary and secondary labels merged once, the draws where a vote is shared."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Self
 
@@ -10,7 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from alm_proxies.tables import Finding
+from alm_proxies.tables import About, Finding
 
 Array = NDArray[np.float64]
 Draws = tuple[NDArray[np.int64], Array]
@@ -34,6 +35,30 @@ class Merge(BaseModel):
         if abs(self.primary + self.secondary - 1) > 1e-9:
             raise ValueError(f"primary and secondary sum to {self.primary + self.secondary:g}, not 1")
         return self
+
+
+class Counting(BaseModel):
+    """What an estimator is given of the votes: fuse is told it, and its labels say it to whoever compares with them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    merge: Merge = Merge()
+    """How primary and secondary labels of one rater count."""
+    consensus: bool = False
+    """Count published consensus labels (annotator "corpus/consensus") as votes."""
+    columns: tuple[str, ...] = ()
+    """Numeric columns of the utterances (duration, prosody) that may steer the gate beside the proxies."""
+
+
+def counting_of(labels: About) -> Counting | None:
+    """How fuse counted the votes behind labels; None where the labels do not say."""
+    made_by = labels.made_by
+    if made_by is None or made_by.stage != "fuse":
+        return None
+    try:
+        said = json.loads(made_by.settings)
+        return Counting.model_validate({name: said[name] for name in Counting.model_fields})
+    except (ValueError, KeyError, TypeError):  # written by another version
+        return None
 
 
 def summed(place: NDArray[np.int64], weight: Array, size: int) -> Array:

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
-from alm_proxies.estimators.merge import Merge
+from alm_proxies.estimators.merge import Counting
+from alm_proxies.files import canonical_json
 from alm_proxies.tables import ATTRIBUTES, Finding, Findings, Labels, MadeBy, Utterances, Votes
 
 if TYPE_CHECKING:
@@ -22,18 +23,12 @@ if TYPE_CHECKING:
 Method = Literal["auto", "gated", "mixture", "dirichlet", "weighted", "human", "pool", "dawid_skene", "stacking"]
 
 
-class FuseSettings(BaseModel):
+class FuseSettings(Counting):
     """How human votes and proxies become label distributions."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
     method: Method = "auto"
     """auto chooses by left-out human votes among human, weighted, dirichlet, gated and mixture, proxies on or off."""
-    merge: Merge = Merge()
-    """How primary and secondary labels of one rater count."""
-    consensus: bool = False
-    """Count published consensus labels (annotator "corpus/consensus") as votes."""
-    columns: tuple[str, ...] = ()
-    """Numeric columns of the utterances (duration, prosody) that may steer the gate beside the proxies."""
     classes: int = Field(16, ge=1, le=256)
     """Latent classes of gated and mixture; auto chooses its own."""
     penalty: float = Field(0.001, gt=0)
@@ -92,7 +87,8 @@ def fuse(
 
             more = leaks_found(leaking(counts), "so the labels count them twice and claim too much")
     labels = labels_of(estimator, counts, votes.about)
-    return _fused(votes, labels, trials, [*counts.findings, *more, *_after(counts, estimator)], estimator)
+    findings = [*counts.findings, *more, *_after(counts, estimator)]
+    return _fused(votes, labels, trials, findings, estimator, settings)
 
 
 def _dawid_skene(votes: Votes) -> Fused:
@@ -101,11 +97,17 @@ def _dawid_skene(votes: Votes) -> Fused:
     with _quiet_fits():
         estimator = DawidSkene().fit(votes)
     findings = [*estimator.findings_, *_unsettled(estimator)]
-    return _fused(votes, estimator.predict(votes), pl.DataFrame(), findings, estimator)
+    settings = FuseSettings(method="dawid_skene")  # it counts votes in its own way, whatever else was set
+    return _fused(votes, estimator.predict(votes), pl.DataFrame(), findings, estimator, settings)
 
 
 def _fused(
-    votes: Votes, labels: Labels, trials: pl.DataFrame, findings: list[Finding], estimator: Estimator | DawidSkene
+    votes: Votes,
+    labels: Labels,
+    trials: pl.DataFrame,
+    findings: list[Finding],
+    estimator: Estimator | DawidSkene,
+    settings: FuseSettings,
 ) -> Fused:
     frame = labels.frame
     if votes.frame.select(pl.any_horizontal(pl.col(*ATTRIBUTES).is_not_null().any())).item():
@@ -121,7 +123,7 @@ def _fused(
         made = rated.predict(votes)
         frame = frame.drop(name for name in made.columns if name != "utterance_id" and name in frame.columns)
         frame = frame.join(made, on="utterance_id", how="left", maintain_order="left")
-    about = labels.about.with_(made_by=MadeBy(stage="fuse"))
+    about = labels.about.with_(made_by=MadeBy(stage="fuse", settings=canonical_json(settings.model_dump(mode="json"))))
     return Fused(Labels.of(frame, about=about, where="labels"), trials, Findings.gather(findings), estimator)
 
 
