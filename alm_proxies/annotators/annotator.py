@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alm_proxies.about import AnnotatorCard
-from alm_proxies.annotators.annotator_file import AnnotatorFile, annotator_path, check_file
+from alm_proxies.annotators.annotator_file import AnnotatorFile, annotator_path, check_file, refuse_unknown
 from alm_proxies.annotators.answers import finish, shares_of
 from alm_proxies.annotators.cells import Cell, cells_of, label_orders
 from alm_proxies.annotators.prompts import Lent, Prompt, prompt_of
@@ -83,6 +83,7 @@ class Annotator:
         file, elicits = self.file, self.prompt.elicits
         if not labels and elicits != "attributes":
             raise SettingsError("the utterances have no labels to choose from", mend="Name a taxonomy, e.g. msp8.")
+        refuse_unknown(file, labels, self.where)
         if file.answer == "codes" and len(labels) > len(_LETTERS):
             mend = 'Write answer = "words".'
             raise SettingsError(f"{len(labels)} labels are more than there are letters", where=self.where, mend=mend)
@@ -96,7 +97,7 @@ class Annotator:
                 where=self.where,
                 mend=f"Write votes = {len(cells)}, or raise cross.label_orders.",
             )
-        said = file.model_dump(mode="json", exclude={"name", "votes", "serve", "price", "prompt"})
+        said = file.model_dump(mode="json", exclude={"name", "knows", "votes", "serve", "price", "prompt"})
         if not file.content_free:
             del said["content_free"]
         if self.local is not None and file.revision is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -82,6 +83,8 @@ class AnnotatorFile(_Part):
     """The model's name there, or a folder."""
     revision: str | None = None
     """The model's commit."""
+    knows: tuple[str, ...] = ()
+    """The labels the model has learned, where it knows no others: asked for another it is refused; empty = any."""
     prompt: str = "listener"
     """A shipped prompt's name, or the path of a prompt file."""
     elicit: Elicit = "sample"
@@ -119,6 +122,17 @@ def annotator_path(named: str | Path, beside: str | Path = ".") -> Path:
         mend = f"{did_you_mean(str(named), shipped)} Shipped: {', '.join(sorted(shipped))}; or name a file.".strip()
         raise SettingsError(f"there is no annotator {str(named)!r}", where=str(path), mend=mend)
     return shipped[str(named)]
+
+
+def refuse_unknown(file: AnnotatorFile, labels: Sequence[str], where: str) -> None:
+    """Refuse to ask for labels that the model has not learned: what it said of them would mean nothing."""
+    unknown = [label for label in labels if file.knows and label not in file.knows]
+    if unknown:
+        raise SettingsError(
+            f"{file.name} knows {', '.join(file.knows)} alone, and is asked for {', '.join(unknown)}",
+            where=where,
+            mend="Use a taxonomy of labels that it knows, or another annotator.",
+        )
 
 
 def check_file(file: AnnotatorFile, prompt: Prompt, where: str) -> None:

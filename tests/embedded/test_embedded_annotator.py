@@ -13,6 +13,7 @@ from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.annotators.annotator_file import AnnotatorFile
 from alm_proxies.annotators.prompts import Lent
 from alm_proxies.audio.recipe import Sounds
+from alm_proxies.cli.app import run
 from alm_proxies.engines.engine import Audio
 from alm_proxies.engines.turns import conversation_of
 from alm_proxies.files import digest_file
@@ -84,6 +85,32 @@ def test_the_order_of_the_labels_hardly_moves_it(annotator: Annotator, corpus: C
     clips = [clip for name in names if (clip := sounds.open(name).clip) is not None]
     several = Annotator.of(crossed, where=annotator.where, taxonomy="crema6").distribution(clips)
     assert np.abs(several - answers[:10]).max() < 0.1
+
+
+def test_labels_it_has_not_learned_are_refused_before_anything_is_asked(
+    tmp_path: Path, corpus: Corpus, capsys: pytest.CaptureFixture[str]
+) -> None:
+    about = corpus.utterances.about.with_(taxonomy=TAXONOMIES["msp8"])
+    wider = Utterances.of(corpus.utterances.frame.head(3), about=about)
+    wider.write(tmp_path / "wider.parquet")
+    code = run(["annotate", str(tmp_path / "wider.parquet"), "--annotator", "embedded", "-o", str(tmp_path / "out")])
+    said = capsys.readouterr().err
+    assert code == 2
+    assert "embedded knows angry, disgust, fear, happy, neutral, sad alone, and is asked for surprise, contempt" in said
+    assert "Use a taxonomy of labels that it knows" in said
+    assert not list((tmp_path / "out").rglob("*.parquet"))
+
+
+def test_fewer_labels_get_what_they_have_among_all_that_it_knows(
+    annotator: Annotator, corpus: Corpus, answers: np.ndarray
+) -> None:
+    sounds = Sounds(corpus.utterances, stage="test")
+    clips = [sounds.open(name).clip for name in corpus.utterances.frame["utterance_id"].head(20)]
+    fewer = Annotator.read("embedded", taxonomy="iemocap4")
+    places = [annotator.labels.index(label) for label in fewer.labels]
+    expected = answers[:20, places] / answers[:20, places].sum(axis=1, keepdims=True)
+    heard = fewer.distribution([clip for clip in clips if clip is not None])
+    assert np.abs(heard - expected).max() < 0.1
 
 
 def test_annotate_asks_it_about_20_utterances(annotator: Annotator, corpus: Corpus, tmp_path: Path) -> None:
