@@ -222,7 +222,6 @@ def align(
     audio: bool = False,
     may_leave: list[str] | None = None,
     cards: str | None = None,
-    merge: tuple[float, float] | None = None,
     seed: int = 0,
     quiet: bool = False,
     debug: bool = False,
@@ -253,8 +252,6 @@ def align(
         A corpus whose card forbids it and that may be copied into the page all the same.
     cards
         A folder with data cards of your own.
-    merge
-        Shares of primary and secondary labels that the labels were fused with, such as .9 .1.
     seed
         Seed of samples and intervals.
     quiet
@@ -271,8 +268,6 @@ def align(
         "raters": raters, "examples": examples, "transcripts": transcripts, "audio": audio,
         "may_leave": may_leave or (), "cards": cards, "seed": seed,
     }  # fmt: skip
-    if merge is not None:
-        said["merge"] = {"primary": merge[0], "secondary": merge[1]}
     refuse_overwriting([output, *([json] if json is not None else [])], [labels, *votes, utterances])
     report = work(
         Labels.read(labels),

@@ -150,9 +150,6 @@ def _align(one: Run, settings: AlignSettings, votes: list[Path], beside: Path) -
     labels, utterances = one.place("fuse") / "labels.parquet", one.place("read") / "utterances.parquet"
     corpora = sorted(Utterances.read(utterances).frame["corpus"].unique())
     own = with_cards(settings, corpora, beside)
-    if one.file.fuse is not None and "merge" not in settings.model_fields_set:
-        # the labels' rivals are to count secondary labels as the labels do
-        own = own.model_copy(update={"merge": one.file.fuse.merge})
 
     def work(folder: Path) -> Done:
         table = combine(*(Votes.read(path) for path in votes))
@@ -163,8 +160,7 @@ def _align(one: Run, settings: AlignSettings, votes: list[Path], beside: Path) -
 
     inputs = {_name(path): digest_file(path) for path in (labels, *votes, utterances)}
     inputs |= _cards(corpora, own.cards)
-    said = {**_said(settings), "merge": own.merge.model_dump()}
-    return Task("align", one.place("align"), said, inputs, ("report.html", "metrics.json"), work)
+    return Task("align", one.place("align"), _said(settings), inputs, ("report.html", "metrics.json"), work)
 
 
 def _audio_state(corpus: Path) -> str:

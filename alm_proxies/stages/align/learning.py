@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from alm_proxies.estimators.counts import Counts, LeftOut
+from alm_proxies.estimators.counts import COLUMNS, Counts, LeftOut
 from alm_proxies.estimators.estimator import Estimator, NotConvergedWarning
 from alm_proxies.estimators.gated import Gated
 from alm_proxies.estimators.trials import Losses, Worth, score, worth_in_votes
@@ -114,10 +114,10 @@ def learning(material: Material, counts: Counts, human_only: Estimator, strata: 
 
 
 def human_only(counts: Counts, *, seed: int) -> Estimator:
-    """The default estimator fitted to human votes alone, the rival that proxies have to beat."""
+    """The default estimator without proxies, the rival that they have to beat; columns may steer it as they do fuse."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotConvergedWarning)
-        return Gated(seed=seed).fit(counts.only(()))
+        return Gated(seed=seed).fit(counts.only((COLUMNS,)))
 
 
 def _losses_of(material: Material, usable: Array) -> Losses:

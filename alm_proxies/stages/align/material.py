@@ -17,7 +17,6 @@ Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 Words = NDArray[np.str_]
 
-CONSENSUS = "/consensus"
 MOST_VALUES = 12
 """A column with more values than this is no group column."""
 _GROUPS = ("gender", "corpus", "language")
@@ -142,9 +141,7 @@ def _unmatched(labels: Labels, votes: Votes, both: pl.DataFrame) -> list[Finding
 
 def _usable(frame: pl.DataFrame, ids: pl.Series) -> pl.DataFrame:
     rows = pl.DataFrame({"utterance_id": ids}).with_row_index("row")
-    kept = frame.filter(
-        (pl.col("status") == "ok") & pl.col("label").is_not_null() & ~pl.col("annotator").str.ends_with(CONSENSUS)
-    )
+    kept = frame.filter((pl.col("status") == "ok") & pl.col("label").is_not_null())
     columns = ["utterance_id", "annotator", "source", "draw", "label", "weight", "held_out"]
     return kept.select(columns).join(rows, on="utterance_id").sort("row", "annotator", "draw", "label")
 

@@ -10,7 +10,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from alm_proxies.errors import InputError
-from alm_proxies.estimators.counts import Merge, counts_of
+from alm_proxies.estimators.counts import counts_of
+from alm_proxies.estimators.merge import Counting
 from alm_proxies.measures.agreement import EqualVotes, equal_votes
 from alm_proxies.measures.alt_test import AltTest, alt_test
 from alm_proxies.measures.bootstrap import Interval, mean_by_speaker
@@ -86,9 +87,9 @@ class Results:
 
 
 def measure(
-    material: Material, votes: Votes, utterances: Utterances, *, merge: Merge, kind: Kind, seed: int
+    material: Material, votes: Votes, utterances: Utterances, *, counting: Counting, kind: Kind, seed: int
 ) -> Results:
-    """Measure all that the votes allow; the rivals count secondary labels as `merge` says."""
+    """Measure all that the votes allow; the rivals count votes as `counting` says."""
     cannot: dict[str, InputError] = {}
     kept = Votes(votes.frame.filter(pl.col("utterance_id").is_in(material.ids.tolist())), votes.about)
     everyone = _together(material)
@@ -103,7 +104,13 @@ def measure(
         equal = equal_votes(people, machines, speakers, votes=at_once, seed=seed)
         equal_within = _equal_within(people, machines, material, at_once, seed)
     held = material.held_out.counts()
-    counts = counts_of(kept, merge=merge, utterances=utterances)
+    counts = counts_of(
+        kept,
+        merge=counting.merge,
+        utterances=utterances,
+        columns=counting.columns,
+        consensus=counting.consensus,
+    )
     found, learned = None, None
     if held.any() and counts.human.any():
         alone = human_only(counts, seed=seed)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
-from alm_proxies.estimators.merge import Merge
-from alm_proxies.tables import Findings, Labels, Utterances, Votes
+from alm_proxies.estimators.merge import Counting, counting_of
+from alm_proxies.tables import Finding, Findings, Labels, Utterances, Votes
 
 if TYPE_CHECKING:
     from alm_proxies.report.page import Page
@@ -18,8 +19,6 @@ class AlignSettings(BaseModel):
     """How labels and proxies are compared with human votes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-    merge: Merge = Merge()
-    """How secondary labels counted when the labels were fused: the rivals shown beside them count them so too."""
     raters: Literal["crowd", "skilled", "expert"] = "crowd"
     """Who the human raters are: how much worse than a rater the alt-test lets a proxy be (0.1, 0.15, 0.2)."""
     examples: int = Field(12, ge=0, le=200)
@@ -50,8 +49,10 @@ class Alignment:
 def align(labels: Labels, votes: Votes, utterances: Utterances, settings: AlignSettings | None = None) -> Alignment:
     """How labels and proxies agree with human votes, on held-out votes where there are any.
 
-    Held-out votes are only scored against; the rivals shown beside the labels are fitted to the other votes.
+    Held-out votes are only scored against; the rivals shown beside the labels are fitted to the other votes, counted
+    as the labels say that fuse counted them: secondary and consensus labels, and columns that may steer the gate.
     """
+    from alm_proxies.estimators.counts import CONSENSUS
     from alm_proxies.stages.align.examples import examples
     from alm_proxies.stages.align.material import material_of
     from alm_proxies.stages.align.metrics import metrics_of
@@ -59,8 +60,11 @@ def align(labels: Labels, votes: Votes, utterances: Utterances, settings: AlignS
     from alm_proxies.stages.align.results import measure
 
     settings = settings or AlignSettings()
+    counting, told = _counting(labels, utterances)
+    if not counting.consensus:
+        votes = Votes(votes.frame.filter(~pl.col("annotator").str.ends_with(CONSENSUS)), votes.about)
     material = material_of(labels, votes, utterances, at_most=settings.at_most, seed=settings.seed)
-    results = measure(material, votes, utterances, merge=settings.merge, kind=settings.raters, seed=settings.seed)
+    results = measure(material, votes, utterances, counting=counting, kind=settings.raters, seed=settings.seed)
     shown, kept_back = examples(
         material,
         utterances,
@@ -70,6 +74,24 @@ def align(labels: Labels, votes: Votes, utterances: Utterances, settings: AlignS
         allowed=settings.may_leave,
         cards=settings.cards,
     )
-    findings = [*material.findings, *results.findings, *kept_back]
+    findings = [*told, *material.findings, *results.findings, *kept_back]
     page = page_of(results, shown, findings, settings.model_dump(mode="json"), votes.about)
     return Alignment(metrics_of(results), page, Findings.gather(findings))
+
+
+def _counting(labels: Labels, utterances: Utterances) -> tuple[Counting, list[Finding]]:
+    """How the rivals are to count the votes, and what of it is not known or not at hand."""
+    counting = counting_of(labels.about)
+    if counting is None:
+        what = "the labels do not say how the votes behind them were counted: their rivals count primary labels alone"
+        mend = "Labels that fuse wrote say it; fuse the votes again if yours were fused by an earlier version."
+        return Counting(), [Finding("align", "counting_not_known", what, mend)]
+    frame = utterances.frame
+    there = tuple(name for name in counting.columns if name in frame.columns and frame[name].dtype.is_numeric())
+    lacking = [name for name in counting.columns if name not in there]
+    if not lacking:
+        return counting, []
+    what = f"the labels were fused with the column {lacking[0]!r}, which these utterances lack: their rivals do without"
+    mend = "Give the utterances file that fuse was given."
+    found = Finding("align", "column_lacking", what, mend, count=len(lacking))
+    return counting.model_copy(update={"columns": there}), [found]

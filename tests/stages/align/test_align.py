@@ -9,12 +9,12 @@ import polars as pl
 import pytest
 
 from alm_proxies.errors import InputError
-from alm_proxies.estimators.counts import Merge, counts_of
+from alm_proxies.estimators.counts import counts_of
 from alm_proxies.estimators.dirichlet import Pool
 from alm_proxies.estimators.gated import Gated
 from alm_proxies.report.page import Text
 from alm_proxies.stages.align.learning import human_only
-from alm_proxies.stages.align.rivals import ALONE, rivals
+from alm_proxies.stages.align.rivals import rivals
 from alm_proxies.stages.align.stage import Alignment, AlignSettings, align
 from alm_proxies.tables import About, AnnotatorCard, Labels, Utterances, Votes
 
@@ -109,31 +109,6 @@ def test_held_out_votes_never_reach_a_rival_s_fit(corpus: tuple[Votes, Utterance
         made.append(rivals(counts, fused, human_only(counts, seed=0)))
     for name, labels in made[0].items():
         assert labels.frame.equals(made[1][name].frame), name
-
-
-def test_the_rivals_count_secondary_labels_as_the_labels_do(small: tuple[Labels, Votes, Utterances]) -> None:
-    fused, votes, utterances = small
-    second = pl.when(pl.col("draw") == 0).then(pl.lit(["sad"])).otherwise(None)
-    ticked = Votes.of(votes.frame.with_columns(secondary=second), about=votes.about)
-    merge = Merge(primary=0.8, secondary=0.2)
-    found = align(fused, ticked, utterances, AlignSettings(examples=0, merge=merge)).metrics
-    own = pl.coalesce(pl.when(pl.col("label") == label).then(pl.col(f"p_{label}")) for label in LABELS)
-    expected = {}
-    for one in (merge, Merge()):
-        counts = counts_of(ticked, merge=one, utterances=utterances)
-        labels = human_only(counts, seed=0).predict(counts).frame
-        held = ticked.frame.filter("held_out").join(labels, on="utterance_id")
-        expected[one] = held.select(-own.log().mean()).item()
-    alone = [score["nll"]["estimate"] for score in found["scores"]["overall"] if score["method"] == ALONE]
-    assert alone == [pytest.approx(expected[merge])]
-    assert found["learning"]["human"][2]["estimate"] == pytest.approx(expected[merge])
-    assert expected[merge] != pytest.approx(expected[Merge()], abs=1e-6)
-
-
-@pytest.mark.parametrize("shares", [(0.9, 0.2), (1.0, -0.1), (0.0, 1.0)])
-def test_a_merge_that_does_not_sum_to_one_is_refused(shares: tuple[float, float]) -> None:
-    with pytest.raises(ValueError, match="merge"):
-        AlignSettings.model_validate({"merge": {"primary": shares[0], "secondary": shares[1]}})
 
 
 def test_the_learning_curve_falls_and_meets_the_scores_at_the_votes_given(report: Alignment) -> None:
