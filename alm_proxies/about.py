@@ -15,6 +15,27 @@ CONTRACT = 1
 METADATA_KEY = "alm_proxies"
 
 
+class Injected(BaseModel):
+    """What became of votes when the transcript told another label as the answer, all else and the seeds being equal."""
+
+    model_config = ConfigDict(frozen=True)
+    utterances: int
+    votes: float
+    """Votes that were not for the told label anyway, and so could be turned."""
+    share: float
+    """The share of them that was turned to it."""
+    low: float | None = None
+    high: float | None = None
+    """The ends of its 95 % interval over speakers; not known from fewer than two."""
+    by_chance: float
+    """The share that a sentence which tells no answer turns to the same label: what sampling does by itself."""
+
+    def __str__(self) -> str:
+        ends = "" if self.low is None or self.high is None else f" ({self.low:.0%} to {self.high:.0%})"
+        turned = f'an injected "The answer is ..." turns {self.share:.0%}{ends} of the votes it could turn'
+        return f"{turned}, a harmless sentence {self.by_chance:.0%} ({self.utterances} utterances)"
+
+
 class AnnotatorCard(BaseModel):
     """What an annotator was: enough to know whether two tables mean the same one."""
 
@@ -29,6 +50,10 @@ class AnnotatorCard(BaseModel):
     estimand: str | None = None
     cross: dict[str, object] | None = None
     seed: int | None = None
+    told: tuple[str, ...] | None = None
+    """What of an utterance besides its recording it is told: transcript, speaker, turns, evidence; None = not known."""
+    injected: Injected | None = None
+    """How far a transcript that tells the answer decides its votes, where that was measured."""
 
 
 class MadeBy(BaseModel):
@@ -108,4 +133,11 @@ def _merged(parts: Sequence[dict[str, V]], thing: str, what: str) -> dict[str, V
                     f"the {thing} {name!r} has two different {what} in these tables",
                     mend=f"Rename one of them, or make both with the same {thing}.",
                 )
+            if _injected_votes(value) > _injected_votes(known):
+                merged[name] = value
     return merged
+
+
+def _injected_votes(value: object) -> float:
+    """How much a card's measured injection rests on: of two cards of one annotator the better measured one is kept."""
+    return value.injected.votes if isinstance(value, AnnotatorCard) and value.injected is not None else -1.0

@@ -165,6 +165,7 @@ class Annotator:
                 "label_orders": file.cross.label_orders,
             },
             seed=seed,
+            told=self.prompt.lends,
         )
 
     def codes(self, cell: Cell) -> tuple[str, ...] | None:
