@@ -28,6 +28,7 @@ def annotate(
     budget: float | None = None,
     limit: int | None = None,
     shard: str | None = None,
+    injection: int | None = None,
     max_minutes: float | None = None,
     may_leave: list[str] | None = None,
     cards: str | None = None,
@@ -58,6 +59,9 @@ def annotate(
         A pilot: only so many utterances, a fair sample of all; the price is extrapolated.
     shard
         I/N: only the Ith of N parts, with a ledger of its own; merge them at the end.
+    injection
+        How many utterances are asked about twice more, to see how many votes a transcript turns that tells the answer;
+        else 20, or a tenth of the utterances where that is fewer; 0 = none. Only where a prompt tells transcripts.
     max_minutes
         Stop cleanly after so long.
     may_leave
@@ -92,7 +96,8 @@ def annotate(
 
     said = {
         "panel": annotator, "votes": votes, "seed": seed, "budget": budget, "limit": limit,
-        "shard": shard, "max_minutes": max_minutes, "may_leave": may_leave or (), "cards": cards,
+        "shard": shard, "injection": injection, "max_minutes": max_minutes,
+        "may_leave": may_leave or (), "cards": cards,
     }  # fmt: skip
     settings = settings_of(AnnotateSettings, said, "annotate")
     heard = votes_of(human, taxonomy) if human else None
@@ -118,5 +123,9 @@ def _annotated(
     draws = votes.frame.select("utterance_id", "annotator", "draw", "status").unique()
     left = int((draws["status"] != "ok").sum())
     counts = {"planned": draws.height, "ok": draws.height - left}
-    outcome = finished(f"{line}, in {output}", counts, findings, output, common, left, draws.height)
-    return replace(outcome, data={**outcome.data, **({"spent": dict(spent)} if spent else {})})
+    cards = votes.about.annotators.items()
+    turned = {name: card.injected for name, card in cards if card.injected is not None}
+    line = "; ".join([f"{line}, in {output}", *(f"{name}: {one}" for name, one in turned.items())])
+    outcome = finished(line, counts, findings, output, common, left, draws.height)
+    injected = {name: one.model_dump() for name, one in turned.items()}
+    return replace(outcome, data={**outcome.data, "injected": injected, **({"spent": dict(spent)} if spent else {})})

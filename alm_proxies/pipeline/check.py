@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-
-import polars as pl
+from tempfile import TemporaryDirectory
 
 from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.engines.engine import OpenAIServe
@@ -16,10 +15,10 @@ from alm_proxies.errors import AlmProxiesError
 from alm_proxies.pipeline.file import Run, read_pipeline
 from alm_proxies.pipeline.task import will_run
 from alm_proxies.pipeline.tasks import seeded, settings_of_read, sources_of, tasks_of, with_cards
-from alm_proxies.stages.annotate.injection import injected
-from alm_proxies.stages.annotate.limits import leaves_this_machine, price_before, refuse_egress, refuse_same_names
-from alm_proxies.stages.annotate.plan import askable
-from alm_proxies.stages.annotate.stage import AnnotateSettings, read_panel
+from alm_proxies.stages.annotate.injection import is_told_transcripts, price_of_injection, to_be_injected
+from alm_proxies.stages.annotate.limits import leaves_this_machine, price_of_all, refuse_egress, refuse_same_names
+from alm_proxies.stages.annotate.plan import askable, shard_of
+from alm_proxies.stages.annotate.stage import AnnotateSettings, annotate, read_panel
 from alm_proxies.stages.read.hold_out import hold_out
 from alm_proxies.stages.read.stage import read
 from alm_proxies.tables import Utterances
@@ -40,8 +39,8 @@ class Checked:
 def check(file: str | Path, *, folder: str | Path | None = None, ask: int = 0) -> Checked:
     """Read every file a pipeline names and say what it stands for, what it would ask and cost, and what is wrong.
 
-    Nothing is written, and no engine is asked unless `ask` says about how many utterances: then each annotator is
-    asked about them thrice, to tell which share of its votes a transcript turns that tells the answer.
+    Nothing is kept, and no engine is asked unless `ask` says about how many utterances: then each annotator that is
+    told transcripts is asked about them thrice, to tell which share of its votes an injected one turns.
     """
     pipeline = read_pipeline(file, folder)
     facts: list[str] = []
@@ -172,9 +171,15 @@ def _asked(
     facts += [f"annotate: {finding.what}" for finding in findings]
     if settings.limit is not None:
         frame = frame.head(settings.limit)
-    length = pl.coalesce(pl.col("end") - pl.col("start").fill_null(0.0), pl.col("duration"), pl.lit(5.0))
-    seconds = frame.select(length.alias("seconds"))["seconds"].to_list()
-    return frame.height * annotator.votes, price_before(annotator, seconds, [annotator.votes] * frame.height)
+    price = price_of_all([annotator], frame)
+    if is_told_transcripts(annotator):
+        shard = shard_of(settings.shard) if settings.shard else None
+        twice = to_be_injected(frame, settings.injection, shard)
+        price += price_of_injection([annotator], twice)
+        if twice.height:
+            said = f"{annotator.name}: {twice.height} utterances twice more, to see what an injected transcript turns"
+            facts.append(f"annotate: {said}")
+    return frame.height * annotator.votes, price
 
 
 def _ask(
@@ -194,11 +199,24 @@ def _ask(
     spoken = utterances if utterances is not None else Utterances.read(written)
     spoken = Utterances(spoken.frame, spoken.about.with_(taxonomy=one.labels))
     own = with_cards(settings, spoken.frame["corpus"].unique().to_list(), beside)
+    pilot = own.model_copy(update={"limit": count, "injection": count, "shard": None})
     for annotator in read_panel(settings, beside):
+        name = annotator.name
+        if not is_told_transcripts(annotator):
+            facts.append(f"annotate: {name} is told no transcripts: there is nothing to inject into")
+            continue
         try:
-            facts.append(f"annotate: {injected(spoken, annotator, own, utterances_asked=count)}")
+            with TemporaryDirectory(prefix="alm-proxies-") as folder:
+                made = annotate(spoken, [annotator], folder, pilot, quiet=True)
         except AlmProxiesError as error:
             problems.append(str(error))
+            continue
+        if made.interrupted:
+            raise KeyboardInterrupt
+        spent = f"; asking cost {made.spent.price:.2f}" if made.spent.price else ""
+        turned = made.votes.about.annotators[name].injected
+        facts.append(f"annotate: {name}: {turned or 'what an injected transcript turns could not be measured'}{spent}")
+        facts += [f"annotate: {finding['what']}" for finding in made.findings.frame.iter_rows(named=True)]
 
 
 def _unmet(annotator: Annotator) -> Iterator[str]:

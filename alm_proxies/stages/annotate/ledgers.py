@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from alm_proxies.about import MadeBy
+from alm_proxies.about import Injected, MadeBy
 from alm_proxies.errors import InputError
+from alm_proxies.stages.annotate.injection import injection_findings, injections, with_injections
 from alm_proxies.stages.annotate.ledger import Ledger, Outcome
 from alm_proxies.stages.annotate.outcomes import findings_of, votes_of
 from alm_proxies.tables import Finding, Findings, Votes
@@ -34,6 +35,8 @@ class Status:
     price: float
     rate: float
     """Votes a minute of late; 0 where nothing came of late."""
+    injected: dict[str, dict[str, float | None]]
+    """What injected transcripts did to the votes of each annotator, as far as that was measured."""
 
     @property
     def waiting(self) -> int:
@@ -58,7 +61,8 @@ class Status:
         flying = f", {self.in_flight} requests in flight" if self.in_flight else ""
         aside = f", {self.set_aside} set aside" if self.set_aside else ""
         waiting = f"{self.waiting} waiting{flying}{left}{cost}"
-        return f"{self.ledger}: {self.planned} votes planned, cast: {cast}{aside}; {waiting}"
+        turned = "".join(f"; {name}: {Injected.model_validate(one)}" for name, one in self.injected.items())
+        return f"{self.ledger}: {self.planned} votes planned, cast: {cast}{aside}; {waiting}{turned}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +105,8 @@ def merge(folders: Sequence[str | Path], folder: str | Path) -> Merged:
             findings.append(
                 Finding(STAGE, "not_cast", f"{now.waiting} planned votes have not been cast", mend, count=now.waiting)
             )
-        votes = votes_of(ledger, taxonomy, MadeBy(stage=STAGE))
-        gathered = Findings.gather([*findings, *findings_of(ledger)])
+        votes = with_injections(votes_of(ledger, taxonomy, MadeBy(stage=STAGE)), ledger)
+        gathered = Findings.gather([*findings, *findings_of(ledger), *injection_findings(ledger)])
     votes.write(Path(folder) / "votes.parquet")
     gathered.write(Path(folder) / "findings.parquet")
     return Merged(votes, gathered)
@@ -139,7 +143,8 @@ def _status_of(ledger: Ledger) -> Status:
     (aside,) = sql.execute("SELECT COUNT(*) FROM set_aside").fetchone()
     (flying,) = sql.execute("SELECT COUNT(*) FROM in_flight").fetchone()
     rate = 60.0 * recent / spread
-    return Status(str(ledger.path), utterances * votes, dict(cast), aside, flying, ledger.spent(), rate)
+    injected = {name: one.model_dump() for name, one in injections(ledger).items()}
+    return Status(str(ledger.path), utterances * votes, dict(cast), aside, flying, ledger.spent(), rate, injected)
 
 
 def _refuse_what_differs(sources: Sequence[Path]) -> tuple[str, ...]:

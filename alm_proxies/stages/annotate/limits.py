@@ -19,12 +19,15 @@ from alm_proxies.cards import stays_because
 from alm_proxies.engines.engine import Abilities, OpenAIServe, Reply, consecutive_runs
 from alm_proxies.errors import ForbiddenError, SettingsError
 from alm_proxies.stages.annotate.ledger import Ledger
+from alm_proxies.stages.annotate.plan import Plan
 from alm_proxies.tables import Votes
 
 _TOKENS_A_SECOND = 32.0
 """Prompt tokens that a second of audio is taken for, until replies say what it really is."""
 _LETTERS_A_TOKEN = 3.0
 """Letters that a prompt token is taken for, on the low side, until replies say what it really is."""
+_UNKNOWN_SECONDS = 5.0
+"""How long an utterance is taken to be where no length is known, for the price before the run."""
 
 
 class Stop(BaseModel):
@@ -212,6 +215,26 @@ def price_before(annotator: Annotator, seconds: Sequence[float], missing: Sequen
         tokens = requests * (250.0 / _LETTERS_A_TOKEN + _TOKENS_A_SECOND * length)
         total += price.of(audio_seconds=length * requests, tokens_in=tokens, tokens_out=shown)
     return total
+
+
+def expected_price(plan: Plan) -> float:
+    """What everything that is missing should cost."""
+    seconds = _seconds(plan.utterances)
+    return sum(price_before(seat.annotator, seconds, seat.missing.sum(axis=1).tolist()) for seat in plan.seats)
+
+
+def price_of_all(annotators: Iterable[Annotator], utterances: pl.DataFrame) -> float:
+    """What all votes of these annotators about these utterances should cost."""
+    seconds = _seconds(utterances)
+    return sum(price_before(annotator, seconds, [annotator.votes] * len(seconds)) for annotator in annotators)
+
+
+def _seconds(utterances: pl.DataFrame) -> list[float]:
+    """The length of every utterance, the mean of the others where it is not known."""
+    length = pl.coalesce(pl.col("end") - pl.col("start").fill_null(0.0), pl.col("duration"))
+    known = utterances.select(length.alias("seconds"))["seconds"]
+    mean = known.mean()
+    return known.fill_null(float(mean) if isinstance(mean, int | float) else _UNKNOWN_SECONDS).to_list()
 
 
 def leaves_this_machine(annotator: Annotator) -> bool:

@@ -157,8 +157,9 @@ def make_plan(
     frame = frame.with_columns(number=pl.Series(numbers, dtype=pl.Int64))
     seats: dict[int, Annotator] = {ledger.annotator_id(one.card(seed), one.name): one for one in panel}
     ledger.set_plan(numbers.tolist(), {number: one.votes for number, one in seats.items()})
-    findings += _set_aside_failed(ledger)
-    findings += _set_aside_changed(ledger, frame, seats)
+    planned = "SELECT annotator FROM planned_annotator"
+    findings += set_aside_failed(ledger, planned, "votes")
+    findings += set_aside_changed(ledger, frame, seats)
     findings += _former_selves(ledger, seats)
     made = tuple(Seat(one, number, ~ledger.done(number, one.votes)[numbers]) for number, one in seats.items())
     return Plan(frame, made, tuple(findings))
@@ -180,16 +181,17 @@ def _with_human_label(frame: pl.DataFrame, votes: Votes | None) -> tuple[pl.Data
     return frame.join(named, on="utterance_id", how="left", maintain_order="left"), ["corpus", "human_label"]
 
 
-def _set_aside_failed(ledger: Ledger) -> list[Finding]:
-    failed = "status = 'failed' AND annotator IN (SELECT annotator FROM planned_annotator)"
+def set_aside_failed(ledger: Ledger, annotators: str, votes: str) -> list[Finding]:
+    """Failed votes about planned utterances, kept apart to be asked again; `annotators` is SQL for their numbers."""
     planned = "utterance IN (SELECT utterance FROM planned_utterance)"
-    count = ledger.set_aside("failed, asked again", f"{failed} AND {planned}")
+    count = ledger.set_aside("failed, asked again", f"status = 'failed' AND annotator IN ({annotators}) AND {planned}")
     if not count:
         return []
-    return [Finding(STAGE, "asked_again", f"{count} votes had failed and are asked again", count=count)]
+    return [Finding(STAGE, "asked_again", f"{count} {votes} had failed and are asked again", count=count)]
 
 
-def _set_aside_changed(ledger: Ledger, frame: pl.DataFrame, seats: Mapping[int, Annotator]) -> list[Finding]:
+def set_aside_changed(ledger: Ledger, frame: pl.DataFrame, seats: Mapping[int, Annotator]) -> list[Finding]:
+    """Votes of these seats about recordings or texts of the frame that have changed, kept apart to be asked anew."""
     recorded = {
         number: dict(ledger.sql.execute("SELECT utterance, digest FROM material WHERE annotator = ?", (number,)))
         for number in seats

@@ -22,14 +22,23 @@ from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.annotators.answers import finish
 from alm_proxies.files import canonical_json, digest_of, whole
 from alm_proxies.progress import Progress, say
+from alm_proxies.stages.annotate.injection import (
+    injected_so_far,
+    injection_findings,
+    plan_injection,
+    price_of_injection,
+    to_be_injected,
+    with_injections,
+)
 from alm_proxies.stages.annotate.ledger import Ledger, Lost
 from alm_proxies.stages.annotate.limits import (
     Halt,
     Purse,
     Stop,
+    expected_price,
     human_shares,
     leaves_this_machine,
-    price_before,
+    price_of_all,
     refuse_egress,
     refuse_same_names,
     tally_of,
@@ -41,9 +50,6 @@ from alm_proxies.tables import Finding, Findings, Utterances, Votes
 
 if TYPE_CHECKING:
     from alm_proxies.engines.engine import Engine
-
-_UNKNOWN_SECONDS = 5.0
-"""How long an utterance of unknown length is taken to be, for the price before the run."""
 
 
 class AnnotateSettings(BaseModel):
@@ -64,6 +70,10 @@ class AnnotateSettings(BaseModel):
     """A pilot: only so many utterances, a fair sample of all; the price is extrapolated."""
     shard: str | None = None
     """I/N: only the Ith of N parts, with a ledger of its own; merge them at the end."""
+    injection: int | None = Field(default=None, ge=0)
+    """How many utterances are asked about twice more, with a sentence that tells an answer, and one that tells none,
+    behind the transcript: it shows how far transcripts decide the votes. Only of annotators that are told transcripts;
+    null = 20, or a tenth of the utterances where that is fewer; 0 = none."""
     max_minutes: float | None = Field(default=None, gt=0)
     """Stop cleanly after so long; the same command goes on."""
     may_leave: tuple[str, ...] = ()
@@ -82,6 +92,10 @@ class Spent:
     """Votes with an outcome, this run and earlier ones."""
     cast_now: int
     """Votes with an outcome from this run."""
+    injected: int
+    """Votes planned with a sentence injected into the transcript: on the bill, and not among the votes."""
+    injected_cast: int
+    """Those of them with an outcome."""
     price: float
     """Everything paid so far, failures and votes set aside included."""
     price_now: float
@@ -107,8 +121,8 @@ class Annotated:
 
     @property
     def complete(self) -> bool:
-        """Whether every planned vote has an outcome."""
-        return self.spent.cast == self.spent.planned
+        """Whether every planned vote has an outcome, those with an injected sentence included."""
+        return self.spent.cast == self.spent.planned and self.spent.injected_cast == self.spent.injected
 
 
 Opener = Callable[[Annotator], Awaitable["Engine"]]
@@ -141,28 +155,35 @@ def annotate(
         ledger.keep("taxonomy", json.dumps(utterances.taxonomy))
         _say_lost(ledger.lost, quiet)
         plan = _plan(utterances, seats, ledger, settings, shard, votes)
+        injection = plan_injection(plan, ledger, settings.seed, wanted=settings.injection, shard=shard)
         before, missing = ledger.spent(), plan.missing
-        expected = _expected(plan, plan.seats)
-        _say_plan(plan, expected, quiet)
+        expected = expected_price(plan) + expected_price(injection)
+        _say_plan(plan, injection, expected, quiet)
         stopped: dict[int, str] = {}
-        halt = _ask(plan, ledger, settings, votes, engine_of, stopped, quiet) if missing else None
-        decides = settings.model_dump(include={"votes", "seed", "limit", "shard"})
+        plans = (plan, injection)
+        halt = None
+        if missing or injection.missing:
+            halt = _ask(plans, ledger, settings, votes, engine_of, stopped, quiet)
+        decides = settings.model_dump(include={"votes", "seed", "limit", "shard", "injection"})
         made_by = MadeBy(stage=STAGE, settings=digest_of(decides))
-        made = votes_of(ledger, utterances.taxonomy, made_by)
+        made = with_injections(votes_of(ledger, utterances.taxonomy, made_by), ledger)
         left = _left(ledger, plan)
+        injected, injected_cast = injected_so_far(ledger)
         price = ledger.spent()
         spent = Spent(
             planned=plan.planned,
             cast=plan.planned - left,
             cast_now=missing - left,
+            injected=injected,
+            injected_cast=injected_cast,
             price=price,
             price_now=price - before,
             lost=ledger.lost,
             expected=expected,
-            whole=_whole(utterances, plan, price) if settings.limit else None,
+            whole=_whole(utterances, plans, settings, price) if settings.limit else None,
             seconds=time.monotonic() - started,
         )
-        findings = _findings(plan, ledger, stopped, left, halt)
+        findings = _findings(plans, ledger, stopped, left, halt)
     made.write(folder / f"votes{ending}.parquet")
     findings.write(folder / f"findings{ending}.parquet")
     reason = halt.reason if halt is not None and halt.reason else next(iter(stopped.values()), None)
@@ -212,7 +233,7 @@ def _refuse_egress(utterances: Utterances, seats: Sequence[Annotator], settings:
 
 
 def _ask(
-    plan: Plan,
+    plans: tuple[Plan, Plan],
     ledger: Ledger,
     settings: AnnotateSettings,
     votes: Votes | None,
@@ -220,23 +241,26 @@ def _ask(
     stopped: dict[int, str],
     quiet: bool,
 ) -> Halt:
+    """Ask for the votes, and then, of the same engine, for those with an injected sentence."""
     from alm_proxies.stages.annotate.asking import Counted, Group
 
     halt = Halt(settings.max_minutes)
-    groups: dict[str, list[Seat]] = {}
-    for seat in plan.seats:
-        if seat.missing.any():
-            file = seat.annotator.file
-            groups.setdefault(
-                canonical_json([file.engine, seat.annotator.model, file.revision, file.serve]), []
-            ).append(seat)
+    seats = [seat for plan in plans for seat in plan.seats]
+    groups: dict[str, tuple[list[Seat], list[Seat]]] = {}
+    for place, plan in enumerate(plans):
+        for seat in plan.seats:
+            if seat.missing.any():
+                file = seat.annotator.file
+                engine = canonical_json([file.engine, seat.annotator.model, file.revision, file.serve])
+                groups.setdefault(engine, ([], []))[place].append(seat)
 
     async def work() -> None:
-        with _signals(halt, quiet), Progress("annotating", total=plan.missing, quiet=quiet) as progress:
+        total = sum(plan.missing for plan in plans)
+        with _signals(halt, quiet), Progress("annotating", total=total, quiet=quiet) as progress:
             counted = Counted(
                 recorder=Recorder(ledger),
                 purse=Purse(settings.budget, ledger.spent()),
-                tallies={seat.number: tally_of(ledger, seat.annotator, seat.number) for seat in plan.seats},
+                tallies={seat.number: tally_of(ledger, seat.annotator, seat.number) for seat in seats},
                 human=human_shares(votes),
                 stop=settings.stop,
                 seed=settings.seed,
@@ -245,24 +269,29 @@ def _ask(
                 numbers=count(1),
                 stopped=stopped,
             )
-            for seat in plan.seats:
+            for seat in seats:
                 verdict = counted.tallies[seat.number].verdict(settings.stop, counted.human)
                 if verdict is not None and seat.missing.any():
                     stopped[seat.number] = verdict
-            for seats in groups.values():
+            for group in groups.values():
                 if halt.now:
                     return
-                if all(seat.number in stopped for seat in seats):
+                if all(seat.number in stopped for part in group for seat in part):
                     continue
-                engine = await engine_of(seats[0].annotator)
+                asked = list({seat.annotator.name: seat.annotator for part in group for seat in part}.values())
+                engine = await engine_of(asked[0])
                 try:
                     say(str(engine.abilities), quiet=quiet)
-                    for seat in seats:
-                        await seat.annotator.check_engine(engine)
-                        corpora = plan.utterances["corpus"].unique().to_list()
+                    for annotator in asked:
+                        await annotator.check_engine(engine)
+                        corpora = plans[0].utterances["corpus"].unique().to_list()
                         local, cards = engine.abilities.local, Path(settings.cards) if settings.cards else None
-                        refuse_egress(corpora, seat.annotator, local, named=settings.may_leave, cards=cards)
-                    await Group(plan, seats, engine, counted).ask()
+                        refuse_egress(corpora, annotator, local, named=settings.may_leave, cards=cards)
+                    for plan, part in zip(plans, group, strict=True):
+                        names = {seat.annotator.name for seat in plans[0].seats if seat.number in stopped}
+                        going_on = [seat for seat in part if plan is plans[0] or seat.annotator.name not in names]
+                        if going_on and not halt.now:
+                            await Group(plan, going_on, engine, counted).ask()
                 finally:
                     await engine.close()
 
@@ -302,27 +331,14 @@ def _signals(halt: Halt, quiet: bool) -> Iterator[None]:
             signal.signal(one, handler)
 
 
-def _seconds(frame: pl.DataFrame) -> pl.Series:
-    length = pl.coalesce(pl.col("end") - pl.col("start").fill_null(0.0), pl.col("duration"))
-    known = frame.select(length.alias("seconds"))["seconds"]
-    mean = known.mean()
-    return known.fill_null(float(mean) if isinstance(mean, int | float) else _UNKNOWN_SECONDS)
-
-
-def _expected(plan: Plan, seats: Sequence[Seat]) -> float:
-    seconds = _seconds(plan.utterances).to_list()
-    return sum(price_before(seat.annotator, seconds, seat.missing.sum(axis=1).tolist()) for seat in seats)
-
-
-def _whole(utterances: Utterances, plan: Plan, price: float) -> float:
+def _whole(utterances: Utterances, plans: tuple[Plan, Plan], settings: AnnotateSettings, price: float) -> float:
     """The pilot's price times what all utterances should cost over what the pilot should."""
     frame, _ = askable(utterances)
-
-    def full(seconds: Sequence[float]) -> float:
-        return sum(price_before(s.annotator, seconds, [s.annotator.votes] * len(seconds)) for s in plan.seats)
-
-    pilot = full(_seconds(plan.utterances).to_list())
-    return price * full(_seconds(frame).to_list()) / pilot if pilot else 0.0
+    plan, injection = plans
+    seats = [seat.annotator for seat in plan.seats]
+    pilot = price_of_all(seats, plan.utterances) + price_of_injection(seats, injection.utterances[::2])
+    chosen = to_be_injected(frame, settings.injection, shard_of(settings.shard) if settings.shard else None)
+    return price * (price_of_all(seats, frame) + price_of_injection(seats, chosen)) / pilot if pilot else 0.0
 
 
 def _left(ledger: Ledger, plan: Plan) -> int:
@@ -330,8 +346,10 @@ def _left(ledger: Ledger, plan: Plan) -> int:
     return sum(int((~ledger.done(seat.number, seat.annotator.votes)[numbers]).sum()) for seat in plan.seats)
 
 
-def _findings(plan: Plan, ledger: Ledger, stopped: Mapping[int, str], left: int, halt: Halt | None) -> Findings:
-    found = list(plan.findings)
+def _findings(
+    plans: Sequence[Plan], ledger: Ledger, stopped: Mapping[int, str], left: int, halt: Halt | None
+) -> Findings:
+    found = [finding for plan in plans for finding in plan.findings]
     if ledger.lost.requests:
         lost = ledger.lost
         what = f"{lost.requests} requests for {lost.draws} votes were in flight when an earlier run was killed"
@@ -350,7 +368,7 @@ def _findings(plan: Plan, ledger: Ledger, stopped: Mapping[int, str], left: int,
     if number:
         what = f"{number} votes come from engines that do not honour a seed for each draw: asking again gives others"
         found.append(Finding(STAGE, "not_seeded", what, count=number))
-    return Findings.gather([*found, *findings_of(ledger)])
+    return Findings.gather([*found, *findings_of(ledger), *injection_findings(ledger)])
 
 
 def _say_lost(lost: Lost, quiet: bool) -> None:
@@ -362,10 +380,14 @@ def _say_lost(lost: Lost, quiet: bool) -> None:
         )
 
 
-def _say_plan(plan: Plan, expected: float, quiet: bool) -> None:
+def _say_plan(plan: Plan, injection: Plan, expected: float, quiet: bool) -> None:
     there = plan.planned - plan.missing
     resumed = f"{there} of {plan.planned} votes are there, " if there else ""
-    asked = f"{plan.missing} votes to be asked about {plan.utterances.height} utterances, about {expected:.2f}"
-    say(f"{resumed}{asked}", quiet=quiet)
-    for finding in plan.findings:
+    asked = f"{plan.missing} votes to be asked about {plan.utterances.height} utterances"
+    if injection.missing:
+        asked += (
+            f", {injection.missing} more about {injection.utterances.height // 2} of them with injected transcripts"
+        )
+    say(f"{resumed}{asked}, about {expected:.2f}", quiet=quiet)
+    for finding in (*plan.findings, *injection.findings):
         say(f"{finding.kind}: {finding.what}", quiet=quiet)

@@ -71,7 +71,7 @@ def test_every_planned_draw_ends_with_the_right_status_whatever_the_server_does(
     faults = list(LASTING)
     utterances = corpus(len(faults), speaker=faults)
     one = served(tmp_path, server, '"{{ speaker }}"')
-    lenient = AnnotateSettings.model_validate({"stop": {"failed": 1.0, "refused": 1.0}})
+    lenient = AnnotateSettings.model_validate({"stop": {"failed": 1.0, "refused": 1.0}, "injection": 0})
     made = annotate(utterances, [one], tmp_path / "out", lenient)
     assert made.complete
     by_fault = made.votes.frame.join(utterances.frame.select("utterance_id", "speaker"), on="utterance_id")
@@ -117,7 +117,8 @@ def test_the_budget_holds_where_a_recording_is_sent_once_for_every_label_order(
     scores = one.file.model_copy(update={"elicit": "score", "constrain": False})
     scores = type(scores).model_validate({**scores.model_dump(), "cross": {"label_orders": 4}})
     utterances = corpus(10)
-    made = annotate(utterances, [Annotator.of(scores, where=one.where)], tmp_path / "out", AnnotateSettings(budget=4.0))
+    settings = AnnotateSettings(budget=4.0, injection=0)
+    made = annotate(utterances, [Annotator.of(scores, where=one.where)], tmp_path / "out", settings)
     assert made.stopped is not None
     assert 0.8 <= made.spent.price <= 4.0
     assert made.spent.expected == pytest.approx(10 * 4 * 0.2)
