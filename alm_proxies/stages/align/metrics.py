@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from alm_proxies.about import AnnotatorCard
 from alm_proxies.stages.align.results import Results
 
 
@@ -32,6 +33,7 @@ def metrics_of(results: Results) -> dict[str, Any]:
             name: {**plain(curve), "saturated_at": curve.fit.saturation if curve.fit else None}
             for name, curve in results.curves.items()
         },
+        "injected_transcripts": {name: _injected(card) for name, card in results.cards.items()},
         "variance": results.variance,
         "stratum_trust": results.trust,
         "learning": results.learning,
@@ -58,6 +60,13 @@ def metrics_of(results: Results) -> dict[str, Any]:
         made["concentration"] = {name: one.concentration for name, one in found.held_out.items()}
     whole: dict[str, Any] = plain(made)
     return whole
+
+
+def _injected(card: AnnotatorCard | None) -> dict[str, Any]:
+    """Whether a proxy is told transcripts, and what an injected one did to its votes; None is not known."""
+    told = None if card is None or card.told is None else "transcript" in card.told
+    measured = None if card is None or card.injected is None else card.injected.model_dump()
+    return {"told_transcripts": told, "measured": measured}
 
 
 def plain(value: Any) -> Any:

@@ -36,6 +36,7 @@ from alm_proxies.stages.align.tables import (
     strata_table,
     worth_table,
 )
+from alm_proxies.stages.align.transcripts import not_measured, transcripts_section
 from alm_proxies.stages.align.words import (
     HOLD_OUT,
     both_worths,
@@ -63,6 +64,7 @@ def page_of(
         _rivals(results),
         _groups(results),
         _shares(results),
+        transcripts_section(results),
         _agreement(results),
         _saturation(results),
         _variance(results),
@@ -166,6 +168,8 @@ def _shares(results: Results) -> Section:
     blocks.append(Text(corpus_shares_words(results.corpus_shares)))
     if results.corpus_shares is not None:
         blocks.append(corpus_shares_table(results.corpus_shares, results.material.labels))
+    if transcripts_section(results) is None:
+        blocks += [Text(words) for words in not_measured(results)]
     return Section("What proxies say", lead, tuple(blocks))
 
 

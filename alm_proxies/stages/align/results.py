@@ -23,7 +23,7 @@ from alm_proxies.stages.align.material import Array, Ballots, Material, Words
 from alm_proxies.stages.align.rivals import FEWEST, Scores, rivals, scores
 from alm_proxies.stages.align.strata import AGREEMENT, in_order, strata_of
 from alm_proxies.stages.align.variance import Variance, cells_for, variance
-from alm_proxies.tables import Finding, Utterances, Votes
+from alm_proxies.tables import AnnotatorCard, Finding, Utterances, Votes
 
 Kind = Literal["crowd", "skilled", "expert"]
 _MOST_AT_ONCE = 3
@@ -58,6 +58,10 @@ class Results:
     learning: Learning | None
     scores: Scores | None
     cannot: dict[str, InputError]
+    cards: dict[str, AnnotatorCard | None]
+    """What is known of every proxy; None where its votes say nothing of it."""
+    has_transcripts: bool
+    """Whether any utterance has a transcript that a proxy could be told."""
 
     @property
     def has_held_out(self) -> bool:
@@ -133,6 +137,8 @@ def measure(
         learning=learned,
         scores=found,
         cannot=cannot,
+        cards={name: votes.about.annotators.get(name) for name in material.proxy.names},
+        has_transcripts=utterances.frame["transcript"].is_not_null().any(),
     )
 
 

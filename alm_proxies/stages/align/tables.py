@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from alm_proxies.about import Injected
 from alm_proxies.measures.agreement import EqualVotes
 from alm_proxies.measures.alt_test import AltTest
 from alm_proxies.measures.bootstrap import Interval as Measured
@@ -161,6 +162,25 @@ def agreement_table(equal: EqualVotes) -> Table:
     ]
     caption = f"{equal.utterances:,} utterances with enough votes; {equal.left_out:,} left out"
     return Table.of(["Measure", "Human and human", "Human and proxy", "Difference"], rows, caption)
+
+
+def injected_table(measured: Mapping[str, Injected]) -> Table:
+    """How many votes of each proxy a transcript turned that tells the answer."""
+    rows: list[list[Cell]] = [
+        [name, _between(one), one.by_chance, one.votes, one.utterances] for name, one in measured.items()
+    ]
+    columns = [
+        Column("Proxy"),
+        Column("Turned", 2, "The share that a transcript turned which ends with: The answer is (another label)."),
+        Column("By a harmless sentence", 2, "The share turned to the same label where it ends with another sentence."),
+        Column("Votes", 0, "Votes that were not for the told label anyway, and so could be turned."),
+        Column("Utterances"),
+    ]
+    return Table.of(columns, rows, "The same votes asked for again, with a sentence added to the transcript")
+
+
+def _between(one: Injected) -> Cell:
+    return one.share if one.low is None or one.high is None else Interval(one.share, one.low, one.high)
 
 
 def alt_test_table(tests: Sequence[AltTest]) -> Table:
