@@ -1,4 +1,4 @@
-"""Connections to servers, in pools so small that looking for a free connection costs next to nothing.
+"""Connections to servers: a client for each, so that looking for a free one costs nothing.
 
 httpx goes through all connections of a pool for every request: at 512 in one pool that is most of what a vote costs.
 """
@@ -6,49 +6,53 @@ httpx goes through all connections of a pool for every request: at 512 in one po
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Mapping
 
 import httpx
 
 from alm_proxies.engines.traffic import FaultError
 
-_EACH = 16
-"""Connections of a pool, at most."""
+_ONE = httpx.Limits(max_connections=1, max_keepalive_connections=1)
 
 
 class Connections:
-    """Enough connections for so many requests at once."""
+    """As many connections as there are requests at once, kept open; the one used last is used first again."""
 
-    def __init__(self, headers: Mapping[str, str], *, in_flight: int, trust_env: bool) -> None:
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=_EACH)
-        verify = httpx.create_ssl_context(trust_env=trust_env)
-        pools = -(-in_flight // _EACH)
-        self._clients = [
-            httpx.AsyncClient(headers=dict(headers), trust_env=trust_env, timeout=None, limits=limits, verify=verify)
-            for _ in range(pools)
-        ]
-        self._flying = [0] * pools
+    def __init__(self, headers: Mapping[str, str], *, trust_env: bool) -> None:
+        self._headers = httpx.Headers(dict(headers) | {"accept": "*/*", "user-agent": "alm-proxies"})
+        self._trust_env = trust_env
+        self._verify = httpx.create_ssl_context(trust_env=trust_env)
+        self._clients: list[httpx.AsyncClient] = []
+        self._free: defaultdict[httpx.URL, list[httpx.AsyncClient]] = defaultdict(list)
+        self._urls: dict[str, httpx.URL] = {}
 
     async def post(self, address: str, body: bytes, seconds: float) -> httpx.Response:
         """The whole answer to one POST within `seconds`, whatever its status; what goes wrong is a FaultError."""
-        place = self._flying.index(min(self._flying))
-        self._flying[place] += 1
+        url = self._urls.get(address) or self._urls.setdefault(address, httpx.URL(address))
+        free = self._free[url]
+        client = free.pop() if free else self._client()
         try:
             async with asyncio.timeout(seconds):
-                return await _post(self._clients[place], address, body)
+                return await _post(client, httpx.Request("POST", url, headers=self._headers, content=body))
         except TimeoutError:
             raise FaultError("timeout", f"no answer within {seconds:.0f} s") from None
         finally:
-            self._flying[place] -= 1
+            free.append(client)
 
     async def close(self) -> None:
         """Close them all."""
         await asyncio.gather(*(client.aclose() for client in self._clients))
 
+    def _client(self) -> httpx.AsyncClient:
+        made = httpx.AsyncClient(trust_env=self._trust_env, timeout=None, limits=_ONE, verify=self._verify)
+        self._clients.append(made)
+        return made
 
-async def _post(client: httpx.AsyncClient, address: str, body: bytes) -> httpx.Response:
+
+async def _post(client: httpx.AsyncClient, request: httpx.Request) -> httpx.Response:
     try:
-        response = await client.send(client.build_request("POST", address, content=body), stream=True)
+        response = await client.send(request, stream=True)
     except (httpx.ConnectError, httpx.ConnectTimeout) as error:
         raise FaultError("unreachable", f"nobody answers ({type(error).__name__})") from None
     except httpx.TransportError as error:

@@ -64,7 +64,7 @@ class OpenAI:
         self._abilities = abilities
         self._key = key.encode()
         headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {key}"} if key else {})
-        self._connections = Connections(headers, in_flight=serve.in_flight, trust_env=not abilities.local)
+        self._connections = Connections(headers, trust_env=not abilities.local)
         self._tokens: dict[str, tuple[int, ...]] = {}
         self.traffic = Traffic(
             tuple(address.rstrip("/") for address in serve.base_urls),
@@ -224,7 +224,8 @@ class OpenAI:
         }
         alike = request.sampling.temperature == 0
         runs = _runs(request.seeds, can, alike=alike)
-        found = await asyncio.gather(*(self._run(question, fields, run, bill, until) for run in runs))
+        asked = [self._run(question, fields, run, bill, until) for run in runs]
+        found = await asyncio.gather(*asked) if len(asked) > 1 else [await asked[0]]
         texts = [text for answers in found for text in answers]
         if alike:
             texts = texts * len(request.seeds)

@@ -1,7 +1,10 @@
 """How many requests at once, to which replica, when again.
 
-Every replica has a window of requests in flight. It doubles once per round trip until the replica first complains,
-afterwards it grows by one; a complaint (429, 502, 503, 504, no answer in time) halves it, at most once per round trip.
+Every replica has a window of requests in flight. Until the replica first complains every answer adds two, so that the
+window trebles in a round trip: few enough to begin with for any server, and all that is allowed after a few round
+trips. Afterwards it grows by one a round trip. A complaint (429, 502, 503, 504, no answer in time) halves it, at most
+once per round trip. Late answers open it no further: they took a quarter of the time a try has and more than twice as
+long as the quickest one, so they queued in the server, and with three times as many they would still be in time.
 A replica that cannot be reached rests, twice as long each time, while the others go on; so does one that has answered
 nothing well since a try was sent that failed, as long as another is well. After its rest one try alone finds out
 whether it is back, so that a replica that fails at once does not draw all requests to itself. A failed try is made
@@ -11,6 +14,7 @@ again on whichever replica has room, after a wait that doubles and jitters, and 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -33,6 +37,12 @@ Answer = TypeVar("Answer")
 _BUSY: frozenset[str] = frozenset({"rate_limited", "timeout"})
 _AWAY: frozenset[str] = frozenset({"unreachable", "reset"})
 _FIRST_WINDOW = 16.0
+_FIRST_SHARE = 1 / 8
+"""Of the most that is allowed, where that is more than the first window."""
+_GROWTH = 2.0
+"""By every answer, before the first complaint."""
+_LATE = 1 / 4
+"""Of the time a try has."""
 
 
 class FaultError(Exception):
@@ -77,6 +87,7 @@ class Replica:
     window: float
     flying: int = 0
     growing: bool = True
+    quickest: float = math.inf
     shrunk_at: float = 0.0
     answered_at: float = 0.0
     rested_at: float = 0.0
@@ -88,6 +99,12 @@ class Replica:
         if now < self.opens_at:
             return 0.0
         return (1.0 if self.absences and others_are_well else self.window) - self.flying
+
+    def grow(self, took: float, try_seconds: float) -> None:
+        """Open the window for an answer that took so long, unless it had to wait in the server for its turn."""
+        self.quickest = min(self.quickest, took)
+        if took <= max(_LATE * try_seconds, 2.0 * self.quickest):
+            self.window = min(self.most, self.window + (_GROWTH if self.growing else 1.0 / self.window))
 
 
 @dataclass(slots=True)
@@ -113,7 +130,8 @@ class Traffic:
         longest_wait: float = 30.0,
     ) -> None:
         each = max(1.0, in_flight / len(addresses))
-        self.replicas = [Replica(address, each, min(_FIRST_WINDOW, each)) for address in addresses]
+        first = min(max(_FIRST_WINDOW, _FIRST_SHARE * each), each)
+        self.replicas = [Replica(address, each, first) for address in addresses]
         self.counts = Counts()
         self._tries = tries
         self._try_seconds = try_seconds
@@ -164,7 +182,7 @@ class Traffic:
             raise
         else:
             self._answered(replica)
-            replica.window = min(replica.most, replica.window + (1.0 if replica.growing else 1.0 / replica.window))
+            replica.grow(time.monotonic() - started, self._try_seconds)
             return answer
         finally:
             self._give_back(replica)

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alm_proxies.engines.chat_api import fault_of
-from alm_proxies.engines.traffic import FaultError, Sent, Traffic
+from alm_proxies.engines.traffic import FaultError, Replica, Sent, Traffic
 
 
 def traffic(*addresses, in_flight=64, tries=3, **more):
@@ -38,6 +39,92 @@ def test_the_window_opens_to_the_most_allowed_and_no_further():
     asyncio.run(send_all(road, watched, 500))
     assert road.replicas[0].window == 40
     assert 16 <= most <= 40
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 3000), st.integers(1, 4))
+def test_until_the_first_complaint_the_window_trebles_in_a_round_trip_up_to_the_most_allowed(in_flight, replicas):
+    road = traffic(*(f"replica {number}" for number in range(replicas)), in_flight=in_flight)
+    one = road.replicas[-1]
+    assert one.window == min(one.most, max(16.0, one.most / 8))
+    trips = 0
+    while one.window < one.most:
+        before = one.window
+        for _ in range(int(one.window)):  # a round trip: as many answers as were in flight
+            one.grow(0.2, 120.0)
+        assert min(one.most, 3 * before - 2) <= one.window <= min(one.most, 3 * before)
+        trips += 1
+    assert trips <= 5
+    assert sum(replica.most for replica in road.replicas) == max(replicas, in_flight)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(1, 60), st.sampled_from([16, 64, 512]), st.integers(1, 3), st.integers(0, 3))
+def test_a_server_that_turns_requests_away_is_never_asked_for_more_than_three_times_what_it_bears(
+    bears, in_flight, replicas, steps
+):
+    names = [f"replica {number}" for number in range(replicas)]
+    road = traffic(*names, in_flight=in_flight, tries=1000, first_wait=0.0001, longest_wait=0.002)
+    flying, most = dict.fromkeys(names, 0), dict.fromkeys(names, 0)
+
+    async def limited(address, seconds):
+        flying[address] += 1
+        most[address] = max(most[address], flying[address])
+        try:
+            if flying[address] > bears:
+                raise FaultError("rate_limited", "429", retry_after=0.0001)
+            for _ in range(steps):
+                await asyncio.sleep(0)
+        finally:
+            flying[address] -= 1
+
+    first = road.replicas[0].window
+    found = asyncio.run(send_all(road, limited, 300))
+    assert not [one for one in found if isinstance(one, BaseException)]
+    assert max(most.values()) <= max(first, 3 * bears)
+    assert [replica.flying for replica in road.replicas] == [0] * replicas
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.tuples(st.booleans(), st.floats(0.001, 40.0)), max_size=300), st.integers(2, 600))
+def test_after_a_complaint_the_window_grows_by_one_a_round_trip_and_never_leaves_its_bounds(events, in_flight):
+    road = traffic(in_flight=in_flight, try_seconds=120.0)
+    one = road.replicas[0]
+    one.shrunk_at = -1.0
+    for number, (complains, took) in enumerate(events):
+        before, was_growing = one.window, one.growing
+        if complains:
+            one.shrunk_at = -1.0  # a round trip ago
+            road._complained(one, FaultError("rate_limited", "429"), float(number))
+            assert one.window == max(1.0, before / 2)
+        else:
+            one.grow(took, 120.0)
+            assert before <= one.window <= before + (2.0 if was_growing else 1.0 / before)
+        assert 1.0 <= one.window <= one.most
+        assert one.growing == (was_growing and not complains)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.floats(0.5, 300.0), st.floats(10.0, 300.0), st.sampled_from([64, 512, 4096]))
+def test_a_server_that_lets_requests_queue_is_not_given_so_many_that_they_come_too_late(rate, try_seconds, in_flight):
+    road = traffic(in_flight=in_flight, try_seconds=try_seconds)
+    one = road.replicas[0]
+    queue, now, longest = deque[float](), 0.0, 0.0
+    fits = one.window / rate <= try_seconds / 4
+    for _ in range(6000):  # one is served after the other
+        queue.extend([now] * (int(one.window) - len(queue)))
+        now += 1.0 / rate
+        took = now - queue.popleft()
+        longest = max(longest, took)
+        one.grow(took, try_seconds)
+    assert longest <= (0.75 * try_seconds + 2 / rate if fits else (in_flight + 1) / rate)
+
+
+def test_answers_that_are_slow_by_nature_open_the_window_like_others():
+    one = Replica("thinks long", 64.0, 16.0)
+    for _ in range(30):
+        one.grow(60.0, 120.0)
+    assert one.window == 64.0
 
 
 def test_a_complaint_halves_the_window_once_a_round_trip_and_success_adds_one_a_round_trip():
