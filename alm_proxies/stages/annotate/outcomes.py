@@ -43,8 +43,9 @@ def outcomes(
     share = 1.0 / len(asking.draws)
     price = annotator.file.price.of(audio_seconds=reply.audio_seconds, tokens_in=tokens_in, tokens_out=reply.tokens_out)
     rows = []
-    for draw, cell, (reading, raw) in zip(asking.draws, asking.cells, read, strict=True):
-        digest = annotator.request_digest(material, annotator.seed_of_draw(seed, utterance[1], draw), draw)
+    seeds = asking.request.seeds or [annotator.seed_of_draw(seed, utterance[1], draw) for draw in asking.draws]
+    for draw, cell, draw_seed, (reading, raw) in zip(asking.draws, asking.cells, seeds, read, strict=True):
+        digest = annotator.request_digest(material, draw_seed, draw)
         rows.append(
             Outcome(
                 annotator=number,

@@ -4,8 +4,31 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from alm_proxies.stages.annotate.ledger import Heard, Ledger, Outcome, Sending
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What goes into one transaction, and those who wait for it."""
+
+    sending: list[Sending] = field(default_factory=list)
+    heard: list[Heard] = field(default_factory=list)
+    arrived: list[int] = field(default_factory=list)
+    outcomes: list[Outcome] = field(default_factory=list)
+    waiting: list[asyncio.Future[None]] = field(default_factory=list)
+
+    def answer(self, error: Exception | None = None) -> None:
+        """Let all who wait go on, or raise the error in each of them; some may have been cancelled."""
+        for one in self.waiting:
+            if one.done():
+                continue
+            if error is None:
+                one.set_result(None)
+            else:
+                one.set_exception(error)
+                one.exception()  # seen, even where its caller is called off in this very moment
 
 
 class Recorder:
@@ -13,44 +36,42 @@ class Recorder:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._sending: list[Sending] = []
-        self._heard: list[Heard] = []
-        self._arrived: list[int] = []
-        self._outcomes: list[Outcome] = []
-        self._acknowledged: asyncio.Future[None] | None = None
+        self._next = _Batch()
         self._writer: asyncio.Task[None] | None = None
 
     async def sending(self, request: Sending, heard: Heard) -> None:
         """Acknowledge a request before it is sent, so that a kill can tell what was in flight."""
-        self._sending.append(request)
-        self._heard.append(heard)
-        await self._next_write()
+        self._next.sending.append(request)
+        self._next.heard.append(heard)
+        await self._written()
 
     async def arrived(self, outcomes: Sequence[Outcome], number: int | None = None) -> None:
         """Acknowledge what became of some draws, and that the request they were asked with is in flight no more."""
-        self._arrived += [] if number is None else [number]
-        self._outcomes.extend(outcomes)
-        await self._next_write()
+        if number is not None:
+            self._next.arrived.append(number)
+        self._next.outcomes.extend(outcomes)
+        await self._written()
 
-    async def _next_write(self) -> None:
-        if self._acknowledged is None:
-            self._acknowledged = asyncio.get_running_loop().create_future()
-        acknowledged = self._acknowledged
+    def _written(self) -> asyncio.Future[None]:
+        """Done when the batch that is being gathered is on disk: of each caller its own, as one may be cancelled."""
+        loop = asyncio.get_running_loop()
+        written: asyncio.Future[None] = loop.create_future()
+        self._next.waiting.append(written)
         if self._writer is None:
-            self._writer = asyncio.get_running_loop().create_task(self._write())
-        # A caller that is cancelled must not take the others' acknowledgement with it.
-        await asyncio.shield(acknowledged)
+            self._writer = loop.create_task(self._write())
+        return written
 
     async def _write(self) -> None:
-        while self._acknowledged is not None:
-            acknowledged, self._acknowledged = self._acknowledged, None
-            batch = (self._sending, self._heard, self._arrived, self._outcomes)
-            self._sending, self._heard, self._arrived, self._outcomes = [], [], [], []
-            try:
-                await asyncio.to_thread(self._ledger.write, *batch)
-            except Exception as error:  # every caller of this batch raises it
-                acknowledged.set_exception(error)
-                acknowledged.exception()  # seen, even where every caller has been cancelled
-            else:
-                acknowledged.set_result(None)
-        self._writer = None
+        try:
+            while self._next.waiting:
+                batch, self._next = self._next, _Batch()
+                try:
+                    await asyncio.to_thread(
+                        self._ledger.write, batch.sending, batch.heard, batch.arrived, batch.outcomes
+                    )
+                except Exception as error:  # every caller of this batch raises it
+                    batch.answer(error)
+                else:
+                    batch.answer()
+        finally:
+            self._writer = None
