@@ -13,7 +13,8 @@ import httpx
 
 from alm_proxies.engines.traffic import FaultError
 
-_ONE = httpx.Limits(max_connections=1, max_keepalive_connections=1)
+_ONE = httpx.Limits(max_connections=None, max_keepalive_connections=1)
+"""One is kept; another may be made, so that one which a cancelled request left behind never stands in the way."""
 
 
 class Connections:

@@ -113,3 +113,17 @@ def test_a_connection_that_the_server_closed_while_idle_is_replaced_without_a_fa
             assert server.made == 2
 
     asyncio.run(run())
+
+
+def test_whenever_a_request_is_called_off_the_next_one_is_answered():
+    async def run():
+        async with counting() as server, connected() as connections:
+            for moments in range(40):
+                called_off = asyncio.create_task(connections.post(server.url, b"x" * 300_000, 5.0))
+                for _ in range(moments):
+                    await asyncio.sleep(0)
+                called_off.cancel()
+                await asyncio.wait([called_off])
+                assert (await connections.post(server.url, b"next", 5.0)).content == b"next"
+
+    asyncio.run(run())
