@@ -9,9 +9,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, TextIO
 
+import numpy as np
 import polars as pl
 
 from alm_proxies.columns import missing_column
@@ -119,22 +121,73 @@ def _csv(path: Path, wanted: Sequence[str] | None, encoding: str) -> Rows:
         if header.count(name) > 1:
             raise TableError(f"has two columns {name!r}", where=f"{path}, header", mend="Rename one of them.")
     places = [header.index(name) for name in names]
-    frames = [pl.DataFrame(schema=dict.fromkeys(names, pl.String()))]
+    text = _plain_text(path, encoding, delimiter, len(header))
+    if text is None:
+        frame = _parsed(path, encoding, delimiter, header, places)
+    else:
+        frame = _split(text, delimiter, len(header), places)
+    frame = frame.rename(dict(zip(frame.columns, names, strict=True)))
+    frame = frame.with_columns(pl.all().replace(_MISSING, None))
+    return Rows(str(path), tuple(header), frame, text=(encoding, delimiter))
+
+
+def _parsed(path: Path, encoding: str, delimiter: str, header: list[str], places: list[int]) -> pl.DataFrame:
+    """The columns at some places of any CSV file, record by record."""
+    schema = {f"{place}": pl.String() for place in places}
+    frames = [pl.DataFrame(schema=schema)]
     number = 0
     with _opened(path, encoding) as stream:
         records = _records(stream, delimiter)
         try:
             next(records)
             while batch := list(islice(records, _BATCH)):
-                if any(len(record) != len(header) for record in batch):
+                if set(map(len, batch)) != {len(header)}:
                     _refuse_ragged(batch, len(header), number, Rows(str(path), (), frames[0], (encoding, delimiter)))
                 number += len(batch)
-                cells = [[record[place] for record in batch] for place in places]
-                frames.append(pl.DataFrame(cells, schema=dict.fromkeys(names, pl.String()), orient="col"))
+                cells = [list(map(itemgetter(place), batch)) for place in places]
+                frames.append(pl.DataFrame(cells, schema=schema, orient="col"))
         except (UnicodeError, csv.Error) as error:
             raise _not_csv(path, encoding, delimiter, error) from None
-    frame = pl.concat(frames).with_columns(pl.all().replace(_MISSING, None))
-    return Rows(str(path), tuple(header), frame, text=(encoding, delimiter))
+    return pl.concat(frames)
+
+
+def _plain_text(path: Path, encoding: str, delimiter: str, width: int) -> bytes | None:
+    """The rows of a plain file: UTF-8 without a quote, in which every line has as many values as the header.
+
+    None for any other file. A plain one may simply be split at its delimiters, which takes a fraction of the time.
+    """
+    if encoding not in ("utf-8", "utf-8-sig"):
+        return None
+    text = path.read_bytes().replace(b"\r\n", b"\n")
+    if any(odd in text for odd in (b'"', b"\r", b"\0")) or not _is_utf_8(text):
+        return None
+    if not text.endswith(b"\n"):
+        text += b"\n"
+    signs = np.frombuffer(text, dtype=np.uint8)
+    ends = np.flatnonzero(signs == ord("\n"))
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    lengths = ends - starts
+    if len(ends) < 2 or lengths.min() == 0 or lengths.max() > csv.field_size_limit():
+        return None
+    between = np.diff(np.searchsorted(np.flatnonzero(signs == ord(delimiter)), ends), prepend=0)
+    return text[starts[1] :] if (between == width - 1).all() else None
+
+
+def _is_utf_8(text: bytes) -> bool:
+    try:
+        text.decode("utf-8")
+    except UnicodeError:
+        return False
+    return True
+
+
+def _split(text: bytes, delimiter: str, width: int, places: list[int]) -> pl.DataFrame:
+    """The columns at some places of a plain file."""
+    names = [f"{place}" for place in range(width)]
+    frame = pl.read_csv(
+        text, has_header=False, schema=dict.fromkeys(names, pl.String()), separator=delimiter, quote_char=None
+    )
+    return frame.select(names[place] for place in places)
 
 
 def _records(stream: TextIO, delimiter: str) -> Iterator[list[str]]:

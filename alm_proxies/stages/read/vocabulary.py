@@ -115,11 +115,13 @@ class Vocabulary:
 
     def _numbered(self, frame: pl.DataFrame, *, by_label: bool) -> pl.DataFrame:
         """Draws where none are given: a crowd's in label order, anybody else's in the order of the file."""
-        draw = pl.col("_answer").rank("dense").over(_WHOSE).cast(pl.Int32) - 1
+        place = pl.int_range(pl.len(), dtype=pl.Int32).over(_WHOSE)
+        rank = pl.col("_answer").rank("dense").over(_WHOSE).cast(pl.Int32) - 1
         crowd = pl.col("annotator").str.ends_with("/crowd")
+        draw = place if by_label else rank  # a row an answer, in the order of the file: ranks are places
         if by_label and frame.select(crowd.any()).item():
             frame = frame.sort(*_WHOSE, self._place(), "stated", "_answer", nulls_last=True)
-            draw = pl.when(crowd).then(pl.int_range(pl.len(), dtype=pl.Int32).over(_WHOSE)).otherwise(draw)
+            draw = pl.when(crowd).then(place).otherwise(rank)
         given = [pl.col("draw").cast(pl.Int32)] if "draw" in frame.columns else []
         return frame.with_columns(draw=pl.coalesce(*given, draw))
 
