@@ -57,7 +57,10 @@ def test_every_planned_vote_is_there_and_reaches_the_labels(file: Path) -> None:
     assert set(votes.frame["status"]) == {"ok"}
     labels = Labels.read(out / "fuse" / "labels.parquet")
     assert labels.frame["proxy_votes"].to_list() == [4.0] * 40
-    assert json.loads((out / "align" / "metrics.json").read_text())
+    metrics = json.loads((out / "align" / "metrics.json").read_text())
+    injected = metrics["injected_transcripts"]["ideal"]
+    assert injected["told_transcripts"]
+    assert (injected["measured"]["utterances"], injected["measured"]["share"]) == (4, 0.0)
     assert run(file, quiet=True).skipped == 5
 
 
@@ -77,9 +80,37 @@ def test_check_says_what_an_injected_transcript_does(file: Path, capsys: pytest.
     found = check(file, ask=5)
     assert not found.problems
     assert found.planned_votes == 160
-    assert any("an injected" in fact and "ideal" in fact for fact in found.facts)
+    (said,) = [fact for fact in found.facts if "an injected" in fact and fact.startswith("annotate: ideal: an")]
+    assert "turns 0% (0% to " in said
+    assert "(5 utterances); asking cost " in said
     assert command(["check", str(file), "--ask", "2"]) == 0
     assert "an injected" in capsys.readouterr().err
+
+
+def test_what_injection_will_cost_is_in_the_price_that_check_says(file: Path, tmp_path: Path) -> None:
+    rows = [f"u{number},r,happy,u{number}.wav,Well." for number in range(20)]
+    (tmp_path / "votes.csv").write_text("\n".join(["utterance_id,annotator,label,audio,transcript", *rows]))
+    text = f"""
+taxonomy = "crema6"
+folder = "{tmp_path}/out"
+[[read]]
+corpus = "mine"
+format = "table"
+source = "{tmp_path}/votes.csv"
+[annotate]
+panel = ["{file.parent}/ideal.toml"]
+"""
+    said = "annotate: ideal: {} utterances twice more, to see what an injected transcript turns"
+    price = {}
+    for injection in (None, 0, 5):
+        path = tmp_path / "mine.toml"
+        path.write_text(text + (f"injection = {injection}" if injection is not None else ""))
+        found = check(path)
+        price[injection] = found.expected_price
+        assert (said.format({None: 2, 0: 0, 5: 5}[injection]) in found.facts) == (injection != 0)
+    assert price[0] > 0
+    assert price[None] == pytest.approx(1.2 * price[0])
+    assert price[5] == pytest.approx(1.5 * price[0])
 
 
 def test_a_budget_that_is_reached_leaves_the_run_to_be_gone_on_with(file: Path) -> None:

@@ -42,7 +42,7 @@ def not_measured(results: Results) -> list[str]:
     elif left:
         said.append(f"No utterance has a transcript that {listed(left)} could be told.")
     if deaf:
-        said.append(f"{listed(deaf)} {_is(deaf)} told no transcripts: no text can tell {_it(deaf)} what to say.")
+        said.append(f"{listed(deaf)} {_is(deaf)} told no transcripts: none can tell {_it(deaf)} what to say.")
     if unknown:
         said.append(f"Whether {listed(unknown)} {_is(unknown)} told transcripts is not known.")
     return said

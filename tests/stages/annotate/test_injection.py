@@ -1,4 +1,7 @@
 import json
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +12,7 @@ import pytest
 
 from alm_proxies.about import About, AnnotatorCard, Injected, together
 from alm_proxies.annotators.annotator import Annotator
+from alm_proxies.cli.app import run as command
 from alm_proxies.engines.engine import Engine, Request
 from alm_proxies.engines.scripted import Scripted
 from alm_proxies.errors import ForbiddenError
@@ -254,6 +258,80 @@ def test_failures_count_neither_way_are_said_and_asked_again(corpus: Make, panel
     assert "injection_failed" not in again.findings.counts()
     assert measured(again.votes).votes > measured(made.votes).votes
     assert 2 * (whole.told + whole.controls) == failed
+
+
+def test_a_pilot_extrapolates_what_injection_costs_the_whole_too(corpus: Make, panel: Make, tmp_path: Path) -> None:
+    utterances = corpus(40)
+    for wanted, pilot, whole in ((2, 10 * 4 + 16, 40 * 4 + 16), (None, 10 * 4 + 8, 40 * 4 + 32)):
+        settings, engine = AnnotateSettings(limit=10, injection=wanted), Swayed(always)
+        folder = tmp_path / str(wanted)
+        made = annotate(utterances, panel(utterances), folder, settings, engine_of=engine.open, quiet=True)
+        assert made.spent.price == pytest.approx(pilot * 0.2)
+        assert made.spent.whole == pytest.approx(whole * 0.2)
+
+
+@pytest.fixture
+def files(corpus: Make, annotator: Make, tmp_path: Path) -> list[str]:
+    """An utterances file of 40 utterances, and an annotator file that is told transcripts: 160 requests, 32 more."""
+    utterances = corpus(40)
+    utterances.write(tmp_path / "utterances.parquet")
+    annotator(utterances)
+    (tmp_path / "a.toml").write_text(
+        f"""
+        name = "scripted"
+        engine = "scripted"
+        model = "m"
+        prompt = "reference"
+        cross = {{ temperature = [0.6, 1.0], focus = ["tone", "wording"] }}
+        price = {{ audio_minute = 60.0 }}
+        serve = {{ answers = "{tmp_path / "scripted.parquet"}", seconds = 0.02 }}
+        """
+    )
+    return [str(tmp_path / "utterances.parquet"), str(tmp_path / "a.toml")]
+
+
+@pytest.mark.parametrize("name", [signal.SIGKILL, signal.SIGTERM])
+def test_killed_or_stopped_while_injecting_the_same_command_ends_with_the_same_votes_and_asks_only_what_is_missing(
+    files: list[str], tmp_path: Path, name: signal.Signals
+) -> None:
+    run = [sys.executable, str(Path(__file__).with_name("annotate_until_killed.py")), *files]
+    with subprocess.Popen(
+        [*run, str(tmp_path / "out"), "4"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as child:
+        assert child.stdout is not None
+        first = [line for _, line in zip(range(160 + 8), child.stdout, strict=False)]
+        child.send_signal(name)
+        first += child.stdout.readlines()
+    second = subprocess.run([*run, str(tmp_path / "out"), "4"], check=True, capture_output=True, text=True)
+    whole = subprocess.run([*run, str(tmp_path / "whole"), "4"], check=True, capture_output=True, text=True)
+    sent = [sum("|" in line for line in lines) for lines in (first, second.stdout.split(), whole.stdout.split())]
+    assert sent[2] == 160 + 32
+    assert 160 + 8 <= sent[0] < 160 + 32
+    assert sent[2] <= sent[0] + sent[1] <= sent[2] + (4 if name is signal.SIGKILL else 0)
+    assert (tmp_path / "out/votes.parquet").read_bytes() == (tmp_path / "whole/votes.parquet").read_bytes()
+    assert measured(Votes.read(tmp_path / "out/votes.parquet")).utterances == 4
+    if name is signal.SIGTERM:
+        assert "interrupted=True" in first[-1]
+
+
+def test_the_command_takes_how_many_and_says_what_came_of_it(
+    files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = ["annotate", files[0], "--annotator", files[1], "-o", str(tmp_path / "out"), "--injection", "6"]
+    assert command(said) == 0
+    line = capsys.readouterr().out
+    found = measured(Votes.read(tmp_path / "out/votes.parquet"))
+    assert found.utterances == 6
+    assert line.rstrip().endswith(f"in {tmp_path / 'out'}; scripted: {found}")
+    assert 'an injected "The answer is ..." turns 0% (0% to ' in line
+    assert command([*said, "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data["injected"] == {"scripted": found.model_dump()}
+    assert (data["spent"]["injected"], data["spent"]["injected_cast"]) == (48, 48)
+    assert command(["annotate", "-o", str(tmp_path / "out"), "--status", "--json"]) == 0
+    (now,) = json.loads(capsys.readouterr().out)["ledgers"]
+    assert now["injected"] == data["injected"]
+    assert command([*said[:-1], "-1"]) == 2
 
 
 def test_a_stopped_annotator_is_not_asked_any_further(corpus: Make, panel: Make, tmp_path: Path) -> None:
