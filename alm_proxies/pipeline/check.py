@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from alm_proxies.about import about_of
 from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.engines.engine import OpenAIServe
 from alm_proxies.errors import AlmProxiesError
@@ -135,6 +136,8 @@ def _panel(
             refuse_same_names(panel)
     except AlmProxiesError as error:
         problems.append(str(error))
+    before = one.place("annotate") / "votes.parquet"
+    cards = about_of(before).annotators if before.exists() else {}
     for annotator in panel:
         try:
             ready = annotator.ready(one.labels, settings.votes)
@@ -143,6 +146,9 @@ def _panel(
             continue
         problems += _unmet(ready)
         facts.append(f"annotate: {ready.name}: {ready.model_name}, {ready.votes} votes in {len(ready.cells)} cells")
+        card = cards.get(ready.name)
+        if card is not None and card.digest == ready.digest and card.injected is not None:
+            facts.append(f"annotate: {ready.name}: the run before measured that {card.injected}")
         if utterances is not None:
             votes, cost = _asked(ready, utterances, settings, beside, facts, problems)
         else:
