@@ -85,13 +85,10 @@ class _Table:
 
     def write(self, path: str | Path) -> None:
         """Write the table as Parquet, sorted by key, whole or not at all; the same table gives the same bytes."""
-        from alm_proxies import __version__
-
         refuse_other_suffix(path)
-        about = self.about.with_(contract=CONTRACT, version=__version__)
         frame = self.frame.sort(self.KEY, nulls_last=False, maintain_order=True) if self.KEY else self.frame
         with whole(path) as temporary:
-            frame.write_parquet(temporary, metadata={METADATA_KEY: canonical_json(about.model_dump(mode="json"))})
+            frame.write_parquet(temporary, metadata=metadata_of(self.about))
 
     def __len__(self) -> int:
         return self.frame.height
@@ -264,6 +261,14 @@ class Findings(_Table):
         return dict(table.iter_rows())
 
 
+def metadata_of(about: About) -> dict[str, str]:
+    """What a table says of itself as Parquet keeps it."""
+    from alm_proxies import __version__
+
+    about = about.with_(contract=CONTRACT, version=__version__)
+    return {METADATA_KEY: canonical_json(about.model_dump(mode="json"))}
+
+
 T = TypeVar("T", bound=_Table)
 
 
@@ -323,7 +328,11 @@ def _check_status(frame: pl.DataFrame, where: str) -> None:
 def _check_sources(frame: pl.DataFrame, where: str) -> None:
     wrong = frame["held_out"] & (frame["source"] != "human")
     refuse_where(wrong, frame["source"], "votes cannot be held out", where, "Only human votes are held out.")
-    pairs = frame.select("annotator", "source").unique()
+    refuse_two_sources(frame.select("annotator", "source").unique(), where)
+
+
+def refuse_two_sources(pairs: pl.DataFrame, where: str) -> None:
+    """Refuse an annotator that is human here and proxy there, in the distinct pairs of annotator and source."""
     if pairs["annotator"].n_unique() < pairs.height:
         both = pairs.group_by("annotator").len().filter(pl.col("len") > 1)["annotator"].sort()[0]
         mend = "Give the human and the proxy different names."

@@ -190,8 +190,8 @@ def fuse(
         Seed of folds, samples and starts.
     """
     from alm_proxies.settings import settings_of
+    from alm_proxies.stages.fuse.files import fuse_files
     from alm_proxies.stages.fuse.stage import FuseSettings
-    from alm_proxies.stages.fuse.stage import fuse as work
     from alm_proxies.table_files import refuse_other_suffix
 
     refuse_other_suffix(output)
@@ -199,14 +199,10 @@ def fuse(
     said: dict[str, Any] = {"method": method, "consensus": consensus, "columns": column or (), "seed": seed}
     if merge is not None:
         said["merge"] = {"primary": merge[0], "secondary": merge[1]}
-    table = votes_of(votes, taxonomy)
-    people = Utterances.read(utterances) if utterances is not None else None
-    fused = work(table, settings_of(FuseSettings, said, "fuse"), utterances=people, quiet=common.quiet)
-    fused.labels.write(output)
-    made = {"labels": len(fused.labels)}
-    there = table.frame["utterance_id"].n_unique()
-    line = f"{_counted(made)} by {fused.estimator.name} in {output}"
-    return finished(line, made, fused.findings, output, common, there - len(fused.labels), there)
+    settings = settings_of(FuseSettings, said, "fuse")
+    fused = fuse_files(votes, output, settings, utterances=utterances, taxonomy=taxonomy, quiet=common.quiet)
+    made = {"labels": fused.labels}
+    return finished(f"{_counted(made)} by {fused.estimator.name} in {output}", made, fused.findings, output, common)
 
 
 def align(

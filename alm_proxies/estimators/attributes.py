@@ -20,6 +20,9 @@ CROWD = "/crowd"
 _LEAST_VARIANCE = 1e-6
 _PAIRS_NEEDED = 30
 _STRENGTHS = tuple(float(value) for value in np.geomspace(0.5, 500.0, 61))
+_AGREED = pl.col("annotator").str.ends_with(CONSENSUS)
+_RATED = pl.any_horizontal(pl.col(*ATTRIBUTES).is_not_null())
+_USABLE = ~pl.col("held_out") & ~_AGREED & _RATED
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,7 @@ class Attributes:
     Votes whose raters are not known share one rater without bias. Raters as in Raykar et al. 2010 (JMLR 11, the
     regression case) with biases; the prior of an utterance's variance as in Smyth 2004 (Stat. Appl. Genet. 3).
 
-    Learned: models_ (by attribute), findings_.
+    Learned: models_ (by attribute). `left_out` counts what is not learned from.
     """
 
     def __init__(self, *, prior_items: float = 10.0, iterations: int = 2000, tolerance: float = 1e-5) -> None:
@@ -91,7 +94,7 @@ class Attributes:
 
     def fit(self, votes: Votes) -> Self:
         """Learn every attribute that some human rated."""
-        human, proxy, self.findings_ = _usable(votes)
+        human, proxy = _usable(votes)
         self.models_: dict[str, AttributeModel] = {}
         for name in ATTRIBUTES:
             rated = human.filter(pl.col(name).is_not_null())
@@ -111,7 +114,7 @@ class Attributes:
         if not hasattr(self, "models_"):
             raise InputError(f"{type(self).__name__} has not been fitted", mend="Call fit(votes) first.")
         ids = votes.frame["utterance_id"].unique().sort()
-        human, proxy, _ = _usable(votes)
+        human, proxy = _usable(votes)
         columns: dict[str, pl.Series] = {"utterance_id": ids}
         for name in ATTRIBUTES:
             model = self.models_.get(name)
@@ -142,25 +145,35 @@ class Attributes:
         )  # fmt: skip
 
 
-def _usable(votes: Votes) -> tuple[pl.DataFrame, pl.DataFrame, tuple[Finding, ...]]:
-    frame = votes.frame
-    agreed = pl.col("annotator").str.ends_with(CONSENSUS)
-    rated = pl.any_horizontal(pl.col(*ATTRIBUTES).is_not_null())
-    held = int(frame.select((pl.col("held_out") & rated).sum()).item())
-    consensus = int(frame.select((~pl.col("held_out") & agreed & rated).sum()).item())
+def left_out(votes: Votes) -> list[Finding]:
+    """The ratings that are never fitted, counted."""
+    held = int(votes.frame.select((pl.col("held_out") & _RATED).sum()).item())
+    consensus = int(votes.frame.select((~pl.col("held_out") & _AGREED & _RATED).sum()).item())
     findings = []
     if held:
         findings.append(Finding("fuse", "held_out", "human ratings held out for scoring, never fitted", count=held))
     if consensus:
         what = "published consensus ratings, which are not votes"
         findings.append(Finding("fuse", "consensus", what, count=consensus))
-    usable = frame.filter(~pl.col("held_out") & ~agreed & rated)
+    return findings
+
+
+def rated_by_people(votes: Votes, ids: pl.Series) -> NDArray[np.bool_]:
+    """Which of the utterances have a rating to learn from."""
+    usable = votes.frame.filter(_USABLE & (pl.col("source") == "human"))
+    made = np.zeros(len(ids), dtype=np.bool_)
+    made[places(usable["utterance_id"], ids)] = True
+    return made
+
+
+def _usable(votes: Votes) -> tuple[pl.DataFrame, pl.DataFrame]:
+    usable = votes.frame.filter(_USABLE)
     if (usable["weight"] < 1.0).any():
         # a draw that shares its mass between labels has several rows, and one rating
         draw = usable.group_by("utterance_id", "annotator", "source", "draw", maintain_order=True)
         usable = draw.agg(pl.col(*ATTRIBUTES).mean())
     human, proxy = (usable.filter(pl.col("source") == source) for source in ("human", "proxy"))
-    return human, proxy, tuple(findings)
+    return human, proxy
 
 
 def _ratings(

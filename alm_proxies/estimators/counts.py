@@ -8,42 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from alm_proxies.errors import InputError
-from alm_proxies.estimators.merge import Merge, human_counts, summed
-from alm_proxies.tables import About, Finding, Utterances, Votes
+from alm_proxies.estimators.blocks import Block, Layout, Marks, layout_of
+from alm_proxies.estimators.merge import Array, Merge, human_counts
+from alm_proxies.tables import Finding, Utterances, Votes
 
-Array = NDArray[np.float64]
 Index = NDArray[np.int64]
-__all__ = ["COLUMNS", "CONSENSUS", "Block", "Counts", "LeftOut", "Merge", "counts_of", "unique_rows"]
+__all__ = ["COLUMNS", "CONSENSUS", "Array", "Block", "Counts", "LeftOut", "Merge", "counts_of", "unique_rows"]
 
-FLOOR = 1e-3
 CONSENSUS = "/consensus"
 COLUMNS = "columns"
 """The name the numeric columns of the utterances go by among the proxies."""
-_COPY_NEEDS = 30
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """The votes of every annotator of one base model: correlated sources, so one piece of evidence."""
-
-    name: str
-    annotators: tuple[str, ...]
-    kind: Literal["votes", "shares"]
-    counts: Array
-    """votes: how often each label was cast. shares: normalised mean of floored log shares, zero where absent."""
-    votes: Array
-    """Votes cast for each utterance; 0 = absent."""
-
-    def rows(self, rows: Index | NDArray[np.bool_]) -> Block:
-        """The block for some utterances."""
-        return replace(self, counts=self.counts[rows], votes=self.votes[rows])
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +66,7 @@ class Counts:
             place = np.full(len(self), -1, dtype=np.int64)
             place[rows] = np.arange(len(rows))
             kept = place[self.draws[0]] >= 0
-            draws = (place[self.draws[0][kept]], self.draws[1][kept])
+            draws = _shared(place[self.draws[0][kept]], self.draws[1][kept])
         return replace(
             self,
             utterances=self.utterances[rows],
@@ -142,6 +122,11 @@ class Counts:
         return np.asarray(total / total.sum(), dtype=np.float64)
 
 
+def _shared(rows: Index, vectors: Array) -> tuple[Index, Array] | None:
+    """The draws, or None where each is a whole vote for one label."""
+    return (rows, vectors) if (vectors.max(1, initial=0.0) < 1.0).any() else None
+
+
 def unique_rows(counts: Array) -> tuple[Array, Index]:
     """The distinct rows of an array, sorted, and which of them each row is."""
     if not len(counts) or not counts.shape[1]:
@@ -153,6 +138,41 @@ def unique_rows(counts: Array) -> tuple[Array, Index]:
     return distinct.to_numpy(), place["row"].to_numpy().astype(np.int64)
 
 
+@dataclass(frozen=True, slots=True)
+class Usable:
+    """The label votes an estimator may see, as codes: rows u (place of the utterance), label, annotator, draw ..."""
+
+    utterances: pl.Series
+    """Every utterance of the votes, in order, whether or not a vote of it is usable."""
+    annotators: list[str]
+    human: pl.DataFrame
+    proxy: pl.DataFrame
+    findings: tuple[Finding, ...]
+    """What was left out."""
+
+
+def usable_of(votes: Votes, *, consensus: bool = False) -> Usable:
+    """The votes less those held out, failed or published as a consensus."""
+    frame, labels = votes.frame, votes.taxonomy
+    if not frame.height or not labels:
+        raise InputError("there are no label votes to fuse", where="votes", mend="Give a Votes file with labels.")
+    ids, code = _codes(frame["utterance_id"])
+    names = frame["annotator"].unique().sort().to_list()
+    coded = frame.select(
+        pl.Series("u", code),
+        label=pl.col("label").cast(pl.Enum(labels)).to_physical().cast(pl.Int64),
+        annotator=pl.col("annotator").cast(pl.Enum(names)).to_physical(),
+        human=pl.col("source") == "human",
+        usable=(pl.col("status") == "ok") & ~pl.col("held_out") & pl.col("label").is_not_null(),
+    ).with_columns(frame["weight"], frame["draw"], frame["secondary"])
+    agreed = [] if consensus else [i for i, name in enumerate(names) if name.endswith(CONSENSUS)]
+    usable = pl.col("usable") & ~pl.col("annotator").is_in(agreed)
+    human, proxy = (
+        coded.filter(usable & which).drop("human", "usable") for which in (pl.col("human"), ~pl.col("human"))
+    )
+    return Usable(ids, names, human, proxy, tuple(_left_out(frame, consensus)))
+
+
 def counts_of(
     votes: Votes | Counts,
     *,
@@ -160,47 +180,36 @@ def counts_of(
     utterances: Utterances | None = None,
     columns: Sequence[str] = (),
     consensus: bool = False,
+    layout: Layout | None = None,
 ) -> Counts:
-    """Votes as counts; Counts as they are. `columns` names numeric columns of the utterances that may steer a gate."""
+    """Votes as counts; Counts as they are. `columns` names numeric columns of the utterances that may steer a gate.
+
+    `layout` is that of the whole table where these votes are a part of one.
+    """
     if isinstance(votes, Counts):
         return votes
-    frame = votes.frame
-    labels = votes.taxonomy
-    if not frame.height or not labels:
-        raise InputError("there are no label votes to fuse", where="votes", mend="Give a Votes file with labels.")
-    ids, code = _codes(frame["utterance_id"])
-    names = frame["annotator"].unique().sort().to_list()
-    agreed = [] if consensus else [i for i, name in enumerate(names) if name.endswith(CONSENSUS)]
-    coded = frame.select(
-        pl.Series("u", code),
-        label=pl.col("label").cast(pl.Enum(labels)).to_physical().cast(pl.Int64),
-        annotator=pl.col("annotator").cast(pl.Enum(names)).to_physical(),
-        human=pl.col("source") == "human",
-        usable=(pl.col("status") == "ok") & ~pl.col("held_out") & pl.col("label").is_not_null(),
-    )
-    findings = _left_out(frame, consensus)
-    if agreed:
-        coded = coded.with_columns(usable=pl.col("usable") & ~pl.col("annotator").is_in(agreed))
-    coded = coded.with_columns(frame["weight"], frame["draw"], frame["secondary"])
-    human_votes = coded.filter(pl.col("usable") & pl.col("human"))
-    proxy_votes = coded.filter(pl.col("usable") & ~pl.col("human"))
-    human, draws, more = human_counts(human_votes, len(ids), labels, merge or Merge())
-    blocks, copies = _blocks(proxy_votes, len(ids), labels, names, votes.about)
+    usable = usable_of(votes, consensus=consensus)
+    ids, labels = usable.utterances, votes.taxonomy
+    human, draws, more = human_counts(usable.human, len(ids), labels, merge or Merge())
+    if layout is None:
+        marks = Marks()
+        marks.add(usable.proxy, usable.annotators)
+        layout = layout_of(marks.marks, votes.about, marks.copies())
     speakers, known = _speakers(ids, utterances)
     return Counts(
         labels=labels,
         utterances=ids,
         human=human,
-        blocks=blocks,
+        blocks=layout.of(usable.proxy, len(ids), len(labels), usable.annotators),
         columns=_columns(ids, utterances, columns),
         speakers=speakers,
         speakers_known=known,
         draws=draws,
-        findings=(*findings, *more, *copies),
+        findings=(*usable.findings, *more, *layout.findings),
     )
 
 
-def _codes(ids: pl.Series) -> tuple[pl.Series, NDArray[np.int64]]:
+def _codes(ids: pl.Series) -> tuple[pl.Series, Index]:
     if ids.is_sorted():
         runs = ids.rle_id()
         first = runs.is_first_distinct() if ids.len() < 2 else pl.concat([runs.head(1) >= 0, runs.diff().slice(1) > 0])
@@ -228,71 +237,6 @@ def _left_out(frame: pl.DataFrame, consensus: bool) -> list[Finding]:
                 Finding("fuse", "consensus", what, mend="Set consensus = true to count them.", count=agreed)
             )
     return findings
-
-
-def _blocks(
-    votes: pl.DataFrame, n: int, labels: Sequence[str], names: Sequence[str], about: About
-) -> tuple[tuple[Block, ...], list[Finding]]:
-    copies = _copies(votes)
-    groups: dict[tuple[str, Literal["votes", "shares"]], list[int]] = {}
-    for code in votes["annotator"].unique().sort():
-        card = about.annotators.get(names[code])
-        kind: Literal["votes", "shares"] = "votes" if card is None or card.elicit == "sample" else "shares"
-        groups.setdefault(((card.model if card is not None else None) or names[code], kind), []).append(code)
-    # by every card, cast or not: a block keeps its name where only some of the annotators are there to be predicted
-    known = {(card.model or name, card.elicit == "sample") for name, card in about.annotators.items()}
-    known |= {(model, kind == "votes") for model, kind in groups}
-    blocks = []
-    for (model, kind), members in groups.items():
-        counted = [code for code in members if code not in copies]
-        if not counted:
-            continue
-        both = {(model, True), (model, False)} <= known
-        cast = votes.filter(pl.col("annotator").is_in(counted))
-        made = _cast(cast, n, len(labels)) if kind == "votes" else _shares(cast, n, len(labels))
-        blocks.append(Block(f"{model} ({kind})" if both else model, tuple(names[c] for c in counted), kind, *made))
-    what = "its votes are exactly those of {!r}, and count once"
-    findings = [
-        Finding("fuse", "copied_annotator", what.format(names[first]), where=names[copy])
-        for copy, first in copies.items()
-    ]
-    return tuple(blocks), findings
-
-
-def _cast(votes: pl.DataFrame, n: int, labels: int) -> tuple[Array, Array]:
-    place = votes["u"].to_numpy() * labels + votes["label"].to_numpy()
-    counts = summed(place, votes["weight"].to_numpy(), n * labels).reshape(n, labels)
-    return counts, counts.sum(1)
-
-
-def _shares(votes: pl.DataFrame, n: int, labels: int) -> tuple[Array, Array]:
-    """Normalised mean over draws of log max(share, FLOOR), and the number of draws."""
-    keys = votes.select("u", "annotator", "draw").unique().sort("u", "annotator", "draw").with_row_index("d")
-    row = votes.join(keys, on=["u", "annotator", "draw"], how="left", maintain_order="left")
-    place = row["d"].to_numpy().astype(np.int64) * labels + row["label"].to_numpy()
-    each = summed(place, row["weight"].to_numpy(), keys.height * labels)
-    logs = np.log(np.maximum(each.reshape(-1, labels), FLOOR))
-    owner = keys["u"].to_numpy()
-    draws = np.bincount(owner, minlength=n).astype(np.float64)
-    mean = np.stack([summed(owner, logs[:, j], n) for j in range(labels)], axis=1)
-    shares = np.exp(mean / np.maximum(draws, 1.0)[:, None])
-    shares /= shares.sum(1, keepdims=True)
-    return np.where(draws[:, None] > 0, shares, 0.0), draws
-
-
-def _copies(votes: pl.DataFrame) -> dict[int, int]:
-    """Annotators whose votes are exactly those of another, by a digest of all their (utterance, label, weight)."""
-    if votes["annotator"].n_unique() < 2:
-        return {}
-    mixed = pl.struct("u", "label", "weight").hash(seed=17)
-    marks = votes.group_by("annotator").agg(mixed.sum().alias("mark"), pl.len().alias("rows"))
-    first: dict[tuple[int, int], int] = {}
-    copies = {}
-    for code, mark, rows in marks.filter(pl.col("rows") >= _COPY_NEEDS).sort("annotator").iter_rows():
-        original = first.setdefault((mark, rows), code)
-        if original != code:
-            copies[code] = original
-    return copies
 
 
 def _speakers(ids: pl.Series, utterances: Utterances | None) -> tuple[Index, bool]:

@@ -15,12 +15,10 @@ from numpy.typing import NDArray
 
 from alm_proxies.errors import InputError
 from alm_proxies.estimators.counts import Array, Counts, counts_of
-from alm_proxies.seeds import generator
+from alm_proxies.estimators.sample import FIT_ROWS, Sample
 from alm_proxies.tables import About, Labels, Votes
 
 CHUNK = 100_000
-FIT_ROWS = 40_000
-"""More utterances than these are fitted on a seeded sample of them."""
 ASSUMED_AGREEMENT = 0.3
 """Chance-corrected agreement of two listeners assumed where no utterance has two human votes to learn it from."""
 _PAIRS_NEEDED = 30
@@ -48,11 +46,7 @@ class Estimator(ABC):
         """Learn from human votes and proxies; refused where there is no human vote at all."""
         counts = counts_of(votes)
         if not counts.human.any():
-            raise InputError(
-                f"there are no human votes to fit {self.name} to",
-                where="votes",
-                mend="Give some utterances human votes: proxies alone cannot say how far to trust proxies.",
-            )
+            raise nothing_to_learn(self.name)
         self.labels_ = counts.labels
         self.blocks_ = tuple(block.name for block in counts.blocks) if self.uses_proxies else ()
         with one_thread():
@@ -63,6 +57,10 @@ class Estimator(ABC):
         """A distribution for every utterance of the votes."""
         about = votes.about if isinstance(votes, Votes) else About()
         return labels_of(self, counts_of(votes), about)
+
+    def teaches(self, human: Array) -> NDArray[np.bool_]:
+        """Which utterances the fit can learn from, by their human counts."""
+        return np.asarray(human.any(1))
 
     @abstractmethod
     def _learn(self, counts: Counts) -> None:
@@ -93,6 +91,12 @@ class Estimator(ABC):
                 NotConvergedWarning,
                 stacklevel=4,
             )
+
+
+def nothing_to_learn(name: str) -> InputError:
+    """The error for votes among which there is no human one."""
+    mend = "Give some utterances human votes: proxies alone cannot say how far to trust proxies."
+    return InputError(f"there are no human votes to fit {name} to", where="votes", mend=mend)
 
 
 def one_thread() -> AbstractContextManager[object]:
@@ -147,10 +151,12 @@ def labels_of(estimator: Estimator, counts: Counts, about: About) -> Labels:
 
 def fitting_rows(counts: Counts, seed: int = 0, rows: int = FIT_ROWS) -> Counts:
     """The utterances with human votes, or a seeded sample of them where there are more than `rows`."""
-    usable = np.flatnonzero(counts.human.any(1))
-    if len(usable) > rows:
-        usable = np.sort(generator(seed, "fitting rows").choice(usable, rows, replace=False))
-    return counts.rows(usable.astype(np.int64))
+    return sampled(counts, np.asarray(counts.human.any(1)), seed, rows)
+
+
+def sampled(counts: Counts, usable: NDArray[np.bool_], seed: int = 0, rows: int = FIT_ROWS) -> Counts:
+    """The usable utterances, or a seeded sample of them where there are more than `rows`."""
+    return counts.rows(np.flatnonzero(Sample(rows, seed).offer(usable)))
 
 
 def has_pairs(counts: Counts) -> bool:

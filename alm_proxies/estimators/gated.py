@@ -9,7 +9,6 @@ import numpy as np
 from alm_proxies.errors import SettingsError
 from alm_proxies.estimators.counts import Array, Counts, unique_rows
 from alm_proxies.estimators.estimator import (
-    FIT_ROWS,
     Estimator,
     Posterior,
     assumed_strength,
@@ -19,6 +18,7 @@ from alm_proxies.estimators.estimator import (
 )
 from alm_proxies.estimators.features import GateFeatures
 from alm_proxies.estimators.likelihood import DirichletMultinomial, posterior_moments, softmax
+from alm_proxies.estimators.sample import FIT_ROWS
 from alm_proxies.seeds import generator
 
 _DARK_NEEDED = 30

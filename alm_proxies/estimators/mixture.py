@@ -8,8 +8,9 @@ import numpy as np
 
 from alm_proxies.errors import SettingsError
 from alm_proxies.estimators.counts import Array, Counts, Index, unique_rows
-from alm_proxies.estimators.estimator import FIT_ROWS, Estimator, Posterior, fitting_rows, minimise
+from alm_proxies.estimators.estimator import Estimator, Posterior, fitting_rows, minimise
 from alm_proxies.estimators.likelihood import DirichletMultinomial, posterior_moments, softmax
+from alm_proxies.estimators.sample import FIT_ROWS
 from alm_proxies.seeds import generator
 
 _BASE_STRENGTH = 5.0

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.estimators.counts import Array, Counts
-from alm_proxies.estimators.estimator import FIT_ROWS, Estimator, Posterior, minimise
+from alm_proxies.estimators.estimator import Estimator, Posterior, minimise, sampled
 from alm_proxies.estimators.features import GateFeatures
 from alm_proxies.estimators.likelihood import softmax
 from alm_proxies.seeds import generator
@@ -39,21 +40,17 @@ class Stacking(Estimator):
         self.repeats = repeats
         self.seed = seed
 
+    def teaches(self, human: Array) -> NDArray[np.bool_]:
+        """Utterances with dense whole human votes."""
+        whole = np.rint(human)
+        return np.asarray((whole.sum(1) >= self.votes + _MORE_VOTES) & (np.abs(whole - human) < 1e-9).all(1))
+
     def _learn(self, counts: Counts) -> None:
-        whole = np.rint(counts.human)
-        dense = np.flatnonzero(
-            (whole.sum(1) >= self.votes + _MORE_VOTES) & (np.abs(whole - counts.human) < 1e-9).all(1)
-        )
-        if len(dense) < _DENSE_NEEDED:
-            raise InputError(
-                f"only {len(dense)} utterances have {self.votes + _MORE_VOTES} whole human votes or more",
-                where="votes",
-                mend="Stacking learns from dense votes: use gated or auto.",
-            )
+        dense = int(self.teaches(counts.human).sum())
+        if dense < _DENSE_NEEDED:
+            raise too_sparse(dense, self.votes)
         rng = generator(self.seed, "stacking")
-        if len(dense) > FIT_ROWS:
-            dense = np.sort(rng.choice(dense, FIT_ROWS, replace=False))
-        counts = counts.rows(dense.astype(np.int64))
+        counts = sampled(counts, self.teaches(counts.human), self.seed)
         self.shares_ = counts.shares
         self.features_ = GateFeatures().fit(counts)
         draws = [
@@ -79,6 +76,12 @@ class Stacking(Estimator):
     def _inputs(self, human: Array, proxies: Array) -> Array:
         share = (human + self.shares_) / (human.sum(1, keepdims=True) + 1.0)
         return np.concatenate([np.log(share), share, proxies], axis=1)
+
+
+def too_sparse(dense: int, votes: int = 3) -> InputError:
+    """The error for human votes of which too few are dense."""
+    what = f"only {dense} utterances have {votes + _MORE_VOTES} whole human votes or more"
+    return InputError(what, where="votes", mend="Stacking learns from dense votes: use gated or auto.")
 
 
 class _Objective:

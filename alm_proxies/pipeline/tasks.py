@@ -15,7 +15,8 @@ from alm_proxies.pipeline.file import PipelineFile, Run, path_in
 from alm_proxies.pipeline.task import Done, Task
 from alm_proxies.stages.align.stage import AlignSettings, align
 from alm_proxies.stages.annotate.stage import AnnotateSettings, annotate, read_panel
-from alm_proxies.stages.fuse.stage import FuseSettings, fuse
+from alm_proxies.stages.fuse.files import fuse_files
+from alm_proxies.stages.fuse.stage import FuseSettings
 from alm_proxies.stages.read.hold_out import hold_out
 from alm_proxies.stages.read.stage import ReadSettings, Source, read
 from alm_proxies.stages.simulate.stage import SimulateSettings, simulate
@@ -135,12 +136,10 @@ def _fuse(one: Run, settings: FuseSettings, votes: list[Path], quiet: bool) -> T
     utterances = one.place("read") / "utterances.parquet"
 
     def work(folder: Path) -> Done:
-        table = combine(*(Votes.read(path) for path in votes))
-        fused = fuse(table, settings, utterances=Utterances.read(utterances), quiet=quiet)
-        fused.labels.write(folder / "labels.parquet")
+        fused = fuse_files(votes, folder / "labels.parquet", settings, utterances=utterances, quiet=quiet)
         with whole(folder / "trials.parquet") as temporary:
             fused.trials.write_parquet(temporary)
-        return Done(fused.findings, {"labels": len(fused.labels)})
+        return Done(fused.findings, {"labels": fused.labels})
 
     inputs = {_name(path): digest_file(path) for path in (*votes, utterances)}
     return Task("fuse", one.place("fuse"), _said(settings), inputs, ("labels.parquet", "trials.parquet"), work)

@@ -1,7 +1,7 @@
 """Speed of `fuse` with its default settings, from file to file: 3 human and 10 proxy votes an utterance, 8 labels.
 
-Each size runs in a process of its own and reports wall seconds and where they went, CPU seconds of all threads
-(which other work on the machine does not lengthen), and the peak of its memory.
+Each size runs in a process of its own and reports wall seconds, processor seconds of all threads (which other work on
+the machine lengthens less), and the peak of its memory.
 
     python benchmarks/fusion/speed.py [--sizes 10000,100000,1000000] [--threads 2] [--sample]
 """
@@ -9,34 +9,63 @@ Each size runs in a process of its own and reports wall seconds and where they w
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from alm_proxies.tables import Votes
 
 LABELS = 8
 HUMAN, PROXY = 3, 10
+STEP = 500_000
 
 
 def write_votes(folder: Path, utterances: int) -> None:
     """Votes of listeners who differ and of two proxy annotators who hear the same with their own confusions."""
-    import numpy as np
     import polars as pl
 
-    from alm_proxies.tables import Utterances, Votes
+    from alm_proxies.tables import Utterances, metadata_of
 
-    rng = np.random.default_rng(11)
+    (folder / "parts").mkdir()
+    for first in range(0, utterances, STEP):
+        votes = some_votes(first, min(STEP, utterances - first))
+        votes.write(folder / "parts" / f"{first:09d}.parquet")
+        about = votes.about
+    made = pl.scan_parquet(folder / "parts" / "*.parquet")
+    made.sink_parquet(folder / "votes.parquet", metadata=metadata_of(about))
+    shutil.rmtree(folder / "parts")
+    speakers = [f"s{i % 200:03d}" for i in range(utterances)]
+    Utterances.of(pl.DataFrame({"utterance_id": ids(0, utterances), "speaker": speakers})).write(
+        folder / "utterances.parquet"
+    )
+
+
+def ids(first: int, count: int) -> NDArray[np.str_]:
+    return np.char.add("corpus/", np.char.zfill(np.arange(first, first + count).astype(str), 8))
+
+
+def some_votes(first: int, utterances: int) -> Votes:
+    import polars as pl
+
+    from alm_proxies.tables import Votes
+
+    rng = np.random.default_rng([11, first])
     names = [f"l{j}" for j in range(LABELS)]
     centre = rng.choice(LABELS, size=utterances, p=np.array([6, 5, 4, 3, 2, 2, 1, 1]) / 24)
     truth = rng.standard_gamma(0.15 + 2.5 * np.eye(LABELS)[centre])
     truth /= truth.sum(1, keepdims=True)
     heard = [0.8 * truth + 0.2 / LABELS, 0.5 * truth + 0.5 * np.roll(truth, 1, axis=1)]
-    ids = np.char.add("corpus/", np.char.zfill(np.arange(utterances).astype(str), 8))
     parts = []
     for annotator, source, votes, p in (
         ("corpus/crowd", "human", HUMAN, truth),
@@ -48,7 +77,7 @@ def write_votes(folder: Path, utterances: int) -> None:
         parts.append(
             pl.DataFrame(
                 {
-                    "utterance_id": np.tile(ids, votes),
+                    "utterance_id": np.tile(ids(first, utterances), votes),
                     "annotator": annotator,
                     "source": source,
                     "draw": np.repeat(np.arange(votes, dtype=np.int32), utterances),
@@ -56,43 +85,25 @@ def write_votes(folder: Path, utterances: int) -> None:
                 }
             )
         )
-    Votes.of(pl.concat(parts), taxonomy=names).write(folder / "votes.parquet")
-    speakers = [f"s{i % 200:03d}" for i in range(utterances)]
-    frame = pl.DataFrame({"utterance_id": ids, "speaker": speakers})
-    Utterances.of(frame).write(folder / "utterances.parquet")
+    return Votes.of(pl.concat(parts), taxonomy=names)
 
 
-def fuse_files(folder: Path) -> dict[str, float]:
-    """Read, fuse, write; seconds of each and the peak of memory."""
-    from alm_proxies.stages.fuse.stage import fuse
-    from alm_proxies.tables import Utterances, Votes
+def fuse_file(folder: Path) -> dict[str, float]:
+    """Fuse from file to file; its seconds and the peak of memory."""
+    from alm_proxies.stages.fuse.files import fuse_files
 
-    marks = [time.perf_counter()]
-    votes = Votes.read(folder / "votes.parquet")
-    utterances = Utterances.read(folder / "utterances.parquet")
-    marks.append(time.perf_counter())
-    fused = fuse(votes, utterances=utterances)
-    marks.append(time.perf_counter())
-    fused.labels.write(folder / "labels.parquet")
-    marks.append(time.perf_counter())
-    read, fusing, write = (b - a for a, b in itertools.pairwise(marks))
-    cpu = time.process_time()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    started = time.perf_counter()
+    made = fuse_files([folder / "votes.parquet"], folder / "labels.parquet", utterances=folder / "utterances.parquet")
     return {
-        "utterances": len(fused.labels),
-        "read": read,
-        "fuse": fusing,
-        "write": write,
-        "all": marks[-1] - marks[0],
-        "cpu": cpu,
-        "peak_gib": peak,
+        "utterances": made.labels,
+        "wall": time.perf_counter() - started,
+        "cpu": time.process_time(),
+        "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
     }
 
 
 def sample_moves(folder: Path) -> dict[str, float]:
     """Log loss of left-out votes of unseen utterances under fits to 10,000, 40,000 (the default) and 160,000 others."""
-    import numpy as np
-
     from alm_proxies.estimators.counts import counts_of
     from alm_proxies.estimators.gated import Gated
     from alm_proxies.estimators.trials import score
@@ -122,7 +133,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.child:
         size = int(arguments.sizes)
-        made = {"write": lambda f: write_votes(f, size), "fuse": fuse_files, "sample": sample_moves}[arguments.child](
+        made = {"write": lambda f: write_votes(f, size), "fuse": fuse_file, "sample": sample_moves}[arguments.child](
             arguments.folder
         )
         print(json.dumps(made))
@@ -140,13 +151,13 @@ def main() -> None:
         made: dict[str, float] = json.loads(out.splitlines()[-1])
         return made
 
-    print("| utterances | read | fuse | write | all, s | CPU, s | peak, GiB |\n|---|---|---|---|---|---|---|")
+    print("| utterances | wall, s | processor, s | peak, GiB |\n|---|---|---|---|")
     for size in arguments.sizes.split(","):
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
             child("write", size, folder)
             made = child("fuse", size, folder)
-            cells = [f"{made[key]:.1f}" for key in ("read", "fuse", "write", "all", "cpu", "peak_gib")]
+            cells = [f"{made[key]:.1f}" for key in ("wall", "cpu", "peak_gib")]
             print(f"| {made['utterances']:,} | " + " | ".join(cells) + " |", flush=True)
             if arguments.sample and size == arguments.sizes.split(",")[-1]:
                 print(json.dumps(child("sample", size, folder), indent=1))

@@ -1,0 +1,128 @@
+"""Proxies as evidence: which annotators share a base model, which are copies of others, and their votes as counts."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from alm_proxies.estimators.merge import Array, summed
+from alm_proxies.tables import About, Finding
+
+Kind = Literal["votes", "shares"]
+FLOOR = 1e-3
+_COPY_NEEDS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """The votes of every annotator of one base model: correlated sources, so one piece of evidence."""
+
+    name: str
+    annotators: tuple[str, ...]
+    kind: Kind
+    counts: Array
+    """votes: how often each label was cast. shares: normalised mean of floored log shares, zero where absent."""
+    votes: Array
+    """Votes cast for each utterance; 0 = absent."""
+
+    def rows(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Block:
+        """The block for some utterances."""
+        return replace(self, counts=self.counts[rows], votes=self.votes[rows])
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Which annotators stand in which block; the same for every part of a table of votes."""
+
+    blocks: tuple[tuple[str, Kind, tuple[str, ...]], ...]
+    """Name, kind and annotators."""
+    copies: tuple[tuple[str, str], ...]
+    """Annotators that count nothing, each with the one whose votes it repeats."""
+
+    @property
+    def findings(self) -> list[Finding]:
+        """One for each copy."""
+        what = "its votes are exactly those of {!r}, and count once"
+        return [Finding("fuse", "copied_annotator", what.format(first), where=copy) for copy, first in self.copies]
+
+    def of(self, votes: pl.DataFrame, n: int, labels: int, names: Sequence[str]) -> tuple[Block, ...]:
+        """The blocks of rows u, annotator (a place in names), draw, label, weight; empty where nobody voted."""
+        place = {name: code for code, name in enumerate(names)}
+        made = []
+        for name, kind, annotators in self.blocks:
+            codes = [place[annotator] for annotator in annotators if annotator in place]
+            cast = votes.filter(pl.col("annotator").is_in(codes))
+            counts = _cast(cast, n, labels) if kind == "votes" else _shares(cast, n, labels)
+            made.append(Block(name, annotators, kind, *counts))
+        return tuple(made)
+
+
+def layout_of(annotators: Collection[str], about: About, copies: Mapping[str, str]) -> Layout:
+    """The layout of the proxies that cast a usable vote."""
+    groups: dict[tuple[str, Kind], list[str]] = {}
+    for name in sorted(annotators):
+        card = about.annotators.get(name)
+        kind: Kind = "votes" if card is None or card.elicit == "sample" else "shares"
+        groups.setdefault(((card.model if card is not None else None) or name, kind), []).append(name)
+    # by every card, cast or not: a block keeps its name where only some of the annotators are there to be predicted
+    known = {(card.model or name, card.elicit == "sample") for name, card in about.annotators.items()}
+    known |= {(model, kind == "votes") for model, kind in groups}
+    blocks = []
+    for (model, kind), members in groups.items():
+        counted = tuple(name for name in members if name not in copies)
+        if counted:
+            both = {(model, True), (model, False)} <= known
+            blocks.append((f"{model} ({kind})" if both else model, kind, counted))
+    return Layout(tuple(blocks), tuple(copies.items()))
+
+
+class Marks:
+    """Digests of what each annotator voted, gathered part by part: annotators that voted alike have equal ones."""
+
+    def __init__(self) -> None:
+        self.marks: dict[str, tuple[int, int]] = {}
+
+    def add(self, votes: pl.DataFrame, names: Sequence[str]) -> None:
+        """Add rows u (unlike those of other parts), annotator (a place in names), label, weight."""
+        mixed = pl.struct("u", "label", "weight").hash(seed=17).sum()
+        for code, mark, rows in (
+            votes.group_by("annotator").agg(mixed.alias("mark"), pl.len().alias("rows")).iter_rows()
+        ):
+            before = self.marks.get(names[code], (0, 0))
+            self.marks[names[code]] = ((before[0] + mark) % 2**64, before[1] + rows)
+
+    def copies(self) -> dict[str, str]:
+        """Annotators whose votes are exactly those of another, and that other."""
+        first: dict[tuple[int, int], str] = {}
+        found = {}
+        for name in sorted(self.marks):
+            original = first.setdefault(self.marks[name], name)
+            if original != name and self.marks[name][1] >= _COPY_NEEDS:
+                found[name] = original
+        return found
+
+
+def _cast(votes: pl.DataFrame, n: int, labels: int) -> tuple[Array, Array]:
+    place = votes["u"].to_numpy() * labels + votes["label"].to_numpy()
+    counts = summed(place, votes["weight"].to_numpy(), n * labels).reshape(n, labels)
+    return counts, counts.sum(1)
+
+
+def _shares(votes: pl.DataFrame, n: int, labels: int) -> tuple[Array, Array]:
+    """Normalised mean over draws of log max(share, FLOOR), and the number of draws."""
+    keys = votes.select("u", "annotator", "draw").unique().sort("u", "annotator", "draw").with_row_index("d")
+    row = votes.join(keys, on=["u", "annotator", "draw"], how="left", maintain_order="left")
+    place = row["d"].to_numpy().astype(np.int64) * labels + row["label"].to_numpy()
+    each = summed(place, row["weight"].to_numpy(), keys.height * labels)
+    logs = np.log(np.maximum(each.reshape(-1, labels), FLOOR))
+    owner = keys["u"].to_numpy()
+    draws = np.bincount(owner, minlength=n).astype(np.float64)
+    mean = np.stack([summed(owner, logs[:, j], n) for j in range(labels)], axis=1)
+    shares = np.exp(mean / np.maximum(draws, 1.0)[:, None])
+    shares /= shares.sum(1, keepdims=True)
+    return np.where(draws[:, None] > 0, shares, 0.0), draws

@@ -1,0 +1,143 @@
+"""fuse from files to a file: small ones are held whole, big sorted ones are fused a part at a time."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from alm_proxies.about import About, about_of, together
+from alm_proxies.files import make_folder, whole
+from alm_proxies.progress import Progress
+from alm_proxies.stages.fuse.stage import Fused, FuseSettings, fuse
+from alm_proxies.table_files import refuse_other_suffix
+from alm_proxies.table_parts import PART_ROWS, NotSortedError, rows_in, side_by_side
+from alm_proxies.tables import Finding, Findings, Utterances, Votes, combine, metadata_of
+
+if TYPE_CHECKING:
+    from alm_proxies.estimators.dawid_skene import DawidSkene
+    from alm_proxies.estimators.estimator import Estimator
+    from alm_proxies.stages.fuse.survey import Part
+
+WHOLE_ROWS = 2 * PART_ROWS
+"""Votes files of no more rows together than these are held whole."""
+_ROW_GROUP = 2**18
+
+
+@dataclass(frozen=True, slots=True)
+class FusedFile:
+    """What became of a votes file whose labels were written to a file."""
+
+    labels: int
+    """How many labels were written."""
+    trials: pl.DataFrame
+    findings: Findings
+    estimator: Estimator | DawidSkene
+
+
+def fuse_files(
+    votes: Sequence[Path],
+    output: Path,
+    settings: FuseSettings | None = None,
+    *,
+    utterances: Path | None = None,
+    taxonomy: str | None = None,
+    quiet: bool = True,
+    part_rows: int = PART_ROWS,
+    whole_rows: int = WHOLE_ROWS,
+) -> FusedFile:
+    """Fuse votes files into a labels file; the labels are those of `fuse`, whatever the size of the parts."""
+    refuse_other_suffix(output)
+    settings = settings or FuseSettings()
+    sizes = [rows_in(path) for path in (*votes, *([utterances] if utterances is not None else []))]
+    known = [size for size in sizes if size is not None]
+    big = len(known) == len(sizes) and sum(known) > whole_rows and settings.method != "dawid_skene"
+    if not big:
+        return _of(_whole(votes, settings, utterances, taxonomy, quiet), output)
+    try:
+        return _in_parts(_Big(tuple(votes), utterances, taxonomy, settings.columns, part_rows), output, settings, quiet)
+    except NotSortedError as error:
+        fused = _whole(votes, settings, utterances, taxonomy, quiet)
+        what = f"{error.where} {error.what}, so all votes were held in memory at once"
+        mend = "Sort its rows by utterance_id to fuse it in parts."
+        told = Findings.gather([Finding("fuse", "held_whole", what, mend=mend)])
+        return _of(Fused(fused.labels, fused.trials, combine(fused.findings, told), fused.estimator), output)
+
+
+def _whole(
+    votes: Sequence[Path], settings: FuseSettings, utterances: Path | None, taxonomy: str | None, quiet: bool
+) -> Fused:
+    table = combine(*(Votes.read(path, taxonomy=taxonomy) for path in votes))
+    people = Utterances.read(utterances) if utterances is not None else None
+    return fuse(table, settings, utterances=people, quiet=quiet)
+
+
+def _of(fused: Fused, output: Path) -> FusedFile:
+    fused.labels.write(output)
+    return FusedFile(len(fused.labels), fused.trials, fused.findings, fused.estimator)
+
+
+def _in_parts(big: _Big, output: Path, settings: FuseSettings, quiet: bool) -> FusedFile:
+    from alm_proxies.stages.fuse.labels import Fusion
+
+    folder = output.parent / f".{output.name}.parts"
+    shutil.rmtree(folder, ignore_errors=True)
+    make_folder(folder)
+    try:
+        with Progress("reading votes", quiet=quiet) as progress:
+            fusion = Fusion.of(big.parts(progress), settings, quiet=quiet)
+        written, count, about = [], 0, About()
+        with Progress("fusing", quiet=quiet) as progress:
+            for number, (votes, people) in enumerate(big.parts(progress)):
+                labels = fusion.labels(votes, people)
+                path = folder / f"{number:06d}.parquet"
+                with whole(path) as temporary:
+                    labels.frame.write_parquet(temporary, compression="lz4")
+                written.append(path)
+                count, about = count + len(labels), labels.about
+        with whole(output) as temporary:
+            together_ = pl.scan_parquet([path.absolute() for path in written], glob=False)
+            together_.sink_parquet(temporary, metadata=metadata_of(about), row_group_size=_ROW_GROUP)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return FusedFile(count, fusion.trials, Findings.gather(fusion.findings), fusion.estimator)
+
+
+@dataclass(frozen=True, slots=True)
+class _Big:
+    """Votes files, and the utterances beside them, that are read a part at a time."""
+
+    votes: tuple[Path, ...]
+    utterances: Path | None
+    taxonomy: str | None
+    columns: tuple[str, ...]
+    part_rows: int
+
+    def parts(self, progress: Progress) -> Iterator[Part]:
+        """Votes of some utterances and the rows of these utterances, checked as whole tables are."""
+        abouts = {path: about_of(path) for path in self.votes}
+        about = together(list(abouts.values()))
+        wanted = {path: [column.name for column in Votes.COLUMNS if column.name != "stated"] for path in self.votes}
+        if self.utterances is not None:
+            wanted[self.utterances] = ["speaker", *self.columns]
+        for part in side_by_side(wanted, self.part_rows):
+            tables = [
+                Votes.of(
+                    part[path].frame, taxonomy=self.taxonomy, about=abouts[path],
+                    where=f"{path} after row {part[path].first:,}",
+                )
+                for path in self.votes
+                if part[path].frame.height
+            ]  # fmt: skip
+            people = None
+            if self.utterances is not None:
+                rows = part[self.utterances]
+                people = Utterances.of(rows.frame, where=f"{self.utterances} after row {rows.first:,}")
+            if tables:
+                votes = combine(*tables)
+                yield Votes(votes.frame, about.with_(taxonomy=votes.taxonomy)), people
+                progress.advance(len(votes))

@@ -1,0 +1,80 @@
+"""From a survey and a fit to labels: of all votes at once, or of one part after another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from alm_proxies.errors import InputError
+from alm_proxies.estimators.attributes import Attributes
+from alm_proxies.estimators.blocks import Layout
+from alm_proxies.estimators.counts import counts_of
+from alm_proxies.estimators.estimator import Estimator, labels_of, nothing_to_learn
+from alm_proxies.estimators.stacking import too_sparse
+from alm_proxies.files import canonical_json
+from alm_proxies.stages.fuse.learn import learn, quiet_fits, unsettled_attributes
+from alm_proxies.stages.fuse.survey import Part, survey
+from alm_proxies.tables import Finding, Labels, MadeBy, Utterances, Votes
+
+if TYPE_CHECKING:
+    from alm_proxies.stages.fuse.stage import FuseSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Fusion:
+    """All that is learned of votes before their labels are made."""
+
+    settings: FuseSettings
+    estimator: Estimator
+    layout: Layout
+    rated: Attributes | None
+    """Fitted to the ratings; None where there are none."""
+    trials: pl.DataFrame
+    findings: tuple[Finding, ...]
+
+    @classmethod
+    def of(cls, parts: Iterable[Part], settings: FuseSettings, *, quiet: bool = True) -> Fusion:
+        """Look at every part, then learn from a sample of the utterances."""
+        seen = survey(parts, settings)
+        if not seen.utterances:
+            raise InputError("there are no label votes to fuse", where="votes", mend="Give a Votes file with labels.")
+        if seen.counts is None:
+            sparse = settings.method == "stacking" and seen.without_human < seen.utterances
+            raise too_sparse(0) if sparse else nothing_to_learn(settings.method)
+        learnt = learn(seen.counts, settings, quiet=quiet)
+        rated, more = rate(seen.ratings) if seen.ratings is not None else (None, [])
+        findings = [*seen.findings, *learnt.findings, *more]
+        if seen.without_human:
+            what = "utterances without a human vote to fuse: their labels rest on proxies and corpus shares"
+            findings.append(Finding("fuse", "no_human_votes", what, count=seen.without_human))
+        return cls(settings, learnt.estimator, seen.layout, rated, learnt.trials, tuple(findings))
+
+    def labels(self, votes: Votes, utterances: Utterances | None) -> Labels:
+        """A label for every utterance of these votes."""
+        said = self.settings
+        counts = counts_of(
+            votes, merge=said.merge, utterances=utterances, columns=said.columns, consensus=said.consensus,
+            layout=self.layout,
+        )  # fmt: skip
+        return finished(labels_of(self.estimator, counts, votes.about), votes, said, self.rated)
+
+
+def rate(votes: Votes) -> tuple[Attributes, list[Finding]]:
+    """Learn how people and proxies rate attributes."""
+    with quiet_fits():
+        rated = Attributes().fit(votes)
+    return rated, unsettled_attributes(rated)
+
+
+def finished(labels: Labels, votes: Votes, settings: FuseSettings, rated: Attributes | None) -> Labels:
+    """The labels with their attributes, and with the settings they were made with."""
+    frame = labels.frame
+    if rated is not None:
+        made = rated.predict(votes)
+        frame = frame.drop(name for name in made.columns if name != "utterance_id" and name in frame.columns)
+        frame = frame.join(made, on="utterance_id", how="left", maintain_order="left")
+    said = canonical_json(settings.model_dump(mode="json"))
+    return Labels.of(frame, about=labels.about.with_(made_by=MadeBy(stage="fuse", settings=said)), where="labels")

@@ -1,0 +1,104 @@
+"""Learning how to fuse from a sample of the utterances: the estimator that is named, or the one that auto chooses."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from alm_proxies.estimators.counts import Array, Counts
+from alm_proxies.estimators.dirichlet import Dirichlet, Human, Pool, Weighted
+from alm_proxies.estimators.estimator import Estimator, NotConvergedWarning
+from alm_proxies.estimators.gated import Gated
+from alm_proxies.estimators.leaks import leaking
+from alm_proxies.estimators.mixture import Mixture
+from alm_proxies.estimators.stacking import Stacking
+from alm_proxies.stages.fuse.choose import choose, leaks_found
+from alm_proxies.tables import Finding
+
+if TYPE_CHECKING:
+    from alm_proxies.estimators.attributes import Attributes
+    from alm_proxies.estimators.dawid_skene import DawidSkene
+    from alm_proxies.stages.fuse.stage import FuseSettings
+
+_PLAIN: dict[str, type[Dirichlet] | type[Weighted]] = {
+    "dirichlet": Dirichlet,
+    "weighted": Weighted,
+    "human": Human,
+    "pool": Pool,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Learnt:
+    """The fitted estimator, what was tried to get it, and what a reader of its labels should know."""
+
+    estimator: Estimator
+    trials: pl.DataFrame
+    findings: tuple[Finding, ...]
+
+
+def teaches(settings: FuseSettings, human: Array) -> NDArray[np.bool_]:
+    """Which utterances can be learned from, by their human counts."""
+    if settings.method == "auto":
+        return np.asarray(human.any(1))
+    return _named(settings).teaches(human)
+
+
+def learn(counts: Counts, settings: FuseSettings, *, quiet: bool = True) -> Learnt:
+    """Fit the estimator of the settings to the utterances that teach it, or to a sample of them."""
+    with quiet_fits():
+        if settings.method == "auto":
+            choice = choose(counts, folds=settings.folds, seed=settings.seed, quiet=quiet)
+            return Learnt(choice.estimator, choice.trials, (*choice.findings, *_of_fit(choice.estimator)))
+        estimator = _named(settings).fit(counts)
+    effect = "so the labels count them twice and claim too much"
+    leaks = leaks_found(leaking(counts), effect) if estimator.uses_proxies else []
+    return Learnt(estimator, pl.DataFrame(), (*leaks, *_of_fit(estimator)))
+
+
+@contextmanager
+def quiet_fits() -> Iterator[None]:
+    """A fit that does not settle is a finding here, not a Python warning."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotConvergedWarning)
+        yield
+
+
+def unsettled(estimator: Estimator | DawidSkene) -> list[Finding]:
+    """A finding for a fit that stopped before it settled."""
+    if getattr(estimator, "converged_", True):
+        return []
+    return [Finding("fuse", "not_converged", f"{estimator.name} stopped before it settled")]
+
+
+def unsettled_attributes(rated: Attributes) -> list[Finding]:
+    """A finding for the attributes whose fit stopped before it settled."""
+    names = [name for name, model in rated.models_.items() if not model.converged]
+    if not names:
+        return []
+    return [Finding("fuse", "not_converged", f"the fit of {', '.join(names)} stopped before it settled")]
+
+
+def _of_fit(estimator: Estimator) -> list[Finding]:
+    if not getattr(estimator, "assumed_", False):
+        return unsettled(estimator)
+    what = "hardly any utterance has two human votes: an agreement of 0.3 between listeners is assumed"
+    mend = "Have some utterances rated by two listeners or more."
+    return [Finding("fuse", "assumed_agreement", what, mend=mend), *unsettled(estimator)]
+
+
+def _named(settings: FuseSettings) -> Estimator:
+    if settings.method == "gated":
+        return Gated(settings.classes, settings.penalty, seed=settings.seed)
+    if settings.method == "mixture":
+        return Mixture(settings.classes, seed=settings.seed)
+    if settings.method == "stacking":
+        return Stacking(seed=settings.seed)
+    return _PLAIN[settings.method]()

@@ -1,0 +1,132 @@
+"""A first look at all votes, part by part: what was left out, which proxies there are, and a sample to learn from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from alm_proxies.estimators.attributes import left_out, rated_by_people
+from alm_proxies.estimators.blocks import Layout, Marks, layout_of
+from alm_proxies.estimators.counts import Counts, counts_of, usable_of
+from alm_proxies.estimators.merge import human_counts
+from alm_proxies.estimators.sample import FIT_ROWS, Sample
+from alm_proxies.stages.fuse.learn import teaches
+from alm_proxies.tables import ATTRIBUTES, About, Finding, Utterances, Votes, refuse_two_sources
+
+if TYPE_CHECKING:
+    from alm_proxies.stages.fuse.stage import FuseSettings
+
+RATED_ROWS = 300_000
+"""Of more utterances with ratings than these a sample tells how raters and proxies rate."""
+Part = tuple[Votes, Utterances | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What can be said of all votes before any label is made."""
+
+    counts: Counts | None
+    """Of a sample of the utterances that can be learned from; None where there is none."""
+    layout: Layout
+    ratings: Votes | None
+    """Of a sample of the utterances with ratings of people; None where nobody gave an attribute."""
+    findings: tuple[Finding, ...]
+    without_human: int
+    """Utterances without a human vote."""
+    utterances: int
+
+
+def survey(parts: Iterable[Part], settings: FuseSettings) -> Survey:
+    """Look at every part once; parts hold whole utterances, in the order of their ids."""
+    taught, rated = _Kept(FIT_ROWS, settings.seed), _Kept(RATED_ROWS, settings.seed)
+    marks, told, sources = Marks(), _Told(), pl.DataFrame(schema={"annotator": pl.String(), "source": pl.String()})
+    seen = without = 0
+    attributes = False
+    about = About()
+    for votes, utterances in parts:
+        about = votes.about
+        usable = usable_of(votes, consensus=settings.consensus)
+        ids = usable.utterances
+        human, _, more = human_counts(usable.human, len(ids), votes.taxonomy, settings.merge)
+        told.add([*usable.findings, *more])
+        marks.add(usable.proxy.with_columns(pl.col("u") + seen), usable.annotators)
+        sources = pl.concat([sources, votes.frame.select("annotator", "source").unique()]).unique()
+        taught.offer(teaches(settings, human), ids, votes, utterances)
+        ratings = np.zeros(len(ids), dtype=np.bool_)
+        if votes.frame.select(pl.any_horizontal(pl.col(*ATTRIBUTES).is_not_null().any())).item():
+            attributes = True
+            told.add(left_out(votes))
+            ratings = rated_by_people(votes, ids)
+        rated.offer(ratings, ids, votes, None)
+        seen, without = seen + len(ids), without + int((human.sum(1) == 0).sum())
+    refuse_two_sources(sources, "votes")
+    layout = layout_of(marks.marks, about, marks.copies())
+    counts = None
+    if len(taught.ids):
+        counts = counts_of(
+            taught.votes(about), merge=settings.merge, utterances=taught.utterances(), columns=settings.columns,
+            consensus=settings.consensus, layout=layout,
+        )  # fmt: skip
+    return Survey(
+        counts, layout, rated.votes(about) if attributes else None, (*told.findings(), *layout.findings), without, seen
+    )
+
+
+class _Kept:
+    """The votes of a sample of utterances, and their rows among the utterances."""
+
+    def __init__(self, size: int, seed: int) -> None:
+        self.sample = Sample(size, seed)
+        self.ids = pl.Series("utterance_id", [], dtype=pl.String())
+        self._votes: list[pl.DataFrame] = []
+        self._utterances: list[Utterances] = []
+
+    def offer(self, usable: NDArray[np.bool_], ids: pl.Series, votes: Votes, utterances: Utterances | None) -> None:
+        before = self.sample.places
+        chosen = self.sample.offer(usable)
+        still = np.isin(before, self.sample.places)
+        if not still.all():
+            self.ids = self.ids.filter(still)
+            self._votes = [_of(self.ids, frame) for frame in self._votes]
+            self._utterances = [replace(some, frame=_of(self.ids, some.frame)) for some in self._utterances]
+        new = ids.filter(chosen)
+        if len(new):
+            self.ids = pl.concat([self.ids, new.rename("utterance_id")])
+            self._votes.append(_of(new, votes.frame))
+            if utterances is not None:
+                self._utterances.append(replace(utterances, frame=_of(new, utterances.frame)))
+
+    def votes(self, about: About) -> Votes:
+        empty = Votes.of(
+            pl.DataFrame(schema={"utterance_id": pl.String(), "annotator": pl.String(), "label": pl.String()})
+        )
+        return Votes(pl.concat(self._votes) if self._votes else empty.frame, about)
+
+    def utterances(self) -> Utterances | None:
+        if not self._utterances:
+            return None
+        return replace(self._utterances[0], frame=pl.concat([some.frame for some in self._utterances]))
+
+
+class _Told:
+    """Findings of parts put together: what is said of several is said once, with the sum of the counts."""
+
+    def __init__(self) -> None:
+        self._counts: dict[Finding, int] = {}
+
+    def add(self, findings: Iterable[Finding]) -> None:
+        for finding in findings:
+            alike = replace(finding, count=0)
+            self._counts[alike] = self._counts.get(alike, 0) + finding.count
+
+    def findings(self) -> list[Finding]:
+        return [replace(finding, count=count) for finding, count in self._counts.items()]
+
+
+def _of(ids: pl.Series, frame: pl.DataFrame) -> pl.DataFrame:
+    return frame.filter(pl.col("utterance_id").is_in(ids.implode()))

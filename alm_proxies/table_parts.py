@@ -1,0 +1,123 @@
+"""Big tables a part at a time: Parquet files sorted by utterance_id, side by side, every utterance whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from alm_proxies.columns import refuse_where
+from alm_proxies.errors import InputError, TableError
+from alm_proxies.files import could_not_read
+
+ID = "utterance_id"
+PART_ROWS = 2_000_000
+"""Rows of all files together that are held at a time."""
+
+
+class NotSortedError(InputError):
+    """A file's rows are not in the order of their utterance ids, so it cannot be read a part at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Some rows of one file that follow each other."""
+
+    frame: pl.DataFrame
+    first: int
+    """How many rows of the file stand before them."""
+
+
+def rows_in(path: Path) -> int | None:
+    """How many rows a Parquet file with text ids has; None for any other file."""
+    if path.suffix.lower() in (".csv", ".jsonl", ".ndjson"):
+        return None
+    try:
+        lazy = _scan(path)
+        if lazy.collect_schema().get(ID) != pl.String():
+            return None
+        return int(lazy.select(pl.len()).collect().item())
+    except OSError as error:
+        raise could_not_read(path, error) from error
+    except pl.exceptions.PolarsError:
+        return None  # reading it whole says what is wrong with it
+
+
+def side_by_side(files: Mapping[Path, Sequence[str]], rows: int = PART_ROWS) -> Iterator[dict[Path, Rows]]:
+    """Part by part the wanted columns of all files: all rows of some utterances that follow each other.
+
+    `files` says which columns are wanted of each; those it has not are left out. A file that turns out not to be
+    sorted raises NotSortedError.
+    """
+    heights = {path: rows_in(path) or 0 for path in files}
+    total = max(sum(heights.values()), 1)
+    cursors = [
+        _Cursor(path, wanted, heights[path], max(rows * heights[path] // total, 1)) for path, wanted in files.items()
+    ]
+    while any(cursor.has_more for cursor in cursors):
+        for cursor in cursors:
+            cursor.fill()
+        bounds = [cursor.last for cursor in cursors if cursor.unread]
+        bound = min(bounds) if bounds else None
+        part = {cursor.path: cursor.take(bound) for cursor in cursors}
+        if any(some.frame.height for some in part.values()):
+            yield part
+        else:  # one utterance fills all that was read of a file: read on
+            for cursor in cursors:
+                if cursor.unread and cursor.last == bound:
+                    cursor.size *= 2
+
+
+class _Cursor:
+    def __init__(self, path: Path, wanted: Sequence[str], height: int, size: int) -> None:
+        self.path, self.height, self.size = path, height, size
+        lazy = _scan(path)
+        there = lazy.collect_schema().names()
+        self.lazy = lazy.select([name for name in dict.fromkeys((ID, *wanted)) if name in there])
+        self.read = 0
+        self.held = self.lazy.head(0).collect()
+
+    @property
+    def unread(self) -> bool:
+        return self.read < self.height
+
+    @property
+    def has_more(self) -> bool:
+        return self.unread or self.held.height > 0
+
+    @property
+    def last(self) -> str:
+        return str(self.held[ID][-1])
+
+    def fill(self) -> None:
+        """Hold `size` rows, or all that are left."""
+        if not self.unread or self.held.height >= self.size:
+            return
+        try:
+            new = self.lazy.slice(self.read, self.size - self.held.height).collect()
+        except OSError as error:
+            raise could_not_read(self.path, error) from error
+        except pl.exceptions.PolarsError as error:
+            reason = str(error).splitlines()[0][:120]
+            mend = "Make it again, or check that it was copied whole."
+            raise TableError(f"cannot be read as Parquet: {reason}", where=str(self.path), mend=mend) from error
+        ids = new[ID]
+        where = f"{self.path} after row {self.read:,}"
+        refuse_where(ids.is_null(), ids, "stands where a value is needed", where, f"Fill {ID}.")
+        if not ids.is_sorted() or (self.held.height and ids[0] < self.last):
+            raise NotSortedError("is not sorted by utterance_id", where=str(self.path))
+        self.read += new.height
+        self.held = pl.concat([self.held, new]) if self.held.height else new
+
+    def take(self, bound: str | None) -> Rows:
+        """The rows held of utterances before the bound, or all that are held."""
+        first = self.read - self.held.height
+        count = self.held.height if bound is None else int((self.held[ID] < bound).sum())
+        taken, self.held = self.held.head(count), self.held.slice(count)
+        return Rows(taken, first)
+
+
+def _scan(path: Path) -> pl.LazyFrame:
+    return pl.scan_parquet(path.absolute(), glob=False, hive_partitioning=False)

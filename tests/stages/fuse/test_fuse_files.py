@@ -1,0 +1,202 @@
+"""Fusing files in parts gives what fusing them whole gives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import polars.testing
+import pytest
+
+from alm_proxies.errors import AlmProxiesError
+from alm_proxies.stages.fuse.files import FusedFile, fuse_files
+from alm_proxies.stages.fuse.stage import FuseSettings, fuse
+from alm_proxies.tables import About, AnnotatorCard, Labels, Utterances, Votes, combine
+
+LABELS = ("angry", "happy", "sad")
+SMALL = {"part_rows": 700, "whole_rows": 0}
+
+
+def human(utterances: int = 400, *, seed: int = 0, secondary: bool = False) -> pl.DataFrame:
+    rng = np.random.default_rng(seed)
+    heard = np.repeat(rng.integers(3, size=utterances), 3)
+    said = np.where(rng.random(3 * utterances) < 0.6, heard, rng.integers(3, size=3 * utterances))
+    rows = {
+        "utterance_id": [f"c/{i // 3:05d}" for i in range(3 * utterances)],
+        "annotator": [f"c/r{i}" for i in rng.integers(9, size=utterances) for i in (i, (i + 1) % 9, (i + 2) % 9)],
+        "label": [LABELS[j] for j in said],
+        "valence": np.clip(0.3 * said + rng.normal(0, 0.1, 3 * utterances), 0, 1),
+        "held_out": rng.random(3 * utterances) < 0.1,
+    }
+    frame = pl.DataFrame(rows)
+    if secondary:
+        named = [[LABELS[(j + 1) % 3]] if j % 2 else None for j in said]
+        frame = frame.with_columns(secondary=pl.Series(named, dtype=pl.List(pl.String())))
+    return frame
+
+
+def proxies(utterances: int = 400, *, seed: int = 1) -> Votes:
+    rng = np.random.default_rng(seed)
+    heard = np.random.default_rng(0).integers(3, size=utterances)
+    parts = []
+    for name, right in (("warm", 0.7), ("cold", 0.5), ("scorer", 0.6)):
+        there = np.flatnonzero(rng.random(utterances) < 0.8)
+        if name == "scorer":
+            share = rng.dirichlet([1.0, 1.0, 1.0], size=len(there))
+            share[np.arange(len(there)), heard[there]] += right
+            share /= share.sum(1, keepdims=True)
+            frame = pl.DataFrame(
+                {
+                    "utterance_id": [f"c/{i:05d}" for i in np.repeat(there, 3)],
+                    "annotator": name,
+                    "draw": 0,
+                    "label": list(LABELS) * len(there),
+                    "weight": share.ravel(),
+                }
+            )
+        else:
+            said = np.where(
+                rng.random((len(there), 4)) < right, heard[there, None], rng.integers(3, size=(len(there), 4))
+            )
+            frame = pl.DataFrame(
+                {
+                    "utterance_id": [f"c/{i:05d}" for i in np.repeat(there, 4)],
+                    "annotator": name,
+                    "draw": np.tile(np.arange(4), len(there)),
+                    "label": [LABELS[j] for j in said.ravel()],
+                    "valence": np.clip(0.3 * said.ravel() + rng.normal(0, 0.2, said.size), 0, 1),
+                    "weight": 1.0,
+                }
+            )
+        parts.append(frame)
+    parts.append(parts[0].with_columns(annotator=pl.lit("twin")))
+    cards = {name: AnnotatorCard(digest=name, model="one/model") for name in ("warm", "cold")}
+    cards["scorer"] = AnnotatorCard(digest="scorer", model="one/model", elicit="score")
+    frame = pl.concat(parts, how="diagonal_relaxed").with_columns(source=pl.lit("proxy"))
+    return Votes.of(frame, taxonomy=LABELS, about=About(annotators=cards))
+
+
+def people(utterances: int = 400) -> Utterances:
+    rows = {"utterance_id": [f"c/{i:05d}" for i in range(utterances + 50)]}
+    frame = pl.DataFrame(rows).with_columns(speaker=pl.lit("s") + (pl.int_range(pl.len()) % 17).cast(pl.String()))
+    return Utterances.of(frame.with_columns(duration=(pl.int_range(pl.len()) * 7919 % 101) / 20.0))
+
+
+def written(folder: Path, table: Votes | Utterances, name: str) -> Path:
+    table.write(folder / name)
+    return folder / name
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[list[Path], Path]:
+    votes = Votes.of(human(secondary=True), taxonomy=LABELS)
+    found = [written(tmp_path, votes, "votes.parquet"), written(tmp_path, proxies(), "proxies.parquet")]
+    return found, written(tmp_path, people(), "utterances.parquet")
+
+
+def alike(first: pl.DataFrame, second: pl.DataFrame) -> bool:
+    """Equal but for the last digits: a matrix product rounds by how many rows it has."""
+    pl.testing.assert_frame_equal(first, second, rel_tol=0, abs_tol=1e-9)
+    return True
+
+
+def told(fused: FusedFile) -> list[tuple[object, ...]]:
+    return sorted(fused.findings.frame.select("kind", "what", "count").iter_rows())
+
+
+@pytest.mark.parametrize("method", ["auto", "gated", "weighted", "stacking", "mixture"])
+def test_labels_made_in_parts_are_those_made_at_once(files, tmp_path: Path, method: str):
+    votes, utterances = files
+    if method == "stacking":
+        dense = pl.concat(
+            [human(seed=s).with_columns(annotator=pl.lit(f"c/q{s}-") + pl.col("annotator")) for s in (0, 5)]
+        )
+        votes = [written(tmp_path, Votes.of(dense, taxonomy=LABELS), "dense.parquet"), votes[1]]
+    settings = FuseSettings(method=method, columns=("duration",), merge={"primary": 0.9, "secondary": 0.1}, classes=4)
+    if method == "stacking":
+        settings = FuseSettings(method=method, columns=("duration",))
+    once = fuse_files(votes, tmp_path / "once.parquet", settings, utterances=utterances)
+    parts = fuse_files(votes, tmp_path / "parts.parquet", settings, utterances=utterances, **SMALL)
+    assert once.labels == parts.labels == 400
+    assert told(once) == told(parts)
+    assert once.trials.equals(parts.trials)
+    first, second = Labels.read(tmp_path / "once.parquet"), Labels.read(tmp_path / "parts.parquet")
+    assert alike(first.frame, second.frame)
+    assert first.about == second.about
+    table = combine(*(Votes.read(path) for path in votes))
+    assert (
+        fuse(table, settings, utterances=Utterances.read(utterances))
+        .labels.frame.sort("utterance_id")
+        .equals(first.frame)
+    )
+
+
+def test_the_same_files_give_the_same_bytes_and_nothing_else_is_left(files, tmp_path: Path):
+    votes, utterances = files
+    made = []
+    for _ in range(2):
+        fuse_files(votes, tmp_path / "l.parquet", utterances=utterances, **SMALL)
+        made.append((tmp_path / "l.parquet").read_bytes())
+    assert made[0] == made[1]
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == ["l.parquet", "proxies.parquet", "utterances.parquet", "votes.parquet"]
+
+
+def test_one_utterance_may_have_more_votes_than_a_part_holds(tmp_path: Path):
+    many = pl.DataFrame(
+        {"utterance_id": ["c/b"] * 900, "annotator": [f"c/r{i:04d}" for i in range(900)], "label": ["sad"] * 900}
+    )
+    few = human(40).select("utterance_id", "annotator", "label")
+    path = written(tmp_path, Votes.of(pl.concat([few, many]), taxonomy=LABELS), "votes.parquet")
+    fuse_files([path], tmp_path / "labels.parquet", part_rows=50, whole_rows=0)
+    labels = Labels.read(tmp_path / "labels.parquet").frame
+    assert labels.height == 41
+    assert labels.filter(pl.col("utterance_id") == "c/b")["human_votes"].item() == 900
+
+
+def test_a_file_that_is_not_sorted_is_held_whole_and_that_is_said(files, tmp_path: Path):
+    votes, utterances = files
+    frame = pl.read_parquet(votes[0])
+    frame.sample(fraction=1.0, shuffle=True, seed=3).write_parquet(tmp_path / "shuffled.parquet")
+    mixed = [tmp_path / "shuffled.parquet", votes[1]]
+    made = fuse_files(mixed, tmp_path / "a.parquet", utterances=utterances, taxonomy=",".join(LABELS), **SMALL)
+    fuse_files(votes, tmp_path / "b.parquet", utterances=utterances)
+    kinds = {row["kind"]: row for row in made.findings.frame.iter_rows(named=True)}
+    assert "shuffled.parquet is not sorted by utterance_id" in kinds["held_whole"]["what"]
+    assert alike(Labels.read(tmp_path / "a.parquet").frame, Labels.read(tmp_path / "b.parquet").frame)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"label": "cheerful"}, "after row .*, column label, row .*cheerful.* is not in the taxonomy"),
+        ({"utterance_id": None}, "after row .*, column utterance_id, row"),
+        ({"weight": 0.5}, "column weight"),
+        ({"annotator": "warm"}, "'warm' both as human and as proxy"),
+    ],
+)
+def test_a_wrong_row_far_down_is_refused_with_its_place_and_nothing_is_written(files, tmp_path, change, words):
+    votes, utterances = files
+    frame = pl.read_parquet(votes[0])
+    last = pl.int_range(pl.len()) == frame.height - 2
+    for name, value in change.items():
+        frame = frame.with_columns(pl.when(last).then(pl.lit(value)).otherwise(pl.col(name)).alias(name))
+    frame.write_parquet(tmp_path / "wrong.parquet")
+    output = tmp_path / "labels.parquet"
+    with pytest.raises(AlmProxiesError, match=words):
+        fuse_files(
+            [tmp_path / "wrong.parquet", votes[1]], output, utterances=utterances, taxonomy=",".join(LABELS), **SMALL
+        )
+    assert not output.exists()
+    assert not list(tmp_path.glob(".labels*"))
+
+
+def test_proxies_alone_are_refused_in_parts_too(files, tmp_path: Path):
+    with pytest.raises(AlmProxiesError, match="no human votes"):
+        fuse_files([files[0][1]], tmp_path / "labels.parquet", **SMALL)
+
+
+def test_stacking_says_that_votes_are_too_sparse(files, tmp_path: Path):
+    with pytest.raises(AlmProxiesError, match="5 whole human votes or more"):
+        fuse_files(files[0], tmp_path / "labels.parquet", FuseSettings(method="stacking"))
