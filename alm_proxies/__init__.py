@@ -32,7 +32,7 @@ _HOMES = {
     "alm_proxies.stages.read.stage": ("HoldOut", "ReadSettings", "Source", "read"),
     "alm_proxies.stages.simulate.stage": ("SimulateSettings", "simulate"),
     "alm_proxies.tables": ("About", "Finding", "Findings", "Labels", "Utterances", "Votes", "combine"),
-    "alm_proxies.taxonomy": ("Taxonomy", "taxonomy_of"),
+    "alm_proxies.taxonomy": ("Taxonomy", "distribution_of", "taxonomy_of", "vad_of"),
 }  # fmt: skip
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -75,6 +75,7 @@ __all__ = [
     "card_of",
     "check",
     "combine",
+    "distribution_of",
     "explain",
     "fuse",
     "open_clip",
@@ -82,6 +83,7 @@ __all__ = [
     "run",
     "simulate",
     "taxonomy_of",
+    "vad_of",
 ]
 
 if TYPE_CHECKING:
@@ -112,7 +114,7 @@ if TYPE_CHECKING:
     from alm_proxies.stages.read.stage import HoldOut, ReadSettings, Source, read
     from alm_proxies.stages.simulate.stage import SimulateSettings, simulate
     from alm_proxies.tables import About, Finding, Findings, Labels, Utterances, Votes, combine
-    from alm_proxies.taxonomy import Taxonomy, taxonomy_of
+    from alm_proxies.taxonomy import Taxonomy, distribution_of, taxonomy_of, vad_of
 
 
 def __getattr__(name: str) -> Any:

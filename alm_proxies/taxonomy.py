@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from alm_proxies.columns import did_you_mean
 from alm_proxies.errors import SettingsError
@@ -170,16 +170,16 @@ def meanings(words: Iterable[str], labels: Sequence[str], mapping: Mapping[str, 
     return made
 
 
-def to_unit(value: NDArray[np.float64], low: float, high: float) -> NDArray[np.float64]:
-    """Ratings on a scale low..high as 0..1, higher = more; low > high turns a scale round."""
+def to_unit(value: ArrayLike, low: float, high: float) -> NDArray[np.float64]:
+    """Ratings on a scale low..high as 0..1, higher = more: (value - low) / (high - low); low > high turns it round."""
     if low == high:
         raise SettingsError(f"a scale from {low} to {high} has no width", mend="Give its lowest and highest rating.")
-    return (np.asarray(value, dtype=np.float64) - low) / (high - low)
+    return np.asarray((np.asarray(value, dtype=np.float64) - low) / (high - low))
 
 
-def from_unit(value: NDArray[np.float64], low: float, high: float) -> NDArray[np.float64]:
+def from_unit(value: ArrayLike, low: float, high: float) -> NDArray[np.float64]:
     """Ratings in 0..1 on the scale low..high; the inverse of to_unit."""
-    return low + np.asarray(value, dtype=np.float64) * (high - low)
+    return np.asarray(low + np.asarray(value, dtype=np.float64) * (high - low))
 
 
 def anchors(labels: Sequence[str]) -> NDArray[np.float64]:
@@ -193,12 +193,12 @@ def anchors(labels: Sequence[str]) -> NDArray[np.float64]:
     return np.array([ANCHORS[canonical(label)] for label in labels], dtype=np.float64)
 
 
-def vad_of(distributions: NDArray[np.float64], labels: Sequence[str]) -> NDArray[np.float64]:
+def vad_of(distributions: ArrayLike, labels: Sequence[str]) -> NDArray[np.float64]:
     """The valence, arousal and dominance a distribution stands for: sum over labels of p * anchor."""
     return np.asarray(distributions, dtype=np.float64) @ anchors(labels)
 
 
-def distribution_of(vad: NDArray[np.float64], labels: Sequence[str], width: float = 0.2) -> NDArray[np.float64]:
+def distribution_of(vad: ArrayLike, labels: Sequence[str], width: float = 0.2) -> NDArray[np.float64]:
     """A distribution for a point in VAD: softmax over labels of -|vad - anchor|^2 / (2 width^2)."""
     if width <= 0:
         raise SettingsError(f"a width of {width} is not positive", mend="Use 0.2 or so.")

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from alm_proxies.annotators.wording import Asked, Reading, exact_answer, is_emotion
+from alm_proxies.taxonomy import to_unit
 
 _SUM_TOLERANCE = 0.05
 """How far a stated distribution may be from 1 (or from 100) in all, rounding being what it is."""
@@ -133,7 +134,7 @@ def _attributes(found: Mapping[str, Any], answer: str, asked: Asked) -> Reading:
         number = _number(by_name[name])
         if not low <= number <= high:
             raise _WrongError("outside_scale")
-        made.append(min(1.0, max(0.0, (number - low) / (high - low))))
+        made.append(min(1.0, max(0.0, float(to_unit(number, low, high)))))
     return Reading("ok", attributes=(made[0], made[1], made[2]))
 
 

@@ -19,7 +19,8 @@ from alm_proxies.stages.annotate.plan import lent_by, with_turns
 from alm_proxies.stages.annotate.stage import AnnotateSettings, read_panel
 from alm_proxies.stages.fuse.stage import Fused, FuseSettings, fuse
 from alm_proxies.table_files import read_parquet
-from alm_proxies.tables import Labels, Utterances, Votes, combine
+from alm_proxies.tables import ATTRIBUTES, Labels, Utterances, Votes, combine
+from alm_proxies.taxonomy import from_unit
 
 _REPLIES = """SELECT a.name AS annotator, v.draw, v.cell, v.status, v.kind, v.raw, v.request, v.latency, v.tokens_in,
     v.tokens_out, v.price FROM vote v JOIN annotator a ON a.id = v.annotator
@@ -45,6 +46,8 @@ class Explained:
     """The estimator that made the label."""
     notes: list[str]
     """What could not be shown as it was."""
+    scales: dict[str, tuple[float, float]]
+    """The corpus's scales of valence, arousal and dominance; ratings of votes and label are kept in 0..1."""
 
     def lines(self) -> Iterator[str]:
         """The same for people."""
@@ -54,9 +57,12 @@ class Explained:
         strength = self.label["concentration"]
         worth = f", as firm as {strength:.1f} votes" if strength is not None else ""
         yield f"label ({self.method}{worth}; proxies worth {self.label['proxy_worth']:+.1f} human votes): {said}"
+        if felt := self._felt(self.label):
+            yield f"rated: {felt}"
         yield "votes:"
         for vote in self.votes:
-            what = vote["label"] or vote["stated"] or "-"
+            felt = self._felt(vote)
+            what = f"{vote['label'] or vote['stated'] or '-'}{f'  {felt}' if felt else ''}"
             held = ", held out" if vote["held_out"] else ""
             raw = f"  reply {vote['raw']!r}" if vote.get("raw") else ""
             cell = f"  cell {vote['cell']}" if vote.get("cell") is not None else ""
@@ -72,6 +78,15 @@ class Explained:
             yield f"asked by {prompt['annotator']} ({prompt['model']}), cell {prompt['cell']}:"
             yield from (f"  | {line}" for line in prompt["text"].splitlines())
         yield from (f"note: {note}" for note in self.notes)
+
+    def _felt(self, rated: dict[str, Any]) -> str:
+        """Ratings on the scale that the corpus's raters had."""
+        there = [name for name in ATTRIBUTES if rated.get(name) is not None]
+        ends = {name: self.scales.get(name, (0.0, 1.0)) for name in there}
+        return ", ".join(
+            f"{name} {float(from_unit(rated[name], *ends[name])):.3g} ({ends[name][0]:g} to {ends[name][1]:g})"
+            for name in there
+        )
 
 
 def explain(folder: str | Path, utterance_id: str, *, number: int = 0) -> Explained:
@@ -103,6 +118,7 @@ def explain(folder: str | Path, utterance_id: str, *, number: int = 0) -> Explai
         influence=_influence(fused, votes, utterance_id, settings, utterances, notes),
         method=fused.estimator.name,
         notes=notes,
+        scales=votes.about.scales.get(row["corpus"], {}),
     )
 
 

@@ -80,3 +80,16 @@ def test_what_is_not_there_is_said(file: Path, utterance: str, number: int, says
     (file.parent / "out" / "manifest.json").write_text("{")
     with pytest.raises(InputError, match="is not JSON"):
         explain(file.parent / "out", utterance)
+
+
+def test_ratings_are_shown_on_the_scale_that_the_raters_had(file: Path) -> None:
+    rows = [f"c{c},r{r},{('happy', 'sad')[c % 2]},{1 + (c + r) % 5}" for c in range(12) for r in range(4)]
+    (file.parent / "votes.csv").write_text("clip,rater,heard,felt\n" + "\n".join(rows) + "\n")
+    mapped = 'label = "heard", valence = "felt" }\nscales = { valence = [5, 1] }'
+    file.write_text(FILE.replace("METHOD", "human").replace('label = "heard" }', mapped))
+    run(file, quiet=True)
+    found = explain(file.parent / "out", "mine/c1")
+    assert {vote["annotator"]: vote["valence"] for vote in found.votes}["mine/r2"] == pytest.approx(0.25)
+    lines = list(found.lines())
+    assert any("mine/r2 #0: sad  valence 4 (5 to 1) x 1" in line for line in lines)
+    assert any(line.startswith("rated: valence ") and line.endswith("(5 to 1)") for line in lines)

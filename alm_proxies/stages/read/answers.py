@@ -16,6 +16,7 @@ from alm_proxies.stages.read.rows import Rows
 from alm_proxies.stages.read.sources import Source, finding, prefixed
 from alm_proxies.stages.read.vocabulary import Vocabulary
 from alm_proxies.tables import ATTRIBUTES, Finding
+from alm_proxies.taxonomy import to_unit
 
 _MOST = 100_000
 _OFF = 0.01
@@ -168,7 +169,7 @@ def _on_scales(frame: pl.DataFrame, files: list[File], scales: dict[str, tuple[f
             mend = "Mend the value, or say the scale: scales."
             what = f"{name} = {values[row]:g} is outside its scale from {low:g} to {high:g}"
             raise TableError(what, where=place(files, int(frame["_row"][row])), mend=mend)
-        made.append(((values - low) / (high - low)).alias(name))
+        made.append(pl.Series(name, to_unit(values.to_numpy(), low, high)).fill_nan(None))
     return made
 
 
