@@ -13,8 +13,8 @@ PUBLIC = [
     "EngineError", "Finding", "Findings", "ForbiddenError", "FuseSettings", "Gated", "HoldOut", "Human", "InputError",
     "Labels", "MissingExtraError", "Mixture", "OutputError", "Pool", "ReadSettings", "SettingsError",
     "SimulateSettings", "Source", "Stacking", "TableError", "Taxonomy", "Utterances", "Votes", "Weighted",
-    "__version__", "align", "annotate", "card_of", "check", "combine", "distribution_of", "explain", "fuse", "open_clip",
-    "read", "run", "simulate", "taxonomy_of", "vad_of",
+    "__version__", "align", "annotate", "card_of", "check", "combine", "distribution_of", "explain", "fuse",
+    "open_clip", "read", "run", "simulate", "taxonomy_of", "vad_of",
 ]  # fmt: skip
 HEAVY = ("torch", "transformers", "vllm", "librosa", "altair", "scipy", "sklearn", "peft", "accelerate")
 PACKAGE = Path(alm_proxies.__file__).parent
