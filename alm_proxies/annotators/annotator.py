@@ -188,10 +188,6 @@ class Annotator:
         answer_of = dict(zip(asked.labels, asked.codes or asked.labels, strict=True))
         return Question(turns, tuple(answer_of[label] for label in self.labels if label in answer_of))
 
-    def cell_of(self, draw: int) -> Cell:
-        """The cell a draw belongs to; the same for a draw however many votes there are."""
-        return self.cells[draw % len(self.cells)]
-
     def seed_of_draw(self, seed: int, utterance_id: str, draw: int) -> int:
         """The seed of a draw: from (seed, utterance, annotator, draw) alone, consecutive within a cell."""
         place = draw % len(self.cells)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alm_proxies.annotators.annotator import Annotator
+from alm_proxies.annotators.annotator import Annotator, Asking
 from alm_proxies.annotators.annotator_file import AnnotatorFile
 from alm_proxies.annotators.cells import cells_of, label_orders
 from alm_proxies.annotators.prompts import Lent
@@ -25,6 +25,11 @@ CROSSED = {"temperature": [0.6, 0.8, 1.0], "focus": ["voice", "words"], "label_o
 def made(votes: int | None = None, **changes: Any) -> Annotator:
     values = {"name": "one", "engine": "scripted", "model": "m", "cross": CROSSED, **changes}
     return Annotator.of(AnnotatorFile.model_validate(values)).ready(changes.get("labels", MSP), votes)
+
+
+def words_of(asking: Asking) -> list[str]:
+    turns = [turn for question in asking.request.questions for turn in question.turns]
+    return [part for turn in turns for part in turn.parts if isinstance(part, str)]
 
 
 @settings(deadline=None)
@@ -64,8 +69,9 @@ def test_focus_and_temperature_are_not_confounded() -> None:
 def test_raising_votes_keeps_the_cell_and_the_seed_of_every_first_draw(few: int, more: int, utterance: str) -> None:
     one, other = made(few), made(few + more)
     for draw in range(few):
-        assert one.cell_of(draw) == other.cell_of(draw)
-        assert one.seed_of_draw(7, utterance, draw) == other.seed_of_draw(7, utterance, draw)
+        (first,), (second,) = (annotator.askings(utterance, [draw], CLIP, Lent(), 7) for annotator in (one, other))
+        assert (first.asked, words_of(first)) == (second.asked, words_of(second))
+        assert (first.request.seeds, first.request.sampling) == (second.request.seeds, second.request.sampling)
     assert one.digest == other.digest
 
 

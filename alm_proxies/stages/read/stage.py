@@ -12,7 +12,7 @@ from typing import Annotated, cast
 import polars as pl
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
-from alm_proxies.cards import Card, card_of
+from alm_proxies.cards import Card, card_of, known_cards
 from alm_proxies.columns import did_you_mean
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.files import could_not_read, digest_file, digest_of
@@ -159,7 +159,8 @@ def _part(source: Source, settings: ReadSettings) -> Part:
 def _labels(source: Source, settings: ReadSettings) -> tuple[str, ...]:
     wanted = settings.taxonomy or _card(source, settings).taxonomy
     if wanted is None:
-        mend = "Name a taxonomy: msp8, iemocap4, crema6 ..., or the labels in order: angry,happy,sad."
+        near = did_you_mean(source.corpus, known_cards(settings.cards))
+        mend = f"{near} Name a taxonomy: msp8, iemocap4, crema6 ..., or the labels in order: angry,happy,sad.".strip()
         raise SettingsError(f"nothing says which labels {source.corpus} has", where=str(source.source), mend=mend)
     return taxonomy_of(wanted).labels
 

@@ -360,6 +360,8 @@ def test_settings_that_cannot_be_are_refused_with_a_mend(tmp_path: Path, said: d
 def test_a_table_without_card_or_taxonomy_is_asked_for_one(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="Name a taxonomy"):
         table(put(tmp_path / "t.csv", LONG), taxonomy=None, columns=COLUMNS)
+    with pytest.raises(SettingsError, match="which labels medl has. Did you mean 'meld'"):
+        table(put(tmp_path / "t.csv", LONG), taxonomy=None, columns=COLUMNS, corpus="medl")
 
 
 def outcome(source: Source) -> Corpus | AlmProxiesError:
