@@ -26,6 +26,8 @@ from alm_proxies.taxonomy import taxonomy_of
 _TEXT, _NUMBER, _WHOLE, _FLAG = pl.String(), pl.Float64(), pl.Int32(), pl.Boolean()
 __all__ = [
     "ATTRIBUTES",
+    "CONSENSUS",
+    "CROWD",
     "STATUSES",
     "About",
     "AnnotatorCard",
@@ -39,6 +41,10 @@ __all__ = [
 ]
 
 ATTRIBUTES = ("valence", "arousal", "dominance")
+CONSENSUS = "/consensus"
+"""How the annotator of published consensus labels ends: they are no votes."""
+CROWD = "/crowd"
+"""How the annotator of votes ends whose raters are not known."""
 STATUSES = ("ok", "refused", "unparsable", "out_of_vocabulary", "failed")
 SUM_TOLERANCE = 1e-4
 

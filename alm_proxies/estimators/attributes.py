@@ -11,12 +11,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from alm_proxies.errors import InputError, SettingsError
-from alm_proxies.estimators.counts import CONSENSUS
 from alm_proxies.estimators.estimator import NotConvergedWarning
 from alm_proxies.measures.arrays import Array, places
-from alm_proxies.tables import ATTRIBUTES, Finding, Votes
+from alm_proxies.tables import ATTRIBUTES, CONSENSUS, CROWD, Finding, Votes
 
-CROWD = "/crowd"
 _LEAST_VARIANCE = 1e-6
 _PAIRS_NEEDED = 30
 _STRENGTHS = tuple(float(value) for value in np.geomspace(0.5, 500.0, 61))

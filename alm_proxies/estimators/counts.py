@@ -16,12 +16,11 @@ from numpy.typing import NDArray
 from alm_proxies.errors import InputError
 from alm_proxies.estimators.blocks import Block, Layout, Marks, layout_of
 from alm_proxies.estimators.merge import Array, Merge, human_counts
-from alm_proxies.tables import Finding, Utterances, Votes
+from alm_proxies.tables import CONSENSUS, Finding, Utterances, Votes
 
 Index = NDArray[np.int64]
 __all__ = ["COLUMNS", "CONSENSUS", "Array", "Block", "Counts", "LeftOut", "Merge", "counts_of", "unique_rows"]
 
-CONSENSUS = "/consensus"
 COLUMNS = "columns"
 """The name the numeric columns of the utterances go by among the proxies."""
 

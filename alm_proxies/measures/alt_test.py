@@ -11,13 +11,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from alm_proxies.errors import InputError
 from alm_proxies.measures.arrays import Array, places
-from alm_proxies.tables import Votes
+from alm_proxies.tables import CONSENSUS, CROWD, Votes
 
 EPSILON = {"crowd": 0.10, "skilled": 0.15, "expert": 0.20}
 FEWEST_ITEMS = 30
 FEWEST_RATERS = 3
-_CONSENSUS = "/consensus"
-_CROWD = "/crowd"
 
 Kind = Literal["crowd", "skilled", "expert"]
 
@@ -72,7 +70,7 @@ def alt_test(votes: Votes, annotator: str, *, kind: Kind = "crowd", q: float = 0
     Held-out votes and votes whose status is not ok take no part.
     """
     frame = votes.frame.filter((pl.col("status") == "ok") & pl.col("label").is_not_null() & ~pl.col("held_out"))
-    human = frame.filter((pl.col("source") == "human") & ~pl.col("annotator").str.ends_with(_CONSENSUS))
+    human = frame.filter((pl.col("source") == "human") & ~pl.col("annotator").str.ends_with(CONSENSUS))
     proxy = frame.filter((pl.col("source") == "proxy") & (pl.col("annotator") == annotator))
     refuse_unknown_raters(human, "the alt-test")
     if proxy.height == 0:
@@ -148,7 +146,7 @@ def benjamini_yekutieli(p_values: ArrayLike, q: float = 0.05) -> NDArray[np.bool
 
 def refuse_unknown_raters(human: pl.DataFrame, what: str) -> None:
     """Refuse votes whose raters are not known, in one sentence."""
-    crowd = human.filter(pl.col("annotator").str.ends_with(_CROWD))["annotator"].unique().sort()
+    crowd = human.filter(pl.col("annotator").str.ends_with(CROWD))["annotator"].unique().sort()
     if len(crowd):
         raise InputError(
             f"{what} needs to know who cast each vote, and the raters of {crowd[0]!r} are not known",

@@ -9,7 +9,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
 from alm_proxies.estimators.merge import Counting, counting_of
-from alm_proxies.tables import Finding, Findings, Labels, Utterances, Votes
+from alm_proxies.tables import CONSENSUS, Finding, Findings, Labels, Utterances, Votes
 
 if TYPE_CHECKING:
     from alm_proxies.report.page import Page
@@ -52,7 +52,6 @@ def align(labels: Labels, votes: Votes, utterances: Utterances, settings: AlignS
     Held-out votes are only scored against; the rivals shown beside the labels are fitted to the other votes, counted
     as the labels say that fuse counted them: secondary and consensus labels, and columns that may steer the gate.
     """
-    from alm_proxies.estimators.counts import CONSENSUS
     from alm_proxies.stages.align.examples import examples
     from alm_proxies.stages.align.material import material_of
     from alm_proxies.stages.align.metrics import metrics_of

@@ -15,7 +15,7 @@ from alm_proxies.stages.read.mapping import Many, Mapping, number
 from alm_proxies.stages.read.rows import Rows
 from alm_proxies.stages.read.sources import Source, finding, prefixed
 from alm_proxies.stages.read.vocabulary import Vocabulary
-from alm_proxies.tables import ATTRIBUTES, Finding
+from alm_proxies.tables import ATTRIBUTES, CROWD, Finding
 from alm_proxies.taxonomy import to_unit
 
 _MOST = 100_000
@@ -79,7 +79,7 @@ def votes_of(
     heard = heard.select([name for name in (*_WHOSE, *_VOTE, "_row") if name in heard.columns])
     findings: list[Finding] = []
     said = [name for name in ("word", "status", *ATTRIBUTES) if name in heard.columns]
-    silent = pl.col("annotator").str.ends_with("/crowd") & pl.all_horizontal(pl.col(name).is_null() for name in said)
+    silent = pl.col("annotator").str.ends_with(CROWD) & pl.all_horizontal(pl.col(name).is_null() for name in said)
     spoken = heard.filter(~silent)
     if spoken.height < heard.height:
         count = heard.height - spoken.height
@@ -98,7 +98,7 @@ def _again(spoken: pl.DataFrame, where: str) -> list[Finding]:
     """Says how many answers come from raters who had answered for the utterance before; they count all the same."""
     if "draw" in spoken.columns:
         return []
-    human = spoken.filter((pl.col("source") == "human") & ~pl.col("annotator").str.ends_with("/crowd"))
+    human = spoken.filter((pl.col("source") == "human") & ~pl.col("annotator").str.ends_with(CROWD))
     again = human.filter(~pl.struct("utterance_id", "annotator").is_first_distinct())
     if not again.height:
         return []
@@ -156,7 +156,7 @@ def _whose(frame: pl.DataFrame, files: list[File], corpus: str) -> pl.DataFrame:
         row = frame.filter(pl.col("annotator") == named.sort()[0])["_row"][0]
         raise TableError(f"{named.sort()[0]!r} is both human and proxy", where=place(files, row), mend=mend)
     name = pl.when(human).then(prefixed("annotator", corpus)).otherwise("annotator")
-    return frame.with_columns(annotator=name.fill_null(f"{corpus}/crowd"))
+    return frame.with_columns(annotator=name.fill_null(corpus + CROWD))
 
 
 def _on_scales(frame: pl.DataFrame, files: list[File], scales: dict[str, tuple[float, float]]) -> list[pl.Series]:

@@ -12,7 +12,7 @@ from alm_proxies.files import could_not_read
 from alm_proxies.stages.read.rows import Rows, read_rows
 from alm_proxies.stages.read.sources import Part, Source, finding, prefixed
 from alm_proxies.stages.read.vocabulary import Vocabulary
-from alm_proxies.tables import Finding
+from alm_proxies.tables import CROWD, Finding
 
 TABULATED, RESPONSES, FIRST_CLICKS = "tabulatedVotes.csv", "finishedResponses.csv", "finishedEmoResponses.csv"
 DEMOGRAPHICS = "VideoDemographics.csv"
@@ -90,7 +90,7 @@ def _tabulated(path: Path, source: Source, vocabulary: Vocabulary) -> tuple[pl.D
     long = counts.rename(WORDS).unpivot(index="fileName", variable_name="word", value_name="count")
     heard = long.select(
         pl.col("fileName").alias("utterance_id"),
-        pl.lit(f"{source.corpus}/crowd").alias("annotator"),
+        pl.lit(source.corpus + CROWD).alias("annotator"),
         pl.lit("human").alias("source"),
         "word",
         "count",

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from alm_proxies.stages.read.sources import finding
-from alm_proxies.tables import ATTRIBUTES, Finding
+from alm_proxies.tables import ATTRIBUTES, CROWD, Finding
 from alm_proxies.taxonomy import Meaning, meanings
 
 _SHOWN = 20
@@ -117,7 +117,7 @@ class Vocabulary:
         """Draws where none are given: a crowd's in label order, anybody else's in the order of the file."""
         place = pl.int_range(pl.len(), dtype=pl.Int32).over(_WHOSE)
         rank = pl.col("_answer").rank("dense").over(_WHOSE).cast(pl.Int32) - 1
-        crowd = pl.col("annotator").str.ends_with("/crowd")
+        crowd = pl.col("annotator").str.ends_with(CROWD)
         draw = place if by_label else rank  # a row an answer, in the order of the file: ranks are places
         if by_label and frame.select(crowd.any()).item():
             frame = frame.sort(*_WHOSE, self._place(), "stated", "_answer", nulls_last=True)
