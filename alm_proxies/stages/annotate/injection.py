@@ -36,9 +36,10 @@ _PLANNED = "FROM injection i JOIN planned_annotator p ON p.annotator = i.annotat
 _CAST = (
     f"{_PLANNED} JOIN vote v ON v.annotator IN (i.told, i.control) AND v.utterance = i.utterance AND v.draw < p.votes"
 )
+# CROSS keeps SQLite from reading all votes to find those of a few utterances.
 _COMPARED = f"""SELECT a.name, u.name, i.speaker, i.label, v.label, v.more, t.label, t.more, c.label, c.more {_PLANNED}
     JOIN annotator a ON a.id = i.annotator JOIN utterance u ON u.id = i.utterance
-    JOIN vote v ON v.annotator = i.annotator AND v.utterance = i.utterance AND v.draw < p.votes AND v.status = 'ok'
+    CROSS JOIN vote v ON v.annotator = a.id AND v.utterance = u.id AND v.draw < p.votes AND v.status = 'ok'
     JOIN vote t ON t.annotator = i.told AND t.utterance = i.utterance AND t.draw = v.draw AND t.status != 'failed'
     JOIN vote c ON c.annotator = i.control AND c.utterance = i.utterance AND c.draw = v.draw AND c.status != 'failed'
     ORDER BY a.name, u.name, v.draw"""
@@ -92,20 +93,13 @@ def plan_injection(
     findings = set_aside_failed(ledger, _SEATS, "votes with an injected transcript")
     made = []
     for place, part in enumerate((as_told, as_control)):
-        findings += set_aside_changed(
-            ledger, part, {n[place]: s.annotator for s, n in zip(seats, numbers, strict=True)}
-        )
-    for seat, both in zip(seats, numbers, strict=True):
-        for place, number in enumerate(both):
-            missing = np.zeros((2 * frame.height, seat.annotator.votes), dtype=np.bool_)
-            missing[place::2] = ~ledger.done(number, seat.annotator.votes)[frame["number"].to_numpy()]
-            made.append(Seat(seat.annotator, number, missing))
-    if seats and wanted != 0 and plan.utterances.height and not plan.utterances.select(_HAS_TRANSCRIPT.any()).item():
-        names = ", ".join(seat.annotator.name for seat in seats)
-        what = f"no utterance has a transcript, so what an injected one does to the votes of {names} is not measured"
-        findings.append(Finding(STAGE, "nothing_to_inject", what))
-    both_rows = pl.concat([as_told, as_control])[np.arange(2 * frame.height).reshape(2, -1).T.ravel()]
-    return Plan(both_rows, tuple(made), tuple(findings))
+        those = {both[place]: seat.annotator for seat, both in zip(seats, numbers, strict=True)}
+        findings += set_aside_changed(ledger, part, those)
+        made += [Seat(one, number, _missing(ledger, part, one, number, place)) for number, one in those.items()]
+    if wanted != 0:
+        findings += _nothing_to_inject(plan, seats)
+    in_turns = np.arange(2 * frame.height).reshape(2, -1).T.ravel()
+    return Plan(pl.concat([as_told, as_control])[in_turns], tuple(made), tuple(findings))
 
 
 def injected_so_far(ledger: Ledger) -> tuple[int, int]:
@@ -193,6 +187,21 @@ def _drawn(labels: tuple[str, ...], seed: int, utterance_id: str) -> str:
 def _injected(frame: pl.DataFrame, sentences: list[str]) -> pl.DataFrame:
     said = pl.Series("said", sentences, dtype=pl.String)
     return frame.with_columns(transcript=pl.col("transcript").str.strip_chars() + " " + said)
+
+
+def _missing(ledger: Ledger, part: pl.DataFrame, annotator: Annotator, number: int, place: int) -> NDArray[np.bool_]:
+    """The draws still to be asked for, in every second row of the plan: those with this seat's sentence."""
+    missing = np.zeros((2 * part.height, annotator.votes), dtype=np.bool_)
+    missing[place::2] = ~ledger.done(number, annotator.votes)[part["number"].to_numpy()]
+    return missing
+
+
+def _nothing_to_inject(plan: Plan, seats: Sequence[Seat]) -> list[Finding]:
+    if not seats or plan.utterances.is_empty() or plan.utterances.select(_HAS_TRANSCRIPT.any()).item():
+        return []
+    names = ", ".join(seat.annotator.name for seat in seats)
+    what = f"no utterance has a transcript, so what an injected one does to the votes of {names} is not measured"
+    return [Finding(STAGE, "nothing_to_inject", what)]
 
 
 def _number(ledger: Ledger, seat: Seat, seed: int, sentence: str) -> int:
