@@ -16,30 +16,14 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-import transformers
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers import (
-    MODEL_FOR_MULTIMODAL_LM_MAPPING,
-    AutoModelForMultimodalLM,
-    DynamicCache,
-)
+from transformers import DynamicCache
 from transformers.utils import logging
 
-from alm_proxies.errors import InputError, SettingsError
+from alm_proxies.errors import InputError
 from alm_proxies.models.chat_inputs import ChatInputs, Conversation, config_of
-
-FAMILIES = ("qwen2_audio", "qwen2_5_omni_thinker", "audioflamingo3", "granite_speech", "glmasr")
-"""Model families whose real classes are tested here, in small."""
-UNTESTED_FAMILIES = ("qwen3_omni_moe_thinker", "phi4_multimodal", "voxtral", "gemma3n", "musicflamingo")
-"""Families that have what is needed and that nobody has tried here."""
-
-_LLAVA_LIKE = {
-    "model.language_model.": "language_model.model.",
-    "lm_head.": "language_model.lm_head.",
-    "model.": "",
-}
-_PUBLISHED = dict.fromkeys(("qwen2_audio", "audioflamingo3", "glmasr", "granite_speech"), _LLAVA_LIKE)
+from alm_proxies.models.families import loader_of, save
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +84,7 @@ class AudioLM:
         kind: Any = dtype if dtype != "auto" or where != "cpu" else "float32"
         inputs = ChatInputs.load(model, revision=revision)
         config = config_of(model, revision)
-        loader = _loader(config)
+        loader = loader_of(config)
         with _bars_on_terminals_only():
             loaded = loader.from_pretrained(str(model), revision=revision, dtype=kind, attn_implementation="sdpa")
         return cls(loaded.to(where).eval(), inputs, str(model))
@@ -328,19 +312,6 @@ def _bars_on_terminals_only() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def save(model: Any, folder: str | Path) -> None:
-    """Write a model's weights under the names of published checkpoints, which vLLM goes by.
-
-    transformers 5.19 writes language_model.model.model for these families and reads it back without a word.
-    """
-    names = _PUBLISHED.get(model.config.model_type, {})
-    weights = {}
-    for name, weight in model.state_dict().items():
-        start = next((start for start in names if name.startswith(start)), "")
-        weights[names.get(start, "") + name.removeprefix(start)] = weight
-    model.save_pretrained(folder, state_dict=weights, save_original_format=False)
-
-
 @contextmanager
 def _only_at(model: Any, at: Tensor) -> Iterator[None]:
     """Within it the output layer runs on the places `at` (rows, wanted) alone: whole vocabularies are large."""
@@ -388,13 +359,3 @@ def _narrow(logits: Tensor, top_k: int, top_p: float) -> Tensor:
         drop = torch.zeros_like(logits, dtype=torch.bool).scatter(-1, order, before >= top_p)
         logits = logits.masked_fill(drop, float("-inf"))
     return logits
-
-
-def _loader(config: Any) -> Any:
-    """The class that loads it: the automatic one, or the one the checkpoint names."""
-    if type(config) in MODEL_FOR_MULTIMODAL_LM_MAPPING:
-        return AutoModelForMultimodalLM
-    for name in config.architectures or []:
-        if hasattr(transformers, name):
-            return getattr(transformers, name)
-    raise SettingsError(f"this transformers has no class for {config.model_type!r}", mend="Update transformers.")

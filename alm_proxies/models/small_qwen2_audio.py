@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from alm_proxies.errors import SettingsError
 from alm_proxies.models import tiny
-from alm_proxies.models.audio_lm import AudioLM, save
+from alm_proxies.models.audio_lm import AudioLM
+from alm_proxies.models.families import save
 
 FRAMES_A_POSITION = 2
 """Mel frames of 10 ms to one place of the audio encoder."""

@@ -12,8 +12,9 @@ import transformers as tf
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from alm_proxies.errors import SettingsError
-from alm_proxies.models.audio_lm import FAMILIES, AudioLM, save
+from alm_proxies.models.audio_lm import AudioLM
 from alm_proxies.models.chat_inputs import Conversation
+from alm_proxies.models.families import FAMILIES, save
 
 _MARKS = {
     "qwen2_audio": ("<|AUDIO|>", "Audio: <|audio_bos|>", "<|audio_eos|>\n"),

@@ -13,7 +13,8 @@ from scipy.stats import chisquare
 
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.models import tiny
-from alm_proxies.models.audio_lm import FAMILIES, Asked, AudioLM, Draws
+from alm_proxies.models.audio_lm import Asked, AudioLM, Draws
+from alm_proxies.models.families import FAMILIES
 
 NEEDS = {"granite_speech": ("torchaudio",), "qwen2_5_omni_thinker": ("torchvision", "PIL")}
 WORDS = ("angry", "happy", "sad")
