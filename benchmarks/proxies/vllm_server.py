@@ -1,15 +1,10 @@
-"""A real vLLM server on the CPU with a tiny Qwen2-Audio whose answer depends on what it hears, for the benchmarks."""
+"""What the benchmarks with a real vLLM server share: a tiny Qwen2-Audio whose answer depends on what it hears."""
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import threading
+import sys
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 import polars as pl
@@ -24,20 +19,12 @@ from alm_proxies.models import tiny
 from alm_proxies.tables import Utterances
 from alm_proxies.taxonomy import taxonomy_of
 
+sys.path.append(str(Path(__file__).parents[2] / "tests" / "engines"))
+from real_vllm import MODEL, vllm_server
+
+__all__ = ["MODEL", "checkpoint", "completions", "emodb", "vllm_server"]
+
 EMOTIONS = {"W": "angry", "L": "bored", "E": "disgust", "A": "fear", "F": "happy", "N": "neutral", "T": "sad"}
-MODEL = "tiny"
-SETTINGS = (
-    "--dtype float32 --max-model-len 1024 --enforce-eager --block-size 32 --max-num-seqs 64 --max-logprobs -1 "
-    "--no-enable-chunked-prefill"
-)
-ENVIRONMENT = {
-    "HF_HUB_OFFLINE": "1",
-    "VLLM_CPU_KVCACHE_SPACE": "1",
-    "VLLM_NO_USAGE_STATS": "1",
-    "TORCHDYNAMO_DISABLE": "1",
-    "OMP_NUM_THREADS": "1",
-    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-}
 
 
 def emodb(wav: Path) -> Utterances:
@@ -67,39 +54,6 @@ def checkpoint(folder: Path, annotator: Annotator, utterances: Utterances) -> Pa
     tiny.build(folder, sizes=tiny.Sizes(vocabulary=1024), words=said)
     tiny.answer_with(folder, [conversation_of(question, 16_000) for question in questions], questions[0].choices)
     return folder
-
-
-@contextmanager
-def vllm_server(python: Path, model: Path, log: Path, more: Sequence[str] = ()) -> Iterator[str]:
-    """Its address, up to and with /v1, while it lives."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    program = [str(python), "-m", "vllm.entrypoints.openai.api_server", "--model", str(model)]
-    where = ["--host", "127.0.0.1", "--port", str(port), "--served-model-name", MODEL]
-    process = subprocess.Popen(
-        [*program, *where, *SETTINGS.split(), *more],
-        env=os.environ | ENVIRONMENT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    assert process.stdout is not None
-    with log.open("w") as kept:
-        for line in process.stdout:
-            kept.write(line)
-            if "Application startup complete" in line:
-                break
-        else:
-            raise SystemExit(f"vLLM did not start: see {log}")
-        rest = threading.Thread(target=lambda: kept.writelines(process.stdout or ()), daemon=True)
-        rest.start()
-        try:
-            yield f"http://127.0.0.1:{port}/v1"
-        finally:
-            process.terminate()
-            process.wait(60)
-            rest.join(10)
 
 
 def completions(url: str) -> Counter[str]:

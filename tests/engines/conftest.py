@@ -101,31 +101,42 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, clips: list[Audio]) -> 
 
 
 @pytest.fixture(scope="session")
-def by_transformers(checkpoint: Path) -> Callable[[Request], NDArray[np.float64]]:
+def scores_by_transformers() -> Callable[[Path], Callable[[Request], NDArray[np.float64]]]:
     """Scores of a request by one whole pass a choice through transformers: the reference for every engine."""
     import torch
 
     from alm_proxies.engines.turns import conversation_of
     from alm_proxies.models.audio_lm import AudioLM
 
-    lm = AudioLM.load(checkpoint, device="cpu")
+    def loaded(folder: Path) -> Callable[[Request], NDArray[np.float64]]:
+        lm = AudioLM.load(folder, device="cpu")
 
-    def scores(request: Request) -> NDArray[np.float64]:
-        rows = []
-        for question in request.questions:
-            answers = [list(lm.inputs.answer(choice)) for choice in question.choices]
-            if any(len(answer) > 1 for answer in answers):
-                answers = [[*answer, lm.inputs.end_of_turn] for answer in answers]
-            row = []
-            for answer in answers:
-                made = lm.inputs.batch([conversation_of(question, 16_000)])
-                start = made["input_ids"].shape[1]
-                made["input_ids"] = torch.cat([made["input_ids"], torch.tensor([answer])], 1)
-                made["attention_mask"] = torch.ones_like(made["input_ids"])
-                with torch.inference_mode():
-                    log_p = lm.model(**made).logits[0, start - 1 : -1].log_softmax(-1)
-                row.append(sum(log_p[place, token].item() for place, token in enumerate(answer)))
-            rows.append(row)
-        return np.array(rows)
+        def scores(request: Request) -> NDArray[np.float64]:
+            rows = []
+            for question in request.questions:
+                answers = [list(lm.inputs.answer(choice)) for choice in question.choices]
+                if any(len(answer) > 1 for answer in answers):
+                    answers = [[*answer, lm.inputs.end_of_turn] for answer in answers]
+                row = []
+                for answer in answers:
+                    made = lm.inputs.batch([conversation_of(question, 16_000)])
+                    start = made["input_ids"].shape[1]
+                    made["input_ids"] = torch.cat([made["input_ids"], torch.tensor([answer])], 1)
+                    made["attention_mask"] = torch.ones_like(made["input_ids"])
+                    with torch.inference_mode():
+                        log_p = lm.model(**made).logits[0, start - 1 : -1].log_softmax(-1)
+                    row.append(sum(log_p[place, token].item() for place, token in enumerate(answer)))
+                rows.append(row)
+            return np.array(rows)
 
-    return scores
+        return scores
+
+    return loaded
+
+
+@pytest.fixture(scope="session")
+def by_transformers(
+    checkpoint: Path, scores_by_transformers: Callable[[Path], Callable[[Request], NDArray[np.float64]]]
+) -> Callable[[Request], NDArray[np.float64]]:
+    """The reference scores of the tiny Qwen2-Audio."""
+    return scores_by_transformers(checkpoint)

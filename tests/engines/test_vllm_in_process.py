@@ -4,28 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-import platform
 from collections import Counter
 from dataclasses import replace
-from importlib.util import find_spec
 
 import numpy as np
 import pytest
+from real_vllm import NEEDS_VLLM, ONE_THREAD
 from scipy.stats import chisquare
 
 from alm_proxies.engines.engine import Audio, Request, Sampling, VllmServe, open_engine
 
-pytestmark = [
-    pytest.mark.vllm,
-    pytest.mark.server,
-    pytest.mark.filterwarnings("ignore"),  # vLLM's and its libraries' own, which we cannot mend
-    pytest.mark.skipif(
-        find_spec("vllm") is None,
-        reason="vLLM is not in this environment: .venv-vllm has it"
-        if (platform.system(), platform.machine()) == ("Linux", "x86_64")
-        else f"the vLLM test environment is for Linux x86-64, this is {platform.system()} {platform.machine()}",
-    ),
-]
+pytestmark = NEEDS_VLLM
 CODES = ("A", "B", "C")
 WORDS = ("angry", "happy", "disgust")
 ORDERS = ("Which emotion? A) angry B) happy C) sad", "Which is it? A) sad B) angry C) happy, or none of them")
@@ -35,8 +24,8 @@ ORDERS = ("Which emotion? A) angry B) happy C) sad", "Which is it? A) sad B) ang
 def ask(checkpoint):
     """Ask the one engine of this module."""
     with pytest.MonkeyPatch.context() as environment, asyncio.Runner() as runner:
-        environment.setenv("OMP_NUM_THREADS", "1")
-        environment.setenv("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+        for name, value in ONE_THREAD.items():
+            environment.setenv(name, value)
         engine = runner.run(open_engine(str(checkpoint), VllmServe(max_length=1024, in_flight=64)))
 
         async def asked(*requests):

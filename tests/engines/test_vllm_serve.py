@@ -4,87 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import platform
-import socket
-import subprocess
 import sys
-import threading
 import urllib.request
 from collections import Counter
-from importlib.util import find_spec
 
 import numpy as np
 import pytest
+from real_vllm import MODEL, NEEDS_VLLM, vllm_server
 from scipy.stats import chisquare
 
 from alm_proxies.engines.engine import Audio, OpenAIServe, Request, Sampling, open_engine
 
-pytestmark = [
-    pytest.mark.vllm,
-    pytest.mark.server,
-    pytest.mark.filterwarnings("ignore"),  # vLLM's and its libraries' own, which we cannot mend
-    pytest.mark.skipif(
-        find_spec("vllm") is None,
-        reason="vLLM is not in this environment: .venv-vllm has it"
-        if (platform.system(), platform.machine()) == ("Linux", "x86_64")
-        else f"the vLLM test environment is for Linux x86-64, this is {platform.system()} {platform.machine()}",
-    ),
-]
+pytestmark = NEEDS_VLLM
 CODES = ("A", "B", "C")
 WORDS = ("angry", "happy", "disgust")
 ORDERS = ("Which emotion? A) angry B) happy C) sad", "Which is it? A) sad B) angry C) happy, or none of them")
-SETTINGS = (
-    "--dtype float32 --max-model-len 1024 --enforce-eager --block-size 32 --max-num-seqs 64 --max-logprobs -1 "
-    "--no-enable-chunked-prefill"
-)
-ENVIRONMENT = {
-    "HF_HUB_OFFLINE": "1",
-    "VLLM_CPU_KVCACHE_SPACE": "1",
-    "VLLM_NO_USAGE_STATS": "1",
-    "TORCHDYNAMO_DISABLE": "1",
-    "OMP_NUM_THREADS": "1",
-    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-}
 
 
 @pytest.fixture(scope="module")
 def url(checkpoint, tmp_path_factory):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    program = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(checkpoint)]
-    where = ["--host", "127.0.0.1", "--port", str(port), "--served-model-name", "tiny"]
-    log = tmp_path_factory.mktemp("serve") / "log"
-    process = subprocess.Popen(
-        [*program, *where, *SETTINGS.split()],
-        env=os.environ | ENVIRONMENT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    assert process.stdout is not None
-    lines = []
-    for line in process.stdout:
-        lines.append(line)
-        if "Application startup complete" in line:
-            break
-    else:
-        pytest.fail("vllm serve did not start:\n" + "".join(lines[-30:]))
-    rest = threading.Thread(target=lambda: log.write_text("".join(process.stdout)), daemon=True)
-    rest.start()
-    yield f"http://127.0.0.1:{port}/v1"
-    process.terminate()
-    process.wait(60)
-    rest.join(10)
-    process.stdout.close()
+    with vllm_server(sys.executable, checkpoint, tmp_path_factory.mktemp("serve") / "log") as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
 def ask(url):
     """Ask the server through one engine, probed once."""
     with asyncio.Runner() as runner:
-        engine = runner.run(open_engine("tiny", OpenAIServe(base_urls=(url,), tries=3)))
+        engine = runner.run(open_engine(MODEL, OpenAIServe(base_urls=(url,), tries=3)))
 
         async def asked(*requests):
             return await asyncio.gather(*(engine.ask(request) for request in requests))
@@ -109,7 +56,7 @@ def test_the_probe_finds_what_vllm_does(ask):
 
 
 def test_the_old_guided_fields_are_ignored_by_vllm_so_we_do_not_use_them(url):
-    body = {"model": "tiny", "messages": [{"role": "user", "content": "?"}], "max_tokens": 8, "guided_choice": ["zq"]}
+    body = {"model": MODEL, "messages": [{"role": "user", "content": "?"}], "max_tokens": 8, "guided_choice": ["zq"]}
     request = urllib.request.Request(
         url + "/chat/completions", json.dumps(body).encode(), {"content-type": "application/json"}
     )
