@@ -157,6 +157,9 @@ def curves(
 ) -> Chart:  # fmt: skip
     """Lines over a number of votes: saturation with its fit, learning curves; references are level lines."""
 
+    def told(x: float, value: Interval) -> str:
+        return f"{across}: {_step(x):g}\n{value.words(digits)}"
+
     def draw(width: float) -> Drawing:
         sheet = Drawing(width, 0)
         left = 46.0
@@ -187,17 +190,7 @@ def curves(
             late = x > width * 0.6
             sheet.text(x + (-6 if late else 6), top + 8, stop[0], "note", "end" if late else "start")
         for line in lines:
-            role = line.series.role
-            known = [(x, i) for x, i in zip(line.at, line.series.values, strict=True) if not math.isnan(i.value)]
-            if line.fit:
-                sheet.path([(along(x), down(y)) for x, y in line.fit], f"fit {role}")
-            else:
-                sheet.path([(along(x), down(i.value)) for x, i in known], f"curve {role}")
-            for x, value in known:
-                if not math.isnan(value.low):
-                    sheet.line(along(x), down(value.low), along(x), down(value.high), f"interval {role}")
-                tip = f"{line.series.name}\n{across}: {_step(x):g}\n{value.words(digits)}"
-                sheet.mark(along(x), down(value.value), role, tip=tip)
+            _points(sheet, line, along, down, told)
         return sheet
 
     steps = sorted({x for line in lines for x in line.at})
@@ -211,6 +204,9 @@ def calibration(
     name: str, title: str, across: str, up: str, lines: Sequence[Line], *, alt: str, note: str = "", digits: int = 3
 ) -> Chart:
     """What was said against what came true, with the diagonal on which both agree."""
+
+    def told(x: float, value: Interval) -> str:
+        return f"{across}: {number(x, digits)}\n{up}: {value.words(digits)}"
 
     def draw(width: float) -> Drawing:
         side = min(width, 440.0)
@@ -228,14 +224,7 @@ def calibration(
         sheet.horizontal_axis(along, bottom, bottom, across)
         sheet.line(along(extent.low), down(extent.low), along(extent.high), down(extent.high), "reference")
         for line in lines:
-            role = line.series.role
-            pairs = [(x, i) for x, i in zip(line.at, line.series.values, strict=True) if not math.isnan(i.value)]
-            sheet.path([(along(x), down(i.value)) for x, i in pairs], f"curve {role}")
-            for x, value in pairs:
-                if not math.isnan(value.low):
-                    sheet.line(along(x), down(value.low), along(x), down(value.high), f"interval {role}")
-                tip = f"{line.series.name}\n{across}: {number(x, digits)}\n{up}: {value.words(digits)}"
-                sheet.mark(along(x), down(value.value), role, tip=tip)
+            _points(sheet, line, along, down, told)
         return sheet
 
     rows: list[list[Cell]] = [
@@ -374,6 +363,20 @@ def _chart(name: str, title: str, alt: str, note: str, draw: Callable[[float], D
 def _table(first: str, rows: Sequence[str], series: Sequence[Series], digits: int) -> Table:
     columns = [Column(first), *(Column(one.name, digits) for one in series)]
     return Table.of(columns, [[row, *(one.values[i] for one in series)] for i, row in enumerate(rows)])
+
+
+def _points(sheet: Drawing, line: Line, along: Scale, down: Scale, tip: Callable[[float, Interval], str]) -> None:
+    """A line's fit, or the line through its points, and a mark with its interval at each of them."""
+    role = line.series.role
+    known = [(x, i) for x, i in zip(line.at, line.series.values, strict=True) if not math.isnan(i.value)]
+    if line.fit:
+        sheet.path([(along(x), down(y)) for x, y in line.fit], f"fit {role}")
+    else:
+        sheet.path([(along(x), down(i.value)) for x, i in known], f"curve {role}")
+    for x, value in known:
+        if not math.isnan(value.low):
+            sheet.line(along(x), down(value.low), along(x), down(value.high), f"interval {role}")
+        sheet.mark(along(x), down(value.value), role, tip=f"{line.series.name}\n{tip(x, value)}")
 
 
 def _whisker(sheet: Drawing, scale: Scale, value: Interval, middle: float, tip: str) -> None:
