@@ -6,6 +6,7 @@ in a folder of the user's own, beside the pipeline file, comes before the shippe
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection
 from pathlib import Path
@@ -24,8 +25,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 def _wide(ends: tuple[float, float]) -> tuple[float, float]:
-    if ends[0] == ends[1]:
-        raise ValueError("a scale needs two different ends")
+    if ends[0] == ends[1] or not all(map(math.isfinite, ends)):
+        raise ValueError("a scale needs two different ends, both of them numbers")
     return ends
 
 

@@ -42,6 +42,18 @@ def settings_of(model: type[M], values: dict[str, Any], where: str, text: str = 
         raise _refused(error, model, where, text) from None
 
 
+def settings_from_flags(model: type[M], values: dict[str, Any], verb: str) -> M:
+    """What the flags of a command say as the model they stand for; the first thing wrong is said with its flag."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        path = [str(part) for part in problem["loc"] if isinstance(part, int) or not _is_branch(part)]
+        given = [] if isinstance(problem["input"], dict) else [_shown(problem["input"])]
+        named = " ".join([f"--{path[0].replace('_', '-')}", *path[1:], *given]) if path else verb
+        raise SettingsError(f"{named}: {_reason(problem['msg'])}", mend=f"See alm-proxies {verb} --help.") from None
+
+
 def _refused(error: ValidationError, model: type[BaseModel], where: str, text: str) -> SettingsError:
     # An unknown key first: it is the likelier slip when a needed key is missing too.
     problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
@@ -56,15 +68,22 @@ def _refused(error: ValidationError, model: type[BaseModel], where: str, text: s
         return SettingsError(f"{key!r} is not a key that is known{more}", where=place, mend=mend)
     if problem["type"] == "missing":
         return SettingsError(f"{key!r} is missing{more}", where=place, mend="Write it.")
-    what = problem["msg"].removeprefix("Value error, ").rstrip(".")
+    what = _reason(problem["msg"])
     if not path:
         return SettingsError(f"{what}{more}", where=place)
     if problem["type"] in ("tuple_type", "list_type"):
         mend = f"Write [[{key}]] above each." if isinstance(problem["input"], dict) else f"Write {key} = [...]."
         return SettingsError(f"{key} is a list{more}", where=place, mend=mend)
-    given = repr(problem["input"])
-    shown = given if len(given) <= 60 else given[:57] + "..."
-    return SettingsError(f"{key} = {shown}: {what}{more}", where=place, mend="Correct it.")
+    return SettingsError(f"{key} = {_shown(problem['input'])}: {what}{more}", where=place, mend="Correct it.")
+
+
+def _shown(given: object) -> str:
+    text = repr(given)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _reason(message: str) -> str:
+    return message.removeprefix("Value error, ").rstrip(".")
 
 
 def _is_branch(part: str) -> bool:

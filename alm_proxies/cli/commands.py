@@ -47,14 +47,14 @@ def simulate(
     crowd
         0 answers as raters of acted speech do; any other number is another crowd hearing other speakers.
     """
-    from alm_proxies.settings import settings_of
+    from alm_proxies.settings import settings_from_flags
     from alm_proxies.stages.simulate.stage import SimulateSettings
     from alm_proxies.stages.simulate.stage import simulate as work
 
     said = {
         "utterances": utterances, "seed": seed, "speakers": speakers, "votes": votes, "dense": dense, "crowd": crowd,
     }  # fmt: skip
-    corpus = work(output, settings_of(SimulateSettings, said, "simulate"), quiet=common.quiet)
+    corpus = work(output, settings_from_flags(SimulateSettings, said, "simulate"), quiet=common.quiet)
     counts = {"utterances": len(corpus.utterances), "votes": len(corpus.votes)}
     return finished(f"{_counted(counts)} in {output}", counts, corpus.findings, output, common)
 
@@ -76,6 +76,8 @@ def read(
     counts: list[str] | None = None,
     probabilities: list[str] | None = None,
     groups: list[str] | None = None,
+    files: list[str] | None = None,
+    scales: list[str] | None = None,
     encoding: str | None = None,
     cards: Path | None = None,
     seed: int = 0,
@@ -115,6 +117,10 @@ def read(
         Soft labels: label = the column with its share; or the one column that holds all shares.
     groups
         Columns of theirs to carry along as group columns.
+    files
+        If the source is a folder: file = the split its rows belong to, such as --files train.csv=train.
+    scales
+        Attribute = the ratings that stand for least and most: --scales valence=1:7; 5:1 is a scale turned round.
     encoding
         The text encoding of the label files.
     cards
@@ -122,7 +128,7 @@ def read(
     seed
         What splits and held-out votes are drawn by.
     """
-    from alm_proxies.settings import settings_of
+    from alm_proxies.settings import settings_from_flags
     from alm_proxies.stages.read.stage import ReadSettings, Source, hold_out_of
     from alm_proxies.stages.read.stage import read as work
 
@@ -139,12 +145,16 @@ def read(
         "counts": _pairs_or_one(counts, "--counts"),
         "probabilities": _pairs_or_one(probabilities, "--probabilities"),
         "groups": groups,
+        "files": _pairs(files, "--files"),
+        "scales": _scales(scales),
         "encoding": encoding,
     }
     refuse_overwriting((output / f"{name}.parquet" for name in ("utterances", "votes", "labels", "findings")), [source])
-    block = settings_of(Source, {key: value for key, value in said.items() if value is not None}, "read")
+    block = settings_from_flags(Source, {key: value for key, value in said.items() if value is not None}, "read")
     kept = hold_out_of(" ".join(hold_out)) if hold_out else None
-    settings = settings_of(ReadSettings, {"taxonomy": taxonomy, "seed": seed, "hold_out": kept, "cards": cards}, "read")
+    settings = settings_from_flags(
+        ReadSettings, {"taxonomy": taxonomy, "seed": seed, "hold_out": kept, "cards": cards}, "read"
+    )
     found = work(block, settings)
     found.write(output)
     status = found.votes.frame["status"]
@@ -189,7 +199,7 @@ def fuse(
     seed
         Seed of folds, samples and starts.
     """
-    from alm_proxies.settings import settings_of
+    from alm_proxies.settings import settings_from_flags
     from alm_proxies.stages.fuse.files import fuse_files
     from alm_proxies.stages.fuse.stage import FuseSettings
     from alm_proxies.table_files import refuse_other_suffix
@@ -199,7 +209,7 @@ def fuse(
     said: dict[str, Any] = {"method": method, "consensus": consensus, "columns": column or (), "seed": seed}
     if merge is not None:
         said["merge"] = {"primary": merge[0], "secondary": merge[1]}
-    settings = settings_of(FuseSettings, said, "fuse")
+    settings = settings_from_flags(FuseSettings, said, "fuse")
     fused = fuse_files(votes, output, settings, utterances=utterances, taxonomy=taxonomy, quiet=common.quiet)
     made = {"labels": fused.labels}
     return finished(f"{_counted(made)} by {fused.estimator.name} in {output}", made, fused.findings, output, common)
@@ -218,6 +228,7 @@ def align(
     audio: bool = False,
     may_leave: list[str] | None = None,
     cards: str | None = None,
+    at_most: int = 20_000,
     seed: int = 0,
     quiet: bool = False,
     debug: bool = False,
@@ -248,6 +259,8 @@ def align(
         A corpus whose card forbids it and that may be copied into the page all the same.
     cards
         A folder with data cards of your own.
+    at_most
+        More utterances than this are reported on by a random sample of them.
     seed
         Seed of samples and intervals.
     quiet
@@ -256,20 +269,20 @@ def align(
         Show the traceback of an error.
     """
     from alm_proxies.files import write_json
-    from alm_proxies.settings import settings_of
+    from alm_proxies.settings import settings_from_flags
     from alm_proxies.stages.align.stage import AlignSettings
     from alm_proxies.stages.align.stage import align as work
 
     said: dict[str, Any] = {
         "raters": raters, "examples": examples, "transcripts": transcripts, "audio": audio,
-        "may_leave": may_leave or (), "cards": cards, "seed": seed,
+        "may_leave": may_leave or (), "cards": cards, "at_most": at_most, "seed": seed,
     }  # fmt: skip
     refuse_overwriting([output, *([json] if json is not None else [])], [labels, *votes, utterances])
     report = work(
         Labels.read(labels),
         votes_of(votes, None),
         Utterances.read(utterances),
-        settings_of(AlignSettings, said, "align"),
+        settings_from_flags(AlignSettings, said, "align"),
     )
     report.page.write(output)
     if json is not None:
@@ -299,6 +312,18 @@ def _pairs(said: Sequence[str] | None, option: str) -> dict[str, str] | None:
             raise SettingsError(f"{option} names {key.strip()!r} twice", mend="Keep one of them.")
         pairs[key.strip()] = value.strip()
     return pairs
+
+
+def _scales(said: Sequence[str] | None) -> dict[str, tuple[float, float]] | None:
+    scales = {}
+    for name, ends in (_pairs(said, "--scales") or {}).items():
+        low, _, high = ends.partition(":")
+        try:
+            scales[name] = float(low), float(high)
+        except ValueError:
+            what = f"--scales {name}={ends} does not name the ratings that stand for least and most"
+            raise SettingsError(what, mend=f"Write --scales {name}=1:7.") from None
+    return scales or None
 
 
 def _pairs_or_one(said: Sequence[str] | None, option: str) -> dict[str, str] | str | None:

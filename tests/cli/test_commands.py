@@ -74,7 +74,7 @@ def test_json_is_one_line_for_machines(votes_csv: Path, capsys: pytest.CaptureFi
             ["fuse", "votes.csv", "--taxonomy", "happy,sad", "-o", "votes.csv"],
             "written as Parquet. Name it votes.parquet",
         ),
-        (["simulate", "-o", "x", "--utterances", "0"], "utterances = 0"),
+        (["simulate", "-o", "x", "--utterances", "0"], "--utterances 0"),
     ],
 )
 def test_a_mistake_is_one_sentence_with_the_mend_and_exit_code_2(

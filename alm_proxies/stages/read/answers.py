@@ -45,7 +45,7 @@ def scales_of(mapping: Mapping, source: Source, card: Any) -> dict[str, tuple[fl
     for name in (name for name in ATTRIBUTES if mapping.has(name)):
         ends = {**card.scales, **source.scales}.get(name)
         if ends is None:
-            mend = f"Say which ratings stand for least and most: scales = {{ {name} = [1, 5] }}."
+            mend = f"Say what stands for least and most: scales = {{ {name} = [1, 5] }}, or --scales {name}=1:5."
             raise SettingsError(f"nothing says on which scale {name} is rated", where=str(source.source), mend=mend)
         scales[name] = ends
     return scales
@@ -146,7 +146,7 @@ def _whose(frame: pl.DataFrame, files: list[File], corpus: str) -> pl.DataFrame:
     frame = frame.with_columns(pl.col("source").fill_null("human"))
     unnamed = frame.filter((pl.col("source") == "proxy") & pl.col("annotator").is_null())
     if unnamed.height:
-        mend = 'Name the model: constants = { annotator = "gpt-4o" }, or map its column.'
+        mend = 'Name the model: constants = { annotator = "gpt-4o" } (--constants annotator=gpt-4o), or map its column.'
         raise TableError("a proxy's vote does not say whose it is", where=place(files, unnamed["_row"][0]), mend=mend)
     human = pl.col("source") == "human"
     both = frame.group_by("annotator").agg(pl.col("source").n_unique()).filter(pl.col("source") > 1)["annotator"]
@@ -166,7 +166,7 @@ def _on_scales(frame: pl.DataFrame, files: list[File], scales: dict[str, tuple[f
         bad = ~values.is_between(min(low, high), max(low, high)).fill_null(True)
         if bad.any():
             row = int(bad.arg_true()[0])
-            mend = "Mend the value, or say the scale: scales."
+            mend = "Mend the value, or say the scale: scales (--scales)."
             what = f"{name} = {values[row]:g} is outside its scale from {low:g} to {high:g}"
             raise TableError(what, where=place(files, int(frame["_row"][row])), mend=mend)
         made.append(pl.Series(name, to_unit(values.to_numpy(), low, high)).fill_nan(None))

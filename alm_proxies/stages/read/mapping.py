@@ -113,7 +113,7 @@ def same_names(mapping: Mapping, rows: Rows) -> Mapping:
     made = replace(mapping, columns=columns, probabilities=shares or None)
     if not made.has("utterance_id", "audio"):
         listed = ", ".join(rows.columns[:30])
-        mend = f'Map them: columns = {{ utterance_id = "...", label = "..." }}. There are: {listed}.'
+        mend = f'Map them: columns = {{ utterance_id = "...", label = "..." }} (--columns). There are: {listed}.'
         raise TableError("has no column that names the utterance", where=rows.path, mend=mend)
     return made
 

@@ -237,7 +237,7 @@ def _not_csv(path: Path, encoding: str, delimiter: str, error: Exception) -> Tab
 
 
 def _not_text(path: Path, encoding: str) -> TableError:
-    mend = 'Say which encoding it has, such as encoding = "latin-1", or save it as UTF-8.'
+    mend = 'Say which encoding it has, such as encoding = "latin-1" (--encoding latin-1), or save it as UTF-8.'
     where = f"{path}, line {_first_bad_line(path, encoding)}"
     return TableError(f"is not {encoding.removesuffix('-sig')} text", where=where, mend=mend)
 

@@ -134,7 +134,7 @@ def _named(source: Source) -> Source:
         mend = "Rename the file or folder: tables keep its path as text."
         raise InputError("has a name that is no text", where=ascii(str(source.source)), mend=mend)
     if not source.corpus and source.format == "table":
-        mend = 'Give its utterance ids a prefix: corpus = "my_corpus".'
+        mend = 'Give its utterance ids a prefix: corpus = "my_corpus" (--corpus my_corpus).'
         raise SettingsError("a table does not say which corpus it is", where=str(source.source), mend=mend)
     return source.model_copy(update={"corpus": source.corpus or source.format})
 

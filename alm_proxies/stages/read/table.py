@@ -86,7 +86,7 @@ def _paths(source: Source, mapping: Mapping, findings: list[Finding]) -> list[tu
         if found:
             names = {"train", "test", "development", *_SPLITS}
             return [(path, _split_word(path.parent.name) if path.parent.name in names else None) for path in found]
-    mend = f"Name the label file itself, say which files to read (files), or add {_METADATA[0]}."
+    mend = f"Name the label file itself, say which files to read (files, --files), or add {_METADATA[0]}."
     raise InputError(f"is a folder without any of {', '.join(_METADATA)}", where=str(folder), mend=mend)
 
 
@@ -111,7 +111,7 @@ def _in_our_words(rows: Rows, mapping: Mapping, split: str | None, root: Path, p
         frame = frame.with_columns(_under_root(root, path.parent))
     if "utterance_id" not in frame.columns:
         if "audio" not in frame.columns:
-            mend = 'Map it: columns = { utterance_id = "..." }.'
+            mend = 'Map it: columns = { utterance_id = "..." } (--columns utterance_id=...).'
             raise SettingsError("the mapping does not say which column names the utterance", where=rows.path, mend=mend)
         frame = frame.with_columns(utterance_id=pl.col("audio").str.replace(r"\.[A-Za-z0-9]{1,5}$", ""))
     nameless = frame["utterance_id"].is_null()

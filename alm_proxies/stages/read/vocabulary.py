@@ -190,4 +190,4 @@ def _short(word: str) -> str:
 
 
 def _mend(word: str) -> str:
-    return f'Say what it becomes: map = {{ "{word[:60]}" = "<label>" }}, or "outside".'
+    return f'Say what it becomes: map = {{ "{word[:60]}" = "<label>" }} (--map), or "outside".'

@@ -1,0 +1,100 @@
+"""What a [[read]] block of a pipeline file can say, the flags of `read` can say too."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from alm_proxies.cli import commands
+from alm_proxies.cli.app import run
+from alm_proxies.stages.read.stage import ReadSettings, Source
+from alm_proxies.tables import Utterances, Votes
+
+TRAIN = "clip,who,rater,heard,val,room\na1,ann,r1,Happy,1,lab\na1,ann,r2,Excited,3,lab\na2,ben,r1,Sad,5,hall\n"
+TEST = "clip,who,rater,heard,val,room\nb1,cid,r1,Odd,2,lab\nb1,cid,r2,Sad,4,lab\n"
+FLAGS = [
+    "--columns", "utterance_id=clip,speaker=who,annotator=rater", "--columns", "label=heard,valence=val",
+    "--constants", "language=de", "--groups", "room", "--map", "Excited=happy", "--map", "Odd=outside",
+    "--files", "one.csv=train", "--files", "two.csv=test", "--scales", "valence=5:1",
+    "--corpus", "mine", "--taxonomy", "iemocap4", "--hold-out", "splits=test", "keep=1", "--seed", "3", "--allow", "1",
+]  # fmt: skip
+FILE = """
+taxonomy = "iemocap4"
+seed = 3
+folder = "runs"
+[[read]]
+corpus = "mine"
+format = "table"
+source = "corpus"
+columns = { utterance_id = "clip", speaker = "who", annotator = "rater", label = "heard", valence = "val" }
+constants = { language = "de" }
+groups = ["room"]
+map = { Excited = "happy", Odd = "outside" }
+files = { "one.csv" = "train", "two.csv" = "test" }
+scales = { valence = [5, 1] }
+[hold_out]
+splits = ["test"]
+keep = 1
+"""
+
+
+@pytest.fixture
+def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    (folder / "one.csv").write_text(TRAIN)
+    (folder / "two.csv").write_text(TEST)
+    return folder
+
+
+def test_there_is_a_flag_for_all_that_a_pipeline_file_can_say_of_a_corpus() -> None:
+    flags = set(inspect.signature(commands.read).parameters)
+    assert {*Source.model_fields, *ReadSettings.model_fields} <= flags
+
+
+def test_flags_and_a_pipeline_file_read_the_same_tables(corpus: Path) -> None:
+    assert run(["read", "table", "corpus", *FLAGS, "-o", "out", "--quiet"]) == 0
+    Path("p.toml").write_text(FILE)
+    assert run(["run", "p.toml", "--quiet"]) == 0
+    for table, name in ((Votes, "votes"), (Utterances, "utterances")):
+        by_flags, by_file = (table.read(Path(folder) / f"{name}.parquet") for folder in ("out", "runs/read"))
+        assert by_flags.frame.equals(by_file.frame)
+        assert by_flags.about.scales == by_file.about.scales == {"mine": {"valence": (5.0, 1.0)}}
+    votes = Votes.read("out/votes.parquet").frame
+    assert votes.filter(pl.col("annotator") == "mine/r1").sort("utterance_id")["valence"].to_list() == [1.0, 0.0, 0.75]
+    assert votes.filter(pl.col("utterance_id") == "mine/b1")["held_out"].all()
+    people = Utterances.read("out/utterances.parquet").frame
+    assert dict(people.select("utterance_id", "split").iter_rows()) == {
+        "mine/a1": "train", "mine/a2": "train", "mine/b1": "test",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        (["--scales", "valence=1-7"], "--scales valence=1-7 does not name"),
+        (["--scales", "valence"], "--scales 'valence' is not name=value"),
+        (["--scales", "valnce=1:7"], "--scales valnce"),
+        (["--scales", "valence=3:3"], "--scales valence"),
+        (["--scales", "valence=1:nan"], "--scales valence"),
+        (["--files", "one.csv"], "--files 'one.csv' is not name=value"),
+        (["--files", "three.csv=test"], "holds none of three.csv"),
+        (["--split", "speakers:.7"], "--split 'speakers:.7'"),
+        (["--corpus", "a b"], "--corpus 'a b'"),
+        (["--taxonomy", "msp88"], "--taxonomy 'msp88'"),
+        (["--columns", "utterance_id=clip,valence=val", "--files", "one.csv=train"], "--scales valence=1:5"),
+    ],
+)
+def test_a_flag_that_cannot_be_is_named(
+    corpus: Path, capsys: pytest.CaptureFixture[str], said: list[str], words: str
+) -> None:
+    given = {"--corpus": "mine", "--taxonomy": "iemocap4", **dict(zip(said[::2], said[1::2], strict=True))}
+    flags = [part for pair in given.items() for part in pair]
+    assert run(["read", "table", "corpus", "-o", "out", *flags]) == 2
+    err = capsys.readouterr().err
+    assert words in err
+    assert err.count("\n") == 1
