@@ -1,4 +1,4 @@
-"""Tables of any shape: long, wide, soft labels, model answers, several files; and what is refused, with its line."""
+"""Tables of any shape: long, wide, soft labels, model answers, several files."""
 
 from __future__ import annotations
 
@@ -8,30 +8,10 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from long_table import COLUMNS, LONG, put, table
 
-from alm_proxies.errors import AlmProxiesError, InputError, SettingsError
+from alm_proxies.errors import InputError
 from alm_proxies.stages.read.stage import Corpus, ReadSettings, Source, read
-
-LONG = """clip;rater;answer;who;sex;val
-a;r1;Happy;s1;F;5
-a;r2;joyful;s1;F;3
-b;r1;Excited;s2;m;1
-b;r2;sad;s2;m;
-"""
-COLUMNS = {"utterance_id": "clip", "annotator": "rater", "label": "answer", "speaker": "who", "gender": "sex"}
-
-
-def table(path: Path, taxonomy: str | None = "iemocap4", **said: Any) -> Corpus:
-    source = Source.model_validate({"format": "table", "corpus": "mine", "source": path, **said})
-    return read(source, ReadSettings(taxonomy=taxonomy))
-
-
-def put(path: Path, text: str, encoding: str = "utf-8") -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(text.encode(encoding))
-    return path
 
 
 def votes(corpus: Corpus, *columns: str) -> list[tuple[Any, ...]]:
@@ -259,148 +239,3 @@ def test_unknown_speakers_and_genders_are_left_empty_and_counted(tmp_path: Path)
     corpus = table(path, columns={"utterance_id": "id", "speaker": "who", "gender": "sex"})
     assert corpus.utterances.frame.select("speaker", "gender").rows() == [(None, "female"), ("mine/7", None)]
     assert corpus.findings.counts() == {"unknown_gender": 1, "unknown_speaker": 1}
-
-
-@pytest.mark.parametrize(
-    ("text", "said", "line", "words"),
-    [
-        (LONG, {"columns": {"utterance_id": "Clip"}}, "t.csv", "Did you mean 'clip'?"),
-        (LONG, {"columns": {**COLUMNS, "valence": "val"}}, "t.csv", "nothing says on which scale valence"),
-        (LONG, {"columns": {**COLUMNS, "valence": "val"}, "scales": {"valence": [1, 3]}}, "line 2", "valence = 5"),
-        (LONG, {"columns": {**COLUMNS, "start": "rater"}}, "line 2, column rater", "no number for start"),
-        (LONG, {"columns": {**COLUMNS, "intended": "answer"}}, "line 3", "another row 'Happy'"),
-        (LONG, {"columns": {**COLUMNS, "utterance_id": "val"}}, "line 5", "does not name its utterance"),
-        (LONG, {"columns": {**COLUMNS, "status": "sex"}}, "line 2", "'f' is no status"),
-        (LONG, {"columns": {**COLUMNS, "source": "sex"}}, "line 2", "human, proxy"),
-        (LONG, {"columns": {"utterance_id": "clip"}, "counts": {"sad": "val"}}, "line 3", "there twice"),
-        ("id,n\na,1\nb,1.5\n", {"columns": {"utterance_id": "id"}, "counts": {"sad": "n"}}, "line 3, column n", "1.5"),
-        ("id,n\na,-1\n", {"columns": {"utterance_id": "id"}, "counts": {"sad": "n"}}, "line 2, column n", "-1"),
-        ('id,n\na,"[1,2]"\n', {"columns": {"utterance_id": "id"}, "counts": "n"}, "line 2, column n", "in that order"),
-        ("id,n\na,.5\n", {"columns": {"utterance_id": "id"}, "probabilities": {"sad": "n"}}, "line 2", "sum to 0.5"),
-        ('id,t\na,"x\ny"\nb\n', {"columns": {"utterance_id": "id"}}, "line 4", "has 1 values where the header names 2"),
-        ("id,t\na,b,c\n", {"columns": {"utterance_id": "id"}}, "line 2", "has 3 values"),
-        ('id,t\na,b\na,"b\nc,d\n', {"columns": {"utterance_id": "id"}}, "line 3", "cannot be read as CSV"),
-        ("id,id\na,b\n", {"columns": {"utterance_id": "id"}}, "header", "two columns 'id'"),
-        ("", {"columns": {"utterance_id": "id"}}, "line 1", "is empty"),
-        ("x,y\n1,2\n", {}, "t.csv", "Map them"),
-        (
-            "id,l,d\na,sad,0\na,sad,0\n",
-            {"columns": {"utterance_id": "id", "label": "l", "draw": "d"}, "constants": {"annotator": "r"}},
-            "line 3",
-            "draw 0 of 'mine/r' is there twice",
-        ),
-        (
-            "id,l\na,sad\n",
-            {"columns": {"utterance_id": "id", "label": "l"}, "constants": {"source": "proxy"}},
-            "line 2",
-            "Name the model",
-        ),
-    ],
-)
-def test_a_wrong_table_is_refused_with_file_line_and_mend(
-    tmp_path: Path, text: str, said: dict[str, Any], line: str, words: str
-) -> None:
-    path = put(tmp_path / "t.csv", text)
-    with pytest.raises((InputError, SettingsError)) as caught:
-        table(path, **said)
-    assert str(path) in str(caught.value.where)
-    assert line in str(caught.value.where)
-    assert words in str(caught.value)
-    assert caught.value.mend
-
-
-@pytest.mark.parametrize(
-    ("text", "line", "words"),
-    [
-        ('{"id": "a"}\n\n{"id": }\n', "line 3", "is not JSON"),
-        ('{"id": "a"}\n[1]\n', "line 2", "is no JSON object"),
-        ('{"id": "a"}\n{"id": "\\ud800"}\n', "line 2", "half a character"),
-        ('{"id": "a"}\n{"id": "b", "l": "sad", "v": "x"}\n', "line 2, column v", "'x' is no number"),
-        ('{"id": "a"}\n\n{"l": "sad", "v": 1}\n', "line 3", "does not name its utterance"),
-    ],
-)
-def test_wrong_json_lines_are_refused_with_file_line_and_mend(tmp_path: Path, text: str, line: str, words: str) -> None:
-    path = put(tmp_path / "t.jsonl", text)
-    columns = {"utterance_id": "id", "label": "l", "valence": "v"}
-    with pytest.raises(InputError) as caught:
-        table(path, columns=columns, scales={"valence": [1, 5]})
-    assert line in str(caught.value.where)
-    assert words in str(caught.value)
-
-
-def test_a_file_that_is_not_utf8_is_refused_with_its_line_and_the_setting_that_helps(tmp_path: Path) -> None:
-    path = put(tmp_path / "t.csv", LONG.replace("s2", "Zoë"), "latin-1")
-    with pytest.raises(InputError, match=r"line 4: is not utf-8 text.*latin-1"):
-        table(path, columns=COLUMNS)
-
-
-@pytest.mark.parametrize(
-    ("said", "words"),
-    [
-        ({"columns": {"utterance": "clip"}}, "Did you mean 'utterance_id'?"),
-        ({"columns": {"label": "x"}, "constants": {"label": "y"}}, "both a column and a constant"),
-        ({"columns": {"label": "x"}, "counts": "y"}, "both a label and counts"),
-        ({"columns": COLUMNS, "encoding": "utf-9"}, "no text encoding"),
-        ({"columns": COLUMNS, "map": {"Excited": "hapy"}}, "Did you mean 'happy'?"),
-        ({"columns": {"label": "answer"}}, "which column names the utterance"),
-        ({"columns": {"utterance_id": "clip"}, "groups": ["speaker"]}, "speaker"),
-        ({"modality": "face"}, "takes no 'modality'"),
-        ({"format": "tabel"}, "Did you mean 'table'?"),
-        ({"corpus": ""}, "which corpus"),
-    ],
-)
-def test_settings_that_cannot_be_are_refused_with_a_mend(tmp_path: Path, said: dict[str, Any], words: str) -> None:
-    path = put(tmp_path / "t.csv", LONG)
-    with pytest.raises(AlmProxiesError) as caught:
-        table(path, **said)
-    assert words in str(caught.value)
-    assert caught.value.mend
-
-
-def test_a_table_without_card_or_taxonomy_is_asked_for_one(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="Name a taxonomy"):
-        table(put(tmp_path / "t.csv", LONG), taxonomy=None, columns=COLUMNS)
-    with pytest.raises(SettingsError, match="which labels medl has. Did you mean 'meld'"):
-        table(put(tmp_path / "t.csv", LONG), taxonomy=None, columns=COLUMNS, corpus="medl")
-
-
-def outcome(source: Source) -> Corpus | AlmProxiesError:
-    try:
-        return read(source, ReadSettings(taxonomy="iemocap4"))
-    except AlmProxiesError as error:
-        return error
-
-
-GOOD = {
-    "t.csv": LONG.encode(),
-    "t.jsonl": b'{"clip":"a","rater":"r","answer":["sad","happy"],"who":"s","sex":"F","val":2}\n' * 2,
-}
-MAPPINGS: list[dict[str, Any]] = [
-    {"columns": {**COLUMNS, "valence": "val"}, "scales": {"valence": [1, 5]}},
-    {"columns": {"utterance_id": "{clip}-{rater}"}, "counts": {"sad": "val"}},
-    {"columns": {"utterance_id": "{clip}-{rater}"}, "probabilities": "val"},
-    {"columns": {"utterance_id": "clip", "weight": "val", "label": "answer", "secondary": "who"}},
-    {},
-]
-
-
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    name=st.sampled_from(["t.csv", "t.jsonl", "t.parquet"]),
-    said=st.sampled_from(MAPPINGS),
-    cuts=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 6), st.binary(max_size=5)), max_size=4),
-    whole=st.one_of(st.none(), st.none(), st.binary(max_size=200)),
-)
-def test_only_our_errors_escape_and_they_name_the_file(
-    tmp_path: Path, name: str, said: dict[str, Any], cuts: list[tuple[float, int, bytes]], whole: bytes | None
-) -> None:
-    path = tmp_path / name
-    if name == "t.parquet":
-        pl.read_ndjson(GOOD["t.jsonl"]).write_parquet(path)
-    data = whole if whole is not None else GOOD.get(name) or path.read_bytes()
-    for place, length, inserted in cuts:
-        at = int(place * len(data))
-        data = data[:at] + inserted + data[at + length :]
-    path.write_bytes(data)
-    result = outcome(Source.model_validate({"format": "table", "corpus": "mine", "source": path, **said}))
-    assert isinstance(result, Corpus) or str(path) in str(result)
