@@ -14,8 +14,24 @@ from alm_proxies.engines.engine import Audio, Question, Request, Sampling, Troub
 from alm_proxies.engines.traffic import FaultError
 
 _MARK = "\x00audio{}\x00"
-_TOO_LONG = ("context_length_exceeded", "context length", "maximum model length", "max_model_len", "too long")
-_AUDIO_WORDS = ("decode", "corrupt", "invalid or unsupported", "failed to load", "could not load", "open audio")
+_TOO_LONG = (
+    "context_length_exceeded",
+    "context length",
+    "context size",
+    "maximum model length",
+    "max_model_len",
+    "maximum number of tokens",
+    "too long",
+)
+_AUDIO_WORDS = (
+    "decode",
+    "corrupt",
+    "invalid or unsupported",
+    "failed to load",
+    "could not load",
+    "open audio",
+    "not of valid",
+)
 _MOST_SAID = 300
 _TOO_MUCH = (502, 503, 529)
 
@@ -61,15 +77,21 @@ def body(model: str, question: Question, fields: Mapping[str, Any], *, answer: s
 
 
 def sampling_fields(sampling: Sampling, accepted: Sequence[str]) -> dict[str, Any]:
-    """The sampling of a request in fields, all of those the server takes."""
+    """The sampling of a request in fields, all of those the server takes, under its names for them."""
     fields: dict[str, Any] = {
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
         "top_k": sampling.top_k,
         "repetition_penalty": sampling.repetition_penalty,
         "max_tokens": sampling.max_tokens,
+        "max_completion_tokens": sampling.max_tokens,
     }
     return {name: value for name, value in fields.items() if name in accepted}
+
+
+def limit(tokens: int, accepted: Sequence[str]) -> dict[str, Any]:
+    """The field that ends an answer after so many tokens."""
+    return {"max_completion_tokens" if "max_completion_tokens" in accepted else "max_tokens": tokens}
 
 
 def json_form(schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -106,17 +128,17 @@ def read_completion(content: bytes, *, words: bool = True) -> Completion:
         raise FaultError("refused", str(declined[0])[:_MOST_SAID])
     if "content_filter" in finish and not any(texts):
         raise FaultError("refused", "the server's content filter stopped the answer")
-    if words and not any(texts) and not any(reasoning):
+    if words and not any(texts) and not any(reasoning) and "length" not in finish:
         raise FaultError("empty", "200 without any text")
     return Completion(texts, finish, reasoning, found, *tokens, str(found.get("model") or ""))
 
 
 def fault_of(status: int, headers: Mapping[str, str], content: bytes) -> FaultError:
     """The kind of fault an answer other than 200 is."""
-    message, code = _said(content)
+    message, code, wait = _said(content)
     what = f"HTTP {status}" + (f": {message[:_MOST_SAID]}" if message else "")
-    again = _retry_after(headers.get("retry-after"))
-    if status in (401, 403):
+    again = wait if "retry-after" not in headers else _retry_after(headers["retry-after"])
+    if status in (401, 403) or code == "API_KEY_INVALID":
         return FaultError("unauthorised", f"HTTP {status}: the server does not accept the key")
     if status == 429 and code in ("insufficient_quota", "billing_hard_limit_reached"):
         return FaultError("unauthorised", "HTTP 429: the account has no credit left")
@@ -180,24 +202,34 @@ def forced_score(raw: Mapping[str, Any], answer: Sequence[int]) -> float | None:
     return None
 
 
-def _said(content: bytes) -> tuple[str, str]:
-    """The message and the code of an error body, in any of the shapes servers use."""
+def _said(content: bytes) -> tuple[str, str, float | None]:
+    """The message, the code and the seconds to wait of an error body, in any of the shapes servers use.
+
+    Google wraps it in a list, gives the HTTP status as its code, and keeps the reason and the wait among the details.
+    """
     try:
         found = json.loads(content)
     except ValueError:
-        return content[:_MOST_SAID].decode("utf-8", "replace").strip(), ""
+        return content[:_MOST_SAID].decode("utf-8", "replace").strip(), "", None
+    found = found[0] if isinstance(found, list) and found else found
     error = found.get("error", found) if isinstance(found, dict) else found
-    if isinstance(error, dict):
-        return str(error.get("message") or error.get("detail") or ""), str(error.get("code") or "")
-    return str(error), ""
+    if not isinstance(error, dict):
+        return str(error), "", None
+    told = error.get("details")
+    details = [detail for detail in told if isinstance(detail, dict)] if isinstance(told, list) else []
+    reasons = [str(detail["reason"]) for detail in details if detail.get("reason")]
+    code = error.get("code") if isinstance(error.get("code"), str) else next(iter(reasons), error.get("status"))
+    waits = [_retry_after(str(detail["retryDelay"]).removesuffix("s")) for detail in details if "retryDelay" in detail]
+    return str(error.get("message") or error.get("detail") or ""), str(code or ""), next(iter(waits), None)
 
 
-def _retry_after(value: str | None) -> float | None:
-    """Seconds from a Retry-After header: a number, or a date."""
-    if value is None:
-        return None
+def _retry_after(value: str) -> float | None:
+    """Seconds from a Retry-After header: a number, or a date; None where it is neither."""
     try:
         return max(0.0, float(value))
     except ValueError:
-        date = email.utils.parsedate_to_datetime(value) if value[:3].isalpha() else None
-        return max(0.0, date.timestamp() - time.time()) if date is not None else None
+        pass
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+    except ValueError:
+        return None

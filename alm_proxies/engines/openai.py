@@ -292,7 +292,7 @@ class OpenAI:
                 raise FaultError("server_error", "the server did not cut an answer into tokens", paid=False)
         if any(len(answer) > 1 for answer in tokens):
             return await self._score_words(question, tokens, bill, until)
-        fields: dict[str, Any] = {"temperature": 1.0, "max_tokens": 1, "logprobs": True}
+        fields: dict[str, Any] = {"temperature": 1.0, "logprobs": True} | chat_api.limit(1, self._abilities.sampling)
         if tokens:
             numbers = [answer[0] for answer in tokens]
             fields |= {"logprob_token_ids": numbers, "return_tokens_as_token_ids": True}

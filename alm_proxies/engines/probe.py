@@ -1,9 +1,9 @@
-"""What a server really does, found with about ten small questions before anything is spent on it."""
+"""What a server really does, found with about a dozen small questions before anything is spent on it."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -15,6 +15,7 @@ from alm_proxies.engines.engine import Abilities, Audio, Question, Sampling, Tur
 from alm_proxies.engines.traffic import FaultError, Sent
 
 _SECONDS = 120.0
+_ROOM_TO_THINK = 2048
 _NOT_ASKED_FOR = ("zq", "qz")
 _SCHEMA = {
     "type": "object",
@@ -49,23 +50,35 @@ async def probe(engine: Asks, supposed: Abilities) -> Abilities:
     """Abilities as found: audio parts, sampling fields, n, seeds, log-probabilities, forms that are really kept."""
     tone = 0.1 * np.sin(2 * np.pi * 440.0 * np.arange(8_000) / 16_000)
     heard = _question("Name eight random letters.", Audio(tone.astype(np.float32), 16_000))
-    every = chat_api.sampling_fields(Sampling(max_tokens=8), Sampling.__slots__)
-    few = {name: value for name, value in every.items() if name in supposed.sampling}
-    found = supposed
-    for fields in (every, few):
-        if await _try(engine, heard, fields) is not None:
-            found = replace(found, sampling=tuple(fields))
-            break
-    else:
-        deaf = await _try(engine, _question("Name eight random letters."), few)
-        if deaf is not None:
-            return replace(found, audio=False, notes=("answers text, takes no audio",))
+    answer, names = await _first(engine, heard, supposed.sampling)
+    if answer is None:
+        few = chat_api.sampling_fields(Sampling(max_tokens=8), supposed.sampling)
+        if await _try(engine, _question("Name eight random letters."), few) is not None:
+            return replace(supposed, audio=False, notes=("answers text, takes no audio",))
         await engine.complete(heard, few, seconds=_SECONDS)
         raise FaultError("server_error", "the server answers one time and not the next")
-    fields = {name: every[name] for name in found.sampling}
+    found, room = replace(supposed, sampling=names), 8
+    if not any(answer.texts) and answer.finish[0] == "length":
+        room = _ROOM_TO_THINK
+        found = replace(found, notes=(*found.notes, f"thinks first: {room} tokens are left for it to be tried out"))
+    fields = chat_api.sampling_fields(Sampling(max_tokens=room), names)
     found = await _seeds(engine, found, heard, fields)
-    found = await _forms(engine, found, heard, fields)
+    found = await _ignored(engine, found, heard, fields)
+    found = await _forms(engine, found, heard, fields, room)
     return await _scores(engine, found, heard)
+
+
+async def _first(engine: Asks, heard: Question, surely: Sequence[str]) -> tuple[Completion | None, tuple[str, ...]]:
+    """The first answer to a request with audio, and the sampling fields it was given with: as many as are taken."""
+    every = tuple(Sampling.__slots__)
+    few = tuple(name for name in every if name in surely)
+    for names in (every, few):
+        for limit in ("max_tokens", "max_completion_tokens"):
+            named = tuple(limit if name == "max_tokens" else name for name in names)
+            answer = await _try(engine, heard, chat_api.sampling_fields(Sampling(max_tokens=8), named))
+            if answer is not None:
+                return answer, named
+    return None, few
 
 
 async def _seeds(engine: Asks, found: Abilities, heard: Question, fields: Mapping[str, Any]) -> Abilities:
@@ -87,14 +100,31 @@ async def _seeds(engine: Asks, found: Abilities, heard: Question, fields: Mappin
     )
 
 
-async def _forms(engine: Asks, found: Abilities, heard: Question, fields: Mapping[str, Any]) -> Abilities:
+async def _ignored(engine: Asks, found: Abilities, heard: Question, fields: Mapping[str, Any]) -> Abilities:
+    """Notes which of the fields that only some servers know are taken and have no effect on the likeliest answer."""
+    if not {"top_k", "repetition_penalty"} & set(fields):
+        return found
+    likeliest = {**fields, "temperature": 0.0, "seed": 11}
+    plain = await _try(engine, heard, likeliest)
+    narrow = await _try(engine, heard, {**fields, "top_k": 1, "seed": 12})
+    varied = await _try(engine, heard, {**likeliest, "repetition_penalty": 10.0})
+    notes: tuple[str, ...] = ()
+    if plain is not None and narrow is not None and narrow.texts != plain.texts:
+        notes += ("top_k is ignored",)
+    if plain is not None and varied is not None and varied.texts == plain.texts:
+        notes += ("repetition_penalty is ignored",)
+    return replace(found, notes=found.notes + notes)
+
+
+async def _forms(engine: Asks, found: Abilities, heard: Question, fields: Mapping[str, Any], room: int) -> Abilities:
     """Whether answers nobody gives unasked are given when imposed: some servers accept such fields and ignore them."""
     notes: tuple[str, ...] = ()
     chosen = await _try(engine, heard, {**fields, "structured_outputs": {"choice": list(_NOT_ASKED_FOR)}})
     structured = chosen is not None and chosen.texts[0] in _NOT_ASKED_FOR
     if chosen is not None and not structured:
         notes += ("structured_outputs is ignored",)
-    formed = await _try(engine, heard, {**fields, "max_tokens": 64, **chat_api.json_form(_SCHEMA)})
+    more = chat_api.limit(max(64, room), found.sampling)
+    formed = await _try(engine, heard, {**fields, **more, **chat_api.json_form(_SCHEMA)})
     schema = formed is not None and _keeps(formed.texts[0])
     if formed is not None and not schema:
         notes += ("response_format is ignored",)
@@ -103,7 +133,7 @@ async def _forms(engine: Asks, found: Abilities, heard: Question, fields: Mappin
 
 async def _scores(engine: Asks, found: Abilities, heard: Question) -> Abilities:
     """Log-probabilities of the likeliest first tokens; of tokens by number and of a given answer (vLLM)."""
-    plain = {"temperature": 1.0, "max_tokens": 1, "logprobs": True}
+    plain = {"temperature": 1.0, "logprobs": True} | chat_api.limit(1, found.sampling)
     top = await _try(engine, heard, {**plain, "top_logprobs": 20})
     likely = top is not None and chat_api.first_token_scores(top.raw, _first_tokens(top)) is not None
     tokens = await engine.tokenize("zq"), await engine.tokenize("A")

@@ -11,6 +11,7 @@ The model's name says what kind of server it is:
     strict    answers 400 to fields that OpenAI does not have
     deaf      answers 400 to audio
     keyed     wants Authorization: Bearer sesame
+and dialects.py has more: services as documented, who want that key too.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ import random
 import sys
 from collections import Counter
 from typing import Any
+
+import dialects
 
 OPENAI_FIELDS = {
     "model", "messages", "temperature", "top_p", "max_tokens", "n", "seed", "logprobs", "top_logprobs",
@@ -59,11 +62,16 @@ def orders_of(parts: list[dict[str, Any]]) -> dict[str, Any]:
 
 def text_for(asked: dict[str, Any], child: int) -> str:
     kind, seed = asked["model"], asked.get("seed")
+    if kind in dialects.DIALECTS:
+        labels = str(orders_of(parts_of(asked)).get("labels", "")).split()
+        return dialects.text_for(asked, labels, child, random.random())
     if kind != "ignoring" and "structured_outputs" in asked:
         return str(asked["structured_outputs"]["choice"][0])
     if kind != "ignoring" and "response_format" in asked:
         properties = asked["response_format"]["json_schema"]["schema"]["properties"]
         return json.dumps({name: form.get("enum", [0])[0] for name, form in properties.items()})
+    if asked.get("temperature") == 0 or asked.get("top_k") == 1:
+        return "likeliest" if asked.get("repetition_penalty", 1.0) == 1.0 or kind == "ignoring" else "varied"
     if kind == "unseeded" or seed is None:
         return f"text {random.random()}"
     return f"seed {seed + child}"
@@ -83,7 +91,8 @@ def completion(asked: dict[str, Any]) -> dict[str, Any]:
         }
         for child in range(count)
     ]
-    return {"model": asked["model"], "choices": choices, "usage": {"prompt_tokens": 10, "completion_tokens": 2 * count}}
+    made = {"model": asked["model"], "choices": choices, "usage": {"prompt_tokens": 10, "completion_tokens": 2 * count}}
+    return dialects.shaped(asked, made) if asked["model"] in dialects.DIALECTS else made
 
 
 async def answer(writer: asyncio.StreamWriter, asked: dict[str, Any], headers: dict[str, str]) -> bool:
@@ -102,7 +111,14 @@ async def answer(writer: asyncio.StreamWriter, asked: dict[str, Any], headers: d
         act = "400"
     if kind == "strict" and set(asked) - OPENAI_FIELDS:
         act = "400"
-    if act == "ok":
+    told = None
+    if kind in dialects.DIALECTS:
+        told = dialects.refusal(asked, parts, headers) or (dialects.too_many(kind) if act == "429" else None)
+    if told is not None:
+        status, said, extra = told
+        body = json.dumps(said).encode()
+        writer.write(head(status, len(body), extra) + body)
+    elif act == "ok":
         body = json.dumps(completion(asked)).encode()
         writer.write(head(200, len(body)) + body)
     elif act == "empty":
