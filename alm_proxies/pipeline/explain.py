@@ -56,7 +56,7 @@ class Explained:
         said = "  ".join(f"{name} {share:.3f}" for name, share in sorted(shares.items(), key=lambda pair: -pair[1]))
         strength = self.label["concentration"]
         worth = f", as firm as {strength:.1f} votes" if strength is not None else ""
-        yield f"label ({self.method}{worth}; proxies worth {self.label['proxy_worth']:+.1f} human votes): {said}"
+        yield f"label ({self.method}{worth}; proxies add {self.label['proxy_worth']:+.1f} to its strength): {said}"
         if felt := self._felt(self.label):
             yield f"rated: {felt}"
         yield "votes:"

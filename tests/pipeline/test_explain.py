@@ -44,6 +44,8 @@ def test_a_label_is_traced_to_its_votes_and_what_each_rater_does_to_it(file: Pat
     assert {name for name, share in moved.items() if share == 0} == held
     lines = "\n".join(found.lines())
     assert "mine/r2 #0: happy x 1 (ok" in lines
+    assert "as firm as" in lines
+    assert "proxies add +0.0 to its strength" in lines
     assert f"{next(iter(held))} #0" in lines
 
 
