@@ -27,6 +27,7 @@ from alm_proxies.progress import Progress, say
 from alm_proxies.stages.train.batches import Batches, Change, Heard, hear
 from alm_proxies.stages.train.checkpoint import load_checkpoint, save_checkpoint
 from alm_proxies.stages.train.losses import answer_loss
+from alm_proxies.stages.train.muon import Muon
 from alm_proxies.stages.train.settings import TrainSettings
 from alm_proxies.tables import Finding, Labels, Utterances, Votes
 
@@ -43,7 +44,7 @@ def train_alm(
     votes: Votes | None,
     quiet: bool,
 ) -> tuple[Path, pl.DataFrame, list[Finding]]:
-    """The recipe alm: cross-entropy of the answer against the labels, AdamW, cosine, clipped gradients.
+    """The recipe alm: cross-entropy of the answer against the labels, AdamW or Muon, cosine, clipped gradients.
 
     Gives the trained model's folder, a row of scores an epoch, and what was left out.
     """
@@ -59,8 +60,11 @@ def train_alm(
     found += unheard
     rows = rows.join(pl.DataFrame({"utterance_id": heard.ids, "place": range(len(heard.ids))}), on="utterance_id")
     learned, looked_at = (
-        _batches(rows.filter(pl.col("split") == split), heard, labels, prompts, answers, lm, settings, change)
-        for split, change in (("train", Change(**settings.change.model_dump())), ("development", None))
+        _batches(part, heard, labels, prompts, answers, lm, settings, change)
+        for part, change in (
+            (rows.filter(pl.col("split") == "train"), Change(**settings.change.model_dump())),
+            (_spread(rows.filter(pl.col("split") == "development"), settings.look_at), None),
+        )
     )
     if not len(learned.rows):
         raise InputError("no utterance of split train has a label and a sound", mend="Check labels and utterances.")
@@ -69,13 +73,10 @@ def train_alm(
     accelerator = Accelerator(cpu=not torch.cuda.is_available())
     steps = settings.epochs * len(learned)
     warm = max(1, round(settings.warmup * steps))
-    matrices = [weight for weight in lm.model.parameters() if weight.requires_grad and weight.ndim > 1]
-    others = [weight for weight in lm.model.parameters() if weight.requires_grad and weight.ndim <= 1]
-    groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, warm, steps))
-    model, optimizer, schedule = accelerator.prepare(lm.model, optimizer, schedule)
-    weights = sum(weight.numel() for weight in matrices + others)
+    optimizers = _optimizers(lm.model, settings)
+    schedules = [torch.optim.lr_scheduler.LambdaLR(one, lambda step: _rate(step, warm, steps)) for one in optimizers]
+    model, *movers = accelerator.prepare(lm.model, *optimizers, *schedules)
+    weights = sum(weight.numel() for weight in lm.model.parameters() if weight.requires_grad)
     say(
         f"{settings.name}: {weights:,} weights to train; {len(learned.rows)} utterances of "
         f"{10 * heard.lengths.mean() / 1000:.1f} s, {len(looked_at.rows)} to look at; {len(prompts)} orders of "
@@ -103,9 +104,9 @@ def train_alm(
                     loss = answer_loss(logits, shares, learned.labels, lm.inputs.end_of_turn, importance)
                     accelerator.backward(loss)
                     accelerator.clip_grad_norm_(model.parameters(), settings.clip)
-                    optimizer.step()
-                    schedule.step()
-                    optimizer.zero_grad()
+                    for mover in movers:
+                        mover.step()
+                    model.zero_grad()
                     losses.append(float(loss.detach()))
                     progress.advance(note=f"loss {np.mean(losses[-50:]):.3f}")
             taken = time.monotonic() - started
@@ -127,6 +128,24 @@ def train_alm(
     lm.save(partial)
     partial.rename(target)
     return target, pl.DataFrame(epochs), found
+
+
+def _optimizers(model: Any, settings: TrainSettings) -> list[torch.optim.Optimizer]:
+    """AdamW for all weights, or Muon for the hidden matrices and AdamW for the rest; only matrices decay."""
+    words = (model.get_input_embeddings().weight, model.get_output_embeddings().weight)
+    hidden: list[torch.nn.Parameter] = []
+    rest: list[torch.nn.Parameter] = []
+    for weight in filter(lambda weight: weight.requires_grad, model.parameters()):
+        by_muon = settings.optimizer == "muon" and weight.ndim > 1 and all(weight is not one for one in words)
+        (hidden if by_muon else rest).append(weight)
+    groups = [
+        {"params": [weight for weight in rest if weight.ndim > 1], "weight_decay": settings.weight_decay},
+        {"params": [weight for weight in rest if weight.ndim <= 1], "weight_decay": 0.0},
+    ]
+    made: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.98))]
+    if hidden:
+        made.append(Muon(hidden, lr=settings.learning_rate, weight_decay=settings.weight_decay))
+    return made
 
 
 def _rate(step: int, warm: int, steps: int) -> float:
@@ -196,6 +215,13 @@ def _rows(labels: Labels, utterances: Utterances, votes: Votes | None) -> tuple[
             found.append(Finding("train", kind, what, count=len(out)))
         joined = joined.filter(~which)
     return joined.filter(pl.col("split").is_in(["train", "development"])).sort("utterance_id"), found
+
+
+def _spread(rows: pl.DataFrame, count: int | None) -> pl.DataFrame:
+    """So many of the rows, evenly spread; all, where fewer or none are named."""
+    if count is None or count >= len(rows):
+        return rows
+    return rows.gather_every(len(rows) // count).head(count)
 
 
 def _only_held_out(votes: Votes | None) -> pl.Expr:

@@ -64,6 +64,8 @@ class TrainSettings(_Part):
     """In so many first epochs only a part of each clip is heard, elsewhere every time: cheaper by more than half."""
     window: float = Field(2.0, ge=0.5)
     """How many seconds that part lasts."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """What moves the weights; muon moves hidden matrices by orthogonal steps, and needs fewer of them from nothing."""
     learning_rate: float = Field(1e-3, gt=0)
     """The highest; it rises during the warm-up and falls as a cosine to nothing."""
     warmup: float = Field(0.05, ge=0, lt=1)
@@ -72,6 +74,8 @@ class TrainSettings(_Part):
     """Pull of weight matrices towards zero."""
     clip: float = Field(1.0, gt=0)
     """Longest gradient; a longer one is shortened."""
+    look_at: int | None = Field(None, ge=1)
+    """How many development utterances are looked at after an epoch, evenly spread; null = all."""
     change: ChangeSettings = ChangeSettings()
     """How clips are changed."""
     seed: int = Field(0, ge=0)

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -29,7 +31,9 @@ from tones_in_noise import TINY
 from alm_proxies.stages.train.stage import train
 from alm_proxies.tables import Labels, Utterances
 folder = sys.argv[1]
-train(Labels.read(folder + "/labels.parquet"), Utterances.read(folder + "/utterances.parquet"), folder + "/out", TINY)
+settings = TINY.model_copy(update={"optimizer": sys.argv[2]})
+labels, utterances = Labels.read(folder + "/labels.parquet"), Utterances.read(folder + "/utterances.parquet")
+train(labels, utterances, folder + "/out", settings)
 """
 
 
@@ -75,13 +79,20 @@ def test_short_windows_hear_what_30_seconds_hear(tones: Tones, trained: Trained,
         assert torch.equal(again, whole)
 
 
-def test_killed_after_an_epoch_it_ends_with_the_same_model(tones: Tones, tmp_path: Path) -> None:
-    whole = train(tones[1], tones[0], tmp_path / "whole", TINY, quiet=True)
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_killed_after_an_epoch_it_ends_with_the_same_model(
+    optimizer: Literal["adamw", "muon"], tones: Tones, tmp_path: Path
+) -> None:
+    settings = TINY.model_copy(update={"optimizer": optimizer})
+    whole = train(tones[1], tones[0], tmp_path / "whole", settings, quiet=True)
     tones[0].write(tmp_path / "utterances.parquet")
     tones[1].write(tmp_path / "labels.parquet")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
     with subprocess.Popen(
-        [sys.executable, "-c", IN_ITS_OWN_PROCESS, str(tmp_path)], stderr=subprocess.PIPE, text=True, env=environment
+        [sys.executable, "-c", IN_ITS_OWN_PROCESS, str(tmp_path), optimizer],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
     ) as process:
         assert process.stderr is not None
         told = []
@@ -93,7 +104,7 @@ def test_killed_after_an_epoch_it_ends_with_the_same_model(tones: Tones, tmp_pat
         process.wait()
     assert process.returncode == -signal.SIGKILL, "".join(told)
     assert not (tmp_path / "out" / "model").exists()
-    resumed = train(tones[1], tones[0], tmp_path / "out", TINY, quiet=True)
+    resumed = train(tones[1], tones[0], tmp_path / "out", settings, quiet=True)
     assert resumed.epochs.equals(whole.epochs)
     assert weights_of(resumed.folder) == weights_of(whole.folder)
     assert [path.name for path in (tmp_path / "out" / "checkpoints").iterdir()] == ["epoch-3"]
@@ -124,6 +135,13 @@ def test_held_out_and_weightless_and_unknown_utterances_are_left_out_and_counted
     once = TINY.model_copy(update={"epochs": 1})
     done = train(labels, missing, tmp_path, once, votes=votes, quiet=True)
     assert done.findings.counts() == {"no_utterance": 1, "no_weight": 1, "only_held_out": 1}
+
+
+def test_so_many_development_utterances_are_looked_at(
+    tones: Tones, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(tones[1], tones[0], tmp_path, TINY.model_copy(update={"epochs": 1, "look_at": 4}))
+    assert re.search(r"27 utterances of [\d.]+ s, 4 to look at", capsys.readouterr().err)
 
 
 def test_labels_of_several_tokens_are_refused_with_the_mend(tones: Tones, tmp_path: Path) -> None:
