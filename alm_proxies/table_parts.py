@@ -31,8 +31,8 @@ class Rows:
 
 
 def rows_in(path: Path) -> int | None:
-    """How many rows a Parquet file with text ids has; None for any other file."""
-    if path.suffix.lower() in (".csv", ".jsonl", ".ndjson"):
+    """How many rows a Parquet file with text ids has; None for any other file, and for a folder."""
+    if path.suffix.lower() in (".csv", ".jsonl", ".ndjson") or path.is_dir():
         return None
     try:
         lazy = _scan(path)
@@ -43,6 +43,14 @@ def rows_in(path: Path) -> int | None:
         raise could_not_read(path, error) from error
     except pl.exceptions.PolarsError:
         return None  # reading it whole says what is wrong with it
+
+
+def columns_in(path: Path) -> list[str]:
+    """The names of all columns of a Parquet file."""
+    try:
+        return _scan(path).collect_schema().names()
+    except OSError as error:
+        raise could_not_read(path, error) from error
 
 
 def side_by_side(files: Mapping[Path, Sequence[str]], rows: int = PART_ROWS) -> Iterator[dict[Path, Rows]]:

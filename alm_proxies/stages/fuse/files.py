@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from alm_proxies.about import About, about_of, together
+from alm_proxies.columns import missing_column
 from alm_proxies.files import make_folder, whole
 from alm_proxies.progress import Progress
 from alm_proxies.stages.fuse.stage import Fused, FuseSettings, fuse
 from alm_proxies.table_files import refuse_other_suffix
-from alm_proxies.table_parts import PART_ROWS, NotSortedError, rows_in, side_by_side
+from alm_proxies.table_parts import PART_ROWS, NotSortedError, columns_in, rows_in, side_by_side
 from alm_proxies.tables import Finding, Findings, Utterances, Votes, combine, metadata_of
 
 if TYPE_CHECKING:
@@ -61,11 +62,12 @@ def fuse_files(
     try:
         return _in_parts(_Big(tuple(votes), utterances, taxonomy, settings.columns, part_rows), output, settings, quiet)
     except NotSortedError as error:
-        fused = _whole(votes, settings, utterances, taxonomy, quiet)
         what = f"{error.where} {error.what}, so all votes were held in memory at once"
-        mend = "Sort its rows by utterance_id to fuse it in parts."
-        told = Findings.gather([Finding("fuse", "held_whole", what, mend=mend)])
-        return _of(Fused(fused.labels, fused.trials, combine(fused.findings, told), fused.estimator), output)
+    # out of the except clause: while the error is held, so are the parts
+    fused = _whole(votes, settings, utterances, taxonomy, quiet)
+    mend = "Sort its rows by utterance_id to fuse it in parts."
+    told = Findings.gather([Finding("fuse", "held_whole", what, mend=mend)])
+    return _of(Fused(fused.labels, fused.trials, combine(fused.findings, told), fused.estimator), output)
 
 
 def _whole(
@@ -121,6 +123,11 @@ class _Big:
         """Votes of some utterances and the rows of these utterances, checked as whole tables are."""
         abouts = {path: about_of(path) for path in self.votes}
         about = together(list(abouts.values()))
+        for path in self.votes:
+            names = columns_in(path)
+            for column in Votes.COLUMNS:
+                if column.needed and column.name not in names:
+                    raise missing_column(column.name, names, str(path))
         wanted = {path: [column.name for column in Votes.COLUMNS if column.name != "stated"] for path in self.votes}
         if self.utterances is not None:
             wanted[self.utterances] = ["speaker", *self.columns]
@@ -139,5 +146,6 @@ class _Big:
                 people = Utterances.of(rows.frame, where=f"{self.utterances} after row {rows.first:,}")
             if tables:
                 votes = combine(*tables)
-                yield Votes(votes.frame, about.with_(taxonomy=votes.taxonomy)), people
+                # a part may hold only votes without labels, of files that name no taxonomy
+                yield Votes(votes.frame, about.with_(taxonomy=votes.taxonomy or about.taxonomy)), people
                 progress.advance(len(votes))

@@ -94,12 +94,12 @@ class _Kept:
             self.ids = self.ids.filter(still)
             self._votes = [_of(self.ids, frame) for frame in self._votes]
             self._utterances = [replace(some, frame=_of(self.ids, some.frame)) for some in self._utterances]
-        new = ids.filter(chosen)
+        new = _copied(ids.filter(chosen).to_frame()).to_series()
         if len(new):
             self.ids = pl.concat([self.ids, new.rename("utterance_id")])
-            self._votes.append(_of(new, votes.frame))
+            self._votes.append(_copied(_of(new, votes.frame)))
             if utterances is not None:
-                self._utterances.append(replace(utterances, frame=_of(new, utterances.frame)))
+                self._utterances.append(replace(utterances, frame=_copied(_of(new, utterances.frame))))
 
     def votes(self, about: About) -> Votes:
         empty = Votes.of(
@@ -130,3 +130,8 @@ class _Told:
 
 def _of(ids: pl.Series, frame: pl.DataFrame) -> pl.DataFrame:
     return frame.filter(pl.col("utterance_id").is_in(ids.implode()))
+
+
+def _copied(frame: pl.DataFrame) -> pl.DataFrame:
+    """The frame with its text copied: a few rows of a frame else keep the text of all its rows in memory."""
+    return frame.with_columns(pl.col(pl.String) + "")

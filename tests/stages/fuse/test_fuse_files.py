@@ -10,6 +10,7 @@ import polars.testing
 import pytest
 
 from alm_proxies.errors import AlmProxiesError
+from alm_proxies.estimators.sample import FIT_ROWS
 from alm_proxies.stages.fuse.files import FusedFile, fuse_files
 from alm_proxies.stages.fuse.stage import FuseSettings, fuse
 from alm_proxies.tables import About, AnnotatorCard, Labels, Utterances, Votes, combine
@@ -200,3 +201,50 @@ def test_proxies_alone_are_refused_in_parts_too(files, tmp_path: Path):
 def test_stacking_says_that_votes_are_too_sparse(files, tmp_path: Path):
     with pytest.raises(AlmProxiesError, match="5 whole human votes or more"):
         fuse_files(files[0], tmp_path / "labels.parquet", FuseSettings(method="stacking"))
+
+
+def test_a_part_of_ratings_alone_needs_no_taxonomy_of_its_own(tmp_path: Path):
+    ids = [f"d/{i:05d}" for i in range(300)]
+    rated = pl.DataFrame({"utterance_id": ids, "annotator": "bot", "source": "proxy", "valence": 0.5})
+    rated.with_columns(label=pl.lit(None, dtype=pl.String)).write_parquet(tmp_path / "rated.parquet")
+    heard = Votes.of(human(60).drop("valence"), taxonomy=LABELS)
+    both = [written(tmp_path, heard, "heard.parquet"), tmp_path / "rated.parquet"]
+    settings = FuseSettings(method="human")
+    fuse_files(both, tmp_path / "once.parquet", settings)
+    fuse_files(both, tmp_path / "parts.parquet", settings, part_rows=100, whole_rows=0)
+    once, parts = Labels.read(tmp_path / "once.parquet"), Labels.read(tmp_path / "parts.parquet")
+    assert len(once) == 360
+    assert alike(once.frame, parts.frame)
+    assert once.about == parts.about
+
+
+def test_more_utterances_than_are_fitted_on_give_the_same_sample_in_parts(tmp_path: Path):
+    path = written(tmp_path, Votes.of(human(FIT_ROWS + 5_000), taxonomy=LABELS), "votes.parquet")
+    settings = FuseSettings(method="dirichlet", seed=3)
+    fuse_files([path], tmp_path / "once.parquet", settings)
+    fuse_files([path], tmp_path / "parts.parquet", settings, part_rows=40_000, whole_rows=0)
+    assert alike(Labels.read(tmp_path / "once.parquet").frame, Labels.read(tmp_path / "parts.parquet").frame)
+
+
+def test_what_a_killed_run_left_behind_is_neither_read_nor_kept(files, tmp_path: Path):
+    left = tmp_path / ".l.parquet.parts"
+    left.mkdir()
+    for number in (0, 999999):
+        (left / f"{number:06d}.parquet").write_bytes(b"half of it")
+    fuse_files(files[0], tmp_path / "l.parquet", FuseSettings(method="human"), **SMALL)
+    assert len(Labels.read(tmp_path / "l.parquet")) == 400
+    assert not left.exists()
+
+
+def test_a_column_that_is_missing_is_told_with_the_nearest_there_is_in_parts_too(files, tmp_path: Path):
+    wrong = pl.read_parquet(files[0][0]).rename({"annotator": "annotater"})
+    wrong.write_parquet(tmp_path / "wrong.parquet")
+    with pytest.raises(AlmProxiesError, match=r"wrong\.parquet: has no column 'annotator'. Did you mean 'annotater'"):
+        fuse_files([tmp_path / "wrong.parquet"], tmp_path / "labels.parquet", taxonomy=",".join(LABELS), **SMALL)
+
+
+def test_a_folder_in_place_of_a_votes_file_is_refused_in_words(files, tmp_path: Path):
+    (tmp_path / "folder").mkdir()
+    Votes.read(files[0][0]).write(tmp_path / "folder" / "votes.parquet")
+    with pytest.raises(AlmProxiesError, match="this is a folder, a file is needed"):
+        fuse_files([tmp_path / "folder"], tmp_path / "labels.parquet", **SMALL)
