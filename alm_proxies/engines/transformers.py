@@ -15,6 +15,7 @@ from alm_proxies.engines.turns import conversation_of
 from alm_proxies.errors import InputError
 from alm_proxies.models.audio_lm import Asked, AudioLM, Drawn, Draws
 from alm_proxies.models.chat_inputs import Conversation
+from alm_proxies.models.families import notes_on
 
 _BATCH_ON_A_GPU = 16
 
@@ -46,6 +47,7 @@ class Transformers:
             max_audio_seconds=lm.inputs.max_audio_seconds,
             rate=lm.inputs.rate,
             in_flight=2 * self._batch,
+            notes=notes_on(lm.inputs.family),
         )
 
     @classmethod

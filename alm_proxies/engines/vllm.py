@@ -22,6 +22,7 @@ from alm_proxies.engines.engine import (
 from alm_proxies.engines.turns import conversation_of
 from alm_proxies.errors import EngineError, InputError, need
 from alm_proxies.models.chat_inputs import ChatInputs, Conversation, clips_of
+from alm_proxies.models.families import notes_on
 
 _ON_A_CPU = {
     "VLLM_CPU_KVCACHE_SPACE": "1",
@@ -97,6 +98,7 @@ class Vllm:
             max_audio_seconds=inputs.max_audio_seconds,
             rate=inputs.rate,
             in_flight=serve.in_flight,
+            notes=notes_on(inputs.family),
         )
         return cls(engine, inputs, abilities)
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoProcessor
 
 from alm_proxies.errors import InputError, SettingsError
+from alm_proxies.models.families import family_of
 
 Part = str | NDArray[np.float32]
 Conversation = Sequence[tuple[str, Sequence[Part]]]
@@ -23,8 +24,9 @@ _PADDED_WITHOUT_MASK = frozenset({"granite_speech"})
 class ChatInputs:
     """Conversations as a model's processor wants them."""
 
-    def __init__(self, processor: Any, model_type: str) -> None:
+    def __init__(self, processor: Any, family: str) -> None:
         self.processor = processor
+        self.family = family
         self.tokenizer = processor.tokenizer
         self.tokenizer.padding_side = "left"
         if self.tokenizer.pad_token_id is None:
@@ -33,7 +35,7 @@ class ChatInputs:
         extractor = getattr(processor, "feature_extractor", None) or processor.audio_processor
         self.rate = int(extractor.sampling_rate)
         self.max_audio_seconds = _longest(processor, extractor)
-        self.equal_lengths_only = model_type in _PADDED_WITHOUT_MASK
+        self.equal_lengths_only = family in _PADDED_WITHOUT_MASK
         """Clips of different lengths must not share a batch: the model cannot tell padding from sound."""
         self.end_of_turn = self._end_of_turn()
 
@@ -46,7 +48,7 @@ class ChatInputs:
             raise SettingsError(
                 "this model has no chat template with audio", where=str(model), mend="Name an instruction-tuned one."
             )
-        return cls(processor, config.model_type)
+        return cls(processor, family_of(config))
 
     def text(self, conversation: Conversation, *, answer_follows: bool = True) -> str:
         """The prompt as text, one placeholder a clip."""

@@ -12,9 +12,7 @@ from transformers import MODEL_FOR_MULTIMODAL_LM_MAPPING, AutoConfig, AutoModelF
 from alm_proxies.errors import SettingsError
 
 FAMILIES = ("qwen2_audio", "qwen2_5_omni_thinker", "audioflamingo3", "granite_speech", "glmasr")
-"""Families whose real classes are tested here, in small, through transformers and through vLLM."""
-UNTESTED_FAMILIES = ("qwen3_omni_moe_thinker", "phi4_multimodal", "voxtral", "gemma3n", "musicflamingo")
-"""Families that have what is needed and that nobody has tried here."""
+"""Families whose real classes are tested here, in small, through transformers and through vLLM (docs/engines.md)."""
 
 _LLAVA_LIKE = {
     "model.language_model.": "language_model.model.",
@@ -23,6 +21,16 @@ _LLAVA_LIKE = {
 }
 _PUBLISHED = dict.fromkeys(("qwen2_audio", "audioflamingo3", "glmasr", "granite_speech"), _LLAVA_LIKE)
 _PUBLISHED["qwen2_5_omni_thinker"] = {"": "thinker."}
+
+
+def family_of(config: Any) -> str:
+    """The family of a checkpoint; of a model that also speaks (Omni) that of the part that listens and writes."""
+    return str(getattr(config, "thinker_config", config).model_type)
+
+
+def notes_on(family: str) -> tuple[str, ...]:
+    """What a user should know of a family before trusting its votes."""
+    return () if family in FAMILIES else (f"models of the family {family} have not been tried here",)
 
 
 def loader_of(config: Any) -> Any:
