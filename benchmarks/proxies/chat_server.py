@@ -1,4 +1,4 @@
-"""A chat server for the benchmarks, in a process of its own: one fixed answer after a log-normal wait, or at once.
+"""A chat server for the benchmarks, in a process of its own: one letter a draw after a log-normal wait, or at once.
 
 python benchmarks/proxies/chat_server.py MEDIAN_SECONDS        prints its port; ends when its stdin closes
 """
@@ -8,25 +8,40 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import re
 import sys
+from functools import lru_cache
+from itertools import count
 
 SPREAD = 0.3
-BODY = json.dumps(
-    {
-        "model": "fixed",
-        "choices": [{"index": 0, "message": {"role": "assistant", "content": "A"}, "finish_reason": "stop"}],
-        "usage": {"prompt_tokens": 200, "completion_tokens": 1},
-    }
-).encode()
-ANSWER = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(BODY) + BODY
+LETTERS = "ABCDEFG"
+
+
+@lru_cache(maxsize=256)
+def answer_of(first: int, draws: int) -> bytes:
+    """A whole response with so many draws, their letters beginning at a place."""
+    choices = [
+        {
+            "index": draw,
+            "message": {"role": "assistant", "content": LETTERS[(first + draw) % len(LETTERS)]},
+            "finish_reason": "stop",
+        }
+        for draw in range(draws)
+    ]
+    used = {"prompt_tokens": 200, "completion_tokens": draws}
+    body = json.dumps({"model": "fixed", "choices": choices, "usage": used}).encode()
+    return b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body) + body
 
 
 class Chat(asyncio.Protocol):
     """Counts bytes to the end of each request, and answers."""
 
+    numbers = count()
+
     def __init__(self, median: float) -> None:
         self.median = median
         self.held = bytearray()
+        self.end = b""
         self.missing = -1
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -35,6 +50,7 @@ class Chat(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Answer as soon as the whole request is here."""
+        self.end = (self.end + data)[-400:]
         if self.missing < 0:
             self.held += data
             end = self.held.find(b"\r\n\r\n")
@@ -58,7 +74,9 @@ class Chat(asyncio.Protocol):
     def answer(self) -> None:
         """Write it, if somebody is still there."""
         if not self.transport.is_closing():
-            self.transport.write(ANSWER)
+            several = re.search(rb'"n": ?(\d+)', self.end)
+            self.transport.write(answer_of(next(self.numbers) % len(LETTERS), int(several[1]) if several else 1))
+        self.end = b""
 
 
 async def main(median: float) -> None:
