@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,6 +90,8 @@ def _in_parts(big: _Big, output: Path, settings: FuseSettings, quiet: bool) -> F
     folder = output.parent / f".{output.name}.parts"
     shutil.rmtree(folder, ignore_errors=True)
     make_folder(folder)
+    # a folder of its own within: parts of another run that writes the same file are never taken for these
+    own = Path(tempfile.mkdtemp(dir=folder))
     try:
         with Progress("reading votes", quiet=quiet) as progress:
             fusion = Fusion.of(big.parts(progress), settings, quiet=quiet)
@@ -96,7 +99,7 @@ def _in_parts(big: _Big, output: Path, settings: FuseSettings, quiet: bool) -> F
         with Progress("fusing", quiet=quiet) as progress:
             for number, (votes, people) in enumerate(big.parts(progress)):
                 labels = fusion.labels(votes, people)
-                path = folder / f"{number:06d}.parquet"
+                path = own / f"{number:06d}.parquet"
                 with whole(path) as temporary:
                     labels.frame.write_parquet(temporary, compression="lz4")
                 written.append(path)

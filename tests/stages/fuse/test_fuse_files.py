@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from alm_proxies.errors import AlmProxiesError
 from alm_proxies.estimators.sample import FIT_ROWS
 from alm_proxies.stages.fuse.files import FusedFile, fuse_files
+from alm_proxies.stages.fuse.labels import Fusion
 from alm_proxies.stages.fuse.stage import FuseSettings, fuse
 from alm_proxies.tables import About, AnnotatorCard, Labels, Utterances, Votes, combine
 
@@ -248,3 +250,21 @@ def test_a_folder_in_place_of_a_votes_file_is_refused_in_words(files, tmp_path: 
     Votes.read(files[0][0]).write(tmp_path / "folder" / "votes.parquet")
     with pytest.raises(AlmProxiesError, match="this is a folder, a file is needed"):
         fuse_files([tmp_path / "folder"], tmp_path / "labels.parquet", **SMALL)
+
+
+def test_parts_of_another_run_to_the_same_file_are_never_taken_for_its_own(files, tmp_path: Path, monkeypatch):
+    settings = FuseSettings(method="human")
+    made = Fusion.labels
+
+    def labels(fusion: Fusion, votes: Votes, people: Utterances | None) -> Labels:
+        if "c/00150" in votes.frame["utterance_id"]:  # another run begins, and writes its first parts
+            shutil.rmtree(tmp_path / ".l.parquet.parts")
+            (tmp_path / ".l.parquet.parts").mkdir()
+            for number in range(3):
+                made(fusion, votes, people).frame.write_parquet(tmp_path / ".l.parquet.parts" / f"{number:06d}.parquet")
+        return made(fusion, votes, people)
+
+    monkeypatch.setattr(Fusion, "labels", labels)
+    with pytest.raises(AlmProxiesError, match=r"l\.parquet: could not be written"):
+        fuse_files(files[0][:1], tmp_path / "l.parquet", settings, part_rows=200, whole_rows=0)
+    assert not (tmp_path / "l.parquet").exists()
