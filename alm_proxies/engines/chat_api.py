@@ -5,12 +5,13 @@ from __future__ import annotations
 import email.utils
 import json
 import math
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from alm_proxies.engines.engine import Audio, Question, Request, Sampling, Trouble
+from alm_proxies.engines.engine import Audio, Failure, Question, Request, Sampling, Trouble
 from alm_proxies.engines.traffic import FaultError
 
 _MARK = "\x00audio{}\x00"
@@ -32,6 +33,7 @@ _AUDIO_WORDS = (
     "open audio",
     "not of valid",
 )
+_N = re.compile(r"\bn\b|\bn_cmpl\b|candidate_?count", re.IGNORECASE)
 _MOST_SAID = 300
 _TOO_MUCH = (502, 503, 529)
 
@@ -157,6 +159,11 @@ def fault_of(status: int, headers: Mapping[str, str], content: bytes) -> FaultEr
     elif status == 415 or ("audio" in lower and any(word in lower for word in _AUDIO_WORDS)):
         kind = "corrupt_audio"
     return FaultError(kind, what)
+
+
+def is_about_n(failure: Failure) -> bool:
+    """Whether a request was refused for the number of answers it wants: "Invalid 'n'", n_cmpl, candidateCount."""
+    return failure.kind == "bad_request" and _N.search(failure.what) is not None
 
 
 def first_token_scores(raw: Mapping[str, Any], choices: Sequence[str]) -> tuple[float, ...] | None:

@@ -66,6 +66,10 @@ class OpenAI:
         headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {key}"} if key else {})
         self._connections = Connections(headers, trust_env=not abilities.local)
         self._tokens: dict[str, tuple[int, ...]] = {}
+        self._taken = 2
+        """The largest n that the server has taken."""
+        self._most: int | None = None
+        """The largest n to ask for, once the server has refused a larger one."""
         self.traffic = Traffic(
             tuple(address.rstrip("/") for address in serve.base_urls),
             in_flight=serve.in_flight,
@@ -223,7 +227,7 @@ class OpenAI:
             **chat_api.form_fields(request, structured=can.structured, schema=can.schema),
         }
         alike = request.sampling.temperature == 0
-        runs = _runs(request.seeds, can, alike=alike)
+        runs = _runs(request.seeds, can, self._most, alike=alike)
         asked = [self._run(question, fields, run, bill, until) for run in runs]
         found = await asyncio.gather(*asked) if len(asked) > 1 else [await asked[0]]
         texts = [text for answers in found for text in answers]
@@ -250,7 +254,10 @@ class OpenAI:
         try:
             sent = await self._billed(question, {**fields, **extra}, bill, until)
         except FaultError as fault:
+            if count > self._taken and chat_api.is_about_n(fault.failure):
+                return await self._in_halves(question, fields, run, bill, until)
             return [("", "failed", "", fault.failure)] * count
+        self._taken = max(self._taken, count)
         said = sent.answer
         told = [
             (text, finish, reasoning, None)
@@ -258,6 +265,17 @@ class OpenAI:
         ]
         missing = Failure("empty", f"{len(told)} answers instead of {count}")
         return [*told[:count], *[("", "failed", "", missing)] * (count - len(told))]
+
+    async def _in_halves(
+        self, question: Question, fields: Mapping[str, Any], run: tuple[int, int], bill: _Bill, until: float
+    ) -> list[tuple[str, str, str, Failure | None]]:
+        """The draws of a request that was refused for its n, whose limit servers tell only so."""
+        (seed, count), half = run, run[1] // 2
+        found = await self._run(question, fields, (seed, half), bill, until)
+        found += await self._run(question, fields, (seed + half, count - half), bill, until)
+        if any(failure is None for *_, failure in found):
+            self._most = self._taken
+        return found
 
     async def _billed(
         self,
@@ -331,13 +349,16 @@ _MENDS = {
 }
 
 
-def _runs(seeds: tuple[int, ...], can: Abilities, *, alike: bool) -> list[tuple[int, int]]:
-    """Which (seed, n) requests serve these draws."""
+def _runs(seeds: tuple[int, ...], can: Abilities, most: int | None, *, alike: bool) -> list[tuple[int, int]]:
+    """Which (seed, n) requests serve these draws, none with more than `most` of them."""
     if alike:
         return [(seeds[0], 1)]
     if not can.several:
         return [(seed, 1) for seed in seeds]
-    return consecutive_runs(seeds) if can.seeds == "each" else [(seeds[0], len(seeds))]
+    runs = consecutive_runs(seeds) if can.seeds == "each" else [(seeds[0], len(seeds))]
+    if most is None:
+        return runs
+    return [(seed + start, min(most, count - start)) for seed, count in runs for start in range(0, count, most)]
 
 
 def _finish(text: str, finish: str, choices: tuple[str, ...]) -> str:

@@ -2,10 +2,11 @@
 
 What each refuses and in which words, and what it leaves out of an answer; nobody here has ever spoken to the real ones.
     gpt-audio   OpenAI's chat completions with an audio model: unknown fields, JSON schemas and requests without any
-                audio are refused (400), formats are wav and mp3, seeds are best effort
+                audio are refused (400), formats are wav and mp3, n goes up to 128, seeds are best effort
     gpt-limits  the same, refusing max_tokens in favour of max_completion_tokens, as its reasoning models do
     gemini      generativelanguage.googleapis.com/v1beta/openai: unknown fields, seed among them, are refused; errors
-                come in a list with status and details; a wrong key is a 400; the wait of a 429 is a detail, no header
+                come in a list with status and details; a wrong key is a 400; the wait of a 429 is a detail, no header;
+                n goes up to 8
     gemini-2.5  the same, thinking first: within a short limit the message has no content at all
     vertex      Google's aiplatform endpoint: what it does not know is ignored, without a word
 """
@@ -52,12 +53,22 @@ def refusal(asked: dict[str, Any], parts: list[dict[str, Any]], headers: dict[st
     if google:
         said = [f'Invalid JSON payload received. Unknown name "{name}": Cannot find field.' for name in unknown]
         violations = {"fieldViolations": [{"description": line} for line in said]}
-        return google_error(400, "INVALID_ARGUMENT", "\n".join(said), violations) if unknown else None
+        if unknown:
+            return google_error(400, "INVALID_ARGUMENT", "\n".join(said), violations)
+        if asked.get("n", 1) > 8:
+            message = (
+                f"Unable to submit request because it has a candidateCount value of {asked['n']} but the supported"
+            )
+            return google_error(400, "INVALID_ARGUMENT", f"{message} range is from 1 (inclusive) to 9 (exclusive).")
+        return None
     if unknown:
         return openai_error(400, f"Unrecognized request argument supplied: {unknown[0]}")
     if asked["model"] == "gpt-limits" and "max_tokens" in asked:
         message = "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens'"
         return openai_error(400, f"{message} instead.", "unsupported_parameter", "max_tokens")
+    if asked.get("n", 1) > 128:
+        message = "Invalid 'n': integer above maximum value. Expected a value <= 128."
+        return openai_error(400, message, "integer_above_max_value", "n")
     sounds = [part["input_audio"] for part in parts if part["type"] == "input_audio"]
     if not sounds and "audio" not in asked.get("modalities", ()):
         message = "This model requires that either input content or output modality contain audio."

@@ -10,6 +10,7 @@ The model's name says what kind of server it is:
     ignoring  takes every field and ignores forms, as servers do with guided_choice
     strict    answers 400 to fields that OpenAI does not have
     deaf      answers 400 to audio
+    few       answers 400 to n above 4
     keyed     wants Authorization: Bearer sesame
 and dialects.py has more: services as documented, who want that key too.
 """
@@ -109,6 +110,8 @@ async def answer(writer: asyncio.StreamWriter, asked: dict[str, Any], headers: d
         act = "401"
     if kind == "deaf" and any(part["type"] == "input_audio" for part in parts):
         act = "400"
+    if kind == "few" and asked.get("n", 1) > 4:
+        act = "n"
     if kind == "strict" and set(asked) - OPENAI_FIELDS:
         act = "400"
     told = None
@@ -147,6 +150,8 @@ async def answer(writer: asyncio.StreamWriter, asked: dict[str, Any], headers: d
         writer.write(error(429, "slow down", extra="retry-after: 3600\r\n"))
     elif act == "quota":
         writer.write(error(429, "You exceeded your current quota", "insufficient_quota"))
+    elif act == "n":
+        writer.write(error(400, "Invalid 'n': integer above maximum value. Expected a value <= 4."))
     elif act == "too long":
         writer.write(error(400, "This model's maximum context length is 10 tokens."))
     elif act == "bad audio":

@@ -85,7 +85,7 @@ def test_annotate_completes_over_each_of_them_behind_rate_limits(fault_server, t
     utterances = Utterances.of(frame, about=About(taxonomy=LABELS, roots={"c": str(tmp_path)}))
     (tmp_path / "dialect.toml").write_text(PROMPT)
     (tmp_path / "a.toml").write_text(
-        f'name = "a"\nengine = "openai"\nmodel = "{model}"\nprompt = "dialect.toml"\nvotes = 5\nanswer = "words"\n'
+        f'name = "a"\nengine = "openai"\nmodel = "{model}"\nprompt = "dialect.toml"\nvotes = 20\nanswer = "words"\n'
         "sampling = { max_tokens = 1000 }\ncross = { temperature = [0.6, 1.0] }\n"
         f'serve = {{ base_urls = ["{fault_server.url}"], key_from = "DIALECT_KEY", tries = 3 }}\n'
     )
@@ -93,7 +93,7 @@ def test_annotate_completes_over_each_of_them_behind_rate_limits(fault_server, t
     made = annotate(utterances, [Annotator.read(tmp_path / "a.toml")], tmp_path / "out", settings)
     assert made.complete
     votes = made.votes.frame
-    assert len(votes) == 30
+    assert len(votes) == 120
     assert votes["status"].unique().to_list() == ["ok"]
     assert set(votes["label"]) <= set(LABELS)
     assert votes["label"].n_unique() > 1

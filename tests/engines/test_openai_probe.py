@@ -95,6 +95,29 @@ def test_consecutive_seeds_share_a_request_and_others_do_not_change_a_draw(fault
     assert apart.tries == 3
 
 
+def test_a_limit_to_n_is_found_and_kept_to_and_every_draw_keeps_its_seed(fault_server, clip):
+    first, second = draw_seeds(5, 0, 10), draw_seeds(50, 0, 10)
+
+    async def both(engine):
+        return await engine.ask(sample(clip, first)), await engine.ask(sample(clip, second))
+
+    _, (early, late) = with_engine(fault_server, "few", both)
+    assert early.texts == tuple(f"seed {seed}" for seed in first)
+    assert late.texts == tuple(f"seed {seed}" for seed in second)
+    assert (early.failures, early.seeds_honoured) == ((None,) * 10, True)
+    sizes = [seen.get("n", 1) for seen in fault_server.seen()["seen"] if seen["model"] == "few"]
+    assert sizes[-11:-4] == [10, 5, 2, 3, 5, 2, 3]
+    assert sorted(sizes[-4:]) == [1, 3, 3, 3]
+
+
+def test_a_request_that_is_refused_for_anything_but_its_n_is_asked_once(fault_server, clip):
+    orders = '{"key": "not n", "do": ["400"]}'
+    request = Request("w", "u", "sample", (Question((Turn("user", (clip, orders)),), ("A", "B")),), tuple(range(8)))
+    _, reply = with_engine(fault_server, "full", lambda engine: engine.ask(request))
+    assert reply.failure is not None
+    assert (reply.failure.kind, reply.tries) == ("bad_request", 1)
+
+
 def test_no_temperature_is_asked_once_and_counted_for_every_draw(fault_server, clip):
     greedy = sample(clip, (1, 2, 3), sampling=Sampling(temperature=0.0))
     _, reply = with_engine(fault_server, "full", lambda engine: engine.ask(greedy))
