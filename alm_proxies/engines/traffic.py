@@ -4,7 +4,7 @@ Every replica has a window of requests in flight. Until the replica first compla
 window trebles in a round trip: few enough to begin with for any server, and all that is allowed after a few round
 trips. Afterwards it grows by one a round trip. A complaint (429, 502, 503, 504, no answer in time) halves it, at most
 once per round trip. Late answers open it no further: they took a quarter of the time a try has and more than twice as
-long as the quickest one, so they queued in the server, and with three times as many they would still be in time.
+long as the quickest, so they queue in the server, and with three times as many they would still be in time.
 A replica that cannot be reached rests, twice as long each time, while the others go on; so does one that has answered
 nothing well since a try was sent that failed, as long as another is well. After its rest one try alone finds out
 whether it is back, so that a replica that fails at once does not draw all requests to itself. A failed try is made
@@ -100,9 +100,13 @@ class Replica:
             return 0.0
         return (1.0 if self.absences and others_are_well else self.window) - self.flying
 
-    def grow(self, took: float, try_seconds: float) -> None:
-        """Open the window for an answer that took so long, unless it had to wait in the server for its turn."""
-        self.quickest = min(self.quickest, took)
+    def grow(self, took: float, try_seconds: float, flying: int) -> None:
+        """Open the window for an answer that took so long beside `flying` others, unless it queued in the server.
+
+        What is quick when asked alone, such as the questions of the probe, says nothing of how long votes take.
+        """
+        if 2 * flying >= min(_FIRST_WINDOW, self.most):
+            self.quickest = min(self.quickest, took)
         if took <= max(_LATE * try_seconds, 2.0 * self.quickest):
             self.window = min(self.most, self.window + (_GROWTH if self.growing else 1.0 / self.window))
 
@@ -171,7 +175,7 @@ class Traffic:
 
     async def _once(self, one_try: Callable[[str, float], Awaitable[Answer]], until: float) -> Answer:
         replica = await self._slot(until)
-        started = time.monotonic()
+        started, flying = time.monotonic(), replica.flying
         self.counts.tries += 1
         try:
             answer = await one_try(replica.address, max(0.01, min(self._try_seconds, until - started)))
@@ -182,7 +186,7 @@ class Traffic:
             raise
         else:
             self._answered(replica)
-            replica.grow(time.monotonic() - started, self._try_seconds)
+            replica.grow(time.monotonic() - started, self._try_seconds, flying)
             return answer
         finally:
             self._give_back(replica)
