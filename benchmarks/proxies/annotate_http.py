@@ -1,7 +1,7 @@
 """Votes a second and CPU time a vote of `annotate`, its ledger on disk, over a bare httpx client that does the least.
 
 The bare client has a semaphore and the very same request bodies, made beforehand, and only checks status and JSON: once
-with one pool of connections, as anyone would write it (768 requests: it is slow), and once with pools of 16, which
+with one pool of connections, as anyone would write it (512 requests: it is slow), and once with pools of 16, which
 httpx handles much faster and with which annotate is compared.
 annotate plans, probes the server, decodes three-second recordings from disk, renders prompts, encodes, asks, reads
 replies, acknowledges everything in its ledger and writes its tables; `asking` is the same without plan, probe and
@@ -214,7 +214,7 @@ def compared(url: str, utterances: Utterances, made: Annotator, in_flight: int, 
     bodies = payloads(made, utterances)
     found: dict[str, list[Rates]] = {name: [] for name in ("bare", "pools", "asking", "annotate")}
     for _ in range(rounds):
-        found["bare"].append(asyncio.run(bare(url, in_flight, bodies[:768], in_flight, draws)))
+        found["bare"].append(asyncio.run(bare(url, in_flight, bodies[:512], in_flight, draws)))
         found["pools"].append(asyncio.run(bare(url, in_flight, bodies, 16, draws)))
         asking, whole = ours(utterances, made)
         found["asking"].append(asking)

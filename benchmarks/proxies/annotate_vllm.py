@@ -37,7 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("wav", type=Path)
     parser.add_argument("--vllm", type=Path, required=True, help="the python of an environment with vLLM")
-    parser.add_argument("--recordings", type=int, default=320)
+    parser.add_argument("--recordings", type=int, default=535)
     parser.add_argument("--rounds", type=int, default=3)
     chosen = parser.parse_args()
     every = emodb(chosen.wav)
