@@ -62,7 +62,10 @@ class MadeBy(BaseModel):
     model_config = ConfigDict(frozen=True)
     stage: str
     settings: str = ""
+    """Their digest."""
     inputs: dict[str, str] = Field(default_factory=dict)
+    said: dict[str, object] = Field(default_factory=dict)
+    """The settings themselves, where a later stage has to go by them."""
 
 
 class About(BaseModel):

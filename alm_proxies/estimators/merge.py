@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Self
 
@@ -55,8 +54,7 @@ def counting_of(labels: About) -> Counting | None:
     if made_by is None or made_by.stage != "fuse":
         return None
     try:
-        said = json.loads(made_by.settings)
-        return Counting.model_validate({name: said[name] for name in Counting.model_fields})
+        return Counting.model_validate({name: made_by.said[name] for name in Counting.model_fields})
     except (ValueError, KeyError, TypeError):  # written by another version
         return None
 

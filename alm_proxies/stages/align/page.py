@@ -93,7 +93,10 @@ def page_of(
 
 def _maker(results: Results) -> str:
     maker = results.material.table.about.made_by
-    return f"{maker.stage} {maker.settings}".strip() if maker else "not recorded"
+    if maker is None:
+        return "not recorded"
+    method = f" --method {maker.said['method']}" if "method" in maker.said else ""
+    return f"{maker.stage}{method}, settings {maker.settings}".removesuffix(", settings ")
 
 
 def _annotator(about: About, name: str) -> str:

@@ -14,7 +14,7 @@ from alm_proxies.estimators.blocks import Layout
 from alm_proxies.estimators.counts import counts_of
 from alm_proxies.estimators.estimator import Estimator, labels_of, nothing_to_learn
 from alm_proxies.estimators.stacking import too_sparse
-from alm_proxies.files import canonical_json
+from alm_proxies.files import digest_of
 from alm_proxies.stages.fuse.learn import learn, quiet_fits, unsettled_attributes
 from alm_proxies.stages.fuse.survey import Part, survey
 from alm_proxies.tables import Finding, Labels, MadeBy, Utterances, Votes
@@ -76,5 +76,6 @@ def finished(labels: Labels, votes: Votes, settings: FuseSettings, rated: Attrib
         made = rated.predict(votes)
         frame = frame.drop(name for name in made.columns if name != "utterance_id" and name in frame.columns)
         frame = frame.join(made, on="utterance_id", how="left", maintain_order="left")
-    said = canonical_json(settings.model_dump(mode="json"))
-    return Labels.of(frame, about=labels.about.with_(made_by=MadeBy(stage="fuse", settings=said)), where="labels")
+    said = settings.model_dump(mode="json")
+    made_by = MadeBy(stage="fuse", settings=digest_of(said), said=said)
+    return Labels.of(frame, about=labels.about.with_(made_by=made_by), where="labels")
