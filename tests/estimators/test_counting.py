@@ -38,7 +38,12 @@ def test_dawid_skene_says_what_it_does_and_not_what_was_set() -> None:
 
 @pytest.mark.parametrize(
     "made_by",
-    [None, MadeBy(stage="fuse"), MadeBy(stage="fuse", settings="[1]"), MadeBy(stage="simulate", settings="0" * 16)],
+    [
+        None,
+        MadeBy(stage="fuse"),
+        MadeBy(stage="fuse", said={"merge": 1, "consensus": False, "columns": []}),
+        MadeBy(stage="simulate", settings="0" * 16),
+    ],
 )
 def test_labels_that_do_not_say_how_votes_were_counted_give_nothing(made_by: MadeBy | None) -> None:
     assert counting_of(About(made_by=made_by)) is None
