@@ -47,6 +47,8 @@ def refusal(asked: dict[str, Any], parts: list[dict[str, Any]], headers: dict[st
     unknown = sorted(set(asked) - KNOWN.get(asked["model"], set(asked)))
     if headers.get("authorization") != f"Bearer {KEY}":
         info = {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "API_KEY_INVALID"}
+        if asked["model"] == "vertex":
+            return google_error(401, "UNAUTHENTICATED", "Request had invalid authentication credentials.")
         if google:
             return google_error(400, "INVALID_ARGUMENT", "API key not valid. Please pass a valid API key.", info)
         return openai_error(401, "Incorrect API key provided: wrong.", "invalid_api_key")
