@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -39,6 +40,7 @@ class Vllm:
         self._abilities = abilities
         self._number = 0
         self._refusals = _refusals()
+        self._lengths = _OneLength() if inputs.equal_lengths_only else None
 
     @classmethod
     async def open(cls, model: str, serve: VllmServe, *, revision: str | None = None) -> Vllm:
@@ -112,9 +114,11 @@ class Vllm:
         from vllm.v1.engine.exceptions import EngineDeadError
 
         started = time.monotonic()
+        lengths = tuple(len(clip.samples) for clip in request.audio)
         try:
-            async with asyncio.timeout(request.seconds):
-                reply = await (self._scored(request) if request.elicit == "score" else self._answered(request))
+            async with self._lengths.hold(lengths) if self._lengths else nullcontext():
+                async with asyncio.timeout(request.seconds):
+                    reply = await (self._scored(request) if request.elicit == "score" else self._answered(request))
         except InputError as error:
             kind: Trouble = "too_long" if self._too_long(request) else "bad_request"
             reply = Reply(request.key, failure=Failure(kind, str(error)))
@@ -250,6 +254,32 @@ class Vllm:
             places = output.prompt_logprobs[-len(answer) :]
             scores.append(sum(place[token].logprob for place, token in zip(places, answer, strict=True)))
         return tuple(scores), sum(len(output.prompt_token_ids) for output in outputs)
+
+
+class _OneLength:
+    """Lets requests in side by side only while their clips are equally long; the others wait.
+
+    vLLM pads what it encodes together to the longest, and a model that cannot tell padding from sound hears it.
+    """
+
+    def __init__(self) -> None:
+        self._lengths: tuple[int, ...] = ()
+        self._inside = 0
+        self._left = asyncio.Condition()
+
+    @asynccontextmanager
+    async def hold(self, lengths: tuple[int, ...]) -> AsyncIterator[None]:
+        """Within it only requests with clips of these lengths run."""
+        async with self._left:
+            await self._left.wait_for(lambda: not self._inside or self._lengths == lengths)
+            self._lengths = lengths
+            self._inside += 1
+        try:
+            yield
+        finally:
+            self._inside -= 1
+            async with self._left:
+                self._left.notify_all()
 
 
 def _nothing() -> None:
