@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from transformers import AutoConfig
 
@@ -24,3 +26,8 @@ def test_a_model_without_a_class_is_one_sentence():
     config = AutoConfig.for_model("wav2vec2", architectures=["NoSuchModel"])
     with pytest.raises(SettingsError, match="no class for 'wav2vec2'"):
         loader_of(config)
+
+
+def test_the_page_about_engines_names_every_family_that_is_claimed():
+    page = (Path(__file__).parents[2] / "docs/engines.md").read_text(encoding="utf-8")
+    assert [family for family in FAMILIES if f"| `{family}` |" not in page] == []
