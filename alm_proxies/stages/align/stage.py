@@ -51,15 +51,18 @@ def align(labels: Labels, votes: Votes, utterances: Utterances, settings: AlignS
 
     Held-out votes are only scored against; the rivals shown beside the labels are fitted to the other votes, counted
     as the labels say that fuse counted them: secondary and consensus labels, and columns that may steer the gate.
+    Labels that rest on more human votes than are left to the fit have seen the held-out ones, and are refused.
     """
     from alm_proxies.stages.align.examples import examples
+    from alm_proxies.stages.align.leaks import refuse_seen
     from alm_proxies.stages.align.material import material_of
     from alm_proxies.stages.align.metrics import metrics_of
     from alm_proxies.stages.align.page import page_of
     from alm_proxies.stages.align.results import measure
 
     settings = settings or AlignSettings()
-    counting, told = _counting(labels, utterances)
+    told = refuse_seen(labels, votes, counting_of(labels.about))
+    counting, more = _counting(labels, utterances)
     if not counting.consensus:
         votes = Votes(votes.frame.filter(~pl.col("annotator").str.ends_with(CONSENSUS)), votes.about)
     material = material_of(labels, votes, utterances, at_most=settings.at_most, seed=settings.seed)
@@ -73,7 +76,7 @@ def align(labels: Labels, votes: Votes, utterances: Utterances, settings: AlignS
         allowed=settings.may_leave,
         cards=settings.cards,
     )
-    findings = [*told, *material.findings, *results.findings, *kept_back]
+    findings = [*told, *more, *material.findings, *results.findings, *kept_back]
     page = page_of(results, shown, findings, settings.model_dump(mode="json"), votes.about)
     return Alignment(metrics_of(results), page, Findings.gather(findings))
 

@@ -1,0 +1,49 @@
+"""Labels that have seen the votes they are to be judged by are refused."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from alm_proxies.errors import InputError
+from alm_proxies.estimators.merge import Counting
+from alm_proxies.tables import CONSENSUS, Finding, Labels, Votes
+
+_ROUNDING = 1e-3
+"""Weights of shared draws sum to whole votes up to this; merging secondary labels keeps their sum."""
+
+
+def refuse_seen(labels: Labels, votes: Votes, counting: Counting | None) -> list[Finding]:
+    """Refuse labels that rest on more human votes than `votes` leave to the fit, where some are held out.
+
+    What a label rests on is its human_votes. Where nothing of an utterance is held out nothing is scored, and it is a
+    finding. Published consensus labels count where `counting` counts them, or does not say.
+    """
+    usable = votes.frame.filter(
+        (pl.col("source") == "human") & (pl.col("status") == "ok") & pl.col("label").is_not_null()
+    )
+    if counting is not None and not counting.consensus:
+        usable = usable.filter(~pl.col("annotator").str.ends_with(CONSENSUS))
+    each = usable.group_by("utterance_id").agg(
+        given=pl.col("weight").filter(~pl.col("held_out")).sum(), judged=pl.col("held_out").any()
+    )
+    compared = labels.frame.select("utterance_id", "human_votes").join(each, on="utterance_id").sort("utterance_id")
+    more = compared.filter(pl.col("human_votes") > pl.col("given") + _ROUNDING)
+    seen = more.filter("judged")
+    if seen.height:
+        first = seen.row(0, named=True)
+        judged = int(compared["judged"].sum())
+        raise InputError(
+            f"{seen.height:,} of the {judged:,} labels to be judged by held-out votes rest on more human votes than "
+            f"these votes files leave to the fit ({first['utterance_id']}, the first, on {first['human_votes']:g}, not "
+            f"{first['given']:g}): they have seen the votes they are judged by, or a votes file is missing here",
+            where="labels",
+            mend="Fuse the same votes files that align is given, held-out votes marked, and align those labels.",
+        )
+    if not more.height:
+        return []
+    what = "labels rest on more human votes than these votes files hold of them"
+    return [
+        Finding(
+            "align", "votes_missing", what, "Give every Votes file these labels were fused from.", count=more.height
+        )
+    ]
