@@ -113,8 +113,12 @@ def canonical(word: str) -> str:
     stripped = word.strip()
     if stripped in _LETTERS:
         return _LETTERS[stripped]
-    lowered = re.sub(r"[\s_]+", " ", stripped.lower())
-    return _MEANS.get(lowered, lowered)
+    return _MEANS.get(folded(word), folded(word))
+
+
+def folded(word: str) -> str:
+    """The word without what spellings of one word differ in: case, outer spaces, underscores for spaces."""
+    return re.sub(r"[\s_]+", " ", word.strip().lower())
 
 
 def label_for(word: str, labels: Sequence[str]) -> str | None:
@@ -143,11 +147,24 @@ class Meaning:
     how: How
 
 
+def covering(words: Iterable[str], labels: Sequence[str], mapping: Mapping[str, str]) -> dict[str, str]:
+    """Which key of a map (folded) each word falls under: the word itself, else its label by the label's own name."""
+    keys = set(map(folded, mapping))
+    own = {label: folded(label) for label in labels if folded(label) in keys}
+    made: dict[str, str] = {}
+    for word in words:
+        key = folded(word) if folded(word) in keys else own.get(label_for(word, labels) or "")
+        if key is not None:
+            made[word] = key
+    return made
+
+
 def meanings(words: Iterable[str], labels: Sequence[str], mapping: Mapping[str, str]) -> dict[str, Meaning]:
     """What each word of a corpus becomes under a map; only words the map names are merged, moved or left outside.
 
-    A word that is a label, or a synonym of one, keeps it; a mapped word becomes what the map says or `outside`;
-    any other word is unknown, and its votes are counted as out_of_vocabulary.
+    A key that is a label's own name stands for that label and its synonyms, any other key for the very word it names,
+    which comes before all else; both whatever the case. A word that no key names keeps the label that it is or is a
+    synonym of; without one it is unknown, and its votes are counted as out_of_vocabulary.
     """
     targets: dict[str, str] = {}
     for source, target in mapping.items():
@@ -157,16 +174,21 @@ def meanings(words: Iterable[str], labels: Sequence[str], mapping: Mapping[str, 
                 f"the map sends {source!r} to {target!r}, which is no label",
                 mend=f"{near} The labels are {', '.join(labels)}, or {OUTSIDE}.".strip(),
             )
-        targets[source.strip().lower()] = target
-    by_meaning = {canonical(source): target for source, target in mapping.items()}
+        if (other := targets.setdefault(folded(source), target)) != target:
+            what = f"the map sends {source!r} to {target!r} in one spelling, to {other!r} in another"
+            raise SettingsError(what, mend="Keep one of them: words are told apart by more than their case.")
+    words = list(words)
+    covered = covering(words, labels, mapping)
     made: dict[str, Meaning] = {}
     for word in words:
-        sent_to = targets.get(word.strip().lower(), by_meaning.get(canonical(word)))
-        if sent_to is not None:
-            made[word] = Meaning(None, "outside") if sent_to == OUTSIDE else Meaning(sent_to, "mapped")
+        label = label_for(word, labels)
+        sent_to = targets[covered[word]] if word in covered else label
+        if sent_to is None:
+            made[word] = Meaning(None, "unknown")
+        elif sent_to == OUTSIDE:
+            made[word] = Meaning(None, "outside")
         else:
-            label = label_for(word, labels)
-            made[word] = Meaning(label, "same" if label is not None else "unknown")
+            made[word] = Meaning(sent_to, "same" if sent_to == label else "mapped")
     return made
 
 

@@ -73,6 +73,37 @@ def test_a_map_merges_only_what_it_names_and_the_rest_is_unknown() -> None:
     }
 
 
+WORDS = ["Happy", "happy", "HAPPINESS", "joy", "Joy ", "Excited", "exc"]
+
+
+def labels_of(words: list[str], mapping: dict[str, str]) -> list[str | None]:
+    made = meanings(words, TAXONOMIES["iemocap4"], mapping)
+    return [made[word].label for word in words]
+
+
+@pytest.mark.parametrize("key", ["Joy", "joy", " JOY "])
+def test_a_key_that_is_no_label_stands_for_that_very_word_alone(key: str) -> None:
+    assert labels_of(WORDS, {key: "sad"}) == ["happy", "happy", "happy", "sad", "sad", None, None]
+    assert labels_of(WORDS, {"excited": "happy"})[-2:] == ["happy", None]
+
+
+@pytest.mark.parametrize("key", ["happy", "Happy", " HAPPY"])
+def test_a_key_that_is_a_labels_name_stands_for_its_synonyms_too(key: str) -> None:
+    assert labels_of(WORDS, {key: "sad"}) == ["sad"] * 5 + [None] * 2
+    assert labels_of(WORDS, {key: "sad", "joy": "neutral"}) == ["sad"] * 3 + ["neutral"] * 2 + [None] * 2
+
+
+def test_a_map_that_says_what_holds_without_it_maps_nothing() -> None:
+    made = meanings(["happy", "joy"], TAXONOMIES["iemocap4"], {"happy": "happy", "joy": "happy"})
+    assert set(made.values()) == {Meaning("happy", "same")}
+
+
+def test_two_spellings_of_a_key_that_disagree_are_refused() -> None:
+    with pytest.raises(SettingsError, match="'JOY' to 'sad' in one spelling, to 'happy' in another"):
+        meanings(["joy"], TAXONOMIES["iemocap4"], {"joy": "happy", "JOY": "sad"})
+    assert labels_of(["joy"], {"joy": "sad", "JOY": "sad"}) == ["sad"]
+
+
 def test_a_map_to_no_label_is_refused_with_the_nearest_one() -> None:
     with pytest.raises(SettingsError, match="Did you mean 'happy'"):
         meanings(["x"], TAXONOMIES["iemocap4"], {"x": "hapy"})

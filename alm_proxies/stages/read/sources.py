@@ -27,7 +27,8 @@ class Source(BaseModel):
     source: Path
     """The corpus's folder, or one of its label files."""
     map: dict[str, str] = Field(default_factory=dict)
-    """What becomes of words outside the taxonomy: Excited = "happy", Other = "outside"."""
+    """What becomes of words: Excited = "happy", Other = "outside". Usual synonyms of a label (joy, happiness, anger
+    ...) need no entry; a label's own name stands for them too, any other key for that very word, whatever the case."""
     several_labels: Literal["each", "share", "first"] = "share"
     """Several labels in one answer: a vote each, one vote shared among them, or the first alone."""
     split: Annotated[str, AfterValidator(checked_split)] | None = None

@@ -9,11 +9,13 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
+from alm_proxies.columns import did_you_mean
 from alm_proxies.stages.read.sources import finding
 from alm_proxies.tables import ATTRIBUTES, CROWD, Finding
-from alm_proxies.taxonomy import Meaning, meanings
+from alm_proxies.taxonomy import Meaning, covering, folded, meanings
 
 _SHOWN = 20
+_NEAR = 1000
 _WHOSE = ["utterance_id", "annotator"]
 
 
@@ -51,9 +53,10 @@ class Vocabulary:
             frame = _one_row_a_label(frame)
         findings += _told(meaning, spoken, "votes", where)
         if "secondary" in frame.columns:
-            frame, lost = self._secondary(frame, where)
+            frame, besides, lost = self._secondary(frame, where)
+            spoken = {word: spoken.get(word, 0) + besides.get(word, 0) for word in {**spoken, **besides}}
             findings += lost
-        return frame.drop("_answer", "word"), findings
+        return frame.drop("_answer", "word"), findings + self._not_used(spoken, "vote says", where)
 
     def tallied(self, counts: pl.DataFrame, where: str) -> tuple[pl.DataFrame, list[Finding]]:
         """Votes from counts (utterance_id, annotator, source, word, count): draws 0..n-1 in label order."""
@@ -65,7 +68,8 @@ class Vocabulary:
         )
         frame = frame[np.repeat(np.arange(frame.height), frame["count"].to_numpy())]
         frame = frame.with_columns(status=_status(frame), draw=pl.int_range(pl.len(), dtype=pl.Int32).over(_WHOSE))
-        return frame.drop("count", "word"), _told(meaning, spoken, "votes", where)
+        told = [*_told(meaning, spoken, "votes", where), *self._not_used(spoken, "vote says", where)]
+        return frame.drop("count", "word"), told
 
     def shares(self, shares: dict[str, pl.Series], where: str) -> tuple[pl.DataFrame, list[Finding]]:
         """Columns p_<label> from columns of shares named by words; the mass of words outside is counted, not moved."""
@@ -82,6 +86,7 @@ class Vocabulary:
             rows = int((values > 0).sum())
             what = f"{values.sum():.6g} utterances' worth of soft labels is {word!r}, which is no label: left outside"
             findings.append(finding("mass_outside", what, mend=_mend(word), where=where, count=rows))
+        findings += self._not_used(dict.fromkeys(shares, 1), "soft label names", where)
         return pl.DataFrame({f"p_{label}": values for label, values in mass.items()}), findings
 
     def _one_word_a_row(self, frame: pl.DataFrame, where: str) -> tuple[pl.DataFrame, list[Finding]]:
@@ -125,7 +130,18 @@ class Vocabulary:
         given = [pl.col("draw").cast(pl.Int32)] if "draw" in frame.columns else []
         return frame.with_columns(draw=pl.coalesce(*given, draw))
 
-    def _secondary(self, frame: pl.DataFrame, where: str) -> tuple[pl.DataFrame, list[Finding]]:
+    def _not_used(self, spoken: Mapping[str, int], nobody: str, where: str) -> list[Finding]:
+        """A finding for every key of the map that no word falls under, with the nearest word there is."""
+        used = set(covering(spoken, self.labels, self.mapping).values())
+        words = sorted(spoken, key=lambda word: (-spoken[word], word))[:_NEAR]
+        told = []
+        for key in (key for key in self.mapping if folded(key) not in used):
+            listed = ", ".join(map(_short, words[:_SHOWN])) + (" ..." if len(words) > _SHOWN else "")
+            mend = f"{did_you_mean(key, words)} The words are: {listed or 'none'}.".strip()
+            told.append(finding("map_not_used", f"the map names {key!r}, which no {nobody}", mend=mend, where=where))
+        return told
+
+    def _secondary(self, frame: pl.DataFrame, where: str) -> tuple[pl.DataFrame, dict[str, int], list[Finding]]:
         named = frame.filter(pl.col("secondary").list.len() > 0)["secondary"].explode()
         meaning = self.meanings(named)
         spoken = dict(named.value_counts(name="n").drop_nulls("secondary").iter_rows())
@@ -133,7 +149,7 @@ class Vocabulary:
         each = pl.element().replace_strict(labels, default=None, return_dtype=pl.String)
         made = pl.col("secondary").list.eval(each).list.drop_nulls().list.unique(maintain_order=True)
         made = pl.when(made.list.len() > 0).then(made)
-        return frame.with_columns(secondary=made), _told(meaning, spoken, "secondary labels", where)
+        return frame.with_columns(secondary=made), spoken, _told(meaning, spoken, "secondary labels", where)
 
 
 def _status(frame: pl.DataFrame) -> pl.Expr:
@@ -161,8 +177,8 @@ def _one_row_a_label(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def _told(meaning: dict[str, Meaning], spoken: Mapping[str, int], things: str, where: str) -> list[Finding]:
-    """One finding for every word that was mapped or lost, the most frequent first; the tail of rare words as one."""
-    told: list[Finding] = []
+    """A finding for every word that was mapped or lost, the most frequent first; rare words and synonyms as one."""
+    told = _synonyms(meaning, spoken, things, where)
     often = sorted(((spoken.get(word, 0), word) for word, became in meaning.items() if became.how != "same"))[::-1]
     tail = [(count, word) for count, word in often if meaning[word].how == "unknown"][_SHOWN:]
     for count, word in often:
@@ -183,6 +199,23 @@ def _told(meaning: dict[str, Meaning], spoken: Mapping[str, int], things: str, w
             finding("out_of_vocabulary", what, mend="Map them, or leave them outside.", where=where, count=count)
         )
     return told
+
+
+def _synonyms(meaning: dict[str, Meaning], spoken: Mapping[str, int], things: str, where: str) -> list[Finding]:
+    """One finding for all words that are no label's own name and were taken as the label they usually mean."""
+    taken = [
+        (spoken.get(word, 0), word, became.label)
+        for word, became in meaning.items()
+        if became.how == "same" and became.label is not None and folded(word) != folded(became.label)
+    ]
+    if not taken:
+        return []
+    taken.sort(key=lambda one: (-one[0], one[1]))
+    count = sum(times for times, _, _ in taken)
+    shown = ", ".join(f"{word!r} as {label!r} ({times})" for times, word, label in taken[:_SHOWN])
+    what = f"{count} {things} say a usual synonym of a label: {shown}" + (" ..." if len(taken) > _SHOWN else "")
+    mend = f'If one means something else, say what: map = {{ "{taken[0][1]}" = "<label>" }} (--map), or "outside".'
+    return [finding("synonyms", what, mend=mend, where=where, count=count)]
 
 
 def _short(word: str) -> str:

@@ -165,7 +165,7 @@ def test_secondary_labels_are_mapped_and_what_is_lost_is_counted(tmp_path: Path)
     columns = {"utterance_id": "id", "annotator": "who", "label": "label", "secondary": "more"}
     corpus = table(path, columns=columns)
     assert corpus.votes.frame["secondary"].to_list() == [["happy"], None]
-    assert corpus.findings.counts() == {"out_of_vocabulary": 1}
+    assert corpus.findings.counts() == {"out_of_vocabulary": 1, "synonyms": 1}
 
 
 def test_shared_mass_of_an_annotator_is_one_draw(tmp_path: Path) -> None:

@@ -1,0 +1,69 @@
+"""What becomes of a corpus's words: synonyms, the map's keys, and labels that are lost or empty."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from long_table import put, table
+
+from alm_proxies.stages.read.stage import Corpus
+
+COLUMNS = {"utterance_id": "clip", "annotator": "rater", "label": "heard"}
+HAPPY = "clip,rater,heard\na,r1,Happy\na,r2,happy\nb,r1,Happiness\nb,r2,joy\nc,r1,sad\n"
+
+
+def told(corpus: Corpus, kind: str) -> dict[str, Any]:
+    return corpus.findings.frame.row(by_predicate=pl.col("kind") == kind, named=True)
+
+
+def heard(path: Path, **said: Any) -> Corpus:
+    return table(put(path, HAPPY), columns=COLUMNS, **said)
+
+
+def test_synonyms_that_were_taken_as_labels_are_said_in_one_line(tmp_path: Path) -> None:
+    corpus = heard(tmp_path / "t.csv")
+    assert corpus.votes.frame["label"].to_list() == ["happy"] * 4 + ["sad"]
+    assert corpus.findings.counts() == {"synonyms": 2}
+    row = told(corpus, "synonyms")
+    assert row["what"] == ("2 votes say a usual synonym of a label: 'Happiness' as 'happy' (1), 'joy' as 'happy' (1)")
+    assert "--map" in row["mend"]
+
+
+def test_a_map_moves_the_word_it_names_and_no_other(tmp_path: Path) -> None:
+    corpus = heard(tmp_path / "t.csv", map={"Joy": "sad"})
+    assert corpus.votes.frame["label"].to_list() == ["happy", "happy", "happy", "sad", "sad"]
+    assert corpus.findings.counts() == {"mapped": 1, "synonyms": 1}
+    assert "'joy' became 'sad'" in told(corpus, "mapped")["what"]
+
+
+def test_a_map_of_a_word_to_what_it_is_anyway_is_not_said(tmp_path: Path) -> None:
+    corpus = heard(tmp_path / "t.csv", map={"happy": "happy"})
+    assert corpus.findings.counts() == {"synonyms": 2}
+
+
+def test_a_key_of_the_map_that_no_vote_says_is_told_with_the_nearest_word(tmp_path: Path) -> None:
+    corpus = heard(tmp_path / "t.csv", map={"Happyness": "sad", "Bored": "outside", "happiness": "happy"})
+    rows = corpus.findings.frame.filter(pl.col("kind") == "map_not_used").sort("what")
+    assert rows["what"].to_list() == [
+        "the map names 'Bored', which no vote says",
+        "the map names 'Happyness', which no vote says",
+    ]
+    assert "Did you mean 'Happiness'?" in rows["mend"][1]
+    assert "'sad'" in rows["mend"][0]
+
+
+def test_a_key_that_only_a_secondary_label_says_is_used(tmp_path: Path) -> None:
+    path = put(tmp_path / "t.csv", 'clip,rater,heard,more\na,r1,sad,"Excited,sad"\n')
+    corpus = table(path, columns={**COLUMNS, "secondary": "more"}, map={"excited": "happy"})
+    assert corpus.votes.frame["secondary"].to_list() == [["happy", "sad"]]
+    assert corpus.findings.counts() == {"mapped": 1}
+
+
+@pytest.mark.parametrize("many", ["counts", "probabilities"])
+def test_a_key_that_no_column_of_counts_or_shares_is_named_by_is_told(tmp_path: Path, many: str) -> None:
+    path = put(tmp_path / "t.csv", "clip,s,j\na,1,0\nb,0,1\n")
+    said: dict[str, Any] = {many: {"sad": "s", "joy": "j"}, "map": {"Joyy": "sad", "joy": "neutral"}}
+    assert "Did you mean 'joy'?" in told(table(path, columns={"utterance_id": "clip"}, **said), "map_not_used")["mend"]
