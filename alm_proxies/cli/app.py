@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from alm_proxies.cli.outcome import Outcome
 
 _VERBS = {
-    "demo": "Make a small corpus of synthetic speech, run everything on it and open a report: start here.",
+    "demo": "Make a small corpus of synthetic speech, run everything on it and write a report: start here.",
     "run": "Run a pipeline file; stages that are unchanged are skipped.",
     "check": "Say all that can be known about a pipeline file before anything is spent.",
     "explain": "Show every vote, reply, prompt and weight behind one label.",

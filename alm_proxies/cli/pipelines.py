@@ -74,7 +74,7 @@ def explain(folder: Path, utterance: str, *, number: int = 0, common: Common = _
 
 
 def demo(folder: Path = Path("alm-proxies-demo"), *, common: Common = _COMMON) -> Outcome:
-    """Make a small corpus of synthetic speech, run everything on it and open a report: start here.
+    """Make a small corpus of synthetic speech, run everything on it and write a report: start here.
 
     Parameters
     ----------
@@ -91,6 +91,15 @@ def _ran(ran: Ran, common: Common) -> Outcome:
     line = f"{stages - ran.skipped} stages done, {ran.skipped} unchanged, in {ran.folder}"
     if unfinished:
         line += f"; {', '.join(unfinished)} stopped early: the same command goes on"
+    left_out = {
+        str(record.folder): (int(record.counts["left_out"]), int(record.counts["votes"]))
+        for record in ran.records
+        if record.counts.get("left_out")
+    }
+    if left_out:
+        without, of = (sum(pair) for pair in zip(*left_out.values(), strict=True))
+        line += f" ({without:,} of {of:,} votes left out)"
+    too_many = any(without / of > common.allow for without, of in left_out.values())
     if ran.pages:
         line += f"; open {', '.join(str(page) for page in ran.pages)}"
     data = {
@@ -98,7 +107,8 @@ def _ran(ran: Ran, common: Common) -> Outcome:
         "done": stages - ran.skipped,
         "skipped": ran.skipped,
         "unfinished": unfinished,
+        "left_out": {place: without for place, (without, _) in left_out.items()},
         "pages": [str(page) for page in ran.pages],
         "findings": ran.findings.counts(),
     }
-    return Outcome(line, data, exit_code=1 if unfinished else 0, as_json=common.json)
+    return Outcome(line, data, exit_code=1 if unfinished or too_many else 0, as_json=common.json)

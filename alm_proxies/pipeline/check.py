@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -47,30 +47,44 @@ def check(file: str | Path, *, folder: str | Path | None = None, ask: int = 0) -
     facts: list[str] = []
     problems: list[str] = []
     planned, price = 0, 0.0
-    seen: set[tuple[str, str]] = set()
+    corpora: dict[Path, Utterances | None] = {}
+    priced: dict[Path, tuple[int, float, float | None]] = {}
     facts.append(f"{len(pipeline.runs)} run{'s' if len(pipeline.runs) > 1 else ''} into {pipeline.folder}")
     for one in pipeline.runs:
-        corpus = str(one.place("read"))
-        utterances = None
-        if ("read", corpus) not in seen:
-            seen.add(("read", corpus))
-            utterances = _corpus(one, pipeline.path.parent, facts, problems)
+        corpus, place = one.place("read"), one.place("annotate")
+        if corpus not in corpora:
+            corpora[corpus] = _corpus(one, pipeline.path.parent, facts, problems)
+        utterances = corpora[corpus]
         if not problems:
             facts += _stages(one, pipeline.path.parent)
-        place = str(one.place("annotate"))
-        if one.file.annotate is not None and ("annotate", place) not in seen:
-            seen.add(("annotate", place))
+        if one.file.annotate is not None and place not in priced:
             settings = seeded(one.file.annotate, one.file.seed)
             votes, cost = _panel(one, settings, pipeline.path.parent, utterances, facts, problems)
+            priced[place] = votes, cost, settings.budget
             planned, price = planned + votes, price + cost
             if ask and not problems:
                 _ask(one, settings, pipeline.path.parent, utterances, ask, facts, problems)
-    if planned:
-        facts.append(f"{planned:,} votes planned, about {price:.2f} by the annotators' own price tables")
-        budget = next((run.file.annotate.budget for run in pipeline.runs if run.file.annotate is not None), None)
-        if budget is not None and price > budget:
-            facts.append(f"the budget of {budget:.2f} would be reached first: annotate stops before it is passed")
+    facts += _costs(priced, pipeline.folder)
     return Checked(tuple(facts), tuple(problems), planned, price)
+
+
+def _costs(priced: Mapping[Path, tuple[int, float, float | None]], folder: Path) -> Iterator[str]:
+    """What the votes of every annotate folder cost by the price tables, in sum, and beside their budgets."""
+    planned, price = sum(votes for votes, _, _ in priced.values()), sum(cost for _, cost, _ in priced.values())
+    if not planned:
+        return
+    if len(priced) > 1:
+        for place, (votes, cost, _) in priced.items():
+            yield f"{place.relative_to(folder)}: {votes:,} votes planned, about {cost:.2f}"
+    several = f" for {len(priced)} settings of annotate together" if len(priced) > 1 else ""
+    yield f"{planned:,} votes planned{several}, about {price:.2f} by the annotators' own price tables"
+    for place, (_, cost, budget) in priced.items():
+        if budget is not None and cost > budget:
+            whose = f"{place.relative_to(folder)}: " if len(priced) > 1 else ""
+            yield f"{whose}the budget of {budget:.2f} would be reached first: annotate stops before it is passed"
+    if len(priced) > 1 and any(budget is not None for _, _, budget in priced.values()):
+        most = sum(cost if budget is None else min(cost, budget) for _, cost, budget in priced.values())
+        yield f"a budget holds for each setting of annotate, not for all of them: together about {most:.2f} is spent"
 
 
 def _stages(one: Run, beside: Path) -> Iterator[str]:

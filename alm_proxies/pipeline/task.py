@@ -114,7 +114,7 @@ def _why(task: Task, before: Record | None) -> str | None:
         return "goes on where it stopped"
     if before.digest != task.digest:
         changed = _changes(before.depends, task._depends())
-        return f"runs again because of {', '.join(changed[:4])}{' and more' if len(changed) > 4 else ''}"
+        return f"runs again because {', '.join(changed[:4])}{' and more' if len(changed) > 4 else ''}"
     for name, digest in before.outputs.items():
         path = task.folder / name
         if not path.exists():
@@ -133,9 +133,11 @@ def _changes(old: Any, new: Any, path: str = "") -> list[str]:
     if old == new:
         return []
     name = path.removeprefix("settings.")
-    if name.startswith("inputs."):
-        return [f"{name.removeprefix('inputs.')} (changed)"]
-    return [f"{name} ({_short(old)} -> {_short(new)})"]
+    for kind, called in (("inputs.", ""), ("panel.", "annotator ")):
+        if name.startswith(kind):  # digests say nothing to people
+            became = "is new" if old is None else "is gone" if new is None else "has changed"
+            return [f"{called}{name.removeprefix(kind)} {became}"]
+    return [f"{name} has changed ({_short(old)} -> {_short(new)})"]
 
 
 def _short(value: Any) -> str:

@@ -123,7 +123,10 @@ def _annotate(one: Run, settings: AnnotateSettings, beside: Path, quiet: bool) -
         made = annotate(utterances, read_panel(settings, beside), folder, own, votes=votes, quiet=quiet)
         if made.interrupted:
             raise KeyboardInterrupt
+        draws = made.votes.frame.select("utterance_id", "annotator", "draw", "status").unique()
+        without = int((draws["status"] != "ok").sum())
         counts = {"planned": made.spent.planned, "cast": made.spent.cast, "price": made.spent.price}
+        counts |= {"votes": draws.height, "left_out": without}
         return Done(made.findings, counts, complete=made.complete)
 
     panel = {annotator.name: annotator.ready(one.labels).digest for annotator in read_panel(settings, beside)}

@@ -138,4 +138,4 @@ def test_check_says_which_stages_would_be_skipped_and_why_the_first_would_run(fi
     changed.write_text(file.read_text().replace("classes = 4", "classes = 3"))
     facts = "\n".join(check(changed).facts)
     assert "annotate: unchanged, will be skipped" in facts
-    assert "fuse: runs again because of classes (4 -> 3), and so does what comes after it" in facts
+    assert "fuse: runs again because classes has changed (4 -> 3), and so does what comes after it" in facts

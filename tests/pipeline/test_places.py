@@ -127,7 +127,7 @@ def test_two_sources_of_one_name_are_both_watched(file: Path) -> None:
     votes(file.parent / "a" / "votes.csv", "sad", "sad", "sad")
     again = run(file, quiet=True)
     assert [record.skipped for record in again.records] == [False, False]
-    assert "mine a/votes.csv (changed)" in again.records[0].because
+    assert "mine a/votes.csv has changed" in again.records[0].because
 
 
 def test_a_changed_card_is_read_again(file: Path) -> None:
@@ -138,7 +138,7 @@ def test_a_changed_card_is_read_again(file: Path) -> None:
     assert run(file, quiet=True).skipped == 2
     card.write_text(CARD.replace(' annotator = "rater",', ""))
     again = run(file, quiet=True)
-    assert "card mine (changed)" in again.records[0].because
+    assert "card mine has changed" in again.records[0].because
     assert Votes.read(again.folder / "read" / "votes.parquet").frame["annotator"].unique().to_list() == ["mine/crowd"]
 
 

@@ -35,9 +35,11 @@ def test_a_task_is_done_once_and_then_skipped(tmp_path: Path, capsys: pytest.Cap
 @pytest.mark.parametrize(
     ("settings", "inputs", "because"),
     [
-        ({"seed": 2}, None, "seed (1 -> 2)"),
-        ({"seed": 1, "method": "pool"}, None, 'method (null -> "pool")'),
-        (None, {"votes": "d2"}, "votes (changed)"),
+        ({"seed": 2}, None, "runs again because seed has changed (1 -> 2)"),
+        ({"seed": 1, "method": "pool"}, None, 'method has changed (null -> "pool")'),
+        (None, {"votes": "d2"}, "runs again because votes has changed"),
+        (None, {"votes": "d1", "card mine": "d3"}, "runs again because card mine is new"),
+        (None, {"utterances": "d1"}, "utterances is new, votes is gone"),
     ],
 )
 def test_what_changed_is_said(
@@ -48,6 +50,13 @@ def test_what_changed_is_said(
     assert because in (will_run(again) or "")
     assert not do(again, quiet=True).skipped
     assert will_run(again) is None
+
+
+def test_annotators_are_named_and_their_digests_are_not(tmp_path: Path) -> None:
+    do(task(tmp_path, {"panel": {"embedded": "c516ab", "old": "d1"}}), quiet=True)
+    again = task(tmp_path, {"panel": {"embedded": "5b69cd", "ideal": "d1"}})
+    said = "runs again because annotator embedded has changed, annotator ideal is new, annotator old is gone"
+    assert will_run(again) == said
 
 
 def test_a_lost_or_changed_output_is_made_again(tmp_path: Path) -> None:

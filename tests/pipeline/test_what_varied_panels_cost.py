@@ -1,0 +1,92 @@
+"""Pipelines whose annotate settings vary, and whose annotators fail: what check prices and how run ends."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from alm_proxies.cli.app import run as command
+from alm_proxies.pipeline.check import check
+
+FILE = """\
+taxonomy = "crema6"
+folder = "{folder}/out"
+[[read]]
+corpus = "mine"
+format = "table"
+source = "votes.csv"
+[annotate]
+panel = ["broken.toml"]
+injection = 0
+stop = {{ collapse = 1.0, failed = 1.0, refused = 1.0 }}
+"""
+ANNOTATOR = """\
+name = "broken"
+engine = "scripted"
+model = "table"
+prompt = "reference"
+elicit = "sample"
+votes = 2
+answer = "words"
+serve = {{ answers = "{folder}/answers.csv" }}
+price = {{ audio_minute = 1.0 }}
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """Twenty utterances of which five are answered with what is no label."""
+    soundfile.write(tmp_path / "tone.wav", 0.2 * np.sin(np.arange(96_000) / 9), 16_000)
+    rows = [f"u{number},r,happy,tone.wav,6.0" for number in range(20)]
+    (tmp_path / "votes.csv").write_text("\n".join(["utterance_id,annotator,label,audio,duration", *rows]))
+    answers = [f"mine/u{number},{'well' if number < 5 else 'happy'}" for number in range(20)]
+    (tmp_path / "answers.csv").write_text("\n".join(["utterance_id,text", *answers]))
+    (tmp_path / "broken.toml").write_text(ANNOTATOR.format(folder=tmp_path))
+    path = tmp_path / "mine.toml"
+    path.write_text(FILE.format(folder=tmp_path))
+    return path
+
+
+def test_check_prices_every_annotate_setting_of_vary_and_sums_them(file: Path) -> None:
+    once = check(file)
+    assert once.planned_votes == 40
+    assert once.expected_price == pytest.approx(2.0)
+    file.write_text(
+        file.read_text() + '[fuse]\n[vary]\n"annotate.limit" = [20, 10]\n"fuse.method" = ["pool", "human"]\n'
+    )
+    found = check(file)
+    assert not found.problems
+    assert found.planned_votes == 60
+    assert found.expected_price == pytest.approx(3.0)
+    assert "annotate/annotate.limit=10: 20 votes planned, about 1.00" in found.facts
+    summed = "60 votes planned for 2 settings of annotate together, about 3.00 by the annotators' own price tables"
+    assert summed in found.facts
+
+
+def test_check_says_that_a_budget_holds_for_each_annotate_setting(file: Path) -> None:
+    text = file.read_text().replace("injection = 0", "injection = 0\nbudget = 1.5")
+    file.write_text(text)
+    alone = "the budget of 1.50 would be reached first: annotate stops before it is passed"
+    assert [fact for fact in check(file).facts if "the budget" in fact] == [alone]
+    file.write_text(text + '[vary]\n"annotate.limit" = [20, 10]\n')
+    facts = check(file).facts
+    assert f"annotate/annotate.limit=20: {alone}" in facts
+    assert f"annotate/annotate.limit=10: {alone}" not in facts
+    assert "a budget holds for each setting of annotate, not for all of them: together about 2.50 is spent" in facts
+
+
+def test_a_run_that_leaves_out_more_votes_than_allowed_ends_as_annotate_alone_does(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = file.parent
+    assert command(["run", str(file), "--quiet", "--allow", "0.3"]) == 0
+    assert "(10 of 40 votes left out)" in capsys.readouterr().out
+    assert command(["run", str(file), "--quiet", "--json"]) == 1, "nothing runs again, and as much is left out"
+    assert json.loads(capsys.readouterr().out)["left_out"] == {str(folder / "out" / "annotate"): 10}
+    utterances, annotator = folder / "out" / "read" / "utterances.parquet", folder / "broken.toml"
+    alone = ["annotate", str(utterances), "--annotator", str(annotator), "--taxonomy", "crema6", "--injection", "0"]
+    for allow, code in (("0.3", 0), ("0.1", 1)):
+        assert command([*alone, "-o", str(folder / "alone"), "--quiet", "--allow", allow]) == code
+    assert "(10 of 40 left out)" in capsys.readouterr().out
