@@ -158,10 +158,9 @@ def read(
     )
     found = work(block, settings)
     found.write(output)
-    status = found.votes.frame["status"]
     made = {"utterances": len(found.utterances), "votes": len(found.votes)}
-    left = int((status != "ok").sum())
-    return finished(f"{_counted(made)} in {output}", made, found.findings, output, common, left, len(status))
+    left, of = found.left_out, len(found.votes)
+    return finished(f"{_counted(made)} in {output}", made, found.findings, output, common, left, of)
 
 
 def fuse(

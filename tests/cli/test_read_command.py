@@ -73,6 +73,15 @@ def test_flags_and_a_pipeline_file_read_the_same_tables(corpus: Path) -> None:
     }  # fmt: skip
 
 
+def test_a_lost_label_is_left_out_though_its_rating_is_kept(corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--columns", "utterance_id=clip,annotator=rater,label=heard", "--corpus", "mine", "--taxonomy", "iemocap4"]
+    rated = ["--columns", "valence=val", "--scales", "valence=1:5"]
+    for more in ([], rated):
+        assert run(["read", "table", "corpus/one.csv", *flags, *more, "-o", "out", "--quiet"]) == 1
+        assert "(1 of 3 left out)" in capsys.readouterr().out
+    assert run(["read", "table", "corpus/one.csv", *flags, *rated, "-o", "out", "--quiet", "--allow", ".4"]) == 0
+
+
 @pytest.mark.parametrize(
     ("said", "words"),
     [

@@ -21,6 +21,14 @@ from alm_proxies.taxonomy import to_unit
 _MOST = 100_000
 _OFF = 0.01
 _WHOSE = ("utterance_id", "annotator", "source")
+_COPIED = (
+    "rows are the same as one before in every column taken",
+    "If rows were written twice, take the copies out.",
+)
+_ANSWERED = (
+    "answers come from raters who had answered otherwise before",
+    "If a rater was to answer once, keep one of each.",
+)
 _VOTE = ("word", "draw", "weight", "secondary", "status", *ATTRIBUTES)
 
 
@@ -90,22 +98,52 @@ def votes_of(
             mend = "Number the votes of one annotator on one utterance, or leave draw unmapped."
             what = f"draw {again['draw'][0]:.0f} of {again['annotator'][0]!r} is there twice"
             raise TableError(what, where=place(files, again["_row"][0]), mend=mend)
+    if mapping.has("label"):
+        findings += _unlabelled(spoken, where)
     votes, told = vocabulary.votes(spoken.drop("_row"), where)
-    return votes, findings + _again(spoken, where) + told
+    return votes, findings + _again(spoken, files, where) + told
 
 
-def _again(spoken: pl.DataFrame, where: str) -> list[Finding]:
-    """Says how many answers come from raters who had answered for the utterance before; they count all the same."""
+def _unlabelled(spoken: pl.DataFrame, where: str) -> list[Finding]:
+    """Says how many votes have an empty label, and how many of them bring a rating all the same."""
+    empty = spoken.filter(pl.col("word").is_null())
+    if "status" in spoken.columns:
+        empty = empty.filter(pl.col("status").fill_null("ok") == "ok")
+    if not empty.height:
+        return []
+    ratings = [pl.col(name).is_not_null() for name in ATTRIBUTES if name in empty.columns]
+    rated = empty.filter(pl.any_horizontal(pl.lit(value=False), *ratings))
+    kept = f"; the ratings of {rated.height} of them are kept" if rated.height else ""
+    mend = "Fill the labels in, or take those rows out."
+    return [
+        finding("empty_label", f"{empty.height} votes have no label{kept}", mend=mend, where=where, count=empty.height)
+    ]
+
+
+def _again(spoken: pl.DataFrame, files: list[File], where: str) -> list[Finding]:
+    """Says how many answers come from raters who had answered for the utterance before; they count all the same.
+
+    Those that are the very same in all that was taken, most likely rows written twice, are told from the others.
+    """
     if "draw" in spoken.columns:
         return []
     human = spoken.filter((pl.col("source") == "human") & ~pl.col("annotator").str.ends_with(CROWD))
-    again = human.filter(~pl.struct("utterance_id", "annotator").is_first_distinct())
-    if not again.height:
+    human = human.filter(pl.struct("utterance_id", "annotator").is_duplicated())
+    again = ~pl.struct("utterance_id", "annotator").is_first_distinct()
+    copied = ~pl.struct(pl.exclude("_row")).is_first_distinct()
+    same, other = human.filter(again & copied), human.filter(again & ~copied)
+    return [
+        *_counted_again(same, files, where, "copied_rows", *_COPIED),
+        *_counted_again(other, files, where, "answered_again", *_ANSWERED),
+    ]
+
+
+def _counted_again(rows: pl.DataFrame, files: list[File], where: str, kind: str, what: str, mend: str) -> list[Finding]:
+    if not rows.height:
         return []
-    who, what = again["annotator"][0], again["utterance_id"][0]
-    what = f"{again.height} answers come from raters who had answered before, such as {who!r} on {what!r}; all count"
-    mend = "If rows were copied twice, keep one of each."
-    return [finding("answered_again", what, mend=mend, where=where, count=again.height)]
+    who, of, line = rows["annotator"][0], rows["utterance_id"][0], place(files, int(rows["_row"][0]))
+    what = f"{rows.height} {what}, such as that of {who!r} on {of!r} ({line}); each counts as a vote"
+    return [finding(kind, what, mend=mend, where=where, count=rows.height)]
 
 
 def labels_of(

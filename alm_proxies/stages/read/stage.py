@@ -66,6 +66,13 @@ class Corpus:
     findings: Findings
     labels: Labels | None = None
 
+    @property
+    def left_out(self) -> int:
+        """How many rows of the votes bring no label that was asked for: lost words count though a rating is kept."""
+        votes = self.votes.frame
+        lost = pl.col("label").is_null() & pl.col("stated").is_not_null()
+        return votes.filter((pl.col("status") != "ok") | lost).height
+
     def write(self, folder: str | Path) -> list[Path]:
         """Write utterances, votes, findings (and labels) as Parquet into a folder; the files written."""
         tables = {"utterances": self.utterances, "votes": self.votes, "labels": self.labels, "findings": self.findings}

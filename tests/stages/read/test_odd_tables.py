@@ -47,14 +47,22 @@ def test_a_table_without_rows_is_refused(tmp_path: Path) -> None:
         table(tmp_path / "t.parquet", columns={"utterance_id": "file", "label": "emotion"})
 
 
-def test_answers_of_a_rater_who_had_answered_before_count_and_are_said(tmp_path: Path) -> None:
+def test_rows_that_are_there_twice_count_and_are_said_with_their_line(tmp_path: Path) -> None:
     twice = table(put(tmp_path / "t.csv", TABLE + TABLE.partition("\n")[2]), columns=COLUMNS)
     assert len(twice.votes) == 6
-    told = twice.findings.frame.filter(pl.col("kind") == "answered_again")
-    assert told["count"].to_list() == [3]
-    assert "'mine/r1' on 'mine/a'" in told["what"][0]
+    assert twice.findings.counts() == {"copied_rows": 3}
+    told = twice.findings.frame.row(0, named=True)
+    assert "'mine/r1' on 'mine/a'" in told["what"]
+    assert "line 5" in told["what"]
+    assert "take the copies out" in told["mend"]
     once = table(tmp_path / "t.csv", columns={"utterance_id": "file", "label": "emotion"})
-    assert "answered_again" not in once.findings.counts()
+    assert once.findings.counts() == {"columns_not_taken": 1}
+
+
+def test_answers_of_a_rater_who_had_answered_otherwise_count_and_are_said_apart(tmp_path: Path) -> None:
+    corpus = table(put(tmp_path / "t.csv", TABLE + "a,r1,sad\na,r1,happy\nb,r1,sad\nb,r2,sad\n"), columns=COLUMNS)
+    assert len(corpus.votes) == 7
+    assert corpus.findings.counts() == {"answered_again": 1, "copied_rows": 2}
 
 
 @pytest.mark.parametrize("folder", ["a?b", "[release]", "~", "a b é"])

@@ -67,3 +67,28 @@ def test_a_key_that_no_column_of_counts_or_shares_is_named_by_is_told(tmp_path: 
     path = put(tmp_path / "t.csv", "clip,s,j\na,1,0\nb,0,1\n")
     said: dict[str, Any] = {many: {"sad": "s", "joy": "j"}, "map": {"Joyy": "sad", "joy": "neutral"}}
     assert "Did you mean 'joy'?" in told(table(path, columns={"utterance_id": "clip"}, **said), "map_not_used")["mend"]
+
+
+RATED = "clip,rater,heard,felt\na,r1,happy,1\na,r2,odd,2\nb,r1,,3\nb,r2,,\nc,r1,sad,\nc,r2,odd,\n"
+
+
+def test_labels_that_are_empty_or_lost_are_told_though_their_ratings_are_kept(tmp_path: Path) -> None:
+    said: dict[str, Any] = {"columns": {**COLUMNS, "valence": "felt"}, "scales": {"valence": [1, 3]}}
+    corpus = table(put(tmp_path / "t.csv", RATED), **said)
+    assert told(corpus, "empty_label")["what"] == "2 votes have no label; the ratings of 1 of them are kept"
+    assert corpus.votes.frame["valence"].drop_nulls().to_list() == [0.0, 0.5, 1.0]
+    assert corpus.left_out == 3
+    assert table(tmp_path / "t.csv", columns=COLUMNS).left_out == 4
+
+
+def test_a_table_of_ratings_alone_leaves_nothing_out(tmp_path: Path) -> None:
+    columns = {"utterance_id": "clip", "annotator": "rater", "valence": "felt"}
+    path = put(tmp_path / "t.csv", "clip,rater,felt\na,r1,1\na,r2,2\n")
+    corpus = table(path, columns=columns, scales={"valence": [1, 3]})
+    assert (corpus.left_out, corpus.findings.counts()) == (0, {})
+
+
+def test_a_models_failures_that_are_given_as_such_are_no_empty_labels(tmp_path: Path) -> None:
+    path = put(tmp_path / "t.csv", "clip,rater,heard,how\na,r1,sad,ok\na,r2,,refused\n")
+    corpus = table(path, columns={**COLUMNS, "status": "how"}, constants={"source": "proxy"})
+    assert (corpus.left_out, corpus.findings.counts()) == (1, {})
