@@ -16,6 +16,10 @@ from alm_proxies.engines.traffic import FaultError
 _ONE = httpx.Limits(max_connections=None, max_keepalive_connections=1)
 """One is kept; another may be made, so that one which a cancelled request left behind never stands in the way."""
 
+_CONNECT_SECONDS = 20.0
+"""When a machine that answers nothing at all, not even that nobody listens, is given up; the answer may take longer."""
+_TIMEOUT = httpx.Timeout(None, connect=_CONNECT_SECONDS)
+
 
 class Connections:
     """As many connections as there are requests at once, kept open; the one used last is used first again."""
@@ -46,7 +50,7 @@ class Connections:
         await asyncio.gather(*(client.aclose() for client in self._clients))
 
     def _client(self) -> httpx.AsyncClient:
-        made = httpx.AsyncClient(trust_env=self._trust_env, timeout=None, limits=_ONE, verify=self._verify)
+        made = httpx.AsyncClient(trust_env=self._trust_env, timeout=_TIMEOUT, limits=_ONE, verify=self._verify)
         self._clients.append(made)
         return made
 

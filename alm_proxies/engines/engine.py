@@ -35,11 +35,15 @@ Trouble = Literal[
     "corrupt_audio",  # the engine could not decode the audio
     "unsupported",  # this engine cannot do what was asked
     "engine_died",  # the engine of this process is gone
+    "gone",  # every server has been away for so long that they are given up
+    "called_off",  # the run stops, and this was not being answered yet
 ]
 ASKED_AGAIN: frozenset[str] = frozenset(
     {"rate_limited", "server_error", "timeout", "cut_body", "reset", "unreachable", "empty"}
 )
-ENDS_THE_JOB: frozenset[str] = frozenset({"unauthorised", "unsupported", "engine_died"})
+ENDS_THE_JOB: frozenset[str] = frozenset({"unauthorised", "unsupported", "engine_died", "gone"})
+LEFT_OPEN: frozenset[str] = frozenset({"gone", "called_off"})
+"""Nobody was asked, so that nothing has failed: the draw stays missing, and another run asks for it."""
 MAY_BE_PAID: frozenset[str] = frozenset(
     {"server_error", "timeout", "cut_body", "reset", "empty", "refused", "unsupported"}
 )

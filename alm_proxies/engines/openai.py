@@ -8,13 +8,15 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from alm_proxies.engines import chat_api
+from alm_proxies.engines.away import Away
 from alm_proxies.engines.chat_api import Completion
 from alm_proxies.engines.connections import Connections
 from alm_proxies.engines.engine import (
+    LEFT_OPEN,
     Abilities,
     Failure,
     OpenAIServe,
@@ -204,6 +206,14 @@ class OpenAI:
             counted.append(len(tokens))
         return tuple(counted)
 
+    def away(self) -> Away | None:
+        """Since when none of the servers can be reached, or None."""
+        return self.traffic.away()
+
+    def call_off(self, kind: Literal["gone", "called_off"], what: str) -> None:
+        """Send nothing more; what waits for a server or for another try ends at once."""
+        self.traffic.call_off(kind, what)
+
     async def close(self) -> None:
         """Close the connections."""
         await self._connections.close()
@@ -234,7 +244,9 @@ class OpenAI:
         if alike:
             texts = texts * len(request.seeds)
         if all(failure is not None for *_, failure in texts):
-            return Reply(request.key, failure=texts[0][3])
+            failed = [failure for *_, failure in texts if failure is not None]
+            open_ones = [failure for failure in failed if failure.kind in LEFT_OPEN]
+            return Reply(request.key, failure=(open_ones or failed)[0])
         choices = request.questions[0].choices if request.constrained and can.structured else ()
         return Reply(
             request.key,

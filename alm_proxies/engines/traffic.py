@@ -9,6 +9,8 @@ A replica that cannot be reached rests, twice as long each time, while the other
 nothing well since a try was sent that failed, as long as another is well. After its rest one try alone finds out
 whether it is back, so that a replica that fails at once does not draw all requests to itself. A failed try is made
 again on whichever replica has room, after a wait that doubles and jitters, and not before the server's own Retry-After.
+While none of the replicas can be reached that have answered before, tries are not counted: all wait for one of them to
+come back. After GIVEN_UP_AFTER seconds they are given up, and what waits is called off; so it is when the run stops.
 """
 
 from __future__ import annotations
@@ -19,17 +21,17 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from tenacity import (
     AsyncRetrying,
     RetryCallState,
     retry_if_exception,
-    stop_after_attempt,
     wait_exponential,
     wait_random,
 )
 
+from alm_proxies.engines.away import Away
 from alm_proxies.engines.engine import ASKED_AGAIN, MAY_BE_PAID, Failure, Trouble
 
 Answer = TypeVar("Answer")
@@ -43,6 +45,8 @@ _GROWTH = 2.0
 """By every answer, before the first complaint."""
 _LATE = 1 / 4
 """Of the time a try has."""
+GIVEN_UP_AFTER = 120.0
+"""Seconds that servers which have answered before may all be away until they are given up."""
 
 
 class FaultError(Exception):
@@ -132,6 +136,7 @@ class Traffic:
         try_seconds: float,
         first_wait: float = 0.5,
         longest_wait: float = 30.0,
+        given_up_after: float = GIVEN_UP_AFTER,
     ) -> None:
         each = max(1.0, in_flight / len(addresses))
         first = min(max(_FIRST_WINDOW, _FIRST_SHARE * each), each)
@@ -144,6 +149,31 @@ class Traffic:
         self._growing_wait = wait_exponential(first_wait, longest_wait) + wait_random(0, first_wait)
         self._waiting: deque[asyncio.Future[Replica]] = deque()
         self._alarm: asyncio.TimerHandle | None = None
+        self._given_up_after = given_up_after
+        self._away_since: float | None = None
+        self._away_what = ""
+        self._off: Failure | None = None
+        self._called_off = asyncio.Event()
+
+    def away(self) -> Away | None:
+        """Since when none of the replicas can be reached, which have answered before; None where one is there."""
+        if self._away_since is None:
+            return None
+        now = time.monotonic()
+        again = max(0.0, min(replica.opens_at for replica in self.replicas) - now)
+        addresses = tuple(replica.address for replica in self.replicas)
+        return Away(addresses, now - self._away_since, self._away_what, again)
+
+    def call_off(self, kind: Literal["gone", "called_off"], what: str) -> None:
+        """Send nothing more: what waits for room or for another try ends at once; what is in flight may be answered."""
+        if self._off is not None:
+            return
+        self._off = Failure(kind, what)
+        self._called_off.set()
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_exception(_called_off(self._off))
 
     async def send(self, one_try: Callable[[str, float], Awaitable[Answer]], *, seconds: float) -> Sent[Answer]:
         """The answer of `one_try(address, seconds)` and how many tries it took; raises the last FaultError.
@@ -151,27 +181,48 @@ class Traffic:
         Only kinds that may pass are tried again, and never beyond `seconds` in all.
         """
         until = time.monotonic() + seconds
+        tries = paid = spared = 0
 
-        def no_time(state: RetryCallState) -> bool:
-            return time.monotonic() + state.upcoming_sleep >= until
+        def enough(state: RetryCallState) -> bool:
+            over = time.monotonic() + state.upcoming_sleep >= until
+            return over or self._off is not None or tries - spared >= self._tries
 
-        tries = paid = 0
-        async for attempt in AsyncRetrying(
-            retry=retry_if_exception(_passes),
-            stop=lambda state: stop_after_attempt(self._tries)(state) or no_time(state),
-            wait=self._wait,
-            reraise=True,
-        ):
-            with attempt:
-                tries += 1
-                self.counts.again += tries > 1
-                try:
-                    return Sent(await self._once(one_try, until), tries, paid + 1)
-                except FaultError as fault:
-                    paid += fault.paid
-                    fault.tries, fault.paid_tries = tries, paid
-                    raise
+        try:
+            async for attempt in AsyncRetrying(
+                retry=retry_if_exception(_passes), stop=enough, wait=self._wait, sleep=self._sleep, reraise=True
+            ):
+                with attempt:
+                    tries += 1
+                    self.counts.again += tries > 1
+                    try:
+                        return Sent(await self._once(one_try, until), tries, paid + 1)
+                    except FaultError as fault:
+                        paid += fault.paid
+                        spared += fault.failure.kind == "unreachable" and self._away_since is not None
+                        raise
+        except FaultError as fault:
+            last = self._as_left(fault)
+            last.tries, last.paid_tries = tries, paid
+            raise last from None
         raise AssertionError("tenacity returns or raises")  # pragma: no cover
+
+    def _as_left(self, fault: FaultError) -> FaultError:
+        """The fault a request ends with: where it was called off, or waited for nobody, it has not failed."""
+        if fault.failure.kind not in ASKED_AGAIN:
+            return fault
+        if self._off is not None:
+            return _called_off(self._off)
+        if self._away_since is not None and fault.failure.kind in ("unreachable", "timeout") and not fault.paid:
+            return _called_off(Failure("called_off", fault.failure.what))
+        return fault
+
+    async def _sleep(self, seconds: float) -> None:
+        """Wait before another try, no longer than until everything is called off."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._called_off.wait()
+        except TimeoutError:
+            pass
 
     async def _once(self, one_try: Callable[[str, float], Awaitable[Answer]], until: float) -> Answer:
         replica = await self._slot(until)
@@ -194,6 +245,8 @@ class Traffic:
     async def _slot(self, until: float) -> Replica:
         """A replica with room, the one with most of it, given to those who wait in their order."""
         now = time.monotonic()
+        if self._off is not None:
+            raise _called_off(self._off)
         if now >= until:
             raise _no_room()
         best = None if self._waiting else self._best(now)
@@ -209,7 +262,8 @@ class Traffic:
                 try:
                     return await turn
                 except BaseException:
-                    if turn.done() and not turn.cancelled():  # given room and called off in the same moment
+                    if turn.done() and not turn.cancelled() and turn.exception() is None:
+                        # given room and cancelled in the same moment
                         self._give_back(turn.result())
                     raise
         except TimeoutError:
@@ -271,6 +325,24 @@ class Traffic:
             replica.opens_at = max(replica.opens_at, now + rest)
             replica.rested_at = now
             replica.absences += 1
+        if kind == "unreachable":
+            self._nobody(now, fault.failure.what)
+        elif kind not in _AWAY and kind != "timeout":
+            self._away_since = None  # somebody said so
+
+    def _nobody(self, now: float, what: str) -> None:
+        """Keep since when nobody can be reached who has answered before, and give them up after so long."""
+        if self._are_well(self.replicas) or not any(replica.answered_at for replica in self.replicas):
+            return
+        self._away_what = what
+        if self._away_since is None:
+            self._away_since = now
+            asyncio.get_running_loop().call_later(self._given_up_after, self._give_up, now)
+
+    def _give_up(self, since: float) -> None:
+        away = self.away()
+        if away is not None and self._away_since == since:
+            self.call_off("gone", f"{', '.join(away.addresses)}: no answer for {away.seconds:.0f} s ({away.what})")
 
     def _are_well(self, replicas: Sequence[Replica]) -> bool:
         return any(replica.absences == 0 for replica in replicas)
@@ -278,14 +350,20 @@ class Traffic:
     def _answered(self, replica: Replica) -> None:
         replica.absences = 0
         replica.answered_at = time.monotonic()
+        self._away_since = None
 
     def _wait(self, state: RetryCallState) -> float:
         """How long one request waits before its next try; a replica's rest is kept by the replica."""
         error = state.outcome.exception() if state.outcome is not None else None
-        if isinstance(error, FaultError) and error.failure.kind in _AWAY and len(self.replicas) > 1:
+        kind = error.failure.kind if isinstance(error, FaultError) else None
+        if kind in _AWAY and (len(self.replicas) > 1 or self._away_since is not None):
             return 0.0
         asked = error.retry_after if isinstance(error, FaultError) else None
         return max(self._growing_wait(state), asked or 0.0)
+
+
+def _called_off(why: Failure) -> FaultError:
+    return FaultError(why.kind, why.what, busy=False, paid=False)
 
 
 def _no_room() -> FaultError:

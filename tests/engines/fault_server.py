@@ -13,13 +13,16 @@ The model's name says what kind of server it is:
     few       answers 400 to n above 4
     keyed     wants Authorization: Bearer sesame
 and dialects.py has more: services as documented, who want that key too.
+A thing to do that is "die" kills the server as kill -9 does, unless it was started with "lasting" behind its port.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
+import signal
 import sys
 from collections import Counter
 from typing import Any
@@ -121,7 +124,9 @@ async def answer(writer: asyncio.StreamWriter, asked: dict[str, Any], headers: d
         status, said, extra = told
         body = json.dumps(said).encode()
         writer.write(head(status, len(body), extra) + body)
-    elif act == "ok":
+    elif act == "die" and "lasting" not in sys.argv:
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif act in ("ok", "die"):
         body = json.dumps(completion(asked)).encode()
         writer.write(head(200, len(body)) + body)
     elif act == "empty":
@@ -195,7 +200,7 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 async def main() -> None:
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(serve, "127.0.0.1", int([*sys.argv, "0"][1]))
     print(server.sockets[0].getsockname()[1], flush=True)
     async with server:
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)

@@ -21,12 +21,12 @@ from numpy.typing import NDArray
 from alm_proxies.annotators.annotator import Asking
 from alm_proxies.annotators.answers import scores_of_silence
 from alm_proxies.audio.clip import LONGEST, RecordingError, open_clip
-from alm_proxies.engines.engine import ENDS_THE_JOB, Audio, Engine
+from alm_proxies.engines.engine import ENDS_THE_JOB, LEFT_OPEN, Audio, Engine
 from alm_proxies.errors import EngineError, InputError
 from alm_proxies.files import digest_file
 from alm_proxies.progress import Progress
-from alm_proxies.stages.annotate.ledger import Heard, Sending
-from alm_proxies.stages.annotate.limits import Estimate, Halt, Purse, Stop, Tally
+from alm_proxies.stages.annotate.ledger import Heard, Lost, Sending
+from alm_proxies.stages.annotate.limits import Estimate, Halt, Purse, Stop, Tally, in_money
 from alm_proxies.stages.annotate.outcomes import not_asked, outcomes
 from alm_proxies.stages.annotate.plan import Plan, Seat, lent_by
 from alm_proxies.stages.annotate.recording import Recorder
@@ -35,6 +35,7 @@ _AHEAD = 8
 _MENDS = {
     "unauthorised": "Mend the annotator file or the key, then run the same command again.",
     "engine_died": "Its own log says more; the same command goes on.",
+    "gone": "Start the server again, then run the same command: it asks only for the votes that are missing.",
 }
 
 
@@ -181,16 +182,19 @@ class Group:
                 seed=counted.seed,
                 at=time.time(),
             )
-            await counted.recorder.arrived(rows, number)
+            cast = [row for row in rows if row.kind not in LEFT_OPEN]
             paid = sum(outcome.price for outcome in rows)
+            wasted = paid - sum(outcome.price for outcome in cast)
+            lost = Lost(1, len(rows) - len(cast), wasted) if wasted > 0.0 else None
+            await counted.recorder.arrived(cast, number, lost)
             counted.purse.settle(taken, paid)
-            self._judge(seat, [(reading.status, reading.shares) for reading in read])
+            self._judge(seat, [(one.status, one.shares) for one in read if one.kind not in LEFT_OPEN])
             for failure in (reply.failure, *reply.failures):
                 if failure is not None and failure.kind in ENDS_THE_JOB:
                     mend = _MENDS.get(failure.kind, "Mend the annotator file, then run the same command again.")
                     raise EngineError(f"{failure.kind}: {failure.what}", where=seat.annotator.where, mend=mend)
-            note = f"{counted.purse.spent:.2f} spent" if counted.purse.spent else None
-            counted.progress.advance(len(asking.draws), note)
+            note = f"{in_money(counted.purse.spent)} spent" if counted.purse.spent else None
+            counted.progress.advance(len(cast), note)
         except Exception as error:  # kept for the run, which sends nothing more and raises it
             self._error = self._error or error
         finally:

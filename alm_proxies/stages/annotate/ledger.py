@@ -88,7 +88,7 @@ class Heard(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """Requests that were in flight when a run was killed: they may have been paid and are asked again."""
+    """Requests that nothing came of and that are asked again, such as those in flight when a run was killed."""
 
     requests: int = 0
     draws: int = 0
@@ -169,6 +169,7 @@ class Ledger:
         heard: Sequence[Heard] = (),
         arrived: Sequence[int] = (),
         outcomes: Sequence[Outcome] = (),
+        lost: Sequence[Lost] = (),
     ) -> None:
         """Acknowledge together: requests about to be sent and what they are about, requests that came back and how."""
         with self.transaction() as sql:
@@ -176,6 +177,7 @@ class Ledger:
             sql.executemany("INSERT OR REPLACE INTO audio VALUES (?, ?, ?, ?)", [one[3:] for one in heard])
             sql.executemany("INSERT INTO in_flight VALUES (?, ?, ?)", sending)
             sql.executemany("DELETE FROM in_flight WHERE id = ?", [(number,) for number in arrived])
+            sql.executemany("INSERT INTO lost VALUES (?, ?, ?)", [(one.requests, one.draws, one.price) for one in lost])
             sql.executemany(f"INSERT INTO vote VALUES ({', '.join('?' * _COLUMNS)})", map(_storable, outcomes))
 
     def annotator_id(self, card: AnnotatorCard, name: str) -> int:

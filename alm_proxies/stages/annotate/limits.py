@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -196,6 +197,13 @@ class Halt:
         if self.reason is None and self._deadline is not None and time.monotonic() >= self._deadline:
             self.because(f"the {self._minutes:g} minutes given are over")
         return self.reason is not None
+
+
+def in_money(price: float) -> str:
+    """A price in words: two decimals, and of a small one its first two digits: 12.30, 0.05, 0.00042."""
+    if price == 0.0 or abs(price) >= 0.1:
+        return f"{price:.2f}"
+    return f"{price:.{1 - math.floor(math.log10(abs(price)))}f}"
 
 
 def price_before(annotator: Annotator, seconds: Sequence[float], missing: Sequence[int]) -> float:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from alm_proxies.stages.annotate.ledger import Heard, Ledger, Outcome, Sending
+from alm_proxies.stages.annotate.ledger import Heard, Ledger, Lost, Outcome, Sending
 
 
 @dataclass(slots=True)
@@ -17,6 +17,7 @@ class _Batch:
     heard: list[Heard] = field(default_factory=list)
     arrived: list[int] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
+    lost: list[Lost] = field(default_factory=list)
     waiting: list[asyncio.Future[None]] = field(default_factory=list)
 
     def answer(self, error: Exception | None = None) -> None:
@@ -45,8 +46,13 @@ class Recorder:
         self._next.heard.append(heard)
         await self._written()
 
-    async def arrived(self, outcomes: Sequence[Outcome], number: int | None = None) -> None:
-        """Acknowledge what became of some draws, and that the request they were asked with is in flight no more."""
+    async def arrived(self, outcomes: Sequence[Outcome], number: int | None = None, lost: Lost | None = None) -> None:
+        """Acknowledge what became of some draws, and that the request they were asked with is in flight no more.
+
+        `lost` is what was paid for draws that nothing came of and that are left to be asked again.
+        """
+        if lost is not None:
+            self._next.lost.append(lost)
         if number is not None:
             self._next.arrived.append(number)
         self._next.outcomes.extend(outcomes)
@@ -67,7 +73,7 @@ class Recorder:
                 batch, self._next = self._next, _Batch()
                 try:
                     await asyncio.to_thread(
-                        self._ledger.write, batch.sending, batch.heard, batch.arrived, batch.outcomes
+                        self._ledger.write, batch.sending, batch.heard, batch.arrived, batch.outcomes, batch.lost
                     )
                 except Exception as error:  # every caller of this batch raises it
                     batch.answer(error)

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import signal
-import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -24,7 +21,6 @@ from alm_proxies.files import canonical_json, digest_of, whole
 from alm_proxies.progress import Progress, say
 from alm_proxies.stages.annotate.injection import (
     injected_so_far,
-    injection_findings,
     plan_injection,
     price_of_injection,
     to_be_injected,
@@ -43,10 +39,11 @@ from alm_proxies.stages.annotate.limits import (
     refuse_same_names,
     tally_of,
 )
-from alm_proxies.stages.annotate.outcomes import findings_of, votes_of
+from alm_proxies.stages.annotate.outcomes import votes_of
 from alm_proxies.stages.annotate.plan import STAGE, Plan, Seat, askable, make_plan, shard_of
 from alm_proxies.stages.annotate.recording import Recorder
-from alm_proxies.tables import Finding, Findings, Utterances, Votes
+from alm_proxies.stages.annotate.saying import findings_after, say_lost, say_plan
+from alm_proxies.tables import Findings, Utterances, Votes
 
 if TYPE_CHECKING:
     from alm_proxies.engines.engine import Engine
@@ -153,12 +150,12 @@ def annotate(
     with Ledger.open(folder / f"ledger{ending}.sqlite") as ledger:
         ledger.keep("merged", "no")
         ledger.keep("taxonomy", json.dumps(utterances.taxonomy))
-        _say_lost(ledger.lost, quiet)
+        say_lost(ledger.lost, quiet)
         plan = _plan(utterances, seats, ledger, settings, shard, votes)
         injection = plan_injection(plan, ledger, settings.seed, wanted=settings.injection, shard=shard)
         before, missing = ledger.spent(), plan.missing
         expected = expected_price(plan) + expected_price(injection)
-        _say_plan(plan, injection, expected, quiet)
+        say_plan(plan, injection, expected, quiet)
         stopped: dict[int, str] = {}
         plans = (plan, injection)
         halt = None
@@ -183,7 +180,7 @@ def annotate(
             whole=_whole(utterances, plans, settings, price) if settings.limit else None,
             seconds=time.monotonic() - started,
         )
-        findings = _findings(plans, ledger, stopped, left, halt)
+        findings = findings_after(plans, ledger, stopped, left, halt)
     made.write(folder / f"votes{ending}.parquet")
     findings.write(folder / f"findings{ending}.parquet")
     reason = halt.reason if halt is not None and halt.reason else next(iter(stopped.values()), None)
@@ -243,6 +240,7 @@ def _ask(
 ) -> Halt:
     """Ask for the votes, and then, of the same engine, for those with an injected sentence."""
     from alm_proxies.stages.annotate.asking import Counted, Group
+    from alm_proxies.stages.annotate.watching import Watch
 
     halt = Halt(settings.max_minutes)
     seats = [seat for plan in plans for seat in plan.seats]
@@ -256,7 +254,7 @@ def _ask(
 
     async def work() -> None:
         total = sum(plan.missing for plan in plans)
-        with _signals(halt, quiet), Progress("annotating", total=total, quiet=quiet) as progress:
+        async with Watch(halt, Progress("annotating", total=total, quiet=quiet), quiet) as watch:
             counted = Counted(
                 recorder=Recorder(ledger),
                 purse=Purse(settings.budget, ledger.spent()),
@@ -265,7 +263,7 @@ def _ask(
                 stop=settings.stop,
                 seed=settings.seed,
                 halt=halt,
-                progress=progress,
+                progress=watch.progress,
                 numbers=count(1),
                 stopped=stopped,
             )
@@ -280,6 +278,7 @@ def _ask(
                     continue
                 asked = list({seat.annotator.name: seat.annotator for part in group for seat in part}.values())
                 engine = await engine_of(asked[0])
+                watch.engine = engine
                 try:
                     say(str(engine.abilities), quiet=quiet)
                     for annotator in asked:
@@ -293,6 +292,7 @@ def _ask(
                         if going_on and not halt.now:
                             await Group(plan, going_on, engine, counted).ask()
                 finally:
+                    watch.engine = None
                     await engine.close()
 
     try:
@@ -302,33 +302,6 @@ def _ask(
             raise
         raise KeyboardInterrupt from None  # a second signal gave up what was in flight
     return halt
-
-
-@contextmanager
-def _signals(halt: Halt, quiet: bool) -> Iterator[None]:
-    """SIGTERM and Ctrl-C stop cleanly: what is in flight is awaited; a second one gives that up too."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    loop = asyncio.get_running_loop()
-    main = asyncio.current_task()
-
-    def handle(name: str) -> None:
-        if halt.interrupted and main is not None:
-            main.cancel()
-        halt.interrupted = True
-        halt.because(f"{name} received")
-        say(f"{name}: waiting for what is in flight (again to give it up)", quiet=quiet)
-
-    before = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)}
-    for one in before:
-        loop.add_signal_handler(one, handle, one.name)
-    try:
-        yield
-    finally:
-        for one, handler in before.items():
-            loop.remove_signal_handler(one)
-            signal.signal(one, handler)
 
 
 def _whole(utterances: Utterances, plans: tuple[Plan, Plan], settings: AnnotateSettings, price: float) -> float:
@@ -344,50 +317,3 @@ def _whole(utterances: Utterances, plans: tuple[Plan, Plan], settings: AnnotateS
 def _left(ledger: Ledger, plan: Plan) -> int:
     numbers = plan.utterances["number"].to_numpy()
     return sum(int((~ledger.done(seat.number, seat.annotator.votes)[numbers]).sum()) for seat in plan.seats)
-
-
-def _findings(
-    plans: Sequence[Plan], ledger: Ledger, stopped: Mapping[int, str], left: int, halt: Halt | None
-) -> Findings:
-    found = [finding for plan in plans for finding in plan.findings]
-    if ledger.lost.requests:
-        lost = ledger.lost
-        what = f"{lost.requests} requests for {lost.draws} votes were in flight when an earlier run was killed"
-        what = f"{what}; they should have cost {lost.price:.4f}"
-        found.append(Finding(STAGE, "lost_in_flight", what, count=lost.draws))
-    raise_it = "Raise the limit if this is right, and run it again."
-    found += [Finding(STAGE, "stopped", what, raise_it) for what in stopped.values()]
-    again = "Run the same command again to go on."
-    if halt is not None and halt.reason:
-        found.append(Finding(STAGE, "stopped", halt.reason, again))
-    if left:
-        found.append(Finding(STAGE, "not_cast", f"{left} planned votes have not been cast", again, count=left))
-    planned = "annotator IN (SELECT annotator FROM planned_annotator)"
-    unseeded = f"SELECT COUNT(*) FROM vote WHERE seeded = 0 AND cell >= 0 AND status = 'ok' AND {planned}"
-    (number,) = ledger.sql.execute(unseeded).fetchone()
-    if number:
-        what = f"{number} votes come from engines that do not honour a seed for each draw: asking again gives others"
-        found.append(Finding(STAGE, "not_seeded", what, count=number))
-    return Findings.gather([*found, *findings_of(ledger), *injection_findings(ledger)])
-
-
-def _say_lost(lost: Lost, quiet: bool) -> None:
-    if lost.requests:
-        say(
-            f"the run before was killed: {lost.requests} requests for {lost.draws} votes were in flight; "
-            f"they are asked again and may be paid twice ({lost.price:.4f})",
-            quiet=quiet,
-        )
-
-
-def _say_plan(plan: Plan, injection: Plan, expected: float, quiet: bool) -> None:
-    there = plan.planned - plan.missing
-    resumed = f"{there} of {plan.planned} votes are there, " if there else ""
-    asked = f"{plan.missing} votes to be asked about {plan.utterances.height} utterances"
-    if injection.missing:
-        asked += (
-            f", {injection.missing} more about {injection.utterances.height // 2} of them with injected transcripts"
-        )
-    say(f"{resumed}{asked}, about {expected:.2f}", quiet=quiet)
-    for finding in (*plan.findings, *injection.findings):
-        say(f"{finding.kind}: {finding.what}", quiet=quiet)

@@ -1,0 +1,37 @@
+"""Servers that are away: what is said of them, and how what waits for them is called off."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
+
+
+@dataclass(frozen=True, slots=True)
+class Away:
+    """Servers that have answered before, and none of which can be reached now."""
+
+    addresses: tuple[str, ...]
+    seconds: float
+    """For how long."""
+    what: str
+    """What the last try met."""
+    again: float
+    """Seconds until the next try."""
+
+    def __str__(self) -> str:
+        one = len(self.addresses) == 1
+        what = f"{', '.join(self.addresses)} {'answers' if one else 'answer'} nothing since {self.seconds:.0f} s"
+        return f"{what} ({self.what}); trying again in {self.again:.0f} s"
+
+
+@runtime_checkable
+class Reached(Protocol):
+    """An engine whose servers may be away while it waits for them."""
+
+    def away(self) -> Away | None:
+        """Since when none of its servers can be reached, or None."""
+        ...
+
+    def call_off(self, kind: Literal["gone", "called_off"], what: str) -> None:
+        """Send nothing more: what waits for room or for another try ends at once."""
+        ...
