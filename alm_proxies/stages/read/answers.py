@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from alm_proxies.errors import SettingsError, TableError
-from alm_proxies.stages.read.mapping import Many, Mapping, number
+from alm_proxies.stages.read.mapping import Many, Mapping, missing_numbers, number
 from alm_proxies.stages.read.rows import Rows
 from alm_proxies.stages.read.sources import Source, finding, prefixed
 from alm_proxies.stages.read.vocabulary import Vocabulary
@@ -71,9 +71,11 @@ def votes_of(
     where = str(source.source)
     frame = _whose(frame, files, source.corpus)
     if mapping.counts is not None:
-        parts = [_long(_counts(file.rows, mapping.counts, vocabulary), file.start) for file in files]
+        tables = [_counts(file.rows, mapping.counts, vocabulary) for file in files]
+        parts = [_long(table, file.start) for table, file in zip(tables, files, strict=True)]
         whose = frame.select("utterance_id", "annotator", "source", "_row")
-        return vocabulary.tallied(whose.join(pl.concat(parts), on="_row").sort("_row").drop("_row"), where)
+        votes, told = vocabulary.tallied(whose.join(pl.concat(parts), on="_row").sort("_row").drop("_row"), where)
+        return votes, _missing(tables, files, mapping.counts) + told
     if not mapping.has("label", *ATTRIBUTES):
         nothing = {"utterance_id": pl.String(), "annotator": pl.String(), "label": pl.String()}
         return pl.DataFrame(schema=nothing), []
@@ -162,6 +164,7 @@ def labels_of(
         mend = "The shares of an utterance sum to 1; for numbers of votes use counts."
         raise TableError(f"the shares sum to {total[row]:.6g}", where=place(files, row), mend=mend)
     made, findings = vocabulary.shares({name: table[name] for name in table.columns}, where)
+    findings += _missing(parts, files, mapping.probabilities)
     inside = made.select(pl.sum_horizontal(pl.all())).to_series()
     rough = int((np.abs(total - 1) > 1e-6).sum() - (total == 0).sum())
     empty = int((inside == 0).sum())
@@ -250,6 +253,13 @@ def _counts(rows: Rows, counts: Many, vocabulary: Vocabulary) -> pl.DataFrame:
     for name in table.columns:
         _refuse(rows, table[name], (table[name] % 1 != 0) | ~table[name].is_between(0, _MOST), _named(counts, name))
     return table.cast(pl.Int64)
+
+
+def _missing(tables: list[pl.DataFrame], files: list[File], many: Many) -> list[Finding]:
+    """Says where counts or shares are missing, if a word has a column of its own: they are taken as none."""
+    columns = many if isinstance(many, dict) else {}
+    whole = zip(tables, files, strict=True)
+    return [told for table, file in whole for told in missing_numbers(table, file.rows, columns, ", taken as 0")]
 
 
 def _shares(rows: Rows, shares: Many, vocabulary: Vocabulary) -> pl.DataFrame:

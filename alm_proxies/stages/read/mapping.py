@@ -12,8 +12,8 @@ from alm_proxies.cards import Card
 from alm_proxies.columns import did_you_mean
 from alm_proxies.errors import SettingsError, TableError
 from alm_proxies.stages.read.rows import Rows
-from alm_proxies.stages.read.sources import Source
-from alm_proxies.tables import ATTRIBUTES
+from alm_proxies.stages.read.sources import Source, finding
+from alm_proxies.tables import ATTRIBUTES, Finding
 
 UTTERANCE_TEXT = ("audio", "speaker", "dialogue", "gender", "language", "transcript", "intended", "split")
 UTTERANCE_NUMBERS = ("start", "end", "duration", "turn")
@@ -21,6 +21,7 @@ VOTE_TEXT = ("annotator", "source", "label", "secondary", "status")
 VOTE_NUMBERS = ("draw", "weight", *ATTRIBUTES)
 FIELDS = ("utterance_id", *UTTERANCE_TEXT, *UTTERANCE_NUMBERS, *VOTE_TEXT, *VOTE_NUMBERS)
 _NUMBERS = (*UTTERANCE_NUMBERS, *VOTE_NUMBERS)
+_NO_NUMBER = ("na", "n/a", "n.a.", "nan", "none", "null", "-", "--")
 _PATTERN = re.compile(r"\{([^{}]*)\}")
 Many = dict[str, str] | str | None
 
@@ -44,6 +45,11 @@ class Mapping:
     def has(self, *fields: str) -> bool:
         """Whether any of our fields is filled."""
         return any(name in self.columns or name in self.constants for name in fields)
+
+    @property
+    def numbers(self) -> list[str]:
+        """Our fields of numbers that a column fills."""
+        return [name for name in self.columns if name in _NUMBERS]
 
     @property
     def bare(self) -> bool:
@@ -148,11 +154,32 @@ def _stripped(series: pl.Series) -> pl.Series:
 
 def number(series: pl.Series, rows: Rows, theirs: str | None, ours: str) -> pl.Series:
     """A column as finite numbers, null where it is missing; anything else is refused with its line."""
-    text = _stripped(series) if series.dtype == pl.String else series
+    text = series
+    if series.dtype == pl.String:
+        text = _stripped(series)
+        text = text.set(text.str.to_lowercase().is_in(_NO_NUMBER), None)
     made = text.cast(pl.Float64, strict=False)
     bad = text.is_not_null() & ~made.is_finite().fill_null(False)
     if bad.any():
         row = int(bad.arg_true()[0])
         where = rows.place(row, theirs)
-        raise TableError(f"{text[row]!r} is no number for {ours}", where=where, mend="Write numbers with a point.")
+        mend = "Write numbers with a point; where there is none, leave it empty or write n/a."
+        raise TableError(f"{text[row]!r} is no number for {ours}", where=where, mend=mend)
     return made.alias(series.name)
+
+
+def missing_numbers(made: pl.DataFrame, rows: Rows, columns: dict[str, str], meant: str = "") -> list[Finding]:
+    """A finding for each text column of theirs in which numbers are missing, with how that is written there."""
+    told = []
+    for ours, theirs in columns.items():
+        if ours not in made.columns or theirs not in rows.columns or rows.frame[theirs].dtype != pl.String:
+            continue
+        count = made[ours].null_count()
+        if count:
+            words = _stripped(rows.frame[theirs].filter(made[ours].is_null()))
+            ways = ["is empty"] if words.null_count() else []
+            if spelled := words.drop_nulls().unique().sort().to_list():
+                ways.append(f"says {', '.join(map(repr, spelled))}")
+            what = f"{count} rows have no number for {ours}{meant}: the column {theirs!r} {' or '.join(ways)}"
+            told.append(finding("missing_number", what, where=rows.path, count=count))
+    return told

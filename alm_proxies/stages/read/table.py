@@ -14,7 +14,14 @@ from alm_proxies.cards import Card
 from alm_proxies.errors import InputError, SettingsError, TableError
 from alm_proxies.files import could_not_read
 from alm_proxies.stages.read.answers import File, labels_of, place, scales_of, votes_of
-from alm_proxies.stages.read.mapping import UTTERANCE_NUMBERS, UTTERANCE_TEXT, Mapping, mapping_of, same_names
+from alm_proxies.stages.read.mapping import (
+    UTTERANCE_NUMBERS,
+    UTTERANCE_TEXT,
+    Mapping,
+    mapping_of,
+    missing_numbers,
+    same_names,
+)
 from alm_proxies.stages.read.rows import Rows, read_rows
 from alm_proxies.stages.read.sources import Part, Source, finding, prefixed
 from alm_proxies.stages.read.vocabulary import Vocabulary
@@ -45,7 +52,9 @@ def read_table(source: Source, vocabulary: Vocabulary, card: Card) -> Part:
         rows.need(*wanted)
         _ignored(rows, wanted, findings)
         start = files[-1].start + files[-1].rows.frame.height if files else 0
-        files.append(File(rows, _in_our_words(rows, mapping, split, root, path, source.corpus), start))
+        fields = _in_our_words(rows, mapping, split, root, path, source.corpus)
+        findings += missing_numbers(fields, rows, {name: mapping.columns[name] for name in mapping.numbers})
+        files.append(File(rows, fields, start))
     frame = pl.concat([file.fields for file in files], how="diagonal").with_row_index("_row")
     if not frame.height:
         raise TableError("holds no rows", where=str(source.source), mend="Check that it was copied whole.")

@@ -123,3 +123,38 @@ def test_a_name_that_is_no_text_is_refused(tmp_path: Path, name: bytes) -> None:
         pytest.skip(f"this file system takes no such name: {error}")
     with pytest.raises(InputError, match="name that is no text"):
         table(path, columns=COLUMNS)
+
+
+NO_NUMBERS = ["n/a", "N/A", "NA", "nan", "NaN", "none", "None", "null", "-", " n/a ", ""]
+
+
+@pytest.mark.parametrize("word", NO_NUMBERS)
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_the_usual_ways_to_write_no_number_are_missing_and_counted(tmp_path: Path, word: str, suffix: str) -> None:
+    frame = pl.DataFrame({"file": ["a", "b", "c"], "felt": [word, "2", word], "emotion": ["sad"] * 3})
+    path = tmp_path / f"t.{suffix}"
+    {"csv": frame.write_csv, "jsonl": frame.write_ndjson, "parquet": frame.write_parquet}[suffix](path)
+    columns = {"utterance_id": "file", "label": "emotion", "valence": "felt"}
+    corpus = table(path, columns=columns, scales={"valence": [1, 3]})
+    assert corpus.votes.frame["valence"].to_list() == [None, 0.5, None]
+    assert corpus.findings.counts() == {"missing_number": 2}
+    told = corpus.findings.frame["what"][0]
+    assert told.startswith("2 rows have no number for valence: the column 'felt' ")
+    assert told.endswith(f"says {word.strip()!r}") or told.endswith("is empty")
+
+
+def test_missing_counts_and_shares_are_none_and_are_counted(tmp_path: Path) -> None:
+    path = put(tmp_path / "t.csv", "file,h,s\na,1,\nb,n/a,1\nc,-,1\n")
+    for many in ("counts", "probabilities"):
+        corpus = table(path, columns={"utterance_id": "file"}, **{many: {"happy": "h", "sad": "s"}})
+        told = corpus.findings.frame.filter(pl.col("kind") == "missing_number")["what"].to_list()
+        assert told == [
+            "2 rows have no number for happy, taken as 0: the column 'h' says '-', 'n/a'",
+            "1 rows have no number for sad, taken as 0: the column 's' is empty",
+        ]
+
+
+def test_any_other_word_for_a_number_is_refused_with_how_to_write_that_there_is_none(tmp_path: Path) -> None:
+    path = put(tmp_path / "t.csv", "file,felt\na,2\nb,unrated\n")
+    with pytest.raises(TableError, match=r"line 3, column felt: 'unrated' is no number.* leave it empty or write n/a"):
+        table(path, columns={"utterance_id": "file", "valence": "felt"}, scales={"valence": [1, 3]})
