@@ -9,8 +9,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from alm_proxies.errors import InputError
 from alm_proxies.measures.arrays import Array, counts, distributions, ratings, same_rows
+from alm_proxies.measures.bootstrap import Interval, mean_by_speaker
 
 BINS = 15
+_BIN_ROWS = 40
+"""A bin that is drawn with its interval holds about so many utterances, where there are any three such bins."""
 LEVELS = (0.5, 0.8, 0.9, 0.95)
 _CHUNK_NUMBERS = 8_000_000
 
@@ -31,6 +34,15 @@ class Reliability:
             return float("nan")
         gap = np.abs(np.array(self.confidence) - np.array(self.share))
         return float((many * gap).sum() / many.sum())
+
+
+@dataclass(frozen=True, slots=True)
+class ReliabilityBin:
+    """One bin of a reliability curve that is to be seen: mean confidence, mean share of votes with its interval."""
+
+    confidence: float
+    share: Interval
+    utterances: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +67,22 @@ def reliability(predicted: ArrayLike, votes: ArrayLike, *, bins: int = BINS) -> 
     q, table = _matched(predicted, votes)
     confidence, share = top_label(q, table)
     return _curve(confidence, share, bins)
+
+
+def reliability_bins(
+    predicted: ArrayLike, votes: ArrayLike, speakers: ArrayLike | None, *, level: float = 0.95, seed: int = 0
+) -> tuple[ReliabilityBin, ...]:
+    """The reliability curve for a picture: 3 to 15 bins of equal mass, about 40 utterances each, intervals by speaker."""
+    q, table = _matched(predicted, votes)
+    confidence, share = top_label(q, table)
+    place = equal_mass_bins(confidence, int(np.clip(len(q) // _BIN_ROWS, 3, BINS)))
+    names = None if speakers is None else np.asarray(speakers)
+    made = []
+    for one in np.unique(place):
+        rows = place == one
+        found = mean_by_speaker(share[rows], None if names is None else names[rows], level=level, seed=seed)
+        made.append(ReliabilityBin(float(confidence[rows].mean()), found, int(rows.sum())))
+    return tuple(made)
 
 
 def top_label(predicted: Array, votes: Array) -> tuple[Array, Array]:

@@ -112,3 +112,22 @@ def test_nothing_gives_no_numbers_and_wrong_values_are_refused():
         c.concentration_check([[0.5, 0.5]], [2.0], [[1.5, 0]])
     with pytest.raises(InputError, match="do not match"):
         c.ece([[0.5, 0.5]], [[1, 0], [0, 1]])
+
+
+@pytest.mark.parametrize(("utterances", "bins"), [(20, 3), (200, 5), (5000, 15)])
+def test_a_reliability_picture_has_fewer_bins_for_fewer_utterances_and_covers_the_diagonal(
+    utterances: int, bins: int
+) -> None:
+    random = np.random.default_rng(3)
+    truth = random.dirichlet([0.7] * 4, utterances)
+    votes = np.array([random.multinomial(5, share) for share in truth])
+    found = c.reliability_bins(truth, votes, None)
+    assert len(found) == bins
+    assert sum(one.utterances for one in found) == utterances
+    assert [one.confidence for one in found] == sorted(one.confidence for one in found)
+    inside = [one.share.low <= one.confidence <= one.share.high for one in found]
+    assert sum(inside) >= 0.8 * bins - 1
+
+
+def test_a_reliability_picture_of_no_utterance_is_empty() -> None:
+    assert c.reliability_bins(np.zeros((0, 3)), np.zeros((0, 3)), None) == ()

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from alm_proxies.measures.agreement import krippendorff_alpha, pairwise_agreement
+from alm_proxies.measures.rater_agreement import raters_apart, reliability_of_votes, votes_for_reliability
+from alm_proxies.seeds import generator
+
+LABELS = 4
+
+
+def made_up(
+    seed: int, *, raters: int = 12, units: int = 600, each: int = 5, random_raters: tuple[int, ...] = ()
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Votes (utterance, rater, one-hot): raters draw from the utterance's shares, random ones evenly."""
+    random = generator(seed, "raters")
+    truth = random.dirichlet([0.4] * LABELS, units)
+    unit, rater, label = [], [], []
+    for place, share in enumerate(truth):
+        for one in random.choice(raters, each, replace=False):
+            unit.append(place)
+            rater.append(int(one))
+            label.append(random.choice(LABELS, p=None if one in random_raters else share))
+    return np.array(unit), np.array(rater), np.eye(LABELS)[label]
+
+
+def test_a_rater_who_answers_at_random_stands_out_among_twelve_and_nobody_else_does() -> None:
+    unit, rater, vote = made_up(1, random_raters=(7,))
+    found = raters_apart(unit, rater, vote, unit % 40)
+    assert found.compared == 12
+    assert [one.rater for one in found.lowest if one.stands_out] == [7]
+    worst = found.lowest[0]
+    assert worst.rater == 7
+    assert worst.agreement.low <= 1 / LABELS <= worst.agreement.high
+    assert worst.items == len(np.unique(unit[rater == 7]))
+
+
+def test_the_agreement_of_honest_raters_is_that_of_the_shares_they_draw_from() -> None:
+    unit, rater, vote = made_up(2, units=2000)
+    expected = (0.4 * 1.4 * LABELS) / ((0.4 * LABELS) * (0.4 * LABELS + 1))  # sum_k E p_k^2 of the Dirichlet
+    found = raters_apart(unit, rater, vote, None)
+    inside = [one.agreement.low <= expected <= one.agreement.high for one in found.lowest]
+    assert sum(inside) >= 10
+    assert sum(one.difference.low <= 0 <= one.difference.high for one in found.lowest) >= 10
+    assert not any(one.stands_out for one in found.lowest)
+
+
+def test_raters_alike_seldom_stand_out_over_many_corpora() -> None:
+    wrong = 0
+    for seed in range(30):
+        unit, rater, vote = made_up(100 + seed, units=150)
+        wrong += any(one.stands_out for one in raters_apart(unit, rater, vote, None).lowest)
+    assert wrong <= 5  # at a rate of .05 more than five of 30 have chance .003
+
+
+def test_the_agreements_are_those_of_a_loop_over_votes() -> None:
+    unit, rater, vote = made_up(3, units=40, each=4)
+    found = {one.rater: one for one in raters_apart(unit, rater, vote, None, fewest=1).lowest}
+    for one in range(12):
+        own, among = [], []
+        for place in np.unique(unit[rater == one]):
+            here = unit == place
+            mine, rest = vote[here & (rater == one)][0], vote[here & (rater != one)]
+            own.append(np.mean([mine @ other for other in rest]))
+            among.append(pairwise_agreement(rest.sum(0))[0])
+        assert found[one].agreement.estimate == pytest.approx(np.mean(own))
+        assert found[one].others.estimate == pytest.approx(np.mean(among))
+        assert found[one].difference.estimate == pytest.approx(np.mean(own) - np.mean(among))
+
+
+def test_raters_with_few_utterances_are_left_out_and_counted_and_the_rest_is_cut() -> None:
+    unit, rater, vote = made_up(4)
+    rare = rater == 3
+    kept = ~rare | (np.cumsum(rare) <= 20)
+    found = raters_apart(unit[kept], rater[kept], vote[kept], None, most=5)
+    assert (found.compared, found.left_out, len(found.lowest)) == (11, 1, 5)
+    assert raters_apart([], [], np.zeros((0, 3)), None).lowest == ()
+    alone = raters_apart([0, 1], [0, 1], np.eye(3)[[0, 1]], None, fewest=1)
+    assert (alone.compared, alone.left_out) == (0, 2)
+
+
+def test_several_votes_of_one_rater_do_not_count_as_agreement_among_raters() -> None:
+    unit, rater, vote = made_up(5, random_raters=(0,))
+    thrice = np.concatenate([np.arange(len(unit)), *[np.flatnonzero(rater == 0)] * 2])
+    once = raters_apart(unit, rater, vote, None)
+    again = raters_apart(unit[thrice], rater[thrice], vote[thrice], None)
+    assert again == once
+
+
+@pytest.mark.parametrize("k", [1, 3, 6])
+def test_the_reliability_of_k_votes_is_their_split_half_correlation_and_their_squared_one_with_the_truth(
+    k: int,
+) -> None:
+    random = generator(6, "halves")
+    truth = random.dirichlet([0.5] * LABELS, 6000)
+    first, second = (random.multinomial(k, truth) / k for _ in range(2))
+    alpha = krippendorff_alpha(random.multinomial(5, truth))
+    expected = reliability_of_votes(alpha, k)
+
+    def together(one: np.ndarray, other: np.ndarray) -> float:
+        a, b = one - one.mean(0), other - other.mean(0)
+        return float((a * b).sum() / np.sqrt((a**2).sum() * (b**2).sum()))
+
+    assert expected == pytest.approx(together(first, second), abs=0.02)
+    assert expected == pytest.approx(together(first, truth) ** 2, abs=0.02)
+
+
+@given(st.floats(0.01, 0.99), st.floats(0.1, 50))
+@settings(max_examples=60, deadline=None)
+def test_votes_for_a_reliability_are_those_that_give_it(alpha: float, votes: float) -> None:
+    assert votes_for_reliability(alpha, reliability_of_votes(alpha, votes)) == pytest.approx(votes, rel=1e-6)
+
+
+def test_without_agreement_no_number_of_votes_is_enough() -> None:
+    assert votes_for_reliability(0.0, 0.8) == float("inf")
+    assert reliability_of_votes(1.0, 3) == 1.0
