@@ -216,7 +216,8 @@ def _with_audio(utterances: pl.DataFrame, root: Path, corpus: str) -> tuple[pl.D
     missing = utterances["audio"].null_count()
     if not missing:
         return utterances, []
-    what = f"{missing} clips have no sound: AudioWAV/<clip>.wav is not there"
+    first = utterances.filter(pl.col("audio").is_null())["utterance_id"][0].removeprefix(f"{corpus}/")
+    what = f"{missing} of {utterances.height} clips have no sound: {first}.wav is not in {folder.absolute()}"
     mend = "Put the folder AudioWAV beside the label file."
     return utterances, [finding("no_audio", what, mend=mend, where=corpus, count=missing)]
 

@@ -15,6 +15,7 @@ from alm_proxies.errors import InputError, SettingsError, TableError
 from alm_proxies.files import could_not_read
 from alm_proxies.stages.read.answers import File, labels_of, place, scales_of, votes_of
 from alm_proxies.stages.read.mapping import (
+    FIELDS,
     UTTERANCE_NUMBERS,
     UTTERANCE_TEXT,
     Mapping,
@@ -22,6 +23,7 @@ from alm_proxies.stages.read.mapping import (
     missing_numbers,
     same_names,
 )
+from alm_proxies.stages.read.recordings import recordings_absent
 from alm_proxies.stages.read.rows import Rows, read_rows
 from alm_proxies.stages.read.sources import Part, Source, finding, prefixed
 from alm_proxies.stages.read.vocabulary import Vocabulary
@@ -60,6 +62,8 @@ def read_table(source: Source, vocabulary: Vocabulary, card: Card) -> Part:
         raise TableError("holds no rows", where=str(source.source), mend="Check that it was copied whole.")
     wide = bool(mapping.counts or mapping.probabilities)
     utterances = _utterances(frame, files, mapping, wide, findings, source)
+    if "audio" in utterances.columns:
+        findings += recordings_absent(utterances["audio"].drop_nulls().to_list(), root)
     scales = scales_of(mapping, source, card)
     votes, told = votes_of(frame, files, mapping, vocabulary, source, scales)
     labels, lost = labels_of(frame, files, mapping, vocabulary, source)
@@ -140,16 +144,26 @@ def _in_our_words(rows: Rows, mapping: Mapping, split: str | None, root: Path, p
             frame = frame.with_columns(pl.col(name).str.to_lowercase())
             _refuse(rows, frame[name], ~frame[name].is_in(allowed), f"one of {', '.join(allowed)}")
     groups = [rows.frame[name].cast(pl.String).str.strip_chars() for name in mapping.groups]
-    taken = sorted(set(mapping.groups) & {*frame.columns, *UTTERANCE_TEXT, *UTTERANCE_NUMBERS, "corpus", "recipe"})
-    if taken:
-        mend = "Map it with columns, or rename it."
-        raise SettingsError(f"the group {taken[0]!r} has the name of a column of ours", where=rows.path, mend=mend)
+    ours = (*UTTERANCE_TEXT, *UTTERANCE_NUMBERS, "corpus", "recipe")
+    if taken := sorted(set(mapping.groups) & {*frame.columns, *ours}):
+        raise _taken(taken[0], mapping, rows, ours)
     frame = frame.hstack(groups)
     prefixes = [prefixed(name, corpus) for name in ("utterance_id", "dialogue") if name in frame.columns]
     if "split" in frame.columns:
         words = frame["split"].drop_nulls().unique().to_list()
         prefixes.append(pl.col("split").replace({word: _split_word(word) for word in words}))
     return frame.with_columns(prefixes)
+
+
+def _taken(name: str, mapping: Mapping, rows: Rows, ours: tuple[str, ...]) -> SettingsError:
+    """The error for a group column that would stand in the place of one of ours."""
+    mend = f'Map it as ours: --columns {name}={name} (columns = {{ {name} = "{name}" }}), not as a group.'
+    if mapping.has(name):
+        mend = "It is mapped already: leave it out of the groups."
+    elif name not in FIELDS:
+        mend = "Rename it in the file."
+    what = f"the group {name!r} has the name of a column of ours"
+    return SettingsError(what, where=rows.path, mend=f"{mend} Ours are: {', '.join(ours)}.")
 
 
 def _refuse(rows: Rows, values: pl.Series, bad: pl.Series, needed: str) -> None:

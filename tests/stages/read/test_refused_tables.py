@@ -97,7 +97,7 @@ def test_a_file_that_is_not_utf8_is_refused_with_its_line_and_the_setting_that_h
         ({"columns": COLUMNS, "encoding": "utf-9"}, "no text encoding"),
         ({"columns": COLUMNS, "map": {"Excited": "hapy"}}, "Did you mean 'happy'?"),
         ({"columns": {"label": "answer"}}, "which column names the utterance"),
-        ({"columns": {"utterance_id": "clip"}, "groups": ["speaker"]}, "speaker"),
+        ({"columns": {"utterance_id": "clip"}, "groups": ["speaker"]}, "no column 'speaker'"),
         ({"modality": "face"}, "takes no 'modality'"),
         ({"format": "tabel"}, "Did you mean 'table'?"),
         ({"corpus": ""}, "which corpus"),
@@ -109,6 +109,26 @@ def test_settings_that_cannot_be_are_refused_with_a_mend(tmp_path: Path, said: d
         table(path, **said)
     assert words in str(caught.value)
     assert caught.value.mend
+
+
+@pytest.mark.parametrize(
+    ("group", "columns", "mend"),
+    [
+        ("gender", {}, "--columns gender=gender"),
+        ("gender", {"gender": "gender"}, "leave it out of the groups"),
+        ("corpus", {}, "Rename it in the file"),
+        ("label", {"label": "label"}, "leave it out of the groups"),
+    ],
+)
+def test_a_group_with_a_name_of_ours_is_refused_with_how_to_map_it(
+    tmp_path: Path, group: str, columns: dict[str, str], mend: str
+) -> None:
+    path = put(tmp_path / "t.csv", "clip,gender,corpus,label\na,F,x,sad\n")
+    with pytest.raises(SettingsError) as caught:
+        table(path, columns={"utterance_id": "clip", **columns}, groups=[group])
+    assert f"the group {group!r} has the name of a column of ours" in str(caught.value)
+    assert mend in str(caught.value)
+    assert "Ours are: audio, speaker, dialogue, gender," in str(caught.value)
 
 
 def test_a_table_without_card_or_taxonomy_is_asked_for_one(tmp_path: Path) -> None:

@@ -1,0 +1,50 @@
+"""Recordings that are not where a table says are told when it is read, not when they are first opened."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from long_table import put, table
+
+from alm_proxies.stages.read.recordings import recordings_absent
+
+COLUMNS = {"utterance_id": "id", "audio": "f"}
+
+
+def told(path: Path, **said: Any) -> list[dict[str, Any]]:
+    corpus = table(path, columns=COLUMNS, **said)
+    return corpus.findings.frame.filter(pl.col("kind") == "no_audio").rows(named=True)
+
+
+def test_recordings_that_are_not_there_are_named_and_where_they_were_looked_for(tmp_path: Path) -> None:
+    for name in ("x/a.wav", "b.wav"):
+        put(tmp_path / name, "sound")
+    text = f"id,f\na,x/a.wav\nb,{tmp_path}/b.wav\nb2,b.wav\nc,x/c.wav\nc2,x/c.wav\nd,s3://bucket/d.wav\ne,\nf,y/f.wav\n"
+    found = told(put(tmp_path / "t.csv", text))
+    assert [row["count"] for row in found] == [2]
+    what = f"2 of 4 recordings are not there: 'x/c.wav', 'y/f.wav'; looked for under {tmp_path}"
+    assert found[0]["what"] == what
+    assert "--columns 'audio=" in found[0]["mend"]
+
+
+def test_recordings_that_are_all_there_are_not_spoken_of(tmp_path: Path) -> None:
+    put(tmp_path / "train" / "a.wav", "sound")
+    (tmp_path / "train" / "link.wav").symlink_to("a.wav")
+    put(tmp_path / "train" / "metadata.csv", "file_name,label\na.wav,sad\nlink.wav,sad\n")
+    assert "no_audio" not in table(tmp_path).findings.counts()
+
+
+@pytest.mark.parametrize("path", ["folder.wav", "dangling.wav", "nul\0.wav", "/no/such/folder/a.wav", "file:///no/a"])
+def test_what_is_no_file_is_no_recording(tmp_path: Path, path: str) -> None:
+    (tmp_path / "folder.wav").mkdir()
+    (tmp_path / "dangling.wav").symlink_to("nothing.wav")
+    put(tmp_path / "a.wav", "sound")
+    assert [found.count for found in recordings_absent([path, "a.wav", f"file://{tmp_path}/a.wav"], tmp_path)] == [1]
+
+
+def test_a_table_that_names_no_recordings_misses_none(tmp_path: Path) -> None:
+    corpus = table(put(tmp_path / "t.csv", "id,f\na,x\n"), columns={"utterance_id": "id"}, groups=["f"])
+    assert corpus.findings.counts() == {}
