@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,10 @@ from alm_proxies.errors import SettingsError
 from alm_proxies.progress import say
 from alm_proxies.tables import Findings
 
-_SHOWN = 5
+_SHOWN = 6
+_STOPS = frozenset({"stopped"})
+_VERDICTS = frozenset({"chosen", "proxies"})
+"""Kinds that are always shown, as those that stopped something are: they say what was decided."""
 _ELSEWHERE = "Choose another output."
 
 
@@ -50,11 +54,20 @@ def finished(
     common: Common,
     left_out: int = 0,
     of: int = 0,
+    kept: Path | None = None,
 ) -> Outcome:
-    """A finished command's outcome: its findings said on stderr, exit code 1 if more was left out than allowed."""
-    tell(findings, quiet=common.quiet)
-    share = left_out / of if of else 0.0
+    """A finished command's outcome: its findings said on stderr, exit code 1 if more was left out than allowed.
+
+    `kept` is the file that holds all findings; else findings.parquet in the output folder, if it has one.
+    """
+    kept = kept or output / "findings.parquet"
     data = {**counts, "left_out": left_out, "findings": findings.counts(), "output": str(output)}
+    if kept.is_file():
+        tell(findings, quiet=common.quiet, rest=f"in {kept}")
+    else:
+        tell(findings, quiet=common.quiet, rest="with --json")
+        data["said"] = findings.frame.select("kind", "what", "mend", "count").to_dicts()
+    share = left_out / of if of else 0.0
     if left_out:
         line += f" ({left_out:,} of {of:,} left out)"
     return Outcome(line, data, exit_code=1 if share > common.allow else 0, as_json=common.json)
@@ -68,11 +81,39 @@ def refuse_overwriting(written: Iterable[Path], read: Iterable[Path | None]) -> 
             raise SettingsError("is read by this command and would be overwritten", where=str(path), mend=_ELSEWHERE)
 
 
-def tell(findings: Findings, *, quiet: bool) -> None:
-    """Say the findings on stderr: the first few in words, the rest as a count."""
-    rows = findings.frame.sort("count", descending=True, maintain_order=True).iter_rows(named=True)
-    for row in list(rows)[:_SHOWN]:
-        times = f" ({row['count']:,} times)" if row["count"] > 1 and str(row["count"]) not in row["what"] else ""
-        say(f"  {row['kind']}: {row['what'].rstrip('.')}{times}. {row['mend']}".rstrip(), quiet=quiet)
-    if len(findings) > _SHOWN:
-        say(f"  and {len(findings) - _SHOWN} more findings", quiet=quiet)
+def tell(findings: Findings, *, quiet: bool, rest: str = "") -> None:
+    """Say the findings on stderr, what matters most first: what stopped the run, what asks for something, verdicts.
+
+    Mere counts come last, where a few are enough: then `rest` says where the others are.
+    """
+    rows = _by_weight(findings)
+    for row in rows[:_SHOWN]:
+        times = f" ({row['count']:,} times)" if row["count"] > 1 and not _says(row["what"], row["count"]) else ""
+        say(f"  {row['kind']}: {row['what'].rstrip('.')}{times}. {row['mend'] or ''}".rstrip(), quiet=quiet)
+    hidden = len(rows) - _SHOWN
+    if hidden > 0:
+        where = f": {rest}" if rest else ""
+        say(f"  and {hidden:,} more finding{'s' if hidden > 1 else ''}{where}", quiet=quiet)
+
+
+def _by_weight(findings: Findings) -> list[dict[str, Any]]:
+    """The findings, those to be shown first: what stopped the run, what has a mend, verdicts, counts.
+
+    A verdict is always among them; of a kind found often, one stands before the second of another.
+    """
+    rows = list(findings.frame.sort("count", descending=True, maintain_order=True).iter_rows(named=True))
+    met: Counter[str] = Counter()
+    chosen: list[tuple[bool, int, int, int]] = []
+    for place, row in enumerate(rows):
+        kind = row["kind"]
+        weight = 0 if kind in _STOPS else 1 if row["mend"] else 2 if kind in _VERDICTS else 3
+        always = kind in _STOPS or kind in _VERDICTS
+        chosen.append((not always, 0 if always else met[kind], weight, place))
+        met[kind] += 1
+    chosen.sort()
+    shown = sorted(chosen[:_SHOWN], key=lambda one: one[2:])
+    return [rows[one[3]] for one in (*shown, *chosen[_SHOWN:])]
+
+
+def _says(what: str, count: int) -> bool:
+    return str(count) in what or f"{count:,}" in what
