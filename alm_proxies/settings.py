@@ -64,7 +64,8 @@ def _refused(error: ValidationError, model: type[BaseModel], where: str, text: s
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     if problem["type"] == "extra_forbidden":
         known = _keys_at(model, path[:-1])
-        mend = f"{did_you_mean(str(path[-1]), known)} Known here: {', '.join(known)}.".strip()
+        near = _own_place(model, path) or did_you_mean(str(path[-1]), known)
+        mend = f"{near} Known here: {', '.join(known)}.".strip()
         return SettingsError(f"{key!r} is not a key that is known{more}", where=place, mend=mend)
     if problem["type"] == "missing":
         return SettingsError(f"{key!r} is missing{more}", where=place, mend="Write it.")
@@ -75,6 +76,21 @@ def _refused(error: ValidationError, model: type[BaseModel], where: str, text: s
         mend = f"Write [[{key}]] above each." if isinstance(problem["input"], dict) else f"Write {key} = [...]."
         return SettingsError(f"{key} is a list{more}", where=place, mend=mend)
     return SettingsError(f"{key} = {_shown(problem['input'])}: {what}{more}", where=place, mend="Correct it.")
+
+
+def _own_place(model: type[BaseModel], path: tuple[int | str, ...]) -> str:
+    """Where a key belongs that stands in a table but is one of the whole file; nothing for any other key."""
+    key = str(path[-1])
+    if len(path) == 1 or key not in _keys_at(model, ()):
+        return ""
+    field = next(field for name, field in model.model_fields.items() if key == (field.alias or name))
+    if _model_in(field.annotation) is None:
+        return f"{key} = ... stands at the top of the file, above the first table."
+    return (
+        f"[[{key}]] is a list of its own."
+        if get_origin(field.annotation) is tuple
+        else f"[{key}] is a table of its own."
+    )
 
 
 def _shown(given: object) -> str:
