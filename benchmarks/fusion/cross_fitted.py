@@ -1,0 +1,72 @@
+"""Labels of an utterance by a fit that never saw its votes, against labels by one fit to all: which are better?
+
+CREMA-D as in real_votes.py (three voice votes a clip, audio-visual proxies or none, four votes held out), all actors
+and a quarter of them at a time. Both labels are made from the same votes of the clip by the estimator `auto` chose; for
+the first it is fitted again without the actor's fold. Printed: NLL of the held-out votes, the difference with a paired
+interval over actors, and the squared error that pairs of held-out votes show over what the concentration promises.
+
+    ALM_PROXIES_TEST_DATA=... python benchmarks/fusion/cross_fitted.py
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+from crema_votes import Corpus, losses
+
+from alm_proxies.estimators.counts import Array, Counts
+from alm_proxies.estimators.estimator import NotConvergedWarning, Posterior
+from alm_proxies.estimators.trials import cross_validate, folds_of, paired
+from alm_proxies.stages.fuse.choose import choose
+
+FOLDS = 5
+
+
+def both(counts: Counts) -> tuple[Posterior, Posterior]:
+    """The labels by one fit, and by fits to the other folds' actors."""
+    choice = choose(counts)
+    used = counts.only(choice.candidate.proxies)
+    one = choice.estimator.posterior(choice.estimator.aligned(used))
+    fold = folds_of(counts, FOLDS, 0)
+    _, fits = cross_validate(lambda _: choice.candidate.make(0), used, fold)
+    mean, strength = np.zeros_like(one.mean), np.zeros_like(one.concentration)
+    for number, fit in enumerate(fits):
+        rows = np.flatnonzero(fold == number)
+        made = fit.posterior(fit.aligned(used.rows(rows)))
+        mean[rows], strength[rows] = made.mean, made.concentration
+    return one, Posterior(mean, strength)
+
+
+def promised(made: Posterior, held: Array) -> float:
+    """Squared error to the truth over what the concentration promises; (v - p)(w - p) of two votes is without bias."""
+    votes, mean = held.sum(1), made.mean
+    error = np.square(held - votes[:, None] * mean).sum(1) - (held * (1 - 2 * mean)).sum(1) - votes * (mean**2).sum(1)
+    rows = votes >= 2
+    claim = (1 - np.square(mean).sum(1)) / (made.concentration + 1)
+    return float((error[rows] / (votes * (votes - 1))[rows]).sum() / claim[rows].sum())
+
+
+def main() -> None:
+    warnings.simplefilter("ignore", NotConvergedWarning)
+    corpus = Corpus(Path(os.environ["ALM_PROXIES_TEST_DATA"]) / "crema_d" / "tabulatedVotes.csv")
+    actor = corpus.actors.rank("dense").to_numpy() - 1
+    kept, held = corpus.split(0, 3)
+    print("| clips | proxies | one fit | fits to others | difference | error / promised |\n|---|---|---|---|---|---|")
+    for rows in (np.arange(len(actor)), *(np.flatnonzero(actor % 4 == part) for part in range(4))):
+        for name, proxies in (("none", {}), ("audio-visual", {"audio-visual": corpus.audio_visual})):
+            counts = corpus.counts(kept[3], proxies).rows(rows)
+            one, others = both(counts)
+            first, second = losses(one.mean, held[rows])[0], losses(others.mean, held[rows])[0]
+            gap = paired(second, first, counts.speakers)
+            print(
+                f"| {len(rows)} | {name} | {first.mean:.4f} | {second.mean:.4f} | {gap.mean:+.4f} ({gap.low:+.4f} to "
+                f"{gap.high:+.4f}) | {promised(one, held[rows]):.2f}, {promised(others, held[rows]):.2f} |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
