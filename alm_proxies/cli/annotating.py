@@ -91,6 +91,7 @@ def annotate(
         raise SettingsError(f"annotate needs {what}", mend=mend)
     from alm_proxies.annotators.annotator import Annotator
     from alm_proxies.settings import settings_of
+    from alm_proxies.stages.annotate.figures import in_money
     from alm_proxies.stages.annotate.stage import AnnotateSettings
     from alm_proxies.stages.annotate.stage import annotate as work
 
@@ -106,9 +107,13 @@ def annotate(
     if made.interrupted:
         raise KeyboardInterrupt
     spent = made.spent
-    line = f"{spent.cast:,} of {spent.planned:,} votes cast, {spent.cast_now:,} of them now, {spent.price:.2f} spent"
+    line = (
+        f"{spent.cast:,} of {spent.planned:,} votes cast, {spent.cast_now:,} of them now, {in_money(spent.price)} spent"
+    )
+    if spent.cast < spent.planned:
+        line += f", {spent.planned - spent.cast:,} not asked for"
     if spent.whole is not None:
-        line += f", about {spent.whole:.2f} for all utterances"
+        line += f", about {in_money(spent.whole)} for all utterances"
     return _annotated(made.votes, made.findings, line, output, common, asdict(spent))
 
 

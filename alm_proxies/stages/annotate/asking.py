@@ -25,8 +25,9 @@ from alm_proxies.engines.engine import ENDS_THE_JOB, LEFT_OPEN, Audio, Engine
 from alm_proxies.errors import EngineError, InputError
 from alm_proxies.files import digest_file
 from alm_proxies.progress import Progress
+from alm_proxies.stages.annotate.figures import in_money
 from alm_proxies.stages.annotate.ledger import Heard, Lost, Sending
-from alm_proxies.stages.annotate.limits import Estimate, Halt, Purse, Stop, Tally, in_money
+from alm_proxies.stages.annotate.limits import RAISE_THE_BUDGET, Estimate, Halt, Purse, Stop, Tally
 from alm_proxies.stages.annotate.outcomes import not_asked, outcomes
 from alm_proxies.stages.annotate.plan import Plan, Seat, lent_by
 from alm_proxies.stages.annotate.recording import Recorder
@@ -156,7 +157,9 @@ class Group:
             if counted.purse.take(taken):
                 return True
             if not self._running:
-                counted.halt.because(f"the next request could pass the budget of {counted.purse.budget:g}")
+                spent = f"{in_money(counted.purse.spent)} are spent"
+                what = f"the next request could pass the budget of {counted.purse.budget:g}: {spent}"
+                counted.halt.because(f"{what}, and it may cost up to {in_money(taken)}", RAISE_THE_BUDGET)
                 return False
             await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
         return False
@@ -243,7 +246,7 @@ def _open(place: int, row: Mapping[str, Any], rate: int, digest_of: Callable[[st
     except RecordingError as error:
         return Opened(place, row, None, "", 0, 0, (error.kind, error.what))
     except OSError as error:
-        return Opened(place, row, None, "", 0, 0, ("missing", error.strerror or str(error)))
+        return Opened(place, row, None, "", 0, 0, ("missing", f"{path}: {error.strerror or error}"))
     except InputError as error:
         return Opened(place, row, None, "", 0, 0, ("unreadable", error.what))
     return Opened(place, row, Audio(clip.samples, clip.rate), digest, status.st_size, status.st_mtime_ns)

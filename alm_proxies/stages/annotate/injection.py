@@ -90,7 +90,7 @@ def plan_injection(
     with ledger.transaction() as sql:
         sql.execute("DELETE FROM injection")
         sql.executemany("INSERT INTO injection VALUES (?, ?, ?, ?, ?, ?)", rows)
-    findings = set_aside_failed(ledger, _SEATS, "votes with an injected transcript")
+    findings = set_aside_failed(ledger, _SEATS, " with an injected transcript", plan.utterances)
     made = []
     for place, part in enumerate((as_told, as_control)):
         those = {both[place]: seat.annotator for seat, both in zip(seats, numbers, strict=True)}

@@ -238,6 +238,15 @@ class Ledger:
         total = "SELECT COALESCE(SUM(price), 0) FROM "
         return float(sum(self.sql.execute(total + table).fetchone()[0] for table in ("vote", "set_aside", "lost")))
 
+    def spent_on_plan(self) -> float:
+        """What the votes planned now have cost, failures and votes set aside included, and those with an injection."""
+        told = "SELECT told FROM injection UNION SELECT control FROM injection"
+        asked = "v.annotator = p.annotator AND v.draw < p.votes"
+        where = f"(EXISTS (SELECT 1 FROM planned_annotator p WHERE {asked}) OR v.annotator IN ({told}))"
+        planned = "v.utterance IN (SELECT utterance FROM planned_utterance)"
+        total = f"SELECT COALESCE(SUM(v.price), 0) FROM {{}} v WHERE {planned} AND {where}"
+        return float(sum(self.sql.execute(total.format(table)).fetchone()[0] for table in ("vote", "set_aside")))
+
     def about(self, key: str) -> str | None:
         """A fact the ledger keeps about itself."""
         row = self.sql.execute("SELECT value FROM about WHERE key = ?", (key,)).fetchone()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from alm_proxies.about import Injected, MadeBy
 from alm_proxies.errors import InputError
+from alm_proxies.stages.annotate.figures import in_money
 from alm_proxies.stages.annotate.injection import injection_findings, injections, with_injections
 from alm_proxies.stages.annotate.ledger import Ledger, Outcome
 from alm_proxies.stages.annotate.outcomes import findings_of, votes_of
@@ -35,6 +36,10 @@ class Status:
     price: float
     rate: float
     """Votes a minute of late; 0 where nothing came of late."""
+    price_planned: float
+    """What the votes planned now have cost."""
+    annotators: dict[str, int]
+    """Every annotator that the ledger holds votes of, planned now or not, and how many."""
     injected: dict[str, dict[str, float | None]]
     """What injected transcripts did to the votes of each annotator, as far as that was measured."""
 
@@ -52,17 +57,19 @@ class Status:
     def price_left(self) -> float:
         """What the waiting votes will cost if they cost what the others did."""
         cast = sum(self.cast.values())
-        return self.price / cast * self.waiting if cast else 0.0
+        return self.price_planned / cast * self.waiting if cast else 0.0
 
     def __str__(self) -> str:
         cast = ", ".join(f"{count} {status.replace('_', ' ')}" for status, count in sorted(self.cast.items())) or "none"
         left = f", about {self.minutes_left:.0f} min left at {self.rate:.0f} a minute" if self.minutes_left else ""
-        cost = f"; {self.price:.2f} spent, about {self.price_left:.2f} to come" if self.price else ""
+        cost = f"; {in_money(self.price)} spent, about {in_money(self.price_left)} to come" if self.price else ""
         flying = f", {self.in_flight} requests in flight" if self.in_flight else ""
         aside = f", {self.set_aside} set aside" if self.set_aside else ""
         waiting = f"{self.waiting} waiting{flying}{left}{cost}"
         turned = "".join(f"; {name}: {Injected.model_validate(one)}" for name, one in self.injected.items())
-        return f"{self.ledger}: {self.planned} votes planned, cast: {cast}{aside}; {waiting}{turned}"
+        held = ", ".join(f"{count:,} of {name}" for name, count in self.annotators.items())
+        held = f"; votes in the ledger: {held}" if held else ""
+        return f"{self.ledger}: {self.planned} votes planned, cast: {cast}{aside}; {waiting}{held}{turned}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +151,20 @@ def _status_of(ledger: Ledger) -> Status:
     (flying,) = sql.execute("SELECT COUNT(*) FROM in_flight").fetchone()
     rate = 60.0 * recent / spread
     injected = {name: one.model_dump() for name, one in injections(ledger).items()}
-    return Status(str(ledger.path), utterances * votes, dict(cast), aside, flying, ledger.spent(), rate, injected)
+    held = """SELECT a.name, COUNT(*) FROM vote v JOIN annotator a ON a.id = v.annotator WHERE a.name NOT LIKE '% %'
+        GROUP BY a.name ORDER BY a.name"""
+    return Status(
+        ledger=str(ledger.path),
+        planned=utterances * votes,
+        cast=dict(cast),
+        set_aside=aside,
+        in_flight=flying,
+        price=ledger.spent(),
+        rate=rate,
+        price_planned=ledger.spent_on_plan(),
+        annotators=dict(sql.execute(held)),
+        injected=injected,
+    )
 
 
 def _refuse_what_differs(sources: Sequence[Path]) -> tuple[str, ...]:

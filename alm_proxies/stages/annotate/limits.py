@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-import math
+import json
 import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -19,10 +19,15 @@ from alm_proxies.annotators.annotator import Annotator, Asking
 from alm_proxies.cards import stays_because
 from alm_proxies.engines.engine import Abilities, OpenAIServe, Reply, consecutive_runs
 from alm_proxies.errors import ForbiddenError, SettingsError
+from alm_proxies.files import canonical_json
 from alm_proxies.stages.annotate.ledger import Ledger
 from alm_proxies.stages.annotate.plan import Plan
 from alm_proxies.tables import Votes
 
+AGAIN = "Run the same command again to go on."
+RAISE_THE_BUDGET = "Raise the budget (--budget), then run the same command: it goes on."
+_ENOUGH = 20
+"""Answered votes of an annotator from which the price of one is known better than by its price table."""
 _TOKENS_A_SECOND = 32.0
 """Prompt tokens that a second of audio is taken for, until replies say what it really is."""
 _LETTERS_A_TOKEN = 3.0
@@ -183,13 +188,15 @@ class Halt:
 
     def __init__(self, minutes: float | None) -> None:
         self.reason: str | None = None
+        self.mend = AGAIN
         self.interrupted = False
         self._deadline = None if minutes is None else time.monotonic() + 60.0 * minutes
         self._minutes = minutes
 
-    def because(self, reason: str) -> None:
-        """Stop, for this reason."""
-        self.reason = self.reason or reason
+    def because(self, reason: str, mend: str = "") -> None:
+        """Stop, for this reason; `mend` says how to go on where running it again is not enough."""
+        if self.reason is None:
+            self.reason, self.mend = reason, mend or AGAIN
 
     @property
     def now(self) -> bool:
@@ -197,13 +204,6 @@ class Halt:
         if self.reason is None and self._deadline is not None and time.monotonic() >= self._deadline:
             self.because(f"the {self._minutes:g} minutes given are over")
         return self.reason is not None
-
-
-def in_money(price: float) -> str:
-    """A price in words: two decimals, and of a small one its first two digits: 12.30, 0.05, 0.00042."""
-    if price == 0.0 or abs(price) >= 0.1:
-        return f"{price:.2f}"
-    return f"{price:.{1 - math.floor(math.log10(abs(price)))}f}"
 
 
 def price_before(annotator: Annotator, seconds: Sequence[float], missing: Sequence[int]) -> float:
@@ -225,10 +225,36 @@ def price_before(annotator: Annotator, seconds: Sequence[float], missing: Sequen
     return total
 
 
-def expected_price(plan: Plan) -> float:
-    """What everything that is missing should cost."""
-    seconds = _seconds(plan.utterances)
-    return sum(price_before(seat.annotator, seconds, seat.missing.sum(axis=1).tolist()) for seat in plan.seats)
+def expected_price(plan: Plan, measured: Mapping[str, float]) -> float:
+    """What everything that is missing should cost: by what a vote of its annotator has cost, else by the price table.
+
+    `measured` is the price of a vote by annotator's name.
+    """
+    seconds, total = _seconds(plan.utterances), 0.0
+    for seat in plan.seats:
+        name = seat.annotator.name
+        if name in measured:
+            total += measured[name] * int(seat.missing.sum())
+        else:
+            total += price_before(seat.annotator, seconds, seat.missing.sum(axis=1).tolist())
+    return total
+
+
+def measured_prices(ledger: Ledger, plan: Plan) -> dict[str, float]:
+    """What a vote has cost so far, by annotator's name, where enough were answered at the prices of now."""
+    found = {}
+    for seat in plan.seats:
+        now, key = canonical_json(seat.annotator.file.price.model_dump()), f"price of {seat.number}"
+        before, since = json.loads(ledger.about(key) or "[null, 0.0]")
+        if before != now:
+            since = 0.0 if before is None else time.time()
+            ledger.keep(key, json.dumps([now, since]))
+        answered = "tries > 0 AND status != 'failed' AND at >= ?"
+        query = f"SELECT COUNT(*), SUM(price) FROM vote WHERE annotator = ? AND {answered}"
+        count, price = ledger.sql.execute(query, (seat.number, since)).fetchone()
+        if count >= _ENOUGH:
+            found[seat.annotator.name] = price / count
+    return found
 
 
 def price_of_all(annotators: Iterable[Annotator], utterances: pl.DataFrame) -> float:

@@ -15,11 +15,18 @@ from alm_proxies.annotators.annotator import Annotator, Asking
 from alm_proxies.annotators.answers import readings
 from alm_proxies.annotators.wording import Reading
 from alm_proxies.engines.engine import Reply
+from alm_proxies.stages.annotate.figures import counted
 from alm_proxies.stages.annotate.ledger import Ledger, Outcome
 from alm_proxies.tables import ATTRIBUTES, Finding, Votes
 
 STAGE = "annotate"
 _ROWS_AT_ONCE = 100_000
+_MOST_SAID = 200
+"""Letters of an example."""
+_MENDS = {
+    "missing": "Bring the recordings back, or mend their root in the utterances file; the same command then asks.",
+    "too_long": 'Write too_long = "crop" into the annotator file to ask about the beginning.',
+}
 
 
 def outcomes(
@@ -108,15 +115,17 @@ def votes_of(ledger: Ledger, taxonomy: tuple[str, ...], made_by: MadeBy | None =
 
 def findings_of(ledger: Ledger) -> list[Finding]:
     """What became of the planned votes that are not ok, by annotator and kind, with one utterance as an example."""
-    query = """SELECT a.name, v.status, v.kind, COUNT(*), MIN(u.name), MIN(v.raw) FROM vote v
+    query = """SELECT a.name, v.status, v.kind, COUNT(*), u.name, MIN(v.raw) FROM vote v
         JOIN annotator a ON a.id = v.annotator JOIN planned_annotator p ON p.annotator = v.annotator
         JOIN utterance u ON u.id = v.utterance
         WHERE v.status != 'ok' AND v.draw < p.votes AND v.utterance IN (SELECT utterance FROM planned_utterance)
         GROUP BY a.name, v.status, v.kind ORDER BY a.name, v.status, v.kind"""
     found = []
     for name, status, kind, count, example, raw in ledger.sql.execute(query):
-        what = f"{count} votes of {name}: {status.replace('_', ' ')} ({kind.replace('_', ' ')}), e.g. {raw[:80]!r}"
-        found.append(Finding(STAGE, status, what, utterance_id=example, where=kind, count=count))
+        what = f"{counted(count, 'vote')} of {name}: {status.replace('_', ' ')} ({kind.replace('_', ' ')})"
+        what = f"{what}, e.g. {example}: {raw[:_MOST_SAID]!r}"
+        mend = _MENDS.get(kind, "") if status == "failed" else ""
+        found.append(Finding(STAGE, status, what, mend, utterance_id=example, where=kind, count=count))
     return found
 
 

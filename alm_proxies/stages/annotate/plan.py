@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,9 @@ from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.annotators.prompts import Lent
 from alm_proxies.errors import AlmProxiesError, SettingsError
 from alm_proxies.files import digest_file
-from alm_proxies.stages.annotate.ledger import Ledger
+from alm_proxies.stages.annotate.figures import counted
+from alm_proxies.stages.annotate.ledger import Ledger, Outcome
+from alm_proxies.stages.annotate.outcomes import not_asked
 from alm_proxies.tables import Finding, Utterances, Votes
 
 STAGE = "annotate"
@@ -158,7 +161,7 @@ def make_plan(
     seats: dict[int, Annotator] = {ledger.annotator_id(one.card(seed), one.name): one for one in panel}
     ledger.set_plan(numbers.tolist(), {number: one.votes for number, one in seats.items()})
     planned = "SELECT annotator FROM planned_annotator"
-    findings += set_aside_failed(ledger, planned, "votes")
+    findings += set_aside_failed(ledger, planned, "", frame)
     findings += set_aside_changed(ledger, frame, seats)
     findings += _former_selves(ledger, seats)
     made = tuple(Seat(one, number, ~ledger.done(number, one.votes)[numbers]) for number, one in seats.items())
@@ -181,13 +184,41 @@ def _with_human_label(frame: pl.DataFrame, votes: Votes | None) -> tuple[pl.Data
     return frame.join(named, on="utterance_id", how="left", maintain_order="left"), ["corpus", "human_label"]
 
 
-def set_aside_failed(ledger: Ledger, annotators: str, votes: str) -> list[Finding]:
-    """Failed votes about planned utterances, kept apart to be asked again; `annotators` is SQL for their numbers."""
+def set_aside_failed(ledger: Ledger, annotators: str, which: str, frame: pl.DataFrame) -> list[Finding]:
+    """Failed votes about planned utterances, kept apart to be asked again; `annotators` is SQL for their numbers.
+
+    Those whose recording was missing and still is stay failed.
+    """
+    failed = f"status = 'failed' AND annotator IN ({annotators})"
+    lacked = {row[0] for row in ledger.sql.execute(f"SELECT utterance FROM vote WHERE {failed} AND kind = 'missing'")}
+    paths = frame.filter(pl.col("number").is_in(sorted(lacked))).select("number", "path").unique().iter_rows()
+    gone = [(number,) for number, path in paths if not Path(path).exists()]
+    with ledger.transaction() as sql:
+        sql.execute("CREATE TEMP TABLE gone (utterance INTEGER)")
+        sql.executemany("INSERT INTO gone VALUES (?)", gone)
     planned = "utterance IN (SELECT utterance FROM planned_utterance)"
-    count = ledger.set_aside("failed, asked again", f"status = 'failed' AND annotator IN ({annotators}) AND {planned}")
+    there = "NOT (kind = 'missing' AND utterance IN (SELECT utterance FROM gone))"
+    count = ledger.set_aside("failed, asked again", f"{failed} AND {planned} AND {there}")
+    ledger.sql.execute("DROP TABLE gone")
     if not count:
         return []
-    return [Finding(STAGE, "asked_again", f"{count} {votes} had failed and are asked again", count=count)]
+    what = f"{counted(count, 'vote')}{which} had failed and {'is' if count == 1 else 'are'} asked again"
+    return [Finding(STAGE, "asked_again", what, count=count)]
+
+
+def fail_missing(plan: Plan, ledger: Ledger) -> None:
+    """Record the votes about recordings that are not there as failed: no engine is opened for them."""
+    rows: list[Outcome] = []
+    for place, row in plan.rows(plan.seats):
+        if Path(row["path"]).exists():
+            continue
+        for seat in plan.seats:
+            draws = seat.missing[place].nonzero()[0].tolist()
+            what = f"{row['path']}: there is no such file"
+            rows += not_asked(seat.number, row["number"], draws, "missing", what, time.time())
+            seat.missing[place] = False
+    if rows:
+        ledger.write(outcomes=rows)
 
 
 def set_aside_changed(ledger: Ledger, frame: pl.DataFrame, seats: Mapping[int, Annotator]) -> list[Finding]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from alm_proxies.progress import say
+from alm_proxies.stages.annotate.figures import counted, in_money
 from alm_proxies.stages.annotate.injection import injection_findings
 from alm_proxies.stages.annotate.ledger import Ledger, Lost
-from alm_proxies.stages.annotate.limits import Halt
+from alm_proxies.stages.annotate.limits import AGAIN, Halt
 from alm_proxies.stages.annotate.outcomes import findings_of
 from alm_proxies.stages.annotate.plan import STAGE, Plan
 from alm_proxies.tables import Finding, Findings
@@ -25,18 +26,21 @@ def findings_after(
         found.append(Finding(STAGE, "lost_in_flight", what, count=lost.draws))
     raise_it = "Raise the limit if this is right, and run it again."
     found += [Finding(STAGE, "stopped", what, raise_it) for what in stopped.values()]
-    again = "Run the same command again to go on."
+    again = AGAIN if not stopped else raise_it
     if halt is not None and halt.reason:
+        again = halt.mend
         found.append(Finding(STAGE, "stopped", halt.reason, again))
     if left:
-        found.append(Finding(STAGE, "not_cast", f"{left} planned votes have not been cast", again, count=left))
+        what = f"{counted(left, 'planned vote')} {'was' if left == 1 else 'were'} not asked for; as every planned vote"
+        what = f"{what} has its row, votes.parquet says failed of them"
+        found.append(Finding(STAGE, "not_cast", what, again, count=left))
     planned = "annotator IN (SELECT annotator FROM planned_annotator)"
     unseeded = f"SELECT COUNT(*) FROM vote WHERE seeded = 0 AND cell >= 0 AND status = 'ok' AND {planned}"
     (number,) = ledger.sql.execute(unseeded).fetchone()
     if number:
         what = f"{number} votes come from engines that do not honour a seed for each draw: asking again gives others"
         found.append(Finding(STAGE, "not_seeded", what, count=number))
-    return Findings.gather([*found, *findings_of(ledger), *injection_findings(ledger)])
+    return Findings.gather([*found, *out_of_the_table(ledger), *findings_of(ledger), *injection_findings(ledger)])
 
 
 def say_lost(lost: Lost, quiet: bool) -> None:
@@ -49,15 +53,52 @@ def say_lost(lost: Lost, quiet: bool) -> None:
         )
 
 
-def say_plan(plan: Plan, injection: Plan, expected: float, quiet: bool) -> None:
+def say_plan(plan: Plan, injection: Plan, expected: float, measured: Mapping[str, float], quiet: bool) -> None:
     """Say what is to be asked, and what was found on the way."""
     there = plan.planned - plan.missing
-    resumed = f"{there} of {plan.planned} votes are there, " if there else ""
-    asked = f"{plan.missing} votes to be asked about {plan.utterances.height} utterances"
+    resumed = f"{there:,} of {counted(plan.planned, 'vote')} are there, " if there else ""
+    asked = f"{counted(plan.missing, 'vote')} to be asked about {counted(plan.utterances.height, 'utterance')}"
     if injection.missing:
         asked += (
-            f", {injection.missing} more about {injection.utterances.height // 2} of them with injected transcripts"
+            f", {injection.missing:,} more about {injection.utterances.height // 2} of them with injected transcripts"
         )
-    say(f"{resumed}{asked}, about {expected:.2f}", quiet=quiet)
+    known = [seat.annotator.name in measured for seat in plan.seats if seat.missing.any()]
+    way = ""
+    if expected:
+        way = ", by what its votes have cost so far" if all(known) else ", by the price table at its dearest"
+        way = way if all(known) or not any(known) else ", by what votes have cost so far and the price table"
+    say(f"{resumed}{asked}, about {in_money(expected)}{way}", quiet=quiet)
     for finding in (*plan.findings, *injection.findings):
         say(f"{finding.kind}: {finding.what}", quiet=quiet)
+
+
+def out_of_the_table(ledger: Ledger) -> list[Finding]:
+    """Votes that are paid and in the ledger, and that the plan of now does not ask for: they are not in votes.parquet.
+
+    Those of an annotator that has changed since are told where the plan is made.
+    """
+    voted = "FROM vote v JOIN annotator a ON a.id = v.annotator"
+    panel = "SELECT name FROM annotator WHERE id IN (SELECT annotator FROM planned_annotator)"
+    others = f"SELECT a.name, COUNT(*) {voted} WHERE a.name NOT IN ({panel}) AND a.name NOT LIKE '% %' GROUP BY a.name"
+    found = []
+    kept = "in the ledger and not in votes.parquet"
+    for name, count in ledger.sql.execute(others):
+        what = f"{counted(count, 'vote')} of {name}, cast before, are {kept}, which holds the panel of this command"
+        mend = f"Name {name}'s file with --annotator too to have both."
+        found.append(Finding(STAGE, "not_in_votes", what, mend, where=name, count=count))
+    beyond = f"""SELECT a.name, p.votes, COUNT(*), MAX(v.draw) + 1 {voted}
+        JOIN planned_annotator p ON p.annotator = a.id WHERE v.draw >= p.votes GROUP BY a.name, p.votes"""
+    for name, votes, count, most in ledger.sql.execute(beyond):
+        what = f"{counted(count, 'vote')} of {name} beyond the {votes} an utterance asked for now are {kept}"
+        found.append(
+            Finding(STAGE, "not_in_votes", what, f"Write --votes {most} to have them.", where=name, count=count)
+        )
+    elsewhere = f"""SELECT a.name, COUNT(*), COUNT(DISTINCT v.utterance) {voted}
+        JOIN planned_annotator p ON p.annotator = a.id
+        WHERE v.draw < p.votes AND v.utterance NOT IN (SELECT utterance FROM planned_utterance) GROUP BY a.name"""
+    for name, count, utterances in ledger.sql.execute(elsewhere):
+        about = f"about {counted(utterances, 'utterance')} that this command does not plan"
+        what = f"{counted(count, 'vote')} of {name} {about} are {kept}"
+        mend = "Leave --limit out, or name the same utterances, to have them."
+        found.append(Finding(STAGE, "not_in_votes", what, mend, where=name, count=count))
+    return found

@@ -34,13 +34,14 @@ from alm_proxies.stages.annotate.limits import (
     expected_price,
     human_shares,
     leaves_this_machine,
+    measured_prices,
     price_of_all,
     refuse_egress,
     refuse_same_names,
     tally_of,
 )
 from alm_proxies.stages.annotate.outcomes import votes_of
-from alm_proxies.stages.annotate.plan import STAGE, Plan, Seat, askable, make_plan, shard_of
+from alm_proxies.stages.annotate.plan import STAGE, Plan, Seat, askable, fail_missing, make_plan, shard_of
 from alm_proxies.stages.annotate.recording import Recorder
 from alm_proxies.stages.annotate.saying import findings_after, say_lost, say_plan
 from alm_proxies.tables import Findings, Utterances, Votes
@@ -154,12 +155,15 @@ def annotate(
         plan = _plan(utterances, seats, ledger, settings, shard, votes)
         injection = plan_injection(plan, ledger, settings.seed, wanted=settings.injection, shard=shard)
         before, missing = ledger.spent(), plan.missing
-        expected = expected_price(plan) + expected_price(injection)
-        say_plan(plan, injection, expected, quiet)
-        stopped: dict[int, str] = {}
         plans = (plan, injection)
+        for one in plans:
+            fail_missing(one, ledger)
+        measured = measured_prices(ledger, plan)
+        expected = expected_price(plan, measured) + expected_price(injection, measured)
+        say_plan(plan, injection, expected, measured, quiet)
+        stopped: dict[int, str] = {}
         halt = None
-        if missing or injection.missing:
+        if plan.missing or injection.missing:
             halt = _ask(plans, ledger, settings, votes, engine_of, stopped, quiet)
         decides = settings.model_dump(include={"votes", "seed", "limit", "shard", "injection"})
         made_by = MadeBy(stage=STAGE, settings=digest_of(decides))
@@ -177,7 +181,7 @@ def annotate(
             price_now=price - before,
             lost=ledger.lost,
             expected=expected,
-            whole=_whole(utterances, plans, settings, price) if settings.limit else None,
+            whole=_whole(utterances, plans, settings, ledger, left) if settings.limit else None,
             seconds=time.monotonic() - started,
         )
         findings = findings_after(plans, ledger, stopped, left, halt)
@@ -304,13 +308,17 @@ def _ask(
     return halt
 
 
-def _whole(utterances: Utterances, plans: tuple[Plan, Plan], settings: AnnotateSettings, price: float) -> float:
-    """The pilot's price times what all utterances should cost over what the pilot should."""
+def _whole(
+    utterances: Utterances, plans: tuple[Plan, Plan], settings: AnnotateSettings, ledger: Ledger, left: int
+) -> float:
+    """What the pilot's votes have cost, times what all utterances should cost over what these votes should."""
     frame, _ = askable(utterances)
     plan, injection = plans
     seats = [seat.annotator for seat in plan.seats]
     pilot = price_of_all(seats, plan.utterances) + price_of_injection(seats, injection.utterances[::2])
     chosen = to_be_injected(frame, settings.injection, shard_of(settings.shard) if settings.shard else None)
+    pilot *= (plans[0].planned - left) / max(plans[0].planned, 1)
+    price = ledger.spent_on_plan()
     return price * (price_of_all(seats, frame) + price_of_injection(seats, chosen)) / pilot if pilot else 0.0
 
 

@@ -236,7 +236,8 @@ def test_votes_come_first_and_the_budget_is_never_passed(corpus: Make, panel: Ma
     assert made.spent.price == pytest.approx(settings.budget)
     assert made.spent.injected_cast == 9 * 2
     assert not made.complete
-    assert made.stopped == f"the next request could pass the budget of {settings.budget:g}"
+    assert made.stopped is not None
+    assert made.stopped.startswith(f"the next request could pass the budget of {settings.budget:g}: 6.60 are spent")
     assert made.findings.counts()["injection_not_cast"] == 2 * 6 * 8 - 9 * 2
     on = annotate(utterances, panel(utterances), tmp_path, AnnotateSettings(injection=6), engine_of=engine.open)
     assert on.complete

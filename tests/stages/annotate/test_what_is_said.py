@@ -1,0 +1,143 @@
+"""What annotate says of money, of votes that are not in its table, and of recordings that are not there."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from listening import listening
+
+from alm_proxies.annotators.annotator import Annotator
+from alm_proxies.engines.engine import Engine, Request
+from alm_proxies.stages.annotate.figures import counted, in_money
+from alm_proxies.stages.annotate.ledgers import status
+from alm_proxies.stages.annotate.stage import Annotated, AnnotateSettings, annotate
+
+Make = Callable[..., Any]
+
+
+async def no_engine(annotator: Annotator) -> Engine:
+    raise AssertionError(f"{annotator.name} was opened")
+
+
+def said(made: Annotated, kind: str) -> list[tuple[str, str]]:
+    rows = made.findings.frame.iter_rows(named=True)
+    return [(row["what"], row["mend"]) for row in rows if row["kind"] == kind]
+
+
+@given(st.floats(1e-9, 1e6))
+def test_a_price_is_said_with_two_digits_at_least(price: float) -> None:
+    assert float(in_money(price)) == pytest.approx(price, rel=0.06)
+
+
+def test_figures_read_well() -> None:
+    assert [in_money(price) for price in (0.0, 12.3, 0.05, 0.00042)] == ["0.00", "12.30", "0.050", "0.00042"]
+    assert [counted(1, "vote"), counted(4800, "vote")] == ["1 vote", "4,800 votes"]
+
+
+def test_votes_of_another_annotator_are_said_to_be_in_the_ledger_alone_and_status_names_it(
+    corpus: Make, annotator: Make, tmp_path: Path
+) -> None:
+    utterances = corpus(6)
+    first, second = annotator(utterances, "first", votes=4), annotator(utterances, "second", votes=2)
+    annotate(utterances, [first], tmp_path / "out", AnnotateSettings(injection=0))
+    made = annotate(utterances, [second], tmp_path / "out", AnnotateSettings(injection=0))
+    assert set(made.votes.frame["annotator"]) == {"second"}
+    ((what, mend),) = said(made, "not_in_votes")
+    assert what.startswith("24 votes of first, cast before, are in the ledger and not in votes.parquet")
+    assert mend == "Name first's file with --annotator too to have both."
+    (found,) = status(tmp_path / "out")
+    assert found.annotators == {"first": 24, "second": 12}
+    assert "votes in the ledger: 24 of first, 12 of second" in str(found)
+    both = annotate(utterances, [first, second], tmp_path / "out", AnnotateSettings(injection=0), engine_of=no_engine)
+    assert set(both.votes.frame["annotator"]) == {"first", "second"}
+    assert said(both, "not_in_votes") == []
+
+
+def test_fewer_votes_or_utterances_than_were_cast_are_said(corpus: Make, annotator: Make, tmp_path: Path) -> None:
+    utterances = corpus(6)
+    one = annotator(utterances, votes=8)
+    annotate(utterances, [one], tmp_path, AnnotateSettings(injection=0))
+    fewer = annotate(utterances, [one], tmp_path, AnnotateSettings(votes=4, limit=5, injection=0))
+    assert said(fewer, "not_in_votes") == [
+        (
+            "24 votes of scripted beyond the 4 an utterance asked for now are in the ledger and not in votes.parquet",
+            "Write --votes 8 to have them.",
+        ),
+        (
+            "4 votes of scripted about 1 utterance that this command does not plan are in the ledger"
+            " and not in votes.parquet",
+            "Leave --limit out, or name the same utterances, to have them.",
+        ),
+    ]
+
+
+def test_a_pilot_is_extrapolated_from_its_own_panel(corpus: Make, annotator: Make, tmp_path: Path) -> None:
+    utterances = corpus(20)
+    dear = annotator(utterances, "dear", votes=2, price={"audio_minute": 6000.0})
+    cheap = annotator(utterances, "cheap", votes=2, price={"audio_minute": 60.0})
+    annotate(utterances, [dear], tmp_path, AnnotateSettings(limit=5, injection=0))
+    pilot = annotate(utterances, [cheap], tmp_path, AnnotateSettings(limit=5, injection=0))
+    assert pilot.spent.whole == pytest.approx(20 * 0.2)
+
+
+def test_the_price_before_is_measured_where_the_ledger_knows_it(
+    corpus: Make, annotator: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    utterances = corpus(40)
+    one = annotator(utterances, votes=2, price={"million_tokens_out": 1e6}, sampling={"max_tokens": 16})
+    pilot = annotate(utterances, [one], tmp_path, AnnotateSettings(limit=10, injection=0))
+    assert pilot.spent.expected == pytest.approx(20 * 16)
+    assert "about 320.00, by the price table at its dearest" in capsys.readouterr().err
+    whole = annotate(utterances, [one], tmp_path, AnnotateSettings(injection=0))
+    assert whole.spent.expected == pytest.approx(60)  # an answer is one word
+    assert "about 60.00, by what its votes have cost so far" in capsys.readouterr().err
+
+
+def test_a_price_table_that_has_changed_since_is_not_taken_for_measured(
+    corpus: Make, annotator: Make, tmp_path: Path
+) -> None:
+    utterances = corpus(40)
+    before = annotator(utterances, votes=2, price={"audio_minute": 60.0})
+    annotate(utterances, [before], tmp_path, AnnotateSettings(limit=20, injection=0))
+    dearer = annotator(utterances, votes=2, price={"audio_minute": 600.0})
+    made = annotate(utterances, [dearer], tmp_path, AnnotateSettings(injection=0))
+    assert made.spent.expected == pytest.approx(20 * 2.0)
+
+
+def test_a_missing_recording_is_named_opens_no_engine_and_is_asked_about_once_it_is_there(
+    corpus: Make, annotator: Make, tmp_path: Path
+) -> None:
+    utterances = corpus(30)
+    one = annotator(utterances, votes=2)
+    path = Path(utterances.about.roots["sim"]) / "00007.wav"
+    path.rename(path.with_suffix(".away"))
+    made = annotate(utterances, [one], tmp_path / "out", AnnotateSettings(injection=0))
+    ((what, mend),) = said(made, "failed")
+    assert what == f"2 votes of scripted: failed (missing), e.g. sim/00007: '{path}: there is no such file'"
+    assert "Bring the recordings back" in mend
+    again = annotate(utterances, [one], tmp_path / "out", AnnotateSettings(injection=0), engine_of=no_engine)
+    assert said(again, "failed") == [(what, mend)]
+    assert said(again, "asked_again") == []
+    path.with_suffix(".away").rename(path)
+    asked: list[Request] = []
+    whole = annotate(utterances, [one], tmp_path / "out", AnnotateSettings(injection=0), engine_of=listening(asked))
+    assert {request.utterance_id for request in asked} == {"sim/00007"}
+    assert set(whole.votes.frame["status"]) == {"ok"}
+
+
+def test_after_a_budget_stop_the_mend_is_a_larger_budget_and_what_was_not_asked_for_is_said(
+    corpus: Make, annotator: Make, tmp_path: Path
+) -> None:
+    utterances = corpus(30)
+    one = annotator(utterances, votes=2, price={"audio_minute": 60.0})
+    made = annotate(utterances, [one], tmp_path, AnnotateSettings(injection=0, budget=1.0))
+    ((stopped, mend),) = said(made, "stopped")
+    assert stopped == "the next request could pass the budget of 1: 1.00 are spent, and it may cost up to 0.20"
+    assert mend == "Raise the budget (--budget), then run the same command: it goes on."
+    left = made.spent.planned - made.spent.cast
+    ((what, mend),) = said(made, "not_cast")
+    assert what.startswith(f"{left} planned votes were not asked for")
+    assert mend.startswith("Raise the budget")
