@@ -161,6 +161,10 @@ def prompt_of(name: str, beside: Path | None = None) -> Prompt:
     """A shipped prompt by its name, or a prompt file by its path (relative to the folder `beside`)."""
     if name.endswith(".toml") or "/" in name:
         path = (beside or Path()) / Path(name).expanduser()
+        if not path.is_file():
+            mend = 'A prompt file is TOML with elicits = "label" and a text: after = "... {{ choices }} ...". Write one'
+            mend = f'{mend} there, or name a shipped prompt, such as prompt = "listener".'
+            raise SettingsError("there is no such prompt file", where=str(path), mend=mend)
     else:
         path = shipped("prompts", f"{name}.toml")
     return read_prompt(path)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from alm_proxies.engines.bill import TriedOut
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +29,12 @@ class Away:
 
 @runtime_checkable
 class Reached(Protocol):
-    """An engine whose servers may be away while it waits for them."""
+    """An engine behind servers, which are tried out first, and may be away later on."""
+
+    @property
+    def tried_out(self) -> TriedOut:
+        """What it took to find out what they can do."""
+        ...
 
     def away(self) -> Away | None:
         """Since when none of its servers can be reached, or None."""

@@ -34,12 +34,19 @@ class Connections:
 
     async def post(self, address: str, body: bytes, seconds: float) -> httpx.Response:
         """The whole answer to one POST within `seconds`, whatever its status; what goes wrong is a FaultError."""
+        return await self._ask("POST", address, body, seconds)
+
+    async def get(self, address: str, seconds: float) -> httpx.Response:
+        """The same of a GET."""
+        return await self._ask("GET", address, None, seconds)
+
+    async def _ask(self, method: str, address: str, body: bytes | None, seconds: float) -> httpx.Response:
         url = self._urls.get(address) or self._urls.setdefault(address, httpx.URL(address))
         free = self._free[url]
         client = free.pop() if free else self._client()
         try:
             async with asyncio.timeout(seconds):
-                return await _post(client, httpx.Request("POST", url, headers=self._headers, content=body))
+                return await _answer(client, httpx.Request(method, url, headers=self._headers, content=body))
         except TimeoutError:
             raise FaultError("timeout", f"no answer within {seconds:.0f} s") from None
         finally:
@@ -55,7 +62,7 @@ class Connections:
         return made
 
 
-async def _post(client: httpx.AsyncClient, request: httpx.Request) -> httpx.Response:
+async def _answer(client: httpx.AsyncClient, request: httpx.Request) -> httpx.Response:
     try:
         response = await client.send(request, stream=True)
     except (httpx.ConnectError, httpx.ConnectTimeout) as error:

@@ -7,17 +7,19 @@ import json
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from alm_proxies.engines import chat_api
 from alm_proxies.engines.away import Away
+from alm_proxies.engines.bill import Bill, TriedOut
 from alm_proxies.engines.chat_api import Completion
 from alm_proxies.engines.connections import Connections
 from alm_proxies.engines.engine import (
     LEFT_OPEN,
     Abilities,
+    Audio,
     Failure,
     OpenAIServe,
     Question,
@@ -29,33 +31,9 @@ from alm_proxies.engines.probe import probe
 from alm_proxies.engines.traffic import FaultError, Sent, Traffic
 from alm_proxies.errors import EngineError, SettingsError
 
+_MOST_OFFERED = 10
+"""Models of a server that are named."""
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
-
-
-@dataclass(slots=True)
-class _Bill:
-    """What one request of ours has come to, over all it was cut into and all tries."""
-
-    tries: int = 0
-    paid_tries: int = 0
-    counted: int = 0
-    tokens_in: int = 0
-    tokens_out: int = 0
-    model: str = ""
-
-    def add(self, sent: Sent[Completion]) -> None:
-        """An answer, and the tries before it."""
-        self.tries += sent.tries
-        self.paid_tries += sent.paid_tries
-        self.counted += sent.answer.tokens_in > 0
-        self.tokens_in += sent.answer.tokens_in
-        self.tokens_out += sent.answer.tokens_out
-        self.model = self.model or sent.answer.model
-
-    def add_fault(self, fault: FaultError) -> None:
-        """Tries that all failed."""
-        self.tries += fault.tries
-        self.paid_tries += fault.paid_tries
 
 
 class OpenAI:
@@ -68,6 +46,10 @@ class OpenAI:
         headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {key}"} if key else {})
         self._connections = Connections(headers, trust_env=not abilities.local)
         self._tokens: dict[str, tuple[int, ...]] = {}
+        self._trial: Bill | None = None
+        """What trying the server out comes to, while that lasts."""
+        self.tried_out = TriedOut()
+        """What it came to."""
         self._taken = 2
         """The largest n that the server has taken."""
         self._most: int | None = None
@@ -83,18 +65,21 @@ class OpenAI:
     async def open(cls, model: str, serve: OpenAIServe) -> OpenAI:
         """Find out with a few small questions what the server really does, then be ready to ask it."""
         engine = cls.unprobed(model, serve)
+        engine._trial = trial = Bill()
         try:
             engine._abilities = await probe(engine, engine._abilities)
         except FaultError as fault:
+            mend = await engine._mend(fault.failure, serve)
             await engine.close()
             raise EngineError(
                 f"the server could not be tried out ({fault.failure.kind}: {fault.failure.what})",
                 where=", ".join(serve.base_urls),
-                mend=_MENDS.get(fault.failure.kind, "Look into the server's log."),
+                mend=mend,
             ) from None
         except BaseException:
             await engine.close()
             raise
+        engine._trial, engine.tried_out = None, trial.tried_out
         return engine
 
     @classmethod
@@ -143,7 +128,7 @@ class OpenAI:
     async def ask(self, request: Request) -> Reply:
         """The reply, after as many tries as make sense."""
         started = time.monotonic()
-        bill, until = _Bill(), started + request.seconds
+        bill, until = Bill(), started + request.seconds
         asked = self._scored if request.elicit == "score" else self._answered
         try:
             reply = await asked(request, bill, until)
@@ -177,7 +162,16 @@ class OpenAI:
             content = await self._fetch(address + "/chat/completions", body, try_seconds)
             return chat_api.read_completion(content, words=words)
 
-        return await self.traffic.send(one_try, seconds=seconds)
+        if self._trial is None:
+            return await self.traffic.send(one_try, seconds=seconds)
+        heard = sum(part.seconds for turn in question.turns for part in turn.parts if isinstance(part, Audio))
+        try:
+            sent = await self.traffic.send(one_try, seconds=seconds, tries=_TRIES_OUT)
+        except FaultError as fault:
+            self._trial.add_fault(fault, heard)
+            raise
+        self._trial.add(sent, heard)
+        return sent
 
     async def tokenize(self, text: str) -> tuple[int, ...] | None:
         """The tokens of a text by vLLM's own address beside /v1, or None where there is none."""
@@ -221,6 +215,27 @@ class OpenAI:
     def __repr__(self) -> str:
         return f"OpenAI({self._model!r}, {[replica.address for replica in self.traffic.replicas]})"
 
+    async def _mend(self, failure: Failure, serve: OpenAIServe) -> str:
+        """What to do about a server that cannot be tried out."""
+        if failure.kind == "unauthorised":
+            if serve.key_from is not None:
+                return f"Check the key in {serve.key_from}, which serve.key_from names."
+            says = 'serve = { base_urls = [...], key_from = "OPENAI_API_KEY" }'
+            return f"If it wants a key, write {says} into the annotator file, and: export OPENAI_API_KEY=..."
+        offered = await self._offered() if failure.kind == "bad_request" else ()
+        if offered and self._model not in offered:
+            more = f" and {len(offered) - _MOST_OFFERED} more" if len(offered) > _MOST_OFFERED else ""
+            return f"It offers no model {self._model!r}, but: {', '.join(offered[:_MOST_OFFERED])}{more}."
+        return _MENDS.get(failure.kind, "Look into the server's log.")
+
+    async def _offered(self) -> tuple[str, ...]:
+        """The models the server says it has, where it says so."""
+        try:
+            response = await self._connections.get(self.traffic.replicas[0].address + "/models", 10.0)
+            return tuple(str(one["id"]) for one in json.loads(response.content)["data"])
+        except (FaultError, ValueError, KeyError, TypeError):
+            return ()
+
     async def _fetch(self, address: str, body: bytes, seconds: float) -> bytes:
         """The content of a 200 answer to one POST within `seconds`; whatever goes wrong is a FaultError of its kind."""
         response = await self._connections.post(address, body, seconds)
@@ -229,7 +244,7 @@ class OpenAI:
             raise chat_api.fault_of(response.status_code, response.headers, content)
         return content
 
-    async def _answered(self, request: Request, bill: _Bill, until: float) -> Reply:
+    async def _answered(self, request: Request, bill: Bill, until: float) -> Reply:
         """One text for every seed, with as few requests as the server allows."""
         can, question = self._abilities, request.questions[0]
         fields = {
@@ -258,7 +273,7 @@ class OpenAI:
         )
 
     async def _run(
-        self, question: Question, fields: Mapping[str, Any], run: tuple[int, int], bill: _Bill, until: float
+        self, question: Question, fields: Mapping[str, Any], run: tuple[int, int], bill: Bill, until: float
     ) -> list[tuple[str, str, str, Failure | None]]:
         """Text, finish and reasoning of every draw of one request, or why it has none."""
         (seed, count), can = run, self._abilities
@@ -279,7 +294,7 @@ class OpenAI:
         return [*told[:count], *[("", "failed", "", missing)] * (count - len(told))]
 
     async def _in_halves(
-        self, question: Question, fields: Mapping[str, Any], run: tuple[int, int], bill: _Bill, until: float
+        self, question: Question, fields: Mapping[str, Any], run: tuple[int, int], bill: Bill, until: float
     ) -> list[tuple[str, str, str, Failure | None]]:
         """The draws of a request that was refused for its n, whose limit servers tell only so."""
         (seed, count), half = run, run[1] // 2
@@ -293,7 +308,7 @@ class OpenAI:
         self,
         question: Question,
         fields: Mapping[str, Any],
-        bill: _Bill,
+        bill: Bill,
         until: float,
         *,
         answer: str | None = None,
@@ -309,12 +324,12 @@ class OpenAI:
         bill.add(sent)
         return sent
 
-    async def _scored(self, request: Request, bill: _Bill, until: float) -> Reply:
+    async def _scored(self, request: Request, bill: Bill, until: float) -> Reply:
         """log P of every choice of every question; the server's caches share the audio among them."""
         rows = [await self._score_question(question, bill, until) for question in request.questions]
         return Reply(request.key, log_probabilities=tuple(rows))
 
-    async def _score_question(self, question: Question, bill: _Bill, until: float) -> tuple[float, ...]:
+    async def _score_question(self, question: Question, bill: Bill, until: float) -> tuple[float, ...]:
         tokens: list[tuple[int, ...]] = []
         if self._abilities.score_words:
             tokens = [await self.tokenize(choice) or () for choice in question.choices]
@@ -336,7 +351,7 @@ class OpenAI:
         return found
 
     async def _score_words(
-        self, question: Question, tokens: Sequence[tuple[int, ...]], bill: _Bill, until: float
+        self, question: Question, tokens: Sequence[tuple[int, ...]], bill: Bill, until: float
     ) -> tuple[float, ...]:
         """Every choice and the end of the turn as part of the prompt."""
         fields = {"temperature": 1.0, "max_tokens": 1, "prompt_logprobs": 0, "add_generation_prompt": False}
@@ -354,11 +369,12 @@ class OpenAI:
 
 
 _MENDS = {
-    "unauthorised": "Check the key that serve.key_from names.",
     "unreachable": "Start the server, or correct serve.base_urls.",
     "timeout": "Wait until the server is ready, or raise serve.try_seconds.",
     "bad_request": "Check the model's name, and that it takes audio.",
 }
+_TRIES_OUT = 4
+"""Tries at least of every question that tries the server out: what passes is not taken for what it cannot do."""
 
 
 def _runs(seeds: tuple[int, ...], can: Abilities, most: int | None, *, alike: bool) -> list[tuple[int, int]]:

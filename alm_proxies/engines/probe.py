@@ -1,4 +1,4 @@
-"""What a server really does, found with about a dozen small questions before anything is spent on it."""
+"""What a server really does, found with about a dozen small questions before it is asked for votes."""
 
 from __future__ import annotations
 

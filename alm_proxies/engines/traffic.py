@@ -175,34 +175,37 @@ class Traffic:
             if not turn.done():
                 turn.set_exception(_called_off(self._off))
 
-    async def send(self, one_try: Callable[[str, float], Awaitable[Answer]], *, seconds: float) -> Sent[Answer]:
+    async def send(
+        self, one_try: Callable[[str, float], Awaitable[Answer]], *, seconds: float, tries: int = 0
+    ) -> Sent[Answer]:
         """The answer of `one_try(address, seconds)` and how many tries it took; raises the last FaultError.
 
-        Only kinds that may pass are tried again, and never beyond `seconds` in all.
+        Only kinds that may pass are tried again, and never beyond `seconds` in all; `tries` are made where `serve`
+        allows fewer.
         """
         until = time.monotonic() + seconds
-        tries = paid = spared = 0
+        most, made, paid, spared = max(self._tries, tries), 0, 0, 0
 
         def enough(state: RetryCallState) -> bool:
             over = time.monotonic() + state.upcoming_sleep >= until
-            return over or self._off is not None or tries - spared >= self._tries
+            return over or self._off is not None or made - spared >= most
 
         try:
             async for attempt in AsyncRetrying(
                 retry=retry_if_exception(_passes), stop=enough, wait=self._wait, sleep=self._sleep, reraise=True
             ):
                 with attempt:
-                    tries += 1
-                    self.counts.again += tries > 1
+                    made += 1
+                    self.counts.again += made > 1
                     try:
-                        return Sent(await self._once(one_try, until), tries, paid + 1)
+                        return Sent(await self._once(one_try, until), made, paid + 1)
                     except FaultError as fault:
                         paid += fault.paid
                         spared += fault.failure.kind == "unreachable" and self._away_since is not None
                         raise
         except FaultError as fault:
             last = self._as_left(fault)
-            last.tries, last.paid_tries = tries, paid
+            last.tries, last.paid_tries = made, paid
             raise last from None
         raise AssertionError("tenacity returns or raises")  # pragma: no cover
 

@@ -112,3 +112,8 @@ def test_a_user_adds_a_prompt_by_adding_a_file(tmp_path: Path) -> None:
         prompt_of("listner")
     with pytest.raises(SettingsError, match="There are: voice, words"):
         prompt_of("attributes").focus_sentence("face")
+
+
+def test_a_prompt_file_that_is_not_there_is_named_with_what_such_a_file_holds(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"mine\.toml: there is no such prompt file\. A prompt file is TOML with"):
+        prompt_of("mine.toml", tmp_path)

@@ -11,6 +11,8 @@ The model's name says what kind of server it is:
     strict    answers 400 to fields that OpenAI does not have
     deaf      answers 400 to audio
     few       answers 400 to n above 4
+    hiccups   answers every other request with 500, 429 or half a body
+    absent    is not among the models it offers
     keyed     wants Authorization: Bearer sesame
 and dialects.py has more: services as documented, who want that key too.
 A thing to do that is "die" kills the server as kill -9 does, unless it was started with "lasting" behind its port.
@@ -19,6 +21,7 @@ A thing to do that is "die" kills the server as kill -9 does, unless it was star
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import random
@@ -36,6 +39,7 @@ OPENAI_FIELDS = {
 TRIES: Counter[str] = Counter()
 SEEN: list[dict[str, Any]] = []
 FLYING = {"now": 0, "most": 0}
+HICCUPS = itertools.cycle(["500", "ok", "429", "ok", "cut", "ok"])
 
 
 def head(status: int, length: int, extra: str = "") -> bytes:
@@ -115,6 +119,10 @@ async def answer(writer: asyncio.StreamWriter, asked: dict[str, Any], headers: d
         act = "400"
     if kind == "few" and asked.get("n", 1) > 4:
         act = "n"
+    if kind == "hiccups":
+        act = next(HICCUPS)
+    if kind == "absent":
+        act = "404"
     if kind == "strict" and set(asked) - OPENAI_FIELDS:
         act = "400"
     told = None
@@ -180,6 +188,10 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
             body = await reader.readexactly(int(headers.get("content-length", 0)))
             if path == "/seen":
                 told = json.dumps({"seen": SEEN, "tries": TRIES, "most": FLYING["most"]}).encode()
+                writer.write(head(200, len(told)) + told)
+                continue
+            if path.endswith("/models"):
+                told = json.dumps({"data": [{"id": "full"}, {"id": "single"}]}).encode()
                 writer.write(head(200, len(told)) + told)
                 continue
             if not path.endswith("/chat/completions"):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -143,3 +144,29 @@ def test_a_code_that_may_weigh_something_and_is_not_told_fails_the_score(fault_s
 def test_a_server_that_is_not_there_is_one_sentence(dead_url):
     with pytest.raises(EngineError, match="unreachable.*Start the server"):
         asyncio.run(open_engine("full", OpenAIServe(base_urls=(dead_url,), tries=1)))
+
+
+def test_what_passes_is_not_taken_for_what_the_server_cannot_do(fault_server):
+    whole, _ = with_engine(fault_server, "full")
+    can, _ = with_engine(fault_server, "hiccups")
+    assert replace(can, model="full") == whole
+
+
+def test_every_question_of_the_probe_is_counted_with_its_audio_and_tokens(fault_server):
+    async def took(engine):
+        return engine.tried_out
+
+    _, found = with_engine(fault_server, "full", took)
+    assert (found.requests, found.audio_seconds) == (11, 5.5)
+    assert found.tokens_in == 110
+    assert found.tokens_out == 24  # two an answer, and one question asks for two
+
+
+def test_a_model_that_the_server_does_not_have_is_answered_with_those_it_has(fault_server):
+    with pytest.raises(EngineError, match=r"It offers no model 'absent', but: full, single\."):
+        with_engine(fault_server, "absent")
+
+
+def test_a_server_that_wants_a_key_and_gets_none_is_answered_with_how_to_give_it_one(fault_server):
+    with pytest.raises(EngineError, match='key_from = "OPENAI_API_KEY".*export OPENAI_API_KEY'):
+        with_engine(fault_server, "keyed")

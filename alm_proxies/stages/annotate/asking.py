@@ -18,15 +18,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from alm_proxies.annotators.annotator import Asking
+from alm_proxies.annotators.annotator import Annotator, Asking
 from alm_proxies.annotators.answers import scores_of_silence
 from alm_proxies.audio.clip import LONGEST, RecordingError, open_clip
+from alm_proxies.engines.away import Reached
 from alm_proxies.engines.engine import ENDS_THE_JOB, LEFT_OPEN, Audio, Engine
 from alm_proxies.errors import EngineError, InputError
 from alm_proxies.files import digest_file
 from alm_proxies.progress import Progress
 from alm_proxies.stages.annotate.figures import in_money
-from alm_proxies.stages.annotate.ledger import Heard, Lost, Sending
+from alm_proxies.stages.annotate.ledger import Heard, Ledger, Lost, Sending
 from alm_proxies.stages.annotate.limits import RAISE_THE_BUDGET, Estimate, Halt, Purse, Stop, Tally
 from alm_proxies.stages.annotate.outcomes import not_asked, outcomes
 from alm_proxies.stages.annotate.plan import Plan, Seat, lent_by
@@ -230,6 +231,18 @@ class Group:
             finally:
                 for future in waiting:
                     future.cancel()
+
+
+def record_trial(ledger: Ledger, annotator: Annotator, engine: Engine) -> float:
+    """Write down what trying the engine's server out came to, at the annotator's prices; gives the price."""
+    if not isinstance(engine, Reached) or not engine.tried_out.requests:
+        return 0.0
+    took = engine.tried_out
+    price = annotator.file.price.of(
+        audio_seconds=took.audio_seconds, tokens_in=took.tokens_in, tokens_out=took.tokens_out
+    )
+    ledger.add_tried_out(took.requests, price)
+    return price
 
 
 def _digest(path: str, size: int, changed: int) -> str:

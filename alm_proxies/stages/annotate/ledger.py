@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -234,9 +235,20 @@ class Ledger:
         return made
 
     def spent(self) -> float:
-        """What everything has cost so far: votes, failures, votes set aside, and what was lost in flight."""
+        """What everything has cost so far: votes, failures, votes set aside, lost in flight, servers tried out."""
         total = "SELECT COALESCE(SUM(price), 0) FROM "
-        return float(sum(self.sql.execute(total + table).fetchone()[0] for table in ("vote", "set_aside", "lost")))
+        paid = sum(self.sql.execute(total + table).fetchone()[0] for table in ("vote", "set_aside", "lost"))
+        return float(paid) + self.tried_out()[1]
+
+    def tried_out(self) -> tuple[int, float]:
+        """Requests that found out what servers can do, and their price."""
+        requests, price = json.loads(self.about("tried_out") or "[0, 0.0]")
+        return int(requests), float(price)
+
+    def add_tried_out(self, requests: int, price: float) -> None:
+        """Keep what trying a server out took."""
+        before = self.tried_out()
+        self.keep("tried_out", json.dumps([before[0] + requests, before[1] + price]))
 
     def spent_on_plan(self) -> float:
         """What the votes planned now have cost, failures and votes set aside included, and those with an injection."""

@@ -103,6 +103,9 @@ def merge(folders: Sequence[str | Path], folder: str | Path) -> Merged:
         ledger.keep("merged", "yes")
         ledger.keep("taxonomy", json.dumps(taxonomy))
         twice = max(_take(ledger, path) for path in sources)
+        for path in sources:
+            with Ledger.look(path) as source:
+                ledger.add_tried_out(*source.tried_out())
         if twice:
             what = f"{twice} votes were in several ledgers; one of each is kept, an ok one where there is one"
             findings.append(Finding(STAGE, "cast_twice", what, count=twice))

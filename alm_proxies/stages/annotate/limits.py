@@ -28,6 +28,8 @@ AGAIN = "Run the same command again to go on."
 RAISE_THE_BUDGET = "Raise the budget (--budget), then run the same command: it goes on."
 _ENOUGH = 20
 """Answered votes of an annotator from which the price of one is known better than by its price table."""
+_TRIAL = (6.5, 390, 104)
+"""Seconds of audio and tokens in and out of the questions that try a server out."""
 _TOKENS_A_SECOND = 32.0
 """Prompt tokens that a second of audio is taken for, until replies say what it really is."""
 _LETTERS_A_TOKEN = 3.0
@@ -255,6 +257,13 @@ def measured_prices(ledger: Ledger, plan: Plan) -> dict[str, float]:
         if count >= _ENOUGH:
             found[seat.annotator.name] = price / count
     return found
+
+
+def trial_price(annotator: Annotator) -> float:
+    """What finding out what its server can do should cost; nothing where the engine is no server."""
+    if not isinstance(annotator.serve, OpenAIServe):
+        return 0.0
+    return annotator.file.price.of(audio_seconds=_TRIAL[0], tokens_in=_TRIAL[1], tokens_out=_TRIAL[2])
 
 
 def price_of_all(annotators: Iterable[Annotator], utterances: pl.DataFrame) -> float:

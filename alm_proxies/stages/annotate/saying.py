@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from alm_proxies.annotators.annotator import Annotator
+from alm_proxies.engines.engine import OpenAIServe
 from alm_proxies.progress import say
 from alm_proxies.stages.annotate.figures import counted, in_money
 from alm_proxies.stages.annotate.injection import injection_findings
@@ -65,11 +67,21 @@ def say_plan(plan: Plan, injection: Plan, expected: float, measured: Mapping[str
     known = [seat.annotator.name in measured for seat in plan.seats if seat.missing.any()]
     way = ""
     if expected:
-        way = ", by what its votes have cost so far" if all(known) else ", by the price table at its dearest"
+        way = ", by what its votes have cost so far" if all(known) else ", by the price table"
         way = way if all(known) or not any(known) else ", by what votes have cost so far and the price table"
     say(f"{resumed}{asked}, about {in_money(expected)}{way}", quiet=quiet)
     for finding in (*plan.findings, *injection.findings):
         say(f"{finding.kind}: {finding.what}", quiet=quiet)
+
+
+def say_trial(annotator: Annotator, price: float, quiet: bool) -> None:
+    """Say before that a server is asked a few questions which are no votes, and what that should cost."""
+    if isinstance(annotator.serve, OpenAIServe):
+        cost = f", about {in_money(price)}" if price else ""
+        say(
+            f"{annotator.name}: about a dozen small questions first, to find out what the server can do{cost}",
+            quiet=quiet,
+        )
 
 
 def out_of_the_table(ledger: Ledger) -> list[Finding]:

@@ -28,6 +28,7 @@ from alm_proxies.stages.annotate.injection import (
 )
 from alm_proxies.stages.annotate.ledger import Ledger, Lost
 from alm_proxies.stages.annotate.limits import (
+    RAISE_THE_BUDGET,
     Halt,
     Purse,
     Stop,
@@ -39,11 +40,12 @@ from alm_proxies.stages.annotate.limits import (
     refuse_egress,
     refuse_same_names,
     tally_of,
+    trial_price,
 )
 from alm_proxies.stages.annotate.outcomes import votes_of
 from alm_proxies.stages.annotate.plan import STAGE, Plan, Seat, askable, fail_missing, make_plan, shard_of
 from alm_proxies.stages.annotate.recording import Recorder
-from alm_proxies.stages.annotate.saying import findings_after, say_lost, say_plan
+from alm_proxies.stages.annotate.saying import findings_after, say_lost, say_plan, say_trial
 from alm_proxies.tables import Findings, Utterances, Votes
 
 if TYPE_CHECKING:
@@ -98,6 +100,10 @@ class Spent:
     """Everything paid so far, failures and votes set aside included."""
     price_now: float
     """What this run paid."""
+    tried_out: int
+    """Requests that found out what servers can do, this run and earlier ones."""
+    tried_out_price: float
+    """What they cost."""
     lost: Lost
     """What was in flight when an earlier run was killed, at the price it should have cost."""
     expected: float
@@ -170,7 +176,7 @@ def annotate(
         made = with_injections(votes_of(ledger, utterances.taxonomy, made_by), ledger)
         left = _left(ledger, plan)
         injected, injected_cast = injected_so_far(ledger)
-        price = ledger.spent()
+        price, tried_out = ledger.spent(), ledger.tried_out()
         spent = Spent(
             planned=plan.planned,
             cast=plan.planned - left,
@@ -179,6 +185,8 @@ def annotate(
             injected_cast=injected_cast,
             price=price,
             price_now=price - before,
+            tried_out=tried_out[0],
+            tried_out_price=tried_out[1],
             lost=ledger.lost,
             expected=expected,
             whole=_whole(utterances, plans, settings, ledger, left) if settings.limit else None,
@@ -243,7 +251,7 @@ def _ask(
     quiet: bool,
 ) -> Halt:
     """Ask for the votes, and then, of the same engine, for those with an injected sentence."""
-    from alm_proxies.stages.annotate.asking import Counted, Group
+    from alm_proxies.stages.annotate.asking import Counted, Group, record_trial
     from alm_proxies.stages.annotate.watching import Watch
 
     halt = Halt(settings.max_minutes)
@@ -281,9 +289,15 @@ def _ask(
                 if all(seat.number in stopped for part in group for seat in part):
                     continue
                 asked = list({seat.annotator.name: seat.annotator for part in group for seat in part}.values())
+                trial = trial_price(asked[0])
+                if not counted.purse.take(trial):
+                    halt.because("trying the server out could pass the budget", RAISE_THE_BUDGET)
+                    return
+                say_trial(asked[0], trial, quiet)
                 engine = await engine_of(asked[0])
                 watch.engine = engine
                 try:
+                    counted.purse.settle(trial, record_trial(ledger, asked[0], engine))
                     say(str(engine.abilities), quiet=quiet)
                     for annotator in asked:
                         await annotator.check_engine(engine)

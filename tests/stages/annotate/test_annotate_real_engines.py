@@ -80,7 +80,7 @@ def test_every_planned_draw_ends_with_the_right_status_whatever_the_server_does(
     kinds = {(row["kind"], row["where"]) for row in made.findings.frame.iter_rows(named=True)}
     assert {(status, kind) for status, kind in LASTING.values() if kind} <= kinds
     tried = sum(PAID_TRIES.values())
-    assert made.spent.price == pytest.approx(tried * 0.2)  # a second of the 0.2 s costs 1
+    assert made.spent.price - made.spent.tried_out_price == pytest.approx(tried * 0.2)  # a second of the 0.2 s costs 1
     with closing(sqlite3.connect(tmp_path / "out/ledger.sqlite")) as sql:
         named = dict(zip(utterances.frame["utterance_id"], faults, strict=True))
         query = "SELECT u.name, v.tries, SUM(v.price) FROM vote v JOIN utterance u ON u.id = v.utterance GROUP BY 1"
@@ -98,7 +98,7 @@ def test_failed_tries_before_an_answer_are_paid_too_but_not_those_turned_away(
     utterances = corpus(len(faults), speaker=faults, transcript=[f"paid {fault}" for fault in faults])
     one = served(tmp_path, server, '"{{ speaker }}", "ok"')
     made = annotate(utterances, [one], tmp_path / "out", AnnotateSettings())
-    assert made.spent.price == pytest.approx((5 * 2 + 1) * 0.2)
+    assert made.spent.price - made.spent.tried_out_price == pytest.approx((5 * 2 + 1) * 0.2)
 
 
 def test_draws_sent_one_by_one_end_each_with_its_own_status(server: str, corpus: Make, tmp_path: Path) -> None:
@@ -117,11 +117,31 @@ def test_the_budget_holds_where_a_recording_is_sent_once_for_every_label_order(
     scores = one.file.model_copy(update={"elicit": "score", "constrain": False})
     scores = type(scores).model_validate({**scores.model_dump(), "cross": {"label_orders": 4}})
     utterances = corpus(10)
-    settings = AnnotateSettings(budget=4.0, injection=0)
+    settings = AnnotateSettings(budget=10.0, injection=0)
     made = annotate(utterances, [Annotator.of(scores, where=one.where)], tmp_path / "out", settings)
     assert made.stopped is not None
-    assert 0.8 <= made.spent.price <= 4.0
+    assert 0.8 <= made.spent.price - made.spent.tried_out_price <= 4.5
+    assert made.spent.price <= 10.0
     assert made.spent.expected == pytest.approx(10 * 4 * 0.2)
+
+
+def test_finding_out_what_a_server_can_do_is_on_the_bill_and_done_again_only_where_something_is_asked(
+    server: str, corpus: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    utterances = corpus(2, transcript=["tried out", "tried out too"])
+    one = served(tmp_path, server, '"ok"')
+    made = annotate(utterances, [one], tmp_path / "out", AnnotateSettings(injection=0))
+    assert "a: about a dozen small questions first, to find out what the server can do" in capsys.readouterr().err
+    assert (made.spent.tried_out, made.spent.tried_out_price) == (11, pytest.approx(5.5))
+    assert made.spent.price == pytest.approx(5.5 + 2 * 0.2)
+    again = annotate(utterances, [one], tmp_path / "out", AnnotateSettings(injection=0))
+    assert again.spent.price_now == 0.0
+    more = annotate(utterances, [one], tmp_path / "out", AnnotateSettings(injection=0, votes=4))
+    assert more.spent.tried_out == 22
+    assert more.spent.price_now == pytest.approx(5.5 + 2 * 0.2)
+    broke = annotate(utterances, [one], tmp_path / "out", AnnotateSettings(injection=0, votes=5, budget=12.0))
+    assert broke.stopped == "trying the server out could pass the budget"
+    assert broke.spent.price_now == 0.0
 
 
 def test_one_draw_that_ends_the_job_ends_it(server: str, corpus: Make, tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def test_the_price_before_is_measured_where_the_ledger_knows_it(
     one = annotator(utterances, votes=2, price={"million_tokens_out": 1e6}, sampling={"max_tokens": 16})
     pilot = annotate(utterances, [one], tmp_path, AnnotateSettings(limit=10, injection=0))
     assert pilot.spent.expected == pytest.approx(20 * 16)
-    assert "about 320.00, by the price table at its dearest" in capsys.readouterr().err
+    assert "about 320.00, by the price table" in capsys.readouterr().err
     whole = annotate(utterances, [one], tmp_path, AnnotateSettings(injection=0))
     assert whole.spent.expected == pytest.approx(60)  # an answer is one word
     assert "about 60.00, by what its votes have cost so far" in capsys.readouterr().err

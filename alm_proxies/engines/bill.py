@@ -1,0 +1,53 @@
+"""What asking a server comes to: tries, tokens and seconds of audio."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from alm_proxies.engines.chat_api import Completion
+from alm_proxies.engines.traffic import FaultError, Sent
+
+
+@dataclass(frozen=True, slots=True)
+class TriedOut:
+    """What it took to find out what a server can do."""
+
+    requests: int = 0
+    audio_seconds: float = 0.0
+    """Of all requests that may be charged for."""
+    tokens_in: int = 0
+    tokens_out: int = 0
+
+
+@dataclass(slots=True)
+class Bill:
+    """What one request of ours has come to, over all it was cut into and all tries; or several requests."""
+
+    tries: int = 0
+    paid_tries: int = 0
+    counted: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    audio_seconds: float = 0.0
+    model: str = ""
+
+    def add(self, sent: Sent[Completion], heard: float = 0.0) -> None:
+        """An answer, and the tries before it; each held so many seconds of audio."""
+        self.tries += sent.tries
+        self.paid_tries += sent.paid_tries
+        self.counted += sent.answer.tokens_in > 0
+        self.tokens_in += sent.answer.tokens_in
+        self.tokens_out += sent.answer.tokens_out
+        self.audio_seconds += sent.paid_tries * heard
+        self.model = self.model or sent.answer.model
+
+    def add_fault(self, fault: FaultError, heard: float = 0.0) -> None:
+        """Tries that all failed."""
+        self.tries += fault.tries
+        self.paid_tries += fault.paid_tries
+        self.audio_seconds += fault.paid_tries * heard
+
+    @property
+    def tried_out(self) -> TriedOut:
+        """The bill of trying a server out."""
+        return TriedOut(self.tries, self.audio_seconds, self.tokens_in, self.tokens_out)
