@@ -72,7 +72,7 @@ def reliability(predicted: ArrayLike, votes: ArrayLike, *, bins: int = BINS) -> 
 def reliability_bins(
     predicted: ArrayLike, votes: ArrayLike, speakers: ArrayLike | None, *, level: float = 0.95, seed: int = 0
 ) -> tuple[ReliabilityBin, ...]:
-    """The reliability curve for a picture: 3 to 15 bins of equal mass, about 40 utterances each, intervals by speaker."""
+    """The reliability curve to be drawn: 3 to 15 bins of equal mass, about 40 utterances each, intervals by speaker."""
     q, table = _matched(predicted, votes)
     confidence, share = top_label(q, table)
     place = equal_mass_bins(confidence, int(np.clip(len(q) // _BIN_ROWS, 3, BINS)))

@@ -59,6 +59,11 @@ def wrap(words: str, width: float, size: float = 12.0) -> list[str]:
     return lines
 
 
+def listed(words: Sequence[str], last: str = "and") -> str:
+    """Words in a row: "a, b and c"."""
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {last} {words[-1]}"
+
+
 def number(value: float, digits: int = 3) -> str:
     """A number for people: fixed digits, a real minus sign, "n/a" for what is not known."""
     if not math.isfinite(value):

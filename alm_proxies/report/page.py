@@ -209,7 +209,7 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A report: kind of report, headline in words, a short summary, key figures, sections, and how it was made."""
+    """A report: kind, headline in words, short summary, key figures, sections, how it was made, a notice above all."""
 
     kind: str
     headline: str
@@ -217,6 +217,7 @@ class Page:
     figures: tuple[Figure, ...] = ()
     sections: tuple[Section, ...] = ()
     made: Mapping[str, str] = field(default_factory=dict)
+    notice: str = ""
 
     @property
     def charts(self) -> tuple[Chart, ...]:

@@ -43,7 +43,8 @@ def learning_chart(results: Results, learned: Learning) -> Chart:
         f"{learned.utterances:,} utterances with {learned.given} votes in the fit. Beyond {learned.given} votes the "
         "others are held-out votes beside the one foretold, which no fit has seen."
     )
-    reference = [(f"{FUSED}:", "fused", learned.fused.estimate)] if results.uses_proxies else []
+    words = f"{FUSED}, these {learned.utterances:,} utterances:"
+    reference = [(words, "fused", learned.fused.estimate)] if results.uses_proxies else []
     return curves(
         "learning",
         "Log loss of the same held-out votes, by the number of human votes known",
@@ -210,11 +211,10 @@ def variance_chart(found: Variance) -> Chart:
 def reliability_chart(scores: Scores) -> Chart:
     """The top label's probability against its share of held-out votes."""
     lines = [
-        Line(Series.of(name, ROLES[name], found.reliability.share), found.reliability.confidence)
-        for name, found in scores.held_out.items()
-        if name in (FUSED, ALONE)
+        Line(series_of(name, ROLES[name], [one.share for one in bins]), tuple(one.confidence for one in bins))
+        for name, bins in scores.reliability.items()
     ]
-    error = scores.held_out[FUSED].reliability.error
+    error, fused = scores.held_out[FUSED].reliability.error, scores.reliability[FUSED]
     return calibration(
         "reliability",
         "Probability of the top label against its share of held-out votes",
@@ -222,7 +222,10 @@ def reliability_chart(scores: Scores) -> Chart:
         "share of held-out votes for it",
         lines,
         alt=f"Reliability of the top label; expected calibration error of the fused labels {number(error)}.",
-        note="Bins of equal mass. Below the diagonal is over-confident.",
+        note=(
+            f"{len(fused)} bins of equal mass, {sum(one.utterances for one in fused):,} utterances; "
+            "intervals are 95 %, over speakers. Below the diagonal is over-confident."
+        ),
     )
 
 

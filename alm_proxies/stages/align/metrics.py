@@ -26,6 +26,7 @@ def metrics_of(results: Results) -> dict[str, Any]:
         "label_shares": results.shares,
         "corpus_shares": results.corpus_shares,
         "confusion_human_by_proxy": results.confusion,
+        "human_agreement": results.people,
         "agreement_at_equal_votes": results.equal,
         "agreement_within": results.equal_within,
         "alt_tests": [{**plain(test), "win_rate": test.win_rate, "passed": test.passed} for test in results.alt_tests],
@@ -54,9 +55,10 @@ def metrics_of(results: Results) -> dict[str, Any]:
         made["concentration_per_human_vote"] = learned.strength_per_vote
     if results.scores is not None:
         found = results.scores
-        made["scores"] = {"overall": found.overall, "within": found.within}
+        made["scores"] = {"overall": found.overall, "within": found.within, "against_fused": found.against_fused}
         made["every_score"] = {name: one.scores.to_dicts() for name, one in found.held_out.items()}
         made["reliability"] = {name: one.reliability for name, one in found.held_out.items()}
+        made["reliability_bins"] = found.reliability
         made["concentration"] = {name: one.concentration for name, one in found.held_out.items()}
     whole: dict[str, Any] = plain(made)
     return whole

@@ -7,7 +7,7 @@ from typing import Any
 
 from alm_proxies import __version__
 from alm_proxies.files import digest_of
-from alm_proxies.report.drawing import number
+from alm_proxies.report.drawing import listed, number
 from alm_proxies.report.page import Block, Example, Examples, Page, Section, Text
 from alm_proxies.stages.align.charts import (
     agreement_chart,
@@ -23,7 +23,10 @@ from alm_proxies.stages.align.charts import (
     variance_chart,
 )
 from alm_proxies.stages.align.curves import Curve
+from alm_proxies.stages.align.glossary import words_section
+from alm_proxies.stages.align.people import people_section
 from alm_proxies.stages.align.results import Results
+from alm_proxies.stages.align.rivals import FUSED
 from alm_proxies.stages.align.strata import AGREEMENT, AMBIGUITY, LABEL, OUTCOME
 from alm_proxies.stages.align.tables import (
     agreement_table,
@@ -43,7 +46,6 @@ from alm_proxies.stages.align.words import (
     corpus_shares_words,
     figures,
     headline,
-    listed,
     summary,
 )
 from alm_proxies.tables import About, Finding
@@ -57,14 +59,16 @@ def page_of(
     findings: Sequence[Finding],
     settings: Mapping[str, Any],
     about: About,
+    notice: str,
 ) -> Page:
-    """The page of the results."""
-    sections = [
+    """The page of the results; `notice` stands above everything."""
+    made_sections = [
         _worth(results),
         _rivals(results),
         _groups(results),
         _shares(results),
         transcripts_section(results),
+        people_section(results.people),
         _agreement(results),
         _saturation(results),
         _variance(results),
@@ -74,6 +78,8 @@ def page_of(
         _examples(examples),
         _left_out(findings),
     ]
+    sections = [section for section in made_sections if section is not None]
+    said, tiles = (headline(results), summary(results)), figures(results)
     made = {
         "Made by": f"alm-proxies {__version__}, align, settings {digest_of(dict(settings))}",
         "Labels by": _maker(results),
@@ -83,11 +89,12 @@ def page_of(
     }
     return Page(
         kind="Alignment report",
-        headline=headline(results),
-        summary=summary(results),
-        figures=figures(results),
-        sections=tuple(section for section in sections if section is not None),
+        headline=said[0],
+        summary=said[1],
+        figures=tiles,
+        sections=(*sections, words_section(said, tiles, sections)),
         made=made,
+        notice=notice,
     )
 
 
@@ -116,6 +123,12 @@ def _worth(results: Results) -> Section | None:
         f"votes alone. The fused labels rest on {learned.given} human vote{'s' if learned.given != 1 else ''}"
     )
     lead += " and proxies: read off how many human votes do as well without." if results.uses_proxies else "."
+    judged = results.scores.of(FUSED).utterances if results.scores is not None else learned.utterances
+    if learned.utterances < judged:
+        lead += (
+            f" These are {learned.utterances:,} of the {judged:,} utterances with held-out votes, those with "
+            f"{learned.given} votes in the fit: their log loss is not that of all {judged:,}."
+        )
     blocks: list[Block] = [learning_chart(results, learned)]
     if learned.worth and results.uses_proxies:
         blocks += [Text(both_worths(learned)), worth_table(learned)]

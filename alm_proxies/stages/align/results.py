@@ -20,6 +20,7 @@ from alm_proxies.seeds import generator
 from alm_proxies.stages.align.curves import Curve, StratumTrust, saturation, stratum_trust
 from alm_proxies.stages.align.learning import Learning, human_only, learning
 from alm_proxies.stages.align.material import Array, Ballots, Material, Words
+from alm_proxies.stages.align.people import People, people_of
 from alm_proxies.stages.align.rivals import FEWEST, Scores, rivals, scores
 from alm_proxies.stages.align.strata import AGREEMENT, in_order, strata_of
 from alm_proxies.stages.align.variance import Variance, cells_for, variance
@@ -49,6 +50,7 @@ class Results:
     shares: tuple[LabelShare, ...]
     corpus_shares: ClassShares | None
     confusion: Array | None
+    people: People | None
     equal: EqualVotes | None
     equal_within: dict[str, dict[str, EqualVotes]]
     alt_tests: tuple[AltTest, ...]
@@ -128,6 +130,7 @@ def measure(
         shares=_shares(everyone.counts(), material.proxy.counts(), both, material, seed),
         corpus_shares=_corpus_shares(everyone.counts(), material.proxy.counts(), material),
         confusion=_confusion(everyone.counts()[both], material.proxy.counts()[both]) if both.any() else None,
+        people=people_of(material, people, seed=seed),
         equal=equal,
         equal_within=equal_within,
         alt_tests=_alt_tests(kept, material.proxy.names, kind, cannot),

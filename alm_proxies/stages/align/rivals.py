@@ -13,6 +13,7 @@ from alm_proxies.estimators.counts import Counts
 from alm_proxies.estimators.dirichlet import Human, Pool, Weighted
 from alm_proxies.estimators.estimator import Estimator, NotConvergedWarning
 from alm_proxies.measures.bootstrap import Interval, Paired, mean_by_speaker, paired_by_speaker
+from alm_proxies.measures.calibration import ReliabilityBin, reliability_bins
 from alm_proxies.measures.held_out import HeldOut, score_held_out
 from alm_proxies.stages.align.material import Array, Material, Words
 from alm_proxies.stages.align.strata import OUTCOME, in_order
@@ -44,6 +45,10 @@ class Scores:
     overall: tuple[Score, ...]
     within: dict[str, dict[str, tuple[Score, ...]]]
     held_out: dict[str, HeldOut]
+    against_fused: dict[str, Interval]
+    """Each rival's log loss less that of the fused labels, paired; below zero the rival is better."""
+    reliability: dict[str, tuple[ReliabilityBin, ...]]
+    """Of the fused labels and of human votes alone, in as many bins as the utterances are enough for."""
 
     def of(self, method: str) -> Score:
         """One method's overall score."""
@@ -96,7 +101,19 @@ def scores(
     for title, values in parts.items():
         kept = {value: values == value for value in in_order(values)}
         inside[title] = {value: some(chosen) for value, chosen in kept.items() if chosen.sum() >= FEWEST}
-    return Scores(some(np.ones(len(rows), dtype=np.bool_)), inside, found)
+    fused = columns[FUSED]["nll_per_vote"]
+    against = {
+        name: mean_by_speaker(own["nll_per_vote"] - fused, speakers, weights=weights, seed=seed)
+        for name, own in columns.items()
+        if name != FUSED
+    }
+    counts, ids = material.held_out.counts()[rows], per[FUSED].select("utterance_id")
+    shares = [f"p_{label}" for label in material.labels]
+    bins = {}
+    for name in (FUSED, ALONE):
+        predicted = ids.join(methods[name].frame, on="utterance_id", how="left", maintain_order="left")
+        bins[name] = reliability_bins(predicted.select(shares).to_numpy(), counts, speakers, seed=seed)
+    return Scores(some(np.ones(len(rows), dtype=np.bool_)), inside, found, against, bins)
 
 
 def _score(

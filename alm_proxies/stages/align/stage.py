@@ -59,6 +59,7 @@ def align(labels: Labels, votes: Votes, utterances: Utterances, settings: AlignS
     from alm_proxies.stages.align.metrics import metrics_of
     from alm_proxies.stages.align.page import page_of
     from alm_proxies.stages.align.results import measure
+    from alm_proxies.stages.align.simulated import simulated_words
 
     settings = settings or AlignSettings()
     told = refuse_seen(labels, votes, counting_of(labels.about))
@@ -77,7 +78,7 @@ def align(labels: Labels, votes: Votes, utterances: Utterances, settings: AlignS
         cards=settings.cards,
     )
     findings = [*told, *more, *material.findings, *results.findings, *kept_back]
-    page = page_of(results, shown, findings, settings.model_dump(mode="json"), votes.about)
+    page = page_of(results, shown, findings, settings.model_dump(mode="json"), votes.about, simulated_words(utterances))
     return Alignment(metrics_of(results), page, Findings.gather(findings))
 
 

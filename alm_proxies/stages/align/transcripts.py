@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from alm_proxies.about import AnnotatorCard, Injected
+from alm_proxies.report.drawing import listed
 from alm_proxies.report.page import Block, Section, Text
 from alm_proxies.stages.align.results import Results
 from alm_proxies.stages.align.tables import injected_table
-from alm_proxies.stages.align.words import listed
 
 _TITLE = "Does the transcript decide?"
 

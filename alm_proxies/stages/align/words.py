@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from alm_proxies.measures.bootstrap import Interval
 from alm_proxies.measures.class_shares import ClassShares
-from alm_proxies.report.drawing import number
+from alm_proxies.report.drawing import listed, number
 from alm_proxies.report.page import Figure
 from alm_proxies.stages.align.learning import Learning
+from alm_proxies.stages.align.people import grounds, verdict
 from alm_proxies.stages.align.results import Results
-from alm_proxies.stages.align.rivals import ALONE, FUSED, PLAIN, Score, Scores
+from alm_proxies.stages.align.rivals import ALONE, FUSED, PLAIN, POOL, WEIGHTED, Score, Scores
 from alm_proxies.stages.align.strata import AGREEMENT, AMBIGUITY, LABEL, OBSERVABLE
 
 _WHERE = {
@@ -25,6 +26,14 @@ _WHERE = {
         "no majority": "where no label has a majority of the human votes",
     },
 }
+_RIVALS = {
+    ALONE: "A mixture fitted to human votes alone foretells",
+    PLAIN: "Plain shares of the human votes foretell",
+    WEIGHTED: "Tuned weights foretell",
+    POOL: "Pooling foretells",
+}
+_METHODS = {ALONE: "gated", PLAIN: "human", WEIGHTED: "weighted", POOL: "pool"}
+"""What to tell fuse to get the labels of a rival."""
 _NAMED = 3
 """No more strata than these are named in the headline where no gain can be shown; harm is always named."""
 HOLD_OUT = (
@@ -73,6 +82,11 @@ def both_worths(learned: Learning) -> str:
             f" One more human vote adds {number(rise, 1)} to the concentration, not 1, so {number(own, 1)} stand for "
             f"{number(own / rise, 1)} human votes."
         )
+    if len(learned.worth) > 2:
+        said += (
+            " Strata rank differently in votes than in log loss: where one more human vote changes little, a small "
+            "gain in log loss is worth many votes."
+        )
     return f"{said} Where the measures differ, rely on the held-out votes."
 
 
@@ -94,9 +108,18 @@ def corpus_shares_words(found: ClassShares | None) -> str:
 
 
 def headline(results: Results) -> str:
-    """What the proxies were worth, where they helped and where not, in a sentence or two."""
+    """What the proxies were worth, where they helped and where not, and which rival is better, in a few sentences."""
+    best = _better_rival(results)
+    return (
+        f"{_verdict(results)} {_RIVALS[best]} held-out votes better than these labels." if best else _verdict(results)
+    )
+
+
+def _verdict(results: Results) -> str:
     if not results.has_proxies:
-        return "No proxy voted here: this is what the human votes alone can tell."
+        if results.people is None:
+            return "No proxy voted here: this is what the human votes alone can tell."
+        return f"No proxy voted here. {verdict(results.people)}"
     if results.scores is None:
         added = number(float(results.material.proxy_worth.mean()), 1)
         return (
@@ -105,7 +128,7 @@ def headline(results: Results) -> str:
         )
     gain = _gain(results.scores.of(FUSED))
     if not results.uses_proxies:
-        return f"The fused labels leave the proxies out. {_against(gain)}"
+        return f"The fused labels leave the proxies out. {_against(gain)}".rstrip()
     if gain.high < 0:
         learned = results.learning
         worth = f"were worth {worth_words(learned)}" if learned and learned.worth else "helped"
@@ -113,6 +136,28 @@ def headline(results: Results) -> str:
     if gain.low > 0:
         return "The proxies did harm: human votes alone foretell held-out votes better than the fused labels do."
     return "The proxies made no difference that these held-out votes can show."
+
+
+def _better_rival(results: Results) -> str | None:
+    """The rival with the lowest log loss of those that are better than the fused labels beyond their interval."""
+    scores = results.scores
+    if scores is None:
+        return None
+    better = [name for name, behind in scores.against_fused.items() if behind.high < 0]
+    return min(better, key=lambda name: scores.of(name).nll.estimate) if better else None
+
+
+def _rival_words(results: Results) -> str:
+    """How much better the rival is, and what to tell fuse to get it; empty where none is better."""
+    best, scores = _better_rival(results), results.scores
+    if best is None or scores is None:
+        return ""
+    losses = number(scores.of(best).nll.estimate), number(scores.of(FUSED).nll.estimate)
+    proxies = " without the proxies" if best == ALONE and results.has_proxies else ""
+    return (
+        f"{_RIVALS[best]} held-out votes better: a log loss of {losses[0]} against {losses[1]}, a difference of "
+        f"{span(scores.against_fused[best])}. To get it, fuse with `--method {_METHODS[best]}`{proxies}."
+    )
 
 
 def summary(results: Results) -> str:
@@ -131,11 +176,14 @@ def summary(results: Results) -> str:
     parts = [f"{', '.join(said[:-1])} and {said[-1]}." if len(said) > 1 else f"{said[0]}."]
     if results.scores is not None:
         parts[0] += f" {_scored(results)}"
+        parts += [words] if (words := _rival_words(results)) else []
     elif not results.has_held_out:
         parts.append("No human vote was held out, so nothing here can show whether the fused labels are right.")
     else:
         parts.append("The votes of the fit hold no human vote, so no rival can be fitted to compare with.")
-    return "\n\n".join(parts)
+    if not results.has_proxies and results.people is not None:
+        parts.append(grounds(results.people))
+    return "\n\n".join(part for part in parts if part)
 
 
 def figures(results: Results) -> tuple[Figure, ...]:
@@ -143,13 +191,14 @@ def figures(results: Results) -> tuple[Figure, ...]:
     made = []
     learned = results.learning
     if learned is not None and learned.worth and results.uses_proxies:
-        beside = f"{_range(learned)}; proxy_worth says {number(learned.proxy_worth['all'], 1)}"
+        beside = f"{_range(learned)}, over {learned.utterances:,} utterances; "
+        beside += f"proxy_worth says {number(learned.proxy_worth['all'], 1)}"
         made.append(Figure(_short_worth(learned), "human votes: the worth of an utterance's proxies", beside))
     if results.scores is not None:
         fused, other, name = _beside(results, results.scores)
         if results.uses_proxies:
             gain = _gain(fused)
-            ends = f"{number(gain.low)} to {number(gain.high)}"
+            ends = f"{number(gain.low)} to {number(gain.high)}, over {fused.utterances:,} utterances"
             made.append(Figure(number(gain.estimate), "nats a held-out vote against human votes alone", ends))
         else:
             beside = f"{number(other.nll.estimate)} for {name}"
@@ -160,11 +209,16 @@ def figures(results: Results) -> tuple[Figure, ...]:
         pair = results.equal.agreement
         beside = f"two humans: {100 * pair.human_human.estimate:.0f} %"
         made.append(Figure(f"{100 * pair.human_proxy.estimate:.0f} %", "a human and a proxy vote agree", beside))
-    curve = results.curves.get("all proxies")
+    curve = results.curves.get("all proxies") if _may_help(results) else None
     if curve is not None and curve.fit is not None and curve.fit.saturation is not None:
         name = "proxy vote" if curve.fit.saturation == 1 else "proxy votes"
         made.append(Figure(str(curve.fit.saturation), f"{name} do nine tenths of what more can do", "fitted"))
     return tuple(made)
+
+
+def _may_help(results: Results) -> bool:
+    """Whether the labels rest on proxies that held-out votes do not show to be worth nothing."""
+    return results.uses_proxies and (results.scores is None or _gain(results.scores.of(FUSED)).high < 0)
 
 
 def _beside(results: Results, scores: Scores) -> tuple[Score, Score, str]:
@@ -183,12 +237,12 @@ def _against(gain: Interval) -> str:
     if gain.high < 0:
         return "They foretell held-out votes better than a mixture fitted to human votes alone."
     if gain.low > 0:
-        return "They foretell held-out votes worse than a mixture fitted to human votes alone."
+        return ""  # said of the rival
     return "They foretell held-out votes as well as a mixture fitted to human votes alone."
 
 
 def _where_they_helped(results: Results) -> str:
-    """Most and least by one stratification; harm, and gains that cannot be shown, by every one known beforehand."""
+    """Where the log loss fell most, if one stratum is clear of the others; harm, and where no fall can be shown."""
     inside = results.scores.within if results.scores else {}
     gains = {
         stratum: {value: _gain(next(s for s in made if s.method == FUSED)) for value, made in inside[stratum].items()}
@@ -197,20 +251,31 @@ def _where_they_helped(results: Results) -> str:
     }
     if not gains:
         return "With them held-out votes are foretold better than by human votes alone."
-    stratum, first = next(iter(gains.items()))
-    ranked = sorted(first, key=lambda value: first[value].estimate)
-    best, least = where(stratum, ranked[:1]), where(stratum, ranked[-1:])
+    best = _clearly_best(gains)
+    most = f"The log loss of held-out votes fell most {best}" if best else ""
     harmed = [(name, [v for v, gain in values.items() if gain.low > 0]) for name, values in gains.items()]
     unsure = [(name, [v for v, gain in values.items() if gain.low <= 0 <= gain.high]) for name, values in gains.items()]
     if any(values for _, values in harmed):
-        return f"They helped most {best}, and did harm {listed([where(*one) for one in harmed if one[1]])}."
+        rose = listed([where(*one) for one in harmed if one[1]])
+        return f"{most}, and rose {rose}." if most else f"The log loss of held-out votes rose {rose}."
     doubtful = [one for one in unsure if one[1]]
     count, of = sum(len(values) for _, values in unsure), sum(len(values) for values in gains.values())
-    if len(doubtful) == 1 and count <= _NAMED:
-        return f"They helped most {best}; no gain can be shown {where(*doubtful[0])}."
-    if doubtful:
-        return f"They helped most {best}; no gain can be shown in {count} of the {of} strata known beforehand."
-    return f"They helped everywhere, most {best} and least {least}."
+    if not doubtful:
+        said = "fell in every stratum known beforehand"
+        return f"{most}, and {said}." if most else f"The log loss of held-out votes {said}."
+    named = where(*doubtful[0]) if len(doubtful) == 1 and count <= _NAMED else ""
+    named = named or f"in {count} of the {of} strata known beforehand"
+    if most:
+        return f"{most}; no fall can be shown {named}."
+    return f"The log loss of held-out votes fell; no fall can be shown {named}."
+
+
+def _clearly_best(gains: Mapping[str, Mapping[str, Interval]]) -> str:
+    """The stratum of the first stratification whose interval lies below all the others'; empty where none does."""
+    stratum, values = next(iter(gains.items()))
+    best = min(values, key=lambda value: values[value].estimate)
+    others = [gain.low for value, gain in values.items() if value != best]
+    return where(stratum, [best]) if values[best].high < min(0.0, *others) else ""
 
 
 def _scored(results: Results) -> str:
@@ -220,7 +285,8 @@ def _scored(results: Results) -> str:
     apart = f": a difference of {span(_gain(fused))}" if results.uses_proxies else ""
     change = 100 * (fused.jsd.estimate / other.jsd.estimate - 1)
     return (
-        f"On the held-out votes the fused labels reach a log loss of {number(fused.nll.estimate)} nats a vote, "
+        f"On the held-out votes of {fused.utterances:,} utterances the fused labels reach a log loss of "
+        f"{number(fused.nll.estimate)} nats a vote, "
         f"{name} {number(other.nll.estimate)}{apart}. Their JSD (base 2) is "
         f"{number(fused.jsd.estimate)} against {number(other.jsd.estimate)}, {number(change, 0)} %."
     )
@@ -236,8 +302,3 @@ def _range(learned: Learning) -> str:
     upper = number(high, 1) if math.isfinite(high) else f"> {learned.at[-1] - learned.given}"
     lower = number(low, 1) if math.isfinite(low) else f"> {learned.at[-1] - learned.given}"
     return f"{lower} to {upper}, beside {learned.given} given"
-
-
-def listed(words: Sequence[str], last: str = "and") -> str:
-    """Words in a row: "a, b and c"."""
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {last} {words[-1]}"

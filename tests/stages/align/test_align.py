@@ -53,6 +53,24 @@ def test_the_headline_says_what_helpful_proxies_were_worth(report: Alignment) ->
     worth = report.metrics["worth_in_human_votes"]["all"]
     assert worth["low"] <= worth["votes"] <= worth["high"]
     assert worth["votes"] > 0.5
+    assert any("nine tenths of what more can do" in figure.name for figure in report.page.figures)
+
+
+def test_the_number_of_utterances_stands_beside_every_log_loss(
+    small: tuple[Labels, Votes, Utterances], report: Alignment
+) -> None:
+    assert "On the held-out votes of 900 utterances" in report.page.summary
+    assert any("over 900 utterances" in figure.note for figure in report.page.figures)
+    _, votes, utterances = small
+    less = (
+        (pl.col("annotator") == "crema_d/crowd") & (pl.col("draw") == 0) & pl.col("utterance_id").str.contains("_ANG_")
+    )
+    uneven = Votes.of(votes.frame.filter(~less), about=votes.about)
+    found = align(Gated(4, 0.01).fit(uneven).predict(uneven), uneven, utterances, QUICK)
+    some = found.metrics["learning"]["utterances"]
+    assert 30 < some < 150
+    assert f"These are {some} of the 150 utterances with held-out votes" in found.page.sections[0].lead
+    assert f"these {some} utterances:" in found.page.html()
 
 
 def test_the_labels_own_proxy_worth_stands_beside_what_held_out_votes_show_and_is_told_apart(
@@ -78,6 +96,7 @@ def test_worthless_proxies_are_not_praised(corpus: tuple[Votes, Utterances]) -> 
     noise = Votes.of(pl.concat([votes.frame.filter(~is_proxy), proxies]), about=votes.about)
     found = align(Gated(8, 0.03).fit(noise).predict(noise), noise, utterances, QUICK)
     assert "worth" not in found.page.headline
+    assert not any("nine tenths" in figure.name for figure in found.page.figures)
     gain = found.metrics["scores"]["overall"][0]["gain"]["difference"]
     assert gain["high"] > -0.002
 
@@ -197,6 +216,7 @@ def test_labels_that_leave_the_proxies_out_are_said_to(small: tuple[Labels, Vote
     found = align(Gated(8, 0.01).fit(people).predict(people), votes, utterances, QUICK)
     assert found.page.headline.startswith("The fused labels leave the proxies out.")
     assert "human votes: the worth" not in found.page.html()
+    assert not any("nine tenths" in figure.name for figure in found.page.figures)
 
 
 def test_labels_that_trust_wrong_proxies_are_said_to_do_harm(small: tuple[Labels, Votes, Utterances]) -> None:

@@ -1,0 +1,212 @@
+"""What the human votes are worth by themselves: how far raters agree, which stands out, what k votes are worth."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from alm_proxies.measures.agreement import alpha_columns, alpha_of_sums, fleiss_kappa, pairwise_agreement
+from alm_proxies.measures.bootstrap import Interval, interval_by_speaker, mean_by_speaker
+from alm_proxies.measures.rater_agreement import (
+    FEWEST_ITEMS,
+    RatersApart,
+    raters_apart,
+    reliability_of_votes,
+    votes_for_reliability,
+)
+from alm_proxies.report.drawing import listed, number
+from alm_proxies.report.page import Block, Cell, Column, Section, Table, Text
+from alm_proxies.report.page import Interval as Shown
+from alm_proxies.stages.align.material import Array, Material
+from alm_proxies.tables import CONSENSUS, CROWD
+
+_SHOWN = (1, 2, 3, 5, 10, 20)
+_ENOUGH = (0.8, 0.9)
+_NAMED = 3
+"""No more raters than these are named in a sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class People:
+    """Agreement of all human votes, held out or not, of utterances with two or more."""
+
+    utterances: int
+    agreement: Interval
+    """The chance that two human votes of an utterance agree."""
+    alpha: Interval
+    """Krippendorff's alpha."""
+    kappa: float
+    """Fleiss' kappa for unequal numbers of votes: every utterance weighs the same."""
+    votes: int
+    """The median number of human votes that labels with any rest on."""
+    reliability: dict[int, Interval]
+    """By number of votes: the share of the variance of their shares that is the utterance's own."""
+    raters: tuple[str, ...]
+    """Every rater whose name is known; `apart` numbers them from 0."""
+    apart: RatersApart
+
+    @property
+    def outliers(self) -> list[str]:
+        """The raters who agree with the others less than those do among themselves, beyond chance."""
+        return [self.raters[one.rater] for one in self.apart.lowest if one.stands_out]
+
+
+def people_of(material: Material, counts: Array, *, seed: int) -> People | None:
+    """What can be told of the human votes; `counts` are all of them as whole votes. None where no two meet."""
+    rows = np.flatnonzero(counts.sum(1) >= 2)
+    if not len(rows):
+        return None
+    speakers = None if material.speakers is None else material.speakers[rows]
+    alpha = interval_by_speaker(alpha_columns(counts[rows]), speakers, alpha_of_sums, seed=seed)
+    given = material.human.sizes()
+    votes = int(np.median(given[given > 0])) if (given > 0).any() else int(np.median(counts[rows].sum(1)))
+    names, apart = _raters(material, seed)
+    known = math.isfinite(alpha.estimate)
+    return People(
+        utterances=len(rows),
+        agreement=mean_by_speaker(pairwise_agreement(counts[rows]), speakers, seed=seed),
+        alpha=alpha,
+        kappa=fleiss_kappa(counts[rows]),
+        votes=votes,
+        reliability={k: _reliability(alpha, k) for k in sorted({*_SHOWN, votes})} if known else {},
+        raters=names,
+        apart=apart,
+    )
+
+
+def verdict(people: People) -> str:
+    """What labels from so many human votes are worth, in a sentence."""
+    if not math.isfinite(people.alpha.estimate):
+        return "All human votes say the same label, so nothing tells how far they can be trusted."
+    if people.alpha.estimate <= 0 or people.alpha.low <= 0:
+        return "The human votes agree hardly more than by chance: labels made of them are mostly luck."
+    share = f"{100 * people.reliability[people.votes].estimate:.0f} % is the utterance and the rest luck of who voted"
+    who = f"an utterance's {people.votes} human votes tell" if people.votes > 1 else "a single human vote tells"
+    return f"Of what {who}, {share}."
+
+
+def grounds(people: People) -> str:
+    """What the verdict rests on, and how many votes would be enough; empty where alpha is not known."""
+    alpha = people.alpha
+    if not math.isfinite(alpha.estimate):
+        return ""
+    ends = "" if math.isnan(alpha.low) else f" ({number(alpha.low, 2)} to {number(alpha.high, 2)})"
+    said = f"Krippendorff's alpha of the human votes is {number(alpha.estimate, 2)}{ends}"
+    if alpha.estimate <= 0 or alpha.low <= 0:
+        return f"{said}."
+    found = people.reliability[people.votes]
+    said += (
+        f", so that {people.votes} vote{'s tell' if people.votes > 1 else ' tells'} {_percent(found)} of the utterance"
+    )
+    enough = next((share for share in _ENOUGH if found.estimate < share - 0.005), None)
+    if enough is not None:
+        said += f"; {100 * enough:.0f} % would take {math.ceil(votes_for_reliability(alpha.estimate, enough))} votes"
+    return f"{said}."
+
+
+def people_section(people: People | None) -> Section | None:
+    """How far the human raters agree, what shares of k votes are worth, and every rater beside the others."""
+    if people is None:
+        return None
+    lead = (
+        f"Two human votes for one utterance agree {100 * people.agreement.estimate:.0f} % of the time, "
+        f"{people.utterances:,} utterances with two or more."
+    )
+    rows: list[list[Cell]] = [
+        ["chance that two votes agree", _cell(people.agreement)],
+        ["Krippendorff's alpha", _cell(people.alpha)],
+        ["Fleiss' kappa, for unequal numbers of votes", people.kappa],
+    ]
+    blocks: list[Block] = [Table.of(["Measure", "Among humans"], rows)]
+    if people.reliability:
+        lead += f" {grounds(people)} {_outliers(people)}".rstrip()
+        blocks.append(_reliability_table(people))
+    if people.apart.lowest:
+        blocks.append(_raters_table(people))
+    elif people.raters:
+        words = f"No rater voted on {FEWEST_ITEMS} utterances that two others judged, too few to compare raters."
+        blocks.append(Text(words))
+    else:
+        blocks.append(Text("Who cast each vote is not known, so no rater can be compared with the others."))
+    return Section("Do the human raters agree?", lead, tuple(blocks))
+
+
+def _raters(material: Material, seed: int) -> tuple[tuple[str, ...], RatersApart]:
+    sides = (material.human, material.held_out)
+    names = np.array(sorted({name for side in sides for name in side.names}), dtype=np.str_)
+    known = tuple(str(name) for name in names if not name.endswith((CROWD, CONSENSUS)))
+    place = {name: number for number, name in enumerate(known)}
+    unit, rater, vote = [], [], []
+    for side in sides:
+        codes = np.array([place.get(name, -1) for name in side.names], dtype=np.int64)
+        who = codes[side.annotators] if len(codes) else np.zeros(0, dtype=np.int64)
+        unit.append(side.rows[who >= 0])
+        rater.append(who[who >= 0])
+        vote.append(side.vectors[who >= 0])
+    apart = raters_apart(
+        np.concatenate(unit), np.concatenate(rater), np.concatenate(vote), material.speakers, seed=seed
+    )
+    return known, apart
+
+
+def _reliability(alpha: Interval, votes: int) -> Interval:
+    """Grows with alpha, so the ends of its interval are those of alpha's."""
+    least = -0.999 / max(votes - 1, 1)
+    ends = [reliability_of_votes(max(end, least), votes) for end in (alpha.estimate, alpha.low, alpha.high)]
+    return Interval(ends[0], ends[1], ends[2], alpha.method, alpha.speakers)
+
+
+def _outliers(people: People) -> str:
+    found = people.outliers
+    if not found:
+        return ""
+    if len(found) > _NAMED:
+        return (
+            f"{len(found)} raters agree with the others less than those do among themselves: see the table of raters."
+        )
+    return f"{listed(found)} agree{'s' if len(found) == 1 else ''} with the others less than those do among themselves."
+
+
+def _reliability_table(people: People) -> Table:
+    rows: list[list[Cell]] = [[k, _cell(found)] for k, found in people.reliability.items()]
+    hint = "The share of the variance of the shares that is the utterance's own: 1 with endless votes."
+    caption = f"What the shares of k human votes are worth (Spearman-Brown from alpha; here k = {people.votes})"
+    return Table.of([Column("Votes"), Column("Reliability", 2, hint)], rows, caption)
+
+
+def _raters_table(people: People) -> Table:
+    rows: list[list[Cell]] = [
+        [
+            people.raters[one.rater],
+            one.items,
+            _cell(one.agreement),
+            one.others.estimate,
+            _cell(one.difference),
+            "yes" if one.stands_out else "no",
+        ]
+        for one in people.apart.lowest
+    ]
+    columns = [
+        Column("Rater"),
+        Column("Items", 0, "Utterances that two others or more judged too."),
+        Column("Agrees with the others", 2, "The chance that the rater's vote agrees with that of another rater."),
+        Column("The others among themselves", 2, "On the same utterances."),
+        Column("Difference", 2),
+        Column("Stands out", 0, "Below the others by more than comparing so many raters explains."),
+    ]
+    shown, compared = len(rows), people.apart.compared
+    said = f"the {shown} lowest of {compared:,}" if shown < compared else f"all {compared:,}, the lowest first"
+    left = f"; {people.apart.left_out:,} with fewer than {FEWEST_ITEMS} items left out" if people.apart.left_out else ""
+    return Table.of(columns, rows, f"Every rater beside the others: {said}{left}")
+
+
+def _cell(interval: Interval) -> Shown:
+    return Shown(interval.estimate, interval.low, interval.high)
+
+
+def _percent(interval: Interval) -> str:
+    if math.isnan(interval.low):
+        return f"{100 * interval.estimate:.0f} %"
+    return f"{100 * interval.estimate:.0f} % ({100 * interval.low:.0f} to {100 * interval.high:.0f})"

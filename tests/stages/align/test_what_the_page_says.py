@@ -1,0 +1,147 @@
+"""Human votes of twelve known raters, one of whom answers at random: the page in words, and what it does not claim."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import polars as pl
+import pytest
+
+from alm_proxies.about import MadeBy
+from alm_proxies.measures.bootstrap import Interval
+from alm_proxies.seeds import generator
+from alm_proxies.stages.align.stage import Alignment, AlignSettings, align
+from alm_proxies.stages.align.strata import AGREEMENT
+from alm_proxies.stages.align.words import _clearly_best
+from alm_proxies.stages.fuse.stage import FuseSettings, fuse
+from alm_proxies.tables import Labels, Utterances, Votes
+
+LABELS = ("angry", "happy", "neutral", "sad")
+QUICK = AlignSettings(examples=0)
+
+
+@pytest.fixture(scope="module")
+def corpus() -> tuple[Votes, Utterances]:
+    """240 utterances of 30 speakers with seven votes each, four held out; the eighth rater never listens."""
+    random = generator(3, "known raters")
+    rows: list[dict[str, Any]] = []
+    for place, share in enumerate(random.dirichlet([0.4] * 4, 240)):
+        for order, rater in enumerate(random.choice(12, 7, replace=False)):
+            label = LABELS[int(random.choice(4, p=None if rater == 7 else share))]
+            vote = {"utterance_id": f"c/u{place:03}", "annotator": f"c/r{rater:02}", "label": label}
+            rows.append({**vote, "held_out": order >= 3})
+    ids = [f"c/u{place:03}" for place in range(240)]
+    people = {"utterance_id": ids, "speaker": [f"c/s{place % 30}" for place in range(240)], "corpus": "c"}
+    return Votes.of(pl.DataFrame(rows), taxonomy=LABELS), Utterances.of(pl.DataFrame(people))
+
+
+@pytest.fixture(scope="module")
+def report(corpus: tuple[Votes, Utterances]) -> Alignment:
+    labels = fuse(corpus[0], FuseSettings(method="human"), utterances=corpus[1]).labels
+    return align(labels, *corpus, QUICK)
+
+
+def page(report: Alignment) -> str:
+    return report.page.html().replace("&#x27;", "'").replace("\u00a0", " ")
+
+
+def test_the_headline_of_human_votes_says_what_so_many_of_them_are_worth(report: Alignment) -> None:
+    found = report.metrics["human_agreement"]
+    share = 100 * found["reliability"]["3"]["estimate"]
+    said = f"Of what an utterance's 3 human votes tell, {share:.0f} % is the utterance and the rest luck of who voted."
+    assert report.page.headline == f"No proxy voted here. {said}"
+    alpha = found["alpha"]["estimate"]
+    assert share == pytest.approx(100 * 3 * alpha / (1 + 2 * alpha))
+    assert f"Krippendorff's alpha of the human votes is {alpha:.2f}" in report.page.summary
+
+
+def test_a_rater_who_answers_at_random_is_named_and_nobody_else(report: Alignment) -> None:
+    apart = report.metrics["human_agreement"]["apart"]
+    names = report.metrics["human_agreement"]["raters"]
+    assert apart["compared"] == 12
+    assert [names[one["rater"]] for one in apart["lowest"] if one["stands_out"]] == ["c/r07"]
+    assert "c/r07 agrees with the others less than those do among themselves" in page(report)
+    assert "Every rater beside the others: all 12, the lowest first" in page(report)
+
+
+def test_raters_who_are_not_known_are_not_compared(corpus: tuple[Votes, Utterances]) -> None:
+    votes, utterances = corpus
+    order = pl.int_range(pl.len()).over("utterance_id").cast(pl.Int32)
+    frame = votes.frame.with_columns(annotator=pl.lit("c/crowd"), draw=order)
+    crowd = Votes.of(frame, about=votes.about)
+    labels = fuse(crowd, FuseSettings(method="human"), utterances=utterances).labels
+    found = align(labels, crowd, utterances, QUICK)
+    assert "Who cast each vote is not known" in page(found)
+    assert found.metrics["human_agreement"]["alpha"]["estimate"] > 0.2
+
+
+def test_votes_by_chance_alone_are_said_to_be_luck(corpus: tuple[Votes, Utterances]) -> None:
+    votes, utterances = corpus
+    chance = Votes.of(votes.frame.with_columns(label=pl.col("label").shuffle(seed=1)), about=votes.about)
+    labels = fuse(chance, FuseSettings(method="human"), utterances=utterances).labels
+    assert "agree hardly more than by chance" in align(labels, chance, utterances, QUICK).page.headline
+
+
+def test_a_rival_that_is_better_beyond_its_interval_is_named_and_how_to_get_it(
+    corpus: tuple[Votes, Utterances], report: Alignment
+) -> None:
+    assert "better than these labels" not in report.page.headline
+    assert "To get it" not in report.page.summary
+    labels = fuse(corpus[0], FuseSettings(method="human"), utterances=corpus[1]).labels
+    shares = [pl.lit(1 / len(LABELS)).alias(f"p_{label}") for label in LABELS]
+    flat = Labels.of(labels.frame.with_columns(shares).drop("entropy", "ambiguity"), about=labels.about)
+    found = align(flat, *corpus, QUICK)
+    assert found.page.headline.endswith("held-out votes better than these labels.")
+    losses = {one["method"]: one["nll"]["estimate"] for one in found.metrics["scores"]["overall"]}
+    best = min(losses, key=lambda name: losses[name])
+    method = {"human votes alone": "gated", "human shares + prior": "human"}[best]
+    assert f"a log loss of {losses[best]:.3f} against {losses['fused labels']:.3f}" in found.page.summary
+    assert f"fuse with `--method {method}`" in found.page.summary
+    behind = found.metrics["scores"]["against_fused"][best]
+    assert behind["estimate"] == pytest.approx(losses[best] - losses["fused labels"])
+
+
+def test_few_utterances_make_few_bins_of_a_reliability_curve(report: Alignment) -> None:
+    bins = report.metrics["reliability_bins"]["fused labels"]
+    assert len(bins) == 6
+    assert sum(one["utterances"] for one in bins) == 240
+    assert all(one["share"]["low"] <= one["share"]["estimate"] <= one["share"]["high"] for one in bins)
+    assert "6 bins of equal mass, 240 utterances" in page(report)
+
+
+def test_the_words_that_occur_are_explained_and_no_others(report: Alignment) -> None:
+    words = report.page.sections[-1]
+    assert words.title == "Words"
+    explained = str(words.blocks[0].html())
+    assert all(word in explained for word in ("log loss (NLL), nats", "JSD floor", "mixture", "Krippendorff"))
+    assert not any(word in explained for word in ("PPI++", "pooling", "proxy_worth", "alternative annotator test"))
+
+
+def test_a_simulated_corpus_is_said_to_be_one_above_everything(corpus: tuple[Votes, Utterances]) -> None:
+    votes, utterances = corpus
+    labels = fuse(votes, FuseSettings(method="human"), utterances=utterances).labels
+    made = Utterances(utterances.frame, utterances.about.with_(made_by=MadeBy(stage="simulate")))
+    whole = page(align(labels, votes, made, QUICK))
+    assert whole.index("This corpus is simulated: synthetic speech, and listeners that are made up") < whole.index(
+        "<h1>"
+    )
+    part = utterances.frame.with_columns(
+        corpus=pl.when(pl.int_range(pl.len()) < 9).then(pl.lit("sim")).otherwise("corpus")
+    )
+    assert "The corpus sim is simulated:" in page(align(labels, votes, Utterances.of(part), QUICK))
+    assert "simulated" not in page(align(labels, votes, utterances, QUICK))
+
+
+@pytest.mark.parametrize(
+    ("gains", "claimed"),
+    [
+        ({"all agree": (-0.09, -0.12, -0.06), "no majority": (-0.02, -0.07, 0.01)}, ""),
+        ({"all agree": (-0.09, -0.12, -0.06), "no majority": (-0.02, -0.04, 0.01)}, "where the human votes all agree"),
+        ({"all agree": (0.02, 0.01, 0.03), "no majority": (0.09, 0.07, 0.1)}, ""),
+    ],
+)
+def test_a_stratum_is_called_the_best_only_where_its_interval_is_clear_of_the_others(
+    gains: dict[str, tuple[float, float, float]], claimed: str
+) -> None:
+    found = {name: Interval(*ends, "percentile", 30) for name, ends in gains.items()}
+    assert _clearly_best({AGREEMENT: found}) == claimed
