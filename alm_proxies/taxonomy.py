@@ -153,9 +153,10 @@ def covering(words: Iterable[str], labels: Sequence[str], mapping: Mapping[str, 
     own = {label: folded(label) for label in labels if folded(label) in keys}
     made: dict[str, str] = {}
     for word in words:
-        key = folded(word) if folded(word) in keys else own.get(label_for(word, labels) or "")
-        if key is not None:
-            made[word] = key
+        if folded(word) in keys:
+            made[word] = folded(word)
+        elif own and (label := label_for(word, labels)) in own:
+            made[word] = own[label]
     return made
 
 

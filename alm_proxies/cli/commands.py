@@ -100,8 +100,8 @@ def read(
     modality
         What the raters judged, where a corpus has votes on several.
     map
-        What becomes of a word: --map Excited=happy --map Other=outside. Usual synonyms of a label (joy, happiness ...)
-        are understood without it; a label's own name stands for them too, any other key for that very word.
+        What becomes of a word: --map Excited=happy --map Other=outside.
+        Usual synonyms (joy, happiness ...) need no entry; an entry for a label's own name is for its synonyms too.
     several_labels
         Several labels in one answer: a vote each, one vote shared among them, or the first alone.
     split

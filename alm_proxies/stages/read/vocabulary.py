@@ -132,6 +132,8 @@ class Vocabulary:
 
     def _not_used(self, spoken: Mapping[str, int], nobody: str, where: str) -> list[Finding]:
         """A finding for every key of the map that no word falls under, with the nearest word there is."""
+        if not self.mapping:
+            return []
         used = set(covering(spoken, self.labels, self.mapping).values())
         words = sorted(spoken, key=lambda word: (-spoken[word], word))[:_NEAR]
         told = []
@@ -180,7 +182,9 @@ def _told(meaning: dict[str, Meaning], spoken: Mapping[str, int], things: str, w
     """A finding for every word that was mapped or lost, the most frequent first; rare words and synonyms as one."""
     told = _synonyms(meaning, spoken, things, where)
     often = sorted(((spoken.get(word, 0), word) for word, became in meaning.items() if became.how != "same"))[::-1]
-    tail = [(count, word) for count, word in often if meaning[word].how == "unknown"][_SHOWN:]
+    tail = {word: count for count, word in often if meaning[word].how == "unknown"}
+    for word in list(tail)[:_SHOWN]:
+        del tail[word]
     for count, word in often:
         became = meaning[word]
         if became.how == "mapped":
@@ -189,12 +193,12 @@ def _told(meaning: dict[str, Meaning], spoken: Mapping[str, int], things: str, w
         elif became.how == "outside":
             what = f"{count} {things} {word!r} are left outside, as the map says"
             told.append(finding("outside", what, where=where, count=count))
-        elif (count, word) not in tail:
+        elif word not in tail:
             what = f"{count} {things} say {_short(word)}, which is no label"
             told.append(finding("out_of_vocabulary", what, mend=_mend(word), where=where, count=count))
     if tail:
-        count = sum(count for count, _ in tail)
-        what = f"{count} {things} say one of {len(tail)} more words that are no labels, such as {_short(tail[0][1])}"
+        count, first = sum(tail.values()), _short(next(iter(tail)))
+        what = f"{count} {things} say one of {len(tail)} more words that are no labels, such as {first}"
         told.append(
             finding("out_of_vocabulary", what, mend="Map them, or leave them outside.", where=where, count=count)
         )

@@ -92,3 +92,14 @@ def test_a_models_failures_that_are_given_as_such_are_no_empty_labels(tmp_path: 
     path = put(tmp_path / "t.csv", "clip,rater,heard,how\na,r1,sad,ok\na,r2,,refused\n")
     corpus = table(path, columns={**COLUMNS, "status": "how"}, constants={"source": "proxy"})
     assert (corpus.left_out, corpus.findings.counts()) == (1, {})
+
+
+def test_the_rare_words_of_many_are_told_as_one(tmp_path: Path) -> None:
+    words = [f"word {n:02d}" for n in range(25) for _ in range(30 - n)]
+    rows = "".join(f"u{n},r1,{word}\n" for n, word in enumerate(words))
+    corpus = table(put(tmp_path / "t.csv", "clip,rater,heard\n" + rows), columns=COLUMNS)
+    lost = corpus.findings.frame.filter(pl.col("kind") == "out_of_vocabulary")
+    assert lost.height == 21
+    assert lost["count"].sum() == len(words) == corpus.left_out
+    rest = lost.filter(pl.col("what").str.contains("one of 5 more words"))["what"].to_list()
+    assert rest == ["40 votes say one of 5 more words that are no labels, such as 'word 20'"]
