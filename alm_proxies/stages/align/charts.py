@@ -43,11 +43,10 @@ def learning_chart(results: Results, learned: Learning) -> Chart:
         f"{learned.utterances:,} utterances with {learned.given} votes in the fit. Beyond {learned.given} votes the "
         "others are held-out votes beside the one foretold, which no fit has seen."
     )
-    words = f"{FUSED}, these {learned.utterances:,} utterances:"
-    reference = [(words, "fused", learned.fused.estimate)] if results.uses_proxies else []
+    reference = [(f"{FUSED}:", "fused", learned.fused.estimate)] if results.uses_proxies else []
     return curves(
         "learning",
-        "Log loss of the same held-out votes, by the number of human votes known",
+        f"Log loss of the same held-out votes of {learned.utterances:,} utterances, by the number of human votes known",
         "human votes of the utterance",
         "log loss a held-out vote (nats)",
         lines,

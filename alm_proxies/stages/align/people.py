@@ -24,6 +24,8 @@ from alm_proxies.tables import CONSENSUS, CROWD
 
 _SHOWN = (1, 2, 3, 5, 10, 20)
 _ENOUGH = (0.8, 0.9)
+_OPEN = 15
+"""A longer table of raters opens on demand."""
 _NAMED = 3
 """No more raters than these are named in a sentence."""
 
@@ -199,7 +201,7 @@ def _raters_table(people: People) -> Table:
     shown, compared = len(rows), people.apart.compared
     said = f"the {shown} lowest of {compared:,}" if shown < compared else f"all {compared:,}, the lowest first"
     left = f"; {people.apart.left_out:,} with fewer than {FEWEST_ITEMS} items left out" if people.apart.left_out else ""
-    return Table.of(columns, rows, f"Every rater beside the others: {said}{left}")
+    return Table.of(columns, rows, f"Every rater beside the others: {said}{left}", folded=shown > _OPEN)
 
 
 def _cell(interval: Interval) -> Shown:

@@ -70,7 +70,7 @@ def test_the_number_of_utterances_stands_beside_every_log_loss(
     some = found.metrics["learning"]["utterances"]
     assert 30 < some < 150
     assert f"These are {some} of the 150 utterances with held-out votes" in found.page.sections[0].lead
-    assert f"these {some} utterances:" in found.page.html()
+    assert f"Log loss of the same held-out votes of {some} utterances" in found.page.html()
 
 
 def test_the_labels_own_proxy_worth_stands_beside_what_held_out_votes_show_and_is_told_apart(
