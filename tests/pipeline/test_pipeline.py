@@ -181,4 +181,6 @@ def test_a_synthetic_corpus_goes_all_the_way_to_a_report(tmp_path: Path) -> None
     assert [record.stage for record in ran.records] == ["simulate", "read", "fuse", "align"]
     assert len(Utterances.read(ran.folder / "read" / "utterances.parquet")) == 60
     assert [page.name for page in ran.pages] == ["report.html"]
-    assert "<html" in ran.pages[0].read_text()[:400]
+    report = ran.pages[0].read_text()
+    assert "<html" in report[:400]
+    assert "This corpus is simulated" in report
