@@ -62,13 +62,15 @@ def page_of(
     notice: str,
 ) -> Page:
     """The page of the results; `notice` stands above everything."""
+    people = people_section(results.people)
     made_sections = [
+        None if results.has_proxies else people,
         _worth(results),
         _rivals(results),
         _groups(results),
         _shares(results),
         transcripts_section(results),
-        people_section(results.people),
+        people if results.has_proxies else None,
         _agreement(results),
         _saturation(results),
         _variance(results),

@@ -52,6 +52,7 @@ def test_the_headline_of_human_votes_says_what_so_many_of_them_are_worth(report:
     assert report.page.headline == f"No proxy voted here. {said}"
     alpha = found["alpha"]["estimate"]
     assert share == pytest.approx(100 * 3 * alpha / (1 + 2 * alpha))
+    assert report.page.sections[0].title == "Do the human raters agree?"
     assert f"Krippendorff's alpha of the human votes is {alpha:.2f}" in report.page.summary
 
 
