@@ -24,7 +24,8 @@ class Away:
     def __str__(self) -> str:
         one = len(self.addresses) == 1
         what = f"{', '.join(self.addresses)} {'answers' if one else 'answer'} nothing since {self.seconds:.0f} s"
-        return f"{what} ({self.what}); trying again in {self.again:.0f} s"
+        again = f"in {self.again:.0f} s" if self.again >= 0.5 else "now"
+        return f"{what} ({self.what}); trying again {again}"
 
 
 @runtime_checkable

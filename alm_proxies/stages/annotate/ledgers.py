@@ -11,7 +11,7 @@ from pathlib import Path
 
 from alm_proxies.about import Injected, MadeBy
 from alm_proxies.errors import InputError
-from alm_proxies.stages.annotate.figures import in_money
+from alm_proxies.stages.annotate.figures import counted, in_money
 from alm_proxies.stages.annotate.injection import injection_findings, injections, with_injections
 from alm_proxies.stages.annotate.ledger import Ledger, Outcome
 from alm_proxies.stages.annotate.outcomes import findings_of, votes_of
@@ -63,6 +63,7 @@ class Status:
         cast = ", ".join(f"{count} {status.replace('_', ' ')}" for status, count in sorted(self.cast.items())) or "none"
         left = f", about {self.minutes_left:.0f} min left at {self.rate:.0f} a minute" if self.minutes_left else ""
         cost = f"; {in_money(self.price)} spent, about {in_money(self.price_left)} to come" if self.price else ""
+        cost = cost if self.waiting else cost.split(",")[0]
         flying = f", {self.in_flight} requests in flight" if self.in_flight else ""
         aside = f", {self.set_aside} set aside" if self.set_aside else ""
         waiting = f"{self.waiting} waiting{flying}{left}{cost}"
@@ -107,13 +108,16 @@ def merge(folders: Sequence[str | Path], folder: str | Path) -> Merged:
             with Ledger.look(path) as source:
                 ledger.add_tried_out(*source.tried_out())
         if twice:
-            what = f"{twice} votes were in several ledgers; one of each is kept, an ok one where there is one"
+            were = "vote was" if twice == 1 else "votes were"
+            what = f"{twice:,} {were} in several ledgers; one of each is kept, an ok one where there is one"
             findings.append(Finding(STAGE, "cast_twice", what, count=twice))
         now = _status_of(ledger)
         if now.waiting:
             mend = "Run the shards that are not complete again, then merge again."
             findings.append(
-                Finding(STAGE, "not_cast", f"{now.waiting} planned votes have not been cast", mend, count=now.waiting)
+                Finding(
+                    STAGE, "not_cast", f"{counted(now.waiting, 'planned vote')} not cast yet", mend, count=now.waiting
+                )
             )
         votes = with_injections(votes_of(ledger, taxonomy, MadeBy(stage=STAGE)), ledger)
         gathered = Findings.gather([*findings, *findings_of(ledger), *injection_findings(ledger)])

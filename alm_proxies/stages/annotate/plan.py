@@ -254,7 +254,7 @@ def set_aside_changed(ledger: Ledger, frame: pl.DataFrame, seats: Mapping[int, A
     ledger.sql.execute("DROP TABLE changed")
     if not count:
         return []
-    what = f"{count} votes were about recordings or texts that have changed since; they are kept apart and asked anew"
+    what = f"{counted(count, 'vote')} about recordings or texts that have changed since, kept apart and asked anew"
     return [Finding(STAGE, "changed", what, count=count)]
 
 
@@ -268,7 +268,7 @@ def _former_selves(ledger: Ledger, seats: Mapping[int, Annotator]) -> list[Findi
         ).fetchone()
         if count:
             changed = f"{annotator.name} has changed (model, prompt, sampling, labels or seed)"
-            what = f"{changed}: {count} votes cast before are kept apart"
+            what = f"{changed}: {counted(count, 'vote')} cast before {'is' if count == 1 else 'are'} kept apart"
             findings.append(Finding(STAGE, "annotator_changed", what, where=annotator.where, count=count))
     return findings
 

@@ -36,11 +36,13 @@ def findings_after(
         what = f"{counted(left, 'planned vote')} {'was' if left == 1 else 'were'} not asked for; as every planned vote"
         what = f"{what} has its row, votes.parquet says failed of them"
         found.append(Finding(STAGE, "not_cast", what, again, count=left))
-    planned = "annotator IN (SELECT annotator FROM planned_annotator)"
-    unseeded = f"SELECT COUNT(*) FROM vote WHERE seeded = 0 AND cell >= 0 AND status = 'ok' AND {planned}"
+    unseeded = """SELECT COUNT(*) FROM vote v JOIN planned_annotator p ON p.annotator = v.annotator
+        WHERE v.seeded = 0 AND v.cell >= 0 AND v.status = 'ok' AND v.draw < p.votes
+        AND v.utterance IN (SELECT utterance FROM planned_utterance)"""
     (number,) = ledger.sql.execute(unseeded).fetchone()
     if number:
-        what = f"{number} votes come from engines that do not honour a seed for each draw: asking again gives others"
+        come = "votes come" if number > 1 else "vote comes"
+        what = f"{number:,} {come} from engines that do not honour a seed for each draw: asking again gives others"
         found.append(Finding(STAGE, "not_seeded", what, count=number))
     return Findings.gather([*found, *out_of_the_table(ledger), *findings_of(ledger), *injection_findings(ledger)])
 

@@ -19,6 +19,7 @@ from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.annotators.answers import finish
 from alm_proxies.files import canonical_json, digest_of, whole
 from alm_proxies.progress import Progress, say
+from alm_proxies.stages.annotate.figures import in_money
 from alm_proxies.stages.annotate.injection import (
     injected_so_far,
     plan_injection,
@@ -291,7 +292,9 @@ def _ask(
                 asked = list({seat.annotator.name: seat.annotator for part in group for seat in part}.values())
                 trial = trial_price(asked[0])
                 if not counted.purse.take(trial):
-                    halt.because("trying the server out could pass the budget", RAISE_THE_BUDGET)
+                    spent = f"{in_money(counted.purse.spent)} are spent"
+                    what = f"trying the server out could pass the budget of {settings.budget:g}: {spent}"
+                    halt.because(what, RAISE_THE_BUDGET)
                     return
                 say_trial(asked[0], trial, quiet)
                 engine = await engine_of(asked[0])

@@ -75,10 +75,10 @@ class Watch:
             return
         self._halt.interrupted = True
         self._halt.because(f"{name} received")
-        say(f"{name}: waiting for what is in flight (again to give it up)", quiet=self._quiet)
-        lost = self.engine is None or self._away() is not None
+        patience = _NO_PATIENCE if self.engine is None or self._away() is not None else _PATIENCE
+        say(f"{name}: waiting {patience:g} s at most for what is in flight (again to give it up)", quiet=self._quiet)
         self._call_off()
-        self._patience = asyncio.get_running_loop().call_later(_NO_PATIENCE if lost else _PATIENCE, self._give_up)
+        self._patience = asyncio.get_running_loop().call_later(patience, self._give_up)
 
     def _give_up(self) -> None:
         if self._main is not None:

@@ -140,7 +140,7 @@ def test_finding_out_what_a_server_can_do_is_on_the_bill_and_done_again_only_whe
     assert more.spent.tried_out == 22
     assert more.spent.price_now == pytest.approx(5.5 + 2 * 0.2)
     broke = annotate(utterances, [one], tmp_path / "out", AnnotateSettings(injection=0, votes=5, budget=12.0))
-    assert broke.stopped == "trying the server out could pass the budget"
+    assert broke.stopped == "trying the server out could pass the budget of 12: 11.80 are spent"
     assert broke.spent.price_now == 0.0
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from alm_proxies.errors import InputError
+from alm_proxies.stages.annotate.ledger import Ledger
 from alm_proxies.stages.annotate.ledgers import merge, status
 from alm_proxies.stages.annotate.stage import AnnotateSettings, annotate
 
@@ -74,3 +75,16 @@ def test_status_says_how_far_it_is_and_what_it_costs(corpus: Make, annotator: Ma
         sql.execute("UPDATE vote SET at = 0")
         sql.commit()
     assert status(tmp_path)[0].minutes_left is None
+
+
+def test_what_trying_servers_out_cost_is_on_the_merged_bill(corpus: Make, annotator: Make, tmp_path: Path) -> None:
+    utterances = corpus(4)
+    one = annotator(utterances, votes=2)
+    for shard in ("1/2", "2/2"):
+        annotate(utterances, [one], tmp_path / "shards", AnnotateSettings(shard=shard, injection=0))
+        with Ledger.open(tmp_path / f"shards/ledger.{shard.replace('/', '-of-')}.sqlite") as ledger:
+            ledger.add_tried_out(11, 0.5)
+    merge([tmp_path / "shards"], tmp_path / "merged")
+    with Ledger.look(tmp_path / "merged/ledger.sqlite") as ledger:
+        assert ledger.tried_out() == (22, 1.0)
+        assert ledger.spent() == 1.0

@@ -150,3 +150,18 @@ def test_servers_that_stay_away_end_the_job_with_nothing_lost_and_the_next_run_a
     assert made.complete
     assert made.spent.cast_now == 4 * COUNT - kept
     assert "failed" not in statuses(tmp_path)
+
+
+def test_ctrl_c_ends_at_once_while_a_server_that_is_not_there_is_tried_out(asked: Make, tmp_path: Path) -> None:
+    with serving() as (_, port):
+        asked(port)
+    run = command(tmp_path)
+    assert run.stderr is not None
+    for line in run.stderr:
+        if "to find out what the server can do" in line:
+            break
+    run.send_signal(signal.SIGINT)
+    _, rest = run.communicate(timeout=60)
+    assert run.returncode == 130, rest
+    assert "could not be tried out" not in rest
+    assert statuses(tmp_path) == {}
