@@ -88,6 +88,7 @@ def _read(one: Run, beside: Path) -> Task:
 
     def work(folder: Path) -> Done:
         parts = [read(sources, settings)] if sources else []
+        lost = sum(part.left_out for part in parts)
         utterances = [part.utterances for part in parts]
         votes = [part.votes for part in parts]
         findings = [part.findings for part in parts]
@@ -100,7 +101,7 @@ def _read(one: Run, beside: Path) -> Task:
             findings.append(Findings.gather(told))
         all_utterances.write(folder / "utterances.parquet")
         all_votes.write(folder / "votes.parquet")
-        counts = {"utterances": len(all_utterances), "votes": len(all_votes)}
+        counts = {"utterances": len(all_utterances), "votes": len(all_votes), "left_out": lost}
         return Done(combine(*findings) if findings else Findings.gather([]), counts)
 
     written = [f"{source.corpus or source.format} {source.source}" for source in file.read]

@@ -98,7 +98,7 @@ def test_the_manifest_says_versions_inputs_settings_counts_and_findings(pipeline
     manifest = json.loads((ran.folder / "manifest.json").read_text())
     assert manifest["versions"]["polars"] == pl.__version__
     read = manifest["stages"]["read"]
-    assert read["counts"] == {"utterances": 60, "votes": 240}
+    assert read["counts"] == {"utterances": 60, "votes": 240, "left_out": 0}
     assert read["findings"]["held_out"] == 120
     assert list(read["depends"]["inputs"]) == ["mine votes.csv"]
     assert manifest["stages"]["fuse"]["depends"]["settings"]["method"] == "dirichlet"
