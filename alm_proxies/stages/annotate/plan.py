@@ -206,12 +206,14 @@ def set_aside_failed(ledger: Ledger, annotators: str, which: str, frame: pl.Data
     return [Finding(STAGE, "asked_again", what, count=count)]
 
 
-def fail_missing(plan: Plan, ledger: Ledger) -> None:
-    """Record the votes about recordings that are not there as failed: no engine is opened for them."""
+def fail_missing(plan: Plan, ledger: Ledger) -> list[str]:
+    """Record the votes about recordings that are not there as failed, and give the paths: no engine is opened."""
+    gone: list[str] = []
     rows: list[Outcome] = []
     for place, row in plan.rows(plan.seats):
         if Path(row["path"]).exists():
             continue
+        gone.append(row["path"])
         for seat in plan.seats:
             draws = seat.missing[place].nonzero()[0].tolist()
             what = f"{row['path']}: there is no such file"
@@ -219,6 +221,7 @@ def fail_missing(plan: Plan, ledger: Ledger) -> None:
             seat.missing[place] = False
     if rows:
         ledger.write(outcomes=rows)
+    return gone
 
 
 def set_aside_changed(ledger: Ledger, frame: pl.DataFrame, seats: Mapping[int, Annotator]) -> list[Finding]:

@@ -60,7 +60,7 @@ def say_lost(lost: Lost, quiet: bool) -> None:
 def say_plan(plan: Plan, injection: Plan, expected: float, measured: Mapping[str, float], quiet: bool) -> None:
     """Say what is to be asked, and what was found on the way."""
     there = plan.planned - plan.missing
-    resumed = f"{there:,} of {counted(plan.planned, 'vote')} are there, " if there else ""
+    resumed = f"{there:,} of {counted(plan.planned, 'vote')} have their outcome, " if there else ""
     asked = f"{counted(plan.missing, 'vote')} to be asked about {counted(plan.utterances.height, 'utterance')}"
     if injection.missing:
         asked += (
@@ -74,6 +74,14 @@ def say_plan(plan: Plan, injection: Plan, expected: float, measured: Mapping[str
     say(f"{resumed}{asked}, about {in_money(expected)}{way}", quiet=quiet)
     for finding in (*plan.findings, *injection.findings):
         say(f"{finding.kind}: {finding.what}", quiet=quiet)
+
+
+def say_missing(paths: Sequence[str], quiet: bool) -> None:
+    """Say which recordings are not there, so that no annotator is asked about them."""
+    if paths:
+        gone = len(set(paths))
+        what = f"{counted(gone, 'recording')} {'is' if gone == 1 else 'are'} not there and not asked about"
+        say(f"{what}: {paths[0]}{' ...' if gone > 1 else ''}", quiet=quiet)
 
 
 def say_trial(annotator: Annotator, price: float, quiet: bool) -> None:

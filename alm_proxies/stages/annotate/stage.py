@@ -46,7 +46,7 @@ from alm_proxies.stages.annotate.limits import (
 from alm_proxies.stages.annotate.outcomes import votes_of
 from alm_proxies.stages.annotate.plan import STAGE, Plan, Seat, askable, fail_missing, make_plan, shard_of
 from alm_proxies.stages.annotate.recording import Recorder
-from alm_proxies.stages.annotate.saying import findings_after, say_lost, say_plan, say_trial
+from alm_proxies.stages.annotate.saying import findings_after, say_lost, say_missing, say_plan, say_trial
 from alm_proxies.tables import Findings, Utterances, Votes
 
 if TYPE_CHECKING:
@@ -163,8 +163,7 @@ def annotate(
         injection = plan_injection(plan, ledger, settings.seed, wanted=settings.injection, shard=shard)
         before, missing = ledger.spent(), plan.missing
         plans = (plan, injection)
-        for one in plans:
-            fail_missing(one, ledger)
+        say_missing([path for one in plans for path in fail_missing(one, ledger)], quiet)
         measured = measured_prices(ledger, plan)
         expected = expected_price(plan, measured) + expected_price(injection, measured)
         say_plan(plan, injection, expected, measured, quiet)

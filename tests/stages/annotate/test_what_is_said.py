@@ -108,13 +108,14 @@ def test_a_price_table_that_has_changed_since_is_not_taken_for_measured(
 
 
 def test_a_missing_recording_is_named_opens_no_engine_and_is_asked_about_once_it_is_there(
-    corpus: Make, annotator: Make, tmp_path: Path
+    corpus: Make, annotator: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     utterances = corpus(30)
     one = annotator(utterances, votes=2)
     path = Path(utterances.about.roots["sim"]) / "00007.wav"
     path.rename(path.with_suffix(".away"))
     made = annotate(utterances, [one], tmp_path / "out", AnnotateSettings(injection=0))
+    assert f"1 recording is not there and not asked about: {path}\n" in capsys.readouterr().err
     ((what, mend),) = said(made, "failed")
     assert what == f"2 votes of scripted: failed (missing), e.g. sim/00007: '{path}: there is no such file'"
     assert "Bring the recordings back" in mend
