@@ -85,7 +85,7 @@ def demo(folder: Path = Path("alm-proxies-demo"), *, common: Common = _COMMON) -
 
 
 def _ran(ran: Ran, common: Common) -> Outcome:
-    tell(ran.findings, quiet=common.quiet)
+    tell(ran.findings, quiet=common.quiet, rest=f"in the findings.parquet of each stage in {ran.folder}")
     stages = len(ran.records)
     unfinished = [record.stage for record in ran.records if not record.complete]
     line = f"{stages - ran.skipped} stages done, {ran.skipped} unchanged, in {ran.folder}"

@@ -177,13 +177,13 @@ def curves(
             sheet.text(along(x), bottom + 16, number(x, 0 if float(x).is_integer() else 1), "tick", "middle")
         sheet.text(along.end, bottom + 34, across, "axis", "end")
         sheet.line(left, bottom, width, bottom, "baseline")
-        written: list[float] = []
+        taken = [(along(x), down(i.value)) for line in lines for x, i in zip(line.at, line.series.values, strict=True)]
         for words, role, level in references:
             said, y = f"{words} {number(level, digits)}", down(level)
             sheet.line(left, y, width, y, f"fit {role}", tip=said)
-            crowded = any(abs(y + 14 - other) < 13 for other in written)
-            written.append(y - 5 if crowded else y + 14)
-            sheet.text(left + 6, written[-1], said, "note")
+            start, base = _freest(said, ((left + 6, y + 14), (left + 6, y - 5)), width - 6, taken)
+            sheet.text(start, base, said, "note")
+            taken += [(start + 20.0 * step, base - 4) for step in range(int(text_width(said) / 20) + 1)]
         if stop and along.low <= stop[1] <= along.high:
             x = along(stop[1])
             sheet.line(x, top, x, bottom, "reference")
@@ -198,6 +198,20 @@ def curves(
     rows: list[list[Cell]] = [[_step(x), *(values.get(x) for values in by_line)] for x in steps]
     table = Table.of([across, *(Column(line.series.name, digits) for line in lines)], rows)
     return _chart(name, title, alt, note, draw, table)
+
+
+def _freest(
+    said: str, places: Sequence[tuple[float, float]], right: float, taken: Sequence[tuple[float, float]]
+) -> tuple[float, float]:
+    """Of the places for words, and the same at the right end, the one that covers the fewest points."""
+    wide = text_width(said)
+    places = [*places, *((right - wide, y) for _, y in places)]
+
+    def covered(place: tuple[float, float]) -> int:
+        start, base = place
+        return sum(start - 6 < x < start + wide + 6 and base - 16 < y < base + 6 for x, y in taken)
+
+    return min(places, key=covered)
 
 
 def calibration(
