@@ -7,7 +7,6 @@ So nothing is copied, whatever the number of labels or draws.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,11 +18,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from transformers import DynamicCache
-from transformers.utils import logging
 
 from alm_proxies.errors import InputError
 from alm_proxies.models.chat_inputs import ChatInputs, Conversation, config_of
-from alm_proxies.models.families import loader_of, save
+from alm_proxies.models.families import bars_on_terminals_only, loader_of, save
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +83,7 @@ class AudioLM:
         inputs = ChatInputs.load(model, revision=revision)
         config = config_of(model, revision)
         loader = loader_of(config)
-        with _bars_on_terminals_only():
+        with bars_on_terminals_only():
             loaded = loader.from_pretrained(str(model), revision=revision, dtype=kind, attn_implementation="sdpa")
         return cls(loaded.to(where).eval(), inputs, str(model))
 
@@ -297,19 +295,6 @@ class _Pack:
             if parent >= 0:
                 sees[token] |= sees[parent]
         return cls(tokens, places, sees, reads)
-
-
-@contextmanager
-def _bars_on_terminals_only() -> Iterator[None]:
-    """transformers draws a bar while it loads weights: in a file or a pipe it is noise."""
-    shown = logging.is_progress_bar_enabled()
-    if not sys.stderr.isatty():
-        logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
 
 
 @contextmanager

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import transformers
 from transformers import MODEL_FOR_MULTIMODAL_LM_MAPPING, AutoConfig, AutoModelForMultimodalLM
+from transformers.utils import logging
 
 from alm_proxies.errors import SettingsError
 
@@ -58,9 +62,23 @@ def save(model: Any, folder: str | Path) -> None:
     for name, weight in model.state_dict().items():
         start = next((start for start in names if name.startswith(start)), "")
         weights[names.get(start, "") + name.removeprefix(start)] = weight
-    model.save_pretrained(folder, state_dict=weights, save_original_format=False)
+    with bars_on_terminals_only():
+        model.save_pretrained(folder, state_dict=weights, save_original_format=False)
     if model.config.model_type.endswith("_omni_thinker"):
         kind = model.config.model_type.removesuffix("_thinker")
         whole = AutoConfig.for_model(kind, thinker_config=model.config.to_dict(), enable_audio_output=False)
         named = {"architectures": [MODEL_FOR_MULTIMODAL_LM_MAPPING[type(whole)].__name__]}
         (Path(folder) / "config.json").write_text(json.dumps(whole.to_diff_dict() | named, indent=2), encoding="utf-8")
+
+
+@contextmanager
+def bars_on_terminals_only() -> Iterator[None]:
+    """transformers draws a bar while it loads or writes weights: in a file or a pipe it is noise."""
+    shown = logging.is_progress_bar_enabled()
+    if not sys.stderr.isatty():
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()

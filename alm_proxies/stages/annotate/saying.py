@@ -67,11 +67,12 @@ def say_plan(plan: Plan, injection: Plan, expected: float, measured: Mapping[str
             f", {injection.missing:,} more about {injection.utterances.height // 2} of them with injected transcripts"
         )
     known = [seat.annotator.name in measured for seat in plan.seats if seat.missing.any()]
-    way = ""
+    price = "at no price"
     if expected:
-        way = ", by what its votes have cost so far" if all(known) else ", by the price table"
-        way = way if all(known) or not any(known) else ", by what votes have cost so far and the price table"
-    say(f"{resumed}{asked}, about {in_money(expected)}{way}", quiet=quiet)
+        way = "what its votes have cost so far" if all(known) else "the price table"
+        way = way if all(known) or not any(known) else "what votes have cost so far and the price table"
+        price = f"for about {in_money(expected)}, by {way}"
+    say(f"{resumed}{asked}, {price}", quiet=quiet)
     for finding in (*plan.findings, *injection.findings):
         say(f"{finding.kind}: {finding.what}", quiet=quiet)
 
