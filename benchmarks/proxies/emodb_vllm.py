@@ -9,6 +9,7 @@ that no more was asked again than was in flight; prints how long it took.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import sqlite3
@@ -138,12 +139,13 @@ def main() -> None:
     check(f"all {planned} votes are there, none twice", frame.select("utterance_id", "draw").n_unique() == planned)
     check("a row each", frame.height == planned)
     statuses = dict(frame.group_by("status").len().iter_rows())
-    probes = len(runs) * PROBE
+    probes = tried_out(out / "ledger.sqlite")
     lost = sum(run.in_flight for run in runs)
     print(f"  statuses {statuses}; chat completions by the server's own count {dict(answered)}")
     least = len(utterances) + probes
-    within = least <= answered.total() <= least + lost
-    check(f"that is {len(utterances)}, {probes} to try it out, and at most the {lost} that were in flight", within)
+    # a vLLM whose client was killed may answer 500 once (its caches disagree): such a request is made again
+    within = least <= answered["2xx"] <= least + lost
+    check(f"2xx: {len(utterances)}, {probes} to try it out, and at most the {lost} that were in flight", within)
     labels = frame.filter(pl.col("label").is_not_null()).group_by("label").len().sort("label")
     print(f"  labels {dict(labels.iter_rows())}")
     seconds = sum(run.seconds for run in runs)
@@ -154,8 +156,11 @@ def main() -> None:
     )
 
 
-PROBE = 11
-"""Chat completions with which a server is tried out before anything is spent."""
+def tried_out(ledger: Path) -> int:
+    """The questions that found out what the server can do, of all starts, as the ledger has counted them."""
+    with closing(sqlite3.connect(ledger)) as sql:
+        said = sql.execute("SELECT value FROM about WHERE key = 'tried_out'").fetchone()
+    return int(json.loads(said[0])[0])
 
 
 if __name__ == "__main__":
