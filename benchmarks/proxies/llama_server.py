@@ -115,11 +115,13 @@ def llama_server(program: Path, options: Sequence[str]) -> Iterator[str]:
         assert process.stdout is not None
         if not any("listening on" in line for line in process.stdout):
             raise SystemExit("llama-server did not start")
-        threading.Thread(target=lambda: [None for _ in process.stdout or ()], daemon=True).start()
+        reading = threading.Thread(target=lambda: [None for _ in process.stdout or ()], daemon=True)
+        reading.start()
         try:
             yield f"http://127.0.0.1:{port}/v1"
         finally:
             process.terminate()
+            reading.join()
 
 
 def told(url: str, clip: Audio) -> tuple[NDArray[np.float64], int]:
