@@ -14,22 +14,12 @@ import tempfile
 from pathlib import Path
 
 from annotate_http import compared, ours
-from vllm_server import MODEL, checkpoint, emodb, vllm_server
+from vllm_server import FILE, MODEL, checkpoint, emodb, vllm_server
 
 from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.tables import Utterances
 
 IN_FLIGHT = 32
-FILE = """
-name = "tiny-listener"
-engine = "openai"
-model = "{model}"
-prompt = "listener"
-votes = {votes}
-constrain = true
-sampling = {{ max_tokens = 2 }}
-serve = {{ base_urls = ["{url}"], in_flight = {in_flight} }}
-"""
 
 
 def main() -> None:

@@ -23,24 +23,14 @@ from itertools import pairwise
 from pathlib import Path
 
 import polars as pl
-from vllm_server import MODEL, checkpoint, completions, emodb, vllm_server
+from vllm_server import FILE, MODEL, checkpoint, completions, emodb, vllm_server
 
 from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.tables import Votes
 
 VOTES = 10
 IN_FLIGHT = 32
-FILE = """
-name = "tiny-listener"
-engine = "openai"
-model = "{model}"
-prompt = "listener"
-votes = {votes}
-constrain = true
-sampling = {{ max_tokens = 2 }}
-serve = {{ base_urls = ["{url}"], in_flight = {in_flight} }}
-price = {{ audio_minute = 0.01 }}
-"""
+PRICED = FILE + "price = {{ audio_minute = 0.01 }}\n"
 Kept = dict[tuple[str, int], tuple[str, str, float]]
 
 
@@ -113,13 +103,13 @@ def main() -> None:
     utterances.write(folder / "utterances.parquet")
     planned = len(utterances) * VOTES
     file = folder / "tiny-listener.toml"
-    file.write_text(FILE.format(model=MODEL, votes=VOTES, url="http://127.0.0.1:1/v1", in_flight=IN_FLIGHT))
+    file.write_text(PRICED.format(model=MODEL, votes=VOTES, url="http://127.0.0.1:1/v1", in_flight=IN_FLIGHT))
     model = checkpoint(folder / "model", Annotator.read(file, taxonomy="emodb7"), utterances)
     out = folder / "votes"
     started = time.monotonic()
     with vllm_server(chosen.vllm, model, folder / "vllm.log") as url:
         print(f"vLLM ready after {time.monotonic() - started:.0f} s")
-        file.write_text(FILE.format(model=MODEL, votes=VOTES, url=url, in_flight=IN_FLIGHT))
+        file.write_text(PRICED.format(model=MODEL, votes=VOTES, url=url, in_flight=IN_FLIGHT))
         program = Path(sys.executable).with_name("alm-proxies")
         command = [str(program), "annotate", str(folder / "utterances.parquet"), "--annotator", str(file)]
         command += ["-o", str(out)]

@@ -22,7 +22,19 @@ from alm_proxies.taxonomy import taxonomy_of
 sys.path.append(str(Path(__file__).parents[2] / "tests" / "engines"))
 from real_vllm import MODEL, vllm_server
 
-__all__ = ["MODEL", "checkpoint", "completions", "emodb", "vllm_server"]
+__all__ = ["FILE", "MODEL", "checkpoint", "completions", "emodb", "vllm_server"]
+
+FILE = """
+name = "tiny-listener"
+engine = "openai"
+model = "{model}"
+prompt = "listener"
+votes = {votes}
+constrain = true
+sampling = {{ max_tokens = 2 }}
+serve = {{ base_urls = ["{url}"], in_flight = {in_flight} }}
+"""
+"""An annotator file, but for its model, votes, address and in_flight."""
 
 EMOTIONS = {"W": "angry", "L": "bored", "E": "disgust", "A": "fear", "F": "happy", "N": "neutral", "T": "sad"}
 
