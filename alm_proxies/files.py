@@ -45,7 +45,7 @@ def whole(path: str | Path) -> Iterator[Path]:
             os.fsync(stream.fileno())
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(target)
-        _sync_folder(target.parent)
+        flush(target.parent)
     except OSError as error:
         _forget(temporary)
         raise _could_not_write(target, error) from error
@@ -165,6 +165,15 @@ def package_folder() -> Path:
     return Path(__file__).resolve().parent
 
 
+def flush(path: Path) -> None:
+    """Have what was written to a file, or into a folder, on disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def _could_not_write(target: Path, error: OSError) -> OutputError:
     reason = error.strerror or str(error)
     mend = _NEXT.get(error.errno or 0, "Check the path and run it again.")
@@ -174,14 +183,6 @@ def _could_not_write(target: Path, error: OSError) -> OutputError:
 def _forget(temporary: Path | None) -> None:
     if temporary is not None:
         temporary.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _umask() -> int:

@@ -143,6 +143,11 @@ class Attributes:
         )  # fmt: skip
 
 
+def has_ratings(votes: Votes) -> bool:
+    """Whether any vote brings an attribute, usable or not."""
+    return bool(votes.frame.select(pl.any_horizontal(pl.col(*ATTRIBUTES).is_not_null().any())).item())
+
+
 def left_out(votes: Votes) -> list[Finding]:
     """The ratings that are never fitted, counted."""
     held = int(votes.frame.select((pl.col("held_out") & _RATED).sum()).item())

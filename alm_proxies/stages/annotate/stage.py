@@ -151,7 +151,7 @@ def annotate(
     started = time.monotonic()
     refuse_same_names(panel)
     seats = [annotator.ready(utterances.taxonomy, settings.votes) for annotator in panel]
-    _refuse_egress(utterances, seats, settings)
+    _refuse_egress(utterances.frame, seats, settings)
     shard = shard_of(settings.shard) if settings.shard else None
     ending = "" if shard is None else f".{shard[0]}-of-{shard[1]}"
     folder = Path(folder)
@@ -234,11 +234,15 @@ def _plan(
     return replace(plan, findings=(*plan.findings, *evidence.findings))
 
 
-def _refuse_egress(utterances: Utterances, seats: Sequence[Annotator], settings: AnnotateSettings) -> None:
-    corpora = utterances.frame["corpus"].unique().to_list()
+def _refuse_egress(
+    frame: pl.DataFrame, seats: Sequence[Annotator], settings: AnnotateSettings, *, local: bool | None = None
+) -> None:
+    """Refuse by the annotator file what may not leave, or by what the opened engine says where `local` is given."""
+    corpora = frame["corpus"].unique().to_list()
     cards = Path(settings.cards) if settings.cards else None
     for annotator in seats:
-        refuse_egress(corpora, annotator, not leaves_this_machine(annotator), named=settings.may_leave, cards=cards)
+        stays = not leaves_this_machine(annotator) if local is None else local
+        refuse_egress(corpora, annotator, stays, named=settings.may_leave, cards=cards)
 
 
 def _ask(
@@ -303,9 +307,7 @@ def _ask(
                     say(str(engine.abilities), quiet=quiet)
                     for annotator in asked:
                         await annotator.check_engine(engine)
-                        corpora = plans[0].utterances["corpus"].unique().to_list()
-                        local, cards = engine.abilities.local, Path(settings.cards) if settings.cards else None
-                        refuse_egress(corpora, annotator, local, named=settings.may_leave, cards=cards)
+                        _refuse_egress(plans[0].utterances, [annotator], settings, local=engine.abilities.local)
                     for plan, part in zip(plans, group, strict=True):
                         names = {seat.annotator.name for seat in plans[0].seats if seat.number in stopped}
                         going_on = [seat for seat in part if plan is plans[0] or seat.annotator.name not in names]
@@ -333,7 +335,7 @@ def _whole(
     seats = [seat.annotator for seat in plan.seats]
     pilot = price_of_all(seats, plan.utterances) + price_of_injection(seats, injection.utterances[::2])
     chosen = to_be_injected(frame, settings.injection, shard_of(settings.shard) if settings.shard else None)
-    pilot *= (plans[0].planned - left) / max(plans[0].planned, 1)
+    pilot *= (plan.planned - left) / max(plan.planned, 1)
     price = ledger.spent_on_plan()
     return price * (price_of_all(seats, frame) + price_of_injection(seats, chosen)) / pilot if pilot else 0.0
 

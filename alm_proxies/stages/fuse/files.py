@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,7 +68,7 @@ def fuse_files(
     fused = _whole(votes, settings, utterances, taxonomy, quiet)
     mend = "Sort its rows by utterance_id to fuse it in parts."
     told = Findings.gather([Finding("fuse", "held_whole", what, mend=mend)])
-    return _of(Fused(fused.labels, fused.trials, combine(fused.findings, told), fused.estimator), output)
+    return _of(replace(fused, findings=combine(fused.findings, told)), output)
 
 
 def _whole(

@@ -9,7 +9,7 @@ import polars as pl
 from pydantic import ConfigDict, Field
 
 from alm_proxies.estimators.merge import Counting
-from alm_proxies.tables import ATTRIBUTES, Findings, Labels, Utterances, Votes
+from alm_proxies.tables import Findings, Labels, Utterances, Votes
 
 if TYPE_CHECKING:
     from alm_proxies.estimators.dawid_skene import DawidSkene
@@ -68,7 +68,7 @@ def fuse(
 
 
 def _dawid_skene(votes: Votes) -> Fused:
-    from alm_proxies.estimators.attributes import left_out
+    from alm_proxies.estimators.attributes import has_ratings, left_out
     from alm_proxies.estimators.dawid_skene import DawidSkene
     from alm_proxies.stages.fuse.labels import finished, rate
     from alm_proxies.stages.fuse.learn import quiet_fits, unsettled
@@ -77,7 +77,7 @@ def _dawid_skene(votes: Votes) -> Fused:
         estimator = DawidSkene().fit(votes)
     findings = [*estimator.findings_, *unsettled(estimator)]
     rated = None
-    if votes.frame.select(pl.any_horizontal(pl.col(*ATTRIBUTES).is_not_null().any())).item():
+    if has_ratings(votes):
         rated, more = rate(votes)
         findings = [*findings, *left_out(votes), *more]
     settings = FuseSettings(method="dawid_skene")  # it counts votes in its own way, whatever else was set

@@ -10,13 +10,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from alm_proxies.estimators.attributes import left_out, rated_by_people
+from alm_proxies.estimators.attributes import has_ratings, left_out, rated_by_people
 from alm_proxies.estimators.blocks import Layout, Marks, layout_of
 from alm_proxies.estimators.counts import Counts, counts_of, usable_of
 from alm_proxies.estimators.merge import human_counts
 from alm_proxies.estimators.sample import FIT_ROWS, Sample
 from alm_proxies.stages.fuse.learn import teaches
-from alm_proxies.tables import ATTRIBUTES, About, Finding, Utterances, Votes, refuse_two_sources
+from alm_proxies.tables import About, Finding, Utterances, Votes, refuse_two_sources
 
 if TYPE_CHECKING:
     from alm_proxies.stages.fuse.stage import FuseSettings
@@ -58,7 +58,7 @@ def survey(parts: Iterable[Part], settings: FuseSettings) -> Survey:
         sources = pl.concat([sources, votes.frame.select("annotator", "source").unique()]).unique()
         taught.offer(teaches(settings, human), ids, votes, utterances)
         ratings = np.zeros(len(ids), dtype=np.bool_)
-        if votes.frame.select(pl.any_horizontal(pl.col(*ATTRIBUTES).is_not_null().any())).item():
+        if has_ratings(votes):
             attributes = True
             told.add(left_out(votes))
             ratings = rated_by_people(votes, ids)

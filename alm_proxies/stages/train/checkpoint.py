@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 from accelerate import Accelerator
 
 from alm_proxies.errors import InputError
-from alm_proxies.files import read_text, write_json
+from alm_proxies.files import flush, read_text, write_json
 
 _NAME = re.compile(r"^epoch-(\d+)$")
 _SAID = "said.json"
@@ -27,10 +26,10 @@ def save_checkpoint(accelerator: Accelerator, folder: Path, epoch: int, said: di
     write_json(partial / _SAID, said)
     for path in partial.rglob("*"):
         if path.is_file():
-            _flush(path)
+            flush(path)
     shutil.rmtree(target, ignore_errors=True)
     partial.rename(target)
-    _flush(folder)
+    flush(folder)
     for older in _kept(folder)[:-1]:
         shutil.rmtree(folder / f"epoch-{older}")
 
@@ -56,11 +55,3 @@ def _kept(folder: Path) -> list[int]:
     if not folder.is_dir():
         return []
     return sorted(int(found[1]) for path in folder.iterdir() if (found := _NAME.match(path.name)))
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
