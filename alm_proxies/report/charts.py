@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from alm_proxies.report.drawing import NARROW, WIDE, Drawing, Scale, number, shorten, text_width
+from alm_proxies.report.drawing import NARROW, WIDE, Drawing, Scale, freest, number, shorten, text_width
 from alm_proxies.report.page import Cell, Chart, Column, Interval, Table
 
 Floats = npt.NDArray[np.float64]
@@ -181,7 +181,7 @@ def curves(
         for words, role, level in references:
             said, y = f"{words} {number(level, digits)}", down(level)
             sheet.line(left, y, width, y, f"fit {role}", tip=said)
-            start, base = _freest(said, ((left + 6, y + 14), (left + 6, y - 5)), width - 6, taken)
+            start, base = freest(said, ((left + 6, y + 14), (left + 6, y - 5)), width - 6, taken)
             sheet.text(start, base, said, "note")
             taken += [(start + 20.0 * step, base - 4) for step in range(int(text_width(said) / 20) + 1)]
         if stop and along.low <= stop[1] <= along.high:
@@ -198,20 +198,6 @@ def curves(
     rows: list[list[Cell]] = [[_step(x), *(values.get(x) for values in by_line)] for x in steps]
     table = Table.of([across, *(Column(line.series.name, digits) for line in lines)], rows)
     return _chart(name, title, alt, note, draw, table)
-
-
-def _freest(
-    said: str, places: Sequence[tuple[float, float]], right: float, taken: Sequence[tuple[float, float]]
-) -> tuple[float, float]:
-    """Of the places for words, and the same at the right end, the one that covers the fewest points."""
-    wide = text_width(said)
-    places = [*places, *((right - wide, y) for _, y in places)]
-
-    def covered(place: tuple[float, float]) -> int:
-        start, base = place
-        return sum(start - 6 < x < start + wide + 6 and base - 16 < y < base + 6 for x, y in taken)
-
-    return min(places, key=covered)
 
 
 def calibration(

@@ -41,6 +41,20 @@ def text_width(words: str, size: float = 12.0) -> float:
     return len(words) * _LETTER * size / 12.0
 
 
+def freest(
+    said: str, places: Sequence[tuple[float, float]], right: float, taken: Sequence[tuple[float, float]]
+) -> tuple[float, float]:
+    """Of the places for words, and the same at the right end, the one that covers the fewest points."""
+    wide = text_width(said)
+    places = [*places, *((right - wide, y) for _, y in places)]
+
+    def covered(place: tuple[float, float]) -> int:
+        start, base = place
+        return sum(start - 6 < x < start + wide + 6 and base - 16 < y < base + 6 for x, y in taken)
+
+    return min(places, key=covered)
+
+
 def shorten(words: str, width: float, size: float = 12.0) -> str:
     """The words, cut with an ellipsis where they would take more than `width` pixels."""
     fits = int(width / (_LETTER * size / 12.0))
