@@ -22,7 +22,7 @@ _HOMES = {
     "alm_proxies.estimators.dirichlet": ("Dirichlet", "Human", "Pool", "Weighted"),
     "alm_proxies.estimators.gated": ("Gated",),
     "alm_proxies.estimators.mixture": ("Mixture",),
-    "alm_proxies.estimators.stacking": ("Stacking",),
+    "alm_proxies.estimators.supervised": ("Supervised",),
     "alm_proxies.pipeline.check": ("check",),
     "alm_proxies.pipeline.explain": ("explain",),
     "alm_proxies.pipeline.run": ("run",),
@@ -63,7 +63,7 @@ __all__ = [
     "SettingsError",
     "SimulateSettings",
     "Source",
-    "Stacking",
+    "Supervised",
     "TableError",
     "Taxonomy",
     "Utterances",
@@ -104,7 +104,7 @@ if TYPE_CHECKING:
     from alm_proxies.estimators.dirichlet import Dirichlet, Human, Pool, Weighted
     from alm_proxies.estimators.gated import Gated
     from alm_proxies.estimators.mixture import Mixture
-    from alm_proxies.estimators.stacking import Stacking
+    from alm_proxies.estimators.supervised import Supervised
     from alm_proxies.pipeline.check import check
     from alm_proxies.pipeline.explain import explain
     from alm_proxies.pipeline.run import run

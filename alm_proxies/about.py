@@ -61,10 +61,10 @@ class MadeBy(BaseModel):
 
     model_config = ConfigDict(frozen=True)
     stage: str
-    settings: str = ""
-    """Their digest."""
+    settings_digest: str = ""
+    """Changes when they do."""
     inputs: dict[str, str] = Field(default_factory=dict)
-    said: dict[str, object] = Field(default_factory=dict)
+    settings: dict[str, object] = Field(default_factory=dict)
     """The settings themselves, where a later stage has to go by them."""
 
 
@@ -98,9 +98,9 @@ def about_of(path: Path) -> About:
         place = ".".join(str(part) for part in first["loc"])
         raise TableError(f"has metadata that cannot be understood ({place}: {first['msg']})", where=str(path)) from None
     if about.contract > CONTRACT:
-        mend = "Update alm-proxies to read it."
+        fix = "Update alm-proxies to read it."
         raise TableError(
-            f"was written under contract {about.contract}, newer than {CONTRACT}", where=str(path), mend=mend
+            f"was written under contract {about.contract}, newer than {CONTRACT}", where=str(path), fix=fix
         )
     return about
 
@@ -111,7 +111,7 @@ def together(parts: Sequence[About]) -> About:
     if len(taxonomies) > 1:
         raise InputError(
             f"the tables have different taxonomies: {' / '.join(', '.join(t) for t in taxonomies)}",
-            mend="Read each corpus again with one taxonomy and a map for the labels outside it.",
+            fix="Read each corpus again with one taxonomy and a map for the labels outside it.",
         )
     return About(
         taxonomy=taxonomies[0] if taxonomies else (),
@@ -124,7 +124,7 @@ def together(parts: Sequence[About]) -> About:
 V = TypeVar("V")
 
 
-def _merged(parts: Sequence[dict[str, V]], thing: str, what: str) -> dict[str, V]:
+def _merged(parts: Sequence[dict[str, V]], thing: str, message: str) -> dict[str, V]:
     merged: dict[str, V] = {}
     for part in parts:
         for name, value in part.items():
@@ -133,8 +133,8 @@ def _merged(parts: Sequence[dict[str, V]], thing: str, what: str) -> dict[str, V
             same = known.digest == value.digest if both_cards else known == value  # type: ignore[attr-defined]
             if not same:
                 raise InputError(
-                    f"the {thing} {name!r} has two different {what} in these tables",
-                    mend=f"Rename one of them, or make both with the same {thing}.",
+                    f"the {thing} {name!r} has two different {message} in these tables",
+                    fix=f"Rename one of them, or make both with the same {thing}.",
                 )
             if _injected_votes(value) > _injected_votes(known):
                 merged[name] = value

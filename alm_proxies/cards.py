@@ -72,7 +72,7 @@ class Card(BaseModel):
 def card_of(corpus: str, folder: str | Path | None = None) -> Card:
     """The card of a corpus: from the user's folder, else the shipped one, else one that says it has to stay."""
     if folder is not None and not Path(folder).is_dir():
-        raise SettingsError("there is no such folder of data cards", where=str(folder), mend="Check the path.")
+        raise SettingsError("there is no such folder of data cards", where=str(folder), fix="Check the path.")
     if _NAME.fullmatch(corpus):
         for place in (Path(folder) if folder is not None else None, shipped_folder("data_cards")):
             if place is not None and (place / f"{corpus}.md").is_file():
@@ -105,28 +105,28 @@ def may_leave(corpus: str, *, named: Collection[str] = (), folder: str | Path | 
 
 
 def read_card(path: str | Path) -> Card:
-    """Read and check one card; a wrong one is refused with file, line and mend."""
+    """Read and check one card; a wrong one is refused with file, line and fix."""
     path = Path(path)
     lines = read_text(path).removeprefix("\ufeff").splitlines()
     ends = [number for number, line in enumerate(lines) if line.strip() == _FENCE]
     if len(ends) < 2 or ends[0] != 0:
-        mend = "Begin it with TOML between two lines of +++, as the shipped cards do."
-        raise SettingsError("is not a data card: it has no front matter", where=f"{path}, line 1", mend=mend)
+        fix = "Begin it with TOML between two lines of +++, as the shipped cards do."
+        raise SettingsError("is not a data card: it has no front matter", where=f"{path}, line 1", fix=fix)
     front = lines[1 : ends[1]]
     # The empty line stands for the first +++, so that slips are told with the line they have in the file.
     values = read_toml("\n".join(["", *front]), str(path))
     for key in values:
         if key not in _WRITTEN:
-            mend = f"{did_you_mean(key, _WRITTEN)} A card may say: {', '.join(_WRITTEN)}.".strip()
-            raise SettingsError(f"{key!r} is nothing a card says", where=_place(path, front, key), mend=mend)
+            fix = f"{did_you_mean(key, _WRITTEN)} A card may say: {', '.join(_WRITTEN)}.".strip()
+            raise SettingsError(f"{key!r} is nothing a card says", where=_place(path, front, key), fix=fix)
     try:
         text = "\n".join(lines[ends[1] + 1 :]).strip()
         card = Card.model_validate({**_tuples(values), "text": text, "path": str(path)})
     except ValidationError as error:
         raise _refused(error, path, front) from None
     if card.name != path.stem:
-        mend = f"Rename the file to {card.name}.md, or the card to {path.stem!r}."
-        raise SettingsError(f"calls itself {card.name!r}", where=_place(path, front, "name"), mend=mend)
+        fix = f"Rename the file to {card.name}.md, or the card to {path.stem!r}."
+        raise SettingsError(f"calls itself {card.name!r}", where=_place(path, front, "name"), fix=fix)
     return card
 
 
@@ -157,13 +157,13 @@ def _refused(error: ValidationError, path: Path, front: list[str]) -> SettingsEr
     place = [str(part) for part in first["loc"] if part != "[key]"]
     named = ".".join(place[:2]) if place[0] in _TABLES else place[0]
     if first["type"] == "missing":
-        mend = f"Add {place[0]} = ... between the lines of +++."
-        return SettingsError(f"does not say {place[0]!r}", where=f"{path}, front matter", mend=mend)
+        fix = f"Add {place[0]} = ... between the lines of +++."
+        return SettingsError(f"does not say {place[0]!r}", where=f"{path}, front matter", fix=fix)
     message = first["msg"].removeprefix("Value error, ")
     given = repr(first["input"])
     shown = given if len(given) <= 60 else given[:57] + "..."
     return SettingsError(
         f"{named} = {shown} cannot be: {message}",
         where=_place(path, front, place[0]),
-        mend="Mend that line; the shipped cards are examples.",
+        fix="Mend that line; the shipped cards are examples.",
     )

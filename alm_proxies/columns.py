@@ -1,4 +1,4 @@
-"""What a column of a table may hold: filling, casting and refusing, each refusal with file, column, row and mend."""
+"""What a column of a table may hold: filling, casting and refusing, each refusal with file, column, row and fix."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def conform(frame: pl.DataFrame, columns: Sequence[Column], where: str) -> pl.Da
     names = {column.name for column in columns}
     for name, dtype in frame.schema.items():
         if name not in names and dtype == pl.Object:
-            raise TableError("holds Python objects", where=f"{where}, column {name}", mend="Make it text or drop it.")
+            raise TableError("holds Python objects", where=f"{where}, column {name}", fix="Make it text or drop it.")
     extras = [frame.get_column(name) for name in frame.columns if name not in names]
     return pl.DataFrame([*made, *extras])
 
@@ -52,8 +52,8 @@ def conform(frame: pl.DataFrame, columns: Sequence[Column], where: str) -> pl.Da
 def refuse_other_frames(frame: object, where: str) -> None:
     """Refuse what is no polars DataFrame."""
     if not isinstance(frame, pl.DataFrame):
-        mend = "Give pl.DataFrame(...), pl.from_pandas(...) or a lazy frame's .collect()."
-        raise TableError(f"is a {type(frame).__name__}, not a polars DataFrame", where=where, mend=mend)
+        fix = "Give pl.DataFrame(...), pl.from_pandas(...) or a lazy frame's .collect()."
+        raise TableError(f"is a {type(frame).__name__}, not a polars DataFrame", where=where, fix=fix)
 
 
 def refuse_clashes(frames: Sequence[pl.DataFrame], kind: str) -> None:
@@ -65,8 +65,8 @@ def refuse_clashes(frames: Sequence[pl.DataFrame], kind: str) -> None:
             if other == pl.Null:
                 known[name] = dtype
             elif dtype not in (other, pl.Null) and not (dtype.is_numeric() and other.is_numeric()):
-                mend = "Make it text, or numbers, in all of them."
-                raise InputError(f"the column {name!r} of these {kind} is {other} here, {dtype} there", mend=mend)
+                fix = "Make it text, or numbers, in all of them."
+                raise InputError(f"the column {name!r} of these {kind} is {other} here, {dtype} there", fix=fix)
 
 
 def missing_column(name: str, present: Iterable[str], where: str) -> TableError:
@@ -75,7 +75,7 @@ def missing_column(name: str, present: Iterable[str], where: str) -> TableError:
     near = did_you_mean(name, present)
     listed = ", ".join(present[:30]) + (" ..." if len(present) > 30 else "")
     return TableError(
-        f"has no column {name!r}", where=where, mend=f"{near or 'Add or rename it.'} There are: {listed or 'none'}."
+        f"has no column {name!r}", where=where, fix=f"{near or 'Add or rename it.'} There are: {listed or 'none'}."
     )
 
 
@@ -90,11 +90,11 @@ def cast(series: pl.Series, dtype: pl.DataType, where: str) -> pl.Series:
     """The series in the wanted type, if nothing is lost by it; else an error that names the first row."""
     if series.dtype == dtype:
         return series
-    mend = f"Needed: {dtype}."
+    fix = f"Needed: {dtype}."
     if isinstance(dtype, pl.String) and not (
         series.dtype.is_integer() or series.dtype in (pl.Categorical, pl.Enum, pl.Null)
     ):
-        raise TableError(f"is {series.dtype}, not text", where=f"{where}, column {series.name}", mend=mend)
+        raise TableError(f"is {series.dtype}, not text", where=f"{where}, column {series.name}", fix=fix)
     source = series
     if isinstance(dtype, pl.Boolean) and series.dtype == pl.String:
         series = series.str.to_lowercase().replace_strict(
@@ -106,7 +106,7 @@ def cast(series: pl.Series, dtype: pl.DataType, where: str) -> pl.Series:
         made = series.cast(dtype, strict=False)
     except pl.exceptions.PolarsError:
         raise TableError(
-            f"is {source.dtype}, which cannot be read as {dtype}", where=f"{where}, column {source.name}", mend=mend
+            f"is {source.dtype}, which cannot be read as {dtype}", where=f"{where}, column {source.name}", fix=fix
         ) from None
     lost = made.is_null() & source.is_not_null()
     if source.dtype.is_float() and dtype.is_integer():
@@ -115,11 +115,11 @@ def cast(series: pl.Series, dtype: pl.DataType, where: str) -> pl.Series:
         lost = lost | ~source.is_in([0, 1])
     elif source.dtype.is_integer() and dtype.is_float():
         lost = lost | (made.cast(source.dtype, strict=False) != source).fill_null(True)
-    refuse_where(lost.fill_null(False), source, f"cannot be read as {dtype} without loss", where, mend)
+    refuse_where(lost.fill_null(False), source, f"cannot be read as {dtype} without loss", where, fix)
     return made
 
 
-def refuse_where(bad: pl.Series, shown: pl.Series, what: str, where: str, mend: str) -> None:
+def refuse_where(bad: pl.Series, shown: pl.Series, message: str, where: str, fix: str) -> None:
     """Raise for the first row where `bad` is true, naming its row (from 1), its value and how many rows there are."""
     if not bad.any():
         return
@@ -127,7 +127,7 @@ def refuse_where(bad: pl.Series, shown: pl.Series, what: str, where: str, mend: 
     count = int(bad.sum())
     more = f" (and {count - 1} more rows)" if count > 1 else ""
     value = shown[row]
-    raise TableError(f"{_short(value)} {what}{more}", where=f"{where}, column {shown.name}, row {row + 1}", mend=mend)
+    raise TableError(f"{_short(value)} {message}{more}", where=f"{where}, column {shown.name}, row {row + 1}", fix=fix)
 
 
 def _check(series: pl.Series, column: Column, where: str) -> None:

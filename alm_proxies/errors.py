@@ -12,11 +12,11 @@ class AlmProxiesError(Exception):
 
     exit_code: ClassVar[int] = 2
 
-    def __init__(self, what: str, *, where: str | None = None, mend: str | None = None) -> None:
-        self.what = what
+    def __init__(self, message: str, *, where: str | None = None, fix: str | None = None) -> None:
+        self.message = message
         self.where = where
-        self.mend = mend
-        super().__init__(what, where, mend)
+        self.fix = fix
+        super().__init__(message, where, fix)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # So that it comes back whole from another process, whatever its own __init__ asks for.
@@ -24,8 +24,8 @@ class AlmProxiesError(Exception):
 
     def __str__(self) -> str:
         place = f"{self.where}: " if self.where else ""
-        mend = f" {self.mend}" if self.mend else ""
-        return f"{place}{self.what.rstrip('.')}.{mend}"
+        fix = f" {self.fix}" if self.fix else ""
+        return f"{place}{self.message.rstrip('.')}.{fix}"
 
 
 def _again(kind: type[AlmProxiesError], arguments: tuple[Any, ...]) -> AlmProxiesError:
@@ -73,5 +73,5 @@ def need(module: str, extra: str) -> ModuleType:
             raise
         raise MissingExtraError(
             f"this needs the package {module.split('.')[0]!r}, which is not installed",
-            mend=f"Install it with: pip install 'alm-proxies[{extra}]'",
+            fix=f"Install it with: pip install 'alm-proxies[{extra}]'",
         ) from None

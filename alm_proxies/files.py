@@ -125,10 +125,10 @@ def weights_digest(folder: Path) -> str:
 def could_not_read(path: str | Path, error: OSError) -> InputError:
     """The error for a file that cannot be opened, in words."""
     if isinstance(error, FileNotFoundError):
-        return InputError("there is no such file", where=str(path), mend="Check the path.")
+        return InputError("there is no such file", where=str(path), fix="Check the path.")
     if isinstance(error, IsADirectoryError):
-        return InputError("this is a folder, a file is needed", where=str(path), mend="Name a file inside it.")
-    return InputError(f"cannot be read: {error.strerror or error}", where=str(path), mend="Check its permissions.")
+        return InputError("this is a folder, a file is needed", where=str(path), fix="Name a file inside it.")
+    return InputError(f"cannot be read: {error.strerror or error}", where=str(path), fix="Check its permissions.")
 
 
 def read_text(path: str | Path, encoding: str = "utf-8") -> str:
@@ -139,7 +139,7 @@ def read_text(path: str | Path, encoding: str = "utf-8") -> str:
         raise could_not_read(path, error) from error
     except UnicodeDecodeError as error:
         raise InputError(
-            f"is not {encoding} text (byte {error.start})", where=str(path), mend=f"Save it as {encoding}."
+            f"is not {encoding} text (byte {error.start})", where=str(path), fix=f"Save it as {encoding}."
         ) from error
 
 
@@ -149,7 +149,7 @@ def shipped(kind: str, name: str) -> Path:
     path = folder / name
     if not path.exists():
         known = sorted(str(p.relative_to(folder)) for p in folder.rglob("*.*") if p.is_file())
-        raise SettingsError(f"no file {name!r} is shipped in {kind}", mend=f"There are: {', '.join(known) or 'none'}.")
+        raise SettingsError(f"no file {name!r} is shipped in {kind}", fix=f"There are: {', '.join(known) or 'none'}.")
     return path
 
 
@@ -176,8 +176,8 @@ def flush(path: Path) -> None:
 
 def _could_not_write(target: Path, error: OSError) -> OutputError:
     reason = error.strerror or str(error)
-    mend = _NEXT.get(error.errno or 0, "Check the path and run it again.")
-    return OutputError(f"could not be written: {reason}", where=str(target), mend=mend)
+    fix = _NEXT.get(error.errno or 0, "Check the path and run it again.")
+    return OutputError(f"could not be written: {reason}", where=str(target), fix=fix)
 
 
 def _forget(temporary: Path | None) -> None:

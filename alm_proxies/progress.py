@@ -14,9 +14,9 @@ class Progress:
     """Counts towards a total; `with Progress("reading", total=10) as p: p.advance()`."""
 
     def __init__(
-        self, what: str, total: int | None = None, *, quiet: bool = False, stream: TextIO | None = None
+        self, message: str, total: int | None = None, *, quiet: bool = False, stream: TextIO | None = None
     ) -> None:
-        self._what = what
+        self._what = message
         self._total = total
         self._stream = stream if stream is not None else sys.stderr
         self._quiet = quiet
@@ -35,8 +35,8 @@ class Progress:
             from rich.progress import Progress as Live
 
             # Names are shown as they are: a label or model may hold what rich takes for markup.
-            what, note = (TextColumn(text, markup=False) for text in ("{task.description}", "{task.fields[note]}"))
-            columns = (what, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), note)
+            message, note = (TextColumn(text, markup=False) for text in ("{task.description}", "{task.fields[note]}"))
+            columns = (message, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), note)
             self._live = Live(*columns, console=Console(file=self._stream))
             self._task = self._live.add_task(self._what, total=self._total, note="")
             self._live.start()

@@ -1,4 +1,4 @@
-"""The TOML files users write, read into typed settings; what is wrong is said with file, line, key and mend."""
+"""The TOML files users write, read into typed settings; what is wrong is said with file, line, key and fix."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def read_toml(text: str, where: str) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         found = re.search(r"\(at line (\d+)", str(error))
         place = f"{where}, line {found[1]}" if found else where
-        what = re.sub(r" \(at .*\)$", "", str(error)) or "it is nested too deeply"
-        raise SettingsError(f"is not TOML: {what}", where=place, mend='Write key = "value", one a line.') from None
+        message = re.sub(r" \(at .*\)$", "", str(error)) or "it is nested too deeply"
+        raise SettingsError(f"is not TOML: {message}", where=place, fix='Write key = "value", one a line.') from None
 
 
 def settings_of(model: type[M], values: dict[str, Any], where: str, text: str = "") -> M:
@@ -51,7 +51,7 @@ def settings_from_flags(model: type[M], values: dict[str, Any], verb: str) -> M:
         path = [str(part) for part in problem["loc"] if isinstance(part, int) or not _is_branch(part)]
         given = [] if isinstance(problem["input"], dict) else [_shown(problem["input"])]
         named = " ".join([f"--{path[0].replace('_', '-')}", *path[1:], *given]) if path else verb
-        raise SettingsError(f"{named}: {_reason(problem['msg'])}", mend=f"See alm-proxies {verb} --help.") from None
+        raise SettingsError(f"{named}: {_reason(problem['msg'])}", fix=f"See alm-proxies {verb} --help.") from None
 
 
 def _refused(error: ValidationError, model: type[BaseModel], where: str, text: str) -> SettingsError:
@@ -65,17 +65,17 @@ def _refused(error: ValidationError, model: type[BaseModel], where: str, text: s
     if problem["type"] == "extra_forbidden":
         known = _keys_at(model, path[:-1])
         near = _own_place(model, path) or did_you_mean(str(path[-1]), known)
-        mend = f"{near} Known here: {', '.join(known)}.".strip()
-        return SettingsError(f"{key!r} is not a key that is known{more}", where=place, mend=mend)
+        fix = f"{near} Known here: {', '.join(known)}.".strip()
+        return SettingsError(f"{key!r} is not a key that is known{more}", where=place, fix=fix)
     if problem["type"] == "missing":
-        return SettingsError(f"{key!r} is missing{more}", where=place, mend="Write it.")
-    what = _reason(problem["msg"])
+        return SettingsError(f"{key!r} is missing{more}", where=place, fix="Write it.")
+    message = _reason(problem["msg"])
     if not path:
-        return SettingsError(f"{what}{more}", where=place)
+        return SettingsError(f"{message}{more}", where=place)
     if problem["type"] in ("tuple_type", "list_type"):
-        mend = f"Write [[{key}]] above each." if isinstance(problem["input"], dict) else f"Write {key} = [...]."
-        return SettingsError(f"{key} is a list{more}", where=place, mend=mend)
-    return SettingsError(f"{key} = {_shown(problem['input'])}: {what}{more}", where=place, mend="Correct it.")
+        fix = f"Write [[{key}]] above each." if isinstance(problem["input"], dict) else f"Write {key} = [...]."
+        return SettingsError(f"{key} is a list{more}", where=place, fix=fix)
+    return SettingsError(f"{key} = {_shown(problem['input'])}: {message}{more}", where=place, fix="Correct it.")
 
 
 def _own_place(model: type[BaseModel], path: tuple[int | str, ...]) -> str:

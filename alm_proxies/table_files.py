@@ -25,7 +25,7 @@ def load_table(path: Path, text: Iterable[str]) -> tuple[pl.DataFrame, About]:
             head = stream.read(2)
         if suffix == ".csv":
             if head in (b"\xff\xfe", b"\xfe\xff"):
-                raise TableError("is UTF-16 text", where=str(path), mend=f"Save it as UTF-8. {_READ_IT}")
+                raise TableError("is UTF-16 text", where=str(path), fix=f"Save it as UTF-8. {_READ_IT}")
             return _csv(path, text), About()
         if suffix in _KINDS:
             with path.open("rb") as stream:
@@ -36,8 +36,8 @@ def load_table(path: Path, text: Iterable[str]) -> tuple[pl.DataFrame, About]:
     except (pl.exceptions.PolarsError, UnicodeDecodeError) as error:
         kind = _KINDS.get(suffix, "Parquet")
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        mend = f"Save it as UTF-8. {_READ_IT}" if "utf-8" in reason.lower() else _AGAIN
-        raise TableError(f"cannot be read as {kind}: {reason}", where=str(path), mend=mend) from error
+        fix = f"Save it as UTF-8. {_READ_IT}" if "utf-8" in reason.lower() else _AGAIN
+        raise TableError(f"cannot be read as {kind}: {reason}", where=str(path), fix=fix) from error
 
 
 def read_parquet(path: Path, columns: list[str] | None = None) -> pl.DataFrame:
@@ -48,8 +48,8 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pl.DataFrame:
 def refuse_other_suffix(path: str | Path) -> None:
     """Tables are written as Parquet: refuse a name that says otherwise."""
     if Path(path).suffix.lower() in (*_KINDS, ".tsv", ".txt", ".json", ".xlsx", ".html"):
-        mend = f"Name it {Path(path).with_suffix('.parquet').name}."
-        raise InputError("tables are written as Parquet", where=str(path), mend=mend)
+        fix = f"Name it {Path(path).with_suffix('.parquet').name}."
+        raise InputError("tables are written as Parquet", where=str(path), fix=fix)
 
 
 def _csv(path: Path, text: Iterable[str]) -> pl.DataFrame:
@@ -58,8 +58,8 @@ def _csv(path: Path, text: Iterable[str]) -> pl.DataFrame:
     for name in frame.columns:
         twice = re.sub(r"_duplicated_\d+$", "", name)
         if twice != name and twice in frame.columns:
-            raise TableError(f"has two columns {twice!r}", where=str(path), mend="Rename one of them.")
+            raise TableError(f"has two columns {twice!r}", where=str(path), fix="Rename one of them.")
     if frame.width == 1 and (found := re.search(r"[;\t|]", frame.columns[0])):
-        what = f"its columns are separated by {found[0]!r}, not by commas"
-        raise TableError(what, where=str(path), mend=f"Save it with commas. {_READ_IT}")
+        message = f"its columns are separated by {found[0]!r}, not by commas"
+        raise TableError(message, where=str(path), fix=f"Save it with commas. {_READ_IT}")
     return frame

@@ -109,8 +109,8 @@ class _Cursor:
             raise could_not_read(self.path, error) from error
         except pl.exceptions.PolarsError as error:
             reason = str(error).splitlines()[0][:120]
-            mend = "Make it again, or check that it was copied whole."
-            raise TableError(f"cannot be read as Parquet: {reason}", where=str(self.path), mend=mend) from error
+            fix = "Make it again, or check that it was copied whole."
+            raise TableError(f"cannot be read as Parquet: {reason}", where=str(self.path), fix=fix) from error
         ids = new[ID]
         where = f"{self.path} after row {self.read:,}"
         refuse_where(ids.is_null(), ids, "stands where a value is needed", where, f"Fill {ID}.")

@@ -66,7 +66,7 @@ class _Table:
         about: About | None = None,
         where: str | None = None,
     ) -> Self:
-        """Fill, cast and check a frame; a wrong one is refused with file, column, row and mend."""
+        """Fill, cast and check a frame; a wrong one is refused with file, column, row and fix."""
         about = about or About()
         where = where or cls.__name__.lower()
         refuse_other_frames(frame, where)
@@ -76,7 +76,7 @@ class _Table:
                 raise TableError(
                     f"has the taxonomy {', '.join(about.taxonomy)}, not {', '.join(named)}",
                     where=where,
-                    mend="Leave --taxonomy out, or read the corpus again with the taxonomy wanted.",
+                    fix="Leave --taxonomy out, or read the corpus again with the taxonomy wanted.",
                 )
             about = about.with_(taxonomy=named)
         checked, about = cls._checked(frame, about, where)
@@ -141,8 +141,8 @@ class Utterances(_Table):
         recipes = frame["recipe"].drop_nulls()
         if recipes.len():
             wrong = frame["recipe"].map_elements(_not_a_recipe, return_dtype=pl.Boolean).fill_null(False)
-            mend = "A recipe is {parents: [[id, share] ...], effects: [[name, {...}] ...], seed}."
-            refuse_where(wrong, frame["recipe"], "is not a recipe", where, mend)
+            fix = "A recipe is {parents: [[id, share] ...], effects: [[name, {...}] ...], seed}."
+            refuse_where(wrong, frame["recipe"], "is not a recipe", where, fix)
         return frame, about
 
     @property
@@ -192,7 +192,7 @@ class Labels(_Table):
         Column("concentration", _NUMBER, low=0.0, low_open=True),
         Column("human_votes", _NUMBER, default=0.0, nullable=False, low=0.0),
         Column("proxy_votes", _NUMBER, default=0.0, nullable=False, low=0.0),
-        Column("proxy_worth", _NUMBER, default=0.0, nullable=False),
+        Column("concentration_gain", _NUMBER, default=0.0, nullable=False),
         Column("entropy", _NUMBER),
         Column("ambiguity", _TEXT),
         *(c for a in ATTRIBUTES for c in (Column(a, _NUMBER, low=0.0, high=1.0), Column(f"{a}_sd", _NUMBER, low=0.0))),
@@ -204,11 +204,11 @@ class Labels(_Table):
         stated = tuple(name[2:] for name in frame.columns if name.startswith("p_"))
         if not about.taxonomy:
             if not stated:
-                raise TableError("has no p_<label> columns", where=where, mend="A Labels file has one for every label.")
+                raise TableError("has no p_<label> columns", where=where, fix="A Labels file has one for every label.")
             about = about.with_(taxonomy=taxonomy_of(stated).labels)
         if surplus := [name for name in stated if name not in about.taxonomy]:
-            mend = f"The taxonomy is {', '.join(about.taxonomy)}."
-            raise TableError(f"has the column p_{surplus[0]}, a label outside its taxonomy", where=where, mend=mend)
+            fix = f"The taxonomy is {', '.join(about.taxonomy)}."
+            raise TableError(f"has the column p_{surplus[0]}, a label outside its taxonomy", where=where, fix=fix)
         shares = tuple(
             Column(f"p_{label}", _NUMBER, needed=True, nullable=False, low=-1e-12, high=1.0 + SUM_TOLERANCE)
             for label in about.taxonomy
@@ -225,12 +225,12 @@ class Labels(_Table):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something left out, mended or worth knowing: what, where, how often, and what to do about it."""
+    """Something left out, corrected or worth knowing: what, where, how often, and what to do about it."""
 
     stage: str
     kind: str
-    what: str
-    mend: str = ""
+    message: str
+    fix: str = ""
     utterance_id: str | None = None
     where: str | None = None
     count: int = 1
@@ -238,15 +238,15 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Findings(_Table):
-    """Everything a stage left out or mended, so that nothing is dropped silently."""
+    """Everything a stage left out or corrected, so that nothing is dropped silently."""
 
     COLUMNS: ClassVar[tuple[Column, ...]] = (
         Column("stage", _TEXT, needed=True, nullable=False),
         Column("kind", _TEXT, needed=True, nullable=False),
         Column("utterance_id", _TEXT),
         Column("where", _TEXT),
-        Column("what", _TEXT, needed=True, nullable=False),
-        Column("mend", _TEXT, default="", nullable=False),
+        Column("message", _TEXT, needed=True, nullable=False),
+        Column("fix", _TEXT, default="", nullable=False),
         Column("count", pl.Int64(), default=1, nullable=False, low=0),
     )
 
@@ -281,10 +281,10 @@ T = TypeVar("T", bound=_Table)
 def combine(*tables: T) -> T:
     """One table from several of a kind; a repeated id, one annotator with two digests or two taxonomies are refused."""
     if not tables:
-        raise InputError("there is nothing to combine", mend="Give at least one table.")
+        raise InputError("there is nothing to combine", fix="Give at least one table.")
     kind = type(tables[0])
     if any(type(table) is not kind for table in tables):
-        raise InputError("tables of different kinds cannot be combined", mend="Combine Votes with Votes, and so on.")
+        raise InputError("tables of different kinds cannot be combined", fix="Combine Votes with Votes, and so on.")
     if len(tables) == 1:
         return tables[0]
     about = together([table.about for table in tables])
@@ -302,33 +302,31 @@ def _refuse_repeats(frame: pl.DataFrame, key: Sequence[str], where: str) -> None
     named = (
         " ".join(f"{name}={frame[name][int(repeated.arg_true()[0])]!r}" for name in key[1:]) if repeated.any() else ""
     )
-    what = f"is repeated{f' ({named})' if named else ''}"
-    refuse_where(repeated, shown, what, where, f"Keep one row for each {', '.join(key)}.")
+    message = f"is repeated{f' ({named})' if named else ''}"
+    refuse_where(repeated, shown, message, where, f"Keep one row for each {', '.join(key)}.")
 
 
 def _check_labels(frame: pl.DataFrame, about: About, where: str) -> None:
     present = frame["label"].unique().drop_nulls().to_list()
     if present and not about.taxonomy:
-        mend = (
-            "Name one: --taxonomy msp8 (or iemocap4, crema6 ...), or the labels in order: --taxonomy angry,happy,sad."
-        )
-        raise TableError("does not say which labels there are (no taxonomy)", where=where, mend=mend)
+        fix = "Name one: --taxonomy msp8 (or iemocap4, crema6 ...), or the labels in order: --taxonomy angry,happy,sad."
+        raise TableError("does not say which labels there are (no taxonomy)", where=where, fix=fix)
     unknown = sorted(set(present) - set(about.taxonomy))
     if unknown:
         near = did_you_mean(unknown[0], about.taxonomy)
-        mend = f"{near} The taxonomy is {', '.join(about.taxonomy)}.".strip()
+        fix = f"{near} The taxonomy is {', '.join(about.taxonomy)}.".strip()
         refuse_where(
-            (frame["label"] == unknown[0]).fill_null(False), frame["label"], "is not in the taxonomy", where, mend
+            (frame["label"] == unknown[0]).fill_null(False), frame["label"], "is not in the taxonomy", where, fix
         )
 
 
 def _check_status(frame: pl.DataFrame, where: str) -> None:
     something = frame.select(pl.any_horizontal(pl.col("label", *ATTRIBUTES).is_not_null())).to_series()
     ok = frame["status"] == "ok"
-    mend = "A vote without label and attributes says why in its status: refused, unparsable, out_of_vocabulary, failed."
-    refuse_where(ok & ~something, frame["label"], "is the label of a vote whose status is ok", where, mend)
-    mend = "A vote with a label or an attribute is ok."
-    refuse_where(~ok & something, frame["status"], "is the status of a vote that holds something", where, mend)
+    fix = "A vote without label and attributes says why in its status: refused, unparsable, out_of_vocabulary, failed."
+    refuse_where(ok & ~something, frame["label"], "is the label of a vote whose status is ok", where, fix)
+    fix = "A vote with a label or an attribute is ok."
+    refuse_where(~ok & something, frame["status"], "is the status of a vote that holds something", where, fix)
 
 
 def _check_sources(frame: pl.DataFrame, where: str) -> None:
@@ -341,8 +339,8 @@ def refuse_two_sources(pairs: pl.DataFrame, where: str) -> None:
     """Refuse an annotator that is human here and proxy there, in the distinct pairs of annotator and source."""
     if pairs["annotator"].n_unique() < pairs.height:
         both = pairs.group_by("annotator").len().filter(pl.col("len") > 1)["annotator"].sort()[0]
-        mend = "Give the human and the proxy different names."
-        raise TableError(f"has the annotator {both!r} both as human and as proxy", where=where, mend=mend)
+        fix = "Give the human and the proxy different names."
+        raise TableError(f"has the annotator {both!r} both as human and as proxy", where=where, fix=fix)
 
 
 def _check_draws(frame: pl.DataFrame, key: Sequence[str], where: str) -> None:
@@ -350,16 +348,16 @@ def _check_draws(frame: pl.DataFrame, key: Sequence[str], where: str) -> None:
     hashes = frame.select(draw).hash_rows()
     if hashes.n_unique() == frame.height:
         short = frame["weight"] < 1.0 - SUM_TOLERANCE
-        what, mend = "is the whole weight of its draw", "The weights of one draw sum to 1."
-        refuse_where(short, frame["weight"], what, where, mend)
+        message, fix = "is the whole weight of its draw", "The weights of one draw sum to 1."
+        refuse_where(short, frame["weight"], message, where, fix)
         return
     _refuse_repeats(frame, key, where)
     sums = frame.group_by(draw).agg(pl.col("weight").sum()).filter((pl.col("weight") - 1.0).abs() > SUM_TOLERANCE)
     if sums.height:
         first = sums.sort(draw).row(0, named=True)
         wrong = frame.select(pl.all_horizontal(*(pl.col(name) == first[name] for name in draw))).to_series()
-        what = f"belongs to a draw whose weights sum to {first['weight']:.6g}"
-        refuse_where(wrong, frame["weight"], what, where, "The weights of one draw sum to 1.")
+        message = f"belongs to a draw whose weights sum to {first['weight']:.6g}"
+        refuse_where(wrong, frame["weight"], message, where, "The weights of one draw sum to 1.")
 
 
 def _with_entropy(frame: pl.DataFrame, shares: Sequence[Column], where: str) -> pl.DataFrame:

@@ -76,31 +76,31 @@ def taxonomy_of(named: str | Sequence[str]) -> Taxonomy:
         return Taxonomy(named, TAXONOMIES[named])
     parts = named.split(",") if isinstance(named, str) else list(named)
     if odd := [part for part in parts if not isinstance(part, str)]:
-        raise SettingsError(f"{odd[0]!r} cannot be a label", mend="Labels are words.")
+        raise SettingsError(f"{odd[0]!r} cannot be a label", fix="Labels are words.")
     labels = tuple(part.strip() for part in parts)
     known = ", ".join(TAXONOMIES)
     if isinstance(named, str) and len(labels) == 1:
         raise SettingsError(
             f"there is no taxonomy {named!r}",
-            mend=f"{did_you_mean(named, TAXONOMIES)} There are: {known}; or give the labels: angry,happy,sad.".strip(),
+            fix=f"{did_you_mean(named, TAXONOMIES)} There are: {known}; or give the labels: angry,happy,sad.".strip(),
         )
     if len(labels) < 2:
-        raise SettingsError("a taxonomy needs two labels or more", mend=f"Known ones: {known}.")
+        raise SettingsError("a taxonomy needs two labels or more", fix=f"Known ones: {known}.")
     if len(set(labels)) < len(labels):
         repeated = next(label for label in labels if labels.count(label) > 1)
-        raise SettingsError(f"the taxonomy names {repeated!r} twice", mend="Name each label once.")
+        raise SettingsError(f"the taxonomy names {repeated!r} twice", fix="Name each label once.")
     for label in labels:
         if label == OUTSIDE:
-            mend = "Choose another word: maps send what is no label there."
-            raise SettingsError(f"{OUTSIDE!r} cannot be a label", mend=mend)
+            fix = "Choose another word: maps send what is no label there."
+            raise SettingsError(f"{OUTSIDE!r} cannot be a label", fix=fix)
         if not label or re.search(r"[\x00-\x1f,\"]", label):
-            raise SettingsError(f"{label!r} cannot be a label", mend="Use words without commas, quotes or line breaks.")
+            raise SettingsError(f"{label!r} cannot be a label", fix="Use words without commas, quotes or line breaks.")
     by_labels = {value: name for name, value in TAXONOMIES.items()}
     return Taxonomy(by_labels.get(labels, "own"), labels)
 
 
 def checked_taxonomy(named: str | tuple[str, ...]) -> str | tuple[str, ...]:
-    """The same words, or ValueError with the mend, as a settings field wants it."""
+    """The same words, or ValueError with the fix, as a settings field wants it."""
     try:
         taxonomy_of(named)
     except SettingsError as error:
@@ -173,11 +173,11 @@ def meanings(words: Iterable[str], labels: Sequence[str], mapping: Mapping[str, 
             near = did_you_mean(target, [*labels, OUTSIDE])
             raise SettingsError(
                 f"the map sends {source!r} to {target!r}, which is no label",
-                mend=f"{near} The labels are {', '.join(labels)}, or {OUTSIDE}.".strip(),
+                fix=f"{near} The labels are {', '.join(labels)}, or {OUTSIDE}.".strip(),
             )
         if (other := targets.setdefault(folded(source), target)) != target:
-            what = f"the map sends {source!r} to {target!r} in one spelling, to {other!r} in another"
-            raise SettingsError(what, mend="Keep one of them: words are told apart by more than their case.")
+            message = f"the map sends {source!r} to {target!r} in one spelling, to {other!r} in another"
+            raise SettingsError(message, fix="Keep one of them: words are told apart by more than their case.")
     words = list(words)
     covered = covering(words, labels, mapping)
     made: dict[str, Meaning] = {}
@@ -196,7 +196,7 @@ def meanings(words: Iterable[str], labels: Sequence[str], mapping: Mapping[str, 
 def to_unit(value: ArrayLike, low: float, high: float) -> NDArray[np.float64]:
     """Ratings on a scale low..high as 0..1, higher = more: (value - low) / (high - low); low > high turns it round."""
     if low == high:
-        raise SettingsError(f"a scale from {low} to {high} has no width", mend="Give its lowest and highest rating.")
+        raise SettingsError(f"a scale from {low} to {high} has no width", fix="Give its lowest and highest rating.")
     return np.asarray((np.asarray(value, dtype=np.float64) - low) / (high - low))
 
 
@@ -211,7 +211,7 @@ def anchors(labels: Sequence[str]) -> NDArray[np.float64]:
     if missing:
         raise SettingsError(
             f"the label {missing[0]!r} has no place in valence, arousal and dominance",
-            mend=f"Labels with anchors: {', '.join(ANCHORS)}.",
+            fix=f"Labels with anchors: {', '.join(ANCHORS)}.",
         )
     return np.array([ANCHORS[canonical(label)] for label in labels], dtype=np.float64)
 
@@ -224,7 +224,7 @@ def vad_of(distributions: ArrayLike, labels: Sequence[str]) -> NDArray[np.float6
 def distribution_of(vad: ArrayLike, labels: Sequence[str], width: float = 0.2) -> NDArray[np.float64]:
     """A distribution for a point in VAD: softmax over labels of -|vad - anchor|^2 / (2 width^2)."""
     if width <= 0:
-        raise SettingsError(f"a width of {width} is not positive", mend="Use 0.2 or so.")
+        raise SettingsError(f"a width of {width} is not positive", fix="Use 0.2 or so.")
     distance = np.square(np.asarray(vad, dtype=np.float64)[..., None, :] - anchors(labels)).sum(-1)
     logit = -distance / (2 * width**2)
     share = np.exp(logit - logit.max(-1, keepdims=True))

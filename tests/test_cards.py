@@ -1,4 +1,4 @@
-"""Cards: the shipped ones are whole, the user's own come first, wrong ones are refused with file, line and mend."""
+"""Cards: the shipped ones are whole, the user's own come first, wrong ones are refused with file, line and fix."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_a_wrong_card_is_refused_with_file_line_and_mend(
     assert str(path) in str(caught.value.where)
     assert line in str(caught.value.where)
     assert words in str(caught.value)
-    assert caught.value.mend
+    assert caught.value.fix
 
 
 @settings(max_examples=200, deadline=None)

@@ -24,15 +24,15 @@ def test_seeds_depend_on_every_name_and_on_their_boundaries() -> None:
 
 
 def test_an_error_says_where_what_and_next_in_one_line() -> None:
-    error = InputError("is empty", where="a.csv", mend="Fill it.")
+    error = InputError("is empty", where="a.csv", fix="Fill it.")
     assert str(error) == "a.csv: is empty. Fill it."
     assert str(EngineError("it stopped")) == "it stopped."
 
 
 def test_an_error_comes_back_whole_from_another_process() -> None:
-    back = pickle.loads(pickle.dumps(TableError("is empty", where="a.csv", mend="Fill it.")))
-    assert (type(back), str(back), back.mend) == (TableError, "a.csv: is empty. Fill it.", "Fill it.")
-    odd = pickle.loads(pickle.dumps(RecordingError("silent", "is silent", where="a.wav", mend="Take another.")))
+    back = pickle.loads(pickle.dumps(TableError("is empty", where="a.csv", fix="Fill it.")))
+    assert (type(back), str(back), back.fix) == (TableError, "a.csv: is empty. Fill it.", "Fill it.")
+    odd = pickle.loads(pickle.dumps(RecordingError("silent", "is silent", where="a.wav", fix="Take another.")))
     assert (odd.kind, str(odd)) == ("silent", "a.wav: is silent. Take another.")
 
 

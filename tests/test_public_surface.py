@@ -12,7 +12,7 @@ PUBLIC = [
     "About", "AlignSettings", "AlmProxiesError", "AnnotateSettings", "Annotator", "Card", "DawidSkene", "Dirichlet",
     "EngineError", "Finding", "Findings", "ForbiddenError", "FuseSettings", "Gated", "HoldOut", "Human", "InputError",
     "Labels", "MissingExtraError", "Mixture", "OutputError", "Pool", "ReadSettings", "SettingsError",
-    "SimulateSettings", "Source", "Stacking", "TableError", "Taxonomy", "Utterances", "Votes", "Weighted",
+    "SimulateSettings", "Source", "Supervised", "TableError", "Taxonomy", "Utterances", "Votes", "Weighted",
     "__version__", "align", "annotate", "card_of", "check", "combine", "distribution_of", "explain", "fuse",
     "open_clip", "read", "run", "simulate", "taxonomy_of", "vad_of",
 ]  # fmt: skip

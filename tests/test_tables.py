@@ -29,7 +29,7 @@ def refusal(**columns: list[object]) -> str:
         votes(**columns)
     assert caught.value.where is not None
     assert caught.value.where.startswith("votes.parquet")
-    assert caught.value.mend
+    assert caught.value.fix
     return str(caught.value)
 
 

@@ -82,11 +82,11 @@ class Annotator:
         """The annotator with its labels, cells and number of votes (`votes` overrides the file's)."""
         file, elicits = self.file, self.prompt.elicits
         if not labels and elicits != "attributes":
-            raise SettingsError("the utterances have no labels to choose from", mend="Name a taxonomy, e.g. msp8.")
+            raise SettingsError("the utterances have no labels to choose from", fix="Name a taxonomy, e.g. msp8.")
         refuse_unknown(file, labels, self.where)
         if file.answer == "codes" and len(labels) > len(_LETTERS):
-            mend = 'Write answer = "words".'
-            raise SettingsError(f"{len(labels)} labels are more than there are letters", where=self.where, mend=mend)
+            fix = 'Write answer = "words".'
+            raise SettingsError(f"{len(labels)} labels are more than there are letters", where=self.where, fix=fix)
         shown = labels if elicits != "attributes" else ()
         orders = label_orders(len(shown), file.cross.label_orders, where=self.where)
         cells = cells_of(file.cross.temperature, file.cross.focus, orders)
@@ -95,7 +95,7 @@ class Annotator:
             raise SettingsError(
                 f"votes = {count} is more than its {len(cells)} cells, and a score does not vary within a cell",
                 where=self.where,
-                mend=f"Write votes = {len(cells)}, or raise cross.label_orders.",
+                fix=f"Write votes = {len(cells)}, or raise cross.label_orders.",
             )
         said = file.model_dump(mode="json", exclude={"name", "knows", "votes", "serve", "price", "prompt"})
         if not file.content_free:
@@ -242,8 +242,8 @@ class Annotator:
     def distribution(self, clips: Sequence[Clip | Audio | str | Path], *, seed: int = 0) -> NDArray[np.float64]:
         """Mean label shares of its votes about each clip, (clips, labels in taxonomy order); nan where it has none."""
         if not self.cells:
-            mend = 'Read it with one: Annotator.read(path, taxonomy="msp8").'
-            raise SettingsError("has no taxonomy, so it has no labels to choose from", where=self.where, mend=mend)
+            fix = 'Read it with one: Annotator.read(path, taxonomy="msp8").'
+            raise SettingsError("has no taxonomy, so it has no labels to choose from", where=self.where, fix=fix)
 
         async def work() -> NDArray[np.float64]:
             engine = await self.open()
@@ -283,12 +283,12 @@ class Annotator:
             if several:
                 cannot = (f"needs several tokens for the code {several[0]!r}", 'Write answer = "words".')
         if cannot is not None:
-            raise SettingsError(f"{can.engine} {can.model} {cannot[0]}", where=self.where, mend=cannot[1])
+            raise SettingsError(f"{can.engine} {can.model} {cannot[0]}", where=self.where, fix=cannot[1])
 
 
 def _audio(clip: Clip | Audio | str | Path, rate: int) -> Audio:
     if isinstance(clip, str | Path):
         clip = open_clip(clip, rate=rate)
     if clip.rate != rate:
-        raise InputError(f"a clip has {clip.rate} Hz, the engine wants {rate}", mend=f"Open it at {rate} Hz.")
+        raise InputError(f"a clip has {clip.rate} Hz, the engine wants {rate}", fix=f"Open it at {rate} Hz.")
     return clip if isinstance(clip, Audio) else Audio(clip.samples, clip.rate)

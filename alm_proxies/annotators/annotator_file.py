@@ -119,8 +119,8 @@ def annotator_path(named: str | Path, beside: str | Path = ".") -> Path:
     shipped = {file.stem: file for file in sorted(folder.glob("*.toml"))}
     shipped["embedded"] = package_folder() / "embedded" / "annotator.toml"
     if str(named) not in shipped:
-        mend = f"{did_you_mean(str(named), shipped)} Shipped: {', '.join(sorted(shipped))}; or name a file.".strip()
-        raise SettingsError(f"there is no annotator {str(named)!r}", where=str(path), mend=mend)
+        fix = f"{did_you_mean(str(named), shipped)} Shipped: {', '.join(sorted(shipped))}; or name a file.".strip()
+        raise SettingsError(f"there is no annotator {str(named)!r}", where=str(path), fix=fix)
     return shipped[str(named)]
 
 
@@ -131,7 +131,7 @@ def refuse_unknown(file: AnnotatorFile, labels: Sequence[str], where: str) -> No
         raise SettingsError(
             f"{file.name} knows {', '.join(file.knows)} alone, and is asked for {', '.join(unknown)}",
             where=where,
-            mend="Use a taxonomy of labels that it knows, or another annotator.",
+            fix="Use a taxonomy of labels that it knows, or another annotator.",
         )
 
 
@@ -142,28 +142,28 @@ def check_file(file: AnnotatorFile, prompt: Prompt, where: str) -> None:
         raise SettingsError(
             f"elicit = {file.elicit!r} does not go with the prompt {file.prompt!r}, which asks for a {prompt.elicits}",
             where=where,
-            mend=f"Write elicit = {' or '.join(repr(way) for way in allowed)}.",
+            fix=f"Write elicit = {' or '.join(repr(way) for way in allowed)}.",
         )
     if file.cross.focus and "focus" not in prompt.uses:
-        mend = "Take it out of cross, or write {{ focus }} into the prompt."
-        raise SettingsError(f"crosses focus, and the prompt {file.prompt!r} does not tell it", where=where, mend=mend)
+        fix = "Take it out of cross, or write {{ focus }} into the prompt."
+        raise SettingsError(f"crosses focus, and the prompt {file.prompt!r} does not tell it", where=where, fix=fix)
     for name in file.cross.focus:
         prompt.focus_sentence(name)
     if file.cross.label_orders > 1 and prompt.elicits == "attributes":
-        raise SettingsError("crosses label_orders, and the prompt shows no labels", where=where, mend="Take it out.")
+        raise SettingsError("crosses label_orders, and the prompt shows no labels", where=where, fix="Take it out.")
     if file.elicit == "score" and len(file.cross.temperature) > 1:
-        mend = "Take cross.temperature out."
-        raise SettingsError("crosses temperature, which a score does not depend on", where=where, mend=mend)
+        fix = "Take cross.temperature out."
+        raise SettingsError("crosses temperature, which a score does not depend on", where=where, fix=fix)
     if file.content_free and (file.elicit != "score" or prompt.lends):
-        what = "corrects scores only" if file.elicit != "score" else f"cannot correct what {prompt.lends[0]} does"
-        mend = "Take it out, or name a prompt that tells nothing of an utterance, such as listener."
-        raise SettingsError(f"content_free {what}", where=where, mend=mend)
+        message = "corrects scores only" if file.elicit != "score" else f"cannot correct what {prompt.lends[0]} does"
+        fix = "Take it out, or name a prompt that tells nothing of an utterance, such as listener."
+        raise SettingsError(f"content_free {message}", where=where, fix=fix)
     if file.constrain and (file.elicit == "score" or prompt.elicits == "primary_secondary"):
-        raise SettingsError("constrain has no meaning here", where=where, mend="Take it out.")
+        raise SettingsError("constrain has no meaning here", where=where, fix="Take it out.")
     if file.constrain and file.elicit == "sample" and file.answer == "words":
         raise SettingsError(
             "words that are held to a list are not drawn by their probability (each token is normalised by itself)",
             where=where,
-            mend='Write answer = "codes", or constrain = false.',
+            fix='Write answer = "codes", or constrain = false.',
         )
     serve_settings(file.engine, file.serve, where=where)

@@ -30,7 +30,7 @@ def readings(
 ) -> list[tuple[Reading, str]]:
     """What each draw of a request came to, and its raw text; scores are divided by those of `silence` where given."""
     if reply.failure is not None:
-        return [(_failed(reply.failure), reply.failure.what)] * len(asking.draws)
+        return [(_failed(reply.failure), reply.failure.message)] * len(asking.draws)
     if asking.request.elicit == "score":
         return _scored(asking, reply, labels, silence)
     return [_answered(asking, reply, place) for place in range(len(asking.draws))]
@@ -48,7 +48,7 @@ async def scores_of_silence(annotator: Annotator, engine: Engine) -> NDArray[np.
     (asking,) = annotator.askings("silence", range(len(annotator.cells)), audio, Lent(), 0)
     reply = await engine.ask(asking.request)
     if reply.failure is not None:
-        raise EngineError(f"{reply.failure.kind}: {reply.failure.what}", where=f"{annotator.name}, silence")
+        raise EngineError(f"{reply.failure.kind}: {reply.failure.message}", where=f"{annotator.name}, silence")
     scores = np.array(reply.log_probabilities, dtype=np.float64)
     order_probabilities(scores, content_free=scores)  # refuses what nothing can be divided by
     return scores
@@ -69,7 +69,7 @@ async def votes_about(
     async def one(asking: Asking) -> None:
         reply = await engine.ask(asking.request)
         if reply.failure is not None and reply.failure.kind != "refused":
-            raise EngineError(f"{reply.failure.kind}: {reply.failure.what}", where=f"{annotator.name}, {name}")
+            raise EngineError(f"{reply.failure.kind}: {reply.failure.message}", where=f"{annotator.name}, {name}")
         read = readings(asking, reply, annotator.labels, silence)
         for draw, (reading, _) in zip(asking.draws, read, strict=True):
             made[draw] = reading
@@ -131,7 +131,7 @@ def _answered(asking: Asking, reply: Reply, place: int) -> tuple[Reading, str]:
     raw = f"<think>{thought}</think>{text}" if thought else text
     failure = reply.failures[place] if place < len(reply.failures) else None
     if failure is not None:
-        return _failed(failure), failure.what
+        return _failed(failure), failure.message
     if finish == "failed":
         return Reading("failed", "draw_failed"), raw
     return read_reply(text, asking.asked[place], finish), raw
@@ -149,7 +149,7 @@ def _scored(
     try:
         shares = order_probabilities(scores, content_free=blank)
     except InputError as error:
-        return [(Reading("failed", "no_probability"), error.what)] * len(asking.draws)
+        return [(Reading("failed", "no_probability"), error.message)] * len(asking.draws)
     if blank is not None:
         pairs = zip(raw, blank.tolist(), strict=True)
         raw = [f'{{"heard": {heard}, "silence": {_rounded(order)}}}' for heard, order in pairs]

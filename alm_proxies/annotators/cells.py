@@ -38,7 +38,7 @@ def label_orders(labels: int, wanted: int, *, where: str | None = None) -> tuple
         raise SettingsError(
             f"cross.label_orders = {wanted} is more than the {len(orders)} orders that {labels} labels have",
             where=where,
-            mend=f"Write {len(orders)} or less.",
+            fix=f"Write {len(orders)} or less.",
         )
     return tuple(orders[:wanted])
 

@@ -142,7 +142,7 @@ class Prompt:
             return self.file.focus[name]
         except KeyError:
             names = ", ".join(self.file.focus) or "none"
-            raise SettingsError(f"has no focus {name!r}", where=self.where, mend=f"There are: {names}.") from None
+            raise SettingsError(f"has no focus {name!r}", where=self.where, fix=f"There are: {names}.") from None
 
     def digest(self, focus: Sequence[str] = ()) -> str:
         """What a vote depends on in this file, with those focus sentences that are used."""
@@ -162,16 +162,16 @@ def prompt_of(name: str, beside: Path | None = None) -> Prompt:
     if name.endswith(".toml") or "/" in name:
         path = (beside or Path()) / Path(name).expanduser()
         if not path.is_file():
-            mend = 'A prompt file is TOML with elicits = "label" and a text: after = "... {{ choices }} ...". Write one'
-            mend = f'{mend} there, or name a shipped prompt, such as prompt = "listener".'
-            raise SettingsError("there is no such prompt file", where=str(path), mend=mend)
+            fix = 'A prompt file is TOML with elicits = "label" and a text: after = "... {{ choices }} ...". Write one'
+            fix = f'{fix} there, or name a shipped prompt, such as prompt = "listener".'
+            raise SettingsError("there is no such prompt file", where=str(path), fix=fix)
     else:
         path = shipped("prompts", f"{name}.toml")
     return read_prompt(path)
 
 
 def read_prompt(path: Path) -> Prompt:
-    """The prompt in a file; what is wrong in it is said with its field and the mend."""
+    """The prompt in a file; what is wrong in it is said with its field and the fix."""
     where = str(path)
     file = read_settings(path, PromptFile)
     environment = ImmutableSandboxedEnvironment(
@@ -216,37 +216,33 @@ def _something(value: Any) -> Any:
 
 def _check(file: PromptFile, environment: ImmutableSandboxedEnvironment, where: str) -> frozenset[str]:
     used: dict[str, set[str]] = {}
-    known = "; ".join(f"{name} ({what})" for name, what in _VARIABLES.items())
+    known = "; ".join(f"{name} ({message})" for name, message in _VARIABLES.items())
     for field in ("system", "before", "after"):
         try:
             used[field] = meta.find_undeclared_variables(environment.parse(getattr(file, field)))
         except TemplateSyntaxError as error:
-            mend = "Mend the template; {{ }} and {% %} are jinja2's."
-            raise SettingsError(f"{field}, line {error.lineno}: {error.message}", where=where, mend=mend) from None
+            fix = "Mend the template; {{ }} and {% %} are jinja2's."
+            raise SettingsError(f"{field}, line {error.lineno}: {error.message}", where=where, fix=fix) from None
     for field in ("system", "before"):
         if used[field] or "{%" in getattr(file, field) or "{{" in getattr(file, field):
             name = min(used[field], default="a template")
-            mend = (
-                "Move it to `after`: what varies stands behind the recording, so that votes share what stands before."
-            )
+            fix = "Move it to `after`: what varies stands behind the recording, so that votes share what stands before."
             raise SettingsError(
-                f"{field}: uses {name!r}, and this text is the same for every vote", where=where, mend=mend
+                f"{field}: uses {name!r}, and this text is the same for every vote", where=where, fix=fix
             )
     if unknown := sorted(used["after"] - set(_VARIABLES)):
-        raise SettingsError(f"after: there is no variable {unknown[0]!r}", where=where, mend=f"There are: {known}.")
+        raise SettingsError(f"after: there is no variable {unknown[0]!r}", where=where, fix=f"There are: {known}.")
     if file.elicits != "attributes" and not used["after"] & {"choices", "labels"}:
-        mend = "Put {{ choices }} where the answers should be listed."
-        raise SettingsError("after: never names the labels to choose from", where=where, mend=mend)
+        fix = "Put {{ choices }} where the answers should be listed."
+        raise SettingsError("after: never names the labels to choose from", where=where, fix=fix)
     if not file.scale[0] < file.scale[1]:
         raise SettingsError(
             f"scale: {file.scale[0]:g} is not below {file.scale[1]:g}",
             where=where,
-            mend="Write scale = [1, 7], low end first.",
+            fix="Write scale = [1, 7], low end first.",
         )
     if "turns" in used["after"] and file.turns == 0:
-        raise SettingsError(
-            "turns: is 0, but the template tells the turns before", where=where, mend="Write turns = 3."
-        )
+        raise SettingsError("turns: is 0, but the template tells the turns before", where=where, fix="Write turns = 3.")
     return frozenset(used["after"])
 
 
@@ -259,7 +255,7 @@ def _try_out(prompt: Prompt) -> None:
             try:
                 prompt.render(labels=("one", "two"), codes=codes, focus=focus, lent=lent)
             except TemplateError as error:
-                mend = "Put it between {% if ... %} and {% endif %}, or list it in `requires`."
-                raise SettingsError(f"after: {error.message}", where=prompt.where, mend=mend) from None
+                fix = "Put it between {% if ... %} and {% endif %}, or list it in `requires`."
+                raise SettingsError(f"after: {error.message}", where=prompt.where, fix=fix) from None
             except (TypeError, ValueError, ArithmeticError, LookupError) as error:
-                raise SettingsError(f"after: {error}", where=prompt.where, mend="Mend the template.") from None
+                raise SettingsError(f"after: {error}", where=prompt.where, fix="Mend the template.") from None

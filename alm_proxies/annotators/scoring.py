@@ -26,12 +26,12 @@ def order_probabilities(log_probabilities: ArrayLike, *, content_free: ArrayLike
     return np.asarray(np.exp(_log_softmax(scores)), dtype=np.float64)
 
 
-def _checked(values: ArrayLike, what: str) -> NDArray[np.float64]:
+def _checked(values: ArrayLike, message: str) -> NDArray[np.float64]:
     scores = np.asarray(values, dtype=np.float64)
     if scores.ndim != 2 or scores.shape[1] < 2:
-        raise InputError(f"{what} must be (orders, labels) with two or more labels, not {scores.shape}")
+        raise InputError(f"{message} must be (orders, labels) with two or more labels, not {scores.shape}")
     if np.isnan(scores).any() or (scores == np.inf).any() or np.isneginf(scores).all(axis=1).any():
-        raise InputError(f"{what} hold no distribution", mend="The engine gave no finite value for any label.")
+        raise InputError(f"{message} hold no distribution", fix="The engine gave no finite value for any label.")
     return scores
 
 

@@ -55,8 +55,8 @@ R = TypeVar("R")
 class RecordingError(InputError):
     """A recording cannot be used; `kind` is the kind of the finding: missing, empty, truncated, silent ..."""
 
-    def __init__(self, kind: str, what: str, *, where: str, mend: str) -> None:
-        super().__init__(what, where=where, mend=mend)
+    def __init__(self, kind: str, message: str, *, where: str, fix: str) -> None:
+        super().__init__(message, where=where, fix=fix)
         self.kind = kind
 
 
@@ -111,12 +111,12 @@ def open_clip(
             "slice_wrong",
             f"the slice from {_seconds(start or 0.0)} to {_seconds(end)} is none",
             where=where,
-            mend="Give 0 <= start < end in seconds.",
+            fix="Give 0 <= start < end in seconds.",
         )
     handle = _file_handle(where)
     try:
         if os.fstat(handle).st_size == 0:
-            raise RecordingError("empty", "the file holds no bytes", where=where, mend="Fetch the file again.")
+            raise RecordingError("empty", "the file holds no bytes", where=where, fix="Fetch the file again.")
         samples, native, container = _decode(handle, where, start, end, longest)
     finally:
         os.close(handle)
@@ -126,7 +126,7 @@ def open_clip(
 
         samples = np.asarray(soxr.resample(samples, native, rate, quality="HQ"), dtype=np.float32)
     if not len(samples):
-        raise RecordingError("empty", "holds no sound", where=where, mend="Leave it out or fetch it again.")
+        raise RecordingError("empty", "holds no sound", where=where, fix="Leave it out or fetch it again.")
     return Clip(samples=samples, rate=rate, container=container)
 
 
@@ -144,8 +144,8 @@ def finding_of(error: RecordingError, stage: str, utterance_id: str) -> Finding:
     return Finding(
         stage=stage,
         kind=error.kind,
-        what=error.what,
-        mend=error.mend or "",
+        message=error.message,
+        fix=error.fix or "",
         utterance_id=utterance_id,
         where=error.where,
     )
@@ -160,7 +160,7 @@ def decode_ahead(
     """
     if threads < 1 or ahead < 1:
         raise SettingsError(
-            f"decoding ahead with threads={threads}, ahead={ahead} is not possible", mend="Give at least 1 for both."
+            f"decoding ahead with threads={threads}, ahead={ahead} is not possible", fix="Give at least 1 for both."
         )
     return _decode_ahead(iter(items), open_one, threads, ahead)
 
@@ -188,7 +188,7 @@ def _file_handle(where: str) -> int:
     except OSError as error:
         said = could_not_read(where, error)
         kind = "missing" if isinstance(error, FileNotFoundError | NotADirectoryError) else "unreadable"
-        raise RecordingError(kind, said.what, where=where, mend=said.mend or "") from error
+        raise RecordingError(kind, said.message, where=where, fix=said.fix or "") from error
     return handle
 
 
@@ -207,13 +207,13 @@ def _decode(
         last = frames if end is None else round(end * rate)
         broken_off = last >= frames and _is_broken_off(handle, sound.format)
         if frames == 0 and not broken_off:
-            raise RecordingError("empty", "holds no sound", where=where, mend="Leave it out or fetch it again.")
+            raise RecordingError("empty", "holds no sound", where=where, fix="Leave it out or fetch it again.")
         if broken_off and (end is None or last > frames):
             raise _truncated(where, f"the file announces more sound than it holds ({_seconds(frames / rate)})")
         if frames >= _UNKNOWN and end is None:
-            what = "does not say how long it is"
-            mend = "Give start and end of the utterance, or write the file anew."
-            raise RecordingError("length_unknown", what, where=where, mend=mend)
+            message = "does not say how long it is"
+            fix = "Give start and end of the utterance, or write the file anew."
+            raise RecordingError("length_unknown", message, where=where, fix=fix)
         slack = round(_SLACK * rate)
         if first >= frames or last > frames + slack:
             raise _outside(where, start, end, frames / rate)
@@ -293,7 +293,7 @@ def _bytes_at(handle: int, offset: int, count: int) -> bytes:
 
 def _refuse_unusable(samples: NDArray[np.float32], where: str) -> None:
     if not len(samples):
-        raise RecordingError("empty", "holds no sound", where=where, mend="Leave it out or fetch it again.")
+        raise RecordingError("empty", "holds no sound", where=where, fix="Leave it out or fetch it again.")
     low, high = float(samples.min()), float(samples.max())
     if not (np.isfinite(low) and np.isfinite(high)):
         count = int(np.count_nonzero(~np.isfinite(samples)))
@@ -301,11 +301,11 @@ def _refuse_unusable(samples: NDArray[np.float32], where: str) -> None:
             "not_finite",
             f"{count} of {len(samples)} samples are not finite numbers",
             where=where,
-            mend="Export the recording again.",
+            fix="Export the recording again.",
         )
     if (high - low) / 2 < _SILENT:
         raise RecordingError(
-            "silent", "nothing in it is louder than -80 dB of full scale", where=where, mend="Leave it out."
+            "silent", "nothing in it is louder than -80 dB of full scale", where=where, fix="Leave it out."
         )
 
 
@@ -318,8 +318,8 @@ def _wrongly_named(source: Source, clip: Clip, stage: str) -> tuple[Finding, ...
         Finding(
             stage=stage,
             kind="wrongly_named",
-            what=f"is named .{suffix} and holds {clip.container}; it was read as {clip.container}",
-            mend=f"Rename it to .{fitting[0]}.",
+            message=f"is named .{suffix} and holds {clip.container}; it was read as {clip.container}",
+            fix=f"Rename it to .{fitting[0]}.",
             utterance_id=source.utterance_id,
             where=str(source.path),
         ),
@@ -330,14 +330,14 @@ def _not_audio(handle: int, where: str, said: str) -> RecordingError:
     start = _bytes_at(handle, 0, 12)
     known = start[:4] in (b"RIFF", b"RF64", b"fLaC", b"OggS", b"FORM", b"caff", b".snd", b"riff")
     if known:
-        what = f"begins like a sound file and cannot be decoded ({said.strip(' .')})"
-        return RecordingError("truncated", what, where=where, mend="Fetch the file again.")
-    mend = "Give wav, flac, ogg or mp3; convert others, e.g. with ffmpeg."
-    return RecordingError("not_audio", "is no sound file that can be read", where=where, mend=mend)
+        message = f"begins like a sound file and cannot be decoded ({said.strip(' .')})"
+        return RecordingError("truncated", message, where=where, fix="Fetch the file again.")
+    fix = "Give wav, flac, ogg or mp3; convert others, e.g. with ffmpeg."
+    return RecordingError("not_audio", "is no sound file that can be read", where=where, fix=fix)
 
 
-def _truncated(where: str, what: str) -> RecordingError:
-    return RecordingError("truncated", what, where=where, mend="Fetch the file again.")
+def _truncated(where: str, message: str) -> RecordingError:
+    return RecordingError("truncated", message, where=where, fix="Fetch the file again.")
 
 
 def _too_long(where: str, seconds: float, longest: float) -> RecordingError:
@@ -345,13 +345,13 @@ def _too_long(where: str, seconds: float, longest: float) -> RecordingError:
         "too_long",
         f"{_seconds(seconds)} of sound, the limit is {_seconds(longest)}",
         where=where,
-        mend="Give start and end of the utterance, or raise the limit.",
+        fix="Give start and end of the utterance, or raise the limit.",
     )
 
 
 def _outside(where: str, start: float | None, end: float | None, held: float) -> RecordingError:
-    what = f"the slice from {_seconds(start or 0.0)} to {_seconds(end)} lies outside its {_seconds(held)}"
-    return RecordingError("slice_outside", what, where=where, mend="Mend start and end, or fetch the file again.")
+    message = f"the slice from {_seconds(start or 0.0)} to {_seconds(end)} lies outside its {_seconds(held)}"
+    return RecordingError("slice_outside", message, where=where, fix="Mend start and end, or fetch the file again.")
 
 
 def _seconds(value: float | None) -> str:

@@ -225,22 +225,22 @@ EFFECTS: dict[str, Effect] = {
 def parameters_of(name: str, given: Mapping[str, Any], where: str | None = None) -> Parameters:
     """The checked parameters of an effect, its defaults filled in."""
     if name not in EFFECTS:
-        mend = f"{did_you_mean(name, EFFECTS)} There are: {', '.join(EFFECTS)}.".strip()
-        raise SettingsError(f"there is no effect {name!r}", where=where, mend=mend)
+        fix = f"{did_you_mean(name, EFFECTS)} There are: {', '.join(EFFECTS)}.".strip()
+        raise SettingsError(f"there is no effect {name!r}", where=where, fix=fix)
     model = EFFECTS[name].parameters
     known = list(model.model_fields)
     for word in given:
         if word not in known:
-            mend = f"{did_you_mean(str(word), known)} There are: {', '.join(known)}.".strip()
-            raise SettingsError(f"the effect {name!r} has no parameter {word!r}", where=where, mend=mend)
+            fix = f"{did_you_mean(str(word), known)} There are: {', '.join(known)}.".strip()
+            raise SettingsError(f"the effect {name!r} has no parameter {word!r}", where=where, fix=fix)
     try:
         return model.model_validate(given)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
         said = f"{field} = {first['input']!r}" if first["type"] != "missing" else field
-        mend = f"{first['msg'].replace('Input should be', 'It should be')}."
-        raise SettingsError(f"the effect {name!r} cannot take {said}", where=where, mend=mend) from None
+        fix = f"{first['msg'].replace('Input should be', 'It should be')}."
+        raise SettingsError(f"the effect {name!r} cannot take {said}", where=where, fix=fix) from None
 
 
 def apply(
@@ -249,7 +249,7 @@ def apply(
     """The samples after one effect, by name."""
     checked = parameters_of(name, parameters)
     if not len(samples):
-        raise InputError("there is no sound to change", where=f"effect {name}", mend="Leave this clip out.")
+        raise InputError("there is no sound to change", where=f"effect {name}", fix="Leave this clip out.")
     return EFFECTS[name].function(samples, rate, checked, generator)
 
 

@@ -137,15 +137,15 @@ def names_of(groups: Sequence[str] = GROUPS) -> tuple[str, ...]:
     """The columns of these groups of features, in the order of FEATURES."""
     for group in groups:
         if group not in GROUPS:
-            mend = f"{did_you_mean(group, GROUPS)} There are: {', '.join(GROUPS)}.".strip()
-            raise SettingsError(f"there is no group of features {group!r}", mend=mend)
+            fix = f"{did_you_mean(group, GROUPS)} There are: {', '.join(GROUPS)}.".strip()
+            raise SettingsError(f"there is no group of features {group!r}", fix=fix)
     return tuple(feature.name for feature in FEATURES if feature.group in groups)
 
 
 def measure(clip: Clip, groups: Sequence[str] = GROUPS) -> Measured:
     """The features of one clip at 16 kHz."""
     if clip.rate != RATE:
-        raise InputError(f"features are measured at {RATE} Hz, not at {clip.rate} Hz", mend=f"Open it at {RATE} Hz.")
+        raise InputError(f"features are measured at {RATE} Hz, not at {clip.rate} Hz", fix=f"Open it at {RATE} Hz.")
     names = names_of(groups)
     if clip.duration < SHORTEST:
         why = f"{clip.duration:.3f} s of sound, features need {SHORTEST} s"
@@ -291,8 +291,8 @@ def _finding(failure: Failure, stage: str, utterance_id: str) -> Finding:
     return Finding(
         stage=stage,
         kind=failure.kind,
-        what=f"not measured: {listed} ({failure.why})",
-        mend="Listen to it; what cannot be measured stays empty.",
+        message=f"not measured: {listed} ({failure.why})",
+        fix="Listen to it; what cannot be measured stays empty.",
         utterance_id=utterance_id,
         count=len(failure.names),
     )
@@ -336,8 +336,8 @@ class _Store:
             Finding(
                 stage=stage,
                 kind="cache_unreadable",
-                what=f"measured features cannot be read again ({why}); they are measured anew",
-                mend="Delete the file.",
+                message=f"measured features cannot be read again ({why}); they are measured anew",
+                fix="Delete the file.",
                 where=str(path),
             )
             for path, why in self._broken

@@ -62,20 +62,20 @@ class Recipe(BaseModel):
 
     @classmethod
     def read(cls, written: str | Mapping[str, Any], where: str | None = None) -> Self:
-        """The recipe that JSON says; a slip is refused with where it is and how it is mended."""
-        mend = "A recipe is {parents: [[id, share] ...], effects: [[name, {...}] ...], seed}."
+        """The recipe that JSON says; a slip is refused with where it is and how it is corrected."""
+        fix = "A recipe is {parents: [[id, share] ...], effects: [[name, {...}] ...], seed}."
         try:
             value = json.loads(written) if isinstance(written, str) else dict(written)
             return cls.model_validate(value)
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(str(part) for part in first["loc"])
-            what = f"the recipe's {place or 'content'} is wrong: {first['msg'].removeprefix('Value error, ')}"
-            raise SettingsError(what, where=where, mend=mend) from None
+            message = f"the recipe's {place or 'content'} is wrong: {first['msg'].removeprefix('Value error, ')}"
+            raise SettingsError(message, where=where, fix=fix) from None
         except ValueError as error:
-            raise SettingsError(f"the recipe is not JSON ({error})", where=where, mend=mend) from None
+            raise SettingsError(f"the recipe is not JSON ({error})", where=where, fix=fix) from None
         except SettingsError as error:
-            raise SettingsError(error.what, where=where, mend=error.mend) from None
+            raise SettingsError(error.message, where=where, fix=error.fix) from None
 
     def written(self) -> str:
         """The recipe's one spelling as JSON: keys in order, defaults filled in, no spaces."""
@@ -92,7 +92,7 @@ def render(recipe: Recipe, parents: Sequence[Clip]) -> Clip:
     rate = parents[0].rate
     if any(clip.rate != rate for clip in parents):
         rates = ", ".join(str(clip.rate) for clip in parents)
-        raise InputError(f"the parents' clips are at {rates} Hz", mend="Open all at one rate.")
+        raise InputError(f"the parents' clips are at {rates} Hz", fix="Open all at one rate.")
     sounds = [clip.samples.astype(np.float64) for clip in parents]
     samples = mix(sounds, [share for _, share in recipe.parents], rate) if len(sounds) > 1 else sounds[0]
     for number, (name, parameters) in enumerate(recipe.effects):
@@ -138,15 +138,15 @@ class Sounds:
             return self._open(source)
         written = self._recipes.get(utterance_id)
         if written is None:
-            kind, what = self._silent.get(utterance_id, ("unknown_utterance", "is not in the table of utterances"))
-            mend = "Give a recording on this machine, or leave it out."
-            return self._failed(RecordingError(kind, what, where=utterance_id, mend=mend), utterance_id)
+            kind, message = self._silent.get(utterance_id, ("unknown_utterance", "is not in the table of utterances"))
+            fix = "Give a recording on this machine, or leave it out."
+            return self._failed(RecordingError(kind, message, where=utterance_id, fix=fix), utterance_id)
         if utterance_id in children or len(children) >= _DEEPEST:
             line = " of ".join([utterance_id, *reversed(children)])
             raise SettingsError(
                 f"a recipe leads back to itself or is too deep: {line}",
                 where=utterance_id,
-                mend=f"A recipe's parents may be generated, to a depth of {_DEEPEST}, and never itself.",
+                fix=f"A recipe's parents may be generated, to a depth of {_DEEPEST}, and never itself.",
             )
         return self._rendered(utterance_id, Recipe.read(written, where=utterance_id), (*children, utterance_id))
 
@@ -155,12 +155,12 @@ class Sounds:
         for parent, _ in recipe.parents:
             opened = self._opened(parent, children)
             if opened.clip is None:
-                why = "; ".join(f"{finding.kind}: {finding.what}" for finding in opened.findings)
+                why = "; ".join(f"{finding.kind}: {finding.message}" for finding in opened.findings)
                 error = RecordingError(
                     "parent_failed",
                     f"its parent {parent} cannot be opened ({why})",
                     where=opened.findings[0].where or parent,
-                    mend=opened.findings[0].mend,
+                    fix=opened.findings[0].fix,
                 )
                 return self._failed(error, utterance_id)
             clips.append(opened.clip)

@@ -86,9 +86,9 @@ def annotate(
         merged = merge_ledgers(merge, output)
         return _annotated(merged.votes, merged.findings, f"votes of {len(merge)} folders", output, common)
     if utterances is None or not annotator:
-        what = "an utterances file" if utterances is None else "an annotator"
-        mend = "Write: alm-proxies annotate UTTERANCES --annotator A.toml -o DIR."
-        raise SettingsError(f"annotate needs {what}", mend=mend)
+        message = "an utterances file" if utterances is None else "an annotator"
+        fix = "Write: alm-proxies annotate UTTERANCES --annotator A.toml -o DIR."
+        raise SettingsError(f"annotate needs {message}", fix=fix)
     from alm_proxies.annotators.annotator import Annotator
     from alm_proxies.settings import settings_of
     from alm_proxies.stages.annotate.figures import in_money

@@ -307,9 +307,9 @@ def _pairs(said: Sequence[str] | None, option: str) -> dict[str, str] | None:
     for part in (piece for text in said for piece in text.split(",")):
         key, equals, value = part.partition("=")
         if not equals or not key.strip():
-            raise SettingsError(f"{option} {part!r} is not name=value", mend=f"Write {option} name=value.")
+            raise SettingsError(f"{option} {part!r} is not name=value", fix=f"Write {option} name=value.")
         if key.strip() in pairs:
-            raise SettingsError(f"{option} names {key.strip()!r} twice", mend="Keep one of them.")
+            raise SettingsError(f"{option} names {key.strip()!r} twice", fix="Keep one of them.")
         pairs[key.strip()] = value.strip()
     return pairs
 
@@ -321,8 +321,8 @@ def _scales(said: Sequence[str] | None) -> dict[str, tuple[float, float]] | None
         try:
             scales[name] = float(low), float(high)
         except ValueError:
-            what = f"--scales {name}={ends} does not name the ratings that stand for least and most"
-            raise SettingsError(what, mend=f"Write --scales {name}=1:7.") from None
+            message = f"--scales {name}={ends} does not name the ratings that stand for least and most"
+            raise SettingsError(message, fix=f"Write --scales {name}=1:7.") from None
     return scales or None
 
 

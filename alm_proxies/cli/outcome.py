@@ -42,7 +42,7 @@ class Common:
     """No progress on stderr."""
     debug: bool = False
     """Show the traceback of an error."""
-    allow: Annotated[float, Parameter(validator=validators.Number(gte=0, lte=1))] = 0.1
+    max_left_out: Annotated[float, Parameter(validator=validators.Number(gte=0, lte=1))] = 0.1
     """The share that may be left out before the exit code is 1."""
 
 
@@ -66,11 +66,11 @@ def finished(
         tell(findings, quiet=common.quiet, rest=f"in {kept}")
     else:
         tell(findings, quiet=common.quiet, rest="with --json")
-        data["said"] = findings.frame.select("kind", "what", "mend", "count").to_dicts()
+        data["said"] = findings.frame.select("kind", "message", "fix", "count").to_dicts()
     share = left_out / of if of else 0.0
     if left_out:
         line += f" ({left_out:,} of {of:,} left out)"
-    return Outcome(line, data, exit_code=1 if share > common.allow else 0, as_json=common.json)
+    return Outcome(line, data, exit_code=1 if share > common.max_left_out else 0, as_json=common.json)
 
 
 def refuse_overwriting(written: Iterable[Path], read: Iterable[Path | None]) -> None:
@@ -78,7 +78,7 @@ def refuse_overwriting(written: Iterable[Path], read: Iterable[Path | None]) -> 
     sources = {path.resolve() for path in read if path is not None}
     for path in written:
         if path.resolve() in sources:
-            raise SettingsError("is read by this command and would be overwritten", where=str(path), mend=_ELSEWHERE)
+            raise SettingsError("is read by this command and would be overwritten", where=str(path), fix=_ELSEWHERE)
 
 
 def tell(findings: Findings, *, quiet: bool, rest: str = "") -> None:
@@ -88,8 +88,8 @@ def tell(findings: Findings, *, quiet: bool, rest: str = "") -> None:
     """
     rows = _by_weight(findings)
     for row in rows[:_SHOWN]:
-        times = f" ({row['count']:,} times)" if row["count"] > 1 and not _says(row["what"], row["count"]) else ""
-        say(f"  {row['kind']}: {row['what'].rstrip('.')}{times}. {row['mend'] or ''}".rstrip(), quiet=quiet)
+        times = f" ({row['count']:,} times)" if row["count"] > 1 and not _says(row["message"], row["count"]) else ""
+        say(f"  {row['kind']}: {row['message'].rstrip('.')}{times}. {row['fix'] or ''}".rstrip(), quiet=quiet)
     hidden = len(rows) - _SHOWN
     if hidden > 0:
         where = f": {rest}" if rest else ""
@@ -97,7 +97,7 @@ def tell(findings: Findings, *, quiet: bool, rest: str = "") -> None:
 
 
 def _by_weight(findings: Findings) -> list[dict[str, Any]]:
-    """The findings, those to be shown first: what stopped the run, what has a mend, verdicts, counts.
+    """The findings, those to be shown first: what stopped the run, what has a fix, verdicts, counts.
 
     A verdict is always among them; of a kind found often, one stands before the second of another.
     """
@@ -106,7 +106,7 @@ def _by_weight(findings: Findings) -> list[dict[str, Any]]:
     chosen: list[tuple[bool, int, int, int]] = []
     for place, row in enumerate(rows):
         kind = row["kind"]
-        weight = 0 if kind in _STOPS else 1 if row["mend"] else 2 if kind in _VERDICTS else 3
+        weight = 0 if kind in _STOPS else 1 if row["fix"] else 2 if kind in _VERDICTS else 3
         always = kind in _STOPS or kind in _VERDICTS
         chosen.append((not always, 0 if always else met[kind], weight, place))
         met[kind] += 1
@@ -115,5 +115,5 @@ def _by_weight(findings: Findings) -> list[dict[str, Any]]:
     return [rows[one[3]] for one in (*shown, *chosen[_SHOWN:])]
 
 
-def _says(what: str, count: int) -> bool:
-    return str(count) in what or f"{count:,}" in what
+def _says(message: str, count: int) -> bool:
+    return str(count) in message or f"{count:,}" in message

@@ -99,7 +99,7 @@ def _ran(ran: Ran, common: Common) -> Outcome:
     if left_out:
         without, of = (sum(pair) for pair in zip(*left_out.values(), strict=True))
         line += f" ({without:,} of {of:,} votes left out)"
-    too_many = any(without / of > common.allow for without, of in left_out.values())
+    too_many = any(without / of > common.max_left_out for without, of in left_out.values())
     if ran.pages:
         line += f"; open {', '.join(str(page) for page in ran.pages)}"
     data = {

@@ -16,16 +16,16 @@ class Away:
     addresses: tuple[str, ...]
     seconds: float
     """For how long."""
-    what: str
+    message: str
     """What the last try met."""
     again: float
     """Seconds until the next try."""
 
     def __str__(self) -> str:
         one = len(self.addresses) == 1
-        what = f"{', '.join(self.addresses)} {'answers' if one else 'answer'} nothing since {self.seconds:.0f} s"
+        message = f"{', '.join(self.addresses)} {'answers' if one else 'answer'} nothing since {self.seconds:.0f} s"
         again = f"in {self.again:.0f} s" if self.again >= 0.5 else "now"
-        return f"{what} ({self.what}); trying again {again}"
+        return f"{message} ({self.message}); trying again {again}"
 
 
 @runtime_checkable
@@ -41,6 +41,6 @@ class Reached(Protocol):
         """Since when none of its servers can be reached, or None."""
         ...
 
-    def call_off(self, kind: Literal["gone", "called_off"], what: str) -> None:
+    def call_off(self, kind: Literal["gone", "called_off"], message: str) -> None:
         """Send nothing more: what waits for room or for another try ends at once."""
         ...

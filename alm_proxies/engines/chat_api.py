@@ -138,32 +138,32 @@ def read_completion(content: bytes, *, words: bool = True) -> Completion:
 def fault_of(status: int, headers: Mapping[str, str], content: bytes) -> FaultError:
     """The kind of fault an answer other than 200 is."""
     message, code, wait = _said(content)
-    what = f"HTTP {status}" + (f": {message[:_MOST_SAID]}" if message else "")
+    message = f"HTTP {status}" + (f": {message[:_MOST_SAID]}" if message else "")
     again = wait if "retry-after" not in headers else _retry_after(headers["retry-after"])
     if status in (401, 403) or code == "API_KEY_INVALID":
         return FaultError("unauthorised", f"HTTP {status}: the server does not accept the key")
     if status == 429 and code in ("insufficient_quota", "billing_hard_limit_reached"):
         return FaultError("unauthorised", "HTTP 429: the account has no credit left")
     if status == 429:
-        return FaultError("rate_limited", what, again)
+        return FaultError("rate_limited", message, again)
     if status in (408, 504):
-        return FaultError("timeout", what, again)
+        return FaultError("timeout", message, again)
     if status >= 500:
-        return FaultError("server_error", what, again, busy=status in _TOO_MUCH)
+        return FaultError("server_error", message, again, busy=status in _TOO_MUCH)
     if code == "content_filter" or code == "content_policy_violation":
-        return FaultError("refused", what, paid=False)
+        return FaultError("refused", message, paid=False)
     lower = f"{code} {message}".lower()
     kind: Trouble = "bad_request"
     if status == 413 or any(word in lower for word in _TOO_LONG):
         kind = "too_long"
     elif status == 415 or ("audio" in lower and any(word in lower for word in _AUDIO_WORDS)):
         kind = "corrupt_audio"
-    return FaultError(kind, what)
+    return FaultError(kind, message)
 
 
 def is_about_n(failure: Failure) -> bool:
     """Whether a request was refused for the number of answers it wants: "Invalid 'n'", n_cmpl, candidateCount."""
-    return failure.kind == "bad_request" and _N.search(failure.what) is not None
+    return failure.kind == "bad_request" and _N.search(failure.message) is not None
 
 
 def first_token_scores(raw: Mapping[str, Any], choices: Sequence[str]) -> tuple[float, ...] | None:

@@ -169,7 +169,7 @@ class Failure:
     """Why a request has no answer: its kind, and what the engine said (never a key, never audio)."""
 
     kind: Trouble
-    what: str
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,8 +233,8 @@ class Abilities:
     notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        def yes(what: bool) -> str:
-            return "yes" if what else "no"
+        def yes(message: bool) -> str:
+            return "yes" if message else "no"
 
         longest = f"{self.max_audio_seconds:g} s" if self.max_audio_seconds is not None else "not known"
         facts = [
@@ -341,7 +341,7 @@ _SERVE: dict[str, type[Serve]] = {
 def serve_settings(engine: str, settings: Mapping[str, Any], *, where: str | None = None) -> Serve:
     """The checked `serve` table of an annotator file for one engine."""
     if engine not in _SERVE:
-        raise SettingsError(f"no engine {engine!r}", where=where, mend=f"There are: {', '.join(ENGINE_NAMES)}.")
+        raise SettingsError(f"no engine {engine!r}", where=where, fix=f"There are: {', '.join(ENGINE_NAMES)}.")
     try:
         return _SERVE[engine].model_validate(dict(settings))
     except ValidationError as error:
@@ -350,7 +350,7 @@ def serve_settings(engine: str, settings: Mapping[str, Any], *, where: str | Non
         raise SettingsError(
             f"serve.{name}: {first['msg']}",
             where=where,
-            mend=f"The engine {engine} takes: {', '.join(_SERVE[engine].model_fields)}.",
+            fix=f"The engine {engine} takes: {', '.join(_SERVE[engine].model_fields)}.",
         ) from None
 
 

@@ -69,12 +69,12 @@ class OpenAI:
         try:
             engine._abilities = await probe(engine, engine._abilities)
         except FaultError as fault:
-            mend = await engine._mend(fault.failure, serve)
+            fix = await engine._mend(fault.failure, serve)
             await engine.close()
             raise EngineError(
-                f"the server could not be tried out ({fault.failure.kind}: {fault.failure.what})",
+                f"the server could not be tried out ({fault.failure.kind}: {fault.failure.message})",
                 where=", ".join(serve.base_urls),
-                mend=mend,
+                fix=fix,
             ) from None
         except BaseException:
             await engine.close()
@@ -89,12 +89,12 @@ class OpenAI:
             parts = urlsplit(address)
             if parts.scheme not in ("http", "https") or parts.hostname is None:
                 raise SettingsError(
-                    f"serve.base_urls: {address!r} is no http address", mend="Write http://host:port/v1."
+                    f"serve.base_urls: {address!r} is no http address", fix="Write http://host:port/v1."
                 )
             if parts.username or parts.password or parts.query:
                 raise SettingsError(
                     "serve.base_urls: an address holds a user, a password or a query",
-                    mend="Put the key into an environment variable and name it in serve.key_from.",
+                    fix="Put the key into an environment variable and name it in serve.key_from.",
                 )
         key = ""
         if serve.key_from is not None:
@@ -102,12 +102,12 @@ class OpenAI:
             if not key:
                 raise SettingsError(
                     f"serve.key_from names {serve.key_from}, which is not set",
-                    mend=f"Set it: export {serve.key_from}=...",
+                    fix=f"Set it: export {serve.key_from}=...",
                 )
             if not (key.isascii() and key.isprintable()):
                 raise SettingsError(
                     f"serve.key_from names {serve.key_from}, which holds something that no key can hold",
-                    mend="Set it again, in one line of plain letters.",
+                    fix="Set it again, in one line of plain letters.",
                 )
         local = all(urlsplit(address).hostname in _LOOPBACK for address in serve.base_urls)
         abilities = Abilities(
@@ -204,9 +204,9 @@ class OpenAI:
         """Since when none of the servers can be reached, or None."""
         return self.traffic.away()
 
-    def call_off(self, kind: Literal["gone", "called_off"], what: str) -> None:
+    def call_off(self, kind: Literal["gone", "called_off"], message: str) -> None:
         """Send nothing more; what waits for a server or for another try ends at once."""
-        self.traffic.call_off(kind, what)
+        self.traffic.call_off(kind, message)
 
     async def close(self) -> None:
         """Close the connections."""

@@ -40,7 +40,7 @@ class Scripted:
             raise ValueError("a scripted engine needs either a script or shares")
         unknown = sorted(set(faults or {}) - set(get_args(Trouble)))
         if unknown:
-            raise SettingsError(f"no fault {unknown[0]!r}", mend=f"There are: {', '.join(get_args(Trouble))}.")
+            raise SettingsError(f"no fault {unknown[0]!r}", fix=f"There are: {', '.join(get_args(Trouble))}.")
         self._script = script
         self._shares = shares
         self._faults = dict(faults or {})
@@ -66,7 +66,7 @@ class Scripted:
             raise SettingsError(
                 "serve.answers names no table",
                 where=model,
-                mend="Name a Parquet or CSV file with utterance_id and text.",
+                fix="Name a Parquet or CSV file with utterance_id and text.",
             )
         table, _ = load_table(Path(serve.answers).expanduser(), ("utterance_id", "text"))
         columns = [name for name in table.columns if name.startswith("p_")]
@@ -77,7 +77,7 @@ class Scripted:
         for name in ("utterance_id", *(columns or ["text"])):
             if table[name].null_count():
                 row = int(table[name].is_null().arg_true()[0])
-                raise InputError(f"column {name}, row {row + 1}: is empty", where=serve.answers, mend="Fill it.")
+                raise InputError(f"column {name}, row {row + 1}: is empty", where=serve.answers, fix="Fill it.")
         if columns:
             rows = {row.pop("utterance_id"): row for row in table.select("utterance_id", *columns).to_dicts()}
 
@@ -172,4 +172,4 @@ class Scripted:
 
 
 def _missing(request: Request, path: str) -> InputError:
-    return InputError(f"has no answer for utterance {request.utterance_id!r}", where=path, mend="Add a row for it.")
+    return InputError(f"has no answer for utterance {request.utterance_id!r}", where=path, fix="Add a row for it.")

@@ -58,14 +58,14 @@ class FaultError(Exception):
     def __init__(
         self,
         kind: Trouble,
-        what: str,
+        message: str,
         retry_after: float | None = None,
         *,
         busy: bool | None = None,
         paid: bool | None = None,
     ) -> None:
-        super().__init__(what)
-        self.failure = Failure(kind, what)
+        super().__init__(message)
+        self.failure = Failure(kind, message)
         self.retry_after = retry_after
         self.busy = kind in _BUSY if busy is None else busy
         self.paid = kind in MAY_BE_PAID if paid is None else paid
@@ -164,11 +164,11 @@ class Traffic:
         addresses = tuple(replica.address for replica in self.replicas)
         return Away(addresses, now - self._away_since, self._away_what, again)
 
-    def call_off(self, kind: Literal["gone", "called_off"], what: str) -> None:
+    def call_off(self, kind: Literal["gone", "called_off"], message: str) -> None:
         """Send nothing more: what waits for room or for another try ends at once; what is in flight may be answered."""
         if self._off is not None:
             return
-        self._off = Failure(kind, what)
+        self._off = Failure(kind, message)
         self._called_off.set()
         while self._waiting:
             turn = self._waiting.popleft()
@@ -216,7 +216,7 @@ class Traffic:
         if self._off is not None:
             return _called_off(self._off)
         if self._away_since is not None and fault.failure.kind in ("unreachable", "timeout") and not fault.paid:
-            return _called_off(Failure("called_off", fault.failure.what))
+            return _called_off(Failure("called_off", fault.failure.message))
         return fault
 
     async def _sleep(self, seconds: float) -> None:
@@ -329,15 +329,15 @@ class Traffic:
             replica.rested_at = now
             replica.absences += 1
         if kind == "unreachable":
-            self._nobody(now, fault.failure.what)
+            self._nobody(now, fault.failure.message)
         elif kind not in _AWAY and kind != "timeout":
             self._away_since = None  # somebody said so
 
-    def _nobody(self, now: float, what: str) -> None:
+    def _nobody(self, now: float, message: str) -> None:
         """Keep since when nobody can be reached who has answered before, and give them up after so long."""
         if self._are_well(self.replicas) or not any(replica.answered_at for replica in self.replicas):
             return
-        self._away_what = what
+        self._away_what = message
         if self._away_since is None:
             self._away_since = now
             asyncio.get_running_loop().call_later(self._given_up_after, self._give_up, now)
@@ -345,7 +345,7 @@ class Traffic:
     def _give_up(self, since: float) -> None:
         away = self.away()
         if away is not None and self._away_since == since:
-            self.call_off("gone", f"{', '.join(away.addresses)}: no answer for {away.seconds:.0f} s ({away.what})")
+            self.call_off("gone", f"{', '.join(away.addresses)}: no answer for {away.seconds:.0f} s ({away.message})")
 
     def _are_well(self, replicas: Sequence[Replica]) -> bool:
         return any(replica.absences == 0 for replica in replicas)
@@ -366,7 +366,7 @@ class Traffic:
 
 
 def _called_off(why: Failure) -> FaultError:
-    return FaultError(why.kind, why.what, busy=False, paid=False)
+    return FaultError(why.kind, why.message, busy=False, paid=False)
 
 
 def _no_room() -> FaultError:

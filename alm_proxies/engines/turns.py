@@ -17,6 +17,6 @@ def conversation_of(question: Question, rate: int) -> Conversation:
     for turn in question.turns:
         for part in turn.parts:
             if not isinstance(part, str) and part.rate != rate:
-                raise InputError(f"a clip is at {part.rate} Hz, the model hears {rate} Hz", mend="Resample it first.")
+                raise InputError(f"a clip is at {part.rate} Hz, the model hears {rate} Hz", fix="Resample it first.")
         turns.append((turn.role, [part if isinstance(part, str) else part.samples for part in turn.parts]))
     return turns

@@ -85,7 +85,7 @@ class Vllm:
             engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**settings))
         except (RuntimeError, ValueError, OSError) as error:
             raise EngineError(
-                f"vLLM did not start ({str(error).splitlines()[0]})", where=model, mend="Its own log above says more."
+                f"vLLM did not start ({str(error).splitlines()[0]})", where=model, fix="Its own log above says more."
             ) from error
         abilities = Abilities(
             engine="vllm",

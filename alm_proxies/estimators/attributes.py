@@ -84,7 +84,7 @@ class Attributes:
         if prior_items <= 0 or iterations < 1 or tolerance < 0:
             raise SettingsError(
                 f"prior_items {prior_items}, iterations {iterations} and tolerance {tolerance} cannot be used",
-                mend="prior_items is above 0, iterations 1 or more, tolerance 0 or more.",
+                fix="prior_items is above 0, iterations 1 or more, tolerance 0 or more.",
             )
         self.prior_items = prior_items
         self.iterations = iterations
@@ -110,7 +110,7 @@ class Attributes:
     def predict(self, votes: Votes) -> pl.DataFrame:
         """utterance_id and each attribute's <name>, <name>_sd and <name>_error, for every utterance of the votes."""
         if not hasattr(self, "models_"):
-            raise InputError(f"{type(self).__name__} has not been fitted", mend="Call fit(votes) first.")
+            raise InputError(f"{type(self).__name__} has not been fitted", fix="Call fit(votes) first.")
         ids = votes.frame["utterance_id"].unique().sort()
         human, proxy = _usable(votes)
         columns: dict[str, pl.Series] = {"utterance_id": ids}
@@ -156,8 +156,8 @@ def left_out(votes: Votes) -> list[Finding]:
     if held:
         findings.append(Finding("fuse", "held_out", "human ratings held out for scoring, never fitted", count=held))
     if consensus:
-        what = "published consensus ratings, which are not votes"
-        findings.append(Finding("fuse", "consensus", what, count=consensus))
+        message = "published consensus ratings, which are not votes"
+        findings.append(Finding("fuse", "consensus", message, count=consensus))
     return findings
 
 

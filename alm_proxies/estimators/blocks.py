@@ -47,8 +47,8 @@ class Layout:
     @property
     def findings(self) -> list[Finding]:
         """One for each copy."""
-        what = "its votes are exactly those of {!r}, and count once"
-        return [Finding("fuse", "copied_annotator", what.format(first), where=copy) for copy, first in self.copies]
+        message = "its votes are exactly those of {!r}, and count once"
+        return [Finding("fuse", "copied_annotator", message.format(first), where=copy) for copy, first in self.copies]
 
     def of(self, votes: pl.DataFrame, n: int, labels: int, names: Sequence[str]) -> tuple[Block, ...]:
         """The blocks of rows u, annotator (a place in names), draw, label, weight; empty where nobody voted."""

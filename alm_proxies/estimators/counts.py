@@ -154,7 +154,7 @@ def usable_of(votes: Votes, *, consensus: bool = False) -> Usable:
     """The votes less those held out, failed or published as a consensus."""
     frame, labels = votes.frame, votes.taxonomy
     if not frame.height or not labels:
-        raise InputError("there are no label votes to fuse", where="votes", mend="Give a Votes file with labels.")
+        raise InputError("there are no label votes to fuse", where="votes", fix="Give a Votes file with labels.")
     ids, code = _codes(frame["utterance_id"])
     names = frame["annotator"].unique().sort().to_list()
     coded = frame.select(
@@ -231,9 +231,9 @@ def _left_out(frame: pl.DataFrame, consensus: bool) -> list[Finding]:
     if not consensus:
         agreed = int(frame["annotator"].str.ends_with(CONSENSUS).sum())
         if agreed:
-            what = "published consensus labels, which are not votes"
+            message = "published consensus labels, which are not votes"
             findings.append(
-                Finding("fuse", "consensus", what, mend="Set consensus = true to count them.", count=agreed)
+                Finding("fuse", "consensus", message, fix="Set consensus = true to count them.", count=agreed)
             )
     return findings
 
@@ -254,14 +254,14 @@ def _columns(ids: pl.Series, utterances: Utterances | None, columns: Sequence[st
     if not columns:
         return np.zeros((len(ids), 0))
     if utterances is None:
-        mend = "Give the Utterances file that holds them."
-        raise InputError(f"the columns {', '.join(columns)} are asked for without utterances", mend=mend)
+        fix = "Give the Utterances file that holds them."
+        raise InputError(f"the columns {', '.join(columns)} are asked for without utterances", fix=fix)
     for name in columns:
         if name not in utterances.frame.columns or not utterances.frame[name].dtype.is_numeric():
             raise InputError(
                 f"there is no numeric column {name!r}",
                 where="utterances",
-                mend="Name numeric columns such as duration, or leave columns out.",
+                fix="Name numeric columns such as duration, or leave columns out.",
             )
     table = utterances.frame.select("utterance_id", *(pl.col(c).cast(pl.Float64) for c in columns))
     joined = ids.rename("utterance_id").to_frame().join(table, on="utterance_id", how="left", maintain_order="left")

@@ -56,7 +56,7 @@ class DawidSkene:
         if iterations < 1 or tolerance < 0:
             raise SettingsError(
                 f"{iterations} iterations with tolerance {tolerance} cannot be run",
-                mend="Use one iteration or more and a tolerance of 0 or more.",
+                fix="Use one iteration or more and a tolerance of 0 or more.",
             )
         self.iterations = iterations
         self.tolerance = tolerance
@@ -65,7 +65,7 @@ class DawidSkene:
         """Learn the prior and every rater's confusion matrix; warns where the likelihood has not settled."""
         usable, self.findings_ = _usable(votes)
         if not usable.height:
-            raise InputError("there are no label votes to fuse", where="votes", mend="Give a Votes file with labels.")
+            raise InputError("there are no label votes to fuse", where="votes", fix="Give a Votes file with labels.")
         self.labels_ = votes.taxonomy
         self.raters_ = tuple(usable["annotator"].unique().sort().to_list())
         ballots = self._ballots(votes.frame.head(0), usable)
@@ -98,11 +98,11 @@ class DawidSkene:
     def predict(self, votes: Votes) -> Labels:
         """The posterior of the one true label for every utterance of the votes; without a usable vote, the prior."""
         if not hasattr(self, "confusion_"):
-            raise InputError(f"{type(self).__name__} has not been fitted", mend="Call fit(votes) first.")
+            raise InputError(f"{type(self).__name__} has not been fitted", fix="Call fit(votes) first.")
         if votes.taxonomy != self.labels_:
             raise InputError(
                 f"the votes have the labels {', '.join(votes.taxonomy)}, the fit has {', '.join(self.labels_)}",
-                mend="Fit and predict with one taxonomy.",
+                fix="Fit and predict with one taxonomy.",
             )
         usable, _ = _usable(votes)
         ballots = self._ballots(votes.frame, usable)
@@ -148,7 +148,9 @@ def _usable(votes: Votes) -> tuple[pl.DataFrame, tuple[Finding, ...]]:
         ("consensus", "published consensus labels, which are not votes", ~pl.col("held_out") & agreed),
     )
     counted = frame.select(condition.sum().alias(kind) for kind, _, condition in reasons).row(0, named=True)
-    findings = tuple(Finding("fuse", kind, what, count=counted[kind]) for kind, what, _ in reasons if counted[kind])
+    findings = tuple(
+        Finding("fuse", kind, message, count=counted[kind]) for kind, message, _ in reasons if counted[kind]
+    )
     usable = frame.filter(~pl.col("held_out") & pl.col("label").is_not_null() & ~agreed)
     refuse_unknown_raters(usable, "dawid_skene")
     return usable, findings

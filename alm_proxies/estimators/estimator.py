@@ -73,11 +73,11 @@ class Estimator(ABC):
     def aligned(self, counts: Counts) -> Counts:
         """The counts with the blocks of the fit in its order; blocks it never saw are left out, missing ones absent."""
         if not hasattr(self, "labels_"):
-            raise InputError(f"{type(self).__name__} has not been fitted", mend="Call fit(votes) first.")
+            raise InputError(f"{type(self).__name__} has not been fitted", fix="Call fit(votes) first.")
         if counts.labels != self.labels_:
             raise InputError(
                 f"the votes have the labels {', '.join(counts.labels)}, the fit has {', '.join(self.labels_)}",
-                mend="Fit and predict with one taxonomy.",
+                fix="Fit and predict with one taxonomy.",
             )
         return counts.aligned(self.blocks_)
 
@@ -95,8 +95,8 @@ class Estimator(ABC):
 
 def nothing_to_learn(name: str) -> InputError:
     """The error for votes among which there is no human one."""
-    mend = "Give some utterances human votes: proxies alone cannot say how far to trust proxies."
-    return InputError(f"there are no human votes to fit {name} to", where="votes", mend=mend)
+    fix = "Give some utterances human votes: proxies alone cannot say how far to trust proxies."
+    return InputError(f"there are no human votes to fit {name} to", where="votes", fix=fix)
 
 
 def one_thread() -> AbstractContextManager[object]:
@@ -118,7 +118,7 @@ def minimise(
 
 
 def labels_of(estimator: Estimator, counts: Counts, about: About) -> Labels:
-    """Labels from an estimator's posterior, in chunks; proxy_worth compares with every proxy absent."""
+    """Labels from an estimator's posterior, in chunks; concentration_gain compares with every proxy absent."""
     means, strengths, worths = [], [], []
     for start in range(0, len(counts), CHUNK):
         part = counts.rows(np.arange(start, min(start + CHUNK, len(counts)), dtype=np.int64))
@@ -143,7 +143,7 @@ def labels_of(estimator: Estimator, counts: Counts, about: About) -> Labels:
             "concentration": np.concatenate(strengths),
             "human_votes": counts.human.sum(1),
             "proxy_votes": proxy,
-            "proxy_worth": np.concatenate(worths),
+            "concentration_gain": np.concatenate(worths),
         }
     )
     return Labels.of(frame, about=About(taxonomy=counts.labels, annotators=about.annotators), where="labels")

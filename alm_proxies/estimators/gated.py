@@ -59,7 +59,7 @@ class Gated(Estimator):
         if classes < 1 or penalty <= 0:
             raise SettingsError(
                 f"{classes} classes with a penalty of {penalty} cannot be fitted",
-                mend="Use one class or more and a positive penalty.",
+                fix="Use one class or more and a positive penalty.",
             )
         self.classes = classes
         self.penalty = penalty

@@ -54,7 +54,7 @@ def counting_of(labels: About) -> Counting | None:
     if made_by is None or made_by.stage != "fuse":
         return None
     try:
-        return Counting.model_validate({name: made_by.said[name] for name in Counting.model_fields})
+        return Counting.model_validate({name: made_by.settings[name] for name in Counting.model_fields})
     except (ValueError, KeyError, TypeError):  # written by another version
         return None
 
@@ -76,9 +76,9 @@ def human_counts(
     if not named.height or not merge.secondary:
         findings = []
         if named.height:
-            what = "human votes name secondary labels, which are not used"
-            mend = "Set merge = { primary = 0.9, secondary = 0.1 } to use them."
-            findings.append(Finding("fuse", "secondary", what, mend=mend, count=named.height))
+            message = "human votes name secondary labels, which are not used"
+            fix = "Set merge = { primary = 0.9, secondary = 0.1 } to use them."
+            findings.append(Finding("fuse", "secondary", message, fix=fix, count=named.height))
         vectors = np.eye(k)[label] * weight[:, None] if shared else None
         return primary, None if vectors is None else _draws(votes, vectors), findings
     each = named.select("vote", "secondary").explode("secondary")
@@ -97,8 +97,8 @@ def human_counts(
     merged = np.stack([summed(row, vectors[:, j], n) for j in range(k)], axis=1)
     findings = []
     if outside:
-        what = "secondary labels outside the taxonomy, left out"
-        findings.append(Finding("fuse", "secondary_out_of_vocabulary", what, count=outside))
+        message = "secondary labels outside the taxonomy, left out"
+        findings.append(Finding("fuse", "secondary_out_of_vocabulary", message, count=outside))
     return merged, _draws(votes, vectors), findings
 
 

@@ -31,7 +31,7 @@ class Mixture(Estimator):
 
     def __init__(self, classes: int = 16, *, seed: int = 0, rows: int = FIT_ROWS, iterations: int = 500) -> None:
         if classes < 1:
-            raise SettingsError(f"{classes} classes cannot be fitted", mend="Use one class or more.")
+            raise SettingsError(f"{classes} classes cannot be fitted", fix="Use one class or more.")
         self.classes = classes
         self.seed = seed
         self.rows = rows

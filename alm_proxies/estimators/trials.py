@@ -145,9 +145,7 @@ def worth_in_votes(
     """
     ks = sorted(curve)
     if len(ks) < 2:
-        raise InputError(
-            "a learning curve needs two numbers of human votes or more", mend="Give more utterances votes."
-        )
+        raise InputError("a learning curve needs two numbers of human votes or more", fix="Give more utterances votes.")
     _, speaker = np.unique(speakers, return_inverse=True)
     rng = generator(seed, "worth")
     weights = rng.multinomial(speaker.max() + 1, np.full(speaker.max() + 1, 1 / (speaker.max() + 1)), size=draws)
@@ -205,7 +203,7 @@ def influence(
     """
     frame = votes.frame.filter(pl.col("utterance_id") == utterance_id)
     if not frame.height:
-        raise InputError(f"there is no vote for {utterance_id!r}", where="votes", mend="Check the utterance id.")
+        raise InputError(f"there is no vote for {utterance_id!r}", where="votes", fix="Check the utterance id.")
 
     copies = [found.where for found in read(votes).findings if found.kind == "copied_annotator"]
 

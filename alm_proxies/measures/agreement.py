@@ -45,10 +45,10 @@ def count_table(ratings_matrix: ArrayLike, labels: int) -> Array:
     matrix = np.asarray(ratings_matrix)
     if matrix.ndim != 2 or not np.issubdtype(matrix.dtype, np.integer):
         raise InputError(
-            "is not a matrix of label numbers", where="ratings", mend="Give raters x units, -1 for missing."
+            "is not a matrix of label numbers", where="ratings", fix="Give raters x units, -1 for missing."
         )
     if matrix.size and (matrix.min() < -1 or matrix.max() >= labels):
-        raise InputError(f"holds a number outside -1..{labels - 1}", where="ratings", mend="Number labels from 0.")
+        raise InputError(f"holds a number outside -1..{labels - 1}", where="ratings", fix="Number labels from 0.")
     units = np.broadcast_to(np.arange(matrix.shape[1]), matrix.shape)
     given = matrix >= 0
     flat = np.bincount(units[given] * labels + matrix[given], minlength=matrix.shape[1] * labels)
@@ -152,10 +152,10 @@ def equal_votes(
     people, machines = np.atleast_2d(counts(human, "human")), np.atleast_2d(counts(proxy, "proxy"))
     same_rows(human=people, proxy=machines)
     if votes < 1:
-        raise SettingsError(f"{votes} votes are too few to compare", mend="Use 1 or more.")
+        raise SettingsError(f"{votes} votes are too few to compare", fix="Use 1 or more.")
     for name, table in (("human", people), ("proxy", machines)):
         if (table != np.round(table)).any():
-            raise InputError("the counts are not whole votes", where=name, mend="Give counts of votes, unweighted.")
+            raise InputError("the counts are not whole votes", where=name, fix="Give counts of votes, unweighted.")
     enough = (people.sum(1) >= max(2 * votes, 2)) & (machines.sum(1) >= votes)
     people, machines = people[enough], machines[enough]
     named = None if speakers is None else np.asarray(speakers)[enough]

@@ -75,7 +75,7 @@ def alt_test(votes: Votes, annotator: str, *, kind: Kind = "crowd", q: float = 0
     refuse_unknown_raters(human, "the alt-test")
     if proxy.height == 0:
         raise InputError(
-            f"the proxy annotator {annotator!r} cast no usable vote", where="votes", mend="Check the annotator's name."
+            f"the proxy annotator {annotator!r} cast no usable vote", where="votes", fix="Check the annotator's name."
         )
     ids = proxy["utterance_id"].unique().sort()
     labels = {label: place for place, label in enumerate(votes.taxonomy)}
@@ -144,14 +144,14 @@ def benjamini_yekutieli(p_values: ArrayLike, q: float = 0.05) -> NDArray[np.bool
     return rejected
 
 
-def refuse_unknown_raters(human: pl.DataFrame, what: str) -> None:
+def refuse_unknown_raters(human: pl.DataFrame, message: str) -> None:
     """Refuse votes whose raters are not known, in one sentence."""
     crowd = human.filter(pl.col("annotator").str.ends_with(CROWD))["annotator"].unique().sort()
     if len(crowd):
         raise InputError(
-            f"{what} needs to know who cast each vote, and the raters of {crowd[0]!r} are not known",
+            f"{message} needs to know who cast each vote, and the raters of {crowd[0]!r} are not known",
             where="votes",
-            mend="Give votes with rater names, or leave this out.",
+            fix="Give votes with rater names, or leave this out.",
         )
 
 

@@ -1,4 +1,4 @@
-"""Checked arrays: what every measure takes, refused with row and mend where it is not that."""
+"""Checked arrays: what every measure takes, refused with row and fix where it is not that."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def distributions(values: ArrayLike, name: str) -> Array:
     """Rows of shares (..., labels), finite, not negative and summing to 1, renormalised exactly; others are refused."""
     array = np.asarray(values, dtype=np.float64)
     if array.ndim == 0:
-        raise InputError("needs one share for every label, not a single number", where=name, mend="Give rows x labels.")
+        raise InputError("needs one share for every label, not a single number", where=name, fix="Give rows x labels.")
     _refuse(~np.isfinite(array).all(-1), name, "holds a value that is not a finite number", "Leave such rows out.")
     _refuse((array < -1e-12).any(-1), name, "holds a negative share", "Shares lie between 0 and 1.")
     total = array.sum(-1, keepdims=True)
@@ -29,7 +29,7 @@ def counts(values: ArrayLike, name: str, *, at_least: float = 0.0) -> Array:
     """Rows of vote counts (..., labels), finite and not negative, with at least so many votes a row."""
     array = np.asarray(values, dtype=np.float64)
     if array.ndim == 0:
-        raise InputError("needs one count for every label, not a single number", where=name, mend="Give rows x labels.")
+        raise InputError("needs one count for every label, not a single number", where=name, fix="Give rows x labels.")
     _refuse(~np.isfinite(array).all(-1), name, "holds a value that is not a finite number", "Leave such rows out.")
     _refuse((array < 0).any(-1), name, "holds a negative count", "Counts are 0 or more.")
     total = array.sum(-1)
@@ -42,7 +42,7 @@ def ratings(values: ArrayLike, name: str) -> Array:
     """A column of finite numbers."""
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1:
-        raise InputError(f"has {array.ndim} dimensions, one is needed", where=name, mend="Give one value a row.")
+        raise InputError(f"has {array.ndim} dimensions, one is needed", where=name, fix="Give one value a row.")
     _refuse(~np.isfinite(array), name, "is not a finite number", "Leave such rows out.")
     return array
 
@@ -52,7 +52,7 @@ def same_rows(**named: Array) -> None:
     lengths = {name: len(array) for name, array in named.items()}
     if len(set(lengths.values())) > 1:
         listed = ", ".join(f"{name} has {length}" for name, length in lengths.items())
-        raise InputError(f"the rows do not match: {listed}", mend="Give one row an utterance to each, in one order.")
+        raise InputError(f"the rows do not match: {listed}", fix="Give one row an utterance to each, in one order.")
 
 
 def places(column: pl.Series, among: pl.Series) -> NDArray[np.int64]:
@@ -62,8 +62,8 @@ def places(column: pl.Series, among: pl.Series) -> NDArray[np.int64]:
     return joined["place"].to_numpy().astype(np.int64)
 
 
-def _refuse(bad: NDArray[np.bool_] | np.bool_, name: str, what: str, mend: str) -> None:
+def _refuse(bad: NDArray[np.bool_] | np.bool_, name: str, message: str, fix: str) -> None:
     if not bad.any():
         return
     where = f"{name}, row {int(np.flatnonzero(bad)[0]) + 1}" if bad.ndim else name
-    raise InputError(what, where=where, mend=mend)
+    raise InputError(message, where=where, fix=fix)

@@ -91,7 +91,7 @@ def interval_by_speaker(
 def interval_of_sums(sums: Array, statistic: Statistic = ratio, *, level: float = 0.95, seed: int = 0) -> Interval:
     """The same from sums already made, speakers x columns."""
     if not 0 < level < 1:
-        raise SettingsError(f"a confidence level of {level} is not between 0 and 1", mend="Use 0.95.")
+        raise SettingsError(f"a confidence level of {level} is not between 0 and 1", fix="Use 0.95.")
     count = len(sums)
     estimate = float(statistic(sums.sum(0, keepdims=True))[0])
     if count < 2 or not np.isfinite(estimate):
@@ -151,7 +151,7 @@ def speaker_codes(speakers: ArrayLike | None, rows: int) -> tuple[NDArray[np.int
     names = np.asarray(speakers)
     if names.shape != (rows,):
         raise InputError(
-            f"there are {names.size} speakers for {rows} rows", where="speakers", mend="Name one speaker a row."
+            f"there are {names.size} speakers for {rows} rows", where="speakers", fix="Name one speaker a row."
         )
     found, codes = np.unique(names, return_inverse=True)
     return codes.astype(np.int64), len(found)

@@ -111,7 +111,7 @@ def equal_mass_bins(values: ArrayLike, bins: int = BINS) -> NDArray[np.int64]:
     """The bin of each value: as many values a bin as can be, equal values always in one, whatever the order of rows."""
     column = ratings(values, "values")
     if bins < 1:
-        raise InputError(f"{bins} bins are too few", where="bins", mend="Use one or more.")
+        raise InputError(f"{bins} bins are too few", where="bins", fix="Use one or more.")
     order = np.sort(column)
     place: NDArray[np.int64] = np.searchsorted(order, column, side="left") * bins // max(len(column), 1)
     return place
@@ -133,7 +133,7 @@ def concentration_check(
         raise InputError(
             "holds a value that is not a positive number",
             where="concentration",
-            mend="Use infinity where the shares are exact, and leave out rows whose concentration is not known.",
+            fix="Use infinity where the shares are exact, and leave out rows whose concentration is not known.",
         )
     rows = len(q)
     if rows == 0:
@@ -218,5 +218,5 @@ def _matched(predicted: ArrayLike, votes: ArrayLike, *, whole: bool = False) -> 
     table = np.atleast_2d(counts(votes, "votes", at_least=1e-9))
     same_rows(predicted=q, votes=table)
     if whole and (table != np.round(table)).any():
-        raise InputError("the counts are not whole votes", where="votes", mend="Give counts of votes, unweighted.")
+        raise InputError("the counts are not whole votes", where="votes", fix="Give counts of votes, unweighted.")
     return q, table

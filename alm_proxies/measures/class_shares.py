@@ -54,14 +54,12 @@ def class_shares(
         raise InputError(
             f"human is {y.shape} and proxy {f.shape}",
             where="class shares",
-            mend="Give the same rows and labels to both.",
+            fix="Give the same rows and labels to both.",
         )
     if len(y) < 2:
-        raise InputError(
-            f"{len(y)} utterances have human and proxy votes", where="class shares", mend="Two are needed."
-        )
+        raise InputError(f"{len(y)} utterances have human and proxy votes", where="class shares", fix="Two are needed.")
     if not 0 < level < 1:
-        raise SettingsError(f"a confidence level of {level} is not between 0 and 1", mend="Use 0.95.")
+        raise SettingsError(f"a confidence level of {level} is not between 0 and 1", fix="Use 0.95.")
     codes, count = speaker_codes(_speakers(speakers, speakers_elsewhere, len(g)), len(y) + len(g))
     weight = proxy_weight(y, f, g)
     away = g.mean(0) if len(g) else f.mean(0)
@@ -104,6 +102,6 @@ def _speakers(here: ArrayLike | None, elsewhere: ArrayLike | None, others: int) 
         return here
     if here is None or elsewhere is None:
         raise InputError(
-            "speakers are named on one side only", where="class shares", mend="Name them on both sides or on neither."
+            "speakers are named on one side only", where="class shares", fix="Name them on both sides or on neither."
         )
     return np.concatenate([np.asarray(here), np.asarray(elsewhere)])

@@ -28,7 +28,7 @@ def emd_over_anchors(p: ArrayLike, q: ArrayLike, anchors: ArrayLike) -> Array:
         raise InputError(
             f"{len(points)} anchors stand against {first.shape[-1]} labels, or one is not a finite number",
             where="anchors",
-            mend="Give one finite anchor for each label, in taxonomy order.",
+            fix="Give one finite anchor for each label, in taxonomy order.",
         )
     balance = first - second
     if points.shape[1] == 1:

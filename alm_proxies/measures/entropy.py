@@ -23,7 +23,7 @@ def entropy_few_votes_nats(votes: ArrayLike) -> Array:
     table = counts(votes, "votes")
     n = table.sum(-1, keepdims=True)
     if (table != np.round(table)).any():
-        raise InputError("the counts are not whole votes", where="votes", mend="Give counts of votes, unweighted.")
+        raise InputError("the counts are not whole votes", where="votes", fix="Give counts of votes, unweighted.")
     once = (table == 1).sum(-1, keepdims=True)
     safe_n = np.maximum(n, 1.0)
     coverage = 1.0 - np.where(once == n, n - 1, once) / safe_n

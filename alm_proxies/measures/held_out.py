@@ -47,7 +47,7 @@ class HeldOut:
         found = self.scores.filter(chosen)["estimate"]
         if len(found) != 1:
             known = ", ".join(self.scores["measure"].unique(maintain_order=True))
-            raise SettingsError(f"there is no score {measure!r} for {by} = {value}", mend=f"Measures: {known}.")
+            raise SettingsError(f"there is no score {measure!r} for {by} = {value}", fix=f"Measures: {known}.")
         return float(found[0])
 
 
@@ -58,14 +58,14 @@ def held_out_counts(votes: Votes) -> tuple[pl.Series, Array, list[Finding]]:
     """
     frame = votes.frame
     if not frame.height:
-        raise InputError("there are no held-out votes", where="votes", mend="Hold some out first.")
+        raise InputError("there are no held-out votes", where="votes", fix="Hold some out first.")
     known = frame.filter(~pl.col("held_out"))
     if known.height:
         raise InputError(
             f"{known.height} of {frame.height} votes are not held out, the first of utterance "
             f"{known['utterance_id'][0]!r}",
             where="votes",
-            mend="Give only the votes that were held out from every fit.",
+            fix="Give only the votes that were held out from every fit.",
         )
     usable = (pl.col("status") == "ok") & pl.col("label").is_not_null()
     labelled = frame.filter(usable)
@@ -76,10 +76,10 @@ def held_out_counts(votes: Votes) -> tuple[pl.Series, Array, list[Finding]]:
     counts = np.bincount(cell, labelled["weight"].to_numpy(), len(ids) * len(labels)).reshape(len(ids), -1)
     findings = []
     if frame.height > labelled.height:
-        what = "held-out votes without a label, which no distribution can be scored against"
-        findings.append(Finding("evaluate", "no_label", what, count=frame.height - labelled.height))
+        message = "held-out votes without a label, which no distribution can be scored against"
+        findings.append(Finding("evaluate", "no_label", message, count=frame.height - labelled.height))
     if not len(ids):
-        raise InputError("no held-out vote has a label", where="votes", mend="Hold out votes whose status is ok.")
+        raise InputError("no held-out vote has a label", where="votes", fix="Hold out votes whose status is ok.")
     return ids, counts.astype(np.float64), findings
 
 
@@ -109,14 +109,14 @@ def score_held_out(
             raise InputError(
                 f"has the labels {', '.join(labels.taxonomy)}, the votes {', '.join(votes.taxonomy)}",
                 where=name,
-                mend="Predict and score with one taxonomy.",
+                fix="Predict and score with one taxonomy.",
             )
     table = pl.DataFrame({"utterance_id": ids}).with_row_index("row")
     found = table.join(predictions.frame, on="utterance_id", how="inner", maintain_order="left")
     findings += _missing(table, found, predictions)
     if not found.height:
         raise InputError(
-            "no utterance has both a prediction and held-out votes", where="predictions", mend="Check the ids."
+            "no utterance has both a prediction and held-out votes", where="predictions", fix="Check the ids."
         )
     rows = found["row"].to_numpy()
     ids, counts = ids[rows], counts[rows]
@@ -158,10 +158,10 @@ def compare(first: HeldOut, second: HeldOut, *, level: float = 0.95, seed: int =
     mine, theirs = first.per_utterance, second.per_utterance
     both = mine.join(theirs, on="utterance_id", how="inner", suffix="_second", maintain_order="left")
     if not both.height:
-        raise InputError("the two scored no utterance in common", where="compare", mend="Score the same votes.")
+        raise InputError("the two scored no utterance in common", where="compare", fix="Score the same votes.")
     if (both["votes"] != both["votes_second"]).any():
         raise InputError(
-            "the two were scored against different held-out votes", where="compare", mend="Score both on the same."
+            "the two were scored against different held-out votes", where="compare", fix="Score both on the same."
         )
     rows = []
     speakers = _speakers(both)
@@ -227,14 +227,14 @@ def _per_utterance(ids: pl.Series, predicted: Array, counts: Array, labels: Sequ
 def _joined(per: pl.DataFrame, utterances: Utterances | None, kept: set[str], groups: Sequence[str]) -> pl.DataFrame:
     if utterances is None:
         if groups:
-            raise InputError(f"scores by {groups[0]} need the utterances", where="groups", mend="Give the utterances.")
+            raise InputError(f"scores by {groups[0]} need the utterances", where="groups", fix="Give the utterances.")
         return per.with_columns(speaker=pl.lit(None, dtype=pl.String))
     absent = [name for name in groups if name not in utterances.frame.columns]
     if absent:
         raise InputError(
             f"the utterances have no column {absent[0]!r}",
             where="groups",
-            mend=f"There are: {', '.join(utterances.frame.columns)}.",
+            fix=f"There are: {', '.join(utterances.frame.columns)}.",
         )
     columns = ["utterance_id", *(name for name in utterances.frame.columns if name in kept)]
     return per.join(utterances.frame.select(columns), on="utterance_id", how="left", maintain_order="left")
@@ -288,14 +288,14 @@ def _table_of(by: str, value: str, scored: Scored, level: float, seed: int) -> p
 
 def _missing(table: pl.DataFrame, found: pl.DataFrame, predictions: Labels) -> list[Finding]:
     absent = table.filter(~pl.col("row").is_in(found["row"].implode()))["utterance_id"]
-    what, mend = "has held-out votes but no prediction, and is not scored", "Predict it, or say why it cannot be."
-    findings = [Finding("evaluate", "no_prediction", what, mend, utterance_id=one) for one in absent]
+    message, fix = "has held-out votes but no prediction, and is not scored", "Predict it, or say why it cannot be."
+    findings = [Finding("evaluate", "no_prediction", message, fix, utterance_id=one) for one in absent]
     surplus = len(predictions) - found.height
     if surplus:
-        what = "predictions without held-out votes, which cannot be scored"
-        findings.append(Finding("evaluate", "no_held_out_votes", what, count=surplus))
+        message = "predictions without held-out votes, which cannot be scored"
+        findings.append(Finding("evaluate", "no_held_out_votes", message, count=surplus))
     return findings
 
 
-def _count(kind: str, what: str, column: pl.Series) -> list[Finding]:
-    return [Finding("evaluate", kind, what, count=column.null_count())] if column.null_count() else []
+def _count(kind: str, message: str, column: pl.Series) -> list[Finding]:
+    return [Finding("evaluate", kind, message, count=column.null_count())] if column.null_count() else []

@@ -46,7 +46,7 @@ class ChatInputs:
         processor = AutoProcessor.from_pretrained(str(model), revision=revision)
         if not getattr(processor, "chat_template", None) or not hasattr(processor, "audio_token"):
             raise SettingsError(
-                "this model has no chat template with audio", where=str(model), mend="Name an instruction-tuned one."
+                "this model has no chat template with audio", where=str(model), fix="Name an instruction-tuned one."
             )
         return cls(processor, family_of(config))
 
@@ -108,7 +108,7 @@ def config_of(model: str | Path, revision: str | None) -> Any:
         raise SettingsError(
             f"no model could be loaded ({str(error).splitlines()[0]})",
             where=str(model),
-            mend="Check the name, the revision and the connection, or give a folder.",
+            fix="Check the name, the revision and the connection, or give a folder.",
         ) from error
 
 

@@ -48,7 +48,7 @@ def loader_of(config: Any) -> Any:
     for name in config.architectures or []:
         if hasattr(transformers, name):
             return getattr(transformers, name)
-    raise SettingsError(f"this transformers has no class for {config.model_type!r}", mend="Update transformers.")
+    raise SettingsError(f"this transformers has no class for {config.model_type!r}", fix="Update transformers.")
 
 
 def save(model: Any, folder: str | Path) -> None:

@@ -52,7 +52,7 @@ def sinusoids(places: int, width: int) -> Tensor:
 def refuse_others(model: Any) -> None:
     """Refuse a model of another family: what is done here to its audio encoder would not hold."""
     if model.config.model_type != "qwen2_audio":
-        raise SettingsError(f"a {model.config.model_type} cannot be trained here", mend="Begin from a Qwen2-Audio.")
+        raise SettingsError(f"a {model.config.model_type} cannot be trained here", fix="Begin from a Qwen2-Audio.")
 
 
 @contextmanager

@@ -67,7 +67,7 @@ def build(
 ) -> Path:
     """Write a random checkpoint of a family that loads like a full-size one; `words` shape its vocabulary."""
     if family not in FAMILIES:
-        raise SettingsError(f"no family {family!r}", mend=f"There are: {', '.join(FAMILIES)}.")
+        raise SettingsError(f"no family {family!r}", fix=f"There are: {', '.join(FAMILIES)}.")
     target = Path(folder)
     processor = processor_for(family, sizes=sizes, words=words)
     tokenizer = processor.tokenizer

@@ -112,7 +112,7 @@ def _corpus(one: Run, beside: Path, facts: list[str], problems: list[str]) -> Ut
     votes = corpus.votes
     mean = len(votes) / max(votes.frame["utterance_id"].n_unique(), 1)
     facts.append(f"read: {len(corpus.utterances):,} utterances, {len(votes):,} votes ({mean:.1f} each)")
-    facts += [f"read: {row['what']}" for row in corpus.findings.frame.iter_rows(named=True)]
+    facts += [f"read: {row['message']}" for row in corpus.findings.frame.iter_rows(named=True)]
     if one.file.simulate is not None:  # what is held out, and of whom, shows when the synthetic corpus is there
         return corpus.utterances
     if one.file.hold_out is not None:
@@ -121,7 +121,7 @@ def _corpus(one: Run, beside: Path, facts: list[str], problems: list[str]) -> Ut
         except AlmProxiesError as error:
             problems.append(str(error))
             return corpus.utterances
-        facts += [f"read: {finding.what}" for finding in told]
+        facts += [f"read: {finding.message}" for finding in told]
     if one.file.align is not None and not votes.frame["held_out"].any():
         facts.append("align: no votes are held out, so nothing can be scored; write [hold_out]")
     return corpus.utterances
@@ -188,7 +188,7 @@ def _asked(
     except AlmProxiesError as error:
         problems.append(str(error))
     frame, findings = askable(utterances)
-    facts += [f"annotate: {finding.what}" for finding in findings]
+    facts += [f"annotate: {finding.message}" for finding in findings]
     if settings.limit is not None:
         frame = frame.head(settings.limit)
     price = price_of_all([annotator], frame)
@@ -236,7 +236,7 @@ def _ask(
         spent = f"; asking cost {made.spent.price:.2f}" if made.spent.price else ""
         turned = made.votes.about.annotators[name].injected
         facts.append(f"annotate: {name}: {turned or 'what an injected transcript turns could not be measured'}{spent}")
-        facts += [f"annotate: {finding['what']}" for finding in made.findings.frame.iter_rows(named=True)]
+        facts += [f"annotate: {finding['message']}" for finding in made.findings.frame.iter_rows(named=True)]
 
 
 def _unmet(annotator: Annotator) -> Iterator[str]:

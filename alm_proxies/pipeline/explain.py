@@ -56,18 +56,19 @@ class Explained:
         said = "  ".join(f"{name} {share:.3f}" for name, share in sorted(shares.items(), key=lambda pair: -pair[1]))
         strength = self.label["concentration"]
         worth = f", as firm as {strength:.1f} votes" if strength is not None else ""
-        yield f"label ({self.method}{worth}; proxies add {self.label['proxy_worth']:+.1f} to its strength): {said}"
+        gain = f"{self.label['concentration_gain']:+.1f}"
+        yield f"label ({self.method}{worth}; proxies add {gain} to its strength): {said}"
         if felt := self._felt(self.label):
             yield f"rated: {felt}"
         yield "votes:"
         for vote in self.votes:
             felt = self._felt(vote)
-            what = f"{vote['label'] or vote['stated'] or '-'}{f'  {felt}' if felt else ''}"
+            message = f"{vote['label'] or vote['stated'] or '-'}{f'  {felt}' if felt else ''}"
             held = ", held out" if vote["held_out"] else ""
             raw = f"  reply {vote['raw']!r}" if vote.get("raw") else ""
             cell = f"  cell {vote['cell']}" if vote.get("cell") is not None else ""
             yield (
-                f"  {vote['source']:5}  {vote['annotator']} #{vote['draw']}: {what} x {vote['weight']:.3g}"
+                f"  {vote['source']:5}  {vote['annotator']} #{vote['draw']}: {message} x {vote['weight']:.3g}"
                 f" ({vote['status']}{held}){cell}{raw}"
             )
         if self.influence:
@@ -95,10 +96,10 @@ def explain(folder: str | Path, utterance_id: str, *, number: int = 0) -> Explai
     manifest = _manifest(folder)
     runs = manifest["runs"]
     if not 0 <= number < len(runs):
-        raise InputError(f"there is no run {number}", where=str(folder), mend=f"There are runs 0 to {len(runs) - 1}.")
+        raise InputError(f"there is no run {number}", where=str(folder), fix=f"There are runs 0 to {len(runs) - 1}.")
     places = {Path(place).parts[0]: folder / place for place in runs[number]["stages"]}
     if "fuse" not in places:
-        raise InputError("this run fused nothing", where=str(folder), mend="Write [fuse] in its pipeline file.")
+        raise InputError("this run fused nothing", where=str(folder), fix="Write [fuse] in its pipeline file.")
     utterances = Utterances.read(places["read"] / "utterances.parquet")
     row = _row(utterances.frame, utterance_id, places["read"] / "utterances.parquet")
     label = _row(Labels.read(places["fuse"] / "labels.parquet").frame, utterance_id, places["fuse"] / "labels.parquet")
@@ -146,12 +147,12 @@ def _influence(
 def _manifest(folder: Path) -> dict[str, Any]:
     path = folder / "manifest.json"
     if not path.exists():
-        mend = "Name the folder of a run that has finished (the pipeline file's folder)."
-        raise InputError("holds no manifest.json", where=str(folder), mend=mend)
+        fix = "Name the folder of a run that has finished (the pipeline file's folder)."
+        raise InputError("holds no manifest.json", where=str(folder), fix=fix)
     try:
         manifest: dict[str, Any] = json.loads(read_text(path))
     except ValueError as error:
-        raise InputError(f"is not JSON: {error}", where=str(path), mend="Run the pipeline file again.") from None
+        raise InputError(f"is not JSON: {error}", where=str(path), fix="Run the pipeline file again.") from None
     return manifest
 
 
@@ -160,8 +161,8 @@ def _row(frame: pl.DataFrame, utterance_id: str, where: Path) -> dict[str, Any]:
     if not found.height:
         near = frame.filter(pl.col("utterance_id").str.ends_with(utterance_id))["utterance_id"].head(1).to_list()
         first = frame["utterance_id"].head(1).to_list()
-        mend = f"Did you mean {near[0]!r}?" if near else f"The first there is: {', '.join(first) or 'none'}."
-        raise InputError(f"there is no utterance {utterance_id!r}", where=str(where), mend=mend)
+        fix = f"Did you mean {near[0]!r}?" if near else f"The first there is: {', '.join(first) or 'none'}."
+        raise InputError(f"there is no utterance {utterance_id!r}", where=str(where), fix=fix)
     return found.row(0, named=True)
 
 

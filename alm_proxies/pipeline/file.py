@@ -115,9 +115,7 @@ def read_pipeline(path: str | Path, folder: str | Path | None = None) -> Pipelin
         values["folder"] = str(path_in(path.parent, Path(values["folder"]), str(path)))
     vary = values.pop("vary", {})
     if not isinstance(vary, dict):
-        raise SettingsError(
-            "vary is not a table of lists", where=str(path), mend="Write [vary], then seed = [1, 2, 3]."
-        )
+        raise SettingsError("vary is not a table of lists", where=str(path), fix="Write [vary], then seed = [1, 2, 3].")
     runs = []
     for chosen in _combinations(vary, str(path)):
         changed = copy.deepcopy(values)
@@ -132,7 +130,7 @@ def path_in(folder: Path, said: Path, where: str) -> Path:
     try:
         return folder / said.expanduser()
     except RuntimeError:
-        raise SettingsError(f"nobody knows whose home {said} is in", where=where, mend="Write it in full.") from None
+        raise SettingsError(f"nobody knows whose home {said} is in", where=where, fix="Write it in full.") from None
 
 
 def _found(path: Path) -> Path:
@@ -143,7 +141,7 @@ def _found(path: Path) -> Path:
             return named
         known = sorted(p.stem for p in shipped.glob("*.toml"))
         near = did_you_mean(path.name, known)
-        raise SettingsError(f"there is no file {path}", mend=f"{near} Shipped: {', '.join(known)}.".strip())
+        raise SettingsError(f"there is no file {path}", fix=f"{near} Shipped: {', '.join(known)}.".strip())
     return path
 
 
@@ -152,17 +150,17 @@ def _combinations(vary: dict[str, Any], where: str) -> Iterator[dict[str, Any]]:
     count = 1
     for key, values in flat.items():
         if not isinstance(values, list) or not values:
-            raise SettingsError(f"vary.{key} is not a list of values", where=where, mend=f'Write "{key}" = [a, b].')
+            raise SettingsError(f"vary.{key} is not a list of values", where=where, fix=f'Write "{key}" = [a, b].')
         if key.split(".")[0] == "folder":
-            raise SettingsError("the folder cannot be varied", where=where, mend="Each run gets its own place in it.")
+            raise SettingsError("the folder cannot be varied", where=where, fix="Each run gets its own place in it.")
         if len({digest_of(value) for value in values}) < len(values):
-            raise SettingsError(f"vary.{key} names a value twice", where=where, mend="Name each value once.")
+            raise SettingsError(f"vary.{key} names a value twice", where=where, fix="Name each value once.")
         if len({_spelled(value) for value in values}) < len(values):
-            what = f"vary.{key} has values whose folders would have one name"
-            raise SettingsError(what, where=where, mend="Write all of them as numbers, or all as text.")
+            message = f"vary.{key} has values whose folders would have one name"
+            raise SettingsError(message, where=where, fix="Write all of them as numbers, or all as text.")
         count *= len(values)
     if count > MAX_RUNS:
-        raise SettingsError(f"[vary] stands for {count} runs", where=where, mend=f"Keep it under {MAX_RUNS}.")
+        raise SettingsError(f"[vary] stands for {count} runs", where=where, fix=f"Keep it under {MAX_RUNS}.")
     for values in itertools.product(*flat.values()):
         yield dict(zip(flat, values, strict=True))
 
@@ -187,7 +185,7 @@ def _put(values: dict[str, Any], key: str, value: Any, where: str) -> None:
         places = below
     for place in places:
         if not isinstance(place, dict):
-            raise SettingsError(f"vary.{key} does not lead to a setting", where=where, mend="Name section.key.")
+            raise SettingsError(f"vary.{key} does not lead to a setting", where=where, fix="Name section.key.")
         place[last] = value
 
 

@@ -71,8 +71,8 @@ def _alone(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            mend = "Wait for it, stop it, or choose another folder: --folder."
-            raise InputError("another run is writing into this folder", where=str(folder), mend=mend) from None
+            fix = "Wait for it, stop it, or choose another folder: --folder."
+            raise InputError("another run is writing into this folder", where=str(folder), fix=fix) from None
         except OSError as error:
             say(f"{folder} cannot be locked ({error.strerror}): see that nothing else is run into it")
         yield

@@ -19,7 +19,7 @@ MARKER = "stage.json"
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What a stage's work gives back: what was left out or mended, and how much of what there is."""
+    """What a stage's work gives back: what was left out or corrected, and how much of what there is."""
 
     findings: Findings
     counts: Mapping[str, float] = field(default_factory=dict)

@@ -24,7 +24,7 @@ from alm_proxies.estimators.dirichlet import Dirichlet, Human, Pool, Weighted
 from alm_proxies.estimators.estimator import Estimator, NotConvergedWarning
 from alm_proxies.estimators.gated import Gated
 from alm_proxies.estimators.mixture import Mixture
-from alm_proxies.estimators.stacking import Stacking
+from alm_proxies.estimators.supervised import Supervised
 from alm_proxies.estimators.trials import Losses, Worth, paired, worth_in_votes
 from alm_proxies.seeds import generator
 from alm_proxies.stages.fuse.choose import choose
@@ -41,7 +41,7 @@ def ceiling(corpus: Corpus, counts: Counts, k: int, seed: int) -> Array:
     half = (corpus.actors.rank("dense").to_numpy() + seed) % 2
     full = counts.with_human(corpus.voice)
     for one in (0, 1):
-        fit = Stacking(k, seed=seed).fit(full.rows(np.flatnonzero(half != one)))
+        fit = Supervised(k, seed=seed).fit(full.rows(np.flatnonzero(half != one)))
         rows = np.flatnonzero(half == one)
         mean[rows] = fit.posterior(fit.aligned(counts.rows(rows))).mean
     return mean
@@ -194,7 +194,7 @@ def run_all(
                 keep(name, "mixture, generative, 16 classes", fitted(lambda seed=seed: Mixture(16, seed=seed))(counts))
                 keep(name, "gated, 16 classes, penalty .001", fitted(lambda seed=seed: Gated(16, seed=seed))(counts))
                 keep(name, "auto", auto(counts, seed, chosen.setdefault((k, name), [])))
-                keep(name, "stacking (ceiling)", ceiling(corpus, counts, k, seed))
+                keep(name, "supervised (ceiling)", ceiling(corpus, counts, k, seed))
             print(f"seed {seed}, k = {k} done", flush=True)
     return results, chosen
 
@@ -238,7 +238,7 @@ def say_gaps(report: Report, results: Results, groups: np.ndarray, scored: dict[
                 ("weighted, tuned", proxies),
                 ("pool", proxies),
                 ("mixture, generative, 16 classes", proxies),
-                ("stacking (ceiling)", proxies),
+                ("supervised (ceiling)", proxies),
             ):
                 theirs = masked(average(part[i] for part in results[k, of, other]), keep)
                 rows.append(

@@ -45,7 +45,7 @@ RIVALS = (
     ("weighted, tuned", ""),
     ("pool", ""),
     ("mixture, generative, 16 classes", ""),
-    ("stacking (ceiling)", ""),
+    ("supervised (ceiling)", ""),
 )
 # What a biased proxy says (columns) when the truth says (rows), in the order of LABELS.
 CONFUSION = np.array(
@@ -221,7 +221,7 @@ class Run:
             "dirichlet": fitted(Dirichlet),
             "mixture, generative, 16 classes": fitted(lambda: Mixture(16, seed=seed)),
             "gated, 16 classes, penalty .001": fitted(lambda: Gated(16, seed=seed)),
-            "stacking (ceiling)": lambda counts: ceiling(self.corpus, counts, k, seed),
+            "supervised (ceiling)": lambda counts: ceiling(self.corpus, counts, k, seed),
         }
 
     def automatic(self, counts: Counts, k: int, kind: str, seed: int) -> Array:
@@ -260,7 +260,7 @@ class Run:
         rows = [("utterances", len(truth)), ("speakers", int(self.groups.max()))]
         rows += [("NLL of the truth itself (its entropy)", float(entropy))]
         rows += [("JSD2 of the truth to the held-out votes", float(np.mean(sample)))]
-        report.table("the corpus and the floors", [{"what": what, "value": value} for what, value in rows])
+        report.table("the corpus and the floors", [{"message": message, "value": value} for message, value in rows])
 
     def say_scores(self, report: Report) -> None:
         """Every method beside helpful proxies."""
@@ -309,7 +309,7 @@ class Run:
         report.table("harm at k = 3", rows)
 
     def say_worth(self, report: Report) -> None:
-        """Worth in human votes: by the loss, by the concentration of human-only fits, and proxy_worth as it stands."""
+        """Worth in human votes: by the loss, by the concentration of human-only fits, and concentration_gain itself."""
         curve = {k: self.over_seeds(k, "none", ALONE, "truth_nll") for k in CURVE}
         strength = {k: float(np.mean([m.concentration.mean() for m, _ in self.believed[k, "none"]])) for k in CURVE}
         report.table(
@@ -325,10 +325,10 @@ class Run:
             concentration = np.mean([one.concentration.mean() for one, _ in made])
             by_fusion = {
                 "read off the concentration": float(np.interp(concentration, list(strength.values()), CURVE)) - k,
-                "mean proxy_worth": float(np.mean([one for _, one in made])),
+                "mean concentration_gain": float(np.mean([one for _, one in made])),
             }
             rows.append({"k": k, "proxies": kind, **reads, **by_fusion})
-        report.table("worth of ten proxy votes in human votes, read off the curve, and proxy_worth", rows)
+        report.table("worth of ten proxy votes in human votes, read off the curve, and concentration_gain", rows)
 
     def say_honesty(self, report: Report) -> None:
         """Squared error to the truth over what the concentration promises, sum_j p_j (1 - p_j) / (c + 1)."""

@@ -145,8 +145,8 @@ def main() -> None:
         "OPENBLAS_NUM_THREADS": threads,
     }
 
-    def child(what: str, size: str, folder: Path) -> dict[str, float]:
-        command = [sys.executable, __file__, "--child", what, "--sizes", size, "--folder", str(folder)]
+    def child(message: str, size: str, folder: Path) -> dict[str, float]:
+        command = [sys.executable, __file__, "--child", message, "--sizes", size, "--folder", str(folder)]
         out = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
         made: dict[str, float] = json.loads(out.splitlines()[-1])
         return made

@@ -198,7 +198,7 @@ def ours(utterances: Utterances, made: Annotator) -> tuple[Rates, Rates]:
         done = annotate(utterances, [made], folder, settings, engine_of=opened, quiet=True)
         whole = clock.rates(votes)
     if set(done.votes.frame["status"]) != {"ok"} or not done.complete:
-        raise SystemExit(f"not every vote is ok: {done.findings.frame['what'].to_list()}")
+        raise SystemExit(f"not every vote is ok: {done.findings.frame['message'].to_list()}")
     return watched[0].opened.rates(votes, watched[0].closed), whole
 
 
@@ -221,7 +221,7 @@ def compared(url: str, utterances: Utterances, made: Annotator, in_flight: int, 
         found["annotate"].append(whole)
     cells = []
     for name in found:
-        rate, cpu = (statistics.median(one[what] for one in found[name]) for what in (0, 1))
+        rate, cpu = (statistics.median(one[message] for one in found[name]) for message in (0, 1))
         cells.append(f"{rate:.0f} at {cpu:.2f}")
     for name in ("asking", "annotate"):
         shares = [ours[0] / theirs[0] for ours, theirs in zip(found[name], found["pools"], strict=True)]

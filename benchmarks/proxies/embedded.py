@@ -83,7 +83,7 @@ def name_weights(folder: Path) -> str:
     revision, path = digest_file(folder / "model.safetensors"), folder / "annotator.toml"
     said, places = re.subn(r'(?m)^revision = "[^"]*"', f'revision = "{revision}"', read_text(path))
     if places != 1:
-        raise SettingsError(f"names its weights {places} times", where=str(path), mend='Write revision = "" once.')
+        raise SettingsError(f"names its weights {places} times", where=str(path), fix='Write revision = "" once.')
     write_text(path, said)
     return revision
 
@@ -183,11 +183,11 @@ def measure(folder: Path, recordings: Path | None) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("what", choices=("make", "measure"))
+    parser.add_argument("message", choices=("make", "measure"))
     parser.add_argument("--folder", type=Path, default=Path("runs/embedded"))
     parser.add_argument("--emodb", type=Path)
     options = parser.parse_args()
-    if options.what == "make":
+    if options.message == "make":
         make(options.folder)
     else:
         measure(options.folder, options.emodb)

@@ -81,9 +81,9 @@ def _count(ledger: Path) -> int:
             return 0
 
 
-def check(what: str, holds: bool) -> None:
+def check(message: str, holds: bool) -> None:
     """Print it, and end where it does not hold."""
-    print(f"  {what}: {'yes' if holds else 'NO'}")
+    print(f"  {message}: {'yes' if holds else 'NO'}")
     if not holds:
         raise SystemExit(1)
 

@@ -166,10 +166,10 @@ def main() -> None:
                 print(label)
                 for number, one in enumerate(clips):
                     got, tokens = told(url, one)
-                    for heard, what in ((one, "the clip"), (padded(one), "the clip and silence")):
+                    for heard, message in ((one, "the clip"), (padded(one), "the clip and silence")):
                         want, mine = by_transformers(lm, heard)
                         print(
-                            f"clip {number}: {tokens} prompt tokens; transformers with {what}: {mine}, "
+                            f"clip {number}: {tokens} prompt tokens; transformers with {message}: {mine}, "
                             f"largest difference {np.nanmax(np.abs(got - want)):.3f}"
                         )
         options = converted(Path(shutil.copytree(EMBEDDED, folder / "embedded")), chosen.source, chosen.python)

@@ -75,22 +75,22 @@ def fill(ledger: Ledger, one: Annotator, utterances: Utterances, folder: Path, s
         ledger.write(heard=heard, outcomes=outcomes)
 
 
-def measured(what: str, folder: str, votes: str) -> None:
+def measured(message: str, folder: str, votes: str) -> None:
     utterances = Utterances.read(Path(folder) / "utterances.parquet")
     one = annotator(int(votes))
     started = time.monotonic()
-    with Ledger.open(Path(folder) / f"{what}.sqlite") as ledger:
+    with Ledger.open(Path(folder) / f"{message}.sqlite") as ledger:
         plan = make_plan(utterances, [one], ledger, 0)
         planned = time.monotonic() - started
         rows = sum(1 for _ in plan.rows(plan.seats))
         streamed = time.monotonic() - started - planned
         table = ""
-        if what == "all":
+        if message == "all":
             begun = time.monotonic()
             table = f"; Votes table of {len(votes_of(ledger, LABELS)):,} rows in {time.monotonic() - begun:.1f} s"
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(
-        f"{what:5s}: {plan.planned:,} votes planned, {plan.missing:,} missing: {planned:.1f} s, "
+        f"{message:5s}: {plan.planned:,} votes planned, {plan.missing:,} missing: {planned:.1f} s, "
         f"{rows:,} utterances streamed in {streamed:.1f} s{table}; peak {peak:.2f} GiB"
     )
 
@@ -101,11 +101,11 @@ def main(count: int, votes: int) -> None:
         utterances = corpus(folder, count)
         utterances.write(folder / "utterances.parquet")
         one = annotator(votes)
-        for what, share in (("none", 0.0), ("half", 0.5), ("all", 1.0)):
-            with Ledger.open(folder / f"{what}.sqlite") as ledger:
+        for message, share in (("none", 0.0), ("half", 0.5), ("all", 1.0)):
+            with Ledger.open(folder / f"{message}.sqlite") as ledger:
                 fill(ledger, one, utterances, folder, share)
             for _ in range(3):
-                subprocess.run([sys.executable, __file__, "measured", what, name, str(votes)], check=True)
+                subprocess.run([sys.executable, __file__, "measured", message, name, str(votes)], check=True)
 
 
 if __name__ == "__main__":

@@ -102,7 +102,7 @@ def test_a_bad_prompt_is_refused_with_file_field_and_mend(tmp_path: Path, text: 
         read_prompt(written(tmp_path, text))
     assert says in str(caught.value)
     assert "mine.toml" in str(caught.value)
-    assert caught.value.mend
+    assert caught.value.fix
 
 
 def test_a_user_adds_a_prompt_by_adding_a_file(tmp_path: Path) -> None:

@@ -43,8 +43,8 @@ def kind_of(path: Path, **slice_: float) -> str:
     assert finding.utterance_id == "c/u"
     assert finding.stage == "annotate"
     assert finding.where == str(path)
-    assert finding.what
-    assert finding.mend
+    assert finding.message
+    assert finding.fix
     with pytest.raises(RecordingError) as raised:
         open_clip(path, **slice_)
     assert raised.value.kind == finding.kind
@@ -255,7 +255,7 @@ def test_a_wrongly_named_file_is_decoded_with_a_finding(tmp_path: Path, name: st
     result = opened(path)
     assert result.clip is not None
     assert [f.kind for f in result.findings] == ["wrongly_named"]
-    assert container in result.findings[0].what
+    assert container in result.findings[0].message
 
 
 @pytest.fixture(scope="module")

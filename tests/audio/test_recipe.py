@@ -82,7 +82,7 @@ def test_a_wrong_recipe_is_refused_with_its_place(written: Any, said: str) -> No
     with pytest.raises(SettingsError, match=said) as raised:
         Recipe.read(text, where="c/a#2")
     assert raised.value.where == "c/a#2"
-    assert raised.value.mend
+    assert raised.value.fix
 
 
 def test_one_parent_without_effects_is_rendered_as_it_is() -> None:

@@ -19,7 +19,8 @@ FLAGS = [
     "--columns", "utterance_id=clip,speaker=who,annotator=rater", "--columns", "label=heard,valence=val",
     "--constants", "language=de", "--groups", "room", "--map", "Excited=happy", "--map", "Odd=outside",
     "--files", "one.csv=train", "--files", "two.csv=test", "--scales", "valence=5:1",
-    "--corpus", "mine", "--taxonomy", "iemocap4", "--hold-out", "splits=test", "keep=1", "--seed", "3", "--allow", "1",
+    "--corpus", "mine", "--taxonomy", "iemocap4", "--hold-out", "splits=test", "keep=1", "--seed", "3",
+    "--max-left-out", "1",
 ]  # fmt: skip
 FILE = """
 taxonomy = "iemocap4"
@@ -59,7 +60,7 @@ def test_there_is_a_flag_for_all_that_a_pipeline_file_can_say_of_a_corpus() -> N
 def test_flags_and_a_pipeline_file_read_the_same_tables(corpus: Path) -> None:
     assert run(["read", "table", "corpus", *FLAGS, "-o", "out", "--quiet"]) == 0
     Path("p.toml").write_text(FILE)
-    assert run(["run", "p.toml", "--quiet", "--allow", "0.2"]) == 0
+    assert run(["run", "p.toml", "--quiet", "--max-left-out", "0.2"]) == 0
     for table, name in ((Votes, "votes"), (Utterances, "utterances")):
         by_flags, by_file = (table.read(Path(folder) / f"{name}.parquet") for folder in ("out", "runs/read"))
         assert by_flags.frame.equals(by_file.frame)
@@ -79,7 +80,7 @@ def test_a_lost_label_is_left_out_though_its_rating_is_kept(corpus: Path, capsys
     for more in ([], rated):
         assert run(["read", "table", "corpus/one.csv", *flags, *more, "-o", "out", "--quiet"]) == 1
         assert "(1 of 3 left out)" in capsys.readouterr().out
-    assert run(["read", "table", "corpus/one.csv", *flags, *rated, "-o", "out", "--quiet", "--allow", ".4"]) == 0
+    assert run(["read", "table", "corpus/one.csv", *flags, *rated, "-o", "out", "--quiet", "--max-left-out", ".4"]) == 0
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ import pytest
 NEEDS_VLLM = [
     pytest.mark.vllm,
     pytest.mark.server,
-    pytest.mark.filterwarnings("ignore"),  # vLLM's and its libraries' own, which we cannot mend
+    pytest.mark.filterwarnings("ignore"),  # vLLM's and its libraries' own, which we cannot fix
     pytest.mark.skipif(
         find_spec("vllm") is None,
         reason="vLLM is not in this environment: .venv-vllm has it"

@@ -72,8 +72,8 @@ except MissingExtraError as error:
     print(error)
 """
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    mend = f"Install it with: pip install 'alm-proxies[{extra}]'"
-    assert told == f"this needs the package {missing!r}, which is not installed. {mend}\n"
+    fix = f"Install it with: pip install 'alm-proxies[{extra}]'"
+    assert told == f"this needs the package {missing!r}, which is not installed. {fix}\n"
 
 
 def test_the_contract_loads_nothing_heavy():

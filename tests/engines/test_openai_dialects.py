@@ -111,7 +111,7 @@ def test_the_wait_among_the_details_of_googles_429_is_kept():
     wait = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "34.5s"}
     body = [{"error": {"code": 429, "message": "Quota.", "status": "RESOURCE_EXHAUSTED", "details": [wait]}}]
     fault = chat_api.fault_of(429, {}, json.dumps(body).encode())
-    assert (fault.failure.kind, fault.failure.what, fault.retry_after) == ("rate_limited", "HTTP 429: Quota.", 34.5)
+    assert (fault.failure.kind, fault.failure.message, fault.retry_after) == ("rate_limited", "HTTP 429: Quota.", 34.5)
 
 
 def test_a_wait_that_is_neither_a_number_nor_a_date_does_no_harm():
@@ -123,4 +123,4 @@ def test_a_wait_that_is_neither_a_number_nor_a_date_does_no_harm():
 def test_details_of_other_shapes_do_no_harm(details):
     body = {"error": {"message": "no", "code": "invalid", "details": details}}
     fault = chat_api.fault_of(400, {}, json.dumps(body).encode())
-    assert (fault.failure.kind, fault.failure.what, fault.retry_after) == ("bad_request", "HTTP 400: no", None)
+    assert (fault.failure.kind, fault.failure.message, fault.retry_after) == ("bad_request", "HTTP 400: no", None)

@@ -41,8 +41,8 @@ def test_dawid_skene_says_what_it_does_and_not_what_was_set() -> None:
     [
         None,
         MadeBy(stage="fuse"),
-        MadeBy(stage="fuse", said={"merge": 1, "consensus": False, "columns": []}),
-        MadeBy(stage="simulate", settings="0" * 16),
+        MadeBy(stage="fuse", settings={"merge": 1, "consensus": False, "columns": []}),
+        MadeBy(stage="simulate", settings_digest="0" * 16),
     ],
 )
 def test_labels_that_do_not_say_how_votes_were_counted_give_nothing(made_by: MadeBy | None) -> None:

@@ -227,6 +227,6 @@ def test_informative_proxies_are_worth_something_and_none_are_worth_nothing():
     rng = np.random.default_rng(10)
     human, truth = cast(rng, 600, 4, 3)
     counts = made(human, np.stack([rng.multinomial(10, q) for q in truth]))
-    worth = Gated(8).fit(counts).predict(counts).frame["proxy_worth"]
+    worth = Gated(8).fit(counts).predict(counts).frame["concentration_gain"]
     assert worth.median() > 0.5
-    assert Gated(8).fit(counts.only([])).predict(counts.only([])).frame["proxy_worth"].abs().max() == 0
+    assert Gated(8).fit(counts.only([])).predict(counts.only([])).frame["concentration_gain"].abs().max() == 0

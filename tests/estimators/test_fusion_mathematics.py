@@ -9,7 +9,7 @@ from hypothesis.extra.numpy import arrays
 from scipy import integrate, stats
 from scipy.optimize import approx_fprime
 
-from alm_proxies.estimators import dirichlet, gated, mixture, stacking
+from alm_proxies.estimators import dirichlet, gated, mixture, supervised
 from alm_proxies.estimators.counts import Block, Counts
 from alm_proxies.estimators.gated import Gated
 from alm_proxies.estimators.likelihood import DirichletMultinomial, posterior_moments, softmax
@@ -68,13 +68,13 @@ def objectives():
         [np.broadcast_to(counts.shares, human.shape), (proxy + counts.shares) / (proxy.sum(1, keepdims=True) + 1)]
     )
     yield dirichlet._DirichletLoss(human, sources, rng.integers(0, 4, 25), None), 5
-    yield stacking._Objective(inputs, human, 0.01), 6 * 4
+    yield supervised._Objective(inputs, human, 0.01), 6 * 4
     left = counts.left_one_out()
     yield dirichlet._LeftOutLoss(left, left.contexts, counts.shares, [proxy[left.rows]], np.zeros(2)), 2
 
 
 @pytest.mark.parametrize(
-    ("objective", "size"), list(objectives()), ids=["gated", "mixture", "dirichlet", "stacking", "weighted"]
+    ("objective", "size"), list(objectives()), ids=["gated", "mixture", "dirichlet", "supervised", "weighted"]
 )
 def test_every_fit_follows_its_true_gradient(objective, size):
     theta = 0.5 * np.random.default_rng(4).normal(size=size)

@@ -81,12 +81,12 @@ def test_a_run_that_leaves_out_more_votes_than_allowed_ends_as_annotate_alone_do
     file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = file.parent
-    assert command(["run", str(file), "--quiet", "--allow", "0.3"]) == 0
+    assert command(["run", str(file), "--quiet", "--max-left-out", "0.3"]) == 0
     assert "(10 of 40 votes left out)" in capsys.readouterr().out
     assert command(["run", str(file), "--quiet", "--json"]) == 1, "nothing runs again, and as much is left out"
     assert json.loads(capsys.readouterr().out)["left_out"] == {str(folder / "out" / "annotate"): 10}
     utterances, annotator = folder / "out" / "read" / "utterances.parquet", folder / "broken.toml"
     alone = ["annotate", str(utterances), "--annotator", str(annotator), "--taxonomy", "crema6", "--injection", "0"]
     for allow, code in (("0.3", 0), ("0.1", 1)):
-        assert command([*alone, "-o", str(folder / "alone"), "--quiet", "--allow", allow]) == code
+        assert command([*alone, "-o", str(folder / "alone"), "--quiet", "--max-left-out", allow]) == code
     assert "(10 of 40 left out)" in capsys.readouterr().out

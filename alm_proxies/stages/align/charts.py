@@ -8,14 +8,14 @@ from dataclasses import replace
 
 import numpy as np
 
+from alm_proxies.compare.rivals import ALONE, FUSED, ROLES, Score, Scores
+from alm_proxies.compare.worth import Learning
 from alm_proxies.measures.bootstrap import Interval as Measured
 from alm_proxies.report.charts import Cloud, Line, Series, bars, calibration, curves, dots, heat, simplex
 from alm_proxies.report.drawing import number
 from alm_proxies.report.page import Chart, Interval
 from alm_proxies.stages.align.curves import Curve, StratumTrust
-from alm_proxies.stages.align.learning import Learning
 from alm_proxies.stages.align.results import Results
-from alm_proxies.stages.align.rivals import ALONE, FUSED, ROLES, Score, Scores
 from alm_proxies.stages.align.tables import shares_table
 from alm_proxies.stages.align.variance import Variance
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from alm_proxies.compare.material import Array, Ballots, Index, Words
 from alm_proxies.measures.bootstrap import Interval, mean_by_speaker
 from alm_proxies.measures.divergence import jsd_base2
 from alm_proxies.seeds import generator
-from alm_proxies.stages.align.material import Array, Ballots, Index, Words
 
 REPEATS = 5
 MOST_VOTES = 20

@@ -22,7 +22,7 @@ def metrics_of(results: Results) -> dict[str, Any]:
         "proxy_votes": len(material.proxy.rows),
         "proxy_annotators": material.proxy.names,
         "taxonomy": material.labels,
-        "mean_proxy_worth_by_the_fusion": float(material.proxy_worth.mean()),
+        "mean_concentration_gain_by_the_fusion": float(material.concentration_gain.mean()),
         "label_shares": results.shares,
         "corpus_shares": results.corpus_shares,
         "confusion_human_by_proxy": results.confusion,
@@ -48,7 +48,7 @@ def metrics_of(results: Results) -> dict[str, Any]:
         made["worth_in_human_votes"] = {
             name: {
                 **dict(zip(("votes", "low", "high"), learned.votes(name), strict=True)),
-                "proxy_worth": learned.proxy_worth[name],
+                "concentration_gain": learned.concentration_gain[name],
             }
             for name in learned.worth
         }

@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from alm_proxies import __version__
+from alm_proxies.compare.glossary import words_section
+from alm_proxies.compare.rivals import FUSED
+from alm_proxies.compare.strata import AGREEMENT, AMBIGUITY, LABEL, OUTCOME
 from alm_proxies.files import digest_of
 from alm_proxies.report.drawing import listed, number
 from alm_proxies.report.page import Block, Example, Examples, Page, Section, Text
@@ -23,11 +26,8 @@ from alm_proxies.stages.align.charts import (
     variance_chart,
 )
 from alm_proxies.stages.align.curves import Curve
-from alm_proxies.stages.align.glossary import words_section
 from alm_proxies.stages.align.people import people_section
 from alm_proxies.stages.align.results import Results
-from alm_proxies.stages.align.rivals import FUSED
-from alm_proxies.stages.align.strata import AGREEMENT, AMBIGUITY, LABEL, OUTCOME
 from alm_proxies.stages.align.tables import (
     agreement_table,
     alt_test_table,
@@ -104,7 +104,7 @@ def _maker(results: Results) -> str:
     maker = results.material.table.about.made_by
     if maker is None:
         return "not recorded"
-    method = f" --method {maker.said['method']}" if "method" in maker.said else ""
+    method = f" --method {maker.settings['method']}" if "method" in maker.settings else ""
     return f"{maker.stage}{method}, settings {maker.settings}".removesuffix(", settings ")
 
 
@@ -206,7 +206,7 @@ def _agreement(results: Results) -> Section | None:
         blocks += [alt_test_table(results.alt_tests), raters_table(results.alt_tests)]
     elif "alt_test" in results.cannot:
         why = results.cannot["alt_test"]
-        blocks.append(Text(f"No alternative annotator test: {why.what}. {why.mend or ''}".rstrip(), "notice"))
+        blocks.append(Text(f"No alternative annotator test: {why.message}. {why.fix or ''}".rstrip(), "notice"))
     return Section("Humans and proxies, vote against vote", lead, tuple(blocks))
 
 

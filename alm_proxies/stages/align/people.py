@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from alm_proxies.compare.material import Array, Material
 from alm_proxies.measures.agreement import alpha_columns, alpha_of_sums, fleiss_kappa, pairwise_agreement
 from alm_proxies.measures.bootstrap import Interval, interval_by_speaker, mean_by_speaker
 from alm_proxies.measures.rater_agreement import (
@@ -19,7 +20,6 @@ from alm_proxies.measures.rater_agreement import (
 from alm_proxies.report.drawing import listed, number
 from alm_proxies.report.page import Block, Cell, Column, Section, Table, Text
 from alm_proxies.report.page import Interval as Shown
-from alm_proxies.stages.align.material import Array, Material
 from alm_proxies.tables import CONSENSUS, CROWD
 
 _SHOWN = (1, 2, 3, 5, 10, 20)

@@ -9,6 +9,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from alm_proxies.compare.material import Array, Ballots, Material, Words
+from alm_proxies.compare.rivals import FEWEST, Scores, rivals, scores
+from alm_proxies.compare.strata import AGREEMENT, in_order, strata_of
+from alm_proxies.compare.worth import Learning, human_only, learning
 from alm_proxies.errors import InputError
 from alm_proxies.estimators.counts import counts_of
 from alm_proxies.estimators.merge import Counting
@@ -18,11 +22,7 @@ from alm_proxies.measures.bootstrap import Interval, mean_by_speaker
 from alm_proxies.measures.class_shares import ClassShares, class_shares
 from alm_proxies.seeds import generator
 from alm_proxies.stages.align.curves import Curve, StratumTrust, saturation, stratum_trust
-from alm_proxies.stages.align.learning import Learning, human_only, learning
-from alm_proxies.stages.align.material import Array, Ballots, Material, Words
 from alm_proxies.stages.align.people import People, people_of
-from alm_proxies.stages.align.rivals import FEWEST, Scores, rivals, scores
-from alm_proxies.stages.align.strata import AGREEMENT, in_order, strata_of
 from alm_proxies.stages.align.variance import Variance, cells_for, variance
 from alm_proxies.tables import AnnotatorCard, Finding, Utterances, Votes
 
@@ -78,10 +78,10 @@ class Results:
     @property
     def findings(self) -> list[Finding]:
         """What could not be said, and why."""
-        found = [Finding("align", name, error.what, error.mend or "") for name, error in self.cannot.items()]
+        found = [Finding("align", name, error.message, error.fix or "") for name, error in self.cannot.items()]
         if not self.has_held_out:
-            mend = "Hold votes out when reading the corpus, then fuse and align again."
-            found.append(Finding("align", "nothing_held_out", "no label can be checked: no vote was held out", mend))
+            fix = "Hold votes out when reading the corpus, then fuse and align again."
+            found.append(Finding("align", "nothing_held_out", "no label can be checked: no vote was held out", fix))
         if not self.has_proxies:
             found.append(Finding("align", "no_proxies", "no proxy voted: the report is of human votes alone"))
         return [*found, *(self.variance.findings if self.variance is not None else ())]

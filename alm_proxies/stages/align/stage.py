@@ -53,9 +53,9 @@ def align(labels: Labels, votes: Votes, utterances: Utterances, settings: AlignS
     as the labels say that fuse counted them: secondary and consensus labels, and columns that may steer the gate.
     Labels that rest on more human votes than are left to the fit have seen the held-out ones, and are refused.
     """
-    from alm_proxies.stages.align.examples import examples
-    from alm_proxies.stages.align.leaks import refuse_seen
-    from alm_proxies.stages.align.material import material_of
+    from alm_proxies.compare.examples import examples
+    from alm_proxies.compare.leaks import refuse_seen
+    from alm_proxies.compare.material import material_of
     from alm_proxies.stages.align.metrics import metrics_of
     from alm_proxies.stages.align.page import page_of
     from alm_proxies.stages.align.results import measure
@@ -86,15 +86,19 @@ def _counting(labels: Labels, utterances: Utterances) -> tuple[Counting, list[Fi
     """How the rivals are to count the votes, and what of it is not known or not at hand."""
     counting = counting_of(labels.about)
     if counting is None:
-        what = "the labels do not say how the votes behind them were counted: their rivals count primary labels alone"
-        mend = "Labels that fuse wrote say it; fuse the votes again if yours were fused by an earlier version."
-        return Counting(), [Finding("align", "counting_not_known", what, mend)]
+        message = (
+            "the labels do not say how the votes behind them were counted: their rivals count primary labels alone"
+        )
+        fix = "Labels that fuse wrote say it; fuse the votes again if yours were fused by an earlier version."
+        return Counting(), [Finding("align", "counting_not_known", message, fix)]
     frame = utterances.frame
     there = tuple(name for name in counting.columns if name in frame.columns and frame[name].dtype.is_numeric())
     lacking = [name for name in counting.columns if name not in there]
     if not lacking:
         return counting, []
-    what = f"the labels were fused with the column {lacking[0]!r}, which these utterances lack: their rivals do without"
-    mend = "Give the utterances file that fuse was given."
-    found = Finding("align", "column_lacking", what, mend, count=len(lacking))
+    message = (
+        f"the labels were fused with the column {lacking[0]!r}, which these utterances lack: their rivals do without"
+    )
+    fix = "Give the utterances file that fuse was given."
+    found = Finding("align", "column_lacking", message, fix, count=len(lacking))
     return counting.model_copy(update={"columns": there}), [found]

@@ -6,15 +6,15 @@ import math
 from collections.abc import Mapping, Sequence
 
 from alm_proxies.about import Injected
+from alm_proxies.compare.rivals import FUSED, Score, Scores
+from alm_proxies.compare.worth import Learning
 from alm_proxies.measures.agreement import EqualVotes
 from alm_proxies.measures.alt_test import AltTest
 from alm_proxies.measures.bootstrap import Interval as Measured
 from alm_proxies.measures.class_shares import ClassShares
 from alm_proxies.report.drawing import number
 from alm_proxies.report.page import Cell, Column, Interval, Table
-from alm_proxies.stages.align.learning import Learning
 from alm_proxies.stages.align.results import Results
-from alm_proxies.stages.align.rivals import FUSED, Score, Scores
 from alm_proxies.tables import Finding
 
 _NLL = Column("NLL", 3, "Mean of −ln p(vote) over held-out votes, in nats. Lower is better.")
@@ -23,7 +23,7 @@ _FLOOR = Column("JSD floor", 3, "What the truth itself would score against so fe
 _BRIER = Column("Brier", 3, "Mean squared distance to held-out votes, 0 to 2. Lower is better.")
 _ECE = Column("ECE", 3, "Top label: |probability − share of votes|, 15 bins of equal mass.")
 _R2 = Column("R²", 3, "Per label over utterances, averaged: 1 − residual / total.")
-_PROXY_WORTH = "Mean proxy_worth of the labels: what the proxies add to the concentration, nothing held out."
+_PROXY_WORTH = "Mean concentration_gain of the labels: what the proxies add to the concentration, nothing held out."
 _GAIN = Column("Against human votes alone", 3, "Paired on the same votes; below zero is better.")
 
 
@@ -38,7 +38,9 @@ def worth_table(learned: Learning) -> Table:
     beyond = learned.at[-1] - learned.given
     for name, worth in learned.worth.items():
         read = [_votes(value, beyond) for value in learned.votes(name)]
-        rows.append(["all utterances" if name == "all" else name, worth.utterances, *read, learned.proxy_worth[name]])
+        rows.append(
+            ["all utterances" if name == "all" else name, worth.utterances, *read, learned.concentration_gain[name]]
+        )
     columns = [
         Column("Human votes"),
         Column("Utterances"),
@@ -80,7 +82,7 @@ def strata_table(inside: Mapping[str, Mapping[str, Sequence[Score]]]) -> Table:
 
 
 def group_table(results: Results, groups: Sequence[str]) -> Table | None:
-    """Every group: agreement of humans with humans and with proxies, the gain, the proxy_worth of its labels.
+    """Every group: agreement of humans with humans and with proxies, the gain, the concentration_gain of its labels.
 
     None without proxies: there is nothing to tell beyond the scores.
     """
@@ -102,7 +104,7 @@ def group_table(results: Results, groups: Sequence[str]) -> Table | None:
                     shown(equal.agreement.human_human) if equal else None,
                     shown(equal.agreement.human_proxy) if equal else None,
                     *([shown(gain.difference) if gain else None] if results.scores else []),
-                    *([float(material.proxy_worth[members].mean())] if results.uses_proxies else []),
+                    *([float(material.concentration_gain[members].mean())] if results.uses_proxies else []),
                 ]
             )
     columns = [
@@ -217,6 +219,6 @@ def raters_table(tests: Sequence[AltTest]) -> Table:
 def findings_table(findings: Sequence[Finding]) -> Table:
     """What was left out, and what to do about it."""
     rows: list[list[Cell]] = [
-        [finding.kind.replace("_", " "), finding.what, finding.mend or None, finding.count] for finding in findings
+        [finding.kind.replace("_", " "), finding.message, finding.fix or None, finding.count] for finding in findings
     ]
     return Table.of(["Kind", "What", "What to do", "Count"], rows)

@@ -7,15 +7,15 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from alm_proxies.compare.rivals import ALONE, FUSED, PLAIN, POOL, WEIGHTED, Score, Scores
+from alm_proxies.compare.strata import AGREEMENT, AMBIGUITY, LABEL, OBSERVABLE
+from alm_proxies.compare.worth import Learning
 from alm_proxies.measures.bootstrap import Interval
 from alm_proxies.measures.class_shares import ClassShares
 from alm_proxies.report.drawing import listed, number
 from alm_proxies.report.page import Figure
-from alm_proxies.stages.align.learning import Learning
 from alm_proxies.stages.align.people import grounds, verdict
 from alm_proxies.stages.align.results import Results
-from alm_proxies.stages.align.rivals import ALONE, FUSED, PLAIN, POOL, WEIGHTED, Score, Scores
-from alm_proxies.stages.align.strata import AGREEMENT, AMBIGUITY, LABEL, OBSERVABLE
 
 _WHERE = {
     AGREEMENT: {
@@ -70,11 +70,11 @@ def worth_words(learned: Learning, stratum: str = "all") -> str:
 
 
 def both_worths(learned: Learning) -> str:
-    """The worth on held-out votes beside the labels' own proxy_worth, and why they differ."""
-    own, rise = learned.proxy_worth["all"], learned.strength_per_vote
+    """The worth on held-out votes beside the labels' own concentration_gain, and why they differ."""
+    own, rise = learned.concentration_gain["all"], learned.strength_per_vote
     said = (
         f"On held-out votes the proxies did the work of {worth_words(learned)} ({_range(learned)}). The labels' own "
-        f"`proxy_worth`, {number(own, 1)} on average, is another measure: it says how much the proxies add to the "
+        f"`concentration_gain`, {number(own, 1)} on average, is another measure: how much the proxies add to the "
         "concentration, and no vote was held out for it."
     )
     if rise > 0:
@@ -121,7 +121,7 @@ def _verdict(results: Results) -> str:
             return "No proxy voted here: this is what the human votes alone can tell."
         return f"No proxy voted here. {verdict(results.people)}"
     if results.scores is None:
-        added = number(float(results.material.proxy_worth.mean()), 1)
+        added = number(float(results.material.concentration_gain.mean()), 1)
         return (
             f"The proxies of an utterance add {added} to the concentration of its label; "
             "nothing was held out, so nothing here tells what they are worth."
@@ -192,7 +192,7 @@ def figures(results: Results) -> tuple[Figure, ...]:
     learned = results.learning
     if learned is not None and learned.worth and results.uses_proxies:
         beside = f"{_range(learned)}, over {learned.utterances:,} utterances; "
-        beside += f"proxy_worth says {number(learned.proxy_worth['all'], 1)}"
+        beside += f"concentration_gain says {number(learned.concentration_gain['all'], 1)}"
         made.append(Figure(_short_worth(learned), "human votes: the worth of an utterance's proxies", beside))
     if results.scores is not None:
         fused, other, name = _beside(results, results.scores)

@@ -132,8 +132,8 @@ class Group:
         if lacking := lent.missing(annotator.prompt.requires):
             wrong = wrong or (f"no_{lacking[0]}", f"the prompt needs its {lacking[0]}")
         if audio is None or wrong is not None:
-            kind, what = wrong or ("missing", "")
-            await counted.recorder.arrived(not_asked(seat.number, row["number"], missing, kind, what, time.time()))
+            kind, message = wrong or ("missing", "")
+            await counted.recorder.arrived(not_asked(seat.number, row["number"], missing, kind, message, time.time()))
             counted.progress.advance(len(missing))
             return
         material = annotator.material(opened.digest, row["start"], row["end"], lent)
@@ -159,8 +159,8 @@ class Group:
                 return True
             if not self._running:
                 spent = f"{in_money(counted.purse.spent)} are spent"
-                what = f"the next request could pass the budget of {counted.purse.budget:g}: {spent}"
-                counted.halt.because(f"{what}, and it may cost up to {in_money(taken)}", RAISE_THE_BUDGET)
+                message = f"the next request could pass the budget of {counted.purse.budget:g}: {spent}"
+                counted.halt.because(f"{message}, and it may cost up to {in_money(taken)}", RAISE_THE_BUDGET)
                 return False
             await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
         return False
@@ -195,8 +195,8 @@ class Group:
             self._judge(seat, [(one.status, one.shares) for one in read if one.kind not in LEFT_OPEN])
             for failure in (reply.failure, *reply.failures):
                 if failure is not None and failure.kind in ENDS_THE_JOB:
-                    mend = _MENDS.get(failure.kind, "Mend the annotator file, then run the same command again.")
-                    raise EngineError(f"{failure.kind}: {failure.what}", where=seat.annotator.where, mend=mend)
+                    fix = _MENDS.get(failure.kind, "Mend the annotator file, then run the same command again.")
+                    raise EngineError(f"{failure.kind}: {failure.message}", where=seat.annotator.where, fix=fix)
             note = f"{in_money(counted.purse.spent)} spent" if counted.purse.spent else None
             counted.progress.advance(len(cast), note)
         except Exception as error:  # kept for the run, which sends nothing more and raises it
@@ -257,9 +257,9 @@ def _open(place: int, row: Mapping[str, Any], rate: int, digest_of: Callable[[st
         digest = digest_of(path, status.st_size, status.st_mtime_ns)
         clip = open_clip(path, start=row["start"], end=row["end"], rate=rate, longest=LONGEST)
     except RecordingError as error:
-        return Opened(place, row, None, "", 0, 0, (error.kind, error.what))
+        return Opened(place, row, None, "", 0, 0, (error.kind, error.message))
     except OSError as error:
         return Opened(place, row, None, "", 0, 0, ("missing", f"{path}: {error.strerror or error}"))
     except InputError as error:
-        return Opened(place, row, None, "", 0, 0, ("unreadable", error.what))
+        return Opened(place, row, None, "", 0, 0, ("unreadable", error.message))
     return Opened(place, row, Audio(clip.samples, clip.rate), digest, status.st_size, status.st_mtime_ns)

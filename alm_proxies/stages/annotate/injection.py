@@ -116,11 +116,11 @@ def injection_findings(ledger: Ledger) -> list[Finding]:
     again, votes = "Run the same command again to go on.", "votes with an injected transcript"
     found = []
     if failed:
-        what = f"{failed} of {planned} {votes} failed and count neither way"
-        found.append(Finding(STAGE, "injection_failed", what, again, count=failed))
+        message = f"{failed} of {planned} {votes} failed and count neither way"
+        found.append(Finding(STAGE, "injection_failed", message, again, count=failed))
     if cast < planned:
-        what = f"{planned - cast} of {planned} {votes} have not been cast"
-        found.append(Finding(STAGE, "injection_not_cast", what, again, count=planned - cast))
+        message = f"{planned - cast} of {planned} {votes} have not been cast"
+        found.append(Finding(STAGE, "injection_not_cast", message, again, count=planned - cast))
     return found
 
 
@@ -200,8 +200,8 @@ def _nothing_to_inject(plan: Plan, seats: Sequence[Seat]) -> list[Finding]:
     if not seats or plan.utterances.is_empty() or plan.utterances.select(_HAS_TRANSCRIPT.any()).item():
         return []
     names = ", ".join(seat.annotator.name for seat in seats)
-    what = f"no utterance has a transcript, so what an injected one does to the votes of {names} is not measured"
-    return [Finding(STAGE, "nothing_to_inject", what)]
+    message = f"no utterance has a transcript, so what an injected one does to the votes of {names} is not measured"
+    return [Finding(STAGE, "nothing_to_inject", message)]
 
 
 def _number(ledger: Ledger, seat: Seat, seed: int, sentence: str) -> int:

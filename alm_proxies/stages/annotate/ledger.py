@@ -131,7 +131,7 @@ class Ledger:
     def look(cls, path: Path) -> Ledger:
         """The ledger at a path, to read only; another process may be writing it."""
         if not path.is_file():
-            raise InputError("there is no ledger", where=str(path), mend="Name a folder that annotate has written to.")
+            raise InputError("there is no ledger", where=str(path), fix="Name a folder that annotate has written to.")
         with _saying(path):
             sql = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None)
             sql.execute("SELECT COUNT(*) FROM about")
@@ -274,8 +274,8 @@ class Ledger:
         if found is None and self._lock is not None:
             self.keep("version", str(VERSION))
         elif found != str(VERSION):
-            mend = "Read it with the version of alm-proxies that wrote it."
-            raise InputError(f"is a ledger of version {found}, not {VERSION}", where=str(self.path), mend=mend)
+            fix = "Read it with the version of alm-proxies that wrote it."
+            raise InputError(f"is a ledger of version {found}, not {VERSION}", where=str(self.path), fix=fix)
 
     def _give_up_in_flight(self) -> Lost:
         with self.transaction() as sql:
@@ -302,10 +302,8 @@ def _saying(path: Path) -> Iterator[None]:
     except sqlite3.IntegrityError:
         raise
     except sqlite3.OperationalError as error:
-        mend = (
-            "Free some space or mend its permissions, then run the same command again: what was acknowledged is kept."
-        )
-        raise OutputError(f"the ledger cannot be written: {error}", where=str(path), mend=mend) from error
+        fix = "Free some space or fix its permissions, then run the same command again: what was acknowledged is kept."
+        raise OutputError(f"the ledger cannot be written: {error}", where=str(path), fix=fix) from error
     except sqlite3.DatabaseError as error:
-        mend = "Move it away and annotate again, or restore it from a copy."
-        raise InputError(f"is not a ledger, or is damaged: {error}", where=str(path), mend=mend) from error
+        fix = "Move it away and annotate again, or restore it from a copy."
+        raise InputError(f"is not a ledger, or is damaged: {error}", where=str(path), fix=fix) from error

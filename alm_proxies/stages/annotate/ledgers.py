@@ -90,7 +90,7 @@ def ledgers_in(folder: str | Path) -> list[Path]:
     """The ledgers in a folder, or an error."""
     found = sorted(Path(folder).glob("ledger*.sqlite"))
     if not found:
-        raise InputError("holds no ledger", where=str(folder), mend="Name a folder that annotate has written to.")
+        raise InputError("holds no ledger", where=str(folder), fix="Name a folder that annotate has written to.")
     return found
 
 
@@ -109,14 +109,14 @@ def merge(folders: Sequence[str | Path], folder: str | Path) -> Merged:
                 ledger.add_tried_out(*source.tried_out())
         if twice:
             were = "vote was" if twice == 1 else "votes were"
-            what = f"{twice:,} {were} in several ledgers; one of each is kept, an ok one where there is one"
-            findings.append(Finding(STAGE, "cast_twice", what, count=twice))
+            message = f"{twice:,} {were} in several ledgers; one of each is kept, an ok one where there is one"
+            findings.append(Finding(STAGE, "cast_twice", message, count=twice))
         now = _status_of(ledger)
         if now.waiting:
-            mend = "Run the shards that are not complete again, then merge again."
+            fix = "Run the shards that are not complete again, then merge again."
             findings.append(
                 Finding(
-                    STAGE, "not_cast", f"{counted(now.waiting, 'planned vote')} not cast yet", mend, count=now.waiting
+                    STAGE, "not_cast", f"{counted(now.waiting, 'planned vote')} not cast yet", fix, count=now.waiting
                 )
             )
         votes = with_injections(votes_of(ledger, taxonomy, MadeBy(stage=STAGE)), ledger)
@@ -132,8 +132,8 @@ def _forget_earlier_merger(target: Path) -> None:
     with Ledger.look(target) as ledger:
         merged = ledger.about("merged") == "yes"
     if not merged:
-        mend = "Choose a folder of its own for what is merged."
-        raise InputError("holds votes that were cast here, not merged", where=str(target), mend=mend)
+        fix = "Choose a folder of its own for what is merged."
+        raise InputError("holds votes that were cast here, not merged", where=str(target), fix=fix)
     for path in (target, target.with_name(f"{target.name}-wal"), target.with_name(f"{target.name}-shm")):
         path.unlink(missing_ok=True)
 
@@ -189,13 +189,13 @@ def _refuse_what_differs(sources: Sequence[Path]) -> tuple[str, ...]:
                     raise InputError(
                         f"the annotator {name!r} is not the same in {before}",
                         where=str(path),
-                        mend="Annotate the shards with one annotator file and one seed.",
+                        fix="Annotate the shards with one annotator file and one seed.",
                     )
     if len(taxonomies) != 1:
         raise InputError(
             "there is nothing to merge" if not taxonomies else "the ledgers have different labels",
             where=", ".join(map(str, taxonomies.values())) or None,
-            mend="Name the folders of the shards of one corpus.",
+            fix="Name the folders of the shards of one corpus.",
         )
     return next(iter(taxonomies))
 

@@ -80,8 +80,8 @@ class Tally:
             label, mass = max(self.labels.items(), key=lambda item: (item[1], item[0]))
             if mass / ok > stop.collapse and human.get(label, 0.0) <= stop.collapse:
                 heard = f", human votes {human.get(label, 0.0):.0%}" if human else ""
-                what = f"{self.name} says {label} in {mass / ok:.0%} of its votes{heard}"
-                return f"{what} (stop.collapse = {stop.collapse:g})"
+                message = f"{self.name} says {label} in {mass / ok:.0%} of its votes{heard}"
+                return f"{message} (stop.collapse = {stop.collapse:g})"
         return None
 
 
@@ -190,15 +190,15 @@ class Halt:
 
     def __init__(self, minutes: float | None) -> None:
         self.reason: str | None = None
-        self.mend = AGAIN
+        self.fix = AGAIN
         self.interrupted = False
         self._deadline = None if minutes is None else time.monotonic() + 60.0 * minutes
         self._minutes = minutes
 
-    def because(self, reason: str, mend: str = "") -> None:
-        """Stop, for this reason; `mend` says how to go on where running it again is not enough."""
+    def because(self, reason: str, fix: str = "") -> None:
+        """Stop, for this reason; `fix` says how to go on where running it again is not enough."""
         if self.reason is None:
-            self.reason, self.mend = reason, mend or AGAIN
+            self.reason, self.fix = reason, fix or AGAIN
 
     @property
     def now(self) -> bool:
@@ -299,7 +299,7 @@ def refuse_egress(
             raise ForbiddenError(
                 f"{annotator.name} is asked over the network, and {why}",
                 where=annotator.where,
-                mend=f"Use an engine on this machine; or, if you may, write may_leave = [{shown!r}] under [annotate].",
+                fix=f"Use an engine on this machine; or, if you may, write may_leave = [{shown!r}] under [annotate].",
             )
 
 
@@ -307,9 +307,9 @@ def refuse_same_names(panel: Sequence[Annotator]) -> None:
     """Refuse a panel in which a name would sign two annotators' votes."""
     for name, count in Counter(annotator.name for annotator in panel).items():
         if count > 1:
-            raise SettingsError(f"the panel has {count} annotators named {name!r}", mend="Give each a name of its own.")
+            raise SettingsError(f"the panel has {count} annotators named {name!r}", fix="Give each a name of its own.")
     if not panel:
-        raise SettingsError("the panel is empty", mend="Name an annotator file: --annotator A.toml.")
+        raise SettingsError("the panel is empty", fix="Name an annotator file: --annotator A.toml.")
 
 
 def _is_loopback(url: str) -> bool:

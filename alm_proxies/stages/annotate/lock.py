@@ -63,11 +63,11 @@ class OneWriter:
 
     def _not_writable(self, error: OSError) -> OutputError:
         reason = error.strerror or str(error)
-        return OutputError(f"cannot be written: {reason}", where=self._name, mend="Choose a folder you may write to.")
+        return OutputError(f"cannot be written: {reason}", where=self._name, fix="Choose a folder you may write to.")
 
     def _refused(self, owner: str) -> InputError:
         return InputError(
             f"{owner} is annotating into this folder",
             where=str(self._path.parent),
-            mend="Wait for it or stop it; or use --shard I/N, so that each process has a ledger of its own.",
+            fix="Wait for it or stop it; or use --shard I/N, so that each process has a ledger of its own.",
         )

@@ -24,7 +24,7 @@ _ROWS_AT_ONCE = 100_000
 _MOST_SAID = 200
 """Letters of an example."""
 _MENDS = {
-    "missing": "Bring the recordings back, or mend their root in the utterances file; the same command then asks.",
+    "missing": "Bring the recordings back, or fix their root in the utterances file; the same command then asks.",
     "too_long": 'Write too_long = "crop" into the annotator file to ask about the beginning.',
 }
 
@@ -78,10 +78,12 @@ def outcomes(
     return rows, [reading for reading, _ in read]
 
 
-def not_asked(seat: int, utterance: int, draws: list[int], kind: str, what: str, at: float) -> list[Outcome]:
+def not_asked(seat: int, utterance: int, draws: list[int], kind: str, message: str, at: float) -> list[Outcome]:
     """Failed votes that no engine was asked for, because the recording or the text cannot be used."""
     return [
-        Outcome(seat, utterance, draw, "failed", kind, None, None, None, what, "", -1, 0.0, 0.0, 0.0, 0.0, 0, False, at)
+        Outcome(
+            seat, utterance, draw, "failed", kind, None, None, None, message, "", -1, 0.0, 0.0, 0.0, 0.0, 0, False, at
+        )
         for draw in draws
     ]
 
@@ -122,10 +124,10 @@ def findings_of(ledger: Ledger) -> list[Finding]:
         GROUP BY a.name, v.status, v.kind ORDER BY a.name, v.status, v.kind"""
     found = []
     for name, status, kind, count, example, raw in ledger.sql.execute(query):
-        what = f"{counted(count, 'vote')} of {name}: {status.replace('_', ' ')} ({kind.replace('_', ' ')})"
-        what = f"{what}, e.g. {example}: {raw[:_MOST_SAID]!r}"
-        mend = _MENDS.get(kind, "") if status == "failed" else ""
-        found.append(Finding(STAGE, status, what, mend, utterance_id=example, where=kind, count=count))
+        message = f"{counted(count, 'vote')} of {name}: {status.replace('_', ' ')} ({kind.replace('_', ' ')})"
+        message = f"{message}, e.g. {example}: {raw[:_MOST_SAID]!r}"
+        fix = _MENDS.get(kind, "") if status == "failed" else ""
+        found.append(Finding(STAGE, status, message, fix, utterance_id=example, where=kind, count=count))
     return found
 
 

@@ -68,7 +68,7 @@ def shard_of(text: str) -> tuple[int, int]:
     """ "2/8" as (2, 8): the second of eight shards."""
     found = re.fullmatch(r"\s*(\d+)\s*/\s*(\d+)\s*", text)
     if found is None or not 1 <= int(found[1]) <= int(found[2]):
-        raise SettingsError(f"{text!r} is no shard", mend="Write I/N with I from 1 to N, e.g. 2/8.")
+        raise SettingsError(f"{text!r} is no shard", fix="Write I/N with I from 1 to N, e.g. 2/8.")
     return int(found[1]), int(found[2])
 
 
@@ -79,7 +79,7 @@ def askable(utterances: Utterances) -> tuple[pl.DataFrame, list[Finding]]:
     remote = pl.col("audio").str.contains(r"^[A-Za-z][A-Za-z0-9+.-]*://") & ~pl.col("audio").str.starts_with("file://")
     remote = remote.fill_null(False)
     findings: list[Finding] = []
-    for kind, which, what, mend in (
+    for kind, which, message, fix in (
         ("no_audio", pl.col("audio").is_null() & pl.col("recipe").is_null(), "have no recording", "Fill their audio."),
         (
             "not_rendered",
@@ -91,8 +91,8 @@ def askable(utterances: Utterances) -> tuple[pl.DataFrame, list[Finding]]:
     ):
         left_out = frame.filter(which)["utterance_id"].sort()
         if left_out.len():
-            said = f"{left_out.len()} utterances {what} and are not asked about"
-            findings.append(Finding(STAGE, kind, said, mend, utterance_id=left_out[0], count=left_out.len()))
+            said = f"{left_out.len()} utterances {message} and are not asked about"
+            findings.append(Finding(STAGE, kind, said, fix, utterance_id=left_out[0], count=left_out.len()))
     frame = frame.filter(pl.col("audio").is_not_null() & ~remote)
     root = (
         pl.col("corpus").replace_strict(roots, default=None, return_dtype=pl.String)
@@ -202,8 +202,8 @@ def set_aside_failed(ledger: Ledger, annotators: str, which: str, frame: pl.Data
     ledger.sql.execute("DROP TABLE gone")
     if not count:
         return []
-    what = f"{counted(count, 'vote')}{which} had failed and {'is' if count == 1 else 'are'} asked again"
-    return [Finding(STAGE, "asked_again", what, count=count)]
+    message = f"{counted(count, 'vote')}{which} had failed and {'is' if count == 1 else 'are'} asked again"
+    return [Finding(STAGE, "asked_again", message, count=count)]
 
 
 def fail_missing(plan: Plan, ledger: Ledger) -> list[str]:
@@ -216,8 +216,8 @@ def fail_missing(plan: Plan, ledger: Ledger) -> list[str]:
         gone.append(row["path"])
         for seat in plan.seats:
             draws = seat.missing[place].nonzero()[0].tolist()
-            what = f"{row['path']}: there is no such file"
-            rows += not_asked(seat.number, row["number"], draws, "missing", what, time.time())
+            message = f"{row['path']}: there is no such file"
+            rows += not_asked(seat.number, row["number"], draws, "missing", message, time.time())
             seat.missing[place] = False
     if rows:
         ledger.write(outcomes=rows)
@@ -257,8 +257,8 @@ def set_aside_changed(ledger: Ledger, frame: pl.DataFrame, seats: Mapping[int, A
     ledger.sql.execute("DROP TABLE changed")
     if not count:
         return []
-    what = f"{counted(count, 'vote')} about recordings or texts that have changed since, kept apart and asked anew"
-    return [Finding(STAGE, "changed", what, count=count)]
+    message = f"{counted(count, 'vote')} about recordings or texts that have changed since, kept apart and asked anew"
+    return [Finding(STAGE, "changed", message, count=count)]
 
 
 def _former_selves(ledger: Ledger, seats: Mapping[int, Annotator]) -> list[Finding]:
@@ -271,8 +271,8 @@ def _former_selves(ledger: Ledger, seats: Mapping[int, Annotator]) -> list[Findi
         ).fetchone()
         if count:
             changed = f"{annotator.name} has changed (model, prompt, sampling, labels or seed)"
-            what = f"{changed}: {counted(count, 'vote')} cast before {'is' if count == 1 else 'are'} kept apart"
-            findings.append(Finding(STAGE, "annotator_changed", what, where=annotator.where, count=count))
+            message = f"{changed}: {counted(count, 'vote')} cast before {'is' if count == 1 else 'are'} kept apart"
+            findings.append(Finding(STAGE, "annotator_changed", message, where=annotator.where, count=count))
     return findings
 
 

@@ -23,27 +23,29 @@ def findings_after(
     found = [finding for plan in plans for finding in plan.findings]
     if ledger.lost.requests:
         lost = ledger.lost
-        what = f"{lost.requests} requests for {lost.draws} votes were in flight when an earlier run was killed"
-        what = f"{what}; they should have cost {lost.price:.4f}"
-        found.append(Finding(STAGE, "lost_in_flight", what, count=lost.draws))
+        message = f"{lost.requests} requests for {lost.draws} votes were in flight when an earlier run was killed"
+        message = f"{message}; they should have cost {lost.price:.4f}"
+        found.append(Finding(STAGE, "lost_in_flight", message, count=lost.draws))
     raise_it = "Raise the limit if this is right, and run it again."
-    found += [Finding(STAGE, "stopped", what, raise_it) for what in stopped.values()]
+    found += [Finding(STAGE, "stopped", message, raise_it) for message in stopped.values()]
     again = AGAIN if not stopped else raise_it
     if halt is not None and halt.reason:
-        again = halt.mend
+        again = halt.fix
         found.append(Finding(STAGE, "stopped", halt.reason, again))
     if left:
-        what = f"{counted(left, 'planned vote')} {'was' if left == 1 else 'were'} not asked for; as every planned vote"
-        what = f"{what} has its row, votes.parquet says failed of them"
-        found.append(Finding(STAGE, "not_cast", what, again, count=left))
+        message = (
+            f"{counted(left, 'planned vote')} {'was' if left == 1 else 'were'} not asked for; as every planned vote"
+        )
+        message = f"{message} has its row, votes.parquet says failed of them"
+        found.append(Finding(STAGE, "not_cast", message, again, count=left))
     unseeded = """SELECT COUNT(*) FROM vote v JOIN planned_annotator p ON p.annotator = v.annotator
         WHERE v.seeded = 0 AND v.cell >= 0 AND v.status = 'ok' AND v.draw < p.votes
         AND v.utterance IN (SELECT utterance FROM planned_utterance)"""
     (number,) = ledger.sql.execute(unseeded).fetchone()
     if number:
         come = "votes come" if number > 1 else "vote comes"
-        what = f"{number:,} {come} from engines that do not honour a seed for each draw: asking again gives others"
-        found.append(Finding(STAGE, "not_seeded", what, count=number))
+        message = f"{number:,} {come} from engines that do not honour a seed for each draw: asking again gives others"
+        found.append(Finding(STAGE, "not_seeded", message, count=number))
     return Findings.gather([*found, *out_of_the_table(ledger), *findings_of(ledger), *injection_findings(ledger)])
 
 
@@ -74,15 +76,15 @@ def say_plan(plan: Plan, injection: Plan, expected: float, measured: Mapping[str
         price = f"for about {in_money(expected)}, by {way}"
     say(f"{resumed}{asked}, {price}", quiet=quiet)
     for finding in (*plan.findings, *injection.findings):
-        say(f"{finding.kind}: {finding.what}", quiet=quiet)
+        say(f"{finding.kind}: {finding.message}", quiet=quiet)
 
 
 def say_missing(paths: Sequence[str], quiet: bool) -> None:
     """Say which recordings are not there, so that no annotator is asked about them."""
     if paths:
         gone = len(set(paths))
-        what = f"{counted(gone, 'recording')} {'is' if gone == 1 else 'are'} not there and not asked about"
-        say(f"{what}: {paths[0]}{' ...' if gone > 1 else ''}", quiet=quiet)
+        message = f"{counted(gone, 'recording')} {'is' if gone == 1 else 'are'} not there and not asked about"
+        say(f"{message}: {paths[0]}{' ...' if gone > 1 else ''}", quiet=quiet)
 
 
 def say_trial(annotator: Annotator, price: float, quiet: bool) -> None:
@@ -106,22 +108,22 @@ def out_of_the_table(ledger: Ledger) -> list[Finding]:
     found = []
     kept = "in the ledger and not in votes.parquet"
     for name, count in ledger.sql.execute(others):
-        what = f"{counted(count, 'vote')} of {name}, cast before, are {kept}, which holds the panel of this command"
-        mend = f"Name {name}'s file with --annotator too to have both."
-        found.append(Finding(STAGE, "not_in_votes", what, mend, where=name, count=count))
+        message = f"{counted(count, 'vote')} of {name}, cast before, are {kept}, which holds the panel of this command"
+        fix = f"Name {name}'s file with --annotator too to have both."
+        found.append(Finding(STAGE, "not_in_votes", message, fix, where=name, count=count))
     beyond = f"""SELECT a.name, p.votes, COUNT(*), MAX(v.draw) + 1 {voted}
         JOIN planned_annotator p ON p.annotator = a.id WHERE v.draw >= p.votes GROUP BY a.name, p.votes"""
     for name, votes, count, most in ledger.sql.execute(beyond):
-        what = f"{counted(count, 'vote')} of {name} beyond the {votes} an utterance asked for now are {kept}"
+        message = f"{counted(count, 'vote')} of {name} beyond the {votes} an utterance asked for now are {kept}"
         found.append(
-            Finding(STAGE, "not_in_votes", what, f"Write --votes {most} to have them.", where=name, count=count)
+            Finding(STAGE, "not_in_votes", message, f"Write --votes {most} to have them.", where=name, count=count)
         )
     elsewhere = f"""SELECT a.name, COUNT(*), COUNT(DISTINCT v.utterance) {voted}
         JOIN planned_annotator p ON p.annotator = a.id
         WHERE v.draw < p.votes AND v.utterance NOT IN (SELECT utterance FROM planned_utterance) GROUP BY a.name"""
     for name, count, utterances in ledger.sql.execute(elsewhere):
         about = f"about {counted(utterances, 'utterance')} that this command does not plan"
-        what = f"{counted(count, 'vote')} of {name} {about} are {kept}"
-        mend = "Leave --limit out, or name the same utterances, to have them."
-        found.append(Finding(STAGE, "not_in_votes", what, mend, where=name, count=count))
+        message = f"{counted(count, 'vote')} of {name} {about} are {kept}"
+        fix = "Leave --limit out, or name the same utterances, to have them."
+        found.append(Finding(STAGE, "not_in_votes", message, fix, where=name, count=count))
     return found

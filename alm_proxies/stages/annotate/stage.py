@@ -172,7 +172,7 @@ def annotate(
         if plan.missing or injection.missing:
             halt = _ask(plans, ledger, settings, votes, engine_of, stopped, quiet)
         decides = settings.model_dump(include={"votes", "seed", "limit", "shard", "injection"})
-        made_by = MadeBy(stage=STAGE, settings=digest_of(decides))
+        made_by = MadeBy(stage=STAGE, settings_digest=digest_of(decides))
         made = with_injections(votes_of(ledger, utterances.taxonomy, made_by), ledger)
         left = _left(ledger, plan)
         injected, injected_cast = injected_so_far(ledger)
@@ -296,8 +296,8 @@ def _ask(
                 trial = trial_price(asked[0])
                 if not counted.purse.take(trial):
                     spent = f"{in_money(counted.purse.spent)} are spent"
-                    what = f"trying the server out could pass the budget of {settings.budget:g}: {spent}"
-                    halt.because(what, RAISE_THE_BUDGET)
+                    message = f"trying the server out could pass the budget of {settings.budget:g}: {spent}"
+                    halt.because(message, RAISE_THE_BUDGET)
                     return
                 say_trial(asked[0], trial, quiet)
                 engine = await engine_of(asked[0])

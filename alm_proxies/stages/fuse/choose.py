@@ -87,8 +87,8 @@ def choose(counts: Counts, *, folds: int = 5, seed: int = 0, quiet: bool = True)
     names = tuple(name for name in counts.steering if name not in leaks)
     if len(voted) < _TOO_FEW:
         candidate = Candidate("weighted" if names else "human", proxies=names)
-        what = f"only {len(voted)} utterances have human votes: too few to choose by, so {candidate.words()} is used"
-        finding = Finding("fuse", "too_few_to_choose", what, mend="Give more utterances human votes.")
+        message = f"only {len(voted)} utterances have human votes: too few to choose by, so {candidate.words()} is used"
+        finding = Finding("fuse", "too_few_to_choose", message, fix="Give more utterances human votes.")
         return Choice(candidate, _final(candidate, counts, seed), _table([], {}, {}, None), (finding,))
     sample = voted
     if len(voted) > TUNE_ROWS:
@@ -201,8 +201,8 @@ def _final(candidate: Candidate, counts: Counts, seed: int) -> Estimator:
 
 def leaks_found(leaks: dict[str, str], effect: str) -> list[Finding]:
     """A finding for each block of proxies that knows of the human votes."""
-    mend = "Give proxies that never saw these human votes, asked of all utterances or of a random part of them."
-    return [Finding("fuse", "proxies_leak", f"{what}, {effect}", mend, where=name) for name, what in leaks.items()]
+    fix = "Give proxies that never saw these human votes, asked of all utterances or of a random part of them."
+    return [Finding("fuse", "proxies_leak", f"{message}, {effect}", fix, where=name) for name, message in leaks.items()]
 
 
 def _findings(
@@ -216,23 +216,23 @@ def _findings(
     votes = search.counts.human.sum(1)
     k = float(np.median(votes))
     fits = len(search.order) * (int(search.fold.max()) + 1)
-    what = (
+    message = (
         f"{best.words()} foretells left-out human votes best: {search.losses[best].mean:.4f} nats a vote; "
         f"{fits} fits to {len(votes)} utterances, folds by {search.by}; "
         f"one of {k:g} votes left out, so chosen for {max(k - 1, 0):g} votes beside the proxies"
     )
-    findings = [Finding("fuse", "chosen", what)]
+    findings = [Finding("fuse", "chosen", message)]
     if on is not None and gain is not None:
         verdict = "the proxies count" if best == on else "the proxies are switched off"
-        what = (
+        message = (
             f"{verdict}: with them {gain.mean:+.4f} nats a left-out vote "
             f"({gain.low:+.4f} to {gain.high:+.4f}) against {off.words()}"
         )
-        findings.append(Finding("fuse", "proxies", what))
+        findings.append(Finding("fuse", "proxies", message))
         dropped = [name for name in names if name not in on.proxies]
         if best == on and dropped:
-            what = f"proxies that did not help and do not count: {', '.join(dropped)}"
-            findings.append(Finding("fuse", "proxies_dropped", what, count=len(dropped)))
+            message = f"proxies that did not help and do not count: {', '.join(dropped)}"
+            findings.append(Finding("fuse", "proxies_dropped", message, count=len(dropped)))
     return findings
 
 

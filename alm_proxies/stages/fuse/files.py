@@ -63,11 +63,11 @@ def fuse_files(
     try:
         return _in_parts(_Big(tuple(votes), utterances, taxonomy, settings.columns, part_rows), output, settings, quiet)
     except NotSortedError as error:
-        what = f"{error.where} {error.what}, so all votes were held in memory at once"
+        message = f"{error.where} {error.message}, so all votes were held in memory at once"
     # out of the except clause: while the error is held, so are the parts
     fused = _whole(votes, settings, utterances, taxonomy, quiet)
-    mend = "Sort its rows by utterance_id to fuse it in parts."
-    told = Findings.gather([Finding("fuse", "held_whole", what, mend=mend)])
+    fix = "Sort its rows by utterance_id to fuse it in parts."
+    told = Findings.gather([Finding("fuse", "held_whole", message, fix=fix)])
     return _of(replace(fused, findings=combine(fused.findings, told)), output)
 
 

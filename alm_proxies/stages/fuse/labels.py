@@ -13,7 +13,7 @@ from alm_proxies.estimators.attributes import Attributes
 from alm_proxies.estimators.blocks import Layout
 from alm_proxies.estimators.counts import counts_of
 from alm_proxies.estimators.estimator import Estimator, labels_of, nothing_to_learn
-from alm_proxies.estimators.stacking import too_sparse
+from alm_proxies.estimators.supervised import too_sparse
 from alm_proxies.files import digest_of
 from alm_proxies.stages.fuse.learn import learn, quiet_fits, unsettled_attributes
 from alm_proxies.stages.fuse.survey import Part, survey
@@ -40,16 +40,16 @@ class Fusion:
         """Look at every part, then learn from a sample of the utterances."""
         seen = survey(parts, settings)
         if not seen.utterances:
-            raise InputError("there are no label votes to fuse", where="votes", mend="Give a Votes file with labels.")
+            raise InputError("there are no label votes to fuse", where="votes", fix="Give a Votes file with labels.")
         if seen.counts is None:
-            sparse = settings.method == "stacking" and seen.without_human < seen.utterances
+            sparse = settings.method == "supervised" and seen.without_human < seen.utterances
             raise too_sparse(0) if sparse else nothing_to_learn(settings.method)
         learnt = learn(seen.counts, settings, quiet=quiet)
         rated, more = rate(seen.ratings) if seen.ratings is not None else (None, [])
         findings = [*seen.findings, *learnt.findings, *more]
         if seen.without_human:
-            what = "utterances without a human vote to fuse: their labels rest on proxies and corpus shares"
-            findings.append(Finding("fuse", "no_human_votes", what, count=seen.without_human))
+            message = "utterances without a human vote to fuse: their labels rest on proxies and corpus shares"
+            findings.append(Finding("fuse", "no_human_votes", message, count=seen.without_human))
         return cls(settings, learnt.estimator, seen.layout, rated, learnt.trials, tuple(findings))
 
     def labels(self, votes: Votes, utterances: Utterances | None) -> Labels:
@@ -77,5 +77,5 @@ def finished(labels: Labels, votes: Votes, settings: FuseSettings, rated: Attrib
         frame = frame.drop(name for name in made.columns if name != "utterance_id" and name in frame.columns)
         frame = frame.join(made, on="utterance_id", how="left", maintain_order="left")
     said = settings.model_dump(mode="json")
-    made_by = MadeBy(stage="fuse", settings=digest_of(said), said=said)
+    made_by = MadeBy(stage="fuse", settings_digest=digest_of(said), settings=said)
     return Labels.of(frame, about=labels.about.with_(made_by=made_by), where="labels")

@@ -18,7 +18,7 @@ from alm_proxies.estimators.estimator import Estimator, NotConvergedWarning
 from alm_proxies.estimators.gated import Gated
 from alm_proxies.estimators.leaks import leaking
 from alm_proxies.estimators.mixture import Mixture
-from alm_proxies.estimators.stacking import Stacking
+from alm_proxies.estimators.supervised import Supervised
 from alm_proxies.stages.fuse.choose import choose, leaks_found
 from alm_proxies.tables import Finding
 
@@ -89,9 +89,9 @@ def unsettled_attributes(rated: Attributes) -> list[Finding]:
 def _of_fit(estimator: Estimator) -> list[Finding]:
     if not getattr(estimator, "assumed_", False):
         return unsettled(estimator)
-    what = "hardly any utterance has two human votes: an agreement of 0.3 between listeners is assumed"
-    mend = "Have some utterances rated by two listeners or more."
-    return [Finding("fuse", "assumed_agreement", what, mend=mend), *unsettled(estimator)]
+    message = "hardly any utterance has two human votes: an agreement of 0.3 between listeners is assumed"
+    fix = "Have some utterances rated by two listeners or more."
+    return [Finding("fuse", "assumed_agreement", message, fix=fix), *unsettled(estimator)]
 
 
 def _named(settings: FuseSettings) -> Estimator:
@@ -99,6 +99,6 @@ def _named(settings: FuseSettings) -> Estimator:
         return Gated(settings.classes, settings.penalty, seed=settings.seed)
     if settings.method == "mixture":
         return Mixture(settings.classes, seed=settings.seed)
-    if settings.method == "stacking":
-        return Stacking(seed=settings.seed)
+    if settings.method == "supervised":
+        return Supervised(seed=settings.seed)
     return _PLAIN[settings.method]()

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from alm_proxies.estimators.dawid_skene import DawidSkene
     from alm_proxies.estimators.estimator import Estimator
 
-Method = Literal["auto", "gated", "mixture", "dirichlet", "weighted", "human", "pool", "dawid_skene", "stacking"]
+Method = Literal["auto", "gated", "mixture", "dirichlet", "weighted", "human", "pool", "dawid_skene", "supervised"]
 
 
 class FuseSettings(Counting):

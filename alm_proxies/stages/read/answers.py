@@ -53,8 +53,8 @@ def scales_of(mapping: Mapping, source: Source, card: Any) -> dict[str, tuple[fl
     for name in (name for name in ATTRIBUTES if mapping.has(name)):
         ends = {**card.scales, **source.scales}.get(name)
         if ends is None:
-            mend = f"Say what stands for least and most: scales = {{ {name} = [1, 5] }}, or --scales {name}=1:5."
-            raise SettingsError(f"nothing says on which scale {name} is rated", where=str(source.source), mend=mend)
+            fix = f"Say what stands for least and most: scales = {{ {name} = [1, 5] }}, or --scales {name}=1:5."
+            raise SettingsError(f"nothing says on which scale {name} is rated", where=str(source.source), fix=fix)
         scales[name] = ends
     return scales
 
@@ -97,9 +97,9 @@ def votes_of(
     if "weight" not in spoken.columns and "draw" in spoken.columns:
         again = spoken.filter(~pl.struct("utterance_id", "annotator", "draw").is_first_distinct())
         if again.height:
-            mend = "Number the votes of one annotator on one utterance, or leave draw unmapped."
-            what = f"draw {again['draw'][0]:.0f} of {again['annotator'][0]!r} is there twice"
-            raise TableError(what, where=place(files, again["_row"][0]), mend=mend)
+            fix = "Number the votes of one annotator on one utterance, or leave draw unmapped."
+            message = f"draw {again['draw'][0]:.0f} of {again['annotator'][0]!r} is there twice"
+            raise TableError(message, where=place(files, again["_row"][0]), fix=fix)
     if mapping.has("label"):
         findings += _unlabelled(spoken, where)
     votes, told = vocabulary.votes(spoken.drop("_row"), where)
@@ -116,9 +116,9 @@ def _unlabelled(spoken: pl.DataFrame, where: str) -> list[Finding]:
     ratings = [pl.col(name).is_not_null() for name in ATTRIBUTES if name in empty.columns]
     rated = empty.filter(pl.any_horizontal(pl.lit(value=False), *ratings))
     kept = f"; the ratings of {rated.height} of them are kept" if rated.height else ""
-    mend = "Fill the labels in, or take those rows out."
+    fix = "Fill the labels in, or take those rows out."
     return [
-        finding("empty_label", f"{empty.height} votes have no label{kept}", mend=mend, where=where, count=empty.height)
+        finding("empty_label", f"{empty.height} votes have no label{kept}", fix=fix, where=where, count=empty.height)
     ]
 
 
@@ -140,12 +140,14 @@ def _again(spoken: pl.DataFrame, files: list[File], where: str) -> list[Finding]
     ]
 
 
-def _counted_again(rows: pl.DataFrame, files: list[File], where: str, kind: str, what: str, mend: str) -> list[Finding]:
+def _counted_again(
+    rows: pl.DataFrame, files: list[File], where: str, kind: str, message: str, fix: str
+) -> list[Finding]:
     if not rows.height:
         return []
     who, of, line = rows["annotator"][0], rows["utterance_id"][0], place(files, int(rows["_row"][0]))
-    what = f"{rows.height} {what}, such as that of {who!r} on {of!r} ({line}); each counts as a vote"
-    return [finding(kind, what, mend=mend, where=where, count=rows.height)]
+    message = f"{rows.height} {message}, such as that of {who!r} on {of!r} ({line}); each counts as a vote"
+    return [finding(kind, message, fix=fix, where=where, count=rows.height)]
 
 
 def labels_of(
@@ -161,19 +163,19 @@ def labels_of(
     wrong = (np.abs(total - 1) > _OFF) & (total > 0)
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
-        mend = "The shares of an utterance sum to 1; for numbers of votes use counts."
-        raise TableError(f"the shares sum to {total[row]:.6g}", where=place(files, row), mend=mend)
+        fix = "The shares of an utterance sum to 1; for numbers of votes use counts."
+        raise TableError(f"the shares sum to {total[row]:.6g}", where=place(files, row), fix=fix)
     made, findings = vocabulary.shares({name: table[name] for name in table.columns}, where)
     findings += _missing(parts, files, mapping.probabilities)
     inside = made.select(pl.sum_horizontal(pl.all())).to_series()
     rough = int((np.abs(total - 1) > 1e-6).sum() - (total == 0).sum())
     empty = int((inside == 0).sum())
-    for count, kind, what in (
+    for count, kind, message in (
         (rough, "shares_rounded", f"{rough} soft labels summed to 1 only roughly and were brought to 1"),
         (empty, "no_label", f"{empty} utterances have no share of any label, and so no soft label"),
     ):
         if count:
-            findings.append(finding(kind, what, where=where, count=count))
+            findings.append(finding(kind, message, where=where, count=count))
     made = made.select(pl.all() / inside).insert_column(0, frame["utterance_id"])
     return made.filter(inside > 0), findings
 
@@ -187,15 +189,15 @@ def _whose(frame: pl.DataFrame, files: list[File], corpus: str) -> pl.DataFrame:
     frame = frame.with_columns(pl.col("source").fill_null("human"))
     unnamed = frame.filter((pl.col("source") == "proxy") & pl.col("annotator").is_null())
     if unnamed.height:
-        mend = 'Name the model: constants = { annotator = "gpt-4o" } (--constants annotator=gpt-4o), or map its column.'
-        raise TableError("a proxy's vote does not say whose it is", where=place(files, unnamed["_row"][0]), mend=mend)
+        fix = 'Name the model: constants = { annotator = "gpt-4o" } (--constants annotator=gpt-4o), or map its column.'
+        raise TableError("a proxy's vote does not say whose it is", where=place(files, unnamed["_row"][0]), fix=fix)
     human = pl.col("source") == "human"
     both = frame.group_by("annotator").agg(pl.col("source").n_unique()).filter(pl.col("source") > 1)["annotator"]
     named = both.drop_nulls()
     if named.len():
-        mend = "Give the human and the proxy different names."
+        fix = "Give the human and the proxy different names."
         row = frame.filter(pl.col("annotator") == named.sort()[0])["_row"][0]
-        raise TableError(f"{named.sort()[0]!r} is both human and proxy", where=place(files, row), mend=mend)
+        raise TableError(f"{named.sort()[0]!r} is both human and proxy", where=place(files, row), fix=fix)
     name = pl.when(human).then(prefixed("annotator", corpus)).otherwise("annotator")
     return frame.with_columns(annotator=name.fill_null(corpus + CROWD))
 
@@ -207,9 +209,9 @@ def _on_scales(frame: pl.DataFrame, files: list[File], scales: dict[str, tuple[f
         bad = ~values.is_between(min(low, high), max(low, high)).fill_null(True)
         if bad.any():
             row = int(bad.arg_true()[0])
-            mend = "Mend the value, or say the scale: scales (--scales)."
-            what = f"{name} = {values[row]:g} is outside its scale from {low:g} to {high:g}"
-            raise TableError(what, where=place(files, int(frame["_row"][row])), mend=mend)
+            fix = "Mend the value, or say the scale: scales (--scales)."
+            message = f"{name} = {values[row]:g} is outside its scale from {low:g} to {high:g}"
+            raise TableError(message, where=place(files, int(frame["_row"][row])), fix=fix)
         made.append(pl.Series(name, to_unit(values.to_numpy(), low, high)).fill_nan(None))
     return made
 
@@ -277,10 +279,8 @@ def _refuse(rows: Rows, values: pl.Series, bad: pl.Series, column: str | None) -
     bad = bad.fill_null(False)
     if bad.any():
         row = int(bad.arg_true()[0])
-        mend = f"Counts are whole numbers from 0 to {_MOST}, shares go from 0 to 1."
-        raise TableError(
-            f"{values[row]:g} cannot be what {values.name!r} got", where=rows.place(row, column), mend=mend
-        )
+        fix = f"Counts are whole numbers from 0 to {_MOST}, shares go from 0 to 1."
+        raise TableError(f"{values[row]:g} cannot be what {values.name!r} got", where=rows.place(row, column), fix=fix)
 
 
 def _many(rows: Rows, many: Many, vocabulary: Vocabulary) -> pl.DataFrame:
@@ -298,8 +298,8 @@ def _many(rows: Rows, many: Many, vocabulary: Vocabulary) -> pl.DataFrame:
         if isinstance(value, list) and len(value) == len(vocabulary.labels):
             value = dict(zip(vocabulary.labels, value, strict=True))
         if not isinstance(value, dict) or not all(_is_number(n) for n in value.values()):
-            mend = f"Write {{label: number}}, or the numbers of {', '.join(vocabulary.labels)} in that order."
-            raise TableError(f"holds no numbers of the labels: {cell!r:.60}", where=rows.place(row, column), mend=mend)
+            fix = f"Write {{label: number}}, or the numbers of {', '.join(vocabulary.labels)} in that order."
+            raise TableError(f"holds no numbers of the labels: {cell!r:.60}", where=rows.place(row, column), fix=fix)
         for word, n in value.items():
             cells.setdefault(word, [None] * rows.frame.height)[row] = float(n) if n is not None else None
     if not cells:

@@ -62,15 +62,15 @@ def _label_file(source: Path) -> Path:
     if source.is_file():
         if source.name in (TABULATED, RESPONSES):
             return source
-        mend = f"Name {TABULATED}, {RESPONSES} or the folder that holds one."
-        raise InputError("is no label file of CREMA-D", where=str(source), mend=mend)
+        fix = f"Name {TABULATED}, {RESPONSES} or the folder that holds one."
+        raise InputError("is no label file of CREMA-D", where=str(source), fix=fix)
     if not source.is_dir():
         raise could_not_read(source, FileNotFoundError())
     for path in (source / RESPONSES, source / TABULATED, source / "processedResults" / TABULATED):
         if path.is_file():
             return path
-    mend = f"Name the folder that holds {TABULATED} or {RESPONSES}."
-    raise InputError("holds no label file of CREMA-D", where=str(source), mend=mend)
+    fix = f"Name the folder that holds {TABULATED} or {RESPONSES}."
+    raise InputError("holds no label file of CREMA-D", where=str(source), fix=fix)
 
 
 def _tabulated(path: Path, source: Source, vocabulary: Vocabulary) -> tuple[pl.DataFrame, pl.DataFrame, list[Finding]]:
@@ -83,7 +83,7 @@ def _tabulated(path: Path, source: Source, vocabulary: Vocabulary) -> tuple[pl.D
     counts = rows.frame.select("fileName", *WORDS).with_columns(_whole(rows, letter, mine) for letter in WORDS)
     counts = counts.filter(mine)
     if not counts.height:
-        raise InputError(f"has no votes on the {source.modality}", where=str(path), mend="Choose another modality.")
+        raise InputError(f"has no votes on the {source.modality}", where=str(path), fix="Choose another modality.")
     repeated = mine & ~rows.frame.select(pl.struct("fileName", pl.col("").str.head(1)).is_first_distinct()).to_series()
     rows.refuse(repeated, "fileName", "has two rows of this modality", "Keep one of them.")
     utterances = counts.select(clip="fileName")
@@ -111,8 +111,8 @@ def _whole(rows: Rows, letter: str, mine: pl.Series) -> pl.Series:
 
 def _refuse_clips(rows: Rows, mine: pl.Series) -> None:
     clips = rows.frame["fileName"].str.contains(_CLIP).fill_null(False)
-    what = "is no clip of CREMA-D: <actor>_<sentence>_<emotion>_<level>"
-    rows.refuse(mine & ~clips, "fileName", what, "Take the original file.")
+    message = "is no clip of CREMA-D: <actor>_<sentence>_<emotion>_<level>"
+    rows.refuse(mine & ~clips, "fileName", message, "Take the original file.")
 
 
 def _responses(path: Path, source: Source, vocabulary: Vocabulary) -> tuple[pl.DataFrame, pl.DataFrame, list[Finding]]:
@@ -126,13 +126,13 @@ def _responses(path: Path, source: Source, vocabulary: Vocabulary) -> tuple[pl.D
     where = str(path)
     findings: list[Finding] = []
 
-    def left_out(kept: pl.Expr, kind: str, what: str) -> None:
+    def left_out(kept: pl.Expr, kind: str, message: str) -> None:
         nonlocal frame
         before = frame.height
         frame = frame.filter(kept.fill_null(False))
         if before > frame.height:
             count = before - frame.height
-            findings.append(finding(kind, f"{count} answers left out: {what}", where=where, count=count))
+            findings.append(finding(kind, f"{count} answers left out: {message}", where=where, count=count))
 
     practice = pl.col("clipNum").str.strip_chars().is_in(_PRACTICE) | pl.col("clipName").str.contains("practice")
     left_out(~practice.fill_null(False), "practice", "they are on the practice clips")
@@ -142,17 +142,17 @@ def _responses(path: Path, source: Source, vocabulary: Vocabulary) -> tuple[pl.D
     if clicks.is_file():
         left_out(~_asked().is_in(_slow(clicks).implode()), "distracted", "the first click took over 10 seconds")
     else:
-        what = f"answers whose first click took over 10 seconds are not left out, as {FIRST_CLICKS} is not there"
-        mend = f"Put {FIRST_CLICKS} beside it to get the votes that {TABULATED} counts."
-        findings.append(finding("not_filtered", what, mend=mend, where=where))
+        message = f"answers whose first click took over 10 seconds are not left out, as {FIRST_CLICKS} is not there"
+        fix = f"Put {FIRST_CLICKS} beside it to get the votes that {TABULATED} counts."
+        findings.append(finding("not_filtered", message, fix=fix, where=where))
     answer = pl.col("ans").str.strip_chars()
     letter = answer.str.extract(r"^([A-Z])(?:_.*)?$")
     whole = answer.str.contains(r"^[A-Z]_\d+$").fill_null(False)
     frame = frame.with_columns(letter=pl.coalesce(letter, pl.col("respEmo")), whole=whole)
     odd = frame.filter(~pl.col("whole") & pl.col("letter").is_in(list(WORDS))).height
     if odd:
-        what = f"{odd} answers have no level from 0 to 100; their emotion is read all the same"
-        findings.append(finding("no_level", what, where=where, count=odd))
+        message = f"{odd} answers have no level from 0 to 100; their emotion is read all the same"
+        findings.append(finding("no_level", message, where=where, count=odd))
     # Of several answers of one rater on one clip, those with a level come first, then those earlier in the file.
     frame = frame.sort(~pl.col("whole"), "row")
     left_out(
@@ -166,7 +166,7 @@ def _responses(path: Path, source: Source, vocabulary: Vocabulary) -> tuple[pl.D
         pl.coalesce(pl.col("letter").replace_strict(WORDS, default=None, return_dtype=pl.String), "ans").alias("word"),
     ).with_columns(prefixed("utterance_id", source.corpus), prefixed("annotator", source.corpus))
     if not heard.height:
-        raise InputError(f"has no votes on the {source.modality}", where=where, mend="Choose another modality.")
+        raise InputError(f"has no votes on the {source.modality}", where=where, fix="Choose another modality.")
     utterances = frame.select(clip="clipName").unique(maintain_order=True)
     votes, lost = vocabulary.votes(heard, source.corpus)
     return utterances, votes, findings + lost
@@ -185,8 +185,8 @@ def _slow(path: Path) -> pl.Series:
 def _read(path: Path, wanted: list[str]) -> Rows:
     with path.open("rb") as stream:
         if stream.read(30).startswith(b"version https://git-lfs"):
-            mend = "Run `git lfs pull` in the corpus's folder."
-            raise InputError("is only a pointer to the file kept in Git LFS", where=f"{path}, line 1", mend=mend)
+            fix = "Run `git lfs pull` in the corpus's folder."
+            raise InputError("is only a pointer to the file kept in Git LFS", where=f"{path}, line 1", fix=fix)
     rows = read_rows(path, wanted)
     rows.need(*wanted)
     return rows
@@ -217,9 +217,9 @@ def _with_audio(utterances: pl.DataFrame, root: Path, corpus: str) -> tuple[pl.D
     if not missing:
         return utterances, []
     first = utterances.filter(pl.col("audio").is_null())["utterance_id"][0].removeprefix(f"{corpus}/")
-    what = f"{missing} of {utterances.height} clips have no sound: {first}.wav is not in {folder.absolute()}"
-    mend = "Put the folder AudioWAV beside the label file."
-    return utterances, [finding("no_audio", what, mend=mend, where=corpus, count=missing)]
+    message = f"{missing} of {utterances.height} clips have no sound: {first}.wav is not in {folder.absolute()}"
+    fix = "Put the folder AudioWAV beside the label file."
+    return utterances, [finding("no_audio", message, fix=fix, where=corpus, count=missing)]
 
 
 def _with_actors(utterances: pl.DataFrame, root: Path, corpus: str) -> tuple[pl.DataFrame, list[Finding]]:
@@ -240,5 +240,5 @@ def _with_actors(utterances: pl.DataFrame, root: Path, corpus: str) -> tuple[pl.
     unknown = made["gender"].null_count()
     if not unknown:
         return made, []
-    what = f"{unknown} clips are of actors whose gender {DEMOGRAPHICS} does not say"
-    return made, [finding("no_gender", what, where=corpus, count=unknown)]
+    message = f"{unknown} clips are of actors whose gender {DEMOGRAPHICS} does not say"
+    return made, [finding("no_gender", message, where=corpus, count=unknown)]

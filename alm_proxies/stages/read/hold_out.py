@@ -33,17 +33,17 @@ class HoldOut(BaseModel):
 
 def hold_out_of(said: str) -> HoldOut:
     """The setting as the command line says it: "keep=3", "splits=test,test2" or "splits=test keep=3"."""
-    mend = 'Write "keep=3", "splits=test,test2" or "splits=test keep=3".'
+    fix = 'Write "keep=3", "splits=test,test2" or "splits=test keep=3".'
     values: dict[str, str] = {}
     for part in said.split():
         name, equals, value = part.partition("=")
         if name not in ("splits", "keep") or not equals or not value or name in values:
-            raise SettingsError(f"{part!r} says nothing of what to hold out", mend=mend)
+            raise SettingsError(f"{part!r} says nothing of what to hold out", fix=fix)
         values[name] = value
     keep = values.get("keep")
     splits = tuple(name for name in values.get("splits", "").split(",") if name)
     if (keep is None and not splits) or (keep is not None and not (keep.isascii() and keep.isdigit())):
-        raise SettingsError(f"{said!r} says nothing of what to hold out", mend=mend)
+        raise SettingsError(f"{said!r} says nothing of what to hold out", fix=fix)
     return HoldOut(splits=splits, keep=int(keep) if keep is not None else None)
 
 
@@ -119,8 +119,8 @@ def _known_splits(wanted: HoldOut, utterances: Utterances) -> None:
     for name in wanted.splits:
         if name not in known:
             there = f"There are: {', '.join(known)}." if known else "No utterance has a split; ask for one: split."
-            mend = f"{did_you_mean(name, known)} {there}".strip()
-            raise SettingsError(f"no utterance is in the split {name!r} that is to be held out", mend=mend)
+            fix = f"{did_you_mean(name, known)} {there}".strip()
+            raise SettingsError(f"no utterance is in the split {name!r} that is to be held out", fix=fix)
 
 
 def _told(human: pl.DataFrame, held: NDArray[np.bool_], wanted: HoldOut) -> list[Finding]:
@@ -136,6 +136,6 @@ def _told(human: pl.DataFrame, held: NDArray[np.bool_], wanted: HoldOut) -> list
     ]
     bare = human["utterance"].n_unique() - whose
     if wanted.keep is not None and bare:
-        what = f"{bare} utterances have no vote beyond the {wanted.keep} kept for the fit, so nothing scores them"
-        told.append(Finding("read", "nothing_held_out", what, "Keep fewer, or hold a split out.", count=bare))
+        message = f"{bare} utterances have no vote beyond the {wanted.keep} kept for the fit, so nothing scores them"
+        told.append(Finding("read", "nothing_held_out", message, "Keep fewer, or hold a split out.", count=bare))
     return told

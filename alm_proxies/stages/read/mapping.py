@@ -80,24 +80,24 @@ def mapping_of(source: Source, card: Card) -> Mapping:
     """The mapping a source asks for; what it does not map itself, its card may, unless it maps the ids itself."""
     for name in (*source.columns, *source.constants):
         if name not in FIELDS:
-            mend = f"{did_you_mean(name, FIELDS)} There are: {', '.join(FIELDS)}; others travel as groups.".strip()
-            raise SettingsError(f"{name!r} is no column of ours", where=_said(source), mend=mend)
+            fix = f"{did_you_mean(name, FIELDS)} There are: {', '.join(FIELDS)}; others travel as groups.".strip()
+            raise SettingsError(f"{name!r} is no column of ours", where=_said(source), fix=fix)
     both = sorted(set(source.columns) & set(source.constants))
     if both:
-        mend = "Keep one of the two."
-        raise SettingsError(f"{both[0]!r} is both a column and a constant", where=_said(source), mend=mend)
+        fix = "Keep one of the two."
+        raise SettingsError(f"{both[0]!r} is both a column and a constant", where=_said(source), fix=fix)
     own = Mapping(
         source.columns, source.constants, source.files, source.groups, source.counts, source.probabilities
     )  # fmt: skip
     if own.counts and own.has("label"):
-        mend = "Map the label for a row a vote, or counts for a row an utterance."
-        raise SettingsError("maps both a label and counts", where=_said(source), mend=mend)
+        fix = "Map the label for a row a vote, or counts for a row an utterance."
+        raise SettingsError("maps both a label and counts", where=_said(source), fix=fix)
     if not card.columns or "utterance_id" in source.columns or own.counts or own.probabilities:
         return own
     unknown = [name for name in (*card.columns, *card.constants) if name not in FIELDS]
     if unknown:
-        mend = f"{did_you_mean(unknown[0], FIELDS)} There are: {', '.join(FIELDS)}.".strip()
-        raise SettingsError(f"{unknown[0]!r} is no column of ours", where=str(card.path), mend=mend)
+        fix = f"{did_you_mean(unknown[0], FIELDS)} There are: {', '.join(FIELDS)}.".strip()
+        raise SettingsError(f"{unknown[0]!r} is no column of ours", where=str(card.path), fix=fix)
     columns = {name: value for name, value in card.columns.items() if name not in source.constants}
     constants = {name: value for name, value in card.constants.items() if name not in source.columns}
     return replace(
@@ -119,8 +119,8 @@ def same_names(mapping: Mapping, rows: Rows) -> Mapping:
     made = replace(mapping, columns=columns, probabilities=shares or None)
     if not made.has("utterance_id", "audio"):
         listed = ", ".join(rows.columns[:30])
-        mend = f'Map them: columns = {{ utterance_id = "...", label = "..." }} (--columns). There are: {listed}.'
-        raise TableError("has no column that names the utterance", where=rows.path, mend=mend)
+        fix = f'Map them: columns = {{ utterance_id = "...", label = "..." }} (--columns). There are: {listed}.'
+        raise TableError("has no column that names the utterance", where=rows.path, fix=fix)
     return made
 
 
@@ -163,8 +163,8 @@ def number(series: pl.Series, rows: Rows, theirs: str | None, ours: str) -> pl.S
     if bad.any():
         row = int(bad.arg_true()[0])
         where = rows.place(row, theirs)
-        mend = "Write numbers with a point; where there is none, leave it empty or write n/a."
-        raise TableError(f"{text[row]!r} is no number for {ours}", where=where, mend=mend)
+        fix = "Write numbers with a point; where there is none, leave it empty or write n/a."
+        raise TableError(f"{text[row]!r} is no number for {ours}", where=where, fix=fix)
     return made.alias(series.name)
 
 
@@ -180,6 +180,6 @@ def missing_numbers(made: pl.DataFrame, rows: Rows, columns: dict[str, str], mea
             ways = ["is empty"] if words.null_count() else []
             if spelled := words.drop_nulls().unique().sort().to_list():
                 ways.append(f"says {', '.join(map(repr, spelled))}")
-            what = f"{count} rows have no number for {ours}{meant}: the column {theirs!r} {' or '.join(ways)}"
-            told.append(finding("missing_number", what, where=rows.path, count=count))
+            message = f"{count} rows have no number for {ours}{meant}: the column {theirs!r} {' or '.join(ways)}"
+            told.append(finding("missing_number", message, where=rows.path, count=count))
     return told

@@ -30,9 +30,9 @@ def recordings_absent(paths: Iterable[str], root: Path) -> list[Finding]:
     if not absent:
         return []
     shown = ", ".join(map(repr, absent[:_NAMED])) + (" ..." if len(absent) > _NAMED else "")
-    what = f"{len(absent)} of {len(named)} recordings are not there: {shown}; looked for under {root.absolute()}"
-    mend = "Put them there, or say where they lie: --columns 'audio=wav/{column}.wav' (columns), or a whole path."
-    return [finding("no_audio", what, mend=mend, where=str(root), count=len(absent))]
+    message = f"{len(absent)} of {len(named)} recordings are not there: {shown}; looked for under {root.absolute()}"
+    fix = "Put them there, or say where they lie: --columns 'audio=wav/{column}.wav' (columns), or a whole path."
+    return [finding("no_audio", message, fix=fix, where=str(root), count=len(absent))]
 
 
 def _files_in(folder: str) -> frozenset[str]:

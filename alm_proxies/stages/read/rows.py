@@ -50,7 +50,7 @@ class Rows:
         where = f"{self.path}, {self._line(row)}"
         return where if column is None else f"{where}, column {column}"
 
-    def refuse(self, bad: pl.Series, column: str, what: str, mend: str) -> None:
+    def refuse(self, bad: pl.Series, column: str, message: str, fix: str) -> None:
         """Raise for the first row where `bad` is true, with file, line, column and how many more there are."""
         bad = bad.fill_null(False)
         if not bad.any():
@@ -60,7 +60,7 @@ class Rows:
         value = repr(self.frame[column][row])
         shown = value if len(value) <= 60 else value[:57] + "..."
         more = f" (and {len(rows) - 1} more rows)" if len(rows) > 1 else ""
-        raise TableError(f"{shown} {what}{more}", where=self.place(row, column), mend=mend)
+        raise TableError(f"{shown} {message}{more}", where=self.place(row, column), fix=fix)
 
     def _line(self, row: int) -> str:
         if self.lines is not None:
@@ -74,8 +74,8 @@ def read_rows(path: Path, wanted: Sequence[str] | None = None, encoding: str | N
     """The rows of a label file; of the columns, those wanted that it has (all, if none are named)."""
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
-        mend = f"A label file is one of {', '.join(SUFFIXES)}."
-        raise InputError(f"is of a kind that cannot be read ({suffix or 'no suffix'})", where=str(path), mend=mend)
+        fix = f"A label file is one of {', '.join(SUFFIXES)}."
+        raise InputError(f"is of a kind that cannot be read ({suffix or 'no suffix'})", where=str(path), fix=fix)
     try:
         if suffix == ".parquet":
             return _parquet(path, wanted)
@@ -105,7 +105,7 @@ def _encoding(path: Path, said: str | None) -> str:
         try:
             "".encode(said)
         except (LookupError, UnicodeError):
-            raise SettingsError(f"there is no text encoding {said!r}", mend='Write "utf-8" or "latin-1".') from None
+            raise SettingsError(f"there is no text encoding {said!r}", fix='Write "utf-8" or "latin-1".') from None
         return said
     return "utf-16" if head[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
 
@@ -119,7 +119,7 @@ def _csv(path: Path, wanted: Sequence[str] | None, encoding: str) -> Rows:
     names = header if wanted is None else [name for name in dict.fromkeys(wanted) if name in header]
     for name in names:
         if header.count(name) > 1:
-            raise TableError(f"has two columns {name!r}", where=f"{path}, header", mend="Rename one of them.")
+            raise TableError(f"has two columns {name!r}", where=f"{path}, header", fix="Rename one of them.")
     places = [header.index(name) for name in names]
     text = _plain_text(path, encoding, delimiter, len(header))
     if text is None:
@@ -209,8 +209,8 @@ def _header(path: Path, encoding: str) -> tuple[str, list[str]]:
         if len(record) > len(best[1]):
             best = (delimiter, record)
     if not best[1]:
-        mend = "The first line names the columns."
-        raise TableError("is empty, or begins with something that is no CSV", where=f"{path}, line 1", mend=mend)
+        fix = "The first line names the columns."
+        raise TableError("is empty, or begins with something that is no CSV", where=f"{path}, line 1", fix=fix)
     return best
 
 
@@ -218,9 +218,9 @@ def _refuse_ragged(batch: list[list[str]], width: int, before: int, rows: Rows) 
     """Refuse the first record that lacks values or has more than empty ones too many."""
     for number, record in enumerate(batch):
         if len(record) < width or any(record[width:]):
-            what = f"has {len(record)} values where the header names {width}"
-            mend = "Quote values that hold the delimiter, and check that the file was copied whole."
-            raise TableError(what, where=rows.place(before + number), mend=mend)
+            message = f"has {len(record)} values where the header names {width}"
+            fix = "Quote values that hold the delimiter, and check that the file was copied whole."
+            raise TableError(message, where=rows.place(before + number), fix=fix)
 
 
 def _not_csv(path: Path, encoding: str, delimiter: str, error: Exception) -> TableError:
@@ -233,13 +233,13 @@ def _not_csv(path: Path, encoding: str, delimiter: str, error: Exception) -> Tab
         with suppress(csv.Error, UnicodeError):
             for _ in reader:
                 line = reader.line_num + 1
-    return TableError(f"cannot be read as CSV: {error}", where=f"{path}, line {line}", mend=_WHOLE_COPY)
+    return TableError(f"cannot be read as CSV: {error}", where=f"{path}, line {line}", fix=_WHOLE_COPY)
 
 
 def _not_text(path: Path, encoding: str) -> TableError:
-    mend = 'Say which encoding it has, such as encoding = "latin-1" (--encoding latin-1), or save it as UTF-8.'
+    fix = 'Say which encoding it has, such as encoding = "latin-1" (--encoding latin-1), or save it as UTF-8.'
     where = f"{path}, line {_first_bad_line(path, encoding)}"
-    return TableError(f"is not {encoding.removesuffix('-sig')} text", where=where, mend=mend)
+    return TableError(f"is not {encoding.removesuffix('-sig')} text", where=where, fix=fix)
 
 
 def _first_bad_line(path: Path, encoding: str) -> int:
@@ -271,7 +271,7 @@ def _json_lines(path: Path, wanted: Sequence[str] | None, encoding: str) -> Rows
         except UnicodeEncodeError:
             raise _half_a_character(path, batch) from None
     if not lines:
-        raise TableError("is empty", where=f"{path}, line 1", mend="Each line is one JSON object.")
+        raise TableError("is empty", where=f"{path}, line 1", fix="Each line is one JSON object.")
     frame = pl.concat(frames, how="diagonal") if frames[0].width or frames[-1].width else pl.DataFrame()
     return Rows(str(path), tuple(names), frame, lines=tuple(lines))
 
@@ -284,18 +284,18 @@ def _objects(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, Any]]]:
                 if line.strip():
                     row = json.loads(line)
                     if not isinstance(row, dict):
-                        raise TableError("is no JSON object", where=f"{path}, line {number}", mend="Write {...}.")
+                        raise TableError("is no JSON object", where=f"{path}, line {number}", fix="Write {...}.")
                     yield number, row
         except UnicodeError:
             raise _not_text(path, encoding) from None
         except (ValueError, RecursionError) as error:
             reason = str(error).split(":")[0][:80]
-            raise TableError(f"is not JSON: {reason}", where=f"{path}, line {number}", mend=_WHOLE_COPY) from None
+            raise TableError(f"is not JSON: {reason}", where=f"{path}, line {number}", fix=_WHOLE_COPY) from None
 
 
 def _half_a_character(path: Path, batch: list[tuple[int, dict[str, Any]]]) -> TableError:
     halves = (line for line, row in batch if re.search("[\ud800-\udfff]", json.dumps(row, ensure_ascii=False)))
-    return TableError("holds half a character", where=f"{path}, line {next(halves)}", mend=_WHOLE_COPY)
+    return TableError("holds half a character", where=f"{path}, line {next(halves)}", fix=_WHOLE_COPY)
 
 
 def _cell(value: Any) -> str | None:
@@ -315,7 +315,7 @@ def _parquet(path: Path, wanted: Sequence[str] | None) -> Rows:
         frame = frame.with_columns([_plain(frame[name], path) for name in names])
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, UnicodeError) as error:
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        raise TableError(f"cannot be read as Parquet: {reason}", where=str(path), mend=_WHOLE_COPY) from error
+        raise TableError(f"cannot be read as Parquet: {reason}", where=str(path), fix=_WHOLE_COPY) from error
     return Rows(str(path), tuple(schema), frame)
 
 
@@ -330,7 +330,7 @@ def _plain(series: pl.Series, path: Path) -> pl.Series:
         values = [None if value is None else json.dumps(value, ensure_ascii=False, default=str) for value in series]
         return pl.Series(series.name, values, dtype=pl.String)
     if dtype == pl.Binary or dtype == pl.Object:
-        mend = "Map another column, or save it as text."
-        raise TableError(f"is {dtype}, not text", where=f"{path}, column {series.name}", mend=mend)
+        fix = "Map another column, or save it as text."
+        raise TableError(f"is {dtype}, not text", where=f"{path}, column {series.name}", fix=fix)
     text = series.cast(pl.String)
     return text.set(text.is_in(_MISSING), None)

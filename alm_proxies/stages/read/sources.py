@@ -68,9 +68,9 @@ class Part:
     """Whether it only speaks of utterances (votes, labels) and does not describe them."""
 
 
-def finding(kind: str, what: str, *, mend: str = "", where: str | None = None, count: int = 1) -> Finding:
+def finding(kind: str, message: str, *, fix: str = "", where: str | None = None, count: int = 1) -> Finding:
     """A finding of this stage."""
-    return Finding(stage="read", kind=kind, what=what, mend=mend, where=where, count=count)
+    return Finding(stage="read", kind=kind, message=message, fix=fix, where=where, count=count)
 
 
 def prefixed(name: str, corpus: str) -> pl.Expr:

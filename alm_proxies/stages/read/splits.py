@@ -24,24 +24,24 @@ def shares_of(said: str) -> dict[str, float]:
     """The splits that "speakers:.7,.1,.2" or "folds:5" stands for, each with its share of the utterances."""
     found = re.fullmatch(r"\s*(speakers|folds)\s*:\s*([0-9., ]+?)\s*", said)
     if found is None:
-        raise SettingsError(f"{said!r} is no way to split", mend=_MEND)
+        raise SettingsError(f"{said!r} is no way to split", fix=_MEND)
     try:
         numbers = [float(part) for part in found[2].split(",")]
     except ValueError:
-        raise SettingsError(f"{said!r} holds something that is no number", mend=_MEND) from None
+        raise SettingsError(f"{said!r} holds something that is no number", fix=_MEND) from None
     if found[1] == "folds":
         if len(numbers) != 1 or not numbers[0].is_integer() or not 2 <= numbers[0] <= 1000:
-            raise SettingsError(f"{said!r}: folds are a whole number from 2 to 1000", mend=_MEND)
+            raise SettingsError(f"{said!r}: folds are a whole number from 2 to 1000", fix=_MEND)
         folds = int(numbers[0])
         return {f"fold{number}": 1 / folds for number in range(1, folds + 1)}
     if not 2 <= len(numbers) <= 3 or any(share <= 0 for share in numbers) or abs(sum(numbers) - 1) > 1e-6:
-        raise SettingsError(f"{said!r}: two or three shares above 0 that sum to 1 are needed", mend=_MEND)
+        raise SettingsError(f"{said!r}: two or three shares above 0 that sum to 1 are needed", fix=_MEND)
     names = _NAMES if len(numbers) == 3 else ("train", "test")
     return dict(zip(names, numbers, strict=True))
 
 
 def checked_split(said: str) -> str:
-    """The same words, or ValueError with the mend, as a settings field wants it."""
+    """The same words, or ValueError with the fix, as a settings field wants it."""
     try:
         shares_of(said)
     except SettingsError as error:
@@ -66,7 +66,7 @@ def split_by_speaker(utterances: pl.DataFrame, said: str, seed: int, corpus: str
         raise InputError(
             f"cannot be split by speaker into {len(shares)}: {known}",
             where=corpus,
-            mend="Give the column of the speakers, ask for fewer splits, or leave split out.",
+            fix="Give the column of the speakers, ask for fewer splits, or leave split out.",
         )
     speakers = sorted(sizes)
     order = generator(seed, "split", corpus).permutation(len(speakers))
@@ -77,11 +77,11 @@ def split_by_speaker(utterances: pl.DataFrame, said: str, seed: int, corpus: str
     findings = []
     before = utterances.height - utterances["split"].null_count() if "split" in utterances.columns else 0
     if before:
-        what = f"the split that came with {before} utterances was replaced by {said}"
-        findings.append(Finding("read", "split_replaced", what, where=corpus, count=before))
+        message = f"the split that came with {before} utterances was replaced by {said}"
+        findings.append(Finding("read", "split_replaced", message, where=corpus, count=before))
     if unknown:
-        what = f"{unknown} utterances without a speaker belong to no split"
-        findings.append(Finding("read", "no_split", what, "Give their speakers.", where=corpus, count=unknown))
+        message = f"{unknown} utterances without a speaker belong to no split"
+        findings.append(Finding("read", "no_split", message, "Give their speakers.", where=corpus, count=unknown))
     made = pl.col("speaker").replace_strict(split, default=None, return_dtype=pl.String).alias("split")
     return utterances.with_columns(made), findings
 

@@ -90,7 +90,7 @@ def read(sources: Source | Sequence[Source], settings: ReadSettings | None = Non
     settings = settings or ReadSettings()
     sources = [sources] if isinstance(sources, Source) else list(sources)
     if not sources:
-        raise SettingsError("there is nothing to read", mend="Name a source: a [[read]] block, or FORMAT and SOURCE.")
+        raise SettingsError("there is nothing to read", fix="Name a source: a [[read]] block, or FORMAT and SOURCE.")
     named = [_named(source) for source in sources]
     parts = [(source, _part(source, settings)) for source in named]
     findings = [told for _, part in parts for told in part.findings]
@@ -104,7 +104,7 @@ def read(sources: Source | Sequence[Source], settings: ReadSettings | None = Non
         findings += told
         tables.append(_checked(part, described, source, settings))
     inputs = {str(path): digest_file(path) for _, part in parts for path in part.inputs}
-    made_by = MadeBy(stage="read", settings=digest_of([_said(settings), *map(_said, named)]), inputs=inputs)
+    made_by = MadeBy(stage="read", settings_digest=digest_of([_said(settings), *map(_said, named)]), inputs=inputs)
     utterances = combine(*(table for table, _, _ in tables))
     votes = combine(*(table for _, table, _ in tables))
     soft = [table for _, _, table in tables if table is not None]
@@ -131,18 +131,18 @@ def _named(source: Source) -> Source:
     """The source with its corpus named, of a known format, saying only what that format takes."""
     known = FORMATS.get(source.format)
     if known is None:
-        mend = f"{did_you_mean(source.format, FORMATS)} There are: {', '.join(FORMATS)}.".strip()
-        raise SettingsError(f"there is no format {source.format!r}", mend=mend)
+        fix = f"{did_you_mean(source.format, FORMATS)} There are: {', '.join(FORMATS)}.".strip()
+        raise SettingsError(f"there is no format {source.format!r}", fix=fix)
     takes = _EVERY | known.takes
     for name in sorted(source.model_fields_set - takes):
-        mend = f"Leave it out; this format takes {', '.join(sorted(takes))}."
-        raise SettingsError(f"the format {source.format} takes no {name!r}", where=str(source.source), mend=mend)
+        fix = f"Leave it out; this format takes {', '.join(sorted(takes))}."
+        raise SettingsError(f"the format {source.format} takes no {name!r}", where=str(source.source), fix=fix)
     if re.search("[\ud800-\udfff]", str(source.source.absolute())):
-        mend = "Rename the file or folder: tables keep its path as text."
-        raise InputError("has a name that is no text", where=ascii(str(source.source)), mend=mend)
+        fix = "Rename the file or folder: tables keep its path as text."
+        raise InputError("has a name that is no text", where=ascii(str(source.source)), fix=fix)
     if not source.corpus and source.format == "table":
-        mend = 'Give its utterance ids a prefix: corpus = "my_corpus" (--corpus my_corpus).'
-        raise SettingsError("a table does not say which corpus it is", where=str(source.source), mend=mend)
+        fix = 'Give its utterance ids a prefix: corpus = "my_corpus" (--corpus my_corpus).'
+        raise SettingsError("a table does not say which corpus it is", where=str(source.source), fix=fix)
     return source.model_copy(update={"corpus": source.corpus or source.format})
 
 
@@ -167,8 +167,8 @@ def _labels(source: Source, settings: ReadSettings) -> tuple[str, ...]:
     wanted = settings.taxonomy or _card(source, settings).taxonomy
     if wanted is None:
         near = did_you_mean(source.corpus, known_cards(settings.cards))
-        mend = f"{near} Name a taxonomy: msp8, iemocap4, crema6 ..., or the labels in order: angry,happy,sad.".strip()
-        raise SettingsError(f"nothing says which labels {source.corpus} has", where=str(source.source), mend=mend)
+        fix = f"{near} Name a taxonomy: msp8, iemocap4, crema6 ..., or the labels in order: angry,happy,sad.".strip()
+        raise SettingsError(f"nothing says which labels {source.corpus} has", where=str(source.source), fix=fix)
     return taxonomy_of(wanted).labels
 
 
@@ -180,16 +180,18 @@ def _described(
     frame = part.utterances
     again = frame.filter(pl.col("utterance_id").is_in(list(known))) if known else frame.clear()
     if again.height and not part.bare:
-        what = f"brings {again.height} utterances that another source brought, such as {again['utterance_id'][0]!r}"
-        mend = "Give each source its own corpus name, or map its votes alone."
-        raise InputError(what, where=str(source.source), mend=mend)
+        message = f"brings {again.height} utterances that another source brought, such as {again['utterance_id'][0]!r}"
+        fix = "Give each source its own corpus name, or map its votes alone."
+        raise InputError(message, where=str(source.source), fix=fix)
     if part.bare and known:
         frame = frame.join(again, on="utterance_id", how="anti", maintain_order="left")
         if frame.height and elsewhere:
-            what = f"{frame.height} utterances are described by no other source, such as {frame['utterance_id'][0]!r}"
-            mend = "Compare their ids with those of the other sources."
+            message = (
+                f"{frame.height} utterances are described by no other source, such as {frame['utterance_id'][0]!r}"
+            )
+            fix = "Compare their ids with those of the other sources."
             where = str(source.source)
-            findings.append(finding("not_described", what, mend=mend, where=where, count=frame.height))
+            findings.append(finding("not_described", message, fix=fix, where=where, count=frame.height))
     if source.split is not None:
         frame, told = split_by_speaker(frame, source.split, seed, source.corpus)
         findings += told

@@ -59,7 +59,7 @@ def read_table(source: Source, vocabulary: Vocabulary, card: Card) -> Part:
         files.append(File(rows, fields, start))
     frame = pl.concat([file.fields for file in files], how="diagonal").with_row_index("_row")
     if not frame.height:
-        raise TableError("holds no rows", where=str(source.source), mend="Check that it was copied whole.")
+        raise TableError("holds no rows", where=str(source.source), fix="Check that it was copied whole.")
     wide = bool(mapping.counts or mapping.probabilities)
     utterances = _utterances(frame, files, mapping, wide, findings, source)
     if "audio" in utterances.columns:
@@ -93,14 +93,14 @@ def _paths(source: Source, mapping: Mapping, findings: list[Finding]) -> list[tu
         findings += [finding("no_file", f"{name} is not there", where=str(folder)) for name in absent]
         if there:
             return [(folder / name, mapping.files[name]) for name in there]
-        raise InputError(f"holds none of {', '.join(mapping.files)}", where=str(folder), mend="Check the folder.")
+        raise InputError(f"holds none of {', '.join(mapping.files)}", where=str(folder), fix="Check the folder.")
     for pattern in ("", "*/", "*/*/"):
         found = sorted(path for name in _METADATA for path in folder.glob(pattern + name))
         if found:
             names = {"train", "test", "development", *_SPLITS}
             return [(path, _split_word(path.parent.name) if path.parent.name in names else None) for path in found]
-    mend = f"Name the label file itself, say which files to read (files, --files), or add {_METADATA[0]}."
-    raise InputError(f"is a folder without any of {', '.join(_METADATA)}", where=str(folder), mend=mend)
+    fix = f"Name the label file itself, say which files to read (files, --files), or add {_METADATA[0]}."
+    raise InputError(f"is a folder without any of {', '.join(_METADATA)}", where=str(folder), fix=fix)
 
 
 def _split_word(word: str) -> str:
@@ -112,9 +112,9 @@ def _ignored(rows: Rows, wanted: list[str], findings: list[Finding]) -> None:
     rest = [name for name in rows.columns if name not in wanted]
     if rest:
         shown = ", ".join(map(repr, rest[:20])) + (" ..." if len(rest) > 20 else "")
-        what = f"{len(rest)} columns were not taken: {shown}"
-        mend = "Map them, or carry them along: groups."
-        findings.append(finding("columns_not_taken", what, mend=mend, where=rows.path, count=len(rest)))
+        message = f"{len(rest)} columns were not taken: {shown}"
+        fix = "Map them, or carry them along: groups."
+        findings.append(finding("columns_not_taken", message, fix=fix, where=rows.path, count=len(rest)))
 
 
 def _in_our_words(rows: Rows, mapping: Mapping, split: str | None, root: Path, path: Path, corpus: str) -> pl.DataFrame:
@@ -124,13 +124,13 @@ def _in_our_words(rows: Rows, mapping: Mapping, split: str | None, root: Path, p
         frame = frame.with_columns(_under_root(root, path.parent))
     if "utterance_id" not in frame.columns:
         if "audio" not in frame.columns:
-            mend = 'Map it: columns = { utterance_id = "..." } (--columns utterance_id=...).'
-            raise SettingsError("the mapping does not say which column names the utterance", where=rows.path, mend=mend)
+            fix = 'Map it: columns = { utterance_id = "..." } (--columns utterance_id=...).'
+            raise SettingsError("the mapping does not say which column names the utterance", where=rows.path, fix=fix)
         frame = frame.with_columns(utterance_id=pl.col("audio").str.replace(r"\.[A-Za-z0-9]{1,5}$", ""))
     nameless = frame["utterance_id"].is_null()
     if nameless.any():
         row = int(nameless.arg_true()[0])
-        raise TableError("does not name its utterance", where=rows.place(row), mend="Fill that column in every row.")
+        raise TableError("does not name its utterance", where=rows.place(row), fix="Fill that column in every row.")
     for name, low, high in (("turn", -_FEW, _FEW), ("draw", 0, _FEW)):
         if name in frame.columns:
             _refuse(rows, frame[name], (frame[name] % 1 != 0) | ~frame[name].is_between(low, high), "a whole number")
@@ -157,13 +157,13 @@ def _in_our_words(rows: Rows, mapping: Mapping, split: str | None, root: Path, p
 
 def _taken(name: str, mapping: Mapping, rows: Rows, ours: tuple[str, ...]) -> SettingsError:
     """The error for a group column that would stand in the place of one of ours."""
-    mend = f'Map it as ours: --columns {name}={name} (columns = {{ {name} = "{name}" }}), not as a group.'
+    fix = f'Map it as ours: --columns {name}={name} (columns = {{ {name} = "{name}" }}), not as a group.'
     if mapping.has(name):
-        mend = "It is mapped already: leave it out of the groups."
+        fix = "It is mapped already: leave it out of the groups."
     elif name not in FIELDS:
-        mend = "Rename it in the file."
-    what = f"the group {name!r} has the name of a column of ours"
-    return SettingsError(what, where=rows.path, mend=f"{mend} Ours are: {', '.join(ours)}.")
+        fix = "Rename it in the file."
+    message = f"the group {name!r} has the name of a column of ours"
+    return SettingsError(message, where=rows.path, fix=f"{fix} Ours are: {', '.join(ours)}.")
 
 
 def _refuse(rows: Rows, values: pl.Series, bad: pl.Series, needed: str) -> None:
@@ -171,7 +171,7 @@ def _refuse(rows: Rows, values: pl.Series, bad: pl.Series, needed: str) -> None:
     if bad.any():
         row = int(bad.arg_true()[0])
         where = rows.place(row)
-        raise TableError(f"{values[row]!r} is no {values.name}", where=where, mend=f"Needed: {needed}.")
+        raise TableError(f"{values[row]!r} is no {values.name}", where=where, fix=f"Needed: {needed}.")
 
 
 def _under_root(root: Path, folder: Path) -> pl.Expr:
@@ -195,15 +195,17 @@ def _utterances(
     if made.height < frame.height:
         if wide:
             again = frame.filter(~pl.col("utterance_id").is_first_distinct()).row(0, named=True)
-            mend = "Counts and shares stand one row an utterance; map a label for a row a vote."
-            raise TableError(f"{again['utterance_id']!r} is there twice", where=place(files, again["_row"]), mend=mend)
+            fix = "Counts and shares stand one row an utterance; map a label for a row a vote."
+            raise TableError(f"{again['utterance_id']!r} is there twice", where=place(files, again["_row"]), fix=fix)
         both = frame.join(made.select("utterance_id", *told), on="utterance_id", suffix="_first", maintain_order="left")
         for name in told:
             bad = both.filter((pl.col(name) != pl.col(f"{name}_first")).fill_null(False))
             if bad.height:
                 row = bad.row(0, named=True)
-                what = f"says {name} = {row[name]!r} of {row['utterance_id']!r}, another row {row[f'{name}_first']!r}"
-                raise TableError(what, where=place(files, row["_row"]), mend="Make them agree, or leave it unmapped.")
+                message = (
+                    f"says {name} = {row[name]!r} of {row['utterance_id']!r}, another row {row[f'{name}_first']!r}"
+                )
+                raise TableError(message, where=place(files, row["_row"]), fix="Make them agree, or leave it unmapped.")
     made = made.drop("_row").with_columns(corpus=pl.lit(source.corpus))
     if "speaker" in made.columns:
         made = _known(
@@ -218,11 +220,11 @@ def _utterances(
 
 
 def _known(
-    frame: pl.DataFrame, name: str, known: pl.Expr, what: str, findings: list[Finding], source: Source
+    frame: pl.DataFrame, name: str, known: pl.Expr, message: str, findings: list[Finding], source: Source
 ) -> pl.DataFrame:
     made = frame.with_columns(pl.when(known).then(name).alias(name))
     lost = made[name].null_count() - frame[name].null_count()
     if lost:
-        words = f"the {name} of {lost} utterances {what}, and was left empty"
+        words = f"the {name} of {lost} utterances {message}, and was left empty"
         findings.append(finding(f"unknown_{name}", words, where=str(source.source), count=lost))
     return made

@@ -84,8 +84,10 @@ class Vocabulary:
                 mass[label] += values
                 continue
             rows = int((values > 0).sum())
-            what = f"{values.sum():.6g} utterances' worth of soft labels is {word!r}, which is no label: left outside"
-            findings.append(finding("mass_outside", what, mend=_mend(word), where=where, count=rows))
+            message = (
+                f"{values.sum():.6g} utterances' worth of soft labels is {word!r}, which is no label: left outside"
+            )
+            findings.append(finding("mass_outside", message, fix=_mend(word), where=where, count=rows))
         findings += self._not_used(dict.fromkeys(shares, 1), "soft label names", where)
         return pl.DataFrame({f"p_{label}": values for label, values in mass.items()}), findings
 
@@ -96,17 +98,17 @@ class Vocabulary:
             return frame.with_columns(pl.col("word").list.first()), []
         if self.several == "first":
             rest = frame.filter(many)["word"].list.len().sum() - answers
-            what = f"{answers} answers named several labels; the {rest} after the first were left out"
+            message = f"{answers} answers named several labels; the {rest} after the first were left out"
             frame = frame.with_columns(pl.col("word").list.first())
-            return frame, [finding("several_labels", what, where=where, count=answers)]
+            return frame, [finding("several_labels", message, where=where, count=answers)]
         if self.several == "share":
-            what = f"{answers} answers named several labels, which share one vote"
+            message = f"{answers} answers named several labels, which share one vote"
             shared = pl.col("weight") / pl.col("word").list.len().fill_null(1).clip(1)
             frame = frame.with_columns(weight=shared).explode("word")
         else:
-            what = f"{answers} answers named several labels, a vote each"
+            message = f"{answers} answers named several labels, a vote each"
             frame = frame.drop("draw", strict=False).explode("word").drop("_answer").with_row_index("_answer")
-        return frame, [finding("several_labels", what, where=where, count=answers)]
+        return frame, [finding("several_labels", message, where=where, count=answers)]
 
     def _labelled(self, frame: pl.DataFrame, meaning: dict[str, Meaning]) -> pl.DataFrame:
         labels = {word: became.label for word, became in meaning.items()}
@@ -139,8 +141,8 @@ class Vocabulary:
         told = []
         for key in (key for key in self.mapping if folded(key) not in used):
             listed = ", ".join(map(_short, words[:_SHOWN])) + (" ..." if len(words) > _SHOWN else "")
-            mend = f"{did_you_mean(key, words)} The words are: {listed or 'none'}.".strip()
-            told.append(finding("map_not_used", f"the map names {key!r}, which no {nobody}", mend=mend, where=where))
+            fix = f"{did_you_mean(key, words)} The words are: {listed or 'none'}.".strip()
+            told.append(finding("map_not_used", f"the map names {key!r}, which no {nobody}", fix=fix, where=where))
         return told
 
     def _secondary(self, frame: pl.DataFrame, where: str) -> tuple[pl.DataFrame, dict[str, int], list[Finding]]:
@@ -188,19 +190,19 @@ def _told(meaning: dict[str, Meaning], spoken: Mapping[str, int], things: str, w
     for count, word in often:
         became = meaning[word]
         if became.how == "mapped":
-            what = f"{count} {things} {word!r} became {became.label!r}, as the map says"
-            told.append(finding("mapped", what, where=where, count=count))
+            message = f"{count} {things} {word!r} became {became.label!r}, as the map says"
+            told.append(finding("mapped", message, where=where, count=count))
         elif became.how == "outside":
-            what = f"{count} {things} {word!r} are left outside, as the map says"
-            told.append(finding("outside", what, where=where, count=count))
+            message = f"{count} {things} {word!r} are left outside, as the map says"
+            told.append(finding("outside", message, where=where, count=count))
         elif word not in tail:
-            what = f"{count} {things} say {_short(word)}, which is no label"
-            told.append(finding("out_of_vocabulary", what, mend=_mend(word), where=where, count=count))
+            message = f"{count} {things} say {_short(word)}, which is no label"
+            told.append(finding("out_of_vocabulary", message, fix=_mend(word), where=where, count=count))
     if tail:
         count, first = sum(tail.values()), _short(next(iter(tail)))
-        what = f"{count} {things} say one of {len(tail)} more words that are no labels, such as {first}"
+        message = f"{count} {things} say one of {len(tail)} more words that are no labels, such as {first}"
         told.append(
-            finding("out_of_vocabulary", what, mend="Map them, or leave them outside.", where=where, count=count)
+            finding("out_of_vocabulary", message, fix="Map them, or leave them outside.", where=where, count=count)
         )
     return told
 
@@ -217,9 +219,9 @@ def _synonyms(meaning: dict[str, Meaning], spoken: Mapping[str, int], things: st
     taken.sort(key=lambda one: (-one[0], one[1]))
     count = sum(times for times, _, _ in taken)
     shown = ", ".join(f"{word!r} as {label!r} ({times})" for times, word, label in taken[:_SHOWN])
-    what = f"{count} {things} say a usual synonym of a label: {shown}" + (" ..." if len(taken) > _SHOWN else "")
-    mend = f'If one means something else, say what: map = {{ "{taken[0][1]}" = "<label>" }} (--map), or "outside".'
-    return [finding("synonyms", what, mend=mend, where=where, count=count)]
+    message = f"{count} {things} say a usual synonym of a label: {shown}" + (" ..." if len(taken) > _SHOWN else "")
+    fix = f'If one means something else, say what: map = {{ "{taken[0][1]}" = "<label>" }} (--map), or "outside".'
+    return [finding("synonyms", message, fix=fix, where=where, count=count)]
 
 
 def _short(word: str) -> str:

@@ -33,7 +33,7 @@ def truth_of_copies(folder: str | Path, utterances: Utterances) -> Truth:
     """
     folder = Path(folder)
     if not (folder / PARAMETERS).is_file():
-        raise InputError("is no simulated corpus", where=str(folder), mend="Name a folder that simulate has written.")
+        raise InputError("is no simulated corpus", where=str(folder), fix="Name a folder that simulate has written.")
     crowd = int(json.loads(read_text(folder / MARKER))["settings"]["crowd"])
     known = pl.read_parquet(folder / PARAMETERS)
     rows = known.select(*CUES, "headroom").to_numpy()
@@ -47,9 +47,11 @@ def truth_of_copies(folder: str | Path, utterances: Utterances) -> Truth:
         parent = cues.get(recipe.parents[0][0]) if len(recipe.parents) == 1 else None
         after = None if parent is None else changed(parent[:-1], recipe.effects, headroom=float(parent[-1]))
         if after is None:
-            what = "the crowd's answer to this copy is not defined: it is a mixture, or noise, band or masks change it"
-            mend = "Score it against votes, or leave it out."
-            findings.append(Finding("simulate", "undefined", what, mend, utterance_id=name))
+            message = (
+                "the crowd's answer to this copy is not defined: it is a mixture, or noise, band or masks change it"
+            )
+            fix = "Score it against votes, or leave it out."
+            findings.append(Finding("simulate", "undefined", message, fix, utterance_id=name))
             continue
         ids.append(name)
         heard.append(after)

@@ -127,7 +127,7 @@ def _own(folder: Path, settings: SimulateSettings, digest: str) -> None:
             sound.unlink()
     elif any((folder / name).exists() for name in (*_TABLES, "wav")):
         raise InputError(
-            "holds tables or sounds that simulate did not write", where=str(folder), mend="Choose another folder."
+            "holds tables or sounds that simulate did not write", where=str(folder), fix="Choose another folder."
         )
     write_json(marker, {"digest": digest, "version": __version__, "settings": settings.model_dump(mode="json")})
 
@@ -199,7 +199,7 @@ def _tables(
     prefix = settings.corpus
     ids = [f"{prefix}/{turn.number:06d}" for turn in turns]
     cues = np.stack([one.cues for one in said])
-    about = About(taxonomy=LABELS, made_by=MadeBy(stage="simulate", settings=digest))
+    about = About(taxonomy=LABELS, made_by=MadeBy(stage="simulate", settings_digest=digest))
     utterances = pl.DataFrame(
         {
             "utterance_id": ids,
@@ -239,5 +239,5 @@ def _findings(said: list[_Said]) -> Findings:
     kept = sum(one.kept for one in said)
     if not kept:
         return Findings.gather([])
-    what = "sounds of an earlier run with the same settings were kept"
-    return Findings.gather([Finding("simulate", "kept", what, count=kept)])
+    message = "sounds of an earlier run with the same settings were kept"
+    return Findings.gather([Finding("simulate", "kept", message, count=kept)])

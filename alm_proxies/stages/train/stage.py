@@ -7,8 +7,8 @@ from pathlib import Path
 
 import polars as pl
 
-from alm_proxies.stages.train.settings import ChangeSettings, NewModel, TrainSettings
 from alm_proxies.tables import Findings, Labels, Utterances, Votes
+from alm_proxies.training.settings import ChangeSettings, NewModel, TrainSettings
 
 __all__ = ["ChangeSettings", "NewModel", "TrainSettings", "Trained", "train"]
 
@@ -38,7 +38,7 @@ def train(
     on after the last whole epoch and ends with the same model. With `votes`, utterances whose every human
     vote is held out are not trained on.
     """
-    from alm_proxies.stages.train.alm import train_alm
+    from alm_proxies.training.alm import train_alm
 
     model, epochs, found = train_alm(labels, utterances, Path(folder), settings, votes=votes, quiet=quiet)
     return Trained(model, epochs, Findings.gather(found))

@@ -8,13 +8,13 @@ import numpy as np
 import polars as pl
 import pytest
 
+from alm_proxies.compare.rivals import rivals
+from alm_proxies.compare.worth import human_only
 from alm_proxies.errors import InputError
 from alm_proxies.estimators.counts import counts_of
 from alm_proxies.estimators.dirichlet import Pool
 from alm_proxies.estimators.gated import Gated
 from alm_proxies.report.page import Text
-from alm_proxies.stages.align.learning import human_only
-from alm_proxies.stages.align.rivals import rivals
 from alm_proxies.stages.align.stage import Alignment, AlignSettings, align
 from alm_proxies.tables import About, AnnotatorCard, Labels, Utterances, Votes
 
@@ -73,19 +73,19 @@ def test_the_number_of_utterances_stands_beside_every_log_loss(
     assert f"Log loss of the same held-out votes of {some} utterances" in found.page.html()
 
 
-def test_the_labels_own_proxy_worth_stands_beside_what_held_out_votes_show_and_is_told_apart(
+def test_the_labels_own_concentration_gain_stands_beside_what_held_out_votes_show_and_is_told_apart(
     fused: Labels, report: Alignment
 ) -> None:
     worth = report.metrics["worth_in_human_votes"]["all"]
-    assert worth["proxy_worth"] == pytest.approx(fused.frame["proxy_worth"].mean())
+    assert worth["concentration_gain"] == pytest.approx(fused.frame["concentration_gain"].mean())
     rise = report.metrics["concentration_per_human_vote"]
     strength = report.metrics["learning"]["strength"]
     assert rise == pytest.approx((strength[5] - strength[2]) / 3)
     assert strength == sorted(strength)
     said = next(block.words for block in report.page.sections[0].blocks if isinstance(block, Text))
     assert f"did the work of {worth['votes']:.1f} human vote" in said
-    assert f"`proxy_worth`, {worth['proxy_worth']:.1f} on average" in said
-    assert f"stand for {worth['proxy_worth'] / rise:.1f} human votes" in said
+    assert f"`concentration_gain`, {worth['concentration_gain']:.1f} on average" in said
+    assert f"stand for {worth['concentration_gain'] / rise:.1f} human votes" in said
 
 
 def test_worthless_proxies_are_not_praised(corpus: tuple[Votes, Utterances]) -> None:
@@ -294,9 +294,9 @@ def test_findings_are_sentences_without_and_mends_with_their_full_stop(
     sparse = align(fused, Votes.of(kept, about=votes.about), many, AlignSettings(at_most=100, transcripts=True))
     rows = pl.concat([report.findings.frame, sparse.findings.frame])
     assert {"alt_test", "nothing_held_out", "sampled", "many_values", "kept_back"} <= set(rows["kind"])
-    for what, mend in rows.select("what", "mend").iter_rows():
-        assert not what.endswith("."), what
-        assert not mend or (mend.endswith(".") and not mend.endswith("..")), mend
+    for message, fix in rows.select("message", "fix").iter_rows():
+        assert not message.endswith("."), message
+        assert not fix or (fix.endswith(".") and not fix.endswith("..")), fix
 
 
 @pytest.mark.parametrize("utterances", [1, 5, 40])

@@ -10,8 +10,8 @@ import polars as pl
 import pytest
 import soundfile
 
+from alm_proxies.compare.examples import most_disputed
 from alm_proxies.estimators.gated import Gated
-from alm_proxies.stages.align.examples import most_disputed
 from alm_proxies.stages.align.stage import AlignSettings, align
 from alm_proxies.tables import About, Labels, Utterances, Votes
 

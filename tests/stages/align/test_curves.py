@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from alm_proxies.compare.material import Ballots
 from alm_proxies.stages.align.curves import Exponential, exponential, saturation, stratum_trust, thirds
-from alm_proxies.stages.align.material import Ballots
 
 
 @settings(max_examples=50, deadline=None)

@@ -8,10 +8,10 @@ import polars as pl
 import pytest
 
 from alm_proxies.about import MadeBy
+from alm_proxies.compare.strata import AGREEMENT
 from alm_proxies.measures.bootstrap import Interval
 from alm_proxies.seeds import generator
 from alm_proxies.stages.align.stage import Alignment, AlignSettings, align
-from alm_proxies.stages.align.strata import AGREEMENT
 from alm_proxies.stages.align.words import _clearly_best
 from alm_proxies.stages.fuse.stage import FuseSettings, fuse
 from alm_proxies.tables import Labels, Utterances, Votes
@@ -115,7 +115,9 @@ def test_the_words_that_occur_are_explained_and_no_others(report: Alignment) -> 
     assert words.title == "Words"
     explained = str(words.blocks[0].html())
     assert all(word in explained for word in ("log loss (NLL), nats", "JSD floor", "mixture", "Krippendorff"))
-    assert not any(word in explained for word in ("PPI++", "pooling", "proxy_worth", "alternative annotator test"))
+    assert not any(
+        word in explained for word in ("PPI++", "pooling", "concentration_gain", "alternative annotator test")
+    )
 
 
 def test_a_simulated_corpus_is_said_to_be_one_above_everything(corpus: tuple[Votes, Utterances]) -> None:

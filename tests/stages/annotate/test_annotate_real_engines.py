@@ -33,7 +33,7 @@ LASTING = {
     "refusal": ("refused", "refused"),
     "filter": ("refused", "refused"),
 }
-# Three tries of a recording of 0.2 s each, one where asking again cannot mend it; what is turned away costs nothing.
+# Three tries of a recording of 0.2 s each, one where asking again cannot fix it; what is turned away costs nothing.
 PAID_TRIES = dict.fromkeys(("500", "reset", "cut", "garbage", "empty"), 3) | {
     "ok": 1,
     "refusal": 1,

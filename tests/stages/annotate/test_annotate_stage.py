@@ -133,9 +133,9 @@ def test_failed_votes_are_asked_again_and_what_they_cost_stays_on_the_bill(
     assert 10 < failed < 50
     assert first.findings.counts()["failed"] == failed
     assert first.spent.price == pytest.approx(30 * 0.2 / 60 * 6)
-    mended = annotator(utterances, votes=2, price=price)
+    fixed = annotator(utterances, votes=2, price=price)
     asked: list[Request] = []
-    second = annotate(utterances, [mended], tmp_path, AnnotateSettings(), engine_of=listening(asked))
+    second = annotate(utterances, [fixed], tmp_path, AnnotateSettings(), engine_of=listening(asked))
     assert draws(asked) == failed
     assert set(second.votes.frame["status"]) == {"ok"}
     assert second.spent.price == pytest.approx(first.spent.price + len(asked) * 0.2 / 60 * 6)

@@ -73,7 +73,7 @@ def command(folder: Path) -> subprocess.Popen[str]:
         *files,
         "-o",
         str(folder / "out"),
-        "--allow",
+        "--max-left-out",
         "1",
     ]
     return subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -24,7 +24,7 @@ async def no_engine(annotator: Annotator) -> Engine:
 
 def said(made: Annotated, kind: str) -> list[tuple[str, str]]:
     rows = made.findings.frame.iter_rows(named=True)
-    return [(row["what"], row["mend"]) for row in rows if row["kind"] == kind]
+    return [(row["message"], row["fix"]) for row in rows if row["kind"] == kind]
 
 
 @given(st.floats(1e-9, 1e6))
@@ -45,9 +45,9 @@ def test_votes_of_another_annotator_are_said_to_be_in_the_ledger_alone_and_statu
     annotate(utterances, [first], tmp_path / "out", AnnotateSettings(injection=0))
     made = annotate(utterances, [second], tmp_path / "out", AnnotateSettings(injection=0))
     assert set(made.votes.frame["annotator"]) == {"second"}
-    ((what, mend),) = said(made, "not_in_votes")
-    assert what.startswith("24 votes of first, cast before, are in the ledger and not in votes.parquet")
-    assert mend == "Name first's file with --annotator too to have both."
+    ((message, fix),) = said(made, "not_in_votes")
+    assert message.startswith("24 votes of first, cast before, are in the ledger and not in votes.parquet")
+    assert fix == "Name first's file with --annotator too to have both."
     (found,) = status(tmp_path / "out")
     assert found.annotators == {"first": 24, "second": 12}
     assert "votes in the ledger: 24 of first, 12 of second" in str(found)
@@ -116,11 +116,11 @@ def test_a_missing_recording_is_named_opens_no_engine_and_is_asked_about_once_it
     path.rename(path.with_suffix(".away"))
     made = annotate(utterances, [one], tmp_path / "out", AnnotateSettings(injection=0))
     assert f"1 recording is not there and not asked about: {path}\n" in capsys.readouterr().err
-    ((what, mend),) = said(made, "failed")
-    assert what == f"2 votes of scripted: failed (missing), e.g. sim/00007: '{path}: there is no such file'"
-    assert "Bring the recordings back" in mend
+    ((message, fix),) = said(made, "failed")
+    assert message == f"2 votes of scripted: failed (missing), e.g. sim/00007: '{path}: there is no such file'"
+    assert "Bring the recordings back" in fix
     again = annotate(utterances, [one], tmp_path / "out", AnnotateSettings(injection=0), engine_of=no_engine)
-    assert said(again, "failed") == [(what, mend)]
+    assert said(again, "failed") == [(message, fix)]
     assert said(again, "asked_again") == []
     path.with_suffix(".away").rename(path)
     asked: list[Request] = []
@@ -135,10 +135,10 @@ def test_after_a_budget_stop_the_mend_is_a_larger_budget_and_what_was_not_asked_
     utterances = corpus(30)
     one = annotator(utterances, votes=2, price={"audio_minute": 60.0})
     made = annotate(utterances, [one], tmp_path, AnnotateSettings(injection=0, budget=1.0))
-    ((stopped, mend),) = said(made, "stopped")
+    ((stopped, fix),) = said(made, "stopped")
     assert stopped == "the next request could pass the budget of 1: 1.00 are spent, and it may cost up to 0.20"
-    assert mend == "Raise the budget (--budget), then run the same command: it goes on."
+    assert fix == "Raise the budget (--budget), then run the same command: it goes on."
     left = made.spent.planned - made.spent.cast
-    ((what, mend),) = said(made, "not_cast")
-    assert what.startswith(f"{left} planned votes were not asked for")
-    assert mend.startswith("Raise the budget")
+    ((message, fix),) = said(made, "not_cast")
+    assert message.startswith(f"{left} planned votes were not asked for")
+    assert fix.startswith("Raise the budget")

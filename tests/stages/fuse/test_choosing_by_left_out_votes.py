@@ -55,7 +55,7 @@ def test_useful_proxies_count_and_the_labels_are_nearer_to_the_truth(useful):
 
 def test_what_won_and_by_how_much_is_said_and_every_trial_is_kept(useful):
     _, _, choice = useful
-    said = {finding.kind: finding.what for finding in choice.findings}
+    said = {finding.kind: finding.message for finding in choice.findings}
     assert "left-out human votes" in said["chosen"]
     assert "chosen for 2 votes" in said["chosen"]
     assert said["proxies"].startswith("the proxies count")
@@ -70,7 +70,7 @@ def test_shuffled_proxies_are_switched_off():
     shuffled = proxy[np.random.default_rng(1).permutation(len(proxy))]
     choice = choose(made(human, noise=shuffled), folds=3)
     assert choice.candidate.proxies == ()
-    assert "switched off" in {f.kind: f.what for f in choice.findings}["proxies"]
+    assert "switched off" in {f.kind: f.message for f in choice.findings}["proxies"]
 
 
 def test_only_the_useful_one_of_two_proxies_counts_or_the_other_does_no_harm():
@@ -118,7 +118,7 @@ def test_a_corpus_of_one_speaker_is_folded_by_utterance_and_its_proxies_may_coun
     counts = replace(made(human, proxy=proxy), speakers=np.arange(len(human)) % (2 if unvoted else 1))
     choice = choose(counts, folds=3)
     assert choice.candidate.proxies == ("proxy",)
-    assert "all are of one speaker" in {f.kind: f.what for f in choice.findings}["chosen"]
+    assert "all are of one speaker" in {f.kind: f.message for f in choice.findings}["chosen"]
 
 
 @pytest.mark.parametrize("leak", ["a copy of one rater", "asked where the human votes disagree"])
@@ -135,7 +135,7 @@ def test_proxies_that_know_of_the_human_votes_do_not_count_beside_honest_ones(le
     assert choice.candidate.proxies == ("proxy",)
     found = [f for f in choice.findings if f.kind == "proxies_leak"]
     assert [f.where for f in found] == ["leaked"]
-    assert "do not count" in found[0].what
+    assert "do not count" in found[0].message
     fine = choose(counts.only(["proxy"]), folds=3)
     assert loss(choice.estimator, counts, truth) == pytest.approx(loss(fine.estimator, counts, truth))
 

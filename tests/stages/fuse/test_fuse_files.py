@@ -105,19 +105,19 @@ def alike(first: pl.DataFrame, second: pl.DataFrame) -> bool:
 
 
 def told(fused: FusedFile) -> list[tuple[object, ...]]:
-    return sorted(fused.findings.frame.select("kind", "what", "count").iter_rows())
+    return sorted(fused.findings.frame.select("kind", "message", "count").iter_rows())
 
 
-@pytest.mark.parametrize("method", ["auto", "gated", "weighted", "stacking", "mixture"])
+@pytest.mark.parametrize("method", ["auto", "gated", "weighted", "supervised", "mixture"])
 def test_labels_made_in_parts_are_those_made_at_once(files, tmp_path: Path, method: str):
     votes, utterances = files
-    if method == "stacking":
+    if method == "supervised":
         dense = pl.concat(
             [human(seed=s).with_columns(annotator=pl.lit(f"c/q{s}-") + pl.col("annotator")) for s in (0, 5)]
         )
         votes = [written(tmp_path, Votes.of(dense, taxonomy=LABELS), "dense.parquet"), votes[1]]
     settings = FuseSettings(method=method, columns=("duration",), merge={"primary": 0.9, "secondary": 0.1}, classes=4)
-    if method == "stacking":
+    if method == "supervised":
         settings = FuseSettings(method=method, columns=("duration",))
     once = fuse_files(votes, tmp_path / "once.parquet", settings, utterances=utterances)
     parts = fuse_files(votes, tmp_path / "parts.parquet", settings, utterances=utterances, **SMALL)
@@ -166,7 +166,7 @@ def test_a_file_that_is_not_sorted_is_held_whole_and_that_is_said(files, tmp_pat
     made = fuse_files(mixed, tmp_path / "a.parquet", utterances=utterances, taxonomy=",".join(LABELS), **SMALL)
     fuse_files(votes, tmp_path / "b.parquet", utterances=utterances)
     kinds = {row["kind"]: row for row in made.findings.frame.iter_rows(named=True)}
-    assert "shuffled.parquet is not sorted by utterance_id" in kinds["held_whole"]["what"]
+    assert "shuffled.parquet is not sorted by utterance_id" in kinds["held_whole"]["message"]
     assert alike(Labels.read(tmp_path / "a.parquet").frame, Labels.read(tmp_path / "b.parquet").frame)
 
 
@@ -200,9 +200,9 @@ def test_proxies_alone_are_refused_in_parts_too(files, tmp_path: Path):
         fuse_files([files[0][1]], tmp_path / "labels.parquet", **SMALL)
 
 
-def test_stacking_says_that_votes_are_too_sparse(files, tmp_path: Path):
+def test_supervised_says_that_votes_are_too_sparse(files, tmp_path: Path):
     with pytest.raises(AlmProxiesError, match="5 whole human votes or more"):
-        fuse_files(files[0], tmp_path / "labels.parquet", FuseSettings(method="stacking"))
+        fuse_files(files[0], tmp_path / "labels.parquet", FuseSettings(method="supervised"))
 
 
 def test_a_part_of_ratings_alone_needs_no_taxonomy_of_its_own(tmp_path: Path):

@@ -43,8 +43,8 @@ def test_every_method_gives_a_label_for_every_utterance_and_says_who_made_it(met
     assert (fused.labels.frame["human_votes"] == 3).all()
 
 
-def test_stacking_learns_from_dense_votes():
-    assert len(fuse(votes(raters=7), FuseSettings(method="stacking")).labels) == 60
+def test_supervised_learns_from_dense_votes():
+    assert len(fuse(votes(raters=7), FuseSettings(method="supervised")).labels) == 60
 
 
 def test_the_labels_survive_a_file_and_are_the_same_bytes_again(tmp_path):
@@ -79,8 +79,8 @@ def test_speakers_of_the_utterances_make_the_folds():
     )
     with_speakers = fuse(votes(), FuseSettings(folds=3), utterances=Utterances.of(table))
     without = fuse(votes(), FuseSettings(folds=3))
-    assert "folds by speakers;" in with_speakers.findings.frame["what"].str.join(" ").item()
-    assert "speakers are not known" in without.findings.frame["what"].str.join(" ").item()
+    assert "folds by speakers;" in with_speakers.findings.frame["message"].str.join(" ").item()
+    assert "speakers are not known" in without.findings.frame["message"].str.join(" ").item()
 
 
 def test_utterances_without_human_votes_are_counted():

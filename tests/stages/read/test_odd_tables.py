@@ -52,9 +52,9 @@ def test_rows_that_are_there_twice_count_and_are_said_with_their_line(tmp_path: 
     assert len(twice.votes) == 6
     assert twice.findings.counts() == {"copied_rows": 3}
     told = twice.findings.frame.row(0, named=True)
-    assert "'mine/r1' on 'mine/a'" in told["what"]
-    assert "line 5" in told["what"]
-    assert "take the copies out" in told["mend"]
+    assert "'mine/r1' on 'mine/a'" in told["message"]
+    assert "line 5" in told["message"]
+    assert "take the copies out" in told["fix"]
     once = table(tmp_path / "t.csv", columns={"utterance_id": "file", "label": "emotion"})
     assert once.findings.counts() == {"columns_not_taken": 1}
 
@@ -138,7 +138,7 @@ def test_the_usual_ways_to_write_no_number_are_missing_and_counted(tmp_path: Pat
     corpus = table(path, columns=columns, scales={"valence": [1, 3]})
     assert corpus.votes.frame["valence"].to_list() == [None, 0.5, None]
     assert corpus.findings.counts() == {"missing_number": 2}
-    told = corpus.findings.frame["what"][0]
+    told = corpus.findings.frame["message"][0]
     assert told.startswith("2 rows have no number for valence: the column 'felt' ")
     assert told.endswith(f"says {word.strip()!r}") or told.endswith("is empty")
 
@@ -147,7 +147,7 @@ def test_missing_counts_and_shares_are_none_and_are_counted(tmp_path: Path) -> N
     path = put(tmp_path / "t.csv", "file,h,s\na,1,\nb,n/a,1\nc,-,1\n")
     for many in ("counts", "probabilities"):
         corpus = table(path, columns={"utterance_id": "file"}, **{many: {"happy": "h", "sad": "s"}})
-        told = corpus.findings.frame.filter(pl.col("kind") == "missing_number")["what"].to_list()
+        told = corpus.findings.frame.filter(pl.col("kind") == "missing_number")["message"].to_list()
         assert told == [
             "2 rows have no number for happy, taken as 0: the column 'h' says '-', 'n/a'",
             "1 rows have no number for sad, taken as 0: the column 's' is empty",

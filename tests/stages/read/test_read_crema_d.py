@@ -179,7 +179,7 @@ def test_a_wrong_tabulated_file_is_refused_with_file_line_and_mend(
     assert str(path) in str(caught.value.where)
     assert line in str(caught.value.where)
     assert words in str(caught.value)
-    assert caught.value.mend
+    assert caught.value.fix
 
 
 def test_a_git_lfs_pointer_is_named_as_such(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Tables that are refused, with file, line and mend; whatever bytes there are, only our errors escape."""
+"""Tables that are refused, with file, line and fix; whatever bytes there are, only our errors escape."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_wrong_table_is_refused_with_file_line_and_mend(
     assert str(path) in str(caught.value.where)
     assert line in str(caught.value.where)
     assert words in str(caught.value)
-    assert caught.value.mend
+    assert caught.value.fix
 
 
 @pytest.mark.parametrize(
@@ -108,11 +108,11 @@ def test_settings_that_cannot_be_are_refused_with_a_mend(tmp_path: Path, said: d
     with pytest.raises(AlmProxiesError) as caught:
         table(path, **said)
     assert words in str(caught.value)
-    assert caught.value.mend
+    assert caught.value.fix
 
 
 @pytest.mark.parametrize(
-    ("group", "columns", "mend"),
+    ("group", "columns", "fix"),
     [
         ("gender", {}, "--columns gender=gender"),
         ("gender", {"gender": "gender"}, "leave it out of the groups"),
@@ -121,13 +121,13 @@ def test_settings_that_cannot_be_are_refused_with_a_mend(tmp_path: Path, said: d
     ],
 )
 def test_a_group_with_a_name_of_ours_is_refused_with_how_to_map_it(
-    tmp_path: Path, group: str, columns: dict[str, str], mend: str
+    tmp_path: Path, group: str, columns: dict[str, str], fix: str
 ) -> None:
     path = put(tmp_path / "t.csv", "clip,gender,corpus,label\na,F,x,sad\n")
     with pytest.raises(SettingsError) as caught:
         table(path, columns={"utterance_id": "clip", **columns}, groups=[group])
     assert f"the group {group!r} has the name of a column of ours" in str(caught.value)
-    assert mend in str(caught.value)
+    assert fix in str(caught.value)
     assert "Ours are: audio, speaker, dialogue, gender," in str(caught.value)
 
 

@@ -28,15 +28,17 @@ def test_synonyms_that_were_taken_as_labels_are_said_in_one_line(tmp_path: Path)
     assert corpus.votes.frame["label"].to_list() == ["happy"] * 4 + ["sad"]
     assert corpus.findings.counts() == {"synonyms": 2}
     row = told(corpus, "synonyms")
-    assert row["what"] == ("2 votes say a usual synonym of a label: 'Happiness' as 'happy' (1), 'joy' as 'happy' (1)")
-    assert "--map" in row["mend"]
+    assert row["message"] == (
+        "2 votes say a usual synonym of a label: 'Happiness' as 'happy' (1), 'joy' as 'happy' (1)"
+    )
+    assert "--map" in row["fix"]
 
 
 def test_a_map_moves_the_word_it_names_and_no_other(tmp_path: Path) -> None:
     corpus = heard(tmp_path / "t.csv", map={"Joy": "sad"})
     assert corpus.votes.frame["label"].to_list() == ["happy", "happy", "happy", "sad", "sad"]
     assert corpus.findings.counts() == {"mapped": 1, "synonyms": 1}
-    assert "'joy' became 'sad'" in told(corpus, "mapped")["what"]
+    assert "'joy' became 'sad'" in told(corpus, "mapped")["message"]
 
 
 def test_a_map_of_a_word_to_what_it_is_anyway_is_not_said(tmp_path: Path) -> None:
@@ -46,13 +48,13 @@ def test_a_map_of_a_word_to_what_it_is_anyway_is_not_said(tmp_path: Path) -> Non
 
 def test_a_key_of_the_map_that_no_vote_says_is_told_with_the_nearest_word(tmp_path: Path) -> None:
     corpus = heard(tmp_path / "t.csv", map={"Happyness": "sad", "Bored": "outside", "happiness": "happy"})
-    rows = corpus.findings.frame.filter(pl.col("kind") == "map_not_used").sort("what")
-    assert rows["what"].to_list() == [
+    rows = corpus.findings.frame.filter(pl.col("kind") == "map_not_used").sort("message")
+    assert rows["message"].to_list() == [
         "the map names 'Bored', which no vote says",
         "the map names 'Happyness', which no vote says",
     ]
-    assert "Did you mean 'Happiness'?" in rows["mend"][1]
-    assert "'sad'" in rows["mend"][0]
+    assert "Did you mean 'Happiness'?" in rows["fix"][1]
+    assert "'sad'" in rows["fix"][0]
 
 
 def test_a_key_that_only_a_secondary_label_says_is_used(tmp_path: Path) -> None:
@@ -66,7 +68,7 @@ def test_a_key_that_only_a_secondary_label_says_is_used(tmp_path: Path) -> None:
 def test_a_key_that_no_column_of_counts_or_shares_is_named_by_is_told(tmp_path: Path, many: str) -> None:
     path = put(tmp_path / "t.csv", "clip,s,j\na,1,0\nb,0,1\n")
     said: dict[str, Any] = {many: {"sad": "s", "joy": "j"}, "map": {"Joyy": "sad", "joy": "neutral"}}
-    assert "Did you mean 'joy'?" in told(table(path, columns={"utterance_id": "clip"}, **said), "map_not_used")["mend"]
+    assert "Did you mean 'joy'?" in told(table(path, columns={"utterance_id": "clip"}, **said), "map_not_used")["fix"]
 
 
 RATED = "clip,rater,heard,felt\na,r1,happy,1\na,r2,odd,2\nb,r1,,3\nb,r2,,\nc,r1,sad,\nc,r2,odd,\n"
@@ -75,7 +77,7 @@ RATED = "clip,rater,heard,felt\na,r1,happy,1\na,r2,odd,2\nb,r1,,3\nb,r2,,\nc,r1,
 def test_labels_that_are_empty_or_lost_are_told_though_their_ratings_are_kept(tmp_path: Path) -> None:
     said: dict[str, Any] = {"columns": {**COLUMNS, "valence": "felt"}, "scales": {"valence": [1, 3]}}
     corpus = table(put(tmp_path / "t.csv", RATED), **said)
-    assert told(corpus, "empty_label")["what"] == "2 votes have no label; the ratings of 1 of them are kept"
+    assert told(corpus, "empty_label")["message"] == "2 votes have no label; the ratings of 1 of them are kept"
     assert corpus.votes.frame["valence"].drop_nulls().to_list() == [0.0, 0.5, 1.0]
     assert corpus.left_out == 3
     assert table(tmp_path / "t.csv", columns=COLUMNS).left_out == 4
@@ -101,5 +103,5 @@ def test_the_rare_words_of_many_are_told_as_one(tmp_path: Path) -> None:
     lost = corpus.findings.frame.filter(pl.col("kind") == "out_of_vocabulary")
     assert lost.height == 21
     assert lost["count"].sum() == len(words) == corpus.left_out
-    rest = lost.filter(pl.col("what").str.contains("one of 5 more words"))["what"].to_list()
+    rest = lost.filter(pl.col("message").str.contains("one of 5 more words"))["message"].to_list()
     assert rest == ["40 votes say one of 5 more words that are no labels, such as 'word 20'"]

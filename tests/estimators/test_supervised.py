@@ -6,7 +6,7 @@ import pytest
 
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.estimators.counts import Block, Counts
-from alm_proxies.estimators.stacking import Stacking
+from alm_proxies.estimators.supervised import Supervised
 
 
 def crowd(votes: int) -> tuple[Counts, np.ndarray]:
@@ -24,23 +24,23 @@ def test_it_learns_from_dense_votes_what_few_votes_foretell():
     counts, truth = crowd(12)
     rng = np.random.default_rng(1)
     few = np.stack([rng.multivariate_hypergeometric(row.astype(int), 3) for row in counts.human]).astype(float)
-    made = Stacking(3).fit(counts).predict(counts.with_human(few)).distributions()
+    made = Supervised(3).fit(counts).predict(counts.with_human(few)).distributions()
     raw = (few + counts.shares) / 4.0
     assert -(truth * np.log(made)).sum(1).mean() < -(truth * np.log(raw)).sum(1).mean() - 0.05
 
 
 def test_the_same_seed_gives_the_same_labels():
     counts, _ = crowd(8)
-    first, second = (Stacking(3, seed=4).fit(counts).predict(counts).frame for _ in range(2))
+    first, second = (Supervised(3, seed=4).fit(counts).predict(counts).frame for _ in range(2))
     assert first.equals(second)
 
 
 def test_sparse_votes_are_refused_with_what_to_use_instead():
     counts, _ = crowd(4)
     with pytest.raises(InputError, match="use gated or auto"):
-        Stacking(3).fit(counts)
+        Supervised(3).fit(counts)
 
 
 def test_impossible_settings_are_refused_before_anything_is_read():
     with pytest.raises(SettingsError):
-        Stacking(0)
+        Supervised(0)

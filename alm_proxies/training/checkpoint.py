@@ -45,7 +45,7 @@ def load_checkpoint(accelerator: Accelerator, folder: Path, digest: str) -> dict
         raise InputError(
             "holds a training with other settings, labels or utterances",
             where=str(folder.parent),
-            mend="Choose another folder, or delete it.",
+            fix="Choose another folder, or delete it.",
         )
     accelerator.load_state(str(last))
     return said

@@ -24,12 +24,12 @@ from alm_proxies.files import digest_of
 from alm_proxies.models import small_qwen2_audio, tiny
 from alm_proxies.models.audio_lm import AudioLM
 from alm_proxies.progress import Progress, say
-from alm_proxies.stages.train.batches import Batches, Change, Heard, hear
-from alm_proxies.stages.train.checkpoint import load_checkpoint, save_checkpoint
-from alm_proxies.stages.train.losses import answer_loss
-from alm_proxies.stages.train.muon import Muon
-from alm_proxies.stages.train.settings import TrainSettings
 from alm_proxies.tables import Finding, Labels, Utterances, Votes
+from alm_proxies.training.batches import Batches, Change, Heard, hear
+from alm_proxies.training.checkpoint import load_checkpoint, save_checkpoint
+from alm_proxies.training.losses import answer_loss
+from alm_proxies.training.muon import Muon
+from alm_proxies.training.settings import TrainSettings
 
 MODEL = "model"
 """The folder, within a training's own, that the trained model is in."""
@@ -67,7 +67,7 @@ def train_alm(
         )
     )
     if not len(learned.rows):
-        raise InputError("no utterance of split train has a label and a sound", mend="Check labels and utterances.")
+        raise InputError("no utterance of split train has a label and a sound", fix="Check labels and utterances.")
 
     # 3. What drives it.
     accelerator = Accelerator(cpu=not torch.cuda.is_available())
@@ -188,12 +188,12 @@ def _question(asker: Annotator, lm: AudioLM) -> tuple[tuple[tuple[int, ...], ...
     if settings_differ := {one.choices for one in asked} - {asked[0].choices}:
         raise SettingsError(
             f"in another order the answers are others ({settings_differ.pop()})",
-            mend='Write answer = "words", or label_orders = 1.',
+            fix='Write answer = "words", or label_orders = 1.',
         )
     answers = [lm.inputs.answer(choice) for choice in asked[0].choices]
     for choice, tokens in zip(asked[0].choices, answers, strict=True):
         if len(tokens) != 1:
-            raise SettingsError(f"the answer {choice!r} has {len(tokens)} tokens", mend='Write answer = "codes".')
+            raise SettingsError(f"the answer {choice!r} has {len(tokens)} tokens", fix='Write answer = "codes".')
     if any(prompt.count(lm.inputs.audio_token_id) != 1 for prompt in prompts):
         raise SettingsError("the prompt does not show the recording once", where=asker.prompt.where)
     return tuple(map(tuple, prompts)), tuple(tokens[0] for tokens in answers)
@@ -205,14 +205,14 @@ def _rows(labels: Labels, utterances: Utterances, votes: Votes | None) -> tuple[
     split = utterances.frame.select("utterance_id", split=pl.col("split").fill_null("train"))
     joined = labels.frame.select("utterance_id", *shares, "weight").join(split, on="utterance_id", how="left")
     found: list[Finding] = []
-    for kind, which, what in (
+    for kind, which, message in (
         ("no_utterance", pl.col("split").is_null(), "labels whose utterance is not in the table of utterances"),
         ("no_weight", pl.col("weight") <= 0, "labels of weight 0"),
         ("only_held_out", _only_held_out(votes), "utterances of split train whose every human vote is held out"),
     ):
         out = joined.filter(which)
         if len(out):
-            found.append(Finding("train", kind, what, count=len(out)))
+            found.append(Finding("train", kind, message, count=len(out)))
         joined = joined.filter(~which)
     return joined.filter(pl.col("split").is_in(["train", "development"])).sort("utterance_id"), found
 

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alm_proxies.stages.train.losses import answer_loss
+from alm_proxies.training.losses import answer_loss
 
 LABELS, END = (1, 4), 3
 

@@ -233,11 +233,11 @@ def _kept(index: Path, cells: Path, bins: int) -> tuple[Heard, list[Finding]]:
     said = json.loads(read_text(index))
     starts = np.array(said["starts"], dtype=np.int64)
     if cells.stat().st_size != 2 * bins * int(starts[-1]):
-        raise InputError("is not what it was written as", where=str(cells), mend="Delete it and run again.")
+        raise InputError("is not what it was written as", where=str(cells), fix="Delete it and run again.")
     frames = np.memmap(cells, dtype=np.float16, mode="r").reshape(-1, bins)
     return Heard(tuple(said["ids"]), starts, frames), [Finding(**one) for one in said["found"]]
 
 
 def _too_long(utterance_id: str, seconds: float) -> Finding:
-    what = f"is longer than the {seconds:g} s this model hears, and is left out"
-    return Finding("train", "too_long", what, "Cut it into utterances.", utterance_id)
+    message = f"is longer than the {seconds:g} s this model hears, and is left out"
+    return Finding("train", "too_long", message, "Cut it into utterances.", utterance_id)

@@ -18,7 +18,7 @@ _MORE_VOTES = 2
 _DENSE_NEEDED = 50
 
 
-class Stacking(Estimator):
+class Supervised(Estimator):
     """Softmax regression of dense human votes on few of them and the proxies.
 
     p = softmax(b + B z), z = (log and plain smoothed shares of `votes` human votes, the gate's proxy features). Each
@@ -27,13 +27,13 @@ class Stacking(Estimator):
     likelihood of the targets. Stacked generalisation (Wolpert 1992), supervised: it needs what sparse data lack.
     """
 
-    name: ClassVar[str] = "stacking"
+    name: ClassVar[str] = "supervised"
 
     def __init__(self, votes: int = 3, *, penalty: float = 1e-4, repeats: int = 4, seed: int = 0) -> None:
         if votes < 1 or repeats < 1 or penalty <= 0:
             raise SettingsError(
-                f"stacking from {votes} votes, {repeats} draws and a penalty of {penalty} cannot be fitted",
-                mend="Use one vote or more, one draw or more and a positive penalty.",
+                f"supervised from {votes} votes, {repeats} draws and a penalty of {penalty} cannot be fitted",
+                fix="Use one vote or more, one draw or more and a positive penalty.",
             )
         self.votes = votes
         self.penalty = penalty
@@ -49,7 +49,7 @@ class Stacking(Estimator):
         dense = int(self.teaches(counts.human).sum())
         if dense < _DENSE_NEEDED:
             raise too_sparse(dense, self.votes)
-        rng = generator(self.seed, "stacking")
+        rng = generator(self.seed, "supervised")
         counts = sampled(counts, self.teaches(counts.human), self.seed)
         self.shares_ = counts.shares
         self.features_ = GateFeatures().fit(counts)
@@ -80,8 +80,8 @@ class Stacking(Estimator):
 
 def too_sparse(dense: int, votes: int = 3) -> InputError:
     """The error for human votes of which too few are dense."""
-    what = f"only {dense} utterances have {votes + _MORE_VOTES} whole human votes or more"
-    return InputError(what, where="votes", mend="Stacking learns from dense votes: use gated or auto.")
+    message = f"only {dense} utterances have {votes + _MORE_VOTES} whole human votes or more"
+    return InputError(message, where="votes", fix="Stacking learns from dense votes: use gated or auto.")
 
 
 class _Objective:

@@ -20,9 +20,9 @@ from alm_proxies.audio.recipe import Sounds
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.models import small_qwen2_audio, tiny
 from alm_proxies.models.audio_lm import AudioLM
-from alm_proxies.stages.train.batches import hear
 from alm_proxies.stages.train.stage import Trained, TrainSettings, train
 from alm_proxies.tables import Labels, Utterances, Votes
+from alm_proxies.training.batches import hear
 
 Tones = tuple[Utterances, Labels]
 IN_ITS_OWN_PROCESS = """

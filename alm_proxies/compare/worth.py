@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from alm_proxies.compare.material import Array, Index, Material, Words
+from alm_proxies.compare.strata import in_order
 from alm_proxies.estimators.counts import COLUMNS, Counts, LeftOut
 from alm_proxies.estimators.estimator import Estimator, NotConvergedWarning
 from alm_proxies.estimators.gated import Gated
 from alm_proxies.estimators.trials import Losses, Worth, score, worth_in_votes
 from alm_proxies.measures.bootstrap import Interval, mean_by_speaker
 from alm_proxies.seeds import generator
-from alm_proxies.stages.align.material import Array, Index, Material, Words
-from alm_proxies.stages.align.strata import in_order
 
 MOST_VOTES = 12
 _FEWEST = 30
@@ -30,8 +30,8 @@ class Learning:
     fused: Interval
     given: int
     worth: dict[str, Worth]
-    proxy_worth: dict[str, float]
-    """Mean proxy_worth of the labels, overall and by stratum: what the proxies add to the concentration."""
+    concentration_gain: dict[str, float]
+    """Mean concentration_gain of the labels, overall and by stratum: what the proxies add to the concentration."""
     strength: tuple[float, ...]
     """Mean concentration of the fit to human votes alone, at every k."""
     utterances: int
@@ -107,7 +107,9 @@ def learning(material: Material, counts: Counts, human_only: Estimator, strata: 
         fused=interval(fused),
         given=given,
         worth=worth,
-        proxy_worth={name: float(material.proxy_worth[some_rows].mean()) for name, some_rows in members.items()},
+        concentration_gain={
+            name: float(material.concentration_gain[some_rows].mean()) for name, some_rows in members.items()
+        },
         strength=tuple(strength),
         utterances=len(rows),
     )

@@ -75,7 +75,7 @@ class Material:
     proxy: Ballots
     fused: Array
     concentration: Array
-    proxy_worth: Array
+    concentration_gain: Array
     speakers: Words | None
     groups: dict[str, Words]
     findings: tuple[Finding, ...]
@@ -90,17 +90,17 @@ def material_of(labels: Labels, votes: Votes, utterances: Utterances, *, at_most
         raise InputError(
             f"the labels know {', '.join(labels.taxonomy)} and the votes {', '.join(votes.taxonomy)}",
             where="labels",
-            mend="Give the votes these labels were fused from.",
+            fix="Give the votes these labels were fused from.",
         )
     known = votes.frame["utterance_id"].unique()
     both = labels.frame.filter(pl.col("utterance_id").is_in(known.implode())).sort("utterance_id")
     if not both.height:
-        raise InputError("no utterance has both a label and a vote", where="labels", mend="Check --votes.")
+        raise InputError("no utterance has both a label and a vote", where="labels", fix="Check --votes.")
     findings = _unmatched(labels, votes, both)
     if both.height > at_most:
         chosen = np.sort(generator(seed, "align sample").choice(both.height, at_most, replace=False))
-        what = f"the report is made from a random {at_most:,} of {both.height:,} utterances"
-        findings.append(Finding("align", "sampled", what, "Raise at_most to use more.", count=both.height - at_most))
+        message = f"the report is made from a random {at_most:,} of {both.height:,} utterances"
+        findings.append(Finding("align", "sampled", message, "Raise at_most to use more.", count=both.height - at_most))
         both = both[chosen]
     ids = both["utterance_id"]
     frame = _usable(votes.frame, ids)
@@ -120,7 +120,7 @@ def material_of(labels: Labels, votes: Votes, utterances: Utterances, *, at_most
         ids=ids.to_numpy().astype(np.str_),
         fused=both.select(shares).to_numpy(),
         concentration=both["concentration"].fill_null(np.nan).to_numpy(),
-        proxy_worth=both["proxy_worth"].to_numpy(),
+        concentration_gain=both["concentration_gain"].to_numpy(),
         speakers=speakers,
         groups=groups,
         findings=(*findings, *more),
@@ -131,8 +131,8 @@ def material_of(labels: Labels, votes: Votes, utterances: Utterances, *, at_most
 def _unmatched(labels: Labels, votes: Votes, both: pl.DataFrame) -> list[Finding]:
     findings = []
     if missing := len(labels) - both.height:
-        mend = "Give every Votes file these labels were fused from."
-        findings.append(Finding("align", "no_votes", "labels whose utterance has no vote", mend, count=missing))
+        fix = "Give every Votes file these labels were fused from."
+        findings.append(Finding("align", "no_votes", "labels whose utterance has no vote", fix, count=missing))
     others = votes.frame["utterance_id"].n_unique() - both.height
     if others:
         findings.append(Finding("align", "no_label", "utterances with votes and without a label", count=others))
@@ -180,8 +180,8 @@ def _columns(ids: pl.Series, utterances: Utterances) -> tuple[Words | None, dict
             continue
         values = column.cast(pl.String).fill_null("not known")
         if values.n_unique() > MOST_VALUES:
-            what = f"the column {name!r} has {values.n_unique():,} values and is not shown as groups"
-            findings.append(Finding("align", "many_values", what, f"Bring it to {MOST_VALUES} values or fewer."))
+            message = f"the column {name!r} has {values.n_unique():,} values and is not shown as groups"
+            findings.append(Finding("align", "many_values", message, f"Bring it to {MOST_VALUES} values or fewer."))
         elif values.n_unique() > 1:
             groups[name] = values.to_numpy().astype(np.str_)
     return speakers, groups, findings

@@ -9,14 +9,14 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from alm_proxies.compare.material import Array, Material, Words
+from alm_proxies.compare.strata import OUTCOME, in_order
 from alm_proxies.estimators.counts import Counts
 from alm_proxies.estimators.dirichlet import Human, Pool, Weighted
 from alm_proxies.estimators.estimator import Estimator, NotConvergedWarning
 from alm_proxies.measures.bootstrap import Interval, Paired, mean_by_speaker, paired_by_speaker
 from alm_proxies.measures.calibration import ReliabilityBin, reliability_bins
 from alm_proxies.measures.held_out import HeldOut, score_held_out
-from alm_proxies.stages.align.material import Array, Material, Words
-from alm_proxies.stages.align.strata import OUTCOME, in_order
 from alm_proxies.tables import Labels, Utterances, Votes
 
 FUSED, ALONE, PLAIN = "fused labels", "human votes alone", "human shares + prior"

@@ -42,8 +42,8 @@ _WORDS: tuple[tuple[str, str, str], ...] = (
         "curve of human votes alone.",
     ),
     (
-        "proxy_worth",
-        r"proxy_worth|[Pp]roxy worth",
+        "concentration_gain",
+        r"concentration_gain|[Pp]roxy worth",
         "A column of the labels: how much the proxies add to the concentration; no held-out vote stands behind it.",
     ),
     (
