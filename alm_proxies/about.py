@@ -15,6 +15,11 @@ CONTRACT = 1
 METADATA_KEY = "alm_proxies"
 
 
+TrainedOn = Literal["no", "out_of_fold", "yes"]
+"""no = never saw a human vote of these utterances; out_of_fold = votes on a speaker come from a model that was trained
+without that speaker; yes = trained on votes of the utterances it votes on, so nothing honest can be learned from it."""
+
+
 class Injected(BaseModel):
     """What became of votes when the transcript told another label as the answer, all else and the seeds being equal."""
 
@@ -54,6 +59,14 @@ class AnnotatorCard(BaseModel):
     """What of an utterance besides its recording it is told: transcript, speaker, turns, evidence; None = not known."""
     injected: Injected | None = None
     """How far a transcript that tells the answer decides its votes, where that was measured."""
+    trained_on_these_votes: TrainedOn | None = None
+    """Whether it was trained on human votes of the very utterances it votes on; None = not stated."""
+    folds: dict[str, int] | None = None
+    """Speaker (utterance where speakers are not known) -> the fold that was kept from the training of what votes on it.
+
+    Only with `out_of_fold`. A fit that asks how much the annotator helps must leave out whole folds of these: else it
+    learns from votes that the annotator was trained on.
+    """
 
 
 class MadeBy(BaseModel):
