@@ -28,10 +28,11 @@ from alm_proxies.files import digest_file
 from alm_proxies.progress import Progress
 from alm_proxies.stages.annotate.figures import in_money
 from alm_proxies.stages.annotate.ledger import Heard, Ledger, Lost, Sending
-from alm_proxies.stages.annotate.limits import RAISE_THE_BUDGET, Estimate, Halt, Purse, Stop, Tally
+from alm_proxies.stages.annotate.limits import RAISE_THE_BUDGET, Estimate, Halt, Purse, Tally
 from alm_proxies.stages.annotate.outcomes import not_asked, outcomes
 from alm_proxies.stages.annotate.plan import Plan, Seat, lent_by
 from alm_proxies.stages.annotate.recording import Recorder
+from alm_proxies.stages.annotate.settings import Stop
 
 _AHEAD = 8
 _MENDS = {

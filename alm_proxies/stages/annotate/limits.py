@@ -9,11 +9,9 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
 from urllib.parse import urlsplit
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field
 
 from alm_proxies.annotators.annotator import Annotator, Asking
 from alm_proxies.cards import stays_because
@@ -22,6 +20,7 @@ from alm_proxies.errors import ForbiddenError, SettingsError
 from alm_proxies.files import canonical_json
 from alm_proxies.stages.annotate.ledger import Ledger
 from alm_proxies.stages.annotate.plan import Plan
+from alm_proxies.stages.annotate.settings import Stop
 from alm_proxies.tables import Votes
 
 AGAIN = "Run the same command again to go on."
@@ -36,20 +35,6 @@ _LETTERS_A_TOKEN = 3.0
 """Letters that a prompt token is taken for, on the low side, until replies say what it really is."""
 _UNKNOWN_SECONDS = 5.0
 """How long an utterance is taken to be where no length is known, for the price before the run."""
-
-
-class Stop(BaseModel):
-    """When an annotator is stopped: shares of its votes, judged once `after` of them have been cast."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    collapse: Annotated[float, Field(gt=0, le=1)] = 0.95
-    """Share of one label above which an annotator says always the same, unless human votes do so too."""
-    failed: Annotated[float, Field(ge=0, le=1)] = 0.10
-    """Share of failed votes that is borne."""
-    refused: Annotated[float, Field(ge=0, le=1)] = 0.20
-    """Share of refused votes that is borne."""
-    after: Annotated[int, Field(ge=1)] = 200
-    """Votes of an annotator before it is judged."""
 
 
 @dataclass(slots=True)

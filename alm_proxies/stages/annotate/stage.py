@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field
 
 from alm_proxies.about import MadeBy
 from alm_proxies.annotators.annotator import Annotator
@@ -32,7 +31,6 @@ from alm_proxies.stages.annotate.limits import (
     RAISE_THE_BUDGET,
     Halt,
     Purse,
-    Stop,
     expected_price,
     human_shares,
     leaves_this_machine,
@@ -47,40 +45,13 @@ from alm_proxies.stages.annotate.outcomes import votes_of
 from alm_proxies.stages.annotate.plan import STAGE, Plan, Seat, askable, fail_missing, make_plan, shard_of
 from alm_proxies.stages.annotate.recording import Recorder
 from alm_proxies.stages.annotate.saying import findings_after, say_lost, say_missing, say_plan, say_trial
+from alm_proxies.stages.annotate.settings import AnnotateSettings
 from alm_proxies.tables import Findings, Utterances, Votes
+
+__all__ = ["AnnotateSettings", "Annotated", "Spent", "annotate", "read_panel"]
 
 if TYPE_CHECKING:
     from alm_proxies.engines.engine import Engine
-
-
-class AnnotateSettings(BaseModel):
-    """How a panel is asked."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    panel: tuple[str, ...] = ()
-    """Annotator files, relative to the pipeline file, or names of shipped ones, such as "embedded"."""
-    votes: int | None = Field(default=None, ge=1, le=10_000)
-    """Votes an utterance of every annotator; null = what each file says."""
-    seed: int = 0
-    """With utterance, annotator and draw, this alone decides a draw's seed."""
-    budget: float | None = Field(default=None, ge=0)
-    """What may be spent in all, earlier runs into the same folder included; nothing is sent that could pass it."""
-    stop: Stop = Stop()
-    """When an annotator is stopped."""
-    limit: int | None = Field(default=None, ge=1)
-    """A pilot: only so many utterances, a fair sample of all; the price is extrapolated."""
-    shard: str | None = None
-    """I/N: only the Ith of N parts, with a ledger of its own; merge them at the end."""
-    injection: int | None = Field(default=None, ge=0)
-    """How many utterances are asked about twice more, with a sentence that tells an answer, and one that tells none,
-    behind the transcript: it shows how far transcripts decide the votes. Only of annotators that are told transcripts;
-    null = 20, or a tenth of the utterances where that is fewer; 0 = none."""
-    max_minutes: float | None = Field(default=None, gt=0)
-    """Stop cleanly after so long; the same command goes on."""
-    may_leave: tuple[str, ...] = ()
-    """Corpora that may be sent over the network although their card, or the lack of one, says that they stay."""
-    cards: str | None = None
-    """A folder of data cards of your own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,13 +14,13 @@ from alm_proxies.engines.engine import Abilities, Audio, Failure, Reply
 from alm_proxies.stages.annotate.limits import (
     Estimate,
     Purse,
-    Stop,
     Tally,
     human_shares,
     leaves_this_machine,
     price_before,
 )
 from alm_proxies.stages.annotate.plan import in_fair_order, shard_of
+from alm_proxies.stages.annotate.settings import Stop
 from alm_proxies.tables import Votes
 
 Make = Callable[..., Any]

@@ -1,0 +1,139 @@
+"""The cache: one folder for what can be made again (server abilities, frozen features, fetched audio).
+
+It is `$XDG_CACHE_HOME/alm-proxies`, or `~/.cache/alm-proxies`, with a sub-folder for each kind. Folders have mode 0700
+and files 0600. Nothing of a corpus that may not leave its place belongs here: keep that in the run's own folder.
+A cache that cannot be used (read-only home, a folder of somebody else, a damaged entry) is the same as an empty one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from alm_proxies.errors import OutputError
+
+Kind = Literal["abilities", "features", "audio"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+_MOST_JSON = 1_000_000
+"""Bytes of a JSON entry that is read; a larger one is not ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What the cache holds of one kind."""
+
+    kind: Kind
+    folder: Path
+    files: int
+    bytes: int
+
+
+def cache_folder() -> Path:
+    """Where the cache is, whether or not it exists: relative values of XDG_CACHE_HOME are ignored, as XDG says."""
+    named = os.environ.get("XDG_CACHE_HOME", "")
+    base = Path(named) if Path(named).is_absolute() else Path.home() / ".cache"
+    return base / "alm-proxies"
+
+
+def folder_of(kind: Kind) -> Path | None:
+    """The folder of one kind, made with mode 0700; None where it cannot be made, is a link, or belongs to another."""
+    try:
+        root = cache_folder()
+        root.parent.mkdir(parents=True, exist_ok=True)
+        for folder in (root, root / kind):
+            folder.mkdir(mode=0o700, exist_ok=True)
+            found = folder.lstat()
+            if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+                return None
+            if stat.S_IMODE(found.st_mode) != 0o700:
+                folder.chmod(0o700)
+    except (OSError, RuntimeError):  # RuntimeError: no home folder
+        return None
+    return root / kind
+
+
+def file_of(kind: Kind, key: str, suffix: str) -> Path | None:
+    """The path of an entry, for callers that read and write it themselves; `key` is a digest. None = no cache."""
+    if not key.isalnum():
+        raise ValueError(f"a cache key is a digest, not {key!r}")
+    folder = folder_of(kind)
+    return None if folder is None else folder / f"{key}{suffix}"
+
+
+def read_json(kind: Kind, key: str, *, seconds: float) -> Any | None:
+    """The entry if there is one that is younger than `seconds`, or None; a damaged one is None too."""
+    path = file_of(kind, key, ".json")
+    if path is None:
+        return None
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as stream:
+            found = os.fstat(stream.fileno())
+            age = time.time() - found.st_mtime
+            if not stat.S_ISREG(found.st_mode) or found.st_size > _MOST_JSON or not 0.0 <= age < seconds:
+                return None
+            return json.loads(stream.read())
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def write_json(kind: Kind, key: str, value: Any) -> None:
+    """Keep an entry, whole or not at all; where the cache cannot be written, nothing is kept."""
+    path = file_of(kind, key, ".json")
+    if path is None:
+        return
+    text = json.dumps(value, allow_nan=False)
+    temporary: Path | None = None
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        temporary = Path(name)
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(text)
+        temporary.replace(path)
+    except OSError:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def forget(kind: Kind, key: str) -> None:
+    """Remove a JSON entry, if it is there."""
+    path = file_of(kind, key, ".json")
+    if path is not None:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError:
+            return
+
+
+def contents() -> list[Kept]:
+    """How many files and bytes of each kind the cache holds; nothing is made."""
+    held = []
+    for kind in KINDS:
+        folder = cache_folder() / kind
+        sizes = [path.lstat().st_size for path in folder.rglob("*") if not path.is_dir()] if folder.is_dir() else []
+        held.append(Kept(kind, folder, len(sizes), sum(sizes)))
+    return held
+
+
+def clear(kind: Kind | None = None) -> list[Kept]:
+    """Remove everything of one kind, or of all kinds; gives what was removed."""
+    removed = [kept for kept in contents() if kind in (None, kept.kind)]
+    for kept in removed:
+        try:
+            if kept.folder.is_symlink():
+                kept.folder.unlink()
+            elif kept.folder.is_dir():
+                shutil.rmtree(kept.folder)
+        except OSError as error:
+            fix = "Check its permissions, or remove it by hand."
+            raise OutputError(
+                f"cannot be removed: {error.strerror or error}", where=str(kept.folder), fix=fix
+            ) from error
+    return removed

@@ -1,0 +1,111 @@
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from alm_proxies import cache
+from alm_proxies.errors import OutputError
+
+
+@pytest.fixture
+def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    return tmp_path / "xdg" / "alm-proxies"
+
+
+def test_an_entry_comes_back_until_it_is_too_old(room: Path) -> None:
+    assert cache.read_json("abilities", "abc", seconds=60) is None
+    cache.write_json("abilities", "abc", {"n": [1, None]})
+    assert cache.read_json("abilities", "abc", seconds=60) == {"n": [1, None]}
+    path = room / "abilities/abc.json"
+    os.utime(path, (path.stat().st_mtime - 3600,) * 2)
+    assert cache.read_json("abilities", "abc", seconds=3599) is None
+    assert cache.read_json("abilities", "abc", seconds=3700) == {"n": [1, None]}
+    os.utime(path, (path.stat().st_mtime + 9e6,) * 2)
+    assert cache.read_json("abilities", "abc", seconds=3700) is None  # made in the future: the clock was wrong
+    cache.forget("abilities", "abc")
+    assert not path.exists()
+
+
+def test_nobody_else_can_read_it_even_where_the_folder_was_made_open(room: Path) -> None:
+    (room / "abilities").mkdir(parents=True, mode=0o777)
+    room.chmod(0o777)
+    cache.write_json("abilities", "abc", 1)
+    for path, mode in ((room, 0o700), (room / "abilities", 0o700), (room / "abilities/abc.json", 0o600)):
+        assert stat.S_IMODE(path.stat().st_mode) == mode
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b"0" * 2_000_000])
+def test_a_damaged_entry_is_no_entry_and_is_written_over(room: Path, content: bytes) -> None:
+    cache.write_json("abilities", "abc", 1)
+    (room / "abilities/abc.json").write_bytes(content)
+    assert cache.read_json("abilities", "abc", seconds=60) is None
+    cache.write_json("abilities", "abc", 2)
+    assert cache.read_json("abilities", "abc", seconds=60) == 2
+
+
+def test_links_pipes_and_folders_in_its_place_are_never_followed_or_waited_for(room: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/abc.json").write_text("1")
+    room.mkdir(parents=True)
+    (room / "abilities").symlink_to(tmp_path / "elsewhere")
+    assert cache.folder_of("abilities") is None
+    assert cache.read_json("abilities", "abc", seconds=60) is None
+    cache.write_json("abilities", "abc", 2)
+    assert (tmp_path / "elsewhere/abc.json").read_text() == "1"
+    cache.clear()
+    assert (tmp_path / "elsewhere/abc.json").exists()
+    (room / "abilities").mkdir()
+    os.mkfifo(room / "abilities/abc.json")
+    assert cache.read_json("abilities", "abc", seconds=60) is None
+    (room / "abilities/link.json").symlink_to(tmp_path / "elsewhere/abc.json")
+    assert cache.read_json("abilities", "link", seconds=60) is None
+
+
+def test_where_the_cache_cannot_be_made_there_is_none_and_nothing_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    cache.write_json("abilities", "abc", 1)
+    assert cache.read_json("abilities", "abc", seconds=60) is None
+    assert cache.file_of("features", "abc", ".npy") is None
+    assert [kept.files for kept in cache.contents()] == [0] * len(cache.KINDS)
+
+
+def test_a_relative_place_is_ignored_as_xdg_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for value in ("cache", ""):
+        monkeypatch.setenv("XDG_CACHE_HOME", value)
+        assert cache.cache_folder() == tmp_path / ".cache/alm-proxies"
+
+
+def test_what_is_held_is_counted_and_cleared_by_kind(room: Path) -> None:
+    cache.write_json("abilities", "abc", 1)
+    path = cache.file_of("features", "def", ".npy")
+    assert path is not None
+    path.write_bytes(b"12345")
+    assert [(kept.kind, kept.files, kept.bytes) for kept in cache.contents()] == [
+        ("abilities", 1, 1),
+        ("features", 1, 5),
+        ("audio", 0, 0),
+    ]
+    assert [kept.kind for kept in cache.clear("features")] == ["features"]
+    assert cache.read_json("abilities", "abc", seconds=60) == 1
+    cache.clear()
+    assert sum(kept.files for kept in cache.contents()) == 0
+
+
+def test_a_key_that_could_be_a_path_is_refused(room: Path) -> None:
+    with pytest.raises(ValueError, match="digest"):
+        cache.file_of("features", "../x", ".npy")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may remove anything")
+def test_what_cannot_be_removed_is_said(room: Path) -> None:
+    cache.write_json("abilities", "abc", 1)
+    (room / "abilities").chmod(0o500)
+    with pytest.raises(OutputError, match="cannot be removed"):
+        cache.clear()
+    (room / "abilities").chmod(0o700)
