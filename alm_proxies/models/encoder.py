@@ -1,0 +1,256 @@
+"""Audio encoders through transformers (WavLM, wav2vec 2.0, HuBERT, Whisper): hidden states of every layer.
+
+A clip keeps its own length: Whisper's is not padded to 30 s (its positions are cut instead), and in a batch a padded
+clip gets the states it has alone: padding is masked in convolutions, norms over time and attention.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import gelu
+from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
+from transformers.masking_utils import create_bidirectional_mask
+
+from alm_proxies.errors import InputError, SettingsError
+from alm_proxies.files import digest_of, weights_digest
+from alm_proxies.models.families import bars_on_terminals_only
+
+FAMILIES = ("whisper", "wavlm", "wav2vec2", "hubert")
+"""Model types whose encoders are known here."""
+_TAIL = 480  # samples of silence behind a clip for Whisper, so that its last frames see what padding to 30 s shows them
+_SHORTEST = 0.1  # seconds; below it the convolutions have no frame
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """A batch of clips as an encoder takes them: waves (batch, samples) or mels (batch, bins, frames); own lengths."""
+
+    values: Tensor
+    lengths: Tensor
+
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Inputs:
+        """The same on a device, perhaps in another precision."""
+        return Inputs(self.values.to(device, dtype), self.lengths.to(device))
+
+
+@dataclass(frozen=True, slots=True)
+class Hidden:
+    """States of every layer, the first being what the first layer gets; and which frames are of the clip."""
+
+    states: tuple[Tensor, ...]
+    """One a layer and one before: (batch, frames, width)."""
+    mask: Tensor
+    """(batch, frames), true where there is sound of the clip."""
+
+    def pooled(self, layers: Sequence[int] | None = None) -> Tensor:
+        """Mean and standard deviation over the clip's frames: (batch, layers, 2 x width), float32."""
+        chosen = self.states if layers is None else [self.states[layer] for layer in layers]
+        weight = (self.mask / self.mask.sum(1, keepdim=True)).float()[:, :, None]
+        parts = []
+        for state in chosen:
+            mean = (state.float() * weight).sum(1)
+            spread = (torch.square(state.float() - mean[:, None]) * weight).sum(1).clamp_min(1e-12).sqrt()
+            parts.append(torch.cat([mean, spread], dim=1))
+        return torch.stack(parts, dim=1)
+
+
+class Encoder(nn.Module):
+    """A pretrained audio encoder: `prepare` makes a batch of clips, calling it gives the states of every layer."""
+
+    def __init__(self, backbone: Any, extractor: Any) -> None:
+        super().__init__()
+        self.family = str(backbone.config.model_type)
+        self.config = backbone.config
+        self.config.layerdrop = 0.0  # a mix of layers needs all of them
+        self.backbone = backbone.get_encoder() if self.family == "whisper" else backbone
+        self.extractor = extractor
+
+    @classmethod
+    def load(
+        cls, model: str | Path, *, revision: str | None = None, device: str | None = None, dtype: str = "float32"
+    ) -> Self:
+        """Load a checkpoint, a folder or a name on the hub, for evaluation; `train()` makes it trainable."""
+        config = encoder_config(model, revision)
+        where = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        kind: Any = dtype
+        try:
+            extractor = AutoFeatureExtractor.from_pretrained(str(model), revision=revision)
+            with bars_on_terminals_only():
+                loaded = AutoModel.from_pretrained(str(model), revision=revision, config=config, dtype=kind)
+        except (OSError, ValueError) as error:
+            raise _not_loaded(model, error) from error
+        return cls(loaded, extractor).to(where).eval()
+
+    def save(self, folder: str | Path) -> None:
+        """Write the encoder as a checkpoint that `load` and transformers' AutoModel read again."""
+        whole: Any = self.backbone
+        if self.family == "whisper":
+            ends = dict.fromkeys(("bos_token_id", "pad_token_id", "eos_token_id", "decoder_start_token_id"), 0)
+            config = type(self.config)(**(self.config.to_dict() | ends | {"decoder_layers": 0, "vocab_size": 8}))
+            config.max_target_positions = 8
+            whole = AutoModel.from_config(config)
+            whole.encoder = self.backbone
+        with bars_on_terminals_only():
+            whole.save_pretrained(folder)
+        self.extractor.save_pretrained(folder)
+
+    @property
+    def rate(self) -> int:
+        """Samples a second the encoder takes."""
+        return int(self.extractor.sampling_rate)
+
+    @property
+    def width(self) -> int:
+        """Width of a hidden state."""
+        return int(self.config.d_model if self.family == "whisper" else self.config.hidden_size)
+
+    @property
+    def layers(self) -> int:
+        """Number of layers; there is one state more."""
+        return int(self.config.encoder_layers if self.family == "whisper" else self.config.num_hidden_layers)
+
+    @property
+    def longest(self) -> float | None:
+        """Seconds of sound the encoder has positions for; None = any."""
+        return 2 * self.config.max_source_positions / 100 if self.family == "whisper" else None
+
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        return next(self.parameters()).device
+
+    def prepare(self, clips: Sequence[NDArray[np.float32]]) -> Inputs:
+        """A batch of mono clips at `rate`, each prepared as it is alone and padded behind."""
+        for number, samples in enumerate(clips):
+            seconds = len(samples) / self.rate
+            if seconds < _SHORTEST or (self.longest is not None and seconds > self.longest):
+                limits = f"from {_SHORTEST} s" + ("" if self.longest is None else f" to {self.longest:g} s")
+                fix = "Cut it into utterances, or leave it out."
+                raise InputError(f"clip {number} lasts {seconds:.2f} s, this encoder takes {limits}", fix=fix)
+        single = [torch.from_numpy(self._mel(clip) if self.family == "whisper" else self._wave(clip)) for clip in clips]
+        lengths = torch.tensor([one.shape[-1] for one in single])
+        longest = int(lengths.max())
+        return Inputs(
+            torch.stack([nn.functional.pad(one, (0, longest - one.shape[-1])) for one in single]),
+            lengths,
+        )
+
+    def forward(self, inputs: Inputs) -> Hidden:
+        """The hidden states of every layer; gradients flow where the module is trained."""
+        inputs = inputs.to(self.device, next(self.parameters()).dtype)
+        return self._whisper(inputs) if self.family == "whisper" else self._waves(inputs)
+
+    def _mel(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+        hop = int(self.extractor.hop_length)
+        count = 2 * -(-len(samples) // (2 * hop))  # the second convolution halves them
+        size = count * hop + _TAIL
+        made = self.extractor(
+            samples, sampling_rate=self.rate, padding="max_length", max_length=size, return_tensors="np"
+        )
+        return np.ascontiguousarray(made["input_features"][0, :, :count], dtype=np.float32)
+
+    def _wave(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+        made = self.extractor(samples, sampling_rate=self.rate, return_tensors="np")
+        return np.asarray(made["input_values"][0], dtype=np.float32)
+
+    def _whisper(self, inputs: Inputs) -> Hidden:
+        encoder: Any = self.backbone
+        within = _within(inputs.lengths, inputs.values.shape[-1])
+        first = gelu(encoder.conv1(inputs.values)) * within[:, None]
+        sound = gelu(encoder.conv2(first)).permute(0, 2, 1)
+        mask = within[:, ::2]
+        state = sound + encoder.embed_positions.weight[: sound.shape[1]]
+        state = nn.functional.dropout(state, p=encoder.dropout, training=self.training)
+        attention = create_bidirectional_mask(config=self.config, inputs_embeds=state, attention_mask=mask)
+        states = [state]
+        for layer in encoder.layers:
+            state = layer(state, attention)
+            states.append(state)
+        states[-1] = encoder.layer_norm(state)
+        return Hidden(tuple(states), mask)
+
+    def _waves(self, inputs: Inputs) -> Hidden:
+        model: Any = self.backbone
+        sound, lengths = inputs.values[:, None], inputs.lengths
+        for number, layer in enumerate(model.feature_extractor.conv_layers):
+            kernel, stride = int(self.config.conv_kernel[number]), int(self.config.conv_stride[number])
+            lengths = torch.div(lengths - kernel, stride, rounding_mode="floor") + 1
+            norm = getattr(layer, "layer_norm", None)
+            if isinstance(norm, nn.GroupNorm):
+                made = layer.conv(sound)
+                sound = layer.activation(_normed(made, norm, _within(lengths, made.shape[-1])))
+            else:
+                sound = layer(sound)
+        mask = _within(lengths, sound.shape[-1])
+        projected = model.feature_projection(sound.transpose(1, 2))
+        state = projected[0] if isinstance(projected, tuple) else projected
+        state = model._mask_hidden_states(state, attention_mask=mask) if self.family != "hubert" else (
+            model._mask_hidden_states(state)
+        )  # fmt: skip
+        states: list[Tensor] = []
+
+        def before(_: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+            states.append(arguments[0] if arguments else named["hidden_states"])
+
+        def after(_: Any, __: Any, made: Any) -> None:
+            states.append(made[0] if isinstance(made, tuple) else made)
+
+        blocks = model.encoder.layers
+        hooks = [blocks[0].register_forward_pre_hook(before, with_kwargs=True)]
+        hooks += [block.register_forward_hook(after) for block in blocks]
+        try:
+            with warnings.catch_warnings():
+                # transformers gives torch WavLM's mask and position bias in two types, which torch takes and warns of
+                warnings.filterwarnings("ignore", "Support for mismatched key_padding_mask")
+                last = model.encoder(state, attention_mask=mask).last_hidden_state
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return Hidden((*states[:-1], last), mask)
+
+
+def encoder_config(model: str | Path, revision: str | None = None) -> Any:
+    """The configuration of an encoder's checkpoint; one that is not there, or is none, is refused in a sentence."""
+    try:
+        config = AutoConfig.from_pretrained(str(model), revision=revision)
+    except (OSError, ValueError) as error:
+        raise _not_loaded(model, error) from error
+    if config.model_type not in FAMILIES:
+        fix = f"Name a model of one of these types: {', '.join(FAMILIES)}."
+        raise SettingsError(f"a model of type {config.model_type!r} is no known encoder", where=str(model), fix=fix)
+    return config
+
+
+def encoder_digest(model: str | Path, revision: str | None = None) -> str:
+    """Changes when the encoder does: of a folder by its content, of a name on the hub by the commit."""
+    if Path(model).is_dir():
+        return weights_digest(Path(model))
+    commit = getattr(encoder_config(model, revision), "_commit_hash", None)
+    return digest_of([str(model), str(commit or revision)])
+
+
+def _not_loaded(model: str | Path, error: Exception) -> SettingsError:
+    message = f"no encoder could be loaded ({str(error).splitlines()[0].rstrip('.')})"
+    fix = "Check the name, the revision and the connection, or give a folder with config, weights and preprocessor."
+    return SettingsError(message, where=str(model), fix=fix)
+
+
+def _within(lengths: Tensor, size: int) -> Tensor:
+    return torch.arange(size, device=lengths.device)[None, :] < lengths[:, None]
+
+
+def _normed(sound: Tensor, norm: nn.GroupNorm, within: Tensor) -> Tensor:
+    """The norm of each channel over time, over the clip's own frames alone."""
+    weight = within[:, None] / within.sum(1)[:, None, None]
+    mean = (sound * weight).sum(-1, keepdim=True)
+    variance = (torch.square(sound - mean) * weight).sum(-1, keepdim=True)
+    return (sound - mean) / torch.sqrt(variance + norm.eps) * norm.weight[:, None] + norm.bias[:, None]

@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers as tf
+from numpy.typing import NDArray
+
+from alm_proxies.errors import InputError, SettingsError
+from alm_proxies.models.encoder import Encoder, encoder_digest
+
+Sound = NDArray[np.float32]
+_WAVES = {
+    "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 64,
+    "conv_dim": (16, 16, 16), "conv_kernel": (10, 3, 3), "conv_stride": (5, 4, 4), "num_conv_pos_embeddings": 16,
+    "num_conv_pos_embedding_groups": 4, "num_feat_extract_layers": 3, "vocab_size": 8,
+}  # fmt: skip
+_KINDS: dict[str, tuple[type[Any], dict[str, Any]]] = {
+    "wav2vec2 base": (tf.Wav2Vec2Config, {}),
+    "wav2vec2 large": (tf.Wav2Vec2Config, {"feat_extract_norm": "layer", "do_stable_layer_norm": True}),
+    "hubert base": (tf.HubertConfig, {}),
+    "hubert large": (tf.HubertConfig, {"feat_extract_norm": "layer", "do_stable_layer_norm": True}),
+    "wavlm base": (tf.WavLMConfig, {}),
+    "wavlm large": (tf.WavLMConfig, {"feat_extract_norm": "layer", "do_stable_layer_norm": True}),
+}
+_CLIPS = ((1, 0.4), (2, 1.01), (3, 0.73))
+
+
+def sound(number: int, seconds: float) -> Sound:
+    chance = np.random.default_rng(number)
+    time = np.arange(int(seconds * 16_000)) / 16_000
+    made = 0.3 * np.sin(2 * np.pi * chance.uniform(100, 3000) * time) + 0.05 * chance.standard_normal(time.size)
+    return np.asarray(made, dtype=np.float32)
+
+
+def checkpoint(folder: Path, kind: str) -> Path:
+    torch.manual_seed(0)
+    if kind == "whisper":
+        sizes = {"d_model": 32, "encoder_layers": 3, "encoder_attention_heads": 2, "encoder_ffn_dim": 64}
+        ids = dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id"), 0)
+        config = tf.WhisperConfig(**sizes, **ids, decoder_layers=0, decoder_attention_heads=2, vocab_size=8)
+        tf.WhisperModel(config).save_pretrained(folder)
+        tf.WhisperFeatureExtractor().save_pretrained(folder)
+        return folder
+    config_class, more = _KINDS[kind]
+    tf.AutoModel.from_config(config_class(**_WAVES, **more)).save_pretrained(folder)
+    tf.Wav2Vec2FeatureExtractor(do_normalize="large" in kind).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module", params=["whisper", *_KINDS])
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return checkpoint(tmp_path_factory.mktemp("encoder") / "model", request.param)
+
+
+def test_a_clip_in_a_padded_batch_has_the_states_it_has_alone(folder: Path) -> None:
+    encoder = Encoder.load(folder, device="cpu")
+    clips = [sound(*one) for one in _CLIPS]
+    with torch.inference_mode():
+        batch = encoder(encoder.prepare(clips))
+        alone = [encoder(encoder.prepare([clip])) for clip in clips]
+    assert len(batch.states) == encoder.layers + 1 == 4
+    for row, single in enumerate(alone):
+        frames = single.states[0].shape[1]
+        assert int(batch.mask[row].sum()) == frames == int(single.mask.sum())
+        for many, own in zip(batch.states, single.states, strict=True):
+            assert own.std() > 0.01
+            torch.testing.assert_close(many[row, :frames], own[0], atol=2e-5, rtol=1e-4)
+    torch.testing.assert_close(batch.pooled()[1], alone[1].pooled()[0], atol=2e-5, rtol=1e-4)
+
+
+def test_states_of_one_clip_are_those_of_transformers(folder: Path) -> None:
+    encoder = Encoder.load(folder, device="cpu")
+    clip = sound(5, 0.9)
+    reference = tf.AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
+    with torch.inference_mode():
+        if encoder.family == "whisper":
+            filled = np.concatenate([clip, np.zeros(30 * 16_000 - len(clip), dtype=np.float32)])
+            own = encoder(encoder.prepare([filled]))
+            given = encoder.extractor(clip, sampling_rate=16_000, return_tensors="pt")["input_features"]
+            said = reference.get_encoder()(given, output_hidden_states=True).hidden_states
+        else:
+            own = encoder(encoder.prepare([clip]))
+            given = encoder.prepare([clip]).values
+            said = reference(given, output_hidden_states=True).hidden_states
+        last = reference.get_encoder()(given) if encoder.family == "whisper" else reference(given)
+    assert len(said) == len(own.states)
+    for ours, theirs in list(zip(own.states, said, strict=True))[:-1]:
+        torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=1e-4)
+    torch.testing.assert_close(own.states[-1], last.last_hidden_state, atol=2e-5, rtol=1e-4)
+
+
+def test_pooling_is_mean_and_deviation_over_the_clips_own_frames(folder: Path) -> None:
+    encoder = Encoder.load(folder, device="cpu")
+    with torch.inference_mode():
+        hidden = encoder(encoder.prepare([sound(*one) for one in _CLIPS]))
+        pooled = hidden.pooled([1, 3])
+    own = hidden.states[3][0][hidden.mask[0]]
+    expected = torch.cat([own.mean(0), own.std(0, correction=0)])
+    assert pooled.shape == (3, 2, 2 * encoder.width)
+    torch.testing.assert_close(pooled[0, 1], expected, atol=1e-5, rtol=1e-4)
+
+
+def test_gradients_reach_the_first_layer_in_training(folder: Path) -> None:
+    encoder = Encoder.load(folder, device="cpu").train()
+    hidden = encoder(encoder.prepare([sound(*one) for one in _CLIPS]))
+    assert len(hidden.states) == 4
+    hidden.pooled()[:, -1].square().sum().backward()
+    blocks = encoder.backbone.layers if encoder.family == "whisper" else encoder.backbone.encoder.layers
+    gradient = next(blocks[0].parameters()).grad
+    assert gradient is not None
+    assert float(gradient.abs().sum()) > 0
+
+
+def test_a_saved_encoder_gives_the_same_states(folder: Path, tmp_path: Path) -> None:
+    encoder = Encoder.load(folder, device="cpu")
+    encoder.save(tmp_path / "again")
+    again = Encoder.load(tmp_path / "again", device="cpu")
+    with torch.inference_mode():
+        first, second = (one(one.prepare([sound(7, 0.6)])) for one in (encoder, again))
+    torch.testing.assert_close(first.states[-1], second.states[-1], atol=0, rtol=0)
+    assert encoder_digest(tmp_path / "again") == encoder_digest(tmp_path / "again")
+    weights = tmp_path / "again" / "model.safetensors"
+    before = encoder_digest(tmp_path / "again")
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(bytes(content))
+    assert encoder_digest(tmp_path / "again") != before
+
+
+def test_a_model_that_is_no_encoder_and_a_clip_of_no_length_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="no encoder could be loaded"):
+        Encoder.load(tmp_path / "nothing")
+    tf.BertConfig().save_pretrained(tmp_path / "bert")
+    with pytest.raises(SettingsError, match="type 'bert' is no known encoder.*whisper, wavlm, wav2vec2, hubert"):
+        Encoder.load(tmp_path / "bert")
+    encoder = Encoder.load(checkpoint(tmp_path / "whisper", "whisper"), device="cpu")
+    with pytest.raises(InputError, match=r"clip 1 lasts 0\.01 s, this encoder takes from 0\.1 s to 30 s"):
+        encoder.prepare([sound(0, 0.5), sound(1, 0.01)])
+
+
+def test_the_real_whisper_encoder_hears_the_same_in_unpadded_and_padded_batches(test_data: Path) -> None:
+    model = test_data.parent / "models" / "whisper_tiny_en_encoder"
+    if not model.is_dir():
+        pytest.skip("the folder beside the test data holds no Whisper encoder")
+    from alm_proxies.audio.clip import open_clip
+
+    encoder = Encoder.load(model, device="cpu")
+    files = sorted((test_data / "crema_d" / "AudioWAV").iterdir())[:3]
+    clips = [open_clip(path).samples for path in files]
+    with torch.inference_mode():
+        batch = encoder(encoder.prepare(clips)).pooled()
+        alone = torch.cat([encoder(encoder.prepare([clip])).pooled() for clip in clips])
+    torch.testing.assert_close(batch, alone, atol=1e-3, rtol=1e-3)
+    assert batch.shape == (3, 5, 768)
+    assert float((batch[0, 4] - batch[1, 4]).abs().max()) > 0.1
