@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import polars as pl
 import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
+from torch import Tensor
 
 from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.annotators.annotator_file import AnnotatorFile, Cross
@@ -25,11 +27,13 @@ from alm_proxies.models import small_qwen2_audio, tiny
 from alm_proxies.models.audio_lm import AudioLM
 from alm_proxies.progress import Progress, say
 from alm_proxies.tables import Finding, Labels, Utterances, Votes
-from alm_proxies.training.batches import Batches, Change, Heard, hear
+from alm_proxies.training.alm_batches import Batches, Change, Heard, hear
 from alm_proxies.training.checkpoint import load_checkpoint, save_checkpoint
 from alm_proxies.training.losses import answer_loss
-from alm_proxies.training.muon import Muon
 from alm_proxies.training.settings import TrainSettings
+
+_QUINTIC = (3.4445, -4.7750, 2.0315)
+_ROUNDS = 5
 
 MODEL = "model"
 """The folder, within a training's own, that the trained model is in."""
@@ -62,8 +66,8 @@ def train_alm(
     learned, looked_at = (
         _batches(part, heard, labels, prompts, answers, lm, settings, change)
         for part, change in (
-            (rows.filter(pl.col("split") == "train"), Change(**settings.change.model_dump())),
-            (_spread(rows.filter(pl.col("split") == "development"), settings.look_at), None),
+            (rows.filter(pl.col("split") == "train"), Change(**settings.alm.change.model_dump())),
+            (_spread(rows.filter(pl.col("split") == "development"), settings.alm.look_at), None),
         )
     )
     if not len(learned.rows):
@@ -94,7 +98,7 @@ def train_alm(
         bare = accelerator.unwrap_model(model)
         with small_qwen2_audio.only_the_end(bare, 2), small_qwen2_audio.short_windows(bare) as hearing:
             model.train()
-            short = round(100 * settings.window) if epoch < settings.window_epochs else None
+            short = round(100 * settings.alm.window) if epoch < settings.alm.window_epochs else None
             with Progress(f"epoch {epoch + 1}/{settings.epochs}", len(learned), quiet=quiet) as progress:
                 for batch in learned.epoch(epoch, short):
                     made = {name: tensor.to(accelerator.device) for name, tensor in batch.tensors.items()}
@@ -136,7 +140,7 @@ def _optimizers(model: Any, settings: TrainSettings) -> list[torch.optim.Optimiz
     hidden: list[torch.nn.Parameter] = []
     rest: list[torch.nn.Parameter] = []
     for weight in filter(lambda weight: weight.requires_grad, model.parameters()):
-        by_muon = settings.optimizer == "muon" and weight.ndim > 1 and all(weight is not one for one in words)
+        by_muon = settings.alm.optimizer == "muon" and weight.ndim > 1 and all(weight is not one for one in words)
         (hidden if by_muon else rest).append(weight)
     groups = [
         {"params": [weight for weight in rest if weight.ndim > 1], "weight_decay": settings.weight_decay},
@@ -161,19 +165,19 @@ def _asker(settings: TrainSettings, labels: tuple[str, ...]) -> Annotator:
         name=settings.name,
         engine="transformers",
         model=settings.model or "new",
-        prompt=settings.prompt,
+        prompt=settings.alm.prompt,
         elicit="score",
-        answer=settings.answer,
-        cross=Cross(label_orders=settings.label_orders),
+        answer=settings.alm.answer,
+        cross=Cross(label_orders=settings.alm.label_orders),
     )
     return Annotator.of(file, taxonomy=labels)
 
 
 def _beginning(settings: TrainSettings, asker: Annotator, folder: Path) -> str | Path:
     """The checkpoint to begin from; a new one has a vocabulary of the prompt's words."""
-    if settings.new is None:
+    if settings.alm.new is None:
         return str(settings.model)
-    sizes = tiny.Sizes(**settings.new.model_dump())
+    sizes = tiny.Sizes(**settings.alm.new.model_dump())
     rendered = [asker.prompt.render(labels=asker.labels, codes=asker.codes(asker.cells[0]), focus=None, lent=Lent())]
     words = [text for one in rendered for text in (one.system, one.before, one.after)]
     words += [*asker.labels, *(f" {label}" for label in asker.labels)] * 8
@@ -291,3 +295,50 @@ def _digest(settings: TrainSettings, labels: Labels, heard: Heard) -> str:
     rows = labels.frame.sort("utterance_id").select("utterance_id", "weight", pl.col("^p_.*$"))
     hashed = int(rows.hash_rows(seed=0).sum())
     return digest_of([settings.model_dump(mode="json"), str(hashed), list(heard.ids)])
+
+
+class Muon(torch.optim.Optimizer):
+    """For weights that have learned nothing yet, momentum made orthogonal:
+
+    M = m M + G, W = (1 - r d) W - r 0.2 sqrt(max(rows, columns)) orthogonal(G + m M).
+
+    r is the learning rate, m the momentum, d the weight decay; the factor gives a step the size of one of AdamW's, so
+    that both take one learning rate. Kernels count as matrices with a row an output. Jordan et al. (2024), Muon; the
+    factor is from Liu et al. (2025), Muon is scalable for LLM training.
+    """
+
+    def __init__(self, params: Iterable[Tensor], *, lr: float, weight_decay: float, momentum: float = 0.95) -> None:
+        super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]  # one kind
+        """Move every weight that has a gradient."""
+        loss = None if closure is None else closure()
+        for group in self.param_groups:
+            for weight in group["params"]:
+                if weight.grad is not None:
+                    self._move(weight, group)
+        return loss
+
+    def _move(self, weight: Tensor, group: dict[str, Any]) -> None:
+        state = self.state[weight]
+        if not state:
+            state["momentum"] = torch.zeros_like(weight)
+        momentum = state["momentum"].mul_(group["momentum"]).add_(weight.grad)
+        wanted = (weight.grad + group["momentum"] * momentum).reshape(len(weight), -1)
+        step = orthogonal(wanted) * (0.2 * max(wanted.shape) ** 0.5)
+        weight.mul_(1 - group["lr"] * group["weight_decay"])
+        weight.add_(step.reshape(weight.shape), alpha=-group["lr"])
+
+
+def orthogonal(matrix: Tensor) -> Tensor:
+    """A matrix with the same singular vectors and singular values near 1 (0.7 to 1.2), by a quintic iteration:
+    X = a X + (b XX' + c (XX')^2) X."""
+    a, b, c = _QUINTIC
+    tall = matrix.shape[0] > matrix.shape[1]
+    x: Tensor = matrix.T if tall else matrix
+    x = x / (x.norm() + 1e-7)
+    for _ in range(_ROUNDS):
+        square = x @ x.T
+        x = a * x + (b * square + c * square @ square) @ x
+    return x.T if tall else x

@@ -1,4 +1,4 @@
-"""What a training may be told."""
+"""Settings of a training: which model, on which targets, with which loss, for how long."""
 
 from __future__ import annotations
 
@@ -6,13 +6,69 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+Recipe = Literal["encoder", "features", "alm"]
+Loss = Literal["kld", "ce", "class_balanced", "weighted_kld", "jsd", "jsd_entropy", "dirichlet_multinomial"]
+Pooling = Literal["mean_deviation", "attention", "temporal"]
+
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, validate_by_name=True, validate_by_alias=True
+    )
+
+
+class CurriculumSettings(_Part):
+    """Which utterances count how much in which epoch, by the normalised entropy H of their target; 0 = one label."""
+
+    kind: Literal["none", "filter", "weight", "reverse_filter", "reverse_weight"] = "none"
+    """filter keeps a growing share of the lowest entropies, weight multiplies by (1 - H)^a; reverse begins with the
+    highest entropies."""
+    shares: tuple[float, ...] = (0.5, 0.6, 0.7, 0.85, 1.0)
+    """filter: the shares kept, one for each of `epochs`."""
+    epochs: tuple[int, ...] = (1, 2, 4, 8, 12)
+    """filter: the epochs, from 1, with which these shares begin."""
+    begin: float = Field(2.0, ge=0, alias="from")
+    """weight: the exponent a of the first epoch."""
+    end: float = Field(0.0, ge=0, alias="to")
+    """weight: the exponent a of the last epoch; in between it changes linearly."""
+    over: int | None = Field(None, ge=1)
+    """weight: the number of epochs over which a changes; null = all epochs."""
+    floor: float = Field(0.15, ge=0, le=1)
+    """weight: the lowest weight, before the weights are divided by their mean."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if not self.shares or len(self.shares) != len(self.epochs):
+            raise ValueError("shares and epochs must be equally long")
+        if any(not 0 < share <= 1 for share in self.shares) or list(self.shares) != sorted(self.shares):
+            raise ValueError("shares lie in (0, 1] and do not fall")
+        if self.epochs[0] != 1 or any(late <= early for early, late in zip(self.epochs, self.epochs[1:], strict=False)):
+            raise ValueError("epochs begin with 1 and rise")
+        return self
+
+
+class AttributeSettings(_Part):
+    """Valence, arousal and dominance beside the distribution; weight 0 = no such head."""
+
+    weight: float = Field(0.0, ge=0)
+    """Weight of the attributes' loss beside the distribution's; the entropy curriculum does not touch it."""
+    concordance: float = Field(0.1, ge=0)
+    """Weight of 1 - CCC within the attributes' loss; the rest is the Gaussian negative log-likelihood."""
+
+
+class AugmentSettings(_Part):
+    """One effect on training clips, drawn anew for every utterance and epoch."""
+
+    effect: str
+    """Name of an effect: gain, noise, room, telephone, speed, pitch, shift, mask_time, mask_frequency."""
+    chance: float = Field(0.3, gt=0, le=1)
+    """Probability with which a clip gets it."""
+    between: dict[str, tuple[float, float]] = Field(default_factory=dict)
+    """Lowest and highest value of each of its parameters; drawn uniformly."""
 
 
 class NewModel(_Part):
-    """A small Qwen2-Audio that has learned nothing yet; heads are 32 wide."""
+    """A small untrained Qwen2-Audio; heads are 32 wide."""
 
     hidden: int = Field(128, ge=64, multiple_of=64)
     """Width of the language model."""
@@ -27,62 +83,151 @@ class NewModel(_Part):
 
 
 class ChangeSettings(_Part):
-    """How a clip is changed each time it is heard, so that it is not learned by heart."""
+    """How a clip's mel frames are changed each time they are used, against over-fitting."""
 
     gain: float = Field(1.0, ge=0)
-    """Standard deviation of its level in dB; loudness tells of emotion, so little."""
+    """Standard deviation of the change of level in dB; small, because loudness carries emotion."""
     bands: int = Field(8, ge=0, le=64)
-    """At most so many of the 128 mel bands are blanked."""
+    """The largest number of the 128 mel bands that are blanked."""
     frames: int = Field(15, ge=0, le=100)
-    """At most so many frames of 10 ms are blanked."""
+    """The largest number of frames of 10 ms that are blanked."""
     shift: int = Field(6, ge=0, le=50)
-    """It begins at most so many frames earlier or later."""
+    """The largest number of frames by which the clip begins earlier or later."""
 
 
-class TrainSettings(_Part):
-    """What is trained, on which question, for how long."""
+class AlmSettings(_Part):
+    """What only the recipe alm needs: the question and how it is trained."""
 
-    recipe: Literal["alm"] = "alm"
-    """alm: an audio-language model that answers a prompt."""
-    name: str = Field("alm", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
-    """What the training is called."""
-    model: str | None = None
-    """The Qwen2-Audio to begin from: a folder or a name on the hub."""
     new: NewModel | None = None
-    """Or one that has learned nothing yet."""
+    """Sizes of an untrained model to begin from, in place of `model`."""
     prompt: str = "listener"
     """The question: a shipped prompt's name, or the path of a prompt file."""
     answer: Literal["codes", "words"] = "codes"
-    """What is answered: one letter a label, or the labels themselves; each must be one token of the model."""
+    """The answer: one letter a label, or the labels themselves; each must be one token of the model."""
     label_orders: int = Field(1, ge=1)
-    """In how many orders the labels are shown; 1 = the taxonomy's own."""
-    epochs: int = Field(10, ge=1)
-    """How often every utterance is heard."""
-    batch: int = Field(32, ge=1)
-    """Utterances a step."""
+    """The number of orders in which the labels are shown; 1 = the taxonomy's own."""
     window_epochs: int = Field(0, ge=0)
-    """In so many first epochs only a part of each clip is heard, elsewhere every time: cheaper by more than half."""
+    """For the first N epochs only a part of each clip is used, another one every time: less than half the work."""
     window: float = Field(2.0, ge=0.5)
-    """How many seconds that part lasts."""
+    """Seconds of that part."""
     optimizer: Literal["adamw", "muon"] = "adamw"
-    """What moves the weights; muon moves hidden matrices by orthogonal steps, and needs fewer of them from nothing."""
+    """The optimizer; muon moves hidden matrices by orthogonal steps, and an untrained model needs fewer of them."""
+    look_at: int | None = Field(None, ge=1)
+    """The number of development utterances scored after an epoch, evenly spread; null = all."""
+    change: ChangeSettings = ChangeSettings()
+    """How clips are changed."""
+
+
+class TrainSettings(_Part):
+    """Which model is trained, on which targets, with which loss, for how long."""
+
+    recipe: Recipe = "encoder"
+    """encoder: a pretrained audio encoder with heads; features: a head on measured prosody, without torch;
+    alm: an audio-language model that answers a prompt."""
+    name: str = Field("model", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    """Name of the training, its folder in a pipeline, and its predictions."""
+    model: str | None = None
+    """The checkpoint to begin from: a folder or a name on the hub (WavLM, wav2vec 2.0, HuBERT, Whisper; Qwen2-Audio
+    for alm)."""
+    revision: str | None = None
+    """Commit of the checkpoint on the hub."""
+    freeze: bool = False
+    """encoder: leave the encoder as it is; its features are computed once, and the heads train in seconds."""
+    unfreeze: float = Field(0.0, ge=0)
+    """encoder: layers that begin to learn, from the top, with each epoch; 0 = all from the first epoch."""
+    layers: tuple[int, ...] | None = None
+    """encoder: the layers that are mixed, 0 = the first layer's input; null = all, by learned shares."""
+    pooling: Pooling = "mean_deviation"
+    """encoder: frames to one vector: mean and deviation, learned attention, or temporal convolution and GRU."""
+    hidden: int = Field(256, ge=1)
+    """Width of the heads' hidden layer."""
+    dropout: float = Field(0.2, ge=0, lt=1)
+    """Dropout of the heads."""
+    loss: Loss = "kld"
+    """kld (soft cross-entropy), ce (the most likely label), class_balanced (ce by effective class sizes), weighted_kld,
+    jsd, jsd_entropy (a paper's baseline) or dirichlet_multinomial (likelihood of the human votes under a Dirichlet that
+    the model gives for every clip; needs votes)."""
+    balance_beta: float = Field(0.9999, ge=0, lt=1)
+    """class_balanced and weighted_kld: beta of the effective number (1 - beta^n) / (1 - beta) of a class."""
+    entropy_weight: float = Field(0.08, ge=0)
+    """jsd_entropy: weight of the entropy of the prediction."""
+    attributes: AttributeSettings = AttributeSettings()
+    """Valence, arousal and dominance."""
+    auxiliary: tuple[str, ...] = ()
+    """encoder: measured features that a further head predicts, such as pitch_level and articulation_rate."""
+    auxiliary_weight: float = Field(0.1, ge=0)
+    """Weight of their squared error, each in standard deviations."""
+    raters: float = Field(0.0, ge=0)
+    """encoder: weight of a head for every known rater, which learns how the rater departs from the others;
+    0 = no such heads."""
+    concentration_half: float | None = Field(None, gt=0)
+    """Weigh a row by c / (c + this), c = its label's concentration, beside its weight; null = weight alone."""
+    curriculum: CurriculumSettings = CurriculumSettings()
+    """Order by ambiguity."""
+    augment: tuple[AugmentSettings, ...] = ()
+    """encoder: effects on training clips."""
+    development: float = Field(0.1, gt=0, lt=1)
+    """Share of the speakers that is set aside for early stopping and calibration where no utterance is of split
+    development."""
+    epochs: int = Field(10, ge=1)
+    """The largest number of passes over the training utterances."""
+    patience: int = Field(4, ge=1)
+    """Stop after this number of epochs without a better development score."""
+    batch: int = Field(32, ge=1)
+    """Utterances a step, over all devices."""
+    micro_batch: int | None = Field(None, ge=1)
+    """Utterances held in memory at once on a device; gradients are accumulated up to `batch`. null = all; halved by
+    itself when memory runs out. Changes no result."""
+    padding: float = Field(0.15, gt=0, lt=1)
+    """The largest share of a batch that may be silence behind its shorter clips."""
+    longest: float = Field(30.0, gt=0)
+    """Clips of more seconds are left out, with a finding."""
     learning_rate: float = Field(1e-3, gt=0)
-    """The highest; it rises during the warm-up and falls as a cosine to nothing."""
+    """The heads' highest learning rate (alm: the model's)."""
+    backbone_rate: float = Field(1e-5, ge=0)
+    """The encoder's highest learning rate."""
+    schedule: Literal["cosine", "newbob"] = "cosine"
+    """cosine: falls to zero over all steps; newbob: falls by `newbob_factor` after an epoch that brought less than
+    `newbob_threshold`."""
+    newbob_factor: float = Field(0.5, gt=0, lt=1)
+    """newbob: what the learning rates are multiplied by."""
+    newbob_threshold: float = Field(0.0025, ge=0)
+    """newbob: the relative improvement of the development score below which they are."""
     warmup: float = Field(0.05, ge=0, lt=1)
     """Share of all steps in which the learning rate rises."""
     weight_decay: float = Field(0.05, ge=0)
     """Pull of weight matrices towards zero."""
     clip: float = Field(1.0, gt=0)
     """Longest gradient; a longer one is shortened."""
-    look_at: int | None = Field(None, ge=1)
-    """How many development utterances are looked at after an epoch, evenly spread; null = all."""
-    change: ChangeSettings = ChangeSettings()
-    """How clips are changed."""
+    precision: Literal["float32", "bf16"] = "float32"
+    """Precision of the forward pass; the loss is always float32."""
+    gradient_checkpointing: bool = False
+    """Keep less in memory and compute it again in the backward pass."""
+    deterministic: bool = False
+    """Use only deterministic kernels: the same losses on the same machine, at some cost on a GPU."""
+    checkpoint_minutes: float = Field(10.0, gt=0)
+    """Minutes between checkpoints within an epoch; every epoch ends with one."""
+    checkpoint_steps: int | None = Field(None, ge=1)
+    """Steps between checkpoints, in place of minutes."""
+    tracker: str | None = None
+    """An experiment tracker that accelerate knows: trackio, tensorboard, wandb ...; metrics.jsonl is always written."""
+    threads: int = Field(2, ge=1)
+    """Threads that decode recordings ahead."""
+    alm: AlmSettings = AlmSettings()
+    """What only the recipe alm needs."""
     seed: int = Field(0, ge=0)
-    """Seed of first weights, order and changes."""
+    """Random seed of first weights, order, dropout and augmentation."""
 
     @model_validator(mode="after")
-    def _one_beginning(self) -> Self:
-        if (self.model is None) == (self.new is None):
-            raise ValueError("needs one beginning: model = a checkpoint, or new = the sizes of an untrained one")
+    def _begins_somewhere(self) -> Self:
+        if self.recipe == "alm" and (self.model is None) == (self.alm.new is None):
+            raise ValueError(
+                "alm begins from one of two: model = a checkpoint, or alm.new = the sizes of an untrained one"
+            )
+        if self.recipe == "encoder" and self.model is None:
+            raise ValueError('encoder needs model = "a folder or a name on the hub", e.g. openai/whisper-tiny.en')
+        if self.alm.new is not None and self.recipe != "alm":
+            raise ValueError('alm.new is for recipe = "alm"')
+        if self.recipe == "features" and (self.model is not None or self.raters or self.auxiliary):
+            raise ValueError("features takes no model, raters or auxiliary")
         return self

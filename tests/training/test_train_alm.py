@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from tones_in_noise import LABELS, TINY
+from tones_in_noise import LABELS, TINY, TINY_ALM
 
 from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.annotators.annotator_file import AnnotatorFile
@@ -20,18 +20,19 @@ from alm_proxies.audio.recipe import Sounds
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.models import small_qwen2_audio, tiny
 from alm_proxies.models.audio_lm import AudioLM
-from alm_proxies.stages.train.stage import Trained, TrainSettings, train
+from alm_proxies.stages.train.stage import Trained, train
 from alm_proxies.tables import Labels, Utterances, Votes
-from alm_proxies.training.batches import hear
+from alm_proxies.training.alm_batches import hear
+from alm_proxies.training.settings import AlmSettings, TrainSettings
 
 Tones = tuple[Utterances, Labels]
 IN_ITS_OWN_PROCESS = """
 import sys
-from tones_in_noise import TINY
+from tones_in_noise import TINY, TINY_ALM
 from alm_proxies.stages.train.stage import train
 from alm_proxies.tables import Labels, Utterances
 folder = sys.argv[1]
-settings = TINY.model_copy(update={"optimizer": sys.argv[2]})
+settings = TINY.model_copy(update={"alm": TINY_ALM.model_copy(update={"optimizer": sys.argv[2]})})
 labels, utterances = Labels.read(folder + "/labels.parquet"), Utterances.read(folder + "/utterances.parquet")
 train(labels, utterances, folder + "/out", settings)
 """
@@ -83,7 +84,7 @@ def test_short_windows_hear_what_30_seconds_hear(tones: Tones, trained: Trained,
 def test_killed_after_an_epoch_it_ends_with_the_same_model(
     optimizer: Literal["adamw", "muon"], tones: Tones, tmp_path: Path
 ) -> None:
-    settings = TINY.model_copy(update={"optimizer": optimizer})
+    settings = TINY.model_copy(update={"alm": TINY_ALM.model_copy(update={"optimizer": optimizer})})
     whole = train(tones[1], tones[0], tmp_path / "whole", settings, quiet=True)
     tones[0].write(tmp_path / "utterances.parquet")
     tones[1].write(tmp_path / "labels.parquet")
@@ -140,30 +141,35 @@ def test_held_out_and_weightless_and_unknown_utterances_are_left_out_and_counted
 def test_so_many_development_utterances_are_looked_at(
     tones: Tones, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    train(tones[1], tones[0], tmp_path, TINY.model_copy(update={"epochs": 1, "look_at": 4}))
+    train(
+        tones[1],
+        tones[0],
+        tmp_path,
+        TINY.model_copy(update={"epochs": 1, "alm": TINY_ALM.model_copy(update={"look_at": 4})}),
+    )
     assert re.search(r"27 utterances of [\d.]+ s, 4 to look at", capsys.readouterr().err)
 
 
 def test_labels_of_several_tokens_are_refused_with_the_mend(tones: Tones, tmp_path: Path) -> None:
     small = tiny.build(tmp_path / "small", words=["nothing of the kind"])
-    settings = TrainSettings(model=str(small), answer="words")
+    settings = TrainSettings(recipe="alm", model=str(small), alm=AlmSettings(answer="words"))
     with pytest.raises(SettingsError, match=r"has \d tokens.*codes"):
         train(tones[1], tones[0], tmp_path / "out", settings, quiet=True)
 
 
 def test_another_family_is_refused(tones: Tones, tmp_path: Path) -> None:
     other = tiny.build(tmp_path / "other", "audioflamingo3")
-    settings = TrainSettings(model=str(other), answer="codes", epochs=1)
+    settings = TrainSettings(recipe="alm", model=str(other), epochs=1)
     with pytest.raises(SettingsError, match="audioflamingo3 cannot be trained"):
         train(tones[1], tones[0], tmp_path / "out", settings, quiet=True)
 
 
-@pytest.mark.parametrize("given", [{}, {"model": "x", "new": {}}])
+@pytest.mark.parametrize("given", [{}, {"model": "x", "alm": {"new": {}}}])
 def test_there_is_one_beginning(given: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match="one beginning"):
-        TrainSettings.model_validate(given)
+    with pytest.raises(ValueError, match="begins from one of two"):
+        TrainSettings.model_validate({"recipe": "alm", **given})
 
 
 def test_an_unknown_recipe_is_refused() -> None:
-    with pytest.raises(ValueError, match="alm"):
-        TrainSettings.model_validate({"recipe": "magic", "new": {}})
+    with pytest.raises(ValueError, match="'encoder', 'features' or 'alm'"):
+        TrainSettings.model_validate({"recipe": "magic", "model": "x"})

@@ -7,24 +7,21 @@ import polars as pl
 import soundfile
 
 from alm_proxies.about import About
-from alm_proxies.stages.train.stage import ChangeSettings, NewModel, TrainSettings
 from alm_proxies.tables import Labels, Utterances
+from alm_proxies.training.settings import AlmSettings, ChangeSettings, NewModel, TrainSettings
 
 LABELS = ("angry", "neutral", "sad")
 HERTZ = {"angry": 2400.0, "neutral": 900.0, "sad": 250.0}
 
-TINY = TrainSettings(
+TINY_ALM = AlmSettings(
     new=NewModel(hidden=64, layers=1, audio_hidden=64, audio_layers=1, vocabulary=640),
     answer="words",
     label_orders=2,
-    epochs=3,
-    batch=6,
-    learning_rate=4e-3,
     window_epochs=1,
     window=0.5,
     change=ChangeSettings(gain=0.5, bands=4, frames=5, shift=2),
-    seed=3,
 )
+TINY = TrainSettings(recipe="alm", alm=TINY_ALM, epochs=3, batch=6, learning_rate=4e-3, seed=3)
 
 
 def recordings(folder: Path, count: int = 36) -> tuple[Utterances, Labels]:

@@ -8,9 +8,9 @@ from pathlib import Path
 import polars as pl
 
 from alm_proxies.tables import Findings, Labels, Utterances, Votes
-from alm_proxies.training.settings import ChangeSettings, NewModel, TrainSettings
+from alm_proxies.training.settings import TrainSettings
 
-__all__ = ["ChangeSettings", "NewModel", "TrainSettings", "Trained", "train"]
+__all__ = ["TrainSettings", "Trained", "train"]
 
 
 @dataclass(frozen=True, slots=True)

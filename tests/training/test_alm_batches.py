@@ -11,7 +11,7 @@ from alm_proxies.audio.recipe import Sounds
 from alm_proxies.models import tiny
 from alm_proxies.models.chat_inputs import ChatInputs
 from alm_proxies.tables import Labels, Utterances
-from alm_proxies.training.batches import Batches, Change, Heard, audio_tokens, changed, hear
+from alm_proxies.training.alm_batches import Batches, Change, Heard, audio_tokens, changed, hear
 
 AUDIO = 7
 PROMPTS = ((1, AUDIO, 2), (1, AUDIO, 3))
