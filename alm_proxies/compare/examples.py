@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from alm_proxies.ballots import Array, Ballots
 from alm_proxies.cards import stays_because
-from alm_proxies.compare.material import Array, Ballots, Material
+from alm_proxies.compare.material import Material
 from alm_proxies.measures.divergence import jsd_base2
 from alm_proxies.report.charts import Series, votes_picture
 from alm_proxies.report.page import Example, Sound

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import polars as pl
 
+from alm_proxies.ballots import Counting, which_count
 from alm_proxies.errors import InputError
-from alm_proxies.estimators.merge import Counting
-from alm_proxies.tables import CONSENSUS, Finding, Labels, Votes
+from alm_proxies.tables import Finding, Labels, Votes
 
 _ROUNDING = 1e-3
 """Weights of shared draws sum to whole votes up to this; merging secondary labels keeps their sum."""
@@ -18,13 +18,13 @@ def refuse_seen(labels: Labels, votes: Votes, counting: Counting | None) -> list
     What a label rests on is its human_votes. Where nothing of an utterance is held out nothing is scored, and it is a
     finding. Published consensus labels count where `counting` counts them, or does not say.
     """
-    usable = votes.frame.filter(
-        (pl.col("source") == "human") & (pl.col("status") == "ok") & pl.col("label").is_not_null()
-    )
-    if counting is not None and not counting.consensus:
-        usable = usable.filter(~pl.col("annotator").str.ends_with(CONSENSUS))
-    each = usable.group_by("utterance_id").agg(
-        given=pl.col("weight").filter(~pl.col("held_out")).sum(), judged=pl.col("held_out").any()
+    consensus = counting is None or counting.consensus
+    human, held = which_count("human", consensus=consensus), which_count("held_out", consensus=consensus)
+    sides = votes.frame.select("utterance_id", "weight", human=human, held_out=held)
+    each = (
+        sides.filter(pl.any_horizontal("human", "held_out"))
+        .group_by("utterance_id")
+        .agg(given=pl.col("weight").filter("human").sum(), judged=pl.col("held_out").any())
     )
     compared = labels.frame.select("utterance_id", "human_votes").join(each, on="utterance_id").sort("utterance_id")
     more = compared.filter(pl.col("human_votes") > pl.col("given") + _ROUNDING)

@@ -9,7 +9,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from alm_proxies.compare.material import Array, Material, Words
+from alm_proxies.ballots import Array
+from alm_proxies.compare.material import Material, Words
 from alm_proxies.compare.strata import OUTCOME, in_order
 from alm_proxies.estimators.counts import Counts
 from alm_proxies.estimators.dirichlet import Human, Pool, Weighted
@@ -76,12 +77,14 @@ def scores(
     within: dict[str, Words],
     *,
     seed: int,
+    consensus: bool = False,
 ) -> Scores:
     """Log loss a held-out vote, JSD (base 2) and Brier score an utterance, with intervals over speakers."""
     held = Votes(votes.frame.filter(pl.col("held_out")), votes.about)
     before = methods[FUSED]
     found = {
-        name: score_held_out(labels, held, utterances, before=before, seed=seed) for name, labels in methods.items()
+        name: score_held_out(labels, held, utterances, before=before, seed=seed, consensus=consensus)
+        for name, labels in methods.items()
     }
     per = {name: one.per_utterance for name, one in found.items()}
     rows = np.searchsorted(material.ids, per[FUSED]["utterance_id"].to_numpy().astype(np.str_))

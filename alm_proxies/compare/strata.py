@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from alm_proxies.compare.material import Array, Material, Words
+from alm_proxies.ballots import Array
+from alm_proxies.compare.material import Material, Words
 
 AGREEMENT = "agreement of the human votes"
 AMBIGUITY = "ambiguity of the label"

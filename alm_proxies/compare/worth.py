@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from alm_proxies.compare.material import Array, Index, Material, Words
+from alm_proxies.ballots import Array, Index
+from alm_proxies.compare.material import Material, Words
 from alm_proxies.compare.strata import in_order
 from alm_proxies.estimators.counts import COLUMNS, Counts, LeftOut
 from alm_proxies.estimators.estimator import Estimator, NotConvergedWarning

@@ -10,17 +10,15 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from alm_proxies.ballots import is_crowd, which_count
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.estimators.estimator import NotConvergedWarning
 from alm_proxies.measures.arrays import Array, places
-from alm_proxies.tables import ATTRIBUTES, CONSENSUS, CROWD, Finding, Votes
+from alm_proxies.tables import ATTRIBUTES, Votes
 
 _LEAST_VARIANCE = 1e-6
 _PAIRS_NEEDED = 30
 _STRENGTHS = tuple(float(value) for value in np.geomspace(0.5, 500.0, 61))
-_AGREED = pl.col("annotator").str.ends_with(CONSENSUS)
-_RATED = pl.any_horizontal(pl.col(*ATTRIBUTES).is_not_null())
-_USABLE = ~pl.col("held_out") & ~_AGREED & _RATED
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +129,7 @@ class Attributes:
         proxies = tuple(proxy["annotator"].unique().sort().to_list())
         inside = proxy.filter(pl.col("utterance_id").is_in(ids.implode()))
         ratings = _ratings(human, inside, name, ids, raters, proxies)
-        nameless = np.array([rater.endswith(CROWD) for rater in raters])
+        nameless = np.array([is_crowd(rater) for rater in raters])
         people = _fit_raters(ratings, len(ids), nameless, self.prior_items, self.iterations, self.tolerance)
         mean, variance, bias, rater_variance, typical, bias_variance, steps, converged = people
         centre, doubt = _human_posterior(ratings, len(ids), mean, variance, bias, rater_variance)
@@ -148,29 +146,16 @@ def has_ratings(votes: Votes) -> bool:
     return bool(votes.frame.select(pl.any_horizontal(pl.col(*ATTRIBUTES).is_not_null().any())).item())
 
 
-def left_out(votes: Votes) -> list[Finding]:
-    """The ratings that are never fitted, counted."""
-    held = int(votes.frame.select((pl.col("held_out") & _RATED).sum()).item())
-    consensus = int(votes.frame.select((~pl.col("held_out") & _AGREED & _RATED).sum()).item())
-    findings = []
-    if held:
-        findings.append(Finding("fuse", "held_out", "human ratings held out for scoring, never fitted", count=held))
-    if consensus:
-        message = "published consensus ratings, which are not votes"
-        findings.append(Finding("fuse", "consensus", message, count=consensus))
-    return findings
-
-
 def rated_by_people(votes: Votes, ids: pl.Series) -> NDArray[np.bool_]:
     """Which of the utterances have a rating to learn from."""
-    usable = votes.frame.filter(_USABLE & (pl.col("source") == "human"))
+    usable = votes.frame.filter(which_count("human", answer="rating"))
     made = np.zeros(len(ids), dtype=np.bool_)
     made[places(usable["utterance_id"], ids)] = True
     return made
 
 
 def _usable(votes: Votes) -> tuple[pl.DataFrame, pl.DataFrame]:
-    usable = votes.frame.filter(_USABLE)
+    usable = votes.frame.filter(which_count("fit", answer="rating"))
     if (usable["weight"] < 1.0).any():
         # a draw that shares its mass between labels has several rows, and one rating
         draw = usable.group_by("utterance_id", "annotator", "source", "draw", maintain_order=True)
@@ -337,5 +322,5 @@ def _fused(model: AttributeModel, ratings: _Ratings, rows: int) -> list[Array]:
         pull[chosen] += (weight * (ratings.proxy_mean[np.ix_(chosen, there)] - model.proxy_offset[there])).sum(1)
     squares, free = _within(ratings, rows, bias)
     own = (model.spread_strength * model.spread_variance + squares) / (model.spread_strength + free)
-    spread = np.sqrt(own + model.bias_variance * any(not rater.endswith(CROWD) for rater in model.raters))
+    spread = np.sqrt(own + model.bias_variance * any(not is_crowd(rater) for rater in model.raters))
     return [np.clip(pull / precision, 0.0, 1.0), spread, np.sqrt(1.0 / precision)]

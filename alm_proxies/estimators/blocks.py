@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from alm_proxies.estimators.merge import Array, summed
+from alm_proxies.ballots import Array, summed
 from alm_proxies.tables import About, Finding
 
 Kind = Literal["votes", "shares"]

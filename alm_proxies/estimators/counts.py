@@ -1,7 +1,6 @@
 """Votes as counts: one row an utterance, human counts, and one block of counts for each base model of the proxies.
 
-Everything an estimator may not see is left out here, once, and counted: held-out votes, votes that failed,
-published consensus labels, and a proxy that is an exact copy of another.
+Which votes count is decided in `ballots`; a proxy that is an exact copy of another is left out here, and counted.
 """
 
 from __future__ import annotations
@@ -11,15 +10,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
+from alm_proxies.ballots import Array, Index, Merge, human_counts, usable_of
 from alm_proxies.errors import InputError
 from alm_proxies.estimators.blocks import Block, Layout, Marks, layout_of
-from alm_proxies.estimators.merge import Array, Merge, human_counts
-from alm_proxies.tables import CONSENSUS, Finding, Utterances, Votes
+from alm_proxies.tables import Finding, Utterances, Votes
 
-Index = NDArray[np.int64]
-__all__ = ["COLUMNS", "CONSENSUS", "Array", "Block", "Counts", "LeftOut", "Merge", "counts_of", "unique_rows"]
+__all__ = ["COLUMNS", "Array", "Block", "Counts", "Index", "LeftOut", "Merge", "counts_of", "unique_rows"]
 
 COLUMNS = "columns"
 """The name the numeric columns of the utterances go by among the proxies."""
@@ -137,41 +134,6 @@ def unique_rows(counts: Array) -> tuple[Array, Index]:
     return distinct.to_numpy(), place["row"].to_numpy().astype(np.int64)
 
 
-@dataclass(frozen=True, slots=True)
-class Usable:
-    """The label votes an estimator may see, as codes: rows u (place of the utterance), label, annotator, draw ..."""
-
-    utterances: pl.Series
-    """Every utterance of the votes, in order, whether or not a vote of it is usable."""
-    annotators: list[str]
-    human: pl.DataFrame
-    proxy: pl.DataFrame
-    findings: tuple[Finding, ...]
-    """What was left out."""
-
-
-def usable_of(votes: Votes, *, consensus: bool = False) -> Usable:
-    """The votes less those held out, failed or published as a consensus."""
-    frame, labels = votes.frame, votes.taxonomy
-    if not frame.height or not labels:
-        raise InputError("there are no label votes to fuse", where="votes", fix="Give a Votes file with labels.")
-    ids, code = _codes(frame["utterance_id"])
-    names = frame["annotator"].unique().sort().to_list()
-    coded = frame.select(
-        pl.Series("u", code),
-        label=pl.col("label").cast(pl.Enum(labels)).to_physical().cast(pl.Int64),
-        annotator=pl.col("annotator").cast(pl.Enum(names)).to_physical(),
-        human=pl.col("source") == "human",
-        usable=(pl.col("status") == "ok") & ~pl.col("held_out") & pl.col("label").is_not_null(),
-    ).with_columns(frame["weight"], frame["draw"], frame["secondary"])
-    agreed = [] if consensus else [i for i, name in enumerate(names) if name.endswith(CONSENSUS)]
-    usable = pl.col("usable") & ~pl.col("annotator").is_in(agreed)
-    human, proxy = (
-        coded.filter(usable & which).drop("human", "usable") for which in (pl.col("human"), ~pl.col("human"))
-    )
-    return Usable(ids, names, human, proxy, tuple(_left_out(frame, consensus)))
-
-
 def counts_of(
     votes: Votes | Counts,
     *,
@@ -206,36 +168,6 @@ def counts_of(
         draws=draws,
         findings=(*usable.findings, *more, *layout.findings),
     )
-
-
-def _codes(ids: pl.Series) -> tuple[pl.Series, Index]:
-    if ids.is_sorted():
-        runs = ids.rle_id()
-        first = runs.is_first_distinct() if ids.len() < 2 else pl.concat([runs.head(1) >= 0, runs.diff().slice(1) > 0])
-        return ids.filter(first), runs.cast(pl.Int64).to_numpy()
-    distinct = ids.unique().sort()
-    code = ids.to_frame().join(
-        distinct.to_frame().with_row_index("row"), on=ids.name, how="left", maintain_order="left"
-    )["row"]
-    return distinct, code.cast(pl.Int64).to_numpy()
-
-
-def _left_out(frame: pl.DataFrame, consensus: bool) -> list[Finding]:
-    findings = []
-    held = int(frame["held_out"].sum())
-    if held:
-        findings.append(Finding("fuse", "held_out", "human votes held out for scoring, never fitted", count=held))
-    bad = frame.filter(pl.col("status") != "ok").group_by("source", "status").len().sort("source", "status")
-    for source, status, count in bad.iter_rows():
-        findings.append(Finding("fuse", status, f"{source} votes that gave no label ({status})", count=count))
-    if not consensus:
-        agreed = int(frame["annotator"].str.ends_with(CONSENSUS).sum())
-        if agreed:
-            message = "published consensus labels, which are not votes"
-            findings.append(
-                Finding("fuse", "consensus", message, fix="Set consensus = true to count them.", count=agreed)
-            )
-    return findings
 
 
 def _speakers(ids: pl.Series, utterances: Utterances | None) -> tuple[Index, bool]:

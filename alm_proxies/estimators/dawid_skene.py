@@ -10,10 +10,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from alm_proxies.ballots import left_out, refuse_unknown_raters, which_count
 from alm_proxies.errors import InputError, SettingsError
-from alm_proxies.estimators.counts import CONSENSUS
 from alm_proxies.estimators.estimator import NotConvergedWarning
-from alm_proxies.measures.alt_test import refuse_unknown_raters
 from alm_proxies.measures.arrays import Array, places
 from alm_proxies.tables import About, Finding, Labels, Votes
 
@@ -140,20 +139,9 @@ class DawidSkene:
 
 def _usable(votes: Votes) -> tuple[pl.DataFrame, tuple[Finding, ...]]:
     """Label votes that may be fitted, and what was left out; unknown raters are refused."""
-    frame = votes.frame
-    agreed = pl.col("annotator").str.ends_with(CONSENSUS)
-    reasons = (
-        ("held_out", "human votes held out for scoring, never fitted", pl.col("held_out")),
-        ("no_label", "votes without a label", ~pl.col("held_out") & pl.col("label").is_null()),
-        ("consensus", "published consensus labels, which are not votes", ~pl.col("held_out") & agreed),
-    )
-    counted = frame.select(condition.sum().alias(kind) for kind, _, condition in reasons).row(0, named=True)
-    findings = tuple(
-        Finding("fuse", kind, message, count=counted[kind]) for kind, message, _ in reasons if counted[kind]
-    )
-    usable = frame.filter(~pl.col("held_out") & pl.col("label").is_not_null() & ~agreed)
+    usable = votes.frame.filter(which_count("fit"))
     refuse_unknown_raters(usable, "dawid_skene")
-    return usable, findings
+    return usable, tuple(left_out(votes, answer="label"))
 
 
 def _posterior(matrix: Any, errors: Array, prior: Array) -> tuple[Array, float]:

@@ -6,10 +6,10 @@ from typing import ClassVar
 
 import numpy as np
 
+from alm_proxies.ballots import summed
 from alm_proxies.estimators.counts import Array, Counts, Index, LeftOut
 from alm_proxies.estimators.estimator import Estimator, Posterior, assumed_strength, fitting_rows, has_pairs, minimise
 from alm_proxies.estimators.likelihood import softmax
-from alm_proxies.estimators.merge import summed
 
 _RIDGE = 1.0
 _FIRST_STRENGTH = 2.0

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from alm_proxies.ballots import summed
 from alm_proxies.estimators.counts import Array, Block, Counts, Index
 from alm_proxies.estimators.estimator import fitting_rows
-from alm_proxies.estimators.merge import summed
 
 NEEDED = 50
 """Utterances below which nothing is said."""

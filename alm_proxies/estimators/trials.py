@@ -10,10 +10,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from alm_proxies.ballots import summed, which_count
 from alm_proxies.errors import InputError
 from alm_proxies.estimators.counts import Array, Counts, Index, LeftOut, counts_of
 from alm_proxies.estimators.estimator import Estimator, NotConvergedWarning
-from alm_proxies.estimators.merge import summed
 from alm_proxies.seeds import generator
 from alm_proxies.tables import Votes
 
@@ -219,7 +219,7 @@ def influence(
         left = frame.with_columns(status=pl.when(own).then(pl.lit("failed")).otherwise(pl.col("status")))
         without, strength = believed(left)
         change = without - mean
-        cast = float(frame.filter(own & (pl.col("status") == "ok") & ~pl.col("held_out"))["weight"].sum())
+        cast = float(frame.filter(own & which_count("fit", consensus=True))["weight"].sum())
         row = {"annotator": annotator, "source": source, "votes": cast}
         row |= {"moved": 0.5 * float(np.abs(change).sum()), "concentration": strength - concentration}
         rows.append(row | {f"p_{label}": float(change[j]) for j, label in enumerate(votes.taxonomy)})

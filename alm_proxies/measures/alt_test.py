@@ -9,9 +9,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
+from alm_proxies.ballots import refuse_unknown_raters, which_count
 from alm_proxies.errors import InputError
 from alm_proxies.measures.arrays import Array, places
-from alm_proxies.tables import CONSENSUS, CROWD, Votes
+from alm_proxies.tables import Votes
 
 EPSILON = {"crowd": 0.10, "skilled": 0.15, "expert": 0.20}
 FEWEST_ITEMS = 30
@@ -67,11 +68,10 @@ def alt_test(votes: Votes, annotator: str, *, kind: Kind = "crowd", q: float = 0
     rater's advantage minus the proxy's, a one-sided t-test asks whether d < epsilon (crowd .1, skilled .15, expert .2);
     the proxy wins against the raters left after Benjamini-Yekutieli at q, and passes with half of them or more.
     Raters with fewer than 30 utterances that another human and the proxy also judged are left out and counted.
-    Held-out votes and votes whose status is not ok take no part.
+    Held-out votes, published consensus labels and votes whose status is not ok take no part.
     """
-    frame = votes.frame.filter((pl.col("status") == "ok") & pl.col("label").is_not_null() & ~pl.col("held_out"))
-    human = frame.filter((pl.col("source") == "human") & ~pl.col("annotator").str.ends_with(CONSENSUS))
-    proxy = frame.filter((pl.col("source") == "proxy") & (pl.col("annotator") == annotator))
+    human = votes.frame.filter(which_count("human"))
+    proxy = votes.frame.filter(which_count("proxy") & (pl.col("annotator") == annotator))
     refuse_unknown_raters(human, "the alt-test")
     if proxy.height == 0:
         raise InputError(
@@ -142,17 +142,6 @@ def benjamini_yekutieli(p_values: ArrayLike, q: float = 0.05) -> NDArray[np.bool
     rejected = np.zeros(m, dtype=np.bool_)
     rejected[order[: below[-1] + 1 if len(below) else 0]] = True
     return rejected
-
-
-def refuse_unknown_raters(human: pl.DataFrame, message: str) -> None:
-    """Refuse votes whose raters are not known, in one sentence."""
-    crowd = human.filter(pl.col("annotator").str.ends_with(CROWD))["annotator"].unique().sort()
-    if len(crowd):
-        raise InputError(
-            f"{message} needs to know who cast each vote, and the raters of {crowd[0]!r} are not known",
-            where="votes",
-            fix="Give votes with rater names, or leave this out.",
-        )
 
 
 def _one_sided_p(mean: Array, squares: Array, n: Array, epsilon: float) -> Array:

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
+from alm_proxies.ballots import which_count
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.measures.arrays import Array, distributions, places, same_rows
 from alm_proxies.measures.bootstrap import paired_by_speaker
@@ -51,10 +52,11 @@ class HeldOut:
         return float(found[0])
 
 
-def held_out_counts(votes: Votes) -> tuple[pl.Series, Array, list[Finding]]:
+def held_out_counts(votes: Votes, *, consensus: bool = False) -> tuple[pl.Series, Array, list[Finding]]:
     """Held-out human votes as counts: utterance ids in order, counts by label, and what was left out.
 
-    Votes that are not held out are refused: they may have been fitted. Primary labels count, by their weight.
+    Votes that are not held out are refused: they may have been fitted. Primary labels count, by their weight;
+    published consensus labels only where `consensus` is set.
     """
     frame = votes.frame
     if not frame.height:
@@ -67,19 +69,23 @@ def held_out_counts(votes: Votes) -> tuple[pl.Series, Array, list[Finding]]:
             where="votes",
             fix="Give only the votes that were held out from every fit.",
         )
-    usable = (pl.col("status") == "ok") & pl.col("label").is_not_null()
-    labelled = frame.filter(usable)
+    labelled = frame.filter(which_count("held_out", consensus=consensus))
     ids = labelled["utterance_id"].unique().sort()
     labels = {label: place for place, label in enumerate(votes.taxonomy)}
     cell = places(labelled["utterance_id"], ids) * len(labels)
     cell = cell + labelled["label"].replace_strict(labels, return_dtype=pl.Int64).to_numpy()
     counts = np.bincount(cell, labelled["weight"].to_numpy(), len(ids) * len(labels)).reshape(len(ids), -1)
     findings = []
-    if frame.height > labelled.height:
+    agreed = frame.filter(which_count("held_out", consensus=True)).height - labelled.height
+    if agreed:
+        message = "held-out published consensus labels, which are not votes"
+        findings.append(Finding("evaluate", "consensus", message, "Set consensus = true to count them.", count=agreed))
+    if without := frame.height - labelled.height - agreed:
         message = "held-out votes without a label, which no distribution can be scored against"
-        findings.append(Finding("evaluate", "no_label", message, count=frame.height - labelled.height))
+        findings.append(Finding("evaluate", "no_label", message, count=without))
     if not len(ids):
-        raise InputError("no held-out vote has a label", where="votes", fix="Hold out votes whose status is ok.")
+        fix = "Set consensus = true to count published labels." if agreed else "Hold out votes whose status is ok."
+        raise InputError("no held-out vote has a label", where="votes", fix=fix)
     return ids, counts.astype(np.float64), findings
 
 
@@ -92,6 +98,7 @@ def score_held_out(
     truth: Labels | None = None,
     importance: Labels | None = None,
     groups: Sequence[str] = (),
+    consensus: bool = False,
     level: float = 0.95,
     seed: int = 0,
 ) -> HeldOut:
@@ -101,9 +108,10 @@ def score_held_out(
     every method that is compared (without it, each prediction's own ambiguity). truth: the simulated truth, else the
     floor (jsd_floor, what the truth itself would score against as many votes) is what the prediction believes, its
     truth drawn from Dirichlet(concentration x p). importance: labels whose weight says how much each utterance counts.
+    consensus: count held-out published consensus labels as votes.
     Utterances without a prediction are listed in the findings and not scored.
     """
-    ids, counts, findings = held_out_counts(votes)
+    ids, counts, findings = held_out_counts(votes, consensus=consensus)
     for name, labels in (("predictions", predictions), ("truth", truth)):
         if labels is not None and labels.taxonomy != votes.taxonomy:
             raise InputError(

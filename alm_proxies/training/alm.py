@@ -19,6 +19,7 @@ from torch import Tensor
 from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.annotators.annotator_file import AnnotatorFile, Cross
 from alm_proxies.annotators.prompts import Lent
+from alm_proxies.ballots import only_held_out
 from alm_proxies.engines.engine import Audio
 from alm_proxies.engines.turns import conversation_of
 from alm_proxies.errors import InputError, SettingsError
@@ -231,9 +232,7 @@ def _spread(rows: pl.DataFrame, count: int | None) -> pl.DataFrame:
 def _only_held_out(votes: Votes | None) -> pl.Expr:
     if votes is None:
         return pl.lit(False)
-    human = votes.frame.filter(pl.col("source") == "human")
-    ids = human.group_by("utterance_id").agg(pl.col("held_out").all()).filter("held_out")["utterance_id"]
-    return (pl.col("split") == "train") & pl.col("utterance_id").is_in(ids.implode())
+    return (pl.col("split") == "train") & pl.col("utterance_id").is_in(only_held_out(votes).implode())
 
 
 def _batches(

@@ -6,8 +6,9 @@ import numpy as np
 import polars as pl
 import pytest
 
+from alm_proxies.ballots import left_out
 from alm_proxies.errors import InputError, SettingsError
-from alm_proxies.estimators.attributes import Attributes, left_out
+from alm_proxies.estimators.attributes import Attributes
 from alm_proxies.estimators.estimator import NotConvergedWarning
 from alm_proxies.tables import Votes
 
@@ -199,7 +200,8 @@ def test_held_out_and_consensus_ratings_never_reach_the_fit():
     held = pl.concat([frame.with_columns(held_out=False), odd.with_columns(held_out=pl.Series([False, True]))])
     votes = Votes.of(held)
     fitted = Attributes().fit(votes)
-    assert {finding.kind: finding.count for finding in left_out(votes)} == {"held_out": 1, "consensus": 1}
+    told = left_out(votes, answer="rating")
+    assert {finding.kind: finding.count for finding in told} == {"held_out": 1, "consensus": 1}
     assert fitted.predict(votes).equals(plain)
 
 

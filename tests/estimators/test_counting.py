@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 from pydantic import ValidationError
 
-from alm_proxies.estimators.merge import Counting, Merge, counting_of
+from alm_proxies.ballots import Counting, Merge, counting_of
 from alm_proxies.stages.fuse.stage import FuseSettings, fuse
 from alm_proxies.tables import About, Labels, MadeBy, Utterances, Votes
 

@@ -139,7 +139,7 @@ def test_held_out_failed_and_consensus_votes_are_left_out_and_counted():
     fitted = DawidSkene().fit(more)
     assert {finding.kind: finding.count for finding in fitted.findings_} == {
         "held_out": 1,
-        "no_label": 1,
+        "refused": 1,
         "consensus": 1,
     }
     made = fitted.predict(more).frame

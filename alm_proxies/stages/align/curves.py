@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from alm_proxies.compare.material import Array, Ballots, Index, Words
+from alm_proxies.ballots import Array, Ballots, Index
+from alm_proxies.compare.material import Words
 from alm_proxies.measures.bootstrap import Interval, mean_by_speaker
 from alm_proxies.measures.divergence import jsd_base2
 from alm_proxies.seeds import generator

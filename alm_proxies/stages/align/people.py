@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from alm_proxies.compare.material import Array, Material
+from alm_proxies.ballots import Array, is_rater
+from alm_proxies.compare.material import Material
 from alm_proxies.measures.agreement import alpha_columns, alpha_of_sums, fleiss_kappa, pairwise_agreement
 from alm_proxies.measures.bootstrap import Interval, interval_by_speaker, mean_by_speaker
 from alm_proxies.measures.rater_agreement import (
@@ -20,7 +21,6 @@ from alm_proxies.measures.rater_agreement import (
 from alm_proxies.report.drawing import listed, number
 from alm_proxies.report.page import Block, Cell, Column, Section, Table, Text
 from alm_proxies.report.page import Interval as Shown
-from alm_proxies.tables import CONSENSUS, CROWD
 
 _SHOWN = (1, 2, 3, 5, 10, 20)
 _ENOUGH = (0.8, 0.9)
@@ -138,7 +138,7 @@ def people_section(people: People | None) -> Section | None:
 def _raters(material: Material, seed: int) -> tuple[tuple[str, ...], RatersApart]:
     sides = (material.human, material.held_out)
     names = np.array(sorted({name for side in sides for name in side.names}), dtype=np.str_)
-    known = tuple(str(name) for name in names if not name.endswith((CROWD, CONSENSUS)))
+    known = tuple(str(name) for name in names if is_rater(name))
     place = {name: number for number, name in enumerate(known)}
     unit, rater, vote = [], [], []
     for side in sides:

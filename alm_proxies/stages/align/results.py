@@ -9,13 +9,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from alm_proxies.compare.material import Array, Ballots, Material, Words
+from alm_proxies.ballots import Array, Ballots, Counting
+from alm_proxies.compare.material import Material, Words
 from alm_proxies.compare.rivals import FEWEST, Scores, rivals, scores
 from alm_proxies.compare.strata import AGREEMENT, in_order, strata_of
 from alm_proxies.compare.worth import Learning, human_only, learning
 from alm_proxies.errors import InputError
 from alm_proxies.estimators.counts import counts_of
-from alm_proxies.estimators.merge import Counting
 from alm_proxies.measures.agreement import EqualVotes, equal_votes
 from alm_proxies.measures.alt_test import AltTest, alt_test
 from alm_proxies.measures.bootstrap import Interval, mean_by_speaker
@@ -121,7 +121,7 @@ def measure(
     if held.any() and counts.human.any():
         alone = human_only(counts, seed=seed)
         methods = rivals(counts, material.table, alone)
-        found = scores(material, methods, kept, utterances, within, seed=seed)
+        found = scores(material, methods, kept, utterances, within, seed=seed, consensus=counting.consensus)
         learned = learning(material, counts, alone, strata[AGREEMENT], seed=seed)
     target = held if held.any() else everyone.counts()
     return Results(

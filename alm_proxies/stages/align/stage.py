@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
-from alm_proxies.estimators.merge import Counting, counting_of
-from alm_proxies.tables import CONSENSUS, Finding, Findings, Labels, Utterances, Votes
+from alm_proxies.ballots import Counting, counting_of
+from alm_proxies.tables import Finding, Findings, Labels, Utterances, Votes
 
 if TYPE_CHECKING:
     from alm_proxies.report.page import Page
@@ -64,9 +63,9 @@ def align(labels: Labels, votes: Votes, utterances: Utterances, settings: AlignS
     settings = settings or AlignSettings()
     told = refuse_seen(labels, votes, counting_of(labels.about))
     counting, more = _counting(labels, utterances)
-    if not counting.consensus:
-        votes = Votes(votes.frame.filter(~pl.col("annotator").str.ends_with(CONSENSUS)), votes.about)
-    material = material_of(labels, votes, utterances, at_most=settings.at_most, seed=settings.seed)
+    material = material_of(
+        labels, votes, utterances, at_most=settings.at_most, seed=settings.seed, consensus=counting.consensus
+    )
     results = measure(material, votes, utterances, counting=counting, kind=settings.raters, seed=settings.seed)
     shown, kept_back = examples(
         material,

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alm_proxies.annotators.cells import cells_of, label_orders
-from alm_proxies.compare.material import Array, Ballots, Words
+from alm_proxies.ballots import Array, Ballots
+from alm_proxies.compare.material import Words
 from alm_proxies.measures.bootstrap import Interval, interval_by_speaker
 from alm_proxies.tables import About, Finding
 

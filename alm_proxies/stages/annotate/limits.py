@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import polars as pl
 
 from alm_proxies.annotators.annotator import Annotator, Asking
+from alm_proxies.ballots import which_count
 from alm_proxies.cards import stays_because
 from alm_proxies.engines.engine import Abilities, OpenAIServe, Reply, consecutive_runs
 from alm_proxies.errors import ForbiddenError, SettingsError
@@ -90,7 +91,7 @@ def human_shares(votes: Votes | None) -> dict[str, float]:
     """The share of every label in the human votes that may be looked at."""
     if votes is None:
         return {}
-    human = votes.frame.filter((pl.col("source") == "human") & ~pl.col("held_out") & pl.col("label").is_not_null())
+    human = votes.frame.filter(which_count("human", consensus=True))
     sums = human.group_by("label").agg(pl.col("weight").sum()).sort("label")
     total = float(sums["weight"].sum())
     return {label: weight / total for label, weight in sums.iter_rows()} if total else {}

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.annotators.prompts import Lent
+from alm_proxies.ballots import which_count
 from alm_proxies.errors import AlmProxiesError, SettingsError
 from alm_proxies.files import digest_file
 from alm_proxies.stages.annotate.figures import counted
@@ -175,7 +176,7 @@ def _hash(text: str) -> int:
 def _with_human_label(frame: pl.DataFrame, votes: Votes | None) -> tuple[pl.DataFrame, list[str]]:
     if votes is None:
         return frame, ["corpus"]
-    human = votes.frame.filter((pl.col("source") == "human") & ~pl.col("held_out") & pl.col("label").is_not_null())
+    human = votes.frame.filter(which_count("human", consensus=True))
     sums = human.group_by("utterance_id", "label").agg(pl.col("weight").sum())
     first = sums.sort(["utterance_id", "weight", "label"], descending=[False, True, False]).unique(
         "utterance_id", keep="first", maintain_order=True

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import polars as pl
 from pydantic import ConfigDict, Field
 
-from alm_proxies.estimators.merge import Counting
+from alm_proxies.ballots import Counting
 from alm_proxies.tables import Findings, Labels, Utterances, Votes
 
 if TYPE_CHECKING:
@@ -68,7 +68,8 @@ def fuse(
 
 
 def _dawid_skene(votes: Votes) -> Fused:
-    from alm_proxies.estimators.attributes import has_ratings, left_out
+    from alm_proxies.ballots import left_out
+    from alm_proxies.estimators.attributes import has_ratings
     from alm_proxies.estimators.dawid_skene import DawidSkene
     from alm_proxies.stages.fuse.labels import finished, rate
     from alm_proxies.stages.fuse.learn import quiet_fits, unsettled
@@ -79,7 +80,7 @@ def _dawid_skene(votes: Votes) -> Fused:
     rated = None
     if has_ratings(votes):
         rated, more = rate(votes)
-        findings = [*findings, *left_out(votes), *more]
+        findings = [*findings, *left_out(votes, answer="rating"), *more]
     settings = FuseSettings(method="dawid_skene")  # it counts votes in its own way, whatever else was set
     labels = finished(estimator.predict(votes), votes, settings, rated)
     return Fused(labels, pl.DataFrame(), Findings.gather(findings), estimator)

@@ -10,10 +10,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from alm_proxies.estimators.attributes import has_ratings, left_out, rated_by_people
+from alm_proxies.ballots import human_counts, left_out, usable_of
+from alm_proxies.estimators.attributes import has_ratings, rated_by_people
 from alm_proxies.estimators.blocks import Layout, Marks, layout_of
-from alm_proxies.estimators.counts import Counts, counts_of, usable_of
-from alm_proxies.estimators.merge import human_counts
+from alm_proxies.estimators.counts import Counts, counts_of
 from alm_proxies.estimators.sample import FIT_ROWS, Sample
 from alm_proxies.stages.fuse.learn import teaches
 from alm_proxies.tables import About, Finding, Utterances, Votes, refuse_two_sources
@@ -60,7 +60,7 @@ def survey(parts: Iterable[Part], settings: FuseSettings) -> Survey:
         ratings = np.zeros(len(ids), dtype=np.bool_)
         if has_ratings(votes):
             attributes = True
-            told.add(left_out(votes))
+            told.add(left_out(votes, answer="rating"))
             ratings = rated_by_people(votes, ids)
         rated.offer(ratings, ids, votes, None)
         seen, without = seen + len(ids), without + int((human.sum(1) == 0).sum())

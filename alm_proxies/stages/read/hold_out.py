@@ -9,10 +9,11 @@ import polars as pl
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from alm_proxies.ballots import OF_CONSENSUS
 from alm_proxies.columns import did_you_mean
 from alm_proxies.errors import SettingsError
 from alm_proxies.seeds import generator
-from alm_proxies.tables import CONSENSUS, Finding, Utterances, Votes
+from alm_proxies.tables import Finding, Utterances, Votes
 
 
 class HoldOut(BaseModel):
@@ -74,7 +75,9 @@ def hold_out(votes: Votes, utterances: Utterances, wanted: HoldOut, seed: int) -
     )
     human = human.with_columns(
         away=pl.col("utterance").is_in(ids.is_in(away.implode()).arg_true().implode()),
-        consensus=pl.col("annotator").is_in(annotators.str.ends_with(CONSENSUS).arg_true().implode()),
+        consensus=pl.col("annotator").is_in(
+            annotators.to_frame().select(OF_CONSENSUS).to_series().arg_true().implode()
+        ),
     )
     held = human["away"].to_numpy()
     if wanted.keep is not None:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alm_proxies.compare.material import Ballots
+from alm_proxies.ballots import Ballots
 from alm_proxies.stages.align.curves import Exponential, exponential, saturation, stratum_trust, thirds
 
 

@@ -10,11 +10,11 @@ import numpy as np
 import polars as pl
 import pytest
 
+from alm_proxies.ballots import counting_of
 from alm_proxies.cli.app import run
 from alm_proxies.compare.rivals import ALONE
 from alm_proxies.compare.worth import human_only
 from alm_proxies.estimators.counts import counts_of
-from alm_proxies.estimators.merge import counting_of
 from alm_proxies.seeds import generator
 from alm_proxies.stages.align.stage import Alignment, AlignSettings, align
 from alm_proxies.stages.fuse.stage import FuseSettings, fuse

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from alm_proxies.compare.material import Ballots
+from alm_proxies.ballots import Ballots
 from alm_proxies.stages.align.variance import CHANCE, UTTERANCE, variance
 
 CELLS = {

@@ -1,0 +1,319 @@
+"""Which votes count, decided once: source, status, held out, published consensus, and secondary labels.
+
+Everything that fits, scores or compares asks here, so that no stage sees a vote that another one leaves out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, Self
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from alm_proxies.errors import InputError
+from alm_proxies.tables import ATTRIBUTES, CONSENSUS, CROWD, About, Finding, Votes
+
+Array = NDArray[np.float64]
+Index = NDArray[np.int64]
+Draws = tuple[Index, Array]
+Side = Literal["human", "proxy", "fit", "held_out"]
+"""human: human votes that may be fitted; proxy: proxy votes; fit: both; held_out: human votes kept for scoring."""
+Answer = Literal["label", "rating", "either"]
+"""What of a vote is used: its label, its attributes, or whichever it has."""
+
+OF_CONSENSUS = pl.col("annotator").str.ends_with(CONSENSUS)
+"""Whether a row is a published consensus label, which is no vote."""
+_OF_CROWD = pl.col("annotator").str.ends_with(CROWD)
+_RATED = pl.any_horizontal(pl.col(*ATTRIBUTES).is_not_null())
+_HUMAN: tuple[Side, ...] = ("human", "held_out")
+_ANSWERS: dict[Answer, pl.Expr] = {
+    "label": pl.col("label").is_not_null(),
+    "rating": _RATED,
+    "either": pl.col("label").is_not_null() | _RATED,
+}
+_SIDES: dict[Side, pl.Expr] = {
+    "human": (pl.col("source") == "human") & ~pl.col("held_out"),
+    "proxy": (pl.col("source") == "proxy") & ~pl.col("held_out"),
+    "fit": ~pl.col("held_out"),
+    "held_out": (pl.col("source") == "human") & pl.col("held_out"),
+}
+
+
+class Merge(BaseModel):
+    """How secondary labels count: an utterance's counts are votes * (primary * P + secondary * S).
+
+    P are the shares of the primary labels; S the mean over the raters who named any of their secondary labels, each
+    rater's list sharing mass 1 (arXiv 2606.27536). An utterance without secondary labels keeps P.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    primary: float = Field(1.0, gt=0, le=1)
+    """Share of the primary labels."""
+    secondary: float = Field(0.0, ge=0, lt=1)
+    """Share of the secondary labels; the two sum to 1 (0.9 and 0.1 are usual)."""
+
+    @model_validator(mode="after")
+    def _sum(self) -> Self:
+        if abs(self.primary + self.secondary - 1) > 1e-9:
+            raise ValueError(f"primary and secondary sum to {self.primary + self.secondary:g}, not 1")
+        return self
+
+
+class Counting(BaseModel):
+    """How votes are counted for a fit: a setting of fuse, kept in its labels for whoever compares with them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    merge: Merge = Merge()
+    """How primary and secondary labels of one rater count."""
+    consensus: bool = False
+    """Count published consensus labels (annotator "corpus/consensus") as votes."""
+    columns: tuple[str, ...] = ()
+    """Numeric columns of the utterances (duration, prosody) that may steer the gate beside the proxies."""
+
+
+def counting_of(labels: About) -> Counting | None:
+    """How the votes behind labels were counted; None where the labels do not say."""
+    made_by = labels.made_by
+    if made_by is None:
+        return None
+    try:
+        return Counting.model_validate({name: made_by.settings[name] for name in Counting.model_fields})
+    except (ValueError, KeyError, TypeError):  # made by another stage, or written by another version
+        return None
+
+
+def which_count(side: Side, *, consensus: bool = False, answer: Answer = "label") -> pl.Expr:
+    """Which rows of a Votes frame count on a side: those that are ok, with such an answer.
+
+    Published consensus labels count only where `consensus` is set, on every side.
+    """
+    counts = (pl.col("status") == "ok") & _ANSWERS[answer] & _SIDES[side]
+    return counts if consensus else counts & ~OF_CONSENSUS
+
+
+def left_out(votes: Votes, *, consensus: bool = False, answer: Answer = "either") -> list[Finding]:
+    """Why rows are not counted for a fit, each row under one reason: with those that count they are all rows."""
+    noun = "ratings" if answer == "rating" else "votes"
+    status = [name for name in votes.frame["status"].unique().sort().to_list() if name != "ok"]
+    held = pl.col("held_out")
+    reasons = {("held_out", f"human {noun} held out for scoring, never fitted", ""): held}
+    for source in ("human", "proxy") if answer != "rating" else ():
+        for name in status:
+            failed = ~held & (pl.col("source") == source) & (pl.col("status") == name)
+            reasons[name, f"{source} votes that gave no label ({name})", ""] = failed
+    ok = ~held & (pl.col("status") == "ok")
+    if not consensus:
+        labels = "ratings" if answer == "rating" else "labels"
+        fix = "Set consensus = true to count them." if answer == "either" else ""
+        reasons["consensus", f"published consensus {labels}, which are not votes", fix] = ok & OF_CONSENSUS
+        ok = ok & ~OF_CONSENSUS
+    if answer == "label":
+        reasons["no_label", "votes without a label", ""] = ok & ~_ANSWERS["label"]
+    among = _RATED if answer == "rating" else pl.lit(value=True)
+    sums = [(condition & among).sum().alias(str(place)) for place, condition in enumerate(reasons.values())]
+    counts = votes.frame.select(sums).row(0)
+    return [
+        Finding("fuse", kind, message, fix, count=count)
+        for (kind, message, fix), count in zip(reasons, counts, strict=True)
+        if count
+    ]
+
+
+def without_consensus(votes: Votes) -> Votes:
+    """The votes without published consensus labels."""
+    return Votes(votes.frame.filter(~OF_CONSENSUS), votes.about)
+
+
+def only_held_out(votes: Votes) -> pl.Series:
+    """The utterances all of whose human votes, published consensus labels included, are held out."""
+    given, held = (
+        votes.frame.filter(which_count(side, consensus=True, answer="either"))["utterance_id"].unique().sort()
+        for side in _HUMAN
+    )
+    return held.filter(~held.is_in(given.implode()))
+
+
+def is_rater(annotator: str) -> bool:
+    """Whether a human annotator is one known person: no crowd without names and no published consensus."""
+    return not annotator.endswith((CROWD, CONSENSUS))
+
+
+def is_crowd(annotator: str) -> bool:
+    """Whether an annotator stands for raters who are not known."""
+    return annotator.endswith(CROWD)
+
+
+def refuse_unknown_raters(human: pl.DataFrame, asker: str) -> None:
+    """Refuse votes whose raters are not known, in one sentence."""
+    crowd = human.filter(_OF_CROWD)["annotator"].unique().sort()
+    if len(crowd):
+        raise InputError(
+            f"{asker} needs to know who cast each vote, and the raters of {crowd[0]!r} are not known",
+            where="votes",
+            fix="Give votes with rater names, or leave this out.",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Usable:
+    """The label votes that may be fitted, as codes: rows u (place of the utterance), label, annotator, draw ..."""
+
+    utterances: pl.Series
+    """Every utterance of the votes, in order, whether or not a vote of it is usable."""
+    annotators: list[str]
+    human: pl.DataFrame
+    proxy: pl.DataFrame
+    findings: tuple[Finding, ...]
+    """What was left out."""
+
+
+def usable_of(votes: Votes, *, consensus: bool = False) -> Usable:
+    """The label votes that may be fitted, human and proxy apart, as numbers in place of names."""
+    frame, labels = votes.frame, votes.taxonomy
+    if not frame.height or not labels:
+        raise InputError("there are no label votes to fuse", where="votes", fix="Give a Votes file with labels.")
+    ids, code = _codes(frame["utterance_id"])
+    names = frame["annotator"].unique().sort().to_list()
+    coded = frame.select(
+        pl.Series("u", code),
+        label=pl.col("label").cast(pl.Enum(labels)).to_physical().cast(pl.Int64),
+        annotator=pl.col("annotator").cast(pl.Enum(names)).to_physical(),
+        human=which_count("human", consensus=consensus),
+        proxy=which_count("proxy", consensus=consensus),
+    ).with_columns(frame["weight"], frame["draw"], frame["secondary"])
+    human, proxy = (coded.filter(side).drop("human", "proxy") for side in ("human", "proxy"))
+    return Usable(ids, names, human, proxy, tuple(left_out(votes, consensus=consensus)))
+
+
+def summed(place: Index, weight: Array, size: int) -> Array:
+    """The weights summed by place: 0 .. size - 1."""
+    return np.bincount(place, weights=weight, minlength=size).astype(np.float64, copy=False)
+
+
+def human_counts(
+    votes: pl.DataFrame, n: int, labels: Sequence[str], merge: Merge
+) -> tuple[Array, Draws | None, list[Finding]]:
+    """Counts (utterances x labels) of rows u, label, weight, draw, secondary; the draws if any shares its mass."""
+    k = len(labels)
+    row, label, weight = (votes[name].to_numpy() for name in ("u", "label", "weight"))
+    primary = summed(row * k + label, weight, n * k).reshape(n, k)
+    named = votes.with_row_index("vote").filter(pl.col("secondary").list.len() > 0) if votes.height else votes
+    shared = bool((weight < 1.0 - 1e-9).any()) if len(weight) else False
+    if not named.height or not merge.secondary:
+        findings = []
+        if named.height:
+            message = "human votes name secondary labels, which are not used"
+            fix = "Set merge = { primary = 0.9, secondary = 0.1 } to use them."
+            findings.append(Finding("fuse", "secondary", message, fix=fix, count=named.height))
+        vectors = np.eye(k)[label] * weight[:, None] if shared else None
+        return primary, None if vectors is None else _draws(votes, vectors), findings
+    each = named.select("vote", "secondary").explode("secondary")
+    known = each.filter(pl.col("secondary").is_in(list(labels)))
+    outside = each.height - known.height
+    place = known["vote"].to_numpy().astype(np.int64)
+    second = np.zeros((votes.height, k))
+    np.add.at(second, (place, known["secondary"].cast(pl.Enum(labels)).to_physical().to_numpy()), 1.0)
+    total = second.sum(1, keepdims=True)
+    second = weight[:, None] * np.divide(second, total, out=np.zeros_like(second), where=total > 0)
+    cast = primary.sum(1)
+    naming = summed(row, weight * (total[:, 0] > 0), n)
+    share = np.where(naming > 0, merge.primary, 1.0)
+    scale = merge.secondary * np.divide(cast, naming, out=np.zeros(n), where=naming > 0)
+    vectors = np.eye(k)[label] * (weight * share[row])[:, None] + second * scale[row, None]
+    merged = np.stack([summed(row, vectors[:, j], n) for j in range(k)], axis=1)
+    findings = []
+    if outside:
+        message = "secondary labels outside the taxonomy, left out"
+        findings.append(Finding("fuse", "secondary_out_of_vocabulary", message, count=outside))
+    return merged, _draws(votes, vectors), findings
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ballots:
+    """Draws, one row each: which utterance, whose, which draw, and its mass over the labels (sum 1)."""
+
+    rows: Index
+    vectors: Array
+    annotators: Index
+    draws: Index
+    names: tuple[str, ...]
+    utterances: int
+
+    def counts(self) -> Array:
+        """Votes for each label, utterances x labels."""
+        total = np.zeros((self.utterances, self.vectors.shape[1]))
+        np.add.at(total, self.rows, self.vectors)
+        return total
+
+    def sizes(self) -> Index:
+        """How many draws each utterance has."""
+        return np.bincount(self.rows, minlength=self.utterances).astype(np.int64)
+
+    @property
+    def shared(self) -> bool:
+        """Whether any draw shares its mass among labels, as scored and stated distributions do."""
+        return bool((self.vectors.max(1, initial=0.0) < 1.0 - 1e-9).any())
+
+    def of(self, annotator: str) -> Ballots:
+        """One annotator's draws."""
+        return self.where(self.annotators == self.names.index(annotator))
+
+    def where(self, kept: NDArray[np.bool_]) -> Ballots:
+        """Some of the draws."""
+        return replace(
+            self,
+            rows=self.rows[kept],
+            vectors=self.vectors[kept],
+            annotators=self.annotators[kept],
+            draws=self.draws[kept],
+        )
+
+
+def ballots_of(votes: Votes, ids: pl.Series, side: Side, *, consensus: bool = False) -> Ballots:
+    """The draws of one side for the utterances named, in the order of `ids`; primary labels count."""
+    rows = pl.DataFrame({"utterance_id": ids}).with_row_index("row")
+    kept = votes.frame.filter(which_count(side, consensus=consensus))
+    frame = kept.select("utterance_id", "annotator", "draw", "label", "weight").join(rows, on="utterance_id")
+    frame = frame.sort("row", "annotator", "draw", "label")
+    names = tuple(frame["annotator"].unique().sort().to_list())
+    keys = frame.select(pl.struct("row", "annotator", "draw").rle_id().alias("ballot"))["ballot"].to_numpy()
+    first = np.flatnonzero(np.diff(keys, prepend=-1)) if len(keys) else np.zeros(0, dtype=np.int64)
+    places = {name: k for k, name in enumerate(votes.taxonomy)}
+    label = frame["label"].replace_strict(places, return_dtype=pl.Int64).to_numpy()
+    vectors = np.zeros((len(first), len(places)))
+    np.add.at(vectors, (keys, label), frame["weight"].to_numpy())
+    total = vectors.sum(1, keepdims=True)
+    codes = frame["annotator"].replace_strict({name: a for a, name in enumerate(names)}, return_dtype=pl.Int64)
+    return Ballots(
+        rows=frame["row"].to_numpy().astype(np.int64)[first],
+        vectors=vectors / np.where(total > 0, total, 1.0),
+        annotators=codes.to_numpy().astype(np.int64)[first],
+        draws=frame["draw"].to_numpy().astype(np.int64)[first],
+        names=names,
+        utterances=len(ids),
+    )
+
+
+def _draws(votes: pl.DataFrame, vectors: Array) -> Draws:
+    keys = votes.select("u", "annotator", "draw")
+    distinct = keys.unique().sort("u", "annotator", "draw")
+    place = keys.join(distinct.with_row_index("d"), on=["u", "annotator", "draw"], how="left", maintain_order="left")
+    d = place["d"].to_numpy().astype(np.int64)
+    made = np.stack([summed(d, column, distinct.height) for column in vectors.T], axis=1)
+    return distinct["u"].to_numpy().astype(np.int64), np.asarray(made)
+
+
+def _codes(ids: pl.Series) -> tuple[pl.Series, Index]:
+    if ids.is_sorted():
+        runs = ids.rle_id()
+        first = runs.is_first_distinct() if ids.len() < 2 else pl.concat([runs.head(1) >= 0, runs.diff().slice(1) > 0])
+        return ids.filter(first), runs.cast(pl.Int64).to_numpy()
+    distinct = ids.unique().sort()
+    code = ids.to_frame().join(
+        distinct.to_frame().with_row_index("row"), on=ids.name, how="left", maintain_order="left"
+    )["row"]
+    return distinct, code.cast(pl.Int64).to_numpy()

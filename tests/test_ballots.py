@@ -1,0 +1,272 @@
+"""Every combination of what a vote can be, through everything that counts votes: all must agree with one plain rule."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+import alm_proxies
+from alm_proxies.ballots import Counting, Merge, ballots_of, left_out, only_held_out, usable_of, which_count
+from alm_proxies.compare.leaks import refuse_seen
+from alm_proxies.compare.material import material_of
+from alm_proxies.errors import InputError
+from alm_proxies.estimators.attributes import Attributes, rated_by_people
+from alm_proxies.estimators.counts import counts_of
+from alm_proxies.estimators.dawid_skene import DawidSkene
+from alm_proxies.estimators.trials import influence
+from alm_proxies.measures.alt_test import alt_test
+from alm_proxies.measures.held_out import held_out_counts, score_held_out
+from alm_proxies.stages.annotate.limits import human_shares
+from alm_proxies.stages.fuse.labels import Fusion
+from alm_proxies.stages.fuse.stage import FuseSettings, fuse
+from alm_proxies.tables import STATUSES, Labels, Utterances, Votes
+
+LABELS = ("angry", "happy", "sad")
+RATERS = {"rater": "c/r1", "crowd": "c/crowd", "consensus": "c/consensus"}
+PROXIES = {"rater": "alm", "crowd": "alm/crowd", "consensus": "alm/consensus"}
+
+
+@dataclass(frozen=True)
+class Vote:
+    """One vote, alone on its utterance."""
+
+    utterance: str
+    source: str
+    kind: str
+    held_out: bool
+    status: str
+    label: bool
+    rating: bool
+    secondary: bool
+
+    def row(self) -> dict[str, object]:
+        return {
+            "utterance_id": self.utterance,
+            "annotator": (RATERS if self.source == "human" else PROXIES)[self.kind],
+            "source": self.source,
+            "label": "happy" if self.label else None,
+            "secondary": ["sad"] if self.secondary else None,
+            "valence": 0.5 if self.rating else None,
+            "status": self.status,
+            "held_out": self.held_out,
+        }
+
+    def counts(self, side: str, consensus: bool, answer: str = "label") -> bool:
+        """The rule, written down a second time."""
+        if self.status != "ok" or (self.kind == "consensus" and not consensus):
+            return False
+        if not {"label": self.label, "rating": self.rating, "either": self.label or self.rating}[answer]:
+            return False
+        if side == "held_out":
+            return self.held_out
+        return not self.held_out and side in ("fit", self.source)
+
+
+def every_vote() -> list[Vote]:
+    choices = (("human", "proxy"), ("rater", "crowd", "consensus"), *[(False, True)], STATUSES, *[(False, True)] * 3)
+    made = []
+    for source, kind, held, status, label, rating, secondary in itertools.product(*choices):
+        possible = (source == "human" or not held) and (status == "ok") == (label or rating)
+        if possible and (label or not secondary):
+            made.append(Vote(f"u{len(made):03d}", source, kind, held, status, label, rating, secondary))
+    return made
+
+
+VOTES = every_vote()
+NAMED = [vote for vote in VOTES if vote.kind != "crowd"]
+SCHEMA = {
+    "utterance_id": pl.String(), "annotator": pl.String(), "source": pl.String(), "label": pl.String(),
+    "secondary": pl.List(pl.String()), "valence": pl.Float64(), "status": pl.String(), "held_out": pl.Boolean(),
+}  # fmt: skip
+
+
+def table(votes: list[Vote], more: tuple[dict[str, object], ...] = ()) -> Votes:
+    return Votes.of(pl.DataFrame([*(vote.row() for vote in votes), *more], schema=SCHEMA), taxonomy=LABELS)
+
+
+def learned() -> tuple[dict[str, object], ...]:
+    """Votes to fit on, on utterances of their own."""
+    random = np.random.default_rng(0)
+    made: list[dict[str, object]] = []
+    for i in range(40):
+        truth = LABELS[int(random.integers(3))]
+        for annotator, source in (("c/r1", "human"), ("c/r2", "human"), ("alm", "proxy")):
+            label = truth if random.random() < 0.8 else LABELS[int(random.integers(3))]
+            vote = Vote(f"z{i:02d}", source, "rater", False, "ok", True, True, False).row()
+            made.append({**vote, "annotator": annotator, "label": label, "valence": float(random.random())})
+    return tuple(made)
+
+
+def labels_for(votes: list[Vote], **columns: object) -> Labels:
+    frame = pl.DataFrame({"utterance_id": [vote.utterance for vote in votes]})
+    shares = {f"p_{label}": 1 / 3 for label in LABELS}
+    return Labels.of(frame.with_columns(**{k: pl.lit(v) for k, v in (shares | columns).items()}))
+
+
+def utterances_for(votes: list[Vote]) -> Utterances:
+    return Utterances.of(pl.DataFrame({"utterance_id": [vote.utterance for vote in votes]}))
+
+
+consensus_or_not = pytest.mark.parametrize("consensus", [False, True])
+
+
+def test_there_are_all_combinations() -> None:
+    assert len(VOTES) == 3 * (2 * (5 + 4) + (5 + 4))
+    assert len({tuple(vote.row().items())[1:].__repr__() for vote in VOTES}) == len(VOTES)
+
+
+@consensus_or_not
+@pytest.mark.parametrize("answer", ["label", "rating", "either"])
+@pytest.mark.parametrize("side", ["human", "proxy", "fit", "held_out"])
+def test_the_rule_itself(side, answer, consensus) -> None:
+    kept = table(VOTES).frame.filter(which_count(side, consensus=consensus, answer=answer))
+    expected = [vote.utterance for vote in VOTES if vote.counts(side, consensus, answer)]
+    assert kept["utterance_id"].to_list() == expected
+    assert expected
+
+
+@consensus_or_not
+@pytest.mark.parametrize("answer", ["label", "rating"])
+def test_every_row_counts_or_is_left_out_for_one_reason(answer, consensus) -> None:
+    votes = table(VOTES)
+    kept = votes.frame.filter(which_count("fit", consensus=consensus, answer=answer)).height
+    told = sum(finding.count for finding in left_out(votes, consensus=consensus, answer=answer))
+    rows = len(VOTES) if answer == "label" else sum(vote.rating for vote in VOTES)
+    assert kept + told == rows
+
+
+@consensus_or_not
+@pytest.mark.parametrize("merge", [Merge(), Merge(primary=0.9, secondary=0.1)])
+def test_counts_of_an_estimator(merge, consensus) -> None:
+    counts = counts_of(table(VOTES), merge=merge, consensus=consensus)
+    assert counts.utterances.to_list() == [vote.utterance for vote in VOTES]
+    share = [1.0 - merge.secondary if vote.secondary else 1.0 for vote in VOTES]
+    human = np.array([vote.counts("human", consensus) for vote in VOTES]) * 1.0
+    assert np.allclose(counts.human, np.outer(human, [0, 1, 0]) * np.array(share)[:, None] + np.outer(
+        human * (1 - np.array(share)), [0, 0, 1]
+    ))  # fmt: skip
+    proxy = sum(block.votes for block in counts.blocks)
+    assert np.array_equal(proxy, [vote.counts("proxy", consensus) for vote in VOTES])
+
+
+@consensus_or_not
+@pytest.mark.parametrize("parts", [1, 2])
+def test_labels_of_fuse_at_once_and_in_parts(parts, consensus) -> None:
+    settings = FuseSettings(method="dirichlet", consensus=consensus)
+    whole = table(VOTES, learned())
+    half = pl.col("utterance_id") < VOTES[len(VOTES) // 2].utterance
+    halves = [Votes(whole.frame.filter(condition), whole.about) for condition in (half, ~half)]
+    if parts == 1:
+        frame = fuse(whole, settings).labels.frame
+    else:
+        fusion = Fusion.of([(part, None) for part in halves], settings)
+        frame = pl.concat([fusion.labels(part, None).frame for part in halves])
+    mine = frame.filter(pl.col("utterance_id").str.starts_with("u")).sort("utterance_id")
+    assert mine["human_votes"].to_list() == [float(vote.counts("human", consensus)) for vote in VOTES]
+    assert mine["proxy_votes"].to_list() == [float(vote.counts("proxy", consensus)) for vote in VOTES]
+
+
+def test_dawid_skene_which_needs_raters_and_counts_no_consensus() -> None:
+    votes = table(NAMED, learned())
+    frame = DawidSkene().fit(votes).predict(votes).frame
+    mine = frame.filter(pl.col("utterance_id").str.starts_with("u")).sort("utterance_id")
+    assert mine["human_votes"].to_list() == [float(vote.counts("human", False)) for vote in NAMED]
+    assert mine["proxy_votes"].to_list() == [float(vote.counts("proxy", False)) for vote in NAMED]
+
+
+def test_attributes_which_need_raters_and_count_no_consensus() -> None:
+    ids = pl.Series([vote.utterance for vote in VOTES])
+    expected = [vote.counts("human", False, "rating") for vote in VOTES]
+    assert rated_by_people(table(VOTES), ids).tolist() == expected
+    rated = [vote for vote, mine in zip(VOTES, expected, strict=True) if mine]
+    plain = Attributes().fit(table(rated, learned())).models_["valence"]
+    every = Attributes().fit(table([v for v in VOTES if v.source == "human"], learned())).models_["valence"]
+    assert every.raters == plain.raters == ("c/crowd", "c/r1", "c/r2")
+    assert np.array_equal(every.rater_bias, plain.rater_bias)
+    assert (every.mean, every.variance, every.iterations) == (plain.mean, plain.variance, plain.iterations)
+
+
+@consensus_or_not
+def test_held_out_votes_that_are_scored_against(consensus) -> None:
+    held = [vote for vote in VOTES if vote.held_out]
+    expected = [vote.utterance for vote in held if vote.counts("held_out", consensus)]
+    ids, counts, findings = held_out_counts(table(held), consensus=consensus)
+    assert ids.to_list() == expected
+    assert counts.tolist() == [[0.0, 1.0, 0.0]] * len(expected)
+    assert sum(finding.count for finding in findings) == len(held) - len(expected)
+    scored = score_held_out(labels_for(held), table(held), consensus=consensus)
+    assert scored.per_utterance["utterance_id"].to_list() == expected
+
+
+@consensus_or_not
+def test_what_a_report_is_made_from(consensus) -> None:
+    found = material_of(
+        labels_for(VOTES), table(VOTES), utterances_for(VOTES), at_most=1000, seed=0, consensus=consensus
+    )
+    kept = [vote for vote in VOTES if consensus or vote.kind != "consensus"]
+    assert found.ids.tolist() == [vote.utterance for vote in kept]
+    for side in ("human", "held_out", "proxy"):
+        assert getattr(found, side).sizes().tolist() == [vote.counts(side, consensus) for vote in kept], side
+        of_side = ballots_of(table(VOTES), pl.Series([vote.utterance for vote in kept]), side, consensus=consensus)
+        assert np.array_equal(of_side.counts(), getattr(found, side).counts())
+
+
+def test_the_alt_test_which_needs_raters_and_counts_no_consensus() -> None:
+    human = [vote for vote in NAMED if vote.source == "human"]
+    bot = [Vote(vote.utterance, "proxy", "rater", False, "ok", True, False, False).row() for vote in human]
+    assert alt_test(table(human, tuple(bot)), "alm").items == sum(vote.counts("human", False) for vote in human)
+
+
+@pytest.mark.parametrize("counting", [Counting(), Counting(consensus=True), None])
+@pytest.mark.parametrize("vote", VOTES, ids=lambda vote: vote.utterance)
+def test_labels_that_saw_what_they_are_judged_by(vote, counting) -> None:
+    consensus = counting is None or counting.consensus
+    votes = table([vote])
+    given = float(vote.counts("human", consensus))
+    assert refuse_seen(labels_for([vote], human_votes=given), votes, counting) == []
+    more = labels_for([vote], human_votes=given + 1.0)
+    if vote.counts("held_out", consensus):
+        with pytest.raises(InputError, match="held-out votes"):
+            refuse_seen(more, votes, counting)
+    else:
+        counted = vote.counts("human", consensus)
+        assert [found.kind for found in refuse_seen(more, votes, counting)] == ["votes_missing"] * counted
+
+
+@pytest.mark.parametrize("vote", VOTES, ids=lambda vote: vote.utterance)
+def test_human_shares_beside_which_a_panel_is_watched(vote) -> None:
+    assert human_shares(table([vote])) == ({"happy": 1.0} if vote.counts("human", True) else {})
+
+
+def test_utterances_of_which_everything_is_held_out() -> None:
+    expected = [vote.utterance for vote in VOTES if vote.counts("held_out", True, "either")]
+    assert only_held_out(table(VOTES)).to_list() == expected
+    given = [Vote(name, "human", "rater", False, "ok", True, False, False) for name in expected[::2]]
+    both = table(VOTES, tuple({**vote.row(), "annotator": "c/r2"} for vote in given))
+    assert only_held_out(both).to_list() == expected[1::2]
+
+
+@pytest.mark.parametrize("vote", [vote for vote in VOTES if vote.kind != "consensus"], ids=lambda vote: vote.utterance)
+def test_votes_of_an_annotator_whose_influence_is_shown(vote) -> None:
+    estimator = fuse(table([], learned()), FuseSettings(method="dirichlet")).estimator
+    found = influence(estimator, table([vote]), vote.utterance)
+    assert found["votes"].to_list() == [float(vote.counts("fit", False))]
+
+
+def test_usable_votes_are_numbered_by_their_utterances() -> None:
+    usable = usable_of(table(VOTES))
+    assert usable.human["u"].to_list() == [n for n, vote in enumerate(VOTES) if vote.counts("human", False)]
+    assert usable.proxy["u"].to_list() == [n for n, vote in enumerate(VOTES) if vote.counts("proxy", False)]
+
+
+def test_only_this_room_knows_what_a_consensus_is_called() -> None:
+    package = Path(alm_proxies.__file__).parent
+    users = {path.name for path in package.rglob("*.py") if "CONSENSUS" in path.read_text(encoding="utf-8")}
+    assert users == {"tables.py", "ballots.py", "hold_out.py"}
+    text = {path.name for path in package.rglob("*.py") if '"/consensus"' in path.read_text(encoding="utf-8")}
+    assert text == {"tables.py"}
