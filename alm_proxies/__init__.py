@@ -5,10 +5,16 @@ Every public name is here and loaded when it is first asked for: `from alm_proxi
 
 from __future__ import annotations
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from alm_proxies.machine import refuse_windows, telemetry_off
+
 __version__ = "0.1.0"
+
+logging.getLogger("alm_proxies").addHandler(logging.NullHandler())
+telemetry_off()
 
 _HOMES = {
     "alm_proxies.annotators.annotator": ("Annotator",),
@@ -120,6 +126,7 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    refuse_windows()
     value = getattr(import_module(_HOME[name]), name)
     globals()[name] = value
     return value

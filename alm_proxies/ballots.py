@@ -51,9 +51,9 @@ class Merge(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    primary: float = Field(1.0, gt=0, le=1)
+    primary: float = Field(default=1.0, gt=0, le=1)
     """Share of the primary labels."""
-    secondary: float = Field(0.0, ge=0, lt=1)
+    secondary: float = Field(default=0.0, ge=0, lt=1)
     """Share of the secondary labels; the two sum to 1 (0.9 and 0.1 are usual)."""
 
     @model_validator(mode="after")

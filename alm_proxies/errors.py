@@ -52,6 +52,10 @@ class MissingExtraError(AlmProxiesError):
     """An optional package is not installed."""
 
 
+class MachineError(AlmProxiesError):
+    """The operating system cannot run alm-proxies."""
+
+
 class OutputError(AlmProxiesError):
     """A result could not be written (disk full, no permission); nothing half-written was left behind."""
 

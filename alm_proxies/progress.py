@@ -1,13 +1,19 @@
-"""Progress on stderr: a live bar on a terminal, a plain line every few seconds elsewhere, nothing when quiet."""
+"""Progress on stderr: a live bar on a terminal, one line that overwrites itself in a notebook, a plain line every few
+seconds elsewhere, nothing when quiet. What is said also goes to the logger `alm_proxies`, quiet or not.
+"""
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from types import TracebackType
 from typing import Any, Self, TextIO
 
+LOG = logging.getLogger("alm_proxies")
+
 _SECONDS_BETWEEN_LINES = 5.0
+_SECONDS_BETWEEN_REWRITES = 0.5
 
 
 class Progress:
@@ -24,6 +30,8 @@ class Progress:
         self._note = ""
         self._started = 0.0
         self._last_line = 0.0
+        self._notebook = type(self._stream).__module__.startswith("ipykernel")
+        self._longest = 0
         self._live: Any = None
         self._task: Any = None
 
@@ -49,6 +57,9 @@ class Progress:
             self._live.stop()
         elif not self._quiet and (kind is not None or self._last_line > self._started):
             self._line("stopped" if kind is not None else "done")
+            if self._notebook:
+                print(file=self._stream, flush=True)
+        LOG.info("%s", self._words("stopped" if kind is not None else "done"))
 
     def advance(self, count: int = 1, note: str | None = None) -> None:
         """Count `count` more; `note` is shown behind the count."""
@@ -58,22 +69,33 @@ class Progress:
             return
         if self._live is not None:
             self._live.update(self._task, advance=count, note=self._note)
-        elif time.monotonic() - self._last_line >= _SECONDS_BETWEEN_LINES:
+        elif time.monotonic() - self._last_line >= (
+            _SECONDS_BETWEEN_REWRITES if self._notebook else _SECONDS_BETWEEN_LINES
+        ):
             self._line("")
 
     def _line(self, ending: str) -> None:
         self._last_line = time.monotonic()
-        seconds = self._last_line - self._started
+        words = self._words(ending)
+        if self._notebook:  # a shorter line must cover the longer one before it
+            self._longest = max(self._longest, len(words))
+            print(f"\r{words:<{self._longest}}", end="", file=self._stream, flush=True)
+        else:
+            print(words, file=self._stream, flush=True)
+
+    def _words(self, ending: str) -> str:
+        seconds = time.monotonic() - self._started
         of = f"/{self._total}" if self._total is not None else ""
         left = ""
         if self._total and 0 < self._done < self._total:
             left = f", about {seconds * (self._total - self._done) / self._done:.0f} s left"
         parts = [part for part in (self._note, ending) if part]
         tail = f" ({', '.join(parts)})" if parts else ""
-        print(f"{self._what}: {self._done}{of} after {seconds:.0f} s{left}{tail}", file=self._stream, flush=True)
+        return f"{self._what}: {self._done}{of} after {seconds:.0f} s{left}{tail}"
 
 
 def say(line: str, *, quiet: bool = False) -> None:
-    """One plain line on stderr."""
+    """One plain line on stderr, and to the logger."""
+    LOG.info("%s", line)
     if not quiet:
         print(line, file=sys.stderr, flush=True)

@@ -65,3 +65,23 @@ def test_progress_on_a_terminal_shows_names_as_they_are() -> None:
     assert "asking [/model]" in stream.getvalue()
     assert "[bold] [/sad]" in stream.getvalue()
     assert "3/3" in stream.getvalue()
+
+
+class NotebookStream(io.StringIO):
+    """A stream as Jupyter gives one: no terminal, but a carriage return overwrites the line."""
+
+    __module__ = "ipykernel.iostream"
+
+
+def test_progress_in_a_notebook_is_one_line_that_overwrites_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("alm_proxies.progress._SECONDS_BETWEEN_REWRITES", 0.0)
+    stream = NotebookStream()
+    with Progress("reading", 2, stream=stream) as progress:
+        progress.advance(note="a long note")
+        progress.advance(note="short")
+    before, *lines = stream.getvalue().rstrip("\n").split("\r")
+    assert before == ""
+    assert len(lines) == 3
+    assert "\n" not in "".join(lines)
+    assert lines[-1].rstrip() == "reading: 2/2 after 0 s (short, done)"
+    assert len(lines[-1]) == len(lines[0])

@@ -88,17 +88,17 @@ def test_it_carries_what_it_ships(installed: Installed) -> None:
         assert missing == set()
     package = CHECKOUT / "alm_proxies"
     code = {path.relative_to(CHECKOUT).as_posix() for path in package.rglob("*.py")}
+    assert "alm_proxies/py.typed" in inside
     weights = {path.relative_to(CHECKOUT).as_posix() for path in (package / "embedded").rglob("*") if path.is_file()}
     assert {name for name in code | weights if "__pycache__" not in name} - inside == set()
     assert not [name for name in inside if name.startswith(("tests/", "benchmarks/"))]
 
 
-def test_it_brings_no_torch_and_imports_without(installed: Installed) -> None:
+def test_it_is_the_core_alone_and_imports_without_torch(installed: Installed) -> None:
     script = "import sys, alm_proxies; assert 'torch' not in sys.modules; print(alm_proxies.__file__)"
     assert str(installed.environment) in installed.call("python", "-c", script).stdout
-    heavy = (
-        "import importlib.util as u; print([n for n in ('torch', 'transformers', 'vllm', 'peft') if u.find_spec(n)])"
-    )
+    extras = ("torch", "transformers", "vllm", "peft", "librosa", "vl_convert")
+    heavy = f"import importlib.util as u; print([n for n in {extras} if u.find_spec(n)])"
     assert installed.call("python", "-c", heavy).stdout.strip() == "[]"
 
 
@@ -129,6 +129,63 @@ def test_a_table_is_read_and_fused(installed: Installed) -> None:
     assert "2 labels by dirichlet" in done.stdout
     script = "from alm_proxies import Labels; print(Labels.read('labels.parquet').taxonomy)"
     assert installed.call("python", "-c", script).stdout.strip() == "('happy', 'sad')"
+
+
+def test_a_simulated_corpus_is_fused_and_aligned_with_the_core_alone(installed: Installed) -> None:
+    installed.call("alm-proxies", "simulate", "-o", "sim", "--utterances", "30", "--dense", "4", "--seed", "1")
+    tables = ["--utterances", "sim/utterances.parquet"]
+    installed.call("alm-proxies", "fuse", "sim/votes.parquet", *tables, "--method", "human", "-o", "fused.parquet")
+    votes = ["--votes", "sim/votes.parquet"]
+    done = installed.call("alm-proxies", "align", "fused.parquet", *votes, *tables, "-o", "report.html")
+    assert "pip install 'alm-proxies[png]'" in done.stderr
+    charts = {path.suffix for path in (installed.folder / "report_charts").iterdir()}
+    assert charts == {".svg"}
+    assert (installed.folder / "report.html").stat().st_size > 50_000
+
+
+def test_spectral_features_name_the_extra_they_need(installed: Installed) -> None:
+    script = """
+import numpy as np
+from alm_proxies.audio.clip import Clip
+from alm_proxies.audio.features import measure
+from alm_proxies.errors import MissingExtraError
+clip = Clip(np.sin(np.arange(16000) / 10).astype(np.float32), 16000)
+assert measure(clip, ["prosody"]).values["energy_level"] is not None
+try:
+    measure(clip)
+except MissingExtraError as error:
+    print(error)
+"""
+    done = installed.call("python", "-c", script)
+    assert done.stdout.strip().endswith("Install it with: pip install 'alm-proxies[audio]'")
+
+
+USERS_SCRIPT = """
+from pathlib import Path
+
+from alm_proxies import FuseSettings, Labels, Votes, fuse
+
+votes = Votes.read(Path("votes.parquet"))
+fused = fuse(votes, FuseSettings(method="dirichlet"))
+labels: Labels = fused.labels
+names: tuple[str, ...] = labels.taxonomy
+reveal_type(fused)
+reveal_type(labels.frame)
+wrong: int = fused.labels
+fuse(votes, FuseSettings(method="dirichlet"), utterance=None)
+"""
+
+
+def test_a_users_script_is_checked_against_our_types(installed: Installed) -> None:
+    (installed.folder / "script.py").write_text(USERS_SCRIPT)
+    mypy = [sys.executable, "-m", "mypy", "--strict", "--python-executable", str(installed.environment / "bin/python")]
+    command = [*mypy, "--cache-dir", str(installed.folder / "mypy"), "script.py"]
+    done = subprocess.run(command, cwd=installed.folder, capture_output=True, text=True, check=False)
+    shown = done.stdout + done.stderr
+    assert 'Revealed type is "alm_proxies.stages.fuse.stage.Fused"' in shown
+    assert "polars.dataframe.frame.DataFrame" in shown
+    errors = [line for line in shown.splitlines() if ": error: " in line]
+    assert [re.sub(r".*\[(.*)\]$", r"\1", line) for line in errors] == ["assignment", "call-arg"], shown
 
 
 def test_an_engine_that_is_not_installed_is_one_sentence_with_its_install_line(installed: Installed) -> None:

@@ -14,6 +14,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from alm_proxies.errors import need
+
 RATE = 16_000
 FRAME = 2048
 HOP = 512
@@ -42,13 +44,12 @@ class Banks:
 
 @lru_cache(maxsize=1)
 def banks() -> Banks:
-    """The filter banks, made on the first call."""
-    from librosa import fft_frequencies
-    from librosa.filters import get_window, mel
+    """The filter banks, made on the first call; they need the extra `audio`."""
     from scipy.fft import dct
 
-    hertz = fft_frequencies(sr=RATE, n_fft=FRAME)
-    filters = mel(sr=RATE, n_fft=FRAME, n_mels=_MEL_BANDS).T
+    librosa, of_librosa = need("librosa", "audio"), need("librosa.filters", "audio")
+    hertz = librosa.fft_frequencies(sr=RATE, n_fft=FRAME)
+    filters = of_librosa.mel(sr=RATE, n_fft=FRAME, n_mels=_MEL_BANDS).T
     parts = []
     for columns in np.array_split(np.arange(_MEL_BANDS), _MEL_PARTS):
         rows = np.flatnonzero(filters[:, columns].any(axis=1))
@@ -56,7 +57,7 @@ def banks() -> Banks:
         parts.append((low, high, np.ascontiguousarray(filters[low:high, columns])))
     cosines = dct(np.eye(_MEL_BANDS), axis=0, norm="ortho")[:MFCC].T
     return Banks(
-        window=get_window("hann", FRAME, fftbins=True),
+        window=of_librosa.get_window("hann", FRAME, fftbins=True),
         hertz=hertz,
         mel=tuple(parts),
         cosines=np.ascontiguousarray(cosines, dtype=np.float32),
@@ -108,15 +109,13 @@ def _chroma(power: Array) -> Array:
 
 @lru_cache(maxsize=len(_TUNINGS))
 def _chroma_bank(tuning: float) -> NDArray[np.float32]:
-    from librosa.filters import chroma
-
+    chroma = need("librosa.filters", "audio").chroma
     return np.ascontiguousarray(chroma(sr=RATE, n_fft=FRAME, tuning=tuning).T)
 
 
 def _tuning(power: Array) -> float:
     """librosa.estimate_tuning of a power spectrum, looking at no more bins than can hold a pitch."""
-    from librosa import hz_to_octs
-
+    hz_to_octs = need("librosa", "audio").hz_to_octs
     hertz = banks().hertz
     low, high = int(np.argmax(hertz >= _PITCH_LOW)), int(np.argmax(hertz >= _PITCH_HIGH))
     middle, before, after = power[:, low:high], power[:, low - 1 : high - 1], power[:, low + 1 : high + 1]

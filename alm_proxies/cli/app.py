@@ -19,6 +19,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from alm_proxies import __version__
 from alm_proxies.errors import AlmProxiesError
+from alm_proxies.machine import refuse_windows
 
 if TYPE_CHECKING:
     from alm_proxies.cli.outcome import Outcome
@@ -67,6 +68,7 @@ def run(arguments: list[str]) -> int:
     debug = "--debug" in arguments
     previous = signal.signal(signal.SIGTERM, _as_interrupt)
     try:
+        refuse_windows()
         outcome = app()(arguments, exit_on_error=False, print_error=False)
         if outcome is None:  # --help and --version print by themselves
             return 0

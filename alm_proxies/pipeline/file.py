@@ -39,7 +39,7 @@ class PipelineFile(BaseModel):
     """Where everything is written, beside the file unless it is absolute; a shipped file's is where you are."""
     taxonomy: Annotated[str | tuple[str, ...], AfterValidator(checked_taxonomy)]
     """The labels: a name such as "msp8", or the labels in order."""
-    seed: int = Field(0, ge=0, strict=True)
+    seed: int = Field(default=0, ge=0, strict=True)
     """Every stage's seed, where it does not name its own."""
     simulate: SimulateSettings | None = None
     """A corpus to synthesise, beside or instead of corpora to read."""

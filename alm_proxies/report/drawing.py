@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
+from alm_proxies.errors import need
+
 # Okabe and Ito's colours, lifted for dark paper; the roles a series can have, in legend order.
 LIGHT = {
     "paper": "#fffefb", "raised": "#f6f3ec", "ink": "#1d1c1a", "muted": "#67645d", "grid": "#e4e0d6",
@@ -245,10 +247,8 @@ def _with_margin(found: re.Match[str]) -> str:
 
 
 def png(svg: str) -> bytes:
-    """A standalone SVG as a PNG of twice its size."""
-    import vl_convert
-
-    return bytes(vl_convert.svg_to_png(svg, scale=2.0))
+    """A standalone SVG as a PNG of twice its size; needs the extra `png`."""
+    return bytes(need("vl_convert", "png").svg_to_png(svg, scale=2.0))
 
 
 def _kind(kind: str, tip: str) -> str:

@@ -9,10 +9,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from alm_proxies.files import write_bytes, write_text
+from alm_proxies.progress import say
 from alm_proxies.report.drawing import DARK, LIGHT, chart_style, number, png, standalone
 
 if TYPE_CHECKING:
@@ -116,13 +118,15 @@ class Chart:
             f"<details><summary>The numbers</summary>{self.table.html()}</details></figure>"
         )
 
-    def save(self, folder: str | Path) -> tuple[Path, Path]:
-        """Write the wide picture as <name>.svg and <name>.png into a folder."""
+    def save(self, folder: str | Path) -> tuple[Path, ...]:
+        """Write the wide picture as <name>.svg and, where the extra `png` is installed, as <name>.png into a folder."""
         svg = standalone(self.wide)
-        paths = Path(folder) / f"{self.name}.svg", Path(folder) / f"{self.name}.png"
+        paths = [Path(folder) / f"{self.name}.svg"]
         write_text(paths[0], svg)
-        write_bytes(paths[1], png(svg))
-        return paths
+        if find_spec("vl_convert") is not None:
+            paths.append(Path(folder) / f"{self.name}.png")
+            write_bytes(paths[1], png(svg))
+        return tuple(paths)
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,12 +252,13 @@ class Page:
         )
 
     def write(self, path: str | Path, *, pictures: bool = True) -> None:
-        """Write the page and, beside it, <name>_charts/ with every chart as SVG and PNG."""
+        """Write the page and, beside it, <name>_charts/ with every chart as SVG and, with the extra `png`, as PNG."""
         target = Path(path)
         write_text(target, self.html())
         if pictures:
-            for chart in self.charts:
-                chart.save(target.with_name(f"{target.stem}_charts"))
+            saved = [chart.save(target.with_name(f"{target.stem}_charts")) for chart in self.charts]
+            if any(len(paths) == 1 for paths in saved):
+                say("The charts are written as SVG only. For PNG as well: pip install 'alm-proxies[png]'")
 
 
 def _cell(cell: Cell, digits: int) -> tuple[str, str]:

@@ -27,13 +27,13 @@ class CurriculumSettings(_Part):
     """filter: the shares kept, one for each of `epochs`."""
     epochs: tuple[int, ...] = (1, 2, 4, 8, 12)
     """filter: the epochs, from 1, with which these shares begin."""
-    begin: float = Field(2.0, ge=0, alias="from")
+    begin: float = Field(default=2.0, ge=0, alias="from")
     """weight: the exponent a of the first epoch."""
-    end: float = Field(0.0, ge=0, alias="to")
+    end: float = Field(default=0.0, ge=0, alias="to")
     """weight: the exponent a of the last epoch; in between it changes linearly."""
-    over: int | None = Field(None, ge=1)
+    over: int | None = Field(default=None, ge=1)
     """weight: the number of epochs over which a changes; null = all epochs."""
-    floor: float = Field(0.15, ge=0, le=1)
+    floor: float = Field(default=0.15, ge=0, le=1)
     """weight: the lowest weight, before the weights are divided by their mean."""
 
     @model_validator(mode="after")
@@ -50,9 +50,9 @@ class CurriculumSettings(_Part):
 class AttributeSettings(_Part):
     """Valence, arousal and dominance beside the distribution; weight 0 = no such head."""
 
-    weight: float = Field(0.0, ge=0)
+    weight: float = Field(default=0.0, ge=0)
     """Weight of the attributes' loss beside the distribution's; the entropy curriculum does not touch it."""
-    concordance: float = Field(0.1, ge=0)
+    concordance: float = Field(default=0.1, ge=0)
     """Weight of 1 - CCC within the attributes' loss; the rest is the Gaussian negative log-likelihood."""
 
 
@@ -61,7 +61,7 @@ class AugmentSettings(_Part):
 
     effect: str
     """Name of an effect: gain, noise, room, telephone, speed, pitch, shift, mask_time, mask_frequency."""
-    chance: float = Field(0.3, gt=0, le=1)
+    chance: float = Field(default=0.3, gt=0, le=1)
     """Probability with which a clip gets it."""
     between: dict[str, tuple[float, float]] = Field(default_factory=dict)
     """Lowest and highest value of each of its parameters; drawn uniformly."""
@@ -70,28 +70,28 @@ class AugmentSettings(_Part):
 class NewModel(_Part):
     """A small untrained Qwen2-Audio; heads are 32 wide."""
 
-    hidden: int = Field(128, ge=64, multiple_of=64)
+    hidden: int = Field(default=128, ge=64, multiple_of=64)
     """Width of the language model."""
-    layers: int = Field(2, ge=1)
+    layers: int = Field(default=2, ge=1)
     """Its layers."""
-    audio_hidden: int = Field(128, ge=64, multiple_of=32)
+    audio_hidden: int = Field(default=128, ge=64, multiple_of=32)
     """Width of the audio encoder."""
-    audio_layers: int = Field(3, ge=1)
+    audio_layers: int = Field(default=3, ge=1)
     """Its layers."""
-    vocabulary: int = Field(1024, ge=512, multiple_of=64)
+    vocabulary: int = Field(default=1024, ge=512, multiple_of=64)
     """Tokens; made of the words of the prompt."""
 
 
 class ChangeSettings(_Part):
     """How a clip's mel frames are changed each time they are used, against over-fitting."""
 
-    gain: float = Field(1.0, ge=0)
+    gain: float = Field(default=1.0, ge=0)
     """Standard deviation of the change of level in dB; small, because loudness carries emotion."""
-    bands: int = Field(8, ge=0, le=64)
+    bands: int = Field(default=8, ge=0, le=64)
     """The largest number of the 128 mel bands that are blanked."""
-    frames: int = Field(15, ge=0, le=100)
+    frames: int = Field(default=15, ge=0, le=100)
     """The largest number of frames of 10 ms that are blanked."""
-    shift: int = Field(6, ge=0, le=50)
+    shift: int = Field(default=6, ge=0, le=50)
     """The largest number of frames by which the clip begins earlier or later."""
 
 
@@ -104,15 +104,15 @@ class AlmSettings(_Part):
     """The question: a shipped prompt's name, or the path of a prompt file."""
     answer: Literal["codes", "words"] = "codes"
     """The answer: one letter a label, or the labels themselves; each must be one token of the model."""
-    label_orders: int = Field(1, ge=1)
+    label_orders: int = Field(default=1, ge=1)
     """The number of orders in which the labels are shown; 1 = the taxonomy's own."""
-    window_epochs: int = Field(0, ge=0)
+    window_epochs: int = Field(default=0, ge=0)
     """For the first N epochs only a part of each clip is used, another one every time: less than half the work."""
-    window: float = Field(2.0, ge=0.5)
+    window: float = Field(default=2.0, ge=0.5)
     """Seconds of that part."""
     optimizer: Literal["adamw", "muon"] = "adamw"
     """The optimizer; muon moves hidden matrices by orthogonal steps, and an untrained model needs fewer of them."""
-    look_at: int | None = Field(None, ge=1)
+    look_at: int | None = Field(default=None, ge=1)
     """The number of development utterances scored after an epoch, evenly spread; null = all."""
     change: ChangeSettings = ChangeSettings()
     """How clips are changed."""
@@ -124,7 +124,7 @@ class TrainSettings(_Part):
     recipe: Recipe = "encoder"
     """encoder: a pretrained audio encoder with heads; features: a head on measured prosody, without torch;
     alm: an audio-language model that answers a prompt."""
-    name: str = Field("model", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    name: str = Field(default="model", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     """Name of the training, its folder in a pipeline, and its predictions."""
     model: str | None = None
     """The checkpoint to begin from: a folder or a name on the hub (WavLM, wav2vec 2.0, HuBERT, Whisper; Qwen2-Audio
@@ -133,71 +133,71 @@ class TrainSettings(_Part):
     """Commit of the checkpoint on the hub."""
     freeze: bool = False
     """encoder: leave the encoder as it is; its features are computed once, and the heads train in seconds."""
-    unfreeze: float = Field(0.0, ge=0)
+    unfreeze: float = Field(default=0.0, ge=0)
     """encoder: layers that begin to learn, from the top, with each epoch; 0 = all from the first epoch."""
     layers: tuple[int, ...] | None = None
     """encoder: the layers that are mixed, 0 = the first layer's input; null = all, by learned shares."""
     pooling: Pooling = "mean_deviation"
     """encoder: frames to one vector: mean and deviation, learned attention, or temporal convolution and GRU."""
-    hidden: int = Field(256, ge=1)
+    hidden: int = Field(default=256, ge=1)
     """Width of the heads' hidden layer."""
-    dropout: float = Field(0.2, ge=0, lt=1)
+    dropout: float = Field(default=0.2, ge=0, lt=1)
     """Dropout of the heads."""
     loss: Loss = "kld"
     """kld (soft cross-entropy), ce (the most likely label), class_balanced (ce by effective class sizes), weighted_kld,
     jsd, jsd_entropy (a paper's baseline) or dirichlet_multinomial (likelihood of the human votes under a Dirichlet that
     the model gives for every clip; needs votes)."""
-    balance_beta: float = Field(0.9999, ge=0, lt=1)
+    balance_beta: float = Field(default=0.9999, ge=0, lt=1)
     """class_balanced and weighted_kld: beta of the effective number (1 - beta^n) / (1 - beta) of a class."""
-    entropy_weight: float = Field(0.08, ge=0)
+    entropy_weight: float = Field(default=0.08, ge=0)
     """jsd_entropy: weight of the entropy of the prediction."""
     attributes: AttributeSettings = AttributeSettings()
     """Valence, arousal and dominance."""
     auxiliary: tuple[str, ...] = ()
     """encoder: measured features that a further head predicts, such as pitch_level and articulation_rate."""
-    auxiliary_weight: float = Field(0.1, ge=0)
+    auxiliary_weight: float = Field(default=0.1, ge=0)
     """Weight of their squared error, each in standard deviations."""
-    raters: float = Field(0.0, ge=0)
+    raters: float = Field(default=0.0, ge=0)
     """encoder: weight of a head for every known rater, which learns how the rater departs from the others;
     0 = no such heads."""
-    concentration_half: float | None = Field(None, gt=0)
+    concentration_half: float | None = Field(default=None, gt=0)
     """Weigh a row by c / (c + this), c = its label's concentration, beside its weight; null = weight alone."""
     curriculum: CurriculumSettings = CurriculumSettings()
     """Order by ambiguity."""
     augment: tuple[AugmentSettings, ...] = ()
     """encoder: effects on training clips."""
-    development: float = Field(0.1, gt=0, lt=1)
+    development: float = Field(default=0.1, gt=0, lt=1)
     """Share of the speakers that is set aside for early stopping and calibration where no utterance is of split
     development."""
-    epochs: int = Field(10, ge=1)
+    epochs: int = Field(default=10, ge=1)
     """The largest number of passes over the training utterances."""
-    patience: int = Field(4, ge=1)
+    patience: int = Field(default=4, ge=1)
     """Stop after this number of epochs without a better development score."""
-    batch: int = Field(32, ge=1)
+    batch: int = Field(default=32, ge=1)
     """Utterances a step, over all devices."""
-    micro_batch: int | None = Field(None, ge=1)
+    micro_batch: int | None = Field(default=None, ge=1)
     """Utterances held in memory at once on a device; gradients are accumulated up to `batch`. null = all; halved by
     itself when memory runs out. Changes no result."""
-    padding: float = Field(0.15, gt=0, lt=1)
+    padding: float = Field(default=0.15, gt=0, lt=1)
     """The largest share of a batch that may be silence behind its shorter clips."""
-    longest: float = Field(30.0, gt=0)
+    longest: float = Field(default=30.0, gt=0)
     """Clips of more seconds are left out, with a finding."""
-    learning_rate: float = Field(1e-3, gt=0)
+    learning_rate: float = Field(default=1e-3, gt=0)
     """The heads' highest learning rate (alm: the model's)."""
-    backbone_rate: float = Field(1e-5, ge=0)
+    backbone_rate: float = Field(default=1e-5, ge=0)
     """The encoder's highest learning rate."""
     schedule: Literal["cosine", "newbob"] = "cosine"
     """cosine: falls to zero over all steps; newbob: falls by `newbob_factor` after an epoch that brought less than
     `newbob_threshold`."""
-    newbob_factor: float = Field(0.5, gt=0, lt=1)
+    newbob_factor: float = Field(default=0.5, gt=0, lt=1)
     """newbob: what the learning rates are multiplied by."""
-    newbob_threshold: float = Field(0.0025, ge=0)
+    newbob_threshold: float = Field(default=0.0025, ge=0)
     """newbob: the relative improvement of the development score below which they are."""
-    warmup: float = Field(0.05, ge=0, lt=1)
+    warmup: float = Field(default=0.05, ge=0, lt=1)
     """Share of all steps in which the learning rate rises."""
-    weight_decay: float = Field(0.05, ge=0)
+    weight_decay: float = Field(default=0.05, ge=0)
     """Pull of weight matrices towards zero."""
-    clip: float = Field(1.0, gt=0)
+    clip: float = Field(default=1.0, gt=0)
     """Longest gradient; a longer one is shortened."""
     precision: Literal["float32", "bf16"] = "float32"
     """Precision of the forward pass; the loss is always float32."""
@@ -205,17 +205,17 @@ class TrainSettings(_Part):
     """Keep less in memory and compute it again in the backward pass."""
     deterministic: bool = False
     """Use only deterministic kernels: the same losses on the same machine, at some cost on a GPU."""
-    checkpoint_minutes: float = Field(10.0, gt=0)
+    checkpoint_minutes: float = Field(default=10.0, gt=0)
     """Minutes between checkpoints within an epoch; every epoch ends with one."""
-    checkpoint_steps: int | None = Field(None, ge=1)
+    checkpoint_steps: int | None = Field(default=None, ge=1)
     """Steps between checkpoints, in place of minutes."""
     tracker: str | None = None
     """An experiment tracker that accelerate knows: trackio, tensorboard, wandb ...; metrics.jsonl is always written."""
-    threads: int = Field(2, ge=1)
+    threads: int = Field(default=2, ge=1)
     """Threads that decode recordings ahead."""
     alm: AlmSettings = AlmSettings()
     """What only the recipe alm needs."""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(default=0, ge=0)
     """Random seed of first weights, order, dropout and augmentation."""
 
     @model_validator(mode="after")

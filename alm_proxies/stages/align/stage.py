@@ -20,7 +20,7 @@ class AlignSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
     raters: Literal["crowd", "skilled", "expert"] = "crowd"
     """Who the human raters are: how much worse than a rater the alt-test lets a proxy be (0.1, 0.15, 0.2)."""
-    examples: int = Field(12, ge=0, le=200)
+    examples: int = Field(default=12, ge=0, le=200)
     """How many of the most disputed utterances are shown."""
     transcripts: bool = False
     """Show their transcripts, where the corpus's card allows it."""
@@ -30,7 +30,7 @@ class AlignSettings(BaseModel):
     """Corpora whose card forbids it and whose recordings and transcripts you may copy into a page all the same."""
     cards: str | None = None
     """A folder of data cards that come before the shipped ones."""
-    at_most: int = Field(20_000, ge=100)
+    at_most: int = Field(default=20_000, ge=100)
     """More utterances than this are reported on by a random sample of them."""
     seed: int = 0
     """Seed of samples and intervals."""

@@ -24,11 +24,11 @@ class FuseSettings(Counting):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
     method: Method = "auto"
     """auto chooses by left-out human votes among human, weighted, dirichlet, gated and mixture, proxies on or off."""
-    classes: int = Field(16, ge=1, le=256)
+    classes: int = Field(default=16, ge=1, le=256)
     """Latent classes of gated and mixture; auto chooses its own."""
-    penalty: float = Field(0.001, gt=0)
+    penalty: float = Field(default=0.001, gt=0)
     """Penalty on the gate's slopes; auto chooses its own."""
-    folds: int = Field(5, ge=2, le=50)
+    folds: int = Field(default=5, ge=2, le=50)
     """Folds of the choosing, by speaker where known."""
     seed: int = 0
     """Seed of folds, samples and starts."""

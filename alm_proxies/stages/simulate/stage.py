@@ -40,19 +40,19 @@ class SimulateSettings(BaseModel):
     """How large a corpus, who speaks, who listens."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    utterances: int = Field(300, ge=1, le=999_999)
+    utterances: int = Field(default=300, ge=1, le=999_999)
     """How many utterances; dialogues of 6 to 12 turns hold them."""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(default=0, ge=0)
     """Another seed is another corpus of the same people."""
-    speakers: int = Field(60, ge=12, le=998, multiple_of=2)
+    speakers: int = Field(default=60, ge=12, le=998, multiple_of=2)
     """How many people speak, half of them women; no split shares one with another."""
     votes: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = (3, 5)
     """Fewest and most votes an utterance gets."""
-    dense: int = Field(0, ge=0)
+    dense: int = Field(default=0, ge=0)
     """So many votes more for every utterance, by other raters and held out: to score against."""
-    crowd: int = Field(0, ge=0)
+    crowd: int = Field(default=0, ge=0)
     """Crowd 0 answers as human raters of acted speech do; any other number is another crowd hearing other speakers."""
-    corpus: str = Field("sim", pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    corpus: str = Field(default="sim", pattern=r"^[a-z0-9][a-z0-9_-]*$")
     """The prefix of every id, and the name of the data card."""
 
     @model_validator(mode="after")

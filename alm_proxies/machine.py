@@ -1,0 +1,65 @@
+"""What the package asks of the machine it runs on: POSIX, silence towards the network, the kind of a file system."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from alm_proxies.errors import MachineError
+
+_TELEMETRY_OFF = {
+    "DO_NOT_TRACK": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+    "GRADIO_ANALYTICS_ENABLED": "False",
+}
+_NETWORK = {
+    "9p", "afs", "beegfs", "ceph", "cifs", "fuse.glusterfs", "fuse.s3fs", "fuse.sshfs", "glusterfs", "gpfs", "lustre",
+    "ncpfs", "nfs", "nfs4", "panfs", "pvfs2", "smb2", "smb3", "smbfs", "virtiofs",
+}  # fmt: skip
+_MOUNTS = Path("/proc/self/mountinfo")
+
+
+def refuse_windows() -> None:
+    """Refuse to work on Windows, where file locks and atomic renames work differently."""
+    system: str = sys.platform
+    if system == "win32":
+        fix = "Install it inside WSL, the Windows Subsystem for Linux: https://learn.microsoft.com/windows/wsl/install"
+        raise MachineError("alm-proxies needs Linux or macOS", fix=fix)
+
+
+def telemetry_off() -> None:
+    """Switch the usage reports of optional packages off, unless the user's environment says otherwise.
+
+    alm-proxies itself reports nothing to anyone. The variables must be set before those packages are imported.
+    """
+    for name, value in _TELEMETRY_OFF.items():
+        os.environ.setdefault(name, value)
+
+
+def file_system(path: str | Path) -> str | None:
+    """The type of the file system that a path lies on or would lie on ("ext4", "nfs4"); None where it is not known."""
+    try:
+        lines = _MOUNTS.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError:  # not Linux
+        return None
+    wanted = Path(path).resolve()
+    best, kind = -1, None
+    for line in lines:
+        before, _, after = line.partition(" - ")
+        place = Path(_unescaped(before.split(" ")[4]))
+        if len(place.parts) >= best and wanted.is_relative_to(place):  # of two on one place, the later lies on top
+            best, kind = len(place.parts), after.split(" ")[0]
+    return kind
+
+
+def on_network(path: str | Path) -> bool:
+    """Whether a path is known to lie on a network file system, where SQLite's write-ahead log cannot work."""
+    return file_system(path) in _NETWORK
+
+
+def _unescaped(text: str) -> str:
+    for code, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+        text = text.replace(code, character)
+    return text
