@@ -235,6 +235,20 @@ class Finding:
     where: str | None = None
     count: int = 1
 
+    @classmethod
+    def of(
+        cls,
+        kind: str,
+        message: str,
+        fix: str = "",
+        *,
+        utterance_id: str | None = None,
+        where: str | None = None,
+        count: int = 1,
+    ) -> Finding:
+        """A finding of code that knows no stage: the stage that calls it stamps its name when findings are gathered."""
+        return cls("", kind, message, fix, utterance_id, where, count)
+
 
 @dataclass(frozen=True, slots=True)
 class Findings(_Table):
@@ -251,9 +265,9 @@ class Findings(_Table):
     )
 
     @classmethod
-    def gather(cls, findings: Iterable[Finding]) -> Findings:
-        """A table of findings, in the order they were made."""
-        rows = [asdict(finding) for finding in findings]
+    def gather(cls, findings: Iterable[Finding], stage: str = "") -> Findings:
+        """A table of findings, in the order they were made; `stage` is stamped on those that name none."""
+        rows = [{**asdict(finding), "stage": finding.stage or stage} for finding in findings]
         schema = {column.name: column.dtype for column in cls.COLUMNS}
         return cls.of(pl.DataFrame(rows, schema=schema) if rows else pl.DataFrame(schema=schema))
 

@@ -83,7 +83,7 @@ def examples(
         made.append(_example(material, row, distance, human, utterance, said, sound))
     if transcripts or audio:
         found += [
-            Finding("align", "kept_back", f"no recording or transcript is shown: {reason}", _MEND, where=corpus)
+            Finding.of("kept_back", f"no recording or transcript is shown: {reason}", _MEND, where=corpus)
             for corpus, reason in stays.items()
             if reason is not None
         ]
@@ -139,7 +139,7 @@ def _votes(ballots: Ballots, row: int, labels: tuple[str, ...]) -> str:
 def _sounds(utterances: Utterances) -> Sounds:
     from alm_proxies.audio.recipe import Sounds
 
-    return Sounds(utterances, stage="align", longest=LONGEST)
+    return Sounds(utterances, stage="", longest=LONGEST)
 
 
 def _played(clip: Clip) -> Sound:

@@ -150,7 +150,7 @@ def score_held_out(
         name for name in ("nll_per_vote", "jsd_base2", "brier", "total_variation", "emd", "jsd_floor") if name in per
     ]
     means = {name: per[name].cast(pl.Float64).fill_null(np.nan).to_numpy() for name in named}
-    scored = Scored(predicted, counts, _speakers(per), weight, means, _attributes(found, votes, ids))
+    scored = Scored(predicted, counts, _speakers(per), weight, means, _attributes(found, votes, ids, consensus))
     slices = _slices(per, ["outcome", "observable", *groups])
     scores = [_table_of(by, value, scored.rows(chosen), level, seed) for by, value, chosen in slices]
     known = np.isfinite(strength) & (counts == np.round(counts)).all(1)
@@ -259,11 +259,10 @@ def _speakers(per: pl.DataFrame) -> NDArray[np.int64]:
     return named.select(pl.col("who").rank("dense")).to_series().to_numpy().astype(np.int64)
 
 
-def _attributes(found: pl.DataFrame, votes: Votes, ids: pl.Series) -> dict[str, tuple[Array, Array]]:
+def _attributes(found: pl.DataFrame, votes: Votes, ids: pl.Series, consensus: bool) -> dict[str, tuple[Array, Array]]:
+    rated = votes.frame.filter(which_count("held_out", consensus=consensus, answer="rating"))
     # a draw that shares its mass between labels has several rows, and one rating
-    each = votes.frame.group_by("utterance_id", "annotator", "draw", maintain_order=True).agg(
-        pl.col(*ATTRIBUTES).mean()
-    )
+    each = rated.group_by("utterance_id", "annotator", "draw", maintain_order=True).agg(pl.col(*ATTRIBUTES).mean())
     voted = each.group_by("utterance_id", maintain_order=True).agg(pl.col(*ATTRIBUTES).mean())
     voted = ids.to_frame("utterance_id").join(voted, on="utterance_id", how="left", maintain_order="left")
     pairs = {}

@@ -78,7 +78,7 @@ def align(labels: Labels, votes: Votes, utterances: Utterances, settings: AlignS
     )
     findings = [*told, *more, *material.findings, *results.findings, *kept_back]
     page = page_of(results, shown, findings, settings.model_dump(mode="json"), votes.about, simulated_words(utterances))
-    return Alignment(metrics_of(results), page, Findings.gather(findings))
+    return Alignment(metrics_of(results), page, Findings.gather(findings, "align"))
 
 
 def _counting(labels: Labels, utterances: Utterances) -> tuple[Counting, list[Finding]]:

@@ -14,7 +14,8 @@ from alm_proxies.estimators.estimator import Estimator
 from alm_proxies.estimators.gated import Gated
 from alm_proxies.estimators.leaks import leaking
 from alm_proxies.estimators.mixture import Mixture
-from alm_proxies.estimators.trials import Interval, Losses, cross_validate, folds_of, paired
+from alm_proxies.estimators.trials import Losses, cross_validate, folds_of, paired
+from alm_proxies.interval import Interval
 from alm_proxies.progress import Progress
 from alm_proxies.seeds import generator
 from alm_proxies.tables import Finding
@@ -98,7 +99,7 @@ def choose(counts: Counts, *, folds: int = 5, seed: int = 0, quiet: bool = True)
     best, gain = off, None
     if on is not None:
         gain = paired(search.losses[on], search.losses[off], search.groups)
-        if gain.mean + gain.error / 1.96 < 0:
+        if gain.estimate + gain.error / 1.96 < 0:
             best = on
     findings = [*_findings(search, names, off, on, best, gain), *leaks_found(leaks, "so they do not count")]
     trials = _table(search.order, search.losses, search.gains(off), best)
@@ -225,7 +226,7 @@ def _findings(
     if on is not None and gain is not None:
         verdict = "the proxies count" if best == on else "the proxies are switched off"
         message = (
-            f"{verdict}: with them {gain.mean:+.4f} nats a left-out vote "
+            f"{verdict}: with them {gain.estimate:+.4f} nats a left-out vote "
             f"({gain.low:+.4f} to {gain.high:+.4f}) against {off.words()}"
         )
         findings.append(Finding("fuse", "proxies", message))
@@ -245,7 +246,7 @@ def _table(
     rows = []
     for c in order:
         gain = gains[c]
-        shown = (c.method, c.classes, c.penalty, list(c.proxies), losses[c].mean, gain.mean, gain.low, gain.high)
+        shown = (c.method, c.classes, c.penalty, list(c.proxies), losses[c].mean, gain.estimate, gain.low, gain.high)
         rows.append((*shown, c == best))
     schema = {"method": pl.String(), "classes": pl.Int64(), "penalty": pl.Float64(), "proxies": pl.List(pl.String())}
     numbers = dict.fromkeys(("nll", "against_no_proxies", "low", "high"), pl.Float64())
