@@ -10,6 +10,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from alm_proxies.errors import InputError, TableError
+from alm_proxies.files import open_file
 
 CONTRACT = 1
 METADATA_KEY = "alm_proxies"
@@ -100,7 +101,7 @@ class About(BaseModel):
 
 def about_of(path: Path) -> About:
     """What a Parquet file says of itself; nothing, if it is a bare one."""
-    with path.open("rb") as stream:
+    with open_file(path) as stream:
         text = pl.read_parquet_metadata(stream).get(METADATA_KEY)
     if text is None:
         return About()

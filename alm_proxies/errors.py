@@ -6,6 +6,8 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any, ClassVar
 
+from alm_proxies.printable import printable
+
 
 class AlmProxiesError(Exception):
     """Anything alm-proxies refuses or fails at; `exit_code` is what the command line ends with."""
@@ -25,7 +27,7 @@ class AlmProxiesError(Exception):
     def __str__(self) -> str:
         place = f"{self.where}: " if self.where else ""
         fix = f" {self.fix}" if self.fix else ""
-        return f"{place}{self.message.rstrip('.')}.{fix}"
+        return printable(f"{place}{self.message.rstrip('.')}.{fix}")
 
 
 def _again(kind: type[AlmProxiesError], arguments: tuple[Any, ...]) -> AlmProxiesError:

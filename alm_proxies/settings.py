@@ -27,7 +27,7 @@ def read_toml(text: str, where: str) -> dict[str, Any]:
     """TOML text as a dictionary; a slip is named with its line."""
     try:
         return tomllib.loads(text.removeprefix("\ufeff"))
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         found = re.search(r"\(at line (\d+)", str(error))
         place = f"{where}, line {found[1]}" if found else where
         message = re.sub(r" \(at .*\)$", "", str(error)) or "it is nested too deeply"

@@ -1,25 +1,26 @@
 """The command line: verbs by name, errors as sentences, exit codes.
 
 0 done, 1 finished but more was left out than allowed, 2 wrong input or settings, 3 an engine or device failed,
-130 interrupted. Commands are registered by string, so that --help imports none of them.
+70 a defect of ours, 130 interrupted. Commands are registered by string, so that --help imports none of them.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
+import traceback
 from collections.abc import Sequence
-from io import TextIOWrapper
-from types import FrameType
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from cyclopts import App, CycloptsError, Parameter
 
 from alm_proxies import __version__
+from alm_proxies.cli.start import INTERRUPTED, SENTENCE, defect, refuse
 from alm_proxies.errors import AlmProxiesError
 from alm_proxies.machine import refuse_windows
+from alm_proxies.printable import printable, printable_json, printable_lines
 
 if TYPE_CHECKING:
     from alm_proxies.cli.outcome import Outcome
@@ -57,16 +58,12 @@ def app() -> App:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and end the process with its exit code."""
-    for stream in (sys.stdout, sys.stderr):  # a name that the terminal cannot spell is no reason to fail
-        if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-    sys.exit(run(list(sys.argv[1:] if arguments is None else arguments)))
+    import_module("alm_proxies.cli.start").main(arguments)
 
 
 def run(arguments: list[str]) -> int:
     """Run one command and give its exit code; a user's mistake is one sentence, --debug gives the traceback."""
     debug = "--debug" in arguments
-    previous = signal.signal(signal.SIGTERM, _as_interrupt)
     try:
         refuse_windows()
         outcome = app()(arguments, exit_on_error=False, print_error=False)
@@ -76,35 +73,35 @@ def run(arguments: list[str]) -> int:
     except CycloptsError as error:
         return _refuse(f"{_sentence(error)} See alm-proxies {_verb(arguments)}--help.", 2)
     except AlmProxiesError as error:
-        if debug:
-            raise
-        return _refuse(str(error), error.exit_code)
+        return _refuse(str(error), error.exit_code, debug=debug)
     except KeyboardInterrupt:
-        return _refuse("Interrupted. What was done is kept: the same command goes on from there.", 130)
+        return _refuse(SENTENCE, INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        if debug:
-            raise
         place = f"{error.filename}: " if error.filename else ""
-        return _refuse(f"{place}{error.strerror or error}. Check the path, its permissions and the space left.", 3)
+        return _refuse(
+            f"{place}{error.strerror or error}. Check the path, its permissions and the space left.", 3, debug=debug
+        )
     except MemoryError:
         return _refuse("There was not enough memory. Try a smaller part of the data (--limit), or more memory.", 3)
-    finally:
-        signal.signal(signal.SIGTERM, previous)
+    except Exception as error:
+        return defect(error, debug=debug)
 
 
 def _print(outcome: Outcome) -> int:
     if outcome.as_json:
-        print(json.dumps(outcome.data, ensure_ascii=False, allow_nan=False), flush=True)
+        print(printable_json(json.dumps(outcome.data, ensure_ascii=False, allow_nan=False)), flush=True)
     else:
-        print(outcome.line, flush=True)
+        print(printable_lines(outcome.line), flush=True)
     return outcome.exit_code
 
 
-def _refuse(sentence: str, code: int) -> int:
-    print(f"alm-proxies: {sentence}", file=sys.stderr, flush=True)
+def _refuse(sentence: str, code: int, *, debug: bool = False) -> int:
+    if debug:
+        traceback.print_exc()
+    refuse(printable(sentence))
     return code
 
 
@@ -115,7 +112,3 @@ def _sentence(error: CycloptsError) -> str:
 
 def _verb(arguments: list[str]) -> str:
     return f"{arguments[0]} " if arguments and arguments[0] in _VERBS else ""
-
-
-def _as_interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt

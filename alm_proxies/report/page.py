@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 from alm_proxies.files import write_bytes, write_text
 from alm_proxies.interval import Interval
+from alm_proxies.printable import printable_lines
 from alm_proxies.progress import say
 from alm_proxies.report.drawing import DARK, LIGHT, chart_style, number, png, standalone
 
@@ -116,7 +117,7 @@ class Chart:
         """Write the wide picture as <name>.svg and, where the extra `png` is installed, as <name>.png into a folder."""
         svg = standalone(self.wide)
         paths = [Path(folder) / f"{self.name}.svg"]
-        write_text(paths[0], svg)
+        write_text(paths[0], printable_lines(svg))
         if find_spec("vl_convert") is not None:
             paths.append(Path(folder) / f"{self.name}.png")
             write_bytes(paths[1], png(svg))
@@ -237,13 +238,14 @@ class Page:
         environment.filters["inline"] = lambda words: _markup(_inline(words))
         script = (folder / "page.js").read_text(encoding="utf-8")
         style = _palette() + (folder / "page.css").read_text(encoding="utf-8") + chart_style()
-        return environment.get_template("page.html").render(
+        whole = environment.get_template("page.html").render(
             page=self,
             script=_markup(script),
             style=_markup(style),
             script_digest=_markup(_digest(script)),
             style_digest=_markup(_digest(style)),
         )
+        return printable_lines(whole)
 
     def write(self, path: str | Path, *, pictures: bool = True) -> None:
         """Write the page and, beside it, <name>_charts/ with every chart as SVG and, with the extra `png`, as PNG."""

@@ -8,7 +8,7 @@ import polars as pl
 
 from alm_proxies.cards import Card
 from alm_proxies.errors import InputError
-from alm_proxies.files import could_not_read
+from alm_proxies.files import could_not_read, open_file
 from alm_proxies.stages.read.rows import Rows, read_rows
 from alm_proxies.stages.read.sources import Part, Source, finding, prefixed
 from alm_proxies.stages.read.vocabulary import Vocabulary
@@ -183,7 +183,7 @@ def _slow(path: Path) -> pl.Series:
 
 
 def _read(path: Path, wanted: list[str]) -> Rows:
-    with path.open("rb") as stream:
+    with open_file(path) as stream:
         if stream.read(30).startswith(b"version https://git-lfs"):
             fix = "Run `git lfs pull` in the corpus's folder."
             raise InputError("is only a pointer to the file kept in Git LFS", where=f"{path}, line 1", fix=fix)
