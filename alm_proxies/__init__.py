@@ -123,7 +123,15 @@ if TYPE_CHECKING:
     from alm_proxies.taxonomy import Taxonomy, distribution_of, taxonomy_of, vad_of
 
 
+_RENAMED = {"Stacking": "Supervised"}
+
+
 def __getattr__(name: str) -> Any:
+    if name in _RENAMED:
+        from alm_proxies.renamed import renamed
+
+        renamed(name, _RENAMED[name])
+        name = _RENAMED[name]
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     refuse_windows()

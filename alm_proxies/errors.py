@@ -7,6 +7,7 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 from alm_proxies.printable import printable
+from alm_proxies.renamed import renamed
 
 
 class AlmProxiesError(Exception):
@@ -28,6 +29,18 @@ class AlmProxiesError(Exception):
         place = f"{self.where}: " if self.where else ""
         fix = f" {self.fix}" if self.fix else ""
         return printable(f"{place}{self.message.rstrip('.')}.{fix}")
+
+    @property
+    def what(self) -> str:
+        """The old name of `message`."""
+        renamed("what", "message")
+        return self.message
+
+    @property
+    def mend(self) -> str | None:
+        """The old name of `fix`."""
+        renamed("mend", "fix")
+        return self.fix
 
 
 def _again(kind: type[AlmProxiesError], arguments: tuple[Any, ...]) -> AlmProxiesError:
