@@ -187,7 +187,7 @@ def fuse(
     taxonomy
         The labels, where the files do not say: a name such as msp8, or angry,happy,sad.
     method
-        auto chooses by left-out human votes.
+        auto stacks several by human votes left out; chosen takes the single best.
     utterances
         Brings the speakers (folds never share one) and columns that may steer the gate.
     merge

@@ -35,11 +35,6 @@ class Contexts:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def some(self, which: np.ndarray) -> Contexts:
-        """Those that are marked, or named by number."""
-        parts = (self.rows, self.sizes, self.given, self.left, self.mass, self.last)
-        return Contexts(*(part[which] for part in parts))
-
     @property
     def share(self) -> Array:
         """Mass that sums to one for each utterance, over all its cuts."""
@@ -94,7 +89,7 @@ def _once(rows: Index, sizes: Index, given: Array, left: Array, mass: Array, cas
     _, first = np.unique(place, return_index=True)
     total = np.bincount(place, weights=mass, minlength=len(distinct))
     rows, sizes = rows[first], sizes[first]
-    return Contexts(rows, sizes, given[first], left[first], total, sizes == cast[rows] - 1)
+    return Contexts(rows, sizes, given[first], left[first], np.asarray(total, np.float64), sizes == cast[rows] - 1)
 
 
 def _ballots(counts: Counts) -> tuple[Index, Array]:

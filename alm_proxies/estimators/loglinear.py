@@ -9,7 +9,7 @@ import numpy as np
 from alm_proxies.estimators.counts import Array, Counts
 from alm_proxies.estimators.estimator import Estimator, Posterior, assumed_strength, fitting_rows, has_pairs, minimise
 from alm_proxies.estimators.features import GateFeatures
-from alm_proxies.estimators.likelihood import softmax
+from alm_proxies.estimators.likelihood import matched_strength, softmax
 from alm_proxies.estimators.sample import FIT_ROWS
 
 _SLOPE_PENALTY = 4.0
@@ -17,6 +17,7 @@ _SCALE_PENALTY = 0.5
 _STRENGTH_PENALTY = 4.0
 _FIRST_STRENGTH = 2.0
 _LOG_STRENGTH = 6.0
+_DARK_NEEDED = 30
 
 
 class Loglinear(Estimator):
@@ -53,13 +54,25 @@ class Loglinear(Estimator):
             mean = softmax(inputs @ self.slope_ + self.bias_)
             self.strength_ = float(np.log(assumed_strength(self.shares_, mean)))
             self.strength_slope_ = np.zeros_like(self.strength_slope_)
+        dark = self.features_.dark(counts)
+        self.knows_dark_ = bool(dark.sum() >= _DARK_NEEDED or not inputs.any())
+        mean, strength = self._prior(inputs)
+        self.average_ = mean.mean(0)
+        second = ((strength * np.square(mean).sum(1) + 1.0) / (strength + 1.0)).mean(keepdims=True)
+        self.average_strength_ = float(matched_strength(self.average_[None, :], second)[0])
         self.settled(result)
 
-    def posterior(self, counts: Counts) -> Posterior:
-        """Mean and strength of the Dirichlet n + S mu."""
-        inputs = self.features_.of(counts)
+    def _prior(self, inputs: Array) -> tuple[Array, Array]:
         mean = softmax(inputs @ self.slope_ + self.bias_)
-        strength = np.exp(np.clip(self.strength_ + inputs @ self.strength_slope_, -_LOG_STRENGTH, _LOG_STRENGTH))
+        strength = self.strength_ + inputs @ self.strength_slope_
+        return mean, np.exp(np.clip(strength, -_LOG_STRENGTH, _LOG_STRENGTH))
+
+    def posterior(self, counts: Counts) -> Posterior:
+        """Mean and strength of the Dirichlet n + S mu; without any proxy the prior is that of the average utterance."""
+        mean, strength = self._prior(self.features_.of(counts))
+        if not self.knows_dark_:
+            dark = self.features_.dark(counts)
+            mean[dark], strength[dark] = self.average_, self.average_strength_
         total = strength + counts.human.sum(1)
         return Posterior((counts.human + strength[:, None] * mean) / total[:, None], total)
 

@@ -15,7 +15,19 @@ if TYPE_CHECKING:
     from alm_proxies.estimators.dawid_skene import DawidSkene
     from alm_proxies.estimators.estimator import Estimator
 
-Method = Literal["auto", "gated", "mixture", "dirichlet", "weighted", "human", "pool", "dawid_skene", "supervised"]
+Method = Literal[
+    "auto",
+    "chosen",
+    "gated",
+    "mixture",
+    "loglinear",
+    "dirichlet",
+    "weighted",
+    "human",
+    "pool",
+    "dawid_skene",
+    "supervised",
+]
 
 
 class FuseSettings(Counting):
@@ -23,13 +35,14 @@ class FuseSettings(Counting):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
     method: Method = "auto"
-    """auto chooses by left-out human votes among human, weighted, dirichlet, gated and mixture, proxies on or off."""
+    """auto stacks weighted, loglinear, gated and mixture, and methods without proxies, by human votes left out; chosen
+    takes the single best of them."""
     classes: int = Field(default=16, ge=1, le=256)
-    """Latent classes of gated and mixture; auto chooses its own."""
+    """Latent classes of gated and mixture; auto has its own."""
     penalty: float = Field(default=0.001, gt=0)
-    """Penalty on the gate's slopes; auto chooses its own."""
+    """Penalty on the gate's slopes; auto has its own."""
     folds: int = Field(default=5, ge=2, le=50)
-    """Folds of the choosing, by speaker where known."""
+    """Folds of auto and chosen, by speaker where known."""
     seed: int = 0
     """Seed of folds, samples and starts."""
 
@@ -40,7 +53,8 @@ class Fused:
 
     labels: Labels
     trials: pl.DataFrame
-    """One row a candidate of auto: its log loss a left-out human vote, and against the best without proxies."""
+    """One row a method of auto (a candidate of chosen): its log loss a human vote left out beside `context` others, the
+    difference to none of the proxies, and its weight."""
     findings: Findings
     estimator: Estimator | DawidSkene
     """The fitted estimator; estimators.trials.influence traces one label with it."""

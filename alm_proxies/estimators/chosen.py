@@ -1,18 +1,19 @@
-"""Choosing by left-out human votes: the method, its classes and penalty, and which proxies count, if any."""
+"""One method chosen by human votes left out: its classes and penalty, and which proxies count, if any."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import polars as pl
 
-from alm_proxies.estimators.counts import Counts
+from alm_proxies.estimators.counts import COLUMNS, Counts
 from alm_proxies.estimators.dirichlet import Dirichlet, Human, Weighted
-from alm_proxies.estimators.estimator import Estimator
+from alm_proxies.estimators.estimator import Estimator, Posterior
 from alm_proxies.estimators.gated import Gated
-from alm_proxies.estimators.leaks import leaking
+from alm_proxies.estimators.leaks import leaking, leaks_found
 from alm_proxies.estimators.mixture import Mixture
 from alm_proxies.estimators.trials import Losses, cross_validate, folds_of, paired
 from alm_proxies.interval import Interval
@@ -69,6 +70,30 @@ class Choice:
     estimator: Estimator
     trials: pl.DataFrame
     findings: tuple[Finding, ...]
+
+
+class Chosen(Estimator):
+    """The single method of least log loss of votes left out: see `choose`. A stack of them predicts better."""
+
+    name: ClassVar[str] = "chosen"
+
+    def __init__(self, *, folds: int = 5, seed: int = 0, quiet: bool = True) -> None:
+        self.folds = folds
+        self.seed = seed
+        self.quiet = quiet
+
+    def _learn(self, counts: Counts) -> None:
+        choice = choose(counts, folds=self.folds, seed=self.seed, quiet=self.quiet)
+        self.candidate_, self.trials_, self.findings_ = choice.candidate, choice.trials, choice.findings
+        self.estimator_ = choice.estimator
+        self.converged_ = getattr(choice.estimator, "converged_", True)
+        self.iterations_ = getattr(choice.estimator, "iterations_", 0)
+        self.assumed_ = bool(getattr(choice.estimator, "assumed_", False))
+        self.blocks_ = tuple(name for name in choice.candidate.proxies if name != COLUMNS)
+
+    def posterior(self, counts: Counts) -> Posterior:
+        """That of the method chosen."""
+        return self.estimator_.posterior(self.estimator_.aligned(counts))
 
 
 def choose(counts: Counts, *, folds: int = 5, seed: int = 0, quiet: bool = True) -> Choice:
@@ -198,12 +223,6 @@ class _Search:
 
 def _final(candidate: Candidate, counts: Counts, seed: int) -> Estimator:
     return candidate.make(seed).fit(counts.only(candidate.proxies))
-
-
-def leaks_found(leaks: dict[str, str], effect: str) -> list[Finding]:
-    """A finding for each block of proxies that knows of the human votes."""
-    fix = "Give proxies that never saw these human votes, asked of all utterances or of a random part of them."
-    return [Finding("fuse", "proxies_leak", f"{message}, {effect}", fix, where=name) for name, message in leaks.items()]
 
 
 def _findings(
