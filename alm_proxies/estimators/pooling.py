@@ -67,11 +67,16 @@ def mixed(means: Array, strengths: Array, weights: Array) -> tuple[Array, Array]
     return mean, matched_strength(mean, weights @ second)
 
 
-def strength_scale(mean: Array, strength: Array, left: Array, mass: Array) -> float:
-    """The scale s of the strengths that maximises the Dirichlet-multinomial likelihood of the votes left out.
+def rescaled(strength: Array, given: Array, scale: float) -> Array:
+    """n + s (S - n): the strength with what it claims beyond its n votes scaled; as it is where it claims no more."""
+    return np.asarray(strength + (scale - 1.0) * np.maximum(strength - given, 0.0))
 
-    max_s  sum_i m_i log DM(n_i | s S_i p_i) - (log s)^2 / (2 .5^2), over cuts that leave out two votes or more: one
-    vote alone says nothing of a strength. 1 where there is no such cut.
+
+def strength_scale(mean: Array, strength: Array, given: Array, left: Array, mass: Array) -> float:
+    """The scale s that maximises the Dirichlet-multinomial likelihood of the votes left out.
+
+    max_s  sum_i m_i log DM(n_i | rescaled(S_i, s) p_i) - (log s)^2 / (2 .5^2), over cuts that leave out two votes or
+    more: one vote alone says nothing of a strength. 1 where there is no such cut.
     """
     from scipy.optimize import minimize_scalar
     from scipy.special import gammaln
@@ -80,12 +85,11 @@ def strength_scale(mean: Array, strength: Array, left: Array, mass: Array) -> fl
     usable = votes > 1.5
     if not usable.any():
         return 1.0
-    mean, strength, left, mass, votes = (
-        part[usable] for part in (np.maximum(mean, 1e-12), strength, left, mass, votes)
-    )
+    mean, strength, given, left = np.maximum(mean[usable], 1e-12), strength[usable], given[usable], left[usable]
+    mass, votes = mass[usable], votes[usable]
 
     def loss(log_scale: float) -> float:
-        total = np.exp(log_scale) * strength
+        total = rescaled(strength, given, float(np.exp(log_scale)))
         alpha = total[:, None] * mean
         each = (gammaln(left + alpha) - gammaln(alpha)).sum(1) + gammaln(total) - gammaln(total + votes)
         return 0.5 * (log_scale / _SCALE_SPREAD) ** 2 - float(mass @ each)

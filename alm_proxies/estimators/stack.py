@@ -13,7 +13,7 @@ from alm_proxies.estimators.counts import COLUMNS, Array, Counts, counts_of, uni
 from alm_proxies.estimators.dirichlet import Human, Weighted
 from alm_proxies.estimators.estimator import Estimator, NotConvergedWarning, Posterior, has_pairs
 from alm_proxies.estimators.leaks import leaking, leaks_found
-from alm_proxies.estimators.pooling import mixed
+from alm_proxies.estimators.pooling import mixed, rescaled
 from alm_proxies.estimators.stack_methods import WITH, WITHOUT, Method
 from alm_proxies.estimators.stack_trial import Learned, Level, Trial, seen_of, table_of
 from alm_proxies.seeds import generator
@@ -30,13 +30,14 @@ _SMALLEST = 0.02
 class Stack(Estimator):
     """Stacking of predictive distributions (Yao et al. 2018) in two levels, then one Dirichlet an utterance.
 
-    p = v sum_m w_m p_m(with proxies) + (1 - v) sum_m u_m p_m(without),   S = s * strength of that mixture
+    p = v sum_m w_m p_m(with proxies) + (1 - v) sum_m u_m p_m(without),   S = n + s (S' - n)
 
     Every utterance's votes are cut in two, n given and the rest left out, n = 0 .. k - 1; p_m of a cut comes from a fit
     to other speakers. w and u maximise the log score of the votes left out, drawn to equal over methods (a method's
     sizes are averaged first). An utterance counts the same over all its cuts, and the weights are used at k as they
-    are. v is drawn to 0, and is 0 unless a paired one-sided t-test over speakers says that proxies help. s maximises
-    the Dirichlet-multinomial likelihood of cuts that leave out two votes or more. Utterances without any proxy are
+    are. v is drawn to 0, and is 0 unless a paired one-sided t-test over speakers says that proxies help. S' is the
+    strength of the mixture; s scales what it claims beyond the n votes themselves, by maximum Dirichlet-multinomial
+    likelihood of cuts that leave out two votes or more. Utterances without any proxy are
     given the level without proxies. Proxies that know of the human votes (`leaking`) do not count.
     """
 
@@ -100,7 +101,8 @@ class Stack(Estimator):
         means, strengths = self._alone(counts)
         weights = np.array([weight for weight, _ in self.members_without_])
         mean, strength = mixed(means, strengths, weights)
-        strength = self.learned_.alone.scale * strength
+        votes = counts.human.sum(1)
+        strength = rescaled(strength, votes, self.learned_.alone.scale)
         seen = np.flatnonzero(seen_of(counts, self.proxies_)).astype(np.int64)
         if self.learned_.beside is not None and len(seen):
             part = counts.rows(seen) if len(seen) < len(counts) else counts
@@ -111,7 +113,7 @@ class Stack(Estimator):
                 np.concatenate([np.stack([one.concentration for one in beside]), strengths[:, seen]]),
                 np.concatenate([level, (1.0 - self.share_) * weights]),
             )
-            mean[seen], strength[seen] = pooled, self.learned_.beside.scale * matched
+            mean[seen], strength[seen] = pooled, rescaled(matched, votes[seen], self.learned_.beside.scale)
         return Posterior(mean, strength)
 
     def _alone(self, counts: Counts) -> tuple[Array, Array]:
@@ -153,13 +155,15 @@ class Stack(Estimator):
         if learned.test is not None and not self.share_:
             test = learned.test
             message = (
-                f"the proxies are switched off: with them {test.mean:+.4f} nats a vote left out "
+                f"the proxies are switched off: with them {test.estimate:+.4f} nats a vote left out "
                 f"({test.low:+.4f} to {test.high:+.4f}), no gain that a one-sided test over speakers shows"
             )
             findings.append(Finding("fuse", "proxies", message))
         if learned.gains:
             each = ((gain.context, gain.interval) for gain in learned.gains)
-            shown = "; ".join(f"{n} given {gain.mean:+.4f} ({gain.low:+.4f} to {gain.high:+.4f})" for n, gain in each)
+            shown = "; ".join(
+                f"{n} given {gain.estimate:+.4f} ({gain.low:+.4f} to {gain.high:+.4f})" for n, gain in each
+            )
             message = (
                 f"the proxies count: nats a human vote left out, by how many others are given: {shown}. "
                 "beside all votes of an utterance it is usually smaller still, which only held-out votes can show"

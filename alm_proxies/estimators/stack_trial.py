@@ -16,14 +16,15 @@ from alm_proxies.estimators.counts import COLUMNS, Array, Counts
 from alm_proxies.estimators.estimator import NotConvergedWarning
 from alm_proxies.estimators.pooling import mixed, share_of_second, stacking_weights, strength_scale
 from alm_proxies.estimators.stack_methods import Method
-from alm_proxies.estimators.trials import Interval, Losses, folds_of, paired
+from alm_proxies.estimators.trials import Losses, folds_of, paired
+from alm_proxies.interval import Interval
 from alm_proxies.progress import Progress
 
 PULL = 15.0
 """Votes by which weights are drawn to equal over methods."""
 DOUBT = 5.0
 """Votes by which the weight between the two levels is drawn to `without proxies`."""
-LEVEL = 0.10
+LEVEL = 0.05
 """The chance that worthless proxies pass the one-sided test."""
 
 Rows = NDArray[np.bool_]
@@ -45,7 +46,7 @@ class Level:
     share: float
     """Of the stack."""
     scale: float
-    """Of the strength of what ends at this level."""
+    """Of the strength beyond the votes given, where labels rest on this level."""
     loss: float
     """Log loss a vote left out, all others given, in outer folds."""
 
@@ -173,7 +174,8 @@ class Trial:
         if self.assumed:
             return 1.0
         mean, strength = mixed(means[:, rows], strengths[:, rows], weights)
-        return strength_scale(mean, strength, self.cuts.left[rows], self.cuts.share[rows])
+        cuts = self.cuts
+        return strength_scale(mean, strength, cuts.given[rows].sum(1), cuts.left[rows], cuts.share[rows])
 
     def _gains(self, first: Array, second: Array) -> tuple[Gain, ...]:
         sizes = self.cuts.sizes
@@ -208,7 +210,7 @@ class Trial:
             for name, mean, weight in shown:
                 gap = self._paired(mean, alone.outer, last)
                 loss = self._losses(mean, last).mean
-                rows.append((name, names, context, loss, gap.mean, gap.low, gap.high, float(weight) * level))
+                rows.append((name, names, context, loss, gap.estimate, gap.low, gap.high, float(weight) * level))
         return table_of(rows)
 
 
@@ -237,7 +239,7 @@ def _helps(gap: Interval, speakers: int) -> bool:
     if speakers < 2 or not np.isfinite(gap.error):
         return False
     error = gap.error / float(stdtrit(speakers - 1, 0.975))
-    return bool(gap.mean + float(stdtrit(speakers - 1, 1.0 - LEVEL)) * error < 0)
+    return bool(gap.estimate + float(stdtrit(speakers - 1, 1.0 - LEVEL)) * error < 0)
 
 
 def _named(side: _Side) -> dict[str, float]:

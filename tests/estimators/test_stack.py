@@ -12,7 +12,7 @@ from alm_proxies.estimators.dirichlet import Human, Weighted
 from alm_proxies.estimators.estimator import Estimator, Posterior
 from alm_proxies.estimators.gated import Gated
 from alm_proxies.estimators.loglinear import Loglinear
-from alm_proxies.estimators.pooling import mixed, stacking_weights, strength_scale
+from alm_proxies.estimators.pooling import mixed, rescaled, stacking_weights, strength_scale
 from alm_proxies.estimators.stack import Stack
 from alm_proxies.estimators.stack_methods import WITH, WITHOUT, Method
 
@@ -68,7 +68,7 @@ def test_the_stack_is_no_worse_than_any_of_its_methods(useful):
 def test_the_gain_is_said_for_each_number_of_given_votes_and_falls_with_it(useful):
     _, _, stack = useful
     assert [gain.context for gain in stack.learned_.gains] == [0, 1, 2]
-    means = [gain.interval.mean for gain in stack.learned_.gains]
+    means = [gain.interval.estimate for gain in stack.learned_.gains]
     assert means == sorted(means)
     said = {finding.kind: finding.message for finding in stack.findings_}
     assert said["proxies"].startswith("the proxies count")
@@ -144,7 +144,7 @@ def test_a_method_that_remembers_the_votes_it_was_fitted_to_is_given_no_credit()
     honest = Stack(folds=3, methods=WITH[:2]).fit(counts)
     tempted = Stack(folds=3, methods=(*WITH[:2], Method("remembers", (lambda _: Remembers(),)))).fit(counts)
     assert tempted.learned_.beside.weights["remembers"] < 0.1
-    printed = {name: fit.learned_.gains[-1].interval.mean for name, fit in (("h", honest), ("t", tempted))}
+    printed = {name: fit.learned_.gains[-1].interval.estimate for name, fit in (("h", honest), ("t", tempted))}
     assert printed["t"] > printed["h"] - 0.01
     alone = Stack(folds=3).fit(counts.only([]))
     true_gain = loss(tempted, counts, truth) - loss(alone, counts.only([]), truth)
@@ -260,9 +260,14 @@ def test_the_strength_of_one_dirichlet_is_found_from_votes_left_out():
     mean = rng.dirichlet(np.full(4, 2.0), size=3000)
     truth = np.stack([rng.dirichlet(12 * p) for p in mean])
     left = np.stack([rng.multinomial(3, q) for q in truth]).astype(float)
-    scale = strength_scale(mean, np.full(3000, 6.0), left, np.ones(3000))
-    assert scale == pytest.approx(2.0, rel=0.15)
-    assert strength_scale(mean, np.full(3000, 6.0), np.eye(4)[rng.integers(4, size=3000)], np.ones(3000)) == 1.0
+    given, strength, mass = np.full(3000, 2.0), np.full(3000, 7.0), np.ones(3000)
+    assert strength_scale(mean, strength, given, left, mass) == pytest.approx(2.0, rel=0.15)  # 2 + 2 (7 - 2) = 12
+    single = np.eye(4)[rng.integers(4, size=3000)]
+    assert strength_scale(mean, strength, given, single, mass) == 1.0
+
+
+def test_votes_themselves_are_never_scaled():
+    assert rescaled(np.array([30.0, 33.0, 2.0]), np.array([30.0, 30.0, 3.0]), 1.5) == pytest.approx([30.0, 34.5, 2.0])
 
 
 def test_the_strength_of_a_mixture_counts_how_far_its_parts_differ():
