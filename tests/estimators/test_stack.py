@@ -157,9 +157,11 @@ def test_a_distribution_as_good_as_a_listener_is_used_with_a_strength_of_its_own
     said = np.stack([rng.dirichlet(8 * q + 0.1) for q in truth])
     counts = counts_with(human, "shares", listener=np.maximum(said, 1e-3) / np.maximum(said, 1e-3).sum(1)[:, None])
     stack = Stack(folds=3).fit(counts)
-    assert stack.learned_.beside.weights["loglinear"] > 0.25  # more than an equal share
-    fits = [Weighted().fit(counts), Gated(16, 0.001).fit(counts)]
-    assert all(loss(stack, counts, truth) < loss(fit, counts, truth) + 0.001 for fit in fits)
+    weights = stack.learned_.beside.weights
+    assert weights["loglinear"] + weights["weighted"] > 0.75  # classes round a distribution, these two keep it whole
+    assert loss(stack, counts, truth) < loss(Gated(16, 0.001).fit(counts), counts, truth) - 0.02
+    fits = [Weighted().fit(counts), Loglinear().fit(counts)]
+    assert all(loss(stack, counts, truth) < loss(fit, counts, truth) + 0.004 for fit in fits)
     power = Loglinear().fit(counts)
     assert np.trace(power.slope_[:4]) / 4 > 0.4
 
