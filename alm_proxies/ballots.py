@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Self
+from typing import Literal
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from alm_proxies.counting import Counting as Counting
+from alm_proxies.counting import Merge as Merge
 from alm_proxies.errors import InputError
 from alm_proxies.tables import ATTRIBUTES, CONSENSUS, CROWD, About, Finding, Votes
 
@@ -41,38 +42,6 @@ _SIDES: dict[Side, pl.Expr] = {
     "fit": ~pl.col("held_out"),
     "held_out": (pl.col("source") == "human") & pl.col("held_out"),
 }
-
-
-class Merge(BaseModel):
-    """How secondary labels count: an utterance's counts are votes * (primary * P + secondary * S).
-
-    P are the shares of the primary labels; S the mean over the raters who named any of their secondary labels, each
-    rater's list sharing mass 1 (arXiv 2606.27536). An utterance without secondary labels keeps P.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    primary: float = Field(default=1.0, gt=0, le=1)
-    """Share of the primary labels."""
-    secondary: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the secondary labels; the two sum to 1 (0.9 and 0.1 are usual)."""
-
-    @model_validator(mode="after")
-    def _sum(self) -> Self:
-        if abs(self.primary + self.secondary - 1) > 1e-9:
-            raise ValueError(f"primary and secondary sum to {self.primary + self.secondary:g}, not 1")
-        return self
-
-
-class Counting(BaseModel):
-    """How votes are counted for a fit: a setting of fuse, kept in its labels for whoever compares with them."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-    merge: Merge = Merge()
-    """How primary and secondary labels of one rater count."""
-    consensus: bool = False
-    """Count published consensus labels (annotator "corpus/consensus") as votes."""
-    columns: tuple[str, ...] = ()
-    """Numeric columns of the utterances (duration, prosody) that may steer the gate beside the proxies."""
 
 
 def counting_of(labels: About) -> Counting | None:

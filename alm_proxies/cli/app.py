@@ -21,26 +21,31 @@ from alm_proxies.cli.start import INTERRUPTED, SENTENCE, defect, refuse
 from alm_proxies.errors import AlmProxiesError
 from alm_proxies.machine import refuse_windows
 from alm_proxies.printable import printable, printable_json, printable_lines
+from alm_proxies.stages.registry import STAGES
 
 if TYPE_CHECKING:
     from alm_proxies.cli.outcome import Outcome
 
-_VERBS = {
-    "demo": "Make a small corpus of synthetic speech, run everything on it and write a report: start here.",
-    "run": "Run a pipeline file; stages that are unchanged are skipped.",
-    "check": "Say all that can be known about a pipeline file before anything is spent.",
-    "explain": "Show every vote, reply, prompt and weight behind one label.",
-    "simulate": "Synthesise a corpus of speech with listeners' votes and the true distributions.",
-    "read": "Read a corpus's own label files into utterances and votes.",
-    "annotate": "Ask audio-language models for votes; run it again to resume.",
-    "fuse": "Fuse human and proxy votes into label distributions.",
-    "align": "Report how well proxies and fused labels agree with human votes.",
+_BEFORE = {
+    "demo": (
+        "pipelines",
+        "Make a small corpus of synthetic speech, run all stages on it and write a report: start here.",
+    ),
+    "run": ("pipelines", "Run a pipeline file; stages that are unchanged are skipped."),
+    "check": ("pipelines", "Say all that can be known about a pipeline file before anything is spent."),
+    "explain": ("pipelines", "Show every vote, reply, prompt and weight behind one label."),
 }
-_ELSEWHERE = dict.fromkeys(("demo", "run", "check", "explain"), "pipelines") | {"annotate": "annotating"}
+_BEHIND = {
+    "status": ("ledgers", "Say how far annotate is: votes planned, cast and waiting, and what they cost."),
+    "merge": ("ledgers", "Make one ledger and one votes file out of those of several shards."),
+    "plugins": ("about", "List readers, estimators, engines, prompts, exports and recipes, ours and others'."),
+    "schema": ("about", "Print the JSON Schema of pipeline or annotator files, for editors."),
+}
+VERBS = (*_BEFORE, *STAGES, *_BEHIND)
 
 
-def app() -> App:
-    """The command-line application."""
+def app(arguments: Sequence[str] = ()) -> App:
+    """The command-line application; the command that the arguments name is made, others are known by name only."""
     made = App(
         name="alm-proxies",
         help="Trustworthy label distributions for speech emotion: a few human votes, many synthetic ones, one report.",
@@ -50,9 +55,19 @@ def app() -> App:
         suppress_keyboard_interrupt=False,
         default_parameter=Parameter(negative=()),
     )
-    for position, (verb, sentence) in enumerate(_VERBS.items()):
-        module = _ELSEWHERE.get(verb, "commands")
-        made.command(f"alm_proxies.cli.{module}:{verb}", name=verb, help=sentence, sort_key=position)
+    ours = {verb: ("stages", sentence) for verb, sentence in STAGES.items()}
+    for position, (verb, (module, sentence)) in enumerate({**_BEFORE, **ours, **_BEHIND}.items()):
+        if verb in STAGES and verb in arguments[:1]:
+            from alm_proxies.cli.stages import command
+
+            one = command(verb, arguments)
+            if isinstance(one, App):
+                one.sort_key = position
+                made.command(one)
+            else:
+                made.command(one, name=verb, help=sentence, sort_key=position)
+        else:
+            made.command(f"alm_proxies.cli.{module}:{verb}", name=verb, help=sentence, sort_key=position)
     return made
 
 
@@ -66,7 +81,7 @@ def run(arguments: list[str]) -> int:
     debug = "--debug" in arguments
     try:
         refuse_windows()
-        outcome = app()(arguments, exit_on_error=False, print_error=False)
+        outcome = app(arguments)(arguments, exit_on_error=False, print_error=False)
         if outcome is None:  # --help and --version print by themselves
             return 0
         return _print(outcome)
@@ -106,9 +121,9 @@ def _refuse(sentence: str, code: int, *, debug: bool = False) -> int:
 
 
 def _sentence(error: CycloptsError) -> str:
-    text = " ".join(str(error).split())
+    text = " ".join(str(error).split()).replace('"', "'")
     return text if text.endswith((".", "?", "!")) else f"{text}."
 
 
 def _verb(arguments: list[str]) -> str:
-    return f"{arguments[0]} " if arguments and arguments[0] in _VERBS else ""
+    return f"{arguments[0]} " if arguments and arguments[0] in VERBS else ""

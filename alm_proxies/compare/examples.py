@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -61,7 +62,7 @@ def examples(
     transcripts: bool,
     audio: bool,
     allowed: tuple[str, ...],
-    cards: str | None,
+    cards: str | Path | None,
 ) -> tuple[tuple[Example, ...], list[Finding]]:
     """A card for each of the most disputed utterances, and what could not be shown of them."""
     human = material.human.counts() + material.held_out.counts()

@@ -40,6 +40,16 @@ class FusedFile:
     findings: Findings
     estimator: Estimator | DawidSkene
 
+    @property
+    def counts(self) -> dict[str, float]:
+        """How many labels."""
+        return {"labels": self.labels}
+
+    @property
+    def line(self) -> str:
+        """What came of it, in words."""
+        return f"{self.labels:,} labels by {self.estimator.name}"
+
 
 def fuse_files(
     votes: Sequence[Path],

@@ -3,48 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import polars as pl
-from pydantic import ConfigDict, Field
 
-from alm_proxies.ballots import Counting
+from alm_proxies.stages.fuse.settings import FuseSettings
 from alm_proxies.tables import Findings, Labels, Utterances, Votes
+
+__all__ = ["FuseSettings", "Fused", "fuse"]
 
 if TYPE_CHECKING:
     from alm_proxies.estimators.dawid_skene import DawidSkene
     from alm_proxies.estimators.estimator import Estimator
-
-Method = Literal[
-    "auto",
-    "chosen",
-    "gated",
-    "mixture",
-    "loglinear",
-    "dirichlet",
-    "weighted",
-    "human",
-    "pool",
-    "dawid_skene",
-    "supervised",
-]
-
-
-class FuseSettings(Counting):
-    """How human votes and proxies become label distributions."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-    method: Method = "auto"
-    """auto stacks weighted, loglinear, gated and mixture, and methods without proxies, by human votes left out; chosen
-    takes the single best of them."""
-    classes: int = Field(default=16, ge=1, le=256)
-    """Latent classes of gated and mixture; auto has its own."""
-    penalty: float = Field(default=0.001, gt=0)
-    """Penalty on the gate's slopes; auto has its own."""
-    folds: int = Field(default=5, ge=2, le=50)
-    """Folds of auto and chosen, by speaker where known."""
-    seed: int = 0
-    """Seed of folds, samples and starts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +28,16 @@ class Fused:
     findings: Findings
     estimator: Estimator | DawidSkene
     """The fitted estimator; estimators.trials.influence traces one label with it."""
+
+    @property
+    def counts(self) -> dict[str, float]:
+        """How many labels."""
+        return {"labels": len(self.labels)}
+
+    @property
+    def line(self) -> str:
+        """What came of it, in words."""
+        return f"{len(self.labels):,} labels by {self.estimator.name}"
 
 
 def fuse(
