@@ -28,7 +28,7 @@ class SimulateSettings(Settings):
     """So many votes more for every utterance, by other raters and held out: to score against."""
     crowd: int = Field(default=0, ge=0)
     """Crowd 0 answers as human raters of acted speech do; any other number is another crowd hearing other speakers."""
-    corpus: str = Field("sim", pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    corpus: str = Field(default="sim", pattern=r"^[a-z0-9][a-z0-9_-]*$")
     """The prefix of every id, and the name of the data card."""
 
     @model_validator(mode="after")
