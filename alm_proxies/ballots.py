@@ -86,7 +86,7 @@ def left_out(votes: Votes, *, consensus: bool = False, answer: Answer = "either"
     sums = [(condition & among).sum().alias(str(place)) for place, condition in enumerate(reasons.values())]
     counts = votes.frame.select(sums).row(0)
     return [
-        Finding("fuse", kind, message, fix, count=count)
+        Finding.of(kind, message, fix, count=count)
         for (kind, message, fix), count in zip(reasons, counts, strict=True)
         if count
     ]
@@ -177,7 +177,7 @@ def human_counts(
         if named.height:
             message = "human votes name secondary labels, which are not used"
             fix = "Set merge = { primary = 0.9, secondary = 0.1 } to use them."
-            findings.append(Finding("fuse", "secondary", message, fix=fix, count=named.height))
+            findings.append(Finding.of("secondary", message, fix=fix, count=named.height))
         vectors = np.eye(k)[label] * weight[:, None] if shared else None
         return primary, None if vectors is None else _draws(votes, vectors), findings
     each = named.select("vote", "secondary").explode("secondary")
@@ -197,7 +197,7 @@ def human_counts(
     findings = []
     if outside:
         message = "secondary labels outside the taxonomy, left out"
-        findings.append(Finding("fuse", "secondary_out_of_vocabulary", message, count=outside))
+        findings.append(Finding.of("secondary_out_of_vocabulary", message, count=outside))
     return merged, _draws(votes, vectors), findings
 
 

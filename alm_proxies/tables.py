@@ -22,6 +22,7 @@ from alm_proxies.content import content_digest
 from alm_proxies.contracts import CONTRACT, upgraded_frame
 from alm_proxies.errors import InputError, TableError
 from alm_proxies.files import canonical_json, whole
+from alm_proxies.finding_kinds import NOT_DECLARED, SEVERITIES, Severity, severity_of
 from alm_proxies.renamed import renamed
 from alm_proxies.table_files import load_table, refuse_other_suffix
 from alm_proxies.taxonomy import taxonomy_of
@@ -241,7 +242,10 @@ class Labels(_Table):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something left out, corrected or worth knowing: what, where, how often, and what to do about it."""
+    """Something left out, corrected or worth knowing: what, where, how often, and what to do about it.
+
+    Its kind is declared in finding_kinds.py, with its severity.
+    """
 
     stage: str
     kind: str
@@ -250,6 +254,11 @@ class Finding:
     utterance_id: str | None = None
     where: str | None = None
     count: int = 1
+
+    @property
+    def severity(self) -> Severity:
+        """info, warning or problem: that of its kind."""
+        return severity_of(self.kind)
 
     @classmethod
     def of(
@@ -285,6 +294,7 @@ class Findings(_Table):
     COLUMNS: ClassVar[tuple[Column, ...]] = (
         Column("stage", _TEXT, needed=True, nullable=False),
         Column("kind", _TEXT, needed=True, nullable=False),
+        Column("severity", _TEXT, nullable=False, allowed=SEVERITIES),
         Column("utterance_id", _TEXT),
         Column("where", _TEXT),
         Column("message", _TEXT, needed=True, nullable=False),
@@ -295,13 +305,23 @@ class Findings(_Table):
     @classmethod
     def gather(cls, findings: Iterable[Finding], stage: str = "") -> Findings:
         """A table of findings, in the order they were made; `stage` is stamped on those that name none."""
-        rows = [{**asdict(finding), "stage": finding.stage or stage} for finding in findings]
+        rows = [
+            {**asdict(finding), "severity": finding.severity, "stage": finding.stage or stage} for finding in findings
+        ]
         schema = {column.name: column.dtype for column in cls.COLUMNS}
         return cls.of(pl.DataFrame(rows, schema=schema) if rows else pl.DataFrame(schema=schema))
 
     @classmethod
     def _checked(cls, frame: pl.DataFrame, about: About, where: str) -> tuple[pl.DataFrame, About]:
+        if "severity" not in frame.columns and frame.schema.get("kind") == pl.String():
+            severity = pl.col("kind").map_elements(severity_of, return_dtype=pl.String())
+            frame = frame.with_columns(severity=severity.fill_null(NOT_DECLARED))
         return conform(frame, cls.COLUMNS, where), about
+
+    def stamped(self, stage: str) -> Findings:
+        """The same, those that name no stage being this one's."""
+        named = pl.when(pl.col("stage") == "").then(pl.lit(stage)).otherwise(pl.col("stage"))
+        return Findings(self.frame.with_columns(stage=named), self.about)
 
     def counts(self) -> dict[str, int]:
         """How often each kind was found, most frequent first."""

@@ -114,7 +114,7 @@ def choose(counts: Counts, *, folds: int = 5, seed: int = 0, quiet: bool = True)
     if len(voted) < _TOO_FEW:
         candidate = Candidate("weighted" if names else "human", proxies=names)
         message = f"only {len(voted)} utterances have human votes: too few to choose by, so {candidate.words()} is used"
-        finding = Finding("fuse", "too_few_to_choose", message, fix="Give more utterances human votes.")
+        finding = Finding.of("too_few_to_choose", message, fix="Give more utterances human votes.")
         return Choice(candidate, _final(candidate, counts, seed), _table([], {}, {}, None), (finding,))
     sample = voted
     if len(voted) > TUNE_ROWS:
@@ -241,18 +241,18 @@ def _findings(
         f"{fits} fits to {len(votes)} utterances, folds by {search.by}; "
         f"one of {k:g} votes left out, so chosen for {max(k - 1, 0):g} votes beside the proxies"
     )
-    findings = [Finding("fuse", "chosen", message)]
+    findings = [Finding.of("chosen", message)]
     if on is not None and gain is not None:
         verdict = "the proxies count" if best == on else "the proxies are switched off"
         message = (
             f"{verdict}: with them {gain.estimate:+.4f} nats a left-out vote "
             f"({gain.low:+.4f} to {gain.high:+.4f}) against {off.words()}"
         )
-        findings.append(Finding("fuse", "proxies", message))
+        findings.append(Finding.of("proxies", message))
         dropped = [name for name in names if name not in on.proxies]
         if best == on and dropped:
             message = f"proxies that did not help and do not count: {', '.join(dropped)}"
-            findings.append(Finding("fuse", "proxies_dropped", message, count=len(dropped)))
+            findings.append(Finding.of("proxies_dropped", message, count=len(dropped)))
     return findings
 
 

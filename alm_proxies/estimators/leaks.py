@@ -50,7 +50,7 @@ def leaking(counts: Counts) -> dict[str, str]:
 def leaks_found(leaks: dict[str, str], effect: str) -> list[Finding]:
     """A finding for each block of proxies that knows of the human votes."""
     fix = "Give proxies that never saw these human votes, asked of all utterances or of a random part of them."
-    return [Finding("fuse", "proxies_leak", f"{message}, {effect}", fix, where=name) for name, message in leaks.items()]
+    return [Finding.of("proxies_leak", f"{message}, {effect}", fix, where=name) for name, message in leaks.items()]
 
 
 def copying(counts: Counts, block: Block) -> float:

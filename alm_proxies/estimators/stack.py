@@ -144,21 +144,21 @@ class Stack(Estimator):
             message = (
                 f"only {len(human)} utterances have human votes: too few to stack, so this is used: {self.words()}"
             )
-            return [Finding("fuse", "too_few_to_choose", message, fix="Give more utterances human votes."), *leaks]
+            return [Finding.of("too_few_to_choose", message, fix="Give more utterances human votes."), *leaks]
         context = int(learned.trials["context"][0])
         best = learned.beside if learned.beside is not None and self.share_ else learned.alone
         message = (
             f"the stack is {self.words()}: {best.loss:.4f} nats a human vote left out, {context} of the others given; "
             f"{learned.fits} fits, folds by {learned.by}"
         )
-        findings = [Finding("fuse", "chosen", message)]
+        findings = [Finding.of("chosen", message)]
         if learned.test is not None and not self.share_:
             test = learned.test
             message = (
                 f"the proxies are switched off: with them {test.estimate:+.4f} nats a vote left out "
                 f"({test.low:+.4f} to {test.high:+.4f}), no gain that a one-sided test over speakers shows"
             )
-            findings.append(Finding("fuse", "proxies", message))
+            findings.append(Finding.of("proxies", message))
         if learned.gains:
             each = ((gain.context, gain.interval) for gain in learned.gains)
             shown = "; ".join(
@@ -168,7 +168,7 @@ class Stack(Estimator):
                 f"the proxies count: nats a human vote left out, by how many others are given: {shown}. "
                 "beside all votes of an utterance it is usually smaller still, which only held-out votes can show"
             )
-            findings.append(Finding("fuse", "proxies", message))
+            findings.append(Finding.of("proxies", message))
         return [*findings, *leaks]
 
 

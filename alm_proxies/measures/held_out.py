@@ -79,10 +79,10 @@ def held_out_counts(votes: Votes, *, consensus: bool = False) -> tuple[pl.Series
     agreed = frame.filter(which_count("held_out", consensus=True)).height - labelled.height
     if agreed:
         message = "held-out published consensus labels, which are not votes"
-        findings.append(Finding("evaluate", "consensus", message, "Set consensus = true to count them.", count=agreed))
+        findings.append(Finding.of("consensus", message, "Set consensus = true to count them.", count=agreed))
     if without := frame.height - labelled.height - agreed:
         message = "held-out votes without a label, which no distribution can be scored against"
-        findings.append(Finding("evaluate", "no_label", message, count=without))
+        findings.append(Finding.of("no_label", message, count=without))
     if not len(ids):
         fix = "Set consensus = true to count published labels." if agreed else "Hold out votes whose status is ok."
         raise InputError("no held-out vote has a label", where="votes", fix=fix)
@@ -296,13 +296,13 @@ def _table_of(by: str, value: str, scored: Scored, level: float, seed: int) -> p
 def _missing(table: pl.DataFrame, found: pl.DataFrame, predictions: Labels) -> list[Finding]:
     absent = table.filter(~pl.col("row").is_in(found["row"].implode()))["utterance_id"]
     message, fix = "has held-out votes but no prediction, and is not scored", "Predict it, or say why it cannot be."
-    findings = [Finding("evaluate", "no_prediction", message, fix, utterance_id=one) for one in absent]
+    findings = [Finding.of("no_prediction", message, fix, utterance_id=one) for one in absent]
     surplus = len(predictions) - found.height
     if surplus:
         message = "predictions without held-out votes, which cannot be scored"
-        findings.append(Finding("evaluate", "no_held_out_votes", message, count=surplus))
+        findings.append(Finding.of("no_held_out_votes", message, count=surplus))
     return findings
 
 
 def _count(kind: str, message: str, column: pl.Series) -> list[Finding]:
-    return [Finding("evaluate", kind, message, count=column.null_count())] if column.null_count() else []
+    return [Finding.of(kind, message, count=column.null_count())] if column.null_count() else []

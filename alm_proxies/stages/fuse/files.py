@@ -119,7 +119,7 @@ def _in_parts(big: _Big, output: Path, settings: FuseSettings, quiet: bool) -> F
             together_.sink_parquet(temporary, metadata=metadata_of(about), row_group_size=_ROW_GROUP)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    return FusedFile(count, fusion.trials, Findings.gather(fusion.findings), fusion.estimator)
+    return FusedFile(count, fusion.trials, Findings.gather(fusion.findings, "fuse"), fusion.estimator)
 
 
 @dataclass(frozen=True, slots=True)

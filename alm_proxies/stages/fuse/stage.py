@@ -58,7 +58,7 @@ def fuse(
 
     fusion = Fusion.of([(votes, utterances)], settings, quiet=quiet)
     labels = fusion.labels(votes, utterances)
-    return Fused(labels, fusion.trials, Findings.gather(fusion.findings), fusion.estimator)
+    return Fused(labels, fusion.trials, Findings.gather(fusion.findings, "fuse"), fusion.estimator)
 
 
 def _dawid_skene(votes: Votes) -> Fused:
@@ -77,4 +77,4 @@ def _dawid_skene(votes: Votes) -> Fused:
         findings = [*findings, *left_out(votes, answer="rating"), *more]
     settings = FuseSettings(method="dawid_skene")  # it counts votes in its own way, whatever else was set
     labels = finished(estimator.predict(votes), votes, settings, rated)
-    return Fused(labels, pl.DataFrame(), Findings.gather(findings), estimator)
+    return Fused(labels, pl.DataFrame(), Findings.gather(findings, "fuse"), estimator)
