@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from cyclopts import Parameter, validators
 
 from alm_proxies.errors import SettingsError
 from alm_proxies.progress import say
-
-if TYPE_CHECKING:
-    from alm_proxies.tables import Findings
+from alm_proxies.tables import Findings
 
 _SHOWN = 6
 _STOPS = frozenset({"stopped"})
@@ -50,23 +48,20 @@ class Common:
 
 def finished(
     line: str,
-    counts: Mapping[str, float],
+    counts: dict[str, int],
     findings: Findings,
     output: Path,
     common: Common,
     left_out: int = 0,
     of: int = 0,
     kept: Path | None = None,
-    more: Mapping[str, Any] | None = None,
 ) -> Outcome:
     """A finished command's outcome: its findings said on stderr, exit code 1 if more was left out than allowed.
 
-    `kept` is the file that holds all findings; else findings.parquet in the output folder, if it has one. `more` is
-    said to machines only.
+    `kept` is the file that holds all findings; else findings.parquet in the output folder, if it has one.
     """
     kept = kept or output / "findings.parquet"
-    data: dict[str, Any] = {**counts, "left_out": left_out, "findings": findings.counts(), "output": str(output)}
-    data |= dict(more or {})
+    data = {**counts, "left_out": left_out, "findings": findings.counts(), "output": str(output)}
     if kept.is_file():
         tell(findings, quiet=common.quiet, rest=f"in {kept}")
     else:

@@ -22,7 +22,6 @@ from transformers.masking_utils import create_bidirectional_mask
 
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.files import digest_of, weights_digest
-from alm_proxies.models.checkpoints import DATA_ONLY, WEIGHTS_ONLY, refuse_code
 from alm_proxies.models.families import bars_on_terminals_only
 
 FAMILIES = ("whisper", "wavlm", "wav2vec2", "hubert")
@@ -84,10 +83,9 @@ class Encoder(nn.Module):
         where = device or ("cuda" if torch.cuda.is_available() else "cpu")
         kind: Any = dtype
         try:
-            extractor = AutoFeatureExtractor.from_pretrained(str(model), revision=revision, **DATA_ONLY)
+            extractor = AutoFeatureExtractor.from_pretrained(str(model), revision=revision)
             with bars_on_terminals_only():
-                asked = {"revision": revision, "config": config, "dtype": kind, **WEIGHTS_ONLY}
-                loaded = AutoModel.from_pretrained(str(model), **asked)
+                loaded = AutoModel.from_pretrained(str(model), revision=revision, config=config, dtype=kind)
         except (OSError, ValueError) as error:
             raise _not_loaded(model, error) from error
         return cls(loaded, extractor).to(where).eval()
@@ -222,9 +220,8 @@ class Encoder(nn.Module):
 
 def encoder_config(model: str | Path, revision: str | None = None) -> Any:
     """The configuration of an encoder's checkpoint; one that is not there, or is none, is refused in a sentence."""
-    refuse_code(model)
     try:
-        config = AutoConfig.from_pretrained(str(model), revision=revision, **DATA_ONLY)
+        config = AutoConfig.from_pretrained(str(model), revision=revision)
     except (OSError, ValueError) as error:
         raise _not_loaded(model, error) from error
     if config.model_type not in FAMILIES:

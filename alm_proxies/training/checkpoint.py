@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import shutil
@@ -10,48 +11,84 @@ from typing import Any
 
 from accelerate import Accelerator
 
-from alm_proxies.errors import InputError
+from alm_proxies.errors import InputError, OutputError
 from alm_proxies.files import flush, read_text, write_json
 
-_NAME = re.compile(r"^epoch-(\d+)$")
-_SAID = "said.json"
+_NAME = re.compile(r"^(epoch|step)-(\d+)$")
+_STATE = "state.json"
 
 
-def save_checkpoint(accelerator: Accelerator, folder: Path, epoch: int, said: dict[str, Any]) -> None:
-    """Keep all that the next epoch needs, under a name it only takes once it is whole, and drop older ones."""
-    folder.mkdir(parents=True, exist_ok=True)
-    partial, target = folder / f".epoch-{epoch}.part", folder / f"epoch-{epoch}"
-    shutil.rmtree(partial, ignore_errors=True)
-    accelerator.save_state(str(partial))
-    write_json(partial / _SAID, said)
-    for path in partial.rglob("*"):
-        if path.is_file():
-            flush(path)
-    shutil.rmtree(target, ignore_errors=True)
-    partial.rename(target)
-    flush(folder)
-    for older in _kept(folder)[:-1]:
-        shutil.rmtree(folder / f"epoch-{older}")
+def save_checkpoint(accelerator: Accelerator, folder: Path, number: int, state: dict[str, Any]) -> None:
+    """Keep all that the training needs to go on, under a name it only takes once it is whole, and drop older ones.
+
+    `number` grows from checkpoint to checkpoint. What could not be written is removed, the last whole checkpoint stays.
+    All processes of a training call it together.
+    """
+    partial, target = folder / f".step-{number}.part", folder / f"step-{number}"
+    if accelerator.is_main_process:
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(partial, ignore_errors=True)
+    accelerator.wait_for_everyone()
+    try:
+        accelerator.save_state(str(partial))
+        accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
+            write_json(partial / _STATE, state)
+            for path in partial.rglob("*"):
+                if path.is_file():
+                    flush(path)
+            shutil.rmtree(target, ignore_errors=True)
+            partial.rename(target)
+            flush(folder)
+    except Exception as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise not_written(folder, error) from error
+    if accelerator.is_main_process:
+        for older in _kept(folder)[:-1]:
+            shutil.rmtree(older)
+    accelerator.wait_for_everyone()
 
 
 def load_checkpoint(accelerator: Accelerator, folder: Path, digest: str) -> dict[str, Any] | None:
     """Go on from the last checkpoint; None if there is none. One of another training is refused."""
-    epochs = _kept(folder)
-    if not epochs:
+    kept = _kept(folder)
+    if not kept:
         return None
-    last = folder / f"epoch-{epochs[-1]}"
-    said: dict[str, Any] = json.loads(read_text(last / _SAID))
-    if said["digest"] != digest:
+    state: dict[str, Any] = json.loads(read_text(kept[-1] / _STATE))
+    if state["digest"] != digest:
         raise InputError(
             "holds a training with other settings, labels or utterances",
             where=str(folder.parent),
             fix="Choose another folder, or delete it.",
         )
-    accelerator.load_state(str(last))
-    return said
+    accelerator.load_state(str(kept[-1]))
+    return state
 
 
-def _kept(folder: Path) -> list[int]:
+def not_written(folder: Path, error: Exception) -> Exception:
+    """The error for a checkpoint or a model that could not be written; anything else comes back as it is.
+
+    safetensors and torch report a full disk as errors of their own, with the system's words in the text.
+    """
+    if isinstance(error, OutputError):
+        return error
+    text = str(error)
+    number = error.errno if isinstance(error, OSError) else None
+    full = number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or any(
+        words in text for words in ("No space left", "os error 28", "File too large", "os error 27", "unexpected pos")
+    )
+    if not full and not isinstance(error, OSError):
+        return error
+    reason = "there is no space left" if full else (getattr(error, "strerror", None) or text)
+    return OutputError(
+        f"the training could not be written: {reason}; the last whole checkpoint is kept",
+        where=str(folder),
+        fix="Free some space and run the same command again: it goes on from there.",
+    )
+
+
+def _kept(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
-    return sorted(int(found[1]) for path in folder.iterdir() if (found := _NAME.match(path.name)))
+    found = [(int(match[2]), path) for path in folder.iterdir() if (match := _NAME.match(path.name))]
+    return [path for _, path in sorted(found)]

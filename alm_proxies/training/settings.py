@@ -169,6 +169,8 @@ class TrainSettings(_Part):
     development: float = Field(default=0.1, gt=0, lt=1)
     """Share of the speakers that is set aside for early stopping and calibration where no utterance is of split
     development."""
+    abstain: float = Field(default=0.05, ge=0, lt=1)
+    """The share of development clips whose concentration marks the limit below which predictions abstain."""
     epochs: int = Field(default=10, ge=1)
     """The largest number of passes over the training utterances."""
     patience: int = Field(default=4, ge=1)

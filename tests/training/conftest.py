@@ -1,11 +1,35 @@
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
+
 import pytest
+from small_corpus import small_corpus, tiny_encoder
 from tones_in_noise import recordings
 
-from alm_proxies.tables import Labels, Utterances
+from alm_proxies.tables import Labels, Utterances, Votes
 
 
 @pytest.fixture(scope="session")
 def tones(tmp_path_factory: pytest.TempPathFactory) -> tuple[Utterances, Labels]:
     return recordings(tmp_path_factory.mktemp("tones"))
+
+
+@dataclass(frozen=True)
+class Corpus:
+    folder: Path
+    utterances: Utterances
+    votes: Votes
+    labels: Labels
+    encoder: Path
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    """The small corpus as tables on disk, beside a tiny encoder."""
+    folder = tmp_path_factory.mktemp("corpus")
+    utterances, votes, labels = small_corpus(folder)
+    utterances.write(folder / "utterances.parquet")
+    votes.write(folder / "votes.parquet")
+    labels.write(folder / "labels.parquet")
+    return Corpus(folder, utterances, votes, labels, tiny_encoder(folder / "encoder"))

@@ -108,7 +108,7 @@ def test_killed_after_an_epoch_it_ends_with_the_same_model(
     resumed = train(tones[1], tones[0], tmp_path / "out", settings, quiet=True)
     assert resumed.epochs.equals(whole.epochs)
     assert weights_of(resumed.folder) == weights_of(whole.folder)
-    assert [path.name for path in (tmp_path / "out" / "checkpoints").iterdir()] == ["epoch-3"]
+    assert [path.name for path in (tmp_path / "out" / "checkpoints").iterdir()] == ["step-3"]
 
 
 def test_another_training_is_not_gone_on_with(tones: Tones, tmp_path: Path) -> None:

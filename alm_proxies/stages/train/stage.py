@@ -7,8 +7,8 @@ from pathlib import Path
 
 import polars as pl
 
+from alm_proxies.stages.train.settings import TrainSettings
 from alm_proxies.tables import Findings, Labels, Utterances, Votes
-from alm_proxies.training.settings import TrainSettings
 
 __all__ = ["TrainSettings", "Trained", "train"]
 
@@ -18,8 +18,9 @@ class Trained:
     """A trained model's folder, one row of scores an epoch, and what was left out."""
 
     folder: Path
+    """Loads with models.trained.TrainedModel.load; the recipe alm's is a checkpoint that an annotator file names."""
     epochs: pl.DataFrame
-    """epoch, loss in training, and cross-entropy of the development labels and its part that no model could avoid."""
+    """epoch, the loss in training, and the scores of the development utterances."""
     findings: Findings
 
 
@@ -32,13 +33,19 @@ def train(
     votes: Votes | None = None,
     quiet: bool = False,
 ) -> Trained:
-    """Train on the labels of the utterances of split train (or of none); development is only looked at.
+    """Train on the labels of the utterances of split train (or of none), judged by those of split development.
 
-    Targets are the distributions of `labels`, rows weigh as their weight says. Run again in the same folder, it goes
-    on after the last whole epoch and ends with the same model. With `votes`, utterances whose every human
-    vote is held out are not trained on.
+    Targets are the distributions of `labels`, rows weigh as their weight says. Human votes that are not held out judge
+    the development speakers, calibrate the model, and are the counts of the loss dirichlet_multinomial; utterances
+    whose every human vote is held out are not trained on. Run again in the same folder, it goes on after the last whole
+    checkpoint and ends with the same model.
     """
-    from alm_proxies.training.alm import train_alm
+    if settings.recipe == "alm":
+        from alm_proxies.training.alm import train_alm
 
-    model, epochs, found = train_alm(labels, utterances, Path(folder), settings, votes=votes, quiet=quiet)
-    return Trained(model, epochs, Findings.gather(found))
+        model, epochs, found = train_alm(labels, utterances, Path(folder), settings, votes=votes, quiet=quiet)
+        return Trained(model, epochs, Findings.gather(found))
+    from alm_proxies.training.recipes import train_encoder
+
+    done = train_encoder(labels, utterances, Path(folder), settings, votes=votes, quiet=quiet)
+    return Trained(done.folder, done.epochs, Findings.gather(done.findings))

@@ -1,0 +1,171 @@
+"""A speech model: a pretrained encoder, a learned mix of its layers, pooling over time, and heads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+
+from alm_proxies.models.encoder import Encoder, Inputs
+
+ATTRIBUTES = 3
+_TEMPORAL = 256
+_STRENGTHS = (-3.0, 9.0)  # ln of the smallest and largest Dirichlet strength
+
+
+class Shape(BaseModel):
+    """What the parts above an encoder look like: enough to build them again."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    width: int
+    """Width of the encoder's states."""
+    layers: tuple[int, ...]
+    """The states that are mixed."""
+    labels: int
+    """Number of labels."""
+    pooling: Literal["mean_deviation", "attention", "temporal"] = "mean_deviation"
+    """How frames become one vector."""
+    hidden: int = 256
+    """Width of the heads' hidden layer."""
+    dropout: float = 0.0
+    """Dropout in the heads."""
+    attributes: bool = False
+    """Whether valence, arousal and dominance are predicted."""
+    dirichlet: bool = False
+    """Whether the strength of a Dirichlet is predicted for every clip."""
+    auxiliary: int = 0
+    """Number of measured features predicted."""
+    raters: int = 0
+    """Number of raters with a head of their own."""
+
+
+class Answer(NamedTuple):
+    """What the model gives for a batch of clips; None where it has no such head."""
+
+    logits: Tensor
+    """(clips, labels); the distribution is their softmax."""
+    log_strength: Tensor | None
+    """(clips,): ln of the Dirichlet's strength; alpha = strength x distribution."""
+    mean: Tensor | None
+    """(clips, 3): valence, arousal, dominance."""
+    log_variance: Tensor | None
+    """(clips, 3): ln of their variance."""
+    auxiliary: Tensor | None
+    """(clips, features), standardised."""
+    raters: Tensor | None
+    """(raters, labels): what each rater's logits add to the clip's."""
+    vector: Tensor
+    """(clips, size): the pooled vector that the heads see."""
+
+    @property
+    def log_alpha(self) -> Tensor:
+        """ln of the Dirichlet's parameters."""
+        if self.log_strength is None:
+            raise ValueError("the model has no Dirichlet head")
+        return self.logits.float().log_softmax(-1) + self.log_strength.float()[:, None]
+
+
+class Pooling(nn.Module):
+    """Frames to one vector: (clips, frames, width), mask -> (clips, `size`); padding changes nothing."""
+
+    def __init__(self, kind: str, width: int) -> None:
+        super().__init__()
+        self.kind = kind
+        self.size = _TEMPORAL if kind == "temporal" else 2 * width
+        if kind == "attention":
+            self.score = nn.Sequential(nn.Linear(width, 128), nn.Tanh(), nn.Linear(128, 1))
+        if kind == "temporal":
+            self.convolution = nn.Conv1d(width, _TEMPORAL, 3, padding=1)
+            self.recurrent = nn.GRU(_TEMPORAL, _TEMPORAL, num_layers=2, batch_first=True)
+
+    def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
+        """The vector of every clip."""
+        if self.kind == "temporal":
+            sound = torch.nn.functional.gelu(self.convolution((frames * mask[..., None]).transpose(1, 2)))
+            packed = nn.utils.rnn.pack_padded_sequence(
+                sound.transpose(1, 2), mask.sum(1).cpu(), batch_first=True, enforce_sorted=False
+            )
+            last: Tensor = self.recurrent(packed)[1][-1]
+            return last
+        score = self.score(frames)[..., 0] if self.kind == "attention" else frames.new_zeros(mask.shape)
+        share = score.float().masked_fill(~mask, -torch.inf).softmax(-1)[..., None]
+        mean = (share * frames.float()).sum(1)
+        variance = (share * (frames.float() - mean[:, None]).square()).sum(1)
+        return torch.cat([mean, variance.clamp_min(1e-12).sqrt()], dim=-1)
+
+
+class Heads(nn.Module):
+    """Layer mix, pooling and heads: the states of every layer and their mask -> Answer."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.shape = shape
+        self.mix = nn.Parameter(torch.zeros(len(shape.layers)))
+        self.pooling = Pooling(shape.pooling, shape.width)
+        self.norm = nn.LayerNorm(self.pooling.size)
+        self.distribution = self._head(shape.labels)
+        self.strength = self._head(1) if shape.dirichlet else None
+        self.attributes = self._head(2 * ATTRIBUTES) if shape.attributes else None
+        self.auxiliary = self._head(shape.auxiliary) if shape.auxiliary else None
+        self.raters = nn.Parameter(torch.zeros(shape.raters, shape.labels)) if shape.raters else None
+
+    def _head(self, outputs: int) -> nn.Sequential:
+        hidden = self.shape.hidden
+        return nn.Sequential(
+            nn.Linear(self.pooling.size, hidden),
+            nn.LayerNorm(hidden),
+            nn.GELU(),
+            nn.Dropout(self.shape.dropout),
+            nn.Linear(hidden, outputs),
+        )
+
+    def frames(self, states: Sequence[Tensor]) -> Tensor:
+        """The mixed states: sum_l softmax(mix)_l state_l / rms(state_l)."""
+        shares = self.mix.softmax(0)
+        mixed = torch.zeros_like(states[0])
+        for share, layer in zip(shares, self.shape.layers, strict=True):
+            mixed = mixed + share * torch.nn.functional.layer_norm(states[layer], (self.shape.width,))
+        return mixed
+
+    def of_frames(self, frames: Tensor, mask: Tensor) -> Answer:
+        """The answer to mixed states."""
+        vector = self.norm(self.pooling(frames, mask))
+        mean = log_variance = None
+        if self.attributes is not None:
+            mean, log_variance = self.attributes(vector).float().split(ATTRIBUTES, dim=-1)
+            mean, log_variance = mean.sigmoid(), 4 * torch.tanh((log_variance - 3) / 4)
+        strength = None
+        if self.strength is not None:
+            low, high = _STRENGTHS
+            strength = low + (high - low) * (self.strength(vector)[:, 0].float() - 0.5).sigmoid()
+        auxiliary = None if self.auxiliary is None else self.auxiliary(vector).float()
+        raters = None if self.raters is None else self.raters * 1.0  # DDP wants no parameter itself as an output
+        return Answer(self.distribution(vector).float(), strength, mean, log_variance, auxiliary, raters, vector)
+
+    def forward(self, states: Sequence[Tensor], mask: Tensor) -> Answer:
+        """The answer to the states of every layer."""
+        return self.of_frames(self.frames(states), mask)
+
+
+class SpeechModel(nn.Module):
+    """An encoder with heads; called with the values and lengths that `encoder.prepare` makes of clips."""
+
+    def __init__(self, encoder: Encoder, shape: Shape) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.heads = Heads(shape)
+
+    def forward(self, values: Tensor, lengths: Tensor) -> Answer:
+        """The answer to a batch of prepared clips."""
+        hidden = self.encoder(Inputs(values, lengths))
+        answer: Answer = self.heads(hidden.states, hidden.mask)
+        return answer
+
+    def blocks(self) -> list[Any]:
+        """The encoder's layers, from the lowest."""
+        backbone: Any = self.encoder.backbone
+        return list(backbone.layers if self.encoder.family == "whisper" else backbone.encoder.layers)

@@ -1,0 +1,294 @@
+"""A trained folder: saved whole or not at all, loaded in one line, and asked for calibrated distributions.
+
+model = TrainedModel.load("runs/wavlm")
+model.distributions([open_clip("a.wav")])
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from alm_proxies.audio.clip import Clip
+from alm_proxies.audio.effects import apply
+from alm_proxies.errors import InputError
+from alm_proxies.files import flush, read_text, write_json, write_text
+from alm_proxies.models.calibration import Calibration, signs_of
+from alm_proxies.seeds import generator
+
+if TYPE_CHECKING:
+    from alm_proxies.models.speech_model import Answer, SpeechModel
+
+Array = NDArray[np.float64]
+FILE = "model.json"
+MODEL = "model"
+"""The folder, within a training's own, that holds the trained model."""
+_WINDOW = 0.5  # seconds that are taken out at once
+_CHANGES: tuple[tuple[str, str, dict[str, float]], ...] = (
+    ("pitch 2 semitones lower", "pitch", {"semitones": -2.0}),
+    ("pitch 2 semitones higher", "pitch", {"semitones": 2.0}),
+    ("tempo 15 % slower", "speed", {"factor": 0.85}),
+    ("tempo 15 % faster", "speed", {"factor": 1.15}),
+)
+
+
+class TrainedFile(BaseModel):
+    """What a trained folder says of itself, in model.json."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    contract: int = 1
+    """Version of this file."""
+    recipe: Literal["encoder", "frozen_encoder", "features"]
+    """How it was trained, and so how it is loaded."""
+    name: str
+    """Name of the training."""
+    labels: tuple[str, ...]
+    """The labels, in order."""
+    base: str | None = None
+    """The checkpoint that training began from."""
+    shape: dict[str, Any] = {}
+    """encoder: what the heads look like."""
+    attributes: tuple[bool, bool, bool] = (False, False, False)
+    """Whether valence, arousal and dominance were known in training; the others are not predicted."""
+    auxiliary: tuple[str, ...] = ()
+    """Measured features that the auxiliary head predicts."""
+    calibration: Calibration = Calibration()
+    """How outputs become distributions and concentrations."""
+    trained_on: dict[str, list[str]] = {}
+    """Corpora and speakers that any part of training saw, development included; "" = a speaker who is not known."""
+    development: dict[str, float] = {}
+    """Scores of the development speakers."""
+    seconds: tuple[float, float] = (0.1, 30.0)
+    """Shortest and longest clip it takes."""
+    settings: dict[str, Any] = {}
+    """The settings of the training."""
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """What a model predicts for clips, one row each."""
+
+    shares: Array
+    concentration: Array
+    """In votes; NaN = could not be learned."""
+    abstain: NDArray[np.bool_]
+    """Whether the prediction is less sure than nearly all of those for development clips."""
+    attributes: Array | None
+    """Valence, arousal, dominance, NaN where training knew none; None = the model has no such head."""
+    deviation: Array | None
+    """Their standard deviations."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """How far a prediction moves when a part or a property of the clip is changed."""
+
+    what: str
+    distance: float
+    """Total variation: half the sum of absolute differences, 0 to 1."""
+    gains: str
+    """The label that gains most."""
+    loses: str
+    """The label that loses most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What moved a prediction: seconds of the clip that were taken out, and changes of its prosody."""
+
+    seconds: tuple[Moved, ...]
+    prosody: tuple[Moved, ...]
+
+
+class TrainedModel:
+    """A trained model that gives calibrated label distributions for clips."""
+
+    def __init__(self, file: TrainedFile, model: SpeechModel, norms: tuple[Array, Array]) -> None:
+        self.file = file
+        self.model = model
+        self._centre, self._spread = norms
+
+    @classmethod
+    def load(cls, folder: str | Path, *, device: str | None = None) -> Self:
+        """Load a folder that `train` wrote (or the one above it), on a GPU if there is one."""
+        from safetensors.torch import load_file
+
+        from alm_proxies.models.encoder import Encoder
+        from alm_proxies.models.speech_model import Shape, SpeechModel
+
+        path, file = read_trained(folder)
+        encoder = Encoder.load(path / "encoder", device=device)
+        model = SpeechModel(encoder, Shape.model_validate(file.shape)).to(encoder.device)
+        model.heads.load_state_dict(load_file(str(path / "heads.safetensors")))
+        norms = load_file(str(path / "norms.safetensors"))
+        return cls(file, model.eval(), (norms["centre"].double().numpy(), norms["spread"].double().numpy()))
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels, in order."""
+        return self.file.labels
+
+    @property
+    def rate(self) -> int:
+        """Samples a second that clips must have."""
+        return self.model.encoder.rate
+
+    def distributions(self, clips: Sequence[Clip]) -> Array:
+        """The calibrated distribution of every clip, clips x labels."""
+        return self.predict(clips).shares
+
+    def predict(self, clips: Sequence[Clip]) -> Predictions:
+        """Distributions, concentrations, abstentions and attributes of clips; a batch changes no prediction."""
+        import torch
+
+        self._refuse(clips)
+        order = sorted(range(len(clips)), key=lambda place: len(clips[place].samples))
+        with torch.inference_mode():
+            inputs = self.model.encoder.prepare([clips[place].samples for place in order])
+            answer = self.model(
+                inputs.values.to(self.model.encoder.device), inputs.lengths.to(self.model.encoder.device)
+            )
+        return self._predictions(answer, np.argsort(order))
+
+    def evidence(self, clip: Clip) -> Evidence:
+        """Which seconds and which prosody move the prediction of one clip, the strongest first.
+
+        Seconds: the distribution without the frames of half a second, against the one with all (layers above have seen
+        them all, so this is what pooling takes from there). Prosody: the distribution of the clip with its pitch or
+        tempo changed, everything else kept.
+        """
+        whole = self.predict([clip]).shares[0]
+        low, high = self.file.seconds
+        usable: list[tuple[str, Clip]] = []
+        for what, effect, how in _CHANGES:
+            samples = apply(effect, clip.samples.astype(np.float64), clip.rate, how, generator(0, "evidence"))
+            changed = Clip(samples.astype(np.float32), clip.rate)
+            if low <= changed.duration <= high:
+                usable.append((what, changed))
+        shares = self.distributions([one for _, one in usable])
+        prosody = [self._moved(what, whole, row) for (what, _), row in zip(usable, shares, strict=True)]
+        return Evidence(self._seconds(clip, whole), tuple(sorted(prosody, key=lambda one: -one.distance)))
+
+    def _seconds(self, clip: Clip, whole: Array) -> tuple[Moved, ...]:
+        import torch
+
+        with torch.inference_mode():
+            inputs = self.model.encoder.prepare([clip.samples]).to(self.model.encoder.device)
+            hidden = self.model.encoder(inputs)
+            frames = self.model.heads.frames(hidden.states)
+            count = frames.shape[1]
+            wide = max(1, round(count * _WINDOW / clip.duration))
+            found = []
+            for start in range(0, count, wide):
+                end = min(count, start + wide)
+                rest = torch.cat([frames[:, :start], frames[:, end:]], dim=1)
+                if not rest.shape[1]:
+                    return ()
+                mask = torch.ones(rest.shape[:2], dtype=torch.bool, device=rest.device)
+                shares = self._predictions(self.model.heads.of_frames(rest, mask)).shares[0]
+                seconds = clip.duration / count
+                found.append(self._moved(f"{start * seconds:.1f} to {end * seconds:.1f} s", whole, shares))
+        return tuple(sorted(found, key=lambda one: -one.distance))
+
+    def _moved(self, what: str, whole: Array, other: Array) -> Moved:
+        change = other - whole
+        gains, loses = self.labels[int(change.argmax())], self.labels[int(change.argmin())]
+        return Moved(what, float(np.abs(change).sum() / 2), gains, loses)
+
+    def _predictions(self, answer: Answer, order: NDArray[np.int64] | None = None) -> Predictions:
+        which = slice(None) if order is None else order
+        shares = self.file.calibration.distributions(_array(answer.logits)[which])
+        strength = None if answer.log_strength is None else _array(answer.log_strength)[which]
+        distance = distances(_array(answer.vector)[which], self._centre, self._spread)
+        concentration = self.file.calibration.concentrations(signs_of(shares, distance, strength))
+        edge = self.file.calibration.abstain_below
+        abstain = np.zeros(len(shares), dtype=bool) if edge is None else concentration < edge
+        known = np.where(self.file.attributes, 1.0, np.nan)
+        mean = None if answer.mean is None else known * _array(answer.mean)[which]
+        deviation = None if answer.log_variance is None else known * np.exp(_array(answer.log_variance)[which] / 2)
+        return Predictions(shares, concentration, abstain, mean, deviation)
+
+    def _refuse(self, clips: Sequence[Clip]) -> None:
+        low, high = self.file.seconds
+        for number, clip in enumerate(clips):
+            if clip.rate != self.rate:
+                raise InputError(f"clip {number} is at {clip.rate} Hz", fix=f"Open it at {self.rate} Hz.")
+            if not low <= clip.duration <= high:
+                fix = f"This model takes {low:g} to {high:g} s."
+                raise InputError(f"clip {number} lasts {clip.duration:.2f} s", fix=fix)
+
+
+def save_trained(folder: Path, file: TrainedFile, model: SpeechModel, norms: tuple[Array, Array], *, card: str) -> Path:
+    """Write a trained folder whole or not at all, in place of an earlier one."""
+    import torch
+    from safetensors.torch import save_file
+
+    with whole_folder(folder) as partial:
+        model.encoder.save(partial / "encoder")
+        weights = {name: weight.detach().cpu().contiguous() for name, weight in model.heads.state_dict().items()}
+        save_file(weights, str(partial / "heads.safetensors"))
+        centre, spread = (torch.from_numpy(np.asarray(norm, dtype=np.float32)) for norm in norms)
+        save_file({"centre": centre, "spread": spread}, str(partial / "norms.safetensors"))
+        write_json(partial / FILE, file.model_dump(mode="json"))
+        write_text(partial / "README.md", card)
+    return folder
+
+
+def read_trained(folder: str | Path) -> tuple[Path, TrainedFile]:
+    """A trained folder and what it says of itself; the folder of the whole training is taken too."""
+    given = Path(folder)
+    path = given if (given / FILE).is_file() or not (given / MODEL / FILE).is_file() else given / MODEL
+    if not (path / FILE).is_file():
+        fix = "Name a folder that train wrote; it holds model.json."
+        raise InputError("holds no trained model", where=str(given), fix=fix)
+    try:
+        return path, TrainedFile.model_validate_json(read_text(path / FILE))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        fix = "Update alm-proxies, or train it again."
+        raise InputError(f"cannot be understood ({place}: {first['msg']})", where=str(path / FILE), fix=fix) from None
+
+
+@contextmanager
+def whole_folder(target: Path) -> Iterator[Path]:
+    """A temporary folder beside `target` that takes its place once all its files are on disk, or is removed."""
+    partial = target.with_name(f".{target.name}.part")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        for path in partial.rglob("*"):
+            if path.is_file():
+                flush(path)
+        shutil.rmtree(target, ignore_errors=True)
+        partial.rename(target)
+        flush(target.parent)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def distances(vectors: Array, centre: Array, spread: Array) -> Array:
+    """How far vectors lie from the training clips': the mean squared z-score, 1 on average among these."""
+    squared: Array = np.square((vectors - centre) / spread).mean(axis=1)
+    return squared
+
+
+def norms_of(vectors: Array) -> tuple[Array, Array]:
+    """Centre and spread of the training clips' vectors."""
+    spread = vectors.std(axis=0)
+    return vectors.mean(axis=0), np.where(spread > 1e-6, spread, 1.0)
+
+
+def _array(tensor: Any) -> Array:
+    return np.asarray(tensor.double().cpu().numpy(), dtype=np.float64)

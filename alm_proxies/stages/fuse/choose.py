@@ -1,0 +1,252 @@
+"""Choosing by left-out human votes: the method, its classes and penalty, and which proxies count, if any."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import polars as pl
+
+from alm_proxies.estimators.counts import Counts
+from alm_proxies.estimators.dirichlet import Dirichlet, Human, Weighted
+from alm_proxies.estimators.estimator import Estimator
+from alm_proxies.estimators.gated import Gated
+from alm_proxies.estimators.leaks import leaking
+from alm_proxies.estimators.mixture import Mixture
+from alm_proxies.estimators.trials import Interval, Losses, cross_validate, folds_of, paired
+from alm_proxies.progress import Progress
+from alm_proxies.seeds import generator
+from alm_proxies.tables import Finding
+
+TUNE_ROWS = 4_000
+"""More utterances than these are chosen on by a seeded sample of them."""
+PENALTIES = (0.03, 0.01, 0.003, 0.001, 0.0003, 0.0001, 0.00003)
+"""From strong to weak, tried while the loss falls."""
+CLASSES = (4, 8, 16, 32)
+FIRST_CLASSES = 16
+_TOO_FEW = 20
+_TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One way to fuse."""
+
+    method: str
+    classes: int | None = None
+    penalty: float | None = None
+    proxies: tuple[str, ...] = ()
+
+    def make(self, seed: int, start: Gated | None = None, tolerance: float = 1e-7) -> Estimator:
+        """The estimator, not yet fitted."""
+        if self.method == "gated":
+            return Gated(
+                self.classes or FIRST_CLASSES, self.penalty or PENALTIES[0], seed=seed, start=start, tolerance=tolerance
+            )
+        if self.method == "mixture":
+            return Mixture(self.classes or FIRST_CLASSES, seed=seed)
+        plain: dict[str, type[Dirichlet] | type[Weighted]] = {
+            "dirichlet": Dirichlet,
+            "weighted": Weighted,
+            "human": Human,
+        }
+        return plain[self.method]()
+
+    def words(self) -> str:
+        """The candidate in a few words."""
+        size = f" of {self.classes} classes" if self.classes is not None else ""
+        size += f", penalty {self.penalty:g}" if self.penalty is not None and self.proxies else ""
+        return f"{self.method}{size} with {', '.join(self.proxies) if self.proxies else 'no proxies'}"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What won, fitted to all votes; every trial; and what to tell the user."""
+
+    candidate: Candidate
+    estimator: Estimator
+    trials: pl.DataFrame
+    findings: tuple[Finding, ...]
+
+
+def choose(counts: Counts, *, folds: int = 5, seed: int = 0, quiet: bool = True) -> Choice:
+    """The estimator that foretells left-out human votes best; proxies count only where they show that they help.
+
+    Every human vote of every utterance is left out once and foretold from the utterance's other votes and proxies by
+    a fit to other speakers (other utterances where speakers are unknown). Candidates with proxies must beat the best
+    one without by more than one standard error of the paired difference over speakers, widened for few of them as a
+    t-interval is; else proxies are off. Utterances of one speaker alone are folded and paired by utterance.
+    Under 20 utterances with human votes nothing can be shown: `weighted` then counts proxies by its weak prior.
+    Proxies that know of the human votes would foretell left-out ones for the wrong reason: they do not count.
+    With k votes an utterance this tunes for k - 1, where proxies help a little more than beside all k; what is tuned
+    are likelihoods and pseudo-counts, which do not depend on how many votes stand beside them.
+    """
+    voted = np.flatnonzero(counts.human.any(1))
+    leaks = leaking(counts)
+    names = tuple(name for name in counts.steering if name not in leaks)
+    if len(voted) < _TOO_FEW:
+        candidate = Candidate("weighted" if names else "human", proxies=names)
+        message = f"only {len(voted)} utterances have human votes: too few to choose by, so {candidate.words()} is used"
+        finding = Finding("fuse", "too_few_to_choose", message, fix="Give more utterances human votes.")
+        return Choice(candidate, _final(candidate, counts, seed), _table([], {}, {}, None), (finding,))
+    sample = voted
+    if len(voted) > TUNE_ROWS:
+        sample = np.sort(generator(seed, "tune rows").choice(voted, TUNE_ROWS, replace=False))
+    search = _Search(counts.rows(sample.astype(np.int64)), folds, seed, quiet)
+    off, on = search.run(names)
+    best, gain = off, None
+    if on is not None:
+        gain = paired(search.losses[on], search.losses[off], search.groups)
+        if gain.mean + gain.error / 1.96 < 0:
+            best = on
+    findings = [*_findings(search, names, off, on, best, gain), *leaks_found(leaks, "so they do not count")]
+    trials = _table(search.order, search.losses, search.gains(off), best)
+    return Choice(best, _final(best, counts, seed), trials, tuple(findings))
+
+
+class _Search:
+    def __init__(self, counts: Counts, folds: int, seed: int, quiet: bool) -> None:
+        self.by = "speakers" if counts.speakers_known else "utterances (speakers are not known)"
+        if len(counts) > 1 and (counts.speakers == counts.speakers[0]).all():
+            self.by = "utterances (all are of one speaker)"
+            counts = replace(counts, speakers=np.arange(len(counts), dtype=np.int64))
+        self.counts = counts
+        self.seed = seed
+        self.quiet = quiet
+        self.fold = folds_of(counts, folds, seed)
+        self.groups = counts.speakers
+        self.losses: dict[Candidate, Losses] = {}
+        self.order: list[Candidate] = []
+        self.fits: dict[Candidate, list[Estimator]] = {}
+
+    def run(self, names: tuple[str, ...]) -> tuple[Candidate, Candidate | None]:
+        """The best candidate without proxies and the best with some."""
+        with Progress("choosing", quiet=self.quiet) as progress:
+            self.progress = progress
+            none = self.classes(Candidate("gated", FIRST_CLASSES, PENALTIES[0]))
+            off = self.best([Candidate("human"), Candidate("dirichlet"), none])
+            if not names:
+                return off, None
+            gated = self.classes(self.fewer(self.penalties(Candidate("gated", FIRST_CLASSES, PENALTIES[0], names))))
+            mixed = self.classes(Candidate("mixture", FIRST_CLASSES, proxies=gated.proxies))
+            plain = [Candidate("weighted", proxies=names), Candidate("dirichlet", proxies=names)]
+            return off, self.best([gated, mixed, *plain])
+
+    def penalties(self, first: Candidate) -> Candidate:
+        """Weaker and weaker penalties while the loss falls, each fold beginning where the stronger one ended."""
+        best = first
+        self.score(first)
+        for penalty in PENALTIES[1:]:
+            weaker = replace(first, penalty=penalty)
+            if self.score(weaker, best).mean > self.score(best).mean:
+                break
+            best = weaker
+        return best
+
+    def classes(self, first: Candidate) -> Candidate:
+        """More classes while the loss falls, or else fewer."""
+        middle = CLASSES.index(FIRST_CLASSES)
+        best = first
+        for onward in (CLASSES[middle + 1 :], CLASSES[:middle][::-1]):
+            for count in onward:
+                other = replace(first, classes=count)
+                if self.score(other).mean >= self.score(best).mean:
+                    break
+                best = other
+            if best != first:
+                break
+        return best
+
+    def fewer(self, best: Candidate) -> Candidate:
+        """Drop one block of proxies after another while left-out votes are foretold no worse."""
+        while len(best.proxies) > 1:
+            tries = [replace(best, proxies=tuple(n for n in best.proxies if n != name)) for name in best.proxies]
+            better = self.best([*tries, best])
+            if better == best:
+                break
+            best = better
+        return best
+
+    def best(self, candidates: Sequence[Candidate]) -> Candidate:
+        """The one of least loss; the first of equals."""
+        return min(candidates, key=lambda candidate: self.score(candidate).mean)
+
+    def score(self, candidate: Candidate, before: Candidate | None = None) -> Losses:
+        """Cross-validated losses, computed once."""
+        if candidate in self.losses:
+            return self.losses[candidate]
+        starts: list[Estimator | None] = list(self.fits[before]) if before is not None else [None] * 99
+        losses, fits = cross_validate(self._maker(candidate, starts), self.counts.only(candidate.proxies), self.fold)
+        self.losses[candidate], self.fits[candidate] = losses, fits
+        self.order.append(candidate)
+        self.progress.advance(note=candidate.words())
+        return losses
+
+    def _maker(self, candidate: Candidate, starts: list[Estimator | None]) -> Callable[[int], Estimator]:
+        def make(fold: int) -> Estimator:
+            start = starts[fold] if fold < len(starts) else None
+            return candidate.make(self.seed, start if isinstance(start, Gated) else None, _TOLERANCE)
+
+        return make
+
+    def gains(self, off: Candidate) -> dict[Candidate, Interval]:
+        """Every candidate's loss less that of the best without proxies."""
+        return {c: paired(losses, self.losses[off], self.groups) for c, losses in self.losses.items()}
+
+
+def _final(candidate: Candidate, counts: Counts, seed: int) -> Estimator:
+    return candidate.make(seed).fit(counts.only(candidate.proxies))
+
+
+def leaks_found(leaks: dict[str, str], effect: str) -> list[Finding]:
+    """A finding for each block of proxies that knows of the human votes."""
+    fix = "Give proxies that never saw these human votes, asked of all utterances or of a random part of them."
+    return [Finding("fuse", "proxies_leak", f"{message}, {effect}", fix, where=name) for name, message in leaks.items()]
+
+
+def _findings(
+    search: _Search,
+    names: tuple[str, ...],
+    off: Candidate,
+    on: Candidate | None,
+    best: Candidate,
+    gain: Interval | None,
+) -> list[Finding]:
+    votes = search.counts.human.sum(1)
+    k = float(np.median(votes))
+    fits = len(search.order) * (int(search.fold.max()) + 1)
+    message = (
+        f"{best.words()} foretells left-out human votes best: {search.losses[best].mean:.4f} nats a vote; "
+        f"{fits} fits to {len(votes)} utterances, folds by {search.by}; "
+        f"one of {k:g} votes left out, so chosen for {max(k - 1, 0):g} votes beside the proxies"
+    )
+    findings = [Finding("fuse", "chosen", message)]
+    if on is not None and gain is not None:
+        verdict = "the proxies count" if best == on else "the proxies are switched off"
+        message = (
+            f"{verdict}: with them {gain.mean:+.4f} nats a left-out vote "
+            f"({gain.low:+.4f} to {gain.high:+.4f}) against {off.words()}"
+        )
+        findings.append(Finding("fuse", "proxies", message))
+        dropped = [name for name in names if name not in on.proxies]
+        if best == on and dropped:
+            message = f"proxies that did not help and do not count: {', '.join(dropped)}"
+            findings.append(Finding("fuse", "proxies_dropped", message, count=len(dropped)))
+    return findings
+
+
+def _table(
+    order: Sequence[Candidate],
+    losses: dict[Candidate, Losses],
+    gains: dict[Candidate, Interval],
+    best: Candidate | None,
+) -> pl.DataFrame:
+    rows = []
+    for c in order:
+        gain = gains[c]
+        shown = (c.method, c.classes, c.penalty, list(c.proxies), losses[c].mean, gain.mean, gain.low, gain.high)
+        rows.append((*shown, c == best))
+    schema = {"method": pl.String(), "classes": pl.Int64(), "penalty": pl.Float64(), "proxies": pl.List(pl.String())}
+    numbers = dict.fromkeys(("nll", "against_no_proxies", "low", "high"), pl.Float64())
+    return pl.DataFrame(rows, schema={**schema, **numbers, "chosen": pl.Boolean()}, orient="row")

@@ -1,0 +1,151 @@
+"""predict: a trained model and recordings in, Labels out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from alm_proxies.about import About, MadeBy
+from alm_proxies.errors import InputError
+from alm_proxies.files import canonical_json, digest_of
+from alm_proxies.stages.predict.settings import PredictSettings
+from alm_proxies.tables import ATTRIBUTES, Finding, Findings, Labels, Utterances
+from alm_proxies.trained_on import KEY
+
+if TYPE_CHECKING:
+    from alm_proxies.audio.clip import Clip
+    from alm_proxies.models.trained import TrainedModel
+
+__all__ = ["PredictSettings", "Predicted", "predict"]
+
+_SOUNDS = (".wav", ".flac", ".ogg", ".mp3", ".opus", ".aiff", ".aif", ".au")
+_AT_ONCE = 8  # batches sorted by length together
+_SHOWN = 3  # strongest of each kind of evidence
+
+
+@dataclass(frozen=True, slots=True)
+class Predicted:
+    """Predictions, and recordings that could not be used.
+
+    labels has, beside the contract's columns, `abstain`: whether the model is less sure of the clip than of nearly all
+    development clips; and, on request, `evidence`: JSON {seconds, prosody} of what moves the prediction.
+    """
+
+    labels: Labels
+    findings: Findings
+
+
+def predict(
+    model: str | Path | TrainedModel,
+    utterances: Utterances | str | Path,
+    settings: PredictSettings | None = None,
+    *,
+    quiet: bool = True,
+) -> Predicted:
+    """The distribution that a trained model predicts for every utterance, or for every recording in a folder.
+
+    `model` is a folder that train wrote, or a loaded model. Predictions say in `about` on which corpora and speakers
+    their model was trained (trained_on.without_trained_on leaves these out).
+    """
+    from alm_proxies.audio.recipe import Sounds
+    from alm_proxies.models.trained import TrainedModel
+    from alm_proxies.progress import Progress
+
+    settings = settings or PredictSettings()
+    trained = model if isinstance(model, TrainedModel) else TrainedModel.load(model, device=settings.device)
+    table = utterances if isinstance(utterances, Utterances) else recordings_in(utterances)
+    ids = table.frame["utterance_id"].to_list()
+    sounds = Sounds(table, stage="predict", rate=trained.rate, longest=trained.file.seconds[1])
+    findings: list[Finding] = []
+    rows: list[dict[str, object]] = []
+    with Progress("predicting", len(ids), quiet=quiet) as progress:
+        ahead = sounds.ahead(ids, threads=settings.threads, ahead=2 * settings.batch)
+        while group := list(islice(ahead, _AT_ONCE * settings.batch)):
+            clips: list[tuple[str, Clip]] = []
+            for opened in group:
+                findings += opened.findings
+                if opened.clip is None:
+                    continue
+                if opened.clip.duration < trained.file.seconds[0]:
+                    findings.append(_too_short(opened.utterance_id, opened.clip.duration))
+                else:
+                    clips.append((opened.utterance_id, opened.clip))
+            rows += _predictions(trained, clips, settings)
+            progress.advance(len(group))
+    if not rows:
+        raise InputError("no recording could be used", where="predict", fix="See the findings, or check the paths.")
+    return Predicted(_labels(trained, rows, settings), Findings.gather(findings))
+
+
+def recordings_in(folder: str | Path) -> Utterances:
+    """The recordings in a folder and those below it as utterances, by their path."""
+    root = Path(folder)
+    if not root.is_dir():
+        fix = "Give a folder of recordings, or an Utterances table."
+        raise InputError("is no folder", where=str(root), fix=fix)
+    paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in _SOUNDS and path.is_file())
+    if not paths:
+        raise InputError("holds no recordings", where=str(root), fix=f"There should be some of {', '.join(_SOUNDS)}.")
+    corpus = root.resolve().name
+    names = [path.relative_to(root).as_posix() for path in paths]
+    frame = pl.DataFrame({"utterance_id": [f"{corpus}/{name}" for name in names], "corpus": corpus, "audio": names})
+    return Utterances.of(frame, about=About(roots={corpus: str(root.resolve())}))
+
+
+def _predictions(
+    trained: TrainedModel, clips: list[tuple[str, Clip]], settings: PredictSettings
+) -> list[dict[str, object]]:
+    order = sorted(clips, key=lambda pair: len(pair[1].samples))
+    rows: list[dict[str, object]] = []
+    for start in range(0, len(order), settings.batch):
+        part = order[start : start + settings.batch]
+        made = trained.predict([clip for _, clip in part])
+        for place, (name, clip) in enumerate(part):
+            row: dict[str, object] = {"utterance_id": name}
+            row |= {f"p_{label}": float(share) for label, share in zip(trained.labels, made.shares[place], strict=True)}
+            strength = float(made.concentration[place])
+            row["concentration"] = strength if np.isfinite(strength) else None
+            if made.attributes is not None and made.deviation is not None:
+                for number, attribute in enumerate(ATTRIBUTES):
+                    if trained.file.attributes[number]:
+                        row[attribute] = float(made.attributes[place, number])
+                        row[f"{attribute}_sd"] = float(made.deviation[place, number])
+            row["abstain"] = bool(made.abstain[place])
+            if settings.evidence:
+                row["evidence"] = _evidence(trained, clip)
+            rows.append(row)
+    return rows
+
+
+def _evidence(trained: TrainedModel, clip: Clip) -> str:
+    found = trained.evidence(clip)
+    return canonical_json(
+        {
+            kind: [
+                {"what": one.what, "moves": round(one.distance, 4), "gains": one.gains, "loses": one.loses}
+                for one in moved[:_SHOWN]
+            ]
+            for kind, moved in (("seconds", found.seconds), ("prosody", found.prosody))
+        }
+    )
+
+
+def _labels(trained: TrainedModel, rows: list[dict[str, object]], settings: PredictSettings) -> Labels:
+    file = trained.file
+    kept = {"model": file.name, "recipe": file.recipe, KEY: file.trained_on}
+    made_by = MadeBy(
+        stage="predict",
+        settings_digest=digest_of([kept, settings.model_dump(mode="json", include={"evidence"})]),
+        settings=dict(kept),
+    )
+    frame = pl.DataFrame(rows, infer_schema_length=None).sort("utterance_id")
+    return Labels.of(frame, about=About(taxonomy=file.labels, made_by=made_by))
+
+
+def _too_short(name: str, seconds: float) -> Finding:
+    return Finding("predict", "too_short", f"lasts {seconds:.2f} s, too short for the model", "Leave it out.", name)

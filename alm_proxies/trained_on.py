@@ -1,0 +1,62 @@
+"""Which utterances a model was trained on, by corpus and speaker: what it says of these is no test of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import polars as pl
+
+from alm_proxies.about import About
+from alm_proxies.tables import Finding, Labels, Utterances
+
+KEY = "trained_on"
+"""The key of made_by's settings under which predictions keep the corpora and speakers of their model's training."""
+
+
+def trained_on_of(about: About) -> dict[str, list[str]]:
+    """The corpora and speakers that the model behind these labels was trained on; nothing for other labels."""
+    kept = about.made_by.settings.get(KEY) if about.made_by is not None else None
+    if not isinstance(kept, Mapping):
+        return {}
+    return {str(corpus): [str(speaker) for speaker in speakers] for corpus, speakers in kept.items()}
+
+
+def meets(utterances: pl.DataFrame, trained_on: Mapping[str, Sequence[str]]) -> pl.Series:
+    """True where an utterance's corpus and speaker were trained on; the frame has corpus and speaker.
+
+    A speaker who is not known, here or in training, may be any of the corpus: such utterances meet too.
+    """
+    known = pl.repeat(False, pl.len())
+    for corpus, speakers in trained_on.items():
+        of_corpus = pl.col("corpus") == corpus
+        if "" in speakers:
+            known = known | of_corpus
+        else:
+            known = known | (of_corpus & (pl.col("speaker").is_null() | pl.col("speaker").is_in(list(speakers))))
+    return utterances.select(meets=known).to_series()
+
+
+def without_trained_on(labels: Labels, utterances: Utterances, *, stage: str) -> tuple[Labels, list[Finding]]:
+    """Predictions without those for corpora and speakers their model was trained on, and a finding that counts them.
+
+    Labels that no model predicted come back as they are. An utterance that is not in the table meets where its id
+    begins with the corpus's name.
+    """
+    trained_on = trained_on_of(labels.about)
+    if not trained_on:
+        return labels, []
+    own = pl.col("utterance_id").str.split("/").list.first()
+    frame = labels.frame.select("utterance_id").join(
+        utterances.frame.select("utterance_id", "corpus", "speaker"),
+        on="utterance_id",
+        how="left",
+        maintain_order="left",
+    )
+    met = meets(frame.with_columns(corpus=pl.col("corpus").fill_null(own)), trained_on)
+    if not met.any():
+        return labels, []
+    corpora = ", ".join(sorted(name or "a corpus without a name" for name in trained_on))
+    message = f"predictions for speakers of {corpora} that the model was trained on, which are no test of it"
+    fix = "Predict utterances of other speakers, or train without these."
+    finding = Finding(stage, "trained_on", message, fix, count=int(met.sum()))
+    return Labels(labels.frame.filter(~met), labels.about), [finding]

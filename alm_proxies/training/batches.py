@@ -1,0 +1,199 @@
+"""Batches of recordings: of similar length, decoded and prepared ahead by threads, the same whenever asked for again.
+
+An epoch's plan is a function of the seed, the epoch and the rows alone, so a training resumes at step k by beginning
+with plan[k]: nothing is replayed and no state is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from alm_proxies.audio.clip import Clip, Opened, decode_ahead
+from alm_proxies.audio.effects import apply
+from alm_proxies.models.encoder import Inputs
+from alm_proxies.seeds import generator
+from alm_proxies.tables import Finding, Utterances
+from alm_proxies.training.settings import AugmentSettings
+
+Index = NDArray[np.int64]
+Array = NDArray[np.float64]
+_ALIKE = 32  # steps drawn together and sorted by length
+_AHEAD = 2  # steps prepared ahead beside those that the threads are at
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """Clips that go through the model at once: what the encoder takes, and their rows."""
+
+    inputs: Inputs
+    rows: Index
+
+    def halves(self) -> tuple[Part, Part]:
+        """The same clips in two parts, each no longer than its longest clip."""
+        middle = (len(self.rows) + 1) // 2
+        return self._cut(slice(0, middle)), self._cut(slice(middle, None))
+
+    def _cut(self, which: slice) -> Part:
+        lengths = self.inputs.lengths[which]
+        return Part(Inputs(self.inputs.values[which][..., : int(lengths.max())], lengths), self.rows[which])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Step:
+    """One step of the optimizer: its parts, and what was found wrong with its recordings."""
+
+    number: int
+    parts: tuple[Part, ...]
+    findings: tuple[Finding, ...]
+
+
+def plan_epoch(rows: Index, seconds: Array, *, batch: int, seed: int, epoch: int) -> list[Index]:
+    """All rows once in random order, `batch` a step, those of a step alike in length and sorted by it.
+
+    seconds[row] may be NaN: such rows are placed as if they had the mean length.
+    """
+    chance = generator(seed, "order", epoch)
+    order = chance.permutation(rows)
+    lengths = np.nan_to_num(seconds, nan=float(np.nanmean(seconds)) if np.isfinite(seconds).any() else 0.0)
+    size = _ALIKE * batch
+    pools = [order[start : start + size] for start in range(0, len(order), size)]
+    alike = [pool[np.argsort(lengths[pool], kind="stable")] for pool in pools]
+    steps = [pool[start : start + batch] for pool in alike for start in range(0, len(pool), batch)]
+    return [steps[int(place)] for place in chance.permutation(len(steps))]
+
+
+def seconds_of(utterances: Utterances, ids: Sequence[str], seconds: Array) -> Array:
+    """The durations, with those that are not known read from the recordings' headers; NaN where that fails too."""
+    missing = {ids[row]: row for row in np.flatnonzero(np.isnan(seconds)).tolist()}
+    if not missing:
+        return seconds
+    import soundfile
+
+    filled = seconds.copy()
+    columns = utterances.frame.select("utterance_id", "corpus", "audio", "start")
+    for name, corpus, audio, start in columns.filter(pl.col("utterance_id").is_in(list(missing))).iter_rows():
+        if audio is None:
+            continue
+        path = Path(utterances.about.roots.get(corpus, "")) / audio.removeprefix("file://")
+        with suppress(OSError, soundfile.LibsndfileError):
+            filled[missing[name]] = soundfile.info(str(path)).duration - (start or 0.0)
+    return filled
+
+
+def steps_of(count: int, batch: int) -> int:
+    """The number of steps in which `count` rows are seen once."""
+    return -(-count // batch)
+
+
+def bounded_parts(lengths: Sequence[int], padding: float, most: int | None) -> list[slice]:
+    """Consecutive parts of clips sorted by length, as few as possible from the longest on, such that padding is at most
+    this share of each part, and no part has more than `most` clips."""
+    parts: list[slice] = []
+    end = len(lengths)
+    while end:
+        start, total = end - 1, lengths[end - 1]
+        longest = lengths[end - 1]
+        while start and (most is None or end - start < most):
+            grown = total + lengths[start - 1]
+            if 1 - grown / (longest * (end - start + 1)) > padding:
+                break
+            start, total = start - 1, grown
+        parts.append(slice(start, end))
+        end = start
+    return parts[::-1]
+
+
+def padding_of(parts: Sequence[Part]) -> tuple[int, int]:
+    """Frames or samples of sound in the parts, and those that they take up."""
+    return (
+        sum(int(part.inputs.lengths.sum()) for part in parts),
+        sum(len(part.rows) * int(part.inputs.values.shape[-1]) for part in parts),
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Loader:
+    """Opens, augments and prepares the clips of planned steps, some steps ahead."""
+
+    open_one: Callable[[str], Opened]
+    """An utterance's clip or its findings, by id (audio.recipe.Sounds.open: recipes are rendered on the fly)."""
+    prepare: Callable[[Sequence[NDArray[np.float32]]], Inputs]
+    """What the encoder makes of clips."""
+    ids: Sequence[str]
+    shortest: float
+    """Seconds below which a clip cannot be used."""
+    longest: float
+    """Seconds above which a clip is left out."""
+    padding: float
+    most: int | None = None
+    """The largest number of clips in a part."""
+    threads: int = 2
+    seed: int = 0
+    augment: tuple[AugmentSettings, ...] = ()
+
+    def steps(
+        self, plan: Sequence[Index], *, first: int = 0, share: tuple[int, int] = (0, 1), epoch: int | None = None
+    ) -> Generator[Step, None, None]:
+        """The steps of a plan from number `first` on; process i of n with share = (i, n) gets every n-th row.
+
+        With an epoch, clips are augmented as in this epoch.
+        """
+        rank, world = share
+
+        def one(number: int) -> Step:
+            return self._step(number, plan[number][rank::world], epoch)
+
+        return decode_ahead(range(first, len(plan)), one, threads=self.threads, ahead=self.threads + _AHEAD)
+
+    def _step(self, number: int, rows: Index, epoch: int | None) -> Step:
+        kept: list[tuple[int, Clip]] = []
+        findings: list[Finding] = []
+        for row in rows:
+            name = self.ids[row]
+            opened = self.open_one(name)
+            found = list(opened.findings)
+            clip = opened.clip
+            if clip is not None and not self.shortest <= clip.duration <= self.longest:
+                found.append(_wrong_length(name, clip.duration, self.shortest, self.longest))
+                clip = None
+            findings += found
+            if clip is not None:
+                kept.append((int(row), clip if epoch is None else self._augmented(clip, name, epoch)))
+        kept.sort(key=lambda pair: len(pair[1].samples))
+        bounds = bounded_parts([len(clip.samples) for _, clip in kept], self.padding, self.most)
+        parts = tuple(
+            Part(
+                self.prepare([clip.samples for _, clip in kept[bound]]),
+                np.array([row for row, _ in kept[bound]], dtype=np.int64),
+            )
+            for bound in bounds
+        )
+        return Step(number, parts, tuple(findings))
+
+    def _augmented(self, clip: Clip, name: str, epoch: int) -> Clip:
+        if not self.augment:
+            return clip
+        chance = generator(self.seed, "augment", epoch, name)
+        samples = clip.samples.astype(np.float64)
+        for number, change in enumerate(self.augment):
+            if chance.random() < change.chance:
+                drawn = {key: float(chance.uniform(low, high)) for key, (low, high) in sorted(change.between.items())}
+                own = generator(self.seed, "augment", epoch, name, number)
+                samples = apply(change.effect, samples, clip.rate, drawn, own)
+        peak = float(np.max(np.abs(samples), initial=0.0))
+        changed = Clip(samples=(samples / max(peak, 1.0)).astype(np.float32), rate=clip.rate)
+        return changed if self.shortest <= changed.duration <= self.longest else clip
+
+
+def _wrong_length(name: str, seconds: float, shortest: float, longest: float) -> Finding:
+    if seconds < shortest:
+        return Finding("train", "too_short", f"lasts {seconds:.2f} s, less than {shortest:g} s", "", name)
+    message = f"lasts {seconds:.1f} s, longer than the {longest:g} s set by `longest`"
+    return Finding("train", "too_long", message, "Cut it into utterances, or raise `longest`.", name)

@@ -1,0 +1,131 @@
+"""The development speakers: scored after every epoch by their own human votes, and read once more for calibration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from numpy.typing import NDArray
+
+from alm_proxies.models.speech_model import Answer, SpeechModel
+from alm_proxies.training.batches import Loader, Part
+from alm_proxies.training.gradients import memory_ran_out
+from alm_proxies.training.targets import Targets
+
+Array = NDArray[np.float64]
+Index = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """How the development utterances are predicted; `value` is what early stopping goes by, lower is better."""
+
+    nll_per_vote: float | None
+    """Mean - ln p of the human votes that are not held out; None where there are none."""
+    cross_entropy: float
+    """Of their labels, weighted."""
+    utterances: int
+
+    @property
+    def value(self) -> float:
+        """The log loss of human votes where there are any, else the cross-entropy of the labels."""
+        return self.cross_entropy if self.nll_per_vote is None else self.nll_per_vote
+
+    def row(self) -> dict[str, float | None]:
+        """What is written down of it."""
+        return {"score": self.value, "nll_per_vote": self.nll_per_vote, "cross_entropy": self.cross_entropy}
+
+
+def score_development(
+    model: SpeechModel, loader: Loader, targets: Targets, accelerator: Accelerator, *, batch: int
+) -> Scores:
+    """The scores of the development rows, every process taking its share of them."""
+    sums = torch.zeros(5, dtype=torch.float64, device=accelerator.device)
+    for rows, answer in _answers(model, loader, targets, targets.development, accelerator, batch=batch):
+        log_p = answer.logits.double().log_softmax(-1)
+        counts, shares, weight = (
+            torch.from_numpy(array[rows]).to(log_p.device) for array in (targets.counts, targets.shares, targets.weight)
+        )
+        sums += torch.stack(
+            [
+                -(counts * log_p).sum(),
+                counts.sum(),
+                -(weight[:, None] * shares * log_p).sum(),
+                weight.sum(),
+                weight.new_tensor(len(rows)),
+            ]
+        )
+    nll, votes, cross, weights, count = accelerator.reduce(sums, "sum").tolist()
+    return Scores(nll / votes if votes else None, cross / weights if weights else float("inf"), int(count))
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the model gives for rows whose recording can be used."""
+
+    rows: Index
+    logits: Array
+    log_strength: Array | None
+    vectors: Array
+
+
+def read_rows(
+    model: SpeechModel, loader: Loader, targets: Targets, rows: Index, accelerator: Accelerator, *, batch: int
+) -> Reading:
+    """The model's answers to these rows, in their order, all on this process."""
+    found = list(_answers(model, loader, targets, rows, accelerator, batch=batch, alone=True))
+    if not found:
+        size = model.heads.pooling.size
+        return Reading(rows[:0], np.zeros((0, len(targets.labels))), None, np.zeros((0, size)))
+    read = np.concatenate([part for part, _ in found])
+    order = np.argsort(read, kind="stable")
+
+    def joined(name: str) -> Array:
+        return np.concatenate([getattr(answer, name).double().cpu().numpy() for _, answer in found])[order]
+
+    strength = joined("log_strength") if found[0][1].log_strength is not None else None
+    return Reading(read[order], joined("logits"), strength, joined("vector"))
+
+
+def _answers(
+    model: SpeechModel,
+    loader: Loader,
+    targets: Targets,
+    rows: Index,
+    accelerator: Accelerator,
+    *,
+    batch: int,
+    alone: bool = False,
+) -> list[tuple[Index, Answer]]:
+    order = rows[np.argsort(np.nan_to_num(targets.seconds[rows]), kind="stable")]
+    plan = [order[start : start + batch] for start in range(0, len(order), batch)]
+    share = (0, 1) if alone else (accelerator.process_index, accelerator.num_processes)
+    was_training = model.training
+    model.eval()
+    found = []
+    with torch.inference_mode(), accelerator.autocast():
+        for step in loader.steps(plan, share=share):
+            waiting = list(step.parts)
+            while waiting:
+                part = waiting.pop(0)
+                answer = _answer(model, part, accelerator)
+                if answer is None:
+                    waiting = [*part.halves(), *waiting]
+                else:
+                    found.append((part.rows, answer))
+    model.train(was_training)
+    return found
+
+
+def _answer(model: SpeechModel, part: Part, accelerator: Accelerator) -> Answer | None:
+    """The answer, or None where memory ran out and the part can be halved."""
+    try:
+        inputs = part.inputs.to(accelerator.device)
+        answer: Answer = model(inputs.values, inputs.lengths)
+        return answer
+    except (RuntimeError, MemoryError) as error:
+        if not memory_ran_out(error) or len(part.rows) == 1:
+            raise
+    return None

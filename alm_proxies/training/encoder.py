@@ -1,0 +1,370 @@
+"""Fine-tuning a pretrained audio encoder to give the distribution of listeners' votes. Read it from top to bottom."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from safetensors.torch import load_file, save_file
+
+from alm_proxies.audio.recipe import Sounds
+from alm_proxies.errors import EngineError, InputError, SettingsError
+from alm_proxies.files import digest_of
+from alm_proxies.measures.divergence import entropy_normalised
+from alm_proxies.models.encoder import Encoder, encoder_digest
+from alm_proxies.models.speech_model import Shape, SpeechModel
+from alm_proxies.progress import Progress, say
+from alm_proxies.seeds import seed_of
+from alm_proxies.tables import Finding, Utterances
+from alm_proxies.training.batches import Loader, padding_of, plan_epoch, seconds_of, steps_of
+from alm_proxies.training.checkpoint import load_checkpoint, not_written, save_checkpoint
+from alm_proxies.training.curriculum import curriculum_weights
+from alm_proxies.training.development import score_development
+from alm_proxies.training.gradients import add_gradients, at_most, halved
+from alm_proxies.training.losses import row_weights
+from alm_proxies.training.objective import Objective
+from alm_proxies.training.run_log import RunLog, accelerator_of
+from alm_proxies.training.schedule import NewBob, rate_of
+from alm_proxies.training.settings import TrainSettings
+from alm_proxies.training.targets import Targets
+
+_SHORTEST = 0.1  # seconds
+_WITHOUT_EFFECT = {"micro_batch", "checkpoint_minutes", "checkpoint_steps", "tracker", "threads"}
+"""Settings that may change between a training and the run that goes on with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class FineTuned:
+    """The model with its best weights on this process's device, one row of scores an epoch, and what was found."""
+
+    model: SpeechModel
+    loader: Loader
+    epochs: pl.DataFrame
+    findings: tuple[Finding, ...]
+    accelerator: Accelerator
+
+
+def fine_tune(
+    targets: Targets, utterances: Utterances, folder: Path, settings: TrainSettings, *, quiet: bool = False
+) -> FineTuned:
+    """Train until the development score no longer improves; run again in the same folder, it goes on where it was."""
+    with deterministic_kernels(settings.deterministic):
+        return _fine_tune(targets, utterances, folder, settings, quiet=quiet)
+
+
+def _fine_tune(
+    targets: Targets, utterances: Utterances, folder: Path, settings: TrainSettings, *, quiet: bool
+) -> FineTuned:
+    # 1. The model, and what moves it.
+    accelerator = accelerator_of(folder, settings)
+    rank, world = accelerator.process_index, accelerator.num_processes
+    quiet = quiet or not accelerator.is_main_process
+    objective = Objective.of(targets, utterances, folder / "features", settings, quiet=quiet)
+    bare = build_model(targets, settings, auxiliary=len(objective.auxiliary_names))
+    encoder = bare.encoder
+    optimizer = torch.optim.AdamW(_groups(bare, settings), betas=(0.9, 0.98))
+    model, optimizer = accelerator.prepare(bare, optimizer)
+    bare = accelerator.unwrap_model(model)
+
+    # 2. What it hears, in which order: every epoch's plan depends on the seed and the epoch alone.
+    longest = min(settings.longest, encoder.longest or settings.longest)
+    loader = Loader(
+        open_one=Sounds(utterances, stage="train", rate=encoder.rate).open,
+        prepare=encoder.prepare,
+        ids=targets.ids,
+        shortest=_SHORTEST,
+        longest=longest,
+        padding=settings.padding,
+        most=settings.micro_batch,
+        threads=settings.threads,
+        seed=settings.seed,
+        augment=settings.augment,
+    )
+    seconds = seconds_of(utterances, targets.ids, targets.seconds)
+    entropies = entropy_normalised(targets.shares[targets.train])
+    weights = _weights(targets, settings)
+    curricula = [
+        curriculum_weights(entropies, settings.curriculum, epoch, settings.epochs) for epoch in range(settings.epochs)
+    ]
+    # Utterances that the curriculum leaves out still teach the attributes, which it does not touch.
+    listed = [targets.train if settings.attributes.weight else targets.train[part > 0] for part in curricula]
+    steps_before = np.cumsum([0, *(steps_of(len(rows), settings.batch) for rows in listed)])
+    total_steps, warm = int(steps_before[-1]), round(settings.warmup * int(steps_before[-1]))
+    say(_summary(bare, targets, settings, accelerator, total_steps, warm), quiet=quiet)
+
+    # 3. Where it begins: at the last whole checkpoint, or at the start.
+    checkpoints = folder / "checkpoints"
+    state = load_checkpoint(accelerator, checkpoints, _digest(targets, settings)) or {
+        "digest": _digest(targets, settings),
+        "step": 0,
+        "epoch_sums": [0.0, 0.0],
+        "epochs": [],
+        "best": None,
+        "newbob": 1.0,
+        "micro": None,
+        "findings": [],
+    }
+    if state["step"]:
+        say(f"{settings.name}: going on after step {state['step']}", quiet=quiet)
+    log = RunLog(accelerator, folder, settings, step=state["step"])
+    findings = {(found["kind"], found["utterance_id"]): Finding(**found) for found in state["findings"]}
+
+    # 4. The loop.
+    last_checkpoint = time.monotonic()
+    for epoch in range(len(state["epochs"]), settings.epochs):
+        if _patience_is_over(state, settings):
+            break
+        plan = plan_epoch(listed[epoch], seconds, batch=settings.batch, seed=settings.seed, epoch=epoch)
+        first = state["step"] - int(steps_before[epoch])
+        stage_weights = np.zeros(len(targets))
+        stage_weights[targets.train] = curricula[epoch]
+        epoch_started, waited, heard, taken_up = time.monotonic(), 0.0, 0, 0
+        model.train()
+        with Progress(f"epoch {epoch + 1}/{settings.epochs}", len(plan), quiet=quiet) as progress:
+            progress.advance(first)
+            steps = loader.steps(plan, first=first, share=(rank, world), epoch=epoch)
+            for _ in range(first, len(plan)):
+                waiting = time.monotonic()
+                step = next(steps)
+                waited += time.monotonic() - waiting
+                findings |= {(finding.kind, finding.utterance_id): finding for finding in step.findings}
+
+                # One step: gradients of all parts added up, then the optimizer, unless a number is not finite.
+                number = state["step"] + 1
+                rate = rate_of(number - 1, warm, total_steps, settings.schedule, state["newbob"])
+                for group in optimizer.param_groups:
+                    group["lr"] = group["highest"] * rate
+                parts = list(step.parts)
+                while True:
+                    parts = at_most(parts, state["micro"])
+                    torch.manual_seed(seed_of(settings.seed, "step", number, rank))  # dropout, also after a resume
+                    sums = add_gradients(model, parts, objective, weights, stage_weights, loader, accelerator)
+                    if sums is not None:
+                        break
+                    model.zero_grad(set_to_none=True)
+                    state["micro"] = halved(parts, world, number)
+                    message = f"memory ran out: {state['micro']} utterances at once from step {number} on"
+                    say(f"{settings.name}: {message}; a step still has {settings.batch}", quiet=quiet)
+                    findings["out_of_memory", None] = Finding("train", "out_of_memory", message)
+                _freeze_lower(bare, settings.unfreeze, epoch)
+                norm = accelerator.clip_grad_norm_(model.parameters(), settings.clip)
+                minutes = (time.monotonic() - last_checkpoint) / 60
+                shared = accelerator.reduce(sums.new_tensor([*sums.tolist(), minutes]), "sum").tolist()
+                loss = shared[0] / shared[1] if shared[1] else None
+                if not np.isfinite(float(norm)) or (loss is not None and not np.isfinite(loss)):
+                    raise _not_finite(loss, number, epoch, folder)
+                if loss is not None:
+                    optimizer.step()
+                model.zero_grad(set_to_none=True)
+                state["step"] = number
+                state["epoch_sums"] = [state["epoch_sums"][0] + shared[0], state["epoch_sums"][1] + shared[1]]
+
+                # What it says and keeps.
+                sound, room = padding_of(step.parts)
+                heard, taken_up = heard + sound, taken_up + room
+                padding = 1 - heard / taken_up if taken_up else 0.0
+                running = max(time.monotonic() - epoch_started, 1e-9)
+                speed = (number - int(steps_before[epoch]) - first) * settings.batch / running
+                log.write("step", number, epoch=epoch + 1, loss=loss, gradient=float(norm), rate=rate, padding=padding,
+                          samples_per_second=speed, waiting=waited / running)  # fmt: skip
+                progress.advance(note="" if loss is None else f"loss {loss:.3f}, {speed:.1f}/s, padding {padding:.0%}")
+                due = number % settings.checkpoint_steps == 0 if settings.checkpoint_steps else (
+                    shared[2] / world >= settings.checkpoint_minutes
+                )  # fmt: skip
+                state["findings"] = list(map(asdict, findings.values()))
+                if due and number < int(steps_before[epoch + 1]):
+                    save_checkpoint(accelerator, checkpoints, number, state)
+                    last_checkpoint = time.monotonic()
+
+        # The epoch's end: the development speakers, the best weights, the schedule, a checkpoint.
+        scores = score_development(bare, loader, targets, accelerator, batch=settings.batch)
+        if not scores.utterances:
+            raise InputError("no recording of a development utterance can be used", fix="See the findings.")
+        loss = state["epoch_sums"][0] / state["epoch_sums"][1] if state["epoch_sums"][1] else None
+        row = {"epoch": epoch + 1, "step": state["step"], "loss": loss, "rate": rate_of(
+            state["step"], warm, total_steps, settings.schedule, state["newbob"]), **scores.row()}  # fmt: skip
+        state["epochs"].append(row)
+        state["epoch_sums"] = [0.0, 0.0]
+        log.write("epoch", state["step"], **{name: value for name, value in row.items() if name != "step"})
+        if state["best"] is None or scores.value < state["best"]["score"]:
+            state["best"] = {"epoch": epoch + 1, "score": scores.value}
+            _keep_best(bare, checkpoints, epoch + 1, accelerator)
+        if settings.schedule == "newbob":
+            before = [entry["score"] for entry in state["epochs"]]
+            bob = NewBob(settings.newbob_factor, settings.newbob_threshold)
+            state["newbob"] = bob.after(before, state["newbob"])
+        save_checkpoint(accelerator, checkpoints, state["step"], state)
+        last_checkpoint = time.monotonic()
+        _forget_other_best(checkpoints, state["best"]["epoch"], accelerator)
+        say(_epoch_line(row, state, settings, time.monotonic() - epoch_started), quiet=quiet)
+
+    # 5. The best weights.
+    bare.load_state_dict(load_file(str(_best(checkpoints, state["best"]["epoch"]))))
+    log.close()
+    bare.eval()
+    gathered = [Finding(**found) for found in gather_object(list(map(asdict, findings.values())))]
+    return FineTuned(bare, loader, pl.DataFrame(state["epochs"]), (*objective.findings, *gathered), accelerator)
+
+
+def build_model(targets: Targets, settings: TrainSettings, *, auxiliary: int) -> SpeechModel:
+    """The encoder with heads whose first weights follow from the seed."""
+    encoder = Encoder.load(str(settings.model), revision=settings.revision, device="cpu")
+    encoder.config.apply_spec_augment = False  # it draws from numpy's global generator: no resume could repeat it
+    layers = tuple(range(encoder.layers + 1)) if settings.layers is None else settings.layers
+    if not layers or min(layers) < 0 or max(layers) > encoder.layers:
+        fix = f"Give some of 0 to {encoder.layers}, or leave it out."
+        raise SettingsError(f"layers = {list(layers)}: the encoder has {encoder.layers} layers", fix=fix)
+    if settings.gradient_checkpointing:
+        backbone: Any = encoder.backbone
+        backbone.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    shape = Shape(
+        width=encoder.width,
+        layers=layers,
+        labels=len(targets.labels),
+        pooling=settings.pooling,
+        hidden=settings.hidden,
+        dropout=settings.dropout,
+        attributes=settings.attributes.weight > 0,
+        dirichlet=settings.loss == "dirichlet_multinomial",
+        auxiliary=auxiliary,
+        raters=len(targets.rater_votes.raters) if settings.raters else 0,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_of(settings.seed, "heads"))
+        model = SpeechModel(encoder, shape)
+    for block in model.blocks()[max(layers) :]:
+        block.requires_grad_(False)  # layers above the mix are not used
+    return model
+
+
+@contextmanager
+def deterministic_kernels(wanted: bool) -> Iterator[None]:
+    """Only deterministic kernels inside, if wanted."""
+    if not wanted:
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+
+
+def _groups(model: SpeechModel, settings: TrainSettings) -> list[dict[str, Any]]:
+    """Rates for backbone and heads; only matrices decay."""
+    groups = []
+    for module, rate in ((model.encoder, settings.backbone_rate), (model.heads, settings.learning_rate)):
+        weights = [weight for weight in module.parameters() if weight.requires_grad]
+        for matrices in (True, False):
+            chosen = [weight for weight in weights if (weight.ndim > 1) == matrices]
+            decay = settings.weight_decay if matrices else 0.0
+            groups.append({"params": chosen, "lr": rate, "highest": rate, "weight_decay": decay})
+    return groups
+
+
+def _freeze_lower(model: SpeechModel, a_epoch: float, epoch: int) -> None:
+    """Drop the gradients of layers that do not learn yet; DDP wants all of them computed."""
+    if not a_epoch:
+        return
+    blocks = model.blocks()
+    learning = round(a_epoch * (epoch + 1))
+    if learning > len(blocks):
+        return
+    upper = {id(weight) for block in blocks[len(blocks) - learning :] for weight in block.parameters()}
+    for weight in model.encoder.parameters():
+        if id(weight) not in upper:
+            weight.grad = None
+
+
+def _weights(targets: Targets, settings: TrainSettings) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """The rows' weights by label and concentration; their mean over training rows is 1."""
+    raw = row_weights(
+        torch.from_numpy(targets.weight), torch.from_numpy(targets.concentration), settings.concentration_half
+    ).numpy()
+    return np.asarray(raw / raw[targets.train].mean(), dtype=np.float64)
+
+
+def _patience_is_over(state: dict[str, Any], settings: TrainSettings) -> bool:
+    best: dict[str, Any] | None = state["best"]
+    return best is not None and len(state["epochs"]) - int(best["epoch"]) >= settings.patience
+
+
+def _keep_best(model: SpeechModel, folder: Path, epoch: int, accelerator: Accelerator) -> None:
+    if accelerator.is_main_process:
+        partial = folder / ".best.part"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            weights = {name: weight.detach().cpu().contiguous() for name, weight in model.state_dict().items()}
+            save_file(weights, str(partial))
+            partial.rename(_best(folder, epoch))
+        except Exception as error:
+            partial.unlink(missing_ok=True)
+            raise not_written(folder, error) from error
+    accelerator.wait_for_everyone()
+
+
+def _forget_other_best(folder: Path, epoch: int, accelerator: Accelerator) -> None:
+    if accelerator.is_main_process:
+        for path in folder.glob("best-*.safetensors"):
+            if path != _best(folder, epoch):
+                path.unlink()
+
+
+def _best(folder: Path, epoch: int) -> Path:
+    return folder / f"best-{epoch}.safetensors"
+
+
+def _not_finite(loss: float | None, step: int, epoch: int, folder: Path) -> EngineError:
+    what = f"the loss is {loss}" if loss is not None and not np.isfinite(loss) else "the gradient is not finite"
+    return EngineError(
+        f"{what} at step {step} (epoch {epoch + 1}); no weight was changed by it and the last checkpoint is kept",
+        where=str(folder),
+        fix="Lower learning_rate or backbone_rate or use precision = float32, in a new folder.",
+    )
+
+
+def _digest(targets: Targets, settings: TrainSettings) -> str:
+    """What a checkpoint must agree in with the run that goes on from it."""
+    arrays: list[np.ndarray[Any, Any]] = [targets.train, targets.development, targets.shares, targets.weight]
+    arrays += [targets.concentration, targets.attributes, targets.counts, targets.rater_votes.shares]
+    content = [f"{pl.Series(np.ascontiguousarray(part).ravel()).hash(seed=0).sum()}" for part in arrays]
+    model = encoder_digest(str(settings.model), settings.revision)
+    return digest_of([settings.model_dump(mode="json", exclude=_WITHOUT_EFFECT), model, list(targets.ids), content])
+
+
+def _summary(
+    model: SpeechModel, targets: Targets, settings: TrainSettings, accelerator: Accelerator, steps: int, warm: int
+) -> str:
+    encoder, heads = (
+        sum(weight.numel() for weight in module.parameters() if weight.requires_grad)
+        for module in (model.encoder, model.heads)
+    )
+    votes = targets.counts[targets.development].sum()
+    judged = f"{votes:.0f} human votes" if votes else "their labels (no votes were given)"
+    return (
+        f"{settings.name}: {settings.model}, {model.encoder.layers} layers; {encoder:,} weights of the encoder and "
+        f"{heads:,} of the heads to train; {len(targets.train)} utterances to learn from, {len(targets.development)} "
+        f"for development, judged by {judged}; at most {settings.epochs} epochs, {steps} steps of {settings.batch}, "
+        f"{warm} to warm up; {accelerator.num_processes} x {accelerator.device}, {settings.precision}"
+    )
+
+
+def _epoch_line(row: dict[str, Any], state: dict[str, Any], settings: TrainSettings, seconds: float) -> str:
+    loss = "no loss" if row["loss"] is None else f"loss {row['loss']:.4f}"
+    best = state["best"]
+    return (
+        f"epoch {row['epoch']}/{settings.epochs}: {loss}, development {row['score']:.4f} "
+        f"(best {best['score']:.4f} in epoch {best['epoch']}), {seconds:.0f} s"
+    )

@@ -1,0 +1,154 @@
+"""What a step minimises: the distribution's loss, and those of attributes, measured features and raters beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from alm_proxies.audio.features import FEATURES, measure_all, names_of
+from alm_proxies.audio.recipe import Sounds
+from alm_proxies.columns import did_you_mean
+from alm_proxies.errors import InputError, SettingsError
+from alm_proxies.models.speech_model import Answer
+from alm_proxies.progress import Progress
+from alm_proxies.tables import Finding, Utterances
+from alm_proxies.training import losses
+from alm_proxies.training.settings import TrainSettings
+from alm_proxies.training.targets import Targets
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Objective:
+    """The targets as tensors, and the loss of a part of a batch."""
+
+    settings: TrainSettings
+    shares: Tensor
+    counts: Tensor
+    attributes: Tensor
+    auxiliary: Tensor
+    """Measured features in standard deviations of the training rows; NaN = not measured."""
+    auxiliary_names: tuple[str, ...]
+    class_weights: Tensor
+    votes_from: NDArray[np.int64]
+    """votes_from[row] to votes_from[row + 1] are the row's votes by known raters."""
+    vote_rater: NDArray[np.int64]
+    vote_shares: Array
+    findings: tuple[Finding, ...]
+
+    @classmethod
+    def of(
+        cls, targets: Targets, utterances: Utterances, cache: Path, settings: TrainSettings, *, quiet: bool = False
+    ) -> Self:
+        """The objective of these targets; auxiliary features are measured, or taken from `cache`."""
+        if settings.loss == "dirichlet_multinomial" and not targets.counts[targets.train].sum() > 0:
+            raise InputError(
+                "dirichlet_multinomial needs human votes on the training utterances",
+                fix="Give votes (--votes), or choose loss = kld.",
+            )
+        auxiliary, findings = _measured(targets, utterances, cache, settings, quiet=quiet)
+        shares = torch.from_numpy(targets.shares).float()
+        train = torch.from_numpy(targets.train)
+        order = np.argsort(targets.rater_votes.row, kind="stable")
+        return cls(
+            settings=settings,
+            shares=shares,
+            counts=torch.from_numpy(targets.counts),
+            attributes=torch.from_numpy(targets.attributes).float(),
+            auxiliary=torch.from_numpy(auxiliary).float(),
+            auxiliary_names=settings.auxiliary,
+            class_weights=losses.class_weights(
+                shares[train], torch.from_numpy(targets.weight).float()[train], settings.balance_beta
+            ),
+            votes_from=np.searchsorted(targets.rater_votes.row[order], np.arange(len(targets) + 1)).astype(np.int64),
+            vote_rater=targets.rater_votes.rater[order],
+            vote_shares=targets.rater_votes.shares[order],
+            findings=findings,
+        )
+
+    def loss(self, answer: Answer, rows: NDArray[np.int64], weights: Array, stage: Array) -> tuple[Tensor, Tensor]:
+        """The part's loss over the batch size; and its distribution loss times weight, and that weight, to report.
+
+        `weights` are the rows' own, `stage` those of the curriculum, which count for the distribution alone.
+        """
+        device, total = answer.logits.device, float(self.settings.batch)
+        own = torch.from_numpy(weights[rows]).float().to(device)
+        staged = own * torch.from_numpy(stage[rows]).float().to(device)
+        each = self.distribution(answer, rows)
+        value = losses.weighted_sum(each.float(), staged, total)
+        reported = torch.stack([(each.detach().double() * staged).sum(), staged.double().sum()])
+        if answer.mean is not None and answer.log_variance is not None:
+            wanted = self.attributes[rows].to(device)
+            nll = losses.weighted_sum(losses.gaussian_nll(answer.mean, answer.log_variance, wanted), own, total)
+            ccc = losses.concordance(answer.mean, wanted, own) * own.sum() / total
+            value = value + self.settings.attributes.weight * (nll + self.settings.attributes.concordance * ccc)
+        if answer.auxiliary is not None:
+            wanted = self.auxiliary[rows].to(device)
+            known = ~wanted.isnan()
+            error = torch.where(known, answer.auxiliary - wanted.nan_to_num(), 0.0).square().sum(-1)
+            mean = error / known.sum(-1).clamp(min=1)
+            value = value + self.settings.auxiliary_weight * losses.weighted_sum(mean, own, total)
+        if answer.raters is not None:
+            value = value + self.settings.raters * self._of_raters(answer, rows, own) / total
+        return value, reported
+
+    def distribution(self, answer: Answer, rows: NDArray[np.int64]) -> Tensor:
+        """The distribution's loss of every row."""
+        kind = self.settings.loss
+        if kind == "dirichlet_multinomial":
+            return losses.dirichlet_multinomial(answer.log_alpha, self.counts[rows].to(answer.logits.device))
+        target = self.shares[rows].to(answer.logits.device)
+        if kind in ("class_balanced", "weighted_kld"):
+            balanced = losses.class_balanced if kind == "class_balanced" else losses.weighted_kld
+            return balanced(answer.logits, target, self.class_weights.to(target.device))
+        if kind == "jsd_entropy":
+            return losses.jsd_entropy(answer.logits, target, self.settings.entropy_weight)
+        simple = {"kld": losses.kld, "ce": losses.cross_entropy, "jsd": losses.jsd}
+        return simple[kind](answer.logits, target)
+
+    def _of_raters(self, answer: Answer, rows: NDArray[np.int64], weights: Tensor) -> Tensor:
+        """sum_i w_i times the mean over row i's votes of the cross-entropy of softmax(logits_i + its rater's)."""
+        spans = [np.arange(self.votes_from[row], self.votes_from[row + 1]) for row in rows]
+        device = answer.logits.device
+        votes = torch.from_numpy(np.concatenate(spans)).long()
+        place = torch.from_numpy(np.repeat(np.arange(len(rows)), list(map(len, spans)))).to(device)
+        count = torch.tensor([max(1, len(span)) for span in spans], device=device)
+        if answer.raters is None or not len(votes):
+            return answer.logits.sum() * 0.0
+        logits = answer.logits[place] + answer.raters[torch.from_numpy(self.vote_rater)[votes].to(device)]
+        wanted = torch.from_numpy(self.vote_shares)[votes].float().to(device)
+        return (losses.soft_cross_entropy(logits, wanted) * (weights / count)[place]).sum()
+
+
+def _measured(
+    targets: Targets, utterances: Utterances, cache: Path, settings: TrainSettings, *, quiet: bool
+) -> tuple[Array, tuple[Finding, ...]]:
+    names = settings.auxiliary
+    if not names:
+        return np.zeros((len(targets), 0)), ()
+    known = names_of()
+    for name in names:
+        if name not in known:
+            fix = f"{did_you_mean(name, known)} There are: {', '.join(known)}.".strip()
+            raise SettingsError(f"auxiliary: there is no measured feature {name!r}", fix=fix)
+    groups = sorted({feature.group for feature in FEATURES if feature.name in names})
+    sounds = Sounds(utterances, stage="train")
+    with Progress("measuring", len(targets), quiet=quiet) as progress:
+
+        def one(name: str) -> object:
+            progress.advance()
+            return sounds.open(name)
+
+        found = measure_all(targets.ids, one, stage="train", groups=groups, cache=cache, threads=settings.threads)  # type: ignore[arg-type]  # Opened
+    values = found.frame.select(names).fill_null(np.nan).to_numpy().astype(np.float64)
+    learned = values[targets.train]
+    with np.errstate(invalid="ignore"):
+        centre, spread = np.nanmean(learned, axis=0), np.nanstd(learned, axis=0)
+    return (values - centre) / np.where(spread > 0, spread, 1.0), found.findings

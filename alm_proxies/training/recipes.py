@@ -1,0 +1,125 @@
+"""The recipes: labels and utterances in, a trained folder out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from alm_proxies.errors import InputError
+from alm_proxies.models.calibration import Calibration
+from alm_proxies.models.trained import MODEL, TrainedFile, distances, norms_of, save_trained
+from alm_proxies.tables import Finding, Labels, Utterances, Votes
+from alm_proxies.training.calibrate import fit_calibration
+from alm_proxies.training.card import model_card
+from alm_proxies.training.settings import TrainSettings
+from alm_proxies.training.targets import Targets, targets_of
+
+_FOR_NORMS = 2000  # training clips that say where training clips lie
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A trained model's folder, a row of scores an epoch, what was found, and the rows it learned from."""
+
+    folder: Path
+    epochs: pl.DataFrame
+    findings: tuple[Finding, ...]
+    targets: Targets
+
+
+def train_encoder(
+    labels: Labels,
+    utterances: Utterances,
+    folder: Path,
+    settings: TrainSettings,
+    *,
+    votes: Votes | None,
+    quiet: bool,
+) -> Outcome:
+    """The recipe encoder, fine-tuned: trained, calibrated on the development speakers, and saved."""
+    from alm_proxies.training.checkpoint import not_written
+    from alm_proxies.training.development import read_rows
+    from alm_proxies.training.encoder import fine_tune
+
+    targets = targets_of(
+        labels,
+        utterances,
+        votes=votes,
+        development=settings.development,
+        seed=settings.seed,
+        raters=settings.raters > 0,
+    )
+    tuned = fine_tune(targets, utterances, folder, settings, quiet=quiet)
+    accelerator = tuned.accelerator
+    target = folder / MODEL
+    findings = [*targets.findings, *tuned.findings]
+    if accelerator.is_main_process:
+        reading = read_rows(tuned.model, tuned.loader, targets, targets.development, accelerator, batch=settings.batch)
+        step = max(1, len(targets.train) // _FOR_NORMS)
+        known = read_rows(tuned.model, tuned.loader, targets, targets.train[::step], accelerator, batch=settings.batch)
+        if not len(known.rows):
+            raise InputError("no recording of a training utterance can be used", fix="See the findings.")
+        centre, spread = norms_of(known.vectors)
+        calibration = Calibration()
+        if targets.counts[reading.rows].sum():
+            calibration = fit_calibration(
+                reading.logits,
+                targets.counts[reading.rows],
+                speaker_codes(targets, reading.rows),
+                distance=distances(reading.vectors, centre, spread),
+                log_strength=reading.log_strength,
+                abstain=settings.abstain,
+                seed=settings.seed,
+            )
+        else:
+            findings.append(no_calibration())
+        best = tuned.epochs.row(int(tuned.epochs["score"].arg_min() or 0), named=True)
+        scores = {name: best[name] for name in ("nll_per_vote", "cross_entropy") if best[name] is not None}
+        if calibration.loss:
+            scores["nll_per_vote_calibrated"] = calibration.loss[calibration.method]
+        file = TrainedFile(
+            recipe="encoder",
+            name=settings.name,
+            labels=targets.labels,
+            base=settings.model,
+            shape=tuned.model.heads.shape.model_dump(),
+            attributes=known_attributes(targets, settings),
+            auxiliary=settings.auxiliary,
+            calibration=calibration,
+            trained_on=targets.trained_on,
+            development=scores,
+            seconds=(tuned.loader.shortest, tuned.loader.longest),
+            settings=settings.model_dump(mode="json"),
+        )
+        try:
+            save_trained(target, file, tuned.model, (centre, spread), card=model_card(file, targets))
+        except Exception as error:
+            raise not_written(target, error) from error
+    accelerator.wait_for_everyone()
+    return Outcome(target, tuned.epochs, tuple(findings), targets)
+
+
+def speaker_codes(
+    targets: Targets, rows: np.ndarray[tuple[int], np.dtype[np.int64]]
+) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """A number for the speaker of every row; a row whose speaker is not known is its own."""
+    names = [targets.speakers[row] or targets.ids[row] for row in rows]
+    codes = {name: place for place, name in enumerate(sorted(set(names)))}
+    return np.array([codes[name] for name in names], dtype=np.int64)
+
+
+def known_attributes(targets: Targets, settings: TrainSettings) -> tuple[bool, bool, bool]:
+    """Which of valence, arousal and dominance training learned."""
+    if not settings.attributes.weight:
+        return False, False, False
+    valence, arousal, dominance = (bool(known.any()) for known in np.isfinite(targets.attributes[targets.train]).T)
+    return valence, arousal, dominance
+
+
+def no_calibration() -> Finding:
+    """The finding that nothing could be calibrated."""
+    message = "no development utterance has a human vote: predictions are not calibrated and have no concentration"
+    return Finding("train", "not_calibrated", message, "Give votes (--votes).")

@@ -1,0 +1,100 @@
+"""What a training records as it runs: metrics.jsonl always, and an experiment tracker by name through accelerate."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+
+from alm_proxies.errors import MissingExtraError, OutputError, SettingsError
+from alm_proxies.files import canonical_json, read_text, write_text
+from alm_proxies.training.settings import TrainSettings
+
+METRICS = "metrics.jsonl"
+TRACKING = "tracking"
+
+
+class RunLog:
+    """One line of JSON a step and an epoch; a resumed training forgets the lines behind its checkpoint."""
+
+    def __init__(self, accelerator: Accelerator, folder: Path, settings: TrainSettings, *, step: int) -> None:
+        self._accelerator = accelerator
+        self._path = folder / METRICS
+        self._tracked = settings.tracker is not None
+        if accelerator.is_main_process:
+            kept = [line for line in read_lines(folder) if line["step"] <= step]
+            write_text(self._path, "".join(canonical_json(line) + "\n" for line in kept))
+        if self._tracked:
+            accelerator.init_trackers(settings.name, config=_flat(settings.model_dump(mode="json")))
+
+    def write(self, kind: str, step: int, **values: float | int | None) -> None:
+        """Add a line; numbers go to the tracker too."""
+        if not self._accelerator.is_main_process:
+            return
+        known = {name: value for name, value in values.items() if value is not None}
+        try:
+            with self._path.open("a", encoding="utf-8") as stream:
+                stream.write(canonical_json({"kind": kind, "step": step, **known}) + "\n")
+        except OSError as error:
+            fix = "Free some space and run the same command again: it goes on from the last checkpoint."
+            raise OutputError(f"could not be written: {error.strerror}", where=str(self._path), fix=fix) from error
+        if self._tracked:
+            self._accelerator.log({f"{kind}/{name}": value for name, value in known.items()}, step=step)
+
+    def close(self) -> None:
+        """End the tracker's run."""
+        if self._tracked:
+            self._accelerator.end_training()
+
+
+def accelerator_of(folder: Path, settings: TrainSettings) -> Accelerator:
+    """The accelerator: this process's device, DDP where torchrun started several, precision and tracker."""
+    import torch
+    from accelerate.utils import DistributedDataParallelKwargs
+
+    try:
+        accelerator = Accelerator(
+            cpu=not torch.cuda.is_available(),
+            mixed_precision="bf16" if settings.precision == "bf16" else "no",
+            log_with=settings.tracker,
+            project_dir=str(folder / TRACKING) if settings.tracker else None,
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+        )
+    except ValueError as error:
+        if settings.tracker is None:
+            raise
+        fix = "accelerate knows trackio, tensorboard, wandb, mlflow and others; metrics.jsonl needs none."
+        raise SettingsError(f"there is no tracker {settings.tracker!r}", fix=fix) from error
+    if settings.tracker is not None and not accelerator.log_with:
+        raise MissingExtraError(
+            f"the tracker {settings.tracker!r} is not installed", fix=f"Install it with: pip install {settings.tracker}"
+        )
+    return accelerator
+
+
+def read_lines(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a training's metrics; a last line that a kill cut off is left out."""
+    path = folder / METRICS
+    if not path.is_file():
+        return []
+    lines = read_text(path).splitlines()
+    found = []
+    for number, line in enumerate(lines):
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            if number < len(lines) - 1:
+                raise
+    return found
+
+
+def _flat(values: dict[str, Any], before: str = "") -> dict[str, str | int | float | bool]:
+    flat: dict[str, str | int | float | bool] = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{before}{name}.")
+        else:
+            flat[f"{before}{name}"] = value if isinstance(value, str | int | float | bool) else str(value)
+    return flat

@@ -1,0 +1,188 @@
+"""What a training learns from: rows of labels, weights, votes and ratings, divided into training and development."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from alm_proxies.ballots import ballots_of, is_rater, only_held_out
+from alm_proxies.errors import InputError
+from alm_proxies.seeds import generator
+from alm_proxies.tables import ATTRIBUTES, Finding, Labels, Utterances, Votes
+
+Array = NDArray[np.float64]
+Index = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class RaterVotes:
+    """Votes of raters who are known: parallel arrays of row, rater and mass by label."""
+
+    raters: tuple[str, ...]
+    row: Index
+    rater: Index
+    shares: Array
+    """(votes, labels): the mass of each vote, sum 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """Aligned rows, one an utterance, sorted by id; `train` and `development` are row numbers."""
+
+    labels: tuple[str, ...]
+    ids: tuple[str, ...]
+    corpora: tuple[str, ...]
+    speakers: tuple[str | None, ...]
+    train: Index
+    development: Index
+    shares: Array
+    """Targets of training: the labels' distributions."""
+    weight: Array
+    """The labels' weights."""
+    concentration: Array
+    """The labels' strengths; NaN = exact or not known."""
+    attributes: Array
+    """Valence, arousal, dominance; NaN = not known."""
+    counts: Array
+    """Human votes that are not held out, by label; all 0 without votes."""
+    rater_votes: RaterVotes
+    seconds: Array
+    """Duration where the table of utterances has it; NaN = not known."""
+    findings: tuple[Finding, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def trained_on(self) -> dict[str, list[str]]:
+        """Corpora and their speakers among training and development rows; None is written as an empty name."""
+        known: dict[str, set[str]] = {}
+        for row in (*self.train, *self.development):
+            known.setdefault(self.corpora[row], set()).add(self.speakers[row] or "")
+        return {corpus: sorted(speakers) for corpus, speakers in sorted(known.items())}
+
+
+def targets_of(
+    labels: Labels,
+    utterances: Utterances,
+    *,
+    votes: Votes | None = None,
+    development: float = 0.1,
+    seed: int = 0,
+    raters: bool = False,
+) -> Targets:
+    """The rows of split train (or none) and development that have a label; what is left out is counted.
+
+    Where no utterance is of split development, a share of the speakers is set aside for it (of the utterances, where
+    speakers are not known). Utterances of split train whose every human vote is held out are left out.
+    """
+    rows, findings = _rows(labels, utterances, votes)
+    if not len(rows):
+        raise InputError("no labelled utterance is of split train or development", fix="Check labels and utterances.")
+    counts, found, rater_votes = _counts(rows["utterance_id"], labels.taxonomy, votes, raters)
+    is_development = (rows["split"] == "development").to_numpy()
+    findings += found
+    if not is_development.any():
+        is_development, finding = _set_aside(rows, development, seed)
+        findings.append(finding)
+    if is_development.all():
+        raise InputError("no utterance of split train has a label", fix="Check labels, utterances and their splits.")
+    return Targets(
+        labels=labels.taxonomy,
+        ids=tuple(rows["utterance_id"]),
+        corpora=tuple(rows["corpus"]),
+        speakers=tuple(rows["speaker"]),
+        train=np.flatnonzero(~is_development),
+        development=np.flatnonzero(is_development),
+        shares=rows.select(f"p_{label}" for label in labels.taxonomy).to_numpy().astype(np.float64).clip(0.0),
+        weight=rows["weight"].to_numpy().astype(np.float64),
+        concentration=_numbers(rows["concentration"]),
+        attributes=np.stack([_numbers(rows[name]) for name in ATTRIBUTES], axis=1),
+        counts=counts,
+        rater_votes=rater_votes,
+        seconds=_numbers(rows["seconds"]),
+        findings=tuple(findings),
+    )
+
+
+def _rows(labels: Labels, utterances: Utterances, votes: Votes | None) -> tuple[pl.DataFrame, list[Finding]]:
+    shares = [f"p_{label}" for label in labels.taxonomy]
+    told = utterances.frame.select(
+        "utterance_id",
+        "corpus",
+        "speaker",
+        split=pl.col("split").fill_null("train"),
+        seconds=pl.coalesce("duration", pl.col("end") - pl.col("start").fill_null(0.0)),
+    )
+    wanted = labels.frame.select("utterance_id", *shares, "weight", "concentration", *ATTRIBUTES)
+    joined = wanted.join(told, on="utterance_id", how="left")
+    findings: list[Finding] = []
+    for kind, which, message in (
+        ("no_utterance", pl.col("split").is_null(), "labels whose utterance is not in the table of utterances"),
+        ("no_weight", pl.col("weight") <= 0, "labels of weight 0"),
+        ("only_held_out", _only_held_out(votes), "utterances of split train whose every human vote is held out"),
+    ):
+        out = joined.filter(which)
+        if len(out):
+            findings.append(Finding("train", kind, message, count=len(out)))
+        joined = joined.filter(~which)
+    return joined.filter(pl.col("split").is_in(["train", "development"])).sort("utterance_id"), findings
+
+
+def _only_held_out(votes: Votes | None) -> pl.Expr:
+    if votes is None:
+        return pl.lit(False)
+    return (pl.col("split") == "train") & pl.col("utterance_id").is_in(only_held_out(votes).implode())
+
+
+def _counts(
+    ids: pl.Series, labels: tuple[str, ...], votes: Votes | None, raters: bool
+) -> tuple[Array, list[Finding], RaterVotes]:
+    if votes is None:
+        empty = np.zeros(0, dtype=np.int64)
+        none = RaterVotes((), empty, empty, np.zeros((0, len(labels))))
+        if raters:
+            raise InputError("raters need votes", fix="Give votes, or set raters = 0.")
+        return np.zeros((len(ids), len(labels))), [], none
+    if votes.taxonomy and votes.taxonomy != labels:
+        raise InputError(
+            f"the votes have the taxonomy {', '.join(votes.taxonomy)}, the labels {', '.join(labels)}",
+            fix="Give the votes that the labels were made of.",
+        )
+    ballots = ballots_of(votes, ids, "human")
+    findings = []
+    if not len(ballots.rows):
+        findings.append(Finding("train", "no_human_votes", "no utterance has a human vote that is not held out"))
+    known = np.array([is_rater(name) for name in ballots.names], dtype=bool)
+    if raters and not known.any():
+        raise InputError("the votes do not say who their raters are", fix="Set raters = 0.")
+    theirs = ballots.where(known[ballots.annotators] if len(known) else np.zeros(0, dtype=bool))
+    names = tuple(name for name, is_known in zip(ballots.names, known, strict=True) if is_known)
+    place = np.cumsum(known) - 1
+    own = place[theirs.annotators].astype(np.int64) if len(known) else theirs.annotators
+    return ballots.counts(), findings, RaterVotes(names, theirs.rows, own, theirs.vectors)
+
+
+def _set_aside(rows: pl.DataFrame, share: float, seed: int) -> tuple[NDArray[np.bool_], Finding]:
+    """A share of the speakers as development; utterances stand for themselves where their speaker is not known."""
+    groups = rows["speaker"].fill_null(rows["utterance_id"])
+    names = groups.unique().sort().to_list()
+    if len(names) < 2:
+        raise InputError(
+            "there is only one speaker, so none can be set aside for early stopping and calibration",
+            fix="Give some utterances the split development.",
+        )
+    count = min(len(names) - 1, max(1, round(share * len(names))))
+    chosen = set(generator(seed, "development").permutation(names)[:count].tolist())
+    mask = groups.is_in(list(chosen)).to_numpy()
+    what = "utterances" if rows["speaker"].null_count() == len(rows) else "speakers"
+    message = f"no utterance is of split development: {count} of {len(names)} {what} are set aside for it"
+    fix = "Give the utterances of some speakers the split development."
+    return mask, Finding("train", "development_set_aside", message, fix, count=int(mask.sum()))
+
+
+def _numbers(column: pl.Series) -> Array:
+    return column.cast(pl.Float64).fill_null(np.nan).to_numpy().astype(np.float64)

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import polars as pl
+
+from alm_proxies.about import About, MadeBy
+from alm_proxies.tables import Labels, Utterances
+from alm_proxies.trained_on import KEY, meets, trained_on_of, without_trained_on
+
+FRAME = pl.DataFrame(
+    {
+        "utterance_id": ["a/1", "a/2", "a/3", "b/1"],
+        "corpus": ["a", "a", "a", "b"],
+        "speaker": ["a/x", "a/y", None, "a/x"],
+    }
+)
+UTTERANCES = Utterances.of(FRAME)
+
+
+def predictions(trained_on: dict[str, list[str]] | None, ids: list[str]) -> Labels:
+    made_by = None if trained_on is None else MadeBy(stage="predict", settings={KEY: trained_on})
+    frame = pl.DataFrame({"utterance_id": ids, "p_sad": [0.5] * len(ids), "p_angry": [0.5] * len(ids)})
+    return Labels.of(frame, about=About(taxonomy=("sad", "angry"), made_by=made_by))
+
+
+def test_corpus_and_speaker_must_both_meet_and_an_unknown_speaker_may_be_anyone() -> None:
+    assert meets(FRAME, {"a": ["a/x"]}).to_list() == [True, False, True, False]
+    assert meets(FRAME, {"a": [""]}).to_list() == [True, True, True, False]
+    assert meets(FRAME, {"a": ["a/y"], "b": ["a/x"]}).to_list() == [False, True, True, True]
+    assert meets(FRAME, {}).to_list() == [False] * 4
+
+
+def test_what_was_trained_on_is_left_out_and_counted() -> None:
+    labels = predictions({"a": ["a/x"]}, ["a/1", "a/2", "b/1"])
+    kept, findings = without_trained_on(labels, UTTERANCES, stage="evaluate")
+    assert kept.frame["utterance_id"].to_list() == ["a/2", "b/1"]
+    assert [(found.stage, found.kind, found.count) for found in findings] == [("evaluate", "trained_on", 1)]
+    assert kept.about == labels.about
+
+
+def test_an_utterance_that_is_in_no_table_meets_by_the_corpus_in_its_id() -> None:
+    kept, findings = without_trained_on(predictions({"a": ["a/x"]}, ["a/9", "c/9"]), UTTERANCES, stage="align")
+    assert kept.frame["utterance_id"].to_list() == ["c/9"]
+    assert findings[0].count == 1
+
+
+def test_labels_that_no_model_made_stay_as_they_are() -> None:
+    labels = predictions(None, ["a/1", "a/2"])
+    assert trained_on_of(labels.about) == {}
+    assert without_trained_on(labels, UTTERANCES, stage="fuse") == (labels, [])

@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+import pytest
+from small_corpus import LABELS, small_settings
+
+from alm_proxies.errors import EngineError
+from alm_proxies.models.trained import TrainedModel
+from alm_proxies.stages.train.stage import Trained, train
+from alm_proxies.tables import Utterances
+from alm_proxies.training.run_log import read_lines
+
+if TYPE_CHECKING:
+    from conftest import Corpus
+
+IN_ITS_OWN_PROCESS = """
+import json, sys
+from small_corpus import small_settings
+from alm_proxies.stages.train.stage import train
+from alm_proxies.tables import Labels, Utterances, Votes
+source, out, model, changes = sys.argv[1:]
+tables = Labels.read(source + "/labels.parquet"), Utterances.read(source + "/utterances.parquet")
+votes = Votes.read(source + "/votes.parquet")
+train(*tables, out, small_settings(model, **json.loads(changes)), votes=votes)
+"""
+
+
+def started(corpus: Corpus, out: Path, *, before: str = "", launcher: tuple[str, ...] = (), **changes: Any) -> Any:
+    """A training in a process of its own."""
+    script = out.with_suffix(".py")
+    script.parent.mkdir(parents=True, exist_ok=True)
+    script.write_text(before + IN_ITS_OWN_PROCESS)
+    paths = [str(Path(__file__).parent), *sys.path]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
+    arguments = [str(corpus.folder), str(out), str(corpus.encoder), json.dumps(changes)]
+    command = [*(launcher or (sys.executable,)), str(script), *arguments]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=environment)
+
+
+def fit(corpus: Corpus, out: Path, **changes: Any) -> Trained:
+    settings = small_settings(corpus.encoder, **changes)
+    return train(corpus.labels, corpus.utterances, out, settings, votes=corpus.votes, quiet=True)
+
+
+def curve(out: Path) -> list[tuple[int, float]]:
+    return [(line["step"], line["loss"]) for line in read_lines(out) if line["kind"] == "step"]
+
+
+@pytest.fixture(scope="module")
+def whole(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> tuple[Trained, Path]:
+    """A training that nothing interrupts."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as in the processes it is compared with
+    out = tmp_path_factory.mktemp("whole") / "out"
+    done = fit(corpus, out, dropout=0.2)
+    torch.set_num_threads(threads)
+    return done, out
+
+
+def test_it_learns_and_what_it_saved_predicts_the_same(corpus: Corpus, tmp_path: Path) -> None:
+    done = fit(corpus, tmp_path / "out", epochs=12)
+    prior = -sum(p * np.log(p) for p in corpus.labels.distributions().mean(0))
+    assert done.epochs["nll_per_vote"].min() < prior - 0.25  # type: ignore[operator]  # a number
+    model = TrainedModel.load(done.folder, device="cpu")
+    assert model.labels == LABELS
+    assert model.file.trained_on == {"tones": [f"tones/s{number}" for number in range(8)]}
+    assert model.file.calibration.votes == 36
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_killed_at_a_random_step_it_goes_on_with_the_same_losses(
+    corpus: Corpus, whole: tuple[Trained, Path], tmp_path: Path, seed: int
+) -> None:
+    import torch
+
+    last = int(np.random.default_rng(seed).integers(3, 14))
+    out = tmp_path / "out"
+    with started(corpus, out, dropout=0.2, checkpoint_steps=2) as process:
+        deadline = time.monotonic() + 240
+        while (not (steps := curve(out)) or steps[-1][0] < last) and process.poll() is None:
+            assert time.monotonic() < deadline
+        process.send_signal(signal.SIGKILL)
+        told = process.stderr.read()
+    assert process.returncode == -signal.SIGKILL, told
+    assert not (out / "model").exists()
+    before = curve(out)
+    assert 0 < before[-1][0] < 15
+    torch.set_num_threads(1)
+    done = fit(corpus, out, dropout=0.2, checkpoint_steps=2)
+    assert curve(out) == curve(whole[1])
+    assert [step for step, _ in curve(out)] == list(range(1, 16))
+    assert before == curve(whole[1])[: len(before)]
+    heads = [(folder / "heads.safetensors").read_bytes() for folder in (done.folder, whole[0].folder)]
+    assert heads[0] == heads[1]
+    assert len(list((out / "checkpoints").glob("step-*"))) == 1
+
+
+def test_two_processes_have_the_losses_of_one(corpus: Corpus, tmp_path: Path) -> None:
+    launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    with started(corpus, tmp_path / "two", launcher=launcher, dropout=0.0, batch=7) as process:
+        told = process.stderr.read()
+    assert process.returncode == 0, told
+    assert "2 x cpu" in told
+    fit(corpus, tmp_path / "one", dropout=0.0, batch=7)
+    two, one = curve(tmp_path / "two"), curve(tmp_path / "one")
+    assert [step for step, _ in two] == [step for step, _ in one]
+    np.testing.assert_allclose([loss for _, loss in two], [loss for _, loss in one], rtol=2e-4)
+    scores = [
+        [line["score"] for line in read_lines(tmp_path / name) if line["kind"] == "epoch"] for name in ("one", "two")
+    ]
+    np.testing.assert_allclose(scores[0], scores[1], rtol=2e-4)
+
+
+def test_any_micro_batch_has_the_losses_of_the_whole_batch(corpus: Corpus, tmp_path: Path) -> None:
+    fit(corpus, tmp_path / "whole", dropout=0.0, epochs=2)
+    fit(corpus, tmp_path / "parts", dropout=0.0, epochs=2, micro_batch=3, padding=0.02)
+    parts, together = curve(tmp_path / "parts"), curve(tmp_path / "whole")
+    np.testing.assert_allclose([loss for _, loss in parts], [loss for _, loss in together], rtol=2e-4)
+
+
+def test_a_loss_that_is_no_number_ends_it_and_the_checkpoint_stays(corpus: Corpus, tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match=r"not finite|is nan|is inf") as caught:
+        fit(corpus, tmp_path / "out", learning_rate=1e30, clip=1e30, checkpoint_steps=1)
+    assert "Lower learning_rate" in str(caught.value)
+    kept = list((tmp_path / "out/checkpoints").glob("step-*"))
+    assert len(kept) == 1
+    assert kept[0].name == f"step-{curve(tmp_path / 'out')[-1][0]}"
+
+
+def test_recordings_that_turn_out_broken_are_findings_and_training_goes_on(corpus: Corpus, tmp_path: Path) -> None:
+    wav = tmp_path / "wav"
+    wav.mkdir()
+    for path in (corpus.folder / "wav").iterdir():
+        (wav / path.name).write_bytes(path.read_bytes())
+    (wav / "002.wav").write_bytes((wav / "002.wav").read_bytes()[:2000])
+    (wav / "005.wav").write_text("no sound")
+    (wav / "047.wav").unlink()
+    moved = Utterances.of(corpus.utterances.frame, about=corpus.utterances.about.with_(roots={"tones": str(tmp_path)}))
+    done = train(corpus.labels, moved, tmp_path / "out", small_settings(corpus.encoder), votes=corpus.votes, quiet=True)
+    found = done.findings.frame.filter(pl.col("utterance_id").is_not_null()).sort("utterance_id")
+    assert found["utterance_id"].to_list() == ["tones/002", "tones/005"]
+    assert (done.folder / "model.json").is_file()
+
+
+def test_a_full_disk_is_said_in_a_sentence_and_the_last_checkpoint_goes_on(corpus: Corpus, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    fit(corpus, out, epochs=3)
+    for path in (out / "model").rglob("*"):
+        path.unlink() if path.is_file() else None
+    limit = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (90_000, 90_000))\n"
+    with started(corpus, tmp_path / "full", before=limit, checkpoint_steps=2) as process:
+        told = process.stderr.read()
+    assert process.returncode == 1
+    assert "OutputError" in told.splitlines()[-1]
+    assert "the last whole checkpoint is kept" in told.splitlines()[-1]
+    assert not [path for path in (tmp_path / "full").rglob("*") if path.name.endswith(".part")]
+
+
+OUT_OF_MEMORY = """
+import resource
+import torch
+from alm_proxies.training import encoder, recipes
+import transformers
+from alm_proxies.training.objective import Objective
+made = Objective.of.__func__
+def of(cls, *given, **named):
+    size = int(open("/proc/self/statm").read().split()[0]) * 4096
+    resource.setrlimit(resource.RLIMIT_AS, (size + ROOM, size + ROOM))
+    return made(cls, *given, **named)
+Objective.of = classmethod(of)
+"""
+
+
+def test_out_of_memory_halves_the_batch_and_keeps_the_losses(corpus: Corpus, tmp_path: Path) -> None:
+    import soundfile
+
+    long = tmp_path / "long"
+    (long / "wav").mkdir(parents=True)
+    for path in (corpus.folder / "wav").iterdir():
+        samples, rate = soundfile.read(path)
+        soundfile.write(long / "wav" / path.name, np.resize(samples, 12 * rate), rate)
+    about = corpus.utterances.about.with_(roots={"tones": str(long)})
+    Utterances.of(corpus.utterances.frame, about=about).write(long / "utterances.parquet")
+    corpus.labels.write(long / "labels.parquet")
+    corpus.votes.write(long / "votes.parquet")
+    from dataclasses import replace
+
+    small = replace(corpus, folder=long)
+    before = OUT_OF_MEMORY.replace("ROOM", str(400 * 2**20))
+    with started(small, tmp_path / "out", before=before, batch=32, epochs=1, dropout=0.0) as process:
+        told = process.stderr.read()
+    assert process.returncode == 0, told
+    assert "memory ran out" in told
+    with started(small, tmp_path / "roomy", batch=32, epochs=1, dropout=0.0) as process:
+        told = process.stderr.read()
+    assert "memory ran out" not in told
+    got, wanted = curve(tmp_path / "out"), curve(tmp_path / "roomy")
+    np.testing.assert_allclose([loss for _, loss in got], [loss for _, loss in wanted], rtol=1e-4)
+    assert len(got) == 2
