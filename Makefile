@@ -7,7 +7,7 @@ TORCH := torch==2.13.0
 VLLM := .venv-vllm
 LINUX := $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m))
 
-.PHONY: demo test check lock clean
+.PHONY: demo test check docs lock clean
 
 demo: $(VENV)/ready
 	$(BIN)/alm-proxies demo
@@ -27,6 +27,10 @@ check: $(VENV)/ready
 	$(BIN)/ruff format --quiet --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+
+# The site, into site/: strict, and nothing in it is loaded from the network.
+docs: $(VENV)/ready
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 # torch has no hash: its wheel differs by machine (set PIP_EXTRA_INDEX_URL for the CPU build, see README.md).
 $(VENV)/ready: requirements/lock.txt pyproject.toml
@@ -48,4 +52,4 @@ lock:
 	  --override requirements/overrides.txt requirements/lock.in -o requirements/lock.txt
 
 clean:
-	rm -rf $(VENV) $(VLLM) build dist
+	rm -rf $(VENV) $(VLLM) build dist site

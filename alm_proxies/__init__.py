@@ -32,11 +32,19 @@ _HOMES = {
     "alm_proxies.pipeline.check": ("check",),
     "alm_proxies.pipeline.explain": ("explain",),
     "alm_proxies.pipeline.run": ("run",),
-    "alm_proxies.stages.align.stage": ("AlignSettings", "align"),
-    "alm_proxies.stages.annotate.stage": ("AnnotateSettings", "annotate"),
-    "alm_proxies.stages.fuse.stage": ("FuseSettings", "fuse"),
-    "alm_proxies.stages.read.stage": ("HoldOut", "ReadSettings", "Source", "read"),
-    "alm_proxies.stages.simulate.stage": ("SimulateSettings", "simulate"),
+    "alm_proxies.stages.align.settings": ("AlignSettings",),
+    "alm_proxies.stages.align.stage": ("align",),
+    "alm_proxies.stages.annotate.settings": ("AnnotateSettings",),
+    "alm_proxies.stages.annotate.stage": ("annotate",),
+    "alm_proxies.stages.fuse.settings": ("FuseSettings",),
+    "alm_proxies.stages.fuse.stage": ("fuse",),
+    "alm_proxies.stages.read.formats.crema_d": ("CremaDSource",),
+    "alm_proxies.stages.read.formats.table": ("TableSource",),
+    "alm_proxies.stages.read.formats.tables": ("TablesSource",),
+    "alm_proxies.stages.read.settings": ("HoldOut", "ReadSettings", "Source"),
+    "alm_proxies.stages.read.stage": ("read",),
+    "alm_proxies.stages.simulate.settings": ("SimulateSettings",),
+    "alm_proxies.stages.simulate.stage": ("simulate",),
     "alm_proxies.tables": ("About", "Finding", "Findings", "Labels", "Utterances", "Votes", "combine"),
     "alm_proxies.taxonomy": ("Taxonomy", "distribution_of", "taxonomy_of", "vad_of"),
 }  # fmt: skip
@@ -49,6 +57,7 @@ __all__ = [
     "AnnotateSettings",
     "Annotator",
     "Card",
+    "CremaDSource",
     "DawidSkene",
     "Dirichlet",
     "EngineError",
@@ -71,6 +80,8 @@ __all__ = [
     "Source",
     "Supervised",
     "TableError",
+    "TableSource",
+    "TablesSource",
     "Taxonomy",
     "Utterances",
     "Votes",
@@ -114,16 +125,32 @@ if TYPE_CHECKING:
     from alm_proxies.pipeline.check import check
     from alm_proxies.pipeline.explain import explain
     from alm_proxies.pipeline.run import run
-    from alm_proxies.stages.align.stage import AlignSettings, align
-    from alm_proxies.stages.annotate.stage import AnnotateSettings, annotate
-    from alm_proxies.stages.fuse.stage import FuseSettings, fuse
-    from alm_proxies.stages.read.stage import HoldOut, ReadSettings, Source, read
-    from alm_proxies.stages.simulate.stage import SimulateSettings, simulate
+    from alm_proxies.stages.align.settings import AlignSettings
+    from alm_proxies.stages.align.stage import align
+    from alm_proxies.stages.annotate.settings import AnnotateSettings
+    from alm_proxies.stages.annotate.stage import annotate
+    from alm_proxies.stages.fuse.settings import FuseSettings
+    from alm_proxies.stages.fuse.stage import fuse
+    from alm_proxies.stages.read.formats.crema_d import CremaDSource
+    from alm_proxies.stages.read.formats.table import TableSource
+    from alm_proxies.stages.read.formats.tables import TablesSource
+    from alm_proxies.stages.read.settings import HoldOut, ReadSettings, Source
+    from alm_proxies.stages.read.stage import read
+    from alm_proxies.stages.simulate.settings import SimulateSettings
+    from alm_proxies.stages.simulate.stage import simulate
     from alm_proxies.tables import About, Finding, Findings, Labels, Utterances, Votes, combine
     from alm_proxies.taxonomy import Taxonomy, distribution_of, taxonomy_of, vad_of
 
 
+_RENAMED = {"Stacking": "Supervised"}
+
+
 def __getattr__(name: str) -> Any:
+    if name in _RENAMED:
+        from alm_proxies.renamed import renamed
+
+        renamed(name, _RENAMED[name])
+        name = _RENAMED[name]
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     refuse_windows()

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from alm_proxies.contracts import CONTRACT, upgraded_about
 from alm_proxies.errors import InputError, TableError
+from alm_proxies.files import digest_of, open_file
+from alm_proxies.renamed import renamed
 
-CONTRACT = 1
 METADATA_KEY = "alm_proxies"
 
 
@@ -77,8 +80,22 @@ class MadeBy(BaseModel):
     settings_digest: str = ""
     """Changes when they do."""
     inputs: dict[str, str] = Field(default_factory=dict)
+    """By need (votes, utterances, labels ...): a digest of what the table or file held, never of its name or place."""
     settings: dict[str, object] = Field(default_factory=dict)
     """The settings themselves, where a later stage has to go by them."""
+
+    @classmethod
+    def of(cls, stage: str, settings: Mapping[str, Any], inputs: Mapping[str, Iterable[str]] | None = None) -> MadeBy:
+        """What a stage writes of itself: `inputs` gives the content digests of all tables or files of a need."""
+        each = {need: sorted(digests) for need, digests in (inputs or {}).items()}
+        digests = {need: many[0] if len(many) == 1 else digest_of(many) for need, many in each.items() if many}
+        return cls(stage=stage, settings_digest=digest_of(settings), inputs=digests, settings=dict(settings))
+
+    @property
+    def said(self) -> dict[str, object]:
+        """The old name of `settings`."""
+        renamed("said", "settings")
+        return self.settings
 
 
 class About(BaseModel):
@@ -100,22 +117,23 @@ class About(BaseModel):
 
 def about_of(path: Path) -> About:
     """What a Parquet file says of itself; nothing, if it is a bare one."""
-    with path.open("rb") as stream:
+    with open_file(path) as stream:
         text = pl.read_parquet_metadata(stream).get(METADATA_KEY)
     if text is None:
         return About()
     try:
-        about = About.model_validate_json(text)
+        stated = json.loads(text)
+        contract = stated.get("contract", CONTRACT) if isinstance(stated, dict) else None
+        if isinstance(contract, int) and contract > CONTRACT:
+            fix = "Update alm-proxies to read it."
+            raise TableError(f"was written under contract {contract}, newer than {CONTRACT}", where=str(path), fix=fix)
+        return About.model_validate(upgraded_about(stated) if isinstance(stated, dict) else stated)
+    except json.JSONDecodeError as error:
+        raise TableError(f"has metadata that is no JSON ({error.msg})", where=str(path)) from None
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise TableError(f"has metadata that cannot be understood ({place}: {first['msg']})", where=str(path)) from None
-    if about.contract > CONTRACT:
-        fix = "Update alm-proxies to read it."
-        raise TableError(
-            f"was written under contract {about.contract}, newer than {CONTRACT}", where=str(path), fix=fix
-        )
-    return about
 
 
 def together(parts: Sequence[About]) -> About:

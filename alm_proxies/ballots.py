@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Self
+from typing import Literal
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from alm_proxies.counting import Counting as Counting
+from alm_proxies.counting import Merge as Merge
 from alm_proxies.errors import InputError
 from alm_proxies.tables import ATTRIBUTES, CONSENSUS, CROWD, About, Finding, Votes
 
@@ -41,38 +42,6 @@ _SIDES: dict[Side, pl.Expr] = {
     "fit": ~pl.col("held_out"),
     "held_out": (pl.col("source") == "human") & pl.col("held_out"),
 }
-
-
-class Merge(BaseModel):
-    """How secondary labels count: an utterance's counts are votes * (primary * P + secondary * S).
-
-    P are the shares of the primary labels; S the mean over the raters who named any of their secondary labels, each
-    rater's list sharing mass 1 (arXiv 2606.27536). An utterance without secondary labels keeps P.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    primary: float = Field(default=1.0, gt=0, le=1)
-    """Share of the primary labels."""
-    secondary: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the secondary labels; the two sum to 1 (0.9 and 0.1 are usual)."""
-
-    @model_validator(mode="after")
-    def _sum(self) -> Self:
-        if abs(self.primary + self.secondary - 1) > 1e-9:
-            raise ValueError(f"primary and secondary sum to {self.primary + self.secondary:g}, not 1")
-        return self
-
-
-class Counting(BaseModel):
-    """How votes are counted for a fit: a setting of fuse, kept in its labels for whoever compares with them."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-    merge: Merge = Merge()
-    """How primary and secondary labels of one rater count."""
-    consensus: bool = False
-    """Count published consensus labels (annotator "corpus/consensus") as votes."""
-    columns: tuple[str, ...] = ()
-    """Numeric columns of the utterances (duration, prosody) that may steer the gate beside the proxies."""
 
 
 def counting_of(labels: About) -> Counting | None:
@@ -117,7 +86,7 @@ def left_out(votes: Votes, *, consensus: bool = False, answer: Answer = "either"
     sums = [(condition & among).sum().alias(str(place)) for place, condition in enumerate(reasons.values())]
     counts = votes.frame.select(sums).row(0)
     return [
-        Finding("fuse", kind, message, fix, count=count)
+        Finding.of(kind, message, fix, count=count)
         for (kind, message, fix), count in zip(reasons, counts, strict=True)
         if count
     ]
@@ -208,7 +177,7 @@ def human_counts(
         if named.height:
             message = "human votes name secondary labels, which are not used"
             fix = "Set merge = { primary = 0.9, secondary = 0.1 } to use them."
-            findings.append(Finding("fuse", "secondary", message, fix=fix, count=named.height))
+            findings.append(Finding.of("secondary", message, fix=fix, count=named.height))
         vectors = np.eye(k)[label] * weight[:, None] if shared else None
         return primary, None if vectors is None else _draws(votes, vectors), findings
     each = named.select("vote", "secondary").explode("secondary")
@@ -228,7 +197,7 @@ def human_counts(
     findings = []
     if outside:
         message = "secondary labels outside the taxonomy, left out"
-        findings.append(Finding("fuse", "secondary_out_of_vocabulary", message, count=outside))
+        findings.append(Finding.of("secondary_out_of_vocabulary", message, count=outside))
     return merged, _draws(votes, vectors), findings
 
 

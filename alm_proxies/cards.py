@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from alm_proxies.columns import did_you_mean
 from alm_proxies.errors import SettingsError
-from alm_proxies.files import read_text, shipped_folder
+from alm_proxies.files import digest_file, read_text, shipped_folder
+from alm_proxies.nearest import did_you_mean
 from alm_proxies.settings import read_toml
 from alm_proxies.taxonomy import checked_taxonomy
 
@@ -86,6 +86,12 @@ def known_cards(folder: str | Path | None = None) -> list[str]:
     """The corpora that have a card, in the user's folder or shipped, sorted."""
     places = [shipped_folder("data_cards"), *([Path(folder)] if folder is not None else [])]
     return sorted({path.stem for place in places for path in place.glob("*.md")})
+
+
+def digests_of_cards(corpora: Iterable[str], folder: str | Path | None = None) -> dict[str, str]:
+    """The content of the cards of corpora that have one: a changed card changes what is read and may be shown."""
+    cards = {corpus: card_of(corpus, folder).path for corpus in corpora}
+    return {f"card {corpus}": digest_file(path) for corpus, path in cards.items() if path is not None}
 
 
 def stays_because(corpus: str, *, named: Collection[str] = (), folder: str | Path | None = None) -> str | None:

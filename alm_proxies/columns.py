@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import polars as pl
 
 from alm_proxies.errors import InputError, TableError
+from alm_proxies.nearest import did_you_mean as did_you_mean  # other modules take it from here
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +77,6 @@ def missing_column(name: str, present: Iterable[str], where: str) -> TableError:
     return TableError(
         f"has no column {name!r}", where=where, fix=f"{near or 'Add or rename it.'} There are: {listed or 'none'}."
     )
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """'Did you mean ...?' for the nearest known word, or nothing."""
-    by_lower = {k.lower(): k for k in known}
-    near = difflib.get_close_matches(word.lower(), list(by_lower), n=1, cutoff=0.6)
-    return f"Did you mean {by_lower[near[0]]!r}?" if near else ""
 
 
 def cast(series: pl.Series, dtype: pl.DataType, where: str) -> pl.Series:

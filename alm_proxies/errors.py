@@ -6,6 +6,9 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any, ClassVar
 
+from alm_proxies.printable import printable
+from alm_proxies.renamed import renamed
+
 
 class AlmProxiesError(Exception):
     """Anything alm-proxies refuses or fails at; `exit_code` is what the command line ends with."""
@@ -25,7 +28,19 @@ class AlmProxiesError(Exception):
     def __str__(self) -> str:
         place = f"{self.where}: " if self.where else ""
         fix = f" {self.fix}" if self.fix else ""
-        return f"{place}{self.message.rstrip('.')}.{fix}"
+        return printable(f"{place}{self.message.rstrip('.')}.{fix}")
+
+    @property
+    def what(self) -> str:
+        """The old name of `message`."""
+        renamed("what", "message")
+        return self.message
+
+    @property
+    def mend(self) -> str | None:
+        """The old name of `fix`."""
+        renamed("mend", "fix")
+        return self.fix
 
 
 def _again(kind: type[AlmProxiesError], arguments: tuple[Any, ...]) -> AlmProxiesError:

@@ -7,15 +7,30 @@ import hashlib
 import json
 import os
 import re
+import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import lru_cache
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
 from alm_proxies.errors import InputError, OutputError, SettingsError
 
 _READ_OF_WEIGHTS = 16 * 2**20
+_LONGEST_TEXT = 2**30
+_MADE_BY_THE_KERNEL = re.compile(
+    "proc|sysfs|cgroup2?|debugfs|tracefs|securityfs|configfs|bpf|pstore|efivarfs|mqueue|devpts|autofs|rpc_pipefs"
+    "|fusectl|binfmt_misc|selinuxfs|nsfs"
+)
+"""File systems whose files look regular, and may never end or never answer."""
+_IS = {
+    stat.S_ISFIFO: "a pipe",
+    stat.S_ISCHR: "a device",
+    stat.S_ISBLK: "a device",
+    stat.S_ISSOCK: "a socket",
+}
 _NEXT = {
     errno.ENOSPC: "Free some space or choose another folder, then run the same command again.",
     errno.EDQUOT: "Your disk quota is used up: free some space or choose another folder, then run it again.",
@@ -25,18 +40,92 @@ _NEXT = {
     errno.ENOTDIR: "Part of the path is a file, not a folder: choose another path.",
     errno.EEXIST: "Part of the path is a file, not a folder: choose another path.",
     errno.EISDIR: "There is a folder of this name: choose another path.",
+    errno.EINVAL: "Choose another path.",
+    errno.ENAMETOOLONG: "Choose a shorter name.",
 }
+
+
+class IrregularFileError(OSError):
+    """A path leads to something that is no regular file: reading it might never end, replacing it would break it."""
+
+
+def open_file(path: str | Path) -> BufferedReader:
+    """A regular file opened for reading; every reader of a user's file opens it here. Raises OSError."""
+    return os.fdopen(file_handle(path), "rb")
+
+
+def file_handle(path: str | Path) -> int:
+    """The same as a descriptor. A pipe, device, socket, folder or kernel file is an IrregularFileError.
+
+    What stands at the path is looked at before it is opened, as opening a pipe may wait, and again once it is open.
+    """
+    if "\0" in os.fspath(path):
+        raise OSError(errno.EINVAL, "its name holds a null character")
+    _refuse_irregular(Path(path).stat())
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    try:
+        _refuse_irregular(os.fstat(handle))
+    except BaseException:
+        os.close(handle)
+        raise
+    return handle
+
+
+def refuse_irregular(path: str | Path) -> None:
+    """Raise OSError unless a path leads to a regular file: for readers of other packages, which open it themselves."""
+    os.close(file_handle(path))
+
+
+def is_there(path: str | Path, *, file: bool = False) -> bool:
+    """Whether there is something (a regular file, where `file`) at a path, never an error.
+
+    What may not be looked at is there, and a name that cannot be is not.
+    """
+    try:
+        return stat.S_ISREG(Path(path).stat().st_mode) or not file
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return False
+    except OSError as error:
+        return error.errno not in (errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL)
+
+
+def _refuse_irregular(status: os.stat_result) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, "is a folder")
+    named = next((name for is_so, name in _IS.items() if is_so(status.st_mode)), "")
+    if not named and status.st_dev in _kernel_devices():
+        named = "made by the kernel"
+    if named:
+        raise IrregularFileError(errno.EINVAL, f"is {named}, not a regular file")
+
+
+@lru_cache(maxsize=1)
+def _kernel_devices() -> frozenset[int]:
+    """The device numbers of mounted file systems that the kernel makes up."""
+    found = set()
+    with suppress(OSError, ValueError):
+        for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            before, _, after = line.partition(" - ")
+            if _MADE_BY_THE_KERNEL.fullmatch(after.split(" ", 1)[0]):
+                major, _, minor = before.split(" ")[2].partition(":")
+                found.add(os.makedev(int(major), int(minor)))
+    return frozenset(found)
 
 
 @contextmanager
 def whole(path: str | Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; on leaving, it is flushed to disk and takes its name, or nothing is left."""
+    """Give a temporary path beside `path`; on leaving, it is flushed to disk and takes its name, or nothing is left.
+
+    A device, a pipe or anything else at `path` that is no regular file is refused.
+    """
     target = Path(path)
     temporary: Path | None = None
     try:
+        if "\0" in str(target):
+            raise OSError(errno.EINVAL, "its name holds a null character")
+        if is_there(target):
+            _refuse_irregular(target.stat())
         target.parent.mkdir(parents=True, exist_ok=True)
-        if target.is_dir():
-            raise IsADirectoryError(errno.EISDIR, "is a folder")
         handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
         os.close(handle)
         temporary = Path(name)
@@ -103,7 +192,7 @@ def digest_of(value: Any) -> str:
 def digest_file(path: str | Path) -> str:
     """Sixteen hexadecimal digits that change when a file's content does."""
     try:
-        with Path(path).open("rb") as stream:
+        with open_file(path) as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
     except OSError as error:
         raise could_not_read(path, error) from error
@@ -114,7 +203,7 @@ def weights_digest(folder: Path) -> str:
     parts = []
     for path in sorted(path for path in folder.iterdir() if path.is_file()):
         size = path.stat().st_size
-        with path.open("rb") as stream:
+        with open_file(path) as stream:
             content = stream.read(_READ_OF_WEIGHTS)
             if size > 2 * _READ_OF_WEIGHTS:
                 stream.seek(size - _READ_OF_WEIGHTS)
@@ -128,13 +217,19 @@ def could_not_read(path: str | Path, error: OSError) -> InputError:
         return InputError("there is no such file", where=str(path), fix="Check the path.")
     if isinstance(error, IsADirectoryError):
         return InputError("this is a folder, a file is needed", where=str(path), fix="Name a file inside it.")
+    if isinstance(error, IrregularFileError):
+        return InputError(f"{error.strerror}", where=str(path), fix="Write it into a file first, and name that.")
     return InputError(f"cannot be read: {error.strerror or error}", where=str(path), fix="Check its permissions.")
 
 
 def read_text(path: str | Path, encoding: str = "utf-8") -> str:
     """The text of a file; a missing, unreadable or wrongly encoded file is our error."""
     try:
-        return Path(path).read_text(encoding=encoding)
+        with open_file(path) as stream:
+            content = stream.read(_LONGEST_TEXT + 1)
+        if len(content) > _LONGEST_TEXT:
+            raise InputError(f"is larger than {_LONGEST_TEXT:,} bytes", where=str(path), fix="Name the right file.")
+        return content.decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
     except OSError as error:
         raise could_not_read(path, error) from error
     except UnicodeDecodeError as error:

@@ -10,6 +10,8 @@ import time
 from types import TracebackType
 from typing import Any, Self, TextIO
 
+from alm_proxies.printable import printable
+
 LOG = logging.getLogger("alm_proxies")
 
 _SECONDS_BETWEEN_LINES = 5.0
@@ -22,7 +24,7 @@ class Progress:
     def __init__(
         self, message: str, total: int | None = None, *, quiet: bool = False, stream: TextIO | None = None
     ) -> None:
-        self._what = message
+        self._what = printable(message)
         self._total = total
         self._stream = stream if stream is not None else sys.stderr
         self._quiet = quiet
@@ -64,7 +66,7 @@ class Progress:
     def advance(self, count: int = 1, note: str | None = None) -> None:
         """Count `count` more; `note` is shown behind the count."""
         self._done += count
-        self._note = note if note is not None else self._note
+        self._note = printable(note) if note is not None else self._note
         if self._quiet:
             return
         if self._live is not None:
@@ -96,6 +98,7 @@ class Progress:
 
 def say(line: str, *, quiet: bool = False) -> None:
     """One plain line on stderr, and to the logger."""
+    line = printable(line)
     LOG.info("%s", line)
     if not quiet:
         print(line, file=sys.stderr, flush=True)

@@ -1,20 +1,127 @@
-"""The TOML files users write, read into typed settings; what is wrong is said with file, line, key and fix."""
+"""What users write, as typed settings: one base class, files read into it, and what is wrong said in one voice.
+
+A field of a Settings class is a key of a file, a flag of a command and an argument of a function. Its docstring is
+its help text everywhere.
+"""
 
 from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from alm_proxies.columns import did_you_mean
 from alm_proxies.errors import SettingsError
 from alm_proxies.files import read_text
+from alm_proxies.nearest import did_you_mean
 
 M = TypeVar("M", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Something a field's type says beside its values: `budget: Annotated[float, CHANGES_NOTHING] = 1.0`."""
+
+    name: str
+
+
+CHANGES_NOTHING = Mark("changes nothing")
+"""The field changes no result: it is in no digest, and a finished stage is not done again for it."""
+PLACE = Mark("place")
+"""The field is a path, or a name where there is no such path: relative to the file that says it, and in no digest."""
+
+ARGUMENT = Mark("argument")
+"""On the command line the field is an argument, no flag."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """A second name of a field's flag, without the dashes."""
+
+    flag: str
+
+
+class Settings(BaseModel):
+    """Frozen settings with a docstring for each field; unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+def deciding(settings: BaseModel) -> dict[str, Any]:
+    """The settings that decide the result, as plain data: without paths and without what changes nothing."""
+    aside = {name for mark in (CHANGES_NOTHING, PLACE) for name in marked(type(settings), mark)}
+    return settings.model_dump(mode="json", exclude=aside, by_alias=True)
+
+
+def marked(model: type[BaseModel], mark: Mark) -> list[str]:
+    """The fields of a model with a mark."""
+    return [name for name, field in model.model_fields.items() if mark in field.metadata]
+
+
+def located(settings: M, folder: Path, only: Container[str] | None = None) -> M:
+    """The settings with every path among them relative to a folder; ~ is the user's home, names stay names."""
+    changed: dict[str, Any] = {}
+    for name in marked(type(settings), PLACE):
+        if only is not None and name not in only:
+            continue
+        value = getattr(settings, name)
+        if isinstance(value, tuple):
+            changed[name] = tuple(_located(one, folder, name) for one in value)
+        elif value is not None:
+            changed[name] = _located(value, folder, name)
+    return settings.model_copy(update=changed) if changed else settings
+
+
+def _located(value: Any, folder: Path, name: str) -> Any:
+    if isinstance(value, Path):
+        return path_in(folder, value, name)
+    path = path_in(folder, Path(value), name)
+    return str(path) if path.exists() or path.suffix or len(Path(value).parts) > 1 else value
+
+
+def path_in(folder: Path, said: Path, where: str) -> Path:
+    """A path that a file in `folder` says: relative to that folder; ~ is the user's home."""
+    try:
+        return folder / said.expanduser()
+    except RuntimeError:
+        raise SettingsError(f"nobody knows whose home {said} is in", where=where, fix="Write it in full.") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """Values from one origin: a section of a file, a settings file, or the flags of a command."""
+
+    values: Mapping[str, Any]
+    origin: str
+    """What `check` calls it."""
+    where: str = ""
+    """The file."""
+    text: str = ""
+    """The file's text, to name lines of."""
+    at: tuple[int | str, ...] = ()
+    """Where in the file the values stand, such as ("read", 0)."""
+    verb: str = ""
+    """The command, where the values are its flags."""
+    top: tuple[str, ...] = field(default=())
+    """Keys that stand at the top of the file, and sections: a key put into the wrong place is led home."""
+
+
+def settings_from(model: type[M], *layers: Layer) -> tuple[M, dict[str, str]]:
+    """The settings that layers give together, the last one first in rank, and where each value comes from."""
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for layer in layers:
+        values.update(layer.values)
+        origins.update(dict.fromkeys(layer.values, layer.origin))
+    try:
+        return model.model_validate(values), origins
+    except ValidationError as error:
+        raise _refused(error, model, layers) from None
 
 
 def read_settings(path: str | Path, model: type[M]) -> M:
@@ -23,11 +130,17 @@ def read_settings(path: str | Path, model: type[M]) -> M:
     return settings_of(model, read_toml(text, str(path)), str(path), text)
 
 
+def read_layer(path: str | Path) -> Layer:
+    """A settings file as a layer: its keys are those of the settings."""
+    text = read_text(path)
+    return Layer(read_toml(text, str(path)), str(path), where=str(path), text=text)
+
+
 def read_toml(text: str, where: str) -> dict[str, Any]:
     """TOML text as a dictionary; a slip is named with its line."""
     try:
         return tomllib.loads(text.removeprefix("\ufeff"))
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         found = re.search(r"\(at line (\d+)", str(error))
         place = f"{where}, line {found[1]}" if found else where
         message = re.sub(r" \(at .*\)$", "", str(error)) or "it is nested too deeply"
@@ -36,52 +149,67 @@ def read_toml(text: str, where: str) -> dict[str, Any]:
 
 def settings_of(model: type[M], values: dict[str, Any], where: str, text: str = "") -> M:
     """Values as their model; the first thing wrong is said with its key, its line in `text` and the right key."""
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        raise _refused(error, model, where, text) from None
+    return settings_from(model, Layer(values, where, where=where, text=text))[0]
 
 
-def settings_from_flags(model: type[M], values: dict[str, Any], verb: str) -> M:
-    """What the flags of a command say as the model they stand for; the first thing wrong is said with its flag."""
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        path = [str(part) for part in problem["loc"] if isinstance(part, int) or not _is_branch(part)]
-        given = [] if isinstance(problem["input"], dict) else [_shown(problem["input"])]
-        named = " ".join([f"--{path[0].replace('_', '-')}", *path[1:], *given]) if path else verb
-        raise SettingsError(f"{named}: {_reason(problem['msg'])}", fix=f"See alm-proxies {verb} --help.") from None
-
-
-def _refused(error: ValidationError, model: type[BaseModel], where: str, text: str) -> SettingsError:
-    # An unknown key first: it is the likelier slip when a needed key is missing too.
+def _refused(error: ValidationError, model: type[BaseModel], layers: Sequence[Layer]) -> SettingsError:
+    """The first thing wrong as one sentence; an unknown key first: it is the likelier slip when one is missing too."""
     problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
     problem = problems[0]
     path = tuple(part for part in problem["loc"] if isinstance(part, int) or not _is_branch(part))
-    key = ".".join(str(part) for part in path) or "the settings"
-    place = where + _line_of(path, text)
+    layer = next((layer for layer in reversed(layers) if path and path[0] in layer.values), layers[-1])
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    if layer.verb:
+        return _refused_flag(problem, path, layer, more)
+    full = (*layer.at, *path)
+    key = ".".join(str(part) for part in full) or "the settings"
+    place = layer.where + line_of(full, layer.text)
     if problem["type"] == "extra_forbidden":
-        known = _keys_at(model, path[:-1])
-        near = _own_place(model, path) or did_you_mean(str(path[-1]), known)
-        fix = f"{near} Known here: {', '.join(known)}.".strip()
-        return SettingsError(f"{key!r} is not a key that is known{more}", where=place, fix=fix)
+        return unknown_key(key, str(path[-1]), keys_at(model, path[:-1]), place, _own_place(model, path, layer), more)
     if problem["type"] == "missing":
         return SettingsError(f"{key!r} is missing{more}", where=place, fix="Write it.")
     message = _reason(problem["msg"])
     if not path:
-        return SettingsError(f"{message}{more}", where=place)
+        named = f"{key}: " if layer.at else ""
+        return SettingsError(f"{named}{message}{more}", where=place)
     if problem["type"] in ("tuple_type", "list_type"):
-        fix = f"Write [[{key}]] above each." if isinstance(problem["input"], dict) else f"Write {key} = [...]."
-        return SettingsError(f"{key} is a list{more}", where=place, fix=fix)
+        return not_a_list(key, problem["input"], place, more)
     return SettingsError(f"{key} = {_shown(problem['input'])}: {message}{more}", where=place, fix="Correct it.")
 
 
-def _own_place(model: type[BaseModel], path: tuple[int | str, ...]) -> str:
+def _refused_flag(problem: Any, path: tuple[int | str, ...], layer: Layer, more: str) -> SettingsError:
+    fix = f"See alm-proxies {layer.verb} --help."
+    if not path:
+        return SettingsError(f"{layer.verb}: {_reason(problem['msg'])}", fix=fix)
+    flag = f"--{str(path[0]).replace('_', '-')}"
+    if problem["type"] == "missing":
+        rest = f": {'.'.join(map(str, path[1:]))} is needed" if path[1:] else " is needed"
+        return SettingsError(f"{flag}{rest}{more}", fix=fix)
+    given = [] if isinstance(problem["input"], dict) else [_shown(problem["input"])]
+    named = " ".join([flag, *(str(part) for part in path[1:]), *given])
+    return SettingsError(f"{named}: {_reason(problem['msg'])}{more}", fix=fix)
+
+
+def unknown_key(
+    key: str, name: str, known: Sequence[str], where: str, elsewhere: str = "", more: str = ""
+) -> SettingsError:
+    """The error for a key that is not one."""
+    fix = f"{elsewhere or did_you_mean(name, known)} Known here: {', '.join(known)}.".strip()
+    return SettingsError(f"{key!r} is not a key that is known{more}", where=where, fix=fix)
+
+
+def not_a_list(key: str, given: Any, where: str, more: str = "") -> SettingsError:
+    """The error for one value where a list is needed."""
+    fix = f"Write [[{key}]] above each." if isinstance(given, dict) else f"Write {key} = [...]."
+    return SettingsError(f"{key} is a list{more}", where=where, fix=fix)
+
+
+def _own_place(model: type[BaseModel], path: tuple[int | str, ...], layer: Layer) -> str:
     """Where a key belongs that stands in a table but is one of the whole file; nothing for any other key."""
     key = str(path[-1])
-    if len(path) == 1 or key not in _keys_at(model, ()):
+    if layer.at and key in layer.top:
+        return f"{key} = ... stands at the top of the file, above the first table."
+    if len(path) == 1 or key not in keys_at(model, ()):
         return ""
     field = next(field for name, field in model.model_fields.items() if key == (field.alias or name))
     if _model_in(field.annotation) is None:
@@ -107,7 +235,8 @@ def _is_branch(part: str) -> bool:
     return bool(re.search(r"[\[\](]", part)) or part in ("str", "int", "float", "bool") or part[:1].isupper()
 
 
-def _line_of(path: tuple[int | str, ...], text: str) -> str:
+def line_of(path: tuple[int | str, ...], text: str) -> str:
+    """', line N' for the line of a text where a key stands, if it stands in one line alone."""
     names = [part for part in path if isinstance(part, str)]
     if not names or not text:
         return ""
@@ -121,7 +250,8 @@ def _line_of(path: tuple[int | str, ...], text: str) -> str:
     return ""
 
 
-def _keys_at(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
+def keys_at(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
+    """The keys that a model knows at a place inside it."""
     for part in path:
         if isinstance(part, int):
             continue
@@ -134,10 +264,13 @@ def _keys_at(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:
+    return next(models_in(annotation), None)
+
+
+def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The models that a type is made of."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    if get_origin(annotation) is not None or isinstance(annotation, UnionType):
+        yield annotation
+    elif get_origin(annotation) is not None or isinstance(annotation, UnionType):
         for argument in get_args(annotation):
-            if (found := _model_in(argument)) is not None:
-                return found
-    return None
+            yield from models_in(argument)

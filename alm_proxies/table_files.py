@@ -10,7 +10,7 @@ import polars as pl
 
 from alm_proxies.about import About, about_of
 from alm_proxies.errors import InputError, TableError
-from alm_proxies.files import could_not_read
+from alm_proxies.files import could_not_read, open_file
 
 _KINDS = {".csv": "CSV", ".jsonl": "JSON lines", ".ndjson": "JSON lines"}
 _READ_IT = "Read it with: alm-proxies read table."
@@ -21,14 +21,14 @@ def load_table(path: Path, text: Iterable[str]) -> tuple[pl.DataFrame, About]:
     """A table's rows and what it says of itself; the columns in `text` stay text, whatever their values look like."""
     suffix = path.suffix.lower()
     try:
-        with path.open("rb") as stream:
+        with open_file(path) as stream:
             head = stream.read(2)
         if suffix == ".csv":
             if head in (b"\xff\xfe", b"\xfe\xff"):
                 raise TableError("is UTF-16 text", where=str(path), fix=f"Save it as UTF-8. {_READ_IT}")
             return _csv(path, text), About()
         if suffix in _KINDS:
-            with path.open("rb") as stream:
+            with open_file(path) as stream:
                 return pl.read_ndjson(stream, infer_schema_length=None), About()
         return read_parquet(path), about_of(path)
     except OSError as error:

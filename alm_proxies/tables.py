@@ -16,10 +16,14 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from alm_proxies.about import CONTRACT, METADATA_KEY, About, AnnotatorCard, MadeBy, together
+from alm_proxies.about import METADATA_KEY, About, AnnotatorCard, MadeBy, together
 from alm_proxies.columns import Column, conform, did_you_mean, refuse_clashes, refuse_other_frames, refuse_where
+from alm_proxies.content import content_digest
+from alm_proxies.contracts import CONTRACT, upgraded_frame
 from alm_proxies.errors import InputError, TableError
 from alm_proxies.files import canonical_json, whole
+from alm_proxies.finding_kinds import NOT_DECLARED, SEVERITIES, Severity, severity_of
+from alm_proxies.renamed import renamed
 from alm_proxies.table_files import load_table, refuse_other_suffix
 from alm_proxies.taxonomy import taxonomy_of
 
@@ -70,6 +74,7 @@ class _Table:
         about = about or About()
         where = where or cls.__name__.lower()
         refuse_other_frames(frame, where)
+        frame = _with_new_names(frame, cls.__name__)
         if taxonomy is not None:
             named = taxonomy_of(taxonomy).labels
             if about.taxonomy and about.taxonomy != named:
@@ -84,10 +89,13 @@ class _Table:
 
     @classmethod
     def read(cls, path: str | Path, *, taxonomy: str | Sequence[str] | None = None) -> Self:
-        """Read a table from Parquet, CSV or JSON lines; a bare file with only the needed columns is welcome."""
+        """Read a table from Parquet, CSV or JSON lines; a bare file with only the needed columns is welcome.
+
+        Files of earlier contracts are upgraded in memory.
+        """
         text = (column.name for column in cls.COLUMNS if column.dtype == _TEXT)
         frame, about = load_table(Path(path), ("utterance_id", *text))
-        return cls.of(frame, taxonomy=taxonomy, about=about, where=str(path))
+        return cls.of(upgraded_frame(frame, cls.__name__), taxonomy=taxonomy, about=about, where=str(path))
 
     def write(self, path: str | Path) -> None:
         """Write the table as Parquet, sorted by key, whole or not at all; the same table gives the same bytes."""
@@ -98,6 +106,15 @@ class _Table:
 
     def __len__(self) -> int:
         return self.frame.height
+
+    def content_digest(self) -> str:
+        """Changes when what the table holds does; paths, version and who made it are no part of it."""
+        stated = self.about.model_dump(mode="json", exclude={"contract", "version", "roots", "made_by"})
+        return content_digest(self.frame, self.KEY, stated)
+
+    def by(self, made_by: MadeBy) -> Self:
+        """The same table, saying who made it."""
+        return type(self)(self.frame, self.about.with_(made_by=made_by))
 
     @property
     def taxonomy(self) -> tuple[str, ...]:
@@ -225,7 +242,10 @@ class Labels(_Table):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something left out, corrected or worth knowing: what, where, how often, and what to do about it."""
+    """Something left out, corrected or worth knowing: what, where, how often, and what to do about it.
+
+    Its kind is declared in finding_kinds.py, with its severity.
+    """
 
     stage: str
     kind: str
@@ -235,6 +255,37 @@ class Finding:
     where: str | None = None
     count: int = 1
 
+    @property
+    def severity(self) -> Severity:
+        """info, warning or problem: that of its kind."""
+        return severity_of(self.kind)
+
+    @classmethod
+    def of(
+        cls,
+        kind: str,
+        message: str,
+        fix: str = "",
+        *,
+        utterance_id: str | None = None,
+        where: str | None = None,
+        count: int = 1,
+    ) -> Finding:
+        """A finding of code that knows no stage: the stage that calls it stamps its name when findings are gathered."""
+        return cls("", kind, message, fix, utterance_id, where, count)
+
+    @property
+    def what(self) -> str:
+        """The old name of `message`."""
+        renamed("what", "message")
+        return self.message
+
+    @property
+    def mend(self) -> str:
+        """The old name of `fix`."""
+        renamed("mend", "fix")
+        return self.fix
+
 
 @dataclass(frozen=True, slots=True)
 class Findings(_Table):
@@ -243,6 +294,7 @@ class Findings(_Table):
     COLUMNS: ClassVar[tuple[Column, ...]] = (
         Column("stage", _TEXT, needed=True, nullable=False),
         Column("kind", _TEXT, needed=True, nullable=False),
+        Column("severity", _TEXT, nullable=False, allowed=SEVERITIES),
         Column("utterance_id", _TEXT),
         Column("where", _TEXT),
         Column("message", _TEXT, needed=True, nullable=False),
@@ -251,20 +303,38 @@ class Findings(_Table):
     )
 
     @classmethod
-    def gather(cls, findings: Iterable[Finding]) -> Findings:
-        """A table of findings, in the order they were made."""
-        rows = [asdict(finding) for finding in findings]
+    def gather(cls, findings: Iterable[Finding], stage: str = "") -> Findings:
+        """A table of findings, in the order they were made; `stage` is stamped on those that name none."""
+        rows = [
+            {**asdict(finding), "severity": finding.severity, "stage": finding.stage or stage} for finding in findings
+        ]
         schema = {column.name: column.dtype for column in cls.COLUMNS}
         return cls.of(pl.DataFrame(rows, schema=schema) if rows else pl.DataFrame(schema=schema))
 
     @classmethod
     def _checked(cls, frame: pl.DataFrame, about: About, where: str) -> tuple[pl.DataFrame, About]:
+        if "severity" not in frame.columns and frame.schema.get("kind") == pl.String():
+            severity = pl.col("kind").map_elements(severity_of, return_dtype=pl.String())
+            frame = frame.with_columns(severity=severity.fill_null(NOT_DECLARED))
         return conform(frame, cls.COLUMNS, where), about
+
+    def stamped(self, stage: str) -> Findings:
+        """The same, those that name no stage being this one's."""
+        named = pl.when(pl.col("stage") == "").then(pl.lit(stage)).otherwise(pl.col("stage"))
+        return Findings(self.frame.with_columns(stage=named), self.about)
 
     def counts(self) -> dict[str, int]:
         """How often each kind was found, most frequent first."""
         table = self.frame.group_by("kind").agg(pl.col("count").sum()).sort(["count", "kind"], descending=[True, False])
         return dict(table.iter_rows())
+
+
+def _with_new_names(frame: pl.DataFrame, table: str) -> pl.DataFrame:
+    upgraded = upgraded_frame(frame, table)
+    for old, new in zip(frame.columns, upgraded.columns, strict=True):
+        if old != new:
+            renamed(f"the column {old} of {table}", new, stacklevel=4)
+    return upgraded
 
 
 def metadata_of(about: About) -> dict[str, str]:

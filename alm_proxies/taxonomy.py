@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
-
-from alm_proxies.columns import did_you_mean
 from alm_proxies.errors import SettingsError
+from alm_proxies.nearest import did_you_mean
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import ArrayLike, NDArray
 
 OUTSIDE = "outside"
 
@@ -195,6 +196,8 @@ def meanings(words: Iterable[str], labels: Sequence[str], mapping: Mapping[str, 
 
 def to_unit(value: ArrayLike, low: float, high: float) -> NDArray[np.float64]:
     """Ratings on a scale low..high as 0..1, higher = more: (value - low) / (high - low); low > high turns it round."""
+    import numpy as np
+
     if low == high:
         raise SettingsError(f"a scale from {low} to {high} has no width", fix="Give its lowest and highest rating.")
     return np.asarray((np.asarray(value, dtype=np.float64) - low) / (high - low))
@@ -202,11 +205,15 @@ def to_unit(value: ArrayLike, low: float, high: float) -> NDArray[np.float64]:
 
 def from_unit(value: ArrayLike, low: float, high: float) -> NDArray[np.float64]:
     """Ratings in 0..1 on the scale low..high; the inverse of to_unit."""
+    import numpy as np
+
     return np.asarray(low + np.asarray(value, dtype=np.float64) * (high - low))
 
 
 def anchors(labels: Sequence[str]) -> NDArray[np.float64]:
     """Valence, arousal, dominance of each label, labels x 3; refuses labels that have no anchor."""
+    import numpy as np
+
     missing = [label for label in labels if canonical(label) not in ANCHORS]
     if missing:
         raise SettingsError(
@@ -218,11 +225,15 @@ def anchors(labels: Sequence[str]) -> NDArray[np.float64]:
 
 def vad_of(distributions: ArrayLike, labels: Sequence[str]) -> NDArray[np.float64]:
     """The valence, arousal and dominance a distribution stands for: sum over labels of p * anchor."""
+    import numpy as np
+
     return np.asarray(distributions, dtype=np.float64) @ anchors(labels)
 
 
 def distribution_of(vad: ArrayLike, labels: Sequence[str], width: float = 0.2) -> NDArray[np.float64]:
     """A distribution for a point in VAD: softmax over labels of -|vad - anchor|^2 / (2 width^2)."""
+    import numpy as np
+
     if width <= 0:
         raise SettingsError(f"a width of {width} is not positive", fix="Use 0.2 or so.")
     distance = np.square(np.asarray(vad, dtype=np.float64)[..., None, :] - anchors(labels)).sum(-1)

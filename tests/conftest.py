@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from alm_proxies import finding_kinds
 
 _ARGUMENTS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
@@ -55,6 +58,20 @@ class Browser:
 def a_cache_of_its_own(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every test begins with an empty cache: servers on ports that are used again are not taken for one another."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache", numbered=True)))
+
+
+_MADE_UP = re.compile("count_[a-z]|odd|left_out|kind")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def kinds_of_findings_are_declared() -> None:
+    """A finding whose kind alm_proxies/finding_kinds.py does not list fails the test that gathers it."""
+
+    def refuse(kind: str) -> finding_kinds.Severity:
+        assert _MADE_UP.fullmatch(kind), f"declare the kind {kind!r} in alm_proxies/finding_kinds.py"
+        return finding_kinds.NOT_DECLARED
+
+    finding_kinds.not_declared = refuse
 
 
 @pytest.fixture(scope="session")

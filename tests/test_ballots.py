@@ -204,6 +204,17 @@ def test_held_out_votes_that_are_scored_against(consensus) -> None:
 
 
 @consensus_or_not
+def test_held_out_ratings_that_are_scored_against(consensus) -> None:
+    held = [vote for vote in VOTES if vote.held_out and vote.rating and vote.label]
+    rows = [vote.row() | {"valence": 0.1 if vote.kind == "consensus" else 0.5} for vote in held]
+    predicted = labels_for(held, valence=0.5)
+    both = [vote for vote in held if vote.counts("held_out", consensus, "rating")]
+    off = sum(vote.kind == "consensus" for vote in both)
+    error = score_held_out(predicted, table([], tuple(rows)), consensus=consensus).score("rmse_valence")
+    assert error == pytest.approx(0.4 * (off / len(both)) ** 0.5)
+
+
+@consensus_or_not
 def test_what_a_report_is_made_from(consensus) -> None:
     found = material_of(
         labels_for(VOTES), table(VOTES), utterances_for(VOTES), at_most=1000, seed=0, consensus=consensus

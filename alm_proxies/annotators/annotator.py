@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from alm_proxies.about import AnnotatorCard
 from alm_proxies.annotators.annotator_file import AnnotatorFile, annotator_path, check_file, refuse_unknown
 from alm_proxies.annotators.answers import finish, shares_of
+from alm_proxies.annotators.asking import Asking
 from alm_proxies.annotators.cells import Cell, cells_of, label_orders
 from alm_proxies.annotators.prompts import Lent, Prompt, prompt_of
 from alm_proxies.annotators.stated import schema
@@ -37,16 +38,6 @@ from alm_proxies.settings import read_settings
 from alm_proxies.taxonomy import taxonomy_of
 
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Asking:
-    """One request, the draws it answers, and how each of its replies is to be read."""
-
-    request: Request
-    draws: tuple[int, ...]
-    cells: tuple[int, ...]
-    asked: tuple[Asked, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

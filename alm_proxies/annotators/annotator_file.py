@@ -9,10 +9,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from alm_proxies.annotators.prompts import Answer, Prompt
-from alm_proxies.columns import did_you_mean
 from alm_proxies.engines.engine import Elicit, EngineName, serve_settings
 from alm_proxies.errors import SettingsError
 from alm_proxies.files import package_folder, shipped_folder
+from alm_proxies.nearest import did_you_mean
 
 _ELICITED_BY = {
     "label": ("sample", "score"),

@@ -7,11 +7,12 @@ import json
 import math
 import threading
 from collections.abc import Coroutine, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from alm_proxies.annotators.asking import Asking, Asks
 from alm_proxies.annotators.prompts import Lent
 from alm_proxies.annotators.replies import read_reply
 from alm_proxies.annotators.scoring import order_probabilities
@@ -19,24 +20,56 @@ from alm_proxies.annotators.wording import Reading
 from alm_proxies.engines.engine import Audio, Engine, Failure, Reply
 from alm_proxies.errors import EngineError, InputError
 
-if TYPE_CHECKING:
-    from alm_proxies.annotators.annotator import Annotator, Asking
-
 T = TypeVar("T")
+
+_SUM_TOLERANCE = 1e-6
 
 
 def readings(
     asking: Asking, reply: Reply, labels: tuple[str, ...], silence: NDArray[np.float64] | None = None
 ) -> list[tuple[Reading, str]]:
-    """What each draw of a request came to, and its raw text; scores are divided by those of `silence` where given."""
+    """What each draw of a request came to, and its raw text; scores are divided by those of `silence` where given.
+
+    Every reading keeps the contract of the Votes table: what does not has failed, so that a ledger can be written out.
+    """
     if reply.failure is not None:
-        return [(_failed(reply.failure), reply.failure.message)] * len(asking.draws)
+        return [(_failed(reply.failure), _storable(reply.failure.message))] * len(asking.draws)
     if asking.request.elicit == "score":
-        return _scored(asking, reply, labels, silence)
-    return [_answered(asking, reply, place) for place in range(len(asking.draws))]
+        read = _scored(asking, reply, labels, silence)
+    else:
+        read = [_answered(asking, reply, place) for place in range(len(asking.draws))]
+    return [
+        (reading if keeps_contract(reading, labels) else Reading("failed", "breaks_contract"), _storable(raw))
+        for reading, raw in read
+    ]
 
 
-async def scores_of_silence(annotator: Annotator, engine: Engine) -> NDArray[np.float64] | None:
+def keeps_contract(reading: Reading, labels: Sequence[str]) -> bool:
+    """Whether a reading can be written as rows of a Votes table whose taxonomy is `labels`.
+
+    ok <=> a label or attributes; known labels, each once; shares above 0 that sum to 1; attributes from 0 to 1; text
+    that can be encoded.
+    """
+    names = [label for label, _ in reading.shares]
+    shares = [share for _, share in reading.shares]
+    texts = [reading.kind, *names, *(reading.secondary or ()), *([reading.stated] if reading.stated else [])]
+    return (
+        (reading.status == "ok") == bool(reading.shares or reading.attributes)
+        and set(names) <= set(labels)
+        and len(set(names)) == len(names)
+        and all(0.0 < share <= 1.0 for share in shares)
+        and (not shares or abs(math.fsum(shares) - 1.0) <= _SUM_TOLERANCE)
+        and all(0.0 <= value <= 1.0 for value in reading.attributes or ())
+        and all(text == _storable(text) for text in texts)
+    )
+
+
+def _storable(text: str) -> str:
+    """A text that every table and terminal can encode."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+async def scores_of_silence(annotator: Asks, engine: Engine) -> NDArray[np.float64] | None:
     """log P of every label about a second of silence, (cells, labels), where the annotator's scores are divided by it.
 
     Its utterance is named "silence", which a table of answers can hold.
@@ -55,7 +88,7 @@ async def scores_of_silence(annotator: Annotator, engine: Engine) -> NDArray[np.
 
 
 async def votes_about(
-    annotator: Annotator,
+    annotator: Asks,
     engine: Engine,
     name: str,
     audio: Audio,
@@ -80,7 +113,7 @@ async def votes_about(
     return made
 
 
-async def shares_of(annotator: Annotator, engine: Engine, clips: Sequence[Audio], seed: int) -> NDArray[np.float64]:
+async def shares_of(annotator: Asks, engine: Engine, clips: Sequence[Audio], seed: int) -> NDArray[np.float64]:
     """Mean label shares of the votes about each clip, (clips, labels); nan where no vote can be read."""
     at_once = asyncio.Semaphore(max(1, engine.abilities.in_flight))
     silence = await scores_of_silence(annotator, engine)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError, meta
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2 import Template, TemplateError, TemplateSyntaxError, meta
 from pydantic import BaseModel, ConfigDict, Field
 
+from alm_proxies.annotators.templates import PromptEnvironment, rendered
 from alm_proxies.errors import SettingsError
 from alm_proxies.files import digest_of, shipped
 from alm_proxies.settings import read_settings
@@ -151,9 +151,8 @@ class Prompt:
 
     def render(self, *, labels: Sequence[str], codes: Sequence[str] | None, focus: str | None, lent: Lent) -> Rendered:
         """The prompt in words; `codes` stand for the labels in the order shown, None means the words themselves."""
-        after = self.template.render(
-            _values(self.file, labels, codes, self.focus_sentence(focus) if focus else None, lent)
-        )
+        values = _values(self.file, labels, codes, self.focus_sentence(focus) if focus else None, lent)
+        after = rendered(self.template, values)
         return Rendered(self.file.system.strip(), self.file.before.strip(), after.strip())
 
 
@@ -174,9 +173,7 @@ def read_prompt(path: Path) -> Prompt:
     """The prompt in a file; what is wrong in it is said with its field and the fix."""
     where = str(path)
     file = read_settings(path, PromptFile)
-    environment = ImmutableSandboxedEnvironment(
-        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_something
-    )
+    environment = PromptEnvironment()
     uses = _check(file, environment, where)
     prompt = Prompt(path.stem, where, file, uses, environment.from_string(file.after))
     _try_out(prompt)
@@ -185,7 +182,7 @@ def read_prompt(path: Path) -> Prompt:
 
 def _values(
     file: PromptFile, labels: Sequence[str], codes: Sequence[str] | None, focus: str | None, lent: Lent
-) -> Mapping[str, Any]:
+) -> dict[str, Any]:
     shown = (
         [f"- {label}" for label in labels]
         if codes is None
@@ -208,21 +205,18 @@ def _values(
     }
 
 
-def _something(value: Any) -> Any:
-    if value is None:
-        raise TemplateError("prints a value that is missing")
-    return value
-
-
-def _check(file: PromptFile, environment: ImmutableSandboxedEnvironment, where: str) -> frozenset[str]:
+def _check(file: PromptFile, environment: PromptEnvironment, where: str) -> frozenset[str]:
     used: dict[str, set[str]] = {}
     known = "; ".join(f"{name} ({message})" for name, message in _VARIABLES.items())
     for field in ("system", "before", "after"):
         try:
-            used[field] = meta.find_undeclared_variables(environment.parse(getattr(file, field)))
+            used[field] = meta.find_undeclared_variables(environment.checked(getattr(file, field)))
         except TemplateSyntaxError as error:
-            fix = "Mend the template; {{ }} and {% %} are jinja2's."
+            fix = "Correct the template; {{ }} and {% %} are jinja2's."
             raise SettingsError(f"{field}, line {error.lineno}: {error.message}", where=where, fix=fix) from None
+        except TemplateError as error:
+            fix = "Prompts have if, for over labels or turns, set, and a few filters."
+            raise SettingsError(f"{field}: {error.message}", where=where, fix=fix) from None
     for field in ("system", "before"):
         if used[field] or "{%" in getattr(file, field) or "{{" in getattr(file, field):
             name = min(used[field], default="a template")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import struct
+import re
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from alm_proxies.audio.lengths import CONTAINERS, announced, bytes_at
 from alm_proxies.errors import InputError, SettingsError
-from alm_proxies.files import could_not_read
+from alm_proxies.files import could_not_read, file_handle
 from alm_proxies.tables import Finding
 
 if TYPE_CHECKING:
@@ -181,15 +182,11 @@ def _decode_ahead(items: Iterable[T], open_one: Callable[[T], R], threads: int, 
 def _file_handle(where: str) -> int:
     # A handle, not a path: libsndfile then goes by content alone and takes no text file named .au for sound.
     try:
-        handle = os.open(where, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0))
-        if Path(where).is_dir():
-            os.close(handle)
-            raise IsADirectoryError
+        return file_handle(where)
     except OSError as error:
         said = could_not_read(where, error)
         kind = "missing" if isinstance(error, FileNotFoundError | NotADirectoryError) else "unreadable"
         raise RecordingError(kind, said.message, where=where, fix=said.fix or "") from error
-    return handle
 
 
 def _decode(
@@ -205,7 +202,10 @@ def _decode(
         rate, frames = int(sound.samplerate), int(sound.frames)
         first = round((start or 0.0) * rate)
         last = frames if end is None else round(end * rate)
-        broken_off = last >= frames and _is_broken_off(handle, sound.format)
+        if sound.format not in CONTAINERS:
+            message = f"is a {sound.format} file, whose length cannot be checked"
+            raise RecordingError("not_audio", message, where=where, fix="Convert it to wav or flac.")
+        broken_off = last >= frames and _is_broken_off(handle, sound)
         if frames == 0 and not broken_off:
             raise RecordingError("empty", "holds no sound", where=where, fix="Leave it out or fetch it again.")
         if broken_off and (end is None or last > frames):
@@ -248,47 +248,15 @@ def _read(sound: soundfile.SoundFile, first: int, wanted: int) -> NDArray[np.flo
     return samples[early:]
 
 
-def _is_broken_off(handle: int, container: str) -> bool:
-    """Whether the container itself says that more should follow: libsndfile quietly shortens such wav and ogg files."""
-    size = os.fstat(handle).st_size
-    before = os.lseek(handle, 0, os.SEEK_CUR)
-    try:
-        if container in ("WAV", "WAVEX"):
-            return _wav_is_broken_off(handle, size)
-        if container == "OGG":
-            return _ogg_is_broken_off(handle, size)
-    finally:
-        os.lseek(handle, before, os.SEEK_SET)
-    return False
-
-
-def _wav_is_broken_off(handle: int, size: int) -> bool:
-    offset = 12
-    while offset + 8 <= size:
-        name, length = struct.unpack("<4sI", _bytes_at(handle, offset, 8))
-        if name == b"data":
-            streamed = length in (0, 0xFFFFFFFF, 0x7FFFFFFF) or length >= 0xFFFFFF00
-            rate = max(_wav_bytes_a_second(handle), 1)
-            return not streamed and offset + 8 + length - size > _SLACK * rate
-        offset += 8 + length + length % 2
-    return False
-
-
-def _wav_bytes_a_second(handle: int) -> int:
-    header = _bytes_at(handle, 12, 256)
-    place = header.find(b"fmt ")
-    return int(struct.unpack("<I", header[place + 16 : place + 20])[0]) if 0 <= place <= 236 else 1
-
-
-def _ogg_is_broken_off(handle: int, size: int) -> bool:
-    tail = _bytes_at(handle, max(0, size - 65536), 65536)
-    page = tail.rfind(b"OggS")
-    return page < 0 or len(tail) < page + 27 or not tail[page + 5] & 4  # bit 4: the stream's last page
-
-
-def _bytes_at(handle: int, offset: int, count: int) -> bytes:
-    os.lseek(handle, offset, os.SEEK_SET)
-    return os.read(handle, count)
+def _is_broken_off(handle: int, sound: soundfile.SoundFile) -> bool:
+    """Whether the container itself says that more should follow; a codec of blocks loses a whole one with a byte."""
+    header, frames, slack = announced(handle, str(sound.format)), int(sound.frames), _SLACK * sound.samplerate
+    if header.frames is not None and header.frames > frames + slack:
+        return True
+    in_blocks = not re.match("PCM|FLOAT|DOUBLE|ULAW|ALAW|MPEG", sound.subtype)
+    if in_blocks or not 0 < frames < _UNKNOWN:
+        return header.lacking > 0
+    return bool(header.lacking > slack * os.fstat(handle).st_size / frames)
 
 
 def _refuse_unusable(samples: NDArray[np.float32], where: str) -> None:
@@ -327,8 +295,8 @@ def _wrongly_named(source: Source, clip: Clip, stage: str) -> tuple[Finding, ...
 
 
 def _not_audio(handle: int, where: str, said: str) -> RecordingError:
-    start = _bytes_at(handle, 0, 12)
-    known = start[:4] in (b"RIFF", b"RF64", b"fLaC", b"OggS", b"FORM", b"caff", b".snd", b"riff")
+    start = bytes_at(handle, 0, 12)
+    known = start[:4] in (b"RIFF", b"RF64", b"fLaC", b"OggS", b"FORM", b"caff", b".snd", b"dns.", b"riff", b"NIST")
     if known:
         message = f"begins like a sound file and cannot be decoded ({said.strip(' .')})"
         return RecordingError("truncated", message, where=where, fix="Fetch the file again.")

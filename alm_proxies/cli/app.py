@@ -1,45 +1,51 @@
 """The command line: verbs by name, errors as sentences, exit codes.
 
 0 done, 1 finished but more was left out than allowed, 2 wrong input or settings, 3 an engine or device failed,
-130 interrupted. Commands are registered by string, so that --help imports none of them.
+70 a defect of ours, 130 interrupted. Commands are registered by string, so that --help imports none of them.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
+import traceback
 from collections.abc import Sequence
-from io import TextIOWrapper
-from types import FrameType
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from cyclopts import App, CycloptsError, Parameter
 
 from alm_proxies import __version__
+from alm_proxies.cli.start import INTERRUPTED, SENTENCE, defect, refuse
 from alm_proxies.errors import AlmProxiesError
 from alm_proxies.machine import refuse_windows
+from alm_proxies.printable import printable, printable_json, printable_lines
+from alm_proxies.stages.registry import STAGES
 
 if TYPE_CHECKING:
     from alm_proxies.cli.outcome import Outcome
 
-_VERBS = {
-    "demo": "Make a small corpus of synthetic speech, run everything on it and write a report: start here.",
-    "run": "Run a pipeline file; stages that are unchanged are skipped.",
-    "check": "Say all that can be known about a pipeline file before anything is spent.",
-    "explain": "Show every vote, reply, prompt and weight behind one label.",
-    "simulate": "Synthesise a corpus of speech with listeners' votes and the true distributions.",
-    "read": "Read a corpus's own label files into utterances and votes.",
-    "annotate": "Ask audio-language models for votes; run it again to resume.",
-    "fuse": "Fuse human and proxy votes into label distributions.",
-    "align": "Report how well proxies and fused labels agree with human votes.",
+_BEFORE = {
+    "demo": (
+        "pipelines",
+        "Make a small corpus of synthetic speech, run all stages on it and write a report: start here.",
+    ),
+    "run": ("pipelines", "Run a pipeline file; stages that are unchanged are skipped."),
+    "check": ("pipelines", "Say all that can be known about a pipeline file before anything is spent."),
+    "explain": ("pipelines", "Show every vote, reply, prompt and weight behind one label."),
 }
-_ELSEWHERE = dict.fromkeys(("demo", "run", "check", "explain"), "pipelines") | {"annotate": "annotating"}
+_BEHIND = {
+    "status": ("ledgers", "Say how far annotate is: votes planned, cast and waiting, and what they cost."),
+    "merge": ("ledgers", "Make one ledger and one votes file out of those of several shards."),
+    "plugins": ("about", "List readers, estimators, engines, prompts, exports and recipes, ours and others'."),
+    "schema": ("about", "Print the JSON Schema of pipeline or annotator files, for editors."),
+}
+VERBS = (*_BEFORE, *STAGES, *_BEHIND)
 
 
-def app() -> App:
-    """The command-line application."""
+def app(arguments: Sequence[str] = ()) -> App:
+    """The command-line application; the command that the arguments name is made, others are known by name only."""
     made = App(
         name="alm-proxies",
         help="Trustworthy label distributions for speech emotion: a few human votes, many synthetic ones, one report.",
@@ -49,73 +55,75 @@ def app() -> App:
         suppress_keyboard_interrupt=False,
         default_parameter=Parameter(negative=()),
     )
-    for position, (verb, sentence) in enumerate(_VERBS.items()):
-        module = _ELSEWHERE.get(verb, "commands")
-        made.command(f"alm_proxies.cli.{module}:{verb}", name=verb, help=sentence, sort_key=position)
+    ours = {verb: ("stages", sentence) for verb, sentence in STAGES.items()}
+    for position, (verb, (module, sentence)) in enumerate({**_BEFORE, **ours, **_BEHIND}.items()):
+        if verb in STAGES and verb in arguments[:1]:
+            from alm_proxies.cli.stages import command
+
+            one = command(verb, arguments)
+            if isinstance(one, App):
+                one.sort_key = position
+                made.command(one)
+            else:
+                made.command(one, name=verb, help=sentence, sort_key=position)
+        else:
+            made.command(f"alm_proxies.cli.{module}:{verb}", name=verb, help=sentence, sort_key=position)
     return made
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and end the process with its exit code."""
-    for stream in (sys.stdout, sys.stderr):  # a name that the terminal cannot spell is no reason to fail
-        if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-    sys.exit(run(list(sys.argv[1:] if arguments is None else arguments)))
+    import_module("alm_proxies.cli.start").main(arguments)
 
 
 def run(arguments: list[str]) -> int:
     """Run one command and give its exit code; a user's mistake is one sentence, --debug gives the traceback."""
     debug = "--debug" in arguments
-    previous = signal.signal(signal.SIGTERM, _as_interrupt)
     try:
         refuse_windows()
-        outcome = app()(arguments, exit_on_error=False, print_error=False)
+        outcome = app(arguments)(arguments, exit_on_error=False, print_error=False)
         if outcome is None:  # --help and --version print by themselves
             return 0
         return _print(outcome)
     except CycloptsError as error:
         return _refuse(f"{_sentence(error)} See alm-proxies {_verb(arguments)}--help.", 2)
     except AlmProxiesError as error:
-        if debug:
-            raise
-        return _refuse(str(error), error.exit_code)
+        return _refuse(str(error), error.exit_code, debug=debug)
     except KeyboardInterrupt:
-        return _refuse("Interrupted. What was done is kept: the same command goes on from there.", 130)
+        return _refuse(SENTENCE, INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        if debug:
-            raise
         place = f"{error.filename}: " if error.filename else ""
-        return _refuse(f"{place}{error.strerror or error}. Check the path, its permissions and the space left.", 3)
+        return _refuse(
+            f"{place}{error.strerror or error}. Check the path, its permissions and the space left.", 3, debug=debug
+        )
     except MemoryError:
         return _refuse("There was not enough memory. Try a smaller part of the data (--limit), or more memory.", 3)
-    finally:
-        signal.signal(signal.SIGTERM, previous)
+    except Exception as error:
+        return defect(error, debug=debug)
 
 
 def _print(outcome: Outcome) -> int:
     if outcome.as_json:
-        print(json.dumps(outcome.data, ensure_ascii=False, allow_nan=False), flush=True)
+        print(printable_json(json.dumps(outcome.data, ensure_ascii=False, allow_nan=False)), flush=True)
     else:
-        print(outcome.line, flush=True)
+        print(printable_lines(outcome.line), flush=True)
     return outcome.exit_code
 
 
-def _refuse(sentence: str, code: int) -> int:
-    print(f"alm-proxies: {sentence}", file=sys.stderr, flush=True)
+def _refuse(sentence: str, code: int, *, debug: bool = False) -> int:
+    if debug:
+        traceback.print_exc()
+    refuse(printable(sentence))
     return code
 
 
 def _sentence(error: CycloptsError) -> str:
-    text = " ".join(str(error).split())
+    text = " ".join(str(error).split()).replace('"', "'")
     return text if text.endswith((".", "?", "!")) else f"{text}."
 
 
 def _verb(arguments: list[str]) -> str:
-    return f"{arguments[0]} " if arguments and arguments[0] in _VERBS else ""
-
-
-def _as_interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+    return f"{arguments[0]} " if arguments and arguments[0] in VERBS else ""

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter, validators
 
 from alm_proxies.errors import SettingsError
 from alm_proxies.progress import say
-from alm_proxies.tables import Findings
+
+if TYPE_CHECKING:
+    from alm_proxies.tables import Findings
 
 _SHOWN = 6
 _STOPS = frozenset({"stopped"})
@@ -48,20 +50,23 @@ class Common:
 
 def finished(
     line: str,
-    counts: dict[str, int],
+    counts: Mapping[str, float],
     findings: Findings,
     output: Path,
     common: Common,
     left_out: int = 0,
     of: int = 0,
     kept: Path | None = None,
+    more: Mapping[str, Any] | None = None,
 ) -> Outcome:
     """A finished command's outcome: its findings said on stderr, exit code 1 if more was left out than allowed.
 
-    `kept` is the file that holds all findings; else findings.parquet in the output folder, if it has one.
+    `kept` is the file that holds all findings; else findings.parquet in the output folder, if it has one. `more` is
+    said to machines only.
     """
     kept = kept or output / "findings.parquet"
-    data = {**counts, "left_out": left_out, "findings": findings.counts(), "output": str(output)}
+    data: dict[str, Any] = {**counts, "left_out": left_out, "findings": findings.counts(), "output": str(output)}
+    data |= dict(more or {})
     if kept.is_file():
         tell(findings, quiet=common.quiet, rest=f"in {kept}")
     else:

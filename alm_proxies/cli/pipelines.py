@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
 
 from alm_proxies.cli.outcome import Common, Outcome, tell
+from alm_proxies.errors import SettingsError
 from alm_proxies.pipeline.check import check as check_file
 from alm_proxies.pipeline.explain import explain as explain_label
 from alm_proxies.pipeline.run import Ran
@@ -15,7 +22,17 @@ from alm_proxies.progress import say
 _COMMON = Common()
 
 
-def run(file: str, *, folder: Path | None = None, common: Common = _COMMON) -> Outcome:
+Changes = Annotated[list[str] | None, Parameter(name="--set")]
+
+
+def run(
+    file: str,
+    *,
+    folder: Path | None = None,
+    settings: Path | None = None,
+    changes: Changes = None,
+    common: Common = _COMMON,
+) -> Outcome:
     """Run a pipeline file; stages that are unchanged are skipped.
 
     Parameters
@@ -24,11 +41,24 @@ def run(file: str, *, folder: Path | None = None, common: Common = _COMMON) -> O
         A pipeline file, or the name of a shipped one, such as demo.
     folder
         Where to write, instead of the file's own folder.
+    settings
+        A TOML file in the form of a pipeline file; its values come before the pipeline's.
+    changes
+        One value that comes before all files: --set fuse.method=pool --set seed=3.
     """
-    return _ran(run_file(file, folder=folder, quiet=common.quiet), common)
+    ran = run_file(file, folder=folder, settings=settings, changes=_changes(changes), quiet=common.quiet)
+    return _ran(ran, common)
 
 
-def check(file: str, *, folder: Path | None = None, ask: int = 0, common: Common = _COMMON) -> Outcome:
+def check(
+    file: str,
+    *,
+    folder: Path | None = None,
+    settings: Path | None = None,
+    changes: Changes = None,
+    ask: int = 0,
+    common: Common = _COMMON,
+) -> Outcome:
     """Say all that can be known about a pipeline file before anything is spent.
 
     Parameters
@@ -37,11 +67,17 @@ def check(file: str, *, folder: Path | None = None, ask: int = 0, common: Common
         A pipeline file, or the name of a shipped one, such as demo.
     folder
         Where to write, instead of the file's own folder.
+    settings
+        A TOML file in the form of a pipeline file; its values come before the pipeline's.
+    changes
+        One value that comes before all files: --set fuse.method=pool --set seed=3.
     ask
         Ask each annotator about so many utterances, thrice: which share of its votes does a transcript turn that tells
         the answer? This costs what votes cost.
     """
-    found = check_file(file, folder=folder, ask=ask)
+    found = check_file(file, folder=folder, settings=settings, changes=_changes(changes), ask=ask)
+    for place, values in found.settings.items():
+        say(f"  {place}: {_effective(values)}", quiet=common.quiet)
     for fact in found.facts:
         say(f"  {fact}", quiet=common.quiet)
     for problem in found.problems:
@@ -53,6 +89,10 @@ def check(file: str, *, folder: Path | None = None, ask: int = 0, common: Common
     data = {
         "facts": list(found.facts), "problems": list(found.problems),
         "planned_votes": found.planned_votes, "expected_price": found.expected_price,
+        "settings": {
+            place: {key: {"value": value, "origin": origin} for key, (value, origin) in values.items()}
+            for place, values in found.settings.items()
+        },
     }  # fmt: skip
     return Outcome(line, data, exit_code=2 if found.problems else 0, as_json=common.json)
 
@@ -82,6 +122,28 @@ def demo(folder: Path = Path("alm-proxies-demo"), *, common: Common = _COMMON) -
         Where to write.
     """
     return _ran(run_file("demo", folder=folder, quiet=common.quiet), common)
+
+
+def _effective(values: Mapping[str, tuple[Any, str]]) -> str:
+    """The settings of one stage in one line, those that somebody said first, each with its origin."""
+    said: dict[str, list[str]] = {}
+    for key, (value, origin) in sorted(values.items(), key=lambda item: item[1][1] == "default"):
+        said.setdefault(origin, []).append(f"{key} = {json.dumps(value, ensure_ascii=False)}")
+    return "; ".join(f"{origin}: {', '.join(pairs)}" for origin, pairs in said.items()) or "no settings"
+
+
+def _changes(said: Sequence[str] | None) -> dict[str, Any]:
+    """What --set says: a key and a value as a pipeline file would write it; a bare word is text."""
+    changes: dict[str, Any] = {}
+    for text in said or ():
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise SettingsError(f"--set {text!r} is not key=value", fix="Write --set fuse.method=pool.")
+        try:
+            changes[key.strip()] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            changes[key.strip()] = value.strip()
+    return changes
 
 
 def _ran(ran: Ran, common: Common) -> Outcome:

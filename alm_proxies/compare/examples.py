@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -61,7 +62,7 @@ def examples(
     transcripts: bool,
     audio: bool,
     allowed: tuple[str, ...],
-    cards: str | None,
+    cards: str | Path | None,
 ) -> tuple[tuple[Example, ...], list[Finding]]:
     """A card for each of the most disputed utterances, and what could not be shown of them."""
     human = material.human.counts() + material.held_out.counts()
@@ -83,7 +84,7 @@ def examples(
         made.append(_example(material, row, distance, human, utterance, said, sound))
     if transcripts or audio:
         found += [
-            Finding("align", "kept_back", f"no recording or transcript is shown: {reason}", _MEND, where=corpus)
+            Finding.of("kept_back", f"no recording or transcript is shown: {reason}", _MEND, where=corpus)
             for corpus, reason in stays.items()
             if reason is not None
         ]
@@ -139,7 +140,7 @@ def _votes(ballots: Ballots, row: int, labels: tuple[str, ...]) -> str:
 def _sounds(utterances: Utterances) -> Sounds:
     from alm_proxies.audio.recipe import Sounds
 
-    return Sounds(utterances, stage="align", longest=LONGEST)
+    return Sounds(utterances, stage="", longest=LONGEST)
 
 
 def _played(clip: Clip) -> Sound:

@@ -37,13 +37,11 @@ def refuse_seen(labels: Labels, votes: Votes, counting: Counting | None) -> list
             f"these votes files leave to the fit ({first['utterance_id']}, the first, on {first['human_votes']:g}, not "
             f"{first['given']:g}): they have seen the votes they are judged by, or a votes file is missing here",
             where="labels",
-            fix="Fuse the same votes files that align is given, held-out votes marked, and align those labels.",
+            fix="Fuse the same votes files that are given here, held-out votes marked, and compare those labels.",
         )
     if not more.height:
         return []
     message = "labels rest on more human votes than these votes files hold of them"
     return [
-        Finding(
-            "align", "votes_missing", message, "Give every Votes file these labels were fused from.", count=more.height
-        )
+        Finding.of("votes_missing", message, "Give every Votes file these labels were fused from.", count=more.height)
     ]

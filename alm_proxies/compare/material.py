@@ -6,19 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from alm_proxies.ballots import Array, Ballots, Side, ballots_of, without_consensus
+from alm_proxies.compare.strata import Words, groups_of, speakers_of
 from alm_proxies.errors import InputError
 from alm_proxies.seeds import generator
 from alm_proxies.tables import Finding, Labels, Utterances, Votes
 
-Words = NDArray[np.str_]
-
-MOST_VALUES = 12
-"""A column with more values than this is no group column."""
 _SIDES: tuple[Side, ...] = ("human", "held_out", "proxy")
-_GROUPS = ("gender", "corpus", "language")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,13 +58,14 @@ def material_of(
         raise InputError("no utterance has both a label and a vote", where="labels", fix="Check --votes.")
     findings = _unmatched(labels, votes, both)
     if both.height > at_most:
-        chosen = np.sort(generator(seed, "align sample").choice(both.height, at_most, replace=False))
+        chosen = np.sort(generator(seed, "sample of a report").choice(both.height, at_most, replace=False))
         message = f"the report is made from a random {at_most:,} of {both.height:,} utterances"
-        findings.append(Finding("align", "sampled", message, "Raise at_most to use more.", count=both.height - at_most))
+        findings.append(Finding.of("sampled", message, "Raise at_most to use more.", count=both.height - at_most))
         both = both[chosen]
     ids = both["utterance_id"]
     sides = {side: ballots_of(votes, ids, side, consensus=consensus) for side in _SIDES}
-    speakers, groups, more = _columns(ids, utterances)
+    speakers = speakers_of(ids, utterances)
+    groups, more = groups_of(ids, utterances)
     shares = [f"p_{label}" for label in labels.taxonomy]
     return Material(
         labels=labels.taxonomy,
@@ -91,30 +87,8 @@ def _unmatched(labels: Labels, votes: Votes, both: pl.DataFrame) -> list[Finding
     findings = []
     if missing := len(labels) - both.height:
         fix = "Give every Votes file these labels were fused from."
-        findings.append(Finding("align", "no_votes", "labels whose utterance has no vote", fix, count=missing))
+        findings.append(Finding.of("no_votes", "labels whose utterance has no vote", fix, count=missing))
     others = votes.frame["utterance_id"].n_unique() - both.height
     if others:
-        findings.append(Finding("align", "no_label", "utterances with votes and without a label", count=others))
+        findings.append(Finding.of("no_label", "utterances with votes and without a label", count=others))
     return findings
-
-
-def _columns(ids: pl.Series, utterances: Utterances) -> tuple[Words | None, dict[str, Words], list[Finding]]:
-    frame = pl.DataFrame({"utterance_id": ids}).join(
-        utterances.frame, on="utterance_id", how="left", maintain_order="left"
-    )
-    speakers = None
-    if frame["speaker"].null_count() < frame.height:
-        speakers = frame["speaker"].fill_null(frame["utterance_id"]).to_numpy().astype(np.str_)
-    groups: dict[str, Words] = {}
-    findings = []
-    for name in (*_GROUPS, *utterances.group_columns):
-        column = frame[name]
-        if not (column.dtype == pl.String or column.dtype == pl.Boolean or column.dtype.is_integer()):
-            continue
-        values = column.cast(pl.String).fill_null("not known")
-        if values.n_unique() > MOST_VALUES:
-            message = f"the column {name!r} has {values.n_unique():,} values and is not shown as groups"
-            findings.append(Finding("align", "many_values", message, f"Bring it to {MOST_VALUES} values or fewer."))
-        elif values.n_unique() > 1:
-            groups[name] = values.to_numpy().astype(np.str_)
-    return speakers, groups, findings

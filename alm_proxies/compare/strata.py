@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Sequence
 
-from alm_proxies.ballots import Array
-from alm_proxies.compare.material import Material, Words
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from alm_proxies.ballots import Array, ballots_of
+from alm_proxies.tables import Finding, Labels, Utterances, Votes
+
+Words = NDArray[np.str_]
+MOST_VALUES = 12
+"""A column with more values than this is no group column."""
+_GROUPS = ("gender", "corpus", "language")
 
 AGREEMENT = "agreement of the human votes"
 AMBIGUITY = "ambiguity of the label"
@@ -17,18 +26,67 @@ _ORDER = ("none", "one vote", "all agree", "a majority", "no majority", "low", "
 _THIRDS = np.array(["low", "medium", "high"])
 
 
-def strata_of(material: Material) -> dict[str, Words]:
+def strata_of(human: Array, shares: Array, labels: Sequence[str]) -> dict[str, Words]:
     """A stratum for every utterance, by each way to stratify that needs no held-out vote.
 
-    agreement: from the votes of the fit; ambiguity: thirds of the fused entropy over ln K; label: the fused label of
-    highest probability.
+    agreement: from the human votes of the fit; ambiguity: thirds of the entropy of the label's shares over ln K; label:
+    the label of the highest share.
     """
-    made = {AGREEMENT: agreement(material.human.counts())}
-    share = material.fused
-    entropy = -(share * np.log(np.where(share > 0, share, 1.0))).sum(1) / np.log(share.shape[1])
+    made = {AGREEMENT: agreement(human)}
+    entropy = -(shares * np.log(np.where(shares > 0, shares, 1.0))).sum(1) / np.log(shares.shape[1])
     made[AMBIGUITY] = _THIRDS[np.minimum((np.round(entropy, 12) * 3).astype(np.int64), 2)]
-    made[LABEL] = np.asarray(material.labels)[share.argmax(1)]
+    made[LABEL] = np.asarray(labels)[shares.argmax(1)]
     return made
+
+
+def strata_table(
+    votes: Votes, utterances: Utterances, before: Labels | None = None, *, consensus: bool = False
+) -> tuple[pl.DataFrame, list[Finding]]:
+    """utterance_id and a column a stratification that needs no held-out vote; group columns that are not shown.
+
+    The agreement of the human votes of the fit; with labels known `before`, their ambiguity and most likely label;
+    gender, corpus, language and every group column of the utterances with few values.
+    """
+    ids = votes.frame["utterance_id"].unique().sort()
+    if before is None:
+        made = {AGREEMENT: agreement(ballots_of(votes, ids, "human", consensus=consensus).counts())}
+    else:
+        ids = ids.filter(ids.is_in(before.frame["utterance_id"].implode()))
+        known = ids.to_frame("utterance_id").join(before.frame, on="utterance_id", how="left", maintain_order="left")
+        human = ballots_of(votes, ids, "human", consensus=consensus).counts()
+        shares = known.select(f"p_{label}" for label in before.taxonomy).to_numpy()
+        made = strata_of(human, shares, before.taxonomy)
+    groups, findings = groups_of(ids, utterances)
+    return pl.DataFrame({"utterance_id": ids, **made, **groups}), findings
+
+
+def speakers_of(ids: pl.Series, utterances: Utterances | None) -> Words | None:
+    """The speaker of each utterance, the utterance itself where not known; None where no speaker is known."""
+    if utterances is None:
+        return None
+    table = utterances.frame.select("utterance_id", "speaker")
+    speakers = ids.to_frame("utterance_id").join(table, on="utterance_id", how="left", maintain_order="left")
+    if speakers["speaker"].null_count() == speakers.height:
+        return None
+    return speakers["speaker"].fill_null(speakers["utterance_id"]).to_numpy().astype(np.str_)
+
+
+def groups_of(ids: pl.Series, utterances: Utterances) -> tuple[dict[str, Words], list[Finding]]:
+    """By column of the utterances with few values: the value of each utterance; columns with many are findings."""
+    frame = ids.to_frame("utterance_id").join(utterances.frame, on="utterance_id", how="left", maintain_order="left")
+    groups: dict[str, Words] = {}
+    findings = []
+    for name in (*_GROUPS, *utterances.group_columns):
+        column = frame[name]
+        if not (column.dtype == pl.String or column.dtype == pl.Boolean or column.dtype.is_integer()):
+            continue
+        values = column.cast(pl.String).fill_null("not known")
+        if values.n_unique() > MOST_VALUES:
+            message = f"the column {name!r} has {values.n_unique():,} values and is not shown as groups"
+            findings.append(Finding.of("many_values", message, f"Bring it to {MOST_VALUES} values or fewer."))
+        elif values.n_unique() > 1:
+            groups[name] = values.to_numpy().astype(np.str_)
+    return groups, findings
 
 
 def agreement(votes: Array) -> Words:

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from alm_proxies.ballots import Array, Index
-from alm_proxies.compare.material import Material, Words
-from alm_proxies.compare.strata import in_order
+from alm_proxies.compare.material import Material
+from alm_proxies.compare.strata import Words, in_order
 from alm_proxies.estimators.counts import COLUMNS, Counts, LeftOut
 from alm_proxies.estimators.estimator import Estimator, NotConvergedWarning
 from alm_proxies.estimators.gated import Gated
 from alm_proxies.estimators.trials import Losses, Worth, score, worth_in_votes
-from alm_proxies.measures.bootstrap import Interval, mean_by_speaker
+from alm_proxies.interval import Interval
+from alm_proxies.measures.bootstrap import mean_by_speaker
 from alm_proxies.seeds import generator
 
 MOST_VOTES = 12

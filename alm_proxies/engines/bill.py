@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from alm_proxies.engines.chat_api import Completion
-from alm_proxies.engines.traffic import FaultError, Sent
+from alm_proxies.engines.completions import Completion
+from alm_proxies.engines.faults import FaultError, Sent
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,7 @@ class Bill:
     tries: int = 0
     paid_tries: int = 0
     counted: int = 0
+    implausible: int = 0
     tokens_in: int = 0
     tokens_out: int = 0
     audio_seconds: float = 0.0
@@ -36,6 +37,7 @@ class Bill:
         self.tries += sent.tries
         self.paid_tries += sent.paid_tries
         self.counted += sent.answer.tokens_in > 0
+        self.implausible += sent.answer.implausible
         self.tokens_in += sent.answer.tokens_in
         self.tokens_out += sent.answer.tokens_out
         self.audio_seconds += sent.paid_tries * heard

@@ -1,4 +1,4 @@
-"""The chat-completions interface: request bodies, what answers mean, what kind of fault an answer is. No traffic."""
+"""The chat-completions interface: request bodies, and what kind of fault an answer other than 200 is. No traffic."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import math
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from pydantic_core import from_json
+
 from alm_proxies.engines.engine import Audio, Failure, Question, Request, Sampling, Trouble
-from alm_proxies.engines.traffic import FaultError
+from alm_proxies.engines.faults import FaultError
 
 _MARK = "\x00audio{}\x00"
 _TOO_LONG = (
@@ -36,20 +37,6 @@ _AUDIO_WORDS = (
 _N = re.compile(r"\bn\b|\bn_cmpl\b|candidate_?count", re.IGNORECASE)
 _MOST_SAID = 300
 _TOO_MUCH = (502, 503, 529)
-
-
-@dataclass(frozen=True, slots=True)
-class Completion:
-    """One 200 answer: texts with their finish and reasoning, the raw choices, and what was counted."""
-
-    texts: tuple[str, ...]
-    finish: tuple[str, ...]
-    reasoning: tuple[str, ...]
-    raw: Mapping[str, Any]
-    tokens_in: int
-    """0 where the server does not say."""
-    tokens_out: int
-    model: str
 
 
 def body(model: str, question: Question, fields: Mapping[str, Any], *, answer: str | None = None) -> bytes:
@@ -112,34 +99,15 @@ def form_fields(request: Request, *, structured: bool, schema: bool) -> dict[str
     return {}
 
 
-def read_completion(content: bytes, *, words: bool = True) -> Completion:
-    """What a 200 answer says; a fault if it is no completion or, where words are wanted, says nothing at all."""
-    try:
-        found = json.loads(content)
-        choices = found["choices"]
-        messages = [choice["message"] for choice in choices]
-        texts = tuple(message.get("content") or "" for message in messages)
-        finish = tuple(str(choice.get("finish_reason") or "stop") for choice in choices)
-        reasoning = tuple(message.get("reasoning_content") or message.get("reasoning") or "" for message in messages)
-        declined = [message["refusal"] for message in messages if message.get("refusal")]
-        used = found.get("usage") or {}
-        tokens = int(used.get("prompt_tokens") or 0), int(used.get("completion_tokens") or 0)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise FaultError("cut_body", f"the answer is no chat completion ({type(error).__name__})") from None
-    if declined and not any(texts):
-        raise FaultError("refused", str(declined[0])[:_MOST_SAID])
-    if "content_filter" in finish and not any(texts):
-        raise FaultError("refused", "the server's content filter stopped the answer")
-    if words and not any(texts) and not any(reasoning) and "length" not in finish:
-        raise FaultError("empty", "200 without any text")
-    return Completion(texts, finish, reasoning, found, *tokens, str(found.get("model") or ""))
-
-
 def fault_of(status: int, headers: Mapping[str, str], content: bytes) -> FaultError:
     """The kind of fault an answer other than 200 is."""
     message, code, wait = _said(content)
     message = f"HTTP {status}" + (f": {message[:_MOST_SAID]}" if message else "")
     again = wait if "retry-after" not in headers else _retry_after(headers["retry-after"])
+    if 300 <= status < 400:
+        return FaultError("bad_request", f"HTTP {status}: it points to another address, which is not followed")
+    if status < 300:
+        return FaultError("malformed", f"HTTP {status} instead of 200")
     if status in (401, 403) or code == "API_KEY_INVALID":
         return FaultError("unauthorised", f"HTTP {status}: the server does not accept the key")
     if status == 429 and code in ("insufficient_quota", "billing_hard_limit_reached"):
@@ -166,56 +134,13 @@ def is_about_n(failure: Failure) -> bool:
     return failure.kind == "bad_request" and _N.search(failure.message) is not None
 
 
-def first_token_scores(raw: Mapping[str, Any], choices: Sequence[str]) -> tuple[float, ...] | None:
-    """log P of one-token choices among the likeliest first tokens; None if more than 1e-4 of them is missing."""
-    try:
-        top = raw["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
-        found = {str(entry["token"]): float(entry["logprob"]) for entry in top}
-    except (KeyError, IndexError, TypeError):
-        return None
-    known = [found[choice] for choice in choices if choice in found]
-    missing = len(choices) - len(known)
-    if not known or (missing and missing * math.exp(min(found.values()) - max(known)) > 1e-4):
-        return None
-    return tuple(found.get(choice, float("-inf")) for choice in choices)
-
-
-def named_token_scores(raw: Mapping[str, Any], tokens: Sequence[int]) -> tuple[float, ...] | None:
-    """log P of tokens asked for by number (vLLM's logprob_token_ids), or None where one is missing."""
-    try:
-        top = raw["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
-        found = {str(entry["token"]): float(entry["logprob"]) for entry in top}
-    except (KeyError, IndexError, TypeError):
-        return None
-    names = [f"token_id:{token}" for token in tokens]
-    return tuple(found[name] for name in names) if all(name in found for name in names) else None
-
-
-def forced_score(raw: Mapping[str, Any], answer: Sequence[int]) -> float | None:
-    """log P of an answer and the token after it (the end of the turn) at the end of a scored prompt (vLLM)."""
-    try:
-        places = [
-            {int(token): float(entry["logprob"]) for token, entry in place.items()}
-            for place in raw["prompt_logprobs"][1:]
-        ]
-    except (KeyError, TypeError, ValueError, AttributeError):
-        return None
-    size = len(answer)
-    for start in range(len(places) - size - 1, -1, -1):
-        window = places[start : start + size]
-        if all(token in place for token, place in zip(answer, window, strict=True)):
-            end = places[start + size]
-            return sum(place[token] for token, place in zip(answer, window, strict=True)) + next(iter(end.values()))
-    return None
-
-
 def _said(content: bytes) -> tuple[str, str, float | None]:
     """The message, the code and the seconds to wait of an error body, in any of the shapes servers use.
 
     Google wraps it in a list, gives the HTTP status as its code, and keeps the reason and the wait among the details.
     """
     try:
-        found = json.loads(content)
+        found = from_json(content)
     except ValueError:
         return content[:_MOST_SAID].decode("utf-8", "replace").strip(), "", None
     found = found[0] if isinstance(found, list) and found else found
@@ -224,7 +149,7 @@ def _said(content: bytes) -> tuple[str, str, float | None]:
         return str(error), "", None
     told = error.get("details")
     details = [detail for detail in told if isinstance(detail, dict)] if isinstance(told, list) else []
-    reasons = [str(detail["reason"]) for detail in details if detail.get("reason")]
+    reasons = [str(detail["reason"]) for detail in details if isinstance(detail.get("reason"), str)]
     code = error.get("code") if isinstance(error.get("code"), str) else next(iter(reasons), error.get("status"))
     waits = [_retry_after(str(detail["retryDelay"]).removesuffix("s")) for detail in details if "retryDelay" in detail]
     return str(error.get("message") or error.get("detail") or ""), str(code or ""), next(iter(waits), None)
@@ -233,10 +158,12 @@ def _said(content: bytes) -> tuple[str, str, float | None]:
 def _retry_after(value: str) -> float | None:
     """Seconds from a Retry-After header: a number, or a date; None where it is neither."""
     try:
-        return max(0.0, float(value))
+        seconds = float(value)
     except ValueError:
         pass
+    else:
+        return None if math.isnan(seconds) else max(0.0, seconds)
     try:
         return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
+    except (ValueError, TypeError, OverflowError, IndexError):
         return None

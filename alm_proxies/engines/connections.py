@@ -1,17 +1,29 @@
-"""Connections to servers: a client for each, so that looking for a free one costs nothing.
+"""Connections to servers: one question, one answer, and no answer that belongs to another question.
 
-httpx goes through all connections of a pool for every request: at 512 in one pool that is most of what a vote costs.
+A connection carries a second question only if its answer can be told from any other's: the server has repeated the
+random number that the question was sent with (as vLLM does, in the id of its answers). All other servers get a new
+connection for every question, so that an answer nobody asked for has nowhere to arrive.
+A client holds one connection: httpx goes through all connections of a pool for every request, and at 512 in one pool
+that is most of what a vote costs.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
+import ssl
+import zlib
 from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import dataclass
+from uuid import uuid4
 
 import httpx
 
-from alm_proxies.engines.traffic import FaultError
+from alm_proxies.engines.bounds import BYTES_OF_AN_ERROR
+from alm_proxies.engines.completions import malformed
+from alm_proxies.engines.faults import FaultError
+from alm_proxies.errors import SettingsError
 
 _ONE = httpx.Limits(max_connections=None, max_keepalive_connections=1)
 """One is kept; another may be made, so that one which a cancelled request left behind never stands in the way."""
@@ -19,60 +31,224 @@ _ONE = httpx.Limits(max_connections=None, max_keepalive_connections=1)
 _CONNECT_SECONDS = 20.0
 """When a machine that answers nothing at all, not even that nobody listens, is given up; the answer may take longer."""
 _TIMEOUT = httpx.Timeout(None, connect=_CONNECT_SECONDS)
+_PROXIES = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY")
+_CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The whole of one HTTP answer, decompressed."""
+
+    status: int
+    headers: httpx.Headers
+    content: bytes
 
 
 class Connections:
-    """As many connections as there are requests at once, kept open; the one used last is used first again."""
+    """As many connections as there are requests at once; those whose answers can be told apart are kept open."""
 
     def __init__(self, headers: Mapping[str, str], *, trust_env: bool) -> None:
-        self._headers = httpx.Headers(dict(headers) | {"accept": "*/*", "user-agent": "alm-proxies"})
+        self._headers = dict(headers) | {"accept": "*/*", "user-agent": "alm-proxies"}
         self._trust_env = trust_env
-        self._verify = httpx.create_ssl_context(trust_env=trust_env)
-        self._clients: list[httpx.AsyncClient] = []
-        self._free: defaultdict[httpx.URL, list[httpx.AsyncClient]] = defaultdict(list)
+        self._verify = _certificates(trust_env)
+        self._clients: set[httpx.AsyncClient] = set()
+        self._closing: set[asyncio.Task[None]] = set()
+        self._spare: list[httpx.AsyncClient] = []
+        """Clients without an open connection."""
+        self._kept: defaultdict[httpx.URL, list[httpx.AsyncClient]] = defaultdict(list)
+        """Clients with an open connection, to addresses that repeat a question's number."""
+        self._repeats: set[httpx.URL] = set()
+        self._silent: set[httpx.URL] = set()
         self._urls: dict[str, httpx.URL] = {}
+        self._spare.append(self._client())  # so that a proxy that cannot be is refused before anything is asked
 
-    async def post(self, address: str, body: bytes, seconds: float) -> httpx.Response:
-        """The whole answer to one POST within `seconds`, whatever its status; what goes wrong is a FaultError."""
-        return await self._ask("POST", address, body, seconds)
+    async def post(self, address: str, body: bytes, seconds: float, *, most: int, kept: bool = True) -> Answered:
+        """The answer to one POST within `seconds` and `most` bytes, whatever its status; else a FaultError.
 
-    async def get(self, address: str, seconds: float) -> httpx.Response:
+        `kept` is false for questions whose answers hold no number even where those of others do.
+        """
+        url = self._url(address)
+        if kept and url not in self._silent:
+            return await self._numbered(url, body, seconds, most)
+        return await self._alone("POST", url, body, seconds, most)
+
+    async def get(self, address: str, seconds: float, *, most: int) -> Answered:
         """The same of a GET."""
-        return await self._ask("GET", address, None, seconds)
-
-    async def _ask(self, method: str, address: str, body: bytes | None, seconds: float) -> httpx.Response:
-        url = self._urls.get(address) or self._urls.setdefault(address, httpx.URL(address))
-        free = self._free[url]
-        client = free.pop() if free else self._client()
-        try:
-            async with asyncio.timeout(seconds):
-                return await _answer(client, httpx.Request(method, url, headers=self._headers, content=body))
-        except TimeoutError:
-            raise FaultError("timeout", f"no answer within {seconds:.0f} s") from None
-        finally:
-            free.append(client)
+        return await self._alone("GET", self._url(address), None, seconds, most)
 
     async def close(self) -> None:
         """Close them all."""
-        await asyncio.gather(*(client.aclose() for client in self._clients))
+        await asyncio.gather(*(client.aclose() for client in self._clients), *self._closing)
+
+    async def _numbered(self, url: httpx.URL, body: bytes, seconds: float, most: int) -> Answered:
+        """One question with a number, on a connection that is kept if the answer repeats it."""
+        kept, number = self._kept[url], uuid4().hex
+        used = bool(kept)
+        client = kept.pop() if kept else self._any_client()
+        headers = self._headers | {"x-request-id": number}
+        if url not in self._repeats:
+            headers["connection"] = "close"
+        try:
+            answered = await _ask(client, "POST", url, headers, body, seconds, most)
+        except BaseException:
+            self._drop(client)
+            raise
+        repeated = number.encode() in answered.content or number in answered.headers.get("x-request-id", "")
+        if repeated and url in self._repeats:
+            kept.append(client)
+        elif url in self._repeats:
+            self._drop(client)
+        else:
+            self._spare.append(client)
+        if answered.status == 200 and not repeated:
+            self._repeats.discard(url)
+            self._silent.add(url)
+            for other in self._kept.pop(url, []):
+                self._drop(other)
+        elif answered.status == 200 and url not in self._silent:
+            self._repeats.add(url)
+        if used and not repeated and (answered.status < 400 or not _asked_again(answered.status)):
+            raise FaultError("reset", "an answer came that belongs to no question", paid=answered.status == 200)
+        return answered
+
+    async def _alone(self, method: str, url: httpx.URL, body: bytes | None, seconds: float, most: int) -> Answered:
+        """One question on a connection of its own."""
+        client, headers = self._any_client(), self._headers | {"connection": "close"}
+        try:
+            answered = await _ask(client, method, url, headers, body, seconds, most)
+        except BaseException:
+            self._drop(client)
+            raise
+        self._spare.append(client)
+        return answered
+
+    def _url(self, address: str) -> httpx.URL:
+        return self._urls.get(address) or self._urls.setdefault(address, httpx.URL(address))
+
+    def _any_client(self) -> httpx.AsyncClient:
+        return self._spare.pop() if self._spare else self._client()
 
     def _client(self) -> httpx.AsyncClient:
-        made = httpx.AsyncClient(trust_env=self._trust_env, timeout=_TIMEOUT, limits=_ONE, verify=self._verify)
-        self._clients.append(made)
+        try:
+            made = httpx.AsyncClient(trust_env=self._trust_env, timeout=_TIMEOUT, limits=_ONE, verify=self._verify)
+        except ImportError:
+            name = _named_in(_PROXIES, "socks")
+            raise SettingsError(
+                f"{name} names a SOCKS proxy, which needs the package 'socksio'",
+                fix="Install it with: pip install 'httpx[socks]'; or unset the variable.",
+            ) from None
+        except (httpx.InvalidURL, ValueError) as error:
+            name = _named_in(_PROXIES, "")
+            raise SettingsError(
+                f"the proxy address in {name} is none ({type(error).__name__})",
+                fix="Write it as http://host:port, or unset the variable.",
+            ) from None
+        self._clients.add(made)
         return made
 
+    def _drop(self, client: httpx.AsyncClient) -> None:
+        """Close a client whose connection may still bring something."""
+        self._clients.discard(client)
+        task = asyncio.get_running_loop().create_task(client.aclose())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
 
-async def _answer(client: httpx.AsyncClient, request: httpx.Request) -> httpx.Response:
+
+def _asked_again(status: int) -> bool:
+    """Whether an answer of such a status makes a try go wrong that is made again anyway."""
+    return status in (408, 429) or status >= 500
+
+
+async def _ask(
+    client: httpx.AsyncClient,
+    method: str,
+    url: httpx.URL,
+    headers: Mapping[str, str],
+    body: bytes | None,
+    seconds: float,
+    most: int,
+) -> Answered:
     try:
-        response = await client.send(request, stream=True)
-    except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-        raise FaultError("unreachable", f"nobody answers ({type(error).__name__})") from None
+        async with asyncio.timeout(seconds):
+            return await _answer(client, httpx.Request(method, url, headers=headers, content=body), most)
+    except TimeoutError:
+        raise FaultError("timeout", f"no whole answer within {seconds:.0f} s") from None
+
+
+async def _answer(client: httpx.AsyncClient, request: httpx.Request, most: int) -> Answered:
+    try:
+        response = await client.send(request, stream=True, follow_redirects=False)
     except httpx.TransportError as error:
-        raise FaultError("reset", f"the connection broke ({type(error).__name__})") from None
+        raise _no_answer(error) from None
     try:
-        await response.aread()
+        content = await _body(response, most if response.status_code == 200 else BYTES_OF_AN_ERROR)
     except httpx.HTTPError as error:
         raise FaultError("cut_body", f"the answer broke off ({type(error).__name__})") from None
     finally:
         await response.aclose()
-    return response
+    return Answered(response.status_code, response.headers, content)
+
+
+async def _body(response: httpx.Response, most: int) -> bytes:
+    """The body, decompressed, of at most so many bytes on the line and afterwards; of an error its beginning is enough.
+
+    Nothing but gzip and deflate is known, although neither was asked for.
+    """
+    whole = response.status_code == 200
+    coding = response.headers.get("content-encoding", "identity").strip().lower()
+    if coding in ("identity", ""):
+        inflate = None
+    elif coding in ("gzip", "x-gzip", "deflate"):
+        inflate = zlib.decompressobj(zlib.MAX_WBITS | 32)
+    else:
+        raise malformed("the answer is compressed in a way that was not asked for")
+    content, arrived = bytearray(), 0
+    async for chunk in response.aiter_raw():
+        arrived += len(chunk)
+        try:
+            content += chunk if inflate is None else inflate.decompress(chunk, most + 1 - len(content))
+        except zlib.error:
+            raise malformed("the answer cannot be decompressed") from None
+        if len(content) > most or arrived > most:
+            if whole:
+                raise malformed(f"the answer is larger than {most:,} bytes, the most that was asked for")
+            del content[most:]
+            break
+    if whole and inflate is not None and not inflate.eof:
+        raise FaultError("cut_body", "the compressed answer broke off")
+    return bytes(content)
+
+
+def _no_answer(error: httpx.TransportError) -> FaultError:
+    """The fault of a request that got no answer, by what lies beneath it."""
+    beneath: BaseException | None = error
+    while beneath is not None:
+        if isinstance(beneath, ssl.SSLCertVerificationError):
+            return FaultError("no_trust", f"its certificate is not trusted ({beneath.verify_message})")
+        if isinstance(beneath, ssl.SSLError):
+            return FaultError("no_trust", f"it does not speak TLS as https needs it ({beneath.reason})")
+        beneath = beneath.__cause__ or beneath.__context__
+    if isinstance(error, httpx.ProxyError):
+        return FaultError("unreachable", f"the proxy in {_named_in(_PROXIES, '')} does not let it through")
+    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+        return FaultError("unreachable", f"nobody answers ({type(error).__name__})")
+    if isinstance(error, httpx.RemoteProtocolError) and "illegal" in str(error):
+        return FaultError("reset", "what it answers is no HTTP")
+    return FaultError("reset", f"the connection broke ({type(error).__name__})")
+
+
+def _certificates(trust_env: bool) -> ssl.SSLContext:
+    try:
+        return httpx.create_ssl_context(trust_env=trust_env)
+    except OSError as error:
+        named = " or ".join(name for name in _CERTIFICATES if os.environ.get(name)) or "the system"
+        raise SettingsError(
+            f"the certificates that {named} names cannot be read ({error.strerror or type(error).__name__})",
+            fix="Name a file of certificates in PEM form, or unset the variable.",
+        ) from None
+
+
+def _named_in(names: tuple[str, ...], word: str) -> str:
+    """Which environment variable it is, in capitals or not; its value is not repeated, it may hold a password."""
+    spelled = [spelling for name in names for spelling in (name, name.lower())]
+    return next((name for name in spelled if word in os.environ.get(name, "") != ""), names[0])

@@ -12,8 +12,9 @@ from typing import Annotated, Any, Literal, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from alm_proxies.engines.addresses import address_fault
 from alm_proxies.errors import SettingsError, need
 
 Elicit = Literal["sample", "score", "state"]
@@ -25,12 +26,14 @@ Trouble = Literal[
     "rate_limited",  # 429
     "server_error",  # 5xx, or the engine broke on this request
     "timeout",  # no answer in time
-    "cut_body",  # the answer broke off or was not JSON
+    "cut_body",  # the answer broke off
+    "malformed",  # the answer is whole and not what was asked for: no completion, or an impossible one
     "reset",  # the connection was closed
     "unreachable",  # nobody listens
     "empty",  # 200 without any text
     "bad_request",  # 400, 404, 422: asking again would not help
     "unauthorised",  # 401, 403
+    "no_trust",  # no TLS connection: a certificate that is not trusted, or no TLS at all
     "too_long",  # audio or prompt beyond the model's window
     "corrupt_audio",  # the engine could not decode the audio
     "unsupported",  # this engine cannot do what was asked
@@ -39,13 +42,13 @@ Trouble = Literal[
     "called_off",  # the run stops, and this was not being answered yet
 ]
 ASKED_AGAIN: frozenset[str] = frozenset(
-    {"rate_limited", "server_error", "timeout", "cut_body", "reset", "unreachable", "empty"}
+    {"rate_limited", "server_error", "timeout", "cut_body", "malformed", "reset", "unreachable", "empty"}
 )
-ENDS_THE_JOB: frozenset[str] = frozenset({"unauthorised", "unsupported", "engine_died", "gone"})
+ENDS_THE_JOB: frozenset[str] = frozenset({"unauthorised", "no_trust", "unsupported", "engine_died", "gone"})
 LEFT_OPEN: frozenset[str] = frozenset({"gone", "called_off"})
 """Nobody was asked, so that nothing has failed: the draw stays missing, and another run asks for it."""
 MAY_BE_PAID: frozenset[str] = frozenset(
-    {"server_error", "timeout", "cut_body", "reset", "empty", "refused", "unsupported"}
+    {"server_error", "timeout", "cut_body", "malformed", "reset", "empty", "refused", "unsupported"}
 )
 """The request had arrived when it went wrong, so that whoever serves it may charge for it. What was turned away (429,
 400, 401 and the like) and what never arrived costs nothing."""
@@ -196,7 +199,9 @@ class Reply:
     paid_tries: int = 1
     """Tries that may be charged for: those with an answer, and failed ones whose kind is in MAY_BE_PAID."""
     counted: int = 1
-    """Of the paid tries, those whose tokens the engine has told; the tokens of the others have to be estimated."""
+    """Of the paid tries, those whose tokens the engine has reported; the tokens of the others have to be estimated."""
+    implausible: int = 0
+    """Of the counted tries, those with an impossible token count: the most that can be is in its place."""
     seeds_honoured: bool = False
     model: str = ""
     """The model that says it answered, for provenance."""
@@ -230,6 +235,8 @@ class Abilities:
     """Sample rate the clips should have."""
     in_flight: int = 64
     """How many requests at once make sense."""
+    tries: int = 1
+    """How often the engine sends a request at most."""
     notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
@@ -274,36 +281,45 @@ class Engine(Protocol):
 
 
 class _Serve(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
 
 
 class VllmServe(_Serve):
     """How vLLM is run; changes no vote."""
 
-    tensor_parallel: Annotated[int, Field(ge=1)] = 1
+    tensor_parallel: Annotated[int, Field(ge=1, le=1024)] = 1
     """GPUs one copy of the model is spread over."""
     memory_share: Annotated[float, Field(gt=0, le=1)] = 0.9
     """Share of each GPU's memory vLLM may take."""
-    max_length: Annotated[int, Field(ge=64)] | None = None
+    max_length: Annotated[int, Field(ge=64, le=100_000_000)] | None = None
     """Longest prompt and answer in tokens; null = the model's own."""
-    in_flight: Annotated[int, Field(ge=1)] = 256
+    in_flight: Annotated[int, Field(ge=1, le=100_000)] = 256
     """Sequences served at once."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Number format of the weights."""
 
 
+def _address(given: str) -> str:
+    fault = address_fault(given)
+    if fault is not None:
+        raise ValueError(f"no server address: {fault}")
+    return given
+
+
 class OpenAIServe(_Serve):
     """Where a compatible server is and how it is asked; changes no vote."""
 
-    base_urls: Annotated[tuple[str, ...], Field(min_length=1)] = ("https://api.openai.com/v1",)
+    base_urls: Annotated[tuple[Annotated[str, AfterValidator(_address)], ...], Field(min_length=1)] = (
+        "https://api.openai.com/v1",
+    )
     """Addresses of equal replicas, each up to and with /v1."""
     key_from: str | None = None
     """Name of the environment variable that holds the key."""
-    in_flight: Annotated[int, Field(ge=1)] = 64
+    in_flight: Annotated[int, Field(ge=1, le=100_000)] = 64
     """Most requests at once, over all replicas; fewer while a server says it is busy."""
-    try_seconds: Annotated[float, Field(gt=0)] = 120.0
+    try_seconds: Annotated[float, Field(gt=0, le=86_400)] = 120.0
     """When one try is given up."""
-    tries: Annotated[int, Field(ge=1)] = 6
+    tries: Annotated[int, Field(ge=1, le=1000)] = 6
     """Tries of one request."""
 
 
@@ -314,7 +330,7 @@ class TransformersServe(_Serve):
     """cpu, cuda, cuda:1 ...; null = the first GPU, else the CPU."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Number format of the weights; auto = float32 on a CPU, the checkpoint's own on a GPU."""
-    batch: Annotated[int, Field(ge=1)] | None = None
+    batch: Annotated[int, Field(ge=1, le=100_000)] | None = None
     """Requests run together; null = 1 on a CPU, 16 on a GPU."""
 
 
@@ -325,7 +341,7 @@ class ScriptedServe(_Serve):
     """A Parquet or CSV file with utterance_id and text, or with p_<label> columns to draw from."""
     faults: dict[Trouble, Annotated[float, Field(ge=0, le=1)]] = {}
     """Share of requests that fail, by kind, e.g. { server_error = 0.1 }."""
-    seconds: Annotated[float, Field(ge=0)] = 0.0
+    seconds: Annotated[float, Field(ge=0, le=86_400)] = 0.0
     """How long an answer takes, at the median."""
 
 
@@ -348,7 +364,7 @@ def serve_settings(engine: str, settings: Mapping[str, Any], *, where: str | Non
         first = error.errors()[0]
         name = ".".join(str(place) for place in first["loc"])
         raise SettingsError(
-            f"serve.{name}: {first['msg']}",
+            f"serve.{name}: {first['msg'].removeprefix('Value error, ')}",
             where=where,
             fix=f"The engine {engine} takes: {', '.join(_SERVE[engine].model_fields)}.",
         ) from None

@@ -6,15 +6,27 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import quote
+
+from pydantic import BaseModel, ConfigDict
 
 from alm_proxies.engines import chat_api
+from alm_proxies.engines.addresses import is_loopback
 from alm_proxies.engines.away import Away
 from alm_proxies.engines.bill import Bill, TriedOut
-from alm_proxies.engines.chat_api import Completion
+from alm_proxies.engines.bounds import most_of_question
+from alm_proxies.engines.completions import (
+    Completion,
+    first_token_scores,
+    forced_score,
+    named_token_scores,
+    parse,
+    read_completion,
+)
 from alm_proxies.engines.connections import Connections
 from alm_proxies.engines.engine import (
     LEFT_OPEN,
@@ -27,13 +39,33 @@ from alm_proxies.engines.engine import (
     Request,
     consecutive_runs,
 )
+from alm_proxies.engines.faults import FaultError, Sent
 from alm_proxies.engines.probe import probe
-from alm_proxies.engines.traffic import FaultError, Sent, Traffic
+from alm_proxies.engines.traffic import Traffic
 from alm_proxies.errors import EngineError, SettingsError
 
 _MOST_OFFERED = 10
 """Models of a server that are named."""
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_LONGEST_NAME = 80
+_SHORTEST_SECRET = 6
+"""Keys shorter than this ("none", "EMPTY") are no secrets, and could be words of an answer."""
+_BYTES_OF_A_LIST = 1024 * 1024
+_BYTES_OF_TOKENS = 64 * 1024
+
+
+class _Tokens(BaseModel):
+    model_config = ConfigDict(strict=True)
+    tokens: tuple[int, ...]
+
+
+class _Offered(BaseModel):
+    model_config = ConfigDict(strict=True)
+    id: str
+
+
+class _Offer(BaseModel):
+    model_config = ConfigDict(strict=True)
+    data: tuple[_Offered, ...]
 
 
 class OpenAI:
@@ -42,7 +74,7 @@ class OpenAI:
     def __init__(self, model: str, serve: OpenAIServe, abilities: Abilities, key: str) -> None:
         self._model = model
         self._abilities = abilities
-        self._key = key.encode()
+        self._secrets = tuple({key, quote(key, safe="")}) if len(key) >= _SHORTEST_SECRET else ()
         headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {key}"} if key else {})
         self._connections = Connections(headers, trust_env=not abilities.local)
         self._tokens: dict[str, tuple[int, ...]] = {}
@@ -85,17 +117,6 @@ class OpenAI:
     @classmethod
     def unprobed(cls, model: str, serve: OpenAIServe) -> OpenAI:
         """The engine before anything is known of the server: it supposes next to nothing."""
-        for address in serve.base_urls:
-            parts = urlsplit(address)
-            if parts.scheme not in ("http", "https") or parts.hostname is None:
-                raise SettingsError(
-                    f"serve.base_urls: {address!r} is no http address", fix="Write http://host:port/v1."
-                )
-            if parts.username or parts.password or parts.query:
-                raise SettingsError(
-                    "serve.base_urls: an address holds a user, a password or a query",
-                    fix="Put the key into an environment variable and name it in serve.key_from.",
-                )
         key = ""
         if serve.key_from is not None:
             key = os.environ.get(serve.key_from, "").strip()
@@ -109,14 +130,14 @@ class OpenAI:
                     f"serve.key_from names {serve.key_from}, which holds something that no key can hold",
                     fix="Set it again, in one line of plain letters.",
                 )
-        local = all(urlsplit(address).hostname in _LOOPBACK for address in serve.base_urls)
         abilities = Abilities(
             engine="openai",
             model=model,
-            local=local,
+            local=all(is_loopback(address) for address in serve.base_urls),
             several=False,
             sampling=("temperature", "top_p", "max_tokens"),
             in_flight=serve.in_flight,
+            tries=serve.tries,
         )
         return cls(model, serve, abilities, key)
 
@@ -143,6 +164,7 @@ class OpenAI:
             tries=bill.tries,
             paid_tries=bill.paid_tries,
             counted=bill.counted,
+            implausible=bill.implausible,
             model=bill.model,
         )
 
@@ -158,9 +180,14 @@ class OpenAI:
         """One chat completion and the tries it took; without any words it is a fault unless `words` is false."""
         body = chat_api.body(self._model, question, fields, answer=answer)
 
+        most = most_of_question(question, fields)
+
         async def one_try(address: str, try_seconds: float) -> Completion:
-            content = await self._fetch(address + "/chat/completions", body, try_seconds)
-            return chat_api.read_completion(content, words=words)
+            with self._without_key():
+                content = await self._fetch(address + "/chat/completions", body, try_seconds, most.bytes)
+                found = read_completion(content, most, words=words)
+            texts, reasoning = map(self._redacted, found.texts), map(self._redacted, found.reasoning)
+            return replace(found, texts=tuple(texts), reasoning=tuple(reasoning), model=self._redacted(found.model))
 
         if self._trial is None:
             return await self.traffic.send(one_try, seconds=seconds)
@@ -180,12 +207,14 @@ class OpenAI:
 
         async def one_try(address: str, try_seconds: float) -> tuple[int, ...]:
             body = json.dumps({"model": self._model, "prompt": text, "add_special_tokens": False}).encode()
-            found = json.loads(await self._fetch(address.removesuffix("/v1") + "/tokenize", body, try_seconds))
-            return tuple(int(token) for token in found["tokens"])
+            place = address.removesuffix("/v1") + "/tokenize"
+            with self._without_key():
+                content = await self._fetch(place, body, try_seconds, _BYTES_OF_TOKENS, kept=False)
+                return parse(_Tokens, content, "list of tokens").tokens
 
         try:
             sent = await self.traffic.send(one_try, seconds=30.0)
-        except (FaultError, ValueError, KeyError, TypeError):
+        except FaultError:
             return None
         self._tokens[text] = sent.answer
         return sent.answer
@@ -231,18 +260,34 @@ class OpenAI:
     async def _offered(self) -> tuple[str, ...]:
         """The models the server says it has, where it says so."""
         try:
-            response = await self._connections.get(self.traffic.replicas[0].address + "/models", 10.0)
-            return tuple(str(one["id"]) for one in json.loads(response.content)["data"])
-        except (FaultError, ValueError, KeyError, TypeError):
+            place = self.traffic.replicas[0].address + "/models"
+            answered = await self._connections.get(place, 10.0, most=_BYTES_OF_A_LIST)
+            offer = parse(_Offer, answered.content, "list of models")
+        except FaultError:
             return ()
+        return tuple(self._redacted(offered.id)[:_LONGEST_NAME] for offered in offer.data)
 
-    async def _fetch(self, address: str, body: bytes, seconds: float) -> bytes:
+    async def _fetch(self, address: str, body: bytes, seconds: float, most: int, *, kept: bool = True) -> bytes:
         """The content of a 200 answer to one POST within `seconds`; whatever goes wrong is a FaultError of its kind."""
-        response = await self._connections.post(address, body, seconds)
-        content = response.content.replace(self._key, b"***") if self._key else response.content
-        if response.status_code != 200:
-            raise chat_api.fault_of(response.status_code, response.headers, content)
-        return content
+        answered = await self._connections.post(address, body, seconds, most=most, kept=kept)
+        if answered.status != 200:
+            raise chat_api.fault_of(answered.status, answered.headers, answered.content)
+        return answered.content
+
+    def _redacted(self, text: str) -> str:
+        """A decoded text of the server's without the key, however it was spelled on the line."""
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return text
+
+    @contextmanager
+    def _without_key(self) -> Iterator[None]:
+        """Within it what faults say is redacted."""
+        try:
+            yield
+        except FaultError as fault:
+            fault.failure = replace(fault.failure, message=self._redacted(fault.failure.message))
+            raise
 
     async def _answered(self, request: Request, bill: Bill, until: float) -> Reply:
         """One text for every seed, with as few requests as the server allows."""
@@ -341,11 +386,11 @@ class OpenAI:
         if tokens:
             numbers = [answer[0] for answer in tokens]
             fields |= {"logprob_token_ids": numbers, "return_tokens_as_token_ids": True}
-            raw = (await self._billed(question, fields, bill, until, words=False)).answer.raw
-            found = chat_api.named_token_scores(raw, numbers)
+            sent = await self._billed(question, fields, bill, until, words=False)
+            found = named_token_scores(sent.answer, numbers)
         else:
-            raw = (await self._billed(question, fields | {"top_logprobs": 20}, bill, until, words=False)).answer.raw
-            found = chat_api.first_token_scores(raw, question.choices)
+            sent = await self._billed(question, fields | {"top_logprobs": 20}, bill, until, words=False)
+            found = first_token_scores(sent.answer, question.choices)
         if found is None:
             raise FaultError("unsupported", "the server's log-probabilities do not hold every choice")
         return found
@@ -361,7 +406,7 @@ class OpenAI:
         for sent, answer in zip(found, tokens, strict=True):
             if isinstance(sent, BaseException):
                 raise sent
-            score = chat_api.forced_score(sent.answer.raw, answer)
+            score = forced_score(sent.answer, answer)
             if score is None:
                 raise FaultError("unsupported", "an answer is not where it should be in the scored prompt")
             scores.append(score)
@@ -372,6 +417,10 @@ _MENDS = {
     "unreachable": "Start the server, or correct serve.base_urls.",
     "timeout": "Wait until the server is ready, or raise serve.try_seconds.",
     "bad_request": "Check the model's name, and that it takes audio.",
+    "no_trust": "Write http:// for a server without TLS; name the file of its own certificate in SSL_CERT_FILE.",
+    "reset": "Look into the server's log; for a server with TLS write https:// in serve.base_urls.",
+    "malformed": "Check that serve.base_urls leads to a chat-completions interface, as .../v1 does.",
+    "gone": "Wait until the server takes requests again, then run the same command.",
 }
 _TRIES_OUT = 4
 """Tries at least of every question that tries the server out: what passes is not taken for what it cannot do."""

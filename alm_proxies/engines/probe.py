@@ -10,9 +10,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from alm_proxies.engines import chat_api
-from alm_proxies.engines.chat_api import Completion
+from alm_proxies.engines.completions import Completion, first_token_scores, forced_score, named_token_scores
 from alm_proxies.engines.engine import Abilities, Audio, Question, Sampling, Turn
-from alm_proxies.engines.traffic import FaultError, Sent
+from alm_proxies.engines.faults import FaultError, Sent
 
 _SECONDS = 120.0
 _ROOM_TO_THINK = 2048
@@ -24,6 +24,7 @@ _SCHEMA = {
     "additionalProperties": False,
 }
 _REFUSALS = frozenset({"bad_request", "too_long", "corrupt_audio", "server_error", "unsupported"})
+_NO_SCORES = _REFUSALS | {"malformed"}
 
 
 class Asks(Protocol):
@@ -134,33 +135,37 @@ async def _forms(engine: Asks, found: Abilities, heard: Question, fields: Mappin
 async def _scores(engine: Asks, found: Abilities, heard: Question) -> Abilities:
     """Log-probabilities of the likeliest first tokens; of tokens by number and of a given answer (vLLM)."""
     plain = {"temperature": 1.0, "logprobs": True} | chat_api.limit(1, found.sampling)
-    top = await _try(engine, heard, {**plain, "top_logprobs": 20})
-    likely = top is not None and chat_api.first_token_scores(top.raw, _first_tokens(top)) is not None
+    top = await _try(engine, heard, {**plain, "top_logprobs": 20}, no=_NO_SCORES)
+    likely = top is not None and first_token_scores(top, _first_tokens(top)) is not None
     tokens = await engine.tokenize("zq"), await engine.tokenize("A")
     words = False
     if tokens[0] and tokens[1]:
         numbers = [tokens[0][0], tokens[1][0]]
-        named = await _try(engine, heard, {**plain, "logprob_token_ids": numbers, "return_tokens_as_token_ids": True})
-        forced = await _try(
-            engine, heard, {"max_tokens": 1, "prompt_logprobs": 0, "add_generation_prompt": False}, answer="zq"
-        )
+        by_number = {**plain, "logprob_token_ids": numbers, "return_tokens_as_token_ids": True}
+        named = await _try(engine, heard, by_number, no=_NO_SCORES)
+        in_prompt = {"max_tokens": 1, "prompt_logprobs": 0, "add_generation_prompt": False}
+        forced = await _try(engine, heard, in_prompt, answer="zq", no=_NO_SCORES)
         words = (
             named is not None
-            and chat_api.named_token_scores(named.raw, numbers) is not None
+            and named_token_scores(named, numbers) is not None
             and forced is not None
-            and chat_api.forced_score(forced.raw, tokens[0]) is not None
+            and forced_score(forced, tokens[0]) is not None
         )
     return replace(found, log_probabilities=likely or words, score=likely or words, score_words=words)
 
 
 async def _try(
-    engine: Asks, question: Question, fields: Mapping[str, Any], answer: str | None = None
+    engine: Asks,
+    question: Question,
+    fields: Mapping[str, Any],
+    answer: str | None = None,
+    no: frozenset[str] = _REFUSALS,
 ) -> Completion | None:
     """The completion, or None where the server does not take such a request."""
     try:
         sent = await engine.complete(question, fields, seconds=_SECONDS, answer=answer, words=False)
     except FaultError as fault:
-        if fault.failure.kind in _REFUSALS:
+        if fault.failure.kind in no:
             return None
         raise
     return sent.answer
@@ -171,15 +176,11 @@ def _question(text: str, clip: Audio | None = None) -> Question:
 
 
 def _first_tokens(completion: Completion) -> tuple[str, ...]:
-    try:
-        top = completion.raw["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
-        return tuple(str(entry["token"]) for entry in top[:2])
-    except (KeyError, IndexError, TypeError):
-        return ()
+    return tuple(token for token, _ in (completion.first_tokens or ())[:2])
 
 
 def _keeps(text: str) -> bool:
     try:
         return bool(json.loads(text) == {"zq": "qz"})
-    except ValueError:
+    except (ValueError, RecursionError):
         return False

@@ -11,6 +11,9 @@ whether it is back, so that a replica that fails at once does not draw all reque
 again on whichever replica has room, after a wait that doubles and jitters, and not before the server's own Retry-After.
 While none of the replicas can be reached that have answered before, tries are not counted: all wait for one of them to
 come back. After GIVEN_UP_AFTER seconds they are given up, and what waits is called off; so it is when the run stops.
+They are also given up when all of them ask to be left alone for longer than that (Retry-After), and when for as long
+no try had a whole answer, whatever its status: a server that only breaks connections, or sends its answers so slowly
+that none is ever whole.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, Literal, TypeVar
+from typing import Literal
 
 from tenacity import (
     AsyncRetrying,
@@ -32,12 +35,9 @@ from tenacity import (
 )
 
 from alm_proxies.engines.away import Away
-from alm_proxies.engines.engine import ASKED_AGAIN, MAY_BE_PAID, Failure, Trouble
+from alm_proxies.engines.engine import ASKED_AGAIN, Failure
+from alm_proxies.engines.faults import AWAY, Answer, FaultError, Sent
 
-Answer = TypeVar("Answer")
-
-_BUSY: frozenset[str] = frozenset({"rate_limited", "timeout"})
-_AWAY: frozenset[str] = frozenset({"unreachable", "reset"})
 _FIRST_WINDOW = 16.0
 _FIRST_SHARE = 1 / 8
 """Of the most that is allowed, where that is more than the first window."""
@@ -46,40 +46,15 @@ _GROWTH = 2.0
 _LATE = 1 / 4
 """Of the time a try has."""
 GIVEN_UP_AFTER = 120.0
-"""Seconds that servers which have answered before may all be away until they are given up."""
-
-
-class FaultError(Exception):
-    """One try went wrong: `busy` where the server has too much to do, `paid` where it may charge for it all the same.
-
-    When `Traffic.send` raises it, `tries` and `paid_tries` count all the tries that were made.
-    """
-
-    def __init__(
-        self,
-        kind: Trouble,
-        message: str,
-        retry_after: float | None = None,
-        *,
-        busy: bool | None = None,
-        paid: bool | None = None,
-    ) -> None:
-        super().__init__(message)
-        self.failure = Failure(kind, message)
-        self.retry_after = retry_after
-        self.busy = kind in _BUSY if busy is None else busy
-        self.paid = kind in MAY_BE_PAID if paid is None else paid
-        self.tries = 0
-        self.paid_tries = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Sent(Generic[Answer]):
-    """An answer, the tries it took, and those of them that may be charged for, the last one included."""
-
-    answer: Answer
-    tries: int
-    paid_tries: int
+"""Seconds that servers which have answered before may all be away, and that a Retry-After may ask for, until they are
+given up."""
+_NEVER = 1e9
+"""Seconds that stand for a wait without end."""
+_NO_ANSWER: frozenset[str] = frozenset({"timeout", "cut_body", "reset"})
+_TRIES_WITHOUT_ANSWER = 8
+"""So many tries, one after the other, have to have had no whole answer until servers are given up for that."""
+_ROUNDS_WITHOUT_ANSWER = 3.0
+"""Times the seconds of a try, where that is longer than GIVEN_UP_AFTER."""
 
 
 @dataclass(slots=True)
@@ -152,6 +127,8 @@ class Traffic:
         self._given_up_after = given_up_after
         self._away_since: float | None = None
         self._away_what = ""
+        self._unanswered_since: float | None = None
+        self._unanswered = 0
         self._off: Failure | None = None
         self._called_off = asyncio.Event()
 
@@ -312,6 +289,10 @@ class Traffic:
 
     def _complained(self, replica: Replica, fault: FaultError, started: float) -> None:
         now, kind = time.monotonic(), fault.failure.kind
+        if kind in _NO_ANSWER:
+            self._no_answer(now, started, fault.failure.message)
+        elif kind != "unreachable":
+            self._unanswered_since, self._unanswered = None, 0
         if kind not in ASKED_AGAIN:  # the request is at fault, the replica is well
             self._answered(replica)
             return
@@ -320,8 +301,9 @@ class Traffic:
             replica.growing = False
             replica.shrunk_at = now
         if fault.retry_after is not None:
-            replica.opens_at = max(replica.opens_at, now + fault.retry_after)
-        away = kind in _AWAY or self._are_well([other for other in self.replicas if other is not replica])
+            replica.opens_at = max(replica.opens_at, now + min(fault.retry_after, _NEVER))
+            self._refused_for_long(replica, now, fault.retry_after)
+        away = kind in AWAY or self._are_well([other for other in self.replicas if other is not replica])
         silent = kind == "unreachable" or (away and replica.answered_at < started)
         if silent and replica.rested_at <= started:
             rest = min(self._longest_wait, self._first_wait * 2.0**replica.absences)
@@ -330,8 +312,29 @@ class Traffic:
             replica.absences += 1
         if kind == "unreachable":
             self._nobody(now, fault.failure.message)
-        elif kind not in _AWAY and kind != "timeout":
+        elif kind not in AWAY and kind != "timeout":
             self._away_since = None  # somebody said so
+
+    def _no_answer(self, now: float, started: float, message: str) -> None:
+        """Count tries without a whole answer, and give the servers up when there is nothing else for too long."""
+        if self._unanswered_since is None:
+            self._unanswered_since = started
+        self._unanswered += 1
+        lasted = now - self._unanswered_since
+        patience = max(self._given_up_after, _ROUNDS_WITHOUT_ANSWER * self._try_seconds)
+        if self._unanswered >= _TRIES_WITHOUT_ANSWER and lasted >= patience:
+            tries = f"{self._unanswered} tries in {lasted:.0f} s had no whole answer"
+            self.call_off("gone", f"{self._addresses()}: {tries} ({message})")
+
+    def _refused_for_long(self, replica: Replica, now: float, asked: float) -> None:
+        """Give the servers up when all of them ask to be left alone for longer than anybody waits."""
+        if asked > self._given_up_after and all(other.opens_at - now > self._given_up_after for other in self.replicas):
+            wait = f"{asked:,.0f} s" if math.isfinite(asked) else "without end"
+            limit = f"at most {self._given_up_after:.0f} s are waited"
+            self.call_off("gone", f"{self._addresses()}: asks to wait {wait} (Retry-After), {limit}")
+
+    def _addresses(self) -> str:
+        return ", ".join(replica.address for replica in self.replicas)
 
     def _nobody(self, now: float, message: str) -> None:
         """Keep since when nobody can be reached who has answered before, and give them up after so long."""
@@ -345,7 +348,7 @@ class Traffic:
     def _give_up(self, since: float) -> None:
         away = self.away()
         if away is not None and self._away_since == since:
-            self.call_off("gone", f"{', '.join(away.addresses)}: no answer for {away.seconds:.0f} s ({away.message})")
+            self.call_off("gone", f"{self._addresses()}: no answer for {away.seconds:.0f} s ({away.message})")
 
     def _are_well(self, replicas: Sequence[Replica]) -> bool:
         return any(replica.absences == 0 for replica in replicas)
@@ -354,15 +357,18 @@ class Traffic:
         replica.absences = 0
         replica.answered_at = time.monotonic()
         self._away_since = None
+        self._unanswered_since, self._unanswered = None, 0
 
     def _wait(self, state: RetryCallState) -> float:
         """How long one request waits before its next try; a replica's rest is kept by the replica."""
         error = state.outcome.exception() if state.outcome is not None else None
         kind = error.failure.kind if isinstance(error, FaultError) else None
-        if kind in _AWAY and (len(self.replicas) > 1 or self._away_since is not None):
+        if kind in AWAY and (len(self.replicas) > 1 or self._away_since is not None):
             return 0.0
-        asked = error.retry_after if isinstance(error, FaultError) else None
-        return max(self._growing_wait(state), asked or 0.0)
+        asked = (error.retry_after if isinstance(error, FaultError) else None) or 0.0
+        if asked > self._given_up_after and len(self.replicas) > 1:
+            asked = 0.0  # another one may have room
+        return max(self._growing_wait(state), asked)
 
 
 def _called_off(why: Failure) -> FaultError:

@@ -56,6 +56,7 @@ class Vllm:
         settings: dict[str, Any] = {
             "model": model,
             "revision": revision,
+            "trust_remote_code": False,
             "dtype": serve.dtype,
             "tensor_parallel_size": serve.tensor_parallel,
             "gpu_memory_utilization": serve.memory_share,

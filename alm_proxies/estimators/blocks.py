@@ -48,7 +48,7 @@ class Layout:
     def findings(self) -> list[Finding]:
         """One for each copy."""
         message = "its votes are exactly those of {!r}, and count once"
-        return [Finding("fuse", "copied_annotator", message.format(first), where=copy) for copy, first in self.copies]
+        return [Finding.of("copied_annotator", message.format(first), where=copy) for copy, first in self.copies]
 
     def of(self, votes: pl.DataFrame, n: int, labels: int, names: Sequence[str]) -> tuple[Block, ...]:
         """The blocks of rows u, annotator (a place in names), draw, label, weight; empty where nobody voted."""

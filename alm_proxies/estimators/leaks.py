@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from alm_proxies.ballots import summed
 from alm_proxies.estimators.counts import Array, Block, Counts, Index
 from alm_proxies.estimators.estimator import fitting_rows
+from alm_proxies.tables import Finding
 
 NEEDED = 50
 """Utterances below which nothing is said."""
@@ -44,6 +45,12 @@ def leaking(counts: Counts) -> dict[str, str]:
         elif copying(counts, block) > _SURE:
             found[block.name] = "its votes agree with the human votes as only votes made from them can"
     return found
+
+
+def leaks_found(leaks: dict[str, str], effect: str) -> list[Finding]:
+    """A finding for each block of proxies that knows of the human votes."""
+    fix = "Give proxies that never saw these human votes, asked of all utterances or of a random part of them."
+    return [Finding.of("proxies_leak", f"{message}, {effect}", fix, where=name) for name, message in leaks.items()]
 
 
 def copying(counts: Counts, block: Block) -> float:

@@ -29,13 +29,22 @@ class Mixture(Estimator):
 
     name: ClassVar[str] = "mixture"
 
-    def __init__(self, classes: int = 16, *, seed: int = 0, rows: int = FIT_ROWS, iterations: int = 500) -> None:
+    def __init__(
+        self,
+        classes: int = 16,
+        *,
+        seed: int = 0,
+        rows: int = FIT_ROWS,
+        iterations: int = 500,
+        tolerance: float = 1e-7,
+    ) -> None:
         if classes < 1:
             raise SettingsError(f"{classes} classes cannot be fitted", fix="Use one class or more.")
         self.classes = classes
         self.seed = seed
         self.rows = rows
         self.iterations = iterations
+        self.tolerance = tolerance
 
     def _learn(self, counts: Counts) -> None:
         counts = fitting_rows(counts, self.seed, self.rows)
@@ -45,7 +54,7 @@ class Mixture(Estimator):
         for shares in objective.shares:
             corners = rng.dirichlet(0.05 + 0.3 * len(shares) * shares, size=self.classes)
             starts.append(np.log(6.0 * (0.7 * corners + 0.3 * shares)).ravel())
-        result = minimise(objective, np.concatenate([*starts, np.zeros(self.classes)]), self.iterations)
+        result = minimise(objective, np.concatenate([*starts, np.zeros(self.classes)]), self.iterations, self.tolerance)
         self.alphas_, logits = objective.parts(result.x)
         self.weights_ = softmax(logits[None, :])[0]
         self.settled(result)

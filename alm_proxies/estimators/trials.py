@@ -14,22 +14,9 @@ from alm_proxies.ballots import summed, which_count
 from alm_proxies.errors import InputError
 from alm_proxies.estimators.counts import Array, Counts, Index, LeftOut, counts_of
 from alm_proxies.estimators.estimator import Estimator, NotConvergedWarning
+from alm_proxies.interval import Interval
 from alm_proxies.seeds import generator
 from alm_proxies.tables import Votes
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """A mean with its 95 % interval."""
-
-    mean: float
-    low: float
-    high: float
-
-    @property
-    def error(self) -> float:
-        """Half the width of the interval."""
-        return 0.5 * (self.high - self.low)
 
 
 @dataclass(frozen=True, slots=True)

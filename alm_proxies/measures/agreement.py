@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from alm_proxies.errors import InputError, SettingsError
+from alm_proxies.interval import Interval
 from alm_proxies.measures.arrays import Array, counts, ratings, same_rows
-from alm_proxies.measures.bootstrap import Interval, interval_by_speaker, mean_by_speaker
+from alm_proxies.measures.bootstrap import interval_by_speaker, mean_by_speaker
 from alm_proxies.measures.divergence import jsd_base2
 from alm_proxies.seeds import generator
 

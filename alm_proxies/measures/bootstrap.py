@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from alm_proxies.errors import InputError, SettingsError
+from alm_proxies.interval import Interval
 from alm_proxies.measures.arrays import Array, same_rows
 from alm_proxies.seeds import generator
 
@@ -22,18 +23,6 @@ _MOST_GROUPS = 1000
 _ALL_FLIPS_UP_TO = 12
 
 Statistic = Callable[[Array], Array]
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """An estimate and its confidence interval: method is percentile, t (under 20 speakers) or none (under two)."""
-
-    estimate: float
-    low: float
-    high: float
-    method: str
-    speakers: int
-    per_speaker: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

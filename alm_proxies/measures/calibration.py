@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from alm_proxies.errors import InputError
+from alm_proxies.interval import Interval
 from alm_proxies.measures.arrays import Array, counts, distributions, ratings, same_rows
-from alm_proxies.measures.bootstrap import Interval, mean_by_speaker
+from alm_proxies.measures.bootstrap import mean_by_speaker
 
 BINS = 15
 _BIN_ROWS = 40

@@ -79,10 +79,10 @@ def held_out_counts(votes: Votes, *, consensus: bool = False) -> tuple[pl.Series
     agreed = frame.filter(which_count("held_out", consensus=True)).height - labelled.height
     if agreed:
         message = "held-out published consensus labels, which are not votes"
-        findings.append(Finding("evaluate", "consensus", message, "Set consensus = true to count them.", count=agreed))
+        findings.append(Finding.of("consensus", message, "Set consensus = true to count them.", count=agreed))
     if without := frame.height - labelled.height - agreed:
         message = "held-out votes without a label, which no distribution can be scored against"
-        findings.append(Finding("evaluate", "no_label", message, count=without))
+        findings.append(Finding.of("no_label", message, count=without))
     if not len(ids):
         fix = "Set consensus = true to count published labels." if agreed else "Hold out votes whose status is ok."
         raise InputError("no held-out vote has a label", where="votes", fix=fix)
@@ -150,7 +150,7 @@ def score_held_out(
         name for name in ("nll_per_vote", "jsd_base2", "brier", "total_variation", "emd", "jsd_floor") if name in per
     ]
     means = {name: per[name].cast(pl.Float64).fill_null(np.nan).to_numpy() for name in named}
-    scored = Scored(predicted, counts, _speakers(per), weight, means, _attributes(found, votes, ids))
+    scored = Scored(predicted, counts, _speakers(per), weight, means, _attributes(found, votes, ids, consensus))
     slices = _slices(per, ["outcome", "observable", *groups])
     scores = [_table_of(by, value, scored.rows(chosen), level, seed) for by, value, chosen in slices]
     known = np.isfinite(strength) & (counts == np.round(counts)).all(1)
@@ -259,11 +259,10 @@ def _speakers(per: pl.DataFrame) -> NDArray[np.int64]:
     return named.select(pl.col("who").rank("dense")).to_series().to_numpy().astype(np.int64)
 
 
-def _attributes(found: pl.DataFrame, votes: Votes, ids: pl.Series) -> dict[str, tuple[Array, Array]]:
+def _attributes(found: pl.DataFrame, votes: Votes, ids: pl.Series, consensus: bool) -> dict[str, tuple[Array, Array]]:
+    rated = votes.frame.filter(which_count("held_out", consensus=consensus, answer="rating"))
     # a draw that shares its mass between labels has several rows, and one rating
-    each = votes.frame.group_by("utterance_id", "annotator", "draw", maintain_order=True).agg(
-        pl.col(*ATTRIBUTES).mean()
-    )
+    each = rated.group_by("utterance_id", "annotator", "draw", maintain_order=True).agg(pl.col(*ATTRIBUTES).mean())
     voted = each.group_by("utterance_id", maintain_order=True).agg(pl.col(*ATTRIBUTES).mean())
     voted = ids.to_frame("utterance_id").join(voted, on="utterance_id", how="left", maintain_order="left")
     pairs = {}
@@ -297,13 +296,13 @@ def _table_of(by: str, value: str, scored: Scored, level: float, seed: int) -> p
 def _missing(table: pl.DataFrame, found: pl.DataFrame, predictions: Labels) -> list[Finding]:
     absent = table.filter(~pl.col("row").is_in(found["row"].implode()))["utterance_id"]
     message, fix = "has held-out votes but no prediction, and is not scored", "Predict it, or say why it cannot be."
-    findings = [Finding("evaluate", "no_prediction", message, fix, utterance_id=one) for one in absent]
+    findings = [Finding.of("no_prediction", message, fix, utterance_id=one) for one in absent]
     surplus = len(predictions) - found.height
     if surplus:
         message = "predictions without held-out votes, which cannot be scored"
-        findings.append(Finding("evaluate", "no_held_out_votes", message, count=surplus))
+        findings.append(Finding.of("no_held_out_votes", message, count=surplus))
     return findings
 
 
 def _count(kind: str, message: str, column: pl.Series) -> list[Finding]:
-    return [Finding("evaluate", kind, message, count=column.null_count())] if column.null_count() else []
+    return [Finding.of(kind, message, count=column.null_count())] if column.null_count() else []

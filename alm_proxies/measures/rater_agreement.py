@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from alm_proxies.interval import Interval
 from alm_proxies.measures.arrays import Array, counts
-from alm_proxies.measures.bootstrap import Interval, mean_by_speaker, speaker_codes
+from alm_proxies.measures.bootstrap import mean_by_speaker, speaker_codes
 
 FEWEST_ITEMS = 30
 MOST_SHOWN = 30

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from alm_proxies.interval import Interval
 from alm_proxies.measures.arrays import Array
-from alm_proxies.measures.bootstrap import Interval, interval_of_sums, ratio, sums_by_speaker
+from alm_proxies.measures.bootstrap import interval_of_sums, ratio, sums_by_speaker
 from alm_proxies.measures.calibration import BINS, equal_mass_bins, top_label
 
 UNDECIDED = -1

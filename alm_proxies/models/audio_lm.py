@@ -16,11 +16,13 @@ from typing import Any, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import DynamicCache
 
 from alm_proxies.errors import InputError
 from alm_proxies.models.chat_inputs import ChatInputs, Conversation, config_of
+from alm_proxies.models.checkpoints import WEIGHTS_ONLY, not_loaded
 from alm_proxies.models.families import bars_on_terminals_only, loader_of, save
 
 
@@ -83,8 +85,14 @@ class AudioLM:
         inputs = ChatInputs.load(model, revision=revision)
         config = config_of(model, revision)
         loader = loader_of(config)
-        with bars_on_terminals_only():
-            loaded = loader.from_pretrained(str(model), revision=revision, dtype=kind, attn_implementation="sdpa")
+        asked = {"revision": revision, "dtype": kind, "attn_implementation": "sdpa", **WEIGHTS_ONLY}
+        try:
+            with bars_on_terminals_only():
+                loaded, report = loader.from_pretrained(str(model), output_loading_info=True, **asked)
+        except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
+            raise not_loaded(model, error) from error
+        if lacking := sorted(report["missing_keys"]):
+            raise not_loaded(model, ValueError(f"it lacks {len(lacking)} of its weights, such as {lacking[0]}"))
         return cls(loaded.to(where).eval(), inputs, str(model))
 
     def save(self, folder: str | Path) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoProcessor
 
 from alm_proxies.errors import InputError, SettingsError
+from alm_proxies.models.checkpoints import DATA_ONLY, not_loaded, refuse_code
 from alm_proxies.models.families import family_of
 
 Part = str | NDArray[np.float32]
@@ -43,7 +44,10 @@ class ChatInputs:
     def load(cls, model: str | Path, *, revision: str | None = None) -> Self:
         """The inputs of a checkpoint: a folder or a name on the hub."""
         config = config_of(model, revision)
-        processor = AutoProcessor.from_pretrained(str(model), revision=revision)
+        try:
+            processor = AutoProcessor.from_pretrained(str(model), revision=revision, **DATA_ONLY)
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, ImportError) as error:
+            raise not_loaded(model, error) from error
         if not getattr(processor, "chat_template", None) or not hasattr(processor, "audio_token"):
             raise SettingsError(
                 "this model has no chat template with audio", where=str(model), fix="Name an instruction-tuned one."
@@ -102,14 +106,11 @@ def clips_of(conversation: Conversation) -> list[NDArray[np.float32]]:
 
 def config_of(model: str | Path, revision: str | None) -> Any:
     """The configuration of a checkpoint, or one sentence why there is none."""
+    refuse_code(model)
     try:
-        return AutoConfig.from_pretrained(str(model), revision=revision)
-    except (OSError, ValueError) as error:
-        raise SettingsError(
-            f"no model could be loaded ({str(error).splitlines()[0]})",
-            where=str(model),
-            fix="Check the name, the revision and the connection, or give a folder.",
-        ) from error
+        return AutoConfig.from_pretrained(str(model), revision=revision, **DATA_ONLY)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, ImportError) as error:
+        raise not_loaded(model, error) from error
 
 
 def _content(part: Part) -> dict[str, str]:

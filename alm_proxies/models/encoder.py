@@ -22,6 +22,7 @@ from transformers.masking_utils import create_bidirectional_mask
 
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.files import digest_of, weights_digest
+from alm_proxies.models.checkpoints import DATA_ONLY, WEIGHTS_ONLY, refuse_code
 from alm_proxies.models.families import bars_on_terminals_only
 
 FAMILIES = ("whisper", "wavlm", "wav2vec2", "hubert")
@@ -83,9 +84,10 @@ class Encoder(nn.Module):
         where = device or ("cuda" if torch.cuda.is_available() else "cpu")
         kind: Any = dtype
         try:
-            extractor = AutoFeatureExtractor.from_pretrained(str(model), revision=revision)
+            extractor = AutoFeatureExtractor.from_pretrained(str(model), revision=revision, **DATA_ONLY)
             with bars_on_terminals_only():
-                loaded = AutoModel.from_pretrained(str(model), revision=revision, config=config, dtype=kind)
+                asked = {"revision": revision, "config": config, "dtype": kind, **WEIGHTS_ONLY}
+                loaded = AutoModel.from_pretrained(str(model), **asked)
         except (OSError, ValueError) as error:
             raise _not_loaded(model, error) from error
         return cls(loaded, extractor).to(where).eval()
@@ -220,8 +222,9 @@ class Encoder(nn.Module):
 
 def encoder_config(model: str | Path, revision: str | None = None) -> Any:
     """The configuration of an encoder's checkpoint; one that is not there, or is none, is refused in a sentence."""
+    refuse_code(model)
     try:
-        config = AutoConfig.from_pretrained(str(model), revision=revision)
+        config = AutoConfig.from_pretrained(str(model), revision=revision, **DATA_ONLY)
     except (OSError, ValueError) as error:
         raise _not_loaded(model, error) from error
     if config.model_type not in FAMILIES:

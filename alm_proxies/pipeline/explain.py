@@ -16,8 +16,10 @@ from alm_proxies.errors import InputError
 from alm_proxies.files import read_text
 from alm_proxies.stages.annotate.ledger import Ledger
 from alm_proxies.stages.annotate.plan import lent_by, with_turns
-from alm_proxies.stages.annotate.stage import AnnotateSettings, read_panel
-from alm_proxies.stages.fuse.stage import Fused, FuseSettings, fuse
+from alm_proxies.stages.annotate.settings import AnnotateSettings
+from alm_proxies.stages.annotate.stage import read_panel
+from alm_proxies.stages.fuse.settings import FuseSettings
+from alm_proxies.stages.fuse.stage import Fused, fuse
 from alm_proxies.table_files import read_parquet
 from alm_proxies.tables import ATTRIBUTES, Labels, Utterances, Votes, combine
 from alm_proxies.taxonomy import from_unit
@@ -103,11 +105,11 @@ def explain(folder: str | Path, utterance_id: str, *, number: int = 0) -> Explai
     utterances = Utterances.read(places["read"] / "utterances.parquet")
     row = _row(utterances.frame, utterance_id, places["read"] / "utterances.parquet")
     label = _row(Labels.read(places["fuse"] / "labels.parquet").frame, utterance_id, places["fuse"] / "labels.parquet")
-    files = [places[name] / "votes.parquet" for name in ("read", "annotate") if name in places]
+    files = [places[name] / "votes.parquet" for name in ("read", "annotate", "listen") if name in places]
     votes = combine(*(Votes.read(path) for path in files))
     own = votes.frame.filter(pl.col("utterance_id") == utterance_id).sort("source", "annotator", "draw", "label")
     replies = _replies(places["annotate"], utterance_id) if "annotate" in places else {}
-    settings = FuseSettings.model_validate(manifest["stages"][_name(places["fuse"], folder)]["depends"]["settings"])
+    settings = FuseSettings.model_validate(manifest["stages"][_name(places["fuse"], folder)]["task"]["settings"])
     fused = fuse(votes, settings, utterances=utterances)
     notes: list[str] = []
     prompts = list(_prompts(manifest, places, folder, utterances, row, replies, votes, notes))
@@ -191,11 +193,10 @@ def _prompts(
     if "annotate" not in places:
         return
     stage = manifest["stages"][_name(places["annotate"], folder)]
-    beside = Path(manifest["file"]["path"]).parent
-    settings = AnnotateSettings.model_validate({"panel": stage["depends"]["settings"]["files"]})
+    settings = AnnotateSettings.model_validate(stage["task"]["settings"])
     kept = places["annotate"] / "evidence.parquet"
     evidence = dict(read_parquet(kept).iter_rows()) if kept.exists() else {}
-    for annotator in read_panel(settings, beside):
+    for annotator in read_panel(settings):
         ready = annotator.ready(votes.taxonomy)
         card = votes.about.annotators.get(ready.name)
         if card is None or card.digest != ready.digest:

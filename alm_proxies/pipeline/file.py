@@ -1,90 +1,54 @@
 """What a pipeline file may say, and the runs it stands for.
 
 A section of the file is the settings of one stage, named as the stage is. `[vary]` makes a run for each combination
-of its values; a stage that no varied key reaches is done once and shared.
+of its values; a stage that no varied key reaches is done once and shared. Values rank: a flag, a settings file, the
+pipeline file, the default.
 """
 
 from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, Field
 
-from alm_proxies.columns import did_you_mean
 from alm_proxies.errors import SettingsError
 from alm_proxies.files import digest_of, read_text, shipped_folder
-from alm_proxies.settings import read_toml, settings_of
-from alm_proxies.stages.align.stage import AlignSettings
-from alm_proxies.stages.annotate.stage import AnnotateSettings
-from alm_proxies.stages.fuse.stage import FuseSettings
-from alm_proxies.stages.read.stage import HoldOut, Source
-from alm_proxies.stages.simulate.stage import SimulateSettings
+from alm_proxies.nearest import did_you_mean
+from alm_proxies.pipeline.graph import Run, Section, nodes_of, spelled
+from alm_proxies.settings import (
+    Layer,
+    Settings,
+    line_of,
+    located,
+    not_a_list,
+    path_in,
+    read_toml,
+    settings_from,
+    unknown_key,
+)
+from alm_proxies.stage import FILE_WIDE, Stage
+from alm_proxies.stages.registry import STAGES, stage_of
 from alm_proxies.taxonomy import checked_taxonomy, taxonomy_of
 
-STAGES = ("simulate", "read", "annotate", "fuse", "align")
 MAX_RUNS = 1000
-_LONGEST = 40
 
 
-class PipelineFile(BaseModel):
-    """One run: where its corpora come from, and what each stage is to do."""
+class FileSettings(Settings):
+    """What stands at the top of a pipeline file."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     folder: Path
     """Where everything is written, beside the file unless it is absolute; a shipped file's is where you are."""
     taxonomy: Annotated[str | tuple[str, ...], AfterValidator(checked_taxonomy)]
     """The labels: a name such as "msp8", or the labels in order."""
     seed: int = Field(default=0, ge=0, strict=True)
-    """Every stage's seed, where it does not name its own."""
-    simulate: SimulateSettings | None = None
-    """A corpus to synthesise, beside or instead of corpora to read."""
-    read: tuple[Source, ...] = ()
-    """One block a corpus."""
-    hold_out: HoldOut | None = None
-    """Which human votes are kept from every fit, for scoring."""
-    annotate: AnnotateSettings | None = None
-    """Which annotators vote, and what that may cost."""
-    fuse: FuseSettings | None = None
-    """How human and proxy votes become distributions."""
-    align: AlignSettings | None = None
-    """A report on how well proxies and fused labels agree with human votes."""
-
-    @model_validator(mode="after")
-    def _has_a_corpus(self) -> PipelineFile:
-        if self.simulate is None and not self.read:
-            raise ValueError("names no corpus: write [[read]] for one you have, or [simulate] for a synthetic one")
-        if self.align is not None and self.fuse is None:
-            raise ValueError("[align] reports on fused labels: write [fuse] too")
-        return self
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One combination of [vary]: its file, and what was chosen for it."""
-
-    file: PipelineFile
-    chosen: dict[str, Any]
-
-    @property
-    def name(self) -> str:
-        """What was chosen, in words; empty when nothing varies."""
-        return ",".join(f"{key}={_spelled(value)}" for key, value in self.chosen.items())
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """The labels in order."""
-        return taxonomy_of(self.file.taxonomy).labels
-
-    def place(self, stage: str) -> Path:
-        """The stage's folder: runs that agree in all that reaches a stage share it."""
-        reaching = {key: value for key, value in self.chosen.items() if _reaches(key, stage)}
-        folder = self.file.folder / stage
-        return folder / _short(",".join(f"{key}={_spelled(value)}" for key, value in reaching.items()))
+    """Every stage's random seed, where it does not name its own."""
+    cards: Path | None = None
+    """A folder of data cards that come before the shipped ones; the file's own folder, if it is left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,40 +61,165 @@ class Pipeline:
     @property
     def folder(self) -> Path:
         """Where everything is written."""
-        return self.runs[0].file.folder
+        return self.runs[0].folder
 
 
-def read_pipeline(path: str | Path, folder: str | Path | None = None) -> Pipeline:
+Put = tuple[str, Any, str]
+"""A dotted key, its value, and where it was said."""
+
+
+def read_pipeline(
+    path: str | Path,
+    folder: str | Path | None = None,
+    *,
+    settings: str | Path | None = None,
+    changes: Mapping[str, Any] | None = None,
+) -> Pipeline:
     """Read and check a pipeline file, one of the user's or a shipped one by name ("demo").
 
-    `folder` stands for the file's own folder.
+    `folder` stands for the file's own folder. `settings` is a file in the same form whose values come before those of
+    the pipeline file; `changes` ({"fuse.method": "pool"}) come before both.
     """
     named = Path(path)
     path = _found(named)
     text = read_text(path)
     values = read_toml(text, str(path))
-    if folder is not None:
-        values["folder"] = str(folder)
-    elif path == named and isinstance(values.get("folder"), str):
-        values["folder"] = str(path_in(path.parent, Path(values["folder"]), str(path)))
     vary = values.pop("vary", {})
     if not isinstance(vary, dict):
         raise SettingsError("vary is not a table of lists", where=str(path), fix="Write [vary], then seed = [1, 2, 3].")
+    shipped = path != named
+    if isinstance(values.get("folder"), str) and not shipped:
+        values["folder"] = str(path_in(path.parent, Path(values["folder"]), str(path)))
+    puts = list(_puts_of(settings)) if settings is not None else []
+    puts += [(key, value, "flag") for key, value in (changes or {}).items()]
+    if folder is not None:
+        puts.append(("folder", str(folder), "flag"))
     runs = []
     for chosen in _combinations(vary, str(path)):
-        changed = copy.deepcopy(values)
-        for key, value in chosen.items():
-            _put(changed, key, value, str(path))
-        runs.append(Run(settings_of(PipelineFile, changed, str(path), text), chosen))
+        varied = [(key, value, "[vary]") for key, value in chosen.items()]
+        runs.append(_run(values, [*puts, *varied], chosen, path.absolute(), text))
     return Pipeline(path.absolute(), tuple(runs))
 
 
-def path_in(folder: Path, said: Path, where: str) -> Path:
-    """A path that a file in `folder` says: relative to that folder; ~ is the user's home."""
+def _puts_of(path: str | Path) -> Iterator[Put]:
+    """What a settings file changes of a pipeline, key by key."""
+    for key, value in read_toml(read_text(path), str(path)).items():
+        if key in STAGES and isinstance(value, dict):
+            yield from ((f"{key}.{inner}", deeper, str(path)) for inner, deeper in value.items())
+        elif key in STAGES or key == "vary":
+            fix = f"Write [{key}] and the keys to be changed in all its blocks." if key in STAGES else "Leave it out."
+            raise SettingsError(f"{key} cannot be put in place of the pipeline's", where=str(path), fix=fix)
+        else:
+            yield key, value, str(path)
+
+
+def _run(values: dict[str, Any], puts: Sequence[Put], chosen: dict[str, Any], path: Path, text: str) -> Run:
+    changed = copy.deepcopy(values)
+    origins: dict[tuple[str, ...], str] = {}
+    for key, value, origin in puts:
+        _put(changed, key, value, str(path), origin)
+        origins[tuple(key.split(".")[:2])] = origin
+        origins[tuple(key.split("."))] = origin
+    top = list(FileSettings.model_fields)
+    wide = {key: changed[key] for key in FILE_WIDE if key in changed}
+    known = [*dict.fromkeys([*top, *FILE_WIDE]), *STAGES, "vary"]
+    for key in changed:
+        if key not in known:
+            raise unknown_key(key, key, known, f"{path}{line_of((key,), text)}")
+    layer = Layer({key: changed[key] for key in top if key in changed}, "the file", where=str(path), text=text)
+    file, _ = settings_from(FileSettings, layer)
+    cards = path_in(path.parent, file.cards, f"{path}: cards") if file.cards is not None else path.parent
+    wide["cards"] = cards
+    reader = _Sections(path, text, wide, origins)
+    sections = {verb: found for verb in STAGES if (found := tuple(reader.read(stage_of(verb), changed.get(verb))))}
+    run = Run(file.folder, taxonomy_of(file.taxonomy).labels, sections, chosen, path.parent)
     try:
-        return folder / said.expanduser()
-    except RuntimeError:
-        raise SettingsError(f"nobody knows whose home {said} is in", where=where, fix="Write it in full.") from None
+        nodes_of(run)
+    except SettingsError as error:
+        raise SettingsError(error.message, where=str(path), fix=error.fix) from None
+    return run
+
+
+@dataclass(frozen=True, slots=True)
+class _Sections:
+    """Reads the sections of one file."""
+
+    path: Path
+    text: str
+    wide: Mapping[str, Any]
+    origins: Mapping[tuple[str, ...], str]
+
+    def read(self, stage: Stage, section: Any) -> Iterator[Section]:
+        """The sections of a stage: none, one, or one for each named block."""
+        verb = stage.verb
+        place = f"{self.path}{line_of((verb,), self.text)}"
+        if stage.blocks == "one":
+            if section is None:
+                if stage.follows:  # it is there where the other is
+                    own, origins = self._wide(stage)
+                    yield Section(stage, "", own, (), origins, said=False)
+                return
+            if not isinstance(section, dict):
+                raise SettingsError(f"{verb} is not a table", where=place, fix=f"Write [{verb}], then its keys.")
+            own, origins = self._one(stage, section, (verb,), wide=True)
+            yield Section(stage, "", own, (), origins)
+            return
+        if section is not None and not isinstance(section, list):
+            raise not_a_list(verb, section, place)
+        wide = stage.blocks == "named"
+        read = [self._one(stage, block, (verb, at), wide=wide) for at, block in enumerate(section or ())]
+        if stage.blocks == "combined":
+            own, origins = self._wide(stage)
+            yield Section(stage, "", own, tuple(one for one, _ in read), origins, said=bool(read))
+            return
+        names = [str(getattr(settings, "name", "")) for settings, _ in read]
+        for name, (settings, origins) in zip(names, read, strict=True):
+            if not name or names.count(name) > 1:
+                whose = (
+                    f"two blocks of [[{verb}]] are called {name!r}" if name else f"a block of [[{verb}]] has no name"
+                )
+                raise SettingsError(whose, where=place, fix="Give each a name of its own: name = ...")
+            yield Section(stage, name, settings, (), origins)
+
+    def _one(
+        self, stage: Stage, section: Any, at: tuple[int | str, ...], *, wide: bool
+    ) -> tuple[BaseModel, dict[str, str]]:
+        if not isinstance(section, dict):
+            raise not_a_list(str(at[0]), section, f"{self.path}{line_of(at, self.text)}")
+        try:
+            model = stage.settings_for(section)
+        except SettingsError as error:
+            raise SettingsError(error.message, where=f"{self.path}{line_of(at, self.text)}", fix=error.fix) from None
+        layers = self._layers_of_file(model) if wide else []
+        name = section.get("name")
+        put = {key: origin for key in section if (origin := self._origin(str(at[0]), name, key)) is not None}
+        named = f"[[{at[0]}]]" if len(at) > 1 else f"[{at[0]}]"
+        top = (*FileSettings.model_fields, *FILE_WIDE)
+        own = {key: value for key, value in section.items() if key not in put}
+        layers.append(Layer(own, named, where=str(self.path), text=self.text, at=at, top=top))
+        for key, origin in put.items():
+            where = str(self.path) if origin in ("flag", "[vary]") else origin
+            layers.append(Layer({key: section[key]}, origin, where=where, at=at, top=top))
+        # what is missing is missing in the section
+        layers.append(Layer({}, named, where=str(self.path), text=self.text, at=at, top=top))
+        settings, origins = settings_from(model, *layers)
+        return located(settings, self.path.parent), origins
+
+    def _wide(self, stage: Stage) -> tuple[BaseModel, dict[str, str]]:
+        below = Layer({}, "", where=str(self.path))  # at least one, to name the file
+        settings, origins = settings_from(stage.settings, below, *self._layers_of_file(stage.settings))
+        return located(settings, self.path.parent), origins
+
+    def _layers_of_file(self, model: type[BaseModel]) -> list[Layer]:
+        """The keys at the top of the file that a stage has too."""
+        values = {key: value for key, value in self.wide.items() if key in model.model_fields}
+        return [
+            Layer({key: value}, self.origins.get((key,), "the file"), where=str(self.path), text=self.text)
+            for key, value in values.items()
+        ]
+
+    def _origin(self, verb: str, name: Any, key: str) -> str | None:
+        return self.origins.get((verb, str(name), key)) or self.origins.get((verb, key))
 
 
 def _found(path: Path) -> Path:
@@ -155,7 +244,7 @@ def _combinations(vary: dict[str, Any], where: str) -> Iterator[dict[str, Any]]:
             raise SettingsError("the folder cannot be varied", where=where, fix="Each run gets its own place in it.")
         if len({digest_of(value) for value in values}) < len(values):
             raise SettingsError(f"vary.{key} names a value twice", where=where, fix="Name each value once.")
-        if len({_spelled(value) for value in values}) < len(values):
+        if len({spelled(value) for value in values}) < len(values):
             message = f"vary.{key} has values whose folders would have one name"
             raise SettingsError(message, where=where, fix="Write all of them as numbers, or all as text.")
         count *= len(values)
@@ -174,10 +263,15 @@ def _flattened(vary: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]
             yield name, value
 
 
-def _put(values: dict[str, Any], key: str, value: Any, where: str) -> None:
+def _put(values: dict[str, Any], key: str, value: Any, where: str, origin: str) -> None:
+    """Put a value where a dotted key leads: into every block of a list, or into the one of that name."""
     *path, last = key.split(".")
     places: list[Any] = [values]
     for part in path:
+        named = [place for place in places if isinstance(place, dict) and place.get("name") == part]
+        if named and part not in named[0]:
+            places = named
+            continue
         below: list[Any] = []
         for place in places:
             inner = place.setdefault(part, {}) if isinstance(place, dict) else None
@@ -185,32 +279,6 @@ def _put(values: dict[str, Any], key: str, value: Any, where: str) -> None:
         places = below
     for place in places:
         if not isinstance(place, dict):
-            raise SettingsError(f"vary.{key} does not lead to a setting", where=where, fix="Name section.key.")
+            said = f"vary.{key}" if origin == "[vary]" else key
+            raise SettingsError(f"{said} does not lead to a setting", where=where, fix="Name section.key.")
         place[last] = value
-
-
-def _reaches(key: str, stage: str) -> bool:
-    section = key.split(".")[0]
-    if section == "hold_out":
-        section = "read"
-    if section not in STAGES:  # taxonomy and seed reach everything
-        return True
-    if section == "simulate" and stage == "simulate":
-        return True
-    return STAGES.index(section) <= STAGES.index(stage)
-
-
-def _spelled(value: Any) -> str:
-    """A value as part of a folder's name: as it is, or with its digest where that cannot be."""
-    if not isinstance(value, str | int | float):
-        return digest_of(value)[:8]
-    text = str(value)
-    spelled = "".join(c if c.isalnum() or c in "._-" else "-" for c in text)
-    return spelled if spelled == text and 0 < len(text) <= _LONGEST else f"{spelled[:_LONGEST]}-{digest_of(value)[:8]}"
-
-
-def _short(name: str) -> str:
-    """A folder's name of at most 200 bytes."""
-    if len(name.encode()) <= 200:
-        return name
-    return f"{name.encode()[:180].decode(errors='ignore')}-{digest_of(name)}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,8 +15,10 @@ from alm_proxies import __version__
 from alm_proxies.errors import InputError
 from alm_proxies.files import digest_file, make_folder, write_json
 from alm_proxies.pipeline.file import Pipeline, read_pipeline
+from alm_proxies.pipeline.graph import nodes_of
+from alm_proxies.pipeline.perform import FINDINGS
 from alm_proxies.pipeline.task import Record, do
-from alm_proxies.pipeline.tasks import tasks_of
+from alm_proxies.pipeline.tasks import task_of
 from alm_proxies.progress import say
 from alm_proxies.tables import Findings, combine
 
@@ -38,24 +40,33 @@ class Ran:
         return sum(record.skipped for record in self.records)
 
 
-def run(file: str | Path, *, folder: str | Path | None = None, quiet: bool = False) -> Ran:
+def run(
+    file: str | Path,
+    *,
+    folder: str | Path | None = None,
+    settings: str | Path | None = None,
+    changes: Mapping[str, Any] | None = None,
+    quiet: bool = False,
+) -> Ran:
     """Run a pipeline file, or a shipped one by name; stages that are done and unchanged are skipped.
 
-    `folder` is where to write instead of the file's own folder. Interrupted anywhere, the same call goes on.
+    `folder` is where to write instead of the file's own folder. `settings` is a file whose values come before those of
+    the pipeline file, `changes` ({"fuse.method": "pool"}) come before both. Interrupted anywhere, the same call goes
+    on.
     """
-    pipeline = read_pipeline(file, folder)
+    pipeline = read_pipeline(file, folder, settings=settings, changes=changes)
     records: dict[Path, Record] = {}
     runs: list[dict[str, Any]] = []
     with _alone(pipeline.folder):
         for one in pipeline.runs:
             used = []
-            for task in tasks_of(one, pipeline.path.parent, quiet=quiet):
-                if task.folder not in records:
-                    records[task.folder] = do(task, quiet=quiet)
-                used.append(_within(task.folder, pipeline))
+            for node in nodes_of(one):
+                if node.folder not in records:
+                    records[node.folder] = do(task_of(node, one), quiet=quiet)
+                used.append(_within(node.folder, pipeline))
             runs.append({"chosen": one.chosen, "stages": used})
         _write_manifest(pipeline, runs, records)
-    findings = combine(*(Findings.read(place / "findings.parquet") for place in records))
+    findings = combine(*(Findings.read(place / FINDINGS) for place in records))
     pages = tuple(
         place / name for place, record in records.items() for name in record.outputs if name.endswith(".html")
     )

@@ -4,48 +4,54 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from alm_proxies import __version__
 from alm_proxies.files import canonical_json, digest_file, digest_of, make_folder, remove, write_json
+from alm_proxies.pipeline.perform import FINDINGS, Task, perform
+from alm_proxies.plugins import plugin
 from alm_proxies.progress import say
-from alm_proxies.tables import Findings
+from alm_proxies.settings import deciding
+from alm_proxies.stage import Ahead, load
+from alm_proxies.tables import Utterances
 
 MARKER = "stage.json"
+_READ_OF_LARGE = 16 * 2**20
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
-    """What a stage's work gives back: what was left out or corrected, and how much of what there is."""
+class State:
+    """All that a task's result depends on, as it is now: the stage's revision, settings, content, plug-ins."""
 
-    findings: Findings
-    counts: Mapping[str, float] = field(default_factory=dict)
-    complete: bool = True
-    """False: there is more to do (a budget was reached, say), so the stage is gone on with next time."""
+    def __init__(self, task: Task) -> None:
+        self.task = task
 
+    @cached_property
+    def depends(self) -> dict[str, Any]:
+        """What it depends on, in words: settings and digests of content by name."""
+        task, stage = self.task, self.task.declared
+        settings, blocks = task.typed()
+        said: dict[str, Any] = {"stage": task.stage, "revision": stage.revision, "settings": deciding(settings)}
+        if blocks:
+            said["blocks"] = [deciding(block) for block in blocks]
+        if task.names:
+            said["names"] = task.names
+        paths = [Path(path) for name, paths in task.inputs.items() if name != stage.blocks_as for path in paths]
+        inputs = {f"{path.parent.name}/{path.name}": content_of(path) for path in paths}
+        if stage.hears:
+            inputs["recordings"] = _recordings(Path(task.inputs["utterances"][0]))
+        if stage.depends:
+            inputs |= load(stage.depends)(ahead_of(task))
+        said["inputs"] = inputs
+        if origins := _origins(task):
+            said["plugins"] = origins
+        return json.loads(canonical_json(said))  # type: ignore[no-any-return]  # as a marker gives it back
 
-@dataclass(frozen=True, slots=True)
-class Task:
-    """A stage to be done: everything that changes its result, its files, and the work itself."""
-
-    stage: str
-    folder: Path
-    settings: Mapping[str, Any]
-    inputs: Mapping[str, str]
-    outputs: tuple[str, ...]
-    work: Callable[[Path], Done]
-
-    @property
+    @cached_property
     def digest(self) -> str:
-        """Changes when settings, inputs or the version of alm-proxies change."""
-        return digest_of(self._depends())
-
-    def _depends(self) -> dict[str, Any]:
-        settings = json.loads(canonical_json(dict(self.settings)))
-        return {"version": __version__, "stage": self.stage, "settings": settings, "inputs": dict(self.inputs)}
+        """Changes when what the result depends on does; names and places of inputs are no part of it."""
+        return digest_of({**self.depends, "inputs": list(self.depends["inputs"].values())})
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +59,11 @@ class Record:
     """What became of a task: in the marker of its folder, and in the run's manifest."""
 
     stage: str
+    name: str
     folder: str
     digest: str
     depends: dict[str, Any]
+    task: dict[str, Any]
     outputs: dict[str, str]
     counts: dict[str, float]
     findings: dict[str, int]
@@ -65,39 +73,95 @@ class Record:
     because: str = ""
 
 
+def ahead_of(task: Task, **more: Any) -> Ahead:
+    """A task as `foresee` and `depends` are told of it."""
+    settings, blocks = task.typed()
+    return Ahead(
+        settings=settings,
+        blocks=blocks,
+        folder=Path(task.folder),
+        labels=tuple(task.labels),
+        inputs={name: tuple(Path(path) for path in paths) for name, paths in task.inputs.items()},
+        beside=Path(task.beside),
+        **more,
+    )
+
+
 def do(task: Task, *, quiet: bool = False) -> Record:
     """Do a task, or skip it when its marker says that the same was done and its files are as they were left."""
-    before = _marker(task.folder)
-    because = _why(task, before)
+    folder, state = Path(task.folder), State(task)
+    before = _marker(folder)
+    because = _why(state, before)
     if because is None and before is not None:
-        say(f"{task.stage}: unchanged, skipped ({task.folder})", quiet=quiet)
-        return Record(**{**asdict(before), "skipped": True, "because": "unchanged"})
-    say(f"{task.stage}: {because} ({task.folder})", quiet=quiet)
-    make_folder(task.folder)
-    remove(task.folder / MARKER)
+        say(f"{task.title}: unchanged, skipped ({folder})", quiet=quiet)
+        now = {"task": asdict(task), "folder": task.folder, "skipped": True, "because": "unchanged"}
+        return Record(**{**asdict(before), **now})
+    say(f"{task.title}: {because} ({folder})", quiet=quiet)
+    make_folder(folder)
+    remove(folder / MARKER)
     started = time.monotonic()
-    done = task.work(task.folder)
-    done.findings.write(task.folder / "findings.parquet")
-    outputs = {name: digest_file(task.folder / name) for name in (*task.outputs, "findings.parquet")}
+    done = perform(task, quiet=quiet)
+    outputs = [task.output(name) for name in done.written]
     record = Record(
         stage=task.stage,
-        folder=str(task.folder),
-        digest=task.digest,
-        depends=task._depends(),
-        outputs=outputs,
+        name=task.name,
+        folder=task.folder,
+        digest=state.digest,
+        depends=state.depends,
+        task=asdict(task),
+        outputs={path.relative_to(folder).as_posix(): content_of(path) for path in outputs},
         counts=dict(done.counts),
         findings=done.findings.counts(),
         seconds=round(time.monotonic() - started, 3),
         complete=done.complete,
         because=because or "",
     )
-    write_json(task.folder / MARKER, asdict(record))
+    write_json(folder / MARKER, asdict(record))
     return record
 
 
 def will_run(task: Task) -> str | None:
     """Why a task would be done again, or None if it would be skipped."""
-    return _why(task, _marker(task.folder))
+    return _why(State(task), _marker(Path(task.folder)))
+
+
+def content_of(path: Path) -> str:
+    """Sixteen hexadecimal digits that change when the content of a file, or of a folder's files, does."""
+    if not path.is_dir():
+        return digest_file(path)
+    files = sorted(one for one in path.rglob("*") if one.is_file() and one.name not in (MARKER, FINDINGS))
+    return digest_of([[one.relative_to(path).as_posix(), *_content(one)] for one in files])
+
+
+def _content(path: Path) -> list[Any]:
+    """A file's digest; of a large one size, time and beginning."""
+    stat = path.stat()
+    if stat.st_size <= _READ_OF_LARGE:
+        return [digest_file(path)]
+    with path.open("rb") as stream:
+        return [stat.st_size, stat.st_mtime_ns, digest_of(stream.read(2**20).hex())]
+
+
+def _recordings(utterances: Path) -> str:
+    """Changes when a recording does: by its name in the corpus, its size and time."""
+    table = Utterances.read(utterances)
+    roots = table.about.roots
+    pairs = table.frame.select("corpus", "audio").drop_nulls().unique().sort("corpus", "audio").iter_rows()
+    paths = ((corpus, audio, Path(roots.get(corpus, "")) / audio) for corpus, audio in pairs)
+    stats = ((corpus, audio, path.stat()) for corpus, audio, path in paths if path.is_file())
+    return digest_of([[corpus, audio, stat.st_size, stat.st_mtime_ns] for corpus, audio, stat in stats])
+
+
+def _origins(task: Task) -> dict[str, str]:
+    """Which distributions of others have a part in the task, with their versions."""
+    stage = task.declared
+    named: list[tuple[str, str]] = []
+    if stage.choice is not None:
+        own = [task.settings] if stage.blocks != "combined" else task.blocks
+        named += [(stage.choice.kind, values[stage.choice.key]) for values in own if stage.choice.key in values]
+    named += [(kind, task.settings[key]) for key, kind in stage.plugins.items() if task.settings.get(key)]
+    found = (plugin(kind, name) for kind, name in dict.fromkeys(named) if name not in stage.own_words)
+    return {f"{one.kind} {one.name}": one.origin for one in found if one.origin}
 
 
 def _marker(folder: Path) -> Record | None:
@@ -107,36 +171,36 @@ def _marker(folder: Path) -> Record | None:
         return None
 
 
-def _why(task: Task, before: Record | None) -> str | None:
+def _why(state: State, before: Record | None) -> str | None:
+    folder = Path(state.task.folder)
     if before is None:
-        return "runs for the first time" if not task.folder.exists() else "was not finished, runs again"
+        return "runs for the first time" if not folder.exists() else "was not finished, runs again"
     if not before.complete:
         return "goes on where it stopped"
-    if before.digest != task.digest:
-        changed = _changes(before.depends, task._depends())
+    if before.digest != state.digest:
+        changed = _changes(before.depends, state.depends)
         return f"runs again because {', '.join(changed[:4])}{' and more' if len(changed) > 4 else ''}"
     for name, digest in before.outputs.items():
-        path = task.folder / name
+        path = folder / name
         if not path.exists():
             return f"runs again because {name} is gone"
-        if digest_file(path) != digest:
+        if content_of(path) != digest:
             return f"runs again because {name} was changed since"
     return None
 
 
 def _changes(old: Any, new: Any, path: str = "") -> list[str]:
     if isinstance(old, dict) and isinstance(new, dict):
-        names = sorted({*old, *new})
+        names = [*new, *(name for name in old if name not in new)]
         return [
             change for name in names for change in _changes(old.get(name), new.get(name), f"{path}.{name}".lstrip("."))
         ]
     if old == new:
         return []
     name = path.removeprefix("settings.")
-    for kind, called in (("inputs.", ""), ("panel.", "annotator ")):
-        if name.startswith(kind):  # digests say nothing to people
-            became = "is new" if old is None else "is gone" if new is None else "has changed"
-            return [f"{called}{name.removeprefix(kind)} {became}"]
+    if name.startswith("inputs."):  # digests say nothing to people
+        became = "is new" if old is None else "is gone" if new is None else "has changed"
+        return [f"{name.removeprefix('inputs.')} {became}"]
     return [f"{name} has changed ({_short(old)} -> {_short(new)})"]
 
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from alm_proxies.interval import Interval
 from alm_proxies.report.drawing import NARROW, WIDE, Drawing, Scale, freest, number, shorten, text_width
-from alm_proxies.report.page import Cell, Chart, Column, Interval, Table
+from alm_proxies.report.page import Cell, Chart, Column, Table, interval_words
 
 Floats = npt.NDArray[np.float64]
 
@@ -77,7 +78,7 @@ def bars(
         sheet = Drawing(width, step * len(rows) + 44 + (26 if many else 6))
         top = sheet.legend([(s.name, s.role) for s in series], 0, 8, bars=True) + 8 if many else 6.0
         sheet.height += top - (26 if many else 6)
-        ends = [v for s in series for i in s.values for v in (i.value, i.high, i.low)]
+        ends = [v for s in series for i in s.values for v in (i.estimate, i.high, i.low)]
         scale = Scale.over(ends, left, width - 12 - (0 if many else 36), zero=True)
         bottom = top + step * len(rows)
         sheet.horizontal_axis(scale, top, bottom, axis, about=_about(width))
@@ -86,15 +87,15 @@ def bars(
             sheet.text(left - 9, y + (step - 11) / 2 + 4, shorten(row, left - 9), "label", "end")
             for place, one in enumerate(series):
                 value = one.values[index]
-                if math.isnan(value.value):
+                if math.isnan(value.estimate):
                     continue
                 at, middle = y + place * thick, y + place * thick + thick / 2 - 0.5
-                start, end = sorted((scale(0.0), scale(value.value)))
-                tip = f"{row} · {one.name}\n{value.words(digits)}"
+                start, end = sorted((scale(0.0), scale(value.estimate)))
+                tip = f"{row} · {one.name}\n{interval_words(value, digits)}"
                 sheet.rect(start, at, end - start, thick - 1.5, f"mark bar {one.role}", tip=tip)
                 _whisker(sheet, scale, value, middle, tip)
                 if not many:
-                    sheet.text(max(end, _end(scale, value)) + 5, middle + 4, number(value.value, digits), "value")
+                    sheet.text(max(end, _end(scale, value)) + 5, middle + 4, number(value.estimate, digits), "value")
         sheet.line(scale(0.0), top, scale(0.0), bottom, "baseline")
         return sheet
 
@@ -116,7 +117,7 @@ def dots(
         top = sheet.legend([(s.name, s.role) for s in series], 0, 8) + 18
         bottom = top + step * len(rows) + 26 * len(above)
         sheet.height = bottom + 44
-        ends = [v for s in series for i in s.values for v in (i.value, i.low, i.high)]
+        ends = [v for s in series for i in s.values for v in (i.estimate, i.low, i.high)]
         scale = Scale.over([*ends, *([reference[1]] if reference else [])], left + 4, width - 14)
         sheet.horizontal_axis(scale, top, bottom, axis, about=_about(width))
         if reference:
@@ -135,12 +136,12 @@ def dots(
             sheet.text(0, y + step / 2 + 4, shorten(row, left - 6))
             for place, one in enumerate(series):
                 value, middle = one.values[index], y + 6 + gap * (place + 0.5)
-                if math.isnan(value.value):
+                if math.isnan(value.estimate):
                     continue
-                tip = f"{row} · {one.name}\n{value.words(digits)}"
+                tip = f"{row} · {one.name}\n{interval_words(value, digits)}"
                 if not math.isnan(value.low):
                     sheet.line(scale(value.low), middle, scale(value.high), middle, f"interval {one.role}")
-                sheet.mark(scale(value.value), middle, one.role, tip=tip, size=4.2)
+                sheet.mark(scale(value.estimate), middle, one.role, tip=tip, size=4.2)
             y += step
         return sheet
 
@@ -158,7 +159,7 @@ def curves(
     """Lines over a number of votes: saturation with its fit, learning curves; references are level lines."""
 
     def told(x: float, value: Interval) -> str:
-        return f"{across}: {_step(x):g}\n{value.words(digits)}"
+        return f"{across}: {_step(x):g}\n{interval_words(value, digits)}"
 
     def draw(width: float) -> Drawing:
         sheet = Drawing(width, 0)
@@ -167,7 +168,7 @@ def curves(
         bottom = top + (270.0 if width > 500 else 230.0)
         sheet.height = bottom + 44
         steps = sorted({x for line in lines for x in line.at})
-        ends = [v for line in lines for i in line.series.values for v in (i.value, i.low, i.high)]
+        ends = [v for line in lines for i in line.series.values for v in (i.estimate, i.low, i.high)]
         ends += [value for _, _, value in references] + [y for line in lines for _, y in line.fit]
         down = Scale.over(ends, bottom, top, room=0.08)
         along = Scale.over([*steps, *(x for line in lines for x, _ in line.fit)], left + 8, width - 16, room=0.02)
@@ -177,7 +178,9 @@ def curves(
             sheet.text(along(x), bottom + 16, number(x, 0 if float(x).is_integer() else 1), "tick", "middle")
         sheet.text(along.end, bottom + 34, across, "axis", "end")
         sheet.line(left, bottom, width, bottom, "baseline")
-        taken = [(along(x), down(i.value)) for line in lines for x, i in zip(line.at, line.series.values, strict=True)]
+        taken = [
+            (along(x), down(i.estimate)) for line in lines for x, i in zip(line.at, line.series.values, strict=True)
+        ]
         for words, role, level in references:
             said, y = f"{words} {number(level, digits)}", down(level)
             sheet.line(left, y, width, y, f"fit {role}", tip=said)
@@ -206,7 +209,7 @@ def calibration(
     """What was said against what came true, with the diagonal on which both agree."""
 
     def told(x: float, value: Interval) -> str:
-        return f"{across}: {number(x, digits)}\n{up}: {value.words(digits)}"
+        return f"{across}: {number(x, digits)}\n{up}: {interval_words(value, digits)}"
 
     def draw(width: float) -> Drawing:
         side = min(width, 440.0)
@@ -215,7 +218,7 @@ def calibration(
         top = sheet.legend([(line.series.name, line.series.role) for line in lines], 0, 8) + 24
         bottom = top + side - left - 16
         sheet.height = bottom + 44
-        values = [v for line in lines for i in line.series.values for v in (i.value, i.low, i.high)]
+        values = [v for line in lines for i in line.series.values for v in (i.estimate, i.low, i.high)]
         values += [x for line in lines for x in line.at]
         extent = Scale.over(values, 0, 1, room=0.04)
         along = Scale(extent.low, extent.high, left, side - 16)
@@ -322,7 +325,7 @@ def votes_picture(labels: Sequence[str], series: Sequence[Series], *, alt: str) 
         y = top + index * step
         sheet.text(left - 7, y + (step - 7) / 2 + 4, shorten(label, left - 7, 11), "tick", "end")
         for place, one in enumerate(series):
-            value = one.values[index].value
+            value = one.values[index].estimate
             tip = f"{label} · {one.name}\n{100 * value:.0f} %"
             wide = scale(value) - scale(0.0)
             sheet.rect(left, y + place * thick, wide, thick - 1.2, f"mark bar {one.role}", tip=tip)
@@ -368,15 +371,15 @@ def _table(first: str, rows: Sequence[str], series: Sequence[Series], digits: in
 def _points(sheet: Drawing, line: Line, along: Scale, down: Scale, tip: Callable[[float, Interval], str]) -> None:
     """A line's fit, or the line through its points, and a mark with its interval at each of them."""
     role = line.series.role
-    known = [(x, i) for x, i in zip(line.at, line.series.values, strict=True) if not math.isnan(i.value)]
+    known = [(x, i) for x, i in zip(line.at, line.series.values, strict=True) if not math.isnan(i.estimate)]
     if line.fit:
         sheet.path([(along(x), down(y)) for x, y in line.fit], f"fit {role}")
     else:
-        sheet.path([(along(x), down(i.value)) for x, i in known], f"curve {role}")
+        sheet.path([(along(x), down(i.estimate)) for x, i in known], f"curve {role}")
     for x, value in known:
         if not math.isnan(value.low):
             sheet.line(along(x), down(value.low), along(x), down(value.high), f"interval {role}")
-        sheet.mark(along(x), down(value.value), role, tip=f"{line.series.name}\n{tip(x, value)}")
+        sheet.mark(along(x), down(value.estimate), role, tip=f"{line.series.name}\n{tip(x, value)}")
 
 
 def _whisker(sheet: Drawing, scale: Scale, value: Interval, middle: float, tip: str) -> None:
@@ -385,7 +388,7 @@ def _whisker(sheet: Drawing, scale: Scale, value: Interval, middle: float, tip: 
 
 
 def _end(scale: Scale, value: Interval) -> float:
-    return scale(value.value if math.isnan(value.high) else value.high)
+    return scale(value.estimate if math.isnan(value.high) else value.high)
 
 
 def _left(rows: Sequence[str], width: float) -> float:

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from alm_proxies.files import write_bytes, write_text
+from alm_proxies.interval import Interval
+from alm_proxies.printable import printable_lines
 from alm_proxies.progress import say
 from alm_proxies.report.drawing import DARK, LIGHT, chart_style, number, png, standalone
 
@@ -21,24 +23,17 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """A figure with the two ends of its interval."""
-
-    value: float
-    low: float
-    high: float
-
-    def words(self, digits: int = 3) -> str:
-        """The figure and, where it is known, its interval in brackets."""
-        if math.isnan(self.low) or math.isnan(self.high):
-            return number(self.value, digits)
-        return f"{number(self.value, digits)} [{number(self.low, digits)}, {number(self.high, digits)}]"
-
-
 _LONG = 24
 """Words longer than this get a column wide enough to be read on a phone."""
 Cell = str | int | float | Interval | None
+
+
+def interval_words(interval: Interval, digits: int = 3) -> str:
+    """The estimate and, where it is known, its interval in brackets."""
+    estimate = number(interval.estimate, digits)
+    if math.isnan(interval.low) or math.isnan(interval.high):
+        return estimate
+    return f"{estimate} [{number(interval.low, digits)}, {number(interval.high, digits)}]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +117,7 @@ class Chart:
         """Write the wide picture as <name>.svg and, where the extra `png` is installed, as <name>.png into a folder."""
         svg = standalone(self.wide)
         paths = [Path(folder) / f"{self.name}.svg"]
-        write_text(paths[0], svg)
+        write_text(paths[0], printable_lines(svg))
         if find_spec("vl_convert") is not None:
             paths.append(Path(folder) / f"{self.name}.png")
             write_bytes(paths[1], png(svg))
@@ -243,13 +238,14 @@ class Page:
         environment.filters["inline"] = lambda words: _markup(_inline(words))
         script = (folder / "page.js").read_text(encoding="utf-8")
         style = _palette() + (folder / "page.css").read_text(encoding="utf-8") + chart_style()
-        return environment.get_template("page.html").render(
+        whole = environment.get_template("page.html").render(
             page=self,
             script=_markup(script),
             style=_markup(style),
             script_digest=_markup(_digest(script)),
             style_digest=_markup(_digest(style)),
         )
+        return printable_lines(whole)
 
     def write(self, path: str | Path, *, pictures: bool = True) -> None:
         """Write the page and, beside it, <name>_charts/ with every chart as SVG and, with the extra `png`, as PNG."""
@@ -267,7 +263,7 @@ def _cell(cell: Cell, digits: int) -> tuple[str, str]:
     if isinstance(cell, str):
         return cell, cell
     if isinstance(cell, Interval):
-        return cell.words(digits), "" if math.isnan(cell.value) else repr(float(cell.value))
+        return interval_words(cell, digits), "" if math.isnan(cell.estimate) else repr(float(cell.estimate))
     if isinstance(cell, int):
         return f"{cell:,}", str(cell)
     return ("–", "") if math.isnan(cell) else (number(cell, digits), repr(float(cell)))

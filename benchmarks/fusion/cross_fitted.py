@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 from crema_votes import Corpus, losses
 
+from alm_proxies.estimators.chosen import choose
 from alm_proxies.estimators.counts import Array, Counts
 from alm_proxies.estimators.estimator import NotConvergedWarning, Posterior
 from alm_proxies.estimators.trials import cross_validate, folds_of, paired
-from alm_proxies.stages.fuse.choose import choose
 
 FOLDS = 5
 

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from crema_votes import HELD_OUT, Corpus, jsd, losses
 
+from alm_proxies.estimators.chosen import choose
 from alm_proxies.estimators.counts import Array, Counts
 from alm_proxies.estimators.dirichlet import Dirichlet, Human, Pool, Weighted
 from alm_proxies.estimators.estimator import Estimator, NotConvergedWarning
@@ -27,7 +28,6 @@ from alm_proxies.estimators.mixture import Mixture
 from alm_proxies.estimators.supervised import Supervised
 from alm_proxies.estimators.trials import Losses, Worth, paired, worth_in_votes
 from alm_proxies.seeds import generator
-from alm_proxies.stages.fuse.choose import choose
 
 
 def raw(counts: Counts) -> Array:

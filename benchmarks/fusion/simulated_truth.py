@@ -23,6 +23,7 @@ import polars as pl
 from crema_votes import LABELS, Corpus, jsd, losses
 from real_votes import Report, average, ceiling, fitted, gap, raw
 
+from alm_proxies.estimators.chosen import choose
 from alm_proxies.estimators.counts import Array, Counts
 from alm_proxies.estimators.dirichlet import Dirichlet, Human, Pool, Weighted
 from alm_proxies.estimators.estimator import NotConvergedWarning, Posterior
@@ -30,7 +31,6 @@ from alm_proxies.estimators.gated import Gated
 from alm_proxies.estimators.mixture import Mixture
 from alm_proxies.estimators.trials import Losses, worth_in_votes
 from alm_proxies.seeds import generator
-from alm_proxies.stages.fuse.choose import choose
 from alm_proxies.stages.simulate.stage import SimulateSettings, simulate
 from alm_proxies.stages.simulate.words import TINTED
 

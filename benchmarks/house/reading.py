@@ -12,7 +12,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from alm_proxies.stages.read.stage import HoldOut, ReadSettings, Source, hold_out, read
+from alm_proxies.stages.read.formats.table import TableSource
+from alm_proxies.stages.read.hold_out import hold_out
+from alm_proxies.stages.read.stage import HoldOut, ReadSettings, read
 
 WORDS = ["Happiness", "Sadness", "Anger", "Neutral", "Excited"]
 VOTES_EACH = 10
@@ -53,8 +55,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "votes.csv"
         columns = {"utterance_id": "clip", "speaker": "who", "annotator": "rater", "label": "heard", "valence": "felt"}
-        source = Source(
-            corpus="c", format="table", source=path, columns=columns, map={"Excited": "happy"},
+        source = TableSource(
+            corpus="c", source=path, columns=columns, map={"Excited": "happy"},
             scales={"valence": (1, 7)}, split="speakers:.7,.1,.2",
         )  # fmt: skip
         settings = ReadSettings(taxonomy="iemocap4")

@@ -50,7 +50,7 @@ LETTERS = {"W": "angry", "E": "disgust", "A": "fear", "F": "happy", "N": "neutra
 
 def settings(folder: Path) -> tuple[SimulateSettings, TrainSettings]:
     """What pipelines/embedded.toml and pipelines/training/embedded.toml say."""
-    corpus = read_pipeline("embedded", folder).runs[0].file.simulate
+    corpus = read_pipeline("embedded", folder).runs[0].settings("simulate")
     assert corpus is not None
     return corpus, read_settings(shipped("pipelines", "training/embedded.toml"), TrainSettings)
 

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alm_proxies.annotators.annotator import Annotator, Asking
+from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.annotators.annotator_file import AnnotatorFile
+from alm_proxies.annotators.asking import Asking
 from alm_proxies.annotators.cells import cells_of, label_orders
 from alm_proxies.annotators.prompts import Lent
 from alm_proxies.engines.engine import Audio

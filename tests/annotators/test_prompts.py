@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jinja2 import TemplateError
 
 from alm_proxies.annotators.prompts import Lent, Prompt, plain, prompt_of, quoted, read_prompt
 from alm_proxies.errors import SettingsError
@@ -89,7 +90,27 @@ def test_the_digest_changes_with_what_is_said_and_not_with_what_is_told_to_peopl
         ('elicits = "label"\nbefore = "{% if 1 %}x{% endif %}"\nafter = "{{ choices }}"', "the same for every vote"),
         ('elicits = "label"\nafter = "{{ choices }} {{ transcript }}"', "prints a value that is missing"),
         ('elicits = "label"\nafter = "{{ choices }} {{ transcript.__class__.__mro__ }}"', "unsafe"),
-        ('elicits = "label"\nafter = "{{ choices }} {{ 1 // 0 }}"', "zero"),
+        ('elicits = "label"\nafter = "{{ choices }} {{ 1 // 0 }}"', "uses 'floordiv' in line 1"),
+        ('elicits = "label"\nafter = "{{ choices }} {{ lipsum(100000000) }}"', "uses a function in line 1"),
+        ('elicits = "label"\nafter = "{{ choices }} {{ lipsum }}"', "no variable 'lipsum'"),
+        ('elicits = "label"\nafter = "{{ choices * 1000000000 }}"', "uses multiplication"),
+        ('elicits = "label"\nafter = "{{ choices }}{{ \'%1000000000d\' % 1 }}"', "formatting with %"),
+        ('elicits = "label"\nafter = "{{ choices|center(1000000000) }}"', "uses the filter 'center'"),
+        ('elicits = "label"\nafter = "{{ choices.ljust(1000000000) }}"', "uses a function"),
+        ('elicits = "label"\nafter = "{{ choices }}{% set a = choices ~ choices %}{{ a }}"', "together in a set"),
+        ('elicits = "label"\nafter = "{{ choices }}{% set a %}{{ choices }}{% endset %}"', "a block that is set"),
+        ('elicits = "label"\nafter = "{{ choices }}{% for c in choices %}{{ c }}{% endfor %}"', "loops over something"),
+        ('elicits = "label"\nafter = "{{ choices }}{% for i in range(99999) %}{% endfor %}"', "loops over something"),
+        ('elicits = "label"\nafter = "{{ choices }}{% set labels = choices %}"', "gives 'labels' another value"),
+        ('elicits = "label"\nafter = "{{ choices }}{% macro m() %}{% endmacro %}"', "uses 'macro'"),
+        ('elicits = "label"\nafter = "{{ choices }}{% include \'x\' %}"', "uses 'include'"),
+        (f'elicits = "label"\nafter = "{{{{ choices }}}}{{{{ {"(" * 5000}1{")" * 5000} }}}}"', "nested too deeply"),
+        (f'elicits = "label"\nafter = "{{{{ choices }}}}{{{{ {"not " * 200}1 }}}}"', "nested too deeply"),
+        (f'elicits = "label"\nafter = "{{{{ choices }}}}{"x" * 200_000}"', "longer than 100,000 characters"),
+        (
+            'elicits = "label"\nafter = "' + "{% for a in labels %}" * 3 + "{{ choices }}" + "{% endfor %}" * 3 + '"',
+            "loops more than 2 deep",
+        ),
         ('elicits = "label"\nafter = "{{ choices }}{% for t in turns %}{{ t.speaker }}{% endfor %}"', "turns: is 0"),
         ('elicits = "mood"\nafter = "{{ choices }}"', "elicits"),
         ('elicits = "attributes"\nafter = "x"\nscale = [7, 1]', "scale: 7 is not below 1"),
@@ -117,3 +138,12 @@ def test_a_user_adds_a_prompt_by_adding_a_file(tmp_path: Path) -> None:
 def test_a_prompt_file_that_is_not_there_is_named_with_what_such_a_file_holds(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"mine\.toml: there is no such prompt file\. A prompt file is TOML with"):
         prompt_of("mine.toml", tmp_path)
+
+
+def test_a_prompt_that_grows_with_what_is_lent_to_it_ends(tmp_path: Path) -> None:
+    body = "{% for a in labels %}{% for b in labels %}{{ transcript }}{% endfor %}{% endfor %}{{ choices }}"
+    text = 'elicits = "label"\nrequires = ["transcript"]\nafter = "' + body + '"'
+    prompt = read_prompt(written(tmp_path, text))
+    labels = [f"label{number}" for number in range(200)]
+    with pytest.raises(TemplateError, match="more than 1,000,000 characters"):
+        prompt.render(labels=labels, codes=None, focus=None, lent=Lent("well " * 100))

@@ -99,7 +99,9 @@ def completion(asked: dict[str, Any]) -> dict[str, Any]:
         }
         for child in range(count)
     ]
-    made = {"model": asked["model"], "choices": choices, "usage": {"prompt_tokens": 10, "completion_tokens": 2 * count}}
+    each = min(2, asked.get("max_tokens") or asked.get("max_completion_tokens") or 2)
+    usage = {"prompt_tokens": 10, "completion_tokens": each * count}
+    made = {"model": asked["model"], "choices": choices, "usage": usage}
     return dialects.shaped(asked, made) if asked["model"] in dialects.DIALECTS else made
 
 
@@ -159,6 +161,8 @@ async def answer(writer: asyncio.StreamWriter, asked: dict[str, Any], headers: d
         await asyncio.sleep(3600)
     elif act == "429":
         writer.write(error(429, "slow down", extra="retry-after: 0.02\r\n"))
+    elif act == "429 soon":
+        writer.write(error(429, "slow down", extra="retry-after: 60\r\n"))
     elif act == "429 later":
         writer.write(error(429, "slow down", extra="retry-after: 3600\r\n"))
     elif act == "quota":

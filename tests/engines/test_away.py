@@ -8,7 +8,8 @@ import pytest
 
 from alm_proxies.engines.away import Away
 from alm_proxies.engines.engine import LEFT_OPEN
-from alm_proxies.engines.traffic import FaultError, Sent, Traffic
+from alm_proxies.engines.faults import FaultError, Sent
+from alm_proxies.engines.traffic import Traffic
 
 
 def traffic(*addresses, tries=2, first_wait=0.001, **more):

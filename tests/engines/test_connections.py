@@ -1,18 +1,24 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 
 from alm_proxies.engines.connections import Connections
-from alm_proxies.engines.traffic import FaultError
+from alm_proxies.engines.faults import FaultError
+
+MOST = 1_000_000
 
 
 class Counting:
-    """A server that counts its connections and keeps what it was sent; "hang" is never answered, "bye" hangs up."""
+    """A server that counts its connections and keeps what it was sent; "hang" is never answered, "bye" hangs up.
+
+    It repeats a question's number, unless it is `mute`. "twice" is answered twice, "late" once more a moment later.
+    """
 
     def __init__(self):
+        self.mute = False
         self.made = 0
         self.open = 0
         self.heads = []
@@ -29,11 +35,19 @@ class Counting:
                 if body == b"hang":
                     await reader.read()
                     break
-                writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
+                number = head.split("x-request-id: ")[1].split("\r\n")[0] if "x-request-id" in head else ""
+                repeats = f"x-request-id: {number}\r\n" if number and not self.mute else ""
+                answer = f"HTTP/1.1 200 OK\r\n{repeats}content-length: {len(body)}\r\n\r\n".encode() + body
+                writer.write(answer * (2 if body == b"twice" else 1))
                 await writer.drain()
+                if body == b"late":
+                    asyncio.get_running_loop().call_later(0.01, writer.write, answer)
+                if "connection: close" in head:
+                    await reader.read()
+                    break
                 if body == b"bye":
                     break
-        except asyncio.IncompleteReadError:
+        except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
             self.open -= 1
@@ -63,9 +77,9 @@ async def connected(headers=None):
 def test_requests_one_after_the_other_share_a_connection_and_carry_their_headers():
     async def run():
         async with counting() as server, connected({"authorization": "Bearer sesame"}) as connections:
-            answers = [await connections.post(server.url, b"%d" % number, 5.0) for number in range(10)]
+            answers = [await connections.post(server.url, b"%d" % number, 5.0, most=MOST) for number in range(10)]
             assert [answer.content for answer in answers] == [b"%d" % number for number in range(10)]
-            assert server.made == 1
+            assert server.made == 2  # the first answer shows that it repeats numbers
             assert all("\r\nauthorization: bearer sesame\r\n" in head for head in server.heads)
             assert all("\r\nuser-agent: " in head and "\r\nhost: 127.0.0.1:" in head for head in server.heads)
 
@@ -75,9 +89,10 @@ def test_requests_one_after_the_other_share_a_connection_and_carry_their_headers
 def test_requests_at_once_have_a_connection_each_and_those_are_used_again_for_every_server():
     async def run():
         async with counting() as one, counting() as other, connected() as connections:
+            await asyncio.gather(*(connections.post(url, b"x", 5.0, most=MOST) for url in (one.url, other.url)))
             for _ in range(5):
-                await asyncio.gather(*(connections.post(url, b"x", 5.0) for url in [one.url, other.url] * 8))
-            assert (one.made, other.made) == (8, 8)
+                await asyncio.gather(*(connections.post(url, b"x", 5.0, most=MOST) for url in [one.url, other.url] * 8))
+            assert (one.made, other.made) == (9, 9)
 
     asyncio.run(run())
 
@@ -85,16 +100,18 @@ def test_requests_at_once_have_a_connection_each_and_those_are_used_again_for_ev
 def test_a_request_that_is_given_up_takes_its_connection_with_it_and_no_other():
     async def run():
         async with counting() as server, connected() as connections:
-            with pytest.raises(FaultError, match="no answer within") as caught:
-                await connections.post(server.url, b"hang", 0.05)
+            with pytest.raises(FaultError, match="no whole answer within") as caught:
+                await connections.post(server.url, b"hang", 0.05, most=MOST)
             assert caught.value.failure.kind == "timeout"
-            called_off = asyncio.create_task(connections.post(server.url, b"hang", 5.0))
+            called_off = asyncio.create_task(connections.post(server.url, b"hang", 5.0, most=MOST))
             while server.made < 2:
                 await asyncio.sleep(0)
             called_off.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await called_off
-            answers = await asyncio.gather(*(connections.post(server.url, b"%d" % number, 5.0) for number in range(3)))
+            answers = await asyncio.gather(
+                *(connections.post(server.url, b"%d" % number, 5.0, most=MOST) for number in range(3))
+            )
             assert [answer.content for answer in answers] == [b"0", b"1", b"2"]
             assert server.made == 5
             while server.open > 3:  # it has still to hear that two were given up
@@ -106,10 +123,10 @@ def test_a_request_that_is_given_up_takes_its_connection_with_it_and_no_other():
 def test_a_connection_that_the_server_closed_while_idle_is_replaced_without_a_fault():
     async def run():
         async with counting() as server, connected() as connections:
-            await connections.post(server.url, b"bye", 5.0)
+            await connections.post(server.url, b"bye", 5.0, most=MOST)
             while server.open:
                 await asyncio.sleep(0)
-            assert (await connections.post(server.url, b"again", 5.0)).content == b"again"
+            assert (await connections.post(server.url, b"again", 5.0, most=MOST)).content == b"again"
             assert server.made == 2
 
     asyncio.run(run())
@@ -119,11 +136,45 @@ def test_whenever_a_request_is_called_off_the_next_one_is_answered():
     async def run():
         async with counting() as server, connected() as connections:
             for moments in range(40):
-                called_off = asyncio.create_task(connections.post(server.url, b"x" * 300_000, 5.0))
+                called_off = asyncio.create_task(connections.post(server.url, b"x" * 300_000, 5.0, most=MOST))
                 for _ in range(moments):
                     await asyncio.sleep(0)
                 called_off.cancel()
                 await asyncio.wait([called_off])
-                assert (await connections.post(server.url, b"next", 5.0)).content == b"next"
+                assert (await connections.post(server.url, b"next", 5.0, most=MOST)).content == b"next"
+
+    asyncio.run(run())
+
+
+async def until_answered(connections, url, body):
+    """The content of the answer, asked for again as traffic does after a broken connection."""
+    while True:
+        with suppress(FaultError):
+            return (await connections.post(url, body, 5.0, most=MOST)).content
+
+
+@pytest.mark.parametrize("mute", [True, False])
+@pytest.mark.parametrize("first", [b"twice", b"late"])
+@pytest.mark.parametrize("pause", [0.0, 0.005, 0.02])
+def test_an_answer_nobody_asked_for_is_never_the_answer_to_the_next_question(first, pause, mute):
+    async def run():
+        async with counting() as server, connected() as connections:
+            server.mute = mute
+            for number in range(8):
+                assert await until_answered(connections, server.url, first) == first
+                await asyncio.sleep(pause)
+                assert await until_answered(connections, server.url, b"%d" % number) == b"%d" % number
+
+    asyncio.run(run())
+
+
+def test_a_server_that_repeats_no_number_gets_a_connection_for_every_question():
+    async def run():
+        async with counting() as server, connected() as connections:
+            server.mute = True
+            for _ in range(5):
+                await connections.post(server.url, b"x", 5.0, most=MOST)
+            assert server.made == 5
+            assert all("\r\nconnection: close" in head for head in server.heads)
 
     asyncio.run(run())

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from alm_proxies.engines.engine import OpenAIServe, Question, Request, Turn, open_engine
+from alm_proxies.engines.engine import OpenAIServe, Question, Request, Turn, open_engine, serve_settings
 from alm_proxies.engines.openai import OpenAI
 from alm_proxies.engines.traffic import Traffic
 from alm_proxies.errors import EngineError, SettingsError
@@ -46,7 +46,7 @@ LASTING = {
     "504": "timeout",
     "hang": "timeout",
     "cut": "cut_body",
-    "garbage": "cut_body",
+    "garbage": "malformed",
     "reset": "reset",
     "empty": "empty",
 }
@@ -131,11 +131,19 @@ def test_a_request_gives_up_at_its_deadline(fault_server, clip):
 
 
 def test_a_retry_after_beyond_the_deadline_is_not_waited_for(fault_server, clip):
-    key = "an hour later"
-    (reply,) = ask(impatient([fault_server.url]), request_to(["429 later", "ok"], clip, key, seconds=5.0))
+    key = "a minute later"
+    (reply,) = ask(impatient([fault_server.url]), request_to(["429 soon", "ok"], clip, key, seconds=5.0))
     assert reply.failure is not None
     assert reply.failure.kind == "rate_limited"
     assert fault_server.seen()["tries"][key] == 1
+
+
+def test_a_server_that_asks_to_wait_longer_than_anybody_does_is_given_up(fault_server, clip):
+    key = "an hour later"
+    (reply,) = ask(impatient([fault_server.url]), request_to(["429 later", "ok"], clip, key))
+    assert reply.failure is not None
+    assert (reply.failure.kind, reply.tries) == ("gone", 1)
+    assert "asks to wait 3,600 s (Retry-After), at most 120 s are waited" in reply.failure.message
 
 
 def test_draws_that_failed_alone_leave_the_others_their_votes(fault_server, clip):
@@ -228,10 +236,25 @@ def test_a_line_end_behind_a_key_is_no_part_of_it(fault_server, monkeypatch, cli
 
 
 @pytest.mark.parametrize(
-    "address", ["ftp://host/v1", "host:80/v1", "http://me:secret@host/v1", "http://host/v1?key=secret"]
+    "address",
+    [
+        "ftp://host/v1",
+        "host:80/v1",
+        "http://me:secret@host/v1",
+        "http://host/v1?key=secret",
+        "http://host:99999/v1",
+        "http://host:0/v1",
+        "http://host:x/v1",
+        "http://[::1/v1",
+        "http://ho\r\nst/v1",
+        "http:///v1",
+        "http://a..b/v1",
+        "",
+    ],
 )
 def test_addresses_that_are_none_or_hold_secrets_are_refused(address):
     with pytest.raises(SettingsError) as caught:
-        asyncio.run(open_engine("m", OpenAIServe(base_urls=(address,))))
+        serve_settings("openai", {"base_urls": [address]}, where="a.toml")
+    assert "serve.base_urls" in str(caught.value)
     assert "me:secret" not in str(caught.value)
     assert "key=secret" not in str(caught.value)

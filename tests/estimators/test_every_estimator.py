@@ -11,10 +11,12 @@ from alm_proxies.estimators.counts import Block, Counts
 from alm_proxies.estimators.dirichlet import Dirichlet, Human, Pool, Weighted
 from alm_proxies.estimators.estimator import NotConvergedWarning
 from alm_proxies.estimators.gated import Gated
+from alm_proxies.estimators.loglinear import Loglinear
 from alm_proxies.estimators.mixture import Mixture
+from alm_proxies.estimators.stack import Stack
 from alm_proxies.tables import Votes
 
-METHODS = [Human, Pool, Weighted, Dirichlet, Gated, Mixture]
+METHODS = [Human, Pool, Weighted, Dirichlet, Gated, Mixture, Loglinear, Stack]
 every = pytest.mark.parametrize("make", METHODS, ids=[m.name for m in METHODS])
 
 

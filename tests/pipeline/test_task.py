@@ -1,105 +1,144 @@
+"""A task is plain data that one function does, in this process or another; it is skipped when nothing has changed."""
+
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
-from alm_proxies.errors import OutputError
-from alm_proxies.files import write_text
-from alm_proxies.pipeline.task import Done, Task, do, will_run
-from alm_proxies.tables import Finding, Findings
+from alm_proxies.errors import InputError
+from alm_proxies.pipeline.perform import perform, stamped
+from alm_proxies.pipeline.task import MARKER, State, Task, do, will_run
+from alm_proxies.tables import Finding, Findings, Labels, Votes
 
 
-def task(folder: Path, settings: Mapping[str, Any] | None = None, inputs: Mapping[str, str] | None = None) -> Task:
-    def work(place: Path) -> Done:
-        write_text(place / "out.txt", f"{settings}{inputs}")
-        return Done(Findings.gather([Finding("fuse", "left_out", "x", count=2)]), {"labels": 3})
+def votes(path: Path, *labels: str) -> Path:
+    frame = pl.DataFrame({"utterance_id": [f"c/{n}" for n in range(len(labels))], "annotator": "r", "label": labels})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Votes.of(frame, taxonomy="happy,sad").write(path)
+    return path
 
-    return Task("fuse", folder / "fuse", settings or {"seed": 1}, inputs or {"votes": "d1"}, ("out.txt",), work)
+
+@pytest.fixture
+def heard(tmp_path: Path) -> Path:
+    return votes(tmp_path / "read" / "votes.parquet", "happy", "sad", "happy")
 
 
-def test_a_task_is_done_once_and_then_skipped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    first = do(task(tmp_path))
+def task(heard: Path, folder: str = "out", **settings: Any) -> Task:
+    said = {"method": "human", **settings}
+    return Task("fuse", str(heard.parent.parent / folder / "fuse"), said, inputs={"votes": [str(heard)]})
+
+
+def test_a_task_is_done_once_and_then_skipped(heard: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = do(task(heard))
     assert not first.skipped
-    assert first.findings == {"left_out": 2}
     assert first.counts == {"labels": 3}
-    second = do(task(tmp_path))
+    assert set(first.outputs) == {"labels.parquet", "trials.parquet", "findings.parquet"}
+    second = do(task(heard))
     assert second.skipped
     assert second.outputs == first.outputs
     assert "unchanged, skipped" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("settings", "inputs", "because"),
-    [
-        ({"seed": 2}, None, "runs again because seed has changed (1 -> 2)"),
-        ({"seed": 1, "method": "pool"}, None, 'method has changed (null -> "pool")'),
-        (None, {"votes": "d2"}, "runs again because votes has changed"),
-        (None, {"votes": "d1", "card mine": "d3"}, "runs again because card mine is new"),
-        (None, {"utterances": "d1"}, "utterances is new, votes is gone"),
-    ],
-)
-def test_what_changed_is_said(
-    tmp_path: Path, settings: dict[str, Any] | None, inputs: dict[str, str] | None, because: str
-) -> None:
-    do(task(tmp_path), quiet=True)
-    again = task(tmp_path, settings, inputs)
-    assert because in (will_run(again) or "")
-    assert not do(again, quiet=True).skipped
-    assert will_run(again) is None
+def test_what_changed_is_said(heard: Path) -> None:
+    do(task(heard), quiet=True)
+    for changed, because in (
+        (task(heard, seed=2), "runs again because seed has changed (0 -> 2)"),
+        (task(heard, seed=2, merge={"primary": 0.9, "secondary": 0.1}), "merge.primary has changed (1.0 -> 0.9)"),
+    ):
+        assert because in (will_run(changed) or "")
+        assert not do(changed, quiet=True).skipped
+        assert will_run(changed) is None
+    now = task(votes(heard, "sad", "sad", "happy"), seed=2, merge={"primary": 0.9, "secondary": 0.1})
+    assert will_run(now) == "runs again because read/votes.parquet has changed"
 
 
-def test_annotators_are_named_and_their_digests_are_not(tmp_path: Path) -> None:
-    do(task(tmp_path, {"panel": {"embedded": "c516ab", "old": "d1"}}), quiet=True)
-    again = task(tmp_path, {"panel": {"embedded": "5b69cd", "ideal": "d1"}})
-    said = "runs again because annotator embedded has changed, annotator ideal is new, annotator old is gone"
-    assert will_run(again) == said
+def test_an_input_that_is_new_and_one_that_is_gone_are_named(heard: Path) -> None:
+    do(task(heard), quiet=True)
+    other = votes(heard.parent.parent / "annotate" / "votes.parquet", "happy", "sad", "happy")
+    now = Task("fuse", task(heard).folder, {"method": "human"}, inputs={"votes": [str(other)]})
+    assert will_run(now) is None, "the same content in another place changes nothing"
+    votes(other, "sad", "sad", "sad")
+    assert will_run(now) == "runs again because annotate/votes.parquet is new, read/votes.parquet is gone"
 
 
-def test_a_lost_or_changed_output_is_made_again(tmp_path: Path) -> None:
-    do(task(tmp_path), quiet=True)
-    (tmp_path / "fuse" / "out.txt").write_text("by hand")
-    assert "out.txt was changed" in (will_run(task(tmp_path)) or "")
-    do(task(tmp_path), quiet=True)
-    (tmp_path / "fuse" / "out.txt").unlink()
-    assert "out.txt is gone" in (will_run(task(tmp_path)) or "")
+def test_the_digest_knows_no_place_and_no_version(heard: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = State(task(heard)).digest
+    there = votes(tmp_path / "elsewhere" / "v.parquet", "happy", "sad", "happy")
+    monkeypatch.setattr("alm_proxies.__version__", "99.0")
+    assert State(task(there, "other")).digest == here
+    assert State(task(heard, seed=1)).digest != here
 
 
-def test_an_unfinished_task_has_no_marker_and_an_incomplete_one_is_gone_on_with(tmp_path: Path) -> None:
-    def fail(place: Path) -> Done:
-        raise OutputError("stopped")
-
-    def partly(place: Path) -> Done:
-        return Done(Findings.gather([]), complete=False)
-
-    place = tmp_path / "annotate"
-    with pytest.raises(OutputError):
-        do(Task("annotate", place, {}, {}, (), fail), quiet=True)
-    assert "was not finished" in (will_run(Task("annotate", place, {}, {}, (), partly)) or "")
-    do(Task("annotate", place, {}, {}, (), partly), quiet=True)
-    assert will_run(Task("annotate", place, {}, {}, (), partly)) == "goes on where it stopped"
+def test_a_lost_or_changed_output_is_made_again(heard: Path) -> None:
+    do(task(heard), quiet=True)
+    labels = Path(task(heard).folder) / "labels.parquet"
+    labels.write_text("by hand")
+    assert "labels.parquet was changed" in (will_run(task(heard)) or "")
+    do(task(heard), quiet=True)
+    labels.unlink()
+    assert "labels.parquet is gone" in (will_run(task(heard)) or "")
 
 
-def test_a_marker_cut_short_or_of_another_shape_is_no_marker(tmp_path: Path) -> None:
-    do(task(tmp_path), quiet=True)
-    marker = tmp_path / "fuse" / "stage.json"
+def test_an_unfinished_task_has_no_marker(heard: Path) -> None:
+    do(task(heard), quiet=True)
+    Votes.of(pl.DataFrame({"utterance_id": ["a"], "annotator": ["r"], "label": [None], "status": ["refused"]}),
+             taxonomy="happy,sad").write(heard)  # fmt: skip
+    with pytest.raises(InputError):
+        do(task(heard), quiet=True)
+    assert not (Path(task(heard).folder) / MARKER).exists()
+    assert "was not finished" in (will_run(task(heard)) or "")
+
+
+def test_a_marker_cut_short_or_of_another_shape_is_no_marker(heard: Path) -> None:
+    do(task(heard), quiet=True)
+    marker = Path(task(heard).folder) / MARKER
     whole = marker.read_text()
     for text in (whole[: len(whole) // 2], "[]", '{"stage": "fuse"}'):
         marker.write_text(text)
-        assert will_run(task(tmp_path)) is not None
+        assert will_run(task(heard)) is not None
 
 
-def test_a_task_killed_in_its_work_runs_again(tmp_path: Path) -> None:
+def test_another_process_does_the_same_task_from_json(heard: Path) -> None:
+    one = task(heard, "here")
+    assert Task.of_json(one.json()) == one
+    perform(one, quiet=True)
     script = (
-        "import os, signal, sys\nfrom pathlib import Path\nfrom alm_proxies.pipeline.task import Task, do\n"
-        "def work(place):\n os.kill(os.getpid(), signal.SIGKILL)\n"
-        "do(Task('fuse', Path(sys.argv[1]), {'seed': 1}, {'votes': 'd1'}, (), work))\n"
+        "import sys\nfrom alm_proxies.pipeline.perform import Task, perform\n"
+        "print(perform(Task.of_json(sys.stdin.read()), quiet=True).counts)\n"
     )
-    place = tmp_path / "fuse"
-    done = subprocess.run([sys.executable, "-c", script, str(place)], check=False, env=dict(os.environ))
+    call = [sys.executable, "-c", script]
+    line = task(heard, "there").json()
+    done = subprocess.run(call, input=line, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "{'labels': 3}\n"
+    files = [heard.parent.parent / place / "fuse" / "labels.parquet" for place in ("here", "there")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    assert Labels.read(files[0]).frame.height == 3
+
+
+def test_a_task_killed_in_its_work_runs_again(heard: Path) -> None:
+    script = (
+        "import os, signal, sys\nfrom alm_proxies.pipeline import task\n"
+        "task.perform = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "task.do(task.Task.of_json(sys.stdin.read()))\n"
+    )
+    call = [sys.executable, "-c", script]
+    done = subprocess.run(call, input=task(heard).json(), text=True, check=False, env=dict(os.environ))
     assert done.returncode == -9
-    assert will_run(task(tmp_path)) == "was not finished, runs again"
-    assert not do(task(tmp_path), quiet=True).skipped
+    assert will_run(task(heard)) == "was not finished, runs again"
+    assert not do(task(heard), quiet=True).skipped
+
+
+def test_findings_are_stamped_with_the_stage_whoever_found_them(heard: Path) -> None:
+    named = Findings.gather([Finding("measures", "odd", "x", count=2)])
+    assert stamped(named, "align").frame["stage"].to_list() == ["align"]
+    frame = pl.DataFrame(
+        {"utterance_id": ["a", "b"], "annotator": ["r", "p"], "label": "sad", "source": ["human", "proxy"]}
+    )
+    Votes.of(frame, taxonomy="happy,sad").write(heard)
+    done = perform(task(heard, method="human"), quiet=True)
+    assert set(done.findings.frame["stage"]) == {"fuse"}

@@ -7,6 +7,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
+from alm_proxies.interval import Interval
 from alm_proxies.report.charts import (
     Cloud,
     Line,
@@ -20,7 +21,7 @@ from alm_proxies.report.charts import (
     votes_picture,
 )
 from alm_proxies.report.drawing import DARK, LIGHT
-from alm_proxies.report.page import Chart, Interval
+from alm_proxies.report.page import Chart
 
 LABELS = ("anger", "happiness", "sadness")
 HUMAN = Series.of("human", "human", [0.5, 0.3, 0.2], [0.4, 0.2, 0.1], [0.6, 0.4, 0.3])

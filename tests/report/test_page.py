@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from alm_proxies.interval import Interval
 from alm_proxies.report.charts import Cloud, Line, Series, bars, curves, heat, simplex, votes_picture
-from alm_proxies.report.page import Column, Example, Examples, Figure, Interval, Page, Section, Sound, Table, Text
+from alm_proxies.report.page import Column, Example, Examples, Figure, Page, Section, Sound, Table, Text, interval_words
 
 EVIL = "</script><script>alert(1)</script>\"'<img src=http://example.org/x onerror=alert(1)>"
 LABELS = ("anger", "happiness", "sadness")
@@ -60,8 +61,8 @@ def test_the_same_page_is_written_byte_for_byte_the_same_with_its_pictures_besid
 
 
 def test_intervals_are_written_in_brackets_and_unknown_ends_left_out() -> None:
-    assert Interval(-0.05, -0.07, -0.03).words() == "−0.050 [−0.070, −0.030]"
-    assert Interval(0.5, float("nan"), float("nan")).words(2) == "0.50"
+    assert interval_words(Interval(-0.05, -0.07, -0.03)) == "−0.050 [−0.070, −0.030]"
+    assert interval_words(Interval(0.5, float("nan"), float("nan")), 2) == "0.50"
 
 
 def test_backticks_become_code_after_escaping() -> None:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from alm_proxies.compare.rivals import ALONE, FUSED, ROLES, Score, Scores
+from alm_proxies.compare.rivals import ALONE, FUSED
+from alm_proxies.compare.sections import series_of
 from alm_proxies.compare.worth import Learning
-from alm_proxies.measures.bootstrap import Interval as Measured
-from alm_proxies.report.charts import Cloud, Line, Series, bars, calibration, curves, dots, heat, simplex
+from alm_proxies.report.charts import Cloud, Line, bars, curves, dots, heat, simplex
 from alm_proxies.report.drawing import number
-from alm_proxies.report.page import Chart, Interval
+from alm_proxies.report.page import Chart
 from alm_proxies.stages.align.curves import Curve, StratumTrust
 from alm_proxies.stages.align.results import Results
 from alm_proxies.stages.align.tables import shares_table
@@ -21,12 +21,6 @@ from alm_proxies.stages.align.variance import Variance
 
 MOST_POINTS = 1000
 _ROLES_OF_PROXIES = ("proxy", "extra", "weighted", "pool", "other")
-
-
-def series_of(name: str, role: str, values: Sequence[Measured | None]) -> Series:
-    """Measured intervals as a series; None is not known."""
-    unknown = Interval(math.nan, math.nan, math.nan)
-    return Series(name, role, tuple(Interval(v.estimate, v.low, v.high) if v else unknown for v in values))
 
 
 def learning_chart(results: Results, learned: Learning) -> Chart:
@@ -53,33 +47,6 @@ def learning_chart(results: Results, learned: Learning) -> Chart:
         alt=alt,
         note=note,
         references=reference,
-    )
-
-
-def gain_chart(name: str, title: str, inside: Mapping[str, Mapping[str, Sequence[Score]]]) -> Chart:
-    """Each method's log loss less that of human votes alone, within strata or groups."""
-    rows: list[str] = []
-    columns: dict[str, list[Measured | None]] = {}
-    headings: dict[int, str] = {}
-    for stratum, values in inside.items():
-        if values:
-            headings[len(rows)] = stratum
-        for value, made in values.items():
-            rows.append(value)
-            for score in made:
-                if score.gain is not None:
-                    columns.setdefault(score.method, []).append(score.gain.difference)
-    order = sorted(columns, key=lambda method: (method != FUSED, list(ROLES).index(method)))
-    return dots(
-        name,
-        title,
-        "log loss against human votes alone (nats a vote; below zero is better)",
-        rows,
-        [series_of(method, ROLES[method], columns[method]) for method in order],
-        alt=f"Differences in log loss to human votes alone, {len(rows)} rows; below zero is better.",
-        note="Intervals are 95 %, paired on the same votes, over speakers.",
-        reference=("human votes alone", 0.0),
-        headings=headings,
     )
 
 
@@ -203,53 +170,6 @@ def variance_chart(found: Variance) -> Chart:
         note=(
             f"Random-effects components from pairs of votes, {found.utterances:,} utterances; two proxy votes for two "
             f"different utterances differ with chance {number(found.total, 2)}. Slightly negative shares mean none."
-        ),
-    )
-
-
-def reliability_chart(scores: Scores) -> Chart:
-    """The top label's probability against its share of held-out votes."""
-    lines = [
-        Line(series_of(name, ROLES[name], [one.share for one in bins]), tuple(one.confidence for one in bins))
-        for name, bins in scores.reliability.items()
-    ]
-    error, fused = scores.held_out[FUSED].reliability.error, scores.reliability[FUSED]
-    return calibration(
-        "reliability",
-        "Probability of the top label against its share of held-out votes",
-        "probability of the top label",
-        "share of held-out votes for it",
-        lines,
-        alt=f"Reliability of the top label; expected calibration error of the fused labels {number(error)}.",
-        note=(
-            f"{len(fused)} bins of equal mass, {sum(one.utterances for one in fused):,} utterances; "
-            "intervals are 95 %, over speakers. Below the diagonal is over-confident."
-        ),
-    )
-
-
-def coverage_chart(scores: Scores) -> Chart | None:
-    """Nominal against actual coverage of the central intervals that the concentration promises."""
-    found = scores.held_out[FUSED].concentration
-    if found is None:
-        return None
-    levels = tuple(found.coverage)
-    others = [(FUSED, found)]
-    if (alone := scores.held_out[ALONE].concentration) is not None:
-        others.append((ALONE, alone))
-    lines = [Line(Series.of(name, ROLES[name], list(one.coverage.values())), levels) for name, one in others]
-    helped = "pays" if found.log_score < found.log_score_without else "does not pay"
-    return calibration(
-        "coverage",
-        "Intervals for the held-out votes of the top label: promised and actual coverage",
-        "promised coverage",
-        "share of utterances inside",
-        lines,
-        alt=f"Coverage at {', '.join(f'{100 * level:.0f} %' for level in levels)}.",
-        note=(
-            f"Log score of all held-out votes of an utterance together {number(found.log_score)} nats a vote with the "
-            f"concentration, {number(found.log_score_without)} with the shares taken as exact: the concentration "
-            f"{helped}. {found.utterances:,} utterances."
         ),
     )
 

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alm_proxies.ballots import Array, Ballots, Index
-from alm_proxies.compare.material import Words
-from alm_proxies.measures.bootstrap import Interval, mean_by_speaker
+from alm_proxies.compare.strata import Words
+from alm_proxies.interval import Interval
+from alm_proxies.measures.bootstrap import mean_by_speaker
 from alm_proxies.measures.divergence import jsd_base2
 from alm_proxies.seeds import generator
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from alm_proxies.about import AnnotatorCard
+from alm_proxies.compare.rivals import FUSED
 from alm_proxies.stages.align.results import Results
 
 
@@ -55,7 +56,7 @@ def metrics_of(results: Results) -> dict[str, Any]:
         made["concentration_per_human_vote"] = learned.strength_per_vote
     if results.scores is not None:
         found = results.scores
-        made["scores"] = {"overall": found.overall, "within": found.within, "against_fused": found.against_fused}
+        made["scores"] = {"overall": found.overall, "within": found.within, "against_fused": found.against(FUSED)}
         made["every_score"] = {name: one.scores.to_dicts() for name, one in found.held_out.items()}
         made["reliability"] = {name: one.reliability for name, one in found.held_out.items()}
         made["reliability_bins"] = found.reliability

@@ -7,7 +7,8 @@ from typing import Any
 
 from alm_proxies import __version__
 from alm_proxies.compare.glossary import words_section
-from alm_proxies.compare.rivals import FUSED
+from alm_proxies.compare.rivals import ALONE, FUSED
+from alm_proxies.compare.sections import calibration_section, findings_section, gain_chart, held_out_section
 from alm_proxies.compare.strata import AGREEMENT, AMBIGUITY, LABEL, OUTCOME
 from alm_proxies.files import digest_of
 from alm_proxies.report.drawing import listed, number
@@ -15,10 +16,7 @@ from alm_proxies.report.page import Block, Example, Examples, Page, Section, Tex
 from alm_proxies.stages.align.charts import (
     agreement_chart,
     confusion_chart,
-    coverage_chart,
-    gain_chart,
     learning_chart,
-    reliability_chart,
     saturation_chart,
     shares_chart,
     simplex_chart,
@@ -32,11 +30,8 @@ from alm_proxies.stages.align.tables import (
     agreement_table,
     alt_test_table,
     corpus_shares_table,
-    findings_table,
     group_table,
-    methods_table,
     raters_table,
-    strata_table,
     worth_table,
 )
 from alm_proxies.stages.align.transcripts import not_measured, transcripts_section
@@ -74,11 +69,11 @@ def page_of(
         _agreement(results),
         _saturation(results),
         _variance(results),
-        _calibration(results),
+        None if results.scores is None else calibration_section(results.scores, (FUSED, ALONE)),
         _trust(results),
         _simplex(results),
         _examples(examples),
-        _left_out(findings),
+        findings_section(findings),
     ]
     sections = [section for section in made_sections if section is not None]
     said, tiles = (headline(results), summary(results)), figures(results)
@@ -142,15 +137,8 @@ def _worth(results: Results) -> Section | None:
 def _rivals(results: Results) -> Section | None:
     if results.scores is None:
         return Section("Against held-out votes", "What cannot be said.", (Text(HOLD_OUT, "notice"),))
-    lead = (
-        "Every method saw the same votes of the fit and is scored on the same held-out human votes. Lower is better. "
-        "Judge by the log loss: it is proper, JSD to a few votes is not, and rewards over-confidence."
-    )
-    blocks: list[Block] = [methods_table(results.scores)]
-    inside = {title: results.scores.within.get(title, {}) for title in _STRATA}
-    if any(len(values) > 1 for values in inside.values()):
-        blocks += [gain_chart("strata", "Where each method gains on human votes alone", inside), strata_table(inside)]
-    return Section("Against held-out votes", lead, tuple(blocks))
+    lead = "Every method saw the same votes of the fit and is scored on the same held-out human votes."
+    return held_out_section(results.scores, _STRATA, lead=lead)
 
 
 def _groups(results: Results) -> Section | None:
@@ -161,7 +149,7 @@ def _groups(results: Results) -> Section | None:
     if results.scores is not None:
         inside = {title: results.scores.within.get(title, {}) for title in groups}
         if any(inside.values()):
-            blocks.append(gain_chart("groups", "The same by group", inside))
+            blocks.append(gain_chart("groups", "The same by group", results.scores, inside))
     if (table := group_table(results, groups)) is not None:
         blocks.append(table)
     lead = f"By {listed(groups)}: whether anyone is served worse. Intervals are wide where a group has few speakers."
@@ -259,18 +247,6 @@ def _variance(results: Results) -> Section | None:
     return Section("Why proxy votes differ", lead, (variance_chart(found),))
 
 
-def _calibration(results: Results) -> Section | None:
-    if results.scores is None:
-        return None
-    blocks: list[Block] = [reliability_chart(results.scores)]
-    chart = coverage_chart(results.scores)
-    lead = "Whether a label that says 70 % gets 70 % of the held-out votes."
-    if chart is not None:
-        blocks.append(chart)
-        lead += " And whether the concentration, the strength of a label in votes, promises the right spread."
-    return Section("Can the confidence be trusted?", lead, tuple(blocks))
-
-
 def _trust(results: Results) -> Section | None:
     if not results.trust:
         return None
@@ -294,9 +270,3 @@ def _examples(examples: Sequence[Example]) -> Section | None:
         "votes do not count as certainty; at most two utterances for each pair of labels that humans and proxies say."
     )
     return Section("Where humans and proxies disagree most", lead, (Examples(tuple(examples)),))
-
-
-def _left_out(findings: Sequence[Finding]) -> Section | None:
-    if not findings:
-        return None
-    return Section("What was left out", "Nothing is dropped silently.", (findings_table(findings),))

@@ -9,8 +9,9 @@ import numpy as np
 
 from alm_proxies.ballots import Array, is_rater
 from alm_proxies.compare.material import Material
+from alm_proxies.interval import Interval
 from alm_proxies.measures.agreement import alpha_columns, alpha_of_sums, fleiss_kappa, pairwise_agreement
-from alm_proxies.measures.bootstrap import Interval, interval_by_speaker, mean_by_speaker
+from alm_proxies.measures.bootstrap import interval_by_speaker, mean_by_speaker
 from alm_proxies.measures.rater_agreement import (
     FEWEST_ITEMS,
     RatersApart,
@@ -20,7 +21,6 @@ from alm_proxies.measures.rater_agreement import (
 )
 from alm_proxies.report.drawing import listed, number
 from alm_proxies.report.page import Block, Cell, Column, Section, Table, Text
-from alm_proxies.report.page import Interval as Shown
 
 _SHOWN = (1, 2, 3, 5, 10, 20)
 _ENOUGH = (0.8, 0.9)
@@ -117,8 +117,8 @@ def people_section(people: People | None) -> Section | None:
         f"{people.utterances:,} utterances with two or more."
     )
     rows: list[list[Cell]] = [
-        ["chance that two votes agree", _cell(people.agreement)],
-        ["Krippendorff's alpha", _cell(people.alpha)],
+        ["chance that two votes agree", people.agreement],
+        ["Krippendorff's alpha", people.alpha],
         ["Fleiss' kappa, for unequal numbers of votes", people.kappa],
     ]
     blocks: list[Block] = [Table.of(["Measure", "Among humans"], rows)]
@@ -172,7 +172,7 @@ def _outliers(people: People) -> str:
 
 
 def _reliability_table(people: People) -> Table:
-    rows: list[list[Cell]] = [[k, _cell(found)] for k, found in people.reliability.items()]
+    rows: list[list[Cell]] = [[k, found] for k, found in people.reliability.items()]
     hint = "The share of the variance of the shares that is the utterance's own: 1 with endless votes."
     caption = f"What the shares of k human votes are worth (Spearman-Brown from alpha; here k = {people.votes})"
     return Table.of([Column("Votes"), Column("Reliability", 2, hint)], rows, caption)
@@ -183,9 +183,9 @@ def _raters_table(people: People) -> Table:
         [
             people.raters[one.rater],
             one.items,
-            _cell(one.agreement),
+            one.agreement,
             one.others.estimate,
-            _cell(one.difference),
+            one.difference,
             "yes" if one.stands_out else "no",
         ]
         for one in people.apart.lowest
@@ -202,10 +202,6 @@ def _raters_table(people: People) -> Table:
     said = f"the {shown} lowest of {compared:,}" if shown < compared else f"all {compared:,}, the lowest first"
     left = f"; {people.apart.left_out:,} with fewer than {FEWEST_ITEMS} items left out" if people.apart.left_out else ""
     return Table.of(columns, rows, f"Every rater beside the others: {said}{left}", folded=shown > _OPEN)
-
-
-def _cell(interval: Interval) -> Shown:
-    return Shown(interval.estimate, interval.low, interval.high)
 
 
 def _percent(interval: Interval) -> str:

@@ -10,15 +10,17 @@ import polars as pl
 from numpy.typing import NDArray
 
 from alm_proxies.ballots import Array, Ballots, Counting
-from alm_proxies.compare.material import Material, Words
-from alm_proxies.compare.rivals import FEWEST, Scores, rivals, scores
-from alm_proxies.compare.strata import AGREEMENT, in_order, strata_of
+from alm_proxies.compare.comparison import FEWEST, Comparison, compare
+from alm_proxies.compare.material import Material
+from alm_proxies.compare.rivals import ALONE, FUSED, rivals
+from alm_proxies.compare.strata import AGREEMENT, Words, in_order, strata_of
 from alm_proxies.compare.worth import Learning, human_only, learning
 from alm_proxies.errors import InputError
 from alm_proxies.estimators.counts import counts_of
+from alm_proxies.interval import Interval
 from alm_proxies.measures.agreement import EqualVotes, equal_votes
 from alm_proxies.measures.alt_test import AltTest, alt_test
-from alm_proxies.measures.bootstrap import Interval, mean_by_speaker
+from alm_proxies.measures.bootstrap import mean_by_speaker
 from alm_proxies.measures.class_shares import ClassShares, class_shares
 from alm_proxies.seeds import generator
 from alm_proxies.stages.align.curves import Curve, StratumTrust, saturation, stratum_trust
@@ -58,7 +60,7 @@ class Results:
     variance: Variance | None
     trust: tuple[StratumTrust, ...]
     learning: Learning | None
-    scores: Scores | None
+    scores: Comparison | None
     cannot: dict[str, InputError]
     cards: dict[str, AnnotatorCard | None]
     """What is known of every proxy; None where its votes say nothing of it."""
@@ -100,7 +102,7 @@ def measure(
     kept = Votes(votes.frame.filter(pl.col("utterance_id").is_in(material.ids.tolist())), votes.about)
     everyone = _together(material)
     people, machines = _whole(everyone, seed), _whole(material.proxy, seed)
-    strata = strata_of(material)
+    strata = strata_of(material.human.counts(), material.fused, material.labels)
     within = {**strata, **material.groups}
     speakers = material.speakers
     both = (everyone.sizes() > 0) & (material.proxy.sizes() > 0)
@@ -121,7 +123,17 @@ def measure(
     if held.any() and counts.human.any():
         alone = human_only(counts, seed=seed)
         methods = rivals(counts, material.table, alone)
-        found = scores(material, methods, kept, utterances, within, seed=seed, consensus=counting.consensus)
+        found = compare(
+            methods,
+            kept,
+            utterances,
+            baseline=ALONE,
+            strata=pl.DataFrame({"utterance_id": material.ids, **within}),
+            before=methods[FUSED],
+            reliability_of=(FUSED, ALONE),
+            consensus=counting.consensus,
+            seed=seed,
+        )
         learned = learning(material, counts, alone, strata[AGREEMENT], seed=seed)
     target = held if held.any() else everyone.counts()
     return Results(

@@ -3,37 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
-
-from pydantic import BaseModel, ConfigDict, Field
+from typing import TYPE_CHECKING, Any
 
 from alm_proxies.ballots import Counting, counting_of
+from alm_proxies.settings import deciding
+from alm_proxies.stages.align.settings import AlignSettings
 from alm_proxies.tables import Finding, Findings, Labels, Utterances, Votes
+
+__all__ = ["AlignSettings", "Alignment", "align"]
 
 if TYPE_CHECKING:
     from alm_proxies.report.page import Page
-
-
-class AlignSettings(BaseModel):
-    """How labels and proxies are compared with human votes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-    raters: Literal["crowd", "skilled", "expert"] = "crowd"
-    """Who the human raters are: how much worse than a rater the alt-test lets a proxy be (0.1, 0.15, 0.2)."""
-    examples: int = Field(default=12, ge=0, le=200)
-    """How many of the most disputed utterances are shown."""
-    transcripts: bool = False
-    """Show their transcripts, where the corpus's card allows it."""
-    audio: bool = False
-    """Put their recordings into the page, where the corpus's card allows it."""
-    may_leave: tuple[str, ...] = ()
-    """Corpora whose card forbids it and whose recordings and transcripts you may copy into a page all the same."""
-    cards: str | None = None
-    """A folder of data cards that come before the shipped ones."""
-    at_most: int = Field(default=20_000, ge=100)
-    """More utterances than this are reported on by a random sample of them."""
-    seed: int = 0
-    """Seed of samples and intervals."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +57,8 @@ def align(labels: Labels, votes: Votes, utterances: Utterances, settings: AlignS
         cards=settings.cards,
     )
     findings = [*told, *more, *material.findings, *results.findings, *kept_back]
-    page = page_of(results, shown, findings, settings.model_dump(mode="json"), votes.about, simulated_words(utterances))
-    return Alignment(metrics_of(results), page, Findings.gather(findings))
+    page = page_of(results, shown, findings, deciding(settings), votes.about, simulated_words(utterances))
+    return Alignment(metrics_of(results), page, Findings.gather(findings, "align"))
 
 
 def _counting(labels: Labels, utterances: Utterances) -> tuple[Counting, list[Finding]]:

@@ -6,30 +6,17 @@ import math
 from collections.abc import Mapping, Sequence
 
 from alm_proxies.about import Injected
-from alm_proxies.compare.rivals import FUSED, Score, Scores
+from alm_proxies.compare.rivals import FUSED
 from alm_proxies.compare.worth import Learning
+from alm_proxies.interval import Interval
 from alm_proxies.measures.agreement import EqualVotes
 from alm_proxies.measures.alt_test import AltTest
-from alm_proxies.measures.bootstrap import Interval as Measured
 from alm_proxies.measures.class_shares import ClassShares
 from alm_proxies.report.drawing import number
-from alm_proxies.report.page import Cell, Column, Interval, Table
+from alm_proxies.report.page import Cell, Column, Table
 from alm_proxies.stages.align.results import Results
-from alm_proxies.tables import Finding
 
-_NLL = Column("NLL", 3, "Mean of −ln p(vote) over held-out votes, in nats. Lower is better.")
-_JSD = Column("JSD", 3, "Jensen-Shannon divergence, base 2, to the shares of the held-out votes. Lower is better.")
-_FLOOR = Column("JSD floor", 3, "What the truth itself would score against so few votes, if the label is right.")
-_BRIER = Column("Brier", 3, "Mean squared distance to held-out votes, 0 to 2. Lower is better.")
-_ECE = Column("ECE", 3, "Top label: |probability − share of votes|, 15 bins of equal mass.")
-_R2 = Column("R²", 3, "Per label over utterances, averaged: 1 − residual / total.")
 _PROXY_WORTH = "Mean concentration_gain of the labels: what the proxies add to the concentration, nothing held out."
-_GAIN = Column("Against human votes alone", 3, "Paired on the same votes; below zero is better.")
-
-
-def shown(interval: Measured | None) -> Interval | None:
-    """A measured interval as a cell."""
-    return None if interval is None else Interval(interval.estimate, interval.low, interval.high)
 
 
 def worth_table(learned: Learning) -> Table:
@@ -57,30 +44,6 @@ def _votes(value: float, beyond: int) -> str:
     return number(value, 1) if math.isfinite(value) else f"> {beyond}"
 
 
-def methods_table(scores: Scores) -> Table:
-    """Every method overall."""
-    rows: list[list[Cell]] = []
-    for score in scores.overall:
-        found = scores.held_out[score.method]
-        more = [found.score(name) for name in ("jsd_floor", "brier", "ece", "r2_over_utterances")]
-        gain = shown(score.gain.difference) if score.gain is not None else None
-        rows.append([score.method, score.nll.estimate, gain, shown(score.jsd), *more])
-    return Table.of(["Method", _NLL, _GAIN, _JSD, _FLOOR, _BRIER, _ECE, _R2], rows)
-
-
-def strata_table(inside: Mapping[str, Mapping[str, Sequence[Score]]]) -> Table:
-    """Every method within every stratum."""
-    rows: list[list[Cell]] = []
-    for title, values in inside.items():
-        for value, made in values.items():
-            for score in made:
-                gain = shown(score.gain.difference) if score.gain is not None else None
-                rows.append([f"{title}: {value}", score.utterances, score.method, score.nll.estimate])
-                rows[-1] += [score.jsd.estimate, gain]
-    caption = "Every method in every stratum"
-    return Table.of(["Stratum", "Utterances", "Method", _NLL, _JSD, _GAIN], rows, caption, folded=True)
-
-
 def group_table(results: Results, groups: Sequence[str]) -> Table | None:
     """Every group: agreement of humans with humans and with proxies, the gain, the concentration_gain of its labels.
 
@@ -101,9 +64,9 @@ def group_table(results: Results, groups: Sequence[str]) -> Table | None:
                 [
                     f"{title}: {value}",
                     int(members.sum()),
-                    shown(equal.agreement.human_human) if equal else None,
-                    shown(equal.agreement.human_proxy) if equal else None,
-                    *([shown(gain.difference) if gain else None] if results.scores else []),
+                    equal.agreement.human_human if equal else None,
+                    equal.agreement.human_proxy if equal else None,
+                    *([gain.difference if gain else None] if results.scores else []),
                     *([float(material.concentration_gain[members].mean())] if results.uses_proxies else []),
                 ]
             )
@@ -124,8 +87,7 @@ def group_table(results: Results, groups: Sequence[str]) -> Table | None:
 def shares_table(results: Results) -> Table:
     """Every label's share among human and proxy votes, and how both vary together over utterances: behind its chart."""
     rows: list[list[Cell]] = [
-        [row.label, shown(row.human), shown(row.proxy), shown(row.difference), row.correlation]
-        for row in results.shares
+        [row.label, row.human, row.proxy, row.difference, row.correlation] for row in results.shares
     ]
     together = Column("Correlation", 2, "Of the label's human and proxy shares over utterances.")
     return Table.of(["Label", "Human", "Proxy", "Proxy − human", together], rows)
@@ -160,7 +122,7 @@ def agreement_table(equal: EqualVotes) -> Table:
         "agreement beyond chance": equal.kappa,
     }
     rows: list[list[Cell]] = [
-        [name, shown(pair.human_human), shown(pair.human_proxy), shown(pair.difference)] for name, pair in names.items()
+        [name, pair.human_human, pair.human_proxy, pair.difference] for name, pair in names.items()
     ]
     caption = f"{equal.utterances:,} utterances with enough votes; {equal.left_out:,} left out"
     return Table.of(["Measure", "Human and human", "Human and proxy", "Difference"], rows, caption)
@@ -214,11 +176,3 @@ def raters_table(tests: Sequence[AltTest]) -> Table:
     ]
     columns = ["Proxy", "Rater", "Items", "Proxy at least as near", "Rater at least as near", "p", "Proxy"]
     return Table.of(columns, rows, "Rater by rater", folded=True)
-
-
-def findings_table(findings: Sequence[Finding]) -> Table:
-    """What was left out, and what to do about it."""
-    rows: list[list[Cell]] = [
-        [finding.kind.replace("_", " "), finding.message, finding.fix or None, finding.count] for finding in findings
-    ]
-    return Table.of(["Kind", "What", "What to do", "Count"], rows)

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from alm_proxies.annotators.cells import cells_of, label_orders
 from alm_proxies.ballots import Array, Ballots
-from alm_proxies.compare.material import Words
-from alm_proxies.measures.bootstrap import Interval, interval_by_speaker
+from alm_proxies.compare.strata import Words
+from alm_proxies.interval import Interval
+from alm_proxies.measures.bootstrap import interval_by_speaker
 from alm_proxies.tables import About, Finding
 
 CHANCE, UTTERANCE = "chance", "utterance"

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from alm_proxies.compare.rivals import ALONE, FUSED, PLAIN, POOL, WEIGHTED, Score, Scores
+from alm_proxies.compare.comparison import Comparison, Score
+from alm_proxies.compare.rivals import ALONE, FUSED, PLAIN, POOL, WEIGHTED
 from alm_proxies.compare.strata import AGREEMENT, AMBIGUITY, LABEL, OBSERVABLE
 from alm_proxies.compare.worth import Learning
-from alm_proxies.measures.bootstrap import Interval
+from alm_proxies.interval import Interval
 from alm_proxies.measures.class_shares import ClassShares
 from alm_proxies.report.drawing import listed, number
 from alm_proxies.report.page import Figure
@@ -143,7 +144,7 @@ def _better_rival(results: Results) -> str | None:
     scores = results.scores
     if scores is None:
         return None
-    better = [name for name, behind in scores.against_fused.items() if behind.high < 0]
+    better = [name for name, behind in scores.against(FUSED).items() if behind.high < 0]
     return min(better, key=lambda name: scores.of(name).nll.estimate) if better else None
 
 
@@ -156,7 +157,7 @@ def _rival_words(results: Results) -> str:
     proxies = " without the proxies" if best == ALONE and results.has_proxies else ""
     return (
         f"{_RIVALS[best]} held-out votes better: a log loss of {losses[0]} against {losses[1]}, a difference of "
-        f"{span(scores.against_fused[best])}. To get it, fuse with `--method {_METHODS[best]}`{proxies}."
+        f"{span(scores.against(FUSED)[best])}. To get it, fuse with `--method {_METHODS[best]}`{proxies}."
     )
 
 
@@ -221,7 +222,7 @@ def _may_help(results: Results) -> bool:
     return results.uses_proxies and (results.scores is None or _gain(results.scores.of(FUSED)).high < 0)
 
 
-def _beside(results: Results, scores: Scores) -> tuple[Score, Score, str]:
+def _beside(results: Results, scores: Comparison) -> tuple[Score, Score, str]:
     """The fused labels' score and the one to hold it against: plain shares where no proxy counted."""
     other, name = (ALONE, "human votes alone") if results.uses_proxies else (PLAIN, "plain shares of the votes")
     return scores.of(FUSED), scores.of(other), name

@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from alm_proxies.annotators.annotator import Annotator, Asking
+from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.annotators.answers import scores_of_silence
+from alm_proxies.annotators.asking import Asking
 from alm_proxies.audio.clip import LONGEST, RecordingError, open_clip
 from alm_proxies.engines.away import Reached
 from alm_proxies.engines.engine import ENDS_THE_JOB, LEFT_OPEN, Audio, Engine

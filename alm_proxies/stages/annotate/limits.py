@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import polars as pl
 
-from alm_proxies.annotators.annotator import Annotator, Asking
+from alm_proxies.annotators.annotator import Annotator
+from alm_proxies.annotators.asking import Asking
 from alm_proxies.ballots import which_count
 from alm_proxies.cards import stays_because
+from alm_proxies.engines.addresses import is_loopback
 from alm_proxies.engines.engine import Abilities, OpenAIServe, Reply, consecutive_runs
 from alm_proxies.errors import ForbiddenError, SettingsError
 from alm_proxies.files import canonical_json
@@ -269,7 +269,7 @@ def _seconds(utterances: pl.DataFrame) -> list[float]:
 def leaves_this_machine(annotator: Annotator) -> bool:
     """Whether what an annotator is told leaves the machine: any server address that is not loopback."""
     serve = annotator.serve
-    return isinstance(serve, OpenAIServe) and not all(_is_loopback(url) for url in serve.base_urls)
+    return isinstance(serve, OpenAIServe) and not all(is_loopback(url) for url in serve.base_urls)
 
 
 def refuse_egress(
@@ -296,13 +296,3 @@ def refuse_same_names(panel: Sequence[Annotator]) -> None:
             raise SettingsError(f"the panel has {count} annotators named {name!r}", fix="Give each a name of its own.")
     if not panel:
         raise SettingsError("the panel is empty", fix="Name an annotator file: --annotator A.toml.")
-
-
-def _is_loopback(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -11,8 +11,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from alm_proxies.about import About, AnnotatorCard, MadeBy
-from alm_proxies.annotators.annotator import Annotator, Asking
+from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.annotators.answers import readings
+from alm_proxies.annotators.asking import Asking
 from alm_proxies.annotators.wording import Reading
 from alm_proxies.engines.engine import Reply
 from alm_proxies.stages.annotate.figures import counted

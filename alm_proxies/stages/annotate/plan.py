@@ -18,7 +18,7 @@ from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.annotators.prompts import Lent
 from alm_proxies.ballots import which_count
 from alm_proxies.errors import AlmProxiesError, SettingsError
-from alm_proxies.files import digest_file
+from alm_proxies.files import digest_file, is_there
 from alm_proxies.stages.annotate.figures import counted
 from alm_proxies.stages.annotate.ledger import Ledger, Outcome
 from alm_proxies.stages.annotate.outcomes import not_asked
@@ -193,7 +193,7 @@ def set_aside_failed(ledger: Ledger, annotators: str, which: str, frame: pl.Data
     failed = f"status = 'failed' AND annotator IN ({annotators})"
     lacked = {row[0] for row in ledger.sql.execute(f"SELECT utterance FROM vote WHERE {failed} AND kind = 'missing'")}
     paths = frame.filter(pl.col("number").is_in(sorted(lacked))).select("number", "path").unique().iter_rows()
-    gone = [(number,) for number, path in paths if not Path(path).exists()]
+    gone = [(number,) for number, path in paths if not is_there(path)]
     with ledger.transaction() as sql:
         sql.execute("CREATE TEMP TABLE gone (utterance INTEGER)")
         sql.executemany("INSERT INTO gone VALUES (?)", gone)
@@ -212,7 +212,7 @@ def fail_missing(plan: Plan, ledger: Ledger) -> list[str]:
     gone: list[str] = []
     rows: list[Outcome] = []
     for place, row in plan.rows(plan.seats):
-        if Path(row["path"]).exists():
+        if is_there(row["path"]):
             continue
         gone.append(row["path"])
         for seat in plan.seats:

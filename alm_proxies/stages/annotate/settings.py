@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from alm_proxies.settings import CHANGES_NOTHING, PLACE, Alias, Settings
+from alm_proxies.stage import Need, Stage
 
 
-class Stop(BaseModel):
+class Stop(Settings):
     """When an annotator is stopped: shares of its votes, judged once `after` of them have been cast."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     collapse: Annotated[float, Field(gt=0, le=1)] = 0.95
     """An annotator that gives one label in more than this share of its votes is stopped, unless human votes do too."""
     failed: Annotated[float, Field(ge=0, le=1)] = 0.10
@@ -21,17 +24,16 @@ class Stop(BaseModel):
     """Votes of an annotator before it is judged."""
 
 
-class AnnotateSettings(BaseModel):
+class AnnotateSettings(Settings):
     """How a panel is asked."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    panel: tuple[str, ...] = ()
+    panel: Annotated[tuple[str, ...], PLACE, Alias("annotator")] = ()
     """Annotator files, relative to the pipeline file, or names of shipped ones, such as "embedded"."""
     votes: int | None = Field(default=None, ge=1, le=10_000)
     """Votes per utterance of every annotator; null = what each file says."""
     seed: int = 0
     """Random seed."""
-    budget: float | None = Field(default=None, ge=0)
+    budget: Annotated[float | None, CHANGES_NOTHING] = Field(default=None, ge=0)
     """Most to be spent in total, earlier runs into the same folder included; no request that could exceed it is
     sent."""
     stop: Stop = Stop()
@@ -44,9 +46,33 @@ class AnnotateSettings(BaseModel):
     """Number of utterances that are asked about twice more, once with a sentence that gives an answer after the
     transcript and once with one that gives none: it measures how far transcripts decide the votes. Only for annotators
     whose prompt contains transcripts; null = 20, or a tenth of the utterances where that is fewer; 0 = none."""
-    max_minutes: float | None = Field(default=None, gt=0)
+    max_minutes: Annotated[float | None, CHANGES_NOTHING] = Field(default=None, gt=0)
     """Stop cleanly after this number of minutes; the same command goes on."""
-    may_leave: tuple[str, ...] = ()
+    may_leave: Annotated[tuple[str, ...], CHANGES_NOTHING] = ()
     """Corpora that may be sent over the network although their data card forbids it or is missing."""
-    cards: str | None = None
+    cards: Annotated[Path, PLACE] | None = None
     """A folder with data cards of your own."""
+
+
+STAGE = Stage(
+    verb="annotate",
+    settings=AnnotateSettings,
+    function="alm_proxies.stages.annotate.stage:annotate",
+    needs=(
+        Need("utterances", "utterances", first=("read/utterances",), help="The utterances file."),
+        Need(
+            "votes",
+            "votes",
+            every=("read/votes",),
+            optional=True,
+            flag="human",
+            help="Human votes: collapse is judged by them, and a pilot is drawn fairly.",
+        ),
+    ),
+    writes={"votes": "votes.parquet"},
+    into_folder=True,
+    made={"panel": "alm_proxies.stages.annotate.stage:read_panel"},
+    depends="alm_proxies.stages.annotate.ahead:inputs_of",
+    foresee="alm_proxies.stages.annotate.ahead:foresee",
+    hears=True,
+)

@@ -6,16 +6,17 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars as pl
 
-from alm_proxies.about import MadeBy
+from alm_proxies.about import Injected, MadeBy
 from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.annotators.answers import finish
+from alm_proxies.errors import SettingsError
 from alm_proxies.files import canonical_json, digest_of, whole
 from alm_proxies.progress import Progress, say
 from alm_proxies.stages.annotate.figures import in_money
@@ -100,6 +101,41 @@ class Annotated:
         """Whether every planned vote has an outcome, those with an injected sentence included."""
         return self.spent.cast == self.spent.planned and self.spent.injected_cast == self.spent.injected
 
+    @property
+    def counts(self) -> dict[str, float]:
+        """Votes planned and cast, what they cost, and how many bring nothing."""
+        spent = self.spent
+        return {"planned": spent.planned, "cast": spent.cast, "price": spent.price, **counts_of(self.votes)}
+
+    @property
+    def line(self) -> str:
+        """What came of it, in words."""
+        spent = self.spent
+        line = f"{spent.cast:,} of {spent.planned:,} votes cast, {spent.cast_now:,} of them now"
+        line += f", {in_money(spent.price)} spent"
+        if spent.cast < spent.planned:
+            line += f", {spent.planned - spent.cast:,} not asked for"
+        if spent.whole is not None:
+            line += f", about {in_money(spent.whole)} for all utterances"
+        return "; ".join([line, *(f"{name}: {one}" for name, one in self._injected.items())])
+
+    @property
+    def data(self) -> dict[str, object]:
+        """The bill, and what injected transcripts did to the votes."""
+        injected = {name: one.model_dump() for name, one in self._injected.items()}
+        return {"injected": injected, "spent": asdict(self.spent)}
+
+    @property
+    def _injected(self) -> dict[str, Injected]:
+        cards = self.votes.about.annotators.items()
+        return {name: card.injected for name, card in cards if card.injected is not None}
+
+
+def counts_of(votes: Votes) -> dict[str, int]:
+    """How many votes there are, and how many of them bring nothing; a vote may be several rows."""
+    draws = votes.frame.select("utterance_id", "annotator", "draw", "status").unique()
+    return {"votes": draws.height, "left_out": int((draws["status"] != "ok").sum())}
+
 
 Opener = Callable[[Annotator], Awaitable["Engine"]]
 
@@ -171,7 +207,10 @@ def annotate(
 
 
 def read_panel(settings: AnnotateSettings, beside: str | Path = ".") -> list[Annotator]:
-    """The annotators that a pipeline file names, relative to its folder."""
+    """The annotators that settings name, relative to a folder."""
+    if not settings.panel:
+        fix = 'Name one: --annotator embedded (panel = ["embedded"]).'
+        raise SettingsError("annotate needs an annotator", fix=fix)
     return [Annotator.read(path, beside=beside) for path in settings.panel]
 
 

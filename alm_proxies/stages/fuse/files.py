@@ -40,6 +40,16 @@ class FusedFile:
     findings: Findings
     estimator: Estimator | DawidSkene
 
+    @property
+    def counts(self) -> dict[str, float]:
+        """How many labels."""
+        return {"labels": self.labels}
+
+    @property
+    def line(self) -> str:
+        """What came of it, in words."""
+        return f"{self.labels:,} labels by {self.estimator.name}"
+
 
 def fuse_files(
     votes: Sequence[Path],
@@ -109,7 +119,7 @@ def _in_parts(big: _Big, output: Path, settings: FuseSettings, quiet: bool) -> F
             together_.sink_parquet(temporary, metadata=metadata_of(about), row_group_size=_ROW_GROUP)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    return FusedFile(count, fusion.trials, Findings.gather(fusion.findings), fusion.estimator)
+    return FusedFile(count, fusion.trials, Findings.gather(fusion.findings, "fuse"), fusion.estimator)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Learning how to fuse from a sample of the utterances: the estimator that is named, or the one that auto chooses."""
+"""Learning how to fuse from a sample of the utterances: the estimator that is named, or auto's stack of several."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from alm_proxies.estimators.chosen import Chosen
 from alm_proxies.estimators.counts import Array, Counts
 from alm_proxies.estimators.dirichlet import Dirichlet, Human, Pool, Weighted
 from alm_proxies.estimators.estimator import Estimator, NotConvergedWarning
 from alm_proxies.estimators.gated import Gated
-from alm_proxies.estimators.leaks import leaking
+from alm_proxies.estimators.leaks import leaking, leaks_found
+from alm_proxies.estimators.loglinear import Loglinear
 from alm_proxies.estimators.mixture import Mixture
+from alm_proxies.estimators.stack import Stack
 from alm_proxies.estimators.supervised import Supervised
-from alm_proxies.stages.fuse.choose import choose, leaks_found
 from alm_proxies.tables import Finding
 
 if TYPE_CHECKING:
@@ -46,18 +48,15 @@ class Learnt:
 
 def teaches(settings: FuseSettings, human: Array) -> NDArray[np.bool_]:
     """Which utterances can be learned from, by their human counts."""
-    if settings.method == "auto":
-        return np.asarray(human.any(1))
     return _named(settings).teaches(human)
 
 
 def learn(counts: Counts, settings: FuseSettings, *, quiet: bool = True) -> Learnt:
     """Fit the estimator of the settings to the utterances that teach it, or to a sample of them."""
     with quiet_fits():
-        if settings.method == "auto":
-            choice = choose(counts, folds=settings.folds, seed=settings.seed, quiet=quiet)
-            return Learnt(choice.estimator, choice.trials, (*choice.findings, *_of_fit(choice.estimator)))
-        estimator = _named(settings).fit(counts)
+        estimator = _named(settings, quiet).fit(counts)
+    if isinstance(estimator, Stack | Chosen):
+        return Learnt(estimator, estimator.trials_, (*estimator.findings_, *_of_fit(estimator)))
     effect = "so the labels count them twice and claim too much"
     leaks = leaks_found(leaking(counts), effect) if estimator.uses_proxies else []
     return Learnt(estimator, pl.DataFrame(), (*leaks, *_of_fit(estimator)))
@@ -94,7 +93,13 @@ def _of_fit(estimator: Estimator) -> list[Finding]:
     return [Finding("fuse", "assumed_agreement", message, fix=fix), *unsettled(estimator)]
 
 
-def _named(settings: FuseSettings) -> Estimator:
+def _named(settings: FuseSettings, quiet: bool = True) -> Estimator:
+    if settings.method == "auto":
+        return Stack(folds=settings.folds, seed=settings.seed, quiet=quiet)
+    if settings.method == "chosen":
+        return Chosen(folds=settings.folds, seed=settings.seed, quiet=quiet)
+    if settings.method == "loglinear":
+        return Loglinear(seed=settings.seed)
     if settings.method == "gated":
         return Gated(settings.classes, settings.penalty, seed=settings.seed)
     if settings.method == "mixture":

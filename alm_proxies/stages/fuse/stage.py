@@ -3,35 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import polars as pl
-from pydantic import ConfigDict, Field
 
-from alm_proxies.ballots import Counting
+from alm_proxies.stages.fuse.settings import FuseSettings
 from alm_proxies.tables import Findings, Labels, Utterances, Votes
+
+__all__ = ["FuseSettings", "Fused", "fuse"]
 
 if TYPE_CHECKING:
     from alm_proxies.estimators.dawid_skene import DawidSkene
     from alm_proxies.estimators.estimator import Estimator
-
-Method = Literal["auto", "gated", "mixture", "dirichlet", "weighted", "human", "pool", "dawid_skene", "supervised"]
-
-
-class FuseSettings(Counting):
-    """How human votes and proxies become label distributions."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-    method: Method = "auto"
-    """auto chooses by left-out human votes among human, weighted, dirichlet, gated and mixture, proxies on or off."""
-    classes: int = Field(default=16, ge=1, le=256)
-    """Latent classes of gated and mixture; auto chooses its own."""
-    penalty: float = Field(default=0.001, gt=0)
-    """Penalty on the gate's slopes; auto chooses its own."""
-    folds: int = Field(default=5, ge=2, le=50)
-    """Folds of the choosing, by speaker where known."""
-    seed: int = 0
-    """Seed of folds, samples and starts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +23,21 @@ class Fused:
 
     labels: Labels
     trials: pl.DataFrame
-    """One row a candidate of auto: its log loss a left-out human vote, and against the best without proxies."""
+    """One row a method of auto (a candidate of chosen): its log loss a human vote left out beside `context` others, the
+    difference to none of the proxies, and its weight."""
     findings: Findings
     estimator: Estimator | DawidSkene
     """The fitted estimator; estimators.trials.influence traces one label with it."""
+
+    @property
+    def counts(self) -> dict[str, float]:
+        """How many labels."""
+        return {"labels": len(self.labels)}
+
+    @property
+    def line(self) -> str:
+        """What came of it, in words."""
+        return f"{len(self.labels):,} labels by {self.estimator.name}"
 
 
 def fuse(
@@ -64,7 +58,7 @@ def fuse(
 
     fusion = Fusion.of([(votes, utterances)], settings, quiet=quiet)
     labels = fusion.labels(votes, utterances)
-    return Fused(labels, fusion.trials, Findings.gather(fusion.findings), fusion.estimator)
+    return Fused(labels, fusion.trials, Findings.gather(fusion.findings, "fuse"), fusion.estimator)
 
 
 def _dawid_skene(votes: Votes) -> Fused:
@@ -83,4 +77,4 @@ def _dawid_skene(votes: Votes) -> Fused:
         findings = [*findings, *left_out(votes, answer="rating"), *more]
     settings = FuseSettings(method="dawid_skene")  # it counts votes in its own way, whatever else was set
     labels = finished(estimator.predict(votes), votes, settings, rated)
-    return Fused(labels, pl.DataFrame(), Findings.gather(findings), estimator)
+    return Fused(labels, pl.DataFrame(), Findings.gather(findings, "fuse"), estimator)

@@ -11,9 +11,10 @@ import numpy as np
 import polars as pl
 
 from alm_proxies.errors import SettingsError, TableError
+from alm_proxies.stages.read.formats.table import TableSource
 from alm_proxies.stages.read.mapping import Many, Mapping, missing_numbers, number
 from alm_proxies.stages.read.rows import Rows
-from alm_proxies.stages.read.sources import Source, finding, prefixed
+from alm_proxies.stages.read.sources import finding, prefixed
 from alm_proxies.stages.read.vocabulary import Vocabulary
 from alm_proxies.tables import ATTRIBUTES, CROWD, Finding
 from alm_proxies.taxonomy import to_unit
@@ -47,7 +48,7 @@ def place(files: list[File], row: int) -> str:
     return file.rows.place(row - file.start)
 
 
-def scales_of(mapping: Mapping, source: Source, card: Any) -> dict[str, tuple[float, float]]:
+def scales_of(mapping: Mapping, source: TableSource, card: Any) -> dict[str, tuple[float, float]]:
     """The scales of the attributes mapped: the source's own, else the card's; without one it is refused."""
     scales: dict[str, tuple[float, float]] = {}
     for name in (name for name in ATTRIBUTES if mapping.has(name)):
@@ -64,7 +65,7 @@ def votes_of(
     files: list[File],
     mapping: Mapping,
     vocabulary: Vocabulary,
-    source: Source,
+    source: TableSource,
     scales: dict[str, tuple[float, float]],
 ) -> tuple[pl.DataFrame, list[Finding]]:
     """The votes of all files: counts of a wide table, or a row a vote; none, if neither is mapped."""
@@ -151,7 +152,7 @@ def _counted_again(
 
 
 def labels_of(
-    frame: pl.DataFrame, files: list[File], mapping: Mapping, vocabulary: Vocabulary, source: Source
+    frame: pl.DataFrame, files: list[File], mapping: Mapping, vocabulary: Vocabulary, source: TableSource
 ) -> tuple[pl.DataFrame | None, list[Finding]]:
     """The soft labels of all files; shares that sum to nearly 1 are brought to 1, and it is said."""
     if mapping.probabilities is None:

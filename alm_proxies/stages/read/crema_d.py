@@ -8,9 +8,10 @@ import polars as pl
 
 from alm_proxies.cards import Card
 from alm_proxies.errors import InputError
-from alm_proxies.files import could_not_read
+from alm_proxies.files import could_not_read, open_file
+from alm_proxies.stages.read.formats.crema_d import CremaDSource
 from alm_proxies.stages.read.rows import Rows, read_rows
-from alm_proxies.stages.read.sources import Part, Source, finding, prefixed
+from alm_proxies.stages.read.sources import Part, finding, prefixed
 from alm_proxies.stages.read.vocabulary import Vocabulary
 from alm_proxies.tables import CROWD, Finding
 
@@ -34,12 +35,13 @@ SENTENCES = {
     "WSI": "We'll stop in a couple of minutes.",
 }
 _CLIP = rf"^(\d{{4}})_({'|'.join(SENTENCES)})_({'|'.join(INTENDED)})_(LO|MD|HI|XX|X)$"
+Tables = tuple[pl.DataFrame, pl.DataFrame, list[Finding]]
 _PRACTICE = ["7443", "7444"]
 _SLOW = 10_000
 _MOST = 100_000
 
 
-def read_crema_d(source: Source, vocabulary: Vocabulary, card: Card) -> Part:
+def read_crema_d(source: CremaDSource, vocabulary: Vocabulary, card: Card) -> Part:
     """The clips of CREMA-D and their votes on one modality."""
     labels = _label_file(source.source)
     root = labels.parent.parent if labels.parent.name == "processedResults" else labels.parent
@@ -73,7 +75,7 @@ def _label_file(source: Path) -> Path:
     raise InputError("holds no label file of CREMA-D", where=str(source), fix=fix)
 
 
-def _tabulated(path: Path, source: Source, vocabulary: Vocabulary) -> tuple[pl.DataFrame, pl.DataFrame, list[Finding]]:
+def _tabulated(path: Path, source: CremaDSource, vocabulary: Vocabulary) -> Tables:
     rows = _read(path, ["", *WORDS, "fileName"])
     number = rows.frame[""]
     known = number.str.contains(r"^[123]\d{5}$")
@@ -115,7 +117,7 @@ def _refuse_clips(rows: Rows, mine: pl.Series) -> None:
     rows.refuse(mine & ~clips, "fileName", message, "Take the original file.")
 
 
-def _responses(path: Path, source: Source, vocabulary: Vocabulary) -> tuple[pl.DataFrame, pl.DataFrame, list[Finding]]:
+def _responses(path: Path, source: CremaDSource, vocabulary: Vocabulary) -> Tables:
     wanted = ["localid", "ans", "queryType", "clipNum", "questNum", "clipName", "sessionNums", "respEmo"]
     rows = _read(path, wanted)
     frame = rows.frame.with_row_index("row")
@@ -183,7 +185,7 @@ def _slow(path: Path) -> pl.Series:
 
 
 def _read(path: Path, wanted: list[str]) -> Rows:
-    with path.open("rb") as stream:
+    with open_file(path) as stream:
         if stream.read(30).startswith(b"version https://git-lfs"):
             fix = "Run `git lfs pull` in the corpus's folder."
             raise InputError("is only a pointer to the file kept in Git LFS", where=f"{path}, line 1", fix=fix)

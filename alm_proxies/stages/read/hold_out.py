@@ -2,50 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Self
-
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from alm_proxies.ballots import OF_CONSENSUS
-from alm_proxies.columns import did_you_mean
 from alm_proxies.errors import SettingsError
+from alm_proxies.nearest import did_you_mean
 from alm_proxies.seeds import generator
+from alm_proxies.stages.read.settings import HoldOut
 from alm_proxies.tables import Finding, Utterances, Votes
-
-
-class HoldOut(BaseModel):
-    """Which human votes are kept out of every fit, to score against: a pipeline file's [hold_out]."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    splits: tuple[str, ...] = ()
-    """All human votes of these splits are held out."""
-    keep: int | None = Field(default=None, ge=0)
-    """Elsewhere an utterance keeps this many human votes for the fit, chosen by the seed; all, if it is left out."""
-
-    @model_validator(mode="after")
-    def _something(self) -> Self:
-        if not self.splits and self.keep is None:
-            raise ValueError('holds nothing out: write keep = 3, splits = ["test"] or both')
-        return self
-
-
-def hold_out_of(said: str) -> HoldOut:
-    """The setting as the command line says it: "keep=3", "splits=test,test2" or "splits=test keep=3"."""
-    fix = 'Write "keep=3", "splits=test,test2" or "splits=test keep=3".'
-    values: dict[str, str] = {}
-    for part in said.split():
-        name, equals, value = part.partition("=")
-        if name not in ("splits", "keep") or not equals or not value or name in values:
-            raise SettingsError(f"{part!r} says nothing of what to hold out", fix=fix)
-        values[name] = value
-    keep = values.get("keep")
-    splits = tuple(name for name in values.get("splits", "").split(",") if name)
-    if (keep is None and not splits) or (keep is not None and not (keep.isascii() and keep.isdigit())):
-        raise SettingsError(f"{said!r} says nothing of what to hold out", fix=fix)
-    return HoldOut(splits=splits, keep=int(keep) if keep is not None else None)
 
 
 def hold_out(votes: Votes, utterances: Utterances, wanted: HoldOut, seed: int) -> tuple[Votes, list[Finding]]:

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field, replace
 import polars as pl
 
 from alm_proxies.cards import Card
-from alm_proxies.columns import did_you_mean
 from alm_proxies.errors import SettingsError, TableError
+from alm_proxies.nearest import did_you_mean
+from alm_proxies.stages.read.formats.table import TableSource
 from alm_proxies.stages.read.rows import Rows
-from alm_proxies.stages.read.sources import Source, finding
+from alm_proxies.stages.read.sources import finding
 from alm_proxies.tables import ATTRIBUTES, Finding
 
 UTTERANCE_TEXT = ("audio", "speaker", "dialogue", "gender", "language", "transcript", "intended", "split")
@@ -76,7 +77,7 @@ class Mapping:
         return pl.DataFrame([_typed(series, rows, self.columns.get(series.name)) for series in made])
 
 
-def mapping_of(source: Source, card: Card) -> Mapping:
+def mapping_of(source: TableSource, card: Card) -> Mapping:
     """The mapping a source asks for; what it does not map itself, its card may, unless it maps the ids itself."""
     for name in (*source.columns, *source.constants):
         if name not in FIELDS:
@@ -124,7 +125,7 @@ def same_names(mapping: Mapping, rows: Rows) -> Mapping:
     return made
 
 
-def _said(source: Source) -> str:
+def _said(source: TableSource) -> str:
     return f"the source {source.source}"
 
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from alm_proxies.files import is_there
 from alm_proxies.stages.read.sources import finding
 from alm_proxies.tables import Finding
 
@@ -25,7 +26,7 @@ def recordings_absent(paths: Iterable[str], root: Path) -> list[Finding]:
         if folder not in listed:
             listed[folder] = _files_in(folder)
         # A name that a file system spells otherwise, such as in small letters, is not among those listed.
-        if name not in listed[folder] and not Path(f"{folder}/{name}").is_file():
+        if name not in listed[folder] and not is_there(f"{folder}/{name}", file=True):
             absent.append(path)
     if not absent:
         return []

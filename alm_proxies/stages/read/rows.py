@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from io import TextIOWrapper
 from itertools import islice
 from operator import itemgetter
 from pathlib import Path
@@ -18,7 +19,7 @@ import polars as pl
 
 from alm_proxies.columns import missing_column
 from alm_proxies.errors import InputError, SettingsError, TableError
-from alm_proxies.files import could_not_read
+from alm_proxies.files import could_not_read, open_file
 from alm_proxies.table_files import read_parquet
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".parquet")
@@ -99,7 +100,7 @@ def _line_of(path: Path, encoding: str, delimiter: str, row: int) -> int:
 
 
 def _encoding(path: Path, said: str | None) -> str:
-    with path.open("rb") as stream:
+    with open_file(path) as stream:
         head = stream.read(4)
     if said is not None:
         try:
@@ -111,7 +112,7 @@ def _encoding(path: Path, said: str | None) -> str:
 
 
 def _opened(path: Path, encoding: str) -> TextIO:
-    return path.open(encoding=encoding, newline="")
+    return TextIOWrapper(open_file(path), encoding=encoding, newline="")
 
 
 def _csv(path: Path, wanted: Sequence[str] | None, encoding: str) -> Rows:
@@ -158,7 +159,8 @@ def _plain_text(path: Path, encoding: str, delimiter: str, width: int) -> bytes 
     """
     if encoding not in ("utf-8", "utf-8-sig"):
         return None
-    text = path.read_bytes().replace(b"\r\n", b"\n")
+    with open_file(path) as stream:
+        text = stream.read().replace(b"\r\n", b"\n")
     if any(odd in text for odd in (b'"', b"\r", b"\0")) or not _is_utf_8(text):
         return None
     if not text.endswith(b"\n"):
@@ -245,7 +247,7 @@ def _not_text(path: Path, encoding: str) -> TableError:
 def _first_bad_line(path: Path, encoding: str) -> int:
     if encoding.lower().startswith(("utf-16", "utf-32")):
         return 1
-    with path.open("rb") as stream:
+    with open_file(path) as stream:
         for number, line in enumerate(stream, start=1):
             try:
                 line.decode(encoding)
@@ -278,7 +280,7 @@ def _json_lines(path: Path, wanted: Sequence[str] | None, encoding: str) -> Rows
 
 def _objects(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, Any]]]:
     number = 0
-    with path.open(encoding=encoding) as stream:
+    with TextIOWrapper(open_file(path), encoding=encoding) as stream:
         try:
             for number, line in enumerate(stream, start=1):
                 if line.strip():
@@ -308,7 +310,7 @@ def _cell(value: Any) -> str | None:
 
 def _parquet(path: Path, wanted: Sequence[str] | None) -> Rows:
     try:
-        with path.open("rb") as stream:
+        with open_file(path) as stream:
             schema = pl.read_parquet_schema(stream)
         names = [name for name in (schema if wanted is None else dict.fromkeys(wanted)) if name in schema]
         frame = read_parquet(path, names)

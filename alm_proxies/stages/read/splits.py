@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 
@@ -10,43 +9,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from alm_proxies.errors import InputError, SettingsError
+from alm_proxies.errors import InputError
 from alm_proxies.seeds import generator
+from alm_proxies.stages.read.settings import shares_of
 from alm_proxies.tables import Finding
 
-_NAMES = ("train", "development", "test")
-_MEND = 'Write "speakers:.7,.1,.2" (train, development, test), "speakers:.8,.2" (train, test) or "folds:5".'
 _ROUNDS = 200
 Floats = NDArray[np.float64]
-
-
-def shares_of(said: str) -> dict[str, float]:
-    """The splits that "speakers:.7,.1,.2" or "folds:5" stands for, each with its share of the utterances."""
-    found = re.fullmatch(r"\s*(speakers|folds)\s*:\s*([0-9., ]+?)\s*", said)
-    if found is None:
-        raise SettingsError(f"{said!r} is no way to split", fix=_MEND)
-    try:
-        numbers = [float(part) for part in found[2].split(",")]
-    except ValueError:
-        raise SettingsError(f"{said!r} holds something that is no number", fix=_MEND) from None
-    if found[1] == "folds":
-        if len(numbers) != 1 or not numbers[0].is_integer() or not 2 <= numbers[0] <= 1000:
-            raise SettingsError(f"{said!r}: folds are a whole number from 2 to 1000", fix=_MEND)
-        folds = int(numbers[0])
-        return {f"fold{number}": 1 / folds for number in range(1, folds + 1)}
-    if not 2 <= len(numbers) <= 3 or any(share <= 0 for share in numbers) or abs(sum(numbers) - 1) > 1e-6:
-        raise SettingsError(f"{said!r}: two or three shares above 0 that sum to 1 are needed", fix=_MEND)
-    names = _NAMES if len(numbers) == 3 else ("train", "test")
-    return dict(zip(names, numbers, strict=True))
-
-
-def checked_split(said: str) -> str:
-    """The same words, or ValueError with the fix, as a settings field wants it."""
-    try:
-        shares_of(said)
-    except SettingsError as error:
-        raise ValueError(str(error)) from None
-    return said
 
 
 def split_by_speaker(utterances: pl.DataFrame, said: str, seed: int, corpus: str) -> tuple[pl.DataFrame, list[Finding]]:

@@ -5,56 +5,31 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
-from typing import Annotated, cast
+from typing import cast
 
 import polars as pl
-from pydantic import AfterValidator, BaseModel, ConfigDict
 
+from alm_proxies.about import about_of
 from alm_proxies.cards import Card, card_of, known_cards
-from alm_proxies.columns import did_you_mean
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.files import could_not_read, digest_file, digest_of
-from alm_proxies.stages.read.hold_out import HoldOut, hold_out, hold_out_of
-from alm_proxies.stages.read.sources import Part, Source, finding
+from alm_proxies.nearest import did_you_mean
+from alm_proxies.plugins import plugin
+from alm_proxies.settings import deciding, settings_of
+from alm_proxies.stage import load
+from alm_proxies.stages.read.formats.tables import TablesSource
+from alm_proxies.stages.read.hold_out import hold_out
+from alm_proxies.stages.read.settings import HoldOut, Reader, ReadSettings, Source
+from alm_proxies.stages.read.sources import Part, finding
 from alm_proxies.stages.read.splits import split_by_speaker
 from alm_proxies.stages.read.vocabulary import Vocabulary
 from alm_proxies.tables import About, Finding, Findings, Labels, MadeBy, Utterances, Votes, combine
-from alm_proxies.taxonomy import checked_taxonomy, taxonomy_of
+from alm_proxies.taxonomy import taxonomy_of
 
-__all__ = ["FORMATS", "Corpus", "Format", "HoldOut", "ReadSettings", "Source", "hold_out_of", "read"]
+__all__ = ["Corpus", "HoldOut", "ReadSettings", "Source", "read"]
 
-
-@dataclass(frozen=True, slots=True)
-class Format:
-    """A reader by name: imported when it is first asked for, and what a source of it may say beyond the rest."""
-
-    reader: str
-    takes: frozenset[str]
-
-
-Reader = Callable[[Source, Vocabulary, Card], Part]
-_EVERY = frozenset({"corpus", "format", "source", "map", "split"})
-_TABLE = "columns constants counts probabilities groups files scales encoding several_labels"
-FORMATS: dict[str, Format] = {
-    "crema_d": Format("alm_proxies.stages.read.crema_d:read_crema_d", frozenset({"modality"})),
-    "table": Format("alm_proxies.stages.read.table:read_table", frozenset(_TABLE.split())),
-}
-
-
-class ReadSettings(BaseModel):
-    """What holds for all sources together."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    taxonomy: Annotated[str | tuple[str, ...], AfterValidator(checked_taxonomy)] | None = None
-    """The labels wanted, by name or in order; those of the corpus's card, if it is left out."""
-    seed: int = 0
-    """What splits and held-out votes are drawn by."""
-    hold_out: HoldOut | None = None
-    """Which human votes no fit may see; without it nothing can be evaluated."""
-    cards: Path | None = None
-    """A folder of data cards of your own."""
+Read = Callable[[Source, Vocabulary, Card], Part]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +40,11 @@ class Corpus:
     votes: Votes
     findings: Findings
     labels: Labels | None = None
+
+    @property
+    def counts(self) -> dict[str, float]:
+        """How much there is, and how much of the votes brings no label."""
+        return {"utterances": len(self.utterances), "votes": len(self.votes), "left_out": self.left_out}
 
     @property
     def left_out(self) -> int:
@@ -103,8 +83,9 @@ def read(sources: Source | Sequence[Source], settings: ReadSettings | None = Non
         known.update(described["utterance_id"].to_list())
         findings += told
         tables.append(_checked(part, described, source, settings))
-    inputs = {str(path): digest_file(path) for _, part in parts for path in part.inputs}
-    made_by = MadeBy(stage="read", settings_digest=digest_of([_said(settings), *map(_said, named)]), inputs=inputs)
+    inputs = {_input(path, source): digest_file(path) for source, part in parts for path in part.inputs}
+    said = [deciding(one) for one in (settings, *named)]
+    made_by = MadeBy(stage="read", settings_digest=digest_of(said), inputs=inputs)
     utterances = combine(*(table for table, _, _ in tables))
     votes = combine(*(table for _, table, _ in tables))
     soft = [table for _, _, table in tables if table is not None]
@@ -123,20 +104,22 @@ def _signed(labels: Labels, made_by: MadeBy) -> Labels:
     return Labels(labels.frame, labels.about.with_(made_by=made_by))
 
 
-def _said(model: BaseModel) -> object:
-    return model.model_dump(mode="json")
+def _input(path: Path, source: Source) -> str:
+    """What an input is called: by its corpus and its place in the source, wherever the source lies."""
+    inside = path.relative_to(source.source) if path.is_relative_to(source.source) else Path(path.name)
+    return f"{source.corpus}/{path.name if inside == Path() else inside.as_posix()}"
+
+
+def reader_of(source: Source) -> Reader:
+    """The reader of a source's format."""
+    return cast(Reader, plugin("readers", source.format).load())
 
 
 def _named(source: Source) -> Source:
-    """The source with its corpus named, of a known format, saying only what that format takes."""
-    known = FORMATS.get(source.format)
-    if known is None:
-        fix = f"{did_you_mean(source.format, FORMATS)} There are: {', '.join(FORMATS)}.".strip()
-        raise SettingsError(f"there is no format {source.format!r}", fix=fix)
-    takes = _EVERY | known.takes
-    for name in sorted(source.model_fields_set - takes):
-        fix = f"Leave it out; this format takes {', '.join(sorted(takes))}."
-        raise SettingsError(f"the format {source.format} takes no {name!r}", where=str(source.source), fix=fix)
+    """The source as its format's own class, with its corpus named."""
+    kind = reader_of(source).settings
+    if not isinstance(source, kind):
+        source = settings_of(kind, source.model_dump(exclude_unset=True, by_alias=True), f"the source {source.source}")
     if re.search("[\ud800-\udfff]", str(source.source.absolute())):
         fix = "Rename the file or folder: tables keep its path as text."
         raise InputError("has a name that is no text", where=ascii(str(source.source)), fix=fix)
@@ -154,9 +137,8 @@ def _card(source: Source, settings: ReadSettings) -> Card:
 
 def _part(source: Source, settings: ReadSettings) -> Part:
     labels = _labels(source, settings)
-    vocabulary = Vocabulary(labels, source.map, source.several_labels)
-    module, function = FORMATS[source.format].reader.split(":")
-    reader = cast(Reader, getattr(import_module(module), function))
+    vocabulary = Vocabulary(labels, source.map, getattr(source, "several_labels", "share"))
+    reader = cast(Read, load(reader_of(source).function))
     try:
         return reader(source, vocabulary, _card(source, settings))
     except OSError as error:
@@ -164,12 +146,18 @@ def _part(source: Source, settings: ReadSettings) -> Part:
 
 
 def _labels(source: Source, settings: ReadSettings) -> tuple[str, ...]:
-    wanted = settings.taxonomy or _card(source, settings).taxonomy
+    wanted = settings.taxonomy or _own_labels(source) or _card(source, settings).taxonomy
     if wanted is None:
         near = did_you_mean(source.corpus, known_cards(settings.cards))
         fix = f"{near} Name a taxonomy: msp8, iemocap4, crema6 ..., or the labels in order: angry,happy,sad.".strip()
         raise SettingsError(f"nothing says which labels {source.corpus} has", where=str(source.source), fix=fix)
     return taxonomy_of(wanted).labels
+
+
+def _own_labels(source: Source) -> tuple[str, ...] | None:
+    """The labels that tables of ours say they have."""
+    votes = source.source / "votes.parquet"
+    return about_of(votes).taxonomy if isinstance(source, TablesSource) and votes.is_file() else None
 
 
 def _described(
@@ -201,11 +189,11 @@ def _described(
 def _checked(
     part: Part, described: pl.DataFrame, source: Source, settings: ReadSettings
 ) -> tuple[Utterances, Votes, Labels | None]:
-    about = About(
-        taxonomy=_labels(source, settings),
+    about = part.about or About(
         scales={source.corpus: part.scales} if part.scales else {},
         roots={source.corpus: str(part.root.absolute())} if part.root is not None else {},
     )
+    about = about.with_(taxonomy=_labels(source, settings))
     where = str(source.source)
     utterances = Utterances.of(described, about=about, where=where)
     votes = Votes.of(part.votes, about=about, where=where)

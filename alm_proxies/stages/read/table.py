@@ -14,6 +14,7 @@ from alm_proxies.cards import Card
 from alm_proxies.errors import InputError, SettingsError, TableError
 from alm_proxies.files import could_not_read
 from alm_proxies.stages.read.answers import File, labels_of, place, scales_of, votes_of
+from alm_proxies.stages.read.formats.table import TableSource
 from alm_proxies.stages.read.mapping import (
     FIELDS,
     UTTERANCE_NUMBERS,
@@ -25,7 +26,7 @@ from alm_proxies.stages.read.mapping import (
 )
 from alm_proxies.stages.read.recordings import recordings_absent
 from alm_proxies.stages.read.rows import Rows, read_rows
-from alm_proxies.stages.read.sources import Part, Source, finding, prefixed
+from alm_proxies.stages.read.sources import Part, finding, prefixed
 from alm_proxies.stages.read.vocabulary import Vocabulary
 from alm_proxies.tables import STATUSES, Finding
 
@@ -39,7 +40,7 @@ _NOBODY = ["unknown", "unk", "n/a", "none"]
 _FEW = 2**31 - 1
 
 
-def read_table(source: Source, vocabulary: Vocabulary, card: Card) -> Part:
+def read_table(source: TableSource, vocabulary: Vocabulary, card: Card) -> Part:
     """The utterances, votes and soft labels of a table under a mapping."""
     mapping = mapping_of(source, card)
     root = source.source if source.source.is_dir() else source.source.parent
@@ -80,7 +81,7 @@ def read_table(source: Source, vocabulary: Vocabulary, card: Card) -> Part:
     )
 
 
-def _paths(source: Source, mapping: Mapping, findings: list[Finding]) -> list[tuple[Path, str | None]]:
+def _paths(source: TableSource, mapping: Mapping, findings: list[Finding]) -> list[tuple[Path, str | None]]:
     """The files to read, each with the split its place or name says, if any."""
     folder = source.source
     if folder.is_file():
@@ -186,7 +187,7 @@ def _under_root(root: Path, folder: Path) -> pl.Expr:
 
 
 def _utterances(
-    frame: pl.DataFrame, files: list[File], mapping: Mapping, wide: bool, findings: list[Finding], source: Source
+    frame: pl.DataFrame, files: list[File], mapping: Mapping, wide: bool, findings: list[Finding], source: TableSource
 ) -> pl.DataFrame:
     """One row an utterance; rows that contradict each other about one are refused."""
     told = [n for n in (*UTTERANCE_TEXT, *UTTERANCE_NUMBERS, *mapping.groups) if n in frame.columns]
@@ -220,7 +221,7 @@ def _utterances(
 
 
 def _known(
-    frame: pl.DataFrame, name: str, known: pl.Expr, message: str, findings: list[Finding], source: Source
+    frame: pl.DataFrame, name: str, known: pl.Expr, message: str, findings: list[Finding], source: TableSource
 ) -> pl.DataFrame:
     made = frame.with_columns(pl.when(known).then(name).alias(name))
     lost = made[name].null_count() - frame[name].null_count()

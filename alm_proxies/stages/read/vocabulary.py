@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
-from alm_proxies.columns import did_you_mean
+from alm_proxies.nearest import did_you_mean
 from alm_proxies.stages.read.sources import finding
 from alm_proxies.tables import ATTRIBUTES, CROWD, Finding
 from alm_proxies.taxonomy import Meaning, covering, folded, meanings

@@ -10,11 +10,9 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from alm_proxies import __version__
 from alm_proxies.errors import InputError
@@ -23,7 +21,8 @@ from alm_proxies.progress import Progress
 from alm_proxies.seeds import generator
 from alm_proxies.stages.simulate.cues import CUES, LABELS, Array
 from alm_proxies.stages.simulate.dialogues import Turn, turns_of
-from alm_proxies.stages.simulate.listeners import LISTENERS, true_distribution, true_rating
+from alm_proxies.stages.simulate.listeners import true_distribution, true_rating
+from alm_proxies.stages.simulate.settings import SimulateSettings
 from alm_proxies.stages.simulate.speakers import Speaker, speaker
 from alm_proxies.stages.simulate.timeline import tracks_of
 from alm_proxies.stages.simulate.voice import SAMPLE_RATE, Samples, speak, with_energy
@@ -31,37 +30,11 @@ from alm_proxies.stages.simulate.voting import votes_of
 from alm_proxies.stages.simulate.words import transcript_of
 from alm_proxies.tables import ATTRIBUTES, About, Finding, Findings, Labels, MadeBy, Utterances, Votes
 
+__all__ = ["MARKER", "PARAMETERS", "Corpus", "SimulateSettings", "simulate"]
+
 MARKER = "simulate.json"
 PARAMETERS = "parameters.parquet"
 _TABLES = ("truth.parquet", "votes.parquet", "utterances.parquet", PARAMETERS)
-
-
-class SimulateSettings(BaseModel):
-    """How large a corpus, who speaks, who listens."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    utterances: int = Field(default=300, ge=1, le=999_999)
-    """How many utterances; dialogues of 6 to 12 turns hold them."""
-    seed: int = Field(default=0, ge=0)
-    """Another seed is another corpus of the same people."""
-    speakers: int = Field(default=60, ge=12, le=998, multiple_of=2)
-    """How many people speak, half of them women; no split shares one with another."""
-    votes: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = (3, 5)
-    """Fewest and most votes an utterance gets."""
-    dense: int = Field(default=0, ge=0)
-    """So many votes more for every utterance, by other raters and held out: to score against."""
-    crowd: int = Field(default=0, ge=0)
-    """Crowd 0 answers as human raters of acted speech do; any other number is another crowd hearing other speakers."""
-    corpus: str = Field(default="sim", pattern=r"^[a-z0-9][a-z0-9_-]*$")
-    """The prefix of every id, and the name of the data card."""
-
-    @model_validator(mode="after")
-    def _enough_listeners(self) -> SimulateSettings:
-        if self.votes[0] > self.votes[1]:
-            raise ValueError("votes names the fewest first, then the most")
-        if self.votes[1] + self.dense > LISTENERS:
-            raise ValueError(f"a crowd has {LISTENERS} listeners: votes and dense together ask for more")
-        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +45,11 @@ class Corpus:
     votes: Votes
     truth: Labels
     findings: Findings
+
+    @property
+    def counts(self) -> dict[str, float]:
+        """How much there is."""
+        return {"utterances": len(self.utterances), "votes": len(self.votes)}
 
 
 def simulate(

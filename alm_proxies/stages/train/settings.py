@@ -1,7 +1,31 @@
-"""Settings of train: those of the trainings, which listen shares."""
+"""What may be said of train."""
 
 from __future__ import annotations
 
+from alm_proxies.stage import Need, Stage
 from alm_proxies.training.settings import TrainSettings
 
-__all__ = ["TrainSettings"]
+__all__ = ["STAGE", "TrainSettings"]
+
+STAGE = Stage(
+    verb="train",
+    settings=TrainSettings,
+    function="alm_proxies.stages.train.stage:train",
+    needs=(
+        Need("labels", "labels", first=("balance/labels", "fuse/labels"), help="The labels to learn."),
+        Need(
+            "utterances", "utterances", first=("balance/utterances", "read/utterances"),
+            help="The utterances: recordings, speakers, splits.",
+        ),
+        Need(
+            "votes", "votes", every=("read/votes",), optional=True,
+            help="Human votes: utterances whose every human vote is held out are not trained on.",
+        ),
+    ),
+    writes={"folder": "."},
+    into_folder=True,
+    blocks="named",
+    hears=True,
+    depends="alm_proxies.stages.train.ahead:inputs_of",
+    foresee="alm_proxies.stages.train.ahead:foresee",
+)  # fmt: skip

@@ -74,7 +74,7 @@ def test_honest_labels_are_reported_on_however_votes_were_counted(corpus: tuple[
 @pytest.mark.parametrize("name", HONEST)
 def test_labels_of_the_full_read_are_refused_beside_held_out_votes(corpus: tuple[Votes, Utterances], name: str) -> None:
     labels = fuse(in_full(corpus[0]), FuseSettings(**HONEST[name]), utterances=corpus[1]).labels
-    with pytest.raises(InputError, match="60 of the 60 labels.*Fuse the same votes files that align is given"):
+    with pytest.raises(InputError, match="60 of the 60 labels.*Fuse the same votes files that are given here"):
         align(labels, *corpus, QUICK)
 
 

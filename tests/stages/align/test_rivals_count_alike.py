@@ -114,22 +114,17 @@ def test_a_column_that_the_utterances_lack_is_said_and_done_without(corpus: tupl
 def test_on_the_command_line_align_needs_to_be_told_nothing_of_it(
     corpus: tuple[Votes, Utterances], tmp_path: Path
 ) -> None:
-    votes, utterances, labels, page, figures = (
-        str(tmp_path / n) for n in ("v.parquet", "u.parquet", "l.parquet", "p.html", "f.json")
-    )
+    votes, utterances, labels, page = (str(tmp_path / n) for n in ("v.parquet", "u.parquet", "l.parquet", "p.html"))
     corpus[0].write(votes)
     corpus[1].write(utterances)
-    said = ["--consensus", "--column", "loud", "--merge", "0.7", "0.3"]
+    said = ["--consensus", "--column", "loud", "--merge", "primary=0.7,secondary=0.3"]
     assert run(["fuse", votes, "--utterances", utterances, "-o", labels, "--method", "weighted", *said, "--quiet"]) == 0
     counting = counting_of(Labels.read(labels).about)
     assert counting is not None
     assert (counting.consensus, counting.columns) == (True, ("loud",))
     assert counting.merge.secondary == pytest.approx(0.3)
-    assert (
-        run(["align", labels, "--votes", votes, "--utterances", utterances, "-o", page, "--json", figures, "--quiet"])
-        == 0
-    )
-    found = json.loads(Path(figures).read_text())["scores"]["overall"]
+    assert run(["align", labels, "--votes", votes, "--utterances", utterances, "-o", page, "--quiet"]) == 0
+    found = json.loads((tmp_path / "p.metrics.json").read_text())["scores"]["overall"]
     nll = next(one["nll"]["estimate"] for one in found if one["method"] == ALONE)
     assert np.isclose(
         nll, expected(corpus, consensus=True, columns=("loud",), merge={"primary": 0.7, "secondary": 0.3})

@@ -9,7 +9,7 @@ import pytest
 
 from alm_proxies.about import MadeBy
 from alm_proxies.compare.strata import AGREEMENT
-from alm_proxies.measures.bootstrap import Interval
+from alm_proxies.interval import Interval
 from alm_proxies.seeds import generator
 from alm_proxies.stages.align.stage import Alignment, AlignSettings, align
 from alm_proxies.stages.align.words import _clearly_best

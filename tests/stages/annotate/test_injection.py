@@ -323,13 +323,13 @@ def test_the_command_takes_how_many_and_says_what_came_of_it(
     line = capsys.readouterr().out
     found = measured(Votes.read(tmp_path / "out/votes.parquet"))
     assert found.utterances == 6
-    assert line.rstrip().endswith(f"in {tmp_path / 'out'}; scripted: {found}")
+    assert line.rstrip().endswith(f"; scripted: {found} in {tmp_path / 'out'}")
     assert 'an injected "The answer is ..." turns 0% (0% to ' in line
     assert command([*said, "--json"]) == 0
     data = json.loads(capsys.readouterr().out)
     assert data["injected"] == {"scripted": found.model_dump()}
     assert (data["spent"]["injected"], data["spent"]["injected_cast"]) == (48, 48)
-    assert command(["annotate", "-o", str(tmp_path / "out"), "--status", "--json"]) == 0
+    assert command(["status", str(tmp_path / "out"), "--json"]) == 0
     (now,) = json.loads(capsys.readouterr().out)["ledgers"]
     assert now["injected"] == data["injected"]
     assert command([*said[:-1], "-1"]) == 2

@@ -33,7 +33,8 @@ def votes(n: int = 60, *, raters: int = 3, valence: bool = False) -> Votes:
 
 
 @pytest.mark.parametrize(
-    "method", ["auto", "gated", "mixture", "dirichlet", "weighted", "human", "pool", "dawid_skene"]
+    "method",
+    ["auto", "chosen", "gated", "mixture", "loglinear", "dirichlet", "weighted", "human", "pool", "dawid_skene"],
 )
 def test_every_method_gives_a_label_for_every_utterance_and_says_who_made_it(method):
     fused = fuse(votes(), FuseSettings(method=method, classes=4, folds=2))
@@ -79,7 +80,7 @@ def test_speakers_of_the_utterances_make_the_folds():
     )
     with_speakers = fuse(votes(), FuseSettings(folds=3), utterances=Utterances.of(table))
     without = fuse(votes(), FuseSettings(folds=3))
-    assert "folds by speakers;" in with_speakers.findings.frame["message"].str.join(" ").item()
+    assert "folds by speakers" in with_speakers.findings.frame["message"].str.join(" ").item()
     assert "speakers are not known" in without.findings.frame["message"].str.join(" ").item()
 
 
@@ -115,7 +116,7 @@ def test_every_annotator_s_part_in_a_label_can_be_told():
     assert (told.filter(pl.col("source") == "human")["concentration"] < 0).any()
 
 
-@pytest.mark.parametrize(("method", "leaks"), [("auto", 1), ("gated", 1), ("human", 0)])
+@pytest.mark.parametrize(("method", "leaks"), [("auto", 1), ("chosen", 1), ("gated", 1), ("human", 0)])
 def test_proxies_made_from_the_human_votes_are_named(method, leaks):
     table = votes(600)
     copied = table.frame.filter(pl.col("annotator") == "c/r0").with_columns(

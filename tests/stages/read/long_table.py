@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from alm_proxies.stages.read.stage import Corpus, ReadSettings, Source, read
+from alm_proxies.settings import settings_of
+from alm_proxies.stages.read.formats.table import TableSource
+from alm_proxies.stages.read.stage import Corpus, ReadSettings, read
 
 LONG = """clip;rater;answer;who;sex;val
 a;r1;Happy;s1;F;5
@@ -17,7 +19,7 @@ COLUMNS = {"utterance_id": "clip", "annotator": "rater", "label": "answer", "spe
 
 
 def table(path: Path, taxonomy: str | None = "iemocap4", **said: Any) -> Corpus:
-    source = Source.model_validate({"format": "table", "corpus": "mine", "source": path, **said})
+    source = settings_of(TableSource, {"corpus": "mine", "source": path, **said}, "the source")
     return read(source, ReadSettings(taxonomy=taxonomy))
 
 

@@ -11,14 +11,15 @@ import pytest
 from pydantic import ValidationError
 
 from alm_proxies.errors import InputError, SettingsError, TableError
-from alm_proxies.stages.read.stage import Corpus, HoldOut, ReadSettings, Source, hold_out_of, read
+from alm_proxies.stages.read.formats.table import TableSource
+from alm_proxies.stages.read.stage import Corpus, HoldOut, ReadSettings, read
 
 TABLE = "file,rater,emotion\na,r1,happy\na,r2,sad\nb,r1,sad\n"
 COLUMNS = {"utterance_id": "file", "annotator": "rater", "label": "emotion"}
 
 
 def table(path: Path, *, cards: Path | None = None, **said: Any) -> Corpus:
-    source = Source.model_validate({"format": "table", "corpus": "mine", "source": path, **said})
+    source = TableSource.model_validate({"corpus": "mine", "source": path, **said})
     return read(source, ReadSettings(taxonomy="happy,sad", cards=cards))
 
 
@@ -86,7 +87,7 @@ def test_votes_that_were_written_are_a_table_too(tmp_path: Path) -> None:
 
 def test_corpora_that_nothing_describes_are_read_side_by_side(tmp_path: Path) -> None:
     path = put(tmp_path / "t.csv", TABLE)
-    sources = [Source(format="table", corpus=name, source=path, columns=COLUMNS) for name in ("one", "two")]
+    sources = [TableSource(corpus=name, source=path, columns=COLUMNS) for name in ("one", "two")]
     both = read(sources, ReadSettings(taxonomy="happy,sad"))
     assert both.utterances.frame["utterance_id"].to_list() == ["one/a", "one/b", "two/a", "two/b"]
     assert both.findings.counts() == {}
@@ -95,8 +96,6 @@ def test_corpora_that_nothing_describes_are_read_side_by_side(tmp_path: Path) ->
 def test_holding_nothing_out_is_no_way_to_hold_out() -> None:
     with pytest.raises(ValidationError, match="holds nothing out: write keep = 3"):
         HoldOut()
-    with pytest.raises(SettingsError, match="says nothing of what to hold out"):
-        hold_out_of("splits=,")
 
 
 def test_a_folder_of_cards_that_is_not_there_is_refused(tmp_path: Path) -> None:
@@ -107,7 +106,7 @@ def test_a_folder_of_cards_that_is_not_there_is_refused(tmp_path: Path) -> None:
 def test_many_labels_with_spaces_and_accents_are_labels_like_any_other(tmp_path: Path) -> None:
     labels = tuple(f"gefühl nr {i}" for i in range(30))
     rows = "".join(f"u{i},r,{label.upper()}\n" for i, label in enumerate(labels))
-    source = Source(format="table", corpus="mine", source=put(tmp_path / "t.csv", "file,rater,emotion\n" + rows),
+    source = TableSource(corpus="mine", source=put(tmp_path / "t.csv", "file,rater,emotion\n" + rows),
                     columns=COLUMNS)  # fmt: skip
     corpus = read(source, ReadSettings(taxonomy=labels))
     assert corpus.votes.taxonomy == labels

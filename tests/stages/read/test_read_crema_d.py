@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from alm_proxies.errors import AlmProxiesError, InputError
 from alm_proxies.stages.read.crema_d import INTENDED, SENTENCES
+from alm_proxies.stages.read.formats.crema_d import CremaDSource
 from alm_proxies.stages.read.stage import Corpus, ReadSettings, Source, read
 
 TABULATED = """"","A","D","F","H","N","S","fileName","numResponses","agreement","emoVote","medianEmoRespNorm"
@@ -32,7 +33,7 @@ def answer(rater: str, ans: str, clip: str = "1001_IEO_NEU_XX", kind: int = 1, q
 
 def responses(folder: Path, *answers: str) -> Corpus:
     (folder / "finishedResponses.csv").write_text("\n".join([HEADER, *answers]) + "\n", encoding="utf-8")
-    return read(Source(format="crema_d", source=folder))
+    return read(CremaDSource(source=folder))
 
 
 def kinds(corpus: Corpus) -> dict[str, int]:
@@ -41,7 +42,7 @@ def kinds(corpus: Corpus) -> dict[str, int]:
 
 @pytest.mark.parametrize(("modality", "votes"), [("voice", 34_715), ("face", 36_262), ("audio-visual", 36_312)])
 def test_the_real_votes_are_all_there(test_data: Path, modality: str, votes: int) -> None:
-    corpus = read(Source.model_validate({"format": "crema_d", "source": test_data / "crema_d", "modality": modality}))
+    corpus = read(CremaDSource.model_validate({"source": test_data / "crema_d", "modality": modality}))
     assert len(corpus.utterances) == 3_760
     assert len(corpus.votes) == votes
     assert corpus.votes.frame["label"].null_count() == 0
@@ -49,7 +50,7 @@ def test_the_real_votes_are_all_there(test_data: Path, modality: str, votes: int
 
 
 def test_actors_are_described_where_the_demographics_are_there(test_data: Path) -> None:
-    frame = read(Source(format="crema_d", source=test_data / "crema_d")).utterances.frame
+    frame = read(CremaDSource(source=test_data / "crema_d")).utterances.frame
     row = frame.row(by_predicate=pl.col("utterance_id") == "crema_d/1001_IEO_NEU_XX", named=True)
     expected = {
         "corpus": "crema_d",
@@ -70,9 +71,7 @@ def test_actors_are_described_where_the_demographics_are_there(test_data: Path) 
 def test_reading_again_gives_the_same_bytes(test_data: Path, tmp_path: Path) -> None:
     wanted = ReadSettings.model_validate({"seed": 5, "hold_out": {"splits": ["test"], "keep": 3}})
     for name in ("one", "two"):
-        read(Source(format="crema_d", source=test_data / "crema_d", split="speakers:.7,.1,.2"), wanted).write(
-            tmp_path / name
-        )
+        read(CremaDSource(source=test_data / "crema_d", split="speakers:.7,.1,.2"), wanted).write(tmp_path / name)
     names = sorted(path.name for path in (tmp_path / "one").iterdir())
     assert names == ["findings.parquet", "utterances.parquet", "votes.parquet"]
     for name in names:
@@ -81,7 +80,7 @@ def test_reading_again_gives_the_same_bytes(test_data: Path, tmp_path: Path) -> 
 
 def test_a_modality_is_the_first_digit_of_the_row(tmp_path: Path) -> None:
     (tmp_path / "tabulatedVotes.csv").write_text(TABULATED, encoding="utf-8")
-    votes = read(Source(format="crema_d", source=tmp_path, modality="voice")).votes.frame
+    votes = read(CremaDSource(source=tmp_path, modality="voice")).votes.frame
     rows = votes.select("utterance_id", "draw", "label").rows()
     assert rows == [
         ("crema_d/1001_IEO_NEU_XX", 0, "happy"),
@@ -93,7 +92,7 @@ def test_a_modality_is_the_first_digit_of_the_row(tmp_path: Path) -> None:
         ("crema_d/1002_TSI_ANG_XX", 2, "neutral"),
         ("crema_d/1002_TSI_ANG_XX", 3, "neutral"),
     ]
-    face = read(Source(format="crema_d", source=tmp_path, modality="face"))
+    face = read(CremaDSource(source=tmp_path, modality="face"))
     assert face.votes.frame["label"].to_list() == ["angry"] * 4
     assert face.utterances.frame["utterance_id"].to_list() == ["crema_d/1001_IEO_NEU_XX"]
 
@@ -103,7 +102,7 @@ def test_sounds_are_found_beside_the_label_file_and_missing_ones_are_counted(tmp
     (tmp_path / "processedResults" / "tabulatedVotes.csv").write_text(TABULATED, encoding="utf-8")
     (tmp_path / "AudioWAV").mkdir()
     (tmp_path / "AudioWAV" / "1001_IEO_NEU_XX.wav").write_bytes(b"RIFF")
-    corpus = read(Source(format="crema_d", source=tmp_path))
+    corpus = read(CremaDSource(source=tmp_path))
     assert corpus.utterances.frame["audio"].to_list() == ["AudioWAV/1001_IEO_NEU_XX.wav", None]
     assert corpus.utterances.about.roots == {"crema_d": str(tmp_path)}
     assert kinds(corpus)["no_audio"] == 1
@@ -175,7 +174,7 @@ def test_a_wrong_tabulated_file_is_refused_with_file_line_and_mend(
     path = tmp_path / "tabulatedVotes.csv"
     path.write_text(TABULATED.replace(old, new, 1), encoding="utf-8")
     with pytest.raises(InputError) as caught:
-        read(Source(format="crema_d", source=path))
+        read(CremaDSource(source=path))
     assert str(path) in str(caught.value.where)
     assert line in str(caught.value.where)
     assert words in str(caught.value)
@@ -186,14 +185,14 @@ def test_a_git_lfs_pointer_is_named_as_such(tmp_path: Path) -> None:
     pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
     (tmp_path / "finishedResponses.csv").write_bytes(pointer)
     with pytest.raises(InputError, match="git lfs pull"):
-        read(Source(format="crema_d", source=tmp_path))
+        read(CremaDSource(source=tmp_path))
 
 
 def test_a_folder_without_label_files_and_a_missing_one_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds no label file"):
-        read(Source(format="crema_d", source=tmp_path))
+        read(CremaDSource(source=tmp_path))
     with pytest.raises(InputError, match="no such file"):
-        read(Source(format="crema_d", source=tmp_path / "nowhere"))
+        read(CremaDSource(source=tmp_path / "nowhere"))
 
 
 def test_every_sentence_and_emotion_of_a_name_is_known() -> None:
@@ -226,5 +225,5 @@ def test_only_our_errors_escape_and_they_name_the_file(
         data = data[:at] + inserted + data[at + length :]
     path = tmp_path / name
     path.write_bytes(data)
-    result = outcome(Source(format="crema_d", source=path))
+    result = outcome(CremaDSource(source=path))
     assert isinstance(result, Corpus) or str(path) in str(result)

@@ -11,7 +11,8 @@ import pytest
 from long_table import COLUMNS, LONG, put, table
 
 from alm_proxies.errors import InputError
-from alm_proxies.stages.read.stage import Corpus, ReadSettings, Source, read
+from alm_proxies.stages.read.formats.table import TableSource
+from alm_proxies.stages.read.stage import Corpus, ReadSettings, read
 
 
 def votes(corpus: Corpus, *columns: str) -> list[tuple[Any, ...]]:
@@ -109,11 +110,11 @@ def test_soft_labels_are_read_as_labels_and_lost_mass_is_counted(tmp_path: Path)
 
 
 def test_a_models_answers_are_proxy_votes_beside_the_votes_of_another_source(tmp_path: Path) -> None:
-    people = Source.model_validate(
+    people = TableSource.model_validate(
         {"format": "table", "corpus": "mine", "source": put(tmp_path / "t.csv", LONG), "columns": COLUMNS}
     )
     answers = put(tmp_path / "gpt.jsonl", '{"utt":"mine/a","said":"HAPPY"}\n\n{"utt":"c","said":"not happy, sad"}\n')
-    model = Source.model_validate(
+    model = TableSource.model_validate(
         {
             "format": "table",
             "corpus": "mine",
@@ -178,7 +179,7 @@ def test_shared_mass_of_an_annotator_is_one_draw(tmp_path: Path) -> None:
 def test_the_released_shape_of_msp_podcast_needs_no_mapping_of_its_own(tmp_path: Path) -> None:
     text = "FileName,WorkerID,EmoClass_Major,EmoClass_Second,EmoAct,EmoVal,EmoDom\n"
     text += 'MSP-PODCAST_9001_0002.wav,W07,Happy,"Happy,Amused",4,7,1\n'
-    corpus = read(Source(format="table", corpus="msp_podcast", source=put(tmp_path / "labels_detailed.csv", text)))
+    corpus = read(TableSource(corpus="msp_podcast", source=put(tmp_path / "labels_detailed.csv", text)))
     row = corpus.votes.frame.row(0, named=True)
     assert (row["annotator"], row["label"], row["secondary"]) == ("msp_podcast/W07", "happy", ["happy"])
     assert (row["valence"], row["arousal"], row["dominance"]) == (1.0, 0.5, 0.0)
@@ -189,7 +190,7 @@ def test_meld_is_read_by_the_mapping_of_its_card(tmp_path: Path) -> None:
     row = '1,"Oh, come on.",Monica,{},negative,0,3,8,21,"00:16:41,126","00:16:44,337"\n'
     put(tmp_path / "train_sent_emo.csv", header + row.format("anger"))
     put(tmp_path / "dev_sent_emo.csv", header + row.format("joy"))
-    corpus = read(Source(format="table", corpus="meld", source=tmp_path))
+    corpus = read(TableSource(corpus="meld", source=tmp_path))
     wanted = ("utterance_id", "dialogue", "turn", "speaker", "transcript", "split", "start")
     assert corpus.utterances.frame.select(wanted).row(0) == (
         "meld/train_dia0_utt3",
@@ -205,7 +206,7 @@ def test_meld_is_read_by_the_mapping_of_its_card(tmp_path: Path) -> None:
         ("meld/development_dia0_utt3", "meld/consensus", "happy"),
     ]
     assert corpus.findings.counts()["no_file"] == 1
-    one = read(Source(format="table", corpus="meld", source=tmp_path / "dev_sent_emo.csv"))
+    one = read(TableSource(corpus="meld", source=tmp_path / "dev_sent_emo.csv"))
     assert one.utterances.frame["split"].to_list() == ["development"]
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from long_table import COLUMNS, LONG, put, table
 
 from alm_proxies.errors import AlmProxiesError, InputError, SettingsError
+from alm_proxies.stages.read.formats.table import TableSource
 from alm_proxies.stages.read.stage import Corpus, ReadSettings, Source, read
 
 
@@ -98,8 +99,7 @@ def test_a_file_that_is_not_utf8_is_refused_with_its_line_and_the_setting_that_h
         ({"columns": COLUMNS, "map": {"Excited": "hapy"}}, "Did you mean 'happy'?"),
         ({"columns": {"label": "answer"}}, "which column names the utterance"),
         ({"columns": {"utterance_id": "clip"}, "groups": ["speaker"]}, "no column 'speaker'"),
-        ({"modality": "face"}, "takes no 'modality'"),
-        ({"format": "tabel"}, "Did you mean 'table'?"),
+        ({"modality": "face"}, "'modality' is not a key that is known"),
         ({"corpus": ""}, "which corpus"),
     ],
 )
@@ -136,6 +136,11 @@ def test_a_table_without_card_or_taxonomy_is_asked_for_one(tmp_path: Path) -> No
         table(put(tmp_path / "t.csv", LONG), taxonomy=None, columns=COLUMNS)
     with pytest.raises(SettingsError, match="which labels medl has. Did you mean 'meld'"):
         table(put(tmp_path / "t.csv", LONG), taxonomy=None, columns=COLUMNS, corpus="medl")
+
+
+def test_a_format_that_is_not_there_is_refused_with_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(AlmProxiesError, match="Did you mean 'table'?"):
+        read(Source(format="tabel", source=put(tmp_path / "t.csv", LONG)))
 
 
 def outcome(source: Source) -> Corpus | AlmProxiesError:
@@ -176,5 +181,5 @@ def test_only_our_errors_escape_and_they_name_the_file(
         at = int(place * len(data))
         data = data[:at] + inserted + data[at + length :]
     path.write_bytes(data)
-    result = outcome(Source.model_validate({"format": "table", "corpus": "mine", "source": path, **said}))
+    result = outcome(TableSource.model_validate({"corpus": "mine", "source": path, **said}))
     assert isinstance(result, Corpus) or str(path) in str(result)

@@ -8,10 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from alm_proxies.cli.flags import value_of
 from alm_proxies.errors import InputError, SettingsError
-from alm_proxies.stages.read.hold_out import HoldOut, hold_out, hold_out_of
-from alm_proxies.stages.read.sources import Source
-from alm_proxies.stages.read.splits import shares_of, split_by_speaker
+from alm_proxies.settings import settings_of
+from alm_proxies.stages.read.formats.table import TableSource
+from alm_proxies.stages.read.hold_out import hold_out
+from alm_proxies.stages.read.settings import HoldOut, shares_of
+from alm_proxies.stages.read.splits import split_by_speaker
 from alm_proxies.tables import Utterances, Votes
 
 
@@ -95,7 +98,7 @@ def test_a_split_that_makes_no_sense_is_refused_with_the_mend(said: str) -> None
         shares_of(said)
     assert "speakers:.7,.1,.2" in str(caught.value)
     with pytest.raises(ValidationError, match="folds:5"):
-        Source.model_validate({"format": "table", "source": "x", "split": said})
+        TableSource.model_validate({"source": "x", "split": said})
 
 
 def crowd(sizes: dict[str, int], *, consensus: bool = False, proxies: int = 0) -> Votes:
@@ -167,8 +170,12 @@ def test_utterances_with_nothing_to_score_them_are_counted() -> None:
 
 
 def test_the_command_line_says_the_same() -> None:
-    assert hold_out_of("keep=3") == HoldOut(keep=3)
-    assert hold_out_of("splits=test,test2 keep=0") == HoldOut(splits=("test", "test2"), keep=0)
-    for wrong in ("", "3", "keep", "keep=", "keep=-1", "keep=x", "keep=1 keep=2", "split=test"):
+    def said(*words: str) -> HoldOut:
+        return settings_of(HoldOut, value_of(HoldOut, words, "--hold-out"), "--hold-out")
+
+    assert said("keep=3") == HoldOut(keep=3)
+    assert said("splits=test,test2,keep=0") == said("keep=0", "splits=test,test2")
+    assert said("splits=test,test2,keep=0") == HoldOut(splits=("test", "test2"), keep=0)
+    for wrong in ("", "3", "keep", "keep=", "keep=-1", "keep=x", "keep=1,keep=2", "split=test"):
         with pytest.raises(SettingsError):
-            hold_out_of(wrong)
+            said(wrong)

@@ -7,10 +7,10 @@ import numpy as np
 import polars as pl
 import pytest
 
+from alm_proxies.estimators.chosen import choose
 from alm_proxies.estimators.counts import Block, Counts
 from alm_proxies.estimators.estimator import Estimator
 from alm_proxies.estimators.trials import Losses, folds_of, paired, score
-from alm_proxies.stages.fuse.choose import choose
 
 LABELS = ("a", "b", "c", "d")
 QUIET = pytest.mark.filterwarnings("ignore::alm_proxies.estimators.estimator.NotConvergedWarning")

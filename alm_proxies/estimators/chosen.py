@@ -1,20 +1,22 @@
-"""Choosing by left-out human votes: the method, its classes and penalty, and which proxies count, if any."""
+"""One method chosen by human votes left out: its classes and penalty, and which proxies count, if any."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import polars as pl
 
-from alm_proxies.estimators.counts import Counts
+from alm_proxies.estimators.counts import COLUMNS, Counts
 from alm_proxies.estimators.dirichlet import Dirichlet, Human, Weighted
-from alm_proxies.estimators.estimator import Estimator
+from alm_proxies.estimators.estimator import Estimator, Posterior
 from alm_proxies.estimators.gated import Gated
-from alm_proxies.estimators.leaks import leaking
+from alm_proxies.estimators.leaks import leaking, leaks_found
 from alm_proxies.estimators.mixture import Mixture
-from alm_proxies.estimators.trials import Interval, Losses, cross_validate, folds_of, paired
+from alm_proxies.estimators.trials import Losses, cross_validate, folds_of, paired
+from alm_proxies.interval import Interval
 from alm_proxies.progress import Progress
 from alm_proxies.seeds import generator
 from alm_proxies.tables import Finding
@@ -70,6 +72,30 @@ class Choice:
     findings: tuple[Finding, ...]
 
 
+class Chosen(Estimator):
+    """The single method of least log loss of votes left out: see `choose`. A stack of them predicts better."""
+
+    name: ClassVar[str] = "chosen"
+
+    def __init__(self, *, folds: int = 5, seed: int = 0, quiet: bool = True) -> None:
+        self.folds = folds
+        self.seed = seed
+        self.quiet = quiet
+
+    def _learn(self, counts: Counts) -> None:
+        choice = choose(counts, folds=self.folds, seed=self.seed, quiet=self.quiet)
+        self.candidate_, self.trials_, self.findings_ = choice.candidate, choice.trials, choice.findings
+        self.estimator_ = choice.estimator
+        self.converged_ = getattr(choice.estimator, "converged_", True)
+        self.iterations_ = getattr(choice.estimator, "iterations_", 0)
+        self.assumed_ = bool(getattr(choice.estimator, "assumed_", False))
+        self.blocks_ = tuple(name for name in choice.candidate.proxies if name != COLUMNS)
+
+    def posterior(self, counts: Counts) -> Posterior:
+        """That of the method chosen."""
+        return self.estimator_.posterior(self.estimator_.aligned(counts))
+
+
 def choose(counts: Counts, *, folds: int = 5, seed: int = 0, quiet: bool = True) -> Choice:
     """The estimator that foretells left-out human votes best; proxies count only where they show that they help.
 
@@ -88,7 +114,7 @@ def choose(counts: Counts, *, folds: int = 5, seed: int = 0, quiet: bool = True)
     if len(voted) < _TOO_FEW:
         candidate = Candidate("weighted" if names else "human", proxies=names)
         message = f"only {len(voted)} utterances have human votes: too few to choose by, so {candidate.words()} is used"
-        finding = Finding("fuse", "too_few_to_choose", message, fix="Give more utterances human votes.")
+        finding = Finding.of("too_few_to_choose", message, fix="Give more utterances human votes.")
         return Choice(candidate, _final(candidate, counts, seed), _table([], {}, {}, None), (finding,))
     sample = voted
     if len(voted) > TUNE_ROWS:
@@ -98,7 +124,7 @@ def choose(counts: Counts, *, folds: int = 5, seed: int = 0, quiet: bool = True)
     best, gain = off, None
     if on is not None:
         gain = paired(search.losses[on], search.losses[off], search.groups)
-        if gain.mean + gain.error / 1.96 < 0:
+        if gain.estimate + gain.error / 1.96 < 0:
             best = on
     findings = [*_findings(search, names, off, on, best, gain), *leaks_found(leaks, "so they do not count")]
     trials = _table(search.order, search.losses, search.gains(off), best)
@@ -199,12 +225,6 @@ def _final(candidate: Candidate, counts: Counts, seed: int) -> Estimator:
     return candidate.make(seed).fit(counts.only(candidate.proxies))
 
 
-def leaks_found(leaks: dict[str, str], effect: str) -> list[Finding]:
-    """A finding for each block of proxies that knows of the human votes."""
-    fix = "Give proxies that never saw these human votes, asked of all utterances or of a random part of them."
-    return [Finding("fuse", "proxies_leak", f"{message}, {effect}", fix, where=name) for name, message in leaks.items()]
-
-
 def _findings(
     search: _Search,
     names: tuple[str, ...],
@@ -221,18 +241,18 @@ def _findings(
         f"{fits} fits to {len(votes)} utterances, folds by {search.by}; "
         f"one of {k:g} votes left out, so chosen for {max(k - 1, 0):g} votes beside the proxies"
     )
-    findings = [Finding("fuse", "chosen", message)]
+    findings = [Finding.of("chosen", message)]
     if on is not None and gain is not None:
         verdict = "the proxies count" if best == on else "the proxies are switched off"
         message = (
-            f"{verdict}: with them {gain.mean:+.4f} nats a left-out vote "
+            f"{verdict}: with them {gain.estimate:+.4f} nats a left-out vote "
             f"({gain.low:+.4f} to {gain.high:+.4f}) against {off.words()}"
         )
-        findings.append(Finding("fuse", "proxies", message))
+        findings.append(Finding.of("proxies", message))
         dropped = [name for name in names if name not in on.proxies]
         if best == on and dropped:
             message = f"proxies that did not help and do not count: {', '.join(dropped)}"
-            findings.append(Finding("fuse", "proxies_dropped", message, count=len(dropped)))
+            findings.append(Finding.of("proxies_dropped", message, count=len(dropped)))
     return findings
 
 
@@ -245,7 +265,7 @@ def _table(
     rows = []
     for c in order:
         gain = gains[c]
-        shown = (c.method, c.classes, c.penalty, list(c.proxies), losses[c].mean, gain.mean, gain.low, gain.high)
+        shown = (c.method, c.classes, c.penalty, list(c.proxies), losses[c].mean, gain.estimate, gain.low, gain.high)
         rows.append((*shown, c == best))
     schema = {"method": pl.String(), "classes": pl.Int64(), "penalty": pl.Float64(), "proxies": pl.List(pl.String())}
     numbers = dict.fromkeys(("nll", "against_no_proxies", "low", "high"), pl.Float64())

@@ -1,0 +1,257 @@
+"""The command of a stage, made of its declaration: its flags, its call, and what it prints."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+from pydantic import BaseModel
+
+from alm_proxies.cli.flags import Flag, flags_of
+from alm_proxies.cli.outcome import Common, Outcome, finished, refuse_overwriting
+from alm_proxies.errors import SettingsError
+from alm_proxies.plugins import plugins, unknown
+from alm_proxies.settings import Layer, located, read_layer, settings_from, unknown_key
+from alm_proxies.stage import Need, Stage
+from alm_proxies.stages.registry import STAGES, stage_of
+
+_FILES = (".parquet", ".html", ".csv", ".tsv", ".json", ".jsonl", ".txt", ".xlsx", ".feather", ".arrow")
+_TABLES = ("utterances", "votes", "labels")
+_COMMON = Common()
+
+
+def command(verb: str, arguments: Sequence[str] = ()) -> Callable[..., Outcome] | App:
+    """The command of a stage; what the arguments choose (--recipe encoder) decides which flags it has."""
+    stage = stage_of(verb)
+    choice = stage.choice
+    if choice is None:
+        return _function(_Command(stage, verb, stage.settings))
+    known = plugins(choice.kind)
+    if choice.subcommands:
+        room = App(name=verb, help=STAGES[verb])
+        chosen = next((word for word in arguments[1:2] if word in known), None)
+        for name in known if chosen is None else [chosen]:
+            settings = stage.settings_for({choice.key: name})
+            made = _function(_Command(stage, f"{verb} {name}", stage.settings, settings, {choice.key: name}))
+            room.command(made, name=name, help=_sentence(settings))
+        return room
+    asked = _said(choice.key, arguments)
+    if asked is not None and asked not in known:
+        raise unknown(choice.kind, asked, known)
+    settings = stage.settings_for({} if asked is None else {choice.key: asked})
+    return _function(_Command(stage, verb, settings))
+
+
+def _said(key: str, arguments: Sequence[str]) -> str | None:
+    """What the arguments, or the settings file they name, say under a key; looked for before anything else."""
+    for flag in (f"--{key}", "--settings"):
+        for place, word in enumerate(arguments):
+            name, equals, value = word.partition("=")
+            if name == flag and (equals or place + 1 < len(arguments)):
+                said = value if equals else arguments[place + 1]
+                if flag != "--settings":
+                    return said
+                found = read_layer(said).values.get(key)
+                return found if isinstance(found, str) else None
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Command:
+    """One command to be: a stage, and the settings that it has flags for."""
+
+    stage: Stage
+    words: str
+    settings: type[BaseModel]
+    block: type[BaseModel] | None = None
+    fixed: Mapping[str, Any] | None = None
+    """What the command's own words say."""
+
+    @property
+    def flags(self) -> list[Flag]:
+        """The flags of its settings, those of a block first."""
+        models = [model for model in (self.block, self.settings) if model is not None]
+        return [flag for model in models for flag in flags_of(model) if flag.key not in (self.fixed or {})]
+
+    @property
+    def needs(self) -> list[Need]:
+        """The tables that it is given as files."""
+        return [need for need in self.stage.needs if need.name != self.stage.blocks_as]
+
+    @property
+    def takes_taxonomy(self) -> bool:
+        """Whether it has a flag for the labels of tables that do not say them."""
+        own = any(flag.key == "taxonomy" for flag in self.flags)
+        return not own and any(need.table in _TABLES for need in self.needs)
+
+    def parameters(self) -> list[inspect.Parameter]:
+        """Its arguments and flags, as the command line reads them."""
+        made = [_argument(need) for place, need in enumerate(self.needs) if place == 0 or need.positional]
+        flags = self.flags
+        made += [
+            _parameter(flag.key, Annotated[Path, Parameter(help=flag.help)], kind=inspect.Parameter.POSITIONAL_ONLY)
+            for flag in flags
+            if flag.argument
+        ]
+        first = next(iter(self.stage.writes.values()))
+        names = ", ".join([*self.stage.writes.values(), "findings.parquet"])
+        where = f"The folder to write: {names}." if self.stage.into_folder or self.stage.blocks_as else (
+            f"The {Path(first).suffix[1:]} file to write, with the others beside it, or a folder: {names}."
+        )  # fmt: skip
+        output = Annotated[Path, Parameter(name=["--output", "-o"], help=where)]
+        made.append(_parameter("output_", output))
+        made += [_flag_of(need) for place, need in enumerate(self.needs) if place and not need.positional]
+        if self.takes_taxonomy:
+            text = "The labels, where the files do not say: a name such as msp8, or angry,happy,sad."
+            made.append(_parameter("taxonomy_", Annotated[str | None, Parameter(name="--taxonomy", help=text)], None))
+        made += [_setting(flag) for flag in flags if not flag.argument]
+        text = "A TOML file with settings: the flags' names as keys. Flags come before it."
+        made.append(_parameter("settings_", Annotated[Path | None, Parameter(name="--settings", help=text)], None))
+        made.append(_parameter("common_", Common, _COMMON))
+        return made
+
+    def run(self, given: dict[str, Any]) -> Outcome:
+        """Parse, call, print."""
+        from alm_proxies.pipeline.perform import Task, perform
+
+        common: Common = given.get("common_", _COMMON)
+        settings, blocks = self._settings(given)
+        inputs = {need.name: _paths(given.get(_key(need))) for need in self.needs}
+        output = Path(given["output_"])
+        folder, outputs = places(self.stage, output)
+        task = Task(
+            stage=self.stage.verb,
+            folder=str(folder),
+            settings=settings.model_dump(mode="json", by_alias=True),
+            blocks=[block.model_dump(mode="json", by_alias=True) for block in blocks],
+            inputs={name: [str(path) for path in paths] for name, paths in inputs.items() if paths},
+            outputs={name: str(path) for name, path in outputs.items()},
+            taxonomy=given.get("taxonomy_"),
+        )
+        read = [path for paths in inputs.values() for path in paths]
+        read += [path for block in blocks if (path := getattr(block, "source", None)) is not None]
+        files = (*self.stage.writes, *self.stage.may_write, "findings")
+        if output.suffix != ".parquet":
+            _refuse_suffix(self.stage, outputs)
+        refuse_overwriting(map(task.output, files), read)
+        _refuse_suffix(self.stage, outputs)
+        done = perform(task, quiet=common.quiet)
+        counts = {name: int(value) if float(value).is_integer() else value for name, value in done.counts.items()}
+        left, of = int(counts.pop("left_out", 0)), int(counts.get("votes", 0))
+        line = done.line or ", ".join(f"{count:,} {name}" for name, count in counts.items())
+        line = f"{line} in {output}" if line else str(output)
+        return finished(
+            line, counts, done.findings, output, common, left, of, kept=task.output("findings"), more=done.data
+        )
+
+    def _settings(self, given: dict[str, Any]) -> tuple[BaseModel, list[BaseModel]]:
+        """The settings and the block that flags and a settings file give; a path is relative to whoever says it."""
+        said: dict[str, Any] = dict(self.fixed or {})
+        for flag in self.flags:
+            words = given.get(flag.key)
+            if words is None:
+                continue
+            said[flag.key] = words if flag.switch or flag.argument else flag.value(words)
+        file = given.get("settings_")
+        layer = read_layer(file) if file is not None else Layer({}, "default")
+        models = [model for model in (self.block, self.settings) if model is not None]
+        keys = [field.alias or name for model in models for name, field in model.model_fields.items()]
+        for key in layer.values:
+            if key not in keys:
+                raise unknown_key(key, key, keys, str(file))
+        made = []
+        for model in models:
+            own = {field.alias or name for name, field in model.model_fields.items()}
+            below = Layer({k: v for k, v in layer.values.items() if k in own}, layer.origin, layer.where, layer.text)
+            above = Layer({k: v for k, v in said.items() if k in own}, "flag", verb=self.words)
+            settings, origins = settings_from(model, below, above)
+            by_file = {name for name, origin in origins.items() if origin != "flag"}
+            settings = located(settings, Path(file).parent if file is not None else Path(), by_file)
+            made.append(located(settings, Path(), {name for name, origin in origins.items() if origin == "flag"}))
+        return made[-1], made[:-1]
+
+
+def _function(one: _Command) -> Callable[..., Outcome]:
+    parameters = one.parameters()
+
+    def run(*words: Any, **flags: Any) -> Outcome:
+        bound = inspect.Signature(parameters).bind(*words, **flags)
+        return one.run(dict(bound.arguments))
+
+    run.__name__ = one.words.replace(" ", "_")
+    run.__doc__ = None
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what the command line goes by
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return run
+
+
+def places(stage: Stage, output: Path) -> tuple[Path, dict[str, Path]]:
+    """Where outputs go: `-o DIR` keeps their own names, `-o x.parquet` names the first and puts others beside it."""
+    if stage.into_folder or stage.blocks_as or output.is_dir() or output.suffix.lower() not in _FILES:
+        return output, {}
+    first, *others = (*stage.writes.items(), *stage.may_write.items(), ("findings", "findings.parquet"))
+    beside = {name: output.with_name(f"{output.stem}.{file}") for name, file in others}
+    return output.parent, {first[0]: output, **beside}
+
+
+def _refuse_suffix(stage: Stage, outputs: Mapping[str, Path]) -> None:
+    name, file = next(iter(stage.writes.items()))
+    path, wanted = outputs.get(name), Path(file).suffix
+    if path is None or path.suffix == wanted:
+        return
+    word = {".parquet": "Parquet", ".html": "HTML"}.get(wanted, wanted[1:])
+    fix = f"Name it {path.with_suffix(wanted).name}."
+    raise SettingsError(f"the {name} are written as {word}", where=str(path), fix=fix)
+
+
+def _sentence(settings: type[BaseModel]) -> str:
+    return " ".join((settings.__doc__ or "").split("\n\n")[0].split())
+
+
+def _key(need: Need) -> str:
+    return f"need_{need.name}"
+
+
+def _paths(given: Any) -> list[Path]:
+    return [] if given is None else [Path(path) for path in (given if isinstance(given, list) else [given])]
+
+
+def _argument(need: Need) -> inspect.Parameter:
+    kind = list[Path] if need.every else Path
+    shown = Parameter(name=need.name.upper(), help=need.help)
+    return _parameter(_key(need), Annotated[kind, shown], kind=inspect.Parameter.POSITIONAL_ONLY)
+
+
+def _flag_of(need: Need) -> inspect.Parameter:
+    kind: Any = list[Path] if need.every else Path
+    shown = Parameter(name=f"--{need.flag or need.name}", help=need.help, consume_multiple=bool(need.every))
+    if need.optional:
+        return _parameter(_key(need), Annotated[kind | None, shown], None)
+    return _parameter(_key(need), Annotated[kind, shown])
+
+
+def _setting(flag: Flag) -> inspect.Parameter:
+    negative = [flag.negative] if flag.switch else []
+    shown = Parameter(name=list(flag.names), help=flag.help, negative=negative)
+    kind: Any = bool if flag.switch else list[str]
+    # what is needed may also stand in a settings file
+    return _parameter(flag.key, Annotated[kind | None, shown], None)
+
+
+def _parameter(
+    name: str,
+    annotation: Any,
+    default: Any = inspect.Parameter.empty,
+    kind: Any = inspect.Parameter.KEYWORD_ONLY,
+) -> inspect.Parameter:
+    return inspect.Parameter(name, kind, default=default, annotation=annotation)
+
+
+def __getattr__(verb: str) -> Any:
+    if verb in STAGES:
+        return command(verb)
+    raise AttributeError(f"module {__name__!r} has no attribute {verb!r}")

@@ -1,0 +1,122 @@
+"""The first and the last of the command line: Ctrl-C and SIGTERM end it with one sentence and 130 at any moment.
+
+Nothing heavy is imported before the signals have their handler. While modules are imported, and once the command is
+over, there is nothing to clean up: the process ends at once. In between KeyboardInterrupt is raised, and whoever loses
+it (a library that catches everything, a destructor) cannot keep the process from ending with 130.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from io import TextIOWrapper
+from types import FrameType
+from typing import Any
+
+INTERRUPTED = 130
+DEFECT = 70
+"""An error that nobody foresaw: sysexits' EX_SOFTWARE."""
+SENTENCE = "Interrupted. What was done is kept: the same command goes on from there."
+
+
+class _Interruption:
+    """What a signal does now, and whether one has come."""
+
+    def __init__(self) -> None:
+        self.received = False
+        self.working = False
+
+    def install(self) -> None:
+        """Take Ctrl-C and SIGTERM."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._handle)
+        sys.unraisablehook = self._lost
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.received or not self.working or _is_importing(frame):
+            end_now()
+        self.received = True
+        raise KeyboardInterrupt
+
+    def _lost(self, lost: Any) -> None:
+        if issubclass(lost.exc_type, KeyboardInterrupt):  # raised in a destructor, where nobody catches it
+            end_now()
+        sys.__unraisablehook__(lost)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and end the process with its exit code."""
+    interruption = _Interruption()
+    interruption.install()
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):  # a name that the terminal cannot spell is no reason to fail
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    code, said = DEFECT, False
+    try:
+        run = import_module("alm_proxies.cli.app").run
+        interruption.working = True
+        code = run(given)
+        said = code == INTERRUPTED
+    except BaseException as error:
+        if not interruption.received and not isinstance(error, KeyboardInterrupt):
+            interruption.working = False
+            code = defect(error, debug="--debug" in given)
+    interruption.working = False
+    if interruption.received and not said:
+        refuse(SENTENCE)
+    _flush()
+    sys.exit(INTERRUPTED if interruption.received else code)
+
+
+def defect(error: BaseException, *, debug: bool) -> int:
+    """Say that an error is one of ours, with its traceback where `debug`; gives its exit code."""
+    if debug:
+        import traceback
+
+        traceback.print_exception(error)
+    from alm_proxies.printable import printable
+
+    place = ""
+    trace = error.__traceback__
+    while trace is not None:
+        name = trace.tb_frame.f_code.co_filename
+        if "alm_proxies" in name:
+            place = f" ({os.path.basename(name)}, line {trace.tb_lineno})"  # noqa: PTH119 - pathlib is not loaded yet
+        trace = trace.tb_next
+    words = printable(f"{type(error).__name__}: {error}"[:300]).rstrip(".")
+    again = "Please report it." if debug else "Please report it, with the traceback that --debug shows."
+    refuse(f"{words}{place}. This is a defect of alm-proxies. {again}")
+    return DEFECT
+
+
+def refuse(sentence: str) -> None:
+    """One sentence on stderr."""
+    print(f"alm-proxies: {sentence}", file=sys.stderr, flush=True)
+
+
+def end_now() -> None:
+    """End the process here and now; every file is written whole or not at all."""
+    os.write(2, f"alm-proxies: {SENTENCE}\n".encode())
+    os._exit(INTERRUPTED)
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _flush() -> None:
+    """Write out what is left; whoever read it may have gone."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except (OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1 if stream is sys.stdout else 2)

@@ -1,0 +1,236 @@
+"""Several predictions against the same held-out human votes: scores overall and by stratum, and paired differences.
+
+test = compare({"fused": fused, "alone": alone}, votes, utterances, baseline="alone", strata=strata)
+test.of("fused").gain, test.paired("fused", "alone", "jsd_base2").p_value, test.within["gender"]["female"]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from alm_proxies.ballots import Array
+from alm_proxies.compare.strata import OUTCOME, Words, in_order, speakers_of
+from alm_proxies.errors import InputError, SettingsError
+from alm_proxies.interval import Interval
+from alm_proxies.measures.bootstrap import Paired, mean_by_speaker, paired_by_speaker
+from alm_proxies.measures.calibration import ReliabilityBin, reliability_bins
+from alm_proxies.measures.held_out import HeldOut, held_out_counts, score_held_out
+from alm_proxies.tables import Finding, Labels, Utterances, Votes
+
+FEWEST = 20
+"""Strata and groups with fewer utterances than this are left out."""
+COMPARED = ("nll_per_vote", "jsd_base2", "brier")
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """How near a method comes to held-out human votes; `gain` is its log loss less that of the baseline, paired."""
+
+    method: str
+    nll: Interval
+    jsd: Interval
+    brier: Interval
+    gain: Paired | None
+    utterances: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TestSet:
+    """The utterances that every prediction is scored on, in the order of their ids."""
+
+    __test__ = False  # no class of tests
+    ids: Words
+    counts: Array
+    """Held-out votes, utterances x labels."""
+    speakers: Words | None
+    weight: Array
+    """How much each utterance counts: its importance, 1 without one."""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Comparison:
+    """Every method overall and within every value of every stratum, and all that was measured of it."""
+
+    baseline: str
+    overall: tuple[Score, ...]
+    within: dict[str, dict[str, tuple[Score, ...]]]
+    """By stratification, then by value; values with fewer than 20 utterances are left out."""
+    held_out: dict[str, HeldOut]
+    """All measures of each method, by stratum too."""
+    reliability: dict[str, tuple[ReliabilityBin, ...]]
+    """In as many bins as the utterances are enough for."""
+    test: TestSet
+    findings: tuple[Finding, ...]
+    losses: dict[str, dict[str, Array]]
+    """By method and measure, one value an utterance of the test set."""
+    level: float
+    seed: int
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The names of the predictions, in the order given."""
+        return tuple(self.held_out)
+
+    def of(self, method: str) -> Score:
+        """One method's overall score."""
+        for score in self.overall:
+            if score.method == method:
+                return score
+        raise SettingsError(f"no prediction is named {method!r}", fix=f"There are: {', '.join(self.methods)}.")
+
+    def paired(
+        self, first: str, second: str, measure: str = "nll_per_vote", rows: NDArray[np.bool_] | None = None
+    ) -> Paired:
+        """first less second on the same utterances (or some of them), with interval and p-value over speakers."""
+        chosen = np.ones(len(self.test), dtype=np.bool_) if rows is None else rows
+        return paired_by_speaker(
+            self.losses[first][measure][chosen],
+            self.losses[second][measure][chosen],
+            None if self.test.speakers is None else self.test.speakers[chosen],
+            weights=_weights(self.test, measure)[chosen],
+            level=self.level,
+            seed=self.seed,
+        )
+
+    def against(self, method: str) -> dict[str, Interval]:
+        """The log loss of each other method less that of `method`; below zero the other is better."""
+        own = self.losses[method]["nll_per_vote"]
+        weights = _weights(self.test, "nll_per_vote")
+        return {
+            name: mean_by_speaker(
+                losses["nll_per_vote"] - own, self.test.speakers, weights=weights, level=self.level, seed=self.seed
+            )
+            for name, losses in self.losses.items()
+            if name != method
+        }
+
+
+def compare(
+    predictions: Mapping[str, Labels],
+    votes: Votes,
+    utterances: Utterances | None = None,
+    *,
+    baseline: str,
+    strata: pl.DataFrame | None = None,
+    before: Labels | None = None,
+    truth: Labels | None = None,
+    importance: Labels | None = None,
+    groups: Sequence[str] = (),
+    reliability_of: Sequence[str] | None = None,
+    consensus: bool = False,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Comparison:
+    """Score every prediction against the held-out votes of the utterances that all of them predict.
+
+    Log loss is a mean over held-out votes, JSD (base 2) and Brier score over utterances, with intervals over speakers.
+    votes may hold others too: only held-out ones are used. baseline: the method the others are paired with. strata:
+    utterance_id and a column a stratification (strata_table makes them); thirds of the held-out votes' entropy are
+    added. before: labels known before the held-out votes, whose ambiguity makes the observable strata of held_out
+    (the baseline's where none are given). truth, importance, groups and consensus are as in score_held_out.
+    reliability_of: the methods whose reliability is binned; all where not given. An utterance that one method does not
+    predict is scored for none, and is a finding.
+    """
+    if baseline not in predictions:
+        there = ", ".join(predictions) or "none"
+        raise SettingsError(f"no prediction is named {baseline!r}", fix=f"Name one of the predictions: {there}.")
+    held = votes.frame.filter("held_out")
+    ids, counts, findings = held_out_counts(Votes(held, votes.about), consensus=consensus)
+    ids, counts, more = _common(ids, counts, predictions)
+    kept = Votes(held.filter(pl.col("utterance_id").is_in(ids.implode())), votes.about)
+    test = TestSet(ids.to_numpy().astype(np.str_), counts, speakers_of(ids, utterances), _importance(ids, importance))
+    scored = {
+        name: score_held_out(
+            labels, kept, utterances, before=predictions[baseline] if before is None else before, truth=truth,
+            importance=importance, groups=groups, consensus=consensus, level=level, seed=seed,
+        )
+        for name, labels in predictions.items()
+    }  # fmt: skip
+    losses = {
+        name: {measure: one.per_utterance[measure].to_numpy() for measure in COMPARED} for name, one in scored.items()
+    }
+    everyone = Comparison(baseline, (), {}, scored, {}, test, (*findings, *more), losses, level, seed)
+    parts = _stratified(ids, strata)
+    parts[OUTCOME] = scored[baseline].per_utterance["outcome"].to_numpy().astype(np.str_)
+    inside: dict[str, dict[str, tuple[Score, ...]]] = {}
+    for title, values in parts.items():
+        rows = {value: values == value for value in in_order(values)}
+        inside[title] = {value: _scores(everyone, chosen) for value, chosen in rows.items() if chosen.sum() >= FEWEST}
+    shares = [f"p_{label}" for label in votes.taxonomy]
+    bins = {}
+    for name in predictions if reliability_of is None else reliability_of:
+        predicted = ids.to_frame("utterance_id").join(
+            predictions[name].frame, on="utterance_id", how="left", maintain_order="left"
+        )
+        bins[name] = reliability_bins(predicted.select(shares).to_numpy(), counts, test.speakers, seed=seed)
+    overall = _scores(everyone, np.ones(len(test), dtype=np.bool_))
+    return Comparison(baseline, overall, inside, scored, bins, test, everyone.findings, losses, level, seed)
+
+
+def _common(ids: pl.Series, counts: Array, predictions: Mapping[str, Labels]) -> tuple[pl.Series, Array, list[Finding]]:
+    """The utterances that every method predicts."""
+    everywhere = np.ones(len(ids), dtype=np.bool_)
+    findings = []
+    for name, labels in predictions.items():
+        there = ids.is_in(labels.frame["utterance_id"].implode()).to_numpy()
+        if not there.all():
+            message = f"utterances with held-out votes that {name!r} does not predict, scored for no method"
+            fix = "Predict them, or say why it cannot be."
+            findings.append(Finding.of("no_prediction", message, fix, where=name, count=int((~there).sum())))
+        everywhere &= there
+    if not everywhere.any():
+        raise InputError(
+            "no utterance has both held-out votes and a prediction of every method",
+            where="predictions",
+            fix="Check the ids.",
+        )
+    return ids.filter(pl.Series(everywhere)), counts[everywhere], findings
+
+
+def _importance(ids: pl.Series, importance: Labels | None) -> Array:
+    if importance is None:
+        return np.ones(len(ids))
+    weights = importance.frame.select("utterance_id", "weight")
+    joined = ids.to_frame("utterance_id").join(weights, on="utterance_id", how="left", maintain_order="left")
+    return joined["weight"].fill_null(0.0).to_numpy()
+
+
+def _stratified(ids: pl.Series, strata: pl.DataFrame | None) -> dict[str, Words]:
+    if strata is None:
+        return {}
+    joined = ids.to_frame("utterance_id").join(strata, on="utterance_id", how="left", maintain_order="left")
+    return {
+        name: joined[name].cast(pl.String).fill_null("not known").to_numpy().astype(np.str_)
+        for name in joined.columns
+        if name != "utterance_id"
+    }
+
+
+def _weights(test: TestSet, measure: str) -> Array:
+    return test.counts.sum(1) * test.weight if measure == "nll_per_vote" else test.weight
+
+
+def _scores(found: Comparison, rows: NDArray[np.bool_]) -> tuple[Score, ...]:
+    """Every method on some of the utterances."""
+    test = found.test
+    speakers = None if test.speakers is None else test.speakers[rows]
+    made = []
+    for method, losses in found.losses.items():
+        nll, jsd, brier = (
+            mean_by_speaker(
+                losses[measure][rows], speakers, weights=_weights(test, measure)[rows], level=found.level,
+                seed=found.seed,
+            )
+            for measure in COMPARED
+        )  # fmt: skip
+        gain = None if method == found.baseline else found.paired(method, found.baseline, rows=rows)
+        made.append(Score(method, nll, jsd, brier, gain, int(rows.sum())))
+    return tuple(made)

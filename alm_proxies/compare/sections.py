@@ -1,0 +1,188 @@
+"""Tables, charts and sections of a comparison with held-out votes, the same on every report that has one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from alm_proxies.compare.comparison import Comparison, Score
+from alm_proxies.compare.rivals import ROLES
+from alm_proxies.interval import Interval
+from alm_proxies.report.charts import Line, Series, calibration, dots
+from alm_proxies.report.drawing import ROLES as EVERY_ROLE
+from alm_proxies.report.drawing import number
+from alm_proxies.report.page import Block, Cell, Chart, Column, Section, Table
+from alm_proxies.tables import Finding
+
+NLL = Column("NLL", 3, "Mean of −ln p(vote) over held-out votes, in nats. Lower is better.")
+JSD = Column("JSD", 3, "Jensen-Shannon divergence, base 2, to the shares of the held-out votes. Lower is better.")
+_FLOOR = Column("JSD floor", 3, "What the truth itself would score against so few votes, if the label is right.")
+_BRIER = Column("Brier", 3, "Mean squared distance to held-out votes, 0 to 2. Lower is better.")
+_ECE = Column("ECE", 3, "Top label: |probability − share of votes|, 15 bins of equal mass.")
+_R2 = Column("R²", 3, "Per label over utterances, averaged: 1 − residual / total.")
+JUDGE_BY = (
+    "Lower is better. Judge by the log loss: it is proper, JSD to a few votes is not, and rewards over-confidence."
+)
+
+
+def roles_of(methods: Sequence[str]) -> dict[str, str]:
+    """The role (colour and shape) of each method: its own where it has one, else the next that is free."""
+    made = {method: ROLES[method] for method in methods if method in ROLES}
+    free = [role for role in EVERY_ROLE if role not in made.values()] or list(EVERY_ROLE)
+    others = [method for method in methods if method not in made]
+    return made | {method: free[place % len(free)] for place, method in enumerate(others)}
+
+
+def series_of(name: str, role: str, values: Sequence[Interval | None]) -> Series:
+    """Intervals as a series; None is not known."""
+    unknown = Interval(math.nan, math.nan, math.nan)
+    return Series(name, role, tuple(value or unknown for value in values))
+
+
+def held_out_section(comparison: Comparison, strata: Sequence[str], *, lead: str) -> Section:
+    """Every method overall and in the stratifications named; `lead` says what the methods are."""
+    blocks: list[Block] = [methods_table(comparison)]
+    inside = {title: comparison.within.get(title, {}) for title in strata}
+    if any(len(values) > 1 for values in inside.values()):
+        title = f"Where each method gains on {comparison.baseline}"
+        blocks += [gain_chart("strata", title, comparison, inside), strata_table(comparison, inside)]
+    return Section("Against held-out votes", f"{lead} {JUDGE_BY}", tuple(blocks))
+
+
+def calibration_section(comparison: Comparison, methods: Sequence[str], *, noun: str = "label") -> Section:
+    """Whether the confidence of the methods named can be trusted, and their concentration; the first is described."""
+    blocks: list[Block] = [reliability_chart(comparison, methods)]
+    lead = f"Whether a {noun} that says 70 % gets 70 % of the held-out votes."
+    if (chart := coverage_chart(comparison, methods)) is not None:
+        blocks.append(chart)
+        lead += f" And whether the concentration, the strength of a {noun} in votes, promises the right spread."
+    return Section("Can the confidence be trusted?", lead, tuple(blocks))
+
+
+def findings_section(findings: Sequence[Finding]) -> Section | None:
+    """What was left out; None where nothing was."""
+    if not findings:
+        return None
+    return Section("What was left out", "Nothing is dropped silently.", (findings_table(findings),))
+
+
+def methods_table(comparison: Comparison) -> Table:
+    """Every method overall."""
+    rows: list[list[Cell]] = []
+    for score in comparison.overall:
+        measured = comparison.held_out[score.method]
+        more = [measured.score(name) for name in ("jsd_floor", "brier", "ece", "r2_over_utterances")]
+        gain = score.gain.difference if score.gain is not None else None
+        rows.append([score.method, score.nll.estimate, gain, score.jsd, *more])
+    return Table.of(["Method", NLL, _gain(comparison), JSD, _FLOOR, _BRIER, _ECE, _R2], rows)
+
+
+def strata_table(comparison: Comparison, inside: Mapping[str, Mapping[str, Sequence[Score]]]) -> Table:
+    """Every method within every stratum."""
+    rows: list[list[Cell]] = []
+    for title, values in inside.items():
+        for value, made in values.items():
+            for score in made:
+                gain = score.gain.difference if score.gain is not None else None
+                rows.append([f"{title}: {value}", score.utterances, score.method, score.nll.estimate])
+                rows[-1] += [score.jsd.estimate, gain]
+    caption = "Every method in every stratum"
+    columns: list[str | Column] = ["Stratum", "Utterances", "Method", NLL, JSD, _gain(comparison)]
+    return Table.of(columns, rows, caption, folded=True)
+
+
+def gain_chart(
+    name: str, title: str, comparison: Comparison, inside: Mapping[str, Mapping[str, Sequence[Score]]]
+) -> Chart:
+    """Each method's log loss less that of the baseline, within strata or groups."""
+    rows: list[str] = []
+    columns: dict[str, list[Interval | None]] = {}
+    headings: dict[int, str] = {}
+    for stratum, values in inside.items():
+        if values:
+            headings[len(rows)] = stratum
+        for value, made in values.items():
+            rows.append(value)
+            for score in made:
+                if score.gain is not None:
+                    columns.setdefault(score.method, []).append(score.gain.difference)
+    baseline, roles = comparison.baseline, roles_of(comparison.methods)
+    return dots(
+        name,
+        title,
+        f"log loss against {baseline} (nats a vote; below zero is better)",
+        rows,
+        [series_of(method, roles[method], columns[method]) for method in comparison.methods if method in columns],
+        alt=f"Differences in log loss to {baseline}, {len(rows)} rows; below zero is better.",
+        note="Intervals are 95 %, paired on the same votes, over speakers.",
+        reference=(baseline, 0.0),
+        headings=headings,
+    )
+
+
+def reliability_chart(comparison: Comparison, methods: Sequence[str]) -> Chart:
+    """The top label's probability against its share of held-out votes, for the methods named."""
+    roles = roles_of(comparison.methods)
+    lines = []
+    for name in methods:
+        bins = comparison.reliability[name]
+        shares = series_of(name, roles[name], [one.share for one in bins])
+        lines.append(Line(shares, tuple(one.confidence for one in bins)))
+    first = methods[0]
+    error, bins = comparison.held_out[first].reliability.error, comparison.reliability[first]
+    return calibration(
+        "reliability",
+        "Probability of the top label against its share of held-out votes",
+        "probability of the top label",
+        "share of held-out votes for it",
+        lines,
+        alt=f"Reliability of the top label; expected calibration error of {_the(first)} {number(error)}.",
+        note=(
+            f"{len(bins)} bins of equal mass, {sum(one.utterances for one in bins):,} utterances; "
+            "intervals are 95 %, over speakers. Below the diagonal is over-confident."
+        ),
+    )
+
+
+def coverage_chart(comparison: Comparison, methods: Sequence[str]) -> Chart | None:
+    """Nominal against actual coverage of the intervals that the concentration promises; None without concentration."""
+    first = comparison.held_out[methods[0]].concentration
+    if first is None:
+        return None
+    levels, roles = tuple(first.coverage), roles_of(comparison.methods)
+    checks = {name: comparison.held_out[name].concentration for name in methods}
+    lines = [
+        Line(Series.of(name, roles[name], list(check.coverage.values())), levels)
+        for name, check in checks.items()
+        if check is not None
+    ]
+    helped = "pays" if first.log_score < first.log_score_without else "does not pay"
+    return calibration(
+        "coverage",
+        "Intervals for the held-out votes of the top label: promised and actual coverage",
+        "promised coverage",
+        "share of utterances inside",
+        lines,
+        alt=f"Coverage at {', '.join(f'{100 * level:.0f} %' for level in levels)}.",
+        note=(
+            f"Log score of all held-out votes of an utterance together {number(first.log_score)} nats a vote with the "
+            f"concentration, {number(first.log_score_without)} with the shares taken as exact: the concentration "
+            f"{helped}. {first.utterances:,} utterances."
+        ),
+    )
+
+
+def findings_table(findings: Sequence[Finding]) -> Table:
+    """What was left out, and what to do about it."""
+    rows: list[list[Cell]] = [
+        [finding.kind.replace("_", " "), finding.message, finding.fix or None, finding.count] for finding in findings
+    ]
+    return Table.of(["Kind", "What", "What to do", "Count"], rows)
+
+
+def _gain(comparison: Comparison) -> Column:
+    return Column(f"Against {comparison.baseline}", 3, "Paired on the same votes; below zero is better.")
+
+
+def _the(method: str) -> str:
+    return f"the {method}" if method in ROLES else method

@@ -1,0 +1,53 @@
+"""The contract of the tables and what earlier ones called things: their files are read and upgraded in memory.
+
+Files are written under the newest contract only. A renamed column or metadata key has one line here, and a small file
+of the contract before it stands in tests/contracts.
+
+- 2: Findings say `message` and `fix` (were what, mend); Labels have `concentration_gain` (was proxy_worth; in units of
+  concentration, no number of human votes); `made_by` has `settings_digest` and `settings` (were settings, said), and
+  its inputs are content digests by need.
+- 1: the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import polars as pl
+
+CONTRACT = 2
+
+_COLUMNS: dict[str, dict[str, str]] = {
+    "Findings": {"what": "message", "mend": "fix"},
+    "Labels": {"proxy_worth": "concentration_gain"},
+}
+"""By table: the names of columns under earlier contracts, and those they have now."""
+_METHODS = {"stacking": "supervised"}
+
+
+def upgraded_frame(frame: pl.DataFrame, table: str) -> pl.DataFrame:
+    """The frame with columns of earlier contracts under their names of today; a frame that has those stays as it is."""
+    there = set(frame.columns)
+    names = {old: new for old, new in _COLUMNS.get(table, {}).items() if old in there and new not in there}
+    return frame.rename(names) if names else frame
+
+
+def upgraded_about(stated: Mapping[str, Any]) -> dict[str, Any]:
+    """What a file of an earlier contract says of itself, as this contract says it."""
+    made_by = stated.get("made_by")
+    if isinstance(made_by, Mapping):
+        made_by = _upgraded_made_by(made_by)
+    return {**stated, "contract": CONTRACT, "made_by": made_by}
+
+
+def _upgraded_made_by(made_by: Mapping[str, Any]) -> dict[str, Any]:
+    upgraded = dict(made_by)
+    if isinstance(upgraded.get("settings"), str):
+        upgraded["settings_digest"] = upgraded.pop("settings")
+    if "said" in upgraded:
+        settings = dict(upgraded.pop("said"))
+        if isinstance(method := settings.get("method"), str):
+            settings["method"] = _METHODS.get(method, method)
+        upgraded["settings"] = settings
+    return upgraded

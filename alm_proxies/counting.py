@@ -1,0 +1,39 @@
+"""How votes are counted for a fit, as settings; `ballots` counts by them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from alm_proxies.settings import Alias, Settings
+
+
+class Merge(Settings):
+    """How secondary labels count: an utterance's counts are votes * (primary * P + secondary * S).
+
+    P are the shares of the primary labels; S the mean over the raters who named any of their secondary labels, each
+    rater's list sharing mass 1 (arXiv 2606.27536). An utterance without secondary labels keeps P.
+    """
+
+    primary: float = Field(default=1.0, gt=0, le=1)
+    """Share of the primary labels."""
+    secondary: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the secondary labels; the two sum to 1 (0.9 and 0.1 are usual)."""
+
+    @model_validator(mode="after")
+    def _sum(self) -> Self:
+        if abs(self.primary + self.secondary - 1) > 1e-9:
+            raise ValueError(f"primary and secondary sum to {self.primary + self.secondary:g}, not 1")
+        return self
+
+
+class Counting(Settings):
+    """How votes are counted for a fit: a setting of fuse, kept in its labels for whoever compares with them."""
+
+    merge: Merge = Merge()
+    """How primary and secondary labels of one rater count."""
+    consensus: bool = False
+    """Count published consensus labels (annotator "corpus/consensus") as votes."""
+    columns: Annotated[tuple[str, ...], Alias("column")] = ()
+    """Numeric columns of the utterances (duration, prosody) that may steer the gate beside the proxies."""

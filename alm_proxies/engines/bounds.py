@@ -1,0 +1,114 @@
+"""The most that a question or a request can come to: bytes of an answer, tokens, seconds of audio.
+
+What a server reports is believed only within these bounds, and a budget books them before anything is sent.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from alm_proxies.engines.engine import Abilities, Audio, Question, Request, consecutive_runs
+
+_TOKENS_OF_A_TEMPLATE = 2048
+"""Prompt tokens that a chat template, and a model that pads short clips, may add."""
+_TOKENS_A_SECOND = 100
+"""The most prompt tokens that models make of a second of audio (32 of most, 75 of the densest codecs)."""
+_LETTERS_OF_A_TOKEN = 64
+_LETTERS_AT_LEAST = 4096
+_BYTES_OF_A_LETTER = 6
+"""Of JSON that escapes every letter (\\uXXXX)."""
+_BYTES_OF_A_SCORE = 400
+"""Of one token with its log-probability in JSON."""
+_BYTES_AROUND = 64 * 1024
+BYTES_OF_AN_ERROR = 64 * 1024
+"""What is read of an answer that is no 200."""
+
+
+@dataclass(frozen=True, slots=True)
+class Most:
+    """The most that one HTTP answer to a question can hold, and the most that it can be charged as."""
+
+    answers: int = 1
+    tokens_each: int = 1
+    tokens_in: int = 0
+    scores: int = 0
+    """Tokens whose log-probabilities are reported."""
+
+    @property
+    def tokens_out(self) -> int:
+        """Tokens of all answers."""
+        return self.answers * self.tokens_each
+
+    @property
+    def letters(self) -> int:
+        """Characters of one text."""
+        return max(_LETTERS_AT_LEAST, _LETTERS_OF_A_TOKEN * self.tokens_each)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the whole body, decompressed."""
+        texts = 2 * self.answers * self.letters * _BYTES_OF_A_LETTER
+        return _BYTES_AROUND + texts + _BYTES_OF_A_SCORE * self.scores
+
+
+def most_of_question(question: Question, fields: Mapping[str, Any]) -> Most:
+    """The bounds of one chat completion, from the question and the fields it is sent with."""
+    answers = int(fields.get("n", 1))
+    tokens_each = int(fields.get("max_tokens") or fields.get("max_completion_tokens") or 1)
+    tokens_in = tokens_of_prompt(question)
+    scores = (1 + int(fields.get("top_logprobs") or 0)) * answers * tokens_each if fields.get("logprobs") else 0
+    scores += len(fields.get("logprob_token_ids", ())) * answers
+    scores += 2 * tokens_in if fields.get("prompt_logprobs") is not None else 0
+    return Most(answers, tokens_each, tokens_in, scores)
+
+
+def tokens_of_prompt(question: Question) -> int:
+    """The most prompt tokens that a question can have: a byte of text is one at most."""
+    parts = _parts(question)
+    text = sum(len(part.encode("utf-8", "replace")) for part in parts if isinstance(part, str))
+    seconds = sum(part.seconds for part in parts if isinstance(part, Audio))
+    return _TOKENS_OF_A_TEMPLATE + text + math.ceil(_TOKENS_A_SECOND * seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Booking:
+    """The most that a request can be charged for, all its tries included."""
+
+    requests: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    audio_seconds: float = 0.0
+
+
+def booking_of(request: Request, can: Abilities) -> Booking:
+    """What to book before a request is sent: every HTTP request it is cut into, each tried as often as allowed.
+
+    An engine in this process asks once. Words that are scored are sent once a word.
+    """
+    tries = max(1, can.tries)
+    sends = _sends(request, can)
+    each = 1 if request.elicit == "score" else request.sampling.max_tokens
+    heard = [sum(part.seconds for part in _parts(question) if isinstance(part, Audio)) for question, *_ in sends]
+    return Booking(
+        requests=tries * sum(count for _, count, _ in sends),
+        tokens_in=tries * sum(count * tokens_of_prompt(question) for question, count, _ in sends),
+        tokens_out=tries * sum(answers * each for *_, answers in sends),
+        audio_seconds=tries * sum(count * seconds for (_, count, _), seconds in zip(sends, heard, strict=True)),
+    )
+
+
+def _sends(request: Request, can: Abilities) -> list[tuple[Question, int, int]]:
+    """The HTTP requests of a request: the question, how many of them, and how many answers they have in all."""
+    if request.elicit == "score":
+        in_process = can.engine != "openai"
+        words = [1 if in_process or all(len(c) == 1 for c in q.choices) else len(q.choices) for q in request.questions]
+        return [(question, count, count) for question, count in zip(request.questions, words, strict=True)]
+    runs = len(consecutive_runs(request.seeds)) if can.seeds == "each" else 1
+    return [(request.questions[0], runs if can.several else len(request.seeds), len(request.seeds))]
+
+
+def _parts(question: Question) -> list[str | Audio]:
+    return [part for turn in question.turns for part in turn.parts]

@@ -1,0 +1,254 @@
+"""What a chat completion says, read once into typed data; whatever is not one is a fault of one kind, malformed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from alm_proxies.engines.bounds import Most
+from alm_proxies.engines.faults import FaultError
+
+_MOST_SAID = 300
+_HIGHEST, _LOWEST = 1e-3, -1e5
+"""Log-probabilities beyond these are none; servers write -9999 for what cannot be."""
+_SUM_AT_MOST = 1.02
+_LONGEST_WORD = 64
+"""Of a finish reason or of a model's name beyond which it is cut."""
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(strict=True, frozen=True)
+
+
+class _Content(_Part):
+    """One part of a content that is a list; its text, or the parts of its reasoning."""
+
+    type: str
+    text: str | None = None
+    refusal: str | None = None
+    thinking: str | tuple[_Content, ...] | None = None
+
+
+class _Message(_Part):
+    content: str | tuple[_Content, ...] | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    refusal: str | None = None
+
+    @property
+    def text(self) -> str:
+        """The answer."""
+        return self.content if isinstance(self.content, str) else _text_of(self.content or ())
+
+    @property
+    def thought(self) -> str:
+        """The reasoning, where it is reported apart from the answer."""
+        apart = self.reasoning_content or self.reasoning or ""
+        if apart or not isinstance(self.content, tuple):
+            return apart
+        thoughts = [part.thinking for part in self.content if part.thinking is not None]
+        return "".join(one if isinstance(one, str) else _text_of(one) for one in thoughts)
+
+    @property
+    def declined(self) -> str:
+        """What the model says instead of an answer."""
+        parts = self.content if isinstance(self.content, tuple) else ()
+        return self.refusal or next((part.refusal for part in parts if part.refusal), "")
+
+
+class _Choice(_Part):
+    index: int | None = None
+    message: _Message
+    finish_reason: str | None = None
+
+
+class _Body(_Part):
+    model: str | None = None
+    choices: tuple[_Choice, ...]
+    usage: Any = None
+
+
+class _Score(_Part):
+    token: str
+    logprob: float
+
+
+class _FirstToken(_Part):
+    top_logprobs: tuple[_Score, ...] = ()
+
+
+class _LogProbs(_Part):
+    content: tuple[_FirstToken, ...] | None = None
+
+
+class _ScoredChoice(_Choice):
+    logprobs: _LogProbs | None = None
+
+
+class _PlaceScore(_Part):
+    logprob: float
+
+
+class _ScoredBody(_Body):
+    choices: tuple[_ScoredChoice, ...]
+    prompt_logprobs: tuple[dict[str, _PlaceScore] | None, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """One 200 answer: texts with their finish and reasoning, log-probabilities where asked for, and token counts."""
+
+    texts: tuple[str, ...]
+    finish: tuple[str, ...]
+    reasoning: tuple[str, ...]
+    tokens_in: int
+    """0 where the server does not say."""
+    tokens_out: int
+    implausible: bool
+    """The server's own counts were impossible; the most there can have been stands in their place."""
+    model: str
+    first_tokens: tuple[tuple[str, float], ...] | None = None
+    """The likeliest first tokens of the first answer, log P each."""
+    prompt_tokens: tuple[Mapping[int, float], ...] | None = None
+    """Per place of the prompt after its first: log P of its token, and perhaps of others, by number."""
+
+
+def read_completion(content: bytes, most: Most, *, words: bool = True) -> Completion:
+    """What a 200 answer says; a fault if it is no completion within its bounds or, where `words`, says nothing."""
+    body = parse(_ScoredBody if most.scores else _Body, content, "chat completion")
+    if not 0 < len(body.choices) <= most.answers:
+        raise malformed(f"{len(body.choices)} answers instead of {most.answers}")
+    choices = _in_order(body.choices)
+    messages = [choice.message for choice in choices]
+    texts, reasoning = tuple(one.text for one in messages), tuple(one.thought for one in messages)
+    longest = max(map(len, (*texts, *reasoning)))
+    if longest > most.letters:
+        raise malformed(f"an answer of {longest:,} letters to a question for {most.tokens_each:,} tokens")
+    finish = tuple((choice.finish_reason or "stop")[:_LONGEST_WORD] for choice in choices)
+    declined = next((one.declined for one in messages if one.declined), "")
+    if declined and not any(texts):
+        raise FaultError("refused", declined[:_MOST_SAID])
+    if "content_filter" in finish and not any(texts):
+        raise FaultError("refused", "the server's content filter stopped the answer")
+    if words and not any(texts) and not any(reasoning) and "length" not in finish:
+        raise FaultError("empty", "200 without any text")
+    tokens_in, tokens_out, implausible = _counts(body.usage, most)
+    return Completion(
+        texts,
+        finish,
+        reasoning,
+        tokens_in,
+        tokens_out,
+        implausible,
+        (body.model or "")[:_LONGEST_WORD],
+        *(_scores_of(body) if isinstance(body, _ScoredBody) else ()),
+    )
+
+
+def first_token_scores(found: Completion, choices: Sequence[str]) -> tuple[float, ...] | None:
+    """log P of one-token choices among the likeliest first tokens; None if more than 1e-4 of them is missing."""
+    scores = dict(found.first_tokens or ())
+    known = [scores[choice] for choice in choices if choice in scores]
+    missing = len(choices) - len(known)
+    if not known or (missing and missing * math.exp(min(scores.values()) - max(known)) > 1e-4):
+        return None
+    return tuple(scores.get(choice, float("-inf")) for choice in choices)
+
+
+def named_token_scores(found: Completion, tokens: Sequence[int]) -> tuple[float, ...] | None:
+    """log P of tokens asked for by number (vLLM's logprob_token_ids), or None where one is missing."""
+    scores = dict(found.first_tokens or ())
+    names = [f"token_id:{token}" for token in tokens]
+    return tuple(scores[name] for name in names) if all(name in scores for name in names) else None
+
+
+def forced_score(found: Completion, answer: Sequence[int]) -> float | None:
+    """log P of an answer and the token after it (the end of the turn) at the end of a scored prompt (vLLM)."""
+    places, size = found.prompt_tokens or (), len(answer)
+    for start in range(len(places) - size - 1, -1, -1):
+        window = places[start : start + size]
+        if all(token in place for token, place in zip(answer, window, strict=True)):
+            end = places[start + size]
+            return sum(place[token] for token, place in zip(answer, window, strict=True)) + next(iter(end.values()))
+    return None
+
+
+def parse(model: type[M], content: bytes, name: str) -> M:
+    """A body as its model; anything else is malformed. Nesting, numbers and letters are checked by the parser."""
+    try:
+        return model.model_validate_json(content)
+    except ValidationError as error:
+        raise malformed(f"the answer is no {name} ({_reason(error)})") from None
+
+
+def malformed(message: str) -> FaultError:
+    """The fault of an answer that is not what was asked for."""
+    return FaultError("malformed", message)
+
+
+def _reason(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    place = ".".join(str(part) for part in first["loc"])[:_MOST_SAID]
+    return f"{place}: {first['msg']}" if place else str(first["msg"])
+
+
+def _text_of(parts: Sequence[_Content]) -> str:
+    return "".join(part.text for part in parts if part.text is not None and part.type in ("text", "output_text"))
+
+
+def _in_order(choices: Sequence[_Choice]) -> Sequence[_Choice]:
+    """The answers in the order of their numbers, where they have any: the place decides which seed an answer has."""
+    places = [choice.index for choice in choices]
+    if sorted(place for place in places if place is not None) != list(range(len(choices))):
+        return choices
+    return tuple(sorted(choices, key=lambda choice: choice.index or 0))
+
+
+def _counts(usage: object, most: Most) -> tuple[int, int, bool]:
+    """Tokens in and out; a count that cannot be is replaced by the most that there can have been."""
+    if not isinstance(usage, dict):
+        return (0, 0, False) if usage is None else (most.tokens_in, most.tokens_out, True)
+    read = [_count(usage.get("prompt_tokens"), most.tokens_in), _count(usage.get("completion_tokens"), most.tokens_out)]
+    return read[0][0], read[1][0], read[0][1] or read[1][1]
+
+
+def _count(value: object, most: int) -> tuple[int, bool]:
+    if value is None:
+        return 0, False
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most:
+        return value, False
+    return most, True
+
+
+def _scores_of(
+    body: _ScoredBody,
+) -> tuple[tuple[tuple[str, float], ...] | None, tuple[Mapping[int, float], ...] | None]:
+    """Log-probabilities of the first answer's first token, and of the prompt."""
+    first = body.choices[0].logprobs
+    top = first.content[0].top_logprobs if first is not None and first.content else None
+    scores = None if top is None else tuple((entry.token, _log_p(entry.logprob)) for entry in top)
+    if scores and math.fsum(math.exp(score) for score in dict(scores).values()) > _SUM_AT_MOST:
+        raise malformed("the log-probabilities of the first token sum to more than 1")
+    if body.prompt_logprobs is None:
+        return scores, None
+    try:
+        return scores, tuple(
+            {int(token): _log_p(entry.logprob) for token, entry in (place or {}).items()}
+            for place in body.prompt_logprobs[1:]
+        )
+    except ValueError:
+        raise malformed("a token of the prompt has no number") from None
+
+
+def _log_p(value: float) -> float:
+    if not _LOWEST <= value <= _HIGHEST:  # not a number is neither
+        raise malformed(f"{value:g} is no log-probability")
+    return min(value, 0.0)

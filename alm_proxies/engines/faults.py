@@ -1,0 +1,46 @@
+"""Faults: one try that went wrong, and an answer together with the tries it took."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from alm_proxies.engines.engine import MAY_BE_PAID, Failure, Trouble
+
+Answer = TypeVar("Answer")
+
+BUSY: frozenset[str] = frozenset({"rate_limited", "timeout"})
+AWAY: frozenset[str] = frozenset({"unreachable", "reset"})
+
+
+class FaultError(Exception):
+    """One try went wrong: `busy` if the server is overloaded, `paid` if the server may charge for the try.
+
+    When `Traffic.send` raises it, `tries` and `paid_tries` count all tries of the request.
+    """
+
+    def __init__(
+        self,
+        kind: Trouble,
+        message: str,
+        retry_after: float | None = None,
+        *,
+        busy: bool | None = None,
+        paid: bool | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.failure = Failure(kind, message)
+        self.retry_after = retry_after
+        self.busy = kind in BUSY if busy is None else busy
+        self.paid = kind in MAY_BE_PAID if paid is None else paid
+        self.tries = 0
+        self.paid_tries = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Sent(Generic[Answer]):
+    """An answer, the tries it took, and how many of them may be charged for, the last one included."""
+
+    answer: Answer
+    tries: int
+    paid_tries: int

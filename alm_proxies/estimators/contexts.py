@@ -1,0 +1,114 @@
+"""Contexts: an utterance's human votes cut in two, those given and those left out, for every number given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from alm_proxies.estimators.counts import Array, Counts, Index
+from alm_proxies.seeds import generator
+
+_ROTATIONS = 4
+"""Cuts of one size for each utterance, at most."""
+_EVERY_SIZE = 4
+"""Up to this number of votes given every number is used; beyond it doubling ones, and all but one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contexts:
+    """Cuts of the utterances' human votes; equal cuts of an utterance stand once, with their mass."""
+
+    rows: Index
+    """The utterance."""
+    sizes: Index
+    """How many votes are given."""
+    given: Array
+    """Counts of the votes given."""
+    left: Array
+    """Counts of the votes left out."""
+    mass: Array
+    """What the cut counts for: cuts of one size sum to one, whatever the utterance."""
+    last: np.ndarray
+    """Whether all votes but one are given: the cut nearest to the context that labels are made in."""
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def share(self) -> Array:
+        """Mass that sums to one for each utterance, over all its cuts."""
+        total = np.bincount(self.rows, weights=self.mass)
+        return np.asarray(self.mass / total[self.rows])
+
+    @property
+    def targets(self) -> Array:
+        """The votes left out with the mass they count for: an utterance counts as many votes as it has."""
+        votes = np.maximum(self.left.sum(1), 1e-12)
+        cast = self.given.sum(1) + votes
+        return np.asarray(self.left * (self.share * cast / votes)[:, None])
+
+
+def contexts_of(counts: Counts, seed: int) -> Contexts:
+    """The cuts of every utterance with a human vote: none given, one, ... all but one.
+
+    The votes of an utterance stand on a circle in random order; a cut gives the next n from one of up to four starting
+    points. With up to four votes these are all cuts but some of the middle sizes.
+    """
+    rows, vectors = _ballots(counts)
+    rng = generator(seed, "contexts")
+    order = np.lexsort((rng.random(len(rows)), rows))
+    rows, vectors = rows[order], vectors[order]
+    cast = np.bincount(rows, minlength=len(counts))
+    first = np.concatenate([[0], np.cumsum(cast)[:-1]])
+    labels = vectors.shape[1] if len(vectors) else counts.human.shape[1]
+    parts: list[tuple[Index, Index, Array, Array, Array]] = []
+    for votes in np.unique(cast[cast > 0]).tolist():
+        members = np.flatnonzero(cast == votes).astype(np.int64)
+        circle = vectors[(first[members][:, None] + np.arange(votes)).ravel()].reshape(len(members), votes, labels)
+        whole = circle.sum(1)
+        for size in _sizes(votes):
+            starts = _starts(votes) if size else [0]
+            for start in starts:
+                given = circle[:, (start + np.arange(size)) % votes].sum(1)
+                left = np.maximum(whole - given, 0.0)
+                mass = np.full(len(members), 1.0 / len(starts))
+                parts.append((members, np.full(len(members), size, dtype=np.int64), given, left, mass))
+    if not parts:
+        none = np.zeros((0, labels))
+        return Contexts(rows, rows, none, none, np.zeros(0), np.zeros(0, dtype=bool))
+    members, sizes, given, left, mass = (np.concatenate(each) for each in zip(*parts, strict=True))
+    return _once(members, sizes, given, left, mass, cast)
+
+
+def _once(rows: Index, sizes: Index, given: Array, left: Array, mass: Array, cast: Index) -> Contexts:
+    """Equal cuts put together, in the order of utterances and sizes."""
+    key = np.concatenate([rows[:, None], sizes[:, None], given], axis=1)
+    distinct, place = np.unique(key, axis=0, return_inverse=True)
+    place = place.ravel()
+    _, first = np.unique(place, return_index=True)
+    total = np.bincount(place, weights=mass, minlength=len(distinct))
+    rows, sizes = rows[first], sizes[first]
+    return Contexts(rows, sizes, given[first], left[first], np.asarray(total, np.float64), sizes == cast[rows] - 1)
+
+
+def _ballots(counts: Counts) -> tuple[Index, Array]:
+    if counts.draws is not None:
+        return counts.draws
+    row, label = np.nonzero(counts.human)
+    times = np.maximum(np.rint(counts.human[row, label]), 1.0).astype(np.int64)
+    each = counts.human[row, label] / times
+    vectors = np.eye(counts.human.shape[1])[label] * each[:, None]
+    return np.repeat(row, times).astype(np.int64), np.repeat(vectors, times, axis=0)
+
+
+def _sizes(votes: int) -> list[int]:
+    doubling = [_EVERY_SIZE * 2**power for power in range(1, 20)]
+    sizes = [*range(min(votes, _EVERY_SIZE + 1)), *(size for size in doubling if size < votes - 1), votes - 1]
+    return sorted(set(sizes))
+
+
+def _starts(votes: int) -> list[int]:
+    if votes <= _ROTATIONS:
+        return list(range(votes))
+    return [(turn * votes) // _ROTATIONS for turn in range(_ROTATIONS)]

@@ -1,0 +1,196 @@
+"""The default: several methods stacked, in two levels, by votes left out; proxies count only where they show it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Self
+
+import numpy as np
+import polars as pl
+
+from alm_proxies.estimators.counts import COLUMNS, Array, Counts, counts_of, unique_rows
+from alm_proxies.estimators.dirichlet import Human, Weighted
+from alm_proxies.estimators.estimator import Estimator, NotConvergedWarning, Posterior, has_pairs
+from alm_proxies.estimators.leaks import leaking, leaks_found
+from alm_proxies.estimators.pooling import mixed, rescaled
+from alm_proxies.estimators.stack_methods import WITH, WITHOUT, Method
+from alm_proxies.estimators.stack_trial import Learned, Level, Trial, seen_of, table_of
+from alm_proxies.seeds import generator
+from alm_proxies.tables import Finding, Utterances, Votes
+
+TUNE_ROWS = 4_000
+"""More utterances than these are stacked on a seeded sample of them."""
+FEWEST = 20
+"""Utterances with human votes below which nothing is stacked."""
+_SMALLEST = 0.02
+"""Methods of less weight are left out."""
+
+
+class Stack(Estimator):
+    """Stacking of predictive distributions (Yao et al. 2018) in two levels, then one Dirichlet an utterance.
+
+    p = v sum_m w_m p_m(with proxies) + (1 - v) sum_m u_m p_m(without),   S = n + s (S' - n)
+
+    Every utterance's votes are cut in two, n given and the rest left out, n = 0 .. k - 1; p_m of a cut comes from a fit
+    to other speakers. w and u maximise the log score of the votes left out, drawn to equal over methods (a method's
+    sizes are averaged first). An utterance counts the same over all its cuts, and the weights are used at k as they
+    are. v is drawn to 0, and is 0 unless a paired one-sided t-test over speakers says that proxies help. S' is the
+    strength of the mixture; s scales what it claims beyond the n votes themselves, by maximum Dirichlet-multinomial
+    likelihood of cuts that leave out two votes or more. Utterances without any proxy are
+    given the level without proxies. Proxies that know of the human votes (`leaking`) do not count.
+    """
+
+    name: ClassVar[str] = "auto"
+
+    def __init__(
+        self,
+        *,
+        folds: int = 5,
+        seed: int = 0,
+        quiet: bool = True,
+        methods: Sequence[Method] = WITH,
+        without: Sequence[Method] = WITHOUT,
+    ) -> None:
+        self.folds = folds
+        self.seed = seed
+        self.quiet = quiet
+        self.methods = tuple(methods)
+        self.without = tuple(without)
+
+    def fit(self, votes: Votes | Counts, speakers: Mapping[str, str] | None = None) -> Self:
+        """Learn from human votes and proxies; folds keep speakers (utterance id -> name) whole, where given."""
+        if speakers is not None and isinstance(votes, Votes):
+            table = pl.DataFrame({"utterance_id": list(speakers), "speaker": list(speakers.values())})
+            votes = counts_of(votes, utterances=Utterances.of(table))
+        return super().fit(votes)
+
+    def _learn(self, counts: Counts) -> None:
+        self.leaks_ = leaking(counts)
+        names = tuple(name for name in counts.steering if name not in self.leaks_)
+        voted = np.flatnonzero(counts.human.any(1)).astype(np.int64)
+        self.assumed_ = not has_pairs(counts.rows(voted))
+        methods, without = self.methods, self.without
+        if len(voted) < FEWEST:
+            methods, without = (Method("weighted", (lambda _: Weighted(),)),), (Method("human", (lambda _: Human(),)),)
+            self.learned_ = _unproven(bool(names))
+        else:
+            sample = voted
+            if len(voted) > TUNE_ROWS:
+                sample = np.sort(generator(self.seed, "tune rows").choice(voted, TUNE_ROWS, replace=False))
+            trial = Trial(counts.rows(sample), names, folds=self.folds, seed=self.seed, assumed=self.assumed_)
+            self.learned_ = trial.run(methods, without, quiet=self.quiet)
+        beside = self.learned_.beside
+        self.share_ = beside.share if beside is not None else 0.0
+        self.proxies_ = names if self.share_ else ()
+        self.blocks_ = tuple(name for name in self.proxies_ if name != COLUMNS)
+        self.trials_ = self.learned_.trials
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotConvergedWarning)
+            self.members_ = []
+            if beside is not None and self.share_:
+                self.members_ = _fitted(methods, beside, counts.only(self.proxies_), self.seed)
+            self.members_without_ = _fitted(without, self.learned_.alone, counts.only(()), self.seed)
+        every = [member for _, member in (*self.members_, *self.members_without_)]
+        self.converged_ = all(getattr(member, "converged_", True) for member in every)
+        self.iterations_ = max(getattr(member, "iterations_", 0) for member in every)
+        self.findings_ = tuple(self._findings(names, counts.human[voted]))
+
+    def posterior(self, counts: Counts) -> Posterior:
+        """The Dirichlet of the pooled mean and the scaled strength."""
+        means, strengths = self._alone(counts)
+        weights = np.array([weight for weight, _ in self.members_without_])
+        mean, strength = mixed(means, strengths, weights)
+        votes = counts.human.sum(1)
+        strength = rescaled(strength, votes, self.learned_.alone.scale)
+        seen = np.flatnonzero(seen_of(counts, self.proxies_)).astype(np.int64)
+        if self.learned_.beside is not None and len(seen):
+            part = counts.rows(seen) if len(seen) < len(counts) else counts
+            beside = [member.posterior(member.aligned(part)) for _, member in self.members_]
+            level = np.array([self.share_ * weight for weight, _ in self.members_])
+            pooled, matched = mixed(
+                np.concatenate([np.stack([one.mean for one in beside]), means[:, seen]]),
+                np.concatenate([np.stack([one.concentration for one in beside]), strengths[:, seen]]),
+                np.concatenate([level, (1.0 - self.share_) * weights]),
+            )
+            mean[seen], strength[seen] = pooled, rescaled(matched, votes[seen], self.learned_.beside.scale)
+        return Posterior(mean, strength)
+
+    def _alone(self, counts: Counts) -> tuple[Array, Array]:
+        """Means and strengths of the members without proxies: made once for equal human votes."""
+        distinct, which = unique_rows(counts.human)
+        rows = np.arange(len(distinct), dtype=np.int64)
+        part = counts.only(()).rows(rows).with_human(distinct)
+        each = [member.posterior(member.aligned(part)) for _, member in self.members_without_]
+        return np.stack([one.mean[which] for one in each]), np.stack([one.concentration[which] for one in each])
+
+    def words(self) -> str:
+        """The stack in a few words: the share of each level, and the weights within it."""
+        parts = []
+        for level, where in (
+            (self.learned_.beside, f"with {', '.join(self.proxies_)}"),
+            (self.learned_.alone, "without proxies"),
+        ):
+            if level is not None and level.share > 0:
+                weights = _kept(level.weights)
+                shown = ", ".join(f"{name} {weight:.2f}" for name, weight in weights.items())
+                parts.append(f"{level.share:.2f} x {where} ({shown})")
+        return " + ".join(parts)
+
+    def _findings(self, names: tuple[str, ...], human: Array) -> list[Finding]:
+        learned = self.learned_
+        leaks = leaks_found(self.leaks_, "so they do not count")
+        if len(human) < FEWEST:
+            message = (
+                f"only {len(human)} utterances have human votes: too few to stack, so this is used: {self.words()}"
+            )
+            return [Finding.of("too_few_to_choose", message, fix="Give more utterances human votes."), *leaks]
+        context = int(learned.trials["context"][0])
+        best = learned.beside if learned.beside is not None and self.share_ else learned.alone
+        message = (
+            f"the stack is {self.words()}: {best.loss:.4f} nats a human vote left out, {context} of the others given; "
+            f"{learned.fits} fits, folds by {learned.by}"
+        )
+        findings = [Finding.of("chosen", message)]
+        if learned.test is not None and not self.share_:
+            test = learned.test
+            message = (
+                f"the proxies are switched off: with them {test.estimate:+.4f} nats a vote left out "
+                f"({test.low:+.4f} to {test.high:+.4f}), no gain that a one-sided test over speakers shows"
+            )
+            findings.append(Finding.of("proxies", message))
+        if learned.gains:
+            each = ((gain.context, gain.interval) for gain in learned.gains)
+            shown = "; ".join(
+                f"{n} given {gain.estimate:+.4f} ({gain.low:+.4f} to {gain.high:+.4f})" for n, gain in each
+            )
+            message = (
+                f"the proxies count: nats a human vote left out, by how many others are given: {shown}. "
+                "beside all votes of an utterance it is usually smaller still, which only held-out votes can show"
+            )
+            findings.append(Finding.of("proxies", message))
+        return [*findings, *leaks]
+
+
+def _unproven(proxies: bool) -> Learned:
+    """Without enough utterances to learn from: `weighted`, which counts proxies by its weak prior, or `human`."""
+    alone = Level({"human": 1.0}, 0.0 if proxies else 1.0, 1.0, float("nan"))
+    beside = Level({"weighted": 1.0}, 1.0, 1.0, float("nan")) if proxies else None
+    return Learned(alone, beside, None, (), table_of([]), "", 0)
+
+
+def _kept(weights: Mapping[str, float]) -> dict[str, float]:
+    kept = {name: weight for name, weight in weights.items() if weight >= _SMALLEST}
+    total = sum(kept.values())
+    return {name: weight / total for name, weight in kept.items()}
+
+
+def _fitted(methods: Sequence[Method], level: Level, counts: Counts, seed: int) -> list[tuple[float, Estimator]]:
+    """Members fitted to all votes, with their weights."""
+    weights = _kept(level.weights)
+    return [
+        (weights[method.name] / len(method.makers), make(seed).fit(counts))
+        for method in methods
+        if method.name in weights
+        for make in method.makers
+    ]

@@ -1,0 +1,246 @@
+"""What a stack learns from votes left out: weights, whether proxies count and how much, the scale of the strength."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from alm_proxies.ballots import summed
+from alm_proxies.estimators.contexts import contexts_of
+from alm_proxies.estimators.counts import COLUMNS, Array, Counts
+from alm_proxies.estimators.estimator import NotConvergedWarning
+from alm_proxies.estimators.pooling import mixed, share_of_second, stacking_weights, strength_scale
+from alm_proxies.estimators.stack_methods import Method
+from alm_proxies.estimators.trials import Losses, folds_of, paired
+from alm_proxies.interval import Interval
+from alm_proxies.progress import Progress
+
+PULL = 15.0
+"""Votes by which weights are drawn to equal over methods."""
+DOUBT = 5.0
+"""Votes by which the weight between the two levels is drawn to `without proxies`."""
+LEVEL = 0.05
+"""The chance that worthless proxies pass the one-sided test."""
+
+Rows = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Gain:
+    """The log loss a vote left out with proxies less that without, beside a number of given votes."""
+
+    context: int
+    interval: Interval
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """One level: its methods' weights, and how it did in folds that had no part in them."""
+
+    weights: dict[str, float]
+    share: float
+    """Of the stack."""
+    scale: float
+    """Of the strength beyond the votes given, where labels rest on this level."""
+    loss: float
+    """Log loss a vote left out, all others given, in outer folds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """All that a stack learns beside its members."""
+
+    alone: Level
+    beside: Level | None
+    """The level with proxies; None where there are none."""
+    test: Interval | None
+    """With proxies less without, over all contexts: what decides whether proxies count."""
+    gains: tuple[Gain, ...]
+    """By the number of votes given, in outer folds."""
+    trials: pl.DataFrame
+    by: str
+    """What the folds keep whole."""
+    fits: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """One level's predictions of every cut by fits that never saw its utterance's speaker."""
+
+    methods: tuple[Method, ...]
+    means: Array
+    """Methods x cuts x labels."""
+    strengths: Array
+    weights: Array
+    outer: Array
+    """Cuts x labels, pooled by weights that the cut's own fold had no part in."""
+
+
+class Trial:
+    """The predictions fold by fold, and all that is learned from them."""
+
+    def __init__(self, counts: Counts, names: tuple[str, ...], *, folds: int, seed: int, assumed: bool) -> None:
+        self.by = "speakers" if counts.speakers_known else "utterances (speakers are not known)"
+        if len(counts) > 1 and (counts.speakers == counts.speakers[0]).all():
+            self.by = "utterances (all are of one speaker)"
+            counts = replace(counts, speakers=np.arange(len(counts), dtype=np.int64))
+        self.counts, self.names, self.seed, self.assumed = counts, names, seed, assumed
+        self.fold = folds_of(counts, folds, seed)
+        self.cuts = contexts_of(counts, seed)
+        self.targets = self.cuts.targets
+        self.cut_fold = self.fold[self.cuts.rows]
+        self.seen = seen_of(counts, names)[self.cuts.rows]
+        self.fits = 0
+
+    def run(self, methods: Sequence[Method], without: Sequence[Method], *, quiet: bool = True) -> Learned:
+        """Predict every cut by every method, then learn the weights."""
+        every = np.ones(len(self.cuts), dtype=np.bool_)
+        with Progress("stacking", quiet=quiet) as progress, warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotConvergedWarning)
+            alone = self._side(without, (), every, progress)
+            some = self._side(methods, self.names, self.seen, progress) if self.seen.any() else None
+        scale = self._scale(alone.means, alone.strengths, alone.weights, every)
+        if some is None:
+            level = Level(_named(alone), 1.0, scale, self._losses(alone.outer, self.cuts.last).mean)
+            return Learned(level, None, None, (), self._table(alone, None, 0.0), self.by, self.fits)
+        seen = self.seen
+        test = self._paired(some.outer, alone.outer, seen)
+        share = 0.0
+        if _helps(test, len(np.unique(self.counts.speakers[self.cuts.rows[seen]]))):
+            first, second = (np.tensordot(side.weights, side.means[:, seen], 1) for side in (alone, some))
+            share = share_of_second(first, second, self.targets[seen], DOUBT)
+        means, strengths = np.concatenate([some.means, alone.means]), np.concatenate([some.strengths, alone.strengths])
+        weights = np.concatenate([share * some.weights, (1.0 - share) * alone.weights])
+        outer = self._together(alone, some) if share else alone.outer
+        last = self.cuts.last
+        return Learned(
+            Level(_named(alone), 1.0 - share, scale, self._losses(alone.outer, last & seen).mean),
+            Level(
+                _named(some),
+                share,
+                self._scale(means, strengths, weights, seen),
+                self._losses(outer, last & seen).mean,
+            ),
+            test,
+            self._gains(outer, alone.outer) if share else (),
+            self._table(alone, some, share),
+            self.by,
+            self.fits,
+        )
+
+    def _side(self, methods: Sequence[Method], names: tuple[str, ...], rows: Rows, progress: Progress) -> _Side:
+        """Predictions of every method for every cut, and its weights by the cuts of `rows`."""
+        parts = []
+        for method in methods:
+            parts.append(self._predictions(method, self.counts.only(names)))
+            progress.advance(note=method.name)
+        means, strengths = np.stack([mean for mean, _ in parts]), np.stack([strength for _, strength in parts])
+        weights = stacking_weights(means[:, rows], self.targets[rows], PULL)
+        outer = np.zeros(means.shape[1:])
+        for one in range(int(self.fold.max()) + 1):
+            others, own = rows & (self.cut_fold != one), self.cut_fold == one
+            outer[own] = np.tensordot(stacking_weights(means[:, others], self.targets[others], PULL), means[:, own], 1)
+        return _Side(tuple(methods), means, strengths, weights, outer)
+
+    def _predictions(self, method: Method, counts: Counts) -> tuple[Array, Array]:
+        """Mean and strength of every cut by fits to the other folds; sizes averaged."""
+        means = np.zeros((len(method.makers), len(self.cuts), len(counts.labels)))
+        strengths = np.ones(means.shape[:2])
+        for number, make in enumerate(method.makers):
+            for one in range(int(self.fold.max()) + 1):
+                train, own = np.flatnonzero(self.fold != one), np.flatnonzero(self.cut_fold == one)
+                estimator = make(self.seed).fit(counts.rows(train.astype(np.int64)))
+                beside = counts.rows(self.cuts.rows[own]).with_human(self.cuts.given[own])
+                predicted = estimator.posterior(estimator.aligned(beside))
+                means[number, own], strengths[number, own] = predicted.mean, predicted.concentration
+                self.fits += 1
+        return mixed(means, strengths, np.full(len(means), 1.0 / len(means)))
+
+    def _together(self, alone: _Side, some: _Side) -> Array:
+        """Both levels pooled, by a share that the cut's own fold had no part in."""
+        pooled = alone.outer.copy()
+        for one in range(int(self.fold.max()) + 1):
+            others, own = self.seen & (self.cut_fold != one), self.seen & (self.cut_fold == one)
+            share = share_of_second(alone.outer[others], some.outer[others], self.targets[others], DOUBT)
+            pooled[own] = share * some.outer[own] + (1.0 - share) * alone.outer[own]
+        return pooled
+
+    def _scale(self, means: Array, strengths: Array, weights: Array, rows: Rows) -> float:
+        if self.assumed:
+            return 1.0
+        mean, strength = mixed(means[:, rows], strengths[:, rows], weights)
+        cuts = self.cuts
+        return strength_scale(mean, strength, cuts.given[rows].sum(1), cuts.left[rows], cuts.share[rows])
+
+    def _gains(self, first: Array, second: Array) -> tuple[Gain, ...]:
+        sizes = self.cuts.sizes
+        return tuple(
+            Gain(size, self._paired(first, second, self.seen & (sizes == size)))
+            for size in np.unique(sizes[self.seen]).tolist()
+        )
+
+    def _losses(self, mean: Array, rows: Rows) -> Losses:
+        """Log loss of the votes left out, for each utterance."""
+        targets = self.targets[rows]
+        each = -(targets * np.log(np.maximum(mean[rows], 1e-300))).sum(1)
+        where, n = self.cuts.rows[rows], len(self.counts)
+        return Losses(summed(where, each, n), summed(where, targets.sum(1), n))
+
+    def _paired(self, first: Array, second: Array, rows: Rows) -> Interval:
+        return paired(self._losses(first, rows), self._losses(second, rows), self.counts.speakers)
+
+    def _table(self, alone: _Side, some: _Side | None, share: float) -> pl.DataFrame:
+        """Every method of both levels, and the levels, where all votes but one are given; weights of the whole."""
+        rows: list[tuple[object, ...]] = []
+        for side, level in ((alone, 1.0 - share), (some, share)):
+            if side is None:
+                continue
+            names = list(self.names) if side is some else []
+            last = self.cuts.last & (self.seen if some is not None else True)
+            context = int(np.median(self.cuts.sizes[last])) if last.any() else 0
+            shown = [
+                *zip((m.name for m in side.methods), side.means, side.weights, strict=True),
+                ("stack", side.outer, 1.0),
+            ]
+            for name, mean, weight in shown:
+                gap = self._paired(mean, alone.outer, last)
+                loss = self._losses(mean, last).mean
+                rows.append((name, names, context, loss, gap.estimate, gap.low, gap.high, float(weight) * level))
+        return table_of(rows)
+
+
+def table_of(rows: Sequence[tuple[object, ...]]) -> pl.DataFrame:
+    """The table of trials."""
+    schema = {"method": pl.String(), "proxies": pl.List(pl.String()), "context": pl.Int64()}
+    numbers = dict.fromkeys(("nll", "against_no_proxies", "low", "high", "weight"), pl.Float64())
+    return pl.DataFrame(list(rows), schema={**schema, **numbers}, orient="row")
+
+
+def seen_of(counts: Counts, names: Sequence[str]) -> Rows:
+    """Which utterances have a vote of one of these proxies, or a known column where COLUMNS is among them."""
+    seen = np.zeros(len(counts), dtype=np.bool_)
+    for block in counts.blocks:
+        if block.name in names:
+            seen |= block.votes > 0
+    if COLUMNS in names:
+        seen |= np.isfinite(counts.columns).any(1)
+    return seen
+
+
+def _helps(gap: Interval, speakers: int) -> bool:
+    """Whether the loss is lower by a one-sided paired t-test over speakers."""
+    from scipy.special import stdtrit
+
+    if speakers < 2 or not np.isfinite(gap.error):
+        return False
+    error = gap.error / float(stdtrit(speakers - 1, 0.975))
+    return bool(gap.estimate + float(stdtrit(speakers - 1, 1.0 - LEVEL)) * error < 0)
+
+
+def _named(side: _Side) -> dict[str, float]:
+    return {method.name: float(weight) for method, weight in zip(side.methods, side.weights, strict=True)}

@@ -1,0 +1,64 @@
+"""Checkpoints are data: no code of theirs is run, and no pickle is opened, which would be the same."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from alm_proxies.errors import SettingsError
+from alm_proxies.files import read_text
+
+DATA_ONLY: dict[str, Any] = {"trust_remote_code": False}
+"""Said to transformers wherever it loads something; left unsaid, it asks on the terminal."""
+WEIGHTS_ONLY: dict[str, Any] = {**DATA_ONLY, "use_safetensors": True}
+"""The same where it loads weights."""
+_PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".msgpack", ".h5", ".joblib")
+
+
+def refuse_code(model: str | Path) -> None:
+    """Refuse a folder whose weights are a pickle, or whose model is a program of its own; a name on the hub passes."""
+    folder = Path(model)
+    if not folder.is_dir():
+        return
+    names = sorted(path.name for path in folder.iterdir() if path.is_file())
+    weights = [name for name in names if name.lower().endswith(_PICKLES) and not name.startswith("training_args")]
+    if weights and not any(name.endswith(".safetensors") for name in names):
+        raise SettingsError(
+            f"its weights are a pickle ({weights[0]}), which can run programs when it is opened",
+            where=str(model),
+            fix="Convert them to safetensors, or name a checkpoint that has them.",
+        )
+
+
+def not_loaded(model: str | Path, error: Exception) -> SettingsError:
+    """The error of a checkpoint that could not be loaded, in one sentence."""
+    said = str(error)
+    if "trust_remote_code" in said or _has_code(model):
+        return SettingsError(
+            "this model needs code of its own (auto_map), which is never run",
+            where=str(model),
+            fix="Name a model that transformers knows, or serve it yourself and use the engine openai.",
+        )
+    if "safetensors" in said and ("does not appear to have a file" in said or "no file named" in said):
+        return SettingsError(
+            "it has no weights as safetensors; other forms can run programs when they are opened",
+            where=str(model),
+            fix="Convert them to safetensors, or name a checkpoint that has them.",
+        )
+    reason = said.splitlines()[0][:300] if said else type(error).__name__
+    return SettingsError(
+        f"no model could be loaded ({reason})",
+        where=str(model),
+        fix="Check the name, the revision and the connection, or give a folder.",
+    )
+
+
+def _has_code(model: str | Path) -> bool:
+    config = Path(model) / "config.json"
+    if not config.is_file():
+        return False
+    try:
+        return bool(json.loads(read_text(config)).get("auto_map"))
+    except (ValueError, AttributeError, RecursionError, SettingsError):
+        return False

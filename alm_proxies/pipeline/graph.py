@@ -1,0 +1,203 @@
+"""The stages of a run as a graph of needs: which task takes which output of which other, in what order, and where."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from alm_proxies.errors import SettingsError
+from alm_proxies.files import digest_of
+from alm_proxies.stage import FILE_WIDE, Need, Stage
+from alm_proxies.stages.registry import STAGES, stage_of
+
+_LONGEST = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One stage of a run, or one named block of it: its settings, and where each comes from."""
+
+    stage: Stage
+    name: str
+    """The block's name; empty for a stage that is done once."""
+    settings: BaseModel
+    blocks: tuple[BaseModel, ...] = ()
+    """The blocks that one task does together."""
+    origins: Mapping[str, str] = field(default_factory=dict)
+    """Where each setting was said; a setting that is not here has its default."""
+    said: bool = True
+    """Whether the file has this section; a stage may also be there because of another."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One combination of [vary]: its sections, and what was chosen for it."""
+
+    folder: Path
+    """Where everything is written."""
+    labels: tuple[str, ...]
+    """The labels in order."""
+    sections: dict[str, tuple[Section, ...]]
+    chosen: dict[str, Any]
+    beside: Path
+    """Where the file lies."""
+
+    @property
+    def name(self) -> str:
+        """What was chosen, in words; empty when nothing varies."""
+        return ",".join(f"{key}={spelled(value)}" for key, value in self.chosen.items())
+
+    def settings(self, verb: str) -> BaseModel:
+        """The settings of a stage that is done once."""
+        return self.sections[verb][0].settings
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """An output of another node."""
+
+    node: Node
+    output: str
+
+    @property
+    def path(self) -> Path:
+        """Where it is written."""
+        stage = self.node.section.stage
+        return self.node.folder / {**stage.writes, **stage.may_write}[self.output]
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A task to be: a stage, or one named block of it, with what meets its needs."""
+
+    section: Section
+    name: str
+    """The name of its block, or of the block it follows; empty for a stage that is done once."""
+    folder: Path
+    inputs: Mapping[str, tuple[Source, ...]] = field(default_factory=dict)
+
+    @property
+    def stage(self) -> Stage:
+        """Its stage."""
+        return self.section.stage
+
+    @property
+    def title(self) -> str:
+        """What it is called: fuse, train wavlm-fused."""
+        return f"{self.stage.verb} {self.name}".strip()
+
+
+def nodes_of(run: Run) -> tuple[Node, ...]:
+    """The nodes of a run, each behind those it needs; stages with equal rank stand in the order of the registry."""
+    return tuple(_Graph(run).nodes())
+
+
+class _Graph:
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.made: dict[tuple[str, str], Node] = {}
+        self.open: list[str] = []
+
+    def nodes(self) -> Iterator[Node]:
+        for verb in STAGES:
+            self._of(verb)
+        if not any(verb in self.run.sections for verb in STAGES):
+            raise _no_corpus()
+        yield from self.made.values()
+
+    def _of(self, verb: str) -> list[Node]:
+        """The nodes of a stage, made after all that they need."""
+        done = [node for (name, _), node in self.made.items() if name == verb]
+        if done or verb not in STAGES:
+            return done
+        if verb in self.open:
+            raise RuntimeError(f"stages need each other in a circle: {' -> '.join([*self.open, verb])}")
+        self.open.append(verb)
+        stage = stage_of(verb)
+        sections = self.run.sections.get(verb, ())
+        if stage.follows:
+            made = [self._node(sections[0], followed.name) for followed in self._of(stage.follows)]
+        else:
+            made = [node for section in sections if (node := self._there(section)) is not None]
+        self.open.pop()
+        for node in made:
+            self.made[verb, node.name] = node
+        return made
+
+    def _there(self, section: Section) -> Node | None:
+        node = self._node(section, section.name)
+        if section.said or any(node.inputs.values()):
+            return node
+        if section.stage.verb == "read":
+            raise _no_corpus()
+        return None
+
+    def _node(self, section: Section, name: str) -> Node:
+        stage = section.stage
+        inputs = {need.name: tuple(self._sources(stage, need, name)) for need in stage.needs}
+        taken = [source.node for sources in inputs.values() for source in sources]
+        reaching = {
+            key: value
+            for key, value in self.run.chosen.items()
+            if self._own(key, section, name) or any(self._reached(key, node) for node in taken)
+        }
+        folder = self.run.folder / stage.verb / name
+        folder = folder / _short(",".join(f"{key}={spelled(value)}" for key, value in reaching.items()))
+        return Node(section, name, folder, inputs)
+
+    def _sources(self, stage: Stage, need: Need, name: str) -> Iterator[Source]:
+        found = False
+        for verb, output in need.sources:
+            nodes = self._of(verb)
+            if verb == stage.follows:
+                nodes = [node for node in nodes if node.name == name]
+            for node in nodes:
+                found = True
+                yield Source(node, output)
+            if nodes and need.first:
+                return
+        if not found and not need.optional:
+            verbs = [stage_of(verb).follows or verb for verb, _ in need.sources if verb in STAGES]
+            listed = " or ".join(f"[{verb}]" if stage_of(verb).blocks == "one" else f"[[{verb}]]" for verb in verbs)
+            message = f"[{stage.verb}] needs {need.name}, and no stage gives them"
+            raise SettingsError(message, fix=f"Write {listed or need.sources[0][0]} too.")
+
+    def _own(self, key: str, section: Section, name: str) -> bool:
+        """Whether a varied key is of this very section."""
+        first, _, rest = key.partition(".")
+        if first == section.stage.verb:
+            other = rest.partition(".")[0]
+            names = [one.name for one in self.run.sections.get(first, ()) if one.name]
+            return other not in names or other == name
+        verb = section.stage.verb
+        said_here = section.origins.get(first) in (f"[{verb}]", f"[[{verb}]]")
+        return first in FILE_WIDE and first in section.stage.settings.model_fields and not said_here
+
+    def _reached(self, key: str, node: Node) -> bool:
+        """Whether a varied key reaches a node: by its own section, or by what it takes."""
+        taken = (source.node for sources in node.inputs.values() for source in sources)
+        return self._own(key, node.section, node.name) or any(self._reached(key, one) for one in taken)
+
+
+def _no_corpus() -> SettingsError:
+    return SettingsError("names no corpus: write [[read]] for one you have, or [simulate] for a synthetic one")
+
+
+def spelled(value: Any) -> str:
+    """A value as part of a folder's name: as it is, or with its digest where that cannot be."""
+    if not isinstance(value, str | int | float):
+        return digest_of(value)[:8]
+    text = str(value)
+    safe = "".join(c if c.isalnum() or c in "._-" else "-" for c in text)
+    return safe if safe == text and 0 < len(text) <= _LONGEST else f"{safe[:_LONGEST]}-{digest_of(value)[:8]}"
+
+
+def _short(name: str) -> str:
+    """A folder's name of at most 200 bytes."""
+    if len(name.encode()) <= 200:
+        return name
+    return f"{name.encode()[:180].decode(errors='ignore')}-{digest_of(name)}"

@@ -1,0 +1,196 @@
+"""One function that does a task, in whichever process: loads what it needs, calls the stage, writes what it gives."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from pydantic import BaseModel
+
+from alm_proxies.files import canonical_json, make_folder, whole, write_json
+from alm_proxies.stage import Need, Stage, load
+from alm_proxies.stages.registry import stage_of
+from alm_proxies.tables import Findings, Labels, Utterances, Votes, combine
+
+FINDINGS = "findings.parquet"
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A stage to be done, as plain data: it goes to another process as JSON and comes back the same."""
+
+    stage: str
+    folder: str
+    settings: dict[str, Any]
+    blocks: list[dict[str, Any]] = field(default_factory=list)
+    inputs: dict[str, list[str]] = field(default_factory=dict)
+    """The files that meet each need."""
+    names: dict[str, list[str]] = field(default_factory=dict)
+    """What each of them is called, where a stage compares several."""
+    outputs: dict[str, str] = field(default_factory=dict)
+    """Files in another place than the folder, by what the stage calls them."""
+    labels: list[str] = field(default_factory=list)
+    """The labels in order, where the run says them."""
+    taxonomy: str | None = None
+    """The labels of tables that do not say them."""
+    name: str = ""
+    """The block's name."""
+    beside: str = ""
+    """Where the file lies that names paths; only to name them."""
+
+    def json(self) -> str:
+        """The task as one line."""
+        return canonical_json(asdict(self))
+
+    @classmethod
+    def of_json(cls, text: str) -> Task:
+        """The task that a line stands for."""
+        return cls(**json.loads(text))
+
+    @property
+    def title(self) -> str:
+        """What it is called: fuse, train wavlm-fused."""
+        return f"{self.stage} {self.name}".strip()
+
+    @property
+    def declared(self) -> Stage:
+        """The declaration of its stage."""
+        return stage_of(self.stage)
+
+    def output(self, name: str) -> Path:
+        """Where an output is written."""
+        files = {**self.declared.writes, **self.declared.may_write, "findings": FINDINGS}
+        return Path(self.outputs[name]) if name in self.outputs else Path(self.folder) / files[name]
+
+    def typed(self) -> tuple[BaseModel, tuple[BaseModel, ...]]:
+        """Its settings and its blocks."""
+        stage = self.declared
+        if stage.blocks == "combined":
+            blocks = tuple(stage.settings_for(block).model_validate(block) for block in self.blocks)
+            return stage.settings.model_validate(self.settings), blocks
+        return stage.settings_for(self.settings).model_validate(self.settings), ()
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What a task gave: what was left out or corrected, how much there is, and whether there is more to do."""
+
+    findings: Findings
+    counts: Mapping[str, float] = field(default_factory=dict)
+    complete: bool = True
+    """False: there is more to do (a budget was reached, say), so the stage is gone on with next time."""
+    line: str = ""
+    """What came of it, for people."""
+    data: Mapping[str, Any] = field(default_factory=dict)
+    """More of it, for machines."""
+    written: tuple[str, ...] = ()
+    """The outputs that are there."""
+
+
+def perform(task: Task, *, quiet: bool = False, workers: int | None = None) -> Done:
+    """Do a task: its tables are read, the stage's function is called, and what it gives is written."""
+    stage = task.declared
+    settings, blocks = task.typed()
+    make_folder(task.folder)
+    if stage.by_files:
+        function = load(stage.by_files)
+        given: dict[str, Any] = {"output": task.output(next(iter(stage.writes))), "taxonomy": task.taxonomy}
+        given |= {need.name: _paths(need, task) for need in stage.needs if task.inputs.get(need.name)}
+    else:
+        function = load(stage.function)
+        given = _tables(stage, task)
+        given |= {"folder": Path(task.folder)} if stage.into_folder else {}
+    if stage.blocks_as:
+        given[stage.blocks_as] = list(blocks)
+    given |= {name: load(target)(settings) for name, target in stage.made.items()}
+    given["settings"] = settings
+    runtime = {"quiet": quiet, "workers": workers}
+    takes = inspect.signature(function).parameters
+    result = function(**given, **{name: value for name, value in runtime.items() if name in takes})
+    if getattr(result, "interrupted", False):
+        raise KeyboardInterrupt
+    findings = stamped(result.findings, task.stage)
+    if not stage.into_folder:
+        _write(stage, task, result)
+    findings.write(task.output("findings"))
+    there = tuple(name for name in (*stage.writes, *stage.may_write, "findings") if task.output(name).exists())
+    return Done(
+        findings=findings,
+        counts=dict(getattr(result, "counts", {})),
+        complete=getattr(result, "complete", True),
+        line=getattr(result, "line", ""),
+        data=dict(getattr(result, "data", {})),
+        written=there,
+    )
+
+
+def stamped(findings: Findings, stage: str) -> Findings:
+    """The findings as those of a stage, whoever found them."""
+    return Findings(findings.frame.with_columns(stage=pl.lit(stage)), findings.about)
+
+
+def _paths(need: Need, task: Task) -> Path | list[Path]:
+    paths = [Path(path) for path in task.inputs[need.name]]
+    return paths if need.every else paths[0]
+
+
+def _tables(stage: Stage, task: Task) -> dict[str, Any]:
+    """What meets each need, read; a table that does not say its labels has those of the others."""
+    met = [need for need in stage.needs if task.inputs.get(need.name) and need.name != stage.blocks_as]
+    loaded: dict[str, Any] = {}
+    taxonomy: Any = task.taxonomy
+    # utterances last: they need not say which labels there are
+    for need in sorted(met, key=lambda need: need.table == "utterances"):
+        loaded[need.name] = _loaded(need, task, taxonomy)
+        taxonomy = taxonomy or next((one.taxonomy for one in _each(loaded[need.name]) if one.taxonomy), None)
+    return loaded
+
+
+def _each(value: Any) -> Iterator[Any]:
+    yield from (one for one in (value.values() if isinstance(value, dict) else [value]) if hasattr(one, "taxonomy"))
+
+
+def _loaded(need: Need, task: Task, taxonomy: Any) -> Any:
+    paths = [Path(path) for path in task.inputs[need.name]]
+    if need.table == "votes":
+        return combine(*(Votes.read(path, taxonomy=task.taxonomy) for path in paths))
+    if need.table == "utterances":
+        table = combine(*(Utterances.read(path) for path in paths))
+        known = table.taxonomy or not taxonomy
+        return table if known else Utterances.of(table.frame, taxonomy=taxonomy, about=table.about)
+    if need.table == "labels":
+        read = [Labels.read(path, taxonomy=task.taxonomy) for path in paths]
+        return dict(zip(_names(need, task), read, strict=True)) if need.every else read[0]
+    return dict(zip(_names(need, task), paths, strict=True)) if need.every else paths[0]
+
+
+def _names(need: Need, task: Task) -> list[str]:
+    """A name for each file of a need: as the run calls it, else the end of its path, as short as tells it apart."""
+    if task.names.get(need.name):
+        return task.names[need.name]
+    paths = [Path(path).absolute() for path in task.inputs[need.name]]
+    for parts in range(1, max((len(path.parts) for path in paths), default=1) + 1):
+        names = ["/".join(path.with_suffix("").parts[-parts:]) for path in paths]
+        if len(set(names)) == len(names):
+            return names
+    return [f"{number} {path.stem}" for number, path in enumerate(paths, 1)]
+
+
+def _write(stage: Stage, task: Task, result: Any) -> None:
+    for name in (*stage.writes, *stage.may_write):
+        value = getattr(result, name, None)
+        path = task.output(name)
+        if isinstance(value, pl.DataFrame):
+            with whole(path) as temporary:
+                value.write_parquet(temporary)
+        elif isinstance(value, Mapping | list):
+            write_json(path, value)
+        elif (write := getattr(value, "write", None)) is not None:
+            write(path)
+        elif name in stage.may_write:
+            path.unlink(missing_ok=True)  # of an earlier run that had it

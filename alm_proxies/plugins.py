@@ -1,0 +1,148 @@
+"""What can be added to alm-proxies from outside: readers, estimators, engines, prompts, exports and recipes.
+
+Each kind has one registry: what lies in our own folder, and what other distributions name in their entry points
+(`[project.entry-points."alm_proxies.readers"]`). A thing is imported when it is first asked for by name, never before.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from alm_proxies.errors import SettingsError
+from alm_proxies.files import package_folder, shipped_folder
+from alm_proxies.nearest import did_you_mean
+
+OURS = "alm-proxies"
+
+
+@dataclass(frozen=True, slots=True)
+class Plugin:
+    """One thing of a kind by name, and where it is to be had."""
+
+    kind: str
+    name: str
+    target: str
+    """module:attribute, or the path of a file."""
+    distribution: str = OURS
+    version: str = ""
+
+    @property
+    def origin(self) -> str:
+        """Whose it is, for provenance: nothing for what comes with alm-proxies."""
+        return "" if self.distribution == OURS else f"{self.distribution} {self.version}"
+
+    def load(self) -> Any:
+        """The thing itself; what goes wrong in a third party's module is said with its distribution."""
+        module, _, attribute = self.target.partition(":")
+        try:
+            return getattr(import_module(module), attribute)
+        except Exception as error:
+            if self.distribution == OURS:
+                raise
+            message = f"the plug-in {self.name!r} of {self.distribution} {self.version} cannot be loaded"
+            fix = f"Update or uninstall {self.distribution}, or choose another of the {self.kind}."
+            raise SettingsError(f"{message}: {type(error).__name__}: {error}", where=self.target, fix=fix) from error
+
+
+def _readers() -> Iterator[tuple[str, str]]:
+    yield from _modules("stages/read/formats", "READER")
+
+
+def _estimators() -> Iterator[tuple[str, str]]:
+    for path in sorted((package_folder() / "estimators").glob("*.py")):
+        for found in _NAMED.finditer(path.read_text(encoding="utf-8")):
+            yield found["name"], f"alm_proxies.estimators.{path.stem}:{found['type']}"
+
+
+def _engines() -> Iterator[tuple[str, str]]:
+    yield from _modules("engines/kinds", "ENGINE")
+
+
+def _prompts() -> Iterator[tuple[str, str]]:
+    yield from ((path.stem, str(path)) for path in sorted(shipped_folder("prompts").glob("*.toml")))
+
+
+def _exports() -> Iterator[tuple[str, str]]:
+    yield from _modules("stages/export/formats", "EXPORT")
+
+
+def _recipes() -> Iterator[tuple[str, str]]:
+    yield from _modules("training/recipes", "RECIPE")
+
+
+def _modules(folder: str, attribute: str) -> Iterator[tuple[str, str]]:
+    """The modules of one of our folders, each of which declares one thing of its own name."""
+    package = "alm_proxies." + folder.replace("/", ".")
+    for path in sorted((package_folder() / folder).glob("*.py")):
+        if path.stem != "__init__":
+            yield path.stem, f"{package}.{path.stem}:{attribute}"
+
+
+_NAMED = re.compile(
+    r'^class (?P<type>\w+)\b[^\n]*:\n(?:(?!class )[^\n]*\n)*?    name(?:: [^=\n]+)? = "(?P<name>\w+)"', re.M
+)
+"""A class of ours with a name of its own; reading it costs no import."""
+
+KINDS = {
+    "readers": _readers,
+    "estimators": _estimators,
+    "engines": _engines,
+    "prompts": _prompts,
+    "exports": _exports,
+    "recipes": _recipes,
+}
+
+
+@cache
+def plugins(kind: str) -> Mapping[str, Plugin]:
+    """Everything of a kind by name: ours first, then what entry points name; a name taken twice is refused."""
+    found = {name: Plugin(kind, name, target) for name, target in KINDS[kind]()}
+    for plugin in _entry_points(kind):
+        other = found.setdefault(plugin.name, plugin)
+        if other is not plugin:
+            message = f"{other.distribution} and {plugin.distribution} both bring {kind[:-1]} {plugin.name!r}"
+            raise SettingsError(message, fix="Uninstall one of them.")
+    return found
+
+
+def plugin(kind: str, name: str) -> Plugin:
+    """One thing of a kind; a name that is not known is refused with the nearest one."""
+    known = plugins(kind)
+    if name not in known:
+        raise unknown(kind, name, known)
+    return known[name]
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> SettingsError:
+    """The error for a name that no plug-in of a kind has."""
+    word = {"readers": "format", "exports": "format"}.get(kind, kind[:-1])
+    fix = f"{did_you_mean(name, known)} There are: {', '.join(known)}.".strip()
+    return SettingsError(f"there is no {word} {name!r}", fix=fix)
+
+
+def _entry_points(kind: str) -> Iterator[Plugin]:
+    from importlib.metadata import entry_points
+
+    for point in sorted(entry_points(group=f"alm_proxies.{kind}"), key=lambda point: point.name):
+        owner = point.dist
+        if kind == "prompts":
+            yield from _prompts_of(point.value, owner.name if owner else "", owner.version if owner else "")
+        else:
+            name, version = (owner.name, owner.version) if owner is not None else ("a distribution without a name", "")
+            yield Plugin(kind, point.name, point.value, name, version)
+
+
+def _prompts_of(package: str, distribution: str, version: str) -> Iterator[Plugin]:
+    """The TOML files of a package of prompts, found without importing it."""
+    from importlib.util import find_spec
+
+    spec = find_spec(package)
+    for folder in (spec.submodule_search_locations or []) if spec is not None else []:
+        for path in sorted(Path(folder).glob("*.toml")):
+            yield Plugin("prompts", path.stem, str(path), distribution, version)

@@ -1,0 +1,35 @@
+"""Text from outside (ids, paths, labels, replies) as it may be shown: nothing in it steers a terminal or a page."""
+
+from __future__ import annotations
+
+import re
+
+_STEERS = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
+)
+_STEERS_BUT_ENDS_LINES = re.compile(_STEERS.pattern.replace("\x00-\x1f", "\x00-\x08\x0b-\x1f"))
+
+
+def printable(text: str) -> str:
+    """The text in one line; control characters, line ends, invisible and direction marks become \\x1b, \\u202e ..."""
+    return _STEERS.sub(_escaped, text)
+
+
+def printable_lines(text: str) -> str:
+    """The same of a text that may have several lines and tabs."""
+    return _STEERS_BUT_ENDS_LINES.sub(_escaped, text)
+
+
+def printable_json(text: str) -> str:
+    """JSON that means the same and holds no such character."""
+    return _STEERS_BUT_ENDS_LINES.sub(_json_escaped, text)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    number = ord(found[0])
+    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
+
+
+def _json_escaped(found: re.Match[str]) -> str:
+    units = found[0].encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{int.from_bytes(units[place : place + 2]):04x}" for place in range(0, len(units), 2))

@@ -1,0 +1,12 @@
+"""Old public names: they work for two minor releases and warn once where they are used."""
+
+from __future__ import annotations
+
+import warnings
+
+GONE_IN = "0.3"
+
+
+def renamed(old: str, new: str, *, stacklevel: int = 3) -> None:
+    """Warn that a public name has another one now."""
+    warnings.warn(f"{old} is now {new}; {old} goes in version {GONE_IN}", DeprecationWarning, stacklevel=stacklevel)

@@ -1,0 +1,225 @@
+'''A stage is declared once: from `STAGE = Stage(...)` in its room's settings.py all the rest is derived.
+
+Derived are the command with its flags, the section of a pipeline file, the order of stages (a graph of needs), what a
+task's digest covers, the reach of `[vary]`, and the lines of `check`. The stage's function stays written and typed; a
+test compares its signature with the declaration. Light: nothing here, and nothing in a settings.py, imports numpy,
+polars or tables; functions are strings, "module:name", imported when they are called.
+
+To add a stage `weigh`: stages/weigh/settings.py, stages/weigh/stage.py, and a line in stages/registry.py.
+
+    class WeighSettings(Settings):                              # settings.py
+        """How rows are weighed."""
+
+        cap: float = 8.0
+        """The largest weight."""
+
+    STAGE = Stage(
+        verb="weigh",
+        settings=WeighSettings,
+        function="alm_proxies.stages.weigh.stage:weigh",
+        needs=(
+            Need("labels", "labels", first=("fuse/labels",)),
+            Need("utterances", "utterances", first=("read/utterances",)),
+        ),
+        writes={"labels": "labels.parquet", "page": "report.html"},
+    )
+
+    def weigh(labels: Labels, utterances: Utterances, settings: WeighSettings) -> Weighed: ...     # stage.py
+
+**The function** takes the needs by name (tables; a folder or JSON file as a Path), those that are `optional` as
+keywords with the default None, then `settings`. It may take `quiet` and `workers`. Its result is a frozen dataclass
+with `.findings`, an attribute for every name in `writes` and, if there is more to say, `.counts` (plain numbers;
+"left_out" of "votes" decides the exit code), `.line` (one line for people), `.complete` (False: go on next time) and
+`.interrupted`. The runner writes the attributes: tables, data frames, JSON values, pages. With `into_folder=True` the
+function takes `folder` too and writes all of `writes` there itself.
+
+**Needs.** `first=("balance/labels", "fuse/labels")` is the output of the first of these stages that the run has;
+`every=("read/votes", "annotate/votes", "listen/votes")` is that of all it has, as one table if the need is `votes`,
+and as a tuple if it is `labels` or `folder`. So fuse takes listen's votes if there are any, train takes balance's
+labels or else fuse's, evaluate takes every prediction: `Need("predictions", "labels", every=("predict/labels",))`. A
+need without any such stage is an error, or None if it is `optional`. On the command line the first need is the
+argument (several with `every`), others are flags (`flag` gives another name, `positional` makes an argument).
+
+**Blocks.** "one": `[fuse]`. "combined": `[[read]]`, many blocks that one task does; the function takes them under
+`blocks_as`. "named": `[[train]]`, a folder and a task each, named by the settings' field `name` (needed; where it has
+a default, one block may leave it out).
+
+**follows="train"**: a task for every block of [[train]], without a section of its own (`[predict]` may give settings
+for all); its need of "train/..." is the one block, not all.
+
+**choice**: the settings class depends on one key: `Choice("recipe", "recipes")` is looked for first, and the plug-in of
+that name brings `.settings`. With `subcommands=True` it is a word on the command line: `read table`.
+
+**revision** is raised when the same settings and inputs give other results than before: finished stages run again.
+'''
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from pydantic import BaseModel
+
+from alm_proxies.plugins import Plugin, plugin
+
+Table = Literal["utterances", "votes", "labels", "folder", "json"]
+Blocks = Literal["one", "combined", "named"]
+FILE_WIDE = ("taxonomy", "seed", "cards", "hold_out")
+"""Keys at the top of a pipeline file, for every stage whose settings have such a field, unless its section says it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What a stage takes from earlier ones: `name` is the argument of its function."""
+
+    name: str
+    table: Table
+    first: tuple[str, ...] = ()
+    """stage/output: the first of these stages that the run has."""
+    every: tuple[str, ...] = ()
+    """stage/output: all of these stages that the run has."""
+    optional: bool = False
+    flag: str = ""
+    """Its flag on the command line, where that is not its name."""
+    positional: bool = False
+    """It is an argument on the command line though it is not the first need."""
+    help: str = ""
+    """What the command line says of it."""
+
+    def __post_init__(self) -> None:
+        if bool(self.first) == bool(self.every):
+            raise ValueError(f"the need {self.name} names stages either as first or as every")
+
+    @property
+    def sources(self) -> tuple[tuple[str, str], ...]:
+        """The stages that can meet it, each with its output."""
+        return tuple(cast(tuple[str, str], tuple(one.split("/"))) for one in (self.first or self.every))
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A key that decides which settings class holds: the plug-in of that name has `.settings`."""
+
+    key: str
+    kind: str
+    subcommands: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Foreseen:
+    """What can be known of a stage before it runs."""
+
+    facts: tuple[str, ...] = ()
+    """Sentences for people."""
+    problems: tuple[str, ...] = ()
+    """What a run would stop at: missing files, packages, keys."""
+    counts: Mapping[str, float] = field(default_factory=dict)
+    """How much of each there will be, under the names of the result's `.counts`: utterances, votes, labels."""
+    planned_votes: int = 0
+    """Votes that would be asked for."""
+    price: float = 0.0
+    budget: float | None = None
+    seconds: float | None = None
+    """About how long it takes, where that is known."""
+    tables: Mapping[str, Any] = field(default_factory=dict)
+    """Outputs that could be made without cost, for the stages behind: what read reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """A stage before it runs: what `foresee` and `depends` are told."""
+
+    settings: Any
+    blocks: tuple[Any, ...]
+    folder: Path
+    """Where it will write, or has written before."""
+    labels: tuple[str, ...]
+    """The labels in order; empty where only the tables say them."""
+    inputs: Mapping[str, tuple[Path, ...]]
+    """The files that meet each need; they may not be there yet."""
+    before: Mapping[str, tuple[Foreseen, ...]] = field(default_factory=dict)
+    """What the stages that meet each need foresee."""
+    beside: Path = Path()
+    """Where the file lies that names paths; only to name them."""
+    ask: int = 0
+    """Engines may be asked about that many utterances."""
+
+    def named(self, path: Path) -> str:
+        """A path as the file that names it says it."""
+        return str(path.relative_to(self.beside)) if path.is_relative_to(self.beside) else str(path)
+
+    def count(self, need: str, name: str) -> float:
+        """The sum of a count over the stages that meet a need."""
+        return sum(one.counts.get(name, 0) for one in self.before.get(need, ()))
+
+    def table(self, need: str) -> Any:
+        """The table of a need, where an earlier stage could foresee it; else None."""
+        return next((one.tables[need] for one in self.before.get(need, ()) if need in one.tables), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One stage; what each field is for is said above."""
+
+    verb: str
+    settings: type[BaseModel]
+    function: str
+    needs: tuple[Need, ...] = ()
+    writes: Mapping[str, str] = field(default_factory=dict)
+    """Attribute of the result = file, the main one first; "." is the folder itself."""
+    may_write: Mapping[str, str] = field(default_factory=dict)
+    """The same for outputs that are not always there."""
+    into_folder: bool = False
+    blocks: Blocks = "one"
+    block: type[BaseModel] | None = None
+    """The settings of one block, where blocks are combined."""
+    blocks_as: str = ""
+    follows: str = ""
+    choice: Choice | None = None
+    made: Mapping[str, str] = field(default_factory=dict)
+    """Arguments of the function that are made of its settings: name = module:function(settings)."""
+    by_files: str = ""
+    """A function that does the same from files to the first output, for tables too big to hold."""
+    foresee: str = ""
+    """module:function(Ahead) -> Foreseen."""
+    depends: str = ""
+    """module:function(Ahead) -> {what: digest}: the content of what settings name (files, models, cards)."""
+    plugins: Mapping[str, str] = field(default_factory=dict)
+    """Settings that name a plug-in = its kind; its distribution and version enter the digest."""
+    own_words: tuple[str, ...] = ()
+    """Values of these settings that are no plug-ins, such as auto."""
+    hears: bool = False
+    """It opens the recordings of its utterances: a changed recording changes its result."""
+    revision: int = 1
+
+    @property
+    def parameters(self) -> dict[str, bool]:
+        """What its function takes besides runtime things, and whether each is needed."""
+        needed = {need.name: not need.optional for need in self.needs if need.name != self.blocks_as}
+        needed |= {self.blocks_as: True} if self.blocks_as else {}
+        needed |= dict.fromkeys(self.made, True) | ({"folder": True} if self.into_folder else {})
+        return needed | {"settings": True}
+
+    def settings_for(self, values: Mapping[str, Any]) -> type[BaseModel]:
+        """The class of a section's (or a block's) settings, by what it says under the key of the choice."""
+        own = self.block or self.settings
+        if self.choice is None:
+            return own
+        chosen = values.get(self.choice.key, own.model_fields[self.choice.key].default)
+        if not isinstance(chosen, str):
+            return own
+        return cast(type[BaseModel], self.chosen(chosen).load().settings)
+
+    def chosen(self, name: str) -> Plugin:
+        """The plug-in of the choice by name."""
+        assert self.choice is not None
+        return plugin(self.choice.kind, name)
+
+
+def load(target: str) -> Callable[..., Any]:
+    """The function that "module:name" stands for."""
+    module, _, name = target.partition(":")
+    return cast(Callable[..., Any], getattr(import_module(module), name))

@@ -1,0 +1,21 @@
+"""What can be known of align before it runs."""
+
+from __future__ import annotations
+
+from alm_proxies.cards import digests_of_cards
+from alm_proxies.stage import Ahead, Foreseen
+from alm_proxies.tables import Utterances
+
+
+def inputs_of(ahead: Ahead) -> dict[str, str]:
+    """The cards of the corpora: a changed card changes what may be shown."""
+    corpora = sorted(Utterances.read(ahead.inputs["utterances"][0]).frame["corpus"].unique())
+    return digests_of_cards(corpora, ahead.settings.cards)
+
+
+def foresee(ahead: Ahead) -> Foreseen:
+    """Whether there will be anything to score against."""
+    votes = ahead.table("votes")
+    if votes is None or votes.frame["held_out"].any():
+        return Foreseen()
+    return Foreseen(facts=("no votes are held out, so nothing can be scored; write [hold_out]",))

@@ -1,0 +1,127 @@
+"""The page of a balance: shares before and after, classes by ambiguity, and how uneven the weights had to become."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alm_proxies import __version__
+from alm_proxies.files import canonical_json
+from alm_proxies.interval import Interval
+from alm_proxies.report.charts import Series, bars, heat
+from alm_proxies.report.page import Block, Cell, Column, Figure, Page, Section, Table, Text
+from alm_proxies.stages.balance.weights import TOLERANCE, Balance, effective_size
+from alm_proxies.stages.balance.wishes import LEVELS, Wish
+from alm_proxies.tables import Finding, Labels
+
+Array = NDArray[np.float64]
+
+_TITLES = {"classes": "Classes", "ambiguity": "Ambiguity"}
+
+
+def page_of(
+    labels: Labels,
+    wishes: Sequence[Wish],
+    solution: Balance,
+    findings: Sequence[Finding],
+    settings: Mapping[str, Any],
+) -> Page:
+    """The page of balanced labels: `labels` are the rows that were balanced, with the weights they had."""
+    count, size = len(labels), solution.effective_size
+    worst = float(np.abs(solution.error).max(initial=0.0))
+    missed = sum(abs(error) > TOLERANCE for error in solution.error)
+    if missed:
+        headline = f"{missed} of {len(wishes)} wanted shares could not be reached"
+    else:
+        headline = f"All {len(wishes)} wanted shares are reached"
+    summary = (
+        f"{count:,} utterances were weighted. With these weights they carry as much information as {size:,.0f} equally "
+        f"weighted ones ({size / count:.0%}); the largest weight is {solution.weights.max():.1f}, where the mean is 1."
+    )
+    figures = (
+        Figure(f"{size:,.0f}", "effective sample size", f"of {count:,} utterances"),
+        Figure(f"{solution.weights.max():.1f}", "largest weight", "the mean is 1"),
+        Figure(f"{100 * worst:.2f}", "points", "largest distance from a wanted share"),
+    )
+    sections = [*_share_sections(wishes, solution), _by_ambiguity(labels, solution), _weights(solution)]
+    if findings:
+        rows = [[f.kind.replace("_", " "), f.message, f.fix or None, f.count] for f in findings]
+        table = Table.of(["Finding", "What was found", "What to do", "Count"], rows)
+        sections.append(Section("Findings", "What was left out or could not be done.", (table,)))
+    made = {"alm-proxies": __version__, "settings": canonical_json(dict(settings))}
+    return Page("Balance", headline, summary, figures, tuple(sections), made)
+
+
+def _share_sections(wishes: Sequence[Wish], solution: Balance) -> list[Section]:
+    sections = []
+    for kind in dict.fromkeys(wish.kind for wish in wishes):
+        chosen = [
+            (wish, float(after)) for wish, after in zip(wishes, solution.reached, strict=True) if wish.kind == kind
+        ]
+        names = [wish.name for wish, _ in chosen]
+        before = Series("before", "other", tuple(_plain(wish.today) for wish, _ in chosen))
+        after = Series("after", "fused", tuple(_plain(share) for _, share in chosen))
+        title = _TITLES.get(kind, "Classes within ambiguity" if kind == "within" else f"Column {kind}")
+        worst = max(abs(share - wish.target) for wish, share in chosen)
+        lead = (
+            "Every share is within a tenth of a point of what was asked for."
+            if worst <= TOLERANCE
+            else f"The largest distance from a wanted share is {100 * worst:.1f} points."
+        )
+        table = Table.of(
+            [Column(title), Column("Before"), Column("Wanted"), Column("After")],
+            [[wish.name, wish.today, wish.target, share] for wish, share in chosen],
+            "Shares of all weight.",
+        )
+        blocks: list[Block] = [table]
+        if kind != "within":
+            alt = "; ".join(f"{wish.name} {wish.today:.1%} before, {share:.1%} after" for wish, share in chosen)
+            name = "shares-" + "".join(c if c.isalnum() else "-" for c in kind)
+            blocks.insert(0, bars(name, f"{title}: shares before and after", "share", names, [before, after], alt=alt))
+        sections.append(Section(title, lead, tuple(blocks)))
+    return sections
+
+
+def _by_ambiguity(labels: Labels, solution: Balance) -> Section:
+    shares = labels.distributions()
+    levels = labels.frame["ambiguity"].to_numpy()
+    old = labels.frame["weight"].to_numpy() / labels.frame["weight"].sum()
+    new = solution.weights / solution.weights.sum()
+    names = [level for level in LEVELS if (levels == level).any()]
+    blocks: list[Block] = []
+    for word, weights in (("before", old), ("after", new)):
+        table = np.stack([weights[levels == name] @ shares[levels == name] for name in names], axis=1)
+        alt = f"Share of all weight {word}, by label and ambiguity; the largest is {table.max():.1%}."
+        blocks.append(
+            heat(
+                f"classes-by-ambiguity-{word}", f"Share of all weight {word}", list(labels.taxonomy), names, table,
+                row_title="label", column_title="ambiguity", alt=alt,
+            )
+        )  # fmt: skip
+    sizes: list[list[Cell]] = []
+    for name in names:
+        inside = levels == name
+        sizes.append([name, int(inside.sum()), effective_size(old[inside]), effective_size(new[inside])])
+    columns = [Column("Ambiguity"), Column("Utterances"), Column("Effective, before", 0), Column("Effective, after", 0)]
+    blocks.append(Table.of(columns, sizes, "Effective sample size within each level of ambiguity."))
+    return Section("Classes by ambiguity", "How much weight each label has at each level of ambiguity.", tuple(blocks))
+
+
+def _weights(solution: Balance) -> Section:
+    quantiles = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
+    values = np.quantile(solution.weights, quantiles)
+    rows: list[list[Cell]] = [[f"{100 * q:g} %", float(value)] for q, value in zip(quantiles, values, strict=True)]
+    words = (
+        "Weights are those closest to the given ones, in Kullback-Leibler divergence, that reach the wanted shares "
+        "(entropy balancing). The effective sample size is (sum w)^2 / sum w^2."
+    )
+    table = Table.of([Column("Quantile"), Column("Weight")], rows)
+    return Section("Weights", "How uneven the weights are.", (Text(words), table))
+
+
+def _plain(value: float) -> Interval:
+    return Interval(value, math.nan, math.nan)

@@ -1,0 +1,56 @@
+"""Settings of balance: which shares are wanted, how far weights may go, and what is generated."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Share = Annotated[float, Field(ge=0)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Cap(_Part):
+    """How far weights may go."""
+
+    utterance: float | None = Field(default=None, ge=1)
+    """Largest weight of an utterance, where the mean is 1; null = no limit."""
+    speaker: float | None = Field(default=None, gt=0, le=1)
+    """Largest share of all weight that one speaker may have; null = no limit."""
+
+
+class BalanceSettings(_Part):
+    """Which shares of classes, ambiguity and groups are wanted, and how they are reached."""
+
+    method: Literal["dime", "reference"] = "dime"
+    """dime: entropy balancing of soft shares; reference: the paper's DiME-Aug with its defects corrected, as a
+    baseline."""
+    classes: Literal["uniform", "square_root", "keep"] | dict[str, Share] | str = "uniform"
+    """Wanted share of each label: uniform, square_root (of today's shares), keep, label = share, or the path of a
+    Labels file whose shares are wanted. Shares are of the distributions, not of the most likely labels."""
+    ambiguity: Literal["keep", "uniform"] | dict[Literal["low", "medium", "high"], Share] = "keep"
+    """Wanted share of each level of ambiguity."""
+    within: bool = False
+    """Whether the classes have their shares within each level of ambiguity too, not only over all."""
+    groups: dict[str, Literal["keep", "uniform"] | dict[str, Share]] | None = None
+    """Wanted shares of the values of a column of the utterances, such as gender = "uniform"; null = gender and corpus
+    are kept as they are."""
+    cap: Cap = Cap()
+    """How far weights may go."""
+    splits: tuple[str, ...] = ("train",)
+    """The splits that are balanced, besides utterances without a split; all others keep their weights."""
+    copies: bool = False
+    """Whole copies instead of weights: each copy beyond the first is an item of its own with one effect on it."""
+    seed: int = Field(default=0, ge=0)
+    """Random seed."""
+
+    @model_validator(mode="after")
+    def _shares_sum(self) -> Self:
+        wishes = {"classes": self.classes, "ambiguity": self.ambiguity, **(self.groups or {})}
+        for name, wish in wishes.items():
+            if isinstance(wish, dict) and not sum(wish.values()) > 0:
+                raise ValueError(f"the shares of {name} are all 0; at least one must be above 0")
+        return self

@@ -1,0 +1,211 @@
+"""Entropy balancing: the weights closest to the given ones that bring shares to a target (Hainmueller 2012).
+
+Minimise KL(w || w0) subject to (1/n) sum_i w_i x_i = t, 0 <= w_i <= cap and, for every speaker, sum_i w_i <= limit.
+The solution is w_i = min(cap, w0_i exp(a + l.x_i)), where x_i also says whether the speaker of i is one of the few at
+the limit; a and l minimise the convex dual
+
+    D = (1/n) sum_i f(u_i) - a - l.t + (r/2) |l|^2,   u_i = a + l.x_i,   f' = min(cap, w0 exp(u))
+
+by damped Newton steps. The small r keeps wishes that cannot be met together harmless: what is reached then is nearest
+in squares to what was asked.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alm_proxies.seeds import generator
+
+Array = NDArray[np.float64]
+Index = NDArray[np.int64]
+
+TOLERANCE = 0.001
+"""A share further than this from its target was not met."""
+_SOFTER, _HARDER = (1e-2, 1e-3, 1e-4), (1e-5, 1e-6, 1e-7, 1e-8)  # ridges, each started where the last one ended
+_HOPELESS = 0.02
+"""A share still this far from its target with the last of the softer ridges cannot be met."""
+_STEPS = 60
+_CHUNK = 65_536
+_FIRST = 50_000  # rows that a first solution is found on, where there are many more
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Balance:
+    """Weights (mean 1), the shares they reach beside those asked for, and whether all of them are met."""
+
+    weights: Array
+    reached: Array
+    asked: Array
+
+    @property
+    def error(self) -> Array:
+        """Reached minus asked, a share each."""
+        return self.reached - self.asked
+
+    @property
+    def met(self) -> bool:
+        """Whether every share is within a tenth of a point of its target."""
+        return bool(np.abs(self.error).max(initial=0.0) <= TOLERANCE)
+
+    @property
+    def effective_size(self) -> float:
+        """How many equally weighted utterances carry as much information."""
+        return effective_size(self.weights)
+
+
+def effective_size(weights: Array) -> float:
+    """Kish's effective sample size: (sum w)^2 / sum w^2."""
+    squares = float(weights @ weights)
+    return float(weights.sum()) ** 2 / squares if squares > 0 else 0.0
+
+
+def balanced(
+    features: Array,
+    target: Array,
+    *,
+    start: Array | None = None,
+    cap: float | None = None,
+    speakers: Index | None = None,
+    speaker_cap: float | None = None,
+) -> Balance:
+    """Weights of mean 1 whose weighted mean of `features` (n x m) is `target`, closest to `start`.
+
+    `cap` is the largest weight; `speaker_cap` the largest share of all weight that one of `speakers` may have.
+    """
+    count, width = features.shape
+    first = np.ones(count) if start is None else start * (count / start.sum())
+    limit = float(count) if cap is None else float(cap)
+    full: list[int] = []  # speakers at the limit: at most 1 / speaker_cap of them
+    while True:
+        marks = _marked(speakers, full)
+        problem = _Problem(
+            np.concatenate([features, marks], 1) if full else features,
+            np.concatenate([target, np.full(len(full), speaker_cap or 0.0)]),
+            first,
+            limit,
+            width,
+        )
+        weights = problem.weights(problem.solve(np.zeros(width + len(full) + 1)))
+        if speakers is None or speaker_cap is None:
+            break
+        shares = np.bincount(speakers, weights) / count
+        shares[full] = 0.0
+        over = np.flatnonzero(shares > speaker_cap * (1 + 1e-6))
+        if not len(over) or (len(full) + 1) * speaker_cap > 1:
+            break
+        worst = int(over[np.argmax(shares[over])])
+        full.append(worst)
+    return Balance(weights, weights @ features / count, target)
+
+
+def _marked(speakers: Index | None, full: list[int]) -> Array:
+    if speakers is None or not full:
+        return np.zeros((0, 0))
+    return np.stack([speakers == speaker for speaker in full], 1).astype(np.float64)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Problem:
+    features: Array
+    target: Array
+    start: Array
+    cap: float
+    soft: int
+    """The first so many features have the ridge; those behind them are limits that must hold."""
+
+    def solve(self, point: Array) -> Array:
+        """The multipliers (a, then l), from a first guess."""
+        count = len(self.start)
+        if count > 4 * _FIRST:
+            rows = np.sort(generator(0, "balance").choice(count, _FIRST, replace=False))
+            part = self.start[rows] * (_FIRST / self.start[rows].sum())
+            few = _Problem(self.features[rows], self.target, part, min(self.cap, float(_FIRST)), self.soft)
+            point = few.solve(point)
+        for ridge in _SOFTER if count <= 4 * _FIRST else _SOFTER[-1:]:
+            point = self._newton(point, ridge)
+        if np.abs(self._error(point)).max() > _HOPELESS:
+            return point
+        there = point
+        for ridge in _HARDER:
+            there = self._newton(there, ridge)
+        return there if np.abs(self._error(there)).max() < TOLERANCE else point
+
+    def weights(self, point: Array) -> Array:
+        """The weights of these multipliers, brought to mean 1."""
+        weights = self._raw_weights(point)
+        made: Array = weights * (len(weights) / weights.sum())
+        return made
+
+    def _raw_weights(self, point: Array) -> Array:
+        with np.errstate(divide="ignore"):
+            raw = np.log(self.start) + point[0] + self.features @ point[1:]
+        made: Array = np.exp(np.minimum(raw, np.log(self.cap)))
+        return made
+
+    def _error(self, point: Array) -> Array:
+        weights = self.weights(point)
+        return weights @ self.features / len(weights) - self.target
+
+    def _newton(self, point: Array, ridge: float) -> Array:
+        value, slope, curve = self._dual(point, ridge)
+        for _ in range(_STEPS):
+            move = np.linalg.solve(curve + 1e-12 * np.eye(len(point)), -slope)
+            expected = float(slope @ move)
+            if expected > -1e-12:
+                break
+            length = 1.0
+            while True:
+                tried = point + length * move
+                new, new_slope, new_curve = self._dual(tried, ridge)
+                if new <= value + 1e-4 * length * expected:
+                    break
+                length /= 3.0
+                if length < 1e-6:
+                    return point
+            point, value, slope, curve = tried, new, new_slope, new_curve
+        return point
+
+    def _dual(self, point: Array, ridge: float) -> tuple[float, Array, Array]:
+        """The dual, its gradient and its Hessian, a chunk of rows at a time."""
+        count, width = self.features.shape
+        top = float(np.log(self.cap))
+        value, slope, curve = 0.0, np.zeros(width), np.zeros((width, width))
+        total, inside, edge = 0.0, 0.0, np.zeros(width)
+        for low in range(0, count, _CHUNK):
+            rows = self.features[low : low + _CHUNK]
+            with np.errstate(divide="ignore"):
+                raw = np.log(self.start[low : low + _CHUNK]) + point[0] + rows @ point[1:]
+            over = raw > top
+            weights = np.exp(np.minimum(raw, top))
+            value += float(weights.sum()) + self.cap * float((raw[over] - top).sum())
+            total += float(weights.sum())
+            slope += weights @ rows
+            inner = np.where(over, 0.0, weights)
+            inside += float(inner.sum())
+            edge += inner @ rows
+            curve += (rows * inner[:, None]).T @ rows
+        ridges = np.where(np.arange(width) < self.soft, ridge, 0.0)
+        multipliers = point[1:]
+        whole = value / count - point[0] - float(multipliers @ self.target) + 0.5 * float(ridges @ multipliers**2)
+        slopes = np.concatenate([[total / count - 1.0], slope / count - self.target + ridges * multipliers])
+        curves = np.empty((width + 1, width + 1))
+        curves[0, 0], curves[0, 1:], curves[1:, 0] = inside / count, edge / count, edge / count
+        curves[1:, 1:] = curve / count + np.diag(ridges)
+        return whole, slopes, curves
+
+
+def whole_copies(weights: Array, order: Index, start: float) -> Index:
+    """How many whole copies each utterance gets: systematic resampling, so that any run of `order` keeps its sum.
+
+    `start` in [0, 1) is the one random number; every count is the weight rounded down or up, and its expectation over
+    `start` is the weight.
+    """
+    ends = np.cumsum(weights[order])
+    ticks = np.floor(ends - start + 1e-9).astype(np.int64)
+    counts = np.diff(ticks, prepend=int(np.floor(-start + 1e-9)))
+    made = np.empty(len(weights), dtype=np.int64)
+    made[order] = counts
+    return made

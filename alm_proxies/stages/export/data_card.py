@@ -1,0 +1,130 @@
+"""The card that lies beside every export: what the labels are, how they were made, and what they are not for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import polars as pl
+
+from alm_proxies import __version__
+from alm_proxies.about import About
+from alm_proxies.cards import card_of
+from alm_proxies.stages.export.format import Format
+from alm_proxies.stages.export.items import Items
+
+_UNSUITABLE = """\
+Labels say how listeners perceive an emotion in a voice. They do not say what a speaker feels.
+
+Suitable: research on perceived emotion, on disagreement between listeners, and training and testing of models for it.
+
+Not suitable: deciding about a person, as in hiring, school, policing, border control, insurance or lending; diagnosis;
+covert monitoring. In the European Union, systems that infer emotions of people at work and in education are prohibited,
+save for medical or safety reasons (Regulation 2024/1689, Article 5). Listeners and models hear speakers of other
+languages, accents, ages and genders differently: test on the people you mean to serve."""
+
+
+def card_text(
+    items: Items, kind: Format, about: About, metrics: Mapping[str, Any] | None, left_out: pl.DataFrame
+) -> str:
+    """The card as Markdown with YAML front matter that the Hugging Face hub reads."""
+    name = items.settings.name
+    corpora = items.frame["corpus"].unique().sort().to_list()
+    cards = [card_of(corpus, items.settings.cards) for corpus in corpora]
+    languages = [value for value in items.frame["language"].unique().sort().to_list() if value]
+    front = {
+        "pretty_name": name,
+        "license": "other",
+        "license_name": "; ".join(dict.fromkeys(card.licence for card in cards)),
+        "task_categories": ["audio-classification"],
+        "tags": ["speech-emotion", "label-distribution", "alm-proxies"],
+    }
+    if languages:
+        front["language"] = languages
+    splits = items.frame.group_by(pl.col("split").fill_null("train"), maintain_order=True).agg(
+        pl.len().alias("items"), pl.col("speaker").n_unique().alias("speakers"), pl.col("weight").sum().alias("weight")
+    )
+    parts = [
+        "---",
+        *(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in front.items()),
+        *_configs(kind, splits["split"].to_list()),
+        "---",
+        f"# {name}",
+        f"{len(items):,} items with a distribution over {', '.join(items.labels)}, written for {kind.title}.",
+        "## How the labels were made",
+        _made(about),
+        "## Splits",
+        _table(["split", "items", "speakers", "sum of weights"], splits.rows()),
+    ]
+    if kind.losses:
+        parts += ["## Which loss fits", kind.losses + "."]
+    if metrics:
+        parts += ["## What the proxies were worth", _worth(metrics)]
+    parts += ["## Corpora and licences"]
+    for corpus, card in zip(corpora, cards, strict=True):
+        stays = "" if card.may_leave else f" Its recordings and transcripts stay where they are: {card.why}."
+        cited = f" Cite: {card.citation}." if card.citation else ""
+        parts.append(f"- **{corpus or 'without a name'}**: {card.title}; {card.licence}.{stays}{cited}")
+    parts += ["## Limits", _limits(items, left_out), "## Intended and unsuitable uses", _UNSUITABLE, ""]
+    return "\n\n".join(parts).replace("---\n\n", "---\n", 1).replace("\n\n---\n\n#", "\n---\n\n#")
+
+
+def _configs(kind: Format, splits: list[str]) -> list[str]:
+    if kind.name not in ("huggingface", "huggingface_parquet"):
+        return []
+    from alm_proxies.stages.export.formats.huggingface import SPLITS
+
+    names = list(dict.fromkeys(SPLITS.get(split, split) for split in splits))
+    pattern = "data/{}/**" if kind.name == "huggingface" else "data/{}-*.parquet"
+    files = [{"split": name, "path": pattern.format(name)} for name in names]
+    return [f"configs: {json.dumps([{'config_name': 'default', 'data_files': files}])}"]
+
+
+def _made(about: About) -> str:
+    lines = []
+    maker = about.made_by
+    if maker is not None:
+        method = maker.settings.get("method")
+        lines.append(
+            f"Written by alm-proxies {__version__}, stage {maker.stage}" + (f", method {method}." if method else ".")
+        )
+    proxies = {name: card for name, card in about.annotators.items() if card.source == "proxy"}
+    for name, card in proxies.items():
+        facts = [card.model or "", f"prompt {card.prompt}" if card.prompt else "", f"elicit {card.elicit}"]
+        lines.append(f"- proxy **{name}**: {', '.join(fact for fact in facts if fact)}")
+    if not proxies:
+        lines.append("No proxies are recorded in the labels' file.")
+    return "\n".join(lines)
+
+
+def _worth(metrics: Mapping[str, Any]) -> str:
+    headline = metrics.get("headline")
+    return (
+        str(headline) if headline else f"```json\n{json.dumps(dict(metrics), indent=1, ensure_ascii=False)[:4000]}\n```"
+    )
+
+
+def _limits(items: Items, left_out: pl.DataFrame) -> str:
+    shares = items.shares.mean(0)
+    ambiguity = dict(items.frame.group_by("ambiguity").len().sort("ambiguity").iter_rows())
+    lines = [
+        _table(
+            ["label", "mean share"],
+            [(label, f"{share:.3f}") for label, share in zip(items.labels, shares, strict=True)],
+        ),
+        "Ambiguity: " + ", ".join(f"{level} {count:,}" for level, count in ambiguity.items()) + ".",
+    ]
+    if left_out.height:
+        rows = left_out.select("kind", "message", "count").rows()
+        lines.append("Left out or changed:\n\n" + "\n".join(f"- {kind}: {message}" for kind, message, _ in rows))
+    return "\n\n".join(lines)
+
+
+def _table(heads: list[str], rows: list[tuple[Any, ...]]) -> str:
+    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    lines += [
+        "| " + " | ".join(f"{cell:.1f}" if isinstance(cell, float) else str(cell) for cell in row) + " |"
+        for row in rows
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,98 @@
+"""ms_swift, llama_factory: chats that ask for the emotion, for trainers of audio language models."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from alm_proxies.seeds import generator
+from alm_proxies.stages.export.format import Format, by_split_name
+from alm_proxies.stages.export.formats.manifests import VALID, write_lines
+from alm_proxies.stages.export.items import Items
+
+
+def _ms_swift(items: Items, folder: Path) -> None:
+    for split, part in by_split_name(items, VALID):
+        write_lines(folder / f"{split}_text.jsonl", _texts(part, "messages", "role", "content", "user", "assistant"))
+        write_lines(folder / f"{split}_multi_label.jsonl", _floats(part))
+        write_lines(folder / f"{split}_decision.jsonl", _decisions(part))
+
+
+def _llama_factory(items: Items, folder: Path) -> None:
+    entries: dict[str, Any] = {}
+    for split, part in by_split_name(items, VALID):
+        rows = list(_texts(part, "messages", "role", "content", "user", "assistant"))
+        file = f"{items.settings.name}_{split}.json"
+        (folder / file).write_text(json.dumps(rows, ensure_ascii=False, indent=1), encoding="utf-8")
+        tags = {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant"}
+        columns = {"messages": "messages", "audios": "audios"}
+        entries[f"{items.settings.name}_{split}"] = {
+            "file_name": file, "formatting": "sharegpt", "columns": columns, "tags": tags,
+        }  # fmt: skip
+    (folder / "dataset_info.json").write_text(json.dumps(entries, indent=2, ensure_ascii=False), encoding="utf-8")
+
+
+def question(items: Items) -> str:
+    """The question of every chat."""
+    return items.settings.prompt.replace("{labels}", ", ".join(items.labels))
+
+
+def _texts(items: Items, key: str, role: str, content: str, user: str, assistant: str) -> Iterator[dict[str, Any]]:
+    """One chat a copy, its answer drawn by the shares; the number of copies follows the weight."""
+    rng = generator(items.settings.seed, "export", "text")
+    asked = f"<audio>{question(items)}"
+    shares = items.shares
+    cumulated = np.cumsum(shares, axis=1)
+    copies = _copies(items)
+    for row, line in enumerate(items.frame.iter_rows(named=True)):
+        for draw in rng.random(copies[row]):
+            label = items.labels[min(int(np.searchsorted(cumulated[row], draw, side="right")), len(items.labels) - 1)]
+            yield {
+                key: [{role: user, content: asked}, {role: assistant, content: label}],
+                "audios": [items.resolved(line["file"])],
+            }
+
+
+def _copies(items: Items) -> list[int]:
+    """How many rows an item gets: its weight rounded down or up, so that the sum over any run of items is kept."""
+    ends = np.cumsum(items.frame["weight"].to_numpy())
+    start = float(generator(items.settings.seed, "export", "copies").random())
+    made: list[int] = np.diff(np.floor(ends - start + 1e-9).astype(int), prepend=int(np.floor(1e-9 - start))).tolist()
+    return made
+
+
+def _floats(items: Items) -> Iterator[dict[str, Any]]:
+    for line, shares in zip(items.frame.iter_rows(named=True), items.shares, strict=True):
+        yield {
+            "messages": [{"role": "user", "content": f"<audio>{question(items)}"}],
+            "audios": [items.resolved(line["file"])],
+            "label": [round(float(share), 6) for share in shares],
+        }
+
+
+def _decisions(items: Items) -> Iterator[dict[str, Any]]:
+    for line, shares in zip(items.frame.iter_rows(named=True), items.shares, strict=True):
+        rounded = [round(float(share), 6) for share in shares]
+        yield {
+            "messages": [{"role": "user", "content": "<audio>"}],
+            "audios": [items.resolved(line["file"])],
+            "questions": [question(items)],
+            "kinds": ["choice"],
+            "options": [list(items.labels)],
+            "target_probs": [rounded],
+        }
+
+
+FORMATS = (
+    Format(
+        "ms_swift", "ms-swift", _ms_swift,
+        losses="*_text.jsonl: cross-entropy on answers drawn by share. *_multi_label.jsonl: problem_type "
+        "multi_label_classification (BCE takes floats; regression would fit raw logits, not a distribution). "
+        "*_decision.jsonl: task_type decision, loss scoring (soft cross-entropy on target_probs)",
+    ),
+    Format("llama_factory", "LLaMA-Factory", _llama_factory, losses="cross-entropy on answers drawn by share"),
+)  # fmt: skip

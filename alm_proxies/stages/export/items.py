@@ -1,0 +1,248 @@
+"""What is exported: one row an item with its audio, distribution, label and split, and all that was left out."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from alm_proxies.ballots import which_count
+from alm_proxies.cards import stays_because
+from alm_proxies.columns import did_you_mean
+from alm_proxies.errors import InputError, SettingsError
+from alm_proxies.seeds import generator
+from alm_proxies.stages.export.settings import ExportSettings
+from alm_proxies.tables import ATTRIBUTES, Finding, Labels, Utterances, Votes
+
+TIE = 1e-9
+"""Labels whose shares differ by less are equally likely."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Items:
+    """The rows of an export, in order, and the labels they have.
+
+    Columns: utterance_id, key (safe as a file name), corpus, audio (absolute path, or null), start, end, duration,
+    speaker, dialogue, gender, language, transcript, split, weight, ambiguity, entropy, concentration, valence,
+    arousal, dominance, label (plurality; null where there is none), votes (list, one count a label), restricted,
+    recipe, and p_<label>.
+    """
+
+    frame: pl.DataFrame
+    labels: tuple[str, ...]
+    settings: ExportSettings
+    utterances: Utterances
+    target: Path = Path()
+    """The folder that the finished export will have."""
+
+    @property
+    def shares(self) -> NDArray[np.float64]:
+        """Distributions, rows x labels."""
+        return self.frame.select([f"p_{label}" for label in self.labels]).to_numpy().astype(np.float64)
+
+    def __len__(self) -> int:
+        return self.frame.height
+
+    def where(self, kept: pl.Expr | pl.Series) -> Items:
+        """Some of the rows."""
+        return self.with_frame(self.frame.filter(kept))
+
+    def with_frame(self, frame: pl.DataFrame) -> Items:
+        """The same export with other rows."""
+        return replace(self, frame=frame)
+
+    def resolved(self, file: str) -> str:
+        """A recording's path as the finished export has it, absolute; an address stays as it is."""
+        return file if Path(file).is_absolute() or "://" in file else str(self.target / file)
+
+    def by_split(self) -> dict[str, Items]:
+        """The rows of each split, in order of first appearance; rows without one are train."""
+        names = self.frame["split"].fill_null("train")
+        return {name: self.where(names == name) for name in names.unique(maintain_order=True).to_list()}
+
+
+def items_of(
+    labels: Labels, utterances: Utterances, settings: ExportSettings, votes: Votes | None = None
+) -> tuple[Items, list[Finding]]:
+    """Labels beside their utterances, with labels renamed, restricted corpora marked, and what is left out found."""
+    names, merged = _renamed(labels, settings.map)
+    frame = labels.frame.select(
+        "utterance_id", "concentration", "human_votes", "proxy_votes", "entropy", "ambiguity", *ATTRIBUTES, "weight"
+    ).with_columns(pl.DataFrame(merged, schema=[f"p_{name}" for name in names]))
+    about = utterances.frame.select(
+        "utterance_id", "corpus", "audio", "start", "end", "duration", "speaker", "dialogue", "gender", "language",
+        "transcript", "split", "recipe",
+    )  # fmt: skip
+    joined = frame.join(about, on="utterance_id", how="inner", maintain_order="left")
+    findings = _missing(labels, about, joined)
+    joined = joined.with_columns(label=_plurality(joined, names)).with_columns(_paths(joined, utterances))
+    joined, more = _restricted(joined, settings)
+    findings += more + _speakers_in_two_splits(joined)
+    ids = joined["utterance_id"]
+    joined = joined.with_columns(key=_pseudonym(ids, settings.seed) if settings.pseudonyms else _keys(ids))
+    joined = joined.with_columns(_votes(joined, labels.taxonomy, names, settings.map, votes))
+    if settings.pseudonyms:
+        joined = joined.with_columns(_pseudonym(joined[name], settings.seed) for name in ("speaker", "dialogue"))
+    return Items(joined, names, settings, utterances), findings
+
+
+def with_one_label(items: Items) -> tuple[Items, list[Finding]]:
+    """The rows for a format that holds one label: ties are left out, broken, or spread over several rows."""
+    ties = items.frame["label"].is_null()
+    count = int(ties.sum())
+    if not count:
+        return items, []
+    policy = items.settings.ties
+    example = items.frame.filter(ties)["utterance_id"][0]
+    done = {
+        "leave_out": "left out",
+        "first": "given the first of their labels",
+        "spread": "written once for each of their labels",
+    }[policy]
+    message = f"{count:,} utterances have several most likely labels and are {done} (ties = {policy})"
+    finding = Finding("export", "tied_labels", message, utterance_id=example, count=count)
+    if policy == "leave_out":
+        return items.where(~ties), [finding]
+    shares = items.shares
+    top = shares >= shares.max(1, keepdims=True) - TIE
+    rows: list[int] = []
+    picked: list[str] = []
+    parts: list[float] = []
+    for row, tied in enumerate(top):
+        at = np.flatnonzero(tied)
+        at = at[:1] if policy == "first" else at
+        rows += [row] * len(at)
+        picked += [items.labels[k] for k in at]
+        parts += [1 / len(at)] * len(at)
+    frame = items.frame[rows].with_columns(label=pl.Series(picked), weight=pl.col("weight") * pl.Series(parts))
+    number = frame.select(pl.int_range(pl.len()).over("utterance_id")).to_series()
+    key = pl.when(number > 0).then(pl.col("key") + "-" + (number + 1).cast(pl.String)).otherwise(pl.col("key"))
+    return items.with_frame(frame.with_columns(key=key)), [finding]
+
+
+def _renamed(labels: Labels, names: Mapping[str, str]) -> tuple[tuple[str, ...], NDArray[np.float64]]:
+    if unknown := [label for label in names if label not in labels.taxonomy]:
+        fix = f"{did_you_mean(unknown[0], labels.taxonomy)} The labels are {', '.join(labels.taxonomy)}.".strip()
+        raise SettingsError(f"map names {unknown[0]!r}, which is no label", fix=fix)
+    called = [names.get(label, label) for label in labels.taxonomy]
+    kept = tuple(dict.fromkeys(called))
+    shares = labels.distributions()
+    merged = np.zeros((len(shares), len(kept)))
+    for column, name in enumerate(called):
+        merged[:, kept.index(name)] += shares[:, column]
+    return kept, merged / merged.sum(1, keepdims=True)
+
+
+def _missing(labels: Labels, about: pl.DataFrame, joined: pl.DataFrame) -> list[Finding]:
+    if not joined.height:
+        fix = "Give the utterances file that the labels were made with."
+        raise InputError("no label belongs to one of these utterances", fix=fix)
+    found = []
+    if (lost := labels.frame.height - joined.height) > 0:
+        example = labels.frame.join(about, on="utterance_id", how="anti")["utterance_id"][0]
+        message = f"{lost:,} labels belong to no utterance of the utterances file and are left out"
+        fix = "Give the utterances file that the labels were made with."
+        found.append(Finding("export", "not_described", message, fix, utterance_id=example, count=lost))
+    without = about.join(labels.frame, on="utterance_id", how="anti")
+    if without.height:
+        message = f"{without.height:,} utterances have no labels and are left out"
+        example = without["utterance_id"][0]
+        found.append(Finding("export", "without_labels", message, utterance_id=example, count=without.height))
+    return found
+
+
+def _plurality(frame: pl.DataFrame, names: tuple[str, ...]) -> pl.Series:
+    shares = frame.select([f"p_{name}" for name in names]).to_numpy()
+    top = shares >= shares.max(1, keepdims=True) - TIE
+    chosen = zip(shares.argmax(1).tolist(), (top.sum(1) == 1).tolist(), strict=True)
+    return pl.Series("label", [names[place] if clear else None for place, clear in chosen], dtype=pl.String)
+
+
+def _paths(frame: pl.DataFrame, utterances: Utterances) -> pl.Series:
+    """Absolute paths, or addresses as they are; null where there is no recording."""
+    made: list[str | None] = []
+    roots = {corpus: Path(root).absolute() for corpus, root in utterances.about.roots.items()}
+    here = Path.cwd()
+    for corpus, audio in frame.select("corpus", "audio").iter_rows():
+        if audio is None or "://" in audio.removeprefix("file://"):
+            made.append(audio)
+        else:
+            made.append(str(roots.get(corpus, here) / audio.removeprefix("file://")))
+    return pl.Series("audio", made, dtype=pl.String)
+
+
+def _restricted(frame: pl.DataFrame, settings: ExportSettings) -> tuple[pl.DataFrame, list[Finding]]:
+    reasons = {
+        corpus: stays_because(corpus, named=settings.may_leave, folder=settings.cards)
+        for corpus in frame["corpus"].unique().sort().to_list()
+    }
+    stay = [corpus for corpus, reason in reasons.items() if reason is not None]
+    marked = frame.with_columns(restricted=pl.col("corpus").is_in(stay))
+    findings = []
+    for corpus in stay:
+        held = marked.filter((pl.col("corpus") == corpus) & pl.col("transcript").is_not_null()).height
+        if held and settings.transcripts:
+            message = f"{held:,} transcripts are not written: {reasons[corpus]}"
+            fix = f"Write may_leave = [{corpus!r}] if you may pass them on."
+            findings.append(Finding("export", "kept_back", message, fix, where=corpus, count=held))
+    hidden = pl.lit(value=not settings.transcripts) | pl.col("restricted")
+    return marked.with_columns(transcript=pl.when(hidden).then(None).otherwise(pl.col("transcript"))), findings
+
+
+def _speakers_in_two_splits(frame: pl.DataFrame) -> list[Finding]:
+    sides = frame.select("speaker", "split").drop_nulls().group_by("speaker").agg(pl.col("split").n_unique())
+    both = sides.filter(pl.col("split") > 1)["speaker"].sort()
+    if not len(both):
+        return []
+    message = f"{len(both):,} speakers are in more than one split, such as {both[0]!r}"
+    fix = "Split by speaker (read --split speakers:.7,.1,.2): else a model is tested on voices it was trained on."
+    return [Finding("export", "speaker_in_two_splits", message, fix, count=len(both))]
+
+
+def _keys(ids: pl.Series) -> pl.Series:
+    """File names that every system can hold, one for each utterance: other characters become '-', repeats a number."""
+    safe = [re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip(".-")[:150] or "item" for name in ids]
+    seen: Counter[str] = Counter()
+    made = []
+    for name in safe:
+        folded = name.lower()  # some systems take two names that differ in case alone for one
+        seen[folded] += 1
+        made.append(name if seen[folded] == 1 else f"{name}~{seen[folded]}")
+    return pl.Series("key", made)
+
+
+def _votes(
+    frame: pl.DataFrame,
+    taxonomy: tuple[str, ...],
+    names: tuple[str, ...],
+    called: Mapping[str, str],
+    votes: Votes | None,
+) -> pl.Series:
+    """Human votes for each label of the export, held-out ones left out; null where no votes were given."""
+    if votes is None:
+        return pl.Series("votes", [None] * frame.height, dtype=pl.List(pl.Float64))
+    human = votes.frame.filter(which_count("human")).with_columns(
+        pl.col("label").replace({label: called.get(label, label) for label in taxonomy})
+    )
+    counts = human.group_by("utterance_id", "label").agg(pl.col("weight").sum())
+    wide = frame.select("utterance_id")
+    columns = []
+    for name in names:
+        one = counts.filter(pl.col("label") == name).select("utterance_id", pl.col("weight").alias(name))
+        columns.append(wide.join(one, on="utterance_id", how="left", maintain_order="left")[name].fill_null(0.0))
+    return pl.DataFrame(columns).select(pl.concat_list(names).alias("votes")).to_series()
+
+
+def _pseudonym(values: pl.Series, seed: int) -> pl.Series:
+    known = values.drop_nulls().unique().sort().to_list()
+    order = generator(seed, "export", values.name).permutation(len(known))
+    width = len(str(len(known)))
+    kind = {"utterance_id": "item"}.get(values.name, values.name)
+    names = {value: f"{kind}{place + 1:0{width}d}" for value, place in zip(known, order.tolist(), strict=True)}
+    return values.replace_strict(names, default=None, return_dtype=pl.String)

@@ -1,0 +1,195 @@
+"""Where an export's recordings lie: referred to where they are, copied, linked, cut from longer files, or rendered."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from alm_proxies.audio.clip import RATE, RecordingError, open_clip
+from alm_proxies.audio.recipe import Recipe, Sounds
+from alm_proxies.stages.export.format import Format
+from alm_proxies.stages.export.items import Items
+from alm_proxies.tables import Finding
+
+AUDIO = "audio"
+"""The folder of an export's own recordings."""
+_THREADS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    """What became of one item's recording: its path in the manifest, or why there is none."""
+
+    file: str | None
+    kind: str = ""
+    reason: str = ""
+    rate: int | None = None
+    frames: int | None = None
+    duration: float | None = None
+
+
+def place(items: Items, kind: Format, folder: Path) -> tuple[Items, list[Finding]]:
+    """The items with the column `file` (and rate, frames, duration), and those whose recording cannot be had left out.
+
+    `file` is an absolute path, or one relative to the export where the recording was put into it.
+    """
+    parents = set(items.utterances.frame.filter(pl.col("corpus").is_in(_stay(items)))["utterance_id"])
+    sounds = Sounds(items.utterances, stage="export")
+    inside = kind.embeds or kind.beside
+    rows = list(
+        items.frame.select(
+            "utterance_id", "key", "audio", "start", "end", "duration", "recipe", "restricted"
+        ).iter_rows(named=True)
+    )
+
+    def one(row: dict[str, object]) -> _Placed:
+        return _placed(row, kind, inside, items.settings.audio, folder, sounds, parents)
+
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="export") as pool:
+        placed = list(pool.map(one, rows, chunksize=256))
+    made = items.frame.with_columns(
+        pl.Series("file", [one.file for one in placed], dtype=pl.String),
+        pl.Series("rate", [one.rate for one in placed], dtype=pl.Int64),
+        pl.Series("frames", [one.frames for one in placed], dtype=pl.Int64),
+        pl.Series("duration", [one.duration for one in placed], dtype=pl.Float64),
+    )
+    if any(one.kind == "cut" for one in placed):  # a cut recording begins at 0
+        cut = pl.Series([one.kind == "cut" for one in placed])
+        made = made.with_columns(
+            start=pl.when(cut).then(None).otherwise(pl.col("start")), end=pl.when(cut).then(None).otherwise("end")
+        )
+    findings = _findings(rows, placed)
+    whole = items.with_frame(made)
+    return (whole.where(made["file"].is_not_null()), findings) if kind.needs_audio else (whole, findings)
+
+
+def _stay(items: Items) -> list[str]:
+    return items.frame.filter(pl.col("restricted"))["corpus"].unique().to_list()
+
+
+def _placed(
+    row: dict[str, object], kind: Format, inside: bool, mode: str, folder: Path, sounds: Sounds, restricted: set[str]
+) -> _Placed:
+    duration = row["duration"] if isinstance(row["duration"], float) else None
+    audio, start, end = row["audio"], row["start"], row["end"]
+    key = str(row["key"])
+    segment = start is not None or end is not None
+    stays = bool(row["restricted"])
+    if audio is None and row["recipe"] is not None:
+        recipe = Recipe.read(str(row["recipe"]), where=str(row["utterance_id"]))
+        if stays or any(parent in restricted for parent, _ in recipe.parents):
+            return _Placed(None, "kept_back", "it would be made of recordings that have to stay where they are")
+        return _rendered(str(row["utterance_id"]), key, folder, sounds)
+    if audio is None:
+        return _Placed(None, "no_audio", "it has no recording", duration=duration)
+    if "://" in str(audio):
+        return _Placed(str(audio) if not inside and not kind.needs_header else None, "remote_audio",
+                       "its recording lies behind an address", duration=duration)  # fmt: skip
+    path = Path(str(audio))
+    if not path.is_file():
+        return _Placed(None, "missing", f"there is no file {path}", duration=duration)
+    if stays and (inside or (segment and kind.whole_files)):
+        return _Placed(None, "kept_back", "its recording has to stay where it is, and the format needs a copy")
+    if segment and (kind.whole_files or inside):
+        return _cut(path, start, end, key, folder)
+    if (mode == "copy" or inside) and not stays and not (mode == "link" and not kind.embeds):
+        return _headed(_copied(path, key, folder), path, kind, duration)
+    if mode == "link" and not stays:
+        return _headed(_linked(path, key, folder), path, kind, duration)
+    return _headed(str(path), path, kind, duration)
+
+
+def _rendered(utterance_id: str, key: str, folder: Path, sounds: Sounds) -> _Placed:
+    opened = sounds.open(utterance_id)
+    if opened.clip is None:
+        first = opened.findings[0]
+        return _Placed(None, first.kind, first.message)
+    return _written(opened.clip.samples, opened.clip.rate, key, folder, "rendered")
+
+
+def _cut(path: Path, start: object, end: object, key: str, folder: Path) -> _Placed:
+    try:
+        clip = open_clip(
+            path,
+            start=float(str(start)) if start is not None else None,
+            end=float(str(end)) if end is not None else None,
+        )
+    except RecordingError as error:
+        return _Placed(None, error.kind, error.message)
+    return _written(clip.samples, clip.rate, key, folder, "cut")
+
+
+def _written(samples: object, rate: int, key: str, folder: Path, kind: str) -> _Placed:
+    import soundfile
+
+    name = f"{AUDIO}/{key}.flac"
+    (folder / AUDIO).mkdir(parents=True, exist_ok=True)
+    soundfile.write(folder / name, samples, rate, subtype="PCM_16")
+    frames = len(samples)  # type: ignore[arg-type]
+    return _Placed(name, kind, "", rate, frames, frames / rate)
+
+
+def _copied(path: Path, key: str, folder: Path) -> str:
+    name = f"{AUDIO}/{key}{path.suffix.lower()}"
+    (folder / AUDIO).mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(path, folder / name)
+    return name
+
+
+def _linked(path: Path, key: str, folder: Path) -> str:
+    name = f"{AUDIO}/{key}{path.suffix.lower()}"
+    (folder / AUDIO).mkdir(parents=True, exist_ok=True)
+    (folder / name).symlink_to(path)
+    return name
+
+
+def _headed(file: str, path: Path, kind: Format, duration: float | None) -> _Placed:
+    if not kind.needs_header and duration is not None:
+        return _Placed(file, duration=duration)
+    import soundfile
+
+    try:
+        info = soundfile.info(str(path))
+    except soundfile.LibsndfileError as error:
+        if not kind.needs_header:
+            return _Placed(file, duration=duration)
+        return _Placed(None, "unreadable", f"{path} cannot be read ({error})")
+    return _Placed(file, "", "", int(info.samplerate), int(info.frames), info.frames / info.samplerate)
+
+
+def _findings(rows: Iterable[dict[str, object]], placed: Iterable[_Placed]) -> list[Finding]:
+    groups: dict[str, list[tuple[str, str]]] = {}
+    for row, one in zip(rows, placed, strict=True):
+        if one.kind:
+            groups.setdefault(one.kind, []).append((str(row["utterance_id"]), one.reason))
+    found = []
+    for kind, items in groups.items():
+        example, reason = items[0]
+        count = len(items)
+        if kind == "cut":
+            message = f"{count:,} items are seconds of longer files and were cut out of them, at {RATE:,} Hz"
+            found.append(Finding("export", "cut", message, utterance_id=example, count=count))
+        elif kind == "rendered":
+            message = f"{count:,} generated items were rendered into the export"
+            found.append(Finding("export", "rendered", message, utterance_id=example, count=count))
+        elif kind == "remote_audio":
+            message = f"{count:,} recordings lie behind an address, such as that of {example}"
+            fix = "Fetch them and give their paths, where the format needs files."
+            found.append(Finding("export", "remote_audio", message, fix, utterance_id=example, count=count))
+        else:
+            name = {"missing": "missing_recording", "kept_back": "kept_back", "no_audio": "no_audio"}.get(
+                kind, "unreadable"
+            )
+            message = f"{count:,} items have no recording here, such as {example}: {reason}"
+            fix = (
+                "Write may_leave = [...] for corpora that you may copy, or choose a format that refers to files."
+                if kind == "kept_back"
+                else "Give the recordings; formats of labels alone (csv, parquet, jsonl) keep such items."
+            )
+            found.append(Finding("export", name, message, fix, utterance_id=example, count=count))
+    return found

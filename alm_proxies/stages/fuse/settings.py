@@ -1,0 +1,65 @@
+"""What may be said of fuse."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from alm_proxies.counting import Counting
+from alm_proxies.stage import Need, Stage
+
+Method = Literal[
+    "auto",
+    "chosen",
+    "gated",
+    "mixture",
+    "loglinear",
+    "dirichlet",
+    "weighted",
+    "human",
+    "pool",
+    "dawid_skene",
+    "supervised",
+]
+
+
+class FuseSettings(Counting):
+    """How human votes and proxies become label distributions."""
+
+    method: Method = "auto"
+    """auto stacks weighted, loglinear, gated and mixture, and methods without proxies, by human votes left out; chosen
+    takes the single best of them."""
+    classes: int = Field(default=16, ge=1, le=256)
+    """Latent classes of gated and mixture; auto has its own."""
+    penalty: float = Field(default=0.001, gt=0)
+    """Penalty on the gate's slopes; auto has its own."""
+    folds: int = Field(default=5, ge=2, le=50)
+    """Folds of auto and chosen, by speaker where known."""
+    seed: int = 0
+    """Seed of folds, samples and starts."""
+
+
+STAGE = Stage(
+    verb="fuse",
+    settings=FuseSettings,
+    function="alm_proxies.stages.fuse.stage:fuse",
+    needs=(
+        Need(
+            "votes",
+            "votes",
+            every=("read/votes", "annotate/votes", "listen/votes"),
+            help="One votes file or several: human votes, proxy votes.",
+        ),
+        Need(
+            "utterances",
+            "utterances",
+            first=("read/utterances",),
+            optional=True,
+            help="Brings the speakers (folds never share one) and columns that may steer the gate.",
+        ),
+    ),
+    writes={"labels": "labels.parquet", "trials": "trials.parquet"},
+    by_files="alm_proxies.stages.fuse.files:fuse_files",
+    foresee="alm_proxies.stages.fuse.ahead:foresee",
+)

@@ -1,0 +1,70 @@
+"""What can be known of read before it runs: it reads, and keeps nothing."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from alm_proxies.cards import digests_of_cards
+from alm_proxies.errors import AlmProxiesError
+from alm_proxies.files import could_not_read, digest_file, digest_of
+from alm_proxies.stage import Ahead, Foreseen
+from alm_proxies.stages.read.settings import ReadSettings, Source
+from alm_proxies.stages.read.stage import read, reader_of
+
+_HASHED_WHOLE = 64 * 2**20
+
+
+def inputs_of(ahead: Ahead) -> dict[str, str]:
+    """The sources and the cards of their corpora."""
+    blocks: tuple[Source, ...] = ahead.blocks
+    inputs = {f"{source.corpus or source.format} {ahead.named(source.source)}": _state(source) for source in blocks}
+    corpora = [name for source in blocks for name in (source.corpus, source.format) if name]
+    return inputs | digests_of_cards(corpora, ahead.settings.cards)
+
+
+def foresee(ahead: Ahead) -> Foreseen:
+    """The corpora as they would be read; a corpus that is still to be simulated is known by its counts."""
+    settings: ReadSettings = ahead.settings
+    there = [source for source in ahead.blocks if source.source not in ahead.inputs.get("sources", ())]
+    utterances, votes = ahead.count("sources", "utterances"), ahead.count("sources", "votes")
+    simulated = len(there) < len(ahead.blocks)
+    if not there:
+        return Foreseen(counts={"utterances": utterances, "votes": votes})
+    # what is held out of a corpus that is yet to be simulated shows when it is there
+    wanted = settings.model_copy(update={"hold_out": None}) if simulated else settings
+    try:
+        corpus = read(there, wanted)
+    except AlmProxiesError as error:
+        return Foreseen(problems=(str(error),))
+    mean = len(corpus.votes) / max(corpus.votes.frame["utterance_id"].n_unique(), 1)
+    facts = [f"{len(corpus.utterances):,} utterances, {len(corpus.votes):,} votes ({mean:.1f} each)"]
+    facts += [row["message"] for row in corpus.findings.frame.iter_rows(named=True)]
+    counts = {"utterances": utterances + len(corpus.utterances), "votes": votes + len(corpus.votes)}
+    if simulated:
+        return Foreseen(facts=tuple(facts), counts=counts)
+    counts |= {"left_out": corpus.left_out, "held_out": int(corpus.votes.frame["held_out"].sum())}
+    tables = {"utterances": corpus.utterances, "votes": corpus.votes}
+    return Foreseen(facts=tuple(facts), counts=counts, tables=tables)
+
+
+def _state(source: Source) -> str:
+    """Changes when a source's files do: by content for files, by names, sizes and times for a folder."""
+    place = source.source
+    named = [place / name for name in reader_of(source).files if (place / name).is_file()]
+    if named:
+        return digest_of([[path.name, digest_file(path)] for path in named])
+    try:
+        if place.is_file() and place.stat().st_size <= _HASHED_WHOLE:
+            return digest_file(place)
+        place.stat()
+        files = [place] if place.is_file() else sorted(path for path in place.rglob("*") if path.is_file())
+        stats = [(path, path.stat()) for path in files]
+    except OSError as error:
+        raise could_not_read(error.filename or place, error) from error
+    return digest_of([[_spelled(path.relative_to(place)), stat.st_size, stat.st_mtime_ns] for path, stat in stats])
+
+
+def _spelled(path: Path) -> str:
+    """A path as text, also where its bytes are none."""
+    return os.fsencode(path).decode(errors="backslashreplace")

@@ -1,0 +1,118 @@
+"""What may be said of read: of a source (a [[read]] block), of all sources together, and of held-out votes."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from alm_proxies.errors import SettingsError
+from alm_proxies.settings import ARGUMENT, PLACE, Settings
+from alm_proxies.stage import Choice, Need, Stage
+from alm_proxies.taxonomy import checked_taxonomy
+
+_NAMES = ("train", "development", "test")
+_FIX = 'Write "speakers:.7,.1,.2" (train, development, test), "speakers:.8,.2" (train, test) or "folds:5".'
+
+
+def shares_of(said: str) -> dict[str, float]:
+    """The splits that "speakers:.7,.1,.2" or "folds:5" stands for, each with its share of the utterances."""
+    found = re.fullmatch(r"\s*(speakers|folds)\s*:\s*([0-9., ]+?)\s*", said)
+    if found is None:
+        raise SettingsError(f"{said!r} is no way to split", fix=_FIX)
+    try:
+        numbers = [float(part) for part in found[2].split(",")]
+    except ValueError:
+        raise SettingsError(f"{said!r} holds something that is no number", fix=_FIX) from None
+    if found[1] == "folds":
+        if len(numbers) != 1 or not numbers[0].is_integer() or not 2 <= numbers[0] <= 1000:
+            raise SettingsError(f"{said!r}: folds are a whole number from 2 to 1000", fix=_FIX)
+        folds = int(numbers[0])
+        return {f"fold{number}": 1 / folds for number in range(1, folds + 1)}
+    if not 2 <= len(numbers) <= 3 or any(share <= 0 for share in numbers) or abs(sum(numbers) - 1) > 1e-6:
+        raise SettingsError(f"{said!r}: two or three shares above 0 that sum to 1 are needed", fix=_FIX)
+    names = _NAMES if len(numbers) == 3 else ("train", "test")
+    return dict(zip(names, numbers, strict=True))
+
+
+def checked_split(said: str) -> str:
+    """The same words, or ValueError with the fix, as a settings field wants it."""
+    try:
+        shares_of(said)
+    except SettingsError as error:
+        raise ValueError(str(error)) from None
+    return said
+
+
+class Source(Settings):
+    """One corpus to read: a [[read]] block of a pipeline file; each format has a class of its own with more keys."""
+
+    corpus: str = Field(default="", pattern=r"^([A-Za-z0-9][A-Za-z0-9_.-]*)?$")
+    """The prefix of its ids; its card is data_cards/<corpus>.md. The format's own name, if it is left out."""
+    format: str
+    """Which reader: crema_d, table ..."""
+    source: Annotated[Path, PLACE, ARGUMENT]
+    """The corpus's folder, or one of its label files."""
+    map: dict[str, str] = Field(default_factory=dict)
+    """What becomes of words: Excited = "happy", Other = "outside". Usual synonyms of a label (joy, happiness, anger
+    ...) need no entry; a label's own name stands for them too, any other key for that very word, whatever the case."""
+    split: Annotated[str, AfterValidator(checked_split)] | None = None
+    """A split by speaker: "speakers:.7,.1,.2" (train, development, test) or "folds:5"."""
+
+
+class HoldOut(Settings):
+    """Which human votes are kept out of every fit, to score against: a pipeline file's [hold_out]."""
+
+    splits: tuple[str, ...] = ()
+    """All human votes of these splits are held out."""
+    keep: int | None = Field(default=None, ge=0)
+    """Elsewhere an utterance keeps this many human votes for the fit, chosen by the seed; all, if it is left out."""
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if not self.splits and self.keep is None:
+            raise ValueError('holds nothing out: write keep = 3, splits = ["test"] or both')
+        return self
+
+
+class ReadSettings(Settings):
+    """What holds for all sources together."""
+
+    taxonomy: Annotated[str | tuple[str, ...], AfterValidator(checked_taxonomy)] | None = None
+    """The labels wanted: a name such as msp8, or the labels in order; those of the corpus's card, if it is left out."""
+    seed: int = 0
+    """Random seed of splits and of the choice of held-out votes."""
+    hold_out: HoldOut | None = None
+    """Human votes that no fit may see: keep = 3 and/or splits = ["test"]; without it nothing can be evaluated."""
+    cards: Annotated[Path, PLACE] | None = None
+    """A folder with data cards of your own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """The reader of a format: what a source of it may say, and the function that reads it."""
+
+    settings: type[Source]
+    function: str
+    """module:function(source, vocabulary, card) -> Part."""
+    files: tuple[str, ...] = ()
+    """The files that it reads in a folder; without them every file of the folder counts as one of its inputs."""
+
+
+STAGE = Stage(
+    verb="read",
+    settings=ReadSettings,
+    function="alm_proxies.stages.read.stage:read",
+    needs=(Need("sources", "folder", every=("simulate/utterances",), optional=True),),
+    writes={"utterances": "utterances.parquet", "votes": "votes.parquet"},
+    may_write={"labels": "labels.parquet"},
+    blocks="combined",
+    block=Source,
+    blocks_as="sources",
+    choice=Choice("format", "readers", subcommands=True),
+    depends="alm_proxies.stages.read.ahead:inputs_of",
+    foresee="alm_proxies.stages.read.ahead:foresee",
+)

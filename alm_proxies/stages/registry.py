@@ -1,0 +1,26 @@
+"""Every stage by its verb, with the sentence that help gives of it; the declaration is in the room's settings.py."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from alm_proxies.stage import Stage
+
+STAGES = {
+    "simulate": "Synthesise a corpus of speech with listeners' votes and the true distributions.",
+    "read": "Read a corpus's own label files into utterances and votes.",
+    "annotate": "Ask audio-language models for votes; run it again to resume.",
+    "fuse": "Fuse human and proxy votes into label distributions.",
+    "align": "Report how well proxies and fused labels agree with human votes.",
+    "train": "Train a model on label distributions; run it again to resume.",
+}
+"""In the order of the house's first drawing: a stage stands behind those whose outputs it needs."""
+
+
+@cache
+def stage_of(verb: str) -> Stage:
+    """The declaration of a stage."""
+    return import_module(f"alm_proxies.stages.{verb}.settings").STAGE  # type: ignore[no-any-return]  # the module is named, not imported

@@ -1,0 +1,52 @@
+"""Every generated page: where it lies in the site, and the function that makes its Markdown."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from site_pages import commands, house, settings_keys, words
+
+ROOT = Path(__file__).parents[2]
+_SOURCE = "https://github.com/alm-proxies/alm-proxies/blob/main/"
+
+
+def copied(name: str, links: dict[str, str]) -> Callable[[], str]:
+    """A document of the repository as a page: links to other pages of the site stay inside it."""
+
+    def make() -> str:
+        text = (ROOT / name).read_text(encoding="utf-8")
+        folder = Path(name).parent
+
+        def link(found: re.Match[str]) -> str:
+            target = found[2]
+            if re.match(r"[a-z]+:|#", target):
+                return found[0]
+            inside = (ROOT / folder / target.split("#")[0]).resolve().relative_to(ROOT).as_posix()
+            return f"[{found[1]}]({links.get(inside, _SOURCE + inside)})"
+
+        return re.sub(r"\[([^\]]*)\]\(([^)\s]+)\)", link, text)
+
+    return make
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "reference/commands.md": commands.page,
+    "reference/settings.md": settings_keys.page,
+    "reference/tables.md": words.tables_page,
+    "reference/findings.md": words.findings_page,
+    "reference/metrics.md": words.metrics_page,
+    "reference/cards.md": words.cards_page,
+    "reference/features.md": words.features_page,
+    "reference/errors.md": words.errors_page,
+    "reference/python.md": house.python_page,
+    "house/map.md": house.map_page,
+    "benchmarks.md": copied(
+        "benchmarks/README.md", {"docs/simulator.md": "simulator.md", "CONTRIBUTING.md": "house/contributing.md"}
+    ),
+    "house/contributing.md": copied("CONTRIBUTING.md", {}),
+    "house/security.md": copied("SECURITY.md", {}),
+    "house/changelog.md": copied("CHANGELOG.md", {}),
+}
+"""The pages by their place in the site."""

@@ -1,0 +1,169 @@
+"""The page of settings: every key of a pipeline file, an annotator file and a data card, from the settings classes."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Iterator
+from itertools import pairwise
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from site_pages.cells import code, first_sentence, plain, table
+
+_HEAD = """# Settings
+
+Every key, from the settings classes of the package. A key of a pipeline section is at the same time a flag of the
+command and an argument of the settings class in Python: `[fuse] folds = 5`, `--folds 5` and `FuseSettings(folds=5)` are
+one setting. Unknown keys are refused, with the nearest known one.
+"""
+
+
+def page() -> str:
+    """The keys of everything that a user writes in TOML."""
+    from alm_proxies.annotators.annotator_file import AnnotatorFile
+    from alm_proxies.cards import Card
+    from alm_proxies.pipeline.file import PipelineFile
+
+    parts = [
+        _HEAD,
+        "## The pipeline file\n",
+        "`alm-proxies run FILE.toml`: one section a stage.\n",
+        _keys(PipelineFile),
+    ]
+    done: set[type[BaseModel]] = {PipelineFile}
+    for name, model, many in _sections(PipelineFile):
+        parts.append(_section(f"[[{name}]]" if many else f"[{name}]", model, done))
+    parts += ["## The annotator file\n", first_sentence(AnnotatorFile.__doc__) + "\n", _keys(AnnotatorFile)]
+    parts += [_section(f"{name} = {{ ... }}", model, done) for name, model, _ in _sections(AnnotatorFile)]
+    parts += _serve(done)
+    parts += ["## The data card\n", first_sentence(Card.__doc__) + "\n", _keys(Card)]
+    return "\n".join(parts)
+
+
+def _serve(done: set[type[BaseModel]]) -> Iterator[str]:
+    from alm_proxies.engines import engine
+
+    for name, model in sorted(vars(engine).items()):
+        if (
+            name.endswith("Serve")
+            and not name.startswith("_")
+            and isinstance(model, type)
+            and issubclass(model, BaseModel)
+        ):
+            yield _section(f"serve = {{ ... }} of the engine {name.removesuffix('Serve').lower()}", model, done)
+
+
+def _section(title: str, model: type[BaseModel], done: set[type[BaseModel]], depth: int = 3) -> str:
+    if model in done:
+        return ""
+    done.add(model)
+    parts = [f"{'#' * min(depth, 4)} {code(title)}\n", f"{first_sentence(model.__doc__)}\n", _keys(model)]
+    parts += [_section(f"{title} {name}", inner, done, depth + 1) for name, inner, _ in _sections(model)]
+    return "\n".join(parts)
+
+
+def _keys(model: type[BaseModel]) -> str:
+    meanings = attribute_docstrings(model)
+    rows = [
+        (
+            code(field.alias or name),
+            plain(type_words(field.annotation)),
+            plain(_bounds(field)),
+            _default(field),
+            plain(field.description or meanings.get(name, "")),
+        )
+        for name, field in model.model_fields.items()
+    ]
+    return table(("key", "type", "bounds", "default", "meaning"), rows)
+
+
+def attribute_docstrings(model: type) -> dict[str, str]:
+    """The docstrings under a class's attributes, its bases' included."""
+    found: dict[str, str] = {}
+    for base in reversed(model.__mro__):
+        if not base.__module__.startswith("alm_proxies"):
+            continue
+        (body,) = ast.parse(textwrap.dedent(inspect.getsource(base))).body
+        assert isinstance(body, ast.ClassDef)
+        for statement, after in pairwise(body.body):
+            if (
+                isinstance(statement, ast.AnnAssign)
+                and isinstance(statement.target, ast.Name)
+                and isinstance(after, ast.Expr)
+                and isinstance(after.value, ast.Constant)
+                and isinstance(after.value.value, str)
+            ):
+                found[statement.target.id] = " ".join(after.value.value.split())
+    return found
+
+
+def _sections(model: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel], bool]]:
+    """The fields of a model that are models themselves: name, model, whether there may be many."""
+    for name, field in model.model_fields.items():
+        for inner, many in _models(field.annotation):
+            yield field.alias or name, inner, many
+
+
+def _models(annotation: Any, many: bool = False) -> Iterator[tuple[type[BaseModel], bool]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation, many
+        return
+    for argument in get_args(annotation):
+        yield from _models(argument, many or get_origin(annotation) in (tuple, list))
+
+
+def type_words(annotation: Any) -> str:
+    """A type in words: text, number, whole number, yes or no, one of ..., list of ..."""
+    words = {str: "text", int: "whole number", float: "number", bool: "true or false", type(None): "nothing"}
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if annotation in words:
+        return words[annotation]
+    if origin is Annotated:
+        return type_words(arguments[0])
+    if origin is Literal:
+        return " or ".join(repr(value).replace("'", '"') for value in arguments)
+    if origin in (Union, UnionType):
+        return " or ".join(dict.fromkeys(type_words(a) for a in arguments if a is not type(None)))
+    if origin in (tuple, list):
+        inner = [type_words(argument) for argument in arguments if argument is not Ellipsis]
+        return f"list of {inner[0]}" if len(inner) == 1 or arguments[-1] is Ellipsis else f"({', '.join(inner)})"
+    if origin is not None and len(arguments) == 2:
+        return f"table of {type_words(arguments[1])}"
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "table"
+    return {"Path": "path"}.get(getattr(annotation, "__name__", ""), getattr(annotation, "__name__", str(annotation)))
+
+
+def _bounds(field: FieldInfo) -> str:
+    signs = (("ge", "≥"), ("gt", ">"), ("le", "≤"), ("lt", "<"), ("multiple_of", "multiple of"), ("pattern", "matches"))
+    metadata = [*field.metadata]
+    found = []
+    for name, sign in signs:
+        for entry in metadata:
+            value = getattr(entry, name, None)
+            if value is not None:
+                found.append(f"{sign} `{value}`" if name == "pattern" else f"{sign} {value}")
+    return ", ".join(dict.fromkeys(found))
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "needed"
+    value = field.get_default(call_default_factory=True, validated_data={})
+    if value is None or value is PydanticUndefined:
+        return ""
+    if isinstance(value, BaseModel):
+        return "see below"
+    if isinstance(value, bool):
+        return code(str(value).lower())
+    if isinstance(value, str):
+        return code(f'"{value}"') if value else ""
+    if isinstance(value, tuple | list | dict | frozenset | set):
+        return code(str(list(value) if isinstance(value, tuple) else value)) if value else ""
+    return code(value)

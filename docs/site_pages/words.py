@@ -1,0 +1,284 @@
+"""The pages of tables and columns, findings, metrics, data cards, features of sound, errors and exit codes."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+from site_pages.cells import code, first_sentence, plain, table
+
+PACKAGE = Path(__file__).parents[2] / "alm_proxies"
+
+COLUMNS = {
+    "Utterances": {
+        "utterance_id": "What the row is about: corpus/own id.",
+        "corpus": "The corpus, whose data card says what may be done with it.",
+        "audio": "Path of the recording below its corpus's root, or a URI.",
+        "start": "Where it begins in the recording, in seconds.",
+        "end": "Where it ends in the recording, in seconds.",
+        "duration": "Its length in seconds.",
+        "speaker": "Who speaks; folds and intervals never split a speaker.",
+        "dialogue": "The dialogue that it is part of.",
+        "turn": "Its place in the dialogue.",
+        "gender": "Of the speaker.",
+        "language": "Of the speech.",
+        "transcript": "What is said.",
+        "intended": "What an actor was asked to express. It is never a vote.",
+        "split": "train, development, test, or a name of the corpus's own.",
+        "recipe": "How a generated item is made, as JSON; none for a recording.",
+    },
+    "Votes": {
+        "utterance_id": "What was heard.",
+        "annotator": "Who voted: corpus/rater, or the name of an annotator file. corpus/crowd: raters are not known. "
+        "corpus/consensus: a published consensus, which is no vote.",
+        "source": "A human, or a proxy (a model).",
+        "draw": "The number of the vote within its utterance and annotator.",
+        "label": "The label; none where there is no valid answer.",
+        "weight": "The row's part of its vote. The weights of one vote sum to 1.",
+        "secondary": "Further labels that the rater gave.",
+        "valence": "Rating from 0, negative, to 1, positive.",
+        "arousal": "Rating from 0, calm, to 1, active.",
+        "dominance": "Rating from 0, weak, to 1, strong.",
+        "status": "ok, or why there is no label.",
+        "held_out": "Kept from every fit, to score against. Only human votes are.",
+        "stated": "The exact words, where they differ from the label.",
+    },
+    "Labels": {
+        "concentration": "The strength of the distribution in votes; none where it is exact or not known.",
+        "human_votes": "The human votes behind it.",
+        "proxy_votes": "The proxy votes behind it.",
+        "concentration_gain": "The concentration less that without proxies. Not in human votes; may be negative.",
+        "entropy": "Entropy of the distribution divided by that of the uniform one: 0 to 1.",
+        "ambiguity": "Entropy in words: low up to 1/3, medium up to 2/3, high.",
+        "valence": "Mean of the ratings, 0 to 1.",
+        "valence_sd": "Their standard deviation.",
+        "arousal": "Mean of the ratings, 0 to 1.",
+        "arousal_sd": "Their standard deviation.",
+        "dominance": "Mean of the ratings, 0 to 1.",
+        "dominance_sd": "Their standard deviation.",
+        "weight": "How often a trainer sees the row, or how much it counts in a score.",
+    },
+    "Findings": {
+        "stage": "The stage that found it.",
+        "kind": "What it is, one of [these](findings.md).",
+        "severity": "How much it matters.",
+        "utterance_id": "The utterance, where it is about one.",
+        "where": "File, line or column, where it is about one.",
+        "message": "What was found.",
+        "fix": "What to do about it.",
+        "count": "How often.",
+    },
+}
+"""What each column means; a column of the contract that is not here, or the reverse, fails the build of the site."""
+
+_TABLES_HEAD = """# Tables and columns
+
+Four tables, read and written by every stage as Parquet (CSV and JSON lines are read too). A file with only the needed
+columns is welcome: the others are filled with their default. Types are cast where nothing is lost. Columns that are not
+named here are kept: in Utterances they are *group columns*, by which scores and shares can be broken down.
+
+Under the key `alm_proxies` of the Parquet file lies JSON: the contract's number, the version, the taxonomy in order,
+scales, roots, the annotators' cards, and the stage, settings and inputs that made it.
+
+```python
+import polars as pl
+
+frame = pl.read_parquet("labels.parquet")                       # the columns
+about = pl.read_parquet_metadata("labels.parquet")["alm_proxies"]   # what the file says of itself
+```
+"""
+
+
+def tables_page() -> str:
+    """Every column of the four tables."""
+    from alm_proxies import tables
+
+    parts = [_TABLES_HEAD]
+    for name, meanings in COLUMNS.items():
+        kind = getattr(tables, name)
+        columns = {column.name: column for column in kind.COLUMNS}
+        head = [("utterance_id", "String", "needed", "", "What the row is about.")] if name == "Labels" else []
+        if name == "Labels":
+            head.append(
+                (
+                    "p_<label>",
+                    "Float64",
+                    "needed",
+                    "0 to 1",
+                    "The label's share, one column a label in the taxonomy's order; a row sums to 1.",
+                )
+            )
+        if unknown := columns.keys() - meanings.keys():
+            raise LookupError(f"the column {min(unknown)} of {name} has no meaning in docs/site_pages/words.py")
+        rows = [*head, *((n, str(c.dtype), _default(c), _allowed(c), meanings[n]) for n, c in columns.items())]
+        key = f" Key: {', '.join(map(code, kind.KEY))}." if kind.KEY else ""
+        listed = table(("column", "type", "default", "values", "meaning"), [(code(n), *rest) for n, *rest in rows])
+        parts.append(f"## {name}\n\n{first_sentence(kind.__doc__)}{key}\n\n{listed}")
+    return "\n".join(parts)
+
+
+def _default(column: object) -> str:
+    if column.needed:
+        return "needed"
+    return "none" if column.default is None else code(repr(column.default).replace("'", '"'))
+
+
+def _allowed(column: object) -> str:
+    if column.allowed:
+        return ", ".join(column.allowed)
+    if column.low is None and column.high is None:
+        return ""
+    low = "" if column.low is None else f"{'>' if column.low_open else '≥'} {column.low:g}"
+    high = "" if column.high is None else f"≤ {column.high:g}"
+    return ", ".join(filter(None, (low, high)))
+
+
+_FINDINGS_HEAD = """# Findings
+
+Nothing is dropped silently: whatever a stage leaves out, corrects or wants known is a row of `findings.parquet`, beside
+its outputs, with its [columns](tables.md#findings). A stage's `.findings` in Python is the same table.
+
+```python
+from alm_proxies import Findings
+
+findings = Findings.read("mine/findings.parquet")
+print(findings.counts())
+```
+"""
+
+
+def findings_page() -> str:
+    """Every kind of finding."""
+    rows = sorted(set(_found_in_code()))
+    return f"{_FINDINGS_HEAD}\n{table(('kind', 'made in', 'says'), rows)}"
+
+
+def _found_in_code() -> Iterator[tuple[str, str, str]]:
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(call, ast.Call) or getattr(call.func, "id", "") != "Finding":
+                continue
+            given = dict(enumerate(call.args)) | {word.arg: word.value for word in call.keywords}
+            kind, message = given.get("kind", given.get(1)), given.get("message", given.get(2))
+            if isinstance(kind, ast.Constant):
+                place = path.relative_to(PACKAGE).as_posix()
+                yield code(kind.value), code(place), plain(_text(message))
+
+
+def _text(node: ast.expr | None) -> str:
+    if isinstance(node, ast.Constant):
+        return str(node.value)
+    if isinstance(node, ast.JoinedStr):
+        return "".join(str(p.value) if isinstance(p, ast.Constant) else "…" for p in node.values)
+    return ""
+
+
+_METRICS_HEAD = """# Metrics
+
+Every distribution is judged by human votes that no fit has seen, or by a simulated truth. Names carry base and root,
+because papers do not agree on either: `jsd_base2` is the Jensen-Shannon *divergence* with base-2 logarithms, 0 to 1.
+Let $n_{ik}$ be the held-out votes of utterance $i$ for label $k$, $q_i = n_i / \\sum_k n_{ik}$ their shares, and $p_i$
+the predicted distribution. Intervals are 95 %, by a bootstrap over speakers; methods are compared in pairs, on the same
+speakers.
+
+## Scores against held-out votes
+"""
+SCORES = (
+    (
+        "nll_per_vote",
+        r"$-\sum_{ik} n_{ik} \ln p_{ik} \; / \; \sum_{ik} n_{ik}$",
+        "Log loss in nats; lower is better. 0.01 less means about 1 % more probability for what people said. "
+        "Everything is chosen by it.",
+    ),
+    (
+        "jsd_base2",
+        r"$\frac{1}{2} D(p \Vert m) + \frac{1}{2} D(q \Vert m), \; m = \frac{p+q}{2}$",
+        "Distance of distributions, 0 to 1; lower is better. With few votes even the truth does not reach 0.",
+    ),
+    (
+        "jsd_floor",
+        r"$\mathrm{E} \; \mathrm{JSD}(p, q)$ with $q$ drawn from $p$",
+        "What the truth itself would score against so few votes.",
+    ),
+    ("brier", r"$\sum_k (p_k - y_k)^2$ over votes $y$", "0 to 2; lower is better."),
+    ("total_variation", r"$\frac{1}{2} \sum_k \lvert p_k - q_k \rvert$", "0 to 1; lower is better."),
+    (
+        "emd",
+        "earth mover's distance over the labels' places in valence, arousal and dominance",
+        "Near misses cost less; lower is better.",
+    ),
+)
+"""Name, formula and reading of each score."""
+
+
+def metrics_page() -> str:
+    """Scores with their formulas, and the words of the report."""
+    from alm_proxies.compare.glossary import _WORDS
+
+    rows = [(word, sentence) for word, _, sentence in sorted(_WORDS, key=lambda entry: entry[0].casefold())]
+    scores = table(("name", "formula", "read it so"), [(code(name), *rest) for name, *rest in SCORES])
+    return f"{_METRICS_HEAD}\n{scores}\n## The words of a report\n\n{table(('word', 'meaning'), rows)}"
+
+
+def cards_page() -> str:
+    """The shipped data cards."""
+    from alm_proxies.cards import card_of, known_cards
+
+    head = """# Data cards
+
+A card says what a corpus is, and whether its audio and transcripts may leave the machine. A corpus without a card
+stays. A card of your own, in a folder named by `--cards`, comes before the shipped one of the same name; its keys are
+[these](settings.md#the-data-card).
+"""
+    found = [card_of(name) for name in known_cards()]
+    rows = [
+        (code(c.name), plain(c.title), "yes" if c.may_leave else "no", plain(c.licence), plain(c.votes)) for c in found
+    ]
+    return f"{head}\n{table(('corpus', 'name', 'may leave', 'licence', 'votes'), rows)}"
+
+
+def features_page() -> str:
+    """Every feature of sound."""
+    from alm_proxies.audio.features import FEATURES, GROUPS
+
+    head = """# Features of sound
+
+Measured at 16 kHz, per utterance. The group `spectral` needs the extra `[audio]`. What cannot be measured is null and a
+finding, never a zero.
+"""
+    parts = [head]
+    for group in GROUPS:
+        rows = [(code(f.name), plain(f.unit), plain(f.meaning)) for f in FEATURES if f.group == group]
+        parts.append(f"## {group}\n\n{table(('column', 'unit', 'meaning'), rows)}")
+    return "\n".join(parts)
+
+
+def errors_page() -> str:
+    """The tree of errors and the exit codes."""
+    from alm_proxies import errors
+
+    head = """# Errors and exit codes
+
+An error is one sentence: what is wrong, where (file, line, column, utterance), and what to do next. `--debug` gives the
+traceback. In Python each is an exception with `.message`, `.where` and `.fix`.
+
+## Exit codes
+
+| code | meaning |
+|---|---|
+| 0 | Done. |
+| 1 | Finished, but more was left out than `--max-left-out` allows. |
+| 2 | Wrong input or settings. |
+| 3 | An engine or a device failed, or a result could not be written. |
+| 70 | Unexpected: a defect of alm-proxies. Please report it. |
+| 130 | Interrupted. The same command goes on from there. |
+
+## The tree
+"""
+    rows = []
+    for kind in vars(errors).values():
+        if isinstance(kind, type) and issubclass(kind, errors.AlmProxiesError):
+            depth = len(kind.__mro__) - len(errors.AlmProxiesError.__mro__)
+            rows.append(("\u2003" * depth + code(kind.__name__), kind.exit_code, first_sentence(kind.__doc__)))
+    return f"{head}\n{table(('error', 'exit code', 'when'), rows)}"

@@ -1,0 +1,71 @@
+"""Ctrl-C and SIGTERM end the command line with one sentence and 130 whenever they come; a defect ends with 70."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+PROGRAM = "from alm_proxies.cli.start import main; print('ready', flush=True); main()"
+SENTENCE = "alm-proxies: Interrupted. What was done is kept: the same command goes on from there.\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("after", [0.0, 0.01, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0, 1.5, 2.0])
+def test_a_signal_at_any_moment_is_one_sentence_and_130(tmp_path: Path, number: signal.Signals, after: float) -> None:
+    command = [sys.executable, "-c", PROGRAM, "simulate", "-o", str(tmp_path / "sim"), "--utterances", "3000"]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    assert child.stdout.readline() == "ready\n"
+    time.sleep(after)
+    child.send_signal(number)
+    out, err = child.communicate(timeout=60)
+    assert child.returncode == 130, err
+    assert out == ""
+    assert err.endswith(SENTENCE)
+    assert err.count("Interrupted") == 1
+    assert "Traceback" not in err
+
+
+LOSES = """
+import signal, os, sys
+from alm_proxies.cli import app, start
+{loses}
+app.run = loses
+start.main([])
+"""
+
+
+@pytest.mark.parametrize(
+    "loses",
+    [
+        "def loses(given):\n    try: signal.raise_signal(signal.SIGTERM)\n    except BaseException: return 0",
+        "def loses(given):\n    try: signal.raise_signal(signal.SIGINT)\n    except BaseException: raise ValueError(3)",
+        "class L:\n    def __del__(self): signal.raise_signal(signal.SIGINT)\ndef loses(given):\n    L(); return 0",
+        "def loses(given):\n    import atexit; atexit.register(signal.raise_signal, signal.SIGTERM); return 0",
+        "def loses(given):\n    signal.raise_signal(signal.SIGTERM)",
+    ],
+    ids=["swallowed", "turned into another error", "in a destructor", "after the end", "plainly"],
+)
+def test_a_signal_that_gets_lost_ends_the_process_all_the_same(loses: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LOSES.format(loses=loses)], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (130, SENTENCE)
+
+
+@pytest.mark.parametrize("debug", [False, True])
+@pytest.mark.parametrize("error", ["ZeroDivisionError('by\\x1b zero')", "type('Panic', (BaseException,), {})('lost')"])
+def test_an_error_that_nobody_foresaw_is_one_sentence_and_70(error: str, debug: bool) -> None:
+    loses = f"def loses(given):\n    raise {error}"
+    program = LOSES.format(loses=loses).replace("main([])", "main(['--debug'])" if debug else "main([])")
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 70
+    assert "This is a defect of alm-proxies" in done.stderr
+    assert ("Traceback" in done.stderr) == debug
+    assert debug or done.stderr.count("\n") == 1
+    assert debug or "\x1b" not in done.stderr

@@ -1,0 +1,144 @@
+"""The tutorials' commands and Python, run as printed in an empty folder; and what the site's pages say is there."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+TUTORIALS = sorted(path for path in (DOCS / "tutorials").glob("*.md") if path.stem != "index")
+SERVER = "http://127.0.0.1:8000/v1"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """A real server in a process of its own, on a free port."""
+    program = Path(__file__).with_name("listening_server.py")
+    with subprocess.Popen([sys.executable, program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as it:
+        assert it.stdin is not None
+        assert it.stdout is not None
+        yield f"http://127.0.0.1:{int(it.stdout.readline())}/v1"
+        it.stdin.close()
+
+
+def blocks(page: Path) -> list[tuple[str, str]]:
+    return re.findall(r"^```(bash|python)\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("page", TUTORIALS, ids=lambda page: page.stem)
+def test_a_tutorial_runs_as_printed(page: Path, tmp_path: Path, server: str) -> None:
+    listed = blocks(page)
+    assert len(listed) >= 5
+    programs = Path(sys.executable).parent
+    environment = {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
+    for kind, printed in listed:
+        text = printed.replace(SERVER, server)
+        command = ["bash", "-euo", "pipefail", "-c", text] if kind == "bash" else [sys.executable, "-c", text]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
+    assert (tmp_path / {"method-researcher": "runs/compare/manifest.json"}.get(page.stem, "report.html")).exists()
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site, built as `make docs` builds it; a dead link or a missing page fails here."""
+    place = tmp_path_factory.mktemp("docs") / "site"
+    command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", place]
+    environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return place
+
+
+def test_every_command_and_public_name_is_in_the_site(site: Path) -> None:
+    from alm_proxies import __all__
+    from alm_proxies.cli.app import app
+
+    commands = (site / "reference/commands.html").read_text(encoding="utf-8")
+    verbs = [name for name in app() if not name.startswith("-")]
+    assert len(verbs) >= 9
+    assert [verb for verb in verbs if f">alm-proxies {verb}<a" not in commands] == []
+    names = (site / "reference/python.html").read_text(encoding="utf-8")
+    assert [name for name in __all__ if not name.startswith("__") and f".{name}" not in names] == []
+
+
+def test_every_setting_has_a_meaning_in_the_site(site: Path) -> None:
+    html = (site / "reference/settings.html").read_text(encoding="utf-8")
+    rows = re.findall(r"<tr>\n<td><code>(.*?)</code></td>(.*?)</tr>", html, flags=re.DOTALL)
+    assert len(rows) > 80
+    assert [key for key, rest in rows if re.findall(r"<td>(.*?)</td>", rest, flags=re.DOTALL)[-1] == ""] == []
+
+
+def test_every_file_of_the_house_is_on_the_map_with_a_line(site: Path) -> None:
+    html = (site / "house/map.html").read_text(encoding="utf-8")
+    files = [path for path in (ROOT / "alm_proxies").rglob("*.py") if path.stat().st_size]
+    rows = re.findall(r"<td><code>([\w.]+\.py)</code></td>\n<td>(.*?)</td>", html)
+    assert len(rows) == len(files)
+    assert [name for name, line in rows if not line] == []
+
+
+def test_every_column_of_the_contract_is_described() -> None:
+    sys.path.insert(0, str(DOCS))
+    try:
+        from site_pages.words import COLUMNS
+    finally:
+        sys.path.remove(str(DOCS))
+    from alm_proxies import tables
+
+    for name, meanings in COLUMNS.items():
+        assert {column.name for column in getattr(tables, name).COLUMNS} - set(meanings) == set(), name
+
+
+def test_every_python_block_of_the_how_to_pages_runs(tmp_path: Path) -> None:
+    listed = [(page, text) for page in sorted((DOCS / "how-to").glob("*.md")) for kind, text in blocks(page)]
+    assert len(listed) >= 2
+    for page, text in listed:
+        done = subprocess.run([sys.executable, "-c", text], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{page}\n{text}\n{done.stderr}"
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("page", ["index", "concepts/fusion", "reference/python", "tutorials/corpus-owner"])
+def test_a_page_asks_the_network_for_nothing_and_does_not_complain(browser: Any, site: Path, page: str) -> None:
+    with served(site) as url:
+        browser.driver.get(f"{url}/{page}.html")
+        browser.wait("document.readyState === 'complete'")
+        asked = [other for other in browser.asked_of_the_network() if not other.startswith(url)]
+        assert asked == []
+        assert browser.complaints() == []
+        assert browser.ask("document.querySelectorAll('.arithmatex').length") == 0
+        if page == "concepts/fusion":
+            assert browser.ask("document.querySelectorAll('math[display=block]').length") >= 3
+            assert browser.ask("document.querySelector('math').getBoundingClientRect().height") > 5
+        browser.screen(420)
+        wide = browser.ask("document.documentElement.scrollWidth")
+        assert wide <= 421
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    handler = partial(Quiet, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    """Files of a folder, without a line of log for each."""
+
+    def log_message(self, *_: object) -> None:
+        pass

@@ -1,0 +1,211 @@
+"""A 200 answer is read once, strictly: what is no completion within its bounds is malformed, whatever it is."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from alm_proxies.engines.bounds import Most
+from alm_proxies.engines.completions import first_token_scores, forced_score, read_completion
+from alm_proxies.engines.faults import FaultError
+
+B = {"type": "text", "text": "B"}
+MOST = Most(answers=2, tokens_each=8, tokens_in=500)
+SCORED = Most(answers=1, tokens_each=1, tokens_in=500, scores=21)
+
+
+def body(content: Any = "happy", **more: Any) -> dict[str, Any]:
+    return {"choices": [{"message": {"content": content}, "finish_reason": "stop"}], **more}
+
+
+def read(found: Any, most: Most = MOST) -> Any:
+    return read_completion(found if isinstance(found, bytes) else json.dumps(found).encode(), most)
+
+
+def top(*scores: tuple[Any, Any]) -> dict[str, Any]:
+    entries = [{"token": token, "logprob": score} for token, score in scores]
+    found = body("A")
+    found["choices"][0]["logprobs"] = {"content": [{"token": "A", "logprob": -1.0, "top_logprobs": entries}]}
+    return found
+
+
+@pytest.mark.parametrize(
+    ("content", "text", "thought"),
+    [
+        ("happy", "happy", ""),
+        ([{"type": "text", "text": "hap"}, {"type": "text", "text": "py"}], "happy", ""),
+        ([{"type": "output_text", "text": "sad", "annotations": []}], "sad", ""),
+        (
+            [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}, {"type": "text", "text": "B"}],
+            "B",
+            "hm",
+        ),
+        ([{"type": "thinking", "thinking": "hm"}, B], "B", "hm"),
+    ],
+)
+def test_a_content_is_a_text_or_a_list_of_parts(content: Any, text: str, thought: str) -> None:
+    found = read(body(content))
+    assert (found.texts, found.reasoning) == ((text,), (thought,))
+
+
+NOT_COMPLETIONS: dict[str, Any] = {
+    "integer content": body(7),
+    "boolean content": body(True),
+    "dictionary content": body({"text": "happy"}),
+    "list of strings": body(["happy"]),
+    "part without a type": body([{"text": "happy"}]),
+    "part with a number": body([{"type": "text", "text": 3}]),
+    "no choices": {"choices": []},
+    "choices missing": {"usage": {}},
+    "choices null": {"choices": None},
+    "choices a dictionary": {"choices": {"0": {}}},
+    "more answers than asked for": {"choices": body()["choices"] * 3},
+    "message missing": {"choices": [{"finish_reason": "stop"}]},
+    "message a text": {"choices": [{"message": "happy"}]},
+    "finish a number": {"choices": [{"message": {"content": "A"}, "finish_reason": 1}]},
+    "reasoning a list": {"choices": [{"message": {"content": "A", "reasoning": [1]}}]},
+    "refusal a boolean": {"choices": [{"message": {"content": None, "refusal": True}}]},
+    "a list": [body()],
+    "a number": 3,
+    "nested 10,000 deep": b'{"choices": ' + b"[" * 10_000 + b"]" * 10_000 + b"}",
+    "nested in a field nobody reads": json.dumps(body())[:-1].encode()
+    + b', "x": '
+    + b'{"a":' * 9000
+    + b"1"
+    + b"}" * 9001,
+    "half a letter": b'{"choices": [{"message": {"content": "\\ud83d"}}]}',
+    "no UTF-8": b'{"choices": [{"message": {"content": "\xff"}}]}',
+    "5,000 digits": b'{"choices": [], "created": ' + b"9" * 5000 + b"}",
+    "too long a text": body("x" * 5000),
+    "too long a thought": {"choices": [{"message": {"content": "A", "reasoning": "x" * 5000}}]},
+    "nothing": b"",
+    "HTML": b"<!doctype html>",
+    "two values": b"{} {}",
+}
+
+
+@pytest.mark.parametrize("found", NOT_COMPLETIONS.values(), ids=NOT_COMPLETIONS)
+def test_whatever_is_no_completion_is_malformed(found: Any) -> None:
+    with pytest.raises(FaultError) as caught:
+        read(found)
+    assert caught.value.failure.kind == "malformed"
+    assert len(caught.value.failure.message) < 400
+
+
+@pytest.mark.parametrize(
+    ("usage", "expected"),
+    [
+        (None, (0, 0, False)),
+        ({}, (0, 0, False)),
+        ({"prompt_tokens": 20, "completion_tokens": 3}, (20, 3, False)),
+        ({"prompt_tokens": 20.0, "completion_tokens": None}, (20, 0, False)),
+        ({"prompt_tokens": -4000, "completion_tokens": 3}, (500, 3, True)),
+        ({"prompt_tokens": 20, "completion_tokens": 17}, (20, 16, True)),
+        ({"prompt_tokens": 20, "completion_tokens": 10**15}, (20, 16, True)),
+        ({"prompt_tokens": "20"}, (500, 0, True)),
+        ({"prompt_tokens": True}, (500, 0, True)),
+        ({"prompt_tokens": 20.5}, (500, 0, True)),
+        ([1, 2], (500, 16, True)),
+        ("none", (500, 16, True)),
+    ],
+)
+def test_an_impossible_count_is_replaced_by_the_most_there_can_be(usage: Any, expected: tuple[int, int, bool]) -> None:
+    found = read(body(usage=usage))
+    assert (found.tokens_in, found.tokens_out, found.implausible) == expected
+
+
+@pytest.mark.parametrize("number", [b"Infinity", b"-Infinity", b"NaN", b"1e999"])
+def test_a_count_without_end_is_replaced_too(number: bytes) -> None:
+    found = read(json.dumps(body())[:-1].encode() + b', "usage": {"prompt_tokens": ' + number + b"}}")
+    assert (found.tokens_in, found.implausible) == (500, True)
+
+
+def test_log_probabilities_are_read_where_they_were_asked_for() -> None:
+    found = read(top(("A", -0.2), ("B", -2.0), ("C", -9999.0)), SCORED)
+    assert first_token_scores(found, ("A", "B", "C")) == (-0.2, -2.0, -9999.0)
+    assert read(top(("A", "nonsense")), MOST).first_tokens is None
+
+
+@pytest.mark.parametrize(
+    "scores",
+    [
+        (("A", 0.5), ("B", -1.0)),
+        (("A", -1e308), ("B", -1.0)),
+        (("A", "likely"), ("B", -1.0)),
+        (("A", True), ("B", -1.0)),
+        (("A", None), ("B", -1.0)),
+        ((3, -1.0), ("B", -1.0)),
+        (("A", 0.0), ("B", 0.0)),
+        (("A", float("nan")), ("B", -1.0)),
+        (("A", float("-inf")), ("B", -1.0)),
+    ],
+)
+def test_impossible_log_probabilities_are_malformed(scores: tuple[tuple[Any, Any], ...]) -> None:
+    with pytest.raises(FaultError) as caught:
+        read(top(*scores), SCORED)
+    assert caught.value.failure.kind == "malformed"
+
+
+def test_a_scored_prompt_is_read_from_its_end() -> None:
+    places = [None, {"5": {"logprob": -1.0}}, {"7": {"logprob": -2.0}}, {"9": {"logprob": -0.5, "rank": 1}}]
+    found = read(body("A", prompt_logprobs=places), SCORED)
+    assert forced_score(found, (7,)) == -2.5
+    for wrong in ([None, {"x": {"logprob": -1.0}}], [None, {"5": {"logprob": 1.0}}], [None, {"5": -1.0}], "none"):
+        with pytest.raises(FaultError, match="no chat completion|no log-probability|has no number"):
+            read(body("A", prompt_logprobs=wrong), SCORED)
+
+
+def test_answers_stand_in_the_order_of_their_numbers() -> None:
+    choices = [{"index": 1, "message": {"content": "second"}}, {"index": 0, "message": {"content": "first"}}]
+    assert read({"choices": choices}).texts == ("first", "second")
+    alike = [{"index": 0, "message": {"content": "second"}}, {"index": 0, "message": {"content": "first"}}]
+    assert read({"choices": alike}).texts == ("second", "first")
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                [
+                    "choices",
+                    "message",
+                    "content",
+                    "usage",
+                    "prompt_tokens",
+                    "logprobs",
+                    "top_logprobs",
+                    "token",
+                    "logprob",
+                    "index",
+                    "finish_reason",
+                    "type",
+                    "text",
+                    "prompt_logprobs",
+                    "3",
+                ]
+            ),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=25,
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(JSON, st.sampled_from([MOST, SCORED]))
+def test_any_json_is_a_completion_within_its_bounds_or_a_fault(found: Any, most: Most) -> None:
+    try:
+        read_back = read(found, most)
+    except FaultError:
+        return
+    assert all(isinstance(text, str) and len(text) <= most.letters for text in read_back.texts)
+    assert 0 <= read_back.tokens_in <= most.tokens_in
+    assert 0 <= read_back.tokens_out <= most.tokens_out
+    assert all(-1e5 <= score <= 0.0 for _, score in read_back.first_tokens or ())

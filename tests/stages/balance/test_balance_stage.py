@@ -1,0 +1,130 @@
+"""Balanced labels: the wanted shares are reached on the training split, all else stays, what is not met is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from alm_proxies.errors import InputError, SettingsError
+from alm_proxies.stages.balance.settings import BalanceSettings, Cap
+from alm_proxies.stages.balance.stage import balance
+from alm_proxies.tables import Labels, Utterances
+
+LABELS = ("angry", "happy", "neutral", "sad")
+
+
+def tables(count: int = 400, seed: int = 0) -> tuple[Labels, Utterances]:
+    rng = np.random.default_rng(seed)
+    # Sharp utterances and blends, so that every level of ambiguity occurs.
+    shares = rng.dirichlet(np.array([0.5, 0.4, 1.6, 0.7]), count) ** rng.choice([0.4, 1.0, 2.0], count)[:, None]
+    shares /= shares.sum(1, keepdims=True)
+    ids = [f"made/u{number:04d}" for number in range(count)]
+    frame = pl.DataFrame({"utterance_id": ids, **{f"p_{name}": shares[:, k] for k, name in enumerate(LABELS)}})
+    speakers = rng.integers(0, 20, count)
+    about = pl.DataFrame(
+        {
+            "utterance_id": ids,
+            "corpus": "made",
+            "speaker": [f"made/s{speaker}" for speaker in speakers],
+            "gender": np.where(speakers % 2, "female", "male"),
+            "split": np.where(speakers < 14, "train", "test"),
+        }
+    )
+    return Labels.of(frame, taxonomy=LABELS), Utterances.of(about)
+
+
+def share_of(labels: Labels, chosen: np.ndarray) -> np.ndarray:
+    weights = labels.frame["weight"].to_numpy()[chosen]
+    return weights @ labels.distributions()[chosen] / weights.sum()
+
+
+def test_soft_class_shares_become_uniform_while_ambiguity_and_gender_stay_as_they_are() -> None:
+    labels, utterances = tables()
+    made = balance(labels, utterances)
+    chosen = (utterances.frame["split"] == "train").to_numpy()
+    np.testing.assert_allclose(share_of(made.labels, chosen), 0.25, atol=1e-3)
+    assert np.abs(share_of(labels, chosen) - 0.25).max() > 0.05
+    weights = made.labels.frame["weight"].to_numpy()
+    for column in (made.labels.frame["ambiguity"], utterances.frame["gender"]):
+        for value in column.unique():
+            marked = (column == value).to_numpy()[chosen]
+            assert weights[chosen][marked].sum() / weights[chosen].sum() == pytest.approx(marked.mean(), abs=1e-3)
+    assert made.metrics["met"]
+
+
+def test_other_splits_keep_their_weights_and_rows_keep_their_order() -> None:
+    labels, utterances = tables()
+    made = balance(labels, utterances)
+    assert made.labels.frame["utterance_id"].to_list() == labels.frame["utterance_id"].to_list()
+    others = (utterances.frame["split"] == "test").to_numpy()
+    assert (made.labels.frame["weight"].to_numpy()[others] == 1.0).all()
+    assert made.labels.frame.drop("weight").equals(labels.frame.drop("weight"))
+
+
+def test_classes_can_be_balanced_within_every_level_of_ambiguity() -> None:
+    labels, utterances = tables(4_000)
+    made = balance(labels, utterances, settings=BalanceSettings(within=True))
+    chosen = (utterances.frame["split"] == "train").to_numpy()
+    levels = made.labels.frame["ambiguity"].to_numpy()
+    assert made.metrics["met"]
+    for level in ("low", "medium", "high"):
+        np.testing.assert_allclose(share_of(made.labels, chosen & (levels == level)), 0.25, atol=6e-3)
+
+
+def test_shares_given_by_name_and_by_another_labels_file_are_reached(tmp_path: Path) -> None:
+    labels, utterances = tables()
+    chosen = (utterances.frame["split"] == "train").to_numpy()
+    wanted = {"angry": 0.2, "happy": 0.2, "neutral": 0.3, "sad": 0.3}
+    made = balance(labels, utterances, settings=BalanceSettings(classes=wanted))
+    np.testing.assert_allclose(share_of(made.labels, chosen), list(wanted.values()), atol=1e-3)
+    other, _ = tables(seed=9)
+    other.write(tmp_path / "other.parquet")
+    made = balance(labels, utterances, settings=BalanceSettings(classes=str(tmp_path / "other.parquet")))
+    np.testing.assert_allclose(share_of(made.labels, chosen), other.distributions().mean(0), atol=1e-3)
+
+
+def test_a_wish_that_cannot_be_met_is_named_with_what_was_reached() -> None:
+    labels, utterances = tables()
+    capped = BalanceSettings(cap=Cap(utterance=1.1))
+    made = balance(labels, utterances, settings=capped)
+    assert not made.metrics["met"]
+    rows = made.findings.frame.filter(pl.col("kind") == "wish_not_met")
+    assert "classes happy" in rows["where"].to_list()
+    assert made.labels.frame["weight"].max() <= 1.1 + 1e-6
+
+
+def test_a_folder_gets_exactly_one_labels_file_a_page_and_its_figures(tmp_path: Path) -> None:
+    labels, utterances = tables()
+    balance(labels, utterances, tmp_path / "out")
+    names = sorted(path.name for path in (tmp_path / "out").iterdir() if path.is_file())
+    assert names == ["findings.parquet", "labels.parquet", "metrics.json", "report.html", "utterances.parquet"]
+    assert len(Labels.read(tmp_path / "out" / "labels.parquet")) == 400
+
+
+def test_what_cannot_be_balanced_is_refused_with_what_to_write() -> None:
+    labels, utterances = tables()
+    for settings, words in (
+        (BalanceSettings(splits=("training",)), "test, train"),
+        (BalanceSettings(classes={"angry": 1.0}), "happy"),
+        (BalanceSettings(classes={"angri": 1.0}), "angry"),
+        (BalanceSettings(classes="unifrom"), "uniform"),
+        (BalanceSettings(groups={"gendre": "uniform"}), "gender"),
+        (BalanceSettings(groups={"utterance_id": "uniform"}), "50"),
+        (BalanceSettings(groups={"gender": {"femal": 1.0}}), "female"),
+    ):
+        with pytest.raises((InputError, SettingsError), match=words):
+            balance(labels, utterances, settings=settings)
+
+
+def test_labels_without_utterances_and_speakers_on_both_sides_are_found() -> None:
+    labels, utterances = tables()
+    frame = utterances.frame.with_columns(
+        split=pl.when(pl.int_range(pl.len()) % 7 == 0).then(pl.lit("test")).otherwise(pl.lit("train"))
+    )
+    made = balance(labels, Utterances.of(frame.tail(390)))
+    counts = made.findings.counts()
+    assert counts["not_described"] == 10
+    assert counts["speaker_in_two_splits"] >= 15

@@ -1,0 +1,219 @@
+"""Every export is loaded by the program it is for, from a path with a space and letters outside ASCII."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from alm_proxies.stages.export.settings import ExportSettings
+from alm_proxies.stages.export.stage import Exported, export, formats
+from alm_proxies.tables import Labels, Utterances, Votes
+
+pytestmark = pytest.mark.filterwarnings("default")  # what these programs warn of is theirs to change
+Corpus = tuple[Labels, Utterances, Votes]
+
+
+def exported(corpus: Corpus, tmp_path: Path, name: str, **settings: object) -> Exported:
+    labels, utterances, votes = corpus
+    target = tmp_path / "Ausgabe für alle" / name
+    wanted = ExportSettings.model_validate({"format": name, "name": "mine", **settings})
+    return export(labels, utterances, target, wanted, votes=votes)
+
+
+def shares_of(corpus: Corpus, utterance_id: str) -> list[float]:
+    labels = corpus[0]
+    row = labels.frame["utterance_id"].to_list().index(utterance_id)
+    made: list[float] = labels.distributions()[row].tolist()
+    return made
+
+
+def test_datasets_reads_the_audiofolder_with_every_distribution(corpus: Corpus, tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets", reason="datasets is a development dependency")
+    made = exported(corpus, tmp_path, "huggingface")
+    builder = datasets.load_dataset_builder(str(made.folder), cache_dir=str(tmp_path / "cache"))
+    # Its reader of audio folders, up to where datasets 5 asks for torchcodec although nothing is decoded.
+    rows = {
+        str(split.name): [row for _, row in builder._generate_examples(**split.gen_kwargs)]
+        for split in builder._split_generators(datasets.DownloadManager())
+    }
+    assert {name: len(part) for name, part in rows.items()} == {"train": 18, "validation": 6, "test": 6}
+    row = rows["train"][0]
+    assert Path(row["audio"]).is_file()
+    got = [row[f"p_{label}"] for label in corpus[0].taxonomy]
+    assert got == pytest.approx(shares_of(corpus, row["utterance_id"]))
+    assert sum(row["votes"]) == 3
+
+
+def test_datasets_loads_the_parquet_files_with_the_recordings_in_them(corpus: Corpus, tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets", reason="datasets is a development dependency")
+    import io
+
+    import soundfile
+
+    made = exported(corpus, tmp_path, "huggingface_parquet")
+    loaded = datasets.load_dataset(str(made.folder), cache_dir=str(tmp_path / "cache"))
+    assert {name: len(part) for name, part in loaded.items()} == {"train": 18, "validation": 6, "test": 6}
+    row = loaded["test"].cast_column("audio", datasets.Audio(decode=False))[5]
+    samples, rate = soundfile.read(io.BytesIO(row["audio"]["bytes"]))
+    assert (len(samples), rate) == (4_000 + 200 * 29, 16_000)
+    assert not (made.folder / "audio").exists()
+
+
+def test_the_hub_reads_the_card(corpus: Corpus, tmp_path: Path) -> None:
+    hub = pytest.importorskip("huggingface_hub", reason="huggingface_hub is a development dependency")
+    card = hub.DatasetCard.load(str(exported(corpus, tmp_path, "huggingface").folder / "README.md"))
+    assert card.data.pretty_name == "mine"
+    assert card.data.to_dict()["configs"][0]["data_files"][1]["split"] == "validation"
+    assert "Not suitable" in card.text
+
+
+def test_lhotse_loads_recordings_and_supervisions_and_their_sound(corpus: Corpus, tmp_path: Path) -> None:
+    lhotse = pytest.importorskip("lhotse", reason="lhotse is a development dependency")
+    made = exported(corpus, tmp_path, "lhotse")
+    recordings = lhotse.RecordingSet.from_file(made.folder / "mine_recordings_train.jsonl.gz")
+    supervisions = lhotse.SupervisionSet.from_file(made.folder / "mine_supervisions_train.jsonl.gz")
+    cuts = lhotse.CutSet.from_manifests(recordings=recordings, supervisions=supervisions)
+    assert len(cuts) == 18
+    lhotse.validate(recordings)
+    lhotse.validate(supervisions)
+    cut = next(iter(cuts))
+    assert cut.load_audio().shape == (1, 4_000)
+    assert sum(cut.supervisions[0].custom["distribution"].values()) == pytest.approx(1, abs=1e-5)
+
+
+def test_webdataset_reads_the_shards(corpus: Corpus, tmp_path: Path) -> None:
+    wds = pytest.importorskip("webdataset", reason="webdataset is a development dependency")
+    made = exported(corpus, tmp_path, "webdataset")
+    shards = sorted(str(path) for path in made.folder.glob("train-*.tar"))
+    samples = list(wds.WebDataset(shards, shardshuffle=False))
+    assert len(samples) == 18
+    told = json.loads(samples[0]["json"])
+    assert [told[f"p_{label}"] for label in corpus[0].taxonomy] == pytest.approx(
+        shares_of(corpus, told["utterance_id"])
+    )
+    assert samples[0]["wav"][:4] == b"RIFF"
+
+
+@pytest.mark.parametrize("mode", ["copy", "reference"])
+def test_audformat_loads_the_database(corpus: Corpus, tmp_path: Path, mode: str) -> None:
+    audformat = pytest.importorskip("audformat", reason="audformat is a development dependency")
+    made = exported(corpus, tmp_path, "audformat", audio=mode)
+    database = audformat.Database.load(str(made.folder))
+    table = database["emotion.distribution.train"].get()
+    assert table.shape == (18, 4)
+    assert table.to_numpy().sum(1) == pytest.approx(np.ones(18))
+    assert database["emotion.train"].get()["emotion"].isna().sum() == 1  # the tie has no label
+    if mode == "copy":
+        assert database.is_portable
+        assert all((made.folder / file).is_file() for file in database.files)
+
+
+def test_mlcroissant_validates_and_reads_the_rows(corpus: Corpus, tmp_path: Path) -> None:
+    croissant = pytest.importorskip("mlcroissant", reason="mlcroissant is a development dependency")
+    made = exported(corpus, tmp_path, "croissant")
+    dataset = croissant.Dataset(jsonld=str(made.folder / "croissant.json"))
+    assert not dataset.metadata.ctx.issues.errors
+    rows = list(dataset.records(record_set="items"))
+    assert len(rows) == 30
+    assert sum(rows[0][f"items/p_{label}"] for label in corpus[0].taxonomy) == pytest.approx(1)
+
+
+def test_a_soft_cross_entropy_step_is_made_on_the_odyssey_tables(corpus: Corpus, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch", reason="torch is an extra")
+    made = exported(corpus, tmp_path, "odyssey")
+    config = json.loads((made.folder / "config.json").read_text())
+    with Path(config["label_path"]).open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert set(rows[0]) == {"FileName", "Angry", "Sad", "Happy", "Neutral", "Split_Set"}
+    assert {row["Split_Set"] for row in rows} == {"Train", "Development", "Test1"}
+    assert all((Path(config["wav_dir"]) / row["FileName"]).is_file() for row in rows)
+    targets = torch.tensor([[float(row[name]) for name in ("Angry", "Sad", "Happy", "Neutral")] for row in rows])
+    weight = targets.sum() / (4 * targets.sum(0))  # as their training script weighs classes
+    logits = torch.zeros(len(rows), 4, requires_grad=True)
+    torch.nn.CrossEntropyLoss(weight=weight)(logits, targets).backward()
+    assert torch.isfinite(logits.grad).all()
+    with (made.folder / "labels_attributes.csv").open() as stream:
+        rated = list(csv.DictReader(stream))
+    assert all(1 <= float(row[name]) <= 7 for row in rated for name in ("EmoAct", "EmoDom", "EmoVal"))
+
+
+def test_emo_superb_targets_are_smoothed_as_theirs_are(corpus: Corpus, tmp_path: Path) -> None:
+    made = exported(corpus, tmp_path, "emo_superb")
+    frame = pl.read_csv(made.folder / "mine" / "Primary" / "labels_consensus_1.csv")
+    names = json.loads((made.folder / "mine" / "config.json").read_text())["categorical"]["emo_type"]
+    assert frame.select(pl.sum_horizontal(names)).to_series().to_numpy() == pytest.approx(np.ones(30), abs=1e-5)
+    assert frame.select(pl.min_horizontal(names)).to_series().min() >= 0.05 / 3 - 1e-6
+
+
+@pytest.mark.parametrize("name", ["emobox", "speechbrain", "nemo", "s3prl"])
+def test_manifests_with_one_label_name_files_that_are_there_and_leave_ties_out(
+    corpus: Corpus, tmp_path: Path, name: str
+) -> None:
+    made = exported(corpus, tmp_path, name)
+    assert made.findings.counts()["tied_labels"] == 1
+    assert sum(made.counts.values()) == 29
+    paths = {"emobox": "data/mine/fold_1/mine_train_fold_1.jsonl", "speechbrain": "train.json", "nemo": "train.json",
+             "s3prl": "Session1/train_meta_data.json"}  # fmt: skip
+    text = (made.folder / paths[name]).read_text(encoding="utf-8")
+    if name in ("emobox", "nemo"):
+        rows = [json.loads(line) for line in text.splitlines()]
+    else:
+        rows = list(json.loads(text).values()) if name == "speechbrain" else json.loads(text)["meta_data"]
+    assert len(rows) == 17
+    key = {"emobox": "wav", "speechbrain": "wav", "nemo": "audio_filepath", "s3prl": "path"}[name]
+    assert all(Path(row[key]).is_file() for row in rows)
+    label = {"emobox": "emo", "speechbrain": "emo", "nemo": "label", "s3prl": "label"}[name]
+    assert {row[label] for row in rows} <= set(corpus[0].taxonomy)
+
+
+def test_chats_hold_one_audio_tag_for_each_recording_and_answers_follow_the_shares(
+    corpus: Corpus, tmp_path: Path
+) -> None:
+    labels, utterances, _ = corpus
+    heavy = Labels.of(labels.frame.with_columns(weight=pl.lit(200.0)), taxonomy=labels.taxonomy)
+    made = export(heavy, utterances, tmp_path / "swift", ExportSettings(format="ms_swift"))
+    rows = [json.loads(line) for line in (made.folder / "train_text.jsonl").read_text().splitlines()]
+    assert len(rows) == 18 * 200
+    assert all(row["messages"][0]["content"].count("<audio>") == len(row["audios"]) == 1 for row in rows)
+    said = pl.Series([row["messages"][1]["content"] for row in rows])
+    wanted = labels.distributions()[:18].mean(0)
+    got = [(said == label).mean() for label in labels.taxonomy]
+    assert got == pytest.approx(wanted, abs=0.03)
+    decision = json.loads((made.folder / "train_decision.jsonl").read_text().splitlines()[0])
+    assert sum(decision["target_probs"][0]) == pytest.approx(1, abs=1e-5)
+    assert decision["options"] == [list(labels.taxonomy)]
+
+
+def test_llama_factory_lists_each_file_with_its_columns(corpus: Corpus, tmp_path: Path) -> None:
+    made = exported(corpus, tmp_path, "llama_factory")
+    listed = json.loads((made.folder / "dataset_info.json").read_text())
+    assert set(listed) == {"mine_train", "mine_valid", "mine_test"}
+    for entry in listed.values():
+        rows = json.loads((made.folder / entry["file_name"]).read_text())
+        assert {entry["columns"]["messages"], entry["columns"]["audios"]} == set(rows[0])
+
+
+@pytest.mark.parametrize("name", ["csv", "parquet", "jsonl"])
+def test_tables_hold_what_the_labels_hold(corpus: Corpus, tmp_path: Path, name: str) -> None:
+    made = exported(corpus, tmp_path, name)
+    reader = {"csv": pl.read_csv, "parquet": pl.read_parquet, "jsonl": pl.read_ndjson}[name]
+    frame = reader(made.folder / f"mine.{name}")
+    labels = corpus[0]
+    assert frame["utterance_id"].to_list() == labels.frame["utterance_id"].to_list()
+    shares = frame.select([f"p_{label}" for label in labels.taxonomy]).to_numpy()
+    np.testing.assert_allclose(shares, labels.distributions())
+    assert frame.select(pl.sum_horizontal(pl.col("^votes_.*$"))).to_series().to_list() == [3.0] * 30
+
+
+def test_every_format_has_a_card_and_says_which_loss_fits_where_there_is_a_choice(
+    corpus: Corpus, tmp_path: Path
+) -> None:
+    for name, kind in formats().items():
+        text = (exported(corpus, tmp_path, name).folder / "README.md").read_text(encoding="utf-8")
+        assert "unsuitable uses" in text
+        assert kind.losses.split(".")[0] in text

@@ -1,0 +1,180 @@
+"""What leaves, what is left out and counted, and what is refused; a partial export is never taken for a whole one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import soundfile
+
+from alm_proxies.errors import InputError, OutputError, SettingsError
+from alm_proxies.files import canonical_json
+from alm_proxies.stages.export.settings import ExportSettings
+from alm_proxies.stages.export.stage import export
+from alm_proxies.tables import Labels, Utterances, Votes
+
+Corpus = tuple[Labels, Utterances, Votes]
+
+
+def changed(utterances: Utterances, **columns: object) -> Utterances:
+    return Utterances(utterances.frame.with_columns(**columns), utterances.about)
+
+
+def restricted(corpus: Corpus) -> Utterances:
+    utterances = corpus[1]
+    about = utterances.about.with_(roots={"iemocap": utterances.about.roots["sim"]})
+    return Utterances(utterances.frame.with_columns(corpus=pl.lit("iemocap")), about)
+
+
+def test_a_folder_that_holds_something_is_never_touched(corpus: Corpus, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("precious")
+    with pytest.raises(InputError, match="never overwritten"):
+        export(corpus[0], corpus[1], tmp_path / "out", ExportSettings(format="csv"))
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
+
+
+def test_when_a_write_fails_nothing_is_left(corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("shutil.copyfile", full)
+    with pytest.raises(OutputError, match="No space left"):
+        export(corpus[0], corpus[1], tmp_path / "out", ExportSettings(format="huggingface"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_restricted_corpora_are_only_referred_to_and_their_transcripts_stay(corpus: Corpus, tmp_path: Path) -> None:
+    utterances = restricted(corpus)
+    made = export(corpus[0], utterances, tmp_path / "out", ExportSettings(format="csv", name="mine", audio="copy"))
+    frame = pl.read_csv(made.folder / "mine.csv")
+    assert frame["transcript"].null_count() == 30
+    assert all(Path(file).is_absolute() for file in frame["file"])
+    assert not (made.folder / "audio").exists()
+    assert made.findings.counts()["kept_back"] == 30
+    with pytest.raises(InputError, match="has to stay where it is"):
+        export(corpus[0], utterances, tmp_path / "hf", ExportSettings(format="huggingface"))
+    named = ExportSettings(format="huggingface", may_leave=("iemocap",))
+    assert sum(export(corpus[0], utterances, tmp_path / "hf", named).counts.values()) == 30
+
+
+def test_audio_is_copied_linked_or_referred_to_as_asked(corpus: Corpus, tmp_path: Path) -> None:
+    for mode in ("reference", "copy", "link"):
+        made = export(corpus[0], corpus[1], tmp_path / mode, ExportSettings(format="speechbrain", audio=mode))
+        inside = list((made.folder / "audio").glob("*")) if (made.folder / "audio").exists() else []
+        assert len(inside) == (0 if mode == "reference" else 29)
+        assert all(path.is_symlink() == (mode == "link") for path in inside)
+
+
+def test_ties_are_left_out_broken_or_spread_and_weights_are_kept_when_spread(corpus: Corpus, tmp_path: Path) -> None:
+    labels, utterances, _ = corpus
+    tied = labels.frame["utterance_id"][7]
+    rows = {}
+    for ties in ("leave_out", "first", "spread"):
+        settings = ExportSettings(format="emobox", name="mine", ties=ties)
+        made = export(labels, utterances, tmp_path / ties, settings)
+        frame = pl.read_ndjson(made.folder / "data" / "mine" / "mine.jsonl")
+        rows[ties] = frame.filter(pl.col("key").str.contains("1003_s-07"))
+        assert frame["key"].n_unique() == frame.height
+        assert made.findings.counts()["tied_labels"] == 1
+    assert rows["leave_out"].height == 0
+    assert rows["first"]["emo"].to_list() == ["angry"]
+    assert rows["spread"]["emo"].to_list() == ["angry", "happy"]
+    weight = labels.frame.filter(pl.col("utterance_id") == tied)["weight"][0]
+    assert rows["spread"]["weight"].sum() == pytest.approx(weight)
+
+
+def test_labels_are_renamed_and_merged_on_the_way_out(corpus: Corpus, tmp_path: Path) -> None:
+    settings = ExportSettings(
+        format="parquet", name="mine", map={"happy": "joy", "angry": "negative", "sad": "negative"}
+    )
+    made = export(corpus[0], corpus[1], tmp_path / "out", settings, votes=corpus[2])
+    frame = pl.read_parquet(made.folder / "mine.parquet")
+    shares = corpus[0].distributions()
+    np.testing.assert_allclose(frame["p_negative"].to_numpy(), shares[:, 0] + shares[:, 3])
+    assert (
+        frame.select(pl.sum_horizontal("votes_negative", "votes_joy", "votes_neutral")).to_series().to_list()
+        == [3] * 30
+    )
+
+
+def test_items_without_a_recording_are_counted_and_kept_by_tables_alone(corpus: Corpus, tmp_path: Path) -> None:
+    gone = changed(
+        corpus[1],
+        audio=pl.when(pl.int_range(pl.len()) < 2).then(None).when(pl.int_range(pl.len()) < 5).then(pl.lit("no.wav"))
+        .otherwise(pl.col("audio")),
+    )  # fmt: skip
+    made = export(corpus[0], gone, tmp_path / "lhotse", ExportSettings(format="lhotse"))
+    assert sum(made.counts.values()) == 25
+    assert made.findings.counts()["no_audio"] == 2
+    assert made.findings.counts()["missing_recording"] == 3
+    made = export(corpus[0], gone, tmp_path / "csv", ExportSettings(format="csv"))
+    assert sum(made.counts.values()) == 30
+
+
+def test_seconds_of_longer_files_are_cut_where_the_format_holds_files_alone(corpus: Corpus, tmp_path: Path) -> None:
+    cut = changed(corpus[1], start=pl.lit(0.05), end=pl.lit(0.2))
+    made = export(corpus[0], cut, tmp_path / "s3prl", ExportSettings(format="s3prl"))
+    files = list((made.folder / "audio").glob("*.flac"))
+    assert len(files) == 29
+    assert soundfile.info(str(files[0])).frames == pytest.approx(0.15 * 16_000, abs=1)
+    made = export(corpus[0], cut, tmp_path / "nemo", ExportSettings(format="nemo"))
+    row = pl.read_ndjson(made.folder / "train.json").row(0, named=True)
+    assert (row["offset"], row["duration"]) == (pytest.approx(0.05), pytest.approx(0.15))
+    assert not (made.folder / "audio").exists()
+
+
+def test_generated_items_are_rendered_into_the_export(corpus: Corpus, tmp_path: Path) -> None:
+    labels, utterances, _ = corpus
+    parent = utterances.frame["utterance_id"][0]
+    recipe = canonical_json({"parents": [[parent, 1.0]], "effects": [["gain", {"decibels": -6.0}]], "seed": 1})
+    row = utterances.frame.head(1).with_columns(
+        utterance_id=pl.lit(f"{parent}#2"), audio=pl.lit(None, pl.String), recipe=pl.lit(recipe)
+    )
+    more = Utterances(pl.concat([utterances.frame, row]), utterances.about)
+    twin = labels.frame.head(1).with_columns(utterance_id=pl.lit(f"{parent}#2"))
+    both = Labels(pl.concat([labels.frame, twin]), labels.about)
+    made = export(both, more, tmp_path / "out", ExportSettings(format="webdataset", name="mine"))
+    assert made.findings.counts()["rendered"] == 1
+    assert sum(made.counts.values()) == 31
+
+
+def test_names_that_climb_or_clash_stay_inside_and_apart(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", np.full(1600, 0.1), 16_000)
+    ids = ["../../up", "a/B", "a-b", "a b", "../../../etc/x"]
+    shares = {"p_angry": [0.6] * 5, "p_sad": [0.4] * 5}
+    labels = Labels.of(pl.DataFrame({"utterance_id": ids, **shares}), taxonomy=("angry", "sad"))
+    utterances = Utterances.of(pl.DataFrame({"utterance_id": ids, "corpus": "sim", "audio": str(tmp_path / "a.wav")}))
+    made = export(labels, utterances, tmp_path / "out", ExportSettings(format="speechbrain", audio="copy"))
+    files = [Path(folder) / name for folder, _, names in os.walk(made.folder / "audio") for name in names]
+    assert len(files) == 5
+    assert all(path.resolve().is_relative_to(made.folder) for path in files)
+    assert len({path.name.lower() for path in files}) == 5
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.wav", "out"]
+
+
+def test_speakers_get_other_names_on_request_and_the_same_ones_every_time(corpus: Corpus, tmp_path: Path) -> None:
+    frames = []
+    for place in ("one", "two"):
+        settings = ExportSettings(format="csv", name="mine", pseudonyms=True, seed=3)
+        made = export(corpus[0], corpus[1], tmp_path / place, settings)
+        frames.append(pl.read_csv(made.folder / "mine.csv"))
+    assert frames[0]["speaker"].equals(frames[1]["speaker"])
+    assert frames[0]["speaker"].n_unique() == 10
+    assert not any("100" in name for name in frames[0]["speaker"])
+
+
+def test_a_wrong_format_or_label_is_refused_with_the_nearest_name(corpus: Corpus, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="lhotse"):
+        export(corpus[0], corpus[1], tmp_path / "out", ExportSettings(format="lotse"))
+    with pytest.raises(SettingsError, match="happy"):
+        export(corpus[0], corpus[1], tmp_path / "out", ExportSettings(format="csv", map={"hapy": "joy"}))
+
+
+def test_speakers_on_both_sides_of_a_split_are_found(corpus: Corpus, tmp_path: Path) -> None:
+    mixed = changed(corpus[1], split=pl.Series(["train", "test"] * 15))
+    made = export(corpus[0], mixed, tmp_path / "out", ExportSettings(format="csv"))
+    assert made.findings.counts()["speaker_in_two_splits"] == 10

@@ -1,0 +1,37 @@
+"""What is shown of texts from outside steers neither a terminal nor a page."""
+
+import json
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from alm_proxies.errors import InputError
+from alm_proxies.printable import printable, printable_json, printable_lines
+from alm_proxies.progress import say
+
+STEERING = "".join(map(chr, [*range(32), *range(0x7F, 0xA0), 0x200E, 0x2028, 0x202E, 0x2066, 0xFEFF, 0xE0041]))
+
+
+@given(st.text())
+def test_nothing_that_is_shown_steers(text: str) -> None:
+    for shown in (printable(text), printable(STEERING + text)):
+        assert not set(shown) & set(STEERING)
+    assert not set(printable_lines(STEERING + text)) & (set(STEERING) - set("\t\n"))
+
+
+def test_ordinary_text_is_shown_as_it_is() -> None:
+    text = "Ärger, 怒り, حزين — “sad” 🙂"
+    assert printable(text) == printable_lines(text) == text
+
+
+@given(st.text())
+def test_json_means_the_same(text: str) -> None:
+    found = printable_json(json.dumps([text, STEERING], ensure_ascii=False))
+    assert json.loads(found) == [text, STEERING]
+    assert not set(found) & set(STEERING)
+
+
+def test_errors_and_progress_lines_are_shown_so(capsys) -> None:
+    assert "\\x1b]0;title\\x07" in str(InputError("is none", where="a\x1b]0;title\x07.wav", fix="Rename\nit."))
+    say("a\x1b[2Jb\rc\nd")
+    assert capsys.readouterr().err == "a\\x1b[2Jb\\x0dc\\x0ad\n"
