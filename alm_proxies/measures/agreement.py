@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.interval import Interval
-from alm_proxies.measures.arrays import Array, counts, ratings, same_rows
+from alm_proxies.measures.arrays import Array, counts, same_rows
 from alm_proxies.measures.bootstrap import interval_by_speaker, mean_by_speaker
 from alm_proxies.measures.divergence import jsd_base2
 from alm_proxies.seeds import generator
@@ -41,21 +41,6 @@ class EqualVotes:
     kappa: Against
 
 
-def count_table(ratings_matrix: ArrayLike, labels: int) -> Array:
-    """Counts (units x labels) from a matrix (raters x units) of label numbers, -1 where a rater gave none."""
-    matrix = np.asarray(ratings_matrix)
-    if matrix.ndim != 2 or not np.issubdtype(matrix.dtype, np.integer):
-        raise InputError(
-            "is not a matrix of label numbers", where="ratings", fix="Give raters x units, -1 for missing."
-        )
-    if matrix.size and (matrix.min() < -1 or matrix.max() >= labels):
-        raise InputError(f"holds a number outside -1..{labels - 1}", where="ratings", fix="Number labels from 0.")
-    units = np.broadcast_to(np.arange(matrix.shape[1]), matrix.shape)
-    given = matrix >= 0
-    flat = np.bincount(units[given] * labels + matrix[given], minlength=matrix.shape[1] * labels)
-    return flat.reshape(matrix.shape[1], labels).astype(np.float64)
-
-
 def pairwise_agreement(votes: ArrayLike) -> Array:
     """The chance that two different votes for a row agree: (sum c^2 - n) / (n (n - 1)); NaN below two votes."""
     table = np.atleast_2d(counts(votes, "votes"))
@@ -65,18 +50,12 @@ def pairwise_agreement(votes: ArrayLike) -> Array:
     return np.where(n >= 2, agree, np.nan)
 
 
-def krippendorff_alpha(votes: ArrayLike) -> float:
-    """Krippendorff's alpha for nominal data, from counts: 1 - observed / expected disagreement.
-
-    With m_u votes in unit u (units under two votes pair with nothing and are left out), n = sum m_u and n_k the votes
-    for label k: 1 - (n - 1) sum_u (m_u^2 - sum_k c_uk^2) / (m_u - 1) / (n^2 - sum_k n_k^2). NaN where only one label
-    was ever given: alpha is then 0/0 (Krippendorff 2011).
-    """
-    return float(alpha_of_sums(alpha_columns(votes).sum(0, keepdims=True))[0])
-
-
 def alpha_columns(votes: ArrayLike) -> Array:
-    """What alpha sums over utterances: each row's disagreement, then its counts; for `interval_by_speaker`."""
+    """What Krippendorff's alpha for nominal data sums over utterances, for `interval_by_speaker` with `alpha_of_sums`.
+
+    Each row's disagreement, (m_u^2 - sum_k c_uk^2) / (m_u - 1) of its m_u votes, then its counts; rows under two votes
+    pair with nothing and count nothing.
+    """
     table = np.atleast_2d(counts(votes, "votes"))
     m = table.sum(1)
     pairable = m >= 2
@@ -85,35 +64,15 @@ def alpha_columns(votes: ArrayLike) -> Array:
 
 
 def alpha_of_sums(sums: Array) -> Array:
-    """Alpha from sums of `alpha_columns`, one a row."""
+    """Alpha from sums of `alpha_columns`, one a row: 1 - observed / expected disagreement (Krippendorff 2011).
+
+    With n votes, n_k of them for label k, and D the summed disagreement: 1 - (n - 1) D / (n^2 - sum_k n_k^2); NaN where
+    only one label was ever given: alpha is then 0/0.
+    """
     n = sums[:, 1:].sum(1)
     expected = n**2 - np.square(sums[:, 1:]).sum(1)
     alpha: Array = 1.0 - (n - 1) * sums[:, 0] / np.where(expected > 0, expected, 1.0)
     return np.where(expected > 0, alpha, np.nan)
-
-
-def krippendorff_alpha_interval(unit: ArrayLike, rating: ArrayLike) -> float:
-    """Krippendorff's alpha for interval data (valence, arousal, dominance) from one rating a row and its unit's number.
-
-    Disagreement of two ratings is (a - b)^2; units under two ratings are left out; NaN where no rating differs.
-    """
-    values = ratings(rating, "rating")
-    units = np.asarray(unit, dtype=np.int64)
-    same_rows(rating=values, unit=units.astype(np.float64))
-    if len(values) == 0:
-        return float("nan")
-    many = np.bincount(units)
-    kept = many[units] >= 2
-    values, units = values[kept], units[kept]
-    n = len(values)
-    if n == 0:
-        return float("nan")
-    values = values - values.mean()
-    m = np.maximum(many, 2)
-    within = m * np.bincount(units, values**2, len(m)) - np.bincount(units, values, len(m)) ** 2
-    observed = 2.0 * (within / (m - 1)).sum() / n
-    expected = 2.0 * (n * np.square(values).sum() - values.sum() ** 2) / (n * (n - 1))
-    return float(1.0 - observed / expected) if expected > 1e-15 else float("nan")
 
 
 def fleiss_kappa(votes: ArrayLike) -> float:

@@ -93,21 +93,6 @@ def top_label(predicted: Array, votes: Array) -> tuple[Array, Array]:
     return predicted[rows, top], share
 
 
-def ece(predicted: ArrayLike, votes: ArrayLike, *, bins: int = BINS) -> float:
-    """Expected calibration error of the top label: sum over equal-mass bins of n_b/N |mean confidence - mean share|.
-
-    With few votes or utterances the sampling of the shares alone gives it a positive value.
-    """
-    return reliability(predicted, votes, bins=bins).error
-
-
-def classwise_ece(predicted: ArrayLike, votes: ArrayLike, *, bins: int = BINS) -> Array:
-    """The expected calibration error of each label's probability against its share of votes; average it for one."""
-    q, table = _matched(predicted, votes)
-    share = table / table.sum(1, keepdims=True)
-    return np.array([_curve(q[:, label], share[:, label], bins).error for label in range(q.shape[1])])
-
-
 def equal_mass_bins(values: ArrayLike, bins: int = BINS) -> NDArray[np.int64]:
     """The bin of each value: as many values a bin as can be, equal values always in one, whatever the order of rows."""
     column = ratings(values, "values")

@@ -1,4 +1,4 @@
-"""How far one distribution is from another, row by row; every name says its base and whether a root was taken.
+"""How far one distribution is from another, row by row; every name says its base.
 
 All functions take rows of shares (..., labels), broadcast, and give one number a row. Natural logarithms are `nats`.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from alm_proxies.measures.arrays import Array, counts, distributions, same_rows
+from alm_proxies.measures.arrays import Array, counts, distributions
 
 _LN2 = float(np.log(2.0))
 
@@ -24,16 +24,6 @@ def jsd_nats(p: ArrayLike, q: ArrayLike) -> Array:
 def jsd_base2(p: ArrayLike, q: ArrayLike) -> Array:
     """Jensen-Shannon divergence in bits, 0..1."""
     return jsd_nats(p, q) / _LN2
-
-
-def js_distance_nats(p: ArrayLike, q: ArrayLike) -> Array:
-    """Jensen-Shannon distance: the root of the divergence in nats, 0..0.833; a metric."""
-    return np.sqrt(jsd_nats(p, q))
-
-
-def js_distance_base2(p: ArrayLike, q: ArrayLike) -> Array:
-    """Jensen-Shannon distance: the root of the divergence in bits, 0..1; a metric."""
-    return np.sqrt(jsd_base2(p, q))
 
 
 def kld_nats(target: ArrayLike, predicted: ArrayLike) -> Array:
@@ -69,23 +59,6 @@ def brier(predicted: ArrayLike, votes: ArrayLike) -> Array:
     shares, q = _share_of_votes(votes), distributions(predicted, "predicted")
     score: Array = 1.0 - 2.0 * (shares * q).sum(-1) + np.square(q).sum(-1)
     return score
-
-
-def r2_over_utterances(target: ArrayLike, predicted: ArrayLike) -> float:
-    """Coefficient of determination 1 - SS(residual)/SS(total) of each label over utterances, averaged over labels.
-
-    A label whose target share never varies has no R2 and is left out; NaN where that is every label.
-    """
-    t, q = np.atleast_2d(distributions(target, "target")), np.atleast_2d(distributions(predicted, "predicted"))
-    same_rows(target=t, predicted=q)
-    if len(t) == 0:
-        return float("nan")
-    total = np.square(t - t.mean(0)).sum(0)
-    varies = total > 1e-12 * len(t)
-    if not varies.any():
-        return float("nan")
-    residual = np.square(t - q).sum(0)
-    return float((1.0 - residual[varies] / total[varies]).mean())
 
 
 def r2_within_utterance(target: ArrayLike, predicted: ArrayLike) -> Array:

@@ -15,7 +15,16 @@ from alm_proxies.measures.arrays import Array, distributions, places, same_rows
 from alm_proxies.measures.bootstrap import paired_by_speaker
 from alm_proxies.measures.calibration import ConcentrationCheck, Reliability, concentration_check, equal_mass_bins
 from alm_proxies.measures.calibration import reliability as reliability_of
-from alm_proxies.measures.divergence import brier, entropy_nats, jsd_base2, nll_per_vote, total_variation
+from alm_proxies.measures.divergence import (
+    bhattacharyya,
+    brier,
+    entropy_nats,
+    jsd_base2,
+    kld_nats,
+    nll_per_vote,
+    r2_within_utterance,
+    total_variation,
+)
 from alm_proxies.measures.earth_mover import emd_over_anchors
 from alm_proxies.measures.scores import Scored, scores_of
 from alm_proxies.seeds import generator
@@ -24,6 +33,11 @@ from alm_proxies.taxonomy import ANCHORS, anchors, canonical
 
 STRATA = ("low", "medium", "high")
 COMPARED = ("nll_per_vote", "jsd_base2", "brier")
+_MEANS = (
+    "nll_per_vote", "jsd_base2", "brier", "total_variation", "kld_nats", "bhattacharyya", "r2_within_utterance", "emd",
+    "jsd_floor",
+)  # fmt: skip
+"""Scores that are a mean over utterances."""
 _DRAWN_UTTERANCES = 200_000
 
 
@@ -146,9 +160,7 @@ def score_held_out(
         )
         weight = weights["weight"].fill_null(0.0).to_numpy()
         findings += _count("no_importance", "utterances without an importance, which count nothing", weights["weight"])
-    named = [
-        name for name in ("nll_per_vote", "jsd_base2", "brier", "total_variation", "emd", "jsd_floor") if name in per
-    ]
+    named = [name for name in _MEANS if name in per]
     means = {name: per[name].cast(pl.Float64).fill_null(np.nan).to_numpy() for name in named}
     scored = Scored(predicted, counts, _speakers(per), weight, means, _attributes(found, votes, ids, consensus))
     slices = _slices(per, ["outcome", "observable", *groups])
@@ -226,6 +238,9 @@ def _per_utterance(ids: pl.Series, predicted: Array, counts: Array, labels: Sequ
         "jsd_base2": jsd_base2(predicted, share),
         "brier": brier(predicted, counts),
         "total_variation": total_variation(predicted, share),
+        "kld_nats": kld_nats(share, predicted),
+        "bhattacharyya": bhattacharyya(predicted, share),
+        "r2_within_utterance": pl.Series(r2_within_utterance(share, predicted), nan_to_null=True),
     }
     if all(canonical(label) in ANCHORS for label in labels):
         columns["emd"] = emd_over_anchors(predicted, share, anchors(labels))

@@ -11,8 +11,8 @@ from alm_proxies.measures.divergence import nll_per_vote
 
 def test_ece_compares_confidence_with_the_share_of_votes_not_with_right_or_wrong():
     predicted = np.tile([0.6, 0.4], (40, 1))
-    assert c.ece(predicted, np.tile([3, 2], (40, 1))) == pytest.approx(0)
-    assert c.ece(predicted, np.tile([5, 0], (40, 1))) == pytest.approx(0.4)
+    assert c.reliability(predicted, np.tile([3, 2], (40, 1))).error == pytest.approx(0)
+    assert c.reliability(predicted, np.tile([5, 0], (40, 1))).error == pytest.approx(0.4)
 
 
 def test_probabilities_of_their_own_votes_are_calibrated_and_sharpened_ones_are_not():
@@ -20,10 +20,8 @@ def test_probabilities_of_their_own_votes_are_calibrated_and_sharpened_ones_are_
     p = rng.dirichlet(np.full(5, 0.7), 20_000)
     votes = rng.multinomial(5, p)
     sharp = p**2 / (p**2).sum(1, keepdims=True)
-    assert c.ece(p, votes) < 0.01
-    assert c.ece(sharp, votes) > 0.05
-    assert c.classwise_ece(p, votes).max() < 0.01
-    assert c.classwise_ece(sharp, votes).mean() > 0.02
+    assert c.reliability(p, votes).error < 0.01
+    assert c.reliability(sharp, votes).error > 0.05
 
 
 def test_bins_hold_equal_mass_and_equal_values_share_one_in_any_order():
@@ -104,14 +102,14 @@ def test_scores_are_infinite_where_a_vote_was_called_impossible_and_zero_shares_
 
 def test_nothing_gives_no_numbers_and_wrong_values_are_refused():
     empty = np.zeros((0, 3))
-    assert np.isnan(c.ece(empty, empty))
+    assert np.isnan(c.reliability(empty, empty).error)
     assert np.isnan(c.concentration_check(empty, [], empty).log_score)
     with pytest.raises(InputError, match="concentration"):
         c.concentration_check([[0.5, 0.5]], [np.nan], [[1, 0]])
     with pytest.raises(InputError, match="whole votes"):
         c.concentration_check([[0.5, 0.5]], [2.0], [[1.5, 0]])
     with pytest.raises(InputError, match="do not match"):
-        c.ece([[0.5, 0.5]], [[1, 0], [0, 1]])
+        c.reliability([[0.5, 0.5]], [[1, 0], [0, 1]])
 
 
 @pytest.mark.parametrize(("utterances", "bins"), [(20, 3), (200, 5), (5000, 15)])

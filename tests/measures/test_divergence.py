@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 from scipy.spatial.distance import jensenshannon
-from sklearn.metrics import log_loss, r2_score
+from sklearn.metrics import log_loss
 
 from alm_proxies.errors import InputError
 from alm_proxies.measures import divergence as d
@@ -28,14 +28,12 @@ def pairs(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
 
 @settings(deadline=None)
 @given(pairs())
-def test_jsd_and_its_root_are_scipys_in_both_bases(pair):
+def test_jsd_is_scipys_in_both_bases(pair):
     p, q = pair
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # scipy takes the root of rounding noise below 0
         bits = np.nan_to_num(jensenshannon(p, q, axis=1, base=2))
         nats = np.nan_to_num(jensenshannon(p, q, axis=1))
-    np.testing.assert_allclose(d.js_distance_base2(p, q), bits, atol=1e-7)
-    np.testing.assert_allclose(d.js_distance_nats(p, q), nats, atol=1e-7)
     np.testing.assert_allclose(d.jsd_base2(p, q), bits**2, atol=1e-12)
     np.testing.assert_allclose(d.jsd_nats(p, q), nats**2, atol=1e-12)
 
@@ -91,16 +89,6 @@ def test_the_truth_itself_has_the_lowest_expected_nll_and_brier():
     assert (d.brier(truth, truth) <= d.brier(other, truth) + 1e-15).all()
 
 
-def test_r2_over_utterances_is_sklearns_mean_over_labels_that_vary():
-    rng = np.random.default_rng(2)
-    p, q = rng.dirichlet(np.ones(5), 40), rng.dirichlet(np.ones(5), 40)
-    assert d.r2_over_utterances(p, q) == pytest.approx(r2_score(p, q, multioutput="uniform_average"))
-    with_constant = np.concatenate([p, np.zeros((40, 1))], axis=1)
-    predicted = np.concatenate([q, np.zeros((40, 1))], axis=1)
-    assert d.r2_over_utterances(with_constant, predicted) == pytest.approx(d.r2_over_utterances(p, q))
-    assert np.isnan(d.r2_over_utterances(p[:1], q[:1]))
-
-
 def test_r2_within_an_utterance_is_the_squared_correlation_and_undefined_for_uniform():
     rng = np.random.default_rng(3)
     p, q = rng.dirichlet(np.ones(6), 20), rng.dirichlet(np.ones(6), 20)
@@ -125,4 +113,3 @@ def test_a_row_without_votes_is_refused_and_no_rows_give_no_numbers():
     empty = np.zeros((0, 3))
     for measure in (d.jsd_base2, d.kld_nats, d.bhattacharyya, d.total_variation, d.nll_per_vote, d.brier):
         assert measure(empty, empty).shape == (0,)
-    assert np.isnan(d.r2_over_utterances(empty, empty))

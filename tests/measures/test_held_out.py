@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from scipy import stats
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, r2_score
 
 from alm_proxies.errors import InputError, SettingsError
-from alm_proxies.measures.calibration import ece
+from alm_proxies.measures.calibration import reliability
 from alm_proxies.measures.divergence import brier, jsd_base2, nll_per_vote
 from alm_proxies.measures.held_out import compare, held_out_counts, jsd_floor, score_held_out
 from alm_proxies.tables import Labels, Utterances, Votes
@@ -62,7 +63,12 @@ def test_scores_are_the_measures_over_all_utterances(world):
     assert found.score("nll_per_vote") == pytest.approx((nll_per_vote(guess, counts) * n).sum() / n.sum())
     assert found.score("jsd_base2") == pytest.approx(jsd_base2(guess, share).mean())
     assert found.score("brier") == pytest.approx(brier(guess, counts).mean())
-    assert found.score("ece") == pytest.approx(ece(guess, counts))
+    assert found.score("kld_nats") == pytest.approx(stats.entropy(share, guess, axis=1).mean())
+    assert found.score("bhattacharyya") == pytest.approx(np.sqrt(share * guess).sum(1).mean())
+    uneven = share.std(1) > 1e-9
+    within = [np.corrcoef(s, g)[0, 1] ** 2 for s, g in zip(share[uneven], guess[uneven], strict=True)]
+    assert found.score("r2_within_utterance") == pytest.approx(np.mean(within))
+    assert found.score("ece") == pytest.approx(reliability(guess, counts).error)
     assert found.score("r2_over_utterances") == pytest.approx(r2_score(share, guess))
     top = counts == counts.max(1, keepdims=True)
     clear = top.sum(1) == 1

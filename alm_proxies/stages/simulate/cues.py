@@ -14,9 +14,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +25,6 @@ Array = NDArray[np.float64]
 
 LABELS: Final = TAXONOMIES["crema6"]
 CUES: Final = ("pitch", "range", "contour", "energy", "rate", "tilt", "roughness", "breathiness")
-_PITCH, _ENERGY, _RATE = CUES.index("pitch"), CUES.index("energy"), CUES.index("rate")
 STEPS: Final = np.array([2.5, 0.4, 3.0, 4.5, 0.2, 1.8, 0.9, 5.0])
 """One clearly audible step of each cue, in its own unit; expressions and listeners count in steps."""
 
@@ -42,24 +39,3 @@ EXPRESSIONS: Final = np.array(
     ]
 )
 """Steps by which a full expression of each label moves each cue (rows in the order of LABELS)."""
-
-
-def changed(cues: Array, effects: Sequence[tuple[str, Mapping[str, Any]]], *, headroom: float) -> Array | None:
-    """The cues of a copy after effects; None where one of them (noise, room, band, mask ...) leaves them undefined.
-
-    pitch: pitch + semitones.  speed: rate + log2 factor.  gain: energy + decibels, at most `headroom` dB in all,
-    because a copy that would exceed full scale is made softer.
-    """
-    after = np.array(cues, dtype=np.float64)
-    louder = 0.0
-    for name, given in effects:
-        if name == "pitch":
-            after[_PITCH] += float(given["semitones"])
-        elif name == "speed":
-            after[_RATE] += math.log2(float(given["factor"]))
-        elif name == "gain":
-            louder += float(given["decibels"])
-        else:
-            return None
-    after[_ENERGY] += min(louder, headroom)
-    return after

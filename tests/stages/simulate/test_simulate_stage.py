@@ -14,7 +14,6 @@ from pydantic import ValidationError
 from alm_proxies.audio.features import measure_all
 from alm_proxies.audio.recipe import Recipe, Sounds
 from alm_proxies.errors import InputError
-from alm_proxies.stages.simulate.copies import truth_of_copies
 from alm_proxies.stages.simulate.cues import CUES
 from alm_proxies.stages.simulate.listeners import true_distribution
 from alm_proxies.stages.simulate.stage import Corpus, SimulateSettings, simulate
@@ -183,27 +182,6 @@ def copies(corpus: Corpus, effects: dict[str, list[tuple[str, dict[str, object]]
     return Utterances.of(frame, about=corpus.utterances.about)
 
 
-def test_the_truth_of_copies_follows_the_cues_and_is_undefined_after_noise(made: tuple[Path, Corpus]) -> None:
-    folder, corpus = made
-    table = copies(
-        corpus,
-        {
-            "same": [("gain", {"decibels": 0.0})],
-            "up": [("pitch", {"semitones": 3.0})],
-            "fast": [("speed", {"factor": 1.3})],
-            "noisy": [("pitch", {"semitones": 3.0}), ("noise", {"snr": 10.0})],
-        },
-    )
-    truth = truth_of_copies(folder, table)
-    assert truth.labels.frame["utterance_id"].to_list() == [f"sim/000002#{name}" for name in ("fast", "same", "up")]
-    fast, same, up = truth.labels.distributions()
-    cues = pl.read_parquet(folder / "parameters.parquet").select(CUES).to_numpy()[1]
-    assert np.allclose(same, corpus.truth.distributions()[1])
-    assert np.allclose(up, true_distribution(cues + np.eye(8)[0] * 3.0)[0])
-    assert np.allclose(fast, true_distribution(cues + np.eye(8)[4] * np.log2(1.3))[0])
-    assert truth.findings.frame["utterance_id"].to_list() == ["sim/000002#noisy"]
-
-
 def test_copies_sound_as_their_cues_say(made: tuple[Path, Corpus]) -> None:
     table = copies(
         made[1],
@@ -222,21 +200,6 @@ def test_copies_sound_as_their_cues_say(made: tuple[Path, Corpus]) -> None:
     lengths = {name: len(opened.clip.samples) for name in ids if (opened := sounds.open(name)).clip is not None}
     assert lengths["sim/000002#slow"] / lengths["sim/000002"] == pytest.approx(1 / 0.8, rel=0.02)
     assert slow["pitch_level"] - plain["pitch_level"] == pytest.approx(0.0, abs=0.6)
-
-
-def test_truth_of_copies_needs_a_simulated_corpus(made: tuple[Path, Corpus], tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="is no simulated corpus"):
-        truth_of_copies(tmp_path, made[1].utterances)
-
-
-def test_a_mixture_has_no_defined_truth(made: tuple[Path, Corpus]) -> None:
-    folder, corpus = made
-    recipe = Recipe(parents=(("sim/000001", 0.5), ("sim/000002", 0.5)), seed=0).written()
-    rows = pl.DataFrame({"utterance_id": ["sim/000001#mix"], "recipe": [recipe]})
-    table = Utterances.of(pl.concat([corpus.utterances.frame, rows], how="diagonal"), about=corpus.utterances.about)
-    truth = truth_of_copies(folder, table)
-    assert len(truth.labels) == 0
-    assert truth.findings.counts() == {"undefined": 1}
 
 
 def test_importing_the_stage_loads_nothing_heavy() -> None:
