@@ -15,6 +15,7 @@ from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
 
 from alm_proxies.errors import SettingsError
 from alm_proxies.files import read_text
@@ -60,7 +61,13 @@ def deciding(settings: BaseModel) -> dict[str, Any]:
 
 def marked(model: type[BaseModel], mark: Mark) -> list[str]:
     """The fields of a model with a mark."""
-    return [name for name, field in model.model_fields.items() if mark in field.metadata]
+    return [name for name, field in model.model_fields.items() if mark in marks_of(field)]
+
+
+def marks_of(field: FieldInfo) -> tuple[Any, ...]:
+    """The marks of a field, those inside a union (Annotated[Path, PLACE] | None) too."""
+    inside = [mark for part in get_args(field.annotation) for mark in getattr(part, "__metadata__", ())]
+    return (*field.metadata, *inside)
 
 
 def located(settings: M, folder: Path, only: Container[str] | None = None) -> M:

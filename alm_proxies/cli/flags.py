@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from alm_proxies.errors import SettingsError
-from alm_proxies.settings import ARGUMENT, Alias
+from alm_proxies.settings import ARGUMENT, Alias, marks_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +46,13 @@ def flags_of(model: type[BaseModel]) -> Iterator[Flag]:
     for name, field in model.model_fields.items():
         key = field.alias or name
         flag = f"--{key.replace('_', '-')}"
-        aliases = tuple(f"--{one.flag}" for one in field.metadata if isinstance(one, Alias))
+        aliases = tuple(f"--{one.flag}" for one in marks_of(field) if isinstance(one, Alias))
         yield Flag(
             key=key,
             names=(flag, *aliases),
             negative=f"--no-{key.replace('_', '-')}",
             switch=plain(field.annotation) is bool,
-            argument=ARGUMENT in field.metadata,
+            argument=ARGUMENT in marks_of(field),
             needed=field.is_required(),
             help=_help(field),
             annotation=field.annotation,

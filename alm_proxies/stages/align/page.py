@@ -10,7 +10,7 @@ from alm_proxies.compare.glossary import words_section
 from alm_proxies.compare.rivals import ALONE, FUSED
 from alm_proxies.compare.sections import calibration_section, findings_section, gain_chart, held_out_section
 from alm_proxies.compare.strata import AGREEMENT, AMBIGUITY, LABEL, OUTCOME
-from alm_proxies.files import digest_of
+from alm_proxies.files import canonical_json, digest_of
 from alm_proxies.report.drawing import listed, number
 from alm_proxies.report.page import Block, Example, Examples, Page, Section, Text
 from alm_proxies.stages.align.charts import (
@@ -100,7 +100,7 @@ def _maker(results: Results) -> str:
     if maker is None:
         return "not recorded"
     method = f" --method {maker.settings['method']}" if "method" in maker.settings else ""
-    return f"{maker.stage}{method}, settings {maker.settings}".removesuffix(", settings ")
+    return f"{maker.stage}{method}, settings {canonical_json(maker.settings)}".removesuffix(", settings ")
 
 
 def _annotator(about: About, name: str) -> str:
