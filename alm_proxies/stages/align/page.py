@@ -100,7 +100,7 @@ def _maker(results: Results) -> str:
     if maker is None:
         return "not recorded"
     method = f" --method {maker.settings['method']}" if "method" in maker.settings else ""
-    return f"{maker.stage}{method}, settings {canonical_json(maker.settings)}".removesuffix(", settings ")
+    return f"{maker.stage}{method}, settings {canonical_json(maker.settings)}".removesuffix(", settings {}")
 
 
 def _annotator(about: About, name: str) -> str:
