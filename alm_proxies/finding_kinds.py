@@ -165,7 +165,7 @@ KINDS: dict[str, Kind] = {
     "trained_on": Kind("problem", "A model was trained on utterances that it is scored on.", "Score it on others."),
     # exporting
     "cut": Kind("info", "Recordings were cut to their utterances."),
-    "paths_tell": Kind("warning", "The names of recordings tell the label.", "Write audio = copy."),
+    "paths_tell": Kind("warning", "The paths of recordings may tell who speaks.", "Write audio = copy."),
     "rendered": Kind("info", "Items made of several recordings were rendered."),
     "tied_labels": Kind("warning", "Two labels are equally likely; ties says which is exported."),
     # simulating

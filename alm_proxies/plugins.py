@@ -69,7 +69,10 @@ def _prompts() -> Iterator[tuple[str, str]]:
 
 
 def _exports() -> Iterator[tuple[str, str]]:
-    yield from _modules("stages/export/formats", "EXPORT")
+    listed = (package_folder() / "stages/export/formats.py").read_text(encoding="utf-8")
+    yield from (
+        (found["name"], f"alm_proxies.stages.export.formats:{found['constant']}") for found in _FORMAT.finditer(listed)
+    )
 
 
 def _recipes() -> Iterator[tuple[str, str]]:
@@ -88,6 +91,9 @@ _NAMED = re.compile(
     r'^class (?P<type>\w+)\b[^\n]*:\n(?:(?!class )[^\n]*\n)*?    name(?:: [^=\n]+)? = "(?P<name>\w+)"', re.M
 )
 """A class of ours with a name of its own; reading it costs no import."""
+
+_FORMAT = re.compile(r'^(?P<constant>[A-Z0-9_]+) = Format\(\s*"(?P<name>\w+)"', re.M)
+"""A format of export and its name."""
 
 KINDS = {
     "readers": _readers,

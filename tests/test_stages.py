@@ -70,7 +70,7 @@ def test_every_field_is_a_flag_and_every_flag_is_a_field(verb: str) -> None:
         name = words.partition(" ")[2]
         models = [stage.settings, *([stage.settings_for({stage.choice.key: name})] if name and stage.choice else [])]
         keys = {flag.key for model in models for flag in flags_of(model)} - (
-            {stage.choice.key} if stage.choice else set()
+            {stage.choice.key} if stage.choice and stage.choice.subcommands else set()
         )
         given = {need for need in parameters if need.startswith("need_") or need.endswith("_")}
         assert parameters - given == keys

@@ -15,7 +15,9 @@ STAGES = {
     "annotate": "Ask audio-language models for votes; run it again to resume.",
     "fuse": "Fuse human and proxy votes into label distributions.",
     "align": "Report how well proxies and fused labels agree with human votes.",
+    "balance": "Weigh labels so that classes, ambiguity and groups have wanted shares.",
     "train": "Train a model on label distributions; run it again to resume.",
+    "export": "Write labels in the format of a trainer, with a card of what they are.",
 }
 """In the order of the house's first drawing: a stage stands behind those whose outputs it needs."""
 

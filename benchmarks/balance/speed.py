@@ -15,10 +15,11 @@ import numpy as np
 import polars as pl
 import soundfile
 
+from alm_proxies.plugins import plugins
 from alm_proxies.stages.balance.settings import BalanceSettings
 from alm_proxies.stages.balance.stage import balance
 from alm_proxies.stages.export.settings import ExportSettings
-from alm_proxies.stages.export.stage import export, formats
+from alm_proxies.stages.export.stage import export
 from alm_proxies.tables import About, Labels, Utterances
 
 LABELS = tuple(f"label{number}" for number in range(9))
@@ -52,13 +53,14 @@ def main() -> None:
         labels, utterances = corpus(sizes.weights, root)
         for within in (False, True):
             began = time.perf_counter()
-            made = balance(labels, utterances, settings=BalanceSettings(within=within))
+            made = balance(labels, utterances, root / "balanced", BalanceSettings(within=within))
             seconds = time.perf_counter() - began
             size = made.metrics["effective_size"] / made.metrics["utterances"]
             met = "met" if made.metrics["met"] else f"worst {made.metrics['worst_error']:.4f}"
             print(f"balance {sizes.weights:,} within={within}: {seconds:.1f} s, {met}, effective size {size:.1%}")
         labels, utterances = corpus(sizes.rows, root)
-        for place, kind in enumerate(formats().values()):
+        for place, found in enumerate(plugins("exports").values()):
+            kind = found.load()
             if kind.embeds or kind.beside:
                 continue
             began = time.perf_counter()

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from alm_proxies.settings import Settings
+from alm_proxies.stage import Need, Stage
 
 Share = Annotated[float, Field(ge=0)]
+NAMED = ("uniform", "square_root", "keep")
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-
-class Cap(_Part):
+class Cap(Settings):
     """How far weights may go."""
 
     utterance: float | None = Field(default=None, ge=1)
@@ -22,7 +22,7 @@ class Cap(_Part):
     """Largest share of all weight that one speaker may have; null = no limit."""
 
 
-class BalanceSettings(_Part):
+class BalanceSettings(Settings):
     """Which shares of classes, ambiguity and groups are wanted, and how they are reached."""
 
     method: Literal["dime", "reference"] = "dime"
@@ -54,3 +54,28 @@ class BalanceSettings(_Part):
             if isinstance(wish, dict) and not sum(wish.values()) > 0:
                 raise ValueError(f"the shares of {name} are all 0; at least one must be above 0")
         return self
+
+
+STAGE = Stage(
+    verb="balance",
+    settings=BalanceSettings,
+    function="alm_proxies.stages.balance.stage:balance",
+    needs=(
+        Need("labels", "labels", first=("fuse/labels",), help="The labels file that fuse wrote."),
+        Need(
+            "utterances",
+            "utterances",
+            first=("read/utterances",),
+            help="The utterances: splits, speakers, and columns whose shares can be asked for.",
+        ),
+    ),
+    writes={
+        "labels": "labels.parquet",
+        "utterances": "utterances.parquet",
+        "page": "report.html",
+        "metrics": "metrics.json",
+    },
+    into_folder=True,
+    depends="alm_proxies.stages.balance.ahead:inputs_of",
+    foresee="alm_proxies.stages.balance.ahead:foresee",
+)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from alm_proxies.columns import did_you_mean
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.files import digest_of, make_folder, write_json
-from alm_proxies.stages.balance.settings import BalanceSettings
+from alm_proxies.stages.balance.settings import NAMED, BalanceSettings
 from alm_proxies.stages.balance.weights import TOLERANCE, Balance, balanced
 from alm_proxies.stages.balance.wishes import Wish, wishes_of
 from alm_proxies.tables import Finding, Findings, Labels, MadeBy, Utterances
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from alm_proxies.report.page import Page
 
 Array = NDArray[np.float64]
-_NAMED = ("uniform", "square_root", "keep")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,17 +34,29 @@ class Balanced:
     page: Page
     findings: Findings
 
+    @property
+    def counts(self) -> dict[str, float]:
+        """How many labels there are, and how many of them were balanced."""
+        return {"labels": len(self.labels), "balanced": self.metrics["utterances"]}
+
+    @property
+    def line(self) -> str:
+        """What came of it, in words."""
+        count, size = self.metrics["utterances"], self.metrics["effective_size"]
+        reached = "all wanted shares reached" if self.metrics["met"] else "not all wanted shares reached"
+        return f"{count:,} labels weighted, {reached}, effective sample size {size:,.0f}"
+
 
 def balance(
     labels: Labels,
     utterances: Utterances,
-    folder: str | Path | None = None,
+    folder: str | Path,
     settings: BalanceSettings | None = None,
 ) -> Balanced:
     """The labels with weights that bring the wanted shares about, staying as close to the given weights as possible.
 
     Only the splits of `settings.splits`, and utterances without a split, are balanced; every other row keeps its
-    weight. With a folder, labels.parquet, utterances.parquet, report.html and metrics.json are written into it.
+    weight. labels.parquet, utterances.parquet, report.html and metrics.json are written into the folder.
     """
     from alm_proxies.stages.balance.page import page_of
 
@@ -72,9 +83,8 @@ def balance(
     made = Labels.of(frame, about=labels.about.with_(made_by=made_by), where="labels")
     metrics = _metrics(part, wishes, solution)
     page = page_of(part, wishes, solution, findings, said)
-    result = Balanced(made, utterances, metrics, page, Findings.gather(findings))
-    if folder is not None:
-        _write(result, Path(folder))
+    result = Balanced(made, utterances, metrics, page, Findings.gather(findings, "balance"))
+    _write(result, Path(folder))
     return result
 
 
@@ -84,7 +94,6 @@ def _write(result: Balanced, folder: Path) -> None:
     result.utterances.write(folder / "utterances.parquet")
     result.page.write(folder / "report.html")
     write_json(folder / "metrics.json", result.metrics)
-    result.findings.write(folder / "findings.parquet")
 
 
 def _joined(labels: Labels, utterances: Utterances) -> tuple[pl.DataFrame, list[Finding]]:
@@ -128,10 +137,10 @@ def _speakers_on_both_sides(joined: pl.DataFrame, chosen: pl.Series) -> list[Fin
 def _shares_of(settings: BalanceSettings, taxonomy: tuple[str, ...]) -> dict[str, float] | None:
     """The mean distribution of the Labels file that `classes` names, if it names one."""
     wish = settings.classes
-    if not isinstance(wish, str) or wish in _NAMED:
+    if not isinstance(wish, str) or wish in NAMED:
         return None
     if not Path(wish).exists():
-        fix = f"{did_you_mean(wish, _NAMED)} Write uniform, square_root, keep, shares, or a Labels file.".strip()
+        fix = f"{did_you_mean(wish, NAMED)} Write uniform, square_root, keep, shares, or a Labels file.".strip()
         raise SettingsError(f"classes = {wish!r} is neither a known target nor a file", fix=fix)
     other = Labels.read(wish, taxonomy=taxonomy)
     weights = other.frame["weight"].to_numpy()

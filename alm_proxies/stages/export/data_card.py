@@ -11,7 +11,7 @@ import polars as pl
 from alm_proxies import __version__
 from alm_proxies.about import About
 from alm_proxies.cards import card_of
-from alm_proxies.stages.export.format import Format
+from alm_proxies.stages.export.formats import Format
 from alm_proxies.stages.export.items import Items
 
 _UNSUITABLE = """\
@@ -73,7 +73,7 @@ def card_text(
 def _configs(kind: Format, splits: list[str]) -> list[str]:
     if kind.name not in ("huggingface", "huggingface_parquet"):
         return []
-    from alm_proxies.stages.export.formats.huggingface import SPLITS
+    from alm_proxies.stages.export.writers.huggingface import SPLITS
 
     names = list(dict.fromkeys(SPLITS.get(split, split) for split in splits))
     pattern = "data/{}/**" if kind.name == "huggingface" else "data/{}-*.parquet"

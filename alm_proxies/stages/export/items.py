@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -124,6 +124,16 @@ def with_one_label(items: Items) -> tuple[Items, list[Finding]]:
     number = frame.select(pl.int_range(pl.len()).over("utterance_id")).to_series()
     key = pl.when(number > 0).then(pl.col("key") + "-" + (number + 1).cast(pl.String)).otherwise(pl.col("key"))
     return items.with_frame(frame.with_columns(key=key)), [finding]
+
+
+def by_split_name(items: Items, names: dict[str, str], other: str = "{}") -> Iterator[tuple[str, Items]]:
+    """The items of each split under a trainer's name for it; splits it has no name for keep theirs."""
+    merged: dict[str, list[str]] = {}
+    for split in items.by_split():
+        merged.setdefault(names.get(split, other.format(split)), []).append(split)
+    column = items.frame["split"].fill_null("train")
+    for name, splits in merged.items():
+        yield name, items.where(column.is_in(splits))
 
 
 def _renamed(labels: Labels, names: Mapping[str, str]) -> tuple[tuple[str, ...], NDArray[np.float64]]:

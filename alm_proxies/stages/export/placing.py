@@ -12,7 +12,7 @@ import polars as pl
 
 from alm_proxies.audio.clip import RATE, RecordingError, open_clip
 from alm_proxies.audio.recipe import Recipe, Sounds
-from alm_proxies.stages.export.format import Format
+from alm_proxies.stages.export.formats import Format
 from alm_proxies.stages.export.items import Items
 from alm_proxies.tables import Finding
 
@@ -182,9 +182,7 @@ def _findings(rows: Iterable[dict[str, object]], placed: Iterable[_Placed]) -> l
             fix = "Fetch them and give their paths, where the format needs files."
             found.append(Finding("export", "remote_audio", message, fix, utterance_id=example, count=count))
         else:
-            name = {"missing": "missing_recording", "kept_back": "kept_back", "no_audio": "no_audio"}.get(
-                kind, "unreadable"
-            )
+            name = {"missing": "missing", "kept_back": "kept_back", "no_audio": "no_audio"}.get(kind, "unreadable")
             message = f"{count:,} items have no recording here, such as {example}: {reason}"
             fix = (
                 "Write may_leave = [...] for corpora that you may copy, or choose a format that refers to files."

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from pathlib import Path
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from alm_proxies.settings import PLACE, Settings
+from alm_proxies.stage import Choice, Need, Stage
 
 
-class ExportSettings(BaseModel):
+class ExportSettings(Settings):
     """What is written for a trainer, and how."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
     format: str = "csv"
-    """The format's name: huggingface, emobox, odyssey, speechbrain, nemo, lhotse ...; `plugins` lists them."""
+    """The format's name: huggingface, emobox, odyssey, speechbrain, nemo, lhotse ...; `plugins` lists them all."""
     name: str = Field(default="labels", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     """The data set's name, as it stands in file names and cards."""
     ties: Literal["leave_out", "first", "spread"] = "leave_out"
@@ -28,11 +31,47 @@ class ExportSettings(BaseModel):
     pseudonyms: bool = False
     """Whether speakers, dialogues and utterances get names that do not tell who they are; copy the audio then, as
     paths of the originals would tell."""
-    prompt: str = "Which emotion does the speaker express? Answer with one of: {labels}."
-    """The question in chat formats; {labels} stands for the labels."""
     may_leave: tuple[str, ...] = ()
     """Corpora whose card forbids it and whose audio and transcripts you may copy all the same."""
-    cards: str | None = None
+    cards: Annotated[Path, PLACE] | None = None
     """A folder of data cards that come before the shipped ones."""
     seed: int = Field(default=0, ge=0)
     """Random seed of pseudonyms and of label texts drawn by share."""
+
+
+class ChatSettings(ExportSettings):
+    """What is written for a trainer of audio-language models, and how."""
+
+    prompt: str = "Which emotion does the speaker express? Answer with one of: {labels}."
+    """The question of every chat; {labels} stands for the labels."""
+
+
+STAGE = Stage(
+    verb="export",
+    settings=ExportSettings,
+    function="alm_proxies.stages.export.stage:export",
+    needs=(
+        Need("labels", "labels", first=("balance/labels", "fuse/labels"), help="The labels to export."),
+        Need(
+            "utterances",
+            "utterances",
+            first=("balance/utterances", "read/utterances"),
+            help="The utterances: recordings, speakers, splits, transcripts.",
+        ),
+        Need(
+            "votes",
+            "votes",
+            every=("read/votes",),
+            optional=True,
+            help="Human votes: their counts are written where the format can hold them; held-out votes are not.",
+        ),
+        Need("metrics", "json", first=("align/metrics",), optional=True, help="The report's metrics, for the card."),
+    ),
+    writes={"folder": "."},
+    into_folder=True,
+    blocks="named",
+    choice=Choice("format", "exports"),
+    plugins={"format": "exports"},
+    hears=True,
+    foresee="alm_proxies.stages.export.ahead:foresee",
+)

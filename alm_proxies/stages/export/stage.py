@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from importlib import import_module
 from pathlib import Path
-from pkgutil import iter_modules
 from typing import Any
 
 import polars as pl
 
 from alm_proxies.cards import card_of
-from alm_proxies.columns import did_you_mean
-from alm_proxies.errors import InputError, OutputError, SettingsError
-from alm_proxies.stages.export.format import Format
+from alm_proxies.errors import InputError, OutputError
+from alm_proxies.files import read_text, write_json
+from alm_proxies.plugins import plugin
+from alm_proxies.stages.export.formats import Format
 from alm_proxies.stages.export.items import Items, items_of, with_one_label
 from alm_proxies.stages.export.settings import ExportSettings
 from alm_proxies.tables import Finding, Findings, Labels, Utterances, Votes
 
 CARD = "README.md"
+MANIFEST = "export.json"
+"""The files of an export and their sizes."""
+_RUNNERS = ("findings.parquet", "stage.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,16 +36,10 @@ class Exported:
     counts: Mapping[str, int]
     findings: Findings
 
-
-def formats() -> dict[str, Format]:
-    """Every format by name."""
-    import alm_proxies.stages.export.formats as package
-
-    found: dict[str, Format] = {}
-    for module in iter_modules(package.__path__):
-        for one in import_module(f"{package.__name__}.{module.name}").FORMATS:
-            found[one.name] = one
-    return dict(sorted(found.items()))
+    @property
+    def line(self) -> str:
+        """What came of it, in words."""
+        return f"{sum(self.counts.values()):,} items ({', '.join(f'{n} {c:,}' for n, c in self.counts.items())})"
 
 
 def export(
@@ -52,18 +49,19 @@ def export(
     settings: ExportSettings | None = None,
     *,
     votes: Votes | None = None,
-    metrics: Mapping[str, Any] | None = None,
+    metrics: Path | Mapping[str, Any] | None = None,
 ) -> Exported:
     """Write labels in a trainer's format into a new folder, whole or not at all.
 
     `votes` adds the human votes for each label where the format can hold them; `metrics` (of align) tells the card
-    what the proxies were worth. A folder that has something in it is not touched.
+    what the proxies were worth. Only an untouched earlier export is replaced; a folder with anything else is refused.
     """
     from alm_proxies.stages.export.data_card import card_text
     from alm_proxies.stages.export.placing import place
 
     settings = settings or ExportSettings()
-    kind = _format(settings.format)
+    measured = json.loads(read_text(metrics)) if isinstance(metrics, Path) else metrics
+    kind: Format = plugin("exports", settings.format).load()
     target = Path(folder).absolute()
     _refuse_existing(target)
     items, findings = items_of(labels, utterances, settings, votes)
@@ -83,12 +81,15 @@ def export(
             items = items.with_frame(items.frame.with_columns(utterance_id=pl.col("key")))
         licences = {corpus: card_of(corpus, settings.cards).licence for corpus in items.frame["corpus"].unique()}
         items = items.with_frame(items.frame.with_columns(licence=pl.col("corpus").replace(licences)))
-        kind.write(items, part)
-        found = Findings.gather(findings)
-        (part / CARD).write_text(card_text(items, kind, labels.about, metrics, found.frame), encoding="utf-8")
-        found.write(part / "findings.parquet")
+        kind.writer(items, part)
+        found = Findings.gather(findings, "export")
+        (part / CARD).write_text(card_text(items, kind, labels.about, measured, found.frame), encoding="utf-8")
+        files = {
+            str(path.relative_to(part)): path.lstat().st_size for path in sorted(part.rglob("*")) if not path.is_dir()
+        }
+        write_json(part / MANIFEST, {"format": kind.name, "name": settings.name, "files": files})
         if target.exists():
-            target.rmdir()
+            shutil.rmtree(target)
         part.chmod(0o755)
         part.rename(target)
     except OSError as error:
@@ -98,8 +99,7 @@ def export(
     finally:
         shutil.rmtree(part, ignore_errors=True)
     counts = dict(items.frame.group_by(pl.col("split").fill_null("train"), maintain_order=True).len().iter_rows())
-    files = tuple(sorted(path for path in target.iterdir() if path.is_file()))
-    return Exported(target, files, counts, found)
+    return Exported(target, tuple(target / name for name in files), counts, found)
 
 
 def _telling_paths(items: Items) -> list[Finding]:
@@ -110,15 +110,18 @@ def _telling_paths(items: Items) -> list[Finding]:
     return [Finding("export", "paths_tell", message, "Write audio = copy.", count=told)]
 
 
-def _format(name: str) -> Format:
-    known = formats()
-    if name not in known:
-        fix = f"{did_you_mean(name, known)} There are: {', '.join(known)}.".strip()
-        raise SettingsError(f"there is no export format {name!r}", fix=fix)
-    return known[name]
-
-
 def _refuse_existing(target: Path) -> None:
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        fix = "Choose another folder, or remove this one first."
-        raise InputError("is there already and holds something, which is never overwritten", where=str(target), fix=fix)
+    """A folder that holds anything but an untouched export of ours is not written to."""
+    if not target.exists():
+        return
+    ours: dict[str, int] = {}
+    if (target / MANIFEST).is_file():
+        ours = {**json.loads((target / MANIFEST).read_text(encoding="utf-8"))["files"], MANIFEST: -1}
+    inside = [path for path in target.rglob("*") if not path.is_dir()] if target.is_dir() else [target]
+    for path in inside:
+        name = str(path.relative_to(target))
+        size = -1 if name in (MANIFEST, *_RUNNERS) else path.lstat().st_size
+        if name not in _RUNNERS and ours.get(name) != size:
+            fix = "Choose another folder, or remove this one first."
+            message = f"is there already and holds {name}, which no export of ours wrote: it is never overwritten"
+            raise InputError(message, where=str(target), fix=fix)

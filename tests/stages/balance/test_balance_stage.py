@@ -41,9 +41,9 @@ def share_of(labels: Labels, chosen: np.ndarray) -> np.ndarray:
     return weights @ labels.distributions()[chosen] / weights.sum()
 
 
-def test_soft_class_shares_become_uniform_while_ambiguity_and_gender_stay_as_they_are() -> None:
+def test_soft_class_shares_become_uniform_while_ambiguity_and_gender_stay_as_they_are(tmp_path: Path) -> None:
     labels, utterances = tables()
-    made = balance(labels, utterances)
+    made = balance(labels, utterances, tmp_path / "out")
     chosen = (utterances.frame["split"] == "train").to_numpy()
     np.testing.assert_allclose(share_of(made.labels, chosen), 0.25, atol=1e-3)
     assert np.abs(share_of(labels, chosen) - 0.25).max() > 0.05
@@ -55,18 +55,18 @@ def test_soft_class_shares_become_uniform_while_ambiguity_and_gender_stay_as_the
     assert made.metrics["met"]
 
 
-def test_other_splits_keep_their_weights_and_rows_keep_their_order() -> None:
+def test_other_splits_keep_their_weights_and_rows_keep_their_order(tmp_path: Path) -> None:
     labels, utterances = tables()
-    made = balance(labels, utterances)
+    made = balance(labels, utterances, tmp_path / "out")
     assert made.labels.frame["utterance_id"].to_list() == labels.frame["utterance_id"].to_list()
     others = (utterances.frame["split"] == "test").to_numpy()
     assert (made.labels.frame["weight"].to_numpy()[others] == 1.0).all()
     assert made.labels.frame.drop("weight").equals(labels.frame.drop("weight"))
 
 
-def test_classes_can_be_balanced_within_every_level_of_ambiguity() -> None:
+def test_classes_can_be_balanced_within_every_level_of_ambiguity(tmp_path: Path) -> None:
     labels, utterances = tables(4_000)
-    made = balance(labels, utterances, settings=BalanceSettings(within=True))
+    made = balance(labels, utterances, tmp_path / "out", BalanceSettings(within=True))
     chosen = (utterances.frame["split"] == "train").to_numpy()
     levels = made.labels.frame["ambiguity"].to_numpy()
     assert made.metrics["met"]
@@ -78,18 +78,18 @@ def test_shares_given_by_name_and_by_another_labels_file_are_reached(tmp_path: P
     labels, utterances = tables()
     chosen = (utterances.frame["split"] == "train").to_numpy()
     wanted = {"angry": 0.2, "happy": 0.2, "neutral": 0.3, "sad": 0.3}
-    made = balance(labels, utterances, settings=BalanceSettings(classes=wanted))
+    made = balance(labels, utterances, tmp_path / "out", BalanceSettings(classes=wanted))
     np.testing.assert_allclose(share_of(made.labels, chosen), list(wanted.values()), atol=1e-3)
     other, _ = tables(seed=9)
     other.write(tmp_path / "other.parquet")
-    made = balance(labels, utterances, settings=BalanceSettings(classes=str(tmp_path / "other.parquet")))
+    made = balance(labels, utterances, tmp_path / "out", BalanceSettings(classes=str(tmp_path / "other.parquet")))
     np.testing.assert_allclose(share_of(made.labels, chosen), other.distributions().mean(0), atol=1e-3)
 
 
-def test_a_wish_that_cannot_be_met_is_named_with_what_was_reached() -> None:
+def test_a_wish_that_cannot_be_met_is_named_with_what_was_reached(tmp_path: Path) -> None:
     labels, utterances = tables()
     capped = BalanceSettings(cap=Cap(utterance=1.1))
-    made = balance(labels, utterances, settings=capped)
+    made = balance(labels, utterances, tmp_path / "out", capped)
     assert not made.metrics["met"]
     rows = made.findings.frame.filter(pl.col("kind") == "wish_not_met")
     assert "classes happy" in rows["where"].to_list()
@@ -100,11 +100,11 @@ def test_a_folder_gets_exactly_one_labels_file_a_page_and_its_figures(tmp_path: 
     labels, utterances = tables()
     balance(labels, utterances, tmp_path / "out")
     names = sorted(path.name for path in (tmp_path / "out").iterdir() if path.is_file())
-    assert names == ["findings.parquet", "labels.parquet", "metrics.json", "report.html", "utterances.parquet"]
+    assert names == ["labels.parquet", "metrics.json", "report.html", "utterances.parquet"]
     assert len(Labels.read(tmp_path / "out" / "labels.parquet")) == 400
 
 
-def test_what_cannot_be_balanced_is_refused_with_what_to_write() -> None:
+def test_what_cannot_be_balanced_is_refused_with_what_to_write(tmp_path: Path) -> None:
     labels, utterances = tables()
     for settings, words in (
         (BalanceSettings(splits=("training",)), "test, train"),
@@ -116,15 +116,15 @@ def test_what_cannot_be_balanced_is_refused_with_what_to_write() -> None:
         (BalanceSettings(groups={"gender": {"femal": 1.0}}), "female"),
     ):
         with pytest.raises((InputError, SettingsError), match=words):
-            balance(labels, utterances, settings=settings)
+            balance(labels, utterances, tmp_path / "out", settings)
 
 
-def test_labels_without_utterances_and_speakers_on_both_sides_are_found() -> None:
+def test_labels_without_utterances_and_speakers_on_both_sides_are_found(tmp_path: Path) -> None:
     labels, utterances = tables()
     frame = utterances.frame.with_columns(
         split=pl.when(pl.int_range(pl.len()) % 7 == 0).then(pl.lit("test")).otherwise(pl.lit("train"))
     )
-    made = balance(labels, Utterances.of(frame.tail(390)))
+    made = balance(labels, Utterances.of(frame.tail(390)), tmp_path / "out")
     counts = made.findings.counts()
     assert counts["not_described"] == 10
     assert counts["speaker_in_two_splits"] >= 15

@@ -10,8 +10,9 @@ import numpy as np
 import polars as pl
 import pytest
 
+from alm_proxies.plugins import plugins
 from alm_proxies.stages.export.settings import ExportSettings
-from alm_proxies.stages.export.stage import Exported, export, formats
+from alm_proxies.stages.export.stage import Exported, export
 from alm_proxies.tables import Labels, Utterances, Votes
 
 pytestmark = pytest.mark.filterwarnings("default")  # what these programs warn of is theirs to change
@@ -213,7 +214,8 @@ def test_tables_hold_what_the_labels_hold(corpus: Corpus, tmp_path: Path, name: 
 def test_every_format_has_a_card_and_says_which_loss_fits_where_there_is_a_choice(
     corpus: Corpus, tmp_path: Path
 ) -> None:
-    for name, kind in formats().items():
+    for name, found in plugins("exports").items():
+        kind = found.load()
         text = (exported(corpus, tmp_path, name).folder / "README.md").read_text(encoding="utf-8")
         assert "unsuitable uses" in text
         assert kind.losses.split(".")[0] in text

@@ -37,6 +37,21 @@ def test_a_folder_that_holds_something_is_never_touched(corpus: Corpus, tmp_path
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
 
 
+def test_an_untouched_export_is_made_again_and_one_with_something_of_the_users_is_not(
+    corpus: Corpus, tmp_path: Path
+) -> None:
+    settings = ExportSettings(format="speechbrain", audio="copy")
+    export(corpus[0], corpus[1], tmp_path / "out", settings)
+    again = export(
+        corpus[0], corpus[1], tmp_path / "out", settings.model_copy(update={"format": "csv", "audio": "reference"})
+    )
+    assert not (again.folder / "audio").exists()
+    (again.folder / "labels.csv").write_text("corrected by hand")
+    with pytest.raises(InputError, match=r"labels\.csv"):
+        export(corpus[0], corpus[1], tmp_path / "out", settings)
+    assert (again.folder / "labels.csv").read_text() == "corrected by hand"
+
+
 def test_when_a_write_fails_nothing_is_left(corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
@@ -110,7 +125,7 @@ def test_items_without_a_recording_are_counted_and_kept_by_tables_alone(corpus: 
     made = export(corpus[0], gone, tmp_path / "lhotse", ExportSettings(format="lhotse"))
     assert sum(made.counts.values()) == 25
     assert made.findings.counts()["no_audio"] == 2
-    assert made.findings.counts()["missing_recording"] == 3
+    assert made.findings.counts()["missing"] == 3
     made = export(corpus[0], gone, tmp_path / "csv", ExportSettings(format="csv"))
     assert sum(made.counts.values()) == 30
 

@@ -8,15 +8,15 @@ from typing import Any
 
 import polars as pl
 
-from alm_proxies.stages.export.format import Format, by_split_name
-from alm_proxies.stages.export.formats.manifests import write_lines
-from alm_proxies.stages.export.items import Items
+from alm_proxies.stages.export.items import Items, by_split_name
+from alm_proxies.stages.export.writers.manifests import write_lines
 
 SPLITS = {"development": "validation", "dev": "validation", "valid": "validation"}
 _ROWS = 2_000
 
 
-def _audiofolder(items: Items, folder: Path) -> None:
+def audiofolder(items: Items, folder: Path) -> None:
+    """data/<split>/ with the recordings and metadata.jsonl."""
     for split, part in by_split_name(items, SPLITS):
         place = folder / "data" / split
         place.mkdir(parents=True)
@@ -31,7 +31,8 @@ def _audiofolder(items: Items, folder: Path) -> None:
         audio.rmdir()
 
 
-def _parquet(items: Items, folder: Path) -> None:
+def parquet(items: Items, folder: Path) -> None:
+    """data/<split>-*.parquet with the recordings as bytes."""
     place = folder / "data"
     place.mkdir(parents=True)
     for split, part in by_split_name(items, SPLITS):
@@ -65,7 +66,8 @@ def _described(row: dict[str, Any], items: Items) -> dict[str, Any]:
     return made
 
 
-def _webdataset(items: Items, folder: Path) -> None:
+def webdataset(items: Items, folder: Path) -> None:
+    """<split>-*.tar: of each item its recording and its JSON."""
     import io
     import tarfile
 
@@ -83,13 +85,3 @@ def _webdataset(items: Items, folder: Path) -> None:
     for path in (folder / "audio").glob("*"):
         path.unlink()
     (folder / "audio").rmdir()
-
-
-_SOFT = "soft cross-entropy with p_<label>"
-FORMATS = (
-    Format("huggingface", "datasets, as an audiofolder", _audiofolder, beside=True, losses=_SOFT),
-    Format(
-        "huggingface_parquet", "datasets, as Parquet with the recordings in it", _parquet, embeds=True, losses=_SOFT
-    ),
-    Format("webdataset", "WebDataset, tar shards", _webdataset, embeds=True, losses=_SOFT),
-)

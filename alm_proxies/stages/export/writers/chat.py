@@ -10,19 +10,21 @@ from typing import Any
 import numpy as np
 
 from alm_proxies.seeds import generator
-from alm_proxies.stages.export.format import Format, by_split_name
-from alm_proxies.stages.export.formats.manifests import VALID, write_lines
-from alm_proxies.stages.export.items import Items
+from alm_proxies.stages.export.items import Items, by_split_name
+from alm_proxies.stages.export.settings import ChatSettings
+from alm_proxies.stages.export.writers.manifests import VALID, write_lines
 
 
-def _ms_swift(items: Items, folder: Path) -> None:
+def ms_swift(items: Items, folder: Path) -> None:
+    """For each split: answers drawn by share, shares as floats, and shares as a decision."""
     for split, part in by_split_name(items, VALID):
         write_lines(folder / f"{split}_text.jsonl", _texts(part, "messages", "role", "content", "user", "assistant"))
         write_lines(folder / f"{split}_multi_label.jsonl", _floats(part))
         write_lines(folder / f"{split}_decision.jsonl", _decisions(part))
 
 
-def _llama_factory(items: Items, folder: Path) -> None:
+def llama_factory(items: Items, folder: Path) -> None:
+    """For each split a list of chats, and dataset_info.json with their columns."""
     entries: dict[str, Any] = {}
     for split, part in by_split_name(items, VALID):
         rows = list(_texts(part, "messages", "role", "content", "user", "assistant"))
@@ -38,7 +40,8 @@ def _llama_factory(items: Items, folder: Path) -> None:
 
 def question(items: Items) -> str:
     """The question of every chat."""
-    return items.settings.prompt.replace("{labels}", ", ".join(items.labels))
+    settings = items.settings if isinstance(items.settings, ChatSettings) else ChatSettings()
+    return settings.prompt.replace("{labels}", ", ".join(items.labels))
 
 
 def _texts(items: Items, key: str, role: str, content: str, user: str, assistant: str) -> Iterator[dict[str, Any]]:
@@ -85,14 +88,3 @@ def _decisions(items: Items) -> Iterator[dict[str, Any]]:
             "options": [list(items.labels)],
             "target_probs": [rounded],
         }
-
-
-FORMATS = (
-    Format(
-        "ms_swift", "ms-swift", _ms_swift,
-        losses="*_text.jsonl: cross-entropy on answers drawn by share. *_multi_label.jsonl: problem_type "
-        "multi_label_classification (BCE takes floats; regression would fit raw logits, not a distribution). "
-        "*_decision.jsonl: task_type decision, loss scoring (soft cross-entropy on target_probs)",
-    ),
-    Format("llama_factory", "LLaMA-Factory", _llama_factory, losses="cross-entropy on answers drawn by share"),
-)  # fmt: skip

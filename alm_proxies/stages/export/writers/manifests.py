@@ -8,8 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from alm_proxies.stages.export.format import Format, by_split_name
-from alm_proxies.stages.export.items import Items
+from alm_proxies.stages.export.items import Items, by_split_name
 
 VALID = {"train": "train", "development": "valid", "dev": "valid", "validation": "valid", "test": "test"}
 
@@ -25,7 +24,8 @@ def distribution(row: Mapping[str, Any], labels: Iterable[str]) -> dict[str, flo
     return {label: round(row[f"p_{label}"], 6) for label in labels}
 
 
-def _emobox(items: Items, folder: Path) -> None:
+def emobox(items: Items, folder: Path) -> None:
+    """data/<name>/fold_1: JSON lines of each split, their twins, and label_map.json."""
     name = items.settings.name
     place = folder / "data" / name
     fold = place / "fold_1"
@@ -50,7 +50,8 @@ def _emobox(items: Items, folder: Path) -> None:
     (place / "label_map.json").write_text(json.dumps(labels, ensure_ascii=False), encoding="utf-8")
 
 
-def _speechbrain(items: Items, folder: Path) -> None:
+def speechbrain(items: Items, folder: Path) -> None:
+    """train.json, valid.json, test.json: an entry for each item."""
     for split, part in by_split_name(items, VALID):
         rows = {
             row["key"]: {
@@ -62,7 +63,8 @@ def _speechbrain(items: Items, folder: Path) -> None:
         (folder / f"{split}.json").write_text(json.dumps(rows, ensure_ascii=False, indent=1), encoding="utf-8")
 
 
-def _nemo(items: Items, folder: Path) -> None:
+def nemo(items: Items, folder: Path) -> None:
+    """A manifest of JSON lines for each split."""
     for split, part in by_split_name(items, VALID):
         write_lines(
             folder / f"{split}.json",
@@ -77,7 +79,8 @@ def _nemo(items: Items, folder: Path) -> None:
         )  # fmt: skip
 
 
-def _lhotse(items: Items, folder: Path) -> None:
+def lhotse(items: Items, folder: Path) -> None:
+    """Recordings and supervisions of each split."""
     for split, part in by_split_name(items, {"development": "dev", "validation": "dev"}):
         recordings: dict[str, dict[str, Any]] = {}
         segments = []
@@ -106,7 +109,8 @@ def _lhotse(items: Items, folder: Path) -> None:
                 stream.writelines(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
 
 
-def _s3prl(items: Items, folder: Path) -> None:
+def s3prl(items: Items, folder: Path) -> None:
+    """Session1/<split>_meta_data.json."""
     place = folder / "Session1"
     place.mkdir()
     numbers = {label: number for number, label in enumerate(items.labels)}
@@ -124,16 +128,3 @@ def _seconds(row: Mapping[str, Any]) -> float:
         return float(row["duration"])
     end = row["end"] if row["end"] is not None else row["frames"] / row["rate"]
     return float(end) - float(row["start"] or 0.0)
-
-
-_SOFT = "cross-entropy with the label; emo_distribution holds the distribution for a soft loss of your own"
-FORMATS = (
-    Format("emobox", "EmoBox", _emobox, one_label=True, needs_header=True, losses=_SOFT),
-    Format("speechbrain", "SpeechBrain, recipes/IEMOCAP", _speechbrain, one_label=True, needs_header=True,
-           losses=_SOFT),
-    Format("nemo", "NVIDIA NeMo, classification", _nemo, one_label=True, whole_files=False, needs_header=True,
-           losses="cross-entropy with the label"),
-    Format("lhotse", "Lhotse", _lhotse, whole_files=False, needs_header=True,
-           losses="soft cross-entropy with custom.distribution"),
-    Format("s3prl", "s3prl, downstream/emotion", _s3prl, one_label=True, losses="cross-entropy with the label"),
-)  # fmt: skip

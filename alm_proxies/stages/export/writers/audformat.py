@@ -8,11 +8,11 @@ from typing import Any
 
 import polars as pl
 
-from alm_proxies.stages.export.format import Format
 from alm_proxies.stages.export.items import Items
 
 
-def _audformat(items: Items, folder: Path) -> None:
+def audformat(items: Items, folder: Path) -> None:
+    """db.yaml and, for each split, a table of labels and one of distributions."""
     splits = items.frame["split"].fill_null("train").unique(maintain_order=True).to_list()
     segmented = bool((items.frame["start"].is_not_null() | items.frame["end"].is_not_null()).any())
     shares = {label: {"scheme_id": "share", "rater_id": "fused"} for label in items.labels}
@@ -69,4 +69,3 @@ _LABELLED = {
     "concentration": {"scheme_id": "concentration"},
     "speaker": {"scheme_id": "speaker"},
 }
-FORMATS = (Format("audformat", "audformat, audb", _audformat, whole_files=False),)

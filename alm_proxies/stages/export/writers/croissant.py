@@ -7,9 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from alm_proxies.stages.export.format import Format
-from alm_proxies.stages.export.formats.tables import flat
 from alm_proxies.stages.export.items import Items
+from alm_proxies.stages.export.writers.tables import flat
 
 _CONTEXT: dict[str, Any] = {
     "@language": "en", "@vocab": "https://schema.org/", "citeAs": "cr:citeAs", "column": "cr:column",
@@ -25,7 +24,8 @@ _CONTEXT: dict[str, Any] = {
 }  # fmt: skip
 
 
-def _croissant(items: Items, folder: Path) -> None:
+def croissant(items: Items, folder: Path) -> None:
+    """The table as CSV, and croissant.json that describes every column."""
     name = items.settings.name
     frame = flat(items)
     path = folder / f"{name}.csv"
@@ -72,4 +72,3 @@ _MEANINGS = {
     "ambiguity": "low, medium or high, by entropy",
     "file": "the recording",
 }
-FORMATS = (Format("croissant", "mlcroissant", _croissant, needs_audio=False, whole_files=False),)

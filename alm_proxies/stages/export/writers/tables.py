@@ -6,7 +6,6 @@ from pathlib import Path
 
 import polars as pl
 
-from alm_proxies.stages.export.format import Format
 from alm_proxies.stages.export.items import Items
 
 _FIRST = ("utterance_id", "file", "start", "end", "duration", "split", "speaker", "gender", "language", "label")
@@ -24,20 +23,16 @@ def flat(items: Items) -> pl.DataFrame:
     return frame.with_columns(counts).drop("votes")
 
 
-def _csv(items: Items, folder: Path) -> None:
+def csv(items: Items, folder: Path) -> None:
+    """<name>.csv."""
     flat(items).write_csv(folder / f"{items.settings.name}.csv")
 
 
-def _parquet(items: Items, folder: Path) -> None:
+def parquet(items: Items, folder: Path) -> None:
+    """<name>.parquet."""
     flat(items).write_parquet(folder / f"{items.settings.name}.parquet")
 
 
-def _jsonl(items: Items, folder: Path) -> None:
+def jsonl(items: Items, folder: Path) -> None:
+    """<name>.jsonl."""
     flat(items).write_ndjson(folder / f"{items.settings.name}.jsonl")
-
-
-FORMATS = (
-    Format("csv", "any program", _csv, needs_audio=False, whole_files=False),
-    Format("parquet", "polars, pandas, Spark", _parquet, needs_audio=False, whole_files=False),
-    Format("jsonl", "any program, one JSON object a line", _jsonl, needs_audio=False, whole_files=False),
-)

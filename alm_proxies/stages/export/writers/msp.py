@@ -8,7 +8,6 @@ from pathlib import Path
 
 import polars as pl
 
-from alm_proxies.stages.export.format import Format
 from alm_proxies.stages.export.items import Items
 from alm_proxies.taxonomy import label_for
 
@@ -18,7 +17,8 @@ _SPLITS = {"train": "Train", "development": "Development", "dev": "Development",
 _SMOOTHING = 0.05
 
 
-def _odyssey(items: Items, folder: Path) -> None:
+def odyssey(items: Items, folder: Path) -> None:
+    """labels_categorical.csv, labels_attributes.csv where there are ratings, and config.json."""
     files, root = _relative(items)
     frame = items.frame.with_columns(FileName=pl.Series(files), Split_Set=_split_set(items))
     columns = _columns(items.labels)
@@ -34,7 +34,8 @@ def _odyssey(items: Items, folder: Path) -> None:
         rated.select("FileName", *columns_of, "Split_Set").write_csv(folder / "labels_attributes.csv")
 
 
-def _emo_superb(items: Items, folder: Path) -> None:
+def emo_superb(items: Items, folder: Path) -> None:
+    """<name>/Primary/labels_consensus_1.csv with smoothed shares, and config.json."""
     files, _ = _relative(items)
     place = folder / items.settings.name / "Primary"
     place.mkdir(parents=True)
@@ -68,10 +69,3 @@ def _relative(items: Items) -> tuple[list[str], str]:
     paths = [items.resolved(file) for file in items.frame["file"]]
     root = os.path.commonpath([str(Path(path).parent) for path in paths]) if paths else "."
     return [os.path.relpath(path, root) for path in paths], root
-
-
-FORMATS = (
-    Format("odyssey", "MSP-Podcast_Challenge (Odyssey 2024)", _odyssey,
-           losses="their soft cross-entropy takes the distributions as they are"),
-    Format("emo_superb", "EMO-SUPERB", _emo_superb, losses="soft cross-entropy; targets are smoothed as theirs are"),
-)  # fmt: skip

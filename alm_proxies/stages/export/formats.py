@@ -1,0 +1,137 @@
+"""Every format of export: its name, who reads it, what it can hold, and the function that writes it. Imports little."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from alm_proxies.stages.export.settings import ChatSettings, ExportSettings
+
+if TYPE_CHECKING:
+    from alm_proxies.stages.export.items import Items
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """One format: `write` names the function (items, folder) that writes its files; the rest says what it can hold."""
+
+    name: str
+    title: str
+    """Who reads it, in a few words."""
+    write: str
+    """module:function; ours lie in stages/export/writers."""
+    one_label: bool = False
+    """Whether it holds one label an item, so that ties need a policy and distributions are lost."""
+    needs_audio: bool = True
+    """Whether an item without a recording is left out."""
+    whole_files: bool = True
+    """Whether it cannot hold seconds of a longer file, so that these are cut."""
+    embeds: bool = False
+    """Whether recordings become part of it, so that restricted corpora are left out."""
+    beside: bool = False
+    """Whether recordings must lie in its folder."""
+    needs_header: bool = False
+    """Whether it holds sampling rates and numbers of frames, read from each recording."""
+    settings: type[ExportSettings] = ExportSettings
+    """What may be said of it."""
+    losses: str = ""
+    """Which loss fits the targets it holds, where a trainer has the choice."""
+
+    @property
+    def writer(self) -> Callable[[Items, Path], None]:
+        """The function that writes its files."""
+        module, _, name = self.write.partition(":")
+        package = "" if "." in module else "alm_proxies.stages.export.writers."
+        return getattr(import_module(package + module), name)  # type: ignore[no-any-return]  # named, not imported
+
+
+CSV = Format("csv", "any program", "tables:csv", needs_audio=False, whole_files=False)
+PARQUET = Format("parquet", "polars, pandas, Spark", "tables:parquet", needs_audio=False, whole_files=False)
+JSONL = Format("jsonl", "any program, one JSON object a line", "tables:jsonl", needs_audio=False, whole_files=False)
+EMOBOX = Format(
+    "emobox",
+    "EmoBox",
+    "manifests:emobox",
+    one_label=True,
+    needs_header=True,
+    losses="cross-entropy with the label; emo_distribution holds the distribution for a soft loss of your own",
+)
+SPEECHBRAIN = Format(
+    "speechbrain",
+    "SpeechBrain, recipes/IEMOCAP",
+    "manifests:speechbrain",
+    one_label=True,
+    needs_header=True,
+    losses="cross-entropy with the label; emo_distribution holds the distribution for a soft loss of your own",
+)
+NEMO = Format(
+    "nemo",
+    "NVIDIA NeMo, classification",
+    "manifests:nemo",
+    one_label=True,
+    whole_files=False,
+    needs_header=True,
+    losses="cross-entropy with the label",
+)
+LHOTSE = Format(
+    "lhotse",
+    "Lhotse",
+    "manifests:lhotse",
+    whole_files=False,
+    needs_header=True,
+    losses="soft cross-entropy with custom.distribution",
+)
+S3PRL = Format(
+    "s3prl", "s3prl, downstream/emotion", "manifests:s3prl", one_label=True, losses="cross-entropy with the label"
+)
+ODYSSEY = Format(
+    "odyssey",
+    "MSP-Podcast_Challenge (Odyssey 2024)",
+    "msp:odyssey",
+    losses="their soft cross-entropy takes the distributions as they are",
+)
+EMO_SUPERB = Format(
+    "emo_superb", "EMO-SUPERB", "msp:emo_superb", losses="soft cross-entropy; targets are smoothed as theirs are"
+)
+HUGGINGFACE = Format(
+    "huggingface",
+    "datasets, as an audiofolder",
+    "huggingface:audiofolder",
+    beside=True,
+    losses="soft cross-entropy with p_<label>",
+)
+HUGGINGFACE_PARQUET = Format(
+    "huggingface_parquet",
+    "datasets, as Parquet with the recordings in it",
+    "huggingface:parquet",
+    embeds=True,
+    losses="soft cross-entropy with p_<label>",
+)
+WEBDATASET = Format(
+    "webdataset",
+    "WebDataset, tar shards",
+    "huggingface:webdataset",
+    embeds=True,
+    losses="soft cross-entropy with p_<label>",
+)
+AUDFORMAT = Format("audformat", "audformat, audb", "audformat:audformat", whole_files=False)
+MS_SWIFT = Format(
+    "ms_swift",
+    "ms-swift",
+    "chat:ms_swift",
+    settings=ChatSettings,
+    losses="*_text.jsonl: cross-entropy on answers drawn by share. *_multi_label.jsonl: problem_type "
+    "multi_label_classification (BCE takes floats; regression would fit raw logits, not a distribution). "
+    "*_decision.jsonl: task_type decision, loss scoring (soft cross-entropy on target_probs)",
+)
+LLAMA_FACTORY = Format(
+    "llama_factory",
+    "LLaMA-Factory",
+    "chat:llama_factory",
+    settings=ChatSettings,
+    losses="cross-entropy on answers drawn by share",
+)
+CROISSANT = Format("croissant", "mlcroissant", "croissant:croissant", needs_audio=False, whole_files=False)
