@@ -1,8 +1,8 @@
 """Labels of an utterance by a fit that never saw its votes, against labels by one fit to all: which are better?
 
 CREMA-D as in real_votes.py (three voice votes a clip, audio-visual proxies or none, four votes held out), all actors
-and a quarter of them at a time. Both labels are made from the same votes of the clip by the estimator `auto` chose; for
-the first it is fitted again without the actor's fold. Printed: NLL of the held-out votes, the difference with a paired
+and a quarter of them at a time. Both labels are made from the same votes of the clip by `auto`; for the
+first it is fitted again without the actor's fold. Printed: NLL of the held-out votes, the difference with a paired
 interval over actors, and the squared error that pairs of held-out votes show over what the concentration promises.
 
     ALM_PROXIES_TEST_DATA=... python benchmarks/fusion/cross_fitted.py
@@ -17,36 +17,41 @@ from pathlib import Path
 import numpy as np
 from crema_votes import Corpus, losses
 
-from alm_proxies.estimators.chosen import choose
 from alm_proxies.estimators.counts import Array, Counts
 from alm_proxies.estimators.estimator import NotConvergedWarning, Posterior
-from alm_proxies.estimators.trials import cross_validate, folds_of, paired
+from alm_proxies.estimators.stack import Stack
+from alm_proxies.estimators.trials import folds_of, paired
 
 FOLDS = 5
 
 
 def both(counts: Counts) -> tuple[Posterior, Posterior]:
     """The labels by one fit, and by fits to the other folds' actors."""
-    choice = choose(counts)
-    used = counts.only(choice.candidate.proxies)
-    one = choice.estimator.posterior(choice.estimator.aligned(used))
+    stack = Stack().fit(counts)
+    one = stack.posterior(stack.aligned(counts))
     fold = folds_of(counts, FOLDS, 0)
-    _, fits = cross_validate(lambda _: choice.candidate.make(0), used, fold)
     mean, strength = np.zeros_like(one.mean), np.zeros_like(one.concentration)
-    for number, fit in enumerate(fits):
-        rows = np.flatnonzero(fold == number)
-        made = fit.posterior(fit.aligned(used.rows(rows)))
-        mean[rows], strength[rows] = made.mean, made.concentration
+    for number in range(int(fold.max()) + 1):
+        own, others = (np.flatnonzero(part).astype(np.int64) for part in (fold == number, fold != number))
+        fit = Stack().fit(counts.rows(others))
+        made = fit.posterior(fit.aligned(counts.rows(own)))
+        mean[own], strength[own] = made.mean, made.concentration
     return one, Posterior(mean, strength)
 
 
-def promised(made: Posterior, held: Array) -> float:
-    """Squared error to the truth over what the concentration promises; (v - p)(w - p) of two votes is without bias."""
+def parts_of_promise(made: Posterior, held: Array) -> tuple[float, float]:
+    """Squared error to the truth, and what the concentration promises; (v - p)(w - p) of two votes has no bias."""
     votes, mean = held.sum(1), made.mean
     error = np.square(held - votes[:, None] * mean).sum(1) - (held * (1 - 2 * mean)).sum(1) - votes * (mean**2).sum(1)
     rows = votes >= 2
     claim = (1 - np.square(mean).sum(1)) / (made.concentration + 1)
-    return float((error[rows] / (votes * (votes - 1))[rows]).sum() / claim[rows].sum())
+    return float((error[rows] / (votes * (votes - 1))[rows]).sum()), float(claim[rows].sum())
+
+
+def promised(made: Posterior, held: Array) -> float:
+    """Squared error to the truth over what the concentration promises."""
+    error, claim = parts_of_promise(made, held)
+    return error / claim
 
 
 def main() -> None:

@@ -19,12 +19,12 @@ from pathlib import Path
 import numpy as np
 from crema_votes import HELD_OUT, Corpus, jsd, losses
 
-from alm_proxies.estimators.chosen import choose
 from alm_proxies.estimators.counts import Array, Counts
 from alm_proxies.estimators.dirichlet import Dirichlet, Human, Pool, Weighted
 from alm_proxies.estimators.estimator import Estimator, NotConvergedWarning
 from alm_proxies.estimators.gated import Gated
 from alm_proxies.estimators.mixture import Mixture
+from alm_proxies.estimators.stack import Stack
 from alm_proxies.estimators.supervised import Supervised
 from alm_proxies.estimators.trials import Losses, Worth, paired, worth_in_votes
 from alm_proxies.seeds import generator
@@ -73,10 +73,10 @@ def fitted(make: Callable[[], Estimator]) -> Callable[[Counts], Array]:
 def auto(counts: Counts, seed: int, chosen: list[str] | None = None) -> Array:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotConvergedWarning)
-        choice = choose(counts, seed=seed)
+        stack = Stack(seed=seed).fit(counts)
     if chosen is not None:
-        chosen.append(choice.candidate.words())
-    return choice.estimator.posterior(choice.estimator.aligned(counts)).mean
+        chosen.append(stack.words())
+    return stack.posterior(stack.aligned(counts)).mean
 
 
 def average(parts: Iterable[Losses]) -> Losses:

@@ -23,12 +23,12 @@ import polars as pl
 from crema_votes import LABELS, Corpus, jsd, losses
 from real_votes import Report, average, ceiling, fitted, gap, raw
 
-from alm_proxies.estimators.chosen import choose
 from alm_proxies.estimators.counts import Array, Counts
 from alm_proxies.estimators.dirichlet import Dirichlet, Human, Pool, Weighted
 from alm_proxies.estimators.estimator import NotConvergedWarning, Posterior
 from alm_proxies.estimators.gated import Gated
 from alm_proxies.estimators.mixture import Mixture
+from alm_proxies.estimators.stack import Stack
 from alm_proxies.estimators.trials import Losses, worth_in_votes
 from alm_proxies.seeds import generator
 from alm_proxies.stages.simulate.stage import SimulateSettings, simulate
@@ -158,10 +158,10 @@ def auto(counts: Counts, seed: int) -> tuple[Posterior, float, str]:
     """What `auto` believes, how much concentration its proxies add on average, and what it chose."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotConvergedWarning)
-        choice = choose(counts, seed=seed)
-    aligned = choice.estimator.aligned(counts)
-    made, without = choice.estimator.posterior(aligned), choice.estimator.posterior(aligned.without_proxies())
-    return made, float((made.concentration - without.concentration).mean()), choice.candidate.words()
+        stack = Stack(seed=seed).fit(counts)
+    aligned = stack.aligned(counts)
+    made, without = stack.posterior(aligned), stack.posterior(aligned.without_proxies())
+    return made, float((made.concentration - without.concentration).mean()), stack.words()
 
 
 def main() -> None:
