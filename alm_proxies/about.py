@@ -67,8 +67,8 @@ class AnnotatorCard(BaseModel):
     folds: dict[str, int] | None = None
     """Speaker (utterance where speakers are not known) -> the fold that was kept from the training of what votes on it.
 
-    Only with `out_of_fold`. A fit that asks how much the annotator helps must leave out whole folds of these: else it
-    learns from votes that the annotator was trained on.
+    Only with `out_of_fold`. A fit that asks how much the annotator helps leaves out whole folds of these: the
+    utterances of a fold were heard by one model.
     """
 
 

@@ -128,6 +128,9 @@ KINDS: dict[str, Kind] = {
         "warning", "Hardly any utterance has two human votes; their agreement is assumed.", "Have some rated twice."
     ),
     "chosen": Kind("info", "Which method predicts held-out votes best, and what it was chosen from."),
+    "folds_unknown": Kind(
+        "warning", "A proxy was trained in folds that are not known here.", "Give the utterances file with speakers."
+    ),
     "held_whole": Kind("info", "The votes could not be fused a part at a time and were held in memory.", "Sort them."),
     "no_human_votes": Kind("warning", "Labels of utterances without a human vote rest on proxies and corpus shares."),
     "not_converged": Kind("warning", "A fit stopped before it settled.", "Allow more iterations."),

@@ -14,6 +14,7 @@ import polars as pl
 from alm_proxies.ballots import Array, Index, Merge, human_counts, usable_of
 from alm_proxies.errors import InputError
 from alm_proxies.estimators.blocks import Block, Layout, Marks, layout_of
+from alm_proxies.estimators.trained import ProxyFolds, folds_of_proxies, refuse_trained
 from alm_proxies.tables import Finding, Utterances, Votes
 
 __all__ = ["COLUMNS", "Array", "Block", "Counts", "Index", "LeftOut", "Merge", "counts_of", "unique_rows"]
@@ -51,6 +52,8 @@ class Counts:
     draws: tuple[Index, Array] | None
     """Row and vote vector of every human draw, kept only where draws share their mass among labels."""
     findings: tuple[Finding, ...]
+    folds: ProxyFolds | None = None
+    """Folds that a proxy was trained in: a fit that leaves utterances out leaves out these."""
 
     def __len__(self) -> int:
         return len(self.human)
@@ -71,6 +74,7 @@ class Counts:
             columns=self.columns[rows],
             speakers=self.speakers[rows],
             draws=draws,
+            folds=self.folds.rows(rows) if self.folds is not None else None,
         )
 
     def only(self, names: Sequence[str]) -> Counts:
@@ -156,6 +160,8 @@ def counts_of(
         marks = Marks()
         marks.add(usable.proxy, usable.annotators)
         layout = layout_of(marks.marks, votes.about, marks.copies())
+    voting = [name for _, _, annotators in layout.blocks for name in annotators] + [name for name, _ in layout.copies]
+    refuse_trained(voting, votes.about)
     speakers, known = _speakers(ids, utterances)
     return Counts(
         labels=labels,
@@ -167,6 +173,7 @@ def counts_of(
         speakers_known=known,
         draws=draws,
         findings=(*usable.findings, *more, *layout.findings),
+        folds=folds_of_proxies(voting, votes.about, ids, utterances),
     )
 
 

@@ -14,6 +14,7 @@ from alm_proxies.estimators.dirichlet import Human, Weighted
 from alm_proxies.estimators.estimator import Estimator, NotConvergedWarning, Posterior, has_pairs
 from alm_proxies.estimators.leaks import leaking, leaks_found
 from alm_proxies.estimators.pooling import mixed, rescaled
+from alm_proxies.estimators.screening import Names
 from alm_proxies.estimators.stack_methods import WITH, WITHOUT, Method
 from alm_proxies.estimators.stack_trial import Learned, Level, Trial, seen_of, table_of
 from alm_proxies.seeds import generator
@@ -73,7 +74,7 @@ class Stack(Estimator):
         methods, without = self.methods, self.without
         if len(voted) < FEWEST:
             methods, without = (Method("weighted", (lambda _: Weighted(),)),), (Method("human", (lambda _: Human(),)),)
-            self.learned_ = _unproven(bool(names))
+            self.learned_ = _unproven(names)
         else:
             sample = voted
             if len(voted) > TUNE_ROWS:
@@ -82,7 +83,7 @@ class Stack(Estimator):
             self.learned_ = trial.run(methods, without, quiet=self.quiet)
         beside = self.learned_.beside
         self.share_ = beside.share if beside is not None else 0.0
-        self.proxies_ = names if self.share_ else ()
+        self.proxies_ = self.learned_.proxies if self.share_ else ()
         self.blocks_ = tuple(name for name in self.proxies_ if name != COLUMNS)
         self.trials_ = self.learned_.trials
         with warnings.catch_warnings():
@@ -94,7 +95,7 @@ class Stack(Estimator):
         every = [member for _, member in (*self.members_, *self.members_without_)]
         self.converged_ = all(getattr(member, "converged_", True) for member in every)
         self.iterations_ = max(getattr(member, "iterations_", 0) for member in every)
-        self.findings_ = tuple(self._findings(names, counts.human[voted]))
+        self.findings_ = (*self._findings(names, counts.human[voted]), *_folds_unknown(counts))
 
     def posterior(self, counts: Counts) -> Posterior:
         """The Dirichlet of the pooled mean and the scaled strength."""
@@ -137,7 +138,7 @@ class Stack(Estimator):
                 parts.append(f"{level.share:.2f} x {where} ({shown})")
         return " + ".join(parts)
 
-    def _findings(self, names: tuple[str, ...], human: Array) -> list[Finding]:
+    def _findings(self, names: Names, human: Array) -> list[Finding]:
         learned = self.learned_
         leaks = leaks_found(self.leaks_, "so they do not count")
         if len(human) < FEWEST:
@@ -169,14 +170,27 @@ class Stack(Estimator):
                 "beside all votes of an utterance it is usually smaller still, which only held-out votes can show"
             )
             findings.append(Finding.of("proxies", message))
+            dropped = [name for name in names if name not in self.proxies_]
+            if dropped:
+                message = f"proxies that add nothing to the others and do not count: {', '.join(dropped)}"
+                findings.append(Finding.of("proxies_dropped", message, count=len(dropped)))
         return [*findings, *leaks]
 
 
-def _unproven(proxies: bool) -> Learned:
+def _unproven(names: Names) -> Learned:
     """Without enough utterances to learn from: `weighted`, which counts proxies by its weak prior, or `human`."""
-    alone = Level({"human": 1.0}, 0.0 if proxies else 1.0, 1.0, float("nan"))
-    beside = Level({"weighted": 1.0}, 1.0, 1.0, float("nan")) if proxies else None
-    return Learned(alone, beside, None, (), table_of([]), "", 0)
+    alone = Level({"human": 1.0}, 0.0 if names else 1.0, 1.0, float("nan"))
+    beside = Level({"weighted": 1.0}, 1.0, 1.0, float("nan")) if names else None
+    return Learned(alone, beside, None, (), names, table_of([]), "", 0)
+
+
+def _folds_unknown(counts: Counts) -> list[Finding]:
+    """A finding where a proxy was trained in folds that cannot be told for these utterances."""
+    if counts.folds is None or counts.folds.fold is not None:
+        return []
+    message = "was trained in folds that are not known of most of these utterances, so the fit made folds of its own"
+    fix = "Give the utterances file with the speakers that it was trained on."
+    return [Finding.of("folds_unknown", message, fix, where=counts.folds.annotator)]
 
 
 def _kept(weights: Mapping[str, float]) -> dict[str, float]:

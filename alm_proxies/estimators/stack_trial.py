@@ -8,14 +8,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from alm_proxies.ballots import summed
 from alm_proxies.estimators.contexts import contexts_of
 from alm_proxies.estimators.counts import COLUMNS, Array, Counts
-from alm_proxies.estimators.estimator import NotConvergedWarning
+from alm_proxies.estimators.estimator import Estimator, NotConvergedWarning
+from alm_proxies.estimators.loglinear import Loglinear
 from alm_proxies.estimators.pooling import mixed, share_of_second, stacking_weights, strength_scale
-from alm_proxies.estimators.stack_methods import Method
+from alm_proxies.estimators.screening import Names, Rows, Screening
+from alm_proxies.estimators.stack_methods import Maker, Method
 from alm_proxies.estimators.trials import Losses, folds_of, paired
 from alm_proxies.interval import Interval
 from alm_proxies.progress import Progress
@@ -26,8 +27,6 @@ DOUBT = 5.0
 """Votes by which the weight between the two levels is drawn to `without proxies`."""
 LEVEL = 0.05
 """The chance that worthless proxies pass the one-sided test."""
-
-Rows = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +61,8 @@ class Learned:
     """With proxies less without, over all contexts: what decides whether proxies count."""
     gains: tuple[Gain, ...]
     """By the number of votes given, in outer folds."""
+    proxies: Names
+    """Those that stay beside the others."""
     trials: pl.DataFrame
     by: str
     """What the folds keep whole."""
@@ -84,30 +85,39 @@ class _Side:
 class Trial:
     """The predictions fold by fold, and all that is learned from them."""
 
-    def __init__(self, counts: Counts, names: tuple[str, ...], *, folds: int, seed: int, assumed: bool) -> None:
+    def __init__(self, counts: Counts, names: Names, *, folds: int, seed: int, assumed: bool) -> None:
         self.by = "speakers" if counts.speakers_known else "utterances (speakers are not known)"
         if len(counts) > 1 and (counts.speakers == counts.speakers[0]).all():
             self.by = "utterances (all are of one speaker)"
             counts = replace(counts, speakers=np.arange(len(counts), dtype=np.int64))
         self.counts, self.names, self.seed, self.assumed = counts, names, seed, assumed
+        if counts.folds is not None and counts.folds.fold is not None:
+            self.by = f"{self.by}, those that {counts.folds.annotator!r} was trained in"
         self.fold = folds_of(counts, folds, seed)
         self.cuts = contexts_of(counts, seed)
         self.targets = self.cuts.targets
         self.cut_fold = self.fold[self.cuts.rows]
         self.seen = seen_of(counts, names)[self.cuts.rows]
+        self.folds = int(self.fold.max()) + 1
         self.fits = 0
+        self.screening = Screening(self._screened, counts.speakers)
 
     def run(self, methods: Sequence[Method], without: Sequence[Method], *, quiet: bool = True) -> Learned:
         """Predict every cut by every method, then learn the weights."""
         every = np.ones(len(self.cuts), dtype=np.bool_)
         with Progress("stacking", quiet=quiet) as progress, warnings.catch_warnings():
             warnings.simplefilter("ignore", NotConvergedWarning)
-            alone = self._side(without, (), every, progress)
-            some = self._side(methods, self.names, self.seen, progress) if self.seen.any() else None
+            alone = self._side(without, [()] * self.folds, every, progress)
+            some, kept = None, self.names
+            if self.seen.any():
+                # each fold's proxies are chosen by the other folds, as its weights are
+                by_fold = [self.screening.kept(self.names, self.fold != one) for one in range(self.folds)]
+                kept = self.screening.kept(self.names, np.ones(len(self.counts), dtype=np.bool_))
+                some = self._side(methods, by_fold, self.seen, progress)
         scale = self._scale(alone.means, alone.strengths, alone.weights, every)
         if some is None:
             level = Level(_named(alone), 1.0, scale, self._losses(alone.outer, self.cuts.last).mean)
-            return Learned(level, None, None, (), self._table(alone, None, 0.0), self.by, self.fits)
+            return Learned(level, None, None, (), (), self._table(alone, None, 0.0), self.by, self.fits)
         seen = self.seen
         test = self._paired(some.outer, alone.outer, seen)
         share = 0.0
@@ -128,43 +138,51 @@ class Trial:
             ),
             test,
             self._gains(outer, alone.outer) if share else (),
+            kept,
             self._table(alone, some, share),
             self.by,
             self.fits,
         )
 
-    def _side(self, methods: Sequence[Method], names: tuple[str, ...], rows: Rows, progress: Progress) -> _Side:
+    def _side(self, methods: Sequence[Method], by_fold: Sequence[Names], rows: Rows, progress: Progress) -> _Side:
         """Predictions of every method for every cut, and its weights by the cuts of `rows`."""
         parts = []
         for method in methods:
-            parts.append(self._predictions(method, self.counts.only(names)))
+            each = [self._predictions(make, by_fold) for make in method.makers]
+            means, strengths = np.stack([mean for mean, _ in each]), np.stack([strength for _, strength in each])
+            parts.append(mixed(means, strengths, np.full(len(each), 1.0 / len(each))))  # sizes are averaged
             progress.advance(note=method.name)
         means, strengths = np.stack([mean for mean, _ in parts]), np.stack([strength for _, strength in parts])
         weights = stacking_weights(means[:, rows], self.targets[rows], PULL)
         outer = np.zeros(means.shape[1:])
-        for one in range(int(self.fold.max()) + 1):
+        for one in range(self.folds):
             others, own = rows & (self.cut_fold != one), self.cut_fold == one
             outer[own] = np.tensordot(stacking_weights(means[:, others], self.targets[others], PULL), means[:, own], 1)
         return _Side(tuple(methods), means, strengths, weights, outer)
 
-    def _predictions(self, method: Method, counts: Counts) -> tuple[Array, Array]:
-        """Mean and strength of every cut by fits to the other folds; sizes averaged."""
-        means = np.zeros((len(method.makers), len(self.cuts), len(counts.labels)))
-        strengths = np.ones(means.shape[:2])
-        for number, make in enumerate(method.makers):
-            for one in range(int(self.fold.max()) + 1):
-                train, own = np.flatnonzero(self.fold != one), np.flatnonzero(self.cut_fold == one)
-                estimator = make(self.seed).fit(counts.rows(train.astype(np.int64)))
-                beside = counts.rows(self.cuts.rows[own]).with_human(self.cuts.given[own])
-                predicted = estimator.posterior(estimator.aligned(beside))
-                means[number, own], strengths[number, own] = predicted.mean, predicted.concentration
-                self.fits += 1
-        return mixed(means, strengths, np.full(len(means), 1.0 / len(means)))
+    def _predictions(self, make: Maker, by_fold: Sequence[Names]) -> tuple[Array, Array]:
+        """Mean and strength of every cut by fits to the other folds, each with its fold's proxies."""
+        means = np.zeros((len(self.cuts), len(self.counts.labels)))
+        strengths = np.ones(len(self.cuts))
+        for one, names in enumerate(by_fold):
+            counts = self.counts.only(names)
+            train, own = np.flatnonzero(self.fold != one), np.flatnonzero(self.cut_fold == one)
+            estimator = make(self.seed).fit(counts.rows(train.astype(np.int64)))
+            beside = counts.rows(self.cuts.rows[own]).with_human(self.cuts.given[own])
+            predicted = estimator.posterior(estimator.aligned(beside))
+            means[own], strengths[own] = predicted.mean, predicted.concentration
+            self.fits += 1
+        return means, strengths
+
+    def _screened(self, names: Names) -> Losses:
+        """Losses of the cuts by one cheap method with these proxies."""
+        mean, _ = self._predictions(_cheap, [names] * self.folds)
+        return self._losses(mean, self.seen)
 
     def _together(self, alone: _Side, some: _Side) -> Array:
         """Both levels pooled, by a share that the cut's own fold had no part in."""
         pooled = alone.outer.copy()
-        for one in range(int(self.fold.max()) + 1):
+        for one in range(self.folds):
             others, own = self.seen & (self.cut_fold != one), self.seen & (self.cut_fold == one)
             share = share_of_second(alone.outer[others], some.outer[others], self.targets[others], DOUBT)
             pooled[own] = share * some.outer[own] + (1.0 - share) * alone.outer[own]
@@ -211,7 +229,23 @@ class Trial:
                 gap = self._paired(mean, alone.outer, last)
                 loss = self._losses(mean, last).mean
                 rows.append((name, names, context, loss, gap.estimate, gap.low, gap.high, float(weight) * level))
+        if some is not None and len(self.names) > 1:
+            rows += self._each_proxy()
         return table_of(rows)
+
+    def _each_proxy(self) -> list[tuple[object, ...]]:
+        """Rows for the cheap method with all proxies but one: what each adds, over all contexts."""
+        every = np.ones(len(self.counts), dtype=np.bool_)
+        rows: list[tuple[object, ...]] = []
+        for one in self.names:
+            fewer = [name for name in self.names if name != one]
+            gap, loss = self.screening.adds(self.names, one, every), self.screening.losses(tuple(fewer)).mean
+            rows.append((f"loglinear less {one}", fewer, None, loss, -gap.estimate, -gap.high, -gap.low, 0.0))
+        return rows
+
+
+def _cheap(seed: int) -> Estimator:
+    return Loglinear(seed=seed, tolerance=1e-5)
 
 
 def table_of(rows: Sequence[tuple[object, ...]]) -> pl.DataFrame:

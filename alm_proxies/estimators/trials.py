@@ -33,19 +33,33 @@ class Losses:
 
 
 def folds_of(counts: Counts, folds: int, seed: int) -> Index:
-    """A fold for each utterance: speakers stay whole and folds of like size; utterances where speakers are unknown."""
+    """A fold for each utterance: speakers stay whole and folds of like size; utterances where speakers are unknown.
+
+    Where a proxy was trained in folds these are taken, whatever their number: the utterances of a fold were heard by
+    one model, whose peculiarities are then never learned on some of them and scored on others.
+    """
     rng = generator(seed, "folds")
     groups, group, size = np.unique(counts.speakers, return_inverse=True, return_counts=True)
-    folds = max(1, min(folds, len(groups)))
-    if len(groups) == len(counts):
-        return rng.permutation(np.arange(len(counts)) % folds)
+    fold = np.full(len(groups), -1, dtype=np.int64)
+    if counts.folds is not None and counts.folds.fold is not None:
+        known = counts.folds.fold >= 0
+        np.maximum.at(fold, group[known], np.unique(counts.folds.fold[known], return_inverse=True)[1])
+    given = len(np.unique(fold[fold >= 0]))
+    if given < 2:
+        fold[:] = -1
+        folds = max(1, min(folds, len(groups)))
+        if len(groups) == len(counts):
+            return rng.permutation(np.arange(len(counts)) % folds)
+    else:
+        taken = fold >= 0
+        fold[taken] = np.unique(fold[taken], return_inverse=True)[1]
+        folds = given
+    load = np.bincount(fold[fold >= 0], weights=size[fold >= 0], minlength=folds).astype(np.float64)
     order = rng.permutation(len(groups))
-    order = order[np.argsort(-size[order], kind="stable")]
-    load = np.zeros(folds)
-    fold = np.zeros(len(groups), dtype=np.int64)
-    for one in order:
-        fold[one] = int(np.argmin(load))
-        load[fold[one]] += size[one]
+    for one in order[np.argsort(-size[order], kind="stable")]:
+        if fold[one] < 0:
+            fold[one] = int(np.argmin(load))
+            load[fold[one]] += size[one]
     return np.asarray(fold[group], dtype=np.int64)
 
 

@@ -208,7 +208,7 @@ def test_paired_intervals_cover_a_known_difference_that_varies_over_speakers_of_
 
 def test_one_speaker_gives_no_interval():
     single = paired(Losses(np.ones(9), np.ones(9)), Losses(np.zeros(9), np.ones(9)), np.zeros(9, dtype=np.int64))
-    assert (single.mean, single.low, single.high) == (1.0, -np.inf, np.inf)
+    assert (single.estimate, single.low, single.high) == (1.0, -np.inf, np.inf)
 
 
 def test_left_out_votes_are_scored_from_the_others_alone():

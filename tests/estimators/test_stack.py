@@ -101,7 +101,27 @@ def test_a_worthless_proxy_beside_a_useful_one_does_little_harm():
     noise = np.random.default_rng(2).multinomial(10, [0.25] * 4, size=len(human))
     both, good = counts_with(human, proxy=proxy, noise=noise), counts_with(human, proxy=proxy)
     fits = [Stack(folds=3).fit(counts) for counts in (both, good)]
-    assert loss(fits[0], both, truth) < loss(fits[1], good, truth) + 0.01
+    assert "proxy" in fits[0].proxies_
+    assert loss(fits[0], both, truth) < loss(fits[1], good, truth) + 0.003
+    if fits[0].proxies_ == ("proxy",):
+        assert "noise" in {f.kind: f.message for f in fits[0].findings_}["proxies_dropped"]
+    added = dict(
+        fits[0]
+        .trials_.filter(pl.col("method").str.starts_with("loglinear less"))["method", "against_no_proxies"]
+        .rows()
+    )
+    assert added["loglinear less proxy"] > 0.1
+    assert abs(added["loglinear less noise"]) < 0.01
+
+
+def test_two_useful_proxies_both_count_and_three_of_noise_are_dropped():
+    human, proxy, truth = crowd(seed=4)
+    rng = np.random.default_rng(4)
+    second = np.stack([rng.multinomial(4, 0.6 * q + 0.1) for q in truth])
+    noise = {f"noise{i}": rng.multinomial(6, [0.25] * 4, size=len(human)) for i in range(3)}
+    stack = Stack(folds=3).fit(counts_with(human, proxy=proxy, second=second, **noise))
+    assert {"proxy", "second"} <= set(stack.proxies_)
+    assert len(stack.proxies_) <= 3
 
 
 def test_a_copy_of_a_method_and_more_sizes_of_one_move_nothing():

@@ -1,0 +1,100 @@
+"""The exchange test: does a proxy know the votes it stands beside? Its own fit votes against held-out ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from alm_proxies.ballots import ballots_of
+from alm_proxies.interval import Interval
+from alm_proxies.measures.arrays import Array
+from alm_proxies.measures.bootstrap import mean_by_speaker
+from alm_proxies.tables import Utterances, Votes
+
+NEEDED = 50
+"""Utterances with both kinds of votes below which nothing is concluded."""
+LEVEL = 0.01
+_SMOOTHING = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """Log score a vote of an utterance's fit votes less that of its held-out votes, under one proxy."""
+
+    annotator: str
+    gap: Interval
+    """Nats a vote, over speakers; above 0 the proxy predicts the fit votes better."""
+    p_value: float
+    """One-sided, of a t-test over speakers; NaN with fewer than two."""
+    utterances: int
+
+    @property
+    def knows(self) -> bool:
+        """Whether the proxy is shown to know the fit votes."""
+        return self.utterances >= NEEDED and self.p_value < LEVEL
+
+    def words(self) -> str:
+        """The finding in a sentence."""
+        ends = f"{self.gap.estimate:+.3f} ({self.gap.low:+.3f} to {self.gap.high:+.3f}) nats a vote"
+        if self.utterances < NEEDED:
+            return f"only {self.utterances} utterances have votes of both kinds: nothing can be said"
+        if self.knows:
+            return f"it predicts the votes of the fit better than held-out votes of the same utterances: {ends}"
+        return f"it predicts votes of the fit no better than held-out votes of the same utterances: {ends}"
+
+
+def exchange(shares: Array, fit: Array, held: Array, speakers: Array | None, *, annotator: str = "") -> Exchange:
+    """The test for one proxy's distributions, rows of fit counts and held-out counts beside them.
+
+    Given an utterance, which of its votes were held out is chance, so the fit votes and the held-out ones are
+    exchangeable for any proxy that saw neither, however good: d_i = sum_j (f_ij / F_i - h_ij / H_i) log q_ij has mean
+    0. A proxy that was trained on the fit votes makes it positive. Held-out votes must have been drawn at random
+    from the utterance's; utterances that lack either kind, or the proxy (a row of zeros), say nothing.
+    """
+    cast, kept = fit.sum(1), held.sum(1)
+    rows = np.flatnonzero((cast > 0) & (kept > 0) & (shares.sum(1) > 0))
+    if not len(rows):
+        return Exchange(annotator, Interval(float("nan"), float("nan"), float("nan"), "none", 0), float("nan"), 0)
+    logs = np.log(shares[rows] / shares[rows].sum(1, keepdims=True))
+    gap = ((fit[rows] / cast[rows, None] - held[rows] / kept[rows, None]) * logs).sum(1)
+    names = None if speakers is None else np.asarray(speakers)[rows]
+    return Exchange(annotator, mean_by_speaker(gap, names), _one_sided(gap, names), len(rows))
+
+
+def exchange_of(votes: Votes, utterances: Utterances | None = None, *, consensus: bool = False) -> list[Exchange]:
+    """The test for every proxy of the votes, by name."""
+    ids = votes.frame["utterance_id"].unique().sort()
+    human, held, proxy = (ballots_of(votes, ids, side, consensus=consensus) for side in ("human", "held_out", "proxy"))
+    fit, kept = human.counts(), held.counts()
+    prior = fit.sum(0) + 1.0
+    prior /= prior.sum()
+    names = None
+    if utterances is not None:
+        people = utterances.frame.select("utterance_id", "speaker")
+        joined = pl.DataFrame({"utterance_id": ids}).join(people, on="utterance_id", how="left", maintain_order="left")
+        if joined["speaker"].null_count() <= 0.5 * len(ids):
+            names = joined.select(pl.coalesce("speaker", "utterance_id")).to_series().to_numpy()
+    tests = []
+    for annotator in proxy.names:
+        counts = proxy.of(annotator).counts()
+        there = counts.sum(1, keepdims=True) > 0
+        tests.append(exchange(np.where(there, counts + _SMOOTHING * prior, 0.0), fit, kept, names, annotator=annotator))
+    return tests
+
+
+def _one_sided(gap: Array, speakers: Array | None) -> float:
+    """P(T >= t) of the mean over speakers, utterances of one speaker summed."""
+    from scipy.special import stdtr
+
+    _, code = np.unique(np.arange(len(gap)) if speakers is None else speakers, return_inverse=True)
+    sums, sizes = np.bincount(code, weights=gap), np.bincount(code).astype(np.float64)
+    count = len(sums)
+    if count < 2:
+        return float("nan")
+    mean = sums.sum() / sizes.sum()
+    error = np.sqrt(np.square(sums - mean * sizes).sum() * count / (count - 1)) / sizes.sum()
+    if error <= 0:
+        return 0.0 if mean > 0 else 1.0
+    return float(stdtr(count - 1, -mean / error))

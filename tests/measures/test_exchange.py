@@ -1,0 +1,79 @@
+"""The exchange test: a proxy that was trained on the fit votes is found, an honest one is not, however good."""
+
+import numpy as np
+import polars as pl
+import pytest
+
+from alm_proxies.measures.exchange import exchange, exchange_of
+from alm_proxies.tables import Utterances, Votes
+
+LABELS = ("a", "b", "c", "d")
+
+
+def world(n: int = 600, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Truth, fit votes, held-out votes, speakers."""
+    rng = np.random.default_rng(seed)
+    truth = rng.dirichlet(np.full(4, 0.6), size=n)
+    fit, held = (np.stack([rng.multinomial(k, q) for q in truth]).astype(float) for k in (3, 4))
+    return truth, fit, held, np.arange(n) % 30
+
+
+def test_a_proxy_as_good_as_the_truth_itself_is_honest():
+    truth, fit, held, speakers = world(seed=1)
+    found = exchange(np.maximum(truth, 1e-3), fit, held, speakers)
+    assert not found.knows
+    assert found.gap.low < 0 < found.gap.high
+    assert "no better" in found.words()
+
+
+def test_a_distribution_bent_towards_the_fit_votes_is_found():
+    truth, fit, held, speakers = world()
+    bent = 0.8 * truth + 0.2 * fit / 3
+    found = exchange(np.maximum(bent, 1e-3), fit, held, speakers)
+    assert found.knows
+    assert found.gap.low > 0
+    assert "better than held-out" in found.words()
+
+
+def test_honest_proxies_are_accused_as_often_as_the_level_says():
+    accused = 0
+    for seed in range(300):
+        truth, fit, held, speakers = world(120, seed)
+        noisy = np.random.default_rng(seed).dirichlet(np.ones(4), size=120)
+        accused += exchange(0.5 * truth + 0.5 * noisy, fit, held, speakers).p_value < 0.05
+    assert 4 <= accused <= 28  # 15 expected; binomial 99.9 %
+
+
+def test_utterances_without_both_kinds_of_votes_or_without_the_proxy_say_nothing():
+    truth, fit, held, speakers = world(200)
+    fit[:50] = 0
+    held[50:100] = 0
+    truth[100:140] = 0
+    assert exchange(truth, fit, held, speakers).utterances == 60
+    none = exchange(truth, np.zeros_like(fit), held, speakers)
+    assert none.utterances == 0
+    assert not none.knows
+
+
+def test_every_proxy_of_a_table_of_votes_is_tested_by_name():
+    truth, fit, held, speakers = world(300)
+    rng = np.random.default_rng(1)
+    rows = []
+    for i in range(300):
+        votes = [(label, held_out) for counts, held_out in ((fit, False), (held, True)) for label in range(4)
+                 for _ in range(int(counts[i, label]))]  # fmt: skip
+        rows += [(f"u{i:03d}", "c/crowd", "human", d, LABELS[label], h, 1.0) for d, (label, h) in enumerate(votes)]
+        rows += [(f"u{i:03d}", "honest", "proxy", d, LABELS[rng.choice(4, p=truth[i])], False, 1.0) for d in range(5)]
+        bent = 0.3 * truth[i] + 0.7 * fit[i] / 3
+        rows += [(f"u{i:03d}", "trained", "proxy", 0, LABELS[j], False, bent[j]) for j in range(4) if bent[j] > 0]
+    schema = ["utterance_id", "annotator", "source", "draw", "label", "held_out", "weight"]
+    votes = Votes.of(pl.DataFrame(rows, schema=schema, orient="row"), taxonomy=LABELS)
+    people = Utterances.of(
+        pl.DataFrame({"utterance_id": [f"u{i:03d}" for i in range(300)], "speaker": [f"s{s}" for s in speakers]})
+    )
+    found = {one.annotator: one for one in exchange_of(votes, people)}
+    assert set(found) == {"honest", "trained"}
+    assert found["trained"].knows
+    assert not found["honest"].knows
+    assert found["honest"].utterances == 300
+    assert exchange_of(votes)[0].p_value == pytest.approx(found["honest"].p_value, abs=0.5)
