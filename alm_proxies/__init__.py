@@ -42,6 +42,9 @@ _HOMES = {
     "alm_proxies.stages.read.formats.table": ("TableSource",),
     "alm_proxies.stages.read.formats.tables": ("TablesSource",),
     "alm_proxies.stages.read.settings": ("HoldOut", "ReadSettings", "Source"),
+    "alm_proxies.models.trained": ("TrainedModel",),
+    "alm_proxies.stages.predict.stage": ("PredictSettings", "predict"),
+    "alm_proxies.stages.train.stage": ("TrainSettings", "train"),
     "alm_proxies.stages.read.stage": ("read",),
     "alm_proxies.stages.simulate.settings": ("SimulateSettings",),
     "alm_proxies.stages.simulate.stage": ("simulate",),
@@ -74,6 +77,7 @@ __all__ = [
     "Mixture",
     "OutputError",
     "Pool",
+    "PredictSettings",
     "ReadSettings",
     "SettingsError",
     "SimulateSettings",
@@ -83,6 +87,8 @@ __all__ = [
     "TableSource",
     "TablesSource",
     "Taxonomy",
+    "TrainSettings",
+    "TrainedModel",
     "Utterances",
     "Votes",
     "Weighted",
@@ -96,10 +102,12 @@ __all__ = [
     "explain",
     "fuse",
     "open_clip",
+    "predict",
     "read",
     "run",
     "simulate",
     "taxonomy_of",
+    "train",
     "vad_of",
 ]
 
@@ -122,6 +130,7 @@ if TYPE_CHECKING:
     from alm_proxies.estimators.gated import Gated
     from alm_proxies.estimators.mixture import Mixture
     from alm_proxies.estimators.supervised import Supervised
+    from alm_proxies.models.trained import TrainedModel
     from alm_proxies.pipeline.check import check
     from alm_proxies.pipeline.explain import explain
     from alm_proxies.pipeline.run import run
@@ -131,6 +140,7 @@ if TYPE_CHECKING:
     from alm_proxies.stages.annotate.stage import annotate
     from alm_proxies.stages.fuse.settings import FuseSettings
     from alm_proxies.stages.fuse.stage import fuse
+    from alm_proxies.stages.predict.stage import PredictSettings, predict
     from alm_proxies.stages.read.formats.crema_d import CremaDSource
     from alm_proxies.stages.read.formats.table import TableSource
     from alm_proxies.stages.read.formats.tables import TablesSource
@@ -138,6 +148,7 @@ if TYPE_CHECKING:
     from alm_proxies.stages.read.stage import read
     from alm_proxies.stages.simulate.settings import SimulateSettings
     from alm_proxies.stages.simulate.stage import simulate
+    from alm_proxies.stages.train.stage import TrainSettings, train
     from alm_proxies.tables import About, Finding, Findings, Labels, Utterances, Votes, combine
     from alm_proxies.taxonomy import Taxonomy, distribution_of, taxonomy_of, vad_of
 

@@ -19,8 +19,8 @@ FILES = [path for path in sorted(PACKAGE.rglob("*.py")) if path.name != "finding
 NAMED_BY_FIRST = ("of", "finding", "RecordingError", "NotMeasurable", "Failure", "_count")
 """Calls whose first argument is the kind of a finding."""
 IN_WORK = {
-    "cut", "development_set_aside", "implausible_usage", "ledger_loss", "ledger_restored", "ledger_upgraded",
-    "not_calibrated", "out_of_memory", "paths_tell", "rendered", "tied_labels", "trained_on",
+    "cut", "implausible_usage", "ledger_loss", "ledger_restored", "ledger_upgraded",
+    "paths_tell", "rendered", "tied_labels",
 }  # fmt: skip
 """Declared for stages that are being built."""
 

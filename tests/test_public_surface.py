@@ -12,10 +12,10 @@ PUBLIC = [
     "About", "AlignSettings", "AlmProxiesError", "AnnotateSettings", "Annotator", "Card", "CremaDSource",
     "DawidSkene", "Dirichlet", "EngineError", "Finding", "Findings", "ForbiddenError", "FuseSettings", "Gated",
     "HoldOut", "Human", "InputError", "Labels", "MissingExtraError", "Mixture", "OutputError", "Pool",
-    "ReadSettings", "SettingsError", "SimulateSettings", "Source", "Supervised", "TableError", "TableSource",
-    "TablesSource", "Taxonomy", "Utterances", "Votes", "Weighted", "__version__", "align", "annotate", "card_of",
-    "check", "combine", "distribution_of", "explain", "fuse", "open_clip", "read", "run", "simulate", "taxonomy_of",
-    "vad_of",
+    "PredictSettings", "ReadSettings", "SettingsError", "SimulateSettings", "Source", "Supervised", "TableError",
+    "TableSource", "TablesSource", "Taxonomy", "TrainSettings", "TrainedModel", "Utterances", "Votes", "Weighted",
+    "__version__", "align", "annotate", "card_of", "check", "combine", "distribution_of", "explain", "fuse",
+    "open_clip", "predict", "read", "run", "simulate", "taxonomy_of", "train", "vad_of",
 ]  # fmt: skip
 HEAVY = ("torch", "transformers", "vllm", "librosa", "altair", "scipy", "sklearn", "peft", "accelerate")
 PACKAGE = Path(alm_proxies.__file__).parent

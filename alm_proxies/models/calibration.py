@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict
-from scipy.special import log_softmax
 
 Array = NDArray[np.float64]
 LARGEST = 1e4
@@ -43,12 +42,12 @@ class Calibration(BaseModel):
 
     def distributions(self, logits: ArrayLike) -> Array:
         """The calibrated distribution of every row of logits."""
-        log_p = log_softmax(np.asarray(logits, dtype=np.float64), axis=1)
+        log_p = log_softmax(np.asarray(logits, dtype=np.float64))
         if self.method == "temperature":
             log_p = log_p / self.temperature
         elif self.method == "dirichlet" and self.matrix is not None and self.intercept is not None:
             log_p = np.maximum(log_p, -30.0) @ np.asarray(self.matrix).T + np.asarray(self.intercept)
-        shares: Array = np.exp(log_softmax(log_p, axis=1))
+        shares: Array = np.exp(log_softmax(log_p))
         return shares
 
     def concentrations(self, signs: Array) -> Array:
@@ -65,3 +64,10 @@ def signs_of(shares: Array, distance: Array, log_strength: Array | None) -> Arra
     entropy = -(shares * np.log(np.maximum(shares, 1e-300))).sum(1) / np.log(shares.shape[1])
     columns = [entropy, np.log(np.maximum(distance, 1e-6))]
     return np.stack(columns if log_strength is None else [*columns, log_strength], axis=1)
+
+
+def log_softmax(logits: Array) -> Array:
+    """ln of the softmax of every row."""
+    away = logits - logits.max(axis=1, keepdims=True)
+    log_p: Array = away - np.log(np.exp(away).sum(axis=1, keepdims=True))
+    return log_p

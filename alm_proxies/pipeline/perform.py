@@ -12,6 +12,7 @@ from typing import Any
 import polars as pl
 from pydantic import BaseModel
 
+from alm_proxies.audio.folder import recordings_in
 from alm_proxies.files import canonical_json, make_folder, whole, write_json
 from alm_proxies.stage import Need, Stage, load
 from alm_proxies.stages.registry import stage_of
@@ -160,7 +161,7 @@ def _loaded(need: Need, task: Task, taxonomy: Any) -> Any:
     if need.table == "votes":
         return combine(*(Votes.read(path, taxonomy=task.taxonomy) for path in paths))
     if need.table == "utterances":
-        table = combine(*(Utterances.read(path) for path in paths))
+        table = combine(*(recordings_in(path) if path.is_dir() else Utterances.read(path) for path in paths))
         known = table.taxonomy or not taxonomy
         return table if known else Utterances.of(table.frame, taxonomy=taxonomy, about=table.about)
     if need.table == "labels":

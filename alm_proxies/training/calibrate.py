@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
-from scipy.special import log_softmax, logsumexp
+from scipy.special import logsumexp
 
 from alm_proxies.measures.calibration import log_probability
-from alm_proxies.models.calibration import LARGEST, Calibration, signs_of
+from alm_proxies.models.calibration import LARGEST, Calibration, log_softmax, signs_of
 from alm_proxies.seeds import generator
 
 Array = NDArray[np.float64]
@@ -31,7 +31,7 @@ def fit_calibration(
     votes = float(counts.sum())
     if not voted.any():
         return Calibration()
-    log_p, n, who = log_softmax(logits[voted], axis=1), counts[voted], speakers[voted]
+    log_p, n, who = log_softmax(logits[voted]), counts[voted], speakers[voted]
     loss = _cross_validated(log_p, n, who, seed)
     method = min(loss, key=lambda name: (round(loss[name], 3), list(loss).index(name)))
     chosen = _fitted(method, log_p, n).model_copy(update={"votes": votes, "loss": loss})
@@ -75,7 +75,7 @@ def _fitted(method: str, log_p: Array, counts: Array) -> Calibration:
         def loss_of_scale(x: Array) -> tuple[float, Array]:
             scale = np.exp(-x[0])
             z = scale * log_p
-            q = np.exp(log_softmax(z, axis=1))
+            q = np.exp(log_softmax(z))
             value = float((counts.sum(1) * logsumexp(z, axis=1) - (counts * z).sum(1)).sum())
             slope = float((counts.sum(1, keepdims=True) * q * log_p - counts * log_p).sum()) * -scale
             return value / votes, np.array([slope / votes])
@@ -88,7 +88,7 @@ def _fitted(method: str, log_p: Array, counts: Array) -> Calibration:
     def loss_of_matrix(x: Array) -> tuple[float, Array]:
         w, b = x[: k * k].reshape(k, k), x[k * k :]
         z = clipped @ w.T + b
-        q = np.exp(log_softmax(z, axis=1))
+        q = np.exp(log_softmax(z))
         value = float((counts.sum(1) * logsumexp(z, axis=1) - (counts * z).sum(1)).sum()) / votes
         error = (counts.sum(1, keepdims=True) * q - counts) / votes
         value += _PULL * float(np.square(w - identity).sum() + np.square(b).sum())

@@ -25,6 +25,7 @@ from alm_proxies.models.encoder import Encoder, encoder_digest
 from alm_proxies.models.speech_model import Shape, SpeechModel
 from alm_proxies.progress import Progress, say
 from alm_proxies.seeds import seed_of
+from alm_proxies.settings import deciding
 from alm_proxies.tables import Finding, Utterances
 from alm_proxies.training.batches import Loader, padding_of, plan_epoch, seconds_of, steps_of
 from alm_proxies.training.checkpoint import load_checkpoint, not_written, save_checkpoint
@@ -39,8 +40,6 @@ from alm_proxies.training.settings import TrainSettings
 from alm_proxies.training.targets import Targets
 
 _SHORTEST = 0.1  # seconds
-_WITHOUT_EFFECT = {"micro_batch", "checkpoint_minutes", "checkpoint_steps", "tracker", "threads"}
-"""Settings that may change between a training and the run that goes on with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,7 +340,7 @@ def _digest(targets: Targets, settings: TrainSettings) -> str:
     arrays += [targets.concentration, targets.attributes, targets.counts, targets.rater_votes.shares]
     content = [f"{pl.Series(np.ascontiguousarray(part).ravel()).hash(seed=0).sum()}" for part in arrays]
     model = encoder_digest(str(settings.model), settings.revision)
-    return digest_of([settings.model_dump(mode="json", exclude=_WITHOUT_EFFECT), model, list(targets.ids), content])
+    return digest_of([deciding(settings), model, list(targets.ids), content])
 
 
 def _summary(

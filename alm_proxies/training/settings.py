@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
+
+from alm_proxies.settings import CHANGES_NOTHING, PLACE, Settings
 
 Recipe = Literal["encoder", "features", "alm"]
 Loss = Literal["kld", "ce", "class_balanced", "weighted_kld", "jsd", "jsd_entropy", "dirichlet_multinomial"]
 Pooling = Literal["mean_deviation", "attention", "temporal"]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, validate_by_name=True, validate_by_alias=True
-    )
+class _Part(Settings):
+    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True)
 
 
 class CurriculumSettings(_Part):
@@ -126,7 +126,7 @@ class TrainSettings(_Part):
     alm: an audio-language model that answers a prompt."""
     name: str = Field(default="model", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     """Name of the training, its folder in a pipeline, and its predictions."""
-    model: str | None = None
+    model: Annotated[str | None, PLACE] = None
     """The checkpoint to begin from: a folder or a name on the hub (WavLM, wav2vec 2.0, HuBERT, Whisper; Qwen2-Audio
     for alm)."""
     revision: str | None = None
@@ -177,7 +177,7 @@ class TrainSettings(_Part):
     """Stop after this number of epochs without a better development score."""
     batch: int = Field(default=32, ge=1)
     """Utterances a step, over all devices."""
-    micro_batch: int | None = Field(default=None, ge=1)
+    micro_batch: Annotated[int | None, CHANGES_NOTHING] = Field(default=None, ge=1)
     """Utterances held in memory at once on a device; gradients are accumulated up to `batch`. null = all; halved by
     itself when memory runs out. Changes no result."""
     padding: float = Field(default=0.15, gt=0, lt=1)
@@ -207,13 +207,13 @@ class TrainSettings(_Part):
     """Keep less in memory and compute it again in the backward pass."""
     deterministic: bool = False
     """Use only deterministic kernels: the same losses on the same machine, at some cost on a GPU."""
-    checkpoint_minutes: float = Field(default=10.0, gt=0)
+    checkpoint_minutes: Annotated[float, CHANGES_NOTHING] = Field(default=10.0, gt=0)
     """Minutes between checkpoints within an epoch; every epoch ends with one."""
-    checkpoint_steps: int | None = Field(default=None, ge=1)
+    checkpoint_steps: Annotated[int | None, CHANGES_NOTHING] = Field(default=None, ge=1)
     """Steps between checkpoints, in place of minutes."""
-    tracker: str | None = None
+    tracker: Annotated[str | None, CHANGES_NOTHING] = None
     """An experiment tracker that accelerate knows: trackio, tensorboard, wandb ...; metrics.jsonl is always written."""
-    threads: int = Field(default=2, ge=1)
+    threads: Annotated[int, CHANGES_NOTHING] = Field(default=2, ge=1)
     """Threads that decode recordings ahead."""
     alm: AlmSettings = AlmSettings()
     """What only the recipe alm needs."""

@@ -1,20 +1,45 @@
-"""Settings of predict."""
+"""How a trained model is asked."""
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Annotated
+
+from pydantic import Field
+
+from alm_proxies.settings import CHANGES_NOTHING, Settings
+from alm_proxies.stage import Need, Stage
+
+__all__ = ["STAGE", "PredictSettings"]
 
 
-class PredictSettings(BaseModel):
-    """How a trained model is asked."""
+class PredictSettings(Settings):
+    """Predict the distribution of listeners' votes for every utterance, or every recording of a folder.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    The model is a folder that train wrote.
+    """
 
-    batch: int = Field(default=16, ge=1)
+    batch: Annotated[int, CHANGES_NOTHING] = Field(default=16, ge=1)
     """Clips at once, of similar length; changes no prediction."""
     evidence: bool = False
     """Add, for every clip, which seconds and which changes of pitch and tempo move its prediction most, as JSON."""
-    threads: int = Field(default=2, ge=1)
+    threads: Annotated[int, CHANGES_NOTHING] = Field(default=2, ge=1)
     """Threads that decode recordings ahead."""
-    device: str | None = None
+    device: Annotated[str | None, CHANGES_NOTHING] = None
     """cpu, cuda or cuda:1; null = a GPU if there is one."""
+
+
+STAGE = Stage(
+    verb="predict",
+    settings=PredictSettings,
+    function="alm_proxies.stages.predict.stage:predict",
+    needs=(
+        Need("model", "folder", first=("train/folder",), help="A folder that train wrote."),
+        Need(
+            "utterances", "utterances", first=("read/utterances",), positional=True,
+            help="The utterances to predict, or a folder of recordings.",
+        ),
+    ),
+    writes={"labels": "labels.parquet"},
+    follows="train",
+    hears=True,
+)  # fmt: skip

@@ -13,17 +13,16 @@ import polars as pl
 from alm_proxies.about import About, MadeBy
 from alm_proxies.errors import InputError
 from alm_proxies.files import canonical_json, digest_of
+from alm_proxies.models.trained import TrainedModel
 from alm_proxies.stages.predict.settings import PredictSettings
 from alm_proxies.tables import ATTRIBUTES, Finding, Findings, Labels, Utterances
 from alm_proxies.trained_on import KEY
 
 if TYPE_CHECKING:
     from alm_proxies.audio.clip import Clip
-    from alm_proxies.models.trained import TrainedModel
 
 __all__ = ["PredictSettings", "Predicted", "predict"]
 
-_SOUNDS = (".wav", ".flac", ".ogg", ".mp3", ".opus", ".aiff", ".aif", ".au")
 _AT_ONCE = 8  # batches sorted by length together
 _SHOWN = 3  # strongest of each kind of evidence
 
@@ -52,8 +51,8 @@ def predict(
     `model` is a folder that train wrote, or a loaded model. Predictions say in `about` on which corpora and speakers
     their model was trained (trained_on.without_trained_on leaves these out).
     """
+    from alm_proxies.audio.folder import recordings_in
     from alm_proxies.audio.recipe import Sounds
-    from alm_proxies.models.trained import TrainedModel
     from alm_proxies.progress import Progress
 
     settings = settings or PredictSettings()
@@ -80,21 +79,6 @@ def predict(
     if not rows:
         raise InputError("no recording could be used", where="predict", fix="See the findings, or check the paths.")
     return Predicted(_labels(trained, rows, settings), Findings.gather(findings))
-
-
-def recordings_in(folder: str | Path) -> Utterances:
-    """The recordings in a folder and those below it as utterances, by their path."""
-    root = Path(folder)
-    if not root.is_dir():
-        fix = "Give a folder of recordings, or an Utterances table."
-        raise InputError("is no folder", where=str(root), fix=fix)
-    paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in _SOUNDS and path.is_file())
-    if not paths:
-        raise InputError("holds no recordings", where=str(root), fix=f"There should be some of {', '.join(_SOUNDS)}.")
-    corpus = root.resolve().name
-    names = [path.relative_to(root).as_posix() for path in paths]
-    frame = pl.DataFrame({"utterance_id": [f"{corpus}/{name}" for name in names], "corpus": corpus, "audio": names})
-    return Utterances.of(frame, about=About(roots={corpus: str(root.resolve())}))
 
 
 def _predictions(
