@@ -1,36 +1,87 @@
-# make demo and make test each do all their own set-up: Python 3.11, make and a compiler are enough.
+# make demo, make test and every other target do all their own set-up: Python 3.11, make and a compiler are enough.
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 TORCH := torch==2.13.0
 
 VLLM := .venv-vllm
+LOWEST := .venv-lowest
+NEWEST := .venv-newest
 LINUX := $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m))
 
-.PHONY: demo test check docs lock clean
+# The ten slowest tests are shown.
+PYTEST := pytest --durations=10 --durations-min=1
+# What needs the core alone: run with the lowest and the newest dependencies.
+CORE := tests/test_*.py tests/annotators tests/cli tests/compare tests/estimators tests/measures tests/pipeline \
+  tests/report tests/stages/align tests/stages/annotate tests/stages/fuse tests/stages/read tests/stages/simulate
+# Lines of the package that the tests without a browser, a server or a vLLM run, in per cent.
+COVERED := 85
+
+.PHONY: demo test tests check lint types coverage lowest newest wheel tagged docs wording lock clean
 
 demo: $(VENV)/ready
 	$(BIN)/alm-proxies demo
 
-# One group after the other, so that two engines never share the processors.
-test: check $(if $(LINUX),$(VLLM)/ready)
-	$(BIN)/pytest -m 'not vllm and not browser and not server'
-	$(BIN)/pytest -m '(browser or server) and not vllm'
+test: check tests $(if $(LINUX),$(VLLM)/ready)
 ifeq ($(LINUX),)
 	@echo 'The tests with a real vLLM are left out: they need Linux on x86-64.'
 else
-	$(VLLM)/bin/python -m pytest -m vllm tests/engines tests/models
+	$(VLLM)/bin/python -m $(PYTEST) -m vllm tests/engines tests/models
 endif
 
-check: $(VENV)/ready
+# One group after the other, so that two engines never share the processors.
+tests: $(VENV)/ready
+	$(BIN)/$(PYTEST) -m 'not vllm and not browser and not server'
+	$(BIN)/$(PYTEST) -m '(browser or server) and not vllm'
+
+check: lint types
+
+lint: $(VENV)/ready
 	$(BIN)/ruff check --quiet .
 	$(BIN)/ruff format --quiet --check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+
+types: $(VENV)/ready
+	$(BIN)/mypy
+	$(BIN)/mypy tests docs/site_pages
+
+coverage: $(VENV)/ready
+	$(BIN)/$(PYTEST) -m 'not vllm and not browser and not server' --cov --cov-report=term:skip-covered --cov-fail-under=$(COVERED)
+
+# The lowest direct dependencies that pyproject.toml allows.
+lowest:
+	$(PYTHON) -m venv --clear $(LOWEST)
+	$(LOWEST)/bin/pip install --quiet uv
+	$(LOWEST)/bin/uv pip compile --quiet --extra audio --extra png --extra train --resolution lowest-direct \
+	  --override requirements/overrides.txt pyproject.toml -o $(LOWEST)/lowest.txt
+	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python -r $(LOWEST)/lowest.txt -r requirements/tests.in
+	$(LOWEST)/bin/pip install --quiet --no-deps '$(TORCH)'
+	$(LOWEST)/bin/pip install --quiet --no-deps --no-build-isolation --editable .
+	CI= $(LOWEST)/bin/$(PYTEST) -m 'not vllm and not browser and not server' $(CORE)
+
+# The newest ones that there are, locked or not.
+newest:
+	$(PYTHON) -m venv --clear $(NEWEST)
+	$(NEWEST)/bin/pip install --quiet --upgrade --editable '.[all]' -r requirements/tests.in
+	CI= $(NEWEST)/bin/$(PYTEST) -m 'not vllm and not browser and not server' $(CORE)
+
+# The wheel and the source archive, into dist/, and the wheel tried in an environment of its own.
+wheel: $(VENV)/ready
+	rm -rf dist
+	$(BIN)/hatchling build
+	$(BIN)/$(PYTEST) tests/test_wheel.py
+
+# Whether TAG (v1.2.3) is the package's version.
+tagged:
+	grep -qx '__version__ = "$(TAG:v%=%)"' alm_proxies/__init__.py
 
 # The site, into site/: strict, and nothing in it is loaded from the network.
 docs: $(VENV)/ready
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+# Renews the snapshot of all wording that tests look at: read the change before you commit it.
+wording: $(VENV)/ready
+	ALM_PROXIES_WORDING=renew $(BIN)/pytest -q -m 'not vllm'
 
 # torch has no hash: its wheel differs by machine (set PIP_EXTRA_INDEX_URL for the CPU build, see README.md).
 $(VENV)/ready: requirements/lock.txt pyproject.toml
@@ -52,4 +103,4 @@ lock:
 	  --override requirements/overrides.txt requirements/lock.in -o requirements/lock.txt
 
 clean:
-	rm -rf $(VENV) $(VLLM) build dist site
+	rm -rf $(VENV) $(VLLM) $(LOWEST) $(NEWEST) build dist site

@@ -71,7 +71,7 @@ def kinds_of_findings_are_declared() -> None:
         assert _MADE_UP.fullmatch(kind), f"declare the kind {kind!r} in alm_proxies/finding_kinds.py"
         return finding_kinds.NOT_DECLARED
 
-    finding_kinds.not_declared = refuse
+    finding_kinds.not_declared = refuse  # type: ignore[assignment]  # a name of its own for the argument
 
 
 @pytest.fixture(scope="session")
@@ -115,9 +115,14 @@ def test_data() -> Path:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """In continuous integration a test that was skipped is a test that did not run: the run fails."""
+    """In continuous integration a test that was skipped is a test that did not run: the run fails.
+
+    Only tests with real votes and speech may be left out there, and only where no folder of them is named.
+    """
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     skipped = reporter.stats.get("skipped", []) if reporter is not None else []
+    if not os.environ.get("ALM_PROXIES_TEST_DATA"):
+        skipped = [report for report in skipped if "ALM_PROXIES_TEST_DATA" not in str(report.longrepr)]
     if os.environ.get("CI") == "true" and skipped and session.exitstatus == 0:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
         print(f"\n{len(skipped)} skipped: nothing may be skipped here.")

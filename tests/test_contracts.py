@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import warnings
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -28,7 +29,7 @@ OLD = Path(__file__).parent / "contracts"
 TABLES = {"utterances": Utterances, "votes": Votes, "labels": Labels, "findings": Findings}
 
 
-def stated(path: Path) -> dict[str, object]:
+def stated(path: Path) -> dict[str, Any]:
     return dict(json.loads(pl.read_parquet_metadata(path)["alm_proxies"]))
 
 

@@ -44,9 +44,9 @@ def kinds_in(path: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         kind = kind_of(node) if isinstance(node, ast.Call) else None
         if isinstance(kind, ast.Constant):
-            yield kind.value
+            yield str(kind.value)
         if isinstance(kind, ast.IfExp):
-            yield from (one.value for one in (kind.body, kind.orelse) if isinstance(one, ast.Constant))
+            yield from (str(one.value) for one in (kind.body, kind.orelse) if isinstance(one, ast.Constant))
 
 
 def test_every_kind_in_the_code_is_declared() -> None:

@@ -6,6 +6,7 @@ import sys
 from typing import get_type_hints
 
 import pytest
+from cyclopts import App
 
 from alm_proxies.cli.flags import flags_of, value_of
 from alm_proxies.cli.stages import command
@@ -53,13 +54,17 @@ def test_needs_name_stages_and_outputs_that_there_are_and_none_comes_before_what
         assert any(source in STAGES for source, _ in need.sources)
 
 
+def _group(verb: str, name: str) -> App:
+    found = command(verb, [verb, name])
+    assert isinstance(found, App)
+    return found
+
+
 def commands_of(verb: str) -> list[tuple[str, object]]:
     stage = stage_of(verb)
     if stage.choice is None or not stage.choice.subcommands:
         return [(verb, command(verb))]
-    return [
-        (f"{verb} {name}", command(verb, [verb, name])[name].default_command) for name in plugins(stage.choice.kind)
-    ]
+    return [(f"{verb} {name}", _group(verb, name)[name].default_command) for name in plugins(stage.choice.kind)]
 
 
 @pytest.mark.parametrize("verb", STAGES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -31,9 +32,21 @@ def copied(name: str, links: dict[str, str]) -> Callable[[], str]:
     return make
 
 
+def schema(name: str) -> str:
+    """The JSON Schema of a file that users write."""
+    from alm_proxies.pipeline import schema as schemas
+
+    made: dict[str, object] = getattr(schemas, f"{name}_schema")()
+    return json.dumps(made, indent=1, ensure_ascii=False)
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "reference/commands.md": commands.page,
     "reference/settings.md": settings_keys.page,
+    "reference/pipeline.schema.json": lambda: schema("pipeline"),
+    "reference/annotator.schema.json": lambda: schema("annotator"),
+    "reference/stages.md": words.stages_page,
+    "reference/plugins.md": words.plugins_page,
     "reference/tables.md": words.tables_page,
     "reference/findings.md": words.findings_page,
     "reference/metrics.md": words.metrics_page,

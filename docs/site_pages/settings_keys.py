@@ -20,7 +20,12 @@ _HEAD = """# Settings
 
 Every key, from the settings classes of the package. A key of a pipeline section is at the same time a flag of the
 command and an argument of the settings class in Python: `[fuse] folds = 5`, `--folds 5` and `FuseSettings(folds=5)` are
-one setting. Unknown keys are refused, with the nearest known one.
+one setting. Unknown keys are refused, with the nearest known one. Values rank: a flag, a file named with `--settings`,
+the pipeline file, the default.
+"""
+_FILE = """`alm-proxies run FILE.toml`: these keys at its top, and a section a stage. `[[...]]` may be repeated, a block
+each. Editors check a file against [this schema](pipeline.schema.json), annotator files against
+[that one](annotator.schema.json). `[vary]` makes a run for each combination of its values.
 """
 
 
@@ -28,22 +33,35 @@ def page() -> str:
     """The keys of everything that a user writes in TOML."""
     from alm_proxies.annotators.annotator_file import AnnotatorFile
     from alm_proxies.cards import Card
-    from alm_proxies.pipeline.file import PipelineFile
+    from alm_proxies.pipeline.file import FileSettings
+    from alm_proxies.stages.registry import STAGES, stage_of
 
-    parts = [
-        _HEAD,
-        "## The pipeline file\n",
-        "`alm-proxies run FILE.toml`: one section a stage.\n",
-        _keys(PipelineFile),
-    ]
-    done: set[type[BaseModel]] = {PipelineFile}
-    for name, model, many in _sections(PipelineFile):
-        parts.append(_section(f"[[{name}]]" if many else f"[{name}]", model, done))
+    parts = [_HEAD, "## The pipeline file\n", _FILE, _keys(FileSettings)]
+    done: set[type[BaseModel]] = {FileSettings}
+    for verb, sentence in STAGES.items():
+        stage = stage_of(verb)
+        title = f"[{verb}]" if stage.blocks == "one" else f"[[{verb}]]"
+        parts.append(f"### {code(title)}\n\n{plain(sentence)}\n")
+        for name, model in _models_of(stage):
+            own = f"{title} {stage.choice.key} = {name}" if name and stage.choice is not None else title
+            parts.append(_section(own, model, done, 4, headed=bool(name)))
+        if stage.block is not None and stage.block is not stage.settings:
+            parts.append(_section(f"all of {title}", stage.settings, done, 4))
     parts += ["## The annotator file\n", first_sentence(AnnotatorFile.__doc__) + "\n", _keys(AnnotatorFile)]
     parts += [_section(f"{name} = {{ ... }}", model, done) for name, model, _ in _sections(AnnotatorFile)]
     parts += _serve(done)
     parts += ["## The data card\n", first_sentence(Card.__doc__) + "\n", _keys(Card)]
     return "\n".join(parts)
+
+
+def _models_of(stage: Any) -> list[tuple[str, type[BaseModel]]]:
+    """The settings classes of a stage, by the name that chooses one where there are several."""
+    from alm_proxies.plugins import plugins
+
+    if stage.choice is None:
+        return [("", stage.block or stage.settings)]
+    found = [(name, plugin.load().settings) for name, plugin in plugins(stage.choice.kind).items()]
+    return found or [("", stage.settings)]
 
 
 def _serve(done: set[type[BaseModel]]) -> Iterator[str]:
@@ -59,11 +77,14 @@ def _serve(done: set[type[BaseModel]]) -> Iterator[str]:
             yield _section(f"serve = {{ ... }} of the engine {name.removesuffix('Serve').lower()}", model, done)
 
 
-def _section(title: str, model: type[BaseModel], done: set[type[BaseModel]], depth: int = 3) -> str:
+def _section(
+    title: str, model: type[BaseModel], done: set[type[BaseModel]], depth: int = 3, *, headed: bool = True
+) -> str:
     if model in done:
         return ""
     done.add(model)
-    parts = [f"{'#' * min(depth, 4)} {code(title)}\n", f"{first_sentence(model.__doc__)}\n", _keys(model)]
+    parts = [f"{'#' * min(depth, 5)} {code(title)}\n"] if headed else []
+    parts += [f"{first_sentence(model.__doc__)}\n", _keys(model)]
     parts += [_section(f"{title} {name}", inner, done, depth + 1) for name, inner, _ in _sections(model)]
     return "\n".join(parts)
 

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import ast
-from collections.abc import Iterator
-from pathlib import Path
-
+from alm_proxies.columns import Column
 from site_pages.cells import code, first_sentence, plain, table
-
-PACKAGE = Path(__file__).parents[2] / "alm_proxies"
 
 COLUMNS = {
     "Utterances": {
@@ -118,13 +113,13 @@ def tables_page() -> str:
     return "\n".join(parts)
 
 
-def _default(column: object) -> str:
+def _default(column: Column) -> str:
     if column.needed:
         return "needed"
     return "none" if column.default is None else code(repr(column.default).replace("'", '"'))
 
 
-def _allowed(column: object) -> str:
+def _allowed(column: Column) -> str:
     if column.allowed:
         return ", ".join(column.allowed)
     if column.low is None and column.high is None:
@@ -150,28 +145,22 @@ print(findings.counts())
 
 def findings_page() -> str:
     """Every kind of finding."""
-    rows = sorted(set(_found_in_code()))
-    return f"{_FINDINGS_HEAD}\n{table(('kind', 'made in', 'says'), rows)}"
+    from alm_proxies.finding_kinds import KINDS, SEVERITIES
+
+    parts = [_FINDINGS_HEAD]
+    for severity in reversed(SEVERITIES):
+        rows = [
+            (code(name), plain(k.meaning), plain(k.fix)) for name, k in sorted(KINDS.items()) if k.severity == severity
+        ]
+        parts.append(f"## {severity}\n\n{_SEVERITY[severity]}\n\n{table(('kind', 'meaning', 'what to do'), rows)}")
+    return "\n".join(parts)
 
 
-def _found_in_code() -> Iterator[tuple[str, str, str]]:
-    for path in sorted(PACKAGE.rglob("*.py")):
-        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if not isinstance(call, ast.Call) or getattr(call.func, "id", "") != "Finding":
-                continue
-            given = dict(enumerate(call.args)) | {word.arg: word.value for word in call.keywords}
-            kind, message = given.get("kind", given.get(1)), given.get("message", given.get(2))
-            if isinstance(kind, ast.Constant):
-                place = path.relative_to(PACKAGE).as_posix()
-                yield code(kind.value), code(place), plain(_text(message))
-
-
-def _text(node: ast.expr | None) -> str:
-    if isinstance(node, ast.Constant):
-        return str(node.value)
-    if isinstance(node, ast.JoinedStr):
-        return "".join(str(p.value) if isinstance(p, ast.Constant) else "…" for p in node.values)
-    return ""
+_SEVERITY = {
+    "problem": "A result is missing or cannot be relied on until something is done.",
+    "warning": "Something was left out or changed, or may mislead.",
+    "info": "Worth knowing; nothing is lost.",
+}
 
 
 _METRICS_HEAD = """# Metrics
@@ -219,6 +208,48 @@ def metrics_page() -> str:
     rows = [(word, sentence) for word, _, sentence in sorted(_WORDS, key=lambda entry: entry[0].casefold())]
     scores = table(("name", "formula", "read it so"), [(code(name), *rest) for name, *rest in SCORES])
     return f"{_METRICS_HEAD}\n{scores}\n## The words of a report\n\n{table(('word', 'meaning'), rows)}"
+
+
+def stages_page() -> str:
+    """What every stage takes and writes."""
+    from alm_proxies.stages.registry import STAGES, stage_of
+
+    rows = []
+    for verb, sentence in STAGES.items():
+        stage = stage_of(verb)
+        needs = [
+            f"{code(n.name)} of {' or '.join(n.first)}" if n.first else f"{code(n.name)} of every {', '.join(n.every)}"
+            for n in stage.needs
+        ]
+        rows.append((code(verb), plain(sentence), ", ".join(needs), ", ".join(map(code, stage.writes.values()))))
+    head = """# Stages
+
+A stage is declared once, in its `settings.py`; its command, its section of a pipeline file, its place in the order and
+what makes it run again are derived from that. Every stage writes `findings.parquet` too.
+"""
+    return f"{head}\n{table(('stage', 'what it does', 'needs', 'writes'), rows)}"
+
+
+def plugins_page() -> str:
+    """Everything that can be added from outside, and what there is."""
+    from alm_proxies.plugins import KINDS, plugins
+
+    head = """# Plug-ins
+
+Readers, estimators, engines, prompts, exports and recipes are found by name: those that come with the package, and
+those that other installed packages name in their entry points. `alm-proxies plugins` lists what your installation has.
+
+```toml
+[project.entry-points."alm_proxies.estimators"]
+mine = "my_package.mine:Mine"
+```
+
+What comes with the package:
+"""
+    rows = [
+        (code(kind), code(f"alm_proxies.{kind}"), ", ".join(map(code, plugins(kind))) or "none yet") for kind in KINDS
+    ]
+    return f"{head}\n{table(('kind', 'entry point', 'names'), rows)}"
 
 
 def cards_page() -> str:

@@ -140,9 +140,9 @@ def test_what_changes_no_vote_is_in_no_digest_and_what_does_is() -> None:
         {"too_long": "crop"},
         {"labels": MSP[:4]},
     ):
-        other = dict(other)
-        labels = other.pop("labels", MSP)
-        values = {"name": "one", "engine": "scripted", "model": "m", "cross": CROSSED, **other}
+        changed: dict[str, Any] = dict(other)
+        labels = changed.pop("labels", MSP)
+        values = {"name": "one", "engine": "scripted", "model": "m", "cross": CROSSED, **changed}
         if values["prompt" if "prompt" in values else "name"] == "context":
             values["cross"] = {**CROSSED, "focus": ["voice", "change"]}
         assert Annotator.of(AnnotatorFile.model_validate(values)).ready(labels).digest != digest

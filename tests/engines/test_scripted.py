@@ -9,7 +9,16 @@ import polars as pl
 import pytest
 from scipy.stats import chisquare
 
-from alm_proxies.engines.engine import Question, Request, Sampling, ScriptedServe, Turn, open_engine, serve_settings
+from alm_proxies.engines.engine import (
+    Question,
+    Request,
+    Sampling,
+    ScriptedServe,
+    Trouble,
+    Turn,
+    open_engine,
+    serve_settings,
+)
 from alm_proxies.engines.scripted import Scripted
 from alm_proxies.errors import InputError, SettingsError
 
@@ -89,7 +98,8 @@ def test_numbers_in_a_csv_stay_text(clip, tmp_path):
 
 
 def test_what_is_turned_away_costs_nothing_and_what_died_does(clip):
-    for kind, paid in (("rate_limited", 0), ("unauthorised", 0), ("timeout", 1), ("refused", 1)):
+    cases: tuple[tuple[Trouble, int], ...] = (("rate_limited", 0), ("unauthorised", 0), ("timeout", 1), ("refused", 1))
+    for kind, paid in cases:
         (reply,) = ask(Scripted(script=lambda request, seed: "A", faults={kind: 1.0}), request(clip))
         assert reply.paid_tries == reply.counted == paid
         assert (reply.audio_seconds > 0, reply.tokens_in > 0) == (bool(paid), bool(paid))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -98,7 +99,7 @@ def test_what_is_no_failure_of_a_request_is_raised_to_all_who_wait_and_the_next_
     request = Request("r", "u", "sample", (ask_about(clips[0]),), (1,), Sampling(max_tokens=2), seconds=60.0)
 
     async def asked():
-        engine = await open_engine(str(checkpoint), TransformersServe(batch=2))
+        engine: Any = await open_engine(str(checkpoint), TransformersServe(batch=2))
         draw = engine._lm.draw
         try:
             engine._lm.draw = {}.__getitem__
@@ -117,9 +118,14 @@ def test_requests_whose_time_is_over_are_not_run(checkpoint, clips, ask_about):
     ran = []
 
     async def asked():
-        engine = await open_engine(str(checkpoint), TransformersServe(batch=1))
+        engine: Any = await open_engine(str(checkpoint), TransformersServe(batch=1))
         draw = engine._lm.draw
-        engine._lm.draw = lambda wanted: ran.extend(one.seeds for one in wanted) or draw(wanted)
+
+        def counted(wanted):
+            ran.extend(one.seeds for one in wanted)
+            return draw(wanted)
+
+        engine._lm.draw = counted
         about = (ask_about(clips[0]),)
         waits = [
             asyncio.create_task(engine.ask(Request("r", "u", "sample", about, (seed,), Sampling(max_tokens=2))))

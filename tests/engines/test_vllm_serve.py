@@ -39,7 +39,7 @@ def ask(url):
         def run(*requests):
             return runner.run(asked(*requests))
 
-        run.can = engine.abilities
+        run.can = engine.abilities  # type: ignore[attr-defined]  # a function may carry what it knows
         yield run
         runner.run(engine.close())
 

@@ -164,6 +164,7 @@ def test_killed_at_any_moment_the_same_command_ends_with_the_same_tables(pipelin
             pass
         process.send_signal(signal.SIGKILL)
         process.communicate()
+        assert process.returncode == -signal.SIGKILL, f"it had ended before it could be killed at {watched.name}"
     done = subprocess.run(call, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert not list((tmp_path / "killed").rglob("*.part"))

@@ -10,8 +10,8 @@ import polars as pl
 import pytest
 
 from alm_proxies.errors import InputError
-from alm_proxies.pipeline.perform import perform, stamped
-from alm_proxies.pipeline.task import MARKER, State, Task, do, will_run
+from alm_proxies.pipeline.perform import Task, perform, stamped
+from alm_proxies.pipeline.task import MARKER, State, do, will_run
 from alm_proxies.tables import Finding, Findings, Labels, Votes
 
 

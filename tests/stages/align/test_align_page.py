@@ -29,8 +29,8 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> tuple[Labels, Votes, Utt
     truth = random.dirichlet(np.full(3, 0.6), 90)
     rows: list[tuple[Any, ...]] = []
     for number, share in enumerate(truth):
-        for annotator, votes, shares in (("sim/crowd", 6, share), ("proxy", 6, 0.7 * share + 0.1)):
-            for draw, label in enumerate(random.choice(3, votes, p=shares / shares.sum())):
+        for annotator, count, shares in (("sim/crowd", 6, share), ("proxy", 6, 0.7 * share + 0.1)):
+            for draw, label in enumerate(random.choice(3, count, p=shares / shares.sum())):
                 human = annotator == "sim/crowd"
                 row = (f"sim/{number:03}", annotator, "human" if human else "proxy", draw, LABELS[label])
                 rows.append((*row, human and draw >= 3))

@@ -21,9 +21,9 @@ def report(cards: dict[str, AnnotatorCard], transcript: str | None = "Go.") -> A
     random = np.random.default_rng(1)
     rows: list[tuple[Any, ...]] = []
     for number in range(30):
-        for annotator, votes in (("sim/crowd", 3), ("a", 4), ("b", 4)):
+        for annotator, count in (("sim/crowd", 3), ("a", 4), ("b", 4)):
             source = "human" if annotator == "sim/crowd" else "proxy"
-            for draw, label in enumerate(random.choice(3, votes)):
+            for draw, label in enumerate(random.choice(3, count)):
                 rows.append((f"sim/{number}", annotator, source, draw, LABELS[label]))
     names = ["utterance_id", "annotator", "source", "draw", "label"]
     about = About(taxonomy=LABELS, annotators=cards)

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alm_proxies.seeds import generator
-from alm_proxies.stages.read.hold_out import HoldOut, hold_out
+from alm_proxies.stages.read.hold_out import hold_out
+from alm_proxies.stages.read.settings import HoldOut
 from alm_proxies.tables import Utterances, Votes
 
 SPLITS = {"c/a": "test", "c/b": "train", "c/ä": None, "c/d": None}

@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alm_proxies.seeds import generator
-from alm_proxies.stages.simulate.cues import CUES, EXPRESSIONS, STEPS, changed
+from alm_proxies.stages.simulate.cues import CUES, EXPRESSIONS, STEPS
 from alm_proxies.stages.simulate.phones import CONSONANTS, VOWELS, pieces_of
 from alm_proxies.stages.simulate.speakers import speaker
-from alm_proxies.stages.simulate.timeline import FRAMES_PER_SECOND, syllable_count, tracks_of
+from alm_proxies.stages.simulate.timeline import syllable_count, tracks_of
 from alm_proxies.stages.simulate.voice import SAMPLE_RATE, Spoken, speak
 from alm_proxies.stages.simulate.words import LEXICON, PLAIN, TINTED, clauses_for, clauses_of, transcript_of
 
@@ -181,40 +181,3 @@ def test_words_betray_a_blend_only_weakly() -> None:
     other = np.mean([clause in TINTED["sad"] for clause in clauses])
     assert 0.10 < own < 0.35
     assert own > 5 * other
-
-
-@given(
-    semitones=st.floats(-6, 6),
-    factor=st.floats(0.7, 1.4),
-    decibels=st.floats(-20, 20),
-    headroom=st.floats(0, 30),
-)
-def test_effects_on_cues_add_up_and_gain_stops_at_full_scale(
-    semitones: float, factor: float, decibels: float, headroom: float
-) -> None:
-    start = np.arange(len(CUES), dtype=float)
-    effects = [("pitch", {"semitones": semitones}), ("speed", {"factor": factor}), ("gain", {"decibels": decibels})]
-    after = changed(start, effects, headroom=headroom)
-    swapped = changed(start, effects[::-1], headroom=headroom)
-    assert after is not None
-    assert swapped is not None
-    assert np.allclose(after, swapped)
-    moved = after - start
-    assert moved[0] == pytest.approx(semitones)
-    assert moved[4] == pytest.approx(np.log2(factor))
-    assert moved[3] == pytest.approx(min(decibels, headroom))
-    assert np.all(moved[[1, 2, 5, 6, 7]] == 0)
-
-
-@pytest.mark.parametrize("name", ["noise", "room", "telephone", "shift", "mask_time", "mask_frequency"])
-def test_other_effects_leave_the_cues_undefined(name: str) -> None:
-    assert changed(np.zeros(len(CUES)), [("gain", {"decibels": 1.0}), (name, {})], headroom=20.0) is None
-
-
-def test_tracks_last_as_long_as_the_samples() -> None:
-    cues = np.zeros(len(CUES))
-    tracks = tracks_of(SENTENCE, speaker(0), cues, generator(0, "test"))
-    assert tracks.samples(SAMPLE_RATE) == len(said(0, cues).samples)
-    assert tracks.spoken.sum() / FRAMES_PER_SECOND == pytest.approx(
-        syllable_count(SENTENCE) / speaker(0).rate, rel=0.02
-    )
