@@ -1,4 +1,4 @@
-"""Digests of what a table holds: the same rows give the same digest, whatever file, path or version they came from."""
+"""Digests of what a table holds: the same rows give the same one, whatever file, path, part or version they are of."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from alm_proxies.files import canonical_json
@@ -14,36 +13,55 @@ from alm_proxies.files import canonical_json
 _AT_ONCE = 500_000
 
 
-def content_digest(frame: pl.DataFrame, key: Sequence[str], about: Any) -> str:
-    """Sixteen hexadecimal digits that change when a value, a column's name or type, or `about` (plain JSON) does.
+class ContentDigest:
+    """The digest of a table that comes whole or part by part; parts are in the order of their keys."""
 
-    The order of rows counts for nothing where `key` names the columns that tell them apart; that of columns never.
-    """
-    ordered = frame.sort(list(key), maintain_order=True) if key else frame
-    digest = hashlib.blake2b(digest_size=8)
-    digest.update(canonical_json([about, ordered.height]).encode())
-    for name in sorted(ordered.columns):
-        digest.update(canonical_json([name, str(ordered.schema[name])]).encode())
-        for start in range(0, ordered.height, _AT_ONCE):
-            for part in _bytes(ordered[name].slice(start, _AT_ONCE)):
-                digest.update(part)
-    return digest.hexdigest()
+    def __init__(self, key: Sequence[str]) -> None:
+        self._key = list(key)
+        self._columns: dict[str, _Column] = {}
+        self._rows = 0
+
+    def update(self, frame: pl.DataFrame) -> None:
+        """Take the rows of one part; within a part their order counts for nothing where there is a key."""
+        ordered = frame.sort(self._key, maintain_order=True) if self._key else frame
+        for name in ordered.columns:
+            column = self._columns.setdefault(name, _Column(ordered.schema[name]))
+            for start in range(0, ordered.height, _AT_ONCE):
+                column.update(ordered[name].slice(start, _AT_ONCE))
+        self._rows += ordered.height
+
+    def hexdigest(self, about: Any) -> str:
+        """Sixteen hexadecimal digits that change with any value, name or type of a column, and with `about`."""
+        columns = [[name, *column.state()] for name, column in sorted(self._columns.items())]
+        text = canonical_json([about, self._rows, columns])
+        return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
-def _bytes(column: pl.Series) -> list[bytes]:
+class _Column:
     """The values of a column, and where it has none, as bytes that do not depend on how polars keeps them."""
-    missing = np.packbits(column.is_null().to_numpy()).tobytes()
-    if column.dtype == pl.List:
-        lengths = column.list.len().fill_null(0).cast(pl.Int64).to_numpy().tobytes()
-        inner = column.drop_nulls()
-        inner = inner.filter(inner.list.len() > 0).explode() if inner.len() else inner.explode()
-        return [missing, lengths, *_bytes(inner)]
-    if column.dtype.is_numeric() or column.dtype == pl.Boolean:
-        wide = pl.Float64 if column.dtype.is_float() else pl.Int64
-        return [
-            missing,
-            column.cast(wide).fill_null(0).to_numpy().astype("<i8" if wide is pl.Int64 else "<f8").tobytes(),
-        ]
-    text = column.cast(pl.String).fill_null("")
-    joined = text.str.join("")[0] if text.len() else ""
-    return [missing, text.str.len_bytes().cast(pl.Int64).to_numpy().astype("<i8").tobytes(), joined.encode()]
+
+    def __init__(self, dtype: pl.DataType) -> None:
+        self._type = dtype
+        self._missing, self._lengths, self._values = (hashlib.blake2b(digest_size=16) for _ in range(3))
+        self._inner = _Column(dtype.inner) if isinstance(dtype, pl.List) else None  # type: ignore[arg-type]
+
+    def update(self, column: pl.Series) -> None:
+        self._missing.update(column.is_null().cast(pl.UInt8).to_numpy().tobytes())
+        if self._inner is not None:
+            self._lengths.update(column.list.len().fill_null(0).cast(pl.Int64).to_numpy().astype("<i8").tobytes())
+            held = column.filter((column.list.len() > 0).fill_null(False))
+            if held.len():
+                self._inner.update(held.explode())
+        elif column.dtype.is_numeric() or column.dtype == pl.Boolean:
+            wide, order = (pl.Float64(), "<f8") if column.dtype.is_float() else (pl.Int64(), "<i8")
+            self._values.update(column.cast(wide).fill_null(0).to_numpy().astype(order).tobytes())
+        else:
+            text = column.cast(pl.String).fill_null("")
+            self._lengths.update(text.str.len_bytes().cast(pl.Int64).to_numpy().astype("<i8").tobytes())
+            if text.len():
+                self._values.update(text.str.join("")[0].encode())
+
+    def state(self) -> list[Any]:
+        """Its type and digests, as plain JSON."""
+        digests = [one.hexdigest() for one in (self._missing, self._lengths, self._values)]
+        return [str(self._type), *digests, *([self._inner.state()] if self._inner is not None else [])]

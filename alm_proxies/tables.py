@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 import polars as pl
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from alm_proxies.about import METADATA_KEY, About, AnnotatorCard, MadeBy, together
 from alm_proxies.columns import Column, conform, did_you_mean, refuse_clashes, refuse_other_frames, refuse_where
-from alm_proxies.content import content_digest
+from alm_proxies.content import ContentDigest
 from alm_proxies.contracts import CONTRACT, upgraded_frame
 from alm_proxies.errors import InputError, TableError
 from alm_proxies.files import canonical_json, whole
@@ -109,8 +109,17 @@ class _Table:
 
     def content_digest(self) -> str:
         """Changes when what the table holds does; paths, version and who made it are no part of it."""
-        stated = self.about.model_dump(mode="json", exclude={"contract", "version", "roots", "made_by"})
-        return content_digest(self.frame, self.KEY, stated)
+        digest = ContentDigest(self.KEY)
+        digest.update(self.content())
+        return digest.hexdigest(self.stated())
+
+    def content(self) -> pl.DataFrame:
+        """The rows that the digest is of."""
+        return self.frame
+
+    def stated(self) -> dict[str, Any]:
+        """What the table says of itself that results may depend on, as plain JSON."""
+        return self.about.model_dump(mode="json", exclude={"contract", "version", "roots", "made_by"})
 
     def by(self, made_by: MadeBy) -> Self:
         """The same table, saying who made it."""
@@ -198,6 +207,10 @@ class Votes(_Table):
         _check_sources(frame, where)
         _check_draws(frame, cls.KEY, where)
         return frame, about
+
+    def content(self) -> pl.DataFrame:
+        """The contract's columns but `stated`, on which no result depends."""
+        return self.frame.select(column.name for column in self.COLUMNS if column.name != "stated")
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 import alm_proxies
 from alm_proxies.about import MadeBy
 from alm_proxies.ballots import counting_of
+from alm_proxies.content import ContentDigest
 from alm_proxies.contracts import CONTRACT, upgraded_about
 from alm_proxies.errors import InputError, TableError
 from alm_proxies.stages.align.stage import align
@@ -127,6 +128,8 @@ def test_old_names_work_and_warn_once() -> None:
         assert one_warning(lambda one=one: one.what) == "is wrong"
         assert one_warning(lambda one=one: one.mend) == "Right it."
     assert one_warning(lambda: MadeBy(stage="fuse", settings={"seed": 1}).said) == {"seed": 1}
+    with pytest.warns(DeprecationWarning, match="stacking is now supervised"):
+        assert FuseSettings.model_validate({"method": "stacking"}).method == "supervised"
     frame = pl.DataFrame({"utterance_id": ["a"], "p_x": [0.5], "p_y": [0.5], "proxy_worth": [2.0]})
     assert one_warning(lambda: Labels.of(frame)).frame["concentration_gain"].to_list() == [2.0]  # type: ignore[attr-defined]
 
@@ -134,6 +137,10 @@ def test_old_names_work_and_warn_once() -> None:
 def votes_of(labels: list[str], **columns: object) -> Votes:
     frame = pl.DataFrame({"utterance_id": [f"u{n}" for n in range(len(labels))], "annotator": "r", "label": labels})
     return Votes.of(frame.with_columns(**columns), taxonomy=("x", "y"))
+
+
+def utterances_of(**columns: object) -> Utterances:
+    return Utterances.of(pl.DataFrame({"utterance_id": ["u0", "u1", "u2"]}).with_columns(**columns))
 
 
 @settings(deadline=None, max_examples=50)
@@ -157,9 +164,6 @@ def test_the_digest_changes_with_every_value_and_its_absence(tmp_path: Path) -> 
         votes_of(["x", "y", "x"], secondary=pl.Series([[], None, None], dtype=pl.List(pl.String()))),
         votes_of(["x", "y", "x"], secondary=pl.Series([["y", "x"], None, None])),
         votes_of(["x", "y", "x"], secondary=pl.Series([["yx"], None, None])),
-        votes_of(["x", "y", "x"], stated=pl.Series(["", None, None])),
-        votes_of(["x", "y", "x"], stated=pl.Series(["a", "b", None])),
-        votes_of(["x", "y", "x"], stated=pl.Series(["ab", "", None])),
         votes_of(["x", "y", "x"], held_out=pl.Series([True, False, False])),
         votes_of(["x", "y", "x"], valence=pl.Series([0.0, None, None])),
         votes_of(["x", "y"]),
@@ -170,6 +174,26 @@ def test_the_digest_changes_with_every_value_and_its_absence(tmp_path: Path) -> 
     plain.write(tmp_path / "v.parquet")
     assert Votes.read(tmp_path / "v.parquet").content_digest() == digests[0]
     assert len(digests[0]) == 16
+    assert votes_of(["x", "y", "x"], stated=pl.Series(["a", None, None])).content_digest() == digests[0]
+    told = [["", None, None], ["a", "b", None], ["ab", "", None], [None, None, None], ["a", None, "b"]]
+    tables = [utterances_of(transcript=pl.Series(words, dtype=pl.String())) for words in told]
+    tables += [utterances_of(room=pl.Series(["a", "b", None])), utterances_of(**{"rooms": pl.Series(["a", "b", None])})]
+    assert len({table.content_digest() for table in tables}) == len(tables)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.sampled_from("xy"), min_size=2, max_size=12), st.integers(0, 12), st.integers(0, 12))
+def test_the_digest_of_parts_is_that_of_the_whole(labels, first, second) -> None:
+    votes = votes_of(labels, secondary=pl.Series([["x"] if n % 3 else None for n in range(len(labels))]))
+    digest = ContentDigest(Votes.KEY)
+    content = votes.content().sort("utterance_id")
+    for part in (
+        content[: min(first, second)],
+        content[min(first, second) : max(first, second)],
+        content[max(first, second) :],
+    ):
+        digest.update(part.reverse())
+    assert digest.hexdigest(votes.stated()) == votes.content_digest()
 
 
 def test_a_maker_names_its_inputs_by_need_and_content() -> None:

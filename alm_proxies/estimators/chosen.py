@@ -77,7 +77,7 @@ class Chosen(Estimator):
 
     name: ClassVar[str] = "chosen"
 
-    def __init__(self, *, folds: int = 5, seed: int = 0, quiet: bool = True) -> None:
+    def __init__(self, *, folds: int = 5, seed: int = 0, quiet: bool = False) -> None:
         self.folds = folds
         self.seed = seed
         self.quiet = quiet
@@ -96,7 +96,7 @@ class Chosen(Estimator):
         return self.estimator_.posterior(self.estimator_.aligned(counts))
 
 
-def choose(counts: Counts, *, folds: int = 5, seed: int = 0, quiet: bool = True) -> Choice:
+def choose(counts: Counts, *, folds: int = 5, seed: int = 0, quiet: bool = False) -> Choice:
     """The estimator that foretells left-out human votes best; proxies count only where they show that they help.
 
     Every human vote of every utterance is left out once and foretold from the utterance's other votes and proxies by

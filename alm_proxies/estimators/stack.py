@@ -49,7 +49,7 @@ class Stack(Estimator):
         *,
         folds: int = 5,
         seed: int = 0,
-        quiet: bool = True,
+        quiet: bool = False,
         methods: Sequence[Method] = WITH,
         without: Sequence[Method] = WITHOUT,
     ) -> None:

@@ -102,7 +102,7 @@ class Trial:
         self.fits = 0
         self.screening = Screening(self._screened, counts.speakers)
 
-    def run(self, methods: Sequence[Method], without: Sequence[Method], *, quiet: bool = True) -> Learned:
+    def run(self, methods: Sequence[Method], without: Sequence[Method], *, quiet: bool = False) -> Learned:
         """Predict every cut by every method, then learn the weights."""
         every = np.ones(len(self.cuts), dtype=np.bool_)
         with Progress("stacking", quiet=quiet) as progress, warnings.catch_warnings():

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from alm_proxies.columns import did_you_mean
 from alm_proxies.errors import InputError, SettingsError
-from alm_proxies.files import digest_of, make_folder, write_json
+from alm_proxies.files import make_folder, write_json
 from alm_proxies.stages.balance.settings import NAMED, BalanceSettings
 from alm_proxies.stages.balance.weights import TOLERANCE, Balance, balanced
 from alm_proxies.stages.balance.wishes import Wish, wishes_of
@@ -79,7 +79,8 @@ def balance(
     frame = labels.frame.join(weights, on="utterance_id", how="left", maintain_order="left")
     frame = frame.with_columns(weight=pl.coalesce("_new", "weight")).drop("_new")
     said = settings.model_dump(mode="json")
-    made_by = MadeBy(stage="balance", settings_digest=digest_of(said), settings=said)
+    inputs = {"labels": [labels.content_digest()], "utterances": [utterances.content_digest()]}
+    made_by = MadeBy.of("balance", said, inputs)
     made = Labels.of(frame, about=labels.about.with_(made_by=made_by), where="labels")
     metrics = _metrics(part, wishes, solution)
     page = page_of(part, wishes, solution, findings, said)

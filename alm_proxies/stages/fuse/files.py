@@ -13,6 +13,7 @@ import polars as pl
 
 from alm_proxies.about import About, about_of, together
 from alm_proxies.columns import missing_column
+from alm_proxies.content import ContentDigest
 from alm_proxies.files import make_folder, whole
 from alm_proxies.progress import Progress
 from alm_proxies.stages.fuse.stage import Fused, FuseSettings, fuse
@@ -58,7 +59,7 @@ def fuse_files(
     *,
     utterances: Path | None = None,
     taxonomy: str | None = None,
-    quiet: bool = True,
+    quiet: bool = False,
     part_rows: int = PART_ROWS,
     whole_rows: int = WHOLE_ROWS,
 ) -> FusedFile:
@@ -104,7 +105,7 @@ def _in_parts(big: _Big, output: Path, settings: FuseSettings, quiet: bool) -> F
     own = Path(tempfile.mkdtemp(dir=folder))
     try:
         with Progress("reading votes", quiet=quiet) as progress:
-            fusion = Fusion.of(big.parts(progress), settings, quiet=quiet)
+            fusion = Fusion.of(big.parts(progress), settings, quiet=quiet, described=big.described())
         written, count, about = [], 0, About()
         with Progress("fusing", quiet=quiet) as progress:
             for number, (votes, people) in enumerate(big.parts(progress)):
@@ -131,6 +132,19 @@ class _Big:
     taxonomy: str | None
     columns: tuple[str, ...]
     part_rows: int
+
+    def described(self) -> str | None:
+        """The digest of the utterances, those without votes included."""
+        if self.utterances is None:
+            return None
+        digest, about = ContentDigest(Utterances.KEY), about_of(self.utterances)
+        table = Utterances.of(pl.DataFrame(schema={"utterance_id": pl.String()}), about=about)
+        for part in side_by_side({self.utterances: columns_in(self.utterances)}, self.part_rows):
+            rows = part[self.utterances]
+            where = f"{self.utterances} after row {rows.first:,}"
+            table = Utterances.of(rows.frame, about=about, where=where)
+            digest.update(table.content())
+        return digest.hexdigest(table.stated())
 
     def parts(self, progress: Progress) -> Iterator[Part]:
         """Votes of some utterances and the rows of these utterances, checked as whole tables are."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,6 @@ from alm_proxies.estimators.blocks import Layout
 from alm_proxies.estimators.counts import counts_of
 from alm_proxies.estimators.estimator import Estimator, labels_of, nothing_to_learn
 from alm_proxies.estimators.supervised import too_sparse
-from alm_proxies.files import digest_of
 from alm_proxies.stages.fuse.learn import learn, quiet_fits, unsettled_attributes
 from alm_proxies.stages.fuse.survey import Part, survey
 from alm_proxies.tables import Finding, Labels, MadeBy, Utterances, Votes
@@ -34,11 +33,15 @@ class Fusion:
     """Fitted to the ratings; None where there are none."""
     trials: pl.DataFrame
     findings: tuple[Finding, ...]
+    inputs: dict[str, str]
+    """By need: a digest of what its tables hold."""
 
     @classmethod
-    def of(cls, parts: Iterable[Part], settings: FuseSettings, *, quiet: bool = True) -> Fusion:
+    def of(
+        cls, parts: Iterable[Part], settings: FuseSettings, *, quiet: bool = False, described: str | None = None
+    ) -> Fusion:
         """Look at every part, then learn from a sample of the utterances."""
-        seen = survey(parts, settings)
+        seen = survey(parts, settings, described=described)
         if not seen.utterances:
             raise InputError("there are no label votes to fuse", where="votes", fix="Give a Votes file with labels.")
         if seen.counts is None:
@@ -50,7 +53,7 @@ class Fusion:
         if seen.without_human:
             message = "utterances without a human vote to fuse: their labels rest on proxies and corpus shares"
             findings.append(Finding("fuse", "no_human_votes", message, count=seen.without_human))
-        return cls(settings, learnt.estimator, seen.layout, rated, learnt.trials, tuple(findings))
+        return cls(settings, learnt.estimator, seen.layout, rated, learnt.trials, tuple(findings), seen.inputs)
 
     def labels(self, votes: Votes, utterances: Utterances | None) -> Labels:
         """A label for every utterance of these votes."""
@@ -59,7 +62,7 @@ class Fusion:
             votes, merge=said.merge, utterances=utterances, columns=said.columns, consensus=said.consensus,
             layout=self.layout,
         )  # fmt: skip
-        return finished(labels_of(self.estimator, counts, votes.about), votes, said, self.rated)
+        return finished(labels_of(self.estimator, counts, votes.about), votes, said, self.rated, self.inputs)
 
 
 def rate(votes: Votes) -> tuple[Attributes, list[Finding]]:
@@ -69,13 +72,15 @@ def rate(votes: Votes) -> tuple[Attributes, list[Finding]]:
     return rated, unsettled_attributes(rated)
 
 
-def finished(labels: Labels, votes: Votes, settings: FuseSettings, rated: Attributes | None) -> Labels:
-    """The labels with their attributes, and with the settings they were made with."""
+def finished(
+    labels: Labels, votes: Votes, settings: FuseSettings, rated: Attributes | None, inputs: Mapping[str, str]
+) -> Labels:
+    """The labels with their attributes, and with the settings and the inputs they were made from."""
     frame = labels.frame
     if rated is not None:
         made = rated.predict(votes)
         frame = frame.drop(name for name in made.columns if name != "utterance_id" and name in frame.columns)
         frame = frame.join(made, on="utterance_id", how="left", maintain_order="left")
     said = settings.model_dump(mode="json")
-    made_by = MadeBy(stage="fuse", settings_digest=digest_of(said), settings=said)
+    made_by = MadeBy.of("fuse", said, {need: [digest] for need, digest in inputs.items()})
     return Labels.of(frame, about=labels.about.with_(made_by=made_by), where="labels")

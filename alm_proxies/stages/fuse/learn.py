@@ -51,7 +51,7 @@ def teaches(settings: FuseSettings, human: Array) -> NDArray[np.bool_]:
     return _named(settings).teaches(human)
 
 
-def learn(counts: Counts, settings: FuseSettings, *, quiet: bool = True) -> Learnt:
+def learn(counts: Counts, settings: FuseSettings, *, quiet: bool = False) -> Learnt:
     """Fit the estimator of the settings to the utterances that teach it, or to a sample of them."""
     with quiet_fits():
         estimator = _named(settings, quiet).fit(counts)
@@ -93,7 +93,7 @@ def _of_fit(estimator: Estimator) -> list[Finding]:
     return [Finding("fuse", "assumed_agreement", message, fix=fix), *unsettled(estimator)]
 
 
-def _named(settings: FuseSettings, quiet: bool = True) -> Estimator:
+def _named(settings: FuseSettings, quiet: bool = False) -> Estimator:
     if settings.method == "auto":
         return Stack(folds=settings.folds, seed=settings.seed, quiet=quiet)
     if settings.method == "chosen":

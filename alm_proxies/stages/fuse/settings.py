@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from alm_proxies.counting import Counting
+from alm_proxies.renamed import renamed
 from alm_proxies.stage import Need, Stage
 
 Method = Literal[
@@ -38,6 +39,14 @@ class FuseSettings(Counting):
     """Folds of auto and chosen, by speaker where known."""
     seed: int = 0
     """Seed of folds, samples and starts."""
+
+    @field_validator("method", mode="before")
+    @classmethod
+    def _new_name(cls, method: object) -> object:
+        if method != "stacking":
+            return method
+        renamed("the method stacking", "supervised", stacklevel=2)
+        return "supervised"
 
 
 STAGE = Stage(

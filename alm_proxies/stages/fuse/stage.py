@@ -45,7 +45,7 @@ def fuse(
     settings: FuseSettings | None = None,
     *,
     utterances: Utterances | None = None,
-    quiet: bool = True,
+    quiet: bool = False,
 ) -> Fused:
     """A label distribution for every utterance that has votes; held-out votes are never seen.
 
@@ -76,5 +76,5 @@ def _dawid_skene(votes: Votes) -> Fused:
         rated, more = rate(votes)
         findings = [*findings, *left_out(votes, answer="rating"), *more]
     settings = FuseSettings(method="dawid_skene")  # it counts votes in its own way, whatever else was set
-    labels = finished(estimator.predict(votes), votes, settings, rated)
+    labels = finished(estimator.predict(votes), votes, settings, rated, {"votes": votes.content_digest()})
     return Fused(labels, pl.DataFrame(), Findings.gather(findings, "fuse"), estimator)

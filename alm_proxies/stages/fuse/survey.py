@@ -11,6 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from alm_proxies.ballots import human_counts, left_out, usable_of
+from alm_proxies.content import ContentDigest
 from alm_proxies.estimators.attributes import has_ratings, rated_by_people
 from alm_proxies.estimators.blocks import Layout, Marks, layout_of
 from alm_proxies.estimators.counts import Counts, counts_of
@@ -39,17 +40,24 @@ class Survey:
     without_human: int
     """Utterances without a human vote."""
     utterances: int
+    inputs: dict[str, str]
+    """By need: a digest of what its tables hold."""
 
 
-def survey(parts: Iterable[Part], settings: FuseSettings) -> Survey:
-    """Look at every part once; parts hold whole utterances, in the order of their ids."""
+def survey(parts: Iterable[Part], settings: FuseSettings, *, described: str | None = None) -> Survey:
+    """Look at every part once; parts hold whole utterances, in the order of their ids.
+
+    `described` is the digest of the utterances where the parts do not hold all their rows and columns.
+    """
     taught, rated = _Kept(FIT_ROWS, settings.seed), _Kept(RATED_ROWS, settings.seed)
     marks, told, sources = Marks(), _Told(), pl.DataFrame(schema={"annotator": pl.String(), "source": pl.String()})
     seen = without = 0
     attributes = False
+    read = _Read()
     about = About()
     for votes, utterances in parts:
         about = votes.about
+        read.add(votes, utterances if described is None else None)
         usable = usable_of(votes, consensus=settings.consensus)
         ids = usable.utterances
         human, _, more = human_counts(usable.human, len(ids), votes.taxonomy, settings.merge)
@@ -73,8 +81,31 @@ def survey(parts: Iterable[Part], settings: FuseSettings) -> Survey:
             consensus=settings.consensus, layout=layout,
         )  # fmt: skip
     return Survey(
-        counts, layout, rated.votes(about) if attributes else None, (*told.findings(), *layout.findings), without, seen
+        counts,
+        layout,
+        rated.votes(about) if attributes else None,
+        (*told.findings(), *layout.findings),
+        without,
+        seen,
+        read.inputs() | ({"utterances": described} if described is not None else {}),
     )
+
+
+class _Read:
+    """What was read, as a digest for each need: the same whether the tables came whole or part by part."""
+
+    def __init__(self) -> None:
+        self._digests: dict[str, ContentDigest] = {}
+        self._stated: dict[str, dict[str, object]] = {}
+
+    def add(self, votes: Votes, utterances: Utterances | None) -> None:
+        for need, table in (("votes", votes), ("utterances", utterances)):
+            if table is not None:
+                self._digests.setdefault(need, ContentDigest(table.KEY)).update(table.content())
+                self._stated[need] = table.stated()
+
+    def inputs(self) -> dict[str, str]:
+        return {need: digest.hexdigest(self._stated[need]) for need, digest in self._digests.items()}
 
 
 class _Kept:

@@ -44,7 +44,7 @@ def predict(
     utterances: Utterances | str | Path,
     settings: PredictSettings | None = None,
     *,
-    quiet: bool = True,
+    quiet: bool = False,
 ) -> Predicted:
     """The distribution that a trained model predicts for every utterance, or for every recording in a folder.
 

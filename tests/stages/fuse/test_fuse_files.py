@@ -128,6 +128,11 @@ def test_labels_made_in_parts_are_those_made_at_once(files, tmp_path: Path, meth
     assert alike(first.frame, second.frame)
     assert first.about == second.about
     table = combine(*(Votes.read(path) for path in votes))
+    assert first.about.made_by is not None
+    assert first.about.made_by.inputs == {
+        "votes": table.content_digest(),
+        "utterances": Utterances.read(utterances).content_digest(),
+    }
     assert (
         fuse(table, settings, utterances=Utterances.read(utterances))
         .labels.frame.sort("utterance_id")
