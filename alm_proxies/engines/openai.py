@@ -9,12 +9,13 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal
 from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict
 
-from alm_proxies.engines import chat_api
+from alm_proxies.engines import chat_api, known
 from alm_proxies.engines.addresses import is_loopback
 from alm_proxies.engines.away import Away
 from alm_proxies.engines.bill import Bill, TriedOut
@@ -42,11 +43,15 @@ from alm_proxies.engines.engine import (
 from alm_proxies.engines.faults import FaultError, Sent
 from alm_proxies.engines.probe import probe
 from alm_proxies.engines.traffic import Traffic
+from alm_proxies.engines.trials import ACCOUNT, BOOK_AGAIN, TrialQuestion, TrialUse
 from alm_proxies.errors import EngineError, SettingsError
 
 _MOST_OFFERED = 10
 """Models of a server that are named."""
 _LONGEST_NAME = 80
+_OPTIONAL_SECONDS = 10.0
+"""Of a question whose answer is not needed, its one retry included."""
+_DOUBTFUL = frozenset({"unsupported", "bad_request"})
 _SHORTEST_SECRET = 6
 """Keys shorter than this ("none", "EMPTY") are no secrets, and could be words of an answer."""
 _BYTES_OF_A_LIST = 1024 * 1024
@@ -82,6 +87,8 @@ class OpenAI:
         """What trying the server out comes to, while that lasts."""
         self.tried_out = TriedOut()
         """What it came to."""
+        self._known_as: str | None = None
+        """Under which name its abilities are kept."""
         self._taken = 2
         """The largest n that the server has taken."""
         self._most: int | None = None
@@ -98,8 +105,14 @@ class OpenAI:
         """Find out with a few small questions what the server really does, then be ready to ask it."""
         engine = cls.unprobed(model, serve)
         engine._trial = trial = Bill()
+        supposed = engine._abilities
         try:
-            engine._abilities = await probe(engine, engine._abilities)
+            engine._known_as = await known.key_of(engine._get, engine.addresses, supposed)
+            found = known.recall(engine._known_as, supposed)
+            if found is None:
+                found = await probe(engine, supposed)
+                known.remember(engine._known_as, found)
+            engine._abilities = found
         except FaultError as fault:
             fix = await engine._mend(fault.failure, serve)
             await engine.close()
@@ -155,6 +168,8 @@ class OpenAI:
             reply = await asked(request, bill, until)
         except FaultError as fault:
             reply = Reply(request.key, failure=fault.failure)
+        if reply.failure is not None and reply.failure.kind in _DOUBTFUL:
+            known.forget(self._known_as)  # perhaps it can no longer do what it could
         return replace(
             reply,
             tokens_in=bill.tokens_in,
@@ -192,13 +207,26 @@ class OpenAI:
         if self._trial is None:
             return await self.traffic.send(one_try, seconds=seconds)
         heard = sum(part.seconds for turn in question.turns for part in turn.parts if isinstance(part, Audio))
+        account = ACCOUNT.get()
+        number = 0
+        if account is not None:
+            number = await account.book(TrialQuestion(heard, most.tokens_in, most.tokens_out))
+        again = BOOK_AGAIN.set(None if account is None else partial(account.book_again, number))
+        use = TrialUse("killed", 1, 1, 0, 0, 0)
         try:
             sent = await self.traffic.send(one_try, seconds=seconds, tries=_TRIES_OUT)
+            self._trial.add(sent, heard)
+            found, counted = sent.answer, int(sent.answer.tokens_in > 0)
+            use = TrialUse("answered", sent.tries, sent.paid_tries, counted, found.tokens_in, found.tokens_out)
+            return sent
         except FaultError as fault:
             self._trial.add_fault(fault, heard)
+            use = TrialUse(fault.failure.kind, fault.tries, fault.paid_tries, 0, 0, 0)
             raise
-        self._trial.add(sent, heard)
-        return sent
+        finally:
+            BOOK_AGAIN.reset(again)
+            if account is not None:
+                await account.settle(number, use)
 
     async def tokenize(self, text: str) -> tuple[int, ...] | None:
         """The tokens of a text by vLLM's own address beside /v1, or None where there is none."""
@@ -213,7 +241,7 @@ class OpenAI:
                 return parse(_Tokens, content, "list of tokens").tokens
 
         try:
-            sent = await self.traffic.send(one_try, seconds=30.0)
+            sent = await self.traffic.send(one_try, seconds=_OPTIONAL_SECONDS, most_tries=2)
         except FaultError:
             return None
         self._tokens[text] = sent.answer
@@ -228,6 +256,18 @@ class OpenAI:
                 return None
             counted.append(len(tokens))
         return tuple(counted)
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Those of its servers."""
+        return tuple(replica.address for replica in self.traffic.replicas)
+
+    async def _get(self, address: str, seconds: float) -> bytes:
+        """The content of a 200 answer to a question that costs nothing."""
+        answered = await self._connections.get(address, seconds, most=_BYTES_OF_A_LIST)
+        if answered.status != 200:
+            raise chat_api.fault_of(answered.status, answered.headers, answered.content)
+        return answered.content
 
     def away(self) -> Away | None:
         """Since when none of the servers can be reached, or None."""

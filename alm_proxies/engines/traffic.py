@@ -37,6 +37,7 @@ from tenacity import (
 from alm_proxies.engines.away import Away
 from alm_proxies.engines.engine import ASKED_AGAIN, Failure
 from alm_proxies.engines.faults import AWAY, Answer, FaultError, Sent
+from alm_proxies.engines.trials import BOOK_AGAIN
 
 _FIRST_WINDOW = 16.0
 _FIRST_SHARE = 1 / 8
@@ -153,19 +154,29 @@ class Traffic:
                 turn.set_exception(_called_off(self._off))
 
     async def send(
-        self, one_try: Callable[[str, float], Awaitable[Answer]], *, seconds: float, tries: int = 0
+        self,
+        one_try: Callable[[str, float], Awaitable[Answer]],
+        *,
+        seconds: float,
+        tries: int = 0,
+        most_tries: int | None = None,
     ) -> Sent[Answer]:
         """The answer of `one_try(address, seconds)` and how many tries it took; raises the last FaultError.
 
         Only kinds that may pass are tried again, and never beyond `seconds` in all; `tries` are made where `serve`
-        allows fewer.
+        allows fewer, and no more than `most_tries`. A try after one that may be charged for is booked first.
         """
         until = time.monotonic() + seconds
-        most, made, paid, spared = max(self._tries, tries), 0, 0, 0
+        most, made, paid, spared = most_tries or max(self._tries, tries), 0, 0, 0
+        may_book = BOOK_AGAIN.get()
 
         def enough(state: RetryCallState) -> bool:
             over = time.monotonic() + state.upcoming_sleep >= until
-            return over or self._off is not None or made - spared >= most
+            if over or self._off is not None or made - spared >= most:
+                return True
+            error = state.outcome.exception() if state.outcome is not None else None
+            charged = isinstance(error, FaultError) and error.paid
+            return charged and may_book is not None and not may_book()
 
         try:
             async for attempt in AsyncRetrying(

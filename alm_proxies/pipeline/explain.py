@@ -24,11 +24,6 @@ from alm_proxies.table_files import read_parquet
 from alm_proxies.tables import ATTRIBUTES, Labels, Utterances, Votes, combine
 from alm_proxies.taxonomy import from_unit
 
-_REPLIES = """SELECT a.name AS annotator, v.draw, v.cell, v.status, v.kind, v.raw, v.request, v.latency, v.tokens_in,
-    v.tokens_out, v.price FROM vote v JOIN annotator a ON a.id = v.annotator
-    JOIN planned_annotator p ON p.annotator = v.annotator JOIN utterance u ON u.id = v.utterance
-    WHERE u.name = ? AND v.draw < p.votes ORDER BY a.name, v.draw"""
-
 
 @dataclass(frozen=True, slots=True)
 class Explained:
@@ -172,10 +167,7 @@ def _replies(folder: Path, utterance_id: str) -> dict[tuple[str, int], dict[str,
     replies = {}
     for path in sorted(folder.glob("ledger*.sqlite")):
         with Ledger.look(path) as ledger:
-            cursor = ledger.sql.execute(_REPLIES, (utterance_id,))
-            names = [column[0] for column in cursor.description]
-            for values in cursor:
-                reply = dict(zip(names, values, strict=True))
+            for reply in ledger.replies(utterance_id):
                 replies[reply.pop("annotator"), reply.pop("draw")] = reply
     return replies
 

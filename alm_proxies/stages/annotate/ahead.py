@@ -15,8 +15,9 @@ from alm_proxies.errors import AlmProxiesError
 from alm_proxies.files import digest_of
 from alm_proxies.stage import Ahead, Foreseen
 from alm_proxies.stages.annotate.injection import is_told_transcripts, price_of_injection, to_be_injected
-from alm_proxies.stages.annotate.limits import leaves_this_machine, price_of_all, refuse_egress, refuse_same_names
+from alm_proxies.stages.annotate.limits import leaves_this_machine, refuse_egress, refuse_same_names
 from alm_proxies.stages.annotate.plan import askable, shard_of
+from alm_proxies.stages.annotate.prices import price_of_all
 from alm_proxies.stages.annotate.settings import AnnotateSettings
 from alm_proxies.stages.annotate.stage import annotate, read_panel
 from alm_proxies.tables import Utterances
@@ -95,8 +96,7 @@ def _asked(
         frame = frame.head(settings.limit)
     price = price_of_all([annotator], frame)
     if is_told_transcripts(annotator):
-        shard = shard_of(settings.shard) if settings.shard else None
-        twice = to_be_injected(frame, settings.injection, shard)
+        twice = to_be_injected(frame, settings.injection, shard_of(settings.shard))
         price += price_of_injection([annotator], twice)
         if twice.height:
             said = f"{annotator.name}: {twice.height} utterances twice more, to see what an injected transcript turns"

@@ -1,8 +1,9 @@
-"""Figures in words: prices and counts as a run says them."""
+"""Figures in words: prices, counts and times as a run states them."""
 
 from __future__ import annotations
 
 import math
+from datetime import datetime, timedelta
 
 
 def in_money(price: float) -> str:
@@ -15,3 +16,10 @@ def in_money(price: float) -> str:
 def counted(count: int, noun: str) -> str:
     """A count and what is counted: 1 vote, 4,800 votes."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def ready_at(minutes: float, now: datetime | None = None) -> str:
+    """When something is done that takes this long: 14:05, or with its date where that is another day."""
+    now = now or datetime.now()
+    then = now + timedelta(minutes=minutes)
+    return f"{then:%H:%M}" if then.date() == now.date() else f"{then:%Y-%m-%d %H:%M}"

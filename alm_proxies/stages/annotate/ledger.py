@@ -1,149 +1,136 @@
-"""The ledger: the outcome of every planned vote, in SQLite; what it has acknowledged survives anything but the disk."""
+"""The ledger: the outcome of every planned vote, in SQLite; what it has acknowledged survives anything but the disk.
+
+SQL stands in the files named ledger*.py alone, behind named questions and writes. What was acknowledged is known a
+second time, in a journal beside the file and in the votes table: opening compares them, restores what can be restored,
+and refuses to go on without what cannot, until the user says so.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+import tempfile
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from alm_proxies.about import AnnotatorCard
-from alm_proxies.errors import InputError, OutputError
+from alm_proxies.errors import InputError
+from alm_proxies.stages.annotate import ledger_file
+from alm_proxies.stages.annotate.journal import Journal, Recorded, read_journal
+from alm_proxies.stages.annotate.ledger_file import VERSION, damaged, reported
+from alm_proxies.stages.annotate.ledger_opening import (
+    lost_in_words,
+    open_file,
+    refuse_other_version,
+    to_read,
+    upgraded_copy,
+)
+from alm_proxies.stages.annotate.ledger_questions import Questions
+from alm_proxies.stages.annotate.ledger_writes import TAKE, apply, move_aside, recounted, storable
+from alm_proxies.stages.annotate.ledger_writes import annotator_id as annotator_number
 from alm_proxies.stages.annotate.lock import OneWriter
+from alm_proxies.stages.annotate.records import Heard, Lost, Outcome, Sending, Totals, Trial, Written
+from alm_proxies.stages.annotate.restoring import TableState
 
-VERSION = 1
+__all__ = ["VERSION", "Heard", "Ledger", "Lost", "Outcome", "Sending", "Totals", "Trial", "Written"]
 
-_VOTE = """annotator INTEGER, utterance INTEGER, draw INTEGER, status TEXT, kind TEXT, label TEXT, more TEXT,
-    stated TEXT, raw TEXT, request TEXT, cell INTEGER, latency REAL, tokens_in REAL, tokens_out REAL, price REAL,
-    tries INTEGER, seeded INTEGER, at REAL"""
-_TABLES = f"""
-CREATE TABLE IF NOT EXISTS about (key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS annotator (id INTEGER PRIMARY KEY, name TEXT, digest TEXT, seed INTEGER, card TEXT,
-    UNIQUE (name, digest, seed));
-CREATE TABLE IF NOT EXISTS utterance (id INTEGER PRIMARY KEY, name TEXT UNIQUE);
-CREATE TABLE IF NOT EXISTS audio (path TEXT PRIMARY KEY, size INTEGER, changed INTEGER, digest TEXT) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS material (annotator INTEGER, utterance INTEGER, digest TEXT,
-    PRIMARY KEY (annotator, utterance)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS planned_utterance (position INTEGER PRIMARY KEY, utterance INTEGER);
-CREATE TABLE IF NOT EXISTS planned_annotator (annotator INTEGER PRIMARY KEY, votes INTEGER);
-CREATE TABLE IF NOT EXISTS vote ({_VOTE}, PRIMARY KEY (annotator, utterance, draw)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS set_aside ({_VOTE}, why TEXT);
-CREATE TABLE IF NOT EXISTS injection (annotator INTEGER, utterance INTEGER, label TEXT, speaker TEXT, told INTEGER,
-    control INTEGER, PRIMARY KEY (annotator, utterance)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS in_flight (id INTEGER PRIMARY KEY, draws INTEGER, price REAL);
-CREATE TABLE IF NOT EXISTS lost (requests INTEGER, draws INTEGER, price REAL);
-"""
-_COLUMNS = len(_VOTE.split(","))
+_AT_ONCE = 20_000
 
 
-class Outcome(NamedTuple):
-    """A row of `vote`, in the order of its columns, so that SQLite takes it as it is."""
-
-    annotator: int
-    utterance: int
-    draw: int
-    status: str
-    kind: str
-    label: str | None
-    more: str | None
-    """JSON of what a single label cannot say: shares, secondary, attributes."""
-    stated: str | None
-    raw: str
-    request: str
-    """Digest of all that the vote depends on."""
-    cell: int
-    latency: float
-    tokens_in: float
-    tokens_out: float
-    price: float
-    tries: int
-    seeded: bool
-    at: float
-
-
-class Sending(NamedTuple):
-    """A request about to be sent: its number, its draws and what it should cost."""
-
-    number: int
-    draws: int
-    price: float
-
-
-class Heard(NamedTuple):
-    """What an annotator heard and read of an utterance: digests that tell a later run whether it has changed."""
-
-    annotator: int
-    utterance: int
-    material: str
-    path: str
-    size: int
-    changed: int
-    audio: str
-
-
-@dataclass(frozen=True, slots=True)
-class Lost:
-    """Requests that nothing came of and that are asked again, such as those in flight when a run was killed."""
-
-    requests: int = 0
-    draws: int = 0
-    price: float = 0.0
-
-
-class Ledger:
+class Ledger(Questions):
     """A ledger that is open for writing (one process at a time) or for looking."""
 
     def __init__(self, path: Path, connection: sqlite3.Connection, lock: OneWriter | None) -> None:
         self.path = path
-        self.sql = connection
+        self._sql = connection
         self._lock = lock
+        self._alone = threading.Lock()
+        self._journal = Journal(path.with_suffix(".journal"))
+        self._identity = ""
+        self._totals = Totals()
+        self._copied: tempfile.TemporaryDirectory[str] | None = None
         self.lost = Lost()
+        """What was in flight when an earlier run was killed."""
+        self.notes: list[tuple[str, str]] = []
+        """What was found and done on opening: kind and sentence."""
 
     @classmethod
-    def open(cls, path: Path) -> Ledger:
-        """The ledger at a path, made if it is not there, locked against other writers; `.lost` is what a kill cost."""
+    def open(cls, path: Path, *, table: Path | None = None, accept_loss: bool = False) -> Ledger:
+        """The ledger at a path, made if it is not there, locked against other writers, compared with what else knows.
+
+        `table` is the votes table beside it. What is missing and cannot be restored is refused unless `accept_loss`.
+        """
         lock = OneWriter(path.with_suffix(".lock"))
+        ledger_file.refuse_irregular(path)
         lock.__enter__()
-        sql: sqlite3.Connection | None = None
+        ledger: Ledger | None = None
         try:
-            with _saying(path):
-                sql = sqlite3.connect(path.resolve().as_uri(), uri=True, isolation_level=None, check_same_thread=False)
-                sql.execute("PRAGMA journal_mode = WAL")
-                sql.execute("PRAGMA synchronous = FULL")
-                sql.executescript(_TABLES)
-            ledger = cls(path, sql, lock)
-            ledger._check_version()
-            ledger.lost = ledger._give_up_in_flight()
+            journal = Journal(path.with_suffix(".journal"))
+            with reported(path):
+                opened = open_file(path, journal, table, accept_loss)
+            ledger = cls(path, opened.sql, lock)
+            ledger._journal, ledger._identity, ledger._totals = journal, opened.identity, opened.totals
+            ledger.notes = opened.notes
+            ledger._give_up_in_flight()
+            ledger._say_open()
             return ledger
         except BaseException:
-            if sql is not None:
-                sql.close()
+            if ledger is not None:
+                ledger._sql.close()
+                ledger._journal.close()
             lock.__exit__(None, None, None)
             raise
 
     @classmethod
     def look(cls, path: Path) -> Ledger:
-        """The ledger at a path, to read only; another process may be writing it."""
-        if not path.is_file():
+        """The ledger at a path, to read only; another process may be writing it. Older versions are read as they are
+        today, from a copy in memory."""
+        if not path.exists():
             raise InputError("there is no ledger", where=str(path), fix="Name a folder that annotate has written to.")
-        with _saying(path):
-            sql = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None)
-            sql.execute("SELECT COUNT(*) FROM about")
-        ledger = cls(path, sql, None)
-        ledger._check_version()
+        ledger_file.refuse_irregular(path)
+        journal = read_journal(path.with_suffix(".journal"))
+        if path.stat().st_size == 0:
+            raise damaged(path, "is empty: everything it held is gone")
+        with reported(path, reading=True):
+            sql, copied = to_read(path)
+            ledger = cls(path, sql, None)
+            ledger._copied = copied
+            try:
+                version = ledger_file.version_of(sql)
+                refuse_other_version(path, version)
+                if wrong := ledger_file.wrong_tables(sql, version):
+                    raise damaged(path, wrong)
+                if version < VERSION:
+                    ledger._sql = upgraded_copy(sql)
+                    sql.close()
+                ledger._compare(journal)
+            except BaseException:
+                ledger.close()
+                raise
         return ledger
 
     def close(self) -> None:
         """Close the file and let others write."""
-        self.sql.close()
-        if self._lock is not None:
-            self._lock.__exit__(None, None, None)
+        try:
+            if self._lock is not None:
+                with contextlib.suppress(sqlite3.Error, OSError):
+                    self._sql.execute("UPDATE total SET left_open = 0 WHERE id = 1")
+                    self._checkpoint()
+            self._sql.close()
+            self._journal.close()
+            if self._copied is not None:
+                self._copied.cleanup()
+        finally:
+            if self._lock is not None:
+                self._lock.__exit__(None, None, None)
 
     def __enter__(self) -> Ledger:
         return self
@@ -152,16 +139,16 @@ class Ledger:
         self.close()
 
     @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
         """All of it is acknowledged when the block ends, or none of it is kept."""
-        with _saying(self.path):
-            self.sql.execute("BEGIN IMMEDIATE")
+        with self._alone, reported(self.path):
+            self._sql.execute("BEGIN IMMEDIATE")
             try:
-                yield self.sql
-                self.sql.execute("COMMIT")
+                yield self._sql
+                self._sql.execute("COMMIT")
             except BaseException:
-                if self.sql.in_transaction:  # a full disk may have ended it already
-                    self.sql.execute("ROLLBACK")
+                if self._sql.in_transaction:  # a full disk may have ended it already
+                    self._sql.execute("ROLLBACK")
                 raise
 
     def write(
@@ -171,139 +158,148 @@ class Ledger:
         arrived: Sequence[int] = (),
         outcomes: Sequence[Outcome] = (),
         lost: Sequence[Lost] = (),
+        trials: Sequence[Trial] = (),
     ) -> None:
         """Acknowledge together: requests about to be sent and what they are about, requests that came back and how."""
-        with self.transaction() as sql:
-            sql.executemany("INSERT OR REPLACE INTO material VALUES (?, ?, ?)", [one[:3] for one in heard])
-            sql.executemany("INSERT OR REPLACE INTO audio VALUES (?, ?, ?, ?)", [one[3:] for one in heard])
-            sql.executemany("INSERT INTO in_flight VALUES (?, ?, ?)", sending)
-            sql.executemany("DELETE FROM in_flight WHERE id = ?", [(number,) for number in arrived])
-            sql.executemany("INSERT INTO lost VALUES (?, ?, ?)", [(one.requests, one.draws, one.price) for one in lost])
-            sql.executemany(f"INSERT INTO vote VALUES ({', '.join('?' * _COLUMNS)})", map(_storable, outcomes))
+        written = Written(
+            tuple(sending), tuple(heard), tuple(arrived), tuple(map(storable, outcomes)), tuple(lost), tuple(trials)
+        )
+        with self._transaction() as sql:
+            after = apply(sql, self._totals, written)
+        with self._alone, reported(self.path):
+            self._totals = after
+            self._journal.add(after, written)
+            if self._journal.full:
+                self._checkpoint()
+
+    def checkpoint(self) -> None:
+        """Bring everything into the file itself, so that the journal needs to hold only what comes after."""
+        with self._alone, reported(self.path):
+            self._checkpoint()
+
+    def _checkpoint(self) -> None:
+        busy, there, done = self._sql.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        if not busy and there == done:  # else somebody reads it at this moment: the next time will do
+            self._journal.begin(self._identity, self._totals)
 
     def annotator_id(self, card: AnnotatorCard, name: str) -> int:
         """The number of an annotator: another digest or seed is another annotator."""
-        with self.transaction() as sql:
-            found = (name, card.digest, card.seed)
-            sql.execute("INSERT OR IGNORE INTO annotator (name, digest, seed) VALUES (?, ?, ?)", found)
-            where = "WHERE name = ? AND digest = ? AND seed IS ?"
-            sql.execute(f"UPDATE annotator SET card = ? {where}", (card.model_dump_json(), *found))
-            (number,) = sql.execute(f"SELECT id FROM annotator {where}", found).fetchone()
-        return int(number)
+        with self._transaction() as sql:
+            return annotator_number(sql, card, name)
 
-    def utterance_ids(self, names: Sequence[str]) -> NDArray[np.int64]:
+    def utterance_ids(self, names: Iterable[str] | pl.Series) -> NDArray[np.int64]:
         """The numbers of utterances, given ones to those that have none."""
-        with self.transaction() as sql:
-            sql.executemany("INSERT OR IGNORE INTO utterance (name) VALUES (?)", ((name,) for name in names))
-            known = dict(sql.execute("SELECT name, id FROM utterance"))
-        return np.fromiter((known[name] for name in names), dtype=np.int64, count=len(names))
+        wanted = names if isinstance(names, pl.Series) else pl.Series("name", list(names), dtype=pl.String)
+        with self._transaction() as sql:
+            for start in range(0, len(wanted), _AT_ONCE):
+                some = wanted[start : start + _AT_ONCE].to_list()
+                sql.executemany("INSERT OR IGNORE INTO utterance (name) VALUES (?)", ((name,) for name in some))
+        return self.numbers(wanted).to_numpy().astype(np.int64)
 
-    def set_plan(self, utterances: Sequence[int], votes: dict[int, int]) -> None:
+    def set_plan(self, utterances: NDArray[np.int64], votes: Mapping[int, int]) -> None:
         """What is planned now: utterances in the order they are asked about, and votes of each annotator."""
-        with self.transaction() as sql:
+        with self._transaction() as sql:
             sql.execute("DELETE FROM planned_utterance")
             sql.execute("DELETE FROM planned_annotator")
-            sql.executemany("INSERT INTO planned_utterance VALUES (?, ?)", enumerate(map(int, utterances)))
+            rows = ((place, int(number)) for place, number in enumerate(utterances))
+            sql.executemany("INSERT INTO planned_utterance VALUES (?, ?)", rows)
             sql.executemany("INSERT INTO planned_annotator VALUES (?, ?)", votes.items())
 
-    def set_aside(self, why: str, where: str, values: Sequence[Any] = ()) -> int:
-        """Take votes out of the count, keep them apart with the reason, and say how many."""
-        with self.transaction() as sql:
-            cursor = sql.execute(f"INSERT INTO set_aside SELECT vote.*, ? FROM vote WHERE {where}", (why, *values))
-            sql.execute(f"DELETE FROM vote WHERE {where}", values)
-        return cursor.rowcount
+    def set_injections(self, rows: Iterable[tuple[int, int, str, str | None, int, int]]) -> None:
+        """Which votes are cast with a sentence: annotator, utterance, label, speaker, and the numbers of both."""
+        with self._transaction() as sql:
+            sql.execute("DELETE FROM injection")
+            sql.executemany("INSERT INTO injection VALUES (?, ?, ?, ?, ?, ?)", rows)
 
-    def done(self, annotator: int, votes: int) -> NDArray[np.bool_]:
-        """Which draws below `votes` have an outcome, by utterance number and draw."""
-        (last_number,) = self.sql.execute("SELECT COALESCE(MAX(id), 0) FROM utterance").fetchone()
-        rows = int(last_number) + 1
-        beginnings = self.sql.execute(
-            "SELECT utterance, COUNT(*), MAX(draw) FROM vote WHERE annotator = ? GROUP BY utterance", (annotator,)
-        )
-        gaps: list[int] = []
-        lengths = np.zeros(rows, dtype=np.int64)
-        for utterance, count, last in beginnings:
-            if count == last + 1:
-                lengths[utterance] = count
-            else:
-                gaps.append(utterance)
-        made: NDArray[np.bool_] = np.arange(votes) < lengths[:, None]
-        for utterance in gaps:
-            found = "SELECT draw FROM vote WHERE annotator = ? AND utterance = ? AND draw < ?"
-            for (draw,) in self.sql.execute(found, (annotator, utterance, votes)):
-                made[utterance, draw] = True
-        return made
+    def set_aside_failed(self, still_gone: Sequence[int], *, injected: bool = False) -> int:
+        """Take failed planned votes out of the count, to be asked again, and say how many; of utterances whose
+        recording is still gone they stay."""
+        which = "SELECT annotator FROM planned_annotator"
+        if injected:
+            which = "SELECT told FROM injection UNION SELECT control FROM injection"
+        gone = "SELECT value FROM json_each(?)"
+        where = f"""status = 'failed' AND annotator IN ({which}) AND utterance IN (SELECT utterance FROM
+            planned_utterance) AND NOT (kind = 'missing' AND utterance IN ({gone}))"""
+        return self._set_aside("failed, asked again", where, (json.dumps(list(still_gone)),))
 
-    def spent(self) -> float:
-        """What everything has cost so far: votes, failures, votes set aside, lost in flight, servers tried out."""
-        total = "SELECT COALESCE(SUM(price), 0) FROM "
-        paid = sum(self.sql.execute(total + table).fetchone()[0] for table in ("vote", "set_aside", "lost"))
-        return float(paid) + self.tried_out()[1]
+    def set_aside_changed(self, pairs: Sequence[tuple[int, int]]) -> int:
+        """Take the votes of annotators about utterances that have changed out of the count, and say how many."""
+        with self._transaction() as sql:
+            sql.execute("CREATE TEMP TABLE changed (annotator INTEGER, utterance INTEGER)")
+            sql.executemany("INSERT INTO changed VALUES (?, ?)", pairs)
+            count = move_aside(
+                sql,
+                "its recording or text has changed",
+                "(annotator, utterance) IN (SELECT annotator, utterance FROM changed)",
+                (),
+            )
+            sql.execute("DROP TABLE temp.changed")
+        return count
 
-    def tried_out(self) -> tuple[int, float]:
-        """Requests that found out what servers can do, and their price."""
-        requests, price = json.loads(self.about("tried_out") or "[0, 0.0]")
-        return int(requests), float(price)
-
-    def add_tried_out(self, requests: int, price: float) -> None:
-        """Keep what trying a server out took."""
-        before = self.tried_out()
-        self.keep("tried_out", json.dumps([before[0] + requests, before[1] + price]))
-
-    def spent_on_plan(self) -> float:
-        """What the votes planned now have cost, failures and votes set aside included, and those with an injection."""
-        told = "SELECT told FROM injection UNION SELECT control FROM injection"
-        asked = "v.annotator = p.annotator AND v.draw < p.votes"
-        where = f"(EXISTS (SELECT 1 FROM planned_annotator p WHERE {asked}) OR v.annotator IN ({told}))"
-        planned = "v.utterance IN (SELECT utterance FROM planned_utterance)"
-        total = f"SELECT COALESCE(SUM(v.price), 0) FROM {{}} v WHERE {planned} AND {where}"
-        return float(sum(self.sql.execute(total.format(table)).fetchone()[0] for table in ("vote", "set_aside")))
-
-    def about(self, key: str) -> str | None:
-        """A fact the ledger keeps about itself."""
-        row = self.sql.execute("SELECT value FROM about WHERE key = ?", (key,)).fetchone()
-        return None if row is None else str(row[0])
+    def _set_aside(self, why: str, where: str, values: Sequence[Any] = ()) -> int:
+        with self._transaction() as sql:
+            return move_aside(sql, why, where, values)
 
     def keep(self, key: str, value: str) -> None:
         """Keep a fact about the ledger itself."""
-        with self.transaction() as sql:
+        with self._transaction() as sql:
             sql.execute("INSERT OR REPLACE INTO about VALUES (?, ?)", (key, value))
 
-    def _check_version(self) -> None:
-        found = self.about("version")
-        if found is None and self._lock is not None:
-            self.keep("version", str(VERSION))
-        elif found != str(VERSION):
-            fix = "Read it with the version of alm-proxies that wrote it."
-            raise InputError(f"is a ledger of version {found}, not {VERSION}", where=str(self.path), fix=fix)
+    def note_table(self, table: Path) -> None:
+        """Keep what the votes table is like that was written from this ledger."""
+        state = TableState.of(table)
+        if state is not None:
+            self.keep("votes_table", state.as_json())
 
-    def _give_up_in_flight(self) -> Lost:
-        with self.transaction() as sql:
-            found = sql.execute("SELECT COUNT(*), COALESCE(SUM(draws), 0), COALESCE(SUM(price), 0) FROM in_flight")
-            lost = Lost(*found.fetchone())
-            if lost.requests:
-                sql.execute("INSERT INTO lost VALUES (?, ?, ?)", (lost.requests, lost.draws, lost.price))
-                sql.execute("DELETE FROM in_flight")
-        return lost
+    def take(self, other: Path) -> int:
+        """Copy another ledger's content; gives how many votes were there already: both stay paid."""
+        with Ledger.look(other) as source, tempfile.TemporaryDirectory(prefix="alm-proxies-") as folder:
+            copy = Path(folder) / "ledger.sqlite"
+            with contextlib.closing(sqlite3.connect(copy)) as target:
+                source._sql.backup(target)
+                target.execute("PRAGMA journal_mode = DELETE")
+            with reported(other):
+                self._sql.execute("ATTACH DATABASE ? AS other", (f"{copy.as_uri()}?mode=ro",))
+                try:
+                    with self._transaction() as sql:
+                        for statement in TAKE:
+                            sql.execute(statement)
+                        query = "SELECT COUNT(*) FROM set_aside WHERE why = 'cast twice'"
+                        (twice,) = sql.execute(query).fetchone()
+                        self._totals = recounted(sql, self._totals)
+                finally:
+                    self._sql.execute("DETACH DATABASE other")
+        self.checkpoint()
+        return int(twice)
 
+    def _compare(self, journal: Recorded | None) -> None:
+        """Note what the journal knows and this ledger, opened to look, does not."""
+        row = self._sql.execute("SELECT ledger, sequence, answered, price FROM total WHERE id = 1").fetchone()
+        if row is None or journal is None:
+            return
+        if str(row[0]) != journal.ledger:
+            self.notes.append(("ledger_loss", "its journal belongs to another ledger"))
+            return
+        gap = Totals(int(row[1]), int(row[2]), float(row[3])).lacks(journal.totals)
+        if gap.sequence and (gap.answered or gap.price):
+            self.notes.append(("ledger_loss", f"it has lost {lost_in_words(gap)}; annotate again to restore it"))
 
-def _storable(outcome: Outcome) -> tuple[Any, ...]:
-    """The row with text SQLite can keep: lone surrogates, which a broken reply may hold, become question marks."""
-    if outcome.raw.isascii() and (outcome.stated is None or outcome.stated.isascii()):
-        return outcome
-    return tuple(v.encode("utf-8", "replace").decode() if isinstance(v, str) else v for v in outcome)
+    def _give_up_in_flight(self) -> None:
+        with self._alone, reported(self.path, reading=True):
+            query = "SELECT COUNT(*), COALESCE(SUM(draws), 0), TOTAL(price) FROM in_flight"
+            requests, draws, price = self._sql.execute(query).fetchone()
+            numbers = [int(number) for (number,) in self._sql.execute("SELECT id FROM in_flight")]
+            trials = [
+                Trial(*row)._replace(state="killed")
+                for row in self._sql.execute("SELECT * FROM trial WHERE state = 'in flight'")
+            ]
+        self.lost = Lost(int(requests), int(draws), float(price), "in flight when a run was killed")
+        if numbers or trials:
+            self.write(arrived=numbers, lost=[self.lost] if numbers else [], trials=trials)
 
-
-@contextmanager
-def _saying(path: Path) -> Iterator[None]:
-    """SQLite's errors as ours: full disks, folders one may not write to, files that are no ledger."""
-    try:
-        yield
-    except sqlite3.IntegrityError:
-        raise
-    except sqlite3.OperationalError as error:
-        fix = "Free some space or fix its permissions, then run the same command again: what was acknowledged is kept."
-        raise OutputError(f"the ledger cannot be written: {error}", where=str(path), fix=fix) from error
-    except sqlite3.DatabaseError as error:
-        fix = "Move it away and annotate again, or restore it from a copy."
-        raise InputError(f"is not a ledger, or is damaged: {error}", where=str(path), fix=fix) from error
+    def _say_open(self) -> None:
+        """From here on, a copy of this file without its -wal and journal shows that it may not be whole."""
+        with self._alone, reported(self.path):
+            self._checkpoint()
+            self._sql.execute("UPDATE total SET left_open = 1 WHERE id = 1")
+            self._checkpoint()

@@ -1,8 +1,7 @@
-"""When to stop, and what may be asked at all: price, budget, collapse, refusals, failures, and what may leave."""
+"""When to stop, and what may be asked at all: collapse, refusals, failures, and what may leave this machine."""
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -12,35 +11,22 @@ from pathlib import Path
 import polars as pl
 
 from alm_proxies.annotators.annotator import Annotator
-from alm_proxies.annotators.asking import Asking
 from alm_proxies.ballots import which_count
 from alm_proxies.cards import stays_because
 from alm_proxies.engines.addresses import is_loopback
-from alm_proxies.engines.engine import Abilities, OpenAIServe, Reply, consecutive_runs
+from alm_proxies.engines.engine import OpenAIServe
 from alm_proxies.errors import ForbiddenError, SettingsError
-from alm_proxies.files import canonical_json
 from alm_proxies.stages.annotate.ledger import Ledger
-from alm_proxies.stages.annotate.plan import Plan
-from alm_proxies.stages.annotate.settings import Stop
+from alm_proxies.stages.annotate.settings import AnnotateSettings, Stop
 from alm_proxies.tables import Votes
 
 AGAIN = "Run the same command again to go on."
 RAISE_THE_BUDGET = "Raise the budget (--budget), then run the same command: it goes on."
-_ENOUGH = 20
-"""Answered votes of an annotator from which the price of one is known better than by its price table."""
-_TRIAL = (6.5, 390, 104)
-"""Seconds of audio and tokens in and out of the questions that try a server out."""
-_TOKENS_A_SECOND = 32.0
-"""Prompt tokens that a second of audio is taken for, until replies say what it really is."""
-_LETTERS_A_TOKEN = 3.0
-"""Letters that a prompt token is taken for, on the low side, until replies say what it really is."""
-_UNKNOWN_SECONDS = 5.0
-"""How long an utterance is taken to be where no length is known, for the price before the run."""
 
 
 @dataclass(slots=True)
 class Tally:
-    """What one annotator's votes have been so far; recordings that cannot be used are not its failures."""
+    """One annotator's votes so far; recordings that cannot be used are not counted as its failures."""
 
     name: str
     statuses: Counter[str] = field(default_factory=Counter)
@@ -57,118 +43,34 @@ class Tally:
         total = self.statuses.total()
         if total < stop.after:
             return None
-        for status, borne in (("failed", stop.failed), ("refused", stop.refused)):
+        for status, allowed in (("failed", stop.failed), ("refused", stop.refused)):
             share = self.statuses[status] / total
-            if share > borne:
-                return f"{share:.0%} of the votes of {self.name} {status} (stop.{status} = {borne:g})"
+            if share > allowed:
+                return f"{share:.0%} of the votes of {self.name} {status} (stop.{status} = {allowed:g})"
         ok = sum(self.labels.values())
         if ok >= stop.after / 2:
             label, mass = max(self.labels.items(), key=lambda item: (item[1], item[0]))
             if mass / ok > stop.collapse and human.get(label, 0.0) <= stop.collapse:
                 heard = f", human votes {human.get(label, 0.0):.0%}" if human else ""
-                message = f"{self.name} says {label} in {mass / ok:.0%} of its votes{heard}"
+                message = f"{self.name} gives {label} in {mass / ok:.0%} of its votes{heard}"
                 return f"{message} (stop.collapse = {stop.collapse:g})"
         return None
 
 
-def tally_of(ledger: Ledger, annotator: Annotator, number: int) -> Tally:
+def tally_of(ledger: Ledger, name: str, number: int) -> Tally:
     """The tally of what the ledger already holds."""
-    made = Tally(annotator.name)
-    asked = "FROM vote WHERE annotator = ? AND tries > 0"
-    counted = ledger.sql.execute(f"SELECT status, label, COUNT(*) {asked} GROUP BY status, label", (number,))
-    for status, label, count in counted:
-        made.statuses[status] += count
-        if label is not None:
-            made.labels[label] = made.labels.get(label, 0.0) + count
-    shared = """SELECT json_extract(share.value, '$[0]'), SUM(json_extract(share.value, '$[1]'))
-        FROM vote, json_each(vote.more, '$.shares') AS share WHERE annotator = ? GROUP BY 1"""
-    for label, mass in ledger.sql.execute(shared, (number,)):
-        made.labels[label] = made.labels.get(label, 0.0) + mass
-    return made
+    statuses, labels = ledger.tally(number)
+    return Tally(name, Counter(statuses), labels)
 
 
 def human_shares(votes: Votes | None) -> dict[str, float]:
-    """The share of every label in the human votes that may be looked at."""
+    """The share of every label in the human votes that are not held out."""
     if votes is None:
         return {}
     human = votes.frame.filter(which_count("human", consensus=True))
     sums = human.group_by("label").agg(pl.col("weight").sum()).sort("label")
     total = float(sums["weight"].sum())
     return {label: weight / total for label, weight in sums.iter_rows()} if total else {}
-
-
-class Estimate:
-    """What a request should cost: audio by its length, tokens by rule until replies say how many there really are."""
-
-    def __init__(self, annotator: Annotator, can: Abilities) -> None:
-        self._price = annotator.file.price
-        self._can = can
-        self._factor = 1.0
-        self.learned = self._price.million_tokens_in == 0.0
-        serve = annotator.serve
-        self._sends_each = isinstance(serve, OpenAIServe)
-        self.tries = serve.tries if isinstance(serve, OpenAIServe) else 1
-        """How often a request may be sent, each time at its price."""
-
-    def of(self, asking: Asking) -> float:
-        """The price of a request that needs no second try, its answers as long as they are allowed to be."""
-        request, sent = asking.request, self._sent(asking)
-        seconds = sum(clip.seconds for clip in request.audio)
-        answers = sent if request.elicit == "score" else len(request.seeds) * request.sampling.max_tokens
-        tokens = self._factor * self._tokens(asking) * sent
-        return self._price.of(audio_seconds=seconds * sent, tokens_in=tokens, tokens_out=answers)
-
-    def used(self, asking: Asking, reply: Reply) -> float:
-        """Prompt tokens of a reply: those it tells, and for paid tries of which nobody told what they should be."""
-        return reply.tokens_in + self._factor * self._tokens(asking) * (reply.paid_tries - reply.counted)
-
-    def learn(self, asking: Asking, reply: Reply) -> None:
-        """Take a reply's own count as a measure, if it is higher than what was thought."""
-        guess = self._tokens(asking) * reply.counted
-        if reply.tokens_in > 0 and guess > 0:
-            factor = reply.tokens_in / guess
-            self._factor = max(self._factor, factor) if self.learned else factor
-        self.learned = self.learned or reply.failure is None  # some engines never say how many tokens there were
-
-    def _sent(self, asking: Asking) -> int:
-        """How many requests it is cut into: each holds the recording."""
-        request = asking.request
-        if request.elicit != "score":
-            return len(consecutive_runs(request.seeds)) if self._can.several else len(request.seeds)
-        return sum(sends_of(question.choices) for question in request.questions) if self._sends_each else 1
-
-    def _tokens(self, asking: Asking) -> float:
-        """Prompt tokens of one of them, by rule."""
-        questions = asking.request.questions
-        letters = sum(len(p) for q in questions for turn in q.turns for p in turn.parts if isinstance(p, str))
-        seconds = sum(clip.seconds for clip in asking.request.audio)
-        return letters / len(questions) / _LETTERS_A_TOKEN + _TOKENS_A_SECOND * seconds
-
-
-def sends_of(choices: Sequence[str]) -> int:
-    """How often a server is asked to score one label order: once for codes, for words up to once a word."""
-    return 1 if all(len(choice) == 1 for choice in choices) else len(choices)
-
-
-class Purse:
-    """What may still be spent; what is in flight is set aside, so that the budget is never passed."""
-
-    def __init__(self, budget: float | None, spent: float) -> None:
-        self.budget = budget
-        self.spent = spent
-        self._aside = 0.0
-
-    def take(self, price: float) -> bool:
-        """Set a price aside if the budget allows it."""
-        if self.budget is not None and self.spent + self._aside + price > self.budget + 1e-12:
-            return False
-        self._aside += price
-        return True
-
-    def settle(self, taken: float, paid: float) -> None:
-        """Pay what something really cost."""
-        self._aside -= taken
-        self.spent += paid
 
 
 class Halt:
@@ -190,92 +92,29 @@ class Halt:
     def now(self) -> bool:
         """Whether to send nothing more."""
         if self.reason is None and self._deadline is not None and time.monotonic() >= self._deadline:
-            self.because(f"the {self._minutes:g} minutes given are over")
+            self.because(f"the {self._minutes:g} minutes of max_minutes are over")
         return self.reason is not None
 
 
-def price_before(annotator: Annotator, seconds: Sequence[float], missing: Sequence[int]) -> float:
-    """What the missing votes should cost: audio seconds x requests, by the file's own price table.
-
-    `seconds` and `missing` are the length and the missing votes of each utterance. Draws of one cell share a request.
-    """
-    cells, serve = len(annotator.cells), annotator.serve
-    price = annotator.file.price
-    total = 0.0
-    for length, count in zip(seconds, missing, strict=True):
-        requests = min(count, cells)
-        shown = count * annotator.file.sampling.max_tokens
-        if annotator.file.elicit == "score":
-            answers = annotator.codes(annotator.cells[0]) or annotator.labels
-            requests = shown = requests * sends_of(answers) if isinstance(serve, OpenAIServe) else min(requests, 1)
-        tokens = requests * (250.0 / _LETTERS_A_TOKEN + _TOKENS_A_SECOND * length)
-        total += price.of(audio_seconds=length * requests, tokens_in=tokens, tokens_out=shown)
-    return total
-
-
-def expected_price(plan: Plan, measured: Mapping[str, float]) -> float:
-    """What everything that is missing should cost: by what a vote of its annotator has cost, else by the price table.
-
-    `measured` is the price of a vote by annotator's name.
-    """
-    seconds, total = _seconds(plan.utterances), 0.0
-    for seat in plan.seats:
-        name = seat.annotator.name
-        if name in measured:
-            total += measured[name] * int(seat.missing.sum())
-        else:
-            total += price_before(seat.annotator, seconds, seat.missing.sum(axis=1).tolist())
-    return total
-
-
-def measured_prices(ledger: Ledger, plan: Plan) -> dict[str, float]:
-    """What a vote has cost so far, by annotator's name, where enough were answered at the prices of now."""
-    found = {}
-    for seat in plan.seats:
-        now, key = canonical_json(seat.annotator.file.price.model_dump()), f"price of {seat.number}"
-        before, since = json.loads(ledger.about(key) or "[null, 0.0]")
-        if before != now:
-            since = 0.0 if before is None else time.time()
-            ledger.keep(key, json.dumps([now, since]))
-        answered = "tries > 0 AND status != 'failed' AND at >= ?"
-        query = f"SELECT COUNT(*), SUM(price) FROM vote WHERE annotator = ? AND {answered}"
-        count, price = ledger.sql.execute(query, (seat.number, since)).fetchone()
-        if count >= _ENOUGH:
-            found[seat.annotator.name] = price / count
-    return found
-
-
-def trial_price(annotator: Annotator) -> float:
-    """What finding out what its server can do should cost; nothing where the engine is no server."""
-    if not isinstance(annotator.serve, OpenAIServe):
-        return 0.0
-    return annotator.file.price.of(audio_seconds=_TRIAL[0], tokens_in=_TRIAL[1], tokens_out=_TRIAL[2])
-
-
-def price_of_all(annotators: Iterable[Annotator], utterances: pl.DataFrame) -> float:
-    """What all votes of these annotators about these utterances should cost."""
-    seconds = _seconds(utterances)
-    return sum(price_before(annotator, seconds, [annotator.votes] * len(seconds)) for annotator in annotators)
-
-
-def _seconds(utterances: pl.DataFrame) -> list[float]:
-    """The length of every utterance, the mean of the others where it is not known."""
-    length = pl.coalesce(pl.col("end") - pl.col("start").fill_null(0.0), pl.col("duration"))
-    known = utterances.select(length.alias("seconds"))["seconds"]
-    mean = known.mean()
-    return known.fill_null(float(mean) if isinstance(mean, int | float) else _UNKNOWN_SECONDS).to_list()
-
-
 def leaves_this_machine(annotator: Annotator) -> bool:
-    """Whether what an annotator is told leaves the machine: any server address that is not loopback."""
+    """Whether an annotator's requests leave this machine: any server address that is not loopback."""
     serve = annotator.serve
     return isinstance(serve, OpenAIServe) and not all(is_loopback(url) for url in serve.base_urls)
+
+
+def refuse_all_egress(
+    corpora: Sequence[str], panel: Iterable[Annotator], settings: AnnotateSettings, *, local: bool | None = None
+) -> None:
+    """Refuse what may not leave, by the annotator files, or by what an opened engine says where `local` is given."""
+    for annotator in panel:
+        stays = not leaves_this_machine(annotator) if local is None else local
+        refuse_egress(corpora, annotator, stays, named=settings.may_leave, cards=settings.cards)
 
 
 def refuse_egress(
     corpora: Iterable[str], annotator: Annotator, local: bool, *, named: Collection[str], cards: Path | None
 ) -> None:
-    """Refuse to send a corpus off this machine whose card forbids it, unless the user's file names it."""
+    """Refuse to send a corpus off this machine if its card forbids it and the user's file does not name it."""
     if local:
         return
     for corpus in sorted(set(corpora)):
@@ -290,7 +129,7 @@ def refuse_egress(
 
 
 def refuse_same_names(panel: Sequence[Annotator]) -> None:
-    """Refuse a panel in which a name would sign two annotators' votes."""
+    """Refuse a panel in which two annotators have one name."""
     for name, count in Counter(annotator.name for annotator in panel).items():
         if count > 1:
             raise SettingsError(f"the panel has {count} annotators named {name!r}", fix="Give each a name of its own.")

@@ -1,10 +1,13 @@
-"""One writer a ledger: a lock that the system lets go of when its process ends, however it ends."""
+"""One writer per ledger: a lock that the system releases when its process ends, however it ends."""
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import platform
+import struct
+import sys
 import threading
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +18,11 @@ from alm_proxies.errors import InputError, OutputError
 _HELD: set[str] = set()
 """What this process holds: the system's record locks do not keep a process from itself."""
 _ONE_AT_A_TIME = threading.Lock()
+_FLOCK = {
+    "linux": ("hhqqi4x", ("type", "whence", "start", "len", "pid")),
+    "darwin": ("qqihh", ("start", "len", "pid", "type", "whence")),
+}
+"""The layout of C's struct flock."""
 
 
 class OneWriter:
@@ -44,6 +52,8 @@ class OneWriter:
         except OSError as error:
             owner = os.pread(handle, 200, 0).decode("utf-8", "replace").strip()
             os.close(handle)
+            if error.errno not in (errno.EACCES, errno.EAGAIN):  # nobody holds it: it cannot be held at all
+                raise self._cannot_lock(error) from error
             raise self._refused(owner or "another process") from error
         try:
             os.ftruncate(handle, 0)
@@ -65,9 +75,37 @@ class OneWriter:
         reason = error.strerror or str(error)
         return OutputError(f"cannot be written: {reason}", where=self._name, fix="Choose a folder you may write to.")
 
+    def _cannot_lock(self, error: OSError) -> OutputError:
+        reason = error.strerror or str(error)
+        fix = "Choose a folder on a local disk, or switch on the locks of this network disk."
+        return OutputError(f"the file system cannot lock files: {reason}", where=self._name, fix=fix)
+
     def _refused(self, owner: str) -> InputError:
         return InputError(
             f"{owner} is annotating into this folder",
             where=str(self._path.parent),
             fix="Wait for it or stop it; or use --shard I/N, so that each process has a ledger of its own.",
         )
+
+
+def owner_of(path: Path) -> str | None:
+    """Which process holds a lock file, or None where none does."""
+    if str(path.resolve()) in _HELD:
+        return f"process {os.getpid()} on {platform.node()}"
+    layout = _FLOCK.get(sys.platform)
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        return None
+    try:
+        if layout is None:
+            return None
+        asked = struct.pack(layout[0], *(fcntl.F_WRLCK if name == "type" else 0 for name in layout[1]))
+        answer = struct.unpack(layout[0], fcntl.fcntl(handle, fcntl.F_GETLK, asked))  # asks; takes no lock
+        if dict(zip(layout[1], answer, strict=True))["type"] == fcntl.F_UNLCK:
+            return None
+        return os.pread(handle, 200, 0).decode("utf-8", "replace").strip() or "another process"
+    except OSError:
+        return None
+    finally:
+        os.close(handle)

@@ -1,4 +1,4 @@
-"""Recording: requests hand what they did to one writer, which acknowledges all of it in one transaction."""
+"""Recording: requests hand their results to one writer, which acknowledges them together in one transaction."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class _Batch:
 
 
 class Recorder:
-    """`await recorder.sending(...)` and `await recorder.arrived(...)` return once the ledger has it on disk."""
+    """`await recorder.sending(...)` and `await recorder.arrived(...)` return once the ledger has been fsynced."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
@@ -41,7 +41,7 @@ class Recorder:
         self._writer: asyncio.Task[None] | None = None
 
     async def sending(self, request: Sending, heard: Heard) -> None:
-        """Acknowledge a request before it is sent, so that a kill can tell what was in flight."""
+        """Acknowledge a request before it is sent, so that after a kill it is known what was in flight."""
         self._next.sending.append(request)
         self._next.heard.append(heard)
         await self._written()
@@ -59,7 +59,7 @@ class Recorder:
         await self._written()
 
     def _written(self) -> asyncio.Future[None]:
-        """Done when the batch that is being gathered is on disk: of each caller its own, as one may be cancelled."""
+        """Done when the batch that is being gathered is fsynced: each caller has its own, as one may be cancelled."""
         loop = asyncio.get_running_loop()
         written: asyncio.Future[None] = loop.create_future()
         self._next.waiting.append(written)

@@ -46,6 +46,8 @@ class AnnotateSettings(Settings):
     """Number of utterances that are asked about twice more, once with a sentence that gives an answer after the
     transcript and once with one that gives none: it measures how far transcripts decide the votes. Only for annotators
     whose prompt contains transcripts; null = 20, or a tenth of the utterances where that is fewer; 0 = none."""
+    accept_loss: Annotated[bool, CHANGES_NOTHING] = False
+    """Go on although the ledger has lost votes that cannot be restored: they are asked, and paid, again."""
     max_minutes: Annotated[float | None, CHANGES_NOTHING] = Field(default=None, gt=0)
     """Stop cleanly after this number of minutes; the same command goes on."""
     may_leave: Annotated[tuple[str, ...], CHANGES_NOTHING] = ()

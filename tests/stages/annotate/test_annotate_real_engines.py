@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from alm_proxies import cache
 from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.errors import EngineError
 from alm_proxies.stages.annotate.stage import AnnotateSettings, annotate
@@ -137,16 +138,23 @@ def test_finding_out_what_a_server_can_do_is_on_the_bill_and_done_again_only_whe
     again = annotate(utterances, [one], tmp_path / "out", AnnotateSettings(injection=0))
     assert again.spent.price_now == 0.0
     more = annotate(utterances, [one], tmp_path / "out", AnnotateSettings(injection=0, votes=4))
-    assert more.spent.tried_out == 22
-    assert more.spent.price_now == pytest.approx(5.5 + 2 * 0.2)
-    broke = annotate(utterances, [one], tmp_path / "out", AnnotateSettings(injection=0, votes=5, budget=12.0))
-    assert broke.stopped == "trying the server out could pass the budget of 12: 11.80 are spent"
-    assert broke.spent.price_now == 0.0
+    assert more.spent.tried_out == 11  # what was found out is kept for a day
+    assert more.spent.price_now == pytest.approx(2 * 0.2)
+    assert "about a dozen small questions" not in capsys.readouterr().err
+    cache.clear("abilities")
+    broke = annotate(utterances, [one], tmp_path / "out", AnnotateSettings(injection=0, votes=5, budget=7.0))
+    assert broke.stopped is not None
+    assert broke.stopped.startswith("trying the server out could pass the budget of 7: 6.80 are spent")
+    assert 0.0 < broke.spent.price_now <= 0.7 + 1e-9
+    assert broke.spent.tried_out > 11  # those that were asked before it was reached are on the bill
+    with closing(sqlite3.connect(tmp_path / "out/ledger.sqlite")) as ledger:
+        states = ledger.execute("SELECT DISTINCT state FROM trial").fetchall()
+    assert states == [("answered",)]
 
 
 def test_one_draw_that_ends_the_job_ends_it(server: str, corpus: Make, tmp_path: Path) -> None:
     one = served(tmp_path, server, '"ok", "401"', model="single")
-    with pytest.raises(EngineError, match="unauthorised: .* Mend the annotator file or the key"):
+    with pytest.raises(EngineError, match="unauthorised: .* Correct the annotator file or the key"):
         annotate(corpus(1, transcript=["one draw ends it"]), [one], tmp_path / "out", AnnotateSettings())
 
 

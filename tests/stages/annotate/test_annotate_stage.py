@@ -289,7 +289,7 @@ def test_shards_share_the_work_and_nothing_is_asked_twice(corpus: Make, annotato
     assert Counter(request.utterance_id for request in asked) == Counter(
         dict.fromkeys(utterances.frame["utterance_id"], 2)
     ) or Counter(request.utterance_id for request in asked) == Counter(utterances.frame["utterance_id"].to_list())
-    with pytest.raises(SettingsError, match="no shard"):
+    with pytest.raises(SettingsError, match="is not a shard"):
         annotate(utterances, [one], tmp_path, AnnotateSettings(shard="4/3"))
 
 

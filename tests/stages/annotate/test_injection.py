@@ -339,7 +339,7 @@ def test_a_stopped_annotator_is_not_asked_any_further(corpus: Make, panel: Make,
     utterances, engine = corpus(40), Swayed(always)
     made = annotate(utterances, panel(utterances), tmp_path, AnnotateSettings(injection=40), engine_of=engine.open)
     assert made.stopped is not None
-    assert "says sad" in made.stopped
+    assert "gives sad" in made.stopped
     assert engine.told == 0
 
 
@@ -380,9 +380,9 @@ def test_the_ledger_keeps_the_injected_votes_apart_from_the_panel(corpus: Make, 
     utterances, engine = corpus(5), Swayed(always)
     annotate(utterances, panel(utterances), tmp_path, AnnotateSettings(injection=5), engine_of=engine.open, quiet=True)
     with Ledger.look(tmp_path / "ledger.sqlite") as ledger:
-        names = {name for (name,) in ledger.sql.execute("SELECT name FROM annotator")}
-        labels = dict(ledger.sql.execute("SELECT u.name, label FROM injection JOIN utterance u ON u.id = utterance"))
-        requests = ledger.sql.execute("SELECT COUNT(request), COUNT(DISTINCT request) FROM vote").fetchone()
+        names = {name for (name,) in ledger._sql.execute("SELECT name FROM annotator")}
+        labels = dict(ledger._sql.execute("SELECT u.name, label FROM injection JOIN utterance u ON u.id = utterance"))
+        requests = ledger._sql.execute("SELECT COUNT(request), COUNT(DISTINCT request) FROM vote").fetchone()
     assert names == {"scripted", f"scripted told {TELLS!r}", f"scripted told {CONTROL!r}"}
     assert labels == {name: as_drawn(name, 0) for name in utterances.frame["utterance_id"]}
     assert requests == (5 * 8 * 3, 5 * 8 * 3)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from alm_proxies.errors import InputError
-from alm_proxies.stages.annotate.ledger import Ledger
+from alm_proxies.stages.annotate.ledger import Ledger, Trial
 from alm_proxies.stages.annotate.ledgers import merge, status
 from alm_proxies.stages.annotate.stage import AnnotateSettings, annotate
 
@@ -83,7 +83,7 @@ def test_what_trying_servers_out_cost_is_on_the_merged_bill(corpus: Make, annota
     for shard in ("1/2", "2/2"):
         annotate(utterances, [one], tmp_path / "shards", AnnotateSettings(shard=shard, injection=0))
         with Ledger.open(tmp_path / f"shards/ledger.{shard.replace('/', '-of-')}.sqlite") as ledger:
-            ledger.add_tried_out(11, 0.5)
+            ledger.write(trials=[Trial(1, "a", "answered", 11, 0.0, 0.0, 0.0, 0.5, 0.0)])
     merge([tmp_path / "shards"], tmp_path / "merged")
     with Ledger.look(tmp_path / "merged/ledger.sqlite") as ledger:
         assert ledger.tried_out() == (22, 1.0)

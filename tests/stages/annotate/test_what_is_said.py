@@ -63,7 +63,7 @@ def test_fewer_votes_or_utterances_than_were_cast_are_said(corpus: Make, annotat
     fewer = annotate(utterances, [one], tmp_path, AnnotateSettings(votes=4, limit=5, injection=0))
     assert said(fewer, "not_in_votes") == [
         (
-            "24 votes of scripted beyond the 4 an utterance asked for now are in the ledger and not in votes.parquet",
+            "24 votes of scripted beyond the 4 per utterance asked for now are in the ledger and not in votes.parquet",
             "Write --votes 8 to have them.",
         ),
         (

@@ -18,16 +18,19 @@ from alm_proxies.tables import Votes
 Make = Callable[..., Any]
 
 
-@pytest.mark.parametrize("price", [{"audio_minute": 60.0}, {"million_tokens_in": 1e4}, {"million_tokens_out": 1e5}])
+@pytest.mark.parametrize(
+    ("price", "budget"),
+    [({"audio_minute": 60.0}, 3.0), ({"million_tokens_in": 1e4}, 26.0), ({"million_tokens_out": 1e5}, 3.0)],
+)
 def test_the_budget_stops_before_it_is_passed_and_a_larger_one_goes_on(
-    corpus: Make, annotator: Make, tmp_path: Path, price: dict[str, float]
+    corpus: Make, annotator: Make, tmp_path: Path, price: dict[str, float], budget: float
 ) -> None:
     utterances = corpus(30)
     one = annotator(utterances, votes=4, price=price, sampling={"max_tokens": 2})
-    made = annotate(utterances, [one], tmp_path, AnnotateSettings(budget=3.0))
+    made = annotate(utterances, [one], tmp_path, AnnotateSettings(budget=budget))
     assert made.stopped is not None
     assert "budget" in made.stopped
-    assert 1.0 < made.spent.price <= 3.0
+    assert 1.0 < made.spent.price <= budget
     assert not made.complete
     assert len(made.votes) == 120
     statuses = Counter(made.votes.frame["status"])
@@ -66,7 +69,7 @@ def test_collapse_stops_an_annotator_unless_humans_do_it_too(corpus: Make, annot
     stop = AnnotateSettings.model_validate({"stop": {"after": 40}})
     made = annotate(utterances, [collapsed, fine], tmp_path / "a", stop, engine_of=listening([], in_flight=4))
     assert made.stopped is not None
-    assert "flat says neutral in 100% of its votes" in made.stopped
+    assert "flat gives neutral in 100% of its votes" in made.stopped
     by_name = dict(made.votes.frame.filter(pl.col("status") == "ok").group_by("annotator").len().iter_rows())
     assert by_name["fine"] == 160
     assert by_name["flat"] < 160

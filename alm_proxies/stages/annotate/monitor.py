@@ -1,4 +1,4 @@
-"""Watching a run from outside: signals, a line every few seconds, servers that are away, and when it has to stop."""
+"""Monitoring a run: signals, a line every few seconds, servers that cannot be reached, and when it has to stop."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from alm_proxies.progress import Progress, say
 from alm_proxies.stages.annotate.limits import Halt
 
 _EVERY = 0.5
-"""Seconds between two looks."""
-_SAID_AFTER = 5.0
-"""Seconds that all servers are away until it is said."""
-_SAID_AGAIN = 10.0, 30.0
-"""Seconds until it is said again: as long as it has lasted, but not less and not more than these."""
+"""Seconds between two checks."""
+_REPORT_AFTER = 5.0
+"""Seconds that no server can be reached until it is reported."""
+_REPORT_AGAIN = 10.0, 30.0
+"""Seconds until it is reported again: as long as it has lasted, within these limits."""
 _PATIENCE = 60.0
 """Seconds that answers in flight are awaited after a signal."""
 _NO_PATIENCE = 1.5
 """The same where no server can be reached, or none has been reached yet."""
 
 
-class Watch:
-    """`async with Watch(halt, progress, quiet) as watch`: SIGTERM and Ctrl-C stop cleanly while it lasts.
+class RunMonitor:
+    """`async with RunMonitor(halt, progress, quiet) as monitor`: SIGTERM and Ctrl-C stop cleanly while it lasts.
 
-    What is in flight is awaited, and no longer than it makes sense; a second signal gives it up at once.
+    Requests in flight are awaited for a limited time; a second signal gives them up at once.
     """
 
     def __init__(self, halt: Halt, progress: Progress, quiet: bool) -> None:
@@ -38,16 +38,16 @@ class Watch:
         """What is being asked now; None while it is opened."""
         self._halt = halt
         self._quiet = quiet
-        self._due = _SAID_AFTER
+        self._due = _REPORT_AFTER
         self._before: dict[signal.Signals, Any] = {}
         self._main: asyncio.Task[Any] | None = None
-        self._looking: asyncio.Task[None] | None = None
+        self._checking: asyncio.Task[None] | None = None
         self._patience: asyncio.TimerHandle | None = None
 
     async def __aenter__(self) -> Self:
         self._main = asyncio.current_task()
         self.progress.__enter__()
-        self._looking = asyncio.create_task(self._look())
+        self._checking = asyncio.create_task(self._check())
         if threading.current_thread() is threading.main_thread():
             loop = asyncio.get_running_loop()
             self._before = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)}
@@ -63,10 +63,10 @@ class Watch:
         for one, handler in self._before.items():
             asyncio.get_running_loop().remove_signal_handler(one)
             signal.signal(one, handler)
-        if self._looking is not None:
-            self._looking.cancel()
+        if self._checking is not None:
+            self._checking.cancel()
             with suppress(asyncio.CancelledError):
-                await self._looking
+                await self._checking
         self.progress.__exit__(kind, error, trace)
 
     def _interrupted(self, name: str) -> None:
@@ -84,7 +84,7 @@ class Watch:
         if self._main is not None:
             self._main.cancel()
 
-    async def _look(self) -> None:
+    async def _check(self) -> None:
         while True:
             await asyncio.sleep(_EVERY)
             self.progress.advance(0)
@@ -92,9 +92,9 @@ class Watch:
                 self._call_off()
             away = self._away()
             if away is None:
-                self._due = _SAID_AFTER
+                self._due = _REPORT_AFTER
             elif away.seconds >= self._due:
-                self._due = away.seconds + min(max(away.seconds, _SAID_AGAIN[0]), _SAID_AGAIN[1])
+                self._due = away.seconds + min(max(away.seconds, _REPORT_AGAIN[0]), _REPORT_AGAIN[1])
                 say(f"{away}; Ctrl-C stops, the same command goes on", quiet=self._quiet)
 
     def _away(self) -> Away | None:

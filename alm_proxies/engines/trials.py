@@ -1,0 +1,58 @@
+"""Who pays for what is sent: trials of a server, each booked before it is sent, and further tries of a request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class TrialQuestion:
+    """The most that one try of a question can use which finds out what a server can do."""
+
+    audio_seconds: float
+    tokens_in: int
+    tokens_out: int
+
+
+@dataclass(frozen=True, slots=True)
+class TrialUse:
+    """What a question used."""
+
+    state: str
+    """answered, or the kind of fault it ended with."""
+    tries: int
+    paid_tries: int
+    """Tries that may be charged for."""
+    counted: int
+    """Of the paid tries, those whose tokens the server reported."""
+    tokens_in: int
+    tokens_out: int
+
+
+class TrialAccount(Protocol):
+    """Who pays for trials."""
+
+    async def book(self, question: TrialQuestion) -> int:
+        """Book one try of a question at the most it can cost, or raise OverBudgetError; gives its number."""
+        ...
+
+    def book_again(self, number: int) -> bool:
+        """Book another try of it, if there is enough left."""
+        ...
+
+    async def settle(self, number: int, use: TrialUse) -> None:
+        """Replace what was booked by what was used."""
+        ...
+
+
+class OverBudgetError(Exception):
+    """A trial could exceed the budget, so that it was not sent."""
+
+
+ACCOUNT: ContextVar[TrialAccount | None] = ContextVar("ACCOUNT", default=None)
+"""Who pays for the trials of an engine that is being opened; None = nobody counts them."""
+BOOK_AGAIN: ContextVar[Callable[[], bool] | None] = ContextVar("BOOK_AGAIN", default=None)
+"""Books one more try of the request that is being asked, after one that may be charged for; None = always allowed."""

@@ -1,0 +1,167 @@
+"""Money, counted from above: what a request can cost at most, what it is booked at, and what may still be spent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from alm_proxies.annotators.annotator import Annotator
+from alm_proxies.engines.bounds import booking_of, tokens_of_prompt
+from alm_proxies.engines.engine import Abilities, OpenAIServe, Reply, Request
+
+LETTERS_A_TOKEN = 3.0
+"""Letters that a prompt token is taken for, for a price before a run."""
+TOKENS_A_SECOND = 32.0
+"""Prompt tokens that a second of audio is taken for, for a price before a run."""
+
+
+class Use(NamedTuple):
+    """What a request used, or can use."""
+
+    audio_seconds: float = 0.0
+    tokens_in: float = 0.0
+    tokens_out: float = 0.0
+
+
+class Estimate:
+    """What a request can cost at most, and what it is booked at once it has been answered.
+
+    Before it is sent, one try is booked at the bounds of `engines.bounds`; each further try that follows one which may
+    be charged for is booked before it is made. What a server reports beyond these bounds is replaced by them.
+    """
+
+    def __init__(self, annotator: Annotator, can: Abilities) -> None:
+        self._price = annotator.file.price
+        self._can = replace(can, tries=1)
+        self._server = isinstance(annotator.serve, OpenAIServe)
+        self._factor: float | None = None
+        self._cut = 0.0
+        self.implausible = 0
+        """Tries whose token counts cannot be."""
+
+    def most(self, request: Request) -> float:
+        """The most that one try of a request can cost."""
+        return self.price(self.most_use(request))
+
+    def most_use(self, request: Request) -> Use:
+        """The most that one try of a request can use, everything it may be cut into included."""
+        booking, times = booking_of(request, self._can), self._more_pieces(request)
+        answers = booking.tokens_out + booking.requests + len(request.seeds)
+        return Use(times * booking.audio_seconds, times * booking.tokens_in, answers)
+
+    def again(self, request: Request) -> float:
+        """The most that another try of one piece of a request can cost."""
+        booking = booking_of(request, self._can)
+        answers = booking.tokens_out + booking.requests + len(request.seeds)
+        return self.price(Use(_seconds(request), self._tokens_of_one(request), answers))
+
+    def in_flight(self, request: Request) -> float:
+        """What a request is booked at whose answer nobody waited for: by the largest prompts that were seen."""
+        most = self.most_use(request)
+        if self._factor is not None:
+            pieces = booking_of(request, self._can).requests
+            most = most._replace(tokens_in=min(most.tokens_in, pieces * self._factor * _tokens_by_rule(request)))
+        return self.price(most)
+
+    def used(self, request: Request, reply: Reply) -> Use:
+        """What is booked for a reply: what it reports where that can be, and the most where it cannot or is silent."""
+        counted, silent = max(0, reply.counted), max(0, reply.paid_tries - reply.counted)
+        booking, one = booking_of(request, self._can), self._tokens_of_one(request)
+        answers = booking.tokens_out + booking.requests + len(request.seeds)
+        tokens_in, wrong_in = _within(reply.tokens_in, counted * one)
+        tokens_out, wrong_out = _within(reply.tokens_out, max(1, counted) * answers)
+        self.implausible += reply.implausible or (counted > 0 and (wrong_in or wrong_out))
+        if not counted:
+            tokens_in = tokens_out = 0.0
+        elif reply.failure is None and not (reply.implausible or wrong_in):
+            self._learn(request, tokens_in, counted)
+        each = one if self._factor is None else min(one, self._factor * _tokens_by_rule(request))
+        per_try = answers / max(1, booking.requests)
+        return Use(reply.audio_seconds, tokens_in + silent * each, tokens_out + silent * per_try)
+
+    def price(self, use: Use) -> float:
+        """What that costs."""
+        return self._price.of(audio_seconds=use.audio_seconds, tokens_in=use.tokens_in, tokens_out=use.tokens_out)
+
+    def _learn(self, request: Request, tokens_in: float, counted: int) -> None:
+        """Keep the largest prompt that was seen, as a share of the rule, and into how many pieces requests are cut."""
+        by_rule = _tokens_by_rule(request) * counted
+        if tokens_in > 0 and by_rule > 0:
+            self._factor = max(self._factor or 0.0, tokens_in / by_rule)
+        self._cut = max(self._cut, counted / max(1, len(request.seeds)))
+
+    def _more_pieces(self, request: Request) -> float:
+        """How many times as many pieces there can be: servers state a limit of answers only by refusing more."""
+        if request.elicit == "score" or not self._server:
+            return 1.0
+        pieces = max(1, booking_of(request, self._can).requests)
+        most = (self._cut or 1.0) * len(request.seeds)
+        return max(1.0, most / pieces)
+
+    def _tokens_of_one(self, request: Request) -> int:
+        return max(map(tokens_of_prompt, request.questions))
+
+
+def sends_of(choices: Sequence[str]) -> int:
+    """How often a server is asked to score one label order: once for codes, for words up to once a word."""
+    return 1 if all(len(choice) == 1 for choice in choices) else len(choices)
+
+
+def _within(reported: float, most: float) -> tuple[float, bool]:
+    """A count as it is reported where it can be, else the most it can be; and whether it cannot."""
+    possible = 0.0 <= reported <= most
+    return (float(reported) if possible else float(most)), not possible
+
+
+def _seconds(request: Request) -> float:
+    return sum(clip.seconds for clip in request.audio)
+
+
+def _tokens_by_rule(request: Request) -> float:
+    """Prompt tokens of one piece, as they usually are."""
+    questions = request.questions
+    letters = sum(len(p) for q in questions for turn in q.turns for p in turn.parts if isinstance(p, str))
+    return letters / len(questions) / LETTERS_A_TOKEN + TOKENS_A_SECOND * _seconds(request)
+
+
+class Budget:
+    """What may still be spent; what is in flight is booked at its maximum, so that the limit is never exceeded."""
+
+    def __init__(self, limit: float | None, spent: float) -> None:
+        self.limit = limit
+        self.spent = spent
+        self._in_flight = 0.0
+
+    def book(self, most: float) -> bool:
+        """Book what something costs at most, if the limit allows it."""
+        if self.limit is not None and self.spent + self._in_flight + most > self.limit + 1e-12:
+            return False
+        self._in_flight += most
+        return True
+
+    def settle(self, booked: float, paid: float) -> None:
+        """Replace what was booked by what was paid."""
+        self._in_flight -= booked
+        self.spent += paid
+
+
+class Booked:
+    """What a request has booked so far: one try, and each further try before it is made."""
+
+    def __init__(self, budget: Budget, first: float, again: Callable[[], float]) -> None:
+        self._budget = budget
+        self._again = again
+        self.total = first
+
+    def book_again(self) -> bool:
+        """Book another try, if there is enough left."""
+        more = self._again()
+        if not self._budget.book(more):
+            return False
+        self.total += more
+        return True
+
+    def settle(self, paid: float) -> None:
+        """Replace all that was booked by what was paid."""
+        self._budget.settle(self.total, paid)

@@ -1,0 +1,270 @@
+"""Opening a ledger: looked over, upgraded, compared with its journal and votes table, restored, or refused."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from alm_proxies.errors import InputError
+from alm_proxies.files import flush
+from alm_proxies.stages.annotate import ledger_file
+from alm_proxies.stages.annotate.figures import counted, in_money
+from alm_proxies.stages.annotate.journal import Journal, Recorded, read_journal
+from alm_proxies.stages.annotate.ledger_file import VERSION, Seen, connect, damaged, wal_of
+from alm_proxies.stages.annotate.ledger_writes import annotator_id, apply, recounted
+from alm_proxies.stages.annotate.records import Totals, Written
+from alm_proxies.stages.annotate.restoring import KeptVotes, TableState
+
+
+@dataclass(slots=True)
+class Opened:
+    """A ledger's file, ready to be written."""
+
+    sql: sqlite3.Connection
+    identity: str
+    totals: Totals
+    notes: list[tuple[str, str]]
+    """What was found and done: kind and sentence."""
+
+
+def open_file(path: Path, journal: Journal, table: Path | None, accept_loss: bool) -> Opened:
+    """The file at a path, made, upgraded or restored where that is needed; the caller holds its lock."""
+    seen, recorded = ledger_file.look_over(path), read_journal(journal.path)
+    notes: list[tuple[str, str]] = []
+    if seen.state == "whole":
+        refuse_other_version(path, seen.version)
+    if seen.state == "damaged":
+        if not accept_loss:
+            raise damaged(path, seen.reason)
+        _refuse_human_votes(table)
+        notes.append(("ledger_loss", f"the ledger {seen.reason}; it is kept as {_put_aside(path, 'damaged').name}"))
+        seen = Seen("absent")
+    anew = seen.state != "whole"
+    place = path.with_name(f"{path.name}.new") if anew else path
+    if anew:
+        for name in (place, wal_of(place), place.with_name(f"{place.name}-shm")):
+            name.unlink(missing_ok=True)
+    elif seen.version < VERSION:
+        copy = ledger_file.copy_of(path, f"version-{seen.version}")
+        message = (
+            f"the ledger is upgraded from version {seen.version} to {VERSION}; {copy.name} is a copy of the old one"
+        )
+        notes.append(("ledger_upgraded", message))
+    sql = connect(place, "rwc")
+    try:
+        if anew:
+            ledger_file.make(sql)
+        else:
+            ledger_file.prepare(sql, path)
+            if seen.version < VERSION:
+                ledger_file.upgrade(sql, seen.held)
+        row = sql.execute("SELECT ledger, sequence, answered, price FROM total WHERE id = 1").fetchone()
+        opened = Opened(sql, str(row[0]), Totals(int(row[1]), int(row[2]), float(row[3])), notes)
+        _reconcile(opened, path, seen, recorded, table, accept_loss)
+        journal.begin(opened.identity, opened.totals)
+        if anew:
+            sql.close()
+            flush(place)
+            if wal_of(path).exists():
+                _put_aside(path, "lost")
+            place.replace(path)
+            flush(path.parent)
+            opened.sql = connect(path, "rwc")
+            ledger_file.prepare(opened.sql, path)
+        return opened
+    except BaseException:
+        sql.close()
+        if anew:
+            place.unlink(missing_ok=True)
+        raise
+
+
+def _reconcile(
+    opened: Opened, path: Path, seen: Seen, journal: Recorded | None, table: Path | None, accept_loss: bool
+) -> None:
+    """Compare the ledger with its journal and the votes table, restore what can be, and refuse what cannot."""
+    sql, recorded, anew = opened.sql, opened.totals, seen.state != "whole"
+    own = journal if journal is not None and (anew or journal.ledger == opened.identity) else None
+    doubt = _doubt(path, seen, recorded, journal, own)
+    known = recorded if own is None else recorded.or_more(own.totals)
+    sql.execute("BEGIN IMMEDIATE")
+    try:
+        replayed = 0 if anew or own is None else _replay(sql, recorded, own)
+        gap = recounted(sql, known).lacks(known)
+        state = None if table is None else TableState.of(table)
+        noted = sql.execute("SELECT value FROM about WHERE key = 'votes_table'").fetchone()
+        unchanged = state is not None and state.is_that(noted[0] if noted else None)
+        restored = 0
+        if table is not None and state is not None and not (unchanged and not gap.answered and not doubt):
+            kept = KeptVotes.read(table)
+            restored = _restore(sql, kept) if kept is not None else 0
+            if anew and own is None and restored:
+                doubt = "there is neither a ledger nor its journal, so what was spent is not known"
+        price = _price_of_restored(sql, restored, gap)
+        missing = max(0, gap.answered - restored)
+        if (missing or doubt) and not accept_loss:
+            raise _refused(path, gap, restored, doubt)
+        if price:
+            row = (0, restored, price, "spent on votes that the ledger had lost")
+            sql.execute("INSERT INTO lost VALUES (?, ?, ?, ?)", row)
+        opened.totals = recounted(sql, known)
+        if state is not None:
+            sql.execute("INSERT OR REPLACE INTO about VALUES ('votes_table', ?)", (state.as_json(),))
+        sql.execute("COMMIT")
+    except BaseException:
+        if sql.in_transaction:
+            sql.execute("ROLLBACK")
+        raise
+    if replayed:
+        message = f"the newest {counted(replayed, 'write')} of the ledger had been lost with its -wal file"
+        opened.notes.append(("ledger_restored", f"{message}; its journal gave them back"))
+    if restored and table is not None:
+        spending = f", with {in_money(price)} of spending" if price else ""
+        message = f"{counted(restored, 'vote')} that the ledger had lost came back from {table.name}{spending}"
+        opened.notes.append(("ledger_restored", f"{message}; their replies are lost"))
+    elif price:
+        opened.notes.append(("ledger_restored", f"{in_money(price)} of spending that the ledger had lost is counted"))
+    if missing or doubt:
+        message = doubt or f"the ledger has lost {lost_in_words(Totals(0, missing, 0.0))}"
+        opened.notes.append(("ledger_loss", f"{message}; what is missing is asked, and paid, again"))
+
+
+def _doubt(path: Path, seen: Seen, recorded: Totals, journal: Recorded | None, own: Recorded | None) -> str:
+    """Why votes may be missing without anything that says how many; empty where there is no such reason."""
+    if journal is not None and own is None and seen.version == VERSION:
+        return "the ledger and its journal belong to different folders"
+    if not seen.left_open or seen.wal or not ledger_file.keeps_wal(path):
+        return ""
+    if own is None or own.torn or own.totals.sequence < recorded.sequence:
+        return "it was not closed, and its -wal file and its journal are not here, or not whole"
+    return ""
+
+
+def _refuse_human_votes(table: Path | None) -> None:
+    if table is not None:
+        KeptVotes.read(table)
+
+
+def _replay(sql: sqlite3.Connection, recorded: Totals, journal: Recorded) -> int:
+    """Write again what only the journal has, as far as it follows on; gives how many writes."""
+    totals, replayed = recorded, 0
+    while (written := journal.writes.get(totals.sequence + 1)) is not None and _is_known(sql, written):
+        totals = apply(sql, totals, written, again=True)
+        replayed += 1
+    return replayed
+
+
+def _is_known(sql: sqlite3.Connection, written: Written) -> bool:
+    """Whether the ledger names every annotator and utterance of a write: else its numbers would come to mean others."""
+    query = "SELECT COUNT(*) FROM json_each(?) WHERE value NOT IN (SELECT id FROM {})"
+    both = [*written.outcomes, *written.heard]
+    for table, numbers in (("annotator", {one[0] for one in both}), ("utterance", {one[1] for one in both})):
+        if sql.execute(query.format(table), (json.dumps(sorted(numbers)),)).fetchone()[0]:
+            return False
+    return True
+
+
+def _restore(sql: sqlite3.Connection, kept: KeptVotes) -> int:
+    """Insert the votes of a table that are neither counted nor set aside; gives how many."""
+    inserted = 0
+    for name in kept.names:
+        card = kept.cards[name].model_copy(update={"injected": None})
+        number = annotator_id(sql, card, name)
+        sql.executemany(
+            "INSERT OR IGNORE INTO utterance (name) VALUES (?)", ((vote.utterance,) for vote in kept.of(name))
+        )
+        before = sql.total_changes
+        sql.executemany(
+            """INSERT OR IGNORE INTO vote SELECT ?1, u.id, ?3, ?4, 'restored',
+            ?5, ?6, ?7, '', '', -1, 0.0, 0.0, 0.0, 0.0, 1, 1, 0.0 FROM utterance u WHERE u.name = ?2 AND NOT EXISTS
+            (SELECT 1 FROM set_aside s WHERE s.annotator = ?1 AND s.utterance = u.id AND s.draw = ?3
+            AND s.status != 'failed')""",
+            (
+                (number, vote.utterance, vote.draw, vote.status, vote.label, vote.more, vote.stated)
+                for vote in kept.of(name)
+            ),
+        )
+        inserted += sql.total_changes - before
+    if kept.taxonomy:
+        row = ("taxonomy", json.dumps(kept.taxonomy))
+        sql.execute("INSERT OR IGNORE INTO about VALUES (?, ?)", row)
+    return inserted
+
+
+def _price_of_restored(sql: sqlite3.Connection, restored: int, gap: Totals) -> float:
+    """What is to be booked for lost votes: what the journal knows, else the mean price of an answered vote for each."""
+    if gap.price or not restored:
+        return gap.price
+    query = "SELECT AVG(price) FROM vote WHERE kind != 'restored' AND status != 'failed' AND tries > 0"
+    (mean,) = sql.execute(query).fetchone()
+    return float(mean or 0.0) * max(0, restored - gap.answered)
+
+
+def to_read(path: Path) -> tuple[sqlite3.Connection, tempfile.TemporaryDirectory[str] | None]:
+    """A connection to read with; where the folder may not be written to, of a copy elsewhere with its -wal."""
+    sql = connect(path, "ro")
+    try:
+        sql.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
+        return sql, None
+    except sqlite3.OperationalError as error:
+        sql.close()
+        if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+            raise
+    folder = tempfile.TemporaryDirectory(prefix="alm-proxies-")
+    copy = Path(folder.name) / path.name
+    copy.write_bytes(path.read_bytes())
+    if wal_of(path).is_file():
+        wal_of(copy).write_bytes(wal_of(path).read_bytes())
+    return connect(copy, "rwc"), folder
+
+
+def upgraded_copy(sql: sqlite3.Connection) -> sqlite3.Connection:
+    """A copy of today's version that is gone when it is closed."""
+    copy = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+    sql.backup(copy)
+    answered = sum(
+        copy.execute(f"SELECT TOTAL(status != 'failed') FROM {table}").fetchone()[0] for table in ("vote", "set_aside")
+    )
+    ledger_file.upgrade(copy, Totals(0, int(answered), 0.0))
+    recounted(copy, Totals())
+    return copy
+
+
+def _put_aside(path: Path, ending: str) -> Path:
+    """Rename a ledger's files, never over others; gives the new name."""
+    number = 0
+    while True:
+        target = path.with_name(f"{path.name}.{ending}{f'-{number}' if number else ''}")
+        if not target.exists() and not wal_of(target).exists():
+            break
+        number += 1
+    if path.exists():
+        path.replace(target)
+    if wal_of(path).exists():
+        wal_of(path).replace(wal_of(target))
+    path.with_name(f"{path.name}-shm").unlink(missing_ok=True)
+    flush(path.parent)
+    return target
+
+
+def refuse_other_version(path: Path, version: int) -> None:
+    """Refuse a ledger that a later version wrote."""
+    if not 1 <= version <= VERSION:
+        fix = "Read it with the version of alm-proxies that wrote it."
+        raise InputError(f"is a ledger of version {version}, not {VERSION}", where=str(path), fix=fix)
+
+
+def _refused(path: Path, gap: Totals, restored: int, doubt: str) -> InputError:
+    lost = f"has lost {lost_in_words(gap)}" if gap.answered or gap.price else "may have lost votes"
+    gives = f", of which votes.parquet gives back {restored:,}" if restored else ""
+    fix = "Put its -wal and .journal files back beside it; or go on with --accept-loss: what is missing is paid again."
+    return InputError(f"{lost}{gives}{f' ({doubt})' if doubt else ''}", where=str(path), fix=fix)
+
+
+def lost_in_words(gap: Totals) -> str:
+    """How many votes and how much spending are gone."""
+    parts = [counted(gap.answered, "vote")] if gap.answered or not gap.price else []
+    return " and ".join([*parts, *([f"{in_money(gap.price)} of spending"] if gap.price else [])])

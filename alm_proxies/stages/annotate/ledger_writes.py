@@ -1,0 +1,115 @@
+"""What is written into the ledger, within a transaction of the caller's."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Any
+
+from alm_proxies.about import AnnotatorCard
+from alm_proxies.stages.annotate.ledger_file import VOTE_COLUMNS
+from alm_proxies.stages.annotate.records import Outcome, Totals, Written
+
+_VALUES = ", ".join("?" * VOTE_COLUMNS)
+
+
+def apply(sql: sqlite3.Connection, before: Totals, written: Written, *, again: bool = False) -> Totals:
+    """One write within a transaction; gives the totals after it. `again` skips rows that are there."""
+    insert = "INSERT OR IGNORE" if again else "INSERT"
+    if written.heard:
+        sql.executemany("INSERT OR REPLACE INTO material VALUES (?, ?, ?)", [one[:3] for one in written.heard])
+        sql.executemany("INSERT OR REPLACE INTO audio VALUES (?, ?, ?, ?)", [one[3:] for one in written.heard])
+    if written.sending:
+        sql.executemany(f"{insert} INTO in_flight VALUES (?, ?, ?)", written.sending)
+    if written.arrived:
+        sql.executemany("DELETE FROM in_flight WHERE id = ?", [(number,) for number in written.arrived])
+    if written.outcomes:
+        sql.executemany(f"{insert} INTO vote VALUES ({_VALUES})", written.outcomes)
+    if written.lost:
+        sql.executemany("INSERT INTO lost VALUES (?, ?, ?, ?)", written.lost)
+    price = sum(one.price for one in written.outcomes) + sum(one.price for one in written.lost)
+    for trial in written.trials:
+        row = sql.execute("SELECT price FROM trial WHERE id = ?", (trial.number,)).fetchone()
+        price += trial.price - (row[0] if row else 0.0)
+        sql.execute("INSERT OR REPLACE INTO trial VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", trial)
+    answered = sum(one.status != "failed" for one in written.outcomes)
+    after = Totals(before.sequence + 1, before.answered + answered, before.price + price)
+    sql.execute("UPDATE total SET sequence = ?, answered = ?, price = ? WHERE id = 1", after)
+    return after
+
+
+def recounted(sql: sqlite3.Connection, known: Totals) -> Totals:
+    """The totals that the rows come to, written into the ledger."""
+    answered = sum(
+        sql.execute(f"SELECT TOTAL(status != 'failed') FROM {table}").fetchone()[0] for table in ("vote", "set_aside")
+    )
+    price = sum(
+        sql.execute(f"SELECT TOTAL(price) FROM {table}").fetchone()[0]
+        for table in ("vote", "set_aside", "lost", "trial")
+    )
+    if abs(price - known.price) <= 1e-6 * max(1.0, known.price):
+        price = known.price  # the same sum in another order
+    totals = Totals(known.sequence, int(answered), float(price))
+    sql.execute("UPDATE total SET sequence = ?, answered = ?, price = ? WHERE id = 1", totals)
+    return totals
+
+
+def move_aside(sql: sqlite3.Connection, why: str, where: str, values: Sequence[Any]) -> int:
+    """Take votes out of the count, keep them apart with the reason, and say how many."""
+    cursor = sql.execute(f"INSERT INTO set_aside SELECT vote.*, ? FROM vote WHERE {where}", (why, *values))
+    sql.execute(f"DELETE FROM vote WHERE {where}", values)
+    return cursor.rowcount
+
+
+def annotator_id(sql: sqlite3.Connection, card: AnnotatorCard, name: str) -> int:
+    """The number of an annotator: another digest or seed is another annotator."""
+    found = (name, card.digest, card.seed)
+    sql.execute("INSERT OR IGNORE INTO annotator (name, digest, seed) VALUES (?, ?, ?)", found)
+    where = "WHERE name = ? AND digest = ? AND seed IS ?"
+    sql.execute(f"UPDATE annotator SET card = ? {where}", (card.model_dump_json(), *found))
+    (number,) = sql.execute(f"SELECT id FROM annotator {where}", found).fetchone()
+    return int(number)
+
+
+def storable(outcome: Outcome) -> Outcome:
+    """The row with text SQLite can keep: lone surrogates, which a broken reply may hold, become question marks."""
+    if outcome.raw.isascii() and (outcome.stated is None or outcome.stated.isascii()):
+        return outcome
+    return Outcome._make(v.encode("utf-8", "replace").decode() if isinstance(v, str) else v for v in outcome)
+
+
+_COPIED = ", ".join(f"v.{name}" for name in Outcome._fields[3:])
+_BOTH = "JOIN a ON a.old = v.annotator JOIN u ON u.old = v.utterance"
+_SAME = "w.annotator = a.new AND w.utterance = u.new AND w.draw = v.draw"
+_FAILED = f"w.status = 'failed' AND EXISTS (SELECT 1 FROM other.vote v {_BOTH} WHERE {_SAME})"
+TAKE = (
+    "INSERT OR IGNORE INTO utterance (name) SELECT name FROM other.utterance ORDER BY id",
+    "INSERT OR IGNORE INTO annotator (name, digest, seed, card)"
+    " SELECT name, digest, seed, card FROM other.annotator ORDER BY id",
+    "CREATE TEMP TABLE u AS SELECT o.id AS old, m.id AS new FROM other.utterance o JOIN main.utterance m USING (name)",
+    "CREATE TEMP TABLE a AS SELECT o.id AS old, m.id AS new FROM other.annotator o"
+    " JOIN main.annotator m ON m.name = o.name AND m.digest = o.digest AND m.seed IS o.seed",
+    "CREATE UNIQUE INDEX temp.u_old ON u (old)",
+    "INSERT OR IGNORE INTO audio SELECT * FROM other.audio",
+    f"INSERT OR IGNORE INTO material SELECT a.new, u.new, v.digest FROM other.material v {_BOTH}",
+    f"INSERT INTO set_aside SELECT w.*, 'cast twice' FROM main.vote w WHERE {_FAILED}",
+    f"DELETE FROM main.vote AS w WHERE {_FAILED}",
+    f"INSERT INTO set_aside SELECT a.new, u.new, v.draw, {_COPIED}, 'cast twice'"
+    f" FROM other.vote v {_BOTH} JOIN main.vote w ON {_SAME}",
+    f"INSERT OR IGNORE INTO vote SELECT a.new, u.new, v.draw, {_COPIED} FROM other.vote v {_BOTH}",
+    f"INSERT INTO set_aside SELECT a.new, u.new, v.draw, {_COPIED}, v.why FROM other.set_aside v {_BOTH}",
+    "INSERT INTO lost SELECT * FROM other.lost",
+    "INSERT INTO lost SELECT *, 'in flight when merged' FROM (SELECT COUNT(*) AS requests, SUM(draws), SUM(price)"
+    " FROM other.in_flight) WHERE requests > 0",
+    "INSERT INTO trial SELECT NULL, annotator, state, requests, audio_seconds, tokens_in, tokens_out, price, at"
+    " FROM other.trial ORDER BY id",
+    "INSERT INTO planned_utterance (utterance) SELECT u.new FROM other.planned_utterance v"
+    " JOIN u ON u.old = v.utterance WHERE u.new NOT IN (SELECT utterance FROM main.planned_utterance)"
+    " ORDER BY v.position",
+    "INSERT INTO planned_annotator SELECT a.new, v.votes FROM other.planned_annotator v"
+    " JOIN a ON a.old = v.annotator WHERE true ON CONFLICT DO UPDATE SET votes = MAX(votes, excluded.votes)",
+    "INSERT OR IGNORE INTO injection SELECT a.new, u.new, v.label, v.speaker, t.new, c.new"
+    f" FROM other.injection v {_BOTH} JOIN a t ON t.old = v.told JOIN a c ON c.old = v.control",
+    "DROP TABLE temp.u",
+    "DROP TABLE temp.a",
+)

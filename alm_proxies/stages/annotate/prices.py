@@ -1,0 +1,99 @@
+"""Prices before a run: what votes should cost, by the price tables or by what votes have cost so far."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from alm_proxies.annotators.annotator import Annotator
+from alm_proxies.engines.engine import OpenAIServe
+from alm_proxies.files import canonical_json
+from alm_proxies.stages.annotate.budget import LETTERS_A_TOKEN, TOKENS_A_SECOND, sends_of
+from alm_proxies.stages.annotate.ledger import Ledger
+from alm_proxies.stages.annotate.plan import Plan
+
+_ENOUGH = 20
+"""Answered votes of an annotator from which the price of one is known better than by its price table."""
+_UNKNOWN_SECONDS = 5.0
+"""How long an utterance is taken to be where no length is known."""
+_USUAL_PROMPT = 250.0
+"""Letters of a prompt, for a price before it is rendered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What the missing votes should cost."""
+
+    price: float
+    measured: frozenset[str]
+    """Annotators whose price is measured; that of the others is by the price table."""
+
+
+def price_before(annotator: Annotator, seconds: Sequence[float], missing: Sequence[int]) -> float:
+    """What the missing votes should cost: audio seconds x requests, by the file's own price table.
+
+    `seconds` and `missing` are the length and the missing votes of each utterance. Draws of one cell share a request.
+    """
+    price = annotator.file.price
+    if not any(price.model_dump().values()):
+        return 0.0
+    cells, serve = len(annotator.cells), annotator.serve
+    total = 0.0
+    for length, count in zip(seconds, missing, strict=True):
+        requests = min(count, cells)
+        shown = count * annotator.file.sampling.max_tokens
+        if annotator.file.elicit == "score":
+            answers = annotator.codes(annotator.cells[0]) or annotator.labels
+            requests = shown = requests * sends_of(answers) if isinstance(serve, OpenAIServe) else min(requests, 1)
+        tokens = requests * (_USUAL_PROMPT / LETTERS_A_TOKEN + TOKENS_A_SECOND * length)
+        total += price.of(audio_seconds=length * requests, tokens_in=tokens, tokens_out=shown)
+    return total
+
+
+def expected_price(plans: Sequence[Plan], ledger: Ledger) -> Expected:
+    """What everything missing should cost: by what a vote of its annotator has cost, else by the price table."""
+    measured = measured_prices(ledger, {member.number: member.annotator for member in plans[0].members})
+    total = 0.0
+    for plan in plans:
+        seconds: list[float] | None = None
+        for member in plan.members:
+            name = member.annotator.name
+            if name in measured:
+                total += measured[name] * int(member.missing.sum())
+            else:
+                seconds = lengths_of(plan.utterances) if seconds is None else seconds
+                total += price_before(member.annotator, seconds, member.missing.sum(axis=1).tolist())
+    return Expected(total, frozenset(measured))
+
+
+def measured_prices(ledger: Ledger, members: Mapping[int, Annotator]) -> dict[str, float]:
+    """What a vote has cost so far, by annotator's name, where enough were answered at today's prices."""
+    found = {}
+    for number, annotator in members.items():
+        now, key = canonical_json(annotator.file.price.model_dump()), f"price of {number}"
+        before, since = json.loads(ledger.about(key) or "[null, 0.0]")
+        if before != now:
+            since = 0.0 if before is None else time.time()
+            ledger.keep(key, json.dumps([now, since]))
+        count, price = ledger.answered_since(number, since)
+        if count >= _ENOUGH:
+            found[annotator.name] = price / count
+    return found
+
+
+def price_of_all(annotators: Iterable[Annotator], utterances: pl.DataFrame) -> float:
+    """What all votes of these annotators about these utterances should cost."""
+    seconds = lengths_of(utterances)
+    return sum(price_before(annotator, seconds, [annotator.votes] * len(seconds)) for annotator in annotators)
+
+
+def lengths_of(utterances: pl.DataFrame) -> list[float]:
+    """The length of every utterance in seconds, the mean of the others where it is not known."""
+    length = pl.coalesce(pl.col("end") - pl.col("start").fill_null(0.0), pl.col("duration"))
+    known = utterances.select(length.alias("seconds"))["seconds"]
+    mean = known.mean()
+    return known.fill_null(float(mean) if isinstance(mean, int | float) else _UNKNOWN_SECONDS).to_list()

@@ -1,0 +1,133 @@
+"""What a run reports: before it asks, and the findings it leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from alm_proxies.progress import say
+from alm_proxies.stages.annotate.figures import counted, in_money
+from alm_proxies.stages.annotate.injection import injection_findings
+from alm_proxies.stages.annotate.ledger import Ledger
+from alm_proxies.stages.annotate.limits import AGAIN, Halt
+from alm_proxies.stages.annotate.outcomes import STAGE
+from alm_proxies.stages.annotate.plan import Plan
+from alm_proxies.stages.annotate.prices import Expected
+from alm_proxies.tables import Finding, Findings
+
+_MOST_SHOWN = 200
+"""Letters of an example."""
+_FIXES = {
+    "missing": "Bring the recordings back, or fix their root in the utterances file; the same command then asks.",
+    "too_long": 'Write too_long = "crop" into the annotator file to ask about the beginning.',
+}
+_LOSS_FIX = "Keep ledger.sqlite, its -wal file while it is there, and ledger.journal together."
+
+
+def findings_after(
+    plans: Sequence[Plan],
+    ledger: Ledger,
+    stopped: Mapping[int, str],
+    left: int,
+    halt: Halt | None,
+    more: Iterable[Finding] = (),
+) -> Findings:
+    """What a run reports when it is over: why it stopped, what is missing and why."""
+    found = [finding for plan in plans for finding in plan.findings]
+    found += [Finding(STAGE, kind, message, _LOSS_FIX) for kind, message in ledger.notes]
+    if ledger.lost.requests:
+        lost = ledger.lost
+        message = f"{lost.requests} requests for {lost.draws} votes were in flight when an earlier run was killed"
+        message = f"{message}; they are booked at the most they can have cost, {in_money(lost.price)}"
+        found.append(Finding(STAGE, "lost_in_flight", message, count=lost.draws))
+    raise_it = "Raise the limit if this is right, and run it again."
+    found += [Finding(STAGE, "stopped", message, raise_it) for message in stopped.values()]
+    again = AGAIN if not stopped else raise_it
+    if halt is not None and halt.reason:
+        again = halt.fix
+        found.append(Finding(STAGE, "stopped", halt.reason, again))
+    found += more
+    if left:
+        were = "was" if left == 1 else "were"
+        message = f"{counted(left, 'planned vote')} {were} not asked for; votes.parquet holds them as failed"
+        found.append(Finding(STAGE, "not_cast", message, again, count=left))
+    number = ledger.unseeded()
+    if number:
+        come = "votes come" if number > 1 else "vote comes"
+        message = f"{number:,} {come} from engines that do not honour a seed for each draw: asking again gives others"
+        found.append(Finding(STAGE, "not_seeded", message, count=number))
+    return Findings.gather([*found, *out_of_the_table(ledger), *findings_of(ledger), *injection_findings(ledger)])
+
+
+def findings_of(ledger: Ledger) -> list[Finding]:
+    """What became of the planned votes that are not ok, by annotator and kind, with one utterance as an example."""
+    found = []
+    for one in ledger.not_ok():
+        what = f"{one.status.replace('_', ' ')} ({one.kind.replace('_', ' ')})"
+        message = f"{counted(one.votes, 'vote')} of {one.annotator}: {what}, e.g. {one.example}"
+        message = f"{message}: {one.raw[:_MOST_SHOWN]!r}"
+        fix = _FIXES.get(one.kind, "") if one.status == "failed" else ""
+        found.append(Finding(STAGE, one.status, message, fix, one.example, one.kind, one.votes))
+    return found
+
+
+def say_opened(ledger: Ledger, quiet: bool) -> None:
+    """State what was found on opening the ledger: losses, restored votes, requests that a kill cut off."""
+    for _, message in ledger.notes:
+        say(message, quiet=quiet)
+    lost = ledger.lost
+    if lost.requests:
+        say(
+            f"the run before was killed: {lost.requests} requests for {lost.draws} votes were in flight; "
+            f"they are asked again and may be paid twice ({lost.price:.4f})",
+            quiet=quiet,
+        )
+
+
+def say_plan(plan: Plan, injection: Plan, expected: Expected, quiet: bool) -> None:
+    """State what is to be asked, what it should cost, and what was found on the way."""
+    there = plan.planned - plan.missing
+    resumed = f"{there:,} of {counted(plan.planned, 'vote')} have their outcome, " if there else ""
+    asked = f"{counted(plan.missing, 'vote')} to be asked about {counted(plan.utterances.height, 'utterance')}"
+    if injection.missing:
+        utterances = injection.utterances.height // 2
+        asked += f", {injection.missing:,} more about {utterances} of them with injected transcripts"
+    known = [member.annotator.name in expected.measured for member in plan.members if member.missing.any()]
+    price = "at no price"
+    if expected.price:
+        way = "what its votes have cost so far" if all(known) else "the price table"
+        way = way if all(known) or not any(known) else "what votes have cost so far and the price table"
+        price = f"for about {in_money(expected.price)}, by {way}"
+    say(f"{resumed}{asked}, {price}", quiet=quiet)
+    for finding in (*plan.findings, *injection.findings):
+        say(f"{finding.kind}: {finding.message}", quiet=quiet)
+
+
+def say_missing(paths: Sequence[str], quiet: bool) -> None:
+    """State which recordings do not exist, so that no annotator is asked about them."""
+    if paths:
+        gone = len(set(paths))
+        message = f"{counted(gone, 'recording')} {'is' if gone == 1 else 'are'} not there and not asked about"
+        say(f"{message}: {paths[0]}{' ...' if gone > 1 else ''}", quiet=quiet)
+
+
+def out_of_the_table(ledger: Ledger) -> list[Finding]:
+    """Votes in the ledger that this plan does not ask for: they are paid and not in votes.parquet.
+
+    Those of an annotator that has changed since are reported where the plan is made.
+    """
+    found = []
+    kept = "in the ledger and not in votes.parquet"
+    for name, count in ledger.of_others():
+        message = f"{counted(count, 'vote')} of {name}, cast before, are {kept}, which holds the panel of this command"
+        fix = f"Name {name}'s file with --annotator too to have both."
+        found.append(Finding(STAGE, "not_in_votes", message, fix, where=name, count=count))
+    for name, votes, count, most in ledger.beyond():
+        message = f"{counted(count, 'vote')} of {name} beyond the {votes} per utterance asked for now are {kept}"
+        fix = f"Write --votes {most} to have them."
+        found.append(Finding(STAGE, "not_in_votes", message, fix, where=name, count=count))
+    for name, count, utterances in ledger.about_others():
+        about = f"about {counted(utterances, 'utterance')} that this command does not plan"
+        message = f"{counted(count, 'vote')} of {name} {about} are {kept}"
+        fix = "Leave --limit out, or name the same utterances, to have them."
+        found.append(Finding(STAGE, "not_in_votes", message, fix, where=name, count=count))
+    return found

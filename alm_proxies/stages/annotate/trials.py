@@ -1,0 +1,112 @@
+"""Trials in the ledger: every question that finds out what a server can do is booked, settled, and kept."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from functools import partial
+
+from alm_proxies.annotators.annotator import Annotator
+from alm_proxies.engines.engine import Abilities, Engine, Reply, Request
+from alm_proxies.engines.trials import BOOK_AGAIN, OverBudgetError, TrialQuestion, TrialUse
+from alm_proxies.progress import say
+from alm_proxies.stages.annotate.budget import Booked, Budget, Estimate, Use
+from alm_proxies.stages.annotate.figures import in_money
+from alm_proxies.stages.annotate.ledger import Ledger
+from alm_proxies.stages.annotate.records import Trial
+
+
+class LedgerAccount:
+    """Pays for an annotator's trials out of the budget of a run."""
+
+    def __init__(self, ledger: Ledger, budget: Budget, annotator: Annotator, quiet: bool) -> None:
+        self._ledger = ledger
+        self.budget = budget
+        self._annotator = annotator
+        self._quiet = quiet
+        self._booked: dict[int, tuple[TrialQuestion, Booked]] = {}
+        self._announced = False
+
+    async def book(self, question: TrialQuestion) -> int:
+        """Book one try of a question at the most it can cost."""
+        if not self._announced:
+            self._announced = True
+            text = "about a dozen small questions first, to find out what the server can do; each is in the ledger"
+            say(f"{self._annotator.name}: {text}", quiet=self._quiet)
+        use = Use(question.audio_seconds, question.tokens_in, question.tokens_out)
+        number = await self.book_at("in flight", 1, use)
+        most = self._price(use)
+        self._booked[number] = question, Booked(self.budget, most, lambda: most)
+        return number
+
+    def book_again(self, number: int) -> bool:
+        """Book another try, if there is enough left."""
+        return self._booked[number][1].book_again()
+
+    async def settle(self, number: int, use: TrialUse) -> None:
+        """Replace what was booked by what was used; tries nobody counted cost the most they can."""
+        one, booked = self._booked.pop(number)
+        silent = max(0, use.paid_tries - use.counted)
+        tokens_in = use.tokens_in + silent * one.tokens_in
+        tokens_out = use.tokens_out + silent * one.tokens_out
+        paid = Use(use.paid_tries * one.audio_seconds, tokens_in, tokens_out)
+        await self.settle_at(number, use.state, use.tries, paid, booked.total)
+
+    async def book_at(self, state: str, requests: int, use: Use) -> int:
+        """Book any use; gives its number."""
+        most = self._price(use)
+        if not self.budget.book(most):
+            spent = f"{in_money(self.budget.spent)} are spent"
+            text = f"trying the server out could pass the budget of {self.budget.limit:g}: {spent}"
+            raise OverBudgetError(f"{text}, and the next question may cost up to {in_money(most)}")
+        number = self._ledger.next_trial()
+        row = Trial(number, self._annotator.name, state, requests, *use, most, time.time())
+        await asyncio.to_thread(self._ledger.write, trials=[row])
+        return number
+
+    async def settle_at(self, number: int, state: str, requests: int, use: Use, booked: float) -> None:
+        """Replace what was booked by any use."""
+        price = self._price(use)
+        row = Trial(number, self._annotator.name, state, requests, *use, price, time.time())
+        await asyncio.to_thread(self._ledger.write, trials=[row])
+        self.budget.settle(booked, price)
+
+    def _price(self, use: Use) -> float:
+        price = self._annotator.file.price
+        return price.of(audio_seconds=use.audio_seconds, tokens_in=use.tokens_in, tokens_out=use.tokens_out)
+
+
+class BilledEngine:
+    """An engine whose requests are booked as trials: they are no votes and cost as much."""
+
+    def __init__(self, engine: Engine, account: LedgerAccount, estimate: Estimate) -> None:
+        self._engine = engine
+        self._account = account
+        self._estimate = estimate
+
+    @property
+    def abilities(self) -> Abilities:
+        """Those of the engine."""
+        return self._engine.abilities
+
+    async def ask(self, request: Request) -> Reply:
+        """Book, ask, settle."""
+        estimate, most = self._estimate, self._estimate.most_use(request)
+        number = await self._account.book_at("in flight", 1, most)
+        booked = Booked(self._account.budget, estimate.price(most), partial(estimate.again, request))
+        again = BOOK_AGAIN.set(booked.book_again)
+        try:
+            reply = await self._engine.ask(request)
+        finally:
+            BOOK_AGAIN.reset(again)
+        state = "answered" if reply.failure is None else reply.failure.kind
+        used = estimate.used(request, reply)
+        await self._account.settle_at(number, state, max(1, reply.tries), used, booked.total)
+        return reply
+
+    async def token_counts(self, texts: tuple[str, ...]) -> tuple[int, ...] | None:
+        """Those of the engine."""
+        return await self._engine.token_counts(texts)
+
+    async def close(self) -> None:
+        """The engine is closed by who opened it."""
