@@ -68,6 +68,7 @@ def test_whatever_a_server_reports_no_reply_costs_more_than_was_booked_for_its_t
     one = made(price={**TOKENS, "audio_minute": 60.0}, votes=12)
     estimate = Estimate(one, Abilities("openai", "m", local=True, several=several, seeds="each"))
     request = asked(one, seconds, votes).request
+    seconds = request.audio[0].seconds
     pieces = 1 if several else votes
     for tokens_in, tokens_out, failed_tries, counted, failed in replies:
         booked = estimate.most(request) + failed_tries * estimate.again(request)
