@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 
 from alm_proxies.engines.completions import Completion
 from alm_proxies.engines.faults import FaultError, Sent
+from alm_proxies.engines.trials import ACCOUNT, BOOK_AGAIN, TrialQuestion, TrialUse
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,3 +56,27 @@ class Bill:
     def tried_out(self) -> TriedOut:
         """The bill of trying a server out."""
         return TriedOut(self.tries, self.audio_seconds, self.tokens_in, self.tokens_out)
+
+
+async def sent_on_account(
+    send: Callable[[], Awaitable[Sent[Completion]]], question: TrialQuestion, bill: Bill
+) -> Sent[Completion]:
+    """A trial's answer, booked before it is sent and settled afterwards by who pays for trials, if anybody does."""
+    account = ACCOUNT.get()
+    number = await account.book(question) if account is not None else 0
+    again = BOOK_AGAIN.set(None if account is None else partial(account.book_again, number))
+    use = TrialUse("killed", 1, 1, 0, 0, 0)
+    try:
+        sent = await send()
+        bill.add(sent, question.audio_seconds)
+        found, counted = sent.answer, int(sent.answer.tokens_in > 0)
+        use = TrialUse("answered", sent.tries, sent.paid_tries, counted, found.tokens_in, found.tokens_out)
+        return sent
+    except FaultError as fault:
+        bill.add_fault(fault, question.audio_seconds)
+        use = TrialUse(fault.failure.kind, fault.tries, fault.paid_tries, 0, 0, 0)
+        raise
+    finally:
+        BOOK_AGAIN.reset(again)
+        if account is not None:
+            await account.settle(number, use)

@@ -112,3 +112,15 @@ def _sends(request: Request, can: Abilities) -> list[tuple[Question, int, int]]:
 
 def _parts(question: Question) -> list[str | Audio]:
     return [part for turn in question.turns for part in turn.parts]
+
+
+def runs_of(seeds: tuple[int, ...], can: Abilities, most: int | None, *, alike: bool) -> list[tuple[int, int]]:
+    """Which (seed, n) requests serve these draws, none with more than `most` of them."""
+    if alike:
+        return [(seeds[0], 1)]
+    if not can.several:
+        return [(seed, 1) for seed in seeds]
+    runs = consecutive_runs(seeds) if can.seeds == "each" else [(seeds[0], len(seeds))]
+    if most is None:
+        return runs
+    return [(seed + start, min(most, count - start)) for seed, count in runs for start in range(0, count, most)]

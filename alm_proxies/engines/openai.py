@@ -18,8 +18,8 @@ from pydantic import BaseModel, ConfigDict
 from alm_proxies.engines import chat_api, known
 from alm_proxies.engines.addresses import is_loopback
 from alm_proxies.engines.away import Away
-from alm_proxies.engines.bill import Bill, TriedOut
-from alm_proxies.engines.bounds import most_of_question
+from alm_proxies.engines.bill import Bill, TriedOut, sent_on_account
+from alm_proxies.engines.bounds import most_of_question, runs_of
 from alm_proxies.engines.completions import (
     Completion,
     first_token_scores,
@@ -38,12 +38,11 @@ from alm_proxies.engines.engine import (
     Question,
     Reply,
     Request,
-    consecutive_runs,
 )
 from alm_proxies.engines.faults import FaultError, Sent
 from alm_proxies.engines.probe import probe
 from alm_proxies.engines.traffic import Traffic
-from alm_proxies.engines.trials import ACCOUNT, BOOK_AGAIN, TrialQuestion, TrialUse
+from alm_proxies.engines.trials import TrialQuestion
 from alm_proxies.errors import EngineError, SettingsError
 
 _MOST_OFFERED = 10
@@ -207,26 +206,9 @@ class OpenAI:
         if self._trial is None:
             return await self.traffic.send(one_try, seconds=seconds)
         heard = sum(part.seconds for turn in question.turns for part in turn.parts if isinstance(part, Audio))
-        account = ACCOUNT.get()
-        number = 0
-        if account is not None:
-            number = await account.book(TrialQuestion(heard, most.tokens_in, most.tokens_out))
-        again = BOOK_AGAIN.set(None if account is None else partial(account.book_again, number))
-        use = TrialUse("killed", 1, 1, 0, 0, 0)
-        try:
-            sent = await self.traffic.send(one_try, seconds=seconds, tries=_TRIES_OUT)
-            self._trial.add(sent, heard)
-            found, counted = sent.answer, int(sent.answer.tokens_in > 0)
-            use = TrialUse("answered", sent.tries, sent.paid_tries, counted, found.tokens_in, found.tokens_out)
-            return sent
-        except FaultError as fault:
-            self._trial.add_fault(fault, heard)
-            use = TrialUse(fault.failure.kind, fault.tries, fault.paid_tries, 0, 0, 0)
-            raise
-        finally:
-            BOOK_AGAIN.reset(again)
-            if account is not None:
-                await account.settle(number, use)
+        trial = TrialQuestion(heard, most.tokens_in, most.tokens_out)
+        send = partial(self.traffic.send, one_try, seconds=seconds, tries=_TRIES_OUT)
+        return await sent_on_account(send, trial, self._trial)
 
     async def tokenize(self, text: str) -> tuple[int, ...] | None:
         """The tokens of a text by vLLM's own address beside /v1, or None where there is none."""
@@ -337,7 +319,7 @@ class OpenAI:
             **chat_api.form_fields(request, structured=can.structured, schema=can.schema),
         }
         alike = request.sampling.temperature == 0
-        runs = _runs(request.seeds, can, self._most, alike=alike)
+        runs = runs_of(request.seeds, can, self._most, alike=alike)
         asked = [self._run(question, fields, run, bill, until) for run in runs]
         found = await asyncio.gather(*asked) if len(asked) > 1 else [await asked[0]]
         texts = [text for answers in found for text in answers]
@@ -464,18 +446,6 @@ _MENDS = {
 }
 _TRIES_OUT = 4
 """Tries at least of every question that tries the server out: what passes is not taken for what it cannot do."""
-
-
-def _runs(seeds: tuple[int, ...], can: Abilities, most: int | None, *, alike: bool) -> list[tuple[int, int]]:
-    """Which (seed, n) requests serve these draws, none with more than `most` of them."""
-    if alike:
-        return [(seeds[0], 1)]
-    if not can.several:
-        return [(seed, 1) for seed in seeds]
-    runs = consecutive_runs(seeds) if can.seeds == "each" else [(seeds[0], len(seeds))]
-    if most is None:
-        return runs
-    return [(seed + start, min(most, count - start)) for seed, count in runs for start in range(0, count, most)]
 
 
 def _finish(text: str, finish: str, choices: tuple[str, ...]) -> str:
