@@ -63,14 +63,16 @@ def forget(key: str | None) -> None:
 
 async def _version(get: Get, address: str, model: str) -> list[Any] | None:
     try:
-        offered = json.loads(await get(address + "/models", _SECONDS))["data"]
+        offered = json.loads(await get(address.rstrip("/") + "/models", _SECONDS))["data"]
         own = [{name: one.get(name) for name in _STABLE} for one in offered if one.get("id") == model]
     except (FaultError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     if not own:
         return None
     try:
-        version = (await get(address.removesuffix("/v1") + "/version", _SECONDS)).decode("utf-8", "replace")[:200]
+        version = (await get(address.rstrip("/").removesuffix("/v1") + "/version", _SECONDS)).decode(
+            "utf-8", "replace"
+        )[:200]
     except FaultError:
         version = ""
     return [own, version]

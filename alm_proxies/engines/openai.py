@@ -106,7 +106,7 @@ class OpenAI:
         engine._trial = trial = Bill()
         supposed = engine._abilities
         try:
-            engine._known_as = await known.key_of(engine._get, engine.addresses, supposed)
+            engine._known_as = await known.key_of(engine._get, serve.base_urls, supposed)
             found = known.recall(engine._known_as, supposed)
             if found is None:
                 found = await probe(engine, supposed)
@@ -238,11 +238,6 @@ class OpenAI:
                 return None
             counted.append(len(tokens))
         return tuple(counted)
-
-    @property
-    def addresses(self) -> tuple[str, ...]:
-        """Those of its servers."""
-        return tuple(replica.address for replica in self.traffic.replicas)
 
     async def _get(self, address: str, seconds: float) -> bytes:
         """The content of a 200 answer to a question that costs nothing."""

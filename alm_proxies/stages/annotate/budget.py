@@ -70,7 +70,7 @@ class Estimate:
         booking, one = booking_of(request, self._can), self._tokens_of_one(request)
         answers = booking.tokens_out + booking.requests + len(request.seeds)
         tokens_in, wrong_in = _within(reply.tokens_in, counted * one)
-        tokens_out, wrong_out = _within(reply.tokens_out, max(1, counted) * answers)
+        tokens_out, wrong_out = _within(reply.tokens_out, answers * min(1.0, counted / max(1, booking.requests)))
         self.implausible += reply.implausible or (counted > 0 and (wrong_in or wrong_out))
         if not counted:
             tokens_in = tokens_out = 0.0
