@@ -185,9 +185,3 @@ def severity_of(kind: str) -> Severity:
 def not_declared(_: str) -> Severity:
     """The severity of a kind that is not listed here; the tests refuse such kinds of ours."""
     return NOT_DECLARED
-
-
-def kinds_table() -> str:
-    """All kinds as a Markdown table, for the documentation."""
-    rows = [f"| `{name}` | {kind.severity} | {kind.meaning} | {kind.fix} |" for name, kind in sorted(KINDS.items())]
-    return "\n".join(["| kind | severity | meaning | what to do |", "|---|---|---|---|", *rows]) + "\n"

@@ -121,10 +121,6 @@ class _Table:
         """What the table says of itself that results may depend on, as plain JSON."""
         return self.about.model_dump(mode="json", exclude={"contract", "version", "roots", "made_by"})
 
-    def by(self, made_by: MadeBy) -> Self:
-        """The same table, saying who made it."""
-        return type(self)(self.frame, self.about.with_(made_by=made_by))
-
     @property
     def taxonomy(self) -> tuple[str, ...]:
         """The ordered labels."""
@@ -330,11 +326,6 @@ class Findings(_Table):
             severity = pl.col("kind").map_elements(severity_of, return_dtype=pl.String())
             frame = frame.with_columns(severity=severity.fill_null(NOT_DECLARED))
         return conform(frame, cls.COLUMNS, where), about
-
-    def stamped(self, stage: str) -> Findings:
-        """The same, those that name no stage being this one's."""
-        named = pl.when(pl.col("stage") == "").then(pl.lit(stage)).otherwise(pl.col("stage"))
-        return Findings(self.frame.with_columns(stage=named), self.about)
 
     def counts(self) -> dict[str, int]:
         """How often each kind was found, most frequent first."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from alm_proxies.compare.comparison import Comparison, Score
 from alm_proxies.compare.rivals import ROLES
+from alm_proxies.finding_kinds import SEVERITIES
 from alm_proxies.interval import Interval
 from alm_proxies.report.charts import Line, Series, calibration, dots
 from alm_proxies.report.drawing import ROLES as EVERY_ROLE
@@ -173,11 +174,12 @@ def coverage_chart(comparison: Comparison, methods: Sequence[str]) -> Chart | No
 
 
 def findings_table(findings: Sequence[Finding]) -> Table:
-    """What was left out, and what to do about it."""
+    """What was left out, and what to do about it, problems first."""
+    ordered = sorted(findings, key=lambda finding: -SEVERITIES.index(finding.severity))
     rows: list[list[Cell]] = [
-        [finding.kind.replace("_", " "), finding.message, finding.fix or None, finding.count] for finding in findings
+        [one.severity, one.kind.replace("_", " "), one.message, one.fix or None, one.count] for one in ordered
     ]
-    return Table.of(["Kind", "What", "What to do", "Count"], rows)
+    return Table.of(["Severity", "Kind", "What", "What to do", "Count"], rows)
 
 
 def _gain(comparison: Comparison) -> Column:

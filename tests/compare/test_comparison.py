@@ -15,7 +15,7 @@ from alm_proxies.compare.strata import AGREEMENT, AMBIGUITY, LABEL, OUTCOME, str
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.measures.held_out import score_held_out
 from alm_proxies.report.page import Chart, Page, Table
-from alm_proxies.tables import Labels, Utterances, Votes
+from alm_proxies.tables import Finding, Labels, Utterances, Votes
 
 LABELS = ("angry", "happy", "sad")
 ROWS = 300
@@ -178,6 +178,12 @@ def test_the_sections_say_whose_baseline_it_is_and_make_a_page(compared, tmp_pat
     trusted = calibration_section(compared, ["good", "poor"], noun="prediction")
     assert [type(block) for block in trusted.blocks] == [Chart, Chart]
     assert findings_section([]) is None
+    found = findings_section(
+        [Finding.of("held_out", "a", count=3), Finding.of("stopped", "b"), Finding.of("no_votes", "c")]
+    )
+    assert found is not None
+    (table,) = (block for block in found.blocks if isinstance(block, Table))
+    assert [row[0] for row in table.rows] == ["problem", "warning", "info"]
     Page("Report", "H", "S", (), (section, trusted), {}).write(tmp_path / "page.html")
     assert "log loss against flat" in (tmp_path / "page.html").read_text(encoding="utf-8")
 
