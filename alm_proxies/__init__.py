@@ -34,6 +34,12 @@ _HOMES = {
     "alm_proxies.pipeline.run": ("run",),
     "alm_proxies.stages.align.settings": ("AlignSettings",),
     "alm_proxies.stages.align.stage": ("align",),
+    "alm_proxies.stages.balance.settings": ("BalanceSettings",),
+    "alm_proxies.stages.balance.stage": ("balance",),
+    "alm_proxies.stages.evaluate.settings": ("EvaluateSettings",),
+    "alm_proxies.stages.evaluate.stage": ("evaluate",),
+    "alm_proxies.stages.export.settings": ("ExportSettings",),
+    "alm_proxies.stages.export.stage": ("export",),
     "alm_proxies.stages.annotate.settings": ("AnnotateSettings",),
     "alm_proxies.stages.annotate.stage": ("annotate",),
     "alm_proxies.stages.fuse.settings": ("FuseSettings",),
@@ -59,11 +65,14 @@ __all__ = [
     "AlmProxiesError",
     "AnnotateSettings",
     "Annotator",
+    "BalanceSettings",
     "Card",
     "CremaDSource",
     "DawidSkene",
     "Dirichlet",
     "EngineError",
+    "EvaluateSettings",
+    "ExportSettings",
     "Finding",
     "Findings",
     "ForbiddenError",
@@ -95,11 +104,14 @@ __all__ = [
     "__version__",
     "align",
     "annotate",
+    "balance",
     "card_of",
     "check",
     "combine",
     "distribution_of",
+    "evaluate",
     "explain",
+    "export",
     "fuse",
     "open_clip",
     "predict",
@@ -138,6 +150,12 @@ if TYPE_CHECKING:
     from alm_proxies.stages.align.stage import align
     from alm_proxies.stages.annotate.settings import AnnotateSettings
     from alm_proxies.stages.annotate.stage import annotate
+    from alm_proxies.stages.balance.settings import BalanceSettings
+    from alm_proxies.stages.balance.stage import balance
+    from alm_proxies.stages.evaluate.settings import EvaluateSettings
+    from alm_proxies.stages.evaluate.stage import evaluate
+    from alm_proxies.stages.export.settings import ExportSettings
+    from alm_proxies.stages.export.stage import export
     from alm_proxies.stages.fuse.settings import FuseSettings
     from alm_proxies.stages.fuse.stage import fuse
     from alm_proxies.stages.predict.stage import PredictSettings, predict

@@ -18,6 +18,7 @@ STAGES = {
     "balance": "Weigh labels so that classes, ambiguity and groups have wanted shares.",
     "train": "Train a model on label distributions; run it again to resume.",
     "predict": "Predict label distributions with a trained model, for utterances or a folder of recordings.",
+    "evaluate": "Compare models' predictions with held-out human votes.",
     "export": "Write labels in the format of a trainer, with a card of what they are.",
 }
 """In the order of the house's first drawing: a stage stands behind those whose outputs it needs."""

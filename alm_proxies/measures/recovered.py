@@ -1,0 +1,198 @@
+"""What a mean log loss does not see: whether strength and ambiguity are right, and what the less likely labels get.
+
+Counts are held-out votes, utterances x labels; predicted are distributions, row by row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import gammaln
+from scipy.stats import rankdata
+
+from alm_proxies.interval import Interval
+from alm_proxies.measures.arrays import Array
+from alm_proxies.measures.bootstrap import interval_by_speaker, ratio
+
+_SMALLEST = 1e-6
+_FEWEST = 20
+
+
+def dirichlet_multinomial(counts: Array, predicted: Array, concentration: Array) -> Array:
+    """-ln of the Dirichlet-multinomial likelihood of each row's votes, in nats a vote; NaN without concentration.
+
+    ln G(a0) - ln G(a0 + n) + sum_k ln G(a_k + n_k) - ln G(a_k) with a = concentration * p, for the votes in a given
+    order; p is kept above 1e-6.
+    """
+    shares = np.maximum(predicted, _SMALLEST)
+    alpha = concentration[:, None] * shares / shares.sum(1, keepdims=True)
+    total, votes = alpha.sum(1), counts.sum(1)
+    with np.errstate(invalid="ignore"):
+        log = gammaln(total) - gammaln(total + votes) + (gammaln(alpha + counts) - gammaln(alpha)).sum(1)
+        made: Array = np.where((votes > 0) & np.isfinite(concentration), -log / votes, np.nan)
+    return made
+
+
+def pair_disagreement(counts: Array) -> Array:
+    """The share of pairs of votes that differ, an unbiased estimate of 1 - sum p^2; NaN under two votes."""
+    total = counts.sum(1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        same = (counts * (counts - 1)).sum(1) / (total * (total - 1))
+        made: Array = np.where(total >= 2 - 1e-9, 1.0 - same, np.nan)
+    return made
+
+
+@dataclass(frozen=True, slots=True)
+class Ambiguity:
+    """How well predicted disagreement, 1 - sum p^2, ranks and matches the disagreement of held-out votes."""
+
+    correlation: Interval
+    """Pearson's, with its interval over speakers."""
+    rank_correlation: Interval
+    """Spearman's."""
+    ceiling: float
+    """The correlation that the truth itself would have with so few votes; NaN where it cannot be estimated."""
+    slope: Interval
+    """Of observed on predicted disagreement: 1 is calibrated, below 1 the predictions vary too much."""
+    bias: Interval
+    """Mean of predicted minus observed: above 0 the predictions are too ambiguous."""
+    utterances: int
+
+
+def ambiguity(counts: Array, predicted: Array, speakers: NDArray[np.str_] | None, *, seed: int = 0) -> Ambiguity | None:
+    """Whether ambiguity is recovered, over utterances with two held-out votes or more; None where these are few."""
+    observed = pair_disagreement(counts)
+    known = np.isfinite(observed)
+    if known.sum() < _FEWEST:
+        return None
+    mine = 1.0 - np.square(predicted[known]).sum(1)
+    theirs = observed[known]
+    who = None if speakers is None else speakers[known]
+    ranks = np.stack([rankdata(mine), rankdata(theirs)], axis=1)
+    ranks /= len(ranks)
+    one = np.ones(len(mine))
+    return Ambiguity(
+        interval_by_speaker(_moments(mine, theirs), who, _correlation, seed=seed),
+        interval_by_speaker(_moments(*ranks.T), who, _correlation, seed=seed),
+        _ceiling(counts[known]),
+        interval_by_speaker(_moments(mine, theirs), who, _slope, seed=seed),
+        interval_by_speaker(np.stack([mine - theirs, one], axis=1), who, ratio, seed=seed),
+        int(known.sum()),
+    )
+
+
+def _moments(x: Array, y: Array) -> Array:
+    return np.stack([np.ones(len(x)), x, y, x * x, y * y, x * y], axis=1)
+
+
+def _centred(sums: Array) -> tuple[Array, Array, Array]:
+    w = np.where(sums[:, 0] > 0, sums[:, 0], np.nan)
+    x, y, xx, yy, xy = (sums[:, column] / w for column in range(1, 6))
+    return xy - x * y, xx - x * x, yy - y * y
+
+
+def _correlation(sums: Array) -> Array:
+    both, first, second = _centred(sums)
+    product = first * second
+    made: Array = both / np.sqrt(np.where(product > 1e-15, product, np.nan))
+    return made
+
+
+def _slope(sums: Array) -> Array:
+    both, first, _ = _centred(sums)
+    made: Array = both / np.where(first > 1e-12, first, np.nan)
+    return made
+
+
+def _ceiling(counts: Array) -> float:
+    """sqrt(variance of the true disagreement / variance of the observed one), over utterances with 4 votes or more.
+
+    For n votes, sum p^2 squared is estimated without bias by the share of pairs of disjoint pairs that both agree:
+    [sum_(a != b) n_a (n_a - 1) n_b (n_b - 1) + sum_a n_a (n_a - 1) (n_a - 2) (n_a - 3)] / n (n - 1) (n - 2) (n - 3).
+    """
+    total = counts.sum(1)
+    enough = (total >= 4 - 1e-9) & (np.abs(counts - np.round(counts)).max(1, initial=0.0) < 1e-9)
+    if enough.sum() < _FEWEST:
+        return float("nan")
+    votes, n = counts[enough], total[enough]
+    pairs = votes * (votes - 1)
+    both = pairs.sum(1) ** 2 - (pairs**2).sum(1) + (pairs * (votes - 2) * (votes - 3)).sum(1)
+    square = both / (n * (n - 1) * (n - 2) * (n - 3))
+    same = pairs.sum(1) / (n * (n - 1))
+    observed = float(same.var())
+    true = float(square.mean()) - float(same.mean()) ** 2
+    return float(np.sqrt(min(max(true, 0.0) / observed, 1.0))) if observed > 0 else float("nan")
+
+
+def halves(counts: Array, rng: np.random.Generator) -> tuple[Array, Array]:
+    """Each row's whole votes dealt at random into two halves that differ in size by one at most."""
+    given = np.round(counts).astype(np.int64)
+    total = given.sum(1)
+    sizes = total // 2 + (total % 2) * rng.integers(0, 2, len(total))
+    # Multivariate hypergeometric, label by label.
+    first = np.zeros_like(given)
+    left, wanted = total.copy(), sizes.copy()
+    for label in range(given.shape[1]):
+        good = given[:, label]
+        drawn = rng.hypergeometric(good, left - good, np.minimum(wanted, left)) if len(given) else good
+        first[:, label] = drawn
+        left, wanted = left - good, wanted - drawn
+    return first.astype(np.float64), (given - first).astype(np.float64)
+
+
+def recall_over_votes(counts: Array, predicted: Array, speakers: NDArray[np.str_] | None, *, seed: int = 0) -> Interval:
+    """Of the votes for each label, the share on utterances whose most likely label it is, averaged over labels."""
+    labels = counts.shape[1]
+    top = np.eye(labels)[predicted.argmax(1)]
+    columns = np.concatenate([counts * top, counts], axis=1)
+
+    def statistic(sums: Array) -> Array:
+        right, all_votes = sums[:, :labels], sums[:, labels:]
+        occurs = all_votes > 0
+        each = np.where(occurs, right / np.where(occurs, all_votes, 1.0), 0.0)
+        return ratio(np.stack([each.sum(1), occurs.sum(1).astype(np.float64)], axis=1))
+
+    return interval_by_speaker(columns, speakers, statistic, seed=seed)
+
+
+def minor_recall(counts: Array, predicted: Array, speakers: NDArray[np.str_] | None, *, seed: int = 0) -> Interval:
+    """Of the labels voted for besides the most voted one, the share among the m likeliest, m labels having votes."""
+    named = counts > 1e-9
+    order = np.argsort(np.argsort(-predicted, axis=1, kind="stable"), axis=1, kind="stable")
+    inside = order < named.sum(1, keepdims=True)
+    minor = named & (counts < counts.max(1, keepdims=True) - 1e-9)
+    columns = np.stack([(minor & inside).sum(1), minor.sum(1)], axis=1).astype(np.float64)
+    return interval_by_speaker(columns, speakers, ratio, seed=seed)
+
+
+@dataclass(frozen=True, slots=True)
+class RiskCoverage:
+    """The share of votes that the most likely label does not get, over the most confident part of the utterances."""
+
+    coverage: tuple[float, ...]
+    risk: tuple[float, ...]
+    area: float
+    """Mean risk over all coverages: lower is better."""
+
+
+def risk_coverage(counts: Array, predicted: Array, *, points: int = 20) -> RiskCoverage:
+    """Risk by coverage where the least confident utterances are left to a human first."""
+    order = np.argsort(-predicted.max(1), kind="stable")
+    top = predicted.argmax(1)
+    missed = 1.0 - counts[np.arange(len(counts)), top] / counts.sum(1)
+    running = np.cumsum(missed[order]) / np.arange(1, len(order) + 1)
+    at = np.unique(np.ceil(np.linspace(1, points, points) / points * len(order)).astype(np.int64))
+    return RiskCoverage(
+        tuple((at / len(order)).tolist()), tuple(running[at - 1].tolist()), float(running.mean()) if len(order) else 0.0
+    )
+
+
+def confusion_of_shares(counts: Array, predicted: Array) -> Array:
+    """Row by row: the mean prediction where listeners vote for a label; an utterance counts by that label's share."""
+    share = counts / counts.sum(1, keepdims=True)
+    mass = share.sum(0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        made: Array = np.where(mass[:, None] > 0, share.T @ predicted / mass[:, None], np.nan)
+    return made

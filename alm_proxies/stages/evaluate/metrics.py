@@ -1,0 +1,105 @@
+"""The figures of an evaluation as plain values: null where a figure is not known, never a text for a number."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from typing import Any
+
+from alm_proxies.interval import Interval
+from alm_proxies.measures.bootstrap import Paired
+from alm_proxies.stages.evaluate.measured import Measured, Recovered
+
+
+def metrics_of(measured: Measured) -> dict[str, Any]:
+    """nll in nats a held-out vote, jsd in base 2; less_baseline is method less baseline, below 0 it is better."""
+    comparison = measured.comparison
+    methods: dict[str, Any] = {}
+    for score in comparison.overall:
+        held_out = comparison.held_out[score.method]
+        rest = {
+            row["measure"]: _interval(row["estimate"], row["low"], row["high"])
+            for row in held_out.scores.filter(held_out.scores["by"] == "all").iter_rows(named=True)
+            if row["measure"] not in ("nll_per_vote", "jsd_base2", "brier")
+        }
+        methods[score.method] = {
+            "utterances": score.utterances,
+            "nll": plain(score.nll),
+            "jsd": plain(score.jsd),
+            "brier": plain(score.brier),
+            "less_baseline": _paired(score.gain),
+            **rest,
+            **_recovered(measured.recovered[score.method]),
+        }
+    names = [name for name in comparison.methods if name != comparison.baseline]
+    pairs = {
+        f"{first} less {second}": _paired(comparison.paired(first, second))
+        for place, first in enumerate(names)
+        for second in names[place + 1 :]
+    }
+    within = {
+        title: {
+            value: {score.method: {"nll": plain(score.nll), "less_baseline": _paired(score.gain)} for score in scores}
+            for value, scores in values.items()
+        }
+        for title, values in comparison.within.items()
+    }
+    halved = {
+        third: {name: {"nll": plain(nll), "less_baseline": plain(gain)} for name, (nll, gain) in methods_of.items()}
+        for third, methods_of in measured.halved.items()
+    }
+    speakers = comparison.test.speakers
+    return {
+        "labels": list(measured.labels),
+        "baseline": comparison.baseline,
+        "utterances": len(comparison.test),
+        "speakers": None if speakers is None else len(set(speakers.tolist())),
+        "held_out_votes": float(comparison.test.counts.sum()),
+        "methods": methods,
+        "pairs": pairs,
+        "within": within,
+        "within_thirds_cut_by_other_votes": halved,
+    }
+
+
+def _recovered(found: Recovered) -> dict[str, Any]:
+    ambiguity = found.ambiguity
+    return {
+        "dirichlet_multinomial_nll": plain(found.strength),
+        "ambiguity": None
+        if ambiguity is None
+        else {
+            "correlation": plain(ambiguity.correlation),
+            "rank_correlation": plain(ambiguity.rank_correlation),
+            "ceiling": _number(ambiguity.ceiling),
+            "slope": plain(ambiguity.slope),
+            "bias": plain(ambiguity.bias),
+            "utterances": ambiguity.utterances,
+        },
+        "recall_over_votes": plain(found.recall_over_votes),
+        "minor_recall": plain(found.minor_recall),
+        "risk_coverage": asdict(found.risk),
+        "confusion_of_shares": [[_number(value) for value in row] for row in found.confusion.tolist()],
+    }
+
+
+def plain(interval: Interval | None) -> dict[str, float | None] | None:
+    """An interval as value, low and high."""
+    return None if interval is None else _interval(interval.estimate, interval.low, interval.high)
+
+
+def _paired(paired: Paired | None) -> dict[str, float | None] | None:
+    if paired is None:
+        return None
+    return {
+        **_interval(paired.difference.estimate, paired.difference.low, paired.difference.high),
+        "p_value": _number(paired.p_value),
+    }
+
+
+def _interval(value: float, low: float | None, high: float | None) -> dict[str, float | None]:
+    return {"value": _number(value), "low": _number(low), "high": _number(high)}
+
+
+def _number(value: float | None) -> float | None:
+    return float(value) if value is not None and math.isfinite(value) else None

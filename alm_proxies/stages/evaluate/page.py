@@ -1,0 +1,252 @@
+"""The page of an evaluation: models side by side, where they differ, whether they know what they do not know."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from alm_proxies import __version__
+from alm_proxies.compare.sections import calibration_section, findings_section, held_out_section, roles_of, series_of
+from alm_proxies.compare.strata import AGREEMENT, OBSERVABLE, OUTCOME
+from alm_proxies.files import canonical_json
+from alm_proxies.interval import Interval
+from alm_proxies.measures.bootstrap import Paired
+from alm_proxies.report.charts import Line, Series, curves, dots, heat
+from alm_proxies.report.drawing import number
+from alm_proxies.report.page import Block, Cell, Column, Figure, Page, Section, Table, Text
+from alm_proxies.stages.evaluate.measured import SHARES, Measured
+from alm_proxies.stages.evaluate.settings import EvaluateSettings
+from alm_proxies.tables import Labels
+
+_SURE = 0.05
+
+
+def page_of(measured: Measured, predictions: Mapping[str, Labels], settings: EvaluateSettings) -> Page:
+    """The page of an evaluation."""
+    comparison = measured.comparison
+    models = [name for name in comparison.methods if name != SHARES]
+    strata = [AGREEMENT, *(name for name in comparison.within if name not in (*OBSERVABLE, OUTCOME))]
+    lead = (
+        "Every prediction on the same utterances and votes. Class shares say the same of every utterance: the shares "
+        "of the human votes that are not held out."
+    )
+    sections = [
+        held_out_section(comparison, [name for name in strata if name in comparison.within], lead=lead),
+        _pairs(measured, models),
+        _halved(measured),
+        calibration_section(comparison, models, noun="prediction"),
+        _ambiguity(measured),
+        _few_labels(measured),
+        _risk(measured, models),
+        _confusion(measured, models),
+    ]
+    if (found := findings_section(list(measured.findings))) is not None:
+        sections.append(found)
+    headline, summary = _words(measured, models)
+    made = {
+        "Made by": f"alm-proxies {__version__}, evaluate, settings {canonical_json(settings.model_dump(mode='json'))}",
+        "Taxonomy": ", ".join(measured.labels),
+        **{f"Prediction {name}": _maker(predictions[name]) for name in models},
+        "Intervals": "95 %, over speakers (utterances where speakers are not known); a t-interval under 20 speakers",
+    }
+    return Page(
+        "Evaluation",
+        headline,
+        summary,
+        _figures(measured, models),
+        tuple(section for section in sections if section is not None),
+        made,
+    )
+
+
+def _words(measured: Measured, models: list[str]) -> tuple[str, str]:
+    comparison = measured.comparison
+    ranked = sorted(models, key=lambda name: comparison.of(name).nll.estimate)
+    best = ranked[0]
+    test = comparison.test
+    size = f"{len(test):,} utterances with {test.counts.sum():,.0f} held-out votes"
+    if test.speakers is not None:
+        size += f" of {len(set(test.speakers.tolist())):,} speakers"
+    if len(ranked) == 1:
+        gain = comparison.paired(best, SHARES)
+        better = (
+            "predicts held-out votes better than"
+            if _significant(gain) and gain.difference.estimate < 0
+            else ("predicts held-out votes worse than" if _significant(gain) else "is not significantly better than")
+        )
+        return (
+            f"{best} {better} class shares",
+            f"Scored on {size}. Its log loss is {_words_of(comparison.of(best).nll)} nats a vote; less that of class "
+            f"shares: {_words_of(gain.difference)}.",
+        )
+    second = ranked[1]
+    gain = comparison.paired(best, second)
+    if _significant(gain):
+        headline = f"{best} predicts held-out votes best"
+    else:
+        headline = f"{best} has the lowest log loss, not significantly below {second}"
+    return headline, (
+        f"Scored on {size}. The log loss of {best} is {_words_of(comparison.of(best).nll)} nats a vote; less that of "
+        f"{second}, on the same votes: {_words_of(gain.difference)}, {_p(gain.p_value)}."
+    )
+
+
+def _figures(measured: Measured, models: list[str]) -> tuple[Figure, ...]:
+    comparison = measured.comparison
+    best = min(models, key=lambda name: comparison.of(name).nll.estimate)
+    score = comparison.of(best)
+    made = [
+        Figure(number(score.nll.estimate, 3), f"log loss of {best}", "nats a held-out vote; lower is better"),
+        Figure(number(comparison.of(SHARES).nll.estimate, 3), "log loss of class shares", "what a model has to beat"),
+        Figure(number(score.jsd.estimate, 3), f"JSD of {best}", "base 2, to the shares of held-out votes"),
+    ]
+    found = measured.recovered[best].ambiguity
+    if found is not None:
+        ceiling = "" if math.isnan(found.ceiling) else f"the truth itself would have {number(found.ceiling, 2)}"
+        made.append(Figure(number(found.correlation.estimate, 2), f"ambiguity recovered by {best}", ceiling))
+    return tuple(made)
+
+
+def _pairs(measured: Measured, models: list[str]) -> Section | None:
+    if len(models) < 2:
+        return None
+    comparison = measured.comparison
+    rows: list[list[Cell]] = []
+    for place, first in enumerate(models):
+        for second in models[place + 1 :]:
+            nll, jsd = comparison.paired(first, second), comparison.paired(first, second, "jsd_base2")
+            verdict = "not significant" if not _significant(nll) else (first if nll.difference.estimate < 0 else second)
+            rows.append([first, second, nll.difference, _p(nll.p_value), jsd.difference, verdict])
+    columns = [
+        Column("First"), Column("Second"), Column("Log loss, first less second"), Column("p"),
+        Column("JSD, first less second"), Column("Better by log loss"),
+    ]  # fmt: skip
+    lead = "Differences on the same utterances; the p-value is of a sign-flip test over speakers, 5 % is significant."
+    return Section("Models in pairs", lead, (Table.of(columns, rows),))
+
+
+def _halved(measured: Measured) -> Section | None:
+    if not measured.halved:
+        return None
+    comparison = measured.comparison
+    roles = roles_of(comparison.methods)
+    thirds = list(measured.halved)
+    others = [name for name in comparison.methods if name != comparison.baseline]
+    series = [series_of(name, roles[name], [measured.halved[third][name][1] for third in thirds]) for name in others]
+    rows: list[list[Cell]] = [
+        [third, name, nll, gain] for third, methods in measured.halved.items() for name, (nll, gain) in methods.items()
+    ]
+    title = f"Log loss less that of {comparison.baseline}, by ambiguity"
+    chart = dots("halved", title, "nats a vote", thirds, series, alt=title, reference=("no difference", 0.0))
+    columns = [Column("Ambiguity"), Column("Prediction"), Column("Log loss"), Column(f"Less {comparison.baseline}")]
+    lead = (
+        "Thirds of ambiguity cut by one half of each utterance's held-out votes and scored on the other half, both "
+        "ways. Cut by the votes that are scored, the clear third would reward whoever is sure."
+    )
+    return Section("Clear and ambiguous utterances", lead, (chart, Table.of(columns, rows)))
+
+
+def _ambiguity(measured: Measured) -> Section | None:
+    rows: list[list[Cell]] = []
+    for name, found in measured.recovered.items():
+        one = found.ambiguity
+        if one is None:
+            continue
+        correlation = None if name == SHARES else one.correlation
+        ranks = None if name == SHARES else one.rank_correlation
+        slope = None if name == SHARES else one.slope
+        rows.append([name, correlation, one.ceiling, ranks, slope, one.bias, found.strength])
+    if not rows:
+        return None
+    columns = [
+        Column("Prediction"),
+        Column("Correlation", 2, "Of predicted and observed disagreement."),
+        Column("Ceiling", 2, "The correlation that the truth itself would have with so few votes."),
+        Column("Rank correlation", 2, "Spearman's."),
+        Column("Slope", 2, "Of observed on predicted disagreement; 1 is calibrated."),
+        Column("Bias", 3, "Predicted less observed; above 0 the predictions are too ambiguous."),
+        Column("Strength, nats a vote", 3, "Dirichlet-multinomial log loss of held-out counts; lower is better."),
+    ]
+    lead = "Predicted disagreement, 1 − Σp², against the share of pairs of held-out votes that differ."
+    return Section("Is ambiguity recovered?", lead, (Table.of(columns, rows),))
+
+
+def _few_labels(measured: Measured) -> Section:
+    comparison = measured.comparison
+    rows: list[list[Cell]] = []
+    for name, found in measured.recovered.items():
+        held_out = comparison.held_out[name]
+        rows.append(
+            [
+                name, held_out.score("accuracy"), held_out.score("macro_f1"), held_out.score("uar"),
+                found.recall_over_votes, found.minor_recall,
+            ]
+        )  # fmt: skip
+    columns = [
+        Column("Prediction"),
+        Column("Accuracy", 3, "Of the most likely label against the label with most votes; ties are left out."),
+        Column("Macro-F1", 3, "Over the full list of labels."),
+        Column("UAR", 3, "Mean recall over the labels that occur."),
+        Column(
+            "Recall over votes", 3, "Of the votes for a label, the share where it is most likely; mean over labels."
+        ),
+        Column("Minor labels", 3, "Of the labels voted for besides the first, the share among the m likeliest."),
+    ]
+    words = "Hard labels throw away most of what listeners said. These figures are here for comparison with other work."
+    return Section("As hard labels", words, (Table.of(columns, rows),))
+
+
+def _risk(measured: Measured, models: list[str]) -> Section:
+    roles = roles_of(measured.comparison.methods)
+    lines = []
+    for name in models:
+        found = measured.recovered[name].risk
+        values = tuple(Interval(value, math.nan, math.nan) for value in found.risk)
+        lines.append(Line(Series(name, roles[name], values), found.coverage))
+    title = "Votes missed by the most likely label, over the most confident part"
+    areas = "; ".join(f"{name} {measured.recovered[name].risk.area:.3f}" for name in models)
+    chart = curves(
+        "risk-coverage", title, "share of utterances kept", "share of votes missed", lines, alt=f"Mean risk: {areas}."
+    )
+    lead = "What is gained when the least confident predictions are left to a human: the lower to the left, the better."
+    table = Table.of(
+        [Column("Prediction"), Column("Mean risk")], [[n, measured.recovered[n].risk.area] for n in models]
+    )
+    return Section("Knowing when not to answer", lead, (chart, table))
+
+
+def _confusion(measured: Measured, models: list[str]) -> Section:
+    blocks: list[Block] = [Text("Row by row: the mean prediction where listeners vote for a label.")]
+    for place, name in enumerate(models):
+        values = measured.recovered[name].confusion
+        same = float(values.diagonal()[~(values.diagonal() != values.diagonal())].mean())
+        alt = f"{name}: where listeners say a label, {100 * same:.0f} % of the prediction is that label on average."
+        blocks.append(
+            heat(
+                f"confusion-{place}", name, list(measured.labels), list(measured.labels), values, row_title="listeners",
+                column_title="prediction", alt=alt,
+            )
+        )  # fmt: skip
+    return Section("Confusion of shares", "Which labels the models take for which.", tuple(blocks))
+
+
+def _maker(labels: Labels) -> str:
+    maker = labels.about.made_by
+    if maker is None:
+        return "not recorded"
+    model = maker.settings.get("model")
+    return f"{maker.stage}" + (f", model {model}" if model else "")
+
+
+def _significant(paired: Paired) -> bool:
+    return math.isfinite(paired.p_value) and paired.p_value < _SURE
+
+
+def _p(value: float) -> str:
+    return "p < 0.001" if value < 0.001 else f"p = {number(value, 3)}"
+
+
+def _words_of(found: Interval) -> str:
+    if math.isnan(found.low):
+        return number(found.estimate, 3)
+    return f"{number(found.estimate, 3)} ({number(found.low, 3)} to {number(found.high, 3)})"

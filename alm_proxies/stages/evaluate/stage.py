@@ -1,0 +1,54 @@
+"""evaluate: predictions of several models and held-out human votes in; which model is better, and how sure that is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from alm_proxies.stages.evaluate.settings import EvaluateSettings
+from alm_proxies.tables import Findings, Labels, Utterances, Votes
+
+if TYPE_CHECKING:
+    from alm_proxies.report.page import Page
+
+__all__ = ["EvaluateSettings", "Evaluation", "evaluate"]
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Every figure as plain values, the page that shows them, and what was left out."""
+
+    metrics: dict[str, Any]
+    page: Page
+    findings: Findings
+
+    @property
+    def line(self) -> str:
+        """What came of it, in words."""
+        scores = ", ".join(f"{name} {values['nll']['value']:.3f}" for name, values in self.metrics["methods"].items())
+        return f"log loss a held-out vote over {self.metrics['utterances']:,} utterances: {scores}"
+
+
+def evaluate(
+    predictions: Mapping[str, Labels],
+    votes: Votes,
+    utterances: Utterances,
+    settings: EvaluateSettings | None = None,
+    *,
+    truth: Labels | None = None,
+) -> Evaluation:
+    """Predictions against held-out human votes: one common test set, paired differences, intervals over speakers.
+
+    Predictions for speakers that a model was trained on are left out and counted. The class shares of the human votes
+    that are not held out are scored beside the models. `truth` adds the distance to the true distributions of a
+    simulated corpus.
+    """
+    from alm_proxies.stages.evaluate.measured import measure
+    from alm_proxies.stages.evaluate.metrics import metrics_of
+    from alm_proxies.stages.evaluate.page import page_of
+
+    settings = settings or EvaluateSettings()
+    measured = measure(predictions, votes, utterances, settings, truth)
+    page = page_of(measured, predictions, settings)
+    return Evaluation(metrics_of(measured), page, Findings.gather(measured.findings, "evaluate"))

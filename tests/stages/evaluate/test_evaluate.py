@@ -1,0 +1,143 @@
+"""Predictions on one common test of held-out human votes; nothing a model was trained on is a test of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from alm_proxies.cli.app import run
+from alm_proxies.errors import InputError, SettingsError
+from alm_proxies.stages.evaluate.measured import SHARES
+from alm_proxies.stages.evaluate.settings import EvaluateSettings
+from alm_proxies.stages.evaluate.stage import Evaluation, evaluate
+from alm_proxies.tables import Labels, MadeBy, Utterances, Votes
+
+LABELS = ("angry", "happy", "neutral", "sad")
+Tables = tuple[np.ndarray, list[str], Votes, Utterances]
+
+
+@pytest.fixture(scope="module")
+def tables() -> Tables:
+    """600 utterances of 30 speakers; those of the last 15 are the test, all eight votes held out."""
+    rng = np.random.default_rng(2)
+    truth = rng.dirichlet(np.array([0.5, 0.4, 1.2, 0.7]), 600)
+    ids = [f"made/u{number:03d}" for number in range(600)]
+    speakers = np.arange(600) // 20
+    rows = []
+    for place, name in enumerate(ids):
+        held = bool(speakers[place] >= 15)
+        for draw, label in enumerate(rng.choice(LABELS, 8 if held else 3, p=truth[place] / truth[place].sum())):
+            rows.append({"utterance_id": name, "annotator": f"made/r{draw}", "label": label, "held_out": held})
+    about = pl.DataFrame(
+        {
+            "utterance_id": ids,
+            "corpus": "made",
+            "speaker": [f"made/s{speaker}" for speaker in speakers],
+            "gender": np.where(speakers % 2, "female", "male"),
+        }
+    )
+    return truth, ids, Votes.of(pl.DataFrame(rows), taxonomy=LABELS), Utterances.of(about)
+
+
+def labels_of(shares: np.ndarray, ids: list[str], strength: float | None = 8.0, **kept: object) -> Labels:
+    shares = shares / shares.sum(1, keepdims=True)
+    frame = pl.DataFrame({"utterance_id": ids, **{f"p_{name}": shares[:, k] for k, name in enumerate(LABELS)}})
+    if strength is not None:
+        frame = frame.with_columns(concentration=pl.lit(strength))
+    made = Labels.of(frame, taxonomy=LABELS)
+    return Labels(made.frame, made.about.with_(made_by=MadeBy(stage="predict", settings=dict(kept)))) if kept else made
+
+
+def evaluated(tables: Tables, **settings: object) -> Evaluation:
+    truth, ids, votes, utterances = tables
+    noisy = 0.6 * truth + 0.4 * np.random.default_rng(5).dirichlet(np.ones(4), 600)
+    predictions = {"good": labels_of(0.9 * truth + 0.025, ids), "worse": labels_of(noisy, ids)}
+    return evaluate(predictions, votes, utterances, EvaluateSettings.model_validate(settings))
+
+
+def test_the_better_model_is_found_with_a_paired_interval_over_speakers(tables: Tables) -> None:
+    made = evaluated(tables)
+    pair = made.metrics["pairs"]["good less worse"]
+    assert pair["high"] < 0
+    assert pair["p_value"] < 0.05
+    methods = made.metrics["methods"]
+    assert methods["good"]["nll"]["value"] < methods["worse"]["nll"]["value"] < methods[SHARES]["nll"]["value"]
+    assert made.metrics["utterances"] == 300
+    assert made.metrics["speakers"] == 15
+    assert methods["good"]["dirichlet_multinomial_nll"]["value"] > 0
+    assert methods[SHARES]["dirichlet_multinomial_nll"] is None
+
+
+def test_class_shares_are_those_of_votes_that_are_not_held_out(tables: Tables) -> None:
+    truth, ids, votes, utterances = tables
+    frame = votes.frame.with_columns(label=pl.when("held_out").then(pl.lit("sad")).otherwise(pl.col("label")))
+    turned = Votes.of(frame, taxonomy=LABELS)
+    made = evaluate({"good": labels_of(truth, ids)}, turned, utterances)
+    fitted = votes.frame.filter(~pl.col("held_out"))
+    share = ((fitted["label"] == "sad").sum() + 0.5) / (fitted.height + 2)
+    assert made.metrics["methods"][SHARES]["nll"]["value"] == pytest.approx(-np.log(share), abs=1e-6)
+
+
+def test_thirds_are_cut_by_votes_that_are_not_scored(tables: Tables) -> None:
+    made = evaluated(tables)
+    thirds = made.metrics["within_thirds_cut_by_other_votes"]
+    assert list(thirds) == ["clear", "between", "ambiguous"]
+    losses = [thirds[third]["good"]["nll"]["value"] for third in thirds]
+    assert losses[0] < losses[1] < losses[2]
+    overall = made.metrics["methods"]["good"]["nll"]["value"]
+    assert losses[0] < overall < losses[2]
+
+
+def test_what_a_model_was_trained_on_is_left_out_and_counted(tables: Tables) -> None:
+    truth, ids, votes, utterances = tables
+    seen = labels_of(truth, ids, trained_on={"made": [f"made/s{number}" for number in range(20)]})
+    made = evaluate({"seen": seen}, votes, utterances)
+    assert made.metrics["utterances"] == 200
+    assert made.findings.counts()["trained_on"] == 400
+    everything = labels_of(truth, ids, trained_on={"made": [f"made/s{number}" for number in range(30)]})
+    with pytest.raises(InputError, match="trained on"):
+        evaluate({"seen": everything}, votes, utterances)
+
+
+def test_models_are_scored_on_the_utterances_that_all_of_them_predict(tables: Tables) -> None:
+    truth, ids, votes, utterances = tables
+    both = {"all": labels_of(truth, ids), "some": labels_of(truth[:500], ids[:500])}
+    made = evaluate(both, votes, utterances)
+    assert made.metrics["utterances"] == 200
+    assert made.findings.counts()["no_prediction"] == 100
+
+
+def test_a_baseline_can_be_named_and_an_unknown_one_is_refused(tables: Tables) -> None:
+    made = evaluated(tables, baseline="worse")
+    assert made.metrics["methods"]["good"]["less_baseline"]["high"] < 0
+    assert made.metrics["methods"]["worse"]["less_baseline"] is None
+    with pytest.raises(SettingsError, match="good, worse"):
+        evaluated(tables, baseline="best")
+
+
+def test_metrics_are_json_without_words_for_numbers(tables: Tables) -> None:
+    text = json.dumps(evaluated(tables).metrics, allow_nan=False)
+    assert "Infinity" not in text
+    assert '"nan"' not in text
+
+
+def test_the_command_writes_the_page_and_its_figures(tables: Tables, tmp_path: Path) -> None:
+    truth, ids, votes, utterances = tables
+    votes.write(tmp_path / "votes.parquet")
+    utterances.write(tmp_path / "utterances.parquet")
+    for name, share in (("one", 0.9), ("two", 0.4)):
+        labels_of(share * truth + (1 - share) / 4, ids).write(tmp_path / f"{name}.parquet")
+    said = [
+        "evaluate", str(tmp_path / "one.parquet"), str(tmp_path / "two.parquet"), "--votes",
+        str(tmp_path / "votes.parquet"), "--utterances", str(tmp_path / "utterances.parquet"), "-o",
+        str(tmp_path / "report.html"), "--quiet",
+    ]  # fmt: skip
+    assert run(said) == 0
+    metrics = json.loads((tmp_path / "report.metrics.json").read_text())
+    assert set(metrics["methods"]) == {SHARES, "one", "two"}
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("<figure") >= 5
