@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import ssl
 import zlib
 from collections import defaultdict
@@ -20,10 +21,12 @@ from uuid import uuid4
 
 import httpx
 
+from alm_proxies.engines.addresses import is_loopback
 from alm_proxies.engines.bounds import BYTES_OF_AN_ERROR
 from alm_proxies.engines.completions import malformed
 from alm_proxies.engines.faults import FaultError
 from alm_proxies.errors import SettingsError
+from alm_proxies.files import refuse_irregular
 
 _ONE = httpx.Limits(max_connections=None, max_keepalive_connections=1)
 """One is kept; another may be made, so that one which a cancelled request left behind never stands in the way."""
@@ -32,7 +35,6 @@ _CONNECT_SECONDS = 20.0
 """When a machine that answers nothing at all, not even that nobody listens, is given up; the answer may take longer."""
 _TIMEOUT = httpx.Timeout(None, connect=_CONNECT_SECONDS)
 _PROXIES = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY")
-_CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +181,7 @@ async def _answer(client: httpx.AsyncClient, request: httpx.Request, most: int) 
     try:
         response = await client.send(request, stream=True, follow_redirects=False)
     except httpx.TransportError as error:
-        raise _no_answer(error) from None
+        raise _no_answer(error, is_loopback(str(request.url))) from None
     try:
         content = await _body(response, most if response.status_code == 200 else BYTES_OF_AN_ERROR)
     except httpx.HTTPError as error:
@@ -219,7 +221,7 @@ async def _body(response: httpx.Response, most: int) -> bytes:
     return bytes(content)
 
 
-def _no_answer(error: httpx.TransportError) -> FaultError:
+def _no_answer(error: httpx.TransportError, local: bool) -> FaultError:
     """The fault of a request that got no answer, by what lies beneath it."""
     beneath: BaseException | None = error
     while beneath is not None:
@@ -227,23 +229,31 @@ def _no_answer(error: httpx.TransportError) -> FaultError:
             return FaultError("no_trust", f"its certificate is not trusted ({beneath.verify_message})")
         if isinstance(beneath, ssl.SSLError):
             return FaultError("no_trust", f"it does not speak TLS as https needs it ({beneath.reason})")
+        if isinstance(beneath, socket.gaierror):
+            return FaultError("unreachable", "no machine of that name is known")
         beneath = beneath.__cause__ or beneath.__context__
     if isinstance(error, httpx.ProxyError):
         return FaultError("unreachable", f"the proxy in {_named_in(_PROXIES, '')} does not let it through")
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
-        return FaultError("unreachable", f"nobody answers ({type(error).__name__})")
+        proxy = _named_in(_PROXIES, "")
+        through = f"; requests go through the proxy in {proxy}" if os.environ.get(proxy) and not local else ""
+        return FaultError("unreachable", f"nobody answers ({type(error).__name__}{through})")
     if isinstance(error, httpx.RemoteProtocolError) and "illegal" in str(error):
         return FaultError("reset", "what it answers is no HTTP")
     return FaultError("reset", f"the connection broke ({type(error).__name__})")
 
 
 def _certificates(trust_env: bool) -> ssl.SSLContext:
+    named = os.environ.get("SSL_CERT_FILE") if trust_env else None
     try:
+        if named:
+            refuse_irregular(named)  # a pipe would be read for ever
         return httpx.create_ssl_context(trust_env=trust_env)
     except OSError as error:
-        named = " or ".join(name for name in _CERTIFICATES if os.environ.get(name)) or "the system"
+        place = "SSL_CERT_FILE" if named else "SSL_CERT_DIR" if os.environ.get("SSL_CERT_DIR") else "the system"
+        reason = error.strerror or type(error).__name__
         raise SettingsError(
-            f"the certificates that {named} names cannot be read ({error.strerror or type(error).__name__})",
+            f"the certificates that {place} names cannot be read ({reason})",
             fix="Name a file of certificates in PEM form, or unset the variable.",
         ) from None
 

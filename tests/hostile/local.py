@@ -1,0 +1,540 @@
+"""Cases without a server: files, recordings, outputs, prompts, settings, addresses, models, environment, signals."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import json
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import soundfile
+
+from alm_proxies.annotators.annotator import Annotator
+from alm_proxies.annotators.annotator_file import AnnotatorFile
+from alm_proxies.annotators.prompts import read_prompt
+from alm_proxies.audio.clip import Clip, RecordingError, open_clip
+from alm_proxies.audio.lengths import CONTAINERS
+from alm_proxies.cli.app import run
+from alm_proxies.engines.addresses import is_loopback
+from alm_proxies.engines.engine import open_engine, serve_settings
+from alm_proxies.errors import AlmProxiesError, InputError, OutputError, SettingsError
+from alm_proxies.files import digest_file, read_text, write_text
+from alm_proxies.stages.annotate.settings import AnnotateSettings
+from alm_proxies.stages.annotate.stage import annotate
+from alm_proxies.tables import Utterances, Votes
+
+Case = Callable[[Path], None]
+SAMPLES = (0.3 * np.random.default_rng(0).standard_normal(16_000)).clip(-1, 1).astype(np.float32)
+
+
+@contextlib.contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """An alarm for what waits for ever."""
+
+    def late(*_: object) -> None:
+        raise AssertionError(f"took longer than {seconds:g} s")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def refused(work: Callable[[], object], *names: str, kind: type[Exception] = AlmProxiesError) -> None:
+    """It is refused with one sentence that holds these names."""
+    with within(20):
+        try:
+            work()
+        except kind as error:
+            said = str(error)
+            assert all(name in said for name in names), said
+            assert "\n" not in said
+            assert all(letter.isprintable() for letter in said), repr(said)
+            return
+    raise AssertionError("was taken")
+
+
+def command(arguments: list[str], *names: str, code: int = 2) -> None:
+    """A command line that ends with this code and one sentence that holds these names."""
+    out, err = io.StringIO(), io.StringIO()
+    with within(60), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        got = run(arguments)
+    said = err.getvalue()
+    assert got == code, f"ended with {got}: {said}"
+    assert all(name in said for name in names), said
+    assert "Traceback" not in said
+    assert all(letter.isprintable() or letter == "\n" for letter in said), repr(said)
+
+
+# recordings
+
+
+def _bytes(container: str, subtype: str, folder: Path) -> bytes | None:
+    try:
+        soundfile.write(str(folder / "whole"), SAMPLES, 16_000, format=container, subtype=subtype)
+    except (soundfile.LibsndfileError, ValueError, TypeError):
+        return None
+    return (folder / "whole").read_bytes()
+
+
+def broken_off(container: str, subtype: str, share: float, folder: Path) -> None:
+    whole = _bytes(container, subtype, folder)
+    if whole is None:
+        return
+    (folder / "part").write_bytes(whole[: int(share * len(whole))])
+    refused(lambda: open_clip(folder / "part"), kind=RecordingError)
+
+
+def damaged(container: str, subtype: str, seed: int, folder: Path) -> None:
+    whole = _bytes(container, subtype, folder)
+    if whole is None:
+        return
+    chance = np.random.default_rng(seed)
+    found = bytearray(whole)
+    for _ in range(int(chance.integers(1, 12))):
+        place = int(chance.integers(0, min(len(found), 400 if seed % 2 else len(found))))
+        found[place] = int(chance.integers(0, 256))
+    (folder / "part").write_bytes(bytes(found))
+    with within(20), contextlib.suppress(RecordingError):
+        assert isinstance(open_clip(folder / "part"), Clip)
+
+
+def noise(magic: bytes, size: int, folder: Path) -> None:
+    (folder / "part").write_bytes(magic + np.random.default_rng(size).bytes(size))
+    with within(20), contextlib.suppress(RecordingError):
+        assert isinstance(open_clip(folder / "part"), Clip)
+
+
+PAIRS = [
+    (name, kind) for name in soundfile.available_formats() if name != "RAW" for kind in soundfile.available_subtypes(name)
+]
+MAGIC = [b"RIFF\x00\x00\x00\x00WAVE", b"fLaC", b"OggS", b"FORM\x00\x00\x00\x00AIFF", b"caff", b".snd", b"NIST_1A\n", b"ID3"]
+BROKEN: dict[str, Case] = {
+    f"{name} {kind} cut at {share:g}": partial(broken_off, name, kind, share) for name, kind in PAIRS for share in (0.9, 0.4)
+}
+DAMAGED: dict[str, Case] = {
+    f"{name} {kind} damaged {seed}": partial(damaged, name, kind, seed)
+    for name, kind in PAIRS
+    if name in CONTAINERS
+    for seed in range(3)
+} | {f"{magic[:4]!r} and {size} bytes": partial(noise, magic, size) for magic in MAGIC for size in (0, 1, 30, 3000)}
+
+
+# files that are none
+
+KINDS = ("pipe", "pipe.csv", "pipe.parquet", "pipe.jsonl", "socket", "/dev/zero", "/dev/null", "/dev/full", "/dev/tty")
+KINDS += ("/proc/kmsg", "/proc/self/mem", "/proc/version", "/proc/self/pagemap", "/sys/kernel/notes", "folder")
+
+
+def irregular(kind: str, folder: Path) -> Path | None:
+    path = folder / f"to{kind.replace('/', '_')}"
+    if kind.startswith("pipe"):
+        os.mkfifo(path)
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as made:
+            made.bind(str(path))
+    elif kind == "folder":
+        path.mkdir()
+    elif Path(kind).exists():
+        path.symlink_to(kind)
+    else:
+        return None
+    return path
+
+
+def utterances_in(folder: Path) -> Path:
+    soundfile.write(folder / "a.wav", SAMPLES, 16_000)
+    frame = pl.DataFrame({"utterance_id": ["c/a"], "corpus": ["c"], "audio": [str(folder / "a.wav")]})
+    path = folder / "utterances.parquet"
+    Utterances.of(frame, taxonomy=("happy", "sad")).write(path)
+    return path
+
+
+def answers(path: Path) -> object:
+    made = Annotator.of(
+        AnnotatorFile.model_validate({"name": "s", "engine": "scripted", "model": "s", "serve": {"answers": str(path)}})
+    )
+    return asyncio.run(made.open())
+
+
+READERS: dict[str, Callable[[Path], object]] = {
+    "text": read_text,
+    "digest": digest_file,
+    "recording": open_clip,
+    "votes": Votes.read,
+    "utterances": Utterances.read,
+    "annotator": Annotator.read,
+    "answers": answers,
+    "prompt": read_prompt,
+}
+
+
+def read_it(reader: str, kind: str, folder: Path) -> None:
+    path = irregular(kind, folder)
+    if path is not None:
+        refused(partial(READERS[reader], path), kind=InputError if kind != "folder" else AlmProxiesError)
+
+
+def read_by_command(arguments: Callable[[str, str], list[str]], kind: str, folder: Path) -> None:
+    path = irregular(kind, folder)
+    if path is not None:
+        command(arguments(str(path), str(folder / "out")))
+
+
+COMMANDS: dict[str, Callable[[str, str], list[str]]] = {
+    "fuse": lambda path, out: ["fuse", path, "--taxonomy", "happy,sad", "-o", f"{out}.parquet"],
+    "annotate": lambda path, out: ["annotate", path, "--annotator", "embedded", "-o", out],
+    "run": lambda path, _: ["run", path],
+    "check": lambda path, _: ["check", path],
+    "read table": lambda path, out: [
+        *("read", "table", path, "--corpus", "c", "--taxonomy", "happy,sad"),
+        *("--columns", "utterance_id=a,annotator=b,label=c", "-o", out),
+    ],
+}
+IRREGULAR: dict[str, Case] = {
+    f"{reader} from {kind}": partial(read_it, reader, kind)
+    for reader in READERS
+    for kind in KINDS
+    if not (reader == "annotator" and kind.startswith("pipe."))
+} | {
+    f"{name} {kind}": partial(read_by_command, arguments, kind)
+    for name, arguments in COMMANDS.items()
+    for kind in ("pipe", "pipe.csv", "pipe.parquet", "/dev/zero", "/proc/kmsg")
+    if not (name in ("fuse", "annotate", "read table") and kind == "folder")
+}
+
+
+def bad_item(audio: Callable[[Path], str], folder: Path) -> None:
+    """One recording of three cannot be; the others are voted on, and nothing raw is said."""
+    soundfile.write(folder / "a.wav", SAMPLES, 16_000)
+    paths = [str(folder / "a.wav"), audio(folder), str(folder / "a.wav")]
+    frame = pl.DataFrame({"utterance_id": ["c/0", "c/1\x1b[2J", "c/2"], "corpus": ["c"] * 3, "audio": paths})
+    table = pl.DataFrame({"utterance_id": ["c/0", "c/1\x1b[2J", "c/2"], "text": ["A", "A", "A"]})
+    table.write_csv(folder / "answers.csv")
+    file = {"name": "s", "engine": "scripted", "model": "s", "serve": {"answers": str(folder / "answers.csv")}}
+    said = io.StringIO()
+    with within(30), contextlib.redirect_stderr(said):
+        made = annotate(
+            Utterances.of(frame, taxonomy=("happy", "sad")),
+            [Annotator.of(AnnotatorFile.model_validate(file))],
+            folder / "out",
+            AnnotateSettings(),
+        )
+    by_id = dict(made.votes.frame.select("utterance_id", "status").iter_rows())
+    assert by_id["c/0"] == by_id["c/2"] == "ok", by_id
+    assert by_id["c/1\x1b[2J"] == "failed", by_id
+    assert "\x1b" not in said.getvalue()
+    json.dumps([str(one) for one in made.findings.frame.to_dicts()])
+
+
+def _made(kind: str) -> Callable[[Path], str]:
+    return lambda folder: str(irregular(kind, folder) or folder / "none")
+
+
+def _written(content: bytes) -> Callable[[Path], str]:
+    def audio(folder: Path) -> str:
+        (folder / "bad.wav").write_bytes(content)
+        return str(folder / "bad.wav")
+
+    return audio
+
+
+def _locked(folder: Path) -> str:
+    (folder / "locked").mkdir(mode=0o000)
+    return str(folder / "locked" / "a.wav")
+
+
+def _loop(folder: Path) -> str:
+    (folder / "loop").symlink_to(folder / "loop")
+    return str(folder / "loop")
+
+
+ITEMS: dict[str, Case] = {
+    name: partial(bad_item, audio)
+    for name, audio in {
+        "a name of 5,000 letters": lambda folder: f"{folder}/{'x' * 5000}.wav",
+        "a path of 100,000 letters": lambda folder: f"{folder}{'/x' * 50_000}.wav",
+        "not there": lambda folder: f"{folder}/none.wav",
+        "an escape sequence": lambda folder: f"{folder}/\x1b]0;title\x07.wav",
+        "a line end": lambda folder: f"{folder}/a\nb.wav",
+        "a direction mark": lambda folder: f"{folder}/\u202evaw.exe",
+        "a folder that may not be entered": _locked,
+        "a link to itself": _loop,
+        "below a file": lambda folder: f"{folder}/a.wav/b.wav",
+        "empty": _written(b""),
+        "text": _written(b"hello"),
+        "a head alone": _written(b"RIFF\xff\xff\xff\xffWAVEfmt "),
+        **{kind: _made(kind) for kind in KINDS},
+    }.items()
+}
+
+
+# outputs
+
+
+def written_over(kind: str, folder: Path) -> None:
+    path = irregular(kind, folder)
+    if path is None:
+        return
+    before = path.lstat()
+    refused(lambda: write_text(path, "x"), kind=OutputError)
+    assert path.lstat().st_ino == before.st_ino
+
+
+def fused_into(kind: str, folder: Path) -> None:
+    path = irregular(kind, folder)
+    if path is None:
+        return
+    votes = folder / "votes.csv"
+    votes.write_text("utterance_id,annotator,label\na,r,happy\n", encoding="utf-8")
+    before = path.lstat()
+    out = ["fuse", str(votes), "--taxonomy", "happy,sad", "--method", "human", "-o", str(path)]
+    with within(60), contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
+        assert run(out) in (2, 3)
+    assert path.lstat().st_ino == before.st_ino
+
+
+OUTPUTS: dict[str, Case] = {
+    f"{name} {kind}": partial(work, kind)
+    for name, work in (("write", written_over), ("fuse -o", fused_into))
+    for kind in KINDS
+    if not (kind == "folder" and name == "fuse -o")
+}
+
+
+# prompts
+
+TEMPLATES = {
+    "range": "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+    "lipsum": "{{ lipsum(100000000) }}",
+    "multiplied": "{{ 'x' * 10000000000 }}",
+    "power": "{{ 10 ** 10 ** 10 }}",
+    "formatted": "{{ '%10000000000d' % 1 }}",
+    "format filter": "{{ '%10000000000d'|format(1) }}",
+    "center": "{{ 'x'|center(10000000000) }}",
+    "indent": "{{ choices|indent(1000000000, true) }}",
+    "replace": "{{ choices" + "|replace('a', 'aaaaaaaaaaaaaaaaaaaa')" * 12 + " }}",
+    "method": "{{ 'x'.ljust(10000000000) }}",
+    "doubling": "{% set a = 'xx' %}" + "{% set a = a ~ a %}" * 60 + "{{ a }}",
+    "doubling by a list": "{% set a = 'xx' %}" + "{% set a = [a, a]|join %}" * 60 + "{{ a }}",
+    "set block": "{% set a %}x{% endset %}" + "{% set a %}{{ a }}{{ a }}{% endset %}" * 60 + "{{ a }}",
+    "macro": "{% macro m(n) %}{{ m(n) }}{{ m(n) }}{% endmacro %}{{ m(3) }}",
+    "recursive loop": "{% for x in labels recursive %}{{ loop(labels) }}{% endfor %}",
+    "letters of the choices": "{% for a in choices %}" * 9 + "{% endfor %}" * 9,
+    "labels of labels": "{% for a in labels %}" * 9 + "{% endfor %}" * 9,
+    "renamed": "{% set labels = choices %}{% for a in labels %}{% endfor %}",
+    "class": "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+    "namespace": "{% set n = namespace(a='x') %}{{ n.a }}",
+    "cycler": "{{ cycler('a').next() }}",
+    "include": "{% include '/etc/passwd' %}",
+    "import": "{% import 'os' as os %}",
+    "parentheses": "{{ " + "(" * 20_000 + "1" + ")" * 20_000 + " }}",
+    "nots": "{{ " + "not " * 5000 + "1 }}",
+    "ifs": "{% if 1 %}" * 3000 + "{% endif %}" * 3000,
+    "2 MB": "x" * 2_000_000,
+    "a list of numbers": "{{ " + "[" * 5000 + "]" * 5000 + " }}",
+    "digits": "{{ " + "9" * 6000 + " }}",
+    "call block": "{% call x() %}{% endcall %}",
+    "filter block": "{% filter upper %}x{% endfilter %}",
+}
+
+
+def prompted(text: str, folder: Path) -> None:
+    path = folder / "mine.toml"
+    path.write_text('elicits = "label"\nafter = """{{ choices }}' + text + '"""\n', encoding="utf-8")
+    refused(lambda: read_prompt(path), "mine.toml", kind=SettingsError)
+
+
+PROMPTS: dict[str, Case] = {name: partial(prompted, text) for name, text in TEMPLATES.items()}
+
+# settings and addresses
+
+NUMBERS = ("inf", "-inf", "nan", "1e400", "9" * 26, "9" * 5000, "-1", "1e308")
+FIELDS = ("votes", "sampling.max_tokens", "sampling.top_k", "sampling.repetition_penalty", "cross.label_orders")
+FIELDS += ("price.million_tokens_in", "serve.try_seconds", "serve.tries", "serve.in_flight", "cross.temperature")
+_MAY_BE = {("sampling.top_k", "-1")}
+
+
+def annotator_file(field: str, number: str, folder: Path) -> None:
+    section, _, key = field.rpartition(".")
+    value = f"[{number}]" if key == "temperature" else number
+    line = f"{key} = {value}"
+    own = f'name = "a"\nengine = "openai"\nmodel = "m"\n{"" if section else line}\n{f"[{section}]{chr(10)}{line}" if section else ""}\n'
+    (folder / "a.toml").write_text(own, encoding="utf-8")
+    refused(lambda: Annotator.read(folder / "a.toml"), "a.toml", kind=SettingsError)
+
+
+def flagged(flag: str, number: str, folder: Path) -> None:
+    table = utterances_in(folder)
+    command(["annotate", str(table), "--annotator", "embedded", "-o", str(folder / "out"), flag, number], flag.strip("-"))
+
+
+ADDRESSES = (
+    "", "x", "ftp://h/v1", "http://", "http:///v1", "http://h:99999/v1", "http://h:-1/v1", "http://h:0/v1", "http://h:x/v1",
+    "http://h:8000:8000/v1", "http://a\r\nb/v1", "http://h/v1\r\nx: y", "http://h /v1", "http://[::1/v1", "http://u:p@h/v1",
+    "http://h/v1?key=1", "http://h/v1#x", "http://a..b/v1", "http://" + "a" * 64 + "/v1", "http://" + "a." * 200 + "/v1",
+    "http://h\x00/v1", "http://\u202eh/v1", "file:///etc/passwd", "unix:///tmp/x", "http://h%00/v1", "http://münchen/v1",
+)  # fmt: skip
+LOOPBACK = {
+    "http://127.0.0.1:8000/v1": True, "http://127.0.0.2/v1": True, "http://127.255.255.254/v1": True,
+    "http://localhost/v1": True, "http://LOCALHOST/v1": True, "http://[::1]/v1": True, "http://0.0.0.0/v1": False,
+    "http://128.0.0.1/v1": False, "http://localhost.example.com/v1": False, "http://127.0.0.1.example.com/v1": False,
+    "http://2130706433/v1": False, "http://127.1/v1": False, "http://[::2]/v1": False, "http://10.0.0.1/v1": False,
+    "http://notlocalhost/v1": False, "http://[fe80::1]/v1": False,
+}  # fmt: skip
+
+
+def addressed(address: str, _: Path) -> None:
+    refused(lambda: serve_settings("openai", {"base_urls": [address]}, where="a.toml"), "serve.base_urls")
+
+
+def judged(address: str, local: bool, _: Path) -> None:
+    assert is_loopback(address) == local
+
+
+SETTINGS: dict[str, Case] = (
+    {
+        f"{field} = {number:.20}": partial(annotator_file, field, number)
+        for field in FIELDS
+        for number in NUMBERS
+        if (field, number) not in _MAY_BE
+    }
+    | {
+        f"{flag} {number:.20}": partial(flagged, flag, number)
+        for flag in ("--seed", "--votes", "--budget", "--limit", "--max-minutes")
+        for number in ("inf", "nan", "9" * 26, "9" * 5000, "1e400", "x")
+    }
+    | {f"address {address!r:.40}": partial(addressed, address) for address in ADDRESSES}
+    | {f"loopback {address}": partial(judged, address, local) for address, local in LOOPBACK.items()}
+)
+
+
+# environment
+
+
+@contextlib.contextmanager
+def environment(**changes: str) -> Iterator[None]:
+    before = dict(os.environ)
+    for name in ("ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR"):
+        os.environ.pop(name, None)
+        os.environ.pop(name.lower(), None)
+    os.environ.update(changes)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def opened(url: str, names: tuple[str, ...], variables: dict[str, str], _: Path) -> None:
+    async def work() -> None:
+        serve = serve_settings("openai", {"base_urls": [url], "tries": 1, "try_seconds": 1.0})
+        await (await open_engine("m", serve)).close()
+
+    with environment(**variables):
+        refused(lambda: asyncio.run(work()), *names)
+
+
+def against(secure: bool, url: str, names: tuple[str, ...], folder: Path) -> None:
+    """The address of a server with TLS and a certificate of its own, or of one without, asked the wrong way."""
+    key, certificate = folder / "key", folder / "certificate"
+    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"]
+    subprocess.run([*made, "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True)
+    context = None
+    if secure:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, key)
+    ports: list[int] = []
+    ready, loop = threading.Event(), asyncio.new_event_loop()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            await reader.read(1000)
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
+            await writer.drain()
+        writer.close()
+
+    def work() -> None:
+        server = loop.run_until_complete(asyncio.start_server(serve, "127.0.0.1", 0, ssl=context))
+        ports.append(server.sockets[0].getsockname()[1])
+        ready.set()
+        loop.run_forever()
+
+    loop.set_exception_handler(lambda *_: None)
+    threading.Thread(target=work, daemon=True).start()
+    ready.wait(10)
+    try:
+        opened(url.format(ports[0]), names, {}, folder)
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+
+
+FAR = "http://192.0.2.1/v1"
+ENVIRONMENT: dict[str, Case] = {
+    "a SOCKS proxy": partial(opened, FAR, ("ALL_PROXY", "httpx[socks]"), {"ALL_PROXY": "socks5://127.0.0.1:1"}),
+    "a proxy with a bad port": partial(opened, FAR, ("HTTP_PROXY",), {"HTTP_PROXY": "http://127.0.0.1:port"}),
+    "a proxy of another kind": partial(opened, FAR, ("https_proxy",), {"https_proxy": "ftp://127.0.0.1:1"}),
+    "a proxy that is away": partial(opened, FAR, ("HTTP_PROXY",), {"HTTP_PROXY": "http://u:secret@127.0.0.1:1"}),
+    "no certificates": partial(opened, "https://192.0.2.1/v1", ("SSL_CERT_FILE",), {"SSL_CERT_FILE": "/none.pem"}),
+    "certificates without end": partial(opened, "https://192.0.2.1/v1", ("SSL_CERT_FILE",), {"SSL_CERT_FILE": "/dev/zero"}),
+    "certificates that are none": partial(opened, "https://192.0.2.1/v1", ("SSL_CERT_FILE",), {"SSL_CERT_FILE": __file__}),
+    "a self-signed certificate": partial(against, True, "https://localhost:{}/v1", ("self-signed", "SSL_CERT_FILE")),
+    "https against http": partial(against, False, "https://127.0.0.1:{}/v1", ("TLS", "http://")),
+    "http against https": partial(against, True, "http://127.0.0.1:{}/v1", ("https://",)),
+    "nobody listens": partial(opened, "http://127.0.0.1:1/v1", ("nobody answers",), {}),
+    "no such name": partial(opened, "http://none.invalid/v1", ("name",), {}),
+}
+
+
+# signals
+
+PROGRAM = "from alm_proxies.cli.start import main; print('ready', flush=True); main()"
+
+
+def signalled(number: signal.Signals, after: float, folder: Path) -> None:
+    arguments = ["simulate", "-o", str(folder / "sim"), "--utterances", "3000"]
+    child = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert child.stdout is not None
+    child.stdout.readline()
+    time.sleep(after)
+    child.send_signal(number)
+    out, err = child.communicate(timeout=60)
+    assert (child.returncode, out) == (130, ""), err
+    assert err.count("Interrupted. What was done is kept") == 1, err
+    assert "Traceback" not in err, err
+
+
+SIGNALS: dict[str, Case] = {
+    f"{number.name} after {after:g} s": partial(signalled, number, after)
+    for number in (signal.SIGINT, signal.SIGTERM)
+    for after in (0.0, 0.003, 0.01, 0.03, 0.06, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 0.9, 1.2, 1.6, 2.0, 2.5)
+}
+CLASSES = {
+    "recordings broken off": BROKEN,
+    "recordings damaged": DAMAGED,
+    "files that are none": IRREGULAR,
+    "one bad item": ITEMS,
+    "outputs": OUTPUTS,
+    "prompts": PROMPTS,
+    "settings and addresses": SETTINGS,
+    "environment": ENVIRONMENT,
+    "signals": SIGNALS,
+}
