@@ -6,6 +6,7 @@ its help text everywhere.
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
 from collections.abc import Container, Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 
 from alm_proxies.errors import SettingsError
@@ -22,6 +23,7 @@ from alm_proxies.files import read_text
 from alm_proxies.nearest import did_you_mean
 
 M = TypeVar("M", bound=BaseModel)
+_LARGEST = 2**63
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +50,29 @@ class Alias:
 
 
 class Settings(BaseModel):
-    """Frozen settings with a docstring for each field; unknown keys are refused."""
+    """Frozen settings with a docstring for each field; unknown keys, and numbers that no file can hold, are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _numbers_that_can_be_kept(cls, value: Any) -> Any:
+        refuse_numbers(value)
+        return value
+
+
+def refuse_numbers(value: object) -> None:
+    """Refuse, as a validator does, numbers that are infinite, no numbers, or longer than 64 bits; at any depth."""
+    if isinstance(value, int) and not -_LARGEST <= value < _LARGEST:
+        raise ValueError("is a larger number than 64 bits hold")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("is no finite number")
+    if isinstance(value, Mapping):
+        for inner in value.values():
+            refuse_numbers(inner)
+    elif isinstance(value, list | tuple | set | frozenset):
+        for inner in value:
+            refuse_numbers(inner)
 
 
 def deciding(settings: BaseModel) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import polars as pl
 
 from alm_proxies.about import About, about_of
 from alm_proxies.errors import InputError, TableError
-from alm_proxies.files import could_not_read, open_file
+from alm_proxies.files import could_not_read, open_file, refuse_irregular
 
 _KINDS = {".csv": "CSV", ".jsonl": "JSON lines", ".ndjson": "JSON lines"}
 _READ_IT = "Read it with: alm-proxies read table."
@@ -42,6 +42,7 @@ def load_table(path: Path, text: Iterable[str]) -> tuple[pl.DataFrame, About]:
 
 def read_parquet(path: Path, columns: list[str] | None = None) -> pl.DataFrame:
     """The rows of one Parquet file; ~ * ? [ ] in its path stand for themselves."""
+    refuse_irregular(path)
     return pl.read_parquet(path.absolute(), columns=columns, glob=False, hive_partitioning=False)
 
 

@@ -10,7 +10,7 @@ import polars as pl
 
 from alm_proxies.columns import refuse_where
 from alm_proxies.errors import InputError, TableError
-from alm_proxies.files import could_not_read
+from alm_proxies.files import could_not_read, refuse_irregular
 
 ID = "utterance_id"
 PART_ROWS = 2_000_000
@@ -128,4 +128,5 @@ class _Cursor:
 
 
 def _scan(path: Path) -> pl.LazyFrame:
+    refuse_irregular(path)
     return pl.scan_parquet(path.absolute(), glob=False, hive_partitioning=False)

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from alm_proxies.annotators.prompts import Answer, Prompt
 from alm_proxies.engines.engine import Elicit, EngineName, serve_settings
 from alm_proxies.errors import SettingsError
 from alm_proxies.files import package_folder, shipped_folder
 from alm_proxies.nearest import did_you_mean
+from alm_proxies.settings import Settings
 
 _ELICITED_BY = {
     "label": ("sample", "score"),
@@ -22,31 +23,27 @@ _ELICITED_BY = {
 }
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class SamplingSettings(_Part):
+class SamplingSettings(Settings):
     """How answers are drawn; all of it is sent, so that a model's own defaults never apply."""
 
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Share of the probability mass that is drawn from."""
-    top_k: Annotated[int, Field(ge=-1)] = -1
+    top_k: Annotated[int, Field(ge=-1, le=10_000_000)] = -1
     """How many tokens are drawn from; -1 = all."""
-    repetition_penalty: Annotated[float, Field(gt=0)] = 1.0
+    repetition_penalty: Annotated[float, Field(gt=0, le=1000)] = 1.0
     """1 = none."""
-    max_tokens: Annotated[int, Field(ge=2)] = 16
+    max_tokens: Annotated[int, Field(ge=2, le=1_000_000)] = 16
     """Longest answer, reasoning included; an answer that is cut here is unparsable, so one token more than it needs."""
 
 
-class Cross(_Part):
+class Cross(Settings):
     """What is crossed; every combination is a cell, and draws are spread evenly over the cells."""
 
     temperature: Annotated[tuple[Annotated[float, Field(ge=0, le=2)], ...], Field(min_length=1)] = (1.0,)
     """Temperatures."""
     focus: tuple[str, ...] = ()
     """Names of focus sentences in the prompt's file; none = no focus sentence."""
-    label_orders: Annotated[int, Field(ge=1)] = 1
+    label_orders: Annotated[int, Field(ge=1, le=10_000)] = 1
     """How many orders of the labels, from a balanced Latin square; 1 = the taxonomy's own."""
 
     @model_validator(mode="after")
@@ -56,14 +53,14 @@ class Cross(_Part):
         return self
 
 
-class Price(_Part):
+class Price(Settings):
     """What the engine's owner asks, in any one currency; free by default."""
 
-    audio_minute: Annotated[float, Field(ge=0)] = 0.0
+    audio_minute: Annotated[float, Field(ge=0, le=1e9)] = 0.0
     """A minute of audio sent. Leave it 0 where audio is billed as tokens."""
-    million_tokens_in: Annotated[float, Field(ge=0)] = 0.0
+    million_tokens_in: Annotated[float, Field(ge=0, le=1e9)] = 0.0
     """A million prompt tokens, as the engine counts them."""
-    million_tokens_out: Annotated[float, Field(ge=0)] = 0.0
+    million_tokens_out: Annotated[float, Field(ge=0, le=1e9)] = 0.0
     """A million answer tokens, reasoning included."""
 
     def of(self, *, audio_seconds: float, tokens_in: float, tokens_out: float) -> float:
@@ -72,7 +69,7 @@ class Price(_Part):
         return self.audio_minute * audio_seconds / 60.0 + tokens / 1e6
 
 
-class AnnotatorFile(_Part):
+class AnnotatorFile(Settings):
     """An annotator file."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
@@ -104,7 +101,7 @@ class AnnotatorFile(_Part):
     """What is crossed into cells."""
     too_long: Literal["fail", "crop"] = "fail"
     """Audio beyond the model's window: a failed vote, or its beginning."""
-    serve: dict[str, Any] = {}
+    serve: dict[str, Any] = Field(default_factory=dict)
     """How the engine is run or reached; changes no vote."""
     price: Price = Price()
     """What it costs."""

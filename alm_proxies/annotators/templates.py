@@ -17,37 +17,10 @@ LONGEST = 1_000_000
 _LONGEST_SOURCE = 100_000
 _LOOPED_OVER = ("labels", "turns")
 _DEEPEST = 2
-_FILTERS = frozenset(
-    [
-        "abs",
-        "capitalize",
-        "count",
-        "default",
-        "d",
-        "e",
-        "escape",
-        "first",
-        "float",
-        "int",
-        "join",
-        "last",
-        "length",
-        "list",
-        "lower",
-        "max",
-        "min",
-        "reverse",
-        "round",
-        "safe",
-        "sort",
-        "string",
-        "title",
-        "trim",
-        "truncate",
-        "unique",
-        "upper",
-        "wordcount",
-    ]
+_FILTERS = (
+    *("abs", "capitalize", "count", "default", "d", "e", "escape", "first", "float", "int", "join", "last", "length"),
+    *("list", "lower", "max", "min", "reverse", "round", "safe", "sort", "string", "title", "trim", "truncate"),
+    *("unique", "upper", "wordcount"),
 )
 _DEEPEST_NODE = 40
 _GROW = (nodes.Concat, nodes.Add, nodes.List, nodes.Tuple, nodes.Dict)
@@ -76,6 +49,8 @@ class PromptEnvironment(ImmutableSandboxedEnvironment):
             _check(parsed, loops=0, depth=0, is_set=False)
         except RecursionError:
             raise TemplateError("is nested too deeply") from None
+        except ValueError:
+            raise TemplateError("holds a number that is too long") from None
         return parsed
 
 

@@ -12,10 +12,11 @@ from typing import Annotated, Any, Literal, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
 from alm_proxies.engines.addresses import address_fault
 from alm_proxies.errors import SettingsError, need
+from alm_proxies.settings import Settings
 
 Elicit = Literal["sample", "score", "state"]
 EngineName = Literal["vllm", "openai", "transformers", "scripted"]
@@ -280,11 +281,7 @@ class Engine(Protocol):
         ...
 
 
-class _Serve(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
-
-
-class VllmServe(_Serve):
+class VllmServe(Settings):
     """How vLLM is run; changes no vote."""
 
     tensor_parallel: Annotated[int, Field(ge=1, le=1024)] = 1
@@ -306,7 +303,7 @@ def _address(given: str) -> str:
     return given
 
 
-class OpenAIServe(_Serve):
+class OpenAIServe(Settings):
     """Where a compatible server is and how it is asked; changes no vote."""
 
     base_urls: Annotated[tuple[Annotated[str, AfterValidator(_address)], ...], Field(min_length=1)] = (
@@ -323,7 +320,7 @@ class OpenAIServe(_Serve):
     """Tries of one request."""
 
 
-class TransformersServe(_Serve):
+class TransformersServe(Settings):
     """How transformers is run; changes no vote."""
 
     device: str | None = None
@@ -334,12 +331,12 @@ class TransformersServe(_Serve):
     """Requests run together; null = 1 on a CPU, 16 on a GPU."""
 
 
-class ScriptedServe(_Serve):
+class ScriptedServe(Settings):
     """Where a scripted annotator's answers are."""
 
     answers: str = ""
     """A Parquet or CSV file with utterance_id and text, or with p_<label> columns to draw from."""
-    faults: dict[Trouble, Annotated[float, Field(ge=0, le=1)]] = {}
+    faults: dict[Trouble, Annotated[float, Field(ge=0, le=1)]] = Field(default_factory=dict)
     """Share of requests that fail, by kind, e.g. { server_error = 0.1 }."""
     seconds: Annotated[float, Field(ge=0, le=86_400)] = 0.0
     """How long an answer takes, at the median."""

@@ -10,7 +10,15 @@ from pathlib import Path
 
 import pytest
 
-PROGRAM = "from alm_proxies.cli.start import main; print('ready', flush=True); main()"
+PROGRAM = """
+from alm_proxies.cli import start
+install = start._Interruption.install
+def installed(self):
+    install(self)
+    print("ready", flush=True)
+start._Interruption.install = installed
+start.main()
+"""
 SENTENCE = "alm-proxies: Interrupted. What was done is kept: the same command goes on from there.\n"
 
 

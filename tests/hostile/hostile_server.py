@@ -89,7 +89,9 @@ async def _serve(
     try:
         while True:
             lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-            headers = {line.split(":", 1)[0].lower(): line.split(":", 1)[1].strip() for line in lines[1:] if ":" in line}
+            headers = {
+                line.split(":", 1)[0].lower(): line.split(":", 1)[1].strip() for line in lines[1:] if ":" in line
+            }
             body = await reader.readexactly(int(headers.get("content-length", 0)))
             if not lines[0].split(" ")[1].endswith("/chat/completions"):
                 writer.write(whole({"error": {"message": "no such address"}}, 404))

@@ -122,11 +122,25 @@ def noise(magic: bytes, size: int, folder: Path) -> None:
 
 
 PAIRS = [
-    (name, kind) for name in soundfile.available_formats() if name != "RAW" for kind in soundfile.available_subtypes(name)
+    (name, kind)
+    for name in soundfile.available_formats()
+    if name != "RAW"
+    for kind in soundfile.available_subtypes(name)
 ]
-MAGIC = [b"RIFF\x00\x00\x00\x00WAVE", b"fLaC", b"OggS", b"FORM\x00\x00\x00\x00AIFF", b"caff", b".snd", b"NIST_1A\n", b"ID3"]
+MAGIC = [
+    b"RIFF\x00\x00\x00\x00WAVE",
+    b"fLaC",
+    b"OggS",
+    b"FORM\x00\x00\x00\x00AIFF",
+    b"caff",
+    b".snd",
+    b"NIST_1A\n",
+    b"ID3",
+]
 BROKEN: dict[str, Case] = {
-    f"{name} {kind} cut at {share:g}": partial(broken_off, name, kind, share) for name, kind in PAIRS for share in (0.9, 0.4)
+    f"{name} {kind} cut at {share:g}": partial(broken_off, name, kind, share)
+    for name, kind in PAIRS
+    for share in (0.9, 0.4)
 }
 DAMAGED: dict[str, Case] = {
     f"{name} {kind} damaged {seed}": partial(damaged, name, kind, seed)
@@ -382,7 +396,9 @@ def annotator_file(field: str, number: str, folder: Path) -> None:
 
 def flagged(flag: str, number: str, folder: Path) -> None:
     table = utterances_in(folder)
-    command(["annotate", str(table), "--annotator", "embedded", "-o", str(folder / "out"), flag, number], flag.strip("-"))
+    command(
+        ["annotate", str(table), "--annotator", "embedded", "-o", str(folder / "out"), flag, number], flag.strip("-")
+    )
 
 
 ADDRESSES = (
@@ -492,8 +508,12 @@ ENVIRONMENT: dict[str, Case] = {
     "a proxy of another kind": partial(opened, FAR, ("https_proxy",), {"https_proxy": "ftp://127.0.0.1:1"}),
     "a proxy that is away": partial(opened, FAR, ("HTTP_PROXY",), {"HTTP_PROXY": "http://u:secret@127.0.0.1:1"}),
     "no certificates": partial(opened, "https://192.0.2.1/v1", ("SSL_CERT_FILE",), {"SSL_CERT_FILE": "/none.pem"}),
-    "certificates without end": partial(opened, "https://192.0.2.1/v1", ("SSL_CERT_FILE",), {"SSL_CERT_FILE": "/dev/zero"}),
-    "certificates that are none": partial(opened, "https://192.0.2.1/v1", ("SSL_CERT_FILE",), {"SSL_CERT_FILE": __file__}),
+    "certificates without end": partial(
+        opened, "https://192.0.2.1/v1", ("SSL_CERT_FILE",), {"SSL_CERT_FILE": "/dev/zero"}
+    ),
+    "certificates that are none": partial(
+        opened, "https://192.0.2.1/v1", ("SSL_CERT_FILE",), {"SSL_CERT_FILE": __file__}
+    ),
     "a self-signed certificate": partial(against, True, "https://localhost:{}/v1", ("self-signed", "SSL_CERT_FILE")),
     "https against http": partial(against, False, "https://127.0.0.1:{}/v1", ("TLS", "http://")),
     "http against https": partial(against, True, "http://127.0.0.1:{}/v1", ("https://",)),
@@ -504,7 +524,15 @@ ENVIRONMENT: dict[str, Case] = {
 
 # signals
 
-PROGRAM = "from alm_proxies.cli.start import main; print('ready', flush=True); main()"
+PROGRAM = """
+from alm_proxies.cli import start
+install = start._Interruption.install
+def installed(self):
+    install(self)
+    print("ready", flush=True)
+start._Interruption.install = installed
+start.main()
+"""
 
 
 def signalled(number: signal.Signals, after: float, folder: Path) -> None:

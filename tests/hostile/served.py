@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import soundfile
+from hostile_server import ANSWERS, Asked, Behave, Server, completion, head, serving, whole
 
 from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.annotators.annotator_file import AnnotatorFile
@@ -21,8 +22,6 @@ from alm_proxies.errors import AlmProxiesError
 from alm_proxies.stages.annotate.settings import AnnotateSettings
 from alm_proxies.stages.annotate.stage import annotate
 from alm_proxies.tables import Utterances, Votes
-
-from hostile_server import ANSWERS, Asked, Behave, Server, completion, head, serving, whole
 
 KEY = "sk-hostile-0123456789"
 LABELS = ("angry", "happy", "sad", "neutral")
@@ -177,7 +176,9 @@ REPLIES: dict[str, Case] = {
     "choices empty": harmless(says(lambda _: {"choices": []})),
     "choices null": harmless(says(lambda _: {"choices": None})),
     "choices a dictionary": harmless(says(lambda _: {"choices": {"0": 1}})),
-    "too many choices": harmless(says(lambda asked: completion(asked) | {"choices": completion(asked)["choices"] * 50})),
+    "too many choices": harmless(
+        says(lambda asked: completion(asked) | {"choices": completion(asked)["choices"] * 50})
+    ),
     "no message": harmless(says(lambda _: {"choices": [{}]})),
     "message null": harmless(says(lambda _: {"choices": [{"message": None}]})),
     "finish a list": harmless(says(lambda _: {"choices": [{"message": {"content": "B"}, "finish_reason": ["x"]}]})),
@@ -200,8 +201,12 @@ REPLIES: dict[str, Case] = {
     "two JSON values": harmless(says(lambda asked: json.dumps(completion(asked)).encode() * 2)),
     "lists nested 10,000 deep": harmless(says(lambda _: b'{"choices":' + b"[" * DEEP + b"]" * DEEP + b"}")),
     "dictionaries nested 10,000 deep": harmless(says(lambda _: b'{"choices":' * DEEP + b"1" + b"}" * DEEP)),
-    "deep where nobody reads": harmless(says(lambda a: json.dumps(completion(a))[:-1].encode() + b',"x":' + b"[" * DEEP)),
-    "5,000 digits": harmless(says(lambda a: json.dumps(completion(a))[:-1].encode() + b',"created":' + b"9" * 5000 + b"}")),
+    "deep where nobody reads": harmless(
+        says(lambda a: json.dumps(completion(a))[:-1].encode() + b',"x":' + b"[" * DEEP)
+    ),
+    "5,000 digits": harmless(
+        says(lambda a: json.dumps(completion(a))[:-1].encode() + b',"created":' + b"9" * 5000 + b"}")
+    ),
     "server-sent events": harmless(says(lambda asked: b"data: " + json.dumps(completion(asked)).encode() + b"\n\n")),
     "an error in a 200": harmless(says(lambda _: {"error": {"message": "no", "code": 3}})),
     "status 201": harmless(says(completion, status=201)),
@@ -215,28 +220,34 @@ REPLIES: dict[str, Case] = {
     "error details strange": harmless(says(lambda _: {"error": {"details": [{"retryDelay": [1]}, 3]}}, status=429)),
     "error an empty list": harmless(says(lambda _: [], status=400)),
 }
-COUNTS: dict[str, Case] = {
-    f"{name} {value!r:.40}": harmless(usage(**{name: value}))
-    for name in ("prompt_tokens", "completion_tokens")
-    for value in (-4000, -1, 10**9, 10**15, 10**30, 1e300, 0.5, "20", "many", True, None, [3], {"a": 1})
-} | {
-    f"{name} {number}": harmless(
-        says(
-            lambda asked, name=name, number=number: json.dumps(completion(asked, usage={name: 77777}))
-            .replace("77777", number)
-            .encode()
+COUNTS: dict[str, Case] = (
+    {
+        f"{name} {value!r:.40}": harmless(usage(**{name: value}))
+        for name in ("prompt_tokens", "completion_tokens")
+        for value in (-4000, -1, 10**9, 10**15, 10**30, 1e300, 0.5, "20", "many", True, None, [3], {"a": 1})
+    }
+    | {
+        f"{name} {number}": harmless(
+            says(
+                lambda asked, name=name, number=number: (
+                    json.dumps(completion(asked, usage={name: 77777})).replace("77777", number).encode()
+                )
+            )
         )
-    )
-    for name in ("prompt_tokens", "completion_tokens")
-    for number in ("Infinity", "-Infinity", "NaN", "1e999", "-1e999")
-} | {
-    "usage a list": harmless(says(lambda asked: completion(asked, usage=[1, 2]))),
-    "usage a text": harmless(says(lambda asked: completion(asked, usage="free"))),
-    "usage missing": harmless(says(lambda asked: {k: v for k, v in completion(asked).items() if k != "usage"})),
-}
+        for name in ("prompt_tokens", "completion_tokens")
+        for number in ("Infinity", "-Infinity", "NaN", "1e999", "-1e999")
+    }
+    | {
+        "usage a list": harmless(says(lambda asked: completion(asked, usage=[1, 2]))),
+        "usage a text": harmless(says(lambda asked: completion(asked, usage="free"))),
+        "usage missing": harmless(says(lambda asked: {k: v for k, v in completion(asked).items() if k != "usage"})),
+    }
+)
 SIZES: dict[str, Case] = {
     "endless body": harmless(raw(head(None), *[b'{"x": "'], *[b"A" * 65536] * 600)),
-    "endless chunks": harmless(raw(head(None, extra="transfer-encoding: chunked\r\n"), *[b"10000\r\n" + b" " * 65536 + b"\r\n"] * 600)),
+    "endless chunks": harmless(
+        raw(head(None, extra="transfer-encoding: chunked\r\n"), *[b"10000\r\n" + b" " * 65536 + b"\r\n"] * 600)
+    ),
     "content length of 4 GB": harmless(raw(head(4 * 10**9), b"{")),
     "content length of 30 digits": harmless(raw(head(10**30), b"{")),
     "negative content length": harmless(raw(b"HTTP/1.1 200 OK\r\ncontent-length: -5\r\n\r\n{}")),
@@ -244,13 +255,22 @@ SIZES: dict[str, Case] = {
     "gzip of 60 MB": harmless(bomb("gzip", 60_000_000)),
     "deflate of 60 MB": harmless(bomb("deflate", 60_000_000)),
     "gzip twice": harmless(
-        says(lambda a: gzip.compress(gzip.compress(json.dumps(completion(a)).encode())), extra="content-encoding: gzip, gzip\r\n")
+        says(
+            lambda a: gzip.compress(gzip.compress(json.dumps(completion(a)).encode())),
+            extra="content-encoding: gzip, gzip\r\n",
+        )
     ),
-    "gzip cut": harmless(says(lambda a: gzip.compress(json.dumps(completion(a)).encode())[:-9], extra="content-encoding: gzip\r\n")),
+    "gzip cut": harmless(
+        says(lambda a: gzip.compress(json.dumps(completion(a)).encode())[:-9], extra="content-encoding: gzip\r\n")
+    ),
     "gzip that is none": harmless(says(completion, extra="content-encoding: gzip\r\n")),
-    "gzip that is well": harmless(says(lambda a: gzip.compress(json.dumps(completion(a)).encode()), extra="content-encoding: gzip\r\n")),
+    "gzip that is well": harmless(
+        says(lambda a: gzip.compress(json.dumps(completion(a)).encode()), extra="content-encoding: gzip\r\n")
+    ),
     "brotli": harmless(says(completion, extra="content-encoding: br\r\n")),
-    "endless gzip of nothing": harmless(raw(head(None, extra="content-encoding: gzip\r\n"), *[gzip.compress(b"")] * 20_000)),
+    "endless gzip of nothing": harmless(
+        raw(head(None, extra="content-encoding: gzip\r\n"), *[gzip.compress(b"")] * 20_000)
+    ),
     "error body of 40 MB": harmless(raw(head(None, 500), *[b"x" * 65536] * 600)),
     "header of 1 MB": harmless(raw(b"HTTP/1.1 200 OK\r\nx: " + b"y" * 10**6 + b"\r\n\r\n{}")),
     "100,000 headers": harmless(raw(b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * 100_000 + b"\r\n{}")),
@@ -258,9 +278,9 @@ SIZES: dict[str, Case] = {
 }
 STRAY: dict[str, Case] = {
     f"another answer {1000 * delay:.0f} ms later{', numbers repeated' if echo else ''}": harmless(
-        extra_answer(delay, echo=echo), votes=votes
+        extra_answer(delay, echo=echo), serve={"in_flight": 1, "tries": 3}
     )
-    for votes, delay in ((2, 0.0), (2, 0.001), (2, 0.003), (2, 0.01), (2, 0.03), (2, 0.1))
+    for delay in (0.0, 0.001, 0.003, 0.01, 0.03, 0.1)
     for echo in (False, True)
 } | {
     "redirect elsewhere": harmless(says(lambda _: b"", status=302, extra="location: http://127.0.0.1:1/steal\r\n")),

@@ -1,6 +1,6 @@
 """Everything hostile, class by class: cases tried, cases that failed. Prints a table in Markdown.
 
-    python tests/hostile/table.py [class ...]
+python tests/hostile/table.py [class ...]
 """
 
 from __future__ import annotations
