@@ -37,6 +37,14 @@ def test_floors_import_only_floors_below_them(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr
 
 
+def test_no_files_import_each_other_in_circles_not_even_for_types(tmp_path: Path) -> None:
+    linter = Path(sys.executable).with_name("lint-imports")
+    config = Path(__file__).with_name("import_circles.toml")
+    command = [linter, "--config", config, "--cache-dir", tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=CHECKOUT)
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr
+
+
 def test_package_files_of_folders_are_empty() -> None:
     found = sorted(PACKAGE.rglob("*/__init__.py"))
     assert len(found) > 10

@@ -96,12 +96,12 @@ class Connections:
             self._drop(client)
             raise
         repeated = number.encode() in answered.content or number in answered.headers.get("x-request-id", "")
-        if repeated and url in self._repeats:
-            kept.append(client)
-        elif url in self._repeats:
-            self._drop(client)
-        else:
+        if "connection" in headers:
             self._spare.append(client)
+        elif repeated and url in self._repeats:
+            self._kept[url].append(client)
+        else:
+            self._drop(client)
         if answered.status == 200 and not repeated:
             self._repeats.discard(url)
             self._silent.add(url)

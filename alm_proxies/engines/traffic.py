@@ -329,7 +329,7 @@ class Traffic:
     def _no_answer(self, now: float, started: float, message: str) -> None:
         """Count tries without a whole answer, and give the servers up when there is nothing else for too long."""
         if self._unanswered_since is None:
-            self._unanswered_since = started
+            self._unanswered_since = max(started, *(replica.answered_at for replica in self.replicas))
         self._unanswered += 1
         lasted = now - self._unanswered_since
         patience = max(self._given_up_after, _ROUNDS_WITHOUT_ANSWER * self._try_seconds)

@@ -427,3 +427,60 @@ def test_no_room_before_the_deadline_is_a_timeout():
             blocker.cancel()
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("kind", ["timeout", "reset", "cut_body"])
+def test_servers_that_give_no_whole_answer_are_given_up(kind):
+    road = traffic(tries=1000, given_up_after=0.05, try_seconds=0.01)
+
+    async def never_whole(address, seconds):
+        await asyncio.sleep(0.002)
+        raise FaultError(kind, "as told")
+
+    results = asyncio.run(send_all(road, never_whole, 4))
+    assert {fault.failure.kind for fault in results} == {"gone"}
+    assert all("had no whole answer" in fault.failure.message for fault in results)
+
+
+def test_one_whole_answer_now_and_then_keeps_servers_from_being_given_up():
+    road = traffic(tries=200, given_up_after=0.03, try_seconds=0.01)
+    calls = 0
+
+    async def now_and_then(address, seconds):
+        nonlocal calls
+        calls += 1
+        await asyncio.sleep(0.001)
+        if calls % 6:
+            raise FaultError("reset", "as told")
+        return calls
+
+    async def run():
+        return [await road.send(now_and_then, seconds=20.0) for _ in range(20)]
+
+    assert len(asyncio.run(run())) == 20
+
+
+def test_a_replica_that_asks_to_wait_a_year_rests_and_the_others_go_on():
+    road = traffic("busy", "well", tries=5)
+
+    async def one_is_busy(address, seconds):
+        await asyncio.sleep(0)
+        if address == "busy":
+            raise FaultError("rate_limited", "429", retry_after=3.2e7)
+        return address
+
+    results = asyncio.run(send_all(road, one_is_busy, 40))
+    assert {sent.answer for sent in results} == {"well"}
+
+
+@pytest.mark.parametrize("asked", [121.0, 3.2e7, float("inf")])
+def test_when_all_ask_to_wait_longer_than_anybody_does_they_are_given_up(asked):
+    road = traffic("one", "two", tries=5)
+
+    async def busy(address, seconds):
+        await asyncio.sleep(0)
+        raise FaultError("rate_limited", "429", retry_after=asked)
+
+    results = asyncio.run(send_all(road, busy, 10))
+    assert {fault.failure.kind for fault in results} == {"gone"}
+    assert all("(Retry-After), at most 120 s are waited" in fault.failure.message for fault in results)

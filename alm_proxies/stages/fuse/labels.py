@@ -19,7 +19,7 @@ from alm_proxies.stages.fuse.survey import Part, survey
 from alm_proxies.tables import Finding, Labels, MadeBy, Utterances, Votes
 
 if TYPE_CHECKING:
-    from alm_proxies.stages.fuse.stage import FuseSettings
+    from alm_proxies.stages.fuse.settings import FuseSettings
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ from alm_proxies.tables import Finding
 if TYPE_CHECKING:
     from alm_proxies.estimators.attributes import Attributes
     from alm_proxies.estimators.dawid_skene import DawidSkene
-    from alm_proxies.stages.fuse.stage import FuseSettings
+    from alm_proxies.stages.fuse.settings import FuseSettings
 
 _PLAIN: dict[str, type[Dirichlet] | type[Weighted]] = {
     "dirichlet": Dirichlet,

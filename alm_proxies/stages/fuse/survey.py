@@ -20,7 +20,7 @@ from alm_proxies.stages.fuse.learn import teaches
 from alm_proxies.tables import About, Finding, Utterances, Votes, refuse_two_sources
 
 if TYPE_CHECKING:
-    from alm_proxies.stages.fuse.stage import FuseSettings
+    from alm_proxies.stages.fuse.settings import FuseSettings
 
 RATED_ROWS = 300_000
 """Of more utterances with ratings than these a sample tells how raters and proxies rate."""
