@@ -131,7 +131,6 @@ KINDS: dict[str, Kind] = {
     "folds_unknown": Kind(
         "warning", "A proxy was trained in folds that are not known here.", "Give the utterances file with speakers."
     ),
-    "held_whole": Kind("info", "The votes could not be fused a part at a time and were held in memory.", "Sort them."),
     "no_human_votes": Kind("warning", "Labels of utterances without a human vote rest on proxies and corpus shares."),
     "not_converged": Kind("warning", "A fit stopped before it settled.", "Allow more iterations."),
     "proxies": Kind("info", "Whether proxies help to predict held-out votes, and how much."),
@@ -139,6 +138,7 @@ KINDS: dict[str, Kind] = {
     "proxies_leak": Kind(
         "problem", "A proxy repeats the human votes it is to be judged by.", "Leave it out, or have it vote unseen."
     ),
+    "sorted_copy": Kind("info", "A file was not sorted by utterance_id; a sorted copy was made to fuse it in parts."),
     "too_few_to_choose": Kind("warning", "Too few utterances have human votes to choose by.", "Have more rated."),
     # comparing
     "alt_test": Kind("info", "The alternative annotator test cannot be made: raters are not known."),

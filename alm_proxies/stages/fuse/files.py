@@ -1,11 +1,11 @@
-"""fuse from files to a file: small ones are held whole, big sorted ones are fused a part at a time."""
+"""fuse from files to a file: small ones are held whole, big ones are sorted if need be and fused a part at a time."""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from alm_proxies.columns import missing_column
 from alm_proxies.content import ContentDigest
 from alm_proxies.files import make_folder, whole
 from alm_proxies.progress import Progress
+from alm_proxies.stages.fuse.sorting import sorted_copy
 from alm_proxies.stages.fuse.stage import Fused, FuseSettings, fuse
 from alm_proxies.table_files import refuse_other_suffix
 from alm_proxies.table_parts import PART_ROWS, NotSortedError, columns_in, rows_in, side_by_side
@@ -63,7 +64,11 @@ def fuse_files(
     part_rows: int = PART_ROWS,
     whole_rows: int = WHOLE_ROWS,
 ) -> FusedFile:
-    """Fuse votes files into a labels file; the labels are those of `fuse`, whatever the size of the parts."""
+    """Fuse votes files into a labels file; the labels are those of `fuse`, whatever the size of the parts.
+
+    The order of rows does not matter: files that are held whole are sorted in memory, of bigger ones a sorted copy is
+    made beside the output.
+    """
     refuse_other_suffix(output)
     settings = settings or FuseSettings()
     sizes = [rows_in(path) for path in (*votes, *([utterances] if utterances is not None else []))]
@@ -71,21 +76,15 @@ def fuse_files(
     big = len(known) == len(sizes) and sum(known) > whole_rows and settings.method != "dawid_skene"
     if not big:
         return _of(_whole(votes, settings, utterances, taxonomy, quiet), output)
-    try:
-        return _in_parts(_Big(tuple(votes), utterances, taxonomy, settings.columns, part_rows), output, settings, quiet)
-    except NotSortedError as error:
-        message = f"{error.where} {error.message}, so all votes were held in memory at once"
-    # out of the except clause: while the error is held, so are the parts
-    fused = _whole(votes, settings, utterances, taxonomy, quiet)
-    fix = "Sort its rows by utterance_id to fuse it in parts."
-    told = Findings.gather([Finding("fuse", "held_whole", message, fix=fix)])
-    return _of(replace(fused, findings=combine(fused.findings, told)), output)
+    return _in_parts(_Big(tuple(votes), utterances, taxonomy, settings.columns, part_rows), output, settings, quiet)
 
 
 def _whole(
     votes: Sequence[Path], settings: FuseSettings, utterances: Path | None, taxonomy: str | None, quiet: bool
 ) -> Fused:
     table = combine(*(Votes.read(path, taxonomy=taxonomy) for path in votes))
+    # sums of shared votes round by their order: sorted, the same rows in any order give the same labels
+    table = Votes(table.frame.sort("utterance_id", "annotator", "draw", "label", maintain_order=True), table.about)
     people = Utterances.read(utterances) if utterances is not None else None
     return fuse(table, settings, utterances=people, quiet=quiet)
 
@@ -104,8 +103,15 @@ def _in_parts(big: _Big, output: Path, settings: FuseSettings, quiet: bool) -> F
     # a folder of its own within: parts of another run that writes the same file are never taken for these
     own = Path(tempfile.mkdtemp(dir=folder))
     try:
-        with Progress("reading votes", quiet=quiet) as progress:
-            fusion = Fusion.of(big.parts(progress), settings, quiet=quiet, described=big.described())
+        fusion = None
+        while fusion is None:
+            try:
+                with Progress("reading votes", quiet=quiet) as progress:
+                    fusion = Fusion.of(big.parts(progress), settings, quiet=quiet, described=big.described())
+            except NotSortedError as error:
+                unsorted = str(error.where)
+            if fusion is None:  # out of the except clause: while the error is held, so are the parts
+                big = big.with_sorted(unsorted, own, quiet=quiet)
         written, count, about = [], 0, About()
         with Progress("fusing", quiet=quiet) as progress:
             for number, (votes, people) in enumerate(big.parts(progress)):
@@ -120,7 +126,8 @@ def _in_parts(big: _Big, output: Path, settings: FuseSettings, quiet: bool) -> F
             together_.sink_parquet(temporary, metadata=metadata_of(about), row_group_size=_ROW_GROUP)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    return FusedFile(count, fusion.trials, Findings.gather(fusion.findings, "fuse"), fusion.estimator)
+    findings = Findings.gather([*fusion.findings, *big.findings], "fuse")
+    return FusedFile(count, fusion.trials, findings, fusion.estimator)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +139,38 @@ class _Big:
     taxonomy: str | None
     columns: tuple[str, ...]
     part_rows: int
+    names: Mapping[Path, str] = field(default_factory=dict)
+    """What sorted copies are called in messages."""
+
+    @property
+    def wanted(self) -> dict[Path, list[str]]:
+        """The columns to read of each file."""
+        wanted = {path: [column.name for column in Votes.COLUMNS if column.name != "stated"] for path in self.votes}
+        if self.utterances is not None:
+            wanted[self.utterances] = ["speaker", *self.columns]
+        return wanted
+
+    @property
+    def findings(self) -> list[Finding]:
+        """One for each file that had to be sorted."""
+        message = "is not sorted by utterance_id, so a sorted copy was made to fuse it a part at a time"
+        fix = "Sort its rows by utterance_id to save the time."
+        return [
+            Finding.of("sorted_copy", message, fix, where=name.removesuffix(" (sorted)"))
+            for name in self.names.values()
+        ]
+
+    def with_sorted(self, name: str, folder: Path, *, quiet: bool) -> _Big:
+        """The same with a sorted copy in place of one file."""
+        path = next(path for path in self.wanted if str(path) == name)
+        columns = columns_in(path) if path == self.utterances else self.wanted[path]
+        copy = sorted_copy(path, columns, folder, rows=self.part_rows, quiet=quiet)
+        return replace(
+            self,
+            votes=tuple(copy if one == path else one for one in self.votes),
+            utterances=copy if self.utterances == path else self.utterances,
+            names={**self.names, copy: f"{name} (sorted)"},
+        )
 
     def described(self) -> str | None:
         """The digest of the utterances, those without votes included."""
@@ -155,14 +194,11 @@ class _Big:
             for column in Votes.COLUMNS:
                 if column.needed and column.name not in names:
                     raise missing_column(column.name, names, str(path))
-        wanted = {path: [column.name for column in Votes.COLUMNS if column.name != "stated"] for path in self.votes}
-        if self.utterances is not None:
-            wanted[self.utterances] = ["speaker", *self.columns]
-        for part in side_by_side(wanted, self.part_rows):
+        for part in side_by_side(self.wanted, self.part_rows):
             tables = [
                 Votes.of(
                     part[path].frame, taxonomy=self.taxonomy, about=abouts[path],
-                    where=f"{path} after row {part[path].first:,}",
+                    where=f"{self.names.get(path, path)} after row {part[path].first:,}",
                 )
                 for path in self.votes
                 if part[path].frame.height
@@ -170,7 +206,9 @@ class _Big:
             people = None
             if self.utterances is not None:
                 rows = part[self.utterances]
-                people = Utterances.of(rows.frame, where=f"{self.utterances} after row {rows.first:,}")
+                people = Utterances.of(
+                    rows.frame, where=f"{self.names.get(self.utterances, self.utterances)} after row {rows.first:,}"
+                )
             if tables:
                 votes = combine(*tables)
                 # a part may hold only votes without labels, of files that name no taxonomy

@@ -163,16 +163,36 @@ def test_one_utterance_may_have_more_votes_than_a_part_holds(tmp_path: Path):
     assert labels.filter(pl.col("utterance_id") == "c/b")["human_votes"].item() == 900
 
 
-def test_a_file_that_is_not_sorted_is_held_whole_and_that_is_said(files, tmp_path: Path):
+@pytest.mark.parametrize("part_rows", [90, 700])
+def test_files_that_are_not_sorted_give_the_labels_of_sorted_ones(files, tmp_path: Path, part_rows: int):
     votes, utterances = files
-    frame = pl.read_parquet(votes[0])
-    frame.sample(fraction=1.0, shuffle=True, seed=3).write_parquet(tmp_path / "shuffled.parquet")
-    mixed = [tmp_path / "shuffled.parquet", votes[1]]
-    made = fuse_files(mixed, tmp_path / "a.parquet", utterances=utterances, taxonomy=",".join(LABELS), **SMALL)
+    mixed = []
+    for number, path in enumerate((*votes, utterances)):
+        metadata = {"alm_proxies": pl.read_parquet_metadata(path)["alm_proxies"]}
+        shuffled = pl.read_parquet(path).sample(fraction=1.0, shuffle=True, seed=number)
+        shuffled.write_parquet(tmp_path / f"shuffled{number}.parquet", metadata=metadata)
+        mixed.append(tmp_path / f"shuffled{number}.parquet")
+    parts = {"part_rows": part_rows, "whole_rows": 0}
+    made = fuse_files(mixed[:2], tmp_path / "a.parquet", utterances=mixed[2], **parts)
+    fuse_files(votes, tmp_path / "b.parquet", utterances=utterances, **parts)
+    found = made.findings.frame.filter(pl.col("kind") == "sorted_copy")
+    assert sorted(found["where"]) == [str(path) for path in mixed]
+    first, second = (Labels.read(tmp_path / name) for name in ("a.parquet", "b.parquet"))
+    assert first.frame.equals(second.frame)
+    assert first.about == second.about
+    assert not list(tmp_path.glob(".a.parquet*"))
+
+
+def test_rows_in_any_order_give_the_same_bytes_where_files_are_held_whole(files, tmp_path: Path):
+    votes, utterances = files
+    mixed = []
+    for path in votes:
+        metadata = {"alm_proxies": pl.read_parquet_metadata(path)["alm_proxies"]}
+        mixed.append(tmp_path / f"mixed-{path.name}")
+        pl.read_parquet(path).sample(fraction=1.0, shuffle=True, seed=5).write_parquet(mixed[-1], metadata=metadata)
+    fuse_files(mixed, tmp_path / "a.parquet", utterances=utterances)
     fuse_files(votes, tmp_path / "b.parquet", utterances=utterances)
-    kinds = {row["kind"]: row for row in made.findings.frame.iter_rows(named=True)}
-    assert "shuffled.parquet is not sorted by utterance_id" in kinds["held_whole"]["message"]
-    assert alike(Labels.read(tmp_path / "a.parquet").frame, Labels.read(tmp_path / "b.parquet").frame)
+    assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
 
 
 @pytest.mark.parametrize(
