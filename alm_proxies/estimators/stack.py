@@ -20,11 +20,11 @@ from alm_proxies.estimators.stack_trial import Learned, Level, Trial, seen_of, t
 from alm_proxies.seeds import generator
 from alm_proxies.tables import Finding, Utterances, Votes
 
-TUNE_ROWS = 4_000
+TUNE_ROWS = 3_000
 """More utterances than these are stacked on a seeded sample of them."""
 FEWEST = 20
 """Utterances with human votes below which nothing is stacked."""
-_SMALLEST = 0.02
+_SMALLEST = 0.05
 """Methods of less weight are left out."""
 
 
