@@ -7,6 +7,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from collections import deque
 from types import TracebackType
 from typing import Any, Self, TextIO
 
@@ -14,6 +15,8 @@ from alm_proxies.printable import printable
 
 LOG = logging.getLogger("alm_proxies")
 
+_MARKS = 60
+"""Seconds of late, at least, over which the time left is estimated."""
 _SECONDS_BETWEEN_LINES = 5.0
 _SECONDS_BETWEEN_REWRITES = 0.5
 
@@ -32,6 +35,7 @@ class Progress:
         self._note = ""
         self._started = 0.0
         self._last_line = 0.0
+        self._counted: deque[tuple[float, int]] = deque(maxlen=_MARKS)
         self._notebook = type(self._stream).__module__.startswith("ipykernel")
         self._longest = 0
         self._live: Any = None
@@ -66,6 +70,9 @@ class Progress:
     def advance(self, count: int = 1, note: str | None = None) -> None:
         """Count `count` more; `note` is shown behind the count."""
         self._done += count
+        now = time.monotonic()
+        if count and (not self._counted or now - self._counted[-1][0] >= 1.0):
+            self._counted.append((now, self._done))
         self._note = printable(note) if note is not None else self._note
         if self._quiet:
             return
@@ -85,12 +92,20 @@ class Progress:
         else:
             print(words, file=self._stream, flush=True)
 
+    def _each(self) -> float:
+        """Seconds that one takes: of late, once there was something to count, and not since the beginning."""
+        now = time.monotonic()
+        since, before = self._counted[0]
+        if self._done > before and now - since >= 1.0:
+            return (now - since) / (self._done - before)
+        return (now - self._started) / self._done
+
     def _words(self, ending: str) -> str:
         seconds = time.monotonic() - self._started
         of = f"/{self._total}" if self._total is not None else ""
         left = ""
         if self._total and 0 < self._done < self._total:
-            left = f", about {seconds * (self._total - self._done) / self._done:.0f} s left"
+            left = f", about {self._each() * (self._total - self._done):.0f} s left"
         parts = [part for part in (self._note, ending) if part]
         tail = f" ({', '.join(parts)})" if parts else ""
         return f"{self._what}: {self._done}{of} after {seconds:.0f} s{left}{tail}"

@@ -1,6 +1,6 @@
 """Planning and resuming a million draws: seconds and peak memory.
 
-python benchmarks/proxies/planning.py [utterances] [votes]
+python benchmarks/proxies/planning.py [utterances] [votes] [rounds]
 """
 
 from __future__ import annotations
@@ -14,32 +14,35 @@ from pathlib import Path
 
 import polars as pl
 
-from alm_proxies.about import About
+from alm_proxies.about import About, MadeBy
 from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.annotators.annotator_file import AnnotatorFile
 from alm_proxies.annotators.prompts import Lent
 from alm_proxies.files import digest_file
 from alm_proxies.stages.annotate.ledger import Heard, Ledger, Outcome
-from alm_proxies.stages.annotate.outcomes import votes_of
 from alm_proxies.stages.annotate.plan import make_plan
+from alm_proxies.stages.annotate.settings import AnnotateSettings
+from alm_proxies.stages.annotate.votes_table import write_votes
 from alm_proxies.tables import Utterances
 
 LABELS = ("angry", "happy", "neutral", "sad")
 CROSS = {"temperature": [0.6, 1.0], "label_orders": 4}
+IN_A_FILE = 1000
+"""Utterances of one recording, five seconds each."""
 
 
 def corpus(folder: Path, count: int) -> Utterances:
     (folder / "audio").mkdir()
-    names = [f"{number:07d}" for number in range(count)]
-    for name in names:
-        (folder / "audio" / f"{name}.wav").write_bytes(name.encode())
+    for number in range(-(-count // IN_A_FILE)):
+        (folder / "audio" / f"{number:05d}.wav").write_bytes(f"{number}".encode())
     frame = pl.DataFrame(
         {
-            "utterance_id": [f"sim/{name}" for name in names],
+            "utterance_id": [f"sim/{number:07d}" for number in range(count)],
             "corpus": "sim",
-            "audio": [f"audio/{name}.wav" for name in names],
-            "transcript": [f"This is sentence {name}." for name in names],
-            "duration": 5.0,
+            "audio": [f"audio/{number // IN_A_FILE:05d}.wav" for number in range(count)],
+            "transcript": [f"This is sentence {number:07d}." for number in range(count)],
+            "start": [5.0 * (number % IN_A_FILE) for number in range(count)],
+            "end": [5.0 * (number % IN_A_FILE) + 5.0 for number in range(count)],
         }
     )
     return Utterances.of(frame, about=About(taxonomy=LABELS, roots={"sim": str(folder)}))
@@ -56,17 +59,17 @@ def fill(ledger: Ledger, one: Annotator, utterances: Utterances, folder: Path, s
     frame = utterances.frame
     ids = ledger.utterance_ids(frame["utterance_id"].to_list())
     done = int(share * len(ids))
+    known: dict[str, tuple[int, int, str]] = {}
     for start in range(0, done, 10_000):
         outcomes, heard = [], []
-        for place in range(start, min(start + 10_000, done)):
-            row = frame.row(place, named=True)
-            path = folder / row["audio"]
-            status = path.stat()
-            digest = digest_file(path)
-            material = one.material(digest, None, None, Lent(row["transcript"], row["speaker"]))
-            heard.append(
-                Heard(number, int(ids[place]), material, str(path), status.st_size, status.st_mtime_ns, digest)
-            )
+        for place, row in enumerate(frame[start : min(start + 10_000, done)].iter_rows(named=True), start):
+            path = str(folder / row["audio"])
+            if path not in known:
+                status = Path(path).stat()
+                known[path] = status.st_size, status.st_mtime_ns, digest_file(path)
+            size, changed, digest = known[path]
+            material = one.material(digest, row["start"], row["end"], Lent(row["transcript"], row["speaker"]))
+            heard.append(Heard(number, int(ids[place]), material, path, size, changed, digest))
             head = (number, int(ids[place]))
             outcomes += [
                 Outcome(*head, n, "ok", "", LABELS[n % 4], None, None, "A", "0" * 16, n % 8, 0.2, 30, 1, 0, 1, True, 0)
@@ -76,26 +79,30 @@ def fill(ledger: Ledger, one: Annotator, utterances: Utterances, folder: Path, s
 
 
 def measured(message: str, folder: str, votes: str) -> None:
+    begun = time.monotonic()
     utterances = Utterances.read(Path(folder) / "utterances.parquet")
     one = annotator(int(votes))
     started = time.monotonic()
     with Ledger.open(Path(folder) / f"{message}.sqlite") as ledger:
-        plan = make_plan(utterances, [one], ledger, 0)
-        planned = time.monotonic() - started
-        rows = sum(1 for _ in plan.rows(plan.seats))
-        streamed = time.monotonic() - started - planned
+        opened = time.monotonic()
+        plan, _ = make_plan(utterances, [one], ledger, AnnotateSettings())
+        planned = time.monotonic()
+        rows = sum(1 for _ in plan.rows(plan.members))
+        streamed = time.monotonic()
         table = ""
         if message == "all":
-            begun = time.monotonic()
-            table = f"; Votes table of {len(votes_of(ledger, LABELS)):,} rows in {time.monotonic() - begun:.1f} s"
+            write_votes(ledger, Path(folder) / "votes.parquet", LABELS, MadeBy(stage="annotate"))
+            table = f", Votes table written in {time.monotonic() - streamed:.1f} s"
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(
-        f"{message:5s}: {plan.planned:,} votes planned, {plan.missing:,} missing: {planned:.1f} s, "
-        f"{rows:,} utterances streamed in {streamed:.1f} s{table}; peak {peak:.2f} GiB"
+        f"{message:5s}: {plan.planned:,} votes planned, {plan.missing:,} missing: read {started - begun:.1f} s, "
+        f"ledger looked over {opened - started:.1f} s, planned {planned - opened:.1f} s, "
+        f"{rows:,} utterances streamed in {streamed - planned:.1f} s{table}; peak {peak:.2f} GiB",
+        flush=True,
     )
 
 
-def main(count: int, votes: int) -> None:
+def main(count: int, votes: int, rounds: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         utterances = corpus(folder, count)
@@ -104,7 +111,7 @@ def main(count: int, votes: int) -> None:
         for message, share in (("none", 0.0), ("half", 0.5), ("all", 1.0)):
             with Ledger.open(folder / f"{message}.sqlite") as ledger:
                 fill(ledger, one, utterances, folder, share)
-            for _ in range(3):
+            for _ in range(rounds):
                 subprocess.run([sys.executable, __file__, "measured", message, name, str(votes)], check=True)
 
 
@@ -112,4 +119,4 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["measured"]:
         measured(*sys.argv[2:])
     else:
-        main(*(int(argument) for argument in [*sys.argv[1:3], *("100000", "10")[len(sys.argv[1:3]) :]]))
+        main(*(int(argument) for argument in [*sys.argv[1:4], *("100000", "10", "3")[len(sys.argv[1:4]) :]]))
