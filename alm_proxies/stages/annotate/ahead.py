@@ -14,10 +14,9 @@ from alm_proxies.engines.engine import OpenAIServe
 from alm_proxies.errors import AlmProxiesError
 from alm_proxies.files import digest_of
 from alm_proxies.stage import Ahead, Foreseen
-from alm_proxies.stages.annotate.injection import is_told_transcripts, price_of_injection, to_be_injected
 from alm_proxies.stages.annotate.limits import leaves_this_machine, refuse_egress, refuse_same_names
-from alm_proxies.stages.annotate.plan import askable, shard_of
-from alm_proxies.stages.annotate.prices import price_of_all
+from alm_proxies.stages.annotate.plan import askable, is_told_transcripts, shard_of, to_be_injected
+from alm_proxies.stages.annotate.prices import price_of_all, price_of_injection
 from alm_proxies.stages.annotate.settings import AnnotateSettings
 from alm_proxies.stages.annotate.stage import annotate, read_panel
 from alm_proxies.tables import Utterances

@@ -10,7 +10,7 @@ from alm_proxies.stages.annotate.injection import injection_findings
 from alm_proxies.stages.annotate.ledger import Ledger
 from alm_proxies.stages.annotate.limits import AGAIN, Halt
 from alm_proxies.stages.annotate.outcomes import STAGE
-from alm_proxies.stages.annotate.plan import Plan
+from alm_proxies.stages.annotate.plan import Plan, Plans
 from alm_proxies.stages.annotate.prices import Expected
 from alm_proxies.tables import Finding, Findings
 
@@ -83,8 +83,10 @@ def say_opened(ledger: Ledger, quiet: bool) -> None:
         )
 
 
-def say_plan(plan: Plan, injection: Plan, expected: Expected, quiet: bool) -> None:
+def say_plan(plans: Plans, expected: Expected, quiet: bool) -> None:
     """State what is to be asked, what it should cost, and what was found on the way."""
+    plan, injection = plans.both
+    say_missing(plans.gone, quiet)
     there = plan.planned - plan.missing
     resumed = f"{there:,} of {counted(plan.planned, 'vote')} have their outcome, " if there else ""
     asked = f"{counted(plan.missing, 'vote')} to be asked about {counted(plan.utterances.height, 'utterance')}"

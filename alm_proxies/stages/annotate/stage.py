@@ -15,13 +15,12 @@ from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.files import digest_of
 from alm_proxies.stages.annotate.figures import in_money
-from alm_proxies.stages.annotate.injection import make_plans, price_of_whole
 from alm_proxies.stages.annotate.ledger import Ledger, Lost
 from alm_proxies.stages.annotate.limits import refuse_all_egress, refuse_same_names
 from alm_proxies.stages.annotate.outcomes import STAGE
-from alm_proxies.stages.annotate.plan import fail_missing, shard_of
-from alm_proxies.stages.annotate.prices import expected_price
-from alm_proxies.stages.annotate.reporting import findings_after, say_missing, say_opened, say_plan
+from alm_proxies.stages.annotate.plan import make_plans, shard_of
+from alm_proxies.stages.annotate.prices import expected_price, price_of_whole
+from alm_proxies.stages.annotate.reporting import findings_after, say_opened, say_plan
 from alm_proxies.stages.annotate.restoring import TableState
 from alm_proxies.stages.annotate.settings import AnnotateSettings
 from alm_proxies.stages.annotate.votes_table import write_votes
@@ -165,16 +164,14 @@ def annotate(
         ledger.keep("taxonomy", json.dumps(utterances.taxonomy))
         say_opened(ledger, quiet)
         before = ledger.spent()
-        plans, every = make_plans(utterances, ready, ledger, settings, votes)
-        plan, injection = plans
-        missing = plan.missing
-        say_missing([lost for one in plans for lost in fail_missing(one, ledger)], quiet)
-        expected = expected_price(plans, ledger)
-        say_plan(plan, injection, expected, quiet)
+        plans = make_plans(utterances, ready, ledger, settings, votes)
+        plan = plans.plan
+        expected = expected_price(plans.both, ledger)
+        say_plan(plans, expected, quiet)
         ledger.checkpoint()
         from alm_proxies.stages.annotate.asking import ask_for_missing
 
-        asked = ask_for_missing(plans, ledger, settings, votes, engine_of, quiet)
+        asked = ask_for_missing(plans.both, ledger, settings, votes, engine_of, quiet)
         decides = settings.model_dump(include={"votes", "seed", "limit", "shard", "injection"})
         made_by = MadeBy(stage=STAGE, settings_digest=digest_of(decides))
         about = write_votes(ledger, table, utterances.taxonomy, made_by)
@@ -185,7 +182,7 @@ def annotate(
         spent = Spent(
             planned=plan.planned,
             cast=plan.planned - left,
-            cast_now=missing - left,
+            cast_now=plans.missing - left,
             injected=injected,
             injected_cast=injected_cast,
             price=price,
@@ -194,10 +191,10 @@ def annotate(
             tried_out_price=tried_out[1],
             lost=ledger.lost,
             expected=expected.price,
-            whole=price_of_whole(plans, every, settings, ledger, left) if settings.limit else None,
+            whole=price_of_whole(plans, settings, ledger, left) if settings.limit else None,
             seconds=time.monotonic() - started,
         )
-        findings = findings_after(plans, ledger, asked.stopped, left, asked.halt, asked.findings)
+        findings = findings_after(plans.both, ledger, asked.stopped, left, asked.halt, asked.findings)
     findings.write(Path(folder) / f"findings{ending}.parquet")
     halt = asked.halt
     reason = halt.reason if halt is not None and halt.reason else next(iter(asked.stopped.values()), None)
