@@ -6,9 +6,10 @@ with plan[k]: nothing is replayed and no state is kept.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -118,6 +119,27 @@ def padding_of(parts: Sequence[Part]) -> tuple[int, int]:
     )
 
 
+class KeptClips:
+    """Decoded clips in memory, up to a number of bytes, so that later epochs need not decode them again."""
+
+    def __init__(self, most: float) -> None:
+        self._left = most
+        self._clips: dict[str, Opened] = {}
+        self._lock = threading.Lock()
+
+    def get(self, name: str) -> Opened | None:
+        """What was kept of an utterance."""
+        return self._clips.get(name)
+
+    def add(self, name: str, opened: Opened) -> None:
+        """Keep an utterance's clip if there is room for it."""
+        size = 0 if opened.clip is None else opened.clip.samples.nbytes
+        with self._lock:
+            if name not in self._clips and size <= self._left:
+                self._left -= size
+                self._clips[name] = opened
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Loader:
     """Opens, augments and prepares the clips of planned steps, some steps ahead."""
@@ -137,6 +159,7 @@ class Loader:
     threads: int = 2
     seed: int = 0
     augment: tuple[AugmentSettings, ...] = ()
+    kept: KeptClips = field(default_factory=lambda: KeptClips(0))
 
     def steps(
         self, plan: Sequence[Index], *, first: int = 0, share: tuple[int, int] = (0, 1), epoch: int | None = None
@@ -157,7 +180,10 @@ class Loader:
         findings: list[Finding] = []
         for row in rows:
             name = self.ids[row]
-            opened = self.open_one(name)
+            opened = self.kept.get(name)
+            if opened is None:
+                opened = self.open_one(name)
+                self.kept.add(name, opened)
             found = list(opened.findings)
             clip = opened.clip
             if clip is not None and not self.shortest <= clip.duration <= self.longest:

@@ -27,7 +27,7 @@ from alm_proxies.progress import Progress, say
 from alm_proxies.seeds import seed_of
 from alm_proxies.settings import deciding
 from alm_proxies.tables import Finding, Utterances
-from alm_proxies.training.batches import Loader, padding_of, plan_epoch, seconds_of, steps_of
+from alm_proxies.training.batches import KeptClips, Loader, padding_of, plan_epoch, seconds_of, steps_of
 from alm_proxies.training.checkpoint import load_checkpoint, not_written, save_checkpoint
 from alm_proxies.training.curriculum import curriculum_weights
 from alm_proxies.training.development import score_development
@@ -88,6 +88,7 @@ def _fine_tune(
         threads=settings.threads,
         seed=settings.seed,
         augment=settings.augment,
+        kept=KeptClips(settings.keep_decoded * 2**30),
     )
     seconds = seconds_of(utterances, targets.ids, targets.seconds)
     entropies = entropy_normalised(targets.shares[targets.train])

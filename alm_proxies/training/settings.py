@@ -215,6 +215,8 @@ class TrainSettings(_Part):
     """An experiment tracker that accelerate knows: trackio, tensorboard, wandb ...; metrics.jsonl is always written."""
     threads: Annotated[int, CHANGES_NOTHING] = Field(default=2, ge=1)
     """Threads that decode recordings ahead."""
+    keep_decoded: Annotated[float, CHANGES_NOTHING] = Field(default=1.0, ge=0)
+    """GiB of decoded recordings kept in memory, so that later epochs need not decode them again."""
     alm: AlmSettings = AlmSettings()
     """What only the recipe alm needs."""
     seed: int = Field(default=0, ge=0)

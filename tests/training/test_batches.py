@@ -11,10 +11,12 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from alm_proxies.audio.clip import Opened
 from alm_proxies.audio.recipe import Recipe, Sounds
 from alm_proxies.models.encoder import Encoder, Inputs
 from alm_proxies.tables import Utterances
 from alm_proxies.training.batches import (
+    KeptClips,
     Loader,
     Part,
     bounded_parts,
@@ -150,3 +152,22 @@ def test_clips_too_short_or_long_are_findings(loader: Loader) -> None:
     assert kinds == {"too_short", "too_long"}
     kept = sum(len(part.rows) for part in step.parts)
     assert kept + len(step.findings) == 48
+
+
+def test_kept_clips_are_opened_once_as_far_as_there_is_room(corpus: Corpus) -> None:
+    encoder = Encoder.load(corpus.encoder, device="cpu")
+    ids = tuple(corpus.utterances.frame["utterance_id"])
+    sounds, opened = Sounds(corpus.utterances, stage="train"), []
+
+    def counted(name: str) -> Opened:
+        opened.append(name)
+        return sounds.open(name)
+
+    plan = [np.arange(6)]
+    sizes = {name: clip.samples.nbytes for name in ids[:6] if (clip := sounds.open(name).clip) is not None}
+    for room, again in ((10**9, 0), (0, 6), (max(sizes.values()), None)):
+        opened.clear()
+        loader = Loader(counted, encoder.prepare, ids, 0.1, 30.0, 0.5, threads=1, kept=KeptClips(room))
+        first, second = (list(loader.steps(plan)) for _ in range(2))
+        assert torch.equal(first[0].parts[0].inputs.values, second[0].parts[0].inputs.values)
+        assert len(opened) == 6 + again if again is not None else 6 < len(opened) < 12

@@ -1,0 +1,142 @@
+"""Clips a second of the loader against torch's DataLoader with soundfile, and librosa.load, with as many workers.
+
+    ALM_PROXIES_TEST_DATA=DATA OMP_NUM_THREADS=1 python benchmarks/training/loader.py [--clips 1200] [--workers 2]
+
+"ours, kept" keeps decoded clips in memory, as training does from its second epoch on (keep_decoded).
+Each gives padded batches of 32 waves at 16 kHz. Files: CREMA-D as it is (Ogg Vorbis, 11,025 Hz, 2.5 s), and the same
+clips as 16 kHz wav and flac. Epochs alternate between the loaders; the first of each is not counted (workers start).
+Padded room counts too: `useful` is samples of sound over samples of the batch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+import torch
+from numpy.typing import NDArray
+
+from alm_proxies.audio.clip import Source, open_source
+from alm_proxies.models.encoder import Inputs
+from alm_proxies.training.batches import KeptClips, Loader, plan_epoch
+
+RATE = 16_000
+
+
+class Files(torch.utils.data.Dataset[NDArray[np.float32]]):
+    """One wave a file, as a plain training script reads it."""
+
+    def __init__(self, paths: list[Path], how: str) -> None:
+        self.paths, self.how = paths, how
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, place: int) -> NDArray[np.float32]:
+        if self.how == "librosa":
+            import librosa
+
+            return librosa.load(self.paths[place], sr=RATE)[0]
+        samples, rate = soundfile.read(self.paths[place], dtype="float32")
+        return samples if rate == RATE else soxr.resample(samples, rate, RATE).astype(np.float32)
+
+
+def padded(clips: list[NDArray[np.float32]]) -> Inputs:
+    lengths = torch.tensor([len(clip) for clip in clips])
+    values = torch.zeros(len(clips), int(lengths.max()))
+    for row, clip in enumerate(clips):
+        values[row, : len(clip)] = torch.from_numpy(clip)
+    return Inputs(values, lengths)
+
+
+def of_torch(paths: list[Path], how: str, workers: int) -> Callable[[int], Iterator[Inputs]]:
+    loader = torch.utils.data.DataLoader(
+        Files(paths, how), batch_size=32, shuffle=True, num_workers=workers, collate_fn=padded, persistent_workers=True
+    )
+    return lambda epoch: iter(loader)
+
+
+def of_ours(paths: list[Path], workers: int, kept: float) -> Callable[[int], Iterator[Inputs]]:
+    ids = [str(path) for path in paths]
+    seconds = np.array([soundfile.info(path).duration for path in ids])
+    loader = Loader(
+        lambda name: open_source(Source(name, Path(name)), stage="bench"),
+        padded,
+        ids,
+        shortest=0.1,
+        longest=30.0,
+        padding=0.15,
+        threads=workers,
+        kept=KeptClips(kept),
+    )
+
+    def epoch_of(epoch: int) -> Iterator[Inputs]:
+        for step in loader.steps(plan_epoch(np.arange(len(ids)), seconds, batch=32, seed=0, epoch=epoch)):
+            for part in step.parts:
+                yield part.inputs
+
+    return epoch_of
+
+
+def measured(loaders: dict[str, Callable[[int], Iterator[Inputs]]], epochs: int) -> dict[str, dict[str, float]]:
+    speeds: dict[str, list[float]] = {name: [] for name in loaders}
+    useful: dict[str, float] = {}
+    for epoch in range(epochs + 1):
+        for name, epoch_of in loaders.items():
+            started, clips, sound, room = time.perf_counter(), 0, 0, 0
+            for inputs in epoch_of(epoch):
+                clips += len(inputs.lengths)
+                sound += int(inputs.lengths.sum())
+                room += inputs.values.numel()
+            if epoch:
+                speeds[name].append(clips / (time.perf_counter() - started))
+            useful[name] = sound / room
+    return {
+        name: {"clips_per_second": round(statistics.median(found), 1), "useful": round(useful[name], 3)}
+        for name, found in speeds.items()
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--clips", type=int, default=1200)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--epochs", type=int, default=3)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    wavs = sorted((Path(os.environ["ALM_PROXIES_TEST_DATA"]) / "crema_d/AudioWAV").glob("*.ogg"))[: given.clips]
+    with tempfile.TemporaryDirectory() as folder:
+        kinds: dict[str, list[Path]] = {"ogg 11 kHz": wavs, "wav 16 kHz": [], "flac 16 kHz": []}
+        for path in wavs:
+            samples, rate = soundfile.read(path, dtype="float32")
+            for kind in ("wav", "flac"):
+                made = Path(folder) / f"{path.stem}.{kind}"
+                soundfile.write(made, soxr.resample(samples, rate, RATE), RATE)
+                kinds[f"{kind} 16 kHz"].append(made)
+        for kind, paths in kinds.items():
+            loaders = {
+                "ours": of_ours(paths, given.workers, 0),
+                "ours, kept": of_ours(paths, given.workers, 2**30),
+                "torch": of_torch(paths, "soundfile", given.workers),
+            }
+            if kind == "ogg 11 kHz":
+                loaders["torch, librosa.load"] = of_torch(paths, "librosa", given.workers)
+            found = measured(loaders, given.epochs)
+            base = found["torch"]["clips_per_second"]
+            ratios = {
+                f"{name}/torch": round(found[name]["clips_per_second"] / base, 2) for name in ("ours", "ours, kept")
+            }
+            print(json.dumps({"files": kind, **found, **ratios}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

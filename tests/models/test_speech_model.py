@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from alm_proxies.models.speech_model import Answer, Heads, Shape
+
+EVERYTHING = {"attributes": True, "dirichlet": True, "auxiliary": 2, "raters": 3}
+
+
+def heads(pooling: str, **more: object) -> Heads:
+    torch.manual_seed(0)
+    shape = Shape.model_validate({"width": 12, "layers": (0, 2), "labels": 4, "pooling": pooling, "hidden": 8, **more})
+    return Heads(shape).eval()
+
+
+def states(frames: int, seed: int = 0) -> list[torch.Tensor]:
+    chance = torch.Generator().manual_seed(seed)
+    return [torch.randn(2, frames, 12, generator=chance) for _ in range(3)]
+
+
+@pytest.mark.parametrize("pooling", ["mean_deviation", "attention", "temporal"])
+def test_padding_changes_no_answer(pooling: str) -> None:
+    model = heads(pooling, **EVERYTHING)
+    long = states(9)
+    mask = torch.ones(2, 9, dtype=torch.bool)
+    mask[1, 6:] = False
+    with torch.inference_mode():
+        together = model(long, mask)
+        alone = model([state[1:, :6] for state in long], mask[1:, :6])
+        noisy = [torch.where(mask[..., None], state, 100.0) for state in long]
+        filled = model(noisy, mask)
+    for one, other, third in zip(together, alone, filled, strict=True):
+        if one.shape[0] == 2:
+            torch.testing.assert_close(one[1:], other, atol=1e-5, rtol=1e-4)
+            torch.testing.assert_close(one, third, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("pooling", ["mean_deviation", "attention", "temporal"])
+def test_every_part_learns(pooling: str) -> None:
+    model = heads(pooling, **EVERYTHING)
+    answer: Answer = model(states(7), torch.ones(2, 7, dtype=torch.bool))
+    sum(part.square().sum() for part in answer).backward()
+    without = [name for name, weight in model.named_parameters() if weight.grad is None or not weight.grad.any()]
+    assert without in ([], ["raters"])  # raters begin at 0, where their square has no slope
+
+
+def test_the_parts_have_their_shapes_and_absent_ones_are_none() -> None:
+    mask = torch.ones(2, 7, dtype=torch.bool)
+    full, plain = heads("attention", **EVERYTHING)(states(7), mask), heads("attention")(states(7), mask)
+    assert [tuple(part.shape) for part in full] == [(2, 4), (2,), (2, 3), (2, 3), (2, 2), (3, 4), (2, 24)]
+    assert [part is None for part in plain] == [False, True, True, True, True, True, False]
+    torch.testing.assert_close(full.log_alpha.exp().sum(-1), full.log_strength.exp())  # type: ignore[union-attr]
+    with pytest.raises(ValueError, match="Dirichlet"):
+        _ = plain.log_alpha
+
+
+def test_only_the_layers_named_are_mixed_by_their_shares() -> None:
+    model = heads("mean_deviation")
+    one = states(5)
+    other = [one[0], torch.zeros_like(one[1]), one[2]]
+    torch.testing.assert_close(model.frames(one), model.frames(other))
+    with torch.no_grad():
+        model.mix.copy_(torch.tensor([50.0, -50.0]))
+    torch.testing.assert_close(model.frames(one), torch.nn.functional.layer_norm(one[0], (12,)))

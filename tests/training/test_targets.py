@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+import pytest
+from small_corpus import LABELS, RATERS
+
+from alm_proxies.errors import InputError
+from alm_proxies.tables import Labels, Utterances, Votes
+from alm_proxies.training.targets import targets_of
+
+if TYPE_CHECKING:
+    from conftest import Corpus
+
+
+def changed(table: Utterances, **columns: pl.Expr) -> Utterances:
+    return Utterances.of(table.frame.with_columns(**columns), about=table.about)
+
+
+def test_rows_votes_and_raters_are_aligned(corpus: Corpus) -> None:
+    made = targets_of(corpus.labels, corpus.utterances, votes=corpus.votes, raters=True)
+    assert made.labels == LABELS
+    assert len(made.train) == 36
+    assert len(made.development) == 12
+    np.testing.assert_allclose(made.counts / 3, made.shares)
+    assert made.rater_votes.raters == RATERS
+    summed = np.zeros_like(made.counts)
+    np.add.at(summed, made.rater_votes.row, made.rater_votes.shares)
+    np.testing.assert_allclose(summed, made.counts)
+    assert made.trained_on == {"tones": [f"tones/s{number}" for number in range(8)]}
+
+
+def test_held_out_votes_are_never_seen_and_utterances_with_no_other_leave_training(corpus: Corpus) -> None:
+    frame = corpus.votes.frame
+    gone = pl.col("utterance_id").is_in(["tones/000", "tones/047"]) | (pl.col("annotator") == RATERS[2])
+    votes = Votes.of(frame.with_columns(held_out=gone), about=corpus.votes.about)
+    made = targets_of(corpus.labels, corpus.utterances, votes=votes)
+    assert "tones/000" not in made.ids
+    assert made.counts.sum() == 2 * 46
+    assert made.counts[made.ids.index("tones/047")].sum() == 0
+    assert {found.kind: found.count for found in made.findings} == {"only_held_out": 1}
+
+
+def test_without_a_development_split_whole_speakers_are_set_aside(corpus: Corpus) -> None:
+    none = changed(corpus.utterances, split=pl.lit(None, dtype=pl.String))
+    made = targets_of(corpus.labels, none, development=0.25, seed=1)
+    kept, aside = ({made.speakers[row] for row in rows} for rows in (made.train, made.development))
+    assert len(aside) == 2
+    assert not kept & aside
+    assert [found.kind for found in made.findings] == ["development_set_aside"]
+    again = targets_of(corpus.labels, none, development=0.25, seed=1)
+    assert again.development.tolist() == made.development.tolist()
+
+
+def test_other_splits_weightless_labels_and_unknown_utterances_take_no_part(corpus: Corpus) -> None:
+    test = changed(
+        corpus.utterances,
+        split=pl.when(pl.col("speaker") == "tones/s0").then(pl.lit("test")).otherwise(pl.col("split")),
+    )
+    labels = corpus.labels.frame.with_columns(
+        weight=pl.when(pl.col("utterance_id") == "tones/010").then(0.0).otherwise(1.0),
+        utterance_id=pl.col("utterance_id").replace("tones/011", "tones/999"),
+    )
+    made = targets_of(Labels.of(labels, about=corpus.labels.about), test)
+    assert len(made.train) == 36 - 6 - 2
+    assert {found.kind for found in made.findings} == {"no_weight", "no_utterance"}
+    assert "tones/s0" not in made.trained_on["tones"]
+
+
+def test_what_cannot_be_trained_on_is_refused(corpus: Corpus) -> None:
+    only = changed(corpus.utterances, split=pl.lit("test"))
+    with pytest.raises(InputError, match="no labelled utterance"):
+        targets_of(corpus.labels, only)
+    one = changed(corpus.utterances, split=pl.lit("train"), speaker=pl.lit("tones/s1"))
+    with pytest.raises(InputError, match="only one speaker"):
+        targets_of(corpus.labels, one)
+    with pytest.raises(InputError, match="raters need votes"):
+        targets_of(corpus.labels, corpus.utterances, raters=True)
+    crowd = corpus.votes.frame.with_columns(
+        annotator=pl.lit("tones/crowd"), draw=pl.int_range(pl.len(), dtype=pl.Int32)
+    )
+    with pytest.raises(InputError, match="who their raters are"):
+        targets_of(corpus.labels, corpus.utterances, votes=Votes.of(crowd, about=corpus.votes.about), raters=True)
