@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from wording import Wording, compare
 
 from alm_proxies import finding_kinds
 
@@ -103,6 +104,16 @@ def browser(chromium: Browser) -> Browser:
     chromium.complaints()
     chromium.asked_of_the_network()
     return chromium
+
+
+@pytest.fixture
+def wording(request: pytest.FixtureRequest) -> Iterator[Wording]:
+    """Notes what people read, to be compared with tests/wording.snapshot when the test has passed."""
+    noted = Wording(request.node.nodeid)
+    failed = request.session.testsfailed
+    yield noted
+    if request.session.testsfailed == failed:  # of a test that failed, less was said
+        compare(noted)
 
 
 @pytest.fixture(scope="session")

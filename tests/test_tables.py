@@ -6,6 +6,7 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from wording import Wording
 
 from alm_proxies.errors import AlmProxiesError, InputError, TableError
 from alm_proxies.tables import About, AnnotatorCard, Finding, Findings, Labels, Utterances, Votes, combine
@@ -73,13 +74,13 @@ def test_every_violation_is_refused_with_column_row_and_mend(columns: dict[str, 
         assert part in message
 
 
-def test_a_missing_column_is_named_with_the_nearest_one_there_is() -> None:
-    with pytest.raises(TableError, match="no column 'annotator'.*Did you mean 'anotator'"):
+def test_a_missing_column_is_named_with_the_nearest_one_there_is(wording: Wording) -> None:
+    with wording.refused(TableError):
         Votes.of(pl.DataFrame({"utterance_id": ["a"], "anotator": ["r"], "label": ["happy"]}), taxonomy=LABELS)
 
 
-def test_labels_without_a_taxonomy_ask_for_one() -> None:
-    with pytest.raises(TableError, match="--taxonomy"):
+def test_labels_without_a_taxonomy_ask_for_one(wording: Wording) -> None:
+    with wording.refused(TableError):
         Votes.of(pl.DataFrame({"utterance_id": ["a"], "annotator": ["r"], "label": ["happy"]}))
 
 
@@ -95,22 +96,22 @@ def test_a_draw_may_share_its_mass_over_rows() -> None:
     assert table.frame["weight"].sum() == pytest.approx(1.0)
 
 
-def test_utterances_keep_group_columns_and_refuse_wrong_times_and_recipes() -> None:
+def test_utterances_keep_group_columns_and_refuse_wrong_times_and_recipes(wording: Wording) -> None:
     table = Utterances.of(pl.DataFrame({"utterance_id": ["a"], "age": [31]}))
     assert table.group_columns == ["age"]
     assert table.frame["corpus"].to_list() == [""]
-    with pytest.raises(TableError, match=r"column start, row 1.*before end"):
+    with wording.refused(TableError):
         Utterances.of(pl.DataFrame({"utterance_id": ["a"], "start": [2.0], "end": [1.0]}))
-    with pytest.raises(TableError, match="not a recipe"):
+    with wording.refused(TableError):
         Utterances.of(pl.DataFrame({"utterance_id": ["a"], "recipe": ['{"parents": []}']}))
     for junk in (
         '{"parents": 3, "effects": [], "seed": 1}',
         '{"parents": ["a"], "effects": [], "seed": 1}',
         "[" * 9999,
     ):
-        with pytest.raises(TableError, match="not a recipe"):
+        with wording.refused(TableError):
             Utterances.of(pl.DataFrame({"utterance_id": ["a"], "recipe": [junk]}))
-    with pytest.raises(TableError, match="column utterance_id, row 3: 'a' is repeated"):
+    with wording.refused(TableError):
         Utterances.of(pl.DataFrame({"utterance_id": ["a", "b", "a"]}))
 
 
@@ -124,10 +125,10 @@ def test_labels_take_their_taxonomy_from_their_columns_and_compute_entropy_and_a
     assert table.frame["ambiguity"].to_list() == ["low", "high", "medium"]
 
 
-def test_labels_that_do_not_sum_to_one_or_leave_the_taxonomy_are_refused() -> None:
-    with pytest.raises(TableError, match=r"row 2: 0\.8.*sum to 1"):
+def test_labels_that_do_not_sum_to_one_or_leave_the_taxonomy_are_refused(wording: Wording) -> None:
+    with wording.refused(TableError):
         Labels.of(pl.DataFrame({"utterance_id": ["a", "b"], "p_x": [0.4, 0.4], "p_y": [0.6, 0.4]}))
-    with pytest.raises(TableError, match="p_z"):
+    with wording.refused(TableError):
         Labels.of(pl.DataFrame({"utterance_id": ["a"], "p_x": [0.4], "p_z": [0.6]}), taxonomy=["x", "y"])
 
 
@@ -165,75 +166,75 @@ def test_any_normalised_shares_make_labels_with_entropy_between_zero_and_one(row
     assert table.frame["entropy"].is_between(0, 1).all()
 
 
-def test_csv_and_json_lines_are_read_and_other_bytes_are_refused(tmp_path: Path) -> None:
+def test_csv_and_json_lines_are_read_and_other_bytes_are_refused(tmp_path: Path, wording: Wording) -> None:
     (tmp_path / "v.csv").write_text("utterance_id,annotator,label\na,r,happy\n")
     (tmp_path / "v.jsonl").write_text('{"utterance_id": "a", "annotator": "r", "label": "happy"}\n')
     for name in ("v.csv", "v.jsonl"):
         assert len(Votes.read(tmp_path / name, taxonomy=LABELS)) == 1
     (tmp_path / "v.parquet").write_bytes(b"PAR1 but not really")
-    with pytest.raises(TableError, match="cannot be read as Parquet"):
+    with wording.refused(TableError):
         Votes.read(tmp_path / "v.parquet")
-    with pytest.raises(InputError, match="no such file"):
+    with wording.refused(InputError):
         Votes.read(tmp_path / "none.parquet")
 
 
-def test_a_file_under_a_newer_contract_is_refused(tmp_path: Path) -> None:
+def test_a_file_under_a_newer_contract_is_refused(tmp_path: Path, wording: Wording) -> None:
     frame = pl.DataFrame({"utterance_id": ["a"]})
     frame.write_parquet(tmp_path / "u.parquet", metadata={"alm_proxies": '{"contract": 99}'})
-    with pytest.raises(TableError, match="newer than 2"):
+    with wording.refused(TableError):
         Utterances.read(tmp_path / "u.parquet")
 
 
-def test_another_taxonomy_than_the_files_own_is_refused(tmp_path: Path) -> None:
+def test_another_taxonomy_than_the_files_own_is_refused(tmp_path: Path, wording: Wording) -> None:
     votes(label=["happy"]).write(tmp_path / "v.parquet")
-    with pytest.raises(TableError, match="has the taxonomy angry, happy, sad"):
+    with wording.refused(TableError):
         Votes.read(tmp_path / "v.parquet", taxonomy="crema6")
 
 
-def test_combine_joins_tables_and_refuses_repeats_digests_and_taxonomies() -> None:
+def test_combine_joins_tables_and_refuses_repeats_digests_and_taxonomies(wording: Wording) -> None:
     one, two = votes(utterance_id=["a"]), votes(utterance_id=["b"])
     assert len(combine(one, two)) == 2
-    with pytest.raises(TableError, match="repeated"):
+    with wording.refused(TableError):
         combine(one, one)
     other = Votes.of(
         pl.DataFrame({"utterance_id": ["z"], "annotator": ["r"], "label": ["happy"]}), taxonomy=["happy", "sad"]
     )
-    with pytest.raises(InputError, match="different taxonomies"):
+    with wording.refused(InputError):
         combine(one, other)
     named = [
         Votes(table.frame, table.about.with_(annotators={"alm": AnnotatorCard(digest=digest)}))
         for table, digest in ((one, "d1"), (two, "d2"))
     ]
-    with pytest.raises(InputError, match="'alm' has two different"):
+    with wording.refused(InputError):
         combine(*named)
 
 
-def test_columns_that_are_text_here_and_numbers_there_are_not_put_together() -> None:
+def test_columns_that_are_text_here_and_numbers_there_are_not_put_together(wording: Wording) -> None:
     def table(name: str, age: pl.Series) -> Utterances:
         return Utterances.of(pl.DataFrame({"utterance_id": [name]}).with_columns(age=age))
 
     whole, half, unknown = pl.Series([31]), pl.Series([31.5]), pl.Series([None])
     together = combine(table("a", unknown), table("b", whole), table("c", half), Utterances.of(BARE))
     assert together.frame["age"].to_list() == [None, 31.0, 31.5, None]
-    with pytest.raises(InputError, match="the column 'age' of these Utterances is Int64 here, String there"):
+    with wording.refused(InputError):
         combine(table("a", whole), table("b", pl.Series(["31 years"])))
 
 
 @pytest.mark.parametrize("frame", [{"utterance_id": ["a"]}, None, BARE.lazy()])
-def test_what_is_no_polars_frame_is_refused(frame: object) -> None:
-    with pytest.raises(TableError, match="not a polars DataFrame"):
+def test_what_is_no_polars_frame_is_refused(frame: object, wording: Wording) -> None:
+    with wording.refused(TableError):
         Utterances.of(frame)  # type: ignore[arg-type]
 
 
-def test_columns_of_python_objects_are_refused() -> None:
-    with pytest.raises(TableError, match="column odd: holds Python objects"):
+def test_columns_of_python_objects_are_refused(wording: Wording) -> None:
+    with wording.refused(TableError):
         Utterances.of(BARE.with_columns(odd=pl.Series([object()], dtype=pl.Object)))
 
 
-def test_labels_of_a_frame_need_a_taxonomy_of_two_or_more() -> None:
-    with pytest.raises(AlmProxiesError, match="two labels or more"):
+def test_labels_of_a_frame_need_a_taxonomy_of_two_or_more(wording: Wording) -> None:
+    with wording.refused(AlmProxiesError):
         Labels.of(pl.DataFrame({"utterance_id": ["a"], "p_happy": [1.0]}))
-    with pytest.raises(AlmProxiesError, match="'' cannot be a label"):
+    with wording.refused(AlmProxiesError):
         Labels.of(pl.DataFrame({"utterance_id": ["a"], "p_happy": [1.0], "p_": [0.0]}))
 
 

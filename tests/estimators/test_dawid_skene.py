@@ -181,19 +181,19 @@ def test_edge_cases_give_distributions(shape):
     np.testing.assert_allclose(p.sum(1), 1, atol=1e-9)
 
 
-def test_unknown_raters_nothing_and_wrong_settings_are_refused():
+def test_unknown_raters_nothing_and_wrong_settings_are_refused(wording):
     frame = crowd().with_columns(annotator=pl.lit("c/crowd"))
     votes = Votes.of(frame, taxonomy=LABELS)
-    with pytest.raises(InputError, match="raters of 'c/crowd' are not known"):
+    with wording.refused(InputError):
         DawidSkene().fit(votes)
     empty = Votes.of(votes.frame.clear(), taxonomy=LABELS)
-    with pytest.raises(InputError, match="no label votes"):
+    with wording.refused(InputError):
         DawidSkene().fit(empty)
-    with pytest.raises(InputError, match="not been fitted"):
+    with wording.refused(InputError):
         DawidSkene().predict(votes)
-    with pytest.raises(SettingsError, match="iteration"):
+    with wording.refused(SettingsError):
         DawidSkene(iterations=0)
     other = Votes.of(crowd(labels=("sad", "happy")), taxonomy=("sad", "happy"))
-    with pytest.raises(InputError, match="one taxonomy"):
+    with wording.refused(InputError):
         DawidSkene().fit(Votes.of(crowd(), taxonomy=LABELS)).predict(other)
     assert len(DawidSkene().fit(other).predict(Votes.of(other.frame.clear(), taxonomy=("sad", "happy")))) == 0

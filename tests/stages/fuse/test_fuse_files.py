@@ -204,7 +204,7 @@ def test_rows_in_any_order_give_the_same_bytes_where_files_are_held_whole(files,
         ({"annotator": "warm"}, "'warm' both as human and as proxy"),
     ],
 )
-def test_a_wrong_row_far_down_is_refused_with_its_place_and_nothing_is_written(files, tmp_path, change, words):
+def test_a_wrong_row_far_down_is_refused_with_its_place_and_nothing_is_written(files, tmp_path, change, words, wording):
     votes, utterances = files
     frame = pl.read_parquet(votes[0])
     last = pl.int_range(pl.len()) == frame.height - 2
@@ -212,7 +212,7 @@ def test_a_wrong_row_far_down_is_refused_with_its_place_and_nothing_is_written(f
         frame = frame.with_columns(pl.when(last).then(pl.lit(value)).otherwise(pl.col(name)).alias(name))
     frame.write_parquet(tmp_path / "wrong.parquet")
     output = tmp_path / "labels.parquet"
-    with pytest.raises(AlmProxiesError, match=words):
+    with wording.refused(AlmProxiesError):
         fuse_files(
             [tmp_path / "wrong.parquet", votes[1]], output, utterances=utterances, taxonomy=",".join(LABELS), **SMALL
         )
@@ -220,13 +220,13 @@ def test_a_wrong_row_far_down_is_refused_with_its_place_and_nothing_is_written(f
     assert not list(tmp_path.glob(".labels*"))
 
 
-def test_proxies_alone_are_refused_in_parts_too(files, tmp_path: Path):
-    with pytest.raises(AlmProxiesError, match="no human votes"):
+def test_proxies_alone_are_refused_in_parts_too(files, tmp_path: Path, wording):
+    with wording.refused(AlmProxiesError):
         fuse_files([files[0][1]], tmp_path / "labels.parquet", **SMALL)
 
 
-def test_supervised_says_that_votes_are_too_sparse(files, tmp_path: Path):
-    with pytest.raises(AlmProxiesError, match="5 whole human votes or more"):
+def test_supervised_says_that_votes_are_too_sparse(files, tmp_path: Path, wording):
+    with wording.refused(AlmProxiesError):
         fuse_files(files[0], tmp_path / "labels.parquet", FuseSettings(method="supervised"))
 
 
@@ -263,17 +263,17 @@ def test_what_a_killed_run_left_behind_is_neither_read_nor_kept(files, tmp_path:
     assert not left.exists()
 
 
-def test_a_column_that_is_missing_is_told_with_the_nearest_there_is_in_parts_too(files, tmp_path: Path):
+def test_a_column_that_is_missing_is_told_with_the_nearest_there_is_in_parts_too(files, tmp_path: Path, wording):
     wrong = pl.read_parquet(files[0][0]).rename({"annotator": "annotater"})
     wrong.write_parquet(tmp_path / "wrong.parquet")
-    with pytest.raises(AlmProxiesError, match=r"wrong\.parquet: has no column 'annotator'. Did you mean 'annotater'"):
+    with wording.refused(AlmProxiesError):
         fuse_files([tmp_path / "wrong.parquet"], tmp_path / "labels.parquet", taxonomy=",".join(LABELS), **SMALL)
 
 
-def test_a_folder_in_place_of_a_votes_file_is_refused_in_words(files, tmp_path: Path):
+def test_a_folder_in_place_of_a_votes_file_is_refused_in_words(files, tmp_path: Path, wording):
     (tmp_path / "folder").mkdir()
     Votes.read(files[0][0]).write(tmp_path / "folder" / "votes.parquet")
-    with pytest.raises(AlmProxiesError, match="this is a folder, a file is needed"):
+    with wording.refused(AlmProxiesError):
         fuse_files([tmp_path / "folder"], tmp_path / "labels.parquet", **SMALL)
 
 

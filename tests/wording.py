@@ -1,0 +1,92 @@
+"""The wording of messages and pages, kept in one file that people read: tests/wording.snapshot.
+
+A test asserts kinds, values and counts itself, and hands what people read to the fixture `wording`:
+
+    def test_a_label_outside_the_taxonomy_is_refused(wording: Wording) -> None:
+        with wording.refused(TableError):
+            Votes.of(frame, taxonomy="happy,sad")
+
+Every sentence must be in the snapshot under the name of the test, in this order, and no other: a missing, an extra and
+a changed one fail. `make wording` writes the snapshot anew, never where CI is set. Folders of the test read
+<tmp>, the checkout <checkout>.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+SNAPSHOT = Path(__file__).with_name("wording.snapshot")
+_CHECKOUT = str(Path(__file__).parents[1])
+_FIRST, _MORE = "    - ", "      "
+_TEMPORARY = re.compile(r"/\S*?pytest-of-[^/\s]+/pytest-\d+/[^/\s'\"]+")
+
+
+@dataclass
+class Wording:
+    """What one test has seen said, to be compared when it ends."""
+
+    test: str
+    seen: list[str] = field(default_factory=list)
+
+    def __call__(self, *texts: str) -> None:
+        """Note what a person reads."""
+        for text in texts:
+            plain = _TEMPORARY.sub("<tmp>", text).replace(_CHECKOUT, "<checkout>").strip()
+            self.seen.append("\n".join(line.rstrip() for line in plain.splitlines()))
+
+    @contextmanager
+    def refused(self, kind: type[BaseException]) -> Iterator[pytest.ExceptionInfo[BaseException]]:
+        """pytest.raises, noting the error's sentence."""
+        with pytest.raises(kind) as raised:
+            yield raised
+        self(str(raised.value))
+
+
+def read(path: Path = SNAPSHOT) -> dict[str, list[str]]:
+    """The snapshot: the sentences of each test."""
+    found: dict[str, list[str]] = {}
+    test = ""
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        if line.startswith(_FIRST):
+            found[test].append(line.removeprefix(_FIRST))
+        elif line.startswith(_MORE):
+            found[test][-1] += "\n" + line.removeprefix(_MORE)
+        elif line and not line.startswith("#"):
+            test = line
+            found[test] = []
+    return found
+
+
+def write(found: dict[str, list[str]], path: Path = SNAPSHOT) -> None:
+    """Write the snapshot, sorted by test."""
+    lines = ["# What people read, by the test that sees it said. Renewed by `make wording`; read the change.", ""]
+    for test, sentences in sorted(found.items()):
+        lines.append(test)
+        for sentence in sentences:
+            first, *more = sentence.split("\n")
+            lines += [f"{_FIRST}{first}", *(f"{_MORE}{line}" for line in more)]
+        lines.append("")
+    path.write_text("\n".join(lines), encoding="utf-8")
+
+
+def renewing() -> bool:
+    """Whether the snapshot is to be written anew; in continuous integration it never is."""
+    return os.environ.get("ALM_PROXIES_WORDING") == "renew" and os.environ.get("CI") != "true"
+
+
+def compare(wording: Wording) -> None:
+    """Fail where what was said is not what the snapshot holds, or write it there."""
+    known = read()
+    if renewing():
+        known[wording.test] = wording.seen
+        write(known)
+        return
+    expected = known.get(wording.test, [])
+    assert wording.seen == expected, "the wording has changed: run `make wording` and read what it changed"
