@@ -26,7 +26,7 @@ To add a stage `weigh`: stages/weigh/settings.py, stages/weigh/stage.py, and a l
 
     def weigh(labels: Labels, utterances: Utterances, settings: WeighSettings) -> Weighed: ...     # stage.py
 
-**The function** takes the needs by name (tables; a folder or JSON file as a Path), those that are `optional` as
+**The function** takes the needs by name (tables; a folder as a Path, a JSON file as plain data), those that are `optional` as
 keywords with the default None, then `settings`. It may take `quiet` and `workers`. Its result is a frozen dataclass
 with `.findings`, an attribute for every name in `writes` and, if there is more to say, `.counts` (plain numbers;
 "left_out" of "votes" decides the exit code), `.line` (one line for people), `.complete` (False: go on next time) and
@@ -34,15 +34,15 @@ with `.findings`, an attribute for every name in `writes` and, if there is more 
 function takes `folder` too and writes all of `writes` there itself.
 
 **Needs.** `first=("balance/labels", "fuse/labels")` is the output of the first of these stages that the run has;
-`every=("read/votes", "annotate/votes", "listen/votes")` is that of all it has, as one table if the need is `votes`,
-and as a tuple if it is `labels` or `folder`. So fuse takes listen's votes if there are any, train takes balance's
+`every=("read/votes", "annotate/votes", "listen/votes")` is that of all it has: `votes` and `utterances` put together as
+one table, anything else as {name: table}, named by block or stage (on the command line by the file). So fuse takes listen's votes if there are any, train takes balance's
 labels or else fuse's, evaluate takes every prediction: `Need("predictions", "labels", every=("predict/labels",))`. A
 need without any such stage is an error, or None if it is `optional`. On the command line the first need is the
 argument (several with `every`), others are flags (`flag` gives another name, `positional` makes an argument).
 
 **Blocks.** "one": `[fuse]`. "combined": `[[read]]`, many blocks that one task does; the function takes them under
-`blocks_as`. "named": `[[train]]`, a folder and a task each, named by the settings' field `name` (needed; where it has
-a default, one block may leave it out).
+`blocks_as`. "named": `[[train]]`, a folder and a task each, named by the settings' field `name`; a block that does not
+say it is named by the stage's choice (the format of an export) or by the field's default.
 
 **follows="train"**: a task for every block of [[train]], without a section of its own (`[predict]` may give settings
 for all); its need of "train/..." is the one block, not all.

@@ -172,7 +172,7 @@ class _Sections:
             own, origins = self._wide(stage)
             yield Section(stage, "", own, tuple(one for one, _ in read), origins, said=bool(read))
             return
-        names = [str(getattr(settings, "name", "")) for settings, _ in read]
+        names = [_name_of(stage, settings) for settings, _ in read]
         for name, (settings, origins) in zip(names, read, strict=True):
             if not name or names.count(name) > 1:
                 whose = (
@@ -220,6 +220,13 @@ class _Sections:
 
     def _origin(self, verb: str, name: Any, key: str) -> str | None:
         return self.origins.get((verb, str(name), key)) or self.origins.get((verb, key))
+
+
+def _name_of(stage: Stage, settings: BaseModel) -> str:
+    """What a block is called: as it says itself, else by the stage's choice, else by the default."""
+    if stage.choice is not None and "name" not in settings.model_fields_set:
+        return str(getattr(settings, stage.choice.key))
+    return str(getattr(settings, "name", ""))
 
 
 def _found(path: Path) -> Path:

@@ -13,7 +13,7 @@ import polars as pl
 from pydantic import BaseModel
 
 from alm_proxies.audio.folder import recordings_in
-from alm_proxies.files import canonical_json, make_folder, whole, write_json
+from alm_proxies.files import canonical_json, make_folder, read_text, whole, write_json
 from alm_proxies.stage import Need, Stage, load
 from alm_proxies.stages.registry import stage_of
 from alm_proxies.tables import Findings, Labels, Utterances, Votes, combine
@@ -160,13 +160,16 @@ def _loaded(need: Need, task: Task, taxonomy: Any) -> Any:
     paths = [Path(path) for path in task.inputs[need.name]]
     if need.table == "votes":
         return combine(*(Votes.read(path, taxonomy=task.taxonomy) for path in paths))
+    if need.table == "json":
+        read = [json.loads(read_text(path)) for path in paths]
+        return dict(zip(_names(need, task), read, strict=True)) if need.every else read[0]
     if need.table == "utterances":
         table = combine(*(recordings_in(path) if path.is_dir() else Utterances.read(path) for path in paths))
         known = table.taxonomy or not taxonomy
         return table if known else Utterances.of(table.frame, taxonomy=taxonomy, about=table.about)
     if need.table == "labels":
-        read = [Labels.read(path, taxonomy=task.taxonomy) for path in paths]
-        return dict(zip(_names(need, task), read, strict=True)) if need.every else read[0]
+        tables = [Labels.read(path, taxonomy=task.taxonomy) for path in paths]
+        return dict(zip(_names(need, task), tables, strict=True)) if need.every else tables[0]
     return dict(zip(_names(need, task), paths, strict=True)) if need.every else paths[0]
 
 

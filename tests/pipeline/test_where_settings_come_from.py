@@ -1,0 +1,121 @@
+"""Which value holds: a flag, a settings file, the pipeline file, the default; `check` says where each comes from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from alm_proxies.cli.app import run as command
+from alm_proxies.errors import SettingsError
+from alm_proxies.pipeline.check import check
+from alm_proxies.pipeline.run import run
+from alm_proxies.pipeline.schema import annotator_schema, pipeline_schema
+from alm_proxies.tables import Labels
+
+FILE = """\
+taxonomy = "happy,sad"
+seed = 3
+folder = "out"
+[[read]]
+corpus = "c"
+format = "table"
+source = "votes.csv"
+[fuse]
+method = "pool"
+classes = 4
+"""
+VOTES = "utterance_id,annotator,label\na,r1,happy\na,r2,sad\nb,r1,sad\n"
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "votes.csv").write_text(VOTES)
+    (tmp_path / "p.toml").write_text(FILE)
+    (tmp_path / "s.toml").write_text('seed = 4\n[fuse]\nmethod = "human"\nfolds = 3\n')
+    return tmp_path / "p.toml"
+
+
+def test_flags_come_before_a_settings_file_before_the_pipeline_before_defaults(file: Path) -> None:
+    found = check(file, settings="s.toml", changes={"fuse.folds": 7}).settings["fuse"]
+    assert found["folds"] == (7, "flag")
+    assert found["method"] == ("human", "s.toml")
+    assert found["classes"] == (4, "[fuse]")
+    assert found["seed"] == (4, "s.toml")
+    assert found["penalty"] == (0.001, "default")
+    assert check(file).settings["fuse"]["seed"] == (3, "the file")
+    ran = run(file, settings="s.toml", changes={"fuse.seed": 5}, quiet=True)
+    made_by = Labels.read(ran.folder / "fuse" / "labels.parquet").about.made_by
+    assert made_by is not None
+    assert (made_by.settings["method"], made_by.settings["seed"]) == ("human", 5)
+
+
+def test_the_command_line_says_the_same(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command(["check", "p.toml", "--settings", "s.toml", "--set", "fuse.folds=7", "--json"]) == 0
+    out, err = capsys.readouterr()
+    said = json.loads(out)["settings"]["fuse"]
+    assert said["folds"] == {"value": 7, "origin": "flag"}
+    assert said["method"] == {"value": "human", "origin": "s.toml"}
+    assert "flag: folds = 7" in err
+    assert "default: " in err
+    assert command(["run", "p.toml", "--set", "fuse.method=dirichlet", "--quiet"]) == 0
+    assert command(["run", "p.toml", "--set", "fuse.methd=pool", "--quiet"]) == 2
+    assert "'fuse.methd' is not a key that is known. Did you mean 'method'?" in capsys.readouterr().err
+
+
+def test_a_varied_value_comes_before_all(file: Path) -> None:
+    file.write_text(FILE + '[vary]\n"fuse.method" = ["human", "pool"]\n')
+    found = check(file, changes={"fuse.method": "dirichlet"}).settings
+    assert {name: said["method"] for name, said in found.items() if name.startswith("fuse")} == {
+        "fuse/fuse.method=human": ("human", "[vary]"), "fuse/fuse.method=pool": ("pool", "[vary]"),
+    }  # fmt: skip
+
+
+def test_a_command_takes_flags_before_its_settings_file(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("f.toml").write_text('method = "human"\nseed = 8\n')
+    said = ["fuse", "votes.csv", "--taxonomy", "happy,sad", "--settings", "f.toml", "-o", "l.parquet", "--quiet"]
+    assert command([*said, "--seed", "9"]) == 0
+    assert sorted(path.name for path in Path().glob("l.*")) == [
+        "l.findings.parquet", "l.parquet", "l.trials.parquet",
+    ]  # fmt: skip
+    made_by = Labels.read("l.parquet").about.made_by
+    assert made_by is not None
+    assert (made_by.settings["method"], made_by.settings["seed"]) == ("human", 9)
+    capsys.readouterr()
+    for text, words in (
+        ('method = "human"\nclases = 3\n', "f.toml: 'clases' is not a key that is known. Did you mean 'classes'?"),
+        ("classes = 0\n", "f.toml, line 1: classes = 0: "),
+        ("classes = \n", "f.toml, line 1: is not TOML"),
+    ):
+        Path("f.toml").write_text(text)
+        assert command(said) == 2
+        assert words in capsys.readouterr().err
+
+
+def test_a_path_in_a_settings_file_is_relative_to_that_file(file: Path) -> None:
+    Path("deep").mkdir()
+    Path("deep/c.md").write_text(
+        '+++\nname = "c"\ntitle = "C"\nlicence = "mine"\nmay_leave = false\nwhy = "it is mine"\nvotes = "two"\n'
+        'taxonomy = ["happy", "sad"]\n+++\n'
+    )
+    Path("deep/r.toml").write_text('corpus = "c"\ncards = "."\n')
+    assert command(["read", "table", "votes.csv", "--settings", "deep/r.toml", "-o", "read", "--quiet"]) == 0
+
+
+def test_a_settings_file_for_a_pipeline_cannot_replace_its_blocks(file: Path) -> None:
+    Path("s.toml").write_text('[[read]]\nformat = "crema_d"\n')
+    with pytest.raises(SettingsError, match=r"Write \[read\] and the keys"):
+        check(file, settings="s.toml")
+
+
+def test_the_schemas_know_every_section_and_accept_what_the_reader_accepts() -> None:
+    schema = pipeline_schema()
+    assert set(schema["required"]) == {"folder", "taxonomy"}
+    assert {"read", "hold_out", "annotate", "fuse", "align", "train", "vary", "cards"} <= set(schema["properties"])
+    assert schema["properties"]["fuse"]["properties"]["method"]["description"].startswith("auto")
+    assert schema["properties"]["read"]["type"] == "array"
+    assert annotator_schema()["properties"]["votes"]["description"]
+    references = [word for word in json.dumps(schema).split('"') if word.startswith("#/$defs/")]
+    assert {word.removeprefix("#/$defs/") for word in references} <= set(schema["$defs"])
