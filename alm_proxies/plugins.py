@@ -41,7 +41,8 @@ class Plugin:
         """The thing itself; what goes wrong in a third party's module is said with its distribution."""
         module, _, attribute = self.target.partition(":")
         try:
-            return getattr(import_module(module), attribute)
+            found = getattr(import_module(module), attribute)
+            return found[self.name] if isinstance(found, dict) else found
         except Exception as error:
             if self.distribution == OURS:
                 raise
@@ -61,7 +62,8 @@ def _estimators() -> Iterator[tuple[str, str]]:
 
 
 def _engines() -> Iterator[tuple[str, str]]:
-    yield from _modules("engines/kinds", "ENGINE")
+    listed = (package_folder() / "engines/engine.py").read_text(encoding="utf-8")
+    yield from ((found["name"], "alm_proxies.engines.engine:ENGINES") for found in _ENGINE.finditer(listed))
 
 
 def _prompts() -> Iterator[tuple[str, str]]:
@@ -92,6 +94,8 @@ _NAMED = re.compile(
 )
 """A class of ours with a name of its own; reading it costs no import."""
 
+_ENGINE = re.compile(r'^    "(?P<name>\w+)": EngineKind\(', re.M)
+"""An engine in the table of ours."""
 _FORMAT = re.compile(r'^(?P<constant>[A-Z0-9_]+) = Format\(\s*"(?P<name>\w+)"', re.M)
 """A format of export and its name."""
 

@@ -49,6 +49,13 @@ class Alias:
     flag: str
 
 
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """The field names a plug-in of a kind: help lists them."""
+
+    kind: str
+
+
 class Settings(BaseModel):
     """Frozen settings with a docstring for each field; unknown keys, and numbers that no file can hold, are refused."""
 

@@ -26,19 +26,20 @@ To add a stage `weigh`: stages/weigh/settings.py, stages/weigh/stage.py, and a l
 
     def weigh(labels: Labels, utterances: Utterances, settings: WeighSettings) -> Weighed: ...     # stage.py
 
-**The function** takes the needs by name (tables; a folder as a Path, a JSON file as plain data), those that are `optional` as
-keywords with the default None, then `settings`. It may take `quiet` and `workers`. Its result is a frozen dataclass
-with `.findings`, an attribute for every name in `writes` and, if there is more to say, `.counts` (plain numbers;
-"left_out" of "votes" decides the exit code), `.line` (one line for people), `.complete` (False: go on next time) and
-`.interrupted`. The runner writes the attributes: tables, data frames, JSON values, pages. With `into_folder=True` the
-function takes `folder` too and writes all of `writes` there itself.
+**The function** takes the needs by name (tables; a folder as a Path, a JSON file as plain data), those that are
+`optional` as keywords with the default None, then `settings`. It may take `quiet` and `workers`. Its result is a frozen
+dataclass with `.findings`, an attribute for every name in `writes` and, if there is more to say, `.counts` (plain
+numbers; "left_out" of "votes" decides the exit code), `.line` (one line for people), `.data` (more, for --json),
+`.complete` (False: go on next time) and `.interrupted`. The runner writes the attributes: tables, data frames, JSON
+values, pages. With `into_folder=True` the function takes `folder` too and writes all of `writes` there itself.
 
 **Needs.** `first=("balance/labels", "fuse/labels")` is the output of the first of these stages that the run has;
-`every=("read/votes", "annotate/votes", "listen/votes")` is that of all it has: `votes` and `utterances` put together as
-one table, anything else as {name: table}, named by block or stage (on the command line by the file). So fuse takes listen's votes if there are any, train takes balance's
-labels or else fuse's, evaluate takes every prediction: `Need("predictions", "labels", every=("predict/labels",))`. A
-need without any such stage is an error, or None if it is `optional`. On the command line the first need is the
-argument (several with `every`), others are flags (`flag` gives another name, `positional` makes an argument).
+`every=("read/votes", "annotate/votes", "listen/votes")` is that of all it has: `votes` and `utterances` put together
+as one table, anything else as {name: table}, named by block or stage (on the command line by the file). So fuse takes
+listen's votes if there are any, train takes balance's labels or else fuse's, evaluate takes every prediction:
+`Need("predictions", "labels", every=("predict/labels",))`. A need without any such stage is an error, or None if it is
+`optional`. On the command line the first need is the argument (several with `every`), others are flags (`flag` gives
+another name, `positional` makes an argument).
 
 **Blocks.** "one": `[fuse]`. "combined": `[[read]]`, many blocks that one task does; the function takes them under
 `blocks_as`. "named": `[[train]]`, a folder and a task each, named by the settings' field `name`; a block that does not
@@ -189,8 +190,6 @@ class Stage:
     """module:function(Ahead) -> {what: digest}: the content of what settings name (files, models, cards)."""
     plugins: Mapping[str, str] = field(default_factory=dict)
     """Settings that name a plug-in = its kind; its distribution and version enter the digest."""
-    own_words: tuple[str, ...] = ()
-    """Values of these settings that are no plug-ins, such as auto."""
     hears: bool = False
     """It opens the recordings of its utterances: a changed recording changes its result."""
     revision: int = 1

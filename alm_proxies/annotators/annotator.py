@@ -247,7 +247,9 @@ class Annotator:
 
     async def open(self) -> Engine:
         """Its engine, found able to do what the file asks; codes are checked to be one token each."""
-        engine = await open_engine(self.model, self.serve, revision=None if self.local else self.file.revision)
+        engine = await open_engine(
+            self.model, self.serve, revision=None if self.local else self.file.revision, engine=self.file.engine
+        )
         try:
             await self.check_engine(engine)
         except BaseException:

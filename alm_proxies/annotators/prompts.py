@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from alm_proxies.annotators.templates import PromptEnvironment, rendered
 from alm_proxies.errors import SettingsError
-from alm_proxies.files import digest_of, shipped
+from alm_proxies.files import digest_of
+from alm_proxies.plugins import plugin
 from alm_proxies.settings import read_settings
 
 Elicits = Literal["label", "primary_secondary", "distribution", "attributes"]
@@ -165,7 +166,7 @@ def prompt_of(name: str, beside: Path | None = None) -> Prompt:
             fix = f'{fix} there, or name a shipped prompt, such as prompt = "listener".'
             raise SettingsError("there is no such prompt file", where=str(path), fix=fix)
     else:
-        path = shipped("prompts", f"{name}.toml")
+        path = Path(plugin("prompts", name).target)
     return read_prompt(path)
 
 

@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from alm_proxies.cli.outcome import Common, Outcome
+from alm_proxies.errors import SettingsError
+from alm_proxies.plugins import Plugin
 
 _COMMON = Common()
 
@@ -19,11 +21,15 @@ def plugins(*, common: Common = _COMMON) -> Outcome:
     from alm_proxies.plugins import plugins as plugins_of
 
     found = {kind: plugins_of(kind) for kind in KINDS}
-    lines = []
+    lines, broken = [], []
     for kind, named in found.items():
         own = [name for name, one in named.items() if one.distribution == OURS]
         lines.append(f"{kind}: {', '.join(own) or 'none'}")
-        lines += [f"  {name} ({one.origin})" for name, one in named.items() if one.distribution != OURS]
+        for name, one in named.items():
+            if one.distribution != OURS:
+                lines.append(f"  {name} ({one.origin})")
+                broken += _broken(one)
+    lines += broken
     data = {
         kind: {
             name: {"target": one.target, "distribution": one.distribution, "version": one.version}
@@ -32,6 +38,17 @@ def plugins(*, common: Common = _COMMON) -> Outcome:
         for kind, named in found.items()
     }
     return Outcome("\n".join(lines), data, as_json=common.json)
+
+
+def _broken(plugin: Plugin) -> list[str]:
+    """What is wrong with a plug-in of somebody else's, in one line, or nothing."""
+    if plugin.kind == "prompts":
+        return []
+    try:
+        plugin.load()
+    except SettingsError as error:
+        return [f"  wrong: {error}"]
+    return []
 
 
 def schema(

@@ -16,7 +16,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from alm_proxies.errors import SettingsError
-from alm_proxies.settings import ARGUMENT, Alias, marks_of
+from alm_proxies.plugins import plugins
+from alm_proxies.settings import ARGUMENT, Alias, Choices, marks_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +180,8 @@ def _help(field: FieldInfo) -> str:
     text = " ".join((field.description or "").split())
     kind = plain(field.annotation)
     parts = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
-    choices = [str(choice) for part in parts if get_origin(part) is Literal for choice in get_args(part)]
+    named = next((plugins(mark.kind) for mark in marks_of(field) if isinstance(mark, Choices)), ())
+    choices = [*named] or [str(choice) for part in parts if get_origin(part) is Literal for choice in get_args(part)]
     if len(choices) > 1:
         text += f" [{' | '.join(choices)}]"
     default = None if field.is_required() else field.get_default(call_default_factory=True)

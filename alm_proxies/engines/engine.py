@@ -8,19 +8,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
-from typing import Annotated, Any, Literal, Protocol, get_args
+from typing import Annotated, Any, Literal, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
 from alm_proxies.engines.addresses import address_fault
 from alm_proxies.errors import SettingsError, need
+from alm_proxies.plugins import plugin
 from alm_proxies.settings import Settings
 
 Elicit = Literal["sample", "score", "state"]
-EngineName = Literal["vllm", "openai", "transformers", "scripted"]
-ENGINE_NAMES: tuple[str, ...] = get_args(EngineName)
+EngineName = str
+"""vllm, openai, transformers, scripted, or the name of a plug-in."""
 
 Trouble = Literal[
     "refused",  # the model or its filter declined
@@ -343,45 +344,73 @@ class ScriptedServe(Settings):
 
 
 Serve = VllmServe | OpenAIServe | TransformersServe | ScriptedServe
-_SERVE: dict[str, type[Serve]] = {
-    "vllm": VllmServe,
-    "openai": OpenAIServe,
-    "transformers": TransformersServe,
-    "scripted": ScriptedServe,
+
+
+@dataclass(frozen=True, slots=True)
+class EngineKind:
+    """An engine by name: how it is run or reached, and the class whose `open(model, serve, ...)` gives it ready to ask.
+
+    A package of yours adds one as an entry point `alm_proxies.engines` that names an EngineKind.
+    """
+
+    serve: type[BaseModel]
+    """The settings of an annotator file's `serve`."""
+    opens: str
+    """module:class."""
+    extra: str = ""
+    """The extra of alm-proxies that it needs."""
+    has_revisions: bool = False
+    """Whether `open` takes the revision of the model."""
+    local: bool = True
+    """Whether it runs on this machine, so that recordings which may not leave can be asked about."""
+
+
+ENGINES: dict[str, EngineKind] = {
+    "vllm": EngineKind(VllmServe, "alm_proxies.engines.vllm:Vllm", extra="vllm", has_revisions=True),
+    "openai": EngineKind(OpenAIServe, "alm_proxies.engines.openai:OpenAI", local=False),
+    "transformers": EngineKind(
+        TransformersServe, "alm_proxies.engines.transformers:Transformers", extra="local", has_revisions=True
+    ),
+    "scripted": EngineKind(ScriptedServe, "alm_proxies.engines.scripted:Scripted"),
 }
+
+
+def engine_kind(engine: str, *, where: str | None = None) -> EngineKind:
+    """The engine of a name, ours or a plug-in's."""
+    if engine in ENGINES:
+        return ENGINES[engine]
+    try:
+        found: EngineKind = plugin("engines", engine).load()
+    except SettingsError as error:
+        raise SettingsError(error.message, where=where, fix=error.fix) from None
+    return found
 
 
 def serve_settings(engine: str, settings: Mapping[str, Any], *, where: str | None = None) -> Serve:
     """The checked `serve` table of an annotator file for one engine."""
-    if engine not in _SERVE:
-        raise SettingsError(f"no engine {engine!r}", where=where, fix=f"There are: {', '.join(ENGINE_NAMES)}.")
+    kind = engine_kind(engine, where=where)
     try:
-        return _SERVE[engine].model_validate(dict(settings))
+        return cast(Serve, kind.serve.model_validate(dict(settings)))
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(place) for place in first["loc"])
         raise SettingsError(
             f"serve.{name}: {first['msg'].removeprefix('Value error, ')}",
             where=where,
-            fix=f"The engine {engine} takes: {', '.join(_SERVE[engine].model_fields)}.",
+            fix=f"The engine {engine} takes: {', '.join(kind.serve.model_fields)}.",
         ) from None
 
 
-_OPENED_BY = {
-    VllmServe: ("alm_proxies.engines.vllm", "Vllm"),
-    OpenAIServe: ("alm_proxies.engines.openai", "OpenAI"),
-    TransformersServe: ("alm_proxies.engines.transformers", "Transformers"),
-    ScriptedServe: ("alm_proxies.engines.scripted", "Scripted"),
-}
-_EXTRA_OF = {VllmServe: "vllm", TransformersServe: "local"}
+async def open_engine(model: str, serve: Serve, *, revision: str | None = None, engine: str | None = None) -> Engine:
+    """Start or reach the engine that `serve` describes, find out what it can do, and give it ready to ask.
 
-
-async def open_engine(model: str, serve: Serve, *, revision: str | None = None) -> Engine:
-    """Start or reach the engine that `serve` describes, find out what it can do, and give it ready to ask."""
-    if extra := _EXTRA_OF.get(type(serve)):
-        need("torch", extra)
-        need("transformers", extra)
-    module, name = _OPENED_BY[type(serve)]
-    loads = {"revision": revision} if isinstance(serve, VllmServe | TransformersServe) else {}
-    engine: Engine = await getattr(import_module(module), name).open(model, serve, **loads)
-    return engine
+    `engine` names it where several plug-ins may be described alike.
+    """
+    kind = engine_kind(engine) if engine else next(one for one in ENGINES.values() if one.serve is type(serve))
+    if kind.extra:
+        need("torch", kind.extra)
+        need("transformers", kind.extra)
+    module, _, name = kind.opens.partition(":")
+    loads = {"revision": revision} if kind.has_revisions else {}
+    opened: Engine = await getattr(import_module(module), name).open(model, serve, **loads)
+    return opened

@@ -76,6 +76,7 @@ class Chosen(Estimator):
     """The single method of least log loss of votes left out: see `choose`. A stack of them predicts better."""
 
     name: ClassVar[str] = "chosen"
+    takes: ClassVar[tuple[str, ...]] = ("folds", "seed", "quiet")
 
     def __init__(self, *, folds: int = 5, seed: int = 0, quiet: bool = False) -> None:
         self.folds = folds

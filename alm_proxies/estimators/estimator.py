@@ -41,6 +41,8 @@ class Estimator(ABC):
 
     name: ClassVar[str]
     uses_proxies: ClassVar[bool] = True
+    takes: ClassVar[tuple[str, ...]] = ()
+    """Settings of fuse that it is made with: classes, penalty, folds, seed; and quiet."""
 
     def fit(self, votes: Votes | Counts) -> Self:
         """Learn from human votes and proxies; refused where there is no human vote at all."""

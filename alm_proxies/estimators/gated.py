@@ -44,6 +44,7 @@ class Gated(Estimator):
     """
 
     name: ClassVar[str] = "gated"
+    takes: ClassVar[tuple[str, ...]] = ("classes", "penalty", "seed")
 
     def __init__(
         self,

@@ -33,6 +33,7 @@ class Loglinear(Estimator):
     """
 
     name: ClassVar[str] = "loglinear"
+    takes: ClassVar[tuple[str, ...]] = ("seed",)
 
     def __init__(self, *, seed: int = 0, rows: int = FIT_ROWS, iterations: int = 300, tolerance: float = 1e-7) -> None:
         self.seed = seed

@@ -28,6 +28,7 @@ class Mixture(Estimator):
     """
 
     name: ClassVar[str] = "mixture"
+    takes: ClassVar[tuple[str, ...]] = ("classes", "seed")
 
     def __init__(
         self,

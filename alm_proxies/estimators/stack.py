@@ -43,6 +43,7 @@ class Stack(Estimator):
     """
 
     name: ClassVar[str] = "auto"
+    takes: ClassVar[tuple[str, ...]] = ("folds", "seed", "quiet")
 
     def __init__(
         self,

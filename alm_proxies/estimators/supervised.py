@@ -28,6 +28,7 @@ class Supervised(Estimator):
     """
 
     name: ClassVar[str] = "supervised"
+    takes: ClassVar[tuple[str, ...]] = ("seed",)
 
     def __init__(self, votes: int = 3, *, penalty: float = 1e-4, repeats: int = 4, seed: int = 0) -> None:
         if votes < 1 or repeats < 1 or penalty <= 0:

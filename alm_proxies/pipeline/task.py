@@ -160,7 +160,7 @@ def _origins(task: Task) -> dict[str, str]:
         own = [task.settings] if stage.blocks != "combined" else task.blocks
         named += [(stage.choice.kind, values[stage.choice.key]) for values in own if stage.choice.key in values]
     named += [(kind, task.settings[key]) for key, kind in stage.plugins.items() if task.settings.get(key)]
-    found = (plugin(kind, name) for kind, name in dict.fromkeys(named) if name not in stage.own_words)
+    found = (plugin(kind, name) for kind, name in dict.fromkeys(named))
     return {f"{one.kind} {one.name}": one.origin for one in found if one.origin}
 
 

@@ -94,7 +94,7 @@ def test_the_files_seed_reaches_stages_that_have_one_and_do_not_say_their_own(tm
     [
         ("[fuse]\n", "names no corpus"),
         (READ + "[align]\n", r"\[align\] needs labels, and no stage gives them. Write .*\[fuse\]"),
-        (READ + "[fuse]\n" + TRAIN.format("x") * 2, r"two blocks of \[\[train\]\] are named 'x'"),
+        (READ + "[fuse]\n" + TRAIN.format("x") * 2, r"two blocks of \[\[train\]\] are called 'x'"),
         (READ + '[train]\nname = "x"\n', r"train is a list. Write \[\[train\]\] above each"),
         (READ + "[[fuse]]\n", "fuse is not a table"),
         (READ + '[fuse]\nmethod = "pool"\n[vary]\n"fuse.method.x" = [1]\n', "does not lead to a setting"),

@@ -13,6 +13,7 @@ from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.engines.engine import OpenAIServe
 from alm_proxies.errors import AlmProxiesError
 from alm_proxies.files import digest_of
+from alm_proxies.plugins import plugins
 from alm_proxies.stage import Ahead, Foreseen
 from alm_proxies.stages.annotate.limits import leaves_this_machine, refuse_egress, refuse_same_names
 from alm_proxies.stages.annotate.plan import askable, is_told_transcripts, shard_of, to_be_injected
@@ -26,8 +27,10 @@ _PACKAGES = {"transformers": ("transformers", "local"), "vllm": ("vllm", "vllm")
 
 def inputs_of(ahead: Ahead) -> dict[str, str]:
     """The annotators of the panel, each by what decides its votes."""
-    panel = (annotator.ready(ahead.labels) for annotator in read_panel(ahead.settings))
-    return {f"annotator {one.name}": digest_of([one.name, one.digest]) for one in panel}
+    panel = [annotator.ready(ahead.labels) for annotator in read_panel(ahead.settings)]
+    inputs = {f"annotator {one.name}": digest_of([one.name, one.digest]) for one in panel}
+    engines = [plugins("engines").get(one.file.engine) for one in panel]
+    return inputs | {f"engine {one.name}": one.origin for one in engines if one is not None and one.origin}
 
 
 def foresee(ahead: Ahead) -> Foreseen:

@@ -14,7 +14,7 @@ from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.ballots import which_count
 from alm_proxies.cards import stays_because
 from alm_proxies.engines.addresses import is_loopback
-from alm_proxies.engines.engine import OpenAIServe
+from alm_proxies.engines.engine import OpenAIServe, engine_kind
 from alm_proxies.errors import ForbiddenError, SettingsError
 from alm_proxies.stages.annotate.ledger import Ledger
 from alm_proxies.stages.annotate.settings import AnnotateSettings, Stop
@@ -99,7 +99,9 @@ class Halt:
 def leaves_this_machine(annotator: Annotator) -> bool:
     """Whether an annotator's requests leave this machine: any server address that is not loopback."""
     serve = annotator.serve
-    return isinstance(serve, OpenAIServe) and not all(is_loopback(url) for url in serve.base_urls)
+    if isinstance(serve, OpenAIServe):
+        return not all(is_loopback(url) for url in serve.base_urls)
+    return not engine_kind(annotator.file.engine).local
 
 
 def refuse_all_egress(

@@ -14,27 +14,16 @@ from numpy.typing import NDArray
 
 from alm_proxies.estimators.chosen import Chosen
 from alm_proxies.estimators.counts import Array, Counts
-from alm_proxies.estimators.dirichlet import Dirichlet, Human, Pool, Weighted
 from alm_proxies.estimators.estimator import Estimator, NotConvergedWarning
-from alm_proxies.estimators.gated import Gated
 from alm_proxies.estimators.leaks import leaking, leaks_found
-from alm_proxies.estimators.loglinear import Loglinear
-from alm_proxies.estimators.mixture import Mixture
 from alm_proxies.estimators.stack import Stack
-from alm_proxies.estimators.supervised import Supervised
+from alm_proxies.plugins import plugin
 from alm_proxies.tables import Finding
 
 if TYPE_CHECKING:
     from alm_proxies.estimators.attributes import Attributes
     from alm_proxies.estimators.dawid_skene import DawidSkene
     from alm_proxies.stages.fuse.settings import FuseSettings
-
-_PLAIN: dict[str, type[Dirichlet] | type[Weighted]] = {
-    "dirichlet": Dirichlet,
-    "weighted": Weighted,
-    "human": Human,
-    "pool": Pool,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,16 +83,7 @@ def _of_fit(estimator: Estimator) -> list[Finding]:
 
 
 def _named(settings: FuseSettings, quiet: bool = False) -> Estimator:
-    if settings.method == "auto":
-        return Stack(folds=settings.folds, seed=settings.seed, quiet=quiet)
-    if settings.method == "chosen":
-        return Chosen(folds=settings.folds, seed=settings.seed, quiet=quiet)
-    if settings.method == "loglinear":
-        return Loglinear(seed=settings.seed)
-    if settings.method == "gated":
-        return Gated(settings.classes, settings.penalty, seed=settings.seed)
-    if settings.method == "mixture":
-        return Mixture(settings.classes, seed=settings.seed)
-    if settings.method == "supervised":
-        return Supervised(seed=settings.seed)
-    return _PLAIN[settings.method]()
+    """The estimator of the method, made with the settings that it takes."""
+    kind: type[Estimator] = plugin("estimators", settings.method).load()
+    said = {**settings.model_dump(include={*kind.takes}), "quiet": quiet}
+    return kind(**{name: said[name] for name in kind.takes})

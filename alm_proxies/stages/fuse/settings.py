@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
 from alm_proxies.counting import Counting
+from alm_proxies.errors import SettingsError
+from alm_proxies.plugins import plugin
 from alm_proxies.renamed import renamed
+from alm_proxies.settings import Choices
 from alm_proxies.stage import Need, Stage
 
-Method = Literal[
-    "auto",
-    "chosen",
-    "gated",
-    "mixture",
-    "loglinear",
-    "dirichlet",
-    "weighted",
-    "human",
-    "pool",
-    "dawid_skene",
-    "supervised",
-]
+
+def _known(method: str) -> str:
+    """The method, if an estimator has that name; ValueError with the nearest one, as a settings field wants it."""
+    try:
+        return plugin("estimators", method).name
+    except SettingsError as error:
+        raise ValueError(str(error)) from None
 
 
 class FuseSettings(Counting):
     """How human votes and proxies become label distributions."""
 
-    method: Method = "auto"
+    method: Annotated[str, AfterValidator(_known), Choices("estimators")] = "auto"
     """auto stacks weighted, loglinear, gated and mixture, and methods without proxies, by human votes left out; chosen
     takes the single best of them."""
     classes: int = Field(default=16, ge=1, le=256)
@@ -70,5 +67,6 @@ STAGE = Stage(
     ),
     writes={"labels": "labels.parquet", "trials": "trials.parquet"},
     by_files="alm_proxies.stages.fuse.files:fuse_files",
+    plugins={"method": "estimators"},
     foresee="alm_proxies.stages.fuse.ahead:foresee",
 )

@@ -1,0 +1,80 @@
+"""Every command line that the documents print is one: its words are parsed as printed; and help comes soon."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shlex
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import alm_proxies
+from alm_proxies.cli.app import VERBS, app, run
+from alm_proxies.plugins import plugins
+from alm_proxies.stages.registry import STAGES
+
+ROOT = Path(alm_proxies.__file__).parents[1]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+LINE = re.compile(r"^(?:    |\$ )?(alm-proxies (?:[a-z].*))$", re.M)
+
+
+def lines() -> Iterator[tuple[str, str]]:
+    for path in DOCUMENTS:
+        text = path.read_text(encoding="utf-8").replace("\\\n", " ")
+        for found in LINE.finditer(text):
+            said = re.split(r"\s{2,}#|\s->", found.group(1))[0].strip()
+            if "..." not in said and "|" not in said:
+                yield path.relative_to(ROOT).as_posix(), said
+
+
+PRINTED = sorted(set(lines()))
+
+
+def test_the_documents_print_commands() -> None:
+    assert len(PRINTED) >= 10
+
+
+@pytest.mark.parametrize(("where", "said"), PRINTED, ids=[f"{where}: {said[:60]}" for where, said in PRINTED])
+def test_it_is_parsed_as_printed(where: str, said: str) -> None:
+    words = [word for word in shlex.split(said, comments=True)[1:] if word not in ("[DIR]",)]
+    if words[-1:] == ["--help"]:
+        words = words[:-1]
+        assert words[0] in VERBS
+        return
+    command, bound, _ = app(words).parse_args(words, exit_on_error=False, print_error=False)
+    assert callable(command)
+    assert bound is not None
+
+
+@pytest.mark.parametrize("verb", [*STAGES, *(f"read {name}" for name in plugins("readers"))])
+def test_help_of_every_stage_has_its_flags(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with contextlib.suppress(SystemExit):
+        run([*verb.split(), "--help"])
+    text = capsys.readouterr().out
+    assert "Usage: alm-proxies" in text
+    if verb != "read":
+        assert "--output" in text
+        assert "--settings" in text
+
+
+def seconds(*command: str) -> float:
+    """Processor seconds of a process, the least of several: other work on the machine does not count."""
+    times = []
+    for _ in range(5):
+        started = time.perf_counter()
+        subprocess.run([sys.executable, *command], check=True, capture_output=True)
+        times.append(time.perf_counter() - started)
+    return min(times) if times else statistics.nan
+
+
+@pytest.mark.parametrize("verb", ["fuse", "annotate", "train", "read table"])
+def test_help_takes_at_most_twice_the_time_of_importing_cyclopts_and_pydantic(verb: str) -> None:
+    script = "import sys; from alm_proxies.cli.app import run; run(sys.argv[1:])"
+    base = seconds("-c", "import cyclopts, cyclopts.core, cyclopts.bind, cyclopts.help, pydantic; pydantic.BaseModel")
+    assert seconds("-c", script, *verb.split(), "--help") <= 2 * base

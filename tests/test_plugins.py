@@ -1,0 +1,257 @@
+"""A package of somebody else's adds readers, estimators, engines, prompts and exports, installed like any other."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import alm_proxies
+from alm_proxies.plugins import KINDS, plugins
+
+CHECKOUT = Path(alm_proxies.__file__).parents[1]
+PROJECT = """\
+[build-system]
+requires = ["hatchling"]
+build-backend = "hatchling.build"
+[project]
+name = "{name}"
+version = "1.2"
+{points}
+[tool.hatch.build.targets.wheel]
+packages = ["{module}"]
+"""
+POINTS = """\
+[project.entry-points."alm_proxies.readers"]
+pipes = "speech_extras.light:READER"
+broken = "speech_extras.no_such_module:READER"
+[project.entry-points."alm_proxies.estimators"]
+level = "speech_extras.heavy:Level"
+[project.entry-points."alm_proxies.engines"]
+first = "speech_extras.light:ENGINE"
+[project.entry-points."alm_proxies.prompts"]
+speech_extras = "speech_extras.prompts"
+[project.entry-points."alm_proxies.exports"]
+pairs = "speech_extras.light:PAIRS"
+"""
+LIGHT = '''\
+"""What the package adds, without what it needs."""
+from typing import Literal
+from pydantic import BaseModel
+from alm_proxies.engines.engine import EngineKind
+from alm_proxies.stages.export.formats import Format
+from alm_proxies.stages.read.settings import Reader, Source
+
+class PipeSource(Source):
+    """A text file with utterance|rater|label."""
+    format: Literal["pipes"] = "pipes"
+    """Text with pipes."""
+    separator: str = "|"
+    """What stands between the parts."""
+
+class FirstServe(BaseModel):
+    """It takes nothing."""
+
+READER = Reader(PipeSource, "speech_extras.heavy:read_pipes")
+ENGINE = EngineKind(FirstServe, "speech_extras.heavy:First")
+PAIRS = Format("pairs", "two columns", "speech_extras.heavy:pairs", needs_audio=False)
+'''
+HEAVY = '''\
+"""What the package does."""
+from typing import ClassVar
+import numpy as np
+import polars as pl
+from alm_proxies.engines.engine import Abilities, Reply
+from alm_proxies.estimators.estimator import Estimator, Posterior
+from alm_proxies.stages.read.sources import Part
+
+def read_pipes(source, vocabulary, card):
+    rows = [line.split(source.separator) for line in source.source.read_text().split()]
+    ids = [f"{source.corpus}/{row[0]}" for row in rows]
+    heard = pl.DataFrame({"utterance_id": ids, "annotator": [f"{source.corpus}/{row[1]}" for row in rows],
+                          "source": "human", "word": [row[2] for row in rows]})
+    votes, findings = vocabulary.votes(heard, str(source.source))
+    about = pl.DataFrame({"utterance_id": sorted(set(ids)), "corpus": source.corpus,
+                          "audio": [f"{one.split('/')[1]}.wav" for one in sorted(set(ids))]})
+    return Part(about, votes, (source.source,), findings, root=source.source.parent)
+
+class Level(Estimator):
+    """The same for every utterance."""
+    name: ClassVar[str] = "level"
+
+    def _learn(self, counts):
+        self.shares_ = (counts.human.sum(0) + 1) / (counts.human.sum() + counts.human.shape[1])
+
+    def posterior(self, counts):
+        return Posterior(np.tile(self.shares_, (len(counts), 1)), np.full(len(counts), 3.0))
+
+class First:
+    """Always answers the first choice."""
+    abilities = Abilities(engine="first", model="m", local=True)
+
+    @classmethod
+    async def open(cls, model, serve):
+        return cls()
+
+    async def ask(self, request):
+        answer = request.questions[0].choices[0]
+        return Reply(request.key, texts=(answer,) * len(request.seeds), finish=("stop",) * len(request.seeds))
+
+    async def token_counts(self, texts):
+        return tuple(1 for _ in texts)
+
+    async def close(self):
+        pass
+
+def pairs(items, folder):
+    items.frame.select("utterance_id", "label").write_csv(folder / "pairs.csv", include_header=False)
+'''
+PROMPT = """\
+describes = "a shouted question"
+elicits = "label"
+after = '''WHICH EMOTION? {{ choices }}'''
+"""
+ANNOTATOR = 'name = "firsts"\nengine = "first"\nmodel = "m"\nprompt = "shout"\nvotes = 2\nanswer = "words"\n'
+
+
+def install(target: Path, source: Path, name: str, points: str, files: dict[str, str]) -> None:
+    """Build and install a package as a user would; nothing from the network."""
+    module = name.replace("-", "_")
+    for file, text in files.items():
+        (source / module / file).parent.mkdir(parents=True, exist_ok=True)
+        (source / module / file).write_text(text)
+    (source / "pyproject.toml").write_text(PROJECT.format(name=name, module=module, points=points))
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    done = subprocess.run([*pip, "--target", str(target), str(source)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def extras(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("installed")
+    files = {
+        "__init__.py": "",
+        "light.py": LIGHT,
+        "heavy.py": HEAVY,
+        "prompts/__init__.py": "",
+        "prompts/shout.toml": PROMPT,
+    }
+    install(target, tmp_path_factory.mktemp("source"), "speech-extras", POINTS, files)
+    return target
+
+
+def say(place: Path, packages: list[Path], *words: str) -> subprocess.CompletedProcess[str]:
+    """One command in a process of its own, with packages installed beside ours."""
+    paths = os.pathsep.join(map(str, [CHECKOUT, *packages]))
+    script = "import sys; from alm_proxies.cli.app import run; sys.exit(run(sys.argv[1:]))"
+    call = [sys.executable, "-c", script, *words]
+    environment = {**os.environ, "PYTHONPATH": paths}
+    return subprocess.run(call, capture_output=True, text=True, check=False, cwd=place, env=environment)
+
+
+def test_everything_it_brings_is_listed_with_distribution_and_version_and_what_is_broken_is_one_line(
+    extras: Path, tmp_path: Path
+) -> None:
+    done = say(tmp_path, [extras], "plugins", "--json")
+    assert done.returncode == 0, done.stderr
+    listed = json.loads(done.stdout)
+    theirs = {
+        (kind, name)
+        for kind, named in listed.items()
+        for name, one in named.items()
+        if (one["distribution"], one["version"]) == ("speech-extras", "1.2")
+    }
+    assert theirs == {
+        ("readers", "pipes"), ("readers", "broken"), ("estimators", "level"), ("engines", "first"),
+        ("prompts", "shout"), ("exports", "pairs"),
+    }  # fmt: skip
+    for_people = say(tmp_path, [extras], "plugins").stdout
+    assert "pipes (speech-extras 1.2)" in for_people
+    assert for_people.count("cannot be loaded") == 1
+    assert "broken" in next(line for line in for_people.splitlines() if "cannot be loaded" in line)
+
+
+def test_they_work_like_ours_and_stand_in_the_provenance(extras: Path, tmp_path: Path) -> None:
+    (tmp_path / "votes.txt").write_text("a;r1;happy\na;r2;sad\nb;r1;happy\nb;r2;happy\n")
+    (tmp_path / "firsts.toml").write_text(ANNOTATOR)
+    (tmp_path / "p.toml").write_text(
+        'taxonomy = "happy,sad"\nfolder = "out"\n[[read]]\nformat = "pipes"\ncorpus = "c"\nsource = "votes.txt"\n'
+        'separator = ";"\n[fuse]\nmethod = "level"\n[[export]]\nformat = "pairs"\n'
+    )
+    for words in (
+        ["read", "pipes", "votes.txt", "--corpus", "c", "--separator", ";", "--taxonomy", "happy,sad", "-o", "read"],
+        ["fuse", "read/votes.parquet", "--method", "level", "-o", "labels.parquet"],
+        ["export", "labels.parquet", "--utterances", "read/utterances.parquet", "--format", "pairs", "-o", "pairs"],
+        ["run", "p.toml"],
+    ):
+        done = say(tmp_path, [extras], *words)
+        assert done.returncode == 0, done.stderr
+    assert (tmp_path / "pairs" / "pairs.csv").read_text().split() == ["c/a,happy", "c/b,happy"]
+    by_command, by_file = tmp_path / "read" / "votes.parquet", tmp_path / "out" / "read" / "votes.parquet"
+    assert by_command.read_bytes() == by_file.read_bytes()
+    plugged = {
+        stage: json.loads((tmp_path / "out" / stage / "stage.json").read_text())["depends"].get("plugins")
+        for stage in ("read", "fuse", "export/pairs")
+    }
+    assert plugged == {
+        "read": {"readers pipes": "speech-extras 1.2"},
+        "fuse": {"estimators level": "speech-extras 1.2"},
+        "export/pairs": {"exports pairs": "speech-extras 1.2"},
+    }
+    assert "--separator" in say(tmp_path, [extras], "read", "pipes", "--help").stdout
+
+
+def test_an_engine_and_a_prompt_of_theirs_vote(extras: Path, tmp_path: Path) -> None:
+    import numpy as np
+    import polars as pl
+    import soundfile
+
+    soundfile.write(tmp_path / "a.wav", 0.1 * np.sin(np.arange(16_000) / 9), 16_000)
+    pl.DataFrame({"utterance_id": ["c/a"], "corpus": "c", "audio": str(tmp_path / "a.wav")}).write_parquet(
+        tmp_path / "u.parquet"
+    )
+    (tmp_path / "firsts.toml").write_text(ANNOTATOR)
+    words = ["annotate", "u.parquet", "--annotator", "firsts.toml", "--taxonomy", "happy,sad", "-o", "out", "--json"]
+    done = say(tmp_path, [extras], *words)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["votes"] == 2
+    votes = pl.read_parquet(tmp_path / "out" / "votes.parquet")
+    assert votes["label"].to_list() == ["happy", "happy"]
+
+
+def test_a_broken_one_is_one_sentence_and_hurts_nothing_else(extras: Path, tmp_path: Path) -> None:
+    (tmp_path / "votes.txt").write_text("a|r1|happy\n")
+    done = say(tmp_path, [extras], "read", "broken", "votes.txt", "-o", "read")
+    assert done.returncode == 2
+    assert "the plug-in 'broken' of speech-extras 1.2 cannot be loaded" in done.stderr
+    assert done.stderr.count("\n") == 1
+    words = ["read", "pipes", "votes.txt", "--corpus", "c", "--taxonomy", "happy,sad", "-o", "read"]
+    assert say(tmp_path, [extras], *words).returncode == 0
+
+
+def test_a_name_taken_twice_is_refused_with_both_distributions(
+    extras: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    target = tmp_path_factory.mktemp("more")
+    points = '[project.entry-points."alm_proxies.estimators"]\nlevel = "other_speech:X"\n'
+    install(target, tmp_path_factory.mktemp("source"), "other-speech", points, {"__init__.py": "X = 1\n"})
+    done = say(tmp_path, [extras, target], "fuse", "v.parquet", "--method", "level", "-o", "l.parquet")
+    assert done.returncode == 2
+    assert "speech-extras" in done.stderr
+    assert "other-speech" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_ours_are_found_without_an_import_and_load(kind: str) -> None:
+    ours = [one for one in plugins(kind).values() if not one.origin]
+    assert kind == "recipes" or ours
+    for one in ours:
+        if kind == "prompts":
+            assert Path(one.target).is_file()
+        else:
+            assert one.load() is not None
