@@ -59,7 +59,9 @@ class Choices:
 class Settings(BaseModel):
     """Frozen settings with a docstring for each field; unknown keys, and numbers that no file can hold, are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False, defer_build=True
+    )
 
     @field_validator("*", mode="after")
     @classmethod

@@ -81,6 +81,11 @@ def run(arguments: list[str]) -> int:
     debug = "--debug" in arguments
     try:
         refuse_windows()
+        if arguments[:1] and arguments[0] in STAGES and {"--help", "-h"} & set(arguments):
+            from alm_proxies.cli.help import help_of
+
+            print(help_of(arguments[0], arguments), flush=True)
+            return 0
         outcome = app(arguments)(arguments, exit_on_error=False, print_error=False)
         if outcome is None:  # --help and --version print by themselves
             return 0

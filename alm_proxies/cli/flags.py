@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -42,8 +43,13 @@ class Flag:
         return value_of(self.annotation, words, self.names[0])
 
 
-def flags_of(model: type[BaseModel]) -> Iterator[Flag]:
+@cache
+def flags_of(model: type[BaseModel]) -> tuple[Flag, ...]:
     """A flag for every field of settings."""
+    return tuple(_flags(model))
+
+
+def _flags(model: type[BaseModel]) -> Iterator[Flag]:
     for name, field in model.model_fields.items():
         key = field.alias or name
         flag = f"--{key.replace('_', '-')}"

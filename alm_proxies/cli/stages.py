@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from alm_proxies.cli.flags import Flag, flags_of
 from alm_proxies.cli.outcome import Common, Outcome, finished, refuse_overwriting
 from alm_proxies.errors import SettingsError
-from alm_proxies.plugins import plugins, unknown
+from alm_proxies.plugins import Plugin, plugins, unknown
 from alm_proxies.settings import Layer, located, read_layer, settings_from, unknown_key
 from alm_proxies.stage import Need, Stage
 from alm_proxies.stages.registry import STAGES, stage_of
@@ -26,24 +26,46 @@ _COMMON = Common()
 
 def command(verb: str, arguments: Sequence[str] = ()) -> Callable[..., Outcome] | App:
     """The command of a stage; what the arguments choose (--recipe encoder) decides which flags it has."""
+    commands = commands_of(verb, arguments)
+    choice = stage_of(verb).choice
+    if choice is None or not choice.subcommands:
+        return _function(commands[0])
+    room = App(name=verb, help=STAGES[verb])
+    for one in commands:
+        room.command(_function(one), name=one.words.removeprefix(f"{verb} "), help=one.sentence)
+    return room
+
+
+def commands_of(verb: str, arguments: Sequence[str] = ()) -> list[Command]:
+    """The command of a stage, or its sub-commands: all of them, or the one that the arguments name."""
     stage = stage_of(verb)
     choice = stage.choice
     if choice is None:
-        return _function(_Command(stage, verb, stage.settings))
+        return [Command(stage, verb, stage.settings)]
     known = plugins(choice.kind)
     if choice.subcommands:
-        room = App(name=verb, help=STAGES[verb])
         chosen = next((word for word in arguments[1:2] if word in known), None)
-        for name in known if chosen is None else [chosen]:
-            settings = stage.settings_for({choice.key: name})
-            made = _function(_Command(stage, f"{verb} {name}", stage.settings, settings, {choice.key: name}))
-            room.command(made, name=name, help=_sentence(settings))
-        return room
+        # all are listed where none is named; one that cannot be loaded is not
+        named = (
+            [name for name in known if not known[name].origin or _loads(known[name])] if chosen is None else [chosen]
+        )
+        return [_subcommand(stage, choice.key, name) for name in named]
     asked = _said(choice.key, arguments)
     if asked is not None and asked not in known:
         raise unknown(choice.kind, asked, known)
-    settings = stage.settings_for({} if asked is None else {choice.key: asked})
-    return _function(_Command(stage, verb, settings))
+    return [Command(stage, verb, stage.settings_for({} if asked is None else {choice.key: asked}))]
+
+
+def _subcommand(stage: Stage, key: str, name: str) -> Command:
+    settings = stage.settings_for({key: name})
+    return Command(stage, f"{stage.verb} {name}", stage.settings, settings, {key: name})
+
+
+def _loads(plugin: Plugin) -> bool:
+    try:
+        return not plugin.origin or plugin.load() is not None
+    except SettingsError:
+        return False
 
 
 def _said(key: str, arguments: Sequence[str]) -> str | None:
@@ -61,7 +83,7 @@ def _said(key: str, arguments: Sequence[str]) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Command:
+class Command:
     """One command to be: a stage, and the settings that it has flags for."""
 
     stage: Stage
@@ -70,6 +92,11 @@ class _Command:
     block: type[BaseModel] | None = None
     fixed: Mapping[str, Any] | None = None
     """What the command's own words say."""
+
+    @property
+    def sentence(self) -> str:
+        """What it does."""
+        return STAGES[self.words] if self.block is None else _sentence(self.block)
 
     @property
     def flags(self) -> list[Flag]:
@@ -175,7 +202,7 @@ class _Command:
         return made[-1], made[:-1]
 
 
-def _function(one: _Command) -> Callable[..., Outcome]:
+def _function(one: Command) -> Callable[..., Outcome]:
     parameters = one.parameters()
 
     def run(*words: Any, **flags: Any) -> Outcome:
