@@ -221,7 +221,7 @@ class Annotator:
         return Sampling(temperature, chosen.top_p, chosen.top_k, chosen.repetition_penalty, chosen.max_tokens)
 
     def material(self, audio_digest: str, start: float | None, end: float | None, lent: Lent) -> str:
-        """Sixteen hexadecimal digits that change when what a vote hears or reads of its utterance does."""
+        """Sixteen hexadecimal digits that change with the audio or the context of an utterance."""
         used = [audio_digest, repr(start), repr(end), *(repr(getattr(lent, name)) for name in self.prompt.lends)]
         return hashlib.blake2b("\x1f".join(used).encode("utf-8", "replace"), digest_size=8).hexdigest()
 

@@ -143,7 +143,7 @@ def check_file(file: AnnotatorFile, prompt: Prompt, where: str) -> None:
         )
     if file.cross.focus and "focus" not in prompt.uses:
         fix = "Take it out of cross, or write {{ focus }} into the prompt."
-        raise SettingsError(f"crosses focus, and the prompt {file.prompt!r} does not tell it", where=where, fix=fix)
+        raise SettingsError(f"crosses focus, and the prompt {file.prompt!r} does not use it", where=where, fix=fix)
     for name in file.cross.focus:
         prompt.focus_sentence(name)
     if file.cross.label_orders > 1 and prompt.elicits == "attributes":
@@ -153,7 +153,7 @@ def check_file(file: AnnotatorFile, prompt: Prompt, where: str) -> None:
         raise SettingsError("crosses temperature, which a score does not depend on", where=where, fix=fix)
     if file.content_free and (file.elicit != "score" or prompt.lends):
         message = "corrects scores only" if file.elicit != "score" else f"cannot correct what {prompt.lends[0]} does"
-        fix = "Take it out, or name a prompt that tells nothing of an utterance, such as listener."
+        fix = "Take it out, or name a prompt without context of the utterance, such as listener."
         raise SettingsError(f"content_free {message}", where=where, fix=fix)
     if file.constrain and (file.elicit == "score" or prompt.elicits == "primary_secondary"):
         raise SettingsError("constrain has no meaning here", where=where, fix="Take it out.")

@@ -1,4 +1,4 @@
-"""Evidence: what is measured of a voice, told in words relative to what is usual for its speaker."""
+"""Evidence: measured prosody in words, relative to what is usual for the speaker."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STAGE = "annotate"
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """How a feature is told: what it is, and the words for more and for less of it."""
+    """How a feature is put into words: its name, and the words for more and for less of it."""
 
     feature: str
     name: str

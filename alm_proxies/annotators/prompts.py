@@ -1,4 +1,4 @@
-"""Prompts: what a prompt file may say, templates in a sandbox, and what an utterance lends to them, quoted as data."""
+"""Prompts: the prompt file, its template in a sandbox, and the context of an utterance, quoted as data."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Answer = Literal["codes", "words"]
 Lends = Literal["transcript", "speaker", "turns", "evidence"]
 
 LENT: tuple[str, ...] = get_args(Lends)
-"""What an utterance lends to a template; each may be missing for some utterances."""
+"""The parts of an utterance that a template can show; each may be missing for some utterances."""
 _VARIABLES = {
     "choices": "the answers to choose from, one a line",
     "labels": "the labels in the order shown",
@@ -41,7 +41,7 @@ _NEUTRAL = str.maketrans({"<": "‹", ">": "›", "[": "(", "]": ")"})
 
 @dataclass(frozen=True, slots=True)
 class Lent:
-    """What one utterance lends to a prompt; `turns` are (speaker, transcript) of the turns before, oldest first."""
+    """The context of one utterance for a prompt; `turns` are (speaker, transcript) of earlier turns, oldest first."""
 
     transcript: str | None = None
     speaker: str | None = None
@@ -74,7 +74,7 @@ def quoted(text: str) -> str:
 
 
 def own_id(identifier: str) -> str:
-    """An id without its corpus, so that a model is not told which corpus it hears."""
+    """An id without its corpus, so that a model does not learn which corpus it hears."""
     return plain(identifier.split("/", 1)[-1])
 
 
@@ -97,7 +97,7 @@ class PromptFile(BaseModel):
     requires: tuple[Lends, ...] = ()
     """What an utterance must have to be asked about."""
     turns: Annotated[int, Field(ge=0, le=100)] = 0
-    """How many turns before are told."""
+    """How many earlier turns are shown."""
     scale: tuple[float, float] = (0.0, 1.0)
     """The scale of attributes: its low and its high end."""
 
@@ -129,7 +129,7 @@ class Prompt:
 
     @property
     def turns(self) -> int:
-        """How many turns before are told."""
+        """How many earlier turns are shown."""
         return self.file.turns if "turns" in self.uses else 0
 
     @property
@@ -237,7 +237,7 @@ def _check(file: PromptFile, environment: PromptEnvironment, where: str) -> froz
             fix="Write scale = [1, 7], low end first.",
         )
     if "turns" in used["after"] and file.turns == 0:
-        raise SettingsError("turns: is 0, but the template tells the turns before", where=where, fix="Write turns = 3.")
+        raise SettingsError("turns: is 0, but the template shows the turns before", where=where, fix="Write turns = 3.")
     return frozenset(used["after"])
 
 
@@ -253,4 +253,4 @@ def _try_out(prompt: Prompt) -> None:
                 fix = "Put it between {% if ... %} and {% endif %}, or list it in `requires`."
                 raise SettingsError(f"after: {error.message}", where=prompt.where, fix=fix) from None
             except (TypeError, ValueError, ArithmeticError, LookupError) as error:
-                raise SettingsError(f"after: {error}", where=prompt.where, fix="Mend the template.") from None
+                raise SettingsError(f"after: {error}", where=prompt.where, fix="Correct the template.") from None

@@ -319,7 +319,7 @@ def _too_long(where: str, seconds: float, longest: float) -> RecordingError:
 
 def _outside(where: str, start: float | None, end: float | None, held: float) -> RecordingError:
     message = f"the slice from {_seconds(start or 0.0)} to {_seconds(end)} lies outside its {_seconds(held)}"
-    return RecordingError("slice_outside", message, where=where, fix="Mend start and end, or fetch the file again.")
+    return RecordingError("slice_outside", message, where=where, fix="Correct start and end, or fetch the file again.")
 
 
 def _seconds(value: float | None) -> str:

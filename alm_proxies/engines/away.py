@@ -1,4 +1,4 @@
-"""Servers that are away: what is said of them, and how what waits for them is called off."""
+"""Unreachable servers: how they are reported, and how waiting requests are called off."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Away:
-    """Servers that have answered before, and none of which can be reached now."""
+    """Servers that have answered before and cannot be reached now."""
 
     addresses: tuple[str, ...]
     seconds: float
@@ -30,7 +30,7 @@ class Away:
 
 @runtime_checkable
 class Reached(Protocol):
-    """An engine behind servers, which are tried out first, and may be away later on."""
+    """An engine that asks servers: they are probed first, and may become unreachable later."""
 
     @property
     def tried_out(self) -> TriedOut:

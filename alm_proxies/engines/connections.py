@@ -1,7 +1,7 @@
 """Connections to servers: one question, one answer, and no answer that belongs to another question.
 
-A connection carries a second question only if its answer can be told from any other's: the server has repeated the
-random number that the question was sent with (as vLLM does, in the id of its answers). All other servers get a new
+A connection carries a second request only if its answer can be identified: the server has repeated the random
+number that the request was sent with (as vLLM does, in the id of its answers). All other servers get a new
 connection for every question, so that an answer nobody asked for has nowhere to arrive.
 A client holds one connection: httpx goes through all connections of a pool for every request, and at 512 in one pool
 that is most of what a vote costs.
@@ -29,10 +29,10 @@ from alm_proxies.errors import SettingsError
 from alm_proxies.files import refuse_irregular
 
 _ONE = httpx.Limits(max_connections=None, max_keepalive_connections=1)
-"""One is kept; another may be made, so that one which a cancelled request left behind never stands in the way."""
+"""One is kept; another may be made, so that a connection left by a cancelled request does not block the next."""
 
 _CONNECT_SECONDS = 20.0
-"""When a machine that answers nothing at all, not even that nobody listens, is given up; the answer may take longer."""
+"""Seconds until a connection attempt is given up; the answer itself may take longer."""
 _TIMEOUT = httpx.Timeout(None, connect=_CONNECT_SECONDS)
 _PROXIES = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY")
 

@@ -230,7 +230,7 @@ class OpenAI:
         return sent.answer
 
     async def token_counts(self, texts: tuple[str, ...]) -> tuple[int, ...] | None:
-        """How many tokens each answer has, where the server tells."""
+        """How many tokens each answer has, where the server says so."""
         counted = []
         for text in texts:
             tokens = await self.tokenize(text)
@@ -358,7 +358,7 @@ class OpenAI:
     async def _in_halves(
         self, question: Question, fields: Mapping[str, Any], run: tuple[int, int], bill: Bill, until: float
     ) -> list[tuple[str, str, str, Failure | None]]:
-        """The draws of a request that was refused for its n, whose limit servers tell only so."""
+        """The draws of a request that was refused for its n: servers state their limit in no other way."""
         (seed, count), half = run, run[1] // 2
         found = await self._run(question, fields, (seed, half), bill, until)
         found += await self._run(question, fields, (seed + half, count - half), bill, until)

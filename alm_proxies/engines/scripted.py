@@ -25,7 +25,7 @@ Shares = Callable[[Request], Mapping[str, float]]
 
 
 class Scripted:
-    """Answers as told: texts by `script`, or draws and exact scores from `shares`."""
+    """Scripted answers: texts by `script`, or draws and exact scores from `shares`."""
 
     def __init__(
         self,

@@ -60,7 +60,7 @@ _ROUNDS_WITHOUT_ANSWER = 3.0
 
 @dataclass(slots=True)
 class Replica:
-    """One address and how much it bears."""
+    """One address and its window of requests in flight."""
 
     address: str
     most: float
@@ -198,7 +198,7 @@ class Traffic:
         raise AssertionError("tenacity returns or raises")  # pragma: no cover
 
     def _as_left(self, fault: FaultError) -> FaultError:
-        """The fault a request ends with: where it was called off, or waited for nobody, it has not failed."""
+        """The fault a request ends with; a request that was called off, or never reached a server, has not failed."""
         if fault.failure.kind not in ASKED_AGAIN:
             return fault
         if self._off is not None:
@@ -348,7 +348,7 @@ class Traffic:
         return ", ".join(replica.address for replica in self.replicas)
 
     def _nobody(self, now: float, message: str) -> None:
-        """Keep since when nobody can be reached who has answered before, and give them up after so long."""
+        """Record since when no replica that has answered before can be reached; after the limit they are given up."""
         if self._are_well(self.replicas) or not any(replica.answered_at for replica in self.replicas):
             return
         self._away_what = message

@@ -79,7 +79,7 @@ class AudioLM:
         device: str | None = None,
         dtype: str = "auto",
     ) -> Self:
-        """Load a checkpoint: a folder or a name on the hub; float32 on a CPU unless told otherwise."""
+        """Load a checkpoint: a folder or a name on the hub; float32 on a CPU by default."""
         where = device or ("cuda" if torch.cuda.is_available() else "cpu")
         kind: Any = dtype if dtype != "auto" or where != "cpu" else "float32"
         inputs = ChatInputs.load(model, revision=revision)
