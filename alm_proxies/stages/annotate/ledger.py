@@ -52,7 +52,7 @@ class Ledger(Questions):
         self.path = path
         self._sql = connection
         self._lock = lock
-        self._alone = threading.Lock()
+        self._alone = threading.RLock()
         self._journal = Journal(path.with_suffix(".journal"))
         self._identity = ""
         self._totals = Totals()
@@ -164,9 +164,9 @@ class Ledger(Questions):
         written = Written(
             tuple(sending), tuple(heard), tuple(arrived), tuple(map(storable, outcomes)), tuple(lost), tuple(trials)
         )
-        with self._transaction() as sql:
-            after = apply(sql, self._totals, written)
-        with self._alone, reported(self.path):
+        with self._alone, reported(self.path):  # held throughout: the totals go from one write to the next
+            with self._transaction() as sql:
+                after = apply(sql, self._totals, written)
             self._totals = after
             self._journal.add(after, written)
             if self._journal.full:

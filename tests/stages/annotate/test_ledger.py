@@ -4,6 +4,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from alm_proxies.about import AnnotatorCard
 from alm_proxies.errors import InputError, OutputError
+from alm_proxies.stages.annotate.journal import read_journal
 from alm_proxies.stages.annotate.ledger import Heard, Ledger, Outcome, Sending
 from alm_proxies.stages.annotate.recording import Recorder
 
@@ -207,3 +209,13 @@ def test_a_write_that_fails_is_told_to_everyone_who_waited_for_it(ledger: Ledger
 
     assert [type(error) for error in asyncio.run(everything())] == [sqlite3.IntegrityError] * 2
     assert ledger._sql.execute("SELECT draw FROM vote").fetchall() == [(0,), (2,)]
+
+
+def test_writes_of_several_threads_are_all_in_the_totals_and_in_the_journal(ledger: Ledger) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: ledger.write(outcomes=[outcome(utterance=number)]), range(1, 201)))
+    assert ledger.spent() == pytest.approx(200 * 0.5)
+    recorded = read_journal(ledger.path.with_suffix(".journal"))
+    assert recorded is not None
+    assert recorded.totals.answered == 200
+    assert len(recorded.writes) == 200
