@@ -173,7 +173,9 @@ def annotate(
 
         asked = ask_for_missing(plans.both, ledger, settings, votes, engine_of, quiet)
         decides = settings.model_dump(include={"votes", "seed", "limit", "shard", "injection"})
-        made_by = MadeBy(stage=STAGE, settings_digest=digest_of(decides))
+        read = {"utterances": utterances, "votes": votes}
+        inputs = {need: one.content_digest() for need, one in read.items() if one is not None}
+        made_by = MadeBy(stage=STAGE, settings_digest=digest_of(decides), inputs=inputs)
         about = write_votes(ledger, table, utterances.taxonomy, made_by)
         by_status = ledger.by_status()
         left = plan.planned - sum(by_status.values())

@@ -78,7 +78,7 @@ def predict(
             progress.advance(len(group))
     if not rows:
         raise InputError("no recording could be used", where="predict", fix="See the findings, or check the paths.")
-    return Predicted(_labels(trained, rows, settings), Findings.gather(findings))
+    return Predicted(_labels(trained, rows, settings, table), Findings.gather(findings))
 
 
 def _predictions(
@@ -119,12 +119,15 @@ def _evidence(trained: TrainedModel, clip: Clip) -> str:
     )
 
 
-def _labels(trained: TrainedModel, rows: list[dict[str, object]], settings: PredictSettings) -> Labels:
+def _labels(
+    trained: TrainedModel, rows: list[dict[str, object]], settings: PredictSettings, utterances: Utterances
+) -> Labels:
     file = trained.file
     kept = {"model": file.name, "recipe": file.recipe, KEY: file.trained_on}
     made_by = MadeBy(
         stage="predict",
         settings_digest=digest_of([kept, settings.model_dump(mode="json", include={"evidence"})]),
+        inputs={"utterances": utterances.content_digest()},
         settings=dict(kept),
     )
     frame = pl.DataFrame(rows, infer_schema_length=None).sort("utterance_id")

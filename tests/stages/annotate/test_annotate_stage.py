@@ -64,6 +64,13 @@ def test_more_votes_and_another_annotator_pay_only_the_rest(corpus: Make, annota
     assert asked == []
 
 
+def test_the_votes_name_the_utterances_they_are_about_by_content(corpus: Make, annotator: Make, tmp_path: Path) -> None:
+    utterances = corpus(3)
+    made_by = annotate(utterances, [annotator(utterances, votes=2)], tmp_path, AnnotateSettings()).votes.about.made_by
+    assert made_by is not None
+    assert made_by.inputs == {"utterances": utterances.content_digest()}
+
+
 def test_draws_of_a_cell_share_a_request_and_requests_of_an_utterance_its_recording(
     corpus: Make, annotator: Make, tmp_path: Path
 ) -> None:
