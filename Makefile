@@ -15,7 +15,7 @@ PYTEST := pytest --durations=10 --durations-min=1
 CORE := tests/test_*.py tests/annotators tests/cli tests/compare tests/estimators tests/measures tests/pipeline \
   tests/report tests/stages/align tests/stages/annotate tests/stages/fuse tests/stages/read tests/stages/simulate
 # Lines of the package that the tests without a browser, a server or a vLLM run, in per cent.
-COVERED := 85
+COVERED := 80
 
 .PHONY: demo test tests check lint types coverage lowest newest wheel tagged docs wording lock clean
 

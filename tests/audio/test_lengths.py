@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -27,7 +28,9 @@ def written(folder: Path, container: str, subtype: str) -> bytes | None:
 
 def kinds() -> list[tuple[str, str]]:
     every = [(name, kind) for name in soundfile.available_formats() for kind in soundfile.available_subtypes(name)]
-    return [pair for pair in every if pair[0] != "RAW" and pair not in _BREAKS_OFF_WHOLE]
+    likely = [pair for pair in every if pair[0] != "RAW" and pair not in _BREAKS_OFF_WHOLE]
+    with TemporaryDirectory() as folder:  # libsndfile lists some that it does not write
+        return [pair for pair in likely if written(Path(folder), *pair) is not None]
 
 
 @pytest.mark.parametrize(("container", "subtype"), kinds())
@@ -35,8 +38,7 @@ def test_every_container_says_when_it_is_broken_off_or_is_not_read(
     tmp_path: Path, container: str, subtype: str
 ) -> None:
     whole = written(tmp_path, container, subtype)
-    if whole is None:
-        pytest.skip("libsndfile does not write it")
+    assert whole is not None
     part = tmp_path / "part"
     part.write_bytes(whole)
     if container not in CONTAINERS:
