@@ -40,5 +40,5 @@ def _help(application: Any, path: tuple[str, ...]) -> str:
     from rich.console import Console
 
     text = io.StringIO()
-    application.help_print(list(path), console=Console(file=text, width=108, color_system=None))
+    application.help_print(list(path), console=Console(file=text, width=82, color_system=None))
     return "\n".join(line.rstrip() for line in text.getvalue().strip().splitlines())

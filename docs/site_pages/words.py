@@ -221,7 +221,14 @@ def stages_page() -> str:
             f"{code(n.name)} of {' or '.join(n.first)}" if n.first else f"{code(n.name)} of every {', '.join(n.every)}"
             for n in stage.needs
         ]
-        rows.append((code(verb), plain(sentence), ", ".join(needs), ", ".join(map(code, stage.writes.values()))))
+        rows.append(
+            (
+                code(verb),
+                plain(sentence),
+                ", ".join(needs),
+                ", ".join(code(name) if name != "." else "a folder" for name in stage.writes.values()),
+            )
+        )
     head = """# Stages
 
 A stage is declared once, in its `settings.py`; its command, its section of a pipeline file, its place in the order and
