@@ -25,9 +25,6 @@ class Cap(Settings):
 class BalanceSettings(Settings):
     """Which shares of classes, ambiguity and groups are wanted, and how they are reached."""
 
-    method: Literal["dime", "reference"] = "dime"
-    """dime: entropy balancing of soft shares; reference: the paper's DiME-Aug with its defects corrected, as a
-    baseline."""
     classes: Literal["uniform", "square_root", "keep"] | dict[str, Share] | str = "uniform"
     """Wanted share of each label: uniform, square_root (of today's shares), keep, label = share, or the path of a
     Labels file whose shares are wanted. Shares are of the distributions, not of the most likely labels."""
@@ -42,10 +39,6 @@ class BalanceSettings(Settings):
     """How far weights may go."""
     splits: tuple[str, ...] = ("train",)
     """The splits that are balanced, besides utterances without a split; all others keep their weights."""
-    copies: bool = False
-    """Whole copies instead of weights: each copy beyond the first is an item of its own with one effect on it."""
-    seed: int = Field(default=0, ge=0)
-    """Random seed."""
 
     @model_validator(mode="after")
     def _shares_sum(self) -> Self:

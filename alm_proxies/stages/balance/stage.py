@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from alm_proxies.ballots import counting_of
 from alm_proxies.columns import did_you_mean
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.files import make_folder, write_json
@@ -78,9 +79,10 @@ def balance(
     weights = pl.DataFrame({"utterance_id": rows["utterance_id"], "_new": solution.weights})
     frame = labels.frame.join(weights, on="utterance_id", how="left", maintain_order="left")
     frame = frame.with_columns(weight=pl.coalesce("_new", "weight")).drop("_new")
+    counting = counting_of(labels.about)  # whoever compares with these labels counts votes as fuse did
     said = settings.model_dump(mode="json")
     inputs = {"labels": [labels.content_digest()], "utterances": [utterances.content_digest()]}
-    made_by = MadeBy.of("balance", said, inputs)
+    made_by = MadeBy.of("balance", {**(counting.model_dump(mode="json") if counting else {}), **said}, inputs)
     made = Labels.of(frame, about=labels.about.with_(made_by=made_by), where="labels")
     metrics = _metrics(part, wishes, solution)
     page = page_of(part, wishes, solution, findings, said)

@@ -195,17 +195,3 @@ class _Problem:
         curves[0, 0], curves[0, 1:], curves[1:, 0] = inside / count, edge / count, edge / count
         curves[1:, 1:] = curve / count + np.diag(ridges)
         return whole, slopes, curves
-
-
-def whole_copies(weights: Array, order: Index, start: float) -> Index:
-    """How many whole copies each utterance gets: systematic resampling, so that any run of `order` keeps its sum.
-
-    `start` in [0, 1) is the one random number; every count is the weight rounded down or up, and its expectation over
-    `start` is the weight.
-    """
-    ends = np.cumsum(weights[order])
-    ticks = np.floor(ends - start + 1e-9).astype(np.int64)
-    counts = np.diff(ticks, prepend=int(np.floor(-start + 1e-9)))
-    made = np.empty(len(weights), dtype=np.int64)
-    made[order] = counts
-    return made

@@ -8,10 +8,11 @@ import numpy as np
 import polars as pl
 import pytest
 
+from alm_proxies.ballots import Counting, counting_of
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.stages.balance.settings import BalanceSettings, Cap
 from alm_proxies.stages.balance.stage import balance
-from alm_proxies.tables import Labels, Utterances
+from alm_proxies.tables import Labels, MadeBy, Utterances
 
 LABELS = ("angry", "happy", "neutral", "sad")
 
@@ -128,3 +129,11 @@ def test_labels_without_utterances_and_speakers_on_both_sides_are_found(tmp_path
     counts = made.findings.counts()
     assert counts["not_described"] == 10
     assert counts["speaker_in_two_splits"] >= 15
+
+
+def test_balanced_labels_still_say_how_votes_were_counted(tmp_path: Path) -> None:
+    labels, utterances = tables()
+    counting = Counting(columns=("loud",))
+    about = labels.about.with_(made_by=MadeBy(stage="fuse", settings=counting.model_dump(mode="json")))
+    made = balance(Labels(labels.frame, about), utterances, tmp_path / "out")
+    assert counting_of(made.labels.about) == counting

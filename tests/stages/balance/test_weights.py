@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
-from alm_proxies.stages.balance.weights import balanced, effective_size, whole_copies
+from alm_proxies.stages.balance.weights import balanced, effective_size
 
 
 def shares(count: int, seed: int = 0, labels: int = 4) -> np.ndarray:
@@ -101,17 +101,3 @@ def test_effective_size_is_the_number_of_equal_weights() -> None:
     assert effective_size(np.ones(7)) == pytest.approx(7)
     assert effective_size(np.array([1.0, 0, 0])) == pytest.approx(1)
     assert effective_size(np.zeros(3)) == 0
-
-
-@given(st.integers(0, 10_000), st.floats(0, 0.999))
-@settings(max_examples=50, deadline=None)
-def test_whole_copies_are_the_weights_rounded_and_any_run_keeps_its_sum(seed: int, start: float) -> None:
-    rng = np.random.default_rng(seed)
-    weights = rng.gamma(0.7, size=200)
-    weights *= 200 / weights.sum()
-    order = rng.permutation(200)
-    counts = whole_copies(weights, order, start)
-    assert counts.sum() == 200
-    assert (np.abs(counts - weights) < 1).all()
-    runs = np.cumsum(counts[order]) - np.cumsum(weights[order])
-    assert np.abs(runs).max() <= 1 + 1e-6
