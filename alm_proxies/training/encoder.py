@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from collections.abc import Iterator
@@ -128,8 +129,11 @@ def _fine_tune(
         first = state["step"] - int(steps_before[epoch])
         stage_weights = np.zeros(len(targets))
         stage_weights[targets.train] = curricula[epoch]
+        stage_weights /= stage_weights[listed[epoch]].mean()
         epoch_started, waited, heard, taken_up = time.monotonic(), 0.0, 0, 0
         model.train()
+        if settings.freeze:
+            bare.encoder.eval()
         with Progress(f"epoch {epoch + 1}/{settings.epochs}", len(plan), quiet=quiet) as progress:
             progress.advance(first)
             steps = loader.steps(plan, first=first, share=(rank, world), epoch=epoch)
@@ -244,6 +248,8 @@ def build_model(targets: Targets, settings: TrainSettings, *, auxiliary: int) ->
         model = SpeechModel(encoder, shape)
     for block in model.blocks()[max(layers) :]:
         block.requires_grad_(False)  # layers above the mix are not used
+    if settings.freeze:
+        encoder.requires_grad_(False)
     return model
 
 
@@ -270,6 +276,8 @@ def _groups(model: SpeechModel, settings: TrainSettings) -> list[dict[str, Any]]
         for matrices in (True, False):
             chosen = [weight for weight in weights if (weight.ndim > 1) == matrices]
             decay = settings.weight_decay if matrices else 0.0
+            if not chosen:
+                continue
             groups.append({"params": chosen, "lr": rate, "highest": rate, "weight_decay": decay})
     return groups
 
@@ -339,7 +347,7 @@ def _digest(targets: Targets, settings: TrainSettings) -> str:
     """What a checkpoint must agree in with the run that goes on from it."""
     arrays: list[np.ndarray[Any, Any]] = [targets.train, targets.development, targets.shares, targets.weight]
     arrays += [targets.concentration, targets.attributes, targets.counts, targets.rater_votes.shares]
-    content = [f"{pl.Series(np.ascontiguousarray(part).ravel()).hash(seed=0).sum()}" for part in arrays]
+    content = [hashlib.sha256(np.ascontiguousarray(part).tobytes()).hexdigest() for part in arrays]
     model = encoder_digest(str(settings.model), settings.revision)
     return digest_of([deciding(settings), model, list(targets.ids), content])
 

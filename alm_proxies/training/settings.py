@@ -132,7 +132,7 @@ class TrainSettings(_Part):
     revision: str | None = None
     """Commit of the checkpoint on the hub."""
     freeze: bool = False
-    """encoder: leave the encoder as it is; its features are computed once, and the heads train in seconds."""
+    """encoder: leave the encoder as it is and train layer mix, pooling and heads alone: no backward pass through it."""
     unfreeze: float = Field(default=0.0, ge=0)
     """encoder: layers that begin to learn, from the top, with each epoch; 0 = all from the first epoch."""
     layers: tuple[int, ...] | None = None

@@ -14,10 +14,10 @@ import polars as pl
 import pytest
 from small_corpus import LABELS, small_settings
 
-from alm_proxies.errors import EngineError
+from alm_proxies.errors import EngineError, InputError, SettingsError
 from alm_proxies.models.trained import TrainedModel
 from alm_proxies.stages.train.stage import Trained, train
-from alm_proxies.tables import Utterances
+from alm_proxies.tables import Labels, Utterances
 from alm_proxies.training.run_log import read_lines
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ IN_ITS_OWN_PROCESS = """
 import json, sys
 from small_corpus import small_settings
 from alm_proxies.stages.train.stage import train
-from alm_proxies.tables import Labels, Utterances, Votes
+from alm_proxies.tables import Labels, Utterances
 source, out, model, changes = sys.argv[1:]
 tables = Labels.read(source + "/labels.parquet"), Utterances.read(source + "/utterances.parquet")
 votes = Votes.read(source + "/votes.parquet")
@@ -209,3 +209,29 @@ def test_out_of_memory_halves_the_batch_and_keeps_the_losses(corpus: Corpus, tmp
     got, wanted = curve(tmp_path / "out"), curve(tmp_path / "roomy")
     np.testing.assert_allclose([loss for _, loss in got], [loss for _, loss in wanted], rtol=1e-4)
     assert len(got) == 2
+
+
+def test_a_frozen_encoder_stays_and_the_tracker_hears_of_every_step(corpus: Corpus, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    done = fit(corpus, tmp_path / "out", epochs=2, freeze=True, tracker="tensorboard")
+    before = load_file(str(corpus.encoder / "model.safetensors"))
+    after = load_file(str(done.folder / "encoder/model.safetensors"))
+    assert all((before[name] == weight).all() for name, weight in after.items())
+    assert done.epochs["loss"][1] < done.epochs["loss"][0]
+    assert list((tmp_path / "out/tracking").rglob("events.out.tfevents.*"))
+
+
+def test_a_tracker_that_there_is_not_is_refused(corpus: Corpus, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="no tracker 'magic'"):
+        fit(corpus, tmp_path / "out", tracker="magic")
+
+
+def test_other_labels_are_not_gone_on_with(corpus: Corpus, tmp_path: Path) -> None:
+    fit(corpus, tmp_path / "out", epochs=1)
+    shares = [f"p_{label}" for label in LABELS]
+    turned = corpus.labels.frame.with_columns(pl.col(share).reverse() for share in shares)
+    settings = small_settings(corpus.encoder, epochs=1)
+    other = Labels.of(turned, about=corpus.labels.about)
+    with pytest.raises(InputError, match="other settings, labels or utterances"):
+        train(other, corpus.utterances, tmp_path / "out", settings, votes=corpus.votes, quiet=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
+from alm_proxies.errors import SettingsError
 from alm_proxies.stages.train.settings import TrainSettings
 from alm_proxies.tables import Findings, Labels, Utterances, Votes
 
@@ -45,6 +46,11 @@ def train(
 
         model, epochs, found = train_alm(labels, utterances, Path(folder), settings, votes=votes, quiet=quiet)
         return Trained(model, epochs, Findings.gather(found))
+    if settings.recipe == "features":
+        raise SettingsError(
+            "the recipe features cannot be trained on its own yet",
+            fix="Use listen with recipe = features, or train with recipe = encoder and freeze = true.",
+        )
     from alm_proxies.training.recipes import train_encoder
 
     done = train_encoder(labels, utterances, Path(folder), settings, votes=votes, quiet=quiet)
