@@ -145,6 +145,9 @@ KINDS: dict[str, Kind] = {
     "column_lacking": Kind("warning", "A column that steered the fusion is not in these utterances.", "Give it."),
     "confounded": Kind("info", "Parts of a panel always change together and cannot be told apart.", "Cross them."),
     "counting_not_known": Kind("warning", "Labels do not state how votes were counted.", "Fuse the votes again."),
+    "exchange": Kind(
+        "info", "Whether a proxy predicts votes of the fit better than held-out ones, as a trained one does."
+    ),
     "kept_back": Kind("info", "Recordings or transcripts are not shown: the corpus's card forbids it."),
     "many_values": Kind("info", "A column has too many values to be shown as groups.", "Merge some of them."),
     "no_held_out_votes": Kind("info", "Predictions without held-out votes cannot be scored."),

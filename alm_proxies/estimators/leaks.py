@@ -33,7 +33,9 @@ def leaking(counts: Counts) -> dict[str, str]:
     Named are blocks that break an inequality by 3.5 standard errors over speakers, and by as many of Poisson's in
     numbers of utterances. Measured on CREMA-D, 3 voice votes a clip: a copy of one vote fails by 18 to 20, the
     majority by 11; audio-visual and face listeners of the same clips fail none. Copies now and then, blurred ones, and
-    those of some hundred nearly unanimous utterances are not found; votes that share their mass are not looked at.
+    those of some hundred nearly unanimous utterances are not found; human votes that share their mass are left alone.
+    A distribution (`score`) stands for a vote drawn from it: one that repeats the shares of the human votes is found, a
+    classifier trained on them that has smoothed them is not: held-out votes find it (measures.exchange).
     """
     if counts.draws is not None:
         return {}

@@ -74,3 +74,21 @@ def test_a_proxy_trained_on_these_very_votes_is_refused_in_one_sentence():
     with pytest.raises(InputError, match="'listener' was trained on the human votes"):
         counts_of(table(card(trained_on_these_votes="yes")))
     counts_of(table(card(trained_on_these_votes="no")))
+
+
+def test_a_distribution_that_repeats_the_human_votes_is_found_and_an_honest_one_is_not():
+    from alm_proxies.estimators.counts import Block, Counts
+    from alm_proxies.estimators.leaks import leaking
+
+    rng = np.random.default_rng(3)
+    truth = np.stack([rng.dirichlet(0.3 + 3.0 * np.eye(4)[c]) for c in rng.integers(4, size=800)])
+    human = np.stack([rng.multinomial(3, q) for q in truth]).astype(float)
+    blocks = []
+    for name, share in (("honest", truth), ("repeats", human / 3)):
+        floored = np.maximum(share, 1e-3)
+        shares = floored / floored.sum(1, keepdims=True)
+        blocks.append(Block(name, (name,), "shares", shares, np.ones(800)))
+    ids = pl.Series("utterance_id", [f"u{i:03d}" for i in range(800)])
+    speakers = np.arange(800) % 25
+    counts = Counts(tuple("abcd"), ids, human, tuple(blocks), np.zeros((800, 0)), speakers, True, None, ())
+    assert set(leaking(counts)) == {"repeats"}

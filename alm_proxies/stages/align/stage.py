@@ -56,9 +56,24 @@ def align(labels: Labels, votes: Votes, utterances: Utterances, settings: AlignS
         allowed=settings.may_leave,
         cards=settings.cards,
     )
-    findings = [*told, *more, *material.findings, *results.findings, *kept_back]
+    tested = _exchanged(votes, utterances, counting)
+    findings = [*told, *more, *material.findings, *results.findings, *tested, *kept_back]
     page = page_of(results, shown, findings, deciding(settings), votes.about, simulated_words(utterances))
     return Alignment(metrics_of(results), page, Findings.gather(findings, "align"))
+
+
+def _exchanged(votes: Votes, utterances: Utterances, counting: Counting) -> list[Finding]:
+    """What the exchange test finds of every proxy, where utterances have votes of the fit and held-out ones."""
+    from alm_proxies.measures.exchange import exchange_of
+
+    fix = "Give votes of a model that was trained without the utterance's speaker, or leave the proxy out."
+    found = []
+    for test in exchange_of(votes, utterances, consensus=counting.consensus):
+        if test.knows:
+            found.append(Finding.of("proxies_leak", test.words(), fix, where=test.annotator))
+        elif test.utterances:
+            found.append(Finding.of("exchange", test.words(), where=test.annotator))
+    return found
 
 
 def _counting(labels: Labels, utterances: Utterances) -> tuple[Counting, list[Finding]]:

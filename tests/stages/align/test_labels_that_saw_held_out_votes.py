@@ -129,3 +129,12 @@ def test_the_command_refuses_them_in_a_sentence_and_with_code_2(
     assert "they have seen the votes they are judged by" in said
     assert "Traceback" not in said
     assert not report.exists()
+
+
+def test_whether_a_proxy_knows_the_votes_of_the_fit_is_said_of_every_proxy(corpus: tuple[Votes, Utterances]) -> None:
+    votes, utterances = corpus
+    labels = fuse(votes, FuseSettings(method="human"), utterances=utterances).labels
+    found = align(labels, votes, utterances, QUICK).findings.frame.filter(pl.col("kind") == "exchange")
+    proxies = votes.frame.filter(pl.col("source") == "proxy")["annotator"].unique().sort().to_list()
+    assert sorted(found["where"]) == proxies
+    assert found["message"].str.contains("utterances").all()
