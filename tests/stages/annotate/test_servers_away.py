@@ -25,7 +25,7 @@ COUNT = 40
 PROMPT = """
 elicits = "label"
 requires = ["transcript"]
-after = '{"key": "{{ transcript }}", "do": ["{{ transcript | replace("<quote>", "") | replace("</quote>", "") }}"], \
+after = '{"key": "{{ transcript }}", "do": ["{% if "die" in transcript %}die{% else %}ok{% endif %}"], \
 "labels": "{{ labels | join(" ") }}"}'
 """
 
