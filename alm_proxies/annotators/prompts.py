@@ -12,7 +12,7 @@ from jinja2 import Template, TemplateError, TemplateSyntaxError, meta
 from pydantic import BaseModel, ConfigDict, Field
 
 from alm_proxies.annotators.templates import PromptEnvironment, rendered
-from alm_proxies.errors import SettingsError
+from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.files import digest_of
 from alm_proxies.plugins import plugin
 from alm_proxies.settings import read_settings
@@ -35,6 +35,7 @@ _VARIABLES = {
     "lowest": "the low end of the scale",
     "highest": "the high end of the scale",
 }
+_FOR_TEMPLATES = "Shorten the template, or the text of the utterance."
 _KEPT_FORMAT_CHARACTERS = "\u200c\u200d"  # joiners that some scripts cannot be written without
 _NEUTRAL = str.maketrans({"<": "‹", ">": "›", "[": "(", "]": ")"})
 
@@ -153,7 +154,10 @@ class Prompt:
     def render(self, *, labels: Sequence[str], codes: Sequence[str] | None, focus: str | None, lent: Lent) -> Rendered:
         """The prompt in words; `codes` stand for the labels in the order shown, None means the words themselves."""
         values = _values(self.file, labels, codes, self.focus_sentence(focus) if focus else None, lent)
-        after = rendered(self.template, values)
+        try:
+            after = rendered(self.template, values)
+        except TemplateError as error:
+            raise InputError(f"the prompt {error.message}", where=self.where, fix=_FOR_TEMPLATES) from error
         return Rendered(self.file.system.strip(), self.file.before.strip(), after.strip())
 
 
@@ -249,8 +253,10 @@ def _try_out(prompt: Prompt) -> None:
         for codes in (("A", "B"), None):
             try:
                 prompt.render(labels=("one", "two"), codes=codes, focus=focus, lent=lent)
-            except TemplateError as error:
+            except InputError as error:
                 fix = "Put it between {% if ... %} and {% endif %}, or list it in `requires`."
-                raise SettingsError(f"after: {error.message}", where=prompt.where, fix=fix) from None
+                raise SettingsError(
+                    f"after: {error.message.removeprefix('the prompt ')}", where=prompt.where, fix=fix
+                ) from None
             except (TypeError, ValueError, ArithmeticError, LookupError) as error:
                 raise SettingsError(f"after: {error}", where=prompt.where, fix="Correct the template.") from None

@@ -3,11 +3,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from jinja2 import TemplateError
 from wording import Wording
 
 from alm_proxies.annotators.prompts import Lent, Prompt, plain, prompt_of, quoted, read_prompt
-from alm_proxies.errors import SettingsError
+from alm_proxies.errors import InputError, SettingsError
 
 SHIPPED = ["attributes", "context", "distribution", "evidence", "listener", "primary_secondary", "reference"]
 LENT = Lent("Well, fine.", "iemocap/Ses01F", (("iemocap/Ses01M", "How are you?"), (None, "Hm.")), "- pitch: high")
@@ -146,5 +145,5 @@ def test_a_prompt_that_grows_with_what_is_lent_to_it_ends(tmp_path: Path, wordin
     text = 'elicits = "label"\nrequires = ["transcript"]\nafter = "' + body + '"'
     prompt = read_prompt(written(tmp_path, text))
     labels = [f"label{number}" for number in range(200)]
-    with wording.refused(TemplateError):
+    with wording.refused(InputError):
         prompt.render(labels=labels, codes=None, focus=None, lent=Lent("well " * 100))

@@ -271,6 +271,12 @@ class Group:
         audio, wrong = self._fitting(annotator, recording)
         if lacking := context.missing(annotator.prompt.requires):
             wrong = wrong or (f"no_{lacking[0]}", f"the prompt needs its {lacking[0]}")
+        askings: list[Asking] = []
+        if audio is not None and wrong is None:
+            try:
+                askings = annotator.askings(row["utterance_id"], missing, audio, context, state.seed)
+            except InputError as error:
+                wrong = ("no_prompt", error.message)
         if audio is None or wrong is not None:
             kind, message = wrong or ("missing", "")
             await state.recorder.arrived(not_asked(member.number, row["number"], missing, kind, message, time.time()))
@@ -280,7 +286,7 @@ class Group:
         heard = Heard(
             member.number, row["number"], material, row["path"], recording.size, recording.changed, recording.digest
         )
-        for asking in annotator.askings(row["utterance_id"], missing, audio, context, state.seed):
+        for asking in askings:
             await self._slots.acquire()
             most = self._estimates[member.number].most(asking.request)
             if not await self._may_send(member, most):
