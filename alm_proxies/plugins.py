@@ -7,7 +7,7 @@ Each kind has one registry: what lies in our own folder, and what other distribu
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -78,7 +78,10 @@ def _exports() -> Iterator[tuple[str, str]]:
 
 
 def _recipes() -> Iterator[tuple[str, str]]:
-    yield from _modules("training/recipes", "RECIPE")
+    listed = (package_folder() / "training/settings.py").read_text(encoding="utf-8")
+    found = _RECIPES.search(listed)
+    names = re.findall(r'"(\w+)"', found["names"]) if found is not None else []
+    yield from ((name, "alm_proxies.stages.train.stage:train") for name in names)
 
 
 def _modules(folder: str, attribute: str) -> Iterator[tuple[str, str]]:
@@ -98,6 +101,9 @@ _ENGINE = re.compile(r'^    "(?P<name>\w+)": EngineKind\(', re.M)
 """An engine in the table of ours."""
 _FORMAT = re.compile(r'^(?P<constant>[A-Z0-9_]+) = Format\(\s*"(?P<name>\w+)"', re.M)
 """A format of export and its name."""
+
+_RECIPES = re.compile(r"^Recipe = Literal\[(?P<names>[^\]]+)\]", re.M)
+"""The recipes of ours, which train itself does."""
 
 KINDS = {
     "readers": _readers,
@@ -127,6 +133,18 @@ def plugin(kind: str, name: str) -> Plugin:
     if name not in known:
         raise unknown(kind, name, known)
     return known[name]
+
+
+def checked(kind: str) -> Callable[[str], str]:
+    """A settings field's check that a plug-in of a kind has the name that it says."""
+
+    def check(name: str) -> str:
+        try:
+            return plugin(kind, name).name
+        except SettingsError as error:
+            raise ValueError(str(error)) from None
+
+    return check
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> SettingsError:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
-from alm_proxies.settings import CHANGES_NOTHING, PLACE, Settings
+from alm_proxies.plugins import checked
+from alm_proxies.settings import CHANGES_NOTHING, PLACE, Choices, Settings
 
 Recipe = Literal["encoder", "features", "alm"]
+"""Ours; a package of yours may bring another (`alm-proxies plugins`)."""
 Loss = Literal["kld", "ce", "class_balanced", "weighted_kld", "jsd", "jsd_entropy", "dirichlet_multinomial"]
 Pooling = Literal["mean_deviation", "attention", "temporal"]
 
@@ -121,7 +123,7 @@ class AlmSettings(_Part):
 class TrainSettings(_Part):
     """Which model is trained, on which targets, with which loss, for how long."""
 
-    recipe: Recipe = "encoder"
+    recipe: Annotated[str, AfterValidator(checked("recipes")), Choices("recipes")] = "encoder"
     """encoder: a pretrained audio encoder with heads; features: a head on measured prosody, without torch;
     alm: an audio-language model that answers a prompt."""
     name: str = Field(default="model", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")

@@ -7,25 +7,16 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, field_validator
 
 from alm_proxies.counting import Counting
-from alm_proxies.errors import SettingsError
-from alm_proxies.plugins import plugin
+from alm_proxies.plugins import checked
 from alm_proxies.renamed import renamed
 from alm_proxies.settings import Choices
 from alm_proxies.stage import Need, Stage
 
 
-def _known(method: str) -> str:
-    """The method, if an estimator has that name; ValueError with the nearest one, as a settings field wants it."""
-    try:
-        return plugin("estimators", method).name
-    except SettingsError as error:
-        raise ValueError(str(error)) from None
-
-
 class FuseSettings(Counting):
     """How human votes and proxies become label distributions."""
 
-    method: Annotated[str, AfterValidator(_known), Choices("estimators")] = "auto"
+    method: Annotated[str, AfterValidator(checked("estimators")), Choices("estimators")] = "auto"
     """auto stacks weighted, loglinear, gated and mixture, and methods without proxies, by human votes left out; chosen
     takes the single best of them."""
     classes: int = Field(default=16, ge=1, le=256)

@@ -26,6 +26,7 @@ STAGE = Stage(
     into_folder=True,
     blocks="named",
     hears=True,
+    plugins={"recipe": "recipes"},
     depends="alm_proxies.stages.train.ahead:inputs_of",
     foresee="alm_proxies.stages.train.ahead:foresee",
 )  # fmt: skip

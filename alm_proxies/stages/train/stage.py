@@ -8,6 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from alm_proxies.errors import SettingsError
+from alm_proxies.plugins import plugin
 from alm_proxies.stages.train.settings import TrainSettings
 from alm_proxies.tables import Findings, Labels, Utterances, Votes
 
@@ -41,6 +42,10 @@ def train(
     whose every human vote is held out are not trained on. Run again in the same folder, it goes on after the last whole
     checkpoint and ends with the same model.
     """
+    recipe = plugin("recipes", settings.recipe)
+    if recipe.origin:  # somebody else's: it takes and gives what train does
+        theirs: Trained = recipe.load()(labels, utterances, Path(folder), settings, votes=votes, quiet=quiet)
+        return theirs
     if settings.recipe == "alm":
         from alm_proxies.training.alm import train_alm
 
