@@ -195,7 +195,8 @@ def _folds_unknown(counts: Counts) -> list[Finding]:
 
 
 def _kept(weights: Mapping[str, float]) -> dict[str, float]:
-    kept = {name: weight for name, weight in weights.items() if weight >= _SMALLEST}
+    least = min(_SMALLEST, max(weights.values()))  # of very many methods each may have little
+    kept = {name: weight for name, weight in weights.items() if weight >= least}
     total = sum(kept.values())
     return {name: weight / total for name, weight in kept.items()}
 

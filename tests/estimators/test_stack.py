@@ -320,3 +320,12 @@ def test_speakers_given_to_fit_make_the_folds_of_a_table_of_votes():
     assert named.learned_.by == "speakers"
     assert Stack(folds=3).fit(votes).learned_.by.startswith("utterances")
     assert Human().fit(votes).prior_votes_ > 0
+
+
+def test_very_many_methods_of_little_weight_each_still_make_a_stack():
+    human, proxy, _ = crowd(60)
+    counts = counts_with(human, proxy=proxy)
+    many = tuple(Method(f"weighted{i}", (lambda _: Weighted(),)) for i in range(25))
+    one = (Method("weighted", (lambda _: Weighted(),)),)
+    first, second = (Stack(folds=2, methods=methods).fit(counts).posterior(counts) for methods in (many, one))
+    assert np.allclose(first.mean, second.mean, atol=1e-6)
