@@ -168,7 +168,7 @@ def test_what_a_vote_heard_and_read_changes_its_material() -> None:
         ({"constrain": True, "answer": "words"}, "not drawn by their probability"),
         ({"cross": {"label_orders": 9}}, "more than the 8 orders"),
         ({"serve": {"gpus": 2}}, "serve"),
-        ({"prompt": "nothing"}, "nothing.toml"),
+        ({"prompt": "nothing"}, "there is no prompt 'nothing'"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_asked(changes: dict[str, Any], says: str) -> None:
