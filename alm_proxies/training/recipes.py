@@ -28,6 +28,8 @@ class Outcome:
     epochs: pl.DataFrame
     findings: tuple[Finding, ...]
     targets: Targets
+    file: TrainedFile | None
+    """What the trained folder says of itself; None on every process but the main one."""
 
 
 def train_encoder(
@@ -56,6 +58,7 @@ def train_encoder(
     accelerator = tuned.accelerator
     target = folder / MODEL
     findings = [*targets.findings, *tuned.findings]
+    file: TrainedFile | None = None
     if accelerator.is_main_process:
         reading = read_rows(tuned.model, tuned.loader, targets, targets.development, accelerator, batch=settings.batch)
         step = max(1, len(targets.train) // _FOR_NORMS)
@@ -99,7 +102,7 @@ def train_encoder(
         except Exception as error:
             raise not_written(target, error) from error
     accelerator.wait_for_everyone()
-    return Outcome(target, tuned.epochs, tuple(findings), targets)
+    return Outcome(target, tuned.epochs, tuple(findings), targets, file)
 
 
 def speaker_codes(

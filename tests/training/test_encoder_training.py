@@ -235,3 +235,17 @@ def test_other_labels_are_not_gone_on_with(corpus: Corpus, tmp_path: Path) -> No
     other = Labels.of(turned, about=corpus.labels.about)
     with pytest.raises(InputError, match="other settings, labels or utterances"):
         train(other, corpus.utterances, tmp_path / "out", settings, votes=corpus.votes, quiet=True)
+
+
+def test_the_page_draws_learning_and_curriculum_and_lists_findings(corpus: Corpus, tmp_path: Path) -> None:
+    none = corpus.utterances.frame.with_columns(split=pl.lit(None, dtype=pl.String))
+    table = Utterances.of(none, about=corpus.utterances.about)
+    curriculum = {"kind": "weight", "from": 2.0, "to": 0.0}
+    settings = small_settings(corpus.encoder, epochs=2, curriculum=curriculum)
+    train(corpus.labels, table, tmp_path / "out", settings, votes=corpus.votes, quiet=True)
+    page = (tmp_path / "out/report.html").read_text()
+    assert 'id="learning"' in page
+    assert 'id="curriculum"' in page
+    assert "In the first epoch the mean weights are" in page
+    assert "development set aside" in page
+    assert "nats a human vote" in page

@@ -40,7 +40,7 @@ def train(
     Targets are the distributions of `labels`, rows weigh as their weight says. Human votes that are not held out judge
     the development speakers, calibrate the model, and are the counts of the loss dirichlet_multinomial; utterances
     whose every human vote is held out are not trained on. Run again in the same folder, it goes on after the last whole
-    checkpoint and ends with the same model.
+    checkpoint and ends with the same model. report.html in the folder shows how it went.
     """
     recipe = plugin("recipes", settings.recipe)
     if recipe.origin:  # somebody else's: it takes and gives what train does
@@ -59,4 +59,9 @@ def train(
     from alm_proxies.training.recipes import train_encoder
 
     done = train_encoder(labels, utterances, Path(folder), settings, votes=votes, quiet=quiet)
+    if done.file is not None:
+        from alm_proxies.stages.train.page import page_of
+
+        page = page_of(done.epochs, done.file, done.targets, settings, done.findings)
+        page.write(Path(folder) / "report.html", pictures=False)
     return Trained(done.folder, done.epochs, Findings.gather(done.findings))

@@ -1,0 +1,95 @@
+"""The page of a training: learning curves, the curriculum, calibration, and what was left out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from alm_proxies import __version__
+from alm_proxies.files import canonical_json
+from alm_proxies.models.trained import TrainedFile
+from alm_proxies.report.charts import Line, Series, curves
+from alm_proxies.report.page import Cell, Chart, Figure, Page, Section, Table
+from alm_proxies.tables import Finding
+from alm_proxies.training.curriculum import STRATA, curriculum_table
+from alm_proxies.training.settings import TrainSettings
+from alm_proxies.training.targets import Targets
+
+_ROLES = ("human", "fused", "proxy")
+
+
+def page_of(
+    epochs: pl.DataFrame,
+    file: TrainedFile,
+    targets: Targets,
+    settings: TrainSettings,
+    findings: Sequence[Finding],
+) -> Page:
+    """The page of a training that has ended."""
+    best = epochs.row(int(epochs["score"].arg_min() or 0), named=True)
+    judged = "human vote" if best["nll_per_vote"] is not None else "label"
+    headline = f"{file.name}: {best['score']:.3f} nats a {judged} on the development speakers"
+    speakers = len({targets.speakers[row] for row in targets.train if targets.speakers[row]})
+    summary = (
+        f"{len(targets.train):,} utterances of {speakers} speakers were trained on; {len(targets.development):,} of "
+        f"other speakers chose epoch {best['epoch']} of {len(epochs)} and the calibration, so their scores are "
+        "slightly too good."
+    )
+    calibration = file.calibration
+    figures = (
+        Figure(f"{best['score']:.3f}", f"nats a {judged}", "development, before calibration"),
+        Figure(str(best["epoch"]), "best epoch", f"of {len(epochs)}"),
+        Figure(calibration.method, "calibration", f"learned from {calibration.votes:.0f} votes"),
+    )
+    sections = [Section("Learning", "Lower is better.", (_learning(epochs, judged),))]
+    if settings.curriculum.kind != "none":
+        sections.append(_curriculum(targets, settings))
+    if calibration.loss:
+        rows: list[list[Cell]] = [[name, value] for name, value in calibration.loss.items()]
+        table = Table.of(["Calibration", "Log loss a vote"], rows)
+        lead = "Each was fitted to other development speakers than it is scored on; the best was taken."
+        sections.append(Section("Calibration", lead, (table,)))
+    if findings:
+        told = [[one.kind.replace("_", " "), one.message, one.utterance_id, one.count] for one in findings]
+        table = Table.of(["Finding", "What was found", "Utterance", "Count"], told, folded=len(told) > 12)
+        sections.append(Section("Findings", "What was left out or changed.", (table,)))
+    made = {"alm-proxies": __version__, "settings": canonical_json(settings.model_dump(mode="json"))}
+    return Page("Training", headline, summary, figures, tuple(sections), made)
+
+
+def _learning(epochs: pl.DataFrame, judged: str) -> Chart:
+    at = tuple(float(epoch) for epoch in epochs["epoch"])
+    scores = Line(Series.of(f"development, a {judged}", "human", epochs["score"].to_list()), at)
+    losses = epochs.filter(pl.col("loss").is_not_null())
+    lines = [scores]
+    if len(losses):
+        own = Series.of("loss in training", "fused", losses["loss"].to_list())
+        lines.append(Line(own, tuple(float(epoch) for epoch in losses["epoch"])))
+    values = [float(score) for score in epochs["score"]]
+    alt = f"The development score begins at {values[0]:.3f} and is {min(values):.3f} nats at best."
+    note = "The two lines are different quantities: compare each with itself."
+    return curves("learning", "Loss and development score by epoch", "epoch", "nats", lines, alt=alt, note=note)
+
+
+def _curriculum(targets: Targets, settings: TrainSettings) -> Section:
+    table = curriculum_table(targets.shares[targets.train], settings.curriculum, settings.epochs)
+    lines = []
+    for stratum, role in zip(STRATA, _ROLES, strict=True):
+        part = table.filter(pl.col("stratum") == stratum)
+        if len(part):
+            series = Series.of(f"{stratum} entropy", role, part["weight"].to_list())
+            lines.append(Line(series, tuple(float(epoch) for epoch in part["epoch"])))
+    first = table.filter(pl.col("epoch") == 1)
+    said = ", ".join(f"{row['stratum']} {row['weight']:.2f}" for row in first.iter_rows(named=True))
+    chart = curves(
+        "curriculum",
+        "Mean weight of a training utterance by entropy of its target",
+        "epoch",
+        "mean weight",
+        lines,
+        alt=f"In the first epoch the mean weights are: {said}.",
+        digits=2,
+    )
+    lead = f"The curriculum is {settings.curriculum.kind.replace('_', ' ')}; 0 = left out in that epoch."
+    return Section("Curriculum", lead, (chart,))
