@@ -3,7 +3,7 @@
     ALM_PROXIES_TEST_DATA=DATA python benchmarks/training/gpu.py [--shape wavlm-large|qwen2-audio-lora] [--peak 989e12]
 
 Random weights of the real sizes, so nothing is downloaded: WavLM-Large (315 M weights, fine-tuned whole, bf16) and
-Qwen2-Audio-7B with LoRA (r = 8 on q, k, v, o; logits at the label position alone). Clips are 4 s of noise, made ahead as
+Qwen2-Audio-7B with LoRA (r = 8 on q, k, v, o; logits at the label position alone). Clips are 4 s of noise, made as
 recordings would be. MFU = 6 x trained-through weights x tokens / (seconds x peak); recomputation does not count.
 Goals: MFU 45 %, waiting under 3 %. The peak is the card's dense bf16 peak: 989e12 for an H100.
 """
