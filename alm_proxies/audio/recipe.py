@@ -24,7 +24,7 @@ from alm_proxies.audio.clip import (
 )
 from alm_proxies.audio.effects import apply, mix, parameters_of
 from alm_proxies.errors import InputError, SettingsError
-from alm_proxies.files import canonical_json
+from alm_proxies.files import canonical_json, digest_file, digest_of
 from alm_proxies.seeds import generator
 from alm_proxies.tables import Utterances
 
@@ -131,6 +131,16 @@ class Sounds:
     ) -> Generator[Opened, None, None]:
         """The clips of these utterances, or of all, in order, opened by threads before they are asked for."""
         return decode_ahead(self._ids if ids is None else ids, self.open, threads=threads, ahead=ahead)
+
+    def mark(self, utterance_id: str) -> str | None:
+        """Changes when the content of its recording, or the slice of it, does; None = not a file that can be read."""
+        source = self._sources.get(utterance_id)
+        if source is None:
+            return None
+        try:
+            return digest_of([digest_file(source.path), source.start, source.end])
+        except InputError:
+            return None
 
     def _opened(self, utterance_id: str, children: tuple[str, ...]) -> Opened:
         source = self._sources.get(utterance_id)

@@ -1,0 +1,159 @@
+"""One vector a clip, kept by the content of its recording: made once, read again in a moment."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from alm_proxies.audio.clip import Clip, decode_ahead
+from alm_proxies.audio.recipe import Sounds
+from alm_proxies.files import canonical_json, digest_of, whole
+from alm_proxies.progress import Progress
+from alm_proxies.tables import Finding
+
+Floats = NDArray[np.float32]
+Compute = Callable[[Clip, str], tuple[Floats | None, tuple[Finding, ...]]]
+"""Clip and utterance id -> its vector (NaN = not known), or None and a finding that says why there is none."""
+_VERSION = 1
+_FLUSH = 500  # new vectors written at once
+
+
+@dataclass(frozen=True, slots=True)
+class Vectors:
+    """One row an utterance, in the order asked; NaN throughout where there is none."""
+
+    rows: Floats
+    known: NDArray[np.bool_]
+    """Which utterances have a vector."""
+    made: int
+    """How many were made now; the others were read."""
+    findings: tuple[Finding, ...]
+
+
+def vectors_of(
+    ids: Sequence[str],
+    sounds: Sounds,
+    compute: Compute,
+    *,
+    width: int,
+    digest: str,
+    folder: Path,
+    message: str = "features",
+    threads: int = 2,
+    quiet: bool = True,
+) -> Vectors:
+    """The vector of every utterance; `digest` names what makes them, `folder` keeps them from run to run.
+
+    A vector is known again by the bytes of its recording and the slice of it, wherever the file lies, without being
+    decoded; of a generated utterance by its samples. `compute` runs in `threads` threads, each clip on its own.
+    """
+    store = _Store(folder / digest_of([_VERSION, digest, width]), width)
+
+    def one(utterance_id: str) -> tuple[str, str, Floats | None, tuple[Finding, ...], bool]:
+        mark = sounds.mark(utterance_id)
+        kept = store.get(mark or "")
+        if mark is not None and kept is not None:
+            return utterance_id, mark, *kept, False
+        opened = sounds.open(utterance_id)
+        if opened.clip is None:
+            return utterance_id, "", None, opened.findings, False
+        key = mark or _samples_digest(opened.clip)
+        kept = store.get(key)
+        if kept is not None:
+            return utterance_id, key, *kept, False
+        vector, findings = compute(opened.clip, utterance_id)
+        return utterance_id, key, vector, (*opened.findings, *findings), True
+
+    rows = np.full((len(ids), width), np.nan, dtype=np.float32)
+    known = np.zeros(len(ids), dtype=np.bool_)
+    findings: list[Finding] = list(store.findings)
+    made = 0
+    with Progress(message, len(ids), quiet=quiet) as progress:
+        for place, found in enumerate(decode_ahead(ids, one, threads=threads, ahead=4 * threads)):
+            utterance_id, key, vector, told, new = found
+            findings.extend(_of(finding, utterance_id) for finding in told)
+            progress.advance()
+            if vector is None:
+                continue
+            rows[place], known[place] = vector, True
+            if new:
+                made += 1
+                store.add(key, vector, told)
+    store.flush()
+    return Vectors(rows, known, made, tuple(findings))
+
+
+def _of(finding: Finding, utterance_id: str) -> Finding:
+    return Finding(**(asdict(finding) | {"utterance_id": utterance_id}))
+
+
+def _samples_digest(clip: Clip) -> str:
+    digest = hashlib.sha256(np.ascontiguousarray(clip.samples).view(np.uint8).data)
+    digest.update(str(clip.rate).encode())
+    return digest.hexdigest()[:32]
+
+
+class _Store:
+    """Vectors by a digest of the recording: Parquet files in a folder, each written whole or not at all."""
+
+    def __init__(self, folder: Path, width: int) -> None:
+        self._folder = folder
+        self._schema: dict[str, Any] = {
+            "key": pl.String(),
+            "findings": pl.String(),
+            "vector": pl.Array(pl.Float32(), width),
+        }
+        self._new: list[tuple[str, str, Floats]] = []
+        self._known: dict[str, tuple[Floats, str]] = {}
+        self.findings: list[Finding] = []
+        for path in sorted(folder.glob("*.parquet")):
+            try:
+                frame = pl.read_parquet(path)
+                if dict(frame.schema) != self._schema:
+                    raise pl.exceptions.SchemaError("it has other columns")
+            except (pl.exceptions.PolarsError, OSError) as error:
+                message = f"kept features cannot be read ({str(error).splitlines()[0]}); they are made again"
+                self.findings.append(Finding("", "cache_unreadable", message, "Delete the file.", where=str(path)))
+                continue
+            table = frame["vector"].to_numpy()
+            self._known |= dict(zip(frame["key"], zip(table, frame["findings"], strict=True), strict=True))
+
+    def get(self, key: str) -> tuple[Floats, tuple[Finding, ...]] | None:
+        """What was kept under a key, if anything was."""
+        if key not in self._known:
+            return None
+        vector, written = self._known[key]
+        return vector, tuple(Finding(**one) for one in json.loads(written))
+
+    def add(self, key: str, vector: Floats, findings: Sequence[Finding]) -> None:
+        """Keep a vector; many together are written."""
+        told = [asdict(finding) | {"utterance_id": None} for finding in findings]
+        self._new.append((key, canonical_json(told), vector))
+        if len(self._new) >= _FLUSH:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is new."""
+        if not self._new:
+            return
+        keys, findings, vectors = zip(*self._new, strict=True)
+        frame = pl.DataFrame(
+            [
+                pl.Series("key", keys, dtype=pl.String()),
+                pl.Series("findings", findings, dtype=pl.String()),
+                pl.Series("vector", np.stack(vectors).astype(np.float32), dtype=self._schema["vector"]),
+            ]
+        )
+        frame = frame.unique("key", keep="first").sort("key")
+        path = self._folder / f"{digest_of(frame['key'].to_list())}.parquet"
+        with whole(path) as temporary:
+            frame.write_parquet(temporary)
+        self._new.clear()

@@ -1,0 +1,87 @@
+"""Frozen features: mean and deviation over time of an encoder's layers, one vector a clip."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alm_proxies.audio.clip import RATE, Clip
+from alm_proxies.errors import SettingsError
+from alm_proxies.tables import Finding
+
+if TYPE_CHECKING:
+    from alm_proxies.models.encoder import Encoder
+
+Floats = NDArray[np.float32]
+_SHORTEST = 0.1  # seconds
+_MOST = 4  # layers taken where none are named
+
+
+class Pooling:
+    """An encoder that is loaded when its first clip comes, so that what is kept needs no model at all."""
+
+    def __init__(
+        self,
+        model: str | Path,
+        *,
+        stage: str,
+        revision: str | None = None,
+        layers: Sequence[int] | None = None,
+        device: str | None = None,
+    ) -> None:
+        from alm_proxies.models.encoder import encoder_config, encoder_digest
+
+        config = encoder_config(model, revision)
+        whisper = config.model_type == "whisper"
+        count = int(config.encoder_layers if whisper else config.num_hidden_layers)
+        self.layers = tuple(layers) if layers else middle_layers(count)
+        for layer in self.layers:
+            if not 0 <= layer <= count:
+                fix = f"Name layers from 0 (what the first layer gets) to {count}."
+                raise SettingsError(f"this encoder has no layer {layer}", where=str(model), fix=fix)
+        self.width = 2 * len(self.layers) * int(config.d_model if whisper else config.hidden_size)
+        self.digest = encoder_digest(model, revision)
+        self._model, self._revision, self._device, self._stage = model, revision, device, stage
+        self._encoder: Encoder | None = None
+        self._lock = threading.Lock()
+
+    def __call__(self, clip: Clip, utterance_id: str) -> tuple[Floats | None, tuple[Finding, ...]]:
+        """The clip's vector: of each layer the mean, then the deviation."""
+        import torch
+
+        encoder = self._loaded()
+        longest = encoder.longest
+        if clip.duration < _SHORTEST or (longest is not None and clip.duration > longest):
+            short = clip.duration < _SHORTEST
+            limit = f"at least {_SHORTEST} s" if short else f"at most {longest:g} s"
+            message = f"{clip.duration:.2f} s of sound, this encoder needs {limit}"
+            fix = "Leave it out." if short else "Give start and end of the utterance."
+            return None, (Finding(self._stage, "too_short" if short else "too_long", message, fix, utterance_id),)
+        with torch.inference_mode():
+            pooled = encoder(encoder.prepare([clip.samples])).pooled(self.layers)
+        return pooled[0].flatten().cpu().numpy().astype(np.float32), ()
+
+    def _loaded(self) -> Encoder:
+        with self._lock:
+            if self._encoder is None:
+                import torch
+
+                from alm_proxies.models.encoder import Encoder
+
+                torch.set_num_threads(1)  # clips are worked on side by side, and sums round alike on every machine
+                self._encoder = Encoder.load(self._model, revision=self._revision, device=self._device)
+                if self._encoder.rate != RATE:
+                    message = f"this encoder takes {self._encoder.rate} Hz, not {RATE} Hz"
+                    raise SettingsError(message, where=str(self._model), fix="Name another model.")
+            return self._encoder
+
+
+def middle_layers(count: int) -> tuple[int, ...]:
+    """The layers taken where none are named: at most four, evenly spread from a quarter of the way up."""
+    first = max(1, round(count / 4))
+    return tuple(sorted({round(layer) for layer in np.linspace(first, count, min(_MOST, count - first + 1))}))

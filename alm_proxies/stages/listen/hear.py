@@ -1,0 +1,99 @@
+"""What the listener hears: a vector for every utterance, by the recipe of the settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from alm_proxies.audio.clip import Clip
+from alm_proxies.audio.features import GROUPS, Measured, measure, names_of, relative_to_speaker
+from alm_proxies.audio.recipe import Sounds
+from alm_proxies.audio.vectors import Floats, Vectors, vectors_of
+from alm_proxies.files import digest_of
+from alm_proxies.stages.listen.settings import ListenSettings
+from alm_proxies.tables import Finding, Utterances
+
+STAGE = "listen"
+_SHRINK = 5.0  # clips of the corpus that a speaker's own mean is mixed with
+_FEATURES_VERSION = 1
+
+
+def hear(utterances: Utterances, settings: ListenSettings, folder: Path, *, quiet: bool) -> tuple[Vectors, str]:
+    """The vectors of all utterances, in their order, and a digest of what made them."""
+    ids = utterances.frame["utterance_id"].to_list()
+    sounds = Sounds(utterances, stage=STAGE)
+    compute: Callable[[Clip, str], tuple[Floats | None, tuple[Finding, ...]]]
+    if settings.recipe == "features":
+        names = names_of(GROUPS)
+        compute, width, digest = _measured, len(names), digest_of([_FEATURES_VERSION, *names])
+        message = "measuring"
+    else:
+        from alm_proxies.models.pooled import Pooling
+
+        pooling = Pooling(
+            str(settings.model),
+            stage=STAGE,
+            revision=settings.revision,
+            layers=settings.layers,
+            device=settings.device,
+        )
+        compute, width, digest = pooling, pooling.width, digest_of([pooling.digest, pooling.layers])
+        message = "encoding"
+    made = vectors_of(
+        ids,
+        sounds,
+        compute,
+        width=width,
+        digest=digest,
+        folder=folder,
+        message=message,
+        threads=settings.threads,
+        quiet=quiet,
+    )
+    if settings.speaker_relative:
+        made = replace(made, rows=_relative(made, utterances.frame["speaker"], settings.recipe))
+    return made, digest
+
+
+def _measured(clip: Clip, utterance_id: str) -> tuple[Floats | None, tuple[Finding, ...]]:
+    made: Measured = measure(clip)
+    findings = tuple(
+        Finding(
+            STAGE,
+            failure.kind,
+            f"not measured: {len(failure.names)} features ({failure.why})",
+            "Listen to it; what cannot be measured stays empty.",
+            utterance_id,
+            count=len(failure.names),
+        )
+        for failure in made.failures
+    )
+    row = np.array([np.nan if value is None else value for value in made.values.values()], dtype=np.float32)
+    return (None if np.isnan(row).all() else row), findings
+
+
+def _relative(made: Vectors, speakers: pl.Series, recipe: str) -> Floats:
+    """Features relative to the speaker: robust z-scores of measured ones; of an encoder's, less the speaker's mean.
+
+    The mean of n clips is mixed with the corpus's as 5 clips more: m = (n mean_speaker + 5 mean_corpus) / (n + 5).
+    """
+    if recipe == "features":
+        frame = pl.DataFrame(made.rows.astype(np.float64), schema=list(names_of(GROUPS))).fill_nan(None)
+        return relative_to_speaker(frame, speakers).fill_null(np.nan).to_numpy().astype(np.float32)
+    rows = made.rows.copy()
+    if not made.known.any():
+        return rows
+    corpus = made.rows[made.known].mean(0, dtype=np.float64)
+    for speaker in speakers.drop_nulls().unique().sort():
+        own = (speakers == speaker).fill_null(value=False).to_numpy() & made.known
+        count = int(own.sum())
+        if count:
+            mean = (made.rows[own].sum(0, dtype=np.float64) + _SHRINK * corpus) / (count + _SHRINK)
+            rows[own] -= mean.astype(np.float32)
+    unknown = speakers.is_null().to_numpy() & made.known
+    rows[unknown] -= corpus.astype(np.float32)
+    return rows

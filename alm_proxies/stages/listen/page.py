@@ -1,0 +1,172 @@
+"""The page of a run of listen: how near it comes to human votes, the exchange test, early stopping, the folds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from alm_proxies.ballots import which_count
+from alm_proxies.interval import Interval
+from alm_proxies.measures.bootstrap import interval_by_speaker
+from alm_proxies.report.charts import Line, Series, curves
+from alm_proxies.report.page import Cell, Column, Figure, Page, Section, Table, Text
+from alm_proxies.stages.listen.settings import ListenSettings
+from alm_proxies.tables import Finding, Utterances, Votes
+from alm_proxies.training.folds import Fitted, Material
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """Loss of held-out votes less loss of a clip's own fitted votes, less the same of the class shares; 0 is honest."""
+
+    round: int
+    gap: Interval
+    utterances: int
+
+
+def exchange_test(shares: Array, prior: Array, fitted: Array, held: Array, speakers: Array) -> Interval:
+    """The gap by which a clip's own fitted votes are predicted better than its held-out votes, over speakers.
+
+    Fitted and held-out votes of a clip are exchangeable, so predictions that saw neither predict both equally well. A
+    gap above 0 means that a clip's own votes came back to it, say through labels of other clips.
+    """
+    rows = fitted.any(1) & held.any(1)
+    against = np.log(np.maximum(prior, 1e-9)) - np.log(np.maximum(shares[rows], 1e-9))
+    columns = [(held[rows] * against).sum(1), held[rows].sum(1), (fitted[rows] * against).sum(1), fitted[rows].sum(1)]
+    return interval_by_speaker(np.stack(columns, axis=1), speakers[rows], _gap)
+
+
+def _gap(sums: Array) -> Array:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        made: Array = sums[:, 0] / sums[:, 1] - sums[:, 2] / sums[:, 3]
+    return made
+
+
+def page_of(
+    material: Material,
+    fitted: Fitted,
+    ids: pl.Series,
+    utterances: Utterances,
+    votes: Votes,
+    settings: ListenSettings,
+    findings: Sequence[Finding],
+    by_speaker: bool,
+) -> Page:
+    """The page of one run."""
+    held = _held_out(ids, votes)
+    joined = ids.to_frame("utterance_id").join(
+        utterances.frame.select("utterance_id", "speaker"), on="utterance_id", how="left", maintain_order="left"
+    )
+    named = joined["speaker"] if by_speaker else joined["utterance_id"]
+    speakers = named.fill_null(pl.lit("?") + joined["utterance_id"]).rank("dense").to_numpy().astype(np.float64)
+    prior = material.votes.sum(0) + 1.0
+    prior /= prior.sum()
+    judged, own = (held, False) if held.any() else (material.votes, True)
+    rows = np.flatnonzero(judged.any(1))
+    scores = [_loss(one, judged, rows, speakers) for one in fitted.rounds]
+    alone = _loss(np.tile(prior, (len(ids), 1)), judged, rows, speakers)
+    better = alone.estimate - scores[-1].estimate
+    which = "their own votes, which no model that predicts them has seen" if own else "held-out human votes"
+    return Page(
+        kind="listen",
+        headline=f"The listener predicts human votes by {better:.3f} nats a vote better than the class shares",
+        summary=(
+            f"A head on {_what(settings)} was trained on the human votes of this corpus, for each of {material.folds} "
+            f"folds on the {'speakers' if by_speaker else 'utterances'} of the others, and votes on {len(ids):,} "
+            f"utterances. Scored against {which}."
+        ),
+        figures=(
+            Figure(f"{scores[-1].estimate:.3f}", "log loss a vote", f"class shares: {alone.estimate:.3f}"),
+            Figure(f"{len(material.teaching()):,}", "utterances learned from"),
+            Figure(str(settings.rounds), "rounds"),
+        ),
+        sections=(
+            _score_section(scores, alone, which),
+            _exchange_section(fitted, prior, material, held, speakers),
+            _stopping(fitted),
+            _folds_section(material, fitted),
+        ),
+        made={"settings": settings.model_dump_json(), "findings": str(len(findings))},
+    )
+
+
+def _what(settings: ListenSettings) -> str:
+    if settings.recipe == "features":
+        return "measured prosody and spectra (no pretrained weights)"
+    return f"the frozen encoder {settings.model}"
+
+
+def _held_out(ids: pl.Series, votes: Votes) -> Array:
+    labels = votes.taxonomy
+    frame = votes.frame.filter(which_count("held_out")).select("utterance_id", "label", "weight")
+    place = ids.to_frame("utterance_id").with_row_index("row")
+    known = frame.join(place, on="utterance_id", how="inner")
+    total = np.zeros((len(ids), len(labels)))
+    label = known["label"].cast(pl.Enum(labels)).to_physical().to_numpy()
+    np.add.at(total, (known["row"].to_numpy(), label), known["weight"].to_numpy())
+    return total
+
+
+def _loss(shares: Array, votes: Array, rows: NDArray[np.int64], speakers: Array) -> Interval:
+    loss = -(votes * np.log(np.maximum(shares, 1e-9))).sum(1)
+    return interval_by_speaker(np.stack([loss[rows], votes[rows].sum(1)], axis=1), speakers[rows])
+
+
+def _score_section(scores: Sequence[Interval], alone: Interval, which: str) -> Section:
+    rows: list[list[Cell]] = [["class shares", alone]]
+    rows += [[f"listener, round {number}", score] for number, score in enumerate(scores, 1)]
+    lead = "Log loss a vote in nats, with its interval over speakers; lower is better."
+    return Section(
+        "Against human votes", lead, (Table.of(["predictor", "log loss a vote"], rows, f"Against {which}."),)
+    )
+
+
+def _exchange_section(fitted: Fitted, prior: Array, material: Material, held: Array, speakers: Array) -> Section:
+    title = "Exchange test"
+    lead = (
+        "A clip's own fitted votes and its held-out votes are alike to a model that has seen neither, so it predicts "
+        "both equally well. A gap above 0 would mean that a clip's own votes came back to its prediction."
+    )
+    both = material.votes.any(1) & held.any(1)
+    if not both.any():
+        fix = (
+            "No utterance has both fitted and held-out votes, so the test cannot be made: hold some votes out in read."
+        )
+        return Section(title, lead, (Text(fix, "notice"),))
+    gaps = [exchange_test(one, prior, material.votes, held, speakers) for one in fitted.rounds]
+    rows: list[list[Cell]] = [[f"round {number}", gap, int(both.sum())] for number, gap in enumerate(gaps, 1)]
+    gap_column = Column("gap", 3, "loss of held-out votes less loss of own fitted votes, nats")
+    columns = [Column("round"), gap_column, Column("utterances")]
+    verdict = "The intervals hold 0." if all(gap.low <= 0 for gap in gaps) else "A gap is above 0: see the folds."
+    return Section(title, lead, (Table.of(columns, rows, f"{verdict} The class shares' own gap is taken off."),))
+
+
+def _stopping(fitted: Fitted) -> Section:
+    at = tuple(float(epoch) for epoch in range(1, fitted.curves.shape[1] + 1))
+    lines = [Line(Series.of("other speakers", "fused", fitted.curves.mean(0)), at)]
+    alt = "Log loss a vote of speakers outside the training, by epoch"
+    chart = curves("stopping", "Early stopping", "epochs", "log loss a vote", lines, alt=alt)
+    lead = (
+        "When heads stop is chosen by the votes of inner folds, of other speakers than those trained on or predicted."
+    )
+    return Section("Early stopping", lead, (chart,))
+
+
+def _folds_section(material: Material, fitted: Fitted) -> Section:
+    rows: list[list[Cell]] = []
+    for fold in range(material.folds):
+        here = material.fold == fold
+        votes = material.votes[here]
+        loss = -(votes * np.log(np.maximum(fitted.shares[here], 1e-9))).sum() / max(votes.sum(), 1.0)
+        temperature = fitted.models[fold].temperature
+        rows.append([fold, int(here.sum()), float(votes.sum()), fitted.epochs[fold], temperature, float(loss)])
+    named = {"fold": 0, "utterances": 0, "votes": 0, "epochs": 0, "temperature": 2, "log loss of its votes": 3}
+    columns = [Column(name, digits) for name, digits in named.items()]
+    lead = "Nothing that predicts a fold was computed from a vote of it."
+    return Section("Folds", lead, (Table.of(columns, rows),))

@@ -1,0 +1,41 @@
+"""Labels the second round is trained on: human votes fused with what the first round predicts."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import polars as pl
+
+from alm_proxies.estimators.blocks import Block
+from alm_proxies.estimators.counts import Counts
+from alm_proxies.estimators.estimator import NotConvergedWarning
+from alm_proxies.estimators.gated import Gated
+from alm_proxies.training.folds import Index, Material, Relabel
+from alm_proxies.training.heads import Array
+
+_CLASSES = 8
+_PENALTY = 0.003
+
+
+def relabelling(material: Material, seed: int) -> Relabel:
+    """A function of rows and predictions that gives the rows' fused labels, fitted to the votes of these rows alone."""
+
+    def relabel(rows: Index, shares: Array) -> Array:
+        counts = Counts(
+            labels=material.labels,
+            utterances=pl.Series("utterance_id", [str(row) for row in rows]),
+            human=material.votes[rows],
+            blocks=(Block("listener", ("listener",), "shares", shares, np.ones(len(rows))),),
+            columns=np.zeros((len(rows), 0)),
+            speakers=material.fold[rows],
+            speakers_known=True,
+            draws=None,
+            findings=(),
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotConvergedWarning)
+            estimator = Gated(_CLASSES, _PENALTY, seed=seed).fit(counts)
+        return estimator.posterior(counts).mean
+
+    return relabel

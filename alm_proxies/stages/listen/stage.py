@@ -1,0 +1,191 @@
+"""listen: a model trained on a corpus's own human votes votes on the speakers it was not trained on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from alm_proxies.about import About, AnnotatorCard, MadeBy
+from alm_proxies.errors import InputError
+from alm_proxies.files import digest_of, make_folder
+from alm_proxies.stages.listen.settings import ListenSettings
+from alm_proxies.tables import Finding, Findings, Utterances, Votes
+
+if TYPE_CHECKING:
+    from alm_proxies.report.page import Page
+    from alm_proxies.training.folds import Fitted, Material
+    from alm_proxies.training.heads import Array, HeadModel
+
+STAGE = "listen"
+_FEWEST = 20
+"""Utterances with human votes below which nothing is trained."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listened:
+    """The listener's votes, one `score` vote an utterance that could be heard, its models, and what was left out."""
+
+    votes: Votes
+    models: tuple[HeadModel, ...]
+    """One a fold; on a new speaker the average of all counts."""
+    page: Page
+    findings: Findings
+
+
+def listen(
+    utterances: Utterances,
+    votes: Votes,
+    folder: str | Path,
+    settings: ListenSettings | None = None,
+    *,
+    quiet: bool = True,
+) -> Listened:
+    """Votes of a model that was trained, for each fold of speakers, on the human votes of the other folds.
+
+    Held-out votes are never seen, nor those of other proxies. Into `folder` go votes.parquet, findings.parquet,
+    page.html, models/ and features/ (kept by the content of the recordings, so that a second run is short).
+    """
+    from alm_proxies.stages.listen.hear import hear
+    from alm_proxies.stages.listen.page import page_of
+    from alm_proxies.stages.listen.relabel import relabelling
+    from alm_proxies.training.folds import Material, cross_fit
+
+    settings = settings or ListenSettings(recipe="features")
+    folder = Path(folder)
+    make_folder(folder)
+    counted, findings = _human(utterances, votes)
+    vectors, digest = hear(utterances, settings, folder / "features", quiet=quiet)
+    findings += vectors.findings
+    heard = np.flatnonzero(vectors.known)
+    groups, by_speaker, folds, more = _folds(utterances, counted, vectors.known, settings)
+    findings += more
+    material = Material(
+        votes.taxonomy,
+        vectors.rows[heard],
+        counted[heard],
+        np.array([folds.get(group, -1) for group in groups[heard]], dtype=np.int64),
+    )
+    fitted = cross_fit(
+        material,
+        settings.head,
+        rounds=settings.rounds,
+        seed=settings.seed,
+        relabel=relabelling(material, settings.seed),
+        threads=settings.threads,
+        quiet=quiet,
+    )
+    findings += _unheard_speakers(material)
+    ids = utterances.frame["utterance_id"].gather(heard)
+    made = _votes(ids, fitted, votes, settings, digest, folds)
+    for fold, model in enumerate(fitted.models):
+        model.save(folder / "models" / f"fold-{fold}.npz")
+    table = Findings.gather(findings)
+    page = page_of(material, fitted, ids, utterances, votes, settings, findings, by_speaker)
+    made.write(folder / "votes.parquet")
+    table.write(folder / "findings.parquet")
+    page.write(folder / "page.html")
+    return Listened(made, fitted.models, page, table)
+
+
+def _human(utterances: Utterances, votes: Votes) -> tuple[Array, list[Finding]]:
+    """Human votes that may be fitted, counted for each utterance of the table, and what was left out."""
+    from alm_proxies.estimators.counts import counts_of
+
+    human = Votes(votes.frame.filter(pl.col("source") == "human"), votes.about)
+    if not human.frame.height or not votes.taxonomy:
+        fix = "Give a votes file with human labels: a listener learns from them."
+        raise InputError("there are no human label votes to learn from", where="votes", fix=fix)
+    counts = counts_of(human, utterances=utterances)
+    place = {name: row for row, name in enumerate(counts.utterances)}
+    rows = np.array([place.get(name, -1) for name in utterances.frame["utterance_id"]], dtype=np.int64)
+    counted = np.where(rows[:, None] >= 0, counts.human[rows], 0.0)
+    findings = [Finding(STAGE, f.kind, f.message, f.fix, f.utterance_id, f.where, f.count) for f in counts.findings]
+    others = int((~counts.utterances.is_in(utterances.frame["utterance_id"].implode())).sum())
+    if others:
+        fix = "Give the utterances table that these votes belong to."
+        findings.append(Finding(STAGE, "no_utterance", "utterances with votes are not in the table", fix, count=others))
+    without = int((~counted.any(1)).sum())
+    if without:
+        message = "utterances without human votes to learn from are voted on, and teach nothing"
+        findings.append(Finding(STAGE, "no_human_votes", message, count=without))
+    return counted, findings
+
+
+def _folds(
+    utterances: Utterances, counted: Array, known: np.ndarray, settings: ListenSettings
+) -> tuple[np.ndarray, bool, dict[str, int], list[Finding]]:
+    """The group (speaker, or utterance) of every row, whether it is the speaker, and the fold of groups with votes."""
+    from alm_proxies.training.folds import assign_folds
+
+    frame = utterances.frame
+    teaching = counted.any(1) & known
+    if int(teaching.sum()) < _FEWEST:
+        message = f"only {int(teaching.sum())} utterances have both human votes and a recording that can be used"
+        raise InputError(message, where="votes", fix=f"A listener needs {_FEWEST} or more: have more rated.")
+    findings = []
+    lacking = int(frame["speaker"].is_null().to_numpy()[teaching].sum())
+    named = frame["speaker"].fill_null(pl.lit("?") + frame["utterance_id"]).to_numpy().astype(np.str_)
+    speakers = np.unique(named[teaching])
+    by_speaker = lacking <= 0.5 * teaching.sum() and len(speakers) >= 3
+    if by_speaker and lacking:
+        message = "utterances whose speaker is not known are folded each on its own"
+        findings.append(Finding(STAGE, "speakers_not_known", message, "Give their speakers.", count=lacking))
+    if not by_speaker:
+        why = "are of fewer than three speakers" if lacking <= 0.5 * teaching.sum() else "do not name their speakers"
+        message = (
+            f"the utterances {why}, so folds are of utterances: a model may know a speaker it votes on by others of "
+            "the speaker's utterances, and the votes are worth more here than on new speakers"
+        )
+        findings.append(Finding(STAGE, "folds_of_utterances", message, "Give the speakers of the utterances."))
+        named = frame["utterance_id"].to_numpy().astype(np.str_)
+    voted = set(named[teaching].tolist())
+    rows = np.array([name in voted for name in named.tolist()]) & known
+    return named, by_speaker, assign_folds(named[rows].tolist(), settings.folds, settings.seed), findings
+
+
+def _unheard_speakers(material: Material) -> list[Finding]:
+    count = int((material.fold < 0).sum())
+    if not count:
+        return []
+    message = "utterances of speakers without any human vote are voted on by the average of all folds' models"
+    return [Finding(STAGE, "speakers_without_votes", message, count=count)]
+
+
+def _votes(
+    ids: pl.Series, fitted: Fitted, votes: Votes, settings: ListenSettings, digest: str, folds: dict[str, int]
+) -> Votes:
+    """One `score` vote an utterance: a row a label, weights sum to 1."""
+    labels = votes.taxonomy
+    shares = np.maximum(fitted.shares, 1e-6)
+    shares /= shares.sum(1, keepdims=True)
+    decides = settings.model_dump(mode="json", exclude={"name", "device", "threads"})
+    card = AnnotatorCard(
+        digest=digest_of([decides, digest, folds]),
+        source="proxy",
+        engine="listen",
+        model=settings.model or settings.recipe,
+        revision=settings.revision,
+        elicit="score",
+        estimand="human votes",
+        seed=settings.seed,
+        told=(),
+        trained_on_these_votes="out_of_fold",
+        folds=folds,
+    )
+    frame = pl.DataFrame(
+        {
+            "utterance_id": ids.to_numpy().repeat(len(labels)),
+            "annotator": settings.name,
+            "source": "proxy",
+            "draw": pl.Series(np.zeros(shares.size, dtype=np.int32)),
+            "label": np.tile(np.array(labels, dtype=np.str_), len(ids)),
+            "weight": shares.ravel(),
+        }
+    )
+    made_by = MadeBy(stage=STAGE, settings_digest=digest_of(decides), settings=decides)
+    about = About(taxonomy=labels, annotators={settings.name: card}, made_by=made_by)
+    return Votes.of(frame, about=about, where="the listener's votes")

@@ -1,0 +1,211 @@
+"""Cross-fitting in folds of speakers: what is predicted for a fold has seen no vote of that fold, in any round.
+
+Round 1, fold f: heads on each pair {f, g} left out show, on the votes of g, when to stop and at which temperature;
+then heads train on all folds but f and predict f. Round 2, fold f: what the heads without {f, g} predict for g is
+fused with the votes of g, for every g but f; the fusion is fitted to the folds but f alone; then heads train on these
+fused labels and predict f. So nothing on the way to f's predictions is computed from a vote of f.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import combinations
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alm_proxies.estimators.estimator import one_thread
+from alm_proxies.progress import Progress
+from alm_proxies.seeds import generator
+from alm_proxies.training.heads import (
+    Array,
+    Floats,
+    HeadModel,
+    HeadSettings,
+    Scale,
+    log_loss,
+    sum_of,
+    temperature_of,
+    tempered,
+    train,
+)
+
+Index = NDArray[np.int64]
+Relabel = Callable[[Index, Array], Array]
+"""Fused labels of rows, given what heads that never saw their votes predict for them: fitted to these rows alone."""
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """Clips that can be learned from or predicted, one row each."""
+
+    labels: tuple[str, ...]
+    features: Floats
+    """Frozen features; NaN = not known."""
+    votes: Array
+    """Human votes for each label; a row of zeros is predicted and teaches nothing."""
+    fold: Index
+    """0 .. K - 1; -1 = of a speaker without any vote, predicted by the average of all folds' models."""
+
+    @property
+    def folds(self) -> int:
+        """How many folds there are."""
+        return int(self.fold.max()) + 1
+
+    def teaching(self, *without: int) -> Index:
+        """The rows with votes outside some folds."""
+        return np.flatnonzero(self.votes.any(1) & (self.fold >= 0) & ~np.isin(self.fold, without))
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """Predictions of every row, the model of every fold, and how they were trained."""
+
+    shares: Array
+    models: tuple[HeadModel, ...]
+    epochs: tuple[int, ...]
+    """Epochs of each fold's heads."""
+    curves: Array
+    """Log loss a vote of other speakers by epoch, one row a fold: what early stopping went by."""
+    rounds: tuple[Array, ...]
+    """Predictions after each round; the last is `shares`."""
+
+
+def assign_folds(speakers: Sequence[str], folds: int, seed: int) -> dict[str, int]:
+    """A fold for each speaker, whole and of like numbers of clips; `speakers` names the speaker of every clip."""
+    names, sizes = np.unique(np.asarray(speakers, dtype=np.str_), return_counts=True)
+    order = generator(seed, "listen folds").permutation(len(names))
+    order = order[np.argsort(-sizes[order], kind="stable")]
+    load = np.zeros(min(folds, len(names)))
+    found: dict[str, int] = {}
+    for place in order:
+        fold = int(np.argmin(load))
+        found[str(names[place])] = fold
+        load[fold] += sizes[place]
+    return dict(sorted(found.items()))
+
+
+def cross_fit(
+    material: Material,
+    settings: HeadSettings,
+    *,
+    rounds: int,
+    seed: int,
+    relabel: Relabel,
+    threads: int = 2,
+    quiet: bool = True,
+) -> Fitted:
+    """Out-of-fold predictions in nested rounds; rows of fold -1 get the average of the folds' models."""
+    count = material.folds
+    with one_thread(), Progress("listening", count * (count + 1) // 2 + (rounds - 1) * count, quiet=quiet) as progress:
+
+        def every(items: Iterable[T], function: Callable[[T], R]) -> list[R]:
+            made = []
+            with ThreadPoolExecutor(threads) as pool:
+                for one in pool.map(function, items):
+                    made.append(one)
+                    progress.advance()
+            return made
+
+        pairs = list(combinations(range(count), 2))
+        watched = dict(zip(pairs, every(pairs, lambda pair: _watched(material, settings, pair, seed)), strict=True))
+        stops = [_stop(material, watched, fold) for fold in range(count)]
+        targets = dict.fromkeys(range(count), material.votes)
+        shares: list[Array] = []
+        models: list[HeadModel] = []
+        for number in range(rounds):
+            if number:
+                targets = {fold: _relabelled(material, watched, stops[fold], fold, relabel) for fold in range(count)}
+
+            def fit(fold: int, number: int = number, targets: dict[int, Array] = targets) -> HeadModel:
+                return _model(material, targets[fold], settings, stops[fold], fold, seed, number)
+
+            models = every(range(count), fit)
+            shares.append(_predicted(material, models))
+    curves = np.stack([stop.curve for stop in stops])
+    return Fitted(shares[-1], tuple(models), tuple(stop.epochs for stop in stops), curves, tuple(shares))
+
+
+@dataclass(frozen=True, slots=True)
+class _Stop:
+    epochs: int
+    temperature: float
+    curve: Array
+
+
+def _watched(material: Material, settings: HeadSettings, pair: tuple[int, int], seed: int) -> dict[int, Array]:
+    """What heads trained without a pair of folds predict for each of the two: fold -> epochs x rows x labels."""
+    rows = material.teaching(*pair)
+    scale = Scale.of(material.features[rows], settings.components)
+    scaled = scale.apply(material.features[rows])
+    seen = {fold: scale.apply(material.features[material.fold == fold]) for fold in pair}
+    total = {fold: np.zeros((settings.epochs, len(one), len(material.labels))) for fold, one in seen.items()}
+    for number in range(settings.seeds):
+        rng = generator(seed, "listen pair", *pair, number)
+        for epoch, head in enumerate(train(scaled, material.votes[rows], settings, rng, settings.epochs)):
+            for fold, one in seen.items():
+                total[fold][epoch] += head.predict(one)
+    return {fold: one / settings.seeds for fold, one in total.items()}
+
+
+def _inner(watched: dict[tuple[int, int], dict[int, Array]], fold: int, other: int) -> Array:
+    """What heads without both folds predict for the other one, by epoch."""
+    return watched[(min(fold, other), max(fold, other))][other]
+
+
+def _stop(material: Material, watched: dict[tuple[int, int], dict[int, Array]], fold: int) -> _Stop:
+    """When to stop and how to temper for a fold, by the votes of the other folds."""
+    others = [other for other in range(material.folds) if other != fold]
+    votes = np.concatenate([material.votes[material.fold == other] for other in others])
+    by_epoch = np.concatenate([_inner(watched, fold, other) for other in others], axis=1)
+    curve = np.array([log_loss(one, votes) for one in by_epoch])
+    best = int(np.argmin(curve))
+    return _Stop(best + 1, temperature_of(by_epoch[best], votes), curve)
+
+
+def _relabelled(
+    material: Material,
+    watched: dict[tuple[int, int], dict[int, Array]],
+    stop: _Stop,
+    fold: int,
+    relabel: Relabel,
+) -> Array:
+    """Targets of the next round for a fold: the other folds' votes fused with what was predicted without both."""
+    shares = np.zeros_like(material.votes)
+    for other in range(material.folds):
+        if other != fold:
+            shares[material.fold == other] = _inner(watched, fold, other)[stop.epochs - 1]
+    rows = material.teaching(fold)
+    targets = np.zeros_like(material.votes)
+    targets[rows] = relabel(rows, tempered(shares[rows], stop.temperature))
+    return targets
+
+
+def _model(
+    material: Material, targets: Array, settings: HeadSettings, stop: _Stop, fold: int, seed: int, number: int
+) -> HeadModel:
+    rows = material.teaching(fold)
+    scale = Scale.of(material.features[rows], settings.components)
+    scaled = scale.apply(material.features[rows])
+    heads = []
+    for one in range(settings.seeds):
+        rng = generator(seed, "listen fold", number, fold, one)
+        *_, last = train(scaled, targets[rows], settings, rng, stop.epochs)
+        heads.append(last)
+    return HeadModel(material.labels, scale, tuple(heads), stop.temperature)
+
+
+def _predicted(material: Material, models: Sequence[HeadModel]) -> Array:
+    shares = np.zeros_like(material.votes)
+    for fold, model in enumerate(models):
+        rows = material.fold == fold
+        shares[rows] = model.predict(material.features[rows])
+    unheard = material.fold < 0
+    if unheard.any():
+        shares[unheard] = sum_of([model.predict(material.features[unheard]) for model in models]) / len(models)
+    return shares

@@ -1,0 +1,252 @@
+"""Heads on frozen features, in numpy: features of clips in, label distributions out; trained in seconds.
+
+A head is a hidden layer and a softmax. Features are standardised, cut to their first principal components and scaled
+together, by what the training clips show alone. Several heads of different seeds are averaged, then tempered.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from alm_proxies.errors import InputError
+from alm_proxies.files import could_not_read, write_bytes
+from alm_proxies.seeds import generator
+
+Array = NDArray[np.float64]
+Floats = NDArray[np.float32]
+F = TypeVar("F", Array, Floats)
+_FURTHEST = 5.0  # standard deviations a feature counts for at most
+_LEAST = 1e-6  # of any probability
+_VERSION = 1
+
+
+class HeadSettings(BaseModel):
+    """How a head on frozen features is trained."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    hidden: int = Field(256, ge=1, le=4096)
+    """Width of the hidden layer."""
+    components: int = Field(128, ge=1, le=4096)
+    """Principal components of the features that are kept; at most half the number of training clips."""
+    dropout: float = Field(0.5, ge=0, lt=1)
+    """Share of hidden units left out at each step."""
+    learning_rate: float = Field(1e-3, gt=0)
+    """Learning rate of AdamW."""
+    weight_decay: float = Field(1e-2, ge=0)
+    """Weight decay of AdamW, of weight matrices alone."""
+    batch: int = Field(128, ge=1)
+    """Clips a step."""
+    epochs: int = Field(30, ge=1, le=1000)
+    """At most so many passes over the training clips; early stopping on other speakers chooses the number."""
+    seeds: int = Field(5, ge=1, le=100)
+    """Heads that are averaged, each from a seed of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Features as a head takes them: (clip((x - centre) / spread) @ basis) / size; an unknown feature is its mean."""
+
+    centre: Array
+    spread: Array
+    basis: Array | None
+    size: float
+
+    @classmethod
+    def of(cls, features: Floats, components: int) -> Self:
+        """What training clips show: mean and deviation of each feature, and their principal components."""
+        known = np.isfinite(features)
+        count = np.maximum(known.sum(0), 1)
+        filled = np.where(known, features, 0.0).astype(np.float64)
+        centre = filled.sum(0) / count
+        spread = np.sqrt((np.square(filled - centre) * known).sum(0) / count)
+        spread = np.where(spread > 1e-8 * (1.0 + np.abs(centre)), spread, np.inf)
+        scale = cls(centre, spread, None, 1.0)
+        plain = scale.apply(features)
+        kept = max(1, min(components, len(features) // 2))
+        basis = _principal(plain, kept) if kept < plain.shape[1] else None
+        made = plain if basis is None else plain @ basis.astype(np.float32)
+        return cls(centre, spread, basis, max(float(np.sqrt(np.square(made, dtype=np.float64).mean())), 1e-12))
+
+    def apply(self, features: Floats) -> Floats:
+        """Clips x components."""
+        away = (features - self.centre) / self.spread
+        plain = np.clip(np.where(np.isfinite(away), away, 0.0), -_FURTHEST, _FURTHEST).astype(np.float32)
+        made = plain if self.basis is None else plain @ self.basis.astype(np.float32)
+        return np.asarray(made / np.float32(self.size), dtype=np.float32)
+
+
+def _principal(features: Floats, count: int) -> Array:
+    """The first principal directions, by subspace iteration: those past the gap hardly matter to a head."""
+    rng = generator(0, "principal", features.shape[1], count)
+    basis = rng.standard_normal((features.shape[1], min(count + 16, *features.shape))).astype(np.float32)
+    for _ in range(4):
+        basis, _ = np.linalg.qr(features.T @ (features @ basis))
+    inner = (features @ basis).astype(np.float64)
+    _, turn = np.linalg.eigh(inner.T @ inner)
+    return np.asarray(basis.astype(np.float64) @ turn[:, ::-1][:, :count])
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """One head's weights: softmax(relu(x @ first + bias) @ second + prior)."""
+
+    first: Floats
+    bias: Floats
+    second: Floats
+    prior: Floats
+
+    def predict(self, scaled: Floats) -> Array:
+        """A distribution for each row of scaled features."""
+        hidden = np.maximum(scaled @ self.first + self.bias, 0.0)
+        return _softmax((hidden @ self.second + self.prior).astype(np.float64))
+
+
+def train(
+    scaled: Floats, targets: Array, settings: HeadSettings, rng: np.random.Generator, epochs: int
+) -> Iterator[Head]:
+    """The head after each epoch; a row of targets is vote counts, or shares times a weight.
+
+    Loss: -sum_ij targets_ij log p_ij / sum_ij targets_ij, the multinomial likelihood of the votes. The output layer
+    begins at the labels' shares in the targets, and at no effect of the features.
+    """
+    wanted = targets.astype(np.float32)
+    shares = (targets.sum(0) + 1.0) / (targets.sum() + targets.shape[1])
+    first = rng.standard_normal((scaled.shape[1], settings.hidden)) * np.sqrt(2.0 / scaled.shape[1])
+    weights: list[Floats] = [
+        first.astype(np.float32),
+        np.zeros(settings.hidden, np.float32),
+        np.zeros((settings.hidden, targets.shape[1]), np.float32),
+        np.log(shares).astype(np.float32),
+    ]
+    mean, square = ([np.zeros_like(one) for one in weights] for _ in range(2))
+    step = 0
+    for _ in range(epochs):
+        order = rng.permutation(len(scaled))
+        for start in range(0, len(order), settings.batch):
+            rows = order[start : start + settings.batch]
+            step += 1
+            slopes = _slopes(weights, scaled[rows], wanted[rows], settings.dropout, rng)
+            rate = settings.learning_rate * np.sqrt(1 - 0.999**step) / (1 - 0.9**step)
+            for weight, slope, m, v in zip(weights, slopes, mean, square, strict=True):
+                m += 0.1 * (slope - m)
+                v += 0.001 * (np.square(slope) - v)
+                if weight.ndim == 2:
+                    weight *= 1.0 - settings.learning_rate * settings.weight_decay
+                weight -= np.float32(rate) * m / (np.sqrt(v) + np.float32(1e-8))
+        yield Head(*(one.copy() for one in weights))
+
+
+def _slopes(
+    weights: Sequence[Floats], rows: Floats, wanted: Floats, dropout: float, rng: np.random.Generator
+) -> list[Floats]:
+    first, bias, second, prior = weights
+    before = rows @ first + bias
+    kept = (before > 0).astype(np.float32)
+    if dropout:
+        kept *= (rng.random(before.shape, dtype=np.float32) >= dropout) / np.float32(1.0 - dropout)
+    hidden = before * kept
+    votes = wanted.sum(1, keepdims=True)
+    by_logit = (_softmax(hidden @ second + prior) * votes - wanted) / max(float(votes.sum()), 1e-12)
+    by_hidden = (by_logit @ second.T) * kept
+    return [rows.T @ by_hidden, by_hidden.sum(0), hidden.T @ by_logit, by_logit.sum(0)]
+
+
+@dataclass(frozen=True, slots=True)
+class HeadModel:
+    """Features in, distributions out: scale, averaged heads, temperature; saved as plain arrays."""
+
+    labels: tuple[str, ...]
+    scale: Scale
+    heads: tuple[Head, ...]
+    temperature: float = 1.0
+
+    def predict(self, features: Floats) -> Array:
+        """A distribution for each clip: the heads' mean, to the power of 1 / temperature."""
+        scaled = self.scale.apply(features)
+        return tempered(sum_of([head.predict(scaled) for head in self.heads]) / len(self.heads), self.temperature)
+
+    def save(self, path: str | Path) -> None:
+        """Write it as one .npz, whole or not at all."""
+        arrays: dict[str, NDArray[np.generic]] = {
+            "about": np.array(
+                json.dumps({"version": _VERSION, "labels": self.labels, "heads": len(self.heads)}, ensure_ascii=False)
+            ),
+            "centre": self.scale.centre,
+            "spread": self.scale.spread,
+            "size": np.array(self.scale.size),
+            "temperature": np.array(self.temperature),
+        }
+        if self.scale.basis is not None:
+            arrays["basis"] = self.scale.basis
+        for number, head in enumerate(self.heads):
+            parts = {"first": head.first, "bias": head.bias, "second": head.second, "prior": head.prior}
+            arrays |= {f"head{number}_{name}": array for name, array in parts.items()}
+        stream = io.BytesIO()
+        np.savez(stream, **arrays)  # type: ignore[arg-type]  # numpy's stub takes the names for its own options
+        write_bytes(path, stream.getvalue())
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read what `save` wrote."""
+        try:
+            with np.load(path, allow_pickle=False) as read:
+                arrays = dict(read)
+            about = json.loads(str(arrays["about"]))
+            if about["version"] != _VERSION:
+                raise InputError("was written by another version of alm-proxies", where=str(path), fix="Train again.")
+            heads = [
+                Head(*(arrays[f"head{number}_{part}"] for part in ("first", "bias", "second", "prior")))
+                for number in range(int(about["heads"]))
+            ]
+            scale = Scale(arrays["centre"], arrays["spread"], arrays.get("basis"), float(arrays["size"]))
+            return cls(tuple(about["labels"]), scale, tuple(heads), float(arrays["temperature"]))
+        except OSError as error:
+            raise could_not_read(path, error) from error
+        except (KeyError, ValueError, TypeError, EOFError) as error:
+            raise InputError("holds no trained head", where=str(path), fix="Train it again.") from error
+
+
+def tempered(shares: Array, temperature: float) -> Array:
+    """Distributions to the power of 1 / temperature; above 1 they are flatter."""
+    return _softmax(np.log(np.maximum(shares, _LEAST)) / temperature)
+
+
+def temperature_of(shares: Array, targets: Array) -> float:
+    """The temperature at which predictions give the targets the highest likelihood; 1 where there is no target."""
+    from scipy.optimize import minimize_scalar
+
+    if not targets.any():
+        return 1.0
+
+    def loss(log_temperature: float) -> float:
+        return log_loss(tempered(shares, float(np.exp(log_temperature))), targets)
+
+    return float(np.exp(minimize_scalar(loss, bounds=(-1.1, 1.1), method="bounded").x))
+
+
+def log_loss(shares: Array, targets: Array) -> float:
+    """Log loss a vote."""
+    return float(-(targets * np.log(np.maximum(shares, _LEAST))).sum() / max(targets.sum(), 1e-12))
+
+
+def sum_of(parts: Sequence[Array]) -> Array:
+    """The sum in the order given, so that it rounds alike."""
+    total = np.zeros_like(parts[0])
+    for part in parts:
+        total += part
+    return total
+
+
+def _softmax(logits: F) -> F:
+    raised: F = np.exp(logits - logits.max(1, keepdims=True))
+    raised /= raised.sum(1, keepdims=True)
+    return raised

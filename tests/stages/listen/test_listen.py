@@ -1,0 +1,251 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import soundfile
+
+from alm_proxies.errors import InputError
+from alm_proxies.stages.fuse.stage import FuseSettings, fuse
+from alm_proxies.stages.listen.settings import ListenSettings
+from alm_proxies.stages.listen.stage import Listened, listen
+from alm_proxies.tables import Utterances, Votes, combine
+from alm_proxies.training.heads import HeadModel, HeadSettings
+
+LABELS = ("angry", "happy", "sad")
+HEAD = HeadSettings(hidden=16, epochs=20, seeds=2, batch=16, components=16)
+SETTINGS = ListenSettings(recipe="features", head=HEAD, folds=3)
+
+
+@dataclass(frozen=True)
+class Corpus:
+    folder: Path
+    utterances: Utterances
+    votes: Votes
+
+
+def make(folder: Path, speakers: int = 6, each: int = 12) -> Corpus:
+    """Tones whose pitch and loudness stand for the label, with three votes each, of which one is held out."""
+    rng = np.random.default_rng(0)
+    rows, votes = [], []
+    for number in range(speakers * each):
+        label, speaker = number % 3, f"toy/s{number // each}"
+        time = np.arange(6400) / 16_000
+        tone = np.sin(2 * np.pi * (120 + 130 * label + 5 * rng.standard_normal()) * time)
+        sound = (0.1 + 0.2 * label) * tone + 0.01 * rng.standard_normal(6400)
+        soundfile.write(folder / f"{number}.wav", sound, 16_000)
+        name = f"toy/{number:03d}"
+        rows.append({"utterance_id": name, "corpus": "toy", "audio": f"{number}.wav", "speaker": speaker})
+        for rater in range(3):
+            cast = label if rng.random() < 0.8 else int(rng.integers(0, 3))
+            vote = {"utterance_id": name, "annotator": f"toy/r{rater}", "label": LABELS[cast], "held_out": rater == 2}
+            votes.append(vote | {"draw": 0})
+    utterances = Utterances.of(pl.DataFrame(rows))
+    utterances = Utterances(utterances.frame, utterances.about.with_(roots={"toy": str(folder)}))
+    return Corpus(folder, utterances, Votes.of(pl.DataFrame(votes), taxonomy=LABELS))
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    return make(tmp_path_factory.mktemp("toy"))
+
+
+@pytest.fixture(scope="module")
+def listened(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> tuple[Listened, Path]:
+    folder = tmp_path_factory.mktemp("out")
+    return listen(corpus.utterances, corpus.votes, folder, SETTINGS), folder
+
+
+def shares(votes: Votes) -> pl.DataFrame:
+    return votes.frame.pivot("label", index="utterance_id", values="weight").sort("utterance_id")
+
+
+def test_every_utterance_gets_one_score_vote_and_the_card_says_where_it_comes_from(
+    corpus: Corpus, listened: tuple[Listened, Path]
+) -> None:
+    made, folder = listened
+    frame = made.votes.frame
+    assert frame.height == 3 * len(corpus.utterances)
+    assert set(frame["source"]) == {"proxy"}
+    assert set(frame["draw"]) == {0}
+    sums = frame.group_by("utterance_id").agg(pl.col("weight").sum())["weight"].to_numpy()
+    np.testing.assert_allclose(sums, 1.0, atol=1e-9)
+    card = made.votes.about.annotators["listener"]
+    assert (card.source, card.elicit, card.trained_on_these_votes) == ("proxy", "score", "out_of_fold")
+    assert card.folds is not None
+    assert set(card.folds) == set(corpus.utterances.frame["speaker"])
+    assert set(card.folds.values()) == {0, 1, 2}
+    assert made.votes.about.made_by is not None
+    assert made.votes.about.made_by.stage == "listen"
+    again = Votes.read(folder / "votes.parquet")
+    assert again.frame.equals(frame.sort("utterance_id", "annotator", "draw", "label"))
+    assert again.about.annotators == made.votes.about.annotators
+
+
+def test_the_listener_finds_what_the_votes_say_and_fuse_takes_it(
+    corpus: Corpus, listened: tuple[Listened, Path]
+) -> None:
+    made, _ = listened
+    table = shares(made.votes)
+    likeliest = table.select(LABELS).to_numpy().argmax(1)
+    assert (likeliest == np.arange(len(table)) % 3).mean() > 0.8
+    fused = fuse(combine(corpus.votes, made.votes), FuseSettings(method="weighted"), utterances=corpus.utterances)
+    assert set(fused.labels.frame["proxy_votes"]) == {1.0}
+
+
+def test_votes_of_a_speaker_change_nothing_of_what_is_said_of_the_speakers_of_that_fold(
+    corpus: Corpus, listened: tuple[Listened, Path], tmp_path: Path
+) -> None:
+    made, folder = listened
+    card = made.votes.about.annotators["listener"]
+    assert card.folds is not None
+    fold = card.folds["toy/s0"]
+    same = [speaker for speaker, where in card.folds.items() if where == fold]
+    ids = corpus.utterances.frame.filter(pl.col("speaker").is_in(same))["utterance_id"]
+    theirs = pl.col("utterance_id").is_in(ids.implode())
+    turned = {"angry": "happy", "happy": "sad", "sad": "angry"}
+    swapped = pl.when(theirs).then(pl.col("label").replace(turned)).otherwise(pl.col("label"))
+    fewer = corpus.votes.frame.filter(~(theirs & (pl.col("annotator") == "toy/r1")))
+    (tmp_path / "features").symlink_to(folder / "features")
+    for frame in (corpus.votes.frame.with_columns(label=swapped), fewer):
+        other = listen(corpus.utterances, Votes(frame, corpus.votes.about), tmp_path, SETTINGS)
+        before, after = made.votes.frame, other.votes.frame
+        assert before.filter(theirs).equals(after.filter(theirs))
+        assert not before.filter(~theirs).equals(after.filter(~theirs))
+
+
+def test_held_out_votes_and_other_proxies_are_never_seen(
+    corpus: Corpus, listened: tuple[Listened, Path], tmp_path: Path
+) -> None:
+    made, folder = listened
+    (tmp_path / "features").symlink_to(folder / "features")
+    frame = corpus.votes.frame
+    other = pl.when(pl.col("held_out")).then(pl.lit("sad")).otherwise(pl.col("label"))
+    proxy = frame.filter("held_out").with_columns(
+        annotator=pl.lit("model"), source=pl.lit("proxy"), held_out=pl.lit(value=False), label=pl.lit("angry")
+    )
+    changed = Votes.of(pl.concat([frame.with_columns(label=other), proxy]), about=corpus.votes.about)
+    again = listen(corpus.utterances, changed, tmp_path, SETTINGS)
+    assert again.votes.frame.equals(made.votes.frame)
+
+
+def test_a_second_run_reads_what_was_kept_and_gives_the_same_bytes(
+    corpus: Corpus, listened: tuple[Listened, Path], tmp_path: Path
+) -> None:
+    _, folder = listened
+    (tmp_path / "features").symlink_to(folder / "features")
+    elsewhere = tmp_path / "wav"
+    elsewhere.mkdir()
+    for path in corpus.folder.glob("*.wav"):
+        (elsewhere / path.name).write_bytes(path.read_bytes())
+    moved = corpus.utterances.about.with_(roots={"toy": str(elsewhere)})
+    files = set((folder / "features").rglob("*.parquet"))
+    listen(Utterances(corpus.utterances.frame, moved), corpus.votes, tmp_path, SETTINGS)
+    assert set((folder / "features").rglob("*.parquet")) == files
+    for name in ("votes.parquet", "models/fold-0.npz"):
+        assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_the_saved_models_give_the_votes(corpus: Corpus, listened: tuple[Listened, Path]) -> None:
+    made, folder = listened
+    card = made.votes.about.annotators["listener"]
+    assert card.folds is not None
+    model = HeadModel.load(folder / "models" / "fold-1.npz")
+    assert model.labels == LABELS
+    assert len(model.heads) == HEAD.seeds
+    assert not list((folder / "models").glob("fold-3.npz"))
+
+
+def test_bad_recordings_and_utterances_without_votes_or_speakers_are_findings_and_lose_nothing(
+    corpus: Corpus, tmp_path: Path
+) -> None:
+    (tmp_path / "wav").mkdir()
+    for path in corpus.folder.glob("*.wav"):
+        (tmp_path / "wav" / path.name).symlink_to(path)
+    (tmp_path / "wav" / "0.wav").unlink()
+    (tmp_path / "wav" / "1.wav").unlink()
+    (tmp_path / "wav" / "1.wav").write_text("no sound")
+    frame = corpus.utterances.frame.with_columns(
+        audio=pl.when(pl.col("utterance_id") == "toy/002").then(None).otherwise(pl.col("audio")),
+        speaker=pl.when(pl.col("utterance_id").str.ends_with("1")).then(pl.lit("toy/new")).otherwise(pl.col("speaker")),
+    )
+    utterances = Utterances(frame, corpus.utterances.about.with_(roots={"toy": str(tmp_path / "wav")}))
+    new = frame.filter(pl.col("speaker") == "toy/new")["utterance_id"]
+    votes = corpus.votes.frame.filter(
+        ~pl.col("utterance_id").is_in(new.implode()) & (pl.col("utterance_id") != "toy/003")
+    )
+    stray = votes.head(1).with_columns(utterance_id=pl.lit("toy/stray"))
+    made = listen(utterances, Votes(pl.concat([votes, stray]), corpus.votes.about), tmp_path / "out", SETTINGS)
+    voted = set(made.votes.frame["utterance_id"])
+    assert voted == set(frame["utterance_id"]) - {"toy/000", "toy/001", "toy/002"}
+    kinds = made.findings.counts()
+    assert kinds["missing"] == kinds["not_audio"] == kinds["no_audio"] == kinds["no_utterance"] == 1
+    assert kinds["speakers_without_votes"] == len(new) - 1
+    assert set(made.findings.frame["stage"]) == {"listen"}
+    card = made.votes.about.annotators["listener"]
+    assert card.folds is not None
+    assert "toy/new" not in card.folds
+
+
+def test_without_speakers_folds_are_of_utterances_and_it_is_said(corpus: Corpus, tmp_path: Path) -> None:
+    frame = corpus.utterances.frame.with_columns(speaker=pl.lit(None, dtype=pl.String))
+    made = listen(Utterances(frame, corpus.utterances.about), corpus.votes, tmp_path, SETTINGS)
+    found = made.findings.frame.filter(pl.col("kind") == "folds_of_utterances")
+    assert "do not name their speakers" in found["message"][0]
+    card = made.votes.about.annotators["listener"]
+    assert card.folds is not None
+    assert set(card.folds) == set(frame["utterance_id"])
+
+
+def test_votes_that_nothing_can_be_learned_from_are_refused(corpus: Corpus, tmp_path: Path) -> None:
+    few = corpus.votes.frame.filter(pl.col("utterance_id") < "toy/010")
+    with pytest.raises(InputError, match="only 10 utterances have both human votes and a recording"):
+        listen(corpus.utterances, Votes(few, corpus.votes.about), tmp_path, SETTINGS)
+    proxies = corpus.votes.frame.with_columns(source=pl.lit("proxy"), held_out=pl.lit(value=False))
+    with pytest.raises(InputError, match="no human label votes"):
+        listen(corpus.utterances, Votes(proxies, corpus.votes.about), tmp_path, SETTINGS)
+    with pytest.raises(ValueError, match="needs model = a folder"):
+        ListenSettings(recipe="encoder")
+
+
+def test_the_page_shows_scores_the_exchange_test_and_the_folds(listened: tuple[Listened, Path]) -> None:
+    made, folder = listened
+    html = (folder / "page.html").read_text()
+    assert "The listener predicts human votes by" in made.page.headline
+    titles = [section.title for section in made.page.sections]
+    assert titles == ["Against human votes", "Exchange test", "Early stopping", "Folds"]
+    for words in ("round 1", "round 2", "class shares", "temperature"):
+        assert words in html
+
+
+def test_speaker_relative_features_are_another_listener(
+    corpus: Corpus, listened: tuple[Listened, Path], tmp_path: Path
+) -> None:
+    made, folder = listened
+    (tmp_path / "features").symlink_to(folder / "features")
+    settings = SETTINGS.model_copy(update={"speaker_relative": True})
+    other = listen(corpus.utterances, corpus.votes, tmp_path, settings)
+    digests = {one.votes.about.annotators["listener"].digest for one in (made, other)}
+    assert len(digests) == 2
+    assert not shares(made.votes).equals(shares(other.votes))
+
+
+def test_a_frozen_encoder_is_run_once_for_each_recording(corpus: Corpus, tmp_path: Path) -> None:
+    tf = pytest.importorskip("transformers")
+    pytest.importorskip("torch")
+    model = tmp_path / "model"
+    ids = dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id"), 0)
+    sizes = {"d_model": 32, "encoder_layers": 2, "encoder_attention_heads": 2, "encoder_ffn_dim": 64}
+    config = tf.WhisperConfig(**sizes, **ids, decoder_layers=0, decoder_attention_heads=2, vocab_size=8)
+    tf.WhisperModel(config).save_pretrained(model)
+    tf.WhisperFeatureExtractor().save_pretrained(model)
+    settings = ListenSettings(model=str(model), head=HEAD, folds=3, device="cpu")
+    first = listen(corpus.utterances, corpus.votes, tmp_path / "one", settings)
+    again = listen(corpus.utterances, corpus.votes, tmp_path / "one", settings)
+    assert first.votes.frame.equals(again.votes.frame)
+    (kept,) = (tmp_path / "one" / "features").rglob("*.parquet")
+    assert pl.read_parquet(kept).height == len(corpus.utterances)
+    assert first.votes.about.annotators["listener"].model == str(model)

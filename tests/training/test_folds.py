@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from alm_proxies.stages.listen.relabel import relabelling
+from alm_proxies.training.folds import Fitted, Material, assign_folds, cross_fit
+from alm_proxies.training.heads import HeadSettings
+
+LABELS = ("angry", "happy", "sad")
+SETTINGS = HeadSettings(hidden=8, epochs=3, seeds=2, components=6, batch=32)
+
+
+def corpus(rows: int = 160, folds: int = 4, seed: int = 0) -> Material:
+    rng = np.random.default_rng(seed)
+    features = rng.standard_normal((rows, 10)).astype(np.float32)
+    chances = np.exp(features[:, :3])
+    chances /= chances.sum(1, keepdims=True)
+    votes = np.stack([rng.multinomial(int(rng.integers(0, 4)), row) for row in chances]).astype(np.float64)
+    fold = rng.integers(0, folds, rows)
+    fold[:6] = -1
+    votes[:6] = 0.0
+    return Material(LABELS, features, votes, fold.astype(np.int64))
+
+
+def fit(material: Material, rounds: int = 2) -> Fitted:
+    return cross_fit(material, SETTINGS, rounds=rounds, seed=3, relabel=relabelling(material, 3))
+
+
+@pytest.mark.parametrize("change", ["changed", "deleted", "added"])
+def test_no_vote_of_a_fold_changes_a_byte_of_what_predicts_it_in_either_round(change: str) -> None:
+    material = corpus()
+    before = fit(material)
+    for fold in range(material.folds):
+        votes = material.votes.copy()
+        rows = np.flatnonzero((material.fold == fold) & votes.any(1))[:5]
+        if change == "changed":
+            votes[rows] = votes[rows][:, [1, 2, 0]]
+        elif change == "deleted":
+            votes[rows] = 0.0
+        else:
+            votes[np.flatnonzero(material.fold == fold)] += [2.0, 0.0, 0.0]
+        after = fit(replace(material, votes=votes))
+        here = material.fold == fold
+        for first, second in zip(before.rounds, after.rounds, strict=True):
+            assert first[here].tobytes() == second[here].tobytes()
+            for other in range(material.folds):
+                if other != fold:
+                    there = material.fold == other
+                    assert first[there].tobytes() != second[there].tobytes()
+        assert before.models[fold].predict(material.features).tobytes() == (
+            after.models[fold].predict(material.features).tobytes()
+        )
+
+
+def test_the_second_round_differs_from_the_first_and_one_round_is_its_beginning() -> None:
+    material = corpus()
+    once, twice = fit(material, 1), fit(material, 2)
+    assert len(once.rounds) == 1
+    assert once.shares.tobytes() == twice.rounds[0].tobytes()
+    assert not np.allclose(twice.rounds[0], twice.rounds[1])
+    np.testing.assert_allclose(twice.shares.sum(1), 1.0)
+
+
+def test_rows_without_a_fold_get_the_average_and_rows_without_votes_their_folds_model() -> None:
+    material = corpus()
+    made = fit(material)
+    unheard = material.fold < 0
+    average = sum(model.predict(material.features[unheard]) for model in made.models) / material.folds
+    np.testing.assert_allclose(made.shares[unheard], average)
+    silent = np.flatnonzero(~material.votes.any(1) & (material.fold == 2))
+    assert len(silent)
+    np.testing.assert_array_equal(made.shares[silent], made.models[2].predict(material.features)[silent])
+
+
+def test_threads_change_no_byte() -> None:
+    material = corpus()
+    one, three = (
+        cross_fit(material, SETTINGS, rounds=2, seed=0, relabel=relabelling(material, 0), threads=threads)
+        for threads in (1, 3)
+    )
+    assert one.shares.tobytes() == three.shares.tobytes()
+
+
+def test_early_stopping_goes_by_the_curve_of_other_speakers() -> None:
+    made = fit(corpus())
+    assert made.curves.shape == (4, SETTINGS.epochs)
+    for fold, epochs in enumerate(made.epochs):
+        assert epochs == int(np.argmin(made.curves[fold])) + 1
+
+
+def test_folds_keep_speakers_whole_and_are_of_like_size() -> None:
+    speakers = [f"s{number}" for number in range(11) for _ in range(10 + number)]
+    folds = assign_folds(speakers, 4, 0)
+    assert set(folds) == set(speakers)
+    sizes = np.bincount([folds[speaker] for speaker in speakers])
+    assert len(sizes) == 4
+    assert sizes.max() - sizes.min() <= 20
+    assert folds == assign_folds(list(reversed(speakers)), 4, 0)
+    alike = [f"s{number}" for number in range(12)]
+    assert assign_folds(alike, 4, 0) != assign_folds(alike, 4, 1)
+    assert max(assign_folds(["a", "b"], 5, 0).values()) == 1

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from alm_proxies.errors import InputError
+from alm_proxies.training.heads import (
+    HeadModel,
+    HeadSettings,
+    Scale,
+    _slopes,
+    log_loss,
+    temperature_of,
+    tempered,
+    train,
+)
+
+LABELS = ("angry", "happy", "sad")
+
+
+def material(rows: int = 400, width: int = 20, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Features, the chances that they stand for, and three votes drawn from these."""
+    rng = np.random.default_rng(seed)
+    features = rng.standard_normal((rows, width)) * rng.uniform(0.1, 50, width) + rng.uniform(-9, 9, width)
+    plain = (features - features.mean(0)) / features.std(0)
+    chances = np.exp(plain[:, :3] * 1.5)
+    chances /= chances.sum(1, keepdims=True)
+    votes = np.stack([rng.multinomial(3, row) for row in chances]).astype(np.float64)
+    return features.astype(np.float32), chances, votes
+
+
+def test_slopes_are_those_of_the_multinomial_likelihood() -> None:
+    rng = np.random.default_rng(1)
+    rows, wanted = rng.standard_normal((7, 5)), rng.integers(0, 4, (7, 3)).astype(float)
+    weights = [rng.standard_normal(shape) for shape in ((5, 4), (4,), (4, 3), (3,))]
+
+    def loss(changed: list[np.ndarray]) -> float:
+        first, bias, second, prior = changed
+        logits = np.maximum(rows @ first + bias, 0) @ second + prior
+        logs = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+        return float(-(wanted * logs).sum() / wanted.sum())
+
+    slopes = _slopes(weights, rows, wanted, 0.0, rng)  # type: ignore[arg-type]  # double precision, for the differences
+    for place, slope in enumerate(slopes):
+        for index in np.ndindex(*slope.shape):
+            ends = []
+            for step in (1e-5, -1e-5):
+                changed = [one.copy() for one in weights]
+                changed[place][index] += step
+                ends.append(loss(changed))
+            assert slope[index] == pytest.approx((ends[0] - ends[1]) / 2e-5, abs=2e-6)
+
+
+def test_a_head_learns_chances_from_three_votes_and_beats_the_shares_of_the_labels() -> None:
+    features, chances, votes = material()
+    settings = HeadSettings(hidden=64, epochs=20, batch=32)
+    scale = Scale.of(features[:300], settings.components)
+    *_, head = train(scale.apply(features[:300]), votes[:300], settings, np.random.default_rng(0), settings.epochs)
+    made = HeadModel(LABELS, scale, (head,)).predict(features[300:])
+    prior = np.tile(votes[:300].sum(0) / votes[:300].sum(), (100, 1))
+    floor = log_loss(chances[300:], chances[300:])
+    assert log_loss(made, chances[300:]) < floor + 0.3 * (log_loss(prior, chances[300:]) - floor)
+
+
+def test_a_head_that_has_not_been_trained_gives_the_shares_of_the_labels() -> None:
+    features, _, votes = material()
+    settings = HeadSettings(hidden=8, learning_rate=1e-12)
+    scale = Scale.of(features, 10)
+    head = next(train(scale.apply(features), votes, settings, np.random.default_rng(0), 1))
+    shares = (votes.sum(0) + 1) / (votes.sum() + 3)
+    np.testing.assert_allclose(head.predict(scale.apply(features)), np.tile(shares, (400, 1)), atol=1e-6)
+
+
+def test_scale_is_learned_from_training_clips_alone_and_an_unknown_feature_counts_as_its_mean() -> None:
+    features, _, _ = material()
+    scale = Scale.of(features[:200], 8)
+    before = scale.apply(features[:5])
+    assert before.shape == (5, 8)
+    assert float(np.square(scale.apply(features[:200])).mean()) == pytest.approx(1.0, abs=1e-3)
+    unknown = features[:5].copy()
+    unknown[:, 3] = np.nan
+    mean = features[:5].copy()
+    mean[:, 3] = features[:200, 3].mean()
+    np.testing.assert_allclose(scale.apply(unknown), scale.apply(mean), atol=1e-4)
+    constant = np.concatenate([features, np.full((400, 1), 7.0, np.float32)], axis=1)
+    far = constant[:2].copy()
+    far[:, -1] = 1e6
+    again = Scale.of(constant[:200], 8)
+    np.testing.assert_allclose(again.apply(far), again.apply(constant[:2]), atol=1e-6)
+
+
+def test_components_span_what_varies_most() -> None:
+    rng = np.random.default_rng(3)
+    latent = rng.standard_normal((300, 3))
+    features = (latent @ rng.standard_normal((3, 40)) + 0.05 * rng.standard_normal((300, 40))).astype(np.float32)
+    scale = Scale.of(features, 3)
+    assert scale.basis is not None
+    plain = (features - scale.centre) / scale.spread
+    kept = np.square(plain @ scale.basis).sum() / np.square(plain).sum()
+    assert kept > 0.99
+    np.testing.assert_allclose(scale.basis.T @ scale.basis, np.eye(3), atol=1e-5)
+
+
+def test_temperature_undoes_a_change_of_sharpness() -> None:
+    _, chances, _ = material()
+    sharp = tempered(chances, 0.5)
+    found = temperature_of(sharp, chances)
+    assert found == pytest.approx(2.0, rel=0.01)
+    np.testing.assert_allclose(tempered(sharp, found), chances, atol=5e-3)
+    assert temperature_of(chances, np.zeros_like(chances)) == 1.0
+
+
+def test_a_saved_model_predicts_the_same_and_other_files_are_refused(tmp_path: Path) -> None:
+    features, _, votes = material()
+    settings = HeadSettings(hidden=16, epochs=2, components=5)
+    scale = Scale.of(features, 5)
+    heads = [
+        list(train(scale.apply(features), votes, settings, np.random.default_rng(seed), 2))[-1] for seed in range(2)
+    ]
+    model = HeadModel(LABELS, scale, tuple(heads), 1.3)
+    model.save(tmp_path / "model.npz")
+    again = HeadModel.load(tmp_path / "model.npz")
+    assert again.labels == LABELS
+    np.testing.assert_array_equal(again.predict(features), model.predict(features))
+    (tmp_path / "text.npz").write_text("not a model")
+    with pytest.raises(InputError, match="holds no trained head"):
+        HeadModel.load(tmp_path / "text.npz")
+    with pytest.raises(InputError, match="no such file"):
+        HeadModel.load(tmp_path / "nothing.npz")
