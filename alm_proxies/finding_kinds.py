@@ -161,6 +161,13 @@ KINDS: dict[str, Kind] = {
     "speaker_in_two_splits": Kind("problem", "A speaker is in two splits.", "Split by speaker."),
     "wish_not_met": Kind("warning", "Shares that were asked for could not be reached.", "Loosen the cap."),
     "without_labels": Kind("warning", "Utterances have no label and are left out."),
+    # listening
+    "folds_of_utterances": Kind(
+        "warning", "A listener was trained in folds of utterances, not of speakers.", "Give the speakers."
+    ),
+    "not_learned_from": Kind("info", "Utterances without human votes are voted on, and teach a listener nothing."),
+    "speakers_not_known": Kind("warning", "Utterances do not name their speaker.", "Give their speakers."),
+    "speakers_without_votes": Kind("info", "Speakers without human votes are voted on by the mean of all folds."),
     # training and predicting
     "development_set_aside": Kind("info", "No development split is given; some speakers were set aside for it."),
     "no_utterance": Kind("warning", "Labels are about utterances that no table describes.", "Give their Utterances."),

@@ -13,6 +13,7 @@ STAGES = {
     "simulate": "Synthesise a corpus of speech with listeners' votes and the true distributions.",
     "read": "Read a corpus's own label files into utterances and votes.",
     "annotate": "Ask audio-language models for votes; run it again to resume.",
+    "listen": "Train a listener on the corpus's own human votes, and let it vote on speakers it never saw.",
     "fuse": "Fuse human and proxy votes into label distributions.",
     "align": "Report how well proxies and fused labels agree with human votes.",
     "balance": "Weigh labels so that classes, ambiguity and groups have wanted shares.",

@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from alm_proxies.estimators.estimator import one_thread
 from alm_proxies.progress import Progress
 from alm_proxies.seeds import generator
+from alm_proxies.training.head_settings import HeadSettings
 from alm_proxies.training.heads import (
     Array,
     Floats,
     HeadModel,
-    HeadSettings,
     Scale,
     log_loss,
     sum_of,

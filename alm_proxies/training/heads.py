@@ -15,11 +15,11 @@ from typing import Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 
 from alm_proxies.errors import InputError
 from alm_proxies.files import could_not_read, write_bytes
 from alm_proxies.seeds import generator
+from alm_proxies.training.head_settings import HeadSettings
 
 Array = NDArray[np.float64]
 Floats = NDArray[np.float32]
@@ -27,28 +27,6 @@ F = TypeVar("F", Array, Floats)
 _FURTHEST = 5.0  # standard deviations a feature counts for at most
 _LEAST = 1e-6  # of any probability
 _VERSION = 1
-
-
-class HeadSettings(BaseModel):
-    """How a head on frozen features is trained."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-    hidden: int = Field(256, ge=1, le=4096)
-    """Width of the hidden layer."""
-    components: int = Field(128, ge=1, le=4096)
-    """Principal components of the features that are kept; at most half the number of training clips."""
-    dropout: float = Field(0.5, ge=0, lt=1)
-    """Share of hidden units left out at each step."""
-    learning_rate: float = Field(1e-3, gt=0)
-    """Learning rate of AdamW."""
-    weight_decay: float = Field(1e-2, ge=0)
-    """Weight decay of AdamW, of weight matrices alone."""
-    batch: int = Field(128, ge=1)
-    """Clips a step."""
-    epochs: int = Field(30, ge=1, le=1000)
-    """At most so many passes over the training clips; early stopping on other speakers chooses the number."""
-    seeds: int = Field(5, ge=1, le=100)
-    """Heads that are averaged, each from a seed of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,10 +107,11 @@ def train(
     ]
     mean, square = ([np.zeros_like(one) for one in weights] for _ in range(2))
     step = 0
+    batch = min(settings.batch, max(16, len(scaled) // 16))
     for _ in range(epochs):
         order = rng.permutation(len(scaled))
-        for start in range(0, len(order), settings.batch):
-            rows = order[start : start + settings.batch]
+        for start in range(0, len(order), batch):
+            rows = order[start : start + batch]
             step += 1
             slopes = _slopes(weights, scaled[rows], wanted[rows], settings.dropout, rng)
             rate = settings.learning_rate * np.sqrt(1 - 0.999**step) / (1 - 0.9**step)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from alm_proxies.errors import InputError
+from alm_proxies.training.head_settings import HeadSettings
 from alm_proxies.training.heads import (
     HeadModel,
-    HeadSettings,
     Scale,
     _slopes,
     log_loss,

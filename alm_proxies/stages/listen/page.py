@@ -3,49 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from alm_proxies.ballots import which_count
+from alm_proxies.files import canonical_json
 from alm_proxies.interval import Interval
 from alm_proxies.measures.bootstrap import interval_by_speaker
+from alm_proxies.measures.exchange import exchange
 from alm_proxies.report.charts import Line, Series, curves
 from alm_proxies.report.page import Cell, Column, Figure, Page, Section, Table, Text
+from alm_proxies.settings import deciding
 from alm_proxies.stages.listen.settings import ListenSettings
 from alm_proxies.tables import Finding, Utterances, Votes
 from alm_proxies.training.folds import Fitted, Material
 
 Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class Exchange:
-    """Loss of held-out votes less loss of a clip's own fitted votes, less the same of the class shares; 0 is honest."""
-
-    round: int
-    gap: Interval
-    utterances: int
-
-
-def exchange_test(shares: Array, prior: Array, fitted: Array, held: Array, speakers: Array) -> Interval:
-    """The gap by which a clip's own fitted votes are predicted better than its held-out votes, over speakers.
-
-    Fitted and held-out votes of a clip are exchangeable, so predictions that saw neither predict both equally well. A
-    gap above 0 means that a clip's own votes came back to it, say through labels of other clips.
-    """
-    rows = fitted.any(1) & held.any(1)
-    against = np.log(np.maximum(prior, 1e-9)) - np.log(np.maximum(shares[rows], 1e-9))
-    columns = [(held[rows] * against).sum(1), held[rows].sum(1), (fitted[rows] * against).sum(1), fitted[rows].sum(1)]
-    return interval_by_speaker(np.stack(columns, axis=1), speakers[rows], _gap)
-
-
-def _gap(sums: Array) -> Array:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        made: Array = sums[:, 0] / sums[:, 1] - sums[:, 2] / sums[:, 3]
-    return made
 
 
 def page_of(
@@ -57,8 +32,8 @@ def page_of(
     settings: ListenSettings,
     findings: Sequence[Finding],
     by_speaker: bool,
-) -> Page:
-    """The page of one run."""
+) -> tuple[Page, float]:
+    """The page of one run, and the nats a vote by which the listener beats the class shares."""
     held = _held_out(ids, votes)
     joined = ids.to_frame("utterance_id").join(
         utterances.frame.select("utterance_id", "speaker"), on="utterance_id", how="left", maintain_order="left"
@@ -73,7 +48,7 @@ def page_of(
     alone = _loss(np.tile(prior, (len(ids), 1)), judged, rows, speakers)
     better = alone.estimate - scores[-1].estimate
     which = "their own votes, which no model that predicts them has seen" if own else "held-out human votes"
-    return Page(
+    page = Page(
         kind="listen",
         headline=f"The listener predicts human votes by {better:.3f} nats a vote better than the class shares",
         summary=(
@@ -88,12 +63,13 @@ def page_of(
         ),
         sections=(
             _score_section(scores, alone, which),
-            _exchange_section(fitted, prior, material, held, speakers),
+            _exchange_section(fitted, material, held, speakers),
             _stopping(fitted),
             _folds_section(material, fitted),
         ),
-        made={"settings": settings.model_dump_json(), "findings": str(len(findings))},
+        made={"settings": canonical_json(deciding(settings)), "findings": str(len(findings))},
     )
+    return page, better
 
 
 def _what(settings: ListenSettings) -> str:
@@ -127,7 +103,7 @@ def _score_section(scores: Sequence[Interval], alone: Interval, which: str) -> S
     )
 
 
-def _exchange_section(fitted: Fitted, prior: Array, material: Material, held: Array, speakers: Array) -> Section:
+def _exchange_section(fitted: Fitted, material: Material, held: Array, speakers: Array) -> Section:
     title = "Exchange test"
     lead = (
         "A clip's own fitted votes and its held-out votes are alike to a model that has seen neither, so it predicts "
@@ -139,12 +115,13 @@ def _exchange_section(fitted: Fitted, prior: Array, material: Material, held: Ar
             "No utterance has both fitted and held-out votes, so the test cannot be made: hold some votes out in read."
         )
         return Section(title, lead, (Text(fix, "notice"),))
-    gaps = [exchange_test(one, prior, material.votes, held, speakers) for one in fitted.rounds]
-    rows: list[list[Cell]] = [[f"round {number}", gap, int(both.sum())] for number, gap in enumerate(gaps, 1)]
-    gap_column = Column("gap", 3, "loss of held-out votes less loss of own fitted votes, nats")
-    columns = [Column("round"), gap_column, Column("utterances")]
-    verdict = "The intervals hold 0." if all(gap.low <= 0 for gap in gaps) else "A gap is above 0: see the folds."
-    return Section(title, lead, (Table.of(columns, rows, f"{verdict} The class shares' own gap is taken off."),))
+    tests = [exchange(shares, material.votes, held, speakers) for shares in fitted.rounds]
+    rows: list[list[Cell]] = [
+        [f"round {number}", test.gap, test.p_value, test.utterances] for number, test in enumerate(tests, 1)
+    ]
+    gap = Column("gap", 3, "log score of a clip's own fitted votes less that of its held-out votes, nats a vote")
+    table = Table.of([Column("round"), gap, Column("p, one-sided"), Column("utterances")], rows)
+    return Section(title, f"{lead} Round {len(tests)}: {tests[-1].words()}.", (table,))
 
 
 def _stopping(fitted: Fitted) -> Section:

@@ -1,21 +1,22 @@
-"""Settings of listen."""
+"""Settings of listen: which recipe, in which folds and rounds."""
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from alm_proxies.training.heads import HeadSettings
+from alm_proxies.settings import CHANGES_NOTHING, PLACE, Settings
+from alm_proxies.stage import Need, Stage
+from alm_proxies.training.head_settings import HeadSettings
 
 
-class ListenSettings(BaseModel):
+class ListenSettings(Settings):
     """How a listener is trained on a corpus's own human votes."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-    recipe: Literal["encoder", "features"] = "encoder"
-    """encoder: a pretrained audio encoder, frozen; features: measured prosody and spectra, no pretrained weights."""
-    model: str | None = None
+    recipe: Literal["encoder", "features"] = "features"
+    """features: measured prosody and spectra, no pretrained weights; encoder: a pretrained audio encoder, frozen."""
+    model: Annotated[str | None, PLACE] = None
     """The encoder: a folder or a name on the hub (WavLM, wav2vec 2.0, HuBERT, Whisper)."""
     revision: str | None = None
     """Commit of the encoder on the hub."""
@@ -31,21 +32,35 @@ class ListenSettings(BaseModel):
     """1: trained on the human votes; 2: trained again on these votes fused with the first round's predictions."""
     head: HeadSettings = HeadSettings()
     """How the head on the features is trained."""
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
     """Seed of folds, first weights and order."""
     name: str = Field(default="listener", pattern=r"^[A-Za-z0-9][A-Za-z0-9_./-]*$")
     """Name of the annotator."""
-    device: str | None = None
+    device: Annotated[str | None, CHANGES_NOTHING] = None
     """Device of the encoder (cpu, cuda); null = a GPU if there is one."""
-    threads: int = Field(default=2, ge=1, le=256)
+    threads: Annotated[int, CHANGES_NOTHING] = Field(default=2, ge=1, le=256)
     """Threads that decode and encode clips and train heads."""
 
     @model_validator(mode="after")
     def _model_of_recipe(self) -> Self:
         if self.recipe == "encoder" and self.model is None:
-            raise ValueError(
-                'recipe = "encoder" needs model = a folder or a name on the hub, or take recipe = "features"'
-            )
+            raise ValueError('recipe = "encoder" needs model = a folder or a name on the hub')
         if self.recipe == "features" and (self.model is not None or self.layers is not None):
-            raise ValueError('recipe = "features" takes no model and no layers')
+            raise ValueError('recipe = "features" takes no model and no layers; take recipe = "encoder"')
         return self
+
+
+STAGE = Stage(
+    verb="listen",
+    settings=ListenSettings,
+    function="alm_proxies.stages.listen.stage:listen",
+    needs=(
+        Need("utterances", "utterances", first=("read/utterances",), help="The utterances: recordings and speakers."),
+        Need("votes", "votes", every=("read/votes",), help="Human votes; held-out ones are never seen."),
+    ),
+    writes={"votes": "votes.parquet", "page": "report.html"},
+    into_folder=True,
+    hears=True,
+    depends="alm_proxies.stages.listen.ahead:inputs_of",
+    foresee="alm_proxies.stages.listen.ahead:foresee",
+)

@@ -12,6 +12,7 @@ import polars as pl
 from alm_proxies.about import About, AnnotatorCard, MadeBy
 from alm_proxies.errors import InputError
 from alm_proxies.files import digest_of, make_folder
+from alm_proxies.settings import deciding
 from alm_proxies.stages.listen.settings import ListenSettings
 from alm_proxies.tables import Finding, Findings, Utterances, Votes
 
@@ -34,6 +35,19 @@ class Listened:
     """One a fold; on a new speaker the average of all counts."""
     page: Page
     findings: Findings
+    gain: float
+    """Nats a vote by which it predicts human votes better than the class shares."""
+
+    @property
+    def counts(self) -> dict[str, float]:
+        """How many votes there are."""
+        return {"votes": self.votes.frame["utterance_id"].n_unique()}
+
+    @property
+    def line(self) -> str:
+        """What came of it, in words."""
+        votes = self.counts["votes"]
+        return f"{votes:,.0f} votes by {len(self.models)} models, {self.gain:.3f} nats a vote ahead of the class shares"
 
 
 def listen(
@@ -46,15 +60,15 @@ def listen(
 ) -> Listened:
     """Votes of a model that was trained, for each fold of speakers, on the human votes of the other folds.
 
-    Held-out votes are never seen, nor those of other proxies. Into `folder` go votes.parquet, findings.parquet,
-    page.html, models/ and features/ (kept by the content of the recordings, so that a second run is short).
+    Held-out votes are never seen, nor those of other proxies. Into `folder` go votes.parquet, report.html,
+    models/ and features/ (kept by the content of the recordings, so that a second run is short).
     """
     from alm_proxies.stages.listen.hear import hear
     from alm_proxies.stages.listen.page import page_of
     from alm_proxies.stages.listen.relabel import relabelling
     from alm_proxies.training.folds import Material, cross_fit
 
-    settings = settings or ListenSettings(recipe="features")
+    settings = settings or ListenSettings()
     folder = Path(folder)
     make_folder(folder)
     counted, findings = _human(utterances, votes)
@@ -83,12 +97,10 @@ def listen(
     made = _votes(ids, fitted, votes, settings, digest, folds)
     for fold, model in enumerate(fitted.models):
         model.save(folder / "models" / f"fold-{fold}.npz")
-    table = Findings.gather(findings)
-    page = page_of(material, fitted, ids, utterances, votes, settings, findings, by_speaker)
+    page, gain = page_of(material, fitted, ids, utterances, votes, settings, findings, by_speaker)
     made.write(folder / "votes.parquet")
-    table.write(folder / "findings.parquet")
-    page.write(folder / "page.html")
-    return Listened(made, fitted.models, page, table)
+    page.write(folder / "report.html", pictures=False)
+    return Listened(made, fitted.models, page, Findings.gather(findings, STAGE), gain)
 
 
 def _human(utterances: Utterances, votes: Votes) -> tuple[Array, list[Finding]]:
@@ -111,7 +123,7 @@ def _human(utterances: Utterances, votes: Votes) -> tuple[Array, list[Finding]]:
     without = int((~counted.any(1)).sum())
     if without:
         message = "utterances without human votes to learn from are voted on, and teach nothing"
-        findings.append(Finding(STAGE, "no_human_votes", message, count=without))
+        findings.append(Finding(STAGE, "not_learned_from", message, count=without))
     return counted, findings
 
 
@@ -162,12 +174,12 @@ def _votes(
     labels = votes.taxonomy
     shares = np.maximum(fitted.shares, 1e-6)
     shares /= shares.sum(1, keepdims=True)
-    decides = settings.model_dump(mode="json", exclude={"name", "device", "threads"})
+    decides = deciding(settings)
     card = AnnotatorCard(
         digest=digest_of([decides, digest, folds]),
         source="proxy",
         engine="listen",
-        model=settings.model or settings.recipe,
+        model=_model_name(settings),
         revision=settings.revision,
         elicit="score",
         estimand="human votes",
@@ -189,3 +201,10 @@ def _votes(
     made_by = MadeBy(stage=STAGE, settings_digest=digest_of(decides), settings=decides)
     about = About(taxonomy=labels, annotators={settings.name: card}, made_by=made_by)
     return Votes.of(frame, about=about, where="the listener's votes")
+
+
+def _model_name(settings: ListenSettings) -> str:
+    """The encoder's name; of a folder its last part, so that where it lies changes no byte."""
+    if settings.model is None:
+        return settings.recipe
+    return Path(settings.model).name if Path(settings.model).is_dir() else settings.model

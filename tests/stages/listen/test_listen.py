@@ -13,7 +13,8 @@ from alm_proxies.stages.fuse.stage import FuseSettings, fuse
 from alm_proxies.stages.listen.settings import ListenSettings
 from alm_proxies.stages.listen.stage import Listened, listen
 from alm_proxies.tables import Utterances, Votes, combine
-from alm_proxies.training.heads import HeadModel, HeadSettings
+from alm_proxies.training.head_settings import HeadSettings
+from alm_proxies.training.heads import HeadModel
 
 LABELS = ("angry", "happy", "sad")
 HEAD = HeadSettings(hidden=16, epochs=20, seeds=2, batch=16, components=16)
@@ -213,7 +214,7 @@ def test_votes_that_nothing_can_be_learned_from_are_refused(corpus: Corpus, tmp_
 
 def test_the_page_shows_scores_the_exchange_test_and_the_folds(listened: tuple[Listened, Path]) -> None:
     made, folder = listened
-    html = (folder / "page.html").read_text()
+    html = (folder / "report.html").read_text()
     assert "The listener predicts human votes by" in made.page.headline
     titles = [section.title for section in made.page.sections]
     assert titles == ["Against human votes", "Exchange test", "Early stopping", "Folds"]
@@ -242,7 +243,7 @@ def test_a_frozen_encoder_is_run_once_for_each_recording(corpus: Corpus, tmp_pat
     config = tf.WhisperConfig(**sizes, **ids, decoder_layers=0, decoder_attention_heads=2, vocab_size=8)
     tf.WhisperModel(config).save_pretrained(model)
     tf.WhisperFeatureExtractor().save_pretrained(model)
-    settings = ListenSettings(model=str(model), head=HEAD, folds=3, device="cpu")
+    settings = ListenSettings(recipe="encoder", model=str(model), head=HEAD, folds=3, device="cpu")
     first = listen(corpus.utterances, corpus.votes, tmp_path / "one", settings)
     again = listen(corpus.utterances, corpus.votes, tmp_path / "one", settings)
     assert first.votes.frame.equals(again.votes.frame)

@@ -1,0 +1,31 @@
+"""What can be known of listen before it runs."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from alm_proxies.files import weights_digest
+from alm_proxies.stage import Ahead, Foreseen
+
+
+def inputs_of(ahead: Ahead) -> dict[str, str]:
+    """The content of the encoder, where it is a folder; else its name."""
+    model = ahead.settings.model
+    if model is None:
+        return {}
+    path = Path(model).expanduser()
+    return {"model": weights_digest(path) if path.is_dir() else str(model)}
+
+
+def foresee(ahead: Ahead) -> Foreseen:
+    """How many utterances it votes on, and which packages are missing."""
+    utterances = ahead.count("utterances", "utterances")
+    missing = [name for name in ("torch", "transformers") if find_spec(name) is None]
+    lacking = ahead.settings.recipe == "encoder" and bool(missing)
+    fix = "Install it with: pip install 'alm-proxies[local]', or take recipe = \"features\"."
+    return Foreseen(
+        facts=(f"votes of a listener on about {utterances:,.0f} utterances",) if utterances else (),
+        problems=(f"the encoder needs {missing[0]}, which is not installed. {fix}",) if lacking else (),
+        counts={"votes": utterances},
+    )
