@@ -140,7 +140,7 @@ def _folds(
         raise InputError(message, where="votes", fix=f"A listener needs {_FEWEST} or more: have more rated.")
     findings = []
     lacking = int(frame["speaker"].is_null().to_numpy()[teaching].sum())
-    named = frame["speaker"].fill_null(pl.lit("?") + frame["utterance_id"]).to_numpy().astype(np.str_)
+    named = pl.select(pl.coalesce(frame["speaker"], frame["utterance_id"])).to_series().to_numpy().astype(np.str_)
     speakers = np.unique(named[teaching])
     by_speaker = lacking <= 0.5 * teaching.sum() and len(speakers) >= 3
     if by_speaker and lacking:
