@@ -98,10 +98,8 @@ def main() -> None:
     given = parser.parse_args()
     settings = ListenSettings(recipe=given.recipe, model=given.model)
     data = Recordings(Path(os.environ["ALM_PROXIES_TEST_DATA"]), settings, given.keep)
-    print(
-        "| clips | k | draw | human | round 1 | nested 2 | un-nested 2 | fully nested fusion | gap 1 | gap 2 | gap un-nested |"
-    )
-    print("|---|---|---|---|---|---|---|---|---|---|---|")
+    heads = "clips k draw human round_1 nested_2 un-nested_2 fully_nested_fusion gap_1 gap_2 gap_un-nested".split()
+    print("|", " | ".join(heads), "|\n|" + "---|" * len(heads))
     for size in given.sizes.split(","):
         for k in (1, 3):
             for draw in range(given.draws if size != "all" else 1):
