@@ -36,6 +36,8 @@ from alm_proxies.training.heads import (
 Index = NDArray[np.int64]
 Relabel = Callable[[Index, Array], Array]
 """Fused labels of rows, given what heads that never saw their votes predict for them: fitted to these rows alone."""
+_PATIENCE = 6
+"""Epochs without a fall after which a fold's votes are not looked at any more."""
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -139,18 +141,34 @@ class _Stop:
 
 
 def _watched(material: Material, settings: HeadSettings, pair: tuple[int, int], seed: int) -> dict[int, Array]:
-    """What heads trained without a pair of folds predict for each of the two: fold -> epochs x rows x labels."""
+    """What heads trained without a pair of folds predict for each of the two: fold -> epochs x rows x labels.
+
+    Once a fold's own votes have been predicted no better for some epochs, its last predictions stand for the later
+    ones. That goes by the votes of this fold alone: what is predicted for it must not know of the other one's.
+    """
     rows = material.teaching(*pair)
     scale = Scale.of(material.features[rows], settings.components)
     scaled = scale.apply(material.features[rows])
-    seen = {fold: scale.apply(material.features[material.fold == fold]) for fold in pair}
-    total = {fold: np.zeros((settings.epochs, len(one), len(material.labels))) for fold, one in seen.items()}
-    for number in range(settings.seeds):
-        rng = generator(seed, "listen pair", *pair, number)
-        for epoch, head in enumerate(train(scaled, material.votes[rows], settings, rng, settings.epochs)):
-            for fold, one in seen.items():
-                total[fold][epoch] += head.predict(one)
-    return {fold: one / settings.seeds for fold, one in total.items()}
+    rngs = [generator(seed, "listen pair", *pair, number) for number in range(settings.seeds)]
+    runs = [train(scaled, material.votes[rows], settings, rng, settings.epochs) for rng in rngs]
+    here = {fold: np.flatnonzero(material.fold == fold) for fold in pair}
+    seen = {fold: scale.apply(material.features[own]) for fold, own in here.items()}
+    made: dict[int, list[Array]] = {fold: [] for fold in pair}
+    losses: dict[int, list[float]] = {fold: [] for fold in pair}
+    for heads in zip(*runs, strict=True):
+        going = [fold for fold in pair if not _is_over(losses[fold])]
+        if not going:
+            break
+        for fold in going:
+            shares = sum_of([head.predict(seen[fold]) for head in heads]) / settings.seeds
+            made[fold].append(shares)
+            losses[fold].append(log_loss(shares, material.votes[here[fold]]))
+    return {fold: np.stack(one + [one[-1]] * (settings.epochs - len(one))) for fold, one in made.items()}
+
+
+def _is_over(losses: list[float]) -> bool:
+    """Whether the loss has not fallen for some epochs."""
+    return len(losses) > _PATIENCE and min(losses[-_PATIENCE:]) >= min(losses[:-_PATIENCE])
 
 
 def _inner(watched: dict[tuple[int, int], dict[int, Array]], fold: int, other: int) -> Array:
@@ -197,7 +215,8 @@ def _model(
         rng = generator(seed, "listen fold", number, fold, one)
         *_, last = train(scaled, targets[rows], settings, rng, stop.epochs)
         heads.append(last)
-    return HeadModel(material.labels, scale, tuple(heads), stop.temperature)
+    # fused labels are soft and need no tempering: a temperature learned on raw votes would sharpen or flatten them
+    return HeadModel(material.labels, scale, tuple(heads), 1.0 if number else stop.temperature)
 
 
 def _predicted(material: Material, models: Sequence[HeadModel]) -> Array:
