@@ -61,9 +61,44 @@ def un_nested(one: Listening, seed: int) -> Array:
         rows = one.material.teaching(fold)
         scale = Scale.of(one.material.features[rows], settings.components)
         scaled = scale.apply(one.material.features[rows])
-        columns = (
-            "clips, k, draw, human, round 1, nested 2, un-nested 2, fully nested fusion, gap 1, gap 2, gap un-nested"
+        heads = []
+        for number in range(settings.seeds):
+            chance = generator(seed, "un-nested", fold, number)
+            *_, head = train(scaled, targets[rows], settings, chance, one.fitted.epochs[fold])
+            heads.append(head)
+        here = one.material.fold == fold
+        made[here] = HeadModel(one.material.labels, scale, tuple(heads)).predict(one.material.features[here])
+    return made
+
+
+def fully_nested(one: Listening, seed: int) -> Array:
+    """Each fold's labels by a fit to the other folds, with proxies for these that saw no vote of the fold either."""
+    made = np.zeros_like(one.kept)
+    for fold in range(one.material.folds):
+        others, here = one.material.teaching(fold), np.flatnonzero(one.material.fold == fold)
+        inside = one.material.fold[others]
+        _, inside = np.unique(inside, return_inverse=True)
+        part = replace(
+            one.material, features=one.material.features[others], votes=one.material.votes[others], fold=inside
         )
+        inner = cross_fit(part, HeadSettings(), rounds=1, seed=seed, relabel=lambda _, shares: shares)
+        fit = gated(seed).fit(counts_of(one, inner.shares, others))
+        made[here] = fit.posterior(counts_of(one, one.fitted.rounds[0][here], here)).mean
+    return made
+
+
+def main() -> None:
+    warnings.simplefilter("ignore", NotConvergedWarning)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--recipe", default="encoder")
+    parser.add_argument("--model")
+    parser.add_argument("--keep", type=Path, required=True)
+    parser.add_argument("--sizes", default="200,400,all")
+    parser.add_argument("--draws", type=int, default=3)
+    given = parser.parse_args()
+    settings = ListenSettings(recipe=given.recipe, model=given.model)
+    data = Recordings(Path(os.environ["ALM_PROXIES_TEST_DATA"]), settings, given.keep)
+    columns = "clips, k, draw, human, round 1, nested 2, un-nested 2, fully nested fusion, gap 1, gap 2, gap un-nested"
     print("|", columns.replace(",", " |"), "|\n|" + "---|" * len(columns.split(",")))
     for size in given.sizes.split(","):
         for k in (1, 3):

@@ -18,7 +18,7 @@ from alm_proxies.training.heads import HeadModel
 
 LABELS = ("angry", "happy", "sad")
 HEAD = HeadSettings(hidden=16, epochs=20, seeds=2, batch=16, components=16)
-SETTINGS = ListenSettings(recipe="features", head=HEAD, folds=3)
+SETTINGS = ListenSettings(recipe="features", head=HEAD, folds=3, rounds=2)
 
 
 @dataclass(frozen=True)
