@@ -44,6 +44,8 @@ _HOMES = {
     "alm_proxies.stages.annotate.stage": ("annotate",),
     "alm_proxies.stages.fuse.settings": ("FuseSettings",),
     "alm_proxies.stages.fuse.stage": ("fuse",),
+    "alm_proxies.stages.listen.settings": ("ListenSettings",),
+    "alm_proxies.stages.listen.stage": ("listen",),
     "alm_proxies.stages.read.formats.crema_d": ("CremaDSource",),
     "alm_proxies.stages.read.formats.table": ("TableSource",),
     "alm_proxies.stages.read.formats.tables": ("TablesSource",),
@@ -82,6 +84,7 @@ __all__ = [
     "Human",
     "InputError",
     "Labels",
+    "ListenSettings",
     "MissingExtraError",
     "Mixture",
     "OutputError",
@@ -113,6 +116,7 @@ __all__ = [
     "explain",
     "export",
     "fuse",
+    "listen",
     "open_clip",
     "predict",
     "read",
@@ -158,6 +162,8 @@ if TYPE_CHECKING:
     from alm_proxies.stages.export.stage import export
     from alm_proxies.stages.fuse.settings import FuseSettings
     from alm_proxies.stages.fuse.stage import fuse
+    from alm_proxies.stages.listen.settings import ListenSettings
+    from alm_proxies.stages.listen.stage import listen
     from alm_proxies.stages.predict.stage import PredictSettings, predict
     from alm_proxies.stages.read.formats.crema_d import CremaDSource
     from alm_proxies.stages.read.formats.table import TableSource

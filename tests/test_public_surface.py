@@ -11,11 +11,11 @@ import alm_proxies
 PUBLIC = [
     "About", "AlignSettings", "AlmProxiesError", "AnnotateSettings", "Annotator", "BalanceSettings", "Card",
     "CremaDSource", "DawidSkene", "Dirichlet", "EngineError", "EvaluateSettings", "ExportSettings", "Finding",
-    "Findings", "ForbiddenError", "FuseSettings", "Gated", "HoldOut", "Human", "InputError", "Labels",
+    "Findings", "ForbiddenError", "FuseSettings", "Gated", "HoldOut", "Human", "InputError", "Labels", "ListenSettings",
     "MissingExtraError", "Mixture", "OutputError", "Pool", "PredictSettings", "ReadSettings", "SettingsError",
     "SimulateSettings", "Source", "Supervised", "TableError", "TableSource", "TablesSource", "Taxonomy",
     "TrainSettings", "TrainedModel", "Utterances", "Votes", "Weighted", "__version__", "align", "annotate",
-    "balance", "card_of", "check", "combine", "distribution_of", "evaluate", "explain", "export", "fuse",
+    "balance", "card_of", "check", "combine", "distribution_of", "evaluate", "explain", "export", "fuse", "listen",
     "open_clip", "predict", "read", "run", "simulate", "taxonomy_of", "train", "vad_of",
 ]  # fmt: skip
 HEAVY = ("torch", "transformers", "vllm", "librosa", "altair", "scipy", "sklearn", "peft", "accelerate")
