@@ -69,8 +69,19 @@ class Journal:
             raise
         self._handle, self._size, self._flushed = handle, len(line), time.monotonic()
 
+    @property
+    def size(self) -> int:
+        """Bytes written so far."""
+        return self._size
+
+    def cut(self, size: int) -> None:
+        """Take back what was added since, as the ledger did not keep it."""
+        if self._handle is not None and size < self._size:
+            os.ftruncate(self._handle, size)
+            self._size = size
+
     def add(self, totals: Totals, written: Written) -> None:
-        """Add a write that the ledger has acknowledged."""
+        """Add a write, just before the ledger acknowledges it."""
         if self._handle is None:
             return
         line = _line({"totals": totals, **written.as_json()})

@@ -165,10 +165,15 @@ class Ledger(Questions):
             tuple(sending), tuple(heard), tuple(arrived), tuple(map(storable, outcomes)), tuple(lost), tuple(trials)
         )
         with self._alone, reported(self.path):  # held throughout: the totals go from one write to the next
-            with self._transaction() as sql:
-                after = apply(sql, self._totals, written)
+            before = self._journal.size
+            try:
+                with self._transaction() as sql:
+                    after = apply(sql, self._totals, written)
+                    self._journal.add(after, written)  # before the commit: nothing is acknowledged that it has not
+            except BaseException:
+                self._journal.cut(before)
+                raise
             self._totals = after
-            self._journal.add(after, written)
             if self._journal.full:
                 self._checkpoint()
 

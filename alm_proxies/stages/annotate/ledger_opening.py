@@ -118,7 +118,7 @@ def _reconcile(
         if sql.in_transaction:
             sql.execute("ROLLBACK")
         raise
-    if replayed:
+    if replayed and not (seen.wal and replayed == 1):  # else it was killed between the journal and its commit
         message = f"the newest {counted(replayed, 'write')} of the ledger had been lost with its -wal file"
         opened.notes.append(("ledger_restored", f"{message}; its journal gave them back"))
     if restored and table is not None:
