@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 from alm_proxies.models.trained import TrainedFile
 from alm_proxies.training.targets import Targets
 
@@ -14,31 +16,7 @@ _MEASURES = {
 
 def model_card(file: TrainedFile, targets: Targets) -> str:
     """README.md of a trained folder."""
-    from huggingface_hub import EvalResult, ModelCard, ModelCardData
-
-    corpora = sorted(file.trained_on)
-    shown = ", ".join(name or "a corpus without a name" for name in corpora)
-    results = [
-        EvalResult(
-            task_type="audio-classification",
-            task_name="Distribution of listeners' emotion votes",
-            dataset_type=", ".join(corpora) or "unknown",
-            dataset_name=shown,
-            dataset_split="development",
-            metric_type=name,
-            metric_name=_MEASURES.get(name, name),
-            metric_value=round(value, 4),
-        )
-        for name, value in file.development.items()
-    ]
-    data = ModelCardData(
-        library_name="alm-proxies",
-        tags=["speech-emotion-recognition", "label-distribution", file.recipe],
-        model_name=file.name,
-        eval_results=results or None,
-        base_model=file.base if file.base is not None and "/" in file.base and not file.base.startswith("/") else None,
-        trained_on=[{"corpus": corpus, "speakers": speakers} for corpus, speakers in sorted(file.trained_on.items())],
-    )
+    shown = ", ".join(name or "a corpus without a name" for name in sorted(file.trained_on))
     speakers = sum(len(names) for names in file.trained_on.values())
     scores = "\n".join(f"| {_MEASURES.get(name, name)} | {value:.4f} |" for name, value in file.development.items())
     calibration = file.calibration
@@ -48,7 +26,7 @@ def model_card(file: TrainedFile, targets: Targets) -> str:
         "dirichlet": "mapped by a Dirichlet calibration",
     }[calibration.method]
     text = f"""---
-{data.to_yaml()}
+{_metadata(file, shown)}
 ---
 # {file.name}
 
@@ -80,4 +58,35 @@ It predicts what the listeners of its corpora would vote, not what a speaker fee
 conditions and crowds differ; predictions that are less sure than nearly all development predictions are marked
 `abstain`.
 """
-    return str(ModelCard(text))
+    return text
+
+
+def _metadata(file: TrainedFile, shown: str) -> str:
+    """The card's front matter; without huggingface_hub, which the core install has not, it names the library alone."""
+    if find_spec("huggingface_hub") is None:
+        return "library_name: alm-proxies"
+    from huggingface_hub import EvalResult, ModelCardData
+
+    corpora = sorted(file.trained_on)
+    results = [
+        EvalResult(
+            task_type="audio-classification",
+            task_name="Distribution of listeners' emotion votes",
+            dataset_type=", ".join(corpora) or "unknown",
+            dataset_name=shown,
+            dataset_split="development",
+            metric_type=name,
+            metric_name=_MEASURES.get(name, name),
+            metric_value=round(value, 4),
+        )
+        for name, value in file.development.items()
+    ]
+    data = ModelCardData(
+        library_name="alm-proxies",
+        tags=["speech-emotion-recognition", "label-distribution", file.recipe],
+        model_name=file.name,
+        eval_results=results or None,
+        base_model=file.base if file.base is not None and "/" in file.base and not file.base.startswith("/") else None,
+        trained_on=[{"corpus": corpus, "speakers": speakers} for corpus, speakers in sorted(file.trained_on.items())],
+    )
+    return str(data.to_yaml())

@@ -20,6 +20,7 @@ from alm_proxies.trained_on import KEY
 
 if TYPE_CHECKING:
     from alm_proxies.audio.clip import Clip
+    from alm_proxies.training.features import FeaturesModel
 
 __all__ = ["PredictSettings", "Predicted", "predict"]
 
@@ -54,9 +55,10 @@ def predict(
     from alm_proxies.audio.folder import recordings_in
     from alm_proxies.audio.recipe import Sounds
     from alm_proxies.progress import Progress
+    from alm_proxies.training.features import load_trained
 
     settings = settings or PredictSettings()
-    trained = model if isinstance(model, TrainedModel) else TrainedModel.load(model, device=settings.device)
+    trained = load_trained(model, device=settings.device) if isinstance(model, str | Path) else model
     table = utterances if isinstance(utterances, Utterances) else recordings_in(utterances)
     ids = table.frame["utterance_id"].to_list()
     sounds = Sounds(table, stage="predict", rate=trained.rate, longest=trained.file.seconds[1])
@@ -82,7 +84,7 @@ def predict(
 
 
 def _predictions(
-    trained: TrainedModel, clips: list[tuple[str, Clip]], settings: PredictSettings
+    trained: TrainedModel | FeaturesModel, clips: list[tuple[str, Clip]], settings: PredictSettings
 ) -> list[dict[str, object]]:
     order = sorted(clips, key=lambda pair: len(pair[1].samples))
     rows: list[dict[str, object]] = []
@@ -106,7 +108,7 @@ def _predictions(
     return rows
 
 
-def _evidence(trained: TrainedModel, clip: Clip) -> str:
+def _evidence(trained: TrainedModel | FeaturesModel, clip: Clip) -> str:
     found = trained.evidence(clip)
     return canonical_json(
         {
@@ -120,7 +122,10 @@ def _evidence(trained: TrainedModel, clip: Clip) -> str:
 
 
 def _labels(
-    trained: TrainedModel, rows: list[dict[str, object]], settings: PredictSettings, utterances: Utterances
+    trained: TrainedModel | FeaturesModel,
+    rows: list[dict[str, object]],
+    settings: PredictSettings,
+    utterances: Utterances,
 ) -> Labels:
     file = trained.file
     kept = {"model": file.name, "recipe": file.recipe, KEY: file.trained_on}

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import polars as pl
 
-from alm_proxies.errors import SettingsError
 from alm_proxies.plugins import plugin
 from alm_proxies.stages.train.settings import TrainSettings
 from alm_proxies.tables import Findings, Labels, Utterances, Votes
@@ -52,13 +51,11 @@ def train(
         model, epochs, found = train_alm(labels, utterances, Path(folder), settings, votes=votes, quiet=quiet)
         return Trained(model, epochs, Findings.gather(found))
     if settings.recipe == "features":
-        raise SettingsError(
-            "the recipe features cannot be trained on its own yet",
-            fix="Use listen with recipe = features, or train with recipe = encoder and freeze = true.",
-        )
-    from alm_proxies.training.recipes import train_encoder
+        from alm_proxies.training.features import train_features as train_recipe
+    else:
+        from alm_proxies.training.recipes import train_encoder as train_recipe
 
-    done = train_encoder(labels, utterances, Path(folder), settings, votes=votes, quiet=quiet)
+    done = train_recipe(labels, utterances, Path(folder), settings, votes=votes, quiet=quiet)
     if done.file is not None:
         from alm_proxies.stages.train.page import page_of
 

@@ -203,3 +203,23 @@ def test_the_real_encoder_is_fine_tuned_on_real_speech(test_data: Path, tmp_path
     assert model.file.calibration.method == "none"
     clip = open_clip(chosen[0])
     assert model.distributions([clip]).shape == (1, 2)
+
+
+def test_measured_prosody_is_a_recipe_too(corpus: tuple[Path, Utterances, Votes, Labels], tmp_path: Path) -> None:
+    from alm_proxies.training.settings import TrainSettings
+
+    folder, utterances, votes, labels = corpus
+    settings = TrainSettings(recipe="features", epochs=10, hidden=32)
+    done = train(labels, utterances, tmp_path / "out", settings, votes=votes, quiet=True)
+    made = predict(done.folder, utterances)
+    shares = labels.distributions()
+    prior = np.abs(shares - shares.mean(0)).mean()
+    assert np.abs(made.labels.distributions() - shares).mean() < 0.7 * prior
+    assert made.labels.frame["concentration"].null_count() == 0
+    assert len(without_trained_on(made.labels, utterances, stage="evaluate")[0]) == 0
+    assert "nats a human vote" in (tmp_path / "out/report.html").read_text()
+    np.testing.assert_allclose(
+        predict(done.folder, folder / "wav").labels.distributions(), made.labels.distributions(), atol=1e-6
+    )
+    with pytest.raises(InputError, match="gives no evidence"):
+        predict(done.folder, utterances, PredictSettings(evidence=True))

@@ -1,0 +1,188 @@
+"""The recipe features: a head on measured prosody, in numpy, without torch; and the trained folder it leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from alm_proxies.audio.clip import RATE, Clip
+from alm_proxies.audio.features import GROUPS, measure, names_of
+from alm_proxies.audio.recipe import Sounds
+from alm_proxies.audio.vectors import vectors_of
+from alm_proxies.errors import InputError
+from alm_proxies.files import digest_of, write_json, write_text
+from alm_proxies.models.calibration import Calibration, signs_of
+from alm_proxies.models.trained import (
+    FILE,
+    MODEL,
+    Evidence,
+    Predictions,
+    TrainedFile,
+    TrainedModel,
+    read_trained,
+    whole_folder,
+)
+from alm_proxies.progress import say
+from alm_proxies.seeds import generator
+from alm_proxies.tables import Finding, Labels, Utterances, Votes
+from alm_proxies.training.calibrate import fit_calibration
+from alm_proxies.training.card import model_card
+from alm_proxies.training.head_settings import HeadSettings
+from alm_proxies.training.heads import Head, HeadModel, Scale, log_loss, sum_of, train
+from alm_proxies.training.recipes import Outcome, no_calibration, speaker_codes
+from alm_proxies.training.settings import TrainSettings
+from alm_proxies.training.targets import targets_of
+
+Floats = NDArray[np.float32]
+_NAMES = names_of(GROUPS)
+_WEIGHTS = "heads.npz"
+_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class FeaturesModel:
+    """A trained model on measured prosody; asked as TrainedModel is."""
+
+    file: TrainedFile
+    head: HeadModel
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Load a folder that `train --recipe features` wrote."""
+        path, file = read_trained(folder)
+        return cls(file, HeadModel.load(path / _WEIGHTS))
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels, in order."""
+        return self.file.labels
+
+    @property
+    def rate(self) -> int:
+        """Samples a second that clips must have."""
+        return RATE
+
+    def distributions(self, clips: Sequence[Clip]) -> NDArray[np.float64]:
+        """The calibrated distribution of every clip."""
+        return self.predict(clips).shares
+
+    def predict(self, clips: Sequence[Clip]) -> Predictions:
+        """Distributions, concentrations and abstentions of clips."""
+        return self._of(np.stack([_row(clip) for clip in clips]))
+
+    def evidence(self, clip: Clip) -> Evidence:
+        """Refused: measured features are of the whole clip."""
+        raise InputError("the recipe features gives no evidence", where=self.file.name, fix="Leave evidence out.")
+
+    def _of(self, rows: Floats) -> Predictions:
+        calibration = self.file.calibration
+        shares = calibration.distributions(np.log(self.head.predict(rows)))
+        concentration = calibration.concentrations(signs_of(shares, _distance(self.head.scale, rows), None))
+        edge = calibration.abstain_below
+        abstain = np.zeros(len(shares), dtype=bool) if edge is None else concentration < edge
+        return Predictions(shares, concentration, abstain, None, None)
+
+
+def load_trained(folder: str | Path, *, device: str | None = None) -> TrainedModel | FeaturesModel:
+    """A trained folder of whichever recipe, loaded."""
+    _, file = read_trained(folder)
+    return FeaturesModel.load(folder) if file.recipe == "features" else TrainedModel.load(folder, device=device)
+
+
+def train_features(
+    labels: Labels,
+    utterances: Utterances,
+    folder: Path,
+    settings: TrainSettings,
+    *,
+    votes: Votes | None,
+    quiet: bool,
+) -> Outcome:
+    """The recipe features: heads of several seeds averaged, stopped and calibrated by the development speakers.
+
+    Heads learn the human votes where they are given, else the labels times their weights. Features are not relative to
+    the speaker: whoever is predicted later may have said one thing only.
+    """
+    targets = targets_of(labels, utterances, votes=votes, development=settings.development, seed=settings.seed)
+    sounds = Sounds(utterances, stage="train")
+    heard = vectors_of(
+        targets.ids, sounds, _compute, width=len(_NAMES), digest=digest_of([_VERSION, *_NAMES]),
+        folder=folder / "features", message="measuring", threads=settings.threads, quiet=quiet,
+    )  # fmt: skip
+    learn, judge = (rows[heard.known[rows]] for rows in (targets.train, targets.development))
+    if not len(learn) or not len(judge):
+        raise InputError("no recording of training or of development can be used", fix="See the findings.")
+    own = targets.shares * targets.weight[:, None]
+    wanted = np.where(targets.counts.sum(1, keepdims=True) > 0, targets.counts, own)
+    head_settings = HeadSettings(hidden=settings.hidden, dropout=settings.dropout, learning_rate=settings.learning_rate,
+                                 epochs=settings.epochs * 3, batch=settings.batch)  # fmt: skip
+    scale = Scale.of(heard.rows[learn], head_settings.components)
+    inside, outside = scale.apply(heard.rows[learn]), scale.apply(heard.rows[judge])
+    runs = [
+        list(
+            train(
+                inside, wanted[learn], head_settings, generator(settings.seed, "features", number), head_settings.epochs
+            )
+        )
+        for number in range(head_settings.seeds)
+    ]
+
+    def averaged(heads: Sequence[Head], rows: Floats) -> NDArray[np.float64]:
+        return sum_of([head.predict(rows) for head in heads]) / len(heads)
+
+    epochs = list(zip(*runs, strict=True))
+    judged = np.where(targets.counts[judge].sum() > 0, targets.counts[judge], own[judge])
+    scores = [log_loss(averaged(heads, outside), judged) for heads in epochs]
+    best = int(np.argmin(scores))
+    model = HeadModel(targets.labels, scale, tuple(epochs[best]))
+    findings = [*targets.findings, *heard.findings]
+    calibration, counts = Calibration(), targets.counts[judge]
+    if counts.sum():
+        calibration = fit_calibration(
+            np.log(model.predict(heard.rows[judge])), counts, speaker_codes(targets, judge),
+            distance=_distance(scale, heard.rows[judge]), abstain=settings.abstain, seed=settings.seed,
+        )  # fmt: skip
+    else:
+        findings.append(no_calibration())
+    kind = "nll_per_vote" if counts.sum() else "cross_entropy"
+    file = TrainedFile(
+        recipe="features", name=settings.name, labels=targets.labels, calibration=calibration,
+        trained_on=targets.trained_on, development={kind: scores[best]}, seconds=(0.1, settings.longest),
+        settings=settings.model_dump(mode="json"),
+    )  # fmt: skip
+    with whole_folder(folder / MODEL) as partial:
+        model.save(partial / _WEIGHTS)
+        write_json(partial / FILE, file.model_dump(mode="json"))
+        write_text(partial / "README.md", model_card(file, targets))
+    say(f"{settings.name}: {scores[best]:.4f} nats on the development speakers, epoch {best + 1}", quiet=quiet)
+    nll = scores if kind == "nll_per_vote" else [None] * len(scores)
+    frame = pl.DataFrame(
+        {"epoch": range(1, len(scores) + 1), "loss": None, "score": scores, "nll_per_vote": nll},
+        schema_overrides={"loss": pl.Float64, "nll_per_vote": pl.Float64},
+    )
+    return Outcome(folder / MODEL, frame, tuple(findings), targets, file)
+
+
+def _row(clip: Clip) -> Floats:
+    values = measure(clip).values
+    return np.array([np.nan if (value := values[name]) is None else value for name in _NAMES], dtype=np.float32)
+
+
+def _compute(clip: Clip, utterance_id: str) -> tuple[Floats | None, tuple[Finding, ...]]:
+    row = _row(clip)
+    return (None if np.isnan(row).all() else row), ()
+
+
+def _distance(scale: Scale, rows: Floats) -> NDArray[np.float64]:
+    """The mean squared z-score of the features that are known."""
+    with np.errstate(invalid="ignore"):
+        away = np.square((rows.astype(np.float64) - scale.centre) / scale.spread)
+    known = np.isfinite(away)
+    distance: NDArray[np.float64] = np.where(known, away, 0.0).sum(1) / np.maximum(known.sum(1), 1)
+    return distance
