@@ -25,7 +25,7 @@ def model_card(file: TrainedFile, targets: Targets) -> str:
         "temperature": f"divided by the temperature {calibration.temperature:.3f}",
         "dirichlet": "mapped by a Dirichlet calibration",
     }[calibration.method]
-    text = f"""---
+    return f"""---
 {_metadata(file, shown)}
 ---
 # {file.name}
@@ -58,7 +58,6 @@ It predicts what the listeners of its corpora would vote, not what a speaker fee
 conditions and crowds differ; predictions that are less sure than nearly all development predictions are marked
 `abstain`.
 """
-    return text
 
 
 def _metadata(file: TrainedFile, shown: str) -> str:
