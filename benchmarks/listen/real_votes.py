@@ -2,8 +2,8 @@
 
 CREMA-D, all actors of the data, k = 1 or 3 voice votes a clip, four others held out; the product's own fuse with
 default settings. Printed for each draw of the votes: log loss a held-out vote of human votes alone, of the listener
-alone and of the fused labels; the gain with its paired interval over actors; the worst upper end among strata known beforehand;
-and the exchange gap (own fitted votes less held-out votes).
+alone and of the fused labels; the gain with its paired interval over actors; the worst upper end among strata known
+beforehand; and the exchange gap (own fitted votes less held-out votes).
 
     ALM_PROXIES_TEST_DATA=DATA python benchmarks/listen/real_votes.py --recipe encoder --model FOLDER --keep FOLDER
     ... --size 200 --draws 20          # a small corpus;        --shuffled "over all" or "within speakers": no signal
