@@ -25,7 +25,8 @@ def inputs_of(ahead: Ahead) -> dict[str, str]:
 def foresee(ahead: Ahead) -> Foreseen:
     """How many labels there will be to learn from, and which packages are missing."""
     labels = ahead.count("labels", "labels")
-    missing = [name for name in ("torch", "transformers", "accelerate") if find_spec(name) is None]
+    needed = () if ahead.settings.recipe == "features" else ("torch", "transformers", "accelerate")
+    missing = [name for name in needed if find_spec(name) is None]
     fix = "Install it with: pip install 'alm-proxies[train]'"
     return Foreseen(
         facts=(f"about {labels:,.0f} labels to learn from",) if labels else (),
