@@ -102,3 +102,17 @@ def test_folds_keep_speakers_whole_and_are_of_like_size() -> None:
     alike = [f"s{number}" for number in range(12)]
     assert assign_folds(alike, 4, 0) != assign_folds(alike, 4, 1)
     assert max(assign_folds(["a", "b"], 5, 0).values()) == 1
+
+
+def test_when_a_pair_stops_being_watched_depends_on_no_vote_of_the_other_fold() -> None:
+    settings = SETTINGS.model_copy(update={"epochs": 25, "hidden": 16, "batch": 16, "learning_rate": 1e-2})
+    material = corpus()
+    votes = material.votes.copy()
+    here = material.fold == 1
+    votes[here] = votes[here][:, [1, 2, 0]]
+    relabel = relabelling(material, 3)
+    before = cross_fit(material, settings, rounds=1, seed=3, relabel=relabel)
+    after = cross_fit(replace(material, votes=votes), settings, rounds=1, seed=3, relabel=relabel)
+    assert min(before.epochs) <= settings.epochs - 6
+    assert before.shares[here].tobytes() == after.shares[here].tobytes()
+    assert before.shares[~here].tobytes() != after.shares[~here].tobytes()
