@@ -27,7 +27,7 @@ IN_ITS_OWN_PROCESS = """
 import json, sys
 from small_corpus import small_settings
 from alm_proxies.stages.train.stage import train
-from alm_proxies.tables import Labels, Utterances
+from alm_proxies.tables import Labels, Utterances, Votes
 source, out, model, changes = sys.argv[1:]
 tables = Labels.read(source + "/labels.parquet"), Utterances.read(source + "/utterances.parquet")
 votes = Votes.read(source + "/votes.parquet")
