@@ -198,8 +198,8 @@ def test_out_of_memory_halves_the_batch_and_keeps_the_losses(corpus: Corpus, tmp
     from dataclasses import replace
 
     small = replace(corpus, folder=long)
-    before = OUT_OF_MEMORY.replace("ROOM", str(400 * 2**20))
-    with started(small, tmp_path / "out", before=before, batch=32, epochs=1, dropout=0.0) as process:
+    before = OUT_OF_MEMORY.replace("ROOM", str(550 * 2**20))
+    with started(small, tmp_path / "out", before=before, batch=32, epochs=1, dropout=0.0, keep_decoded=0) as process:
         told = process.stderr.read()
     assert process.returncode == 0, told
     assert "memory ran out" in told
