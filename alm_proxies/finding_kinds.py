@@ -157,6 +157,7 @@ KINDS: dict[str, Kind] = {
     "sampled": Kind("info", "The report is made from a random sample of the utterances.", "Raise at_most."),
     "votes_missing": Kind("warning", "Labels rest on more human votes than are given.", "Give every Votes file."),
     # balancing
+    "few_effective": Kind("warning", "Balancing made the weights very uneven.", "Ask for less, or set a cap."),
     "level_lacking": Kind("warning", "No utterance has a level that was asked for.", "Choose other shares."),
     "speaker_in_two_splits": Kind("problem", "A speaker is in two splits.", "Split by speaker."),
     "wish_not_met": Kind("warning", "Shares that were asked for could not be reached.", "Loosen the cap."),

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from alm_proxies.report.page import Page
 
 Array = NDArray[np.float64]
+_FEW = 0.2
+"""An effective sample size under this share of the utterances is worth a warning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ def balance(
         raise InputError("every utterance to balance has the weight 0", fix="Give labels whose weights are above 0.")
     wishes, more = wishes_of(part, rows, settings, _shares_of(settings, labels.taxonomy))
     solution = _solve(part, rows, wishes, settings)
-    findings += [*more, *_unmet(wishes, solution)]
+    findings += [*more, *_unmet(wishes, solution), *_uneven(solution)]
     weights = pl.DataFrame({"utterance_id": rows["utterance_id"], "_new": solution.weights})
     frame = labels.frame.join(weights, on="utterance_id", how="left", maintain_order="left")
     frame = frame.with_columns(weight=pl.coalesce("_new", "weight")).drop("_new")
@@ -178,6 +180,15 @@ def _unmet(wishes: list[Wish], solution: Balance) -> list[Finding]:
             fix = "Ask for less (classes = square_root), raise the caps, or add utterances."
             found.append(Finding("balance", "wish_not_met", message, fix, where=f"{wish.kind} {wish.name}"))
     return found
+
+
+def _uneven(solution: Balance) -> list[Finding]:
+    count, size = len(solution.weights), solution.effective_size
+    if size >= _FEW * count:
+        return []
+    message = f"the weights are so uneven that {count:,} utterances carry the information of {size:,.0f}"
+    fix = "Ask for less (classes = square_root), or set a cap (utterance = 5)."
+    return [Finding("balance", "few_effective", message, fix, count=count)]
 
 
 def _metrics(labels: Labels, wishes: list[Wish], solution: Balance) -> dict[str, Any]:

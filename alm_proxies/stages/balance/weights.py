@@ -6,8 +6,8 @@ the limit; a and l minimise the convex dual
 
     D = (1/n) sum_i f(u_i) - a - l.t + (r/2) |l|^2,   u_i = a + l.x_i,   f' = min(cap, w0 exp(u))
 
-by damped Newton steps. The small r keeps wishes that cannot be met together harmless: what is reached then is nearest
-in squares to what was asked.
+by damped Newton steps. r goes to 0 where all wishes can be met. Where they cannot, it stays at 1e-3: what is reached is
+then nearly as near, in squares, as any weights come, with far more even weights.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ Index = NDArray[np.int64]
 
 TOLERANCE = 0.001
 """A share further than this from its target was not met."""
-_SOFTER, _HARDER = (1e-2, 1e-3, 1e-4), (1e-5, 1e-6, 1e-7, 1e-8)  # ridges, each started where the last one ended
-_HOPELESS = 0.02
+_SOFTER, _HARDER = (1e-2, 1e-3), (1e-4, 1e-5, 1e-6, 1e-7, 1e-8)  # ridges, each started where the last one ended
+_HOPELESS = 0.05
 """A share still this far from its target with the last of the softer ridges cannot be met."""
 _STEPS = 60
 _CHUNK = 65_536

@@ -97,6 +97,15 @@ def test_a_wish_that_cannot_be_met_is_named_with_what_was_reached(tmp_path: Path
     assert made.labels.frame["weight"].max() <= 1.1 + 1e-6
 
 
+def test_very_uneven_weights_are_a_warning_and_square_roots_are_not(tmp_path: Path) -> None:
+    labels, utterances = tables()
+    wanted = {"angry": 0.02, "happy": 0.9, "neutral": 0.04, "sad": 0.04}
+    uneven = balance(labels, utterances, tmp_path / "out", BalanceSettings(classes=wanted))
+    assert uneven.findings.counts()["few_effective"] == uneven.metrics["utterances"]
+    even = balance(labels, utterances, tmp_path / "out", BalanceSettings(classes="square_root"))
+    assert "few_effective" not in even.findings.counts()
+
+
 def test_a_folder_gets_exactly_one_labels_file_a_page_and_its_figures(tmp_path: Path) -> None:
     labels, utterances = tables()
     balance(labels, utterances, tmp_path / "out")
