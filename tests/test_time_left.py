@@ -2,7 +2,6 @@ import io
 
 import pytest
 
-from alm_proxies import progress
 from alm_proxies.progress import Progress
 
 
@@ -10,7 +9,7 @@ def test_the_time_left_is_reckoned_from_what_was_counted_and_not_from_the_wait_b
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = [1000.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("alm_proxies.progress.time.monotonic", lambda: now[0])
     stream = io.StringIO()
     with Progress("annotating", total=1000, stream=stream) as bar:
         now[0] += 600.0  # a server is tried out

@@ -143,16 +143,29 @@ BROKEN: dict[str, Case] = {
     for share in (0.9, 0.4)
 }
 DAMAGED: dict[str, Case] = {
-    f"{name} {kind} damaged {seed}": partial(damaged, name, kind, seed)
-    for name, kind in PAIRS
-    if name in CONTAINERS
-    for seed in range(3)
-} | {f"{magic[:4]!r} and {size} bytes": partial(noise, magic, size) for magic in MAGIC for size in (0, 1, 30, 3000)}
+    **{
+        f"{name} {kind} damaged {seed}": partial(damaged, name, kind, seed)
+        for name, kind in PAIRS
+        if name in CONTAINERS
+        for seed in range(3)
+    },
+    **{f"{magic[:4]!r} and {size} bytes": partial(noise, magic, size) for magic in MAGIC for size in (0, 1, 30, 3000)},
+}
 
 
 # files that are none
 
-KINDS = ("pipe", "pipe.csv", "pipe.parquet", "pipe.jsonl", "socket", "/dev/zero", "/dev/null", "/dev/full", "/dev/tty")
+KINDS: tuple[str, ...] = (
+    "pipe",
+    "pipe.csv",
+    "pipe.parquet",
+    "pipe.jsonl",
+    "socket",
+    "/dev/zero",
+    "/dev/null",
+    "/dev/full",
+    "/dev/tty",
+)
 KINDS += ("/proc/kmsg", "/proc/self/mem", "/proc/version", "/proc/self/pagemap", "/sys/kernel/notes", "folder")
 
 
@@ -222,15 +235,18 @@ COMMANDS: dict[str, Callable[[str, str], list[str]]] = {
     ],
 }
 IRREGULAR: dict[str, Case] = {
-    f"{reader} from {kind}": partial(read_it, reader, kind)
-    for reader in READERS
-    for kind in KINDS
-    if not (reader == "annotator" and kind.startswith("pipe."))
-} | {
-    f"{name} {kind}": partial(read_by_command, arguments, kind)
-    for name, arguments in COMMANDS.items()
-    for kind in ("pipe", "pipe.csv", "pipe.parquet", "/dev/zero", "/proc/kmsg")
-    if not (name in ("fuse", "annotate", "read table") and kind == "folder")
+    **{
+        f"{reader} from {kind}": partial(read_it, reader, kind)
+        for reader in READERS
+        for kind in KINDS
+        if not (reader == "annotator" and kind.startswith("pipe."))
+    },
+    **{
+        f"{name} {kind}": partial(read_by_command, arguments, kind)
+        for name, arguments in COMMANDS.items()
+        for kind in ("pipe", "pipe.csv", "pipe.parquet", "/dev/zero", "/proc/kmsg")
+        if not (name in ("fuse", "annotate", "read table") and kind == "folder")
+    },
 }
 
 
@@ -380,7 +396,13 @@ PROMPTS: dict[str, Case] = {name: partial(prompted, text) for name, text in TEMP
 # settings and addresses
 
 NUMBERS = ("inf", "-inf", "nan", "1e400", "9" * 26, "9" * 5000, "-1", "1e308")
-FIELDS = ("votes", "sampling.max_tokens", "sampling.top_k", "sampling.repetition_penalty", "cross.label_orders")
+FIELDS: tuple[str, ...] = (
+    "votes",
+    "sampling.max_tokens",
+    "sampling.top_k",
+    "sampling.repetition_penalty",
+    "cross.label_orders",
+)
 FIELDS += ("price.million_tokens_in", "serve.try_seconds", "serve.tries", "serve.in_flight", "cross.temperature")
 _MAY_BE = {("sampling.top_k", "-1")}
 
@@ -424,21 +446,21 @@ def judged(address: str, local: bool, _: Path) -> None:
     assert is_loopback(address) == local
 
 
-SETTINGS: dict[str, Case] = (
-    {
+SETTINGS: dict[str, Case] = {
+    **{
         f"{field} = {number:.20}": partial(annotator_file, field, number)
         for field in FIELDS
         for number in NUMBERS
         if (field, number) not in _MAY_BE
-    }
-    | {
+    },
+    **{
         f"{flag} {number:.20}": partial(flagged, flag, number)
         for flag in ("--seed", "--votes", "--budget", "--limit", "--max-minutes")
         for number in ("inf", "nan", "9" * 26, "9" * 5000, "1e400", "x")
-    }
-    | {f"address {address!r:.40}": partial(addressed, address) for address in ADDRESSES}
-    | {f"loopback {address}": partial(judged, address, local) for address, local in LOOPBACK.items()}
-)
+    },
+    **{f"address {address!r:.40}": partial(addressed, address) for address in ADDRESSES},
+    **{f"loopback {address}": partial(judged, address, local) for address, local in LOOPBACK.items()},
+}
 
 
 # environment

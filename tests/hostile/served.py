@@ -8,6 +8,7 @@ import json
 import time
 import zlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -220,6 +221,13 @@ REPLIES: dict[str, Case] = {
     "error details strange": harmless(says(lambda _: {"error": {"details": [{"retryDelay": [1]}, 3]}}, status=429)),
     "error an empty list": harmless(says(lambda _: [], status=400)),
 }
+
+
+def counted(name: str, number: str, asked: Any) -> bytes:
+    """A completion whose usage is a number that JSON does not have."""
+    return json.dumps(completion(asked, usage={name: 77777})).replace("77777", number).encode()
+
+
 COUNTS: dict[str, Case] = (
     {
         f"{name} {value!r:.40}": harmless(usage(**{name: value}))
@@ -227,13 +235,7 @@ COUNTS: dict[str, Case] = (
         for value in (-4000, -1, 10**9, 10**15, 10**30, 1e300, 0.5, "20", "many", True, None, [3], {"a": 1})
     }
     | {
-        f"{name} {number}": harmless(
-            says(
-                lambda asked, name=name, number=number: (
-                    json.dumps(completion(asked, usage={name: 77777})).replace("77777", number).encode()
-                )
-            )
-        )
+        f"{name} {number}": harmless(says(partial(counted, name, number)))
         for name in ("prompt_tokens", "completion_tokens")
         for number in ("Infinity", "-Infinity", "NaN", "1e999", "-1e999")
     }

@@ -60,9 +60,9 @@ def test_every_proxy_of_a_table_of_votes_is_tested_by_name():
     rng = np.random.default_rng(1)
     rows = []
     for i in range(300):
-        votes = [(label, held_out) for counts, held_out in ((fit, False), (held, True)) for label in range(4)
+        cast = [(label, held_out) for counts, held_out in ((fit, False), (held, True)) for label in range(4)
                  for _ in range(int(counts[i, label]))]  # fmt: skip
-        rows += [(f"u{i:03d}", "c/crowd", "human", d, LABELS[label], h, 1.0) for d, (label, h) in enumerate(votes)]
+        rows += [(f"u{i:03d}", "c/crowd", "human", d, LABELS[label], h, 1.0) for d, (label, h) in enumerate(cast)]
         rows += [(f"u{i:03d}", "honest", "proxy", d, LABELS[rng.choice(4, p=truth[i])], False, 1.0) for d in range(5)]
         bent = 0.3 * truth[i] + 0.7 * fit[i] / 3
         rows += [(f"u{i:03d}", "trained", "proxy", 0, LABELS[j], False, bent[j]) for j in range(4) if bent[j] > 0]
