@@ -209,18 +209,24 @@ def _described(utterances: pl.DataFrame, corpus: str) -> pl.DataFrame:
     )
 
 
+_CONTAINERS = (".wav", ".flac", ".ogg", ".mp3")
+
+
 def _with_audio(utterances: pl.DataFrame, root: Path, corpus: str) -> tuple[pl.DataFrame, list[Finding]]:
-    folder = root / "AudioWAV"
-    there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    name = pl.col("clip") + ".wav"
-    audio = pl.when(name.is_in(sorted(there))).then(pl.lit("AudioWAV/") + name).alias("audio")
+    there: dict[str, str] = {}
+    for folder in ("AudioMP3", "AudioWAV"):  # a clip that both have is taken as WAV
+        for path in sorted((root / folder).iterdir()) if (root / folder).is_dir() else []:
+            if path.suffix.lower() in _CONTAINERS:
+                there[path.stem] = f"{folder}/{path.name}"
+    audio = pl.col("clip").replace_strict(there, default=None, return_dtype=pl.String).alias("audio")
     utterances = utterances.with_columns(audio).drop("clip")
     missing = utterances["audio"].null_count()
     if not missing:
         return utterances, []
     first = utterances.filter(pl.col("audio").is_null())["utterance_id"][0].removeprefix(f"{corpus}/")
-    message = f"{missing} of {utterances.height} clips have no sound: {first}.wav is not in {folder.absolute()}"
-    fix = "Put the folder AudioWAV beside the label file."
+    place = (root / "AudioWAV").absolute()
+    message = f"{missing} of {utterances.height} clips have no sound: {first}.wav is not in {place}"
+    fix = "Put the folder AudioWAV (or AudioMP3) beside the label file."
     return utterances, [finding("no_audio", message, fix=fix, where=corpus, count=missing)]
 
 

@@ -97,6 +97,15 @@ def test_a_modality_is_the_first_digit_of_the_row(tmp_path: Path) -> None:
     assert face.utterances.frame["utterance_id"].to_list() == ["crema_d/1001_IEO_NEU_XX"]
 
 
+@pytest.mark.parametrize("name", ["AudioWAV/1001_IEO_NEU_XX.ogg", "AudioMP3/1001_IEO_NEU_XX.mp3"])
+def test_sounds_are_found_in_any_container(tmp_path: Path, name: str) -> None:
+    (tmp_path / "processedResults").mkdir()
+    (tmp_path / "processedResults" / "tabulatedVotes.csv").write_text(TABULATED, encoding="utf-8")
+    (tmp_path / name).parent.mkdir()
+    (tmp_path / name).write_bytes(b"OggS")
+    assert read(CremaDSource(source=tmp_path)).utterances.frame["audio"].to_list() == [name, None]
+
+
 def test_sounds_are_found_beside_the_label_file_and_missing_ones_are_counted(tmp_path: Path) -> None:
     (tmp_path / "processedResults").mkdir()
     (tmp_path / "processedResults" / "tabulatedVotes.csv").write_text(TABULATED, encoding="utf-8")
