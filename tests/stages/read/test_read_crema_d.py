@@ -54,7 +54,7 @@ def test_actors_are_described_where_the_demographics_are_there(test_data: Path) 
     row = frame.row(by_predicate=pl.col("utterance_id") == "crema_d/1001_IEO_NEU_XX", named=True)
     expected = {
         "corpus": "crema_d",
-        "audio": None,
+        "audio": "AudioWAV/1001_IEO_NEU_XX.ogg",
         "speaker": "crema_d/1001",
         "gender": "male",
         "age": "51",
