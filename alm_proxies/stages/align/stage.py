@@ -36,10 +36,10 @@ def align(labels: Labels, votes: Votes, utterances: Utterances, settings: AlignS
     from alm_proxies.compare.examples import examples
     from alm_proxies.compare.leaks import refuse_seen
     from alm_proxies.compare.material import material_of
+    from alm_proxies.report.simulated import simulated_words
     from alm_proxies.stages.align.metrics import metrics_of
     from alm_proxies.stages.align.page import page_of
     from alm_proxies.stages.align.results import measure
-    from alm_proxies.stages.align.simulated import simulated_words
 
     settings = settings or AlignSettings()
     labels, known = without_trained_on(labels, utterances, stage="align")

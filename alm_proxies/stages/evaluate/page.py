@@ -21,7 +21,9 @@ from alm_proxies.tables import Labels
 _SURE = 0.05
 
 
-def page_of(measured: Measured, predictions: Mapping[str, Labels], settings: EvaluateSettings) -> Page:
+def page_of(
+    measured: Measured, predictions: Mapping[str, Labels], settings: EvaluateSettings, notice: str = ""
+) -> Page:
     """The page of an evaluation."""
     comparison = measured.comparison
     models = [name for name in comparison.methods if name != SHARES]
@@ -56,6 +58,7 @@ def page_of(measured: Measured, predictions: Mapping[str, Labels], settings: Eva
         _figures(measured, models),
         tuple(section for section in sections if section is not None),
         made,
+        notice,
     )
 
 

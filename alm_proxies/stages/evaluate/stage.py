@@ -44,11 +44,12 @@ def evaluate(
     that are not held out are scored beside the models. `truth` adds the distance to the true distributions of a
     simulated corpus.
     """
+    from alm_proxies.report.simulated import simulated_words
     from alm_proxies.stages.evaluate.measured import measure
     from alm_proxies.stages.evaluate.metrics import metrics_of
     from alm_proxies.stages.evaluate.page import page_of
 
     settings = settings or EvaluateSettings()
     measured = measure(predictions, votes, utterances, settings, truth)
-    page = page_of(measured, predictions, settings)
+    page = page_of(measured, predictions, settings, simulated_words(utterances))
     return Evaluation(metrics_of(measured), page, Findings.gather(measured.findings, "evaluate"))
