@@ -22,7 +22,8 @@ from alm_proxies.content import ContentDigest
 from alm_proxies.contracts import CONTRACT, upgraded_frame
 from alm_proxies.errors import InputError, TableError
 from alm_proxies.files import canonical_json, whole
-from alm_proxies.finding_kinds import NOT_DECLARED, SEVERITIES, Severity, severity_of
+from alm_proxies.finding import Finding
+from alm_proxies.finding_kinds import NOT_DECLARED, SEVERITIES, severity_of
 from alm_proxies.renamed import renamed
 from alm_proxies.table_files import load_table, refuse_other_suffix
 from alm_proxies.taxonomy import taxonomy_of
@@ -247,53 +248,6 @@ class Labels(_Table):
     def distributions(self) -> NDArray[np.float64]:
         """The shares as an array, rows x labels in taxonomy order."""
         return self.frame.select([f"p_{label}" for label in self.taxonomy]).to_numpy().astype(np.float64, copy=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Something left out, corrected or worth knowing: what, where, how often, and what to do about it.
-
-    Its kind is declared in finding_kinds.py, with its severity.
-    """
-
-    stage: str
-    kind: str
-    message: str
-    fix: str = ""
-    utterance_id: str | None = None
-    where: str | None = None
-    count: int = 1
-
-    @property
-    def severity(self) -> Severity:
-        """info, warning or problem: that of its kind."""
-        return severity_of(self.kind)
-
-    @classmethod
-    def of(
-        cls,
-        kind: str,
-        message: str,
-        fix: str = "",
-        *,
-        utterance_id: str | None = None,
-        where: str | None = None,
-        count: int = 1,
-    ) -> Finding:
-        """A finding of code that knows no stage: the stage that calls it stamps its name when findings are gathered."""
-        return cls("", kind, message, fix, utterance_id, where, count)
-
-    @property
-    def what(self) -> str:
-        """The old name of `message`."""
-        renamed("what", "message")
-        return self.message
-
-    @property
-    def mend(self) -> str:
-        """The old name of `fix`."""
-        renamed("mend", "fix")
-        return self.fix
 
 
 @dataclass(frozen=True, slots=True)

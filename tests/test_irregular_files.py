@@ -55,7 +55,8 @@ def test_no_reader_waits_for_what_is_no_regular_file(reader: Callable[[Path], ob
 def test_nothing_but_a_regular_file_is_replaced(irregular: Path) -> None:
     before = irregular.lstat()
     if "version" in irregular.name or "notes" in irregular.name:
-        pytest.skip("a regular file to stat")
+        assert irregular.is_file()  # such files of the kernel say that they are regular
+        return
     with pytest.raises(OutputError, match="not a regular file"):
         write_text(irregular, "x")
     assert irregular.lstat().st_ino == before.st_ino

@@ -1,0 +1,55 @@
+"""One finding: something left out, corrected or worth knowing, of a kind that finding_kinds.py declares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from alm_proxies.finding_kinds import Severity, severity_of
+from alm_proxies.renamed import renamed
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something left out, corrected or worth knowing: what, where, how often, and what to do about it.
+
+    Its kind is declared in finding_kinds.py, with its severity.
+    """
+
+    stage: str
+    kind: str
+    message: str
+    fix: str = ""
+    utterance_id: str | None = None
+    where: str | None = None
+    count: int = 1
+
+    @property
+    def severity(self) -> Severity:
+        """info, warning or problem: that of its kind."""
+        return severity_of(self.kind)
+
+    @classmethod
+    def of(
+        cls,
+        kind: str,
+        message: str,
+        fix: str = "",
+        *,
+        utterance_id: str | None = None,
+        where: str | None = None,
+        count: int = 1,
+    ) -> Finding:
+        """A finding of code that knows no stage: the stage that calls it stamps its name when findings are gathered."""
+        return cls("", kind, message, fix, utterance_id, where, count)
+
+    @property
+    def what(self) -> str:
+        """The old name of `message`."""
+        renamed("what", "message")
+        return self.message
+
+    @property
+    def mend(self) -> str:
+        """The old name of `fix`."""
+        renamed("mend", "fix")
+        return self.fix
