@@ -109,8 +109,11 @@ class Connections:
                 self._drop(other)
         elif answered.status == 200 and url not in self._silent:
             self._repeats.add(url)
-        if used and not repeated and (answered.status < 400 or not _asked_again(answered.status)):
+        if used and not repeated and answered.status < 400:
             raise FaultError("reset", "an answer came that belongs to no question", paid=answered.status == 200)
+        if used and not repeated and not _asked_again(answered.status):
+            # A refusal that names no question may be another's: on a connection of its own it can only be this one's.
+            return await self._alone("POST", url, body, seconds, most)
         return answered
 
     async def _alone(self, method: str, url: httpx.URL, body: bytes | None, seconds: float, most: int) -> Answered:
