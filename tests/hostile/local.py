@@ -508,19 +508,31 @@ def against(secure: bool, url: str, names: tuple[str, ...], folder: Path) -> Non
             await writer.drain()
         writer.close()
 
+    async def finish() -> None:
+        waiting = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        await asyncio.sleep(0.05)  # transports close in the loop's next rounds
+
     def work() -> None:
         server = loop.run_until_complete(asyncio.start_server(serve, "127.0.0.1", 0, ssl=context))
         ports.append(server.sockets[0].getsockname()[1])
         ready.set()
         loop.run_forever()
+        server.close()
+        loop.run_until_complete(finish())
+        loop.close()
 
     loop.set_exception_handler(lambda *_: None)
-    threading.Thread(target=work, daemon=True).start()
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
     ready.wait(10)
     try:
         opened(url.format(ports[0]), names, {}, folder)
     finally:
         loop.call_soon_threadsafe(loop.stop)
+        thread.join(10)
 
 
 FAR = "http://192.0.2.1/v1"
