@@ -30,7 +30,7 @@ def test_the_budget_stops_before_it_is_passed_and_a_larger_one_goes_on(
     made = annotate(utterances, [one], tmp_path, AnnotateSettings(budget=budget))
     assert made.stopped is not None
     assert "budget" in made.stopped
-    assert 1.0 < made.spent.price <= budget
+    assert 1.0 < made.spent.price <= budget * (1 + 1e-12)  # sums of prices are rounded
     assert not made.complete
     assert len(made.votes) == 120
     statuses = Counter(made.votes.frame["status"])
