@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,6 +115,17 @@ def wording(request: pytest.FixtureRequest) -> Iterator[Wording]:
     yield noted
     if request.session.testsfailed == failed:  # of a test that failed, less was said
         compare(noted)
+
+
+@pytest.fixture(autouse=True)
+def torch_keeps_its_threads() -> Iterator[None]:
+    """A test that sets torch's number of threads, which changes the last digits of sums, sets it for itself alone."""
+    torch = sys.modules.get("torch")
+    threads = torch.get_num_threads() if torch is not None else None
+    yield
+    torch = sys.modules.get("torch")
+    if torch is not None and threads is not None and torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

@@ -48,6 +48,7 @@ class Pooling:
         self.digest = encoder_digest(model, revision)
         self._model, self._revision, self._device, self._stage = model, revision, device, stage
         self._encoder: Encoder | None = None
+        self._threads: int | None = None
         self._lock = threading.Lock()
 
     def __call__(self, clip: Clip, utterance_id: str) -> tuple[Floats | None, tuple[Finding, ...]]:
@@ -66,6 +67,14 @@ class Pooling:
             pooled = encoder(encoder.prepare([clip.samples])).pooled(self.layers)
         return pooled[0].flatten().cpu().numpy().astype(np.float32), ()
 
+    def close(self) -> None:
+        """Give torch the threads back that it had before the first clip."""
+        if self._threads is not None:
+            import torch
+
+            torch.set_num_threads(self._threads)
+            self._threads = None
+
     def _loaded(self) -> Encoder:
         with self._lock:
             if self._encoder is None:
@@ -73,6 +82,7 @@ class Pooling:
 
                 from alm_proxies.models.encoder import Encoder
 
+                self._threads = torch.get_num_threads()
                 torch.set_num_threads(1)  # clips are worked on side by side, and sums round alike on every machine
                 self._encoder = Encoder.load(self._model, revision=self._revision, device=self._device)
                 if self._encoder.rate != RATE:

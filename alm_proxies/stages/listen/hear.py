@@ -27,6 +27,7 @@ def hear(utterances: Utterances, settings: ListenSettings, folder: Path, *, quie
     ids = utterances.frame["utterance_id"].to_list()
     sounds = Sounds(utterances, stage=STAGE)
     compute: Callable[[Clip, str], tuple[Floats | None, tuple[Finding, ...]]]
+    pooling = None
     if settings.recipe == "features":
         names = names_of(GROUPS)
         compute, width, digest = _measured, len(names), digest_of([_FEATURES_VERSION, *names])
@@ -43,17 +44,21 @@ def hear(utterances: Utterances, settings: ListenSettings, folder: Path, *, quie
         )
         compute, width, digest = pooling, pooling.width, digest_of([pooling.digest, pooling.layers])
         message = "encoding"
-    made = vectors_of(
-        ids,
-        sounds,
-        compute,
-        width=width,
-        digest=digest,
-        folder=folder,
-        message=message,
-        threads=settings.threads,
-        quiet=quiet,
-    )
+    try:
+        made = vectors_of(
+            ids,
+            sounds,
+            compute,
+            width=width,
+            digest=digest,
+            folder=folder,
+            message=message,
+            threads=settings.threads,
+            quiet=quiet,
+        )
+    finally:
+        if pooling is not None:
+            pooling.close()
     if settings.speaker_relative:
         made = replace(made, rows=_relative(made, utterances.frame["speaker"], settings.recipe))
     return made, digest
