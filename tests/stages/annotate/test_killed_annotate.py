@@ -59,7 +59,8 @@ def test_twenty_kills_under_load_lose_nothing_acknowledged_and_ask_again_only_wh
     moments = np.random.default_rng(20).integers(1, 60, 20)
     asked: Counter[str] = Counter()
     before: dict[tuple[str, int], tuple[str, float]] = {}
-    unanswered = cut_off = 0
+    unanswered = 0
+    cut_off: set[str] = set()
     for moment in [*moments.tolist(), None]:
         with subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
             assert child.stdout is not None
@@ -72,6 +73,7 @@ def test_twenty_kills_under_load_lose_nothing_acknowledged_and_ask_again_only_wh
             told = child.stderr.read()
         keys = [line for line in now if "|" in line]
         after = votes_in(folder / "ledger.sqlite")
+        answered = {f"scripted|{name}|{draw % CELLS}|{draw % CELLS}" for name, draw in after}
         # Nothing acknowledged is lost or changed.
         assert {key: after[key] for key in before} == before
         # Only what earlier kills left unanswered is asked again, and a run says how much the last one cut off.
@@ -81,11 +83,12 @@ def test_twenty_kills_under_load_lose_nothing_acknowledged_and_ask_again_only_wh
         if cut_off:
             said = re.search(r"(\d+) requests for (\d+) votes were in flight", told)
             assert said is not None
-            assert cut_off <= int(said[1]) <= IN_FLIGHT
+            # A vote that had reached the journal and not yet the ledger is restored: it is not asked again.
+            restored = (cut_off & answered) - set(keys)
+            assert len(cut_off - restored) <= int(said[1]) <= IN_FLIGHT
             assert f"({int(said[1]) * 0.2 / 60 * 300:.4f})" in told
         asked.update(keys)
-        answered = {f"scripted|{name}|{draw % CELLS}|{draw % CELLS}" for name, draw in after}
-        unanswered, cut_off = len(set(asked) - answered), len(set(keys) - answered)
+        unanswered, cut_off = len(set(asked) - answered), set(keys) - answered
         assert unanswered <= IN_FLIGHT
         before = after
     assert len(before) == 200 * VOTES
