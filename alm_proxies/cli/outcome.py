@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter, validators
 
 from alm_proxies.errors import SettingsError
+from alm_proxies.finding_kinds import SEVERITIES
 from alm_proxies.progress import say
 
 if TYPE_CHECKING:
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 _SHOWN = 6
 _STOPS = frozenset({"stopped"})
 _VERDICTS = frozenset({"chosen", "proxies"})
-"""Kinds that are always shown, as those that stopped something are: they say what was decided."""
+"""Kinds that say what was decided."""
+_ALWAYS = _STOPS | _VERDICTS
 _ELSEWHERE = "Choose another output."
 
 
@@ -87,37 +88,36 @@ def refuse_overwriting(written: Iterable[Path], read: Iterable[Path | None]) -> 
 
 
 def tell(findings: Findings, *, quiet: bool, rest: str = "") -> None:
-    """Say the findings on stderr, what matters most first: what stopped the run, what asks for something, verdicts.
+    """Say the findings on stderr, a line for each kind, the most serious first.
 
-    Mere counts come last, where a few are enough: then `rest` says where the others are.
+    What stopped the run, problems and warnings are all said; so are verdicts. Of what is only worth knowing a few are,
+    and the others are named; `rest` says where they can be read.
     """
-    rows = _by_weight(findings)
-    for row in rows[:_SHOWN]:
+    said, named = _ranked(findings)
+    for row, others in said:
         times = f" ({row['count']:,} times)" if row["count"] > 1 and not _says(row["message"], row["count"]) else ""
-        say(f"  {row['kind']}: {row['message'].rstrip('.')}{times}. {row['fix'] or ''}".rstrip(), quiet=quiet)
-    hidden = len(rows) - _SHOWN
-    if hidden > 0:
-        where = f": {rest}" if rest else ""
-        say(f"  and {hidden:,} more finding{'s' if hidden > 1 else ''}{where}", quiet=quiet)
+        more = f" And {others:,} more of this kind." if others else ""
+        say(f"  {row['kind']}: {row['message'].rstrip('.')}{times}. {row['fix'] or ''}".rstrip() + more, quiet=quiet)
+    if named:
+        say(f"  also noted: {', '.join(named)}", quiet=quiet)
+    if rest and (named or any(others for _, others in said)):
+        say(f"  all findings: {rest}", quiet=quiet)
 
 
-def _by_weight(findings: Findings) -> list[dict[str, Any]]:
-    """The findings, those to be shown first: what stopped the run, what has a fix, verdicts, counts.
+def _ranked(findings: Findings) -> tuple[list[tuple[dict[str, Any], int]], list[str]]:
+    """The most frequent finding of each kind that is said and how many more of the kind there are; kinds only named."""
+    kinds: dict[str, list[dict[str, Any]]] = {}
+    for row in findings.frame.sort("count", descending=True, maintain_order=True).iter_rows(named=True):
+        kinds.setdefault(row["kind"], []).append(row)
 
-    A verdict is always among them; of a kind found often, one stands before the second of another.
-    """
-    rows = list(findings.frame.sort("count", descending=True, maintain_order=True).iter_rows(named=True))
-    met: Counter[str] = Counter()
-    chosen: list[tuple[bool, int, int, int]] = []
-    for place, row in enumerate(rows):
-        kind = row["kind"]
-        weight = 0 if kind in _STOPS else 1 if row["fix"] else 2 if kind in _VERDICTS else 3
-        always = kind in _STOPS or kind in _VERDICTS
-        chosen.append((not always, 0 if always else met[kind], weight, place))
-        met[kind] += 1
-    chosen.sort()
-    shown = sorted(chosen[:_SHOWN], key=lambda one: one[2:])
-    return [rows[one[3]] for one in (*shown, *chosen[_SHOWN:])]
+    def place(rows: list[dict[str, Any]]) -> tuple[bool, int, bool, bool]:
+        kind, severity, fix = (rows[0][key] for key in ("kind", "severity", "fix"))
+        return kind not in _STOPS, -SEVERITIES.index(severity), fix is None, kind not in _VERDICTS
+
+    ordered = sorted(kinds.values(), key=place)
+    notes = [rows for rows in ordered if rows[0]["severity"] == SEVERITIES[0] and rows[0]["kind"] not in _ALWAYS]
+    only_named = [rows[0]["kind"] for rows in notes[max(0, _SHOWN - (len(ordered) - len(notes))) :]]
+    return [(rows[0], len(rows) - 1) for rows in ordered if rows[0]["kind"] not in only_named], only_named
 
 
 def _says(message: str, count: int) -> bool:

@@ -18,31 +18,48 @@ MANY = Findings.gather(
 )
 
 
-def test_what_stopped_the_run_is_said_first_then_what_can_be_mended_then_verdicts_then_counts(
+def test_what_stopped_the_run_is_said_first_then_the_most_serious_and_every_kind_by_name(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     tell(MANY, quiet=False, rest="in out/findings.parquet")
-    told = [line.split(":")[0].strip() for line in capsys.readouterr().err.splitlines()]
-    assert told[:4] == ["stopped", "not_cast", "chosen", "proxies"]
-    assert told[4].startswith("count_")
-    assert told[-1] == "and 5 more findings"
+    lines = capsys.readouterr().err.splitlines()
+    told = [line.split(":")[0].strip() for line in lines]
+    assert told[:2] == ["stopped", "not_cast"]
+    assert told[2:9] == [f"count_{letter}" for letter in "abcdefg"]  # kinds that nobody declared are warnings
+    assert told[9:] == ["chosen", "proxies"]
 
 
-def test_one_finding_of_every_kind_is_said_before_the_second_of_a_kind(capsys: pytest.CaptureFixture[str]) -> None:
-    often = [Finding("read", "odd", f"row {row} is odd", "Mend it.", count=5) for row in range(20)]
-    tell(Findings.gather([*often, Finding("read", "held_out", "3 votes are held out")]), quiet=False)
+def test_a_kind_found_often_takes_one_line_that_says_how_often(capsys: pytest.CaptureFixture[str]) -> None:
+    often = [Finding("read", "odd", f"row {row} is odd", "Correct it.", count=5) for row in range(20)]
+    tell(Findings.gather([*often, Finding("read", "held_out", "3 votes are held out")]), quiet=False, rest="here")
     told = capsys.readouterr().err
     assert "held_out: 3 votes are held out" in told
-    assert "and 15 more findings" in told
+    assert "And 19 more of this kind." in told
+    assert told.count("odd:") == 1
+    assert "all findings: here" in told
 
 
-def test_where_the_rest_is_said_is_a_file_that_is_there_or_else_the_json_that_holds_all_of_them(
+NOTES = ("consensus", "held_out", "no_label", "secondary", "mapped", "no_file", "no_gender", "distracted")
+
+
+def test_what_is_only_worth_knowing_is_named_where_there_is_much_of_it(capsys: pytest.CaptureFixture[str]) -> None:
+    tell(Findings.gather([Finding("read", kind, f"about {kind}") for kind in (*NOTES, "no_audio")]), quiet=False)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].strip().startswith("no_audio")
+    assert len(lines) == 7
+    assert lines[-1].strip().startswith("also noted: ")
+    said = {line.split(":")[0].strip() for line in lines[1:-1]} | set(lines[-1].split(": ")[1].split(", "))
+    assert said == set(NOTES)
+
+
+def test_where_all_is_said_is_a_file_that_is_there_or_else_the_json_that_holds_all_of_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    made = finished("done", {}, MANY, tmp_path / "labels.parquet", Common())
-    assert "more findings: with --json" in capsys.readouterr().err
-    assert len(made.data["said"]) == len(MANY)
-    MANY.write(tmp_path / "findings.parquet")
-    made = finished("done", {}, MANY, tmp_path, Common())
-    assert f"more findings: in {tmp_path / 'findings.parquet'}" in capsys.readouterr().err
+    many = Findings.gather([Finding("read", kind, f"about {kind}") for kind in NOTES])
+    made = finished("done", {}, many, tmp_path / "labels.parquet", Common())
+    assert "all findings: with --json" in capsys.readouterr().err
+    assert len(made.data["said"]) == len(many)
+    many.write(tmp_path / "findings.parquet")
+    made = finished("done", {}, many, tmp_path, Common())
+    assert f"all findings: in {tmp_path / 'findings.parquet'}" in capsys.readouterr().err
     assert "said" not in made.data

@@ -25,6 +25,11 @@ class Alignment:
     page: Page
     findings: Findings
 
+    @property
+    def line(self) -> str:
+        """The page's headline."""
+        return self.page.headline.rstrip(".")
+
 
 def align(labels: Labels, votes: Votes, utterances: Utterances, settings: AlignSettings | None = None) -> Alignment:
     """How labels and proxies agree with human votes, on held-out votes where there are any.

@@ -39,6 +39,12 @@ class Predicted:
     labels: Labels
     findings: Findings
 
+    @property
+    def line(self) -> str:
+        """How many recordings have a prediction, and of how many the model is unsure."""
+        unsure = int(self.labels.frame["abstain"].sum())
+        return f"{len(self.labels):,} recordings predicted, the model abstains on {unsure:,} of them"
+
 
 def predict(
     model: str | Path | TrainedModel,

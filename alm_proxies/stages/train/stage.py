@@ -24,6 +24,15 @@ class Trained:
     """epoch, the loss in training, and the scores of the development utterances."""
     findings: Findings
 
+    @property
+    def line(self) -> str:
+        """How long it trained, and its best score on the development speakers."""
+        epochs = len(self.epochs)
+        if "nll_per_vote" not in self.epochs.columns or self.epochs["nll_per_vote"].drop_nulls().is_empty():
+            return f"trained for {epochs} epochs"
+        best = float(self.epochs["nll_per_vote"].drop_nulls().min())  # type: ignore[arg-type]  # it is a number
+        return f"trained for {epochs} epochs, {best:.3f} nats a human vote of the development speakers at best"
+
 
 def train(
     labels: Labels,
