@@ -128,6 +128,9 @@ KINDS: dict[str, Kind] = {
         "warning", "Hardly any utterance has two human votes; their agreement is assumed.", "Have some rated twice."
     ),
     "chosen": Kind("info", "Which method predicts held-out votes best, and what it was chosen from."),
+    "folds_share_speakers": Kind(
+        "warning", "A proxy was trained in folds that share speakers.", "Train it again in folds of speakers."
+    ),
     "folds_unknown": Kind(
         "warning", "A proxy was trained in folds that are not known here.", "Give the utterances file with speakers."
     ),

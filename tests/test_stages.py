@@ -71,7 +71,8 @@ def commands_of(verb: str) -> list[tuple[str, object]]:
 def test_every_field_is_a_flag_and_every_flag_is_a_field(verb: str) -> None:
     stage = stage_of(verb)
     for words, one in commands_of(verb):
-        parameters = set(inspect.signature(one).parameters)  # type: ignore[arg-type]  # a function it is
+        named = inspect.signature(one).parameters  # type: ignore[arg-type]  # a function it is
+        parameters = {parameter.removeprefix("flag_") for parameter in named}  # flag_as: `as` is a word of Python
         name = words.partition(" ")[2]
         models = [stage.settings, *([stage.settings_for({stage.choice.key: name})] if name and stage.choice else [])]
         keys = {flag.key for model in models for flag in flags_of(model)} - (

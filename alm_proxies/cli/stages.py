@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from keyword import iskeyword
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -179,7 +180,7 @@ class Command:
         """The settings and the block that flags and a settings file give; a path is relative to whoever says it."""
         said: dict[str, Any] = dict(self.fixed or {})
         for flag in self.flags:
-            words = given.get(flag.key)
+            words = given.get(_named(flag.key))
             if words is None:
                 continue
             said[flag.key] = words if flag.switch or flag.argument else flag.value(words)
@@ -266,7 +267,12 @@ def _setting(flag: Flag) -> inspect.Parameter:
     shown = Parameter(name=list(flag.names), help=flag.help, negative=negative)
     kind: Any = bool if flag.switch else list[str]
     # what is needed may also stand in a settings file
-    return _parameter(flag.key, Annotated[kind | None, shown], None)
+    return _parameter(_named(flag.key), Annotated[kind | None, shown], None)
+
+
+def _named(key: str) -> str:
+    """The parameter of a flag: its key, unless that is a word of Python such as `as`."""
+    return f"flag_{key}" if iskeyword(key) else key
 
 
 def _parameter(

@@ -62,5 +62,13 @@ def folds_of_proxies(
         found = keys.join(table, on="key", how="left", maintain_order="left")["fold"]
         if found.null_count() > _NEEDED * len(found):
             return ProxyFolds(name, None)
+        if "speaker" in keys.columns and _parted(keys["speaker"], found):
+            return ProxyFolds(name, None)
         return ProxyFolds(name, found.fill_null(-1).to_numpy().astype(np.int64))
     return None
+
+
+def _parted(speakers: pl.Series, fold: pl.Series) -> bool:
+    """Whether some speaker is in several folds: these folds cannot keep speakers whole."""
+    known = pl.DataFrame({"speaker": speakers, "fold": fold}).drop_nulls()
+    return bool(known.group_by("speaker").agg(pl.col("fold").n_unique() > 1)["fold"].any())

@@ -9,6 +9,7 @@ from alm_proxies.cards import digests_of_cards
 from alm_proxies.errors import AlmProxiesError
 from alm_proxies.files import could_not_read, digest_file, digest_of
 from alm_proxies.stage import Ahead, Foreseen
+from alm_proxies.stages.read.proxies import files_of_proxy
 from alm_proxies.stages.read.settings import ReadSettings, Source
 from alm_proxies.stages.read.stage import read, reader_of
 
@@ -18,7 +19,11 @@ _HASHED_WHOLE = 64 * 2**20
 def inputs_of(ahead: Ahead) -> dict[str, str]:
     """The sources and the cards of their corpora."""
     blocks: tuple[Source, ...] = ahead.blocks
-    inputs = {f"{source.corpus or source.format} {ahead.named(source.source)}": _state(source) for source in blocks}
+    inputs = {
+        f"{source.proxy or source.corpus or source.format} {ahead.named(source.source)}": _state(source)
+        for source in blocks
+    }
+    inputs |= {f"folds of {source.proxy}": digest_file(path) for source in blocks for path in files_of_proxy(source)}
     corpora = [name for source in blocks for name in (source.corpus, source.format) if name]
     return inputs | digests_of_cards(corpora, ahead.settings.cards)
 

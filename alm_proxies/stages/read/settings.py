@@ -5,15 +5,16 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, field_validator, model_validator
 
 from alm_proxies.errors import SettingsError
 from alm_proxies.settings import ARGUMENT, PLACE, Settings
 from alm_proxies.stage import Choice, Need, Stage
 from alm_proxies.taxonomy import checked_taxonomy
 
+TrainedOn = Literal["no", "out_of_fold", "yes"]
 _NAMES = ("train", "development", "test")
 _FIX = 'Write "speakers:.7,.1,.2" (train, development, test), "speakers:.8,.2" (train, test) or "folds:5".'
 
@@ -50,6 +51,7 @@ def checked_split(said: str) -> str:
 class Source(Settings):
     """One corpus to read: a [[read]] block of a pipeline file; each format has a class of its own with more keys."""
 
+    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True)
     corpus: str = Field(default="", pattern=r"^([A-Za-z0-9][A-Za-z0-9_.-]*)?$")
     """The prefix of its ids; its card is data_cards/<corpus>.md. The format's own name, if it is left out."""
     format: str
@@ -61,6 +63,43 @@ class Source(Settings):
     ...) need no entry; a label's own name stands for them too, any other key for that very word, whatever the case."""
     split: Annotated[str, AfterValidator(checked_split)] | None = None
     """A split by speaker: "speakers:.7,.1,.2" (train, development, test) or "folds:5"."""
+    read_as: str | None = Field(default=None, alias="as", pattern=r"^(human|proxy:[A-Za-z0-9][A-Za-z0-9_.-]*)$")
+    """proxy:NAME = its votes, or its soft labels, are votes of one proxy of that name; human, or left out = as they
+    are. A proxy of another modality of the corpus, or the probabilities of a classifier, are read so."""
+    trained_on_these_votes: TrainedOn | None = None
+    """Needed with as = "proxy:NAME". no = the proxy never saw a human vote of these utterances; out_of_fold = a model
+    trained without the speaker gave each vote; yes = it saw these votes, which is refused."""
+    folds: Annotated[Path, PLACE] | None = None
+    """With out_of_fold: the folds the proxy was trained in, which fuse then uses too. A table with a column fold and a
+    column speaker (or utterance_id), or the name of a column of the source that is read as one of its groups."""
+
+    @field_validator("trained_on_these_votes")
+    @classmethod
+    def _not_on_these_votes(cls, value: TrainedOn | None) -> TrainedOn | None:
+        if value == "yes":
+            raise ValueError(
+                "a proxy that was trained on these votes repeats them, so fusing it would count them twice: train it "
+                "without the speaker of each utterance (out_of_fold), or leave it out"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _proxy_says_what_it_was_trained_on(self) -> Self:
+        if self.proxy is None and (self.trained_on_these_votes is not None or self.folds is not None):
+            raise ValueError('trained_on_these_votes and folds are for proxies: add as = "proxy:NAME"')
+        if self.proxy is not None and self.trained_on_these_votes is None:
+            raise ValueError(
+                f"was {self.proxy!r} trained on human votes of these utterances? Add trained_on_these_votes = "
+                '"no" or "out_of_fold"'
+            )
+        if self.folds is not None and self.trained_on_these_votes != "out_of_fold":
+            raise ValueError('folds go with trained_on_these_votes = "out_of_fold" only')
+        return self
+
+    @property
+    def proxy(self) -> str | None:
+        """The name of the proxy that its votes are read as."""
+        return self.read_as.removeprefix("proxy:") if self.read_as and self.read_as != "human" else None
 
 
 class HoldOut(Settings):

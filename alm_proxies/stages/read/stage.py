@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -20,6 +20,7 @@ from alm_proxies.settings import deciding, settings_of
 from alm_proxies.stage import load
 from alm_proxies.stages.read.formats.tables import TablesSource
 from alm_proxies.stages.read.hold_out import hold_out
+from alm_proxies.stages.read.proxies import as_proxy, files_of_proxy
 from alm_proxies.stages.read.settings import HoldOut, Reader, ReadSettings, Source
 from alm_proxies.stages.read.sources import Part, finding
 from alm_proxies.stages.read.splits import split_by_speaker
@@ -82,13 +83,23 @@ def read(sources: Source | Sequence[Source], settings: ReadSettings | None = Non
         described, told = _described(part, source, known, source.corpus in others, settings.seed)
         known.update(described["utterance_id"].to_list())
         findings += told
-        tables.append(_checked(part, described, source, settings))
-    inputs = {_input(path, source): digest_file(path) for source, part in parts for path in part.inputs}
+        people, votes, soft = _checked(part, described, source, settings)
+        if source.proxy is not None:
+            whole = Utterances.of(part.utterances, about=people.about, where=str(source.source))
+            votes, told = as_proxy(votes, soft, whole, source)
+            findings += told
+            soft = None
+        tables.append((people, votes, soft))
+    inputs = {
+        _input(path, source): digest_file(path)
+        for source, part in parts
+        for path in (*part.inputs, *files_of_proxy(source))
+    }
     said = [deciding(one) for one in (settings, *named)]
     made_by = MadeBy(stage="read", settings_digest=digest_of(said), inputs=inputs)
     utterances = combine(*(table for table, _, _ in tables))
     votes = combine(*(table for _, table, _ in tables))
-    soft = [table for _, _, table in tables if table is not None]
+    labels = [table for _, _, table in tables if table is not None]
     if settings.hold_out is not None:
         votes, told = hold_out(votes, utterances, settings.hold_out, settings.seed)
         findings += told
@@ -96,7 +107,7 @@ def read(sources: Source | Sequence[Source], settings: ReadSettings | None = Non
         Utterances(utterances.frame, utterances.about.with_(made_by=made_by)),
         Votes(votes.frame, votes.about.with_(made_by=made_by)),
         Findings(Findings.gather(findings).frame, About(made_by=made_by)),
-        _signed(combine(*soft), made_by) if soft else None,
+        _signed(combine(*labels), made_by) if labels else None,
     )
 
 
@@ -140,7 +151,9 @@ def _part(source: Source, settings: ReadSettings) -> Part:
     vocabulary = Vocabulary(labels, source.map, getattr(source, "several_labels", "share"))
     reader = cast(Read, load(reader_of(source).function))
     try:
-        return reader(source, vocabulary, _card(source, settings))
+        part = reader(source, vocabulary, _card(source, settings))
+        # a proxy speaks of utterances that others describe; alone, it describes its own
+        return replace(part, bare=True) if source.proxy is not None else part
     except OSError as error:
         raise could_not_read(error.filename or source.source, error) from error
 

@@ -138,3 +138,19 @@ def test_whether_a_proxy_knows_the_votes_of_the_fit_is_said_of_every_proxy(corpu
     proxies = votes.frame.filter(pl.col("source") == "proxy")["annotator"].unique().sort().to_list()
     assert sorted(found["where"]) == proxies
     assert found["message"].str.contains("utterances").all()
+
+
+def test_a_proxy_that_learned_the_votes_of_the_fit_is_a_problem_and_is_named(corpus: tuple[Votes, Utterances]) -> None:
+    votes, utterances = corpus
+    fit = pl.col("source").eq("human") & ~pl.col("held_out") & pl.col("annotator").is_in(["c/r0", "c/r1"])
+    learned = votes.frame.filter(fit).with_columns(
+        annotator=pl.lit("learned"), source=pl.lit("proxy"), secondary=pl.lit(None, dtype=pl.List(pl.String)),
+        draw=pl.col("annotator").rank("dense").over("utterance_id").cast(pl.Int32),
+    )  # fmt: skip
+    both = Votes.of(pl.concat([votes.frame, learned]), about=votes.about)
+    labels = fuse(both, FuseSettings(method="human"), utterances=utterances).labels
+    found = align(labels, both, utterances, QUICK).findings.frame
+    assert found.filter(pl.col("kind") == "exchange")["where"].to_list() == ["alm"]
+    leaks = found.filter((pl.col("kind") == "proxies_leak") & pl.col("message").str.contains("better than held-out"))
+    assert leaks["where"].to_list() == ["learned"]
+    assert leaks["severity"].to_list() == ["problem"]

@@ -1,0 +1,111 @@
+"""Votes or soft labels of a source as the votes of one proxy, with what it was trained on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+
+from alm_proxies.about import AnnotatorCard
+from alm_proxies.errors import InputError, TableError
+from alm_proxies.files import digest_of
+from alm_proxies.stages.read.rows import read_rows
+from alm_proxies.stages.read.settings import Source
+from alm_proxies.stages.read.sources import finding, prefixed
+from alm_proxies.tables import Finding, Labels, Utterances, Votes
+
+_LEAST = 1e-9
+"""Smaller shares of a soft label are no vote."""
+
+
+def as_proxy(
+    votes: Votes, labels: Labels | None, utterances: Utterances, source: Source
+) -> tuple[Votes, list[Finding]]:
+    """The votes of a source, or its soft labels, as votes of the proxy that the source names."""
+    name, where = source.proxy, str(source.source)
+    if name is None:
+        return votes, []
+    if labels is not None and len(votes):
+        fix = "Map either label or counts, or probabilities."
+        raise InputError(f"holds both votes and soft labels: which are those of {name!r}?", where=where, fix=fix)
+    frame = _soft(labels, name) if labels is not None else _cast(votes.frame, name)
+    folds, findings = _folds(source, utterances.frame)
+    shared = bool((frame["weight"] < 1.0).any())
+    elicit = "score" if shared else "sample"
+    stated = {"name": name, "elicit": elicit, "trained": source.trained_on_these_votes, "folds": folds}
+    card = AnnotatorCard(
+        digest=digest_of(stated), elicit=elicit, trained_on_these_votes=source.trained_on_these_votes, folds=folds
+    )
+    about = votes.about.with_(annotators={name: card})
+    return Votes.of(frame, about=about, where=where), findings
+
+
+def files_of_proxy(source: Source) -> tuple[Path, ...]:
+    """The table of folds, if the source names one."""
+    return (source.folds,) if source.folds is not None and source.folds.is_file() else ()
+
+
+def _cast(frame: pl.DataFrame, name: str) -> pl.DataFrame:
+    """The votes under the proxy's name, with draws numbered anew within each utterance."""
+    number = pl.struct("annotator", "draw").rank("dense").over("utterance_id")
+    return frame.with_columns(
+        draw=(number - 1).cast(pl.Int32), annotator=pl.lit(name), source=pl.lit("proxy"), held_out=pl.lit(value=False)
+    )
+
+
+def _soft(labels: Labels, name: str) -> pl.DataFrame:
+    """A vote of the proxy for each utterance, shared among the labels as the soft label is."""
+    shares = labels.frame.select("utterance_id", pl.col([f"p_{label}" for label in labels.taxonomy]))
+    long = shares.unpivot(index="utterance_id", variable_name="label", value_name="weight")
+    long = long.filter(pl.col("weight") > _LEAST).with_columns(
+        pl.col("label").str.strip_prefix("p_"),
+        pl.col("weight") / pl.col("weight").sum().over("utterance_id"),
+        annotator=pl.lit(name),
+        source=pl.lit("proxy"),
+        draw=pl.lit(0, dtype=pl.Int32),
+    )
+    return long.sort("utterance_id", "label")
+
+
+def _folds(source: Source, utterances: pl.DataFrame) -> tuple[dict[str, int] | None, list[Finding]]:
+    """Speaker (or utterance) -> fold, numbered in the order of their names; and what is amiss with them."""
+    where = str(source.source)
+    if source.trained_on_these_votes != "out_of_fold":
+        return None, []
+    if source.folds is None:
+        message = f"the folds that {source.proxy!r} was trained in are not stated, so fuse will make folds of its own"
+        fix = "Name them: folds = a table with the columns speaker and fold."
+        return None, [finding("folds_unknown", message, fix=fix, where=where)]
+    table = _fold_table(source, utterances)
+    several = table.group_by("key").agg(pl.col("fold").n_unique()).filter(pl.col("fold") > 1)["key"].sort()
+    findings = []
+    if len(several):
+        message = f"{len(several)} speakers are in several folds, such as {several[0]!r}, so {source.proxy!r} voted "
+        message += "on speakers that its models were trained on"
+        fix = "Train again in folds of speakers; until then look at the exchange test of align."
+        findings.append(finding("folds_share_speakers", message, fix=fix, where=where, count=len(several)))
+        return None, findings
+    names = {name: place for place, name in enumerate(sorted(table["fold"].unique().to_list(), key=_by_number))}
+    if len(names) < 2:
+        fix = "Give the fold that was left out of the training for each speaker."
+        raise TableError("holds fewer than two folds", where=str(source.folds), fix=fix)
+    folds = {key: names[fold] for key, fold in table.unique("key").sort("key").iter_rows()}
+    return folds, findings
+
+
+def _by_number(name: str) -> tuple[float, str]:
+    return (float(name), name) if name.replace(".", "", 1).isdigit() else (float("inf"), name)
+
+
+def _fold_table(source: Source, utterances: pl.DataFrame) -> pl.DataFrame:
+    """Columns key (speaker, or utterance where speakers are not known) and fold, as text."""
+    path = source.folds or Path()
+    if not path.is_file() and path.name in utterances.columns:
+        own = pl.col(path.name).cast(pl.String).alias("fold")
+        return utterances.select(pl.coalesce("speaker", "utterance_id").alias("key"), own).drop_nulls().unique()
+    rows = read_rows(path)
+    column = "utterance_id" if "utterance_id" in rows.columns and "speaker" not in rows.columns else "speaker"
+    rows.need(column, "fold")
+    made = rows.frame.select(pl.col(column).cast(pl.String), fold=pl.col("fold").cast(pl.String).str.strip_chars())
+    rows.refuse(made["fold"].is_null(), "fold", "is no fold", "Fill that column in every row.")
+    return made.with_columns(prefixed(column, source.corpus)).rename({column: "key"}).unique()
