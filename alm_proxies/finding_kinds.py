@@ -160,6 +160,13 @@ KINDS: dict[str, Kind] = {
     "sampled": Kind("info", "The report is made from a random sample of the utterances.", "Raise at_most."),
     "votes_missing": Kind("warning", "Labels rest on more human votes than are given.", "Give every Votes file."),
     # balancing
+    "copies_off_target": Kind(
+        "warning", "Whole copies miss the wanted shares by more than a point.", "Ask for more copies, or keep weights."
+    ),
+    "not_copied": Kind(
+        "warning", "Utterances without a recording have a weight in place of copies.", "Give their recordings."
+    ),
+    "without_a_copy": Kind("info", "Utterances of small weight have no copy and are left out.", "Ask for more copies."),
     "few_effective": Kind("warning", "Balancing made the weights very uneven.", "Ask for less, or set a cap."),
     "level_lacking": Kind("warning", "No utterance has a level that was asked for.", "Choose other shares."),
     "speaker_in_two_splits": Kind("problem", "A speaker is in two splits.", "Split by speaker."),

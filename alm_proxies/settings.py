@@ -13,7 +13,7 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import UnionType
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from pydantic.fields import FieldInfo
@@ -108,11 +108,20 @@ def located(settings: M, folder: Path, only: Container[str] | None = None) -> M:
         if only is not None and name not in only:
             continue
         value = getattr(settings, name)
+        if value in _names_in(type(settings).model_fields[name].annotation):
+            continue
         if isinstance(value, tuple):
             changed[name] = tuple(_located(one, folder, name) for one in value)
-        elif value is not None:
+        elif isinstance(value, str | Path):
             changed[name] = _located(value, folder, name)
     return settings.model_copy(update=changed) if changed else settings
+
+
+def _names_in(annotation: Any) -> tuple[Any, ...]:
+    """The values that a type names literally: they are never a path, whatever files there are."""
+    if get_origin(annotation) is Literal:
+        return get_args(annotation)
+    return tuple(name for inner in get_args(annotation) for name in _names_in(inner))
 
 
 def _located(value: Any, folder: Path, name: str) -> Any:

@@ -115,6 +115,7 @@ def _rows(labels: Labels, utterances: Utterances, votes: Votes | None) -> tuple[
         "corpus",
         "speaker",
         split=pl.col("split").fill_null("train"),
+        group=pl.coalesce("speaker", pl.col("recipe").str.json_path_match("$.parents[0][0]"), "utterance_id"),
         seconds=pl.coalesce("duration", pl.col("end") - pl.col("start").fill_null(0.0)),
     )
     wanted = labels.frame.select("utterance_id", *shares, "weight", "concentration", *ATTRIBUTES)
@@ -167,8 +168,8 @@ def _counts(
 
 
 def _set_aside(rows: pl.DataFrame, share: float, seed: int) -> tuple[NDArray[np.bool_], Finding]:
-    """A share of the speakers as development; utterances stand for themselves where their speaker is not known."""
-    groups = rows["speaker"].fill_null(rows["utterance_id"])
+    """A share of the speakers as development; where they are not known, of the utterances, each with its copies."""
+    groups = rows["group"]
     names = groups.unique().sort().to_list()
     if len(names) < 2:
         raise InputError(

@@ -14,7 +14,7 @@ from alm_proxies.errors import ForbiddenError, InputError, OutputError, Settings
 from alm_proxies.pipeline.check import check
 from alm_proxies.pipeline.file import read_pipeline
 from alm_proxies.pipeline.run import run
-from alm_proxies.tables import Votes
+from alm_proxies.tables import Labels, Votes
 
 FILE = """\
 taxonomy = "happy,sad"
@@ -68,6 +68,29 @@ def test_sources_and_the_folder_of_a_file_lie_beside_it_wherever_it_is_run(
     monkeypatch.chdir(tmp_path)
     run(file, folder="other", quiet=True)
     assert (tmp_path / "other" / "read" / "votes.parquet").read_bytes() == before
+
+
+def test_the_labels_file_whose_shares_are_wanted_lies_beside_the_file_and_a_change_of_it_is_seen(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file.write_text(FILE + '[balance]\nclasses = "wanted.csv"\n')
+    (file.parent / "wanted.csv").write_text("utterance_id,p_happy,p_sad\nx,0.54,0.46\n")
+    monkeypatch.chdir(tmp_path)
+
+    def share() -> float:
+        labels = Labels.read(file.parent / "out" / "balance" / "labels.parquet")
+        weights = labels.frame["weight"].to_numpy()
+        return float(weights @ labels.distributions()[:, 0] / weights.sum())
+
+    run(file, quiet=True)
+    assert share() == pytest.approx(0.54, abs=2e-3)
+    (file.parent / "wanted.csv").write_text("utterance_id,p_happy,p_sad\nx,0.47,0.53\n")
+    assert run(file, quiet=True).skipped == 2
+    assert share() == pytest.approx(0.47, abs=2e-3)
+    file.write_text(FILE + '[balance]\nclasses = "uniform"\n')
+    (file.parent / "uniform").mkdir()  # a name that the settings know is no path
+    assert run(file, quiet=True).skipped == 2
+    assert share() == pytest.approx(0.5, abs=2e-3)
 
 
 def test_the_folder_of_a_shipped_file_is_where_one_is() -> None:

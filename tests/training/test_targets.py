@@ -54,6 +54,23 @@ def test_without_a_development_split_whole_speakers_are_set_aside(corpus: Corpus
     assert again.development.tolist() == made.development.tolist()
 
 
+def test_a_copy_is_on_its_parents_side_where_no_speaker_is_known(corpus: Corpus) -> None:
+    frame = corpus.utterances.frame.with_columns(split=pl.lit(None, pl.String), speaker=pl.lit(None, pl.String))
+    recipes = [f'{{"parents":[["{name}",1.0]],"effects":[],"seed":0}}' for name in frame["utterance_id"]]
+    twin = pl.col("utterance_id") + "#2"
+    copies = frame.with_columns(recipe=pl.Series(recipes), audio=pl.lit(None, pl.String), utterance_id=twin)
+    labels = corpus.labels.frame
+    twins = labels.with_columns(utterance_id=twin)
+    made = targets_of(
+        Labels.of(pl.concat([labels, twins]), about=corpus.labels.about),
+        Utterances.of(pl.concat([frame, copies]), about=corpus.utterances.about),
+        development=0.25,
+    )
+    kept, aside = ({made.ids[row].removesuffix("#2") for row in rows} for rows in (made.train, made.development))
+    assert (len(kept), len(aside)) == (36, 12)
+    assert not kept & aside
+
+
 def test_other_splits_weightless_labels_and_unknown_utterances_take_no_part(corpus: Corpus) -> None:
     test = changed(
         corpus.utterances,

@@ -29,8 +29,12 @@ def page_of(
     solution: Balance,
     findings: Sequence[Finding],
     settings: Mapping[str, Any],
+    more: Sequence[Section] = (),
 ) -> Page:
-    """The page of balanced labels: `labels` are the rows that were balanced, with the weights they had."""
+    """The page of balanced labels: `labels` are the rows that were balanced, with the weights they had.
+
+    `more` are the sections on whole copies, where there are any.
+    """
     count, size = len(labels), solution.effective_size
     worst = float(np.abs(solution.error).max(initial=0.0))
     missed = sum(abs(error) > TOLERANCE for error in solution.error)
@@ -47,7 +51,7 @@ def page_of(
         Figure(f"{solution.weights.max():.1f}", "largest weight", "the mean is 1"),
         Figure(f"{100 * worst:.2f}", "points", "largest distance from a wanted share"),
     )
-    sections = [*_share_sections(wishes, solution), _by_ambiguity(labels, solution), _weights(solution)]
+    sections = [*_share_sections(wishes, solution), _by_ambiguity(labels, solution), _weights(solution), *more]
     if findings:
         rows = [[f.kind.replace("_", " "), f.message, f.fix or None, f.count] for f in findings]
         table = Table.of(["Finding", "What was found", "What to do", "Count"], rows)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from alm_proxies.settings import Settings
+from alm_proxies.settings import PLACE, Settings
 from alm_proxies.stage import Need, Stage
 
 Share = Annotated[float, Field(ge=0)]
@@ -22,12 +23,33 @@ class Cap(Settings):
     """Largest share of all weight that one speaker may have; null = no limit."""
 
 
+EffectName = Literal["gain", "noise", "room", "telephone", "shift", "mask_frequency", "mask_time", "speed", "pitch"]
+
+
+class Copies(Settings):
+    """Whole copies in place of weights; every copy beyond the first is augmented."""
+
+    size: float | None = Field(default=None, gt=0, le=20)
+    """How many items there are afterwards, as a multiple of the utterances that are balanced: 1 keeps their number,
+    2 doubles it; null = weights and no copies."""
+    effects: tuple[EffectName, ...] = Field(
+        default=("gain", "noise", "room", "telephone", "shift", "mask_frequency"), min_length=1
+    )
+    """What is done to a copy: one of these, drawn by the seed. Speed and pitch carry emotion and mask_time may hide a
+    word, so they are not among the defaults."""
+    strength: float = Field(default=0.5, gt=0, le=1)
+    """How strong the effects are, from 0 (hardly audible) to 1 (plainly audible)."""
+    render: bool = False
+    """Write the sound of every copy to audio/*.flac now, instead of making it from its recipe whenever it is opened."""
+
+
 class BalanceSettings(Settings):
     """Which shares of classes, ambiguity and groups are wanted, and how they are reached."""
 
-    classes: Literal["uniform", "square_root", "keep"] | dict[str, Share] | str = "uniform"
+    classes: Annotated[Literal["uniform", "square_root", "keep"] | dict[str, Share] | str, PLACE] = "uniform"
     """Wanted share of each label: uniform, square_root (of today's shares), keep, label = share, or the path of a
-    Labels file whose shares are wanted. Shares are of the distributions, not of the most likely labels."""
+    Labels file whose shares are wanted, relative to the file that names it. Shares are of the distributions, not of the
+    most likely labels."""
     ambiguity: Literal["keep", "uniform"] | dict[Literal["low", "medium", "high"], Share] = "keep"
     """Wanted share of each level of ambiguity."""
     within: bool = False
@@ -37,6 +59,16 @@ class BalanceSettings(Settings):
     are kept as they are."""
     cap: Cap = Cap()
     """How far weights may go."""
+    copies: Copies = Copies()
+    """Whole copies in place of weights."""
+    examples: int = Field(default=30, ge=0, le=200)
+    """How many copies are in the page, beside their parents, to be listened to, where the corpus's card allows it."""
+    may_leave: tuple[str, ...] = ()
+    """Corpora whose card forbids it and whose recordings you may copy into a page all the same."""
+    cards: Annotated[Path, PLACE] | None = None
+    """A folder of data cards that come before the shipped ones."""
+    seed: int = Field(default=0, ge=0)
+    """Random seed of copies and their effects."""
     splits: tuple[str, ...] = ("train",)
     """The splits that are balanced, besides utterances without a split; all others keep their weights."""
 
@@ -69,6 +101,7 @@ STAGE = Stage(
         "metrics": "metrics.json",
     },
     into_folder=True,
+    hears=True,
     depends="alm_proxies.stages.balance.ahead:inputs_of",
     foresee="alm_proxies.stages.balance.ahead:foresee",
 )

@@ -1,4 +1,4 @@
-"""balance: labels in, the same labels with weights that bring classes, ambiguity and groups to wanted shares."""
+"""balance: labels in, the same labels with weights (or whole copies) that bring classes and groups to wanted shares."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ from alm_proxies.ballots import counting_of
 from alm_proxies.columns import did_you_mean
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.files import make_folder, write_json
+from alm_proxies.settings import deciding
 from alm_proxies.stages.balance.settings import NAMED, BalanceSettings
 from alm_proxies.stages.balance.weights import TOLERANCE, Balance, balanced
 from alm_proxies.stages.balance.wishes import Wish, wishes_of
 from alm_proxies.tables import Finding, Findings, Labels, MadeBy, Utterances
 
 if TYPE_CHECKING:
-    from alm_proxies.report.page import Page
+    from alm_proxies.report.page import Page, Section
+    from alm_proxies.stages.balance.copies import Copied
 
 Array = NDArray[np.float64]
 _FEW = 0.2
@@ -46,6 +48,11 @@ class Balanced:
     def line(self) -> str:
         """What came of it, in words."""
         count, size = self.metrics["utterances"], self.metrics["effective_size"]
+        if copies := self.metrics.get("copies"):
+            return (
+                f"{count:,} labels became {copies['items']:,} items, {copies['augmented']:,} of them augmented copies; "
+                f"furthest from its wanted share: {copies['worst']}, by {100 * copies['worst_error']:.2f} points"
+            )
         reached = "all wanted shares reached" if self.metrics["met"] else "not all wanted shares reached"
         return f"{count:,} labels weighted, {reached}, effective sample size {size:,.0f}"
 
@@ -59,11 +66,12 @@ def balance(
     """The labels with weights that bring the wanted shares about, staying as close to the given weights as possible.
 
     Only the splits of `settings.splits`, and utterances without a split, are balanced; every other row keeps its
-    weight. labels.parquet, utterances.parquet, report.html and metrics.json are written into the folder.
+    weight. With `settings.copies.size` there are whole copies in place of weights, and every copy beyond the first is
+    augmented. labels.parquet, utterances.parquet, report.html and metrics.json are written into the folder.
     """
     from alm_proxies.stages.balance.page import page_of
 
-    settings = settings or BalanceSettings()
+    settings, folder = settings or BalanceSettings(), Path(folder)
     joined, findings = _joined(labels, utterances)
     chosen = _chosen(joined, settings)
     rows = joined.filter(chosen)
@@ -82,14 +90,26 @@ def balance(
     frame = labels.frame.join(weights, on="utterance_id", how="left", maintain_order="left")
     frame = frame.with_columns(weight=pl.coalesce("_new", "weight")).drop("_new")
     counting = counting_of(labels.about)  # whoever compares with these labels counts votes as fuse did
-    said = settings.model_dump(mode="json")
+    wish = settings.classes
+    stated = {**deciding(settings), "classes": Path(wish).name if isinstance(wish, str) else wish}
     inputs = {"labels": [labels.content_digest()], "utterances": [utterances.content_digest()]}
-    made_by = MadeBy.of("balance", {**(counting.model_dump(mode="json") if counting else {}), **said}, inputs)
+    made_by = MadeBy.of("balance", {**(counting.model_dump(mode="json") if counting else {}), **stated}, inputs)
     made = Labels.of(frame, about=labels.about.with_(made_by=made_by), where="labels")
     metrics = _metrics(part, wishes, solution)
-    page = page_of(part, wishes, solution, findings, said)
+    sections: tuple[Section, ...] = ()
+    if settings.copies.size is not None:
+        from alm_proxies.stages.balance.copies import with_copies
+        from alm_proxies.stages.balance.examples import copies_section, examples_section
+
+        copied = with_copies(made, utterances, rows, solution.weights, wishes, settings, folder)
+        made, utterances = copied.labels, copied.utterances
+        metrics["copies"] = _metrics_of_copies(copied, wishes)
+        examples, more = examples_section(copied, settings)
+        findings += [*copied.findings, *more]
+        sections = (copies_section(copied, wishes), *examples)
+    page = page_of(part, wishes, solution, findings, stated, sections)
     result = Balanced(made, utterances, metrics, page, Findings.gather(findings, "balance"))
-    _write(result, Path(folder))
+    _write(result, folder)
     return result
 
 
@@ -201,5 +221,20 @@ def _metrics(labels: Labels, wishes: list[Wish], solution: Balance) -> dict[str,
         "shares": [
             {"kind": wish.kind, "name": wish.name, "before": wish.today, "wanted": wish.target, "after": float(reached)}
             for wish, reached in zip(wishes, solution.reached, strict=True)
+        ],
+    }
+
+
+def _metrics_of_copies(copied: Copied, wishes: list[Wish]) -> dict[str, Any]:
+    worst = copied.worst
+    return {
+        "items": copied.kept + copied.items.height,
+        "augmented": copied.items.height,
+        "effects": dict(copied.items.group_by("effect").len().sort("effect").iter_rows()),
+        "worst": f"{wishes[worst].kind} {wishes[worst].name}",
+        "worst_error": float(abs(copied.reached[worst] - copied.wanted[worst])),
+        "shares": [
+            {"kind": wish.kind, "name": wish.name, "after": float(share)}
+            for wish, share in zip(wishes, copied.reached, strict=True)
         ],
     }

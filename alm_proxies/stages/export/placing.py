@@ -109,7 +109,7 @@ def _rendered(utterance_id: str, key: str, folder: Path, sounds: Sounds) -> _Pla
     if opened.clip is None:
         first = opened.findings[0]
         return _Placed(None, first.kind, first.message)
-    return _written(opened.clip.samples, opened.clip.rate, key, folder, "rendered")
+    return _written(opened.clip.samples, opened.clip.rate, key, folder, "rendered", "PCM_24")
 
 
 def _cut(path: Path, start: object, end: object, key: str, folder: Path) -> _Placed:
@@ -124,12 +124,12 @@ def _cut(path: Path, start: object, end: object, key: str, folder: Path) -> _Pla
     return _written(clip.samples, clip.rate, key, folder, "cut")
 
 
-def _written(samples: object, rate: int, key: str, folder: Path, kind: str) -> _Placed:
+def _written(samples: object, rate: int, key: str, folder: Path, kind: str, subtype: str = "PCM_16") -> _Placed:
     import soundfile
 
     name = f"{AUDIO}/{key}.flac"
     (folder / AUDIO).mkdir(parents=True, exist_ok=True)
-    soundfile.write(folder / name, samples, rate, subtype="PCM_16")
+    soundfile.write(folder / name, samples, rate, subtype=subtype)
     frames = len(samples)  # type: ignore[arg-type]
     return _Placed(name, kind, "", rate, frames, frames / rate)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -154,6 +156,15 @@ def test_generated_items_are_rendered_into_the_export(corpus: Corpus, tmp_path: 
     both = Labels(pl.concat([labels.frame, twin]), labels.about)
     made = export(both, more, tmp_path / "out", ExportSettings(format="webdataset", name="mine"))
     assert made.findings.counts()["rendered"] == 1
+    kinds = []
+    for path in made.folder.glob("*.tar"):
+        with tarfile.open(path) as shard:
+            for name in shard.getnames():
+                sound = shard.extractfile(name)
+                assert sound is not None
+                if name.endswith(".flac"):
+                    kinds.append(soundfile.info(io.BytesIO(sound.read())).subtype)
+    assert kinds == ["PCM_24"]  # as exact as the recipe
     assert sum(made.counts.values()) == 31
 
 

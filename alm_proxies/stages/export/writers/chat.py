@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from alm_proxies.measures.resampling import whole_copies
 from alm_proxies.seeds import generator
 from alm_proxies.stages.export.items import Items, by_split_name
 from alm_proxies.stages.export.settings import ChatSettings
@@ -50,7 +51,8 @@ def _texts(items: Items, key: str, role: str, content: str, user: str, assistant
     asked = f"<audio>{question(items)}"
     shares = items.shares
     cumulated = np.cumsum(shares, axis=1)
-    copies = _copies(items)
+    start = float(generator(items.settings.seed, "export", "copies").random())
+    copies = whole_copies(items.frame["weight"].to_numpy(), start)
     for row, line in enumerate(items.frame.iter_rows(named=True)):
         for draw in rng.random(copies[row]):
             label = items.labels[min(int(np.searchsorted(cumulated[row], draw, side="right")), len(items.labels) - 1)]
@@ -58,14 +60,6 @@ def _texts(items: Items, key: str, role: str, content: str, user: str, assistant
                 key: [{role: user, content: asked}, {role: assistant, content: label}],
                 "audios": [items.resolved(line["file"])],
             }
-
-
-def _copies(items: Items) -> list[int]:
-    """How many rows an item gets: its weight rounded down or up, so that the sum over any run of items is kept."""
-    ends = np.cumsum(items.frame["weight"].to_numpy())
-    start = float(generator(items.settings.seed, "export", "copies").random())
-    made: list[int] = np.diff(np.floor(ends - start + 1e-9).astype(int), prepend=int(np.floor(1e-9 - start))).tolist()
-    return made
 
 
 def _floats(items: Items) -> Iterator[dict[str, Any]]:

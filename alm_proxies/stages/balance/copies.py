@@ -1,0 +1,252 @@
+"""Whole copies in place of weights: how many of each utterance, and what is done to every copy beyond the first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from alm_proxies.audio.recipe import Recipe, Sounds
+from alm_proxies.audio.strength import effect_at
+from alm_proxies.errors import InputError
+from alm_proxies.files import digest_of, make_folder, whole
+from alm_proxies.measures.resampling import whole_copies
+from alm_proxies.seeds import generator, seed_of
+from alm_proxies.stages.balance.settings import BalanceSettings
+from alm_proxies.stages.balance.wishes import Wish
+from alm_proxies.tables import Finding, Labels, Utterances
+
+Array = NDArray[np.float64]
+Index = NDArray[np.int64]
+
+NEAR = 0.01
+"""Copies are meant to be within a point of the wanted shares."""
+_STARTS = 32
+"""The most starts of the resampling that are tried for copies within a point."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Copied:
+    """Labels and utterances with whole copies, which copies there are, and how near the shares are to the wanted."""
+
+    labels: Labels
+    utterances: Utterances
+    items: pl.DataFrame
+    """One row a copy beyond the first: utterance_id, parent, effect, and its parameters as text."""
+    kept: int
+    """Balanced utterances with at least one copy."""
+    reached: Array
+    """Share of each wish over all items."""
+    wanted: Array
+    findings: list[Finding]
+
+    @property
+    def worst(self) -> int:
+        """The wish that is furthest from its target."""
+        return int(np.abs(self.reached - self.wanted).argmax())
+
+
+def with_copies(
+    labels: Labels,
+    utterances: Utterances,
+    rows: pl.DataFrame,
+    weights: Array,
+    wishes: Sequence[Wish],
+    settings: BalanceSettings,
+    folder: Path,
+) -> Copied:
+    """The labels with whole copies of the utterances in `rows`, which have these weights; all others stay as they are.
+
+    An utterance without a copy is left out of the labels. Every copy beyond the first is a row of its own in both
+    tables, `<id>#2` and so on, with a recipe of its parent and one effect. It keeps speaker, split, groups and target.
+    """
+    size = float(settings.copies.size or 1.0)
+    counts = _counts(rows, labels.taxonomy, weights * size, wishes, settings)
+    findings: list[Finding] = []
+    audible = _audible(rows)
+    silent = ~audible & (counts > 1)
+    if silent.any():
+        message = f"{int(silent.sum()):,} utterances have no recording here and get their number of copies as a weight"
+        example = rows["utterance_id"].filter(pl.Series(silent))[0]
+        fix = "Give their recordings."
+        findings.append(Finding("balance", "not_copied", message, fix, utterance_id=example, count=int(silent.sum())))
+    items, made = _items(rows, np.where(audible, counts, np.minimum(counts, 1)), utterances, settings)
+    if settings.copies.render:
+        made, items, failed, findings_of_sound = _rendered(made, items, utterances, folder / "audio")
+        findings += findings_of_sound
+        lost = failed.group_by("parent").len().rename({"parent": "utterance_id"})
+        counts = (
+            counts
+            - rows.join(lost, on="utterance_id", how="left", maintain_order="left")["len"].fill_null(0).to_numpy()
+        )
+    reached, wanted = _reached(counts, wishes), np.array([wish.target for wish in wishes])
+    findings += _findings(rows, counts, reached, wanted, wishes)
+    first = pl.DataFrame({"utterance_id": rows["utterance_id"], "_copies": counts, "_audible": audible})
+    joined = labels.frame.join(first, on="utterance_id", how="left", maintain_order="left")
+    whole_weight = pl.when("_audible").then(1.0).otherwise(pl.col("_copies").cast(pl.Float64))
+    joined = joined.filter(pl.col("_copies").fill_null(1) > 0).with_columns(
+        weight=pl.when(pl.col("_copies").is_null()).then("weight").otherwise(whole_weight)
+    )
+    joined = joined.drop("_copies", "_audible")
+    parents = items.select("utterance_id", "parent").join(
+        joined.rename({"utterance_id": "parent"}), on="parent", how="left", maintain_order="left"
+    )
+    frame = pl.concat([joined, parents.drop("parent").select(joined.columns)])
+    described = pl.concat([utterances.frame, made]) if made.height else utterances.frame
+    return Copied(
+        Labels.of(frame, about=labels.about, where="labels"),
+        Utterances.of(described, about=utterances.about, where="utterances"),
+        items,
+        int((counts > 0).sum()),
+        reached,
+        wanted,
+        findings,
+    )
+
+
+def _counts(
+    rows: pl.DataFrame, taxonomy: Sequence[str], weights: Array, wishes: Sequence[Wish], settings: BalanceSettings
+) -> Index:
+    """Copies of each row, systematically resampled with like rows next to each other.
+
+    The first start drawn whose shares are all within a point of the wanted; the nearest of 32, where there is none.
+    """
+    shares = rows.select(f"p_{label}" for label in taxonomy).to_numpy()
+    groups = [rows[kind].fill_null("").rank("dense").to_numpy() for kind in _group_columns(rows, wishes)]
+    level = rows["ambiguity"].cast(pl.String).fill_null("").rank("dense").to_numpy()
+    order = np.lexsort((shares.max(1), *groups, level, shares.argmax(1)))
+    rng = generator(settings.seed, "balance", "copies")
+    wanted = np.array([wish.target for wish in wishes])
+    best, nearest = np.zeros(len(rows), dtype=np.int64), np.inf
+    for _ in range(_STARTS):
+        counts = np.empty(len(rows), dtype=np.int64)
+        counts[order] = whole_copies(weights[order], float(rng.random()))
+        if not counts.any():
+            continue
+        worst = float(np.abs(_reached(counts, wishes) - wanted).max(initial=0.0))
+        if worst < nearest:
+            best, nearest = counts, worst
+        if nearest <= NEAR:
+            break
+    if not best.any():
+        fix = "Raise copies.size."
+        raise InputError("so few copies are asked for that there would be none", where="copies.size", fix=fix)
+    return best
+
+
+def _group_columns(rows: pl.DataFrame, wishes: Sequence[Wish]) -> list[str]:
+    named = dict.fromkeys(wish.kind for wish in wishes)
+    return [kind for kind in named if kind in rows.columns and rows.schema[kind] == pl.String and kind != "ambiguity"]
+
+
+def _reached(counts: Index, wishes: Sequence[Wish]) -> Array:
+    share = counts / max(int(counts.sum()), 1)
+    return np.array([float(share @ wish.feature) for wish in wishes])
+
+
+def _findings(
+    rows: pl.DataFrame, counts: Index, reached: Array, wanted: Array, wishes: Sequence[Wish]
+) -> list[Finding]:
+    findings = []
+    away = np.abs(reached - wanted)
+    for place in np.flatnonzero(away > NEAR):
+        wish = wishes[int(place)]
+        message = (
+            f"{wish.kind} {wish.name}: a share of {wish.target:.1%} was asked for, whole copies reach "
+            f"{reached[place]:.1%}"
+        )
+        fix = "Ask for more copies (copies.size = 2), or keep weights."
+        findings.append(Finding("balance", "copies_off_target", message, fix, where=f"{wish.kind} {wish.name}"))
+    without = counts == 0
+    if without.any():
+        message = f"{int(without.sum()):,} utterances of small weight have no copy and are left out"
+        example = rows["utterance_id"].filter(pl.Series(without))[0]
+        fix = "Ask for more copies (copies.size = 2), or keep weights, to have all of them."
+        count = int(without.sum())
+        findings.append(Finding("balance", "without_a_copy", message, fix, utterance_id=example, count=count))
+    return findings
+
+
+def _audible(rows: pl.DataFrame) -> NDArray[np.bool_]:
+    """Which rows have a recording on this machine, or a recipe of one."""
+    remote = pl.col("audio").str.strip_prefix("file://").str.contains("://", literal=True)
+    has = (pl.col("audio").is_not_null() & ~remote) | (pl.col("audio").is_null() & pl.col("recipe").is_not_null())
+    return rows.select(has.fill_null(value=False)).to_series().to_numpy()
+
+
+def _items(
+    rows: pl.DataFrame, counts: Index, utterances: Utterances, settings: BalanceSettings
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The copies beyond the first, and their rows for the table of utterances."""
+    taken = set(utterances.frame["utterance_id"])
+    names = settings.copies.effects
+    made: list[tuple[str, str, str, str, str, float]] = []
+    for row in np.flatnonzero(counts > 1):
+        parent = str(rows["utterance_id"][int(row)])
+        number = 1
+        for _ in range(int(counts[row]) - 1):
+            number += 1
+            while f"{parent}#{number}" in taken:
+                number += 1
+            rng = generator(settings.seed, "copy", parent, number)
+            effect = effect_at(names[int(rng.integers(len(names)))], settings.copies.strength, rng)
+            seed = seed_of(settings.seed, "effects", parent, number)
+            recipe = Recipe(parents=((parent, 1.0),), effects=(effect,), seed=seed)
+            said = ", ".join(f"{name} {f'{value:.3g}' if isinstance(value, float) else value}"
+                             for name, value in effect[1].items())  # fmt: skip
+            faster = float(effect[1]["factor"]) if effect[0] == "speed" else 1.0
+            made.append((f"{parent}#{number}", parent, effect[0], said, recipe.written(), faster))
+    columns = {
+        "utterance_id": pl.String, "parent": pl.String, "effect": pl.String, "parameters": pl.String,
+        "recipe": pl.String, "faster": pl.Float64,
+    }  # fmt: skip
+    items = pl.DataFrame(made, schema=columns, orient="row")
+    beside = utterances.frame.rename({"utterance_id": "parent"}).drop("recipe")
+    joined = items.join(beside, on="parent", how="left", maintain_order="left")
+    seconds = pl.coalesce(pl.col("end") - pl.col("start").fill_null(0.0), "duration") / pl.col("faster")
+    hides = pl.col("effect") == "mask_time"
+    joined = joined.with_columns(
+        audio=pl.lit(None, pl.String),
+        start=pl.lit(None, pl.Float64),
+        end=pl.lit(None, pl.Float64),
+        duration=seconds,
+        transcript=pl.when(hides).then(None).otherwise("transcript"),  # a word may be hidden
+    )
+    return items.drop("recipe", "faster"), joined.select(utterances.frame.columns)
+
+
+def _rendered(
+    made: pl.DataFrame, items: pl.DataFrame, utterances: Utterances, folder: Path
+) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame, list[Finding]]:
+    """The copies with their sound written to 24-bit FLAC files, named by their recipes; those that fail come apart.
+
+    24 bits hold a sample to 6e-8, so that the file and the recipe are the same sound.
+    """
+    import soundfile
+
+    make_folder(folder)
+    sounds = Sounds(Utterances(pl.concat([utterances.frame, made]), utterances.about), stage="balance")
+    recipes = dict(zip(made["utterance_id"], made["recipe"], strict=True))
+    paths: list[str | None] = []
+    seconds: list[float | None] = []
+    findings: list[Finding] = []
+    for opened in sounds.ahead(made["utterance_id"]):
+        if opened.clip is None:
+            findings += opened.findings
+            paths.append(None)
+            seconds.append(None)
+            continue
+        path = folder.absolute() / f"{digest_of(recipes[opened.utterance_id])}.flac"
+        with whole(path) as temporary:
+            soundfile.write(temporary, opened.clip.samples, opened.clip.rate, format="FLAC", subtype="PCM_24")
+        paths.append(str(path))
+        seconds.append(len(opened.clip.samples) / opened.clip.rate)
+    placed = made.with_columns(
+        audio=pl.Series(paths, dtype=pl.String), duration=pl.Series(seconds, dtype=pl.Float64)
+    ).filter(pl.col("audio").is_not_null())
+    has_sound = pl.col("utterance_id").is_in(placed["utterance_id"].implode())
+    return placed, items.filter(has_sound), items.filter(~has_sound), findings

@@ -1,0 +1,205 @@
+"""Whole copies come within a point of the wanted shares; every copy beyond the first is augmented and can be heard."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import soundfile
+
+from alm_proxies.audio.recipe import Recipe, Sounds
+from alm_proxies.errors import InputError
+from alm_proxies.stages.balance.settings import BalanceSettings, Copies
+from alm_proxies.stages.balance.stage import Balanced, balance
+from alm_proxies.tables import About, Labels, Utterances
+
+LABELS = ("angry", "happy", "neutral", "sad")
+COUNT = 600
+MANY = BalanceSettings(copies=Copies(size=1.5))
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> tuple[Labels, Utterances]:
+    root = tmp_path_factory.mktemp("recordings")
+    rng = np.random.default_rng(3)
+    for number in range(8):
+        soundfile.write(root / f"{number}.wav", rng.normal(0, 0.05, 6400), 16_000)
+    shares = rng.dirichlet(np.array([0.5, 0.4, 1.6, 0.7]), COUNT) ** rng.choice([0.4, 1.0, 2.0], COUNT)[:, None]
+    shares /= shares.sum(1, keepdims=True)
+    ids = [f"made/u{number:04d}" for number in range(COUNT)]
+    speakers = rng.integers(0, 20, COUNT)
+    about = pl.DataFrame(
+        {
+            "utterance_id": ids,
+            "corpus": "made",
+            "audio": [f"{number % 8}.wav" for number in range(COUNT)],
+            "start": 0.1,
+            "end": 0.4,
+            "speaker": [f"made/s{speaker}" for speaker in speakers],
+            "gender": np.where(speakers % 2, "female", "male"),
+            "transcript": [f"sentence {number}" for number in range(COUNT)],
+            "split": np.where(speakers < 14, "train", "test"),
+        }
+    )
+    frame = pl.DataFrame({"utterance_id": ids, **{f"p_{name}": shares[:, k] for k, name in enumerate(LABELS)}})
+    return Labels.of(frame, taxonomy=LABELS), Utterances.of(about, about=About(roots={"made": str(root)}))
+
+
+def copies_of(made: Balanced) -> pl.DataFrame:
+    return made.utterances.frame.filter(pl.col("recipe").is_not_null())
+
+
+def test_copies_are_within_a_point_of_every_wanted_share(corpus: tuple[Labels, Utterances], tmp_path: Path) -> None:
+    made = balance(*corpus, tmp_path / "out", MANY)
+    rows = made.labels.frame.join(made.utterances.frame, on="utterance_id").filter(pl.col("split") == "train")
+    assert rows["weight"].unique().to_list() == [1.0]
+    assert made.metrics["copies"]["items"] == len(rows)
+    assert abs(len(rows) - 1.5 * made.metrics["utterances"]) <= 1
+    reached = rows.select(f"p_{label}" for label in LABELS).to_numpy().mean(0)
+    np.testing.assert_allclose(reached, 0.25, atol=0.01)
+    before = corpus[1].frame.filter(pl.col("split") == "train")["gender"].value_counts(normalize=True)
+    after = rows["gender"].value_counts(normalize=True)
+    both = before.join(after, on="gender")
+    assert (both["proportion"] - both["proportion_right"]).abs().max() <= 0.01
+    worst = made.metrics["copies"]["worst_error"]
+    away = [abs(share["after"] - wish["wanted"])
+            for share, wish in zip(made.metrics["copies"]["shares"], made.metrics["shares"], strict=True)]  # fmt: skip
+    assert worst == pytest.approx(max(away))
+    assert worst <= 0.01
+    assert "copies_off_target" not in made.findings.counts()
+    assert made.metrics["copies"]["worst"] in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+
+
+def test_every_copy_beyond_the_first_has_an_effect_and_its_parents_speaker_words_and_target(
+    corpus: tuple[Labels, Utterances], tmp_path: Path
+) -> None:
+    made = balance(*corpus, tmp_path / "out", MANY)
+    copies = copies_of(made)
+    assert copies.height == made.metrics["copies"]["augmented"] > 200
+    parents = {row["utterance_id"]: row for row in corpus[1].frame.iter_rows(named=True)}
+    target = dict(zip(made.labels.frame["utterance_id"], made.labels.distributions(), strict=True))
+    used = set()
+    for row in copies.iter_rows(named=True):
+        recipe = Recipe.read(row["recipe"])
+        ((parent, share),) = recipe.parents
+        ((effect, _),) = recipe.effects
+        used.add(effect)
+        assert share == 1.0
+        assert row["audio"] is None
+        assert row["duration"] == pytest.approx(0.3)
+        assert parents[parent]["split"] == "train"
+        for column in ("speaker", "gender", "transcript", "split"):
+            assert row[column] == parents[parent][column]
+        assert (target[row["utterance_id"]] == target[parent]).all()
+    assert used == set(Copies().effects)
+
+
+def test_other_splits_are_never_copied_and_without_the_option_nothing_is(
+    corpus: tuple[Labels, Utterances], tmp_path: Path
+) -> None:
+    made = balance(*corpus, tmp_path / "out", MANY)
+    test = corpus[1].frame.filter(pl.col("split") == "test")["utterance_id"]
+    kept = made.labels.frame.filter(pl.col("utterance_id").is_in(test.implode()))
+    assert kept.height == len(test)
+    assert (kept["weight"] == 1.0).all()
+    plain = balance(*corpus, tmp_path / "plain")
+    assert plain.utterances.frame.equals(corpus[1].frame)
+    assert len(plain.labels) == COUNT
+    assert "copies" not in plain.metrics
+
+
+def test_rendered_sound_is_the_recipes_to_a_millionth(corpus: tuple[Labels, Utterances], tmp_path: Path) -> None:
+    every = Copies(size=1.2, render=True, effects=("gain", "noise", "room", "telephone", "shift", "mask_frequency",
+                                                   "mask_time", "speed", "pitch"))  # fmt: skip
+    ahead = balance(*corpus, tmp_path / "ahead", BalanceSettings(copies=every))
+    fly = balance(*corpus, tmp_path / "fly", BalanceSettings(copies=every.model_copy(update={"render": False})))
+    files, recipes = Sounds(ahead.utterances, stage="balance"), Sounds(fly.utterances, stage="balance")
+    copies = copies_of(ahead)
+    assert copies["recipe"].to_list() == copies_of(fly)["recipe"].to_list()
+    assert {Recipe.read(recipe).effects[0][0] for recipe in copies["recipe"]} == set(every.effects)
+    for row in copies.iter_rows(named=True):
+        assert Path(row["audio"]).is_relative_to(tmp_path / "ahead" / "audio")
+        one, other = files.open(row["utterance_id"]).clip, recipes.open(row["utterance_id"]).clip
+        assert one is not None
+        assert other is not None
+        assert row["duration"] == pytest.approx(len(one.samples) / 16_000)
+        np.testing.assert_allclose(one.samples, other.samples, atol=1e-6)
+    silent = [Recipe.read(row["recipe"]).effects[0][0] for row in copies.iter_rows(named=True) if not row["transcript"]]
+    assert set(silent) == {"mask_time"}  # it may hide a word
+
+
+def test_a_seed_gives_the_same_files_and_another_one_others(corpus: tuple[Labels, Utterances], tmp_path: Path) -> None:
+    def files(name: str, seed: int) -> dict[str, bytes]:
+        balance(*corpus, tmp_path / name, MANY.model_copy(update={"seed": seed, "examples": 3}))
+        return {path.name: path.read_bytes() for path in (tmp_path / name).iterdir() if path.is_file()}
+
+    first, again, other = files("a", 0), files("b", 0), files("c", 1)
+    assert first == again
+    assert first["utterances.parquet"] != other["utterances.parquet"]
+
+
+def test_the_page_has_copies_to_listen_to_beside_their_parents_where_the_corpus_may_be_shown(
+    corpus: tuple[Labels, Utterances], tmp_path: Path
+) -> None:
+    hidden = balance(*corpus, tmp_path / "hidden", MANY)
+    assert "<audio" not in hidden.page.html()
+    assert hidden.findings.counts()["kept_back"] == 1
+    shown = balance(*corpus, tmp_path / "shown", MANY.model_copy(update={"may_leave": ("made",)}))
+    page = shown.page.html()
+    assert page.count("<audio") == 60
+    copies = {row["utterance_id"]: row for row in copies_of(shown).iter_rows(named=True)}
+    named = [copy for copy in copies if f">{copy}</h3>" in page]
+    assert len(named) == 30
+    for copy in named:
+        assert f">{Recipe.read(copies[copy]['recipe']).parents[0][0]}</h3>" in page
+
+
+def test_utterances_without_a_recording_get_a_weight_in_place_of_copies(
+    corpus: tuple[Labels, Utterances], tmp_path: Path
+) -> None:
+    labels, utterances = corpus
+    silent = utterances.frame.with_columns(
+        audio=pl.when(pl.int_range(pl.len()) % 2 == 0).then(None).otherwise("audio"),
+    )
+    made = balance(labels, Utterances.of(silent, about=utterances.about), tmp_path / "out", MANY)
+    heavy = made.labels.frame.filter(pl.col("weight") > 1)
+    assert heavy.height == made.findings.counts()["not_copied"] > 20
+    parents = {Recipe.read(recipe).parents[0][0] for recipe in copies_of(made)["recipe"]}
+    assert not parents & set(silent.filter(pl.col("audio").is_null())["utterance_id"])
+    weights = made.labels.frame.join(made.utterances.frame, on="utterance_id").filter(pl.col("split") == "train")
+    assert weights["weight"].sum() == made.metrics["copies"]["items"] + (heavy["weight"] - 1).sum()
+
+
+def test_few_copies_that_miss_the_shares_are_named_and_none_at_all_is_refused(
+    corpus: tuple[Labels, Utterances], tmp_path: Path
+) -> None:
+    few = balance(*corpus, tmp_path / "few", BalanceSettings(copies=Copies(size=0.01)))
+    counts = few.findings.counts()
+    assert counts["copies_off_target"] >= 1
+    assert counts["without_a_copy"] == few.metrics["utterances"] - few.metrics["copies"]["items"]
+    with pytest.raises(InputError, match=r"copies\.size"):
+        balance(*corpus, tmp_path / "none", BalanceSettings(copies=Copies(size=1e-9)))
+
+
+def test_a_recording_that_cannot_be_rendered_is_a_finding_and_no_item(
+    corpus: tuple[Labels, Utterances], tmp_path: Path
+) -> None:
+    labels, utterances = corpus
+    gone = utterances.frame.with_columns(
+        audio=pl.when(pl.col("audio") == "0.wav").then(pl.lit("gone.wav")).otherwise("audio")
+    )
+    settings = BalanceSettings(copies=Copies(size=1.5, render=True))
+    made = balance(labels, Utterances.of(gone, about=utterances.about), tmp_path / "out", settings)
+    assert made.findings.counts()["parent_failed"] > 0
+    copies = copies_of(made)
+    assert copies["audio"].null_count() == 0
+    assert set(copies["utterance_id"]) <= set(made.labels.frame["utterance_id"])
+    shares = made.labels.frame.join(made.utterances.frame, on="utterance_id").filter(pl.col("split") == "train")
+    reached = [share["after"] for share in made.metrics["copies"]["shares"][:4]]
+    np.testing.assert_allclose(shares.select(f"p_{label}" for label in LABELS).to_numpy().mean(0), reached)
+    figures: dict[str, Any] = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))
+    assert figures["copies"]["augmented"] == copies.height
