@@ -101,6 +101,20 @@ def render(recipe: Recipe, parents: Sequence[Clip]) -> Clip:
     return Clip(samples=(samples / max(peak, 1.0)).astype(np.float32), rate=rate)
 
 
+CONDITIONS: Mapping[str, tuple[str, Mapping[str, float]]] = {
+    "noise": ("noise", {"snr": 10.0}),
+    "telephone": ("telephone", {}),
+    "room": ("room", {"seconds": 0.5, "direct": 0.0}),
+}
+"""Worse sound to test a model in: pink noise 10 dB beneath the voice, a telephone's band, half a second of echo."""
+
+
+def in_condition(clip: Clip, condition: str, utterance_id: str) -> Clip:
+    """The clip as it would sound in one of the CONDITIONS; the same clip always sounds the same."""
+    seed = int(generator(0, condition, utterance_id).integers(2**31))
+    return render(Recipe(parents=((utterance_id, 1.0),), effects=(CONDITIONS[condition],), seed=seed), [clip])
+
+
 class Sounds:
     """Every utterance of a table as sound, by its id: recorded ones are opened, generated ones rendered."""
 

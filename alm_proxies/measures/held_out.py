@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from alm_proxies.ballots import which_count
 from alm_proxies.errors import InputError, SettingsError
+from alm_proxies.interval import Interval
 from alm_proxies.measures.arrays import Array, distributions, places, same_rows
 from alm_proxies.measures.bootstrap import paired_by_speaker
 from alm_proxies.measures.calibration import ConcentrationCheck, Reliability, concentration_check, equal_mass_bins
@@ -64,6 +66,12 @@ class HeldOut:
             known = ", ".join(self.scores["measure"].unique(maintain_order=True))
             raise SettingsError(f"there is no score {measure!r} for {by} = {value}", fix=f"Measures: {known}.")
         return float(found[0])
+
+    def interval(self, measure: str) -> Interval | None:
+        """One score over all utterances with its interval; None where it was not measured."""
+        chosen = (pl.col("measure") == measure) & (pl.col("by") == "all")
+        rows = self.scores.filter(chosen).select(pl.col("estimate", "low", "high").fill_null(math.nan)).rows()
+        return Interval(float(rows[0][0]), float(rows[0][1]), float(rows[0][2])) if rows else None
 
 
 def held_out_counts(votes: Votes, *, consensus: bool = False) -> tuple[pl.Series, Array, list[Finding]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -13,6 +14,7 @@ from alm_proxies.ballots import Array, which_count
 from alm_proxies.compare.comparison import FEWEST, Comparison, compare
 from alm_proxies.compare.strata import strata_table
 from alm_proxies.errors import InputError, SettingsError
+from alm_proxies.files import canonical_json
 from alm_proxies.interval import Interval
 from alm_proxies.measures.bootstrap import mean_by_speaker
 from alm_proxies.measures.recovered import (
@@ -59,6 +61,8 @@ class Measured:
     recovered: dict[str, Recovered]
     halved: dict[str, dict[str, tuple[Interval, Interval | None]]]
     """By third of ambiguity, then by method: log loss, and its difference to the baseline."""
+    conditions: dict[str, dict[str, str]]
+    """By prediction of the recordings as they are, then by condition: the same model's prediction in worse sound."""
     findings: tuple[Finding, ...]
     labels: tuple[str, ...]
 
@@ -99,7 +103,23 @@ def measure(
     rows = {name: _aligned(labels, ids) for name, labels in compared.items()}
     recovered = {name: _recovered(*rows[name], comparison, settings.seed) for name in compared}
     halved = _halved({name: shares for name, (shares, _) in rows.items()}, comparison, settings.seed)
-    return Measured(comparison, recovered, halved, tuple(findings), votes.taxonomy)
+    return Measured(comparison, recovered, halved, _conditions(honest), tuple(findings), votes.taxonomy)
+
+
+def _conditions(predictions: Mapping[str, Labels]) -> dict[str, dict[str, str]]:
+    """Which predictions are one model's, of the recordings as they are and in worse sound."""
+    models: dict[str, dict[str | None, str]] = {}
+    for name, labels in predictions.items():
+        maker = labels.about.made_by
+        if maker is not None and maker.stage == "predict" and "condition" in maker.settings:
+            said: dict[str, Any] = dict(maker.settings)
+            condition = said.pop("condition")
+            models.setdefault(canonical_json(said), {})[condition] = name
+    return {
+        found[None]: {condition: name for condition, name in found.items() if condition is not None}
+        for found in models.values()
+        if None in found and len(found) > 1
+    }
 
 
 def _class_shares(votes: Votes, predictions: Mapping[str, Labels]) -> Labels:

@@ -48,6 +48,10 @@ def metrics_of(measured: Measured) -> dict[str, Any]:
         third: {name: {"nll": plain(nll), "less_baseline": plain(gain)} for name, (nll, gain) in methods_of.items()}
         for third, methods_of in measured.halved.items()
     }
+    conditions = {
+        plain_name: {condition: _paired(comparison.paired(name, plain_name)) for condition, name in found.items()}
+        for plain_name, found in measured.conditions.items()
+    }
     speakers = comparison.test.speakers
     return {
         "labels": list(measured.labels),
@@ -57,6 +61,7 @@ def metrics_of(measured: Measured) -> dict[str, Any]:
         "held_out_votes": float(comparison.test.counts.sum()),
         "methods": methods,
         "pairs": pairs,
+        "conditions_less_as_recorded": conditions,
         "within": within,
         "within_thirds_cut_by_other_votes": halved,
     }

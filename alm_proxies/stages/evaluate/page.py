@@ -16,7 +16,7 @@ from alm_proxies.report.drawing import number
 from alm_proxies.report.page import Block, Cell, Column, Figure, Page, Section, Table, Text
 from alm_proxies.stages.evaluate.measured import SHARES, Measured
 from alm_proxies.stages.evaluate.settings import EvaluateSettings
-from alm_proxies.tables import Labels
+from alm_proxies.tables import ATTRIBUTES, Labels
 
 _SURE = 0.05
 
@@ -36,6 +36,8 @@ def page_of(
         held_out_section(comparison, [name for name in strata if name in comparison.within], lead=lead),
         _pairs(measured, models),
         _halved(measured),
+        _conditions(measured),
+        _ratings(measured, models),
         calibration_section(comparison, models, noun="prediction"),
         _ambiguity(measured),
         _few_labels(measured),
@@ -147,6 +149,46 @@ def _halved(measured: Measured) -> Section | None:
         "ways. Cut by the votes that are scored, the clear third would reward whoever is sure."
     )
     return Section("Clear and ambiguous utterances", lead, (chart, Table.of(columns, rows)))
+
+
+def _conditions(measured: Measured) -> Section | None:
+    if not measured.conditions:
+        return None
+    comparison = measured.comparison
+    rows: list[list[Cell]] = []
+    for plain, found in measured.conditions.items():
+        rows.append([plain, "as recorded", comparison.of(plain).nll, None, None])
+        for condition, name in found.items():
+            nll, jsd = comparison.paired(name, plain), comparison.paired(name, plain, "jsd_base2")
+            rows.append([plain, condition, comparison.of(name).nll, nll.difference, jsd.difference])
+    columns = [
+        Column("Prediction"), Column("Sound"), Column("Log loss"), Column("Log loss, less as recorded"),
+        Column("JSD, less as recorded"),
+    ]  # fmt: skip
+    lead = (
+        "The same model and utterances, with noise, a telephone's band or a room's echo added to the recordings. The "
+        "votes are those of people who heard the recordings as they are."
+    )
+    return Section("In worse sound", lead, (Table.of(columns, rows),))
+
+
+def _ratings(measured: Measured, models: list[str]) -> Section | None:
+    scores = {name: measured.comparison.held_out[name] for name in models}
+    rows: list[list[Cell]] = [
+        [name, attribute, agreement, held_out.interval(f"rmse_{attribute}")]
+        for name, held_out in scores.items()
+        for attribute in ATTRIBUTES
+        if (agreement := held_out.interval(f"ccc_{attribute}")) is not None
+    ]
+    if not rows:
+        return None
+    columns = [
+        Column("Prediction"), Column("Attribute"),
+        Column("CCC", 3, "Concordance correlation with the mean of the held-out ratings; 1 is best."),
+        Column("RMSE", 3, "Root mean squared error, on the scale from 0 to 1."),
+    ]  # fmt: skip
+    lead = "Arousal, valence and dominance against the mean of each utterance's held-out ratings."
+    return Section("Ratings", lead, (Table.of(columns, rows),))
 
 
 def _ambiguity(measured: Measured) -> Section | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -22,6 +22,10 @@ class PredictSettings(Settings):
     """Clips at once, of similar length; changes no prediction."""
     evidence: bool = False
     """Add, for every clip, which seconds and which changes of pitch and tempo move its prediction most, as JSON."""
+    condition: Literal["noise", "telephone", "room"] | None = None
+    """Predict the recordings as they would sound in pink noise 10 dB beneath the voice, in a telephone's band, or in a
+    room that echoes for half a second; null = as they are. `evaluate` compares such predictions with those of the
+    recordings as they are."""
     threads: Annotated[int, CHANGES_NOTHING] = Field(default=2, ge=1)
     """Threads that decode recordings ahead."""
     device: Annotated[str | None, CHANGES_NOTHING] = None

@@ -59,7 +59,7 @@ def predict(
     their model was trained (trained_on.without_trained_on leaves these out).
     """
     from alm_proxies.audio.folder import recordings_in
-    from alm_proxies.audio.recipe import Sounds
+    from alm_proxies.audio.recipe import Sounds, in_condition
     from alm_proxies.progress import Progress
     from alm_proxies.training.features import load_trained
 
@@ -81,7 +81,8 @@ def predict(
                 if opened.clip.duration < trained.file.seconds[0]:
                     findings.append(_too_short(opened.utterance_id, opened.clip.duration))
                 else:
-                    clips.append((opened.utterance_id, opened.clip))
+                    clip, name, condition = opened.clip, opened.utterance_id, settings.condition
+                    clips.append((name, clip if condition is None else in_condition(clip, condition, name)))
             rows += _predictions(trained, clips, settings)
             progress.advance(len(group))
     if not rows:
@@ -137,9 +138,9 @@ def _labels(
     kept = {"model": file.name, "recipe": file.recipe, KEY: file.trained_on}
     made_by = MadeBy(
         stage="predict",
-        settings_digest=digest_of([kept, settings.model_dump(mode="json", include={"evidence"})]),
+        settings_digest=digest_of([kept, settings.model_dump(mode="json", include={"evidence", "condition"})]),
         inputs={"utterances": utterances.content_digest()},
-        settings=dict(kept),
+        settings=kept | {"condition": settings.condition},
     )
     frame = pl.DataFrame(rows, infer_schema_length=None).sort("utterance_id")
     return Labels.of(frame, about=About(taxonomy=file.labels, made_by=made_by))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -123,6 +124,64 @@ def test_metrics_are_json_without_words_for_numbers(tables: Tables) -> None:
     text = json.dumps(evaluated(tables).metrics, allow_nan=False)
     assert "Infinity" not in text
     assert '"nan"' not in text
+
+
+def rated(tables: Tables) -> Evaluation:
+    """Votes and predictions with valence, and a model's predictions of the recordings as they are and with noise."""
+    truth, ids, votes, utterances = tables
+    scale = np.array([0.1, 0.9, 0.5, 0.2])
+    valence = dict(zip(ids, (truth / truth.sum(1, keepdims=True)) @ scale, strict=True))
+    heard = votes.frame.with_columns(valence=pl.col("utterance_id").replace_strict(valence, return_dtype=pl.Float64))
+    predictions = {}
+    for name, share, condition in (("clean", 0.9, None), ("noisy", 0.3, "noise"), ("echo", 0.6, "room")):
+        made = labels_of(share * truth + (1 - share) / 4, ids, model="m", recipe="features", condition=condition)
+        told = share * np.array(list(valence.values())) + (1 - share) * 0.4
+        predictions[name] = Labels.of(made.frame.with_columns(valence=pl.Series(told)), about=made.about)
+    return evaluate(predictions, Votes.of(heard, taxonomy=LABELS), utterances)
+
+
+def test_predictions_in_worse_sound_stand_beside_those_of_the_same_model_as_recorded(tables: Tables) -> None:
+    made = rated(tables)
+    found = made.metrics["conditions_less_as_recorded"]
+    assert set(found) == {"clean"}
+    assert set(found["clean"]) == {"noise", "room"}
+    assert found["clean"]["noise"]["low"] > found["clean"]["room"]["value"] > 0
+    other = labels_of(tables[0], tables[1], model="another", recipe="features", condition="noise")
+    alone = evaluate({"other": other, "plain": labels_of(tables[0], tables[1])}, *tables[2:])
+    assert alone.metrics["conditions_less_as_recorded"] == {}
+
+
+def test_ratings_are_scored_by_concordance(tables: Tables) -> None:
+    page = {section.title: section for section in rated(tables).page.sections}
+    (table,) = page["Ratings"].blocks
+    found = {str(row[0]): row[2] for row in table.rows}  # type: ignore[union-attr]  # a table
+    assert found["clean"].estimate > found["echo"].estimate > found["noisy"].estimate > 0  # type: ignore[union-attr]
+    assert "Ratings" not in [section.title for section in evaluated(tables).page.sections]
+
+
+@pytest.mark.browser
+def test_the_page_is_drawn_and_sorted_in_a_browser(browser: Any, tables: Tables, tmp_path: Path) -> None:
+    rated(tables).page.write(tmp_path / "report.html")
+    for width, kind in ((1200, "wide"), (390, "narrow")):
+        browser.screen(width)
+        browser.open(tmp_path / "report.html")
+        seen = browser.ask(
+            "[...document.querySelectorAll('figure')].map(figure => [figure.id,"
+            " [...figure.querySelectorAll(`.${arguments[0]} .mark[data-tip]`)]"
+            ".map(mark => mark.getBoundingClientRect()).filter(box => box.width > 0 && box.height > 0).length])",
+            kind,
+        )
+        names = [name for name, _ in seen]
+        assert {"halved", "reliability", "risk-coverage", "confusion-0", "confusion-2"} <= set(names)
+        assert all(marks > 0 for _, marks in seen), seen
+        assert browser.ask("document.documentElement.scrollWidth <= innerWidth")
+    browser.ask("document.querySelector('#in-worse-sound thead th:nth-child(3) button').click()")
+    losses = browser.ask(
+        "[...document.querySelector('#in-worse-sound tbody').rows].map(row => Number(row.cells[2].dataset.key))"
+    )
+    assert len(losses) == 3
+    assert losses == sorted(losses)
+    assert browser.complaints() == []
 
 
 def test_the_command_writes_the_page_and_its_figures(tables: Tables, tmp_path: Path) -> None:

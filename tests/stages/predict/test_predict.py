@@ -15,6 +15,7 @@ from alm_proxies.about import About
 from alm_proxies.audio.clip import Clip, open_clip
 from alm_proxies.audio.effects import apply
 from alm_proxies.audio.folder import recordings_in
+from alm_proxies.audio.recipe import CONDITIONS
 from alm_proxies.errors import InputError
 from alm_proxies.models.trained import TrainedModel, read_trained
 from alm_proxies.stages.predict.stage import PredictSettings, predict
@@ -66,6 +67,22 @@ def test_neither_batch_nor_order_nor_threads_change_a_prediction(
     backwards = Utterances.of(corpus[1].frame.reverse(), about=corpus[1].about)
     again = predict(trained, backwards, PredictSettings(batch=7)).labels
     np.testing.assert_allclose(again.distributions(), many.distributions(), atol=1e-5)
+
+
+def test_worse_sound_is_predicted_from_the_recording_changed_the_same_way_every_time(
+    corpus: tuple[Path, Utterances, Votes, Labels], trained: Path
+) -> None:
+    plain = predict(trained, corpus[1]).labels
+    made = {}
+    for condition in CONDITIONS:
+        settings = PredictSettings.model_validate({"condition": condition})
+        labels = predict(trained, corpus[1], settings).labels
+        again = predict(trained, corpus[1], settings).labels
+        np.testing.assert_array_equal(labels.distributions(), again.distributions())
+        assert labels.about.made_by is not None
+        assert labels.about.made_by.settings["condition"] == condition
+        made[condition] = np.abs(labels.distributions() - plain.distributions()).mean()
+    assert min(made.values()) > 0.001, made
 
 
 def test_predictions_say_what_their_model_was_trained_on(
