@@ -15,7 +15,7 @@ from alm_proxies.annotators.annotator_file import AnnotatorFile, annotator_path,
 from alm_proxies.annotators.answers import finish, shares_of
 from alm_proxies.annotators.asking import Asking
 from alm_proxies.annotators.cells import Cell, cells_of, label_orders
-from alm_proxies.annotators.prompts import Lent, Prompt, prompt_of
+from alm_proxies.annotators.prompts import Prompt, PromptContext, prompt_of
 from alm_proxies.annotators.stated import schema
 from alm_proxies.annotators.wording import Asked
 from alm_proxies.audio.clip import Clip, open_clip
@@ -168,10 +168,10 @@ class Annotator:
         shown = tuple(self.labels[index] for index in cell.order)
         return Asked(self.prompt.elicits, shown, self.codes(cell), self.prompt.scale)
 
-    def question(self, cell: Cell, audio: Audio | None, lent: Lent) -> Question:
+    def question(self, cell: Cell, audio: Audio | None, context: PromptContext) -> Question:
         """The conversation of a cell about one recording."""
         asked = self.asked(cell)
-        rendered = self.prompt.render(labels=asked.labels, codes=asked.codes, focus=cell.focus, lent=lent)
+        rendered = self.prompt.render(labels=asked.labels, codes=asked.codes, focus=cell.focus, context=context)
         parts: list[str | Audio] = [rendered.before] if rendered.before else []
         parts += [audio] if audio is not None else []
         system = (Turn("system", (rendered.system,)),) if rendered.system else ()
@@ -184,7 +184,9 @@ class Annotator:
         place = draw % len(self.cells)
         return draw_seeds(seed_of(seed, utterance_id, self.name, place), draw // len(self.cells), 1)[0]
 
-    def askings(self, utterance_id: str, draws: Iterable[int], audio: Audio, lent: Lent, seed: int) -> list[Asking]:
+    def askings(
+        self, utterance_id: str, draws: Iterable[int], audio: Audio, context: PromptContext, seed: int
+    ) -> list[Asking]:
         """The requests for some draws: one for every cell, or one for all cells where labels are scored."""
         by_place: dict[int, list[int]] = {}
         for draw in sorted(draws):
@@ -192,15 +194,15 @@ class Annotator:
         places = [place for place in range(len(self.cells)) if place in by_place]
         if self.file.elicit == "score":
             asked = tuple(self.asked(self.cells[place]) for place in places)
-            questions = tuple(self.question(self.cells[place], audio, lent) for place in places)
+            questions = tuple(self.question(self.cells[place], audio, context) for place in places)
             request = Request(
                 f"{self.name}|{utterance_id}", utterance_id, "score", questions, sampling=self._sampling(1.0)
             )
             return [Asking(request, tuple(places), tuple(places), asked)]
-        return [self._sampled(utterance_id, place, tuple(by_place[place]), audio, lent, seed) for place in places]
+        return [self._sampled(utterance_id, place, tuple(by_place[place]), audio, context, seed) for place in places]
 
     def _sampled(
-        self, utterance_id: str, place: int, draws: tuple[int, ...], audio: Audio, lent: Lent, seed: int
+        self, utterance_id: str, place: int, draws: tuple[int, ...], audio: Audio, context: PromptContext, seed: int
     ) -> Asking:
         cell = self.cells[place]
         asked = self.asked(cell)
@@ -208,7 +210,7 @@ class Annotator:
             key=f"{self.name}|{utterance_id}|{place}|{draws[0]}",
             utterance_id=utterance_id,
             elicit=self.file.elicit,
-            questions=(self.question(cell, audio, lent),),
+            questions=(self.question(cell, audio, context),),
             seeds=tuple(self.seed_of_draw(seed, utterance_id, draw) for draw in draws),
             sampling=self._sampling(cell.temperature),
             constrained=self.file.constrain,
@@ -220,9 +222,9 @@ class Annotator:
         chosen = self.file.sampling
         return Sampling(temperature, chosen.top_p, chosen.top_k, chosen.repetition_penalty, chosen.max_tokens)
 
-    def material(self, audio_digest: str, start: float | None, end: float | None, lent: Lent) -> str:
+    def material(self, audio_digest: str, start: float | None, end: float | None, context: PromptContext) -> str:
         """Sixteen hexadecimal digits that change with the audio or the context of an utterance."""
-        used = [audio_digest, repr(start), repr(end), *(repr(getattr(lent, name)) for name in self.prompt.lends)]
+        used = [audio_digest, repr(start), repr(end), *(repr(getattr(context, name)) for name in self.prompt.lends)]
         return hashlib.blake2b("\x1f".join(used).encode("utf-8", "replace"), digest_size=8).hexdigest()
 
     def request_digest(self, material: str, seed_of_draw: int, draw: int) -> str:

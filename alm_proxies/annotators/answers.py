@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alm_proxies.annotators.asking import Asking, Asks
-from alm_proxies.annotators.prompts import Lent
+from alm_proxies.annotators.prompts import PromptContext
 from alm_proxies.annotators.replies import read_reply
 from alm_proxies.annotators.scoring import order_probabilities
 from alm_proxies.annotators.wording import Reading
@@ -78,7 +78,7 @@ async def scores_of_silence(annotator: Asks, engine: Engine) -> NDArray[np.float
         return None
     rate = engine.abilities.rate
     audio = Audio(np.zeros(rate, dtype=np.float32), rate)
-    (asking,) = annotator.askings("silence", range(len(annotator.cells)), audio, Lent(), 0)
+    (asking,) = annotator.askings("silence", range(len(annotator.cells)), audio, PromptContext(), 0)
     reply = await engine.ask(asking.request)
     if reply.failure is not None:
         raise EngineError(f"{reply.failure.kind}: {reply.failure.message}", where=f"{annotator.name}, silence")
@@ -92,7 +92,7 @@ async def votes_about(
     engine: Engine,
     name: str,
     audio: Audio,
-    lent: Lent,
+    context: PromptContext,
     seed: int,
     silence: NDArray[np.float64] | None = None,
 ) -> dict[int, Reading]:
@@ -108,7 +108,7 @@ async def votes_about(
             made[draw] = reading
 
     await asyncio.gather(
-        *(one(asking) for asking in annotator.askings(name, range(annotator.votes), audio, lent, seed))
+        *(one(asking) for asking in annotator.askings(name, range(annotator.votes), audio, context, seed))
     )
     return made
 
@@ -120,7 +120,7 @@ async def shares_of(annotator: Asks, engine: Engine, clips: Sequence[Audio], see
 
     async def one(place: int) -> NDArray[np.float64]:
         async with at_once:
-            votes = await votes_about(annotator, engine, f"clip {place}", clips[place], Lent(), seed, silence)
+            votes = await votes_about(annotator, engine, f"clip {place}", clips[place], PromptContext(), seed, silence)
         told = [dict(reading.shares) for reading in votes.values() if reading.shares]
         rows = np.array([[shares.get(label, 0.0) for label in annotator.labels] for shares in told], dtype=np.float64)
         return rows.mean(axis=0) if told else np.full(len(annotator.labels), np.nan)

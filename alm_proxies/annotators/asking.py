@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from alm_proxies.annotators.annotator_file import AnnotatorFile
-from alm_proxies.annotators.prompts import Lent
+from alm_proxies.annotators.prompts import PromptContext
 from alm_proxies.annotators.wording import Asked
 from alm_proxies.engines.engine import Audio, Request
 
@@ -50,6 +50,8 @@ class Asks(Protocol):
         """Votes an utterance."""
         ...
 
-    def askings(self, utterance_id: str, draws: Iterable[int], audio: Audio, lent: Lent, seed: int) -> list[Asking]:
+    def askings(
+        self, utterance_id: str, draws: Iterable[int], audio: Audio, context: PromptContext, seed: int
+    ) -> list[Asking]:
         """The requests for some draws about an utterance."""
         ...

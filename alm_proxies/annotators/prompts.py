@@ -41,7 +41,7 @@ _NEUTRAL = str.maketrans({"<": "‹", ">": "›", "[": "(", "]": ")"})
 
 
 @dataclass(frozen=True, slots=True)
-class Lent:
+class PromptContext:
     """The context of one utterance for a prompt; `turns` are (speaker, transcript) of earlier turns, oldest first."""
 
     transcript: str | None = None
@@ -151,9 +151,11 @@ class Prompt:
         said = self.file.model_dump(mode="json", exclude={"describes", "focus"})
         return digest_of({**said, "focus": {name: self.focus_sentence(name) for name in focus}})
 
-    def render(self, *, labels: Sequence[str], codes: Sequence[str] | None, focus: str | None, lent: Lent) -> Rendered:
+    def render(
+        self, *, labels: Sequence[str], codes: Sequence[str] | None, focus: str | None, context: PromptContext
+    ) -> Rendered:
         """The prompt in words; `codes` stand for the labels in the order shown, None means the words themselves."""
-        values = _values(self.file, labels, codes, self.focus_sentence(focus) if focus else None, lent)
+        values = _values(self.file, labels, codes, self.focus_sentence(focus) if focus else None, context)
         try:
             after = rendered(self.template, values)
         except TemplateError as error:
@@ -186,7 +188,7 @@ def read_prompt(path: Path) -> Prompt:
 
 
 def _values(
-    file: PromptFile, labels: Sequence[str], codes: Sequence[str] | None, focus: str | None, lent: Lent
+    file: PromptFile, labels: Sequence[str], codes: Sequence[str] | None, focus: str | None, context: PromptContext
 ) -> dict[str, Any]:
     shown = (
         [f"- {label}" for label in labels]
@@ -198,13 +200,13 @@ def _values(
         "labels": list(labels),
         "answer": "words" if codes is None else "codes",
         "focus": focus,
-        "transcript": quoted(lent.transcript) if lent.transcript else None,
-        "speaker": own_id(lent.speaker) if lent.speaker else None,
+        "transcript": quoted(context.transcript) if context.transcript else None,
+        "speaker": own_id(context.speaker) if context.speaker else None,
         "turns": [
             {"speaker": own_id(speaker) if speaker else "someone", "transcript": quoted(said)}
-            for speaker, said in lent.turns
+            for speaker, said in context.turns
         ],
-        "evidence": lent.evidence,
+        "evidence": context.evidence,
         "lowest": f"{file.scale[0]:g}",
         "highest": f"{file.scale[1]:g}",
     }
@@ -247,12 +249,12 @@ def _check(file: PromptFile, environment: PromptEnvironment, where: str) -> froz
 
 def _try_out(prompt: Prompt) -> None:
     """Render with everything there and with everything missing that may be, so that no vote fails for the template."""
-    full = Lent("Hello there.", "a/1", (("a/2", "Well?"),), "The voice is higher than usual.")
-    bare = Lent(**{name: getattr(full, name) for name in prompt.requires})
-    for lent, focus in ((full, next(iter(prompt.file.focus), None)), (bare, None)):
+    full = PromptContext("Hello there.", "a/1", (("a/2", "Well?"),), "The voice is higher than usual.")
+    bare = PromptContext(**{name: getattr(full, name) for name in prompt.requires})
+    for context, focus in ((full, next(iter(prompt.file.focus), None)), (bare, None)):
         for codes in (("A", "B"), None):
             try:
-                prompt.render(labels=("one", "two"), codes=codes, focus=focus, lent=lent)
+                prompt.render(labels=("one", "two"), codes=codes, focus=focus, context=context)
             except InputError as error:
                 fix = "Put it between {% if ... %} and {% endif %}, or list it in `requires`."
                 raise SettingsError(

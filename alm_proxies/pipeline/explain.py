@@ -15,7 +15,7 @@ from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.errors import InputError
 from alm_proxies.files import read_text
 from alm_proxies.stages.annotate.ledger import Ledger
-from alm_proxies.stages.annotate.plan import lent_by, with_turns
+from alm_proxies.stages.annotate.plan import context_of, with_turns
 from alm_proxies.stages.annotate.settings import AnnotateSettings
 from alm_proxies.stages.annotate.stage import read_panel
 from alm_proxies.stages.fuse.settings import FuseSettings
@@ -205,7 +205,7 @@ def _prompts(
 
 
 def _text(annotator: Annotator, place: int, row: dict[str, Any]) -> str:
-    question = annotator.question(annotator.cells[place], None, lent_by(row, annotator.prompt.turns))
+    question = annotator.question(annotator.cells[place], None, context_of(row, annotator.prompt.turns))
     return "\n".join(str(part) for turn in question.turns for part in turn.parts)
 
 

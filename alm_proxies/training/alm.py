@@ -18,8 +18,7 @@ from torch import Tensor
 
 from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.annotators.annotator_file import AnnotatorFile, Cross
-from alm_proxies.annotators.prompts import Lent
-from alm_proxies.ballots import only_held_out
+from alm_proxies.annotators.prompts import PromptContext
 from alm_proxies.engines.engine import Audio
 from alm_proxies.engines.turns import conversation_of
 from alm_proxies.errors import InputError, SettingsError
@@ -32,6 +31,7 @@ from alm_proxies.training.alm_batches import Batches, Change, Heard, hear
 from alm_proxies.training.checkpoint import load_checkpoint, save_checkpoint
 from alm_proxies.training.losses import answer_loss
 from alm_proxies.training.settings import TrainSettings
+from alm_proxies.training.targets import labelled_rows
 
 _QUINTIC = (3.4445, -4.7750, 2.0315)
 _ROUNDS = 5
@@ -60,7 +60,7 @@ def train_alm(
     prompts, answers = _question(asker, lm)
 
     # 2. Who is learned from, and what is heard.
-    rows, found = _rows(labels, utterances, votes)
+    rows, found = labelled_rows(labels, utterances, votes)
     heard, unheard = hear(utterances, rows["utterance_id"].to_list(), lm.inputs, folder / "heard", quiet=quiet)
     found += unheard
     rows = rows.join(pl.DataFrame({"utterance_id": heard.ids, "place": range(len(heard.ids))}), on="utterance_id")
@@ -179,7 +179,9 @@ def _beginning(settings: TrainSettings, asker: Annotator, folder: Path) -> str |
     if settings.alm.new is None:
         return str(settings.model)
     sizes = tiny.Sizes(**settings.alm.new.model_dump())
-    rendered = [asker.prompt.render(labels=asker.labels, codes=asker.codes(asker.cells[0]), focus=None, lent=Lent())]
+    rendered = [
+        asker.prompt.render(labels=asker.labels, codes=asker.codes(asker.cells[0]), focus=None, context=PromptContext())
+    ]
     words = [text for one in rendered for text in (one.system, one.before, one.after)]
     words += [*asker.labels, *(f" {label}" for label in asker.labels)] * 8
     return small_qwen2_audio.build(folder / "new", sizes=sizes, words=words, seed=settings.seed)
@@ -188,7 +190,7 @@ def _beginning(settings: TrainSettings, asker: Annotator, folder: Path) -> str |
 def _question(asker: Annotator, lm: AudioLM) -> tuple[tuple[tuple[int, ...], ...], tuple[int, ...]]:
     """The prompt's tokens in every order of the labels, and the token that answers each label."""
     silence = Audio(np.zeros(lm.inputs.rate, dtype=np.float32), lm.inputs.rate)
-    asked = [asker.question(cell, silence, Lent()) for cell in asker.cells]
+    asked = [asker.question(cell, silence, PromptContext()) for cell in asker.cells]
     prompts = [lm.inputs.tokens(lm.inputs.text(conversation_of(one, lm.inputs.rate))) for one in asked]
     if settings_differ := {one.choices for one in asked} - {asked[0].choices}:
         raise SettingsError(
@@ -204,35 +206,11 @@ def _question(asker: Annotator, lm: AudioLM) -> tuple[tuple[tuple[int, ...], ...
     return tuple(map(tuple, prompts)), tuple(tokens[0] for tokens in answers)
 
 
-def _rows(labels: Labels, utterances: Utterances, votes: Votes | None) -> tuple[pl.DataFrame, list[Finding]]:
-    """Labelled utterances of split train, or none, and development; what is left out is counted."""
-    shares = [f"p_{label}" for label in labels.taxonomy]
-    split = utterances.frame.select("utterance_id", split=pl.col("split").fill_null("train"))
-    joined = labels.frame.select("utterance_id", *shares, "weight").join(split, on="utterance_id", how="left")
-    found: list[Finding] = []
-    for kind, which, message in (
-        ("no_utterance", pl.col("split").is_null(), "labels whose utterance is not in the table of utterances"),
-        ("no_weight", pl.col("weight") <= 0, "labels of weight 0"),
-        ("only_held_out", _only_held_out(votes), "utterances of split train whose every human vote is held out"),
-    ):
-        out = joined.filter(which)
-        if len(out):
-            found.append(Finding("train", kind, message, count=len(out)))
-        joined = joined.filter(~which)
-    return joined.filter(pl.col("split").is_in(["train", "development"])).sort("utterance_id"), found
-
-
 def _spread(rows: pl.DataFrame, count: int | None) -> pl.DataFrame:
     """So many of the rows, evenly spread; all, where fewer or none are named."""
     if count is None or count >= len(rows):
         return rows
     return rows.gather_every(len(rows) // count).head(count)
-
-
-def _only_held_out(votes: Votes | None) -> pl.Expr:
-    if votes is None:
-        return pl.lit(False)
-    return (pl.col("split") == "train") & pl.col("utterance_id").is_in(only_held_out(votes).implode())
 
 
 def _batches(

@@ -79,7 +79,7 @@ def targets_of(
     Where no utterance is of split development, a share of the speakers is set aside for it (of the utterances, where
     speakers are not known). Utterances of split train whose every human vote is held out are left out.
     """
-    rows, findings = _rows(labels, utterances, votes)
+    rows, findings = labelled_rows(labels, utterances, votes)
     if not len(rows):
         raise InputError("no labelled utterance is of split train or development", fix="Check labels and utterances.")
     counts, found, rater_votes = _counts(rows["utterance_id"], labels.taxonomy, votes, raters)
@@ -108,9 +108,13 @@ def targets_of(
     )
 
 
-def _rows(labels: Labels, utterances: Utterances, votes: Votes | None) -> tuple[pl.DataFrame, list[Finding]]:
+def labelled_rows(labels: Labels, utterances: Utterances, votes: Votes | None) -> tuple[pl.DataFrame, list[Finding]]:
+    """Labels of the utterances of split train (or none) and development, sorted by id; what is left out is counted.
+
+    `group` is the speaker; where it is not known, the recording that an utterance is a copy of, or the utterance.
+    """
     shares = [f"p_{label}" for label in labels.taxonomy]
-    told = utterances.frame.select(
+    about = utterances.frame.select(
         "utterance_id",
         "corpus",
         "speaker",
@@ -119,24 +123,22 @@ def _rows(labels: Labels, utterances: Utterances, votes: Votes | None) -> tuple[
         seconds=pl.coalesce("duration", pl.col("end") - pl.col("start").fill_null(0.0)),
     )
     wanted = labels.frame.select("utterance_id", *shares, "weight", "concentration", *ATTRIBUTES)
-    joined = wanted.join(told, on="utterance_id", how="left")
+    joined = wanted.join(about, on="utterance_id", how="left")
+    is_held_out = pl.lit(False)
+    if votes is not None:
+        only = pl.col("utterance_id").is_in(only_held_out(votes).implode())
+        is_held_out = (pl.col("split") == "train") & only
     findings: list[Finding] = []
     for kind, which, message in (
         ("no_utterance", pl.col("split").is_null(), "labels whose utterance is not in the table of utterances"),
         ("no_weight", pl.col("weight") <= 0, "labels of weight 0"),
-        ("only_held_out", _only_held_out(votes), "utterances of split train whose every human vote is held out"),
+        ("only_held_out", is_held_out, "utterances of split train whose every human vote is held out"),
     ):
         out = joined.filter(which)
         if len(out):
             findings.append(Finding("train", kind, message, count=len(out)))
         joined = joined.filter(~which)
     return joined.filter(pl.col("split").is_in(["train", "development"])).sort("utterance_id"), findings
-
-
-def _only_held_out(votes: Votes | None) -> pl.Expr:
-    if votes is None:
-        return pl.lit(False)
-    return (pl.col("split") == "train") & pl.col("utterance_id").is_in(only_held_out(votes).implode())
 
 
 def _counts(

@@ -33,7 +33,7 @@ import soundfile
 
 from alm_proxies.about import About
 from alm_proxies.annotators.annotator import Annotator
-from alm_proxies.annotators.prompts import Lent
+from alm_proxies.annotators.prompts import PromptContext
 from alm_proxies.audio.clip import open_clip
 from alm_proxies.engines import chat_api
 from alm_proxies.engines.engine import Abilities, Audio, Engine, Reply, Request
@@ -146,7 +146,7 @@ def payloads(made: Annotator, utterances: Utterances) -> list[bytes]:
     bodies = []
     for name, path in frame.select("utterance_id", "path").iter_rows():
         clip = open_clip(path)
-        for asking in made.askings(name, range(made.votes), Audio(clip.samples, clip.rate), Lent(), 0):
+        for asking in made.askings(name, range(made.votes), Audio(clip.samples, clip.rate), PromptContext(), 0):
             request = asking.request
             fields = chat_api.sampling_fields(request.sampling, can.sampling)
             fields |= chat_api.form_fields(request, structured=can.structured, schema=can.schema)

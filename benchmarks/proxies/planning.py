@@ -17,7 +17,7 @@ import polars as pl
 from alm_proxies.about import About, MadeBy
 from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.annotators.annotator_file import AnnotatorFile
-from alm_proxies.annotators.prompts import Lent
+from alm_proxies.annotators.prompts import PromptContext
 from alm_proxies.files import digest_file
 from alm_proxies.stages.annotate.ledger import Heard, Ledger, Outcome
 from alm_proxies.stages.annotate.plan import make_plan
@@ -68,7 +68,7 @@ def fill(ledger: Ledger, one: Annotator, utterances: Utterances, folder: Path, s
                 status = Path(path).stat()
                 known[path] = status.st_size, status.st_mtime_ns, digest_file(path)
             size, changed, digest = known[path]
-            material = one.material(digest, row["start"], row["end"], Lent(row["transcript"], row["speaker"]))
+            material = one.material(digest, row["start"], row["end"], PromptContext(row["transcript"], row["speaker"]))
             heard.append(Heard(number, int(ids[place]), material, path, size, changed, digest))
             head = (number, int(ids[place]))
             outcomes += [

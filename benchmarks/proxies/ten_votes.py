@@ -23,7 +23,7 @@ from vllm_server import MODEL, checkpoint, emodb, vllm_server
 
 from alm_proxies.annotators.annotator import Annotator, Asking
 from alm_proxies.annotators.annotator_file import AnnotatorFile
-from alm_proxies.annotators.prompts import Lent
+from alm_proxies.annotators.prompts import PromptContext
 from alm_proxies.audio.clip import open_clip
 from alm_proxies.engines.engine import Audio, Engine, OpenAIServe, open_engine
 
@@ -41,11 +41,11 @@ def annotator(elicit: str) -> Annotator:
 
 def askings(way: str, name: str, audio: Audio) -> list[Asking]:
     if way == "score":
-        return annotator("score").askings(name, [0], audio, Lent(), 0)
+        return annotator("score").askings(name, [0], audio, PromptContext(), 0)
     one = annotator("sample")
     if way == WAYS[0]:
-        return one.askings(name, range(VOTES), audio, Lent(), 0)
-    return [asking for draw in range(VOTES) for asking in one.askings(name, [draw], audio, Lent(), 0)]
+        return one.askings(name, range(VOTES), audio, PromptContext(), 0)
+    return [asking for draw in range(VOTES) for asking in one.askings(name, [draw], audio, PromptContext(), 0)]
 
 
 async def measured(engine: Engine, way: str, clips: Sequence[tuple[str, Audio]]) -> float:

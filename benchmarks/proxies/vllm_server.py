@@ -11,7 +11,7 @@ import polars as pl
 
 from alm_proxies.about import About
 from alm_proxies.annotators.annotator import Annotator
-from alm_proxies.annotators.prompts import Lent
+from alm_proxies.annotators.prompts import PromptContext
 from alm_proxies.audio.clip import open_clip
 from alm_proxies.engines.engine import Audio
 from alm_proxies.engines.turns import conversation_of
@@ -61,7 +61,9 @@ def checkpoint(folder: Path, annotator: Annotator, utterances: Utterances) -> Pa
     one = utterances.frame.unique("intended", keep="first", maintain_order=True).sort("intended")
     root = Path(utterances.about.roots["emodb"])
     clips = [open_clip(root / name, rate=16_000) for name in one["audio"]]
-    questions = [annotator.question(annotator.cells[0], Audio(clip.samples, clip.rate), Lent()) for clip in clips]
+    questions = [
+        annotator.question(annotator.cells[0], Audio(clip.samples, clip.rate), PromptContext()) for clip in clips
+    ]
     said = [str(part) for turn in questions[0].turns for part in turn.parts if not isinstance(part, Audio)]
     tiny.build(folder, sizes=tiny.Sizes(vocabulary=1024), words=said)
     tiny.answer_with(folder, [conversation_of(question, 16_000) for question in questions], questions[0].choices)

@@ -12,7 +12,7 @@ from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.annotators.annotator_file import AnnotatorFile
 from alm_proxies.annotators.asking import Asking
 from alm_proxies.annotators.cells import cells_of, label_orders
-from alm_proxies.annotators.prompts import Lent
+from alm_proxies.annotators.prompts import PromptContext
 from alm_proxies.engines.engine import Audio
 from alm_proxies.errors import SettingsError
 from alm_proxies.files import shipped_folder
@@ -70,7 +70,9 @@ def test_focus_and_temperature_are_not_confounded() -> None:
 def test_raising_votes_keeps_the_cell_and_the_seed_of_every_first_draw(few: int, more: int, utterance: str) -> None:
     one, other = made(few), made(few + more)
     for draw in range(few):
-        (first,), (second,) = (annotator.askings(utterance, [draw], CLIP, Lent(), 7) for annotator in (one, other))
+        (first,), (second,) = (
+            annotator.askings(utterance, [draw], CLIP, PromptContext(), 7) for annotator in (one, other)
+        )
         assert (first.asked, words_of(first)) == (second.asked, words_of(second))
         assert (first.request.seeds, first.request.sampling) == (second.request.seeds, second.request.sampling)
     assert one.digest == other.digest
@@ -78,17 +80,17 @@ def test_raising_votes_keeps_the_cell_and_the_seed_of_every_first_draw(few: int,
 
 def test_the_seed_of_a_draw_does_not_depend_on_which_draws_share_its_request() -> None:
     annotator = made(36)
-    together = annotator.askings("u", range(36), CLIP, Lent(), 7)
+    together = annotator.askings("u", range(36), CLIP, PromptContext(), 7)
     assert len(together) == 12
     assert all(len(asking.draws) == 3 for asking in together)
     seeds = {draw: s for asking in together for draw, s in zip(asking.draws, asking.request.seeds, strict=True)}
-    alone = annotator.askings("u", [29], CLIP, Lent(), 7)[0]
+    alone = annotator.askings("u", [29], CLIP, PromptContext(), 7)[0]
     assert alone.request.seeds == (seeds[29],)
     assert len(set(seeds.values())) == 36
 
 
 def test_draws_of_one_cell_share_a_request_whose_seeds_are_consecutive() -> None:
-    asking = made(36).askings("u", range(36), CLIP, Lent(), 7)[0]
+    asking = made(36).askings("u", range(36), CLIP, PromptContext(), 7)[0]
     assert asking.draws == (0, 12, 24)
     assert [s - asking.request.seeds[0] for s in asking.request.seeds] == [0, 1, 2]
 
@@ -96,7 +98,7 @@ def test_draws_of_one_cell_share_a_request_whose_seeds_are_consecutive() -> None
 def test_codes_belong_to_places_so_each_order_gives_a_label_another_code() -> None:
     annotator = made(cross={"label_orders": 8}, votes=8)
     codes: dict[str, set[str]] = {label: set() for label in MSP}
-    for asking in annotator.askings("u", range(8), CLIP, Lent(), 7):
+    for asking in annotator.askings("u", range(8), CLIP, PromptContext(), 7):
         question, asked = asking.request.questions[0], asking.asked[0]
         assert asked.codes is not None
         for label, choice in zip(MSP, question.choices, strict=True):
@@ -108,7 +110,7 @@ def test_codes_belong_to_places_so_each_order_gives_a_label_another_code() -> No
 
 def test_the_recording_stands_before_everything_that_varies() -> None:
     annotator = made(prompt="reference", cross={"focus": ["tone", "subtle"], "label_orders": 2})
-    askings = annotator.askings("u", range(4), CLIP, Lent("Hello.", "a/1"), 7)
+    askings = annotator.askings("u", range(4), CLIP, PromptContext("Hello.", "a/1"), 7)
     heads = set()
     for asking in askings:
         parts = [part for turn in asking.request.questions[0].turns for part in turn.parts]
@@ -120,7 +122,7 @@ def test_the_recording_stands_before_everything_that_varies() -> None:
 
 def test_a_score_asks_all_its_orders_in_one_request() -> None:
     annotator = made(elicit="score", cross={"label_orders": 8})
-    (asking,) = annotator.askings("u", range(8), CLIP, Lent(), 7)
+    (asking,) = annotator.askings("u", range(8), CLIP, PromptContext(), 7)
     assert len(asking.request.questions) == annotator.votes == 8
     assert asking.draws == tuple(range(8))
 
@@ -150,11 +152,13 @@ def test_what_changes_no_vote_is_in_no_digest_and_what_does_is() -> None:
 
 def test_what_a_vote_heard_and_read_changes_its_material() -> None:
     listener, reference = made(), made(prompt="reference", cross={})
-    lent = Lent("Hello.", "a/1")
-    assert listener.material("x", None, None, lent) == listener.material("x", None, None, Lent())
-    assert reference.material("x", None, None, lent) != reference.material("x", None, None, Lent("Bye.", "a/1"))
-    assert listener.material("x", None, None, lent) != listener.material("y", None, None, lent)
-    assert listener.material("x", None, None, lent) != listener.material("x", 1.0, None, lent)
+    context = PromptContext("Hello.", "a/1")
+    assert listener.material("x", None, None, context) == listener.material("x", None, None, PromptContext())
+    assert reference.material("x", None, None, context) != reference.material(
+        "x", None, None, PromptContext("Bye.", "a/1")
+    )
+    assert listener.material("x", None, None, context) != listener.material("y", None, None, context)
+    assert listener.material("x", None, None, context) != listener.material("x", 1.0, None, context)
 
 
 @pytest.mark.parametrize(
@@ -182,7 +186,7 @@ def test_what_cannot_be_is_refused_before_anything_is_asked(changes: dict[str, A
 )
 def test_a_shipped_annotator_can_be_read_and_made_ready(path: Path) -> None:
     annotator = Annotator.read(path, taxonomy="msp8")
-    assert annotator.askings("u", range(annotator.votes), CLIP, Lent(), 1)
+    assert annotator.askings("u", range(annotator.votes), CLIP, PromptContext(), 1)
     assert annotator.card(7).estimand
 
 
@@ -190,7 +194,7 @@ def test_a_prompt_of_ones_own_stands_beside_the_annotator_file(tmp_path: Path) -
     (tmp_path / "mine.toml").write_text('elicits = "label"\nafter = "Pick:\\n{{ choices }}"')
     (tmp_path / "a.toml").write_text('name = "a"\nengine = "scripted"\nmodel = "m"\nprompt = "mine.toml"\n')
     annotator = Annotator.read(tmp_path / "a.toml", taxonomy="iemocap4")
-    asking = annotator.askings("u", [0], CLIP, Lent(), 1)[0]
+    asking = annotator.askings("u", [0], CLIP, PromptContext(), 1)[0]
     assert asking.request.questions[0].turns[0].parts[-1] == "Pick:\nA: angry\nB: happy\nC: neutral\nD: sad"
 
 

@@ -11,7 +11,7 @@ import pytest
 import alm_proxies
 from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.annotators.annotator_file import AnnotatorFile
-from alm_proxies.annotators.prompts import Lent
+from alm_proxies.annotators.prompts import PromptContext
 from alm_proxies.audio.recipe import Sounds
 from alm_proxies.cli.app import run
 from alm_proxies.engines.engine import Audio
@@ -130,7 +130,7 @@ def test_every_label_it_may_be_asked_for_in_the_demo_is_one_token_and_it_says_no
     prompt = Annotator.read(EMBEDDED / "annotator.toml", taxonomy="crema6")
     clip = Sounds(corpus.utterances, stage="test").open(corpus.utterances.frame["utterance_id"][0]).clip
     assert clip is not None
-    question = prompt.question(prompt.cells[0], Audio(clip.samples, clip.rate), Lent())
+    question = prompt.question(prompt.cells[0], Audio(clip.samples, clip.rate), PromptContext())
     conversation = conversation_of(question, lm.inputs.rate)
     (drawn,) = lm.draw([Draws(conversation, tuple(range(40)), max_tokens=4)])
     assert {answer.text for answer in drawn} <= set(labels)

@@ -40,7 +40,7 @@ from alm_proxies.stages.annotate.limits import (
 )
 from alm_proxies.stages.annotate.monitor import RunMonitor
 from alm_proxies.stages.annotate.outcomes import STAGE, not_asked, outcomes
-from alm_proxies.stages.annotate.plan import PanelMember, Plan, lent_by
+from alm_proxies.stages.annotate.plan import PanelMember, Plan, context_of
 from alm_proxies.stages.annotate.recording import Recorder
 from alm_proxies.stages.annotate.records import Heard, Lost, Sending
 from alm_proxies.stages.annotate.settings import AnnotateSettings, Stop
@@ -267,7 +267,7 @@ class Group:
         if not missing or member.number in state.stopped or self._halted():
             return
         annotator, row = member.annotator, recording.row
-        context = lent_by(row, annotator.prompt.turns)
+        context = context_of(row, annotator.prompt.turns)
         audio, wrong = self._fitting(annotator, recording)
         if lacking := context.missing(annotator.prompt.requires):
             wrong = wrong or (f"no_{lacking[0]}", f"the prompt needs its {lacking[0]}")

@@ -15,7 +15,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from alm_proxies.annotators.annotator import Annotator
-from alm_proxies.annotators.prompts import Lent
+from alm_proxies.annotators.prompts import PromptContext
 from alm_proxies.ballots import which_count
 from alm_proxies.errors import AlmProxiesError, SettingsError
 from alm_proxies.files import digest_file, digest_of, is_there, whole
@@ -151,11 +151,11 @@ def with_turns(frame: pl.DataFrame, everything: pl.DataFrame, count: int) -> pl.
     return frame.join(talk.select("utterance_id", turns=turns), on="utterance_id", how="left", maintain_order="left")
 
 
-def lent_by(row: Mapping[str, Any], turns: int) -> Lent:
+def context_of(row: Mapping[str, Any], turns: int) -> PromptContext:
     """What a row of the plan gives to a prompt that shows this number of earlier turns."""
     before = (row.get("turns") or [])[-turns:] if turns else []
     shown = tuple((turn["speaker"], turn["transcript"]) for turn in before)
-    return Lent(row["transcript"], row["speaker"], shown, row.get("evidence"))
+    return PromptContext(row["transcript"], row["speaker"], shown, row.get("evidence"))
 
 
 def make_plans(
@@ -364,7 +364,7 @@ def _changed(
             digest, annotator = seen[path], members[number]
             if digest is None:
                 continue
-            context = lent_by(row, annotator.prompt.turns)
+            context = context_of(row, annotator.prompt.turns)
             if annotator.material(digest, row["start"], row["end"], context) != before:
                 yield number, row["number"]
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.annotators.annotator_file import AnnotatorFile
 from alm_proxies.annotators.asking import Asking
-from alm_proxies.annotators.prompts import Lent
+from alm_proxies.annotators.prompts import PromptContext
 from alm_proxies.engines.engine import Abilities, Audio, Failure, Reply
 from alm_proxies.stages.annotate.budget import Booked, Budget, Estimate
 from alm_proxies.stages.annotate.prices import price_before
@@ -24,7 +24,7 @@ def made(**values: Any) -> Annotator:
 
 def asked(one: Annotator, seconds: float = 1.0, votes: int = 4) -> Asking:
     audio = Audio(np.zeros(int(seconds * 16_000), dtype=np.float32), 16_000)
-    (asking,) = one.askings("u", range(votes), audio, Lent(), 0)
+    (asking,) = one.askings("u", range(votes), audio, PromptContext(), 0)
     return asking
 
 

@@ -53,6 +53,17 @@ def sql(path: Path, *statements: str) -> None:
         database.commit()
 
 
+def changed_and_refused(again: Make, ledger: Path, change: str) -> str:
+    """Fills a ledger, changes it, runs again and gives the sentence of the refusal."""
+    again()
+    sql(ledger, change)
+    with pytest.raises(AlmProxiesError) as refused:
+        again()
+    assert refused.value.exit_code == 2
+    assert "\n" not in str(refused.value)
+    return str(refused.value)
+
+
 def killed(tmp_path: Path, corpus: Make, annotator: Make, lines: int, folder: Path) -> list[str]:
     """Runs the command in a process of its own until it has asked so often, and kills it."""
     utterances: Utterances = corpus(COUNT)
@@ -312,12 +323,7 @@ def test_a_dropped_table_is_one_sentence_and_going_on_restores_what_it_can(
 def test_broken_rows_and_columns_are_one_sentence_with_code_2_and_never_a_traceback(
     again: Make, tmp_path: Path, change: str
 ) -> None:
-    again()
-    sql(tmp_path / "out/ledger.sqlite", change)
-    with pytest.raises(AlmProxiesError) as refused:
-        again()
-    assert refused.value.exit_code == 2
-    assert "\n" not in str(refused.value)
+    changed_and_refused(again, tmp_path / "out/ledger.sqlite", change)
     made, asked = again(accept_loss=True)
     assert asked == []
     assert made.complete
@@ -337,13 +343,7 @@ def test_broken_rows_and_columns_are_one_sentence_with_code_2_and_never_a_traceb
 def test_rows_that_hold_no_vote_are_one_sentence_when_the_table_is_written(
     again: Make, tmp_path: Path, change: str
 ) -> None:
-    again()
-    sql(tmp_path / "out/ledger.sqlite", change)
-    with pytest.raises(AlmProxiesError) as refused:
-        again()
-    assert refused.value.exit_code == 2
-    assert "\n" not in str(refused.value)
-    assert "ledger.sqlite" in str(refused.value)
+    assert "ledger.sqlite" in changed_and_refused(again, tmp_path / "out/ledger.sqlite", change)
 
 
 @pytest.mark.parametrize("page", [1, 2, 5, 9, 14, 19, -1])
