@@ -163,6 +163,12 @@ KINDS: dict[str, Kind] = {
     "copies_off_target": Kind(
         "warning", "Whole copies miss the wanted shares by more than a point.", "Ask for more copies, or keep weights."
     ),
+    "drift_check_blind": Kind(
+        "warning", "The drift check rarely rejects a change that people hear.", "Listen to the generated items."
+    ),
+    "drifted": Kind("info", "Generated items in which the listener hears another emotion are left out."),
+    "not_generated": Kind("warning", "No items are generated: a listener cannot be trained.", "Give more recordings."),
+    "without_neighbour": Kind("info", "Utterances have no other of the same or a compatible speaker to be mixed with."),
     "not_copied": Kind(
         "warning", "Utterances without a recording have a weight in place of copies.", "Give their recordings."
     ),

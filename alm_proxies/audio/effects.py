@@ -68,7 +68,7 @@ class Telephone(Parameters):
 class Speed(Parameters):
     """Faster or slower at the same pitch."""
 
-    factor: float = Field(ge=0.7, le=1.4)
+    factor: float = Field(ge=0.6, le=1.6)
     """How much faster."""
 
 

@@ -22,6 +22,10 @@ def foresee(ahead: Ahead) -> Foreseen:
     wish = ahead.settings.classes
     count = ahead.count("labels", "labels")
     facts: tuple[str, ...] = (f"{count:,.0f} labels at most get weights",) if count else ()
+    mixed = ahead.settings.generated.size
+    if mixed is not None and count:
+        facts += (f"{count * mixed:,.0f} generated items at most",)
+        count += count * mixed
     size = ahead.settings.copies.size
     if size is not None and count:
         count *= max(size, 1.0)

@@ -10,12 +10,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from alm_proxies.audio.recipe import Recipe, Sounds
+from alm_proxies.audio.recipe import Recipe
 from alm_proxies.audio.strength import effect_at
 from alm_proxies.errors import InputError
-from alm_proxies.files import digest_of, make_folder, whole
 from alm_proxies.measures.resampling import whole_copies
 from alm_proxies.seeds import generator, seed_of
+from alm_proxies.stages.balance.rendering import rendered
 from alm_proxies.stages.balance.settings import BalanceSettings
 from alm_proxies.stages.balance.wishes import Wish
 from alm_proxies.tables import Finding, Labels, Utterances
@@ -36,7 +36,7 @@ class Copied:
     labels: Labels
     utterances: Utterances
     items: pl.DataFrame
-    """One row a copy beyond the first: utterance_id, parent, effect, and its parameters as text."""
+    """One row a copy beyond the first: utterance_id, parent, second (null), effect, and its parameters as text."""
     kept: int
     """Balanced utterances with at least one copy."""
     reached: Array
@@ -75,14 +75,14 @@ def with_copies(
         fix = "Give their recordings."
         findings.append(Finding("balance", "not_copied", message, fix, utterance_id=example, count=int(silent.sum())))
     items, made = _items(rows, np.where(audible, counts, np.minimum(counts, 1)), utterances, settings)
-    if settings.copies.render:
-        made, items, failed, findings_of_sound = _rendered(made, items, utterances, folder / "audio")
-        findings += findings_of_sound
-        lost = failed.group_by("parent").len().rename({"parent": "utterance_id"})
-        counts = (
-            counts
-            - rows.join(lost, on="utterance_id", how="left", maintain_order="left")["len"].fill_null(0).to_numpy()
-        )
+    if settings.render and made.height:
+        made, more = rendered(made, utterances, folder / "audio")
+        findings += more
+        has_sound = items["utterance_id"].is_in(made["utterance_id"].implode())
+        lost = items.filter(~has_sound).group_by("parent").len().rename({"parent": "utterance_id"})
+        lost = rows.join(lost, on="utterance_id", how="left", maintain_order="left")
+        counts = counts - lost["len"].fill_null(0).to_numpy().astype(np.int64)
+        items = items.filter(has_sound)
     reached, wanted = _reached(counts, wishes), np.array([wish.target for wish in wishes])
     findings += _findings(rows, counts, reached, wanted, wishes)
     first = pl.DataFrame({"utterance_id": rows["utterance_id"], "_copies": counts, "_audible": audible})
@@ -184,7 +184,7 @@ def _items(
     """The copies beyond the first, and their rows for the table of utterances."""
     taken = set(utterances.frame["utterance_id"])
     names = settings.copies.effects
-    made: list[tuple[str, str, str, str, str, float]] = []
+    made: list[tuple[str, str, None, str, str, str, float]] = []
     for row in np.flatnonzero(counts > 1):
         parent = str(rows["utterance_id"][int(row)])
         number = 1
@@ -199,10 +199,10 @@ def _items(
             said = ", ".join(f"{name} {f'{value:.3g}' if isinstance(value, float) else value}"
                              for name, value in effect[1].items())  # fmt: skip
             faster = float(effect[1]["factor"]) if effect[0] == "speed" else 1.0
-            made.append((f"{parent}#{number}", parent, effect[0], said, recipe.written(), faster))
+            made.append((f"{parent}#{number}", parent, None, effect[0], said, recipe.written(), faster))
     columns = {
-        "utterance_id": pl.String, "parent": pl.String, "effect": pl.String, "parameters": pl.String,
-        "recipe": pl.String, "faster": pl.Float64,
+        "utterance_id": pl.String, "parent": pl.String, "second": pl.String, "effect": pl.String,
+        "parameters": pl.String, "recipe": pl.String, "faster": pl.Float64,
     }  # fmt: skip
     items = pl.DataFrame(made, schema=columns, orient="row")
     beside = utterances.frame.rename({"utterance_id": "parent"}).drop("recipe")
@@ -217,36 +217,3 @@ def _items(
         transcript=pl.when(hides).then(None).otherwise("transcript"),  # a word may be hidden
     )
     return items.drop("recipe", "faster"), joined.select(utterances.frame.columns)
-
-
-def _rendered(
-    made: pl.DataFrame, items: pl.DataFrame, utterances: Utterances, folder: Path
-) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame, list[Finding]]:
-    """The copies with their sound written to 24-bit FLAC files, named by their recipes; those that fail come apart.
-
-    24 bits hold a sample to 6e-8, so that the file and the recipe are the same sound.
-    """
-    import soundfile
-
-    make_folder(folder)
-    sounds = Sounds(Utterances(pl.concat([utterances.frame, made]), utterances.about), stage="balance")
-    recipes = dict(zip(made["utterance_id"], made["recipe"], strict=True))
-    paths: list[str | None] = []
-    seconds: list[float | None] = []
-    findings: list[Finding] = []
-    for opened in sounds.ahead(made["utterance_id"]):
-        if opened.clip is None:
-            findings += opened.findings
-            paths.append(None)
-            seconds.append(None)
-            continue
-        path = folder.absolute() / f"{digest_of(recipes[opened.utterance_id])}.flac"
-        with whole(path) as temporary:
-            soundfile.write(temporary, opened.clip.samples, opened.clip.rate, format="FLAC", subtype="PCM_24")
-        paths.append(str(path))
-        seconds.append(len(opened.clip.samples) / opened.clip.rate)
-    placed = made.with_columns(
-        audio=pl.Series(paths, dtype=pl.String), duration=pl.Series(seconds, dtype=pl.Float64)
-    ).filter(pl.col("audio").is_not_null())
-    has_sound = pl.col("utterance_id").is_in(placed["utterance_id"].implode())
-    return placed, items.filter(has_sound), items.filter(~has_sound), findings

@@ -1,4 +1,4 @@
-"""What a page says of whole copies: the shares they reach, and copies beside their parents to be listened to."""
+"""What a page says of copies and generated items: shares, the drift check, and items beside their parents to hear."""
 
 from __future__ import annotations
 
@@ -7,22 +7,26 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import polars as pl
 
 from alm_proxies.audio.recipe import Sounds
 from alm_proxies.cards import stays_because
 from alm_proxies.report.charts import Series, votes_picture
-from alm_proxies.report.page import Block, Column, Example, Examples, Section, Sound, Table
+from alm_proxies.report.page import Block, Cell, Column, Example, Examples, Section, Sound, Table
 from alm_proxies.seeds import generator
 from alm_proxies.stages.balance.copies import NEAR, Copied
+from alm_proxies.stages.balance.drift import DETECTED
+from alm_proxies.stages.balance.generated import Generated
 from alm_proxies.stages.balance.settings import BalanceSettings
 from alm_proxies.stages.balance.wishes import Wish
-from alm_proxies.tables import Finding
+from alm_proxies.tables import Finding, Labels, Utterances
 
 if TYPE_CHECKING:
     from alm_proxies.audio.clip import Clip
 
 LONGEST = 30.0
 """Seconds a recording in the page may have."""
+_ITEM = ("utterance_id", "parent", "second", "effect", "parameters")
 
 
 def copies_section(copied: Copied, wishes: Sequence[Wish]) -> Section:
@@ -50,16 +54,55 @@ def copies_section(copied: Copied, wishes: Sequence[Wish]) -> Section:
     return Section("Whole copies", lead, tuple(blocks))
 
 
-def examples_section(copied: Copied, settings: BalanceSettings) -> tuple[tuple[Section, ...], list[Finding]]:
-    """Copies drawn by the seed, each after its parent, with sound where the corpus's card allows it."""
-    count = min(settings.examples, copied.items.height)
+def generated_section(generated: Generated) -> Section:
+    """How many items were generated, and what the drift check notices."""
+    out = int((generated.distances > generated.threshold).sum())
+    lead = (
+        f"{generated.items.height:,} items were mixed of two utterances each, and {out:,} of {generated.tried:,} were "
+        "left out because a listener that was trained on neither parent hears another emotion in them. This is no "
+        "evidence about people: it shows only what a machine of this kind notices."
+    )
+    rows: list[list[Cell]] = [
+        [control.name, control.tried, None if control.tried == 0 else control.rate,
+         "not tried" if control.tried == 0 else "blind" if control.blind else "notices it"]
+        for control in generated.controls
+    ]  # fmt: skip
+    columns = [Column("Positive control"), Column("Clips", 0), Column("Rejected"), Column("The check")]
+    note = (
+        f"The check rejects an item whose Jensen-Shannon divergence to the mixture of its parents is above "
+        f"{generated.threshold:.4f} nats, the 95th percentile between two seeds of the listener on untouched clips. It "
+        f"is blind for a change of which it rejects less than {DETECTED:.0%}."
+    )
+    blocks: list[Block] = [Table.of(columns, rows, note)]
+    if len(generated.distances):
+        quantiles = (0.05, 0.25, 0.5, 0.75, 0.95)
+        values = np.quantile(generated.distances, quantiles)
+        blocks.append(
+            Table.of(
+                [Column("Quantile"), Column("Nats", 4)],
+                [[f"{100 * q:g} %", float(value)] for q, value in zip(quantiles, values, strict=True)],
+                "Divergence of all items that were tried.",
+            )
+        )
+    return Section("Generated items", lead, tuple(blocks))
+
+
+def examples_section(
+    labels: Labels, utterances: Utterances, items: pl.DataFrame, settings: BalanceSettings
+) -> tuple[tuple[Section, ...], list[Finding]]:
+    """Items drawn by the seed, each after its parents, with sound where the corpus's card allows it.
+
+    `items` says of each its utterance_id, parent, second (null for a copy), effect and parameters.
+    """
+    items = items.filter(pl.col("utterance_id").is_in(labels.frame["utterance_id"].implode()))
+    count = min(settings.examples, items.height)
     if not count:
         return (), []
-    drawn = np.sort(generator(settings.seed, "balance", "examples").permutation(copied.items.height)[:count])
-    chosen = copied.items[drawn.tolist()]
-    ids = {*chosen["utterance_id"], *chosen["parent"]}
-    frame = copied.utterances.frame
-    corpus_of = dict(frame.filter(frame["utterance_id"].is_in(list(ids))).select("utterance_id", "corpus").iter_rows())
+    drawn = np.sort(generator(settings.seed, "balance", "examples").permutation(items.height)[:count])
+    chosen = items[drawn.tolist()]
+    ids = [*chosen["utterance_id"], *chosen["parent"], *chosen["second"].drop_nulls()]
+    frame = utterances.frame
+    corpus_of = dict(frame.filter(frame["utterance_id"].is_in(ids)).select("utterance_id", "corpus").iter_rows())
     reasons = {
         corpus: stays_because(corpus, named=settings.may_leave, folder=settings.cards)
         for corpus in sorted(set(corpus_of.values()))
@@ -70,27 +113,25 @@ def examples_section(copied: Copied, settings: BalanceSettings) -> tuple[tuple[S
         for corpus, reason in reasons.items()
         if reason is not None
     ]
-    sounds = Sounds(copied.utterances, stage="balance", longest=LONGEST)
-    labels = copied.labels
+    sounds = Sounds(utterances, stage="balance", longest=LONGEST)
     places = {name: row for row, name in enumerate(labels.frame["utterance_id"])}
     shares = labels.distributions()
     cards: list[Example] = []
-    for item, parent, effect, parameters in chosen.iter_rows():
-        picture = votes_picture(
-            labels.taxonomy, [Series.of("target", "fused", shares[places[item]])], alt=f"The target of {item}."
-        )
-        for name, facts in (
-            (parent, {"Parent of": item}),
-            (item, {"Made of": parent, "Effect": effect, "Parameters": parameters}),
-        ):
-            sound = None
-            if reasons[corpus_of[name]] is None:
+    for item, parent, second, effect, parameters in chosen.select(*_ITEM).iter_rows():
+        parents = [name for name in (parent, second) if name is not None]
+        facts = {"Made of": ", ".join(parents), "Effect": effect, "Parameters": parameters}
+        for name, told in [*((one, {"Parent of": item}) for one in parents), (item, facts)]:
+            sound, picture = None, ""
+            if reasons[corpus_of[name]] is None and all(reasons[corpus_of[one]] is None for one in parents):
                 opened = sounds.open(name)
                 sound = _played(opened.clip) if opened.clip is not None else None
                 findings += opened.findings
-            cards.append(Example(name, facts, picture if name == item else "", None, sound))
-    lead = "Each copy follows the recording that it is made of. Both have the same target."
-    return (Section("Copies to listen to", lead, (Examples(tuple(cards)),)),), findings
+            if name == item or (second is not None and name in places):
+                target = Series.of("target", "fused", shares[places[name]])
+                picture = votes_picture(labels.taxonomy, [target], alt=f"The target of {name}.")
+            cards.append(Example(name, told, picture, None, sound))
+    lead = "Each item follows the recordings that it is made of. A copy has the target of its parent."
+    return (Section("Items to listen to", lead, (Examples(tuple(cards)),)),), findings
 
 
 def _played(clip: Clip) -> Sound:

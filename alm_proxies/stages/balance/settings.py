@@ -39,8 +39,20 @@ class Copies(Settings):
     word, so they are not among the defaults."""
     strength: float = Field(default=0.5, gt=0, le=1)
     """How strong the effects are, from 0 (hardly audible) to 1 (plainly audible)."""
-    render: bool = False
-    """Write the sound of every copy to audio/*.flac now, instead of making it from its recipe whenever it is opened."""
+
+
+class Generated(Settings):
+    """Items mixed of two utterances that are close in target and in sound, checked by a listener."""
+
+    size: float | None = Field(default=None, gt=0, le=5)
+    """How many are mixed, as a multiple of the utterances that are balanced; those that the listener rejects are left
+    out; null = none."""
+    neighbours: int = Field(default=5, ge=1, le=100)
+    """The second of the two is one of this many nearest."""
+    speaker: Literal["compatible", "same"] = "compatible"
+    """Whose utterances are mixed: one speaker's, or also those of speakers of the same corpus, gender and language."""
+    controls: int = Field(default=100, ge=1)
+    """How many utterances each positive control of the drift check is tried on."""
 
 
 class BalanceSettings(Settings):
@@ -61,14 +73,20 @@ class BalanceSettings(Settings):
     """How far weights may go."""
     copies: Copies = Copies()
     """Whole copies in place of weights."""
+    generated: Generated = Generated()
+    """Items mixed of two utterances, weighed with all others."""
+    render: bool = False
+    """Write the sound of copies and generated items to audio/*.flac now, instead of making it from the recipe whenever
+    one is opened."""
     examples: int = Field(default=30, ge=0, le=200)
-    """How many copies are in the page, beside their parents, to be listened to, where the corpus's card allows it."""
+    """How many copies and generated items are in the page, beside their parents, to be listened to, where the corpus's
+    card allows it."""
     may_leave: tuple[str, ...] = ()
     """Corpora whose card forbids it and whose recordings you may copy into a page all the same."""
     cards: Annotated[Path, PLACE] | None = None
     """A folder of data cards that come before the shipped ones."""
     seed: int = Field(default=0, ge=0)
-    """Random seed of copies and their effects."""
+    """Random seed of copies, effects and generated items."""
     splits: tuple[str, ...] = ("train",)
     """The splits that are balanced, besides utterances without a split; all others keep their weights."""
 

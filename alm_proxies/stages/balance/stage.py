@@ -17,12 +17,13 @@ from alm_proxies.files import make_folder, write_json
 from alm_proxies.settings import deciding
 from alm_proxies.stages.balance.settings import NAMED, BalanceSettings
 from alm_proxies.stages.balance.weights import TOLERANCE, Balance, balanced
-from alm_proxies.stages.balance.wishes import Wish, wishes_of
+from alm_proxies.stages.balance.wishes import Wish, wishes_of, with_targets
 from alm_proxies.tables import Finding, Findings, Labels, MadeBy, Utterances
 
 if TYPE_CHECKING:
     from alm_proxies.report.page import Page, Section
     from alm_proxies.stages.balance.copies import Copied
+    from alm_proxies.stages.balance.generated import Generated
 
 Array = NDArray[np.float64]
 _FEW = 0.2
@@ -53,8 +54,12 @@ class Balanced:
                 f"{count:,} labels became {copies['items']:,} items, {copies['augmented']:,} of them augmented copies; "
                 f"furthest from its wanted share: {copies['worst']}, by {100 * copies['worst_error']:.2f} points"
             )
+        if generated := self.metrics.get("generated"):
+            mixed = f"{generated['items']:,} of {generated['tried']:,} generated items kept; "
+        else:
+            mixed = ""
         reached = "all wanted shares reached" if self.metrics["met"] else "not all wanted shares reached"
-        return f"{count:,} labels weighted, {reached}, effective sample size {size:,.0f}"
+        return f"{mixed}{count:,} labels weighted, {reached}, effective sample size {size:,.0f}"
 
 
 def balance(
@@ -72,6 +77,70 @@ def balance(
     from alm_proxies.stages.balance.page import page_of
 
     settings, folder = settings or BalanceSettings(), Path(folder)
+    wanted = _shares_of(settings, labels.taxonomy)
+    digests = {"labels": [labels.content_digest()], "utterances": [utterances.content_digest()]}
+    part, rows, findings = _part(labels, utterances, settings)
+    wishes, more = wishes_of(part, rows, settings, wanted)
+    findings += more
+    solution = _solve(part, rows, wishes, settings)
+    generated = None
+    if settings.generated.size is not None:
+        from alm_proxies.stages.balance.generated import Generated, generate, with_generated
+
+        made_items = generate(part, rows, utterances, solution.weights, settings, folder)
+        if isinstance(made_items, Generated):
+            generated = made_items
+            findings += generated.findings
+            labels, utterances = with_generated(labels, utterances, generated, settings, folder)
+            part, rows, _ = _part(labels, utterances, settings)
+            wishes = with_targets(wishes_of(part, rows, settings, wanted)[0], wishes)
+            solution = _solve(part, rows, wishes, settings)
+        else:
+            findings.append(made_items)
+    findings += [*_unmet(wishes, solution), *_uneven(solution)]
+    weights = pl.DataFrame({"utterance_id": rows["utterance_id"], "_new": solution.weights})
+    frame = labels.frame.join(weights, on="utterance_id", how="left", maintain_order="left")
+    frame = frame.with_columns(weight=pl.coalesce("_new", "weight")).drop("_new")
+    counting = counting_of(labels.about)  # whoever compares with these labels counts votes as fuse did
+    wish = settings.classes
+    stated = {**deciding(settings), "classes": Path(wish).name if isinstance(wish, str) else wish}
+    made_by = MadeBy.of("balance", {**(counting.model_dump(mode="json") if counting else {}), **stated}, digests)
+    made = Labels.of(frame, about=labels.about.with_(made_by=made_by), where="labels")
+    metrics = _metrics(part, wishes, solution)
+    sections: list[Section] = []
+    items: list[pl.DataFrame] = []
+    if generated is not None:
+        from alm_proxies.stages.balance.examples import generated_section
+
+        metrics["generated"] = _metrics_of_generated(generated)
+        sections.append(generated_section(generated))
+        items.append(generated.items)
+    if settings.copies.size is not None:
+        from alm_proxies.stages.balance.copies import with_copies
+        from alm_proxies.stages.balance.examples import copies_section
+
+        copied = with_copies(made, utterances, rows, solution.weights, wishes, settings, folder)
+        made, utterances = copied.labels, copied.utterances
+        metrics["copies"] = _metrics_of_copies(copied, wishes)
+        findings += copied.findings
+        sections.append(copies_section(copied, wishes))
+        items.append(copied.items)
+    if items:
+        from alm_proxies.stages.balance.examples import examples_section
+
+        examples, more = examples_section(made, utterances, pl.concat(items), settings)
+        findings += more
+        sections += examples
+    page = page_of(part, wishes, solution, findings, stated, sections)
+    result = Balanced(made, utterances, metrics, page, Findings.gather(findings, "balance"))
+    _write(result, folder)
+    return result
+
+
+def _part(
+    labels: Labels, utterances: Utterances, settings: BalanceSettings
+) -> tuple[Labels, pl.DataFrame, list[Finding]]:
+    """The labels to balance, the same rows beside what is known of their utterances, and what was found."""
     joined, findings = _joined(labels, utterances)
     chosen = _chosen(joined, settings)
     rows = joined.filter(chosen)
@@ -80,37 +149,9 @@ def balance(
         fix = f"The splits there are: {known}. Write splits = [...] for the ones to balance."
         raise InputError(f"no labelled utterance is in the split {' or '.join(settings.splits)}", fix=fix)
     findings += _speakers_on_both_sides(joined, chosen)
-    part = Labels(rows.select(labels.frame.columns), labels.about)
     if not rows["weight"].sum() > 0:
         raise InputError("every utterance to balance has the weight 0", fix="Give labels whose weights are above 0.")
-    wishes, more = wishes_of(part, rows, settings, _shares_of(settings, labels.taxonomy))
-    solution = _solve(part, rows, wishes, settings)
-    findings += [*more, *_unmet(wishes, solution), *_uneven(solution)]
-    weights = pl.DataFrame({"utterance_id": rows["utterance_id"], "_new": solution.weights})
-    frame = labels.frame.join(weights, on="utterance_id", how="left", maintain_order="left")
-    frame = frame.with_columns(weight=pl.coalesce("_new", "weight")).drop("_new")
-    counting = counting_of(labels.about)  # whoever compares with these labels counts votes as fuse did
-    wish = settings.classes
-    stated = {**deciding(settings), "classes": Path(wish).name if isinstance(wish, str) else wish}
-    inputs = {"labels": [labels.content_digest()], "utterances": [utterances.content_digest()]}
-    made_by = MadeBy.of("balance", {**(counting.model_dump(mode="json") if counting else {}), **stated}, inputs)
-    made = Labels.of(frame, about=labels.about.with_(made_by=made_by), where="labels")
-    metrics = _metrics(part, wishes, solution)
-    sections: tuple[Section, ...] = ()
-    if settings.copies.size is not None:
-        from alm_proxies.stages.balance.copies import with_copies
-        from alm_proxies.stages.balance.examples import copies_section, examples_section
-
-        copied = with_copies(made, utterances, rows, solution.weights, wishes, settings, folder)
-        made, utterances = copied.labels, copied.utterances
-        metrics["copies"] = _metrics_of_copies(copied, wishes)
-        examples, more = examples_section(copied, settings)
-        findings += [*copied.findings, *more]
-        sections = (copies_section(copied, wishes), *examples)
-    page = page_of(part, wishes, solution, findings, stated, sections)
-    result = Balanced(made, utterances, metrics, page, Findings.gather(findings, "balance"))
-    _write(result, folder)
-    return result
+    return Labels(rows.select(labels.frame.columns), labels.about), rows, findings
 
 
 def _write(result: Balanced, folder: Path) -> None:
@@ -221,6 +262,18 @@ def _metrics(labels: Labels, wishes: list[Wish], solution: Balance) -> dict[str,
         "shares": [
             {"kind": wish.kind, "name": wish.name, "before": wish.today, "wanted": wish.target, "after": float(reached)}
             for wish, reached in zip(wishes, solution.reached, strict=True)
+        ],
+    }
+
+
+def _metrics_of_generated(generated: Generated) -> dict[str, Any]:
+    return {
+        "items": generated.items.height,
+        "tried": generated.tried,
+        "threshold_nats": generated.threshold,
+        "controls": [
+            {"name": one.name, "tried": one.tried, "rate": one.rate if one.tried else None, "blind": one.blind}
+            for one in generated.controls
         ],
     }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -73,6 +73,17 @@ def wishes_of(
         for name, target in _group_targets(column, now, asked).items():
             made.append(wish(column, name, (values == name).astype(np.float64), target))
     return made, findings
+
+
+def with_targets(wishes: Sequence[Wish], first: Sequence[Wish]) -> list[Wish]:
+    """Wishes with the targets, and today's shares, that they had before items were added; 0 where there were none."""
+    known = {(wish.kind, wish.name): wish for wish in first}
+    made = []
+    for wish in wishes:
+        before = known.get((wish.kind, wish.name))
+        today, target = (before.today, before.target) if before is not None else (0.0, 0.0)
+        made.append(replace(wish, today=today, target=target))
+    return made
 
 
 def _class_targets(

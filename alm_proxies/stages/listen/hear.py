@@ -10,7 +10,8 @@ import numpy as np
 import polars as pl
 
 from alm_proxies.audio.clip import Clip
-from alm_proxies.audio.features import GROUPS, Measured, measure, names_of, relative_to_speaker
+from alm_proxies.audio.features import relative_to_speaker
+from alm_proxies.audio.measured import DIGEST, NAMES, measuring
 from alm_proxies.audio.recipe import Sounds
 from alm_proxies.audio.vectors import Floats, Vectors, vectors_of
 from alm_proxies.files import digest_of
@@ -19,7 +20,6 @@ from alm_proxies.tables import Finding, Utterances
 
 STAGE = "listen"
 _SHRINK = 5.0  # clips of the corpus that a speaker's own mean is mixed with
-_FEATURES_VERSION = 1
 
 
 def hear(utterances: Utterances, settings: ListenSettings, folder: Path, *, quiet: bool) -> tuple[Vectors, str]:
@@ -29,8 +29,7 @@ def hear(utterances: Utterances, settings: ListenSettings, folder: Path, *, quie
     compute: Callable[[Clip, str], tuple[Floats | None, tuple[Finding, ...]]]
     pooling = None
     if settings.recipe == "features":
-        names = names_of(GROUPS)
-        compute, width, digest = _measured, len(names), digest_of([_FEATURES_VERSION, *names])
+        compute, width, digest = measuring(STAGE), len(NAMES), DIGEST
         message = "measuring"
     else:
         from alm_proxies.models.pooled import Pooling
@@ -64,30 +63,13 @@ def hear(utterances: Utterances, settings: ListenSettings, folder: Path, *, quie
     return made, digest
 
 
-def _measured(clip: Clip, utterance_id: str) -> tuple[Floats | None, tuple[Finding, ...]]:
-    made: Measured = measure(clip)
-    findings = tuple(
-        Finding(
-            STAGE,
-            failure.kind,
-            f"not measured: {len(failure.names)} features ({failure.why})",
-            "Listen to it; what cannot be measured stays empty.",
-            utterance_id,
-            count=len(failure.names),
-        )
-        for failure in made.failures
-    )
-    row = np.array([np.nan if value is None else value for value in made.values.values()], dtype=np.float32)
-    return (None if np.isnan(row).all() else row), findings
-
-
 def _relative(made: Vectors, speakers: pl.Series, recipe: str) -> Floats:
     """Features relative to the speaker: robust z-scores of measured ones; of an encoder's, less the speaker's mean.
 
     The mean of n clips is mixed with the corpus's as 5 clips more: m = (n mean_speaker + 5 mean_corpus) / (n + 5).
     """
     if recipe == "features":
-        frame = pl.DataFrame(made.rows.astype(np.float64), schema=list(names_of(GROUPS))).fill_nan(None)
+        frame = pl.DataFrame(made.rows.astype(np.float64), schema=list(NAMES)).fill_nan(None)
         return relative_to_speaker(frame, speakers).fill_null(np.nan).to_numpy().astype(np.float32)
     rows = made.rows.copy()
     if not made.known.any():

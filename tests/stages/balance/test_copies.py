@@ -113,10 +113,10 @@ def test_other_splits_are_never_copied_and_without_the_option_nothing_is(
 
 
 def test_rendered_sound_is_the_recipes_to_a_millionth(corpus: tuple[Labels, Utterances], tmp_path: Path) -> None:
-    every = Copies(size=1.2, render=True, effects=("gain", "noise", "room", "telephone", "shift", "mask_frequency",
+    every = Copies(size=1.2, effects=("gain", "noise", "room", "telephone", "shift", "mask_frequency",
                                                    "mask_time", "speed", "pitch"))  # fmt: skip
-    ahead = balance(*corpus, tmp_path / "ahead", BalanceSettings(copies=every))
-    fly = balance(*corpus, tmp_path / "fly", BalanceSettings(copies=every.model_copy(update={"render": False})))
+    ahead = balance(*corpus, tmp_path / "ahead", BalanceSettings(copies=every, render=True))
+    fly = balance(*corpus, tmp_path / "fly", BalanceSettings(copies=every))
     files, recipes = Sounds(ahead.utterances, stage="balance"), Sounds(fly.utterances, stage="balance")
     copies = copies_of(ahead)
     assert copies["recipe"].to_list() == copies_of(fly)["recipe"].to_list()
@@ -192,7 +192,7 @@ def test_a_recording_that_cannot_be_rendered_is_a_finding_and_no_item(
     gone = utterances.frame.with_columns(
         audio=pl.when(pl.col("audio") == "0.wav").then(pl.lit("gone.wav")).otherwise("audio")
     )
-    settings = BalanceSettings(copies=Copies(size=1.5, render=True))
+    settings = BalanceSettings(copies=Copies(size=1.5), render=True)
     made = balance(labels, Utterances.of(gone, about=utterances.about), tmp_path / "out", settings)
     assert made.findings.counts()["parent_failed"] > 0
     copies = copies_of(made)

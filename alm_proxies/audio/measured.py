@@ -1,0 +1,42 @@
+"""The measured features of a clip as one row of numbers, for models that take vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+
+from alm_proxies.audio.clip import Clip
+from alm_proxies.audio.features import GROUPS, measure, names_of
+from alm_proxies.audio.vectors import Floats
+from alm_proxies.files import digest_of
+from alm_proxies.tables import Finding
+
+_VERSION = 1
+NAMES = names_of(GROUPS)
+"""What the numbers of a row are."""
+DIGEST = digest_of([_VERSION, *NAMES])
+"""Changes when what a row holds does."""
+
+
+def measuring(stage: str) -> Callable[[Clip, str], tuple[Floats | None, tuple[Finding, ...]]]:
+    """Clip and utterance id -> its row of features (NaN = not measurable), with findings of that stage."""
+    return partial(_measured, stage)
+
+
+def _measured(stage: str, clip: Clip, utterance_id: str) -> tuple[Floats | None, tuple[Finding, ...]]:
+    made = measure(clip)
+    findings = tuple(
+        Finding(
+            stage,
+            failure.kind,
+            f"not measured: {len(failure.names)} features ({failure.why})",
+            "Listen to it; what cannot be measured stays empty.",
+            utterance_id,
+            count=len(failure.names),
+        )
+        for failure in made.failures
+    )
+    row = np.array([np.nan if value is None else value for value in made.values.values()], dtype=np.float32)
+    return (None if np.isnan(row).all() else row), findings

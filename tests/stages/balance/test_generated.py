@@ -1,0 +1,173 @@
+"""Generated items mix neighbours in sound and target; a listener that knows neither parent checks them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from alm_proxies.audio.measured import NAMES
+from alm_proxies.audio.recipe import Recipe, Sounds
+from alm_proxies.stages.balance.drift import CONTROLS, OTHER_EMOTION
+from alm_proxies.stages.balance.generated import _pairs
+from alm_proxies.stages.balance.settings import BalanceSettings, Copies, Generated
+from alm_proxies.stages.balance.stage import Balanced, balance
+from alm_proxies.stages.simulate.settings import SimulateSettings
+from alm_proxies.stages.simulate.stage import simulate
+from alm_proxies.tables import Labels, Utterances
+
+HALF = BalanceSettings(generated=Generated(size=0.5, controls=30), classes="square_root")
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> tuple[Labels, Utterances]:
+    """Simulated speech and its true distributions."""
+    root = tmp_path_factory.mktemp("speech")
+    made = simulate(root, SimulateSettings(utterances=120, speakers=12))
+    frame = made.utterances.frame.with_columns(split=pl.lit("train"))
+    return made.truth, Utterances.of(frame, about=made.utterances.about)
+
+
+@pytest.fixture(scope="module")
+def made(corpus: tuple[Labels, Utterances], tmp_path_factory: pytest.TempPathFactory) -> Balanced:
+    return balance(*corpus, tmp_path_factory.mktemp("made"), HALF)
+
+
+def items_of(made: Balanced) -> list[dict[str, object]]:
+    return list(made.utterances.frame.filter(pl.col("recipe").is_not_null()).iter_rows(named=True))
+
+
+def test_items_mix_the_targets_of_two_compatible_parents_by_their_shares(
+    corpus: tuple[Labels, Utterances], made: Balanced
+) -> None:
+    items = items_of(made)
+    assert len(items) == made.metrics["generated"]["items"] >= 3
+    known = {row["utterance_id"]: row for row in corpus[1].frame.iter_rows(named=True)}
+    target = dict(zip(made.labels.frame["utterance_id"], made.labels.distributions(), strict=True))
+    for item in items:
+        (first, share), (second, rest) = Recipe.read(str(item["recipe"])).parents
+        assert first != second
+        assert 0.5 <= share <= 0.9
+        for column in ("corpus", "gender", "language"):
+            assert known[first][column] == known[second][column] == item[column]
+        assert item["speaker"] == (
+            known[first]["speaker"] if known[first]["speaker"] == known[second]["speaker"] else None
+        )
+        mixed = share * target[first] + rest * target[second]
+        np.testing.assert_allclose(target[item["utterance_id"]], mixed, atol=1e-9)
+    own = made.labels.frame.filter(pl.col("utterance_id").is_in([item["utterance_id"] for item in items]))
+    assert own["human_votes"].sum() == 0
+
+
+def test_neighbours_are_close_in_target_and_in_sound_and_of_the_first_parents_fold() -> None:
+    rng = np.random.default_rng(0)
+    count = 400
+    targets = rng.dirichlet(np.ones(4), count)
+    place = rng.normal(0, 1, (count, 1))  # one direction of sound
+    features = (place + rng.normal(0, 0.1, (count, len(NAMES)))).astype(np.float32)
+    fold = rng.integers(0, 2, count)
+    rows = pl.DataFrame(
+        {
+            "utterance_id": [f"c/{number}" for number in range(count)],
+            "corpus": "c",
+            "gender": "female",
+            "language": "en",
+            "speaker": [f"c/{number % 20}" for number in range(count)],
+        }
+    )
+    settings = BalanceSettings(generated=Generated(size=1.0, neighbours=3))
+    pairs, lonely = _pairs(rows, features, targets, fold, np.ones(count), settings, set())
+    assert (len(pairs), lonely) == (count, 0)
+    first, second = np.array([(pair.first, pair.second) for pair in pairs]).T
+    assert (fold[first] == fold[second]).all()
+    assert (first != second).all()
+    other = rng.permutation(second)
+    for values in (targets, place):
+        near, far = (np.abs(values[first] - values[chosen]).sum(1).mean() for chosen in (second, other))
+        assert near < 0.5 * far
+
+
+def test_a_transcript_is_carried_only_where_both_parents_say_it(
+    corpus: tuple[Labels, Utterances], tmp_path: Path, made: Balanced
+) -> None:
+    labels, utterances = corpus
+    known = dict(utterances.frame.select("utterance_id", "transcript").iter_rows())
+    for item in items_of(made):
+        (first, _), (second, _) = Recipe.read(str(item["recipe"])).parents
+        assert item["transcript"] in (None, known[first])
+        assert item["transcript"] is None or known[first] == known[second]
+    same = Utterances.of(utterances.frame.with_columns(transcript=pl.lit("the same words")), about=utterances.about)
+    again = balance(labels, same, tmp_path / "out", HALF)
+    sounds = Sounds(again.utterances, stage="balance")
+    said = []
+    for item in items_of(again):
+        clips = [sounds.open(str(name)).clip for name in
+                 (item["utterance_id"], *(one for one, _ in Recipe.read(str(item["recipe"])).parents))]  # fmt: skip
+        lengths = [clip.duration for clip in clips if clip is not None]
+        assert item["duration"] == pytest.approx(lengths[0])
+        assert (item["transcript"] is not None) == (lengths[0] >= 0.95 * max(lengths[1:]))  # words are cut off else
+        said.append(item["transcript"])
+    assert None in said
+
+
+def test_what_the_listener_rejects_is_left_out_and_the_controls_say_what_it_notices(made: Balanced) -> None:
+    figures = made.metrics["generated"]
+    rejected = made.findings.counts().get("drifted", 0)
+    assert figures["tried"] == figures["items"] + rejected
+    assert figures["tried"] == pytest.approx(60, abs=1)
+    controls = {one["name"]: one for one in figures["controls"]}
+    assert set(controls) == {*CONTROLS, OTHER_EMOTION}
+    assert controls["noise at 0 dB"]["tried"] == 30
+    assert controls["noise at 0 dB"]["rate"] > 0.8
+    blind = [name for name, one in controls.items() if one["tried"] and one["rate"] < 0.8]
+    named = made.findings.frame.filter(pl.col("kind") == "drift_check_blind")["where"].to_list()
+    assert sorted(named) == sorted(blind)
+    page = made.page.html()
+    assert "no evidence about people" in page
+    for name in controls:
+        assert name in page
+
+
+def test_shares_hold_over_utterances_and_items_and_rendering_is_the_recipe(
+    corpus: tuple[Labels, Utterances], tmp_path: Path, made: Balanced
+) -> None:
+    settings = HALF.model_copy(update={"render": True, "copies": Copies(size=1.2), "may_leave": ("sim",)})
+    ahead = balance(*corpus, tmp_path / "ahead", settings)
+    assert ahead.metrics["generated"] == made.metrics["generated"]  # the seed is the same
+    assert made.metrics["met"]
+    weights = made.labels.frame["weight"].to_numpy()
+    reached = weights @ made.labels.distributions() / weights.sum()
+    wanted = [share["wanted"] for share in made.metrics["shares"] if share["kind"] == "classes"]
+    np.testing.assert_allclose(reached, wanted, atol=1e-3)
+    files, recipes = Sounds(ahead.utterances, stage="balance"), Sounds(made.utterances, stage="balance")
+    mixed = [item for item in items_of(ahead) if "#mix" in str(item["utterance_id"])]
+    both = [item for item in mixed if item["utterance_id"] in set(made.utterances.frame["utterance_id"])]
+    assert len(both) >= 3
+    for item in both:
+        one, other = (sounds.open(str(item["utterance_id"])).clip for sounds in (files, recipes))
+        assert one is not None
+        assert other is not None
+        np.testing.assert_allclose(one.samples, other.samples, atol=1e-6)
+    assert ahead.page.html().count("<audio") >= 60
+    assert ahead.metrics["copies"]["worst_error"] <= 0.01
+
+
+def test_one_speakers_utterances_are_mixed_where_asked(corpus: tuple[Labels, Utterances], tmp_path: Path) -> None:
+    settings = HALF.model_copy(update={"generated": Generated(size=0.5, controls=5, speaker="same")})
+    one = balance(*corpus, tmp_path / "one", settings)
+    speakers = dict(corpus[1].frame.select("utterance_id", "speaker").iter_rows())
+    for item in items_of(one):
+        (first, _), (second, _) = Recipe.read(str(item["recipe"])).parents
+        assert item["speaker"] == speakers[first] == speakers[second]
+
+
+def test_without_recordings_to_train_a_listener_nothing_is_generated_and_it_is_said(
+    corpus: tuple[Labels, Utterances], tmp_path: Path
+) -> None:
+    few = Labels(corpus[0].frame.head(40), corpus[0].about)
+    made = balance(few, corpus[1], tmp_path / "out", HALF)
+    assert made.findings.counts()["not_generated"] == 1
+    assert made.utterances.frame.equals(corpus[1].frame)
+    assert len(made.labels) == 40
