@@ -32,12 +32,10 @@ class Copies(Settings):
     size: float | None = Field(default=None, gt=0, le=20)
     """How many items there are afterwards, as a multiple of the utterances that are balanced: 1 keeps their number,
     2 doubles it; null = weights and no copies."""
-    effects: tuple[EffectName, ...] = Field(
-        default=("gain", "noise", "room", "telephone", "shift", "mask_frequency"), min_length=1
-    )
-    """What is done to a copy: one of these, drawn by the seed. Speed and pitch carry emotion and mask_time may hide a
-    word, so they are not among the defaults."""
-    strength: float = Field(default=0.5, gt=0, le=1)
+    effects: tuple[EffectName, ...] = Field(default=("gain", "room", "shift"), min_length=1)
+    """What is done to a copy: one of these, drawn by the seed. The others are off: noise, telephone and mask_frequency
+    change most what a listener on measured features hears, speed and pitch carry emotion, mask_time may hide a word."""
+    strength: float = Field(default=0.25, gt=0, le=1)
     """How strong the effects are, from 0 (hardly audible) to 1 (plainly audible)."""
 
 
