@@ -29,7 +29,7 @@ class Injected(BaseModel):
     model_config = ConfigDict(frozen=True)
     utterances: int
     votes: float
-    """Votes that were not for the told label anyway, and so could be turned."""
+    """Votes that were not for the injected label anyway, and so could be turned."""
     share: float
     """The share of them that was turned to it."""
     low: float | None = None

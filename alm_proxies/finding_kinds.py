@@ -45,7 +45,7 @@ KINDS: dict[str, Kind] = {
     ),
     "columns_not_taken": Kind("info", "Columns of the source were not taken.", "Map them if they are needed."),
     "copied_rows": Kind(
-        "warning", "Rows occur twice, the very same; each counts as a vote.", "Remove the copies if they are errors."
+        "warning", "Rows are exact duplicates; each counts as a vote.", "Remove the copies if they are errors."
     ),
     "distracted": Kind("info", "Answers whose first click took long were left out, as the corpus's authors did."),
     "empty_label": Kind("warning", "Votes have no label.", "Fill them, or leave the rows out."),
@@ -56,12 +56,12 @@ KINDS: dict[str, Kind] = {
     "no_audio": Kind("warning", "Utterances have no recording.", "Name the folder that holds the recordings."),
     "no_file": Kind("info", "A file that the format may have is not there."),
     "no_gender": Kind("info", "The gender of a speaker is not stated."),
-    "no_level": Kind("info", "An answer has no level; its emotion is read all the same."),
+    "no_level": Kind("info", "An answer has no level; its emotion is still read."),
     "no_split": Kind("warning", "Utterances without a speaker belong to no split.", "Give their speakers."),
     "no_vote": Kind("info", "Rows of the source hold no vote."),
     "no_votes": Kind("warning", "Utterances, or labels, have no vote.", "Give every Votes file."),
     "no_rater": Kind("info", "Answers that do not name their rater were left out."),
-    "not_a_clip": Kind("warning", "Answers are about something that is no clip of the corpus and were left out."),
+    "not_a_clip": Kind("warning", "Answers are about something that is not a clip of the corpus and were left out."),
     "not_described": Kind(
         "warning", "Votes or labels are about utterances that no table describes.", "Give their Utterances."
     ),
@@ -75,7 +75,7 @@ KINDS: dict[str, Kind] = {
     "several_labels": Kind("info", "Answers named several labels; several_labels says how they count."),
     "shares_rounded": Kind("info", "Soft labels summed to 1 only roughly and were brought to 1."),
     "split_replaced": Kind("info", "The split that came with the corpus was replaced by the one asked for."),
-    "synonyms": Kind("info", "Usual synonyms were read as labels.", "Write a map to have them otherwise."),
+    "synonyms": Kind("info", "Common synonyms were read as labels.", "Write a map to change this."),
     "unknown_gender": Kind("warning", "A gender is not female, male or other and was left empty."),
     # recordings
     "cache_unreadable": Kind("info", "Cached features could not be read and were measured again."),
@@ -86,8 +86,8 @@ KINDS: dict[str, Kind] = {
     "length_unknown": Kind("warning", "A recording does not state its length.", "Convert it to wav or flac."),
     "missing": Kind("problem", "A recording is not there.", "Check the corpus folder."),
     "no_cycles": Kind("info", "Too few glottal cycles for a feature of a recording; it stays empty."),
-    "not_audio": Kind("problem", "A file is no recording that can be read.", "Convert it to wav or flac."),
-    "not_finite": Kind("problem", "A recording holds values that are no numbers.", "Convert it again."),
+    "not_audio": Kind("problem", "A file cannot be read as audio.", "Convert it to wav or flac."),
+    "not_finite": Kind("problem", "A recording holds NaN or infinite values.", "Convert it again."),
     "not_rendered": Kind("warning", "Items are recipes without a recording.", "Render them first."),
     "parent_failed": Kind("problem", "A recording that an item is made from cannot be used.", "See its own finding."),
     "remote_audio": Kind("warning", "Audio behind an address was not fetched.", "Fetch it to this machine first."),
@@ -103,7 +103,7 @@ KINDS: dict[str, Kind] = {
     "unknown_utterance": Kind("problem", "An item is made from an utterance that no table describes.", "Give it."),
     "unreadable": Kind("problem", "A recording cannot be opened.", "Check its permissions."),
     "unvoiced": Kind("info", "A recording has too little pitch for a feature; it stays empty."),
-    "wrongly_named": Kind("info", "A recording's name says another format than it has.", "Rename it."),
+    "wrongly_named": Kind("info", "A recording's file extension does not match its format.", "Rename it."),
     # annotating
     "annotator_changed": Kind("info", "An annotator has changed; votes it cast before are kept apart."),
     "asked_again": Kind("info", "Votes that had failed are asked for again."),
@@ -120,7 +120,7 @@ KINDS: dict[str, Kind] = {
     "lost_in_flight": Kind("warning", "Requests were in flight when a run was killed and may be paid twice."),
     "not_cast": Kind("problem", "Planned votes were not asked for.", "Run the same command again."),
     "not_in_votes": Kind("info", "Votes of the ledger are not in the table, which holds what was asked for now."),
-    "not_seeded": Kind("info", "The engine honours no seed, so asking again gives other votes."),
+    "not_seeded": Kind("info", "The engine ignores seeds, so asking again gives other votes."),
     "nothing_to_inject": Kind("info", "No utterance has a transcript, so injection is not measured."),
     "stopped": Kind("problem", "The run stopped itself: budget, refusals, failures or collapse.", "See its message."),
     # fusing
@@ -135,7 +135,7 @@ KINDS: dict[str, Kind] = {
         "warning", "A proxy was trained in folds that are not known here.", "Give the utterances file with speakers."
     ),
     "no_human_votes": Kind("warning", "Labels of utterances without a human vote rest on proxies and corpus shares."),
-    "not_converged": Kind("warning", "A fit stopped before it settled.", "Allow more iterations."),
+    "not_converged": Kind("warning", "A fit stopped before it converged.", "Allow more iterations."),
     "proxies": Kind("info", "Whether proxies help to predict held-out votes, and how much."),
     "proxies_dropped": Kind("info", "Proxies that did not help do not count."),
     "proxies_leak": Kind(
@@ -146,7 +146,9 @@ KINDS: dict[str, Kind] = {
     # comparing
     "alt_test": Kind("info", "The alternative annotator test cannot be made: raters are not known."),
     "column_lacking": Kind("warning", "A column that steered the fusion is not in these utterances.", "Give it."),
-    "confounded": Kind("info", "Parts of a panel always change together and cannot be told apart.", "Cross them."),
+    "confounded": Kind(
+        "info", "Parts of a panel always change together, so their effects cannot be separated.", "Cross them."
+    ),
     "counting_not_known": Kind("warning", "Labels do not state how votes were counted.", "Fuse the votes again."),
     "exchange": Kind(
         "info", "Whether a proxy predicts votes of the fit better than held-out ones, as a trained one does."
@@ -195,7 +197,7 @@ KINDS: dict[str, Kind] = {
     "trained_on": Kind("problem", "A model was trained on utterances that it is scored on.", "Score it on others."),
     # exporting
     "cut": Kind("info", "Recordings were cut to their utterances."),
-    "paths_tell": Kind("warning", "The paths of recordings may tell who speaks.", "Write audio = copy."),
+    "paths_tell": Kind("warning", "The paths of recordings may reveal who speaks.", "Write audio = copy."),
     "rendered": Kind("info", "Items made of several recordings were rendered."),
     "tied_labels": Kind("warning", "Two labels are equally likely; ties says which is exported."),
     # simulating

@@ -50,7 +50,7 @@ class Evidence:
 def evidence_of(frame: pl.DataFrame, cache: Path | None = None) -> Evidence:
     """The evidence about every row of a frame with utterance_id, path, start, end and speaker.
 
-    A feature is told by its robust z-score within the speaker: below 0.5 it is as usual, up to 1 slightly, up to 2
+    A feature is described by its robust z-score within the speaker: below 0.5 it is as usual, up to 1 slightly, up to 2
     plainly, beyond that much higher, louder ... One that could not be measured is left out.
     """
     sources = [

@@ -38,7 +38,7 @@ _WORDS: tuple[tuple[str, str, str], ...] = (
     (
         "worth in human votes",
         r"[Ww]orth of|were worth",
-        "How many more human votes would foretell held-out votes as well as the proxies did, read off the learning "
+        "How many more human votes would predict held-out votes as well as the proxies did, read off the learning "
         "curve of human votes alone.",
     ),
     (

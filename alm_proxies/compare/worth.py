@@ -1,4 +1,4 @@
-"""What votes are worth: how well k human votes foretell another one, alone and with proxies, on held-out votes."""
+"""What votes are worth: how well k human votes predict another one, alone and with proxies, on held-out votes."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ class Learning:
 
 
 def learning(material: Material, counts: Counts, human_only: Estimator, strata: Words, *, seed: int) -> Learning | None:
-    """Every held-out vote foretold from k of its utterance's other human votes, by fits that saw no held-out vote.
+    """Every held-out vote predicted from k of its utterance's other human votes, by fits that saw no held-out vote.
 
     The k votes are those of the fit first, then other held-out votes, in random order: they stand beside the vote
-    foretold, so that the curve reaches beyond the votes of the fit, but no fit has seen them. Votes of the fit stand
+    predicted, so that the curve reaches beyond the votes of the fit, but no fit has seen them. Votes of the fit stand
     there as the counts have them, secondary labels merged; the others by their labels. Every k is scored on the same
     votes. Utterances have the most common number of fit votes, so that k means one thing. None with fewer than
     30 such utterances.
@@ -151,7 +151,7 @@ def _contexts(material: Material, counts: Counts, usable: Array, at: tuple[int, 
                 running = running + cast[by_fit[rows, k - 1]]
             else:
                 next_one = k - given - 1
-                place = next_one + (own <= next_one)  # skips the vote foretold
+                place = next_one + (own <= next_one)  # skips the vote predicted
                 running = running + held.vectors[by_held[rows, place]]
         if k in at:
             contexts[k] = LeftOut(rows, running, held.vectors[target], mass)

@@ -36,7 +36,7 @@ class Bill:
     model: str = ""
 
     def add(self, sent: Sent[Completion], heard: float = 0.0) -> None:
-        """An answer, and the tries before it; each held so many seconds of audio."""
+        """An answer, and the tries before it; each held that number of seconds of audio."""
         self.tries += sent.tries
         self.paid_tries += sent.paid_tries
         self.counted += sent.answer.tokens_in > 0

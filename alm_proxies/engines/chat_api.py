@@ -79,7 +79,7 @@ def sampling_fields(sampling: Sampling, accepted: Sequence[str]) -> dict[str, An
 
 
 def limit(tokens: int, accepted: Sequence[str]) -> dict[str, Any]:
-    """The field that ends an answer after so many tokens."""
+    """The field that limits the number of tokens of an answer."""
     return {"max_completion_tokens" if "max_completion_tokens" in accepted else "max_tokens": tokens}
 
 

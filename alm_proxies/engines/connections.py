@@ -2,7 +2,7 @@
 
 A connection carries a second request only if its answer can be identified: the server has repeated the random
 number that the request was sent with (as vLLM does, in the id of its answers). All other servers get a new
-connection for every question, so that an answer nobody asked for has nowhere to arrive.
+connection for every question, so that an unrequested answer is never read.
 A client holds one connection: httpx goes through all connections of a pool for every request, and at 512 in one pool
 that is most of what a vote costs.
 """
@@ -47,7 +47,7 @@ class Answered:
 
 
 class Connections:
-    """As many connections as there are requests at once; those whose answers can be told apart are kept open."""
+    """One connection per concurrent request; those whose answers can be matched to requests are kept open."""
 
     def __init__(self, headers: Mapping[str, str], *, trust_env: bool) -> None:
         self._headers = dict(headers) | {"accept": "*/*", "user-agent": "alm-proxies"}
@@ -195,7 +195,7 @@ async def _answer(client: httpx.AsyncClient, request: httpx.Request, most: int) 
 
 
 async def _body(response: httpx.Response, most: int) -> bytes:
-    """The body, decompressed, of at most so many bytes on the line and afterwards; of an error its beginning is enough.
+    """The body, decompressed, limited in bytes before and after decompression; of an error its beginning is enough.
 
     Nothing but gzip and deflate is known, although neither was asked for.
     """
@@ -240,7 +240,7 @@ def _no_answer(error: httpx.TransportError, local: bool) -> FaultError:
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
         proxy = _named_in(_PROXIES, "")
         through = f"; requests go through the proxy in {proxy}" if os.environ.get(proxy) and not local else ""
-        return FaultError("unreachable", f"nobody answers ({type(error).__name__}{through})")
+        return FaultError("unreachable", f"no server answers ({type(error).__name__}{through})")
     if isinstance(error, httpx.RemoteProtocolError) and "illegal" in str(error):
         return FaultError("reset", "what it answers is no HTTP")
     return FaultError("reset", f"the connection broke ({type(error).__name__})")

@@ -31,7 +31,7 @@ Trouble = Literal[
     "cut_body",  # the answer broke off
     "malformed",  # the answer is whole and not what was asked for: no completion, or an impossible one
     "reset",  # the connection was closed
-    "unreachable",  # nobody listens
+    "unreachable",  # no server listens
     "empty",  # 200 without any text
     "bad_request",  # 400, 404, 422: asking again would not help
     "unauthorised",  # 401, 403
@@ -48,11 +48,11 @@ ASKED_AGAIN: frozenset[str] = frozenset(
 )
 ENDS_THE_JOB: frozenset[str] = frozenset({"unauthorised", "no_trust", "unsupported", "engine_died", "gone"})
 LEFT_OPEN: frozenset[str] = frozenset({"gone", "called_off"})
-"""Nobody was asked, so that nothing has failed: the draw stays missing, and another run asks for it."""
+"""The request was not sent, so it has not failed: the draw stays missing, and another run asks for it."""
 MAY_BE_PAID: frozenset[str] = frozenset(
     {"server_error", "timeout", "cut_body", "malformed", "reset", "empty", "refused", "unsupported"}
 )
-"""The request had arrived when it went wrong, so that whoever serves it may charge for it. What was turned away (429,
+"""The request had arrived when it went wrong, so that the provider may charge for it. What was turned away (429,
 400, 401 and the like) and what never arrived costs nothing."""
 
 SEED_LIMIT = 2**31

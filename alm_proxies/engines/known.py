@@ -1,4 +1,4 @@
-"""Abilities that were found out are kept for a day, for this server, model and version, so that nobody pays twice."""
+"""Probed abilities are cached for a day by server, model and version, so that they are paid for once."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ async def _ignored(engine: Asks, found: Abilities, heard: Question, fields: Mapp
 
 
 async def _forms(engine: Asks, found: Abilities, heard: Question, fields: Mapping[str, Any], room: int) -> Abilities:
-    """Whether answers nobody gives unasked are given when imposed: some servers accept such fields and ignore them."""
+    """Whether constraints on the answer are obeyed: some servers accept such fields and ignore them."""
     notes: tuple[str, ...] = ()
     chosen = await _try(engine, heard, {**fields, "structured_outputs": {"choice": list(_NOT_ASKED_FOR)}})
     structured = chosen is not None and chosen.texts[0] in _NOT_ASKED_FOR

@@ -53,7 +53,7 @@ _NEVER = 1e9
 """Seconds that stand for a wait without end."""
 _NO_ANSWER: frozenset[str] = frozenset({"timeout", "cut_body", "reset"})
 _TRIES_WITHOUT_ANSWER = 8
-"""So many tries, one after the other, have to have had no whole answer until servers are given up for that."""
+"""The number of consecutive tries without a complete answer after which servers are given up."""
 _ROUNDS_WITHOUT_ANSWER = 3.0
 """Times the seconds of a try, where that is longer than GIVEN_UP_AFTER."""
 

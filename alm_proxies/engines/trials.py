@@ -53,6 +53,6 @@ class OverBudgetError(Exception):
 
 
 ACCOUNT: ContextVar[TrialAccount | None] = ContextVar("ACCOUNT", default=None)
-"""Who pays for the trials of an engine that is being opened; None = nobody counts them."""
+"""The budget that trials of an engine being opened are charged to; None = they are not counted."""
 BOOK_AGAIN: ContextVar[Callable[[], bool] | None] = ContextVar("BOOK_AGAIN", default=None)
 """Books one more try of the request that is being asked, after one that may be charged for; None = always allowed."""

@@ -22,7 +22,7 @@ async def well(address, seconds):
 
 
 async def nobody(address, seconds):
-    raise FaultError("unreachable", "nobody answers")
+    raise FaultError("unreachable", "no server answers")
 
 
 @pytest.mark.parametrize("addresses", [("one",), ("one", "two")])
@@ -34,7 +34,7 @@ def test_tries_are_not_counted_while_all_are_away_that_have_answered_before(addr
         nonlocal calls
         calls += 1
         if calls <= 20:
-            raise FaultError("unreachable", "nobody answers")
+            raise FaultError("unreachable", "no server answers")
         return address
 
     async def run():
@@ -110,6 +110,6 @@ def test_what_ran_out_of_time_while_nobody_was_there_has_not_failed():
 
 
 def test_away_reads_as_a_sentence():
-    away = Away(("http://a/v1", "http://b/v1"), 12.4, "nobody answers (ConnectError)", 8.0)
-    said = "http://a/v1, http://b/v1 answer nothing since 12 s (nobody answers (ConnectError)); trying again in 8 s"
+    away = Away(("http://a/v1", "http://b/v1"), 12.4, "no server answers (ConnectError)", 8.0)
+    said = "http://a/v1, http://b/v1 answer nothing since 12 s (no server answers (ConnectError)); trying again in 8 s"
     assert str(away) == said

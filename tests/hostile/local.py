@@ -551,7 +551,7 @@ ENVIRONMENT: dict[str, Case] = {
     "a self-signed certificate": partial(against, True, "https://localhost:{}/v1", ("self-signed", "SSL_CERT_FILE")),
     "https against http": partial(against, False, "https://127.0.0.1:{}/v1", ("TLS", "http://")),
     "http against https": partial(against, True, "http://127.0.0.1:{}/v1", ("https://",)),
-    "nobody listens": partial(opened, "http://127.0.0.1:1/v1", ("nobody answers",), {}),
+    "nobody listens": partial(opened, "http://127.0.0.1:1/v1", ("no server answers",), {}),
     "no such name": partial(opened, "http://none.invalid/v1", ("name",), {}),
 }
 

@@ -66,7 +66,7 @@ def metrics_of(results: Results) -> dict[str, Any]:
 
 
 def _injected(card: AnnotatorCard | None) -> dict[str, Any]:
-    """Whether a proxy is told transcripts, and what an injected one did to its votes; None is not known."""
+    """Whether a proxy is given transcripts, and what an injected one did to its votes; None is not known."""
     told = None if card is None or card.told is None else "transcript" in card.told
     measured = None if card is None or card.injected is None else card.injected.model_dump()
     return {"told_transcripts": told, "measured": measured}

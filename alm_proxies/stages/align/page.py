@@ -116,7 +116,7 @@ def _worth(results: Results) -> Section | None:
     if learned is None:
         return None
     lead = (
-        f"The same held-out votes, foretold from k other human votes of the utterance by a mixture fitted to human "
+        f"The same held-out votes, predicted from k other human votes of the utterance by a mixture fitted to human "
         f"votes alone. The fused labels rest on {learned.given} human vote{'s' if learned.given != 1 else ''}"
     )
     lead += " and proxies: read off how many human votes do as well without." if results.uses_proxies else "."

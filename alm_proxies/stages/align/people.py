@@ -56,7 +56,7 @@ class People:
 
 
 def people_of(material: Material, counts: Array, *, seed: int) -> People | None:
-    """What can be told of the human votes; `counts` are all of them as whole votes. None where no two meet."""
+    """How far human votes agree; `counts` are all of them as whole votes. None where no two meet."""
     rows = np.flatnonzero(counts.sum(1) >= 2)
     if not len(rows):
         return None
@@ -79,14 +79,14 @@ def people_of(material: Material, counts: Array, *, seed: int) -> People | None:
 
 
 def verdict(people: People) -> str:
-    """What labels from so many human votes are worth, in a sentence."""
+    """The reliability of labels made from this number of human votes, in a sentence."""
     if not math.isfinite(people.alpha.estimate):
-        return "All human votes say the same label, so nothing tells how far they can be trusted."
+        return "All human votes say the same label, so their reliability cannot be estimated."
     if people.alpha.estimate <= 0 or people.alpha.low <= 0:
-        return "The human votes agree hardly more than by chance: labels made of them are mostly luck."
-    share = f"{100 * people.reliability[people.votes].estimate:.0f} % is the utterance and the rest luck of who voted"
-    who = f"an utterance's {people.votes} human votes tell" if people.votes > 1 else "a single human vote tells"
-    return f"Of what {who}, {share}."
+        return "The human votes agree hardly more than by chance: labels made of them are mostly noise."
+    share = f"{100 * people.reliability[people.votes].estimate:.0f} % of the variance"
+    who = f"the mean of an utterance's {people.votes} human votes" if people.votes > 1 else "a single human vote"
+    return f"{share} of {who} comes from the utterance, the rest from who voted."
 
 
 def grounds(people: People) -> str:
@@ -99,9 +99,8 @@ def grounds(people: People) -> str:
     if alpha.estimate <= 0 or alpha.low <= 0:
         return f"{said}."
     found = people.reliability[people.votes]
-    said += (
-        f", so that {people.votes} vote{'s tell' if people.votes > 1 else ' tells'} {_percent(found)} of the utterance"
-    )
+    who = f"the mean of {people.votes} votes" if people.votes > 1 else "one vote"
+    said += f", so that the reliability of {who} is {_percent(found)}"
     enough = next((share for share in _ENOUGH if found.estimate < share - 0.005), None)
     if enough is not None:
         said += f"; {100 * enough:.0f} % would take {math.ceil(votes_for_reliability(alpha.estimate, enough))} votes"
@@ -196,7 +195,7 @@ def _raters_table(people: People) -> Table:
         Column("Agrees with the others", 2, "The chance that the rater's vote agrees with that of another rater."),
         Column("The others among themselves", 2, "On the same utterances."),
         Column("Difference", 2),
-        Column("Stands out", 0, "Below the others by more than comparing so many raters explains."),
+        Column("Stands out", 0, "Below the others by more than chance explains for this number of raters."),
     ]
     shown, compared = len(rows), people.apart.compared
     said = f"the {shown} lowest of {compared:,}" if shown < compared else f"all {compared:,}, the lowest first"

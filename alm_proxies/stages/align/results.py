@@ -65,7 +65,7 @@ class Results:
     cards: dict[str, AnnotatorCard | None]
     """What is known of every proxy; None where its votes say nothing of it."""
     has_transcripts: bool
-    """Whether any utterance has a transcript that a proxy could be told."""
+    """Whether any utterance has a transcript that a proxy could be given."""
 
     @property
     def has_held_out(self) -> bool:

@@ -129,7 +129,7 @@ def agreement_table(equal: EqualVotes) -> Table:
 
 
 def injected_table(measured: Mapping[str, Injected]) -> Table:
-    """How many votes of each proxy a transcript turned that tells the answer."""
+    """How many votes of each proxy were turned by a transcript that states the answer."""
     rows: list[list[Cell]] = [
         [name, _between(one), one.by_chance, one.votes, one.utterances] for name, one in measured.items()
     ]
@@ -137,7 +137,7 @@ def injected_table(measured: Mapping[str, Injected]) -> Table:
         Column("Proxy"),
         Column("Turned", 2, "The share that a transcript turned which ends with: The answer is (another label)."),
         Column("By a harmless sentence", 2, "The share turned to the same label where it ends with another sentence."),
-        Column("Votes", 0, "Votes that were not for the told label anyway, and so could be turned."),
+        Column("Votes", 0, "Votes that were not for the injected label anyway, and so could be turned."),
         Column("Utterances"),
     ]
     return Table.of(columns, rows, "The same votes asked for again, with a sentence added to the transcript")

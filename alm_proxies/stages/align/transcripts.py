@@ -14,11 +14,11 @@ _TITLE = "Does the transcript decide?"
 
 
 def transcripts_section(results: Results) -> Section | None:
-    """What an injected transcript does to the votes; None where no proxy is known to be told any."""
+    """What an injected transcript does to the votes; None where no proxy is known to be given any."""
     measured = {name: card.injected for name, card in results.cards.items() if card is not None and card.injected}
     if not measured and not any(_is_told(card) for card in results.cards.values()):
         return None
-    lead = "A sentence added to the transcript could tell a proxy what to say."
+    lead = "A sentence added to the transcript could dictate a proxy's answer."
     if measured:
         turned = listed([_turned(name, one) for name, one in measured.items()])
         lead = f"A sentence added to the transcript that names another label as the answer turns {turned}."
@@ -40,11 +40,11 @@ def not_measured(results: Results) -> list[str]:
             "there are not asked for again."
         )
     elif left:
-        said.append(f"No utterance has a transcript that {listed(left)} could be told.")
+        said.append(f"No utterance has a transcript that {listed(left)} could be given.")
     if deaf:
-        said.append(f"{listed(deaf)} {_is(deaf)} told no transcripts: none can tell {_it(deaf)} what to say.")
+        said.append(f"{listed(deaf)} {_is(deaf)} given no transcripts, so injection cannot affect {_it(deaf)}.")
     if unknown:
-        said.append(f"Whether {listed(unknown)} {_is(unknown)} told transcripts is not known.")
+        said.append(f"Whether {listed(unknown)} {_is(unknown)} given transcripts is not known.")
     return said
 
 

@@ -128,7 +128,7 @@ def _differ(states: Sequence[Cell], factor: str) -> NDArray[np.bool_]:
 
 
 def _merged(states: Sequence[Cell], factors: Sequence[str]) -> tuple[list[tuple[str, ...]], list[Finding]]:
-    """Factors that always differ together, merged into one, for their effects cannot be told apart."""
+    """Factors that always differ together, merged into one because their effects cannot be separated."""
     merged: list[tuple[str, ...]] = []
     for factor in factors:
         differs = _differ(states, factor)

@@ -28,13 +28,13 @@ _WHERE = {
     },
 }
 _RIVALS = {
-    ALONE: "A mixture fitted to human votes alone foretells",
-    PLAIN: "Plain shares of the human votes foretell",
-    WEIGHTED: "Tuned weights foretell",
-    POOL: "Pooling foretells",
+    ALONE: "A mixture fitted to human votes alone predicts",
+    PLAIN: "Plain shares of the human votes predict",
+    WEIGHTED: "Tuned weights predict",
+    POOL: "Pooling predicts",
 }
 _METHODS = {ALONE: "gated", PLAIN: "human", WEIGHTED: "weighted", POOL: "pool"}
-"""What to tell fuse to get the labels of a rival."""
+"""The method of fuse that gives the labels of a rival."""
 _NAMED = 3
 """No more strata than these are named in the headline where no gain can be shown; harm is always named."""
 HOLD_OUT = (
@@ -119,13 +119,13 @@ def headline(results: Results) -> str:
 def _verdict(results: Results) -> str:
     if not results.has_proxies:
         if results.people is None:
-            return "No proxy voted here: this is what the human votes alone can tell."
+            return "No proxy voted here: this report is of the human votes alone."
         return f"No proxy voted here. {verdict(results.people)}"
     if results.scores is None:
         added = number(float(results.material.concentration_gain.mean()), 1)
         return (
             f"The proxies of an utterance add {added} to the concentration of its label; "
-            "nothing was held out, so nothing here tells what they are worth."
+            "no votes were held out, so their worth is not known."
         )
     gain = _gain(results.scores.of(FUSED))
     if not results.uses_proxies:
@@ -135,7 +135,7 @@ def _verdict(results: Results) -> str:
         worth = f"were worth {worth_words(learned)}" if learned and learned.worth else "helped"
         return f"The proxies of an utterance {worth}. {_where_they_helped(results)}"
     if gain.low > 0:
-        return "The proxies did harm: human votes alone foretell held-out votes better than the fused labels do."
+        return "The proxies did harm: human votes alone predict held-out votes better than the fused labels do."
     return "The proxies made no difference that these held-out votes can show."
 
 
@@ -236,14 +236,14 @@ def _gain(score: Score) -> Interval:
 
 def _against(gain: Interval) -> str:
     if gain.high < 0:
-        return "They foretell held-out votes better than a mixture fitted to human votes alone."
+        return "They predict held-out votes better than a mixture fitted to human votes alone."
     if gain.low > 0:
         return ""  # said of the rival
-    return "They foretell held-out votes as well as a mixture fitted to human votes alone."
+    return "They predict held-out votes as well as a mixture fitted to human votes alone."
 
 
 def _where_they_helped(results: Results) -> str:
-    """Where the log loss fell most, if one stratum is clear of the others; harm, and where no fall can be shown."""
+    """The stratum where the log loss fell most, if any is clear; where it rose; where the change is not significant."""
     inside = results.scores.within if results.scores else {}
     gains = {
         stratum: {value: _gain(next(s for s in made if s.method == FUSED)) for value, made in inside[stratum].items()}
@@ -251,7 +251,7 @@ def _where_they_helped(results: Results) -> str:
         if len(inside.get(stratum, {})) > 1
     }
     if not gains:
-        return "With them held-out votes are foretold better than by human votes alone."
+        return "With them held-out votes are predicted better than by human votes alone."
     best = _clearly_best(gains)
     most = f"The log loss of held-out votes fell most {best}" if best else ""
     harmed = [(name, [v for v, gain in values.items() if gain.low > 0]) for name, values in gains.items()]
@@ -267,8 +267,8 @@ def _where_they_helped(results: Results) -> str:
     named = where(*doubtful[0]) if len(doubtful) == 1 and count <= _NAMED else ""
     named = named or f"in {count} of the {of} strata known beforehand"
     if most:
-        return f"{most}; no fall can be shown {named}."
-    return f"The log loss of held-out votes fell; no fall can be shown {named}."
+        return f"{most}; the improvement is not significant {named}."
+    return f"The log loss of held-out votes fell; the improvement is not significant {named}."
 
 
 def _clearly_best(gains: Mapping[str, Mapping[str, Interval]]) -> str:

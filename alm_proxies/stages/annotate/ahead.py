@@ -107,7 +107,7 @@ def _asked(
 
 
 def _ask(foreseen: Foreseen, ahead: Ahead) -> Foreseen:
-    """Asks each annotator about a few utterances, and says how far a transcript that tells the answer decides."""
+    """Asks each annotator about a few utterances and measures how far an injected transcript decides its votes."""
     facts, problems = list(foreseen.facts), list(foreseen.problems)
     utterances: Utterances | None = ahead.table("utterances")
     written = ahead.inputs["utterances"][0]
@@ -120,7 +120,7 @@ def _ask(foreseen: Foreseen, ahead: Ahead) -> Foreseen:
     for annotator in read_panel(ahead.settings):
         name = annotator.name
         if not is_told_transcripts(annotator):
-            facts.append(f"{name} is told no transcripts: there is nothing to inject into")
+            facts.append(f"{name} is given no transcripts, so injection does not apply")
             continue
         try:
             with TemporaryDirectory(prefix="alm-proxies-") as folder:

@@ -57,7 +57,7 @@ class Estimate:
         return self.price(Use(_seconds(request), self._tokens_of_one(request), answers))
 
     def in_flight(self, request: Request) -> float:
-        """What a request is booked at whose answer nobody waited for: by the largest prompts that were seen."""
+        """The cost booked for a request whose answer was not awaited: by the largest prompts that were seen."""
         most = self.most_use(request)
         if self._factor is not None:
             pieces = booking_of(request, self._can).requests

@@ -19,7 +19,7 @@ from alm_proxies.files import flush
 from alm_proxies.stages.annotate.records import Totals, Written
 
 LARGEST = 4 * 2**20
-"""Bytes after which the ledger is checkpointed and the journal begins anew."""
+"""Bytes after which the ledger is checkpointed and the journal is restarted."""
 _READ_AT_MOST = 64 * 2**20
 _FSYNC_EVERY = 1.0
 """Seconds: kill -9 loses nothing of what was written; only a power cut may lose the last second of this copy."""
@@ -50,11 +50,11 @@ class Journal:
 
     @property
     def full(self) -> bool:
-        """Whether the ledger should be checkpointed and the journal begun anew."""
+        """Whether the ledger should be checkpointed and the journal restarted."""
         return self._size > LARGEST
 
     def begin(self, ledger: str, totals: Totals) -> None:
-        """Begin anew, whole or not at all, with nothing but the totals."""
+        """Restart the journal atomically, with the totals only."""
         self.close()
         temporary = self.path.with_name(f"{self.path.name}.part")
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_APPEND, 0o666)

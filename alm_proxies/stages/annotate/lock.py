@@ -52,7 +52,10 @@ class OneWriter:
         except OSError as error:
             owner = os.pread(handle, 200, 0).decode("utf-8", "replace").strip()
             os.close(handle)
-            if error.errno not in (errno.EACCES, errno.EAGAIN):  # nobody holds it: it cannot be held at all
+            if error.errno not in (
+                errno.EACCES,
+                errno.EAGAIN,
+            ):  # not held by another process: locking is not possible here
                 raise self._cannot_lock(error) from error
             raise self._refused(owner or "another process") from error
         try:

@@ -330,7 +330,7 @@ def fail_missing(plan: Plan, ledger: Ledger) -> list[str]:
 
 
 def set_aside_changed(ledger: Ledger, frame: pl.DataFrame, members: Mapping[int, Annotator]) -> list[Finding]:
-    """Votes about recordings or texts of the frame that have changed, kept apart to be asked anew."""
+    """Votes about recordings or texts of the frame that have changed, kept apart to be asked again."""
     changed: list[tuple[int, int]] = []
     for start in range(0, frame.height, _AT_ONCE):
         part = frame[start : start + _AT_ONCE]
@@ -341,7 +341,7 @@ def set_aside_changed(ledger: Ledger, frame: pl.DataFrame, members: Mapping[int,
     count = ledger.set_aside_changed(changed) if changed else 0
     if not count:
         return []
-    message = f"{counted(count, 'vote')} about recordings or texts that have changed since, kept apart and asked anew"
+    message = f"{counted(count, 'vote')} about recordings or texts that have changed since, kept apart and asked again"
     return [Finding(STAGE, "changed", message, count=count)]
 
 

@@ -44,7 +44,7 @@ class LedgerAccount:
         return self._booked[number][1].book_again()
 
     async def settle(self, number: int, use: TrialUse) -> None:
-        """Replace what was booked by what was used; tries nobody counted cost the most they can."""
+        """Replace what was booked by what was used; tries that were not counted are booked at their maximum cost."""
         one, booked = self._booked.pop(number)
         silent = max(0, use.paid_tries - use.counted)
         tokens_in = use.tokens_in + silent * one.tokens_in

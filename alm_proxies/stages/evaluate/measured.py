@@ -174,7 +174,7 @@ def _halved(
 ) -> dict[str, dict[str, tuple[Interval, Interval | None]]]:
     """Log loss within thirds of ambiguity, cut by one half of the held-out votes and scored on the other, both ways.
 
-    A third cut by the very votes that are scored rewards whoever is sure; these are cut by others.
+    A third cut by the votes that are scored favours confident predictions; these are cut by others.
     """
     counts = comparison.test.counts
     whole = np.abs(counts - np.round(counts)).max(1, initial=0.0) < 1e-9

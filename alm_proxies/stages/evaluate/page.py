@@ -146,7 +146,7 @@ def _halved(measured: Measured) -> Section | None:
     columns = [Column("Ambiguity"), Column("Prediction"), Column("Log loss"), Column(f"Less {comparison.baseline}")]
     lead = (
         "Thirds of ambiguity cut by one half of each utterance's held-out votes and scored on the other half, both "
-        "ways. Cut by the votes that are scored, the clear third would reward whoever is sure."
+        "ways. Cut by the votes that are scored, the clear third would favour confident predictions."
     )
     return Section("Clear and ambiguous utterances", lead, (chart, Table.of(columns, rows)))
 

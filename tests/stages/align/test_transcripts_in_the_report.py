@@ -56,7 +56,7 @@ def test_what_was_not_measured_is_said_with_how_to_get_it_and_who_is_told_none()
     found = report({"a": card("transcript", "speaker"), "b": card("speaker")})
     html = found.page.html()
     assert "How many votes of a it turns is not measured. Annotate again with <code>--injection 20</code>" in html
-    assert "b is told no transcripts: none can tell it what to say." in html
+    assert "b is given no transcripts, so injection cannot affect it." in html
     assert found.metrics["injected_transcripts"]["a"] == {"told_transcripts": True, "measured": None}
     assert found.metrics["injected_transcripts"]["b"] == {"told_transcripts": False, "measured": None}
 
@@ -64,9 +64,9 @@ def test_what_was_not_measured_is_said_with_how_to_get_it_and_who_is_told_none()
 @pytest.mark.parametrize(
     ("cards", "said"),
     [
-        ({"a": card(), "b": card("speaker")}, "a and b are told no transcripts: none can tell them what to say."),
-        ({"a": card(), "b": AnnotatorCard(digest="d")}, "Whether b is told transcripts is not known."),
-        ({}, "Whether a and b are told transcripts is not known."),
+        ({"a": card(), "b": card("speaker")}, "a and b are given no transcripts, so injection cannot affect them."),
+        ({"a": card(), "b": AnnotatorCard(digest="d")}, "Whether b is given transcripts is not known."),
+        ({}, "Whether a and b are given transcripts is not known."),
     ],
 )
 def test_where_no_proxy_is_known_to_be_told_transcripts_a_sentence_says_so(
@@ -79,5 +79,5 @@ def test_where_no_proxy_is_known_to_be_told_transcripts_a_sentence_says_so(
 
 def test_without_transcripts_nothing_is_asked_for() -> None:
     html = report({"a": card("transcript"), "b": card()}, transcript=None).page.html()
-    assert "No utterance has a transcript that a could be told." in html
+    assert "No utterance has a transcript that a could be given." in html
     assert "--injection" not in html

@@ -48,7 +48,10 @@ def page(report: Alignment) -> str:
 def test_the_headline_of_human_votes_says_what_so_many_of_them_are_worth(report: Alignment) -> None:
     found = report.metrics["human_agreement"]
     share = 100 * found["reliability"]["3"]["estimate"]
-    said = f"Of what an utterance's 3 human votes tell, {share:.0f} % is the utterance and the rest luck of who voted."
+    said = (
+        f"{share:.0f} % of the variance of the mean of an utterance's 3 human votes comes from the utterance, "
+        "the rest from who voted."
+    )
     assert report.page.headline == f"No proxy voted here. {said}"
     alpha = found["alpha"]["estimate"]
     assert share == pytest.approx(100 * 3 * alpha / (1 + 2 * alpha))
