@@ -188,7 +188,7 @@ def test_without_held_out_votes_the_report_says_what_it_cannot_and_how_to_get_it
     fused, votes, utterances = small
     kept = Votes.of(votes.frame.filter(~pl.col("held_out")), about=votes.about)
     found = align(fused, kept, utterances, QUICK)
-    assert "nothing was held out" in found.page.headline
+    assert "no votes were held out" in found.page.headline
     assert "--hold-out" in found.page.html()
     assert found.metrics["scores"] is None
     assert "nothing_held_out" in found.findings.counts()
