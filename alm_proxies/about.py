@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from alm_proxies.contracts import CONTRACT, upgraded_about
 from alm_proxies.errors import InputError, TableError
-from alm_proxies.files import digest_of, open_file
+from alm_proxies.files import could_not_read, digest_of, open_file
 from alm_proxies.renamed import renamed
 
 METADATA_KEY = "alm_proxies"
@@ -117,8 +117,14 @@ class About(BaseModel):
 
 def about_of(path: Path) -> About:
     """What a Parquet file says of itself; nothing, if it is a bare one."""
-    with open_file(path) as stream:
-        text = pl.read_parquet_metadata(stream).get(METADATA_KEY)
+    try:
+        with open_file(path) as stream:
+            text = pl.read_parquet_metadata(stream).get(METADATA_KEY)
+    except OSError as error:
+        raise could_not_read(path, error) from error
+    except pl.exceptions.PolarsError as error:
+        fix = "Make it again, or check that it was copied whole."
+        raise TableError("cannot be read as Parquet", where=str(path), fix=fix) from error
     if text is None:
         return About()
     try:

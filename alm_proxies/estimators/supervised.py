@@ -1,4 +1,4 @@
-"""The ceiling: where some utterances have dense human votes, learn from them what few votes and proxies foretell."""
+"""The ceiling: where some utterances have dense human votes, learn from them what few votes and proxies predict."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Supervised(Estimator):
 def too_sparse(dense: int, votes: int = 3) -> InputError:
     """The error for human votes of which too few are dense."""
     message = f"only {dense} utterances have {votes + _MORE_VOTES} whole human votes or more"
-    return InputError(message, where="votes", fix="Stacking learns from dense votes: use gated or auto.")
+    return InputError(message, where="votes", fix="`supervised` learns from dense votes: use gated or auto.")
 
 
 class _Objective:

@@ -147,6 +147,8 @@ def _card(source: Source, settings: ReadSettings) -> Card:
 
 
 def _part(source: Source, settings: ReadSettings) -> Part:
+    if not source.source.exists():
+        raise could_not_read(source.source, FileNotFoundError())
     labels = _labels(source, settings)
     vocabulary = Vocabulary(labels, source.map, getattr(source, "several_labels", "share"))
     reader = cast(Read, load(reader_of(source).function))

@@ -1,0 +1,132 @@
+"""One suite over every reader there is; a new reader needs a small sample here."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from alm_proxies.errors import InputError
+from alm_proxies.plugins import plugins
+from alm_proxies.stages.read.settings import HoldOut, Reader
+from alm_proxies.stages.read.stage import Corpus, ReadSettings, Source, read
+
+LONG = "clip,rater,said,who\n" + "".join(
+    f"u{clip},r{rater},{('angry', 'happy', 'sad')[(clip + rater) % 3]},s{clip % 4}\n"
+    for clip in range(8)
+    for rater in range(4)
+)
+TABULATED = (
+    '"","A","D","F","H","N","S","fileName","numResponses","agreement","emoVote","medianEmoRespNorm"\n'
+    + "".join(
+        f'"10000{clip}",2,0,0,1,1,0,"100{1 + clip % 4}_{("IEO", "TSI")[clip // 4]}_ANG_XX",4,0.5,"A",NA\n'
+        for clip in range(8)
+    )
+)
+
+
+def _table(folder: Path) -> Source:
+    (folder / "votes.csv").write_text(LONG)
+    columns = {"utterance_id": "clip", "annotator": "rater", "label": "said", "speaker": "who"}
+    said = {"format": "table", "source": folder / "votes.csv", "corpus": "mine", "columns": columns}
+    return _source(said)
+
+
+def _crema_d(folder: Path) -> Source:
+    (folder / "tabulatedVotes.csv").write_text(TABULATED)
+    return _source({"format": "crema_d", "source": folder})
+
+
+def _tables(folder: Path) -> Source:
+    (folder / "raw").mkdir()
+    read(_table(folder / "raw"), settings_of("table")).write(folder / "made")
+    shutil.rmtree(folder / "raw")
+    return _source({"format": "tables", "source": folder / "made"})
+
+
+def _source(said: dict[str, object]) -> Source:
+    reader = READERS[str(said["format"])]
+    known = {name: value for name, value in said.items() if name in reader.settings.model_fields}
+    return reader.settings.model_validate(known)
+
+
+READERS: dict[str, Reader] = {name: plugin.load() for name, plugin in plugins("readers").items() if not plugin.origin}
+SAMPLES: dict[str, Callable[[Path], Source]] = {"table": _table, "crema_d": _crema_d, "tables": _tables}
+every = pytest.mark.parametrize("name", READERS)
+
+
+def sample(name: str, folder: Path) -> Source:
+    folder.mkdir(parents=True, exist_ok=True)
+    return SAMPLES[name](folder)
+
+
+def settings_of(name: str, **said: object) -> ReadSettings:
+    return ReadSettings.model_validate(said | ({"taxonomy": ["angry", "happy", "sad"]} if name == "table" else {}))
+
+
+def test_every_reader_has_a_sample() -> None:
+    assert set(SAMPLES) == set(READERS)
+
+
+@every
+def test_votes_and_utterances_belong_together_and_carry_the_corpus(name: str, tmp_path: Path) -> None:
+    made = read(sample(name, tmp_path / "a"), settings_of(name))
+    corpora = made.utterances.frame["corpus"].unique().to_list()
+    assert len(made.utterances) == 8
+    assert len(corpora) == 1
+    ids = made.votes.frame["utterance_id"]
+    assert ids.is_in(made.utterances.frame["utterance_id"].implode()).all()
+    assert ids.str.starts_with(f"{corpora[0]}/").all()
+    assert made.votes.frame["label"].is_in(list(made.votes.taxonomy)).all()
+    assert len(made.votes) == 32
+    assert made.left_out == 0
+
+
+@every
+def test_the_same_files_give_the_same_tables_wherever_they_lie(name: str, tmp_path: Path) -> None:
+    frames = []
+    for folder in (tmp_path / "a", tmp_path / "another place" / "ä"):
+        made = read(sample(name, folder), settings_of(name))
+        digests = [table.content_digest() for table in (made.votes, made.utterances)]
+        frames.append((digests, made.votes.about.made_by))
+    assert frames[0] == frames[1]
+
+
+@every
+def test_held_out_votes_are_as_many_as_asked_for_whatever_the_format(name: str, tmp_path: Path) -> None:
+    made = read(sample(name, tmp_path / "a"), settings_of(name, hold_out=HoldOut(keep=2)))
+    held = made.votes.frame.filter(pl.col("held_out")).group_by("utterance_id").len()
+    assert held["len"].to_list() == [2] * 8
+
+
+@every
+def test_what_was_written_is_read_back_equal(name: str, tmp_path: Path) -> None:
+    made: Corpus = read(sample(name, tmp_path / "a"), settings_of(name))
+    made.write(tmp_path / "out")
+    again = read(_source({"format": "tables", "source": tmp_path / "out"}))
+    assert again.votes.frame.equals(made.votes.frame)
+    assert again.utterances.frame.equals(made.utterances.frame.sort("utterance_id"))
+
+
+@every
+def test_a_source_that_is_not_there_is_refused_with_its_name(name: str, tmp_path: Path) -> None:
+    source = sample(name, tmp_path / "a").model_copy(update={"source": tmp_path / "nothing here"})
+    with pytest.raises(InputError) as refused:
+        read(source, settings_of(name))
+    assert "nothing here" in str(refused.value)
+    assert refused.value.fix
+
+
+@every
+def test_an_empty_or_foreign_source_is_refused(name: str, tmp_path: Path) -> None:
+    source = sample(name, tmp_path / "a")
+    for path in sorted((tmp_path / "a").rglob("*")):
+        if path.is_file():
+            path.write_bytes(os.urandom(64) if path.suffix == ".parquet" else b"\x00\x01")
+    with pytest.raises(InputError) as refused:
+        read(source, settings_of(name))
+    assert refused.value.fix
