@@ -103,6 +103,15 @@ def equal_mass_bins(values: ArrayLike, bins: int = BINS) -> NDArray[np.int64]:
     return place
 
 
+def thirds(values: ArrayLike) -> NDArray[np.int64]:
+    """0, 1 or 2: in which third the middle of each value's ranks lies; equal values are always in one."""
+    column = ratings(values, "values")
+    order = np.sort(column)
+    middle = np.searchsorted(order, column, side="left") + np.searchsorted(order, column, side="right")
+    made: NDArray[np.int64] = np.minimum(middle * 3 // max(2 * len(column), 1), 2)
+    return made
+
+
 def concentration_check(
     predicted: ArrayLike, concentration: ArrayLike, votes: ArrayLike, *, levels: tuple[float, ...] = LEVELS
 ) -> ConcentrationCheck:

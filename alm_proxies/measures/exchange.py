@@ -68,8 +68,6 @@ def exchange_of(votes: Votes, utterances: Utterances | None = None, *, consensus
     ids = votes.frame["utterance_id"].unique().sort()
     human, held, proxy = (ballots_of(votes, ids, side, consensus=consensus) for side in ("human", "held_out", "proxy"))
     fit, kept = human.counts(), held.counts()
-    prior = fit.sum(0) + 1.0
-    prior /= prior.sum()
     names = None
     if utterances is not None:
         people = utterances.frame.select("utterance_id", "speaker")
@@ -80,6 +78,8 @@ def exchange_of(votes: Votes, utterances: Utterances | None = None, *, consensus
     for annotator in proxy.names:
         counts = proxy.of(annotator).counts()
         there = counts.sum(1, keepdims=True) > 0
+        prior = counts.sum(0) + 1.0  # of the proxy alone: that of the fit votes would know them a little
+        prior /= prior.sum()
         tests.append(exchange(np.where(there, counts + _SMOOTHING * prior, 0.0), fit, kept, names, annotator=annotator))
     return tests
 

@@ -15,7 +15,7 @@ from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.interval import Interval
 from alm_proxies.measures.arrays import Array, distributions, places, same_rows
 from alm_proxies.measures.bootstrap import paired_by_speaker
-from alm_proxies.measures.calibration import ConcentrationCheck, Reliability, concentration_check, equal_mass_bins
+from alm_proxies.measures.calibration import ConcentrationCheck, Reliability, concentration_check, thirds
 from alm_proxies.measures.calibration import reliability as reliability_of
 from alm_proxies.measures.divergence import (
     bhattacharyya,
@@ -157,7 +157,7 @@ def score_held_out(
     per = per.with_columns(jsd_floor=pl.Series(floor, nan_to_null=True))
     kept = {"speaker", *groups}
     per = _joined(per, utterances, kept, groups)
-    outcome = equal_mass_bins(np.round(entropy_nats(counts / counts.sum(1, keepdims=True)), 12), 3)
+    outcome = thirds(np.round(entropy_nats(counts / counts.sum(1, keepdims=True)), 12))
     observed = (predictions if before is None else before).frame.select("utterance_id", observable="ambiguity")
     per = per.with_columns(outcome=pl.Series([STRATA[place] for place in outcome], dtype=pl.String))
     per = per.join(observed, on="utterance_id", how="left", maintain_order="left")

@@ -5,7 +5,7 @@ Counts are held-out votes, utterances x labels; predicted are distributions, row
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from alm_proxies.measures.bootstrap import interval_by_speaker, ratio
 
 _SMALLEST = 1e-6
 _FEWEST = 20
+_FEWEST_CEILING = 200
 
 
 def dirichlet_multinomial(counts: Array, predicted: Array, concentration: Array) -> Array:
@@ -74,13 +75,18 @@ def ambiguity(counts: Array, predicted: Array, speakers: NDArray[np.str_] | None
     ranks /= len(ranks)
     one = np.ones(len(mine))
     return Ambiguity(
-        interval_by_speaker(_moments(mine, theirs), who, _correlation, seed=seed),
-        interval_by_speaker(_moments(*ranks.T), who, _correlation, seed=seed),
+        _bounded(interval_by_speaker(_moments(mine, theirs), who, _correlation, seed=seed)),
+        _bounded(interval_by_speaker(_moments(*ranks.T), who, _correlation, seed=seed)),
         _ceiling(counts[known]),
         interval_by_speaker(_moments(mine, theirs), who, _slope, seed=seed),
         interval_by_speaker(np.stack([mine - theirs, one], axis=1), who, ratio, seed=seed),
         int(known.sum()),
     )
+
+
+def _bounded(found: Interval) -> Interval:
+    """A correlation's interval; that of few speakers may reach beyond 1."""
+    return replace(found, low=max(found.low, -1.0), high=min(found.high, 1.0))
 
 
 def _moments(x: Array, y: Array) -> Array:
@@ -107,21 +113,22 @@ def _slope(sums: Array) -> Array:
 
 
 def _ceiling(counts: Array) -> float:
-    """sqrt(variance of the true disagreement / variance of the observed one), over utterances with 4 votes or more.
+    """sqrt(variance of the true disagreement / variance of the observed one); the former is estimated on utterances
+    with 4 votes or more.
 
     For n votes, sum p^2 squared is estimated without bias by the share of pairs of disjoint pairs that both agree:
     [sum_(a != b) n_a (n_a - 1) n_b (n_b - 1) + sum_a n_a (n_a - 1) (n_a - 2) (n_a - 3)] / n (n - 1) (n - 2) (n - 3).
     """
     total = counts.sum(1)
     enough = (total >= 4 - 1e-9) & (np.abs(counts - np.round(counts)).max(1, initial=0.0) < 1e-9)
-    if enough.sum() < _FEWEST:
+    if enough.sum() < _FEWEST_CEILING:
         return float("nan")
     votes, n = counts[enough], total[enough]
     pairs = votes * (votes - 1)
     both = pairs.sum(1) ** 2 - (pairs**2).sum(1) + (pairs * (votes - 2) * (votes - 3)).sum(1)
     square = both / (n * (n - 1) * (n - 2) * (n - 3))
     same = pairs.sum(1) / (n * (n - 1))
-    observed = float(same.var())
+    observed = float(np.nanvar(pair_disagreement(counts)))
     true = float(square.mean()) - float(same.mean()) ** 2
     return float(np.sqrt(min(max(true, 0.0) / observed, 1.0))) if observed > 0 else float("nan")
 
@@ -179,9 +186,13 @@ class RiskCoverage:
 
 def risk_coverage(counts: Array, predicted: Array, *, points: int = 20) -> RiskCoverage:
     """Risk by coverage where the least confident utterances are left to a human first."""
-    order = np.argsort(-predicted.max(1), kind="stable")
+    sure = predicted.max(1)
+    order = np.argsort(-sure, kind="stable")
     top = predicted.argmax(1)
     missed = 1.0 - counts[np.arange(len(counts)), top] / counts.sum(1)
+    # Utterances of equal confidence have no order among them: each counts as their mean.
+    _, alike = np.unique(sure, return_inverse=True)
+    missed = (np.bincount(alike, missed) / np.bincount(alike))[alike]
     running = np.cumsum(missed[order]) / np.arange(1, len(order) + 1)
     at = np.unique(np.ceil(np.linspace(1, points, points) / points * len(order)).astype(np.int64))
     return RiskCoverage(

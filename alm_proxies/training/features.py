@@ -106,8 +106,8 @@ def train_features(
 ) -> Outcome:
     """The recipe features: heads of several seeds averaged, stopped and calibrated by the development speakers.
 
-    Heads learn the human votes where they are given, else the labels times their weights. Features are not relative to
-    the speaker: whoever is predicted later may have said one thing only.
+    Heads learn the labels' distributions, rows weigh as the labels say; human votes judge and calibrate. Features are
+    not relative to the speaker: whoever is predicted later may have said one thing only.
     """
     targets = targets_of(labels, utterances, votes=votes, development=settings.development, seed=settings.seed)
     sounds = Sounds(utterances, stage="train")
@@ -118,8 +118,10 @@ def train_features(
     learn, judge = (rows[heard.known[rows]] for rows in (targets.train, targets.development))
     if not len(learn) or not len(judge):
         raise InputError("no recording of training or of development can be used", fix="See the findings.")
-    own = targets.shares * targets.weight[:, None]
-    wanted = np.where(targets.counts.sum(1, keepdims=True) > 0, targets.counts, own)
+    weight = targets.weight
+    if (half := settings.concentration_half) is not None:
+        weight = weight * np.nan_to_num(targets.concentration / (targets.concentration + half), nan=1.0)
+    wanted = targets.shares * weight[:, None]
     head_settings = HeadSettings(hidden=settings.hidden, dropout=settings.dropout, learning_rate=settings.learning_rate,
                                  epochs=settings.epochs * 3, batch=settings.batch)  # fmt: skip
     scale = Scale.of(heard.rows[learn], head_settings.components)
@@ -137,7 +139,7 @@ def train_features(
         return sum_of([head.predict(rows) for head in heads]) / len(heads)
 
     epochs = list(zip(*runs, strict=True))
-    judged = np.where(targets.counts[judge].sum() > 0, targets.counts[judge], own[judge])
+    judged = targets.counts[judge] if targets.counts[judge].sum() > 0 else wanted[judge]
     scores = [log_loss(averaged(heads, outside), judged) for heads in epochs]
     best = int(np.argmin(scores))
     model = HeadModel(targets.labels, scale, tuple(epochs[best]))

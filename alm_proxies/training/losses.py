@@ -109,7 +109,9 @@ def concordance(mean: Tensor, target: Tensor, weights: Tensor) -> Tensor:
     mean_x, mean_y = (w * mean).sum(0), (w * y).sum(0)
     x_off, y_off = mean - mean_x, torch.where(known, y - mean_y, 0.0)
     var_x, var_y, cov = (w * x_off.square()).sum(0), (w * y_off.square()).sum(0), (w * x_off * y_off).sum(0)
-    usable = usable & (var_y > 0)
+    highest = torch.where(known & (w > 0), target, -torch.inf).amax(0)
+    lowest = torch.where(known & (w > 0), target, torch.inf).amin(0)
+    usable = usable & (highest > lowest)  # a variance of 0 may be rounded to something above it
     ccc = 2 * cov / torch.where(usable, var_x + var_y + (mean_x - mean_y).square(), 1.0)
     return torch.where(usable, 1 - ccc, 0.0).sum() / usable.sum().clamp(min=1)
 

@@ -120,6 +120,13 @@ class AlmSettings(_Part):
     """How clips are changed."""
 
 
+_OF_FEATURES = (
+    "recipe", "name", "hidden", "dropout", "learning_rate", "epochs", "batch", "development", "abstain",
+    "concentration_half", "seed",
+)  # fmt: skip
+"""What changes the recipe features."""
+
+
 class TrainSettings(_Part):
     """Which model is trained, on which targets, with which loss, for how long."""
 
@@ -234,6 +241,15 @@ class TrainSettings(_Part):
             raise ValueError('encoder needs model = "a folder or a name on the hub", e.g. openai/whisper-tiny.en')
         if self.alm.new is not None and self.recipe != "alm":
             raise ValueError('alm.new is for recipe = "alm"')
-        if self.recipe == "features" and (self.model is not None or self.raters or self.auxiliary):
-            raise ValueError("features takes no model, raters or auxiliary")
+        if self.recipe == "features":
+            fields = TrainSettings.model_fields.items()
+            unused = [
+                name
+                for name, field in fields
+                if name not in _OF_FEATURES
+                and CHANGES_NOTHING not in field.metadata
+                and getattr(self, name) != field.get_default(call_default_factory=True)
+            ]
+            if unused:
+                raise ValueError(f"the recipe features has no use for {', '.join(unused)}")
         return self

@@ -129,3 +129,11 @@ def test_a_reliability_picture_has_fewer_bins_for_fewer_utterances_and_covers_th
 
 def test_a_reliability_picture_of_no_utterance_is_empty() -> None:
     assert c.reliability_bins(np.zeros((0, 3)), np.zeros((0, 3)), None) == ()
+
+
+def test_thirds_follow_the_middle_of_ranks_and_keep_equal_values_together() -> None:
+    assert np.bincount(c.thirds(np.arange(300.0))).tolist() == [100, 100, 100]
+    assert np.bincount(c.thirds(np.repeat([0.0, 1.0], [46, 54]))).tolist() == [46, 0, 54]
+    assert np.bincount(c.thirds(np.repeat([0.0, 1.0], [28, 72])), minlength=3).tolist() == [28, 72, 0]
+    assert c.thirds(np.array([3.0, 1.0, 2.0])).tolist() == [2, 0, 1]
+    assert c.thirds(np.full(5, 0.5)).tolist() == [1] * 5

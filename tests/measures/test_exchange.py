@@ -77,3 +77,20 @@ def test_every_proxy_of_a_table_of_votes_is_tested_by_name():
     assert not found["honest"].knows
     assert found["honest"].utterances == 300
     assert exchange_of(votes)[0].p_value == pytest.approx(found["honest"].p_value, abs=0.5)
+
+
+def test_a_proxy_that_knows_nothing_is_honest_on_a_small_corpus_too():
+    gaps = []
+    for seed in range(150):
+        rng = np.random.default_rng(seed)
+        rows = []
+        for number in range(60):
+            said = rng.choice(4, 4)
+            for draw, (source, held) in enumerate((("human", False), ("human", True), ("human", True), ("proxy", False))):
+                annotator = "m" if source == "proxy" else f"r{draw}"
+                rows.append((f"u{number}", annotator, source, draw, LABELS[said[draw]], held))
+        names = ["utterance_id", "annotator", "source", "draw", "label", "held_out"]
+        (found,) = exchange_of(Votes.of(pl.DataFrame(rows, schema=names, orient="row"), taxonomy=LABELS))
+        gaps.append(found.gap.estimate)
+    error = np.std(gaps) / np.sqrt(len(gaps))
+    assert abs(np.mean(gaps)) < 4 * error, (np.mean(gaps), error)

@@ -67,6 +67,38 @@ def test_the_truth_reaches_the_ceiling_is_calibrated_and_a_constant_is_not() -> 
     assert sharpened.bias.high < -0.05
 
 
+def test_the_ceiling_is_that_of_the_truth_where_numbers_of_votes_differ() -> None:
+    rng = np.random.default_rng(3)
+    truth = rng.dirichlet(np.full(4, 0.6), 6_000)
+    votes = np.where(rng.random(6_000) < 0.8, 2, 10)
+    counts = np.stack([rng.multinomial(n, row / row.sum()) for n, row in zip(votes, truth, strict=True)]).astype(float)
+    found = ambiguity(counts, truth, None)
+    assert found is not None
+    assert found.correlation.estimate < 0.5
+    assert found.ceiling == pytest.approx(found.correlation.estimate, abs=0.05)
+
+
+def test_a_correlation_of_few_speakers_stays_within_one() -> None:
+    truth, counts = world(60, 6)
+    found = ambiguity(counts, truth, np.repeat(["a", "b"], 30))
+    assert found is not None
+    assert -1 <= found.correlation.low <= found.correlation.high <= 1
+    assert np.isnan(found.ceiling)
+
+
+@given(st.integers(0, 10_000))
+@settings(max_examples=30, deadline=None)
+def test_risk_by_coverage_does_not_depend_on_the_order_of_rows(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    truth, counts = world(80, 4, seed)
+    predicted = np.round(truth, 1) + 0.01
+    order = rng.permutation(80)
+    first, second = risk_coverage(counts, predicted), risk_coverage(counts[order], predicted[order])
+    np.testing.assert_allclose(first.risk, second.risk)
+    constant = risk_coverage(counts[np.argsort(counts[:, 0])], np.full((80, 4), 0.25))
+    assert constant.area == pytest.approx(1 - (counts[:, 0] / 4).mean())
+
+
 @given(st.integers(0, 10_000))
 @settings(max_examples=30, deadline=None)
 def test_halves_are_parts_of_the_votes_that_differ_by_one_vote_at_most(seed: int) -> None:

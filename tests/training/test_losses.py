@@ -181,6 +181,8 @@ def test_the_concordance_is_lins_and_unknown_targets_do_not_count() -> None:
     again = losses.concordance(torch.from_numpy(more_x), torch.from_numpy(more_y), torch.ones(41, dtype=torch.float64))
     assert float(again) == pytest.approx(1 - lin)
     assert float(losses.concordance(torch.rand(1, 3), torch.rand(1, 3), torch.ones(1))) == 0.0
+    same = torch.full((50, 1), 0.3)  # its variance is rounded to something above 0
+    assert float(losses.concordance(torch.rand(50, 1), same, torch.rand(50))) == 0.0
 
 
 def test_the_gaussian_likelihood_is_the_densitys() -> None:

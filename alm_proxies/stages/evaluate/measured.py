@@ -17,6 +17,7 @@ from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.files import canonical_json
 from alm_proxies.interval import Interval
 from alm_proxies.measures.bootstrap import mean_by_speaker
+from alm_proxies.measures.calibration import thirds
 from alm_proxies.measures.recovered import (
     Ambiguity,
     RiskCoverage,
@@ -213,6 +214,4 @@ def _entropy(counts: Array) -> Array:
 
 def _thirds(disagreement: Array, entropy: Array) -> NDArray[np.int64]:
     """Ranks cut into thirds, ties kept together: disagreement first, entropy where it is equal."""
-    key = np.round(np.nan_to_num(disagreement) * 1e6) + np.round(entropy * 1e3) / 1e6
-    edges = np.quantile(key, [1 / 3, 2 / 3])
-    return np.searchsorted(edges, key, side="left").astype(np.int64)
+    return thirds(np.round(np.nan_to_num(disagreement) * 1e6) + np.round(entropy * 1e3) / 1e6)

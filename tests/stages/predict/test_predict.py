@@ -240,3 +240,31 @@ def test_measured_prosody_is_a_recipe_too(corpus: tuple[Path, Utterances, Votes,
     )
     with pytest.raises(InputError, match="gives no evidence"):
         predict(done.folder, utterances, PredictSettings(evidence=True))
+
+
+def test_measured_prosody_learns_the_labels_and_their_weights_whatever_votes_judge(
+    corpus: tuple[Path, Utterances, Votes, Labels], tmp_path: Path
+) -> None:
+    from alm_proxies.training.settings import TrainSettings
+
+    _, utterances, votes, labels = corpus
+    settings = TrainSettings(recipe="features", epochs=4, hidden=32)
+    turned = labels.frame.with_columns(p_angry="p_sad", p_sad="p_angry")
+    weighed = labels.frame.with_columns(weight=pl.int_range(pl.len()).cast(pl.Float64) % 7 + 0.1)
+    made = []
+    for number, frame in enumerate((labels.frame, turned, weighed)):
+        out = tmp_path / f"out{number}"
+        taught = Labels.of(frame, about=labels.about)
+        made.append(predict(train(taught, utterances, out, settings, votes=votes, quiet=True).folder, utterances))
+    first, other, heavier = (one.labels.distributions() for one in made)
+    assert np.abs(first - other).mean() > 0.02
+    assert np.abs(first - heavier).mean() > 1e-4
+
+
+@pytest.mark.parametrize("said", [{"loss": "jsd"}, {"patience": 1}, {"curriculum": {"kind": "filter"}}, {"raters": 0.5}])
+def test_measured_prosody_refuses_what_it_has_no_use_for(said: dict[str, object]) -> None:
+    from alm_proxies.training.settings import TrainSettings
+
+    with pytest.raises(ValueError, match=f"no use for {next(iter(said))}"):
+        TrainSettings.model_validate({"recipe": "features", **said})
+    assert TrainSettings.model_validate({"recipe": "features", "threads": 4, "tracker": "tensorboard"}).seed == 0
