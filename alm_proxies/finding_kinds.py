@@ -178,6 +178,7 @@ KINDS: dict[str, Kind] = {
     "few_effective": Kind("warning", "Balancing made the weights very uneven.", "Ask for less, or set a cap."),
     "level_lacking": Kind("warning", "No utterance has a level that was asked for.", "Choose other shares."),
     "speaker_in_two_splits": Kind("problem", "A speaker is in two splits.", "Split by speaker."),
+    "cap_not_held": Kind("warning", "A limit on weights could not be kept.", "Allow a larger weight or share."),
     "wish_not_met": Kind("warning", "Shares that were asked for could not be reached.", "Loosen the cap."),
     "without_labels": Kind("warning", "Utterances have no label and are left out."),
     # listening

@@ -86,7 +86,9 @@ def test_a_proxy_that_knows_nothing_is_honest_on_a_small_corpus_too():
         rows = []
         for number in range(60):
             said = rng.choice(4, 4)
-            for draw, (source, held) in enumerate((("human", False), ("human", True), ("human", True), ("proxy", False))):
+            for draw, (source, held) in enumerate(
+                (("human", False), ("human", True), ("human", True), ("proxy", False))
+            ):
                 annotator = "m" if source == "proxy" else f"r{draw}"
                 rows.append((f"u{number}", annotator, source, draw, LABELS[said[draw]], held))
         names = ["utterance_id", "annotator", "source", "draw", "label", "held_out"]

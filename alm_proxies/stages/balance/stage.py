@@ -97,7 +97,7 @@ def balance(
             solution = _solve(part, rows, wishes, settings)
         else:
             findings.append(made_items)
-    findings += [*_unmet(wishes, solution), *_uneven(solution)]
+    findings += [*_unmet(wishes, solution), *_beyond(solution), *_uneven(solution)]
     weights = pl.DataFrame({"utterance_id": rows["utterance_id"], "_new": solution.weights})
     frame = labels.frame.join(weights, on="utterance_id", how="left", maintain_order="left")
     frame = frame.with_columns(weight=pl.coalesce("_new", "weight")).drop("_new")
@@ -240,6 +240,19 @@ def _unmet(wishes: list[Wish], solution: Balance) -> list[Finding]:
             )
             fix = "Ask for less (classes = square_root), raise the caps, or add utterances."
             found.append(Finding("balance", "wish_not_met", message, fix, where=f"{wish.kind} {wish.name}"))
+    return found
+
+
+def _beyond(solution: Balance) -> list[Finding]:
+    """The limits that could not be kept."""
+    found = []
+    for whose, limit, most in solution.over:
+        if whose == "speaker":
+            message = f"one speaker has {most:.1%} of all weight, where cap.speaker allows {limit:.1%}"
+        else:
+            message = f"the largest weight is {most:.2f}, where cap.utterance allows {limit:g}"
+        fix = "Allow more: there are too few speakers or utterances with weight to share it among."
+        found.append(Finding("balance", "cap_not_held", message, fix, where=whose))
     return found
 
 

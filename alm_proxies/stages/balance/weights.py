@@ -6,8 +6,8 @@ the limit; a and l minimise the convex dual
 
     D = (1/n) sum_i f(u_i) - a - l.t + (r/2) |l|^2,   u_i = a + l.x_i,   f' = min(cap, w0 exp(u))
 
-by damped Newton steps. r goes to 0 where all wishes can be met. Where they cannot, it stays at 1e-3: what is reached is
-then nearly as near, in squares, as any weights come, with far more even weights.
+by damped Newton steps (Levenberg and Marquardt). r goes to 0 where all wishes can be met. Where they cannot, it stays
+at 1e-3: what is reached is then nearly as near, in squares, as any weights come, with far more even weights.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ _SOFTER, _HARDER = (1e-2, 1e-3), (1e-4, 1e-5, 1e-6, 1e-7, 1e-8)  # ridges, each 
 _HOPELESS = 0.05
 """A share still this far from its target with the last of the softer ridges cannot be met."""
 _STEPS = 60
+_LEAST, _MOST = 1e-12, 1e6  # damping of a Newton step
 _CHUNK = 65_536
 _FIRST = 50_000  # rows that a first solution is found on, where there are many more
 
@@ -39,6 +40,8 @@ class Balance:
     weights: Array
     reached: Array
     asked: Array
+    over: tuple[tuple[str, float, float], ...] = ()
+    """Limits that no weights keep, or none were found to: utterance or speaker, the limit, and what there is."""
 
     @property
     def error(self) -> Array:
@@ -47,8 +50,8 @@ class Balance:
 
     @property
     def met(self) -> bool:
-        """Whether every share is within a tenth of a point of its target."""
-        return bool(np.abs(self.error).max(initial=0.0) <= TOLERANCE)
+        """Whether every share is within a tenth of a point of its target, and every limit is kept."""
+        return bool(np.abs(self.error).max(initial=0.0) <= TOLERANCE) and not self.over
 
     @property
     def effective_size(self) -> float:
@@ -98,7 +101,14 @@ def balanced(
             break
         worst = int(over[np.argmax(shares[over])])
         full.append(worst)
-    return Balance(weights, weights @ features / count, target)
+    over_limit = []
+    if cap is not None and weights.max() > cap * (1 + TOLERANCE):
+        over_limit.append(("utterance", cap, float(weights.max())))
+    if speakers is not None and speaker_cap is not None:
+        most = float(np.bincount(speakers, weights).max()) / count
+        if most > speaker_cap + TOLERANCE:
+            over_limit.append(("speaker", speaker_cap, most))
+    return Balance(weights, weights @ features / count, target, tuple(over_limit))
 
 
 def _marked(speakers: Index | None, full: list[int]) -> Array:
@@ -151,21 +161,22 @@ class _Problem:
 
     def _newton(self, point: Array, ridge: float) -> Array:
         value, slope, curve = self._dual(point, ridge)
+        damping = _LEAST  # more where rows at the cap leave the curve flat in some direction
         for _ in range(_STEPS):
-            move = np.linalg.solve(curve + 1e-12 * np.eye(len(point)), -slope)
-            expected = float(slope @ move)
-            if expected > -1e-12:
-                break
-            length = 1.0
             while True:
-                tried = point + length * move
+                move = np.linalg.solve(curve + damping * np.eye(len(point)), -slope)
+                expected = float(slope @ move)
+                if expected > -1e-12 and damping <= _LEAST:
+                    return point
+                tried = point + move
                 new, new_slope, new_curve = self._dual(tried, ridge)
-                if new <= value + 1e-4 * length * expected:
+                if new <= value + 1e-4 * expected:
                     break
-                length /= 3.0
-                if length < 1e-6:
+                damping = max(10.0 * damping, 1e-6)
+                if damping > _MOST:
                     return point
             point, value, slope, curve = tried, new, new_slope, new_curve
+            damping = max(damping / 10.0, _LEAST)
         return point
 
     def _dual(self, point: Array, ridge: float) -> tuple[float, Array, Array]:

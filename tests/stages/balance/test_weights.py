@@ -74,6 +74,35 @@ def test_caps_hold_for_utterances_and_speakers() -> None:
     assert made.met
 
 
+def test_limits_that_no_weights_keep_are_named() -> None:
+    features, target = asked(200, 3)
+    five = np.arange(200) % 5
+    made = balanced(features, target, speakers=five, speaker_cap=0.1)
+    ((whose, limit, most),) = made.over
+    assert (whose, limit) == ("speaker", 0.1)
+    assert most >= 0.2
+    assert not made.met
+    few = np.where(np.arange(200) < 160, 0.0, 1.0)
+    made = balanced(features, few @ features / 40, start=few, cap=3.0)
+    assert [one[0] for one in made.over] == ["utterance"]
+
+
+def test_limits_that_can_be_kept_are_kept_wherever_the_steps_begin() -> None:
+    for seed in range(100, 260):
+        rng = np.random.default_rng(seed)
+        count, people, labels = int(rng.integers(60, 400)), int(rng.integers(3, 15)), int(rng.integers(2, 6))
+        features = rng.dirichlet(np.ones(labels) * rng.uniform(0.1, 1), count)
+        speakers = rng.choice(people, count, p=rng.dirichlet(np.ones(people) * 2))
+        speakers = np.unique(speakers, return_inverse=True)[1]
+        sizes = np.bincount(speakers)
+        target = np.sqrt(features.mean(0))
+        limit, cap = min(1.0, rng.uniform(1.02, 2) / len(sizes)), rng.uniform(1.3, 5)
+        if np.minimum(cap * sizes / count, limit).sum() < 1.01:
+            continue  # no weights keep both
+        made = balanced(features, target / target.sum(), cap=cap, speakers=speakers, speaker_cap=limit)
+        assert made.over == (), seed
+
+
 def test_wishes_that_cannot_be_met_are_met_as_near_as_they_can_be() -> None:
     features = np.repeat([[0.7, 0.3], [0.9, 0.1]], 50, axis=0)
     made = balanced(features, np.array([0.5, 0.5]))

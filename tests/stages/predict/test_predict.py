@@ -261,7 +261,9 @@ def test_measured_prosody_learns_the_labels_and_their_weights_whatever_votes_jud
     assert np.abs(first - heavier).mean() > 1e-4
 
 
-@pytest.mark.parametrize("said", [{"loss": "jsd"}, {"patience": 1}, {"curriculum": {"kind": "filter"}}, {"raters": 0.5}])
+@pytest.mark.parametrize(
+    "said", [{"loss": "jsd"}, {"patience": 1}, {"curriculum": {"kind": "filter"}}, {"raters": 0.5}]
+)
 def test_measured_prosody_refuses_what_it_has_no_use_for(said: dict[str, object]) -> None:
     from alm_proxies.training.settings import TrainSettings
 
