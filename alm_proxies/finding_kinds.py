@@ -134,6 +134,7 @@ KINDS: dict[str, Kind] = {
     "folds_unknown": Kind(
         "warning", "A proxy was trained in folds that are not known here.", "Give the utterances file with speakers."
     ),
+    "known_raters": Kind("info", "Whether it helps to know which rater cast which vote."),
     "no_human_votes": Kind("warning", "Labels of utterances without a human vote rest on proxies and corpus shares."),
     "not_converged": Kind("warning", "A fit stopped before it converged.", "Allow more iterations."),
     "proxies": Kind("info", "Whether proxies help to predict held-out votes, and how much."),

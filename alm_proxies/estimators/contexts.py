@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from alm_proxies.estimators.ballot_raters import BallotRaters
 from alm_proxies.estimators.counts import Array, Counts, Index
 from alm_proxies.seeds import generator
 
@@ -17,7 +18,10 @@ _EVERY_SIZE = 4
 
 @dataclass(frozen=True, slots=True)
 class Contexts:
-    """Cuts of the utterances' human votes; equal cuts of an utterance stand once, with their mass."""
+    """Cuts of the utterances' human votes; equal cuts of an utterance stand once, with their mass.
+
+    Where raters are known, cuts that give other raters' votes are not equal.
+    """
 
     rows: Index
     """The utterance."""
@@ -31,6 +35,8 @@ class Contexts:
     """What the cut counts for: cuts of one size sum to one, whatever the utterance."""
     last: np.ndarray
     """Whether all votes but one are given: the cut nearest to the context that labels are made in."""
+    raters: BallotRaters | None = None
+    """The ballots given, each in the row of its cut."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -55,7 +61,8 @@ def contexts_of(counts: Counts, seed: int) -> Contexts:
     The votes of an utterance stand on a circle in random order; a cut gives the next n from one of up to four starting
     points. With up to four votes these are all cuts but some of the middle sizes.
     """
-    rows, vectors = _ballots(counts)
+    known = counts.raters
+    rows, vectors = (known.rows, known.vectors) if known is not None else _ballots(counts)
     rng = generator(seed, "contexts")
     order = np.lexsort((rng.random(len(rows)), rows))
     rows, vectors = rows[order], vectors[order]
@@ -63,6 +70,7 @@ def contexts_of(counts: Counts, seed: int) -> Contexts:
     first = np.concatenate([[0], np.cumsum(cast)[:-1]])
     labels = vectors.shape[1] if len(vectors) else counts.human.shape[1]
     parts: list[tuple[Index, Index, Array, Array, Array]] = []
+    ballots: list[Index] = []
     for votes in np.unique(cast[cast > 0]).tolist():
         members = np.flatnonzero(cast == votes).astype(np.int64)
         circle = vectors[(first[members][:, None] + np.arange(votes)).ravel()].reshape(len(members), votes, labels)
@@ -74,11 +82,20 @@ def contexts_of(counts: Counts, seed: int) -> Contexts:
                 left = np.maximum(whole - given, 0.0)
                 mass = np.full(len(members), 1.0 / len(starts))
                 parts.append((members, np.full(len(members), size, dtype=np.int64), given, left, mass))
+                places = first[members][:, None] + (start + np.arange(size)) % votes
+                ballots += [order[row] for row in places] if known is not None else []
     if not parts:
         none = np.zeros((0, labels))
         return Contexts(rows, rows, none, none, np.zeros(0), np.zeros(0, dtype=bool))
     members, sizes, given, left, mass = (np.concatenate(each) for each in zip(*parts, strict=True))
-    return _once(members, sizes, given, left, mass, cast)
+    if known is None:
+        return _once(members, sizes, given, left, mass, cast)
+    place = np.lexsort((sizes, members))
+    given_by = known.only(
+        np.concatenate([ballots[cut] for cut in place]), np.repeat(np.arange(len(place)), sizes[place]).astype(np.int64)
+    )
+    members, sizes, given, left, mass = (each[place] for each in (members, sizes, given, left, mass))
+    return Contexts(members, sizes, given, left, mass, sizes == cast[members] - 1, given_by)
 
 
 def _once(rows: Index, sizes: Index, given: Array, left: Array, mass: Array, cast: Index) -> Contexts:

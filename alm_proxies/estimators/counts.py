@@ -13,6 +13,7 @@ import polars as pl
 
 from alm_proxies.ballots import Array, Index, Merge, human_counts, usable_of
 from alm_proxies.errors import InputError
+from alm_proxies.estimators.ballot_raters import BallotRaters, ballot_raters
 from alm_proxies.estimators.blocks import Block, Layout, Marks, layout_of
 from alm_proxies.estimators.trained import ProxyFolds, folds_of_proxies, refuse_trained
 from alm_proxies.tables import Finding, Utterances, Votes
@@ -54,6 +55,8 @@ class Counts:
     findings: tuple[Finding, ...]
     folds: ProxyFolds | None = None
     """Folds that a proxy was trained in: a fit that leaves utterances out leaves out these."""
+    raters: BallotRaters | None = None
+    """Who cast each human vote, where raters are known."""
 
     def __len__(self) -> int:
         return len(self.human)
@@ -75,6 +78,7 @@ class Counts:
             speakers=self.speakers[rows],
             draws=draws,
             folds=self.folds.rows(rows) if self.folds is not None else None,
+            raters=self.raters.of(rows, len(self)) if self.raters is not None else None,
         )
 
     def only(self, names: Sequence[str]) -> Counts:
@@ -95,9 +99,9 @@ class Counts:
         """The names of all that may steer a gate: the blocks, and COLUMNS if there are any."""
         return (*(block.name for block in self.blocks), *((COLUMNS,) if self.columns.shape[1] else ()))
 
-    def with_human(self, human: Array) -> Counts:
-        """The same utterances and proxies beside other human counts."""
-        return replace(self, human=human, draws=None)
+    def with_human(self, human: Array, raters: BallotRaters | None = None) -> Counts:
+        """The same utterances and proxies beside other human counts, and who cast them."""
+        return replace(self, human=human, draws=None, raters=raters)
 
     def without_proxies(self) -> Counts:
         """The same utterances with every proxy absent."""
@@ -174,6 +178,7 @@ def counts_of(
         draws=draws,
         findings=(*usable.findings, *more, *layout.findings),
         folds=folds_of_proxies(voting, votes.about, ids, utterances),
+        raters=ballot_raters(usable.human, usable.annotators, len(labels), draws),
     )
 
 

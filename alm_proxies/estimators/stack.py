@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import ClassVar, Self
 
 import numpy as np
@@ -12,10 +13,11 @@ import polars as pl
 from alm_proxies.estimators.counts import COLUMNS, Array, Counts, counts_of, unique_rows
 from alm_proxies.estimators.dirichlet import Human, Weighted
 from alm_proxies.estimators.estimator import Estimator, NotConvergedWarning, Posterior, has_pairs
+from alm_proxies.estimators.known_raters import KnownRaters
 from alm_proxies.estimators.leaks import leaking, leaks_found
 from alm_proxies.estimators.pooling import mixed, rescaled
 from alm_proxies.estimators.screening import Names
-from alm_proxies.estimators.stack_methods import WITH, WITHOUT, Method
+from alm_proxies.estimators.stack_methods import RATERS, WITH, WITHOUT, Method
 from alm_proxies.estimators.stack_trial import Learned, Level, Trial, seen_of, table_of
 from alm_proxies.seeds import generator
 from alm_proxies.tables import Finding, Utterances, Votes
@@ -39,7 +41,8 @@ class Stack(Estimator):
     are. v is drawn to 0, and is 0 unless a paired one-sided t-test over speakers says that proxies help. S' is the
     strength of the mixture; s scales what it claims beyond the n votes themselves, by maximum Dirichlet-multinomial
     likelihood of cuts that leave out two votes or more. Utterances without any proxy are
-    given the level without proxies. Proxies that know of the human votes (`leaking`) do not count.
+    given the level without proxies. Where raters are known by name, `raters` joins the methods of a level if the same
+    test says that it helps there. Proxies that know of the human votes (`leaking`) do not count.
     """
 
     name: ClassVar[str] = "auto"
@@ -80,6 +83,10 @@ class Stack(Estimator):
             sample = voted
             if len(voted) > TUNE_ROWS:
                 sample = np.sort(generator(self.seed, "tune rows").choice(voted, TUNE_ROWS, replace=False))
+            if counts.raters is not None and counts.rows(sample).raters.telling and not self.assumed_:
+                methods, without = (*methods, RATERS), (*without, RATERS)
+            else:
+                counts = replace(counts, raters=None)
             trial = Trial(counts.rows(sample), names, folds=self.folds, seed=self.seed, assumed=self.assumed_)
             self.learned_ = trial.run(methods, without, quiet=self.quiet)
         beside = self.learned_.beside
@@ -123,8 +130,13 @@ class Stack(Estimator):
         distinct, which = unique_rows(counts.human)
         rows = np.arange(len(distinct), dtype=np.int64)
         part = counts.only(()).rows(rows).with_human(distinct)
-        each = [member.posterior(member.aligned(part)) for _, member in self.members_without_]
-        return np.stack([one.mean[which] for one in each]), np.stack([one.concentration[which] for one in each])
+        means, strengths = [], []
+        for _, member in self.members_without_:
+            named = isinstance(member, KnownRaters) and counts.raters is not None
+            one = member.posterior(member.aligned(counts.only(()) if named else part))
+            means.append(one.mean if named else one.mean[which])
+            strengths.append(one.concentration if named else one.concentration[which])
+        return np.stack(means), np.stack(strengths)
 
     def words(self) -> str:
         """The stack in a few words: the share of each level, and the weights within it."""
@@ -154,6 +166,14 @@ class Stack(Estimator):
             f"{learned.fits} fits, folds by {learned.by}"
         )
         findings = [Finding.of("chosen", message)]
+        if learned.raters is not None:
+            gap = learned.raters
+            verdict = "count" if learned.raters_count else "do not count"
+            message = (
+                f"raters by name {verdict}: with what each one's votes are worth {gap.estimate:+.4f} nats a vote left "
+                f"out ({gap.low:+.4f} to {gap.high:+.4f}) against votes that all count the same"
+            )
+            findings.append(Finding.of("known_raters", message))
         if learned.test is not None and not self.share_:
             test = learned.test
             message = (

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from alm_proxies.estimators.dirichlet import Dirichlet, Weighted
 from alm_proxies.estimators.estimator import Estimator
 from alm_proxies.estimators.gated import Gated
+from alm_proxies.estimators.known_raters import KnownRaters
 from alm_proxies.estimators.loglinear import Loglinear
 from alm_proxies.estimators.mixture import Mixture
 
@@ -24,6 +25,8 @@ class Method:
     name: str
     makers: tuple[Maker, ...]
     """Each is given the seed."""
+    by_rater: bool = False
+    """Needs raters by name, and counts only where votes left out show that it helps."""
 
 
 def _gated(classes: int, penalty: float) -> Maker:
@@ -42,3 +45,5 @@ WITH = (
     Method("mixture", (lambda seed: Mixture(16, seed=seed, rows=MEMBER_ROWS, tolerance=_TOLERANCE),)),
 )
 """Methods of human votes and proxies."""
+RATERS = Method("raters", (lambda seed: KnownRaters(seed=seed, tolerance=_TOLERANCE),), by_rater=True)
+"""The method that joins those of either level where raters are known."""

@@ -67,6 +67,9 @@ class Learned:
     by: str
     """What the folds keep whole."""
     fits: int
+    raters: Interval | None = None
+    """With the method that knows raters by name less without it; None where there is none."""
+    raters_count: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,9 @@ class _Side:
     weights: Array
     outer: Array
     """Cuts x labels, pooled by weights that the cut's own fold had no part in."""
+    raters: Interval | None = None
+    """With the methods that know raters less without them."""
+    raters_count: bool = False
 
 
 class Trial:
@@ -117,7 +123,10 @@ class Trial:
         scale = self._scale(alone.means, alone.strengths, alone.weights, every)
         if some is None:
             level = Level(_named(alone), 1.0, scale, self._losses(alone.outer, self.cuts.last).mean)
-            return Learned(level, None, None, (), (), self._table(alone, None, 0.0), self.by, self.fits)
+            table = self._table(alone, None, 0.0)
+            return Learned(
+                level, None, None, (), (), table, self.by, self.fits, alone.raters, alone.raters_count
+            )  # fmt: skip
         seen = self.seen
         test = self._paired(some.outer, alone.outer, seen)
         share = 0.0
@@ -142,6 +151,8 @@ class Trial:
             self._table(alone, some, share),
             self.by,
             self.fits,
+            (some if share else alone).raters,
+            (some if share else alone).raters_count,
         )
 
     def _side(self, methods: Sequence[Method], by_fold: Sequence[Names], rows: Rows, progress: Progress) -> _Side:
@@ -153,12 +164,24 @@ class Trial:
             parts.append(mixed(means, strengths, np.full(len(each), 1.0 / len(each))))  # sizes are averaged
             progress.advance(note=method.name)
         means, strengths = np.stack([mean for mean, _ in parts]), np.stack([strength for _, strength in parts])
+        crowd = np.flatnonzero([not method.by_rater for method in methods])
+        side = self._pooled(tuple(methods), means, strengths, rows)
+        if not 0 < len(crowd) < len(methods):
+            return side
+        # raters by name count where votes left out show it, so that a crowd they say nothing of costs nothing
+        plain = self._pooled(tuple(methods[one] for one in crowd), means[crowd], strengths[crowd], rows)
+        test = self._paired(side.outer, plain.outer, rows)
+        counts = _helps(test, len(np.unique(self.counts.speakers[self.cuts.rows[rows]])))
+        return replace(side if counts else plain, raters=test, raters_count=counts)
+
+    def _pooled(self, methods: tuple[Method, ...], means: Array, strengths: Array, rows: Rows) -> _Side:
+        """The methods with their weights, those of a fold learned without it."""
         weights = stacking_weights(means[:, rows], self.targets[rows], PULL)
         outer = np.zeros(means.shape[1:])
         for one in range(self.folds):
             others, own = rows & (self.cut_fold != one), self.cut_fold == one
             outer[own] = np.tensordot(stacking_weights(means[:, others], self.targets[others], PULL), means[:, own], 1)
-        return _Side(tuple(methods), means, strengths, weights, outer)
+        return _Side(methods, means, strengths, weights, outer)
 
     def _predictions(self, make: Maker, by_fold: Sequence[Names]) -> tuple[Array, Array]:
         """Mean and strength of every cut by fits to the other folds, each with its fold's proxies."""
@@ -168,7 +191,11 @@ class Trial:
             counts = self.counts.only(names)
             train, own = np.flatnonzero(self.fold != one), np.flatnonzero(self.cut_fold == one)
             estimator = make(self.seed).fit(counts.rows(train.astype(np.int64)))
-            beside = counts.rows(self.cuts.rows[own]).with_human(self.cuts.given[own])
+            given_by = None
+            if self.cuts.raters is not None:
+                given_by = self.cuts.raters.of(own.astype(np.int64), len(self.cuts))
+            beside = replace(counts, raters=None).rows(self.cuts.rows[own])
+            beside = beside.with_human(self.cuts.given[own], given_by)
             predicted = estimator.posterior(estimator.aligned(beside))
             means[own], strengths[own] = predicted.mean, predicted.concentration
             self.fits += 1

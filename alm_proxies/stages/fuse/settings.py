@@ -17,8 +17,8 @@ class FuseSettings(Counting):
     """How human votes and proxies become label distributions."""
 
     method: Annotated[str, AfterValidator(checked("estimators")), Choices("estimators")] = "auto"
-    """auto stacks weighted, loglinear, gated and mixture, and methods without proxies, by human votes left out; chosen
-    takes the single best of them."""
+    """auto stacks weighted, loglinear, gated and mixture, and methods without proxies, by human votes left out, and
+    raters where raters are known and it helps; chosen takes the single best of them."""
     classes: int = Field(default=16, ge=1, le=256)
     """Latent classes of gated and mixture; auto has its own."""
     penalty: float = Field(default=0.001, gt=0)
