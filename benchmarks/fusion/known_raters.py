@@ -2,7 +2,8 @@
 
 A crowd: raters slip (Beta(2, 18)) to a habit of their own; spammers vote by habit whatever they hear. Rater activity is
 uneven (Gamma(1.5)). k votes an utterance are fused, four others of the same crowd are held out. `auto` is fitted with
-the names and without them; `dawid_skene` at its best temperature for comparison. Differences are paired over utterances, seeds together.
+the names and without them; `dawid_skene` at its best temperature for comparison. Differences are paired over
+utterances, seeds together.
 
     python benchmarks/fusion/known_raters.py [--seeds 3] [--speed]
 """
