@@ -94,8 +94,9 @@ def contexts_of(counts: Counts, seed: int) -> Contexts:
     given_by = known.only(
         np.concatenate([ballots[cut] for cut in place]), np.repeat(np.arange(len(place)), sizes[place]).astype(np.int64)
     )
-    members, sizes, given, left, mass = (each[place] for each in (members, sizes, given, left, mass))
-    return Contexts(members, sizes, given, left, mass, sizes == cast[members] - 1, given_by)
+    members, sizes = members[place], sizes[place]
+    last = sizes == cast[members] - 1
+    return Contexts(members, sizes, given[place], left[place], mass[place], last, given_by)
 
 
 def _once(rows: Index, sizes: Index, given: Array, left: Array, mass: Array, cast: Index) -> Contexts:

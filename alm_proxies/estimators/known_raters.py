@@ -110,7 +110,8 @@ class RaterLoss:
         """W: raters x label cast x label counted, the crowd's last."""
         reliability, crowd, own = self._parts(theta)
         logs = np.concatenate([crowd + own + reliability[:, None, None], crowd[None]]) + self.base
-        return np.exp(np.clip(logs, -12.0, _LOG_WORTH))
+        worth: Array = np.exp(np.clip(logs, -12.0, _LOG_WORTH))
+        return worth
 
     def _parts(self, theta: Array) -> tuple[Array, Array, Array]:
         cells = self.labels**2

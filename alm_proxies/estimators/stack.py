@@ -83,7 +83,8 @@ class Stack(Estimator):
             sample = voted
             if len(voted) > TUNE_ROWS:
                 sample = np.sort(generator(self.seed, "tune rows").choice(voted, TUNE_ROWS, replace=False))
-            if counts.raters is not None and counts.rows(sample).raters.telling and not self.assumed_:
+            known = counts.rows(sample).raters
+            if known is not None and known.telling and not self.assumed_:
                 methods, without = (*methods, RATERS), (*without, RATERS)
             else:
                 counts = replace(counts, raters=None)

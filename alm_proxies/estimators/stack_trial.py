@@ -169,7 +169,7 @@ class Trial:
         if not 0 < len(crowd) < len(methods):
             return side
         # raters by name count where votes left out show it, so that a crowd they say nothing of costs nothing
-        plain = self._pooled(tuple(methods[one] for one in crowd), means[crowd], strengths[crowd], rows)
+        plain = self._pooled(tuple(methods[one] for one in crowd.tolist()), means[crowd], strengths[crowd], rows)
         test = self._paired(side.outer, plain.outer, rows)
         counts = _helps(test, len(np.unique(self.counts.speakers[self.cuts.rows[rows]])))
         return replace(side if counts else plain, raters=test, raters_count=counts)
