@@ -4,182 +4,271 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+import tomllib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import polars as pl
+import polars.testing
 import pytest
+from ideal import IDEAL
 
 import alm_proxies as ap
 from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.cli.app import run as command
-from alm_proxies.pipeline.check import check
+from alm_proxies.pipeline.check import Checked, check
 from alm_proxies.pipeline.run import run
 from alm_proxies.stages.fuse.files import fuse_files
+from alm_proxies.stages.registry import STAGES, stage_of
 from alm_proxies.tables import Votes
 
-ANNOTATOR = """\
-name = "ideal"
-engine = "scripted"
-model = "truth"
-prompt = "reference"
-elicit = "sample"
-votes = 4
-answer = "words"
-cross = {{ temperature = [0.7, 1.0], focus = ["tone", "wording"] }}
-serve = {{ answers = "{folder}/simulate/truth.parquet" }}
-price = {{ audio_minute = 1.0 }}
-"""
-FILE = """\
-taxonomy = "crema6"
-seed = 2
-folder = "out"
-[simulate]
-utterances = 40
-votes = [2, 4]
-dense = 6
-[annotate]
-panel = ["ideal.toml"]
-injection = 4
-stop = { collapse = 1.0 }
-[fuse]
-method = "gated"
-classes = 4
-merge = { primary = 0.9, secondary = 0.1 }
-[align]
-examples = 2
-"""
-TABLES = {
-    "simulate": ("utterances.parquet", "votes.parquet", "truth.parquet"),
-    "read": ("utterances.parquet", "votes.parquet", "findings.parquet"),
-    "annotate": ("votes.parquet", "findings.parquet"),
-    "fuse": ("labels.parquet", "trials.parquet", "findings.parquet"),
-    "align": ("metrics.json", "report.html", "findings.parquet"),
-}
+SEED = 2
+BLOCK = "labels"
+"""The name of the training and of the export: evaluate calls a prediction by its block's name in a pipeline, and by
+its file's name, labels.parquet, on the command line."""
 Bytes = dict[str, bytes]
 
 
+@dataclass(frozen=True)
+class Call:
+    """How a stage is called: its settings as a file says them and as flags, and its inputs on the command line."""
+
+    settings: str = ""
+    flags: str = ""
+    inputs: str = ""
+
+
+VOTES = "{out}/read/votes.parquet {out}/annotate/votes.parquet {out}/listen/votes.parquet"
+UTTERANCES = "{out}/read/utterances.parquet"
+CALLS = {
+    "simulate": Call(
+        "utterances = 40\nspeakers = 12\nvotes = [2, 4]\ndense = 6\n",
+        "--utterances 40 --speakers 12 --votes 2:4 --dense 6",
+    ),
+    "read": Call('taxonomy = "crema6"\nsource = "out/simulate"\n', "--taxonomy crema6", "{out}/simulate"),
+    "annotate": Call(
+        'panel = ["ideal.toml"]\ninjection = 4\nstop = { collapse = 1.0 }\n',
+        "--annotator {place}/ideal.toml --injection 4 --stop collapse=1.0",
+        f"{UTTERANCES} --human {{out}}/read/votes.parquet",
+    ),
+    "listen": Call(
+        "folds = 3\nhead = { hidden = 8, epochs = 3, seeds = 1, batch = 16, components = 8 }\n",
+        "--folds 3 --head hidden=8,epochs=3,seeds=1,batch=16,components=8",
+        f"{UTTERANCES} --votes {{out}}/read/votes.parquet",
+    ),
+    "fuse": Call(
+        'method = "gated"\nclasses = 4\nmerge = { primary = 0.9, secondary = 0.1 }\n',
+        "--method gated --classes 4 --merge primary=.9,secondary=.1",
+        f"{VOTES} --utterances {UTTERANCES}",
+    ),
+    "align": Call(
+        "examples = 2\n",
+        "--examples 2",
+        f"{{out}}/fuse/labels.parquet --votes {VOTES} --utterances {UTTERANCES}",
+    ),
+    "balance": Call(
+        'classes = "square_root"\nexamples = 2\n',
+        "--classes square_root --examples 2",
+        f"{{out}}/fuse/labels.parquet --utterances {UTTERANCES}",
+    ),
+    "train": Call(
+        f'name = "{BLOCK}"\nrecipe = "features"\nepochs = 3\nhidden = 8\n',
+        f"--name {BLOCK} --recipe features --epochs 3 --hidden 8",
+        "{out}/balance/labels.parquet --utterances {out}/balance/utterances.parquet --votes {out}/read/votes.parquet",
+    ),
+    "predict": Call('condition = "telephone"\n', "--condition telephone", f"{{out}}/train/{BLOCK} {UTTERANCES}"),
+    "evaluate": Call(
+        "",
+        "",
+        f"{{out}}/predict/{BLOCK}/labels.parquet --votes {{out}}/read/votes.parquet --utterances {UTTERANCES}"
+        " --truth {out}/simulate/truth.parquet",
+    ),
+    "export": Call(
+        f'name = "{BLOCK}"\nformat = "csv"\nties = "first"\n',
+        f"--name {BLOCK} --format csv --ties first",
+        "{out}/balance/labels.parquet --utterances {out}/balance/utterances.parquet"
+        " --votes {out}/read/votes.parquet --metrics {out}/align/metrics.json",
+    ),
+}
+WORDS = {verb: "read tables" if verb == "read" else verb for verb in CALLS}
+
+
+def folder_of(verb: str) -> str:
+    """Where a stage writes, within the pipeline's folder."""
+    stage = stage_of(verb)
+    return f"{verb}/{BLOCK}" if stage.blocks == "named" or stage.follows else verb
+
+
+def has_seed(verb: str) -> bool:
+    return "seed" in stage_of(verb).settings.model_fields
+
+
 def by_file(place: Path) -> None:
-    (place / "p.toml").write_text(FILE)
+    sections = [
+        (f"[[{verb}]]\n" if stage_of(verb).blocks == "named" else f"[{verb}]\n") + call.settings
+        for verb, call in CALLS.items()
+        if verb != "read"  # a simulated corpus is read without being named
+    ]
+    (place / "p.toml").write_text(f'taxonomy = "crema6"\nseed = {SEED}\nfolder = "out"\n{"".join(sections)}')
     run(place / "p.toml", quiet=True)
 
 
 def by_command(place: Path) -> None:
-    out = place / "out"
-    said = [
-        f"simulate -o {out}/simulate --utterances 40 --votes 2:4 --dense 6 --seed 2",
-        f"read tables {out}/simulate -o {out}/read --taxonomy crema6 --seed 2",
-        f"annotate {out}/read/utterances.parquet --annotator {place}/ideal.toml --human {out}/read/votes.parquet"
-        f" --injection 4 --stop collapse=1.0 --seed 2 -o {out}/annotate",
-        f"fuse {out}/read/votes.parquet {out}/annotate/votes.parquet --utterances {out}/read/utterances.parquet"
-        f" --method gated --classes 4 --merge primary=.9,secondary=.1 --seed 2 -o {out}/fuse",
-        f"align {out}/fuse/labels.parquet --votes {out}/read/votes.parquet {out}/annotate/votes.parquet"
-        f" --utterances {out}/read/utterances.parquet --examples 2 --seed 2 -o {out}/align",
-    ]
-    for line in said:
-        assert command([*line.split(), "--quiet"]) == 0, line
+    for verb, call in CALLS.items():
+        called(place, verb, call.flags + (f" --seed {SEED}" if has_seed(verb) else ""))
 
 
 def by_settings_file(place: Path) -> None:
     """The commands again, with every setting in a file."""
-    out = place / "out"
-    files = {
-        "simulate": "utterances = 40\nvotes = [2, 4]\ndense = 6\nseed = 2\n",
-        "read": 'taxonomy = "crema6"\nseed = 2\nsource = "out/simulate"\n',
-        "annotate": 'panel = ["ideal.toml"]\ninjection = 4\nstop = { collapse = 1.0 }\nseed = 2\n',
-        "fuse": 'method = "gated"\nclasses = 4\nmerge = { primary = 0.9, secondary = 0.1 }\nseed = 2\n',
-        "align": "examples = 2\nseed = 2\n",
-    }
-    for name, text in files.items():
-        (place / f"{name}.toml").write_text(text)
-    said = [
-        f"simulate -o {out}/simulate --settings {place}/simulate.toml",
-        f"read tables {out}/simulate -o {out}/read --settings {place}/read.toml",
-        f"annotate {out}/read/utterances.parquet --human {out}/read/votes.parquet"
-        f" --settings {place}/annotate.toml -o {out}/annotate",
-        f"fuse {out}/read/votes.parquet {out}/annotate/votes.parquet --utterances {out}/read/utterances.parquet"
-        f" --settings {place}/fuse.toml -o {out}/fuse",
-        f"align {out}/fuse/labels.parquet --votes {out}/read/votes.parquet {out}/annotate/votes.parquet"
-        f" --utterances {out}/read/utterances.parquet --settings {place}/align.toml -o {out}/align",
-    ]
-    for line in said:
-        assert command([*line.split(), "--quiet"]) == 0, line
+    for verb, call in CALLS.items():
+        file = place / f"{verb}.toml"
+        file.write_text(call.settings + (f"seed = {SEED}\n" if has_seed(verb) else ""))
+        called(place, verb, f"--settings {file}")
+
+
+def called(place: Path, verb: str, flags: str) -> None:
+    line = f"{WORDS[verb]} {CALLS[verb].inputs} -o {{out}}/{folder_of(verb)} {flags}"
+    line = line.replace("{out}", str(place / "out")).replace("{place}", str(place))
+    assert command([*line.split(), "--quiet"]) == 0, line
 
 
 def by_python(place: Path) -> None:
     out = place / "out"
-    ap.simulate(out / "simulate", ap.SimulateSettings(utterances=40, votes=(2, 4), dense=6, seed=2), quiet=True)
-    corpus = ap.read(ap.TablesSource(source=out / "simulate"), ap.ReadSettings(taxonomy="crema6", seed=2))
+
+    def settings(verb: str, **changes: Any) -> Any:
+        stage, said = stage_of(verb), tomllib.loads(CALLS[verb].settings)
+        if has_seed(verb):
+            said["seed"] = SEED
+        return stage.settings_for(said).model_validate({**said, **changes})
+
+    def write(verb: str, result: Any) -> Any:
+        for name, file in stage_of(verb).writes.items():
+            value, path = getattr(result, name), out / folder_of(verb) / file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if isinstance(value, pl.DataFrame):
+                value.write_parquet(path)
+            elif isinstance(value, dict):
+                path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+            else:
+                value.write(path)
+        return result
+
+    def noted(verb: str, result: Any) -> Any:
+        result.findings.write(out / folder_of(verb) / "findings.parquet")
+        return result
+
+    simulated = ap.simulate(out / "simulate", settings("simulate"), quiet=True)
+    noted("simulate", simulated)
+    source = ap.TablesSource(source=out / "simulate")
+    corpus = ap.read(source, ap.ReadSettings(taxonomy="crema6", seed=SEED))
     corpus.write(out / "read")
+    utterances, human = corpus.utterances, corpus.votes
     panel = [Annotator.read(place / "ideal.toml")]
-    said = ap.AnnotateSettings.model_validate({"injection": 4, "stop": {"collapse": 1.0}, "seed": 2})
-    made = ap.annotate(corpus.utterances, panel, out / "annotate", said, votes=corpus.votes, quiet=True)
-    votes = ap.combine(corpus.votes, made.votes)
-    wanted = ap.FuseSettings.model_validate(
-        {"method": "gated", "classes": 4, "merge": {"primary": 0.9, "secondary": 0.1}, "seed": 2}
-    )
-    fused = ap.fuse(votes, wanted, utterances=corpus.utterances)
-    (out / "fuse").mkdir()
-    fused.labels.write(out / "fuse" / "labels.parquet")
-    fused.trials.write_parquet(out / "fuse" / "trials.parquet")
-    fused.findings.write(out / "fuse" / "findings.parquet")
-    report = ap.align(fused.labels, votes, corpus.utterances, ap.AlignSettings(examples=2, seed=2))
-    report.page.write(out / "align" / "report.html")
-    (out / "align" / "metrics.json").write_text(json.dumps(report.metrics, indent=2, ensure_ascii=False) + "\n")
-    report.findings.write(out / "align" / "findings.parquet")
+    annotated = ap.annotate(utterances, panel, out / "annotate", settings("annotate"), votes=human, quiet=True)
+    listened = noted("listen", ap.listen(utterances, human, out / "listen", settings("listen")))
+    votes = ap.combine(human, annotated.votes, listened.votes)
+    fused = noted("fuse", write("fuse", ap.fuse(votes, settings("fuse"), utterances=utterances)))
+    report = noted("align", write("align", ap.align(fused.labels, votes, utterances, settings("align"))))
+    balanced = noted("balance", ap.balance(fused.labels, utterances, out / "balance", settings("balance")))
+    learned = (balanced.labels, balanced.utterances)
+    trained = ap.train(*learned, out / folder_of("train"), settings("train"), votes=human, quiet=True)
+    noted("train", trained)
+    predicted = noted("predict", write("predict", ap.predict(trained.folder, utterances, settings("predict"))))
+    truth = ap.Labels.read(out / "simulate" / "truth.parquet")
+    judged = ap.evaluate({BLOCK: predicted.labels}, human, utterances, settings("evaluate"), truth=truth)
+    noted("evaluate", write("evaluate", judged))
+    exported = out / folder_of("export")
+    noted("export", ap.export(*learned, exported, settings("export"), votes=human, metrics=report.metrics))
 
 
 def made(place: Path, way: Callable[[Path], None]) -> Bytes:
-    """All tables of a way; each way works in the same place, as tables say where their recordings lie."""
+    """All files of a way; each way works in the same place, as tables say where their recordings lie."""
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir()
-    (place / "ideal.toml").write_text(ANNOTATOR.format(folder=place / "out"))
+    (place / "ideal.toml").write_text(IDEAL.format(folder=place / "out"))
     way(place)
-    files = [f"{stage}/{name}" for stage, names in TABLES.items() for name in names]
-    return {file: (place / "out" / file).read_bytes() for file in files}
+    return {file: (place / "out" / file).read_bytes() for verb in STAGES for file in files_of(place / "out", verb)}
+
+
+def files_of(out: Path, verb: str) -> Iterator[str]:
+    """What the declaration says that a stage writes, without the markers of a pipeline."""
+    stage, folder = stage_of(verb), out / folder_of(verb)
+    for name in (*stage.writes.values(), "findings.parquet"):
+        path = folder / name
+        files = sorted(path.rglob("*")) if path.is_dir() else [path]
+        yield from (str(file.relative_to(out)) for file in files if not file.is_dir() and file.name != "stage.json")
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A pipeline that was run: where, what it wrote, what check foresaw, and how much there was."""
+
+    place: Path
+    files: Bytes
+    foreseen: Checked
+    counts: dict[str, dict[str, float]]
 
 
 @pytest.fixture(scope="module")
-def wanted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Bytes]:
+def wanted(tmp_path_factory: pytest.TempPathFactory) -> Ran:
     place = tmp_path_factory.mktemp("parity") / "work"
-    return place, made(place, by_file)
+    files = made(place, by_file)
+    counts = {
+        verb: json.loads((place / "out" / folder_of(verb) / "stage.json").read_text())["counts"] for verb in STAGES
+    }
+    return Ran(place, files, check(place / "p.toml"), counts)
+
+
+def test_every_stage_is_called_in_each_way() -> None:
+    assert set(CALLS) == set(STAGES)
 
 
 @pytest.mark.parametrize("way", [by_command, by_settings_file, by_python])
-def test_every_table_is_the_same_however_a_stage_is_called(
-    wanted: tuple[Path, Bytes], way: Callable[[Path], None]
-) -> None:
-    place, expected = wanted
-    found = made(place, way)
-    assert {name for name, content in expected.items() if found[name] != content} == set()
+def test_every_table_is_the_same_however_a_stage_is_called(wanted: Ran, way: Callable[[Path], None]) -> None:
+    found = made(wanted.place, way)
+    assert {name for name in {*wanted.files, *found} if found.get(name) != wanted.files.get(name)} == set()
 
 
-def test_fusing_in_parts_gives_the_same_bytes(wanted: tuple[Path, Bytes], tmp_path: Path) -> None:
-    place, expected = wanted
-    made(place, by_file)
-    out = place / "out"
-    files = [out / "read" / "votes.parquet", out / "annotate" / "votes.parquet"]
-    settings = ap.FuseSettings.model_validate(
-        {"method": "gated", "classes": 4, "merge": {"primary": 0.9, "secondary": 0.1}, "seed": 2}
-    )
-    fuse = partial(fuse_files, files, settings=settings, utterances=out / "read" / "utterances.parquet")
-    fuse(output=tmp_path / "parts.parquet", part_rows=50, whole_rows=0)
-    assert (tmp_path / "parts.parquet").read_bytes() == expected["fuse/labels.parquet"]
+@pytest.mark.parametrize("proxies", ["annotate", "listen"])
+def test_fusing_in_parts_gives_the_same_bytes(wanted: Ran, tmp_path: Path, proxies: str) -> None:
+    whole, parts = fused_both_ways(wanted, tmp_path, proxies)
+    assert parts.read_bytes() == whole.read_bytes()
 
 
-def test_what_check_foresees_comes_true(wanted: tuple[Path, Bytes]) -> None:
-    place, _ = wanted
-    made(place, by_file)
-    found = check(place / "p.toml")
-    foreseen = found.foreseen
-    records = {name: json.loads((place / "out" / name / "stage.json").read_text())["counts"] for name in foreseen}
-    assert foreseen["simulate"].counts["utterances"] == records["simulate"]["utterances"] == 40
-    assert foreseen["simulate"].counts["votes"] == pytest.approx(records["simulate"]["votes"], rel=0.1)
-    assert foreseen["read"].counts["utterances"] == records["read"]["utterances"]
-    assert foreseen["annotate"].counts["planned"] == records["annotate"]["planned"] == 160
-    assert foreseen["fuse"].counts == records["fuse"]
-    assert found.planned_votes == len(Votes.read(place / "out" / "annotate" / "votes.parquet"))
+def test_fusing_in_parts_gives_the_same_labels_up_to_rounding_with_many_proxies(wanted: Ran, tmp_path: Path) -> None:
+    whole, parts = fused_both_ways(wanted, tmp_path, "annotate", "listen")
+    assert whole.read_bytes() == wanted.files["fuse/labels.parquet"]
+    # Matrix products of more columns add up in an order that depends on the number of rows.
+    pl.testing.assert_frame_equal(pl.read_parquet(parts), pl.read_parquet(whole), rel_tol=1e-11, abs_tol=1e-15)
+
+
+def fused_both_ways(wanted: Ran, place: Path, *proxies: str) -> tuple[Path, Path]:
+    """Labels of the human votes and some proxies, fused at once and 50 rows at a time."""
+    files = []
+    for verb in ("read", *proxies):
+        files.append(place / f"{verb}.parquet")
+        files[-1].write_bytes(wanted.files[f"{verb}/votes.parquet"])
+    utterances = place / "utterances.parquet"
+    utterances.write_bytes(wanted.files["read/utterances.parquet"])
+    settings = ap.FuseSettings.model_validate({**tomllib.loads(CALLS["fuse"].settings), "seed": SEED})
+    fuse = partial(fuse_files, files, settings=settings, utterances=utterances)
+    fuse(output=place / "whole.parquet")
+    fuse(output=place / "parts.parquet", part_rows=50, whole_rows=0)
+    return place / "whole.parquet", place / "parts.parquet"
+
+
+def test_what_check_foresees_comes_true(wanted: Ran, tmp_path: Path) -> None:
+    foreseen, counts = wanted.foreseen.foreseen, wanted.counts
+    assert foreseen["simulate"].counts["utterances"] == counts["simulate"]["utterances"] == 40
+    assert foreseen["simulate"].counts["votes"] == pytest.approx(counts["simulate"]["votes"], rel=0.1)
+    assert foreseen["read"].counts["utterances"] == counts["read"]["utterances"]
+    assert foreseen["annotate"].counts["planned"] == counts["annotate"]["planned"] == 160
+    assert foreseen["fuse"].counts == counts["fuse"]
+    (tmp_path / "votes.parquet").write_bytes(wanted.files["annotate/votes.parquet"])
+    assert wanted.foreseen.planned_votes == len(Votes.read(tmp_path / "votes.parquet"))
 
 
 def test_what_check_foresees_of_a_corpus_comes_true(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from alm_proxies.cli.outcome import Common, Outcome, finished
+from alm_proxies.cli.outcome import Common, LeftOut, Outcome, finished
 
 _COMMON = Common()
 
@@ -49,7 +49,5 @@ def merge(
 
     merged = merge_ledgers(folders, output)
     counts = counts_of(merged.votes)
-    left = counts.pop("left_out")
-    return finished(
-        f"votes of {len(folders)} folders, in {output}", counts, merged.findings, output, common, left, counts["votes"]
-    )
+    line = f"votes of {len(folders)} folders, in {output}"
+    return finished(line, counts, merged.findings, output, common, LeftOut.counted(counts))

@@ -49,14 +49,37 @@ class Common:
     """The share that may be left out before the exit code is 1."""
 
 
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """How many votes were left out, of how many."""
+
+    votes: int = 0
+    of: int = 0
+
+    @classmethod
+    def counted(cls, counts: Mapping[str, float]) -> LeftOut:
+        """What a stage's counts say of it."""
+        return cls(int(counts.get("left_out", 0)), int(counts.get("votes", 0)))
+
+    def __add__(self, other: LeftOut) -> LeftOut:
+        return LeftOut(self.votes + other.votes, self.of + other.of)
+
+    def __str__(self) -> str:
+        """The end of a line for people: nothing where none was."""
+        return f" ({self.votes:,} of {self.of:,} votes left out)" if self.votes else ""
+
+    def is_too_much(self, common: Common) -> bool:
+        """Whether it is more than may be left out, so that the exit code is 1."""
+        return self.of > 0 and self.votes / self.of > common.max_left_out
+
+
 def finished(
     line: str,
     counts: Mapping[str, float],
     findings: Findings,
     output: Path,
     common: Common,
-    left_out: int = 0,
-    of: int = 0,
+    left_out: LeftOut | None = None,
     kept: Path | None = None,
     more: Mapping[str, Any] | None = None,
 ) -> Outcome:
@@ -65,18 +88,15 @@ def finished(
     `kept` is the file that holds all findings; else findings.parquet in the output folder, if it has one. `more` is
     said to machines only.
     """
-    kept = kept or output / "findings.parquet"
-    data: dict[str, Any] = {**counts, "left_out": left_out, "findings": findings.counts(), "output": str(output)}
+    kept, left_out = kept or output / "findings.parquet", left_out or LeftOut()
+    data: dict[str, Any] = {**counts, "left_out": left_out.votes, "findings": findings.counts(), "output": str(output)}
     data |= dict(more or {})
     if kept.is_file():
         tell(findings, quiet=common.quiet, rest=f"in {kept}")
     else:
         tell(findings, quiet=common.quiet, rest="with --json")
         data["said"] = findings.frame.select("kind", "message", "fix", "count").to_dicts()
-    share = left_out / of if of else 0.0
-    if left_out:
-        line += f" ({left_out:,} of {of:,} left out)"
-    return Outcome(line, data, exit_code=1 if share > common.max_left_out else 0, as_json=common.json)
+    return Outcome(f"{line}{left_out}", data, exit_code=int(left_out.is_too_much(common)), as_json=common.json)
 
 
 def refuse_overwriting(written: Iterable[Path], read: Iterable[Path | None]) -> None:

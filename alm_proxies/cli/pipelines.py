@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from alm_proxies.cli.outcome import Common, Outcome, tell
+from alm_proxies.cli.outcome import Common, LeftOut, Outcome, tell
 from alm_proxies.errors import SettingsError
 from alm_proxies.pipeline.check import check as check_file
 from alm_proxies.pipeline.explain import explain as explain_label
@@ -153,15 +153,10 @@ def _ran(ran: Ran, common: Common) -> Outcome:
     line = f"{stages - ran.skipped} stages done, {ran.skipped} unchanged, in {ran.folder}"
     if unfinished:
         line += f"; {', '.join(unfinished)} stopped early: the same command goes on"
-    left_out = {
-        str(record.folder): (int(record.counts["left_out"]), int(record.counts["votes"]))
-        for record in ran.records
-        if record.counts.get("left_out")
-    }
-    if left_out:
-        without, of = (sum(pair) for pair in zip(*left_out.values(), strict=True))
-        line += f" ({without:,} of {of:,} votes left out)"
-    too_many = any(without / of > common.max_left_out for without, of in left_out.values())
+    counted = {str(record.folder): LeftOut.counted(record.counts) for record in ran.records}
+    left_out = {folder: one for folder, one in counted.items() if one.votes}
+    line += str(sum(left_out.values(), LeftOut()))
+    too_much = any(one.is_too_much(common) for one in left_out.values())
     if ran.pages:
         line += f"; open {', '.join(str(page) for page in ran.pages)}"
     data = {
@@ -169,8 +164,8 @@ def _ran(ran: Ran, common: Common) -> Outcome:
         "done": stages - ran.skipped,
         "skipped": ran.skipped,
         "unfinished": unfinished,
-        "left_out": {place: without for place, (without, _) in left_out.items()},
+        "left_out": {place: one.votes for place, one in left_out.items()},
         "pages": [str(page) for page in ran.pages],
         "findings": ran.findings.counts(),
     }
-    return Outcome(line, data, exit_code=1 if unfinished or too_many else 0, as_json=common.json)
+    return Outcome(line, data, exit_code=1 if unfinished or too_much else 0, as_json=common.json)

@@ -13,7 +13,7 @@ from cyclopts import App, Parameter
 from pydantic import BaseModel
 
 from alm_proxies.cli.flags import Flag, flags_of
-from alm_proxies.cli.outcome import Common, Outcome, finished, refuse_overwriting
+from alm_proxies.cli.outcome import Common, LeftOut, Outcome, finished, refuse_overwriting
 from alm_proxies.errors import SettingsError
 from alm_proxies.plugins import Plugin, plugins, unknown
 from alm_proxies.settings import Layer, located, read_layer, settings_from, unknown_key
@@ -169,11 +169,12 @@ class Command:
         _refuse_suffix(self.stage, outputs)
         done = perform(task, quiet=common.quiet)
         counts = {name: int(value) if float(value).is_integer() else value for name, value in done.counts.items()}
-        left, of = int(counts.pop("left_out", 0)), int(counts.get("votes", 0))
+        left_out = LeftOut.counted(counts)
+        counts.pop("left_out", None)
         line = done.line or ", ".join(f"{count:,} {name}" for name, count in counts.items())
         line = f"{line} in {output}" if line else str(output)
         return finished(
-            line, counts, done.findings, output, common, left, of, kept=task.output("findings"), more=done.data
+            line, counts, done.findings, output, common, left_out, kept=task.output("findings"), more=done.data
         )
 
     def _settings(self, given: dict[str, Any]) -> tuple[BaseModel, list[BaseModel]]:

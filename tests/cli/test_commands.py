@@ -143,7 +143,7 @@ def test_more_left_out_than_allowed_is_exit_code_1(tmp_path: Path, capsys: pytes
     said = ["read", "table", str(path), "-o", str(tmp_path / "out"), "--corpus", "c", "--taxonomy", "happy,sad"]
     said += ["--columns", "utterance_id=file,annotator=rater,label=emotion"]
     assert run(said) == 1
-    assert "1 of 2 left out" in capsys.readouterr().out
+    assert "1 of 2 votes left out" in capsys.readouterr().out
     assert run([*said, "--max-left-out", "0.5"]) == 0
     votes = Votes.read(tmp_path / "out" / "votes.parquet")
     assert votes.frame.filter(pl.col("status") == "out_of_vocabulary")["stated"].to_list() == ["puzzled"]

@@ -71,7 +71,7 @@ def test_a_lost_label_is_left_out_though_its_rating_is_kept(corpus: Path, capsys
     rated = ["--columns", "valence=val", "--scales", "valence=1:5"]
     for more in ([], rated):
         assert run(["read", "table", "corpus/one.csv", *flags, *more, "-o", "out", "--quiet"]) == 1
-        assert "(1 of 3 left out)" in capsys.readouterr().out
+        assert "(1 of 3 votes left out)" in capsys.readouterr().out
     assert run(["read", "table", "corpus/one.csv", *flags, *rated, "-o", "out", "--quiet", "--max-left-out", ".4"]) == 0
 
 

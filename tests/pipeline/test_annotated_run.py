@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from ideal import IDEAL
 
 from alm_proxies.cli.app import run as command
 from alm_proxies.pipeline.check import check
@@ -26,24 +27,12 @@ classes = 4
 [align]
 examples = 2
 """
-ANNOTATOR = """\
-name = "ideal"
-engine = "scripted"
-model = "truth"
-prompt = "reference"
-elicit = "sample"
-votes = 4
-answer = "words"
-cross = {{ temperature = [0.7, 1.0], focus = ["tone", "wording"] }}
-serve = {{ answers = "{folder}/out/simulate/truth.parquet" }}
-price = {{ audio_minute = 1.0 }}
-"""
 
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("annotated")
-    (folder / "ideal.toml").write_text(ANNOTATOR.format(folder=folder))
+    (folder / "ideal.toml").write_text(IDEAL.format(folder=folder / "out"))
     path = folder / "sim.toml"
     path.write_text(FILE.format(folder=folder))
     run(path, quiet=True)

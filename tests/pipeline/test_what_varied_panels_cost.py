@@ -89,4 +89,4 @@ def test_a_run_that_leaves_out_more_votes_than_allowed_ends_as_annotate_alone_do
     alone = ["annotate", str(utterances), "--annotator", str(annotator), "--taxonomy", "crema6", "--injection", "0"]
     for allow, code in (("0.3", 0), ("0.1", 1)):
         assert command([*alone, "-o", str(folder / "alone"), "--quiet", "--max-left-out", allow]) == code
-    assert "(10 of 40 left out)" in capsys.readouterr().out
+    assert "(10 of 40 votes left out)" in capsys.readouterr().out
