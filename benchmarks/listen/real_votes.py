@@ -1,9 +1,11 @@
 """What a listener is worth: human votes alone and fused with a listener trained on these very votes, out of fold.
 
 CREMA-D, all actors of the data, k = 1 or 3 voice votes a clip, four others held out; the product's own fuse with
-default settings. Printed for each draw of the votes: log loss a held-out vote of human votes alone, of the listener
-alone and of the fused labels; the gain with its paired interval over actors; the worst upper end among strata known
-beforehand; and the exchange gap (own fitted votes less held-out votes).
+default settings. Every draw of the votes is kept in a folder as soon as it is done; a run that was stopped goes on.
+Printed for each draw: log loss a held-out vote of human votes alone, of the listener alone and of the fused labels; the
+gain with its paired interval over actors; the worst upper end among strata known beforehand; and the exchange gap (own
+fitted votes less held-out votes). Then the means over draws: of every clip the mean difference over draws, paired over
+actors; over all actors and over the ten that nothing was chosen on.
 
     ALM_PROXIES_TEST_DATA=DATA python benchmarks/listen/real_votes.py --recipe encoder --model FOLDER --keep FOLDER
     ... --size 200 --draws 20          # a small corpus;        --shuffled "over all" or "within speakers": no signal
@@ -13,19 +15,25 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-from crema_d import LABELS, Listening, Recordings, log_loss
+from crema_d import LABELS, LOCKED, Listening, Recordings
 
 from alm_proxies.estimators.counts import Array
-from alm_proxies.estimators.trials import Losses, paired
+from alm_proxies.estimators.trials import Interval, Losses, paired
 from alm_proxies.measures.exchange import exchange
 from alm_proxies.stages.listen.settings import ListenSettings
 
+Kept = dict[str, Array]
+"""Of every clip of one draw: actor, held-out votes, summed log loss of each kind of label; strata; exchange gap."""
+KINDS = ("alone", "listener", "fused")
 
-def losses(shares: Array, held: Array, rows: Array) -> Losses:
-    return Losses(-(held * np.log(np.maximum(shares, 1e-9))).sum(1)[rows], held.sum(1)[rows])
+
+def sums(shares: Array, held: Array) -> Array:
+    """The summed log loss of every clip's held-out votes."""
+    return np.asarray(-(held * np.log(np.maximum(shares, 1e-9))).sum(1))
 
 
 def strata(one: Listening) -> dict[str, Array]:
@@ -39,40 +47,105 @@ def strata(one: Listening) -> dict[str, Array]:
     return parts | {f"first choice {label}": one.kept.argmax(1) == j for j, label in enumerate(LABELS)}
 
 
+def measured(data: Recordings, k: int, draw: int, given: argparse.Namespace, alone: Path) -> Kept:
+    """One draw: human votes alone are kept apart, since every listener is compared with the same."""
+    rows = data.sample(given.size, draw)
+    one = data.listen(k, draw, rows, rounds=given.rounds, shuffled=given.shuffled)
+    if not alone.exists():
+        write(alone, {"alone": sums(data.fused(rows, one.kept, draw, None, {}), one.held)})
+    shares = data.fused(rows, one.kept, draw, one.fitted.shares, one.folds)
+    actors = data.actors[rows]
+    gap = exchange(one.fitted.shares, one.kept, one.held, actors).gap
+    parts = {f"stratum {name}": part for name, part in strata(one).items()}
+    return {
+        "actors": actors,
+        "rows": rows,
+        "votes": one.held.sum(1),
+        "alone": read(alone)["alone"],
+        "listener": sums(one.fitted.shares, one.held),
+        "fused": sums(shares, one.held),
+        "gap": np.array([gap.estimate, gap.low, gap.high]),
+        **parts,
+    }
+
+
+def write(path: Path, kept: Kept) -> None:
+    """Whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".part.npz")
+    np.savez(partial, **kept)
+    partial.rename(path)
+
+
+def read(path: Path) -> Kept:
+    with np.load(path) as file:
+        return dict(file)
+
+
+def gain(one: Kept, which: Array) -> Interval:
+    """Log loss fused less alone over some clips."""
+    votes = one["votes"][which]
+    return paired(Losses(one["fused"][which], votes), Losses(one["alone"][which], votes), one["actors"][which])
+
+
+def mean_over(draws: Iterable[Kept]) -> Kept:
+    """All draws one after another: of each actor the sums over draws, so that the interval is over actors alone."""
+    listed = list(draws)
+    return {name: np.concatenate([one[name] for one in listed]) for name in ("actors", "votes", *KINDS)}
+
+
+def shown(found: Interval) -> str:
+    return f"{found.estimate:+.4f} ({found.low:+.4f} to {found.high:+.4f})"
+
+
+def line(one: Kept, which: Array) -> str:
+    """Log losses of the three kinds of label, and the gain."""
+    losses = " | ".join(f"{one[kind][which].sum() / one['votes'][which].sum():.4f}" for kind in KINDS)
+    return f"{losses} | {shown(gain(one, which))}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--recipe", default="features")
     parser.add_argument("--model")
-    parser.add_argument("--keep", type=Path, required=True)
+    parser.add_argument("--keep", type=Path, required=True, help="Folder of features and of finished draws.")
     parser.add_argument("--size", type=int)
     parser.add_argument("--draws", type=int, default=5)
+    parser.add_argument("--votes", default="1,3")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--shuffled", default="")
+    parser.add_argument("--relative", action="store_true", help="Features relative to the speaker.")
     given = parser.parse_args()
-    settings = ListenSettings(recipe=given.recipe, model=given.model)
+    settings = ListenSettings(recipe=given.recipe, model=given.model, speaker_relative=given.relative)
     data = Recordings(Path(os.environ["ALM_PROXIES_TEST_DATA"]), settings, given.keep)
+    done = given.keep / "draws"
+    variant = "_".join(
+        [given.recipe, *(["relative"] if given.relative else []), f"round{given.rounds}"]
+        + ([given.shuffled.replace(" ", "-")] if given.shuffled else [])
+    )
     print("| k | draw | human | listener | fused | gain | worst stratum, upper end | exchange gap |")
     print("|---" * 8 + "|")
+    ks = [int(k) for k in given.votes.split(",")]
+    found: dict[int, list[Kept]] = {k: [] for k in ks}
     for draw in range(given.draws):
-        rows = data.sample(given.size, draw)
-        for k in (1, 3):
-            one = data.listen(k, draw, rows, rounds=given.rounds, shuffled=given.shuffled)
-            alone = data.fused(rows, one.kept, draw, None, {})
-            fused = data.fused(rows, one.kept, draw, one.fitted.shares, one.folds)
-            actors = data.actors[rows]
-            gain = paired(losses(fused, one.held, rows >= 0), losses(alone, one.held, rows >= 0), actors)
-            parts = {
-                name: paired(losses(fused, one.held, part), losses(alone, one.held, part), actors[part]).high
-                for name, part in strata(one).items()
-            }
-            worst = max(parts, key=lambda name: parts[name])
-            gap = exchange(one.fitted.shares, one.kept, one.held, actors).gap
-            shown = " | ".join(f"{log_loss(part, one.held):.4f}" for part in (alone, one.fitted.shares, fused))
-            print(
-                f"| {k} | {draw} | {shown} | {gain.estimate:+.4f} ({gain.low:+.4f} to {gain.high:+.4f}) | "
-                f"{worst} {parts[worst]:+.4f} | {gap.estimate:+.3f} ({gap.low:+.3f} to {gap.high:+.3f}) |",
-                flush=True,
-            )
+        for k in ks:
+            place = f"{given.size or 'all'}_k{k}_draw{draw}.npz"
+            path = done / f"{variant}_{place}"
+            if not path.exists():
+                write(path, measured(data, k, draw, given, done / f"alone_{place}"))
+            one = read(path)
+            found[k].append(one)
+            ends = {name[8:]: gain(one, part).high for name, part in one.items() if name.startswith("stratum ")}
+            worst = max(ends, key=lambda name: ends[name])
+            gap = Interval(*one["gap"])
+            everyone = one["votes"] >= 0
+            print(f"| {k} | {draw} | {line(one, everyone)} | {worst} {ends[worst]:+.4f} | {shown(gap)} |", flush=True)
+    print("\n| k | draws | actors | human | listener | fused | gain |\n" + "|---" * 7 + "|")
+    for k, draws in found.items():
+        together = mean_over(draws)
+        apart = np.isin(together["actors"], LOCKED)
+        for name, which in (("all", together["votes"] >= 0), ("ten not chosen on", apart), ("others", ~apart)):
+            print(f"| {k} | {len(draws)} | {name} | {line(together, which)} |", flush=True)
 
 
 if __name__ == "__main__":
