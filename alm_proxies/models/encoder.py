@@ -6,8 +6,10 @@ clip gets the states it has alone: padding is masked in convolutions, norms over
 
 from __future__ import annotations
 
+import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -64,6 +66,31 @@ class Hidden:
         return torch.stack(parts, dim=1)
 
 
+_PASS = threading.local()
+"""The states of the pass that a thread is in: several threads may encode with one encoder."""
+
+
+def _keep_first(_: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+    if (states := getattr(_PASS, "states", None)) is not None:
+        states.append(arguments[0] if arguments else named["hidden_states"])
+
+
+def _keep(_: Any, __: Any, made: Any) -> None:
+    if (states := getattr(_PASS, "states", None)) is not None:
+        states.append(made[0] if isinstance(made, tuple) else made)
+
+
+_FILTERS = threading.Lock()  # filters of warnings are the whole process's: one thread at a time may change them
+
+
+@contextmanager
+def _no_warning_of_masks() -> Iterator[None]:
+    """transformers gives torch WavLM's mask and position bias in two types, which torch takes and warns of."""
+    with _FILTERS, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Support for mismatched key_padding_mask")
+        yield
+
+
 class Encoder(nn.Module):
     """A pretrained audio encoder: `prepare` makes a batch of clips, calling it gives the states of every layer."""
 
@@ -74,6 +101,11 @@ class Encoder(nn.Module):
         self.config.layerdrop = 0.0  # a mix of layers needs all of them
         self.backbone = backbone.get_encoder() if self.family == "whisper" else backbone
         self.extractor = extractor
+        if self.family != "whisper":
+            blocks: Any = self.backbone.encoder.layers
+            blocks[0].register_forward_pre_hook(_keep_first, with_kwargs=True)
+            for block in blocks:
+                block.register_forward_hook(_keep)
 
     @classmethod
     def load(
@@ -199,24 +231,12 @@ class Encoder(nn.Module):
             model._mask_hidden_states(state)
         )  # fmt: skip
         states: list[Tensor] = []
-
-        def before(_: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
-            states.append(arguments[0] if arguments else named["hidden_states"])
-
-        def after(_: Any, __: Any, made: Any) -> None:
-            states.append(made[0] if isinstance(made, tuple) else made)
-
-        blocks = model.encoder.layers
-        hooks = [blocks[0].register_forward_pre_hook(before, with_kwargs=True)]
-        hooks += [block.register_forward_hook(after) for block in blocks]
+        _PASS.states = states
         try:
-            with warnings.catch_warnings():
-                # transformers gives torch WavLM's mask and position bias in two types, which torch takes and warns of
-                warnings.filterwarnings("ignore", "Support for mismatched key_padding_mask")
+            with _no_warning_of_masks() if self.family == "wavlm" else nullcontext():
                 last = model.encoder(state, attention_mask=mask).last_hidden_state
         finally:
-            for hook in hooks:
-                hook.remove()
+            _PASS.states = None
         return Hidden((*states[:-1], last), mask)
 
 

@@ -133,7 +133,19 @@ class Heads(nn.Module):
 
     def of_frames(self, frames: Tensor, mask: Tensor) -> Answer:
         """The answer to mixed states."""
-        vector = self.norm(self.pooling(frames, mask))
+        return self._of_pooled(self.pooling(frames, mask))
+
+    def of_statistics(self, statistics: Tensor) -> Answer:
+        """The answer to what `statistics_of` gives of the layers mixed: as that to their states, without any."""
+        shares = self.mix.float().softmax(0)
+        lower, upper = torch.triu_indices(len(shares), len(shares), device=shares.device)
+        pairs = shares[lower] * shares[upper] * torch.where(lower == upper, 1.0, 2.0)
+        mean = (statistics[:, : len(shares)] * shares[:, None]).sum(1)
+        variance = (statistics[:, len(shares) :] * pairs[:, None]).sum(1)
+        return self._of_pooled(torch.cat([mean, variance.clamp_min(1e-12).sqrt()], dim=-1))
+
+    def _of_pooled(self, pooled: Tensor) -> Answer:
+        vector = self.norm(pooled)
         mean = log_variance = None
         if self.attributes is not None:
             mean, log_variance = self.attributes(vector).float().split(ATTRIBUTES, dim=-1)
@@ -149,6 +161,18 @@ class Heads(nn.Module):
     def forward(self, states: Sequence[Tensor], mask: Tensor) -> Answer:
         """The answer to the states of every layer."""
         return self.of_frames(self.frames(states), mask)
+
+
+def statistics_of(states: Sequence[Tensor], mask: Tensor) -> Tensor:
+    """Of normalised states of some layers: the mean over time of each, then the covariance of each pair, a layer with
+    itself among them, for every channel: (clips, layers + pairs, width), from which any mix can be pooled."""
+    weight = (mask / mask.sum(1, keepdim=True)).double()[:, :, None]
+    normed = [torch.nn.functional.layer_norm(state.float(), state.shape[-1:]).double() for state in states]
+    means = [(state * weight).sum(1) for state in normed]
+    away = [state - mean[:, None] for state, mean in zip(normed, means, strict=True)]
+    lower, upper = torch.triu_indices(len(states), len(states)).tolist()
+    pairs = [(away[i] * away[j] * weight).sum(1) for i, j in zip(lower, upper, strict=True)]
+    return torch.stack([*means, *pairs], dim=1).float()
 
 
 class SpeechModel(nn.Module):

@@ -187,7 +187,7 @@ class Loader:
             found = list(opened.findings)
             clip = opened.clip
             if clip is not None and not self.shortest <= clip.duration <= self.longest:
-                found.append(_wrong_length(name, clip.duration, self.shortest, self.longest))
+                found.append(wrong_length(name, clip.duration, self.shortest, self.longest))
                 clip = None
             findings += found
             if clip is not None:
@@ -218,7 +218,8 @@ class Loader:
         return changed if self.shortest <= changed.duration <= self.longest else clip
 
 
-def _wrong_length(name: str, seconds: float, shortest: float, longest: float) -> Finding:
+def wrong_length(name: str, seconds: float, shortest: float, longest: float) -> Finding:
+    """The finding of a clip that is shorter or longer than can be used."""
     if seconds < shortest:
         return Finding("train", "too_short", f"lasts {seconds:.2f} s, less than {shortest:g} s", "", name)
     message = f"lasts {seconds:.1f} s, longer than the {longest:g} s set by `longest`"

@@ -10,7 +10,8 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 
 from alm_proxies.models.speech_model import Answer, SpeechModel
-from alm_proxies.training.batches import Loader, Part
+from alm_proxies.training.batches import Part
+from alm_proxies.training.frozen import AnyLoader, KeptHeads
 from alm_proxies.training.gradients import memory_ran_out
 from alm_proxies.training.targets import Targets
 
@@ -39,7 +40,7 @@ class Scores:
 
 
 def score_development(
-    model: SpeechModel, loader: Loader, targets: Targets, accelerator: Accelerator, *, batch: int
+    model: SpeechModel | KeptHeads, loader: AnyLoader, targets: Targets, accelerator: Accelerator, *, batch: int
 ) -> Scores:
     """The scores of the development rows, every process taking its share of them."""
     sums = torch.zeros(5, dtype=torch.float64, device=accelerator.device)
@@ -72,7 +73,13 @@ class Reading:
 
 
 def read_rows(
-    model: SpeechModel, loader: Loader, targets: Targets, rows: Index, accelerator: Accelerator, *, batch: int
+    model: SpeechModel | KeptHeads,
+    loader: AnyLoader,
+    targets: Targets,
+    rows: Index,
+    accelerator: Accelerator,
+    *,
+    batch: int,
 ) -> Reading:
     """The model's answers to these rows, in their order, all on this process."""
     found = list(_answers(model, loader, targets, rows, accelerator, batch=batch, alone=True))
@@ -90,8 +97,8 @@ def read_rows(
 
 
 def _answers(
-    model: SpeechModel,
-    loader: Loader,
+    model: SpeechModel | KeptHeads,
+    loader: AnyLoader,
     targets: Targets,
     rows: Index,
     accelerator: Accelerator,
@@ -119,7 +126,7 @@ def _answers(
     return found
 
 
-def _answer(model: SpeechModel, part: Part, accelerator: Accelerator) -> Answer | None:
+def _answer(model: SpeechModel | KeptHeads, part: Part, accelerator: Accelerator) -> Answer | None:
     """The answer, or None where memory ran out and the part can be halved."""
     try:
         inputs = part.inputs.to(accelerator.device)

@@ -32,6 +32,7 @@ from alm_proxies.training.batches import KeptClips, Loader, padding_of, plan_epo
 from alm_proxies.training.checkpoint import load_checkpoint, not_written, save_checkpoint
 from alm_proxies.training.curriculum import curriculum_weights
 from alm_proxies.training.development import score_development
+from alm_proxies.training.frozen import AnyLoader, KeptHeads, encodes_once, kept_loader
 from alm_proxies.training.gradients import add_gradients, at_most, halved
 from alm_proxies.training.losses import row_weights
 from alm_proxies.training.objective import Objective
@@ -48,7 +49,9 @@ class FineTuned:
     """The model with its best weights on this process's device, one row of scores an epoch, and what was found."""
 
     model: SpeechModel
-    loader: Loader
+    reader: SpeechModel | KeptHeads
+    """What takes the loader's steps: the model, or its heads alone where the encoder's work is kept."""
+    loader: AnyLoader
     epochs: pl.DataFrame
     findings: tuple[Finding, ...]
     accelerator: Accelerator
@@ -70,15 +73,16 @@ def _fine_tune(
     rank, world = accelerator.process_index, accelerator.num_processes
     quiet = quiet or not accelerator.is_main_process
     objective = Objective.of(targets, utterances, folder / "features", settings, quiet=quiet)
-    bare = build_model(targets, settings, auxiliary=len(objective.auxiliary_names))
-    encoder = bare.encoder
-    optimizer = torch.optim.AdamW(_groups(bare, settings), betas=(0.9, 0.98))
-    model, optimizer = accelerator.prepare(bare, optimizer)
-    bare = accelerator.unwrap_model(model)
+    speech = build_model(targets, settings, auxiliary=len(objective.auxiliary_names))
+    encoder = speech.encoder
+    once = encodes_once(settings, len(targets), len(speech.heads.shape.layers), encoder.width)
+    optimizer = torch.optim.AdamW(_groups(speech, settings), betas=(0.9, 0.98))
+    model, optimizer = accelerator.prepare(KeptHeads(speech.heads) if once else speech, optimizer)
+    bare: SpeechModel | KeptHeads = accelerator.unwrap_model(model)
 
     # 2. What it hears, in which order: every epoch's plan depends on the seed and the epoch alone.
     longest = min(settings.longest, encoder.longest or settings.longest)
-    loader = Loader(
+    loader: AnyLoader = Loader(
         open_one=Sounds(utterances, stage="train", rate=encoder.rate).open,
         prepare=encoder.prepare,
         ids=targets.ids,
@@ -91,6 +95,12 @@ def _fine_tune(
         augment=settings.augment,
         kept=KeptClips(settings.keep_decoded * 2**30),
     )
+    if once:
+        with accelerator.main_process_first():
+            encoder.to(accelerator.device)
+            loader = kept_loader(
+                speech, targets.ids, utterances, folder / "features", settings, limits=(_SHORTEST, longest), quiet=quiet
+            )
     seconds = seconds_of(utterances, targets.ids, targets.seconds)
     entropies = entropy_normalised(targets.shares[targets.train])
     weights = _weights(targets, settings)
@@ -101,12 +111,13 @@ def _fine_tune(
     listed = [targets.train if settings.attributes.weight else targets.train[part > 0] for part in curricula]
     steps_before = np.cumsum([0, *(steps_of(len(rows), settings.batch) for rows in listed)])
     total_steps, warm = int(steps_before[-1]), round(settings.warmup * int(steps_before[-1]))
-    say(_summary(bare, targets, settings, accelerator, total_steps, warm), quiet=quiet)
+    say(_summary(speech, targets, settings, accelerator, total_steps, warm), quiet=quiet)
 
     # 3. Where it begins: at the last whole checkpoint, or at the start.
     checkpoints = folder / "checkpoints"
-    state = load_checkpoint(accelerator, checkpoints, _digest(targets, settings)) or {
-        "digest": _digest(targets, settings),
+    digest = _digest(targets, settings, once=once)
+    state = load_checkpoint(accelerator, checkpoints, digest) or {
+        "digest": digest,
         "step": 0,
         "epoch_sums": [0.0, 0.0],
         "epochs": [],
@@ -133,7 +144,7 @@ def _fine_tune(
         epoch_started, waited, heard, taken_up = time.monotonic(), 0.0, 0, 0
         model.train()
         if settings.freeze:
-            bare.encoder.eval()
+            speech.encoder.eval()
         with Progress(f"epoch {epoch + 1}/{settings.epochs}", len(plan), quiet=quiet) as progress:
             progress.advance(first)
             steps = loader.steps(plan, first=first, share=(rank, world), epoch=epoch)
@@ -160,7 +171,7 @@ def _fine_tune(
                     message = f"memory ran out: {state['micro']} utterances at once from step {number} on"
                     say(f"{settings.name}: {message}; a step still has {settings.batch}", quiet=quiet)
                     findings["out_of_memory", None] = Finding("train", "out_of_memory", message)
-                _freeze_lower(bare, settings.unfreeze, epoch)
+                _freeze_lower(speech, settings.unfreeze, epoch)
                 norm = accelerator.clip_grad_norm_(model.parameters(), settings.clip)
                 minutes = (time.monotonic() - last_checkpoint) / 60
                 shared = accelerator.reduce(sums.new_tensor([*sums.tolist(), minutes]), "sum").tolist()
@@ -215,9 +226,10 @@ def _fine_tune(
     # 5. The best weights.
     bare.load_state_dict(load_file(str(_best(checkpoints, state["best"]["epoch"]))))
     log.close()
-    bare.eval()
+    speech.eval()
     gathered = [Finding(**found) for found in gather_object(list(map(asdict, findings.values())))]
-    return FineTuned(bare, loader, pl.DataFrame(state["epochs"]), (*objective.findings, *gathered), accelerator)
+    found = (*objective.findings, *gathered)
+    return FineTuned(speech, bare, loader, pl.DataFrame(state["epochs"]), found, accelerator)
 
 
 def build_model(targets: Targets, settings: TrainSettings, *, auxiliary: int) -> SpeechModel:
@@ -309,7 +321,7 @@ def _patience_is_over(state: dict[str, Any], settings: TrainSettings) -> bool:
     return best is not None and len(state["epochs"]) - int(best["epoch"]) >= settings.patience
 
 
-def _keep_best(model: SpeechModel, folder: Path, epoch: int, accelerator: Accelerator) -> None:
+def _keep_best(model: SpeechModel | KeptHeads, folder: Path, epoch: int, accelerator: Accelerator) -> None:
     if accelerator.is_main_process:
         partial = folder / ".best.part"
         try:
@@ -343,13 +355,13 @@ def _not_finite(loss: float | None, step: int, epoch: int, folder: Path) -> Engi
     )
 
 
-def _digest(targets: Targets, settings: TrainSettings) -> str:
+def _digest(targets: Targets, settings: TrainSettings, *, once: bool) -> str:
     """What a checkpoint must agree in with the run that goes on from it."""
     arrays: list[np.ndarray[Any, Any]] = [targets.train, targets.development, targets.shares, targets.weight]
     arrays += [targets.concentration, targets.attributes, targets.counts, targets.rater_votes.shares]
     content = [hashlib.sha256(np.ascontiguousarray(part).tobytes()).hexdigest() for part in arrays]
     model = encoder_digest(str(settings.model), settings.revision)
-    return digest_of([deciding(settings), model, list(targets.ids), content])
+    return digest_of([deciding(settings), model, list(targets.ids), content, *(["heads alone"] if once else [])])
 
 
 def _summary(

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from alm_proxies.errors import EngineError
-from alm_proxies.training.batches import Loader, Part
+from alm_proxies.training.batches import Part
+from alm_proxies.training.frozen import AnyLoader
 from alm_proxies.training.objective import Objective
 
 Array = NDArray[np.float64]
@@ -25,7 +26,7 @@ def add_gradients(
     objective: Objective,
     weights: Array,
     stage_weights: Array,
-    loader: Loader,
+    loader: AnyLoader,
     accelerator: Accelerator,
 ) -> Tensor | None:
     """Add up the gradients of a step's parts: their loss times weight, and weight; None = memory ran out.
@@ -49,7 +50,7 @@ def _added(
     objective: Objective,
     weights: Array,
     stage_weights: Array,
-    loader: Loader,
+    loader: AnyLoader,
     accelerator: Accelerator,
 ) -> Tensor:
     device = accelerator.device

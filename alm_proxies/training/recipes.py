@@ -60,9 +60,9 @@ def train_encoder(
     findings = [*targets.findings, *tuned.findings]
     file: TrainedFile | None = None
     if accelerator.is_main_process:
-        reading = read_rows(tuned.model, tuned.loader, targets, targets.development, accelerator, batch=settings.batch)
+        reading = read_rows(tuned.reader, tuned.loader, targets, targets.development, accelerator, batch=settings.batch)
         step = max(1, len(targets.train) // _FOR_NORMS)
-        known = read_rows(tuned.model, tuned.loader, targets, targets.train[::step], accelerator, batch=settings.batch)
+        known = read_rows(tuned.reader, tuned.loader, targets, targets.train[::step], accelerator, batch=settings.batch)
         if not len(known.rows):
             raise InputError("no recording of a training utterance can be used", fix="See the findings.")
         centre, spread = norms_of(known.vectors)

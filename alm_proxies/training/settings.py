@@ -141,7 +141,8 @@ class TrainSettings(_Part):
     revision: str | None = None
     """Commit of the checkpoint on the hub."""
     freeze: bool = False
-    """encoder: leave the encoder as it is and train layer mix, pooling and heads alone: no backward pass through it."""
+    """encoder: leave the encoder as it is and train layer mix, pooling and heads alone. With pooling mean_deviation and
+    no augment every clip is encoded once, and kept by content in features/ (up to 4 GiB); else in every epoch."""
     unfreeze: float = Field(default=0.0, ge=0)
     """encoder: layers that begin to learn, from the top, with each epoch; 0 = all from the first epoch."""
     layers: tuple[int, ...] | None = None

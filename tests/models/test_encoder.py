@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,20 @@ def test_a_clip_in_a_padded_batch_has_the_states_it_has_alone(folder: Path) -> N
             assert own.std() > 0.01
             torch.testing.assert_close(many[row, :frames], own[0], atol=2e-5, rtol=1e-4)
     torch.testing.assert_close(batch.pooled()[1], alone[1].pooled()[0], atol=2e-5, rtol=1e-4)
+
+
+def test_threads_that_encode_at_once_get_their_own_clips_states(folder: Path) -> None:
+    encoder = Encoder.load(folder, device="cpu")
+    clips = [sound(number, 0.3 + 0.05 * (number % 7)) for number in range(24)]
+
+    def pooled(clip: Sound) -> torch.Tensor:
+        with torch.inference_mode():
+            return encoder(encoder.prepare([clip])).pooled()
+
+    alone = [pooled(clip) for clip in clips]
+    with ThreadPoolExecutor(4) as threads:
+        for one, other in zip(threads.map(pooled, clips), alone, strict=True):
+            torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
 
 
 def test_states_of_one_clip_are_those_of_transformers(folder: Path) -> None:

@@ -14,6 +14,7 @@ import polars as pl
 import pytest
 from small_corpus import LABELS, small_settings
 
+from alm_proxies.audio.clip import Clip
 from alm_proxies.errors import EngineError, InputError, SettingsError
 from alm_proxies.models.trained import TrainedModel
 from alm_proxies.stages.train.stage import Trained, train
@@ -221,6 +222,47 @@ def test_a_frozen_encoder_stays_and_the_tracker_hears_of_every_step(corpus: Corp
     assert all((before[name] == weight).all() for name, weight in after.items())
     assert done.epochs["loss"][1] < done.epochs["loss"][0]
     assert list((tmp_path / "out/tracking").rglob("events.out.tfevents.*"))
+
+
+def test_a_frozen_encoder_hears_every_clip_once_and_learns_as_if_it_heard_them_in_every_epoch(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from alm_proxies.models.encoder import Encoder
+    from alm_proxies.training import encoder
+
+    heard: list[int] = []
+    forward = Encoder.forward
+
+    def counted(self: Any, inputs: Any) -> Any:
+        heard.append(len(inputs.values))
+        return forward(self, inputs)
+
+    monkeypatch.setattr(Encoder, "forward", counted)
+    said = {"epochs": 4, "freeze": True, "dropout": 0.0, "attributes": {"weight": 0.3}}
+    once = fit(corpus, tmp_path / "once", **said)
+    assert sum(heard) == len(corpus.utterances)
+    monkeypatch.setattr(encoder, "encodes_once", lambda *_: False)
+    again = fit(corpus, tmp_path / "again", **said)
+    assert sum(heard) > 5 * len(corpus.utterances)
+    np.testing.assert_allclose(once.epochs["loss"], again.epochs["loss"], rtol=1e-4)
+    np.testing.assert_allclose(once.epochs["nll_per_vote"], again.epochs["nll_per_vote"], rtol=1e-4)  # type: ignore[arg-type]
+    clips = [Clip(np.sin(np.arange(12_000) * pitch).astype(np.float32), 16_000) for pitch in (0.1, 0.5)]
+    first, second = (TrainedModel.load(one.folder, device="cpu").distributions(clips) for one in (once, again))
+    np.testing.assert_allclose(first, second, atol=1e-3)
+
+
+def test_heads_above_a_frozen_encoder_go_on_from_a_checkpoint_with_the_same_losses(
+    corpus: Corpus, tmp_path: Path
+) -> None:
+    whole = fit(corpus, tmp_path / "whole", epochs=4, freeze=True, deterministic=True)
+    with started(corpus, tmp_path / "out", epochs=4, freeze=True, deterministic=True, checkpoint_steps=1) as process:
+        log = tmp_path / "out/metrics.jsonl"
+        while process.poll() is None and not (log.is_file() and log.read_text().count('"kind": "step"') >= 2):
+            time.sleep(0.01)
+        process.kill()
+    done = fit(corpus, tmp_path / "out", epochs=4, freeze=True, deterministic=True, checkpoint_steps=1)
+    np.testing.assert_allclose(done.epochs["loss"], whole.epochs["loss"], rtol=1e-5)
+    assert len(curve(tmp_path / "out")) == len(curve(tmp_path / "whole"))
 
 
 def test_a_tracker_that_there_is_not_is_refused(corpus: Corpus, tmp_path: Path) -> None:

@@ -1,0 +1,134 @@
+"""Training heads above a frozen encoder: every clip goes through it once, what the heads need of it is kept.
+
+The heads mix normalised states of the layers, x = sum_l a_l s_l with learned shares a, and take mean and deviation of x
+over time. Both follow from the means of every s_l and the covariances of every pair, whatever a is:
+mean(x) = sum_l a_l mean(s_l), var(x) = sum_lk a_l a_k cov(s_l, s_k). So these are kept, and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from alm_proxies.audio.clip import Clip
+from alm_proxies.audio.recipe import Sounds
+from alm_proxies.audio.vectors import Floats, vectors_of
+from alm_proxies.files import digest_of
+from alm_proxies.models.encoder import Encoder, Inputs, encoder_digest
+from alm_proxies.models.speech_model import Answer, Heads, SpeechModel, statistics_of
+from alm_proxies.tables import Finding, Utterances
+from alm_proxies.training.batches import Index, Loader, Part, Step, wrong_length
+from alm_proxies.training.settings import TrainSettings
+
+_VERSION = 1
+_MOST = 4 * 2**30  # bytes of kept features; a bigger corpus is encoded in every epoch
+
+
+class KeptHeads(nn.Module):
+    """The heads alone, called with kept statistics in place of sound."""
+
+    def __init__(self, heads: Heads) -> None:
+        super().__init__()
+        self.heads = heads
+
+    def forward(self, values: Tensor, lengths: Tensor) -> Answer:
+        """The answer to a batch of statistics; all are equally long."""
+        return self.heads.of_statistics(values)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class KeptLoader:
+    """Steps of kept statistics, with the methods of Loader."""
+
+    statistics: Floats
+    """(rows, statistics, width)."""
+    known: NDArray[np.bool_]
+    findings: tuple[tuple[Finding, ...], ...]
+    """Of every row."""
+    shortest: float
+    longest: float
+
+    def prepare(self, clips: Sequence[Floats]) -> Inputs:
+        """Statistics of nothing, for a process that has no clip in a step."""
+        return _inputs(np.zeros((len(clips), *self.statistics.shape[1:]), dtype=np.float32))
+
+    def steps(
+        self, plan: Sequence[Index], *, first: int = 0, share: tuple[int, int] = (0, 1), epoch: int | None = None
+    ) -> Generator[Step, None, None]:
+        """The steps of a plan from number `first` on; process i of n with share = (i, n) gets every n-th row."""
+        rank, world = share
+        for number in range(first, len(plan)):
+            rows = plan[number][rank::world]
+            usable = rows[self.known[rows]]
+            parts = (Part(_inputs(self.statistics[usable]), usable),) if len(usable) else ()
+            yield Step(number, parts, tuple(finding for row in rows.tolist() for finding in self.findings[row]))
+
+
+AnyLoader = Loader | KeptLoader
+
+
+def kept_loader(
+    model: SpeechModel,
+    ids: Sequence[str],
+    utterances: Utterances,
+    folder: Path,
+    settings: TrainSettings,
+    *,
+    limits: tuple[float, float],
+    quiet: bool,
+) -> KeptLoader:
+    """The statistics of all utterances, read from the folder or computed and kept there."""
+    encoder, layers = model.encoder, model.heads.shape.layers
+    size = _size(len(layers))
+    made = vectors_of(
+        ids,
+        Sounds(utterances, stage="train", rate=encoder.rate),
+        _compute(encoder, layers, limits),
+        width=size * encoder.width,
+        digest=digest_of([_VERSION, encoder_digest(str(settings.model), settings.revision), layers, limits]),
+        folder=folder,
+        message="encoding",
+        threads=settings.threads,
+        quiet=quiet,
+    )
+    found: dict[str | None, list[Finding]] = {}
+    for finding in made.findings:
+        found.setdefault(finding.utterance_id, []).append(finding)
+    findings = tuple(tuple(found.get(name, ())) for name in ids)
+    statistics = made.rows.reshape(len(ids), size, encoder.width)
+    return KeptLoader(statistics, made.known, findings, *limits)
+
+
+def encodes_once(settings: TrainSettings, rows: int, layers: int, width: int) -> bool:
+    """Whether the encoder's states are the same in every epoch, and what the heads need of them can be kept."""
+    same = settings.freeze and not settings.augment and settings.pooling == "mean_deviation"
+    return same and rows * _size(layers) * width * 4 <= _MOST
+
+
+def _size(layers: int) -> int:
+    return layers + layers * (layers + 1) // 2
+
+
+def _compute(
+    encoder: Encoder, layers: Sequence[int], limits: tuple[float, float]
+) -> Callable[[Clip, str], tuple[Floats | None, tuple[Finding, ...]]]:
+    def compute(clip: Clip, utterance_id: str) -> tuple[Floats | None, tuple[Finding, ...]]:
+        if not limits[0] <= clip.duration <= limits[1]:
+            return None, (wrong_length(utterance_id, clip.duration, *limits),)
+        with torch.inference_mode():
+            hidden = encoder(encoder.prepare([clip.samples]))
+            made = statistics_of([hidden.states[layer] for layer in layers], hidden.mask)
+        return made[0].flatten().cpu().numpy().astype(np.float32), ()
+
+    return compute
+
+
+def _inputs(statistics: Floats) -> Inputs:
+    lengths = torch.full((len(statistics),), statistics.shape[-1])
+    return Inputs(torch.from_numpy(np.ascontiguousarray(statistics)), lengths)
