@@ -47,6 +47,16 @@ class Browser:
         feature = {"name": "prefers-color-scheme", "value": scheme}
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
 
+    def marks(self, kind: str) -> list[list[Any]]:
+        """Every figure's id and how many marks of its wide or narrow drawing are to be seen."""
+        found: list[list[Any]] = self.ask(
+            "[...document.querySelectorAll('figure')].map(figure => [figure.id,"
+            " [...figure.querySelectorAll(`.${arguments[0]} .mark[data-tip]`)]"
+            ".map(mark => mark.getBoundingClientRect()).filter(box => box.width > 0 && box.height > 0).length])",
+            kind,
+        )
+        return found
+
     def complaints(self) -> list[str]:
         return [entry["message"] for entry in self.driver.get_log("browser")]
 

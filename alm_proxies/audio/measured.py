@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from alm_proxies.audio.clip import Clip
-from alm_proxies.audio.features import GROUPS, measure, names_of
+from alm_proxies.audio.features import GROUPS, Measured, measure, names_of
 from alm_proxies.audio.vectors import Floats
 from alm_proxies.files import digest_of
 from alm_proxies.tables import Finding
@@ -25,6 +25,11 @@ def measuring(stage: str) -> Callable[[Clip, str], tuple[Floats | None, tuple[Fi
     return partial(_measured, stage)
 
 
+def row_of(made: Measured) -> Floats:
+    """What was measured as a row; NaN = not measurable."""
+    return np.array([np.nan if (value := made.values[name]) is None else value for name in NAMES], dtype=np.float32)
+
+
 def _measured(stage: str, clip: Clip, utterance_id: str) -> tuple[Floats | None, tuple[Finding, ...]]:
     made = measure(clip)
     findings = tuple(
@@ -38,5 +43,5 @@ def _measured(stage: str, clip: Clip, utterance_id: str) -> tuple[Floats | None,
         )
         for failure in made.failures
     )
-    row = np.array([np.nan if value is None else value for value in made.values.values()], dtype=np.float32)
+    row = row_of(made)
     return (None if np.isnan(row).all() else row), findings

@@ -112,7 +112,12 @@ CONDITIONS: Mapping[str, tuple[str, Mapping[str, float]]] = {
 def in_condition(clip: Clip, condition: str, utterance_id: str) -> Clip:
     """The clip as it would sound in one of the CONDITIONS; the same clip always sounds the same."""
     seed = int(generator(0, condition, utterance_id).integers(2**31))
-    return render(Recipe(parents=((utterance_id, 1.0),), effects=(CONDITIONS[condition],), seed=seed), [clip])
+    return with_effect(clip, utterance_id, CONDITIONS[condition], seed)
+
+
+def with_effect(clip: Clip, utterance_id: str, effect: tuple[str, Mapping[str, Any]], seed: int) -> Clip:
+    """The clip of an utterance after one effect."""
+    return render(Recipe(parents=((utterance_id, 1.0),), effects=(effect,), seed=seed), [clip])
 
 
 class Sounds:

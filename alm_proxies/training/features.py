@@ -12,11 +12,12 @@ import polars as pl
 from numpy.typing import NDArray
 
 from alm_proxies.audio.clip import RATE, Clip
-from alm_proxies.audio.features import GROUPS, measure, names_of
+from alm_proxies.audio.features import measure
+from alm_proxies.audio.measured import DIGEST, NAMES, row_of
 from alm_proxies.audio.recipe import Sounds
 from alm_proxies.audio.vectors import vectors_of
 from alm_proxies.errors import InputError
-from alm_proxies.files import digest_of, write_json, write_text
+from alm_proxies.files import write_json, write_text
 from alm_proxies.models.calibration import Calibration, signs_of
 from alm_proxies.models.trained import (
     FILE,
@@ -40,9 +41,7 @@ from alm_proxies.training.settings import TrainSettings
 from alm_proxies.training.targets import targets_of
 
 Floats = NDArray[np.float32]
-_NAMES = names_of(GROUPS)
 _WEIGHTS = "heads.npz"
-_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +111,7 @@ def train_features(
     targets = targets_of(labels, utterances, votes=votes, development=settings.development, seed=settings.seed)
     sounds = Sounds(utterances, stage="train")
     heard = vectors_of(
-        targets.ids, sounds, _compute, width=len(_NAMES), digest=digest_of([_VERSION, *_NAMES]),
+        targets.ids, sounds, _compute, width=len(NAMES), digest=DIGEST,
         folder=folder / "features", message="measuring", threads=settings.threads, quiet=quiet,
     )  # fmt: skip
     learn, judge = (rows[heard.known[rows]] for rows in (targets.train, targets.development))
@@ -172,8 +171,7 @@ def train_features(
 
 
 def _row(clip: Clip) -> Floats:
-    values = measure(clip).values
-    return np.array([np.nan if (value := values[name]) is None else value for name in _NAMES], dtype=np.float32)
+    return row_of(measure(clip))
 
 
 def _compute(clip: Clip, utterance_id: str) -> tuple[Floats | None, tuple[Finding, ...]]:

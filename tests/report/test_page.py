@@ -75,12 +75,7 @@ def test_every_chart_is_drawn_on_a_wide_screen_and_on_a_phone(browser, tmp_path:
     for width, kind in ((1200, "wide"), (390, "narrow")):
         browser.screen(width)
         browser.open(tmp_path / "report.html")
-        seen = browser.ask(
-            "[...document.querySelectorAll('figure')].map(figure => [figure.id,"
-            " [...figure.querySelectorAll(`.${arguments[0]} .mark[data-tip]`)]"
-            ".map(mark => mark.getBoundingClientRect()).filter(box => box.width > 0 && box.height > 0).length])",
-            kind,
-        )
+        seen = browser.marks(kind)
         assert {name: marks > 0 for name, marks in seen} == {
             "shares": True, "saturation": True, "confusion": True, "simplex": True
         }  # fmt: skip

@@ -19,9 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from alm_proxies.audio.clip import Clip
 from alm_proxies.audio.measured import NAMES, measuring
-from alm_proxies.audio.recipe import Recipe, Sounds, render
+from alm_proxies.audio.recipe import Sounds, with_effect
 from alm_proxies.measures.divergence import jsd_nats
 from alm_proxies.seeds import generator, seed_of
 from alm_proxies.training.folds import Fitted, Material, assign_folds, cross_fit
@@ -129,9 +128,7 @@ def heard_after(
             yield None
             continue
         name = opened.utterance_id
-        recipe = Recipe(parents=((name, 1.0),), effects=(effect,), seed=seed_of(seed, "drift", name))
-        clip: Clip = render(recipe, [opened.clip])
-        yield measured(clip, name)[0]
+        yield measured(with_effect(opened.clip, name, effect, seed_of(seed, "drift", name)), name)[0]
 
 
 def rejected(drift: Drift, rows: Sequence[int], features: Sequence[Floats | None]) -> Array:

@@ -65,12 +65,7 @@ def test_the_report_is_drawn_sorted_and_heard_in_a_browser(
     for width, kind in ((1200, "wide"), (390, "narrow")):
         browser.screen(width)
         browser.open(tmp_path / "report.html")
-        seen = browser.ask(
-            "[...document.querySelectorAll('figure')].map(figure => [figure.id,"
-            " [...figure.querySelectorAll(`.${arguments[0]} .mark[data-tip]`)]"
-            ".map(mark => mark.getBoundingClientRect()).filter(box => box.width > 0 && box.height > 0).length])",
-            kind,
-        )
+        seen = browser.marks(kind)
         assert [name for name, _ in seen] == [
             "learning", "strata", "groups", "shares", "confusion", "agreement", "saturation", "variance",
             "reliability", "coverage", "trust", "simplex",

@@ -165,12 +165,7 @@ def test_the_page_is_drawn_and_sorted_in_a_browser(browser: Any, tables: Tables,
     for width, kind in ((1200, "wide"), (390, "narrow")):
         browser.screen(width)
         browser.open(tmp_path / "report.html")
-        seen = browser.ask(
-            "[...document.querySelectorAll('figure')].map(figure => [figure.id,"
-            " [...figure.querySelectorAll(`.${arguments[0]} .mark[data-tip]`)]"
-            ".map(mark => mark.getBoundingClientRect()).filter(box => box.width > 0 && box.height > 0).length])",
-            kind,
-        )
+        seen = browser.marks(kind)
         names = [name for name, _ in seen]
         assert {"halved", "reliability", "risk-coverage", "confusion-0", "confusion-2"} <= set(names)
         assert all(marks > 0 for _, marks in seen), seen
