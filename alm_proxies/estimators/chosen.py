@@ -98,14 +98,14 @@ class Chosen(Estimator):
 
 
 def choose(counts: Counts, *, folds: int = 5, seed: int = 0, quiet: bool = False) -> Choice:
-    """The estimator that foretells left-out human votes best; proxies count only where they show that they help.
+    """The estimator that predicts left-out human votes best; proxies count only where they show that they help.
 
-    Every human vote of every utterance is left out once and foretold from the utterance's other votes and proxies by
+    Every human vote of every utterance is left out once and predicted from the utterance's other votes and proxies by
     a fit to other speakers (other utterances where speakers are unknown). Candidates with proxies must beat the best
     one without by more than one standard error of the paired difference over speakers, widened for few of them as a
     t-interval is; else proxies are off. Utterances of one speaker alone are folded and paired by utterance.
     Under 20 utterances with human votes nothing can be shown: `weighted` then counts proxies by its weak prior.
-    Proxies that know of the human votes would foretell left-out ones for the wrong reason: they do not count.
+    Proxies that know of the human votes would predict left-out ones for the wrong reason: they do not count.
     With k votes an utterance this tunes for k - 1, where proxies help a little more than beside all k; what is tuned
     are likelihoods and pseudo-counts, which do not depend on how many votes stand beside them.
     """
@@ -186,7 +186,7 @@ class _Search:
         return best
 
     def fewer(self, best: Candidate) -> Candidate:
-        """Drop one block of proxies after another while left-out votes are foretold no worse."""
+        """Drop one block of proxies after another while left-out votes are predicted no worse."""
         while len(best.proxies) > 1:
             tries = [replace(best, proxies=tuple(n for n in best.proxies if n != name)) for name in best.proxies]
             better = self.best([*tries, best])
@@ -238,7 +238,7 @@ def _findings(
     k = float(np.median(votes))
     fits = len(search.order) * (int(search.fold.max()) + 1)
     message = (
-        f"{best.words()} foretells left-out human votes best: {search.losses[best].mean:.4f} nats a vote; "
+        f"{best.words()} predicts left-out human votes best: {search.losses[best].mean:.4f} nats a vote; "
         f"{fits} fits to {len(votes)} utterances, folds by {search.by}; "
         f"one of {k:g} votes left out, so chosen for {max(k - 1, 0):g} votes beside the proxies"
     )

@@ -69,7 +69,7 @@ def short_windows(model: Any) -> Iterator[Hearing]:
 
 @contextmanager
 def only_the_end(model: Any, tokens: int) -> Iterator[None]:
-    """Within it the output layer runs on so many last tokens alone."""
+    """Within it the output layer runs on that number of last tokens alone."""
     layer = model.get_output_embeddings()
     hook = layer.register_forward_pre_hook(lambda _, inputs: (inputs[0][:, -tokens:],))
     try:
@@ -86,7 +86,7 @@ class Hearing:
         self._places = places
 
     def set(self, frames: int, start: int = 0) -> None:
-        """Hear windows of so many mel frames that begin at the frame `start` of what was recorded."""
+        """Hear windows of that number of mel frames that begin at the frame `start` of what was recorded."""
         first, count = start // FRAMES_A_POSITION, frames // FRAMES_A_POSITION
         places = nn.Embedding(count, self._places.shape[1], _weight=self._places[first : first + count])
         self._tower.embed_positions = places.requires_grad_(False)

@@ -26,7 +26,7 @@ from alm_proxies.tables import Finding, Utterances
 _EXTRA = 480  # samples of silence behind a clip, so that its last frames see what padding shows them
 _SILENCE = 2.0  # how far below a clip's loudest cell the extractor cuts, in its own unit
 _ALIKE = 16  # batches drawn together and sorted by length
-_STEP = 50  # windows are a multiple of so many frames
+_STEP = 50  # windows are a multiple of this number of frames
 _EVEN = 4  # a window begins where a token of sound begins
 _DECIBELS = 40.0  # a level change in dB to one of mel cells: log10 of power, over 4
 
@@ -135,7 +135,7 @@ class Batches:
         return -(-len(self.rows) // self.size)
 
     def epoch(self, number: int, window: int | None = None) -> Iterator[Batch]:
-        """All rows once, in batches of clips of similar length; with a window, only so many frames of each clip."""
+        """All rows once, in batches of clips of similar length; with a window, that number of frames of each."""
         chance = generator(self.seed, "order", number)
         order = chance.permutation(len(self.rows))
         lengths = self.heard.lengths[self.rows]
