@@ -88,7 +88,7 @@ class Annotator:
                 where=self.where,
                 fix=f"Write votes = {len(cells)}, or raise cross.label_orders.",
             )
-        said = file.model_dump(mode="json", exclude={"name", "knows", "votes", "serve", "price", "prompt"})
+        said = file.deciding()
         if not file.content_free:
             del said["content_free"]
         if self.local is not None and file.revision is None:

@@ -13,7 +13,7 @@ from alm_proxies.engines.engine import Elicit, EngineName, serve_settings
 from alm_proxies.errors import SettingsError
 from alm_proxies.files import package_folder, shipped_folder
 from alm_proxies.nearest import did_you_mean
-from alm_proxies.settings import Settings
+from alm_proxies.settings import CHANGES_NOTHING, Settings, marked
 
 _ELICITED_BY = {
     "label": ("sample", "score"),
@@ -80,14 +80,14 @@ class AnnotatorFile(Settings):
     """The model's name there, or a folder."""
     revision: str | None = None
     """The model's commit."""
-    knows: tuple[str, ...] = ()
+    knows: Annotated[tuple[str, ...], CHANGES_NOTHING] = ()
     """The labels the model has learned, where it knows no others: asked for another it is refused; empty = any."""
     prompt: str = "listener"
     """A shipped prompt's name, or the path of a prompt file."""
     elicit: Elicit = "sample"
     """sample: draws answers; score: reads off the probability of every label; state: lets a distribution be stated."""
     votes: Annotated[int, Field(ge=1, le=10_000)] | None = None
-    """Votes an utterance; null = one from every cell."""
+    """Votes an utterance; null = one from every cell. Raised, the missing ones are asked for."""
     answer: Answer = "codes"
     """codes: one letter a label, checked to be one token; words: the labels themselves."""
     constrain: bool = False
@@ -101,10 +101,15 @@ class AnnotatorFile(Settings):
     """What is crossed into cells."""
     too_long: Literal["fail", "crop"] = "fail"
     """Audio beyond the model's window: a failed vote, or its beginning."""
-    serve: dict[str, Any] = Field(default_factory=dict)
+    serve: Annotated[dict[str, Any], CHANGES_NOTHING] = Field(default_factory=dict)
     """How the engine is run or reached; changes no vote."""
-    price: Price = Price()
-    """What it costs."""
+    price: Annotated[Price, CHANGES_NOTHING] = Price()
+    """What it costs; votes that were paid keep the price that they had."""
+
+    def deciding(self) -> dict[str, Any]:
+        """What decides a vote: all but its name, the number of votes, the prompt's place, and what changes nothing."""
+        aside = {"name", "votes", "prompt", *marked(type(self), CHANGES_NOTHING)}
+        return self.model_dump(mode="json", exclude=aside)
 
 
 def annotator_path(named: str | Path, beside: str | Path = ".") -> Path:

@@ -15,7 +15,7 @@ from alm_proxies.annotators.templates import PromptEnvironment, rendered
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.files import digest_of
 from alm_proxies.plugins import plugin
-from alm_proxies.settings import read_settings
+from alm_proxies.settings import CHANGES_NOTHING, marked, read_settings
 
 Elicits = Literal["label", "primary_secondary", "distribution", "attributes"]
 Answer = Literal["codes", "words"]
@@ -82,8 +82,8 @@ def own_id(identifier: str) -> str:
 class PromptFile(BaseModel):
     """A prompt file."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    describes: str = ""
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    describes: Annotated[str, CHANGES_NOTHING] = ""
     """One line for people; changes no vote."""
     elicits: Elicits
     """What a reply holds."""
@@ -94,7 +94,7 @@ class PromptFile(BaseModel):
     after: str
     """What stands after the recording: a template."""
     focus: dict[str, str] = {}
-    """Focus sentences by name, to be crossed by an annotator."""
+    """Focus sentences by name, to be crossed by an annotator; those that it does not cross change no vote."""
     requires: tuple[Lends, ...] = ()
     """What an utterance must have to be asked about."""
     turns: Annotated[int, Field(ge=0, le=100)] = 0
@@ -148,7 +148,8 @@ class Prompt:
 
     def digest(self, focus: Sequence[str] = ()) -> str:
         """What a vote depends on in this file, with those focus sentences that are used."""
-        said = self.file.model_dump(mode="json", exclude={"describes", "focus"})
+        aside = {"focus", *marked(PromptFile, CHANGES_NOTHING)}
+        said = self.file.model_dump(mode="json", exclude=aside)
         return digest_of({**said, "focus": {name: self.focus_sentence(name) for name in focus}})
 
     def render(

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from alm_proxies.settings import CHANGES_NOTHING, marks_of
 from site_pages.cells import code, first_sentence, plain, table
 
 _HEAD = """# Settings
@@ -22,6 +23,9 @@ Every key, from the settings classes of the package. A key of a pipeline section
 command and an argument of the settings class in Python: `[fuse] folds = 5`, `--folds 5` and `FuseSettings(folds=5)` are
 one setting. Unknown keys are refused, with the nearest known one. Values rank: a flag, a file named with `--settings`,
 the pipeline file, the default.
+
+A finished stage runs again when a key that its result depends on was changed, or the content of a file that a key names
+was. Keys marked *Changes no result* are not looked at: what is done stays done.
 """
 _FILE = """`alm-proxies run FILE.toml`: these keys at its top, and a section a stage. `[[...]]` may be repeated, a block
 each. Editors check a file against [this schema](pipeline.schema.json), annotator files against
@@ -32,6 +36,7 @@ each. Editors check a file against [this schema](pipeline.schema.json), annotato
 def page() -> str:
     """The keys of everything that a user writes in TOML."""
     from alm_proxies.annotators.annotator_file import AnnotatorFile
+    from alm_proxies.annotators.prompts import PromptFile
     from alm_proxies.cards import Card
     from alm_proxies.pipeline.file import FileSettings
     from alm_proxies.stages.registry import STAGES, stage_of
@@ -50,6 +55,7 @@ def page() -> str:
     parts += ["## The annotator file\n", first_sentence(AnnotatorFile.__doc__) + "\n", _keys(AnnotatorFile)]
     parts += [_section(f"{name} = {{ ... }}", model, done) for name, model, _ in _sections(AnnotatorFile)]
     parts += _serve(done)
+    parts += ["## The prompt file\n", first_sentence(PromptFile.__doc__) + "\n", _keys(PromptFile)]
     parts += ["## The data card\n", first_sentence(Card.__doc__) + "\n", _keys(Card)]
     return "\n".join(parts)
 
@@ -89,6 +95,9 @@ def _section(
     return "\n".join(parts)
 
 
+_NO_RESULT = " *Changes no result.*"
+
+
 def _keys(model: type[BaseModel]) -> str:
     meanings = attribute_docstrings(model)
     rows = [
@@ -97,7 +106,8 @@ def _keys(model: type[BaseModel]) -> str:
             plain(type_words(field.annotation)),
             plain(_bounds(field)),
             _default(field),
-            plain(field.description or meanings.get(name, "")),
+            plain(field.description or meanings.get(name, ""))
+            + (_NO_RESULT if CHANGES_NOTHING in marks_of(field) else ""),
         )
         for name, field in model.model_fields.items()
     ]

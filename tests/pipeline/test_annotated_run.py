@@ -1,6 +1,7 @@
 """A pipeline whose proxies answer from the simulated truth: from synthetic speech to a report and back to a vote."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -128,3 +129,22 @@ def test_check_says_which_stages_would_be_skipped_and_why_the_first_would_run(fi
     facts = "\n".join(check(changed).facts)
     assert "annotate: unchanged, will be skipped" in facts
     assert "fuse: runs again because classes has changed (4 -> 3), and so does what comes after it" in facts
+
+
+def test_votes_raised_in_an_annotator_file_are_asked_for_by_the_next_run(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(file.parent, tmp_path / "again")
+    here, annotator = tmp_path / "again" / "sim.toml", tmp_path / "again" / "ideal.toml"
+    here.write_text(file.read_text().replace(str(file.parent), str(here.parent)))
+    assert run(here, quiet=True).skipped == 5
+    annotator.write_text(annotator.read_text().replace("votes = 4", "votes = 6"))
+    because = "runs again because the number of votes of ideal has changed"
+    assert any(fact.startswith(f"annotate: {because}") for fact in check(here).facts)
+    capsys.readouterr()
+    assert command(["run", str(here)]) == 0
+    said = capsys.readouterr().err
+    assert because in said
+    assert "160 of 240 votes have their outcome, 80 votes to be asked about 40 utterances" in said
+    assert len(Votes.read(here.parent / "out" / "annotate" / "votes.parquet")) == 240
+    assert set(Labels.read(here.parent / "out" / "fuse" / "labels.parquet").frame["proxy_votes"]) == {6.0}

@@ -26,9 +26,10 @@ _PACKAGES = {"transformers": ("transformers", "local"), "vllm": ("vllm", "vllm")
 
 
 def inputs_of(ahead: Ahead) -> dict[str, str]:
-    """The annotators of the panel, each by what decides its votes."""
-    panel = [annotator.ready(ahead.labels) for annotator in read_panel(ahead.settings)]
+    """The annotators of the panel, each by what decides its votes and by how many they are."""
+    panel = [annotator.ready(ahead.labels, ahead.settings.votes) for annotator in read_panel(ahead.settings)]
     inputs = {f"annotator {one.name}": digest_of([one.name, one.digest]) for one in panel}
+    inputs |= {f"the number of votes of {one.name}": str(one.votes) for one in panel}
     engines = [plugins("engines").get(one.file.engine) for one in panel]
     return inputs | {f"engine {one.name}": one.origin for one in engines if one is not None and one.origin}
 

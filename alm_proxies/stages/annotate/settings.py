@@ -52,8 +52,8 @@ class AnnotateSettings(Settings):
     """Stop cleanly after this number of minutes; the same command goes on."""
     may_leave: Annotated[tuple[str, ...], CHANGES_NOTHING] = ()
     """Corpora that may be sent over the network although their data card forbids it or is missing."""
-    cards: Annotated[Path, PLACE] | None = None
-    """A folder with data cards of your own."""
+    cards: Annotated[Path, PLACE, CHANGES_NOTHING] | None = None
+    """A folder with data cards of your own; they say which recordings may be sent away, and change no vote."""
 
 
 STAGE = Stage(

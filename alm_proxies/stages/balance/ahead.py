@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from alm_proxies.cards import digests_of_cards
 from alm_proxies.files import digest_file, digest_of
 from alm_proxies.stage import Ahead, Foreseen
 from alm_proxies.stages.balance.settings import NAMED
+from alm_proxies.tables import Utterances
 
 
 def inputs_of(ahead: Ahead) -> dict[str, str]:
-    """The wanted class shares: as they stand in the settings, or the content of the Labels file that is named there."""
+    """The wanted class shares, as they stand in the settings or in the Labels file that is named there, and the cards
+    of the corpora, which say what may be played in the page.
+    """
+    corpora = sorted(Utterances.read(ahead.inputs["utterances"][0]).frame["corpus"].unique())
+    cards = digests_of_cards(corpora, ahead.settings.cards)
     wish = ahead.settings.classes
     if isinstance(wish, str) and wish not in NAMED and Path(wish).is_file():
-        return {f"classes {ahead.named(Path(wish))}": digest_file(Path(wish))}
-    return {"classes": digest_of(wish)}
+        return {f"classes {ahead.named(Path(wish))}": digest_file(Path(wish)), **cards}
+    return {"classes": digest_of(wish), **cards}
 
 
 def foresee(ahead: Ahead) -> Foreseen:

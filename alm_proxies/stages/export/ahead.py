@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+from alm_proxies.cards import digests_of_cards
 from alm_proxies.stage import Ahead, Foreseen
+from alm_proxies.tables import Utterances
+
+
+def inputs_of(ahead: Ahead) -> dict[str, str]:
+    """The cards of the corpora: they say what may be copied, and under which licence."""
+    corpora = sorted(Utterances.read(ahead.inputs["utterances"][0]).frame["corpus"].unique())
+    return digests_of_cards(corpora, ahead.settings.cards)
 
 
 def foresee(ahead: Ahead) -> Foreseen:

@@ -73,5 +73,6 @@ STAGE = Stage(
     choice=Choice("format", "exports"),
     plugins={"format": "exports"},
     hears=True,
+    depends="alm_proxies.stages.export.ahead:inputs_of",
     foresee="alm_proxies.stages.export.ahead:foresee",
 )

@@ -5,20 +5,22 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 
-from alm_proxies.files import digest_file, weights_digest
+from alm_proxies.files import weights_digest
 from alm_proxies.stage import Ahead, Foreseen
+from alm_proxies.training.settings import TrainSettings
 
 
 def inputs_of(ahead: Ahead) -> dict[str, str]:
-    """The content of files and folders that its settings name: a model to begin from, a prompt."""
-    named = {key: value for key in ("model", "prompt") if isinstance(value := getattr(ahead.settings, key, None), str)}
+    """The model to begin from, by content where it is a folder and else by name, and the content of the prompt."""
+    settings: TrainSettings = ahead.settings
     found: dict[str, str] = {}
-    for key, value in named.items():
-        path = Path(value).expanduser()
-        if path.is_dir():
-            found[key] = weights_digest(path)
-        elif path.is_file():
-            found[key] = digest_file(path)
+    if settings.model is not None:
+        path = Path(settings.model).expanduser()
+        found["model"] = weights_digest(path) if path.is_dir() else settings.model
+    if settings.recipe == "alm":
+        from alm_proxies.annotators.prompts import prompt_of
+
+        found["prompt"] = prompt_of(settings.alm.prompt).digest()
     return found
 
 
