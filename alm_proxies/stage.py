@@ -115,18 +115,27 @@ class Foreseen:
 
     facts: tuple[str, ...] = ()
     """Sentences for people."""
+    warnings: tuple[str, ...] = ()
+    """What is wrong or may mislead though a run would go on: missing recordings, votes without a label."""
     problems: tuple[str, ...] = ()
     """What a run would stop at: missing files, packages, keys."""
     counts: Mapping[str, float] = field(default_factory=dict)
     """How much of each there will be, under the names of the result's `.counts`: utterances, votes, labels."""
     planned_votes: int = 0
-    """Votes that would be asked for."""
+    """Votes that there are to be, those that were cast before included."""
+    cast_votes: int = 0
+    """Those of them that were cast before and are not asked for again."""
+    paid: float = 0.0
+    """What has been paid so far."""
     price: float = 0.0
+    """What the votes still to be cast should cost."""
     budget: float | None = None
     seconds: float | None = None
     """About how long it takes, where that is known."""
     tables: Mapping[str, Any] = field(default_factory=dict)
     """Outputs that could be made without cost, for the stages behind: what read reads."""
+    data: Mapping[str, Any] = field(default_factory=dict)
+    """More of it, for machines."""
 
 
 @dataclass(frozen=True, slots=True)

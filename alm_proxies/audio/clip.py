@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections import deque
@@ -131,6 +132,26 @@ def open_clip(
     return Clip(samples=samples, rate=rate, container=container)
 
 
+def look_at(path: str | Path, *, start: float | None = None, end: float | None = None) -> float:
+    """The seconds of a recording, or of a slice of it, by its header and its end, without decoding it.
+
+    Raises RecordingError where it is missing, empty, cut short or no sound.
+    """
+    where = str(path)
+    handle = _file_handle(where)
+    try:
+        if os.fstat(handle).st_size == 0:
+            raise RecordingError("empty", "the file holds no bytes", where=where, fix="Fetch the file again.")
+        with _opened(handle, where) as sound:
+            first, last = _slice(handle, sound, where, start, end, math.inf)
+            by_decoding = sound.format == "FLAC" and last > first  # its header alone does not show that it is cut
+            if by_decoding and not len(_read_or_refuse(sound, where, last - 1, 1)):
+                raise _truncated(where, f"{_seconds(last / sound.samplerate)} are announced and the end is missing")
+            return (last - first) / int(sound.samplerate)
+    finally:
+        os.close(handle)
+
+
 def open_source(source: Source, *, stage: str, rate: int = RATE, longest: float = LONGEST) -> Opened:
     """The utterance's clip; a bad recording is a finding of the stage and never an exception."""
     try:
@@ -192,42 +213,59 @@ def _file_handle(where: str) -> int:
 def _decode(
     handle: int, where: str, start: float | None, end: float | None, longest: float
 ) -> tuple[NDArray[np.float32], int, str]:
-    import soundfile
-
-    try:
-        sound = soundfile.SoundFile(handle, closefd=False)
-    except soundfile.LibsndfileError as error:
-        raise _not_audio(handle, where, error.error_string) from error
-    with sound:
-        rate, frames = int(sound.samplerate), int(sound.frames)
-        first = round((start or 0.0) * rate)
-        last = frames if end is None else round(end * rate)
-        if sound.format not in CONTAINERS:
-            message = f"is a {sound.format} file, whose length cannot be checked"
-            raise RecordingError("not_audio", message, where=where, fix="Convert it to wav or flac.")
-        broken_off = last >= frames and _is_broken_off(handle, sound)
-        if frames == 0 and not broken_off:
-            raise RecordingError("empty", "holds no sound", where=where, fix="Leave it out or fetch it again.")
-        if broken_off and (end is None or last > frames):
-            raise _truncated(where, f"the file announces more sound than it holds ({_seconds(frames / rate)})")
-        if frames >= _UNKNOWN and end is None:
-            message = "does not say how long it is"
-            fix = "Give start and end of the utterance, or write the file anew."
-            raise RecordingError("length_unknown", message, where=where, fix=fix)
-        slack = round(_SLACK * rate)
-        if first >= frames or last > frames + slack:
-            raise _outside(where, start, end, frames / rate)
-        last = min(last, frames)
-        if (last - first) / rate > longest:
-            raise _too_long(where, (last - first) / rate, longest)
-        try:
-            samples = _read(sound, first, last - first)
-        except soundfile.LibsndfileError as error:
-            raise _truncated(where, f"decoding breaks off ({error.error_string.strip(' .')})") from error
-        if len(samples) < last - first - slack:
+    with _opened(handle, where) as sound:
+        first, last = _slice(handle, sound, where, start, end, longest)
+        rate = int(sound.samplerate)
+        samples = _read_or_refuse(sound, where, first, last - first)
+        if len(samples) < last - first - round(_SLACK * rate):
             announced, held = _seconds((last - first) / rate), _seconds(len(samples) / rate)
             raise _truncated(where, f"{announced} are announced and only {held} can be decoded")
         return samples, rate, str(sound.format)
+
+
+def _opened(handle: int, where: str) -> soundfile.SoundFile:
+    import soundfile
+
+    try:
+        return soundfile.SoundFile(handle, closefd=False)
+    except soundfile.LibsndfileError as error:
+        raise _not_audio(handle, where, error.error_string) from error
+
+
+def _slice(
+    handle: int, sound: soundfile.SoundFile, where: str, start: float | None, end: float | None, longest: float
+) -> tuple[int, int]:
+    """The first frame of the slice and the one behind its last, as far as the header and the file's end allow."""
+    rate, frames = int(sound.samplerate), int(sound.frames)
+    first = round((start or 0.0) * rate)
+    last = frames if end is None else round(end * rate)
+    if sound.format not in CONTAINERS:
+        message = f"is a {sound.format} file, whose length cannot be checked"
+        raise RecordingError("not_audio", message, where=where, fix="Convert it to wav or flac.")
+    broken_off = last >= frames and _is_broken_off(handle, sound)
+    if frames == 0 and not broken_off:
+        raise RecordingError("empty", "holds no sound", where=where, fix="Leave it out or fetch it again.")
+    if broken_off and (end is None or last > frames):
+        raise _truncated(where, f"the file announces more sound than it holds ({_seconds(frames / rate)})")
+    if frames >= _UNKNOWN and end is None:
+        message = "does not say how long it is"
+        fix = "Give start and end of the utterance, or write the file anew."
+        raise RecordingError("length_unknown", message, where=where, fix=fix)
+    if first >= frames or last > frames + round(_SLACK * rate):
+        raise _outside(where, start, end, frames / rate)
+    last = min(last, frames)
+    if (last - first) / rate > longest:
+        raise _too_long(where, (last - first) / rate, longest)
+    return first, last
+
+
+def _read_or_refuse(sound: soundfile.SoundFile, where: str, first: int, wanted: int) -> NDArray[np.float32]:
+    import soundfile
+
+    try:
+        return _read(sound, first, wanted)
+    except soundfile.LibsndfileError as error:
+        raise _truncated(where, f"decoding breaks off ({error.error_string.strip(' .')})") from error
 
 
 def _read(sound: soundfile.SoundFile, first: int, wanted: int) -> NDArray[np.float32]:

@@ -75,26 +75,26 @@ def check(
         Ask each annotator about so many utterances, thrice: which share of its votes does a transcript turn that tells
         the answer? This costs what votes cost.
     """
-    found = check_file(file, folder=folder, settings=settings, changes=_changes(changes), ask=ask)
+    found = check_file(file, folder=folder, settings=settings, changes=_changes(changes), ask=ask, quiet=common.quiet)
     for place, values in found.settings.items():
         say(f"  {place}: {_effective(values)}", quiet=common.quiet)
     for fact in found.facts:
         say(f"  {fact}", quiet=common.quiet)
+    for warning in found.warnings:
+        say(f"  warning: {warning}")
     for problem in found.problems:
         say(f"  wrong: {problem}")
-    count = len(found.problems)
-    line = f"{count} problem{'s' if count > 1 else ''}" if count else "nothing is wrong"
-    if found.planned_votes:
-        line += f"; {found.planned_votes:,} votes planned, about {found.expected_price:.2f}"
     data = {
-        "facts": list(found.facts), "problems": list(found.problems),
-        "planned_votes": found.planned_votes, "expected_price": found.expected_price,
+        "facts": list(found.facts), "warnings": list(found.warnings), "problems": list(found.problems),
+        "planned_votes": found.planned_votes, "cast_votes": found.cast_votes,
+        "paid": found.paid, "expected_price": found.expected_price,
+        "annotators": {place: dict(one.data) for place, one in found.foreseen.items() if one.data},
         "settings": {
             place: {key: {"value": value, "origin": origin} for key, (value, origin) in values.items()}
             for place, values in found.settings.items()
         },
     }  # fmt: skip
-    return Outcome(line, data, exit_code=2 if found.problems else 0, as_json=common.json)
+    return Outcome(str(found), data, exit_code=2 if found.problems else 0, as_json=common.json)
 
 
 def explain(folder: Path, utterance: str, *, number: int = 0, common: Common = _COMMON) -> Outcome:

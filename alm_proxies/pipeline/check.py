@@ -2,30 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from alm_proxies.audio.looking import look_at_all
 from alm_proxies.pipeline.file import read_pipeline
 from alm_proxies.pipeline.graph import Node, Run, nodes_of
 from alm_proxies.pipeline.task import ahead_of, will_run
 from alm_proxies.pipeline.tasks import task_of
 from alm_proxies.stage import Foreseen, load
+from alm_proxies.stages.annotate.figures import in_money
+from alm_proxies.tables import Utterances
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What was found: facts, and problems that a run would stop at."""
+    """What was found: facts, warnings, and problems that a run would stop at."""
 
     facts: tuple[str, ...]
     problems: tuple[str, ...]
     planned_votes: int
+    """Votes that there are to be, those that were cast before included."""
     expected_price: float
+    """What the votes still to be cast should cost."""
+    warnings: tuple[str, ...] = ()
+    """What is wrong or may mislead though a run would go on."""
+    cast_votes: int = 0
+    """Planned votes that were cast before."""
+    paid: float = 0.0
+    """What has been paid so far."""
     settings: Mapping[str, Mapping[str, tuple[Any, str]]] = field(default_factory=dict)
     """For every folder of a stage, each setting with its value and where that was said."""
     foreseen: Mapping[str, Foreseen] = field(default_factory=dict)
     """For every folder of a stage, what it foresees."""
+
+    def __str__(self) -> str:
+        """The result in one line: nothing is wrong only where there is neither a problem nor a warning."""
+        said = [f"{len(found)} {noun}{'s' if len(found) > 1 else ''}" for found, noun in (
+            (self.problems, "problem"), (self.warnings, "warning")) if found]  # fmt: skip
+        line = " and ".join(said) or "nothing is wrong"
+        if said and not self.problems:
+            line += ", nothing that a run would stop at"
+        if self.planned_votes:
+            line += f"; {self.planned_votes:,} votes planned"
+            if self.cast_votes or self.paid:
+                line += f", {self.cast_votes:,} cast for {in_money(self.paid)}"
+            if self.planned_votes > self.cast_votes:
+                rest = f"{self.planned_votes - self.cast_votes:,} left, " if self.cast_votes else ""
+                line += f", {rest}about {in_money(self.expected_price)}"
+        return line
 
 
 def check(
@@ -35,14 +62,17 @@ def check(
     settings: str | Path | None = None,
     changes: Mapping[str, Any] | None = None,
     ask: int = 0,
+    quiet: bool = True,
 ) -> Checked:
     """Read every file a pipeline names and say what it stands for, what it would ask and cost, and what is wrong.
 
-    Nothing is kept, and no engine is asked unless `ask` says about how many utterances: then each annotator that is
-    told transcripts is asked about them thrice, to tell which share of its votes an injected one turns.
+    Every recording is looked at, and the ledger of earlier runs: what was paid, and what is left. Nothing is kept, and
+    no engine is asked unless `ask` gives a number of utterances: then each annotator whose prompt holds transcripts is
+    asked about them three times, to measure which share of its votes an injected one turns.
     """
     pipeline = read_pipeline(file, folder, settings=settings, changes=changes)
     facts = [f"{len(pipeline.runs)} run{'s' if len(pipeline.runs) > 1 else ''} into {pipeline.folder}"]
+    warnings: list[str] = []
     problems: list[str] = []
     foreseen: dict[Path, Foreseen] = {}
     effective: dict[str, dict[str, tuple[Any, str]]] = {}
@@ -52,7 +82,12 @@ def check(
             if node.folder not in foreseen:
                 foreseen[node.folder] = _foreseen(node, one, foreseen, 0 if problems else ask)
                 facts += [f"{node.title}: {fact}" for fact in foreseen[node.folder].facts]
+                warnings += [f"{node.title}: {warning}" for warning in foreseen[node.folder].warnings]
                 problems += foreseen[node.folder].problems
+                if node.stage.verb == "read" and (hearing := [one for one in nodes if one.stage.hears]):
+                    foreseen[node.folder] = _looked_at(
+                        node, hearing, foreseen[node.folder], facts, warnings, problems, quiet=quiet
+                    )
                 effective[str(node.folder.relative_to(pipeline.folder))] = dict(_effective(node))
         if not problems:
             facts += _unchanged(nodes, one)
@@ -62,6 +97,9 @@ def check(
         problems=tuple(problems),
         planned_votes=sum(one.planned_votes for one in foreseen.values()),
         expected_price=sum(one.price for one in foreseen.values()),
+        warnings=tuple(warnings),
+        cast_votes=sum(one.cast_votes for one in foreseen.values()),
+        paid=sum(one.paid for one in foreseen.values()),
         settings=effective,
         foreseen={str(place.relative_to(pipeline.folder)): one for place, one in foreseen.items()},
     )
@@ -73,6 +111,36 @@ def _foreseen(node: Node, run: Run, known: Mapping[Path, Foreseen], ask: int) ->
     before = {need: tuple(known[source.node.folder] for source in sources) for need, sources in node.inputs.items()}
     made: Foreseen = load(node.stage.foresee)(ahead_of(task_of(node, run), before=before, ask=ask))
     return made
+
+
+def _looked_at(
+    node: Node,
+    hearing: Sequence[Node],
+    foreseen: Foreseen,
+    facts: list[str],
+    warnings: list[str],
+    problems: list[str],
+    *,
+    quiet: bool,
+) -> Foreseen:
+    """Looks at every recording of a corpus that stages open; what read foresees, with the durations found."""
+    table: Utterances | None = foreseen.tables.get("utterances")
+    written = node.folder / node.stage.writes["utterances"]
+    if table is None and not written.exists():
+        return foreseen
+    found = look_at_all(table if table is not None else Utterances.read(written), quiet=quiet)
+    if not found.recordings:
+        return foreseen
+    facts.append(f"{node.title}: {found.usable:,} of {found.recordings:,} recordings are there and whole")
+    useless = not found.usable and any(one.stage.verb in _NEEDS_SOUND for one in hearing)
+    (problems if useless else warnings).extend(f"{node.title}: {said}" for said in found.sentences())
+    if table is None:
+        return foreseen
+    return replace(foreseen, tables={**foreseen.tables, "utterances": found.utterances})
+
+
+_NEEDS_SOUND = ("annotate", "listen", "train", "predict")
+"""Stages that can do nothing without a single recording."""
 
 
 def _effective(node: Node) -> Iterator[tuple[str, tuple[Any, str]]]:
@@ -95,14 +163,14 @@ def _costs(foreseen: Mapping[Path, Foreseen], folder: Path) -> Iterator[str]:
     if len(priced) > 1:
         for place, one in priced.items():
             yield f"{place.relative_to(folder)}: {one.planned_votes:,} votes planned, about {one.price:.2f}"
-    several = f" for {len(priced)} settings of annotate together" if len(priced) > 1 else ""
-    yield f"{planned:,} votes planned{several}, about {price:.2f} by the annotators' own price tables"
+        yield f"{planned:,} votes planned for {len(priced)} settings of annotate together, about {price:.2f}"
     for place, one in priced.items():
-        if one.budget is not None and one.price > one.budget:
+        if one.budget is not None and one.paid + one.price > one.budget:
             whose = f"{place.relative_to(folder)}: " if len(priced) > 1 else ""
             yield f"{whose}the budget of {one.budget:.2f} would be reached first: annotate stops before it is passed"
     if len(priced) > 1 and any(one.budget is not None for one in priced.values()):
-        most = sum(one.price if one.budget is None else min(one.price, one.budget) for one in priced.values())
+        left = {place: max(0.0, one.budget - one.paid) for place, one in priced.items() if one.budget is not None}
+        most = sum(min(one.price, left.get(place, one.price)) for place, one in priced.items())
         yield f"a budget holds for each setting of annotate, not for all of them: together about {most:.2f} is spent"
 
 

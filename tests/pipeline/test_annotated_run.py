@@ -73,7 +73,7 @@ def test_check_says_what_an_injected_transcript_does(file: Path, capsys: pytest.
     (said,) = [fact for fact in found.facts if "an injected" in fact and fact.startswith("annotate: ideal: an")]
     assert "turns 0% (0% to " in said
     assert "(5 utterances); asking cost " in said
-    (before,) = [fact for fact in check(file).facts if "an injected" in fact]
+    (before,) = [fact for fact in check(file).facts if "that an injected" in fact]
     assert before.startswith("annotate: ideal: the run before measured that an injected")
     assert "(4 utterances)" in before
     assert command(["check", str(file), "--ask", "2"]) == 0

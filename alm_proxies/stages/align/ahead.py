@@ -18,4 +18,4 @@ def foresee(ahead: Ahead) -> Foreseen:
     votes = ahead.table("votes")
     if votes is None or votes.frame["held_out"].any():
         return Foreseen()
-    return Foreseen(facts=("no votes are held out, so nothing can be scored; write [hold_out]",))
+    return Foreseen(warnings=("no votes are held out, so nothing can be scored; write [hold_out]",))

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import replace
+from contextlib import ExitStack
+from dataclasses import asdict, replace
 from importlib.util import find_spec
 from tempfile import TemporaryDirectory
+
+import polars as pl
 
 from alm_proxies.about import about_of
 from alm_proxies.annotators.annotator import Annotator
@@ -15,9 +18,11 @@ from alm_proxies.errors import AlmProxiesError
 from alm_proxies.files import digest_of
 from alm_proxies.plugins import plugins
 from alm_proxies.stage import Ahead, Foreseen
+from alm_proxies.stages.annotate.ledger import Ledger
 from alm_proxies.stages.annotate.limits import leaves_this_machine, refuse_egress, refuse_same_names
-from alm_proxies.stages.annotate.plan import askable, is_told_transcripts, shard_of, to_be_injected
-from alm_proxies.stages.annotate.prices import price_of_all, price_of_injection
+from alm_proxies.stages.annotate.paid import Expectation, expectation_of, ledger_at
+from alm_proxies.stages.annotate.plan import askable, chosen, is_told_transcripts, shard_of, to_be_injected
+from alm_proxies.stages.annotate.prices import price_of_injection
 from alm_proxies.stages.annotate.settings import AnnotateSettings
 from alm_proxies.stages.annotate.stage import annotate, read_panel
 from alm_proxies.tables import Utterances
@@ -38,8 +43,8 @@ def foresee(ahead: Ahead) -> Foreseen:
     """The votes that each annotator would be asked for and their price, and what a run would stop at."""
     settings: AnnotateSettings = ahead.settings
     facts: list[str] = []
+    warnings: list[str] = []
     problems: list[str] = []
-    planned, price, votes = 0, 0.0, 0
     panel: list[Annotator] = []
     for path in settings.panel:
         try:
@@ -55,56 +60,93 @@ def foresee(ahead: Ahead) -> Foreseen:
         problems.append(str(error))
     before = ahead.folder / "votes.parquet"
     cards = about_of(before).annotators if before.exists() else {}
-    utterances: Utterances | None = ahead.table("utterances")
-    for annotator in panel:
-        try:
-            ready = annotator.ready(ahead.labels, settings.votes)
-        except AlmProxiesError as error:
-            problems.append(str(error))
-            continue
-        problems += _unmet(ready)
-        facts.append(f"{ready.name}: {ready.model_name}, {ready.votes} votes in {len(ready.cells)} cells")
-        card = cards.get(ready.name)
-        if card is not None and card.digest == ready.digest and card.injected is not None:
-            facts.append(f"{ready.name}: the run before measured that {card.injected}")
-        if utterances is not None:
-            count, cost = _asked(ready, utterances, settings, facts, problems)
-        else:
-            known = int(ahead.count("utterances", "utterances"))
-            count, cost = (min(known, settings.limit) if settings.limit else known) * ready.votes, 0.0
-        planned, price, votes = planned + count, price + cost, votes + count
+    utterances = _utterances(ahead)
+    expected: dict[str, Expectation] = {}
+    price_injected, paid = 0.0, 0.0
+    with ExitStack() as stack:
+        ledger = _ledger(ahead, stack, problems)
+        paid = ledger.spent() if ledger is not None else 0.0
+        for annotator in panel:
+            try:
+                ready = annotator.ready(ahead.labels, settings.votes)
+                if utterances is not None:
+                    _refuse_egress(ready, utterances, settings)
+            except AlmProxiesError as error:
+                problems.append(str(error))
+                continue
+            problems += _unmet(ready)
+            facts.append(f"{ready.name}: {ready.model_name}, {ready.votes} votes in {len(ready.cells)} cells")
+            card = cards.get(ready.name)
+            if card is not None and card.digest == ready.digest and card.injected is not None:
+                facts.append(f"{ready.name}: the run before measured that {card.injected}")
+            if utterances is None:
+                known = int(ahead.count("utterances", "utterances"))
+                count = (min(known, settings.limit) if settings.limit else known) * ready.votes
+                expected[ready.name] = Expectation(count, 0, 0.0, 0.0, None)
+                continue
+            every, findings = askable(utterances)
+            warnings += [text for one in findings if (text := f"{one.message}. {one.fix}") not in warnings]
+            frame = chosen(every, settings, ahead.table("votes"))
+            expected[ready.name] = expectation_of(ready, frame, ledger, settings.seed)
+            facts.append(f"{ready.name}: {expected[ready.name]}")
+            price_injected += _injected(ready, frame, settings, ledger, facts)
+    planned = sum(one.planned for one in expected.values())
     foreseen = Foreseen(
         facts=tuple(facts),
+        warnings=tuple(warnings),
         problems=tuple(problems),
-        counts={"votes": votes, "planned": planned},
+        counts={"votes": planned, "planned": planned},
         planned_votes=planned,
-        price=price,
+        cast_votes=sum(one.cast for one in expected.values()),
+        paid=paid,
+        price=sum(one.price for one in expected.values()) + price_injected,
         budget=settings.budget,
+        data={name: {**asdict(one), "left": one.left} for name, one in expected.items()},
     )
     return _ask(foreseen, ahead) if ahead.ask and not problems else foreseen
 
 
-def _asked(
-    annotator: Annotator, utterances: Utterances, settings: AnnotateSettings, facts: list[str], problems: list[str]
-) -> tuple[int, float]:
-    corpora = utterances.frame["corpus"].unique().to_list()
-    local = not leaves_this_machine(annotator)
+def _utterances(ahead: Ahead) -> Utterances | None:
+    """The utterances as they will be read, or as they were made by a run before; None where nobody knows them yet."""
+    table: Utterances | None = ahead.table("utterances")
+    written = ahead.inputs["utterances"][0]
+    if table is None and written.exists():
+        made = Utterances.read(written)
+        return made if len(made) == ahead.count("utterances", "utterances") else None
+    return table
+
+
+def _ledger(ahead: Ahead, stack: ExitStack, problems: list[str]) -> Ledger | None:
+    """The ledger of earlier runs, to read; None where there is none."""
+    path = ledger_at(ahead.folder, shard_of(ahead.settings.shard))
+    if not path.exists():
+        return None
     try:
-        refuse_egress(corpora, annotator, local, named=settings.may_leave, cards=settings.cards)
+        return stack.enter_context(Ledger.look(path))
     except AlmProxiesError as error:
         problems.append(str(error))
-    frame, findings = askable(utterances)
-    facts += [finding.message for finding in findings if finding.message not in facts]
-    if settings.limit is not None:
-        frame = frame.head(settings.limit)
-    price = price_of_all([annotator], frame)
-    if is_told_transcripts(annotator):
-        twice = to_be_injected(frame, settings.injection, shard_of(settings.shard))
-        price += price_of_injection([annotator], twice)
-        if twice.height:
-            said = f"{annotator.name}: {twice.height} utterances twice more, to see what an injected transcript turns"
-            facts.append(said)
-    return frame.height * annotator.votes, price
+        return None
+
+
+def _refuse_egress(annotator: Annotator, utterances: Utterances, settings: AnnotateSettings) -> None:
+    corpora = utterances.frame["corpus"].unique().to_list()
+    local = not leaves_this_machine(annotator)
+    refuse_egress(corpora, annotator, local, named=settings.may_leave, cards=settings.cards)
+
+
+def _injected(
+    annotator: Annotator, frame: pl.DataFrame, settings: AnnotateSettings, ledger: Ledger | None, facts: list[str]
+) -> float:
+    """What asking with injected transcripts should still cost."""
+    if not is_told_transcripts(annotator):
+        return 0.0
+    twice = to_be_injected(frame, settings.injection, shard_of(settings.shard))
+    if twice.height:
+        said = f"{annotator.name}: {twice.height} utterances twice more, to see what an injected transcript turns"
+        facts.append(said)
+    planned, cast, failed = ledger.injected_so_far() if ledger is not None else (0, 0, 0)
+    left = 1.0 - (cast - failed) / planned if planned else 1.0
+    return left * price_of_injection([annotator], twice)
 
 
 def _ask(foreseen: Foreseen, ahead: Ahead) -> Foreseen:

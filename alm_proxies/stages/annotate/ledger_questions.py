@@ -175,6 +175,25 @@ class Questions:
         return made
 
     @_question
+    def number_of(self, name: str, digest: str, seed: int | None) -> int | None:
+        """The number of the annotator with this name, digest and seed, if it has been here."""
+        where = "name = ? AND digest = ? AND seed IS ?"
+        row = self._sql.execute(f"SELECT id FROM annotator WHERE {where}", (name, digest, seed)).fetchone()
+        return None if row is None else int(row[0])
+
+    @_question
+    def failed(self, annotator: int, votes: int) -> list[tuple[int, int, str]]:
+        """Utterance, draw and kind of the failed votes of an annotator."""
+        query = "SELECT utterance, draw, kind FROM vote WHERE annotator = ? AND draw < ? AND status = 'failed'"
+        return [(int(u), int(draw), str(kind)) for u, draw, kind in self._sql.execute(query, (annotator, votes))]
+
+    @_question
+    def paid_for(self, annotator: int) -> float:
+        """What an annotator's votes have cost, those that were set aside included."""
+        total = "SELECT TOTAL(price) FROM {} WHERE annotator = ?"
+        return float(sum(self._sql.execute(total.format(t), (annotator,)).fetchone()[0] for t in ("vote", "set_aside")))
+
+    @_question
     def numbers(self, names: pl.Series) -> pl.Series:
         """The numbers of utterances in the order of the names, null for those that have none."""
         cursor = self._sql.execute("SELECT name, id FROM utterance")

@@ -184,7 +184,7 @@ def make_plan(
     """
     every, findings = askable(utterances)
     evidence = _evidence(every, panel, ledger.path.parent, findings)
-    frame = _chosen(every, settings, votes)
+    frame = chosen(every, settings, votes)
     frame = with_turns(frame, utterances.frame, max((annotator.prompt.turns for annotator in panel), default=0))
     if evidence is not None:
         frame = frame.join(evidence, on="utterance_id", how="left", maintain_order="left")
@@ -245,7 +245,7 @@ def to_be_injected(frame: pl.DataFrame, wanted: int | None, shard: tuple[int, in
     return frame.filter(_HAS_TRANSCRIPT).head(count)
 
 
-def _chosen(every: pl.DataFrame, settings: AnnotateSettings, votes: Votes | None) -> pl.DataFrame:
+def chosen(every: pl.DataFrame, settings: AnnotateSettings, votes: Votes | None) -> pl.DataFrame:
     """The utterances of this shard and pilot, in asking order."""
     shard = shard_of(settings.shard)
     if shard is not None:

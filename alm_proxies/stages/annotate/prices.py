@@ -75,15 +75,36 @@ def measured_prices(ledger: Ledger, members: Mapping[int, Annotator]) -> dict[st
     """What a vote has cost so far, by annotator's name, where enough were answered at today's prices."""
     found = {}
     for number, annotator in members.items():
-        now, key = canonical_json(annotator.file.price.model_dump()), f"price of {number}"
-        before, since = json.loads(ledger.about(key) or "[null, 0.0]")
-        if before != now:
+        before, since = _price_kept(ledger, number)
+        if before != (now := _price_now(annotator)):
             since = 0.0 if before is None else time.time()
-            ledger.keep(key, json.dumps([now, since]))
-        count, price = ledger.answered_since(number, since)
-        if count >= _ENOUGH:
-            found[annotator.name] = price / count
+            ledger.keep(_price_key(number), json.dumps([now, since]))
+        if (price := measured_price(ledger, number, annotator)) is not None:
+            found[annotator.name] = price
     return found
+
+
+def measured_price(ledger: Ledger, number: int, annotator: Annotator) -> float | None:
+    """What a vote of an annotator has cost so far; None where few were answered, or its price table has changed."""
+    before, since = _price_kept(ledger, number)
+    if before not in (None, _price_now(annotator)):
+        return None
+    count, price = ledger.answered_since(number, since)
+    return price / count if count >= _ENOUGH else None
+
+
+def _price_key(number: int) -> str:
+    return f"price of {number}"
+
+
+def _price_kept(ledger: Ledger, number: int) -> tuple[str | None, float]:
+    """The price table that an annotator was last asked at, and since when."""
+    before, since = json.loads(ledger.about(_price_key(number)) or "[null, 0.0]")
+    return before, float(since)
+
+
+def _price_now(annotator: Annotator) -> str:
+    return canonical_json(annotator.file.price.model_dump())
 
 
 def price_of_all(annotators: Iterable[Annotator], utterances: pl.DataFrame) -> float:

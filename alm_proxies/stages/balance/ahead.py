@@ -37,5 +37,6 @@ def foresee(ahead: Ahead) -> Foreseen:
         count *= max(size, 1.0)
         facts += (f"{count:,.0f} items at most once some of them are copied",)
     if isinstance(wish, str) and wish not in NAMED and not Path(wish).is_file():
-        return Foreseen(facts, (f"classes = {wish!r} is neither a known target nor a file",), {"labels": count})
+        problem = f"classes = {wish!r} is neither a known target nor a file"
+        return Foreseen(facts, problems=(problem,), counts={"labels": count})
     return Foreseen(facts, counts={"labels": count})

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import polars as pl
+
 from alm_proxies.cards import digests_of_cards
 from alm_proxies.errors import AlmProxiesError
 from alm_proxies.files import could_not_read, digest_file, digest_of
+from alm_proxies.finding_kinds import SEVERITIES
 from alm_proxies.stage import Ahead, Foreseen
 from alm_proxies.stages.read.proxies import files_of_proxy
 from alm_proxies.stages.read.settings import ReadSettings, Source
@@ -44,13 +47,16 @@ def foresee(ahead: Ahead) -> Foreseen:
         return Foreseen(problems=(str(error),))
     mean = len(corpus.votes) / max(corpus.votes.frame["utterance_id"].n_unique(), 1)
     facts = [f"{len(corpus.utterances):,} utterances, {len(corpus.votes):,} votes ({mean:.1f} each)"]
-    facts += [row["message"] for row in corpus.findings.frame.iter_rows(named=True)]
+    findings = corpus.findings.frame.filter(pl.col("kind") != "no_audio")  # every recording is looked at by check
+    facts += findings.filter(pl.col("severity") == SEVERITIES[0])["message"].to_list()
+    others = findings.filter(pl.col("severity") != SEVERITIES[0])
+    warnings = tuple(f"{message}. {fix}".strip() for message, fix in others.select("message", "fix").iter_rows())
     counts = {"utterances": utterances + len(corpus.utterances), "votes": votes + len(corpus.votes)}
     if simulated:
-        return Foreseen(facts=tuple(facts), counts=counts)
+        return Foreseen(facts=tuple(facts), warnings=warnings, counts=counts)
     counts |= {"left_out": corpus.left_out, "held_out": int(corpus.votes.frame["held_out"].sum())}
     tables = {"utterances": corpus.utterances, "votes": corpus.votes}
-    return Foreseen(facts=tuple(facts), counts=counts, tables=tables)
+    return Foreseen(facts=tuple(facts), warnings=warnings, counts=counts, tables=tables)
 
 
 def _state(source: Source) -> str:

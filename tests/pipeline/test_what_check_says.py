@@ -1,0 +1,182 @@
+"""What check says before a run: recordings, ledger, the price of each annotator; and never a false all-clear."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from alm_proxies.cli.app import run as command
+from alm_proxies.pipeline.check import Checked, check
+
+FILE = """\
+taxonomy = "crema6"
+folder = "out"
+[[read]]
+corpus = "mine"
+format = "table"
+source = "votes.csv"
+columns = { utterance_id = "clip", speaker = "who", annotator = "rater", label = "label", audio = "audio" }
+"""
+ANNOTATE = """\
+[annotate]
+panel = ["dear.toml", "free.toml"]
+injection = 0
+stop = { collapse = 1.0, failed = 1.0, refused = 1.0 }
+"""
+ANNOTATOR = """\
+name = "{name}"
+engine = "scripted"
+model = "table"
+prompt = "reference"
+elicit = "sample"
+votes = 2
+answer = "words"
+serve = {{ answers = "{folder}/answers.csv" }}
+price = {{ audio_minute = {price} }}
+"""
+
+
+def corpus(folder: Path, suffix: str = "wav", count: int = 12, sections: str = ANNOTATE) -> Path:
+    """Twelve recordings of a second and a pipeline file about them."""
+    folder.mkdir(exist_ok=True)
+    for number in range(count):
+        tone = 0.3 * np.sin(np.arange(16_000) * (0.05 + 0.001 * number))
+        soundfile.write(folder / f"c{number}.{suffix}", tone, 16_000)
+    rows = [
+        f"c{n},s{n % 4},r{rater},{('happy', 'sad')[(n + rater) % 2]},c{n}.{suffix}"
+        for n in range(count)
+        for rater in (0, 1)
+    ]
+    (folder / "votes.csv").write_text("\n".join(["clip,who,rater,label,audio", *rows]))
+    (folder / "answers.csv").write_text("\n".join(["utterance_id,text", *(f"mine/c{n},happy" for n in range(count))]))
+    for name, price in (("dear", 12.0), ("free", 0.0)):
+        (folder / f"{name}.toml").write_text(ANNOTATOR.format(name=name, folder=folder, price=price))
+    path = folder / "mine.toml"
+    path.write_text(FILE + sections)
+    return path
+
+
+def cut(path: Path, share: float) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+
+
+def about_recordings(found: Checked) -> str:
+    return "\n".join(one for one in (*found.facts, *found.warnings, *found.problems) if "recordings" in one)
+
+
+def test_nothing_is_wrong_where_nothing_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = corpus(tmp_path)
+    assert command(["check", str(path)]) == 0
+    out, err = capsys.readouterr()
+    assert out == "nothing is wrong; 48 votes planned, about 2.40\n"
+    assert "read: 12 of 12 recordings are there and whole" in err
+    assert "warning:" not in err
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "aiff"])
+def test_every_recording_is_looked_at(suffix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = corpus(tmp_path, suffix)
+    (tmp_path / f"c1.{suffix}").unlink()
+    (tmp_path / f"c2.{suffix}").write_bytes(b"")
+    cut(tmp_path / f"c3.{suffix}", 0.6)
+    (tmp_path / f"c4.{suffix}").write_text("<html>Not found</html>")
+    (tmp_path / f"c7.{suffix}").unlink()
+    found = check(path)
+    assert found.problems == ()
+    warnings = "\n".join(found.warnings)
+    assert f"2 of 12 recordings are missing: {tmp_path}/c1.{suffix}, {tmp_path}/c7.{suffix}" in warnings
+    for name, words in (("c2", "is empty"), ("c3", "ends early"), ("c4", "is no sound file")):
+        assert f"1 of 12 recordings {words}: {tmp_path}/{name}.{suffix}" in warnings
+    assert "7 of 12 recordings are there and whole" in about_recordings(found)
+    assert command(["check", str(path)]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("4 warnings, nothing that a run would stop at; ")
+    assert err.count("  warning: ") == 4
+
+
+def test_a_corpus_without_a_single_recording_is_a_problem_where_recordings_are_needed(tmp_path: Path) -> None:
+    path = corpus(tmp_path)
+    for sound in tmp_path.glob("*.wav"):
+        sound.unlink()
+    found = check(path)
+    assert any("12 of 12 recordings are missing" in problem for problem in found.problems)
+    assert command(["check", str(path), "--quiet"]) == 2
+    path.write_text(FILE + '[fuse]\nmethod = "human"\n')
+    assert check(path).problems == ()
+    assert about_recordings(check(path)) == "", "nobody opens them"
+
+
+def test_warnings_are_not_all_clear(tmp_path: Path) -> None:
+    path = corpus(tmp_path, sections='[fuse]\nmethod = "human"\n[align]\n')
+    table = tmp_path / "votes.csv"
+    table.write_text(table.read_text() + "\nc1,s1,r3,Puzzled,c1.wav\n")
+    found = check(path)
+    assert any("Puzzled" in warning for warning in found.warnings)
+    assert any("no votes are held out" in warning for warning in found.warnings)
+    assert str(found) == "2 warnings, nothing that a run would stop at"
+
+
+def test_the_ledger_says_what_is_paid_and_what_is_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = corpus(tmp_path)
+    before = check(path)
+    assert "annotate: dear: 24 votes, about 2.40 at 0.10 a vote by its price table" in before.facts
+    assert "annotate: free: 24 votes, at no price" in before.facts
+    assert command(["run", str(path), "--quiet"]) == 0
+    for name in ("dear", "free"):
+        file = tmp_path / f"{name}.toml"
+        file.write_text(file.read_text().replace("votes = 2", "votes = 3"))
+    found = check(path)
+    assert (
+        "annotate: dear: 24 of 36 votes cast, 2.40 paid; 12 left, about 1.20 at 0.10 a vote as measured" in found.facts
+    )
+    assert (
+        "annotate: free: 24 of 36 votes cast, 0.00 paid; 12 left, about 0.00 at 0.00 a vote as measured" in found.facts
+    )
+    assert (found.planned_votes, found.cast_votes) == (72, 48)
+    assert (found.paid, found.expected_price) == (pytest.approx(2.4), pytest.approx(1.2))
+    capsys.readouterr()
+    assert command(["check", str(path), "--json", "--quiet"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["annotators"]["annotate"]["dear"]["left"] == 12
+    assert said["annotators"]["annotate"]["dear"]["price_of_vote"] == pytest.approx(0.1)
+    assert str(found).endswith("; 72 votes planned, 48 cast for 2.40, 24 left, about 1.20")
+    dearer = tmp_path / "dear.toml"
+    dearer.write_text(dearer.read_text().replace("audio_minute = 12.0", "audio_minute = 24.0"))
+    assert check(path).expected_price == pytest.approx(4.8), "a price that has changed is no longer what was measured"
+
+
+def test_a_pilot_gives_the_price_of_the_rest(tmp_path: Path) -> None:
+    path = corpus(tmp_path)
+    assert command(["run", str(path), "--quiet", "--set", "annotate.limit=10"]) == 0
+    found = check(path)
+    said = "dear: 20 of 24 votes cast, 2.00 paid; 4 left, about 0.40 at 0.10 a vote as measured"
+    assert f"annotate: {said}" in found.facts
+
+
+def test_a_budget_counts_what_was_paid(tmp_path: Path) -> None:
+    path = corpus(tmp_path)
+    assert command(["run", str(path), "--quiet", "--set", "annotate.limit=10"]) == 0
+    text = path.read_text()
+    path.write_text(text.replace("injection = 0", "injection = 0\nbudget = 2.2"))
+    assert any("the budget of 2.20 would be reached first" in fact for fact in check(path).facts)
+    path.write_text(text.replace("injection = 0", "injection = 0\nbudget = 2.5"))
+    assert not any("the budget of" in fact for fact in check(path).facts)
+
+
+def test_votes_that_failed_are_left_and_a_robbed_ledger_is_a_problem(tmp_path: Path) -> None:
+    path = corpus(tmp_path)
+    (tmp_path / "c5.wav").unlink()
+    command(["run", str(path), "--quiet"])
+    soundfile.write(tmp_path / "c5.wav", 0.3 * np.sin(np.arange(16_000) * 0.07), 16_000)
+    facts = "\n".join(check(path).facts)
+    assert "dear: 22 of 24 votes cast, 2.20 paid; 2 left" in facts
+    ledger = tmp_path / "out" / "annotate" / "ledger.sqlite"
+    shutil.copy(ledger, tmp_path / "kept.sqlite")
+    ledger.write_bytes(b"")
+    assert any("ledger" in problem for problem in check(path).problems)
