@@ -186,9 +186,11 @@ KINDS: dict[str, Kind] = {
     "folds_of_utterances": Kind(
         "warning", "A listener was trained in folds of utterances, not of speakers.", "Give the speakers."
     ),
+    "folds_without_votes": Kind(
+        "warning", "A listener's folds of speakers do not all have human votes.", "Have more speakers rated."
+    ),
     "not_learned_from": Kind("info", "Utterances without human votes are voted on, and teach a listener nothing."),
     "speakers_not_known": Kind("warning", "Utterances do not name their speaker.", "Give their speakers."),
-    "speakers_without_votes": Kind("info", "Speakers without human votes are voted on by the mean of all folds."),
     # training and predicting
     "development_set_aside": Kind("info", "No development split is given; some speakers were set aside for it."),
     "no_utterance": Kind("warning", "Labels are about utterances that no table describes.", "Give their Utterances."),

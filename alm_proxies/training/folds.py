@@ -4,6 +4,10 @@ Round 1, fold f: heads on each pair {f, g} left out show, on the votes of g, whe
 then heads train on all folds but f and predict f. Round 2, fold f: what the heads without {f, g} predict for g is
 fused with the votes of g, for every g but f; the fusion is fitted to the folds but f alone; then heads train on these
 fused labels and predict f. So nothing on the way to f's predictions is computed from a vote of f.
+
+Which fold a row is in must not depend on any vote either: fold over all rows, voted on or not. Then every row, with
+votes or without, is predicted by its own fold's models, and deleting all votes of a speaker or of a fold changes no
+byte of what is predicted for it.
 """
 
 from __future__ import annotations
@@ -52,7 +56,7 @@ class Material:
     votes: Array
     """Human votes for each label; a row of zeros is predicted and teaches nothing."""
     fold: Index
-    """0 .. K - 1; -1 = of a speaker without any vote, predicted by the average of all folds' models."""
+    """0 .. K - 1, chosen without a look at the votes."""
 
     @property
     def folds(self) -> int:
@@ -61,7 +65,11 @@ class Material:
 
     def teaching(self, *without: int) -> Index:
         """The rows with votes outside some folds."""
-        return np.flatnonzero(self.votes.any(1) & (self.fold >= 0) & ~np.isin(self.fold, without))
+        return np.flatnonzero(self.votes.any(1) & ~np.isin(self.fold, without))
+
+    def votes_by_fold(self) -> Array:
+        """The number of votes in each fold."""
+        return np.bincount(self.fold, weights=self.votes.sum(1), minlength=self.folds).astype(np.float64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +110,7 @@ def cross_fit(
     threads: int = 2,
     quiet: bool = True,
 ) -> Fitted:
-    """Out-of-fold predictions in nested rounds; rows of fold -1 get the average of the folds' models."""
+    """Out-of-fold predictions of every row, in nested rounds; two folds or more must hold votes."""
     count = material.folds
     with one_thread(), Progress("listening", count * (count + 1) // 2 + (rounds - 1) * count, quiet=quiet) as progress:
 
@@ -145,8 +153,14 @@ def _watched(material: Material, settings: HeadSettings, pair: tuple[int, int], 
 
     Once a fold's own votes have been predicted no better for some epochs, its last predictions stand for the later
     ones. That goes by the votes of this fold alone: what is predicted for it must not know of the other one's.
+    Where no votes are left without the pair, every label is equally likely.
     """
     rows = material.teaching(*pair)
+    if not len(rows):
+        labels = len(material.labels)
+        return {
+            fold: np.full((settings.epochs, int((material.fold == fold).sum()), labels), 1 / labels) for fold in pair
+        }
     scale = Scale.of(material.features[rows], settings.components)
     scaled = scale.apply(material.features[rows])
     rngs = [generator(seed, "listen pair", *pair, number) for number in range(settings.seeds)]
@@ -177,8 +191,13 @@ def _inner(watched: dict[tuple[int, int], dict[int, Array]], fold: int, other: i
 
 
 def _stop(material: Material, watched: dict[tuple[int, int], dict[int, Array]], fold: int) -> _Stop:
-    """When to stop and how to temper for a fold, by the votes of the other folds."""
+    """When to stop and how to temper for a fold, by the votes of the other folds.
+
+    Where only one other fold has votes there is nothing to go by: all epochs are done, and nothing is tempered.
+    """
     others = [other for other in range(material.folds) if other != fold]
+    if np.count_nonzero(material.votes_by_fold()[others]) < 2:
+        return _Stop(len(_inner(watched, fold, others[0])), 1.0, np.full(len(_inner(watched, fold, others[0])), np.nan))
     votes = np.concatenate([material.votes[material.fold == other] for other in others])
     by_epoch = np.concatenate([_inner(watched, fold, other) for other in others], axis=1)
     curve = np.array([log_loss(one, votes) for one in by_epoch])
@@ -224,7 +243,4 @@ def _predicted(material: Material, models: Sequence[HeadModel]) -> Array:
     for fold, model in enumerate(models):
         rows = material.fold == fold
         shares[rows] = model.predict(material.features[rows])
-    unheard = material.fold < 0
-    if unheard.any():
-        shares[unheard] = sum_of([model.predict(material.features[unheard]) for model in models]) / len(models)
     return shares

@@ -20,8 +20,6 @@ def corpus(rows: int = 160, folds: int = 4, seed: int = 0) -> Material:
     chances /= chances.sum(1, keepdims=True)
     votes = np.stack([rng.multinomial(int(rng.integers(0, 4)), row) for row in chances]).astype(np.float64)
     fold = rng.integers(0, folds, rows)
-    fold[:6] = -1
-    votes[:6] = 0.0
     return Material(LABELS, features, votes, fold.astype(np.int64))
 
 
@@ -64,12 +62,40 @@ def test_the_second_round_differs_from_the_first_and_one_round_is_its_beginning(
     np.testing.assert_allclose(twice.shares.sum(1), 1.0)
 
 
-def test_rows_without_a_fold_get_the_average_and_rows_without_votes_their_folds_model() -> None:
+@pytest.mark.parametrize("folds", [3, 4])
+def test_deleting_every_vote_of_a_fold_changes_no_byte_of_it_and_of_every_other_fold_some(folds: int) -> None:
+    material = corpus(folds=folds)
+    before = fit(material)
+    for fold in range(folds):
+        here = material.fold == fold
+        after = fit(replace(material, votes=np.where(here[:, None], 0.0, material.votes)))
+        assert len(after.rounds) == 2
+        for first, second in zip(before.rounds, after.rounds, strict=True):
+            assert first[here].tobytes() == second[here].tobytes()
+            for other in set(range(folds)) - {fold}:
+                there = material.fold == other
+                assert first[there].tobytes() != second[there].tobytes()
+
+
+def test_with_votes_in_two_folds_all_epochs_are_done_where_nothing_tells_when_to_stop() -> None:
+    material = corpus(folds=4)
+    votes = np.where(material.fold[:, None] < 2, material.votes, 0.0)
+    made = fit(replace(material, votes=votes))
+    assert made.epochs[:2] == (SETTINGS.epochs, SETTINGS.epochs)
+    assert [model.temperature for model in fit(replace(material, votes=votes), 1).models[:2]] == [1.0, 1.0]
+    assert np.isnan(made.curves[:2]).all()
+    assert np.isfinite(made.curves[2:]).all()
+    np.testing.assert_allclose(made.shares.sum(1), 1.0)
+    turned = np.where(material.fold[:, None] == 0, votes[:, [1, 2, 0]], votes)
+    again = fit(replace(material, votes=turned))
+    for first, second in zip(made.rounds, again.rounds, strict=True):
+        assert first[material.fold == 0].tobytes() == second[material.fold == 0].tobytes()
+        assert first[material.fold == 1].tobytes() != second[material.fold == 1].tobytes()
+
+
+def test_rows_without_votes_are_predicted_by_their_folds_model() -> None:
     material = corpus()
     made = fit(material)
-    unheard = material.fold < 0
-    average = sum(model.predict(material.features[unheard]) for model in made.models) / material.folds
-    np.testing.assert_allclose(made.shares[unheard], average)
     silent = np.flatnonzero(~material.votes.any(1) & (material.fold == 2))
     assert len(silent)
     np.testing.assert_array_equal(made.shares[silent], made.models[2].predict(material.features)[silent])

@@ -126,7 +126,7 @@ def _exchange_section(fitted: Fitted, material: Material, held: Array, speakers:
 
 def _stopping(fitted: Fitted) -> Section:
     at = tuple(float(epoch) for epoch in range(1, fitted.curves.shape[1] + 1))
-    lines = [Line(Series.of("other speakers", "fused", fitted.curves.mean(0)), at)]
+    lines = [Line(Series.of("other speakers", "fused", np.nanmean(fitted.curves, 0)), at)]
     alt = "Log loss a vote of speakers outside the training, by epoch"
     chart = curves("stopping", "Early stopping", "epochs", "log loss a vote", lines, alt=alt)
     lead = (
@@ -140,10 +140,15 @@ def _folds_section(material: Material, fitted: Fitted) -> Section:
     for fold in range(material.folds):
         here = material.fold == fold
         votes = material.votes[here]
-        loss = -(votes * np.log(np.maximum(fitted.shares[here], 1e-9))).sum() / max(votes.sum(), 1.0)
+        loss = None
+        if votes.any():
+            loss = float(-(votes * np.log(np.maximum(fitted.shares[here], 1e-9))).sum() / votes.sum())
         temperature = fitted.models[fold].temperature
-        rows.append([fold, int(here.sum()), float(votes.sum()), fitted.epochs[fold], temperature, float(loss)])
+        rows.append([fold, int(here.sum()), float(votes.sum()), fitted.epochs[fold], temperature, loss])
     named = {"fold": 0, "utterances": 0, "votes": 0, "epochs": 0, "temperature": 2, "log loss of its votes": 3}
     columns = [Column(name, digits) for name, digits in named.items()]
-    lead = "Nothing that predicts a fold was computed from a vote of it."
+    lead = (
+        "Nothing that predicts a fold was computed from a vote of it. Folds are of everyone who can be heard, with "
+        "votes or without: deleting all votes of a speaker changes nothing of what is predicted for the speaker's fold."
+    )
     return Section("Folds", lead, (Table.of(columns, rows),))

@@ -32,7 +32,8 @@ class Listened:
 
     votes: Votes
     models: tuple[HeadModel, ...]
-    """One a fold; on a new speaker the average of all counts."""
+    """One a fold. A speaker of the table, with votes or without, is predicted by the model of its fold. A speaker who
+    is not in it has no fold: there the average of all models counts."""
     page: Page
     findings: Findings
     gain: float
@@ -60,8 +61,10 @@ def listen(
 ) -> Listened:
     """Votes of a model that was trained, for each fold of speakers, on the human votes of the other folds.
 
-    Held-out votes are never seen, nor those of other proxies. Into `folder` go votes.parquet, report.html,
-    models/ and features/ (kept by the content of the recordings, so that a second run is short).
+    Every speaker who can be heard has a fold, whether or not anybody voted on them: so changing or deleting votes of a
+    fold, even all of them, changes no byte of what is predicted for it. Held-out votes are never seen, nor those of
+    other proxies. Into `folder` go votes.parquet, report.html, models/ and features/ (kept by the content of the
+    recordings, so that a second run is short).
     """
     from alm_proxies.stages.listen.hear import hear
     from alm_proxies.stages.listen.page import page_of
@@ -81,8 +84,9 @@ def listen(
         votes.taxonomy,
         vectors.rows[heard],
         counted[heard],
-        np.array([folds.get(group, -1) for group in groups[heard]], dtype=np.int64),
+        np.array([folds[group] for group in groups[heard].tolist()], dtype=np.int64),
     )
+    findings += _folds_without_votes(material)
     fitted = cross_fit(
         material,
         settings.head,
@@ -92,7 +96,6 @@ def listen(
         threads=settings.threads,
         quiet=quiet,
     )
-    findings += _unheard_speakers(material)
     ids = utterances.frame["utterance_id"].gather(heard)
     made = _votes(ids, fitted, votes, settings, digest, folds)
     for fold, model in enumerate(fitted.models):
@@ -130,41 +133,48 @@ def _human(utterances: Utterances, votes: Votes) -> tuple[Array, list[Finding]]:
 def _folds(
     utterances: Utterances, counted: Array, known: np.ndarray, settings: ListenSettings
 ) -> tuple[np.ndarray, bool, dict[str, int], list[Finding]]:
-    """The group (speaker, or utterance) of every row, whether it is the speaker, and the fold of groups with votes."""
+    """The group (speaker, or utterance) of every row, whether it is the speaker, and the fold of every group heard.
+
+    Which rows can be heard decides, never their votes: else deleting a vote could deal the folds anew.
+    """
     from alm_proxies.training.folds import assign_folds
 
     frame = utterances.frame
-    teaching = counted.any(1) & known
-    if int(teaching.sum()) < _FEWEST:
-        message = f"only {int(teaching.sum())} utterances have both human votes and a recording that can be used"
+    teaching = int((counted.any(1) & known).sum())
+    if teaching < _FEWEST:
+        message = f"only {teaching} utterances have both human votes and a recording that can be used"
         raise InputError(message, where="votes", fix=f"A listener needs {_FEWEST} or more: have more rated.")
     findings = []
-    lacking = int(frame["speaker"].is_null().to_numpy()[teaching].sum())
+    lacking = int(frame["speaker"].is_null().to_numpy()[known].sum())
     named = pl.select(pl.coalesce(frame["speaker"], frame["utterance_id"])).to_series().to_numpy().astype(np.str_)
-    speakers = np.unique(named[teaching])
-    by_speaker = lacking <= 0.5 * teaching.sum() and len(speakers) >= 3
+    by_speaker = lacking <= 0.5 * known.sum() and len(np.unique(named[known])) >= 3
     if by_speaker and lacking:
         message = "utterances whose speaker is not known are folded each on its own"
         findings.append(Finding(STAGE, "speakers_not_known", message, "Give their speakers.", count=lacking))
     if not by_speaker:
-        why = "are of fewer than three speakers" if lacking <= 0.5 * teaching.sum() else "do not name their speakers"
+        why = "are of fewer than three speakers" if lacking <= 0.5 * known.sum() else "do not name their speakers"
         message = (
             f"the utterances {why}, so folds are of utterances: a model may know a speaker it votes on by others of "
             "the speaker's utterances, and the votes are worth more here than on new speakers"
         )
         findings.append(Finding(STAGE, "folds_of_utterances", message, "Give the speakers of the utterances."))
         named = frame["utterance_id"].to_numpy().astype(np.str_)
-    voted = set(named[teaching].tolist())
-    rows = np.array([name in voted for name in named.tolist()]) & known
-    return named, by_speaker, assign_folds(named[rows].tolist(), settings.folds, settings.seed), findings
+    return named, by_speaker, assign_folds(named[known].tolist(), settings.folds, settings.seed), findings
 
 
-def _unheard_speakers(material: Material) -> list[Finding]:
-    count = int((material.fold < 0).sum())
-    if not count:
+def _folds_without_votes(material: Material) -> list[Finding]:
+    """A finding where folds hold no votes; refused where all votes are in one, so that nothing could predict it."""
+    voted = int(np.count_nonzero(material.votes_by_fold()))
+    if voted < 2:
+        message = f"all human votes are of the speakers of one of {material.folds} folds, so no model could predict it"
+        fix = "Have more speakers rated, take another seed, or give the rated speakers' utterances alone."
+        raise InputError(message, where="votes", fix=fix)
+    if voted == material.folds:
         return []
-    message = "utterances of speakers without any human vote are voted on by the average of all folds' models"
-    return [Finding(STAGE, "speakers_without_votes", message, count=count)]
+    stopping = "" if voted > 2 else "; votes of two folds cannot tell when training should stop, so every epoch is done"
+    message = f"only {voted} of {material.folds} folds have human votes to learn from{stopping}"
+    fix = "Have more speakers rated, or give the rated speakers' utterances alone."
+    return [Finding(STAGE, "folds_without_votes", message, fix, count=material.folds - voted)]
 
 
 def _votes(

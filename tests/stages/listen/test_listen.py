@@ -118,6 +118,47 @@ def test_votes_of_a_speaker_change_nothing_of_what_is_said_of_the_speakers_of_th
         assert not before.filter(~theirs).equals(after.filter(~theirs))
 
 
+@pytest.mark.parametrize("rounds", [1, 2])
+@pytest.mark.parametrize("which", ["speaker", "fold"])
+def test_deleting_every_vote_of_a_speaker_or_of_a_fold_changes_no_byte_of_that_fold(
+    corpus: Corpus, listened: tuple[Listened, Path], tmp_path: Path, rounds: int, which: str
+) -> None:
+    _, folder = listened
+    (tmp_path / "features").symlink_to(folder / "features")
+    settings = SETTINGS.model_copy(update={"rounds": rounds})
+    made = listen(corpus.utterances, corpus.votes, tmp_path, settings)
+    folds = made.votes.about.annotators["listener"].folds
+    assert folds is not None
+    fold = folds["toy/s0"]
+    same = [speaker for speaker, where in folds.items() if where == fold]
+    assert len(same) > 1
+    speaker = pl.col("speaker")
+    here = corpus.utterances.frame.filter(speaker.is_in(same))["utterance_id"].implode()
+    gone = corpus.utterances.frame.filter(speaker.is_in(same if which == "fold" else same[:1]))["utterance_id"]
+    kept = corpus.votes.frame.filter(~pl.col("utterance_id").is_in(gone.implode()))
+    other = listen(corpus.utterances, Votes(kept, corpus.votes.about), tmp_path, settings)
+    assert other.votes.about.annotators == made.votes.about.annotators
+    theirs = pl.col("utterance_id").is_in(here)
+    before, after = (
+        [one.votes.frame.filter(part)["weight"].to_numpy().tobytes() for part in (theirs, ~theirs)]
+        for one in (made, other)
+    )
+    assert before[0] == after[0]
+    assert before[1] != after[1]
+    assert ("folds_without_votes" in other.findings.counts()) == (which == "fold")
+
+
+def test_votes_of_one_fold_alone_are_refused(corpus: Corpus, tmp_path: Path) -> None:
+    settings = SETTINGS.model_copy(update={"rounds": 1})
+    folds = listen(corpus.utterances, corpus.votes, tmp_path, settings).votes.about.annotators["listener"].folds
+    assert folds is not None
+    same = [speaker for speaker, where in folds.items() if where == folds["toy/s0"]]
+    ids = corpus.utterances.frame.filter(pl.col("speaker").is_in(same))["utterance_id"]
+    few = corpus.votes.frame.filter(pl.col("utterance_id").is_in(ids.implode()))
+    with pytest.raises(InputError, match="all human votes are of the speakers of one of 3 folds"):
+        listen(corpus.utterances, Votes(few, corpus.votes.about), tmp_path, settings)
+
+
 def test_held_out_votes_and_other_proxies_are_never_seen(
     corpus: Corpus, listened: tuple[Listened, Path], tmp_path: Path
 ) -> None:
@@ -184,11 +225,11 @@ def test_bad_recordings_and_utterances_without_votes_or_speakers_are_findings_an
     assert voted == set(frame["utterance_id"]) - {"toy/000", "toy/001", "toy/002"}
     kinds = made.findings.counts()
     assert kinds["missing"] == kinds["not_audio"] == kinds["no_audio"] == kinds["no_utterance"] == 1
-    assert kinds["speakers_without_votes"] == len(new) - 1
+    assert kinds["not_learned_from"] == len(new) + 1
     assert set(made.findings.frame["stage"]) == {"listen"}
     card = made.votes.about.annotators["listener"]
     assert card.folds is not None
-    assert "toy/new" not in card.folds
+    assert set(card.folds) == set(frame["speaker"]), "speakers without votes have a fold too"
 
 
 def test_without_speakers_folds_are_of_utterances_and_it_is_said(corpus: Corpus, tmp_path: Path) -> None:
