@@ -57,6 +57,13 @@ KINDS: dict[str, Kind] = {
     "no_file": Kind("info", "A file that the format may have is not there."),
     "no_gender": Kind("info", "The gender of a speaker is not stated."),
     "no_level": Kind("info", "An answer has no level; its emotion is still read."),
+    "no_majority": Kind("info", "The corpus publishes no majority label for some utterances; their votes are read."),
+    "self_reports": Kind(
+        "info", "What actors said of themselves was left out: it is no outside vote.", "self_reports = true reads it."
+    ),
+    "unread_lines": Kind(
+        "warning", "Lines of a label file could not be read and were left out.", "Compare them with the published file."
+    ),
     "no_split": Kind("warning", "Utterances without a speaker belong to no split.", "Give their speakers."),
     "no_vote": Kind("info", "Rows of the source hold no vote."),
     "no_votes": Kind("warning", "Utterances, or labels, have no vote.", "Give every Votes file."),

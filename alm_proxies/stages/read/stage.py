@@ -195,7 +195,7 @@ def _described(
             fix = "Compare their ids with those of the other sources."
             where = str(source.source)
             findings.append(finding("not_described", message, fix=fix, where=where, count=frame.height))
-    if source.split is not None:
+    if source.split is not None and not source.split.startswith("sessions"):  # which the reader itself has done
         frame, told = split_by_speaker(frame, source.split, seed, source.corpus)
         findings += told
     return frame, findings

@@ -14,6 +14,7 @@ from alm_proxies.errors import InputError
 from alm_proxies.plugins import plugins
 from alm_proxies.stages.read.settings import HoldOut, Reader
 from alm_proxies.stages.read.stage import Corpus, ReadSettings, Source, read
+from tests.stages.read.corpora import plain_iemocap
 
 LONG = "clip,rater,said,who\n" + "".join(
     f"u{clip},r{rater},{('angry', 'happy', 'sad')[(clip + rater) % 3]},s{clip % 4}\n"
@@ -55,7 +56,12 @@ def _source(said: dict[str, object]) -> Source:
 
 
 READERS: dict[str, Reader] = {name: plugin.load() for name, plugin in plugins("readers").items() if not plugin.origin}
-SAMPLES: dict[str, Callable[[Path], Source]] = {"table": _table, "crema_d": _crema_d, "tables": _tables}
+SAMPLES: dict[str, Callable[[Path], Source]] = {
+    "table": _table,
+    "crema_d": _crema_d,
+    "tables": _tables,
+    "iemocap": lambda folder: _source({"format": "iemocap", "source": plain_iemocap(folder)}),
+}
 every = pytest.mark.parametrize("name", READERS)
 
 

@@ -1,0 +1,167 @@
+"""What the readers of published corpora share: text files of any encoding, folders that are not there, ratings."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from alm_proxies.cards import Card
+from alm_proxies.errors import InputError, SettingsError
+from alm_proxies.files import could_not_read, open_file
+from alm_proxies.stages.read.sources import finding
+from alm_proxies.tables import ATTRIBUTES, Finding
+from alm_proxies.taxonomy import to_unit
+
+_SHOWN = 5
+
+
+def text_lines(path: Path) -> list[str]:
+    """The lines of a text file: UTF-8 or UTF-16 with a byte order mark, or latin-1 where it is neither."""
+    with open_file(path) as stream:
+        content = stream.read()
+    encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    try:
+        text = content.decode(encoding)
+    except UnicodeError:
+        text = content.decode("latin-1")
+    return re.split(r"\r\n|\n|\r", text)
+
+
+def names_in(folder: Path, suffixes: Sequence[str] = ()) -> list[str]:
+    """The names in a folder in order, without those that begin with a dot; none where there is no such folder."""
+    if not folder.is_dir():
+        return []
+    try:
+        names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        raise could_not_read(folder, error) from error
+    return [name for name in names if not suffixes or name.lower().endswith(tuple(suffixes))]
+
+
+def not_the_corpus(source: Path, title: str, looked_for: str) -> InputError:
+    """The error for a folder that is not the corpus: what was looked for, and what is there."""
+    if not source.is_dir():
+        return InputError(f"is a file, not the folder of {title}", where=str(source), fix=f"Name it: {looked_for}.")
+    there = names_in(source)
+    shown = ", ".join(map(repr, there[:_SHOWN])) + (f" and {len(there) - _SHOWN} more" if len(there) > _SHOWN else "")
+    message = f"is not the folder of {title}: looked for {looked_for}, found {shown or 'nothing'}"
+    return InputError(message, where=str(source), fix="Name the folder as it was unpacked.")
+
+
+@dataclass(slots=True)
+class Unread:
+    """Lines that a reader did not understand: how many, and where the first one stands."""
+
+    count: int = 0
+    first: str = ""
+    text: str = ""
+
+    def add(self, path: Path, line: int, text: str) -> None:
+        """Count one more line."""
+        if not self.count:
+            self.first, self.text = f"{path}, line {line}", text if len(text) <= 60 else text[:57] + "..."
+        self.count += 1
+
+    def findings(self, form: str) -> list[Finding]:
+        """A finding for all of them; `form` is what a line should look like."""
+        if not self.count:
+            return []
+        message = f"{self.count} lines could not be read and were left out, the first is {self.text!r}"
+        return [finding("unread_lines", message, fix=f"A line looks like: {form}", where=self.first, count=self.count)]
+
+
+@dataclass(slots=True)
+class Answers:
+    """Answers as they are read, one row each, column by column; ratings on the corpus's own scales."""
+
+    utterance_id: list[str] = field(default_factory=list)
+    annotator: list[str] = field(default_factory=list)
+    word: list[str | None] | list[list[str] | None] = field(default_factory=list)
+    valence: list[float | None] = field(default_factory=list)
+    arousal: list[float | None] = field(default_factory=list)
+    dominance: list[float | None] = field(default_factory=list)
+
+    def add(
+        self,
+        utterance: str,
+        annotator: str,
+        word: object,
+        ratings: tuple[float | None, float | None, float | None] = (None, None, None),
+    ) -> None:
+        """One answer; ratings are valence, arousal, dominance."""
+        self.utterance_id.append(utterance)
+        self.annotator.append(annotator)
+        self.word.append(word)  # type: ignore[arg-type]  # text, or a list of texts, the same for a whole corpus
+        for values, rating in zip((self.valence, self.arousal, self.dominance), ratings, strict=True):
+            values.append(rating)
+
+    def frame(self, word: pl.DataType) -> pl.DataFrame:
+        """The answers as Vocabulary.votes takes them, ratings not yet brought to 0..1."""
+        text = pl.String()
+        schema = {"utterance_id": text, "annotator": text, "word": word, **dict.fromkeys(ATTRIBUTES, pl.Float64())}
+        columns = {name: getattr(self, name) for name in schema}
+        return pl.DataFrame(columns, schema=schema).with_columns(source=pl.lit("human"))
+
+
+def on_unit_scales(frame: pl.DataFrame, card: Card, where: str) -> tuple[pl.DataFrame, list[Finding]]:
+    """Ratings brought to 0..1 from the scales of the corpus's card; those outside their scale are left out, counted."""
+    findings: list[Finding] = []
+    for name in (name for name in ATTRIBUTES if name in frame.columns):
+        values = frame[name].cast(pl.Float64).to_numpy()
+        if np.isnan(values).all():
+            frame = frame.drop(name)
+            continue
+        if name not in card.scales:
+            fix = f"Write scales = {{ {name} = [1, 5] }} into its card."
+            raise SettingsError(f"no data card states the scale of {name}", where=where, fix=fix)
+        low, high = card.scales[name]
+        outside = (values < min(low, high)) | (values > max(low, high))
+        if count := int(outside.sum()):
+            message = f"{count} ratings of {name} are outside their scale from {low:g} to {high:g} and were left out"
+            findings.append(finding("missing_number", message, where=where, count=count))
+        unit = to_unit(np.where(outside, np.nan, values), low, high)
+        frame = frame.with_columns(pl.Series(name, unit).fill_nan(None))
+    return frame, findings
+
+
+def scales_in(frame: pl.DataFrame, card: Card) -> dict[str, tuple[float, float]]:
+    """The scales of the ratings there are, as the votes' metadata states them."""
+    return {name: card.scales[name] for name in ATTRIBUTES if name in frame.columns and name in card.scales}
+
+
+def with_recordings(
+    utterances: pl.DataFrame, there: dict[str, str], looked_for: str, where: str
+) -> tuple[pl.DataFrame, list[Finding]]:
+    """The utterances with the path of their recording, by their own id; those without one are counted.
+
+    `there`: own id = path under the corpus's root. `utterances` has the column `own`, which is dropped.
+    """
+    findings: list[Finding] = []
+    own = utterances["own"].to_list()
+    utterances = utterances.with_columns(audio=pl.Series([there.get(name) for name in own], dtype=pl.String))
+    absent = [name for name in own if name not in there]
+    if absent:
+        shown = ", ".join(map(repr, absent[:3])) + (" ..." if len(absent) > 3 else "")
+        message = f"{len(absent)} of {len(own)} utterances have no recording: {shown}; looked for {looked_for}"
+        fix = "Put the recordings there; votes and labels can be used without them."
+        findings.append(finding("no_audio", message, fix=fix, where=where, count=len(absent)))
+    rest = set(there) - set(own)
+    if rest:
+        shown = ", ".join(map(repr, sorted(rest)[:3])) + (" ..." if len(rest) > 3 else "")
+        message = f"{len(rest)} recordings have no votes and were left out: {shown}"
+        findings.append(finding("no_votes", message, where=where, count=len(rest)))
+    return utterances.drop("own"), findings
+
+
+def counted(kind: str, items: Iterable[str], message: str, where: str, fix: str = "") -> list[Finding]:
+    """A finding with the number and the first of some items; none where there are none. The number comes first."""
+    listed = list(items)
+    if not listed:
+        return []
+    shown = ", ".join(map(repr, listed[:3])) + (" ..." if len(listed) > 3 else "")
+    return [finding(kind, f"{len(listed)} {message}: {shown}", fix=fix, where=where, count=len(listed))]

@@ -1,0 +1,33 @@
+"""IEMOCAP: the folder IEMOCAP_full_release, as it is unpacked."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator
+
+from alm_proxies.stages.read.settings import Reader, Source, checked_split
+
+_SESSIONS = re.compile(r"sessions(:[1-5](,[1-5])?)?")
+
+
+def _checked_split(given: str) -> str:
+    return given if _SESSIONS.fullmatch(given) else checked_split(given)
+
+
+class IemocapSource(Source):
+    """The folder of IEMOCAP with Session1 to Session5, or one of the sessions."""
+
+    format: Literal["iemocap"] = "iemocap"
+    """IEMOCAP, as it is unpacked."""
+    several_labels: Literal["each", "share", "first"] = "share"
+    """Several emotions named by one evaluator: a vote each, one vote shared among them, or the first alone."""
+    self_reports: bool = False
+    """Read what the actors said of themselves (C-F, C-M, A-F, A-M) too, as annotators of their own."""
+    split: Annotated[str, AfterValidator(_checked_split)] | None = None
+    """sessions = a fold for each session (fold1 ...); sessions:5 = session 5 is test, the others train; sessions:4,5 =
+    4 is development, 5 is test; or "speakers:.7,.1,.2" or "folds:5" as for any corpus."""
+
+
+READER = Reader(IemocapSource, "alm_proxies.stages.read.iemocap:read_iemocap")
