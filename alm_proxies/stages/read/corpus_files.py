@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -37,7 +38,8 @@ def names_in(folder: Path, suffixes: Sequence[str] = ()) -> list[str]:
     if not folder.is_dir():
         return []
     try:
-        names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+        with os.scandir(folder) as entries:  # a folder may hold hundreds of thousands
+            names = sorted(entry.name for entry in entries if not entry.name.startswith("."))
     except OSError as error:
         raise could_not_read(folder, error) from error
     return [name for name in names if not suffixes or name.lower().endswith(tuple(suffixes))]

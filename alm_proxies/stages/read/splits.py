@@ -15,7 +15,17 @@ from alm_proxies.stages.read.settings import shares_of
 from alm_proxies.tables import Finding
 
 _ROUNDS = 200
+SPLITS = {
+    "training": "train", "validation": "development", "valid": "development", "val": "development",
+    "dev": "development", "eval": "development", "testing": "test", "test1": "test",
+}  # fmt: skip
 Floats = NDArray[np.float64]
+
+
+def split_word(word: str) -> str:
+    """The name of a split, as train, development or test where it is a usual word for one of them."""
+    lowered = word.lower()
+    return SPLITS.get(lowered, lowered if lowered in ("train", "development", "test") else word)
 
 
 def split_by_speaker(utterances: pl.DataFrame, said: str, seed: int, corpus: str) -> tuple[pl.DataFrame, list[Finding]]:

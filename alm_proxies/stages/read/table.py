@@ -27,14 +27,11 @@ from alm_proxies.stages.read.mapping import (
 from alm_proxies.stages.read.recordings import recordings_absent
 from alm_proxies.stages.read.rows import Rows, read_rows
 from alm_proxies.stages.read.sources import Part, finding, prefixed
+from alm_proxies.stages.read.splits import SPLITS, split_word
 from alm_proxies.stages.read.vocabulary import Vocabulary
 from alm_proxies.tables import STATUSES, Finding
 
 _METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
-_SPLITS = {
-    "training": "train", "validation": "development", "valid": "development", "val": "development",
-    "dev": "development", "eval": "development", "testing": "test", "test1": "test",
-}  # fmt: skip
 _GENDERS = {"f": "female", "woman": "female", "m": "male", "man": "male", "diverse": "other"}
 _NOBODY = ["unknown", "unk", "n/a", "none"]
 _FEW = 2**31 - 1
@@ -98,15 +95,10 @@ def _paths(source: TableSource, mapping: Mapping, findings: list[Finding]) -> li
     for pattern in ("", "*/", "*/*/"):
         found = sorted(path for name in _METADATA for path in folder.glob(pattern + name))
         if found:
-            names = {"train", "test", "development", *_SPLITS}
-            return [(path, _split_word(path.parent.name) if path.parent.name in names else None) for path in found]
+            names = {"train", "test", "development", *SPLITS}
+            return [(path, split_word(path.parent.name) if path.parent.name in names else None) for path in found]
     fix = f"Name the label file itself, say which files to read (files, --files), or add {_METADATA[0]}."
     raise InputError(f"is a folder without any of {', '.join(_METADATA)}", where=str(folder), fix=fix)
-
-
-def _split_word(word: str) -> str:
-    lowered = word.lower()
-    return _SPLITS.get(lowered, lowered if lowered in ("train", "development", "test") else word)
 
 
 def _ignored(rows: Rows, wanted: list[str], findings: list[Finding]) -> None:
@@ -152,7 +144,7 @@ def _in_our_words(rows: Rows, mapping: Mapping, split: str | None, root: Path, p
     prefixes = [prefixed(name, corpus) for name in ("utterance_id", "dialogue") if name in frame.columns]
     if "split" in frame.columns:
         words = frame["split"].drop_nulls().unique().to_list()
-        prefixes.append(pl.col("split").replace({word: _split_word(word) for word in words}))
+        prefixes.append(pl.col("split").replace({word: split_word(word) for word in words}))
     return frame.with_columns(prefixes)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -48,3 +49,93 @@ def plain_iemocap(root: Path) -> Path:
             for session in (1, 2)
         },
     )
+
+
+WORKERS = {
+    "MSP-PODCAST_9001_0002": [
+        ("WORKER00000007", "Happy", "Happy,Amused", 5, 6, 4),
+        ("WORKER00000021", "Other-hopeful", "Neutral,Other-hopeful", 5, 5, 5),
+        ("WORKER00000030", "Neutral", "", 4, 4, 4),
+    ],
+    "MSP-PODCAST_9001_0003": [
+        ("WORKER00000007", "Sad", "Sad,Depressed", 2, 2, 3),
+        ("WORKER00000021", "Other: a bit, of [everything] & more?", "Sad,Other-up; down", 3, 2, 3),
+    ],
+}
+"""Clip = answers: worker, primary and secondary emotion, activation, valence, dominance."""
+
+
+def msp_detailed(folder: Path, shape: str) -> Path:
+    """labels_detailed or labels.txt of MSP-Podcast in the shape of a release, of WORKERS."""
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def cell(answer: tuple[str, str, str, int, int, int]) -> str:
+        worker, major, second, act, val, dom = answer
+        return f"{worker}; {major}; {second}; A:{act:.6f}; V:{val:.6f}; D:{dom:.6f};"
+
+    rows = [(f"{clip}.wav", answer) for clip, answers in WORKERS.items() for answer in answers]
+    if shape in ("1.6", "2.0"):
+        worker = "Workers" if shape == "1.6" else "WorkerID"
+        head = f"FileName,{worker},EmoClass_Major,EmoClass_Second,EmoAct,EmoVal,EmoDom"
+        lines = [head, *(f'{clip},{a[0]},"{a[1]}","{a[2]}",{a[3]},{a[4]},{a[5]}' for clip, a in rows)]
+        path = folder / "labels_detailed.csv"
+    elif shape == "1.11":
+        lines = ["FileName,EmoDetail", *(f'{clip},"{cell(answer)}"' for clip, answer in rows)]
+        path = folder / "labels_detailed.csv"
+    elif shape == "txt":
+        lines = []
+        for clip, answers in WORKERS.items():
+            lines += [
+                f"{clip}.wav; {'H' if '0002' in clip else 'X'}; A:4.5; V:5.0; D:4.333333;",
+                *map(cell, answers),
+                "",
+            ]
+        path = folder / "labels.txt"
+    else:
+        named = ("EmoClass_Major", "EmoClass_Second", "EmoAct", "EmoVal", "EmoDom")
+        content: dict[str, object] = {}
+        for clip, answers in WORKERS.items():
+            each = [{"Name": a[0], **dict(zip(named, map(str, a[1:]), strict=True))} for a in answers]
+            by_name = {a["Name"]: {name: a[name] for name in named} for a in each}
+            content[f"{clip}.wav"] = {"Workers": each} if shape == "json 1.6" else by_name
+        path = folder / "labels_detailed.json"
+        lines = [json.dumps(content)]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path
+
+
+def msp_podcast(root: Path, shape: str = "2.0") -> Path:
+    """A release of MSP-Podcast: labels, consensus, splits, speakers, transcripts and recordings."""
+    labels = root / "Labels"
+    msp_detailed(labels, shape)
+    (labels / "labels_consensus.csv").write_text(
+        "FileName,EmoClass,EmoAct,EmoVal,EmoDom,SpkrID,Gender,Split_Set\n"
+        "MSP-PODCAST_9001_0002.wav,H,4.666,5.0,4.333,127,Female,Train\n"
+        "MSP-PODCAST_9001_0003.wav,X,2.5,2.0,3.0,Unknown,Unknown,Development\n"
+    )
+    (root / "Partitions.txt").write_text(
+        "Train; MSP-PODCAST_9001_0002.wav\nDevelopment; MSP-PODCAST_9001_0003.wav\nTest3; MSP-PODCAST_9009_0001.wav\n"
+    )
+    (root / "Speaker_ids.txt").write_text(
+        "Speaker_127; Female\nSpeaker_9; Male\n\nMSP-PODCAST_9001_0002.wav;127\nMSP-PODCAST_9009_0001.wav; 9\n"
+    )
+    (root / "Transcripts").mkdir()
+    (root / "Transcripts" / "MSP-PODCAST_9001_0002.txt").write_text("made up words\n")
+    for clip in ("MSP-PODCAST_9001_0002", "MSP-PODCAST_9009_0001"):
+        sound(root / "Audios" / f"{clip}.wav")
+    return root
+
+
+def plain_msp_podcast(root: Path) -> Path:
+    """Eight clips with four votes each, of the consensus nothing."""
+    folder = root / "labels"
+    folder.mkdir(parents=True, exist_ok=True)
+    words = ("Angry", "Happy", "Sad", "Neutral")
+    rows = [
+        f"MSP-PODCAST_0001_{clip:04d}.wav,WORKER{rater:08d},{words[(clip + rater) % 4]},,4,4,4"
+        for clip in range(8)
+        for rater in range(4)
+    ]
+    head = "FileName,WorkerID,EmoClass_Major,EmoClass_Second,EmoAct,EmoVal,EmoDom"
+    (folder / "labels_detailed.csv").write_text("\n".join([head, *rows]))
+    return root

@@ -14,7 +14,7 @@ from alm_proxies.errors import InputError
 from alm_proxies.plugins import plugins
 from alm_proxies.stages.read.settings import HoldOut, Reader
 from alm_proxies.stages.read.stage import Corpus, ReadSettings, Source, read
-from tests.stages.read.corpora import plain_iemocap
+from tests.stages.read.corpora import plain_iemocap, plain_msp_podcast
 
 LONG = "clip,rater,said,who\n" + "".join(
     f"u{clip},r{rater},{('angry', 'happy', 'sad')[(clip + rater) % 3]},s{clip % 4}\n"
@@ -61,6 +61,7 @@ SAMPLES: dict[str, Callable[[Path], Source]] = {
     "crema_d": _crema_d,
     "tables": _tables,
     "iemocap": lambda folder: _source({"format": "iemocap", "source": plain_iemocap(folder)}),
+    "msp_podcast": lambda folder: _source({"format": "msp_podcast", "source": plain_msp_podcast(folder)}),
 }
 every = pytest.mark.parametrize("name", READERS)
 
