@@ -4,10 +4,16 @@ seconds elsewhere, nothing when quiet. What is said also goes to the logger `alm
 
 from __future__ import annotations
 
+import contextlib
+import json
 import logging
+import os
+import platform
 import sys
 import time
 from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
 
@@ -19,6 +25,39 @@ _MARKS = 60
 """Seconds of late, at least, over which the time left is estimated."""
 _SECONDS_BETWEEN_LINES = 5.0
 _SECONDS_BETWEEN_REWRITES = 0.5
+_SECONDS_BETWEEN_NOTES = 2.0
+_notes: list[_Note] = []
+"""Where progress is noted for other processes to see; the innermost last."""
+
+
+class _Note:
+    """A file that says what this process is doing and how far it is."""
+
+    def __init__(self, path: Path, facts: dict[str, Any]) -> None:
+        self.path = path
+        self.facts = {**facts, "pid": os.getpid(), "host": platform.node(), "started": time.time()}
+        self.last = 0.0
+
+    def write(self, **more: Any) -> None:
+        """Write the file, whole; a folder that is gone or full is no reason to stop."""
+        self.last = time.monotonic()
+        part = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        with contextlib.suppress(OSError):
+            part.write_text(json.dumps({**self.facts, "at": time.time(), **more}), encoding="utf-8")
+            part.replace(self.path)
+
+
+@contextlib.contextmanager
+def noted(path: Path, **facts: Any) -> Iterator[None]:
+    """Meanwhile a file says what is being done, by which process and how far it is; it is gone afterwards."""
+    note = _Note(path, facts)
+    note.write()
+    _notes.append(note)
+    try:
+        yield
+    finally:
+        _notes.remove(note)
+        path.unlink(missing_ok=True)
 
 
 class Progress:
@@ -74,6 +113,9 @@ class Progress:
         if count and (not self._counted or now - self._counted[-1][0] >= 1.0):
             self._counted.append((now, self._done))
         self._note = printable(note) if note is not None else self._note
+        if _notes and now - _notes[-1].last >= _SECONDS_BETWEEN_NOTES:
+            left = self._each() * (self._total - self._done) if self._total and self._done else None
+            _notes[-1].write(message=self._what, done=self._done, total=self._total, seconds_left=left)
         if self._quiet:
             return
         if self._live is not None:
@@ -95,7 +137,7 @@ class Progress:
     def _each(self) -> float:
         """Seconds that one takes: of late, once there was something to count, and not since the beginning."""
         now = time.monotonic()
-        since, before = self._counted[0]
+        since, before = self._counted[0] if self._counted else (now, self._done)
         if self._done > before and now - since >= 1.0:
             return (now - since) / (self._done - before)
         return (now - self._started) / self._done

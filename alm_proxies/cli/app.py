@@ -33,10 +33,11 @@ _BEFORE = {
     ),
     "run": ("pipelines", "Run a pipeline file; stages that are unchanged are skipped."),
     "check": ("pipelines", "Say all that can be known about a pipeline file before anything is spent."),
-    "explain": ("pipelines", "Show every vote, reply, prompt and weight behind one label."),
+    "explain": ("pipelines", "Show every vote, reply, prompt and weight behind one label, in any folder of results."),
 }
 _BEHIND = {
-    "status": ("ledgers", "Say how far annotate is: votes planned, cast and waiting, and what they cost."),
+    "status": ("folders", "Say how far any folder of results is, what it cost, and where the results are."),
+    "findings": ("folders", "List all that was left out or went wrong in a folder of results, by severity."),
     "merge": ("ledgers", "Make one ledger and one votes file out of those of several shards."),
     "plugins": ("about", "List readers, estimators, engines, prompts, exports and recipes, ours and others'."),
     "schema": ("about", "Print the JSON Schema of pipeline or annotator files, for editors."),

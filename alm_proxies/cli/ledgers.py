@@ -1,8 +1,7 @@
-"""The verbs of ledgers: how far annotate is, and the ledgers of many shards made into one."""
+"""The verb of ledgers: those of many shards made into one."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -11,21 +10,6 @@ from cyclopts import Parameter
 from alm_proxies.cli.outcome import Common, LeftOut, Outcome, finished
 
 _COMMON = Common()
-
-
-def status(folder: Path, *, common: Common = _COMMON) -> Outcome:
-    """Say how far annotate is: votes planned, cast and waiting, what they cost, and how long it will take.
-
-    Parameters
-    ----------
-    folder
-        The folder that annotate writes to; it may be running.
-    """
-    from alm_proxies.stages.annotate.ledgers import status as status_of
-
-    found = status_of(folder)
-    data = {"ledgers": [{**asdict(one), "waiting": one.waiting, "minutes_left": one.minutes_left} for one in found]}
-    return Outcome("\n".join(str(one) for one in found), data, as_json=common.json)
 
 
 def merge(

@@ -98,12 +98,12 @@ def check(
 
 
 def explain(folder: Path, utterance: str, *, number: int = 0, common: Common = _COMMON) -> Outcome:
-    """Show every vote, reply, prompt and weight behind one label.
+    """Show every vote, reply, prompt and weight behind one label, in any folder of results.
 
     Parameters
     ----------
     folder
-        The folder of a run.
+        What a pipeline or a command wrote to.
     utterance
         The utterance's id.
     number

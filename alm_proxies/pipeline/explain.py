@@ -1,19 +1,23 @@
-"""Every vote, reply, prompt and weight behind one label of a run."""
+"""Every vote, reply, prompt and weight behind one label, and what went wrong with one utterance, in any folder."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from alm_proxies.about import about_of
 from alm_proxies.annotators.annotator import Annotator
-from alm_proxies.errors import InputError
+from alm_proxies.errors import AlmProxiesError, InputError
 from alm_proxies.files import read_text
+from alm_proxies.pipeline.outputs import Outputs
+from alm_proxies.stages.annotate.figures import in_money
 from alm_proxies.stages.annotate.ledger import Ledger
 from alm_proxies.stages.annotate.plan import context_of, with_turns
 from alm_proxies.stages.annotate.settings import AnnotateSettings
@@ -32,7 +36,7 @@ class Explained:
     utterance: dict[str, Any]
     """The utterance, as the readers left it."""
     label: dict[str, Any]
-    """Its row of Labels."""
+    """Its row of Labels; empty where there is none."""
     votes: list[dict[str, Any]]
     """Every vote, held-out ones included; proxies with their raw reply, cell, request digest, tokens and price."""
     prompts: list[dict[str, Any]]
@@ -45,18 +49,23 @@ class Explained:
     """What could not be shown as it was."""
     scales: dict[str, tuple[float, float]]
     """The corpus's scales of valence, arousal and dominance; ratings of votes and label are kept in 0..1."""
+    others: list[dict[str, Any]] = field(default_factory=list)
+    """Its rows in other Labels tables, such as predictions, each with its file."""
+    failures: list[dict[str, Any]] = field(default_factory=list)
+    """What went wrong with it: votes that are not ok, a recording that could not be used."""
 
     def lines(self) -> Iterator[str]:
         """The same for people."""
         yield f"{self.utterance['utterance_id']}  {_facts(self.utterance)}"
-        shares = {key[2:]: value for key, value in self.label.items() if key.startswith("p_")}
-        said = "  ".join(f"{name} {share:.3f}" for name, share in sorted(shares.items(), key=lambda pair: -pair[1]))
-        strength = self.label["concentration"]
-        worth = f", as firm as {strength:.1f} votes" if strength is not None else ""
-        gain = f"{self.label['concentration_gain']:+.1f}"
-        yield f"label ({self.method}{worth}; proxies add {gain} to its strength): {said}"
-        if felt := self._felt(self.label):
+        if self.label:
+            strength = self.label["concentration"]
+            worth = f", as firm as {strength:.1f} votes" if strength is not None else ""
+            gain = f"{self.label['concentration_gain']:+.1f}"
+            yield f"label ({self.method}{worth}; proxies add {gain} to its strength): {_shares(self.label)}"
+        if self.label and (felt := self._felt(self.label)):
             yield f"rated: {felt}"
+        for other in self.others:
+            yield f"{other['file']}: {_shares(other)}"
         yield "votes:"
         for vote in self.votes:
             felt = self._felt(vote)
@@ -68,6 +77,11 @@ class Explained:
                 f"  {vote['source']:5}  {vote['annotator']} #{vote['draw']}: {message} x {vote['weight']:.3g}"
                 f" ({vote['status']}{held}){cell}{raw}"
             )
+        if price := sum(vote.get("price") or 0.0 for vote in self.votes):
+            yield f"these votes cost {in_money(price)}"
+        for row in self.failures:
+            who = f" {row['annotator']}" if row["annotator"] else ""
+            yield f"failed: {row['stage']}{who}: {row['kind']} x {row['count']}: {row['message']}"
         if self.influence:
             yield "without an annotator the label would move by (total variation), and it adds to the strength:"
         for row in (row for row in self.influence if row["votes"] > 0):
@@ -89,21 +103,21 @@ class Explained:
 
 def explain(folder: str | Path, utterance_id: str, *, number: int = 0) -> Explained:
     """Every vote, reply, prompt and weight behind one label; `number` chooses among the runs of [vary], from 0."""
-    folder = Path(folder)
-    manifest = _manifest(folder)
+    outputs = Outputs.of(folder)
+    folder = outputs.folder
+    manifest = _manifest(outputs)
     runs = manifest["runs"]
     if not 0 <= number < len(runs):
         raise InputError(f"there is no run {number}", where=str(folder), fix=f"There are runs 0 to {len(runs) - 1}.")
     places = {Path(place).parts[0]: folder / place for place in runs[number]["stages"]}
-    if "fuse" not in places:
-        raise InputError("this run fused nothing", where=str(folder), fix="Write [fuse] in its pipeline file.")
+    if not {"read", "fuse"} <= set(places):
+        return _anywhere(outputs, utterance_id)
     utterances = Utterances.read(places["read"] / "utterances.parquet")
     row = _row(utterances.frame, utterance_id, places["read"] / "utterances.parquet")
     label = _row(Labels.read(places["fuse"] / "labels.parquet").frame, utterance_id, places["fuse"] / "labels.parquet")
     files = [places[name] / "votes.parquet" for name in ("read", "annotate", "listen") if name in places]
     votes = combine(*(Votes.read(path) for path in files))
-    own = votes.frame.filter(pl.col("utterance_id") == utterance_id).sort("source", "annotator", "draw", "label")
-    replies = _replies(places["annotate"], utterance_id) if "annotate" in places else {}
+    replies = _replies(outputs.ledgers, utterance_id) if "annotate" in places else {}
     settings = FuseSettings.model_validate(manifest["stages"][_name(places["fuse"], folder)]["task"]["settings"])
     fused = fuse(votes, settings, utterances=utterances)
     notes: list[str] = []
@@ -111,13 +125,114 @@ def explain(folder: str | Path, utterance_id: str, *, number: int = 0) -> Explai
     return Explained(
         utterance=row,
         label=label,
-        votes=[{**vote, **replies.get((vote["annotator"], vote["draw"]), {})} for vote in own.to_dicts()],
+        votes=_with_replies(votes.frame, utterance_id, replies),
         prompts=prompts,
         influence=_influence(fused, votes, utterance_id, settings, utterances, notes),
         method=fused.estimator.name,
         notes=notes,
         scales=votes.about.scales.get(row["corpus"], {}),
+        others=[other for path, other in _label_rows(outputs, utterance_id).items() if path.parent != places["fuse"]],
+        failures=_failures(outputs, utterance_id),
     )
+
+
+def _anywhere(outputs: Outputs, utterance_id: str) -> Explained:
+    """The same for a folder without a run that fused: all that its tables and ledgers say of an utterance."""
+    notes: list[str] = []
+    tables = [Utterances.read(path) for path in outputs.tables["utterances"]]
+    utterances = next((one for one in tables if _has(one.frame, utterance_id)), None)
+    row = _row(utterances.frame, utterance_id, outputs.folder) if utterances is not None else None
+    read = {one.content_digest(): one for one in (Votes.read(path) for path in outputs.tables["votes"])}
+    cast = [one for one in read.values() if _has(one.frame, utterance_id)]
+    others = _label_rows(outputs, utterance_id)
+    if row is None and not cast and not others:
+        every = [*outputs.tables["utterances"], *outputs.tables["votes"], *outputs.tables["labels"]]
+        frames = [pl.read_parquet(path, columns=["utterance_id"]) for path in every]
+        _row(pl.concat(frames) if frames else pl.DataFrame({"utterance_id": []}), utterance_id, outputs.folder)
+    replies = _replies(outputs.ledgers, utterance_id)
+    label: dict[str, Any] = {}
+    method, influence = "", list[dict[str, Any]]()
+    made = next((path for path in others if _is_fused(path)), None)
+    if made is not None:
+        label = {key: value for key, value in others.pop(made).items() if key != "file"}
+        method, influence = _fused_again(made, cast, utterance_id, utterances, notes)
+    if replies:
+        notes.append("prompts are shown for the folder of a pipeline: the annotators' files are not named here")
+    frames = [one.frame for one in cast]
+    together = pl.concat(frames, how="diagonal_relaxed") if frames else pl.DataFrame(schema=_NO_VOTES)
+    scales = next((one.about.scales for one in cast if one.about.scales), {})
+    return Explained(
+        utterance=row or {"utterance_id": utterance_id},
+        label=label,
+        votes=_with_replies(together, utterance_id, replies),
+        prompts=[],
+        influence=influence,
+        method=method,
+        notes=notes,
+        scales=scales.get(str((row or {}).get("corpus", utterance_id.split("/")[0])), {}),
+        others=list(others.values()),
+        failures=_failures(outputs, utterance_id),
+    )
+
+
+_NO_VOTES = {
+    "utterance_id": pl.String,
+    "source": pl.String,
+    "annotator": pl.String,
+    "draw": pl.Int32,
+    "label": pl.String,
+}
+
+
+def _fused_again(
+    file: Path,
+    votes: list[Votes],
+    utterance_id: str,
+    utterances: Utterances | None,
+    notes: list[str],
+) -> tuple[str, list[dict[str, Any]]]:
+    """The method behind labels that a command fused, and what each annotator does to one of them."""
+    said = about_of(file).made_by
+    settings = FuseSettings.model_validate(said.settings if said is not None else {})
+    try:
+        together = combine(*votes)
+        fused = fuse(together, settings, utterances=utterances)
+        return fused.estimator.name, _influence(fused, together, utterance_id, settings, utterances, notes)
+    except AlmProxiesError as error:
+        notes.append(f"what each annotator does to the label cannot be shown: {error}")
+        return settings.method, []
+
+
+def _label_rows(outputs: Outputs, utterance_id: str) -> dict[Path, dict[str, Any]]:
+    """The row of an utterance in each Labels table that has one."""
+    found = {path: pl.read_parquet(path) for path in outputs.tables["labels"]}
+    rows = {path: frame.filter(pl.col("utterance_id") == utterance_id) for path, frame in found.items()}
+    return {path: {"file": outputs.named(path), **row.row(0, named=True)} for path, row in rows.items() if row.height}
+
+
+def _is_fused(path: Path) -> bool:
+    made_by = about_of(path).made_by
+    return made_by is not None and made_by.stage == "fuse"
+
+
+def _failures(outputs: Outputs, utterance_id: str) -> list[dict[str, Any]]:
+    return outputs.clips().filter(pl.col("utterance_id") == utterance_id).to_dicts()
+
+
+def _with_replies(
+    votes: pl.DataFrame, utterance_id: str, replies: dict[tuple[str, int], dict[str, Any]]
+) -> list[dict[str, Any]]:
+    own = votes.filter(pl.col("utterance_id") == utterance_id).sort("source", "annotator", "draw", "label")
+    return [{**vote, **replies.get((vote["annotator"], vote["draw"]), {})} for vote in own.to_dicts()]
+
+
+def _has(frame: pl.DataFrame, utterance_id: str) -> bool:
+    return utterance_id in frame["utterance_id"]
+
+
+def _shares(label: dict[str, Any]) -> str:
+    shares = {key[2:]: value for key, value in label.items() if key.startswith("p_")}
+    return "  ".join(f"{name} {share:.3f}" for name, share in sorted(shares.items(), key=lambda pair: -pair[1]))
 
 
 def _influence(
@@ -125,7 +240,7 @@ def _influence(
     votes: Votes,
     utterance_id: str,
     settings: FuseSettings,
-    utterances: Utterances,
+    utterances: Utterances | None,
     notes: list[str],
 ) -> list[dict[str, Any]]:
     from alm_proxies.estimators.counts import counts_of
@@ -141,15 +256,19 @@ def _influence(
     return influence(fused.estimator, votes, utterance_id, read).to_dicts()
 
 
-def _manifest(folder: Path) -> dict[str, Any]:
-    path = folder / "manifest.json"
-    if not path.exists():
-        fix = "Name the folder of a run that has finished (the pipeline file's folder)."
-        raise InputError("holds no manifest.json", where=str(folder), fix=fix)
+def _manifest(outputs: Outputs) -> dict[str, Any]:
+    """What a run wrote of itself; of a run that is not finished, what its finished stages wrote."""
+    if outputs.manifest is None:
+        records = {}
+        for path in outputs.markers:
+            with suppress(ValueError):
+                records[outputs.named(path.parent)] = json.loads(read_text(path))
+        return {"runs": [{"stages": list(records)}], "stages": records}
     try:
-        manifest: dict[str, Any] = json.loads(read_text(path))
+        manifest: dict[str, Any] = json.loads(read_text(outputs.manifest))
     except ValueError as error:
-        raise InputError(f"is not JSON: {error}", where=str(path), fix="Run the pipeline file again.") from None
+        fix = "Run the pipeline file again."
+        raise InputError(f"is not JSON: {error}", where=str(outputs.manifest), fix=fix) from None
     return manifest
 
 
@@ -163,9 +282,9 @@ def _row(frame: pl.DataFrame, utterance_id: str, where: Path) -> dict[str, Any]:
     return found.row(0, named=True)
 
 
-def _replies(folder: Path, utterance_id: str) -> dict[tuple[str, int], dict[str, Any]]:
+def _replies(ledgers: Iterable[Path], utterance_id: str) -> dict[tuple[str, int], dict[str, Any]]:
     replies = {}
-    for path in sorted(folder.glob("ledger*.sqlite")):
+    for path in ledgers:
         with Ledger.look(path) as ledger:
             for reply in ledger.replies(utterance_id):
                 replies[reply.pop("annotator"), reply.pop("draw")] = reply

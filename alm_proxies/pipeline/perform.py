@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,14 @@ from pydantic import BaseModel
 
 from alm_proxies.audio.folder import recordings_in
 from alm_proxies.files import canonical_json, make_folder, read_text, whole, write_json
+from alm_proxies.progress import noted
 from alm_proxies.stage import Need, Stage, load
 from alm_proxies.stages.registry import stage_of
 from alm_proxies.tables import Findings, Labels, Utterances, Votes, combine
 
 FINDINGS = "findings.parquet"
+RUNNING = "running.json"
+"""In the folder of a stage while it is being done: by which process, and how far it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +116,9 @@ def perform(task: Task, *, quiet: bool = False, workers: int | None = None) -> D
     given["settings"] = settings
     runtime = {"quiet": quiet, "workers": workers}
     takes = inspect.signature(function).parameters
-    result = function(**given, **{name: value for name, value in runtime.items() if name in takes})
+    more = {name: value for name, value in runtime.items() if name in takes}
+    with nullcontext() if task.outputs else noted(Path(task.folder) / RUNNING, stage=task.title):
+        result = function(**given, **more)
     if getattr(result, "interrupted", False):
         raise KeyboardInterrupt
     findings = stamped(result.findings, task.stage)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from alm_proxies.files import canonical_json, digest_file, digest_of, make_folder, remove, write_json
-from alm_proxies.pipeline.perform import FINDINGS, Task, perform
+from alm_proxies.pipeline.perform import FINDINGS, RUNNING, Task, perform
 from alm_proxies.plugins import plugin
 from alm_proxies.progress import say
 from alm_proxies.settings import deciding
@@ -129,7 +129,7 @@ def content_of(path: Path) -> str:
     """Sixteen hexadecimal digits that change when the content of a file, or of a folder's files, does."""
     if not path.is_dir():
         return digest_file(path)
-    files = sorted(one for one in path.rglob("*") if one.is_file() and one.name not in (MARKER, FINDINGS))
+    files = sorted(one for one in path.rglob("*") if one.is_file() and one.name not in (MARKER, FINDINGS, RUNNING))
     return digest_of([[one.relative_to(path).as_posix(), *_content(one)] for one in files])
 
 

@@ -31,7 +31,7 @@ def test_help_names_every_verb_and_imports_no_command() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    for verb in ("demo", "run", "check", "explain", *STAGES, "status", "merge", "plugins", "schema"):
+    for verb in ("demo", "run", "check", "explain", *STAGES, "status", "findings", "merge", "plugins", "schema"):
         assert f" {verb} " in done.stdout
 
 

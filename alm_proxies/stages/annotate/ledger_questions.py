@@ -295,6 +295,17 @@ class Questions:
         ]
 
     @_question
+    def not_ok_votes(self) -> list[dict[str, Any]]:
+        """The planned votes that are not ok, by utterance, annotator and kind, each with one reply or message."""
+        query = f"""SELECT u.name AS utterance_id, a.name AS annotator, v.status, v.kind, COUNT(*) AS count,
+            MIN(v.raw) AS raw {_VOTED} {_PANEL} JOIN utterance u ON u.id = v.utterance
+            WHERE v.status != 'ok' AND v.draw < p.votes AND {_PLANNED}
+            GROUP BY u.name, a.name, v.status, v.kind ORDER BY u.name, a.name, v.status, v.kind"""
+        cursor = self._sql.execute(query)
+        names = [column[0] for column in cursor.description]
+        return [dict(zip(names, values, strict=True)) for values in cursor]
+
+    @_question
     def by_status(self) -> dict[str, int]:
         """Planned votes with an outcome, by status."""
         query = (

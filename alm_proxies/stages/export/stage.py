@@ -24,7 +24,7 @@ from alm_proxies.tables import Finding, Findings, Labels, Utterances, Votes
 CARD = "README.md"
 MANIFEST = "export.json"
 """The files of an export and their sizes."""
-_RUNNERS = ("findings.parquet", "stage.json")
+_RUNNERS = ("findings.parquet", "stage.json", "running.json")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,96 @@
+"""The verbs of any folder of results: how far it is, and everything that was left out or went wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import polars as pl
+from cyclopts import Parameter
+
+from alm_proxies.cli.outcome import Common, Outcome
+from alm_proxies.finding_kinds import SEVERITIES
+from alm_proxies.stages.annotate.figures import counted
+
+_COMMON = Common()
+
+
+def status(folder: Path, *, common: Common = _COMMON) -> Outcome:
+    """Say how far a folder of results is: what is done and runs, what it cost, when it is done, where results are.
+
+    Parameters
+    ----------
+    folder
+        What a pipeline or a command writes to; it may be running.
+    """
+    from alm_proxies.pipeline.standing import standing_of
+
+    found = standing_of(folder)
+    return Outcome("\n".join(found.lines()), found.data(), as_json=common.json)
+
+
+def findings(
+    folder: Path,
+    utterances: Annotated[list[str] | None, Parameter(name="UTTERANCE")] = None,
+    /,
+    *,
+    clips: bool = False,
+    least: Literal["info", "warning", "problem"] = "info",
+    common: Common = _COMMON,
+) -> Outcome:
+    """List everything that was left out, corrected or went wrong in a folder of results, the most serious first.
+
+    Parameters
+    ----------
+    folder
+        What a pipeline or a command writes to.
+    utterances
+        Only what is about these utterances: their ids, or the ends of them.
+    clips
+        A line for each utterance with votes or recordings that failed: its name and all its errors.
+    least
+        The least serious findings that are listed.
+    """
+    from alm_proxies.pipeline.outputs import Outputs
+
+    outputs = Outputs.of(folder)
+    if clips or utterances:
+        rows = _about(outputs.clips(), utterances)
+        lines = [_of_clip(name, own) for (name,), own in rows.group_by("utterance_id", maintain_order=True)]
+        said = counted(len(lines), "utterance")
+        return Outcome("\n".join([*lines, f"{said} with votes or recordings that failed"]), _data(rows), 0, common.json)
+    found = outputs.findings()
+    wanted = found.filter(pl.col("severity").is_in(SEVERITIES[SEVERITIES.index(least) :]))
+    lines = [_line(row) for row in wanted.iter_rows(named=True)]
+    rest = found.height - wanted.height
+    left_out = f", {rest:,} less serious ones not listed" if rest else ""
+    lines.append(f"{counted(wanted.height, 'finding')}{left_out}")
+    return Outcome("\n".join(lines), _data(wanted), 0, common.json)
+
+
+def _about(rows: pl.DataFrame, utterances: Iterable[str] | None) -> pl.DataFrame:
+    if not utterances:
+        return rows
+    name = pl.col("utterance_id")
+    return rows.filter(pl.any_horizontal(*((name == one) | name.str.ends_with(f"/{one}") for one in utterances)))
+
+
+def _of_clip(name: Any, rows: pl.DataFrame) -> str:
+    errors = [
+        f"{row['stage']}{' ' + row['annotator'] if row['annotator'] else ''} {row['kind']} x {row['count']}"
+        f"{': ' + row['message'] if row['message'] else ''}"
+        for row in rows.iter_rows(named=True)
+    ]
+    return f"{name}: {'; '.join(errors)}"
+
+
+def _line(row: dict[str, Any]) -> str:
+    about = f" [{row['utterance_id']}]" if row["utterance_id"] else ""
+    times = f" ({row['count']:,} times)" if row["count"] > 1 and str(row["count"]) not in row["message"] else ""
+    said = f"{row['stage']} {row['kind']}{about}: {row['message'].rstrip('.')}{times}. {row['fix']}"
+    return f"{row['severity']:7}  {said}".rstrip()
+
+
+def _data(rows: pl.DataFrame) -> dict[str, Any]:
+    return {"findings": rows.to_dicts(), "count": rows.height}

@@ -1,0 +1,166 @@
+"""What lies in an output folder, whoever wrote it: a pipeline, one command, or several of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import polars as pl
+
+from alm_proxies.errors import AlmProxiesError, InputError
+from alm_proxies.pipeline.perform import RUNNING
+from alm_proxies.pipeline.run import MANIFEST
+from alm_proxies.pipeline.task import MARKER
+from alm_proxies.stages.annotate.ledger import Ledger
+from alm_proxies.tables import Findings
+
+_DEEP = 6
+"""Folders below the one that is named are looked into this far."""
+_ASIDE = frozenset({"features", "wav", "audio", "recordings", "checkpoints", "checkpoint", "runs_of_torch"})
+"""Folders that hold sound, measured features or checkpoints, and none of our tables."""
+_KINDS = ("utterances", "votes", "labels", "findings")
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """The files of ours in a folder and below it, in the order of their paths."""
+
+    folder: Path
+    tables: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
+    """By kind: utterances, votes, labels, findings."""
+    ledgers: tuple[Path, ...] = ()
+    markers: tuple[Path, ...] = ()
+    """Of finished stages of a pipeline."""
+    running: tuple[Path, ...] = ()
+    """Of stages that are being done, or were when their process was killed."""
+    pages: tuple[Path, ...] = ()
+    manifest: Path | None = None
+
+    @classmethod
+    def of(cls, place: str | Path) -> Outputs:
+        """The outputs in a folder, or those beside the file that is named; where there are none it is an error."""
+        place = Path(place)
+        if not place.exists():
+            raise InputError("there is no such folder", where=str(place), fix="Name a folder of results.")
+        files = sorted(_files(place)) if place.is_dir() else [place, *sorted(_beside(place))]
+        tables: dict[str, list[Path]] = {kind: [] for kind in _KINDS}
+        for path in files:
+            if path.suffix == ".parquet" and (kind := _kind_of(path)) is not None:
+                tables[kind].append(path)
+        found = cls(
+            folder=place if place.is_dir() else place.parent,
+            tables={kind: tuple(paths) for kind, paths in tables.items()},
+            ledgers=tuple(path for path in files if path.suffix == ".sqlite" and path.name.startswith("ledger")),
+            markers=tuple(path for path in files if path.name == MARKER),
+            running=tuple(path for path in files if path.name == RUNNING),
+            pages=tuple(path for path in files if path.suffix == ".html"),
+            manifest=next((path for path in files if path == place / MANIFEST), None),
+        )
+        if not (any(tables.values()) or found.ledgers or found.markers or found.running):
+            fix = "Name the folder of a pipeline, or what a command wrote to with -o."
+            raise InputError("holds nothing that alm-proxies wrote", where=str(place), fix=fix)
+        return found
+
+    def findings(self) -> pl.DataFrame:
+        """All findings, the most serious first and then the most frequent; `file` says where each stands."""
+        frames = [
+            Findings.read(path).frame.with_columns(file=pl.lit(self.named(path))) for path in self.tables["findings"]
+        ]
+        if not frames:
+            empty: pl.DataFrame = Findings.gather([]).frame
+            return empty.with_columns(file=pl.lit(None, pl.String))
+        order = pl.col("severity").replace_strict({"problem": 0, "warning": 1, "info": 2}, return_dtype=pl.Int8)
+        return pl.concat(frames).sort(order, -pl.col("count"), maintain_order=True)
+
+    def clips(self) -> pl.DataFrame:
+        """What went wrong with single utterances: votes that are not ok, recordings that could not be used.
+
+        A row for each utterance, stage, annotator and error: utterance_id, stage, annotator, kind, message, count.
+        """
+        rows = [row for path in self.ledgers for row in _of_ledger(path)]
+        asked = {path.parent for path in self.ledgers}
+        frames = [pl.DataFrame(rows, schema=_CLIPS)]
+        frames += [_of_votes(path) for path in self.tables["votes"] if path.parent not in asked]
+        found = self.findings().filter(pl.col("utterance_id").is_not_null() & (pl.col("severity") != "info"))
+        if asked:  # the ledger knows all of them, the findings an example of each kind
+            found = found.filter(pl.col("stage") != "annotate")
+        frames.append(found.select("utterance_id", "stage", pl.lit("").alias("annotator"), "kind", "message", "count"))
+        together = pl.concat([frame.cast(_CLIPS) for frame in frames])
+        key = ["utterance_id", "stage", "annotator", "kind", "message"]
+        return together.group_by(key, maintain_order=True).agg(pl.col("count").sum()).sort(key)
+
+    def named(self, path: Path) -> str:
+        """A path below the folder, as short as it can be."""
+        return str(path.relative_to(self.folder)) if path.is_relative_to(self.folder) else str(path)
+
+
+_CLIPS = pl.Schema({
+    "utterance_id": pl.String(), "stage": pl.String(), "annotator": pl.String(), "kind": pl.String(),
+    "message": pl.String(), "count": pl.Int64(),
+})  # fmt: skip
+_LONGEST = 300
+"""Letters of a reply that are shown."""
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    top = len(folder.parts)
+    for place, folders, files in os.walk(folder):
+        deep = len(Path(place).parts) - top >= _DEEP
+        folders[:] = [] if deep else [name for name in folders if name not in _ASIDE and not name.startswith(".")]
+        yield from (Path(place) / name for name in files if not name.startswith("."))
+
+
+def _beside(file: Path) -> Iterator[Path]:
+    """What a command wrote beside its main file: labels.findings.parquet."""
+    yield from (path for path in file.parent.glob(f"{file.stem}.*") if path != file and path.is_file())
+
+
+def _kind_of(path: Path) -> str | None:
+    try:
+        names = set(pl.read_parquet_schema(path))
+    except (OSError, pl.exceptions.PolarsError):
+        return None
+    if {"kind", "message", "severity"} <= names or {"kind", "what", "severity"} <= names:
+        return "findings"
+    if {"utterance_id", "annotator", "label"} <= names:
+        return "votes"
+    if "utterance_id" in names and any(name.startswith("p_") for name in names):
+        return "labels"
+    return "utterances" if {"utterance_id", "audio", "speaker"} <= names else None
+
+
+def _of_ledger(path: Path) -> list[dict[str, object]]:
+    with Ledger.look(path) as ledger:
+        return [
+            {
+                "utterance_id": row["utterance_id"],
+                "stage": "annotate",
+                "annotator": row["annotator"],
+                "kind": f"{row['status']} ({row['kind']})" if row["kind"] else row["status"],
+                "message": str(row["raw"] or "")[:_LONGEST],
+                "count": row["count"],
+            }
+            for row in ledger.not_ok_votes()
+        ]
+
+
+def _of_votes(path: Path) -> pl.DataFrame:
+    try:
+        frame = pl.read_parquet(path)
+    except (OSError, pl.exceptions.PolarsError, AlmProxiesError):
+        return pl.DataFrame(schema=_CLIPS)
+    if "status" not in frame.columns:
+        return pl.DataFrame(schema=_CLIPS)
+    lost = frame.filter(pl.col("status") != "ok")
+    stated = pl.col("stated") if "stated" in frame.columns else pl.lit(None, pl.String)
+    message = pl.when(stated.is_not_null()).then(pl.lit("stated: ") + stated).otherwise(pl.lit(""))
+    return lost.select(
+        "utterance_id",
+        pl.lit(path.parent.name if path.stem == "votes" else path.stem).alias("stage"),
+        "annotator",
+        kind="status",
+        message=message,
+        count=pl.lit(1, pl.Int64),
+    )

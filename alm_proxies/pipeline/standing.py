@@ -1,0 +1,217 @@
+"""How far a folder of results is: what is done, what runs, what it cost, when it is done, where the results are."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from alm_proxies.errors import AlmProxiesError
+from alm_proxies.finding_kinds import SEVERITIES
+from alm_proxies.pipeline.outputs import Outputs
+from alm_proxies.pipeline.perform import RUNNING
+from alm_proxies.pipeline.task import MARKER
+from alm_proxies.stages.annotate.figures import counted, in_money, ready_at
+from alm_proxies.stages.annotate.ledgers import Status
+from alm_proxies.stages.annotate.ledgers import status as status_of_ledgers
+from alm_proxies.stages.registry import STAGES
+
+
+@dataclass(frozen=True, slots=True)
+class StageStanding:
+    """How far one stage is."""
+
+    title: str
+    folder: str
+    state: str
+    """done, running, stopped (it can be gone on with) or killed."""
+    seconds: float | None = None
+    """How long it took."""
+    counts: dict[str, float] | None = None
+    progress: str = ""
+    """How far it is, while it runs, or how far it was."""
+    minutes_left: float | None = None
+    process: int | None = None
+    host: str = ""
+
+    @property
+    def how_to_stop(self) -> str | None:
+        """How to stop it, with nothing lost; None where it does not run."""
+        if self.state != "running":
+            return None
+        here = self.host == platform.node()
+        return f"kill -TERM {self.process}" if here else f"kill -TERM {self.process} on {self.host}"
+
+    def __str__(self) -> str:
+        if self.state == "running":
+            left = self.minutes_left
+            when = f", ready at {ready_at(left)}" if left is not None else ""
+            progress = f": {self.progress}" if self.progress else ""
+            return f"{self.title}: running{progress}{when}; stop it with: {self.how_to_stop}"
+        if self.state == "killed":
+            was = f" ({self.progress})" if self.progress else ""
+            return f"{self.title}: its process has ended before it was done{was}; the same command goes on"
+        counts = ", ".join(f"{value:,.6g} {name.replace('_', ' ')}" for name, value in (self.counts or {}).items())
+        took = f" in {self.seconds:,.0f} s" if self.seconds is not None else ""
+        more = "; stopped early, the same command goes on" if self.state == "stopped" else ""
+        return f"{self.title}: done{took}{f', {counts}' if counts else ''}{more}"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How far a folder of results is."""
+
+    folder: Path
+    stages: tuple[StageStanding, ...]
+    ledgers: tuple[Status, ...]
+    results: dict[str, tuple[str, ...]]
+    """Where the results are, by kind: page, labels, votes, utterances."""
+    findings: dict[str, int]
+    """How many findings there are, by severity."""
+    clips: int
+    """Utterances with a vote that is not ok or a recording that could not be used."""
+    wrong: tuple[str, ...] = ()
+    """Files that could not be read."""
+
+    @property
+    def paid(self) -> float:
+        """What has been paid."""
+        return sum(ledger.price for ledger in self.ledgers)
+
+    @property
+    def to_come(self) -> float:
+        """What the votes still waiting will cost."""
+        return sum(ledger.price_left for ledger in self.ledgers)
+
+    def lines(self) -> Iterator[str]:
+        """The same for people."""
+        yield from map(str, self.stages)
+        yield from map(str, self.ledgers)
+        if self.ledgers:
+            rest = f", about {in_money(self.to_come)} to come" if self.to_come else ""
+            yield f"cost: {in_money(self.paid)} spent{rest}"
+        for kind, paths in self.results.items():
+            yield f"{kind}: {', '.join(paths)}"
+        if any(self.findings.values()):
+            there = [severity for severity in reversed(SEVERITIES) if self.findings[severity]]
+            said = ", ".join(counted(self.findings[severity], _noun(severity)) for severity in there)
+            yield f"findings: {said}; see them with: alm-proxies findings {self.folder}"
+        if self.clips:
+            noun = "utterance has" if self.clips == 1 else "utterances have"
+            yield f"{self.clips:,} {noun} votes or recordings that failed: alm-proxies findings {self.folder} --clips"
+        yield from (f"wrong: {text}" for text in self.wrong)
+
+    def data(self) -> dict[str, Any]:
+        """The same for machines."""
+        return {
+            "folder": str(self.folder),
+            "stages": [{**asdict(one), "how_to_stop": one.how_to_stop} for one in self.stages],
+            "ledgers": [
+                {**asdict(one), "waiting": one.waiting, "minutes_left": one.minutes_left} for one in self.ledgers
+            ],
+            "paid": self.paid,
+            "to_come": self.to_come,
+            "results": {kind: list(paths) for kind, paths in self.results.items()},
+            "findings": self.findings,
+            "clips": self.clips,
+            "wrong": list(self.wrong),
+        }
+
+
+def standing_of(place: str | Path) -> Standing:
+    """How far a folder is, be it of a pipeline or of a command; other processes may be writing it."""
+    outputs = Outputs.of(place)
+    wrong: list[str] = []
+    ledgers: list[Status] = []
+    for folder in dict.fromkeys(path.parent for path in outputs.ledgers):
+        try:
+            ledgers += status_of_ledgers(folder)
+        except AlmProxiesError as error:
+            wrong.append(str(error))
+    stages = {MARKER: [_done(path) for path in outputs.markers], RUNNING: [_running(path) for path in outputs.running]}
+    known = [one for listed in stages.values() for one in listed if one is not None]
+    order = list(STAGES)
+    known.sort(key=lambda one: (order.index(verb) if (verb := one.title.split()[0]) in order else 99, one.folder))
+    severities: dict[str, int] = dict.fromkeys(SEVERITIES, 0)
+    clips = 0
+    try:
+        findings = outputs.findings()
+        severities |= dict(findings.group_by("severity").agg(pl.len()).iter_rows())
+        clips = outputs.clips()["utterance_id"].n_unique()
+    except AlmProxiesError as error:
+        wrong.append(str(error))
+    results = {"pages": outputs.pages, **{kind: outputs.tables[kind] for kind in ("labels", "votes", "utterances")}}
+    return Standing(
+        folder=outputs.folder,
+        stages=tuple(known),
+        ledgers=tuple(ledgers),
+        results={kind: tuple(map(str, paths)) for kind, paths in results.items() if paths},
+        findings=severities,
+        clips=clips,
+        wrong=tuple(wrong),
+    )
+
+
+def _done(marker: Path) -> StageStanding | None:
+    record = _json(marker)
+    if not {"stage", "name", "seconds", "counts"} <= set(record):
+        return None
+    return StageStanding(
+        title=f"{record['stage']} {record['name']}".strip(),
+        folder=str(marker.parent),
+        state="done" if record.get("complete", True) else "stopped",
+        seconds=record["seconds"],
+        counts=record["counts"],
+    )
+
+
+def _running(path: Path) -> StageStanding | None:
+    found = _json(path)
+    if not {"stage", "pid", "host", "started", "at"} <= set(found):
+        return None
+    done, total = found.get("done"), found.get("total")
+    of = f"{done:,}" + (f" of {total:,}" if total else "") if done is not None else ""
+    message = f"{found.get('message', '')} {of}".strip()
+    since = f"since {datetime.fromtimestamp(found['started']):%H:%M}"
+    left = found.get("seconds_left")
+    return StageStanding(
+        title=str(found["stage"]),
+        folder=str(path.parent),
+        state="running" if _alive(int(found["pid"]), str(found["host"])) else "killed",
+        progress=f"{message} ({since})" if message else since,
+        minutes_left=None if left is None else max(0.0, left - (datetime.now().timestamp() - found["at"])) / 60,
+        process=int(found["pid"]),
+        host=str(found["host"]),
+    )
+
+
+def _alive(process: int, host: str) -> bool:
+    """Whether a process runs; one of another machine is believed to."""
+    if host != platform.node():
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _json(path: Path) -> dict[str, Any]:
+    with suppress(OSError, ValueError):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return found if isinstance(found, dict) else {}
+    return {}
+
+
+def _noun(severity: str) -> str:
+    return "note" if severity == SEVERITIES[0] else severity

@@ -1,0 +1,233 @@
+"""status, findings and explain on any folder: of a pipeline, finished or not, of single commands, and while it runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from alm_proxies.cli.app import run as command
+from alm_proxies.errors import InputError
+from alm_proxies.pipeline.explain import explain
+from alm_proxies.pipeline.outputs import Outputs
+from alm_proxies.pipeline.standing import standing_of
+
+FILE = """\
+taxonomy = "crema6"
+folder = "out"
+[[read]]
+corpus = "mine"
+format = "table"
+source = "votes.csv"
+columns = { utterance_id = "clip", annotator = "rater", label = "heard", audio = "sound" }
+[hold_out]
+keep = 2
+[annotate]
+panel = ["dear.toml"]
+injection = 0
+stop = { collapse = 1.0, failed = 1.0, refused = 1.0 }
+[fuse]
+method = "pool"
+"""
+ANNOTATOR = """\
+name = "dear"
+engine = "scripted"
+model = "table"
+prompt = "reference"
+elicit = "sample"
+votes = 2
+answer = "words"
+serve = {{ answers = "{folder}/answers.csv", seconds = {seconds} }}
+price = {{ audio_minute = 12.0 }}
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """Eight clips: one without a recording, one whose answer is no label, one word outside the taxonomy."""
+    for number in range(8):
+        soundfile.write(tmp_path / f"c{number}.wav", 0.3 * np.sin(np.arange(16_000) * 0.05), 16_000)
+    (tmp_path / "c3.wav").unlink()
+    heard = [(clip, rater, ("happy", "sad")[(clip + rater) % 2]) for clip in range(8) for rater in range(3)]
+    rows = [f"c{clip},r{rater},{label},c{clip}.wav" for clip, rater, label in heard]
+    (tmp_path / "votes.csv").write_text("\n".join(["clip,rater,heard,sound", *rows, "c1,r3,Puzzled,c1.wav"]))
+    answers = [f"mine/c{clip},{'well' if clip == 5 else 'happy'}" for clip in range(8)]
+    (tmp_path / "answers.csv").write_text("\n".join(["utterance_id,text", *answers]))
+    (tmp_path / "dear.toml").write_text(ANNOTATOR.format(folder=tmp_path, seconds=0.0))
+    path = tmp_path / "mine.toml"
+    path.write_text(FILE)
+    return path
+
+
+def said(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    capsys.readouterr()
+    assert command(arguments) == 0
+    return capsys.readouterr().out
+
+
+def test_status_of_a_pipeline_says_what_is_done_what_it_cost_and_where_results_are(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(["run", str(file), "--quiet"]) == 1
+    out = file.parent / "out"
+    lines = said(["status", str(out)], capsys)
+    for start in ("read: done in ", "annotate: done in ", "fuse: done in ", "cost: 1.40 spent"):
+        assert any(line.startswith(start) for line in lines.splitlines()), start
+    assert f"labels: {out}/fuse/labels.parquet" in lines
+    assert f"see them with: alm-proxies findings {out}" in lines
+    assert f"3 utterances have votes or recordings that failed: alm-proxies findings {out} --clips" in lines
+    found = json.loads(said(["status", str(out), "--json"], capsys))
+    assert [one["title"] for one in found["stages"]] == ["read", "annotate", "fuse"]
+    assert found["paid"] == pytest.approx(1.4)
+    assert found["ledgers"][0]["planned"] == 16
+
+
+def test_findings_are_ranked_and_none_is_hidden(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command(["run", str(file), "--quiet"])
+    out = str(file.parent / "out")
+    lines = said(["findings", out], capsys).splitlines()
+    severities = [line.split()[0] for line in lines[:-1]]
+    order = ["problem", "warning", "info"]
+    assert severities == sorted(severities, key=order.index)
+    assert set(severities) == set(order)
+    table = Outputs.of(out).findings()
+    assert len(lines) - 1 == table.height
+    assert all(any(message.rstrip(".") in line for line in lines) for message in table["message"])
+    serious = said(["findings", out, "--least", "problem"], capsys).splitlines()
+    assert {line.split()[0] for line in serious[:-1]} == {"problem"}
+    assert f"{table.height - len(serious) + 1} less serious ones not listed" in serious[-1]
+
+
+def test_what_happened_to_clips_is_one_view_with_names_and_errors(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command(["run", str(file), "--quiet"])
+    out = str(file.parent / "out")
+    lines = said(["findings", out, "--clips"], capsys).splitlines()
+    assert lines[0] == "mine/c1: read mine/r3 out_of_vocabulary x 1: stated: Puzzled"
+    assert lines[1].startswith("mine/c3: annotate dear failed (missing) x 2: ")
+    assert "c3.wav: there is no such file" in lines[1]
+    assert lines[2].startswith("mine/c5: annotate dear unparsable (")
+    assert lines[2].endswith(" x 2: well")
+    assert lines[3] == "3 utterances with votes or recordings that failed"
+    one = said(["findings", out, "c5", "mine/c7"], capsys).splitlines()
+    assert (len(one), one[0][:8]) == (2, "mine/c5:")
+
+
+def test_explain_shows_what_failed_and_what_it_cost(file: Path) -> None:
+    command(["run", str(file), "--quiet"])
+    lines = "\n".join(explain(file.parent / "out", "mine/c3").lines())
+    assert "failed: annotate dear: failed (missing) x 2: " in lines
+    lines = "\n".join(explain(file.parent / "out", "mine/c0").lines())
+    assert "these votes cost 0.20" in lines
+    assert "asked by dear (table), cell 0" in lines
+
+
+def test_a_run_that_is_not_finished_is_explained_by_what_is_there(file: Path) -> None:
+    command(["run", str(file), "--quiet"])
+    (file.parent / "out" / "manifest.json").unlink()
+    found = explain(file.parent / "out", "mine/c0")
+    assert found.method == "pool"
+    assert found.prompts
+    (file.parent / "out" / "fuse" / "stage.json").unlink()
+    (file.parent / "out" / "fuse" / "labels.parquet").unlink()
+    found = explain(file.parent / "out", "mine/c0")
+    assert found.label == {}
+    assert len(found.votes) == 5
+    assert not any("label (" in line for line in found.lines())
+
+
+def test_folders_of_single_commands_are_looked_into_alike(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    mapping = "utterance_id=clip,annotator=rater,label=heard,audio=sound"
+    read = ["read", "table", "votes.csv", "--corpus", "mine", "--taxonomy", "crema6", "--columns", mapping]
+    assert command([*read, "-o", "work", "--quiet"]) == 0
+    ask = ["annotate", "work/utterances.parquet", "--annotator", "dear.toml", "-o", "work/proxies", "--injection", "0"]
+    assert command([*ask, "--settings", str(_patient(tmp_path)), "--quiet"]) == 1
+    fuse = ["fuse", "work/votes.parquet", "work/proxies/votes.parquet", "--method", "pool"]
+    assert command([*fuse, "-o", "work/labels.parquet", "--quiet"]) == 0
+    assert command(["fuse", "work/votes.parquet", "--method", "human", "-o", "work/people.parquet", "--quiet"]) == 0
+    for place in ("work", "work/labels.parquet", "work/proxies"):
+        assert said(["status", place], capsys)
+        assert said(["findings", place], capsys)
+        assert said(["explain", place, "mine/c0"], capsys)
+    found = explain("work", "mine/c0")
+    assert (found.method, len(found.votes)) == ("pool", 5)
+    assert {row["annotator"] for row in found.influence} == {"dear", "mine/r0", "mine/r1", "mine/r2"}
+    assert [other["file"] for other in found.others] == ["people.parquet"]
+    assert found.utterance["audio"] == "c0.wav"
+    only = explain("work/proxies", "mine/c5")
+    assert only.utterance == {"utterance_id": "mine/c5"}
+    assert [row["kind"] for row in only.failures] == [only.votes[0]["status"] + " (" + only.votes[0]["kind"] + ")"]
+    assert standing_of("work").clips == 3
+    with pytest.raises(InputError, match="no utterance 'mine/zz'"):
+        explain("work", "mine/zz")
+
+
+def _patient(folder: Path) -> Path:
+    path = folder / "patient.toml"
+    path.write_text("stop = { collapse = 1.0, failed = 1.0, refused = 1.0 }\n")
+    return path
+
+
+def test_a_folder_without_anything_of_ours_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "other.parquet").write_bytes(b"no parquet")
+    for verb in ("status", "findings"):
+        assert command([verb, str(tmp_path)]) == 2
+    assert command(["status", str(tmp_path / "nowhere")]) == 2
+    with pytest.raises(InputError, match="holds nothing that alm-proxies wrote"):
+        explain(tmp_path, "a")
+
+
+@pytest.fixture
+def running(file: Path) -> subprocess.Popen[bytes]:
+    """A run whose annotator takes long."""
+    (file.parent / "dear.toml").write_text(ANNOTATOR.format(folder=file.parent, seconds=30.0))
+    call = [sys.executable, "-c", "from alm_proxies.cli.start import main; main()", "run", str(file), "--quiet"]
+    return subprocess.Popen(call, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 60
+    while not path.exists():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_what_runs_is_said_with_how_to_stop_it_and_what_was_killed_too(
+    file: Path, running: subprocess.Popen[bytes], capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = file.parent / "out"
+    with running:
+        try:
+            wait_for(out / "annotate" / "running.json", running)
+            lines = said(["status", str(out)], capsys)
+            assert "read: done in " in lines
+            assert "annotate: running" in lines
+            assert f"stop it with: kill -TERM {running.pid}" in lines
+        finally:
+            os.kill(running.pid, signal.SIGKILL)
+    (stage,) = [one for one in standing_of(out).stages if one.title == "annotate"]
+    assert (stage.state, stage.how_to_stop, stage.host) == ("killed", None, platform.node())
+    assert "its process has ended before it was done" in str(stage)
+
+
+def test_a_stopped_run_leaves_no_note_behind(file: Path, running: subprocess.Popen[bytes]) -> None:
+    note = file.parent / "out" / "annotate" / "running.json"
+    with running:
+        wait_for(note, running)
+        running.terminate()
+        assert running.wait(60) == 130
+    assert not note.exists()
