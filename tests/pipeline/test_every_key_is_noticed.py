@@ -22,6 +22,7 @@ from alm_proxies.cards import Card
 from alm_proxies.errors import AlmProxiesError
 from alm_proxies.pipeline.perform import Task
 from alm_proxies.pipeline.task import State
+from alm_proxies.plugins import plugins
 from alm_proxies.settings import CHANGES_NOTHING, PLACE, marks_of, models_in
 from alm_proxies.stages.registry import STAGES, stage_of
 from alm_proxies.tables import Labels, Utterances, Votes
@@ -112,6 +113,14 @@ CASES = (
     }),
     Case("predict"), Case("evaluate"), Case("export", {"format": "csv"}, None, {"format": "jsonl"}),
     Case("export", {"format": "ms_swift"}, None, {"format": "llama_factory"}),
+)  # fmt: skip
+_LISTED = {case.block["format"] for case in CASES if case.block is not None}
+CASES += tuple(  # readers whose keys beyond those of every reader can be changed by rule
+    Case("read", {"taxonomy": "crema6"}, _TABLES | {"format": name}, {
+        **_SOURCE, "source": "@corpus_2", "format": {"*": _TABLES},
+    })
+    for name in plugins("readers")
+    if name not in _LISTED
 )  # fmt: skip
 OTHERS: dict[str, Any] = {
     "taxonomy": "msp8", "cards": "@cards_2", "hold_out": {"keep": 2}, "hold_out.keep": 2, "hold_out.splits": ["test"],
@@ -229,8 +238,6 @@ def test_every_key_of_a_pipeline_section_is_noticed_or_marked(case: Case, place:
 
 
 def test_the_cases_have_every_stage_and_every_reader() -> None:
-    from alm_proxies.plugins import plugins
-
     assert {case.verb for case in CASES} == set(STAGES)
     assert {case.block["format"] for case in CASES if case.block is not None} == set(plugins("readers"))
 
