@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, TypeVar
@@ -89,9 +89,17 @@ class Head:
 
 
 def train(
-    scaled: Floats, targets: Array, settings: HeadSettings, rng: np.random.Generator, epochs: int
+    scaled: Floats,
+    targets: Array,
+    settings: HeadSettings,
+    rng: np.random.Generator,
+    epochs: int,
+    *,
+    weights_in: Callable[[int], Array] | None = None,
 ) -> Iterator[Head]:
     """The head after each epoch; a row of targets is vote counts, or shares times a weight.
+
+    `weights_in` gives the weights of the rows in an epoch (from 0), such as those of a curriculum.
 
     Loss: -sum_ij targets_ij log p_ij / sum_ij targets_ij, the multinomial likelihood of the votes. The output layer
     begins at the labels' shares in the targets, and at no effect of the features.
@@ -108,7 +116,9 @@ def train(
     mean, square = ([np.zeros_like(one) for one in weights] for _ in range(2))
     step = 0
     batch = min(settings.batch, max(16, len(scaled) // 16))
-    for _ in range(epochs):
+    for epoch in range(epochs):
+        if weights_in is not None:
+            wanted = (targets * weights_in(epoch)[:, None]).astype(np.float32)
         order = rng.permutation(len(scaled))
         for start in range(0, len(order), batch):
             rows = order[start : start + batch]
