@@ -176,6 +176,9 @@ KINDS: dict[str, Kind] = {
     "drift_check_blind": Kind(
         "warning", "The drift check rarely rejects a change that people hear.", "Listen to the generated items."
     ),
+    "class_without_utterances": Kind(
+        "warning", "A class is the most likely label of no utterance.", 'Use method = "dime".'
+    ),
     "drifted": Kind("info", "Generated items in which the listener hears another emotion are left out."),
     "not_generated": Kind("warning", "No items are generated: a listener cannot be trained.", "Give more recordings."),
     "without_neighbour": Kind("info", "Utterances have no other of the same or a compatible speaker to be mixed with."),

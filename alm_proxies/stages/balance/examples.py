@@ -17,6 +17,7 @@ from alm_proxies.seeds import generator
 from alm_proxies.stages.balance.copies import NEAR, Copied
 from alm_proxies.stages.balance.drift import DETECTED
 from alm_proxies.stages.balance.generated import Generated
+from alm_proxies.stages.balance.reference import Filled
 from alm_proxies.stages.balance.settings import BalanceSettings
 from alm_proxies.stages.balance.wishes import Wish
 from alm_proxies.tables import Finding, Labels, Utterances
@@ -85,6 +86,17 @@ def generated_section(generated: Generated) -> Section:
             )
         )
     return Section("Generated items", lead, tuple(blocks))
+
+
+def filled_section(filled: Filled) -> Section:
+    """How many items each rare class was filled up with."""
+    lead = (
+        f"{filled.items.height:,} items were mixed of two utterances of one class, as arXiv 2601.14620 does with its "
+        "defects mended. No item is checked, and the class of an utterance is its most likely label."
+    )
+    rows: list[list[Cell]] = [[name, had, got] for name, (had, got) in filled.classes.items()]
+    table = Table.of([Column("Most likely label"), Column("Utterances", 0), Column("Items", 0)], rows)
+    return Section("Rare classes filled up", lead, (table,))
 
 
 def examples_section(

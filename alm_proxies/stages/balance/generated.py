@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 
 from alm_proxies.audio.features import FEATURES
 from alm_proxies.audio.measured import DIGEST, NAMES, measuring
-from alm_proxies.audio.recipe import Recipe, Sounds
+from alm_proxies.audio.recipe import Sounds
 from alm_proxies.audio.vectors import vectors_of
 from alm_proxies.measures.divergence import jsd_nats
 from alm_proxies.measures.resampling import whole_copies
-from alm_proxies.seeds import generator, seed_of
+from alm_proxies.seeds import generator
 from alm_proxies.stages.balance.drift import STAGE, Control, controls_of, drift_check
-from alm_proxies.stages.balance.rendering import rendered
+from alm_proxies.stages.balance.mixtures import Pair, described, labels_of, opened
 from alm_proxies.stages.balance.settings import BalanceSettings
-from alm_proxies.tables import ATTRIBUTES, Finding, Labels, Utterances
+from alm_proxies.tables import Finding, Labels, Utterances
 
 Array = NDArray[np.float64]
 Floats = NDArray[np.float32]
@@ -30,7 +30,6 @@ FEWEST = 60
 """Fewer utterances than this teach a listener nothing, and no items are generated."""
 _FEWEST_SPEAKERS = 3
 _LEAST, _MOST = 0.5, 0.9  # share of the first parent
-_CUT = 0.95  # a mixture shorter than this part of its first parent may lack words of it
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,16 +46,6 @@ class Generated:
     threshold: float
     controls: tuple[Control, ...]
     findings: list[Finding]
-
-
-@dataclass(frozen=True, slots=True)
-class _Pair:
-    """Two rows to be mixed, the share of the first, and the item's id."""
-
-    name: str
-    first: int
-    second: int
-    share: float
 
 
 def generate(
@@ -94,9 +83,18 @@ def generate(
         findings.append(
             Finding(STAGE, "without_neighbour", message, 'Set generated.speaker = "compatible".', count=lonely)
         )
-    made = _described(pairs, rows, utterances, settings)
-    features, seconds, failed = _measured(made, utterances)
-    findings += failed
+    measured = measuring(STAGE)
+    features: list[Floats | None] = []
+    seconds, whole = [], []
+    for mixture in opened(pairs, rows, sounds, settings.seed):
+        feature = None
+        findings += mixture.findings
+        if mixture.clip is not None:
+            feature, more = measured(mixture.clip, mixture.pair.name)
+            findings += more
+        features.append(feature)
+        seconds.append(mixture.clip.duration if mixture.clip is not None else 0.0)
+        whole.append(mixture.whole)
     able = [place for place, one in enumerate(features) if one is not None]
     d = np.full(len(pairs), np.nan)
     if able:
@@ -108,14 +106,17 @@ def generate(
         message = f"{out:,} of {len(able):,} generated items are left out: the listener hears another emotion in them"
         findings.append(Finding(STAGE, "drifted", message, "Nothing has to be done.", count=out))
     kept = np.flatnonzero(passed).tolist()
-    made = _with_words(made[kept], [pairs[p] for p in kept], [seconds[p] for p in kept], rows, sounds)
+    chosen = [pairs[place] for place in kept]
+    made = described(chosen, rows, utterances, settings.seed).with_columns(
+        duration=pl.Series([seconds[place] for place in kept], dtype=pl.Float64),
+        transcript=pl.when(pl.Series([whole[place] for place in kept], dtype=pl.Boolean)).then(pl.col("transcript")),
+    )  # a transcript only where both parents say it and none of it is cut
     items = pl.DataFrame(
-        [(p.name, ids[p.first], ids[p.second], "mix", f"{p.share:.0%} of the first") for p in (pairs[k] for k in kept)],
+        [(p.name, ids[p.first], ids[p.second], "mix", f"{p.share:.0%} of the first") for p in chosen],
         schema=dict.fromkeys(("utterance_id", "parent", "second", "effect", "parameters"), pl.String),
         orient="row",
     )
-    labels = _labels([pairs[p] for p in kept], part)
-    return Generated(labels, made, items, len(pairs), d[able], drift.threshold, controls, findings)
+    return Generated(labels_of(chosen, part), made, items, len(pairs), d[able], drift.threshold, controls, findings)
 
 
 def _blind(controls: Sequence[Control]) -> list[Finding]:
@@ -134,7 +135,7 @@ def _blind(controls: Sequence[Control]) -> list[Finding]:
 def _pairs(
     rows: pl.DataFrame, features: Floats, targets: Array, fold: Index, weights: Array, settings: BalanceSettings,
     taken: set[str],
-) -> tuple[list[_Pair], int]:  # fmt: skip
+) -> tuple[list[Pair], int]:  # fmt: skip
     """First parents by weight, each with one of its nearest neighbours; and how many had none."""
     spectral = [place for place, feature in enumerate(FEATURES) if feature.group == "spectral"]
     able = fold >= 0
@@ -157,7 +158,7 @@ def _pairs(
             alike.setdefault(own, []).append(row)
     wanted = np.where(able, weights, 0.0)
     wanted *= float(settings.generated.size or 0.0) * len(rows) / max(float(wanted.sum()), 1e-12)
-    pairs: list[_Pair] = []
+    pairs: list[Pair] = []
     lonely = 0
     for first, count in enumerate(whole_copies(wanted, float(rng.random())).tolist()):
         pool = np.array([row for row in alike.get(keys[first], []) if row != first], dtype=np.int64)
@@ -172,108 +173,5 @@ def _pairs(
             while (name := f"{rows['utterance_id'][first]}#mix{number}") in taken:
                 number += 1
             taken.add(name)
-            pairs.append(_Pair(name, first, int(second), round(_LEAST + (_MOST - _LEAST) * float(rng.random()), 3)))
+            pairs.append(Pair(name, first, int(second), round(_LEAST + (_MOST - _LEAST) * float(rng.random()), 3)))
     return pairs, lonely
-
-
-def _described(
-    pairs: Sequence[_Pair], rows: pl.DataFrame, utterances: Utterances, settings: BalanceSettings
-) -> pl.DataFrame:
-    """Rows for the table of utterances: what both parents have in common, and the recipe."""
-    firsts, seconds = ([rows["utterance_id"][row] for row in side] for side in
-                       ([p.first for p in pairs], [p.second for p in pairs]))  # fmt: skip
-    frame = utterances.frame
-    sides = [
-        pl.DataFrame({"utterance_id": pl.Series(names, dtype=pl.String)}).join(
-            frame, on="utterance_id", how="left", maintain_order="left"
-        )
-        for names in (firsts, seconds)
-    ]
-    recipes = [
-        Recipe(
-            parents=((one, p.share), (other, round(1 - p.share, 3))), seed=seed_of(settings.seed, "mix", p.name)
-        ).written()
-        for p, one, other in zip(pairs, firsts, seconds, strict=True)
-    ]
-    common = {
-        name: pl.select(
-            pl.when(sides[0][name].eq_missing(sides[1][name])).then(sides[0][name]).otherwise(None)
-        ).to_series()
-        for name in frame.columns
-    }
-    own = {
-        "utterance_id": pl.Series([p.name for p in pairs], dtype=pl.String),
-        "split": sides[0]["split"],
-        "corpus": sides[0]["corpus"],
-        "recipe": pl.Series(recipes, dtype=pl.String),
-        **{
-            name: pl.Series([None] * len(pairs), dtype=frame.schema[name])
-            for name in ("audio", "start", "end", "duration")
-        },
-    }
-    return pl.DataFrame({name: own.get(name, common[name]) for name in frame.columns}, schema=frame.schema)
-
-
-def _measured(made: pl.DataFrame, utterances: Utterances) -> tuple[list[Floats | None], list[float], list[Finding]]:
-    """The features and seconds of every generated item, and why there are none."""
-    sounds = Sounds(Utterances(pl.concat([utterances.frame, made]), utterances.about), stage=STAGE)
-    measured = measuring(STAGE)
-    features: list[Floats | None] = []
-    seconds: list[float] = []
-    findings: list[Finding] = []
-    for opened in sounds.ahead(made["utterance_id"]):
-        if opened.clip is None:
-            findings += opened.findings
-            features.append(None)
-            seconds.append(0.0)
-            continue
-        vector, found = measured(opened.clip, opened.utterance_id)
-        findings += found
-        features.append(vector)
-        seconds.append(opened.clip.duration)
-    return features, seconds, findings
-
-
-def _with_words(
-    made: pl.DataFrame, pairs: Sequence[_Pair], seconds: Sequence[float], rows: pl.DataFrame, sounds: Sounds
-) -> pl.DataFrame:
-    """The items with their durations, and with a transcript only where both parents say it and none of it is cut."""
-    ids = rows["utterance_id"]
-    whole = []
-    for pair, length in zip(pairs, seconds, strict=True):
-        clips = [sounds.open(ids[row]).clip for row in (pair.first, pair.second)]
-        whole.append(all(clip is not None and length >= _CUT * clip.duration for clip in clips))
-    said = pl.when(pl.Series(whole, dtype=pl.Boolean)).then(pl.col("transcript")).otherwise(None)
-    return made.with_columns(duration=pl.Series(seconds, dtype=pl.Float64), transcript=said)
-
-
-def _labels(pairs: Sequence[_Pair], part: Labels) -> pl.DataFrame:
-    """Rows for the table of labels: targets, concentrations and attributes mixed by share; no votes of their own."""
-    first, second = [p.first for p in pairs], [p.second for p in pairs]
-    share = np.array([p.share for p in pairs], dtype=np.float64)
-
-    def mixed(name: str) -> pl.Series:
-        column = part.frame[name].cast(pl.Float64)
-        return pl.Series(name, share) * column.gather(first) + pl.Series(name, 1 - share) * column.gather(second)
-
-    names = [f"p_{label}" for label in part.taxonomy] + ["concentration", *ATTRIBUTES]
-    frame = pl.DataFrame({"utterance_id": pl.Series([p.name for p in pairs], dtype=pl.String),
-                          **{name: mixed(name) for name in names}})  # fmt: skip
-    return Labels.of(frame, about=part.about, where="generated items").frame
-
-
-def with_generated(
-    labels: Labels, utterances: Utterances, generated: Generated, settings: BalanceSettings, folder: Path
-) -> tuple[Labels, Utterances]:
-    """Both tables with the generated items, whose sound is written to files where the settings ask for it."""
-    made, own = generated.utterances, generated.labels
-    if settings.render and made.height:
-        made, failed = rendered(made, utterances, folder / "audio")
-        generated.findings.extend(failed)
-        own = own.filter(pl.col("utterance_id").is_in(made["utterance_id"].implode()))
-    frame = pl.concat([labels.frame, own.select(labels.frame.columns)])
-    described = pl.concat([utterances.frame, made])
-    return (
-        Labels.of(frame, about=labels.about, where="labels"),
-        Utterances.of(described, about=utterances.about, where="utterances"),
-    )

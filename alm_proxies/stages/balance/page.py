@@ -51,7 +51,12 @@ def page_of(
         Figure(f"{solution.weights.max():.1f}", "largest weight", "the mean is 1"),
         Figure(f"{100 * worst:.2f}", "points", "largest distance from a wanted share"),
     )
-    sections = [*_share_sections(wishes, solution), _by_ambiguity(labels, solution), _weights(solution), *more]
+    sections = [
+        *_share_sections(wishes, solution),
+        _by_ambiguity(labels, solution),
+        _weights(solution, settings),
+        *more,
+    ]
     if findings:
         rows = [[f.kind.replace("_", " "), f.message, f.fix or None, f.count] for f in findings]
         table = Table.of(["Finding", "What was found", "What to do", "Count"], rows)
@@ -115,13 +120,16 @@ def _by_ambiguity(labels: Labels, solution: Balance) -> Section:
     return Section("Classes by ambiguity", "How much weight each label has at each level of ambiguity.", tuple(blocks))
 
 
-def _weights(solution: Balance) -> Section:
+def _weights(solution: Balance, settings: Mapping[str, Any]) -> Section:
     quantiles = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
     values = np.quantile(solution.weights, quantiles)
     rows: list[list[Cell]] = [[f"{100 * q:g} %", float(value)] for q, value in zip(quantiles, values, strict=True)]
     words = (
-        "Weights are those closest to the given ones, in Kullback-Leibler divergence, that reach the wanted shares "
-        "(entropy balancing). The effective sample size is (sum w)^2 / sum w^2."
+        "Weights are the inverse counts of most likely labels, generated items among them (method = reference). The "
+        "effective sample size is (sum w)^2 / sum w^2."
+        if settings.get("method") == "reference"
+        else "Weights are those closest to the given ones, in Kullback-Leibler divergence, that reach the wanted "
+        "shares (entropy balancing). The effective sample size is (sum w)^2 / sum w^2."
     )
     table = Table.of([Column("Quantile"), Column("Weight")], rows)
     return Section("Weights", "How uneven the weights are.", (Text(words), table))

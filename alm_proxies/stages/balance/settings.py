@@ -53,9 +53,26 @@ class Generated(Settings):
     """How many utterances each positive control of the drift check is tried on."""
 
 
+class Reference(Settings):
+    """The paper's DiME-Aug, its defects mended: the baseline of `method = "reference"`."""
+
+    ratio: float = Field(default=0.25, gt=0, le=1)
+    """A class with fewer utterances than this part of the largest class's is filled up to it; the class of an utterance
+    is its most likely label."""
+    neighbours: int = Field(default=3, ge=2, le=100)
+    """Of how many nearest of the same class one is drawn. As the paper counts, the utterance is one of them; it is
+    never mixed with itself."""
+    augmented: float = Field(default=0.3, ge=0, le=1)
+    """Share of items whose pitch is moved by up to a semitone, or whose rate by up to 5 %."""
+
+
 class BalanceSettings(Settings):
     """Which shares of classes, ambiguity and groups are wanted, and how they are reached."""
 
+    method: Literal["dime", "reference"] = "dime"
+    """dime: weights, copies and generated items that bring about the wanted shares. reference: the DiME-Aug of
+    arXiv 2601.14620, as a baseline: rare classes are filled up with mixtures, and utterances are weighted by the
+    inverse count of their most likely label. The wanted shares are then only what the page measures it by."""
     classes: Annotated[Literal["uniform", "square_root", "keep"] | dict[str, Share] | str, PLACE] = "uniform"
     """Wanted share of each label: uniform, square_root (of today's shares), keep, label = share, or the path of a
     Labels file whose shares are wanted, relative to the file that names it. Shares are of the distributions, not of the
@@ -73,6 +90,8 @@ class BalanceSettings(Settings):
     """Whole copies in place of weights."""
     generated: Generated = Generated()
     """Items mixed of two utterances, weighed with all others."""
+    reference: Reference = Reference()
+    """What `method = "reference"` does."""
     render: bool = False
     """Write the sound of copies and generated items to audio/*.flac now, instead of making it from the recipe whenever
     one is opened."""
@@ -94,6 +113,16 @@ class BalanceSettings(Settings):
         for name, wish in wishes.items():
             if isinstance(wish, dict) and not sum(wish.values()) > 0:
                 raise ValueError(f"the shares of {name} are all 0; at least one must be above 0")
+        return self
+
+    @model_validator(mode="after")
+    def _one_method(self) -> Self:
+        if self.method == "reference":
+            for name, unused in (("copies", Copies()), ("generated", Generated()), ("cap", Cap())):
+                if getattr(self, name) != unused:
+                    raise ValueError(f'method = "reference" has no {name}; leave {name} out, or use method = "dime"')
+        elif self.reference != Reference():
+            raise ValueError('reference is only for method = "reference"; name that method, or leave reference out')
         return self
 
 

@@ -1,0 +1,185 @@
+"""The methods: weights closest to the given ones, with generated items on request; and the paper's as a baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from alm_proxies.stages.balance.chosen import part_of
+from alm_proxies.stages.balance.settings import BalanceSettings
+from alm_proxies.stages.balance.weights import TOLERANCE, Balance, balanced
+from alm_proxies.stages.balance.wishes import Wish, wishes_of, with_targets
+from alm_proxies.tables import Finding, Labels, Utterances
+
+if TYPE_CHECKING:
+    from alm_proxies.report.page import Section
+    from alm_proxies.stages.balance.generated import Generated
+
+Array = NDArray[np.float64]
+_FEW = 0.2
+"""An effective sample size under this share of the utterances is worth a warning."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reached:
+    """Both tables with the items of a method, the rows that were balanced, the wishes, and weights that meet them."""
+
+    labels: Labels
+    utterances: Utterances
+    part: Labels
+    rows: pl.DataFrame
+    wishes: list[Wish]
+    solution: Balance
+    findings: list[Finding]
+    metrics: dict[str, Any] = field(default_factory=dict)
+    sections: list[Section] = field(default_factory=list)
+    items: list[pl.DataFrame] = field(default_factory=list)
+    """Generated items: utterance_id, parent, second, effect, parameters."""
+
+
+def by_weights(
+    labels: Labels, utterances: Utterances, settings: BalanceSettings, wanted: Mapping[str, float] | None, folder: Path
+) -> Reached:
+    """Weights that bring the wanted shares about, over items that are mixed of neighbours too where they are wanted."""
+    part, rows, findings = part_of(labels, utterances, settings)
+    wishes, more = wishes_of(part, rows, settings, wanted)
+    findings += more
+    solution = _solve(part, rows, wishes, settings)
+    reached = Reached(labels, utterances, part, rows, wishes, solution, findings)
+    if settings.generated.size is not None:
+        reached = _with_generated(reached, settings, wanted, folder)
+    found = reached.findings
+    found += [*_unmet(reached.wishes, reached.solution), *_beyond(reached.solution), *_uneven(reached.solution)]
+    return reached
+
+
+def by_reference(
+    labels: Labels, utterances: Utterances, settings: BalanceSettings, wanted: Mapping[str, float] | None, folder: Path
+) -> Reached:
+    """Rare classes filled up and weighted by inverse counts, as the paper does; the wishes only measure it."""
+    from alm_proxies.stages.balance.examples import filled_section
+    from alm_proxies.stages.balance.mixtures import with_mixtures
+    from alm_proxies.stages.balance.reference import class_weights, filled
+
+    part, rows, findings = part_of(labels, utterances, settings)
+    wishes, more = wishes_of(part, rows, settings, wanted)
+    items = filled(part, rows, utterances, settings, folder)
+    findings += [*more, *items.findings]
+    labels, utterances, failed = with_mixtures(
+        labels, utterances, items.labels, items.utterances, folder if settings.render else None
+    )
+    findings += failed
+    part, rows, _ = part_of(labels, utterances, settings)
+    wishes = with_targets(wishes_of(part, rows, settings, wanted)[0], wishes)
+    weights = class_weights(part)
+    shares = np.array([weights @ wish.feature for wish in wishes]) / len(weights)
+    solution = Balance(weights, shares, np.array([wish.target for wish in wishes]))
+    missed = int((np.abs(solution.error) > TOLERANCE).sum())
+    if missed:
+        message = (
+            f'method = "reference" misses {missed} of {len(wishes)} wanted shares: it balances counts of most likely '
+            "labels, not distributions"
+        )
+        findings.append(Finding("balance", "wish_not_met", message, 'Use method = "dime".', count=missed))
+    findings += _uneven(solution)
+    metrics = {
+        "reference": {
+            "items": items.items.height,
+            "classes": {name: {"utterances": had, "items": got} for name, (had, got) in items.classes.items()},
+        }
+    }
+    return Reached(
+        labels, utterances, part, rows, wishes, solution, findings, metrics, [filled_section(items)], [items.items]
+    )
+
+
+def _with_generated(
+    reached: Reached, settings: BalanceSettings, wanted: Mapping[str, float] | None, folder: Path
+) -> Reached:
+    from alm_proxies.stages.balance.examples import generated_section
+    from alm_proxies.stages.balance.generated import Generated, generate
+    from alm_proxies.stages.balance.mixtures import with_mixtures
+
+    made = generate(reached.part, reached.rows, reached.utterances, reached.solution.weights, settings, folder)
+    if not isinstance(made, Generated):
+        reached.findings.append(made)
+        return reached
+    labels, utterances, failed = with_mixtures(
+        reached.labels, reached.utterances, made.labels, made.utterances, folder if settings.render else None
+    )
+    part, rows, _ = part_of(labels, utterances, settings)
+    wishes = with_targets(wishes_of(part, rows, settings, wanted)[0], reached.wishes)
+    solution = _solve(part, rows, wishes, settings)
+    findings = [*reached.findings, *made.findings, *failed]
+    metrics = {"generated": _metrics_of_generated(made)}
+    return Reached(
+        labels, utterances, part, rows, wishes, solution, findings, metrics, [generated_section(made)], [made.items]
+    )
+
+
+def _metrics_of_generated(generated: Generated) -> dict[str, Any]:
+    return {
+        "items": generated.items.height,
+        "tried": generated.tried,
+        "threshold_nats": generated.threshold,
+        "controls": [
+            {"name": one.name, "tried": one.tried, "rate": one.rate if one.tried else None, "blind": one.blind}
+            for one in generated.controls
+        ],
+    }
+
+
+def _solve(labels: Labels, rows: pl.DataFrame, wishes: list[Wish], settings: BalanceSettings) -> Balance:
+    speakers = None
+    if settings.cap.speaker is not None:
+        names = rows["speaker"].fill_null(pl.concat_str(pl.lit("\0"), rows["utterance_id"]))  # unknown: each its own
+        speakers = names.rank("dense").to_numpy().astype(np.int64) - 1
+    return balanced(
+        np.stack([wish.feature for wish in wishes], axis=1),
+        np.array([wish.target for wish in wishes]),
+        start=labels.frame["weight"].to_numpy().astype(np.float64),
+        cap=settings.cap.utterance,
+        speakers=speakers,
+        speaker_cap=settings.cap.speaker,
+    )
+
+
+def _unmet(wishes: list[Wish], solution: Balance) -> list[Finding]:
+    found = []
+    for wish, reached in zip(wishes, solution.reached, strict=True):
+        if abs(reached - wish.target) > TOLERANCE:
+            message = (
+                f"{wish.kind} {wish.name}: a share of {wish.target:.1%} was asked for, {reached:.1%} is as near as "
+                f"weights come to all wishes together (today {wish.today:.1%})"
+            )
+            fix = "Ask for less (classes = square_root), raise the caps, or add utterances."
+            found.append(Finding("balance", "wish_not_met", message, fix, where=f"{wish.kind} {wish.name}"))
+    return found
+
+
+def _beyond(solution: Balance) -> list[Finding]:
+    """The limits that could not be kept."""
+    found = []
+    for whose, limit, most in solution.over:
+        if whose == "speaker":
+            message = f"one speaker has {most:.1%} of all weight, where cap.speaker allows {limit:.1%}"
+        else:
+            message = f"the largest weight is {most:.2f}, where cap.utterance allows {limit:g}"
+        fix = "Allow more: there are too few speakers or utterances with weight to share it among."
+        found.append(Finding("balance", "cap_not_held", message, fix, where=whose))
+    return found
+
+
+def _uneven(solution: Balance) -> list[Finding]:
+    count, size = len(solution.weights), solution.effective_size
+    if size >= _FEW * count:
+        return []
+    message = f"the weights are so uneven that {count:,} utterances carry the information of {size:,.0f}"
+    fix = "Ask for less (classes = square_root), or set a cap (utterance = 5)."
+    return [Finding("balance", "few_effective", message, fix, count=count)]

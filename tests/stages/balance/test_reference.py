@@ -1,0 +1,166 @@
+"""The paper's method as a baseline: rare classes are filled up within the class; each of its defects is mended."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from pydantic import ValidationError
+
+from alm_proxies.audio.recipe import Recipe, Sounds
+from alm_proxies.stages.balance.reference import _counted, _standardised, class_weights
+from alm_proxies.stages.balance.settings import BalanceSettings, Copies, Reference
+from alm_proxies.stages.balance.stage import Balanced, balance
+from alm_proxies.stages.simulate.settings import SimulateSettings
+from alm_proxies.stages.simulate.stage import simulate
+from alm_proxies.tables import Labels, Utterances
+
+REFERENCE = BalanceSettings(method="reference", reference=Reference(ratio=0.5, augmented=0.5), examples=4)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> tuple[Labels, Utterances]:
+    """Simulated speech with its true distributions, a test split, and a recording that is broken."""
+    root = tmp_path_factory.mktemp("speech")
+    made = simulate(root, SimulateSettings(utterances=160, speakers=12))
+    frame = made.utterances.frame.with_columns(
+        split=pl.when(pl.int_range(pl.len()) < 140).then(pl.lit("train")).otherwise(pl.lit("test"))
+    )
+    return made.truth, Utterances.of(frame, about=made.utterances.about)
+
+
+@pytest.fixture(scope="module")
+def made(corpus: tuple[Labels, Utterances], tmp_path_factory: pytest.TempPathFactory) -> Balanced:
+    return balance(*corpus, tmp_path_factory.mktemp("made"), REFERENCE)
+
+
+def items_of(made: Balanced) -> list[dict[str, object]]:
+    return list(made.utterances.frame.filter(pl.col("recipe").is_not_null()).iter_rows(named=True))
+
+
+def top_of(labels: Labels) -> dict[str, int]:
+    return dict(zip(labels.frame["utterance_id"], labels.distributions().argmax(1).tolist(), strict=True))
+
+
+def test_a_rare_class_is_filled_up_to_its_part_of_the_largest_and_no_other_is(
+    corpus: tuple[Labels, Utterances], made: Balanced
+) -> None:
+    split = dict(corpus[1].frame.select("utterance_id", "split").iter_rows())
+    before = np.bincount([top for name, top in top_of(corpus[0]).items() if split[name] == "train"], minlength=4)
+    train = set(made.utterances.frame.filter(pl.col("split") == "train")["utterance_id"])
+    after = np.bincount([top for name, top in top_of(made.labels).items() if name in train], minlength=len(before))
+    wanted = int(np.ceil(0.5 * before.max()))
+    np.testing.assert_array_equal(after, np.where(before > 0, np.maximum(before, wanted), 0))
+    assert (after > before).any()
+    assert made.metrics["reference"]["items"] == int((after - before).sum()) == len(items_of(made))
+
+
+def test_parents_are_two_of_one_class_and_the_target_lies_between_theirs(
+    corpus: tuple[Labels, Utterances], made: Balanced
+) -> None:
+    split = dict(corpus[1].frame.select("utterance_id", "split").iter_rows())
+    top = top_of(made.labels)
+    target = dict(zip(made.labels.frame["utterance_id"], made.labels.distributions(), strict=True))
+    for item in items_of(made):
+        (first, share), (second, rest) = Recipe.read(str(item["recipe"])).parents
+        assert first != second
+        assert top[first] == top[second] == top[str(item["utterance_id"])]
+        assert split[first] == split[second] == item["split"] == "train"
+        np.testing.assert_allclose(
+            target[str(item["utterance_id"])], share * target[first] + rest * target[second], atol=1e-9
+        )
+
+
+def test_the_nearer_parents_words_reach_the_table_that_prompts_read_unless_some_were_cut_off(
+    corpus: tuple[Labels, Utterances], made: Balanced
+) -> None:
+    words = dict(corpus[1].frame.select("utterance_id", "transcript").iter_rows())
+    sounds = Sounds(made.utterances, stage="balance")
+    told = []
+    for item in items_of(made):
+        (first, share), (second, _) = Recipe.read(str(item["recipe"])).parents
+        one, other = (sounds.open(name).clip for name in (first, second))
+        assert one is not None
+        assert other is not None
+        nearer, length = (first, one.duration) if share >= 0.5 else (second, other.duration)
+        whole = min(one.duration, other.duration) >= 0.95 * length
+        assert item["transcript"] == (words[nearer] if whole else None)
+        told.append(item["transcript"])
+        rendered = sounds.open(str(item["utterance_id"])).clip
+        assert rendered is not None
+        assert item["duration"] == pytest.approx(rendered.duration)
+    assert any(told)
+
+
+def test_the_sampler_gives_every_most_likely_label_the_same_weight(made: Balanced) -> None:
+    train = set(made.utterances.frame.filter(pl.col("split") == "train")["utterance_id"])
+    frame = made.labels.frame.with_columns(top=pl.Series(made.labels.distributions().argmax(1)))
+    mass = frame.filter(pl.col("utterance_id").is_in(list(train))).group_by("top").agg(pl.col("weight").sum())
+    np.testing.assert_allclose(mass["weight"].to_numpy(), mass["weight"].mean())
+    assert frame.filter(~pl.col("utterance_id").is_in(list(train)))["weight"].unique().to_list() == [1.0]
+
+
+def test_weights_given_count_and_an_utterance_of_weight_0_keeps_it() -> None:
+    frame = pl.DataFrame(
+        {"utterance_id": list("abcd"), "p_x": [0.9, 0.8, 0.7, 0.1], "p_y": [0.1, 0.2, 0.3, 0.9],
+         "weight": [1.0, 3.0, 0.0, 2.0]}
+    )  # fmt: skip
+    np.testing.assert_allclose(class_weights(Labels.of(frame, taxonomy=("x", "y"))), [0.5, 1.5, 0.0, 2.0])
+
+
+def test_pitch_and_rate_change_by_a_semitone_and_five_per_cent_at_most_in_the_recipe(made: Balanced) -> None:
+    effects = [effect for item in items_of(made) for effect in Recipe.read(str(item["recipe"])).effects]
+    assert 0 < len(effects) < len(items_of(made))
+    for name, given in effects:
+        if name == "pitch":
+            assert abs(given["semitones"]) <= 1
+        else:
+            assert (name, abs(given["factor"] - 1) <= 0.05) == ("speed", True)
+    assert {name for name, _ in effects} == {"pitch", "speed"}
+
+
+def test_a_recording_without_features_is_no_neighbour_and_is_named(
+    corpus: tuple[Labels, Utterances], tmp_path: Path
+) -> None:
+    labels, utterances = corpus
+    counts = np.bincount(labels.distributions().argmax(1))
+    rare = int(np.where(counts > 0, counts, counts.max()).argmin())
+    broken = next(name for name, top in top_of(labels).items() if top == rare)
+    (tmp_path / "broken.wav").write_bytes(b"no sound")
+    frame = utterances.frame.with_columns(
+        split=pl.lit("train"),
+        audio=pl.when(pl.col("utterance_id") == broken)
+        .then(pl.lit(str(tmp_path / "broken.wav")))
+        .otherwise(pl.col("audio")),
+    )
+    made = balance(labels, Utterances.of(frame, about=utterances.about), tmp_path / "out", REFERENCE)
+    parents = {name for item in items_of(made) for name, _ in Recipe.read(str(item["recipe"])).parents}
+    assert parents
+    assert broken not in parents
+    assert broken in set(made.findings.frame["utterance_id"])
+
+
+def test_the_page_says_which_wanted_shares_it_misses(made: Balanced) -> None:
+    assert not made.metrics["met"]
+    assert made.findings.counts()["wish_not_met"] >= 1
+    page = made.page.html()
+    assert "Rare classes filled up" in page
+    assert "inverse counts of most likely labels" in page
+    assert page.count("<audio") == 12  # four items, each with both parents
+    assert "items fill up rare classes" in made.line
+
+
+def test_words_that_are_not_known_say_nothing_and_known_ones_are_counted() -> None:
+    counted = _counted(["Oh, NO! Why?", None])
+    np.testing.assert_allclose(counted[0], [12, 3, 1, 1, 0, 1, 2, 5, 10 / 3, 4 / 7])
+    assert np.isnan(counted[1]).all()
+    np.testing.assert_array_equal(_standardised(counted)[1], np.zeros(10))
+
+
+def test_settings_of_the_other_method_are_refused() -> None:
+    with pytest.raises(ValidationError, match='method = "reference" has no copies'):
+        BalanceSettings(method="reference", copies=Copies(size=1.0))
+    with pytest.raises(ValidationError, match="reference is only for"):
+        BalanceSettings(reference=Reference(ratio=0.3))
