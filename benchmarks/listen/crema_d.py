@@ -13,19 +13,23 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "fusion"))
 from crema_votes import LABELS, Corpus
 
 from alm_proxies.estimators.counts import Array
+from alm_proxies.estimators.estimator import Posterior
+from alm_proxies.estimators.trials import Interval
 from alm_proxies.seeds import generator
 from alm_proxies.stages.fuse.settings import FuseSettings
 from alm_proxies.stages.fuse.stage import fuse
 from alm_proxies.stages.listen.hear import hear
 from alm_proxies.stages.listen.relabel import relabelling
 from alm_proxies.stages.listen.settings import ListenSettings
-from alm_proxies.tables import About, AnnotatorCard, Utterances, Votes
+from alm_proxies.tables import About, AnnotatorCard, Labels, Utterances, Votes
 from alm_proxies.training.folds import Fitted, Index, Material, assign_folds, cross_fit
 from alm_proxies.training.head_settings import HeadSettings
 
 LOCKED = ("1009", "1019", "1029", "1031", "1039", "1049", "1059", "1069", "1079", "1089")
 """Actors that nothing was ever chosen on."""
 FOLDS = 5
+Kept = dict[str, Array]
+"""Of every clip of one draw: actor, held-out votes, summed log loss of each kind of label; what else is kept."""
 
 
 @dataclass(frozen=True)
@@ -87,27 +91,59 @@ class Recordings:
 
     def fused(self, rows: Index, kept: Array, seed: int, shares: Array | None, folds: dict[str, int]) -> Array:
         """The product's own fuse, with default settings, of human votes and the listener's."""
+        votes = self.votes(rows, kept, shares, folds)
+        made = fuse(votes, FuseSettings(seed=seed), utterances=self.corpus.utterances).labels
+        return self.posterior(rows, made).mean
+
+    def votes(self, rows: Index, kept: Array, shares: Array | None, folds: dict[str, int]) -> Votes:
+        """The human votes of some rows and, where there are shares, the listener's."""
         ids = np.array(self.corpus.clips)[rows]
         row, label = np.nonzero(kept)
         times = kept[row, label].astype(int)
         human = {"utterance_id": ids[np.repeat(row, times)], "label": np.array(LABELS)[np.repeat(label, times)]}
         frame = pl.DataFrame(human).with_columns(annotator=pl.lit("crema_d/crowd"), source=pl.lit("human"))
         frame = frame.with_columns(draw=pl.int_range(pl.len(), dtype=pl.Int32).over("utterance_id"), weight=1.0)
-        about = About(taxonomy=LABELS)
-        if shares is not None:
-            safe = np.maximum(shares, 1e-6)
-            safe /= safe.sum(1, keepdims=True)
-            votes = {"utterance_id": ids.repeat(len(LABELS)), "label": np.tile(LABELS, len(ids))}
-            proxy = pl.DataFrame(votes).with_columns(annotator=pl.lit("listener"), source=pl.lit("proxy"))
-            proxy = proxy.with_columns(draw=pl.lit(0, pl.Int32), weight=pl.Series(safe.ravel()))
-            frame = pl.concat([frame.with_columns(weight=pl.lit(1.0)), proxy], how="diagonal")
-            card = AnnotatorCard(digest="0", elicit="score", trained_on_these_votes="out_of_fold", folds=folds)
-            about = About(taxonomy=LABELS, annotators={"listener": card})
-        made = fuse(Votes.of(frame, about=about), FuseSettings(seed=seed), utterances=self.corpus.utterances).labels
-        joined = pl.DataFrame({"utterance_id": ids}).join(made.frame, on="utterance_id", maintain_order="left")
-        return joined.select([f"p_{label}" for label in LABELS]).to_numpy()
+        if shares is None:
+            return Votes.of(frame, about=About(taxonomy=LABELS))
+        safe = np.maximum(shares, 1e-6)
+        safe /= safe.sum(1, keepdims=True)
+        votes = {"utterance_id": ids.repeat(len(LABELS)), "label": np.tile(LABELS, len(ids))}
+        proxy = pl.DataFrame(votes).with_columns(annotator=pl.lit("listener"), source=pl.lit("proxy"))
+        proxy = proxy.with_columns(draw=pl.lit(0, pl.Int32), weight=pl.Series(safe.ravel()))
+        card = AnnotatorCard(digest="0", elicit="score", trained_on_these_votes="out_of_fold", folds=folds)
+        about = About(taxonomy=LABELS, annotators={"listener": card})
+        return Votes.of(pl.concat([frame.with_columns(weight=pl.lit(1.0)), proxy], how="diagonal"), about=about)
+
+    def posterior(self, rows: Index, labels: Labels) -> Posterior:
+        """Means and concentrations of some rows."""
+        ids = pl.DataFrame({"utterance_id": np.array(self.corpus.clips)[rows]})
+        joined = ids.join(labels.frame, on="utterance_id", maintain_order="left")
+        mean = joined.select([f"p_{label}" for label in LABELS]).to_numpy()
+        return Posterior(mean, joined["concentration"].to_numpy())
 
 
 def log_loss(shares: Array, held: Array) -> float:
     """Nats a held-out vote."""
     return float(-(held * np.log(np.maximum(shares, 1e-9))).sum() / held.sum())
+
+
+def sums(shares: Array, held: Array) -> Array:
+    """The summed log loss of every clip's held-out votes."""
+    return np.asarray(-(held * np.log(np.maximum(shares, 1e-9))).sum(1))
+
+
+def write(path: Path, kept: Kept) -> None:
+    """Whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".part.npz")
+    np.savez(partial, **kept)
+    partial.rename(path)
+
+
+def read(path: Path) -> Kept:
+    with np.load(path) as file:
+        return dict(file)
+
+
+def shown(found: Interval) -> str:
+    return f"{found.estimate:+.4f} ({found.low:+.4f} to {found.high:+.4f})"

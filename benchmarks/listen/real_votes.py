@@ -5,7 +5,7 @@ default settings. Every draw of the votes is kept in a folder as soon as it is d
 Printed for each draw: log loss a held-out vote of human votes alone, of the listener alone and of the fused labels; the
 gain with its paired interval over actors; the worst upper end among strata known beforehand; and the exchange gap (own
 fitted votes less held-out votes). Then the means over draws: of every clip the mean difference over draws, paired over
-actors; over all actors and over the ten that nothing was chosen on.
+actors; over all actors and over the ten that nothing was chosen on; and the gain in every stratum over all draws.
 
     ALM_PROXIES_TEST_DATA=DATA python benchmarks/listen/real_votes.py --recipe encoder --model FOLDER --keep FOLDER
     ... --size 200 --draws 20          # a small corpus;        --shuffled "over all" or "within speakers": no signal
@@ -19,21 +19,15 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-from crema_d import LABELS, LOCKED, Listening, Recordings
+from crema_d import LABELS, LOCKED, Kept, Listening, Recordings, read, shown, sums, write
 
 from alm_proxies.estimators.counts import Array
 from alm_proxies.estimators.trials import Interval, Losses, paired
 from alm_proxies.measures.exchange import exchange
 from alm_proxies.stages.listen.settings import ListenSettings
 
-Kept = dict[str, Array]
-"""Of every clip of one draw: actor, held-out votes, summed log loss of each kind of label; strata; exchange gap."""
 KINDS = ("alone", "listener", "fused")
-
-
-def sums(shares: Array, held: Array) -> Array:
-    """The summed log loss of every clip's held-out votes."""
-    return np.asarray(-(held * np.log(np.maximum(shares, 1e-9))).sum(1))
+STRATUM = "stratum "
 
 
 def strata(one: Listening) -> dict[str, Array]:
@@ -56,7 +50,7 @@ def measured(data: Recordings, k: int, draw: int, given: argparse.Namespace, alo
     shares = data.fused(rows, one.kept, draw, one.fitted.shares, one.folds)
     actors = data.actors[rows]
     gap = exchange(one.fitted.shares, one.kept, one.held, actors).gap
-    parts = {f"stratum {name}": part for name, part in strata(one).items()}
+    parts = {f"{STRATUM}{name}": part for name, part in strata(one).items()}
     return {
         "actors": actors,
         "rows": rows,
@@ -69,19 +63,6 @@ def measured(data: Recordings, k: int, draw: int, given: argparse.Namespace, alo
     }
 
 
-def write(path: Path, kept: Kept) -> None:
-    """Whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".part.npz")
-    np.savez(partial, **kept)
-    partial.rename(path)
-
-
-def read(path: Path) -> Kept:
-    with np.load(path) as file:
-        return dict(file)
-
-
 def gain(one: Kept, which: Array) -> Interval:
     """Log loss fused less alone over some clips."""
     votes = one["votes"][which]
@@ -91,11 +72,18 @@ def gain(one: Kept, which: Array) -> Interval:
 def mean_over(draws: Iterable[Kept]) -> Kept:
     """All draws one after another: of each actor the sums over draws, so that the interval is over actors alone."""
     listed = list(draws)
-    return {name: np.concatenate([one[name] for one in listed]) for name in ("actors", "votes", *KINDS)}
+    kept = {name: np.concatenate([one[name] for one in listed]) for name in ("actors", "votes", *KINDS)}
+    for name in dict.fromkeys(name for one in listed for name in one if name.startswith(STRATUM)):
+        parts = [one.get(name, np.zeros(len(one["votes"]), dtype=bool)) for one in listed]
+        kept[name] = np.concatenate(parts)
+    return kept
 
 
-def shown(found: Interval) -> str:
-    return f"{found.estimate:+.4f} ({found.low:+.4f} to {found.high:+.4f})"
+def worst_strata(one: Kept, most: int = 3) -> str:
+    """The strata with the highest upper ends, with their clips a draw and their gains."""
+    found = [(gain(one, part), name.removeprefix(STRATUM), part) for name, part in one.items() if STRATUM in name]
+    worst = sorted(found, key=lambda three: -three[0].high)[:most]
+    return "; ".join(f"{name} ({int(part.sum())}) {shown(gap)}" for gap, name, part in worst)
 
 
 def line(one: Kept, which: Array) -> str:
@@ -123,7 +111,7 @@ def main() -> None:
         [given.recipe, *(["relative"] if given.relative else []), f"round{given.rounds}"]
         + ([given.shuffled.replace(" ", "-")] if given.shuffled else [])
     )
-    print("| k | draw | human | listener | fused | gain | worst stratum, upper end | exchange gap |")
+    print("| k | draw | human | listener | fused | gain | worst stratum (clips) | exchange gap |")
     print("|---" * 8 + "|")
     ks = [int(k) for k in given.votes.split(",")]
     found: dict[int, list[Kept]] = {k: [] for k in ks}
@@ -135,17 +123,17 @@ def main() -> None:
                 write(path, measured(data, k, draw, given, done / f"alone_{place}"))
             one = read(path)
             found[k].append(one)
-            ends = {name[8:]: gain(one, part).high for name, part in one.items() if name.startswith("stratum ")}
-            worst = max(ends, key=lambda name: ends[name])
             gap = Interval(*one["gap"])
             everyone = one["votes"] >= 0
-            print(f"| {k} | {draw} | {line(one, everyone)} | {worst} {ends[worst]:+.4f} | {shown(gap)} |", flush=True)
+            print(f"| {k} | {draw} | {line(one, everyone)} | {worst_strata(one, 1)} | {shown(gap)} |", flush=True)
     print("\n| k | draws | actors | human | listener | fused | gain |\n" + "|---" * 7 + "|")
     for k, draws in found.items():
         together = mean_over(draws)
         apart = np.isin(together["actors"], LOCKED)
         for name, which in (("all", together["votes"] >= 0), ("ten not chosen on", apart), ("others", ~apart)):
             print(f"| {k} | {len(draws)} | {name} | {line(together, which)} |", flush=True)
+    for k, draws in found.items():
+        print(f"\nk = {k}, highest upper ends of strata over {len(draws)} draws: {worst_strata(mean_over(draws))}")
 
 
 if __name__ == "__main__":
