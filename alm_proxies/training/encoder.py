@@ -34,7 +34,6 @@ from alm_proxies.training.curriculum import curriculum_weights
 from alm_proxies.training.development import score_development
 from alm_proxies.training.frozen import AnyLoader, KeptHeads, encodes_once, kept_loader
 from alm_proxies.training.gradients import add_gradients, at_most, halved
-from alm_proxies.training.losses import row_weights
 from alm_proxies.training.objective import Objective
 from alm_proxies.training.run_log import RunLog, accelerator_of
 from alm_proxies.training.schedule import NewBob, rate_of
@@ -310,9 +309,7 @@ def _freeze_lower(model: SpeechModel, a_epoch: float, epoch: int) -> None:
 
 def _weights(targets: Targets, settings: TrainSettings) -> np.ndarray[Any, np.dtype[np.float64]]:
     """The rows' weights by label and concentration; their mean over training rows is 1."""
-    raw = row_weights(
-        torch.from_numpy(targets.weight), torch.from_numpy(targets.concentration), settings.concentration_half
-    ).numpy()
+    raw = targets.row_weights(settings.concentration_half)
     return np.asarray(raw / raw[targets.train].mean(), dtype=np.float64)
 
 

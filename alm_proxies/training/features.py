@@ -117,10 +117,7 @@ def train_features(
     learn, judge = (rows[heard.known[rows]] for rows in (targets.train, targets.development))
     if not len(learn) or not len(judge):
         raise InputError("no recording of training or of development can be used", fix="See the findings.")
-    weight = targets.weight
-    if (half := settings.concentration_half) is not None:
-        weight = weight * np.nan_to_num(targets.concentration / (targets.concentration + half), nan=1.0)
-    wanted = targets.shares * weight[:, None]
+    wanted = targets.shares * targets.row_weights(settings.concentration_half)[:, None]
     head_settings = HeadSettings(hidden=settings.hidden, dropout=settings.dropout, learning_rate=settings.learning_rate,
                                  epochs=settings.epochs * 3, batch=settings.batch)  # fmt: skip
     scale = Scale.of(heard.rows[learn], head_settings.components)

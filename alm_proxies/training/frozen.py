@@ -53,6 +53,8 @@ class KeptLoader:
     """Of every row."""
     shortest: float
     longest: float
+    most: int | None = None
+    """The largest number of rows in a part."""
 
     def prepare(self, clips: Sequence[Floats]) -> Inputs:
         """Statistics of nothing, for a process that has no clip in a step."""
@@ -66,7 +68,9 @@ class KeptLoader:
         for number in range(first, len(plan)):
             rows = plan[number][rank::world]
             usable = rows[self.known[rows]]
-            parts = (Part(_inputs(self.statistics[usable]), usable),) if len(usable) else ()
+            wide = self.most or max(len(usable), 1)
+            pieces = [usable[start : start + wide] for start in range(0, len(usable), wide)]
+            parts = tuple(Part(_inputs(self.statistics[piece]), piece) for piece in pieces)
             yield Step(number, parts, tuple(finding for row in rows.tolist() for finding in self.findings[row]))
 
 
@@ -102,7 +106,7 @@ def kept_loader(
         found.setdefault(finding.utterance_id, []).append(finding)
     findings = tuple(tuple(found.get(name, ())) for name in ids)
     statistics = made.rows.reshape(len(ids), size, encoder.width)
-    return KeptLoader(statistics, made.known, findings, *limits)
+    return KeptLoader(statistics, made.known, findings, *limits, most=settings.micro_batch)
 
 
 def encodes_once(settings: TrainSettings, rows: int, layers: int, width: int) -> bool:

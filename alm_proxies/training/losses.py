@@ -141,13 +141,6 @@ def class_weights(shares: Tensor, weights: Tensor, beta: float) -> Tensor:
     return (effective * (mass.sum() / (effective * mass).sum())).to(shares.dtype)
 
 
-def row_weights(weight: Tensor, strength: Tensor, half: float | None) -> Tensor:
-    """weight x c / (c + half), c = the label's concentration in votes; an unknown or exact one (NaN) weighs 1."""
-    if half is None:
-        return weight
-    return weight * torch.where(strength.isnan(), torch.ones_like(strength), strength / (strength + half))
-
-
 def answer_loss(logits: Tensor, shares: Tensor, labels: Sequence[int], end: int, weights: Tensor) -> Tensor:
     """Cross-entropy of an answer of one token and its end: - sum_k share_k log P(label k) - log P(end | an answer).
 

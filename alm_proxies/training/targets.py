@@ -56,6 +56,13 @@ class Targets:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def row_weights(self, half: float | None) -> Array:
+        """weight x c / (c + half), c = the label's concentration in votes; an unknown or exact one counts as 1."""
+        if half is None:
+            return self.weight
+        with np.errstate(invalid="ignore"):
+            return self.weight * np.nan_to_num(self.concentration / (self.concentration + half), nan=1.0)
+
     @property
     def trained_on(self) -> dict[str, list[str]]:
         """Corpora and their speakers among training and development rows; None is written as an empty name."""

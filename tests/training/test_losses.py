@@ -164,12 +164,6 @@ def test_class_weights_follow_the_effective_number_and_average_to_one() -> None:
         losses.class_weights(shares, torch.zeros(100), 0.5)
 
 
-def test_row_weights_grow_with_the_concentration_and_exact_labels_keep_theirs() -> None:
-    weight, strength = torch.tensor([1.0, 1.0, 2.0]), torch.tensor([2.0, math.nan, 6.0])
-    assert losses.row_weights(weight, strength, None) is weight
-    torch.testing.assert_close(losses.row_weights(weight, strength, 2.0), torch.tensor([0.5, 1.0, 1.5]))
-
-
 def test_the_concordance_is_lins_and_unknown_targets_do_not_count() -> None:
     chance = np.random.default_rng(0)
     x, y = chance.normal(0.5, 0.2, (40, 1)), chance.normal(0.4, 0.1, (40, 1))

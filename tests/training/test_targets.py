@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -100,3 +101,13 @@ def test_what_cannot_be_trained_on_is_refused(corpus: Corpus) -> None:
     )
     with pytest.raises(InputError, match="who their raters are"):
         targets_of(corpus.labels, corpus.utterances, votes=Votes.of(crowd, about=corpus.votes.about), raters=True)
+
+
+def test_row_weights_grow_with_the_concentration_and_exact_labels_keep_theirs(corpus: Corpus) -> None:
+    made = targets_of(corpus.labels, corpus.utterances)
+    weight, strength = (np.resize(values, len(made)) for values in ([1.0, 1.0, 2.0], [2.0, np.nan, 6.0]))
+    made = replace(made, weight=weight, concentration=strength)
+    np.testing.assert_array_equal(made.row_weights(None), weight)
+    np.testing.assert_allclose(made.row_weights(2.0), np.resize([0.5, 1.0, 1.5], len(made)))
+    exact = replace(made, concentration=np.full(len(made), np.inf))
+    np.testing.assert_array_equal(exact.row_weights(2.0), weight)

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from small_corpus import small_settings
+
+from alm_proxies.models.trained import TrainedModel
+from alm_proxies.stages.train.stage import train
+from alm_proxies.training.frozen import KeptLoader
+
+if TYPE_CHECKING:
+    from conftest import Corpus
+
+
+@pytest.mark.parametrize("share", [(0, 1), (1, 2)])
+def test_kept_clips_come_in_parts_of_at_most_the_micro_batch(share: tuple[int, int]) -> None:
+    statistics = np.random.default_rng(0).standard_normal((20, 3, 4)).astype(np.float32)
+    known = np.arange(20) != 5
+    loader = KeptLoader(statistics, known, ((),) * 20, 0.1, 10.0, most=3)
+    whole = KeptLoader(statistics, known, ((),) * 20, 0.1, 10.0)
+    plan = [np.arange(11)[::-1].copy(), np.arange(11, 20)]
+    for step, other in zip(loader.steps(plan, share=share), whole.steps(plan, share=share), strict=True):
+        assert max(len(part.rows) for part in step.parts) == 3
+        rows = np.concatenate([part.rows for part in step.parts])
+        assert rows.tolist() == other.parts[0].rows.tolist() == [row for row in plan[step.number][share[0] :: share[1]]
+                                                                if row != 5]  # fmt: skip
+        values = np.concatenate([part.inputs.values.numpy() for part in step.parts])
+        np.testing.assert_array_equal(values, statistics[rows])
+    unheard = KeptLoader(statistics, np.zeros(20, dtype=np.bool_), ((),) * 20, 0.1, 10.0, most=3)
+    assert [step.parts for step in unheard.steps(plan)] == [(), ()]
+
+
+def test_a_micro_batch_bounds_the_kept_clips_at_once_and_changes_no_loss(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from alm_proxies.training.frozen import KeptHeads
+
+    seen: list[int] = []
+    forward = KeptHeads.forward
+
+    def counted(self: KeptHeads, values: object, lengths: object) -> object:
+        seen.append(len(values))  # type: ignore[arg-type]  # a tensor
+        return forward(self, values, lengths)  # type: ignore[arg-type]  # tensors
+
+    monkeypatch.setattr(KeptHeads, "forward", counted)
+    scores = []
+    for most in (None, 2):
+        settings = small_settings(corpus.encoder, epochs=2, freeze=True, dropout=0.0, micro_batch=most)
+        seen.clear()
+        done = train(corpus.labels, corpus.utterances, tmp_path / str(most), settings, votes=corpus.votes, quiet=True)
+        assert (max(seen) <= 2) == (most == 2)
+        assert TrainedModel.load(done.folder, device="cpu").labels == corpus.labels.taxonomy
+        scores.append(done.epochs.select("loss", "nll_per_vote").to_numpy())
+    np.testing.assert_allclose(scores[0], scores[1], rtol=1e-4)
