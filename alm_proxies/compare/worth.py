@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from alm_proxies.ballots import Array, Index
+from alm_proxies.ballots import Index
+from alm_proxies.compare.averaged import Averaged, DrawnLosses
+from alm_proxies.compare.draws import Pool, drawn
 from alm_proxies.compare.material import Material
-from alm_proxies.compare.strata import Words, in_order
-from alm_proxies.estimators.counts import COLUMNS, Counts, LeftOut
+from alm_proxies.compare.strata import agreement, in_order
+from alm_proxies.estimators.counts import COLUMNS, Counts
 from alm_proxies.estimators.estimator import Estimator, NotConvergedWarning
 from alm_proxies.estimators.gated import Gated
-from alm_proxies.estimators.trials import Losses, Worth, score, worth_in_votes
+from alm_proxies.estimators.trials import Losses, Worth, score
 from alm_proxies.interval import Interval
-from alm_proxies.measures.bootstrap import mean_by_speaker
 from alm_proxies.seeds import generator
 
 MOST_VOTES = 12
+DRAWS = 8
+"""How often the votes of an utterance are dealt into those of the fit and held-out ones."""
+_MANY = 5000
+"""Of more utterances than these half as many draws are made: each says more."""
 _FEWEST = 30
 
 
@@ -37,6 +44,8 @@ class Learning:
     strength: tuple[float, ...]
     """Mean concentration of the fit to human votes alone, at every k."""
     utterances: int
+    draws: int = 1
+    """Draws of the held-out votes that all figures are averaged over."""
 
     @property
     def strength_per_vote(self) -> float:
@@ -52,14 +61,26 @@ class Learning:
         return worth.votes - self.given, worth.low - self.given, worth.high - self.given
 
 
-def learning(material: Material, counts: Counts, human_only: Estimator, strata: Words, *, seed: int) -> Learning | None:
-    """Every held-out vote predicted from k of its utterance's other human votes, by fits that saw no held-out vote.
+def learning(
+    material: Material,
+    counts: Counts,
+    human_only: Estimator,
+    *,
+    seed: int,
+    draws: int | None = None,
+    refit: Callable[[Counts], Sequence[Estimator]] | None = None,
+) -> Learning | None:
+    """Every held-out vote predicted from k of its utterance's other human votes, averaged over draws of the former.
 
-    The k votes are those of the fit first, then other held-out votes, in random order: they stand beside the vote
-    predicted, so that the curve reaches beyond the votes of the fit, but no fit has seen them. Votes of the fit stand
-    there as the counts have them, secondary labels merged; the others by their labels. Every k is scored on the same
-    votes. Utterances have the most common number of fit votes, so that k means one thing. None with fewer than
-    30 such utterances.
+    The first draw is the corpus's own: fits know the votes of the fit, and the k votes are those first, then other
+    held-out votes, in random order. In every other draw the same votes are dealt anew and the methods fitted again, so
+    that no fit knows a vote that it is scored on; votes of the fit count as the counts have them, secondary labels
+    merged, the others by their labels. The labels themselves exist for the corpus's own draw alone: their loss in the
+    others is that of the fusion refitted here, plus what they differ from it in their own.
+
+    Every k is scored on the same votes. Utterances have the most common number of fit votes, so that k means one thing.
+    None with fewer than 30 such utterances. `refit` gives other methods than the mixture of human votes alone and that
+    with proxies.
     """
     held, fit = material.held_out.sizes(), material.human.sizes()
     if not (held > 0).any():
@@ -70,51 +91,71 @@ def learning(material: Material, counts: Counts, human_only: Estimator, strata: 
     usable &= held > beyond
     if usable.sum() < _FEWEST or given + beyond < 1:
         return None
-    sides = [human_only]
-    if counts.blocks:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotConvergedWarning)
-            sides.append(Gated(seed=seed).fit(counts))
     at = tuple(range(0 if given == 0 else 1, given + beyond + 1))
-    curves: list[dict[int, Losses]] = [{} for _ in sides]
-    strength = []
-    for k, left in _contexts(material, counts, usable, at, seed).items():
-        beside = human_only.aligned(counts.rows(left.rows).with_human(left.contexts))
-        strength.append(float(human_only.posterior(beside).concentration.mean()))
-        for curve, side in zip(curves, sides, strict=True):
-            curve[k] = score(side, counts, left)
-    fused = _losses_of(material, usable)
-    rows = np.flatnonzero(usable)
-    names = None if material.speakers is None else material.speakers[rows]
-    codes = rows if names is None else np.unique(names, return_inverse=True)[1]
-
-    def some(losses: Losses) -> Losses:
-        return Losses(losses.loss[rows], losses.votes[rows])
-
-    def interval(losses: Losses) -> Interval:
-        part = some(losses)
-        return mean_by_speaker(part.loss / part.votes, names, weights=part.votes, seed=seed)
-
-    alone = {k: some(losses) for k, losses in curves[0].items()}
-    chosen = strata[rows]
-    found = worth_in_votes(alone, some(fused), codes, strata=chosen.tolist(), seed=seed) if len(alone) > 1 else {}
-    worth = {name: found[name] for name in ("all", *in_order(chosen)) if name in found}
-    members = {name: rows if name == "all" else rows[chosen == name] for name in worth}
-    human, *others = ([interval(curve[k]) for k in at] for curve in curves)
-    together = tuple(others[0]) if others else ()
+    pool = Pool.of(material, counts, usable, given)
+    random = generator(seed, "learning")
+    refit = refit or _refitting(seed)
+    fitted = [human_only, *refit(counts)[1:]]
+    codes = _speaker_codes(material, usable)
+    drawn_losses, strength = [], []
+    if draws is None:
+        draws = DRAWS if usable.sum() <= _MANY else DRAWS // 2
+    for number in range(draws):
+        draw = drawn(pool, random, as_given=number == 0)
+        known = counts if number == 0 else draw.counts(counts)
+        sides = fitted if number == 0 or given == 0 else refit(known)
+        curves: list[list[Losses]] = [[] for _ in sides]
+        for left in draw.contexts(at).values():
+            beside = sides[0].aligned(counts.rows(left.rows).with_human(left.contexts))
+            if number == 0:
+                strength.append(float(sides[0].posterior(beside).concentration.mean()))
+            for curve, side in zip(curves, sides, strict=True):
+                curve.append(score(side, counts, left))
+        drawn_losses.append(DrawnLosses(curves, agreement(known.human)))
+    own = material.held_out.counts()
+    own_loss = -(own * np.log(np.maximum(material.fused, 1e-300))).sum(1)
+    found = Averaged.of(drawn_losses, own_loss, own.sum(1), codes, usable, at.index(given) if given in at else 0)
+    replicates = found.replicates(seed)
+    names = ["all", *(name for name in in_order(np.unique(found.strata)) if name in replicates)]
+    worth = {name: replicates[name].worth(at) for name in names} if len(at) > 1 else {}
+    everyone = replicates["all"]
+    stratum = agreement(counts.human)
     return Learning(
         at=at,
-        human=tuple(human),
-        with_proxies=together,
-        fused=interval(fused),
+        human=everyone.curve(0),
+        with_proxies=everyone.curve(1) if len(fitted) > 1 else (),
+        fused=everyone.fused,
         given=given,
         worth=worth,
         concentration_gain={
-            name: float(material.concentration_gain[some_rows].mean()) for name, some_rows in members.items()
+            name: float(material.concentration_gain[usable & ((stratum == name) | (name == "all"))].mean())
+            for name in worth
         },
         strength=tuple(strength),
-        utterances=len(rows),
+        utterances=int(usable.sum()),
+        draws=len(drawn_losses),
     )
+
+
+def _refitting(seed: int) -> Callable[[Counts], list[Estimator]]:
+    """Fits of the mixture to human votes alone and, where there are proxies, of that with them."""
+
+    def refit(counts: Counts) -> list[Estimator]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotConvergedWarning)
+            alone: Estimator = Gated(seed=seed).fit(counts.only((COLUMNS,)))
+            return [alone, Gated(seed=seed).fit(counts)] if counts.blocks else [alone]
+
+    return refit
+
+
+def _speaker_codes(material: Material, usable: NDArray[np.bool_]) -> Index:
+    """The speaker of every utterance; every utterance its own where speakers are not known or all are one."""
+    names = material.speakers
+    if names is None or len(np.unique(names[usable])) < 2:
+        return np.arange(len(material), dtype=np.int64)
+    codes: Index = np.unique(names, return_inverse=True)[1].astype(np.int64)
+    return codes
 
 
 def human_only(counts: Counts, *, seed: int) -> Estimator:
@@ -122,53 +163,3 @@ def human_only(counts: Counts, *, seed: int) -> Estimator:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotConvergedWarning)
         return Gated(seed=seed).fit(counts.only((COLUMNS,)))
-
-
-def _losses_of(material: Material, usable: Array) -> Losses:
-    held = np.where(usable[:, None], material.held_out.counts(), 0.0)
-    loss = -(held * np.log(np.maximum(material.fused, 1e-300))).sum(1)
-    return Losses(loss, held.sum(1))
-
-
-def _contexts(material: Material, counts: Counts, usable: Array, at: tuple[int, ...], seed: int) -> dict[int, LeftOut]:
-    """For every k and every held-out vote: k other votes of its utterance."""
-    random = generator(seed, "learning")
-    human, held = material.human, material.held_out
-    cast = human.vectors if counts.draws is None else counts.draws[1]  # the same draws in the same order
-    target = np.flatnonzero(usable[held.rows])
-    rows = held.rows[target]
-    contexts: dict[int, LeftOut] = {}
-    running = np.zeros((len(target), held.vectors.shape[1]))
-    fit_order, held_order = (_places(part.rows, random) for part in (human, held))
-    by_fit = _lookup(human.rows, fit_order, len(material))
-    by_held = _lookup(held.rows, held_order, len(material))
-    own = held_order[target]
-    given = int(human.sizes()[usable].max())
-    mass = np.ones(len(target))
-    for k in range(at[-1] + 1):
-        if k > 0:
-            if k <= given:
-                running = running + cast[by_fit[rows, k - 1]]
-            else:
-                next_one = k - given - 1
-                place = next_one + (own <= next_one)  # skips the vote predicted
-                running = running + held.vectors[by_held[rows, place]]
-        if k in at:
-            contexts[k] = LeftOut(rows, running, held.vectors[target], mass)
-    return contexts
-
-
-def _places(rows: Index, random: np.random.Generator) -> Index:
-    """The place of every ballot among those of its utterance, in random order."""
-    order = np.lexsort((random.random(len(rows)), rows))
-    sorted_rows = rows[order]
-    first = np.searchsorted(sorted_rows, sorted_rows)
-    place = np.empty(len(rows), dtype=np.int64)
-    place[order] = np.arange(len(rows)) - first
-    return place
-
-
-def _lookup(rows: Index, places: Index, utterances: int) -> Index:
-    table = np.zeros((utterances, int(places.max(initial=0)) + 1), dtype=np.int64)
-    table[rows, places] = np.arange(len(rows))
-    return table

@@ -162,13 +162,14 @@ def worth_in_votes(
         total = weights @ votes
         kept = total > 0
         losses = (weights[kept] @ np.stack(sums, axis=1)) / total[kept][:, None]
-        read = np.array([_read(np.array(ks, dtype=np.float64), row[:-1], row[-1]) for row in losses])
+        read = np.array([votes_reaching(ks, row[:-1], row[-1]) for row in losses])
         low, high = (np.quantile(read[1:], q, method="nearest") for q in (0.025, 0.975))
         made[name] = Worth(float(read[0]), float(low), float(high), ks[-1], int(rows.sum()))
     return made
 
 
-def _read(ks: Array, losses: Array, target: float) -> float:
+def votes_reaching(ks: Sequence[float], losses: Array, target: float) -> float:
+    """The number of votes at which a learning curve reaches a loss; inf beyond its end, its first point before that."""
     falling = _falling(losses)
     if target < falling[-1]:
         return float("inf")

@@ -35,7 +35,7 @@ def learning_chart(results: Results, learned: Learning) -> Chart:
     alt += f" where {learned.given} human votes alone reach {number(alone.estimate)}." if alone else "."
     note = (
         f"{learned.utterances:,} utterances with {learned.given} votes in the fit. Beyond {learned.given} votes the "
-        "others are held-out votes beside the one predicted, which no fit has seen."
+        "others are held-out votes beside the one predicted, which no fit of the same draw has seen."
     )
     reference = [(f"{FUSED}:", "fused", learned.fused.estimate)] if results.uses_proxies else []
     return curves(

@@ -120,6 +120,12 @@ def _worth(results: Results) -> Section | None:
         f"votes alone. The fused labels rest on {learned.given} human vote{'s' if learned.given != 1 else ''}"
     )
     lead += " and proxies: read off how many human votes do as well without." if results.uses_proxies else "."
+    if learned.draws > 1 and learned.given:
+        lead += (
+            f" All figures are averages over {learned.draws} draws: each deals an utterance's human votes anew into "
+            f"{learned.given} for the fit and the others to be predicted, fits again, and predicts only votes that its "
+            "own fits have not seen. The intervals are over speakers and draws."
+        )
     judged = results.scores.of(FUSED).utterances if results.scores is not None else learned.utterances
     if learned.utterances < judged:
         lead += (

@@ -13,7 +13,7 @@ from alm_proxies.ballots import Array, Ballots, Counting
 from alm_proxies.compare.comparison import FEWEST, Comparison, compare
 from alm_proxies.compare.material import Material
 from alm_proxies.compare.rivals import ALONE, FUSED, rivals
-from alm_proxies.compare.strata import AGREEMENT, Words, in_order, strata_of
+from alm_proxies.compare.strata import Words, in_order, strata_of
 from alm_proxies.compare.worth import Learning, human_only, learning
 from alm_proxies.errors import InputError
 from alm_proxies.estimators.counts import counts_of
@@ -134,7 +134,7 @@ def measure(
             consensus=counting.consensus,
             seed=seed,
         )
-        learned = learning(material, counts, alone, strata[AGREEMENT], seed=seed)
+        learned = learning(material, counts, alone, seed=seed)
     target = held if held.any() else everyone.counts()
     return Results(
         material=material,

@@ -76,7 +76,8 @@ def both_worths(learned: Learning) -> str:
     said = (
         f"On held-out votes the proxies did the work of {worth_words(learned)} ({_range(learned)}). The labels' own "
         f"`concentration_gain`, {number(own, 1)} on average, is another measure: how much the proxies add to the "
-        "concentration, and no vote was held out for it."
+        "concentration, and no vote was held out for it. Where the curve is flat a small change in log loss is worth "
+        "many votes: the log loss is the steadier figure."
     )
     if rise > 0:
         said += (
@@ -131,12 +132,24 @@ def _verdict(results: Results) -> str:
     if not results.uses_proxies:
         return f"The fused labels leave the proxies out. {_against(gain)}".rstrip()
     if gain.high < 0:
-        learned = results.learning
-        worth = f"were worth {worth_words(learned)}" if learned and learned.worth else "helped"
-        return f"The proxies of an utterance {worth}. {_where_they_helped(results)}"
+        return f"{_lowered(results.scores)} {_where_they_helped(results)}"
     if gain.low > 0:
         return "The proxies did harm: human votes alone predict held-out votes better than the fused labels do."
     return "The proxies made no difference that these held-out votes can show."
+
+
+def _lowered(scores: Comparison) -> str:
+    """By how much the proxies lower the log loss, and what becomes of the JSD."""
+    gain = _gain(scores.of(FUSED))
+    jsd = scores.paired(FUSED, ALONE, "jsd_base2").difference
+    before, after = (number(scores.of(name).jsd.estimate) for name in (ALONE, FUSED))
+    if jsd.high < 0:
+        apart = f"and the JSD from {before} to {after}"
+    elif jsd.low > 0:
+        apart = f"but raise the JSD from {before} to {after}"
+    else:
+        apart = f"with no significant change of the JSD ({before} and {after})"
+    return f"The proxies lower the log loss of held-out votes by {number(-gain.estimate)} nats a vote {apart}."
 
 
 def _better_rival(results: Results) -> str | None:
@@ -191,10 +204,6 @@ def figures(results: Results) -> tuple[Figure, ...]:
     """The key figures."""
     made = []
     learned = results.learning
-    if learned is not None and learned.worth and results.uses_proxies:
-        beside = f"{_range(learned)}, over {learned.utterances:,} utterances; "
-        beside += f"concentration_gain says {number(learned.concentration_gain['all'], 1)}"
-        made.append(Figure(_short_worth(learned), "human votes: the worth of an utterance's proxies", beside))
     if results.scores is not None:
         fused, other, name = _beside(results, results.scores)
         if results.uses_proxies:
@@ -206,6 +215,10 @@ def figures(results: Results) -> tuple[Figure, ...]:
             made.append(Figure(number(fused.nll.estimate), "nats: log loss a held-out vote", beside))
         beside = f"{number(other.jsd.estimate)} for {name}"
         made.append(Figure(number(fused.jsd.estimate), "JSD to held-out votes (base 2)", beside))
+    if learned is not None and learned.worth and results.uses_proxies:
+        beside = f"{_range(learned)}, over {learned.utterances:,} utterances and {learned.draws} draws; "
+        beside += f"concentration_gain says {number(learned.concentration_gain['all'], 1)}"
+        made.append(Figure(_short_worth(learned), "human votes: the worth of an utterance's proxies", beside))
     if results.equal is not None:
         pair = results.equal.agreement
         beside = f"two humans: {100 * pair.human_human.estimate:.0f} %"

@@ -48,10 +48,12 @@ def small(corpus: tuple[Votes, Utterances]) -> tuple[Labels, Votes, Utterances]:
     return Gated(4, 0.01).fit(few).predict(few), few, Utterances.of(utterances.frame.filter(kept))
 
 
-def test_the_headline_says_what_helpful_proxies_were_worth(report: Alignment) -> None:
-    assert report.page.headline.startswith("The proxies of an utterance were worth")
+def test_the_headline_leads_with_nats_and_jsd_and_the_worth_follows(report: Alignment) -> None:
+    assert report.page.headline.startswith("The proxies lower the log loss of held-out votes by 0.")
+    assert " nats a vote and the JSD from 0." in report.page.headline
+    assert "human vote" not in report.page.headline.partition(".")[0]
     worth = report.metrics["worth_in_human_votes"]["all"]
-    assert worth["low"] <= worth["votes"] <= worth["high"]
+    assert worth["low"] <= worth["votes"] <= float(worth["high"])
     assert worth["votes"] > 0.5
     assert any("nine tenths of what more can do" in figure.name for figure in report.page.figures)
 
@@ -137,8 +139,10 @@ def test_the_learning_curve_falls_and_meets_the_scores_at_the_votes_given(report
     assert learned["at"] == [1, 2, 3, 4, 5, 6]
     assert losses == sorted(losses, reverse=True)
     overall = {score["method"]: score["nll"]["estimate"] for score in report.metrics["scores"]["overall"]}
-    assert losses[2] == pytest.approx(overall["human votes alone"])
-    assert learned["fused"]["estimate"] == pytest.approx(overall["fused labels"])
+    # averages over draws, of which the scores are one
+    assert learned["draws"] == 8
+    assert losses[2] == pytest.approx(overall["human votes alone"], abs=0.02)
+    assert learned["fused"]["estimate"] == pytest.approx(overall["fused labels"], abs=0.02)
 
 
 def test_every_group_column_and_stratum_is_reported(report: Alignment) -> None:

@@ -1,0 +1,153 @@
+"""Losses averaged over draws of the held-out votes, with intervals over speakers and draws alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtr, stdtrit
+
+from alm_proxies.ballots import Array, Index, summed
+from alm_proxies.compare.strata import Words
+from alm_proxies.estimators.trials import Losses, Worth, votes_reaching
+from alm_proxies.interval import Interval
+from alm_proxies.seeds import generator
+
+RESAMPLES = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnLosses:
+    """One draw: the losses of each method at every k (human votes alone, then with proxies), and its strata."""
+
+    curves: list[list[Losses]]
+    strata: Words
+    """By the votes of the fit of this draw, of every utterance."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replicates:
+    """Mean losses: of all speakers and draws in the first row, of a resample of both in every other."""
+
+    curves: Array
+    """Methods x rows x numbers of votes."""
+    labels: Array
+    """Of the labels, by row."""
+    utterances: int
+    speakers: int
+
+    def curve(self, method: int) -> tuple[Interval, ...]:
+        """One method's losses, a number of votes after the other."""
+        return tuple(self._interval(column) for column in self.curves[method].T)
+
+    @property
+    def fused(self) -> Interval:
+        """The loss of the labels."""
+        return self._interval(self.labels)
+
+    def worth(self, at: Sequence[int]) -> Worth:
+        """How many human votes alone reach the loss of the labels."""
+        read = np.array([votes_reaching(at, *pair) for pair in zip(self.curves[0], self.labels, strict=True)])
+        low, high = (float(np.quantile(read[1:], end, method="nearest")) for end in self._ends())
+        return Worth(float(read[0]), low, high, at[-1], self.utterances)
+
+    def _interval(self, values: Array) -> Interval:
+        low, high = (float(np.quantile(values[1:], end)) for end in self._ends())
+        return Interval(float(values[0]), low, high, "percentile", self.speakers)
+
+    def _ends(self) -> tuple[float, float]:
+        """Percentiles of a 95 % interval, widened for few speakers (Hesterberg 2015)."""
+        if self.speakers < 2:
+            return 0.0, 1.0
+        reach = np.sqrt(self.speakers / (self.speakers - 1)) * stdtrit(self.speakers - 1, 0.975)
+        return float(ndtr(-reach)), float(ndtr(reach))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Averaged:
+    """Sums over speakers of every draw, and by how much the labels differ from the refitted fusion in the first."""
+
+    sums: dict[str, Array]
+    """By stratum: draws x speakers x (methods x numbers of votes)."""
+    votes: dict[str, Array]
+    """By stratum: draws x speakers."""
+    apart: dict[str, Array]
+    """By stratum: the labels' loss less that of the refitted fusion, and votes, speakers x 2."""
+    members: dict[str, int]
+    methods: int
+    given: int
+    """The place of the given votes on the curve."""
+
+    @property
+    def strata(self) -> Words:
+        """The strata there are."""
+        return np.array([name for name in self.sums if name != "all"], dtype=np.str_)
+
+    @classmethod
+    def of(
+        cls, draws: Sequence[DrawnLosses], labels: Array, votes: Array, speakers: Index, usable: NDArray[np.bool_],
+        given: int,
+    ) -> Averaged:  # fmt: skip
+        """Sum the losses of the usable utterances; `labels` is the loss of the labels over their held-out votes."""
+        count = int(speakers.max()) + 1
+        own = draws[0].strata
+        names = ["all", *(str(name) for name in np.unique(own[usable]))]
+        first = draws[0].curves
+        refitted = first[1][given].loss if len(first) > 1 else np.zeros(len(usable))
+        sums, sizes, apart, members = {}, {}, {}, {}
+        for name in names:
+            rows = [usable & ((one.strata == name) | (name == "all")) for one in draws]
+            columns = [
+                np.stack(
+                    [
+                        summed(speakers[kept], losses.loss[kept], count)
+                        for curve in one.curves
+                        for losses in curve
+                    ],
+                    axis=1,
+                )
+                for one, kept in zip(draws, rows, strict=True)
+            ]  # fmt: skip
+            sums[name] = np.stack(columns)
+            sizes[name] = np.stack(
+                [
+                    summed(speakers[kept], one.curves[0][0].votes[kept], count)
+                    for one, kept in zip(draws, rows, strict=True)
+                ]
+            )
+            kept = rows[0]
+            difference = (labels - refitted)[kept]
+            apart[name] = np.stack(
+                [summed(speakers[kept], difference, count), summed(speakers[kept], votes[kept], count)], axis=1
+            )
+            members[name] = int(kept.sum())
+        return cls(sums, sizes, apart, members, len(first), given)
+
+    def replicates(self, seed: int) -> dict[str, Replicates]:
+        """Resample speakers and draws, each by itself (Owen 2007, The Annals of Applied Statistics 1)."""
+        made = {}
+        draws, speakers = self.votes["all"].shape
+        random = generator(seed, "worth")
+        weights = np.ones((RESAMPLES + 1, speakers))
+        weights[1:] = random.multinomial(speakers, np.full(speakers, 1 / speakers), size=RESAMPLES)
+        drawn = np.ones((RESAMPLES + 1, draws))
+        drawn[1:] = random.multinomial(draws, np.full(draws, 1 / draws), size=RESAMPLES)
+        for name, sums in self.sums.items():
+            # one draw after the other: speakers may be as many as utterances
+            total = sum(drawn[:, [d]] * (weights @ sums[d]) for d in range(draws))
+            votes = sum(drawn[:, d] * (weights @ self.votes[name][d]) for d in range(draws))
+            apart, of = (weights @ self.apart[name]).T
+            known = (np.asarray(votes) > 0) & (of > 0)
+            if not known[0] or known[1:].sum() < RESAMPLES // 2:
+                continue
+            mean = (np.asarray(total)[known] / np.asarray(votes)[known, None]).reshape(
+                int(known.sum()), self.methods, -1
+            )
+            labels = apart[known] / of[known]
+            if self.methods > 1:
+                labels = labels + mean[:, 1, self.given]
+            there = int((self.votes[name].sum(0) > 0).sum())
+            made[name] = Replicates(mean.transpose(1, 0, 2), labels, self.members[name], there)
+        return made

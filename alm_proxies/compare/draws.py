@@ -1,0 +1,92 @@
+"""Draws of the held-out votes: which votes of an utterance a fit may know and which it is scored on, dealt anew."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alm_proxies.ballots import Array, Index
+from alm_proxies.compare.material import Material
+from alm_proxies.estimators.counts import Counts, LeftOut
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """All human votes of the utterances that are scored; those of the fit stand first."""
+
+    rows: Index
+    """The utterance of every vote."""
+    beside: Array
+    """The vote as a fit counts it, secondary labels merged."""
+    votes: Array
+    """The vote as it is scored, by its label."""
+    own: NDArray[np.bool_]
+    """Whether it is a vote of the fit in the corpus as it was given."""
+    given: int
+    """Votes of an utterance in the fit."""
+
+    @classmethod
+    def of(cls, material: Material, counts: Counts, usable: NDArray[np.bool_], given: int) -> Pool:
+        """The votes of the utterances named."""
+        human, held = material.human, material.held_out
+        cast = human.vectors if counts.draws is None else counts.draws[1]  # the same draws in the same order
+        first, second = usable[human.rows], usable[held.rows]
+        return cls(
+            np.concatenate([human.rows[first], held.rows[second]]),
+            np.concatenate([cast[first], held.vectors[second]]),
+            np.concatenate([human.vectors[first], held.vectors[second]]),
+            np.concatenate([np.ones(int(first.sum()), np.bool_), np.zeros(int(second.sum()), np.bool_)]),
+            given,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """One draw: the place of every vote in its utterance; the first `given` are those of the fit."""
+
+    pool: Pool
+    place: Index
+
+    @property
+    def fitted(self) -> NDArray[np.bool_]:
+        """The votes that a fit may know."""
+        made: NDArray[np.bool_] = self.place < self.pool.given
+        return made
+
+    def counts(self, counts: Counts) -> Counts:
+        """The counts with the votes of the fit that this draw has."""
+        human = counts.human.copy()
+        human[np.unique(self.pool.rows)] = 0.0
+        fitted = self.fitted
+        np.add.at(human, self.pool.rows[fitted], self.pool.beside[fitted])
+        return counts.with_human(human)
+
+    def contexts(self, at: Sequence[int]) -> dict[int, LeftOut]:
+        """For every k, every held-out vote of the draw beside k other votes of its utterance, the fit's first."""
+        pool = self.pool
+        target = np.flatnonzero(~self.fitted)
+        rows, own = pool.rows[target], self.place[target]
+        table = np.zeros((int(pool.rows.max()) + 1, int(self.place.max()) + 1), dtype=np.int64)
+        table[pool.rows, self.place] = np.arange(len(pool.rows))
+        mass, running = np.ones(len(target)), np.zeros((len(target), pool.votes.shape[1]))
+        made: dict[int, LeftOut] = {}
+        for k in range(max(at) + 1):
+            if k > 0:
+                place = (k - 1) + (own <= k - 1)  # skips the vote predicted
+                running = running + pool.beside[table[rows, place]]
+            if k in at:
+                made[k] = LeftOut(rows, running, pool.votes[target], mass)
+        return made
+
+
+def drawn(pool: Pool, random: np.random.Generator, *, as_given: bool) -> Draw:
+    """The corpus's own draw, the order alone being random, or one that deals all votes of an utterance anew."""
+    key = random.random(len(pool.rows)) + (np.where(pool.own, 0.0, 1.0) if as_given else 0.0)
+    order = np.lexsort((key, pool.rows))
+    sorted_rows = pool.rows[order]
+    place = np.empty(len(order), dtype=np.int64)
+    place[order] = np.arange(len(order)) - np.searchsorted(sorted_rows, sorted_rows)
+    return Draw(pool, place)
