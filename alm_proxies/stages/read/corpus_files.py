@@ -48,7 +48,8 @@ def names_in(folder: Path, suffixes: Sequence[str] = ()) -> list[str]:
 def not_the_corpus(source: Path, title: str, looked_for: str) -> InputError:
     """The error for a folder that is not the corpus: what was looked for, and what is there."""
     if not source.is_dir():
-        return InputError(f"is a file, not the folder of {title}", where=str(source), fix=f"Name it: {looked_for}.")
+        message = f"is not a file of {title}: looked for {looked_for}"
+        return InputError(message, where=str(source), fix="Name the corpus's folder as it was unpacked.")
     there = names_in(source)
     shown = ", ".join(map(repr, there[:_SHOWN])) + (f" and {len(there) - _SHOWN} more" if len(there) > _SHOWN else "")
     message = f"is not the folder of {title}: looked for {looked_for}, found {shown or 'nothing'}"

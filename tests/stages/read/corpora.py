@@ -139,3 +139,77 @@ def plain_msp_podcast(root: Path) -> Path:
     head = "FileName,WorkerID,EmoClass_Major,EmoClass_Second,EmoAct,EmoVal,EmoDom"
     (folder / "labels_detailed.csv").write_text("\n".join([head, *rows]))
     return root
+
+
+def emodb(root: Path) -> Path:
+    """Three released recordings, one more take of the listening test, and a recording nobody listened to."""
+    for clip in ("03a01Fa", "08b02Wb", "16a05Nc", "09b10Ta"):
+        sound(root / "wav" / f"{clip}.wav")
+    rows = [
+        "Nr.\tSatz\terkannt\tnatuerlich",
+        *(
+            f"{number}\xa0\xa0\t{clip}.wav\t{share}\xa0\xa0\t35,00\xa0"
+            for number, (clip, share) in enumerate(
+                [("03a01Ab", "65,00"), ("03a01Fa", "90,00"), ("08b02Wb", "95,24"), ("16a05Nc", "33,00")], start=1
+            )
+        ),
+    ]
+    (root / "erkennung.txt").write_bytes("\r\n".join(rows).encode("latin-1"))
+    return root
+
+
+def plain_emodb(root: Path) -> Path:
+    """Eight recordings; of twenty listeners four recognised each."""
+    clips = [
+        f"{speaker}a0{text}{letter}a" for speaker in ("03", "08") for text, letter in zip("1245", "FWNT", strict=True)
+    ]
+    for clip in clips:
+        sound(root / "wav" / f"{clip}.wav")
+    lines = ["Nr.\tSatz\terkannt\tnatuerlich", *(f"{n}\t{clip}.wav\t20,00\t35,00" for n, clip in enumerate(clips))]
+    (root / "erkennung.txt").write_bytes("\n".join(lines).encode("latin-1"))
+    return root
+
+
+def ravdess(root: Path) -> Path:
+    """Three spoken recordings, a sung one, and one of another name."""
+    for actor, name in (
+        ("Actor_01", "03-01-05-02-01-01-01"),
+        ("Actor_02", "03-01-01-01-02-02-02"),
+        ("Actor_02", "03-01-08-01-01-01-02"),
+        ("Actor_02", "03-02-03-01-01-01-02"),
+        ("Actor_02", "notes"),
+    ):
+        sound(root / actor / f"{name}.wav")
+    return root
+
+
+def msp_improv(root: Path) -> Path:
+    """Two turns, a worker who answers twice, ratings that are NaN, and a line of another form."""
+    lines = [
+        "UTD-IMPROV-S01A-F01-S-FM01.avi; N; A:2.000000; V:3.500000; D:3.000000 ; N:4.000000;",
+        "MA_1; Neutral; Neutral,Frustrated; A:2.000000; V:3.000000; D:3.000000; N:4.000000;",
+        "MA_2; Sad; ; A:1.000000; V:NaN; D:5.000000; N:NaN;",
+        "MA_1; Happy; ; A:2.000000; V:3.000000; D:3.000000; N:4.000000;",
+        "",
+        "UTD-IMPROV-S07H-M04-R-MF02.avi; X; A:NaN; V:NaN; D:NaN ; N:NaN;",
+        "MA_9; Other; ; A:5.000000; V:1.000000; D:1.000000; N:4.000000;",
+        "nothing of theirs",
+    ]
+    root.mkdir(parents=True, exist_ok=True)
+    (root / "Evalution.txt").write_text("\n".join(lines))
+    sound(root / "Audio" / "session1" / "S01A" / "S" / "MSP-IMPROV-S01A-F01-S-FM01.wav")
+    return root
+
+
+def plain_msp_improv(root: Path) -> Path:
+    """Eight turns with four votes each and no published label."""
+    root.mkdir(parents=True, exist_ok=True)
+    lines = []
+    for turn in range(8):
+        lines.append(f"UTD-IMPROV-S0{turn + 1}A-F01-S-FM01.avi; X; A:NaN; V:NaN; D:NaN ; N:NaN;")
+        lines += [
+            f"MA_{rater}; {word}; ; A:2.0; V:3.0; D:3.0; N:4.0;"
+            for rater, word in enumerate(("Angry", "Happy", "Sad", "Neutral"))
+        ]
+    (root / "Evalution.txt").write_text("\n".join(lines))
+    return root

@@ -1,0 +1,122 @@
+"""EMO-DB: what was acted is in the file names; erkennung.txt says how many listeners recognised it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from alm_proxies.cards import Card
+from alm_proxies.files import open_file
+from alm_proxies.stages.read.corpus_files import counted, names_in, not_the_corpus, with_recordings
+from alm_proxies.stages.read.formats.emodb import EmodbSource
+from alm_proxies.stages.read.sources import Part, finding, prefixed
+from alm_proxies.stages.read.vocabulary import Vocabulary
+from alm_proxies.tables import CROWD, Finding
+
+_NAME = re.compile(r"(\d\d)([ab]\d\d)([WLEAFTN])([a-z])")
+_EMOTIONS = {
+    "W": "angry", "L": "bored", "E": "disgust", "A": "fear", "F": "happy", "T": "sad", "N": "neutral",
+}  # fmt: skip
+_MEN = ("03", "10", "11", "12", "15")
+_TABLE = "erkennung.txt"
+_ROW = re.compile(r"\d*\W*\t\s*(\w+)\.wav\s*\t\D*(\d+(?:[.,]\d+)?)\D*")
+_LISTENERS = (20, 21)
+_LOOKED_FOR = f"{_TABLE} and wav/03a01Fa.wav ..."
+
+
+def read_emodb(source: EmodbSource, vocabulary: Vocabulary, card: Card) -> Part:
+    """The recordings of EMO-DB, what was acted in each, and the listeners who recognised it."""
+    root = source.source if source.source.is_dir() else source.source.parent
+    folder = "wav" if (root / "wav").is_dir() else ""
+    there = {name[:-4]: f"{folder}/{name}".lstrip("/") for name in names_in(root / folder, [".wav"])}
+    there = {own: path for own, path in there.items() if _NAME.fullmatch(own)}
+    table = source.source if source.source.is_file() else root / _TABLE
+    shares, findings = _recognised(table) if table.is_file() else ({}, [])
+    clips = sorted(there) if there else sorted(shares)
+    if not clips:
+        raise not_the_corpus(source.source, "EMO-DB", _LOOKED_FOR)
+    where = source.corpus
+    unreleased = [clip for clip in sorted(shares) if clip not in set(clips)]
+    findings += counted("no_audio", unreleased, "takes of the listening test were not released and are left out", where)
+    untested = [clip for clip in clips if clip not in shares]
+    findings += counted("no_votes", untested, f"recordings have no line in {_TABLE}", where)
+    utterances = pl.DataFrame([_described(clip, source.corpus) for clip in clips])
+    utterances, silent = with_recordings(utterances, there, "wav/<clip>.wav", where)
+    heard, unclear = _heard(clips, shares, source.corpus)
+    findings += [*silent, *unclear]
+    if heard.height:
+        others = int((heard["word"] == "").sum())
+        message = f"{others} of {heard.height} listeners did not recognise what was acted; what they named is not known"
+        fix = "Labels fused from these votes are surer than the listeners were."
+        findings.append(finding("no_label", message, fix=fix, where=where, count=others))
+    known = heard.filter(pl.col("word") != "")
+    votes, lost = vocabulary.votes(known, where)
+    inputs = (table,) if table.is_file() else ()
+    return Part(utterances, votes, inputs, [*findings, *lost], root=root)
+
+
+def _recognised(path: Path) -> tuple[dict[str, float], list[Finding]]:
+    """Clip = the share of listeners, in per cent, who named what was acted; latin-1 with decimal commas."""
+    with open_file(path) as stream:
+        lines = re.split(r"\r\n|\n|\r", stream.read().decode("latin-1"))
+    shares: dict[str, float] = {}
+    odd = []
+    for number, line in enumerate(lines, start=1):
+        row = _ROW.match(line)
+        if row and _NAME.fullmatch(row[1]):
+            shares[row[1]] = float(row[2].replace(",", "."))
+        elif line.strip() and number > 1:
+            odd.append(f"line {number}")
+    if not shares:
+        raise not_the_corpus(path, "EMO-DB", f"rows such as '1<tab>03a01Ab.wav<tab>65,00<tab>35,00' in {path.name}")
+    return shares, counted("unread_lines", odd, "lines could not be read and were left out", str(path))
+
+
+def _described(clip: str, corpus: str) -> dict[str, Any]:
+    parts = _NAME.fullmatch(clip)
+    assert parts is not None
+    return {
+        "utterance_id": f"{corpus}/{clip}",
+        "own": clip,
+        "corpus": corpus,
+        "speaker": f"{corpus}/{parts[1]}",
+        "gender": "male" if parts[1] in _MEN else "female",
+        "language": "de",
+        "intended": _EMOTIONS[parts[3]],
+        "sentence": parts[2],
+    }
+
+
+def listeners(share: float) -> tuple[int, int] | None:
+    """How many of how many listeners a share in per cent stands for: of 20, else of 21; None if of neither."""
+    for count in _LISTENERS:
+        named = round(share / 100 * count)
+        if abs(100 * named / count - share) < 0.02:
+            return named, count
+    return None
+
+
+def _heard(clips: list[str], shares: dict[str, float], corpus: str) -> tuple[pl.DataFrame, list[Finding]]:
+    """A row for every listener: the acted emotion for those who named it, an empty word for the rest."""
+    ids: list[str] = []
+    words: list[str] = []
+    unclear = []
+    for clip in (clip for clip in clips if clip in shares):
+        inferred = listeners(shares[clip])
+        if inferred is None:
+            unclear.append(f"{clip} ({shares[clip]:g} %)")
+            continue
+        named, count = inferred
+        ids += [clip] * count
+        words += [_EMOTIONS[clip[5]]] * named + [""] * (count - named)
+    frame = pl.DataFrame(
+        {"utterance_id": ids, "word": words}, schema={"utterance_id": pl.String(), "word": pl.String()}
+    )
+    frame = frame.with_columns(
+        prefixed("utterance_id", corpus), annotator=pl.lit(corpus + CROWD), source=pl.lit("human")
+    )
+    message = "shares are no whole number of 20 or 21 listeners, so their votes were left out"
+    return frame, counted("no_votes", unclear, message, corpus)

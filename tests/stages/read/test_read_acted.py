@@ -1,0 +1,123 @@
+"""EMO-DB, RAVDESS and MSP-IMPROV on made-up trees in their shapes; EMO-DB on its own data too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from alm_proxies.errors import InputError
+from alm_proxies.plugins import plugin
+from alm_proxies.stages.read.emodb import listeners
+from alm_proxies.stages.read.settings import ReadSettings
+from alm_proxies.stages.read.stage import Corpus, read
+from tests.stages.read.corpora import emodb, msp_improv, ravdess
+
+
+def _read(name: str, root: Path, **given: object) -> Corpus:
+    settings = plugin("readers", name).load().settings
+    return read(settings.model_validate({"source": root, **given}), ReadSettings())
+
+
+def _counts(corpus: Corpus) -> dict[str, int]:
+    return dict(corpus.findings.frame.group_by("kind").agg(pl.col("count").sum()).iter_rows())
+
+
+def test_emodb_has_a_vote_for_every_listener_who_recognised_what_was_acted(tmp_path: Path) -> None:
+    made = _read("emodb", emodb(tmp_path))
+    people = made.utterances.frame.sort("utterance_id")
+    assert people["utterance_id"].to_list() == [
+        f"emodb/{clip}" for clip in ("03a01Fa", "08b02Wb", "09b10Ta", "16a05Nc")
+    ]
+    assert people["intended"].to_list() == ["happy", "angry", "sad", "neutral"]
+    assert people["gender"].to_list() == ["male", "female", "female", "female"]
+    votes = dict(made.votes.frame.group_by("utterance_id", "label").len().select("utterance_id", "len").iter_rows())
+    assert votes == {"emodb/03a01Fa": 18, "emodb/08b02Wb": 20}  # 90 % of 20, 95.24 % of 21; 33 % is of neither
+    counts = _counts(made)
+    assert counts["no_label"] == 3
+    assert counts["no_votes"] == 2  # one with an odd share, one that is not in the table
+    assert counts["no_audio"] == 1  # the take that was not released
+
+
+@pytest.mark.parametrize(
+    ("share", "expected"), [(100.0, (20, 20)), (65.0, (13, 20)), (95.24, (20, 21)), (80.95, (17, 21)), (33.0, None)]
+)
+def test_the_number_of_listeners_follows_from_the_share(share: float, expected: tuple[int, int] | None) -> None:
+    assert listeners(share) == expected
+
+
+def test_emodb_itself(test_data: Path) -> None:
+    made = _read("emodb", test_data / "emodb")
+    table = pl.read_csv(test_data / "emodb" / "listener_recognition.csv", schema_overrides={"speaker": pl.String})
+    released = table.filter(pl.col("duration_s_if_audio").is_not_null())
+    expected = {f"emodb/{row['clip']}": row["n_recognised_inferred"] for row in released.iter_rows(named=True)}
+    votes = dict(made.votes.frame.group_by("utterance_id").len().iter_rows())
+    assert votes == {clip: count for clip, count in expected.items() if count}
+    assert len(made.utterances) == 535
+    assert made.utterances.frame["audio"].null_count() == 0
+
+
+def test_ravdess_has_what_was_acted_and_no_votes(tmp_path: Path) -> None:
+    made = _read("ravdess", ravdess(tmp_path))
+    people = made.utterances.frame.sort("utterance_id")
+    assert people["intended"].to_list() == ["neutral", "angry", "surprise"]
+    assert people["speaker"].to_list() == ["ravdess/02", "ravdess/01", "ravdess/02"]
+    assert people["gender"].to_list() == ["female", "male", "female"]
+    assert people["intensity"].to_list() == ["normal", "strong", "normal"]
+    assert len(made.votes) == 0
+    assert _counts(made) == {"not_a_clip": 2, "no_votes": 3}
+    assert len(_read("ravdess", tmp_path, channel="both").utterances) == 4
+    assert _read("ravdess", tmp_path, channel="song").utterances.frame["intended"].to_list() == ["happy"]
+
+
+def test_msp_improv_turns_activation_round_and_takes_a_worker_once(tmp_path: Path) -> None:
+    made = _read("msp_improv", msp_improv(tmp_path))
+    rows = {(row["utterance_id"][-16:], row["annotator"]): row for row in made.votes.frame.iter_rows(named=True)}
+    first = "V-S01A-F01-S-FM01"[-16:]
+    assert {key[1]: row["label"] for key, row in rows.items() if key[0] == first} == {
+        "msp_improv/MA_1": "neutral",
+        "msp_improv/MA_2": "sad",
+        "msp_improv/consensus": "neutral",
+    }
+    rated = rows[first, "msp_improv/MA_2"]
+    assert (rated["valence"], rated["arousal"], rated["dominance"]) == (None, 1.0, 1.0)
+    counts = _counts(made)
+    assert (counts["repeated"], counts["no_majority"], counts["unread_lines"], counts["no_audio"]) == (1, 1, 1, 1)
+    people = made.utterances.frame.sort("utterance_id")
+    assert people["intended"].to_list() == ["angry", "happy"]
+    assert people["speaker"].to_list() == ["msp_improv/F01", "msp_improv/M04"]
+    assert people["audio"].to_list() == ["Audio/session1/S01A/S/MSP-IMPROV-S01A-F01-S-FM01.wav", None]
+
+
+@pytest.mark.parametrize("name", ["emodb", "ravdess", "msp_improv"])
+def test_a_wrong_folder_is_told_what_was_looked_for_and_what_is_there(name: str, tmp_path: Path) -> None:
+    (tmp_path / "something").mkdir()
+    with pytest.raises(InputError, match="looked for") as refused:
+        _read(name, tmp_path)
+    assert "'something'" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "file"),
+    [
+        ("emodb", emodb, "erkennung.txt"),
+        ("msp_improv", msp_improv, "Evalution.txt"),
+    ],
+)
+def test_damaged_label_files_are_read_or_refused_in_a_sentence(
+    name: str, make: Callable[[Path], Path], file: str, tmp_path: Path
+) -> None:
+    path = make(tmp_path) / file
+    content = path.read_bytes()
+    rng = np.random.default_rng(2)
+    for _ in range(60):
+        damaged = bytearray(content)
+        for place in rng.integers(0, len(damaged), rng.integers(1, 20)):
+            damaged[place] = rng.integers(0, 256)
+        path.write_bytes(bytes(damaged[: rng.integers(1, len(damaged))]))
+        with suppress(InputError):  # anything else fails the test
+            assert len(_read(name, tmp_path).utterances)
