@@ -61,15 +61,32 @@ def shares_of(votes: Array) -> Array:
 
 def fused(corpus: Corpus, features: Floats, arm: Arm, rows: Index, votes: Array, seed: int) -> Array:
     """`fuse` with its default method, on human votes and the arm's proxy."""
+    if arm.proxy == "listener":
+        return fuse_votes(corpus, rows, votes, seed, listener=listened(corpus, features, rows, votes, seed))
+    if arm.proxy == "none":
+        return fuse_votes(corpus, rows, votes, seed)
+    return fuse_votes(corpus, rows, votes, seed, proxy=(arm.proxy, proxy_votes(corpus, arm, seed)[rows]))
+
+
+def fuse_votes(
+    corpus: Corpus,
+    rows: Index,
+    votes: Array,
+    seed: int,
+    *,
+    proxy: tuple[str, Array] | None = None,
+    listener: tuple[Array, dict[str, int]] | None = None,
+) -> Array:
+    """`fuse` through the package's own tables: human votes, counts of a proxy by name, a listener with its folds."""
     ids = np.array(corpus.ids)[rows]
     cards: dict[str, AnnotatorCard] = {}
     frames = [_frame(ids, votes, "crema_d/crowd", "human")]
-    if arm.proxy == "listener":
-        shares, folds = listened(corpus, features, rows, votes, seed)
+    if listener is not None:
+        shares, folds = listener
         cards["listener"] = AnnotatorCard(digest="0", elicit="score", trained_on_these_votes="out_of_fold", folds=folds)
         frames.append(_score_frame(ids, shares))
-    elif arm.proxy != "none":
-        frames.append(_frame(ids, proxy_votes(corpus, arm, seed)[rows], arm.proxy, "proxy"))
+    if proxy is not None:
+        frames.append(_frame(ids, proxy[1], proxy[0], "proxy"))
     table = Votes.of(pl.concat(frames), about=About(taxonomy=LABELS, annotators=cards))
     people = Utterances.of(pl.DataFrame({"utterance_id": ids, "speaker": corpus.actors[rows]}))
     with warnings.catch_warnings():

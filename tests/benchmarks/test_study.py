@@ -12,6 +12,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks" / "study"))
 import study
 import study_cells
+import votes_saved
 from study_cells import Study, concentration_of, run_cell
 from study_design import ALL, AUTO, HUMAN, LISTENER, LOCKBOX, PLURALITY, POOLED, Arm, Cell, blocks, cells, replicates
 from study_report import report
@@ -28,6 +29,7 @@ from study_votes import (
     read_corpus,
     scored_votes,
 )
+from votes_saved import Curves, Run, rows_of, runs, split_votes, worth
 
 from alm_proxies.errors import InputError
 from alm_proxies.measures import alt_test
@@ -53,8 +55,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pl.DataFrame(rows, schema=["", "A", "D", "F", "H", "N", "S", "fileName"], orient="row").write_csv(
         place / "tabulatedVotes.csv"
     )
-    people = pl.DataFrame({"ActorID": [int(one) for one in ACTORS], "Sex": ["Male", "Female"] * 8})
-    people.write_csv(place / "VideoDemographics.csv")
+    people().write_csv(place / "VideoDemographics.csv")
     return place
 
 
@@ -367,3 +368,67 @@ def test_benjamini_yekutieli_rejects_what_the_alt_test_does() -> None:
         p = rng.beta(0.2, 4, 20)
         adjusted = np.array(benjamini_yekutieli(p.tolist()))
         np.testing.assert_array_equal(adjusted <= 0.05, alt_test.benjamini_yekutieli(p, 0.05))
+
+
+def test_fitted_and_held_out_votes_are_different_votes_and_more_fitted_ones_hold_the_fewer(corpus: Corpus) -> None:
+    rows = np.arange(len(corpus.clips))
+    many = corpus.voice.sum(1) >= 8
+    before = np.zeros_like(corpus.voice)
+    for k in range(1, 5):
+        fitted, held = split_votes(corpus, rows, Run(None, k, 4, 0))
+        assert (fitted + held <= corpus.voice).all()
+        assert (fitted.sum(1) == k).all()
+        assert (held.sum(1) == np.where(many, 4, 0)).all()
+        assert (fitted >= before).all()
+        before = fitted
+    eight, one = split_votes(corpus, rows, Run(None, 8, 1, 3))
+    np.testing.assert_array_equal((eight + one)[corpus.voice.sum(1) == 9], corpus.voice[corpus.voice.sum(1) == 9])
+    assert not one[corpus.voice.sum(1) < 9].any()
+
+
+def test_worth_is_read_between_the_points_of_the_curve() -> None:
+    curve = [(1, 1.4), (2, 1.3), (4, 1.2)]
+    assert [worth(curve, loss) for loss in (1.35, 1.25, 1.1, 1.5)] == ["1.5", "3.0", "more than 4", "less than 1"]
+
+
+def test_runs_are_planned_once_and_a_sample_has_its_size(corpus: Corpus) -> None:
+    planned = list(runs())
+    assert len({run.key for run in planned}) == len(planned)
+    assert len(rows_of(corpus, Run(40, 1, 4, 0))) == 40
+    assert not np.array_equal(rows_of(corpus, Run(40, 1, 4, 0)), rows_of(corpus, Run(40, 1, 4, 1)))
+
+
+@pytest.mark.filterwarnings("ignore::alm_proxies.estimators.estimator.NotConvergedWarning")
+def test_votes_saved_are_reported_from_what_was_run(
+    corpus: Corpus, features: np.ndarray, folder: Path, tmp_path: Path
+) -> None:
+    results = Results(tmp_path)
+    run = Run(None, 1, 4, 0)
+    labels = votes_saved.made(corpus, features, run)
+    assert labels.shape == (5, len(corpus.clips), 6)
+    assert labels.sum(2) == pytest.approx(1)
+    results.add({"key": run.key, "seconds": 1.0}, labels)
+    text = "\n".join(votes_saved.report(corpus, results, votes_saved.people_of(folder)))
+    held = split_votes(corpus, np.arange(len(corpus.clips)), run)[1]
+    loss = -(held * np.log(labels[0])).sum() / held.sum()
+    assert f"| all | 1 | 4 | 1 | {loss:.3f} / " in text
+    assert f"1 of {len(list(runs()))} runs are done" in text
+    fused = Curves(corpus, results).contrast((1, "fused 1"), (1, "human"), actors={"1001", "1003", "1009"})
+    assert fused is not None
+    assert fused.actors == 2
+    assert "gender: Female | 6 | 1 |" in text
+    assert "not judged" in text
+
+
+def people() -> pl.DataFrame:
+    """Who the made-up actors are."""
+    count = len(ACTORS)
+    return pl.DataFrame(
+        {
+            "ActorID": [int(one) for one in ACTORS],
+            "Age": [20 + 3 * number for number in range(count)],
+            "Sex": ["Male", "Female"] * (count // 2),
+            "Race": ["Caucasian"] * count,
+            "Ethnicity": ["Hispanic"] * 2 + ["Not Hispanic"] * (count - 2),
+        }
+    )

@@ -1,0 +1,297 @@
+"""Votes saved on real speech: learning curves of human votes alone and beside a listener, on clips outside the lockbox.
+
+k = 1 to 4 human votes with four others held out, and k = 5 to 8 with one held out of clips that have nine or more;
+samples of 200, 400 and 1,000 clips and all. Human votes alone are fused by `auto`; the listener is that of `listen`
+with default settings, out of fold by actor, in one round and in two. Runs that are done are kept.
+
+    ALM_PROXIES_TEST_DATA=DATA python benchmarks/study/votes_saved.py run --model WHISPER_TINY_FOLDER --keep FOLDER
+    ALM_PROXIES_TEST_DATA=DATA python benchmarks/study/votes_saved.py report --keep FOLDER
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from study_design import AUTO, SMALLEST_DIFFERENCE
+from study_report import shown, table
+from study_results import Results
+from study_statistics import Contrast, by_actor, contrast
+from study_targets import fuse_votes, fused, shares_of
+from study_votes import LABELS, Array, Corpus, Index, counted, ordered_votes, read_corpus
+
+from alm_proxies.errors import AlmProxiesError
+from alm_proxies.measures.divergence import jsd_base2
+from alm_proxies.measures.held_out import jsd_floor
+from alm_proxies.seeds import generator
+from alm_proxies.stages.listen.hear import hear
+from alm_proxies.stages.listen.relabel import relabelling
+from alm_proxies.stages.listen.settings import ListenSettings
+from alm_proxies.training.folds import Material, assign_folds, cross_fit
+from alm_proxies.training.head_settings import HeadSettings
+from alm_proxies.training.heads import Floats
+
+KINDS = ("human", "listener 1", "fused 1", "listener 2", "fused 2")
+"""Kinds of label: the human votes alone, and the listener alone and fused after one round and after two."""
+FEW_ACTORS = 8
+"""Groups of fewer actors are shown and not judged."""
+_SIZES: tuple[int | None, ...] = (None, 1000, 400, 200)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One draw of the votes: how many clips (None = all), human votes a clip, held-out votes a clip."""
+
+    size: int | None
+    k: int
+    held: int
+    draw: int
+
+    @property
+    def key(self) -> str:
+        """The name under which it is kept."""
+        return f"{self.size or 'all'}_k{self.k}_held{self.held}_draw{self.draw}"
+
+
+def runs() -> Iterator[Run]:
+    """All runs, the most important first."""
+    for draw in range(5):
+        yield from (Run(None, k, 4, draw) for k in (1, 3, 2, 4))
+        if draw == 0:
+            yield from (Run(size, k, 4, one) for size in _SIZES[1:] for k in (1, 3) for one in range(3))
+    for draw in range(8):
+        yield from (Run(None, k, 1, draw) for k in (5, 6, 7, 8))
+    yield from (Run(size, k, 4, draw) for draw in range(3, 10) for size in _SIZES[1:] for k in (1, 3))
+
+
+def split_votes(corpus: Corpus, rows: Index, run: Run) -> tuple[Array, Array]:
+    """The fitted votes and the held-out votes of some clips: held out only where all of both are there."""
+    clips = [corpus.clips[row] for row in rows]
+    votes = ordered_votes(corpus.voice[rows], clips, run.draw, "votes saved")
+    enough = max(2 * run.held, run.k + run.held) if run.held > 1 else 9
+    judged = [one[: run.held] if len(one) >= enough else one[:0] for one in votes]
+    fitted = [one[len(other) : len(other) + run.k] for one, other in zip(votes, judged, strict=True)]
+    return counted(fitted), counted(judged)
+
+
+def rows_of(corpus: Corpus, run: Run) -> Index:
+    """All clips, or a seeded sample."""
+    if run.size is None:
+        return np.arange(len(corpus.clips))
+    chance = generator(run.draw, "votes saved sample", run.size)
+    return np.sort(chance.choice(len(corpus.clips), min(run.size, len(corpus.clips)), replace=False))
+
+
+def made(corpus: Corpus, features: Floats, run: Run) -> Array:
+    """The labels of every kind for the run's clips: kinds x clips x labels."""
+    rows = rows_of(corpus, run)
+    votes, _ = split_votes(corpus, rows, run)
+    actors = corpus.actors[rows].tolist()
+    folds = assign_folds(actors, 5, run.draw)
+    fold = np.array([folds[actor] for actor in actors], dtype=np.int64)
+    material = Material(LABELS, features[rows], votes, fold)
+    fitted = cross_fit(
+        material, HeadSettings(), rounds=2, seed=run.draw, relabel=relabelling(material, run.draw), threads=1
+    )
+    labels = [fused(corpus, features, AUTO, rows, votes, run.draw)]
+    for shares in fitted.rounds:
+        safe = np.maximum(shares, 1e-6)
+        safe /= safe.sum(1, keepdims=True)
+        labels += [shares, fuse_votes(corpus, rows, votes, run.draw, listener=(safe, folds))]
+    return np.stack(labels)
+
+
+class Curves:
+    """Log losses of every kind of label by run, from what is kept."""
+
+    def __init__(self, corpus: Corpus, results: Results) -> None:
+        self.corpus, self.results, self.lines = corpus, results, results.lines()
+
+    def draws(self, size: int | None, k: int, held: int) -> list[Run]:
+        """The runs that are done."""
+        return [run for run in runs() if (run.size, run.k, run.held) == (size, k, held) and run.key in self.lines]
+
+    def losses(self, run: Run, kind: str) -> dict[str, float]:
+        """Log loss a held-out vote of every actor."""
+        rows = rows_of(self.corpus, run)
+        held = split_votes(self.corpus, rows, run)[1]
+        labels = self.results.predictions(run.key)[KINDS.index(kind)]
+        return by_actor(-(held * np.log(np.maximum(labels, 1e-6))).sum(1), held.sum(1), self.corpus.actors[rows])
+
+    def mean(self, size: int | None, k: int, held: int, kind: str) -> tuple[float, float]:
+        """Log loss a held-out vote and JSD (base 2) over all clips, means of draws."""
+        found = []
+        for run in self.draws(size, k, held):
+            rows = rows_of(self.corpus, run)
+            votes = split_votes(self.corpus, rows, run)[1]
+            labels = np.maximum(self.results.predictions(run.key)[KINDS.index(kind)], 1e-6)
+            use = votes.any(1)
+            loss = -(votes * np.log(labels)).sum() / votes.sum()
+            found.append(
+                (loss, jsd_base2(labels[use] / labels[use].sum(1, keepdims=True), shares_of(votes[use])).mean())
+            )
+        return (float(np.mean([a for a, _ in found])), float(np.mean([b for _, b in found])))
+
+    def contrast(
+        self, first: tuple[int, str], second: tuple[int, str], size: int | None = None, actors: set[str] | None = None
+    ) -> Contrast | None:
+        """Of two pairs of (k, kind): first less second over the draws that both have, four votes held out."""
+        mine, theirs = ({run.draw: run for run in self.draws(size, k, 4)} for k, _ in (first, second))
+        both = sorted(set(mine) & set(theirs))
+        if not both:
+            return None
+        sides = [
+            [self.losses(found[draw], kind) for draw in both] for found, (_, kind) in ((mine, first), (theirs, second))
+        ]
+        if actors is not None:
+            sides = [[{who: loss for who, loss in one.items() if who in actors} for one in side] for side in sides]
+        if len(set.intersection(*(set(one) for side in sides for one in side))) < 2:
+            return None
+        return contrast(sides[0], sides[1])
+
+
+def worth(curve: Sequence[tuple[int, float]], loss: float) -> str:
+    """How many human votes alone have this log loss, between the points of a falling curve."""
+    for (k, high), (more, low) in pairwise(curve):
+        if low <= loss <= high and high > low:
+            return f"{k + (more - k) * (high - loss) / (high - low):.1f}"
+    return f"more than {curve[-1][0]}" if loss < curve[-1][1] else f"less than {curve[0][0]}"
+
+
+def curve_table(curves: Curves) -> list[str]:
+    """Log loss and JSD of every kind of label."""
+    rows = []
+    for held, size, k in [(4, size, k) for size in _SIZES for k in range(1, 5)] + [(1, None, k) for k in range(5, 9)]:
+        draws = curves.draws(size, k, held)
+        if draws:
+            means = [curves.mean(size, k, held, kind) for kind in KINDS]
+            cells = [f"{nll:.3f} / {jsd:.3f}" if held > 1 else f"{nll:.3f}" for nll, jsd in means]
+            rows.append([str(size or "all"), str(k), str(held), str(len(draws)), *cells])
+    return table(["clips", "k", "held out", "draws", *KINDS], rows)
+
+
+def saved_table(curves: Curves) -> list[str]:
+    """What a listener saves: its fused labels against human votes alone, and in human votes."""
+    curve = [(k, curves.mean(None, k, 4, "human")[0]) for k in range(1, 5) if curves.draws(None, k, 4)]
+    rows = []
+    for k, kind, more in (
+        (1, "fused 1", 4),
+        (1, "fused 2", 4),
+        (3, "fused 1", 4),
+        (3, "fused 2", 4),
+        (3, "fused 1", 3),
+    ):
+        found = curves.contrast((k, kind), (more, "human"))
+        if found is not None:
+            value = worth(curve, curves.mean(None, k, 4, kind)[0]) if len(curve) > 1 else ""
+            rows.append([f"{kind} at k = {k}", f"human at k = {more}", shown(found), found.verdict, value])
+    for k, more in ((1, 2), (2, 3), (3, 4)):
+        for kind in ("human", "fused 1"):
+            found = curves.contrast((more, kind), (k, kind))
+            if found is not None:
+                rows.append([f"{kind} at k = {more}", f"{kind} at k = {k}", shown(found), found.verdict, ""])
+    return table(["first", "second", "nats a vote (95 %, t)", "verdict", "first, in human votes"], rows)
+
+
+def group_table(curves: Curves, people: pl.DataFrame) -> list[str]:
+    """The gain by groups of actors; the goal is an upper end under the smallest difference of interest."""
+    rows = []
+    for column in ("gender", "age", "race", "ethnicity"):
+        for value in sorted(people[column].drop_nulls().unique().to_list()):
+            actors = set(people.filter(pl.col(column) == value)["speaker"]) & set(curves.corpus.actors.tolist())
+            for k in (1, 3):
+                found = curves.contrast((k, "fused 1"), (k, "human"), actors=actors)
+                if found is None:
+                    continue
+                judged = "not judged" if found.actors < FEW_ACTORS else str(found.high < SMALLEST_DIFFERENCE).lower()
+                rows.append([f"{column}: {value}", str(found.actors), str(k), shown(found), judged])
+    return table(["group", "actors", "k", "fused less human", "upper end under .01"], rows)
+
+
+def anchors(curves: Curves) -> list[str]:
+    """Floors and priors beside the human votes: what the figures of this corpus are to be read against."""
+    corpus = curves.corpus
+    rows = []
+    for draw in range(3):
+        everyone = np.arange(len(corpus.clips))
+        held = split_votes(corpus, everyone, Run(None, 1, 4, draw))[1]
+        use = held.any(1)
+        found = {
+            "uniform": np.full_like(held, 1 / len(LABELS)),
+            "class shares of the other actors": np.zeros_like(held),
+        }
+        for actor in np.unique(corpus.actors):
+            here = corpus.actors == actor
+            found["class shares of the other actors"][here] = shares_of(corpus.voice[~here].sum(0, keepdims=True))
+        rows.append([
+            number
+            for shares in found.values()
+            for number in (
+                -(held * np.log(shares)).sum() / held.sum(), jsd_base2(shares[use], shares_of(held[use])).mean()
+            )
+        ])  # fmt: skip
+        rows[-1].append(jsd_floor(shares_of(corpus.voice[use]), held[use].sum(1), seed=draw).mean())
+    mean = np.mean(rows, axis=0)
+    lines = [["uniform", *(f"{one:.3f}" for one in mean[:2])]]
+    lines.append(["class shares of the other actors", *(f"{one:.3f}" for one in mean[2:4])])
+    lines.append(["floor: shares of all votes, to four votes drawn from them", "", f"{mean[4]:.3f}"])
+    return table(["label", "NLL", "JSD, base 2"], lines)
+
+
+def people_of(folder: Path) -> pl.DataFrame:
+    """Gender, age band, race and ethnicity of every actor."""
+    frame = pl.read_csv(folder / "VideoDemographics.csv")
+    age = pl.when(pl.col("Age") < 30).then(pl.lit("20 to 29")).when(pl.col("Age") < 50).then(pl.lit("30 to 49"))
+    return frame.select(
+        speaker=pl.col("ActorID").cast(pl.String), gender="Sex", age=age.otherwise(pl.lit("50 and over")),
+        race="Race", ethnicity="Ethnicity",
+    )  # fmt: skip
+
+
+def report(corpus: Corpus, results: Results, people: pl.DataFrame) -> list[str]:
+    """All tables, and how much is missing."""
+    curves = Curves(corpus, results)
+    planned = list(runs())
+    lines = [f"{sum(run.key in curves.lines for run in planned)} of {len(planned)} runs are done."]
+    return [*lines, *curve_table(curves), *saved_table(curves), *group_table(curves, people), *anchors(curves)]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("command", choices=("run", "report"))
+    parser.add_argument("--keep", type=Path, required=True, help="Folder of features and results.")
+    parser.add_argument("--model", help="Folder of the encoder.")
+    parser.add_argument("--runs", type=int, help="Stop after this many runs.")
+    given = parser.parse_args(arguments)
+    folder = Path(os.environ["ALM_PROXIES_TEST_DATA"]) / "crema_d"
+    results = Results(given.keep / "votes_saved")
+    try:
+        corpus = read_corpus(folder)
+        if given.command == "report":
+            print("\n".join(report(corpus, results, people_of(folder))))
+            return
+        settings = ListenSettings(recipe="encoder", model=given.model, threads=1)
+        features = hear(corpus.utterances, settings, given.keep / "features", quiet=False)[0].rows
+        with results.alone():
+            done = results.lines()
+            left = [run for run in runs() if run.key not in done]
+            for run in left[: given.runs]:
+                started = time.perf_counter()
+                labels = made(corpus, features, run)
+                seconds = round(time.perf_counter() - started, 2)
+                results.add({"key": run.key, "seconds": seconds}, labels)
+                print(f"{run.key} {seconds} s", file=sys.stderr, flush=True)
+    except AlmProxiesError as error:
+        raise SystemExit(str(error)) from error
+
+
+if __name__ == "__main__":
+    main()
