@@ -139,10 +139,15 @@ def replicates() -> list[tuple[int, int]]:
 
 
 def cells() -> Iterator[Cell]:
-    """Every cell once: the base block in all replicates first, then the others by block, three replicates at a time."""
+    """Every cell once, three replicates at a time: the base block first, cells that need a listener of their own last."""
     order = replicates()
     first, *others = blocks().values()
-    planned = [Cell(arm, *pair) for pair in order for arm in first]
+    rest = [arm for block in others for arm in block]
+    listening = [arm for arm in rest if arm.proxy == "listener" and arm.source != LISTENER]
+    planned = []
     for start in range(0, len(order), 3):
-        planned += [Cell(arm, *pair) for block in others for pair in order[start : start + 3] for arm in block]
+        pairs = order[start : start + 3]
+        planned += [Cell(arm, *pair) for pair in pairs for arm in first]
+        planned += [Cell(arm, *pair) for arm in rest if arm not in listening for pair in pairs]
+        planned += [Cell(arm, *pair) for arm in listening for pair in pairs]
     yield from dict.fromkeys(planned)

@@ -113,8 +113,9 @@ def test_the_design_changes_one_factor_at_a_time_and_runs_the_base_block_first()
     planned = list(cells())
     assert len(planned) == len({cell.key for cell in planned})
     base = next(iter(blocks().values()))
-    count = len(base) * len(replicates())
+    count = 3 * len(base)
     assert {cell.arm for cell in planned[:count]} == set(base)
+    assert len({(cell.partition, cell.seed) for cell in planned[:count]}) == 3
     plain = Arm("human")
     changed = [
         sum(getattr(arm, name) != getattr(plain, name) for name in ("balance", "curriculum", "damage", "proxy_votes"))
