@@ -139,7 +139,7 @@ def replicates() -> list[tuple[int, int]]:
 
 
 def cells() -> Iterator[Cell]:
-    """Every cell once, three replicates at a time: the base block first, cells that need a listener of their own last."""
+    """Every cell once, three replicates at a time: the base block first, cells with a listener of their own last."""
     order = replicates()
     first, *others = blocks().values()
     rest = [arm for block in others for arm in block]
