@@ -70,6 +70,9 @@ class AnnotatorCard(BaseModel):
     Only with `out_of_fold`. A fit that asks how much the annotator helps leaves out whole folds of these: the
     utterances of a fold were heard by one model.
     """
+    trained_on: dict[str, list[str]] | None = None
+    """Corpora and speakers that the model was trained on, development included; "" = a speaker who is not known. Its
+    votes on these count nowhere."""
 
 
 class MadeBy(BaseModel):

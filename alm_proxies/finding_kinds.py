@@ -208,6 +208,9 @@ KINDS: dict[str, Kind] = {
     "not_calibrated": Kind("warning", "The model's confidence is not calibrated.", "Give votes."),
     "only_held_out": Kind("info", "Utterances of which all human votes are held out are not trained on."),
     "out_of_memory": Kind("warning", "A batch did not fit the memory and was done in parts."),
+    "proxy_trained_on": Kind(
+        "warning", "A proxy was trained on speakers it votes on; these votes are left out.", "Train it without them."
+    ),
     "trained_on": Kind("problem", "A model was trained on utterances that it is scored on.", "Score it on others."),
     # exporting
     "cut": Kind("info", "Recordings were cut to their utterances."),

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import polars as pl
 
 from alm_proxies.about import About
-from alm_proxies.tables import Finding, Labels, Utterances
+from alm_proxies.tables import Finding, Labels, Utterances, Votes
 
 KEY = "trained_on"
 """The key of made_by's settings under which predictions keep the corpora and speakers of their model's training."""
@@ -45,18 +45,48 @@ def without_trained_on(labels: Labels, utterances: Utterances, *, stage: str) ->
     trained_on = trained_on_of(labels.about)
     if not trained_on:
         return labels, []
-    own = pl.col("utterance_id").str.split("/").list.first()
-    frame = labels.frame.select("utterance_id").join(
-        utterances.frame.select("utterance_id", "corpus", "speaker"),
-        on="utterance_id",
-        how="left",
-        maintain_order="left",
-    )
-    met = meets(frame.with_columns(corpus=pl.col("corpus").fill_null(own)), trained_on)
+    met = _met(labels.frame["utterance_id"], utterances, trained_on)
     if not met.any():
         return labels, []
-    corpora = ", ".join(sorted(name or "a corpus without a name" for name in trained_on))
-    message = f"predictions for speakers of {corpora} that the model was trained on, which are no test of it"
+    message = f"predictions for speakers of {_named(trained_on)} that the model was trained on, which are no test of it"
     fix = "Predict utterances of other speakers, or train without these."
     finding = Finding(stage, "trained_on", message, fix, count=int(met.sum()))
     return Labels(labels.frame.filter(~met), labels.about), [finding]
+
+
+def without_trained_on_votes(votes: Votes, utterances: Utterances | None, *, stage: str) -> tuple[Votes, list[Finding]]:
+    """Votes without those of proxies on corpora and speakers they were trained on, and a finding for each such proxy.
+
+    Proxies whose card names no training come back as they are. Without a table of utterances nobody knows the
+    speakers, so all votes on a corpus that was trained on are left out.
+    """
+    out = pl.repeat(False, len(votes.frame), eager=True)
+    findings = []
+    for name, card in sorted(votes.about.annotators.items()):
+        if not card.trained_on:
+            continue
+        met = (votes.frame["annotator"] == name) & _met(votes.frame["utterance_id"], utterances, card.trained_on)
+        if not met.any():
+            continue
+        out = out | met
+        message = f"votes of {name!r} on speakers of {_named(card.trained_on)} that it was trained on"
+        fix = "Train it without these speakers, or take predictions out of fold."
+        count = votes.frame.filter(met)["utterance_id"].n_unique()
+        findings.append(Finding(stage, "proxy_trained_on", message, fix, where=name, count=count))
+    return (Votes(votes.frame.filter(~out), votes.about), findings) if findings else (votes, [])
+
+
+def _met(ids: pl.Series, utterances: Utterances | None, trained_on: Mapping[str, Sequence[str]]) -> pl.Series:
+    """Which of these utterances were trained on; one that is in no table meets where its id begins with the corpus."""
+    frame = ids.to_frame("utterance_id")
+    if utterances is None:
+        frame = frame.with_columns(corpus=pl.lit(None, pl.String()), speaker=pl.lit(None, pl.String()))
+    else:
+        about = utterances.frame.select("utterance_id", "corpus", "speaker")
+        frame = frame.join(about, on="utterance_id", how="left", maintain_order="left")
+    own = pl.col("utterance_id").str.split("/").list.first()
+    return meets(frame.with_columns(corpus=pl.col("corpus").fill_null(own)), trained_on)
+
+
+def _named(trained_on: Mapping[str, Sequence[str]]) -> str:
+    return ", ".join(sorted(name or "a corpus without a name" for name in trained_on))

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import polars as pl
 
-from alm_proxies.about import About, MadeBy
-from alm_proxies.tables import Labels, Utterances
-from alm_proxies.trained_on import KEY, meets, trained_on_of, without_trained_on
+from alm_proxies.about import About, AnnotatorCard, MadeBy
+from alm_proxies.tables import Labels, Utterances, Votes
+from alm_proxies.trained_on import KEY, meets, trained_on_of, without_trained_on, without_trained_on_votes
 
 FRAME = pl.DataFrame(
     {
@@ -47,3 +47,36 @@ def test_labels_that_no_model_made_stay_as_they_are() -> None:
     labels = predictions(None, ["a/1", "a/2"])
     assert trained_on_of(labels.about) == {}
     assert without_trained_on(labels, UTTERANCES, stage="fuse") == (labels, [])
+
+
+def proxies(trained_on: dict[str, list[str]] | None) -> Votes:
+    """A vote of a person and of two proxies on every utterance; the first proxy's model was trained."""
+    ids = FRAME["utterance_id"].to_list()
+    rows = [(name, who, source) for name in ids for who, source in (("a/p", "human"), ("m", "proxy"), ("n", "proxy"))]
+    frame = pl.DataFrame(rows, schema=["utterance_id", "annotator", "source"], orient="row")
+    card = AnnotatorCard(digest="1", trained_on=trained_on)
+    about = About(taxonomy=("sad", "angry"), annotators={"m": card})
+    return Votes.of(frame.with_columns(label=pl.lit("sad")), about=about)
+
+
+def test_votes_of_a_proxy_on_what_it_was_trained_on_are_left_out_and_those_of_others_stay() -> None:
+    kept, findings = without_trained_on_votes(proxies({"a": ["a/x"]}), UTTERANCES, stage="fuse")
+    mine = kept.frame.filter(pl.col("annotator") == "m")["utterance_id"].to_list()
+    assert mine == ["a/2", "b/1"]
+    assert kept.frame.height == 12 - 2
+    assert [(one.stage, one.kind, one.where, one.count) for one in findings] == [("fuse", "proxy_trained_on", "m", 2)]
+    assert kept.about == proxies({"a": ["a/x"]}).about
+
+
+def test_without_utterances_every_speaker_of_a_corpus_may_have_been_trained_on() -> None:
+    kept, findings = without_trained_on_votes(proxies({"a": ["a/x"]}), None, stage="fuse")
+    assert kept.frame.filter(pl.col("annotator") == "m")["utterance_id"].to_list() == ["b/1"]
+    assert findings[0].count == 3
+
+
+def test_votes_of_proxies_that_name_no_training_stay_as_they_are() -> None:
+    for trained_on in (None, {}, {"c": ["c/x"]}):
+        votes = proxies(trained_on)
+        kept, findings = without_trained_on_votes(votes, UTTERANCES, stage="fuse")
+        assert kept is votes
+        assert not findings

@@ -9,7 +9,7 @@ from alm_proxies.ballots import Counting, counting_of
 from alm_proxies.settings import deciding
 from alm_proxies.stages.align.settings import AlignSettings
 from alm_proxies.tables import Finding, Findings, Labels, Utterances, Votes
-from alm_proxies.trained_on import without_trained_on
+from alm_proxies.trained_on import without_trained_on, without_trained_on_votes
 
 __all__ = ["AlignSettings", "Alignment", "align"]
 
@@ -48,6 +48,7 @@ def align(labels: Labels, votes: Votes, utterances: Utterances, settings: AlignS
 
     settings = settings or AlignSettings()
     labels, known = without_trained_on(labels, utterances, stage="align")
+    votes, met = without_trained_on_votes(votes, utterances, stage="align")
     told = refuse_seen(labels, votes, counting_of(labels.about))
     counting, more = _counting(labels, utterances)
     material = material_of(
@@ -64,7 +65,7 @@ def align(labels: Labels, votes: Votes, utterances: Utterances, settings: AlignS
         cards=settings.cards,
     )
     tested = _exchanged(votes, utterances, counting)
-    findings = [*known, *told, *more, *material.findings, *results.findings, *tested, *kept_back]
+    findings = [*known, *met, *told, *more, *material.findings, *results.findings, *tested, *kept_back]
     page = page_of(results, shown, findings, deciding(settings), votes.about, simulated_words(utterances))
     return Alignment(metrics_of(results), page, Findings.gather(findings, "align"))
 

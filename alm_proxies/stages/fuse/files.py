@@ -147,7 +147,7 @@ class _Big:
         """The columns to read of each file."""
         wanted = {path: [column.name for column in Votes.COLUMNS if column.name != "stated"] for path in self.votes}
         if self.utterances is not None:
-            wanted[self.utterances] = ["speaker", *self.columns]
+            wanted[self.utterances] = ["corpus", "speaker", *self.columns]
         return wanted
 
     @property

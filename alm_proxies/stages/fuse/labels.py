@@ -17,6 +17,7 @@ from alm_proxies.estimators.supervised import too_sparse
 from alm_proxies.stages.fuse.learn import learn, quiet_fits, unsettled_attributes
 from alm_proxies.stages.fuse.survey import Part, survey
 from alm_proxies.tables import Finding, Labels, MadeBy, Utterances, Votes
+from alm_proxies.trained_on import without_trained_on_votes
 
 if TYPE_CHECKING:
     from alm_proxies.stages.fuse.settings import FuseSettings
@@ -58,6 +59,7 @@ class Fusion:
     def labels(self, votes: Votes, utterances: Utterances | None) -> Labels:
         """A label for every utterance of these votes."""
         said = self.settings
+        votes, _ = without_trained_on_votes(votes, utterances, stage="fuse")
         counts = counts_of(
             votes, merge=said.merge, utterances=utterances, columns=said.columns, consensus=said.consensus,
             layout=self.layout,

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from alm_proxies.stages.fuse.settings import FuseSettings
-from alm_proxies.tables import Findings, Labels, Utterances, Votes
+from alm_proxies.tables import Finding, Findings, Labels, Utterances, Votes
+from alm_proxies.trained_on import without_trained_on_votes
 
 __all__ = ["FuseSettings", "Fused", "fuse"]
 
@@ -53,7 +54,7 @@ def fuse(
     """
     settings = settings or FuseSettings()
     if settings.method == "dawid_skene":
-        return _dawid_skene(votes)
+        return _dawid_skene(*without_trained_on_votes(votes, utterances, stage="fuse"))
     from alm_proxies.stages.fuse.labels import Fusion
 
     fusion = Fusion.of([(votes, utterances)], settings, quiet=quiet)
@@ -61,7 +62,7 @@ def fuse(
     return Fused(labels, fusion.trials, Findings.gather(fusion.findings, "fuse"), fusion.estimator)
 
 
-def _dawid_skene(votes: Votes) -> Fused:
+def _dawid_skene(votes: Votes, left: list[Finding]) -> Fused:
     from alm_proxies.ballots import left_out
     from alm_proxies.estimators.attributes import has_ratings
     from alm_proxies.estimators.dawid_skene import DawidSkene
@@ -70,7 +71,7 @@ def _dawid_skene(votes: Votes) -> Fused:
 
     with quiet_fits():
         estimator = DawidSkene().fit(votes)
-    findings = [*estimator.findings_, *unsettled(estimator)]
+    findings = [*left, *estimator.findings_, *unsettled(estimator)]
     rated = None
     if has_ratings(votes):
         rated, more = rate(votes)

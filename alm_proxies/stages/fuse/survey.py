@@ -18,6 +18,7 @@ from alm_proxies.estimators.counts import Counts, counts_of
 from alm_proxies.estimators.sample import FIT_ROWS, Sample
 from alm_proxies.stages.fuse.learn import teaches
 from alm_proxies.tables import About, Finding, Utterances, Votes, refuse_two_sources
+from alm_proxies.trained_on import without_trained_on_votes
 
 if TYPE_CHECKING:
     from alm_proxies.stages.fuse.settings import FuseSettings
@@ -58,6 +59,8 @@ def survey(parts: Iterable[Part], settings: FuseSettings, *, described: str | No
     for votes, utterances in parts:
         about = votes.about
         read.add(votes, utterances if described is None else None)
+        votes, met = without_trained_on_votes(votes, utterances, stage="fuse")
+        told.add(met)
         usable = usable_of(votes, consensus=settings.consensus)
         ids = usable.utterances
         human, _, more = human_counts(usable.human, len(ids), votes.taxonomy, settings.merge)

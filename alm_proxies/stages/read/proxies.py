@@ -6,13 +6,14 @@ from pathlib import Path
 
 import polars as pl
 
-from alm_proxies.about import AnnotatorCard
+from alm_proxies.about import AnnotatorCard, about_of
 from alm_proxies.errors import InputError, TableError
 from alm_proxies.files import digest_of
 from alm_proxies.stages.read.rows import read_rows
 from alm_proxies.stages.read.settings import Source
 from alm_proxies.stages.read.sources import finding, prefixed
 from alm_proxies.tables import Finding, Labels, Utterances, Votes
+from alm_proxies.trained_on import trained_on_of
 
 _LEAST = 1e-9
 """Smaller shares of a soft label are no vote."""
@@ -33,8 +34,13 @@ def as_proxy(
     shared = bool((frame["weight"] < 1.0).any())
     elicit = "score" if shared else "sample"
     stated = {"name": name, "elicit": elicit, "trained": source.trained_on_these_votes, "folds": folds}
+    trained_on = _trained_on(source)
     card = AnnotatorCard(
-        digest=digest_of(stated), elicit=elicit, trained_on_these_votes=source.trained_on_these_votes, folds=folds
+        digest=digest_of([stated, trained_on] if trained_on else stated),
+        elicit=elicit,
+        trained_on_these_votes=source.trained_on_these_votes,
+        folds=folds,
+        trained_on=trained_on,
     )
     about = votes.about.with_(annotators={name: card})
     return Votes.of(frame, about=about, where=where), findings
@@ -43,6 +49,14 @@ def as_proxy(
 def files_of_proxy(source: Source) -> tuple[Path, ...]:
     """The table of folds, if the source names one."""
     return (source.folds,) if source.folds is not None and source.folds.is_file() else ()
+
+
+def _trained_on(source: Source) -> dict[str, list[str]] | None:
+    """The corpora and speakers that the model behind predictions was trained on, where the file of labels says so."""
+    path = source.source / "labels.parquet" if source.source.is_dir() else source.source
+    if path.suffix != ".parquet" or not path.is_file():
+        return None
+    return trained_on_of(about_of(path)) or None
 
 
 def _cast(frame: pl.DataFrame, name: str) -> pl.DataFrame:

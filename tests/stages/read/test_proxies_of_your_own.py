@@ -9,16 +9,19 @@ import polars as pl
 import pytest
 
 from alm_proxies import FuseSettings, ReadSettings, fuse, read
+from alm_proxies.about import About, MadeBy
 from alm_proxies.cli.app import run
 from alm_proxies.errors import AlmProxiesError, SettingsError, TableError
 from alm_proxies.estimators.counts import counts_of
 from alm_proxies.estimators.trials import folds_of
 from alm_proxies.measures.exchange import exchange_of
 from alm_proxies.settings import settings_of
+from alm_proxies.stages.fuse.files import fuse_files
 from alm_proxies.stages.read.formats.crema_d import CremaDSource
 from alm_proxies.stages.read.formats.table import TableSource
 from alm_proxies.stages.read.settings import HoldOut
-from alm_proxies.tables import Utterances, Votes, combine
+from alm_proxies.tables import Labels, Utterances, Votes, combine
+from alm_proxies.trained_on import KEY
 
 LABELS = ("angry", "happy", "neutral", "sad")
 SPEAKERS = [f"s{number}" for number in range(8)]
@@ -74,6 +77,37 @@ def test_probabilities_of_a_classifier_are_votes_of_a_proxy_and_its_folds_are_th
     fused = fuse(votes, FuseSettings(), utterances=people, quiet=True)
     chosen = fused.findings.frame.filter(pl.col("kind") == "chosen")["message"][0]
     assert "those that 'classifier' was trained in" in chosen
+
+
+def test_predictions_read_as_a_proxy_say_what_their_model_was_trained_on_and_fuse_leaves_that_out(files: Path) -> None:
+    rows = pl.read_csv("soft.csv")
+    frame = rows.select(utterance_id="mine/" + pl.col("clip"), **{f"p_{label}": pl.col(label) for label in LABELS})
+    trained_on = {"mine": ["mine/s0", "mine/s3"]}
+    made_by = MadeBy(stage="predict", settings={KEY: trained_on})
+    Labels.of(frame, about=About(taxonomy=LABELS, made_by=made_by)).write("predicted.parquet")
+    source = TableSource.model_validate(
+        {"corpus": "mine", "source": Path("predicted.parquet"), "columns": {"utterance_id": "utterance_id"},
+         "probabilities": {label: f"p_{label}" for label in LABELS},
+         "as": "proxy:model", "trained_on_these_votes": "no"}
+    )  # fmt: skip
+    corpus = read([HUMAN, source], IEMOCAP)
+    assert corpus.votes.about.annotators["model"].trained_on == trained_on
+    fused = fuse(corpus.votes, FuseSettings(method="weighted"), utterances=corpus.utterances, quiet=True)
+    found = fused.findings.frame.filter(pl.col("kind") == "proxy_trained_on")
+    assert (found["count"].to_list(), found["where"].to_list()) == ([40], ["model"])
+    speakers = fused.labels.frame.join(corpus.utterances.frame, on="utterance_id")
+    beside = speakers.group_by("speaker").agg(pl.col("proxy_votes").sum())
+    assert dict(beside.iter_rows()) == {f"mine/{name}": 0.0 if name in ("s0", "s3") else 20.0 for name in SPEAKERS}
+    corpus.write("out")
+    Path("whole").mkdir()
+    whole = fuse_files([Path("out/votes.parquet")], Path("whole/labels.parquet"), FuseSettings(method="weighted"),
+                       utterances=Path("out/utterances.parquet"), quiet=True)  # fmt: skip
+    parts = fuse_files([Path("out/votes.parquet")], Path("whole/parts.parquet"), FuseSettings(method="weighted"),
+                       utterances=Path("out/utterances.parquet"), quiet=True, part_rows=50, whole_rows=1)  # fmt: skip
+    for one in (whole, parts):
+        assert one.findings.counts()["proxy_trained_on"] == 40
+    first, second = (Labels.read(f"whole/{name}.parquet").frame for name in ("labels", "parts"))
+    assert first.equals(second)
 
 
 def test_flags_a_pipeline_file_and_python_read_the_same_proxy(files: Path) -> None:
