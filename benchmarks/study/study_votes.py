@@ -92,7 +92,11 @@ class Corpus:
 
 def read_corpus(folder: Path) -> Corpus:
     """The clips outside the lockbox, of `tabulatedVotes.csv`, `VideoDemographics.csv` and `AudioWAV/`."""
-    frame = pl.read_csv(folder / "tabulatedVotes.csv", infer_schema_length=None, null_values=["NA"])
+    tables = [folder / "tabulatedVotes.csv", folder / "processedResults" / "tabulatedVotes.csv"]
+    source = next((path for path in tables if path.exists()), None)
+    if source is None:
+        raise InputError("there is no tabulatedVotes.csv", where=str(folder), fix="Name the folder of CREMA-D.")
+    frame = pl.read_csv(source, infer_schema_length=None, null_values=["NA"])
     frame = frame.rename({frame.columns[0]: "row"}).with_columns(clip=pl.col("row") % 100_000).sort("clip")
     frame = frame.filter(~pl.col("fileName").str.slice(0, 4).is_in(LOCKBOX))
     parts = [frame.filter(pl.col("row") // 100_000 == modality) for modality in (1, 2, 3)]

@@ -1,8 +1,9 @@
-"""Votes saved on real speech: learning curves of human votes alone and beside a listener, on clips outside the lockbox.
+"""Votes saved on real speech, and anchors for CREMA-D: learning curves of human votes alone and beside a listener.
 
 k = 1 to 4 human votes with four others held out, and k = 5 to 8 with one held out of clips that have nine or more;
 samples of 200, 400 and 1,000 clips and all. Human votes alone are fused by `auto`; the listener is that of `listen`
-with default settings, out of fold by actor, in one round and in two. Runs that are done are kept.
+with default settings, out of fold by actor (crema_d_folds.csv), in one round or two. k = 0 stands for a listener
+trained on all votes of the other folds. Runs that are done are kept. The lockbox is left out.
 
     ALM_PROXIES_TEST_DATA=DATA python benchmarks/study/votes_saved.py run --model WHISPER_TINY_FOLDER --keep FOLDER
     ALM_PROXIES_TEST_DATA=DATA python benchmarks/study/votes_saved.py report --keep FOLDER
@@ -26,7 +27,7 @@ from study_report import shown, table
 from study_results import Results
 from study_statistics import Contrast, by_actor, contrast
 from study_targets import fuse_votes, fused, shares_of
-from study_votes import LABELS, Array, Corpus, Index, counted, ordered_votes, read_corpus
+from study_votes import LABELS, Array, Corpus, Index, counted, ordered_votes, read_corpus, refuse_lockbox
 
 from alm_proxies.errors import AlmProxiesError
 from alm_proxies.measures.divergence import jsd_base2
@@ -35,12 +36,13 @@ from alm_proxies.seeds import generator
 from alm_proxies.stages.listen.hear import hear
 from alm_proxies.stages.listen.relabel import relabelling
 from alm_proxies.stages.listen.settings import ListenSettings
-from alm_proxies.training.folds import Material, assign_folds, cross_fit
+from alm_proxies.training.folds import Material, cross_fit
 from alm_proxies.training.head_settings import HeadSettings
 from alm_proxies.training.heads import Floats
 
 KINDS = ("human", "listener 1", "fused 1", "listener 2", "fused 2")
 """Kinds of label: the human votes alone, and the listener alone and fused after one round and after two."""
+FOLDS_FILE = Path(__file__).with_name("crema_d_folds.csv")
 FEW_ACTORS = 8
 """Groups of fewer actors are shown and not judged."""
 _SIZES: tuple[int | None, ...] = (None, 1000, 400, 200)
@@ -54,19 +56,23 @@ class Run:
     k: int
     held: int
     draw: int
+    rounds: int = 1
 
     @property
     def key(self) -> str:
         """The name under which it is kept."""
-        return f"{self.size or 'all'}_k{self.k}_held{self.held}_draw{self.draw}"
+        return f"{self.size or 'all'}_k{self.k}_held{self.held}_draw{self.draw}_rounds{self.rounds}"
 
 
 def runs() -> Iterator[Run]:
     """All runs, the most important first."""
     for draw in range(5):
         yield from (Run(None, k, 4, draw) for k in (1, 3, 2, 4))
+        if draw < 3:
+            yield Run(None, 0, 4, draw)
         if draw == 0:
             yield from (Run(size, k, 4, one) for size in _SIZES[1:] for k in (1, 3) for one in range(3))
+        yield from (Run(None, k, 4, draw, 2) for k in (1, 3))
     for draw in range(8):
         yield from (Run(None, k, 1, draw) for k in (5, 6, 7, 8))
     yield from (Run(size, k, 4, draw) for draw in range(3, 10) for size in _SIZES[1:] for k in (1, 3))
@@ -90,17 +96,27 @@ def rows_of(corpus: Corpus, run: Run) -> Index:
     return np.sort(chance.choice(len(corpus.clips), min(run.size, len(corpus.clips)), replace=False))
 
 
+def folds_of(actors: Sequence[str]) -> dict[str, int]:
+    """The published fold of each actor, from 0."""
+    frame = pl.read_csv(FOLDS_FILE, schema_overrides={"actor": pl.String, "fold": pl.String})
+    published = dict(frame.select("actor", "fold").iter_rows())
+    refuse_lockbox(actors)
+    return {actor: int(published[actor]) - 1 for actor in sorted(set(actors))}
+
+
 def made(corpus: Corpus, features: Floats, run: Run) -> Array:
     """The labels of every kind for the run's clips: kinds x clips x labels."""
     rows = rows_of(corpus, run)
-    votes, _ = split_votes(corpus, rows, run)
     actors = corpus.actors[rows].tolist()
-    folds = assign_folds(actors, 5, run.draw)
+    folds = folds_of(actors)
     fold = np.array([folds[actor] for actor in actors], dtype=np.int64)
+    votes = split_votes(corpus, rows, run)[0] if run.k else corpus.voice[rows]
     material = Material(LABELS, features[rows], votes, fold)
     fitted = cross_fit(
-        material, HeadSettings(), rounds=2, seed=run.draw, relabel=relabelling(material, run.draw), threads=1
+        material, HeadSettings(), rounds=run.rounds, seed=run.draw, relabel=relabelling(material, run.draw), threads=1
     )
+    if not run.k:
+        return fitted.shares[None]
     labels = [fused(corpus, features, AUTO, rows, votes, run.draw)]
     for shares in fitted.rounds:
         safe = np.maximum(shares, 1e-6)
@@ -115,36 +131,45 @@ class Curves:
     def __init__(self, corpus: Corpus, results: Results) -> None:
         self.corpus, self.results, self.lines = corpus, results, results.lines()
 
-    def draws(self, size: int | None, k: int, held: int) -> list[Run]:
-        """The runs that are done."""
-        return [run for run in runs() if (run.size, run.k, run.held) == (size, k, held) and run.key in self.lines]
+    def draws(self, size: int | None, k: int, held: int, kind: str) -> list[Run]:
+        """The runs that are done and have a kind of label; of a draw the run of fewest rounds."""
+        needed = 2 if kind.endswith("2") else 1
+        done: dict[int, Run] = {}
+        for run in sorted(runs(), key=lambda run: run.rounds):
+            if (run.size, run.k, run.held) == (size, k, held) and run.rounds >= needed and run.key in self.lines:
+                done.setdefault(run.draw, run)
+        return [done[draw] for draw in sorted(done)]
+
+    def labels(self, run: Run, kind: str) -> Array:
+        """The distributions of a kind, of the run's clips; every probability is at least 1e-6."""
+        place = KINDS.index(kind) if run.k else 0
+        found = np.maximum(self.results.predictions(run.key)[place], 1e-6)
+        made: Array = found / found.sum(1, keepdims=True)
+        return made
 
     def losses(self, run: Run, kind: str) -> dict[str, float]:
         """Log loss a held-out vote of every actor."""
         rows = rows_of(self.corpus, run)
         held = split_votes(self.corpus, rows, run)[1]
-        labels = self.results.predictions(run.key)[KINDS.index(kind)]
-        return by_actor(-(held * np.log(np.maximum(labels, 1e-6))).sum(1), held.sum(1), self.corpus.actors[rows])
+        losses = -(held * np.log(self.labels(run, kind))).sum(1)
+        return by_actor(losses, held.sum(1), self.corpus.actors[rows])
 
     def mean(self, size: int | None, k: int, held: int, kind: str) -> tuple[float, float]:
         """Log loss a held-out vote and JSD (base 2) over all clips, means of draws."""
         found = []
-        for run in self.draws(size, k, held):
+        for run in self.draws(size, k, held, kind):
             rows = rows_of(self.corpus, run)
-            votes = split_votes(self.corpus, rows, run)[1]
-            labels = np.maximum(self.results.predictions(run.key)[KINDS.index(kind)], 1e-6)
+            votes, labels = split_votes(self.corpus, rows, run)[1], self.labels(run, kind)
             use = votes.any(1)
             loss = -(votes * np.log(labels)).sum() / votes.sum()
-            found.append(
-                (loss, jsd_base2(labels[use] / labels[use].sum(1, keepdims=True), shares_of(votes[use])).mean())
-            )
+            found.append((loss, jsd_base2(labels[use], shares_of(votes[use])).mean()))
         return (float(np.mean([a for a, _ in found])), float(np.mean([b for _, b in found])))
 
     def contrast(
         self, first: tuple[int, str], second: tuple[int, str], size: int | None = None, actors: set[str] | None = None
     ) -> Contrast | None:
         """Of two pairs of (k, kind): first less second over the draws that both have, four votes held out."""
-        mine, theirs = ({run.draw: run for run in self.draws(size, k, 4)} for k, _ in (first, second))
+        mine, theirs = ({run.draw: run for run in self.draws(size, k, 4, kind)} for k, kind in (first, second))
         both = sorted(set(mine) & set(theirs))
         if not both:
             return None
@@ -170,17 +195,19 @@ def curve_table(curves: Curves) -> list[str]:
     """Log loss and JSD of every kind of label."""
     rows = []
     for held, size, k in [(4, size, k) for size in _SIZES for k in range(1, 5)] + [(1, None, k) for k in range(5, 9)]:
-        draws = curves.draws(size, k, held)
-        if draws:
-            means = [curves.mean(size, k, held, kind) for kind in KINDS]
+        draws = [len(curves.draws(size, k, held, kind)) for kind in ("fused 1", "fused 2")]
+        if draws[0]:
+            kinds = KINDS if draws[1] else KINDS[:3]
+            means = [curves.mean(size, k, held, kind) for kind in kinds]
             cells = [f"{nll:.3f} / {jsd:.3f}" if held > 1 else f"{nll:.3f}" for nll, jsd in means]
-            rows.append([str(size or "all"), str(k), str(held), str(len(draws)), *cells])
-    return table(["clips", "k", "held out", "draws", *KINDS], rows)
+            cells += [""] * (len(KINDS) - len(kinds))
+            rows.append([str(size or "all"), str(k), str(held), f"{draws[0]}, {draws[1]}", *cells])
+    return table(["clips", "k", "held out", "draws, 1 and 2 rounds", *KINDS], rows)
 
 
 def saved_table(curves: Curves) -> list[str]:
     """What a listener saves: its fused labels against human votes alone, and in human votes."""
-    curve = [(k, curves.mean(None, k, 4, "human")[0]) for k in range(1, 5) if curves.draws(None, k, 4)]
+    curve = [(k, curves.mean(None, k, 4, "human")[0]) for k in range(1, 5) if curves.draws(None, k, 4, "human")]
     rows = []
     for k, kind, more in (
         (1, "fused 1", 4),
@@ -242,6 +269,9 @@ def anchors(curves: Curves) -> list[str]:
     mean = np.mean(rows, axis=0)
     lines = [["uniform", *(f"{one:.3f}" for one in mean[:2])]]
     lines.append(["class shares of the other actors", *(f"{one:.3f}" for one in mean[2:4])])
+    if curves.draws(None, 0, 4, "listener 1"):
+        nll, jsd = curves.mean(None, 0, 4, "listener 1")
+        lines.append(["encoder, trained on all votes of the other folds", f"{nll:.3f}", f"{jsd:.3f}"])
     lines.append(["floor: shares of all votes, to four votes drawn from them", "", f"{mean[4]:.3f}"])
     return table(["label", "NLL", "JSD, base 2"], lines)
 

@@ -29,7 +29,7 @@ from study_votes import (
     read_corpus,
     scored_votes,
 )
-from votes_saved import Curves, Run, rows_of, runs, split_votes, worth
+from votes_saved import Curves, Run, folds_of, rows_of, runs, split_votes, worth
 
 from alm_proxies.errors import InputError
 from alm_proxies.measures import alt_test
@@ -406,19 +406,34 @@ def test_votes_saved_are_reported_from_what_was_run(
     results = Results(tmp_path)
     run = Run(None, 1, 4, 0)
     labels = votes_saved.made(corpus, features, run)
-    assert labels.shape == (5, len(corpus.clips), 6)
+    assert labels.shape == (3, len(corpus.clips), 6)
+    every = Run(None, 0, 4, 0)
+    results.add({"key": every.key, "seconds": 1.0}, votes_saved.made(corpus, features, every))
     assert labels.sum(2) == pytest.approx(1)
     results.add({"key": run.key, "seconds": 1.0}, labels)
     text = "\n".join(votes_saved.report(corpus, results, votes_saved.people_of(folder)))
     held = split_votes(corpus, np.arange(len(corpus.clips)), run)[1]
     loss = -(held * np.log(labels[0])).sum() / held.sum()
-    assert f"| all | 1 | 4 | 1 | {loss:.3f} / " in text
-    assert f"1 of {len(list(runs()))} runs are done" in text
+    assert f"| all | 1 | 4 | 1, 0 | {loss:.3f} / " in text
+    assert f"2 of {len(list(runs()))} runs are done" in text
+    assert "| encoder, trained on all votes of the other folds |" in text
     fused = Curves(corpus, results).contrast((1, "fused 1"), (1, "human"), actors={"1001", "1003", "1009"})
     assert fused is not None
     assert fused.actors == 2
     assert "gender: Female | 6 | 1 |" in text
     assert "not judged" in text
+
+
+def test_the_published_folds_name_every_actor_and_keep_the_lockbox_apart() -> None:
+    frame = pl.read_csv(votes_saved.FOLDS_FILE, schema_overrides={"actor": pl.String, "fold": pl.String})
+    assert frame["actor"].to_list() == [str(number) for number in range(1001, 1092)]
+    assert frame.filter(pl.col("fold") == "lockbox")["actor"].to_list() == list(LOCKBOX)
+    sizes = frame.filter(pl.col("fold") != "lockbox").group_by("fold", "sex").len()
+    assert len(sizes) == 10
+    assert sizes["len"].is_between(7, 9).all()
+    assert folds_of(["1001", "1003"])["1001"] in range(5)
+    with pytest.raises(InputError, match="actor 1089 is in the lockbox"):
+        folds_of(["1001", "1089"])
 
 
 def people() -> pl.DataFrame:
