@@ -86,6 +86,8 @@ class MadeBy(BaseModel):
     """By need (votes, utterances, labels ...): a digest of what the table or file held, never of its name or place."""
     settings: dict[str, object] = Field(default_factory=dict)
     """The settings themselves, where a later stage has to go by them."""
+    fitted: dict[str, object] = Field(default_factory=dict)
+    """What a fit came to be: methods with weights, classes and penalties, which proxies count and what each adds."""
 
     @classmethod
     def of(cls, stage: str, settings: Mapping[str, Any], inputs: Mapping[str, Iterable[str]] | None = None) -> MadeBy:

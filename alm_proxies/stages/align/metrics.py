@@ -10,6 +10,7 @@ import numpy as np
 
 from alm_proxies.about import AnnotatorCard
 from alm_proxies.compare.rivals import FUSED
+from alm_proxies.stages.align.proxies import account_in
 from alm_proxies.stages.align.results import Results
 
 
@@ -24,6 +25,21 @@ def metrics_of(results: Results) -> dict[str, Any]:
         "proxy_annotators": material.proxy.names,
         "taxonomy": material.labels,
         "mean_concentration_gain_by_the_fusion": float(material.concentration_gain.mean()),
+        "fitted": account_in(material.table) or None,
+        "proxies": {
+            one.name: {
+                "votes": one.votes,
+                "utterances": one.utterances,
+                "counts": one.counts,
+                "why": one.why,
+                "lowers_log_loss_by": one.adds,
+                "beside": one.beside,
+                "label_shares": one.shares,
+                "confusion_human_by_proxy": one.confusion,
+                "agreement_at_one_vote": one.equal,
+            }
+            for one in results.proxies
+        },
         "label_shares": results.shares,
         "corpus_shares": results.corpus_shares,
         "confusion_human_by_proxy": results.confusion,

@@ -23,7 +23,9 @@ from alm_proxies.stages.align.charts import (
     trust_chart,
     variance_chart,
 )
+from alm_proxies.stages.align.cite import cite_section
 from alm_proxies.stages.align.curves import Curve
+from alm_proxies.stages.align.fitted import dropped_section, each_proxy_section, fitted_section
 from alm_proxies.stages.align.people import people_section
 from alm_proxies.stages.align.results import Results
 from alm_proxies.stages.align.tables import (
@@ -62,8 +64,11 @@ def page_of(
         None if results.has_proxies else people,
         _worth(results),
         _rivals(results),
+        fitted_section(results),
         _groups(results),
         _shares(results),
+        each_proxy_section(results),
+        dropped_section(results),
         transcripts_section(results),
         people if results.has_proxies else None,
         _agreement(results),
@@ -76,6 +81,7 @@ def page_of(
         findings_section(findings),
     ]
     sections = [section for section in made_sections if section is not None]
+    sections.append(cite_section(results))
     said, tiles = (headline(results), summary(results)), figures(results)
     made = {
         "Made by": f"alm-proxies {__version__}, align, settings {digest_of(dict(settings))}",

@@ -7,7 +7,6 @@ from typing import Literal
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from alm_proxies.ballots import Array, Ballots, Counting
 from alm_proxies.compare.comparison import FEWEST, Comparison, compare
@@ -17,30 +16,18 @@ from alm_proxies.compare.strata import Words, in_order, strata_of
 from alm_proxies.compare.worth import Learning, human_only, learning
 from alm_proxies.errors import InputError
 from alm_proxies.estimators.counts import counts_of
-from alm_proxies.interval import Interval
 from alm_proxies.measures.agreement import EqualVotes, equal_votes
 from alm_proxies.measures.alt_test import AltTest, alt_test
-from alm_proxies.measures.bootstrap import mean_by_speaker
 from alm_proxies.measures.class_shares import ClassShares, class_shares
-from alm_proxies.seeds import generator
 from alm_proxies.stages.align.curves import Curve, StratumTrust, saturation, stratum_trust
 from alm_proxies.stages.align.people import People, people_of
+from alm_proxies.stages.align.proxies import ProxyAnnotator, proxies_of, that_count
+from alm_proxies.stages.align.side_by_side import LabelShare, confusion_of, label_shares, whole_votes
 from alm_proxies.stages.align.variance import Variance, cells_for, variance
 from alm_proxies.tables import AnnotatorCard, Finding, Utterances, Votes
 
 Kind = Literal["crowd", "skilled", "expert"]
 _MOST_AT_ONCE = 3
-
-
-@dataclass(frozen=True, slots=True)
-class LabelShare:
-    """How common a label is among human and proxy votes of the same utterances, and how both vary together."""
-
-    label: str
-    human: Interval
-    proxy: Interval
-    difference: Interval
-    correlation: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,6 +51,8 @@ class Results:
     cannot: dict[str, InputError]
     cards: dict[str, AnnotatorCard | None]
     """What is known of every proxy; None where its votes say nothing of it."""
+    proxies: tuple[ProxyAnnotator, ...]
+    """Every proxy by itself, those that count first."""
     has_transcripts: bool
     """Whether any utterance has a transcript that a proxy could be given."""
 
@@ -99,9 +88,11 @@ def measure(
 ) -> Results:
     """Measure all that the votes allow; the rivals count votes as `counting` says."""
     cannot: dict[str, InputError] = {}
+    every = material.proxy
+    material = replace(material, proxy=that_count(every, material.table))
     kept = Votes(votes.frame.filter(pl.col("utterance_id").is_in(material.ids.tolist())), votes.about)
     everyone = _together(material)
-    people, machines = _whole(everyone, seed), _whole(material.proxy, seed)
+    people, machines = whole_votes(everyone, seed), whole_votes(material.proxy, seed)
     strata = strata_of(material.human.counts(), material.fused, material.labels)
     within = {**strata, **material.groups}
     speakers = material.speakers
@@ -139,20 +130,21 @@ def measure(
     return Results(
         material=material,
         strata=strata,
-        shares=_shares(everyone.counts(), material.proxy.counts(), both, material, seed),
+        shares=label_shares(everyone.counts(), material.proxy.counts(), both, material, seed),
         corpus_shares=_corpus_shares(everyone.counts(), material.proxy.counts(), material),
-        confusion=_confusion(everyone.counts()[both], material.proxy.counts()[both]) if both.any() else None,
+        confusion=confusion_of(everyone.counts()[both], material.proxy.counts()[both]) if both.any() else None,
         people=people_of(material, people, seed=seed),
         equal=equal,
         equal_within=equal_within,
-        alt_tests=_alt_tests(kept, material.proxy.names, kind, cannot),
+        alt_tests=_alt_tests(kept, every.names, kind, cannot),
         curves=_curves(material, target, bool(held.any()), seed),
         variance=variance(material.proxy, cells_for(votes.about), speakers, seed=seed),
         trust=tuple(stratum_trust(material.human, held, _entropy(material.fused), speakers, seed=seed)),
         learning=learned,
         scores=found,
         cannot=cannot,
-        cards={name: votes.about.annotators.get(name) for name in material.proxy.names},
+        cards={name: votes.about.annotators.get(name) for name in every.names},
+        proxies=proxies_of(material, everyone, every, seed=seed),
         has_transcripts=utterances.frame["transcript"].is_not_null().any(),
     )
 
@@ -167,17 +159,6 @@ def _together(material: Material) -> Ballots:
         annotators=np.concatenate([one.annotators, other.annotators]),
         draws=np.concatenate([one.draws, other.draws]),
     )
-
-
-def _whole(ballots: Ballots, seed: int) -> Array:
-    """Whole votes: a draw whose mass is shared casts one label at random by its shares."""
-    shared = ballots.vectors.max(1, initial=0.0) < 1.0 - 1e-9
-    vectors = ballots.vectors.copy()
-    if shared.any():
-        random = generator(seed, "whole votes").random((int(shared.sum()), 1))
-        chosen = (np.cumsum(vectors[shared], axis=1) < random).sum(1)
-        vectors[shared] = np.eye(vectors.shape[1])[np.minimum(chosen, vectors.shape[1] - 1)]
-    return np.round(replace(ballots, vectors=vectors).counts())
 
 
 def _at_once(people: Array, machines: Array) -> int:
@@ -202,24 +183,6 @@ def _equal_within(
     return found
 
 
-def _shares(
-    human: Array, proxy: Array, both: NDArray[np.bool_], material: Material, seed: int
-) -> tuple[LabelShare, ...]:
-    """Shares of the labels over the utterances that have both kinds of votes, every utterance the same weight."""
-    rows = np.flatnonzero(both) if both.any() else np.flatnonzero(human.sum(1) > 0)
-    names = None if material.speakers is None else material.speakers[rows]
-    h = human[rows] / np.maximum(human[rows].sum(1, keepdims=True), 1e-300)
-    p = proxy[rows] / np.maximum(proxy[rows].sum(1, keepdims=True), 1e-300)
-    made = []
-    for j, label in enumerate(material.labels):
-        sides = (h[:, j], p[:, j], p[:, j] - h[:, j])
-        intervals = [mean_by_speaker(side, names, seed=seed) for side in sides]
-        varies = len(rows) > 2 and h[:, j].std() > 1e-12 and p[:, j].std() > 1e-12
-        correlation = float(np.corrcoef(h[:, j], p[:, j])[0, 1]) if varies else float("nan")
-        made.append(LabelShare(label, intervals[0], intervals[1], intervals[2], correlation))
-    return tuple(made)
-
-
 def _corpus_shares(human: Array, proxy: Array, material: Material) -> ClassShares | None:
     """Shares of the labels in the corpus, where some utterances have proxy votes only."""
     voted, said = human.sum(1) > 0, proxy.sum(1) > 0
@@ -237,15 +200,6 @@ def _corpus_shares(human: Array, proxy: Array, material: Material) -> ClassShare
     )
 
 
-def _confusion(human: Array, proxy: Array) -> Array:
-    """What proxies say when a human says it: rows of human labels, sum_i h_i(a) p_i(b) / sum_i h_i(a)."""
-    h, p = human / human.sum(1, keepdims=True), proxy / proxy.sum(1, keepdims=True)
-    mass = h.sum(0)[:, None]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        table: Array = np.where(mass > 1e-9, h.T @ p / np.where(mass > 0, mass, 1.0), np.nan)
-    return table
-
-
 def _alt_tests(
     votes: Votes, annotators: tuple[str, ...], kind: Kind, cannot: dict[str, InputError]
 ) -> tuple[AltTest, ...]:
@@ -261,8 +215,9 @@ def _alt_tests(
 
 def _curves(material: Material, target: Array, held_out: bool, seed: int) -> dict[str, Curve]:
     made = {"all proxies": saturation(material.proxy, target, material.speakers, seed=seed)}
-    if len(material.proxy.names) > 1:
-        for name in material.proxy.names:
+    names = [name for name in material.proxy.names if len(material.proxy.of(name).rows)]
+    if len(names) > 1:
+        for name in names:
             made[name] = saturation(material.proxy.of(name), target, material.speakers, seed=seed)
     if held_out:
         made["human votes"] = saturation(material.human, target, material.speakers, seed=seed)

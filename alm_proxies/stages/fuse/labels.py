@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -14,6 +14,7 @@ from alm_proxies.estimators.blocks import Layout
 from alm_proxies.estimators.counts import counts_of
 from alm_proxies.estimators.estimator import Estimator, labels_of, nothing_to_learn
 from alm_proxies.estimators.supervised import too_sparse
+from alm_proxies.plugins import plugin
 from alm_proxies.stages.fuse.learn import learn, quiet_fits, unsettled_attributes
 from alm_proxies.stages.fuse.survey import Part, survey
 from alm_proxies.tables import Finding, Labels, MadeBy, Utterances, Votes
@@ -21,6 +22,9 @@ from alm_proxies.trained_on import without_trained_on_votes
 
 if TYPE_CHECKING:
     from alm_proxies.stages.fuse.settings import FuseSettings
+
+_OF_METHODS = ("classes", "penalty")
+"""Settings of fuse that some methods take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,8 @@ class Fusion:
     findings: tuple[Finding, ...]
     inputs: dict[str, str]
     """By need: a digest of what its tables hold."""
+    account: dict[str, Any]
+    """What was fitted, as plain values."""
 
     @classmethod
     def of(
@@ -54,7 +60,9 @@ class Fusion:
         if seen.without_human:
             message = "utterances without a human vote to fuse: their labels rest on proxies and corpus shares"
             findings.append(Finding("fuse", "no_human_votes", message, count=seen.without_human))
-        return cls(settings, learnt.estimator, seen.layout, rated, learnt.trials, tuple(findings), seen.inputs)
+        return cls(
+            settings, learnt.estimator, seen.layout, rated, learnt.trials, tuple(findings), seen.inputs, learnt.account
+        )
 
     def labels(self, votes: Votes, utterances: Utterances | None) -> Labels:
         """A label for every utterance of these votes."""
@@ -64,7 +72,9 @@ class Fusion:
             votes, merge=said.merge, utterances=utterances, columns=said.columns, consensus=said.consensus,
             layout=self.layout,
         )  # fmt: skip
-        return finished(labels_of(self.estimator, counts, votes.about), votes, said, self.rated, self.inputs)
+        return finished(
+            labels_of(self.estimator, counts, votes.about), votes, said, self.rated, self.inputs, self.account
+        )
 
 
 def rate(votes: Votes) -> tuple[Attributes, list[Finding]]:
@@ -75,14 +85,24 @@ def rate(votes: Votes) -> tuple[Attributes, list[Finding]]:
 
 
 def finished(
-    labels: Labels, votes: Votes, settings: FuseSettings, rated: Attributes | None, inputs: Mapping[str, str]
+    labels: Labels,
+    votes: Votes,
+    settings: FuseSettings,
+    rated: Attributes | None,
+    inputs: Mapping[str, str],
+    account: Mapping[str, Any],
 ) -> Labels:
-    """The labels with their attributes, and with the settings and the inputs they were made from."""
+    """The labels with their attributes, and with the settings, the inputs and the fit they were made from.
+
+    Settings that the method does not take are not among them: `auto` has classes and penalties of its own.
+    """
     frame = labels.frame
     if rated is not None:
         made = rated.predict(votes)
         frame = frame.drop(name for name in made.columns if name != "utterance_id" and name in frame.columns)
         frame = frame.join(made, on="utterance_id", how="left", maintain_order="left")
-    said = settings.model_dump(mode="json")
+    taken = getattr(plugin("estimators", settings.method).load(), "takes", ())
+    said = settings.model_dump(mode="json", exclude={name for name in _OF_METHODS if name not in taken})
     made_by = MadeBy.of("fuse", said, {need: [digest] for need, digest in inputs.items()})
+    made_by = made_by.model_copy(update={"fitted": dict(account)})
     return Labels.of(frame, about=labels.about.with_(made_by=made_by), where="labels")

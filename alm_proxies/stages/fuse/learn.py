@@ -6,12 +6,13 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from alm_proxies.estimators.account import account_of
 from alm_proxies.estimators.chosen import Chosen
 from alm_proxies.estimators.counts import Array, Counts
 from alm_proxies.estimators.estimator import Estimator, NotConvergedWarning
@@ -33,6 +34,8 @@ class Learnt:
     estimator: Estimator
     trials: pl.DataFrame
     findings: tuple[Finding, ...]
+    account: dict[str, Any]
+    """What was fitted, as plain values."""
 
 
 def teaches(settings: FuseSettings, human: Array) -> NDArray[np.bool_]:
@@ -44,11 +47,12 @@ def learn(counts: Counts, settings: FuseSettings, *, quiet: bool = False) -> Lea
     """Fit the estimator of the settings to the utterances that teach it, or to a sample of them."""
     with quiet_fits():
         estimator = _named(settings, quiet).fit(counts)
+    account = account_of(estimator, counts)
     if isinstance(estimator, Stack | Chosen):
-        return Learnt(estimator, estimator.trials_, (*estimator.findings_, *_of_fit(estimator)))
+        return Learnt(estimator, estimator.trials_, (*estimator.findings_, *_of_fit(estimator)), account)
     effect = "so the labels count them twice and claim too much"
     leaks = leaks_found(leaking(counts), effect) if estimator.uses_proxies else []
-    return Learnt(estimator, pl.DataFrame(), (*leaks, *_of_fit(estimator)))
+    return Learnt(estimator, pl.DataFrame(), (*leaks, *_of_fit(estimator)), account)
 
 
 @contextmanager

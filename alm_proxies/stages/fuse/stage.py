@@ -64,6 +64,7 @@ def fuse(
 
 def _dawid_skene(votes: Votes, left: list[Finding]) -> Fused:
     from alm_proxies.ballots import left_out
+    from alm_proxies.estimators.account import account_of
     from alm_proxies.estimators.attributes import has_ratings
     from alm_proxies.estimators.dawid_skene import DawidSkene
     from alm_proxies.stages.fuse.labels import finished, rate
@@ -77,5 +78,6 @@ def _dawid_skene(votes: Votes, left: list[Finding]) -> Fused:
         rated, more = rate(votes)
         findings = [*findings, *left_out(votes, answer="rating"), *more]
     settings = FuseSettings(method="dawid_skene")  # it counts votes in its own way, whatever else was set
-    labels = finished(estimator.predict(votes), votes, settings, rated, {"votes": votes.content_digest()})
+    account = account_of(estimator)
+    labels = finished(estimator.predict(votes), votes, settings, rated, {"votes": votes.content_digest()}, account)
     return Fused(labels, pl.DataFrame(), Findings.gather(findings, "fuse"), estimator)

@@ -1,0 +1,147 @@
+"""What was fitted, as plain values for the metadata of labels: methods, weights, classes, proxies, what each adds.
+
+{"method": "auto",
+ "levels": [{"level": "with proxies", "share": .8, "strength_scale": 1.1, "methods": [
+    {"method": "gated", "weight": .5, "members": [{"method": "gated", "classes": 8, "penalty": .003}, ...]}]}, ...],
+ "proxies": [{"proxy": "listener", "annotators": ["listener"], "counts": true, "lowers_log_loss_by": {"value": .03,
+    "low": .02, "high": .04}, "beside": "the other proxies", "why": null}]}
+
+`weight` is within its level, `share` that of the level in the stack. `lowers_log_loss_by` is in nats a human vote left
+out, and null where it was not tried; `why` says why a proxy does not count.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from alm_proxies.estimators.chosen import Chosen
+from alm_proxies.estimators.counts import COLUMNS, Counts
+from alm_proxies.estimators.estimator import Estimator
+from alm_proxies.estimators.stack import Stack
+
+if TYPE_CHECKING:
+    from alm_proxies.estimators.dawid_skene import DawidSkene
+    from alm_proxies.estimators.stack_trial import Level
+
+_PARAMETERS = ("classes", "penalty")
+ADDS_NOTHING = "adds nothing to the others"
+NO_GAIN = "no gain that a one-sided test over speakers shows"
+NOT_USED = "the method takes no proxies"
+
+
+def account_of(estimator: Estimator | DawidSkene, counts: Counts | None = None) -> dict[str, Any]:
+    """What an estimator was fitted to be; the counts it was fitted to say which proxies there were."""
+    if isinstance(estimator, Stack):
+        return {
+            "method": estimator.name,
+            "levels": _levels(estimator),
+            "proxies": _proxies(estimator, counts),
+            "raters_count": estimator.learned_.raters_count,
+        }
+    if isinstance(estimator, Chosen):
+        return {"method": estimator.name, "chosen": _member(estimator.estimator_), "proxies": _of(estimator, counts)}
+    return {**_member(estimator), "proxies": _of(estimator, counts)}
+
+
+def _member(estimator: Estimator | DawidSkene) -> dict[str, Any]:
+    return {
+        "method": estimator.name,
+        **{name: getattr(estimator, name) for name in _PARAMETERS if hasattr(estimator, name)},
+        "converged": bool(getattr(estimator, "converged_", True)),
+    }
+
+
+def _levels(stack: Stack) -> list[dict[str, Any]]:
+    learned, made = stack.learned_, []
+    parts: Sequence[tuple[str, Level | None, Sequence[tuple[float, Estimator]]]] = (
+        ("with proxies", learned.beside if stack.share_ else None, stack.members_),
+        ("without proxies", learned.alone, stack.members_without_),
+    )
+    for name, level, members in parts:
+        if level is None:
+            continue
+        methods: dict[str, dict[str, Any]] = {}
+        for weight, member in members:
+            one = methods.setdefault(member.name, {"method": member.name, "weight": 0.0, "members": []})
+            one["weight"] += float(weight)
+            one["members"].append(_member(member))
+        share = stack.share_ if name == "with proxies" else 1.0 - stack.share_
+        made.append(
+            {
+                "level": name,
+                "share": float(share),
+                "strength_scale": _number(level.scale),
+                "log_loss_left_out": _number(level.loss),
+                "methods": list(methods.values()),
+            }
+        )
+    return made
+
+
+def _proxies(stack: Stack, counts: Counts | None) -> list[dict[str, Any]]:
+    """Every proxy: whether it counts, what it adds, why it does not."""
+    adds = {
+        row["method"].removeprefix("loglinear less "): row
+        for row in stack.trials_.iter_rows(named=True)
+        if row["method"].startswith("loglinear less ")
+    }
+    gains = {gain.context: gain.interval for gain in stack.learned_.gains}
+    made = []
+    for name, annotators in _names(counts).items():
+        why = None
+        if name in stack.leaks_:
+            why = stack.leaks_[name]
+        elif not stack.share_:
+            why = NO_GAIN
+        elif name not in stack.proxies_:
+            why = ADDS_NOTHING
+        gain, beside = None, None
+        if name in adds:
+            row = adds[name]
+            gain, beside = _interval(row["against_no_proxies"], row["low"], row["high"]), "the other proxies"
+        elif name in stack.proxies_ and gains:
+            most = gains[max(gains)]
+            gain, beside = _interval(-most.estimate, -most.high, -most.low), "human votes alone"
+        made.append(_proxy(name, annotators, why) | {"lowers_log_loss_by": gain, "beside": beside})
+    return made
+
+
+def _of(estimator: Estimator | DawidSkene, counts: Counts | None) -> list[dict[str, Any]]:
+    uses = getattr(estimator, "uses_proxies", True)
+    kept = getattr(estimator, "blocks_", ())
+    if isinstance(estimator, Chosen):
+        kept, other = estimator.candidate_.proxies, ADDS_NOTHING if estimator.candidate_.proxies else NO_GAIN
+    else:
+        kept, other = (*kept, COLUMNS), NOT_USED
+    return [
+        _proxy(name, annotators, None if uses and name in kept else other if uses else NOT_USED)
+        for name, annotators in _names(counts).items()
+    ]
+
+
+def _proxy(name: str, annotators: Sequence[str], why: str | None) -> dict[str, Any]:
+    return {
+        "proxy": name,
+        "annotators": list(annotators),
+        "counts": why is None,
+        "lowers_log_loss_by": None,
+        "beside": None,
+        "why": why,
+    }
+
+
+def _names(counts: Counts | None) -> Mapping[str, Sequence[str]]:
+    if counts is None:
+        return {}
+    blocks = {block.name: block.annotators for block in counts.blocks}
+    return blocks | ({COLUMNS: ()} if counts.columns.shape[1] else {})
+
+
+def _interval(value: float, low: float, high: float) -> dict[str, float | None]:
+    return {"value": _number(value), "low": _number(low), "high": _number(high)}
+
+
+def _number(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None

@@ -1,0 +1,152 @@
+"""What the labels were fitted with, on the page: the stack, the proxies that count and those that do not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from alm_proxies.report.charts import heat
+from alm_proxies.report.drawing import listed, number
+from alm_proxies.report.page import Block, Cell, Column, Section, Table, Text
+from alm_proxies.stages.align.proxies import ProxyAnnotator, account_in
+from alm_proxies.stages.align.results import Results
+
+_MOST = 6
+"""More proxies than these have no confusion of their own on the page."""
+
+
+def fitted_section(results: Results) -> Section | None:
+    """Methods with weights, classes and penalties, and what each proxy adds; None where the labels do not say."""
+    account = account_in(results.material.table)
+    if not account:
+        return None
+    blocks: list[Block] = [_methods(account)]
+    if results.proxies:
+        blocks.append(_proxies(results.proxies))
+    return Section("What was fitted", _lead(account), tuple(blocks))
+
+
+def each_proxy_section(results: Results) -> Section | None:
+    """Every proxy that counts by itself; None with fewer than two, which the sections before show."""
+    counted = [one for one in results.proxies if one.counts]
+    if len(counted) < 2:
+        return None
+    blocks: list[Block] = [_side_by_side(counted)]
+    blocks += _confusions(counted, results.material.labels, "counts") if len(counted) <= _MOST else []
+    lead = "Each proxy that counts, with human votes of the same utterances."
+    return Section("Proxy by proxy", lead, tuple(blocks))
+
+
+def dropped_section(results: Results) -> Section | None:
+    """The proxies that do not count, apart from the others, and why."""
+    left = [one for one in results.proxies if not one.counts]
+    if not left:
+        return None
+    why = listed([f"{one.name} ({one.why})" for one in left], "and")
+    lead = f"The labels do not rest on {why}."
+    if any(one.counts for one in results.proxies):
+        lead += " The other sections leave their votes out."
+    blocks: list[Block] = [_side_by_side(left)]
+    blocks += _confusions(left, results.material.labels, "dropped") if len(left) <= _MOST else []
+    return Section("Proxies that do not count", lead, tuple(blocks))
+
+
+def _lead(account: Mapping[str, Any]) -> str:
+    levels = account.get("levels")
+    if not levels:
+        one = account.get("chosen", account)
+        size = f" of {one['classes']} classes" if one.get("classes") else ""
+        return f"The labels are those of {one['method']}{size}, fitted to the human votes that are not held out."
+    parts = [f"{number(100 * level['share'], 0)} % {level['level']}" for level in levels if level["share"] > 0]
+    return (
+        f"The labels are a stack: {listed(parts)}. Weights were learned from human votes left out, in folds that keep "
+        "speakers apart."
+    )
+
+
+def _methods(account: Mapping[str, Any]) -> Table:
+    rows: list[list[Cell]] = []
+    if not account.get("levels"):
+        one = account.get("chosen", account)
+        rows.append([one["method"], 1.0, _sizes([one])])
+        return Table.of([Column("Method"), Column("Weight", 2), Column("Classes and penalty")], rows)
+    for level in account["levels"]:
+        for method in level["methods"]:
+            weight = level["share"] * method["weight"]
+            rows.append([level["level"], method["method"], weight, _sizes(method["members"])])
+    columns = [
+        Column("Level"),
+        Column("Method"),
+        Column("Weight", 2, "In the whole stack, for utterances with proxy votes; the sizes of a method are averaged."),
+        Column("Classes and penalty"),
+    ]
+    scales = listed([f"{number(level['strength_scale'], 2)} {level['level']}" for level in account["levels"]])
+    return Table.of(columns, rows, f"Methods of the stack (strength beyond the votes themselves scaled by {scales})")
+
+
+def _sizes(members: Sequence[Mapping[str, Any]]) -> str | None:
+    said = []
+    for member in members:
+        parts = [f"{member['classes']} classes"] if member.get("classes") else []
+        parts += [f"penalty {member['penalty']:g}"] if member.get("penalty") else []
+        said += [", ".join(parts)] if parts else []
+    return "; ".join(said) or None
+
+
+def _proxies(proxies: Sequence[ProxyAnnotator]) -> Table:
+    rows: list[list[Cell]] = [
+        [one.name, "yes" if one.counts else "no", one.adds, one.beside, one.why] for one in proxies
+    ]
+    columns = [
+        Column("Proxy"),
+        Column("Counts"),
+        Column("Lowers the log loss by", 3, "Nats a human vote left out of the fit; above zero it helps."),
+        Column("Beside"),
+        Column("Why not"),
+    ]
+    return Table.of(columns, rows, "Proxies")
+
+
+def _side_by_side(proxies: Sequence[ProxyAnnotator]) -> Table:
+    rows: list[list[Cell]] = []
+    for one in proxies:
+        more = max(one.shares, key=lambda row: row.difference.estimate, default=None)
+        less = min(one.shares, key=lambda row: row.difference.estimate, default=None)
+        rows.append(
+            [
+                one.name,
+                one.votes,
+                one.utterances,
+                None if one.equal is None else one.equal.agreement.human_human,
+                None if one.equal is None else one.equal.agreement.human_proxy,
+                None if more is None else f"{more.label} ({_signed(more.difference.estimate)})",
+                None if less is None else f"{less.label} ({_signed(less.difference.estimate)})",
+            ]
+        )
+    columns = [
+        Column("Proxy"),
+        Column("Votes"),
+        Column("Utterances"),
+        Column("Two humans agree", 2, "The chance that two human votes agree, on the utterances of this proxy."),
+        Column("Human and proxy agree", 2, "The chance that a human vote and one of this proxy agree."),
+        Column("Used most above humans"),
+        Column("Used most below humans"),
+    ]
+    return Table.of(columns, rows)
+
+
+def _signed(value: float) -> str:
+    return f"{'+' if value > 0 else ''}{number(100 * value, 0)} points"
+
+
+def _confusions(proxies: Sequence[ProxyAnnotator], labels: Sequence[str], kind: str) -> list[Block]:
+    words = "Row by row what a proxy says where a human says a label, per cent, on one scale."
+    charts = [
+        heat(
+            f"confusion-{kind}-{place}", one.name, labels, labels, one.confusion, row_title="human",
+            column_title="proxy", alt=f"What {one.name} says where humans say a label.",
+        )
+        for place, one in enumerate(proxies)
+        if one.confusion is not None
+    ]  # fmt: skip
+    return [Text(words), *charts]

@@ -1,0 +1,110 @@
+"""Every proxy by itself: whether it counts, what it adds, and how its votes compare with human ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from alm_proxies.ballots import Array, Ballots
+from alm_proxies.compare.comparison import FEWEST
+from alm_proxies.compare.material import Material
+from alm_proxies.interval import Interval
+from alm_proxies.measures.agreement import EqualVotes, equal_votes
+from alm_proxies.stages.align.side_by_side import LabelShare, confusion_of, label_shares, whole_votes
+from alm_proxies.tables import Labels
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ProxyAnnotator:
+    """One proxy's votes beside human votes of the same utterances; None where too few utterances have both."""
+
+    name: str
+    votes: int
+    utterances: int
+    why: str | None
+    """Why it does not count in the labels; None where it does, or where the labels do not say."""
+    adds: Interval | None
+    """By how much it lowers the log loss a human vote left out, as fuse found; None where it was not tried alone."""
+    beside: str | None
+    """What it was tried beside."""
+    shares: tuple[LabelShare, ...]
+    confusion: Array | None
+    equal: EqualVotes | None
+
+    @property
+    def counts(self) -> bool:
+        """Whether the labels rest on it."""
+        return self.why is None
+
+
+def account_in(labels: Labels) -> dict[str, Any]:
+    """What the labels say of the fit that made them; empty where they say nothing."""
+    maker = labels.about.made_by
+    return {} if maker is None else dict(maker.fitted)
+
+
+def dropped_in(labels: Labels) -> dict[str, str]:
+    """By annotator: why its votes do not count in the labels."""
+    return {
+        annotator: proxy["why"]
+        for proxy in account_in(labels).get("proxies", [])
+        if not proxy["counts"]
+        for annotator in proxy["annotators"]
+    }
+
+
+def that_count(proxy: Ballots, labels: Labels) -> Ballots:
+    """The votes of the proxies that count in the labels; all of them where none does."""
+    dropped = dropped_in(labels)
+    kept = np.array([name not in dropped for name in proxy.names], dtype=np.bool_)
+    if kept.all() or not kept.any():
+        return proxy
+    place = np.cumsum(kept) - 1
+    some = proxy.where(kept[proxy.annotators])
+    return Ballots(
+        rows=some.rows,
+        vectors=some.vectors,
+        annotators=place[some.annotators].astype(np.int64),
+        draws=some.draws,
+        names=tuple(name for name, there in zip(proxy.names, kept, strict=True) if there),
+        utterances=some.utterances,
+    )
+
+
+def proxies_of(material: Material, everyone: Ballots, proxies: Ballots, *, seed: int) -> tuple[ProxyAnnotator, ...]:
+    """Every proxy beside human votes, fitted and held out, of the same utterances."""
+    dropped = dropped_in(material.table)
+    adds = {
+        annotator: proxy for proxy in account_in(material.table).get("proxies", []) for annotator in proxy["annotators"]
+    }
+    human, people = everyone.counts(), whole_votes(everyone, seed)
+    made = []
+    for name in proxies.names:
+        own = proxies.of(name)
+        counts = own.counts()
+        both = (human.sum(1) > 0) & (counts.sum(1) > 0)
+        enough = (people.sum(1) >= 2) & (counts.sum(1) > 0)
+        equal = None
+        if enough.sum() >= FEWEST:
+            equal = equal_votes(people, whole_votes(own, seed), material.speakers, votes=1, seed=seed)
+        gain = adds.get(name, {}).get("lowers_log_loss_by")
+        made.append(
+            ProxyAnnotator(
+                name,
+                len(own.rows),
+                int((counts.sum(1) > 0).sum()),
+                dropped.get(name),
+                None if gain is None else Interval(_known(gain["value"]), _known(gain["low"]), _known(gain["high"])),
+                adds.get(name, {}).get("beside"),
+                label_shares(human, counts, both, material, seed) if both.any() else (),
+                confusion_of(human[both], counts[both]) if both.any() else None,
+                equal,
+            )
+        )
+    return tuple(sorted(made, key=lambda one: not one.counts))
+
+
+def _known(value: float | None) -> float:
+    return float("nan") if value is None else value

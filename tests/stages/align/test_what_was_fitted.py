@@ -1,0 +1,124 @@
+"""What was fitted: in the labels' metadata, in the metrics and on the page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from alm_proxies.cli.app import run as command
+from alm_proxies.stages.align.stage import Alignment, AlignSettings, align
+from alm_proxies.stages.fuse.stage import Fused, FuseSettings, fuse
+from alm_proxies.tables import Labels, Utterances, Votes
+
+LABELS = ("angry", "happy", "sad")
+QUICK = AlignSettings(examples=2)
+
+
+@pytest.fixture(scope="module")
+def corpus() -> tuple[Votes, Utterances]:
+    """160 utterances of twenty speakers: three votes to fit, three held out, a good proxy and a shuffled one."""
+    random = np.random.default_rng(3)
+    truth = random.dirichlet(np.full(3, 0.5), 160)
+    rows = []
+    for number, share in enumerate(truth):
+        sources = (
+            ("crowd", 6, share),
+            ("good", 6, 0.8 * share + 0.2 / 3),
+            ("other/wrong", 6, truth[(number * 7) % 160]),
+        )
+        for annotator, count, shares in sources:
+            human = annotator == "crowd"
+            for draw, label in enumerate(random.choice(3, count, p=shares / shares.sum())):
+                source = "human" if human else "proxy"
+                rows.append((f"u{number:03}", annotator, source, draw, LABELS[label], human and draw >= 3))
+    names = ["utterance_id", "annotator", "source", "draw", "label", "held_out"]
+    people = pl.DataFrame(
+        {"utterance_id": [f"u{n:03}" for n in range(160)], "speaker": [f"s{n % 20}" for n in range(160)]}
+    )
+    votes = Votes.of(pl.DataFrame(rows, schema=names, orient="row"), taxonomy=LABELS)
+    return votes, Utterances.of(people)
+
+
+@pytest.fixture(scope="module")
+def fused(corpus: tuple[Votes, Utterances]) -> Fused:
+    return fuse(corpus[0], utterances=corpus[1], quiet=True)
+
+
+@pytest.fixture(scope="module")
+def report(corpus: tuple[Votes, Utterances], fused: Fused) -> Alignment:
+    return align(fused.labels, *corpus, QUICK)
+
+
+def test_the_labels_say_the_stack_with_weights_classes_and_penalties(fused: Fused, tmp_path: Path) -> None:
+    fused.labels.write(tmp_path / "labels.parquet")
+    maker = Labels.read(tmp_path / "labels.parquet").about.made_by
+    assert maker is not None
+    levels: list[dict[str, object]] = maker.fitted["levels"]  # type: ignore[assignment]
+    assert sum(level["share"] for level in levels) == pytest.approx(1.0)  # type: ignore[misc]
+    for level in levels:
+        methods: list[dict[str, object]] = level["methods"]  # type: ignore[assignment]
+        assert sum(method["weight"] for method in methods) == pytest.approx(1.0)  # type: ignore[misc]
+    gated = [m for level in levels for m in level["methods"] if m["method"] == "gated"]  # type: ignore[attr-defined]
+    assert [(one["classes"], one["penalty"]) for one in gated[-1]["members"]] == [(8, 0.01), (16, 0.01)]
+    # what auto does not take is not stated as if it had been used
+    assert "classes" not in maker.settings
+    assert "penalty" not in maker.settings
+
+
+def test_a_method_with_classes_states_its_own(corpus: tuple[Votes, Utterances]) -> None:
+    made = fuse(corpus[0], FuseSettings(method="gated", classes=4, penalty=0.01), utterances=corpus[1], quiet=True)
+    maker = made.labels.about.made_by
+    assert maker is not None
+    assert (maker.fitted["classes"], maker.fitted["penalty"]) == (4, 0.01)
+    assert maker.settings["classes"] == 4
+
+
+def test_which_proxies_count_what_each_adds_and_why_others_do_not(fused: Fused, report: Alignment) -> None:
+    proxies = report.metrics["proxies"]
+    assert list(proxies) == ["good", "other/wrong"]
+    assert proxies["good"]["counts"]
+    assert proxies["good"]["lowers_log_loss_by"]["estimate"] > 0
+    assert not proxies["other/wrong"]["counts"]
+    assert proxies["other/wrong"]["why"] == "adds nothing to the others"
+    row = fused.trials.filter(pl.col("method") == "loglinear less good")
+    assert proxies["good"]["lowers_log_loss_by"]["estimate"] == pytest.approx(row["against_no_proxies"][0])
+    maker = fused.labels.about.made_by
+    assert maker is not None
+    assert report.metrics["fitted"] == maker.fitted
+
+
+def test_dropped_proxies_stand_apart_and_the_others_are_described_without_them(
+    corpus: tuple[Votes, Utterances], report: Alignment
+) -> None:
+    sections = {section.title: section for section in report.page.sections}
+    assert "other/wrong (adds nothing to the others)" in sections["Proxies that do not count"].lead
+    votes, utterances = corpus
+    without = Votes.of(votes.frame.filter(pl.col("annotator") != "other/wrong"), about=votes.about)
+    alone = align(
+        fuse(without, FuseSettings(method="gated"), utterances=utterances, quiet=True).labels,
+        without,
+        utterances,
+        QUICK,
+    )
+    assert report.metrics["confusion_human_by_proxy"] == alone.metrics["confusion_human_by_proxy"]
+    assert report.metrics["proxy_votes"] == 960
+    html = report.page.html()
+    assert "16 classes, penalty 0.01" in html
+    assert "How to cite" in sections
+    assert "Yao, Vehtari, Simpson and Gelman 2018" in html
+    assert "logarithms of base 2: the divergence, not its root" in html
+
+
+def test_the_command_writes_trials_and_findings_beside_the_labels(
+    corpus: tuple[Votes, Utterances], tmp_path: Path
+) -> None:
+    corpus[0].write(tmp_path / "votes.parquet")
+    corpus[1].write(tmp_path / "people.parquet")
+    given = ["fuse", str(tmp_path / "votes.parquet"), "--utterances", str(tmp_path / "people.parquet"), "--quiet"]
+    assert command([*given, "-o", str(tmp_path / "labels.parquet")]) == 0
+    trials = pl.read_parquet(tmp_path / "labels.trials.parquet")
+    assert {"stack", "gated", "loglinear less good"} <= set(trials["method"])
+    assert (tmp_path / "labels.findings.parquet").is_file()
