@@ -171,43 +171,36 @@ Let $n_{ik}$ be the held-out votes of utterance $i$ for label $k$, $q_i = n_i / 
 the predicted distribution. Intervals are 95 %, by a bootstrap over speakers; methods are compared in pairs, on the same
 speakers.
 
-## Scores against held-out votes
+These are the keys of `metrics.json`, which align, evaluate and balance write, and of `metrics.jsonl`, which a training
+writes. A figure that is not known is null.
 """
-SCORES = (
-    (
-        "nll_per_vote",
-        r"$-\sum_{ik} n_{ik} \ln p_{ik} \; / \; \sum_{ik} n_{ik}$",
-        "Log loss in nats; lower is better. 0.01 less means about 1 % more probability for what people said. "
-        "Everything is chosen by it.",
-    ),
-    (
-        "jsd_base2",
-        r"$\frac{1}{2} D(p \Vert m) + \frac{1}{2} D(q \Vert m), \; m = \frac{p+q}{2}$",
-        "Distance of distributions, 0 to 1; lower is better. With few votes even the truth does not reach 0.",
-    ),
-    (
-        "jsd_floor",
-        r"$\mathrm{E} \; \mathrm{JSD}(p, q)$ with $q$ drawn from $p$",
-        "What the truth itself would score against so few votes.",
-    ),
-    ("brier", r"$\sum_k (p_k - y_k)^2$ over votes $y$", "0 to 2; lower is better."),
-    ("total_variation", r"$\frac{1}{2} \sum_k \lvert p_k - q_k \rvert$", "0 to 1; lower is better."),
-    (
-        "emd",
-        "earth mover's distance over the labels' places in valence, arousal and dominance",
-        "Near misses cost less; lower is better.",
-    ),
-)
-"""Name, formula and reading of each score."""
 
 
 def metrics_page() -> str:
-    """Scores with their formulas, and the words of the report."""
+    """Every metric with its formula, and the words of the report."""
     from alm_proxies.compare.glossary import _WORDS
+    from alm_proxies.metrics import DESCRIPTIONS, ENDS, GROUPS, METRICS
 
+    parts = [_METRICS_HEAD]
+    for group in GROUPS:
+        listed = [
+            (
+                code(name),
+                f"${metric.formula}$" if metric.formula else "",
+                "; ".join(filter(None, (plain(metric.unit), metric.better and f"{metric.better} is better"))),
+                plain(metric.meaning) + (f" ({plain(metric.reference)})" if metric.reference else ""),
+                ", ".join(metric.by),
+            )
+            for name, metric in METRICS.items()
+            if metric.group == group
+        ]
+        if listed:
+            parts.append(f"## {group}\n\n{table(('name', 'formula', 'unit', 'meaning', 'keys below'), listed)}")
+    for title, words in (("A figure with its interval", ENDS), ("What a figure is about", DESCRIPTIONS)):
+        described = [(code(name), plain(meaning)) for name, meaning in words.items()]
+        parts.append(f"## {title}\n\n{table(('key', 'meaning'), described)}")
     rows = [(word, sentence) for word, _, sentence in sorted(_WORDS, key=lambda entry: entry[0].casefold())]
-    scores = table(("name", "formula", "read it so"), [(code(name), *rest) for name, *rest in SCORES])
-    return f"{_METRICS_HEAD}\n{scores}\n## The words of a report\n\n{table(('word', 'meaning'), rows)}"
+    return "\n".join([*parts, f"## The words of a report\n\n{table(('word', 'meaning'), rows)}"])
 
 
 def stages_page() -> str:

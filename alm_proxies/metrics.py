@@ -1,0 +1,336 @@
+"""Every metric that a stage writes, by its name: what it means, its unit, its formula and where it comes from.
+
+n_ik are the held-out votes of utterance i for label k, q_i their shares, p_i the predicted distribution. A new name in
+a metrics.json or metrics.jsonl needs a line here; the documentation prints them.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+
+class Metric(NamedTuple):
+    """What a metric means."""
+
+    group: str
+    meaning: str
+    unit: str = ""
+    formula: str = ""
+    """LaTeX; empty where the meaning says it."""
+    better: Literal["lower", "higher", ""] = ""
+    reference: str = ""
+    by: tuple[str, ...] = ()
+    """What the keys below the name are, level by level: (stratification, value, method)."""
+
+
+SCORE = "Scores against held-out votes"
+RECOVERED = "Strength and ambiguity"
+AGREEMENT = "Agreement"
+WORTH = "What votes are worth"
+SHARES = "Label shares"
+BALANCE = "Balance"
+TRAINING = "Training"
+GROUPS = (SCORE, RECOVERED, AGREEMENT, WORTH, SHARES, BALANCE, TRAINING)
+
+ENDS = {
+    "value": "The estimate.",
+    "estimate": "The estimate.",
+    "low": "The lower end of its 95 % interval, by a bootstrap over speakers.",
+    "high": "The upper end.",
+    "p_value": "Two-sided, of a sign-flip test over speakers.",
+    "method": "How the interval was made: percentile, t (under 20 speakers), none (under two).",
+    "speakers": "The number of speakers that the interval is over.",
+    "per_speaker": "The values of the speakers, where these are fewer than 20.",
+}
+"""The keys of a figure with its interval. Evaluations say value, alignments estimate."""
+
+_NLL = r"-\sum_{ik} n_{ik} \ln p_{ik} \; / \; \sum_{ik} n_{ik}"
+_NLL_MEANING = (
+    "Log loss of the held-out votes. 0.01 less means about 1 % more probability for what people said. "
+    "Everything is chosen by it."
+)
+_JSD = r"\frac{1}{2} D(p \Vert m) + \frac{1}{2} D(q \Vert m), \; m = \frac{p+q}{2}"
+_JSD_MEANING = "Jensen-Shannon divergence with base-2 logarithms. With few votes even the truth does not reach 0."
+_ANCHORS = "places by Russell and Mehrabian 1977"
+
+METRICS: dict[str, Metric] = {
+    # scores
+    "nll_per_vote": Metric(SCORE, _NLL_MEANING, "nats a vote", _NLL, "lower"),
+    "nll": Metric(SCORE, "nll_per_vote, under its short name.", "nats a vote", _NLL, "lower"),
+    "jsd_base2": Metric(SCORE, _JSD_MEANING, "0 to 1", _JSD, "lower", "Lin 1991"),
+    "jsd": Metric(SCORE, "jsd_base2, under its short name.", "0 to 1", _JSD, "lower", "Lin 1991"),
+    "jsd_floor": Metric(
+        SCORE,
+        "What the truth itself would score against as few votes. Without a simulated truth, what the prediction "
+        "believes stands in for it.",
+        "0 to 1",
+        r"\mathrm{E} \; \mathrm{JSD}(p, q), \; q \sim p",
+    ),
+    "brier": Metric(
+        SCORE, "Squared distance of the prediction from each vote y.", "0 to 2",
+        r"\sum_k (p_k - y_k)^2", "lower", "Brier 1950",
+    ),
+    "total_variation": Metric(
+        SCORE, "Half the summed difference of the shares.", "0 to 1", r"\frac{1}{2} \sum_k \lvert p_k - q_k \rvert",
+        "lower",
+    ),
+    "kld_nats": Metric(
+        SCORE, "Kullback-Leibler divergence of the prediction from the votes' shares; infinite where a label with "
+        "votes was given no probability.", "nats", r"\sum_k q_k \ln (q_k / p_k)", "lower", "Kullback and Leibler 1951",
+    ),
+    "bhattacharyya": Metric(
+        SCORE, "Bhattacharyya coefficient: 1 where both are equal.", "0 to 1", r"\sum_k \sqrt{p_k q_k}", "higher",
+        "Bhattacharyya 1943",
+    ),
+    "r2_within_utterance": Metric(
+        SCORE, "Squared correlation of prediction and shares over the labels of an utterance; utterances where either "
+        "is uniform are left out.", "0 to 1", r"\mathrm{corr}_k (p_{ik}, q_{ik})^2", "higher",
+    ),
+    "r2_over_utterances": Metric(
+        SCORE, "How much of the differences between utterances the predictions explain, mean over labels; below 0, the "
+        "mean of the corpus predicts better. Few votes keep it well below 1.", "up to 1",
+        r"1 - \sum_i (q_{ik} - p_{ik})^2 \; / \; \sum_i (q_{ik} - \bar q_k)^2", "higher",
+    ),
+    "emd": Metric(
+        SCORE, "Earth mover's distance over the labels' places in valence, arousal and dominance: near misses cost "
+        "less.", "distance of places", r"\min_x \sum_{kl} x_{kl} d_{kl}", "lower", _ANCHORS,
+    ),
+    "ece": Metric(
+        SCORE, "Expected calibration error: the confidence of the top label against its share of the votes, in 15 bins "
+        "of equal size.", "0 to 1", r"\sum_b \frac{N_b}{N} \lvert \bar p_b - \bar q_b \rvert", "lower",
+        "Naeini et al. 2015",
+    ),
+    "accuracy": Metric(SCORE, "How often the top label is the one with most votes; ties are left out.", "0 to 1",
+                       "", "higher"),
+    "macro_f1": Metric(SCORE, "F1 of the top label, mean over the whole list of labels; ties are left out.", "0 to 1",
+                       r"\frac{1}{K} \sum_k 2 t_k / (g_k + m_k)", "higher"),
+    "uar": Metric(SCORE, "Unweighted average recall of the top label, over the labels that occur; ties are left out.",
+                  "0 to 1", r"\mathrm{mean}_k \; t_k / m_k", "higher"),
+    "less_baseline": Metric(SCORE, "Log loss less that of the baseline on the same votes, paired; below 0 it is "
+                            "better.", "nats a vote", "", "lower"),
+    "gain": Metric(SCORE, "The same as less_baseline; its figures are under difference.", "nats a vote", "", "lower"),
+    "difference": Metric(SCORE, "The second less the first, paired, on the same utterances."),
+    "pairs": Metric(SCORE, "Log loss of one prediction less that of another, paired.", "nats a vote", "", "lower",
+                    by=("first less second",)),
+    "against_fused": Metric(SCORE, "Log loss of each method less that of the fused labels; below 0 it is better.",
+                            "nats a vote", by=("method",)),
+    "conditions_less_as_recorded": Metric(SCORE, "Log loss of a model in worse sound less that of the recordings as "
+                                          "they are.", "nats a vote", by=("prediction", "condition")),
+    "scores": Metric(SCORE, "nll, jsd, brier and gain of every method: overall, within strata, against the fused "
+                     "labels."),
+    "overall": Metric(SCORE, "Scores over all utterances, one entry a method."),
+    "within": Metric(SCORE, "Scores within strata and groups of 20 utterances or more.",
+                     by=("stratification", "value", "method")),
+    "within_thirds_cut_by_other_votes": Metric(
+        SCORE, "Scores within thirds of ambiguity that are cut by one half of the held-out votes and scored on the "
+        "other half, both ways, so that they favour nobody.", by=("third", "method"),
+    ),
+    "every_score": Metric(SCORE, "Every score above overall, by outcome and by observable ambiguity, as rows.",
+                          by=("method",)),
+    "ccc": Metric(SCORE, "Concordance of predicted and rated mean; written ccc_valence, ccc_arousal, ccc_dominance.",
+                  "-1 to 1", r"2 \sigma_{xy} / (\sigma_x^2 + \sigma_y^2 + (\mu_x - \mu_y)^2)", "higher", "Lin 1989"),
+    "rmse": Metric(SCORE, "Root mean squared error of the predicted mean; written rmse_valence, rmse_arousal, "
+                   "rmse_dominance.", "0 to 1", r"\sqrt{\mathrm{mean} (x - y)^2}", "lower"),
+    "recall_over_votes": Metric(SCORE, "Of the votes for a label, the share on utterances whose top label it is; mean "
+                                "over labels.", "0 to 1", r"\mathrm{mean}_k \sum_{i: \hat k_i = k} n_{ik} / \sum_i "
+                                r"n_{ik}", "higher"),
+    "minor_recall": Metric(SCORE, "Of the labels with votes besides the most voted one, the share among the m "
+                           "likeliest, m labels having votes.", "0 to 1", "", "higher"),
+    "risk_coverage": Metric(SCORE, "The share of votes that the top label misses (risk) over the most confident part "
+                            "of the utterances (coverage); area is its mean over all coverages.", "0 to 1", "",
+                            "lower", "Geifman and El-Yaniv 2017", by=("coverage, risk or area",)),
+    "confusion_of_shares": Metric(SHARES, "Row by row, the mean prediction where people vote for a label.", "0 to 1"),
+    # strength and ambiguity
+    "dirichlet_multinomial_nll": Metric(
+        RECOVERED, "Log loss of each utterance's votes under Dirichlet(concentration x p): it judges the strength of "
+        "the labels too.", "nats a vote",
+        r"-\frac{1}{n} \ln \frac{\Gamma(c)}{\Gamma(c+n)} \prod_k \frac{\Gamma(c p_k + n_k)}{\Gamma(c p_k)}", "lower",
+    ),
+    "concentration": Metric(
+        RECOVERED, "How held-out votes fall in what the concentration predicts. coverage: by level, the share of "
+        "utterances whose votes for the top label lie in the central interval. pit: ten bins, flat where calibrated. "
+        "log_score and log_score_without: -ln of the probability of the votes with the concentration, and with the "
+        "shares taken as exact.", "", "", "", "Czado, Gneiting and Held 2009", by=("method", "part", "level"),
+    ),
+    "reliability": Metric(
+        RECOVERED, "By method: confidence of the top label and its share of the votes, in bins of equal size. Among "
+        "human_agreement, by number of votes: the share of the variance of their shares that is the utterance's own.",
+        "0 to 1", r"k \alpha / (1 + (k-1) \alpha)", "", "Spearman 1910, Brown 1910", by=("method or votes", "part"),
+    ),
+    "reliability_bins": Metric(RECOVERED, "The same in fewer bins, with intervals.", "0 to 1", by=("method",)),
+    "confidence": Metric(RECOVERED, "Mean probability of the top label in a bin.", "0 to 1"),
+    "share": Metric(RECOVERED, "A share of votes, or of variance, with its interval.", "0 to 1"),
+    "ambiguity": Metric(RECOVERED, "Predicted disagreement against the disagreement of two held-out votes, by its five "
+                        "figures.", "", r"1 - \sum_k p_k^2"),
+    "correlation": Metric(RECOVERED, "Pearson's correlation over utterances.", "-1 to 1", "", "higher"),
+    "rank_correlation": Metric(RECOVERED, "Spearman's correlation of predicted and observed disagreement.", "-1 to 1",
+                               "", "higher"),
+    "ceiling": Metric(RECOVERED, "The correlation that the truth itself would have with so few votes; null under 200 "
+                      "utterances with 4 votes.", "0 to 1", r"\sqrt{\mathrm{Var}(\mathrm{true}) / "
+                      r"\mathrm{Var}(\mathrm{observed})}"),
+    "slope": Metric(RECOVERED, "Of observed on predicted disagreement: 1 is calibrated, below 1 predictions vary too "
+                    "much."),
+    "bias": Metric(RECOVERED, "Mean predicted less mean observed disagreement: above 0 predictions are too ambiguous.",
+                   "-1 to 1"),
+    "stratum_trust": Metric(RECOVERED, "How often the third of ambiguity that an utterance is put in is the third of "
+                            "its held-out votes; chance is 1/3.", "0 to 1", "", "higher"),
+    # agreement
+    "human_agreement": Metric(AGREEMENT, "All human votes, of the fit and held out, on utterances with two or more."),
+    "agreement": Metric(AGREEMENT, "The chance that two votes of an utterance agree.", "0 to 1",
+                        r"(\sum_k n_k^2 - n) / (n (n-1))", "higher"),
+    "alpha": Metric(AGREEMENT, "Krippendorff's alpha for labels: agreement beyond chance.", "up to 1",
+                    r"1 - D_o / D_e", "higher", "Krippendorff 2011"),
+    "kappa": Metric(AGREEMENT, "Fleiss' kappa for unequal numbers of votes, every utterance weighing the same; between "
+                    "humans and proxies, agreement beyond that of their mean shares.", "up to 1",
+                    r"(P - E) / (1 - E)", "higher", "Gwet 2014"),
+    "apart": Metric(AGREEMENT, "The raters who agree least with the others, how many were compared and how many had "
+                    "too few utterances."),
+    "lowest": Metric(AGREEMENT, "One entry a rater, numbered as in raters: agreement with the others, that among the "
+                     "others, and the difference."),
+    "others": Metric(AGREEMENT, "The chance that two votes of the others agree.", "0 to 1"),
+    "stands_out": Metric(AGREEMENT, "Whether the difference is below 0 beyond what trying every rater explains."),
+    "compared": Metric(AGREEMENT, "The number of raters compared."),
+    "agreement_at_equal_votes": Metric(AGREEMENT, "Human votes against human votes, and against proxy votes, with the "
+                                       "same number of votes on every side: jsd_base2, agreement, kappa."),
+    "agreement_at_one_vote": Metric(AGREEMENT, "The same with one vote on every side, for one proxy."),
+    "agreement_within": Metric(AGREEMENT, "agreement_at_equal_votes within groups.", by=("group", "value")),
+    "human_human": Metric(AGREEMENT, "Between two disjoint sets of human votes."),
+    "human_proxy": Metric(AGREEMENT, "Between human and proxy votes."),
+    "alt_tests": Metric(
+        AGREEMENT, "The alternative annotator test of every proxy: epsilon, the raters tested and left out, items "
+        "(utterances), win_rate and passed. null where raters are not known.", "", "", "",
+        "Calderon, Reichart and Dror 2025",
+    ),
+    "epsilon": Metric(AGREEMENT, "What a proxy is let off, since it costs less: 0.1, 0.15 or 0.2."),
+    "proxy_advantage": Metric(AGREEMENT, "How often the proxy is at least as near to the other raters as this rater.",
+                              "0 to 1", "", "higher"),
+    "rater_advantage": Metric(AGREEMENT, "How often this rater is at least as near to the others as the proxy.",
+                              "0 to 1"),
+    "won": Metric(AGREEMENT, "Whether the proxy won against the rater, after Benjamini and Yekutieli."),
+    "win_rate": Metric(AGREEMENT, "The share of raters against whom the proxy won.", "0 to 1", "", "higher"),
+    "passed": Metric(AGREEMENT, "Whether that is half or more; null with fewer than three raters."),
+    "raters_left_out": Metric(AGREEMENT, "Raters with fewer than 30 utterances in common."),
+    "variance": Metric(AGREEMENT, "Where the disagreement of proxies comes from: the share of the utterance, of each "
+                       "factor that was crossed, and of chance."),
+    "components": Metric(AGREEMENT, "One entry a factor: its name and its share of the variance."),
+    "total": Metric(AGREEMENT, "The chance that two proxy votes of two utterances differ.", "0 to 1"),
+    # worth
+    "saturation": Metric(WORTH, "JSD (base 2) of n votes to the target at n = 1, 2 ..., and the fitted curve.", "0 to "
+                         "1", r"a - b e^{-cn}", by=("votes of", "part", "parameter")),
+    "saturated_at": Metric(WORTH, "The first number of votes within a tenth of the fitted drop; null where there is "
+                           "none up to 1000.", "votes"),
+    "learning": Metric(WORTH, "Log loss of the same held-out votes predicted from at = k human votes: human alone, "
+                       "with_proxies, and the fused labels.", "nats a vote"),
+    "at": Metric(WORTH, "The numbers of votes of a curve.", "votes"),
+    "human": Metric(WORTH, "Of human votes alone: the curve in learning, the share in label_shares."),
+    "with_proxies": Metric(WORTH, "The learning curve of human votes beside proxies.", "nats a vote", "", "lower"),
+    "fused": Metric(WORTH, "Log loss of the fused labels on the votes of the learning curve.", "nats a vote", "",
+                    "lower"),
+    "given": Metric(WORTH, "The human votes beneath each fused label.", "votes"),
+    "strength": Metric(WORTH, "Mean concentration of the fit to human votes alone at every k.", "votes"),
+    "worth": Metric(WORTH, "The number of human votes that predict as well as the fused labels, those given included.",
+                    "votes", by=("stratum", "part")),
+    "worth_in_human_votes": Metric(WORTH, "What the proxies were worth beyond the human votes given, with its "
+                                   "interval; inf is beyond the curve.", "votes", "", "higher",
+                                   by=("stratum", "part")),
+    "concentration_gain": Metric(WORTH, "Concentration with less without proxies; not in human votes.", "votes of "
+                                 "concentration", by=("stratum",)),
+    "mean_concentration_gain_by_the_fusion": Metric(WORTH, "Mean concentration_gain of the labels.", "votes of "
+                                                    "concentration"),
+    "concentration_per_human_vote": Metric(WORTH, "What one more human vote adds to the concentration.", "votes of "
+                                           "concentration"),
+    "lowers_log_loss_by": Metric(WORTH, "By how much the proxy lowers the log loss of a human vote left out.",
+                                 "nats a vote", "", "higher"),
+    "injected_transcripts": Metric(WORTH, "Whether a proxy is given transcripts, and the share of its votes that an "
+                                   "injected answer turned, beside the share that a harmless sentence did.", "0 to 1",
+                                   by=("proxy", "part", "figure")),
+    # label shares
+    "label_shares": Metric(SHARES, "How common each label is among human and proxy votes of the same utterances, and "
+                           "how both vary together.", "0 to 1"),
+    "corpus_shares": Metric(SHARES, "How common each label is in the corpus, from few human and many proxy votes, with "
+                            "human votes alone beside it.", "0 to 1",
+                            r"\bar y + \lambda (\bar f_{\mathrm{elsewhere}} - \bar f_{\mathrm{here}})", "",
+                            "PPI++: Angelopoulos et al. 2023", by=("figure",)),
+    "confusion_human_by_proxy": Metric(SHARES, "Row by row, what proxies say where a person says a label.", "0 to 1",
+                                       r"\sum_i h_i(a) p_i(b) / \sum_i h_i(a)"),
+    "proxy": Metric(SHARES, "The label's share among proxy votes.", "0 to 1"),
+    "confusion": Metric(SHARES, "confusion_of_shares of one prediction.", "0 to 1"),
+    # balance
+    "effective_size": Metric(BALANCE, "The number of equally weighted utterances that carry as much information.",
+                             "utterances", r"(\sum w)^2 / \sum w^2", "higher", "Kish 1965"),
+    "largest_weight": Metric(BALANCE, "The largest weight; their mean is 1."),
+    "met": Metric(BALANCE, "Whether every wanted share was reached."),
+    "worst_error": Metric(BALANCE, "The largest distance of a reached share from the wanted one.", "0 to 1", "",
+                          "lower"),
+    "worst": Metric(BALANCE, "The level that is farthest from what was wanted."),
+    "shares": Metric(BALANCE, "One entry a level of classes, ambiguity or a group: its share before, wanted, after.",
+                     "0 to 1"),
+    "before": Metric(BALANCE, "A share before balancing.", "0 to 1"),
+    "wanted": Metric(BALANCE, "A share that was asked for.", "0 to 1"),
+    "after": Metric(BALANCE, "A share after balancing.", "0 to 1"),
+    "copies": Metric(BALANCE, "The set of whole copies: items, how many are augmented, by which effects."),
+    "augmented": Metric(BALANCE, "Copies that got an effect of sound.", "items"),
+    "effects": Metric(BALANCE, "How many copies got which effect.", "items", by=("effect",)),
+    "generated": Metric(BALANCE, "Generated items: how many were kept and tried, and the check of drift."),
+    "tried": Metric(BALANCE, "Items that were made and checked.", "items"),
+    "threshold_nats": Metric(BALANCE, "The divergence of the listener's answers above which an item has drifted.",
+                             "nats"),
+    "controls": Metric(BALANCE, "The check of drift on changes that people hear (it should reject them) and on none."),
+    "rate": Metric(BALANCE, "The share of a control's items that the check rejects; in a training, the learning "
+                   "rate.", "0 to 1"),
+    "blind": Metric(BALANCE, "Whether the check rejects fewer of them than it should."),
+    # training
+    "step": Metric(TRAINING, "The number of the optimizer's step."),
+    "epoch": Metric(TRAINING, "The number of the epoch."),
+    "loss": Metric(TRAINING, "The training loss, mean over a step or an epoch.", "of the loss chosen", "", "lower"),
+    "gradient": Metric(TRAINING, "The norm of the gradient, before it is clipped."),
+    "padding": Metric(TRAINING, "The share of a batch that is padding.", "0 to 1", "", "lower"),
+    "samples_per_second": Metric(TRAINING, "Utterances trained on a second.", "1/s", "", "higher"),
+    "waiting": Metric(TRAINING, "The share of the time spent waiting for recordings.", "0 to 1", "", "lower"),
+    "score": Metric(TRAINING, "What early stopping goes by: nll_per_vote of the development speakers where they have "
+                    "human votes, else cross_entropy.", "nats a vote", "", "lower"),
+    "cross_entropy": Metric(TRAINING, "Of the development speakers' labels, weighted.", "nats",
+                            r"-\sum_k q_k \ln p_k", "lower"),
+}  # fmt: skip
+"""By name. The order within a group is that of the page."""
+
+DESCRIPTIONS: dict[str, str] = {
+    "utterances": "The number of utterances that a figure is about.",
+    "speakers": "The number of speakers.",
+    "votes": "The number of votes.",
+    "draws": "The number of random draws that a figure is averaged over.",
+    "human_votes": "Human votes of the fit.",
+    "held_out_votes": "Human votes held out.",
+    "proxy_votes": "Votes of proxies.",
+    "proxy_annotators": "The names of the proxies.",
+    "taxonomy": "The labels in order.",
+    "labels": "The labels in order.",
+    "label": "The label that an entry is about.",
+    "baseline": "The prediction that the others are compared with.",
+    "methods": "The figures of every prediction.",
+    "fitted": "What the labels were fitted with: methods, weights, classes, penalties, proxies.",
+    "proxies": "The figures of every proxy.",
+    "counts": "Whether a proxy counts in the labels.",
+    "why": "Why it does not.",
+    "beside": "What it was tried beside.",
+    "raters": "The raters, by name; in a test, one entry a rater.",
+    "rater": "The rater that an entry is about.",
+    "annotator": "The annotator that an entry is about.",
+    "left_out": "How many were left out for having too few votes.",
+    "items": "The number of items or utterances.",
+    "name": "What an entry is about.",
+    "kind": "In a balance, classes, ambiguity or a group; in a training, step or epoch.",
+    "method": "The method that an entry is about.",
+    "measure": "The name of a score.",
+    "by": "all, outcome (thirds of the held-out votes' entropy), observable (ambiguity known before) or a group.",
+    "value": "The value of the stratum or group.",
+    "cannot": "By name: why a figure could not be given.",
+}
+"""Keys that describe what was measured."""
+NAMED: dict[str, tuple[str, ...]] = {
+    "methods": ("prediction",),
+    "proxies": ("proxy",),
+    "cannot": ("figure",),
+    "fitted": ("part", "part", "part", "part"),
+}
+"""Descriptions whose keys below are names."""
