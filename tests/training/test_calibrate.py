@@ -3,9 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.stats import dirichlet_multinomial, norm
 
 from alm_proxies.models.calibration import Calibration, log_softmax, signs_of
-from alm_proxies.training.calibrate import _fitted, fit_calibration
+from alm_proxies.training.calibrate import _concentration, _fitted, fit_calibration
 
 Array = NDArray[np.float64]
 
@@ -54,6 +55,43 @@ def test_the_concentration_is_that_of_the_dirichlets_behind_the_votes(strength: 
     assert np.median(got) == pytest.approx(strength, rel=0.25)
     assert chosen.abstain_below is not None
     assert (got < chosen.abstain_below).mean() == pytest.approx(0.05, abs=0.01)
+
+
+def few(seed: int, strength: float) -> float:
+    """The median concentration that is learned from 20 development utterances."""
+    logits, counts, speakers = made(seed, strength=strength, rows=20, n=4)
+    distance = np.exp(np.random.default_rng(seed).standard_normal(20))
+    chosen = fit_calibration(logits, counts, speakers, distance=distance)
+    return float(np.median(chosen.concentrations(signs_of(chosen.distributions(logits), distance, None))))
+
+
+def test_a_concentration_from_twenty_utterances_is_not_far_from_the_usual_by_chance() -> None:
+    weak, strong = ([few(seed, strength) for seed in range(40)] for strength in (4.5, 15.0))
+    assert 3.0 < np.median(weak) < 7.0
+    assert np.quantile(weak, 0.95) < 15.0
+    assert np.median(strong) > 1.3 * np.median(weak), "the votes are still heard"
+    assert np.quantile(strong, 0.95) < 30.0
+
+
+def test_the_concentration_is_where_an_independent_posterior_is_highest() -> None:
+    logits, counts, _ = made(6, rows=60, n=4)
+    shares = np.exp(log_softmax(logits))
+    signs = np.random.default_rng(0).standard_normal((60, 2)) * [1.0, 3.0]
+    signs -= signs.mean(0)
+    found = _concentration(shares, counts, signs)
+
+    def posterior(x: Array) -> float:
+        alpha = shares * np.exp(x[0] + signs @ x[1:])[:, None]
+        votes = sum(dirichlet_multinomial.logpmf(n.astype(int), a, 4) for n, a in zip(counts, alpha, strict=True))
+        prior = norm.logpdf(x[0], np.log(5.0), 1.0) + norm.logpdf(x[1:] * signs.std(0), 0.0, np.sqrt(0.5)).sum()
+        return float(votes + prior)
+
+    best = posterior(found)
+    for place in range(3):
+        for step in (-0.03, 0.03):
+            other = found.copy()
+            other[place] += step
+            assert posterior(other) < best
 
 
 def test_single_votes_tell_no_concentration_and_no_votes_no_calibration() -> None:
