@@ -22,9 +22,11 @@ from alm_proxies.training.head_settings import HeadSettings
 from alm_proxies.training.heads import Floats, Head, Scale, log_loss, sum_of, temperature_of, tempered, train
 from alm_proxies.training.settings import CurriculumSettings
 
-HEAD = HeadSettings(seeds=2)
+HEAD = HeadSettings(seeds=2, epochs=200)
 PATIENCE = 8
-"""Epochs without a better score of the development actors after which training ends; a curriculum never ends early."""
+"""Epochs without a better score of the development actors after which training ends."""
+SCHEDULE = 30
+"""Epochs of a curriculum's schedule: training never ends before it does."""
 DEVELOPMENT = 5
 """One in this many of the actors that are not scored is a development actor."""
 
@@ -129,7 +131,7 @@ def _fitted(study: Study, cell: Cell, fold: int, judged: Array) -> tuple[tuple[H
         ambiguity = entropy_normalised(wanted / wanted.sum(1, keepdims=True))
 
         def weights_in(epoch: int) -> Array:
-            return curriculum_weights(ambiguity, settings, epoch, HEAD.epochs)
+            return curriculum_weights(ambiguity, settings, epoch, SCHEDULE)
 
     runs = [
         train(given, wanted, HEAD, generator(seed, "study heads", cell.partition, fold, number), HEAD.epochs,
@@ -144,7 +146,8 @@ def _fitted(study: Study, cell: Cell, fold: int, judged: Array) -> tuple[tuple[H
         scores.append(log_loss(shares, judged[votes]))
         if scores[-1] == min(scores):
             best, chosen = heads, shares
-        if arm.curriculum == "none" and len(scores) - 1 - int(np.argmin(scores)) >= PATIENCE:
+        over = arm.curriculum == "none" or len(scores) >= SCHEDULE
+        if over and len(scores) - 1 - int(np.argmin(scores)) >= PATIENCE:
             break
     return best, int(np.argmin(scores)) + 1, temperature_of(chosen, judged[votes])
 

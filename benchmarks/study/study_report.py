@@ -220,7 +220,7 @@ def exploratory_pairs() -> list[tuple[Arm, Arm]]:
             if name == "dose" and arm.targets == "auto":
                 pairs.append((arm, Arm("auto", k=arm.k)))
     pairs += [(LISTENER, ALL), (AUDIO_VISUAL, AUTO), (LISTENER, AUDIO_VISUAL)]
-    primaries = {(a, b) for _, a, b in PRIMARY}
+    primaries = {pair for _, a, b in PRIMARY for pair in ((a, b), (b, a))}
     return [(a, b) for a, b in dict.fromkeys(pairs) if a != b and (a, b) not in primaries]
 
 
