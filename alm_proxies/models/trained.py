@@ -31,7 +31,8 @@ Array = NDArray[np.float64]
 FILE = "model.json"
 MODEL = "model"
 """The folder, within a training's own, that holds the trained model."""
-_WINDOW = 0.5  # seconds that are taken out at once
+WINDOW = 0.5
+"""Seconds that are taken out at once for evidence."""
 _CHANGES: tuple[tuple[str, str, dict[str, float]], ...] = (
     ("pitch 2 semitones lower", "pitch", {"semitones": -2.0}),
     ("pitch 2 semitones higher", "pitch", {"semitones": 2.0}),
@@ -100,10 +101,16 @@ class Moved:
     loses: str
     """The label that loses most."""
 
+    @classmethod
+    def of(cls, what: str, labels: Sequence[str], whole: Array, other: Array) -> Self:
+        """The move from one distribution to another."""
+        change = other - whole
+        return cls(what, float(np.abs(change).sum() / 2), labels[int(change.argmax())], labels[int(change.argmin())])
+
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What moved a prediction: seconds of the clip that were taken out, and changes of its prosody."""
+    """What moved a prediction, the strongest first: seconds that were taken out of the clip, and its prosody."""
 
     seconds: tuple[Moved, ...]
     prosody: tuple[Moved, ...]
@@ -175,7 +182,7 @@ class TrainedModel:
             if low <= changed.duration <= high:
                 usable.append((what, changed))
         shares = self.distributions([one for _, one in usable])
-        prosody = [self._moved(what, whole, row) for (what, _), row in zip(usable, shares, strict=True)]
+        prosody = [Moved.of(what, self.labels, whole, row) for (what, _), row in zip(usable, shares, strict=True)]
         return Evidence(self._seconds(clip, whole), tuple(sorted(prosody, key=lambda one: -one.distance)))
 
     def _seconds(self, clip: Clip, whole: Array) -> tuple[Moved, ...]:
@@ -186,7 +193,7 @@ class TrainedModel:
             hidden = self.model.encoder(inputs)
             frames = self.model.heads.frames(hidden.states)
             count = frames.shape[1]
-            wide = max(1, round(count * _WINDOW / clip.duration))
+            wide = max(1, round(count * WINDOW / clip.duration))
             found = []
             for start in range(0, count, wide):
                 end = min(count, start + wide)
@@ -196,13 +203,9 @@ class TrainedModel:
                 mask = torch.ones(rest.shape[:2], dtype=torch.bool, device=rest.device)
                 shares = self._predictions(self.model.heads.of_frames(rest, mask)).shares[0]
                 seconds = clip.duration / count
-                found.append(self._moved(f"{start * seconds:.1f} to {end * seconds:.1f} s", whole, shares))
+                what = f"{start * seconds:.1f} to {end * seconds:.1f} s"
+                found.append(Moved.of(what, self.labels, whole, shares))
         return tuple(sorted(found, key=lambda one: -one.distance))
-
-    def _moved(self, what: str, whole: Array, other: Array) -> Moved:
-        change = other - whole
-        gains, loses = self.labels[int(change.argmax())], self.labels[int(change.argmin())]
-        return Moved(what, float(np.abs(change).sum() / 2), gains, loses)
 
     def _predictions(self, answer: Answer, order: NDArray[np.int64] | None = None) -> Predictions:
         which = slice(None) if order is None else order

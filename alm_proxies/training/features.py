@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -12,7 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from alm_proxies.audio.clip import RATE, Clip
-from alm_proxies.audio.features import measure
+from alm_proxies.audio.features import FEATURES, SHORTEST, measure
 from alm_proxies.audio.measured import DIGEST, NAMES, row_of
 from alm_proxies.audio.recipe import Sounds
 from alm_proxies.audio.vectors import vectors_of
@@ -22,7 +22,9 @@ from alm_proxies.models.calibration import Calibration, signs_of
 from alm_proxies.models.trained import (
     FILE,
     MODEL,
+    WINDOW,
     Evidence,
+    Moved,
     Predictions,
     TrainedFile,
     TrainedModel,
@@ -42,6 +44,11 @@ from alm_proxies.training.targets import targets_of
 
 Floats = NDArray[np.float32]
 _WEIGHTS = "heads.npz"
+_PARTS = {
+    "pitch": "pitch", "energy": "loudness", "rhythm": "rhythm and pauses", "balance": "spectral balance",
+    "voice": "harmonicity", "cycles": "jitter and shimmer", "spectral": "spectrum",
+}  # fmt: skip
+"""Kinds of measured features, and what evidence calls them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +83,27 @@ class FeaturesModel:
         return self._of(np.stack([_row(clip) for clip in clips]))
 
     def evidence(self, clip: Clip) -> Evidence:
-        """Refused: measured features are of the whole clip."""
-        raise InputError("the recipe features gives no evidence", where=self.file.name, fix="Leave evidence out.")
+        """Which seconds and which measured prosody move the prediction of one clip, the strongest first.
+
+        Seconds: the distribution of the clip with half a second cut out, measured anew, against that of the whole.
+        Prosody: the distribution with the features of one kind as they are on average in training, all others kept.
+        """
+        row = _row(clip)
+        usual = np.repeat(row[None], len(_PARTS), axis=0)
+        for place, part in enumerate(_PARTS):
+            usual[place, [feature.part == part for feature in FEATURES]] = np.nan  # the head takes it as the mean
+        wide, low = round(WINDOW * clip.rate), max(self.file.seconds[0], SHORTEST)
+        cuts = [(start, min(start + wide, len(clip.samples))) for start in range(0, len(clip.samples), wide)]
+        cuts = [(start, end) for start, end in cuts if (len(clip.samples) - end + start) / clip.rate >= low]
+        rest = [_row(replace(clip, samples=np.delete(clip.samples, slice(*cut)))) for cut in cuts]
+        whole, *others = self._of(np.stack([row, *usual, *rest])).shares
+        seconds = [f"{start / clip.rate:.1f} to {end / clip.rate:.1f} s" for start, end in cuts]
+        named = [f"{words} as in the average clip" for words in _PARTS.values()]
+        moved = [
+            Moved.of(what, self.labels, whole, other) for what, other in zip([*named, *seconds], others, strict=True)
+        ]
+        prosody, parts = moved[: len(named)], moved[len(named) :]
+        return Evidence(*(tuple(sorted(some, key=lambda one: -one.distance)) for some in (parts, prosody)))
 
     def _of(self, rows: Floats) -> Predictions:
         calibration = self.file.calibration

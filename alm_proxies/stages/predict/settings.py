@@ -21,7 +21,8 @@ class PredictSettings(Settings):
     batch: Annotated[int, CHANGES_NOTHING] = Field(default=16, ge=1)
     """Clips at once, of similar length; changes no prediction."""
     evidence: bool = False
-    """Add, for every clip, which seconds and which changes of pitch and tempo move its prediction most, as JSON."""
+    """Add, for every clip, which seconds and which prosody move its prediction most, as JSON. Of an encoder: changes of
+    pitch and tempo; of the recipe features: each kind of measured feature, set to its average."""
     condition: Literal["noise", "telephone", "room"] | None = None
     """Predict the recordings as they would sound in pink noise 10 dB beneath the voice, in a telephone's band, or in a
     room that echoes for half a second; null = as they are. `evaluate` compares such predictions with those of the

@@ -238,8 +238,46 @@ def test_measured_prosody_is_a_recipe_too(corpus: tuple[Path, Utterances, Votes,
     np.testing.assert_allclose(
         predict(done.folder, folder / "wav").labels.distributions(), made.labels.distributions(), atol=1e-6
     )
-    with pytest.raises(InputError, match="gives no evidence"):
-        predict(done.folder, utterances, PredictSettings(evidence=True))
+
+
+def test_evidence_of_measured_prosody_is_what_the_head_says_without_it(
+    corpus: tuple[Path, Utterances, Votes, Labels], tmp_path: Path
+) -> None:
+    from alm_proxies.audio.features import FEATURES, measure
+    from alm_proxies.audio.measured import row_of
+    from alm_proxies.training.features import FeaturesModel
+    from alm_proxies.training.settings import TrainSettings
+
+    folder, utterances, votes, labels = corpus
+    settings = TrainSettings(recipe="features", epochs=10, hidden=32)
+    done = train(labels, utterances, tmp_path / "out", settings, votes=votes, quiet=True)
+    model = FeaturesModel.load(done.folder)
+    clip = open_clip(folder / "wav/000.wav")
+    clip = Clip(np.concatenate([clip.samples, open_clip(folder / "wav/001.wav").samples]), clip.rate)
+    found = model.evidence(clip)
+    whole = model.distributions([clip])[0]
+    row = row_of(measure(clip))
+    known = row.copy()
+    known[[feature.part == "spectral" for feature in FEATURES]] = model.head.scale.centre[
+        [feature.part == "spectral" for feature in FEATURES]
+    ]
+    other = model.file.calibration.distributions(np.log(model.head.predict(known[None])))[0]
+    spectrum = next(one for one in found.prosody if one.what == "spectrum as in the average clip")
+    assert spectrum.distance == pytest.approx(np.abs(whole - other).sum() / 2, abs=1e-5)
+    assert spectrum.gains == LABELS[int((other - whole).argmax())]
+    assert spectrum.distance > 0.01, "tones differ in their spectra"
+    assert len(found.prosody) == 7
+    assert len(found.seconds) == int(np.ceil(clip.duration / 0.5))
+    half = clip.rate // 2
+    without = model.distributions([Clip(clip.samples[half:], clip.rate)])[0]
+    first = next(one for one in found.seconds if one.what == "0.0 to 0.5 s")
+    assert first.distance == pytest.approx(np.abs(whole - without).sum() / 2, abs=1e-5)
+    for moved in (found.seconds, found.prosody):
+        assert [one.distance for one in moved] == sorted((one.distance for one in moved), reverse=True)
+    assert model.evidence(Clip(clip.samples[: half - 1], clip.rate)).seconds == ()
+    written = predict(done.folder, utterances, PredictSettings(evidence=True)).labels.frame["evidence"]
+    assert set(json.loads(written[0])) == {"seconds", "prosody"}
+    assert written.null_count() == 0
 
 
 def test_measured_prosody_learns_the_labels_and_their_weights_whatever_votes_judge(
