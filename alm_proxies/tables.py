@@ -306,8 +306,12 @@ def metadata_of(about: About) -> dict[str, str]:
 T = TypeVar("T", bound=_Table)
 
 
-def combine(*tables: T) -> T:
-    """One table from several of a kind; a repeated id, one annotator with two digests or two taxonomies are refused."""
+def combine(*given: T | Iterable[T]) -> T:
+    """One table from several of a kind, given one by one or as a list.
+
+    A repeated id, one annotator with two digests, or two taxonomies are refused.
+    """
+    tables = [table for one in given for table in ([one] if isinstance(one, _Table) else one)]
     if not tables:
         raise InputError("there is nothing to combine", fix="Give at least one table.")
     kind = type(tables[0])
@@ -318,7 +322,14 @@ def combine(*tables: T) -> T:
     about = together([table.about for table in tables])
     refuse_clashes([table.frame for table in tables], kind.__name__)
     frame = pl.concat([table.frame for table in tables], how="diagonal_relaxed")
-    return kind.of(frame, about=about, where=f"{len(tables)} {kind.__name__} tables together")
+    where = f"{len(tables)} {kind.__name__} tables together"
+    try:
+        return kind.of(frame, about=about, where=where)
+    except TableError as error:
+        if kind is Votes and frame.select(Votes.KEY).is_duplicated().any():
+            fix = "Give each file once. Votes on another modality of a corpus are read as a proxy: --as proxy:NAME."
+            raise TableError(error.message, where=error.where, fix=fix) from None
+        raise
 
 
 def _refuse_repeats(frame: pl.DataFrame, key: Sequence[str], where: str) -> None:

@@ -258,3 +258,20 @@ def test_about_survives_the_file(tmp_path: Path) -> None:
     assert back.scales == about.scales
     assert back.roots == about.roots
     assert back.annotators == about.annotators
+
+
+def test_tables_are_combined_one_by_one_or_as_a_list() -> None:
+    tables = [
+        Votes.of(pl.DataFrame({"utterance_id": ["a"], "annotator": [name], "label": ["sad"]}), taxonomy="happy,sad")
+        for name in ("r1", "r2", "r3")
+    ]
+    for combined in (combine(*tables), combine(tables), combine(iter(tables)), combine(tables[0], tables[1:])):
+        assert combined.frame["annotator"].to_list() == ["r1", "r2", "r3"]
+    with pytest.raises(InputError, match="nothing to combine"):
+        combine([])
+
+
+def test_votes_that_are_there_twice_are_led_to_a_proxy() -> None:
+    votes = Votes.of(pl.DataFrame({"utterance_id": ["a"], "annotator": ["r"], "label": ["sad"]}), taxonomy="happy,sad")
+    with pytest.raises(InputError, match="is repeated.*Votes on another modality of a corpus are read as a proxy"):
+        combine(votes, votes)

@@ -10,7 +10,8 @@ from alm_proxies.about import About
 from alm_proxies.errors import InputError
 from alm_proxies.tables import Utterances
 
-_SOUNDS = (".wav", ".flac", ".ogg", ".mp3", ".opus", ".aiff", ".aif", ".au")
+SOUNDS = (".wav", ".flac", ".ogg", ".mp3", ".opus", ".aiff", ".aif", ".au")
+"""How the names of recordings end."""
 
 
 def recordings_in(folder: str | Path) -> Utterances:
@@ -19,9 +20,9 @@ def recordings_in(folder: str | Path) -> Utterances:
     if not root.is_dir():
         fix = "Give a folder of recordings, or an Utterances table."
         raise InputError("is no folder", where=str(root), fix=fix)
-    paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in _SOUNDS and path.is_file())
+    paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in SOUNDS and path.is_file())
     if not paths:
-        raise InputError("holds no recordings", where=str(root), fix=f"There should be some of {', '.join(_SOUNDS)}.")
+        raise InputError("holds no recordings", where=str(root), fix=f"There should be some of {', '.join(SOUNDS)}.")
     corpus = root.resolve().name
     names = [path.relative_to(root).as_posix() for path in paths]
     frame = pl.DataFrame({"utterance_id": [f"{corpus}/{name}" for name in names], "corpus": corpus, "audio": names})

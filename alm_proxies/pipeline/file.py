@@ -42,7 +42,8 @@ class FileSettings(Settings):
     """What stands at the top of a pipeline file."""
 
     folder: Path
-    """Where everything is written, beside the file unless it is absolute; a shipped file's is where you are."""
+    """Where everything is written, beside the file unless it is absolute. Paths of a shipped file, and those of flags,
+    are relative to where you are."""
     taxonomy: Annotated[str | tuple[str, ...], AfterValidator(checked_taxonomy)]
     """The labels: a name such as "msp8", or the labels in order."""
     seed: int = Field(default=0, ge=0, strict=True)
@@ -97,7 +98,7 @@ def read_pipeline(
     runs = []
     for chosen in _combinations(vary, str(path)):
         varied = [(key, value, "[vary]") for key, value in chosen.items()]
-        runs.append(_run(values, [*puts, *varied], chosen, path.absolute(), text))
+        runs.append(_run(values, [*puts, *varied], chosen, path.absolute(), text, Path() if shipped else path.parent))
     return Pipeline(path.absolute(), tuple(runs))
 
 
@@ -113,7 +114,9 @@ def _puts_of(path: str | Path) -> Iterator[Put]:
             yield key, value, str(path)
 
 
-def _run(values: dict[str, Any], puts: Sequence[Put], chosen: dict[str, Any], path: Path, text: str) -> Run:
+def _run(
+    values: dict[str, Any], puts: Sequence[Put], chosen: dict[str, Any], path: Path, text: str, beside: Path
+) -> Run:
     changed = copy.deepcopy(values)
     origins: dict[tuple[str, ...], str] = {}
     for key, value, origin in puts:
@@ -128,11 +131,12 @@ def _run(values: dict[str, Any], puts: Sequence[Put], chosen: dict[str, Any], pa
             raise unknown_key(key, key, known, f"{path}{line_of((key,), text)}")
     layer = Layer({key: changed[key] for key in top if key in changed}, "the file", where=str(path), text=text)
     file, _ = settings_from(FileSettings, layer)
-    cards = path_in(path.parent, file.cards, f"{path}: cards") if file.cards is not None else path.parent
+    beside = beside.absolute()
+    cards = path_in(beside, file.cards, f"{path}: cards") if file.cards is not None else beside
     wide["cards"] = cards
-    reader = _Sections(path, text, wide, origins)
+    reader = _Sections(path, text, wide, origins, beside)
     sections = {verb: found for verb in STAGES if (found := tuple(reader.read(stage_of(verb), changed.get(verb))))}
-    run = Run(file.folder, taxonomy_of(file.taxonomy).labels, sections, chosen, path.parent)
+    run = Run(file.folder, taxonomy_of(file.taxonomy).labels, sections, chosen, beside)
     try:
         nodes_of(run)
     except SettingsError as error:
@@ -148,6 +152,8 @@ class _Sections:
     text: str
     wide: Mapping[str, Any]
     origins: Mapping[tuple[str, ...], str]
+    beside: Path
+    """What the paths that the file names are relative to."""
 
     def read(self, stage: Stage, section: Any) -> Iterator[Section]:
         """The sections of a stage: none, one, or one for each named block."""
@@ -203,12 +209,24 @@ class _Sections:
         # what is missing is missing in the section
         layers.append(Layer({}, named, where=str(self.path), text=self.text, at=at, top=top))
         settings, origins = settings_from(model, *layers)
-        return located(settings, self.path.parent), origins
+        return self._located(settings, origins), origins
+
+    def _located(self, settings: BaseModel, origins: Mapping[str, str]) -> BaseModel:
+        """The settings with each path relative to whoever says it: this file, a settings file, or a flag."""
+        by: dict[Path, set[str]] = {}
+        for name in type(settings).model_fields:
+            origin = origins.get(name, "")
+            file = Path(origin) if origin.endswith(".toml") else None
+            place = Path() if origin == "flag" else file.parent if file is not None else self.beside
+            by.setdefault(place, set()).add(name)
+        for place, names in by.items():
+            settings = located(settings, place, names)
+        return settings
 
     def _wide(self, stage: Stage) -> tuple[BaseModel, dict[str, str]]:
         below = Layer({}, "", where=str(self.path))  # at least one, to name the file
         settings, origins = settings_from(stage.settings, below, *self._layers_of_file(stage.settings))
-        return located(settings, self.path.parent), origins
+        return located(settings, self.beside), origins
 
     def _layers_of_file(self, model: type[BaseModel]) -> list[Layer]:
         """The keys at the top of the file that a stage has too."""

@@ -56,6 +56,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / f"crema{name}" / "tabulatedVotes.csv").write_text("\n".join([header, *rows]))
         (folder / f"table{name}.csv").write_text(f"utterance_id,annotator,label\na,r{number},happy\n")
         (folder / f"folds{name}.csv").write_text(f"speaker,fold\ns,{number}\n")
+        (folder / f"sounds{name}").mkdir()
+        (folder / f"sounds{name}" / f"a{name}.wav").write_bytes(b"RIFF")
         (folder / f"model{name}").mkdir()
         (folder / f"model{name}" / "weights.bin").write_bytes(bytes([number]) * 9)
         (folder / f"cards{name}").mkdir()
@@ -78,6 +80,7 @@ class Case:
 
 _PROXY = {"corpus": "mine", "as": "proxy:p", "trained_on_these_votes": "out_of_fold", "folds": "@folds.csv"}
 _SOURCE = {
+    "recordings": "@sounds",
     "corpus": "other", "map": {"Puzzled": "sad"}, "split": "folds:2", "as": "proxy:q", "folds": "@folds_2.csv",
     "trained_on_these_votes": {"trained_on_these_votes": "no", "folds": None},
 }  # fmt: skip

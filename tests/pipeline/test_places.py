@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -95,6 +96,29 @@ def test_the_labels_file_whose_shares_are_wanted_lies_beside_the_file_and_a_chan
 
 def test_the_folder_of_a_shipped_file_is_where_one_is() -> None:
     assert read_pipeline("demo").folder == Path("alm-proxies-demo")
+
+
+def test_a_path_is_relative_to_whoever_says_it(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    votes(tmp_path / "by_flag" / "votes.csv", "sad")
+    votes(tmp_path / "by_settings" / "a" / "votes.csv", "sad", "sad")
+    (tmp_path / "by_settings" / "s.toml").write_text('[read]\nsource = "a/votes.csv"\n')
+    monkeypatch.chdir(tmp_path)
+
+    def heights(**more: Any) -> int:
+        return len(Votes.read(run(file, quiet=True, **more).folder / "read" / "votes.parquet"))
+
+    assert heights() == 3
+    assert heights(changes={"read.source": "by_flag/votes.csv"}) == 1
+    assert heights(settings="by_settings/s.toml") == 2
+
+
+def test_paths_of_a_shipped_file_are_relative_to_where_one_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (source,) = read_pipeline("crema_d").runs[0].sections["read"][0].blocks
+    assert Path(source.source).absolute() == tmp_path / "CREMA-D"  # type: ignore[attr-defined]  # a source it is
+    assert read_pipeline("crema_d").runs[0].sections["read"][0].settings.cards == tmp_path  # type: ignore[attr-defined]
+    (source,) = read_pipeline("crema_d", changes={"read.source": "x/y"}).runs[0].sections["read"][0].blocks
+    assert source.source == Path("x/y")  # type: ignore[attr-defined]
 
 
 def test_a_home_is_found(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wording: Wording) -> None:

@@ -46,6 +46,8 @@ class Spent:
     """Votes planned with a sentence injected into the transcript: on the bill, and not among the votes."""
     injected_cast: int
     """Those of them with an outcome."""
+    unasked: int
+    """Votes that cannot be planned because their utterances have no recording."""
     price: float
     """Everything paid so far, failures and votes set aside included."""
     price_now: float
@@ -97,9 +99,9 @@ class Annotated:
     def counts(self) -> dict[str, float]:
         """Votes planned and cast, what they cost, and how many bring nothing."""
         spent = self.spent
-        left_out = spent.planned - self.by_status.get("ok", 0)
+        votes = spent.planned + spent.unasked
         counted = {"planned": spent.planned, "cast": spent.cast, "price": spent.price}
-        return {**counted, "votes": spent.planned, "left_out": left_out}
+        return {**counted, "votes": votes, "left_out": votes - self.by_status.get("ok", 0)}
 
     @property
     def line(self) -> str:
@@ -109,6 +111,8 @@ class Annotated:
         line += f", {in_money(spent.price)} spent"
         if spent.cast < spent.planned:
             line += f", {spent.planned - spent.cast:,} not asked for"
+        if spent.unasked:
+            line += f", {spent.unasked:,} more cannot be: their utterances have no recording"
         if spent.whole is not None:
             line += f", about {in_money(spent.whole)} for all utterances"
         return "; ".join([line, *(f"{name}: {one}" for name, one in self._injected.items())])
@@ -181,12 +185,15 @@ def annotate(
         left = plan.planned - sum(by_status.values())
         injected, injected_cast, _ = ledger.injected_so_far()
         price, tried_out = ledger.spent(), ledger.tried_out()
+        part = settings.limit is not None or shard is not None
+        silent = 0 if part and plan.planned else len(utterances) - plans.every.height
         spent = Spent(
             planned=plan.planned,
             cast=plan.planned - left,
             cast_now=plans.missing - left,
             injected=injected,
             injected_cast=injected_cast,
+            unasked=silent * sum(annotator.votes for annotator in ready),
             price=price,
             price_now=price - before,
             tried_out=tried_out[0],

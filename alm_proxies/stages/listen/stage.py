@@ -143,7 +143,10 @@ def _folds(
     teaching = int((counted.any(1) & known).sum())
     if teaching < _FEWEST:
         message = f"only {teaching} utterances have both human votes and a recording that can be used"
-        raise InputError(message, where="votes", fix=f"A listener needs {_FEWEST} or more: have more rated.")
+        rated = int(counted.any(1).sum())
+        fix = "have more rated." if rated < _FEWEST else f"{rated:,} have votes, {int(known.sum()):,} a recording: "
+        fix += "" if rated < _FEWEST else "read the corpus again with --recordings FOLDER."
+        raise InputError(message, where="votes", fix=f"A listener needs {_FEWEST} or more: {fix}")
     findings = []
     lacking = int(frame["speaker"].is_null().to_numpy()[known].sum())
     named = pl.select(pl.coalesce(frame["speaker"], frame["utterance_id"])).to_series().to_numpy().astype(np.str_)

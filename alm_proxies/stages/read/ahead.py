@@ -13,6 +13,7 @@ from alm_proxies.files import could_not_read, digest_file, digest_of
 from alm_proxies.finding_kinds import SEVERITIES
 from alm_proxies.stage import Ahead, Foreseen
 from alm_proxies.stages.read.proxies import files_of_proxy
+from alm_proxies.stages.read.recordings import recordings_under
 from alm_proxies.stages.read.settings import ReadSettings, Source
 from alm_proxies.stages.read.stage import read, reader_of
 
@@ -27,6 +28,11 @@ def inputs_of(ahead: Ahead) -> dict[str, str]:
         for source in blocks
     }
     inputs |= {f"folds of {source.proxy}": digest_file(path) for source in blocks for path in files_of_proxy(source)}
+    inputs |= {
+        f"recordings of {source.corpus or source.format}": digest_of(recordings_under(source.recordings))
+        for source in blocks
+        if source.recordings is not None
+    }
     corpora = [name for source in blocks for name in (source.corpus, source.format) if name]
     return inputs | digests_of_cards(corpora, ahead.settings.cards)
 

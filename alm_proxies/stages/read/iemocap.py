@@ -210,6 +210,8 @@ def _utterances(turns: _Turns, transcripts: dict[str, str], source: IemocapSourc
         turn=pl.int_range(pl.len(), dtype=pl.Int32).over("dialogue"),
         transcript=pl.col("own").replace_strict(transcripts, default=None, return_dtype=pl.String),
     )
+    # Each turn has a file of its own, so its place in the dialogue is no slice of its recording.
+    frame = frame.with_columns(duration=(pl.col("end") - pl.col("start")).round(4)).drop("start", "end")
     split = split_of_sessions(source.split)
     if split is not None:
         frame = frame.with_columns(split=pl.col("session").replace_strict(split, return_dtype=pl.String))

@@ -1,14 +1,19 @@
-"""Whether the recordings a table names are where it says: each folder is listed once, however many files it holds."""
+"""Where the recordings of a table are: whether those it names are there, or in a folder of their own."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
 
+import polars as pl
+
+from alm_proxies.audio.folder import SOUNDS
+from alm_proxies.errors import InputError
 from alm_proxies.files import is_there
-from alm_proxies.stages.read.sources import finding
+from alm_proxies.stages.read.sources import Part, finding
 from alm_proxies.tables import Finding
 
 _NAMED = 3
@@ -42,3 +47,63 @@ def _files_in(folder: str) -> frozenset[str]:
             return frozenset(entry.name for entry in entries if entry.is_file())
     except (OSError, ValueError):
         return frozenset()
+
+
+def recordings_under(folder: Path) -> list[str]:
+    """The recordings in a folder and below it, by their paths there, sorted."""
+    if not folder.is_dir():
+        raise InputError("is no folder of recordings", where=str(folder), fix="Check recordings (--recordings).")
+    found = [path for path in folder.rglob("*") if path.suffix.lower() in SOUNDS and path.is_file()]
+    return sorted(path.relative_to(folder).as_posix() for path in found)
+
+
+def found_in_folder(part: Part, folder: Path, where: str) -> Part:
+    """The part with each utterance's recording in a folder: by the name that the source gives, else by its own id."""
+    there = recordings_under(folder)
+    known: dict[str, list[str]] = {}
+    for path in there:
+        for name in dict.fromkeys(_names(path)):
+            known.setdefault(name, []).append(path)
+    frame = part.utterances
+    named = frame["audio"] if "audio" in frame.columns else pl.Series([None] * frame.height, dtype=pl.String)
+    audio: list[str | None] = []
+    for utterance_id, name in zip(frame["utterance_id"], named, strict=True):
+        own = str(name) if name is not None else str(utterance_id).partition("/")[2] or str(utterance_id)
+        audio.append(_found(own, known, str(folder)))
+    lost = [utterance_id for utterance_id, path in zip(frame["utterance_id"], audio, strict=True) if path is None]
+    if frame.height and len(lost) == frame.height:
+        example = f"it holds {there[0]!r}" if there else f"it holds no file that ends in {', '.join(SOUNDS)}"
+        message = f"holds no recording of any of {frame.height} utterances, such as {lost[0]!r}; {example}"
+        fix = "Name the folder that holds them, or the column that names them: --columns audio=..."
+        raise InputError(message, where=str(folder), fix=fix)
+    findings = [found for found in part.findings if found.kind != "no_audio"]
+    if lost:
+        shown = ", ".join(map(repr, lost[:_NAMED])) + (" ..." if len(lost) > _NAMED else "")
+        message = f"{len(lost)} of {frame.height} utterances have no recording in {folder}: {shown}"
+        findings.append(finding("no_audio", message, fix="Put them there.", where=where, count=len(lost)))
+    about = part.about
+    if about is not None:
+        corpora = frame["corpus"].unique().to_list()
+        about = about.with_(roots={**about.roots, **dict.fromkeys(corpora, str(folder.absolute()))})
+    frame = frame.with_columns(audio=pl.Series(audio, dtype=pl.String))
+    return replace(part, utterances=frame, findings=findings, root=folder, about=about)
+
+
+def _names(path: str) -> Iterator[str]:
+    """What a recording may be called, the most exact first: its path, that without its ending, its name, its stem."""
+    pure = PurePosixPath(path)
+    yield from (path, pure.with_suffix("").as_posix(), pure.name, pure.stem)
+
+
+def _found(name: str, known: dict[str, list[str]], folder: str) -> str | None:
+    plain = PurePosixPath(name.removeprefix("file://"))
+    ends = plain.suffix.lower() in SOUNDS
+    stem = plain.with_suffix("").as_posix() if ends else plain.as_posix()
+    for wanted in dict.fromkeys((plain.as_posix(), stem, plain.name, PurePosixPath(stem).name)):
+        paths = known.get(wanted, [])
+        if len(paths) > 1:
+            fix = "Name them by their path in the folder: --columns audio=..."
+            raise InputError(f"holds {paths[0]!r} and {paths[1]!r}: which is {name!r}?", where=folder, fix=fix)
+        if paths:
+            return paths[0]
+    return None

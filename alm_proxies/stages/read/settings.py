@@ -58,6 +58,9 @@ class Source(Settings):
     """Which reader: crema_d, table ..."""
     source: Annotated[Path, PLACE, ARGUMENT]
     """The corpus's folder, or one of its label files."""
+    recordings: Annotated[Path, PLACE] | None = None
+    """The folder that holds its recordings, where they do not lie in the source or no column names them. Each is found
+    by the path or file name that the source gives, with or without its ending, else by the utterance's own id."""
     map: dict[str, str] = Field(default_factory=dict)
     """What becomes of words: Excited = "happy", Other = "outside". Usual synonyms of a label (joy, happiness, anger
     ...) need no entry; a label's own name stands for them too, any other key for that very word, whatever the case."""

@@ -21,6 +21,7 @@ from alm_proxies.stage import load
 from alm_proxies.stages.read.formats.tables import TablesSource
 from alm_proxies.stages.read.hold_out import hold_out
 from alm_proxies.stages.read.proxies import as_proxy, files_of_proxy
+from alm_proxies.stages.read.recordings import found_in_folder
 from alm_proxies.stages.read.settings import HoldOut, Reader, ReadSettings, Source
 from alm_proxies.stages.read.sources import Part, finding
 from alm_proxies.stages.read.splits import split_by_speaker
@@ -154,6 +155,8 @@ def _part(source: Source, settings: ReadSettings) -> Part:
     reader = cast(Read, load(reader_of(source).function))
     try:
         part = reader(source, vocabulary, _card(source, settings))
+        if source.recordings is not None:
+            part = found_in_folder(part, source.recordings, str(source.source))
         # a proxy speaks of utterances that others describe; alone, it describes its own
         return replace(part, bare=True) if source.proxy is not None else part
     except OSError as error:
@@ -184,7 +187,8 @@ def _described(
     again = frame.filter(pl.col("utterance_id").is_in(list(known))) if known else frame.clear()
     if again.height and not part.bare:
         message = f"brings {again.height} utterances that another source brought, such as {again['utterance_id'][0]!r}"
-        fix = "Give each source its own corpus name, or map its votes alone."
+        fix = "Give each source its own corpus name, map its votes alone, or read another modality of the corpus as a "
+        fix += 'proxy: as = "proxy:NAME" (--as proxy:NAME).'
         raise InputError(message, where=str(source.source), fix=fix)
     if part.bare and known:
         frame = frame.join(again, on="utterance_id", how="anti", maintain_order="left")

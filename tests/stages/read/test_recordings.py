@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 from long_table import put, table
 
+from alm_proxies.errors import InputError
 from alm_proxies.stages.read.recordings import recordings_absent
 
 COLUMNS = {"utterance_id": "id", "audio": "f"}
@@ -48,3 +49,43 @@ def test_what_is_no_file_is_no_recording(tmp_path: Path, path: str) -> None:
 def test_a_table_that_names_no_recordings_misses_none(tmp_path: Path) -> None:
     corpus = table(put(tmp_path / "t.csv", "id,f\na,x\n"), columns={"utterance_id": "id"}, groups=["f"])
     assert corpus.findings.counts() == {}
+
+
+def found_in(folder: Path, ids: str, *, columns: dict[str, str] | None = None, **said: Any) -> list[str | None]:
+    corpus = table(put(folder / "t.csv", ids), columns=columns or {"utterance_id": "id"}, **said)
+    assert corpus.utterances.about.roots == {"mine": str(folder / "sounds")}
+    audio: list[str | None] = corpus.utterances.frame.sort("utterance_id")["audio"].to_list()
+    return audio
+
+
+def test_recordings_in_a_folder_of_their_own_are_found_by_id_name_or_path(tmp_path: Path) -> None:
+    for name in ("a.wav", "deep/b.flac", "deep/c.take2.ogg", "notes.txt"):
+        put(tmp_path / "sounds" / name, "sound")
+    sounds = tmp_path / "sounds"
+    assert found_in(tmp_path, "id\na\nb\nc.take2\n", recordings=sounds) == ["a.wav", "deep/b.flac", "deep/c.take2.ogg"]
+    named = "id,f\n1,old/place/a.mp3\n2,deep/b.wav\n3,c.take2.ogg\n"
+    assert found_in(tmp_path, named, columns=COLUMNS, recordings=sounds) == ["a.wav", "deep/b.flac", "deep/c.take2.ogg"]
+
+
+def test_utterances_without_a_recording_in_the_folder_are_a_finding_and_none_at_all_is_refused(tmp_path: Path) -> None:
+    put(tmp_path / "sounds" / "a.wav", "sound")
+    path = put(tmp_path / "t.csv", "id\na\nb\nc\n")
+    corpus = table(path, columns={"utterance_id": "id"}, recordings=tmp_path / "sounds")
+    (row,) = corpus.findings.frame.filter(pl.col("kind") == "no_audio").rows(named=True)
+    assert row["message"] == f"2 of 3 utterances have no recording in {tmp_path}/sounds: 'mine/b', 'mine/c'"
+    other = put(tmp_path / "t.csv", "id\nx\ny\n")
+    with pytest.raises(
+        InputError, match=r"holds no recording of any of 2 utterances, such as 'mine/x'; it holds 'a\.wav'"
+    ):
+        table(other, columns={"utterance_id": "id"}, recordings=tmp_path / "sounds")
+    with pytest.raises(InputError, match="is no folder of recordings"):
+        table(other, columns={"utterance_id": "id"}, recordings=tmp_path / "nowhere")
+
+
+def test_two_recordings_of_one_name_are_not_guessed_between(tmp_path: Path) -> None:
+    for name in ("s1/a.wav", "s2/a.wav"):
+        put(tmp_path / "sounds" / name, "sound")
+    with pytest.raises(InputError, match=r"holds 's1/a\.wav' and 's2/a\.wav': which is 'a'"):
+        table(put(tmp_path / "t.csv", "id\na\n"), columns={"utterance_id": "id"}, recordings=tmp_path / "sounds")
+    ids = "id,f\na,s1/a.wav\nb,s2/a.wav\n"
+    assert found_in(tmp_path, ids, columns=COLUMNS, recordings=tmp_path / "sounds") == ["s1/a.wav", "s2/a.wav"]
