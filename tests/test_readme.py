@@ -10,6 +10,8 @@ import pytest
 
 from alm_proxies import Annotator
 from alm_proxies.cli.app import run
+from alm_proxies.pipeline.file import read_pipeline
+from alm_proxies.settings import deciding
 
 README = Path(__file__).parent.parent / "README.md"
 BLOCKS = re.findall(r"```(bash|python)\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
@@ -66,3 +68,19 @@ def test_the_corpus_is_read_as_printed(tmp_path: Path, test_data: Path, capsys: 
     places = {"CREMA-D/": str(tmp_path / "CREMA-D"), "crema": str(tmp_path / "crema")}
     assert run([places.get(word, word) for word in said]) == 0
     assert "3,760 utterances, 34,715 votes" in capsys.readouterr().out
+
+
+def test_the_pipeline_of_crema_d_is_the_shipped_one(tmp_path: Path) -> None:
+    text = README.read_text(encoding="utf-8")
+    block = text[text.index('    taxonomy = "crema6"\n    seed = 7') :].split("\n\n")[0]
+    path = tmp_path / "mine.toml"
+    path.write_text("\n".join(line.removeprefix("    ") for line in block.splitlines()), encoding="utf-8")
+    (printed,), (shipped,) = read_pipeline(path).runs, read_pipeline("crema_d").runs
+    for verb, sections in printed.sections.items():
+        others = shipped.sections[verb]
+        assert [deciding(one.settings) for one in sections] == [
+            deciding(one.settings) for one in others[: len(sections)]
+        ]
+        assert [deciding(b) for one in sections for b in one.blocks] == [
+            deciding(b) for one in others for b in one.blocks
+        ]
