@@ -78,9 +78,10 @@ def test_a_shipped_prompt_parses(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", files("pipelines", "*.toml"), ids=name)
-def test_a_shipped_pipeline_parses(path: Path, tmp_path: Path) -> None:
+def test_a_shipped_pipeline_parses(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pipeline = read_pipeline(path, tmp_path)
     assert pipeline.runs
+    monkeypatch.chdir(path.parent)  # paths of a shipped file are relative to where one is
     assert read_pipeline(path.stem, tmp_path) == pipeline
 
 

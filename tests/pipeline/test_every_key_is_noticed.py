@@ -99,7 +99,8 @@ _OF_TRAIN = {
     "curriculum.over": 3, "alm.new": {"*": {"recipe": "alm", "alm": {"new": {}}}},
     "alm.look_at": 3, "model": "@model_2",
 }  # fmt: skip
-CASES = (
+_REFERENCE = {"method": "reference"}
+CASES: tuple[Case, ...] = (
     Case("simulate", {}, None, {"votes": [3, 6], "speakers": 62}),
     Case("read", {"taxonomy": "crema6", "hold_out": {"keep": 3}}, _CREMA,
          {**_SOURCE, "source": "@crema_2", "format": {"*": _TABLES}}),
@@ -107,7 +108,20 @@ CASES = (
     Case("read", {"taxonomy": "crema6"}, _TABLE, _TABLE_OTHERS),
     Case("annotate", {"panel": ["@annotator.toml"]}),
     Case("listen", {"recipe": "encoder", "model": "@model"}),
-    Case("fuse", {}, None, {"classes": 4}), Case("align"), Case("balance", {"classes": "@labels.parquet"}),
+    Case("fuse", {}, None, {"classes": 4, "method": "human"}), Case("align"),
+    Case("balance", {"classes": "@labels.parquet"}, None, {
+        "method": {"*": _REFERENCE},
+        **{f"reference.{key}": {"*": _REFERENCE | {"reference": {key: 1}}} for key in ("ratio", "augmented")},
+        "reference.neighbours": {"*": _REFERENCE | {"reference": {"neighbours": 4}}},
+    }),
+    Case("balance", _REFERENCE, None, {
+        **{f"{part}.{key}": {"*": {part: {key: value}}} for part, key, value in (
+            ("cap", "utterance", 5.0), ("cap", "speaker", 0.5), ("copies", "size", 1.5),
+            ("copies", "effects", ["gain"]),
+            ("copies", "strength", 0.5), ("generated", "size", 0.5), ("generated", "neighbours", 6),
+            ("generated", "speaker", "same"), ("generated", "controls", 50),
+        )},
+    }),
     Case("train", {"recipe": "encoder", "model": "@model"}, None, _OF_TRAIN),
     Case("train", {"recipe": "alm", "alm": {"new": {}, "prompt": "@prompt.toml"}}, None, {
         **_OF_TRAIN, "recipe": {"*": {"recipe": "features"}}, "alm.new.vocabulary": 2048, "alm.new.hidden": 256,
@@ -131,7 +145,7 @@ OTHERS: dict[str, Any] = {
     "max_minutes": 5.0, "device": "cpu", "revision": "abc", "layers": [1], "model": "@model_2", "condition": "noise",
     "classes": "@labels_2.parquet", "groups": {"gender": "keep"}, "cap.utterance": 5.0, "cap.speaker": 0.5,
     "copies.size": 1.5, "generated.size": 0.5, "copies.effects": ["gain"], "splits": ["test"], "baseline": "x",
-    "map": {"happy": "joy"}, "votes": 3, "method": "human", "columns": ["gender"], "consensus": True,
+    "map": {"happy": "joy"}, "votes": 3, "columns": ["gender"], "consensus": True,
     "recipe": {"recipe": "features", "model": None}, "merge.primary": {"primary": 0.9, "secondary": 0.1},
     "merge.secondary": {"primary": 0.9, "secondary": 0.1}, "alm.prompt": "@prompt_2.toml", "read.folds": "@folds_2.csv",
 }  # fmt: skip
@@ -166,27 +180,26 @@ def leaves(model: type[BaseModel], values: dict[str, Any], path: Path_ = ()) -> 
             yield (*path, key), found, value, nothing
 
 
-def changed(path: Path_, found: Any, value: Any, others: dict[str, Any]) -> Any:
-    """Another value for a key: the one that is listed, or by rule."""
+def changed(path: Path_, found: Any, value: Any, others: dict[str, Any]) -> list[Any]:
+    """Other values that a key may have: the listed one, or some by rule, the first allowed of which is taken."""
     for name in (".".join(path), path[-1]):
         if name in others:
-            return others[name]
-    literal = next(
-        (part for part in (found.annotation, *get_args(found.annotation)) if get_origin(part) is Literal), None
-    )
+            return [others[name]]
+    parts = (found.annotation, *get_args(found.annotation))
+    literal = next((part for part in parts if get_origin(part) is Literal), None)
     if literal is not None:
-        return next(one for one in get_args(literal) if one != value)
+        return [one for one in get_args(literal) if one != value]
     if isinstance(value, bool):
-        return not value
+        return [not value]
     if isinstance(value, int):
-        return value + 1
+        return [value + 1, value + 2, 2 * value]
     if isinstance(value, float):
-        return value / 2 if value else 0.5
+        return [value / 2 if value else 0.5, 1.0, 2.0]
     if isinstance(value, str) and value:
-        return value + "x"
+        return [value + "x"]
     if isinstance(value, list | tuple) and value and all(isinstance(one, int | float) for one in value):
-        return [value[0] / 2 if isinstance(value[0], float) else value[0], *value[1:-1], value[-1] + 1]
-    raise ValueError("there is no rule for it")
+        return [[value[0] / 2 if isinstance(value[0], float) else value[0], *value[1:-1], value[-1] + 1]]
+    return [3, 0.5, "x", ["x"]]
 
 
 def put(values: dict[str, Any], path: Path_, other: Any) -> dict[str, Any]:
@@ -225,17 +238,18 @@ def test_every_key_of_a_pipeline_section_is_noticed_or_marked(case: Case, place:
             own = stage.settings_for(values)
         for path, found, value, nothing in leaves(own, values):
             keys += 1
-            try:
-                other = put(values, path, changed(path, found, value, {**OTHERS, **case.others}))
-                new = (
-                    task_of(case, place, other, block) if kind == "settings" else task_of(case, place, settings, other)
-                )
-                noticed = State(new).digest != before
-            except (ValueError, AlmProxiesError) as error:
-                wrong.append(f"{'.'.join(path)} = {value!r} needs a value here that it can be changed to: {error}")
-                continue
-            if noticed == nothing:
-                wrong.append(f"{'.'.join(path)} ({'marked' if nothing else 'not noticed'})")
+            for one in changed(path, found, value, {**OTHERS, **case.others}):
+                other = put(values, path, one)
+                new = (settings, other) if kind == "block" else (other, block)
+                try:
+                    noticed = State(task_of(case, place, *new)).digest != before
+                except (ValueError, AlmProxiesError):
+                    continue
+                if noticed == nothing:
+                    wrong.append(f"{'.'.join(path)} ({'marked' if nothing else 'not noticed'})")
+                break
+            else:
+                wrong.append(f"{'.'.join(path)} = {value!r} needs a value here that it can be changed to")
     assert keys >= 3 or case.verb == "evaluate"
     assert not wrong
 
@@ -305,7 +319,7 @@ def test_every_key_of_an_annotator_file_is_noticed_or_marked(tmp_path: Path, pla
     before = annotated(tmp_path, place)
     wrong = []
     for path, found, value, nothing in leaves(AnnotatorFile, values):
-        other = put(values, path, changed(path, found, value, OF_ANNOTATORS))
+        other = put(values, path, changed(path, found, value, OF_ANNOTATORS)[0])
         if path == ("engine",):
             other["serve"] = {}
         written(tmp_path, other, PROMPT)
@@ -331,7 +345,7 @@ def test_every_key_of_a_prompt_file_is_noticed_or_marked(tmp_path: Path, place: 
     before = annotated(tmp_path, place)
     wrong = []
     for path, found, value, nothing in leaves(PromptFile, values):
-        written(tmp_path, ANNOTATOR, put(values, path, changed(path, found, value, OF_PROMPTS)))
+        written(tmp_path, ANNOTATOR, put(values, path, changed(path, found, value, OF_PROMPTS)[0]))
         if (annotated(tmp_path, place) != before) == nothing:
             wrong.append(".".join(path))
     assert not wrong
