@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import os
 import platform
 import sys
@@ -17,9 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
 
+from alm_proxies.log import LOG
 from alm_proxies.printable import printable
-
-LOG = logging.getLogger("alm_proxies")
 
 _MARKS = 60
 """Seconds of late, at least, over which the time left is estimated."""

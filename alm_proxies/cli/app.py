@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 import traceback
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cyclopts import App, CycloptsError, Parameter
@@ -19,6 +21,7 @@ from cyclopts import App, CycloptsError, Parameter
 from alm_proxies import __version__
 from alm_proxies.cli.start import INTERRUPTED, SENTENCE, defect, refuse
 from alm_proxies.errors import AlmProxiesError
+from alm_proxies.log import LOG, logging_to
 from alm_proxies.machine import refuse_windows
 from alm_proxies.printable import printable, printable_json, printable_lines
 from alm_proxies.stages.registry import STAGES
@@ -41,6 +44,7 @@ _BEHIND = {
     "merge": ("ledgers", "Make one ledger and one votes file out of those of several shards."),
     "plugins": ("about", "List readers, estimators, engines, prompts, exports and recipes, ours and others'."),
     "schema": ("about", "Print the JSON Schema of pipeline or annotator files, for editors."),
+    "completion": ("completion", "Print, or install, what a shell needs to complete commands, flags and paths."),
 }
 VERBS = (*_BEFORE, *STAGES, *_BEHIND)
 
@@ -79,7 +83,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(arguments: list[str]) -> int:
     """Run one command and give its exit code; a user's mistake is one sentence, --debug gives the traceback."""
+    try:
+        with logging_to(_log_file(arguments)):
+            return _run(arguments)
+    except AlmProxiesError as error:  # the log itself cannot be written
+        return _refuse(str(error), error.exit_code, debug="--debug" in arguments)
+
+
+def _log_file(arguments: Sequence[str]) -> Path | None:
+    """What --log-file names; looked for first, so that errors are logged too."""
+    for place, word in enumerate(arguments):
+        flag, equals, value = word.partition("=")
+        if flag == "--log-file" and (equals or place + 1 < len(arguments)):
+            return Path(value if equals else arguments[place + 1])
+    return None
+
+
+def _run(arguments: list[str]) -> int:
     debug = "--debug" in arguments
+    LOG.info("alm-proxies %s: %s", __version__, shlex.join(arguments))
     try:
         refuse_windows()
         if arguments[:1] and arguments[0] in STAGES and {"--help", "-h"} & set(arguments):
@@ -108,10 +130,12 @@ def run(arguments: list[str]) -> int:
     except MemoryError:
         return _refuse("There was not enough memory. Try a smaller part of the data (--limit), or more memory.", 3)
     except Exception as error:
+        LOG.error("a defect", exc_info=error)
         return defect(error, debug=debug)
 
 
 def _print(outcome: Outcome) -> int:
+    LOG.info("exit code %d: %s", outcome.exit_code, outcome.line.partition("\n")[0])
     if outcome.as_json:
         print(printable_json(json.dumps(outcome.data, ensure_ascii=False, allow_nan=False)), flush=True)
     else:
@@ -120,6 +144,7 @@ def _print(outcome: Outcome) -> int:
 
 
 def _refuse(sentence: str, code: int, *, debug: bool = False) -> int:
+    LOG.error("exit code %d: %s", code, sentence, exc_info=debug)
     if debug:
         traceback.print_exc()
     refuse(printable(sentence))

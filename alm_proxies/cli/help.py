@@ -22,6 +22,7 @@ _ALWAYS = (
     ("--json", "Print the result as one line of JSON."),
     ("--quiet", "No progress on stderr."),
     ("--debug", "Show the traceback of an error."),
+    ("--log-file PATH", "Write what is said to this file too, at its end, without keys."),
     ("--max-left-out SHARE", "The share that may be left out before the exit code is 1. [default: 0.1]"),
     ("--help, -h", "Show this help."),
 )

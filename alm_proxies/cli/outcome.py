@@ -45,6 +45,8 @@ class Common:
     """No progress on stderr."""
     debug: bool = False
     """Show the traceback of an error."""
+    log_file: Path | None = None
+    """Write what is said to this file too, at its end, without keys."""
     max_left_out: Annotated[float, Parameter(validator=validators.Number(gte=0, lte=1))] = 0.1
     """The share that may be left out before the exit code is 1."""
 

@@ -44,6 +44,7 @@ from alm_proxies.engines.probe import probe
 from alm_proxies.engines.traffic import Traffic
 from alm_proxies.engines.trials import TrialQuestion
 from alm_proxies.errors import EngineError, SettingsError
+from alm_proxies.log import SHORTEST_SECRET, keep_secret
 
 _MOST_OFFERED = 10
 """Models of a server that are named."""
@@ -51,8 +52,6 @@ _LONGEST_NAME = 80
 _OPTIONAL_SECONDS = 10.0
 """Of a question whose answer is not needed, its one retry included."""
 _DOUBTFUL = frozenset({"unsupported", "bad_request"})
-_SHORTEST_SECRET = 6
-"""Keys shorter than this ("none", "EMPTY") are no secrets, and could be words of an answer."""
 _BYTES_OF_A_LIST = 1024 * 1024
 _BYTES_OF_TOKENS = 64 * 1024
 
@@ -78,7 +77,8 @@ class OpenAI:
     def __init__(self, model: str, serve: OpenAIServe, abilities: Abilities, key: str) -> None:
         self._model = model
         self._abilities = abilities
-        self._secrets = tuple({key, quote(key, safe="")}) if len(key) >= _SHORTEST_SECRET else ()
+        self._secrets = tuple({key, quote(key, safe="")}) if len(key) >= SHORTEST_SECRET else ()
+        keep_secret(*self._secrets)
         headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {key}"} if key else {})
         self._connections = Connections(headers, trust_env=not abilities.local)
         self._tokens: dict[str, tuple[int, ...]] = {}

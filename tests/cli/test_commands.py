@@ -31,7 +31,8 @@ def test_help_names_every_verb_and_imports_no_command() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    for verb in ("demo", "run", "check", "explain", *STAGES, "status", "findings", "merge", "plugins", "schema"):
+    others = ("status", "findings", "merge", "plugins", "schema", "completion")
+    for verb in ("demo", "run", "check", "explain", *STAGES, *others):
         assert f" {verb} " in done.stdout
 
 
