@@ -3,6 +3,8 @@
     ALM_PROXIES_TEST_DATA=DATA python benchmarks/study/study.py check --keep FOLDER     # cells and minutes
     ALM_PROXIES_TEST_DATA=DATA python benchmarks/study/study.py run --model WHISPER_TINY_FOLDER --keep FOLDER
     ALM_PROXIES_TEST_DATA=DATA python benchmarks/study/study.py report --keep FOLDER    # all tables, as Markdown
+    python benchmarks/study/study.py open-lockbox --reason WHY --keep FOLDER            # once, at the end
+    ALM_PROXIES_TEST_DATA=DATA python benchmarks/study/study.py lockbox --model WHISPER_TINY_FOLDER --keep FOLDER
 
 It is a script and not a pipeline file: a pipeline has one split of speakers, and its stages fuse and listen see all
 human votes that are not held out. Here every fold fuses and listens inside its own training actors, proxies are
@@ -14,15 +16,15 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 from study_cells import Study, run_cell
-from study_design import Cell, blocks, cells, replicates
+from study_design import SEEDS, Cell, blocks, cells, replicates
 from study_report import report
 from study_results import Results
-from study_votes import Corpus, open_lockbox, read_corpus
+from study_votes import Corpus, open_lockbox, opening_of, read_corpus
 
 from alm_proxies.errors import AlmProxiesError
 from alm_proxies.stages.listen.hear import hear
@@ -65,13 +67,15 @@ def check(results: Results) -> list[str]:
     return said
 
 
-def run(corpus: Corpus, features: np.ndarray, results: Results, *, most: int | None = None) -> int:
-    """Run the cells that are not done, in the order of the design; how many were run."""
+def run(
+    corpus: Corpus, features: np.ndarray, results: Results, planned: Iterable[Cell], *, most: int | None = None
+) -> int:
+    """Run the planned cells that are not done, in their order; how many were run."""
     study = Study(corpus, features, results.folder)
     count = 0
     with results.alone():
         done = results.lines()
-        for cell in cells():
+        for cell in planned:
             if cell.key in done:
                 continue
             if most is not None and count >= most:
@@ -83,9 +87,15 @@ def run(corpus: Corpus, features: np.ndarray, results: Results, *, most: int | N
     return count
 
 
+def lockbox_cells() -> list[Cell]:
+    """The base block with every seed, trained on all actors outside the lockbox."""
+    first = next(iter(blocks().values()))
+    return [Cell(arm, seed, seed) for seed in SEEDS for arm in first]
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=("check", "run", "report", "open-lockbox"))
+    parser.add_argument("command", choices=("check", "run", "report", "open-lockbox", "lockbox"))
     parser.add_argument("--keep", type=Path, required=True, help="Folder of features, targets and results.")
     parser.add_argument("--model", help="Folder of the encoder.")
     parser.add_argument("--cells", type=int, help="Stop after this many cells.")
@@ -100,7 +110,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             missing = [cell.key for cell in base_cells() if cell.key not in results.lines()]
             print(open_lockbox(given.keep, given.reason, missing=missing))
             return
-        corpus = read_corpus(Path(os.environ["ALM_PROXIES_TEST_DATA"]) / "crema_d")
+        opening = opening_of(given.keep) if given.command == "lockbox" else None
+        corpus = read_corpus(Path(os.environ["ALM_PROXIES_TEST_DATA"]) / "crema_d", opening)
         if given.command == "report":
             print("\n".join(report(corpus, results)))
             return
@@ -108,7 +119,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         heard, _ = hear(corpus.utterances, settings, given.keep / "features", quiet=False)
         if not heard.known.all():
             raise SystemExit(f"{int((~heard.known).sum())} recordings cannot be heard")
-        run(corpus, heard.rows, results, most=given.cells)
+        if opening is None:
+            run(corpus, heard.rows, results, cells(), most=given.cells)
+            return
+        results = Results(given.keep / "lockbox")
+        run(corpus, heard.rows, results, lockbox_cells(), most=given.cells)
+        print(f"lockbox opened {opening.when} at {opening.commit}: {opening.reason}")
+        print("\n".join(report(corpus, results)))
     except AlmProxiesError as error:
         raise SystemExit(str(error)) from error
 

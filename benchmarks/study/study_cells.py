@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from study_design import FOLDS, Arm, Cell
+from study_design import FOLDS, LOCKBOX, Arm, Cell
 from study_targets import filled_up, human_votes, targets_of, uniform_weights
 from study_votes import Array, Corpus, Index, refuse_lockbox
 
@@ -49,16 +49,25 @@ class Study:
     folder: Path
     _scaled: dict[tuple[int, int], Floats] = field(default_factory=dict)
 
+    @property
+    def folds(self) -> int:
+        """Folds of a cell; with the lockbox one, which scores its actors."""
+        return FOLDS if self.corpus.opening is None else 1
+
     def sides(self, partition: int, fold: int) -> Sides:
-        """Who trains, who stops and who is scored."""
+        """Who trains, who stops and who is scored: a fold of the actors, or those of the opened lockbox."""
         actors = self.corpus.actors
-        refuse_lockbox(actors.tolist())
-        folds = assign_folds(actors.tolist(), FOLDS, partition)
+        if self.corpus.opening is None:
+            folds = assign_folds(actors.tolist(), FOLDS, partition)
+        else:
+            folds = {actor: 0 if actor in LOCKBOX else 1 for actor in set(actors.tolist())}
         others = sorted(actor for actor, one in folds.items() if one != fold)
         order = generator(partition, "study development", fold).permutation(len(others))
         judges = {others[place] for place in order[: max(1, len(others) // DEVELOPMENT)]}
         side = np.array([2 if folds[actor] == fold else int(actor in judges) for actor in actors.tolist()])
-        return Sides(*(np.flatnonzero(side == number) for number in range(3)))
+        sides = Sides(*(np.flatnonzero(side == number) for number in range(3)))
+        refuse_lockbox(actors[np.concatenate([sides.train, sides.development])].tolist())
+        return sides
 
     def scaled(self, partition: int, fold: int) -> Floats:
         """Features of all clips as heads take them, by what the training clips show."""
@@ -96,7 +105,7 @@ def run_cell(study: Study, cell: Cell) -> tuple[dict[str, Any], Array]:
     predictions = np.zeros_like(study.corpus.voice)
     stops, temperatures, strengths = [], [], []
     with one_thread():
-        for fold in range(FOLDS):
+        for fold in range(study.folds):
             sides = study.sides(cell.partition, fold)
             judged = human_votes(study.corpus, cell.arm, sides.development, cell.seed)
             heads, stop, temperature = _fitted(study, cell, fold, judged)

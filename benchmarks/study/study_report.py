@@ -8,7 +8,20 @@ from functools import cache
 
 import numpy as np
 from scipy.stats import rankdata
-from study_design import ALL, AUDIO_VISUAL, AUTO, HUMAN, LISTENER, POOLED, PRIMARY, Arm, blocks, cells, replicates
+from study_design import (
+    ALL,
+    AUDIO_VISUAL,
+    AUTO,
+    HUMAN,
+    LISTENER,
+    LOCKBOX,
+    POOLED,
+    PRIMARY,
+    Arm,
+    blocks,
+    cells,
+    replicates,
+)
 from study_results import Results
 from study_statistics import Contrast, benjamini_yekutieli, by_actor, contrast, holm
 from study_targets import shares_of
@@ -26,7 +39,15 @@ class Report:
 
     def __init__(self, corpus: Corpus, results: Results) -> None:
         self.corpus, self.results, self.lines = corpus, results, results.lines()
-        self.votes = cache(lambda seed: scored_votes(corpus, seed))
+        self.votes = cache(lambda seed: self._votes(seed))
+
+    def _votes(self, seed: int) -> tuple[Array, Array]:
+        """Stratum votes and scored votes; once the lockbox is open, of its actors alone."""
+        apart, scored = scored_votes(self.corpus, seed)
+        if self.corpus.opening is not None:
+            others = ~np.isin(self.corpus.actors, LOCKBOX)
+            apart[others], scored[others] = 0.0, 0.0
+        return apart, scored
 
     def done(self, *arms: Arm) -> list[tuple[int, int]]:
         """The replicates in which all of these arms were run."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -58,15 +58,23 @@ def open_lockbox(folder: Path, reason: str, *, missing: Collection[str]) -> Open
     opening = Opening(datetime.now(UTC).isoformat(timespec="seconds"), commit, reason)
     folder.mkdir(parents=True, exist_ok=True)
     with path.open("x", encoding="utf-8") as file:
-        file.write(json.dumps({"when": opening.when, "commit": opening.commit, "reason": opening.reason}) + "\n")
+        file.write(json.dumps(asdict(opening)) + "\n")
     return opening
+
+
+def opening_of(folder: Path) -> Opening:
+    """The logged opening; an error where there was none."""
+    path = folder / _LOG
+    if not path.exists():
+        raise InputError("the lockbox has not been opened", where=str(path), fix="Open it with open-lockbox.")
+    return Opening(**json.loads(path.read_text(encoding="utf-8")))
 
 
 def refuse_lockbox(actors: Iterable[str]) -> None:
     """An error where an actor of the lockbox is among them."""
     locked = sorted(set(actors) & set(LOCKBOX))
     if locked:
-        fix = "It is opened once, at the end, by --open-lockbox."
+        fix = "It is opened once, at the end, by the command open-lockbox."
         raise InputError(f"actor {locked[0]} is in the lockbox", where="lockbox", fix=fix)
 
 
@@ -80,9 +88,12 @@ class Corpus:
     face: Array
     audio_visual: Array
     utterances: Utterances
+    opening: Opening | None = None
+    """Of a corpus with the lockbox: its logged opening."""
 
     def __post_init__(self) -> None:
-        refuse_lockbox(self.actors.tolist())
+        if self.opening is None:
+            refuse_lockbox(self.actors.tolist())
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -90,22 +101,24 @@ class Corpus:
         return tuple(f"crema_d/{clip}" for clip in self.clips)
 
 
-def read_corpus(folder: Path) -> Corpus:
-    """The clips outside the lockbox, of `tabulatedVotes.csv`, `VideoDemographics.csv` and `AudioWAV/`."""
+def read_corpus(folder: Path, opening: Opening | None = None) -> Corpus:
+    """The clips of `tabulatedVotes.csv`, `VideoDemographics.csv` and `AudioWAV/`; those of the lockbox only after its
+    logged opening."""
+    locked = LOCKBOX if opening is None else ()
     tables = [folder / "tabulatedVotes.csv", folder / "processedResults" / "tabulatedVotes.csv"]
     source = next((path for path in tables if path.exists()), None)
     if source is None:
         raise InputError("there is no tabulatedVotes.csv", where=str(folder), fix="Name the folder of CREMA-D.")
     frame = pl.read_csv(source, infer_schema_length=None, null_values=["NA"])
     frame = frame.rename({frame.columns[0]: "row"}).with_columns(clip=pl.col("row") % 100_000).sort("clip")
-    frame = frame.filter(~pl.col("fileName").str.slice(0, 4).is_in(LOCKBOX))
+    frame = frame.filter(~pl.col("fileName").str.slice(0, 4).is_in(locked))
     parts = [frame.filter(pl.col("row") // 100_000 == modality) for modality in (1, 2, 3)]
     if any(not part["clip"].equals(parts[0]["clip"]) for part in parts):
         raise InputError("the three modalities do not hold the same clips", where="tabulatedVotes.csv")
     counts = [part.select(_COLUMNS).to_numpy().astype(np.float64) for part in parts]
     clips = parts[0]["fileName"].to_list()
     actors = [clip[:4] for clip in clips]
-    there = {path.stem: str(path) for path in (folder / "AudioWAV").iterdir() if path.stem[:4] not in LOCKBOX}
+    there = {path.stem: str(path) for path in (folder / "AudioWAV").iterdir() if path.stem[:4] not in locked}
     people = pl.read_csv(folder / "VideoDemographics.csv").select(
         speaker=pl.col("ActorID").cast(pl.String), gender=pl.col("Sex").str.to_lowercase()
     )
@@ -118,7 +131,7 @@ def read_corpus(folder: Path) -> Corpus:
             "split": "train",
         }
     ).join(people, on="speaker", how="left", maintain_order="left")
-    return Corpus(tuple(clips), np.array(actors), *counts, Utterances.of(table))
+    return Corpus(tuple(clips), np.array(actors), *counts, Utterances.of(table), opening)
 
 
 def ordered_votes(counts: Array, clips: Iterable[str], seed: int, stream: str) -> list[Index]:

@@ -25,6 +25,7 @@ from study_votes import (
     first_votes,
     labelled,
     open_lockbox,
+    opening_of,
     proxy_votes,
     read_corpus,
     scored_votes,
@@ -107,6 +108,30 @@ def test_the_command_refuses_to_open_the_lockbox_before_its_time(tmp_path: Path)
     with pytest.raises(SystemExit, match="cells of the base block have not been run"):
         study.main(["open-lockbox", "--keep", str(tmp_path), "--reason", "curious"])
     assert not (tmp_path / "lockbox.jsonl").exists()
+
+
+def test_an_opened_lockbox_is_scored_and_never_trained_on(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="the lockbox has not been opened"):
+        study.main(["lockbox", "--keep", str(tmp_path)])
+    opening = open_lockbox(tmp_path, "final", missing=[])
+    assert opening_of(tmp_path) == opening
+    whole = read_corpus(folder, opening)
+    assert set(whole.actors) == set(ACTORS)
+    locked = np.isin(whole.actors, LOCKBOX)
+    rng = np.random.default_rng(0)
+    made = Study(whole, rng.normal(size=(len(whole.clips), 8)).astype(np.float32), tmp_path)
+    sides = made.sides(0, 0)
+    assert sides.scored.tolist() == np.flatnonzero(locked).tolist()
+    assert not locked[sides.train].any()
+    assert not locked[sides.development].any()
+    results = Results(tmp_path / "lockbox")
+    planned = [cell for cell in study.lockbox_cells() if cell.arm in (HUMAN, PLURALITY)][:2]
+    assert study.run(whole, made.features, results, planned) == 2
+    predicted = results.predictions(planned[0].key)
+    assert predicted[locked].sum(1) == pytest.approx(1)
+    assert not predicted[~locked].any()
+    text = "\n".join(report(whole, results))
+    assert "| soft targets instead of the plurality | human_k3 - plurality_k3 |" in text
 
 
 def test_the_design_changes_one_factor_at_a_time_and_runs_the_base_block_first() -> None:
@@ -276,11 +301,11 @@ def test_a_run_that_was_stopped_goes_on_with_the_next_cell(
     monkeypatch.setattr(study, "run_cell", counted)
     results = Results(tmp_path)
     planned = [cell.key for cell in cells()]
-    assert study.run(corpus, features, results, most=2) == 2
+    assert study.run(corpus, features, results, cells(), most=2) == 2
     with results.path.open("a") as file:
         file.write('{"key": "cut o')
     kept = results.predictions(planned[0])
-    assert study.run(corpus, features, Results(tmp_path), most=1) == 1
+    assert study.run(corpus, features, Results(tmp_path), cells(), most=1) == 1
     assert ran == planned[:3]
     assert list(Results(tmp_path).lines()) == planned[:3]
     np.testing.assert_array_equal(results.predictions(planned[0]), kept)
