@@ -15,10 +15,12 @@ from scipy.stats import rankdata
 from alm_proxies.interval import Interval
 from alm_proxies.measures.arrays import Array
 from alm_proxies.measures.bootstrap import interval_by_speaker, ratio
+from alm_proxies.seeds import generator
 
 _SMALLEST = 1e-6
 _FEWEST = 20
 _FEWEST_CEILING = 200
+_DEALS = 5
 
 
 def dirichlet_multinomial(counts: Array, predicted: Array, concentration: Array) -> Array:
@@ -55,6 +57,8 @@ class Ambiguity:
     """Spearman's."""
     ceiling: float
     """The correlation that the truth itself would have with so few votes; NaN where it cannot be estimated."""
+    rank_ceiling: float
+    """The same for the rank correlation, from votes drawn of likely truths; NaN where it cannot be estimated."""
     slope: Interval
     """Of observed on predicted disagreement: 1 is calibrated, below 1 the predictions vary too much."""
     bias: Interval
@@ -78,6 +82,7 @@ def ambiguity(counts: Array, predicted: Array, speakers: NDArray[np.str_] | None
         _bounded(interval_by_speaker(_moments(mine, theirs), who, _correlation, seed=seed)),
         _bounded(interval_by_speaker(_moments(*ranks.T), who, _correlation, seed=seed)),
         _ceiling(counts[known]),
+        _rank_ceiling(counts[known], seed),
         interval_by_speaker(_moments(mine, theirs), who, _slope, seed=seed),
         interval_by_speaker(np.stack([mine - theirs, one], axis=1), who, ratio, seed=seed),
         int(known.sum()),
@@ -131,6 +136,35 @@ def _ceiling(counts: Array) -> float:
     observed = float(np.nanvar(pair_disagreement(counts)))
     true = float(square.mean()) - float(same.mean()) ** 2
     return float(np.sqrt(min(max(true, 0.0) / observed, 1.0))) if observed > 0 else float("nan")
+
+
+def _rank_ceiling(counts: Array, seed: int) -> float:
+    """The ceiling of Pearson's correlation times the ratio of both correlations in votes drawn from likely truths.
+
+    A likely truth of an utterance is drawn from Dirichlet(n + S pi), S of the highest Dirichlet-multinomial likelihood
+    on a grid, and as many votes as it has from that truth; ranks and values of true and drawn disagreement are then
+    correlated. Mean over five draws.
+    """
+    ceiling = _ceiling(counts)
+    total = counts.sum(1)
+    if not np.isfinite(ceiling):
+        return float("nan")
+    shares = np.tile((counts.sum(0) + 0.5) / (counts.sum() + 0.5 * counts.shape[1]), (len(counts), 1))
+    strengths = np.geomspace(0.5, 200.0, 25)
+    loss = [dirichlet_multinomial(counts, shares, np.full(len(counts), one)) @ total for one in strengths]
+    prior = strengths[int(np.argmin(loss))] * shares
+    random = generator(seed, "likely truths")
+    values, ranks = [], []
+    for _ in range(_DEALS):
+        truth = random.standard_gamma(counts + prior) + 1e-12
+        truth /= truth.sum(1, keepdims=True)
+        seen = pair_disagreement(random.multinomial(np.round(total).astype(np.int64), truth).astype(np.float64))
+        true = 1.0 - np.square(truth).sum(1)
+        if seen.std() > 0:
+            values.append(float(np.corrcoef(true, seen)[0, 1]))
+            ranks.append(float(np.corrcoef(rankdata(true), rankdata(seen))[0, 1]))
+    plain, ranked = (float(np.mean(found)) if found else 0.0 for found in (values, ranks))
+    return float(min(1.0, ceiling * ranked / plain)) if plain > 0.0 else float("nan")
 
 
 def halves(counts: Array, rng: np.random.Generator) -> tuple[Array, Array]:

@@ -58,6 +58,17 @@ def metrics_of(results: Results) -> dict[str, Any]:
         "worth_in_human_votes": None,
         "concentration_per_human_vote": None,
         "scores": None,
+        "recovered": {
+            name: {"dirichlet_multinomial_nll": one.strength, "ambiguity": one.ambiguity}
+            for name, one in results.recovered.items()
+        },
+        "within_thirds_by_what_cuts": {
+            by: {
+                third: {name: {"nll": nll, "less_baseline": gain} for name, (nll, gain) in methods.items()}
+                for third, methods in thirds.items()
+            }
+            for by, thirds in results.halved.items()
+        },
         "cannot": {name: str(error) for name, error in results.cannot.items()},
     }
     if results.learning is not None and results.learning.worth:

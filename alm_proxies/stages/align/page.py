@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from alm_proxies import __version__
+from alm_proxies.compare.ambiguity import halved_section, strength_section
 from alm_proxies.compare.glossary import words_section
 from alm_proxies.compare.rivals import ALONE, FUSED
 from alm_proxies.compare.sections import calibration_section, findings_section, gain_chart, held_out_section
@@ -74,6 +75,8 @@ def page_of(
         _agreement(results),
         _saturation(results),
         _variance(results),
+        None if results.scores is None else halved_section(results.halved, results.scores),
+        strength_section(results.recovered),
         None if results.scores is None else calibration_section(results.scores, (FUSED, ALONE)),
         _trust(results),
         _simplex(results),

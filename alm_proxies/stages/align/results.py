@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from alm_proxies.ballots import Array, Ballots, Counting
+from alm_proxies.compare.ambiguity import Halved, Recovered, halved_of, recovered_of, rows_of
 from alm_proxies.compare.comparison import FEWEST, Comparison, compare
 from alm_proxies.compare.material import Material
 from alm_proxies.compare.rivals import ALONE, FUSED, rivals
@@ -48,6 +49,9 @@ class Results:
     trust: tuple[StratumTrust, ...]
     learning: Learning | None
     scores: Comparison | None
+    recovered: dict[str, Recovered]
+    """By method: whether strength and ambiguity are right."""
+    halved: Halved
     cannot: dict[str, InputError]
     cards: dict[str, AnnotatorCard | None]
     """What is known of every proxy; None where its votes say nothing of it."""
@@ -111,6 +115,8 @@ def measure(
         consensus=counting.consensus,
     )
     found, learned = None, None
+    recovered: dict[str, Recovered] = {}
+    halved: Halved = {}
     if held.any() and counts.human.any():
         alone = human_only(counts, seed=seed)
         methods = rivals(counts, material.table, alone)
@@ -126,6 +132,10 @@ def measure(
             seed=seed,
         )
         learned = learning(material, counts, alone, seed=seed)
+        rows = {name: rows_of(labels, found.test.ids) for name, labels in methods.items()}
+        recovered = {name: recovered_of(*rows[name], found) for name in methods}
+        there = np.searchsorted(material.ids, found.test.ids)
+        halved = halved_of({name: one[0] for name, one in rows.items()}, found, material.human.counts()[there])
     target = held if held.any() else everyone.counts()
     return Results(
         material=material,
@@ -142,6 +152,8 @@ def measure(
         trust=tuple(stratum_trust(material.human, held, _entropy(material.fused), speakers, seed=seed)),
         learning=learned,
         scores=found,
+        recovered=recovered,
+        halved=halved,
         cannot=cannot,
         cards={name: votes.about.annotators.get(name) for name in every.names},
         proxies=proxies_of(material, everyone, every, seed=seed),

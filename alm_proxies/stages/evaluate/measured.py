@@ -8,46 +8,34 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
-from alm_proxies.ballots import Array, which_count
-from alm_proxies.compare.comparison import FEWEST, Comparison, compare
+from alm_proxies.ballots import Array, ballots_of, which_count
+from alm_proxies.compare import ambiguity as compare_ambiguity
+from alm_proxies.compare.ambiguity import Halved, halved_of, recovered_of, rows_of
+from alm_proxies.compare.comparison import Comparison, compare
 from alm_proxies.compare.strata import strata_table
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.files import canonical_json
 from alm_proxies.interval import Interval
-from alm_proxies.measures.bootstrap import mean_by_speaker
-from alm_proxies.measures.calibration import thirds
 from alm_proxies.measures.recovered import (
-    Ambiguity,
     RiskCoverage,
-    ambiguity,
     confusion_of_shares,
-    dirichlet_multinomial,
-    halves,
     minor_recall,
-    pair_disagreement,
     recall_over_votes,
     risk_coverage,
 )
-from alm_proxies.seeds import generator
 from alm_proxies.stages.evaluate.settings import EvaluateSettings
 from alm_proxies.tables import Finding, Labels, Utterances, Votes
 from alm_proxies.trained_on import without_trained_on
 
 SHARES = "class shares"
 """The prediction that says the same of every utterance: the shares of the human votes that are not held out."""
-THIRDS = ("clear", "between", "ambiguous")
-_SMALLEST = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
-class Recovered:
+class Recovered(compare_ambiguity.Recovered):
     """One prediction beyond its mean log loss."""
 
-    strength: Interval | None
-    """Dirichlet-multinomial log loss in nats a vote; None where no prediction has a concentration."""
-    ambiguity: Ambiguity | None
     recall_over_votes: Interval
     minor_recall: Interval
     risk: RiskCoverage
@@ -60,8 +48,7 @@ class Measured:
 
     comparison: Comparison
     recovered: dict[str, Recovered]
-    halved: dict[str, dict[str, tuple[Interval, Interval | None]]]
-    """By third of ambiguity, then by method: log loss, and its difference to the baseline."""
+    halved: Halved
     conditions: dict[str, dict[str, str]]
     """By prediction of the recordings as they are, then by condition: the same model's prediction in worse sound."""
     findings: tuple[Finding, ...]
@@ -100,10 +87,10 @@ def measure(
     )  # fmt: skip
     findings += comparison.findings
     test = comparison.test
-    ids = pl.Series("utterance_id", test.ids)
-    rows = {name: _aligned(labels, ids) for name, labels in compared.items()}
+    rows = {name: rows_of(labels, test.ids) for name, labels in compared.items()}
     recovered = {name: _recovered(*rows[name], comparison, settings.seed) for name in compared}
-    halved = _halved({name: shares for name, (shares, _) in rows.items()}, comparison, settings.seed)
+    human = ballots_of(votes, pl.Series("utterance_id", test.ids), "human").counts()
+    halved = halved_of({name: shares for name, (shares, _) in rows.items()}, comparison, human)
     return Measured(comparison, recovered, halved, _conditions(honest), tuple(findings), votes.taxonomy)
 
 
@@ -137,81 +124,14 @@ def _class_shares(votes: Votes, predictions: Mapping[str, Labels]) -> Labels:
                      taxonomy=votes.taxonomy)  # fmt: skip
 
 
-def _aligned(labels: Labels, ids: pl.Series) -> tuple[Array, Array]:
-    """Distributions and concentrations of the test set, in its order."""
-    frame = ids.to_frame().join(labels.frame, on="utterance_id", how="left", maintain_order="left")
-    shares = frame.select(f"p_{label}" for label in labels.taxonomy).to_numpy().astype(np.float64)
-    strength = frame["concentration"].cast(pl.Float64).fill_null(np.nan).to_numpy()
-    return shares, strength
-
-
 def _recovered(shares: Array, strength: Array, comparison: Comparison, seed: int) -> Recovered:
     counts, speakers = comparison.test.counts, comparison.test.speakers
-    loss = dirichlet_multinomial(counts, shares, strength)
-    known = np.isfinite(loss)
-    likelihood = None
-    if known.any():
-        who = None if speakers is None else speakers[known]
-        likelihood = mean_by_speaker(loss[known], who, weights=counts.sum(1)[known], seed=seed)
+    found = recovered_of(shares, strength, comparison)
     return Recovered(
-        likelihood,
-        ambiguity(counts, shares, speakers, seed=seed),
+        found.strength,
+        found.ambiguity,
         recall_over_votes(counts, shares, speakers, seed=seed),
         minor_recall(counts, shares, speakers, seed=seed),
         risk_coverage(counts, shares),
         confusion_of_shares(counts, shares),
     )
-
-
-def _nll(shares: Array, counts: Array) -> Array:
-    """-ln p(vote) in nats, a mean over the votes of each row."""
-    logs = np.log(np.maximum(shares, _SMALLEST))
-    made: Array = -(counts * logs).sum(1) / np.maximum(counts.sum(1), 1e-12)
-    return made
-
-
-def _halved(
-    shares: Mapping[str, Array], comparison: Comparison, seed: int
-) -> dict[str, dict[str, tuple[Interval, Interval | None]]]:
-    """Log loss within thirds of ambiguity, cut by one half of the held-out votes and scored on the other, both ways.
-
-    A third cut by the votes that are scored favours confident predictions; these are cut by others.
-    """
-    counts = comparison.test.counts
-    whole = np.abs(counts - np.round(counts)).max(1, initial=0.0) < 1e-9
-    enough = whole & (counts.sum(1) >= 4 - 1e-9)
-    if enough.sum() < FEWEST * len(THIRDS):
-        return {}
-    first, second = halves(counts[enough], generator(seed, "strata by half of the held-out votes"))
-    people = comparison.test.speakers
-    speakers = np.flatnonzero(enough).astype(np.str_) if people is None else people[enough]
-    cuts, scored = np.concatenate([first, second]), np.concatenate([second, first])
-    who = np.concatenate([speakers, speakers])
-    level = _thirds(pair_disagreement(cuts), _entropy(cuts))
-    losses = {name: _nll(np.tile(values[enough], (2, 1)), scored) for name, values in shares.items()}
-    weights = scored.sum(1)
-    made: dict[str, dict[str, tuple[Interval, Interval | None]]] = {}
-    for place, third in enumerate(THIRDS):
-        rows = level == place
-        if rows.sum() < FEWEST:
-            continue
-        own = losses[comparison.baseline][rows]
-        made[third] = {}
-        for name, values in losses.items():
-            nll = mean_by_speaker(values[rows], who[rows], weights=weights[rows], seed=seed)
-            gain = None
-            if name != comparison.baseline:
-                gain = mean_by_speaker(values[rows] - own, who[rows], weights=weights[rows], seed=seed)
-            made[third][name] = nll, gain
-    return made
-
-
-def _entropy(counts: Array) -> Array:
-    share = counts / np.maximum(counts.sum(1, keepdims=True), 1e-12)
-    made: Array = -(share * np.log(np.where(share > 0, share, 1.0))).sum(1)
-    return made
-
-
-def _thirds(disagreement: Array, entropy: Array) -> NDArray[np.int64]:
-    """Ranks cut into thirds, ties kept together: disagreement first, entropy where it is equal."""
-    return thirds(np.round(np.nan_to_num(disagreement) * 1e6) + np.round(entropy * 1e3) / 1e6)

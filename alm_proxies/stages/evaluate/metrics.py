@@ -45,8 +45,11 @@ def metrics_of(measured: Measured) -> dict[str, Any]:
         for title, values in comparison.within.items()
     }
     halved = {
-        third: {name: {"nll": plain(nll), "less_baseline": plain(gain)} for name, (nll, gain) in methods_of.items()}
-        for third, methods_of in measured.halved.items()
+        by: {
+            third: {name: {"nll": plain(nll), "less_baseline": plain(gain)} for name, (nll, gain) in methods_of.items()}
+            for third, methods_of in within_thirds.items()
+        }
+        for by, within_thirds in measured.halved.items()
     }
     conditions = {
         plain_name: {condition: _paired(comparison.paired(name, plain_name)) for condition, name in found.items()}
@@ -63,7 +66,7 @@ def metrics_of(measured: Measured) -> dict[str, Any]:
         "pairs": pairs,
         "conditions_less_as_recorded": conditions,
         "within": within,
-        "within_thirds_cut_by_other_votes": halved,
+        "within_thirds_by_what_cuts": halved,
     }
 
 
@@ -77,6 +80,7 @@ def _recovered(found: Recovered) -> dict[str, Any]:
             "correlation": plain(ambiguity.correlation),
             "rank_correlation": plain(ambiguity.rank_correlation),
             "ceiling": _number(ambiguity.ceiling),
+            "rank_ceiling": _number(ambiguity.rank_ceiling),
             "slope": plain(ambiguity.slope),
             "bias": plain(ambiguity.bias),
             "utterances": ambiguity.utterances,

@@ -6,12 +6,13 @@ import math
 from collections.abc import Mapping
 
 from alm_proxies import __version__
-from alm_proxies.compare.sections import calibration_section, findings_section, held_out_section, roles_of, series_of
+from alm_proxies.compare.ambiguity import halved_section, strength_section
+from alm_proxies.compare.sections import calibration_section, findings_section, held_out_section, roles_of
 from alm_proxies.compare.strata import AGREEMENT, OBSERVABLE, OUTCOME
 from alm_proxies.files import canonical_json
 from alm_proxies.interval import Interval
 from alm_proxies.measures.bootstrap import Paired
-from alm_proxies.report.charts import Line, Series, curves, dots, heat
+from alm_proxies.report.charts import Line, Series, curves, heat
 from alm_proxies.report.drawing import number
 from alm_proxies.report.page import Block, Cell, Column, Figure, Page, Section, Table, Text
 from alm_proxies.stages.evaluate.measured import SHARES, Measured
@@ -35,11 +36,11 @@ def page_of(
     sections = [
         held_out_section(comparison, [name for name in strata if name in comparison.within], lead=lead),
         _pairs(measured, models),
-        _halved(measured),
+        halved_section(measured.halved, comparison),
         _conditions(measured),
         _ratings(measured, models),
         calibration_section(comparison, models, noun="prediction"),
-        _ambiguity(measured),
+        strength_section(measured.recovered, (SHARES,)),
         _few_labels(measured),
         _risk(measured, models),
         _confusion(measured, models),
@@ -130,27 +131,6 @@ def _pairs(measured: Measured, models: list[str]) -> Section | None:
     return Section("Models in pairs", lead, (Table.of(columns, rows),))
 
 
-def _halved(measured: Measured) -> Section | None:
-    if not measured.halved:
-        return None
-    comparison = measured.comparison
-    roles = roles_of(comparison.methods)
-    thirds = list(measured.halved)
-    others = [name for name in comparison.methods if name != comparison.baseline]
-    series = [series_of(name, roles[name], [measured.halved[third][name][1] for third in thirds]) for name in others]
-    rows: list[list[Cell]] = [
-        [third, name, nll, gain] for third, methods in measured.halved.items() for name, (nll, gain) in methods.items()
-    ]
-    title = f"Log loss less that of {comparison.baseline}, by ambiguity"
-    chart = dots("halved", title, "nats a vote", thirds, series, alt=title, reference=("no difference", 0.0))
-    columns = [Column("Ambiguity"), Column("Prediction"), Column("Log loss"), Column(f"Less {comparison.baseline}")]
-    lead = (
-        "Thirds of ambiguity cut by one half of each utterance's held-out votes and scored on the other half, both "
-        "ways. Cut by the votes that are scored, the clear third would favour confident predictions."
-    )
-    return Section("Clear and ambiguous utterances", lead, (chart, Table.of(columns, rows)))
-
-
 def _conditions(measured: Measured) -> Section | None:
     if not measured.conditions:
         return None
@@ -189,31 +169,6 @@ def _ratings(measured: Measured, models: list[str]) -> Section | None:
     ]  # fmt: skip
     lead = "Arousal, valence and dominance against the mean of each utterance's held-out ratings."
     return Section("Ratings", lead, (Table.of(columns, rows),))
-
-
-def _ambiguity(measured: Measured) -> Section | None:
-    rows: list[list[Cell]] = []
-    for name, found in measured.recovered.items():
-        one = found.ambiguity
-        if one is None:
-            continue
-        correlation = None if name == SHARES else one.correlation
-        ranks = None if name == SHARES else one.rank_correlation
-        slope = None if name == SHARES else one.slope
-        rows.append([name, correlation, one.ceiling, ranks, slope, one.bias, found.strength])
-    if not rows:
-        return None
-    columns = [
-        Column("Prediction"),
-        Column("Correlation", 2, "Of predicted and observed disagreement."),
-        Column("Ceiling", 2, "The correlation that the truth itself would have with so few votes."),
-        Column("Rank correlation", 2, "Spearman's."),
-        Column("Slope", 2, "Of observed on predicted disagreement; 1 is calibrated."),
-        Column("Bias", 3, "Predicted less observed; above 0 the predictions are too ambiguous."),
-        Column("Strength, nats a vote", 3, "Dirichlet-multinomial log loss of held-out counts; lower is better."),
-    ]
-    lead = "Predicted disagreement, 1 − Σp², against the share of pairs of held-out votes that differ."
-    return Section("Is ambiguity recovered?", lead, (Table.of(columns, rows),))
 
 
 def _few_labels(measured: Measured) -> Section:

@@ -122,3 +122,19 @@ def test_the_command_writes_trials_and_findings_beside_the_labels(
     trials = pl.read_parquet(tmp_path / "labels.trials.parquet")
     assert {"stack", "gated", "loglinear less good"} <= set(trials["method"])
     assert (tmp_path / "labels.findings.parquet").is_file()
+
+
+def test_align_and_evaluate_score_strength_ambiguity_and_thirds_alike(
+    corpus: tuple[Votes, Utterances], fused: Fused, report: Alignment
+) -> None:
+    from alm_proxies.stages.evaluate.stage import evaluate
+
+    other = evaluate({"labels": fused.labels}, *corpus).metrics
+    mine, theirs = report.metrics["recovered"]["fused labels"], other["methods"]["labels"]
+    assert mine["dirichlet_multinomial_nll"]["estimate"] == theirs["dirichlet_multinomial_nll"]["value"]
+    assert mine["ambiguity"]["rank_correlation"]["estimate"] == theirs["ambiguity"]["rank_correlation"]["value"]
+    assert mine["ambiguity"]["utterances"] == theirs["ambiguity"]["utterances"] == 160
+    cut = "votes of the fit"
+    for third, methods in other["within_thirds_by_what_cuts"][cut].items():
+        again = report.metrics["within_thirds_by_what_cuts"][cut][third]["fused labels"]
+        assert again["nll"]["estimate"] == methods["labels"]["nll"]["value"]

@@ -85,7 +85,7 @@ def test_class_shares_are_those_of_votes_that_are_not_held_out(tables: Tables) -
 
 def test_thirds_are_cut_by_votes_that_are_not_scored(tables: Tables) -> None:
     made = evaluated(tables)
-    thirds = made.metrics["within_thirds_cut_by_other_votes"]
+    thirds = made.metrics["within_thirds_by_what_cuts"]["held-out votes that are not scored"]
     assert list(thirds) == ["clear", "between", "ambiguous"]
     losses = [thirds[third]["good"]["nll"]["value"] for third in thirds]
     assert losses[0] < losses[1] < losses[2]

@@ -1,0 +1,196 @@
+"""What a mean log loss does not see, of every method compared: strength, ambiguity, and strata cut by other votes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from alm_proxies.ballots import Array
+from alm_proxies.compare.comparison import FEWEST, Comparison
+from alm_proxies.compare.sections import roles_of, series_of
+from alm_proxies.interval import Interval
+from alm_proxies.measures.bootstrap import mean_by_speaker
+from alm_proxies.measures.calibration import thirds
+from alm_proxies.measures.recovered import Ambiguity, ambiguity, dirichlet_multinomial, halves, pair_disagreement
+from alm_proxies.report.charts import dots
+from alm_proxies.report.page import Cell, Column, Section, Table
+from alm_proxies.seeds import generator
+from alm_proxies.tables import Labels
+
+THIRDS = ("clear", "between", "ambiguous")
+OTHERS, FIT = "held-out votes that are not scored", "votes of the fit"
+"""What cuts utterances into thirds of ambiguity."""
+_SMALLEST = 1e-6
+Halved = dict[str, dict[str, dict[str, tuple[Interval, Interval | None]]]]
+"""By what cuts, by third, by method: log loss, and its difference to the baseline."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """One method beyond its mean log loss."""
+
+    strength: Interval | None
+    """Dirichlet-multinomial log loss in nats a vote; None where no label has a concentration."""
+    ambiguity: Ambiguity | None
+    """None where too few utterances have two held-out votes."""
+
+
+def rows_of(labels: Labels, ids: Sequence[str] | NDArray[np.str_]) -> tuple[Array, Array]:
+    """Distributions and concentrations (NaN where not known) of some utterances, in their order."""
+    frame = pl.DataFrame({"utterance_id": list(map(str, ids))})
+    frame = frame.join(labels.frame, on="utterance_id", how="left", maintain_order="left")
+    shares = frame.select(f"p_{label}" for label in labels.taxonomy).to_numpy().astype(np.float64)
+    return shares, frame["concentration"].cast(pl.Float64).fill_null(np.nan).to_numpy()
+
+
+def recovered_of(shares: Array, strength: Array, comparison: Comparison) -> Recovered:
+    """Whether a method's strength and ambiguity are right, on the utterances compared."""
+    counts, speakers = comparison.test.counts, comparison.test.speakers
+    loss = dirichlet_multinomial(counts, shares, strength)
+    known = np.isfinite(loss)
+    likelihood = None
+    if known.any():
+        who = None if speakers is None else speakers[known]
+        likelihood = mean_by_speaker(loss[known], who, weights=counts.sum(1)[known], seed=comparison.seed)
+    return Recovered(likelihood, ambiguity(counts, shares, speakers, seed=comparison.seed))
+
+
+def halved_of(shares: Mapping[str, Array], comparison: Comparison, fitted: Array | None = None) -> Halved:
+    """Log loss within thirds of ambiguity, cut by votes that are neither fitted nor scored.
+
+    Each utterance's held-out votes are dealt into two halves; one cuts and the other is scored, both ways. A third cut
+    by the votes that are scored favours confident predictions. `fitted` are the human votes of the fit of the same
+    utterances: thirds cut by them are given beside the others.
+    """
+    counts, seed = comparison.test.counts, comparison.seed
+    whole = np.abs(counts - np.round(counts)).max(1, initial=0.0) < 1e-9
+    enough = whole & (counts.sum(1) >= 4 - 1e-9)
+    made: Halved = {}
+    if enough.sum() >= FEWEST * len(THIRDS):
+        first, second = halves(counts[enough], generator(seed, "strata by half of the held-out votes"))
+        cuts, scored = np.concatenate([first, second]), np.concatenate([second, first])
+        made[OTHERS] = _within(
+            _thirds(cuts), scored, {name: np.tile(values[enough], (2, 1)) for name, values in shares.items()},
+            np.tile(_people(comparison, enough), 2), comparison,
+        )  # fmt: skip
+    cut = np.zeros(len(counts), dtype=np.bool_) if fitted is None else fitted.sum(1) >= 2 - 1e-9
+    if fitted is not None and cut.sum() >= FEWEST * len(THIRDS):
+        made[FIT] = _within(
+            _thirds(fitted[cut]), counts[cut], {name: values[cut] for name, values in shares.items()},
+            _people(comparison, cut), comparison,
+        )  # fmt: skip
+    return {by: values for by, values in made.items() if values}
+
+
+def strength_section(recovered: Mapping[str, Recovered], constant: Sequence[str] = ()) -> Section | None:
+    """Ambiguity and strength of every method; those that say the same of every utterance have no correlation."""
+    rows: list[list[Cell]] = []
+    for name, found in recovered.items():
+        one = found.ambiguity
+        if one is None:
+            continue
+        varies = name not in constant
+        rows.append(
+            [
+                name, one.rank_correlation if varies else None, one.rank_ceiling, one.correlation if varies else None,
+                one.ceiling, one.slope if varies else None, one.bias, found.strength,
+            ]
+        )  # fmt: skip
+    if not rows:
+        return None
+    columns = [
+        Column("Prediction"),
+        Column("Rank correlation", 2, "Spearman's, of predicted and observed disagreement."),
+        Column("Ceiling of ranks", 2, "What the truth itself would have with so few votes, by simulation."),
+        Column("Correlation", 2, "Pearson's."),
+        Column("Ceiling", 2, "What the truth itself would have with so few votes."),
+        Column("Slope", 2, "Of observed on predicted disagreement; 1 is calibrated."),
+        Column("Bias", 3, "Predicted less observed; above 0 the predictions are too ambiguous."),
+        Column("Strength, nats a vote", 3, "Dirichlet-multinomial log loss of held-out counts; lower is better."),
+    ]
+    lead = "Predicted disagreement, 1 − Σp², against the share of pairs of held-out votes that differ."
+    return Section("Is ambiguity recovered?", lead, (Table.of(columns, rows),))
+
+
+def halved_section(halved: Halved, comparison: Comparison) -> Section | None:
+    """Clear and ambiguous utterances, cut by votes that are not scored."""
+    if not halved:
+        return None
+    roles = roles_of(comparison.methods)
+    others = [name for name in comparison.methods if name != comparison.baseline]
+    rows: list[str] = []
+    headings: dict[int, str] = {}
+    gains: dict[str, list[Interval | None]] = {name: [] for name in others}
+    cells: list[list[Cell]] = []
+    for by, within in halved.items():
+        headings[len(rows)] = f"cut by {by}"
+        for third, methods in within.items():
+            rows.append(third)
+            for name in others:
+                gains[name].append(methods[name][1])
+            cells += [[by, third, name, nll, gain] for name, (nll, gain) in methods.items()]
+    title = f"Log loss less that of {comparison.baseline}, by ambiguity"
+    chart = dots(
+        "halved", title, "nats a vote", rows, [series_of(name, roles[name], gains[name]) for name in others], alt=title,
+        reference=("no difference", 0.0), headings=headings if len(halved) > 1 else {},
+    )  # fmt: skip
+    columns = [
+        Column("Cut by"),
+        Column("Ambiguity"),
+        Column("Prediction"),
+        Column("Log loss"),
+        Column(f"Less {comparison.baseline}"),
+    ]
+    lead = "Thirds of ambiguity"
+    if OTHERS in halved:
+        lead += (
+            " cut by one half of each utterance's held-out votes and scored on the other half, both ways. Cut by the "
+            "votes that are scored, the clear third would favour confident predictions."
+        )
+    if FIT in halved:
+        lead += f"{' Beside them thirds' if OTHERS in halved else ''} cut by the votes of the fit, which methods know."
+    return Section("Clear and ambiguous utterances", lead, (chart, Table.of(columns, cells)))
+
+
+def _within(
+    level: NDArray[np.int64], scored: Array, shares: Mapping[str, Array], who: NDArray[np.str_], comparison: Comparison
+) -> dict[str, dict[str, tuple[Interval, Interval | None]]]:
+    losses = {name: _nll(values, scored) for name, values in shares.items()}
+    weights, seed = scored.sum(1), comparison.seed
+    made: dict[str, dict[str, tuple[Interval, Interval | None]]] = {}
+    for place, third in enumerate(THIRDS):
+        rows = level == place
+        if rows.sum() < FEWEST:
+            continue
+        own = losses[comparison.baseline][rows]
+        made[third] = {}
+        for name, values in losses.items():
+            nll = mean_by_speaker(values[rows], who[rows], weights=weights[rows], seed=seed)
+            gain = None
+            if name != comparison.baseline:
+                gain = mean_by_speaker(values[rows] - own, who[rows], weights=weights[rows], seed=seed)
+            made[third][name] = nll, gain
+    return made
+
+
+def _people(comparison: Comparison, rows: NDArray[np.bool_]) -> NDArray[np.str_]:
+    people = comparison.test.speakers
+    return np.flatnonzero(rows).astype(np.str_) if people is None else people[rows]
+
+
+def _nll(shares: Array, counts: Array) -> Array:
+    """-ln p(vote) in nats, a mean over the votes of each row."""
+    logs = np.log(np.maximum(shares, _SMALLEST))
+    made: Array = -(counts * logs).sum(1) / np.maximum(counts.sum(1), 1e-12)
+    return made
+
+
+def _thirds(votes: Array) -> NDArray[np.int64]:
+    """Ranks cut into thirds, ties kept together: disagreement first, entropy where it is equal."""
+    share = votes / np.maximum(votes.sum(1, keepdims=True), 1e-12)
+    entropy = -(share * np.log(np.where(share > 0, share, 1.0))).sum(1)
+    return thirds(np.round(np.nan_to_num(pair_disagreement(votes)) * 1e6) + np.round(entropy * 1e3) / 1e6)

@@ -1,0 +1,97 @@
+"""Strength, ambiguity and strata cut by other votes: what they are on made-up votes whose truth is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+
+from alm_proxies.ballots import Array
+from alm_proxies.compare.ambiguity import FIT, OTHERS, halved_of, recovered_of, rows_of
+from alm_proxies.compare.comparison import Comparison, compare
+from alm_proxies.tables import Labels, Utterances, Votes
+
+LABELS = ("angry", "happy", "sad", "neutral")
+N = 2400
+
+
+def made(seed: int = 0, held_out: int = 6, strength: float = 6.0) -> tuple[dict[str, Labels], Comparison, Array]:
+    """The truth, the truth made over-confident, and one distribution for all, against held-out votes of the truth."""
+    random = np.random.default_rng(seed)
+    mean = random.dirichlet(np.full(4, 0.7), N)
+    truth = np.array([random.dirichlet(np.maximum(strength * row, 1e-3)) for row in mean])
+    fitted = np.array([random.multinomial(3, row) for row in truth]).astype(np.float64)
+    ids = [f"u{number:05}" for number in range(N)]
+    rows = [
+        (ids[number], draw, LABELS[label])
+        for number, share in enumerate(truth)
+        for draw, label in enumerate(random.choice(4, held_out, p=share))
+    ]
+    frame = pl.DataFrame(rows, schema=["utterance_id", "draw", "label"], orient="row").with_columns(
+        annotator=pl.lit("crowd"), source=pl.lit("human"), held_out=pl.lit(True)
+    )
+    votes = Votes.of(frame, taxonomy=LABELS)
+    people = pl.DataFrame({"utterance_id": ids, "speaker": [f"s{number % 40}" for number in range(N)]})
+
+    def labels(shares: Array, concentration: float | None) -> Labels:
+        columns = {f"p_{label}": shares[:, place] for place, label in enumerate(LABELS)}
+        table = pl.DataFrame({"utterance_id": ids, **columns}).with_columns(
+            concentration=pl.lit(concentration, dtype=pl.Float64)
+        )
+        return Labels.of(table, taxonomy=LABELS)
+
+    sharp = mean**2 / (mean**2).sum(1, keepdims=True)
+    tables = {
+        "same": labels(np.tile(truth.mean(0), (N, 1)), None),
+        "mean": labels(mean, strength),
+        "sharp": labels(sharp, strength),
+        "too sure": labels(mean, 100.0),
+        "truth": labels(truth, 1000.0),
+    }
+    return tables, compare(tables, votes, Utterances.of(people), baseline="same"), fitted
+
+
+def test_the_likelihood_of_counts_tells_the_right_strength_from_too_much_where_the_log_loss_cannot() -> None:
+    tables, comparison, _ = made()
+    found = {name: recovered_of(*rows_of(tables[name], comparison.test.ids), comparison) for name in tables}
+    assert comparison.of("mean").nll.estimate == pytest.approx(comparison.of("too sure").nll.estimate)
+    right, wrong = found["mean"].strength, found["too sure"].strength
+    assert right is not None
+    assert wrong is not None
+    assert right.estimate + 0.02 < wrong.estimate
+    assert found["same"].strength is None
+
+
+@pytest.mark.parametrize("held_out", [4, 8])
+def test_the_ceilings_are_what_the_truth_itself_reaches(held_out: int) -> None:
+    tables, comparison, _ = made(1, held_out)
+    found = recovered_of(*rows_of(tables["truth"], comparison.test.ids), comparison).ambiguity
+    assert found is not None
+    assert found.correlation.estimate == pytest.approx(found.ceiling, abs=0.04)
+    assert found.rank_correlation.estimate == pytest.approx(found.rank_ceiling, abs=0.05)
+    assert found.slope.estimate == pytest.approx(1.0, abs=0.08)
+    assert found.bias.estimate == pytest.approx(0.0, abs=0.01)
+
+
+def test_thirds_cut_by_votes_that_are_scored_favour_confidence_and_those_cut_by_others_do_not() -> None:
+    tables, comparison, fitted = made(2)
+    shares = {name: rows_of(labels, comparison.test.ids)[0] for name, labels in tables.items()}
+    halved = halved_of(shares, comparison, fitted)
+    assert set(halved) == {OTHERS, FIT}
+    outcome = {
+        score.method: score.nll.estimate for score in comparison.within["ambiguity of the held-out votes"]["low"]
+    }
+    assert outcome["sharp"] < outcome["mean"]
+    clear = halved[OTHERS]["clear"]
+    assert clear["sharp"][0].estimate > clear["mean"][0].estimate
+    # the truth is best in every third, whatever cuts
+    for within in halved.values():
+        for methods in within.values():
+            assert min(methods, key=lambda name: methods[name][0].estimate) == "truth"
+    assert {name: gain for name, (_, gain) in clear.items() if gain is None} == {"same": None}
+
+
+def test_few_held_out_votes_cut_nothing() -> None:
+    tables, comparison, _ = made(3, held_out=3)
+    shares = {name: rows_of(labels, comparison.test.ids)[0] for name, labels in tables.items()}
+    assert halved_of(shares, comparison) == {}
