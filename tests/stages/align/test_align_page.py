@@ -68,7 +68,7 @@ def test_the_report_is_drawn_sorted_and_heard_in_a_browser(
         seen = browser.marks(kind)
         assert [name for name, _ in seen] == [
             "learning", "strata", "groups", "shares", "confusion", "agreement", "saturation", "variance",
-            "reliability", "coverage", "trust", "simplex",
+            "halved", "reliability", "coverage", "trust", "simplex",
         ]  # fmt: skip
         assert all(marks > 0 for _, marks in seen), seen
         assert browser.ask("document.documentElement.scrollWidth <= innerWidth")
