@@ -56,7 +56,13 @@ PAGES: dict[str, Callable[[], str]] = {
     "reference/python.md": house.python_page,
     "house/map.md": house.map_page,
     "benchmarks.md": copied(
-        "benchmarks/README.md", {"docs/simulator.md": "simulator.md", "CONTRIBUTING.md": "house/contributing.md"}
+        "benchmarks/README.md",
+        {
+            "docs/simulator.md": "simulator.md",
+            "docs/study_crema_d.md": "study_crema_d.md",
+            "docs/crema_d.md": "crema_d.md",
+            "CONTRIBUTING.md": "house/contributing.md",
+        },
     ),
     "house/contributing.md": copied("CONTRIBUTING.md", {}),
     "house/security.md": copied("SECURITY.md", {}),
