@@ -15,8 +15,8 @@ _TELEMETRY_OFF = {
     "GRADIO_ANALYTICS_ENABLED": "False",
 }
 _NETWORK = {
-    "9p", "afs", "beegfs", "ceph", "cifs", "fuse.glusterfs", "fuse.s3fs", "fuse.sshfs", "glusterfs", "gpfs", "lustre",
-    "ncpfs", "nfs", "nfs4", "panfs", "pvfs2", "smb2", "smb3", "smbfs", "virtiofs",
+    "9p", "afs", "beegfs", "ceph", "cifs", "drvfs", "fuse.glusterfs", "fuse.s3fs", "fuse.sshfs", "glusterfs", "gpfs",
+    "lustre", "ncpfs", "nfs", "nfs4", "panfs", "pvfs2", "smb2", "smb3", "smbfs", "virtiofs",
 }  # fmt: skip
 _MOUNTS = Path("/proc/self/mountinfo")
 
@@ -55,7 +55,10 @@ def file_system(path: str | Path) -> str | None:
 
 
 def on_network(path: str | Path) -> bool:
-    """Whether a path is known to lie on a network file system, where SQLite's write-ahead log cannot work."""
+    """Whether a path is known to lie on a network file system, or on the Windows disk of WSL.
+
+    Processes of several machines cannot share the memory there that SQLite's write-ahead log needs.
+    """
     return file_system(path) in _NETWORK
 
 

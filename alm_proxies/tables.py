@@ -25,6 +25,7 @@ from alm_proxies.files import canonical_json, whole
 from alm_proxies.finding import Finding
 from alm_proxies.finding_kinds import NOT_DECLARED, SEVERITIES, severity_of
 from alm_proxies.renamed import renamed
+from alm_proxies.shown import findings_html, frame_html
 from alm_proxies.table_files import load_table, refuse_other_suffix
 from alm_proxies.taxonomy import taxonomy_of
 
@@ -107,6 +108,9 @@ class _Table:
 
     def __len__(self) -> int:
         return self.frame.height
+
+    def _repr_html_(self) -> str:
+        return frame_html(type(self).__name__, self.frame, self.taxonomy)
 
     def content_digest(self) -> str:
         """Changes when what the table holds does; paths, version and who made it are no part of it."""
@@ -280,6 +284,9 @@ class Findings(_Table):
             severity = pl.col("kind").map_elements(severity_of, return_dtype=pl.String())
             frame = frame.with_columns(severity=severity.fill_null(NOT_DECLARED))
         return conform(frame, cls.COLUMNS, where), about
+
+    def _repr_html_(self) -> str:
+        return findings_html(self.frame)
 
     def counts(self) -> dict[str, int]:
         """How often each kind was found, most frequent first."""

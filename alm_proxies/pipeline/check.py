@@ -12,13 +12,14 @@ from alm_proxies.pipeline.file import read_pipeline
 from alm_proxies.pipeline.graph import Node, Run, nodes_of
 from alm_proxies.pipeline.task import ahead_of, will_run
 from alm_proxies.pipeline.tasks import task_of
+from alm_proxies.shown import Shown
 from alm_proxies.stage import Foreseen, load
 from alm_proxies.stages.annotate.figures import in_money
 from alm_proxies.tables import Utterances
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class Checked(Shown):
     """What was found: facts, warnings, and problems that a run would stop at."""
 
     facts: tuple[str, ...]

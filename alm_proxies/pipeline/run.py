@@ -20,13 +20,14 @@ from alm_proxies.pipeline.perform import FINDINGS
 from alm_proxies.pipeline.task import Record, do
 from alm_proxies.pipeline.tasks import task_of
 from alm_proxies.progress import say
+from alm_proxies.shown import Shown
 from alm_proxies.tables import Findings, combine
 
 MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Ran:
+class Ran(Shown):
     """What a pipeline did: a record for every stage, all findings, and where the reports are."""
 
     folder: Path

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from alm_proxies.ballots import Counting, counting_of
 from alm_proxies.settings import deciding
+from alm_proxies.shown import Shown
 from alm_proxies.stages.align.settings import AlignSettings
 from alm_proxies.tables import Finding, Findings, Labels, Utterances, Votes
 from alm_proxies.trained_on import without_trained_on, without_trained_on_votes
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Alignment:
+class Alignment(Shown):
     """The report: every figure as plain values, the page that shows them, and what could not be shown."""
 
     metrics: dict[str, Any]

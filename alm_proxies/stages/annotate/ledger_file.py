@@ -15,6 +15,7 @@ from typing import Literal
 
 from alm_proxies.errors import InputError, OutputError
 from alm_proxies.files import flush
+from alm_proxies.machine import on_network
 from alm_proxies.stages.annotate.records import NOTHING, Totals
 
 VERSION = 2
@@ -69,11 +70,8 @@ _CANNOT_WRITE = {
     sqlite3.SQLITE_LOCKED,
     sqlite3.SQLITE_PERM,
 }
+_HELD = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _HEADER = b"SQLite format 3\x00"
-_NO_SHARED_MEMORY = frozenset(
-    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "lustre", "gpfs", "beegfs", "fuse.sshfs", "drvfs"}
-)
-"""File systems on which processes of several machines cannot share the memory that SQLite's -wal needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,23 +108,7 @@ def prepare(sql: sqlite3.Connection, path: Path) -> None:
 
 def keeps_wal(path: Path) -> bool:
     """Whether the newest pages of a ledger there are kept in a -wal file while it is open."""
-    return file_system_of(path) not in _NO_SHARED_MEMORY
-
-
-def file_system_of(path: Path) -> str:
-    """The type of the file system a path is on, such as ext4 or nfs4; empty where the system does not say."""
-    try:
-        lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return ""
-    place, best, found = str(path.resolve()), "", ""
-    for line in lines:
-        before, _, after = line.partition(" - ")
-        mount = before.split()[4].replace("\\040", " ") if len(before.split()) > 4 else ""
-        inside = place == mount or place.startswith(mount.rstrip("/") + "/")
-        if mount and inside and len(mount) >= len(best):
-            best, found = mount, after.split()[0] if after.split() else ""
-    return found
+    return not on_network(path)
 
 
 def wal_of(path: Path) -> Path:
@@ -305,6 +287,11 @@ def reported(path: Path, *, reading: bool = False) -> Iterator[None]:
     except sqlite3.IntegrityError:
         raise
     except sqlite3.DatabaseError as error:
+        if _code(error) in _HELD:
+            fix = "Close what else has it open, and run the same command again: acknowledged votes are kept."
+            if on_network(path):
+                fix += " Where nothing has, the locks of this network disk do not work: choose a local disk."
+            raise OutputError("the ledger is locked by another program", where=str(path), fix=fix) from error
         if _code(error) in _CANNOT_WRITE:
             fix = (
                 "Free some space or fix its permissions, then run the same command again: acknowledged votes are kept."

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from alm_proxies.errors import InputError, OutputError
+from alm_proxies.machine import file_system, on_network
 
 _HELD: set[str] = set()
 """What this process holds: the system's record locks do not keep a process from itself."""
@@ -48,16 +49,10 @@ class OneWriter:
         except OSError as error:
             raise self._not_writable(error) from error
         try:
-            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            owner = os.pread(handle, 200, 0).decode("utf-8", "replace").strip()
+            self._take(handle)
+        except BaseException:
             os.close(handle)
-            if error.errno not in (
-                errno.EACCES,
-                errno.EAGAIN,
-            ):  # not held by another process: locking is not possible here
-                raise self._cannot_lock(error) from error
-            raise self._refused(owner or "another process") from error
+            raise
         try:
             os.ftruncate(handle, 0)
             os.pwrite(handle, f"process {os.getpid()} on {platform.node()}".encode(), 0)
@@ -65,6 +60,20 @@ class OneWriter:
             os.close(handle)
             raise self._not_writable(error) from error
         return handle
+
+    def _take(self, handle: int) -> None:
+        """Take the lock; somebody holds it only where the system names a holder, else locks do not work here."""
+        for last in (False, True):
+            try:
+                fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except OSError as error:
+                if error.errno not in (errno.EACCES, errno.EAGAIN):
+                    raise self._cannot_lock(error) from error
+                if (owner := owner_of(self._path)) is not None:
+                    raise self._refused(owner) from error
+                if last:  # let go of in between, or held by nobody
+                    raise self._cannot_lock(error) from error
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -80,8 +89,12 @@ class OneWriter:
 
     def _cannot_lock(self, error: OSError) -> OutputError:
         reason = error.strerror or str(error)
-        fix = "Choose a folder on a local disk, or switch on the locks of this network disk."
-        return OutputError(f"the file system cannot lock files: {reason}", where=self._name, fix=fix)
+        kind = file_system(self._path)
+        named = f"the file system {kind}" if kind else "the file system"
+        fix = "Choose a folder on a local disk."
+        if on_network(self._path):
+            fix = "Choose a folder on a local disk, or switch on the locks of this network disk."
+        return OutputError(f"{named} cannot lock files: {reason}", where=self._name, fix=fix)
 
     def _refused(self, owner: str) -> InputError:
         return InputError(

@@ -14,6 +14,7 @@ from alm_proxies.about import About, Injected, MadeBy
 from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.files import digest_of
+from alm_proxies.shown import Shown
 from alm_proxies.stages.annotate.figures import in_money
 from alm_proxies.stages.annotate.ledger import Ledger, Lost
 from alm_proxies.stages.annotate.limits import refuse_all_egress, refuse_same_names
@@ -66,7 +67,7 @@ class Spent:
 
 
 @dataclass(frozen=True)
-class Annotated:
+class Annotated(Shown):
     """What annotate gives: a row for every planned vote, the bill, the findings, and why it stopped, if it did."""
 
     path: Path

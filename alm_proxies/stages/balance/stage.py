@@ -14,6 +14,7 @@ from alm_proxies.columns import did_you_mean
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.files import make_folder, write_json
 from alm_proxies.settings import deciding
+from alm_proxies.shown import Shown
 from alm_proxies.stages.balance.methods import by_reference, by_weights
 from alm_proxies.stages.balance.settings import NAMED, BalanceSettings
 from alm_proxies.stages.balance.weights import Balance
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Balanced:
+class Balanced(Shown):
     """Balanced labels, the utterances they are of, the page that shows what was done, its figures, and findings."""
 
     labels: Labels

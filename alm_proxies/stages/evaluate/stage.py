@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from alm_proxies.shown import Shown
 from alm_proxies.stages.evaluate.settings import EvaluateSettings
 from alm_proxies.tables import Findings, Labels, Utterances, Votes
 
@@ -16,7 +17,7 @@ __all__ = ["EvaluateSettings", "Evaluation", "evaluate"]
 
 
 @dataclass(frozen=True, slots=True)
-class Evaluation:
+class Evaluation(Shown):
     """Every figure as plain values, the page that shows them, and what was left out."""
 
     metrics: dict[str, Any]

@@ -16,6 +16,7 @@ from alm_proxies.cards import card_of
 from alm_proxies.errors import InputError, OutputError
 from alm_proxies.files import read_text, write_json
 from alm_proxies.plugins import plugin
+from alm_proxies.shown import Shown
 from alm_proxies.stages.export.formats import Format
 from alm_proxies.stages.export.items import Items, items_of, with_one_label
 from alm_proxies.stages.export.settings import ExportSettings
@@ -28,7 +29,7 @@ _RUNNERS = ("findings.parquet", "stage.json", "running.json")
 
 
 @dataclass(frozen=True, slots=True)
-class Exported:
+class Exported(Shown):
     """An export's folder, its files, how many items it holds in each split, and what was left out."""
 
     folder: Path

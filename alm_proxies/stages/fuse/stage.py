@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from alm_proxies.shown import Shown
 from alm_proxies.stages.fuse.settings import FuseSettings
 from alm_proxies.tables import Finding, Findings, Labels, Utterances, Votes
 from alm_proxies.trained_on import without_trained_on_votes
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Fused:
+class Fused(Shown):
     """Labels, what was tried to get them, and what was left out or worth knowing."""
 
     labels: Labels

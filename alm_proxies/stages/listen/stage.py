@@ -13,6 +13,7 @@ from alm_proxies.about import About, AnnotatorCard, MadeBy
 from alm_proxies.errors import InputError
 from alm_proxies.files import digest_of, make_folder
 from alm_proxies.settings import deciding
+from alm_proxies.shown import Shown
 from alm_proxies.stages.listen.settings import ListenSettings
 from alm_proxies.tables import Finding, Findings, Utterances, Votes
 
@@ -27,7 +28,7 @@ _FEWEST = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Listened:
+class Listened(Shown):
     """The listener's votes, one `score` vote an utterance that could be heard, its models, and what was left out."""
 
     votes: Votes

@@ -14,6 +14,7 @@ from alm_proxies.about import About, MadeBy
 from alm_proxies.errors import InputError
 from alm_proxies.files import canonical_json, digest_of
 from alm_proxies.models.trained import TrainedModel
+from alm_proxies.shown import Shown
 from alm_proxies.stages.predict.settings import PredictSettings
 from alm_proxies.tables import ATTRIBUTES, Finding, Findings, Labels, Utterances
 from alm_proxies.trained_on import KEY
@@ -29,7 +30,7 @@ _SHOWN = 3  # strongest of each kind of evidence
 
 
 @dataclass(frozen=True, slots=True)
-class Predicted:
+class Predicted(Shown):
     """Predictions, and recordings that could not be used.
 
     labels has, beside the contract's columns, `abstain`: whether the model is less sure of the clip than of nearly all

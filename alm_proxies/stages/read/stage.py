@@ -17,6 +17,7 @@ from alm_proxies.files import could_not_read, digest_file, digest_of
 from alm_proxies.nearest import did_you_mean
 from alm_proxies.plugins import plugin
 from alm_proxies.settings import deciding, settings_of
+from alm_proxies.shown import Shown
 from alm_proxies.stage import load
 from alm_proxies.stages.read.formats.tables import TablesSource
 from alm_proxies.stages.read.hold_out import hold_out
@@ -35,7 +36,7 @@ Read = Callable[[Source, Vocabulary, Card], Part]
 
 
 @dataclass(frozen=True, slots=True)
-class Corpus:
+class Corpus(Shown):
     """What was read: utterances, votes, findings, and soft labels where the source holds them."""
 
     utterances: Utterances

@@ -19,6 +19,7 @@ from alm_proxies.errors import InputError
 from alm_proxies.files import digest_of, read_text, whole, write_bytes, write_json
 from alm_proxies.progress import Progress
 from alm_proxies.seeds import generator
+from alm_proxies.shown import Shown
 from alm_proxies.stages.simulate.cues import CUES, LABELS, Array
 from alm_proxies.stages.simulate.dialogues import Turn, turns_of
 from alm_proxies.stages.simulate.listeners import true_distribution, true_rating
@@ -38,7 +39,7 @@ _TABLES = ("truth.parquet", "votes.parquet", "utterances.parquet", PARAMETERS)
 
 
 @dataclass(frozen=True, slots=True)
-class Corpus:
+class Corpus(Shown):
     """A simulated corpus: what was said, the votes on it, and the crowd's expected answers."""
 
     utterances: Utterances

@@ -8,6 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from alm_proxies.plugins import plugin
+from alm_proxies.shown import Shown
 from alm_proxies.stages.train.settings import TrainSettings
 from alm_proxies.tables import Findings, Labels, Utterances, Votes
 
@@ -15,7 +16,7 @@ __all__ = ["TrainSettings", "Trained", "train"]
 
 
 @dataclass(frozen=True, slots=True)
-class Trained:
+class Trained(Shown):
     """A trained model's folder, one row of scores an epoch, and what was left out."""
 
     folder: Path

@@ -1,4 +1,5 @@
 import asyncio
+import errno
 import os
 import sqlite3
 import subprocess
@@ -14,10 +15,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from alm_proxies import machine
 from alm_proxies.about import AnnotatorCard
 from alm_proxies.errors import InputError, OutputError
 from alm_proxies.stages.annotate.journal import read_journal
 from alm_proxies.stages.annotate.ledger import Heard, Ledger, Outcome, Sending
+from alm_proxies.stages.annotate.ledger_file import reported
+from alm_proxies.stages.annotate.lock import OneWriter
 from alm_proxies.stages.annotate.recording import Recorder
 
 
@@ -219,3 +223,57 @@ def test_writes_of_several_threads_are_all_in_the_totals_and_in_the_journal(ledg
     assert recorded is not None
     assert recorded.totals.answered == 200
     assert len(recorded.writes) == 200
+
+
+def test_on_a_network_disk_a_ledger_has_no_wal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text(f"1 0 8:1 / / rw - ext4 /dev/sda rw\n2 1 0:50 / {tmp_path.resolve()} rw - nfs4 server:/ rw\n")
+    monkeypatch.setattr(machine, "_MOUNTS", mounts)
+    path = tmp_path / "ledger.sqlite"
+    with Ledger.open(path) as ledger:
+        ledger.write(outcomes=[outcome(0)])
+        assert ledger._sql.execute("PRAGMA journal_mode").fetchone() == ("truncate",)
+        assert not path.with_name("ledger.sqlite-wal").exists()
+    with Ledger.open(path) as again:
+        assert again.spent() == pytest.approx(0.5)
+    mounts.write_text("1 0 8:1 / / rw - ext4 /dev/sda rw\n")
+    with Ledger.open(path) as at_home:
+        assert at_home._sql.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_a_ledger_that_another_program_holds_is_called_so(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    Ledger.open(path).close()
+    with closing(sqlite3.connect(path, isolation_level=None)) as other, pytest.raises(OutputError) as refused:
+        other.execute("BEGIN EXCLUSIVE")
+        with reported(path), closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as sql:
+            sql.execute("BEGIN IMMEDIATE")
+    assert "locked by another program" in str(refused.value)
+
+
+def test_another_process_is_named_only_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = tmp_path / "ledger.lock"
+    script = f"""
+import sys
+from pathlib import Path
+from alm_proxies.stages.annotate.lock import OneWriter
+with OneWriter(Path({str(lock)!r})):
+    print("held", flush=True)
+    sys.stdin.readline()
+"""
+    program = [sys.executable, "-c", script]
+    with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(InputError, match=f"process {holder.pid} on .* is annotating"), OneWriter(lock):
+            pass
+        holder.communicate("\n")
+    with OneWriter(lock):
+        pass
+
+    def refuses(*_: object) -> None:
+        raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr("fcntl.lockf", refuses)  # as disks do whose locks are switched off
+    with pytest.raises(OutputError, match="cannot lock files") as refused, OneWriter(lock):
+        pass
+    assert "is annotating" not in str(refused.value)
