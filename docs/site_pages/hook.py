@@ -9,11 +9,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from site_pages.pages import PAGES  # mkdocs loads this file by its path
+from site_pages.pages import PAGES, project_urls  # mkdocs loads this file by its path
 
 if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig
     from mkdocs.structure.files import Files
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Where the site lies and where its source is: pyproject.toml says it."""
+    urls = project_urls()
+    config.site_url = urls["Documentation"]
+    config.copyright = f'<a href="{urls["Source"]}">Source</a>, Apache-2.0'
+    return config
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:

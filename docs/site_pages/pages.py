@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
 from site_pages import commands, house, settings_keys, words
 
 ROOT = Path(__file__).parents[2]
-_SOURCE = "https://github.com/alm-proxies/alm-proxies/blob/main/"
+
+
+def project_urls() -> dict[str, str]:
+    """The addresses of the project, as pyproject.toml gives them."""
+    urls: dict[str, str] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]
+    return urls
 
 
 def copied(name: str, links: dict[str, str]) -> Callable[[], str]:
@@ -19,13 +25,14 @@ def copied(name: str, links: dict[str, str]) -> Callable[[], str]:
     def make() -> str:
         text = (ROOT / name).read_text(encoding="utf-8")
         folder = Path(name).parent
+        source = f"{project_urls()['Source']}/blob/main/"
 
         def link(found: re.Match[str]) -> str:
             target = found[2]
             if re.match(r"[a-z]+:|#", target):
                 return found[0]
             inside = (ROOT / folder / target.split("#")[0]).resolve().relative_to(ROOT).as_posix()
-            return f"[{found[1]}]({links.get(inside, _SOURCE + inside)})"
+            return f"[{found[1]}]({links.get(inside, source + inside)})"
 
         return re.sub(r"\[([^\]]*)\]\(([^)\s]+)\)", link, text)
 

@@ -1,0 +1,45 @@
+"""The project's address is said in pyproject.toml; the README and CITATION.cff, which cannot read it, agree with it."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+URLS: dict[str, str] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]
+ADDRESS = re.compile(r"https?://(?:[\w-]+\.github\.io|(?:raw\.githubusercontent|github)\.com/[\w.-]+)/alm-proxies")
+SAYING_IT = {"pyproject.toml", "README.md", "CITATION.cff"}
+
+
+def texts() -> dict[str, str]:
+    """The project's own files in which an address may stand, by path."""
+    found = [path for kind in ("*.md", "*.toml", "*.cff", "*.yml", "Makefile") for path in ROOT.glob(kind)]
+    for folder in ("alm_proxies", "docs", "data_cards", "prompts", "pipelines", "benchmarks", ".github"):
+        for kind in ("md", "py", "toml", "yml", "html", "json"):
+            found += (ROOT / folder).rglob(f"*.{kind}")
+    return {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in found}
+
+
+def test_every_address_is_that_of_pyproject() -> None:
+    known = {URLS["Source"], URLS["Documentation"].rstrip("/")}
+    said = {(name, one) for name, text in texts().items() for one in ADDRESS.findall(text)}
+    assert {name for name, _ in said} == SAYING_IT
+    assert [(name, one) for name, one in sorted(said) if one not in known] == []
+
+
+def test_the_addresses_of_pyproject_are_below_one() -> None:
+    assert URLS["Issues"] == f"{URLS['Source']}/issues"
+    assert URLS["Changelog"] == f"{URLS['Source']}/blob/main/CHANGELOG.md"
+    owner, name = URLS["Source"].removeprefix("https://github.com/").split("/")
+    assert URLS["Documentation"] == f"https://{owner}.github.io/{name}/"
+
+
+def test_every_link_of_the_readme_works_where_it_is_shown_alone_and_names_a_file() -> None:
+    targets = re.findall(r"\]\(([^)\s]+)\)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert len(targets) >= 4
+    assert [target for target in targets if not re.match(r"https://|#", target)] == []
+    below = [target.removeprefix(URLS["Source"]) for target in targets if target.startswith(URLS["Source"])]
+    ours = [re.sub("^/(blob|raw)/main/", "", target) for target in below]
+    assert len(ours) >= 4
+    assert [name for name in ours if not (ROOT / name.partition("#")[0]).is_file()] == []
