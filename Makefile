@@ -71,9 +71,9 @@ wheel: $(VENV)/ready
 	$(BIN)/hatchling build
 	$(BIN)/$(PYTEST) tests/test_wheel.py
 
-# Whether TAG (v1.2.3) is the package's version.
+# Whether TAG (v1.2.3) is the package's version; the shell reads it, so that no tag is run as a command.
 tagged:
-	grep -qx '__version__ = "$(TAG:v%=%)"' alm_proxies/__init__.py
+	grep -qxF "__version__ = \"$${TAG#v}\"" alm_proxies/__init__.py
 
 # The site, into site/: strict, and nothing in it is loaded from the network.
 docs: $(VENV)/ready
