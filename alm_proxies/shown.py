@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import fields
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -23,11 +23,11 @@ class Shown:
     __slots__ = ()
 
     def _repr_html_(self) -> str:
-        assert is_dataclass(self)
         parts = [f"<b>{_text(type(self).__name__)}</b>"]
         if line := getattr(self, "line", ""):
             parts[0] += f" {_text(line, 400)}"
-        values = [(field.name, getattr(self, field.name)) for field in fields(self) if not field.name.startswith("_")]
+        names = [field.name for field in fields(self)]  # type: ignore[arg-type]  # every result is a dataclass
+        values = [(name, getattr(self, name)) for name in names if not name.startswith("_")]
         rows = [(f".{name}", words) for name, value in values if (words := _words(value))]
         parts.append(_table(("attribute", "what it is"), rows))
         parts += [findings_html(value.frame) for name, value in values if name == "findings" and len(value)]
