@@ -119,7 +119,7 @@ def read_card(path: str | Path) -> Card:
         fix = "Begin it with TOML between two lines of +++, as the shipped cards do."
         raise SettingsError("is not a data card: it has no front matter", where=f"{path}, line 1", fix=fix)
     front = lines[1 : ends[1]]
-    # The empty line stands for the first +++, so that slips are told with the line they have in the file.
+    # The empty line stands for the first +++, so that errors name the line they have in the file.
     values = read_toml("\n".join(["", *front]), str(path))
     for key in values:
         if key not in _WRITTEN:

@@ -59,7 +59,9 @@ KINDS: dict[str, Kind] = {
     "no_level": Kind("info", "An answer has no level; its emotion is still read."),
     "no_majority": Kind("info", "The corpus publishes no majority label for some utterances; their votes are read."),
     "self_reports": Kind(
-        "info", "What actors said of themselves was left out: it is no outside vote.", "self_reports = true reads it."
+        "info",
+        "Self-reports of actors were left out: they are not votes of listeners.",
+        "self_reports = true reads it.",
     ),
     "unread_lines": Kind(
         "warning", "Lines of a label file could not be read and were left out.", "Compare them with the published file."

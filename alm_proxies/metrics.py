@@ -46,7 +46,7 @@ ENDS = {
 
 _NLL = r"-\sum_{ik} n_{ik} \ln p_{ik} \; / \; \sum_{ik} n_{ik}"
 _NLL_MEANING = (
-    "Log loss of the held-out votes. 0.01 less means about 1 % more probability for what people said. "
+    "Log loss of the held-out votes. 0.01 less means about 1 % more probability for the labels people chose. "
     "Everything is chosen by it."
 )
 _JSD = r"\frac{1}{2} D(p \Vert m) + \frac{1}{2} D(q \Vert m), \; m = \frac{p+q}{2}"

@@ -38,7 +38,7 @@ class Plugin:
         return "" if self.distribution == OURS else f"{self.distribution} {self.version}"
 
     def load(self) -> Any:
-        """The thing itself; what goes wrong in a third party's module is said with its distribution."""
+        """The thing itself; an error in a third party's module names its distribution."""
         module, _, attribute = self.target.partition(":")
         try:
             found = getattr(import_module(module), attribute)

@@ -1,5 +1,5 @@
 """Progress on stderr: a live bar on a terminal, one line that overwrites itself in a notebook, a plain line every few
-seconds elsewhere, nothing when quiet. What is said also goes to the logger `alm_proxies`, quiet or not.
+seconds elsewhere, nothing when quiet. Every line also goes to the logger `alm_proxies`, quiet or not.
 """
 
 from __future__ import annotations

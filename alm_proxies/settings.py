@@ -1,4 +1,4 @@
-"""What users write, as typed settings: one base class, files read into it, and what is wrong said in one voice.
+"""What users write, as typed settings: one base class, files read into it, and errors worded alike.
 
 A field of a Settings class is a key of a file, a flag of a command and an argument of a function. Its docstring is
 its help text everywhere.
@@ -131,12 +131,12 @@ def _located(value: Any, folder: Path, name: str) -> Any:
     return str(path) if path.exists() or path.suffix or len(Path(value).parts) > 1 else value
 
 
-def path_in(folder: Path, said: Path, where: str) -> Path:
+def path_in(folder: Path, path: Path, where: str) -> Path:
     """A path that a file in `folder` says: relative to that folder; ~ is the user's home."""
     try:
-        return folder / said.expanduser()
+        return folder / path.expanduser()
     except RuntimeError:
-        raise SettingsError(f"nobody knows whose home {said} is in", where=where, fix="Write it in full.") from None
+        raise SettingsError(f"the home folder of {path} is not known", where=where, fix="Write it in full.") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +195,7 @@ def read_toml(text: str, where: str) -> dict[str, Any]:
 
 
 def settings_of(model: type[M], values: dict[str, Any], where: str, text: str = "") -> M:
-    """Values as their model; the first thing wrong is said with its key, its line in `text` and the right key."""
+    """Values as their model; an error names the first wrong key, its line in `text` and the nearest right key."""
     return settings_from(model, Layer(values, where, where=where, text=text))[0]
 
 

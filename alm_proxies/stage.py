@@ -140,7 +140,7 @@ class Foreseen:
 
 @dataclass(frozen=True, slots=True)
 class Ahead:
-    """A stage before it runs: what `foresee` and `depends` are told."""
+    """A stage before it runs: the arguments of `foresee` and `depends`."""
 
     settings: Any
     blocks: tuple[Any, ...]
@@ -172,7 +172,7 @@ class Ahead:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One stage; what each field is for is said above."""
+    """One stage; its fields are documented above."""
 
     verb: str
     settings: type[BaseModel]

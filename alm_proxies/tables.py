@@ -138,7 +138,7 @@ class _Table:
 
 @dataclass(frozen=True, slots=True)
 class Utterances(_Table):
-    """What was said: one row an utterance, key utterance_id; columns the contract does not name are group columns."""
+    """Utterances, one row each, key utterance_id; columns the contract does not name are group columns."""
 
     KEY: ClassVar[tuple[str, ...]] = ("utterance_id",)
     COLUMNS: ClassVar[tuple[Column, ...]] = (

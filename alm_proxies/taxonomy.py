@@ -178,7 +178,7 @@ def meanings(words: Iterable[str], labels: Sequence[str], mapping: Mapping[str, 
             )
         if (other := targets.setdefault(folded(source), target)) != target:
             message = f"the map sends {source!r} to {target!r} in one spelling, to {other!r} in another"
-            raise SettingsError(message, fix="Keep one of them: words are told apart by more than their case.")
+            raise SettingsError(message, fix="Keep one of them: words must differ in more than their case.")
     words = list(words)
     covered = covering(words, labels, mapping)
     made: dict[str, Meaning] = {}

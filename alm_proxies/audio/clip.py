@@ -205,9 +205,9 @@ def _file_handle(where: str) -> int:
     try:
         return file_handle(where)
     except OSError as error:
-        said = could_not_read(where, error)
+        reason = could_not_read(where, error)
         kind = "missing" if isinstance(error, FileNotFoundError | NotADirectoryError) else "unreadable"
-        raise RecordingError(kind, said.message, where=where, fix=said.fix or "") from error
+        raise RecordingError(kind, reason.message, where=where, fix=reason.fix or "") from error
 
 
 def _decode(
@@ -332,11 +332,11 @@ def _wrongly_named(source: Source, clip: Clip, stage: str) -> tuple[Finding, ...
     )
 
 
-def _not_audio(handle: int, where: str, said: str) -> RecordingError:
+def _not_audio(handle: int, where: str, reason: str) -> RecordingError:
     start = bytes_at(handle, 0, 12)
     known = start[:4] in (b"RIFF", b"RF64", b"fLaC", b"OggS", b"FORM", b"caff", b".snd", b"dns.", b"riff", b"NIST")
     if known:
-        message = f"begins like a sound file and cannot be decoded ({said.strip(' .')})"
+        message = f"begins like a sound file and cannot be decoded ({reason.strip(' .')})"
         return RecordingError("truncated", message, where=where, fix="Fetch the file again.")
     fix = "Give wav, flac, ogg or mp3; convert others, e.g. with ffmpeg."
     return RecordingError("not_audio", "is no sound file that can be read", where=where, fix=fix)

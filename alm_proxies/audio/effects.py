@@ -26,7 +26,7 @@ _TINY = 1e-20
 
 
 class Parameters(BaseModel):
-    """What an effect may be told."""
+    """Parameters of an effect."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
@@ -203,7 +203,7 @@ def level_of(samples: Samples, rate: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """An effect: what it may be told and what it does."""
+    """An effect: its parameters and its function."""
 
     parameters: type[Parameters]
     function: Callable[[Samples, int, Any, np.random.Generator], Samples]
@@ -238,9 +238,9 @@ def parameters_of(name: str, given: Mapping[str, Any], where: str | None = None)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
-        said = f"{field} = {first['input']!r}" if first["type"] != "missing" else field
+        wrong = f"{field} = {first['input']!r}" if first["type"] != "missing" else field
         fix = f"{first['msg'].replace('Input should be', 'It should be')}."
-        raise SettingsError(f"the effect {name!r} cannot take {said}", where=where, fix=fix) from None
+        raise SettingsError(f"the effect {name!r} cannot take {wrong}", where=where, fix=fix) from None
 
 
 def apply(

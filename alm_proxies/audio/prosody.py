@@ -1,4 +1,4 @@
-"""Prosody of a clip: a pitch track by autocorrelation, and what is said about pitch, energy, rhythm, balance and voice.
+"""Prosody of a clip: a pitch track by autocorrelation, and measures of pitch, energy, rhythm, balance and voice.
 
 Pitch: the normalised autocorrelation of 48 ms Hann frames every 10 ms (Boersma 1993), searched twice: over 65-600 Hz,
 then over the speaker's own range in this clip, 0.75 x the lower to 2.2 x the upper quartile of the first track, which

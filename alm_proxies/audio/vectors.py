@@ -78,15 +78,15 @@ def vectors_of(
     made = 0
     with Progress(message, len(ids), quiet=quiet) as progress:
         for place, found in enumerate(decode_ahead(ids, one, threads=threads, ahead=4 * threads)):
-            utterance_id, key, vector, told, new = found
-            findings.extend(_of(finding, utterance_id) for finding in told)
+            utterance_id, key, vector, clip_findings, new = found
+            findings.extend(_of(finding, utterance_id) for finding in clip_findings)
             progress.advance()
             if vector is None:
                 continue
             rows[place], known[place] = vector, True
             if new:
                 made += 1
-                store.add(key, vector, told)
+                store.add(key, vector, clip_findings)
     store.flush()
     return Vectors(rows, known, made, tuple(findings))
 
@@ -135,8 +135,8 @@ class _Store:
 
     def add(self, key: str, vector: Floats, findings: Sequence[Finding]) -> None:
         """Keep a vector; many together are written."""
-        told = [asdict(finding) | {"utterance_id": None} for finding in findings]
-        self._new.append((key, canonical_json(told), vector))
+        rows = [asdict(finding) | {"utterance_id": None} for finding in findings]
+        self._new.append((key, canonical_json(rows), vector))
         if len(self._new) >= _FLUSH:
             self.flush()
 

@@ -58,8 +58,10 @@ def findings(
     if clips or utterances:
         rows = _about(outputs.clips(), utterances)
         lines = [_of_clip(name, own) for (name,), own in rows.group_by("utterance_id", maintain_order=True)]
-        said = counted(len(lines), "utterance")
-        return Outcome("\n".join([*lines, f"{said} with votes or recordings that failed"]), _data(rows), 0, common.json)
+        total = counted(len(lines), "utterance")
+        return Outcome(
+            "\n".join([*lines, f"{total} with votes or recordings that failed"]), _data(rows), 0, common.json
+        )
     found = outputs.findings()
     wanted = found.filter(pl.col("severity").is_in(SEVERITIES[SEVERITIES.index(least) :]))
     lines = [_line(row) for row in wanted.iter_rows(named=True)]
@@ -88,8 +90,8 @@ def _of_clip(name: Any, rows: pl.DataFrame) -> str:
 def _line(row: dict[str, Any]) -> str:
     about = f" [{row['utterance_id']}]" if row["utterance_id"] else ""
     times = f" ({row['count']:,} times)" if row["count"] > 1 and str(row["count"]) not in row["message"] else ""
-    said = f"{row['stage']} {row['kind']}{about}: {row['message'].rstrip('.')}{times}. {row['fix']}"
-    return f"{row['severity']:7}  {said}".rstrip()
+    line = f"{row['stage']} {row['kind']}{about}: {row['message'].rstrip('.')}{times}. {row['fix']}"
+    return f"{row['severity']:7}  {line}".rstrip()
 
 
 def _data(rows: pl.DataFrame) -> dict[str, Any]:

@@ -85,10 +85,10 @@ def finished(
     kept: Path | None = None,
     more: Mapping[str, Any] | None = None,
 ) -> Outcome:
-    """A finished command's outcome: its findings said on stderr, exit code 1 if more was left out than allowed.
+    """A finished command's outcome: its findings on stderr, exit code 1 if more was left out than allowed.
 
     `kept` is the file that holds all findings; else findings.parquet in the output folder, if it has one. `more` is
-    said to machines only.
+    in the JSON output only.
     """
     kept, left_out = kept or output / "findings.parquet", left_out or LeftOut()
     data: dict[str, Any] = {**counts, "left_out": left_out.votes, "findings": findings.counts(), "output": str(output)}
@@ -112,22 +112,22 @@ def refuse_overwriting(written: Iterable[Path], read: Iterable[Path | None]) -> 
 def tell(findings: Findings, *, quiet: bool, rest: str = "") -> None:
     """Say the findings on stderr, a line for each kind, the most serious first.
 
-    What stopped the run, problems and warnings are all said; so are verdicts. Of what is only worth knowing a few are,
+    What stopped the run, problems, warnings and verdicts are all shown. Of what is only worth knowing a few are,
     and the others are named; `rest` says where they can be read.
     """
-    said, named = _ranked(findings)
-    for row, others in said:
+    shown, named = _ranked(findings)
+    for row, others in shown:
         times = f" ({row['count']:,} times)" if row["count"] > 1 and not _says(row["message"], row["count"]) else ""
         more = f" And {others:,} more of this kind." if others else ""
         say(f"  {row['kind']}: {row['message'].rstrip('.')}{times}. {row['fix'] or ''}".rstrip() + more, quiet=quiet)
     if named:
         say(f"  also noted: {', '.join(named)}", quiet=quiet)
-    if rest and (named or any(others for _, others in said)):
+    if rest and (named or any(others for _, others in shown)):
         say(f"  all findings: {rest}", quiet=quiet)
 
 
 def _ranked(findings: Findings) -> tuple[list[tuple[dict[str, Any], int]], list[str]]:
-    """The most frequent finding of each kind that is said and how many more of the kind there are; kinds only named."""
+    """The most frequent finding of each shown kind with the number of the others of its kind; kinds only named."""
     kinds: dict[str, list[dict[str, Any]]] = {}
     for row in findings.frame.sort("count", descending=True, maintain_order=True).iter_rows(named=True):
         kinds.setdefault(row["kind"], []).append(row)

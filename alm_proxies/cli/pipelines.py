@@ -72,8 +72,8 @@ def check(
     changes
         One value that comes before all files: --set fuse.method=pool --set seed=3.
     ask
-        Ask each annotator about so many utterances, thrice: which share of its votes does a transcript turn that tells
-        the answer? This costs what votes cost.
+        Ask each annotator about this number of utterances three times, to measure how many votes a transcript with
+        an answer in it turns. This costs what votes cost.
     """
     found = check_file(file, folder=folder, settings=settings, changes=_changes(changes), ask=ask, quiet=common.quiet)
     for place, values in found.settings.items():
@@ -125,17 +125,17 @@ def demo(folder: Path = Path("alm-proxies-demo"), *, common: Common = _COMMON) -
 
 
 def _effective(values: Mapping[str, tuple[Any, str]]) -> str:
-    """The settings of one stage in one line, those that somebody said first, each with its origin."""
-    said: dict[str, list[str]] = {}
+    """The settings of one stage in one line, those that differ from the default first, each with its origin."""
+    by_origin: dict[str, list[str]] = {}
     for key, (value, origin) in sorted(values.items(), key=lambda item: item[1][1] == "default"):
-        said.setdefault(origin, []).append(f"{key} = {json.dumps(value, ensure_ascii=False)}")
-    return "; ".join(f"{origin}: {', '.join(pairs)}" for origin, pairs in said.items()) or "no settings"
+        by_origin.setdefault(origin, []).append(f"{key} = {json.dumps(value, ensure_ascii=False)}")
+    return "; ".join(f"{origin}: {', '.join(pairs)}" for origin, pairs in by_origin.items()) or "no settings"
 
 
-def _changes(said: Sequence[str] | None) -> dict[str, Any]:
+def _changes(given: Sequence[str] | None) -> dict[str, Any]:
     """What --set says: a key and a value as a pipeline file would write it; a bare word is text."""
     changes: dict[str, Any] = {}
-    for text in said or ():
+    for text in given or ():
         key, equals, value = text.partition("=")
         if not equals or not key.strip():
             raise SettingsError(f"--set {text!r} is not key=value", fix="Write --set fuse.method=pool.")

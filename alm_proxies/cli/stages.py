@@ -75,10 +75,10 @@ def _said(key: str, arguments: Sequence[str]) -> str | None:
         for place, word in enumerate(arguments):
             name, equals, value = word.partition("=")
             if name == flag and (equals or place + 1 < len(arguments)):
-                said = value if equals else arguments[place + 1]
+                text = value if equals else arguments[place + 1]
                 if flag != "--settings":
-                    return said
-                found = read_layer(said).values.get(key)
+                    return text
+                found = read_layer(text).values.get(key)
                 return found if isinstance(found, str) else None
     return None
 
@@ -179,12 +179,12 @@ class Command:
 
     def _settings(self, given: dict[str, Any]) -> tuple[BaseModel, list[BaseModel]]:
         """The settings and the block that flags and a settings file give; a path is relative to whoever says it."""
-        said: dict[str, Any] = dict(self.fixed or {})
+        values: dict[str, Any] = dict(self.fixed or {})
         for flag in self.flags:
             words = given.get(_named(flag.key))
             if words is None:
                 continue
-            said[flag.key] = words if flag.switch or flag.argument else flag.value(words)
+            values[flag.key] = words if flag.switch or flag.argument else flag.value(words)
         file = given.get("settings_")
         layer = read_layer(file) if file is not None else Layer({}, "default")
         models = [model for model in (self.block, self.settings) if model is not None]
@@ -196,7 +196,7 @@ class Command:
         for model in models:
             own = {field.alias or name for name, field in model.model_fields.items()}
             below = Layer({k: v for k, v in layer.values.items() if k in own}, layer.origin, layer.where, layer.text)
-            above = Layer({k: v for k, v in said.items() if k in own}, "flag", verb=self.words)
+            above = Layer({k: v for k, v in values.items() if k in own}, "flag", verb=self.words)
             settings, origins = settings_from(model, below, above)
             by_file = {name for name, origin in origins.items() if origin != "flag"}
             settings = located(settings, Path(file).parent if file is not None else Path(), by_file)

@@ -55,18 +55,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):  # a name that the terminal cannot spell is no reason to fail
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    code, said = DEFECT, False
+    code, reported = DEFECT, False
     try:
         run = import_module("alm_proxies.cli.app").run
         interruption.working = True
         code = run(given)
-        said = code == INTERRUPTED
+        reported = code == INTERRUPTED
     except BaseException as error:
         if not interruption.received and not isinstance(error, KeyboardInterrupt):
             interruption.working = False
             code = defect(error, debug="--debug" in given)
     interruption.working = False
-    if interruption.received and not said:
+    if interruption.received and not reported:
         refuse(SENTENCE)
     _flush()
     sys.exit(INTERRUPTED if interruption.received else code)

@@ -32,7 +32,7 @@ def most_disputed(human: Array, proxy: Array, count: int) -> list[tuple[int, flo
     """The rows where the two differ most, and how much: JSD (base 2) of shares with one vote spread evenly added.
 
     The added vote keeps one human vote against one proxy vote from counting as much as ten against ten. For each pair
-    of labels most said by humans and by proxies at most two rows are given, so that one bias does not fill the page.
+    of the most frequent labels of humans and of proxies at most two rows are given, so one bias cannot fill the page.
     """
     both = np.flatnonzero((human.sum(1) > 0) & (proxy.sum(1) > 0))
     if not len(both):
@@ -75,13 +75,13 @@ def examples(
     for row, distance in disputed:
         utterance = rows.get(str(material.ids[row]), {})
         reason = stays.get(str(utterance.get("corpus") or ""), "it is not among the utterances")
-        said = utterance.get("transcript") if transcripts and reason is None else None
+        transcript = utterance.get("transcript") if transcripts and reason is None else None
         sound = None
         if sounds is not None and reason is None:
             opened = sounds.open(str(material.ids[row]))
             sound = _played(opened.clip) if opened.clip is not None else None
             found += opened.findings
-        made.append(_example(material, row, distance, human, utterance, said, sound))
+        made.append(_example(material, row, distance, human, utterance, transcript, sound))
     if transcripts or audio:
         found += [
             Finding.of("kept_back", f"no recording or transcript is shown: {reason}", _MEND, where=corpus)
@@ -104,7 +104,7 @@ def _example(
     distance: float,
     human: Array,
     utterance: dict[str, Any],
-    said: str | None,
+    transcript: str | None,
     sound: Sound | None,
 ) -> Example:
     proxy = material.proxy.counts()[row]
@@ -125,7 +125,7 @@ def _example(
         if utterance.get(name):
             facts[name.capitalize()] = str(utterance[name])
     picture = votes_picture(material.labels, series, alt=f"Votes and fused label of {material.ids[row]}.")
-    return Example(str(material.ids[row]), facts, picture, said, sound)
+    return Example(str(material.ids[row]), facts, picture, transcript, sound)
 
 
 def _votes(ballots: Ballots, row: int, labels: tuple[str, ...]) -> str:
@@ -133,8 +133,8 @@ def _votes(ballots: Ballots, row: int, labels: tuple[str, ...]) -> str:
     order = [k for k in np.argsort(-counts, kind="stable") if counts[k] > 1e-9]
     if np.allclose(counts, np.round(counts)):
         return ", ".join(f"{labels[k]} {counts[k]:.0f}" for k in order) or "none"
-    said = [f"{labels[k]} {counts[k]:.2f}" for k in order if counts[k] >= _SMALL * counts.sum()]
-    return ", ".join(said) + (" …" if len(said) < len(order) else "")
+    parts = [f"{labels[k]} {counts[k]:.2f}" for k in order if counts[k] >= _SMALL * counts.sum()]
+    return ", ".join(parts) + (" …" if len(parts) < len(order) else "")
 
 
 def _sounds(utterances: Utterances) -> Sounds:

@@ -133,11 +133,11 @@ _WORDS: tuple[tuple[str, str, str], ...] = (
 
 def words_section(summary: Sequence[str], figures: Sequence[Figure], sections: Sequence[Section]) -> Section:
     """Every word above that occurs in the page, in plain sentences."""
-    said = [*summary, *(f"{figure.name} {figure.note}" for figure in figures)]
+    texts = [*summary, *(f"{figure.name} {figure.note}" for figure in figures)]
     for section in sections:
-        said += [section.title, section.lead]
-        said += [str(block.html()) for block in section.blocks if not isinstance(block, Examples)]
-    text = "\n".join(said)
+        texts += [section.title, section.lead]
+        texts += [str(block.html()) for block in section.blocks if not isinstance(block, Examples)]
+    text = "\n".join(texts)
     rows = [[word, sentence] for word, pattern, sentence in _WORDS if re.search(pattern, text)]
     table = Table.of([Column("Word"), Column("What it means here")], rows)
     return Section("Words", "What the words of this page mean.", (table,))

@@ -147,8 +147,8 @@ def _said(content: bytes) -> tuple[str, str, float | None]:
     error = found.get("error", found) if isinstance(found, dict) else found
     if not isinstance(error, dict):
         return str(error), "", None
-    told = error.get("details")
-    details = [detail for detail in told if isinstance(detail, dict)] if isinstance(told, list) else []
+    listed = error.get("details")
+    details = [detail for detail in listed if isinstance(detail, dict)] if isinstance(listed, list) else []
     reasons = [str(detail["reason"]) for detail in details if isinstance(detail.get("reason"), str)]
     code = error.get("code") if isinstance(error.get("code"), str) else next(iter(reasons), error.get("status"))
     waits = [_retry_after(str(detail["retryDelay"]).removesuffix("s")) for detail in details if "retryDelay" in detail]

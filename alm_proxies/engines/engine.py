@@ -171,7 +171,7 @@ def consecutive_runs(seeds: tuple[int, ...]) -> list[tuple[int, int]]:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a request has no answer: its kind, and what the engine said (never a key, never audio)."""
+    """Why a request has no answer: its kind, and the engine's message (never a key, never audio)."""
 
     kind: Trouble
     message: str
@@ -184,7 +184,7 @@ class Reply:
     key: str
     texts: tuple[str, ...] = ()
     finish: tuple[str, ...] = ()
-    """Per text: stop, length (cut by max_tokens), failed (this draw alone has no answer), or what the server said."""
+    """Per text: stop, length (cut by max_tokens), failed (this draw alone has no answer), or the server's own word."""
     reasoning: tuple[str, ...] = ()
     """Per text: thinking the server reported apart from the answer, or empty."""
     log_probabilities: tuple[tuple[float, ...], ...] = ()

@@ -34,7 +34,7 @@ async def key_of(get: Get, addresses: tuple[str, ...], supposed: Abilities) -> s
 def recall(key: str | None, supposed: Abilities) -> Abilities | None:
     """The abilities kept under a name, if they are not older than a day and can be read.
 
-    What is settled here and not found out (whether audio stays on this machine, how much at once) is as it is supposed.
+    What is decided here and not tried out (whether audio stays on this machine, how much at once) is kept as it is.
     """
     if key is None:
         return None

@@ -347,13 +347,13 @@ class OpenAI:
                 return await self._in_halves(question, fields, run, bill, until)
             return [("", "failed", "", fault.failure)] * count
         self._taken = max(self._taken, count)
-        said = sent.answer
-        told = [
+        answer = sent.answer
+        drawn = [
             (text, finish, reasoning, None)
-            for text, finish, reasoning in zip(said.texts, said.finish, said.reasoning, strict=True)
+            for text, finish, reasoning in zip(answer.texts, answer.finish, answer.reasoning, strict=True)
         ]
-        missing = Failure("empty", f"{len(told)} answers instead of {count}")
-        return [*told[:count], *[("", "failed", "", missing)] * (count - len(told))]
+        missing = Failure("empty", f"{len(drawn)} answers instead of {count}")
+        return [*drawn[:count], *[("", "failed", "", missing)] * (count - len(drawn))]
 
     async def _in_halves(
         self, question: Question, fields: Mapping[str, Any], run: tuple[int, int], bill: Bill, until: float

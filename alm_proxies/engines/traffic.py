@@ -324,7 +324,7 @@ class Traffic:
         if kind == "unreachable":
             self._nobody(now, fault.failure.message)
         elif kind not in AWAY and kind != "timeout":
-            self._away_since = None  # somebody said so
+            self._away_since = None  # a server answered
 
     def _no_answer(self, now: float, started: float, message: str) -> None:
         """Count tries without a whole answer, and give the servers up when there is nothing else for too long."""

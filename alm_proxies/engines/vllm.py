@@ -1,4 +1,4 @@
-"""vLLM in this process's care: prompts made here, sampling said in full, the audio of an utterance encoded once."""
+"""vLLM in this process's care: prompts made here, sampling stated in full, the audio of an utterance encoded once."""
 
 from __future__ import annotations
 

@@ -115,10 +115,10 @@ def alt_test_of(
     own = own / own.sum(1, keepdims=True)
     drawn = shares[pair_unit]
     proxy_wins, rater_wins = np.zeros(len(own)), np.zeros(len(own))
-    for said in range(kinds):
-        gap = others - others[:, said : said + 1]
-        proxy_wins += own[:, said] * (drawn * (gap >= -1e-9)).sum(1)
-        rater_wins += own[:, said] * (drawn * (gap <= 1e-9)).sum(1)
+    for answer in range(kinds):
+        gap = others - others[:, answer : answer + 1]
+        proxy_wins += own[:, answer] * (drawn * (gap >= -1e-9)).sum(1)
+        rater_wins += own[:, answer] * (drawn * (gap <= 1e-9)).sum(1)
     columns = (np.ones(len(own)), proxy_wins, rater_wins)
     n, mine, theirs = (np.bincount(pair_rater, column).astype(np.float64) for column in columns)
     tested = np.flatnonzero(n >= FEWEST_ITEMS)

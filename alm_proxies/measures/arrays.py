@@ -26,7 +26,7 @@ def distributions(values: ArrayLike, name: str) -> Array:
 
 
 def counts(values: ArrayLike, name: str, *, at_least: float = 0.0) -> Array:
-    """Rows of vote counts (..., labels), finite and not negative, with at least so many votes a row."""
+    """Rows of vote counts (..., labels), finite and not negative, with at least that number of votes a row."""
     array = np.asarray(values, dtype=np.float64)
     if array.ndim == 0:
         raise InputError("needs one count for every label, not a single number", where=name, fix="Give rows x labels.")

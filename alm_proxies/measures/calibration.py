@@ -14,7 +14,7 @@ from alm_proxies.measures.bootstrap import mean_by_speaker
 
 BINS = 15
 _BIN_ROWS = 40
-"""A bin that is drawn with its interval holds about so many utterances, where there are any three such bins."""
+"""Utterances of a bin that is drawn with its interval, where there are three such bins."""
 LEVELS = (0.5, 0.8, 0.9, 0.95)
 _CHUNK_NUMBERS = 8_000_000
 

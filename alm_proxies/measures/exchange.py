@@ -39,7 +39,7 @@ class Exchange:
         """The finding in a sentence."""
         ends = f"{self.gap.estimate:+.3f} ({self.gap.low:+.3f} to {self.gap.high:+.3f}) nats a vote"
         if self.utterances < NEEDED:
-            return f"only {self.utterances} utterances have votes of both kinds: nothing can be said"
+            return f"only {self.utterances} utterances have votes of both kinds: too few for a test"
         if self.knows:
             return f"it predicts the votes of the fit better than held-out votes of the same utterances: {ends}"
         return f"it predicts votes of the fit no better than held-out votes of the same utterances: {ends}"

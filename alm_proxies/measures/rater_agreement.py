@@ -106,7 +106,7 @@ def _p_below(gap: Array, speakers: NDArray[np.str_] | None) -> float:
 
 
 def reliability_of_votes(alpha: float, votes: float) -> float:
-    """The share of the variance of the mean of so many votes that is the utterance's own, k a / (1 + (k - 1) a).
+    """The share of the variance of the mean of k votes that is the utterance's own, k a / (1 + (k - 1) a).
 
     Spearman and Brown (1910) from Krippendorff's alpha, which for labels is the same share of a single vote: the rest
     is the luck of who voted. Also the squared correlation of the shares with those of endless votes.

@@ -33,20 +33,20 @@ def refuse_code(model: str | Path) -> None:
 
 def not_loaded(model: str | Path, error: Exception) -> SettingsError:
     """The error of a checkpoint that could not be loaded, in one sentence."""
-    said = str(error)
-    if "trust_remote_code" in said or _has_code(model):
+    text = str(error)
+    if "trust_remote_code" in text or _has_code(model):
         return SettingsError(
             "this model needs code of its own (auto_map), which is never run",
             where=str(model),
             fix="Name a model that transformers knows, or serve it yourself and use the engine openai.",
         )
-    if "safetensors" in said and ("does not appear to have a file" in said or "no file named" in said):
+    if "safetensors" in text and ("does not appear to have a file" in text or "no file named" in text):
         return SettingsError(
             "it has no weights as safetensors; other forms can run programs when they are opened",
             where=str(model),
             fix="Convert them to safetensors, or name a checkpoint that has them.",
         )
-    reason = said.splitlines()[0][:300] if said else type(error).__name__
+    reason = text.splitlines()[0][:300] if text else type(error).__name__
     return SettingsError(
         f"no model could be loaded ({reason})",
         where=str(model),

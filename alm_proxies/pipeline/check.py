@@ -35,16 +35,16 @@ class Checked(Shown):
     paid: float = 0.0
     """What has been paid so far."""
     settings: Mapping[str, Mapping[str, tuple[Any, str]]] = field(default_factory=dict)
-    """For every folder of a stage, each setting with its value and where that was said."""
+    """For every folder of a stage, each setting with its value and origin."""
     foreseen: Mapping[str, Foreseen] = field(default_factory=dict)
     """For every folder of a stage, what it foresees."""
 
     def __str__(self) -> str:
         """The result in one line: nothing is wrong only where there is neither a problem nor a warning."""
-        said = [f"{len(found)} {noun}{'s' if len(found) > 1 else ''}" for found, noun in (
+        counts = [f"{len(found)} {noun}{'s' if len(found) > 1 else ''}" for found, noun in (
             (self.problems, "problem"), (self.warnings, "warning")) if found]  # fmt: skip
-        line = " and ".join(said) or "nothing is wrong"
-        if said and not self.problems:
+        line = " and ".join(counts) or "nothing is wrong"
+        if counts and not self.problems:
             line += ", nothing that a run would stop at"
         if self.planned_votes:
             line += f"; {self.planned_votes:,} votes planned"
@@ -134,7 +134,7 @@ def _looked_at(
         return foreseen
     facts.append(f"{node.title}: {found.usable:,} of {found.recordings:,} recordings are there and whole")
     useless = not found.usable and any(one.stage.verb in _NEEDS_SOUND for one in hearing)
-    (problems if useless else warnings).extend(f"{node.title}: {said}" for said in found.sentences())
+    (problems if useless else warnings).extend(f"{node.title}: {sentence}" for sentence in found.sentences())
     if table is None:
         return foreseen
     return replace(foreseen, tables={**foreseen.tables, "utterances": found.utterances})

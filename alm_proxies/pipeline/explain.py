@@ -192,8 +192,8 @@ def _fused_again(
     notes: list[str],
 ) -> tuple[str, list[dict[str, Any]]]:
     """The method behind labels that a command fused, and what each annotator does to one of them."""
-    said = about_of(file).made_by
-    settings = FuseSettings.model_validate(said.settings if said is not None else {})
+    made_by = about_of(file).made_by
+    settings = FuseSettings.model_validate(made_by.settings if made_by is not None else {})
     try:
         together = combine(*votes)
         fused = fuse(together, settings, utterances=utterances)
@@ -316,10 +316,10 @@ def _prompts(
             {reply["cell"] for (name, _), reply in replies.items() if name == ready.name and reply["cell"] >= 0}
         )
         frame = pl.DataFrame([row], schema=utterances.frame.schema)
-        told = with_turns(frame, utterances.frame, ready.prompt.turns).row(0, named=True)
-        told["evidence"] = evidence.get(row["utterance_id"])
+        values = with_turns(frame, utterances.frame, ready.prompt.turns).row(0, named=True)
+        values["evidence"] = evidence.get(row["utterance_id"])
         for place in cells:
-            text = _text(ready, place, told)
+            text = _text(ready, place, values)
             yield {"annotator": ready.name, "model": ready.model_name, "cell": place, "text": text}
 
 

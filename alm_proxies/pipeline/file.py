@@ -66,7 +66,7 @@ class Pipeline:
 
 
 Put = tuple[str, Any, str]
-"""A dotted key, its value, and where it was said."""
+"""A dotted key, its value and its origin."""
 
 
 def read_pipeline(
@@ -163,7 +163,7 @@ class _Sections:
             if section is None:
                 if stage.follows:  # it is there where the other is
                     own, origins = self._wide(stage)
-                    yield Section(stage, "", own, (), origins, said=False)
+                    yield Section(stage, "", own, (), origins, stated=False)
                 return
             if not isinstance(section, dict):
                 raise SettingsError(f"{verb} is not a table", where=place, fix=f"Write [{verb}], then its keys.")
@@ -176,7 +176,7 @@ class _Sections:
         read = [self._one(stage, block, (verb, at), wide=wide) for at, block in enumerate(section or ())]
         if stage.blocks == "combined":
             own, origins = self._wide(stage)
-            yield Section(stage, "", own, tuple(one for one, _ in read), origins, said=bool(read))
+            yield Section(stage, "", own, tuple(one for one, _ in read), origins, stated=bool(read))
             return
         names = [_name_of(stage, settings) for settings, _ in read]
         for name, (settings, origins) in zip(names, read, strict=True):
@@ -304,6 +304,6 @@ def _put(values: dict[str, Any], key: str, value: Any, where: str, origin: str) 
         places = below
     for place in places:
         if not isinstance(place, dict):
-            said = f"vary.{key}" if origin == "[vary]" else key
-            raise SettingsError(f"{said} does not lead to a setting", where=where, fix="Name section.key.")
+            name = f"vary.{key}" if origin == "[vary]" else key
+            raise SettingsError(f"{name} does not lead to a setting", where=where, fix="Name section.key.")
         place[last] = value

@@ -28,8 +28,8 @@ class Section:
     blocks: tuple[BaseModel, ...] = ()
     """The blocks that one task does together."""
     origins: Mapping[str, str] = field(default_factory=dict)
-    """Where each setting was said; a setting that is not here has its default."""
-    said: bool = True
+    """Origin of each setting; a setting that is not here has its default."""
+    stated: bool = True
     """Whether the file has this section; a stage may also be there because of another."""
 
 
@@ -130,7 +130,7 @@ class _Graph:
 
     def _there(self, section: Section) -> Node | None:
         node = self._node(section, section.name)
-        if section.said or any(node.inputs.values()):
+        if section.stated or any(node.inputs.values()):
             return node
         if section.stage.verb == "read":
             raise _no_corpus()

@@ -180,7 +180,7 @@ def _loaded(need: Need, task: Task, taxonomy: Any) -> Any:
 
 
 def _names(need: Need, task: Task) -> list[str]:
-    """A name for each file of a need: as the run calls it, else the end of its path, as short as tells it apart."""
+    """A name for each file of a need: as the run calls it, else the end of its path, as short as distinguishes it."""
     if task.names.get(need.name):
         return task.names[need.name]
     paths = [Path(path).absolute() for path in task.inputs[need.name]]

@@ -95,9 +95,9 @@ def _alone(folder: Path) -> Iterator[None]:
 def _write_manifest(pipeline: Pipeline, runs: list[dict[str, Any]], records: dict[Path, Record]) -> None:
     stages = {}
     for place, record in records.items():
-        said = asdict(record)
-        del said["folder"]
-        stages[_within(place, pipeline)] = said
+        entry = asdict(record)
+        del entry["folder"]
+        stages[_within(place, pipeline)] = entry
     write_json(
         pipeline.folder / MANIFEST,
         {

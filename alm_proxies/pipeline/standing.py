@@ -102,8 +102,8 @@ class Standing:
             yield f"{kind}: {', '.join(paths)}"
         if any(self.findings.values()):
             there = [severity for severity in reversed(SEVERITIES) if self.findings[severity]]
-            said = ", ".join(counted(self.findings[severity], _noun(severity)) for severity in there)
-            yield f"findings: {said}; see them with: alm-proxies findings {self.folder}"
+            counts = ", ".join(counted(self.findings[severity], _noun(severity)) for severity in there)
+            yield f"findings: {counts}; see them with: alm-proxies findings {self.folder}"
         if self.clips:
             noun = "utterance has" if self.clips == 1 else "utterances have"
             yield f"{self.clips:,} {noun} votes or recordings that failed: alm-proxies findings {self.folder} --clips"

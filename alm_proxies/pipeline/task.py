@@ -32,21 +32,21 @@ class State:
         """What it depends on, in words: settings and digests of content by name."""
         task, stage = self.task, self.task.declared
         settings, blocks = task.typed()
-        said: dict[str, Any] = {"stage": task.stage, "revision": stage.revision, "settings": deciding(settings)}
+        identity: dict[str, Any] = {"stage": task.stage, "revision": stage.revision, "settings": deciding(settings)}
         if blocks:
-            said["blocks"] = [deciding(block) for block in blocks]
+            identity["blocks"] = [deciding(block) for block in blocks]
         if task.names:
-            said["names"] = task.names
+            identity["names"] = task.names
         paths = [Path(path) for name, paths in task.inputs.items() if name != stage.blocks_as for path in paths]
         inputs = {f"{path.parent.name}/{path.name}": content_of(path) for path in paths}
         if stage.hears:
             inputs["recordings"] = _recordings(Path(task.inputs["utterances"][0]))
         if stage.depends:
             inputs |= load(stage.depends)(ahead_of(task))
-        said["inputs"] = inputs
+        identity["inputs"] = inputs
         if origins := _origins(task):
-            said["plugins"] = origins
-        return json.loads(canonical_json(said))  # type: ignore[no-any-return]  # as a marker gives it back
+            identity["plugins"] = origins
+        return json.loads(canonical_json(identity))  # type: ignore[no-any-return]  # as a marker gives it back
 
     @cached_property
     def digest(self) -> str:
@@ -74,7 +74,7 @@ class Record:
 
 
 def ahead_of(task: Task, **more: Any) -> Ahead:
-    """A task as `foresee` and `depends` are told of it."""
+    """A task as `foresee` and `depends` get it."""
     settings, blocks = task.typed()
     return Ahead(
         settings=settings,

@@ -92,8 +92,8 @@ def train_alm(
 
     # 4. The loop.
     digest = _digest(settings, labels, heard)
-    said = load_checkpoint(accelerator, folder / "checkpoints", digest) or {"digest": digest, "epochs": []}
-    epochs: list[dict[str, float]] = said["epochs"]
+    checkpoint = load_checkpoint(accelerator, folder / "checkpoints", digest) or {"digest": digest, "epochs": []}
+    epochs: list[dict[str, float]] = checkpoint["epochs"]
     for epoch in range(len(epochs), settings.epochs):
         started, losses = time.monotonic(), []
         bare = accelerator.unwrap_model(model)
@@ -117,10 +117,10 @@ def train_alm(
             taken = time.monotonic() - started
             scored = _look(model, looked_at, hearing, accelerator)
         epochs.append({"epoch": epoch + 1, "loss": float(np.mean(losses)), **scored})
-        save_checkpoint(accelerator, folder / "checkpoints", epoch + 1, said)
-        told = ", ".join(f"{name} {value:.4f}" for name, value in scored.items())
+        save_checkpoint(accelerator, folder / "checkpoints", epoch + 1, checkpoint)
+        development_scores = ", ".join(f"{name} {value:.4f}" for name, value in scored.items())
         say(
-            f"epoch {epoch + 1}/{settings.epochs}: loss {np.mean(losses):.4f}; {told}; "
+            f"epoch {epoch + 1}/{settings.epochs}: loss {np.mean(losses):.4f}; {development_scores}; "
             f"{len(learned.rows) / taken:.0f} utterances/s, {taken:.0f} s",
             quiet=quiet,
         )

@@ -98,8 +98,13 @@ def hear(
                 mel.tofile(stream)
                 kept.append(opened.utterance_id)
                 lengths.append(len(mel))
-    said = {"digest": digest, "ids": kept, "starts": np.cumsum(lengths).tolist(), "found": list(map(asdict, found))}
-    write_json(index, said)
+    description = {
+        "digest": digest,
+        "ids": kept,
+        "starts": np.cumsum(lengths).tolist(),
+        "found": list(map(asdict, found)),
+    }
+    write_json(index, description)
     return _kept(index, cells, int(extractor.feature_size))
 
 
@@ -230,12 +235,12 @@ def _settings_of(extractor: Any) -> dict[str, Any]:
 
 
 def _kept(index: Path, cells: Path, bins: int) -> tuple[Heard, list[Finding]]:
-    said = json.loads(read_text(index))
-    starts = np.array(said["starts"], dtype=np.int64)
+    description = json.loads(read_text(index))
+    starts = np.array(description["starts"], dtype=np.int64)
     if cells.stat().st_size != 2 * bins * int(starts[-1]):
         raise InputError("is not what it was written as", where=str(cells), fix="Delete it and run again.")
     frames = np.memmap(cells, dtype=np.float16, mode="r").reshape(-1, bins)
-    return Heard(tuple(said["ids"]), starts, frames), [Finding(**one) for one in said["found"]]
+    return Heard(tuple(description["ids"]), starts, frames), [Finding(**one) for one in description["found"]]
 
 
 def _too_long(utterance_id: str, seconds: float) -> Finding:

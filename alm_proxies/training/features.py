@@ -132,7 +132,7 @@ def train_features(
     """The recipe features: heads of several seeds averaged, stopped and calibrated by the development speakers.
 
     Heads learn the labels' distributions, rows weigh as the labels say; human votes judge and calibrate. Features are
-    not relative to the speaker: whoever is predicted later may have said one thing only.
+    not relative to the speaker: a speaker predicted later may have only one utterance.
     """
     targets = targets_of(labels, utterances, votes=votes, development=settings.development, seed=settings.seed)
     sounds = Sounds(utterances, stage="train")

@@ -85,12 +85,12 @@ def _methods(account: Mapping[str, Any]) -> Table:
 
 
 def _sizes(members: Sequence[Mapping[str, Any]]) -> str | None:
-    said = []
+    sizes = []
     for member in members:
         parts = [f"{member['classes']} classes"] if member.get("classes") else []
         parts += [f"penalty {member['penalty']:g}"] if member.get("penalty") else []
-        said += [", ".join(parts)] if parts else []
-    return "; ".join(said) or None
+        sizes += [", ".join(parts)] if parts else []
+    return "; ".join(sizes) or None
 
 
 def _proxies(proxies: Sequence[ProxyAnnotator]) -> Table:

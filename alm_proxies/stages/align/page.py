@@ -85,7 +85,7 @@ def page_of(
     ]
     sections = [section for section in made_sections if section is not None]
     sections.append(cite_section(results))
-    said, tiles = (headline(results), summary(results)), figures(results)
+    texts, tiles = (headline(results), summary(results)), figures(results)
     made = {
         "Made by": f"alm-proxies {__version__}, align, settings {digest_of(dict(settings))}",
         "Labels by": _maker(results),
@@ -95,10 +95,10 @@ def page_of(
     }
     return Page(
         kind="Alignment report",
-        headline=said[0],
-        summary=said[1],
+        headline=texts[0],
+        summary=texts[1],
         figures=tiles,
-        sections=(*sections, words_section(said, tiles, sections)),
+        sections=(*sections, words_section(texts, tiles, sections)),
         made=made,
         notice=notice,
     )
@@ -116,8 +116,8 @@ def _annotator(about: About, name: str) -> str:
     card = about.annotators.get(name)
     if card is None:
         return "no card"
-    said = [card.model or "", f"revision {card.revision}" if card.revision else "", f"digest {card.digest}"]
-    return ", ".join(word for word in said if word)
+    words = [card.model or "", f"revision {card.revision}" if card.revision else "", f"digest {card.digest}"]
+    return ", ".join(word for word in words if word)
 
 
 def _worth(results: Results) -> Section | None:
@@ -151,7 +151,7 @@ def _worth(results: Results) -> Section | None:
 
 def _rivals(results: Results) -> Section | None:
     if results.scores is None:
-        return Section("Against held-out votes", "What cannot be said.", (Text(HOLD_OUT, "notice"),))
+        return Section("Against held-out votes", "No votes are held out.", (Text(HOLD_OUT, "notice"),))
     lead = "Every method saw the same votes of the fit and is scored on the same held-out human votes."
     return held_out_section(results.scores, _STRATA, lead=lead)
 
@@ -181,9 +181,11 @@ def _shares(results: Results) -> Section:
     less = [row.label for row in apart if row.difference.estimate < 0]
     parts = [f"{listed(more)} more often than humans do" if more else ""]
     parts += [f"{listed(less)} less often{'' if more else ' than humans do'}" if less else ""]
-    said = ", ".join(part for part in parts if part)
+    differences = ", ".join(part for part in parts if part)
     lead = (
-        f"On the same utterances proxies say {said}." if said else "No label is clearly over- or under-used by proxies."
+        f"On the same utterances proxies say {differences}."
+        if differences
+        else "No label is clearly over- or under-used by proxies."
     )
     blocks: list[Block] = [shares_chart(results), confusion_chart(results)]
     blocks.append(Text(corpus_shares_words(results.corpus_shares)))

@@ -95,16 +95,18 @@ def grounds(people: People) -> str:
     if not math.isfinite(alpha.estimate):
         return ""
     ends = "" if math.isnan(alpha.low) else f" ({number(alpha.low, 2)} to {number(alpha.high, 2)})"
-    said = f"Krippendorff's alpha of the human votes is {number(alpha.estimate, 2)}{ends}"
+    sentence = f"Krippendorff's alpha of the human votes is {number(alpha.estimate, 2)}{ends}"
     if alpha.estimate <= 0 or alpha.low <= 0:
-        return f"{said}."
+        return f"{sentence}."
     found = people.reliability[people.votes]
     who = f"the mean of {people.votes} votes" if people.votes > 1 else "one vote"
-    said += f", so that the reliability of {who} is {_percent(found)}"
+    sentence += f", so that the reliability of {who} is {_percent(found)}"
     enough = next((share for share in _ENOUGH if found.estimate < share - 0.005), None)
     if enough is not None:
-        said += f"; {100 * enough:.0f} % would take {math.ceil(votes_for_reliability(alpha.estimate, enough))} votes"
-    return f"{said}."
+        sentence += (
+            f"; {100 * enough:.0f} % would take {math.ceil(votes_for_reliability(alpha.estimate, enough))} votes"
+        )
+    return f"{sentence}."
 
 
 def people_section(people: People | None) -> Section | None:
@@ -198,9 +200,9 @@ def _raters_table(people: People) -> Table:
         Column("Stands out", 0, "Below the others by more than chance explains for this number of raters."),
     ]
     shown, compared = len(rows), people.apart.compared
-    said = f"the {shown} lowest of {compared:,}" if shown < compared else f"all {compared:,}, the lowest first"
+    which = f"the {shown} lowest of {compared:,}" if shown < compared else f"all {compared:,}, the lowest first"
     left = f"; {people.apart.left_out:,} with fewer than {FEWEST_ITEMS} items left out" if people.apart.left_out else ""
-    return Table.of(columns, rows, f"Every rater beside the others: {said}{left}", folded=shown > _OPEN)
+    return Table.of(columns, rows, f"Every rater beside the others: {which}{left}", folded=shown > _OPEN)
 
 
 def _percent(interval: Interval) -> str:

@@ -72,7 +72,7 @@ class Results:
 
     @property
     def findings(self) -> list[Finding]:
-        """What could not be said, and why."""
+        """What could not be measured, and why."""
         found = [Finding("align", name, error.message, error.fix or "") for name, error in self.cannot.items()]
         if not self.has_held_out:
             fix = "Hold votes out when reading the corpus, then fuse and align again."
@@ -197,8 +197,8 @@ def _equal_within(
 
 def _corpus_shares(human: Array, proxy: Array, material: Material) -> ClassShares | None:
     """Shares of the labels in the corpus, where some utterances have proxy votes only."""
-    voted, said = human.sum(1) > 0, proxy.sum(1) > 0
-    here, there = voted & said, said & ~voted
+    voted, by_proxy = human.sum(1) > 0, proxy.sum(1) > 0
+    here, there = voted & by_proxy, by_proxy & ~voted
     if here.sum() < FEWEST or there.sum() < FEWEST:
         return None
     shares = proxy / np.maximum(proxy.sum(1, keepdims=True), 1e-300)

@@ -1,4 +1,4 @@
-"""What may be said of align."""
+"""Settings of align."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Human and proxy votes of the same utterances side by side: shares of the labels, and what is said for what."""
+"""Human and proxy votes of the same utterances side by side: label shares and confusions."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def align(labels: Labels, votes: Votes, utterances: Utterances, settings: AlignS
     settings = settings or AlignSettings()
     labels, known = without_trained_on(labels, utterances, stage="align")
     votes, met = without_trained_on_votes(votes, utterances, stage="align")
-    told = refuse_seen(labels, votes, counting_of(labels.about))
+    seen = refuse_seen(labels, votes, counting_of(labels.about))
     counting, more = _counting(labels, utterances)
     material = material_of(
         labels, votes, utterances, at_most=settings.at_most, seed=settings.seed, consensus=counting.consensus
@@ -66,7 +66,7 @@ def align(labels: Labels, votes: Votes, utterances: Utterances, settings: AlignS
         cards=settings.cards,
     )
     tested = _exchanged(votes, utterances, counting)
-    findings = [*known, *met, *told, *more, *material.findings, *results.findings, *tested, *kept_back]
+    findings = [*known, *met, *seen, *more, *material.findings, *results.findings, *tested, *kept_back]
     page = page_of(results, shown, findings, deciding(settings), votes.about, simulated_words(utterances))
     return Alignment(metrics_of(results), page, Findings.gather(findings, "align"))
 

@@ -73,23 +73,23 @@ def worth_words(learned: Learning, stratum: str = "all") -> str:
 def both_worths(learned: Learning) -> str:
     """The worth on held-out votes beside the labels' own concentration_gain, and why they differ."""
     own, rise = learned.concentration_gain["all"], learned.strength_per_vote
-    said = (
+    sentences = (
         f"On held-out votes the proxies did the work of {worth_words(learned)} ({_range(learned)}). The labels' own "
         f"`concentration_gain`, {number(own, 1)} on average, is another measure: how much the proxies add to the "
         "concentration, and no vote was held out for it. Where the curve is flat a small change in log loss is worth "
         "many votes: the log loss is the steadier figure."
     )
     if rise > 0:
-        said += (
+        sentences += (
             f" One more human vote adds {number(rise, 1)} to the concentration, not 1, so {number(own, 1)} stand for "
             f"{number(own / rise, 1)} human votes."
         )
     if len(learned.worth) > 2:
-        said += (
+        sentences += (
             " Strata rank differently in votes than in log loss: where one more human vote changes little, a small "
             "gain in log loss is worth many votes."
         )
-    return f"{said} Where the measures differ, rely on the held-out votes."
+    return f"{sentences} Where the measures differ, rely on the held-out votes."
 
 
 def corpus_shares_words(found: ClassShares | None) -> str:
@@ -178,16 +178,16 @@ def summary(results: Results) -> str:
     """The figures behind the headline."""
     material = results.material
     people = f"{len(material.human.rows):,} human votes of the fit"
-    said = [f"{len(material):,} utterances with {people}"]
+    counts = [f"{len(material):,} utterances with {people}"]
     if results.has_held_out:
-        said.append(f"{len(material.held_out.rows):,} held-out human votes")
+        counts.append(f"{len(material.held_out.rows):,} held-out human votes")
     if results.has_proxies:
         names = ", ".join(material.proxy.names)
         annotators = (
             f"{len(material.proxy.names)} proxy annotators" if material.proxy.names[1:] else "a proxy annotator"
         )
-        said.append(f"{len(material.proxy.rows):,} votes of {annotators} ({names})")
-    parts = [f"{', '.join(said[:-1])} and {said[-1]}." if len(said) > 1 else f"{said[0]}."]
+        counts.append(f"{len(material.proxy.rows):,} votes of {annotators} ({names})")
+    parts = [f"{', '.join(counts[:-1])} and {counts[-1]}." if len(counts) > 1 else f"{counts[0]}."]
     if results.scores is not None:
         parts[0] += f" {_scored(results)}"
         parts += [words] if (words := _rival_words(results)) else []
@@ -251,7 +251,7 @@ def _against(gain: Interval) -> str:
     if gain.high < 0:
         return "They predict held-out votes better than a mixture fitted to human votes alone."
     if gain.low > 0:
-        return ""  # said of the rival
+        return ""  # the rival's own sentence covers it
     return "They predict held-out votes as well as a mixture fitted to human votes alone."
 
 
@@ -275,8 +275,8 @@ def _where_they_helped(results: Results) -> str:
     doubtful = [one for one in unsure if one[1]]
     count, of = sum(len(values) for _, values in unsure), sum(len(values) for values in gains.values())
     if not doubtful:
-        said = "fell in every stratum known beforehand"
-        return f"{most}, and {said}." if most else f"The log loss of held-out votes {said}."
+        verdict = "fell in every stratum known beforehand"
+        return f"{most}, and {verdict}." if most else f"The log loss of held-out votes {verdict}."
     named = where(*doubtful[0]) if len(doubtful) == 1 and count <= _NAMED else ""
     named = named or f"in {count} of the {of} strata known beforehand"
     if most:

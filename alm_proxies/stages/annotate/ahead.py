@@ -142,8 +142,8 @@ def _injected(
         return 0.0
     twice = to_be_injected(frame, settings.injection, shard_of(settings.shard))
     if twice.height:
-        said = f"{annotator.name}: {twice.height} utterances twice more, to see what an injected transcript turns"
-        facts.append(said)
+        fact = f"{annotator.name}: {twice.height} utterances twice more, to see what an injected transcript turns"
+        facts.append(fact)
     planned, cast, failed = ledger.injected_so_far() if ledger is not None else (0, 0, 0)
     left = 1.0 - (cast - failed) / planned if planned else 1.0
     return left * price_of_injection([annotator], twice)

@@ -177,10 +177,10 @@ def _looked_over(sql: sqlite3.Connection, wal: bool) -> Seen:
         held = Totals(0, answered, price)
         return Seen("whole", "", version, "", held, held, left_open=False, wal=wal)
     row = sql.execute("SELECT ledger, sequence, answered, price, left_open FROM total WHERE id = 1").fetchone()
-    said = sql.execute("SELECT value FROM about WHERE key = 'ledger'").fetchone()
-    if row is None or said is None:
+    stated = sql.execute("SELECT value FROM about WHERE key = 'ledger'").fetchone()
+    if row is None or stated is None:
         return Seen("damaged", "is damaged: its totals are gone", version, wal=wal)
-    if str(said[0]) != str(row[0]):
+    if str(stated[0]) != str(row[0]):
         reason = "is damaged: its -wal file belongs to another ledger"
         return Seen("damaged", reason, version, wal=wal)
     recorded = Totals(int(row[1]), int(row[2]), float(row[3]))

@@ -196,10 +196,10 @@ def _items(
             effect = effect_at(names[int(rng.integers(len(names)))], settings.copies.strength, rng)
             seed = seed_of(settings.seed, "effects", parent, number)
             recipe = Recipe(parents=((parent, 1.0),), effects=(effect,), seed=seed)
-            said = ", ".join(f"{name} {f'{value:.3g}' if isinstance(value, float) else value}"
+            parameters = ", ".join(f"{name} {f'{value:.3g}' if isinstance(value, float) else value}"
                              for name, value in effect[1].items())  # fmt: skip
             faster = float(effect[1]["factor"]) if effect[0] == "speed" else 1.0
-            made.append((f"{parent}#{number}", parent, None, effect[0], said, recipe.written(), faster))
+            made.append((f"{parent}#{number}", parent, None, effect[0], parameters, recipe.written(), faster))
     columns = {
         "utterance_id": pl.String, "parent": pl.String, "second": pl.String, "effect": pl.String,
         "parameters": pl.String, "recipe": pl.String, "faster": pl.Float64,

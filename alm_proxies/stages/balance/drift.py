@@ -175,9 +175,9 @@ def _other_emotions(able: Index, targets: Array, sentences: Sequence[tuple[str, 
     top = targets.argmax(1)
     groups: dict[tuple[str, str], list[int]] = {}
     for row in able.tolist():
-        said = sentences[row]
-        if said is not None:
-            groups.setdefault(said, []).append(row)
+        sentence = sentences[row]
+        if sentence is not None:
+            groups.setdefault(sentence, []).append(row)
     pairs = []
     for rows in groups.values():
         for place, row in enumerate(rows):

@@ -132,7 +132,7 @@ def examples_section(
     for item, parent, second, effect, parameters in chosen.select(*_ITEM).iter_rows():
         parents = [name for name in (parent, second) if name is not None]
         facts = {"Made of": ", ".join(parents), "Effect": effect, "Parameters": parameters}
-        for name, told in [*((one, {"Parent of": item}) for one in parents), (item, facts)]:
+        for name, details in [*((one, {"Parent of": item}) for one in parents), (item, facts)]:
             sound, picture = None, ""
             if reasons[corpus_of[name]] is None and all(reasons[corpus_of[one]] is None for one in parents):
                 opened = sounds.open(name)
@@ -141,7 +141,7 @@ def examples_section(
             if name == item or (second is not None and name in places):
                 target = Series.of("target", "fused", shares[places[name]])
                 picture = votes_picture(labels.taxonomy, [target], alt=f"The target of {name}.")
-            cards.append(Example(name, told, picture, None, sound))
+            cards.append(Example(name, details, picture, None, sound))
     lead = "Each item follows the recordings that it is made of. A copy has the target of its parent."
     return (Section("Items to listen to", lead, (Examples(tuple(cards)),)),), findings
 

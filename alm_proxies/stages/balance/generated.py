@@ -69,11 +69,13 @@ def generate(
         return Finding(STAGE, "not_generated", message, fix)
     targets = part.distributions()
     drift = drift_check(vectors.rows, vectors.known, targets, speakers, seed=settings.seed)
-    said = [
+    sentences = [
         (speaker, words) if speaker is not None and words is not None else None
         for speaker, words in rows.select("speaker", "transcript").iter_rows()
     ]
-    controls = controls_of(drift, ids, sounds, targets, said, seed=settings.seed, count=settings.generated.controls)
+    controls = controls_of(
+        drift, ids, sounds, targets, sentences, seed=settings.seed, count=settings.generated.controls
+    )
     findings = [*vectors.findings, *_blind(controls)]
     pairs, lonely = _pairs(
         rows, vectors.rows, targets, drift.fold, weights, settings, set(utterances.frame["utterance_id"])

@@ -124,7 +124,7 @@ class _Problem:
     start: Array
     cap: float
     soft: int
-    """The first so many features have the ridge; those behind them are limits that must hold."""
+    """Number of features with the ridge, which come first; those behind them are limits that must hold."""
 
     def solve(self, point: Array) -> Array:
         """The multipliers (a, then l), from a first guess."""

@@ -100,9 +100,9 @@ def _conditions(predictions: Mapping[str, Labels]) -> dict[str, dict[str, str]]:
     for name, labels in predictions.items():
         maker = labels.about.made_by
         if maker is not None and maker.stage == "predict" and "condition" in maker.settings:
-            said: dict[str, Any] = dict(maker.settings)
-            condition = said.pop("condition")
-            models.setdefault(canonical_json(said), {})[condition] = name
+            settings: dict[str, Any] = dict(maker.settings)
+            condition = settings.pop("condition")
+            models.setdefault(canonical_json(settings), {})[condition] = name
     return {
         found[None]: {condition: name for condition, name in found.items() if condition is not None}
         for found in models.values()

@@ -192,7 +192,9 @@ def _few_labels(measured: Measured) -> Section:
         ),
         Column("Minor labels", 3, "Of the labels voted for besides the first, the share among the m likeliest."),
     ]
-    words = "Hard labels throw away most of what listeners said. These figures are here for comparison with other work."
+    words = (
+        "Hard labels throw away most of the listeners' answers. These figures are here for comparison with other work."
+    )
     return Section("As hard labels", words, (Table.of(columns, rows),))
 
 

@@ -1,4 +1,4 @@
-"""What may be said of evaluate."""
+"""Settings of evaluate."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ class Format:
     needs_header: bool = False
     """Whether it holds sampling rates and numbers of frames, read from each recording."""
     settings: type[ExportSettings] = ExportSettings
-    """What may be said of it."""
+    """Its settings."""
     losses: str = ""
     """Which loss fits the targets it holds, where a trainer has the choice."""
 

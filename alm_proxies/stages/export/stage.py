@@ -54,7 +54,7 @@ def export(
 ) -> Exported:
     """Write labels in a trainer's format into a new folder, whole or not at all.
 
-    `votes` adds the human votes for each label where the format can hold them; `metrics` (of align) tells the card
+    `votes` adds the human votes for each label where the format can hold them; `metrics` (of align) gives the card
     what the proxies were worth. Only an untouched earlier export is replaced; a folder with anything else is refused.
     """
     from alm_proxies.stages.export.data_card import card_text
@@ -104,11 +104,11 @@ def export(
 
 
 def _telling_paths(items: Items) -> list[Finding]:
-    told = items.frame.filter(pl.col("file").str.starts_with("/")).height
-    if not told:
+    paths = items.frame.filter(pl.col("file").str.starts_with("/")).height
+    if not paths:
         return []
-    message = f"{told:,} rows name the original recordings, whose paths may tell who speaks"
-    return [Finding("export", "paths_tell", message, "Write audio = copy.", count=told)]
+    message = f"{paths:,} rows name the original recordings, whose paths may tell who speaks"
+    return [Finding("export", "paths_tell", message, "Write audio = copy.", count=paths)]
 
 
 def _refuse_existing(target: Path) -> None:

@@ -51,8 +51,8 @@ def page_of(
         lead = "Each was fitted to other development speakers than it is scored on; the best was taken."
         sections.append(Section("Calibration", lead, (table,)))
     if findings:
-        told = [[one.kind.replace("_", " "), one.message, one.utterance_id, one.count] for one in findings]
-        table = Table.of(["Finding", "What was found", "Utterance", "Count"], told, folded=len(told) > 12)
+        listed = [[one.kind.replace("_", " "), one.message, one.utterance_id, one.count] for one in findings]
+        table = Table.of(["Finding", "What was found", "Utterance", "Count"], listed, folded=len(listed) > 12)
         sections.append(Section("Findings", "What was left out or changed.", (table,)))
     made = {"alm-proxies": __version__, "settings": canonical_json(settings.model_dump(mode="json"))}
     return Page("Training", headline, summary, figures, tuple(sections), made)
@@ -81,14 +81,14 @@ def _curriculum(targets: Targets, settings: TrainSettings) -> Section:
             series = Series.of(f"{stratum} entropy", role, part["weight"].to_list())
             lines.append(Line(series, tuple(float(epoch) for epoch in part["epoch"])))
     first = table.filter(pl.col("epoch") == 1)
-    said = ", ".join(f"{row['stratum']} {row['weight']:.2f}" for row in first.iter_rows(named=True))
+    weights_text = ", ".join(f"{row['stratum']} {row['weight']:.2f}" for row in first.iter_rows(named=True))
     chart = curves(
         "curriculum",
         "Mean weight of a training utterance by entropy of its target",
         "epoch",
         "mean weight",
         lines,
-        alt=f"In the first epoch the mean weights are: {said}.",
+        alt=f"In the first epoch the mean weights are: {weights_text}.",
         digits=2,
     )
     lead = f"The curriculum is {settings.curriculum.kind.replace('_', ' ')}; 0 = left out in that epoch."

@@ -1,4 +1,4 @@
-"""What may be said of train."""
+"""Settings of train."""
 
 from __future__ import annotations
 
