@@ -87,6 +87,15 @@ def run(
     return count
 
 
+def chosen(names: Sequence[str] | None, first: int | None) -> list[Cell]:
+    """The cells of some blocks (None = all), in the order of the blocks, and of the first replicates."""
+    pairs = replicates()[:first]
+    planned = [cell for cell in cells() if (cell.partition, cell.seed) in pairs]
+    if names is None:
+        return planned
+    return list(dict.fromkeys(cell for name in names for cell in planned if cell.arm in blocks()[name]))
+
+
 def lockbox_cells() -> list[Cell]:
     """The base block with every seed, trained on all actors outside the lockbox."""
     first = next(iter(blocks().values()))
@@ -98,6 +107,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("command", choices=("check", "run", "report", "open-lockbox", "lockbox"))
     parser.add_argument("--keep", type=Path, required=True, help="Folder of features, targets and results.")
     parser.add_argument("--model", help="Folder of the encoder.")
+    parser.add_argument("--block", choices=tuple(blocks()), action="append", help="Run the cells of these blocks only.")
+    parser.add_argument("--replicates", type=int, help="Run the first replicates only.")
     parser.add_argument("--cells", type=int, help="Stop after this many cells.")
     parser.add_argument("--reason", default="", help="Why the lockbox is opened.")
     given = parser.parse_args(arguments)
@@ -120,7 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if not heard.known.all():
             raise SystemExit(f"{int((~heard.known).sum())} recordings cannot be heard")
         if opening is None:
-            run(corpus, heard.rows, results, cells(), most=given.cells)
+            run(corpus, heard.rows, results, chosen(given.block, given.replicates), most=given.cells)
             return
         results = Results(given.keep / "lockbox")
         run(corpus, heard.rows, results, lockbox_cells(), most=given.cells)

@@ -325,6 +325,14 @@ def test_check_says_how_many_cells_are_left(tmp_path: Path, capsys: pytest.Captu
     assert said[-1].startswith(f"all: {len(list(cells()))} cells, {len(list(cells()))} to run")
 
 
+def test_blocks_and_replicates_can_be_chosen() -> None:
+    assert study.chosen(None, None) == list(cells())
+    some = study.chosen(["curricula", "targets at k = 1"], 2)
+    assert [cell.arm.curriculum for cell in some[:16]].count("none") == 0
+    assert len(some) == 2 * (8 + 7)
+    assert {(cell.partition, cell.seed) for cell in some} == {(0, 0), (1, 1)}
+
+
 def test_the_report_shows_what_was_run_and_names_what_was_not(
     corpus: Corpus, features: np.ndarray, tmp_path: Path
 ) -> None:
