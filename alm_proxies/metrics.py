@@ -34,7 +34,6 @@ GROUPS = (SCORE, RECOVERED, AGREEMENT, WORTH, SHARES, BALANCE, TRAINING)
 
 ENDS = {
     "value": "The estimate.",
-    "estimate": "The estimate.",
     "low": "The lower end of its 95 % interval, by a bootstrap over speakers.",
     "high": "The upper end.",
     "p_value": "Two-sided, of a sign-flip test over speakers.",
@@ -42,7 +41,21 @@ ENDS = {
     "speakers": "The number of speakers that the interval is over.",
     "per_speaker": "The values of the speakers, where these are fewer than 20.",
 }
-"""The keys of a figure with its interval. Evaluations say value, alignments estimate."""
+"""The keys of a figure with its interval, the same in every file."""
+AVERAGES = {
+    "nll_per_vote": "held-out votes",
+    "less_baseline": "held-out votes",
+    "dirichlet_multinomial_nll": "held-out votes",
+    **dict.fromkeys(
+        (
+            "jsd_base2", "jsd_floor", "brier", "total_variation", "kld_nats", "bhattacharyya", "r2_within_utterance",
+            "emd", "ece", "accuracy",
+        ),
+        "utterances",
+    ),
+    **dict.fromkeys(("macro_f1", "uar", "recall_over_votes", "r2_over_utterances"), "labels"),
+}  # fmt: skip
+"""What an average is over; written into every metrics.json."""
 
 _NLL = r"-\sum_{ik} n_{ik} \ln p_{ik} \; / \; \sum_{ik} n_{ik}"
 _NLL_MEANING = (
@@ -56,9 +69,7 @@ _ANCHORS = "places by Russell and Mehrabian 1977"
 METRICS: dict[str, Metric] = {
     # scores
     "nll_per_vote": Metric(SCORE, _NLL_MEANING, "nats a vote", _NLL, "lower"),
-    "nll": Metric(SCORE, "nll_per_vote, under its short name.", "nats a vote", _NLL, "lower"),
     "jsd_base2": Metric(SCORE, _JSD_MEANING, "0 to 1", _JSD, "lower", "Lin 1991"),
-    "jsd": Metric(SCORE, "jsd_base2, under its short name.", "0 to 1", _JSD, "lower", "Lin 1991"),
     "jsd_floor": Metric(
         SCORE,
         "What the truth itself would score against as few votes. Without a simulated truth, what the prediction "
@@ -108,7 +119,6 @@ METRICS: dict[str, Metric] = {
                   "0 to 1", r"\mathrm{mean}_k \; t_k / m_k", "higher"),
     "less_baseline": Metric(SCORE, "Log loss less that of the baseline on the same votes, paired; below 0 it is "
                             "better.", "nats a vote", "", "lower"),
-    "gain": Metric(SCORE, "The same as less_baseline; its figures are under difference.", "nats a vote", "", "lower"),
     "difference": Metric(SCORE, "The second less the first, paired, on the same utterances."),
     "pairs": Metric(SCORE, "Log loss of one prediction less that of another, paired.", "nats a vote", "", "lower",
                     by=("first less second",)),
@@ -116,14 +126,14 @@ METRICS: dict[str, Metric] = {
                             "nats a vote", by=("method",)),
     "conditions_less_as_recorded": Metric(SCORE, "Log loss of a model in worse sound less that of the recordings as "
                                           "they are.", "nats a vote", by=("prediction", "condition")),
-    "scores": Metric(SCORE, "nll, jsd, brier and gain of every method: overall, within strata, against the fused "
-                     "labels."),
+    "scores": Metric(SCORE, "nll_per_vote, jsd_base2, brier and less_baseline of every method: overall, within strata, "
+                     "against the fused labels."),
     "overall": Metric(SCORE, "Scores over all utterances, one entry a method."),
     "within": Metric(SCORE, "Scores within strata and groups of 20 utterances or more.",
                      by=("stratification", "value", "method")),
-    "within_thirds_cut_by_other_votes": Metric(
-        SCORE, "Scores within thirds of ambiguity that are cut by one half of the held-out votes and scored on the "
-        "other half, both ways, so that they favour nobody.", by=("third", "method"),
+    "within_thirds_by_what_cuts": Metric(
+        SCORE, "Scores within thirds of ambiguity: cut by one half of the held-out votes and scored on the other half, "
+        "both ways, so that they favour nobody, and cut by the votes of the fit.", by=("what cuts", "third", "method"),
     ),
     "every_score": Metric(SCORE, "Every score above overall, by outcome and by observable ambiguity, as rows.",
                           by=("method",)),
@@ -168,6 +178,9 @@ METRICS: dict[str, Metric] = {
     "ceiling": Metric(RECOVERED, "The correlation that the truth itself would have with so few votes; null under 200 "
                       "utterances with 4 votes.", "0 to 1", r"\sqrt{\mathrm{Var}(\mathrm{true}) / "
                       r"\mathrm{Var}(\mathrm{observed})}"),
+    "rank_ceiling": Metric(RECOVERED, "The same for the rank correlation, from votes drawn of likely truths.",
+                           "0 to 1"),
+    "recovered": Metric(RECOVERED, "Strength and ambiguity of every method.", by=("method",)),
     "slope": Metric(RECOVERED, "Of observed on predicted disagreement: 1 is calibrated, below 1 predictions vary too "
                     "much."),
     "bias": Metric(RECOVERED, "Mean predicted less mean observed disagreement: above 0 predictions are too ambiguous.",
@@ -176,6 +189,7 @@ METRICS: dict[str, Metric] = {
                             "its held-out votes; chance is 1/3.", "0 to 1", "", "higher"),
     # agreement
     "human_agreement": Metric(AGREEMENT, "All human votes, of the fit and held out, on utterances with two or more."),
+    "human_agreement_without_held_out": Metric(AGREEMENT, "The same of the votes of the fit alone."),
     "agreement": Metric(AGREEMENT, "The chance that two votes of an utterance agree.", "0 to 1",
                         r"(\sum_k n_k^2 - n) / (n (n-1))", "higher"),
     "alpha": Metric(AGREEMENT, "Krippendorff's alpha for labels: agreement beyond chance.", "up to 1",
@@ -231,8 +245,9 @@ METRICS: dict[str, Metric] = {
     "worth": Metric(WORTH, "The number of human votes that predict as well as the fused labels, those given included.",
                     "votes", by=("stratum", "part")),
     "worth_in_human_votes": Metric(WORTH, "What the proxies were worth beyond the human votes given, with its "
-                                   "interval; inf is beyond the curve.", "votes", "", "higher",
+                                   "interval; null is beyond the curve.", "votes", "", "higher",
                                    by=("stratum", "part")),
+    "beyond": Metric(WORTH, "The votes after those given at which the learning curve ends.", "votes"),
     "concentration_gain": Metric(WORTH, "Concentration with less without proxies; not in human votes.", "votes of "
                                  "concentration", by=("stratum",)),
     "mean_concentration_gain_by_the_fusion": Metric(WORTH, "Mean concentration_gain of the labels.", "votes of "
@@ -306,6 +321,10 @@ DESCRIPTIONS: dict[str, str] = {
     "taxonomy": "The labels in order.",
     "labels": "The labels in order.",
     "label": "The label that an entry is about.",
+    "converged": "Whether a fit had settled when it stopped.",
+    "raters_count": "Whether raters by name count in the stack.",
+    "told_transcripts": "Whether the annotator is given transcripts; null where it does not say.",
+    "annotators": "The annotators behind a proxy: those of one base model.",
     "baseline": "The prediction that the others are compared with.",
     "methods": "The figures of every prediction.",
     "fitted": "What the labels were fitted with: methods, weights, classes, penalties, proxies.",
@@ -323,7 +342,9 @@ DESCRIPTIONS: dict[str, str] = {
     "method": "The method that an entry is about.",
     "measure": "The name of a score.",
     "by": "all, outcome (thirds of the held-out votes' entropy), observable (ambiguity known before) or a group.",
-    "value": "The value of the stratum or group.",
+    "level": "The value of the stratum or group; in a stack, with or without proxies.",
+    "reasons": "By path, * for any name or place: why a value is null.",
+    "averages": "By metric: what it is an average over.",
     "cannot": "By name: why a figure could not be given.",
 }
 """Keys that describe what was measured."""
@@ -331,6 +352,19 @@ NAMED: dict[str, tuple[str, ...]] = {
     "methods": ("prediction",),
     "proxies": ("proxy",),
     "cannot": ("figure",),
+    "reasons": ("path",),
+    "averages": ("metric",),
     "fitted": ("part", "part", "part", "part"),
 }
 """Descriptions whose keys below are names."""
+TEXTS = (
+    "method", "level", "value", "proxy", "annotators", "annotator", "why", "beside", "taxonomy", "labels", "label",
+    "baseline", "proxy_annotators", "raters", "rater", "name", "kind", "measure", "by", "worst",
+)  # fmt: skip
+"""Names whose values may be text."""
+FLAGS = (
+    "counts", "converged", "raters_count", "stands_out", "won", "passed", "met", "blind", "told_transcripts",
+)  # fmt: skip
+"""Names whose values are yes or no."""
+MAPS_OF_TEXT = ("reasons", "averages", "cannot")
+"""Names whose values map names to text."""

@@ -52,12 +52,12 @@ def _broken(plugin: Plugin) -> list[str]:
 
 
 def schema(
-    file: Literal["pipeline", "annotator"],
+    file: Literal["pipeline", "annotator", "metrics"],
     *,
     output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
     common: Common = _COMMON,
 ) -> Outcome:
-    """Print the JSON Schema of pipeline or annotator files, for editors.
+    """Print the JSON Schema of pipeline, annotator or metrics files, for editors.
 
     Parameters
     ----------
@@ -67,9 +67,9 @@ def schema(
         A file to write instead of printing.
     """
     from alm_proxies.files import write_json
-    from alm_proxies.pipeline.schema import annotator_schema, pipeline_schema
+    from alm_proxies.pipeline.schema import annotator_schema, metrics_schema, pipeline_schema
 
-    made = pipeline_schema() if file == "pipeline" else annotator_schema()
+    made = {"pipeline": pipeline_schema, "annotator": annotator_schema, "metrics": metrics_schema}[file]()
     if output is None:
         return Outcome(json.dumps(made, indent=2, ensure_ascii=False), made, as_json=common.json)
     write_json(output, made)

@@ -43,7 +43,7 @@ _BEHIND = {
     "findings": ("folders", "List all that was left out or went wrong in a folder of results, by severity."),
     "merge": ("ledgers", "Make one ledger and one votes file out of those of several shards."),
     "plugins": ("about", "List readers, estimators, engines, prompts, exports and recipes, ours and others'."),
-    "schema": ("about", "Print the JSON Schema of pipeline or annotator files, for editors."),
+    "schema": ("about", "Print the JSON Schema of pipeline, annotator or metrics files, for editors."),
     "completion": ("completion", "Print, or install, what a shell needs to complete commands, flags and paths."),
 }
 VERBS = (*_BEFORE, *STAGES, *_BEHIND)

@@ -125,15 +125,33 @@ class Averaged:
             members[name] = int(kept.sum())
         return cls(sums, sizes, apart, members, len(first), given)
 
+    def common(self) -> float:
+        """The part of the variance between draws that speakers share: that of the fits.
+
+        The rest is noise of the votes, each speaker's by itself, which a resample of speakers holds already: resampled
+        once more by draws, it would count twice. B is the variance over draws of the labels' loss less that of human
+        votes alone beside the given votes, W what it would be were speakers' changes independent; 1 - W / B.
+        """
+        draws = len(self.votes["all"])
+        if draws < 2:
+            return 0.0
+        sums = self.sums["all"].reshape(draws, self.votes["all"].shape[1], self.methods, -1)[..., self.given]
+        apart = sums[:, :, 1] - sums[:, :, 0] if self.methods > 1 else sums[:, :, 0]
+        between = float(apart.sum(1).var(ddof=1))
+        within = float(apart.var(axis=0, ddof=1).sum())
+        return max(0.0, 1.0 - within / between) if between > 0 else 0.0
+
     def replicates(self, seed: int) -> dict[str, Replicates]:
-        """Resample speakers and draws, each by itself (Owen 2007, The Annals of Applied Statistics 1)."""
+        """Resample speakers and, as far as speakers share it, what changes between draws (Owen 2007, The Annals of
+        Applied Statistics 1, who resamples both in full)."""
         made = {}
         draws, speakers = self.votes["all"].shape
         random = generator(seed, "worth")
         weights = np.ones((RESAMPLES + 1, speakers))
         weights[1:] = random.multinomial(speakers, np.full(speakers, 1 / speakers), size=RESAMPLES)
         drawn = np.ones((RESAMPLES + 1, draws))
-        drawn[1:] = random.multinomial(draws, np.full(draws, 1 / draws), size=RESAMPLES)
+        times = random.multinomial(draws, np.full(draws, 1 / draws), size=RESAMPLES)
+        drawn[1:] += np.sqrt(self.common()) * (times - 1.0)
         for name, sums in self.sums.items():
             # one draw after the other: speakers may be as many as utterances
             total = sum(drawn[:, [d]] * (weights @ sums[d]) for d in range(draws))

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel, TypeAdapter
 
 from alm_proxies.annotators.annotator_file import AnnotatorFile
+from alm_proxies.metrics import DESCRIPTIONS, ENDS, FLAGS, MAPS_OF_TEXT, METRICS, TEXTS
 from alm_proxies.pipeline.file import FileSettings
 from alm_proxies.plugins import plugins
 from alm_proxies.stage import FILE_WIDE, Stage
@@ -41,6 +42,51 @@ def pipeline_schema() -> dict[str, Any]:
         "additionalProperties": {"anyOf": [lists, {"type": "object"}]},
     }
     return {"$schema": _DIALECT, "title": "alm-proxies pipeline", **top, "$defs": definitions}
+
+
+def metrics_schema() -> dict[str, Any]:
+    """The schema of every metrics.json, and of a line of metrics.jsonl: each known name with what it means.
+
+    Names of methods, strata, labels and proxies stand where the table of metrics says, and what lies below any name is
+    a number, null, a list or more names: text and yes or no stand under the names that are for them alone.
+    """
+    tree = {"$ref": "#/$defs/figures"}
+    text = {"type": ["string", "null"], "not": {"enum": ["inf", "-inf", "nan", "Infinity", "NaN"]}}
+    texts = {"anyOf": [text, {"type": "array", "items": text}]}
+    named: dict[str, Any] = {}
+    for name, meaning in {**ENDS, **DESCRIPTIONS, **{name: one.meaning for name, one in METRICS.items()}}.items():
+        own: dict[str, Any] = tree
+        if name in TEXTS:
+            own = {"anyOf": [texts, tree]}
+        elif name in FLAGS:
+            own = {"anyOf": [{"type": ["boolean", "null"]}, tree]}
+        elif name in MAPS_OF_TEXT:
+            own = {"type": "object", "additionalProperties": {"type": "string"}}
+        named[name] = {"description": meaning, **own}
+    end = {"type": ["number", "null"]}
+    interval = {
+        "type": "object",
+        "properties": {"value": end, "low": end, "high": end, "p_value": end, "method": text},
+        "required": ["value", "low", "high"],
+    }
+    for name in ("nll_per_vote", "less_baseline", "jsd_base2", "brier", "dirichlet_multinomial_nll"):
+        described = named[name]["description"]
+        named[name] = {"description": described, "anyOf": [{"$ref": "#/$defs/interval"}, end, tree]}
+    figures = {
+        "anyOf": [
+            {"type": ["number", "null"]},
+            {"type": "array", "items": tree},
+            {"type": "object", "properties": named, "additionalProperties": tree},
+        ]
+    }
+    return {
+        "$schema": _DIALECT,
+        "title": "alm-proxies metrics",
+        "type": "object",
+        "properties": named,
+        "additionalProperties": False,
+        "$defs": {"figures": figures, "interval": interval},
+    }
 
 
 def _section(stage: Stage, definitions: dict[str, Any]) -> dict[str, Any]:

@@ -1,14 +1,11 @@
-"""The results as plain values for --json: named as in the report, what is not known is null."""
+"""The results as plain values: named as in the table of metrics; what is not known is null, with a reason."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import fields, is_dataclass
 from typing import Any
 
-import numpy as np
-
 from alm_proxies.about import AnnotatorCard
+from alm_proxies.compare.plain import BEYOND, plain, with_reasons
 from alm_proxies.compare.rivals import FUSED
 from alm_proxies.stages.align.proxies import account_in
 from alm_proxies.stages.align.results import Results
@@ -44,6 +41,7 @@ def metrics_of(results: Results) -> dict[str, Any]:
         "corpus_shares": results.corpus_shares,
         "confusion_human_by_proxy": results.confusion,
         "human_agreement": results.people,
+        "human_agreement_without_held_out": results.people_of_fit,
         "agreement_at_equal_votes": results.equal,
         "agreement_within": results.equal_within,
         "alt_tests": [{**plain(test), "win_rate": test.win_rate, "passed": test.passed} for test in results.alt_tests],
@@ -64,7 +62,7 @@ def metrics_of(results: Results) -> dict[str, Any]:
         },
         "within_thirds_by_what_cuts": {
             by: {
-                third: {name: {"nll": nll, "less_baseline": gain} for name, (nll, gain) in methods.items()}
+                third: {name: {"nll_per_vote": nll, "less_baseline": gain} for name, (nll, gain) in methods.items()}
                 for third, methods in thirds.items()
             }
             for by, thirds in results.halved.items()
@@ -76,6 +74,7 @@ def metrics_of(results: Results) -> dict[str, Any]:
         made["worth_in_human_votes"] = {
             name: {
                 **dict(zip(("votes", "low", "high"), learned.votes(name), strict=True)),
+                "beyond": learned.at[-1] - learned.given,
                 "concentration_gain": learned.concentration_gain[name],
             }
             for name in learned.worth
@@ -84,12 +83,43 @@ def metrics_of(results: Results) -> dict[str, Any]:
     if results.scores is not None:
         found = results.scores
         made["scores"] = {"overall": found.overall, "within": found.within, "against_fused": found.against(FUSED)}
-        made["every_score"] = {name: one.scores.to_dicts() for name, one in found.held_out.items()}
+        columns = dict(zip(("value", "estimate"), ("level", "value"), strict=True))
+        made["every_score"] = {name: one.scores.rename(columns).to_dicts() for name, one in found.held_out.items()}
         made["reliability"] = {name: one.reliability for name, one in found.held_out.items()}
         made["reliability_bins"] = found.reliability
         made["concentration"] = {name: one.concentration for name, one in found.held_out.items()}
     whole: dict[str, Any] = plain(made)
-    return whole
+    return with_reasons(whole, _why(results))
+
+
+def _why(results: Results) -> dict[str, str]:
+    """Why a figure at the top is not known."""
+    nothing = "no vote was held out" if not results.has_held_out else "the votes of the fit hold no human vote"
+    few = "too few utterances have as many votes" if results.has_held_out else nothing
+    without = "no proxy voted on an utterance with human votes" if results.has_proxies else "no proxy voted"
+    return {
+        "scores": nothing,
+        "learning": few,
+        "worth_in_human_votes": "the labels rest on no proxies, or there is no learning curve",
+        "concentration_per_human_vote": few,
+        "agreement_at_equal_votes": without,
+        "confusion_human_by_proxy": without,
+        "corpus_shares": "too few utterances have proxy votes only",
+        "variance": "too few utterances have two proxy votes",
+        "human_agreement": "no utterance has two human votes",
+        "human_agreement_without_held_out": "no utterance has two human votes in the fit",
+        "fitted": "the labels do not say what was fitted",
+        "worth_in_human_votes/*/votes": BEYOND,
+        "worth_in_human_votes/*/low": BEYOND,
+        "worth_in_human_votes/*/high": BEYOND,
+        "learning/worth/*/votes": BEYOND,
+        "learning/worth/*/low": BEYOND,
+        "learning/worth/*/high": BEYOND,
+        "proxies/*/why": "it counts, or the labels do not say",
+        "proxies/*/beside": "it was not tried",
+        "proxies/*/lowers_log_loss_by": "it was not tried by itself",
+        "injected_transcripts/*/measured": "it was not measured",
+    }
 
 
 def _injected(card: AnnotatorCard | None) -> dict[str, Any]:
@@ -97,18 +127,3 @@ def _injected(card: AnnotatorCard | None) -> dict[str, Any]:
     told = None if card is None or card.told is None else "transcript" in card.told
     measured = None if card is None or card.injected is None else card.injected.model_dump()
     return {"told_transcripts": told, "measured": measured}
-
-
-def plain(value: Any) -> Any:
-    """Dataclasses, arrays and tuples as dictionaries and lists; infinite as "inf", not a number as None."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in fields(value) if field.name != "findings"}
-    if isinstance(value, dict):
-        return {str(key): plain(one) for key, one in value.items()}
-    if isinstance(value, np.ndarray | tuple | list):
-        return [plain(one) for one in (value.tolist() if isinstance(value, np.ndarray) else value)]
-    if isinstance(value, float):
-        if math.isnan(value):
-            return None
-        return value if math.isfinite(value) else ("inf" if value > 0 else "-inf")
-    return value.item() if isinstance(value, np.generic) else value

@@ -60,7 +60,7 @@ def page_of(
     notice: str,
 ) -> Page:
     """The page of the results; `notice` stands above everything."""
-    people = people_section(results.people)
+    people = people_section(results.people, results.people_of_fit, held_out=results.has_held_out)
     made_sections = [
         None if results.has_proxies else people,
         _worth(results),

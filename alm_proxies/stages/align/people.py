@@ -109,8 +109,11 @@ def grounds(people: People) -> str:
     return f"{sentence}."
 
 
-def people_section(people: People | None) -> Section | None:
-    """How far the human raters agree, what shares of k votes are worth, and every rater beside the others."""
+def people_section(people: People | None, of_fit: People | None = None, *, held_out: bool = False) -> Section | None:
+    """How far the human raters agree, what shares of k votes are worth, and every rater beside the others.
+
+    Where votes are `held_out` the table gives the agreement without them too.
+    """
     if people is None:
         return None
     lead = (
@@ -118,11 +121,14 @@ def people_section(people: People | None) -> Section | None:
         f"{people.utterances:,} utterances with two or more."
     )
     rows: list[list[Cell]] = [
-        ["chance that two votes agree", people.agreement],
-        ["Krippendorff's alpha", people.alpha],
-        ["Fleiss' kappa, for unequal numbers of votes", people.kappa],
+        ["chance that two votes agree", people.agreement, None if of_fit is None else of_fit.agreement],
+        ["Krippendorff's alpha", people.alpha, None if of_fit is None else of_fit.alpha],
+        ["Fleiss' kappa, for unequal numbers of votes", people.kappa, None if of_fit is None else of_fit.kappa],
     ]
-    blocks: list[Block] = [Table.of(["Measure", "Among humans"], rows)]
+    names = ["Measure", "All human votes, held-out ones too", "Without held-out votes"]
+    if not held_out:
+        names, rows = ["Measure", "Among humans"], [row[:2] for row in rows]
+    blocks: list[Block] = [Table.of(names, rows)]
     if people.reliability:
         lead += f" {grounds(people)} {_outliers(people)}".rstrip()
         blocks.append(_reliability_table(people))

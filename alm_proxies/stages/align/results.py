@@ -41,6 +41,8 @@ class Results:
     corpus_shares: ClassShares | None
     confusion: Array | None
     people: People | None
+    people_of_fit: People | None
+    """The same without held-out votes."""
     equal: EqualVotes | None
     equal_within: dict[str, dict[str, EqualVotes]]
     alt_tests: tuple[AltTest, ...]
@@ -144,6 +146,7 @@ def measure(
         corpus_shares=_corpus_shares(everyone.counts(), material.proxy.counts(), material),
         confusion=confusion_of(everyone.counts()[both], material.proxy.counts()[both]) if both.any() else None,
         people=people_of(material, people, seed=seed),
+        people_of_fit=people_of(_fitted_alone(material), whole_votes(material.human, seed), seed=seed),
         equal=equal,
         equal_within=equal_within,
         alt_tests=_alt_tests(kept, every.names, kind, cannot),
@@ -159,6 +162,10 @@ def measure(
         proxies=proxies_of(material, everyone, every, seed=seed),
         has_transcripts=utterances.frame["transcript"].is_not_null().any(),
     )
+
+
+def _fitted_alone(material: Material) -> Material:
+    return replace(material, held_out=material.held_out.where(np.zeros(len(material.held_out.rows), dtype=np.bool_)))
 
 
 def _together(material: Material) -> Ballots:

@@ -2,61 +2,64 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict
 from typing import Any
 
-from alm_proxies.interval import Interval
-from alm_proxies.measures.bootstrap import Paired
+from alm_proxies.compare.plain import plain, with_reasons
 from alm_proxies.stages.evaluate.measured import Measured, Recovered
 
 
 def metrics_of(measured: Measured) -> dict[str, Any]:
-    """nll in nats a held-out vote, jsd in base 2; less_baseline is method less baseline, below 0 it is better."""
+    """nll_per_vote in nats, jsd_base2 an utterance; less_baseline is method less baseline, below 0 it is better."""
     comparison = measured.comparison
     methods: dict[str, Any] = {}
     for score in comparison.overall:
         held_out = comparison.held_out[score.method]
         rest = {
-            row["measure"]: _interval(row["estimate"], row["low"], row["high"])
+            row["measure"]: plain({"value": row["estimate"], "low": row["low"], "high": row["high"]})
             for row in held_out.scores.filter(held_out.scores["by"] == "all").iter_rows(named=True)
             if row["measure"] not in ("nll_per_vote", "jsd_base2", "brier")
         }
         methods[score.method] = {
             "utterances": score.utterances,
-            "nll": plain(score.nll),
-            "jsd": plain(score.jsd),
+            "nll_per_vote": plain(score.nll),
+            "jsd_base2": plain(score.jsd),
             "brier": plain(score.brier),
-            "less_baseline": _paired(score.gain),
+            "less_baseline": plain(score.gain),
             **rest,
             **_recovered(measured.recovered[score.method]),
         }
     names = [name for name in comparison.methods if name != comparison.baseline]
     pairs = {
-        f"{first} less {second}": _paired(comparison.paired(first, second))
+        f"{first} less {second}": plain(comparison.paired(first, second))
         for place, first in enumerate(names)
         for second in names[place + 1 :]
     }
     within = {
         title: {
-            value: {score.method: {"nll": plain(score.nll), "less_baseline": _paired(score.gain)} for score in scores}
+            value: {
+                score.method: {"nll_per_vote": plain(score.nll), "less_baseline": plain(score.gain)} for score in scores
+            }
             for value, scores in values.items()
         }
         for title, values in comparison.within.items()
     }
     halved = {
         by: {
-            third: {name: {"nll": plain(nll), "less_baseline": plain(gain)} for name, (nll, gain) in methods_of.items()}
+            third: {
+                name: {"nll_per_vote": plain(nll), "less_baseline": plain(gain)}
+                for name, (nll, gain) in methods_of.items()
+            }
             for third, methods_of in within_thirds.items()
         }
         for by, within_thirds in measured.halved.items()
     }
     conditions = {
-        plain_name: {condition: _paired(comparison.paired(name, plain_name)) for condition, name in found.items()}
+        plain_name: {condition: plain(comparison.paired(name, plain_name)) for condition, name in found.items()}
         for plain_name, found in measured.conditions.items()
     }
     speakers = comparison.test.speakers
-    return {
+    made = {
         "labels": list(measured.labels),
         "baseline": comparison.baseline,
         "utterances": len(comparison.test),
@@ -68,6 +71,7 @@ def metrics_of(measured: Measured) -> dict[str, Any]:
         "within": within,
         "within_thirds_by_what_cuts": halved,
     }
+    return with_reasons(made)
 
 
 def _recovered(found: Recovered) -> dict[str, Any]:
@@ -79,8 +83,8 @@ def _recovered(found: Recovered) -> dict[str, Any]:
         else {
             "correlation": plain(ambiguity.correlation),
             "rank_correlation": plain(ambiguity.rank_correlation),
-            "ceiling": _number(ambiguity.ceiling),
-            "rank_ceiling": _number(ambiguity.rank_ceiling),
+            "ceiling": plain(ambiguity.ceiling),
+            "rank_ceiling": plain(ambiguity.rank_ceiling),
             "slope": plain(ambiguity.slope),
             "bias": plain(ambiguity.bias),
             "utterances": ambiguity.utterances,
@@ -88,27 +92,5 @@ def _recovered(found: Recovered) -> dict[str, Any]:
         "recall_over_votes": plain(found.recall_over_votes),
         "minor_recall": plain(found.minor_recall),
         "risk_coverage": asdict(found.risk),
-        "confusion_of_shares": [[_number(value) for value in row] for row in found.confusion.tolist()],
+        "confusion_of_shares": [[plain(value) for value in row] for row in found.confusion.tolist()],
     }
-
-
-def plain(interval: Interval | None) -> dict[str, float | None] | None:
-    """An interval as value, low and high."""
-    return None if interval is None else _interval(interval.estimate, interval.low, interval.high)
-
-
-def _paired(paired: Paired | None) -> dict[str, float | None] | None:
-    if paired is None:
-        return None
-    return {
-        **_interval(paired.difference.estimate, paired.difference.low, paired.difference.high),
-        "p_value": _number(paired.p_value),
-    }
-
-
-def _interval(value: float, low: float | None, high: float | None) -> dict[str, float | None]:
-    return {"value": _number(value), "low": _number(low), "high": _number(high)}
-
-
-def _number(value: float | None) -> float | None:
-    return float(value) if value is not None and math.isfinite(value) else None

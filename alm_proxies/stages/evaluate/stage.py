@@ -27,7 +27,9 @@ class Evaluation(Shown):
     @property
     def line(self) -> str:
         """What came of it, in words."""
-        scores = ", ".join(f"{name} {values['nll']['value']:.3f}" for name, values in self.metrics["methods"].items())
+        scores = ", ".join(
+            f"{name} {values['nll_per_vote']['value']:.3f}" for name, values in self.metrics["methods"].items()
+        )
         return f"log loss a held-out vote over {self.metrics['utterances']:,} utterances: {scores}"
 
 

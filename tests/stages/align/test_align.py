@@ -99,7 +99,7 @@ def test_worthless_proxies_are_not_praised(corpus: tuple[Votes, Utterances]) -> 
     found = align(Gated(8, 0.03).fit(noise).predict(noise), noise, utterances, QUICK)
     assert "worth" not in found.page.headline
     assert not any("nine tenths" in figure.name for figure in found.page.figures)
-    gain = found.metrics["scores"]["overall"][0]["gain"]["difference"]
+    gain = found.metrics["scores"]["overall"][0]["less_baseline"]
     assert gain["high"] > -0.002
 
 
@@ -109,16 +109,16 @@ def test_every_method_is_scored_on_the_same_held_out_votes(report: Alignment) ->
         "fused labels", "human votes alone", "human shares + prior", "tuned weights", "pooling"
     ]  # fmt: skip
     assert len({score["utterances"] for score in overall.values()}) == 1
-    nll = {name: score["nll"]["estimate"] for name, score in overall.items()}
+    nll = {name: score["nll_per_vote"]["value"] for name, score in overall.items()}
     assert nll["fused labels"] < nll["tuned weights"] < nll["pooling"]
 
 
 def test_the_paired_gain_is_the_difference_of_the_losses(report: Alignment) -> None:
     overall = {score["method"]: score for score in report.metrics["scores"]["overall"]}
-    alone = overall["human votes alone"]["nll"]["estimate"]
+    alone = overall["human votes alone"]["nll_per_vote"]["value"]
     for name, score in overall.items():
-        if score["gain"] is not None:
-            assert score["gain"]["difference"]["estimate"] == pytest.approx(score["nll"]["estimate"] - alone), name
+        if score["less_baseline"] is not None:
+            assert score["less_baseline"]["value"] == pytest.approx(score["nll_per_vote"]["value"] - alone), name
 
 
 def test_held_out_votes_never_reach_a_rival_s_fit(corpus: tuple[Votes, Utterances], fused: Labels) -> None:
@@ -134,15 +134,15 @@ def test_held_out_votes_never_reach_a_rival_s_fit(corpus: tuple[Votes, Utterance
 
 def test_the_learning_curve_falls_and_meets_the_scores_at_the_votes_given(report: Alignment) -> None:
     learned = report.metrics["learning"]
-    losses = [value["estimate"] for value in learned["human"]]
+    losses = [value["value"] for value in learned["human"]]
     assert learned["given"] == 3
     assert learned["at"] == [1, 2, 3, 4, 5, 6]
     assert losses == sorted(losses, reverse=True)
-    overall = {score["method"]: score["nll"]["estimate"] for score in report.metrics["scores"]["overall"]}
+    overall = {score["method"]: score["nll_per_vote"]["value"] for score in report.metrics["scores"]["overall"]}
     # averages over draws, of which the scores are one
     assert learned["draws"] == 8
     assert losses[2] == pytest.approx(overall["human votes alone"], abs=0.02)
-    assert learned["fused"]["estimate"] == pytest.approx(overall["fused labels"], abs=0.02)
+    assert learned["fused"]["value"] == pytest.approx(overall["fused labels"], abs=0.02)
 
 
 def test_every_group_column_and_stratum_is_reported(report: Alignment) -> None:
@@ -167,7 +167,7 @@ def test_the_confusion_matrix_is_that_of_the_votes(corpus: tuple[Votes, Utteranc
     human, proxy = (shares[source].select(LABELS).to_numpy() for source in ("human", "proxy"))
     expected = human.T @ proxy / human.sum(0)[:, None]
     assert np.allclose(report.metrics["confusion_human_by_proxy"], expected)
-    assert np.allclose([row["human"]["estimate"] for row in report.metrics["label_shares"]], human.mean(0))
+    assert np.allclose([row["human"]["value"] for row in report.metrics["label_shares"]], human.mean(0))
 
 
 def test_the_same_input_gives_the_same_page_and_numbers(
@@ -274,7 +274,7 @@ def test_utterances_with_proxies_only_narrow_the_shares_of_the_corpus(
     found = align(fused, Votes.of(votes.frame.filter(~dark), about=votes.about), utterances, QUICK)
     assert report.metrics["corpus_shares"] is None
     shares = found.metrics["corpus_shares"]
-    truth = [row["human"]["estimate"] for row in report.metrics["label_shares"]]
+    truth = [row["human"]["value"] for row in report.metrics["label_shares"]]
     assert shares["without_human"] == 450
     narrower = 0
     for j, true in enumerate(truth):

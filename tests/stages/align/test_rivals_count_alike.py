@@ -60,7 +60,7 @@ def fused(corpus: tuple[Votes, Utterances], **said: Any) -> Labels:
 
 
 def alone(report: Alignment) -> float:
-    return next(one["nll"]["estimate"] for one in report.metrics["scores"]["overall"] if one["method"] == ALONE)
+    return next(one["nll_per_vote"]["value"] for one in report.metrics["scores"]["overall"] if one["method"] == ALONE)
 
 
 def expected(corpus: tuple[Votes, Utterances], **said: Any) -> float:
@@ -125,7 +125,7 @@ def test_on_the_command_line_align_needs_to_be_told_nothing_of_it(
     assert counting.merge.secondary == pytest.approx(0.3)
     assert run(["align", labels, "--votes", votes, "--utterances", utterances, "-o", page, "--quiet"]) == 0
     found = json.loads((tmp_path / "p.metrics.json").read_text())["scores"]["overall"]
-    nll = next(one["nll"]["estimate"] for one in found if one["method"] == ALONE)
+    nll = next(one["nll_per_vote"]["value"] for one in found if one["method"] == ALONE)
     assert np.isclose(
         nll, expected(corpus, consensus=True, columns=("loud",), merge={"primary": 0.7, "secondary": 0.3})
     )

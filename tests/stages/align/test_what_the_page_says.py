@@ -47,13 +47,13 @@ def page(report: Alignment) -> str:
 
 def test_the_headline_of_human_votes_says_what_so_many_of_them_are_worth(report: Alignment) -> None:
     found = report.metrics["human_agreement"]
-    share = 100 * found["reliability"]["3"]["estimate"]
+    share = 100 * found["reliability"]["3"]["value"]
     said = (
         f"{share:.0f} % of the variance of the mean of an utterance's 3 human votes comes from the utterance, "
         "the rest from who voted."
     )
     assert report.page.headline == f"No proxy voted here. {said}"
-    alpha = found["alpha"]["estimate"]
+    alpha = found["alpha"]["value"]
     assert share == pytest.approx(100 * 3 * alpha / (1 + 2 * alpha))
     assert report.page.sections[0].title == "Do the human raters agree?"
     assert f"Krippendorff's alpha of the human votes is {alpha:.2f}" in report.page.summary
@@ -76,7 +76,7 @@ def test_raters_who_are_not_known_are_not_compared(corpus: tuple[Votes, Utteranc
     labels = fuse(crowd, FuseSettings(method="human"), utterances=utterances).labels
     found = align(labels, crowd, utterances, QUICK)
     assert "Who cast each vote is not known" in page(found)
-    assert found.metrics["human_agreement"]["alpha"]["estimate"] > 0.2
+    assert found.metrics["human_agreement"]["alpha"]["value"] > 0.2
 
 
 def test_votes_by_chance_alone_are_said_to_be_luck(corpus: tuple[Votes, Utterances]) -> None:
@@ -96,20 +96,20 @@ def test_a_rival_that_is_better_beyond_its_interval_is_named_and_how_to_get_it(
     flat = Labels.of(labels.frame.with_columns(shares).drop("entropy", "ambiguity"), about=labels.about)
     found = align(flat, *corpus, QUICK)
     assert found.page.headline.endswith("held-out votes better than these labels.")
-    losses = {one["method"]: one["nll"]["estimate"] for one in found.metrics["scores"]["overall"]}
+    losses = {one["method"]: one["nll_per_vote"]["value"] for one in found.metrics["scores"]["overall"]}
     best = min(losses, key=lambda name: losses[name])
     method = {"human votes alone": "gated", "human shares + prior": "human"}[best]
     assert f"a log loss of {losses[best]:.3f} against {losses['fused labels']:.3f}" in found.page.summary
     assert f"fuse with `--method {method}`" in found.page.summary
     behind = found.metrics["scores"]["against_fused"][best]
-    assert behind["estimate"] == pytest.approx(losses[best] - losses["fused labels"])
+    assert behind["value"] == pytest.approx(losses[best] - losses["fused labels"])
 
 
 def test_few_utterances_make_few_bins_of_a_reliability_curve(report: Alignment) -> None:
     bins = report.metrics["reliability_bins"]["fused labels"]
     assert len(bins) == 6
     assert sum(one["utterances"] for one in bins) == 240
-    assert all(one["share"]["low"] <= one["share"]["estimate"] <= one["share"]["high"] for one in bins)
+    assert all(one["share"]["low"] <= one["share"]["value"] <= one["share"]["high"] for one in bins)
     assert "6 bins of equal mass, 240 utterances" in page(report)
 
 

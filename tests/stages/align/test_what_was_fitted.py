@@ -80,11 +80,11 @@ def test_which_proxies_count_what_each_adds_and_why_others_do_not(fused: Fused, 
     proxies = report.metrics["proxies"]
     assert list(proxies) == ["good", "other/wrong"]
     assert proxies["good"]["counts"]
-    assert proxies["good"]["lowers_log_loss_by"]["estimate"] > 0
+    assert proxies["good"]["lowers_log_loss_by"]["value"] > 0
     assert not proxies["other/wrong"]["counts"]
     assert proxies["other/wrong"]["why"] == "adds nothing to the others"
     row = fused.trials.filter(pl.col("method") == "loglinear less good")
-    assert proxies["good"]["lowers_log_loss_by"]["estimate"] == pytest.approx(row["against_no_proxies"][0])
+    assert proxies["good"]["lowers_log_loss_by"]["value"] == pytest.approx(row["against_no_proxies"][0])
     maker = fused.labels.about.made_by
     assert maker is not None
     assert report.metrics["fitted"] == maker.fitted
@@ -131,10 +131,10 @@ def test_align_and_evaluate_score_strength_ambiguity_and_thirds_alike(
 
     other = evaluate({"labels": fused.labels}, *corpus).metrics
     mine, theirs = report.metrics["recovered"]["fused labels"], other["methods"]["labels"]
-    assert mine["dirichlet_multinomial_nll"]["estimate"] == theirs["dirichlet_multinomial_nll"]["value"]
-    assert mine["ambiguity"]["rank_correlation"]["estimate"] == theirs["ambiguity"]["rank_correlation"]["value"]
+    assert mine["dirichlet_multinomial_nll"]["value"] == theirs["dirichlet_multinomial_nll"]["value"]
+    assert mine["ambiguity"]["rank_correlation"]["value"] == theirs["ambiguity"]["rank_correlation"]["value"]
     assert mine["ambiguity"]["utterances"] == theirs["ambiguity"]["utterances"] == 160
     cut = "votes of the fit"
     for third, methods in other["within_thirds_by_what_cuts"][cut].items():
         again = report.metrics["within_thirds_by_what_cuts"][cut][third]["fused labels"]
-        assert again["nll"]["estimate"] == methods["labels"]["nll"]["value"]
+        assert again["nll_per_vote"]["value"] == methods["labels"]["nll_per_vote"]["value"]

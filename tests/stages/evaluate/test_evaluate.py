@@ -66,7 +66,11 @@ def test_the_better_model_is_found_with_a_paired_interval_over_speakers(tables: 
     assert pair["high"] < 0
     assert pair["p_value"] < 0.05
     methods = made.metrics["methods"]
-    assert methods["good"]["nll"]["value"] < methods["worse"]["nll"]["value"] < methods[SHARES]["nll"]["value"]
+    assert (
+        methods["good"]["nll_per_vote"]["value"]
+        < methods["worse"]["nll_per_vote"]["value"]
+        < methods[SHARES]["nll_per_vote"]["value"]
+    )
     assert made.metrics["utterances"] == 300
     assert made.metrics["speakers"] == 15
     assert methods["good"]["dirichlet_multinomial_nll"]["value"] > 0
@@ -80,16 +84,16 @@ def test_class_shares_are_those_of_votes_that_are_not_held_out(tables: Tables) -
     made = evaluate({"good": labels_of(truth, ids)}, turned, utterances)
     fitted = votes.frame.filter(~pl.col("held_out"))
     share = ((fitted["label"] == "sad").sum() + 0.5) / (fitted.height + 2)
-    assert made.metrics["methods"][SHARES]["nll"]["value"] == pytest.approx(-np.log(share), abs=1e-6)
+    assert made.metrics["methods"][SHARES]["nll_per_vote"]["value"] == pytest.approx(-np.log(share), abs=1e-6)
 
 
 def test_thirds_are_cut_by_votes_that_are_not_scored(tables: Tables) -> None:
     made = evaluated(tables)
     thirds = made.metrics["within_thirds_by_what_cuts"]["held-out votes that are not scored"]
     assert list(thirds) == ["clear", "between", "ambiguous"]
-    losses = [thirds[third]["good"]["nll"]["value"] for third in thirds]
+    losses = [thirds[third]["good"]["nll_per_vote"]["value"] for third in thirds]
     assert losses[0] < losses[1] < losses[2]
-    overall = made.metrics["methods"]["good"]["nll"]["value"]
+    overall = made.metrics["methods"]["good"]["nll_per_vote"]["value"]
     assert losses[0] < overall < losses[2]
 
 

@@ -1,0 +1,93 @@
+"""Figures as plain values for metrics.json: one shape for an interval everywhere, null where a figure is not known.
+
+{"value": 1.20, "low": 1.15, "high": 1.26, "method": "percentile", "speakers": 46}, a paired one with its p_value too.
+No text ever stands for a number; `reasons` says by path ("*" for any name or place) why a value is null.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import numpy as np
+
+from alm_proxies.compare.comparison import Score
+from alm_proxies.interval import Interval
+from alm_proxies.measures.bootstrap import Paired
+from alm_proxies.metrics import AVERAGES
+
+BEYOND = "beyond the end of the learning curve, `beyond` votes after those given"
+_ENDS = "an interval takes two speakers or more, and an estimate that is known"
+_INFINITE = "infinite: a label with votes was given no probability"
+_BY_NAME = {
+    "low": _ENDS,
+    "high": _ENDS,
+    "less_baseline": "it is the baseline",
+    "kld_nats": _INFINITE,
+    "log_score_without": _INFINITE,
+    "dirichlet_multinomial_nll": "the labels have no concentration",
+    "concentration": "the labels have no concentration",
+    "ceiling": "fewer than 200 utterances have four held-out votes",
+    "rank_ceiling": "fewer than 200 utterances have four held-out votes",
+    "speakers": "speakers are not known",
+    "fit": "the curve does not fall, or has fewer than four points",
+    "saturated_at": "there is none up to 1000 votes",
+    "passed": "there are fewer than three raters",
+    "told_transcripts": "the annotator does not say",
+}
+_OTHERWISE = "too few utterances, votes or speakers to estimate it"
+
+
+def plain(value: Any) -> Any:
+    """Intervals, scores, dataclasses, arrays and tuples as dictionaries and lists; what is no finite number as None."""
+    if isinstance(value, Interval):
+        made = {"value": value.estimate, "low": value.low, "high": value.high, "method": value.method}
+        made |= {"speakers": value.speakers} if value.speakers else {}
+        return plain(made | ({"per_speaker": value.per_speaker} if value.per_speaker else {}))
+    if isinstance(value, Paired):
+        return {**plain(value.difference), "p_value": plain(value.p_value)}
+    if isinstance(value, Score):
+        return {
+            "method": value.method,
+            "utterances": value.utterances,
+            "nll_per_vote": plain(value.nll),
+            "jsd_base2": plain(value.jsd),
+            "brier": plain(value.brier),
+            "less_baseline": plain(value.gain),
+        }
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value) if field.name != "findings"}
+    if isinstance(value, Mapping):
+        return {str(key): plain(one) for key, one in value.items()}
+    if isinstance(value, np.ndarray | tuple | list):
+        return [plain(one) for one in (value.tolist() if isinstance(value, np.ndarray) else value)]
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def with_reasons(metrics: Mapping[str, Any], known: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """The metrics with what each average is over, and a reason for every null; `known` gives reasons by path."""
+    reasons: dict[str, str] = {}
+    _gather(metrics, (), {**(known or {})}, reasons)
+    return {**metrics, "averages": dict(AVERAGES), "reasons": reasons}
+
+
+def _gather(value: Any, path: tuple[str, ...], known: Mapping[str, str], reasons: dict[str, str]) -> None:
+    if isinstance(value, Mapping):
+        for key, below in value.items():
+            _gather(below, (*path, str(key)), known, reasons)
+    elif isinstance(value, list):
+        for below in value:
+            _gather(below, (*path, "*"), known, reasons)
+    elif value is None:
+        where = "/".join(path)
+        named = [part for part in path if part != "*"]
+        matches = [why for pattern, why in known.items() if _matches(pattern.split("/"), path)]
+        reasons[where] = matches[0] if matches else _BY_NAME.get(named[-1], _OTHERWISE)
+
+
+def _matches(pattern: list[str], path: tuple[str, ...]) -> bool:
+    return len(pattern) == len(path) and all(a in ("*", b) for a, b in zip(pattern, path, strict=True))
