@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from alm_proxies.contracts import CONTRACT, upgraded_about
+from alm_proxies.contracts import CONTRACT, upgraded_about, upgraded_card
 from alm_proxies.errors import InputError, TableError
 from alm_proxies.files import could_not_read, digest_of, open_file
 from alm_proxies.renamed import renamed
@@ -58,8 +58,8 @@ class AnnotatorCard(BaseModel):
     estimand: str | None = None
     cross: dict[str, object] | None = None
     seed: int | None = None
-    told: tuple[str, ...] | None = None
-    """What of an utterance besides its recording it is told: transcript, speaker, turns, evidence; None = not known."""
+    context: tuple[str, ...] | None = None
+    """What its prompt shows besides the recording: transcript, speaker, turns, evidence; None = not known."""
     injected: Injected | None = None
     """How far a transcript that tells the answer decides its votes, where that was measured."""
     trained_on_these_votes: TrainedOn | None = None
@@ -70,6 +70,18 @@ class AnnotatorCard(BaseModel):
     Only with `out_of_fold`. A fit that asks how much the annotator helps leaves out whole folds of these: the
     utterances of a fold were heard by one model.
     """
+
+    @model_validator(mode="before")
+    @classmethod
+    def _upgraded(cls, stated: Any) -> Any:
+        return upgraded_card(stated) if isinstance(stated, Mapping) else stated
+
+    @property
+    def told(self) -> tuple[str, ...] | None:
+        """The old name of `context`."""
+        renamed("told", "context")
+        return self.context
+
     trained_on: dict[str, list[str]] | None = None
     """Corpora and speakers that the model was trained on, development included; "" = a speaker who is not known. Its
     votes on these count nowhere."""

@@ -5,7 +5,7 @@ of the contract before it stands in tests/contracts.
 
 - 2: Findings say `message` and `fix` (were what, mend); Labels have `concentration_gain` (was proxy_worth; in units of
   concentration, no number of human votes); `made_by` has `settings_digest` and `settings` (were settings, said), and
-  its inputs are content digests by need.
+  its inputs are content digests by need. An annotator's card says `context` (was told).
 - 1: the first.
 """
 
@@ -24,6 +24,7 @@ _COLUMNS: dict[str, dict[str, str]] = {
 }
 """By table: the names of columns under earlier contracts, and those they have now."""
 _METHODS = {"stacking": "supervised"}
+_CARD = {"told": "context"}
 
 
 def upgraded_frame(frame: pl.DataFrame, table: str) -> pl.DataFrame:
@@ -39,6 +40,11 @@ def upgraded_about(stated: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(made_by, Mapping):
         made_by = _upgraded_made_by(made_by)
     return {**stated, "contract": CONTRACT, "made_by": made_by}
+
+
+def upgraded_card(card: Mapping[str, Any]) -> dict[str, Any]:
+    """An annotator's card with the keys of earlier contracts under their present names."""
+    return {_CARD.get(key, key) if _CARD.get(key, key) not in card else key: value for key, value in card.items()}
 
 
 def _upgraded_made_by(made_by: Mapping[str, Any]) -> dict[str, Any]:

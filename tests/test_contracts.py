@@ -59,7 +59,7 @@ def test_an_old_file_becomes_a_new_one_that_holds_the_same(name: str, tmp_path: 
     assert combine(table, TABLES[name].of(table.frame.head(0), about=again.about)).frame.equals(table.frame)
 
 
-def test_what_an_old_file_says_of_its_maker_is_understood() -> None:
+def test_the_provenance_of_an_old_file_is_understood() -> None:
     labels = Labels.read(OLD / "1" / "labels.parquet")
     maker = labels.about.made_by
     assert maker is not None
@@ -70,7 +70,7 @@ def test_what_an_old_file_says_of_its_maker_is_understood() -> None:
     assert maker.settings["method"] == "dirichlet"
     assert (labels.frame["concentration_gain"] != 0).any()
     votes = Votes.read(OLD / "1" / "votes.parquet")
-    assert votes.about.annotators["alm"].told == ("transcript",)
+    assert votes.about.annotators["alm"].context == ("transcript",)
     assert votes.about.made_by == MadeBy(
         stage="read", settings_digest="0123456789abcdef", inputs={"votes.csv": "fedcba9876543210"}
     )

@@ -1,4 +1,4 @@
-"""Annotators: model, prompt and sampling; their cells, their seeds, and what they ask about an utterance."""
+"""Annotators: a model with a prompt and sampling settings; their cells, seeds and requests about an utterance."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from alm_proxies.annotators.asking import Asking
 from alm_proxies.annotators.cells import Cell, cells_of, label_orders
 from alm_proxies.annotators.prompts import Prompt, PromptContext, prompt_of
 from alm_proxies.annotators.stated import schema
-from alm_proxies.annotators.wording import Asked
+from alm_proxies.annotators.wording import AnswerFormat
 from alm_proxies.audio.clip import Clip, open_clip
 from alm_proxies.engines.engine import (
     Audio,
@@ -42,7 +42,7 @@ _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Annotator:
-    """An annotator that is ready to ask about utterances whose labels are `labels`."""
+    """An annotator: a model, a prompt and sampling settings, ready to vote on utterances with `labels`."""
 
     file: AnnotatorFile
     prompt: Prompt
@@ -56,7 +56,7 @@ class Annotator:
     def read(
         cls, path: str | Path, *, taxonomy: str | Sequence[str] | None = None, beside: str | Path = "."
     ) -> Annotator:
-        """The annotator in a file, or a shipped one by name ("embedded"); with a taxonomy it is ready to ask."""
+        """Read an annotator from a file, or a shipped one by name ("embedded"); with a taxonomy it is ready to vote."""
         path = annotator_path(path, beside)
         return cls.of(read_settings(path, AnnotatorFile), where=str(path), taxonomy=taxonomy)
 
@@ -64,71 +64,73 @@ class Annotator:
     def of(
         cls, file: AnnotatorFile, *, where: str = "annotator", taxonomy: str | Sequence[str] | None = None
     ) -> Annotator:
-        """An annotator from its settings; a prompt's path is relative to the folder of the file `where`."""
+        """Build an annotator from its settings; a prompt's path is relative to the folder of the file `where`."""
         annotator = cls(file, prompt_of(file.prompt, Path(where).parent), where)
         check_file(file, annotator.prompt, where)
         return annotator if taxonomy is None else annotator.ready(taxonomy_of(taxonomy).labels)
 
     def ready(self, labels: tuple[str, ...], votes: int | None = None) -> Annotator:
-        """The annotator with its labels, cells and number of votes (`votes` overrides the file's)."""
+        """The annotator with its labels, cells and number of votes; `votes` overrides the file's number."""
         file, elicits = self.file, self.prompt.elicits
         if not labels and elicits != "attributes":
-            raise SettingsError("the utterances have no labels to choose from", fix="Name a taxonomy, e.g. msp8.")
+            raise SettingsError("there are no labels to choose from", fix="Name a taxonomy, e.g. msp8.")
         refuse_unknown(file, labels, self.where)
         if file.answer == "codes" and len(labels) > len(_LETTERS):
             fix = 'Write answer = "words".'
-            raise SettingsError(f"{len(labels)} labels are more than there are letters", where=self.where, fix=fix)
+            raise SettingsError(
+                f"{len(labels)} labels are more than the 26 letters that serve as codes", where=self.where, fix=fix
+            )
         shown = labels if elicits != "attributes" else ()
         orders = label_orders(len(shown), file.cross.label_orders, where=self.where)
         cells = cells_of(file.cross.temperature, file.cross.focus, orders)
         count = votes or file.votes or len(cells)
         if file.elicit == "score" and count > len(cells):
             raise SettingsError(
-                f"votes = {count} is more than its {len(cells)} cells, and a score does not vary within a cell",
+                f"votes = {count} is more than the {len(cells)} cells, and a score is the same for all draws of a cell",
                 where=self.where,
                 fix=f"Write votes = {len(cells)}, or raise cross.label_orders.",
             )
-        said = file.deciding()
+        settings = file.deciding()
         if not file.content_free:
-            del said["content_free"]
+            del settings["content_free"]
         if self.local is not None and file.revision is None:
-            said["revision"] = weights_digest(self.local)
+            settings["revision"] = weights_digest(self.local)
         used = file.cross.focus
-        digest = digest_of({**said, "prompt": self.prompt.digest(used), "labels": list(labels)})
+        digest = digest_of({**settings, "prompt": self.prompt.digest(used), "labels": list(labels)})
         return replace(self, labels=labels, cells=cells, votes=count, digest=digest)
 
     @property
     def name(self) -> str:
-        """What its votes are signed with."""
+        """The annotator's name, written on each of its votes."""
         return self.file.name
 
     @property
     def local(self) -> Path | None:
-        """The folder of its model, where that is one: "." and "../x" lie beside the annotator file."""
+        """The model's folder, or None if it is not local; "." and "../x" are relative to the annotator file."""
         beside = Path(self.where).parent if self.file.model.startswith(".") else Path()
         folder = beside / Path(self.file.model).expanduser()
         return folder if folder.is_dir() else None
 
     @property
     def model(self) -> str:
-        """What its engine loads or asks for."""
+        """The model that the engine loads or requests."""
         return str(self.local or self.file.model)
 
     @property
     def model_name(self) -> str:
-        """What its model is called where people read it: the same on every machine."""
+        """The model's name for people: the same on every machine."""
         return (
             self.local.resolve().name if self.local is not None and self.file.model.startswith(".") else self.file.model
         )
 
     @property
     def serve(self) -> Serve:
-        """How its engine is run or reached."""
+        """The engine's settings."""
         return serve_settings(self.file.engine, self.file.serve, where=self.where)
 
     @property
     def estimand(self) -> str:
-        """Which label distribution its votes estimate."""
+        """The label distribution that the votes estimate."""
         if self.file.elicit == "score":
             answers = "codes" if self.file.answer == "codes" else "words and the end of the turn"
             corrected = ", divided by those that silence gets" if self.file.content_free else ""
@@ -140,7 +142,7 @@ class Annotator:
         return "sampled free replies that can be read as a label"
 
     def card(self, seed: int) -> AnnotatorCard:
-        """What its votes' table says of it."""
+        """The annotator's card, stored in the metadata of its votes' table."""
         file = self.file
         return AnnotatorCard(
             digest=self.digest,
@@ -156,20 +158,20 @@ class Annotator:
                 "label_orders": file.cross.label_orders,
             },
             seed=seed,
-            told=self.prompt.lends,
+            context=self.prompt.context_fields,
         )
 
     def codes(self, cell: Cell) -> tuple[str, ...] | None:
-        """The codes of the labels as they stand in `cell.labels(...)`; None where the words are said."""
+        """The codes of the labels in the order that the cell shows; None if the answer is the label itself."""
         return tuple(_LETTERS[: len(cell.order)]) if self.file.answer == "codes" and cell.order else None
 
-    def asked(self, cell: Cell) -> Asked:
-        """How a reply in a cell is to be read: codes belong to places, so they move over the labels with the order."""
+    def asked(self, cell: Cell) -> AnswerFormat:
+        """The form of a reply in a cell; codes belong to positions, so a label's code depends on the cell's order."""
         shown = tuple(self.labels[index] for index in cell.order)
-        return Asked(self.prompt.elicits, shown, self.codes(cell), self.prompt.scale)
+        return AnswerFormat(self.prompt.elicits, shown, self.codes(cell), self.prompt.scale)
 
     def question(self, cell: Cell, audio: Audio | None, context: PromptContext) -> Question:
-        """The conversation of a cell about one recording."""
+        """The conversation about one recording in one cell."""
         asked = self.asked(cell)
         rendered = self.prompt.render(labels=asked.labels, codes=asked.codes, focus=cell.focus, context=context)
         parts: list[str | Audio] = [rendered.before] if rendered.before else []
@@ -180,14 +182,14 @@ class Annotator:
         return Question(turns, tuple(answer_of[label] for label in self.labels if label in answer_of))
 
     def seed_of_draw(self, seed: int, utterance_id: str, draw: int) -> int:
-        """The seed of a draw: from (seed, utterance, annotator, draw) alone, consecutive within a cell."""
+        """The seed of a draw, from (seed, utterance, annotator, draw) only; consecutive within a cell."""
         place = draw % len(self.cells)
         return draw_seeds(seed_of(seed, utterance_id, self.name, place), draw // len(self.cells), 1)[0]
 
     def askings(
         self, utterance_id: str, draws: Iterable[int], audio: Audio, context: PromptContext, seed: int
     ) -> list[Asking]:
-        """The requests for some draws: one for every cell, or one for all cells where labels are scored."""
+        """The requests for the given draws: one per cell, or one for all cells if labels are scored."""
         by_place: dict[int, list[int]] = {}
         for draw in sorted(draws):
             by_place.setdefault(draw % len(self.cells), []).append(draw)
@@ -223,20 +225,25 @@ class Annotator:
         return Sampling(temperature, chosen.top_p, chosen.top_k, chosen.repetition_penalty, chosen.max_tokens)
 
     def material(self, audio_digest: str, start: float | None, end: float | None, context: PromptContext) -> str:
-        """Sixteen hexadecimal digits that change with the audio or the context of an utterance."""
-        used = [audio_digest, repr(start), repr(end), *(repr(getattr(context, name)) for name in self.prompt.lends)]
+        """A digest (16 hexadecimal digits) of the audio and the context of an utterance."""
+        used = [
+            audio_digest,
+            repr(start),
+            repr(end),
+            *(repr(getattr(context, name)) for name in self.prompt.context_fields),
+        ]
         return hashlib.blake2b("\x1f".join(used).encode("utf-8", "replace"), digest_size=8).hexdigest()
 
     def request_digest(self, material: str, seed_of_draw: int, draw: int) -> str:
-        """Sixteen hexadecimal digits of all that a vote depends on."""
+        """A digest (16 hexadecimal digits) of everything that a vote depends on."""
         text = f"{self.digest}|{material}|{draw % len(self.cells)}|{seed_of_draw}"
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
     def distribution(self, clips: Sequence[Clip | Audio | str | Path], *, seed: int = 0) -> NDArray[np.float64]:
-        """Mean label shares of its votes about each clip, (clips, labels in taxonomy order); nan where it has none."""
+        """Mean label shares of the votes on each clip, (clips, labels in taxonomy order); nan if there is none."""
         if not self.cells:
             fix = 'Read it with one: Annotator.read(path, taxonomy="msp8").'
-            raise SettingsError("has no taxonomy, so it has no labels to choose from", where=self.where, fix=fix)
+            raise SettingsError("the annotator has no taxonomy, so no labels to choose from", where=self.where, fix=fix)
 
         async def work() -> NDArray[np.float64]:
             engine = await self.open()
@@ -248,7 +255,7 @@ class Annotator:
         return finish(work())
 
     async def open(self) -> Engine:
-        """Its engine, found able to do what the file asks; codes are checked to be one token each."""
+        """Open the engine and check that it can do what the file asks for, including that each code is one token."""
         engine = await open_engine(
             self.model, self.serve, revision=None if self.local else self.file.revision, engine=self.file.engine
         )
@@ -260,17 +267,17 @@ class Annotator:
         return engine
 
     async def check_engine(self, engine: Engine) -> None:
-        """Refuse before anything is spent what this engine cannot do."""
+        """Raise SettingsError if the engine cannot do what the annotator file asks for."""
         can, file = engine.abilities, self.file
         cannot = None
         if not can.audio:
-            cannot = ("takes no audio", "Name a model that listens.")
+            cannot = ("takes no audio", "Name a model with audio input.")
         elif file.elicit == "score" and not can.score:
             cannot = ("cannot score labels", 'Write elicit = "sample", or use another engine.')
         elif file.elicit == "score" and file.answer == "words" and not can.score_words:
             cannot = ("scores answers of one token only", 'Write answer = "codes".')
         elif file.constrain and not (can.schema if file.elicit == "state" else can.structured):
-            cannot = ("does not hold answers to a form", "Write constrain = false.")
+            cannot = ("does not support structured outputs", "Write constrain = false.")
         if cannot is None and file.answer == "codes" and self.cells and self.cells[0].order:
             codes = self.codes(self.cells[0]) or ()
             counts = await engine.token_counts(codes)
@@ -285,5 +292,5 @@ def _audio(clip: Clip | Audio | str | Path, rate: int) -> Audio:
     if isinstance(clip, str | Path):
         clip = open_clip(clip, rate=rate)
     if clip.rate != rate:
-        raise InputError(f"a clip has {clip.rate} Hz, the engine wants {rate}", fix=f"Open it at {rate} Hz.")
+        raise InputError(f"a clip has {clip.rate} Hz, the engine needs {rate} Hz", fix=f"Open it at {rate} Hz.")
     return clip if isinstance(clip, Audio) else Audio(clip.samples, clip.rate)

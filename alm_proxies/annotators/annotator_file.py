@@ -1,4 +1,4 @@
-"""What an annotator file may say, and what of it cannot be."""
+"""The settings of an annotator file, and the checks on them."""
 
 from __future__ import annotations
 
@@ -24,47 +24,47 @@ _ELICITED_BY = {
 
 
 class SamplingSettings(Settings):
-    """How answers are drawn; all of it is sent, so that a model's own defaults never apply."""
+    """Sampling settings. All of them are sent, so that a model's own defaults never apply."""
 
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Share of the probability mass that is drawn from."""
+    """Nucleus sampling: sample from the most probable tokens with this total probability."""
     top_k: Annotated[int, Field(ge=-1, le=10_000_000)] = -1
-    """How many tokens are drawn from; -1 = all."""
+    """Sample from this number of most probable tokens; -1 = all."""
     repetition_penalty: Annotated[float, Field(gt=0, le=1000)] = 1.0
-    """1 = none."""
+    """Penalty on repeated tokens; 1 = none."""
     max_tokens: Annotated[int, Field(ge=2, le=1_000_000)] = 16
-    """Longest answer, reasoning included; an answer that is cut here is unparsable, so one token more than it needs."""
+    """Maximum tokens of an answer with its reasoning. An answer that reaches it is unparsable: allow one more."""
 
 
 class Cross(Settings):
-    """What is crossed; every combination is a cell, and draws are spread evenly over the cells."""
+    """Factors that are crossed. Every combination is a cell, and draws are spread evenly over the cells."""
 
     temperature: Annotated[tuple[Annotated[float, Field(ge=0, le=2)], ...], Field(min_length=1)] = (1.0,)
-    """Temperatures."""
+    """Sampling temperatures."""
     focus: tuple[str, ...] = ()
-    """Names of focus sentences in the prompt's file; none = no focus sentence."""
+    """Names of focus sentences in the prompt file; empty = no focus sentence."""
     label_orders: Annotated[int, Field(ge=1, le=10_000)] = 1
-    """How many orders of the labels, from a balanced Latin square; 1 = the taxonomy's own."""
+    """Number of label orders, from a balanced Latin square; 1 = the taxonomy's order only."""
 
     @model_validator(mode="after")
     def _each_once(self) -> Cross:
         if len(set(self.temperature)) < len(self.temperature) or len(set(self.focus)) < len(self.focus):
-            raise ValueError("crosses the same value twice")
+            raise ValueError("lists the same value twice")
         return self
 
 
 class Price(Settings):
-    """What the engine's owner asks, in any one currency; free by default."""
+    """The price of the engine, in one currency of your choice; free by default."""
 
     audio_minute: Annotated[float, Field(ge=0, le=1e9)] = 0.0
-    """A minute of audio sent. Leave it 0 where audio is billed as tokens."""
+    """Price of a minute of audio sent. Leave it 0 if audio is billed as tokens."""
     million_tokens_in: Annotated[float, Field(ge=0, le=1e9)] = 0.0
-    """A million prompt tokens, as the engine counts them."""
+    """Price of a million prompt tokens, as the engine counts them."""
     million_tokens_out: Annotated[float, Field(ge=0, le=1e9)] = 0.0
-    """A million answer tokens, reasoning included."""
+    """Price of a million answer tokens, reasoning included."""
 
     def of(self, *, audio_seconds: float, tokens_in: float, tokens_out: float) -> float:
-        """What that much costs."""
+        """The cost of this amount of audio and tokens."""
         tokens = self.million_tokens_in * tokens_in + self.million_tokens_out * tokens_out
         return self.audio_minute * audio_seconds / 60.0 + tokens / 1e6
 
@@ -73,47 +73,47 @@ class AnnotatorFile(Settings):
     """An annotator file."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
-    """What its votes are signed with."""
+    """The annotator's name, written on each of its votes."""
     engine: EngineName
-    """What serves the model."""
+    """The engine that runs or reaches the model."""
     model: Annotated[str, Field(min_length=1)]
-    """The model's name there, or a folder."""
+    """The model's name at the engine, or a folder."""
     revision: str | None = None
-    """The model's commit."""
+    """The model's revision (commit)."""
     knows: Annotated[tuple[str, ...], CHANGES_NOTHING] = ()
-    """The labels the model has learned, where it knows no others: asked for another it is refused; empty = any."""
+    """The only labels that the model has learned; any other label is refused. Empty = any label."""
     prompt: str = "listener"
     """A shipped prompt's name, or the path of a prompt file."""
     elicit: Elicit = "sample"
-    """sample: draws answers; score: reads off the probability of every label; state: lets a distribution be stated."""
+    """sample: sample answers; score: compute every label's probability; state: let the model state a distribution."""
     votes: Annotated[int, Field(ge=1, le=10_000)] | None = None
-    """Votes an utterance; null = one from every cell. Raised, the missing ones are asked for."""
+    """Number of votes per utterance; null = one per cell. If you raise it, only the missing votes are requested."""
     answer: Answer = "codes"
-    """codes: one letter a label, checked to be one token; words: the labels themselves."""
+    """codes: one letter per label, checked to be one token; words: the labels themselves."""
     constrain: bool = False
-    """Hold the engine to the answers offered (codes only) or to the JSON wanted."""
+    """Constrain the engine to the offered answers (codes only) or to the JSON schema (structured outputs)."""
     content_free: bool = False
-    """score: divide by what the same questions get about a second of silence, so that a liking for a label counts less;
-    one question more a run, which is on no bill."""
+    """score: divide by the probabilities for a second of silence, which reduces a bias towards single labels
+    (contextual calibration). Costs one more request per run, which is not in the price."""
     sampling: SamplingSettings = SamplingSettings()
-    """How answers are drawn."""
+    """Sampling settings."""
     cross: Cross = Cross()
-    """What is crossed into cells."""
+    """Factors that are crossed into cells."""
     too_long: Literal["fail", "crop"] = "fail"
-    """Audio beyond the model's window: a failed vote, or its beginning."""
+    """Audio longer than the model's window: a failed vote, or only its beginning is used."""
     serve: Annotated[dict[str, Any], CHANGES_NOTHING] = Field(default_factory=dict)
-    """How the engine is run or reached; changes no vote."""
+    """Settings of the engine; they change no vote."""
     price: Annotated[Price, CHANGES_NOTHING] = Price()
-    """What it costs; votes that were paid keep the price that they had."""
+    """Prices. Votes that were already paid keep the price of that time."""
 
     def deciding(self) -> dict[str, Any]:
-        """What decides a vote: all but its name, the number of votes, the prompt's place, and what changes nothing."""
+        """The settings that a vote depends on: all but name, votes, prompt path and those that change nothing."""
         aside = {"name", "votes", "prompt", *marked(type(self), CHANGES_NOTHING)}
         return self.model_dump(mode="json", exclude=aside)
 
 
 def annotator_path(named: str | Path, beside: str | Path = ".") -> Path:
-    """Where an annotator file is: a path (relative to `beside`), or the name of a shipped one, such as "embedded"."""
+    """The path of an annotator file, given by its path (relative to `beside`) or its shipped name ("embedded")."""
     path = Path(beside) / Path(named).expanduser()
     if path.exists() or Path(named).suffix or len(Path(named).parts) > 1:
         return path
@@ -127,44 +127,45 @@ def annotator_path(named: str | Path, beside: str | Path = ".") -> Path:
 
 
 def refuse_unknown(file: AnnotatorFile, labels: Sequence[str], where: str) -> None:
-    """Refuse to ask for labels that the model has not learned: what it said of them would mean nothing."""
+    """Raise SettingsError for labels that the model has not learned."""
     unknown = [label for label in labels if file.knows and label not in file.knows]
     if unknown:
         raise SettingsError(
-            f"{file.name} knows {', '.join(file.knows)} alone, and is asked for {', '.join(unknown)}",
+            f"{file.name} has learned {', '.join(file.knows)} only, not {', '.join(unknown)}",
             where=where,
-            fix="Use a taxonomy of labels that it knows, or another annotator.",
+            fix="Use a taxonomy of labels that it has learned, or another annotator.",
         )
 
 
 def check_file(file: AnnotatorFile, prompt: Prompt, where: str) -> None:
-    """Refuse what a file asks for and its prompt, or sense, does not allow."""
+    """Raise SettingsError for settings that contradict each other or the prompt."""
     allowed = _ELICITED_BY[prompt.elicits]
     if file.elicit not in allowed:
         raise SettingsError(
-            f"elicit = {file.elicit!r} does not go with the prompt {file.prompt!r}, which asks for a {prompt.elicits}",
+            f"elicit = {file.elicit!r} does not fit the prompt {file.prompt!r}, which asks for a {prompt.elicits}",
             where=where,
-            fix=f"Write elicit = {' or '.join(repr(way) for way in allowed)}.",
+            fix=f"Write elicit = {' or '.join(repr(elicit) for elicit in allowed)}.",
         )
     if file.cross.focus and "focus" not in prompt.uses:
-        fix = "Take it out of cross, or write {{ focus }} into the prompt."
-        raise SettingsError(f"crosses focus, and the prompt {file.prompt!r} does not use it", where=where, fix=fix)
+        fix = "Remove it, or write {{ focus }} into the prompt."
+        raise SettingsError(f"cross.focus is set, but the prompt {file.prompt!r} does not use it", where=where, fix=fix)
     for name in file.cross.focus:
         prompt.focus_sentence(name)
     if file.cross.label_orders > 1 and prompt.elicits == "attributes":
-        raise SettingsError("crosses label_orders, and the prompt shows no labels", where=where, fix="Take it out.")
+        raise SettingsError("cross.label_orders is set, but the prompt shows no labels", where=where, fix="Remove it.")
     if file.elicit == "score" and len(file.cross.temperature) > 1:
-        fix = "Take cross.temperature out."
-        raise SettingsError("crosses temperature, which a score does not depend on", where=where, fix=fix)
-    if file.content_free and (file.elicit != "score" or prompt.lends):
-        message = "corrects scores only" if file.elicit != "score" else f"cannot correct what {prompt.lends[0]} does"
-        fix = "Take it out, or name a prompt without context of the utterance, such as listener."
+        fix = "Remove cross.temperature."
+        raise SettingsError("cross.temperature is set, but a score does not depend on it", where=where, fix=fix)
+    if file.content_free and (file.elicit != "score" or prompt.context_fields):
+        context = prompt.context_fields[0] if prompt.context_fields else ""
+        message = "is for scores only" if file.elicit != "score" else f"cannot correct for the {context} in the prompt"
+        fix = "Remove it, or use a prompt without context of the utterance, such as listener."
         raise SettingsError(f"content_free {message}", where=where, fix=fix)
     if file.constrain and (file.elicit == "score" or prompt.elicits == "primary_secondary"):
-        raise SettingsError("constrain has no meaning here", where=where, fix="Take it out.")
+        raise SettingsError("constrain has no effect with these settings", where=where, fix="Remove it.")
     if file.constrain and file.elicit == "sample" and file.answer == "words":
         raise SettingsError(
-            "words that are held to a list are not drawn by their probability (each token is normalised by itself)",
+            "constrained words are not sampled by their probability (each token is normalised on its own)",
             where=where,
             fix='Write answer = "codes", or constrain = false.',
         )

@@ -1,4 +1,4 @@
-"""Answers: what every draw of a request came to, whichever way it was elicited, and label shares of clips at hand."""
+"""Answers: the reading of every draw of a request, for every elicitation, and label shares of given clips."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ _SUM_TOLERANCE = 1e-6
 def readings(
     asking: Asking, reply: Reply, labels: tuple[str, ...], silence: NDArray[np.float64] | None = None
 ) -> list[tuple[Reading, str]]:
-    """What each draw of a request came to, and its raw text; scores are divided by those of `silence` where given.
+    """The reading and the raw text of each draw of a request; scores are divided by those of `silence`, if given.
 
-    Every reading keeps the contract of the Votes table: what does not has failed, so that a ledger can be written out.
+    Every reading meets the contract of the Votes table; one that does not is turned into a failed vote.
     """
     if reply.failure is not None:
         return [(_failed(reply.failure), _storable(reply.failure.message))] * len(asking.draws)
@@ -45,10 +45,10 @@ def readings(
 
 
 def keeps_contract(reading: Reading, labels: Sequence[str]) -> bool:
-    """Whether a reading can be written as rows of a Votes table whose taxonomy is `labels`.
+    """Whether a reading can be written as rows of a Votes table with the taxonomy `labels`.
 
-    ok <=> a label or attributes; known labels, each once; shares above 0 that sum to 1; attributes from 0 to 1; text
-    that can be encoded.
+    Status ok if and only if there is a label or attributes; known labels, each once; shares above 0 that sum to 1;
+    attributes from 0 to 1; text that can be encoded.
     """
     names = [label for label, _ in reading.shares]
     shares = [share for _, share in reading.shares]
@@ -65,14 +65,14 @@ def keeps_contract(reading: Reading, labels: Sequence[str]) -> bool:
 
 
 def _storable(text: str) -> str:
-    """A text that every table and terminal can encode."""
+    """The text without characters that a table or terminal cannot encode."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
 async def scores_of_silence(annotator: Asks, engine: Engine) -> NDArray[np.float64] | None:
-    """log P of every label about a second of silence, (cells, labels), where the annotator's scores are divided by it.
+    """Log-probability of every label for a second of silence, (cells, labels), if the annotator divides scores by it.
 
-    Its utterance is named "silence", which a table of answers can hold.
+    The utterance's name is "silence", so that a table of answers can include it.
     """
     if not annotator.file.content_free:
         return None
@@ -83,7 +83,7 @@ async def scores_of_silence(annotator: Asks, engine: Engine) -> NDArray[np.float
     if reply.failure is not None:
         raise EngineError(f"{reply.failure.kind}: {reply.failure.message}", where=f"{annotator.name}, silence")
     scores = np.array(reply.log_probabilities, dtype=np.float64)
-    order_probabilities(scores, content_free=scores)  # refuses what nothing can be divided by
+    order_probabilities(scores, content_free=scores)  # raises if a probability is zero
     return scores
 
 
@@ -96,51 +96,53 @@ async def votes_about(
     seed: int,
     silence: NDArray[np.float64] | None = None,
 ) -> dict[int, Reading]:
-    """What each of an annotator's votes about one clip is, by draw."""
-    made: dict[int, Reading] = {}
+    """The readings of an annotator's votes on one clip, by draw."""
+    by_draw: dict[int, Reading] = {}
 
-    async def one(asking: Asking) -> None:
+    async def ask(asking: Asking) -> None:
         reply = await engine.ask(asking.request)
         if reply.failure is not None and reply.failure.kind != "refused":
             raise EngineError(f"{reply.failure.kind}: {reply.failure.message}", where=f"{annotator.name}, {name}")
         read = readings(asking, reply, annotator.labels, silence)
         for draw, (reading, _) in zip(asking.draws, read, strict=True):
-            made[draw] = reading
+            by_draw[draw] = reading
 
     await asyncio.gather(
-        *(one(asking) for asking in annotator.askings(name, range(annotator.votes), audio, context, seed))
+        *(ask(asking) for asking in annotator.askings(name, range(annotator.votes), audio, context, seed))
     )
-    return made
+    return by_draw
 
 
 async def shares_of(annotator: Asks, engine: Engine, clips: Sequence[Audio], seed: int) -> NDArray[np.float64]:
-    """Mean label shares of the votes about each clip, (clips, labels); nan where no vote can be read."""
+    """Mean label shares of the votes on each clip, (clips, labels); nan if no vote can be read."""
     at_once = asyncio.Semaphore(max(1, engine.abilities.in_flight))
     silence = await scores_of_silence(annotator, engine)
 
-    async def one(place: int) -> NDArray[np.float64]:
+    async def mean_shares(place: int) -> NDArray[np.float64]:
         async with at_once:
             votes = await votes_about(annotator, engine, f"clip {place}", clips[place], PromptContext(), seed, silence)
-        told = [dict(reading.shares) for reading in votes.values() if reading.shares]
-        rows = np.array([[shares.get(label, 0.0) for label in annotator.labels] for shares in told], dtype=np.float64)
-        return rows.mean(axis=0) if told else np.full(len(annotator.labels), np.nan)
+        readable = [dict(reading.shares) for reading in votes.values() if reading.shares]
+        rows = np.array(
+            [[shares.get(label, 0.0) for label in annotator.labels] for shares in readable], dtype=np.float64
+        )
+        return rows.mean(axis=0) if readable else np.full(len(annotator.labels), np.nan)
 
-    return np.array(await asyncio.gather(*(one(place) for place in range(len(clips)))), dtype=np.float64)
+    return np.array(await asyncio.gather(*(mean_shares(place) for place in range(len(clips)))), dtype=np.float64)
 
 
 def finish(work: Coroutine[Any, Any, T]) -> T:
-    """The result of asynchronous work, also where a loop is running already, as in a notebook."""
+    """Run a coroutine and return its result, also inside a running event loop, as in a notebook."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         return asyncio.run(work)
-    made: list[T] = []
+    results: list[T] = []
     wrong: list[BaseException] = []
 
     def aside() -> None:
         try:
-            made.append(asyncio.run(work))
-        except BaseException as error:  # raised again where the caller is
+            results.append(asyncio.run(work))
+        except BaseException as error:  # raised again in the caller's thread
             wrong.append(error)
 
     thread = threading.Thread(target=aside, name="alm-proxies")
@@ -148,7 +150,7 @@ def finish(work: Coroutine[Any, Any, T]) -> T:
     thread.join()
     if wrong:
         raise wrong[0]
-    return made[0]
+    return results[0]
 
 
 def _failed(failure: Failure) -> Reading:
@@ -173,7 +175,7 @@ def _answered(asking: Asking, reply: Reply, place: int) -> tuple[Reading, str]:
 def _scored(
     asking: Asking, reply: Reply, labels: tuple[str, ...], silence: NDArray[np.float64] | None
 ) -> list[tuple[Reading, str]]:
-    """One distribution for every label order asked."""
+    """One distribution per label order."""
     scores = reply.log_probabilities
     blank = None if silence is None else silence[list(asking.cells)]
     raw = [_rounded(order) for order in scores]

@@ -8,50 +8,50 @@ from typing import Protocol
 
 from alm_proxies.annotators.annotator_file import AnnotatorFile
 from alm_proxies.annotators.prompts import PromptContext
-from alm_proxies.annotators.wording import Asked
+from alm_proxies.annotators.wording import AnswerFormat
 from alm_proxies.engines.engine import Audio, Request
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Asking:
-    """One request, the draws it answers, and how each of its replies is to be read."""
+    """One request, the draws it answers, and the format of each reply."""
 
     request: Request
     draws: tuple[int, ...]
     cells: tuple[int, ...]
-    asked: tuple[Asked, ...]
+    asked: tuple[AnswerFormat, ...]
 
 
 class Asks(Protocol):
-    """The part of an annotator that its answers need."""
+    """The part of an annotator that reading its answers needs."""
 
     @property
     def name(self) -> str:
-        """What its votes are signed with."""
+        """The annotator's name, written on each of its votes."""
         ...
 
     @property
     def file(self) -> AnnotatorFile:
-        """Its settings."""
+        """The annotator's settings."""
         ...
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The labels it chooses from."""
+        """The labels to choose from."""
         ...
 
     @property
     def cells(self) -> Sized:
-        """Its cells."""
+        """The annotator's cells."""
         ...
 
     @property
     def votes(self) -> int:
-        """Votes an utterance."""
+        """Number of votes per utterance."""
         ...
 
     def askings(
         self, utterance_id: str, draws: Iterable[int], audio: Audio, context: PromptContext, seed: int
     ) -> list[Asking]:
-        """The requests for some draws about an utterance."""
+        """The requests for the given draws on an utterance."""
         ...

@@ -1,4 +1,4 @@
-"""Cells: the combinations an annotator crosses, put in an order whose every beginning is balanced."""
+"""Cells: the combinations of an annotator's crossed factors, in an order whose first N cells are always balanced."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from alm_proxies.errors import SettingsError
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One combination: `order` holds the places of the labels in the taxonomy, as they are shown."""
+    """One combination; `order` holds the taxonomy index of each label, in the order shown."""
 
     temperature: float
     focus: str | None
@@ -20,10 +20,10 @@ class Cell:
 
 
 def label_orders(labels: int, wanted: int, *, where: str | None = None) -> tuple[tuple[int, ...], ...]:
-    """The first `wanted` orders of a balanced Latin square, the given order first, each followed by its reverse.
+    """The first `wanted` orders of a balanced Latin square, from the given order on, each followed by its reverse.
 
-    Williams' design: over all its orders (K, or 2K for odd K) every label stands in every place equally often, and
-    follows every other label equally often; over any even number of them every label stands in the middle on average.
+    Williams' design: over all its orders (K, or 2K for odd K) every label is in every position equally often, and
+    follows every other label equally often; over any even number of them every label's mean position is the middle.
     """
     if labels == 0:
         return ((),)
@@ -46,20 +46,20 @@ def label_orders(labels: int, wanted: int, *, where: str | None = None) -> tuple
 def cells_of(
     temperatures: Sequence[float], focuses: Sequence[str], orders: Sequence[tuple[int, ...]]
 ) -> tuple[Cell, ...]:
-    """Every combination once, so ordered that any number of first cells uses all values about equally often.
+    """Every combination once, in an order whose first N cells use all values about equally often, for any N.
 
     Greedy: the next cell is the one whose values, then pairs of values, were used least.
     """
     factors = (tuple(temperatures), tuple(focuses) or (None,), tuple(orders))
     left = list(product(*(range(len(values)) for values in factors)))
     used: Counter[tuple[object, ...]] = Counter()
-    made: list[Cell] = []
+    cells: list[Cell] = []
     while left:
         best = min(left, key=lambda places: (_use(used, _singles(places)), _use(used, _pairs(places)), places))
         left.remove(best)
         used.update(_singles(best) + _pairs(best))
-        made.append(Cell(factors[0][best[0]], factors[1][best[1]], factors[2][best[2]]))
-    return tuple(made)
+        cells.append(Cell(factors[0][best[0]], factors[1][best[1]], factors[2][best[2]]))
+    return tuple(cells)
 
 
 def _use(used: Counter[tuple[object, ...]], values: list[tuple[object, ...]]) -> int:

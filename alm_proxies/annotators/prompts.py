@@ -1,4 +1,4 @@
-"""Prompts: the prompt file, its template in a sandbox, and the context of an utterance, quoted as data."""
+"""Prompts: the prompt file, its sandboxed template, and the context of an utterance, quoted as data."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from alm_proxies.settings import CHANGES_NOTHING, marked, read_settings
 
 Elicits = Literal["label", "primary_secondary", "distribution", "attributes"]
 Answer = Literal["codes", "words"]
-Lends = Literal["transcript", "speaker", "turns", "evidence"]
+ContextField = Literal["transcript", "speaker", "turns", "evidence"]
 
-LENT: tuple[str, ...] = get_args(Lends)
-"""The parts of an utterance that a template can show; each may be missing for some utterances."""
+CONTEXT_FIELDS: tuple[str, ...] = get_args(ContextField)
+"""The parts of an utterance's context that a template can show; each may be missing for some utterances."""
 _VARIABLES = {
-    "choices": "the answers to choose from, one a line",
+    "choices": "the answers to choose from, one per line",
     "labels": "the labels in the order shown",
     "answer": '"codes" or "words"',
-    "focus": "the focus sentence of this cell, or none",
-    "transcript": "what is said, quoted",
-    "speaker": "the speaker's own id",
-    "turns": "the turns before: .speaker and .transcript (quoted) of each",
+    "focus": "the cell's focus sentence, or none",
+    "transcript": "the transcript, quoted",
+    "speaker": "the speaker's id, without the corpus",
+    "turns": "the earlier turns, each with .speaker and .transcript (quoted)",
     "evidence": "measured prosody in words",
     "lowest": "the low end of the scale",
     "highest": "the high end of the scale",
 }
 _FOR_TEMPLATES = "Shorten the template, or the text of the utterance."
-_KEPT_FORMAT_CHARACTERS = "\u200c\u200d"  # joiners that some scripts cannot be written without
+_KEPT_FORMAT_CHARACTERS = "\u200c\u200d"  # joiners that some scripts need
 _NEUTRAL = str.maketrans({"<": "‹", ">": "›", "[": "(", "]": ")"})
 
 
@@ -50,13 +50,13 @@ class PromptContext:
     evidence: str | None = None
 
     def missing(self, requires: Sequence[str]) -> tuple[str, ...]:
-        """Which of the things a prompt requires are not there."""
+        """The required fields that are missing."""
         return tuple(name for name in requires if not getattr(self, name))
 
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """One prompt in words: the system text, then what stands before and after the recording."""
+    """A rendered prompt: the system text, and the texts before and after the recording."""
 
     system: str
     before: str
@@ -64,18 +64,18 @@ class Rendered:
 
 
 def plain(text: str) -> str:
-    """Text as data: one line, no control characters, nothing a chat template or a closing quote could be made of."""
+    """Text as data: one line, without control characters and without characters that form chat tokens or quote tags."""
     kept = (c for c in text if c in _KEPT_FORMAT_CHARACTERS or c.isspace() or unicodedata.category(c)[0] != "C")
     return " ".join("".join(kept).translate(_NEUTRAL).split())
 
 
 def quoted(text: str) -> str:
-    """Text as data between <quote> and </quote>, which it cannot close: it holds no angle brackets any more."""
+    """Text as data between <quote> and </quote>; it cannot close the quote, since angle brackets are replaced."""
     return f"<quote>{plain(text)}</quote>"
 
 
 def own_id(identifier: str) -> str:
-    """An id without its corpus, so that a model does not learn which corpus it hears."""
+    """The id without its corpus, so that the prompt does not reveal the corpus."""
     return plain(identifier.split("/", 1)[-1])
 
 
@@ -84,28 +84,28 @@ class PromptFile(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
     describes: Annotated[str, CHANGES_NOTHING] = ""
-    """One line for people; changes no vote."""
+    """A description in one line; changes no vote."""
     elicits: Elicits
-    """What a reply holds."""
+    """The content of a reply: a label, a primary and secondary labels, a distribution, or attributes."""
     system: str = ""
-    """The system text: the same for every vote."""
+    """The system message; the same for every vote."""
     before: str = ""
-    """What stands before the recording: the same for every vote."""
+    """The text before the recording; the same for every vote."""
     after: str
-    """What stands after the recording: a template."""
+    """The text after the recording: a template."""
     focus: dict[str, str] = {}
-    """Focus sentences by name, to be crossed by an annotator; those that it does not cross change no vote."""
-    requires: tuple[Lends, ...] = ()
-    """What an utterance must have to be asked about."""
+    """Focus sentences by name, for an annotator's `cross.focus`; a sentence that is not crossed changes no vote."""
+    requires: tuple[ContextField, ...] = ()
+    """Context fields that an utterance must have; otherwise it is left out."""
     turns: Annotated[int, Field(ge=0, le=100)] = 0
-    """How many earlier turns are shown."""
+    """Number of earlier turns shown."""
     scale: tuple[float, float] = (0.0, 1.0)
-    """The scale of attributes: its low and its high end."""
+    """The scale of attributes: its lowest and highest value."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prompt:
-    """A checked prompt; `uses` are the variables its template mentions."""
+    """A checked prompt; `uses` holds the variables in its template."""
 
     name: str
     where: str
@@ -115,31 +115,31 @@ class Prompt:
 
     @property
     def elicits(self) -> Elicits:
-        """What a reply holds."""
+        """The content of a reply."""
         return self.file.elicits
 
     @property
     def scale(self) -> tuple[float, float]:
-        """The low and the high end of the scale attributes are stated on."""
+        """The lowest and highest value of the attribute scale."""
         return self.file.scale
 
     @property
-    def requires(self) -> tuple[Lends, ...]:
-        """What an utterance must have to be asked about."""
+    def requires(self) -> tuple[ContextField, ...]:
+        """Context fields that an utterance must have."""
         return self.file.requires
 
     @property
     def turns(self) -> int:
-        """How many earlier turns are shown."""
+        """Number of earlier turns shown."""
         return self.file.turns if "turns" in self.uses else 0
 
     @property
-    def lends(self) -> tuple[str, ...]:
-        """What of an utterance, besides its audio, can change a rendered prompt."""
-        return tuple(name for name in LENT if name in self.uses)
+    def context_fields(self) -> tuple[str, ...]:
+        """The context fields (parts of an utterance besides its audio) that the prompt shows."""
+        return tuple(name for name in CONTEXT_FIELDS if name in self.uses)
 
     def focus_sentence(self, name: str) -> str:
-        """The focus sentence of a name, or an error that lists the names there are."""
+        """The focus sentence with this name; raises SettingsError with the known names."""
         try:
             return self.file.focus[name]
         except KeyError:
@@ -147,15 +147,15 @@ class Prompt:
             raise SettingsError(f"has no focus {name!r}", where=self.where, fix=f"There are: {names}.") from None
 
     def digest(self, focus: Sequence[str] = ()) -> str:
-        """What a vote depends on in this file, with those focus sentences that are used."""
+        """A digest of the parts of the prompt file that a vote depends on, including the used focus sentences."""
         aside = {"focus", *marked(PromptFile, CHANGES_NOTHING)}
-        said = self.file.model_dump(mode="json", exclude=aside)
-        return digest_of({**said, "focus": {name: self.focus_sentence(name) for name in focus}})
+        settings = self.file.model_dump(mode="json", exclude=aside)
+        return digest_of({**settings, "focus": {name: self.focus_sentence(name) for name in focus}})
 
     def render(
         self, *, labels: Sequence[str], codes: Sequence[str] | None, focus: str | None, context: PromptContext
     ) -> Rendered:
-        """The prompt in words; `codes` stand for the labels in the order shown, None means the words themselves."""
+        """Render the prompt; `codes` are the codes of the labels in the order shown, None for the labels themselves."""
         values = _values(self.file, labels, codes, self.focus_sentence(focus) if focus else None, context)
         try:
             after = rendered(self.template, values)
@@ -169,16 +169,16 @@ def prompt_of(name: str, beside: Path | None = None) -> Prompt:
     if name.endswith(".toml") or "/" in name:
         path = (beside or Path()) / Path(name).expanduser()
         if not path.is_file():
-            fix = 'A prompt file is TOML with elicits = "label" and a text: after = "... {{ choices }} ...". Write one'
-            fix = f'{fix} there, or name a shipped prompt, such as prompt = "listener".'
-            raise SettingsError("there is no such prompt file", where=str(path), fix=fix)
+            fix = 'Write one (TOML with elicits = "label" and after = "... {{ choices }} ..."),'
+            fix = f'{fix} or name a shipped prompt, such as prompt = "listener".'
+            raise SettingsError("the prompt file does not exist", where=str(path), fix=fix)
     else:
         path = Path(plugin("prompts", name).target)
     return read_prompt(path)
 
 
 def read_prompt(path: Path) -> Prompt:
-    """The prompt in a file; what is wrong in it is said with its field and the fix."""
+    """Read a prompt file; raises SettingsError with the wrong field and a fix."""
     where = str(path)
     file = read_settings(path, PromptFile)
     environment = PromptEnvironment()
@@ -204,8 +204,8 @@ def _values(
         "transcript": quoted(context.transcript) if context.transcript else None,
         "speaker": own_id(context.speaker) if context.speaker else None,
         "turns": [
-            {"speaker": own_id(speaker) if speaker else "someone", "transcript": quoted(said)}
-            for speaker, said in context.turns
+            {"speaker": own_id(speaker) if speaker else "someone", "transcript": quoted(transcript)}
+            for speaker, transcript in context.turns
         ],
         "evidence": context.evidence,
         "lowest": f"{file.scale[0]:g}",
@@ -223,20 +223,20 @@ def _check(file: PromptFile, environment: PromptEnvironment, where: str) -> froz
             fix = "Correct the template; {{ }} and {% %} are jinja2's."
             raise SettingsError(f"{field}, line {error.lineno}: {error.message}", where=where, fix=fix) from None
         except TemplateError as error:
-            fix = "Prompts have if, for over labels or turns, set, and a few filters."
+            fix = "Prompts support if, for over labels or turns, set, and a few filters."
             raise SettingsError(f"{field}: {error.message}", where=where, fix=fix) from None
     for field in ("system", "before"):
         if used[field] or "{%" in getattr(file, field) or "{{" in getattr(file, field):
             name = min(used[field], default="a template")
-            fix = "Move it to `after`: what varies stands behind the recording, so that votes share what stands before."
+            fix = "Move it to `after`: text before the recording is shared by all votes."
             raise SettingsError(
-                f"{field}: uses {name!r}, and this text is the same for every vote", where=where, fix=fix
+                f"{field}: uses {name!r}, but this text must be the same for every vote", where=where, fix=fix
             )
     if unknown := sorted(used["after"] - set(_VARIABLES)):
         raise SettingsError(f"after: there is no variable {unknown[0]!r}", where=where, fix=f"There are: {known}.")
     if file.elicits != "attributes" and not used["after"] & {"choices", "labels"}:
         fix = "Put {{ choices }} where the answers should be listed."
-        raise SettingsError("after: never names the labels to choose from", where=where, fix=fix)
+        raise SettingsError("after: does not show the labels to choose from", where=where, fix=fix)
     if not file.scale[0] < file.scale[1]:
         raise SettingsError(
             f"scale: {file.scale[0]:g} is not below {file.scale[1]:g}",
@@ -244,12 +244,12 @@ def _check(file: PromptFile, environment: PromptEnvironment, where: str) -> froz
             fix="Write scale = [1, 7], low end first.",
         )
     if "turns" in used["after"] and file.turns == 0:
-        raise SettingsError("turns: is 0, but the template shows the turns before", where=where, fix="Write turns = 3.")
+        raise SettingsError("turns: is 0, but the template shows earlier turns", where=where, fix="Write turns = 3.")
     return frozenset(used["after"])
 
 
 def _try_out(prompt: Prompt) -> None:
-    """Render with everything there and with everything missing that may be, so that no vote fails for the template."""
+    """Render once with a full context and once with the required fields only, to find template errors early."""
     full = PromptContext("Hello there.", "a/1", (("a/2", "Well?"),), "The voice is higher than usual.")
     bare = PromptContext(**{name: getattr(full, name) for name in prompt.requires})
     for context, focus in ((full, next(iter(prompt.file.focus), None)), (bare, None)):

@@ -1,16 +1,16 @@
-"""Replies: from what a model wrote to a label, a distribution or attributes, or to the status that says why not.
+"""Replies: read a model's text as a label, a distribution or attributes, or give the status that says why not.
 
-A reply is read in this order, and the first that fits decides:
-1. cut by max_tokens: unparsable. Reasoning (<think> ... </think> and the like, also when cut) is no part of the answer.
-2. exactly one of the answers offered (code, label, or a declared synonym), case, quotes and closing dots aside: ok.
+The rules are tried in this order, and the first that applies decides:
+1. truncated by max_tokens: unparsable. Reasoning (<think> ... </think> etc., also truncated) is removed first.
+2. exactly one offered answer (code, label or declared synonym), ignoring case, quotes and final punctuation: ok.
 3. a refusal ("I can't determine ...", "no audio was provided"): refused.
-4. one word that is an emotion and no label: out_of_vocabulary.
-5. prose that asserts exactly one label and no other emotion: ok. What stands behind a negation in its clause is not
+4. one word that is an emotion but not a label: out_of_vocabulary.
+5. prose that asserts exactly one label and no other emotion: ok. Words after a negation in the same clause are not
    asserted: "not happy, sad" is sad; "not happy", "happy or sad", "sad and jealous" and "happy?" give nothing.
    A code before its label ("B: sad") counts if the two agree.
-6. prose that asserts exactly one emotion, and that one is no label: out_of_vocabulary.
+6. prose that asserts exactly one emotion, which is not a label: out_of_vocabulary.
 7. anything else: unparsable.
-JSON replies hold exactly one object, which is validated in stated.py. No reply is asked again because of what it says.
+A JSON reply must contain exactly one object; stated.py validates it. A request is never repeated because of its reply.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from __future__ import annotations
 import re
 
 from alm_proxies.annotators.stated import read_json
-from alm_proxies.annotators.wording import Asked, Reading, read_label, refusal
+from alm_proxies.annotators.wording import AnswerFormat, Reading, read_label, refusal
 
 _TAG = "think|thinking|thought|thoughts|reasoning|reflection"
 _WHOLE_REASONING = re.compile(rf"<({_TAG})\b[^<>]*>.*?</\1\s*>|\[THINK\].*?\[/THINK\]", re.DOTALL | re.IGNORECASE)
@@ -28,7 +28,7 @@ _ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
 
 
 def without_reasoning(text: str) -> str:
-    """The answer alone: finished reasoning is taken out, reasoning that was cut leaves nothing behind it."""
+    """The answer without reasoning; truncated reasoning leaves an empty answer."""
     if "<" in text or "[" in text:
         text = _WHOLE_REASONING.sub(" ", text)
         if ends := list(_END_OF_REASONING.finditer(text)):
@@ -40,8 +40,8 @@ def without_reasoning(text: str) -> str:
     return text.strip()
 
 
-def read_reply(text: str, asked: Asked, finish: str = "stop") -> Reading:
-    """What a reply says, read by the rules above; any text at all has a reading."""
+def read_reply(text: str, asked: AnswerFormat, finish: str = "stop") -> Reading:
+    """The reading of a reply by the rules above; every text has a reading."""
     whole = text.strip()
     if finish == "content_filter":
         return Reading("refused", "filter", stated=whole or None)

@@ -1,4 +1,4 @@
-"""Replies in JSON: a primary label with secondaries, a stated distribution, stated attributes; each validated."""
+"""JSON replies: a primary label with secondary labels, a distribution or attributes; each is validated."""
 
 from __future__ import annotations
 
@@ -8,35 +8,35 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from alm_proxies.annotators.wording import Asked, Reading, exact_answer, is_emotion
+from alm_proxies.annotators.wording import AnswerFormat, Reading, exact_answer, is_emotion
 from alm_proxies.taxonomy import to_unit
 
 _SUM_TOLERANCE = 0.05
-"""How far a stated distribution may be from 1 (or from 100) in all, rounding being what it is."""
+"""Tolerance for the sum of a stated distribution, relative to 1 (or 100), because models round."""
 _FENCE = re.compile(r"```(?:json)?\s*(.*?)```", re.DOTALL | re.IGNORECASE)
 _ATTRIBUTES = ("valence", "arousal", "dominance")
 _PERCENT = re.compile(r"^\s*([+-]?\d+(?:\.\d+)?)\s*%?\s*$")
 
 
 class _WrongError(ValueError):
-    """Why a JSON reply cannot be read, in a word."""
+    """The reason why a JSON reply cannot be read, as one word."""
 
 
-def read_json(answer: str, asked: Asked) -> Reading:
-    """What a JSON reply says: exactly one object, no key twice, every number finite and in its range."""
+def read_json(answer: str, asked: AnswerFormat) -> Reading:
+    """Read a JSON reply: exactly one object, no duplicate keys, every number finite and in its range."""
     try:
-        found = _the_object(answer)
+        stated = _the_object(answer)
         if asked.elicits == "distribution":
-            return _distribution(found, answer, asked)
+            return _distribution(stated, answer, asked)
         if asked.elicits == "attributes":
-            return _attributes(found, answer, asked)
-        return _primary_secondary(found, answer, asked)
+            return _attributes(stated, answer, asked)
+        return _primary_secondary(stated, answer, asked)
     except _WrongError as wrong:
         return Reading("unparsable", str(wrong), stated=answer)
 
 
-def schema(asked: Asked) -> dict[str, Any]:
-    """The JSON schema of a wanted reply, for engines that can be held to one."""
+def schema(asked: AnswerFormat) -> dict[str, Any]:
+    """The JSON schema of a reply, for engines with structured outputs."""
     answers = list(asked.codes or asked.labels)
     if asked.elicits == "distribution":
         properties: dict[str, Any] = {answer: {"type": "number", "minimum": 0} for answer in answers}
@@ -44,8 +44,8 @@ def schema(asked: Asked) -> dict[str, Any]:
         low, high = asked.scale
         properties = {name: {"type": "number", "minimum": low, "maximum": high} for name in _ATTRIBUTES}
     else:
-        one = {"type": "string", "enum": answers}
-        properties = {"primary": one, "secondary": {"type": "array", "items": one}}
+        answer_type = {"type": "string", "enum": answers}
+        properties = {"primary": answer_type, "secondary": {"type": "array", "items": answer_type}}
     return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
 
 
@@ -57,23 +57,23 @@ def _the_object(answer: str) -> dict[str, Any]:
         raise _WrongError("no_json")
     decoder = json.JSONDecoder(object_pairs_hook=_no_key_twice, parse_constant=_no_constant)
     try:
-        found, end = decoder.raw_decode(text, start)
+        stated, end = decoder.raw_decode(text, start)
     except _WrongError:
         raise
     except (ValueError, RecursionError):
         raise _WrongError("no_json") from None
     if "{" in text[end:]:
         raise _WrongError("several_objects")
-    if not isinstance(found, dict):
+    if not isinstance(stated, dict):
         raise _WrongError("no_json")
-    return found
+    return stated
 
 
 def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) < len(pairs):
+    stated = dict(pairs)
+    if len(stated) < len(pairs):
         raise _WrongError("key_twice")
-    return made
+    return stated
 
 
 def _no_constant(name: str) -> float:
@@ -94,12 +94,12 @@ def _number(value: Any) -> float:
     return number
 
 
-def _distribution(found: Mapping[str, Any], answer: str, asked: Asked) -> Reading:
-    if len(found) == 1 and isinstance(inner := next(iter(found.values())), dict):
-        found = inner
+def _distribution(stated: Mapping[str, Any], answer: str, asked: AnswerFormat) -> Reading:
+    if len(stated) == 1 and isinstance(inner := next(iter(stated.values())), dict):
+        stated = inner
     shares: dict[str, float] = {}
     outside: list[str] = []
-    for key, value in found.items():
+    for key, value in stated.items():
         number = _number(value)
         if number < 0:
             raise _WrongError("negative")
@@ -122,24 +122,24 @@ def _distribution(found: Mapping[str, Any], answer: str, asked: Asked) -> Readin
     return Reading("ok", shares=kept)
 
 
-def _attributes(found: Mapping[str, Any], answer: str, asked: Asked) -> Reading:
-    by_name = {key.strip().casefold(): value for key, value in found.items()}
+def _attributes(stated: Mapping[str, Any], answer: str, asked: AnswerFormat) -> Reading:
+    by_name = {key.strip().casefold(): value for key, value in stated.items()}
     if "activation" in by_name and "arousal" not in by_name:
         by_name["arousal"] = by_name["activation"]
     low, high = asked.scale
-    made: list[float] = []
+    values: list[float] = []
     for name in _ATTRIBUTES:
         if name not in by_name:
             raise _WrongError("attribute_missing")
         number = _number(by_name[name])
         if not low <= number <= high:
             raise _WrongError("outside_scale")
-        made.append(min(1.0, max(0.0, float(to_unit(number, low, high)))))
-    return Reading("ok", attributes=(made[0], made[1], made[2]))
+        values.append(min(1.0, max(0.0, float(to_unit(number, low, high)))))
+    return Reading("ok", attributes=(values[0], values[1], values[2]))
 
 
-def _primary_secondary(found: Mapping[str, Any], answer: str, asked: Asked) -> Reading:
-    by_name = {key.strip().casefold(): value for key, value in found.items()}
+def _primary_secondary(stated: Mapping[str, Any], answer: str, asked: AnswerFormat) -> Reading:
+    by_name = {key.strip().casefold(): value for key, value in stated.items()}
     primary = by_name.get("primary")
     secondary = by_name.get("secondary") or []
     if isinstance(secondary, str):
@@ -155,7 +155,7 @@ def _primary_secondary(found: Mapping[str, Any], answer: str, asked: Asked) -> R
         if is_emotion(primary):
             return Reading("out_of_vocabulary", "no_label", stated=answer)
         raise _WrongError("no_label")
-    heard = [exact_answer(word, asked) for word in secondary]
-    kept = tuple(dict.fromkeys(word for word in heard if word is not None and word != label))
-    all_read = None not in heard
+    others = [exact_answer(word, asked) for word in secondary]
+    kept = tuple(dict.fromkeys(word for word in others if word is not None and word != label))
+    all_read = None not in others
     return Reading("ok", shares=((label, 1.0),), secondary=kept, stated=None if all_read else answer)

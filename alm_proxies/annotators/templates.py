@@ -1,8 +1,8 @@
-"""Prompt templates: a small part of jinja2, whose rendering is short whatever stands in it.
+"""Prompt templates: a small subset of jinja2 that limits the length of a rendered prompt.
 
-There are no functions and no arithmetic, loops go over the labels or the turns only and are at most two deep, and what
-is set is never put together from other values. So a rendered prompt is at most as long as its template times what an
-utterance lends to it, and that product has a limit too.
+There are no functions and no arithmetic. Loops go over the labels or the turns only and are at most two deep. Values
+in `set` are never composed of other values. So a rendered prompt is at most as long as its template times the
+utterance's context, and that product is limited as well.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from jinja2 import StrictUndefined, Template, TemplateError, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 LONGEST = 1_000_000
-"""Characters of a rendered prompt."""
+"""Maximum number of characters of a rendered prompt."""
 _LONGEST_SOURCE = 100_000
 _LOOPED_OVER = ("labels", "turns")
 _DEEPEST = 2
@@ -33,7 +33,7 @@ _ALLOWED = (
 
 
 class PromptEnvironment(ImmutableSandboxedEnvironment):
-    """The part of jinja2 that prompts are written in."""
+    """A sandboxed subset of jinja2 for prompts."""
 
     def __init__(self) -> None:
         super().__init__(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_something)
@@ -41,7 +41,7 @@ class PromptEnvironment(ImmutableSandboxedEnvironment):
         self.filters = {name: kept for name, kept in self.filters.items() if name in _FILTERS}
 
     def checked(self, source: str) -> nodes.Template:
-        """The parsed template; TemplateError for what a prompt may not hold."""
+        """Parse a template; raises TemplateError for syntax that prompts may not use."""
         if len(source) > _LONGEST_SOURCE:
             raise TemplateError(f"is longer than {_LONGEST_SOURCE:,} characters")
         try:
@@ -50,12 +50,12 @@ class PromptEnvironment(ImmutableSandboxedEnvironment):
         except RecursionError:
             raise TemplateError("is nested too deeply") from None
         except ValueError:
-            raise TemplateError("holds a number that is too long") from None
+            raise TemplateError("contains a number that is too long") from None
         return parsed
 
 
 def rendered(template: Template, values: dict[str, Any]) -> str:
-    """A template with its values; TemplateError where that is longer than any prompt."""
+    """Render a template with its values; raises TemplateError if the result is too long."""
     parts, length = [], 0
     for part in template.generate(values):
         parts.append(part)
@@ -71,19 +71,19 @@ def _check(node: nodes.Node, *, loops: int, depth: int, is_set: bool) -> None:
         raise TemplateError(f"is nested too deeply {where}")
     if not isinstance(node, _ALLOWED):
         name = type(node).__name__.lower()
-        raise TemplateError(f"uses {_WORDS.get(name, repr(name))} {where}, which prompts do not have")
+        raise TemplateError(f"uses {_WORDS.get(name, repr(name))} {where}, which prompts do not support")
     if isinstance(node, nodes.Filter) and node.name not in _FILTERS:
         raise TemplateError(f"uses the filter {node.name!r} {where}; there are: {', '.join(sorted(_FILTERS))}")
     if is_set and (isinstance(node, _GROW) or (isinstance(node, nodes.Filter) and node.name == "join")):
-        raise TemplateError(f"puts values together in a set {where}: write them where they are shown")
+        raise TemplateError(f"combines values in a set {where}: combine them where they are shown")
     if isinstance(node, nodes.Name) and node.ctx != "load" and node.name in _LOOPED_OVER:
-        raise TemplateError(f"gives {node.name!r} another value {where}")
+        raise TemplateError(f"assigns a value to {node.name!r} {where}")
     if isinstance(node, nodes.For):
         over: nodes.Node | None = node.iter
         while isinstance(over, nodes.Filter | nodes.Getitem):
             over = over.node
         if not (isinstance(over, nodes.Name) and over.name in _LOOPED_OVER) or node.recursive:
-            raise TemplateError(f"loops over something else than labels or turns {where}")
+            raise TemplateError(f"loops over something other than labels or turns {where}")
         loops += 1
         if loops > _DEEPEST:
             raise TemplateError(f"has loops more than {_DEEPEST} deep {where}")

@@ -1,4 +1,4 @@
-"""The words of a reply: exact answers, the label that prose asserts, refusals, and emotions that are no label."""
+"""The text of a reply: exact answers, labels asserted in prose, refusals, and emotions that are not labels."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ Status = Literal["ok", "refused", "unparsable", "out_of_vocabulary", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What a reply answers: `codes` stand for `labels` one by one; None means the labels themselves were to be said."""
+class AnswerFormat:
+    """The format of an answer: the offered labels, with one code per label or None for the labels themselves."""
 
     elicits: Elicits
     labels: tuple[str, ...]
@@ -26,23 +26,23 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a reply says: label shares that sum to 1, other labels heard, attributes in 0..1; or why it says nothing."""
+    """The reading of a reply: label shares that sum to 1, secondary labels, attributes in 0..1; or why it has none."""
 
     status: Status
     kind: str = ""
-    """Why a reply is not ok, in a word."""
+    """The reason why a reply is not ok, as one word."""
     shares: tuple[tuple[str, float], ...] = ()
     secondary: tuple[str, ...] | None = None
     attributes: tuple[float, float, float] | None = None
     stated: str | None = None
-    """The exact words, where they differ from the label."""
+    """The exact text, if it differs from the label."""
 
 
 def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# Words for emotions that label sets have and models say; one that the taxonomy has no label for is out of vocabulary.
+# Emotion words of label sets and models; one that is not a label of the taxonomy is out of vocabulary.
 _EMOTIONS = _words("""
     admiration agitated agitation aggressive amazed amused amusement anger annoyance annoyed anticipation
     anxiety anxious apathetic apathy apologetic apprehensive approving ashamed assertive astonished awe awkward
@@ -91,26 +91,26 @@ _NOT_HEARD = re.compile(
 
 
 def squeezed(text: str) -> str:
-    """Text for comparing: compatibility forms made one, case folded, white space single, quotes and marks trimmed."""
+    """Text normalised for comparison: NFKC, case folded, single spaces, quotes and punctuation stripped."""
     folded = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
     return folded.strip(_QUOTES + " .!:,;-()[]{}<>|/\\")
 
 
-def exact_answer(answer: str, asked: Asked) -> str | None:
-    """The label an answer is, exactly: an offered code or label, or a declared synonym."""
+def exact_answer(answer: str, asked: AnswerFormat) -> str | None:
+    """The label of an exact answer: an offered code or label, or a declared synonym; otherwise None."""
     answer = answer.strip()
     if answer in asked.labels:
         return answer
-    said = squeezed(answer)
+    normalised = squeezed(answer)
     if asked.codes is not None:
         by_code = {code.casefold(): label for code, label in zip(asked.codes, asked.labels, strict=True)}
-        if said in by_code:
-            return by_code[said]
-    return _meant(said, asked.labels)
+        if normalised in by_code:
+            return by_code[normalised]
+    return _meant(normalised, asked.labels)
 
 
-def coded_answer(answer: str, asked: Asked) -> tuple[str, str] | None:
-    """The label of a code that stands before a sign ("B: sad", "B) The speaker ..."), and the words behind it."""
+def coded_answer(answer: str, asked: AnswerFormat) -> tuple[str, str] | None:
+    """The label of a code with a separator ("B: sad", "B) The speaker ..."), and the text after it."""
     head = _CODED.match(answer)
     if asked.codes is None or head is None:
         return None
@@ -120,15 +120,15 @@ def coded_answer(answer: str, asked: Asked) -> tuple[str, str] | None:
 
 
 def refusal(answer: str) -> str | None:
-    """Which kind of refusal an answer is, or None."""
+    """The kind of refusal of an answer, or None."""
     plain = answer.replace("’", "'")
     if _NOT_HEARD.search(plain):
         return "not_heard"
     return "declined" if _REFUSALS.search(plain) else None
 
 
-def asserted(answer: str, asked: Asked) -> tuple[frozenset[str], frozenset[str]]:
-    """The labels, and the emotions that are no label, that prose asserts: mentioned and not negated in their clause."""
+def asserted(answer: str, asked: AnswerFormat) -> tuple[frozenset[str], frozenset[str]]:
+    """The labels and the other emotions that prose asserts: mentioned and not negated in their clause."""
     labels: set[str] = set()
     others: set[str] = set()
     plain = unicodedata.normalize("NFKC", answer).casefold().replace("’", "'")
@@ -157,13 +157,13 @@ def asserted(answer: str, asked: Asked) -> tuple[frozenset[str], frozenset[str]]
 
 
 def is_emotion(word: str) -> bool:
-    """Whether a word or a code names an emotion, in a taxonomy we know or in ordinary speech."""
-    said = squeezed(word)
-    return said in _EMOTIONS or (len(said) > 1 and canonical(said) in _LABELS_ANYWHERE)
+    """Whether a word or a code names an emotion, in a known taxonomy or in general language."""
+    normalised = squeezed(word)
+    return normalised in _EMOTIONS or (len(normalised) > 1 and canonical(normalised) in _LABELS_ANYWHERE)
 
 
-def read_label(answer: str, asked: Asked) -> Reading:
-    """The one label an answer gives, or why it gives none."""
+def read_label(answer: str, asked: AnswerFormat) -> Reading:
+    """The reading of an answer as one label, or the reason why it gives none."""
     label = exact_answer(answer, asked)
     if label is not None:
         return Reading("ok", shares=((label, 1.0),), stated=_unlike(answer, label, asked))
@@ -182,26 +182,26 @@ def read_label(answer: str, asked: Asked) -> Reading:
     return Reading("unparsable", "several_labels" if labels or others else "no_label", stated=answer)
 
 
-def _unlike(answer: str, label: str, asked: Asked) -> str | None:
+def _unlike(answer: str, label: str, asked: AnswerFormat) -> str | None:
     expected = label if asked.codes is None else asked.codes[asked.labels.index(label)]
     return None if answer == expected else answer
 
 
 @lru_cache(maxsize=65_536)
-def _meant(said: str, labels: tuple[str, ...]) -> str | None:
-    """The label a squeezed text is; a single letter is a label file's code and no answer, unless it is a label."""
+def _meant(normalised: str, labels: tuple[str, ...]) -> str | None:
+    """The label of a normalised text; a single letter is not an answer, unless it is a label."""
     for label in labels:
-        if said and squeezed(label) == said:
+        if normalised and squeezed(label) == normalised:
             return label
-    return label_for(said, labels) if len(said) > 1 else None
+    return label_for(normalised, labels) if len(normalised) > 1 else None
 
 
 @lru_cache(maxsize=65_536)
-def _emotion(said: str, labels: tuple[str, ...]) -> tuple[str | None, str | None] | None:
-    if len(said) > 3 or said in _SHORT_WORDS or said in labels:
-        label = _meant(said, labels)
+def _emotion(normalised: str, labels: tuple[str, ...]) -> tuple[str | None, str | None] | None:
+    if len(normalised) > 3 or normalised in _SHORT_WORDS or normalised in labels:
+        label = _meant(normalised, labels)
         if label is not None:
             return label, None
-        if is_emotion(said):
-            return None, said
+        if is_emotion(normalised):
+            return None, normalised
     return None

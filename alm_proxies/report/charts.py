@@ -1,4 +1,4 @@
-"""The charts every page shares; each comes in two widths, with a tooltip on every mark and its figures as a table."""
+"""Charts for report pages: each in two widths, with a tooltip on every mark and its values as a table."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One value, perhaps with its interval, per label, group or step; the role gives colour and shape."""
+    """One value, optionally with its interval, per label, group or step; the role sets colour and shape."""
 
     name: str
     role: str
@@ -33,7 +33,7 @@ class Series:
         low: Sequence[float] | Floats | None = None,
         high: Sequence[float] | Floats | None = None,
     ) -> Series:
-        """A series from plain numbers; without ends the values have no interval."""
+        """A series from plain numbers; without `low` and `high` the values have no interval."""
         unknown = [math.nan] * len(values)
         ends = zip(values, unknown if low is None else low, unknown if high is None else high, strict=True)
         return cls(name, role, tuple(Interval(float(v), float(a), float(b)) for v, a, b in ends))
@@ -41,7 +41,7 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A series along a horizontal axis; `fit` is a smooth curve drawn dotted behind it."""
+    """A series along a horizontal axis; `fit` is a smooth curve, drawn dotted behind it."""
 
     series: Series
     at: tuple[float, ...]
@@ -50,7 +50,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Cloud:
-    """Distributions to be shown as points of the simplex; equal ones share a mark that is the larger for it."""
+    """Distributions drawn as points in the simplex; equal distributions share one larger mark."""
 
     name: str
     role: str
@@ -68,7 +68,7 @@ def bars(
     note: str = "",
     digits: int = 3,
 ) -> Chart:
-    """Grouped horizontal bars: shares of the classes by source, parts of a variance, and the like."""
+    """Grouped horizontal bars, for example class shares by source or variance components."""
 
     def draw(width: float) -> Drawing:
         thick = 11.0 if len(series) > 1 else 15.0
@@ -85,14 +85,14 @@ def bars(
         for index, row in enumerate(rows):
             y = top + index * step + 5
             sheet.text(left - 9, y + (step - 11) / 2 + 4, shorten(row, left - 9), "label", "end")
-            for place, one in enumerate(series):
-                value = one.values[index]
+            for place, drawn in enumerate(series):
+                value = drawn.values[index]
                 if math.isnan(value.estimate):
                     continue
                 at, middle = y + place * thick, y + place * thick + thick / 2 - 0.5
                 start, end = sorted((scale(0.0), scale(value.estimate)))
-                tip = f"{row} · {one.name}\n{interval_words(value, digits)}"
-                sheet.rect(start, at, end - start, thick - 1.5, f"mark bar {one.role}", tip=tip)
+                tip = f"{row} · {drawn.name}\n{interval_words(value, digits)}"
+                sheet.rect(start, at, end - start, thick - 1.5, f"mark bar {drawn.role}", tip=tip)
                 _whisker(sheet, scale, value, middle, tip)
                 if not many:
                     sheet.text(max(end, _end(scale, value)) + 5, middle + 4, number(value.estimate, digits), "value")
@@ -106,7 +106,7 @@ def dots(
     name: str, title: str, axis: str, rows: Sequence[str], series: Sequence[Series], *, alt: str, note: str = "",
     reference: tuple[str, float] | None = None, digits: int = 3, headings: Mapping[int, str] | None = None,
 ) -> Chart:  # fmt: skip
-    """Points with intervals: one row per stratum or group, one shape per method; headings stand before their row."""
+    """Points with intervals: one row per stratum or group, one shape per method; `headings` are above their row."""
     above = headings or {}
 
     def draw(width: float) -> Drawing:
@@ -134,14 +134,14 @@ def dots(
             elif index:
                 sheet.line(0, y, width, y, "grid")
             sheet.text(0, y + step / 2 + 4, shorten(row, left - 6))
-            for place, one in enumerate(series):
-                value, middle = one.values[index], y + 6 + gap * (place + 0.5)
+            for place, drawn in enumerate(series):
+                value, middle = drawn.values[index], y + 6 + gap * (place + 0.5)
                 if math.isnan(value.estimate):
                     continue
-                tip = f"{row} · {one.name}\n{interval_words(value, digits)}"
+                tip = f"{row} · {drawn.name}\n{interval_words(value, digits)}"
                 if not math.isnan(value.low):
-                    sheet.line(scale(value.low), middle, scale(value.high), middle, f"interval {one.role}")
-                sheet.mark(scale(value.estimate), middle, one.role, tip=tip, size=4.2)
+                    sheet.line(scale(value.low), middle, scale(value.high), middle, f"interval {drawn.role}")
+                sheet.mark(scale(value.estimate), middle, drawn.role, tip=tip, size=4.2)
             y += step
         return sheet
 
@@ -156,9 +156,9 @@ def curves(
     name: str, title: str, across: str, up: str, lines: Sequence[Line], *, alt: str, note: str = "",
     references: Sequence[tuple[str, str, float]] = (), stop: tuple[str, float] | None = None, digits: int = 3,
 ) -> Chart:  # fmt: skip
-    """Lines over a number of votes: saturation with its fit, learning curves; references are level lines."""
+    """Lines over a number of votes: saturation curves with their fit, learning curves; references are level lines."""
 
-    def told(x: float, value: Interval) -> str:
+    def tip(x: float, value: Interval) -> str:
         return f"{across}: {_step(x):g}\n{interval_words(value, digits)}"
 
     def draw(width: float) -> Drawing:
@@ -182,18 +182,18 @@ def curves(
             (along(x), down(i.estimate)) for line in lines for x, i in zip(line.at, line.series.values, strict=True)
         ]
         for words, role, level in references:
-            said, y = f"{words} {number(level, digits)}", down(level)
-            sheet.line(left, y, width, y, f"fit {role}", tip=said)
-            start, base = freest(said, ((left + 6, y + 14), (left + 6, y - 5)), width - 6, taken)
-            sheet.text(start, base, said, "note")
-            taken += [(start + 20.0 * step, base - 4) for step in range(int(text_width(said) / 20) + 1)]
+            text, y = f"{words} {number(level, digits)}", down(level)
+            sheet.line(left, y, width, y, f"fit {role}", tip=text)
+            start, base = freest(text, ((left + 6, y + 14), (left + 6, y - 5)), width - 6, taken)
+            sheet.text(start, base, text, "note")
+            taken += [(start + 20.0 * step, base - 4) for step in range(int(text_width(text) / 20) + 1)]
         if stop and along.low <= stop[1] <= along.high:
             x = along(stop[1])
             sheet.line(x, top, x, bottom, "reference")
             late = x > width * 0.6
             sheet.text(x + (-6 if late else 6), top + 8, stop[0], "note", "end" if late else "start")
         for line in lines:
-            _points(sheet, line, along, down, told)
+            _points(sheet, line, along, down, tip)
         return sheet
 
     steps = sorted({x for line in lines for x in line.at})
@@ -206,9 +206,9 @@ def curves(
 def calibration(
     name: str, title: str, across: str, up: str, lines: Sequence[Line], *, alt: str, note: str = "", digits: int = 3
 ) -> Chart:
-    """What was said against what came true, with the diagonal on which both agree."""
+    """A calibration curve: predicted probability against observed frequency, with the diagonal as reference."""
 
-    def told(x: float, value: Interval) -> str:
+    def tip(x: float, value: Interval) -> str:
         return f"{across}: {number(x, digits)}\n{up}: {interval_words(value, digits)}"
 
     def draw(width: float) -> Drawing:
@@ -227,7 +227,7 @@ def calibration(
         sheet.horizontal_axis(along, bottom, bottom, across)
         sheet.line(along(extent.low), down(extent.low), along(extent.high), down(extent.high), "reference")
         for line in lines:
-            _points(sheet, line, along, down, told)
+            _points(sheet, line, along, down, tip)
         return sheet
 
     rows: list[list[Cell]] = [
@@ -240,7 +240,7 @@ def heat(
     name: str, title: str, rows: Sequence[str], columns: Sequence[str], values: Floats, *, row_title: str,
     column_title: str, alt: str, note: str = "",
 ) -> Chart:  # fmt: skip
-    """A matrix of shares, one square per pair of labels, darker for more; the share is written in it as per cent."""
+    """A matrix of shares, one square per pair of labels, darker for larger shares, with the share in per cent."""
 
     def draw(width: float) -> Drawing:
         left = _left(rows, width)
@@ -279,7 +279,7 @@ def simplex(
     name: str, title: str, labels: Sequence[str], clouds: Sequence[Cloud], *, alt: str, note: str = "",
     means: bool = True,
 ) -> Chart:  # fmt: skip
-    """Distributions over K labels as points of a K-cornered polygon, x = sum_k p_k corner_k; large marks: means."""
+    """Distributions over K labels as points of a K-cornered polygon, x = sum_k p_k corner_k; large marks are means."""
     corners = _corners(len(labels))
 
     def draw(width: float) -> Drawing:
@@ -312,7 +312,7 @@ def simplex(
 
 
 def votes_picture(labels: Sequence[str], series: Sequence[Series], *, alt: str) -> str:
-    """A small picture of one utterance's distributions, for an example card."""
+    """A small bar chart of one utterance's distributions, for an example card."""
     thick, left, width = 7.0, min(88.0, max(map(text_width, labels)) + 8), 330.0
     step = thick * len(series) + 7
     sheet = Drawing(width, 0)
@@ -324,11 +324,11 @@ def votes_picture(labels: Sequence[str], series: Sequence[Series], *, alt: str) 
     for index, label in enumerate(labels):
         y = top + index * step
         sheet.text(left - 7, y + (step - 7) / 2 + 4, shorten(label, left - 7, 11), "tick", "end")
-        for place, one in enumerate(series):
-            value = one.values[index].estimate
-            tip = f"{label} · {one.name}\n{100 * value:.0f} %"
+        for place, drawn in enumerate(series):
+            value = drawn.values[index].estimate
+            tip = f"{label} · {drawn.name}\n{100 * value:.0f} %"
             wide = scale(value) - scale(0.0)
-            sheet.rect(left, y + place * thick, wide, thick - 1.2, f"mark bar {one.role}", tip=tip)
+            sheet.rect(left, y + place * thick, wide, thick - 1.2, f"mark bar {drawn.role}", tip=tip)
     sheet.line(left, top - 3, left, top + step * len(labels) - 4, "baseline")
     return sheet.svg(alt)
 
@@ -364,12 +364,12 @@ def _chart(name: str, title: str, alt: str, note: str, draw: Callable[[float], D
 
 
 def _table(first: str, rows: Sequence[str], series: Sequence[Series], digits: int) -> Table:
-    columns = [Column(first), *(Column(one.name, digits) for one in series)]
-    return Table.of(columns, [[row, *(one.values[i] for one in series)] for i, row in enumerate(rows)])
+    columns = [Column(first), *(Column(drawn.name, digits) for drawn in series)]
+    return Table.of(columns, [[row, *(drawn.values[i] for drawn in series)] for i, row in enumerate(rows)])
 
 
 def _points(sheet: Drawing, line: Line, along: Scale, down: Scale, tip: Callable[[float, Interval], str]) -> None:
-    """A line's fit, or the line through its points, and a mark with its interval at each of them."""
+    """Draw a line's fit, or the line through its points, and a mark with its interval at each point."""
     role = line.series.role
     known = [(x, i) for x, i in zip(line.at, line.series.values, strict=True) if not math.isnan(i.estimate)]
     if line.fit:

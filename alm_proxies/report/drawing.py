@@ -1,4 +1,4 @@
-"""SVG by hand: scales with round ticks, marks with tooltips, and one palette for light, dark and exported pictures."""
+"""SVG drawing: scales with round ticks, marks with tooltips, one palette for light, dark and exported pictures."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from alm_proxies.errors import need
 
-# Okabe and Ito's colours, lifted for dark paper; the roles a series can have, in legend order.
+# Okabe and Ito's colours, lighter on a dark background; the roles a series can have, in legend order.
 LIGHT = {
     "paper": "#fffefb", "raised": "#f6f3ec", "ink": "#1d1c1a", "muted": "#67645d", "grid": "#e4e0d6",
     "human": "#0072b2", "proxy": "#d55e00", "fused": "#00835f", "human-only": "#3a9bd9", "weighted": "#b3528a",
@@ -34,20 +34,20 @@ _FONT = "Inter, 'Segoe UI', Helvetica, Arial, 'Liberation Sans', sans-serif"
 
 
 def chart_style() -> str:
-    """The style sheet every chart is drawn with, in terms of the palette's variables."""
+    """The style sheet of every chart; colours are the palette's CSS variables."""
     return Path(__file__).with_name("chart.css").read_text(encoding="utf-8")
 
 
 def text_width(words: str, size: float = 12.0) -> float:
-    """About how many pixels a line of text takes."""
+    """The approximate width of a line of text in pixels."""
     return len(words) * _LETTER * size / 12.0
 
 
 def freest(
-    said: str, places: Sequence[tuple[float, float]], right: float, taken: Sequence[tuple[float, float]]
+    text: str, places: Sequence[tuple[float, float]], right: float, taken: Sequence[tuple[float, float]]
 ) -> tuple[float, float]:
-    """Of the places for words, and the same at the right end, the one that covers the fewest points."""
-    wide = text_width(said)
+    """The position for a text that covers the fewest points, among `places` and the same heights at the right end."""
+    wide = text_width(text)
     places = [*places, *((right - wide, y) for _, y in places)]
 
     def covered(place: tuple[float, float]) -> int:
@@ -58,13 +58,13 @@ def freest(
 
 
 def shorten(words: str, width: float, size: float = 12.0) -> str:
-    """The words, cut with an ellipsis where they would take more than `width` pixels."""
+    """The text, shortened with an ellipsis if it is wider than `width` pixels."""
     fits = int(width / (_LETTER * size / 12.0))
     return words if len(words) <= fits else words[: max(1, fits - 1)].rstrip() + "…"
 
 
 def wrap(words: str, width: float, size: float = 12.0) -> list[str]:
-    """The words in as many lines of `width` pixels as they need."""
+    """The text wrapped into lines of at most `width` pixels."""
     lines = [""]
     for word in words.split():
         longer = f"{lines[-1]} {word}".strip()
@@ -76,12 +76,12 @@ def wrap(words: str, width: float, size: float = 12.0) -> list[str]:
 
 
 def listed(words: Sequence[str], last: str = "and") -> str:
-    """Words in a row: "a, b and c"."""
+    """The words as a list in prose: "a, b and c"."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {last} {words[-1]}"
 
 
 def number(value: float, digits: int = 3) -> str:
-    """A number for people: fixed digits, a real minus sign, "n/a" for what is not known."""
+    """A number as text: fixed digits, a typographic minus sign, "n/a" for NaN."""
     if not math.isfinite(value):
         return "n/a" if math.isnan(value) else ("∞" if value > 0 else "−∞")
     words = f"{value:,.{digits}f}"
@@ -90,7 +90,7 @@ def number(value: float, digits: int = 3) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """A straight line from values to pixels, with round ticks."""
+    """A linear scale from values to pixels, with round ticks."""
 
     low: float
     high: float
@@ -101,7 +101,7 @@ class Scale:
     def over(
         cls, values: Iterable[float], start: float, end: float, *, zero: bool = False, room: float = 0.04
     ) -> Scale:
-        """A scale that holds all finite values (and zero, if asked) with a little room at both ends."""
+        """A scale that covers all finite values (and zero, with `zero`), with some margin at both ends."""
         finite = [float(value) for value in values if math.isfinite(value)]
         low, high = (min(finite), max(finite)) if finite else (0.0, 1.0)
         if zero:
@@ -118,7 +118,7 @@ class Scale:
         return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
 
     def ticks(self, about: int = 5) -> list[float]:
-        """Round values inside the scale, about as many as asked."""
+        """Round tick values inside the scale, approximately as many as asked."""
         raw = (self.high - self.low) / max(1, about)
         power = 10.0 ** math.floor(math.log10(raw))
         step = next(nice * power for nice in (1.0, 2.0, 2.5, 5.0, 10.0) if raw <= nice * power * 1.0001)
@@ -128,13 +128,13 @@ class Scale:
 
 
 def tick_words(ticks: Sequence[float]) -> list[str]:
-    """The ticks in words, all with as many digits as the finest of them needs."""
+    """The ticks as text, all with the same number of digits."""
     digits = max((len(f"{tick:.6f}".rstrip("0").split(".")[1]) for tick in ticks), default=0)
     return [number(tick, digits) for tick in ticks]
 
 
 class Drawing:
-    """Marks, lines and words on a sheet of `width` x `height`; `svg` gives the finished picture."""
+    """Marks, lines and text on a canvas of `width` x `height`; `svg` gives the finished picture."""
 
     def __init__(self, width: float, height: float) -> None:
         self.width = width
@@ -160,7 +160,7 @@ class Drawing:
             self._parts.append(f'<path d="M{way}"{_kind(kind, tip)}/>')
 
     def mark(self, x: float, y: float, role: str, *, tip: str = "", size: float = 4.0, faint: bool = False) -> None:
-        """A point in the shape and colour of its role, so that neither is needed alone to tell series apart."""
+        """A point in the shape and colour of its role; series differ in both."""
         kind = f"mark point {role}" + (" faint" if faint else "")
         shape = SHAPES[role]
         if shape in ("circle", "ring"):
@@ -179,12 +179,12 @@ class Drawing:
         self.path([(x + s * dx, y + s * dy) for dx, dy in ways[shape]], kind, closed=True, tip=tip)
 
     def text(self, x: float, y: float, words: str, kind: str = "label", anchor: str = "start") -> None:
-        """A line of words; anchor is start, middle or end."""
+        """A line of text; `anchor` is start, middle or end."""
         place = "" if anchor == "start" else f' text-anchor="{anchor}"'
         self._parts.append(f'<text x="{_n(x)}" y="{_n(y)}"{place} class="{kind}">{escape(words)}</text>')
 
     def legend(self, entries: Sequence[tuple[str, str]], x: float, y: float, *, bars: bool = False) -> float:
-        """Names with their shapes (or swatches), wrapped to the sheet; gives the height used."""
+        """The legend: names with their shapes (or swatches), wrapped to the width; returns the height used."""
         at, row = x, 0
         for name, role in entries:
             needed = 16 + text_width(name) + 26
@@ -202,7 +202,7 @@ class Drawing:
     def horizontal_axis(
         self, scale: Scale, top: float, bottom: float, title: str, *, about: int = 5, ticks: Sequence[float] = ()
     ) -> None:
-        """Grid lines, tick words and the name of the horizontal axis, right-aligned below it, in two lines if long."""
+        """Grid lines, tick labels and the name of the horizontal axis, right-aligned below it, in two lines if long."""
         values = list(ticks) or scale.ticks(about)
         for value, words in zip(values, tick_words(values), strict=True):
             self.line(scale(value), top, scale(value), bottom, "grid")
@@ -213,7 +213,7 @@ class Drawing:
         self.height += 14 * (len(lines) - 1)
 
     def vertical_axis(self, scale: Scale, left: float, right: float, title: str, *, about: int = 5) -> None:
-        """Grid lines, tick words and the name of the vertical axis, written level above it."""
+        """Grid lines, tick labels and the name of the vertical axis, written horizontally above it."""
         values = scale.ticks(about)
         for value, words in zip(values, tick_words(values), strict=True):
             self.line(left, scale(value), right, scale(value), "grid")
@@ -221,7 +221,7 @@ class Drawing:
         self.text(0, min(scale.start, scale.end) - 10, title, "axis")
 
     def svg(self, alt: str) -> str:
-        """The picture as an SVG element that says in one sentence what it shows."""
+        """The picture as an SVG element with one sentence of alternative text."""
         box = f'viewBox="0 0 {_n(self.width)} {_n(self.height)}" width="{_n(self.width)}" height="{_n(self.height)}"'
         return (
             f'<svg xmlns="http://www.w3.org/2000/svg" {box} class="chart" role="img" aria-label="{escape(alt)}">'
@@ -230,9 +230,9 @@ class Drawing:
 
 
 def standalone(svg: str) -> str:
-    """The same picture as a file of its own: light palette, white sheet with a margin, no variables left."""
+    """The picture as a standalone SVG: light palette, white background with a margin, no CSS variables."""
     colours = {**LIGHT, "paper": "#ffffff"}
-    style = re.sub(r"var\(--([a-z-]+)\)", lambda found: colours[found[1]], chart_style())
+    style = re.sub(r"var\(--([a-z-]+)\)", lambda match: colours[match[1]], chart_style())
     start = svg.index(">") + 1
     sheet = f'<rect x="-{_MARGIN}" y="-{_MARGIN}" width="100%" height="100%" fill="#ffffff"/>'
     head = re.sub(r'viewBox="0 0 ([\d.]+) ([\d.]+)" width="[\d.]+" height="[\d.]+"', _with_margin, svg[:start])
@@ -240,8 +240,8 @@ def standalone(svg: str) -> str:
     return f"{head}<style>.chart{{font-family:{_FONT}}}{style}</style>{sheet}{bare}"
 
 
-def _with_margin(found: re.Match[str]) -> str:
-    width, height = (float(found[place]) + 2 * _MARGIN for place in (1, 2))
+def _with_margin(match: re.Match[str]) -> str:
+    width, height = (float(match[place]) + 2 * _MARGIN for place in (1, 2))
     box = f"-{_MARGIN} -{_MARGIN} {_n(width)} {_n(height)}"
     return f'viewBox="{box}" width="{_n(width)}" height="{_n(height)}"'
 

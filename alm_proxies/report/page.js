@@ -8,7 +8,7 @@
     root.dataset.theme = now === "dark" ? "light" : "dark";
   });
 
-  // Tables: a press on a column's name sorts by it, a second press the other way; unknown values stay last.
+  // Tables: a click on a column's name sorts by it, a second click reverses the order; missing values stay last.
   const compare = (a, b) => {
     const x = Number(a), y = Number(b);
     return Number.isNaN(x) || Number.isNaN(y) ? a.localeCompare(b) : x - y;

@@ -1,4 +1,4 @@
-"""One offline page: a headline in words, then sections of text, charts, sortable tables and examples one can hear."""
+"""A report page that works offline: a headline, then sections of text, charts, sortable tables and audio examples."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 
 _LONG = 24
-"""Words longer than this get a column wide enough to be read on a phone."""
+"""Texts longer than this get a column wide enough to be read on a phone."""
 Cell = str | int | float | Interval | None
 
 
 def interval_words(interval: Interval, digits: int = 3) -> str:
-    """The estimate and, where it is known, its interval in brackets."""
+    """The estimate and, if it is known, its interval in brackets."""
     estimate = number(interval.estimate, digits)
     if math.isnan(interval.low) or math.isnan(interval.high):
         return estimate
@@ -38,7 +38,7 @@ def interval_words(interval: Interval, digits: int = 3) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of a table: its name, how many digits its figures get, and a hint shown on hovering the name."""
+    """A column of a table: its name, the number of digits of its values, and a tooltip for the name."""
 
     name: str
     digits: int = 3
@@ -47,7 +47,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table that sorts by a press on a column's name; None is a dash and sorts last; a folded one opens on demand."""
+    """A table, sorted by a click on a column's name; None is a dash and sorts last; a folded table opens on demand."""
 
     columns: tuple[Column, ...]
     rows: tuple[tuple[Cell, ...], ...]
@@ -94,7 +94,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A picture in two widths (a screen's and a phone's), what it shows in one sentence, and its figures as a table."""
+    """A picture in two widths (screen and phone), its description in one sentence, and its values as a table."""
 
     name: str
     title: str
@@ -105,7 +105,7 @@ class Chart:
     note: str = ""
 
     def html(self) -> Markup:
-        """The chart as a figure element; its numbers fold out below it."""
+        """The chart as a figure element, with its numbers in a folded table below."""
         note = f'<p class="note">{_inline(self.note)}</p>' if self.note else ""
         return _markup(
             f'<figure id="{escape(self.name)}"><figcaption>{escape(self.title)}</figcaption>'
@@ -114,7 +114,7 @@ class Chart:
         )
 
     def save(self, folder: str | Path) -> tuple[Path, ...]:
-        """Write the wide picture as <name>.svg and, where the extra `png` is installed, as <name>.png into a folder."""
+        """Write the wide picture into a folder as <name>.svg and, if the extra `png` is installed, as <name>.png."""
         svg = standalone(self.wide)
         paths = [Path(folder) / f"{self.name}.svg"]
         write_text(paths[0], printable_lines(svg))
@@ -126,7 +126,7 @@ class Chart:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """Paragraphs; `backticks` mark code. A notice is set apart: something the reader must know or do."""
+    """Paragraphs; `backticks` mark code. A notice is highlighted: something the reader must know or do."""
 
     words: str
     kind: Literal["plain", "notice"] = "plain"
@@ -139,13 +139,13 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Sound:
-    """A recording to be played from within the page."""
+    """A recording that is embedded in the page."""
 
     content: bytes
     kind: Literal["audio/wav", "audio/flac", "audio/ogg", "audio/mpeg"] = "audio/wav"
 
     def html(self, name: str) -> str:
-        """A player whose recording is part of the page."""
+        """An audio player with the recording embedded as a data URI."""
         data = base64.b64encode(self.content).decode("ascii")
         source = f"data:{self.kind};base64,{data}"
         return f'<audio controls preload="metadata" aria-label="{escape(name)}" src="{source}"></audio>'
@@ -153,7 +153,7 @@ class Sound:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One utterance to look at: what is known of it, a picture of its votes, what was said and how it sounds."""
+    """One example utterance: its metadata, a picture of its votes, its transcript and its recording."""
 
     title: str
     facts: Mapping[str, str]
@@ -175,9 +175,9 @@ class Examples:
     @staticmethod
     def _card(example: Example) -> str:
         facts = "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in example.facts.items())
-        said = f"<blockquote>{escape(example.transcript)}</blockquote>" if example.transcript else ""
+        spoken = f"<blockquote>{escape(example.transcript)}</blockquote>" if example.transcript else ""
         sound = example.sound.html(example.title) if example.sound else ""
-        return f"<article><h3>{escape(example.title)}</h3>{said}{sound}{example.picture}<dl>{facts}</dl></article>"
+        return f"<article><h3>{escape(example.title)}</h3>{spoken}{sound}{example.picture}<dl>{facts}</dl></article>"
 
 
 Block = Text | Table | Chart | Examples
@@ -185,7 +185,7 @@ Block = Text | Table | Chart | Examples
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A part of the page: its title, what it says in a sentence, and the evidence."""
+    """A section of the page: its title, its result in one sentence, and the evidence."""
 
     title: str
     lead: str
@@ -193,7 +193,7 @@ class Section:
 
     @property
     def anchor(self) -> str:
-        """The section's name in links."""
+        """The section's anchor in links."""
         return re.sub(r"[^a-z0-9]+", "-", self.title.lower()).strip("-")
 
 
@@ -208,7 +208,7 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A report: kind, headline in words, short summary, key figures, sections, how it was made, a notice above all."""
+    """A report: kind, headline, short summary, key figures, sections, provenance (`made`), and a notice at the top."""
 
     kind: str
     headline: str
@@ -224,7 +224,7 @@ class Page:
         return tuple(block for section in self.sections for block in section.blocks if isinstance(block, Chart))
 
     def html(self) -> str:
-        """The whole page as one string that needs nothing else and is allowed to load nothing else."""
+        """The whole page as one HTML string; it loads no other file, and its content security policy forbids it."""
         from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
         folder = Path(__file__).parent
@@ -248,7 +248,7 @@ class Page:
         return printable_lines(whole)
 
     def write(self, path: str | Path, *, pictures: bool = True) -> None:
-        """Write the page and, beside it, <name>_charts/ with every chart as SVG and, with the extra `png`, as PNG."""
+        """Write the page and, next to it, <name>_charts/ with every chart as SVG and, with the extra `png`, as PNG."""
         target = Path(path)
         write_text(target, self.html())
         if pictures:
@@ -281,7 +281,7 @@ def _title(hint: str) -> str:
 def _markup(html: str) -> Markup:
     from markupsafe import Markup
 
-    return Markup(html)  # everything put together here was escaped piece by piece
+    return Markup(html)  # all parts have been escaped before
 
 
 def _palette() -> str:

@@ -23,7 +23,7 @@ CLIP = Audio(np.zeros(1600, dtype=np.float32), 16_000)
 CROSSED = {"temperature": [0.6, 0.8, 1.0], "focus": ["voice", "words"], "label_orders": 2}
 
 
-def made(votes: int | None = None, **changes: Any) -> Annotator:
+def annotator_with(votes: int | None = None, **changes: Any) -> Annotator:
     values = {"name": "one", "engine": "scripted", "model": "m", "cross": CROSSED, **changes}
     return Annotator.of(AnnotatorFile.model_validate(values)).ready(changes.get("labels", MSP), votes)
 
@@ -60,7 +60,7 @@ def test_any_number_of_first_cells_uses_every_value_about_equally_often(t: int, 
 
 
 def test_focus_and_temperature_are_not_confounded() -> None:
-    pairs = Counter((cell.temperature, cell.focus) for cell in made().cells)
+    pairs = Counter((cell.temperature, cell.focus) for cell in annotator_with().cells)
     assert set(pairs.values()) == {2}
     assert len(pairs) == 6
 
@@ -68,7 +68,7 @@ def test_focus_and_temperature_are_not_confounded() -> None:
 @settings(max_examples=50, deadline=None)
 @given(st.integers(1, 40), st.integers(0, 40), st.text(min_size=1, max_size=10))
 def test_raising_votes_keeps_the_cell_and_the_seed_of_every_first_draw(few: int, more: int, utterance: str) -> None:
-    one, other = made(few), made(few + more)
+    one, other = annotator_with(few), annotator_with(few + more)
     for draw in range(few):
         (first,), (second,) = (
             annotator.askings(utterance, [draw], CLIP, PromptContext(), 7) for annotator in (one, other)
@@ -79,7 +79,7 @@ def test_raising_votes_keeps_the_cell_and_the_seed_of_every_first_draw(few: int,
 
 
 def test_the_seed_of_a_draw_does_not_depend_on_which_draws_share_its_request() -> None:
-    annotator = made(36)
+    annotator = annotator_with(36)
     together = annotator.askings("u", range(36), CLIP, PromptContext(), 7)
     assert len(together) == 12
     assert all(len(asking.draws) == 3 for asking in together)
@@ -90,13 +90,13 @@ def test_the_seed_of_a_draw_does_not_depend_on_which_draws_share_its_request() -
 
 
 def test_draws_of_one_cell_share_a_request_whose_seeds_are_consecutive() -> None:
-    asking = made(36).askings("u", range(36), CLIP, PromptContext(), 7)[0]
+    asking = annotator_with(36).askings("u", range(36), CLIP, PromptContext(), 7)[0]
     assert asking.draws == (0, 12, 24)
     assert [s - asking.request.seeds[0] for s in asking.request.seeds] == [0, 1, 2]
 
 
-def test_codes_belong_to_places_so_each_order_gives_a_label_another_code() -> None:
-    annotator = made(cross={"label_orders": 8}, votes=8)
+def test_codes_belong_to_positions_so_each_order_gives_a_label_another_code() -> None:
+    annotator = annotator_with(cross={"label_orders": 8}, votes=8)
     codes: dict[str, set[str]] = {label: set() for label in MSP}
     for asking in annotator.askings("u", range(8), CLIP, PromptContext(), 7):
         question, asked = asking.request.questions[0], asking.asked[0]
@@ -108,8 +108,8 @@ def test_codes_belong_to_places_so_each_order_gives_a_label_another_code() -> No
     assert all(len(used) == 8 for used in codes.values())
 
 
-def test_the_recording_stands_before_everything_that_varies() -> None:
-    annotator = made(prompt="reference", cross={"focus": ["tone", "subtle"], "label_orders": 2})
+def test_the_recording_comes_before_everything_that_varies() -> None:
+    annotator = annotator_with(prompt="reference", cross={"focus": ["tone", "subtle"], "label_orders": 2})
     askings = annotator.askings("u", range(4), CLIP, PromptContext("Hello.", "a/1"), 7)
     heads = set()
     for asking in askings:
@@ -121,16 +121,16 @@ def test_the_recording_stands_before_everything_that_varies() -> None:
 
 
 def test_a_score_asks_all_its_orders_in_one_request() -> None:
-    annotator = made(elicit="score", cross={"label_orders": 8})
+    annotator = annotator_with(elicit="score", cross={"label_orders": 8})
     (asking,) = annotator.askings("u", range(8), CLIP, PromptContext(), 7)
     assert len(asking.request.questions) == annotator.votes == 8
     assert asking.draws == tuple(range(8))
 
 
-def test_what_changes_no_vote_is_in_no_digest_and_what_does_is() -> None:
-    digest = made().digest
+def test_the_digest_depends_only_on_settings_that_change_a_vote() -> None:
+    digest = annotator_with().digest
     for same in ({"serve": {"faults": {}}}, {"price": {"audio_minute": 1.0}}, {"votes": 3}, {"name": "other"}):
-        assert made(**same).digest == digest
+        assert annotator_with(**same).digest == digest
     for other in (
         {"model": "n"},
         {"revision": "abc"},
@@ -150,8 +150,8 @@ def test_what_changes_no_vote_is_in_no_digest_and_what_does_is() -> None:
         assert Annotator.of(AnnotatorFile.model_validate(values)).ready(labels).digest != digest
 
 
-def test_what_a_vote_heard_and_read_changes_its_material() -> None:
-    listener, reference = made(), made(prompt="reference", cross={})
+def test_the_material_digest_depends_on_the_audio_and_the_context() -> None:
+    listener, reference = annotator_with(), annotator_with(prompt="reference", cross={})
     context = PromptContext("Hello.", "a/1")
     assert listener.material("x", None, None, context) == listener.material("x", None, None, PromptContext())
     assert reference.material("x", None, None, context) != reference.material(
@@ -168,16 +168,16 @@ def test_what_a_vote_heard_and_read_changes_its_material() -> None:
         ({"prompt": "attributes", "elicit": "state", "cross": {"label_orders": 2}}, "shows no labels"),
         ({"cross": {"focus": ["face"]}}, "There are: voice, words"),
         ({"elicit": "score"}, "does not depend on"),
-        ({"elicit": "score", "cross": {"label_orders": 4}, "votes": 5}, "more than its 4 cells"),
-        ({"constrain": True, "answer": "words"}, "not drawn by their probability"),
+        ({"elicit": "score", "cross": {"label_orders": 4}, "votes": 5}, "more than the 4 cells"),
+        ({"constrain": True, "answer": "words"}, "not sampled by their probability"),
         ({"cross": {"label_orders": 9}}, "more than the 8 orders"),
         ({"serve": {"gpus": 2}}, "serve"),
         ({"prompt": "nothing"}, "there is no prompt 'nothing'"),
     ],
 )
-def test_what_cannot_be_is_refused_before_anything_is_asked(changes: dict[str, Any], says: str) -> None:
+def test_contradicting_settings_are_refused_before_anything_is_asked(changes: dict[str, Any], says: str) -> None:
     with pytest.raises(SettingsError) as caught:
-        made(**changes)
+        annotator_with(**changes)
     assert says in str(caught.value)
 
 
@@ -190,7 +190,7 @@ def test_a_shipped_annotator_can_be_read_and_made_ready(path: Path) -> None:
     assert annotator.card(7).estimand
 
 
-def test_a_prompt_of_ones_own_stands_beside_the_annotator_file(tmp_path: Path) -> None:
+def test_a_users_own_prompt_is_found_next_to_the_annotator_file(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text('elicits = "label"\nafter = "Pick:\\n{{ choices }}"')
     (tmp_path / "a.toml").write_text('name = "a"\nengine = "scripted"\nmodel = "m"\nprompt = "mine.toml"\n')
     annotator = Annotator.read(tmp_path / "a.toml", taxonomy="iemocap4")
@@ -198,7 +198,7 @@ def test_a_prompt_of_ones_own_stands_beside_the_annotator_file(tmp_path: Path) -
     assert asking.request.questions[0].turns[0].parts[-1] == "Pick:\nA: angry\nB: happy\nC: neutral\nD: sad"
 
 
-def test_a_shipped_annotator_is_found_by_its_name_and_a_wrong_name_is_said() -> None:
+def test_a_shipped_annotator_is_found_by_its_name_and_a_wrong_name_is_refused() -> None:
     assert Annotator.read("server_listener").name == "server-listener"
     with pytest.raises(SettingsError, match="Did you mean 'server_listener'"):
         Annotator.read("server_listner")

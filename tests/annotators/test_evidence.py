@@ -4,20 +4,20 @@ import numpy as np
 import polars as pl
 import soundfile
 
-from alm_proxies.annotators.evidence import TOLD, evidence_of, in_words
+from alm_proxies.annotators.evidence import FEATURE_WORDS, evidence_of, in_words
 
 
-def test_scores_are_told_by_degrees_and_unknown_ones_left_out() -> None:
-    scores: list[float | None] = [None] * len(TOLD)
+def test_scores_are_described_by_degrees_and_unknown_ones_left_out() -> None:
+    scores: list[float | None] = [None] * len(FEATURE_WORDS)
     for place, score in enumerate([0.49, 0.5, -1.0, -2.0]):
         scores[place] = score
     assert in_words(scores).splitlines() == [
-        f"- {TOLD[0].name}: about as usual",
-        f"- {TOLD[1].name}: slightly {TOLD[1].more}",
-        f"- {TOLD[2].name}: {TOLD[2].less}",
-        f"- {TOLD[3].name}: much {TOLD[3].less}",
+        f"- {FEATURE_WORDS[0].name}: about as usual",
+        f"- {FEATURE_WORDS[1].name}: slightly {FEATURE_WORDS[1].more}",
+        f"- {FEATURE_WORDS[2].name}: {FEATURE_WORDS[2].less}",
+        f"- {FEATURE_WORDS[3].name}: much {FEATURE_WORDS[3].less}",
     ]
-    assert in_words([None] * len(TOLD)) == ""
+    assert in_words([None] * len(FEATURE_WORDS)) == ""
 
 
 def test_what_is_usual_is_the_speakers_own(tmp_path: Path) -> None:
@@ -37,6 +37,6 @@ def test_what_is_usual_is_the_speakers_own(tmp_path: Path) -> None:
         "end": pl.Float64,
         "speaker": pl.String,
     }
-    told = evidence_of(pl.DataFrame(rows, schema=columns, orient="row")).by_utterance
-    assert "pitch: much higher" in told["low5"] or "pitch: higher" in told["low5"]
-    assert "pitch: much lower" in told["high5"] or "pitch: lower" in told["high5"]
+    evidence = evidence_of(pl.DataFrame(rows, schema=columns, orient="row")).by_utterance
+    assert "pitch: much higher" in evidence["low5"] or "pitch: higher" in evidence["low5"]
+    assert "pitch: much lower" in evidence["high5"] or "pitch: lower" in evidence["high5"]

@@ -27,7 +27,7 @@ def written(folder: Path, elicit: str, **serve: str) -> Path:
 
 
 @pytest.mark.parametrize("elicit", ["score", "sample"])
-def test_an_annotator_gives_label_shares_of_clips_at_hand(tmp_path: Path, elicit: str) -> None:
+def test_an_annotator_gives_label_shares_of_clips(tmp_path: Path, elicit: str) -> None:
     soundfile.write(tmp_path / "x.wav", 0.2 * np.sin(np.arange(8000) / 9), 16_000)
     annotator = Annotator.read(written(tmp_path, elicit), taxonomy=LABELS)
     shares = annotator.distribution([tmp_path / "x.wav", open_clip(tmp_path / "x.wav")], seed=5)
@@ -38,7 +38,7 @@ def test_an_annotator_gives_label_shares_of_clips_at_hand(tmp_path: Path, elicit
 
 
 def corrected(folder: Path, silence: tuple[float, float, float]) -> Path:
-    """A scorer that likes some labels whatever it hears: what it says of a clip is the truth times its liking."""
+    """A scorer with a bias towards some labels: its scores of a clip are the truth times the bias."""
     truth, liking = np.array([0.5, 0.3, 0.2]), np.array(silence)
     heard = truth * liking / (truth @ liking)
     rows = {"clip 0": heard, "silence": liking}
@@ -49,7 +49,7 @@ def corrected(folder: Path, silence: tuple[float, float, float]) -> Path:
     return folder / "a.toml"
 
 
-def test_what_silence_gets_is_divided_out_where_the_file_says_so(tmp_path: Path) -> None:
+def test_the_scores_of_silence_are_divided_out_if_the_file_asks_for_it(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "x.wav", 0.2 * np.sin(np.arange(8000) / 9), 16_000)
     path = corrected(tmp_path, (0.7, 0.2, 0.1))
     one = Annotator.read(path, taxonomy=LABELS)
@@ -61,23 +61,23 @@ def test_what_silence_gets_is_divided_out_where_the_file_says_so(tmp_path: Path)
     assert plain.digest != one.digest
 
 
-def test_a_label_that_silence_never_gets_and_prompts_that_tell_more_cannot_be_corrected(
+def test_a_label_without_content_free_probability_and_a_prompt_with_context_cannot_be_corrected(
     tmp_path: Path, wording: Wording
 ) -> None:
     soundfile.write(tmp_path / "x.wav", 0.2 * np.sin(np.arange(8000) / 9), 16_000)
     path = corrected(tmp_path, (0.8, 0.2, 0.0))
     with wording.refused(InputError):
         Annotator.read(path, taxonomy=LABELS).distribution([tmp_path / "x.wav"])
-    told = path.read_text()
-    path.write_text(told + 'prompt = "reference"\n')
+    text = path.read_text()
+    path.write_text(text + 'prompt = "reference"\n')
     with wording.refused(SettingsError):
         Annotator.read(path, taxonomy=LABELS)
-    path.write_text(told.replace('"score"', '"sample"'))
+    path.write_text(text.replace('"score"', '"sample"'))
     with wording.refused(SettingsError):
         Annotator.read(path, taxonomy=LABELS)
 
 
-def test_a_failing_engine_and_a_missing_taxonomy_are_said(tmp_path: Path, wording: Wording) -> None:
+def test_a_failing_engine_and_a_missing_taxonomy_are_refused(tmp_path: Path, wording: Wording) -> None:
     soundfile.write(tmp_path / "x.wav", 0.2 * np.sin(np.arange(8000) / 9), 16_000)
     path = written(tmp_path, "sample", faults="{ server_error = 1.0 }")
     with wording.refused(SettingsError):

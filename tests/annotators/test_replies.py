@@ -6,13 +6,13 @@ from hypothesis import strategies as st
 
 from alm_proxies.annotators.replies import read_reply, without_reasoning
 from alm_proxies.annotators.stated import schema
-from alm_proxies.annotators.wording import Asked
+from alm_proxies.annotators.wording import AnswerFormat
 from alm_proxies.taxonomy import TAXONOMIES
 
 MSP = TAXONOMIES["msp8"]
-WORDS = Asked("label", MSP)
-CODES = Asked("label", MSP, tuple("ABCDEFGH"))
-FOUR = Asked("label", ("angry", "happy", "neutral", "sad"))
+WORDS = AnswerFormat("label", MSP)
+CODES = AnswerFormat("label", MSP, tuple("ABCDEFGH"))
+FOUR = AnswerFormat("label", ("angry", "happy", "neutral", "sad"))
 TAXONOMY = st.one_of(
     st.sampled_from(list(TAXONOMIES.values())),
     st.lists(st.from_regex(r"[a-z]{3,9}( [a-z]{3,9})?", fullmatch=True), min_size=2, max_size=9, unique=True).map(
@@ -21,7 +21,7 @@ TAXONOMY = st.one_of(
 )
 
 
-def label_of(text: str, asked: Asked = WORDS) -> str | None:
+def label_of(text: str, asked: AnswerFormat = WORDS) -> str | None:
     reading = read_reply(text, asked)
     return reading.shares[0][0] if reading.status == "ok" else None
 
@@ -31,7 +31,7 @@ def test_every_label_of_every_taxonomy_reads_back_as_word_and_as_code(labels: tu
     codes = tuple("ABCDEFGHIJ"[: len(labels)])
     for code, label in zip(codes, labels, strict=True):
         for text in (label, label.upper(), f" {label}.\n", f'"{label}"', f"**{label}**"):
-            assert label_of(text, Asked("label", labels)) == label
+            assert label_of(text, AnswerFormat("label", labels)) == label
         for text in (
             code,
             code.lower(),
@@ -41,14 +41,14 @@ def test_every_label_of_every_taxonomy_reads_back_as_word_and_as_code(labels: tu
             f"{code}) {label}",
             f"{code}. {label}",
         ):
-            assert label_of(text, Asked("label", labels, codes)) == label
+            assert label_of(text, AnswerFormat("label", labels, codes)) == label
 
 
 @settings(deadline=None)
 @given(TAXONOMY, st.data())
-def test_a_label_said_as_it_stands_is_read_without_words_kept(labels: tuple[str, ...], data: st.DataObject) -> None:
+def test_an_exact_label_is_read_without_a_stated_text(labels: tuple[str, ...], data: st.DataObject) -> None:
     label = data.draw(st.sampled_from(labels))
-    reading = read_reply(label, Asked("label", labels))
+    reading = read_reply(label, AnswerFormat("label", labels))
     assert (reading.status, reading.shares, reading.stated) == ("ok", ((label, 1.0),), None)
 
 
@@ -60,7 +60,7 @@ def test_a_label_said_as_it_stands_is_read_without_words_kept(labels: tuple[str,
     st.sampled_from(["stop", "length", "content_filter", ""]),
 )
 def test_any_text_has_a_reading_whose_shares_sum_to_one(text: str, elicits: str, coded: bool, finish: str) -> None:
-    reading = read_reply(text, Asked(elicits, MSP, CODES.codes if coded else None, (1.0, 7.0)), finish)  # type: ignore[arg-type]
+    reading = read_reply(text, AnswerFormat(elicits, MSP, CODES.codes if coded else None, (1.0, 7.0)), finish)  # type: ignore[arg-type]
     assert (reading.status == "ok") == bool(reading.shares or reading.attributes)
     if reading.shares:
         assert sum(share for _, share in reading.shares) == pytest.approx(1.0)
@@ -105,11 +105,11 @@ _FRAGMENTS = st.sampled_from(
 @settings(max_examples=400, deadline=None)
 @given(st.lists(_FRAGMENTS, max_size=30).map(" ".join), st.sampled_from(["label", "primary_secondary", "distribution"]))
 def test_any_jumble_of_reply_parts_has_a_reading(text: str, elicits: str) -> None:
-    assert read_reply(text, Asked(elicits, MSP)).status in ("ok", "refused", "unparsable", "out_of_vocabulary")  # type: ignore[arg-type]
+    assert read_reply(text, AnswerFormat(elicits, MSP)).status in ("ok", "refused", "unparsable", "out_of_vocabulary")  # type: ignore[arg-type]
 
 
 def test_deep_json_and_huge_numbers_are_unparsable_and_do_not_raise() -> None:
-    asked = Asked("distribution", MSP)
+    asked = AnswerFormat("distribution", MSP)
     for text in ("{" * 5000, '{"a":' * 100_000, '{"sad": 1' + "0" * 6000 + "}", '{"sad": 1e999}', '{"sad": NaN}'):
         assert read_reply(text, asked).status == "unparsable"
 
@@ -146,11 +146,11 @@ def test_prose_gives_a_label_only_if_it_asserts_exactly_one(text: str, label: st
 
 @settings(deadline=None)
 @given(st.sampled_from(MSP), st.sampled_from(MSP))
-def test_a_negated_label_is_never_the_answer(denied: str, said: str) -> None:
-    assume(denied != said)
-    assert label_of(f"not {denied}, {said}") == said
+def test_a_negated_label_is_never_the_answer(denied: str, label: str) -> None:
+    assume(denied != label)
+    assert label_of(f"not {denied}, {label}") == label
     assert label_of(f"not {denied}") is None
-    assert label_of(f"{said}, not {denied}") == said
+    assert label_of(f"{label}, not {denied}") == label
 
 
 @pytest.mark.parametrize("text", ["frustrated", "The speaker sounds frustrated.", "Jealousy", "excited"])
@@ -172,7 +172,7 @@ def test_an_emotion_outside_the_taxonomy_is_counted_with_its_words(text: str) ->
 )
 def test_refusals_are_refused_and_not_read_for_labels(text: str) -> None:
     assert read_reply(text, WORDS).status == "refused"
-    assert read_reply(text, Asked("distribution", MSP)).status == "refused"
+    assert read_reply(text, AnswerFormat("distribution", MSP)).status == "refused"
 
 
 def test_a_filtered_reply_is_refused_and_a_cut_one_unparsable_even_when_it_begins_like_a_label() -> None:
@@ -206,8 +206,8 @@ def test_a_code_that_contradicts_its_label_is_no_answer() -> None:
     assert label_of("A sad speaker.", CODES) == "sad"
 
 
-def test_a_stated_distribution_is_validated_and_made_to_sum_to_one() -> None:
-    asked = Asked("distribution", FOUR.labels)
+def test_a_stated_distribution_is_validated_and_normalised() -> None:
+    asked = AnswerFormat("distribution", FOUR.labels)
     assert read_reply('{"angry": 10, "happy": 20, "neutral": 30, "sad": 40}', asked).shares == (
         ("angry", 0.1),
         ("happy", 0.2),
@@ -215,7 +215,9 @@ def test_a_stated_distribution_is_validated_and_made_to_sum_to_one() -> None:
         ("sad", 0.4),
     )
     assert read_reply('```json\n{"angry": "50%", "sad": "50%"}\n```', asked).shares == (("angry", 0.5), ("sad", 0.5))
-    assert read_reply('{"A": 1, "D": 0}', Asked("distribution", FOUR.labels, tuple("DCBA"))).shares == (("sad", 1.0),)
+    assert read_reply('{"A": 1, "D": 0}', AnswerFormat("distribution", FOUR.labels, tuple("DCBA"))).shares == (
+        ("sad", 1.0),
+    )
     for text, kind in [
         ('{"angry": 10, "happy": 20}', "sum"),
         ("{}", "sum"),
@@ -235,7 +237,7 @@ def test_a_stated_distribution_is_validated_and_made_to_sum_to_one() -> None:
 @given(st.lists(st.integers(0, 100), min_size=8, max_size=8).filter(any), st.booleans())
 def test_stated_shares_come_back_in_taxonomy_order_whatever_the_codes(counts: list[int], coded: bool) -> None:
     total = sum(counts)
-    asked = Asked("distribution", MSP, tuple("HGFEDCBA") if coded else None)
+    asked = AnswerFormat("distribution", MSP, tuple("HGFEDCBA") if coded else None)
     keys = asked.codes or MSP
     reading = read_reply(json.dumps({key: count / total for key, count in zip(keys, counts, strict=True)}), asked)
     expected = [(label, pytest.approx(count / total)) for label, count in zip(MSP, counts, strict=True) if count]
@@ -244,21 +246,21 @@ def test_stated_shares_come_back_in_taxonomy_order_whatever_the_codes(counts: li
 
 @settings(deadline=None)
 @given(st.floats(1, 7), st.floats(1, 7), st.floats(1, 7))
-def test_attributes_are_brought_from_the_prompts_scale_to_the_unit_one(v: float, a: float, d: float) -> None:
-    asked = Asked("attributes", (), None, (1.0, 7.0))
+def test_attributes_are_mapped_from_the_prompts_scale_to_0_to_1(v: float, a: float, d: float) -> None:
+    asked = AnswerFormat("attributes", (), None, (1.0, 7.0))
     reading = read_reply(json.dumps({"valence": v, "Arousal": a, "dominance": d}), asked)
     assert reading.attributes == pytest.approx(((v - 1) / 6, (a - 1) / 6, (d - 1) / 6))
 
 
 def test_attributes_outside_the_scale_or_missing_are_unparsable() -> None:
-    asked = Asked("attributes", (), None, (1.0, 7.0))
+    asked = AnswerFormat("attributes", (), None, (1.0, 7.0))
     assert read_reply('{"valence": 8, "arousal": 1, "dominance": 1}', asked).kind == "outside_scale"
     assert read_reply('{"valence": 4, "arousal": 1}', asked).kind == "attribute_missing"
     assert read_reply('{"valence": 4, "activation": 1, "dominance": 1}', asked).status == "ok"
 
 
 def test_primary_and_secondary_labels_are_kept_apart() -> None:
-    asked = Asked("primary_secondary", MSP, CODES.codes)
+    asked = AnswerFormat("primary_secondary", MSP, CODES.codes)
     reading = read_reply('{"primary": "A", "secondary": ["B", "A", "B", "jealous"]}', asked)
     assert (reading.shares, reading.secondary) == ((("angry", 1.0),), ("sad",))
     assert reading.stated is not None
@@ -268,9 +270,9 @@ def test_primary_and_secondary_labels_are_kept_apart() -> None:
 
 
 def test_the_schema_admits_what_is_read() -> None:
-    asked = Asked("distribution", FOUR.labels, tuple("ABCD"))
+    asked = AnswerFormat("distribution", FOUR.labels, tuple("ABCD"))
     assert schema(asked)["required"] == ["A", "B", "C", "D"]
-    assert schema(Asked("attributes", (), None, (1, 7)))["properties"]["arousal"] == {
+    assert schema(AnswerFormat("attributes", (), None, (1, 7)))["properties"]["arousal"] == {
         "type": "number",
         "minimum": 1,
         "maximum": 7,

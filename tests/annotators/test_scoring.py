@@ -24,7 +24,7 @@ def test_probabilities_sum_to_one_and_do_not_change_with_a_constant(values):
 
 
 @pytest.mark.parametrize("labels", [2, 3, 4, 5, 9])
-def test_a_liking_for_a_place_averages_out_over_all_label_orders(labels):
+def test_a_position_bias_averages_out_over_all_label_orders(labels):
     truth = np.random.default_rng(labels).dirichlet(np.ones(labels))
     liking = np.random.default_rng(1).normal(size=labels)
     orders = label_orders(labels, labels if labels % 2 == 0 else 2 * labels)
@@ -45,15 +45,15 @@ def test_an_impossible_label_has_no_share():
 
 
 @pytest.mark.parametrize(
-    ("values", "more", "said"),
+    ("values", "more", "message"),
     [
         ([0.0, 0.0], {}, "must be"),
-        ([[np.nan, 0.0]], {}, "hold no distribution"),
-        ([[-np.inf, -np.inf]], {}, "hold no distribution"),
+        ([[np.nan, 0.0]], {}, "give no distribution"),
+        ([[-np.inf, -np.inf]], {}, "give no distribution"),
         ([[0.0, 0.0]], {"content_free": [[0.0, 0.0], [0.0, 0.0]]}, "content-free scores are"),
-        ([[0.0, 0.0]], {"content_free": [[0.0, -np.inf]]}, "impossible without content"),
+        ([[0.0, 0.0]], {"content_free": [[0.0, -np.inf]]}, "content-free probability of a label is 0"),
     ],
 )
-def test_what_is_no_distribution_is_refused(values, more, said):
-    with pytest.raises(InputError, match=said):
+def test_scores_that_give_no_distribution_are_refused(values, more, message):
+    with pytest.raises(InputError, match=message):
         order_probabilities(values, **more)

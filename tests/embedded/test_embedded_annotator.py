@@ -96,7 +96,7 @@ def test_labels_it_has_not_learned_are_refused_before_anything_is_asked(
     code = run(["annotate", str(tmp_path / "wider.parquet"), "--annotator", "embedded", "-o", str(tmp_path / "out")])
     said = capsys.readouterr().err
     assert code == 2
-    assert "embedded knows angry, disgust, fear, happy, neutral, sad alone, and is asked for surprise, contempt" in said
+    assert "embedded has learned angry, disgust, fear, happy, neutral, sad only, not surprise, contempt" in said
     assert "Use a taxonomy of labels that it knows" in said
     assert not list((tmp_path / "out").rglob("*.parquet"))
 

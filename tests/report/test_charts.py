@@ -28,7 +28,7 @@ HUMAN = Series.of("human", "human", [0.5, 0.3, 0.2], [0.4, 0.2, 0.1], [0.6, 0.4,
 PROXY = Series.of("proxy", "proxy", [0.2, math.nan, 0.8])
 
 
-def test_bars_draw_what_is_known_and_leave_out_what_is_not() -> None:
+def test_bars_draw_known_values_and_leave_out_unknown_ones() -> None:
     chart = bars("shares", "Shares", "share of votes", LABELS, [HUMAN, PROXY], alt="Shares.")
     assert _tips(chart.wide, "rect") == [
         "anger · human\n0.500 [0.400, 0.600]", "anger · proxy\n0.200", "happiness · human\n0.300 [0.200, 0.400]",
@@ -69,7 +69,9 @@ def test_curves_name_both_axes_and_draw_the_fit_and_the_references() -> None:
 
 def test_a_perfectly_calibrated_series_lies_on_the_diagonal() -> None:
     values = (0.2, 0.5, 0.9)
-    chart = calibration("c", "C", "said", "came true", [Line(Series.of("fused", "fused", values), values)], alt="C.")
+    chart = calibration(
+        "c", "C", "predicted", "observed", [Line(Series.of("fused", "fused", values), values)], alt="C."
+    )
     root = ElementTree.fromstring(chart.wide)
     diagonal = next(node for node in root if node.attrib.get("class") == "reference").attrib["d"]
     (x1, y1), (x2, y2) = (map(float, part.split()) for part in diagonal[1:].split("L"))
@@ -118,7 +120,7 @@ def test_a_unanimous_distribution_lies_on_its_corner_of_the_simplex(labels: int)
     assert np.allclose(sorted(corners), sorted(marks), atol=0.02)
 
 
-def test_equal_distributions_share_a_mark_that_says_how_many_they_are() -> None:
+def test_equal_distributions_share_a_mark_with_their_number() -> None:
     points = np.array([[1.0, 0.0, 0.0]] * 9 + [[0.0, 1.0, 0.0]])
     many, one = _marks(
         simplex("s", "S", LABELS, [Cloud("human", "human", points)], alt="S.", means=False).wide, "circle"
@@ -151,8 +153,8 @@ def test_the_table_behind_a_chart_holds_its_values() -> None:
 
 
 def _marks(svg: str, tag: str) -> list[ElementTree.Element]:
-    found = ElementTree.fromstring(svg).iter(f"{{http://www.w3.org/2000/svg}}{tag}")
-    return [node for node in found if "mark" in node.attrib["class"].split() and "data-tip" in node.attrib]
+    elements = ElementTree.fromstring(svg).iter(f"{{http://www.w3.org/2000/svg}}{tag}")
+    return [node for node in elements if "mark" in node.attrib["class"].split() and "data-tip" in node.attrib]
 
 
 def _tips(svg: str, tag: str | None = None) -> list[str]:

@@ -35,9 +35,7 @@ def test_a_scale_holds_every_value_and_zero_when_asked(values: list[float], zero
 
 
 @given(st.lists(FIGURES, min_size=1, max_size=20), st.integers(2, 8))
-def test_ticks_lie_inside_the_scale_are_evenly_spaced_and_are_told_apart_in_words(
-    values: list[float], about: int
-) -> None:
+def test_ticks_are_inside_the_scale_evenly_spaced_and_distinct_as_text(values: list[float], about: int) -> None:
     scale = Scale.over(values, 0.0, 100.0)
     ticks = scale.ticks(about)
     assert len(ticks) <= 2.6 * about + 1
@@ -90,7 +88,7 @@ def test_text_and_series_stand_out_from_the_paper(palette: dict[str, str]) -> No
     assert all(_contrast(palette[role], palette["paper"]) >= 3.0 for role in ROLES)
 
 
-def test_words_from_outside_cannot_break_out_of_the_picture() -> None:
+def test_text_of_users_is_escaped_in_the_picture() -> None:
     sheet = Drawing(100, 50)
     sheet.text(0, 10, "<script>alert(1)</script>")
     sheet.mark(5, 5, "human", tip='"><img src=x>')

@@ -23,7 +23,7 @@ def test_a_page_holds_its_headline_figures_sections_and_how_it_was_made() -> Non
         assert words in html
 
 
-def test_nothing_from_outside_is_ever_markup() -> None:
+def test_text_of_users_is_always_escaped() -> None:
     table = Table.of([EVIL, Column(EVIL, hint=EVIL)], [[EVIL, EVIL]], EVIL)
     series = [Series.of(EVIL, "human", [0.5, 0.3, 0.2])]
     chart = bars(EVIL, EVIL, EVIL, [EVIL, "b", "c"], series, alt=EVIL, note=EVIL)
@@ -164,7 +164,7 @@ def _sound() -> Sound:
 
 
 class _Reader(HTMLParser):
-    """Counts what a browser would make of the page."""
+    """Counts the elements of a page as a browser would."""
 
     def __init__(self) -> None:
         super().__init__()

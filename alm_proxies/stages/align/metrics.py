@@ -124,6 +124,6 @@ def _why(results: Results) -> dict[str, str]:
 
 def _injected(card: AnnotatorCard | None) -> dict[str, Any]:
     """Whether a proxy is given transcripts, and what an injected one did to its votes; None is not known."""
-    told = None if card is None or card.told is None else "transcript" in card.told
+    told = None if card is None or card.context is None else "transcript" in card.context
     measured = None if card is None or card.injected is None else card.injected.model_dump()
     return {"told_transcripts": told, "measured": measured}

@@ -49,7 +49,7 @@ def not_measured(results: Results) -> list[str]:
 
 
 def _is_told(card: AnnotatorCard | None) -> bool | None:
-    return None if card is None or card.told is None else "transcript" in card.told
+    return None if card is None or card.context is None else "transcript" in card.context
 
 
 def _turned(name: str, one: Injected) -> str:

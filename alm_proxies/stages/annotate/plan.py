@@ -259,7 +259,7 @@ def _evidence(
     frame: pl.DataFrame, panel: Sequence[Annotator], folder: Path, findings: list[Finding]
 ) -> pl.DataFrame | None:
     """Measured prosody in words, kept beside the ledger; None where no prompt shows it."""
-    if not any("evidence" in annotator.prompt.lends for annotator in panel):
+    if not any("evidence" in annotator.prompt.context_fields for annotator in panel):
         return None
     from alm_proxies.annotators.evidence import evidence_of
 

@@ -198,7 +198,7 @@ def _votes(
         elicit="score",
         estimand="human votes",
         seed=settings.seed,
-        told=(),
+        context=(),
         trained_on_these_votes="out_of_fold",
         folds=folds,
     )

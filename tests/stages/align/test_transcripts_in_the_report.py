@@ -34,7 +34,7 @@ def report(cards: dict[str, AnnotatorCard], transcript: str | None = "Go.") -> A
 
 
 def card(*told: str, injected: Injected | None = None) -> AnnotatorCard:
-    return AnnotatorCard(digest="d", model="m", told=told, injected=injected)
+    return AnnotatorCard(digest="d", model="m", context=told, injected=injected)
 
 
 def test_what_was_measured_is_said_with_its_interval_and_beside_a_harmless_sentence() -> None:

@@ -128,7 +128,7 @@ def test_a_simulated_corpus_is_said_to_be_one_above_everything(corpus: tuple[Vot
     labels = fuse(votes, FuseSettings(method="human"), utterances=utterances).labels
     made = Utterances(utterances.frame, utterances.about.with_(made_by=MadeBy(stage="simulate")))
     whole = page(align(labels, votes, made, QUICK))
-    assert whole.index("This corpus is simulated: synthetic speech, and listeners that are made up") < whole.index(
+    assert whole.index("This corpus is simulated: the speech is synthetic and the listeners are a model") < whole.index(
         "<h1>"
     )
     part = utterances.frame.with_columns(
