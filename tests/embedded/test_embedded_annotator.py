@@ -97,7 +97,7 @@ def test_labels_it_has_not_learned_are_refused_before_anything_is_asked(
     said = capsys.readouterr().err
     assert code == 2
     assert "embedded has learned angry, disgust, fear, happy, neutral, sad only, not surprise, contempt" in said
-    assert "Use a taxonomy of labels that it knows" in said
+    assert "Use a taxonomy of labels that it has learned" in said
     assert not list((tmp_path / "out").rglob("*.parquet"))
 
 
