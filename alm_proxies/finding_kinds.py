@@ -198,6 +198,9 @@ KINDS: dict[str, Kind] = {
     "folds_of_utterances": Kind(
         "warning", "A listener was trained in folds of utterances, not of speakers.", "Give the speakers."
     ),
+    "folds_uneven": Kind(
+        "warning", "One of a listener's folds holds most of the human votes.", "Have more speakers rated."
+    ),
     "folds_without_votes": Kind(
         "warning", "A listener's folds of speakers do not all have human votes.", "Have more speakers rated."
     ),

@@ -27,7 +27,8 @@ class ListenSettings(Settings):
     """Take features relative to the speaker's other clips. It flatters where every speaker was asked to act every
     emotion, as in CREMA-D."""
     folds: int = Field(default=5, ge=3, le=50)
-    """Folds of speakers; a fold is predicted by models that saw no vote of it."""
+    """Folds of all speakers with recordings, whether or not anybody voted on them; a fold is predicted by models that
+    saw no vote of it."""
     rounds: int = Field(default=1, ge=1, le=2)
     """1: trained on the human votes; 2: trained again on these votes fused with the first round's predictions, nested,
     which gained nothing on CREMA-D."""

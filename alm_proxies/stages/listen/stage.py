@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 STAGE = "listen"
 _FEWEST = 20
 """Utterances with human votes below which nothing is trained."""
+_UNEVEN = 0.5
+"""Share of the votes in one fold above which it is said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,7 @@ def listen(
         counted[heard],
         np.array([folds[group] for group in groups[heard].tolist()], dtype=np.int64),
     )
-    findings += _folds_without_votes(material)
+    findings += _votes_in_folds(material)
     fitted = cross_fit(
         material,
         settings.head,
@@ -166,19 +168,26 @@ def _folds(
     return named, by_speaker, assign_folds(named[known].tolist(), settings.folds, settings.seed), findings
 
 
-def _folds_without_votes(material: Material) -> list[Finding]:
-    """A finding where folds hold no votes; refused where all votes are in one, so that nothing could predict it."""
-    voted = int(np.count_nonzero(material.votes_by_fold()))
+def _votes_in_folds(material: Material) -> list[Finding]:
+    """Findings where folds hold no votes, or one holds most; refused where all are in one: nothing could predict it."""
+    votes = material.votes_by_fold()
+    voted, largest = int(np.count_nonzero(votes)), float(votes.max() / votes.sum())
     if voted < 2:
         message = f"all human votes are of the speakers of one of {material.folds} folds, so no model could predict it"
         fix = "Have more speakers rated, take another seed, or give the rated speakers' utterances alone."
         raise InputError(message, where="votes", fix=fix)
-    if voted == material.folds:
-        return []
-    stopping = "" if voted > 2 else "; votes of two folds cannot tell when training should stop, so every epoch is done"
-    message = f"only {voted} of {material.folds} folds have human votes to learn from{stopping}"
     fix = "Have more speakers rated, or give the rated speakers' utterances alone."
-    return [Finding(STAGE, "folds_without_votes", message, fix, count=material.folds - voted)]
+    findings = []
+    if voted < material.folds:
+        stopping = (
+            "" if voted > 2 else "; votes of two folds cannot tell when training should stop: every epoch is done"
+        )
+        message = f"only {voted} of {material.folds} folds have human votes to learn from{stopping}"
+        findings.append(Finding(STAGE, "folds_without_votes", message, fix, count=material.folds - voted))
+    if largest > _UNEVEN:
+        message = f"one fold holds {largest:.0%} of the human votes, so what predicts it learns from few"
+        findings.append(Finding(STAGE, "folds_uneven", message, fix))
+    return findings
 
 
 def _votes(

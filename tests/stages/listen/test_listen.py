@@ -148,6 +148,22 @@ def test_deleting_every_vote_of_a_speaker_or_of_a_fold_changes_no_byte_of_that_f
     assert ("folds_without_votes" in other.findings.counts()) == (which == "fold")
 
 
+def test_a_fold_that_holds_most_votes_is_found(corpus: Corpus, listened: tuple[Listened, Path], tmp_path: Path) -> None:
+    made, folder = listened
+    (tmp_path / "features").symlink_to(folder / "features")
+    assert not {"folds_uneven", "folds_without_votes"} & set(made.findings.counts())
+    folds = made.votes.about.annotators["listener"].folds
+    assert folds is not None
+    by_speaker = pl.col("speaker").replace_strict(folds)
+    few = pl.col("utterance_id").str.ends_with("5")
+    kept = corpus.utterances.frame.filter((by_speaker == 0) | few)["utterance_id"]
+    votes = Votes(corpus.votes.frame.filter(pl.col("utterance_id").is_in(kept.implode())), corpus.votes.about)
+    found = listen(corpus.utterances, votes, tmp_path, SETTINGS.model_copy(update={"rounds": 1})).findings
+    message = found.frame.filter(pl.col("kind") == "folds_uneven")["message"].to_list()
+    assert message == ["one fold holds 83% of the human votes, so what predicts it learns from few"]
+    assert "folds_without_votes" not in found.counts()
+
+
 def test_votes_of_one_fold_alone_are_refused(corpus: Corpus, tmp_path: Path) -> None:
     settings = SETTINGS.model_copy(update={"rounds": 1})
     folds = listen(corpus.utterances, corpus.votes, tmp_path, settings).votes.about.annotators["listener"].folds
