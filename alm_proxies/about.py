@@ -125,7 +125,14 @@ class About(BaseModel):
     scales: dict[str, dict[str, tuple[float, float]]] = Field(default_factory=dict)
     roots: dict[str, str] = Field(default_factory=dict)
     annotators: dict[str, AnnotatorCard] = Field(default_factory=dict)
+    ambiguity: tuple[float, float] | None = None
+    """Labels: the normalised entropies at which ambiguity is cut into low, medium and high; None = 1/3 and 2/3."""
     made_by: MadeBy | None = None
+
+    def plain(self, *but: str) -> dict[str, Any]:
+        """The same as plain JSON, without some fields and without cut points that are the usual ones."""
+        usual = {"ambiguity"} if self.ambiguity is None else set[str]()
+        return self.model_dump(mode="json", exclude={*but, *usual})
 
     def with_(self, **changes: object) -> About:
         """A copy with some fields changed."""
@@ -172,6 +179,7 @@ def together(parts: Sequence[About]) -> About:
         scales=_merged([part.scales for part in parts], "corpus", "scales"),
         roots=_merged([part.roots for part in parts], "corpus", "roots"),
         annotators=_merged([part.annotators for part in parts], "annotator", "descriptions (digests)"),
+        ambiguity=parts[0].ambiguity if len({part.ambiguity for part in parts}) == 1 else None,
     )
 
 

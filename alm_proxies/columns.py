@@ -56,6 +56,13 @@ def refuse_other_frames(frame: object, where: str) -> None:
         raise TableError(f"is a {type(frame).__name__}, not a polars DataFrame", where=where, fix=fix)
 
 
+def holds_numbers(column: pl.Series) -> bool:
+    """Whether a column of text holds nothing but numbers, and at least one."""
+    plain = column.drop_nulls().str.strip_chars()
+    plain = plain.filter(plain != "")
+    return len(plain) > 0 and plain.cast(pl.Float64, strict=False).is_finite().fill_null(False).all()
+
+
 def refuse_clashes(frames: Sequence[pl.DataFrame], kind: str) -> None:
     """Refuse a column that is one thing here and another there: put together, its values would change."""
     known: dict[str, pl.DataType] = {}

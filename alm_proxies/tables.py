@@ -17,6 +17,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from alm_proxies.about import METADATA_KEY, About, AnnotatorCard, MadeBy, together
+from alm_proxies.ambiguity import THIRDS, Cuts, Rule, cuts_of, level
 from alm_proxies.columns import Column, conform, did_you_mean, refuse_clashes, refuse_other_frames, refuse_where
 from alm_proxies.content import ContentDigest
 from alm_proxies.contracts import CONTRACT, upgraded_frame
@@ -124,7 +125,7 @@ class _Table:
 
     def stated(self) -> dict[str, Any]:
         """What the table says of itself that results may depend on, as plain JSON."""
-        return self.about.model_dump(mode="json", exclude={"contract", "version", "roots", "made_by"})
+        return self.about.plain("contract", "version", "roots", "made_by")
 
     @property
     def taxonomy(self) -> tuple[str, ...]:
@@ -247,7 +248,18 @@ class Labels(_Table):
         head = Column("utterance_id", _TEXT, needed=True, nullable=False)
         frame = conform(frame, (head, *shares, *cls.COLUMNS), where)
         _refuse_repeats(frame, cls.KEY, where)
-        return _with_entropy(frame, shares, where), about
+        return _with_entropy(frame, shares, where, about.ambiguity or THIRDS), about
+
+    def cut(self, rule: Rule) -> Labels:
+        """The labels with their ambiguity cut by a rule: "thirds", "quantiles", or two normalised entropies."""
+        cuts = cuts_of(rule, self.frame["entropy"].to_numpy())
+        about = self.about.with_(ambiguity=None if cuts == THIRDS else cuts)
+        return Labels(self.frame.with_columns(ambiguity=level(pl.col("entropy"), cuts)), about)
+
+    @property
+    def cuts(self) -> Cuts:
+        """The normalised entropies at which ambiguity is cut into low, medium and high."""
+        return self.about.ambiguity or THIRDS
 
     def distributions(self) -> NDArray[np.float64]:
         """The shares as an array, rows x labels in taxonomy order."""
@@ -307,7 +319,7 @@ def metadata_of(about: About) -> dict[str, str]:
     from alm_proxies import __version__
 
     about = about.with_(contract=CONTRACT, version=__version__)
-    return {METADATA_KEY: canonical_json(about.model_dump(mode="json"))}
+    return {METADATA_KEY: canonical_json(about.plain())}
 
 
 T = TypeVar("T", bound=_Table)
@@ -406,7 +418,7 @@ def _check_draws(frame: pl.DataFrame, key: Sequence[str], where: str) -> None:
         refuse_where(wrong, frame["weight"], message, where, "The weights of one draw sum to 1.")
 
 
-def _with_entropy(frame: pl.DataFrame, shares: Sequence[Column], where: str) -> pl.DataFrame:
+def _with_entropy(frame: pl.DataFrame, shares: Sequence[Column], where: str, cuts: Cuts) -> pl.DataFrame:
     names = [column.name for column in shares]
     total = frame.select(pl.sum_horizontal(names)).to_series().rename("p_*")
     off = (total - 1.0).abs()
@@ -419,9 +431,7 @@ def _with_entropy(frame: pl.DataFrame, shares: Sequence[Column], where: str) -> 
     surprise = [pl.when(pl.col(n) > 0).then(-pl.col(n) * pl.col(n).log()).otherwise(0.0) for n in names]
     entropy = (pl.sum_horizontal(surprise) / scale).clip(0.0, 1.0)
     frame = frame.with_columns(entropy.alias("entropy"))
-    ambiguity = pl.when(pl.col("entropy") <= 1 / 3).then(pl.lit("low"))
-    ambiguity_ = ambiguity.when(pl.col("entropy") <= 2 / 3).then(pl.lit("medium")).otherwise(pl.lit("high"))
-    return frame.with_columns(ambiguity_.alias("ambiguity"))
+    return frame.with_columns(ambiguity=level(pl.col("entropy"), cuts))
 
 
 def _not_a_recipe(text: str) -> bool:

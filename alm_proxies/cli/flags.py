@@ -104,7 +104,8 @@ def _kind(annotation: Any, words: Sequence[str]) -> Any:
         return models[0] if len(mappings) == len(models) == 1 else dict[str, Any] if models else mappings[0]
     words_alone = [part for part in parts if part is str or get_origin(part) is Literal]
     ranges = [part for part in parts if _is_range(part)]
-    if ranges and not words_alone and all(":" in word for word in words):
+    named = {value for part in words_alone if part is not str for value in get_args(part)}
+    if ranges and str not in words_alone and all(":" in word and word not in named for word in words):
         return ranges[0]
     lists = [part for part in parts if get_origin(part) in (tuple, list) and not _is_range(part)]
     many = len(words) > 1 or any("," in word for word in words)

@@ -8,7 +8,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from alm_proxies.ambiguity import LEVELS, THIRDS, Cuts, places
 from alm_proxies.ballots import Array, ballots_of
+from alm_proxies.columns import holds_numbers
 from alm_proxies.tables import Finding, Labels, Utterances, Votes
 
 Words = NDArray[np.str_]
@@ -23,18 +25,18 @@ OUTCOME = "ambiguity of the held-out votes"
 """Thirds of the entropy of the held-out votes: an outcome, which rewards over-confidence in its low stratum."""
 OBSERVABLE = (AGREEMENT, AMBIGUITY, LABEL)
 _ORDER = ("none", "one vote", "all agree", "a majority", "no majority", "low", "medium", "high")
-_THIRDS = np.array(["low", "medium", "high"])
+_LEVELS = np.array(LEVELS)
 
 
-def strata_of(human: Array, shares: Array, labels: Sequence[str]) -> dict[str, Words]:
+def strata_of(human: Array, shares: Array, labels: Sequence[str], cuts: Cuts = THIRDS) -> dict[str, Words]:
     """A stratum for every utterance, by each way to stratify that needs no held-out vote.
 
-    agreement: from the human votes of the fit; ambiguity: thirds of the entropy of the label's shares over ln K; label:
-    the label of the highest share.
+    agreement: from the human votes of the fit; ambiguity: the entropy of the label's shares over ln K, cut where the
+    labels say; label: the label of the highest share.
     """
     made = {AGREEMENT: agreement(human)}
     entropy = -(shares * np.log(np.where(shares > 0, shares, 1.0))).sum(1) / np.log(shares.shape[1])
-    made[AMBIGUITY] = _THIRDS[np.minimum((np.round(entropy, 12) * 3).astype(np.int64), 2)]
+    made[AMBIGUITY] = _LEVELS[places(np.round(entropy, 12), tuple(np.round(cuts, 12)))]
     made[LABEL] = np.asarray(labels)[shares.argmax(1)]
     return made
 
@@ -55,7 +57,7 @@ def strata_table(
         known = ids.to_frame("utterance_id").join(before.frame, on="utterance_id", how="left", maintain_order="left")
         human = ballots_of(votes, ids, "human", consensus=consensus).counts()
         shares = known.select(f"p_{label}" for label in before.taxonomy).to_numpy()
-        made = strata_of(human, shares, before.taxonomy)
+        made = strata_of(human, shares, before.taxonomy, before.cuts)
     groups, findings = groups_of(ids, utterances)
     return pl.DataFrame({"utterance_id": ids, **made, **groups}), findings
 
@@ -83,7 +85,11 @@ def groups_of(ids: pl.Series, utterances: Utterances) -> tuple[dict[str, Words],
         values = column.cast(pl.String).fill_null("not known")
         if values.n_unique() > MOST_VALUES:
             message = f"the column {name!r} has {values.n_unique():,} values and is not shown as groups"
-            findings.append(Finding.of("many_values", message, f"Bring it to {MOST_VALUES} values or fewer."))
+            fix = f"Bring it to {MOST_VALUES} values or fewer."
+            if column.dtype == pl.String and holds_numbers(column):
+                message = f"{message}; it is text that holds numbers"
+                fix = f"{fix} fuse takes it as a number: columns = [{name!r}] (--columns {name})."
+            findings.append(Finding.of("many_values", message, fix))
         elif values.n_unique() > 1:
             groups[name] = values.to_numpy().astype(np.str_)
     return groups, findings

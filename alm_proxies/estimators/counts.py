@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 
 from alm_proxies.ballots import Array, Index, Merge, human_counts, usable_of
+from alm_proxies.columns import did_you_mean, holds_numbers
 from alm_proxies.errors import InputError
 from alm_proxies.estimators.ballot_raters import BallotRaters, ballot_raters
 from alm_proxies.estimators.blocks import Block, Layout, Marks, layout_of
@@ -200,13 +201,30 @@ def _columns(ids: pl.Series, utterances: Utterances | None, columns: Sequence[st
     if utterances is None:
         fix = "Give the Utterances file that holds them."
         raise InputError(f"the columns {', '.join(columns)} are asked for without utterances", fix=fix)
-    for name in columns:
-        if name not in utterances.frame.columns or not utterances.frame[name].dtype.is_numeric():
-            raise InputError(
-                f"there is no numeric column {name!r}",
-                where="utterances",
-                fix="Name numeric columns such as duration, or leave columns out.",
-            )
-    table = utterances.frame.select("utterance_id", *(pl.col(c).cast(pl.Float64) for c in columns))
+    numbers = [_number(utterances.frame, name) for name in columns]
+    table = utterances.frame.select("utterance_id", *numbers)
     joined = ids.rename("utterance_id").to_frame().join(table, on="utterance_id", how="left", maintain_order="left")
     return joined.select(columns).fill_null(float("nan")).to_numpy()
+
+
+def _number(frame: pl.DataFrame, name: str) -> pl.Expr:
+    """A column as numbers; text that holds nothing else is taken as them."""
+    if name not in frame.columns:
+        fix = (
+            f"{did_you_mean(name, frame.columns)} Name numeric columns such as duration, or leave columns out.".strip()
+        )
+        raise InputError(f"there is no numeric column {name!r}", where="utterances", fix=fix)
+    column = frame[name]
+    if column.dtype.is_numeric():
+        return pl.col(name).cast(pl.Float64)
+    if column.dtype == pl.String and holds_numbers(column):
+        return pl.col(name).str.strip_chars().cast(pl.Float64, strict=False)
+    shown = ""
+    if column.dtype == pl.String:
+        plain = column.drop_nulls().str.strip_chars()
+        words = plain.filter(plain.cast(pl.Float64, strict=False).is_null() & (plain != ""))
+        shown = f": it holds {words[0]!r}" if len(words) else ""
+        if len(words) and len(words) < len(plain):
+            shown += f" ({len(words):,} of {len(plain):,} values are no numbers)"
+    fix = "Name numeric columns such as duration, empty those cells, or leave columns out."
+    raise InputError(f"the column {name!r} is no number{shown}", where="utterances", fix=fix)

@@ -6,12 +6,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
+from alm_proxies.ambiguity import LEVELS, places
 from alm_proxies.measures.divergence import entropy_normalised
 from alm_proxies.training.settings import CurriculumSettings
 
 Array = NDArray[np.float64]
-STRATA = ("low", "medium", "high")
-_EDGES = (1 / 3, 2 / 3)
+STRATA = LEVELS
 
 
 def curriculum_weights(entropies: ArrayLike, settings: CurriculumSettings, epoch: int, epochs: int) -> Array:
@@ -52,7 +52,7 @@ def exponent(settings: CurriculumSettings, epoch: int, epochs: int) -> float:
 def curriculum_table(shares: ArrayLike, settings: CurriculumSettings, epochs: int) -> pl.DataFrame:
     """For the run's page: for every epoch and stratum of entropy its utterances, the share kept and the mean weight."""
     h = entropy_normalised(shares)
-    stratum = np.digitize(h, _EDGES)
+    stratum = places(h)
     rows = []
     for epoch in range(epochs):
         weights = curriculum_weights(h, settings, epoch, epochs)

@@ -99,7 +99,7 @@ def measure(
     kept = Votes(votes.frame.filter(pl.col("utterance_id").is_in(material.ids.tolist())), votes.about)
     everyone = _together(material)
     people, machines = whole_votes(everyone, seed), whole_votes(material.proxy, seed)
-    strata = strata_of(material.human.counts(), material.fused, material.labels)
+    strata = strata_of(material.human.counts(), material.fused, material.labels, material.table.cuts)
     within = {**strata, **material.groups}
     speakers = material.speakers
     both = (everyone.sizes() > 0) & (material.proxy.sizes() > 0)

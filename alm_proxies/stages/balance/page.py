@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alm_proxies import __version__
+from alm_proxies.ambiguity import LEVELS
 from alm_proxies.files import canonical_json
 from alm_proxies.interval import Interval
 from alm_proxies.report.charts import Series, bars, heat
 from alm_proxies.report.page import Block, Cell, Column, Figure, Page, Section, Table, Text
 from alm_proxies.stages.balance.weights import TOLERANCE, Balance, effective_size
-from alm_proxies.stages.balance.wishes import LEVELS, Wish
+from alm_proxies.stages.balance.wishes import Wish
 from alm_proxies.tables import Finding, Labels
 
 Array = NDArray[np.float64]

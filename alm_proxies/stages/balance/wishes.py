@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from alm_proxies.ambiguity import LEVELS
 from alm_proxies.columns import did_you_mean
 from alm_proxies.errors import SettingsError
 from alm_proxies.stages.balance.settings import BalanceSettings
@@ -16,7 +17,6 @@ from alm_proxies.tables import Finding, Labels
 
 Array = NDArray[np.float64]
 
-LEVELS = ("low", "medium", "high")
 KEPT_GROUPS = ("gender", "corpus")
 MOST_VALUES = 50
 """A column with more values than this is no group whose shares can be asked for."""
@@ -122,7 +122,8 @@ def _level_targets(now: Mapping[str, float], settings: BalanceSettings) -> tuple
     findings = []
     if lacking := [level for level in LEVELS if level not in now and asked[level] > 0]:
         message = f"no utterance has {' or '.join(lacking)} ambiguity: its share goes to the other levels"
-        findings.append(Finding("balance", "level_lacking", message, "Choose other shares, or add utterances."))
+        fix = "Choose other shares, or fuse again with cut points of this corpus: ambiguity = quantiles."
+        findings.append(Finding("balance", "level_lacking", message, fix))
     return {level: asked[level] / total for level in now}, findings
 
 

@@ -10,6 +10,7 @@ import polars as pl
 
 from alm_proxies import __version__
 from alm_proxies.about import About
+from alm_proxies.ambiguity import stated
 from alm_proxies.cards import card_of
 from alm_proxies.stages.export.formats import Format
 from alm_proxies.stages.export.items import Items
@@ -113,7 +114,7 @@ def _limits(items: Items, left_out: pl.DataFrame) -> str:
             ["label", "mean share"],
             [(label, f"{share:.3f}") for label, share in zip(items.labels, shares, strict=True)],
         ),
-        "Ambiguity: " + ", ".join(f"{level} {count:,}" for level, count in ambiguity.items()) + ".",
+        f"Ambiguity: {', '.join(f'{level} {count:,}' for level, count in ambiguity.items())} ({stated(items.cuts)}).",
     ]
     if left_out.height:
         rows = left_out.select("kind", "message", "count").rows()

@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from alm_proxies.ambiguity import THIRDS, Cuts
 from alm_proxies.ballots import which_count
 from alm_proxies.cards import stays_because
 from alm_proxies.columns import did_you_mean
@@ -38,6 +39,8 @@ class Items:
     labels: tuple[str, ...]
     settings: ExportSettings
     utterances: Utterances
+    cuts: Cuts = THIRDS
+    """The normalised entropies at which ambiguity is cut into low, medium and high."""
     target: Path = Path()
     """The folder that the finished export will have."""
 
@@ -89,7 +92,7 @@ def items_of(
     joined = joined.with_columns(_votes(joined, labels.taxonomy, names, settings.map, votes))
     if settings.pseudonyms:
         joined = joined.with_columns(_pseudonym(joined[name], settings.seed) for name in ("speaker", "dialogue"))
-    return Items(joined, names, settings, utterances), findings
+    return Items(joined, names, settings, utterances, labels.cuts), findings
 
 
 def with_one_label(items: Items) -> tuple[Items, list[Finding]]:

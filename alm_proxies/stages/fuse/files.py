@@ -9,9 +9,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from alm_proxies.about import About, about_of, together
+from alm_proxies.ambiguity import THIRDS, cuts_of, level
 from alm_proxies.columns import missing_column
 from alm_proxies.content import ContentDigest
 from alm_proxies.files import make_folder, whole
@@ -113,6 +116,7 @@ def _in_parts(big: _Big, output: Path, settings: FuseSettings, quiet: bool) -> F
             if fusion is None:  # out of the except clause: while the error is held, so are the parts
                 big = big.with_sorted(unsorted, own, quiet=quiet)
         written, count, about = [], 0, About()
+        entropies: list[NDArray[np.float64]] = []
         with Progress("fusing", quiet=quiet) as progress:
             for number, (votes, people) in enumerate(big.parts(progress)):
                 labels = fusion.labels(votes, people)
@@ -121,8 +125,13 @@ def _in_parts(big: _Big, output: Path, settings: FuseSettings, quiet: bool) -> F
                     labels.frame.write_parquet(temporary, compression="lz4")
                 written.append(path)
                 count, about = count + len(labels), labels.about
+                if settings.ambiguity == "quantiles":
+                    entropies.append(labels.frame["entropy"].to_numpy())
+        cuts = cuts_of(settings.ambiguity, np.concatenate([np.zeros(0), *entropies]))
+        about = about.with_(ambiguity=None if cuts == THIRDS else cuts)
         with whole(output) as temporary:
             together_ = pl.scan_parquet([path.absolute() for path in written], glob=False)
+            together_ = together_.with_columns(ambiguity=level(pl.col("entropy"), cuts))
             together_.sink_parquet(temporary, metadata=metadata_of(about), row_group_size=_ROW_GROUP)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, field_validator
 
@@ -25,8 +25,19 @@ class FuseSettings(Counting):
     """Penalty on the gate's slopes; auto has its own."""
     folds: int = Field(default=5, ge=2, le=50)
     """Folds of auto and chosen, by speaker where known."""
+    ambiguity: Literal["thirds", "quantiles"] | tuple[float, float] = "thirds"
+    """Where the entropy of a label, over ln K, is cut into low, medium and high ambiguity. thirds: at 1/3 and 2/3;
+    quantiles: a third of these labels each; or the two cut points. They travel in the labels: balance, align, evaluate
+    and export go by them."""
     seed: int = 0
     """Seed of folds, samples and starts."""
+
+    @field_validator("ambiguity")
+    @classmethod
+    def _cut_points_rise(cls, value: str | tuple[float, float]) -> str | tuple[float, float]:
+        if isinstance(value, tuple) and not 0 <= value[0] < value[1] <= 1:
+            raise ValueError("two cut points from 0 to 1 are needed, the lower one first")
+        return value
 
     @field_validator("method", mode="before")
     @classmethod

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -55,11 +55,12 @@ def fuse(
     """
     settings = settings or FuseSettings()
     if settings.method == "dawid_skene":
-        return _dawid_skene(*without_trained_on_votes(votes, utterances, stage="fuse"))
+        fused = _dawid_skene(*without_trained_on_votes(votes, utterances, stage="fuse"))
+        return replace(fused, labels=fused.labels.cut(settings.ambiguity))
     from alm_proxies.stages.fuse.labels import Fusion
 
     fusion = Fusion.of([(votes, utterances)], settings, quiet=quiet)
-    labels = fusion.labels(votes, utterances)
+    labels = fusion.labels(votes, utterances).cut(settings.ambiguity)
     return Fused(labels, fusion.trials, Findings.gather(fusion.findings, "fuse"), fusion.estimator)
 
 
