@@ -32,6 +32,7 @@ _HOMES = {
     "alm_proxies.pipeline.check": ("check",),
     "alm_proxies.pipeline.explain": ("explain",),
     "alm_proxies.pipeline.run": ("run",),
+    "alm_proxies.plugins": ("register",),
     "alm_proxies.stages.align.settings": ("AlignSettings",),
     "alm_proxies.stages.align.stage": ("align",),
     "alm_proxies.stages.balance.settings": ("BalanceSettings",),
@@ -120,6 +121,7 @@ __all__ = [
     "open_clip",
     "predict",
     "read",
+    "register",
     "run",
     "simulate",
     "taxonomy_of",
@@ -150,6 +152,7 @@ if TYPE_CHECKING:
     from alm_proxies.pipeline.check import check
     from alm_proxies.pipeline.explain import explain
     from alm_proxies.pipeline.run import run
+    from alm_proxies.plugins import register
     from alm_proxies.stages.align.settings import AlignSettings
     from alm_proxies.stages.align.stage import align
     from alm_proxies.stages.annotate.settings import AnnotateSettings

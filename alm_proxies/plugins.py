@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from alm_proxies.errors import SettingsError
-from alm_proxies.files import package_folder, shipped_folder
+from alm_proxies.files import digest_of, package_folder, shipped_folder
 from alm_proxies.nearest import did_you_mean
 
 OURS = "alm-proxies"
@@ -31,6 +31,8 @@ class Plugin:
     """module:attribute, or the path of a file."""
     distribution: str = OURS
     version: str = ""
+    thing: Any = None
+    """The thing itself, where a script has registered it."""
 
     @property
     def origin(self) -> str:
@@ -39,6 +41,8 @@ class Plugin:
 
     def load(self) -> Any:
         """The thing itself; an error in a third party's module names its distribution."""
+        if self.thing is not None:
+            return self.thing
         module, _, attribute = self.target.partition(":")
         try:
             found = getattr(import_module(module), attribute)
@@ -115,11 +119,43 @@ KINDS = {
 }
 
 
+_REGISTERED: dict[str, dict[str, Plugin]] = {}
+
+
+def register(kind: str, name: str, thing: Any) -> None:
+    """Add something of your own by name, for this process: register("estimators", "mine", MyEstimator).
+
+    Kinds are readers (a Reader), estimators (a class), engines (an EngineKind), prompts (the path of a file), exports
+    (a Format) and recipes (a function). The same name registered again takes the place of the first; a name of ours or
+    of an installed package is refused. A finished stage of a pipeline runs again when the thing's source changes.
+    """
+    if kind not in KINDS:
+        raise SettingsError(f"there is no kind of plug-in {kind!r}", fix=f"There are: {', '.join(KINDS)}.")
+    own = _REGISTERED.setdefault(kind, {})
+    if name in plugins(kind) and name not in own:
+        raise SettingsError(f"{kind} has {name!r} already", where=plugins(kind)[name].origin or OURS, fix="Rename it.")
+    target = (
+        str(thing) if kind == "prompts" else f"{getattr(thing, '__module__', '')}:{getattr(thing, '__name__', name)}"
+    )
+    own[name] = Plugin(kind, name, target, "registered", _source_digest(thing), None if kind == "prompts" else thing)
+    plugins.cache_clear()
+
+
+def _source_digest(thing: Any) -> str:
+    """Changes when the source of a class or function does; the repr of what has none."""
+    import inspect
+
+    try:
+        return digest_of(inspect.getsource(thing))
+    except (TypeError, OSError):
+        return digest_of(repr(thing))
+
+
 @cache
 def plugins(kind: str) -> Mapping[str, Plugin]:
     """Everything of a kind by name: ours first, then what entry points name; a name taken twice is refused."""
     found = {name: Plugin(kind, name, target) for name, target in KINDS[kind]()}
-    for plugin in _entry_points(kind):
+    for plugin in (*_entry_points(kind), *_REGISTERED.get(kind, {}).values()):
         other = found.setdefault(plugin.name, plugin)
         if other is not plugin:
             message = f"{other.distribution} and {plugin.distribution} both bring {kind[:-1]} {plugin.name!r}"

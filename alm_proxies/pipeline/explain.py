@@ -111,7 +111,7 @@ def explain(folder: str | Path, utterance_id: str, *, number: int = 0) -> Explai
         raise InputError(f"there is no run {number}", where=str(folder), fix=f"There are runs 0 to {len(runs) - 1}.")
     places = {Path(place).parts[0]: folder / place for place in runs[number]["stages"]}
     if not {"read", "fuse"} <= set(places):
-        return _anywhere(outputs, utterance_id)
+        return _anywhere(outputs, utterance_id, manifest, places)
     utterances = Utterances.read(places["read"] / "utterances.parquet")
     row = _row(utterances.frame, utterance_id, places["read"] / "utterances.parquet")
     label = _row(Labels.read(places["fuse"] / "labels.parquet").frame, utterance_id, places["fuse"] / "labels.parquet")
@@ -136,7 +136,7 @@ def explain(folder: str | Path, utterance_id: str, *, number: int = 0) -> Explai
     )
 
 
-def _anywhere(outputs: Outputs, utterance_id: str) -> Explained:
+def _anywhere(outputs: Outputs, utterance_id: str, manifest: dict[str, Any], places: dict[str, Path]) -> Explained:
     """The same for a folder without a run that fused: all that its tables and ledgers say of an utterance."""
     notes: list[str] = []
     tables = [Utterances.read(path) for path in outputs.tables["utterances"]]
@@ -156,7 +156,10 @@ def _anywhere(outputs: Outputs, utterance_id: str) -> Explained:
     if made is not None:
         label = {key: value for key, value in others.pop(made).items() if key != "file"}
         method, influence = _fused_again(made, cast, utterance_id, utterances, notes)
-    if replies:
+    prompts: list[dict[str, Any]] = []
+    if replies and "annotate" in places and utterances is not None and row is not None and cast:
+        prompts = list(_prompts(manifest, places, outputs.folder, utterances, row, replies, cast[0], notes))
+    elif replies:
         notes.append("prompts are shown for the folder of a pipeline: the annotators' files are not named here")
     frames = [one.frame for one in cast]
     together = pl.concat(frames, how="diagonal_relaxed") if frames else pl.DataFrame(schema=_NO_VOTES)
@@ -165,7 +168,7 @@ def _anywhere(outputs: Outputs, utterance_id: str) -> Explained:
         utterance=row or {"utterance_id": utterance_id},
         label=label,
         votes=_with_replies(together, utterance_id, replies),
-        prompts=[],
+        prompts=prompts,
         influence=influence,
         method=method,
         notes=notes,
@@ -307,9 +310,10 @@ def _prompts(
     settings = AnnotateSettings.model_validate(stage["task"]["settings"])
     kept = places["annotate"] / "evidence.parquet"
     evidence = dict(read_parquet(kept).iter_rows()) if kept.exists() else {}
+    cards = about_of(places["annotate"] / "votes.parquet").annotators
     for annotator in read_panel(settings):
         ready = annotator.ready(votes.taxonomy)
-        card = votes.about.annotators.get(ready.name)
+        card = cards.get(ready.name)
         if card is None or card.digest != ready.digest:
             notes.append(f"the file of {ready.name} was changed since: its prompt is shown as it is now")
         cells = sorted(

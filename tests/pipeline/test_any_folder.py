@@ -143,6 +143,7 @@ def test_a_run_that_is_not_finished_is_explained_by_what_is_there(file: Path) ->
     found = explain(file.parent / "out", "mine/c0")
     assert found.label == {}
     assert len(found.votes) == 5
+    assert found.prompts
     assert not any("label (" in line for line in found.lines())
 
 

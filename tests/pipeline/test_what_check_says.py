@@ -180,3 +180,13 @@ def test_votes_that_failed_are_left_and_a_robbed_ledger_is_a_problem(tmp_path: P
     shutil.copy(ledger, tmp_path / "kept.sqlite")
     ledger.write_bytes(b"")
     assert any("ledger" in problem for problem in check(path).problems)
+
+
+def test_check_says_that_nothing_can_be_fused_before_votes_are_paid(tmp_path: Path) -> None:
+    path = corpus(tmp_path, sections=ANNOTATE + '[fuse]\nmethod = "pool"\n')
+    assert check(path).problems == ()
+    lines = (tmp_path / "votes.csv").read_text().splitlines()
+    (tmp_path / "votes.csv").write_text("\n".join([lines[0], *(f"c{n},s1,,,c{n}.wav" for n in range(12))]))
+    assert any("fuse has no human votes to fit to" in problem for problem in check(path).problems)
+    path.write_text(path.read_text().replace('[fuse]\nmethod = "pool"\n', ""))
+    assert not any("human votes" in problem for problem in check(path).problems)

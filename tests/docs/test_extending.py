@@ -1,0 +1,65 @@
+"""The page on extending: its four examples run as printed, one after another in an empty folder; and `register`."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from alm_proxies import FuseSettings, Labels, SettingsError, Votes, register
+from alm_proxies.estimators.dirichlet import Pool
+from alm_proxies.plugins import plugin, plugins
+
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "extend.md"
+BLOCKS = re.findall(r"^```(bash|python)\n(.*?)^```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+SAID = ("", "60 labels by halfway", "mine/b", "2 votes, 2 cells", "120 of 120 votes cast")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("extend")
+
+
+@pytest.mark.parametrize(("number", "kind", "text"), [(n, *block) for n, block in enumerate(BLOCKS)])
+def test_an_example_runs_as_printed(number: int, kind: str, text: str, folder: Path) -> None:
+    programs = Path(sys.executable).parent
+    environment = {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
+    command = ["bash", "-euo", "pipefail", "-c", text] if kind == "bash" else [sys.executable, "-c", text]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert SAID[number] in done.stdout
+
+
+def test_there_are_four_examples_and_what_they_leave_is_used_by_the_rest(folder: Path) -> None:
+    assert [kind for kind, _ in BLOCKS] == ["bash", *["python"] * 4]
+    assert len(Labels.read(folder / "halfway.parquet")) == 60
+    assert set(Votes.read(folder / "loudness" / "votes.parquet").frame["status"]) == {"ok"}
+
+
+class Mine(Pool):
+    """A method of somebody's own."""
+
+
+def test_what_is_registered_is_known_by_name_and_its_source_is_its_version() -> None:
+    register("estimators", "mine_of_tests", Mine)
+    assert FuseSettings(method="mine_of_tests").method == "mine_of_tests"
+    found = plugin("estimators", "mine_of_tests")
+    assert found.load() is Mine
+    assert found.origin.startswith("registered ")
+    before = found.version
+    register("estimators", "mine_of_tests", Pool)
+    assert plugin("estimators", "mine_of_tests").load() is Pool
+    assert plugin("estimators", "mine_of_tests").version != before
+
+
+def test_names_that_are_taken_and_kinds_that_are_none_are_refused() -> None:
+    with pytest.raises(SettingsError, match="estimators has 'gated' already"):
+        register("estimators", "gated", Mine)
+    with pytest.raises(SettingsError, match="there is no kind of plug-in 'methods'"):
+        register("methods", "x", Mine)
+    assert plugin("estimators", "gated").distribution == "alm-proxies"
+    assert "x" not in plugins("estimators")
