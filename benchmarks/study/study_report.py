@@ -25,7 +25,7 @@ from study_design import (
 from study_results import Results
 from study_statistics import Contrast, benjamini_yekutieli, by_actor, contrast, holm
 from study_targets import shares_of
-from study_votes import Array, Corpus, first_votes, proxy_votes, scored_votes
+from study_votes import LABELS, Array, Corpus, first_votes, proxy_votes, scored_votes
 
 from alm_proxies.measures.calibration import reliability, thirds
 from alm_proxies.measures.divergence import entropy_nats, jsd_base2
@@ -119,6 +119,26 @@ def classes(p: Array, held: Array) -> tuple[float, float, float]:
     return float(f1.mean()), float(recall.mean()), float(((held * top).sum(0) / held.sum(0)).mean())
 
 
+def slopes(p: Array, held: Array) -> Array:
+    """Of each label: the slope of its share of held-out votes on its prediction; above 1 predictions vary too little."""
+    shares = shares_of(held)
+    return np.array([np.cov(p[:, j], shares[:, j])[0, 1] / p[:, j].var(ddof=1) for j in range(p.shape[1])])
+
+
+def slope_table(made: Report) -> list[str]:
+    """Whether predictions of an arm are drawn towards what is common."""
+    rows = []
+    for arm in dict.fromkeys(arm for block in blocks().values() for arm in block if made.done(arm)):
+        each = []
+        for pair in made.done(arm):
+            votes = made.votes(pair[1])[1]
+            use = votes.any(1)
+            each.append(slopes(made.predicted(arm, pair)[use], votes[use]))
+        mean = np.mean(each, axis=0)
+        rows.append([arm.name, *(f"{one:.2f}" for one in mean)])
+    return table(["arm: slope of held-out shares on predictions", *LABELS], rows)
+
+
 def rank_correlation(p: Array, held: Array) -> float:
     """Of predicted with observed disagreement."""
     observed = pair_disagreement(held)
@@ -166,6 +186,7 @@ def report(corpus: Corpus, results: Results) -> list[str]:
     lines = [f"{sum(cell.key in made.lines for cell in planned)} of {len(planned)} cells have been run."]
     lines += primary(made)
     lines += scores(made)
+    lines += slope_table(made)
     lines += by_stratum(made)
     lines += exploratory(made)
     lines += doses(made)

@@ -15,7 +15,7 @@ import study_cells
 import votes_saved
 from study_cells import Study, concentration_of, run_cell
 from study_design import ALL, AUTO, HUMAN, LISTENER, LOCKBOX, PLURALITY, POOLED, Arm, Cell, blocks, cells, replicates
-from study_report import report
+from study_report import report, slopes
 from study_results import Results
 from study_statistics import Contrast, benjamini_yekutieli, by_actor, contrast, holm
 from study_targets import filled_up, human_votes, targets_of, uniform_weights
@@ -352,6 +352,14 @@ def test_the_report_shows_what_was_run_and_names_what_was_not(
     assert "a listener beside" not in text
     assert "5 of targets at k = 3" in text
     assert "pooled+audio_visual_k3 - human_k3 | votes set apart" in text
+
+
+def test_predictions_drawn_halfway_to_the_mean_have_a_slope_of_two() -> None:
+    rng = np.random.default_rng(0)
+    votes = rng.multinomial(5, rng.dirichlet(np.ones(3), 400)).astype(float)
+    shares = votes / 5
+    assert slopes(shares, votes) == pytest.approx(1)
+    assert slopes((shares + shares.mean(0)) / 2, votes) == pytest.approx(2)
 
 
 def test_a_contrast_is_the_t_test_over_actors_of_means_over_replicates() -> None:
