@@ -120,7 +120,7 @@ def classes(p: Array, held: Array) -> tuple[float, float, float]:
 
 
 def slopes(p: Array, held: Array) -> Array:
-    """Of each label: the slope of its share of held-out votes on its prediction; above 1 predictions vary too little."""
+    """Of each label: the slope of held-out shares on predictions; above 1 predictions vary too little."""
     shares = shares_of(held)
     return np.array([np.cov(p[:, j], shares[:, j])[0, 1] / p[:, j].var(ddof=1) for j in range(p.shape[1])])
 
