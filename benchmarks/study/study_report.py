@@ -257,7 +257,7 @@ def exploratory_pairs() -> list[tuple[Arm, Arm]]:
                 pairs.append((arm, replace(arm, k=1, labelled=1.0, unlabelled=False)))
                 if arm.unlabelled:
                     pairs.append((arm, replace(arm, unlabelled=False)))
-            elif arm.targets != "human":
+            elif arm.targets != "human" and arm != Arm("plurality", k=1):  # of one vote the two are the same
                 pairs.append((arm, Arm("human", k=arm.k)))
             if name == "dose" and arm.targets == "auto":
                 pairs.append((arm, Arm("auto", k=arm.k)))
