@@ -32,6 +32,7 @@ _IS = {
     stat.S_ISSOCK: "a socket",
 }
 _NEXT = {
+    errno.EIO: "Free some space or choose another folder, then run the same command again.",
     errno.ENOSPC: "Free some space or choose another folder, then run the same command again.",
     errno.EDQUOT: "Your disk quota is used up: free some space or choose another folder, then run it again.",
     errno.EACCES: "Choose a folder you may write to.",
@@ -140,11 +141,20 @@ def whole(path: str | Path) -> Iterator[Path]:
         raise _could_not_write(target, error) from error
     except BaseException as error:
         _forget(temporary)
-        wrapped = re.search(r"os error (\d+)", str(error))
-        if wrapped:  # polars hides the system's error in the text of its own
-            number = int(wrapped.group(1))
-            raise _could_not_write(target, OSError(number, os.strerror(number))) from error
+        if refused := system_error(error):
+            raise _could_not_write(target, refused) from error
         raise
+
+
+def system_error(error: BaseException) -> OSError | None:
+    """The system's error behind one that was raised while a file was written; None where there is none."""
+    if isinstance(error, OSError):
+        return error
+    if found := re.search(r"os error (\d+)", str(error)):  # polars hides it in the text of its own
+        return OSError(int(found[1]), os.strerror(int(found[1])))
+    if "thrift: transport error" in str(error):  # its Parquet writer tells no more
+        return OSError(errno.EIO, "the disk is full, or refuses to be written")
+    return None
 
 
 def make_folder(path: str | Path) -> None:

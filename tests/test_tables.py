@@ -1,4 +1,6 @@
 import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from wording import Wording
 
-from alm_proxies.errors import AlmProxiesError, InputError, TableError
+from alm_proxies.errors import AlmProxiesError, InputError, OutputError, TableError
 from alm_proxies.tables import About, AnnotatorCard, Finding, Findings, Labels, Utterances, Votes, combine
 
 LABELS = ("angry", "happy", "sad")
@@ -275,3 +277,18 @@ def test_votes_that_are_there_twice_are_led_to_a_proxy() -> None:
     votes = Votes.of(pl.DataFrame({"utterance_id": ["a"], "annotator": ["r"], "label": ["sad"]}), taxonomy="happy,sad")
     with pytest.raises(InputError, match="is repeated.*Votes on another modality of a corpus are read as a proxy"):
         combine(votes, votes)
+
+
+@pytest.mark.parametrize("size", [0, 100, 1000, 5000])
+def test_a_table_on_a_full_disk_is_one_sentence_and_leaves_the_old_file(
+    size: int, tmp_path: Path, full_disk: Callable[[int], AbstractContextManager[None]]
+) -> None:
+    path = tmp_path / "utterances.parquet"
+    few = Utterances.of(pl.DataFrame({"utterance_id": ["a/1"]}))
+    few.write(path)
+    before = path.read_bytes()
+    many = Utterances.of(pl.DataFrame({"utterance_id": [f"a/{(n * 7919) % 10_007:x}" for n in range(5_000)]}))
+    with pytest.raises(OutputError, match="could not be written"), full_disk(size):
+        many.write(path)
+    assert path.read_bytes() == before
+    assert [one.name for one in tmp_path.iterdir()] == [path.name]

@@ -14,7 +14,7 @@ import polars as pl
 
 from alm_proxies.cards import card_of
 from alm_proxies.errors import InputError, OutputError
-from alm_proxies.files import read_text, write_json
+from alm_proxies.files import read_text, system_error, write_json
 from alm_proxies.plugins import plugin
 from alm_proxies.shown import Shown
 from alm_proxies.stages.export.formats import Format
@@ -93,8 +93,11 @@ def export(
             shutil.rmtree(target)
         part.chmod(0o755)
         part.rename(target)
-    except OSError as error:
-        message = f"the export cannot be written: {error.strerror or error}"
+    except Exception as error:
+        refused = system_error(error)
+        if refused is None:
+            raise
+        message = f"the export cannot be written: {refused.strerror or refused}"
         fix = "Free some space or choose another folder; nothing half-written was left behind."
         raise OutputError(message, where=str(target), fix=fix) from error
     finally:
