@@ -63,7 +63,7 @@ def train_alm(
     rows, found = labelled_rows(labels, utterances, votes)
     heard, unheard = hear(utterances, rows["utterance_id"].to_list(), lm.inputs, folder / "heard", quiet=quiet)
     found += unheard
-    rows = rows.join(pl.DataFrame({"utterance_id": heard.ids, "place": range(len(heard.ids))}), on="utterance_id")
+    rows = rows.join(_places(heard), on="utterance_id")
     learned, looked_at = (
         _batches(part, heard, labels, prompts, answers, lm, settings, change)
         for part, change in (
@@ -133,6 +133,12 @@ def train_alm(
     lm.save(partial)
     partial.rename(target)
     return target, pl.DataFrame(epochs), found
+
+
+def _places(heard: Heard) -> pl.DataFrame:
+    """Where each utterance that could be used stands; none may."""
+    schema = {"utterance_id": pl.String(), "place": pl.Int64()}
+    return pl.DataFrame({"utterance_id": list(heard.ids), "place": list(range(len(heard.ids)))}, schema=schema)
 
 
 def _optimizers(model: Any, settings: TrainSettings) -> list[torch.optim.Optimizer]:

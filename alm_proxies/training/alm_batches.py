@@ -239,7 +239,8 @@ def _kept(index: Path, cells: Path, bins: int) -> tuple[Heard, list[Finding]]:
     starts = np.array(description["starts"], dtype=np.int64)
     if cells.stat().st_size != 2 * bins * int(starts[-1]):
         raise InputError("is not what it was written as", where=str(cells), fix="Delete it and run again.")
-    frames = np.memmap(cells, dtype=np.float16, mode="r").reshape(-1, bins)
+    none = np.zeros((0, bins), dtype=np.float16)  # an empty file cannot be mapped
+    frames = np.memmap(cells, dtype=np.float16, mode="r").reshape(-1, bins) if starts[-1] else none
     return Heard(tuple(description["ids"]), starts, frames), [Finding(**one) for one in description["found"]]
 
 

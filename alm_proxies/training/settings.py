@@ -120,11 +120,16 @@ class AlmSettings(_Part):
     """How clips are changed."""
 
 
-_OF_FEATURES = (
-    "recipe", "name", "hidden", "dropout", "learning_rate", "epochs", "batch", "development", "abstain",
-    "concentration_half", "seed",
-)  # fmt: skip
-"""What changes the recipe features."""
+_USED: dict[str, tuple[str, ...]] = {
+    "features": (
+        "recipe", "name", "hidden", "dropout", "learning_rate", "epochs", "batch", "development", "abstain",
+        "concentration_half", "seed",
+    ),
+    "alm": (
+        "recipe", "name", "model", "alm", "learning_rate", "epochs", "batch", "warmup", "weight_decay", "clip", "seed",
+    ),
+}  # fmt: skip
+"""What changes a recipe's result; encoder uses all but alm."""
 
 
 class TrainSettings(_Part):
@@ -242,15 +247,18 @@ class TrainSettings(_Part):
             raise ValueError('encoder needs model = "a folder or a name on the hub", e.g. openai/whisper-tiny.en')
         if self.alm.new is not None and self.recipe != "alm":
             raise ValueError('alm.new is for recipe = "alm"')
-        if self.recipe == "features":
-            fields = TrainSettings.model_fields.items()
-            unused = [
-                name
-                for name, field in fields
-                if name not in _OF_FEATURES
-                and CHANGES_NOTHING not in field.metadata
-                and getattr(self, name) != field.get_default(call_default_factory=True)
-            ]
-            if unused:
-                raise ValueError(f"the recipe features has no use for {', '.join(unused)}")
+        if unused := self._not_used():
+            raise ValueError(f"the recipe {self.recipe} has no use for {', '.join(unused)}")
         return self
+
+    def _not_used(self) -> list[str]:
+        """The fields that were given and that this recipe of ours does not read."""
+        fields = {name: field for name, field in type(self).model_fields.items() if name in TrainSettings.model_fields}
+        used = _USED.get(self.recipe, fields.keys() - {"alm"} if self.recipe == "encoder" else fields)
+        return [
+            name
+            for name, field in fields.items()
+            if name not in used
+            and CHANGES_NOTHING not in field.metadata
+            and getattr(self, name) != field.get_default(call_default_factory=True)
+        ]

@@ -1,0 +1,151 @@
+"""One suite over every recipe of the registry: it trains, its model predicts, a seed decides, nothing is ignored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tones_in_noise import TINY_ALM
+
+from alm_proxies.errors import InputError
+from alm_proxies.plugins import plugins
+from alm_proxies.settings import CHANGES_NOTHING
+from alm_proxies.stages.train.stage import Trained, train
+from alm_proxies.training.settings import TrainSettings
+
+FOUND = [name for name, recipe in plugins("recipes").items() if not recipe.origin]
+every = pytest.mark.parametrize("recipe", FOUND)
+GIVEN: dict[str, dict[str, Any]] = {
+    "encoder": {"epochs": 2, "batch": 8, "hidden": 16, "learning_rate": 1e-2, "deterministic": True, "threads": 1},
+    "features": {"epochs": 4, "hidden": 16},
+    "alm": {"epochs": 1, "batch": 8, "alm": TINY_ALM.model_dump()},
+}
+"""The least that each needs; a new recipe needs a line."""
+CHANGED = {
+    "augment": ({"effect": "gain"},),
+    "alm": {"answer": "words"},
+    "attributes": {"weight": 0.5},
+    "curriculum": {"kind": "weight"},
+    "auxiliary": ("pitch_level",),
+    "layers": (0,),
+    "model": "somewhere",
+    "revision": "0" * 40,
+    "loss": "jsd",
+    "pooling": "attention",
+    "schedule": "newbob",
+    "precision": "bf16",
+}
+"""A value other than the default, of fields that are neither numbers nor switches."""
+
+
+def settings(recipe: str, corpus: Any, **changes: Any) -> TrainSettings:
+    given = {"recipe": recipe, "name": "small", "seed": 3, **GIVEN[recipe]}
+    if recipe == "encoder":
+        given["model"] = str(corpus.encoder)
+    return TrainSettings.model_validate(given | changes)
+
+
+def trained(recipe: str, corpus: Any, folder: Path, **changes: Any) -> Trained:
+    said = settings(recipe, corpus, **changes)
+    return train(corpus.labels, corpus.utterances, folder, said, votes=corpus.votes, quiet=True)
+
+
+def bytes_of(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def changed(name: str) -> Any:
+    """Another value than a field's default."""
+    if name in CHANGED:
+        return CHANGED[name]
+    default = TrainSettings.model_fields[name].get_default(call_default_factory=True)
+    return not default if isinstance(default, bool) else 0.5 if default is None else default / 2 or 0.25
+
+
+@pytest.fixture(scope="module")
+def models(corpus: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Trained]:
+    """Every recipe, trained."""
+    folder = tmp_path_factory.mktemp("Modelle für alle")
+    return {recipe: trained(recipe, corpus, folder / recipe) for recipe in FOUND}
+
+
+def test_the_suite_holds_every_recipe_there_is() -> None:
+    assert set(FOUND) == set(GIVEN)
+
+
+@every
+def test_it_trains_and_says_how_it_went(recipe: str, models: dict[str, Trained]) -> None:
+    made = models[recipe]
+    assert made.folder.is_dir()
+    scores = [column for column in made.epochs if column.dtype.is_float() and not column.null_count()]
+    assert len(made.epochs) >= 1
+    assert scores
+    assert all(column.is_finite().all() for column in scores)
+    assert "epochs" in made.line
+
+
+@every
+def test_its_model_gives_a_distribution_to_every_recording(
+    recipe: str, corpus: Any, models: dict[str, Trained]
+) -> None:
+    shares = distributions(recipe, corpus, models[recipe])
+    assert shares.shape == (len(corpus.utterances), 3)
+    assert np.isfinite(shares).all()
+    np.testing.assert_allclose(shares.sum(1), 1.0, atol=1e-6)
+    assert np.ptp(shares, axis=0).max() > 1e-6
+
+
+def distributions(recipe: str, corpus: Any, made: Trained) -> np.ndarray:
+    from alm_proxies.audio.clip import open_clip
+    from alm_proxies.stages.predict.stage import predict
+
+    if recipe != "alm":
+        return predict(made.folder, corpus.utterances).labels.distributions()
+    from alm_proxies.annotators.annotator import Annotator
+    from alm_proxies.annotators.annotator_file import AnnotatorFile
+
+    file = AnnotatorFile(name="new", engine="transformers", model=str(made.folder), elicit="score", answer="words")
+    annotator = Annotator.of(file, taxonomy=corpus.labels.taxonomy)
+    clips = [open_clip(corpus.folder / audio) for audio in corpus.utterances.frame["audio"]]
+    return np.asarray(annotator.distribution(clips))
+
+
+@every
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_other_ones(
+    recipe: str, corpus: Any, models: dict[str, Trained], tmp_path: Path
+) -> None:
+    before = bytes_of(models[recipe].folder)
+    again = bytes_of(trained(recipe, corpus, tmp_path / "again").folder)
+    assert set(again) == set(before)
+    assert [name for name in before if before[name] != again[name]] == []
+    other = bytes_of(trained(recipe, corpus, tmp_path / "other", seed=4).folder)
+    assert [name for name in before if before[name] != other.get(name)] != []
+
+
+@every
+def test_a_setting_that_it_has_no_use_for_is_refused(recipe: str, corpus: Any) -> None:
+    from alm_proxies.training.settings import _USED
+
+    used = _USED.get(recipe, TrainSettings.model_fields.keys() - {"alm"})
+    unused = [
+        name
+        for name, field in TrainSettings.model_fields.items()
+        if name not in used and CHANGES_NOTHING not in field.metadata
+    ]
+    assert unused
+    for name in unused:
+        with pytest.raises(ValueError, match=f"{recipe} has no use for {name}"):
+            settings(recipe, corpus, **{name: changed(name)})
+
+
+@every
+def test_without_a_recording_that_can_be_used_it_says_so(recipe: str, corpus: Any, tmp_path: Path) -> None:
+    silent = type(corpus.utterances)(
+        corpus.utterances.frame.with_columns(audio=None).cast({"audio": corpus.utterances.frame.schema["audio"]}),
+        corpus.utterances.about,
+    )
+    with pytest.raises(InputError):
+        train(corpus.labels, silent, tmp_path / "out", settings(recipe, corpus), votes=corpus.votes, quiet=True)
+    assert not (tmp_path / "out" / "model").exists()
