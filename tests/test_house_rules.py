@@ -1,6 +1,7 @@
 """What the house asks of every room: floors, sizes, empty package files, and shipped files that parse."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -59,6 +60,18 @@ def test_every_folder_with_code_is_a_package() -> None:
 def test_no_file_is_too_long_to_read() -> None:
     lengths = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in PACKAGE.rglob("*.py")}
     assert {str(path.relative_to(PACKAGE)): n for path, n in lengths.items() if n > LONGEST} == {}
+
+
+def test_only_the_ledgers_own_files_speak_sql() -> None:
+    speaks = re.compile(r"import sqlite3|\bPRAGMA |\bSELECT .* FROM |\bINSERT (OR \w+ )?INTO |\bDELETE FROM |\b_sql\b")
+    found = {
+        path.relative_to(PACKAGE).as_posix()
+        for path in PACKAGE.rglob("*.py")
+        if speaks.search(path.read_text(encoding="utf-8"))
+    }
+    ledger = "stages/annotate/ledger"
+    assert {f"{ledger}.py", f"{ledger}_questions.py"} <= found
+    assert [name for name in sorted(found) if not re.fullmatch(rf"{ledger}(_\w+)?\.py", name)] == []
 
 
 def test_a_fields_default_is_named_so_that_every_type_checker_sees_it() -> None:
