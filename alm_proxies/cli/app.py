@@ -41,6 +41,7 @@ _BEFORE = {
 _BEHIND = {
     "status": ("folders", "Say how far any folder of results is, what it cost, and where the results are."),
     "findings": ("folders", "List all that was left out or went wrong in a folder of results, by severity."),
+    "compare": ("comparing", "Compare runs on the same held-out votes: one table and one page."),
     "merge": ("ledgers", "Make one ledger and one votes file out of those of several shards."),
     "plugins": ("about", "List readers, estimators, engines, prompts, exports and recipes, ours and others'."),
     "schema": ("about", "Print the JSON Schema of pipeline, annotator or metrics files, for editors."),

@@ -67,10 +67,16 @@ def run(
                 used.append(_within(node.folder, pipeline))
             runs.append({"chosen": one.chosen, "stages": used})
         _write_manifest(pipeline, runs, records)
+        compared = None
+        if len(runs) > 1 and all(record.complete for record in records.values()):
+            from alm_proxies.pipeline.comparing import compare_varied
+
+            compared = compare_varied(pipeline.folder)
     findings = combine(*(Findings.read(place / FINDINGS) for place in records))
     pages = tuple(
         place / name for place, record in records.items() for name in record.outputs if name.endswith(".html")
     )
+    pages += (compared,) if compared is not None else ()
     return Ran(pipeline.folder, tuple(records.values()), findings, pages)
 
 

@@ -83,7 +83,7 @@ def metrics_schema() -> dict[str, Any]:
         "$schema": _DIALECT,
         "title": "alm-proxies metrics",
         "type": "object",
-        "properties": named,
+        "properties": {**named, "sets": {"type": "array", "items": {"$ref": "#"}}},
         "additionalProperties": False,
         "$defs": {"figures": figures, "interval": interval},
     }

@@ -1,0 +1,54 @@
+"""The verb that compares runs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from alm_proxies.cli.outcome import Common, Outcome, finished, refuse_overwriting
+from alm_proxies.errors import SettingsError
+from alm_proxies.pipeline.comparing import PAGE, compare_runs, runs_in
+
+_COMMON = Common()
+
+
+def compare(
+    runs: list[Path],
+    /,
+    *,
+    output: Annotated[Path, Parameter(name=["--output", "-o"])],
+    votes: Annotated[list[Path] | None, Parameter(name="--votes", consume_multiple=True)] = None,
+    utterances: Path | None = None,
+    seed: int = 0,
+    common: Common = _COMMON,
+) -> Outcome:
+    """Compare runs on the same held-out votes: one table and one page, significant differences marked.
+
+    Parameters
+    ----------
+    runs
+        Folders that pipelines wrote (each run of a [vary] counts), folders with a labels.parquet, or labels files.
+    output
+        The page to write, or a folder for it; its figures are written beside it.
+    votes
+        The votes of runs that do not bring their own, held-out ones included.
+    utterances
+        The utterances of such runs.
+    seed
+        Random seed of intervals.
+    """
+    each = [(path, run) for path in runs for run in runs_in(path)]
+    if len({run.name for _, run in each}) < len(each):  # the same names in several places
+        each = [(path, replace(run, name=f"{path}: {run.name}")) for path, run in each]
+    found = [run for _, run in each]
+    if len(found) < 2:
+        raise SettingsError("one run has nothing to be compared with", fix="Name two runs or more.")
+    page = output if output.suffix == ".html" else output / PAGE
+    refuse_overwriting([page], [path for run in found for path in (run.labels, *run.votes, *run.utterances)])
+    compared = compare_runs(found, votes=votes or (), utterances=utterances, seed=seed)
+    compared.write(page)
+    data = {"runs": len(found), "sets": len(compared.evaluations), "page": str(page)}
+    return finished(f"{compared.line} in {page}", {}, compared.findings, page, common, more=data)

@@ -1,0 +1,261 @@
+"""Runs side by side: the labels or predictions of several runs, paired on the same held-out votes, as one page.
+
+A run is what a pipeline wrote (each run of its [vary] by itself), a folder with a labels.parquet, or a labels file.
+Runs with predictions are compared by these, others by their fused labels. Only runs with the same held-out votes are
+paired: where a varied seed holds out other votes, or simulates another corpus, runs are compared within each set.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from alm_proxies.errors import InputError
+from alm_proxies.files import digest_of, read_text, write_json
+from alm_proxies.tables import Findings, Labels, Utterances, Votes, combine
+
+if TYPE_CHECKING:
+    from alm_proxies.report.page import Page, Table
+    from alm_proxies.stages.evaluate.stage import Evaluation
+
+PAGE, METRICS = "compare.html", "compare.metrics.json"
+_MANIFEST = "manifest.json"
+_LEVEL = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedRun:
+    """One run: its labels by name, and where its votes and utterances lie."""
+
+    name: str
+    labels: Path
+    votes: tuple[Path, ...] = ()
+    utterances: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """Every set of runs on the same held-out votes, and the page that shows them."""
+
+    evaluations: tuple[Evaluation, ...]
+    page: Page
+    findings: Findings
+    left_out: tuple[str, ...] = field(default=())
+    """Runs that no other shares its held-out votes with."""
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """The figures of an evaluation for every set."""
+        return {"sets": [evaluation.metrics for evaluation in self.evaluations]}
+
+    @property
+    def line(self) -> str:
+        """The page's headline."""
+        return self.page.headline
+
+    def write(self, path: Path) -> None:
+        """The page, and its figures beside it."""
+        self.page.write(path)
+        write_json(path.with_name(f"{path.stem}.metrics.json"), self.metrics)
+
+
+def runs_in(path: Path) -> list[ComparedRun]:
+    """The runs of a pipeline's folder; of any other folder or file the labels in it."""
+    if path.suffix == ".parquet" and path.is_file():
+        return [ComparedRun(path.stem, path)]
+    manifest = path / _MANIFEST
+    if manifest.is_file():
+        return _of_manifest(path, json.loads(read_text(manifest)))
+    if (path / "labels.parquet").is_file():
+        return [ComparedRun(path.name, path / "labels.parquet")]
+    fix = "Give the folder of a pipeline, a folder with a labels.parquet, or a labels file."
+    raise InputError("holds no run", where=str(path), fix=fix)
+
+
+def compare_runs(
+    runs: Sequence[ComparedRun], *, votes: Sequence[Path] = (), utterances: Path | None = None, seed: int = 0
+) -> Compared:
+    """Pair runs on the same held-out votes; `votes` and `utterances` are those of runs that do not bring their own."""
+    sets: dict[str, list[tuple[ComparedRun, Votes, Utterances]]] = {}
+    for run in runs:
+        own = [path for path in (run.votes or votes) if path.is_file()]
+        people = [path for path in (run.utterances or ([utterances] if utterances else [])) if path.is_file()]
+        if not own or not people:
+            fix = "Name the held-out votes and the utterances: --votes VOTES --utterances UTTERANCES."
+            raise InputError("does not bring its votes and utterances", where=run.name, fix=fix)
+        table = combine(*(Votes.read(path) for path in own))
+        keys = table.frame.filter("held_out").select("utterance_id", "annotator", "draw", "label")
+        if not keys.height:
+            fix = "Hold votes out when reading the corpus: [hold_out]."
+            raise InputError("no vote is held out, so runs cannot be compared", where=run.name, fix=fix)
+        digest = digest_of({"votes": keys.sort(keys.columns).rows()})
+        sets.setdefault(digest, []).append((run, table, combine(*(Utterances.read(path) for path in people))))
+    several = [members for members in sets.values() if len(members) > 1]
+    alone = tuple(members[0][0].name for members in sets.values() if len(members) == 1)
+    if not several:
+        fix = "Vary something that leaves the seed of [hold_out] and [simulate] as it is."
+        raise InputError("no two runs have the same held-out votes, so none can be paired", fix=fix)
+    from alm_proxies.stages.evaluate.stage import EvaluateSettings, evaluate
+
+    evaluations = []
+    for members in several:
+        labels = {run.name: Labels.read(run.labels) for run, _, _ in members}
+        first = members[0]
+        settings = EvaluateSettings(baseline=first[0].name, seed=seed)
+        evaluations.append(evaluate(labels, first[1], first[2], settings))
+    findings = combine(*(evaluation.findings for evaluation in evaluations))
+    return Compared(tuple(evaluations), _page(evaluations, alone), findings, alone)
+
+
+def compare_varied(folder: Path) -> Path | None:
+    """The comparison at the end of a [vary]: the page's place; None where its runs cannot be paired."""
+    from alm_proxies.progress import say
+
+    try:
+        compare_runs(runs_in(folder)).write(folder / PAGE)
+    except InputError as error:
+        say(f"  the runs of [vary] are not compared: {error}")
+        return None
+    return folder / PAGE
+
+
+def _of_manifest(folder: Path, manifest: dict[str, Any]) -> list[ComparedRun]:
+    stages = manifest["stages"]
+    made = []
+    for number, run in enumerate(manifest["runs"]):
+        places = {place: stages[place] for place in run["stages"] if place in stages}
+
+        def files(stage: str, name: str, places: dict[str, Any] = places) -> dict[str, Path]:
+            return {
+                record["name"] or stage: folder / place / name
+                for place, record in places.items()
+                if record["stage"] == stage and (folder / place / name).is_file()
+            }
+
+        labels = files("predict", "labels.parquet") or files("fuse", "labels.parquet")
+        chosen = ", ".join(f"{key} {_word(value)}" for key, value in run["chosen"].items())
+        for name, path in labels.items():
+            words = [chosen or (folder.name if len(manifest["runs"]) == 1 else f"run {number}")]
+            words += [name] if len(labels) > 1 else []
+            read = (tuple(files("read", one).values()) for one in ("votes.parquet", "utterances.parquet"))
+            made.append(ComparedRun(": ".join(words), path, *read))
+    return made
+
+
+def _word(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _page(evaluations: Sequence[Evaluation], alone: Sequence[str]) -> Page:
+    """One table of every run and the pairs, then what evaluate shows of each set."""
+    from alm_proxies.report.page import Block, Section, Text
+
+    sections = []
+    for place, evaluation in enumerate(evaluations, 1):
+        title = "Runs side by side" if len(evaluations) == 1 else f"Set {place}: runs side by side"
+        lead = (
+            f"{evaluation.metrics['utterances']:,} utterances with {evaluation.metrics['held_out_votes']:,.0f} "
+            "held-out votes, the same for every run. Differences are paired, with 95 % intervals over speakers. A run "
+            "is marked better only where a sign-flip test over speakers is significant at 5 %, corrected for all pairs "
+            "of the table (Holm)."
+        )
+        blocks: list[Block] = [_runs_table(evaluation.metrics), _pairs_table(evaluation.metrics)]
+        if alone and place == 1:
+            blocks.append(Text(f"No other run has the held-out votes of: {'; '.join(alone)}."))
+        sections.append(Section(title, lead, tuple(blocks)))
+    first = evaluations[0].page
+    rest = (
+        [section for section in first.sections if section.title != "Models in pairs"] if len(evaluations) == 1 else []
+    )
+    better = [pair for evaluation in evaluations for pair in _pairs(evaluation.metrics) if pair["better"]]
+    count = sum(len(_pairs(evaluation.metrics)) for evaluation in evaluations)
+    headline = f"{len(better)} of {count} pairs of runs differ significantly in log loss"
+    if len(evaluations) == 1:
+        best = min(_runs(evaluations[0].metrics), key=lambda item: item[1]["nll_per_vote"]["value"])
+        headline += f"; {best[0]} has the lowest"
+    return replace(first, kind="Comparison of runs", headline=headline, sections=(*sections, *rest))
+
+
+def _runs(metrics: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    from alm_proxies.stages.evaluate.measured import SHARES
+
+    return [(name, values) for name, values in metrics["methods"].items() if name != SHARES]
+
+
+def _pairs(metrics: dict[str, Any]) -> list[dict[str, Any]]:
+    """Every pair of runs with its difference and, where it is significant among all, the better one."""
+    names = [name for name, _ in _runs(metrics)]
+    baseline = metrics["baseline"]
+    made = []
+    for place, first in enumerate(names):
+        for second in names[place + 1 :]:
+            sign = 1.0
+            found = metrics["pairs"].get(f"{first} less {second}")
+            if found is None:  # the baseline's pairs stand with the methods
+                other, sign = (second, -1.0) if first == baseline else (first, 1.0)
+                found = metrics["methods"][other]["less_baseline"]
+            ends = [found[end] if found[end] is None else sign * found[end] for end in ("low", "high")]
+            low, high = ends if sign > 0 else ends[::-1]
+            made.append(
+                {
+                    "first": first, "second": second, "value": sign * found["value"], "low": low, "high": high,
+                    "p_value": found["p_value"], "better": None,
+                }
+            )  # fmt: skip
+    known = sorted((pair for pair in made if pair["p_value"] is not None), key=lambda pair: pair["p_value"])
+    for place, pair in enumerate(known):
+        if pair["p_value"] * (len(known) - place) >= _LEVEL:
+            break
+        pair["better"] = pair["first"] if pair["value"] < 0 else pair["second"]
+    return made
+
+
+def _runs_table(metrics: dict[str, Any]) -> Table:
+    from alm_proxies.report.page import Cell, Column, Table
+
+    rows: list[list[Cell]] = []
+    for name, values in _runs(metrics):
+        ambiguity = values["ambiguity"]
+        rows.append(
+            [
+                name, _interval(values["nll_per_vote"]), _interval(values["jsd_base2"]),
+                _interval(values["dirichlet_multinomial_nll"]),
+                None if ambiguity is None else _interval(ambiguity["rank_correlation"]),
+            ]
+        )  # fmt: skip
+    columns = [
+        Column("Run"),
+        Column("Log loss", 3, "Nats a held-out vote; lower is better."),
+        Column("JSD (base 2)", 3, "To the shares of held-out votes, mean over utterances."),
+        Column("Strength, nats a vote", 3, "Dirichlet-multinomial log loss of held-out counts; lower is better."),
+        Column("Ambiguity, rank correlation", 2, "Of predicted and observed disagreement."),
+    ]
+    return Table.of(columns, rows)
+
+
+def _pairs_table(metrics: dict[str, Any]) -> Table:
+    from alm_proxies.report.page import Cell, Column, Table
+
+    rows: list[list[Cell]] = [
+        [pair["first"], pair["second"], _interval(pair), pair["p_value"], pair["better"]] for pair in _pairs(metrics)
+    ]
+    columns = [
+        Column("First"),
+        Column("Second"),
+        Column("Log loss, first less second", 3, "Below zero the first is better."),
+        Column("p", 4, "Of a sign-flip test over speakers, this pair alone."),
+        Column("Better", 3, "Where it is significant among all pairs."),
+    ]
+    return Table.of(columns, rows, "Runs in pairs")
+
+
+def _interval(found: dict[str, Any] | None) -> Any:
+    from alm_proxies.interval import Interval
+
+    if found is None or found["value"] is None:
+        return None
+    low, high = (float("nan") if found[end] is None else found[end] for end in ("low", "high"))
+    return Interval(found["value"], low, high)

@@ -1,0 +1,123 @@
+"""Runs are compared on the same held-out votes, by command and at the end of a [vary]."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import polars as pl
+import pytest
+
+from alm_proxies.cli.app import run as command
+from alm_proxies.errors import InputError
+from alm_proxies.pipeline.comparing import compare_runs, runs_in
+from alm_proxies.pipeline.run import run
+from alm_proxies.pipeline.schema import metrics_schema
+from alm_proxies.stages.evaluate.stage import EvaluateSettings, evaluate
+from alm_proxies.tables import Labels, Utterances, Votes
+
+VARIED = """
+taxonomy = "angry,happy,neutral,sad"
+seed = 1
+folder = "out"
+[simulate]
+utterances = 120
+dense = 8
+[hold_out]
+keep = 3
+[fuse]
+method = "human"
+[vary]
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("varied")
+    methods = '"fuse.method" = ["human", "dirichlet", "dawid_skene"]\n'
+    (place / "pipeline.toml").write_text(VARIED + methods, encoding="utf-8")
+    ran = run(place / "pipeline.toml", quiet=True)
+    assert ran.pages[-1] == place / "out" / "compare.html"
+    return place / "out"
+
+
+def test_the_end_of_a_vary_pairs_every_run_on_the_same_votes(folder: Path) -> None:
+    metrics = json.loads((folder / "compare.metrics.json").read_text(encoding="utf-8"))
+    jsonschema.Draft202012Validator(metrics_schema()).validate(metrics)
+    (one,) = metrics["sets"]
+    names = ["fuse.method human", "fuse.method dirichlet", "fuse.method dawid_skene"]
+    assert list(one["methods"]) == ["class shares", *names]
+    found = {run.name: run for run in runs_in(folder)}
+    labels = {name: Labels.read(found[name].labels) for name in names}
+    votes, people = Votes.read(found[names[0]].votes[0]), Utterances.read(found[names[0]].utterances[0])
+    direct = evaluate(labels, votes, people, EvaluateSettings(baseline=names[0])).metrics
+    assert json.loads(json.dumps(direct["methods"])) == one["methods"]
+    page = (folder / "compare.html").read_text(encoding="utf-8")
+    assert "Runs side by side" in page
+    assert all(name in page for name in names)
+
+
+def rows_of_pairs(folder: Path) -> list[tuple[Any, ...]]:
+    compared = compare_runs(runs_in(folder))
+    table = compared.page.sections[0].blocks[1]
+    return list(table.rows)  # type: ignore[union-attr]
+
+
+def test_only_significant_differences_are_marked_and_for_the_run_with_the_lower_loss(folder: Path) -> None:
+    rows = rows_of_pairs(folder)
+    assert len(rows) == 3
+    by_pair = {(row[0], row[1]): row for row in rows}
+    human, skene = by_pair["fuse.method human", "fuse.method dawid_skene"], None
+    assert human[2].high < 0
+    assert human[4] == "fuse.method human"
+    assert skene is None
+    for row in rows:
+        if row[3] >= 0.05:
+            assert row[4] is None
+        if row[4] is not None:
+            assert row[4] == (row[0] if row[2].estimate < 0 else row[1])
+
+
+def test_the_command_compares_label_files_and_a_run_with_itself_differs_nowhere(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = runs_in(folder)
+    for name in ("one", "same"):
+        (tmp_path / f"{name}.parquet").write_bytes(runs[0].labels.read_bytes())
+    given = ["--votes", str(runs[0].votes[0]), "--utterances", str(runs[0].utterances[0])]
+    files = [str(tmp_path / "one.parquet"), str(tmp_path / "same.parquet")]
+    assert command(["compare", *files, *given, "-o", str(tmp_path / "page.html"), "--quiet"]) == 0
+    assert "0 of 1 pairs of runs differ significantly" in capsys.readouterr().out
+    metrics = json.loads((tmp_path / "page.metrics.json").read_text(encoding="utf-8"))
+    assert metrics["sets"][0]["methods"]["same"]["less_baseline"]["value"] == 0.0
+    assert command(["compare", *files, "-o", str(tmp_path / "other.html")]) == 2
+    assert "Name the held-out votes and the utterances" in capsys.readouterr().err
+    assert command(["compare", files[0], *given, "-o", str(tmp_path / "other.html")]) == 2
+
+
+def test_runs_with_other_held_out_votes_are_sets_of_their_own(tmp_path: Path) -> None:
+    varied = '"simulate.seed" = [1, 2]\n"fuse.method" = ["human", "dirichlet"]\n'
+    (tmp_path / "pipeline.toml").write_text(VARIED + varied, encoding="utf-8")
+    run(tmp_path / "pipeline.toml", quiet=True)
+    compared = compare_runs(runs_in(tmp_path / "out"))
+    assert len(compared.evaluations) == 2
+    titles = [section.title for section in compared.page.sections]
+    assert titles == ["Set 1: runs side by side", "Set 2: runs side by side"]
+    with pytest.raises(InputError, match="no two runs have the same held-out votes"):
+        compare_runs([one for one in runs_in(tmp_path / "out") if one.name.endswith("human")])
+
+
+def test_votes_without_any_held_out_end_in_a_sentence_and_the_run_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (
+        VARIED.replace("[hold_out]\nkeep = 3\n", "").replace("dense = 8\n", "")
+        + '"fuse.method" = ["human", "dirichlet"]\n'
+    )
+    (tmp_path / "pipeline.toml").write_text(text, encoding="utf-8")
+    ran = run(tmp_path / "pipeline.toml", quiet=True)
+    assert not any(page.name == "compare.html" for page in ran.pages)
+    assert "no vote is held out" in capsys.readouterr().err
+    assert pl.read_parquet(runs_in(tmp_path / "out")[0].labels).height == 120
