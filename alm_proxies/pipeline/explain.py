@@ -17,6 +17,7 @@ from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.errors import AlmProxiesError, InputError
 from alm_proxies.files import read_text
 from alm_proxies.pipeline.outputs import Outputs
+from alm_proxies.settings import settings_of
 from alm_proxies.stages.annotate.figures import in_money
 from alm_proxies.stages.annotate.ledger import Ledger
 from alm_proxies.stages.annotate.plan import context_of, with_turns
@@ -118,7 +119,8 @@ def explain(folder: str | Path, utterance_id: str, *, number: int = 0) -> Explai
     files = [places[name] / "votes.parquet" for name in ("read", "annotate", "listen") if name in places]
     votes = combine(*(Votes.read(path) for path in files))
     replies = _replies(outputs.ledgers, utterance_id) if "annotate" in places else {}
-    settings = FuseSettings.model_validate(manifest["stages"][_name(places["fuse"], folder)]["task"]["settings"])
+    said = manifest["stages"][_name(places["fuse"], folder)]["task"]["settings"]
+    settings = settings_of(FuseSettings, said, str(places["fuse"]))
     fused = fuse(votes, settings, utterances=utterances)
     notes: list[str] = []
     prompts = list(_prompts(manifest, places, folder, utterances, row, replies, votes, notes))

@@ -164,8 +164,9 @@ def _done(marker: Path) -> StageStanding | None:
     record = _json(marker)
     if not {"stage", "name", "seconds", "counts"} <= set(record):
         return None
+    varied = marker.parent.name if "=" in marker.parent.name else ""
     return StageStanding(
-        title=f"{record['stage']} {record['name']}".strip(),
+        title=" ".join(part for part in (record["stage"], record["name"], varied) if part),
         folder=str(marker.parent),
         state="done" if record.get("complete", True) else "stopped",
         seconds=record["seconds"],

@@ -16,7 +16,7 @@ import pytest
 import soundfile
 
 from alm_proxies.cli.app import run as command
-from alm_proxies.errors import InputError
+from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.pipeline.explain import explain
 from alm_proxies.pipeline.outputs import Outputs
 from alm_proxies.pipeline.standing import standing_of
@@ -232,3 +232,16 @@ def test_a_stopped_run_leaves_no_note_behind(file: Path, running: subprocess.Pop
         running.terminate()
         assert running.wait(60) == 130
     assert not note.exists()
+
+
+def test_runs_of_vary_are_told_apart_and_a_method_that_is_not_known_here_is_one_sentence(file: Path) -> None:
+    text = file.read_text().replace('method = "pool"', "") + '[vary]\n"fuse.method" = ["pool", "human"]\n'
+    file.write_text(text[: text.index("[annotate]")] + text[text.index("[fuse]") :])
+    command(["run", str(file), "--quiet"])
+    out = file.parent / "out"
+    titles = [one.title for one in standing_of(out).stages]
+    assert titles == ["read", "fuse fuse.method=human", "fuse fuse.method=pool"]
+    manifest = out / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"method": "pool"', '"method": "of_somebody"'))
+    with pytest.raises(SettingsError, match="there is no estimator 'of_somebody'"):
+        explain(out, "mine/c0")
