@@ -1,6 +1,6 @@
 """Trustworthy label distributions for speech emotion from a few human votes and many synthetic ones.
 
-Every public name is here and loaded when it is first asked for: `from alm_proxies import Votes, fuse`.
+Public names are loaded on first use: `from alm_proxies import Votes, fuse`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a table says of itself: contract and version, taxonomy, scales, roots, annotators, and who made it."""
+"""Metadata of tables: contract and version, taxonomy, scales, roots, annotators and provenance."""
 
 from __future__ import annotations
 
@@ -19,24 +19,27 @@ METADATA_KEY = "alm_proxies"
 
 
 TrainedOn = Literal["no", "out_of_fold", "yes"]
-"""no = never saw a human vote of these utterances; out_of_fold = votes on a speaker come from a model that was trained
-without that speaker; yes = trained on votes of the utterances it votes on, so nothing honest can be learned from it."""
+"""Whether a proxy was trained on human votes of the utterances it votes on. no = it never saw them; out_of_fold = votes
+on a speaker come from a model trained without that speaker; yes = it saw them, so its votes cannot be used for a fit.
+"""
 
 
 class Injected(BaseModel):
-    """What became of votes when the transcript told another label as the answer, all else and the seeds being equal."""
+    """The effect of prompt injection: of a transcript that names another label as the answer, all else and the seeds
+    equal.
+    """
 
     model_config = ConfigDict(frozen=True)
     utterances: int
     votes: float
-    """Votes that were not for the injected label anyway, and so could be turned."""
+    """Votes that were not for the injected label before, and so could be turned."""
     share: float
-    """The share of them that was turned to it."""
+    """The share of these votes that was turned to the injected label."""
     low: float | None = None
     high: float | None = None
-    """The ends of its 95 % interval over speakers; not known from fewer than two."""
+    """The ends of the 95 % interval over speakers; unknown with fewer than two."""
     by_chance: float
-    """The share that a sentence which tells no answer turns to the same label: what sampling does by itself."""
+    """The share turned to the same label by a sentence without an answer: the effect of sampling alone."""
 
     def __str__(self) -> str:
         ends = "" if self.low is None or self.high is None else f" ({self.low:.0%} to {self.high:.0%})"
@@ -45,7 +48,7 @@ class Injected(BaseModel):
 
 
 class AnnotatorCard(BaseModel):
-    """What an annotator was: enough to know whether two tables mean the same one."""
+    """The metadata of an annotator, enough to identify it across tables."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
     digest: str
@@ -61,14 +64,13 @@ class AnnotatorCard(BaseModel):
     context: tuple[str, ...] | None = None
     """What its prompt shows besides the recording: transcript, speaker, turns, evidence; None = not known."""
     injected: Injected | None = None
-    """How far a transcript that tells the answer decides its votes, where that was measured."""
+    """The measured effect of a transcript that contains an answer (prompt injection)."""
     trained_on_these_votes: TrainedOn | None = None
-    """Whether it was trained on human votes of the very utterances it votes on; None = not stated."""
+    """Whether it was trained on human votes of the utterances it votes on; None = not stated."""
     folds: dict[str, int] | None = None
-    """Speaker (utterance where speakers are not known) -> the fold that was kept from the training of what votes on it.
-
-    Only with `out_of_fold`. A fit that asks how much the annotator helps leaves out whole folds of these: the
-    utterances of a fold were heard by one model.
+    """Speaker (utterance if speakers are not known) -> the fold held out from the training of the model that votes on
+    it. Only with `out_of_fold`. Cross-validation of fits uses these folds, since the utterances of a fold have votes of
+    one model.
     """
 
     @model_validator(mode="before")
@@ -83,27 +85,28 @@ class AnnotatorCard(BaseModel):
         return self.context
 
     trained_on: dict[str, list[str]] | None = None
-    """Corpora and speakers that the model was trained on, development included; "" = a speaker who is not known. Its
-    votes on these count nowhere."""
+    """Corpora and speakers that the model was trained on, development included; "" = unknown speakers. Its votes on
+    these are not counted.
+    """
 
 
 class MadeBy(BaseModel):
-    """Which stage wrote a table, from which settings and inputs."""
+    """Provenance of a table: its stage, settings and inputs."""
 
     model_config = ConfigDict(frozen=True)
     stage: str
     settings_digest: str = ""
-    """Changes when they do."""
+    """A digest of the settings."""
     inputs: dict[str, str] = Field(default_factory=dict)
-    """By need (votes, utterances, labels ...): a digest of what the table or file held, never of its name or place."""
+    """A digest of each input's content, by need (votes, utterances, labels ...); names and paths do not matter."""
     settings: dict[str, object] = Field(default_factory=dict)
-    """The settings themselves, where a later stage has to go by them."""
+    """The settings, if a later stage needs them."""
     fitted: dict[str, object] = Field(default_factory=dict)
-    """What a fit came to be: methods with weights, classes and penalties, which proxies count and what each adds."""
+    """The account of a fit: methods with weights, classes and penalties, which proxies count and their gains."""
 
     @classmethod
     def of(cls, stage: str, settings: Mapping[str, Any], inputs: Mapping[str, Iterable[str]] | None = None) -> MadeBy:
-        """What a stage writes of itself: `inputs` gives the content digests of all tables or files of a need."""
+        """The provenance a stage writes: `inputs` has the content digests of all tables or files of a need."""
         each = {need: sorted(digests) for need, digests in (inputs or {}).items()}
         digests = {need: many[0] if len(many) == 1 else digest_of(many) for need, many in each.items() if many}
         return cls(stage=stage, settings_digest=digest_of(settings), inputs=digests, settings=dict(settings))
@@ -116,7 +119,7 @@ class MadeBy(BaseModel):
 
 
 class About(BaseModel):
-    """What a table says of itself: contract and version, taxonomy, scales, roots, annotators, who made it."""
+    """Metadata of a table: contract and version, taxonomy, scales, roots, annotators and provenance."""
 
     model_config = ConfigDict(frozen=True)
     contract: int = CONTRACT
@@ -140,14 +143,14 @@ class About(BaseModel):
 
 
 def about_of(path: Path) -> About:
-    """What a Parquet file says of itself; nothing, if it is a bare one."""
+    """The metadata of a Parquet file; empty if it has none."""
     try:
         with open_file(path) as stream:
             text = pl.read_parquet_metadata(stream).get(METADATA_KEY)
     except OSError as error:
         raise could_not_read(path, error) from error
     except pl.exceptions.PolarsError as error:
-        fix = "Make it again, or check that it was copied whole."
+        fix = "Write it again, or check that it was copied whole."
         raise TableError("cannot be read as Parquet", where=str(path), fix=fix) from error
     if text is None:
         return About()
@@ -159,7 +162,7 @@ def about_of(path: Path) -> About:
             raise TableError(f"was written under contract {contract}, newer than {CONTRACT}", where=str(path), fix=fix)
         return About.model_validate(upgraded_about(stated) if isinstance(stated, dict) else stated)
     except json.JSONDecodeError as error:
-        raise TableError(f"has metadata that is no JSON ({error.msg})", where=str(path)) from None
+        raise TableError(f"has metadata that is not JSON ({error.msg})", where=str(path)) from None
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
@@ -167,7 +170,7 @@ def about_of(path: Path) -> About:
 
 
 def together(parts: Sequence[About]) -> About:
-    """What tables put together say of themselves; two taxonomies, or two meanings of one name, are refused."""
+    """The combined metadata of several tables; different taxonomies, or two meanings of a name, are refused."""
     taxonomies = list(dict.fromkeys(part.taxonomy for part in parts if part.taxonomy))
     if len(taxonomies) > 1:
         raise InputError(
@@ -204,5 +207,5 @@ def _merged(parts: Sequence[dict[str, V]], thing: str, message: str) -> dict[str
 
 
 def _injected_votes(value: object) -> float:
-    """How much a card's measured injection rests on: of two cards of one annotator the better measured one is kept."""
+    """The evidence behind a card's measured injection: of two cards of an annotator the one with more is kept."""
     return value.injected.votes if isinstance(value, AnnotatorCard) and value.injected is not None else -1.0

@@ -1,6 +1,5 @@
-"""Which votes count, decided once: source, status, held out, published consensus, and secondary labels.
-
-Everything that fits, scores or compares asks here, so that no stage sees a vote that another one leaves out.
+"""Selection of votes: by source, status, held_out, published consensus, and secondary labels. Every fit, score and
+comparison uses these rules, so all stages count the same votes.
 """
 
 from __future__ import annotations
@@ -24,10 +23,10 @@ Draws = tuple[Index, Array]
 Side = Literal["human", "proxy", "fit", "held_out"]
 """human: human votes that may be fitted; proxy: proxy votes; fit: both; held_out: human votes kept for scoring."""
 Answer = Literal["label", "rating", "either"]
-"""What of a vote is used: its label, its attributes, or whichever it has."""
+"""The part of a vote that is used: its label, its attributes, or either."""
 
 OF_CONSENSUS = pl.col("annotator").str.ends_with(CONSENSUS)
-"""Whether a row is a published consensus label, which is no vote."""
+"""Whether a row is a published consensus label, which is not a vote."""
 _OF_CROWD = pl.col("annotator").str.ends_with(CROWD)
 _RATED = pl.any_horizontal(pl.col(*ATTRIBUTES).is_not_null())
 _HUMAN: tuple[Side, ...] = ("human", "held_out")
@@ -45,18 +44,18 @@ _SIDES: dict[Side, pl.Expr] = {
 
 
 def counting_of(labels: About) -> Counting | None:
-    """How the votes behind labels were counted; None where the labels do not say."""
+    """How the votes behind labels were counted; None if the labels do not state it."""
     made_by = labels.made_by
     if made_by is None:
         return None
     try:
         return Counting.model_validate({name: made_by.settings[name] for name in Counting.model_fields})
-    except (ValueError, KeyError, TypeError):  # made by another stage, or written by another version
+    except (ValueError, KeyError, TypeError):  # of another stage, or written by another version
         return None
 
 
 def which_count(side: Side, *, consensus: bool = False, answer: Answer = "label") -> pl.Expr:
-    """Which rows of a Votes frame count on a side: those that are ok, with such an answer.
+    """Which rows of a Votes frame count on a side: those with status ok and such an answer.
 
     Published consensus labels count only where `consensus` is set, on every side.
     """
@@ -65,15 +64,15 @@ def which_count(side: Side, *, consensus: bool = False, answer: Answer = "label"
 
 
 def left_out(votes: Votes, *, consensus: bool = False, answer: Answer = "either") -> list[Finding]:
-    """Why rows are not counted for a fit, each row under one reason: with those that count they are all rows."""
+    """Findings for the rows not counted for a fit; each left-out row has one reason."""
     noun = "ratings" if answer == "rating" else "votes"
     status = [name for name in votes.frame["status"].unique().sort().to_list() if name != "ok"]
     held = pl.col("held_out")
-    reasons = {("held_out", f"human {noun} held out for scoring, never fitted", ""): held}
+    reasons = {("held_out", f"human {noun} held out for scoring, not fitted", ""): held}
     for source in ("human", "proxy") if answer != "rating" else ():
         for name in status:
             failed = ~held & (pl.col("source") == source) & (pl.col("status") == name)
-            reasons[name, f"{source} votes that gave no label ({name})", ""] = failed
+            reasons[name, f"{source} votes without a label ({name})", ""] = failed
     ok = ~held & (pl.col("status") == "ok")
     if not consensus:
         labels = "ratings" if answer == "rating" else "labels"
@@ -107,7 +106,7 @@ def only_held_out(votes: Votes) -> pl.Series:
 
 
 def is_rater(annotator: str) -> bool:
-    """Whether a human annotator is one known person: no crowd without names and no published consensus."""
+    """Whether a human annotator is one known person, not a crowd without names or a published consensus."""
     return not annotator.endswith((CROWD, CONSENSUS))
 
 
@@ -117,31 +116,31 @@ def is_crowd(annotator: str) -> bool:
 
 
 def refuse_unknown_raters(human: pl.DataFrame, asker: str) -> None:
-    """Refuse votes whose raters are not known, in one sentence."""
+    """Raise for votes whose raters are not known."""
     crowd = human.filter(_OF_CROWD)["annotator"].unique().sort()
     if len(crowd):
         raise InputError(
-            f"{asker} needs to know who cast each vote, and the raters of {crowd[0]!r} are not known",
+            f"{asker} needs the rater of each vote, and the raters of {crowd[0]!r} are not known",
             where="votes",
-            fix="Give votes with rater names, or leave this out.",
+            fix="Give votes with rater names, or do not use it.",
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Usable:
-    """The label votes that may be fitted, as codes: rows u (place of the utterance), label, annotator, draw ..."""
+    """The label votes of a fit, as codes: rows u (index of the utterance), label, annotator, draw ..."""
 
     utterances: pl.Series
-    """Every utterance of the votes, in order, whether or not a vote of it is usable."""
+    """All utterances of the votes, in order, with or without usable votes."""
     annotators: list[str]
     human: pl.DataFrame
     proxy: pl.DataFrame
     findings: tuple[Finding, ...]
-    """What was left out."""
+    """The votes that were left out."""
 
 
 def usable_of(votes: Votes, *, consensus: bool = False) -> Usable:
-    """The label votes that may be fitted, human and proxy apart, as numbers in place of names."""
+    """The label votes of a fit as codes, human and proxy votes separately."""
     frame, labels = votes.frame, votes.taxonomy
     if not frame.height or not labels:
         raise InputError("there are no label votes to fuse", where="votes", fix="Give a Votes file with labels.")
@@ -159,14 +158,14 @@ def usable_of(votes: Votes, *, consensus: bool = False) -> Usable:
 
 
 def summed(place: Index, weight: Array, size: int) -> Array:
-    """The weights summed by place: 0 .. size - 1."""
+    """The sums of the weights by index: 0 .. size - 1."""
     return np.bincount(place, weights=weight, minlength=size).astype(np.float64, copy=False)
 
 
 def human_counts(
     votes: pl.DataFrame, n: int, labels: Sequence[str], merge: Merge
 ) -> tuple[Array, Draws | None, list[Finding]]:
-    """Counts (utterances x labels) of rows u, label, weight, draw, secondary; the draws if any shares its mass."""
+    """Counts (utterances x labels) of rows u, label, weight, draw, secondary; the draws if any is shared."""
     k = len(labels)
     row, label, weight = (votes[name].to_numpy() for name in ("u", "label", "weight"))
     primary = summed(row * k + label, weight, n * k).reshape(n, k)
@@ -203,7 +202,7 @@ def human_counts(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ballots:
-    """Draws, one row each: which utterance, whose, which draw, and its mass over the labels (sum 1)."""
+    """Draws, one row each: utterance, annotator, draw and its weights over the labels (sum 1)."""
 
     rows: Index
     vectors: Array
@@ -219,12 +218,12 @@ class Ballots:
         return total
 
     def sizes(self) -> Index:
-        """How many draws each utterance has."""
+        """The number of draws of each utterance."""
         return np.bincount(self.rows, minlength=self.utterances).astype(np.int64)
 
     @property
     def shared(self) -> bool:
-        """Whether any draw shares its mass among labels, as scored and stated distributions do."""
+        """Whether any draw is shared among labels, as scored and stated distributions are."""
         return bool((self.vectors.max(1, initial=0.0) < 1.0 - 1e-9).any())
 
     def of(self, annotator: str) -> Ballots:
@@ -243,7 +242,7 @@ class Ballots:
 
 
 def ballots_of(votes: Votes, ids: pl.Series, side: Side, *, consensus: bool = False) -> Ballots:
-    """The draws of one side for the utterances named, in the order of `ids`; primary labels count."""
+    """The draws of one side for the given utterances, in the order of `ids`; only primary labels count."""
     rows = pl.DataFrame({"utterance_id": ids}).with_row_index("row")
     kept = votes.frame.filter(which_count(side, consensus=consensus))
     frame = kept.select("utterance_id", "annotator", "draw", "label", "weight").join(rows, on="utterance_id")

@@ -1,8 +1,9 @@
-"""The cache: one folder for what can be made again (server abilities, frozen features, fetched audio).
+"""The cache: one folder for data that can be computed or fetched again (server abilities, frozen features, remote
+audio).
 
 It is `$XDG_CACHE_HOME/alm-proxies`, or `~/.cache/alm-proxies`, with a sub-folder for each kind. Folders have mode 0700
-and files 0600. Nothing of a corpus that may not leave its place belongs here: keep that in the run's own folder.
-A cache that cannot be used (read-only home, a folder of somebody else, a damaged entry) is the same as an empty one.
+and files 0600. Data of a restricted corpus must not be stored here, but in the run's own folder.
+A cache that cannot be used (read-only home, a folder of another user, a damaged entry) counts as empty.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ from alm_proxies.errors import OutputError
 Kind = Literal["abilities", "features", "audio"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 _MOST_JSON = 1_000_000
-"""Bytes of a JSON entry that is read; a larger one is not ours."""
+"""The largest JSON entry that is read, in bytes; a larger file is not ours."""
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What the cache holds of one kind."""
+    """The content of the cache of one kind."""
 
     kind: Kind
     folder: Path
@@ -36,14 +37,14 @@ class Kept:
 
 
 def cache_folder() -> Path:
-    """Where the cache is, whether or not it exists: relative values of XDG_CACHE_HOME are ignored, as XDG says."""
+    """The path of the cache, existing or not; relative values of XDG_CACHE_HOME are ignored, as XDG specifies."""
     named = os.environ.get("XDG_CACHE_HOME", "")
     base = Path(named) if Path(named).is_absolute() else Path.home() / ".cache"
     return base / "alm-proxies"
 
 
 def folder_of(kind: Kind) -> Path | None:
-    """The folder of one kind, made with mode 0700; None where it cannot be made, is a link, or belongs to another."""
+    """The folder of one kind, created with mode 0700; None if this fails, or if it is a link or another user's."""
     try:
         root = cache_folder()
         root.parent.mkdir(parents=True, exist_ok=True)
@@ -68,7 +69,7 @@ def file_of(kind: Kind, key: str, suffix: str) -> Path | None:
 
 
 def read_json(kind: Kind, key: str, *, seconds: float) -> Any | None:
-    """The entry if there is one that is younger than `seconds`, or None; a damaged one is None too."""
+    """The entry if it is younger than `seconds`; None if there is none or it is damaged."""
     path = file_of(kind, key, ".json")
     if path is None:
         return None
@@ -85,7 +86,7 @@ def read_json(kind: Kind, key: str, *, seconds: float) -> Any | None:
 
 
 def write_json(kind: Kind, key: str, value: Any) -> None:
-    """Keep an entry, whole or not at all; where the cache cannot be written, nothing is kept."""
+    """Store an entry atomically; if the cache cannot be written, nothing is stored."""
     path = file_of(kind, key, ".json")
     if path is None:
         return
@@ -113,7 +114,7 @@ def forget(kind: Kind, key: str) -> None:
 
 
 def contents() -> list[Kept]:
-    """How many files and bytes of each kind the cache holds; nothing is made."""
+    """The number of files and bytes of each kind; creates nothing."""
     held = []
     for kind in KINDS:
         folder = cache_folder() / kind
@@ -123,7 +124,7 @@ def contents() -> list[Kept]:
 
 
 def clear(kind: Kind | None = None) -> list[Kept]:
-    """Remove everything of one kind, or of all kinds; gives what was removed."""
+    """Remove all entries of one kind, or of all kinds, and return what was removed."""
     removed = [kept for kept in contents() if kind in (None, kept.kind)]
     for kept in removed:
         try:

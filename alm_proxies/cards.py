@@ -1,7 +1,7 @@
-"""Data cards: what a corpus is, its licence, and whether its audio and transcripts may leave the machine.
+"""Data cards: the description of a corpus, its licence, and whether its audio and transcripts may leave the machine.
 
-A card is a Markdown file with TOML front matter between two lines of +++. Cards of known corpora are shipped; a card
-in a folder of the user's own, beside the pipeline file, comes before the shipped one of the same name.
+A card is a Markdown file with TOML front matter between two lines of +++. Cards of known corpora are shipped; a card in
+the user's own folder takes precedence over the shipped one of the same name.
 """
 
 from __future__ import annotations
@@ -34,43 +34,45 @@ Scale = Annotated[tuple[float, float], AfterValidator(_wide)]
 
 
 class Card(BaseModel):
-    """What is known of a corpus and what may be done with it."""
+    """A data card: facts about a corpus and its terms of use."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
     name: str = Field(pattern=rf"^{_NAME.pattern}$")
-    """The corpus, as its utterance ids begin."""
+    """The name of the corpus, the prefix of its utterance ids."""
     title: str = Field(min_length=1)
     """Its full name."""
     licence: str = Field(min_length=1)
-    """Under which terms it is given."""
+    """The licence or terms of use."""
     may_leave: bool
     """Whether audio and transcripts may leave the machine, or be copied into exports and pages."""
     why: str = Field(min_length=1)
-    """Why it may leave, or has to stay."""
+    """The reason why it may leave or has to stay."""
     votes: str = Field(min_length=1)
-    """How many human votes an utterance has, and whose."""
+    """The human votes of an utterance: how many, by whom."""
     taxonomy: Annotated[str | tuple[str, ...], AfterValidator(checked_taxonomy)] | None = None
     """Its labels: a taxonomy's name, or the labels in order."""
     scales: dict[Literal["valence", "arousal", "dominance"], Scale] = Field(default_factory=dict)
-    """The ratings that stand for least and most; [5, 1] is a scale that runs the other way."""
+    """The lowest and the highest rating of each attribute; [5, 1] is a reversed scale."""
     columns: dict[str, str] = Field(default_factory=dict)
-    """For the table reader: our column = theirs, or a pattern such as "dia{Dialogue_ID}"."""
+    """For the table reader: our column = the table's column, or a pattern such as "dia{Dialogue_ID}"."""
     constants: dict[str, str] = Field(default_factory=dict)
     """For the table reader: our column = one value for every row."""
     files: dict[str, str] = Field(default_factory=dict)
-    """For the table reader, when the source is a folder: file = the split its rows belong to."""
+    """For the table reader, when the source is a folder: file = the split of its rows."""
     citation: str = ""
-    """What to cite."""
+    """The citation."""
     source: str = ""
-    """Where it is to be had."""
+    """The web address of the corpus."""
     text: str = ""
-    """What the card says beneath its front matter."""
+    """The text below the front matter."""
     path: str | None = None
     """The card's file; none for a corpus without a card."""
 
 
 def card_of(corpus: str, folder: str | Path | None = None) -> Card:
-    """The card of a corpus: from the user's folder, else the shipped one, else one that says it has to stay."""
+    """The card of a corpus: from the user's folder, else the shipped one, else a default that forbids leaving the
+    machine.
+    """
     if folder is not None and not Path(folder).is_dir():
         raise SettingsError("there is no such folder of data cards", where=str(folder), fix="Check the path.")
     if _NAME.fullmatch(corpus):
@@ -89,13 +91,13 @@ def known_cards(folder: str | Path | None = None) -> list[str]:
 
 
 def digests_of_cards(corpora: Iterable[str], folder: str | Path | None = None) -> dict[str, str]:
-    """The content of the cards of corpora that have one: a changed card changes what is read and may be shown."""
+    """The content of the cards of corpora that have one, for digests: a changed card changes results."""
     cards = {corpus: card_of(corpus, folder).path for corpus in corpora}
     return {f"card {corpus}": digest_file(path) for corpus, path in cards.items() if path is not None}
 
 
 def stays_because(corpus: str, *, named: Collection[str] = (), folder: str | Path | None = None) -> str | None:
-    """Why a corpus has to stay on this machine, in half a sentence; None if it may leave.
+    """The reason why a corpus has to stay on this machine, as part of a sentence; None if it may leave.
 
     It may leave if its card says so, or if the user's own file names it (`named`).
     """
@@ -111,7 +113,7 @@ def may_leave(corpus: str, *, named: Collection[str] = (), folder: str | Path | 
 
 
 def read_card(path: str | Path) -> Card:
-    """Read and check one card; a wrong one is refused with file, line and fix."""
+    """Read and check one card; an invalid one is an error with file, line and fix."""
     path = Path(path)
     lines = read_text(path).removeprefix("\ufeff").splitlines()
     ends = [number for number, line in enumerate(lines) if line.strip() == _FENCE]
@@ -123,8 +125,8 @@ def read_card(path: str | Path) -> Card:
     values = read_toml("\n".join(["", *front]), str(path))
     for key in values:
         if key not in _WRITTEN:
-            fix = f"{did_you_mean(key, _WRITTEN)} A card may say: {', '.join(_WRITTEN)}.".strip()
-            raise SettingsError(f"{key!r} is nothing a card says", where=_place(path, front, key), fix=fix)
+            fix = f"{did_you_mean(key, _WRITTEN)} Known keys: {', '.join(_WRITTEN)}.".strip()
+            raise SettingsError(f"unknown data-card key {key!r}", where=_place(path, front, key), fix=fix)
     try:
         text = "\n".join(lines[ends[1] + 1 :]).strip()
         card = Card.model_validate({**_tuples(values), "text": text, "path": str(path)})
@@ -132,7 +134,7 @@ def read_card(path: str | Path) -> Card:
         raise _refused(error, path, front) from None
     if card.name != path.stem:
         fix = f"Rename the file to {card.name}.md, or the card to {path.stem!r}."
-        raise SettingsError(f"calls itself {card.name!r}", where=_place(path, front, "name"), fix=fix)
+        raise SettingsError(f"has the name {card.name!r}", where=_place(path, front, "name"), fix=fix)
     return card
 
 
@@ -164,12 +166,12 @@ def _refused(error: ValidationError, path: Path, front: list[str]) -> SettingsEr
     named = ".".join(place[:2]) if place[0] in _TABLES else place[0]
     if first["type"] == "missing":
         fix = f"Add {place[0]} = ... between the lines of +++."
-        return SettingsError(f"does not say {place[0]!r}", where=f"{path}, front matter", fix=fix)
+        return SettingsError(f"has no key {place[0]!r}", where=f"{path}, front matter", fix=fix)
     message = first["msg"].removeprefix("Value error, ")
     given = repr(first["input"])
     shown = given if len(given) <= 60 else given[:57] + "..."
     return SettingsError(
-        f"{named} = {shown} cannot be: {message}",
+        f"{named} = {shown} is not valid: {message}",
         where=_place(path, front, place[0]),
-        fix="Mend that line; the shipped cards are examples.",
+        fix="Correct that line; the shipped cards are examples.",
     )

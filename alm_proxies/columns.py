@@ -1,4 +1,4 @@
-"""What a column of a table may hold: filling, casting and refusing, each refusal with file, column, row and fix."""
+"""Validation of columns: fill defaults, cast types and raise errors with file, column, row and fix."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from alm_proxies.errors import InputError, TableError
-from alm_proxies.nearest import did_you_mean as did_you_mean  # other modules take it from here
+from alm_proxies.nearest import did_you_mean as did_you_mean  # imported by other modules from here
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Column:
 
 
 def conform(frame: pl.DataFrame, columns: Sequence[Column], where: str) -> pl.DataFrame:
-    """The frame with the contract's columns first, filled, cast and checked one by one; other columns travel behind."""
+    """The frame with the contract's columns first, each filled, cast and checked; other columns follow unchanged."""
     made: list[pl.Series] = []
     for column in columns:
         if column.name in frame.columns:
@@ -44,13 +44,13 @@ def conform(frame: pl.DataFrame, columns: Sequence[Column], where: str) -> pl.Da
     names = {column.name for column in columns}
     for name, dtype in frame.schema.items():
         if name not in names and dtype == pl.Object:
-            raise TableError("holds Python objects", where=f"{where}, column {name}", fix="Make it text or drop it.")
+            raise TableError("has Python objects", where=f"{where}, column {name}", fix="Make it text or drop it.")
     extras = [frame.get_column(name) for name in frame.columns if name not in names]
     return pl.DataFrame([*made, *extras])
 
 
 def refuse_other_frames(frame: object, where: str) -> None:
-    """Refuse what is no polars DataFrame."""
+    """Raise for anything that is not a polars DataFrame."""
     if not isinstance(frame, pl.DataFrame):
         fix = "Give pl.DataFrame(...), pl.from_pandas(...) or a lazy frame's .collect()."
         raise TableError(f"is a {type(frame).__name__}, not a polars DataFrame", where=where, fix=fix)
@@ -64,7 +64,7 @@ def holds_numbers(column: pl.Series) -> bool:
 
 
 def refuse_clashes(frames: Sequence[pl.DataFrame], kind: str) -> None:
-    """Refuse a column that is one thing here and another there: put together, its values would change."""
+    """Raise for a column with different types in several frames, which would change its values when combined."""
     known: dict[str, pl.DataType] = {}
     for frame in frames:
         for name, dtype in frame.schema.items():
@@ -73,11 +73,11 @@ def refuse_clashes(frames: Sequence[pl.DataFrame], kind: str) -> None:
                 known[name] = dtype
             elif dtype not in (other, pl.Null) and not (dtype.is_numeric() and other.is_numeric()):
                 fix = "Make it text, or numbers, in all of them."
-                raise InputError(f"the column {name!r} of these {kind} is {other} here, {dtype} there", fix=fix)
+                raise InputError(f"the column {name!r} of these {kind} has the types {other} and {dtype}", fix=fix)
 
 
 def missing_column(name: str, present: Iterable[str], where: str) -> TableError:
-    """The error for a needed column that is not there, with the nearest name there is."""
+    """The error for a missing required column, with the nearest column name."""
     present = list(present)
     near = did_you_mean(name, present)
     listed = ", ".join(present[:30]) + (" ..." if len(present) > 30 else "")
@@ -87,7 +87,7 @@ def missing_column(name: str, present: Iterable[str], where: str) -> TableError:
 
 
 def cast(series: pl.Series, dtype: pl.DataType, where: str) -> pl.Series:
-    """The series in the wanted type, if nothing is lost by it; else an error that names the first row."""
+    """The series cast to the wanted type if lossless; else an error with the first row."""
     if series.dtype == dtype:
         return series
     fix = f"Needed: {dtype}."
@@ -120,7 +120,7 @@ def cast(series: pl.Series, dtype: pl.DataType, where: str) -> pl.Series:
 
 
 def refuse_where(bad: pl.Series, shown: pl.Series, message: str, where: str, fix: str) -> None:
-    """Raise for the first row where `bad` is true, naming its row (from 1), its value and how many rows there are."""
+    """Raise for the first row where `bad` is true, with its row (from 1), its value and the number of rows."""
     if not bad.any():
         return
     row = int(bad.arg_true()[0])
@@ -132,7 +132,7 @@ def refuse_where(bad: pl.Series, shown: pl.Series, message: str, where: str, fix
 
 def _check(series: pl.Series, column: Column, where: str) -> None:
     if not column.nullable and series.null_count():
-        refuse_where(series.is_null(), series, "stands where a value is needed", where, f"Fill {column.name}.")
+        refuse_where(series.is_null(), series, "is missing", where, f"Fill {column.name}.")
     if column.allowed is not None:
         bad = series.is_not_null() & ~series.is_in(list(column.allowed))
         refuse_where(bad, series, "is not allowed", where, f"Allowed: {', '.join(column.allowed)}.")
@@ -165,6 +165,6 @@ def _check_range(series: pl.Series, column: Column, where: str) -> None:
 
 def _short(value: Any) -> str:
     if value is None:
-        return "an empty value"
+        return "a value"
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."

@@ -1,4 +1,4 @@
-"""Digests of what a table holds: the same rows give the same one, whatever file, path, part or version they are of."""
+"""Content digests of tables: the same rows give the same digest, independent of file, path, parts and version."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _AT_ONCE = 500_000
 
 
 class ContentDigest:
-    """The digest of a table that comes whole or part by part; parts are in the order of their keys."""
+    """The digest of a table, added whole or part by part; parts are in the order of their keys."""
 
     def __init__(self, key: Sequence[str]) -> None:
         self._key = list(key)
@@ -22,7 +22,7 @@ class ContentDigest:
         self._rows = 0
 
     def update(self, frame: pl.DataFrame) -> None:
-        """Take the rows of one part; within a part their order counts for nothing where there is a key."""
+        """Add the rows of one part; within a part their order does not matter if there is a key."""
         ordered = frame.sort(self._key, maintain_order=True) if self._key else frame
         for name in ordered.columns:
             column = self._columns.setdefault(name, _Column(ordered.schema[name]))
@@ -38,7 +38,7 @@ class ContentDigest:
 
 
 class _Column:
-    """The values of a column, and where it has none, as bytes that do not depend on how polars keeps them."""
+    """The values and nulls of a column as bytes that do not depend on polars' memory layout."""
 
     def __init__(self, dtype: pl.DataType) -> None:
         self._type = dtype

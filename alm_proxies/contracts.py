@@ -1,11 +1,11 @@
-"""The contract of the tables and what earlier ones called things: their files are read and upgraded in memory.
+"""Versions of the tables' contract, and the names in earlier ones: their files are read and upgraded in memory.
 
-Files are written under the newest contract only. A renamed column or metadata key has one line here, and a small file
-of the contract before it stands in tests/contracts.
+Files are written under the newest contract only. A renamed column or metadata key has one line here, and
+tests/contracts has a small file of the previous contract.
 
 - 2: Findings say `message` and `fix` (were what, mend); Labels have `concentration_gain` (was proxy_worth; in units of
-  concentration, no number of human votes); `made_by` has `settings_digest` and `settings` (were settings, said), and
-  its inputs are content digests by need. An annotator's card says `context` (was told).
+  concentration, not of human votes); `made_by` has `settings_digest` and `settings` (were settings, said), and its
+  inputs are content digests by need. An annotator's card says `context` (was told).
 - 1: the first.
 """
 
@@ -28,14 +28,14 @@ _CARD = {"told": "context"}
 
 
 def upgraded_frame(frame: pl.DataFrame, table: str) -> pl.DataFrame:
-    """The frame with columns of earlier contracts under their names of today; a frame that has those stays as it is."""
+    """The frame with columns of earlier contracts renamed to the present names; other frames are unchanged."""
     there = set(frame.columns)
     names = {old: new for old, new in _COLUMNS.get(table, {}).items() if old in there and new not in there}
     return frame.rename(names) if names else frame
 
 
 def upgraded_about(stated: Mapping[str, Any]) -> dict[str, Any]:
-    """What a file of an earlier contract says of itself, as this contract says it."""
+    """The metadata of a file of an earlier contract, upgraded to this contract."""
     made_by = stated.get("made_by")
     if isinstance(made_by, Mapping):
         made_by = _upgraded_made_by(made_by)

@@ -1,4 +1,4 @@
-"""How votes are counted for a fit, as settings; `ballots` counts by them."""
+"""Settings for counting votes; `ballots` applies them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from alm_proxies.settings import Alias, Settings
 class Merge(Settings):
     """How secondary labels count: an utterance's counts are votes * (primary * P + secondary * S).
 
-    P are the shares of the primary labels; S the mean over the raters who named any of their secondary labels, each
-    rater's list sharing mass 1 (arXiv 2606.27536). An utterance without secondary labels keeps P.
+    P are the shares of the primary labels; S is the mean over raters with secondary labels of the shares of their
+    lists, which sum to 1 (arXiv 2606.27536). An utterance without secondary labels keeps P.
     """
 
     primary: float = Field(default=1.0, gt=0, le=1)
@@ -29,11 +29,11 @@ class Merge(Settings):
 
 
 class Counting(Settings):
-    """How votes are counted for a fit: a setting of fuse, kept in its labels for whoever compares with them."""
+    """How votes are counted for a fit: settings of fuse, stored in its labels for later comparisons."""
 
     merge: Merge = Merge()
     """How primary and secondary labels of one rater count."""
     consensus: bool = False
     """Count published consensus labels (annotator "corpus/consensus") as votes."""
     columns: Annotated[tuple[str, ...], Alias("column")] = ()
-    """Numeric columns of the utterances (duration, prosody) that may steer the gate beside the proxies."""
+    """Numeric columns of the utterances (duration, prosody) used as features of the gate, like proxies."""

@@ -1,4 +1,4 @@
-"""One tree of errors: each says what is wrong, where, and what to do next, in one sentence a user can act on."""
+"""The exceptions of alm-proxies: each states what is wrong, where, and the fix, in one sentence."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from alm_proxies.renamed import renamed
 
 
 class AlmProxiesError(Exception):
-    """Anything alm-proxies refuses or fails at; `exit_code` is what the command line ends with."""
+    """Base class of all errors; `exit_code` is the exit code of the command line."""
 
     exit_code: ClassVar[int] = 2
 
@@ -22,7 +22,7 @@ class AlmProxiesError(Exception):
         super().__init__(message, where, fix)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # So that it comes back whole from another process, whatever its own __init__ asks for.
+        # So that it can be unpickled from another process, whatever the arguments of its __init__.
         return _again, (type(self), self.args), self.__dict__
 
     def __str__(self) -> str:
@@ -48,15 +48,15 @@ def _again(kind: type[AlmProxiesError], arguments: tuple[Any, ...]) -> AlmProxie
 
 
 class InputError(AlmProxiesError):
-    """A file, table or recording the user gave cannot be used as it is."""
+    """A file, table or recording given by the user cannot be used."""
 
 
 class TableError(InputError):
-    """A table breaks the contract: names file, column and row."""
+    """A table does not follow the contract; the message names file, column and row."""
 
 
 class SettingsError(AlmProxiesError):
-    """A settings, pipeline or annotator file, or a command-line option, asks for something that cannot be."""
+    """A settings, pipeline or annotator file, or a command-line option, is not valid."""
 
 
 class ForbiddenError(AlmProxiesError):
@@ -72,7 +72,7 @@ class MachineError(AlmProxiesError):
 
 
 class OutputError(AlmProxiesError):
-    """A result could not be written (disk full, no permission); nothing half-written was left behind."""
+    """A result could not be written (disk full, no permission); no partial file is left."""
 
     exit_code = 3
 
@@ -84,7 +84,7 @@ class EngineError(AlmProxiesError):
 
 
 def need(module: str, extra: str) -> ModuleType:
-    """Import an optional package, or say in one sentence how to install it."""
+    """Import an optional package; if it is missing, raise an error with its install command."""
     try:
         return import_module(module)
     except ModuleNotFoundError as error:

@@ -1,4 +1,4 @@
-"""Files: whole-or-nothing writes, digests of content and settings, and the files shipped with the package."""
+"""Files: atomic writes, digests of content and settings, and the files shipped with the package."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MADE_BY_THE_KERNEL = re.compile(
     "proc|sysfs|cgroup2?|debugfs|tracefs|securityfs|configfs|bpf|pstore|efivarfs|mqueue|devpts|autofs|rpc_pipefs"
     "|fusectl|binfmt_misc|selinuxfs|nsfs"
 )
-"""File systems whose files look regular, and may never end or never answer."""
+"""File systems whose files look regular, but may be endless or block."""
 _IS = {
     stat.S_ISFIFO: "a pipe",
     stat.S_ISCHR: "a device",
@@ -47,21 +47,21 @@ _NEXT = {
 
 
 class IrregularFileError(OSError):
-    """A path leads to something that is no regular file: reading it might never end, replacing it would break it."""
+    """A path is not a regular file: reading it might never end, and replacing it would break it."""
 
 
 def open_file(path: str | Path) -> BufferedReader:
-    """A regular file opened for reading; every reader of a user's file opens it here. Raises OSError."""
+    """Open a regular file for reading; every reader of a user's file uses this. Raises OSError."""
     return os.fdopen(file_handle(path), "rb")
 
 
 def file_handle(path: str | Path) -> int:
-    """The same as a descriptor. A pipe, device, socket, folder or kernel file is an IrregularFileError.
+    """Open a regular file and return its descriptor; anything else is an IrregularFileError.
 
-    What stands at the path is looked at before it is opened, as opening a pipe may wait, and again once it is open.
+    The path is checked before it is opened, since opening a pipe may block, and again once it is open.
     """
     if "\0" in os.fspath(path):
-        raise OSError(errno.EINVAL, "its name holds a null character")
+        raise OSError(errno.EINVAL, "its name has a null character")
     _refuse_irregular(Path(path).stat())
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     try:
@@ -73,14 +73,14 @@ def file_handle(path: str | Path) -> int:
 
 
 def refuse_irregular(path: str | Path) -> None:
-    """Raise OSError unless a path leads to a regular file: for readers of other packages, which open it themselves."""
+    """Raise OSError unless a path is a regular file; for readers of other packages, which open it themselves."""
     os.close(file_handle(path))
 
 
 def is_there(path: str | Path, *, file: bool = False) -> bool:
     """Whether there is something (a regular file, where `file`) at a path, never an error.
 
-    What may not be looked at is there, and a name that cannot be is not.
+    A path without permission to look at it counts as existing, an impossible name as missing.
     """
     try:
         return stat.S_ISREG(Path(path).stat().st_mode) or not file
@@ -102,7 +102,7 @@ def _refuse_irregular(status: os.stat_result) -> None:
 
 @lru_cache(maxsize=1)
 def _kernel_devices() -> frozenset[int]:
-    """The device numbers of mounted file systems that the kernel makes up."""
+    """The device numbers of mounted virtual file systems of the kernel."""
     found = set()
     with suppress(OSError, ValueError):
         for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace").splitlines():
@@ -115,15 +115,15 @@ def _kernel_devices() -> frozenset[int]:
 
 @contextmanager
 def whole(path: str | Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; on leaving, it is flushed to disk and takes its name, or nothing is left.
+    """Atomic write: a context manager with a temporary path beside `path`, which is synced and renamed on success.
 
-    A device, a pipe or anything else at `path` that is no regular file is refused.
+    Raises if there is anything at `path` that is not a regular file, such as a device or a pipe.
     """
     target = Path(path)
     temporary: Path | None = None
     try:
         if "\0" in str(target):
-            raise OSError(errno.EINVAL, "its name holds a null character")
+            raise OSError(errno.EINVAL, "its name has a null character")
         if is_there(target):
             _refuse_irregular(target.stat())
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -158,7 +158,7 @@ def system_error(error: BaseException) -> OSError | None:
 
 
 def make_folder(path: str | Path) -> None:
-    """Make a folder and those above it, if they are not there."""
+    """Create a folder and its parents, if they do not exist."""
     try:
         Path(path).mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -166,7 +166,7 @@ def make_folder(path: str | Path) -> None:
 
 
 def remove(path: str | Path) -> None:
-    """Remove a file, if it is there."""
+    """Remove a file, if it exists."""
     try:
         Path(path).unlink(missing_ok=True)
     except OSError as error:
@@ -174,33 +174,33 @@ def remove(path: str | Path) -> None:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a text file whole or not at all."""
+    """Write a text file atomically."""
     write_bytes(path, text.encode("utf-8"))
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
+    """Write a file atomically."""
     with whole(path) as temporary:
         temporary.write_bytes(content)
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write JSON for people (indented, keys in the order given), whole or not at all."""
+    """Write readable JSON (indented, keys in the given order) atomically."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def canonical_json(value: Any) -> str:
-    """JSON with one spelling for one value: sorted keys, no spaces, no NaN."""
+    """Canonical JSON: sorted keys, no spaces, no NaN."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def digest_of(value: Any) -> str:
-    """Sixteen hexadecimal digits that change when a JSON-able value does."""
+    """The digest of a JSON value: sixteen hexadecimal digits."""
     return hashlib.sha256(canonical_json(value).encode("utf-8")).hexdigest()[:16]
 
 
 def digest_file(path: str | Path) -> str:
-    """Sixteen hexadecimal digits that change when a file's content does."""
+    """The digest of a file's content: sixteen hexadecimal digits."""
     try:
         with open_file(path) as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
@@ -209,7 +209,7 @@ def digest_file(path: str | Path) -> str:
 
 
 def weights_digest(folder: Path) -> str:
-    """Sixteen hexadecimal digits that change when a model's folder does: of large files size, beginning and end."""
+    """The digest of a model's folder: sixteen hexadecimal digits; of large files only size, beginning and end count."""
     parts = []
     for path in sorted(path for path in folder.iterdir() if path.is_file()):
         size = path.stat().st_size
@@ -222,7 +222,7 @@ def weights_digest(folder: Path) -> str:
 
 
 def could_not_read(path: str | Path, error: OSError) -> InputError:
-    """The error for a file that cannot be opened, in words."""
+    """The error for a file that cannot be opened."""
     if isinstance(error, FileNotFoundError):
         return InputError("there is no such file", where=str(path), fix="Check the path.")
     if isinstance(error, IsADirectoryError):
@@ -233,7 +233,7 @@ def could_not_read(path: str | Path, error: OSError) -> InputError:
 
 
 def read_text(path: str | Path, encoding: str = "utf-8") -> str:
-    """The text of a file; a missing, unreadable or wrongly encoded file is our error."""
+    """The text of a file; raises InputError if it is missing, unreadable or wrongly encoded."""
     try:
         with open_file(path) as stream:
             content = stream.read(_LONGEST_TEXT + 1)
@@ -271,7 +271,7 @@ def package_folder() -> Path:
 
 
 def flush(path: Path) -> None:
-    """Have what was written to a file, or into a folder, on disk."""
+    """fsync a file or a folder."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,4 +1,4 @@
-"""One finding: something left out, corrected or worth knowing, of a kind that finding_kinds.py declares."""
+"""One finding: something left out, corrected or worth knowing; finding_kinds.py declares the kinds."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Finding:
 
     @property
     def severity(self) -> Severity:
-        """info, warning or problem: that of its kind."""
+        """The severity of its kind: info, warning or problem."""
         return severity_of(self.kind)
 
     @classmethod
@@ -39,7 +39,7 @@ class Finding:
         where: str | None = None,
         count: int = 1,
     ) -> Finding:
-        """A finding of code that knows no stage: the stage that calls it stamps its name when findings are gathered."""
+        """A finding without a stage: the calling stage's name is added when findings are gathered."""
         return cls("", kind, message, fix, utterance_id, where, count)
 
     @property

@@ -1,4 +1,4 @@
-"""An estimate and the two ends of its confidence interval: what measures give and reports show."""
+"""An estimate with its confidence interval, as returned by measures and shown in reports."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class Interval:
     """An estimate and its confidence interval.
 
-    method: percentile, t (under 20 speakers), none (under two), or given where the ends were made elsewhere.
+    method: percentile, t (under 20 speakers), none (under two), or given if the ends were computed elsewhere.
     """
 
     estimate: float

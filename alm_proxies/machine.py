@@ -1,4 +1,4 @@
-"""What the package asks of the machine it runs on: POSIX, silence towards the network, the kind of a file system."""
+"""The machine: the check for POSIX, telemetry switched off, and the type of a file system."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MOUNTS = Path("/proc/self/mountinfo")
 
 
 def refuse_windows() -> None:
-    """Refuse to work on Windows, where file locks and atomic renames work differently."""
+    """Raise on Windows, where file locks and atomic renames work differently."""
     system: str = sys.platform
     if system == "win32":
         fix = "Install it inside WSL, the Windows Subsystem for Linux: https://learn.microsoft.com/windows/wsl/install"
@@ -30,16 +30,16 @@ def refuse_windows() -> None:
 
 
 def telemetry_off() -> None:
-    """Switch the usage reports of optional packages off, unless the user's environment says otherwise.
+    """Switch the telemetry of optional packages off, unless the user's environment sets it.
 
-    alm-proxies itself reports nothing to anyone. The variables must be set before those packages are imported.
+    alm-proxies itself has no telemetry. The variables must be set before those packages are imported.
     """
     for name, value in _TELEMETRY_OFF.items():
         os.environ.setdefault(name, value)
 
 
 def file_system(path: str | Path) -> str | None:
-    """The type of the file system that a path lies on or would lie on ("ext4", "nfs4"); None where it is not known."""
+    """The type of the file system of a path, existing or not ("ext4", "nfs4"); None if not known."""
     try:
         lines = _MOUNTS.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     except OSError:  # not Linux
@@ -49,7 +49,9 @@ def file_system(path: str | Path) -> str | None:
     for line in lines:
         before, _, after = line.partition(" - ")
         place = Path(_unescaped(before.split(" ")[4]))
-        if len(place.parts) >= best and wanted.is_relative_to(place):  # of two on one place, the later lies on top
+        if len(place.parts) >= best and wanted.is_relative_to(
+            place
+        ):  # of two mounts at one place, the later one is visible
             best, kind = len(place.parts), after.split(" ")[0]
     return kind
 

@@ -1,7 +1,7 @@
-"""Every metric that a stage writes, by its name: what it means, its unit, its formula and where it comes from.
+"""Every metric that a stage writes, by its name: meaning, unit, formula and reference.
 
 n_ik are the held-out votes of utterance i for label k, q_i their shares, p_i the predicted distribution. A new name in
-a metrics.json or metrics.jsonl needs a line here; the documentation prints them.
+a metrics.json or metrics.jsonl needs a line here; the documentation lists them.
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ from typing import Literal, NamedTuple
 
 
 class Metric(NamedTuple):
-    """What a metric means."""
+    """The meaning of a metric."""
 
     group: str
     meaning: str
     unit: str = ""
     formula: str = ""
-    """LaTeX; empty where the meaning says it."""
+    """LaTeX; empty if the meaning states it."""
     better: Literal["lower", "higher", ""] = ""
     reference: str = ""
     by: tuple[str, ...] = ()
-    """What the keys below the name are, level by level: (stratification, value, method)."""
+    """The keys below the name, level by level: (stratification, value, method)."""
 
 
 SCORE = "Scores against held-out votes"
@@ -38,7 +38,7 @@ ENDS = {
     "high": "The upper end.",
     "p_value": "Two-sided, of a sign-flip test over speakers.",
     "method": "How the interval was made: percentile, t (under 20 speakers), none (under two).",
-    "speakers": "The number of speakers that the interval is over.",
+    "speakers": "The number of speakers of the bootstrap.",
     "per_speaker": "The values of the speakers, where these are fewer than 20.",
 }
 """The keys of a figure with its interval, the same in every file."""
@@ -60,7 +60,7 @@ AVERAGES = {
 _NLL = r"-\sum_{ik} n_{ik} \ln p_{ik} \; / \; \sum_{ik} n_{ik}"
 _NLL_MEANING = (
     "Log loss of the held-out votes. 0.01 less means about 1 % more probability for the labels people chose. "
-    "Everything is chosen by it."
+    "Methods and settings are chosen by it."
 )
 _JSD = r"\frac{1}{2} D(p \Vert m) + \frac{1}{2} D(q \Vert m), \; m = \frac{p+q}{2}"
 _JSD_MEANING = "Jensen-Shannon divergence with base-2 logarithms. With few votes even the truth does not reach 0."
@@ -72,8 +72,8 @@ METRICS: dict[str, Metric] = {
     "jsd_base2": Metric(SCORE, _JSD_MEANING, "0 to 1", _JSD, "lower", "Lin 1991"),
     "jsd_floor": Metric(
         SCORE,
-        "What the truth itself would score against as few votes. Without a simulated truth, what the prediction "
-        "believes stands in for it.",
+        "The expected JSD of the truth itself against the same number of votes. Without a simulated truth, the "
+        "prediction is used instead.",
         "0 to 1",
         r"\mathrm{E} \; \mathrm{JSD}(p, q), \; q \sim p",
     ),
@@ -124,7 +124,7 @@ METRICS: dict[str, Metric] = {
                     by=("first less second",)),
     "against_fused": Metric(SCORE, "Log loss of each method less that of the fused labels; below 0 it is better.",
                             "nats a vote", by=("method",)),
-    "conditions_less_as_recorded": Metric(SCORE, "Log loss of a model in worse sound less that of the recordings as "
+    "conditions_less_as_recorded": Metric(SCORE, "Log loss of a model on worse recordings minus that on the recordings as "
                                           "they are.", "nats a vote", by=("prediction", "condition")),
     "scores": Metric(SCORE, "nll_per_vote, jsd_base2, brier and less_baseline of every method: overall, within strata, "
                      "against the fused labels."),
@@ -152,12 +152,12 @@ METRICS: dict[str, Metric] = {
     "confusion_of_shares": Metric(SHARES, "Row by row, the mean prediction where people vote for a label.", "0 to 1"),
     # strength and ambiguity
     "dirichlet_multinomial_nll": Metric(
-        RECOVERED, "Log loss of each utterance's votes under Dirichlet(concentration x p): it judges the strength of "
-        "the labels too.", "nats a vote",
+        RECOVERED, "Log loss of each utterance's votes under Dirichlet(concentration x p): it also judges the strength of "
+        "the labels.", "nats a vote",
         r"-\frac{1}{n} \ln \frac{\Gamma(c)}{\Gamma(c+n)} \prod_k \frac{\Gamma(c p_k + n_k)}{\Gamma(c p_k)}", "lower",
     ),
     "concentration": Metric(
-        RECOVERED, "How held-out votes fall in what the concentration predicts. coverage: by level, the share of "
+        RECOVERED, "Calibration of the concentration on held-out votes. coverage: by level, the share of "
         "utterances whose votes for the top label lie in the central interval. pit: ten bins, flat where calibrated. "
         "log_score and log_score_without: -ln of the probability of the votes with the concentration, and with the "
         "shares taken as exact.", "", "", "", "Czado, Gneiting and Held 2009", by=("method", "part", "level"),
@@ -175,7 +175,7 @@ METRICS: dict[str, Metric] = {
     "correlation": Metric(RECOVERED, "Pearson's correlation over utterances.", "-1 to 1", "", "higher"),
     "rank_correlation": Metric(RECOVERED, "Spearman's correlation of predicted and observed disagreement.", "-1 to 1",
                                "", "higher"),
-    "ceiling": Metric(RECOVERED, "The correlation that the truth itself would have with so few votes; null under 200 "
+    "ceiling": Metric(RECOVERED, "The correlation of the truth itself with the same number of votes; null under 200 "
                       "utterances with 4 votes.", "0 to 1", r"\sqrt{\mathrm{Var}(\mathrm{true}) / "
                       r"\mathrm{Var}(\mathrm{observed})}"),
     "rank_ceiling": Metric(RECOVERED, "The same for the rank correlation, from votes drawn of likely truths.",
@@ -190,19 +190,19 @@ METRICS: dict[str, Metric] = {
     # agreement
     "human_agreement": Metric(AGREEMENT, "All human votes, of the fit and held out, on utterances with two or more."),
     "human_agreement_without_held_out": Metric(AGREEMENT, "The same of the votes of the fit alone."),
-    "agreement": Metric(AGREEMENT, "The chance that two votes of an utterance agree.", "0 to 1",
+    "agreement": Metric(AGREEMENT, "The probability that two votes of an utterance agree.", "0 to 1",
                         r"(\sum_k n_k^2 - n) / (n (n-1))", "higher"),
     "alpha": Metric(AGREEMENT, "Krippendorff's alpha for labels: agreement beyond chance.", "up to 1",
                     r"1 - D_o / D_e", "higher", "Krippendorff 2011"),
-    "kappa": Metric(AGREEMENT, "Fleiss' kappa for unequal numbers of votes, every utterance weighing the same; between "
+    "kappa": Metric(AGREEMENT, "Fleiss' kappa for unequal numbers of votes, all utterances with equal weight; between "
                     "humans and proxies, agreement beyond that of their mean shares.", "up to 1",
                     r"(P - E) / (1 - E)", "higher", "Gwet 2014"),
     "apart": Metric(AGREEMENT, "The raters who agree least with the others, how many were compared and how many had "
                     "too few utterances."),
     "lowest": Metric(AGREEMENT, "One entry a rater, numbered as in raters: agreement with the others, that among the "
                      "others, and the difference."),
-    "others": Metric(AGREEMENT, "The chance that two votes of the others agree.", "0 to 1"),
-    "stands_out": Metric(AGREEMENT, "Whether the difference is below 0 beyond what trying every rater explains."),
+    "others": Metric(AGREEMENT, "The probability that two votes of the others agree.", "0 to 1"),
+    "stands_out": Metric(AGREEMENT, "Whether the difference is significantly below 0, corrected for multiple tests."),
     "compared": Metric(AGREEMENT, "The number of raters compared."),
     "agreement_at_equal_votes": Metric(AGREEMENT, "Human votes against human votes, and against proxy votes, with the "
                                        "same number of votes on every side: jsd_base2, agreement, kappa."),
@@ -215,7 +215,7 @@ METRICS: dict[str, Metric] = {
         "(utterances), win_rate and passed. null where raters are not known.", "", "", "",
         "Calderon, Reichart and Dror 2025",
     ),
-    "epsilon": Metric(AGREEMENT, "What a proxy is let off, since it costs less: 0.1, 0.15 or 0.2."),
+    "epsilon": Metric(AGREEMENT, "The allowance for the lower cost of a proxy: 0.1, 0.15 or 0.2."),
     "proxy_advantage": Metric(AGREEMENT, "How often the proxy is at least as near to the other raters as this rater.",
                               "0 to 1", "", "higher"),
     "rater_advantage": Metric(AGREEMENT, "How often this rater is at least as near to the others as the proxy.",
@@ -224,10 +224,10 @@ METRICS: dict[str, Metric] = {
     "win_rate": Metric(AGREEMENT, "The share of raters against whom the proxy won.", "0 to 1", "", "higher"),
     "passed": Metric(AGREEMENT, "Whether that is half or more; null with fewer than three raters."),
     "raters_left_out": Metric(AGREEMENT, "Raters with fewer than 30 utterances in common."),
-    "variance": Metric(AGREEMENT, "Where the disagreement of proxies comes from: the share of the utterance, of each "
-                       "factor that was crossed, and of chance."),
+    "variance": Metric(AGREEMENT, "Variance components of proxy votes: the share of the utterance, of each "
+                       "crossed factor, and of chance."),
     "components": Metric(AGREEMENT, "One entry a factor: its name and its share of the variance."),
-    "total": Metric(AGREEMENT, "The chance that two proxy votes of two utterances differ.", "0 to 1"),
+    "total": Metric(AGREEMENT, "The probability that two proxy votes of two utterances differ.", "0 to 1"),
     # worth
     "saturation": Metric(WORTH, "JSD (base 2) of n votes to the target at n = 1, 2 ..., and the fitted curve.", "0 to "
                          "1", r"a - b e^{-cn}", by=("votes of", "part", "parameter")),
@@ -240,7 +240,7 @@ METRICS: dict[str, Metric] = {
     "with_proxies": Metric(WORTH, "The learning curve of human votes beside proxies.", "nats a vote", "", "lower"),
     "fused": Metric(WORTH, "Log loss of the fused labels on the votes of the learning curve.", "nats a vote", "",
                     "lower"),
-    "given": Metric(WORTH, "The human votes beneath each fused label.", "votes"),
+    "given": Metric(WORTH, "The human votes of each fused label.", "votes"),
     "strength": Metric(WORTH, "Mean concentration of the fit to human votes alone at every k.", "votes"),
     "worth": Metric(WORTH, "The number of human votes that predict as well as the fused labels, those given included.",
                     "votes", by=("stratum", "part")),
@@ -252,9 +252,9 @@ METRICS: dict[str, Metric] = {
                                  "concentration", by=("stratum",)),
     "mean_concentration_gain_by_the_fusion": Metric(WORTH, "Mean concentration_gain of the labels.", "votes of "
                                                     "concentration"),
-    "concentration_per_human_vote": Metric(WORTH, "What one more human vote adds to the concentration.", "votes of "
+    "concentration_per_human_vote": Metric(WORTH, "The concentration added by one more human vote.", "votes of "
                                            "concentration"),
-    "lowers_log_loss_by": Metric(WORTH, "By how much the proxy lowers the log loss of a human vote left out.",
+    "lowers_log_loss_by": Metric(WORTH, "How much the proxy lowers the log loss of a held-out human vote.",
                                  "nats a vote", "", "higher"),
     "injected_transcripts": Metric(WORTH, "Whether a proxy is given transcripts, and the share of its votes that an "
                                    "injected answer turned, beside the share that a harmless sentence did.", "0 to 1",
@@ -266,7 +266,7 @@ METRICS: dict[str, Metric] = {
                             "human votes alone beside it.", "0 to 1",
                             r"\bar y + \lambda (\bar f_{\mathrm{elsewhere}} - \bar f_{\mathrm{here}})", "",
                             "PPI++: Angelopoulos et al. 2023", by=("figure",)),
-    "confusion_human_by_proxy": Metric(SHARES, "Row by row, what proxies say where a person says a label.", "0 to 1",
+    "confusion_human_by_proxy": Metric(SHARES, "Row by row, the proxies' shares where a person votes for a label.", "0 to 1",
                                        r"\sum_i h_i(a) p_i(b) / \sum_i h_i(a)"),
     "proxy": Metric(SHARES, "The label's share among proxy votes.", "0 to 1"),
     "confusion": Metric(SHARES, "confusion_of_shares of one prediction.", "0 to 1"),
@@ -277,20 +277,20 @@ METRICS: dict[str, Metric] = {
     "met": Metric(BALANCE, "Whether every wanted share was reached."),
     "worst_error": Metric(BALANCE, "The largest distance of a reached share from the wanted one.", "0 to 1", "",
                           "lower"),
-    "worst": Metric(BALANCE, "The level that is farthest from what was wanted."),
+    "worst": Metric(BALANCE, "The level farthest from its wanted share."),
     "shares": Metric(BALANCE, "One entry a level of classes, ambiguity or a group: its share before, wanted, after.",
                      "0 to 1"),
     "before": Metric(BALANCE, "A share before balancing.", "0 to 1"),
-    "wanted": Metric(BALANCE, "A share that was asked for.", "0 to 1"),
+    "wanted": Metric(BALANCE, "A requested share.", "0 to 1"),
     "after": Metric(BALANCE, "A share after balancing.", "0 to 1"),
     "copies": Metric(BALANCE, "The set of whole copies: items, how many are augmented, by which effects."),
-    "augmented": Metric(BALANCE, "Copies that got an effect of sound.", "items"),
-    "effects": Metric(BALANCE, "How many copies got which effect.", "items", by=("effect",)),
+    "augmented": Metric(BALANCE, "Copies with an audio effect.", "items"),
+    "effects": Metric(BALANCE, "The number of copies by effect.", "items", by=("effect",)),
     "generated": Metric(BALANCE, "Generated items: how many were kept and tried, and the check of drift."),
-    "tried": Metric(BALANCE, "Items that were made and checked.", "items"),
+    "tried": Metric(BALANCE, "Items that were generated and checked.", "items"),
     "threshold_nats": Metric(BALANCE, "The divergence of the listener's answers above which an item has drifted.",
                              "nats"),
-    "controls": Metric(BALANCE, "The check of drift on changes that people hear (it should reject them) and on none."),
+    "controls": Metric(BALANCE, "Controls of the drift check: audible changes, which it should reject, and no change."),
     "rate": Metric(BALANCE, "The share of a control's items that the check rejects; in a training, the learning "
                    "rate.", "0 to 1"),
     "blind": Metric(BALANCE, "Whether the check rejects fewer of them than it should."),
@@ -302,12 +302,12 @@ METRICS: dict[str, Metric] = {
     "padding": Metric(TRAINING, "The share of a batch that is padding.", "0 to 1", "", "lower"),
     "samples_per_second": Metric(TRAINING, "Utterances trained on a second.", "1/s", "", "higher"),
     "waiting": Metric(TRAINING, "The share of the time spent waiting for recordings.", "0 to 1", "", "lower"),
-    "score": Metric(TRAINING, "What early stopping goes by: nll_per_vote of the development speakers where they have "
+    "score": Metric(TRAINING, "The score of early stopping: nll_per_vote of the development speakers if they have "
                     "human votes, else cross_entropy.", "nats a vote", "", "lower"),
     "cross_entropy": Metric(TRAINING, "Of the development speakers' labels, weighted.", "nats",
                             r"-\sum_k q_k \ln p_k", "lower"),
 }  # fmt: skip
-"""By name. The order within a group is that of the page."""
+"""Metrics by name; the order within a group is that of the page."""
 
 DESCRIPTIONS: dict[str, str] = {
     "utterances": "The number of utterances that a figure is about.",
@@ -331,13 +331,13 @@ DESCRIPTIONS: dict[str, str] = {
     "proxies": "The figures of every proxy.",
     "counts": "Whether a proxy counts in the labels.",
     "why": "Why it does not.",
-    "beside": "What it was tried beside.",
+    "beside": "The proxies it was tested with.",
     "raters": "The raters, by name; in a test, one entry a rater.",
     "rater": "The rater that an entry is about.",
     "annotator": "The annotator that an entry is about.",
-    "left_out": "How many were left out for having too few votes.",
+    "left_out": "The number left out because of too few votes.",
     "items": "The number of items or utterances.",
-    "name": "What an entry is about.",
+    "name": "The subject of an entry.",
     "kind": "In a balance, classes, ambiguity or a group; in a training, step or epoch.",
     "method": "The method that an entry is about.",
     "measure": "The name of a score.",
@@ -345,7 +345,7 @@ DESCRIPTIONS: dict[str, str] = {
     "level": "The value of the stratum or group; in a stack, with or without proxies.",
     "reasons": "By path, * for any name or place: why a value is null.",
     "averages": "By metric: what it is an average over.",
-    "cannot": "By name: why a figure could not be given.",
+    "cannot": "By name: the reason why a figure is missing.",
 }
 """Keys that describe what was measured."""
 NAMED: dict[str, tuple[str, ...]] = {
@@ -356,7 +356,7 @@ NAMED: dict[str, tuple[str, ...]] = {
     "averages": ("metric",),
     "fitted": ("part", "part", "part", "part"),
 }
-"""Descriptions whose keys below are names."""
+"""Descriptions with names as keys below them."""
 TEXTS = (
     "method", "level", "value", "proxy", "annotators", "annotator", "why", "beside", "taxonomy", "labels", "label",
     "baseline", "proxy_annotators", "raters", "rater", "name", "kind", "measure", "by", "worst",

@@ -1,4 +1,4 @@
-"""The known word nearest to one that is not known."""
+"""Suggestions for unknown names."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """'Did you mean ...?' for the nearest known word, or nothing."""
+    """'Did you mean ...?' with the nearest known word; empty if none is near."""
     by_lower = {k.lower(): k for k in known}
     near = difflib.get_close_matches(word.lower(), list(by_lower), n=1, cutoff=0.6)
     return f"Did you mean {by_lower[near[0]]!r}?" if near else ""

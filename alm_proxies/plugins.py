@@ -1,7 +1,7 @@
-"""What can be added to alm-proxies from outside: readers, estimators, engines, prompts, exports and recipes.
+"""Plug-ins of alm-proxies: readers, estimators, engines, prompts, exports and recipes.
 
-Each kind has one registry: what lies in our own folder, and what other distributions name in their entry points
-(`[project.entry-points."alm_proxies.readers"]`). A thing is imported when it is first asked for by name, never before.
+Each kind has one registry: the modules in our own folder, and those that other distributions name in their entry points
+(`[project.entry-points."alm_proxies.readers"]`). A plug-in is imported on first use.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ OURS = "alm-proxies"
 
 @dataclass(frozen=True, slots=True)
 class Plugin:
-    """One thing of a kind by name, and where it is to be had."""
+    """One plug-in of a kind: its name and where to import it from."""
 
     kind: str
     name: str
@@ -36,7 +36,7 @@ class Plugin:
 
     @property
     def origin(self) -> str:
-        """Whose it is, for provenance: nothing for what comes with alm-proxies."""
+        """The distribution, for provenance; empty for those of alm-proxies."""
         return "" if self.distribution == OURS else f"{self.distribution} {self.version}"
 
     def load(self) -> Any:
@@ -89,7 +89,7 @@ def _recipes() -> Iterator[tuple[str, str]]:
 
 
 def _modules(folder: str, attribute: str) -> Iterator[tuple[str, str]]:
-    """The modules of one of our folders, each of which declares one thing of its own name."""
+    """The modules of one of our folders, each of which declares one plug-in of its own name."""
     package = "alm_proxies." + folder.replace("/", ".")
     for path in sorted((package_folder() / folder).glob("*.py")):
         if path.stem != "__init__":
@@ -99,15 +99,15 @@ def _modules(folder: str, attribute: str) -> Iterator[tuple[str, str]]:
 _NAMED = re.compile(
     r'^class (?P<type>\w+)\b[^\n]*:\n(?:(?!class )[^\n]*\n)*?    name(?:: [^=\n]+)? = "(?P<name>\w+)"', re.M
 )
-"""A class of ours with a name of its own; reading it costs no import."""
+"""One of our classes with an attribute `name`, found without importing it."""
 
 _ENGINE = re.compile(r'^    "(?P<name>\w+)": EngineKind\(', re.M)
-"""An engine in the table of ours."""
+"""An engine in our table."""
 _FORMAT = re.compile(r'^(?P<constant>[A-Z0-9_]+) = Format\(\s*"(?P<name>\w+)"', re.M)
-"""A format of export and its name."""
+"""An export format and its name."""
 
 _RECIPES = re.compile(r"^Recipe = Literal\[(?P<names>[^\]]+)\]", re.M)
-"""The recipes of ours, which train itself does."""
+"""Our recipes, which train implements."""
 
 KINDS = {
     "readers": _readers,
@@ -153,18 +153,18 @@ def _source_digest(thing: Any) -> str:
 
 @cache
 def plugins(kind: str) -> Mapping[str, Plugin]:
-    """Everything of a kind by name: ours first, then what entry points name; a name taken twice is refused."""
+    """All plug-ins of a kind by name: ours first, then those of entry points; a name used twice is an error."""
     found = {name: Plugin(kind, name, target) for name, target in KINDS[kind]()}
     for plugin in (*_entry_points(kind), *_REGISTERED.get(kind, {}).values()):
         other = found.setdefault(plugin.name, plugin)
         if other is not plugin:
-            message = f"{other.distribution} and {plugin.distribution} both bring {kind[:-1]} {plugin.name!r}"
+            message = f"{other.distribution} and {plugin.distribution} both provide the {kind[:-1]} {plugin.name!r}"
             raise SettingsError(message, fix="Uninstall one of them.")
     return found
 
 
 def plugin(kind: str, name: str) -> Plugin:
-    """One thing of a kind; a name that is not known is refused with the nearest one."""
+    """One plug-in of a kind; an unknown name is an error with the nearest one."""
     known = plugins(kind)
     if name not in known:
         raise unknown(kind, name, known)
@@ -172,7 +172,7 @@ def plugin(kind: str, name: str) -> Plugin:
 
 
 def checked(kind: str) -> Callable[[str], str]:
-    """A settings field's check that a plug-in of a kind has the name that it says."""
+    """A validator for settings fields: checks that a plug-in of this kind has the given name."""
 
     def check(name: str) -> str:
         try:
@@ -184,7 +184,7 @@ def checked(kind: str) -> Callable[[str], str]:
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> SettingsError:
-    """The error for a name that no plug-in of a kind has."""
+    """The error for an unknown plug-in name."""
     word = {"readers": "format", "exports": "format"}.get(kind, kind[:-1])
     fix = f"{did_you_mean(name, known)} There are: {', '.join(known)}.".strip()
     return SettingsError(f"there is no {word} {name!r}", fix=fix)

@@ -1,4 +1,4 @@
-"""Text from outside (ids, paths, labels, replies) as it may be shown: nothing in it steers a terminal or a page."""
+"""Escape external text (ids, paths, labels, replies) so that it cannot control a terminal or a page."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ _STEERS_BUT_ENDS_LINES = re.compile(_STEERS.pattern.replace("\x00-\x1f", "\x00-\
 
 
 def printable(text: str) -> str:
-    """The text in one line; control characters, line ends, invisible and direction marks become \\x1b, \\u202e ..."""
+    """The text in one line; control characters, line breaks, invisible and direction marks become \\x1b, \\u202e ..."""
     return _STEERS.sub(_escaped, text)
 
 
 def printable_lines(text: str) -> str:
-    """The same of a text that may have several lines and tabs."""
+    """The same for text that may have several lines and tabs."""
     return _STEERS_BUT_ENDS_LINES.sub(_escaped, text)
 
 
 def printable_json(text: str) -> str:
-    """JSON that means the same and holds no such character."""
+    """Equivalent JSON without such characters."""
     return _STEERS_BUT_ENDS_LINES.sub(_json_escaped, text)
 
 

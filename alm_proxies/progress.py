@@ -20,16 +20,16 @@ from alm_proxies.log import LOG
 from alm_proxies.printable import printable
 
 _MARKS = 60
-"""Seconds of late, at least, over which the time left is estimated."""
+"""The shortest recent time, in seconds, from which the time left is estimated."""
 _SECONDS_BETWEEN_LINES = 5.0
 _SECONDS_BETWEEN_REWRITES = 0.5
 _SECONDS_BETWEEN_NOTES = 2.0
 _notes: list[_Note] = []
-"""Where progress is noted for other processes to see; the innermost last."""
+"""The files in which progress is recorded for other processes; the innermost last."""
 
 
 class _Note:
-    """A file that says what this process is doing and how far it is."""
+    """A file with the present task and progress of this process."""
 
     def __init__(self, path: Path, facts: dict[str, Any]) -> None:
         self.path = path
@@ -37,7 +37,7 @@ class _Note:
         self.last = 0.0
 
     def write(self, **more: Any) -> None:
-        """Write the file, whole; a folder that is gone or full is no reason to stop."""
+        """Write the file atomically; errors such as a full disk are ignored."""
         self.last = time.monotonic()
         part = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         with contextlib.suppress(OSError):
@@ -47,7 +47,7 @@ class _Note:
 
 @contextlib.contextmanager
 def noted(path: Path, **facts: Any) -> Iterator[None]:
-    """Meanwhile a file says what is being done, by which process and how far it is; it is gone afterwards."""
+    """A context in which a file records the task, the process and its progress; it is removed at the end."""
     note = _Note(path, facts)
     note.write()
     _notes.append(note)
@@ -85,7 +85,7 @@ class Progress:
             from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
             from rich.progress import Progress as Live
 
-            # Names are shown as they are: a label or model may hold what rich takes for markup.
+            # Names are shown unchanged: a label or model may contain what rich would read as markup.
             message, note = (TextColumn(text, markup=False) for text in ("{task.description}", "{task.fields[note]}"))
             columns = (message, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), note)
             self._live = Live(*columns, console=Console(file=self._stream))
@@ -105,7 +105,7 @@ class Progress:
         LOG.info("%s", self._words("stopped" if kind is not None else "done"))
 
     def advance(self, count: int = 1, note: str | None = None) -> None:
-        """Count `count` more; `note` is shown behind the count."""
+        """Count `count` more; `note` is shown after the count."""
         self._done += count
         now = time.monotonic()
         if count and (not self._counted or now - self._counted[-1][0] >= 1.0):
@@ -126,14 +126,14 @@ class Progress:
     def _line(self, ending: str) -> None:
         self._last_line = time.monotonic()
         words = self._words(ending)
-        if self._notebook:  # a shorter line must cover the longer one before it
+        if self._notebook:  # a shorter line must overwrite the longer one before it
             self._longest = max(self._longest, len(words))
             print(f"\r{words:<{self._longest}}", end="", file=self._stream, flush=True)
         else:
             print(words, file=self._stream, flush=True)
 
     def _each(self) -> float:
-        """Seconds that one takes: of late, once there was something to count, and not since the beginning."""
+        """Recent seconds per item, not the mean since the beginning."""
         now = time.monotonic()
         since, before = self._counted[0] if self._counted else (now, self._done)
         if self._done > before and now - since >= 1.0:

@@ -1,4 +1,4 @@
-"""Old public names: they work for two minor releases and warn once where they are used."""
+"""Deprecated public names: they work for two minor releases and warn once."""
 
 from __future__ import annotations
 
@@ -8,5 +8,7 @@ GONE_IN = "0.3"
 
 
 def renamed(old: str, new: str, *, stacklevel: int = 3) -> None:
-    """Warn that a public name has another one now."""
-    warnings.warn(f"{old} is now {new}; {old} goes in version {GONE_IN}", DeprecationWarning, stacklevel=stacklevel)
+    """Warn that a public name was renamed."""
+    warnings.warn(
+        f"{old} is now {new}; {old} will be removed in version {GONE_IN}", DeprecationWarning, stacklevel=stacklevel
+    )

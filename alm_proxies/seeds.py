@@ -1,4 +1,4 @@
-"""Random generators that depend on a seed and on names alone, so that order of work never changes a result."""
+"""Random generators that depend only on a seed and names, so that the order of work never changes a result."""
 
 from __future__ import annotations
 

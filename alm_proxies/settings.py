@@ -28,18 +28,18 @@ _LARGEST = 2**63
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Something a field's type says beside its values: `budget: Annotated[float, CHANGES_NOTHING] = 1.0`."""
+    """A mark on a field's type: `budget: Annotated[float, CHANGES_NOTHING] = 1.0`."""
 
     name: str
 
 
 CHANGES_NOTHING = Mark("changes nothing")
-"""The field changes no result: it is in no digest, and a finished stage is not done again for it."""
+"""The field changes no result: it is in no digest, and does not cause a finished stage to run again."""
 PLACE = Mark("place")
-"""The field is a path, or a name where there is no such path: relative to the file that says it, and in no digest."""
+"""The field is a path relative to the file it is in, or a name if there is no such path; it is in no digest."""
 
 ARGUMENT = Mark("argument")
-"""On the command line the field is an argument, no flag."""
+"""On the command line the field is a positional argument."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Choices:
 
 
 class Settings(BaseModel):
-    """Frozen settings with a docstring for each field; unknown keys, and numbers that no file can hold, are refused."""
+    """Frozen settings with a docstring for each field; unknown keys and numbers that no file can hold are errors."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False, defer_build=True
@@ -71,11 +71,11 @@ class Settings(BaseModel):
 
 
 def refuse_numbers(value: object) -> None:
-    """Refuse, as a validator does, numbers that are infinite, no numbers, or longer than 64 bits; at any depth."""
+    """Validate numbers at any depth: infinite ones, NaN and those longer than 64 bits are errors."""
     if isinstance(value, int) and not -_LARGEST <= value < _LARGEST:
         raise ValueError("is a larger number than 64 bits hold")
     if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError("is no finite number")
+        raise ValueError("is not a finite number")
     if isinstance(value, Mapping):
         for inner in value.values():
             refuse_numbers(inner)
@@ -85,7 +85,7 @@ def refuse_numbers(value: object) -> None:
 
 
 def deciding(settings: BaseModel) -> dict[str, Any]:
-    """The settings that decide the result, as plain data: without paths and without what changes nothing."""
+    """The settings that decide the result, as plain data: without paths and fields that change nothing."""
     aside = {name for mark in (CHANGES_NOTHING, PLACE) for name in marked(type(settings), mark)}
     return settings.model_dump(mode="json", exclude=aside, by_alias=True)
 
@@ -102,7 +102,7 @@ def marks_of(field: FieldInfo) -> tuple[Any, ...]:
 
 
 def located(settings: M, folder: Path, only: Container[str] | None = None) -> M:
-    """The settings with every path among them relative to a folder; ~ is the user's home, names stay names."""
+    """The settings with every path resolved relative to a folder; ~ is the user's home, names are unchanged."""
     changed: dict[str, Any] = {}
     for name in marked(type(settings), PLACE):
         if only is not None and name not in only:
@@ -118,7 +118,7 @@ def located(settings: M, folder: Path, only: Container[str] | None = None) -> M:
 
 
 def _names_in(annotation: Any) -> tuple[Any, ...]:
-    """The values that a type names literally: they are never a path, whatever files there are."""
+    """The literal values of a type: they are never taken as paths, whatever files exist."""
     if get_origin(annotation) is Literal:
         return get_args(annotation)
     return tuple(name for inner in get_args(annotation) for name in _names_in(inner))
@@ -132,7 +132,7 @@ def _located(value: Any, folder: Path, name: str) -> Any:
 
 
 def path_in(folder: Path, path: Path, where: str) -> Path:
-    """A path that a file in `folder` says: relative to that folder; ~ is the user's home."""
+    """A path from a file in `folder`, resolved relative to that folder; ~ is the user's home."""
     try:
         return folder / path.expanduser()
     except RuntimeError:
@@ -145,21 +145,21 @@ class Layer:
 
     values: Mapping[str, Any]
     origin: str
-    """What `check` calls it."""
+    """Its name in `check`."""
     where: str = ""
     """The file."""
     text: str = ""
-    """The file's text, to name lines of."""
+    """The file's text, for line numbers in errors."""
     at: tuple[int | str, ...] = ()
-    """Where in the file the values stand, such as ("read", 0)."""
+    """The place of the values in the file, such as ("read", 0)."""
     verb: str = ""
-    """The command, where the values are its flags."""
+    """The command, if the values are its flags."""
     top: tuple[str, ...] = field(default=())
-    """Keys that stand at the top of the file, and sections: a key put into the wrong place is led home."""
+    """Keys at the top of the file, and sections: errors for a misplaced key name its right place."""
 
 
 def settings_from(model: type[M], *layers: Layer) -> tuple[M, dict[str, str]]:
-    """The settings that layers give together, the last one first in rank, and where each value comes from."""
+    """The merged settings of layers, later ones taking precedence, and the origin of each value."""
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for layer in layers:
@@ -184,14 +184,14 @@ def read_layer(path: str | Path) -> Layer:
 
 
 def read_toml(text: str, where: str) -> dict[str, Any]:
-    """TOML text as a dictionary; a slip is named with its line."""
+    """TOML text as a dictionary; an error names its line."""
     try:
         return tomllib.loads(text.removeprefix("\ufeff"))
     except (ValueError, RecursionError) as error:
         found = re.search(r"\(at line (\d+)", str(error))
         place = f"{where}, line {found[1]}" if found else where
         message = re.sub(r" \(at .*\)$", "", str(error)) or "it is nested too deeply"
-        raise SettingsError(f"is not TOML: {message}", where=place, fix='Write key = "value", one a line.') from None
+        raise SettingsError(f"is not TOML: {message}", where=place, fix='Write key = "value", one per line.') from None
 
 
 def settings_of(model: type[M], values: dict[str, Any], where: str, text: str = "") -> M:
@@ -200,7 +200,7 @@ def settings_of(model: type[M], values: dict[str, Any], where: str, text: str = 
 
 
 def _refused(error: ValidationError, model: type[BaseModel], layers: Sequence[Layer]) -> SettingsError:
-    """The first thing wrong as one sentence; an unknown key first: it is the likelier slip when one is missing too."""
+    """The first error as one sentence; unknown keys come first, since they also explain missing ones."""
     problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
     problem = problems[0]
     path = tuple(part for part in problem["loc"] if isinstance(part, int) or not _is_branch(part))
@@ -240,19 +240,19 @@ def _refused_flag(problem: Any, path: tuple[int | str, ...], layer: Layer, more:
 def unknown_key(
     key: str, name: str, known: Sequence[str], where: str, elsewhere: str = "", more: str = ""
 ) -> SettingsError:
-    """The error for a key that is not one."""
+    """The error for an unknown key."""
     fix = f"{elsewhere or did_you_mean(name, known)} Known here: {', '.join(known)}.".strip()
-    return SettingsError(f"{key!r} is not a key that is known{more}", where=where, fix=fix)
+    return SettingsError(f"unknown key {key!r}{more}", where=where, fix=fix)
 
 
 def not_a_list(key: str, given: Any, where: str, more: str = "") -> SettingsError:
-    """The error for one value where a list is needed."""
+    """The error for a single value where a list is needed."""
     fix = f"Write [[{key}]] above each." if isinstance(given, dict) else f"Write {key} = [...]."
     return SettingsError(f"{key} is a list{more}", where=where, fix=fix)
 
 
 def _own_place(model: type[BaseModel], path: tuple[int | str, ...], layer: Layer) -> str:
-    """Where a key belongs that stands in a table but is one of the whole file; nothing for any other key."""
+    """The right place of a key of the whole file that was found in a table; empty for any other key."""
     key = str(path[-1])
     if layer.at and key in layer.top:
         return f"{key} = ... stands at the top of the file, above the first table."
@@ -278,12 +278,12 @@ def _reason(message: str) -> str:
 
 
 def _is_branch(part: str) -> bool:
-    """Whether pydantic put the name of a union's branch here, not a key of the file."""
+    """Whether this part of pydantic's location is the name of a union's branch, not a key of the file."""
     return bool(re.search(r"[\[\](]", part)) or part in ("str", "int", "float", "bool") or part[:1].isupper()
 
 
 def line_of(path: tuple[int | str, ...], text: str) -> str:
-    """', line N' for the line of a text where a key stands, if it stands in one line alone."""
+    """', line N' for the line of a key, if only one line has it."""
     names = [part for part in path if isinstance(part, str)]
     if not names or not text:
         return ""
@@ -315,7 +315,7 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
 
 
 def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    """The models that a type is made of."""
+    """The models in a type."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     elif get_origin(annotation) is not None or isinstance(annotation, UnionType):

@@ -1,9 +1,9 @@
-'''A stage is declared once: from `STAGE = Stage(...)` in its room's settings.py all the rest is derived.
+'''A stage is declared once: everything else is derived from `STAGE = Stage(...)` in its settings.py.
 
 Derived are the command with its flags, the section of a pipeline file, the order of stages (a graph of needs), what a
-task's digest covers, the reach of `[vary]`, and the lines of `check`. The stage's function stays written and typed; a
-test compares its signature with the declaration. Light: nothing here, and nothing in a settings.py, imports numpy,
-polars or tables; functions are strings, "module:name", imported when they are called.
+task's digest covers, the reach of `[vary]`, and the lines of `check`. The stage's function is written and typed by
+hand; a test compares its signature with the declaration. Nothing here, and nothing in a settings.py, imports numpy,
+polars or tables; functions are strings, "module:name", imported when called.
 
 To add a stage `weigh`: stages/weigh/settings.py, stages/weigh/stage.py, and a line in stages/registry.py.
 
@@ -28,7 +28,7 @@ To add a stage `weigh`: stages/weigh/settings.py, stages/weigh/stage.py, and a l
 
 **The function** takes the needs by name (tables; a folder as a Path, a JSON file as plain data), those that are
 `optional` as keywords with the default None, then `settings`. It may take `quiet` and `workers`. Its result is a frozen
-dataclass with `.findings`, an attribute for every name in `writes` and, if there is more to say, `.counts` (plain
+dataclass with `.findings`, an attribute for every name in `writes` and, optionally, `.counts` (plain
 numbers; "left_out" of "votes" decides the exit code), `.line` (one line for people), `.data` (more, for --json),
 `.complete` (False: go on next time) and `.interrupted`. The runner writes the attributes: tables, data frames, JSON
 values, pages. With `into_folder=True` the function takes `folder` too and writes all of `writes` there itself.
@@ -69,12 +69,12 @@ from alm_proxies.plugins import Plugin, plugin
 Table = Literal["utterances", "votes", "labels", "folder", "json"]
 Blocks = Literal["one", "combined", "named"]
 FILE_WIDE = ("taxonomy", "seed", "cards", "hold_out")
-"""Keys at the top of a pipeline file, for every stage whose settings have such a field, unless its section says it."""
+"""Keys at the top of a pipeline file, for every stage with such a settings field, unless its section has the key."""
 
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What a stage takes from earlier ones: `name` is the argument of its function."""
+    """An input of a stage from earlier ones: `name` is the argument of its function."""
 
     name: str
     table: Table
@@ -84,11 +84,11 @@ class Need:
     """stage/output: all of these stages that the run has."""
     optional: bool = False
     flag: str = ""
-    """Its flag on the command line, where that is not its name."""
+    """Its flag on the command line, if it differs from its name."""
     positional: bool = False
-    """It is an argument on the command line though it is not the first need."""
+    """Whether it is a positional argument though it is not the first need."""
     help: str = ""
-    """What the command line says of it."""
+    """Its help text."""
 
     def __post_init__(self) -> None:
         if bool(self.first) == bool(self.every):
@@ -96,13 +96,13 @@ class Need:
 
     @property
     def sources(self) -> tuple[tuple[str, str], ...]:
-        """The stages that can meet it, each with its output."""
+        """The stages that provide it, each with its output."""
         return tuple(cast(tuple[str, str], tuple(one.split("/"))) for one in (self.first or self.every))
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A key that decides which settings class holds: the plug-in of that name has `.settings`."""
+    """A key that selects the settings class: the plug-in of that name has `.settings`."""
 
     key: str
     kind: str
@@ -111,31 +111,31 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Foreseen:
-    """What can be known of a stage before it runs."""
+    """The forecast of a stage."""
 
     facts: tuple[str, ...] = ()
     """Sentences for people."""
     warnings: tuple[str, ...] = ()
-    """What is wrong or may mislead though a run would go on: missing recordings, votes without a label."""
+    """Warnings that do not stop a run: missing recordings, votes without a label."""
     problems: tuple[str, ...] = ()
-    """What a run would stop at: missing files, packages, keys."""
+    """Problems that would stop a run: missing files, packages, keys."""
     counts: Mapping[str, float] = field(default_factory=dict)
-    """How much of each there will be, under the names of the result's `.counts`: utterances, votes, labels."""
+    """Numbers of utterances, votes, labels ..., under the names of the result's `.counts`."""
     planned_votes: int = 0
-    """Votes that there are to be, those that were cast before included."""
+    """The number of planned votes, including those cast before."""
     cast_votes: int = 0
-    """Those of them that were cast before and are not asked for again."""
+    """The number of votes cast before, which are not requested again."""
     paid: float = 0.0
-    """What has been paid so far."""
+    """The amount paid so far."""
     price: float = 0.0
-    """What the votes still to be cast should cost."""
+    """The expected price of the votes still to be cast."""
     budget: float | None = None
     seconds: float | None = None
-    """About how long it takes, where that is known."""
+    """The approximate duration, if known."""
     tables: Mapping[str, Any] = field(default_factory=dict)
-    """Outputs that could be made without cost, for the stages behind: what read reads."""
+    """Outputs that can be computed without cost, for later stages, such as those of read."""
     data: Mapping[str, Any] = field(default_factory=dict)
-    """More of it, for machines."""
+    """More details, for machines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,28 +145,28 @@ class Ahead:
     settings: Any
     blocks: tuple[Any, ...]
     folder: Path
-    """Where it will write, or has written before."""
+    """The output folder."""
     labels: tuple[str, ...]
-    """The labels in order; empty where only the tables say them."""
+    """The labels in order; empty if only the tables have them."""
     inputs: Mapping[str, tuple[Path, ...]]
-    """The files that meet each need; they may not be there yet."""
+    """The files of each need; they may not exist yet."""
     before: Mapping[str, tuple[Foreseen, ...]] = field(default_factory=dict)
-    """What the stages that meet each need foresee."""
+    """The forecasts of the stages that provide each need."""
     beside: Path = Path()
-    """Where the file lies that names paths; only to name them."""
+    """The folder of the file that has the paths, for messages."""
     ask: int = 0
-    """Engines may be asked about that many utterances."""
+    """The number of utterances for which engines may be asked."""
 
     def named(self, path: Path) -> str:
-        """A path as the file that names it says it."""
+        """A path as it is written in its file."""
         return str(path.relative_to(self.beside)) if path.is_relative_to(self.beside) else str(path)
 
     def count(self, need: str, name: str) -> float:
-        """The sum of a count over the stages that meet a need."""
+        """The sum of a count over the stages that provide a need."""
         return sum(one.counts.get(name, 0) for one in self.before.get(need, ()))
 
     def table(self, need: str) -> Any:
-        """The table of a need, where an earlier stage could foresee it; else None."""
+        """The table of a need, if an earlier stage could compute it; else None."""
         return next((one.tables[need] for one in self.before.get(need, ()) if need in one.tables), None)
 
 
@@ -181,38 +181,38 @@ class Stage:
     writes: Mapping[str, str] = field(default_factory=dict)
     """Attribute of the result = file, the main one first; "." is the folder itself."""
     may_write: Mapping[str, str] = field(default_factory=dict)
-    """The same for outputs that are not always there."""
+    """The same for optional outputs."""
     into_folder: bool = False
     blocks: Blocks = "one"
     block: type[BaseModel] | None = None
-    """The settings of one block, where blocks are combined."""
+    """The settings of one block, if blocks are combined."""
     blocks_as: str = ""
     follows: str = ""
     choice: Choice | None = None
     made: Mapping[str, str] = field(default_factory=dict)
-    """Arguments of the function that are made of its settings: name = module:function(settings)."""
+    """Arguments of the function computed from its settings: name = module:function(settings)."""
     by_files: str = ""
-    """A function that does the same from files to the first output, for tables too big to hold."""
+    """A function that does the same from files to the first output, for tables that do not fit into memory."""
     foresee: str = ""
     """module:function(Ahead) -> Foreseen."""
     depends: str = ""
-    """module:function(Ahead) -> {what: digest}: the content of what settings name (files, models, cards)."""
+    """module:function(Ahead) -> {name: digest}: the content of files, models and cards named in settings."""
     plugins: Mapping[str, str] = field(default_factory=dict)
     """Settings that name a plug-in = its kind; its distribution and version enter the digest."""
     hears: bool = False
-    """It opens the recordings of its utterances: a changed recording changes its result."""
+    """Whether it opens the recordings of its utterances, so that a changed recording changes its result."""
     revision: int = 1
 
     @property
     def parameters(self) -> dict[str, bool]:
-        """What its function takes besides runtime things, and whether each is needed."""
+        """The function's arguments, except runtime ones, and whether each is required."""
         needed = {need.name: not need.optional for need in self.needs if need.name != self.blocks_as}
         needed |= {self.blocks_as: True} if self.blocks_as else {}
         needed |= dict.fromkeys(self.made, True) | ({"folder": True} if self.into_folder else {})
         return needed | {"settings": True}
 
     def settings_for(self, values: Mapping[str, Any]) -> type[BaseModel]:
-        """The class of a section's (or a block's) settings, by what it says under the key of the choice."""
+        """The settings class of a section or block, by its value of the choice's key."""
         own = self.block or self.settings
         if self.choice is None:
             return own
@@ -228,6 +228,6 @@ class Stage:
 
 
 def load(target: str) -> Callable[..., Any]:
-    """The function that "module:name" stands for."""
+    """Import the function of "module:name"."""
     module, _, name = target.partition(":")
     return cast(Callable[..., Any], getattr(import_module(module), name))

@@ -1,4 +1,4 @@
-"""Tables as files: Parquet with what it says of itself, CSV and JSON lines; a path is taken as it is written."""
+"""Reading and writing tables: Parquet with metadata, CSV and JSON lines; paths are never glob patterns."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from alm_proxies.files import could_not_read, open_file, refuse_irregular
 
 _KINDS = {".csv": "CSV", ".jsonl": "JSON lines", ".ndjson": "JSON lines"}
 _READ_IT = "Read it with: alm-proxies read table."
-_AGAIN = "Make it again, or check that it was copied whole."
+_AGAIN = "Write it again, or check that it was copied whole."
 
 
 def load_table(path: Path, text: Iterable[str]) -> tuple[pl.DataFrame, About]:
-    """A table's rows and what it says of itself; the columns in `text` stay text, whatever their values look like."""
+    """A table's rows and metadata; the columns in `text` stay text, whatever their values look like."""
     suffix = path.suffix.lower()
     try:
         with open_file(path) as stream:
@@ -41,13 +41,13 @@ def load_table(path: Path, text: Iterable[str]) -> tuple[pl.DataFrame, About]:
 
 
 def read_parquet(path: Path, columns: list[str] | None = None) -> pl.DataFrame:
-    """The rows of one Parquet file; ~ * ? [ ] in its path stand for themselves."""
+    """The rows of one Parquet file; ~ * ? [ ] in its path are literal."""
     refuse_irregular(path)
     return pl.read_parquet(path.absolute(), columns=columns, glob=False, hive_partitioning=False)
 
 
 def refuse_other_suffix(path: str | Path) -> None:
-    """Tables are written as Parquet: refuse a name that says otherwise."""
+    """Raise unless the file name ends in .parquet."""
     if Path(path).suffix.lower() in (*_KINDS, ".tsv", ".txt", ".json", ".xlsx", ".html"):
         fix = f"Name it {Path(path).with_suffix('.parquet').name}."
         raise InputError("tables are written as Parquet", where=str(path), fix=fix)

@@ -1,4 +1,4 @@
-"""Big tables a part at a time: Parquet files sorted by utterance_id, side by side, every utterance whole."""
+"""Read big tables part by part: Parquet files sorted by utterance_id, read together; no utterance is split."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from alm_proxies.files import could_not_read, refuse_irregular
 
 ID = "utterance_id"
 PART_ROWS = 2_000_000
-"""Rows of all files together that are held at a time."""
+"""The number of rows of all files together in memory at a time."""
 
 
 class NotSortedError(InputError):
-    """A file's rows are not in the order of their utterance ids, so it cannot be read a part at a time."""
+    """A file is not sorted by utterance id, so it cannot be read part by part."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Some rows of one file that follow each other."""
+    """Consecutive rows of one file."""
 
     frame: pl.DataFrame
     first: int
-    """How many rows of the file stand before them."""
+    """The number of rows of the file before them."""
 
 
 def rows_in(path: Path) -> int | None:
-    """How many rows a Parquet file with text ids has; None for any other file, and for a folder."""
+    """The number of rows of a Parquet file with text ids; None for any other file or a folder."""
     if path.suffix.lower() in (".csv", ".jsonl", ".ndjson") or path.is_dir():
         return None
     try:
@@ -42,7 +42,7 @@ def rows_in(path: Path) -> int | None:
     except OSError as error:
         raise could_not_read(path, error) from error
     except pl.exceptions.PolarsError:
-        return None  # reading it whole says what is wrong with it
+        return None  # reading it whole raises the proper error
 
 
 def columns_in(path: Path) -> list[str]:
@@ -54,10 +54,8 @@ def columns_in(path: Path) -> list[str]:
 
 
 def side_by_side(files: Mapping[Path, Sequence[str]], rows: int = PART_ROWS) -> Iterator[dict[Path, Rows]]:
-    """Part by part the wanted columns of all files: all rows of some utterances that follow each other.
-
-    `files` says which columns are wanted of each; those it has not are left out. A file that turns out not to be
-    sorted raises NotSortedError.
+    """Parts of all files: all rows of some consecutive utterances. `files` maps each file to its wanted columns;
+    missing ones are skipped. A file that is not sorted raises NotSortedError.
     """
     heights = {path: rows_in(path) or 0 for path in files}
     total = max(sum(heights.values()), 1)
@@ -72,7 +70,7 @@ def side_by_side(files: Mapping[Path, Sequence[str]], rows: int = PART_ROWS) -> 
         part = {cursor.path: cursor.take(bound) for cursor in cursors}
         if any(some.frame.height for some in part.values()):
             yield part
-        else:  # one utterance fills all that was read of a file: read on
+        else:  # all rows read of a file are of one utterance: read on
             for cursor in cursors:
                 if cursor.unread and cursor.last == bound:
                     cursor.size *= 2
@@ -100,7 +98,7 @@ class _Cursor:
         return str(self.held[ID][-1])
 
     def fill(self) -> None:
-        """Hold `size` rows, or all that are left."""
+        """Keep `size` rows in memory, or all that are left."""
         if not self.unread or self.held.height >= self.size:
             return
         try:
@@ -109,18 +107,18 @@ class _Cursor:
             raise could_not_read(self.path, error) from error
         except pl.exceptions.PolarsError as error:
             reason = str(error).splitlines()[0][:120]
-            fix = "Make it again, or check that it was copied whole."
+            fix = "Write it again, or check that it was copied whole."
             raise TableError(f"cannot be read as Parquet: {reason}", where=str(self.path), fix=fix) from error
         ids = new[ID]
         where = f"{self.path} after row {self.read:,}"
-        refuse_where(ids.is_null(), ids, "stands where a value is needed", where, f"Fill {ID}.")
+        refuse_where(ids.is_null(), ids, "is missing", where, f"Fill {ID}.")
         if not ids.is_sorted() or (self.held.height and ids[0] < self.last):
             raise NotSortedError("is not sorted by utterance_id", where=str(self.path))
         self.read += new.height
         self.held = pl.concat([self.held, new]) if self.held.height else new
 
     def take(self, bound: str | None) -> Rows:
-        """The rows held of utterances before the bound, or all that are held."""
+        """The rows in memory of utterances before the bound, or all of them."""
         first = self.read - self.held.height
         count = self.held.height if bound is None else int((self.held[ID] < bound).sum())
         taken, self.held = self.held.head(count), self.held.slice(count)

@@ -1,6 +1,6 @@
 """The four tables every stage reads and writes: Utterances, Votes, Labels, Findings, checked when they are built.
 
-Each wraps a polars frame (`.frame`) and what is known about it (`.about`, kept as JSON in the Parquet file).
+Each wraps a polars frame (`.frame`) and its metadata (`.about`, stored as JSON in the Parquet file).
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ __all__ = [
 
 ATTRIBUTES = ("valence", "arousal", "dominance")
 CONSENSUS = "/consensus"
-"""How the annotator of published consensus labels ends: they are no votes."""
+"""Suffix of the annotator of published consensus labels, which are not votes."""
 CROWD = "/crowd"
-"""How the annotator of votes ends whose raters are not known."""
+"""Suffix of the annotator of votes with unknown raters."""
 STATUSES = ("ok", "refused", "unparsable", "out_of_vocabulary", "failed")
 SUM_TOLERANCE = 1e-4
 
@@ -73,7 +73,7 @@ class _Table:
         about: About | None = None,
         where: str | None = None,
     ) -> Self:
-        """Fill, cast and check a frame; a wrong one is refused with file, column, row and fix."""
+        """Fill, cast and check a frame; an error names file, column, row and fix."""
         about = about or About()
         where = where or cls.__name__.lower()
         refuse_other_frames(frame, where)
@@ -92,7 +92,7 @@ class _Table:
 
     @classmethod
     def read(cls, path: str | Path, *, taxonomy: str | Sequence[str] | None = None) -> Self:
-        """Read a table from Parquet, CSV or JSON lines; a bare file with only the needed columns is welcome.
+        """Read a table from Parquet, CSV or JSON lines; a file with only the required columns and no metadata is valid.
 
         Files of earlier contracts are upgraded in memory.
         """
@@ -101,7 +101,7 @@ class _Table:
         return cls.of(upgraded_frame(frame, cls.__name__), taxonomy=taxonomy, about=about, where=str(path))
 
     def write(self, path: str | Path) -> None:
-        """Write the table as Parquet, sorted by key, whole or not at all; the same table gives the same bytes."""
+        """Write the table atomically as Parquet, sorted by key; the same table gives the same bytes."""
         refuse_other_suffix(path)
         frame = self.frame.sort(self.KEY, nulls_last=False, maintain_order=True) if self.KEY else self.frame
         with whole(path) as temporary:
@@ -114,17 +114,17 @@ class _Table:
         return frame_html(type(self).__name__, self.frame, self.taxonomy)
 
     def content_digest(self) -> str:
-        """Changes when what the table holds does; paths, version and who made it are no part of it."""
+        """The content digest of the table; it does not depend on paths, version and provenance."""
         digest = ContentDigest(self.KEY)
         digest.update(self.content())
         return digest.hexdigest(self.stated())
 
     def content(self) -> pl.DataFrame:
-        """The rows that the digest is of."""
+        """The rows of the digest."""
         return self.frame
 
     def stated(self) -> dict[str, Any]:
-        """What the table says of itself that results may depend on, as plain JSON."""
+        """The part of the metadata that results may depend on, as plain JSON."""
         return self.about.plain("contract", "version", "roots", "made_by")
 
     @property
@@ -175,14 +175,14 @@ class Utterances(_Table):
 
     @property
     def group_columns(self) -> list[str]:
-        """The columns the contract does not name."""
+        """The columns outside the contract."""
         known = {column.name for column in self.COLUMNS}
         return [name for name in self.frame.columns if name not in known]
 
 
 @dataclass(frozen=True, slots=True)
 class Votes(_Table):
-    """Who heard what: one row a vote (several rows a draw where mass is shared), key utterance_id to label."""
+    """The votes table: one row per vote (several rows if a draw is shared among labels), key utterance_id to label."""
 
     KEY: ClassVar[tuple[str, ...]] = ("utterance_id", "annotator", "draw", "label")
     COLUMNS: ClassVar[tuple[Column, ...]] = (
@@ -211,13 +211,15 @@ class Votes(_Table):
         return frame, about
 
     def content(self) -> pl.DataFrame:
-        """The contract's columns but `stated`, on which no result depends."""
+        """The contract's columns except `stated`, on which no result depends."""
         return self.frame.select(column.name for column in self.COLUMNS if column.name != "stated")
 
 
 @dataclass(frozen=True, slots=True)
 class Labels(_Table):
-    """A distribution an utterance: p_<label> in taxonomy order, its strength in votes, where it came from."""
+    """The labels table: one distribution per utterance, p_<label> in taxonomy order, with its strength in votes and its
+    sources.
+    """
 
     KEY: ClassVar[tuple[str, ...]] = ("utterance_id",)
     COLUMNS: ClassVar[tuple[Column, ...]] = (
@@ -236,7 +238,9 @@ class Labels(_Table):
         stated = tuple(name[2:] for name in frame.columns if name.startswith("p_"))
         if not about.taxonomy:
             if not stated:
-                raise TableError("has no p_<label> columns", where=where, fix="A Labels file has one for every label.")
+                raise TableError(
+                    "has no p_<label> columns", where=where, fix="A Labels file needs one for every label."
+                )
             about = about.with_(taxonomy=taxonomy_of(stated).labels)
         if surplus := [name for name in stated if name not in about.taxonomy]:
             fix = f"The taxonomy is {', '.join(about.taxonomy)}."
@@ -268,7 +272,7 @@ class Labels(_Table):
 
 @dataclass(frozen=True, slots=True)
 class Findings(_Table):
-    """Everything a stage left out or corrected, so that nothing is dropped silently."""
+    """The findings table: everything a stage left out or corrected."""
 
     COLUMNS: ClassVar[tuple[Column, ...]] = (
         Column("stage", _TEXT, needed=True, nullable=False),
@@ -283,7 +287,7 @@ class Findings(_Table):
 
     @classmethod
     def gather(cls, findings: Iterable[Finding], stage: str = "") -> Findings:
-        """A table of findings, in the order they were made; `stage` is stamped on those that name none."""
+        """A table of findings, in the given order; `stage` is set on those without one."""
         rows = [
             {**asdict(finding), "severity": finding.severity, "stage": finding.stage or stage} for finding in findings
         ]
@@ -301,7 +305,7 @@ class Findings(_Table):
         return findings_html(self.frame)
 
     def counts(self) -> dict[str, int]:
-        """How often each kind was found, most frequent first."""
+        """The number of findings of each kind, most frequent first."""
         table = self.frame.group_by("kind").agg(pl.col("count").sum()).sort(["count", "kind"], descending=[True, False])
         return dict(table.iter_rows())
 
@@ -315,7 +319,7 @@ def _with_new_names(frame: pl.DataFrame, table: str) -> pl.DataFrame:
 
 
 def metadata_of(about: About) -> dict[str, str]:
-    """What a table says of itself as Parquet keeps it."""
+    """A table's metadata as stored in Parquet."""
     from alm_proxies import __version__
 
     about = about.with_(contract=CONTRACT, version=__version__)
@@ -326,11 +330,11 @@ T = TypeVar("T", bound=_Table)
 
 
 def combine(*given: T | Iterable[T]) -> T:
-    """One table from several of a kind, given one by one or as a list.
+    """Combine several tables of one type, given one by one or as a list.
 
-    A repeated id, one annotator with two digests, or two taxonomies are refused.
+    Repeated ids, an annotator with two digests and different taxonomies are errors.
     """
-    tables = [table for one in given for table in ([one] if isinstance(one, _Table) else one)]
+    tables = [table for item in given for table in ([item] if isinstance(item, _Table) else item)]
     if not tables:
         raise InputError("there is nothing to combine", fix="Give at least one table.")
     kind = type(tables[0])
@@ -368,7 +372,7 @@ def _check_labels(frame: pl.DataFrame, about: About, where: str) -> None:
     present = frame["label"].unique().drop_nulls().to_list()
     if present and not about.taxonomy:
         fix = "Name one: --taxonomy msp8 (or iemocap4, crema6 ...), or the labels in order: --taxonomy angry,happy,sad."
-        raise TableError("does not say which labels there are (no taxonomy)", where=where, fix=fix)
+        raise TableError("has no taxonomy, so its labels are not known", where=where, fix=fix)
     unknown = sorted(set(present) - set(about.taxonomy))
     if unknown:
         near = did_you_mean(unknown[0], about.taxonomy)
@@ -381,10 +385,10 @@ def _check_labels(frame: pl.DataFrame, about: About, where: str) -> None:
 def _check_status(frame: pl.DataFrame, where: str) -> None:
     something = frame.select(pl.any_horizontal(pl.col("label", *ATTRIBUTES).is_not_null())).to_series()
     ok = frame["status"] == "ok"
-    fix = "A vote without label and attributes says why in its status: refused, unparsable, out_of_vocabulary, failed."
+    fix = "A vote without label or attributes needs a status: refused, unparsable, out_of_vocabulary, failed."
     refuse_where(ok & ~something, frame["label"], "is the label of a vote whose status is ok", where, fix)
     fix = "A vote with a label or an attribute is ok."
-    refuse_where(~ok & something, frame["status"], "is the status of a vote that holds something", where, fix)
+    refuse_where(~ok & something, frame["status"], "is the status of a vote with a label or an attribute", where, fix)
 
 
 def _check_sources(frame: pl.DataFrame, where: str) -> None:
@@ -394,7 +398,7 @@ def _check_sources(frame: pl.DataFrame, where: str) -> None:
 
 
 def refuse_two_sources(pairs: pl.DataFrame, where: str) -> None:
-    """Refuse an annotator that is human here and proxy there, in the distinct pairs of annotator and source."""
+    """Raise for an annotator that is both human and proxy, given the distinct pairs of annotator and source."""
     if pairs["annotator"].n_unique() < pairs.height:
         both = pairs.group_by("annotator").len().filter(pl.col("len") > 1)["annotator"].sort()[0]
         fix = "Give the human and the proxy different names."

@@ -1,4 +1,4 @@
-"""Taxonomies: ordered labels, the words that mean them, maps that say what they lose, VAD scales and anchors."""
+"""Taxonomies: ordered labels, their synonyms, maps from words to labels, VAD scales and anchors."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TAXONOMIES: dict[str, tuple[str, ...]] = {
     "ravdess8": ("neutral", "calm", "happy", "sad", "angry", "fear", "disgust", "surprise"),
 }
 
-# The words, three-letter codes and (upper-case only) letters that label files use for one and the same label.
+# The words, three-letter codes and (upper-case only) letters that label files use for the same label.
 _WORDS: dict[str, str] = {
     "angry": "anger ang",
     "happy": "happiness hap joy joyful",
@@ -46,7 +46,8 @@ _LETTERS = dict(zip("ASHUFDCNO", TAXONOMIES["msp9"], strict=True))
 _MEANS = {word: label for label, words in _WORDS.items() for word in (label, *words.split())}
 
 # Valence, arousal and dominance of the labels in 0..1: the ratings of Russell and Mehrabian (1977) for the words
-# nearest in meaning, brought from -1..1 to 0..1 and rounded to .05; contempt, calm and neutral are placed by us.
+# nearest in meaning, scaled from -1..1 to 0..1 and rounded to .05; the places of contempt, calm and neutral are our
+# choice.
 ANCHORS: dict[str, tuple[float, float, float]] = {
     "angry": (0.25, 0.80, 0.60),
     "happy": (0.90, 0.75, 0.75),
@@ -65,7 +66,7 @@ ANCHORS: dict[str, tuple[float, float, float]] = {
 
 @dataclass(frozen=True, slots=True)
 class Taxonomy:
-    """Ordered labels, with the name they go by."""
+    """Ordered labels with a name."""
 
     name: str
     labels: tuple[str, ...]
@@ -92,7 +93,7 @@ def taxonomy_of(named: str | Sequence[str]) -> Taxonomy:
         raise SettingsError(f"the taxonomy names {repeated!r} twice", fix="Name each label once.")
     for label in labels:
         if label == OUTSIDE:
-            fix = "Choose another word: maps send what is no label there."
+            fix = "Choose another word: maps use it for words that are not labels."
             raise SettingsError(f"{OUTSIDE!r} cannot be a label", fix=fix)
         if not label or re.search(r"[\x00-\x1f,\"]", label):
             raise SettingsError(f"{label!r} cannot be a label", fix="Use words without commas, quotes or line breaks.")
@@ -101,7 +102,7 @@ def taxonomy_of(named: str | Sequence[str]) -> Taxonomy:
 
 
 def checked_taxonomy(named: str | tuple[str, ...]) -> str | tuple[str, ...]:
-    """The same words, or ValueError with the fix, as a settings field wants it."""
+    """The value itself if valid; else a ValueError with the fix, as pydantic expects."""
     try:
         taxonomy_of(named)
     except SettingsError as error:
@@ -118,7 +119,7 @@ def canonical(word: str) -> str:
 
 
 def folded(word: str) -> str:
-    """The word without what spellings of one word differ in: case, outer spaces, underscores for spaces."""
+    """The normalised spelling of a word: lower case, no outer spaces, spaces for underscores."""
     return re.sub(r"[\s_]+", " ", word.strip().lower())
 
 
@@ -142,14 +143,14 @@ How = Literal["same", "mapped", "outside", "unknown"]
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """What a corpus's word became: a label or None, and how."""
+    """The meaning of a corpus's word: a label or None, and how it was found."""
 
     label: str | None
     how: How
 
 
 def covering(words: Iterable[str], labels: Sequence[str], mapping: Mapping[str, str]) -> dict[str, str]:
-    """Which key of a map (folded) each word falls under: the word itself, else its label by the label's own name."""
+    """The (normalised) key of a map for each word: the word itself, else the name of its label."""
     keys = set(map(folded, mapping))
     own = {label: folded(label) for label in labels if folded(label) in keys}
     made: dict[str, str] = {}
@@ -162,18 +163,18 @@ def covering(words: Iterable[str], labels: Sequence[str], mapping: Mapping[str, 
 
 
 def meanings(words: Iterable[str], labels: Sequence[str], mapping: Mapping[str, str]) -> dict[str, Meaning]:
-    """What each word of a corpus becomes under a map; only words the map names are merged, moved or left outside.
+    """The label of each word of a corpus under a map; only words that the map names are merged, moved or left outside.
 
-    A key that is a label's own name stands for that label and its synonyms, any other key for the very word it names,
-    which comes before all else; both whatever the case. A word that no key names keeps the label that it is or is a
-    synonym of; without one it is unknown, and its votes are counted as out_of_vocabulary.
+    A key that is a label's own name covers that label and its synonyms; any other key covers that word only, and takes
+    precedence. Case is ignored. A word without a key keeps the label that it is or is a synonym of; without one it is
+    unknown, and its votes are counted as out_of_vocabulary.
     """
     targets: dict[str, str] = {}
     for source, target in mapping.items():
         if target != OUTSIDE and target not in labels:
             near = did_you_mean(target, [*labels, OUTSIDE])
             raise SettingsError(
-                f"the map sends {source!r} to {target!r}, which is no label",
+                f"the map sends {source!r} to {target!r}, which is not a label",
                 fix=f"{near} The labels are {', '.join(labels)}, or {OUTSIDE}.".strip(),
             )
         if (other := targets.setdefault(folded(source), target)) != target:
@@ -195,7 +196,7 @@ def meanings(words: Iterable[str], labels: Sequence[str], mapping: Mapping[str, 
 
 
 def to_unit(value: ArrayLike, low: float, high: float) -> NDArray[np.float64]:
-    """Ratings on a scale low..high as 0..1, higher = more: (value - low) / (high - low); low > high turns it round."""
+    """Ratings on a scale low..high as 0..1, higher = more: (value - low) / (high - low); low > high reverses it."""
     import numpy as np
 
     if low == high:
@@ -224,7 +225,7 @@ def anchors(labels: Sequence[str]) -> NDArray[np.float64]:
 
 
 def vad_of(distributions: ArrayLike, labels: Sequence[str]) -> NDArray[np.float64]:
-    """The valence, arousal and dominance a distribution stands for: sum over labels of p * anchor."""
+    """The valence, arousal and dominance of a distribution: sum over labels of p * anchor."""
     import numpy as np
 
     return np.asarray(distributions, dtype=np.float64) @ anchors(labels)

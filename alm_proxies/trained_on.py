@@ -1,4 +1,4 @@
-"""Which utterances a model was trained on, by corpus and speaker: what it says of these is no test of it."""
+"""Training data of models by corpus and speaker: their predictions on it are no test and are left out."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from alm_proxies.about import About
 from alm_proxies.tables import Finding, Labels, Utterances, Votes
 
 KEY = "trained_on"
-"""The key of made_by's settings under which predictions keep the corpora and speakers of their model's training."""
+"""The key in made_by's settings for the corpora and speakers of the model's training."""
 
 
 def trained_on_of(about: About) -> dict[str, list[str]]:
-    """The corpora and speakers that the model behind these labels was trained on; nothing for other labels."""
+    """The corpora and speakers that the model of these predictions was trained on; empty for other labels."""
     kept = about.made_by.settings.get(KEY) if about.made_by is not None else None
     if not isinstance(kept, Mapping):
         return {}
@@ -24,7 +24,7 @@ def trained_on_of(about: About) -> dict[str, list[str]]:
 def meets(utterances: pl.DataFrame, trained_on: Mapping[str, Sequence[str]]) -> pl.Series:
     """True where an utterance's corpus and speaker were trained on; the frame has corpus and speaker.
 
-    A speaker who is not known, here or in training, may be any of the corpus: such utterances meet too.
+    An unknown speaker, here or in training, may be any of the corpus, so such utterances count as trained on.
     """
     known = pl.repeat(False, pl.len())
     for corpus, speakers in trained_on.items():
@@ -39,7 +39,7 @@ def meets(utterances: pl.DataFrame, trained_on: Mapping[str, Sequence[str]]) -> 
 def without_trained_on(labels: Labels, utterances: Utterances, *, stage: str) -> tuple[Labels, list[Finding]]:
     """Predictions without those for corpora and speakers their model was trained on, and a finding that counts them.
 
-    Labels that no model predicted come back as they are. An utterance that is not in the table meets where its id
+    Labels without a model are returned unchanged. An utterance that is not in the table counts as trained on if its id
     begins with the corpus's name.
     """
     trained_on = trained_on_of(labels.about)
@@ -48,7 +48,9 @@ def without_trained_on(labels: Labels, utterances: Utterances, *, stage: str) ->
     met = _met(labels.frame["utterance_id"], utterances, trained_on)
     if not met.any():
         return labels, []
-    message = f"predictions for speakers of {_named(trained_on)} that the model was trained on, which are no test of it"
+    message = (
+        f"predictions for speakers of {_named(trained_on)} that the model was trained on, which are not a test of it"
+    )
     fix = "Predict utterances of other speakers, or train without these."
     finding = Finding(stage, "trained_on", message, fix, count=int(met.sum()))
     return Labels(labels.frame.filter(~met), labels.about), [finding]
@@ -57,8 +59,8 @@ def without_trained_on(labels: Labels, utterances: Utterances, *, stage: str) ->
 def without_trained_on_votes(votes: Votes, utterances: Utterances | None, *, stage: str) -> tuple[Votes, list[Finding]]:
     """Votes without those of proxies on corpora and speakers they were trained on, and a finding for each such proxy.
 
-    Proxies whose card names no training come back as they are. Without a table of utterances nobody knows the
-    speakers, so all votes on a corpus that was trained on are left out.
+    Votes of proxies without such metadata are returned unchanged. Without a table of utterances speakers are not known,
+    so all votes on a corpus used for training are left out.
     """
     out = pl.repeat(False, len(votes.frame), eager=True)
     findings = []
@@ -77,7 +79,7 @@ def without_trained_on_votes(votes: Votes, utterances: Utterances | None, *, sta
 
 
 def _met(ids: pl.Series, utterances: Utterances | None, trained_on: Mapping[str, Sequence[str]]) -> pl.Series:
-    """Which of these utterances were trained on; one that is in no table meets where its id begins with the corpus."""
+    """Which of these utterances were trained on; for one in no table, whether its id begins with the corpus's name."""
     frame = ids.to_frame("utterance_id")
     if utterances is None:
         frame = frame.with_columns(corpus=pl.lit(None, pl.String()), speaker=pl.lit(None, pl.String()))

@@ -96,7 +96,7 @@ def test_a_card_keeps_what_it_says(tmp_path: Path) -> None:
         ('name = "mine"', 'name = "yours"', "line 2", "yours.md"),
         ('why = "it is mine"', "why = it is mine", "line 6", "is not TOML"),
         ("+++\nname", "name", "line 1", "no front matter"),
-        ('name = "mine"', 'name = "mine"\npath = "x"', "line 3", "'path' is nothing a card says"),
+        ('name = "mine"', 'name = "mine"\npath = "x"', "line 3", "unknown data-card key 'path'"),
     ],
 )
 def test_a_wrong_card_is_refused_with_file_line_and_mend(

@@ -1,4 +1,4 @@
-"""What was fitted, as plain values for the metadata of labels: methods, weights, classes, proxies, what each adds.
+"""The account of a fit, as plain values for the metadata of labels: methods, weights, classes and proxies.
 
 {"method": "auto",
  "levels": [{"level": "with proxies", "share": .8, "strength_scale": 1.1, "methods": [
@@ -6,8 +6,8 @@
  "proxies": [{"proxy": "listener", "annotators": ["listener"], "counts": true, "lowers_log_loss_by": {"value": .03,
     "low": .02, "high": .04}, "beside": "the other proxies", "why": null}]}
 
-`weight` is within its level, `share` that of the level in the stack. `lowers_log_loss_by` is in nats a human vote left
-out, and null where it was not tried; `why` says why a proxy does not count.
+`weight` is within its level, `share` that of the level in the stack. `lowers_log_loss_by` is in nats per held-out
+(cross-validated) human vote, and null where it was not measured; `why` is the reason why a proxy does not count.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from alm_proxies.estimators.stack_trial import Level
 
 _PARAMETERS = ("classes", "penalty")
-ADDS_NOTHING = "adds nothing to the others"
-NO_GAIN = "no gain that a one-sided test over speakers shows"
+ADDS_NOTHING = "does not add to the others"
+NO_GAIN = "no significant gain in a one-sided test over speakers"
 NOT_USED = "the method takes no proxies"
 
 
 def account_of(estimator: Estimator | DawidSkene, counts: Counts | None = None) -> dict[str, Any]:
-    """What an estimator was fitted to be; the counts it was fitted to say which proxies there were."""
+    """The account of a fitted estimator and of the proxies in the counts it was fitted to."""
     if isinstance(estimator, Stack):
         return {
             "method": estimator.name,
@@ -54,7 +54,7 @@ def _member(estimator: Estimator | DawidSkene) -> dict[str, Any]:
 
 
 def _levels(stack: Stack) -> list[dict[str, Any]]:
-    learned, made = stack.learned_, []
+    learned, levels = stack.learned_, []
     parts: Sequence[tuple[str, Level | None, Sequence[tuple[float, Estimator]]]] = (
         ("with proxies", learned.beside if stack.share_ else None, stack.members_),
         ("without proxies", learned.alone, stack.members_without_),
@@ -64,11 +64,11 @@ def _levels(stack: Stack) -> list[dict[str, Any]]:
             continue
         methods: dict[str, dict[str, Any]] = {}
         for weight, member in members:
-            one = methods.setdefault(member.name, {"method": member.name, "weight": 0.0, "members": []})
-            one["weight"] += float(weight)
-            one["members"].append(_member(member))
+            entry = methods.setdefault(member.name, {"method": member.name, "weight": 0.0, "members": []})
+            entry["weight"] += float(weight)
+            entry["members"].append(_member(member))
         share = stack.share_ if name == "with proxies" else 1.0 - stack.share_
-        made.append(
+        levels.append(
             {
                 "level": name,
                 "share": float(share),
@@ -77,7 +77,7 @@ def _levels(stack: Stack) -> list[dict[str, Any]]:
                 "methods": list(methods.values()),
             }
         )
-    return made
+    return levels
 
 
 def _proxies(stack: Stack, counts: Counts | None) -> list[dict[str, Any]]:
@@ -88,7 +88,7 @@ def _proxies(stack: Stack, counts: Counts | None) -> list[dict[str, Any]]:
         if row["method"].startswith("loglinear less ")
     }
     gains = {gain.context: gain.interval for gain in stack.learned_.gains}
-    made = []
+    proxies = []
     for name, annotators in _names(counts).items():
         why = None
         if name in stack.leaks_:
@@ -104,8 +104,8 @@ def _proxies(stack: Stack, counts: Counts | None) -> list[dict[str, Any]]:
         elif name in stack.proxies_ and gains:
             most = gains[max(gains)]
             gain, beside = _interval(-most.estimate, -most.high, -most.low), "human votes alone"
-        made.append(_proxy(name, annotators, why) | {"lowers_log_loss_by": gain, "beside": beside})
-    return made
+        proxies.append(_proxy(name, annotators, why) | {"lowers_log_loss_by": gain, "beside": beside})
+    return proxies
 
 
 def _of(estimator: Estimator | DawidSkene, counts: Counts | None) -> list[dict[str, Any]]:

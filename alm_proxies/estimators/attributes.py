@@ -1,4 +1,6 @@
-"""Valence, arousal and dominance from few human ratings and biased proxies: a mean, its error and people's spread."""
+"""Valence, arousal and dominance from few human ratings and biased proxies: mean, its error and spread of human
+ratings.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ _STRENGTHS = tuple(float(value) for value in np.geomspace(0.5, 500.0, 61))
 
 @dataclass(frozen=True, slots=True)
 class AttributeModel:
-    """What was learned of one attribute; raters and proxies in the order of their names."""
+    """The fitted model of one attribute; raters and proxies in the order of their names."""
 
     mean: float
     variance: float
@@ -38,7 +40,7 @@ class AttributeModel:
     proxy_offset: Array
     proxy_slope: Array
     proxy_covariance: Array
-    """Of the proxies' errors about offset + slope x the human mean, shared by all draws of an utterance."""
+    """Covariance of the proxies' errors about offset + slope x the human mean, shared by all draws of an utterance."""
     proxy_noise: Array
     """Variance from draw to draw within an utterance."""
     iterations: int
@@ -47,7 +49,7 @@ class AttributeModel:
 
 @dataclass(frozen=True, slots=True)
 class _Ratings:
-    """One attribute's ratings: a row each of the humans', and means and numbers of draws of the proxies'."""
+    """One attribute's ratings: human ratings one per row, and the means and numbers of draws of proxies."""
 
     utterance: NDArray[np.int64]
     rater: NDArray[np.int64]
@@ -58,24 +60,24 @@ class _Ratings:
 
 
 class Attributes:
-    """Gaussian fusion of valence, arousal and dominance, each alone.
+    """Gaussian fusion of valence, arousal and dominance, each on its own.
 
-    Human rating y of utterance i by rater r: y = m_i + b_r + e, m_i ~ N(mean, variance), b_r ~ N(0, bias variance),
-    e ~ N(0, s_r^2) with s_r^2 pulled towards the raters' typical variance by `prior_items` items; fitted by EM (a rater
-    with few items keeps a bias near 0 and the typical variance). Proxies do not take part in that fit. Then each is
+    Human rating y of utterance i by rater r: y = m_i + b_r + e, m_i ~ N(mean, variance), b_r ~ N(0, bias variance), e ~
+    N(0, s_r^2) with s_r^2 shrunk towards the raters' typical variance by `prior_items` items; fitted by EM (a rater
+    with few items keeps a bias near 0 and the typical variance). This fit uses no proxies. Then each proxy is
     calibrated: the mean of its d draws = offset + slope x m_i + u + noise / d, by regression on the human posterior
-    means, with the covariance of u ACROSS proxies, so that a proxy entered twice, or drawn a hundred times, adds
-    nothing. The posterior of m_i is Gaussian in all of them.
+    means, with the covariance of u ACROSS proxies, so that a proxy entered twice, or drawn a hundred times, adds no
+    information. The posterior of m_i is Gaussian in all of them.
 
-    Columns made for each attribute: <name>, the posterior mean, clipped to 0..1; <name>_sd, the SPREAD OF HUMAN
-    RATINGS: the standard deviation of what one more listener would say about that mean, each utterance's own variance
-    being shrunk towards the corpus' (it does not fall as votes are added); <name>_error, the standard deviation of the
-    posterior of the mean (it falls). Without any rating of an attribute, its columns are null.
+    Output columns of each attribute: <name>, the posterior mean, clipped to 0..1; <name>_sd, the SPREAD OF HUMAN
+    RATINGS: the standard deviation of one more listener's rating about that mean, with each utterance's variance shrunk
+    towards the corpus's (it does not fall as votes are added); <name>_error, the standard deviation of the posterior of
+    the mean (it falls). Without any rating of an attribute, its columns are null.
 
     Votes whose raters are not known share one rater without bias. Raters as in Raykar et al. 2010 (JMLR 11, the
     regression case) with biases; the prior of an utterance's variance as in Smyth 2004 (Stat. Appl. Genet. 3).
 
-    Learned: models_ (by attribute). `left_out` counts what is not learned from.
+    Learned: models_ (by attribute). `left_out` counts the votes not learned from.
     """
 
     def __init__(self, *, prior_items: float = 10.0, iterations: int = 2000, tolerance: float = 1e-5) -> None:
@@ -89,7 +91,7 @@ class Attributes:
         self.tolerance = tolerance
 
     def fit(self, votes: Votes) -> Self:
-        """Learn every attribute that some human rated."""
+        """Fit a model to every attribute with human ratings."""
         human, proxy = _usable(votes)
         self.models_: dict[str, AttributeModel] = {}
         for name in ATTRIBUTES:
@@ -99,7 +101,7 @@ class Attributes:
         unsettled = [name for name, model in self.models_.items() if not model.converged]
         if unsettled:
             warn(
-                f"the fit of {', '.join(unsettled)} stopped after {self.iterations} iterations before it settled",
+                f"the fit of {', '.join(unsettled)} stopped after {self.iterations} iterations before it converged",
                 NotConvergedWarning,
                 stacklevel=2,
             )
@@ -142,16 +144,16 @@ class Attributes:
 
 
 def has_ratings(votes: Votes) -> bool:
-    """Whether any vote brings an attribute, usable or not."""
+    """Whether any vote has an attribute, usable or not."""
     return bool(votes.frame.select(pl.any_horizontal(pl.col(*ATTRIBUTES).is_not_null().any())).item())
 
 
 def rated_by_people(votes: Votes, ids: pl.Series) -> NDArray[np.bool_]:
     """Which of the utterances have a rating to learn from."""
     usable = votes.frame.filter(which_count("human", answer="rating"))
-    made = np.zeros(len(ids), dtype=np.bool_)
-    made[places(usable["utterance_id"], ids)] = True
-    return made
+    rated = np.zeros(len(ids), dtype=np.bool_)
+    rated[places(usable["utterance_id"], ids)] = True
+    return rated
 
 
 def _usable(votes: Votes) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -172,7 +174,7 @@ def _ratings(
     raters: tuple[str, ...],
     proxies: tuple[str, ...],
 ) -> _Ratings:
-    """Ratings as arrays; a rater not known has the number len(raters), a proxy not known is left out."""
+    """Ratings as arrays; unknown raters get the number len(raters), unknown proxies are left out."""
     numbers = pl.DataFrame({"annotator": pl.Series([*raters], dtype=pl.String)}).with_row_index("number")
     rater = human.select("annotator").join(numbers, on="annotator", how="left", maintain_order="left")["number"]
     means, draws = np.full((len(ids), len(proxies)), np.nan), np.zeros((len(ids), len(proxies)))
@@ -199,7 +201,7 @@ def _ratings(
 def _fit_raters(
     ratings: _Ratings, rows: int, nameless: NDArray[np.bool_], prior_items: float, iterations: int, tolerance: float
 ) -> tuple[float, float, Array, Array, float, float, int, bool]:
-    """EM for the mean and variance of utterances, the raters' biases and variances, and what those are drawn from."""
+    """EM for the mean and variance of utterances, the raters' biases and variances, and their hyperparameters."""
     u, r, y = ratings.utterance, ratings.rater, ratings.value
     raters = len(nameless)
     items = np.bincount(r, minlength=raters).astype(np.float64)
@@ -218,7 +220,7 @@ def _fit_raters(
         rater_variance = (squares + prior_items * typical) / (items + prior_items)
         known = ~nameless & (items > 0)
         if known.any():
-            # raters err about 0 together: what they share belongs to the mean, which else moves there very slowly
+            # biases are centred on 0: their mean belongs to the attribute's mean, to which it would move very slowly
             bias[known] -= bias[known].mean()
             bias_variance = max(float((np.square(bias) + bias_doubt)[known].mean()), _LEAST_VARIANCE)
         mean = float(centre.mean())
@@ -242,10 +244,10 @@ def _human_posterior(
 
 
 def _calibrate(ratings: _Ratings, centre: Array, doubt: Array) -> tuple[Array, Array, Array]:
-    """Each proxy's offset and slope against the human posterior means, and the covariance of what is left over.
+    """Each proxy's offset and slope against the human posterior means, and the covariance of the residuals.
 
-    The posterior mean is the expectation of m given the ratings, so the regression on it is unbiased; the doubt about m
-    is taken off the residuals' covariance again.
+    The posterior mean is the expectation of m given the ratings, so the regression on it is unbiased; the posterior
+    variance of m is subtracted from the residuals' covariance.
     """
     there = ratings.proxy_draws > 0
     count = ratings.proxy_draws.shape[1]
@@ -272,9 +274,10 @@ def _calibrate(ratings: _Ratings, centre: Array, doubt: Array) -> tuple[Array, A
 
 
 def _spread(ratings: _Ratings, rows: int, bias: Array) -> tuple[float, float]:
-    """The typical variance of ratings within an utterance, and how many ratings' worth of belief it has.
+    """The typical variance of ratings within an utterance, and its prior strength in ratings.
 
-    Variances are drawn from a scaled inverse chi-square of that mean; the strength is the likeliest on a grid.
+    Variances are drawn from a scaled inverse chi-square of that mean; the strength is the maximum-likelihood value on a
+    grid.
     """
     from scipy.special import gammaln
 
@@ -294,7 +297,9 @@ def _spread(ratings: _Ratings, rows: int, bias: Array) -> tuple[float, float]:
 
 
 def _within(ratings: _Ratings, rows: int, bias: Array) -> tuple[Array, Array]:
-    """Sums of squares of each utterance's ratings, biases taken off, about their mean; and their degrees of freedom."""
+    """Sums of squares of each utterance's ratings, with biases subtracted, about their mean; and their degrees of
+    freedom.
+    """
     many = np.bincount(ratings.utterance, minlength=rows).astype(np.float64)
     value = ratings.value - bias[ratings.rater]
     mean = np.bincount(ratings.utterance, value, rows) / np.maximum(many, 1.0)
@@ -303,7 +308,7 @@ def _within(ratings: _Ratings, rows: int, bias: Array) -> tuple[Array, Array]:
 
 
 def _fused(model: AttributeModel, ratings: _Ratings, rows: int) -> list[Array]:
-    """Mean, spread of people and error of the mean for each utterance."""
+    """Mean, spread of human ratings and error of the mean for each utterance."""
     bias = np.append(model.rater_bias, 0.0)
     rater_variance = np.append(model.rater_variance, model.typical_variance + model.bias_variance)
     centre, doubt = _human_posterior(ratings, rows, model.mean, model.variance, bias, rater_variance)

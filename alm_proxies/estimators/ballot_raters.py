@@ -1,4 +1,4 @@
-"""Who cast which human vote, where raters are known."""
+"""The rater of each human vote, where raters are known."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import polars as pl
 from alm_proxies.ballots import Array, Draws, Index, is_rater
 
 FEWEST_VOTES = 10
-"""A rater of fewer votes cannot be told from the crowd."""
+"""Raters with fewer votes are treated as the crowd."""
 _KNOWN = 0.5
 _RATERS = 3
 
@@ -23,9 +23,9 @@ class BallotRaters:
     rows: Index
     """The utterance."""
     raters: Index
-    """A place in names; -1 where the rater is not known."""
+    """Index into names; -1 where the rater is not known."""
     vectors: Array
-    """Mass over the labels."""
+    """Weights over the labels."""
 
     def of(self, rows: Index, size: int) -> BallotRaters:
         """The ballots of some of `size` utterances, given by increasing row number."""
@@ -35,19 +35,19 @@ class BallotRaters:
         return replace(self, rows=place[self.rows[kept]], raters=self.raters[kept], vectors=self.vectors[kept])
 
     def only(self, ballots: Index, rows: Index) -> BallotRaters:
-        """Some ballots, each as one of a row given."""
+        """A selection of ballots, each assigned to the given row."""
         return replace(self, rows=rows, raters=self.raters[ballots], vectors=self.vectors[ballots])
 
     @property
     def telling(self) -> bool:
-        """Whether half of the votes or more are of raters with enough votes to be told apart."""
+        """Whether half of the votes or more are by raters with enough votes to be modelled individually."""
         cast = np.bincount(self.raters[self.raters >= 0], minlength=len(self.names))
         many = cast[cast >= FEWEST_VOTES]
         return len(many) >= _RATERS and int(many.sum()) >= _KNOWN * max(len(self.rows), 1)
 
 
 def ballot_raters(human: pl.DataFrame, annotators: list[str], labels: int, draws: Draws | None) -> BallotRaters | None:
-    """The raters of rows u, annotator (a place in annotators), draw, label, weight; None where nobody is known."""
+    """The raters of rows u, annotator (a place in annotators), draw, label, weight; None where no rater is known."""
     known = np.array([is_rater(name) for name in annotators], dtype=np.bool_)
     if not human.height or not known[human["annotator"].to_numpy()].any():
         return None

@@ -1,4 +1,4 @@
-"""Proxies as evidence: which annotators share a base model, which are copies of others, and their votes as counts."""
+"""Proxies as evidence: annotators grouped by base model, copies of annotators, and votes as counts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _COPY_NEEDS = 30
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """The votes of every annotator of one base model: correlated sources, so one piece of evidence."""
+    """The votes of all annotators of one base model: they are correlated, so they count as one source."""
 
     name: str
     annotators: tuple[str, ...]
@@ -37,29 +37,29 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Which annotators stand in which block; the same for every part of a table of votes."""
+    """The annotators of each block; the same for every part of a table of votes."""
 
     blocks: tuple[tuple[str, Kind, tuple[str, ...]], ...]
     """Name, kind and annotators."""
     copies: tuple[tuple[str, str], ...]
-    """Annotators that count nothing, each with the one whose votes it repeats."""
+    """Annotators that do not count, each with the one whose votes it repeats."""
 
     @property
     def findings(self) -> list[Finding]:
-        """One for each copy."""
-        message = "its votes are exactly those of {!r}, and count once"
+        """One finding for each copy."""
+        message = "its votes are equal to those of {!r}, so they count once"
         return [Finding.of("copied_annotator", message.format(first), where=copy) for copy, first in self.copies]
 
     def of(self, votes: pl.DataFrame, n: int, labels: int, names: Sequence[str]) -> tuple[Block, ...]:
-        """The blocks of rows u, annotator (a place in names), draw, label, weight; empty where nobody voted."""
+        """The blocks of rows u, annotator (a place in names), draw, label, weight; empty where there are no votes."""
         place = {name: code for code, name in enumerate(names)}
-        made = []
+        blocks = []
         for name, kind, annotators in self.blocks:
             codes = [place[annotator] for annotator in annotators if annotator in place]
             cast = votes.filter(pl.col("annotator").is_in(codes))
             counts = _cast(cast, n, labels) if kind == "votes" else _shares(cast, n, labels)
-            made.append(Block(name, annotators, kind, *counts))
-        return tuple(made)
+            blocks.append(Block(name, annotators, kind, *counts))
+        return tuple(blocks)
 
 
 def layout_of(annotators: Collection[str], about: About, copies: Mapping[str, str]) -> Layout:
@@ -69,7 +69,7 @@ def layout_of(annotators: Collection[str], about: About, copies: Mapping[str, st
         card = about.annotators.get(name)
         kind: Kind = "votes" if card is None or card.elicit == "sample" else "shares"
         groups.setdefault(((card.model if card is not None else None) or name, kind), []).append(name)
-    # by every card, cast or not: a block keeps its name where only some of the annotators are there to be predicted
+    # by every annotator's metadata, with votes or not: a block keeps its name if only some annotators are present
     known = {(card.model or name, card.elicit == "sample") for name, card in about.annotators.items()}
     known |= {(model, kind == "votes") for model, kind in groups}
     blocks = []
@@ -82,7 +82,7 @@ def layout_of(annotators: Collection[str], about: About, copies: Mapping[str, st
 
 
 class Marks:
-    """Digests of what each annotator voted, gathered part by part: annotators that voted alike have equal ones."""
+    """Digests of each annotator's votes, accumulated part by part: annotators with equal votes have equal digests."""
 
     def __init__(self) -> None:
         self.marks: dict[str, tuple[int, int]] = {}
@@ -97,14 +97,14 @@ class Marks:
             self.marks[names[code]] = ((before[0] + mark) % 2**64, before[1] + rows)
 
     def copies(self) -> dict[str, str]:
-        """Annotators whose votes are exactly those of another, and that other."""
+        """Annotators with votes equal to those of another, and that other."""
         first: dict[tuple[int, int], str] = {}
-        found = {}
+        originals = {}
         for name in sorted(self.marks):
             original = first.setdefault(self.marks[name], name)
             if original != name and self.marks[name][1] >= _COPY_NEEDS:
-                found[name] = original
-        return found
+                originals[name] = original
+        return originals
 
 
 def _cast(votes: pl.DataFrame, n: int, labels: int) -> tuple[Array, Array]:

@@ -1,4 +1,4 @@
-"""One method chosen by human votes left out: its classes and penalty, and which proxies count, if any."""
+"""Model selection by held-out (cross-validated) human votes: one method, its classes and penalty, and its proxies."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from alm_proxies.seeds import generator
 from alm_proxies.tables import Finding
 
 TUNE_ROWS = 4_000
-"""More utterances than these are chosen on by a seeded sample of them."""
+"""With more utterances than this, a seeded sample of them is used for the choice."""
 PENALTIES = (0.03, 0.01, 0.003, 0.001, 0.0003, 0.0001, 0.00003)
-"""From strong to weak, tried while the loss falls."""
+"""Penalties from strong to weak, tried while the loss falls."""
 CLASSES = (4, 8, 16, 32)
 FIRST_CLASSES = 16
 _TOO_FEW = 20
@@ -33,7 +33,7 @@ _TOLERANCE = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One way to fuse."""
+    """A candidate: a method with its classes, penalty and proxies."""
 
     method: str
     classes: int | None = None
@@ -64,7 +64,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What won, fitted to all votes; every trial; and what to tell the user."""
+    """The chosen estimator, fitted to all votes; every trial; and findings."""
 
     candidate: Candidate
     estimator: Estimator
@@ -73,7 +73,7 @@ class Choice:
 
 
 class Chosen(Estimator):
-    """The single method of least log loss of votes left out: see `choose`. A stack of them predicts better."""
+    """The single method with the lowest log loss on held-out votes: see `choose`. A stack predicts better."""
 
     name: ClassVar[str] = "chosen"
     takes: ClassVar[tuple[str, ...]] = ("folds", "seed", "quiet")
@@ -93,28 +93,29 @@ class Chosen(Estimator):
         self.blocks_ = tuple(name for name in choice.candidate.proxies if name != COLUMNS)
 
     def posterior(self, counts: Counts) -> Posterior:
-        """That of the method chosen."""
+        """The posterior of the chosen method."""
         return self.estimator_.posterior(self.estimator_.aligned(counts))
 
 
 def choose(counts: Counts, *, folds: int = 5, seed: int = 0, quiet: bool = False) -> Choice:
-    """The estimator that predicts left-out human votes best; proxies count only where they show that they help.
+    """The estimator that predicts held-out human votes best; proxies count only if they lower the loss significantly.
 
-    Every human vote of every utterance is left out once and predicted from the utterance's other votes and proxies by
-    a fit to other speakers (other utterances where speakers are unknown). Candidates with proxies must beat the best
-    one without by more than one standard error of the paired difference over speakers, widened for few of them as a
-    t-interval is; else proxies are off. Utterances of one speaker alone are folded and paired by utterance.
-    Under 20 utterances with human votes nothing can be shown: `weighted` then counts proxies by its weak prior.
-    Proxies that know of the human votes would predict left-out ones for the wrong reason: they do not count.
-    With k votes an utterance this tunes for k - 1, where proxies help a little more than beside all k; what is tuned
-    are likelihoods and pseudo-counts, which do not depend on how many votes stand beside them.
+    Cross-validation: every human vote of every utterance is held out once and predicted from the utterance's other
+    votes and proxies by a fit to other speakers (other utterances where speakers are unknown). Candidates with proxies
+    must beat the best one without by more than one standard error of the paired difference over speakers, widened for
+    few of them as a t-interval is; else no proxies are used. If all utterances are of one speaker, folds and pairs are
+    by utterance. With fewer than 20 utterances with human votes no test is possible: `weighted` then counts proxies by
+    its weak prior. Proxies that depend on the human votes (see `leaks`) would predict held-out ones for the wrong
+    reason: they do not count. With k votes per utterance this tunes for k - 1, where proxies help a little more than
+    beside all k; the tuned parameters are likelihoods and pseudo-counts, which do not depend on the number of other
+    votes.
     """
     voted = np.flatnonzero(counts.human.any(1))
     leaks = leaking(counts)
     names = tuple(name for name in counts.steering if name not in leaks)
     if len(voted) < _TOO_FEW:
         candidate = Candidate("weighted" if names else "human", proxies=names)
-        message = f"only {len(voted)} utterances have human votes: too few to choose by, so {candidate.words()} is used"
+        message = f"only {len(voted)} utterances have human votes: too few for a choice, so {candidate.words()} is used"
         finding = Finding.of("too_few_to_choose", message, fix="Give more utterances human votes.")
         return Choice(candidate, _final(candidate, counts, seed), _table([], {}, {}, None), (finding,))
     sample = voted
@@ -161,7 +162,7 @@ class _Search:
             return off, self.best([gated, mixed, *plain])
 
     def penalties(self, first: Candidate) -> Candidate:
-        """Weaker and weaker penalties while the loss falls, each fold beginning where the stronger one ended."""
+        """Weaker and weaker penalties while the loss falls; each fold starts from its fit with the stronger penalty."""
         best = first
         self.score(first)
         for penalty in PENALTIES[1:]:
@@ -186,7 +187,7 @@ class _Search:
         return best
 
     def fewer(self, best: Candidate) -> Candidate:
-        """Drop one block of proxies after another while left-out votes are predicted no worse."""
+        """Drop one block of proxies after another while held-out votes are predicted no worse."""
         while len(best.proxies) > 1:
             tries = [replace(best, proxies=tuple(n for n in best.proxies if n != name)) for name in best.proxies]
             better = self.best([*tries, best])
@@ -196,7 +197,7 @@ class _Search:
         return best
 
     def best(self, candidates: Sequence[Candidate]) -> Candidate:
-        """The one of least loss; the first of equals."""
+        """The candidate with the lowest loss; the first of equals."""
         return min(candidates, key=lambda candidate: self.score(candidate).mean)
 
     def score(self, candidate: Candidate, before: Candidate | None = None) -> Losses:
@@ -238,15 +239,15 @@ def _findings(
     k = float(np.median(votes))
     fits = len(search.order) * (int(search.fold.max()) + 1)
     message = (
-        f"{best.words()} predicts left-out human votes best: {search.losses[best].mean:.4f} nats a vote; "
+        f"{best.words()} predicts held-out human votes best: {search.losses[best].mean:.4f} nats a vote; "
         f"{fits} fits to {len(votes)} utterances, folds by {search.by}; "
-        f"one of {k:g} votes left out, so chosen for {max(k - 1, 0):g} votes beside the proxies"
+        f"one of {k:g} votes held out, so chosen for {max(k - 1, 0):g} votes beside the proxies"
     )
     findings = [Finding.of("chosen", message)]
     if on is not None and gain is not None:
         verdict = "the proxies count" if best == on else "the proxies are switched off"
         message = (
-            f"{verdict}: with them {gain.estimate:+.4f} nats a left-out vote "
+            f"{verdict}: with them {gain.estimate:+.4f} nats per held-out vote "
             f"({gain.low:+.4f} to {gain.high:+.4f}) against {off.words()}"
         )
         findings.append(Finding.of("proxies", message))

@@ -1,4 +1,4 @@
-"""Contexts: an utterance's human votes cut in two, those given and those left out, for every number given."""
+"""Contexts: an utterance's human votes split into given and held-out votes, for every number given."""
 
 from __future__ import annotations
 
@@ -11,45 +11,45 @@ from alm_proxies.estimators.counts import Array, Counts, Index
 from alm_proxies.seeds import generator
 
 _ROTATIONS = 4
-"""Cuts of one size for each utterance, at most."""
+"""The highest number of cuts of one size per utterance."""
 _EVERY_SIZE = 4
-"""Up to this number of votes given every number is used; beyond it doubling ones, and all but one."""
+"""Up to this, every number of given votes is used; beyond it doubled numbers, and all but one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Contexts:
-    """Cuts of the utterances' human votes; equal cuts of an utterance stand once, with their mass.
+    """Cuts of the utterances' human votes; equal cuts of an utterance are merged, with their total weight.
 
-    Where raters are known, cuts that give other raters' votes are not equal.
+    Where raters are known, cuts with votes of different raters are not equal.
     """
 
     rows: Index
     """The utterance."""
     sizes: Index
-    """How many votes are given."""
+    """Number of votes given."""
     given: Array
     """Counts of the votes given."""
     left: Array
-    """Counts of the votes left out."""
+    """Counts of the held-out votes."""
     mass: Array
-    """What the cut counts for: cuts of one size sum to one, whatever the utterance."""
+    """Weight of the cut: cuts of one size sum to one for every utterance."""
     last: np.ndarray
-    """Whether all votes but one are given: the cut nearest to the context that labels are made in."""
+    """Whether all votes but one are given: the context nearest to that of the final labels."""
     raters: BallotRaters | None = None
-    """The ballots given, each in the row of its cut."""
+    """The given ballots, each in the row of its cut."""
 
     def __len__(self) -> int:
         return len(self.rows)
 
     @property
     def share(self) -> Array:
-        """Mass that sums to one for each utterance, over all its cuts."""
+        """Weights that sum to one for each utterance, over all its cuts."""
         total = np.bincount(self.rows, weights=self.mass)
         return np.asarray(self.mass / total[self.rows])
 
     @property
     def targets(self) -> Array:
-        """The votes left out with the mass they count for: an utterance counts as many votes as it has."""
+        """The held-out votes, weighted so that an utterance counts as many votes as it has."""
         votes = np.maximum(self.left.sum(1), 1e-12)
         cast = self.given.sum(1) + votes
         return np.asarray(self.left * (self.share * cast / votes)[:, None])
@@ -58,8 +58,8 @@ class Contexts:
 def contexts_of(counts: Counts, seed: int) -> Contexts:
     """The cuts of every utterance with a human vote: none given, one, ... all but one.
 
-    The votes of an utterance stand on a circle in random order; a cut gives the next n from one of up to four starting
-    points. With up to four votes these are all cuts but some of the middle sizes.
+    The votes of an utterance are arranged on a circle in random order; a cut takes the next n from one of up to four
+    starting points. With up to four votes these are all cuts, except some of the middle sizes.
     """
     known = counts.raters
     rows, vectors = (known.rows, known.vectors) if known is not None else _ballots(counts)
@@ -100,7 +100,7 @@ def contexts_of(counts: Counts, seed: int) -> Contexts:
 
 
 def _once(rows: Index, sizes: Index, given: Array, left: Array, mass: Array, cast: Index) -> Contexts:
-    """Equal cuts put together, in the order of utterances and sizes."""
+    """Equal cuts merged, in the order of utterances and sizes."""
     key = np.concatenate([rows[:, None], sizes[:, None], given], axis=1)
     distinct, place = np.unique(key, axis=0, return_inverse=True)
     place = place.ravel()

@@ -1,4 +1,4 @@
-"""Votes as counts: one row an utterance, human counts, and one block of counts for each base model of the proxies.
+"""Votes as counts: one row per utterance, with human counts and one block of counts for each base model of the proxies.
 
 Which votes count is decided in `ballots`; a proxy that is an exact copy of another is left out here, and counted.
 """
@@ -22,42 +22,42 @@ from alm_proxies.tables import Finding, Utterances, Votes
 __all__ = ["COLUMNS", "Array", "Block", "Counts", "Index", "LeftOut", "Merge", "counts_of", "unique_rows"]
 
 COLUMNS = "columns"
-"""The name the numeric columns of the utterances go by among the proxies."""
+"""The name of the utterances' numeric columns in lists of proxies."""
 
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """Human votes left out one at a time: equal (utterance, vote) pairs stand once, with their mass."""
+    """Leave-one-out pairs of human votes: equal (utterance, vote) pairs are merged, with their total weight."""
 
     rows: Index
     contexts: Array
     """The utterance's other human votes."""
     targets: Array
-    """The vote left out, of mass 1."""
+    """The held-out vote, of weight 1."""
     mass: Array
-    """How many votes the pair stands for."""
+    """Number of votes in the pair."""
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What estimators see of Votes: aligned arrays, one row an utterance, in the order of utterance ids."""
+    """Votes as aligned arrays for estimators, one row per utterance, in the order of utterance ids."""
 
     labels: tuple[str, ...]
     utterances: pl.Series
     human: Array
     blocks: tuple[Block, ...]
     columns: Array
-    """Numeric columns of the utterances that may steer the gate, standardised later; NaN = unknown."""
+    """Numeric columns of the utterances for the gate, standardised later; NaN = unknown."""
     speakers: Index
-    """A code for each speaker; every utterance its own where speakers are not known."""
+    """A code for each speaker; one per utterance where speakers are not known."""
     speakers_known: bool
     draws: tuple[Index, Array] | None
-    """Row and vote vector of every human draw, kept only where draws share their mass among labels."""
+    """Row and vote vector of every human draw, kept only where draws are shared among labels."""
     findings: tuple[Finding, ...]
     folds: ProxyFolds | None = None
-    """Folds that a proxy was trained in: a fit that leaves utterances out leaves out these."""
+    """The folds in which a proxy was trained: cross-validation uses the same folds."""
     raters: BallotRaters | None = None
-    """Who cast each human vote, where raters are known."""
+    """The rater of each human vote, where raters are known."""
 
     def __len__(self) -> int:
         return len(self.human)
@@ -89,7 +89,7 @@ class Counts:
         return replace(self, blocks=blocks, columns=columns)
 
     def aligned(self, names: Sequence[str]) -> Counts:
-        """The same with exactly these blocks in this order; one that is not there is absent everywhere."""
+        """The same with exactly these blocks in this order; a missing one becomes a block without votes."""
         by_name = {block.name: block for block in self.blocks}
         absent = np.zeros_like(self.human)
         blocks = [by_name.get(name) or Block(name, (), "votes", absent, np.zeros(len(self))) for name in names]
@@ -97,11 +97,11 @@ class Counts:
 
     @property
     def steering(self) -> tuple[str, ...]:
-        """The names of all that may steer a gate: the blocks, and COLUMNS if there are any."""
+        """The names of the gate's inputs: the blocks, and COLUMNS if there are any."""
         return (*(block.name for block in self.blocks), *((COLUMNS,) if self.columns.shape[1] else ()))
 
     def with_human(self, human: Array, raters: BallotRaters | None = None) -> Counts:
-        """The same utterances and proxies beside other human counts, and who cast them."""
+        """The same utterances and proxies with other human counts and raters."""
         return replace(self, human=human, draws=None, raters=raters)
 
     def without_proxies(self) -> Counts:
@@ -110,7 +110,7 @@ class Counts:
         return replace(self, blocks=blocks, columns=np.full_like(self.columns, np.nan))
 
     def left_one_out(self) -> LeftOut:
-        """Every human vote beside the other votes of its utterance."""
+        """Leave-one-out pairs: every human vote and the other votes of its utterance."""
         if self.draws is not None:
             rows, vectors = self.draws
             contexts = np.maximum(self.human[rows] - vectors, 0.0)
@@ -122,7 +122,7 @@ class Counts:
 
     @property
     def shares(self) -> Array:
-        """The corpus shares of the labels among human votes, with one vote spread evenly so that none is zero."""
+        """The corpus shares of the labels among human votes, smoothed by one evenly spread vote."""
         total = self.human.sum(0) + 1.0 / self.human.shape[1]
         return np.asarray(total / total.sum(), dtype=np.float64)
 
@@ -133,7 +133,7 @@ def _shared(rows: Index, vectors: Array) -> tuple[Index, Array] | None:
 
 
 def unique_rows(counts: Array) -> tuple[Array, Index]:
-    """The distinct rows of an array, sorted, and which of them each row is."""
+    """The sorted distinct rows of an array, and the index of each row among them."""
     if not len(counts) or not counts.shape[1]:
         return counts[:1], np.zeros(len(counts), dtype=np.int64)
     names = [f"c{j}" for j in range(counts.shape[1])]
@@ -152,7 +152,7 @@ def counts_of(
     consensus: bool = False,
     layout: Layout | None = None,
 ) -> Counts:
-    """Votes as counts; Counts as they are. `columns` names numeric columns of the utterances that may steer a gate.
+    """Votes as counts; Counts are unchanged. `columns` names numeric columns of the utterances for a gate.
 
     `layout` is that of the whole table where these votes are a part of one.
     """
@@ -199,7 +199,7 @@ def _columns(ids: pl.Series, utterances: Utterances | None, columns: Sequence[st
     if not columns:
         return np.zeros((len(ids), 0))
     if utterances is None:
-        fix = "Give the Utterances file that holds them."
+        fix = "Give the Utterances file that has them."
         raise InputError(f"the columns {', '.join(columns)} are asked for without utterances", fix=fix)
     numbers = [_number(utterances.frame, name) for name in columns]
     table = utterances.frame.select("utterance_id", *numbers)

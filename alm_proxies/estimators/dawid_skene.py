@@ -1,4 +1,4 @@
-"""Dawid and Skene's model of raters with confusion matrices: the classical answer, for comparison."""
+"""Dawid and Skene's model of raters with confusion matrices: the classical model, for comparison."""
 
 from __future__ import annotations
 
@@ -33,20 +33,19 @@ class _Ballots:
 
 
 class DawidSkene:
-    """Expectation-maximisation over one hidden true label an utterance and a confusion matrix a rater.
+    """Expectation-maximisation over one hidden true label per utterance and a confusion matrix per rater.
 
     P(label l | truth c, rater r) = e_r[l, c] and P(c) = p[c]. E: q_i[c] ~ p[c] prod over votes (r, l) of e_r[l, c];
     M: p = mean_i q_i, e_r[l, c] ~ sum over r's votes l of q_i[c]; started from each utterance's shares of votes.
     A. P. Dawid and A. M. Skene (1979), Applied Statistics 28(1), 20-28.
 
-    It assumes that ONE label is true and that raters err independently: its posteriors say how sure it is of that
-    label and sharpen ambiguity away, so as distributions of what people hear they are over-confident. That is why it
-    gives no concentration. A proxy is a rater like any other, and however many draws it casts, its draws on one
-    utterance count as one vote together. Where a rater never used a label, or was not in the fit, all raters' pooled
-    matrix stands in.
+    It assumes that ONE label is true and that raters err independently: its posterior is the certainty about that
+    label, and over-confident as a distribution of listeners' answers. Therefore it gives no concentration. A proxy is a
+    rater like any other: its draws on one utterance count as one vote together, whatever their number. For a label that
+    a rater never used, and for a rater not in the fit, the pooled matrix of all raters is used.
 
-    Learned: prior_ (labels), confusion_ (raters x labels said x labels true), raters_, log_likelihood_ (mean per vote,
-    one an iteration), iterations_, converged_, findings_ (what was left out).
+    Learned: prior_ (labels), confusion_ (raters x labels voted x labels true), raters_, log_likelihood_ (mean per vote,
+    one per iteration), iterations_, converged_, findings_ (what was left out).
     """
 
     name: ClassVar[str] = "dawid_skene"
@@ -61,7 +60,7 @@ class DawidSkene:
         self.tolerance = tolerance
 
     def fit(self, votes: Votes) -> Self:
-        """Learn the prior and every rater's confusion matrix; warns where the likelihood has not settled."""
+        """Learn the prior and every rater's confusion matrix; warns if the likelihood has not converged."""
         usable, self.findings_ = _usable(votes)
         if not usable.height:
             raise InputError("there are no label votes to fuse", where="votes", fix="Give a Votes file with labels.")
@@ -88,7 +87,7 @@ class DawidSkene:
         self.confusion_ = _with_pooled(errors, by_vote @ posterior, used)
         if not self.converged_:
             warn(
-                f"{self.name} stopped after {self.iterations_} iterations before its likelihood settled",
+                f"{self.name} stopped after {self.iterations_} iterations before its likelihood converged",
                 NotConvergedWarning,
                 stacklevel=2,
             )
@@ -126,19 +125,19 @@ class DawidSkene:
         known = pl.Series("annotator", [*self.raters_]).to_frame().with_row_index("rater")
         named = usable.select("annotator").join(known, on="annotator", how="left", maintain_order="left")
         rater = named["rater"].fill_null(raters).to_numpy().astype(np.int64)
-        said = usable["label"].cast(pl.Enum(self.labels_)).to_physical().to_numpy().astype(np.int64)
+        codes = usable["label"].cast(pl.Enum(self.labels_)).to_physical().to_numpy().astype(np.int64)
         weight = usable["weight"].to_numpy()
         who = usable["annotator"].cast(pl.Enum(usable["annotator"].unique().sort())).to_physical().to_numpy()
         weight = weight / _mass_of_pairs(row, who.astype(np.int64), weight)
         shape = (len(ids), (raters + 1) * labels)
-        matrix = csr_matrix((weight, (row, rater * labels + said)), shape=shape)
+        matrix = csr_matrix((weight, (row, rater * labels + codes)), shape=shape)
         human = (usable["source"] == "human").to_numpy()
         cast = [np.bincount(row[of], usable["weight"].to_numpy()[of], len(ids)) for of in (human, ~human)]
         return _Ballots(ids, matrix, cast[0].astype(np.float64), cast[1].astype(np.float64))
 
 
 def _usable(votes: Votes) -> tuple[pl.DataFrame, tuple[Finding, ...]]:
-    """Label votes that may be fitted, and what was left out; unknown raters are refused."""
+    """The label votes of the fit, and findings for those left out; unknown raters are refused."""
     usable = votes.frame.filter(which_count("fit"))
     refuse_unknown_raters(usable, "dawid_skene")
     return usable, tuple(left_out(votes, answer="label"))
@@ -154,14 +153,14 @@ def _posterior(matrix: Any, errors: Array, prior: Array) -> tuple[Array, float]:
 
 
 def _errors(mass: Array, used: NDArray[np.bool_], labels: int) -> Array:
-    """Confusion matrices, (rater, label said) x label true, over the labels a rater used."""
+    """Confusion matrices, (rater, label voted) x label true, over the labels a rater used."""
     cells = (np.maximum(mass, _FLOOR) * used[:, None]).reshape(-1, labels, labels)
     errors: Array = cells / np.maximum(cells.sum(1, keepdims=True), _FLOOR)
     return np.where(used[:, None], errors.reshape(-1, labels), 1.0)
 
 
 def _with_pooled(errors: Array, mass: Array, used: NDArray[np.bool_]) -> Array:
-    """The matrices as raters x said x true, the pooled one last and in every row a rater never used."""
+    """The matrices as raters x voted x true; the pooled one is last, and in every row a rater never used."""
     labels = errors.shape[1]
     pooled = np.maximum(mass.reshape(-1, labels, labels).sum(0), _FLOOR)
     pooled /= pooled.sum(0)

@@ -19,9 +19,9 @@ _FIRST_WEIGHT = 0.3
 class Weighted(Estimator):
     """Pseudo-counts: p = (n + sum_b a_b m_b + c pi) / (its sum), m_b the counts of block b, pi the corpus shares.
 
-    The weights a_b and c minimise the log loss of human votes left out one at a time, with a weak ridge on their
-    logarithms. They are votes beside votes, not shares, so weights learned with one vote left out hold for all of
-    them. concentration is the sum of the pseudo-counts: what the method claims, not what it is worth.
+    The weights a_b and c minimise the leave-one-out log loss of human votes, with a weak ridge penalty on their
+    logarithms. They are numbers of votes, not shares, so weights learned with one vote held out apply to all votes.
+    concentration is the sum of the pseudo-counts: the strength that the method claims, not a measured one.
     """
 
     name: ClassVar[str] = "weighted"
@@ -39,14 +39,14 @@ class Weighted(Estimator):
             left, fixed[left.rows] + left.contexts, self.shares_, [t[left.rows] for t in tuned], first
         )
         result = minimise(objective, first, 200)
-        made = np.exp(result.x)
+        alpha = np.exp(result.x)
         self.assumed_ = self._free and not has_pairs(counts)
         if self.assumed_:
-            added = _added(counts, self.shares_, made)
+            added = _added(counts, self.shares_, alpha)
             strength = assumed_strength(self.shares_, added / added.sum(1, keepdims=True))
-            made = made * strength / float(added.sum(1).mean())
-        self.prior_votes_ = float(made[0])
-        self.weights_ = made[1:] if self._free else np.ones(len(blocks))
+            alpha = alpha * strength / float(added.sum(1).mean())
+        self.prior_votes_ = float(alpha[0])
+        self.weights_ = alpha[1:] if self._free else np.ones(len(blocks))
         self.settled(result)
 
     def posterior(self, counts: Counts) -> Posterior:
@@ -64,14 +64,14 @@ class Pool(Weighted):
 
 
 class Human(Weighted):
-    """Human votes alone: p = (n + c pi) / (N + c), c tuned by human votes left out."""
+    """Human votes alone: p = (n + c pi) / (N + c), c tuned by leave-one-out log loss of human votes."""
 
     name: ClassVar[str] = "human"
     uses_proxies: ClassVar[bool] = False
 
 
 class Dirichlet(Estimator):
-    """Empirical Bayes: human votes drawn from Dirichlet(S_s (l_0 pi + sum_b l_b share_b)) for each utterance.
+    """Empirical Bayes: each utterance's human votes are drawn from Dirichlet(S_s (l_0 pi + sum_b l_b share_b)).
 
     S_s is the prior strength of stratum s, l a convex mix of corpus shares pi and the blocks' shares, all by maximum
     Dirichlet-multinomial likelihood of the human votes (Minka 2000). Strata: thirds of the entropy of the mean proxy
@@ -109,11 +109,11 @@ class Dirichlet(Estimator):
 
     def _sources(self, counts: Counts) -> Array:
         corpus = np.broadcast_to(self.shares_, counts.human.shape)
-        made = [corpus]
+        sources = [corpus]
         for block in counts.blocks:
             smoothing = 1.0 if block.kind == "votes" else np.where(block.votes > 0, 0.0, 1.0)[:, None]
-            made.append((block.counts + smoothing * self.shares_) / (block.counts.sum(1, keepdims=True) + smoothing))
-        return np.stack(made)
+            sources.append((block.counts + smoothing * self.shares_) / (block.counts.sum(1, keepdims=True) + smoothing))
+        return np.stack(sources)
 
     def _entropy(self, counts: Counts) -> tuple[Array, np.ndarray]:
         total = sum((block.counts for block in counts.blocks), np.zeros_like(counts.human))
@@ -127,14 +127,14 @@ class Dirichlet(Estimator):
 
 
 def _added(counts: Counts, shares: Array, weights: Array) -> Array:
-    made = np.tile(weights[0] * shares, (len(counts), 1))
+    pseudo_counts = np.tile(weights[0] * shares, (len(counts), 1))
     for weight, block in zip(weights[1:], counts.blocks, strict=False):
-        made += weight * block.counts
-    return made
+        pseudo_counts += weight * block.counts
+    return pseudo_counts
 
 
 class _LeftOutLoss:
-    """Mean log loss of left-out votes under pseudo-counts exp(theta), plus the ridge; and its gradient."""
+    """Mean leave-one-out log loss of votes under pseudo-counts exp(theta), plus the ridge; and its gradient."""
 
     def __init__(self, left: LeftOut, fixed: Array, shares: Array, tuned: list[Array], first: Array) -> None:
         self.left, self.fixed, self.tuned, self.first = left, fixed, tuned, first
@@ -145,8 +145,8 @@ class _LeftOutLoss:
     def __call__(self, theta: Array) -> tuple[float, Array]:
         weight = np.exp(np.clip(theta, -12, 12))
         count = self.fixed + weight[0] * self.shares
-        for one, source in zip(weight[1:], self.tuned, strict=True):
-            count = count + one * source
+        for block_weight, source in zip(weight[1:], self.tuned, strict=True):
+            count = count + block_weight * source
         total = count.sum(1)
         value = float((self.mass * np.log(count)).sum() - self.left.mass @ np.log(total))
         ratio = self.mass / count
@@ -160,7 +160,9 @@ class _LeftOutLoss:
 
 
 class _DirichletLoss:
-    """Negative Dirichlet-multinomial log-likelihood an utterance by (log strengths, mix logits), and its gradient."""
+    """Negative Dirichlet-multinomial log-likelihood per utterance as a function of (log strengths, mix logits), and its
+    gradient.
+    """
 
     def __init__(self, human: Array, sources: Array, stratum: Index, fixed: float | None) -> None:
         self.human, self.sources, self.stratum, self.fixed = human, sources, stratum, fixed

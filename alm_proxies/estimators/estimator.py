@@ -1,4 +1,4 @@
-"""What every estimator shares: fit(votes), predict(votes) -> Labels, and a warning when a fit has not settled."""
+"""The base of every estimator: fit(votes), predict(votes) -> Labels, and a warning when a fit has not converged."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from alm_proxies.tables import About, Labels, Votes
 
 CHUNK = 100_000
 ASSUMED_AGREEMENT = 0.3
-"""Chance-corrected agreement of two listeners assumed where no utterance has two human votes to learn it from."""
+"""Chance-corrected agreement of two listeners, assumed if no utterance has two human votes."""
 _PAIRS_NEEDED = 30
 
 
 class NotConvergedWarning(UserWarning):
-    """A fit stopped before its gradient settled: its labels are usable, its scores may still improve."""
+    """A fit stopped before it converged: its labels are usable, its scores may still improve."""
 
 
 @dataclass(frozen=True, slots=True)
 class Posterior:
-    """What an estimator believes of each utterance: the mean distribution and its strength in votes."""
+    """The posterior of each utterance: the mean distribution and its strength in votes."""
 
     mean: Array
     concentration: Array
@@ -42,10 +42,10 @@ class Estimator(ABC):
     name: ClassVar[str]
     uses_proxies: ClassVar[bool] = True
     takes: ClassVar[tuple[str, ...]] = ()
-    """Settings of fuse that it is made with: classes, penalty, folds, seed; and quiet."""
+    """The settings of fuse that its constructor takes: classes, penalty, folds, seed; and quiet."""
 
     def fit(self, votes: Votes | Counts) -> Self:
-        """Learn from human votes and proxies; refused where there is no human vote at all."""
+        """Learn from human votes and proxies; raises if there is no human vote."""
         counts = counts_of(votes)
         if not counts.human.any():
             raise nothing_to_learn(self.name)
@@ -66,14 +66,16 @@ class Estimator(ABC):
 
     @abstractmethod
     def _learn(self, counts: Counts) -> None:
-        """Set the learned state."""
+        """Set the fitted attributes."""
 
     @abstractmethod
     def posterior(self, counts: Counts) -> Posterior:
-        """Mean and concentration for every utterance, of blocks in the order fitted; in memory at once."""
+        """Mean and concentration for every utterance, for blocks in the order of the fit; all in memory at once."""
 
     def aligned(self, counts: Counts) -> Counts:
-        """The counts with the blocks of the fit in its order; blocks it never saw are left out, missing ones absent."""
+        """The counts with the blocks of the fit in its order; unknown blocks are removed, missing ones added without
+        votes.
+        """
         if not hasattr(self, "labels_"):
             raise InputError(f"{type(self).__name__} has not been fitted", fix="Call fit(votes) first.")
         if counts.labels != self.labels_:
@@ -84,25 +86,25 @@ class Estimator(ABC):
         return counts.aligned(self.blocks_)
 
     def settled(self, result: Any) -> None:
-        """Keep whether the optimiser converged, and warn if it did not."""
+        """Record whether the optimiser converged, and warn if it did not."""
         self.converged_ = bool(result.success)
         self.iterations_ = int(result.nit)
         if not self.converged_:
             warn(
-                f"{self.name} stopped after {self.iterations_} iterations before it settled ({result.message})",
+                f"{self.name} stopped after {self.iterations_} iterations before it converged ({result.message})",
                 NotConvergedWarning,
                 stacklevel=4,
             )
 
 
 def nothing_to_learn(name: str) -> InputError:
-    """The error for votes among which there is no human one."""
-    fix = "Give some utterances human votes: proxies alone cannot say how far to trust proxies."
+    """The error for votes without any human vote."""
+    fix = "Give some utterances human votes: the weight of proxies cannot be learned from proxies alone."
     return InputError(f"there are no human votes to fit {name} to", where="votes", fix=fix)
 
 
 def one_thread() -> AbstractContextManager[object]:
-    """Linear algebra in one thread: the matrices are small, and sums then round alike on every machine."""
+    """Linear algebra in one thread: the matrices are small, and sums are then rounded the same on every machine."""
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # the package has no types
 
     limits: AbstractContextManager[object] = threadpool_limits(1, "blas")
@@ -125,13 +127,13 @@ def labels_of(estimator: Estimator, counts: Counts, about: About) -> Labels:
     for start in range(0, len(counts), CHUNK):
         part = counts.rows(np.arange(start, min(start + CHUNK, len(counts)), dtype=np.int64))
         with one_thread():
-            made = estimator.posterior(estimator.aligned(part))
+            posterior = estimator.posterior(estimator.aligned(part))
             worth = np.zeros(len(part))
             if estimator.uses_proxies and estimator.blocks_:
                 alone = estimator.posterior(estimator.aligned(part.without_proxies()))
-                worth = made.concentration - alone.concentration
-        means.append(made.mean)
-        strengths.append(made.concentration)
+                worth = posterior.concentration - alone.concentration
+        means.append(posterior.mean)
+        strengths.append(posterior.concentration)
         worths.append(worth)
     mean = np.concatenate(means)
     mean = np.maximum(mean, 0.0)
@@ -152,7 +154,7 @@ def labels_of(estimator: Estimator, counts: Counts, about: About) -> Labels:
 
 
 def fitting_rows(counts: Counts, seed: int = 0, rows: int = FIT_ROWS) -> Counts:
-    """The utterances with human votes, or a seeded sample of them where there are more than `rows`."""
+    """The utterances with human votes, or a seeded sample of them if there are more than `rows`."""
     return sampled(counts, np.asarray(counts.human.any(1)), seed, rows)
 
 
@@ -162,15 +164,15 @@ def sampled(counts: Counts, usable: NDArray[np.bool_], seed: int = 0, rows: int 
 
 
 def has_pairs(counts: Counts) -> bool:
-    """Whether enough utterances have two human votes or more to learn from them how far listeners differ."""
+    """Whether enough utterances have two human votes or more to estimate the variation between listeners."""
     return int((counts.human.sum(1) >= 1.5).sum()) >= min(_PAIRS_NEEDED, max(1, len(counts) // 2))
 
 
 def assumed_strength(shares: Array, means: NDArray[np.float64] | None = None) -> float:
-    """The strength about a mean where listeners' agreement is assumed, not learned.
+    """The strength about a mean if listeners' agreement is assumed, not learned.
 
-    Agreement k of two listeners means that distributions vary by k (1 - sum_j shares_j^2) over utterances; what the
-    predicted means already explain is taken off: S = E[1 - |mean|^2] / (left over) - 1. Without means S = 1/k - 1.
+    Agreement k of two listeners means that distributions vary by k (1 - sum_j shares_j^2) over utterances; the variance
+    explained by the predicted means is subtracted: S = E[1 - |mean|^2] / (left over) - 1. Without means S = 1/k - 1.
     """
     room = 1.0 - float(np.square(shares).sum())
     if means is None or room <= 0:

@@ -1,4 +1,4 @@
-"""What steers the gate: centred log shares, entropy and a missing flag for each block, and any numeric columns."""
+"""The gate's features: centred log shares, entropy and a missing flag for each block, and numeric columns."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import numpy as np
 from alm_proxies.estimators.counts import Array, Block, Counts
 
 _SMOOTHING = 0.3
-"""Votes of the block's own corpus shares added before a logarithm is taken, as a share of its mean number of votes:
-so entering an annotator twice changes no feature."""
+"""Smoothing votes added before logarithms, as a share of the block's mean number of votes, so that entering an
+annotator twice changes no feature.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +32,14 @@ class _BlockScale:
         return np.concatenate([logs - np.log(self.shares), entropy], axis=1)
 
     def features(self, block: Block) -> Array:
-        """Centred on the utterances the block voted on; all zero but the flag where it is absent."""
+        """Features centred on the utterances the block voted on; where it is absent, all are zero except the flag."""
         there = block.votes[:, None] > 0
         absent = (~there).astype(np.float64) - self.absent
         return np.concatenate([np.where(there, self.raw(block) - self.centre, 0.0), absent], axis=1)
 
 
 class GateFeatures:
-    """Features of a fit's utterances, and of any others on the same scale."""
+    """The features of utterances, on the scale of the fit."""
 
     def fit(self, counts: Counts) -> Self:
         """Learn corpus shares and centres of each block, means and spreads of the columns."""
@@ -64,7 +65,7 @@ class GateFeatures:
         return np.concatenate(parts, axis=1)
 
     def dark(self, counts: Counts) -> np.ndarray:
-        """Which utterances have nothing to steer the gate: every block absent, every column unknown."""
+        """Which utterances have no input to the gate: every block absent, every column unknown."""
         seen = np.isfinite(counts.columns).any(1)
         for block in counts.blocks:
             seen = seen | (block.votes > 0)

@@ -1,4 +1,4 @@
-"""The default estimator: latent Dirichlet classes over human votes, whose weights the proxies steer."""
+"""The default estimator: latent Dirichlet classes over human votes, with weights predicted from the proxies."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ _LOG_ALPHA = 8.0
 
 
 class Gated(Estimator):
-    """K latent classes, each a Dirichlet over human votes; proxies steer only how likely each class is.
+    """K latent classes, each a Dirichlet over human votes; the proxies set only the probability of each class.
 
     p(n | x) = sum_c w_c(x) DM(n | alpha_c),   w(x) = softmax(b + B x)
     fit        max sum_i log p(n_i | x_i) - N penalty |B|^2 / 2 - weak priors on log alpha and b     (L-BFGS)
     posterior  sum_c r_c Dirichlet(n + alpha_c),   r_c proportional to w_c(x) DM(n | alpha_c)
 
-    x: for each block of proxies centred log smoothed shares, entropy, a missing flag; and numeric columns. Human
-    votes are modelled given the proxies, never the proxies themselves, so a worthless proxy cannot claim a class: a
-    mixture of experts (Jacobs et al. 1991) whose experts are Dirichlet-multinomials (Minka 2000). Without proxies it
-    is a Dirichlet mixture over human votes alone. Where hardly any utterance has two human votes, the classes cannot
-    show how far listeners differ: then a Dirichlet about the mean sum_c w_c(x) alpha_c / A_c is used, its strength
-    from an assumed agreement of .3 (`assumed_` is true).
+    x: for each block of proxies centred log smoothed shares, entropy, a missing flag; and numeric columns. Human votes
+    are modelled given the proxies, never the proxies themselves, so no class is spent on a worthless proxy: a mixture
+    of experts (Jacobs et al. 1991) with Dirichlet-multinomial experts (Minka 2000). Without proxies it is a Dirichlet
+    mixture over human votes alone. If hardly any utterance has two human votes, the variation between listeners cannot
+    be learned: then a Dirichlet about the mean sum_c w_c(x) alpha_c / A_c is used, with its strength from an assumed
+    agreement of .3 (`assumed_` is true).
     """
 
     name: ClassVar[str] = "gated"
@@ -103,10 +103,10 @@ class Gated(Estimator):
 
     def gate(self, counts: Counts) -> Array:
         """Class weights before any human vote: utterances x classes."""
-        made = softmax(self.features_.of(counts) @ self.slope_ + self.bias_)
+        gates = softmax(self.features_.of(counts) @ self.slope_ + self.bias_)
         if not self.gate_knows_dark_:
-            made = np.where(self.features_.dark(counts)[:, None], self.average_gate_, made)
-        return made
+            gates = np.where(self.features_.dark(counts)[:, None], self.average_gate_, gates)
+        return gates
 
     def posterior(self, counts: Counts) -> Posterior:
         """Moments of sum_c r_c Dirichlet(n + alpha_c)."""
@@ -117,16 +117,16 @@ class Gated(Estimator):
         return Posterior(mean, concentration)
 
     def responsibility(self, counts: Counts) -> Array:
-        """How likely each class is after the human votes: utterances x classes."""
+        """Posterior class probabilities after the human votes: utterances x classes."""
         return self._responsibility(counts, self.gate(counts))
 
     def _responsibility(self, counts: Counts, gate: Array) -> Array:
         distinct, which = unique_rows(counts.human)
         logs = DirichletMultinomial(distinct).log(self.alpha_)
         likelihood = np.exp(logs - logs.max(1, keepdims=True))
-        made: Array = gate * likelihood[which] + 1e-300
-        made /= made.sum(1, keepdims=True)
-        return made
+        responsibility: Array = gate * likelihood[which] + 1e-300
+        responsibility /= responsibility.sum(1, keepdims=True)
+        return responsibility
 
     def _assumed_posterior(self, counts: Counts, gate: Array) -> Posterior:
         means = gate @ (self.alpha_ / self.alpha_.sum(1, keepdims=True))
@@ -136,10 +136,10 @@ class Gated(Estimator):
 
 
 class _Objective:
-    """Penalised negative conditional log-likelihood a human-voted utterance, and its gradient.
+    """Penalised negative conditional log-likelihood per utterance with human votes, and its gradient.
 
-    Classes are rows and utterances columns, utterances of equal human votes side by side: sums over classes and over
-    equal votes then run along memory, which is what the time goes into.
+    Classes are rows and utterances columns, utterances with equal human votes are adjacent: sums over classes and over
+    equal votes, which take most of the time, are then contiguous in memory.
     """
 
     def __init__(self, human: Array, inputs: Array, shares: Array, classes: int, penalty: float) -> None:

@@ -1,4 +1,4 @@
-"""Raters by name: how much a vote of each is worth, learned from how well it predicts the votes of others."""
+"""Raters by name: the weight of each rater's votes, learned from how well they predict the votes of others."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from alm_proxies.estimators.gated import Gated
 
 _ROWS = 12_000
 _CONFUSED = 0.02
-"""What a vote counts for each other label before anything is learned."""
+"""The initial weight of a vote for each other label."""
 _CROWD_PENALTY = 4.0
 _RELIABILITY_PENALTY = 2.0
 _CONFUSION_PENALTY = 6.0
@@ -23,18 +23,18 @@ _LOG_WORTH = 3.0
 
 
 class KnownRaters(Estimator):
-    """Votes counted by what their rater's votes are worth, then the classes of `gated`.
+    """Votes weighted by rater, then the latent classes of `gated`.
 
     A vote of rater r for label l counts as the vector W_r[l, .] in place of one vote for l:
     log W_r[l, m] = log W_0[l, m] + c[l, m] + s_r + d_r[l, m],   W_0 the identity with .02 off its diagonal
     fit   max sum_v log p(l_v | W of the other votes of its utterance, proxies) - Gaussian priors on c, s, d   (L-BFGS)
     p     the posterior mean of a Dirichlet mixture whose classes and gate were fitted to the votes as they are
 
-    c is the crowd's confusion, s_r the reliability of a rater and d_r its confusion beyond the crowd's. p is what the
-    crowd as it is votes next, spammers among it: a vote of a spammer comes to count nothing, one of a reliable rater
-    more than one. Raters who are not in the fit count as the crowd. Dawid and Skene (1979) learn confusions about one
-    true label; here they are about a distribution, and are judged by the votes of others alone, since a likelihood of
-    a rater's own votes explains every surprising vote as an error and so sharpens ambiguity away.
+    c is the crowd's confusion, s_r the reliability of a rater and d_r its confusion beyond the crowd's. p is the
+    distribution of the crowd's next vote, spammers included: a vote of a spammer gets a weight near 0, one of a
+    reliable rater more than 1. Raters who are not in the fit count as the crowd. Dawid and Skene (1979) learn
+    confusions about one true label; here they are about a distribution, and are fitted to the votes of others only,
+    since a likelihood of a rater's own votes explains every surprising vote as an error and so removes ambiguity.
 
     Learned: worth_ (raters x label cast x label counted; the crowd last), raters_, gated_, converged_, iterations_.
     """
@@ -62,7 +62,7 @@ class KnownRaters(Estimator):
         self.gated_ = Gated(self.classes, self.penalty, seed=self.seed, tolerance=self.tolerance).fit(counts)
         self.assumed_ = self.gated_.assumed_
         ballots = counts.raters
-        assert ballots is not None  # rows keep them
+        assert ballots is not None  # selecting rows keeps them
         self.raters_ = ballots.names
         objective = RaterLoss(self.gated_, self.gated_.aligned(counts), ballots)
         if self.assumed_ or not objective.votes:
@@ -74,7 +74,7 @@ class KnownRaters(Estimator):
         self.settled(result)
 
     def counted(self, counts: Counts) -> Array:
-        """The human votes as they count: utterances x labels."""
+        """The weighted human votes: utterances x labels."""
         ballots = counts.raters
         if ballots is None:
             return counts.human
@@ -83,12 +83,14 @@ class KnownRaters(Estimator):
         return _totals(ballots.rows, vectors_of(self.worth_, known[ballots.raters], ballots.vectors), len(counts))
 
     def posterior(self, counts: Counts) -> Posterior:
-        """That of the classes beside the votes as they count."""
+        """The posterior of the classes given the weighted votes."""
         return self.gated_.posterior(counts.with_human(self.counted(counts)))
 
 
 class RaterLoss:
-    """Penalised log loss of every vote given the other votes of its utterance, by log worths; and its gradient."""
+    """Penalised log loss of every vote given the other votes of its utterance, as a function of log weights; and its
+    gradient.
+    """
 
     def __init__(self, gated: Gated, counts: Counts, ballots: BallotRaters) -> None:
         sizes = np.bincount(ballots.rows, minlength=len(counts))
@@ -103,7 +105,7 @@ class RaterLoss:
         self.base = np.log(base)
 
     def start(self) -> Array:
-        """Every rater as the crowd."""
+        """The start: every rater counts like the crowd."""
         return np.zeros(self.names + (self.names + 1) * self.labels**2)
 
     def worth(self, theta: Array) -> Array:
@@ -120,13 +122,13 @@ class RaterLoss:
         return theta[: self.names], crowd, own
 
     def __call__(self, theta: Array) -> tuple[float, Array]:
-        """Loss a vote and its gradient."""
+        """Loss per vote and its gradient."""
         reliability, crowd, own = self._parts(theta)
         worth = self.worth(theta)
         cast = vectors_of(worth, self.raters, self.vectors)
         given = np.maximum(_totals(self.rows, cast, self.utterances)[self.rows] - cast, 0.0)
         value, slope = self._predicted(given)
-        # a vote is given beside all others of its utterance: the sum of their slopes less its own
+        # each vote is an input for all others of its utterance: the sum of their slopes less its own
         by_cast = _totals(self.rows, slope, self.utterances)[self.rows] - slope
         by_log = self._by_rater(by_cast) * worth
         by_log[(worth <= np.exp(-12.0)) | (worth >= np.exp(_LOG_WORTH))] = 0.0
@@ -141,7 +143,7 @@ class RaterLoss:
         return -value / self.votes, -np.concatenate(gradient) / self.votes
 
     def _predicted(self, given: Array) -> tuple[float, Array]:
-        """Sum of log p(vote | given) over votes, and its slope by the given counts.
+        """Sum of log p(vote | given) over votes, and its gradient by the given counts.
 
         p(l | n) = sum_c r_c(n) (n_l + alpha_cl) / (N + A_c), r_c ~ w_c DM(n | alpha_c)
         """
@@ -175,26 +177,26 @@ class RaterLoss:
         return value, slope
 
     def _by_rater(self, by_cast: Array) -> Array:
-        """Slopes by the worths of each rater, the crowd (raters who are not known) last."""
+        """Gradients by the weights of each rater; the crowd (unknown raters) is last."""
         who = np.where(self.raters >= 0, self.raters, self.names)
-        made = np.zeros((self.names + 1, self.labels, self.labels))
+        by_rater = np.zeros((self.names + 1, self.labels, self.labels))
         for cast in range(self.labels):
             mass = self.vectors[:, cast]
             for counted in range(self.labels):
-                made[:, cast, counted] = summed(who, mass * by_cast[:, counted], self.names + 1)
-        return made
+                by_rater[:, cast, counted] = summed(who, mass * by_cast[:, counted], self.names + 1)
+        return by_rater
 
 
 def vectors_of(worth: Array, raters: Index, vectors: Array) -> Array:
-    """What each ballot counts: its mass over labels through its rater's worths; -1 is the crowd, the last."""
+    """The weighted vector of each ballot: its weights times its rater's matrix; -1 is the crowd, the last."""
     labels = vectors.shape[1]
     cast = np.argmax(vectors, axis=1)
     whole = vectors[np.arange(len(vectors)), cast]
-    made: Array = worth[raters, cast] * whole[:, None]
+    rows_of_votes: Array = worth[raters, cast] * whole[:, None]
     shared = np.flatnonzero(vectors.sum(1) - whole > 1e-12)
     if len(shared):
-        made[shared] = np.einsum("vl,vlm->vm", vectors[shared], worth[raters[shared]])
-    return made.reshape(-1, labels)
+        rows_of_votes[shared] = np.einsum("vl,vlm->vm", vectors[shared], worth[raters[shared]])
+    return rows_of_votes.reshape(-1, labels)
 
 
 def _totals(rows: Index, vectors: Array, size: int) -> Array:

@@ -1,4 +1,4 @@
-"""Proxies that know of the very human votes they stand beside: a leak that no left-out vote can show."""
+"""Leakage of human votes into proxies: proxies that depend on the human votes, which cross-validation cannot show."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from alm_proxies.estimators.estimator import fitting_rows
 from alm_proxies.tables import Finding
 
 NEEDED = 50
-"""Utterances below which nothing is said."""
+"""The lowest number of utterances for a test."""
 _MOST = 5
 _CORPORA = 20
 _SURE = 3.5
@@ -19,44 +19,44 @@ _SURE = 3.5
 
 
 def leaking(counts: Counts) -> dict[str, str]:
-    """The blocks that know of the human votes, and how one can tell.
+    """The blocks that depend on the human votes, each with the reason.
 
     Take m human votes of an utterance and a label z chosen without them; M of the m are z. Given the utterance M is
     binomial, so over utterances a_j = P(M = j) / C(m, j) = E[t^j (1 - t)^(m - j)] and a_j a_(j+2) >= a_(j+1)^2 (Cauchy
-    and Schwarz), however the chance t varies, so however good a proxy is. Two things break this:
+    and Schwarz), however the chance t varies, so however good a proxy is. Two kinds of leak violate this:
 
     votes made from the human votes: z is the proxy's vote, j < m // 2, m = 2 to 5. A copy of one rater or of the
-    majority always finds a voter to agree with;
-    proxies asked for by what the human votes were, say where they disagree: z is any fixed label, all j, among the
-    utterances with the proxy's votes or among those without.
+    majority always agrees with some voter; proxies asked for depending on the human votes, say where they disagree: z
+    is any fixed label, all j, among the utterances with the proxy's votes or among those without.
 
-    Named are blocks that break an inequality by 3.5 standard errors over speakers, and by as many of Poisson's in
-    numbers of utterances. Measured on CREMA-D, 3 voice votes a clip: a copy of one vote fails by 18 to 20, the
-    majority by 11; audio-visual and face listeners of the same clips fail none. Copies now and then, blurred ones, and
-    those of some hundred nearly unanimous utterances are not found; human votes that share their mass are left alone.
-    A distribution (`score`) stands for a vote drawn from it: one that repeats the shares of the human votes is found, a
-    classifier trained on them that has smoothed them is not: held-out votes find it (measures.exchange).
+    Blocks are reported that violate an inequality by 3.5 standard errors over speakers, and by 3.5 Poisson standard
+    errors in numbers of utterances. Measured on CREMA-D, 3 voice votes per clip: a copy of one vote fails by 18 to 20,
+    the majority by 11; audio-visual and face listeners of the same clips fail none. Occasional copies, noisy ones, and
+    those of some hundred nearly unanimous utterances are not found; human votes shared among labels are not tested. A
+    distribution (`score`) is treated as a vote drawn from it: one that repeats the shares of the human votes is found;
+    a classifier trained on them, which smooths them, is not: the exchange test on held-out votes finds it
+    (measures.exchange).
     """
     if counts.draws is not None:
         return {}
     counts = fitting_rows(counts)
-    found = {}
+    scores = {}
     for block in counts.blocks:
         if asked_by_votes(counts, block) > _SURE:
-            found[block.name] = "which utterances it voted on depends on what the human votes were"
+            scores[block.name] = "the choice of the utterances it voted on depends on the human votes"
         elif copying(counts, block) > _SURE:
-            found[block.name] = "its votes agree with the human votes as only votes made from them can"
-    return found
+            scores[block.name] = "its votes agree with the human votes more than independent votes can"
+    return scores
 
 
 def leaks_found(leaks: dict[str, str], effect: str) -> list[Finding]:
-    """A finding for each block of proxies that knows of the human votes."""
+    """A finding for each block of proxies that depends on the human votes."""
     fix = "Give proxies that never saw these human votes, asked of all utterances or of a random part of them."
     return [Finding.of("proxies_leak", f"{message}, {effect}", fix, where=name) for name, message in leaks.items()]
 
 
 def copying(counts: Counts, block: Block) -> float:
-    """By how many standard errors its votes fail the inequality for votes that saw no human vote."""
+    """By how many standard errors its votes violate the inequality for votes independent of the human votes."""
     there = block.votes > 0
     part = counts.rows(np.flatnonzero(there))
     share = block.counts[there] / block.counts[there].sum(1, keepdims=True)
@@ -64,37 +64,38 @@ def copying(counts: Counts, block: Block) -> float:
 
 
 def asked_by_votes(counts: Counts, block: Block) -> float:
-    """By how many standard errors the human votes beside it, or away from it, fail; -inf where all of them do.
+    """By how many standard errors the human votes of utterances with, or without, its votes violate the inequality;
+    -inf if all do.
 
-    Within each corpus: what a corpus kept of its utterances is no doing of the proxies.
+    Tested within each corpus, since the proxies do not decide which utterances a corpus has.
     """
-    there, found = block.votes > 0, [-np.inf]
+    there, gains = block.votes > 0, [-np.inf]
     for corpus in _corpora(counts):
         beside, away = corpus & there, corpus & ~there
         if beside.any() and away.any() and _any_label(counts, corpus) <= _SURE:
-            found += [_any_label(counts, beside), _any_label(counts, away)]
-    return max(found)
+            gains += [_any_label(counts, beside), _any_label(counts, away)]
+    return max(gains)
 
 
 def _corpora(counts: Counts) -> list[NDArray[np.bool_]]:
-    """The utterances of each corpus, by the prefix of their ids; all together where prefixes are many."""
+    """The utterances of each corpus, by the prefix of their ids; all together if there are many prefixes."""
     prefix = counts.utterances.str.extract("^([^/]*)/").fill_null("").rank("dense").to_numpy()
     many = int(prefix.max(initial=0))
-    return [prefix == one for one in range(1, many + 1)] if many <= _CORPORA else [prefix > 0]
+    return [prefix == corpus for corpus in range(1, many + 1)] if many <= _CORPORA else [prefix > 0]
 
 
 def _any_label(counts: Counts, rows: NDArray[np.bool_]) -> float:
     counts = counts.rows(np.flatnonzero(rows))
     cast = counts.human.sum(1)
     m = int(np.clip(np.median(cast[cast >= 2]), 2, _MOST)) if (cast >= 2).any() else 2
-    one = np.ones((len(counts), 1))
-    return max(_worst(counts, label[:, None], one, m, m - 1) for label in counts.human.T)
+    everywhere = np.ones((len(counts), 1))
+    return max(_worst(counts, label[:, None], everywhere, m, m - 1) for label in counts.human.T)
 
 
 def _worst(counts: Counts, agree: Array, share: Array, m: int, inequalities: int) -> float:
-    """The failing of the worst of the first inequalities.
+    """The largest violation among the first inequalities.
 
-    agree: of each utterance's votes, those for each label z may be (utterances x labels); share: how likely it is that.
+    agree: the votes of each utterance for each possible z (utterances x labels); share: the probability of each z.
     """
     from scipy.special import comb
 
@@ -102,20 +103,20 @@ def _worst(counts: Counts, agree: Array, share: Array, m: int, inequalities: int
     rows = cast >= m
     if rows.sum() < NEEDED:
         return -np.inf
-    said, total, share = agree[rows].astype(np.int64), cast[rows].astype(np.int64), share[rows]
+    agreed, total, share = agree[rows].astype(np.int64), cast[rows].astype(np.int64), share[rows]
     ways = comb(m, np.arange(m + 1))
     of = comb(np.arange(int(total.max()) + 1)[:, None], np.arange(m + 1))
-    part = [(share * of[said, j] * of[total[:, None] - said, m - j]).sum(1) for j in range(m + 1)]
+    part = [(share * of[agreed, j] * of[total[:, None] - agreed, m - j]).sum(1) for j in range(m + 1)]
     each = np.stack(part, axis=1) / of[total, m][:, None] / ways
     _, speaker = np.unique(counts.speakers[rows], return_inverse=True)
     return max(_failing(each, ways, j, speaker) for j in range(inequalities))
 
 
 def _failing(each: Array, ways: Array, j: int, speaker: Index) -> float:
-    """Standard errors of a_(j+1)^2 - a_j a_(j+2) by the delta method, or of the missing utterances if those are fewer.
+    """Standard errors of a_(j+1)^2 - a_j a_(j+2) by the delta method, or of the missing utterances if that is lower.
 
-    The second is what counts where disagreement is rare: none seen says little if less than a few were due. Missing
-    are those with j or with j + 2 votes of z, whichever are fewer for what is due.
+    The second matters if disagreement is rare: zero observed is weak evidence if few were expected. Missing are those
+    with j or with j + 2 votes of z, whichever are fewer relative to the expected number.
     """
     mean = each.mean(0)
     first, middle, last = mean[j], mean[j + 1], mean[j + 2]

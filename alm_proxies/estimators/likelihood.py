@@ -16,7 +16,7 @@ class DirichletMultinomial:
 
     log p(n | alpha) = sum_j [lnG(n_j + alpha_j) - lnG(alpha_j)] + lnG(A) - lnG(N + A),   A = sum_j alpha_j
 
-    less the multinomial coefficient, which no parameter touches. Only non-zero counts cost anything: equal
+    without the multinomial coefficient, which does not depend on alpha. Only non-zero counts cost anything: equal
     (label, count) cells are looked up in a table.
     """
 
@@ -39,8 +39,10 @@ class DirichletMultinomial:
         cell = alpha[:, self._label].T
         strength = alpha.sum(1)
         total = gammaln(strength) - gammaln(self._totals[:, None] + strength)
-        made: Array = self._cells @ (gammaln(self._count[:, None] + cell) - gammaln(cell)) + total[self._total]
-        return made
+        log_probability: Array = (
+            self._cells @ (gammaln(self._count[:, None] + cell) - gammaln(cell)) + total[self._total]
+        )
+        return log_probability
 
     def gradient(self, responsibility: Array, alpha: Array) -> Array:
         """Derivative by alpha of sum over rows and classes of responsibility * log p."""
@@ -49,20 +51,20 @@ class DirichletMultinomial:
         cell = alpha[:, self._label].T
         strength = alpha.sum(1)
         by_cell = (self._transposed @ responsibility) * (digamma(self._count[:, None] + cell) - digamma(cell))
-        made = np.zeros_like(alpha)
-        np.add.at(made.T, self._label, by_cell)
+        slopes = np.zeros_like(alpha)
+        np.add.at(slopes.T, self._label, by_cell)
         by_total = np.zeros((len(self._totals), len(alpha)))
         np.add.at(by_total, self._total, responsibility)
         slope = by_total * (digamma(strength) - digamma(self._totals[:, None] + strength))
-        made += slope.sum(0)[:, None]
-        return made
+        slopes += slope.sum(0)[:, None]
+        return slopes
 
 
 def softmax(logits: Array) -> Array:
-    """Rows of logits as shares."""
-    made: Array = np.exp(logits - logits.max(1, keepdims=True))
-    made /= made.sum(1, keepdims=True)
-    return made
+    """Softmax of each row."""
+    shares: Array = np.exp(logits - logits.max(1, keepdims=True))
+    shares /= shares.sum(1, keepdims=True)
+    return shares
 
 
 def posterior_moments(counts: Array, alpha: Array, responsibility: Array) -> tuple[Array, Array]:
@@ -83,5 +85,5 @@ def posterior_moments(counts: Array, alpha: Array, responsibility: Array) -> tup
 def matched_strength(mean: Array, second: Array) -> Array:
     """The strength of the Dirichlet with this mean and this sum of second moments."""
     spread = np.maximum(second - np.square(mean).sum(1), 1e-12)
-    made: Array = np.maximum((1.0 - second) / spread, 1e-6)
-    return made
+    strength: Array = np.maximum((1.0 - second) / spread, 1e-6)
+    return strength

@@ -1,4 +1,4 @@
-"""Dirichlet regression: a log-linear prior from the proxies' shares, for proxies as strong as a listener."""
+"""Dirichlet regression: a log-linear prior from the proxies' shares, for proxies as accurate as a listener."""
 
 from __future__ import annotations
 
@@ -21,15 +21,16 @@ _DARK_NEEDED = 30
 
 
 class Loglinear(Estimator):
-    """Human votes drawn from one Dirichlet an utterance, whose mean and strength are regressed on the proxies.
+    """Dirichlet regression: each utterance's human votes come from a Dirichlet with mean and strength regressed on the
+    proxies.
 
     n ~ DirichletMultinomial(S mu),   mu = softmax(b + sum_b t_b z_b + B x),   log S = s + v x         (L-BFGS)
     posterior Dirichlet(n + S mu)
 
     z_b: centred log shares of block b, so t_b is the power its distribution is raised to (a log-linear pool; 0 for a
-    worthless proxy, 1 for a calibrated forecast); x: the gate's features; B and v have Gaussian priors. A distribution
-    a model gives (`score`) keeps all its detail here, where latent classes would round it to a few corners, and its
-    strength in votes is learned. Where hardly any utterance has two human votes the strength is assumed (`assumed_`).
+    worthless proxy, 1 for a calibrated forecast); x: the gate's features; B and v have Gaussian priors. A model's
+    distribution (`score`) is used in full detail, where latent classes would reduce it to a few prototypes, and its
+    strength in votes is learned. If hardly any utterance has two human votes the strength is assumed (`assumed_`).
     """
 
     name: ClassVar[str] = "loglinear"
@@ -69,7 +70,7 @@ class Loglinear(Estimator):
         return mean, np.exp(np.clip(strength, -_LOG_STRENGTH, _LOG_STRENGTH))
 
     def posterior(self, counts: Counts) -> Posterior:
-        """Mean and strength of the Dirichlet n + S mu; without any proxy the prior is that of the average utterance."""
+        """Mean and strength of the Dirichlet n + S mu; without any proxy the prior is the average utterance's."""
         mean, strength = self._prior(self.features_.of(counts))
         if not self.knows_dark_:
             dark = self.features_.dark(counts)
@@ -79,7 +80,7 @@ class Loglinear(Estimator):
 
 
 class _Objective:
-    """Penalised negative Dirichlet-multinomial log-likelihood an utterance, and its gradient."""
+    """Penalised negative Dirichlet-multinomial log-likelihood per utterance, and its gradient."""
 
     def __init__(self, human: Array, inputs: Array, shares: Array, blocks: int, fixed: float | None) -> None:
         self.human, self.inputs, self.fixed = human, inputs, fixed
@@ -103,7 +104,7 @@ class _Objective:
         return theta[: self.labels], theta[self.labels : cut], slope, float(rest[0]), rest[1:]
 
     def parts(self, theta: Array) -> tuple[Array, Array, float, Array]:
-        """Bias, whole slope with the powers on its diagonal, log strength and its slope."""
+        """The unpacked parameters: bias, slope with the powers on its diagonal, log strength and its slope."""
         bias, powers, slope, strength, strength_slope = self._split(theta)
         whole = slope.copy()
         for power, place in zip(powers, self.diagonal, strict=True):

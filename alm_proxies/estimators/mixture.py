@@ -1,4 +1,4 @@
-"""The generative mixture: every source has a Dirichlet in every class; right for good proxies, harmed by bad ones."""
+"""The generative mixture: every source has a Dirichlet in every class; good with good proxies, harmed by bad ones."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Mixture(Estimator):
     """K latent classes, each with a Dirichlet for the human votes and one for every block of proxies.
 
     p(n, m_1 ...) = sum_c w_c DM(n | alpha_c) prod_b DM(m_b | beta_bc), by L-BFGS with weak priors; an absent block
-    multiplies by one. The classes follow whatever varies in the proxies, useful or not: shuffled proxies do harm
-    where a gate does not (real_votes.py measures both), so it is for choosing by left-out votes, not for trusting.
+    multiplies by one. The classes follow any variation of the proxies, useful or not: shuffled proxies harm it, but not
+    `gated` (real_votes.py measures both), so use it in a stack or choice by cross-validation, not alone.
     """
 
     name: ClassVar[str] = "mixture"

@@ -14,15 +14,15 @@ _SAME = 1e-9
 
 
 def stacking_weights(means: Array, targets: Array, pull: float) -> Array:
-    """Weights on the simplex that maximise the log score of votes left out, shrunk to equal weights.
+    """Weights on the simplex that maximise the log score of held-out votes, shrunk to equal weights.
 
     max_w  sum_i t_i . log(sum_m w_m p_mi) + (pull / M) sum_m log w_m,   w on the simplex
 
     (Yao et al. 2018; the second term is a Dirichlet prior of `pull` votes.) means: methods x cuts x labels. Methods
-    that predict the same share one weight, so a copy of a method moves nothing.
+    with equal predictions share one weight, so a copy of a method changes nothing.
     """
     which = _alike(means)
-    first = [int(np.flatnonzero(which == one)[0]) for one in range(int(which.max()) + 1)]
+    first = [int(np.flatnonzero(which == group)[0]) for group in range(int(which.max()) + 1)]
     weights = _weights(means[first], targets, pull)
     return np.asarray((weights / np.bincount(which))[which])
 
@@ -47,7 +47,7 @@ def _weights(means: Array, targets: Array, pull: float) -> Array:
 
 
 def _alike(means: Array) -> np.ndarray:
-    """A number for each method, the same for those that predict the same."""
+    """A number for each method, equal for methods with equal predictions."""
     which = np.zeros(len(means), dtype=np.int64)
     seen: list[int] = []
     for method in range(len(means)):
@@ -68,15 +68,15 @@ def mixed(means: Array, strengths: Array, weights: Array) -> tuple[Array, Array]
 
 
 def rescaled(strength: Array, given: Array, scale: float) -> Array:
-    """n + s (S - n): the strength with what it claims beyond its n votes scaled; as it is where it claims no more."""
+    """n + s (S - n): the strength with its excess over the n votes scaled; unchanged if there is no excess."""
     return np.asarray(strength + (scale - 1.0) * np.maximum(strength - given, 0.0))
 
 
 def strength_scale(mean: Array, strength: Array, given: Array, left: Array, mass: Array) -> float:
-    """The scale s that maximises the Dirichlet-multinomial likelihood of the votes left out.
+    """The scale s that maximises the Dirichlet-multinomial likelihood of the held-out votes.
 
-    max_s  sum_i m_i log DM(n_i | rescaled(S_i, s) p_i) - (log s)^2 / (2 .5^2), over cuts that leave out two votes or
-    more: one vote alone says nothing of a strength. 1 where there is no such cut.
+    max_s  sum_i m_i log DM(n_i | rescaled(S_i, s) p_i) - (log s)^2 / (2 .5^2), over cuts with two held-out votes or
+    more: a single vote has no information about a strength. 1 if there is no such cut.
     """
     from scipy.optimize import minimize_scalar
     from scipy.special import gammaln
@@ -98,7 +98,7 @@ def strength_scale(mean: Array, strength: Array, given: Array, left: Array, mass
 
 
 def share_of_second(first: Array, second: Array, targets: Array, doubt: float) -> float:
-    """The share v of the second forecast that maximises the log score, drawn to 0.
+    """The share v of the second forecast that maximises the log score, shrunk to 0.
 
     max_v  sum_i t_i . log((1 - v) p_i + v q_i) + doubt log(1 - v)
     """
@@ -108,5 +108,5 @@ def share_of_second(first: Array, second: Array, targets: Array, doubt: float) -
         pooled = np.maximum((1.0 - share) * first + share * second, 1e-300)
         return -float((targets * np.log(pooled)).sum()) - doubt * float(np.log1p(-share))
 
-    found = minimize_scalar(loss, bounds=(0.0, 0.9999), method="bounded", options={"xatol": 1e-6})
-    return float(found.x)
+    result = minimize_scalar(loss, bounds=(0.0, 0.9999), method="bounded", options={"xatol": 1e-6})
+    return float(result.x)

@@ -1,4 +1,4 @@
-"""The default: several methods stacked, in two levels, by votes left out; proxies count only where they show it."""
+"""The default: several methods stacked in two levels by held-out votes; proxies count only if they help."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ from alm_proxies.seeds import generator
 from alm_proxies.tables import Finding, Utterances, Votes
 
 TUNE_ROWS = 3_000
-"""More utterances than these are stacked on a seeded sample of them."""
+"""With more utterances than this, the stack is learned on a seeded sample of them."""
 FEWEST = 20
-"""Utterances with human votes below which nothing is stacked."""
+"""The lowest number of utterances with human votes for a stack."""
 _SMALLEST = 0.05
-"""Methods of less weight are left out."""
+"""Methods of lower weight are left out."""
 
 
 class Stack(Estimator):
-    """Stacking of predictive distributions (Yao et al. 2018) in two levels, then one Dirichlet an utterance.
+    """Stacking of predictive distributions (Yao et al. 2018) in two levels, then one Dirichlet per utterance.
 
     p = v sum_m w_m p_m(with proxies) + (1 - v) sum_m u_m p_m(without),   S = n + s (S' - n)
 
-    Every utterance's votes are cut in two, n given and the rest left out, n = 0 .. k - 1; p_m of a cut comes from a fit
-    to other speakers. w and u maximise the log score of the votes left out, drawn to equal over methods (a method's
-    sizes are averaged first). An utterance counts the same over all its cuts, and the weights are used at k as they
-    are. v is drawn to 0, and is 0 unless a paired one-sided t-test over speakers says that proxies help. S' is the
-    strength of the mixture; s scales what it claims beyond the n votes themselves, by maximum Dirichlet-multinomial
-    likelihood of cuts that leave out two votes or more. Utterances without any proxy are
-    given the level without proxies. Where raters are known by name, `raters` joins the methods of a level if the same
-    test says that it helps there. Proxies that know of the human votes (`leaking`) do not count.
+    Every utterance's votes are split, n given and the rest held out, n = 0 .. k - 1; p_m of a cut comes from a fit to
+    other speakers. w and u maximise the log score of the held-out votes, shrunk to equal weights (a method's sizes are
+    averaged first). Every utterance has the same total weight over its cuts, and the weights are used unchanged at k. v
+    is shrunk to 0, and is 0 unless a paired one-sided t-test over speakers shows that proxies help. S' is the strength
+    of the mixture; s scales its excess over the n votes, by maximum Dirichlet-multinomial likelihood of cuts with two
+    held-out votes or more. Utterances without any proxy use the level without proxies. If raters are known by name,
+    `raters` is added to the methods of a level if the same test shows that it helps there. Proxies that depend on the
+    human votes (`leaking`) do not count.
     """
 
     name: ClassVar[str] = "auto"
@@ -64,7 +64,7 @@ class Stack(Estimator):
         self.without = tuple(without)
 
     def fit(self, votes: Votes | Counts, speakers: Mapping[str, str] | None = None) -> Self:
-        """Learn from human votes and proxies; folds keep speakers (utterance id -> name) whole, where given."""
+        """Learn from human votes and proxies; folds are speaker-disjoint if speakers are given."""
         if speakers is not None and isinstance(votes, Votes):
             table = pl.DataFrame({"utterance_id": list(speakers), "speaker": list(speakers.values())})
             votes = counts_of(votes, utterances=Utterances.of(table))
@@ -119,24 +119,24 @@ class Stack(Estimator):
             beside = [member.posterior(member.aligned(part)) for _, member in self.members_]
             level = np.array([self.share_ * weight for weight, _ in self.members_])
             pooled, matched = mixed(
-                np.concatenate([np.stack([one.mean for one in beside]), means[:, seen]]),
-                np.concatenate([np.stack([one.concentration for one in beside]), strengths[:, seen]]),
+                np.concatenate([np.stack([posterior.mean for posterior in beside]), means[:, seen]]),
+                np.concatenate([np.stack([posterior.concentration for posterior in beside]), strengths[:, seen]]),
                 np.concatenate([level, (1.0 - self.share_) * weights]),
             )
             mean[seen], strength[seen] = pooled, rescaled(matched, votes[seen], self.learned_.beside.scale)
         return Posterior(mean, strength)
 
     def _alone(self, counts: Counts) -> tuple[Array, Array]:
-        """Means and strengths of the members without proxies: made once for equal human votes."""
+        """Means and strengths of the members without proxies, computed once for equal human votes."""
         distinct, which = unique_rows(counts.human)
         rows = np.arange(len(distinct), dtype=np.int64)
         part = counts.only(()).rows(rows).with_human(distinct)
         means, strengths = [], []
         for _, member in self.members_without_:
             named = isinstance(member, KnownRaters) and counts.raters is not None
-            one = member.posterior(member.aligned(counts.only(()) if named else part))
-            means.append(one.mean if named else one.mean[which])
-            strengths.append(one.concentration if named else one.concentration[which])
+            posterior = member.posterior(member.aligned(counts.only(()) if named else part))
+            means.append(posterior.mean if named else posterior.mean[which])
+            strengths.append(posterior.concentration if named else posterior.concentration[which])
         return np.stack(means), np.stack(strengths)
 
     def words(self) -> str:
@@ -163,7 +163,7 @@ class Stack(Estimator):
         context = int(learned.trials["context"][0])
         best = learned.beside if learned.beside is not None and self.share_ else learned.alone
         message = (
-            f"the stack is {self.words()}: {best.loss:.4f} nats a human vote left out, {context} of the others given; "
+            f"the stack is {self.words()}: {best.loss:.4f} nats per held-out vote, {context} of the others given; "
             f"{learned.fits} fits, folds by {learned.by}"
         )
         findings = [Finding.of("chosen", message)]
@@ -171,15 +171,15 @@ class Stack(Estimator):
             gap = learned.raters
             verdict = "count" if learned.raters_count else "do not count"
             message = (
-                f"raters by name {verdict}: with what each one's votes are worth {gap.estimate:+.4f} nats a vote left "
-                f"out ({gap.low:+.4f} to {gap.high:+.4f}) against votes that all count the same"
+                f"raters by name {verdict}: with a weight for each rater {gap.estimate:+.4f} nats per held-out "
+                f"vote ({gap.low:+.4f} to {gap.high:+.4f}) against equal weights"
             )
             findings.append(Finding.of("known_raters", message))
         if learned.test is not None and not self.share_:
             test = learned.test
             message = (
-                f"the proxies are switched off: with them {test.estimate:+.4f} nats a vote left out "
-                f"({test.low:+.4f} to {test.high:+.4f}), no gain that a one-sided test over speakers shows"
+                f"the proxies are switched off: with them {test.estimate:+.4f} nats per held-out vote "
+                f"({test.low:+.4f} to {test.high:+.4f}), no significant gain in a one-sided test over speakers"
             )
             findings.append(Finding.of("proxies", message))
         if learned.gains:
@@ -188,8 +188,8 @@ class Stack(Estimator):
                 f"{n} given {gain.estimate:+.4f} ({gain.low:+.4f} to {gain.high:+.4f})" for n, gain in each
             )
             message = (
-                f"the proxies count: nats a human vote left out, by how many others are given: {shown}. "
-                "beside all votes of an utterance it is usually smaller still, which only held-out votes can show"
+                f"the proxies count: nats per held-out human vote, by the number of votes given: {shown}. "
+                "with all votes of an utterance given the gain is usually smaller, which only `evaluate` can show"
             )
             findings.append(Finding.of("proxies", message))
             dropped = [name for name in names if name not in self.proxies_]
@@ -200,23 +200,23 @@ class Stack(Estimator):
 
 
 def _unproven(names: Names) -> Learned:
-    """Without enough utterances to learn from: `weighted`, which counts proxies by its weak prior, or `human`."""
+    """The method for too few utterances: `weighted`, which counts proxies by its weak prior, or `human`."""
     alone = Level({"human": 1.0}, 0.0 if names else 1.0, 1.0, float("nan"))
     beside = Level({"weighted": 1.0}, 1.0, 1.0, float("nan")) if names else None
     return Learned(alone, beside, None, (), names, table_of([]), "", 0)
 
 
 def _folds_unknown(counts: Counts) -> list[Finding]:
-    """A finding where a proxy was trained in folds that cannot be told for these utterances."""
+    """A finding if a proxy was trained in folds that are not known for these utterances."""
     if counts.folds is None or counts.folds.fold is not None:
         return []
-    message = "was trained in folds that are not known of most of these utterances, so the fit made folds of its own"
+    message = "was trained in folds that are not known for most of these utterances, so the fit made its own"
     fix = "Give the utterances file with the speakers that it was trained on."
     return [Finding.of("folds_unknown", message, fix, where=counts.folds.annotator)]
 
 
 def _kept(weights: Mapping[str, float]) -> dict[str, float]:
-    least = min(_SMALLEST, max(weights.values()))  # of very many methods each may have little
+    least = min(_SMALLEST, max(weights.values()))  # with very many methods each may have a low weight
     kept = {name: weight for name, weight in weights.items() if weight >= least}
     total = sum(kept.values())
     return {name: weight / total for name, weight in kept.items()}

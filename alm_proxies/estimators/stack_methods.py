@@ -13,7 +13,7 @@ from alm_proxies.estimators.loglinear import Loglinear
 from alm_proxies.estimators.mixture import Mixture
 
 MEMBER_ROWS = 20_000
-"""More utterances than these are fitted on a seeded sample of them."""
+"""With more utterances than this, a method is fitted on a seeded sample of them."""
 _TOLERANCE = 1e-6
 Maker = Callable[[int], Estimator]
 
@@ -24,9 +24,9 @@ class Method:
 
     name: str
     makers: tuple[Maker, ...]
-    """Each is given the seed."""
+    """Constructors of the method's sizes; each takes the seed."""
     by_rater: bool = False
-    """Needs raters by name, and counts only where votes left out show that it helps."""
+    """Needs raters by name, and counts only if held-out votes show that it helps."""
 
 
 def _gated(classes: int, penalty: float) -> Maker:
@@ -37,13 +37,13 @@ WITHOUT = (
     Method("dirichlet", (lambda _: Dirichlet(),)),
     Method("gated", (_gated(8, 0.01), _gated(16, 0.01))),
 )
-"""Methods of human votes alone."""
+"""Methods without proxies."""
 WITH = (
     Method("weighted", (lambda _: Weighted(),)),
     Method("loglinear", (lambda seed: Loglinear(seed=seed, rows=MEMBER_ROWS, tolerance=_TOLERANCE),)),
     Method("gated", (_gated(8, 0.003), _gated(16, 0.01))),
     Method("mixture", (lambda seed: Mixture(16, seed=seed, rows=MEMBER_ROWS, tolerance=_TOLERANCE),)),
 )
-"""Methods of human votes and proxies."""
+"""Methods with proxies."""
 RATERS = Method("raters", (lambda seed: KnownRaters(seed=seed, tolerance=_TOLERANCE),), by_rater=True)
-"""The method that joins those of either level where raters are known."""
+"""The method added to both levels if raters are known."""

@@ -1,4 +1,4 @@
-"""What a stack learns from votes left out: weights, whether proxies count and how much, the scale of the strength."""
+"""Cross-validation of a stack: weights, the test of the proxies and their share, and the scale of the strength."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from alm_proxies.interval import Interval
 from alm_proxies.progress import Progress
 
 PULL = 15.0
-"""Votes by which weights are drawn to equal over methods."""
+"""Strength, in votes, of the shrinkage to equal weights."""
 DOUBT = 5.0
-"""Votes by which the weight between the two levels is drawn to `without proxies`."""
+"""Strength, in votes, of the shrinkage to `without proxies`."""
 LEVEL = 0.05
-"""The chance that worthless proxies pass the one-sided test."""
+"""The level of the one-sided test: the probability that worthless proxies pass."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gain:
-    """The log loss a vote left out with proxies less that without, beside a number of given votes."""
+    """The log loss per held-out vote with proxies minus without, for a number of given votes."""
 
     context: int
     interval: Interval
@@ -39,36 +39,36 @@ class Gain:
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """One level: its methods' weights, and how it did in folds that had no part in them."""
+    """One level: its methods' weights, and its loss in folds not used for them."""
 
     weights: dict[str, float]
     share: float
-    """Of the stack."""
+    """The level's share of the stack."""
     scale: float
-    """Of the strength beyond the votes given, where labels rest on this level."""
+    """The scale of the strength beyond the given votes, for labels of this level."""
     loss: float
-    """Log loss a vote left out, all others given, in outer folds."""
+    """Log loss per held-out vote with all others given, in outer folds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """All that a stack learns beside its members."""
+    """The learned state of a stack, except its members."""
 
     alone: Level
     beside: Level | None
     """The level with proxies; None where there are none."""
     test: Interval | None
-    """With proxies less without, over all contexts: what decides whether proxies count."""
+    """The loss with proxies minus without, over all contexts; it decides whether proxies count."""
     gains: tuple[Gain, ...]
-    """By the number of votes given, in outer folds."""
+    """The gain by the number of votes given, in outer folds."""
     proxies: Names
-    """Those that stay beside the others."""
+    """The proxies that remain after screening."""
     trials: pl.DataFrame
     by: str
-    """What the folds keep whole."""
+    """The unit of the folds, such as speakers."""
     fits: int
     raters: Interval | None = None
-    """With the method that knows raters by name less without it; None where there is none."""
+    """The loss with the method of raters by name minus without it; None if there is none."""
     raters_count: bool = False
 
 
@@ -82,14 +82,14 @@ class _Side:
     strengths: Array
     weights: Array
     outer: Array
-    """Cuts x labels, pooled by weights that the cut's own fold had no part in."""
+    """Cuts x labels, pooled by weights learned without the cut's own fold."""
     raters: Interval | None = None
-    """With the methods that know raters less without them."""
+    """The loss with the methods of raters by name minus without them."""
     raters_count: bool = False
 
 
 class Trial:
-    """The predictions fold by fold, and all that is learned from them."""
+    """The predictions of every fold, and the state learned from them."""
 
     def __init__(self, counts: Counts, names: Names, *, folds: int, seed: int, assumed: bool) -> None:
         self.by = "speakers" if counts.speakers_known else "utterances (speakers are not known)"
@@ -116,8 +116,8 @@ class Trial:
             alone = self._side(without, [()] * self.folds, every, progress)
             some, kept = None, self.names
             if self.seen.any():
-                # each fold's proxies are chosen by the other folds, as its weights are
-                by_fold = [self.screening.kept(self.names, self.fold != one) for one in range(self.folds)]
+                # each fold's proxies, like its weights, are chosen on the other folds
+                by_fold = [self.screening.kept(self.names, self.fold != fold) for fold in range(self.folds)]
                 kept = self.screening.kept(self.names, np.ones(len(self.counts), dtype=np.bool_))
                 some = self._side(methods, by_fold, self.seen, progress)
         scale = self._scale(alone.means, alone.strengths, alone.weights, every)
@@ -156,7 +156,7 @@ class Trial:
         )
 
     def _side(self, methods: Sequence[Method], by_fold: Sequence[Names], rows: Rows, progress: Progress) -> _Side:
-        """Predictions of every method for every cut, and its weights by the cuts of `rows`."""
+        """Predictions of every method for every cut, and its weights learned on the cuts of `rows`."""
         parts = []
         for method in methods:
             each = [self._predictions(make, by_fold) for make in method.makers]
@@ -168,18 +168,18 @@ class Trial:
         side = self._pooled(tuple(methods), means, strengths, rows)
         if not 0 < len(crowd) < len(methods):
             return side
-        # raters by name count where votes left out show it, so that a crowd they say nothing of costs nothing
-        plain = self._pooled(tuple(methods[one] for one in crowd.tolist()), means[crowd], strengths[crowd], rows)
+        # raters by name count only if held-out votes show a gain, so a crowd without rater effects loses nothing
+        plain = self._pooled(tuple(methods[member] for member in crowd.tolist()), means[crowd], strengths[crowd], rows)
         test = self._paired(side.outer, plain.outer, rows)
         counts = _helps(test, len(np.unique(self.counts.speakers[self.cuts.rows[rows]])))
         return replace(side if counts else plain, raters=test, raters_count=counts)
 
     def _pooled(self, methods: tuple[Method, ...], means: Array, strengths: Array, rows: Rows) -> _Side:
-        """The methods with their weights, those of a fold learned without it."""
+        """The methods with their weights; the weights for a fold are learned without it."""
         weights = stacking_weights(means[:, rows], self.targets[rows], PULL)
         outer = np.zeros(means.shape[1:])
-        for one in range(self.folds):
-            others, own = rows & (self.cut_fold != one), self.cut_fold == one
+        for fold in range(self.folds):
+            others, own = rows & (self.cut_fold != fold), self.cut_fold == fold
             outer[own] = np.tensordot(stacking_weights(means[:, others], self.targets[others], PULL), means[:, own], 1)
         return _Side(methods, means, strengths, weights, outer)
 
@@ -187,9 +187,9 @@ class Trial:
         """Mean and strength of every cut by fits to the other folds, each with its fold's proxies."""
         means = np.zeros((len(self.cuts), len(self.counts.labels)))
         strengths = np.ones(len(self.cuts))
-        for one, names in enumerate(by_fold):
+        for fold, names in enumerate(by_fold):
             counts = self.counts.only(names)
-            train, own = np.flatnonzero(self.fold != one), np.flatnonzero(self.cut_fold == one)
+            train, own = np.flatnonzero(self.fold != fold), np.flatnonzero(self.cut_fold == fold)
             estimator = make(self.seed).fit(counts.rows(train.astype(np.int64)))
             given_by = None
             if self.cuts.raters is not None:
@@ -207,10 +207,10 @@ class Trial:
         return self._losses(mean, self.seen)
 
     def _together(self, alone: _Side, some: _Side) -> Array:
-        """Both levels pooled, by a share that the cut's own fold had no part in."""
+        """Both levels pooled by a share learned without the cut's own fold."""
         pooled = alone.outer.copy()
-        for one in range(self.folds):
-            others, own = self.seen & (self.cut_fold != one), self.seen & (self.cut_fold == one)
+        for fold in range(self.folds):
+            others, own = self.seen & (self.cut_fold != fold), self.seen & (self.cut_fold == fold)
             share = share_of_second(alone.outer[others], some.outer[others], self.targets[others], DOUBT)
             pooled[own] = share * some.outer[own] + (1.0 - share) * alone.outer[own]
         return pooled
@@ -230,7 +230,7 @@ class Trial:
         )
 
     def _losses(self, mean: Array, rows: Rows) -> Losses:
-        """Log loss of the votes left out, for each utterance."""
+        """Log loss of the held-out votes for each utterance."""
         targets = self.targets[rows]
         each = -(targets * np.log(np.maximum(mean[rows], 1e-300))).sum(1)
         where, n = self.cuts.rows[rows], len(self.counts)
@@ -240,7 +240,9 @@ class Trial:
         return paired(self._losses(first, rows), self._losses(second, rows), self.counts.speakers)
 
     def _table(self, alone: _Side, some: _Side | None, share: float) -> pl.DataFrame:
-        """Every method of both levels, and the levels, where all votes but one are given; weights of the whole."""
+        """The loss of every method of both levels, and of the levels, with all votes but one given; weights of the full
+        stack.
+        """
         rows: list[tuple[object, ...]] = []
         for side, level in ((alone, 1.0 - share), (some, share)):
             if side is None:
@@ -261,13 +263,13 @@ class Trial:
         return table_of(rows)
 
     def _each_proxy(self) -> list[tuple[object, ...]]:
-        """Rows for the cheap method with all proxies but one: what each adds, over all contexts."""
+        """Rows of the cheap method with all proxies but one: the gain of each proxy, over all contexts."""
         every = np.ones(len(self.counts), dtype=np.bool_)
         rows: list[tuple[object, ...]] = []
-        for one in self.names:
-            fewer = [name for name in self.names if name != one]
-            gap, loss = self.screening.adds(self.names, one, every), self.screening.losses(tuple(fewer)).mean
-            rows.append((f"loglinear less {one}", fewer, None, loss, -gap.estimate, -gap.high, -gap.low, 0.0))
+        for proxy in self.names:
+            fewer = [name for name in self.names if name != proxy]
+            gap, loss = self.screening.adds(self.names, proxy, every), self.screening.losses(tuple(fewer)).mean
+            rows.append((f"loglinear less {proxy}", fewer, None, loss, -gap.estimate, -gap.high, -gap.low, 0.0))
         return rows
 
 

@@ -1,4 +1,4 @@
-"""The ceiling: where some utterances have dense human votes, learn from them what few votes and proxies predict."""
+"""Supervised fusion from utterances with dense human votes: an upper bound for the methods without them."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _DENSE_NEEDED = 50
 
 
 class Supervised(Estimator):
-    """Softmax regression of dense human votes on few of them and the proxies.
+    """Softmax regression of dense human votes on a few of them and the proxies.
 
     p = softmax(b + B z), z = (log and plain smoothed shares of `votes` human votes, the gate's proxy features). Each
     dense utterance gives `repeats` random draws of `votes` votes as input, the rest of its votes as target; max of
     their log-likelihood - N penalty |B|^2 / 2. Concentration: one strength about p by maximum Dirichlet-multinomial
-    likelihood of the targets. Stacked generalisation (Wolpert 1992), supervised: it needs what sparse data lack.
+    likelihood of the targets. Stacked generalisation (Wolpert 1992), supervised: it needs dense votes.
     """
 
     name: ClassVar[str] = "supervised"
@@ -69,7 +69,7 @@ class Supervised(Estimator):
         self.settled(result)
 
     def posterior(self, counts: Counts) -> Posterior:
-        """The regression's mean, and the one strength learned about it."""
+        """The mean of the regression, and the learned strength."""
         inputs = self._inputs(counts.human, self.features_.of(counts)) - self.centre_
         mean = softmax(inputs @ self.slope_ + self.bias_)
         return Posterior(mean, np.full(len(mean), self.strength_))
@@ -80,13 +80,13 @@ class Supervised(Estimator):
 
 
 def too_sparse(dense: int, votes: int = 3) -> InputError:
-    """The error for human votes of which too few are dense."""
+    """The error for too few utterances with dense human votes."""
     message = f"only {dense} utterances have {votes + _MORE_VOTES} whole human votes or more"
     return InputError(message, where="votes", fix="`supervised` learns from dense votes: use gated or auto.")
 
 
 class _Objective:
-    """Penalised negative log-likelihood a target vote of the softmax regression, and its gradient."""
+    """Penalised negative log-likelihood of the softmax regression per target vote, and its gradient."""
 
     def __init__(self, inputs: Array, targets: Array, penalty: float) -> None:
         self.inputs, self.targets, self.penalty = inputs, targets, penalty
@@ -115,7 +115,9 @@ def _strength(mean: Array, targets: Array) -> float:
     def loss(log_strength: float) -> float:
         strength = np.exp(log_strength)
         alpha = strength * mean
-        made = (gammaln(targets + alpha) - gammaln(alpha)).sum() + (gammaln(strength) - gammaln(strength + votes)).sum()
-        return -float(made)
+        likelihood = (gammaln(targets + alpha) - gammaln(alpha)).sum() + (
+            gammaln(strength) - gammaln(strength + votes)
+        ).sum()
+        return -float(likelihood)
 
     return float(np.exp(minimize_scalar(loss, bounds=(-2.0, 7.0), method="bounded").x))

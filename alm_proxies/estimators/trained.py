@@ -1,4 +1,4 @@
-"""Proxies that were trained on human votes: those that saw the very votes are refused, the folds of others are kept."""
+"""Proxies trained on human votes: those that saw the same votes are refused, the folds of others are kept."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from alm_proxies.tables import About, Utterances
 
 Index = NDArray[np.int64]
 _NEEDED = 0.5
-"""The share of the utterances whose fold must be known."""
+"""The share of the utterances that must have a known fold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class ProxyFolds:
 
     annotator: str
     fold: Index | None
-    """-1 where it is not known; None where it is not known of most: a fit then makes folds of its own."""
+    """Fold of each utterance, -1 if not known; None if most are not known: a fit then makes its own folds."""
 
     def rows(self, rows: NDArray[np.int64]) -> ProxyFolds:
         """The same for some utterances."""
@@ -31,12 +31,12 @@ class ProxyFolds:
 
 
 def refuse_trained(annotators: Iterable[str], about: About) -> None:
-    """Refuse proxies whose card says that they were trained on the human votes of the utterances they vote on."""
+    """Raise for proxies with metadata saying that they were trained on the human votes of the same utterances."""
     for name in sorted(annotators):
         card = about.annotators.get(name)
         if card is not None and card.trained_on_these_votes == "yes":
             raise InputError(
-                f"the proxy {name!r} was trained on the human votes that it stands beside: it would count them twice",
+                f"the proxy {name!r} was trained on the human votes that it is fused with: it would count them twice",
                 where="votes",
                 fix="Give votes of models trained without the utterance's speaker (out_of_fold), or leave it out.",
             )
@@ -45,7 +45,7 @@ def refuse_trained(annotators: Iterable[str], about: About) -> None:
 def folds_of_proxies(
     annotators: Iterable[str], about: About, ids: pl.Series, utterances: Utterances | None
 ) -> ProxyFolds | None:
-    """The folds of the first proxy that brings some, by speaker or, where speakers are not known, by utterance."""
+    """The folds of the first proxy that has folds, by speaker or, if speakers are not known, by utterance."""
     for name in sorted(annotators):
         card = about.annotators.get(name)
         if card is None or not card.folds:
@@ -59,16 +59,16 @@ def folds_of_proxies(
         table = pl.DataFrame({"key": list(card.folds), "fold": list(card.folds.values())}, schema=schema)
         if len(table.filter(pl.col("key").is_in(keys["key"].unique().implode()))) == 0:
             keys = keys.with_columns(key=pl.col("utterance_id"))
-        found = keys.join(table, on="key", how="left", maintain_order="left")["fold"]
-        if found.null_count() > _NEEDED * len(found):
+        folds = keys.join(table, on="key", how="left", maintain_order="left")["fold"]
+        if folds.null_count() > _NEEDED * len(folds):
             return ProxyFolds(name, None)
-        if "speaker" in keys.columns and _parted(keys["speaker"], found):
+        if "speaker" in keys.columns and _parted(keys["speaker"], folds):
             return ProxyFolds(name, None)
-        return ProxyFolds(name, found.fill_null(-1).to_numpy().astype(np.int64))
+        return ProxyFolds(name, folds.fill_null(-1).to_numpy().astype(np.int64))
     return None
 
 
 def _parted(speakers: pl.Series, fold: pl.Series) -> bool:
-    """Whether some speaker is in several folds: these folds cannot keep speakers whole."""
+    """Whether some speaker is in several folds, so that the folds are not speaker-disjoint."""
     known = pl.DataFrame({"speaker": speakers, "fold": fold}).drop_nulls()
     return bool(known.group_by("speaker").agg(pl.col("fold").n_unique() > 1)["fold"].any())

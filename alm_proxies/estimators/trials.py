@@ -1,4 +1,4 @@
-"""Trials on left-out human votes: folds by speaker, losses, paired intervals, and worth in human votes."""
+"""Cross-validation on human votes: folds by speaker, losses, paired intervals, and worth in human votes."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ class Losses:
 
     @property
     def mean(self) -> float:
-        """Log loss a left-out vote."""
+        """Log loss per held-out vote."""
         return float(self.loss.sum() / max(self.votes.sum(), 1e-12))
 
 
 def folds_of(counts: Counts, folds: int, seed: int) -> Index:
-    """A fold for each utterance: speakers stay whole and folds of like size; utterances where speakers are unknown.
+    """The fold of each utterance: speaker-disjoint and of similar size; by utterance if speakers are not known.
 
-    Where a proxy was trained in folds these are taken, whatever their number: the utterances of a fold were heard by
-    one model, whose peculiarities are then never learned on some of them and scored on others.
+    If a proxy was trained in folds, these are used, whatever their number: the utterances of a fold have votes of one
+    model, whose peculiarities are then never learned on some of them and scored on others.
     """
     rng = generator(seed, "folds")
     groups, group, size = np.unique(counts.speakers, return_inverse=True, return_counts=True)
@@ -56,15 +56,15 @@ def folds_of(counts: Counts, folds: int, seed: int) -> Index:
         folds = given
     load = np.bincount(fold[fold >= 0], weights=size[fold >= 0], minlength=folds).astype(np.float64)
     order = rng.permutation(len(groups))
-    for one in order[np.argsort(-size[order], kind="stable")]:
-        if fold[one] < 0:
-            fold[one] = int(np.argmin(load))
-            load[fold[one]] += size[one]
+    for member in order[np.argsort(-size[order], kind="stable")]:
+        if fold[member] < 0:
+            fold[member] = int(np.argmin(load))
+            load[fold[member]] += size[member]
     return np.asarray(fold[group], dtype=np.int64)
 
 
 def score(estimator: Estimator, counts: Counts, left: LeftOut) -> Losses:
-    """Log loss of left-out votes given the other votes of their utterance and its proxies."""
+    """Log loss of held-out votes given the other votes of their utterance and its proxies."""
     beside = counts.rows(left.rows).with_human(left.contexts)
     mean = estimator.posterior(estimator.aligned(beside)).mean
     loss = -(left.targets * np.log(np.maximum(mean, 1e-300))).sum(1) * left.mass
@@ -73,23 +73,23 @@ def score(estimator: Estimator, counts: Counts, left: LeftOut) -> Losses:
 
 
 def cross_validate(make: Callable[[int], Estimator], counts: Counts, fold: Index) -> tuple[Losses, list[Estimator]]:
-    """Losses of left-out votes of each fold under a fit to the others, and the fits; `make` is given the fold."""
+    """Losses of the held-out votes of each fold under a fit to the others, and the fits; `make` takes the fold."""
     loss, votes = np.zeros(len(counts)), np.zeros(len(counts))
     fits = []
-    for one in range(int(fold.max()) + 1):
-        train, test = np.flatnonzero(fold != one), np.flatnonzero(fold == one)
+    for held_out_fold in range(int(fold.max()) + 1):
+        train, test = np.flatnonzero(fold != held_out_fold), np.flatnonzero(fold == held_out_fold)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotConvergedWarning)
-            estimator = make(one).fit(counts.rows(train))
+            estimator = make(held_out_fold).fit(counts.rows(train))
         part = counts.rows(test)
-        made = score(estimator, part, part.left_one_out())
-        loss[test], votes[test] = made.loss, made.votes
+        losses = score(estimator, part, part.left_one_out())
+        loss[test], votes[test] = losses.loss, losses.votes
         fits.append(estimator)
     return Losses(loss, votes), fits
 
 
 def paired(first: Losses, second: Losses, groups: Index) -> Interval:
-    """Loss a vote of the first less that of the second, with a t-interval over groups (speakers).
+    """Loss per vote of the first minus that of the second, with a t-interval over groups (speakers).
 
     The groups are clusters of a ratio estimate: se^2 = G / (G - 1) sum_g (d_g - mean v_g)^2 / (sum_g v_g)^2.
     """
@@ -112,7 +112,7 @@ def paired(first: Losses, second: Losses, groups: Index) -> Interval:
 
 @dataclass(frozen=True, slots=True)
 class Worth:
-    """How many human votes reach the loss of the fused labels: votes = low = high = inf reads "> most"."""
+    """Worth in human votes: the number of human votes that reach the loss of the fused labels; inf means "> most"."""
 
     votes: float
     low: float
@@ -122,7 +122,7 @@ class Worth:
     utterances: int
 
     def words(self, given: int) -> str:
-        """The worth of the proxies beyond the human votes that were fused with them."""
+        """Text of the proxies' worth beyond the human votes fused with them."""
         if not np.isfinite(self.votes):
             return f"more than {self.most - given} human vote{'s' if self.most - given != 1 else ''}"
         high = f"{self.high - given:.1f}" if np.isfinite(self.high) else f"> {self.most - given}"
@@ -140,9 +140,10 @@ def worth_in_votes(
 ) -> dict[str, Worth]:
     """The human votes N at which the human-only learning curve of the same estimator reaches the fused loss.
 
-    `curve` holds the losses of fits to k human votes alone, on the same held-out votes as `fused`. The curve is made
-    to fall (isotonic, as more votes cannot hurt on average) and read linearly between its points; beyond its last
-    point the answer is inf, before its first the first. Overall, and for each stratum given; bootstrap over speakers.
+    `curve` has the losses of fits to k human votes only, on the same held-out votes as `fused`. The curve is made
+    non-increasing (isotonic regression, as more votes cannot hurt on average) and interpolated linearly; beyond its
+    last point the result is inf, before its first point the first. Overall, and for each stratum given; bootstrap over
+    speakers.
     """
     ks = sorted(curve)
     if len(ks) < 2:
@@ -152,24 +153,28 @@ def worth_in_votes(
     weights = rng.multinomial(speaker.max() + 1, np.full(speaker.max() + 1, 1 / (speaker.max() + 1)), size=draws)
     weights = np.concatenate([np.ones((1, speaker.max() + 1)), weights])
     names = np.asarray(strata) if strata is not None else None
-    found = {"all": np.ones(len(speaker), dtype=bool)}
+    rows_by_stratum = {"all": np.ones(len(speaker), dtype=bool)}
     if names is not None:
-        found |= {str(name): names == name for name in np.unique(names)}
-    made = {}
-    for name, rows in found.items():
-        sums = [summed(speaker[rows], one.loss[rows], weights.shape[1]) for one in (*(curve[k] for k in ks), fused)]
+        rows_by_stratum |= {str(name): names == name for name in np.unique(names)}
+    worth = {}
+    for name, rows in rows_by_stratum.items():
+        sums = [
+            summed(speaker[rows], scored.loss[rows], weights.shape[1]) for scored in (*(curve[k] for k in ks), fused)
+        ]
         votes = summed(speaker[rows], fused.votes[rows], weights.shape[1])
         total = weights @ votes
         kept = total > 0
         losses = (weights[kept] @ np.stack(sums, axis=1)) / total[kept][:, None]
         read = np.array([votes_reaching(ks, row[:-1], row[-1]) for row in losses])
         low, high = (np.quantile(read[1:], q, method="nearest") for q in (0.025, 0.975))
-        made[name] = Worth(float(read[0]), float(low), float(high), ks[-1], int(rows.sum()))
-    return made
+        worth[name] = Worth(float(read[0]), float(low), float(high), ks[-1], int(rows.sum()))
+    return worth
 
 
 def votes_reaching(ks: Sequence[float], losses: Array, target: float) -> float:
-    """The number of votes at which a learning curve reaches a loss; inf beyond its end, its first point before that."""
+    """The number of votes at which a learning curve reaches a loss; inf beyond its end, its first point before its
+    start.
+    """
     falling = _falling(losses)
     if target < falling[-1]:
         return float("inf")
@@ -197,22 +202,22 @@ def _falling(losses: Array) -> Array:
 def influence(
     estimator: Estimator, votes: Votes, utterance_id: str, read: Callable[[Votes], Counts] = counts_of
 ) -> pl.DataFrame:
-    """What each annotator does to one label: rows annotator, source, votes, moved, concentration, p_<label>.
+    """The influence of each annotator on one label: rows annotator, source, votes, moved, concentration, p_<label>.
 
-    p_<label> and concentration are those of the label with the annotator left out, less those with it; moved is the
-    total variation distance between the two. `read` makes counts of votes as the fit did. An annotator whose votes
-    are a copy of another's counted nothing in the fit, and moves nothing here.
+    p_<label> and concentration are those of the label without the annotator minus those with it; moved is the total
+    variation distance between the two. `read` turns votes into counts like the fit. A copy of another annotator did not
+    count in the fit, and has no influence.
     """
     frame = votes.frame.filter(pl.col("utterance_id") == utterance_id)
     if not frame.height:
         raise InputError(f"there is no vote for {utterance_id!r}", where="votes", fix="Check the utterance id.")
 
-    copies = [found.where for found in read(votes).findings if found.kind == "copied_annotator"]
+    copies = [finding.where for finding in read(votes).findings if finding.kind == "copied_annotator"]
 
     def believed(part: pl.DataFrame) -> tuple[NDArray[np.float64], float]:
         counts = read(Votes(part.filter(~pl.col("annotator").is_in(copies)), votes.about))
-        made = estimator.posterior(estimator.aligned(counts))
-        return made.mean[0], float(made.concentration[0])
+        posterior = estimator.posterior(estimator.aligned(counts))
+        return posterior.mean[0], float(posterior.concentration[0])
 
     mean, concentration = believed(frame)
     rows = []

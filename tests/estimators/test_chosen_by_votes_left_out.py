@@ -56,7 +56,7 @@ def test_useful_proxies_count_and_the_labels_are_nearer_to_the_truth(useful):
 def test_what_won_and_by_how_much_is_said_and_every_trial_is_kept(useful):
     _, _, choice = useful
     said = {finding.kind: finding.message for finding in choice.findings}
-    assert "left-out human votes" in said["chosen"]
+    assert "held-out human votes" in said["chosen"]
     assert "chosen for 2 votes" in said["chosen"]
     assert said["proxies"].startswith("the proxies count")
     won = choice.trials.filter("chosen")

@@ -1,4 +1,4 @@
-"""What can be known of fuse before it runs."""
+"""The forecast of fuse."""
 
 from __future__ import annotations
 

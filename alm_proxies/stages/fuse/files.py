@@ -1,4 +1,4 @@
-"""fuse from files to a file: small ones are held whole, big ones are sorted if need be and fused a part at a time."""
+"""fuse from files to a file: small files in memory, big ones sorted if needed and fused a part at a time."""
 
 from __future__ import annotations
 
@@ -31,28 +31,28 @@ if TYPE_CHECKING:
     from alm_proxies.stages.fuse.survey import Part
 
 WHOLE_ROWS = 2 * PART_ROWS
-"""Votes files of no more rows together than these are held whole."""
+"""Votes files with at most this many rows together are held in memory."""
 _ROW_GROUP = 2**18
 
 
 @dataclass(frozen=True, slots=True)
 class FusedFile:
-    """What became of a votes file whose labels were written to a file."""
+    """The result of fuse from a votes file to a labels file."""
 
     labels: int
-    """How many labels were written."""
+    """Number of labels written."""
     trials: pl.DataFrame
     findings: Findings
     estimator: Estimator | DawidSkene
 
     @property
     def counts(self) -> dict[str, float]:
-        """How many labels."""
+        """The number of labels."""
         return {"labels": self.labels}
 
     @property
     def line(self) -> str:
-        """What came of it, in words."""
+        """A summary in one line."""
         return f"{self.labels:,} labels by {self.estimator.name}"
 
 
@@ -69,8 +69,8 @@ def fuse_files(
 ) -> FusedFile:
     """Fuse votes files into a labels file; the labels are those of `fuse`, whatever the size of the parts.
 
-    The order of rows does not matter: files that are held whole are sorted in memory, of bigger ones a sorted copy is
-    made beside the output.
+    The order of rows does not matter: small files are sorted in memory; for bigger ones a sorted copy is written beside
+    the output.
     """
     refuse_other_suffix(output)
     settings = settings or FuseSettings()
@@ -86,7 +86,7 @@ def _whole(
     votes: Sequence[Path], settings: FuseSettings, utterances: Path | None, taxonomy: str | None, quiet: bool
 ) -> Fused:
     table = combine(*(Votes.read(path, taxonomy=taxonomy) for path in votes))
-    # sums of shared votes round by their order: sorted, the same rows in any order give the same labels
+    # rounding of sums depends on the order: once sorted, the same rows in any order give the same labels
     table = Votes(table.frame.sort("utterance_id", "annotator", "draw", "label", maintain_order=True), table.about)
     people = Utterances.read(utterances) if utterances is not None else None
     return fuse(table, settings, utterances=people, quiet=quiet)
@@ -103,7 +103,7 @@ def _in_parts(big: _Big, output: Path, settings: FuseSettings, quiet: bool) -> F
     folder = output.parent / f".{output.name}.parts"
     shutil.rmtree(folder, ignore_errors=True)
     make_folder(folder)
-    # a folder of its own within: parts of another run that writes the same file are never taken for these
+    # a separate folder: parts of another run that writes the same file are never mixed with these
     own = Path(tempfile.mkdtemp(dir=folder))
     try:
         fusion = None
@@ -113,7 +113,7 @@ def _in_parts(big: _Big, output: Path, settings: FuseSettings, quiet: bool) -> F
                     fusion = Fusion.of(big.parts(progress), settings, quiet=quiet, described=big.described())
             except NotSortedError as error:
                 unsorted = str(error.where)
-            if fusion is None:  # out of the except clause: while the error is held, so are the parts
+            if fusion is None:  # outside the except clause: the error keeps a reference to the parts
                 big = big.with_sorted(unsorted, own, quiet=quiet)
         written, count, about = [], 0, About()
         entropies: list[NDArray[np.float64]] = []
@@ -149,7 +149,7 @@ class _Big:
     columns: tuple[str, ...]
     part_rows: int
     names: Mapping[Path, str] = field(default_factory=dict)
-    """What sorted copies are called in messages."""
+    """The names of sorted copies in messages."""
 
     @property
     def wanted(self) -> dict[Path, list[str]]:
@@ -161,7 +161,7 @@ class _Big:
 
     @property
     def findings(self) -> list[Finding]:
-        """One for each file that had to be sorted."""
+        """A finding for each file that had to be sorted."""
         message = "is not sorted by utterance_id, so a sorted copy was made to fuse it a part at a time"
         fix = "Sort its rows by utterance_id to save the time."
         return [
@@ -176,7 +176,7 @@ class _Big:
         copy = sorted_copy(path, columns, folder, rows=self.part_rows, quiet=quiet)
         return replace(
             self,
-            votes=tuple(copy if one == path else one for one in self.votes),
+            votes=tuple(copy if file == path else file for file in self.votes),
             utterances=copy if self.utterances == path else self.utterances,
             names={**self.names, copy: f"{name} (sorted)"},
         )
@@ -220,6 +220,6 @@ class _Big:
                 )
             if tables:
                 votes = combine(*tables)
-                # a part may hold only votes without labels, of files that name no taxonomy
+                # a part may have only votes without labels, from files without a taxonomy
                 yield Votes(votes.frame, about.with_(taxonomy=votes.taxonomy or about.taxonomy)), people
                 progress.advance(len(votes))

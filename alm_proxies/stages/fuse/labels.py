@@ -1,4 +1,4 @@
-"""From a survey and a fit to labels: of all votes at once, or of one part after another."""
+"""Labels from a survey and a fit: for all votes at once, or part by part."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ _OF_METHODS = ("classes", "penalty")
 
 @dataclass(frozen=True, slots=True)
 class Fusion:
-    """All that is learned of votes before their labels are made."""
+    """The learned state from which labels are computed."""
 
     settings: FuseSettings
     estimator: Estimator
     layout: Layout
     rated: Attributes | None
-    """Fitted to the ratings; None where there are none."""
+    """The fitted model of the ratings; None if there are none."""
     trials: pl.DataFrame
     findings: tuple[Finding, ...]
     inputs: dict[str, str]
-    """By need: a digest of what its tables hold."""
+    """A digest of the tables' content, by need."""
     account: dict[str, Any]
-    """What was fitted, as plain values."""
+    """The account of the fit, as plain values."""
 
     @classmethod
     def of(
@@ -58,7 +58,7 @@ class Fusion:
         rated, more = rate(seen.ratings) if seen.ratings is not None else (None, [])
         findings = [*seen.findings, *learnt.findings, *more]
         if seen.without_human:
-            message = "utterances without a human vote to fuse: their labels rest on proxies and corpus shares"
+            message = "utterances without a human vote to fuse: their labels depend on proxies and corpus shares only"
             findings.append(Finding("fuse", "no_human_votes", message, count=seen.without_human))
         return cls(
             settings, learnt.estimator, seen.layout, rated, learnt.trials, tuple(findings), seen.inputs, learnt.account
@@ -66,19 +66,19 @@ class Fusion:
 
     def labels(self, votes: Votes, utterances: Utterances | None) -> Labels:
         """A label for every utterance of these votes."""
-        said = self.settings
+        settings = self.settings
         votes, _ = without_trained_on_votes(votes, utterances, stage="fuse")
         counts = counts_of(
-            votes, merge=said.merge, utterances=utterances, columns=said.columns, consensus=said.consensus,
+            votes, merge=settings.merge, utterances=utterances, columns=settings.columns, consensus=settings.consensus,
             layout=self.layout,
         )  # fmt: skip
         return finished(
-            labels_of(self.estimator, counts, votes.about), votes, said, self.rated, self.inputs, self.account
+            labels_of(self.estimator, counts, votes.about), votes, settings, self.rated, self.inputs, self.account
         )
 
 
 def rate(votes: Votes) -> tuple[Attributes, list[Finding]]:
-    """Learn how people and proxies rate attributes."""
+    """Fit the model of attribute ratings."""
     with quiet_fits():
         rated = Attributes().fit(votes)
     return rated, unsettled_attributes(rated)
@@ -92,17 +92,17 @@ def finished(
     inputs: Mapping[str, str],
     account: Mapping[str, Any],
 ) -> Labels:
-    """The labels with their attributes, and with the settings, the inputs and the fit they were made from.
+    """The labels with their attributes, and the settings, inputs and fit in their metadata.
 
-    Settings that the method does not take are not among them: `auto` has classes and penalties of its own.
+    Settings that the method does not take are omitted: `auto` has its own classes and penalties.
     """
     frame = labels.frame
     if rated is not None:
-        made = rated.predict(votes)
-        frame = frame.drop(name for name in made.columns if name != "utterance_id" and name in frame.columns)
-        frame = frame.join(made, on="utterance_id", how="left", maintain_order="left")
+        predicted = rated.predict(votes)
+        frame = frame.drop(name for name in predicted.columns if name != "utterance_id" and name in frame.columns)
+        frame = frame.join(predicted, on="utterance_id", how="left", maintain_order="left")
     taken = getattr(plugin("estimators", settings.method).load(), "takes", ())
-    said = settings.model_dump(mode="json", exclude={name for name in _OF_METHODS if name not in taken})
-    made_by = MadeBy.of("fuse", said, {need: [digest] for need, digest in inputs.items()})
+    settings_given = settings.model_dump(mode="json", exclude={name for name in _OF_METHODS if name not in taken})
+    made_by = MadeBy.of("fuse", settings_given, {need: [digest] for need, digest in inputs.items()})
     made_by = made_by.model_copy(update={"fitted": dict(account)})
     return Labels.of(frame, about=labels.about.with_(made_by=made_by), where="labels")

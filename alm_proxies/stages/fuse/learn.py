@@ -1,4 +1,4 @@
-"""Learning how to fuse from a sample of the utterances: the estimator that is named, or auto's stack of several."""
+"""Fit the estimator of fuse to a sample of the utterances: the named one, or auto's stack of several."""
 
 from __future__ import annotations
 
@@ -29,53 +29,53 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Learnt:
-    """The fitted estimator, what was tried to get it, and what a reader of its labels should know."""
+    """The fitted estimator, its trials and its findings."""
 
     estimator: Estimator
     trials: pl.DataFrame
     findings: tuple[Finding, ...]
     account: dict[str, Any]
-    """What was fitted, as plain values."""
+    """The account of the fit, as plain values."""
 
 
 def teaches(settings: FuseSettings, human: Array) -> NDArray[np.bool_]:
-    """Which utterances can be learned from, by their human counts."""
+    """Which utterances the estimator can learn from, by their human counts."""
     return _named(settings).teaches(human)
 
 
 def learn(counts: Counts, settings: FuseSettings, *, quiet: bool = False) -> Learnt:
-    """Fit the estimator of the settings to the utterances that teach it, or to a sample of them."""
+    """Fit the estimator of the settings to the usable utterances, or to a sample of them."""
     with quiet_fits():
         estimator = _named(settings, quiet).fit(counts)
     account = account_of(estimator, counts)
     if isinstance(estimator, Stack | Chosen):
         return Learnt(estimator, estimator.trials_, (*estimator.findings_, *_of_fit(estimator)), account)
-    effect = "so the labels count them twice and claim too much"
+    effect = "so the labels count them twice and are over-confident"
     leaks = leaks_found(leaking(counts), effect) if estimator.uses_proxies else []
     return Learnt(estimator, pl.DataFrame(), (*leaks, *_of_fit(estimator)), account)
 
 
 @contextmanager
 def quiet_fits() -> Iterator[None]:
-    """A fit that does not settle is a finding here, not a Python warning."""
+    """Turn the warning of a fit that has not converged into a finding."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotConvergedWarning)
         yield
 
 
 def unsettled(estimator: Estimator | DawidSkene) -> list[Finding]:
-    """A finding for a fit that stopped before it settled."""
+    """A finding for a fit that stopped before it converged."""
     if getattr(estimator, "converged_", True):
         return []
-    return [Finding("fuse", "not_converged", f"{estimator.name} stopped before it settled")]
+    return [Finding("fuse", "not_converged", f"{estimator.name} stopped before it converged")]
 
 
 def unsettled_attributes(rated: Attributes) -> list[Finding]:
-    """A finding for the attributes whose fit stopped before it settled."""
+    """A finding for the attributes with a fit that stopped before it converged."""
     names = [name for name, model in rated.models_.items() if not model.converged]
     if not names:
         return []
-    return [Finding("fuse", "not_converged", f"the fit of {', '.join(names)} stopped before it settled")]
+    return [Finding("fuse", "not_converged", f"the fit of {', '.join(names)} stopped before it converged")]
 
 
 def _of_fit(estimator: Estimator) -> list[Finding]:
@@ -87,7 +87,7 @@ def _of_fit(estimator: Estimator) -> list[Finding]:
 
 
 def _named(settings: FuseSettings, quiet: bool = False) -> Estimator:
-    """The estimator of the method, made with the settings that it takes."""
+    """The estimator of the method, constructed with the settings that it takes."""
     kind: type[Estimator] = plugin("estimators", settings.method).load()
-    said = {**settings.model_dump(include={*kind.takes}), "quiet": quiet}
-    return kind(**{name: said[name] for name in kind.takes})
+    arguments = {**settings.model_dump(include={*kind.takes}), "quiet": quiet}
+    return kind(**{name: arguments[name] for name in kind.takes})

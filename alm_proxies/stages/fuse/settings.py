@@ -1,4 +1,4 @@
-"""What may be said of fuse."""
+"""The settings of fuse."""
 
 from __future__ import annotations
 
@@ -14,23 +14,24 @@ from alm_proxies.stage import Need, Stage
 
 
 class FuseSettings(Counting):
-    """How human votes and proxies become label distributions."""
+    """The settings of fuse: the method and its parameters."""
 
     method: Annotated[str, AfterValidator(checked("estimators")), Choices("estimators")] = "auto"
-    """auto stacks weighted, loglinear, gated and mixture, and methods without proxies, by human votes left out, and
-    raters where raters are known and it helps; chosen takes the single best of them."""
+    """The method. auto stacks weighted, loglinear, gated and mixture, and methods without proxies, by held-out
+    (cross-validated) human votes, and raters if raters are known and it helps; chosen takes the single best of them.
+    """
     classes: int = Field(default=16, ge=1, le=256)
-    """Latent classes of gated and mixture; auto has its own."""
+    """The number of latent classes of gated and mixture; auto has its own."""
     penalty: float = Field(default=0.001, gt=0)
     """Penalty on the gate's slopes; auto has its own."""
     folds: int = Field(default=5, ge=2, le=50)
-    """Folds of auto and chosen, by speaker where known."""
+    """The number of folds of auto and chosen, by speaker if known."""
     ambiguity: Literal["thirds", "quantiles"] | tuple[float, float] = "thirds"
     """Where the entropy of a label, over ln K, is cut into low, medium and high ambiguity. thirds: at 1/3 and 2/3;
     quantiles: a third of these labels each; or the two cut points. They travel in the labels: balance, align, evaluate
     and export go by them."""
     seed: int = 0
-    """Seed of folds, samples and starts."""
+    """Random seed of folds, samples and starting points."""
 
     @field_validator("ambiguity")
     @classmethod
@@ -57,14 +58,14 @@ STAGE = Stage(
             "votes",
             "votes",
             every=("read/votes", "annotate/votes", "listen/votes"),
-            help="One votes file or several: human votes, proxy votes.",
+            help="One or more votes files: human votes, proxy votes.",
         ),
         Need(
             "utterances",
             "utterances",
             first=("read/utterances",),
             optional=True,
-            help="Brings the speakers (folds never share one) and columns that may steer the gate.",
+            help="The utterances, for the speakers (folds are speaker-disjoint) and the gate's columns.",
         ),
     ),
     writes={"labels": "labels.parquet", "trials": "trials.parquet"},

@@ -1,4 +1,4 @@
-"""A sorted copy of a file too big to hold: its rows are laid into ranges of ids, and each range is sorted by itself."""
+"""External sorting of a Parquet file: rows are partitioned into ranges of ids, and each range is sorted in memory."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from alm_proxies.progress import Progress
 from alm_proxies.table_parts import ID, rows_in
 
 _SAMPLE = 20_000
-"""Ids that the ranges are made from."""
+"""The number of ids sampled for the ranges."""
 _ORDER = (ID, "annotator", "draw", "label")
 _ROW_GROUP = 2**18
 
 
 def sorted_copy(path: Path, wanted: Sequence[str], folder: Path, *, rows: int, quiet: bool = True) -> Path:
-    """The wanted columns of a Parquet file in a new file, sorted by utterance id and what follows it in the key.
+    """The wanted columns of a Parquet file in a new file, sorted by utterance id and the other columns of the key.
 
-    `rows` is how many are held at a time. The file is read twice: a sample of its ids, then all of it.
+    `rows` is the number of rows in memory at a time. The file is read twice: a sample of its ids, then all of it.
     """
     height = rows_in(path) or 0
     lazy = pl.scan_parquet(path.absolute(), glob=False, hive_partitioning=False)
@@ -65,7 +65,7 @@ def sorted_copy(path: Path, wanted: Sequence[str], folder: Path, *, rows: int, q
 
 
 def _cuts(sample: pl.Series, height: int, each: int) -> pl.Series:
-    """Ids that part the rows into ranges of about `each`."""
+    """Ids that divide the rows into ranges of about `each`."""
     ranges = -(-height // each)
     ordered = sample.drop_nulls().sort()
     at = [len(ordered) * number // ranges for number in range(1, ranges)]

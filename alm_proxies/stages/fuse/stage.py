@@ -1,4 +1,4 @@
-"""fuse: human votes and proxies in, a distribution with its strength for every utterance out."""
+"""fuse: human votes and proxies become a label distribution with its strength for every utterance."""
 
 from __future__ import annotations
 
@@ -21,24 +21,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Fused(Shown):
-    """Labels, what was tried to get them, and what was left out or worth knowing."""
+    """The result of fuse: labels, trials and findings."""
 
     labels: Labels
     trials: pl.DataFrame
-    """One row a method of auto (a candidate of chosen): its log loss a human vote left out beside `context` others, the
-    difference to none of the proxies, and its weight."""
+    """One row per method of auto (or candidate of chosen): its log loss per held-out human vote with `context` others
+    given, the difference to no proxies, and its weight.
+    """
     findings: Findings
     estimator: Estimator | DawidSkene
     """The fitted estimator; estimators.trials.influence traces one label with it."""
 
     @property
     def counts(self) -> dict[str, float]:
-        """How many labels."""
+        """The number of labels."""
         return {"labels": len(self.labels)}
 
     @property
     def line(self) -> str:
-        """What came of it, in words."""
+        """A summary in one line."""
         return f"{len(self.labels):,} labels by {self.estimator.name}"
 
 
@@ -51,7 +52,7 @@ def fuse(
 ) -> Fused:
     """A label distribution for every utterance that has votes; held-out votes are never seen.
 
-    `utterances` brings the speakers (folds never share one) and the columns that may steer the gate.
+    `utterances` has the speakers (folds are speaker-disjoint) and the gate's columns.
     """
     settings = settings or FuseSettings()
     if settings.method == "dawid_skene":
@@ -79,7 +80,7 @@ def _dawid_skene(votes: Votes, left: list[Finding]) -> Fused:
     if has_ratings(votes):
         rated, more = rate(votes)
         findings = [*findings, *left_out(votes, answer="rating"), *more]
-    settings = FuseSettings(method="dawid_skene")  # it counts votes in its own way, whatever else was set
+    settings = FuseSettings(method="dawid_skene")  # it counts votes itself, whatever else was set
     account = account_of(estimator)
     labels = finished(estimator.predict(votes), votes, settings, rated, {"votes": votes.content_digest()}, account)
     return Fused(labels, pl.DataFrame(), Findings.gather(findings, "fuse"), estimator)

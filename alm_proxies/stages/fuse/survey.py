@@ -1,4 +1,4 @@
-"""A first look at all votes, part by part: what was left out, which proxies there are, and a sample to learn from."""
+"""A first pass over all votes, part by part: findings, the layout of proxies, and a sample to learn from."""
 
 from __future__ import annotations
 
@@ -24,34 +24,35 @@ if TYPE_CHECKING:
     from alm_proxies.stages.fuse.settings import FuseSettings
 
 RATED_ROWS = 300_000
-"""Of more utterances with ratings than these a sample tells how raters and proxies rate."""
+"""With more rated utterances than this, the model of ratings is fitted to a sample."""
 Part = tuple[Votes, Utterances | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What can be said of all votes before any label is made."""
+    """The result of the first pass over all votes."""
 
     counts: Counts | None
-    """Of a sample of the utterances that can be learned from; None where there is none."""
+    """The counts of a sample of the usable utterances; None if there are none."""
     layout: Layout
     ratings: Votes | None
-    """Of a sample of the utterances with ratings of people; None where nobody gave an attribute."""
+    """The votes of a sample of the utterances with human ratings; None if no human rated an attribute."""
     findings: tuple[Finding, ...]
     without_human: int
     """Utterances without a human vote."""
     utterances: int
     inputs: dict[str, str]
-    """By need: a digest of what its tables hold."""
+    """A digest of the tables' content, by need."""
 
 
 def survey(parts: Iterable[Part], settings: FuseSettings, *, described: str | None = None) -> Survey:
-    """Look at every part once; parts hold whole utterances, in the order of their ids.
+    """Read every part once; an utterance is never split between parts, and parts are in the order of ids.
 
-    `described` is the digest of the utterances where the parts do not hold all their rows and columns.
+    `described` is the digest of the utterances if the parts do not have all their rows and columns.
     """
     taught, rated = _Kept(FIT_ROWS, settings.seed), _Kept(RATED_ROWS, settings.seed)
-    marks, told, sources = Marks(), _Told(), pl.DataFrame(schema={"annotator": pl.String(), "source": pl.String()})
+    marks, summed = Marks(), _SummedFindings()
+    sources = pl.DataFrame(schema={"annotator": pl.String(), "source": pl.String()})
     seen = without = 0
     attributes = False
     read = _Read()
@@ -60,18 +61,18 @@ def survey(parts: Iterable[Part], settings: FuseSettings, *, described: str | No
         about = votes.about
         read.add(votes, utterances if described is None else None)
         votes, met = without_trained_on_votes(votes, utterances, stage="fuse")
-        told.add(met)
+        summed.add(met)
         usable = usable_of(votes, consensus=settings.consensus)
         ids = usable.utterances
         human, _, more = human_counts(usable.human, len(ids), votes.taxonomy, settings.merge)
-        told.add([*usable.findings, *more])
+        summed.add([*usable.findings, *more])
         marks.add(usable.proxy.with_columns(pl.col("u") + seen), usable.annotators)
         sources = pl.concat([sources, votes.frame.select("annotator", "source").unique()]).unique()
         taught.offer(teaches(settings, human), ids, votes, utterances)
         ratings = np.zeros(len(ids), dtype=np.bool_)
         if has_ratings(votes):
             attributes = True
-            told.add(left_out(votes, answer="rating"))
+            summed.add(left_out(votes, answer="rating"))
             ratings = rated_by_people(votes, ids)
         rated.offer(ratings, ids, votes, None)
         seen, without = seen + len(ids), without + int((human.sum(1) == 0).sum())
@@ -87,7 +88,7 @@ def survey(parts: Iterable[Part], settings: FuseSettings, *, described: str | No
         counts,
         layout,
         rated.votes(about) if attributes else None,
-        (*told.findings(), *layout.findings),
+        (*summed.findings(), *layout.findings),
         without,
         seen,
         read.inputs() | ({"utterances": described} if described is not None else {}),
@@ -95,7 +96,7 @@ def survey(parts: Iterable[Part], settings: FuseSettings, *, described: str | No
 
 
 class _Read:
-    """What was read, as a digest for each need: the same whether the tables came whole or part by part."""
+    """A digest of the input for each need, independent of how the tables are divided into parts."""
 
     def __init__(self) -> None:
         self._digests: dict[str, ContentDigest] = {}
@@ -147,8 +148,8 @@ class _Kept:
         return replace(self._utterances[0], frame=pl.concat([some.frame for some in self._utterances]))
 
 
-class _Told:
-    """Findings of parts put together: what is said of several is said once, with the sum of the counts."""
+class _SummedFindings:
+    """Findings of several parts, merged: equal findings become one, with the sum of the counts."""
 
     def __init__(self) -> None:
         self._counts: dict[Finding, int] = {}
@@ -167,5 +168,5 @@ def _of(ids: pl.Series, frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def _copied(frame: pl.DataFrame) -> pl.DataFrame:
-    """The frame with its text copied: a few rows of a frame else keep the text of all its rows in memory."""
+    """The frame with its text copied: otherwise a few rows of a frame keep the text of all its rows in memory."""
     return frame.with_columns(pl.col(pl.String) + "")

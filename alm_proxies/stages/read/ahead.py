@@ -1,4 +1,4 @@
-"""What can be known of read before it runs: it reads, and keeps nothing."""
+"""The forecast of read: it reads the sources, and keeps nothing."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def inputs_of(ahead: Ahead) -> dict[str, str]:
 
 
 def foresee(ahead: Ahead) -> Foreseen:
-    """The corpora as they would be read; a corpus that is still to be simulated is known by its counts."""
+    """The corpora as they would be read; for a corpus that is not simulated yet, its counts."""
     settings: ReadSettings = ahead.settings
     there = [source for source in ahead.blocks if source.source not in ahead.inputs.get("sources", ())]
     utterances, votes = ahead.count("sources", "utterances"), ahead.count("sources", "votes")
     simulated = len(there) < len(ahead.blocks)
     if not there:
         return Foreseen(counts={"utterances": utterances, "votes": votes})
-    # what is held out of a corpus that is yet to be simulated shows when it is there
+    # the held-out votes of a corpus that is not simulated yet are not known
     wanted = settings.model_copy(update={"hold_out": None}) if simulated else settings
     try:
         corpus = read(there, wanted)
@@ -66,7 +66,7 @@ def foresee(ahead: Ahead) -> Foreseen:
 
 
 def _state(source: Source) -> str:
-    """Changes when a source's files do: by content for files, by names, sizes and times for a folder."""
+    """A digest of a source's files: of their content for files, of names, sizes and times for a folder."""
     place = source.source
     named = [place / name for name in reader_of(source).files if (place / name).is_file()]
     if named:
@@ -83,5 +83,5 @@ def _state(source: Source) -> str:
 
 
 def _spelled(path: Path) -> str:
-    """A path as text, also where its bytes are none."""
+    """A path as text, also where its bytes are not valid UTF-8."""
     return os.fsencode(path).decode(errors="backslashreplace")

@@ -1,4 +1,4 @@
-"""What a table says of each utterance: votes from rows or from counts, and soft labels from shares."""
+"""Votes from a table's rows or counts, and soft labels from its shares."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ _MOST = 100_000
 _OFF = 0.01
 _WHOSE = ("utterance_id", "annotator", "source")
 _COPIED = (
-    "rows are the same as one before in every column taken",
-    "If rows were written twice, take the copies out.",
+    "rows repeat an earlier row in every column taken",
+    "If they were written twice by mistake, remove the copies.",
 )
 _ANSWERED = (
-    "answers come from raters who had answered otherwise before",
-    "If a rater was to answer once, keep one of each.",
+    "answers come from raters who had answered differently before",
+    "If each rater should have answered once, keep one answer of each.",
 )
 _VOTE = ("word", "draw", "weight", "secondary", "status", *ATTRIBUTES)
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """One file of the table: its rows as they are, and where its first one stands among the rows of all files."""
+    """One file of the table: its rows, and the index of its first row among the rows of all files."""
 
     rows: Rows
     fields: pl.DataFrame
@@ -43,19 +43,19 @@ class File:
 
 
 def place(files: list[File], row: int) -> str:
-    """The file and line of a row of all files."""
+    """The file and line of a row, by its index among the rows of all files."""
     file = next(file for file in reversed(files) if file.start <= row)
     return file.rows.place(row - file.start)
 
 
 def scales_of(mapping: Mapping, source: TableSource, card: Any) -> dict[str, tuple[float, float]]:
-    """The scales of the attributes mapped: the source's own, else the card's; without one it is refused."""
+    """The scales of the mapped attributes: the source's own, else the card's; without one the table is refused."""
     scales: dict[str, tuple[float, float]] = {}
     for name in (name for name in ATTRIBUTES if mapping.has(name)):
         ends = {**card.scales, **source.scales}.get(name)
         if ends is None:
-            fix = f"Say what stands for least and most: scales = {{ {name} = [1, 5] }}, or --scales {name}=1:5."
-            raise SettingsError(f"nothing says on which scale {name} is rated", where=str(source.source), fix=fix)
+            fix = f"Give the lowest and the highest rating: scales = {{ {name} = [1, 5] }}, or --scales {name}=1:5."
+            raise SettingsError(f"the scale of {name} is not known", where=str(source.source), fix=fix)
         scales[name] = ends
     return scales
 
@@ -68,15 +68,15 @@ def votes_of(
     source: TableSource,
     scales: dict[str, tuple[float, float]],
 ) -> tuple[pl.DataFrame, list[Finding]]:
-    """The votes of all files: counts of a wide table, or a row a vote; none, if neither is mapped."""
+    """The votes of all files, from counts or from one row per vote; none if neither is mapped."""
     where = str(source.source)
     frame = _whose(frame, files, source.corpus)
     if mapping.counts is not None:
         tables = [_counts(file.rows, mapping.counts, vocabulary) for file in files]
         parts = [_long(table, file.start) for table, file in zip(tables, files, strict=True)]
         whose = frame.select("utterance_id", "annotator", "source", "_row")
-        votes, told = vocabulary.tallied(whose.join(pl.concat(parts), on="_row").sort("_row").drop("_row"), where)
-        return votes, _missing(tables, files, mapping.counts) + told
+        votes, losses = vocabulary.tallied(whose.join(pl.concat(parts), on="_row").sort("_row").drop("_row"), where)
+        return votes, _missing(tables, files, mapping.counts) + losses
     if not mapping.has("label", *ATTRIBUTES):
         nothing = {"utterance_id": pl.String(), "annotator": pl.String(), "label": pl.String()}
         return pl.DataFrame(schema=nothing), []
@@ -85,30 +85,30 @@ def votes_of(
     if "secondary" in heard.columns:
         heard = heard.with_columns(secondary=_split(heard["secondary"]))
     if "weight" in heard.columns and "draw" not in heard.columns:
-        # Weights make sense within one draw only, so all rows of an annotator on an utterance are one.
+        # Weights are shares of one draw, so all rows of an annotator on an utterance are one draw.
         heard = heard.with_columns(draw=pl.lit(0))
     heard = heard.select([name for name in (*_WHOSE, *_VOTE, "_row") if name in heard.columns])
     findings: list[Finding] = []
-    said = [name for name in ("word", "status", *ATTRIBUTES) if name in heard.columns]
-    silent = pl.col("annotator").str.ends_with(CROWD) & pl.all_horizontal(pl.col(name).is_null() for name in said)
+    compared = [name for name in ("word", "status", *ATTRIBUTES) if name in heard.columns]
+    silent = pl.col("annotator").str.ends_with(CROWD) & pl.all_horizontal(pl.col(name).is_null() for name in compared)
     spoken = heard.filter(~silent)
     if spoken.height < heard.height:
         count = heard.height - spoken.height
-        findings.append(finding("no_vote", f"{count} rows hold no vote", where=where, count=count))
+        findings.append(finding("no_vote", f"{count} rows have no vote", where=where, count=count))
     if "weight" not in spoken.columns and "draw" in spoken.columns:
         again = spoken.filter(~pl.struct("utterance_id", "annotator", "draw").is_first_distinct())
         if again.height:
-            fix = "Number the votes of one annotator on one utterance, or leave draw unmapped."
-            message = f"draw {again['draw'][0]:.0f} of {again['annotator'][0]!r} is there twice"
+            fix = "Number the votes of each annotator on an utterance, or do not map draw."
+            message = f"draw {again['draw'][0]:.0f} of {again['annotator'][0]!r} occurs twice"
             raise TableError(message, where=place(files, again["_row"][0]), fix=fix)
     if mapping.has("label"):
         findings += _unlabelled(spoken, where)
-    votes, told = vocabulary.votes(spoken.drop("_row"), where)
-    return votes, findings + _again(spoken, files, where) + told
+    votes, losses = vocabulary.votes(spoken.drop("_row"), where)
+    return votes, findings + _again(spoken, files, where) + losses
 
 
 def _unlabelled(spoken: pl.DataFrame, where: str) -> list[Finding]:
-    """Says how many votes have an empty label, and how many of them bring a rating all the same."""
+    """A finding with the number of votes with an empty label, and of those among them that have a rating."""
     empty = spoken.filter(pl.col("word").is_null())
     if "status" in spoken.columns:
         empty = empty.filter(pl.col("status").fill_null("ok") == "ok")
@@ -117,16 +117,16 @@ def _unlabelled(spoken: pl.DataFrame, where: str) -> list[Finding]:
     ratings = [pl.col(name).is_not_null() for name in ATTRIBUTES if name in empty.columns]
     rated = empty.filter(pl.any_horizontal(pl.lit(value=False), *ratings))
     kept = f"; the ratings of {rated.height} of them are kept" if rated.height else ""
-    fix = "Fill the labels in, or take those rows out."
+    fix = "Fill in the labels, or remove those rows."
     return [
         finding("empty_label", f"{empty.height} votes have no label{kept}", fix=fix, where=where, count=empty.height)
     ]
 
 
 def _again(spoken: pl.DataFrame, files: list[File], where: str) -> list[Finding]:
-    """Says how many answers come from raters who had answered for the utterance before; they count all the same.
+    """Findings with the number of answers by raters who had answered for the utterance before; all are counted.
 
-    Those that are the very same in all that was taken, most likely rows written twice, are told from the others.
+    Answers that are equal in every column taken, most likely rows written twice, are counted separately.
     """
     if "draw" in spoken.columns:
         return []
@@ -154,7 +154,7 @@ def _counted_again(
 def labels_of(
     frame: pl.DataFrame, files: list[File], mapping: Mapping, vocabulary: Vocabulary, source: TableSource
 ) -> tuple[pl.DataFrame | None, list[Finding]]:
-    """The soft labels of all files; shares that sum to nearly 1 are brought to 1, and it is said."""
+    """The soft labels of all files; shares that sum to nearly 1 are normalised, with a finding."""
     if mapping.probabilities is None:
         return None, []
     where = str(source.source)
@@ -166,23 +166,23 @@ def labels_of(
         row = int(np.flatnonzero(wrong)[0])
         fix = "The shares of an utterance sum to 1; for numbers of votes use counts."
         raise TableError(f"the shares sum to {total[row]:.6g}", where=place(files, row), fix=fix)
-    made, findings = vocabulary.shares({name: table[name] for name in table.columns}, where)
+    shares, findings = vocabulary.shares({name: table[name] for name in table.columns}, where)
     findings += _missing(parts, files, mapping.probabilities)
-    inside = made.select(pl.sum_horizontal(pl.all())).to_series()
+    inside = shares.select(pl.sum_horizontal(pl.all())).to_series()
     rough = int((np.abs(total - 1) > 1e-6).sum() - (total == 0).sum())
     empty = int((inside == 0).sum())
     for count, kind, message in (
-        (rough, "shares_rounded", f"{rough} soft labels summed to 1 only roughly and were brought to 1"),
-        (empty, "no_label", f"{empty} utterances have no share of any label, and so no soft label"),
+        (rough, "shares_rounded", f"{rough} soft labels summed to 1 only roughly and were normalised"),
+        (empty, "no_label", f"{empty} utterances have no share of any label, so they get no soft label"),
     ):
         if count:
             findings.append(finding(kind, message, where=where, count=count))
-    made = made.select(pl.all() / inside).insert_column(0, frame["utterance_id"])
-    return made.filter(inside > 0), findings
+    shares = shares.select(pl.all() / inside).insert_column(0, frame["utterance_id"])
+    return shares.filter(inside > 0), findings
 
 
 def _whose(frame: pl.DataFrame, files: list[File], corpus: str) -> pl.DataFrame:
-    """The rows with source and annotator: a human's name has the corpus before it, an unnamed one is the crowd."""
+    """The rows with source and annotator: human names get the corpus as a prefix, unnamed raters are the crowd."""
     if "source" not in frame.columns:
         frame = frame.with_columns(source=pl.lit("human"))
     if "annotator" not in frame.columns:
@@ -191,7 +191,7 @@ def _whose(frame: pl.DataFrame, files: list[File], corpus: str) -> pl.DataFrame:
     unnamed = frame.filter((pl.col("source") == "proxy") & pl.col("annotator").is_null())
     if unnamed.height:
         fix = 'Name the model: constants = { annotator = "gpt-4o" } (--constants annotator=gpt-4o), or map its column.'
-        raise TableError("a proxy's vote does not say whose it is", where=place(files, unnamed["_row"][0]), fix=fix)
+        raise TableError("a proxy's vote does not name its annotator", where=place(files, unnamed["_row"][0]), fix=fix)
     human = pl.col("source") == "human"
     both = frame.group_by("annotator").agg(pl.col("source").n_unique()).filter(pl.col("source") > 1)["annotator"]
     named = both.drop_nulls()
@@ -204,21 +204,21 @@ def _whose(frame: pl.DataFrame, files: list[File], corpus: str) -> pl.DataFrame:
 
 
 def _on_scales(frame: pl.DataFrame, files: list[File], scales: dict[str, tuple[float, float]]) -> list[pl.Series]:
-    made = []
+    scaled = []
     for name, (low, high) in scales.items():
         values = frame[name]
         bad = ~values.is_between(min(low, high), max(low, high)).fill_null(True)
         if bad.any():
             row = int(bad.arg_true()[0])
-            fix = "Mend the value, or say the scale: scales (--scales)."
+            fix = "Correct the value, or give the scale: scales (--scales)."
             message = f"{name} = {values[row]:g} is outside its scale from {low:g} to {high:g}"
             raise TableError(message, where=place(files, int(frame["_row"][row])), fix=fix)
-        made.append(pl.Series(name, to_unit(values.to_numpy(), low, high)).fill_nan(None))
-    return made
+        scaled.append(pl.Series(name, to_unit(values.to_numpy(), low, high)).fill_nan(None))
+    return scaled
 
 
 def _listed(words: pl.Series) -> pl.Series:
-    """Words as they are, or as lists if any cell names several: a JSON list, or words with ; between them."""
+    """Words, or lists of words if any cell names several: as a JSON list, or separated by semicolons."""
     several = words.str.contains(r"^\[.*\]$|;").fill_null(False)
     return _split(words, ";") if several.any() else words
 
@@ -231,13 +231,13 @@ def _split(words: pl.Series, between: str = ",;|") -> pl.Series:
             named: Iterable[str] = (str(part) for part in parts if part is not None)
         else:
             named = (word or "").translate(dict.fromkeys(map(ord, between), ";")).split(";")
-        made = [part.strip() for part in named if part.strip()]
-        cells.append(made or None)
+        names = [part.strip() for part in named if part.strip()]
+        cells.append(names or None)
     return pl.Series(words.name, cells, dtype=pl.List(pl.String))
 
 
 def _parsed(cell: str) -> Any:
-    """What a cell holds as JSON: a list or an object; anything else as None."""
+    """A cell parsed as a JSON list or object; None for anything else."""
     if cell[:1] not in "[{":
         return None
     try:
@@ -259,10 +259,10 @@ def _counts(rows: Rows, counts: Many, vocabulary: Vocabulary) -> pl.DataFrame:
 
 
 def _missing(tables: list[pl.DataFrame], files: list[File], many: Many) -> list[Finding]:
-    """Says where counts or shares are missing, if a word has a column of its own: they are taken as none."""
+    """Findings with the number of missing counts or shares, for words with a column of their own; they count as 0."""
     columns = many if isinstance(many, dict) else {}
     whole = zip(tables, files, strict=True)
-    return [told for table, file in whole for told in missing_numbers(table, file.rows, columns, ", taken as 0")]
+    return [finding for table, file in whole for finding in missing_numbers(table, file.rows, columns, ", taken as 0")]
 
 
 def _shares(rows: Rows, shares: Many, vocabulary: Vocabulary) -> pl.DataFrame:
@@ -280,12 +280,12 @@ def _refuse(rows: Rows, values: pl.Series, bad: pl.Series, column: str | None) -
     bad = bad.fill_null(False)
     if bad.any():
         row = int(bad.arg_true()[0])
-        fix = f"Counts are whole numbers from 0 to {_MOST}, shares go from 0 to 1."
-        raise TableError(f"{values[row]:g} cannot be what {values.name!r} got", where=rows.place(row, column), fix=fix)
+        fix = f"Counts are whole numbers from 0 to {_MOST}, shares are from 0 to 1."
+        raise TableError(f"{values[row]:g} is out of range for {values.name!r}", where=rows.place(row, column), fix=fix)
 
 
 def _many(rows: Rows, many: Many, vocabulary: Vocabulary) -> pl.DataFrame:
-    """A column of numbers for every word, from a column each, or from one that holds lists or objects."""
+    """A column of numbers for every word, from one column per word or from one column of lists or objects."""
     if isinstance(many, dict):
         return pl.DataFrame(
             [number(rows.frame[column], rows, column, word).alias(word) for word, column in many.items()]
@@ -299,8 +299,8 @@ def _many(rows: Rows, many: Many, vocabulary: Vocabulary) -> pl.DataFrame:
         if isinstance(value, list) and len(value) == len(vocabulary.labels):
             value = dict(zip(vocabulary.labels, value, strict=True))
         if not isinstance(value, dict) or not all(_is_number(n) for n in value.values()):
-            fix = f"Write {{label: number}}, or the numbers of {', '.join(vocabulary.labels)} in that order."
-            raise TableError(f"holds no numbers of the labels: {cell!r:.60}", where=rows.place(row, column), fix=fix)
+            fix = f"Write {{label: number}}, or a list of the numbers of {', '.join(vocabulary.labels)}, in that order."
+            raise TableError(f"is no list or object of numbers: {cell!r:.60}", where=rows.place(row, column), fix=fix)
         for word, n in value.items():
             cells.setdefault(word, [None] * rows.frame.height)[row] = float(n) if n is not None else None
     if not cells:

@@ -1,4 +1,4 @@
-"""What the readers of published corpora share: text files of any encoding, folders that are not there, ratings."""
+"""Shared by the readers of published corpora: text files of any encoding, missing folders, ratings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SHOWN = 5
 
 
 def text_lines(path: Path) -> list[str]:
-    """The lines of a text file: UTF-8 or UTF-16 with a byte order mark, or latin-1 where it is neither."""
+    """The lines of a text file: UTF-8 or UTF-16 with a byte order mark, else latin-1."""
     with open_file(path) as stream:
         content = stream.read()
     encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
@@ -34,7 +34,7 @@ def text_lines(path: Path) -> list[str]:
 
 
 def names_in(folder: Path, suffixes: Sequence[str] = ()) -> list[str]:
-    """The names in a folder in order, without those that begin with a dot; none where there is no such folder."""
+    """The sorted names in a folder, without those that begin with a dot; none if there is no such folder."""
     if not folder.is_dir():
         return []
     try:
@@ -46,10 +46,10 @@ def names_in(folder: Path, suffixes: Sequence[str] = ()) -> list[str]:
 
 
 def not_the_corpus(source: Path, title: str, looked_for: str) -> InputError:
-    """The error for a folder that is not the corpus: what was looked for, and what is there."""
+    """The error for a folder that is not the corpus's, with the files expected and the files found."""
     if not source.is_dir():
         message = f"is not a file of {title}: looked for {looked_for}"
-        return InputError(message, where=str(source), fix="Name the corpus's folder as it was unpacked.")
+        return InputError(message, where=str(source), fix="Name the folder of the corpus, as it was unpacked.")
     there = names_in(source)
     shown = ", ".join(map(repr, there[:_SHOWN])) + (f" and {len(there) - _SHOWN} more" if len(there) > _SHOWN else "")
     message = f"is not the folder of {title}: looked for {looked_for}, found {shown or 'nothing'}"
@@ -58,7 +58,7 @@ def not_the_corpus(source: Path, title: str, looked_for: str) -> InputError:
 
 @dataclass(slots=True)
 class Unread:
-    """Lines that a reader did not understand: how many, and where the first one stands."""
+    """Lines that a reader could not parse: how many, and where the first one is."""
 
     count: int = 0
     first: str = ""
@@ -71,7 +71,7 @@ class Unread:
         self.count += 1
 
     def findings(self, form: str) -> list[Finding]:
-        """A finding for all of them; `form` is what a line should look like."""
+        """A finding for all of them; `form` is an example of a valid line."""
         if not self.count:
             return []
         message = f"{self.count} lines could not be read and were left out, the first is {self.text!r}"
@@ -80,7 +80,7 @@ class Unread:
 
 @dataclass(slots=True)
 class Answers:
-    """Answers as they are read, one row each, column by column; ratings on the corpus's own scales."""
+    """Answers in columns, one row each; ratings are on the corpus's own scales."""
 
     utterance_id: list[str] = field(default_factory=list)
     annotator: list[str] = field(default_factory=list)
@@ -104,7 +104,7 @@ class Answers:
             values.append(rating)
 
     def frame(self, word: pl.DataType) -> pl.DataFrame:
-        """The answers as Vocabulary.votes takes them, ratings not yet brought to 0..1."""
+        """The answers as Vocabulary.votes takes them, with ratings not yet scaled to 0..1."""
         text = pl.String()
         schema = {"utterance_id": text, "annotator": text, "word": word, **dict.fromkeys(ATTRIBUTES, pl.Float64())}
         columns = {name: getattr(self, name) for name in schema}
@@ -112,7 +112,7 @@ class Answers:
 
 
 def on_unit_scales(frame: pl.DataFrame, card: Card, where: str) -> tuple[pl.DataFrame, list[Finding]]:
-    """Ratings brought to 0..1 from the scales of the corpus's card; those outside their scale are left out, counted."""
+    """Ratings scaled to 0..1 from the scales of the corpus's card; those outside are left out and counted."""
     findings: list[Finding] = []
     for name in (name for name in ATTRIBUTES if name in frame.columns):
         values = frame[name].cast(pl.Float64).to_numpy()
@@ -121,7 +121,7 @@ def on_unit_scales(frame: pl.DataFrame, card: Card, where: str) -> tuple[pl.Data
             continue
         if name not in card.scales:
             fix = f"Write scales = {{ {name} = [1, 5] }} into its card."
-            raise SettingsError(f"no data card states the scale of {name}", where=where, fix=fix)
+            raise SettingsError(f"the data card does not state the scale of {name}", where=where, fix=fix)
         low, high = card.scales[name]
         outside = (values < min(low, high)) | (values > max(low, high))
         if count := int(outside.sum()):
@@ -133,14 +133,14 @@ def on_unit_scales(frame: pl.DataFrame, card: Card, where: str) -> tuple[pl.Data
 
 
 def scales_in(frame: pl.DataFrame, card: Card) -> dict[str, tuple[float, float]]:
-    """The scales of the ratings there are, as the votes' metadata states them."""
+    """The scales of the ratings, for the votes' metadata."""
     return {name: card.scales[name] for name in ATTRIBUTES if name in frame.columns and name in card.scales}
 
 
 def with_recordings(
     utterances: pl.DataFrame, there: dict[str, str], looked_for: str, where: str
 ) -> tuple[pl.DataFrame, list[Finding]]:
-    """The utterances with the path of their recording, by their own id; those without one are counted.
+    """The utterances with the path of their recording; those without one are counted.
 
     `there`: own id = path under the corpus's root. `utterances` has the column `own`, which is dropped.
     """
@@ -156,13 +156,13 @@ def with_recordings(
     rest = set(there) - set(own)
     if rest:
         shown = ", ".join(map(repr, sorted(rest)[:3])) + (" ..." if len(rest) > 3 else "")
-        message = f"{len(rest)} recordings have no votes and were left out: {shown}"
+        message = f"{len(rest)} recordings without votes were left out: {shown}"
         findings.append(finding("no_votes", message, where=where, count=len(rest)))
     return utterances.drop("own"), findings
 
 
 def counted(kind: str, items: Iterable[str], message: str, where: str, fix: str = "") -> list[Finding]:
-    """A finding with the number and the first of some items; none where there are none. The number comes first."""
+    """A finding with the number of some items and the first of them; none if there are no items."""
     listed = list(items)
     if not listed:
         return []

@@ -1,4 +1,4 @@
-"""CREMA-D: tabulatedVotes.csv (counts; raters not known) or finishedResponses.csv (one row an answer, with a rater)."""
+"""CREMA-D: tabulatedVotes.csv (counts; raters not known) or finishedResponses.csv (one row per answer, with rater)."""
 
 from __future__ import annotations
 
@@ -65,21 +65,21 @@ def _label_file(source: Path) -> Path:
         if source.name in (TABULATED, RESPONSES):
             return source
         fix = f"Name {TABULATED}, {RESPONSES} or the folder that holds one."
-        raise InputError("is no label file of CREMA-D", where=str(source), fix=fix)
+        raise InputError("is not a label file of CREMA-D", where=str(source), fix=fix)
     if not source.is_dir():
         raise could_not_read(source, FileNotFoundError())
     for path in (source / RESPONSES, source / TABULATED, source / "processedResults" / TABULATED):
         if path.is_file():
             return path
     fix = f"Name the folder that holds {TABULATED} or {RESPONSES}."
-    raise InputError("holds no label file of CREMA-D", where=str(source), fix=fix)
+    raise InputError("has no label file of CREMA-D", where=str(source), fix=fix)
 
 
 def _tabulated(path: Path, source: CremaDSource, vocabulary: Vocabulary) -> Tables:
     rows = _read(path, ["", *WORDS, "fileName"])
     number = rows.frame[""]
     known = number.str.contains(r"^[123]\d{5}$")
-    rows.refuse(~known.fill_null(False), "", "is no row number: 1, 2 or 3 and five digits", "Take the original file.")
+    rows.refuse(~known.fill_null(False), "", "is not 1, 2 or 3 and five digits", "Take the original file.")
     mine = number.str.starts_with(MODALITIES[source.modality])
     _refuse_clips(rows, mine)
     counts = rows.frame.select("fileName", *WORDS).with_columns(_whole(rows, letter, mine) for letter in WORDS)
@@ -107,13 +107,13 @@ def _tabulated(path: Path, source: CremaDSource, vocabulary: Vocabulary) -> Tabl
 def _whole(rows: Rows, letter: str, mine: pl.Series) -> pl.Series:
     counts = rows.frame[letter].str.strip_chars().cast(pl.Int64, strict=False)
     wrong = mine & (counts.is_null() | ~counts.is_between(0, _MOST).fill_null(False))
-    rows.refuse(wrong, letter, "is no count of votes", f"A whole number from 0 to {_MOST} is needed.")
+    rows.refuse(wrong, letter, "is not a number of votes", f"A whole number from 0 to {_MOST} is needed.")
     return counts
 
 
 def _refuse_clips(rows: Rows, mine: pl.Series) -> None:
     clips = rows.frame["fileName"].str.contains(_CLIP).fill_null(False)
-    message = "is no clip of CREMA-D: <actor>_<sentence>_<emotion>_<level>"
+    message = "is not a clip name of CREMA-D, <actor>_<sentence>_<emotion>_<level>"
     rows.refuse(mine & ~clips, "fileName", message, "Take the original file.")
 
 
@@ -123,7 +123,12 @@ def _responses(path: Path, source: CremaDSource, vocabulary: Vocabulary) -> Tabl
     frame = rows.frame.with_row_index("row")
     kind = frame["queryType"].str.strip_chars()
     known = list(MODALITIES.values())
-    rows.refuse(~kind.is_in(known).fill_null(False), "queryType", "is no modality", "1 voice, 2 face, 3 audio-visual.")
+    rows.refuse(
+        ~kind.is_in(known).fill_null(False),
+        "queryType",
+        "is not a modality",
+        "Use 1 (voice), 2 (face) or 3 (both).",
+    )
     frame = frame.filter(kind == MODALITIES[source.modality])
     where = str(path)
     findings: list[Finding] = []
@@ -138,14 +143,14 @@ def _responses(path: Path, source: CremaDSource, vocabulary: Vocabulary) -> Tabl
 
     practice = pl.col("clipNum").str.strip_chars().is_in(_PRACTICE) | pl.col("clipName").str.contains("practice")
     left_out(~practice.fill_null(False), "practice", "they are on the practice clips")
-    left_out(pl.col("clipName").str.contains(_CLIP), "not_a_clip", "their clipName is no clip of CREMA-D")
-    left_out(pl.col("localid").is_not_null(), "no_rater", "they do not name their rater")
+    left_out(pl.col("clipName").str.contains(_CLIP), "not_a_clip", "their clipName is not a clip of CREMA-D")
+    left_out(pl.col("localid").is_not_null(), "no_rater", "they have no rater")
     clicks = path.parent / FIRST_CLICKS
     if clicks.is_file():
         left_out(~_asked().is_in(_slow(clicks).implode()), "distracted", "the first click took over 10 seconds")
     else:
-        message = f"answers whose first click took over 10 seconds are not left out, as {FIRST_CLICKS} is not there"
-        fix = f"Put {FIRST_CLICKS} beside it to get the votes that {TABULATED} counts."
+        message = f"answers with a first click after more than 10 seconds are kept, because {FIRST_CLICKS} is missing"
+        fix = f"Put {FIRST_CLICKS} beside it to get the same votes as in {TABULATED}."
         findings.append(finding("not_filtered", message, fix=fix, where=where))
     answer = pl.col("ans").str.strip_chars()
     letter = answer.str.extract(r"^([A-Z])(?:_.*)?$")
@@ -153,9 +158,9 @@ def _responses(path: Path, source: CremaDSource, vocabulary: Vocabulary) -> Tabl
     frame = frame.with_columns(letter=pl.coalesce(letter, pl.col("respEmo")), whole=whole)
     odd = frame.filter(~pl.col("whole") & pl.col("letter").is_in(list(WORDS))).height
     if odd:
-        message = f"{odd} answers have no level from 0 to 100; their emotion is read all the same"
+        message = f"{odd} answers have no level from 0 to 100; their emotion is still read"
         findings.append(finding("no_level", message, where=where, count=odd))
-    # Of several answers of one rater on one clip, those with a level come first, then those earlier in the file.
+    # Of several answers of one rater on one clip, the first with a level is kept, else the first in the file.
     frame = frame.sort(~pl.col("whole"), "row")
     left_out(
         pl.struct("localid", "clipName").is_first_distinct(), "repeated", "their rater answered for this clip twice"
@@ -188,7 +193,7 @@ def _read(path: Path, wanted: list[str]) -> Rows:
     with open_file(path) as stream:
         if stream.read(30).startswith(b"version https://git-lfs"):
             fix = "Run `git lfs pull` in the corpus's folder."
-            raise InputError("is only a pointer to the file kept in Git LFS", where=f"{path}, line 1", fix=fix)
+            raise InputError("is only a pointer to a file in Git LFS", where=f"{path}, line 1", fix=fix)
     rows = read_rows(path, wanted)
     rows.need(*wanted)
     return rows
@@ -214,7 +219,7 @@ _CONTAINERS = (".wav", ".flac", ".ogg", ".mp3")
 
 def _with_audio(utterances: pl.DataFrame, root: Path, corpus: str) -> tuple[pl.DataFrame, list[Finding]]:
     there: dict[str, str] = {}
-    for folder in ("AudioMP3", "AudioWAV"):  # a clip that both have is taken as WAV
+    for folder in ("AudioMP3", "AudioWAV"):  # a clip in both folders is taken as WAV
         for path in sorted((root / folder).iterdir()) if (root / folder).is_dir() else []:
             if path.suffix.lower() in _CONTAINERS:
                 there[path.stem] = f"{folder}/{path.name}"
@@ -225,7 +230,7 @@ def _with_audio(utterances: pl.DataFrame, root: Path, corpus: str) -> tuple[pl.D
         return utterances, []
     first = utterances.filter(pl.col("audio").is_null())["utterance_id"][0].removeprefix(f"{corpus}/")
     place = (root / "AudioWAV").absolute()
-    message = f"{missing} of {utterances.height} clips have no sound: {first}.wav is not in {place}"
+    message = f"{missing} of {utterances.height} clips have no recording: {first}.wav is not in {place}"
     fix = "Put the folder AudioWAV (or AudioMP3) beside the label file."
     return utterances, [finding("no_audio", message, fix=fix, where=corpus, count=missing)]
 
@@ -236,7 +241,7 @@ def _with_actors(utterances: pl.DataFrame, root: Path, corpus: str) -> tuple[pl.
         return utterances.drop("actor"), []
     rows = _read(path, ["ActorID", "Age", "Sex", "Race", "Ethnicity"])
     repeated = rows.frame["ActorID"].is_duplicated()
-    rows.refuse(repeated, "ActorID", "is there twice", "Keep one row an actor.")
+    rows.refuse(repeated, "ActorID", "occurs twice", "Keep one row per actor.")
     people = rows.frame.select(
         pl.col("ActorID").str.strip_chars().alias("actor"),
         pl.col("Sex").str.strip_chars().str.to_lowercase().alias("gender"),
@@ -244,9 +249,9 @@ def _with_actors(utterances: pl.DataFrame, root: Path, corpus: str) -> tuple[pl.
     )
     known = pl.col("gender").is_in(["female", "male", "other"])
     people = people.with_columns(gender=pl.when(known).then("gender"))
-    made = utterances.join(people, on="actor", how="left", maintain_order="left").drop("actor")
-    unknown = made["gender"].null_count()
+    described = utterances.join(people, on="actor", how="left", maintain_order="left").drop("actor")
+    unknown = described["gender"].null_count()
     if not unknown:
-        return made, []
-    message = f"{unknown} clips are of actors whose gender {DEMOGRAPHICS} does not say"
-    return made, [finding("no_gender", message, where=corpus, count=unknown)]
+        return described, []
+    message = f"{unknown} clips are of actors without a gender in {DEMOGRAPHICS}"
+    return described, [finding("no_gender", message, where=corpus, count=unknown)]

@@ -1,4 +1,4 @@
-"""EMO-DB: what was acted is in the file names; erkennung.txt says how many listeners recognised it."""
+"""EMO-DB: the acted emotion is in the file names, the share of listeners who recognised it in erkennung.txt."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _LOOKED_FOR = f"{_TABLE} and wav/03a01Fa.wav ..."
 
 
 def read_emodb(source: EmodbSource, vocabulary: Vocabulary, card: Card) -> Part:
-    """The recordings of EMO-DB, what was acted in each, and the listeners who recognised it."""
+    """The recordings of EMO-DB with the acted emotion, and a vote for each listener."""
     root = source.source if source.source.is_dir() else source.source.parent
     folder = "wav" if (root / "wav").is_dir() else ""
     there = {name[:-4]: f"{folder}/{name}".lstrip("/") for name in names_in(root / folder, [".wav"])}
@@ -45,12 +45,12 @@ def read_emodb(source: EmodbSource, vocabulary: Vocabulary, card: Card) -> Part:
     findings += counted("no_votes", untested, f"recordings have no line in {_TABLE}", where)
     utterances = pl.DataFrame([_described(clip, source.corpus) for clip in clips])
     utterances, silent = with_recordings(utterances, there, "wav/<clip>.wav", where)
-    heard, unclear = _heard(clips, shares, source.corpus)
+    heard, unclear = _answers_of(clips, shares, source.corpus)
     findings += [*silent, *unclear]
     if heard.height:
         others = int((heard["word"] == "").sum())
-        message = f"{others} of {heard.height} listeners did not recognise what was acted; what they named is not known"
-        fix = "Labels fused from these votes are surer than the listeners were."
+        message = f"{others} of {heard.height} listeners did not recognise the emotion; their answers are not known"
+        fix = "Labels fused from these votes have a lower entropy than the listeners' answers."
         findings.append(finding("no_label", message, fix=fix, where=where, count=others))
     known = heard.filter(pl.col("word") != "")
     votes, lost = vocabulary.votes(known, where)
@@ -59,7 +59,7 @@ def read_emodb(source: EmodbSource, vocabulary: Vocabulary, card: Card) -> Part:
 
 
 def _recognised(path: Path) -> tuple[dict[str, float], list[Finding]]:
-    """Clip = the share of listeners, in per cent, who named what was acted; latin-1 with decimal commas."""
+    """The share of listeners, in per cent, who named the acted emotion, by clip; latin-1 with decimal commas."""
     with open_file(path) as stream:
         lines = re.split(r"\r\n|\n|\r", stream.read().decode("latin-1"))
     shares: dict[str, float] = {}
@@ -91,7 +91,7 @@ def _described(clip: str, corpus: str) -> dict[str, Any]:
 
 
 def listeners(share: float) -> tuple[int, int] | None:
-    """How many of how many listeners a share in per cent stands for: of 20, else of 21; None if of neither."""
+    """The number of listeners behind a share in per cent, out of 20 or 21; None if it fits neither."""
     for count in _LISTENERS:
         named = round(share / 100 * count)
         if abs(100 * named / count - share) < 0.02:
@@ -99,8 +99,8 @@ def listeners(share: float) -> tuple[int, int] | None:
     return None
 
 
-def _heard(clips: list[str], shares: dict[str, float], corpus: str) -> tuple[pl.DataFrame, list[Finding]]:
-    """A row for every listener: the acted emotion for those who named it, an empty word for the rest."""
+def _answers_of(clips: list[str], shares: dict[str, float], corpus: str) -> tuple[pl.DataFrame, list[Finding]]:
+    """One row per listener: the acted emotion for those who named it, an empty word for the others."""
     ids: list[str] = []
     words: list[str] = []
     unclear = []
@@ -118,5 +118,5 @@ def _heard(clips: list[str], shares: dict[str, float], corpus: str) -> tuple[pl.
     frame = frame.with_columns(
         prefixed("utterance_id", corpus), annotator=pl.lit(corpus + CROWD), source=pl.lit("human")
     )
-    message = "shares are no whole number of 20 or 21 listeners, so their votes were left out"
+    message = "shares do not stand for a whole number of 20 or 21 listeners, so their votes were left out"
     return frame, counted("no_votes", unclear, message, corpus)

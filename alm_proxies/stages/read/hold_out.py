@@ -1,4 +1,4 @@
-"""Human votes that no fit may see: whole splits, and all but a few votes of every other utterance."""
+"""Held-out human votes: whole splits, and all but a few votes of every other utterance."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from alm_proxies.tables import Finding, Utterances, Votes
 
 
 def hold_out(votes: Votes, utterances: Utterances, wanted: HoldOut, seed: int) -> tuple[Votes, list[Finding]]:
-    """The votes with `held_out` written: same seed, same choice for an utterance, whatever else is read with it.
+    """The votes with the column `held_out`; the choice for an utterance depends on the seed and its id only.
 
-    Counted are draws that are ok. A consensus label is no vote: it is held out where any vote behind it is.
+    Only draws with status ok are counted. A consensus label is held out where any vote behind it is.
     """
     _known_splits(wanted, utterances)
     away = utterances.frame.filter(pl.col("split").is_in(list(wanted.splits)))["utterance_id"]
@@ -31,7 +31,7 @@ def hold_out(votes: Votes, utterances: Utterances, wanted: HoldOut, seed: int) -
     )
     human = human.filter("human")
     ids, annotators = (human[name].unique().sort() for name in ("utterance_id", "annotator"))
-    # Numbers in place of names: sorting and comparing them takes a fraction of the time.
+    # Codes instead of names: sorting and comparing them takes a fraction of the time.
     human = human.select(
         "row",
         "draw",
@@ -50,8 +50,8 @@ def hold_out(votes: Votes, utterances: Utterances, wanted: HoldOut, seed: int) -
         held = held | _surplus(human, ids, wanted.keep, seed)
     flags = np.zeros(len(votes), dtype=np.bool_)
     flags[human["row"].to_numpy()[held]] = True
-    made = Votes(votes.frame.with_columns(held_out=pl.Series(flags)), votes.about)
-    return made, _told(human, held, wanted)
+    flagged = Votes(votes.frame.with_columns(held_out=pl.Series(flags)), votes.about)
+    return flagged, _findings(human, held, wanted)
 
 
 def _places(names: pl.Series, known: pl.Series) -> pl.Series:
@@ -59,7 +59,7 @@ def _places(names: pl.Series, known: pl.Series) -> pl.Series:
 
 
 def _surplus(human: pl.DataFrame, ids: pl.Series, keep: int, seed: int) -> NDArray[np.bool_]:
-    """Which rows lie beyond `keep` draws of each utterance that is not away as a whole, chosen by the seed."""
+    """Which rows are held out beyond `keep` draws of each utterance whose split is not held out, chosen by the seed."""
     here = human.with_row_index("place").filter(~pl.col("away"))
     alone = pl.col("consensus").all().over("utterance") if here["consensus"].any() else pl.lit(value=False)
     here = here.with_columns(alone=alone)
@@ -87,15 +87,15 @@ def _known_splits(wanted: HoldOut, utterances: Utterances) -> None:
     known = sorted(utterances.frame["split"].drop_nulls().unique().to_list())
     for name in wanted.splits:
         if name not in known:
-            there = f"There are: {', '.join(known)}." if known else "No utterance has a split; ask for one: split."
+            there = f"There are: {', '.join(known)}." if known else "No utterance has a split; set split to make one."
             fix = f"{did_you_mean(name, known)} {there}".strip()
-            raise SettingsError(f"no utterance is in the split {name!r} that is to be held out", fix=fix)
+            raise SettingsError(f"no utterance is in the split {name!r}, which hold_out names", fix=fix)
 
 
-def _told(human: pl.DataFrame, held: NDArray[np.bool_], wanted: HoldOut) -> list[Finding]:
+def _findings(human: pl.DataFrame, held: NDArray[np.bool_], wanted: HoldOut) -> list[Finding]:
     away = human.filter(pl.Series(held)).select("utterance", "annotator", "draw").unique()
     whose = away["utterance"].n_unique()
-    told = [
+    findings = [
         Finding(
             "read",
             "held_out",
@@ -105,6 +105,6 @@ def _told(human: pl.DataFrame, held: NDArray[np.bool_], wanted: HoldOut) -> list
     ]
     bare = human["utterance"].n_unique() - whose
     if wanted.keep is not None and bare:
-        message = f"{bare} utterances have no vote beyond the {wanted.keep} kept for the fit, so nothing scores them"
-        told.append(Finding("read", "nothing_held_out", message, "Keep fewer, or hold a split out.", count=bare))
-    return told
+        message = f"{bare} utterances have no vote beyond the {wanted.keep} kept for the fit, so they cannot be scored"
+        findings.append(Finding("read", "nothing_held_out", message, "Keep fewer, or hold out a split.", count=bare))
+    return findings

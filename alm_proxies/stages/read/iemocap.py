@@ -1,4 +1,4 @@
-"""IEMOCAP: the votes of dialog/EmoEvaluation, with transcripts and recordings where they are there."""
+"""IEMOCAP: the votes of dialog/EmoEvaluation, with the transcripts and recordings that are there."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _NO_MAJORITY = "xxx"
 
 @dataclass(slots=True)
 class _Turns:
-    """What the evaluation files hold."""
+    """The contents of the evaluation files."""
 
     rows: dict[str, dict[str, Any]] = field(default_factory=dict)
     outside: Answers = field(default_factory=Answers)
@@ -71,7 +71,7 @@ def read_iemocap(source: IemocapSource, vocabulary: Vocabulary, card: Card) -> P
     answers = answers.with_columns(prefixed("utterance_id", source.corpus))
     votes, lost = vocabulary.votes(answers, source.corpus)
     findings += [*wrong, *lost, *turns.unread.findings(_FORM)]
-    message = "turns are there twice; the first was taken"
+    message = "turns occur twice; the first was taken"
     findings += counted("repeated", turns.repeated, message, where)
     if turns.self_reports:
         message = f"{turns.self_reports} answers of the actors about themselves were left out"
@@ -99,7 +99,7 @@ def _sessions(source: Path) -> tuple[Path, list[Path]]:
 
 
 def _evaluations(session: Path) -> list[Path]:
-    """The files of all evaluators; the sub-folders hold those of single raters, which say the same again."""
+    """The files of all evaluators; the sub-folders repeat the same votes by single raters, and are skipped."""
     folder = session / "dialog" / "EmoEvaluation"
     return [folder / name for name in names_in(folder, [".txt"]) if (folder / name).is_file()]
 
@@ -125,7 +125,7 @@ def _read_dialogue(path: Path, source: IemocapSource, turns: _Turns) -> None:
 
 
 def _begin(summary: re.Match[str], dialogue: str, source: IemocapSource, turns: _Turns) -> str:
-    """A new turn; the name it goes by, empty where it is there already and its answers are not taken again."""
+    """Add a turn and return its name; empty for a repeated turn, whose answers are not taken again."""
     name = summary[3]
     if name in turns.rows:
         turns.repeated.append(name)
@@ -157,7 +157,7 @@ def _answer(
     words: list[str] | None,
     ratings: tuple[float | None, float | None, float | None],
 ) -> None:
-    """One line of one evaluator. The numbers of C- and A- lines are not known to mean the same people."""
+    """One line of one evaluator. It is not known whether C- and A- lines number the same people alike."""
     if not turn:
         return
     if rater[2] in "FM" and not source.self_reports:
@@ -167,7 +167,7 @@ def _answer(
 
 
 def _number(text: str) -> float | None:
-    """A rating, none where it is blank, nan where it is no number."""
+    """A rating: None if blank, NaN if not a number."""
     try:
         return float(text) if text.strip() else None
     except ValueError:
@@ -175,14 +175,14 @@ def _number(text: str) -> float | None:
 
 
 def _transcripts(sessions: list[Path]) -> tuple[dict[str, str], list[Path]]:
-    """What was said in each turn; lines without a turn's name are between turns and are skipped."""
-    said: dict[str, str] = {}
+    """The transcript of each turn; lines without a turn's name are skipped."""
+    transcripts: dict[str, str] = {}
     files = [path for session in sessions for path in _transcript_files(session)]
     for path in files:
         for line in text_lines(path):
-            if found := _TRANSCRIPT.fullmatch(line.strip()):
-                said.setdefault(found[1], found[2].strip())
-    return said, files
+            if match := _TRANSCRIPT.fullmatch(line.strip()):
+                transcripts.setdefault(match[1], match[2].strip())
+    return transcripts, files
 
 
 def _transcript_files(session: Path) -> Iterator[Path]:
@@ -191,7 +191,7 @@ def _transcript_files(session: Path) -> Iterator[Path]:
 
 
 def _recordings(root: Path, sessions: list[Path]) -> dict[str, str]:
-    """Turn = its recording, relative to the root."""
+    """The recording of each turn, relative to the root."""
     there: dict[str, str] = {}
     for session in sessions:
         folder = session / "sentences" / "wav"
@@ -219,7 +219,7 @@ def _utterances(turns: _Turns, transcripts: dict[str, str], source: IemocapSourc
 
 
 def split_of_sessions(given: str | None) -> dict[str, str] | None:
-    """Session = its split, as "sessions", "sessions:5" or "sessions:4,5" say; None for any other way to split."""
+    """The split of each session under "sessions", "sessions:5" or "sessions:4,5"; None for any other split."""
     if given is None or not given.startswith("sessions"):
         return None
     numbers = [number for number in given.partition(":")[2].split(",") if number]

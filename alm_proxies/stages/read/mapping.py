@@ -1,4 +1,4 @@
-"""Which of a table's columns becomes which of ours: by the user's file, by the corpus's card, or by equal names."""
+"""The mapping of a table's columns to our fields: from the user's settings, the corpus's card, or equal names."""
 
 from __future__ import annotations
 
@@ -54,11 +54,11 @@ class Mapping:
 
     @property
     def bare(self) -> bool:
-        """Whether it tells nothing of an utterance but its id."""
+        """Whether it maps nothing about an utterance but its id."""
         return not self.has(*UTTERANCE_TEXT, *UTTERANCE_NUMBERS) and not self.groups
 
     def wanted(self, split: str | None) -> list[str]:
-        """Their columns that it needs; {split} may also come from the name of the file."""
+        """The table's columns that it needs; {split} may also come from the file name."""
         named = [name for value in self.columns.values() for name in _named(value)]
         for many in (self.counts, self.probabilities):
             named += list(many.values()) if isinstance(many, dict) else [many] if many else []
@@ -66,39 +66,39 @@ class Mapping:
         return [name for name in dict.fromkeys([*named, *self.groups]) if name not in known]
 
     def fields(self, rows: Rows, split: str | None) -> pl.DataFrame:
-        """The rows in our fields: text stripped, numbers read, missing values null."""
+        """The rows in our fields, with text stripped, numbers parsed and missing values as null."""
         frame = rows.frame if split is None else rows.frame.with_columns(split=pl.lit(split))
-        made = [_column(frame, name, value) for name, value in self.columns.items()]
-        made += [pl.Series(name, [value]).new_from_index(0, frame.height) for name, value in self.constants.items()]
+        columns = [_column(frame, name, value) for name, value in self.columns.items()]
+        columns += [pl.Series(name, [value]).new_from_index(0, frame.height) for name, value in self.constants.items()]
         if split is not None and not self.has("split"):
-            made.append(pl.Series("split", [split]).new_from_index(0, frame.height))
-        if not made:
+            columns.append(pl.Series("split", [split]).new_from_index(0, frame.height))
+        if not columns:
             return pl.DataFrame()
-        return pl.DataFrame([_typed(series, rows, self.columns.get(series.name)) for series in made])
+        return pl.DataFrame([_typed(series, rows, self.columns.get(series.name)) for series in columns])
 
 
 def mapping_of(source: TableSource, card: Card) -> Mapping:
-    """The mapping a source asks for; what it does not map itself, its card may, unless it maps the ids itself."""
+    """The mapping of a source, completed by its card unless the source maps the ids itself."""
     for name in (*source.columns, *source.constants):
         if name not in FIELDS:
-            fix = f"{did_you_mean(name, FIELDS)} There are: {', '.join(FIELDS)}; others travel as groups.".strip()
-            raise SettingsError(f"{name!r} is no column of ours", where=_said(source), fix=fix)
+            fix = f"{did_you_mean(name, FIELDS)} There are: {', '.join(FIELDS)}; use groups for other columns.".strip()
+            raise SettingsError(f"{name!r} is not one of our columns", where=_place(source), fix=fix)
     both = sorted(set(source.columns) & set(source.constants))
     if both:
         fix = "Keep one of the two."
-        raise SettingsError(f"{both[0]!r} is both a column and a constant", where=_said(source), fix=fix)
+        raise SettingsError(f"{both[0]!r} is both a column and a constant", where=_place(source), fix=fix)
     own = Mapping(
         source.columns, source.constants, source.files, source.groups, source.counts, source.probabilities
     )  # fmt: skip
     if own.counts and own.has("label"):
-        fix = "Map the label for a row a vote, or counts for a row an utterance."
-        raise SettingsError("maps both a label and counts", where=_said(source), fix=fix)
+        fix = "Map the label (one row per vote) or counts (one row per utterance)."
+        raise SettingsError("maps both a label and counts", where=_place(source), fix=fix)
     if not card.columns or "utterance_id" in source.columns or own.counts or own.probabilities:
         return own
     unknown = [name for name in (*card.columns, *card.constants) if name not in FIELDS]
     if unknown:
         fix = f"{did_you_mean(unknown[0], FIELDS)} There are: {', '.join(FIELDS)}.".strip()
-        raise SettingsError(f"{unknown[0]!r} is no column of ours", where=str(card.path), fix=fix)
+        raise SettingsError(f"{unknown[0]!r} is not one of our columns", where=str(card.path), fix=fix)
     columns = {name: value for name, value in card.columns.items() if name not in source.constants}
     constants = {name: value for name, value in card.constants.items() if name not in source.columns}
     return replace(
@@ -110,22 +110,22 @@ def mapping_of(source: TableSource, card: Card) -> Mapping:
 
 
 def same_names(mapping: Mapping, rows: Rows) -> Mapping:
-    """The mapping of a table nobody mapped: columns that have our names, file_name as audio, p_<label> as shares."""
+    """The mapping of a table without one: columns with our names, file_name as audio, p_<label> as shares."""
     there = [name for name in FIELDS if name in rows.columns and name not in mapping.constants]
     there = [name for name in there if name not in ATTRIBUTES or rows.frame[name].count()]
     columns = {name: name for name in there}
     if "file_name" in rows.columns and not mapping.has("audio"):
         columns["audio"] = "file_name"
     shares = {name[2:]: name for name in rows.columns if name.startswith("p_")}
-    made = replace(mapping, columns=columns, probabilities=shares or None)
-    if not made.has("utterance_id", "audio"):
+    mapped = replace(mapping, columns=columns, probabilities=shares or None)
+    if not mapped.has("utterance_id", "audio"):
         listed = ", ".join(rows.columns[:30])
         fix = f'Map them: columns = {{ utterance_id = "...", label = "..." }} (--columns). There are: {listed}.'
         raise TableError("has no column that names the utterance", where=rows.path, fix=fix)
-    return made
+    return mapped
 
 
-def _said(source: TableSource) -> str:
+def _place(source: TableSource) -> str:
     return f"the source {source.source}"
 
 
@@ -134,7 +134,7 @@ def _named(value: str) -> list[str]:
 
 
 def _column(frame: pl.DataFrame, name: str, value: str) -> pl.Series:
-    """One of our fields: their column as it is, or a pattern filled in (null where a part of it is)."""
+    """One of our fields: the table's column as it is, or a filled-in pattern (null where a part of it is null)."""
     if not _PATTERN.search(value):
         return frame.get_column(value).alias(name)
     parts: Sequence[str] = _PATTERN.split(value)
@@ -154,33 +154,33 @@ def _stripped(series: pl.Series) -> pl.Series:
 
 
 def number(series: pl.Series, rows: Rows, theirs: str | None, ours: str) -> pl.Series:
-    """A column as finite numbers, null where it is missing; anything else is refused with its line."""
+    """A column as finite numbers, null where it is missing; other text is an error with its line."""
     text = series
     if series.dtype == pl.String:
         text = _stripped(series)
         text = text.set(text.str.to_lowercase().is_in(_NO_NUMBER), None)
-    made = text.cast(pl.Float64, strict=False)
-    bad = text.is_not_null() & ~made.is_finite().fill_null(False)
+    numbers = text.cast(pl.Float64, strict=False)
+    bad = text.is_not_null() & ~numbers.is_finite().fill_null(False)
     if bad.any():
         row = int(bad.arg_true()[0])
         where = rows.place(row, theirs)
-        fix = "Write numbers with a point; where there is none, leave it empty or write n/a."
-        raise TableError(f"{text[row]!r} is no number for {ours}", where=where, fix=fix)
-    return made.alias(series.name)
+        fix = "Write numbers with a decimal point; leave missing ones empty, or write n/a."
+        raise TableError(f"{text[row]!r} is not a number for {ours}", where=where, fix=fix)
+    return numbers.alias(series.name)
 
 
-def missing_numbers(made: pl.DataFrame, rows: Rows, columns: dict[str, str], meant: str = "") -> list[Finding]:
-    """A finding for each text column of theirs in which numbers are missing, with how that is written there."""
-    told = []
+def missing_numbers(read_rows: pl.DataFrame, rows: Rows, columns: dict[str, str], meant: str = "") -> list[Finding]:
+    """A finding for each text column with missing numbers, with the text that stands for missing."""
+    findings = []
     for ours, theirs in columns.items():
-        if ours not in made.columns or theirs not in rows.columns or rows.frame[theirs].dtype != pl.String:
+        if ours not in read_rows.columns or theirs not in rows.columns or rows.frame[theirs].dtype != pl.String:
             continue
-        count = made[ours].null_count()
+        count = read_rows[ours].null_count()
         if count:
-            words = _stripped(rows.frame[theirs].filter(made[ours].is_null()))
+            words = _stripped(rows.frame[theirs].filter(read_rows[ours].is_null()))
             ways = ["is empty"] if words.null_count() else []
             if spelled := words.drop_nulls().unique().sort().to_list():
                 ways.append(f"says {', '.join(map(repr, spelled))}")
             message = f"{count} rows have no number for {ours}{meant}: the column {theirs!r} {' or '.join(ways)}"
-            told.append(finding("missing_number", message, where=rows.path, count=count))
-    return told
+            findings.append(finding("missing_number", message, where=rows.path, count=count))
+    return findings

@@ -1,4 +1,4 @@
-"""MSP-IMPROV: one block a turn in Evalution.txt, a line for the turn and one for every worker."""
+"""MSP-IMPROV: Evalution.txt has a block per turn, with a line for the turn and one for every worker."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _RATING = {
 }
 _INTENDED = {"A": "angry", "H": "happy", "N": "neutral", "S": "sad"}
 _FORM = "UTD-IMPROV-S01A-F01-S-FM01.avi; N; A:3.0; V:3.5; D:3.0 ; N:4.0;"
-_LOOKED_FOR = "Evalution.txt (spelt so in the release)"
+_LOOKED_FOR = "Evalution.txt (spelled like this in the release)"
 _NO_AGREEMENT = "X"
 
 
@@ -70,7 +70,7 @@ def read_msp_improv(source: MspImprovSource, vocabulary: Vocabulary, card: Card)
     where = source.corpus
     findings = unread.findings(_FORM)
     if repeated:
-        message = f"{repeated} answers of a worker who had answered for the turn already were left out"
+        message = f"{repeated} repeated answers of a worker for the same turn were left out"
         findings.append(finding("repeated", message, where=str(path), count=repeated))
     if no_majority:
         message = f"{no_majority} turns have no published majority label (X); their votes are read"
@@ -110,14 +110,14 @@ def _described(head: re.Match[str], turn: str, corpus: str) -> dict[str, Any]:
 
 
 def _ratings(text: str) -> tuple[float | None, float | None, float | None]:
-    """Valence, arousal and dominance wherever they stand in the rest of a line; NaN is no rating."""
-    found = [pattern.search(text) for pattern in _RATING.values()]
-    values = [None if match is None or match[1] == "NaN" else float(match[1]) for match in found]
+    """Valence, arousal and dominance, in any order, from the rest of a line; NaN is a missing rating."""
+    matches = [pattern.search(text) for pattern in _RATING.values()]
+    values = [None if match is None or match[1] == "NaN" else float(match[1]) for match in matches]
     return values[0], values[1], values[2]
 
 
 def _recordings(root: Path) -> dict[str, str]:
-    """Turn = its recording, relative to the root."""
+    """The recording of each turn, relative to the root."""
     folders = [name for name in names_in(root) if name.lower() == "audio"]
     paths = (path for folder in folders for path in (root / folder).rglob("*.wav") if not path.name.startswith("."))
     return {path.stem: path.relative_to(root).as_posix() for path in sorted(paths)}

@@ -1,4 +1,4 @@
-"""MSP-Podcast: every worker's vote from labels_detailed.csv, .json or labels.txt, whatever the release's shape."""
+"""MSP-Podcast: every worker's vote from labels_detailed.csv, .json or labels.txt of any release."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _LABEL_FOLDERS = ("labels", "label")
 _AUDIO_FOLDERS = ("audios", "audio")
 _CONTAINERS = (".wav", ".flac")
 _LOOKED_FOR = "Labels/labels_detailed.csv, Labels/labels_detailed.json or Labels/labels.txt"
-# The primary emotion may hold any free text: the line is anchored on its beginning and on the A: V: D: tail.
+# The primary emotion may be any free text: the pattern is anchored at the beginning and at the A: V: D: tail.
 _WORKER = (
     r"^\s*(?<worker>WORKER\d+)\s*;\s*(?<primary>.+?)\s*;\s*(?<secondary>.*?)\s*;"
     r"\s*A:\s*(?<arousal>[0-9.]+)\s*;\s*V:\s*(?<valence>[0-9.]+)\s*;\s*D:\s*(?<dominance>[0-9.]+)\s*;?\s*$"
@@ -54,7 +54,7 @@ _CLIPS = {"clip": _TEXT, "code": _TEXT, **dict.fromkeys((*_RATINGS, "speaker", "
 
 
 @dataclass(slots=True)
-class _Found:
+class _Release:
     """The files of a release that are there."""
 
     root: Path
@@ -65,13 +65,15 @@ class _Found:
 
 def read_msp_podcast(source: MspPodcastSource, vocabulary: Vocabulary, card: Card) -> Part:
     """The clips of MSP-Podcast with every worker's vote and the published consensus."""
-    found = _files(source.source)
-    answers, clips, findings = _answers(found)
-    published = _published(found.consensus) if found.consensus is not None else clips
-    utterances, told = _utterances(found, source, answers, published)
+    release = _files(source.source)
+    answers, clips, findings = _answers(release)
+    published = _published(release.consensus) if release.consensus is not None else clips
+    utterances, losses = _utterances(release, source, answers, published)
     where = source.corpus
-    findings += [*told, *_not_numbers(answers, where)]
-    heard = pl.concat([_heard(answers, source.corpus, vocabulary), _agreed(published, source.corpus)], how="diagonal")
+    findings += [*losses, *_not_numbers(answers, where)]
+    heard = pl.concat(
+        [_answered(answers, source.corpus, vocabulary), _agreed(published, source.corpus)], how="diagonal"
+    )
     heard, wrong = on_unit_scales(heard, card, where)
     votes, lost = vocabulary.votes(heard, where)
     votes = votes.with_columns(stated=pl.coalesce("free_text", "stated")).drop("free_text")
@@ -83,12 +85,12 @@ def read_msp_podcast(source: MspPodcastSource, vocabulary: Vocabulary, card: Car
     findings += counted(
         "no_votes", silent.to_list(), "clips have no vote (the labels of some tests are withheld)", where
     )
-    inputs = [path for path in (found.detailed, found.consensus, *found.others.values()) if path is not None]
+    inputs = [path for path in (release.detailed, release.consensus, *release.others.values()) if path is not None]
     findings += [*wrong, *lost]
-    return Part(utterances, votes, tuple(inputs), findings, root=found.root, scales=scales_in(heard, card))
+    return Part(utterances, votes, tuple(inputs), findings, root=release.root, scales=scales_in(heard, card))
 
 
-def _files(source: Path) -> _Found:
+def _files(source: Path) -> _Release:
     """The label files of a release, from its folder, its folder of labels, or a label file."""
     if source.is_file():
         folder, named = source.parent, source
@@ -101,62 +103,62 @@ def _files(source: Path) -> _Found:
     there = {name.lower(): folder / name for name in names_in(folder)}
     root = folder.parent if folder.name.lower() in _LABEL_FOLDERS else folder
     beside = {name.lower(): root / name for name in names_in(root)}
-    found = _Found(root, _first(there, _DETAILED), _first(there, _CONSENSUS))
+    release = _Release(root, _first(there, _DETAILED), _first(there, _CONSENSUS))
     if named is not None and named.name.lower() in _DETAILED:
-        found.detailed = named
-    if found.detailed is None and found.consensus is None:
+        release.detailed = named
+    if release.detailed is None and release.consensus is None:
         raise not_the_corpus(source, "MSP-Podcast", _LOOKED_FOR)
     for name in ("partitions.txt", "speaker_ids.txt"):
         path = beside.get(name, there.get(name))
         if path is not None:
-            found.others[name] = path
-    return found
+            release.others[name] = path
+    return release
 
 
 def _first(there: dict[str, Path], names: tuple[str, ...]) -> Path | None:
     return next((there[name] for name in names if name in there), None)
 
 
-def _answers(found: _Found) -> tuple[pl.DataFrame, pl.DataFrame, list[Finding]]:
-    """Every worker's answer, what the same file says of each clip, and findings."""
+def _answers(release: _Release) -> tuple[pl.DataFrame, pl.DataFrame, list[Finding]]:
+    """Every worker's answer, the columns of each clip in the same file, and findings."""
     nothing = pl.DataFrame(schema=_CLIPS)
-    path = found.detailed
+    path = release.detailed
     if path is None:
-        message = "holds the published consensus alone: no worker's vote is there"
+        message = "has the published consensus only, and no votes of workers"
         fix = f"Put {' or '.join(_DETAILED)} beside it."
         return (
             pl.DataFrame(schema=_ANSWERS),
             nothing,
-            [finding("no_votes", message, fix=fix, where=str(found.consensus))],
+            [finding("no_votes", message, fix=fix, where=str(release.consensus))],
         )
     if path.suffix.lower() == ".json":
         return _from_json(path), nothing, []
     if path.suffix.lower() == ".txt":
         return _from_text(path)
-    made, findings = _from_csv(path)
-    return made, nothing, findings
+    answers, findings = _from_csv(path)
+    return answers, nothing, findings
 
 
 def _from_csv(path: Path) -> tuple[pl.DataFrame, list[Finding]]:
-    """A row a worker: in columns (1.6, 2.0), or all of an answer in one cell (1.7 to 1.12)."""
+    """Answers from a CSV file with a row per worker: in columns (1.6, 2.0) or in one cell (1.7 to 1.12)."""
     named = {"primary": "EmoClass_Major", "secondary": "EmoClass_Second", **_RATINGS}
     rows = read_rows(path, ["FileName", "EmoDetail", "Workers", "WorkerID", *named.values()])
     rows.need("FileName")
     nameless = rows.frame["FileName"].is_null()
-    rows.refuse(nameless, "FileName", "names no clip", "Take the original file.")
+    rows.refuse(nameless, "FileName", "has no clip name", "Take the original file.")
     if "EmoDetail" in rows.columns:
         cells = rows.frame.select(clip="FileName", cell="EmoDetail")
         return _workers(cells, lambda row: rows.place(row, "EmoDetail"))
     worker = "WorkerID" if "WorkerID" in rows.columns else "Workers"
     rows.need(worker, *named.values())
-    made = rows.frame.select(clip="FileName", worker=worker, **named)
-    anonymous = made["worker"].is_null()
-    rows.refuse(anonymous, worker, "names no worker", "Take the original file.")
-    return made.cast(_ANSWERS), []  # type: ignore[arg-type]  # polars takes a schema by name
+    answers = rows.frame.select(clip="FileName", worker=worker, **named)
+    anonymous = answers["worker"].is_null()
+    rows.refuse(anonymous, worker, "has no worker name", "Take the original file.")
+    return answers.cast(_ANSWERS), []  # type: ignore[arg-type]  # polars takes a schema by name
 
 
 def _from_text(path: Path) -> tuple[pl.DataFrame, pl.DataFrame, list[Finding]]:
-    """labels.txt: a line a clip, then a line a worker."""
+    """Answers from labels.txt: a line per clip, followed by a line per worker."""
     lines = pl.DataFrame({"line": text_lines(path)}, schema={"line": _TEXT}).with_row_index("row")
     lines = lines.with_columns(pl.col("line").str.extract_groups(_CLIP).alias("head")).unnest("head")
     header = pl.col("clip").is_not_null()
@@ -174,21 +176,21 @@ def _from_text(path: Path) -> tuple[pl.DataFrame, pl.DataFrame, list[Finding]]:
 
 
 def _workers(cells: pl.DataFrame, place: Callable[[int], str]) -> tuple[pl.DataFrame, list[Finding]]:
-    """Workers' answers from cells that hold all of one; those of another form are left out and counted."""
-    made = cells.with_row_index("row").with_columns(pl.col("cell").str.extract_groups(_WORKER).alias("parts"))
-    made = made.unnest("parts")
-    odd = made.filter(pl.col("worker").is_null())
+    """Workers' answers from cells with a whole answer each; cells of another form are left out and counted."""
+    answers = cells.with_row_index("row").with_columns(pl.col("cell").str.extract_groups(_WORKER).alias("parts"))
+    answers = answers.unnest("parts")
+    odd = answers.filter(pl.col("worker").is_null())
     findings = []
     if odd.height:
         text = str(odd["cell"][0] or "")[:60]
         message = f"{odd.height} answers could not be read and were left out, the first is {text!r}"
         where = place(odd["row"][0])
         findings.append(finding("unread_lines", message, fix=f"One looks like: {_FORM}", where=where, count=odd.height))
-    return made.filter(pl.col("worker").is_not_null()).select(list(_ANSWERS)), findings
+    return answers.filter(pl.col("worker").is_not_null()).select(list(_ANSWERS)), findings
 
 
 def _from_json(path: Path) -> pl.DataFrame:
-    """clip = worker = answer (2.0), or clip = {"Workers": [{"Name": ...}]} (1.6, MSP-Face)."""
+    """Answers from JSON: {clip: {worker: answer}} (2.0), or {clip: {"Workers": [{"Name": ...}]}} (1.6, MSP-Face)."""
     columns: dict[str, list[str | None]] = {name: [] for name in _ANSWERS}
     for clip, workers in _json(path).items():
         listed = workers.get("Workers") if isinstance(workers, dict) else None
@@ -238,15 +240,15 @@ def _published(path: Path) -> pl.DataFrame:
     table = read_rows(path, ["FileName", *named.values()])
     table.need("FileName", "EmoClass")
     there = [pl.col(theirs).cast(_TEXT).alias(name) for name, theirs in named.items() if theirs in table.columns]
-    made = table.frame.select(pl.col("FileName").alias("clip"), *there)
-    repeated = ~made["clip"].is_first_distinct()
-    table.refuse(repeated, "FileName", "is there twice", "Keep one row a clip.")
-    absent = [pl.lit(None, _TEXT).alias(name) for name in _CLIPS if name not in made.columns]
-    return made.with_columns(absent).select(list(_CLIPS))
+    consensus = table.frame.select(pl.col("FileName").alias("clip"), *there)
+    repeated = ~consensus["clip"].is_first_distinct()
+    table.refuse(repeated, "FileName", "occurs twice", "Keep one row per clip.")
+    absent = [pl.lit(None, _TEXT).alias(name) for name in _CLIPS if name not in consensus.columns]
+    return consensus.with_columns(absent).select(list(_CLIPS))
 
 
-def _heard(answers: pl.DataFrame, corpus: str, vocabulary: Vocabulary) -> pl.DataFrame:
-    """The workers' answers as the vocabulary takes them."""
+def _answered(answers: pl.DataFrame, corpus: str, vocabulary: Vocabulary) -> pl.DataFrame:
+    """The workers' answers as Vocabulary.votes takes them."""
     secondary = pl.col("secondary").fill_null("").str.split(",").list.eval(pl.element().str.strip_chars())
     return answers.select(
         utterance_id=_own(pl.col("clip")),
@@ -262,7 +264,7 @@ def _heard(answers: pl.DataFrame, corpus: str, vocabulary: Vocabulary) -> pl.Dat
 
 
 def _agreed(published: pl.DataFrame, corpus: str) -> pl.DataFrame:
-    """The published consensus as votes of the annotator "consensus", which counts as no vote unless asked for."""
+    """The published consensus as votes of the annotator "consensus", which counts as a vote only if asked for."""
     agreed = published.filter(pl.col("code").is_not_null() & (pl.col("code") != _NO_AGREEMENT))
     return agreed.select(
         utterance_id=_own(pl.col("clip")),
@@ -279,22 +281,22 @@ def _ratings() -> dict[str, pl.Expr]:
 
 
 def _not_numbers(answers: pl.DataFrame, where: str) -> list[Finding]:
-    """A finding for every attribute with ratings that are no numbers; they are left out."""
+    """A finding for every attribute with ratings that are not numbers; they are left out."""
     findings = []
     for name, rating in _ratings().items():
         odd = answers.filter(pl.col(name).is_not_null() & rating.is_null())[name]
-        message = f"ratings of {name} are no numbers and were left out"
+        message = f"ratings of {name} are not numbers and were left out"
         findings += counted("missing_number", odd.to_list(), message, where)
     return findings
 
 
 def _own(clip: pl.Expr) -> pl.Expr:
-    """A clip's own id: its file's name without the container."""
+    """A clip's own id: its file name without the suffix."""
     return clip.str.strip_chars().str.replace(r"(?i)\.(wav|flac)$", "")
 
 
 def _is_free(word: pl.Expr, vocabulary: Vocabulary) -> pl.Expr:
-    """Whether an answer is "Other" with words of the worker's own, which the map does not name."""
+    """Whether an answer is "Other" with the worker's own words, and the map does not name it."""
     mapped = sorted({folded(key) for key in vocabulary.mapping})
     lowered = word.str.strip_chars().str.to_lowercase()
     return lowered.str.contains(r"^other\W+\w") & ~lowered.is_in(mapped)
@@ -306,7 +308,7 @@ def _folded(word: pl.Expr, vocabulary: Vocabulary) -> pl.Expr:
 
 
 def _utterances(
-    found: _Found, source: MspPodcastSource, answers: pl.DataFrame, published: pl.DataFrame
+    release: _Release, source: MspPodcastSource, answers: pl.DataFrame, published: pl.DataFrame
 ) -> tuple[pl.DataFrame, list[Finding]]:
     """Every clip that a label file, Partitions.txt or Speaker_ids.txt names."""
     where = source.corpus
@@ -318,14 +320,14 @@ def _utterances(
     own = [known.select("own"), answers.select(own=_own(pl.col("clip")))]
     findings: list[Finding] = []
     for name, fill in (("partitions.txt", _partitions), ("speaker_ids.txt", _speaker_ids)):
-        if name in found.others:
-            frame, told = fill(found.others[name])
-            findings += told
+        if name in release.others:
+            frame, losses = fill(release.others[name])
+            findings += losses
             own.append(frame.select("own"))
             known = known.join(frame, on="own", how="full", coalesce=True, suffix="_other", maintain_order="left")
-            both = [one for one in names if f"{one}_other" in known.columns]
-            known = known.with_columns(pl.coalesce(one, f"{one}_other").alias(one) for one in both)
-            known = known.drop(f"{one}_other" for one in both)
+            both = [column for column in names if f"{column}_other" in known.columns]
+            known = known.with_columns(pl.coalesce(column, f"{column}_other").alias(column) for column in both)
+            known = known.drop(f"{column}_other" for column in both)
     frame = pl.concat(own).unique(maintain_order=True).join(known, on="own", how="left", maintain_order="left")
     splits = frame["split"].drop_nulls().unique().to_list()
     speaker = pl.col("speaker").str.strip_chars().str.replace(r"(?i)^speaker_", "")
@@ -341,24 +343,24 @@ def _utterances(
         gender=pl.when(pl.col("gender").is_in(["female", "male", "other"])).then("gender"),
     )
     unknown = frame.filter(pl.col("speaker").is_null())["own"].to_list()
-    message = "clips are of speakers who are not known"
+    message = "clips have no known speaker"
     findings += counted("unknown_speaker", unknown, message, where, "Use the published split to keep speakers apart.")
     if source.transcripts:
-        frame = _with_transcripts(frame, found.root)
+        frame = _with_transcripts(frame, release.root)
     there: dict[str, str] = {}
-    for folder in (name for name in names_in(found.root) if name.lower() in _AUDIO_FOLDERS):
-        there |= {name.rpartition(".")[0]: f"{folder}/{name}" for name in names_in(found.root / folder, _CONTAINERS)}
+    for folder in (name for name in names_in(release.root) if name.lower() in _AUDIO_FOLDERS):
+        there |= {name.rpartition(".")[0]: f"{folder}/{name}" for name in names_in(release.root / folder, _CONTAINERS)}
     frame, silent = with_recordings(frame, there, "Audios/<clip>.wav", where)
     return frame, [*findings, *silent]
 
 
 def _partitions(path: Path) -> tuple[pl.DataFrame, list[Finding]]:
-    """Partitions.txt: "Train; MSP-PODCAST_0003_0038.wav" a line."""
+    """The splits of Partitions.txt, with lines such as "Train; MSP-PODCAST_0003_0038.wav"."""
     return _two(path, r"^\s*(?<split>\w+)\s*;\s*(?<clip>\S+)\s*$", "Train; MSP-PODCAST_0003_0038.wav")
 
 
 def _speaker_ids(path: Path) -> tuple[pl.DataFrame, list[Finding]]:
-    """Speaker_ids.txt: speakers with their gender first, then clips with their speaker."""
+    """The speakers of Speaker_ids.txt, which lists speakers with their gender, then clips with their speaker."""
     lines = pl.DataFrame({"line": text_lines(path)}, schema={"line": _TEXT})
     people = lines.select(
         pl.col("line").str.extract_groups(r"^\s*[Ss]peaker_(?<speaker>\w+)\s*;\s*(?<gender>[A-Za-z]+)\s*$").alias("of")
@@ -370,7 +372,7 @@ def _speaker_ids(path: Path) -> tuple[pl.DataFrame, list[Finding]]:
 
 
 def _two(path: Path, form: str, sample: str, also: str = r"^$") -> tuple[pl.DataFrame, list[Finding]]:
-    """Lines of a clip and one thing about it; lines of another form than it and `also` are counted."""
+    """Pairs of a clip and a value from a file's lines; lines that match neither `form` nor `also` are counted."""
     lines = pl.DataFrame({"line": text_lines(path)}, schema={"line": _TEXT}).with_row_index("row")
     lines = lines.with_columns(pl.col("line").str.extract_groups(form).alias("parts")).unnest("parts")
     read = pl.col("clip").is_not_null()
@@ -380,14 +382,14 @@ def _two(path: Path, form: str, sample: str, also: str = r"^$") -> tuple[pl.Data
         message = f"{odd.height} lines could not be read and were left out, the first is {odd['line'][0][:60]!r}"
         where = f"{path}, line {odd['row'][0] + 1}"
         findings.append(
-            finding("unread_lines", message, fix=f"One looks like: {sample}", where=where, count=odd.height)
+            finding("unread_lines", message, fix=f"A line looks like: {sample}", where=where, count=odd.height)
         )
-    made = lines.filter(read).with_columns(own=_own(pl.col("clip"))).drop("row", "line", "clip")
-    return made.unique("own", keep="first", maintain_order=True), findings
+    pairs = lines.filter(read).with_columns(own=_own(pl.col("clip"))).drop("row", "line", "clip")
+    return pairs.unique("own", keep="first", maintain_order=True), findings
 
 
 def _with_transcripts(frame: pl.DataFrame, root: Path) -> pl.DataFrame:
-    """The utterances with what is said in Transcripts/<clip>.txt."""
+    """The utterances with the transcripts of Transcripts/<clip>.txt."""
     folders = [name for name in names_in(root) if name.lower() == "transcripts"]
     if not folders:
         return frame

@@ -1,4 +1,4 @@
-"""A folder of tables that alm-proxies wrote, or that keep its contract: utterances, votes, and soft labels if any."""
+"""Read a folder of tables that alm-proxies wrote or that follow its contract: utterances, votes and soft labels."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from alm_proxies.tables import Finding, Labels, Utterances, Votes
 
 
 def read_tables(source: TablesSource, vocabulary: Vocabulary, card: Card) -> Part:
-    """The tables as they are; where they have other labels than those wanted, their labels are mapped as words are."""
+    """The tables as they are; labels outside the wanted taxonomy are mapped like a corpus's words."""
     folder = source.source
     if not folder.is_dir():
         fix = "Name the folder that holds utterances.parquet and votes.parquet."
-        raise InputError("is no folder of tables", where=str(folder), fix=fix)
+        raise InputError("is not a folder of tables", where=str(folder), fix=fix)
     utterances = Utterances.read(folder / "utterances.parquet")
     votes = Votes.read(folder / "votes.parquet")
     paths = [folder / name for name in READER.files]
@@ -28,7 +28,7 @@ def read_tables(source: TablesSource, vocabulary: Vocabulary, card: Card) -> Par
     if source.map or votes.taxonomy != vocabulary.labels:
         frame, findings = _mapped(frame, vocabulary, str(folder))
     if soft is not None and soft.taxonomy != vocabulary.labels:
-        message = f"soft labels over {', '.join(soft.taxonomy)} were not taken"
+        message = f"soft labels over {', '.join(soft.taxonomy)} were not read"
         fix = "Read them with their own taxonomy."
         findings.append(finding("labels_not_taken", message, fix=fix, where=str(paths[2]), count=len(soft)))
         labels = None

@@ -1,4 +1,4 @@
-"""Votes or soft labels of a source as the votes of one proxy, with what it was trained on."""
+"""The votes or soft labels of a source as the votes of one proxy, and what that proxy was trained on."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from alm_proxies.tables import Finding, Labels, Utterances, Votes
 from alm_proxies.trained_on import trained_on_of
 
 _LEAST = 1e-9
-"""Smaller shares of a soft label are no vote."""
+"""Smaller shares of a soft label are not taken as votes."""
 
 
 def as_proxy(
@@ -27,8 +27,8 @@ def as_proxy(
     if name is None:
         return votes, []
     if labels is not None and len(votes):
-        fix = "Map either label or counts, or probabilities."
-        raise InputError(f"holds both votes and soft labels: which are those of {name!r}?", where=where, fix=fix)
+        fix = "Map either votes (label or counts) or probabilities."
+        raise InputError(f"has both votes and soft labels for the proxy {name!r}", where=where, fix=fix)
     frame = _soft(labels, name) if labels is not None else _cast(votes.frame, name)
     folds, findings = _folds(source, utterances.frame)
     shared = bool((frame["weight"] < 1.0).any())
@@ -52,7 +52,7 @@ def files_of_proxy(source: Source) -> tuple[Path, ...]:
 
 
 def _trained_on(source: Source) -> dict[str, list[str]] | None:
-    """The corpora and speakers that the model behind predictions was trained on, where the file of labels says so."""
+    """The corpora and speakers that the model behind predictions was trained on, where the labels file states them."""
     path = source.source / "labels.parquet" if source.source.is_dir() else source.source
     if path.suffix != ".parquet" or not path.is_file():
         return None
@@ -82,13 +82,13 @@ def _soft(labels: Labels, name: str) -> pl.DataFrame:
 
 
 def _folds(source: Source, utterances: pl.DataFrame) -> tuple[dict[str, int] | None, list[Finding]]:
-    """Speaker (or utterance) -> fold, numbered in the order of their names; and what is amiss with them."""
+    """The fold of each speaker (or utterance), numbered in the order of the folds' names; and findings about them."""
     where = str(source.source)
     if source.trained_on_these_votes != "out_of_fold":
         return None, []
     if source.folds is None:
-        message = f"the folds that {source.proxy!r} was trained in are not stated, so fuse will make folds of its own"
-        fix = "Name them: folds = a table with the columns speaker and fold."
+        message = f"the folds in which {source.proxy!r} was trained are not stated, so fuse will make its own"
+        fix = "Give them: folds = a table with the columns speaker and fold."
         return None, [finding("folds_unknown", message, fix=fix, where=where)]
     table = _fold_table(source, utterances)
     several = table.group_by("key").agg(pl.col("fold").n_unique()).filter(pl.col("fold") > 1)["key"].sort()
@@ -96,13 +96,13 @@ def _folds(source: Source, utterances: pl.DataFrame) -> tuple[dict[str, int] | N
     if len(several):
         message = f"{len(several)} speakers are in several folds, such as {several[0]!r}, so {source.proxy!r} voted "
         message += "on speakers that its models were trained on"
-        fix = "Train again in folds of speakers; until then look at the exchange test of align."
+        fix = "Train again in folds of speakers; until then check the exchange test of align."
         findings.append(finding("folds_share_speakers", message, fix=fix, where=where, count=len(several)))
         return None, findings
     names = {name: place for place, name in enumerate(sorted(table["fold"].unique().to_list(), key=_by_number))}
     if len(names) < 2:
         fix = "Give the fold that was left out of the training for each speaker."
-        raise TableError("holds fewer than two folds", where=str(source.folds), fix=fix)
+        raise TableError("has fewer than two folds", where=str(source.folds), fix=fix)
     folds = {key: names[fold] for key, fold in table.unique("key").sort("key").iter_rows()}
     return folds, findings
 
@@ -120,6 +120,6 @@ def _fold_table(source: Source, utterances: pl.DataFrame) -> pl.DataFrame:
     rows = read_rows(path)
     column = "utterance_id" if "utterance_id" in rows.columns and "speaker" not in rows.columns else "speaker"
     rows.need(column, "fold")
-    made = rows.frame.select(pl.col(column).cast(pl.String), fold=pl.col("fold").cast(pl.String).str.strip_chars())
-    rows.refuse(made["fold"].is_null(), "fold", "is no fold", "Fill that column in every row.")
-    return made.with_columns(prefixed(column, source.corpus)).rename({column: "key"}).unique()
+    folds = rows.frame.select(pl.col(column).cast(pl.String), fold=pl.col("fold").cast(pl.String).str.strip_chars())
+    rows.refuse(folds["fold"].is_null(), "fold", "is missing", "Fill that column in every row.")
+    return folds.with_columns(prefixed(column, source.corpus)).rename({column: "key"}).unique()

@@ -1,4 +1,4 @@
-"""RAVDESS: seven numbers in a file name say what was acted, by whom, and how strongly. There are no votes."""
+"""RAVDESS: seven numbers in each file name give the acted emotion, its strength and the actor. There are no votes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LOOKED_FOR = "Actor_01/03-01-01-01-01-01-01.wav"
 
 
 def read_ravdess(source: RavdessSource, vocabulary: Vocabulary, card: Card) -> Part:
-    """The recordings of RAVDESS and what was acted in each; votes there are none."""
+    """The recordings of RAVDESS with the acted emotion; there are no votes."""
     root = source.source
     if not root.is_dir():
         raise not_the_corpus(root, "RAVDESS", _LOOKED_FOR)
@@ -39,17 +39,17 @@ def read_ravdess(source: RavdessSource, vocabulary: Vocabulary, card: Card) -> P
     if not rows and not others:
         raise not_the_corpus(root, "RAVDESS", _LOOKED_FOR)
     where = source.corpus
-    findings = counted("not_a_clip", odd, "recordings have no name of RAVDESS and were left out", where)
+    findings = counted("not_a_clip", odd, "recordings without a file name of RAVDESS were left out", where)
     if others:
         message = f"{others} recordings of the other channel were left out"
         fix = 'channel = "both" (--channel both) reads them.'
         findings.append(finding("not_a_clip", message, fix=fix, where=where, count=others))
     repeated = len(rows) - len({row["utterance_id"] for row in rows})
     if repeated:
-        message = f"{repeated} recordings are there twice; the first was taken"
+        message = f"{repeated} recordings occur twice; the first was taken"
         findings.append(finding("repeated", message, where=where, count=repeated))
-    message = f"{len(rows)} recordings have no votes: the release holds what was acted alone (intended)"
-    fix = "Ask an annotator, or read votes of your own beside it."
+    message = f"{len(rows)} recordings have no votes: the release has the acted emotion only (intended)"
+    fix = "Ask an annotator, or read your own votes beside it."
     findings.append(finding("no_votes", message, fix=fix, where=where, count=len(rows)))
     utterances = pl.DataFrame(rows, schema_overrides={"repetition": pl.String()}).unique(
         "utterance_id", keep="first", maintain_order=True

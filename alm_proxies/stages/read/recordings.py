@@ -1,4 +1,4 @@
-"""Where the recordings of a table are: whether those it names are there, or in a folder of their own."""
+"""Checks that the recordings a table names exist, or finds them in a separate folder."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ELSEWHERE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 
 
 def recordings_absent(paths: Iterable[str], root: Path) -> list[Finding]:
-    """A finding if recordings are not there, with the first few names and the folder they were looked for in."""
+    """A finding if recordings are missing, with the first few names and the folder searched."""
     named = [path for path in dict.fromkeys(paths) if not _ELSEWHERE.match(path.removeprefix("file://"))]
     listed: dict[str, frozenset[str]] = {}
     absent = []
@@ -30,14 +30,14 @@ def recordings_absent(paths: Iterable[str], root: Path) -> list[Finding]:
         folder, _, name = (own if own.startswith("/") else f"{root.absolute()}/{own}").rpartition("/")
         if folder not in listed:
             listed[folder] = _files_in(folder)
-        # A name that a file system spells otherwise, such as in small letters, is not among those listed.
+        # A name that differs from the file system's, such as in case, is not among those listed.
         if name not in listed[folder] and not is_there(f"{folder}/{name}", file=True):
             absent.append(path)
     if not absent:
         return []
     shown = ", ".join(map(repr, absent[:_NAMED])) + (" ..." if len(absent) > _NAMED else "")
-    message = f"{len(absent)} of {len(named)} recordings are not there: {shown}; looked for under {root.absolute()}"
-    fix = "Put them there, or say where they lie: --columns 'audio=wav/{column}.wav' (columns), or a whole path."
+    message = f"{len(absent)} of {len(named)} recordings are missing: {shown}; looked for under {root.absolute()}"
+    fix = "Put them there, or give their place: --columns 'audio=wav/{column}.wav' (columns), or a whole path."
     return [finding("no_audio", message, fix=fix, where=str(root), count=len(absent))]
 
 

@@ -24,13 +24,13 @@ from alm_proxies.table_files import read_parquet
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".parquet")
 _MISSING = ["", "NA", "NaN", "nan", "null"]
-_WHOLE_COPY = "Make it again, or check that it was copied whole."
+_WHOLE_COPY = "Write it again, or check that it was copied whole."
 _BATCH = 100_000
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """A label file's rows: `frame` holds the wanted columns as text (Parquet: or numbers), missing values null."""
+    """A label file's rows: `frame` has the wanted columns as text (Parquet: or numbers), missing values as null."""
 
     path: str
     columns: tuple[str, ...]
@@ -41,18 +41,18 @@ class Rows:
     """The line of every row of a JSON lines file."""
 
     def need(self, *names: str) -> None:
-        """Refuse a file that lacks a column, with the nearest name there is."""
+        """Raise if the file lacks a column, with the nearest name it has."""
         for name in names:
             if name not in self.columns:
                 raise missing_column(name, self.columns, self.path)
 
     def place(self, row: int, column: str | None = None) -> str:
-        """Where a row (from 0) stands: file, line and column."""
+        """The place of a row (from 0): file, line and column."""
         where = f"{self.path}, {self._line(row)}"
         return where if column is None else f"{where}, column {column}"
 
     def refuse(self, bad: pl.Series, column: str, message: str, fix: str) -> None:
-        """Raise for the first row where `bad` is true, with file, line, column and how many more there are."""
+        """Raise for the first row where `bad` is true, with file, line, column and the number of further rows."""
         bad = bad.fill_null(False)
         if not bad.any():
             return
@@ -72,11 +72,11 @@ class Rows:
 
 
 def read_rows(path: Path, wanted: Sequence[str] | None = None, encoding: str | None = None) -> Rows:
-    """The rows of a label file; of the columns, those wanted that it has (all, if none are named)."""
+    """The rows of a label file, with those of the wanted columns that it has (by default all)."""
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         fix = f"A label file is one of {', '.join(SUFFIXES)}."
-        raise InputError(f"is of a kind that cannot be read ({suffix or 'no suffix'})", where=str(path), fix=fix)
+        raise InputError(f"has an unknown format ({suffix or 'no suffix'})", where=str(path), fix=fix)
     try:
         if suffix == ".parquet":
             return _parquet(path, wanted)
@@ -87,7 +87,7 @@ def read_rows(path: Path, wanted: Sequence[str] | None = None, encoding: str | N
 
 
 def _line_of(path: Path, encoding: str, delimiter: str, row: int) -> int:
-    """The line on which a row of a CSV file (from 0, the header not counted) begins."""
+    """The line at which a row of a CSV file begins; rows count from 0, without the header."""
     left, line = row + 1, 1
     with _opened(path, encoding) as stream:
         reader = csv.reader(stream, delimiter=delimiter, strict=True)
@@ -99,15 +99,15 @@ def _line_of(path: Path, encoding: str, delimiter: str, row: int) -> int:
     return line
 
 
-def _encoding(path: Path, said: str | None) -> str:
+def _encoding(path: Path, encoding: str | None) -> str:
     with open_file(path) as stream:
         head = stream.read(4)
-    if said is not None:
+    if encoding is not None:
         try:
-            "".encode(said)
+            "".encode(encoding)
         except (LookupError, UnicodeError):
-            raise SettingsError(f"there is no text encoding {said!r}", fix='Write "utf-8" or "latin-1".') from None
-        return said
+            raise SettingsError(f"there is no text encoding {encoding!r}", fix='Write "utf-8" or "latin-1".') from None
+        return encoding
     return "utf-16" if head[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
 
 
@@ -133,7 +133,7 @@ def _csv(path: Path, wanted: Sequence[str] | None, encoding: str) -> Rows:
 
 
 def _parsed(path: Path, encoding: str, delimiter: str, header: list[str], places: list[int]) -> pl.DataFrame:
-    """The columns at some places of any CSV file, record by record."""
+    """The columns at the given places of any CSV file, read record by record."""
     schema = {f"{place}": pl.String() for place in places}
     frames = [pl.DataFrame(schema=schema)]
     number = 0
@@ -155,7 +155,7 @@ def _parsed(path: Path, encoding: str, delimiter: str, header: list[str], places
 def _plain_text(path: Path, encoding: str, delimiter: str, width: int) -> bytes | None:
     """The rows of a plain file: UTF-8 without a quote, in which every line has as many values as the header.
 
-    None for any other file. A plain one may simply be split at its delimiters, which takes a fraction of the time.
+    None for any other file. A plain file is split at its delimiters, which takes a fraction of the time.
     """
     if encoding not in ("utf-8", "utf-8-sig"):
         return None
@@ -184,7 +184,7 @@ def _is_utf_8(text: bytes) -> bool:
 
 
 def _split(text: bytes, delimiter: str, width: int, places: list[int]) -> pl.DataFrame:
-    """The columns at some places of a plain file."""
+    """The columns at the given places of a plain file."""
     names = [f"{place}" for place in range(width)]
     frame = pl.read_csv(
         text, has_header=False, schema=dict.fromkeys(names, pl.String()), separator=delimiter, quote_char=None
@@ -198,7 +198,7 @@ def _records(stream: TextIO, delimiter: str) -> Iterator[list[str]]:
 
 
 def _header(path: Path, encoding: str) -> tuple[str, list[str]]:
-    """The delimiter that makes most of the first record, and that record: the column names."""
+    """The delimiter that gives the most columns in the first record, and that record: the column names."""
     best: tuple[str, list[str]] = (",", [])
     for delimiter in (",", ";", "\t"):
         try:
@@ -212,21 +212,21 @@ def _header(path: Path, encoding: str) -> tuple[str, list[str]]:
             best = (delimiter, record)
     if not best[1]:
         fix = "The first line names the columns."
-        raise TableError("is empty, or begins with something that is no CSV", where=f"{path}, line 1", fix=fix)
+        raise TableError("is empty, or does not begin like a CSV file", where=f"{path}, line 1", fix=fix)
     return best
 
 
 def _refuse_ragged(batch: list[list[str]], width: int, before: int, rows: Rows) -> None:
-    """Refuse the first record that lacks values or has more than empty ones too many."""
+    """Raise for the first record with too few values, or with additional values that are not empty."""
     for number, record in enumerate(batch):
         if len(record) < width or any(record[width:]):
-            message = f"has {len(record)} values where the header names {width}"
-            fix = "Quote values that hold the delimiter, and check that the file was copied whole."
+            message = f"has {len(record)} values, but the header has {width}"
+            fix = "Quote values that contain the delimiter, and check that the file was copied whole."
             raise TableError(message, where=rows.place(before + number), fix=fix)
 
 
 def _not_csv(path: Path, encoding: str, delimiter: str, error: Exception) -> TableError:
-    """The error for a file that is no CSV, with the line that says so."""
+    """The error for a file that is not CSV, with its line."""
     if isinstance(error, UnicodeError):
         return _not_text(path, encoding)
     line = 1
@@ -239,7 +239,7 @@ def _not_csv(path: Path, encoding: str, delimiter: str, error: Exception) -> Tab
 
 
 def _not_text(path: Path, encoding: str) -> TableError:
-    fix = 'Say which encoding it has, such as encoding = "latin-1" (--encoding latin-1), or save it as UTF-8.'
+    fix = 'Give its encoding, such as encoding = "latin-1" (--encoding latin-1), or save it as UTF-8.'
     where = f"{path}, line {_first_bad_line(path, encoding)}"
     return TableError(f"is not {encoding.removesuffix('-sig')} text", where=where, fix=fix)
 
@@ -286,7 +286,7 @@ def _objects(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, Any]]]:
                 if line.strip():
                     row = json.loads(line)
                     if not isinstance(row, dict):
-                        raise TableError("is no JSON object", where=f"{path}, line {number}", fix="Write {...}.")
+                        raise TableError("is not a JSON object", where=f"{path}, line {number}", fix="Write {...}.")
                     yield number, row
         except UnicodeError:
             raise _not_text(path, encoding) from None
@@ -297,7 +297,7 @@ def _objects(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, Any]]]:
 
 def _half_a_character(path: Path, batch: list[tuple[int, dict[str, Any]]]) -> TableError:
     halves = (line for line, row in batch if re.search("[\ud800-\udfff]", json.dumps(row, ensure_ascii=False)))
-    return TableError("holds half a character", where=f"{path}, line {next(halves)}", fix=_WHOLE_COPY)
+    return TableError("has half a character", where=f"{path}, line {next(halves)}", fix=_WHOLE_COPY)
 
 
 def _cell(value: Any) -> str | None:

@@ -1,4 +1,4 @@
-"""What may be said of read: of a source (a [[read]] block), of all sources together, and of held-out votes."""
+"""The settings of read: of a source (a [[read]] block), of all sources together, and of held-out votes."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ _NAMES = ("train", "development", "test")
 _FIX = 'Write "speakers:.7,.1,.2" (train, development, test), "speakers:.8,.2" (train, test) or "folds:5".'
 
 
-def shares_of(said: str) -> dict[str, float]:
-    """The splits that "speakers:.7,.1,.2" or "folds:5" stands for, each with its share of the utterances."""
-    found = re.fullmatch(r"\s*(speakers|folds)\s*:\s*([0-9., ]+?)\s*", said)
-    if found is None:
-        raise SettingsError(f"{said!r} is no way to split", fix=_FIX)
+def shares_of(split: str) -> dict[str, float]:
+    """The splits and their shares of the utterances, from "speakers:.7,.1,.2" or "folds:5"."""
+    match = re.fullmatch(r"\s*(speakers|folds)\s*:\s*([0-9., ]+?)\s*", split)
+    if match is None:
+        raise SettingsError(f"{split!r} is not a valid split", fix=_FIX)
     try:
-        numbers = [float(part) for part in found[2].split(",")]
+        numbers = [float(part) for part in match[2].split(",")]
     except ValueError:
-        raise SettingsError(f"{said!r} holds something that is no number", fix=_FIX) from None
-    if found[1] == "folds":
+        raise SettingsError(f"{split!r} has a part that is not a number", fix=_FIX) from None
+    if match[1] == "folds":
         if len(numbers) != 1 or not numbers[0].is_integer() or not 2 <= numbers[0] <= 1000:
-            raise SettingsError(f"{said!r}: folds are a whole number from 2 to 1000", fix=_FIX)
+            raise SettingsError(f"{split!r}: the number of folds is a whole number from 2 to 1000", fix=_FIX)
         folds = int(numbers[0])
         return {f"fold{number}": 1 / folds for number in range(1, folds + 1)}
     if not 2 <= len(numbers) <= 3 or any(share <= 0 for share in numbers) or abs(sum(numbers) - 1) > 1e-6:
-        raise SettingsError(f"{said!r}: two or three shares above 0 that sum to 1 are needed", fix=_FIX)
+        raise SettingsError(f"{split!r}: give two or three shares above 0 that sum to 1", fix=_FIX)
     names = _NAMES if len(numbers) == 3 else ("train", "test")
     return dict(zip(names, numbers, strict=True))
 
 
-def checked_split(said: str) -> str:
-    """The same words, or ValueError with the fix, as a settings field wants it."""
+def checked_split(split: str) -> str:
+    """The value itself if valid; else a ValueError with the fix, as pydantic expects."""
     try:
-        shares_of(said)
+        shares_of(split)
     except SettingsError as error:
         raise ValueError(str(error)) from None
-    return said
+    return split
 
 
 class Source(Settings):
@@ -53,28 +53,34 @@ class Source(Settings):
 
     model_config = ConfigDict(validate_by_name=True, validate_by_alias=True)
     corpus: str = Field(default="", pattern=r"^([A-Za-z0-9][A-Za-z0-9_.-]*)?$")
-    """The prefix of its ids; its card is data_cards/<corpus>.md. The format's own name, if it is left out."""
+    """The prefix of its ids; its card is data_cards/<corpus>.md. By default the name of the format."""
     format: str
-    """Which reader: crema_d, table ..."""
+    """The reader: crema_d, table ..."""
     source: Annotated[Path, PLACE, ARGUMENT]
     """The corpus's folder, or one of its label files."""
     recordings: Annotated[Path, PLACE] | None = None
     """The folder that holds its recordings, where they do not lie in the source or no column names them. Each is found
     by the path or file name that the source gives, with or without its ending, else by the utterance's own id."""
     map: dict[str, str] = Field(default_factory=dict)
-    """What becomes of words: Excited = "happy", Other = "outside". Usual synonyms of a label (joy, happiness, anger
-    ...) need no entry; a label's own name stands for them too, any other key for that very word, whatever the case."""
+    """The label of each word: Excited = "happy", Other = "outside". Usual synonyms of a label (joy, happiness, anger
+    ...) need no entry. A label's own name as a key covers its synonyms too; any other key covers that word only. Case
+    is ignored.
+    """
     split: Annotated[str, AfterValidator(checked_split)] | None = None
     """A split by speaker: "speakers:.7,.1,.2" (train, development, test) or "folds:5"."""
     read_as: str | None = Field(default=None, alias="as", pattern=r"^(human|proxy:[A-Za-z0-9][A-Za-z0-9_.-]*)$")
-    """proxy:NAME = its votes, or its soft labels, are votes of one proxy of that name; human, or left out = as they
-    are. A proxy of another modality of the corpus, or the probabilities of a classifier, are read so."""
+    """Whose votes these are: proxy:NAME reads the votes or soft labels as the votes of one proxy of that name; human,
+    the default, reads them as they are. Use proxy for another modality of the corpus or for the probabilities of a
+    classifier.
+    """
     trained_on_these_votes: TrainedOn | None = None
-    """Needed with as = "proxy:NAME". no = the proxy never saw a human vote of these utterances; out_of_fold = a model
-    trained without the speaker gave each vote; yes = it saw these votes, which is refused."""
+    """Whether the proxy was trained on human votes of these utterances; required with as = "proxy:NAME". no = it never
+    saw them; out_of_fold = each vote is from a model trained without the speaker; yes = it saw them, which is refused.
+    """
     folds: Annotated[Path, PLACE] | None = None
-    """With out_of_fold: the folds the proxy was trained in, which fuse then uses too. A table with a column fold and a
-    column speaker (or utterance_id), or the name of a column of the source that is read as one of its groups."""
+    """The folds in which an out_of_fold proxy was trained; fuse uses the same. A table with a column fold and a column
+    speaker (or utterance_id), or the name of a column of the source that is listed in groups.
+    """
 
     @field_validator("trained_on_these_votes")
     @classmethod
@@ -101,47 +107,51 @@ class Source(Settings):
 
     @property
     def proxy(self) -> str | None:
-        """The name of the proxy that its votes are read as."""
+        """The name of the proxy whose votes these are; None for human votes."""
         return self.read_as.removeprefix("proxy:") if self.read_as and self.read_as != "human" else None
 
 
 class HoldOut(Settings):
-    """Which human votes are kept out of every fit, to score against: a pipeline file's [hold_out]."""
+    """The held-out human votes, used for scores and in no fit: a pipeline file's [hold_out]."""
 
     splits: tuple[str, ...] = ()
-    """All human votes of these splits are held out."""
+    """The splits whose human votes are all held out."""
     keep: int | None = Field(default=None, ge=0)
-    """Elsewhere an utterance keeps this many human votes for the fit, chosen by the seed; all, if it is left out."""
+    """In the other splits, the number of human votes per utterance kept for the fit, chosen by the seed. By default
+    all.
+    """
 
     @model_validator(mode="after")
     def _something(self) -> Self:
         if not self.splits and self.keep is None:
-            raise ValueError('holds nothing out: write keep = 3, splits = ["test"] or both')
+            raise ValueError('names no votes to hold out: write keep = 3, splits = ["test"] or both')
         return self
 
 
 class ReadSettings(Settings):
-    """What holds for all sources together."""
+    """The settings of all sources together."""
 
     taxonomy: Annotated[str | tuple[str, ...], AfterValidator(checked_taxonomy)] | None = None
-    """The labels wanted: a name such as msp8, or the labels in order; those of the corpus's card, if it is left out."""
+    """The taxonomy: a name such as msp8, or the labels in order. By default the labels of the corpus's card."""
     seed: int = 0
     """Random seed of splits and of the choice of held-out votes."""
     hold_out: HoldOut | None = None
-    """Human votes that no fit may see: keep = 3 and/or splits = ["test"]; without it nothing can be evaluated."""
+    """The held-out human votes, which no fit sees: keep = 3 and/or splits = ["test"]. Without them nothing can be
+    evaluated.
+    """
     cards: Annotated[Path, PLACE] | None = None
-    """A folder with data cards of your own."""
+    """A folder with your own data cards."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """The reader of a format: what a source of it may say, and the function that reads it."""
+    """The reader of a format: the class of its settings and the function that reads it."""
 
     settings: type[Source]
     function: str
     """module:function(source, vocabulary, card) -> Part."""
     files: tuple[str, ...] = ()
-    """The files that it reads in a folder; without them every file of the folder counts as one of its inputs."""
+    """The files it reads in a folder. By default every file of the folder counts as an input."""
 
 
 STAGE = Stage(

@@ -1,4 +1,4 @@
-"""What the reader of a format hands back."""
+"""The result of a format's reader."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from alm_proxies.tables import About, Finding
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What one source brought: frames in the contract's columns, ids prefixed, words mapped to labels."""
+    """The tables of one source: frames in the contract's columns, with ids prefixed and words mapped to labels."""
 
     utterances: pl.DataFrame
     votes: pl.DataFrame
@@ -22,9 +22,9 @@ class Part:
     root: Path | None = None
     scales: dict[str, tuple[float, float]] = field(default_factory=dict)
     bare: bool = False
-    """Whether it only speaks of utterances (votes, labels) and does not describe them."""
+    """Whether it has votes or labels only, and no description of the utterances."""
     about: About | None = None
-    """What its tables said of themselves: scales, roots and annotators of several corpora."""
+    """The metadata of its tables: scales, roots and annotators of several corpora."""
 
 
 def finding(kind: str, message: str, *, fix: str = "", where: str | None = None, count: int = 1) -> Finding:
@@ -33,6 +33,6 @@ def finding(kind: str, message: str, *, fix: str = "", where: str | None = None,
 
 
 def prefixed(name: str, corpus: str) -> pl.Expr:
-    """A column's own ids as "corpus/own id"; ids that have the prefix keep it."""
+    """A column of ids with the corpus as prefix; ids that have the prefix are unchanged."""
     own = pl.col(name)
     return pl.when(own.str.starts_with(f"{corpus}/")).then(own).otherwise(pl.lit(f"{corpus}/") + own).alias(name)

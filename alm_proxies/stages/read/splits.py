@@ -1,4 +1,4 @@
-"""Splits that keep a speaker on one side: shares of the utterances, or folds."""
+"""Speaker-disjoint splits: shares of the utterances, or folds."""
 
 from __future__ import annotations
 
@@ -23,19 +23,21 @@ Floats = NDArray[np.float64]
 
 
 def split_word(word: str) -> str:
-    """The name of a split, as train, development or test where it is a usual word for one of them."""
+    """The name of a split; usual words for train, development and test are translated."""
     lowered = word.lower()
     return SPLITS.get(lowered, lowered if lowered in ("train", "development", "test") else word)
 
 
-def split_by_speaker(utterances: pl.DataFrame, said: str, seed: int, corpus: str) -> tuple[pl.DataFrame, list[Finding]]:
-    """The utterances with their split: no speaker is in two, and sizes are as near to the shares as speakers allow.
+def split_by_speaker(
+    utterances: pl.DataFrame, wanted: str, seed: int, corpus: str
+) -> tuple[pl.DataFrame, list[Finding]]:
+    """The utterances with a speaker-disjoint split, its sizes as near to the shares as the speakers allow.
 
-    Speakers go, largest first, to the split that lacks most utterances; then they are moved and swapped while that
-    brings the sizes nearer. Speakers of equal size are ordered by the seed. An utterance without a speaker belongs
-    to no split (null): it could be anybody's.
+    Speakers are assigned, largest first, to the split that lacks most utterances; then they are moved and swapped while
+    that brings the sizes nearer. Speakers of equal size are ordered by the seed. An utterance without a speaker belongs
+    to no split (null).
     """
-    shares = shares_of(said)
+    shares = shares_of(wanted)
     if "speaker" not in utterances.columns:
         utterances = utterances.with_columns(speaker=pl.lit(None, dtype=pl.String))
     sizes = Counter(utterances["speaker"].drop_nulls().to_list())
@@ -56,24 +58,24 @@ def split_by_speaker(utterances: pl.DataFrame, said: str, seed: int, corpus: str
     findings = []
     before = utterances.height - utterances["split"].null_count() if "split" in utterances.columns else 0
     if before:
-        message = f"the split that came with {before} utterances was replaced by {said}"
+        message = f"the split that came with {before} utterances was replaced by {wanted}"
         findings.append(Finding("read", "split_replaced", message, where=corpus, count=before))
     if unknown:
         message = f"{unknown} utterances without a speaker belong to no split"
         findings.append(Finding("read", "no_split", message, "Give their speakers.", where=corpus, count=unknown))
-    made = pl.col("speaker").replace_strict(split, default=None, return_dtype=pl.String).alias("split")
-    return utterances.with_columns(made), findings
+    assigned = pl.col("speaker").replace_strict(split, default=None, return_dtype=pl.String).alias("split")
+    return utterances.with_columns(assigned), findings
 
 
 def _placed(sizes: Sequence[int], shares: Sequence[float]) -> list[int]:
-    """Which split each speaker goes to; sizes are sorted, largest first."""
+    """The split of each speaker; sizes are sorted, largest first."""
     target = np.array(shares) * sum(sizes)
     filled = np.zeros(len(shares))
     heads = np.zeros(len(shares), dtype=np.int64)
     placed: list[int] = []
     for number, size in enumerate(sizes):
         empty = np.flatnonzero(heads == 0)
-        # The last speakers are kept for splits that would else stay empty.
+        # The last speakers are kept for splits that would otherwise be empty.
         among = empty if len(sizes) - number <= len(empty) else np.arange(len(shares))
         place = int(among[np.argmax((target - filled)[among])])
         placed.append(place)

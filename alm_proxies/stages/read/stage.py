@@ -1,4 +1,4 @@
-"""Read: label files of any kind become Utterances and Votes, with everything lost on the way written down."""
+"""read: label files of any format become Utterances and Votes; every loss is a finding."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Read = Callable[[Source, Vocabulary, Card], Part]
 
 @dataclass(frozen=True, slots=True)
 class Corpus(Shown):
-    """What was read: utterances, votes, findings, and soft labels where the source holds them."""
+    """The result of read: utterances, votes, findings, and soft labels if the source has them."""
 
     utterances: Utterances
     votes: Votes
@@ -46,12 +46,12 @@ class Corpus(Shown):
 
     @property
     def counts(self) -> dict[str, float]:
-        """How much there is, and how much of the votes brings no label."""
+        """The number of utterances, votes and left-out votes."""
         return {"utterances": len(self.utterances), "votes": len(self.votes), "left_out": self.left_out}
 
     @property
     def left_out(self) -> int:
-        """How many rows of the votes bring no label that was asked for: lost words count though a rating is kept."""
+        """The number of vote rows without a label of the taxonomy; they count even if a rating is kept."""
         votes = self.votes.frame
         lost = pl.col("label").is_null() & pl.col("stated").is_not_null()
         return votes.filter((pl.col("status") != "ok") | lost).height
@@ -73,23 +73,23 @@ def read(sources: Source | Sequence[Source], settings: ReadSettings | None = Non
     settings = settings or ReadSettings()
     sources = [sources] if isinstance(sources, Source) else list(sources)
     if not sources:
-        raise SettingsError("there is nothing to read", fix="Name a source: a [[read]] block, or FORMAT and SOURCE.")
+        raise SettingsError("there is nothing to read", fix="Add a source: a [[read]] block, or FORMAT and SOURCE.")
     named = [_named(source) for source in sources]
     parts = [(source, _part(source, settings)) for source in named]
-    findings = [told for _, part in parts for told in part.findings]
+    findings = [known for _, part in parts for known in part.findings]
     tables: list[tuple[Utterances, Votes, Labels | None]] = []
     known: set[str] = set()
     others = {source.corpus for source, part in parts if not part.bare}
-    # What only speaks of utterances comes behind what describes them, whatever their order in the file.
+    # Sources with votes only come after those that describe the utterances, whatever their order in the file.
     for source, part in sorted(parts, key=lambda pair: pair[1].bare):
-        described, told = _described(part, source, known, source.corpus in others, settings.seed)
+        described, losses = _described(part, source, known, source.corpus in others, settings.seed)
         known.update(described["utterance_id"].to_list())
-        findings += told
+        findings += losses
         people, votes, soft = _checked(part, described, source, settings)
         if source.proxy is not None:
             whole = Utterances.of(part.utterances, about=people.about, where=str(source.source))
-            votes, told = as_proxy(votes, soft, whole, source)
-            findings += told
+            votes, losses = as_proxy(votes, soft, whole, source)
+            findings += losses
             soft = None
         tables.append((people, votes, soft))
     inputs = {
@@ -97,14 +97,14 @@ def read(sources: Source | Sequence[Source], settings: ReadSettings | None = Non
         for source, part in parts
         for path in (*part.inputs, *files_of_proxy(source))
     }
-    said = [deciding(one) for one in (settings, *named)]
-    made_by = MadeBy(stage="read", settings_digest=digest_of(said), inputs=inputs)
+    recorded = [deciding(one) for one in (settings, *named)]
+    made_by = MadeBy(stage="read", settings_digest=digest_of(recorded), inputs=inputs)
     utterances = combine(*(table for table, _, _ in tables))
     votes = combine(*(table for _, table, _ in tables))
     labels = [table for _, _, table in tables if table is not None]
     if settings.hold_out is not None:
-        votes, told = hold_out(votes, utterances, settings.hold_out, settings.seed)
-        findings += told
+        votes, held = hold_out(votes, utterances, settings.hold_out, settings.seed)
+        findings += held
     return Corpus(
         Utterances(utterances.frame, utterances.about.with_(made_by=made_by)),
         Votes(votes.frame, votes.about.with_(made_by=made_by)),
@@ -118,7 +118,7 @@ def _signed(labels: Labels, made_by: MadeBy) -> Labels:
 
 
 def _input(path: Path, source: Source) -> str:
-    """What an input is called: by its corpus and its place in the source, wherever the source lies."""
+    """The name of an input: its corpus and its path within the source."""
     inside = path.relative_to(source.source) if path.is_relative_to(source.source) else Path(path.name)
     return f"{source.corpus}/{path.name if inside == Path() else inside.as_posix()}"
 
@@ -135,10 +135,10 @@ def _named(source: Source) -> Source:
         source = settings_of(kind, source.model_dump(exclude_unset=True, by_alias=True), f"the source {source.source}")
     if re.search("[\ud800-\udfff]", str(source.source.absolute())):
         fix = "Rename the file or folder: tables keep its path as text."
-        raise InputError("has a name that is no text", where=ascii(str(source.source)), fix=fix)
+        raise InputError("has a name that is not valid UTF-8", where=ascii(str(source.source)), fix=fix)
     if not source.corpus and source.format == "table":
         fix = 'Give its utterance ids a prefix: corpus = "my_corpus" (--corpus my_corpus).'
-        raise SettingsError("a table does not say which corpus it is", where=str(source.source), fix=fix)
+        raise SettingsError("a table does not name its corpus", where=str(source.source), fix=fix)
     return source.model_copy(update={"corpus": source.corpus or source.format})
 
 
@@ -158,7 +158,7 @@ def _part(source: Source, settings: ReadSettings) -> Part:
         part = reader(source, vocabulary, _card(source, settings))
         if source.recordings is not None:
             part = found_in_folder(part, source.recordings, str(source.source))
-        # a proxy speaks of utterances that others describe; alone, it describes its own
+        # a proxy's utterances are described by other sources; alone, it describes its own
         return replace(part, bare=True) if source.proxy is not None else part
     except OSError as error:
         raise could_not_read(error.filename or source.source, error) from error
@@ -169,12 +169,12 @@ def _labels(source: Source, settings: ReadSettings) -> tuple[str, ...]:
     if wanted is None:
         near = did_you_mean(source.corpus, known_cards(settings.cards))
         fix = f"{near} Name a taxonomy: msp8, iemocap4, crema6 ..., or the labels in order: angry,happy,sad.".strip()
-        raise SettingsError(f"nothing says which labels {source.corpus} has", where=str(source.source), fix=fix)
+        raise SettingsError(f"the labels of {source.corpus} are not known", where=str(source.source), fix=fix)
     return taxonomy_of(wanted).labels
 
 
 def _own_labels(source: Source) -> tuple[str, ...] | None:
-    """The labels that tables of ours say they have."""
+    """The labels in the metadata of our tables."""
     votes = source.source / "votes.parquet"
     return about_of(votes).taxonomy if isinstance(source, TablesSource) and votes.is_file() else None
 
@@ -182,12 +182,12 @@ def _own_labels(source: Source) -> tuple[str, ...] | None:
 def _described(
     part: Part, source: Source, known: set[str], elsewhere: bool, seed: int
 ) -> tuple[pl.DataFrame, list[Finding]]:
-    """The utterances a part adds to those known, split if asked for; `elsewhere`: others describe its corpus."""
+    """The new utterances of a part, split if asked for; `elsewhere` is true if other sources describe its corpus."""
     findings: list[Finding] = []
     frame = part.utterances
     again = frame.filter(pl.col("utterance_id").is_in(list(known))) if known else frame.clear()
     if again.height and not part.bare:
-        message = f"brings {again.height} utterances that another source brought, such as {again['utterance_id'][0]!r}"
+        message = f"has {again.height} utterances that another source has too, such as {again['utterance_id'][0]!r}"
         fix = "Give each source its own corpus name, map its votes alone, or read another modality of the corpus as a "
         fix += 'proxy: as = "proxy:NAME" (--as proxy:NAME).'
         raise InputError(message, where=str(source.source), fix=fix)
@@ -200,9 +200,9 @@ def _described(
             fix = "Compare their ids with those of the other sources."
             where = str(source.source)
             findings.append(finding("not_described", message, fix=fix, where=where, count=frame.height))
-    if source.split is not None and not source.split.startswith("sessions"):  # which the reader itself has done
-        frame, told = split_by_speaker(frame, source.split, seed, source.corpus)
-        findings += told
+    if source.split is not None and not source.split.startswith("sessions"):  # the reader itself has split them
+        frame, losses = split_by_speaker(frame, source.split, seed, source.corpus)
+        findings += losses
     return frame, findings
 
 

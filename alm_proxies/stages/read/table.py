@@ -1,7 +1,7 @@
 """Any table by a mapping of its columns: CSV, JSON lines, Parquet, or a Hugging Face audiofolder.
 
-Long: a row a vote (`columns.label`, or attributes). Wide: a row an utterance, with counts (`counts`). Soft labels: a
-row an utterance, with shares (`probabilities`). Several files of one shape are read as one.
+Long: one row per vote (`columns.label`, or attributes). Wide: one row per utterance, with counts (`counts`). Soft
+labels: one row per utterance, with shares (`probabilities`). Several files with the same columns are read as one.
 """
 
 from __future__ import annotations
@@ -57,20 +57,20 @@ def read_table(source: TableSource, vocabulary: Vocabulary, card: Card) -> Part:
         files.append(File(rows, fields, start))
     frame = pl.concat([file.fields for file in files], how="diagonal").with_row_index("_row")
     if not frame.height:
-        raise TableError("holds no rows", where=str(source.source), fix="Check that it was copied whole.")
+        raise TableError("has no rows", where=str(source.source), fix="Check that it was copied whole.")
     wide = bool(mapping.counts or mapping.probabilities)
     utterances = _utterances(frame, files, mapping, wide, findings, source)
     if "audio" in utterances.columns:
         findings += recordings_absent(utterances["audio"].drop_nulls().to_list(), root)
     scales = scales_of(mapping, source, card)
-    votes, told = votes_of(frame, files, mapping, vocabulary, source, scales)
+    votes, losses = votes_of(frame, files, mapping, vocabulary, source, scales)
     labels, lost = labels_of(frame, files, mapping, vocabulary, source)
     inputs = tuple(Path(file.rows.path) for file in files)
     return Part(
         utterances,
         votes,
         inputs,
-        [*findings, *told, *lost],
+        [*findings, *losses, *lost],
         labels=labels,
         root=root if mapping.has("audio") else None,
         scales=scales,
@@ -79,7 +79,7 @@ def read_table(source: TableSource, vocabulary: Vocabulary, card: Card) -> Part:
 
 
 def _paths(source: TableSource, mapping: Mapping, findings: list[Finding]) -> list[tuple[Path, str | None]]:
-    """The files to read, each with the split its place or name says, if any."""
+    """The files to read, each with the split in its path, if any."""
     folder = source.source
     if folder.is_file():
         return [(folder, mapping.files.get(folder.name))]
@@ -88,16 +88,16 @@ def _paths(source: TableSource, mapping: Mapping, findings: list[Finding]) -> li
     if mapping.files:
         there = [name for name in mapping.files if (folder / name).is_file()]
         absent = [name for name in mapping.files if name not in there]
-        findings += [finding("no_file", f"{name} is not there", where=str(folder)) for name in absent]
+        findings += [finding("no_file", f"{name} is missing", where=str(folder)) for name in absent]
         if there:
             return [(folder / name, mapping.files[name]) for name in there]
-        raise InputError(f"holds none of {', '.join(mapping.files)}", where=str(folder), fix="Check the folder.")
+        raise InputError(f"has none of {', '.join(mapping.files)}", where=str(folder), fix="Check the folder.")
     for pattern in ("", "*/", "*/*/"):
-        found = sorted(path for name in _METADATA for path in folder.glob(pattern + name))
-        if found:
+        paths = sorted(path for name in _METADATA for path in folder.glob(pattern + name))
+        if paths:
             names = {"train", "test", "development", *SPLITS}
-            return [(path, split_word(path.parent.name) if path.parent.name in names else None) for path in found]
-    fix = f"Name the label file itself, say which files to read (files, --files), or add {_METADATA[0]}."
+            return [(path, split_word(path.parent.name) if path.parent.name in names else None) for path in paths]
+    fix = f"Name the label file itself, list the files to read (files, --files), or add {_METADATA[0]}."
     raise InputError(f"is a folder without any of {', '.join(_METADATA)}", where=str(folder), fix=fix)
 
 
@@ -105,8 +105,8 @@ def _ignored(rows: Rows, wanted: list[str], findings: list[Finding]) -> None:
     rest = [name for name in rows.columns if name not in wanted]
     if rest:
         shown = ", ".join(map(repr, rest[:20])) + (" ..." if len(rest) > 20 else "")
-        message = f"{len(rest)} columns were not taken: {shown}"
-        fix = "Map them, or carry them along: groups."
+        message = f"{len(rest)} columns were not read: {shown}"
+        fix = "Map them, or keep them as groups."
         findings.append(finding("columns_not_taken", message, fix=fix, where=rows.path, count=len(rest)))
 
 
@@ -118,12 +118,12 @@ def _in_our_words(rows: Rows, mapping: Mapping, split: str | None, root: Path, p
     if "utterance_id" not in frame.columns:
         if "audio" not in frame.columns:
             fix = 'Map it: columns = { utterance_id = "..." } (--columns utterance_id=...).'
-            raise SettingsError("the mapping does not say which column names the utterance", where=rows.path, fix=fix)
+            raise SettingsError("the mapping has no column for the utterance id", where=rows.path, fix=fix)
         frame = frame.with_columns(utterance_id=pl.col("audio").str.replace(r"\.[A-Za-z0-9]{1,5}$", ""))
     nameless = frame["utterance_id"].is_null()
     if nameless.any():
         row = int(nameless.arg_true()[0])
-        raise TableError("does not name its utterance", where=rows.place(row), fix="Fill that column in every row.")
+        raise TableError("has no utterance id", where=rows.place(row), fix="Fill that column in every row.")
     for name, low, high in (("turn", -_FEW, _FEW), ("draw", 0, _FEW)):
         if name in frame.columns:
             _refuse(rows, frame[name], (frame[name] % 1 != 0) | ~frame[name].is_between(low, high), "a whole number")
@@ -149,13 +149,13 @@ def _in_our_words(rows: Rows, mapping: Mapping, split: str | None, root: Path, p
 
 
 def _taken(name: str, mapping: Mapping, rows: Rows, ours: tuple[str, ...]) -> SettingsError:
-    """The error for a group column that would stand in the place of one of ours."""
+    """The error for a group column with the name of one of our columns."""
     fix = f'Map it as ours: --columns {name}={name} (columns = {{ {name} = "{name}" }}), not as a group.'
     if mapping.has(name):
         fix = "It is mapped already: leave it out of the groups."
     elif name not in FIELDS:
         fix = "Rename it in the file."
-    message = f"the group {name!r} has the name of a column of ours"
+    message = f"the group {name!r} has the name of one of our columns"
     return SettingsError(message, where=rows.path, fix=f"{fix} Ours are: {', '.join(ours)}.")
 
 
@@ -164,60 +164,62 @@ def _refuse(rows: Rows, values: pl.Series, bad: pl.Series, needed: str) -> None:
     if bad.any():
         row = int(bad.arg_true()[0])
         where = rows.place(row)
-        raise TableError(f"{values[row]!r} is no {values.name}", where=where, fix=f"Needed: {needed}.")
+        raise TableError(f"{values[row]!r} is not a valid {values.name}", where=where, fix=f"Needed: {needed}.")
 
 
 def _under_root(root: Path, folder: Path) -> pl.Expr:
-    """Audio paths under the corpus root; those elsewhere and URIs as they are."""
+    """Audio paths relative to the corpus root; paths elsewhere and URIs are unchanged."""
     audio = pl.col("audio")
     base = f"{root.absolute()}/"
     inside = folder.relative_to(root).as_posix()
     below = audio if inside == "." else pl.lit(f"{inside}/") + audio
     whole = audio.str.starts_with("/") | audio.str.contains(r"^[A-Za-z][A-Za-z0-9+.-]+:")
-    made = pl.when(audio.str.starts_with(base)).then(audio.str.strip_prefix(base)).when(whole).then(audio)
-    return made.otherwise(below).alias("audio")
+    path = pl.when(audio.str.starts_with(base)).then(audio.str.strip_prefix(base)).when(whole).then(audio)
+    return path.otherwise(below).alias("audio")
 
 
 def _utterances(
     frame: pl.DataFrame, files: list[File], mapping: Mapping, wide: bool, findings: list[Finding], source: TableSource
 ) -> pl.DataFrame:
-    """One row an utterance; rows that contradict each other about one are refused."""
-    told = [n for n in (*UTTERANCE_TEXT, *UTTERANCE_NUMBERS, *mapping.groups) if n in frame.columns]
-    rest = [pl.col(name).drop_nulls().first() for name in told]
-    made = frame.group_by("utterance_id", maintain_order=True).agg(pl.col("_row").first(), *rest)
-    if made.height < frame.height:
+    """One row per utterance; contradicting rows of an utterance are refused."""
+    described = [n for n in (*UTTERANCE_TEXT, *UTTERANCE_NUMBERS, *mapping.groups) if n in frame.columns]
+    rest = [pl.col(name).drop_nulls().first() for name in described]
+    utterances = frame.group_by("utterance_id", maintain_order=True).agg(pl.col("_row").first(), *rest)
+    if utterances.height < frame.height:
         if wide:
             again = frame.filter(~pl.col("utterance_id").is_first_distinct()).row(0, named=True)
-            fix = "Counts and shares stand one row an utterance; map a label for a row a vote."
-            raise TableError(f"{again['utterance_id']!r} is there twice", where=place(files, again["_row"]), fix=fix)
-        both = frame.join(made.select("utterance_id", *told), on="utterance_id", suffix="_first", maintain_order="left")
-        for name in told:
+            fix = "Counts and shares need one row per utterance; map a label for one row per vote."
+            raise TableError(f"{again['utterance_id']!r} occurs twice", where=place(files, again["_row"]), fix=fix)
+        both = frame.join(
+            utterances.select("utterance_id", *described), on="utterance_id", suffix="_first", maintain_order="left"
+        )
+        for name in described:
             bad = both.filter((pl.col(name) != pl.col(f"{name}_first")).fill_null(False))
             if bad.height:
                 row = bad.row(0, named=True)
                 message = (
-                    f"says {name} = {row[name]!r} of {row['utterance_id']!r}, another row {row[f'{name}_first']!r}"
+                    f"has {name} = {row[name]!r} for {row['utterance_id']!r}, another row has {row[f'{name}_first']!r}"
                 )
-                raise TableError(message, where=place(files, row["_row"]), fix="Make them agree, or leave it unmapped.")
-    made = made.drop("_row").with_columns(corpus=pl.lit(source.corpus))
-    if "speaker" in made.columns:
-        made = _known(
-            made, "speaker", ~pl.col("speaker").str.to_lowercase().is_in(_NOBODY), "is unknown", findings, source
+                raise TableError(message, where=place(files, row["_row"]), fix="Make them agree, or do not map it.")
+    utterances = utterances.drop("_row").with_columns(corpus=pl.lit(source.corpus))
+    if "speaker" in utterances.columns:
+        utterances = _known(
+            utterances, "speaker", ~pl.col("speaker").str.to_lowercase().is_in(_NOBODY), "is unknown", findings, source
         )
-        made = made.with_columns(prefixed("speaker", source.corpus))
-    if "gender" in made.columns:
-        made = made.with_columns(pl.col("gender").str.to_lowercase().replace(_GENDERS))
+        utterances = utterances.with_columns(prefixed("speaker", source.corpus))
+    if "gender" in utterances.columns:
+        utterances = utterances.with_columns(pl.col("gender").str.to_lowercase().replace(_GENDERS))
         known = pl.col("gender").is_in(["female", "male", "other"])
-        made = _known(made, "gender", known, "is not female, male or other", findings, source)
-    return made
+        utterances = _known(utterances, "gender", known, "is not female, male or other", findings, source)
+    return utterances
 
 
 def _known(
     frame: pl.DataFrame, name: str, known: pl.Expr, message: str, findings: list[Finding], source: TableSource
 ) -> pl.DataFrame:
-    made = frame.with_columns(pl.when(known).then(name).alias(name))
-    lost = made[name].null_count() - frame[name].null_count()
+    cleaned = frame.with_columns(pl.when(known).then(name).alias(name))
+    lost = cleaned[name].null_count() - frame[name].null_count()
     if lost:
         words = f"the {name} of {lost} utterances {message}, and was left empty"
         findings.append(finding(f"unknown_{name}", words, where=str(source.source), count=lost))
-    return made
+    return cleaned

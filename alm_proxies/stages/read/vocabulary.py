@@ -1,4 +1,4 @@
-"""From a corpus's words to the labels of a taxonomy: what is merged, moved or left outside is counted and said."""
+"""Maps a corpus's words to the labels of a taxonomy, with findings for what is merged, moved or left outside."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ _WHOSE = ["utterance_id", "annotator"]
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """The labels wanted, the user's map to them, and what several labels in one answer count for."""
+    """The taxonomy, the user's map to it, and how several labels in one answer count."""
 
     labels: tuple[str, ...]
     mapping: Mapping[str, str]
     several: Literal["each", "share", "first"] = "share"
 
     def meanings(self, words: pl.Series) -> dict[str, Meaning]:
-        """What each distinct word becomes."""
+        """The label of each distinct word."""
         return meanings(sorted(words.drop_nulls().unique().to_list()), self.labels, self.mapping)
 
     def votes(self, heard: pl.DataFrame, where: str) -> tuple[pl.DataFrame, list[Finding]]:
-        """Votes with labels from answers in words, one row an answer.
+        """Votes with labels from answers in words, one row per answer.
 
         `heard` has utterance_id, annotator, source, word (text, or a list where an answer may name several) and may
         have draw, weight, secondary (a list), valence, arousal, dominance and status.
@@ -51,7 +51,7 @@ class Vocabulary:
         frame = frame.with_columns(status=_status(frame))
         if several:
             frame = _one_row_a_label(frame)
-        findings += _told(meaning, spoken, "votes", where)
+        findings += _word_findings(meaning, spoken, "votes", where)
         if "secondary" in frame.columns:
             frame, besides, lost = self._secondary(frame, where)
             spoken = {word: spoken.get(word, 0) + besides.get(word, 0) for word in {**spoken, **besides}}
@@ -68,11 +68,13 @@ class Vocabulary:
         )
         frame = frame[np.repeat(np.arange(frame.height), frame["count"].to_numpy())]
         frame = frame.with_columns(status=_status(frame), draw=pl.int_range(pl.len(), dtype=pl.Int32).over(_WHOSE))
-        told = [*_told(meaning, spoken, "votes", where), *self._not_used(spoken, "vote says", where)]
-        return frame.drop("count", "word"), told
+        findings = [*_word_findings(meaning, spoken, "votes", where), *self._not_used(spoken, "vote says", where)]
+        return frame.drop("count", "word"), findings
 
     def shares(self, shares: dict[str, pl.Series], where: str) -> tuple[pl.DataFrame, list[Finding]]:
-        """Columns p_<label> from columns of shares named by words; the mass of words outside is counted, not moved."""
+        """Columns p_<label> from columns of shares named by words; the mass of words outside is counted, not
+        redistributed.
+        """
         meaning = self.meanings(pl.Series(list(shares), dtype=pl.String))
         height = len(next(iter(shares.values())))
         mass = {label: np.zeros(height) for label in self.labels}
@@ -85,9 +87,9 @@ class Vocabulary:
                 continue
             rows = int((values > 0).sum())
             message = (
-                f"{values.sum():.6g} utterances' worth of soft labels is {word!r}, which is no label: left outside"
+                f"{values.sum():.6g} utterances' worth of soft labels is {word!r}, which is not a label: left outside"
             )
-            findings.append(finding("mass_outside", message, fix=_mend(word), where=where, count=rows))
+            findings.append(finding("mass_outside", message, fix=_fix(word), where=where, count=rows))
         findings += self._not_used(dict.fromkeys(shares, 1), "soft label names", where)
         return pl.DataFrame({f"p_{label}": values for label, values in mass.items()}), findings
 
@@ -102,7 +104,7 @@ class Vocabulary:
             frame = frame.with_columns(pl.col("word").list.first())
             return frame, [finding("several_labels", message, where=where, count=answers)]
         if self.several == "share":
-            message = f"{answers} answers named several labels, which share one vote"
+            message = f"{answers} answers named several labels, which share a vote"
             shared = pl.col("weight") / pl.col("word").list.len().fill_null(1).clip(1)
             frame = frame.with_columns(weight=shared).explode("word")
         else:
@@ -112,8 +114,8 @@ class Vocabulary:
 
     def _labelled(self, frame: pl.DataFrame, meaning: dict[str, Meaning]) -> pl.DataFrame:
         labels = {word: became.label for word, became in meaning.items()}
-        made = pl.col("word").replace_strict(labels, default=None, return_dtype=pl.String)
-        frame = frame.with_columns(label=made)
+        mapped = pl.col("word").replace_strict(labels, default=None, return_dtype=pl.String)
+        frame = frame.with_columns(label=mapped)
         return frame.with_columns(stated=pl.when(pl.col("word").ne_missing(pl.col("label"))).then("word"))
 
     def _place(self) -> pl.Expr:
@@ -121,11 +123,11 @@ class Vocabulary:
         return pl.col("label").replace_strict(order, default=len(order), return_dtype=pl.Int32)
 
     def _numbered(self, frame: pl.DataFrame, *, by_label: bool) -> pl.DataFrame:
-        """Draws where none are given: a crowd's in label order, anybody else's in the order of the file."""
+        """Draw numbers where none are given: in label order for a crowd, otherwise in the order of the file."""
         place = pl.int_range(pl.len(), dtype=pl.Int32).over(_WHOSE)
         rank = pl.col("_answer").rank("dense").over(_WHOSE).cast(pl.Int32) - 1
         crowd = pl.col("annotator").str.ends_with(CROWD)
-        draw = place if by_label else rank  # a row an answer, in the order of the file: ranks are places
+        draw = place if by_label else rank  # one row per answer, in the order of the file: ranks are places
         if by_label and frame.select(crowd.any()).item():
             frame = frame.sort(*_WHOSE, self._place(), "stated", "_answer", nulls_last=True)
             draw = pl.when(crowd).then(place).otherwise(rank)
@@ -133,17 +135,17 @@ class Vocabulary:
         return frame.with_columns(draw=pl.coalesce(*given, draw))
 
     def _not_used(self, spoken: Mapping[str, int], nobody: str, where: str) -> list[Finding]:
-        """A finding for every key of the map that no word falls under, with the nearest word there is."""
+        """A finding for every key of the map that matches no word, with the nearest word."""
         if not self.mapping:
             return []
         used = set(covering(spoken, self.labels, self.mapping).values())
         words = sorted(spoken, key=lambda word: (-spoken[word], word))[:_NEAR]
-        told = []
+        findings = []
         for key in (key for key in self.mapping if folded(key) not in used):
             listed = ", ".join(map(_short, words[:_SHOWN])) + (" ..." if len(words) > _SHOWN else "")
             fix = f"{did_you_mean(key, words)} The words are: {listed or 'none'}.".strip()
-            told.append(finding("map_not_used", f"the map names {key!r}, which no {nobody}", fix=fix, where=where))
-        return told
+            findings.append(finding("map_not_used", f"the map names {key!r}, which no {nobody}", fix=fix, where=where))
+        return findings
 
     def _secondary(self, frame: pl.DataFrame, where: str) -> tuple[pl.DataFrame, dict[str, int], list[Finding]]:
         named = frame.filter(pl.col("secondary").list.len() > 0)["secondary"].explode()
@@ -151,19 +153,19 @@ class Vocabulary:
         spoken = dict(named.value_counts(name="n").drop_nulls("secondary").iter_rows())
         labels = {word: became.label for word, became in meaning.items()}
         each = pl.element().replace_strict(labels, default=None, return_dtype=pl.String)
-        made = pl.col("secondary").list.eval(each).list.drop_nulls().list.unique(maintain_order=True)
-        made = pl.when(made.list.len() > 0).then(made)
-        return frame.with_columns(secondary=made), spoken, _told(meaning, spoken, "secondary labels", where)
+        mapped = pl.col("secondary").list.eval(each).list.drop_nulls().list.unique(maintain_order=True)
+        mapped = pl.when(mapped.list.len() > 0).then(mapped)
+        return frame.with_columns(secondary=mapped), spoken, _word_findings(meaning, spoken, "secondary labels", where)
 
 
 def _status(frame: pl.DataFrame) -> pl.Expr:
     something = pl.any_horizontal(pl.col("label").is_not_null(), *(pl.col(a).is_not_null() for a in _there(frame)))
-    made = pl.when(something).then(pl.lit("ok")).when(pl.col("word").is_not_null()).then(pl.lit("out_of_vocabulary"))
-    made_ = made.otherwise(pl.lit("unparsable"))
+    status = pl.when(something).then(pl.lit("ok")).when(pl.col("word").is_not_null()).then(pl.lit("out_of_vocabulary"))
+    derived = status.otherwise(pl.lit("unparsable"))
     if "status" not in frame.columns:
-        return made_
+        return derived
     given = pl.col("status")
-    return pl.when(given.is_not_null() & (given != "ok")).then(given).otherwise(made_)
+    return pl.when(given.is_not_null() & (given != "ok")).then(given).otherwise(derived)
 
 
 def _there(frame: pl.DataFrame) -> list[str]:
@@ -176,13 +178,13 @@ def _one_row_a_label(frame: pl.DataFrame) -> pl.DataFrame:
         return frame
     rest = [pl.col(name).first() for name in frame.columns if name not in (*key, "weight", "stated")]
     stated = pl.col("stated").drop_nulls().unique(maintain_order=True).str.join("; ")
-    made = frame.group_by(key, maintain_order=True).agg(pl.col("weight").sum(), stated, *rest)
-    return made.with_columns(stated=pl.when(pl.col("stated") != "").then("stated")).select(frame.columns)
+    merged = frame.group_by(key, maintain_order=True).agg(pl.col("weight").sum(), stated, *rest)
+    return merged.with_columns(stated=pl.when(pl.col("stated") != "").then("stated")).select(frame.columns)
 
 
-def _told(meaning: dict[str, Meaning], spoken: Mapping[str, int], things: str, where: str) -> list[Finding]:
-    """A finding for every word that was mapped or lost, the most frequent first; rare words and synonyms as one."""
-    told = _synonyms(meaning, spoken, things, where)
+def _word_findings(meaning: dict[str, Meaning], spoken: Mapping[str, int], things: str, where: str) -> list[Finding]:
+    """A finding for every word that was mapped or lost, most frequent first; rare words and synonyms share one."""
+    findings = _synonyms(meaning, spoken, things, where)
     often = sorted(((spoken.get(word, 0), word) for word, became in meaning.items() if became.how != "same"))[::-1]
     tail = {word: count for count, word in often if meaning[word].how == "unknown"}
     for word in list(tail)[:_SHOWN]:
@@ -190,25 +192,25 @@ def _told(meaning: dict[str, Meaning], spoken: Mapping[str, int], things: str, w
     for count, word in often:
         became = meaning[word]
         if became.how == "mapped":
-            message = f"{count} {things} {word!r} became {became.label!r}, as the map says"
-            told.append(finding("mapped", message, where=where, count=count))
+            message = f"{count} {things} {word!r} became {became.label!r} by the map"
+            findings.append(finding("mapped", message, where=where, count=count))
         elif became.how == "outside":
-            message = f"{count} {things} {word!r} are left outside, as the map says"
-            told.append(finding("outside", message, where=where, count=count))
+            message = f"{count} {things} {word!r} are left outside by the map"
+            findings.append(finding("outside", message, where=where, count=count))
         elif word not in tail:
-            message = f"{count} {things} say {_short(word)}, which is no label"
-            told.append(finding("out_of_vocabulary", message, fix=_mend(word), where=where, count=count))
+            message = f"{count} {things} are {_short(word)}, which is not a label"
+            findings.append(finding("out_of_vocabulary", message, fix=_fix(word), where=where, count=count))
     if tail:
         count, first = sum(tail.values()), _short(next(iter(tail)))
-        message = f"{count} {things} say one of {len(tail)} more words that are no labels, such as {first}"
-        told.append(
+        message = f"{count} {things} are one of {len(tail)} further words that are not labels, such as {first}"
+        findings.append(
             finding("out_of_vocabulary", message, fix="Map them, or leave them outside.", where=where, count=count)
         )
-    return told
+    return findings
 
 
 def _synonyms(meaning: dict[str, Meaning], spoken: Mapping[str, int], things: str, where: str) -> list[Finding]:
-    """One finding for all words that are no label's own name and were taken as the label they usually mean."""
+    """One finding for all words that were taken as the label they are a usual synonym of."""
     taken = [
         (spoken.get(word, 0), word, became.label)
         for word, became in meaning.items()
@@ -216,11 +218,11 @@ def _synonyms(meaning: dict[str, Meaning], spoken: Mapping[str, int], things: st
     ]
     if not taken:
         return []
-    taken.sort(key=lambda one: (-one[0], one[1]))
+    taken.sort(key=lambda item: (-item[0], item[1]))
     count = sum(times for times, _, _ in taken)
     shown = ", ".join(f"{word!r} as {label!r} ({times})" for times, word, label in taken[:_SHOWN])
-    message = f"{count} {things} say a usual synonym of a label: {shown}" + (" ..." if len(taken) > _SHOWN else "")
-    fix = f'If one means something else, say what: map = {{ "{taken[0][1]}" = "<label>" }} (--map), or "outside".'
+    message = f"{count} {things} are a usual synonym of a label: {shown}" + (" ..." if len(taken) > _SHOWN else "")
+    fix = f'If one means something else, map it: map = {{ "{taken[0][1]}" = "<label>" }} (--map), or "outside".'
     return [finding("synonyms", message, fix=fix, where=where, count=count)]
 
 
@@ -228,5 +230,5 @@ def _short(word: str) -> str:
     return repr(word if len(word) <= 60 else word[:57] + "...")
 
 
-def _mend(word: str) -> str:
-    return f'Say what it becomes: map = {{ "{word[:60]}" = "<label>" }} (--map), or "outside".'
+def _fix(word: str) -> str:
+    return f'Map it: map = {{ "{word[:60]}" = "<label>" }} (--map), or "outside".'

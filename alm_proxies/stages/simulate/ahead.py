@@ -1,4 +1,4 @@
-"""What can be known of simulate before it runs."""
+"""The forecast of simulate."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from alm_proxies.stage import Ahead, Foreseen
 from alm_proxies.stages.simulate.settings import SimulateSettings
 
 _SECONDS = 0.1
-"""Of one core for an utterance (benchmarks/simulate/speed.py)."""
+"""Seconds of one core per utterance (benchmarks/simulate/speed.py)."""
 
 
 def foresee(ahead: Ahead) -> Foreseen:
-    """How many utterances there will be, and about how many votes."""
+    """The number of utterances and the approximate number of votes."""
     settings: SimulateSettings = ahead.settings
     votes = settings.utterances * (sum(settings.votes) / 2 + settings.dense)
     return Foreseen(

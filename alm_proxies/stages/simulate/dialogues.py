@@ -1,4 +1,4 @@
-"""Who talks with whom, what they say and how: the plan of a corpus before a sound is made."""
+"""The plan of a simulated corpus: dialogues, speakers, words and emotions, before any sound is made."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FARTHEST = 2.6
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One utterance to come: who, where in which dialogue, the blend meant, the cues wanted for it, the words."""
+    """One planned utterance: speaker, dialogue, turn, intended blend, wanted cues and words."""
 
     number: int
     speaker: int
@@ -73,7 +73,7 @@ def turns_of(utterances: int, speakers: list[Speaker], *, seed: int, crowd: int 
 
 
 def split_speakers(count: int, chance: np.random.Generator) -> dict[str, list[int]]:
-    """Speakers by split, women and men shared out alike; every split has two or more."""
+    """Speakers by split, women and men in equal shares; every split has two or more."""
     pools: dict[str, list[int]] = {split: [] for split in SPLITS}
     for parity in (0, 1):
         people = [int(person) for person in chance.permutation(np.arange(parity, count, 2))]
@@ -84,7 +84,9 @@ def split_speakers(count: int, chance: np.random.Generator) -> dict[str, list[in
 
 
 def expressions_of(crowd: int) -> Array:
-    """How emotions are expressed: as in EXPRESSIONS by the speakers of crowd 0, otherwise by others."""
+    """How emotions are expressed: as in EXPRESSIONS by the speakers of crowd 0, otherwise by the speakers of other
+    crowds.
+    """
     if crowd == 0:
         return EXPRESSIONS
     chance = generator(crowd, "expressions")
@@ -94,7 +96,7 @@ def expressions_of(crowd: int) -> Array:
 
 
 def _mood(before: Array | None, chance: np.random.Generator) -> tuple[Array, float]:
-    """A blend of one or two emotions and its strength; often the speaker's last one still sounds in it."""
+    """A blend of one or two emotions and its strength; it often includes the speaker's previous emotion."""
     blend = np.zeros(len(LABELS))
     blend[int(chance.choice(len(LABELS), p=_INTENDED))] = 1.0
     if chance.random() < 0.45:
@@ -108,7 +110,7 @@ def _mood(before: Array | None, chance: np.random.Generator) -> tuple[Array, flo
 
 
 def _wanted(blend: Array, strength: float, who: Speaker, expressions: Array, chance: np.random.Generator) -> Array:
-    """Cues of a blend: expressions by share, times strength and the speaker's manner, plus how it happened to come."""
+    """Cues of a blend: expressions by share, times strength and the speaker's manner, plus noise."""
     meant = (blend[:, None] * expressions).sum(axis=0) * strength * who.expressiveness * who.manner
     steps = meant + chance.normal(0.0, _NOISE, len(CUES))
     return np.asarray(_FARTHEST * np.tanh(steps / _FARTHEST) * STEPS)
@@ -121,7 +123,7 @@ def _syllables(who: Speaker, chance: np.random.Generator) -> float:
 
 
 def _next(waiting: list[int], pool: list[int], chance: np.random.Generator) -> int:
-    """The next speaker of a split; all have spoken before one comes again, and nobody talks to themselves."""
+    """The next speaker of a split; every speaker has a turn before one repeats, and no dialogue has a speaker twice."""
     if not waiting:
         waiting.extend(int(person) for person in chance.permutation(pool))
     return waiting.pop()

@@ -1,18 +1,18 @@
-"""A crowd that hears prosody: what each listener answers, and the crowd's expected answer, which is the truth.
+"""A simulated crowd that judges prosody: the answers of each listener, and the crowd's mean, which is the truth.
 
 Listener l hears cues x, in audible steps from the speaker's norm, as
 
-    u_c = 2.5 tanh(a_lc (x_c + s_lc) / 2.5)                weighed and shifted by the listener, compressed
-    q_k = sum_c w_c (u_c - m_lkc)^2                        squared distance to the listener's picture m_lk of label k
-    e_k = b_lk - g_l log(1 + q_k / 2) + i_k(u)             heavy tails: beyond some distance, far is far
-    p_l(k) = (1 - r_l) sum_j C_l[j, k] exp(e_j) / Z + r_l h_l(k)
+    u_c = 2.5 tanh(a_lc (x_c + s_lc) / 2.5)                weighed and shifted by the listener, compressed q_k = sum_c
+    w_c (u_c - m_lkc)^2                        squared distance to the listener's picture m_lk of label k e_k = b_lk -
+    g_l log(1 + q_k / 2) + i_k(u)             heavy tails: beyond some distance, more distance changes little p_l(k) =
+    (1 - r_l) sum_j C_l[j, k] exp(e_j) / Z + r_l h_l(k)
 
 where i(u) couples cues: .35 s(a) s(b), s(a) = log(1 + e^2a) / 2, for angry (loud, rough), disgust (low, rough), fear
 (high, breathy), happy (wide, smooth) and sad (quiet, slow), and .5 a b for angry (energy, roughness), disgust (-pitch,
-tilt), fear (-pitch, energy), happy (contour, range) and sad (-rate, breathiness); neutral gains where little stands
-out. C_l holds the listener's own confusions, and r_l is the share of answers that have nothing to do with the sound.
-The truth is the mean of p_l over the whole crowd. It is no Dirichlet, no mixture of a few classes and no softmax of
-anything linear: no fusion method has it in its family.
+tilt), fear (-pitch, energy), happy (contour, range) and sad (-rate, breathiness); neutral gains where no cue is strong.
+C_l holds the listener's own confusions, and r_l is the share of answers that have nothing to do with the sound. The
+truth is the mean of p_l over the whole crowd. It is not a Dirichlet, a mixture of a few classes or a softmax of
+anything linear, so it is in the model family of no fusion method.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _PAIRS = (
     (_NEUTRAL, _DISGUST),
 )
 
-# How far one step of each cue moves the logit of valence, arousal and dominance, beyond what the label says.
+# How far one step of each cue moves the logit of valence, arousal and dominance, beyond the effect of the label.
 _FELT = np.array(
     [
         [0.06, 0.16, 0.12, 0.02, 0.06, 0.06, -0.18, -0.02],
@@ -65,7 +65,7 @@ _RATING_STRENGTH = 14.0
 
 @dataclass(frozen=True, slots=True)
 class Crowd:
-    """The listeners of a crowd, one row each: how they hear, confuse, lean, guess, tick and rate."""
+    """The parameters of the listeners of a crowd, one row per listener."""
 
     names: tuple[str, ...]
     attention: Array
@@ -90,7 +90,7 @@ class Rating:
 
 @lru_cache(maxsize=8)
 def crowd_of(number: int) -> Crowd:
-    """Crowd 0 is calibrated; any other number is a crowd with other pictures, confusions and leanings."""
+    """Crowd 0 is calibrated; any other number is a crowd with other prototypes, confusions and biases."""
     chance = generator(number, "crowd")
     people, labels, cues = LISTENERS, len(LABELS), len(CUES)
     pictures = 0.9 * EXPRESSIONS
@@ -167,7 +167,7 @@ def rate(centre: Array, chance: np.random.Generator) -> Array:
 
 
 def _coupling(heard: Array) -> Array:
-    """Evidence that only comes from cues together, rows x listeners x labels."""
+    """The interaction terms i(u) of the cues, rows x listeners x labels."""
     pitch, spread, contour, energy, pace, tilt, rough, breath = np.moveaxis(heard, -1, 0)
 
     def up(cue: Array) -> Array:
@@ -184,13 +184,13 @@ def _coupling(heard: Array) -> Array:
 
 
 def _confusion(chance: np.random.Generator) -> Array:
-    """Two or three labels this listener gives for others, out of the usual mix-ups."""
+    """The confusion matrix of a listener, with two or three of the usual confusions."""
     confusion = np.eye(len(LABELS))
     for pair in chance.choice(len(_PAIRS), size=int(chance.integers(2, 4)), replace=False):
-        heard, said = _PAIRS[int(pair)]
+        heard, answered = _PAIRS[int(pair)]
         moved = float(chance.uniform(0.05, 0.30))
         confusion[heard, heard] -= moved
-        confusion[heard, said] += moved
+        confusion[heard, answered] += moved
     return confusion
 
 

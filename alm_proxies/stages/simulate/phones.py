@@ -1,4 +1,4 @@
-"""The sounds the synthesiser knows: formant targets of a man's tract, how long they last, what noise they make."""
+"""The phones of the synthesiser: formant targets for a male vocal tract, durations and noise."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A stretch of steady targets inside a phone; the voice glides from one piece to the next."""
+    """A part of a phone with constant targets; the voice glides from one part to the next."""
 
     milliseconds: float
     formants: tuple[float, float, float] | None

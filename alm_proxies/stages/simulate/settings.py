@@ -1,4 +1,4 @@
-"""What may be said of simulate."""
+"""The settings of simulate."""
 
 from __future__ import annotations
 
@@ -10,33 +10,35 @@ from alm_proxies.settings import Settings
 from alm_proxies.stage import Stage
 
 LISTENERS = 80
-"""How many people a crowd has."""
+"""The number of listeners in a crowd."""
 
 
 class SimulateSettings(Settings):
-    """How large a corpus, who speaks, who listens."""
+    """The settings of simulate: the size of the corpus, its speakers and its crowd."""
 
     utterances: int = Field(default=300, ge=1, le=999_999)
-    """How many utterances; dialogues of 6 to 12 turns hold them."""
+    """The number of utterances, in dialogues of 6 to 12 turns."""
     seed: int = Field(default=0, ge=0)
-    """Random seed: another seed, another corpus of the same people."""
+    """Random seed of the corpus; the speakers and listeners do not depend on it."""
     speakers: int = Field(default=60, ge=12, le=998, multiple_of=2)
-    """How many people speak, half of them women; no split shares one with another."""
+    """The number of speakers, half of them women; splits are speaker-disjoint."""
     votes: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = (3, 5)
-    """Fewest and most votes an utterance gets."""
+    """The lowest and the highest number of votes per utterance."""
     dense: int = Field(default=0, ge=0)
-    """So many votes more for every utterance, by other raters and held out: to score against."""
+    """The number of additional held-out votes per utterance, by other raters, for scores."""
     crowd: int = Field(default=0, ge=0)
-    """Crowd 0 answers as human raters of acted speech do; any other number is another crowd hearing other speakers."""
+    """The crowd: 0 answers like human raters of acted speech; any other number is a different crowd with different
+    speakers.
+    """
     corpus: str = Field(default="sim", pattern=r"^[a-z0-9][a-z0-9_-]*$")
     """The prefix of every id, and the name of the data card."""
 
     @model_validator(mode="after")
     def _enough_listeners(self) -> SimulateSettings:
         if self.votes[0] > self.votes[1]:
-            raise ValueError("votes names the fewest first, then the most")
+            raise ValueError("votes needs the lowest number first, then the highest")
         if self.votes[1] + self.dense > LISTENERS:
-            raise ValueError(f"a crowd has {LISTENERS} listeners: votes and dense together ask for more")
+            raise ValueError(f"a crowd has {LISTENERS} listeners: votes and dense together need more")
         return self
 
 

@@ -1,4 +1,4 @@
-"""The people who speak: each with an own pitch, tract length, rate, voice and habits, the same in every corpus."""
+"""The simulated speakers: each with a pitch, tract length, rate, voice and habits, the same in every corpus."""
 
 from __future__ import annotations
 
@@ -41,16 +41,16 @@ class Speaker:
     pause: float
     """Usual pause between clauses in seconds."""
     creak: float
-    """How much the voice creaks at the end of what is said, 0..1."""
+    """How much the voice creaks at the end of an utterance, 0..1."""
     expressiveness: float
     manner: Array
-    """How much this person uses each cue to express emotion; one is usual."""
+    """How much this person uses each cue to express emotion; 1 is usual."""
     floor: float
     """Noise of the recording in dB relative to full scale."""
 
 
 def speaker(index: int, *, crowd: int = 0, corpus: str = "sim") -> Speaker:
-    """Speaker number `index`: even numbers are women, odd ones men; other crowds have other people."""
+    """Speaker number `index`: even numbers are women, odd ones men; other crowds have other speakers."""
     chance = generator(crowd, "speaker", index)
     female = index % 2 == 0
     middle, lowest, highest = (205.0, 162.0, 258.0) if female else (117.0, 87.0, 158.0)

@@ -1,4 +1,4 @@
-"""simulate: a corpus of synthetic speech, the votes of a crowd that heard it, and the distributions those came from."""
+"""simulate: a corpus of synthetic speech, a simulated crowd's votes, and the distributions they were drawn from."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _TABLES = ("truth.parquet", "votes.parquet", "utterances.parquet", PARAMETERS)
 
 @dataclass(frozen=True, slots=True)
 class Corpus(Shown):
-    """A simulated corpus: what was said, the votes on it, and the crowd's expected answers."""
+    """A simulated corpus: utterances, votes, and the crowd's expected distributions."""
 
     utterances: Utterances
     votes: Votes
@@ -49,16 +49,16 @@ class Corpus(Shown):
 
     @property
     def counts(self) -> dict[str, float]:
-        """How much there is."""
+        """The number of utterances, votes and other parts."""
         return {"utterances": len(self.utterances), "votes": len(self.votes)}
 
 
 def simulate(
     folder: str | Path, settings: SimulateSettings, *, workers: int | None = None, quiet: bool = False
 ) -> Corpus:
-    """Write utterances, votes, truth, parameters and wavs into a folder; a run cut short goes on where it was.
+    """Write utterances, votes, truth, parameters and wavs into a folder; an interrupted run is resumed.
 
-    truth is `true_distribution(parameters)`: the mean answer of the whole crowd to the cues as they came out. The
+    truth is `true_distribution(parameters)`: the mean answer of the whole crowd to the measured cues. The
     same settings give the same bytes, whatever the number of workers.
     """
     folder = Path(folder)
@@ -66,15 +66,15 @@ def simulate(
     _own(folder, settings, digest)
     people = [speaker(index, crowd=settings.crowd, corpus=settings.corpus) for index in range(settings.speakers)]
     turns = turns_of(settings.utterances, people, seed=settings.seed, crowd=settings.crowd)
-    said: list[_Said] = []
+    spoken: list[_Spoken] = []
     with Progress("speaking", len(turns), quiet=quiet) as progress:
-        for one in _spoken(turns, people, folder / "wav", settings, workers or os.cpu_count() or 1):
-            said.append(one)
+        for utterance in _spoken(turns, people, folder / "wav", settings, workers or os.cpu_count() or 1):
+            spoken.append(utterance)
             progress.advance()
-    corpus = _tables(turns, said, people, folder, settings, digest)
+    corpus = _tables(turns, spoken, people, folder, settings, digest)
     parameters = pl.DataFrame({"utterance_id": corpus.utterances.frame["utterance_id"]}).with_columns(
-        *(pl.Series(name, [one.cues[k] for one in said]) for k, name in enumerate(CUES)),
-        headroom=pl.Series([one.headroom for one in said]),
+        *(pl.Series(name, [utterance.cues[k] for utterance in spoken]) for k, name in enumerate(CUES)),
+        headroom=pl.Series([utterance.headroom for utterance in spoken]),
     )
     with whole(folder / PARAMETERS) as temporary:
         parameters.write_parquet(temporary)
@@ -85,7 +85,7 @@ def simulate(
 
 
 @dataclass(frozen=True, slots=True)
-class _Said:
+class _Spoken:
     cues: Array
     headroom: float
     seconds: float
@@ -93,7 +93,7 @@ class _Said:
 
 
 def _own(folder: Path, settings: SimulateSettings, digest: str) -> None:
-    """Make the folder ours for these settings: goes on with the same corpus, clears another one, refuses strangers."""
+    """Prepare the folder: keep a corpus with the same settings, clear another one, refuse other files."""
     marker = folder / MARKER
     if marker.is_file():
         if f'"{digest}"' in read_text(marker):
@@ -106,26 +106,26 @@ def _own(folder: Path, settings: SimulateSettings, digest: str) -> None:
             sound.unlink()
     elif any((folder / name).exists() for name in (*_TABLES, "wav")):
         raise InputError(
-            "holds tables or sounds that simulate did not write", where=str(folder), fix="Choose another folder."
+            "has tables or recordings that simulate did not write", where=str(folder), fix="Choose another folder."
         )
     write_json(marker, {"digest": digest, "version": __version__, "settings": settings.model_dump(mode="json")})
 
 
 def _spoken(
     turns: list[Turn], people: list[Speaker], folder: Path, settings: SimulateSettings, workers: int
-) -> Iterator[_Said]:
-    """Speak every turn, in order, several at a time; numpy works outside the interpreter's lock."""
+) -> Iterator[_Spoken]:
+    """Synthesise every turn, in order, with several threads; numpy releases the interpreter's lock."""
 
-    def one(turn: Turn) -> _Said:
+    def one(turn: Turn) -> _Spoken:
         path = folder / f"{turn.number:06d}.wav"
         who = people[turn.speaker]
         tracks = tracks_of(turn.clauses, who, turn.wanted, _chance(turn, settings))
         samples = _read_wav(path) if path.is_file() else None
         if samples is not None and len(samples) == tracks.samples(SAMPLE_RATE):
-            return _said(samples, with_energy(tracks, samples, who), kept=True)
+            return _spoken_from(samples, with_energy(tracks, samples, who), kept=True)
         spoken = speak(turn.clauses, who, turn.wanted, _chance(turn, settings))
         write_bytes(path, _wav(spoken.samples))
-        return _said(spoken.samples, spoken.cues, kept=False)
+        return _spoken_from(spoken.samples, spoken.cues, kept=False)
 
     pool = ThreadPoolExecutor(workers)
     try:
@@ -134,9 +134,9 @@ def _spoken(
         pool.shutdown(cancel_futures=True)
 
 
-def _said(samples: Samples, cues: Array, *, kept: bool) -> _Said:
+def _spoken_from(samples: Samples, cues: Array, *, kept: bool) -> _Spoken:
     loudest = max(1, int(np.abs(samples.astype(np.int32)).max()))
-    return _Said(cues, 20 * math.log10(32768 / loudest), len(samples) / SAMPLE_RATE, kept)
+    return _Spoken(cues, 20 * math.log10(32768 / loudest), len(samples) / SAMPLE_RATE, kept)
 
 
 def _chance(turn: Turn, settings: SimulateSettings) -> np.random.Generator:
@@ -155,7 +155,7 @@ def _wav(samples: Samples) -> bytes:
 
 
 def _read_wav(path: Path) -> Samples | None:
-    """The samples of a WAV file we wrote, or None if it is not whole."""
+    """The samples of a WAV file we wrote, or None if it is incomplete."""
     try:
         with wave.open(str(path), "rb") as file:
             if (file.getnchannels(), file.getsampwidth(), file.getframerate()) != (1, 2, SAMPLE_RATE):
@@ -169,7 +169,7 @@ def _read_wav(path: Path) -> Samples | None:
 
 def _tables(
     turns: list[Turn],
-    said: list[_Said],
+    spoken: list[_Spoken],
     people: list[Speaker],
     folder: Path,
     settings: SimulateSettings,
@@ -177,14 +177,14 @@ def _tables(
 ) -> Corpus:
     prefix = settings.corpus
     ids = [f"{prefix}/{turn.number:06d}" for turn in turns]
-    cues = np.stack([one.cues for one in said])
+    cues = np.stack([utterance.cues for utterance in spoken])
     about = About(taxonomy=LABELS, made_by=MadeBy(stage="simulate", settings_digest=digest))
     utterances = pl.DataFrame(
         {
             "utterance_id": ids,
             "corpus": prefix,
             "audio": [f"wav/{turn.number:06d}.wav" for turn in turns],
-            "duration": [one.seconds for one in said],
+            "duration": [utterance.seconds for utterance in spoken],
             "speaker": [people[turn.speaker].name for turn in turns],
             "dialogue": [f"{prefix}/d{turn.dialogue:05d}" for turn in turns],
             "turn": [turn.turn for turn in turns],
@@ -210,13 +210,13 @@ def _tables(
         utterances=Utterances.of(utterances, about=about.with_(roots=roots)),
         votes=Votes.of(votes, about=about),
         truth=Labels.of(truth, about=about, where="truth"),
-        findings=_findings(said),
+        findings=_findings(spoken),
     )
 
 
-def _findings(said: list[_Said]) -> Findings:
-    kept = sum(one.kept for one in said)
+def _findings(spoken: list[_Spoken]) -> Findings:
+    kept = sum(utterance.kept for utterance in spoken)
     if not kept:
         return Findings.gather([])
-    message = "sounds of an earlier run with the same settings were kept"
+    message = "recordings of an earlier run with the same settings were kept"
     return Findings.gather([Finding("simulate", "kept", message, count=kept)])

@@ -1,4 +1,4 @@
-"""From words and wanted cues to control tracks: where formants, voice, noise and pitch go, every five milliseconds."""
+"""Control tracks from words and wanted cues: formants, voice, noise and pitch, every five milliseconds."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Tracks:
 
 @dataclass(frozen=True, slots=True)
 class _Stretch:
-    """A piece of a phone in its place; a pause has the phone "" ."""
+    """A part of a phone with its place in time; a pause has the phone ""."""
 
     piece: Piece
     phone: str
@@ -52,7 +52,7 @@ class _Stretch:
 
 
 def tracks_of(clauses: Clauses, who: Speaker, wanted: Array, chance: np.random.Generator) -> Tracks:
-    """The control tracks of clauses as a speaker says them with the wanted cues."""
+    """The control tracks of clauses as a speaker would say them with the wanted cues."""
     stretches = _stretches(clauses, chance)
     frames = _frames(stretches, clauses, who, float(wanted[4]), chance)
     index = np.repeat(np.arange(len(stretches)), frames)
@@ -111,7 +111,7 @@ def _stretches(clauses: Clauses, chance: np.random.Generator) -> list[_Stretch]:
 def _frames(
     stretches: list[_Stretch], clauses: Clauses, who: Speaker, rate: float, chance: np.random.Generator
 ) -> Index:
-    """How many frames each stretch lasts, so that the spoken part has the wanted syllables per second.
+    """The number of frames of each part, for the wanted syllables per second of speech.
 
     Bursts and closures stretch less than vowels: natural length x (common factor)^elasticity.
     """
@@ -130,7 +130,7 @@ def _frames(
 
 
 def _formants(stretches: list[_Stretch], index: Index, who: Speaker) -> Array:
-    """Three formants in Hz, gliding from target to target; a piece without targets joins its neighbours'."""
+    """Three formants in Hz, gliding from target to target; a part without targets uses its neighbours'."""
     targets = np.full((len(stretches), 3), np.nan)
     for row, stretch in enumerate(stretches):
         if stretch.piece.formants is not None:
@@ -177,14 +177,14 @@ def _melody(
 
 
 def _melody_cues(semitones: Array, voiced: Flags, position: Array, who: Speaker) -> Array:
-    """Pitch, range and contour as they came out over voiced frames."""
+    """Pitch, range and contour measured over voiced frames."""
     slope, height = np.polyfit(position[voiced], semitones[voiced], 1)
     spread = float((semitones[voiced] - slope * position[voiced] - height).std())
     return np.array([float(semitones[voiced].mean()), np.log2(spread / who.spread), float(slope) - who.fall])
 
 
 def _smooth(track: Array, frames: float) -> Array:
-    """A track under a Gaussian of that standard deviation, its ends held."""
+    """A track smoothed by a Gaussian of that standard deviation, with its ends held."""
     reach = int(3 * frames) + 1
     kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / frames) ** 2)
     return np.convolve(np.pad(track, reach, mode="edge"), kernel / kernel.sum(), mode="valid")

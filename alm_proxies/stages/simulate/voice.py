@@ -1,8 +1,9 @@
-"""A source-filter synthesiser: pulses and noise through a tract whose formants move, as 16-bit speech at 16 kHz.
+"""A source-filter synthesiser: pulses and noise filtered by a vocal tract with moving formants, as 16-bit speech at 16
+kHz.
 
 Source: pulses g'(u) = 2u - 3u^2 for u = phase / open quotient < 1, else 0 (made at 32 kHz, then halved), each period
 jittered and shimmered, with breath in the open part. Tract: an all-pole filter of eight resonances and a nasal
-pole-zero pair, renewed every 10 ms and overlap-added; the noise of consonants is shaped apart from it.
+pole-zero pair, renewed every 10 ms and overlap-added; the noise of consonants is filtered separately.
 """
 
 from __future__ import annotations
@@ -28,14 +29,14 @@ Samples = NDArray[np.int16]
 
 @dataclass(frozen=True, slots=True)
 class Spoken:
-    """What was said: samples at 16 kHz and the cues as they came out."""
+    """Synthesised speech: samples at 16 kHz and the measured cues."""
 
     samples: Samples
     cues: Array
 
 
 def speak(clauses: Clauses, who: Speaker, wanted: Array, chance: np.random.Generator) -> Spoken:
-    """Clauses said by a speaker with the wanted cues (relative to the speaker's norm)."""
+    """Synthesise clauses in a speaker's voice with the wanted cues (relative to the speaker's norm)."""
     tracks = tracks_of(clauses, who, wanted, chance)
     sound = render(tracks, who, chance)
     level = who.level + float(wanted[3])
@@ -48,7 +49,7 @@ def speak(clauses: Clauses, who: Speaker, wanted: Array, chance: np.random.Gener
 
 
 def with_energy(tracks: Tracks, samples: Samples, who: Speaker) -> Array:
-    """The cues of the tracks with the energy that the samples really have."""
+    """The cues of the tracks with the measured energy of the samples."""
     loud = samples[np.repeat(tracks.spoken, _PER_FRAME)].astype(np.float64) / 32768
     cues = tracks.cues.copy()
     cues[3] = 10 * np.log10(np.mean(loud**2)) - who.level
@@ -56,7 +57,7 @@ def with_energy(tracks: Tracks, samples: Samples, who: Speaker) -> Array:
 
 
 def render(tracks: Tracks, who: Speaker, chance: np.random.Generator) -> Array:
-    """The sound of control tracks, at whatever level comes out."""
+    """The sound of control tracks, not normalised in level."""
     roughness, breathiness, tilt = float(tracks.cues[6]), float(tracks.cues[7]), float(tracks.cues[5])
     length = len(tracks.hertz) * _PER_FRAME
     gain = 10 ** (tracks.loudness / 20)
@@ -94,7 +95,7 @@ def _pulses(
 
 
 def _halved(signal: Array) -> Array:
-    """A signal at half its rate, free of what would fold."""
+    """A signal at half its rate, low-pass filtered against aliasing."""
     reach = 24
     n = np.arange(-reach, reach + 1)
     kernel = np.sinc(n * 0.47) * 0.47 * np.hamming(len(n))
@@ -147,7 +148,7 @@ def _hiss_level(tilt: float) -> float:
 
 
 def _hiss_shape(tracks: Tracks) -> Array:
-    """The magnitude of consonant noise, a row every 10 ms: a bell around its centre on a low floor."""
+    """The magnitude of consonant noise, a row every 10 ms: a Gaussian around its centre on a low floor."""
     frequency = np.fft.rfftfreq(_FFT, 1 / SAMPLE_RATE)
     centre, width = tracks.noise_centre[::2, None], tracks.noise_width[::2, None]
     rising = np.clip(frequency / 1500, 0.0, 1.0)
@@ -169,6 +170,6 @@ def _filtered(signal: Array, response: NDArray[np.complex128] | Array) -> Array:
 
 
 def _at_samples(track: Array) -> Array:
-    """A track at the sample rate, joined by lines."""
+    """A track at the sample rate, linearly interpolated."""
     places = (np.arange(len(track)) + 0.5) * _PER_FRAME
     return np.asarray(np.interp(np.arange(len(track) * _PER_FRAME), places, track))

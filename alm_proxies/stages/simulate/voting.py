@@ -1,4 +1,4 @@
-"""The votes a crowd casts on what it heard: a few raters an utterance, and a dense crowd to score against."""
+"""The votes of a simulated crowd: a few raters per utterance, and many held-out votes for scores."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _AT_ONCE = 256
 def votes_of(
     ids: list[str], cues: Array, *, corpus: str, votes: tuple[int, int], dense: int, crowd: int, seed: int
 ) -> pl.DataFrame:
-    """One row a vote: low to high raters an utterance, then `dense` others whose votes are held out."""
+    """One row per vote: low to high raters per utterance, then `dense` others whose votes are held out."""
     parts = [
-        _heard(ids[start : start + _AT_ONCE], cues[start : start + _AT_ONCE], votes, dense, crowd, seed)
+        _votes_cast(ids[start : start + _AT_ONCE], cues[start : start + _AT_ONCE], votes, dense, crowd, seed)
         for start in range(0, len(ids), _AT_ONCE)
     ]
     frame = pl.concat(parts)
@@ -26,7 +26,7 @@ def votes_of(
     return frame.with_columns(annotator=names.gather(frame["annotator"]), source=pl.lit("human"))
 
 
-def _heard(ids: list[str], cues: Array, votes: tuple[int, int], dense: int, crowd: int, seed: int) -> pl.DataFrame:
+def _votes_cast(ids: list[str], cues: Array, votes: tuple[int, int], dense: int, crowd: int, seed: int) -> pl.DataFrame:
     shares = answers(cues, crowd)
     centres = rating_centres(cues, crowd)
     rows: dict[str, list[object]] = {name: [] for name in ("utterance_id", "annotator", "label", "held_out")}

@@ -1,4 +1,4 @@
-"""What is said: a small lexicon with pronunciations and sentences built of it, some with weak emotional wording."""
+"""The words of simulated speech: a lexicon with pronunciations, and sentences, some with weak emotional wording."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ LIGHT = frozenset(
         )
     ).split()
 )
-"""Words that are said lightly, without an accent."""
+"""Words that are spoken without an accent."""
 PLAIN = _sentences(_PLAIN)
 TINTED = {label: _sentences(text) for label, text in _TINTED.items()}
 
@@ -120,10 +120,10 @@ def syllables(words: tuple[str, ...]) -> int:
 def clauses_for(
     wanted: float, blend: Mapping[str, float], generator: np.random.Generator, *, telling: float = 0.2
 ) -> Clauses:
-    """Clauses of about `wanted` syllables; each betrays the blend by its words with probability `telling`."""
+    """Clauses of about `wanted` syllables; each has wording that suggests the blend with probability `telling`."""
     labels = tuple(blend)
     shares = np.array([blend[label] for label in labels])
-    said: list[tuple[str, ...]] = []
+    clauses: list[tuple[str, ...]] = []
     count = 0
     while True:
         draw = generator.random()
@@ -133,25 +133,25 @@ def clauses_for(
             pool = TINTED[labels[int(generator.integers(len(labels)))]]
         else:
             pool = PLAIN
-        fitting = [clause for clause in pool if clause not in said] or list(pool)
+        fitting = [clause for clause in pool if clause not in clauses] or list(pool)
         distance = np.array([abs(syllables(clause) - (wanted - count)) for clause in fitting])
         weights = np.exp(-distance / 2.0)
         clause = fitting[int(generator.choice(len(fitting), p=weights / weights.sum()))]
         longer = count + syllables(clause)
-        if said and abs(longer - wanted) >= abs(count - wanted):
-            return tuple(said)
-        said.append(clause)
+        if clauses and abs(longer - wanted) >= abs(count - wanted):
+            return tuple(clauses)
+        clauses.append(clause)
         count = longer
         if count >= wanted:
-            return tuple(said)
+            return tuple(clauses)
 
 
 def clauses_of(text: str) -> Clauses:
-    """The clauses of a text in lower case, parted by commas: "the bus was late, we have coffee"."""
+    """The clauses of a text in lower case, separated by commas: "the bus was late, we have coffee"."""
     return tuple(tuple(clause.split()) for clause in text.split(","))
 
 
 def transcript_of(clauses: Clauses) -> str:
-    """The clauses as they are written down: "The bus was late again, we have coffee at nine."."""
-    text = ", ".join(" ".join(word.capitalize() if word in _NAMES else word for word in said) for said in clauses)
+    """The transcript of clauses: "The bus was late again, we have coffee at nine."."""
+    text = ", ".join(" ".join(word.capitalize() if word in _NAMES else word for word in clause) for clause in clauses)
     return text[0].upper() + text[1:] + "."

@@ -82,7 +82,7 @@ def test_which_proxies_count_what_each_adds_and_why_others_do_not(fused: Fused, 
     assert proxies["good"]["counts"]
     assert proxies["good"]["lowers_log_loss_by"]["value"] > 0
     assert not proxies["other/wrong"]["counts"]
-    assert proxies["other/wrong"]["why"] == "adds nothing to the others"
+    assert proxies["other/wrong"]["why"] == "does not add to the others"
     row = fused.trials.filter(pl.col("method") == "loglinear less good")
     assert proxies["good"]["lowers_log_loss_by"]["value"] == pytest.approx(row["against_no_proxies"][0])
     maker = fused.labels.about.made_by

@@ -56,7 +56,7 @@ def test_rows_that_are_there_twice_count_and_are_said_with_their_line(tmp_path: 
     told = twice.findings.frame.row(0, named=True)
     assert "'mine/r1' on 'mine/a'" in told["message"]
     assert "line 5" in told["message"]
-    assert "take the copies out" in told["fix"]
+    assert "remove the copies" in told["fix"]
     once = table(tmp_path / "t.csv", columns={"utterance_id": "file", "label": "emotion"})
     assert once.findings.counts() == {"columns_not_taken": 1}
 

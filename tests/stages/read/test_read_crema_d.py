@@ -167,14 +167,14 @@ def test_answers_of_a_distracted_rater_are_left_out_where_first_clicks_are_there
 @pytest.mark.parametrize(
     ("old", "new", "line", "words"),
     [
-        ('"100002",2,', '"100002",-2,', "line 3, column A", "'-2' is no count"),
-        ('"100002",2,', '"100002",NA,', "line 3, column A", "None is no count"),
-        ('"100002",2,', '"100002",2.5,', "line 3, column A", "no count"),
-        ('"100002"', '"900002"', "line 3, column ", "no row number"),
-        ("1002_TSI_ANG_XX", "1002_TSI_ANG", "line 3, column fileName", "no clip"),
+        ('"100002",2,', '"100002",-2,', "line 3, column A", "'-2' is not a number of votes"),
+        ('"100002",2,', '"100002",NA,', "line 3, column A", "None is not a number of votes"),
+        ('"100002",2,', '"100002",2.5,', "line 3, column A", "not a number of votes"),
+        ('"100002"', '"900002"', "line 3, column ", "is not 1, 2 or 3 and five digits"),
+        ("1002_TSI_ANG_XX", "1002_TSI_ANG", "line 3, column fileName", "is not a clip name"),
         ('"fileName"', '"filename"', "", "Did you mean 'filename'"),
         ('"200001"', '"100001"', "line 4, column fileName", "two rows"),
-        ("0.75", "0.75,1,2", "line 2", "has 14 values where the header names 12"),
+        ("0.75", "0.75,1,2", "line 2", "has 14 values, but the header has 12"),
     ],
 )
 def test_a_wrong_tabulated_file_is_refused_with_file_line_and_mend(
@@ -198,7 +198,7 @@ def test_a_git_lfs_pointer_is_named_as_such(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_label_files_and_a_missing_one_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="holds no label file"):
+    with pytest.raises(InputError, match="has no label file"):
         read(CremaDSource(source=tmp_path))
     with pytest.raises(InputError, match="no such file"):
         read(CremaDSource(source=tmp_path / "nowhere"))

@@ -26,7 +26,7 @@ def test_recordings_that_are_not_there_are_named_and_where_they_were_looked_for(
     text = f"id,f\na,x/a.wav\nb,{tmp_path}/b.wav\nb2,b.wav\nc,x/c.wav\nc2,x/c.wav\nd,s3://bucket/d.wav\ne,\nf,y/f.wav\n"
     found = told(put(tmp_path / "t.csv", text))
     assert [row["count"] for row in found] == [2]
-    message = f"2 of 4 recordings are not there: 'x/c.wav', 'y/f.wav'; looked for under {tmp_path}"
+    message = f"2 of 4 recordings are missing: 'x/c.wav', 'y/f.wav'; looked for under {tmp_path}"
     assert found[0]["message"] == message
     assert "--columns 'audio=" in found[0]["fix"]
 

@@ -23,16 +23,16 @@ from alm_proxies.stages.read.stage import Corpus, ReadSettings, Source, read
         (LONG, {"columns": {**COLUMNS, "valence": "val"}}, "t.csv", "nothing says on which scale valence"),
         (LONG, {"columns": {**COLUMNS, "valence": "val"}, "scales": {"valence": [1, 3]}}, "line 2", "valence = 5"),
         (LONG, {"columns": {**COLUMNS, "start": "rater"}}, "line 2, column rater", "no number for start"),
-        (LONG, {"columns": {**COLUMNS, "intended": "answer"}}, "line 3", "another row 'Happy'"),
-        (LONG, {"columns": {**COLUMNS, "utterance_id": "val"}}, "line 5", "does not name its utterance"),
-        (LONG, {"columns": {**COLUMNS, "status": "sex"}}, "line 2", "'f' is no status"),
+        (LONG, {"columns": {**COLUMNS, "intended": "answer"}}, "line 3", "another row has 'Happy'"),
+        (LONG, {"columns": {**COLUMNS, "utterance_id": "val"}}, "line 5", "has no utterance id"),
+        (LONG, {"columns": {**COLUMNS, "status": "sex"}}, "line 2", "'f' is not a valid status"),
         (LONG, {"columns": {**COLUMNS, "source": "sex"}}, "line 2", "human, proxy"),
-        (LONG, {"columns": {"utterance_id": "clip"}, "counts": {"sad": "val"}}, "line 3", "there twice"),
+        (LONG, {"columns": {"utterance_id": "clip"}, "counts": {"sad": "val"}}, "line 3", "occurs twice"),
         ("id,n\na,1\nb,1.5\n", {"columns": {"utterance_id": "id"}, "counts": {"sad": "n"}}, "line 3, column n", "1.5"),
         ("id,n\na,-1\n", {"columns": {"utterance_id": "id"}, "counts": {"sad": "n"}}, "line 2, column n", "-1"),
         ('id,n\na,"[1,2]"\n', {"columns": {"utterance_id": "id"}, "counts": "n"}, "line 2, column n", "in that order"),
         ("id,n\na,.5\n", {"columns": {"utterance_id": "id"}, "probabilities": {"sad": "n"}}, "line 2", "sum to 0.5"),
-        ('id,t\na,"x\ny"\nb\n', {"columns": {"utterance_id": "id"}}, "line 4", "has 1 values where the header names 2"),
+        ('id,t\na,"x\ny"\nb\n', {"columns": {"utterance_id": "id"}}, "line 4", "has 1 values, but the header has 2"),
         ("id,t\na,b,c\n", {"columns": {"utterance_id": "id"}}, "line 2", "has 3 values"),
         ('id,t\na,b\na,"b\nc,d\n', {"columns": {"utterance_id": "id"}}, "line 3", "cannot be read as CSV"),
         ("id,id\na,b\n", {"columns": {"utterance_id": "id"}}, "header", "two columns 'id'"),
@@ -42,7 +42,7 @@ from alm_proxies.stages.read.stage import Corpus, ReadSettings, Source, read
             "id,l,d\na,sad,0\na,sad,0\n",
             {"columns": {"utterance_id": "id", "label": "l", "draw": "d"}, "constants": {"annotator": "r"}},
             "line 3",
-            "draw 0 of 'mine/r' is there twice",
+            "draw 0 of 'mine/r' occurs twice",
         ),
         (
             "id,l\na,sad\n",
@@ -68,10 +68,10 @@ def test_a_wrong_table_is_refused_with_file_line_and_mend(
     ("text", "line", "words"),
     [
         ('{"id": "a"}\n\n{"id": }\n', "line 3", "is not JSON"),
-        ('{"id": "a"}\n[1]\n', "line 2", "is no JSON object"),
+        ('{"id": "a"}\n[1]\n', "line 2", "is not a JSON object"),
         ('{"id": "a"}\n{"id": "\\ud800"}\n', "line 2", "half a character"),
-        ('{"id": "a"}\n{"id": "b", "l": "sad", "v": "x"}\n', "line 2, column v", "'x' is no number"),
-        ('{"id": "a"}\n\n{"l": "sad", "v": 1}\n', "line 3", "does not name its utterance"),
+        ('{"id": "a"}\n{"id": "b", "l": "sad", "v": "x"}\n', "line 2, column v", "'x' is not a number"),
+        ('{"id": "a"}\n\n{"l": "sad", "v": 1}\n', "line 3", "has no utterance id"),
     ],
 )
 def test_wrong_json_lines_are_refused_with_file_line_and_mend(tmp_path: Path, text: str, line: str, words: str) -> None:
@@ -97,10 +97,10 @@ def test_a_file_that_is_not_utf8_is_refused_with_its_line_and_the_setting_that_h
         ({"columns": {"label": "x"}, "counts": "y"}, "both a label and counts"),
         ({"columns": COLUMNS, "encoding": "utf-9"}, "no text encoding"),
         ({"columns": COLUMNS, "map": {"Excited": "hapy"}}, "Did you mean 'happy'?"),
-        ({"columns": {"label": "answer"}}, "which column names the utterance"),
+        ({"columns": {"label": "answer"}}, "no column for the utterance id"),
         ({"columns": {"utterance_id": "clip"}, "groups": ["speaker"]}, "no column 'speaker'"),
-        ({"modality": "face"}, "'modality' is not a key that is known"),
-        ({"corpus": ""}, "which corpus"),
+        ({"modality": "face"}, "unknown key 'modality'"),
+        ({"corpus": ""}, "does not name its corpus"),
     ],
 )
 def test_settings_that_cannot_be_are_refused_with_a_mend(tmp_path: Path, said: dict[str, Any], words: str) -> None:
@@ -126,7 +126,7 @@ def test_a_group_with_a_name_of_ours_is_refused_with_how_to_map_it(
     path = put(tmp_path / "t.csv", "clip,gender,corpus,label\na,F,x,sad\n")
     with pytest.raises(SettingsError) as caught:
         table(path, columns={"utterance_id": "clip", **columns}, groups=[group])
-    assert f"the group {group!r} has the name of a column of ours" in str(caught.value)
+    assert f"the group {group!r} has the name of one of our columns" in str(caught.value)
     assert fix in str(caught.value)
     assert "Ours are: audio, speaker, dialogue, gender," in str(caught.value)
 

@@ -103,5 +103,5 @@ def test_the_rare_words_of_many_are_told_as_one(tmp_path: Path) -> None:
     lost = corpus.findings.frame.filter(pl.col("kind") == "out_of_vocabulary")
     assert lost.height == 21
     assert lost["count"].sum() == len(words) == corpus.left_out
-    rest = lost.filter(pl.col("message").str.contains("one of 5 more words"))["message"].to_list()
-    assert rest == ["40 votes say one of 5 more words that are no labels, such as 'word 20'"]
+    rest = lost.filter(pl.col("message").str.contains("one of 5 further words"))["message"].to_list()
+    assert rest == ["40 votes are one of 5 further words that are not labels, such as 'word 20'"]

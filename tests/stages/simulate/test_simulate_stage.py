@@ -157,7 +157,7 @@ def test_other_crowds_and_corpora_share_no_names(made: tuple[Path, Corpus], tmp_
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"votes": (5, 3)}, "fewest first"),
+        ({"votes": (5, 3)}, "lowest number first"),
         ({"dense": 76}, "80 listeners"),
         ({"utterances": 0}, "greater than or equal to 1"),
         ({"speakers": 13}, "multiple of 2"),

@@ -1,4 +1,4 @@
-"""EMO-DB: recordings whose names state the emotion, and erkennung.txt with what listeners recognised."""
+"""EMO-DB: recordings with the emotion in their names, and erkennung.txt with the share who recognised it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from alm_proxies.stages.read.settings import Reader, Source
 
 
 class EmodbSource(Source):
-    """The folder of EMO-DB with wav/ and erkennung.txt, or one of the two alone."""
+    """The folder of EMO-DB with wav/ and erkennung.txt, or only one of the two."""
 
     format: Literal["emodb"] = "emodb"
     """EMO-DB, as its authors publish it."""

@@ -22,12 +22,13 @@ class IemocapSource(Source):
     format: Literal["iemocap"] = "iemocap"
     """IEMOCAP, as it is unpacked."""
     several_labels: Literal["each", "share", "first"] = "share"
-    """Several emotions named by one evaluator: a vote each, one vote shared among them, or the first alone."""
+    """How several emotions of one evaluator count: a vote each, one vote shared among them, or only the first."""
     self_reports: bool = False
-    """Read what the actors said of themselves (C-F, C-M, A-F, A-M) too, as annotators of their own."""
+    """Also read the actors' self-reports (C-F, C-M, A-F, A-M), as separate annotators."""
     split: Annotated[str, AfterValidator(_checked_split)] | None = None
-    """sessions = a fold for each session (fold1 ...); sessions:5 = session 5 is test, the others train; sessions:4,5 =
-    4 is development, 5 is test; or "speakers:.7,.1,.2" or "folds:5" as for any corpus."""
+    """How to split: sessions = one fold per session (fold1 ...); sessions:5 = session 5 is test, the others train;
+    sessions:4,5 = 4 is development, 5 is test; "speakers:.7,.1,.2" or "folds:5" as for any corpus.
+    """
 
 
 READER = Reader(IemocapSource, "alm_proxies.stages.read.iemocap:read_iemocap")

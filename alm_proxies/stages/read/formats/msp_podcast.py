@@ -13,7 +13,7 @@ class MspPodcastSource(Source):
     format: Literal["msp_podcast"] = "msp_podcast"
     """MSP-Podcast, as it is unpacked; WHiSER (corpus = "whiser") and MSP-Face (corpus = "msp_face") too."""
     transcripts: bool = True
-    """Read Transcripts/<clip>.txt, one small file a clip, where that folder is there."""
+    """Read the transcripts from Transcripts/<clip>.txt, one small file per clip, if that folder is there."""
 
 
 READER = Reader(MspPodcastSource, "alm_proxies.stages.read.msp_podcast:read_msp_podcast")

@@ -1,4 +1,4 @@
-"""RAVDESS: recordings whose names state the emotion that was acted; the release holds no votes."""
+"""RAVDESS: recordings with the acted emotion in their names; the release has no votes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class RavdessSource(Source):
     format: Literal["ravdess"] = "ravdess"
     """RAVDESS, as its authors publish it."""
     channel: Literal["speech", "song", "both"] = "speech"
-    """Spoken recordings, sung ones, or both."""
+    """Whether to read spoken recordings, sung ones, or both."""
 
 
 READER = Reader(RavdessSource, "alm_proxies.stages.read.ravdess:read_ravdess")

@@ -16,23 +16,25 @@ class TableSource(Source):
     format: Literal["table"] = "table"
     """Any table by a mapping of its columns."""
     several_labels: Literal["each", "share", "first"] = "share"
-    """Several labels in one answer: a vote each, one vote shared among them, or the first alone."""
+    """How several labels in one answer count: a vote each, one vote shared among them, or only the first."""
     columns: dict[str, str] = Field(default_factory=dict)
-    """Our column = theirs, or a pattern of theirs such as "dia{Dialogue_ID}_utt{Utterance_ID}"."""
+    """Our column = the table's column, or a pattern of its columns such as "dia{Dialogue_ID}_utt{Utterance_ID}"."""
     constants: dict[str, str] = Field(default_factory=dict)
     """Our column = one value for every row, such as annotator = "gpt-4o"."""
     counts: dict[str, str] | str | None = None
-    """A wide table of votes: label = the column with its count; or one column that holds all counts."""
+    """Counts in a wide table of votes: label = the column with its count; or one column that holds all counts."""
     probabilities: dict[str, str] | str | None = None
     """Soft labels: label = the column with its share; or one column that holds all shares."""
     groups: tuple[str, ...] = ()
-    """Their columns to carry along as group columns."""
+    """The table's columns to keep as group columns."""
     files: dict[str, str] = Field(default_factory=dict)
-    """If the source is a folder: file = the split its rows belong to."""
+    """The label files, if the source is a folder: file = the split of its rows."""
     scales: dict[Literal["valence", "arousal", "dominance"], Scale] = Field(default_factory=dict)
-    """The ratings that stand for least and most, where the card does not say; 5 and 1 is a scale turned round."""
+    """The lowest and the highest rating of each attribute, where the card does not state them; 5 and 1 is a reversed
+    scale.
+    """
     encoding: str | None = None
-    """The text encoding of label files; UTF-8, or UTF-16 with a byte order mark, if it is left out."""
+    """The text encoding of label files. By default UTF-8, or UTF-16 with a byte order mark."""
 
 
 READER = Reader(TableSource, "alm_proxies.stages.read.table:read_table")

@@ -1,4 +1,6 @@
-"""Tables that alm-proxies wrote: the folder of simulate, of an earlier read, or of anything that keeps our contract."""
+"""Tables that alm-proxies wrote: the folder of simulate, of an earlier read, or of anything else that follows the
+contract of the tables.
+"""
 
 from __future__ import annotations
 
