@@ -124,7 +124,7 @@ METRICS: dict[str, Metric] = {
                     by=("first less second",)),
     "against_fused": Metric(SCORE, "Log loss of each method less that of the fused labels; below 0 it is better.",
                             "nats a vote", by=("method",)),
-    "conditions_less_as_recorded": Metric(SCORE, "Log loss of a model on worse recordings minus that on the recordings as "
+    "conditions_less_as_recorded": Metric(SCORE, "Log loss of a model on worse recordings minus that on those as "
                                           "they are.", "nats a vote", by=("prediction", "condition")),
     "scores": Metric(SCORE, "nll_per_vote, jsd_base2, brier and less_baseline of every method: overall, within strata, "
                      "against the fused labels."),
@@ -152,7 +152,7 @@ METRICS: dict[str, Metric] = {
     "confusion_of_shares": Metric(SHARES, "Row by row, the mean prediction where people vote for a label.", "0 to 1"),
     # strength and ambiguity
     "dirichlet_multinomial_nll": Metric(
-        RECOVERED, "Log loss of each utterance's votes under Dirichlet(concentration x p): it also judges the strength of "
+        RECOVERED, "Log loss of each utterance's votes under Dirichlet(concentration x p): it includes the strength of "
         "the labels.", "nats a vote",
         r"-\frac{1}{n} \ln \frac{\Gamma(c)}{\Gamma(c+n)} \prod_k \frac{\Gamma(c p_k + n_k)}{\Gamma(c p_k)}", "lower",
     ),
@@ -266,7 +266,7 @@ METRICS: dict[str, Metric] = {
                             "human votes alone beside it.", "0 to 1",
                             r"\bar y + \lambda (\bar f_{\mathrm{elsewhere}} - \bar f_{\mathrm{here}})", "",
                             "PPI++: Angelopoulos et al. 2023", by=("figure",)),
-    "confusion_human_by_proxy": Metric(SHARES, "Row by row, the proxies' shares where a person votes for a label.", "0 to 1",
+    "confusion_human_by_proxy": Metric(SHARES, "Row by row, proxy shares given a human label.", "0 to 1",
                                        r"\sum_i h_i(a) p_i(b) / \sum_i h_i(a)"),
     "proxy": Metric(SHARES, "The label's share among proxy votes.", "0 to 1"),
     "confusion": Metric(SHARES, "confusion_of_shares of one prediction.", "0 to 1"),
