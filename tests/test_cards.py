@@ -86,7 +86,7 @@ def test_a_card_keeps_what_it_says(tmp_path: Path) -> None:
         ("licence =", "license =", "line 4", "Did you mean 'licence'?"),
         ("may_leave = true", 'may_leave = "yes"', "line 5", "may_leave = 'yes'"),
         ("may_leave = true", "may_leave = 1", "line 5", "may_leave = 1"),
-        ("may_leave = true\n", "", "front matter", "does not say 'may_leave'"),
+        ("may_leave = true\n", "", "front matter", "has no key 'may_leave'"),
         ('votes = "5 friends"', "votes = 5", "line 7", "votes = 5"),
         ("valence = [1, 5]", "valance = [1, 5]", "line 9", "scales.valance"),
         ("valence = [1, 5]", "valence = [1, 1]", "line 9", "two different ends"),

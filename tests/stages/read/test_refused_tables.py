@@ -20,9 +20,9 @@ from alm_proxies.stages.read.stage import Corpus, ReadSettings, Source, read
     ("text", "said", "line", "words"),
     [
         (LONG, {"columns": {"utterance_id": "Clip"}}, "t.csv", "Did you mean 'clip'?"),
-        (LONG, {"columns": {**COLUMNS, "valence": "val"}}, "t.csv", "nothing says on which scale valence"),
+        (LONG, {"columns": {**COLUMNS, "valence": "val"}}, "t.csv", "the scale of valence is not known"),
         (LONG, {"columns": {**COLUMNS, "valence": "val"}, "scales": {"valence": [1, 3]}}, "line 2", "valence = 5"),
-        (LONG, {"columns": {**COLUMNS, "start": "rater"}}, "line 2, column rater", "no number for start"),
+        (LONG, {"columns": {**COLUMNS, "start": "rater"}}, "line 2, column rater", "not a number for start"),
         (LONG, {"columns": {**COLUMNS, "intended": "answer"}}, "line 3", "another row has 'Happy'"),
         (LONG, {"columns": {**COLUMNS, "utterance_id": "val"}}, "line 5", "has no utterance id"),
         (LONG, {"columns": {**COLUMNS, "status": "sex"}}, "line 2", "'f' is not a valid status"),
@@ -134,7 +134,7 @@ def test_a_group_with_a_name_of_ours_is_refused_with_how_to_map_it(
 def test_a_table_without_card_or_taxonomy_is_asked_for_one(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="Name a taxonomy"):
         table(put(tmp_path / "t.csv", LONG), taxonomy=None, columns=COLUMNS)
-    with pytest.raises(SettingsError, match="which labels medl has. Did you mean 'meld'"):
+    with pytest.raises(SettingsError, match="medl are not known. Did you mean 'meld'"):
         table(put(tmp_path / "t.csv", LONG), taxonomy=None, columns=COLUMNS, corpus="medl")
 
 

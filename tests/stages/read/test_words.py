@@ -29,7 +29,7 @@ def test_synonyms_that_were_taken_as_labels_are_said_in_one_line(tmp_path: Path)
     assert corpus.findings.counts() == {"synonyms": 2}
     row = told(corpus, "synonyms")
     assert row["message"] == (
-        "2 votes say a usual synonym of a label: 'Happiness' as 'happy' (1), 'joy' as 'happy' (1)"
+        "2 votes are a usual synonym of a label: 'Happiness' as 'happy' (1), 'joy' as 'happy' (1)"
     )
     assert "--map" in row["fix"]
 
