@@ -217,9 +217,7 @@ class Votes(_Table):
 
 @dataclass(frozen=True, slots=True)
 class Labels(_Table):
-    """The labels table: one distribution per utterance, p_<label> in taxonomy order, with its strength in votes and its
-    sources.
-    """
+    """The labels table: one distribution per utterance, p_<label> in taxonomy order, with its strength in votes."""
 
     KEY: ClassVar[tuple[str, ...]] = ("utterance_id",)
     COLUMNS: ClassVar[tuple[Column, ...]] = (
@@ -238,9 +236,7 @@ class Labels(_Table):
         stated = tuple(name[2:] for name in frame.columns if name.startswith("p_"))
         if not about.taxonomy:
             if not stated:
-                raise TableError(
-                    "has no p_<label> columns", where=where, fix="A Labels file needs one for every label."
-                )
+                raise TableError("has no p_<label> columns", where=where, fix="A Labels file has one for every label.")
             about = about.with_(taxonomy=taxonomy_of(stated).labels)
         if surplus := [name for name in stated if name not in about.taxonomy]:
             fix = f"The taxonomy is {', '.join(about.taxonomy)}."
