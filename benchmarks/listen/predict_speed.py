@@ -59,7 +59,7 @@ def main() -> None:
     print("|---" * 4 + "|")
     for recipe, stated in (("encoder", {"model": given.model, "freeze": True}), ("features", {})):
         settings = TrainSettings.model_validate({"recipe": recipe, "epochs": 1, "threads": 1, **stated})
-        done = train(labels, Utterances.of(taught), given.folder / recipe, settings, quiet=True)
+        done = train(labels, Utterances.of(taught), given.folder / f"{recipe}_{given.clips}", settings, quiet=True)
         model = load_trained(done.folder, device="cpu")
         predict(model, Utterances.of(asked.frame.head(4)), quiet=True)
         for evidence in (False, True):
