@@ -103,7 +103,8 @@ def test_every_column_of_the_contract_is_described() -> None:
 
 
 def test_every_python_block_of_the_how_to_pages_runs(tmp_path: Path) -> None:
-    listed = [(page, text) for page in sorted((DOCS / "how-to").glob("*.md")) for kind, text in blocks(page)]
+    pages = [page for page in sorted((DOCS / "how-to").glob("*.md")) if page.stem != "extend"]  # test_extending runs it
+    listed = [(page, text) for page in pages for kind, text in blocks(page) if kind == "python"]
     assert len(listed) >= 2
     for page, text in listed:
         done = subprocess.run([sys.executable, "-c", text], cwd=tmp_path, capture_output=True, text=True, check=False)
