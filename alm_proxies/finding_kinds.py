@@ -58,6 +58,11 @@ KINDS: dict[str, Kind] = {
     "no_gender": Kind("info", "The gender of a speaker is not stated."),
     "no_level": Kind("info", "An answer has no level; its emotion is still read."),
     "no_majority": Kind("info", "The corpus publishes no majority label for some utterances; their votes are read."),
+    "saw_prediction": Kind(
+        "warning",
+        "Raters could see a model's prediction when they voted.",
+        "Hide predictions from raters, or leave such votes out.",
+    ),
     "self_reports": Kind(
         "info",
         "Self-reports of actors were left out: they are not votes of listeners.",

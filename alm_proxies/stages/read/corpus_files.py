@@ -111,7 +111,9 @@ class Answers:
         return pl.DataFrame(columns, schema=schema).with_columns(source=pl.lit("human"))
 
 
-def on_unit_scales(frame: pl.DataFrame, card: Card, where: str) -> tuple[pl.DataFrame, list[Finding]]:
+def on_unit_scales(
+    frame: pl.DataFrame, card: Card, where: str, other_way: str = ""
+) -> tuple[pl.DataFrame, list[Finding]]:
     """Ratings scaled to 0..1 from the scales of the corpus's card; those outside are left out and counted."""
     findings: list[Finding] = []
     for name in (name for name in ATTRIBUTES if name in frame.columns):
@@ -120,8 +122,9 @@ def on_unit_scales(frame: pl.DataFrame, card: Card, where: str) -> tuple[pl.Data
             frame = frame.drop(name)
             continue
         if name not in card.scales:
-            fix = f"Write scales = {{ {name} = [1, 5] }} into its card."
-            raise SettingsError(f"the data card does not state the scale of {name}", where=where, fix=fix)
+            ways = [f"write scales = {{ {name} = [1, 5] }} into its card", other_way.format(name=name)]
+            fix = f"State it: {', '.join(filter(None, ways))}."
+            raise SettingsError(f"the scale of {name} is not stated", where=where, fix=fix)
         low, high = card.scales[name]
         outside = (values < min(low, high)) | (values > max(low, high))
         if count := int(outside.sum()):

@@ -213,3 +213,62 @@ def plain_msp_improv(root: Path) -> Path:
         ]
     (root / "Evalution.txt").write_text("\n".join(lines))
     return root
+
+
+def annotation(number: int, rater: object, emotion: list[str], **given: object) -> dict[str, object]:
+    """One annotation as Label Studio exports it."""
+    results: list[dict[str, object]] = []
+    if emotion:
+        results.append({"from_name": "emotion", "to_name": "audio", "type": "choices", "value": {"choices": emotion}})
+    if "valence" in given:
+        results.append({"from_name": "valence", "type": "rating", "value": {"rating": given.pop("valence")}})
+    if "dominance" in given:
+        results.append({"from_name": "power", "type": "number", "value": {"number": given.pop("dominance")}})
+    if "secondary" in given:
+        results.append({"from_name": "secondary", "type": "choices", "value": {"choices": given.pop("secondary")}})
+    if "comment" in given:
+        results.append({"from_name": "comment", "type": "textarea", "value": {"text": [given.pop("comment")]}})
+    return {"id": number, "completed_by": rater, "was_cancelled": False, "lead_time": 3.2, "result": results, **given}
+
+
+def label_studio(root: Path, tasks: list[dict[str, object]] | None = None) -> Path:
+    """A project's export: two controls, a skip, a choice that is no label, a rater by e-mail, a seen prediction."""
+    whole = tasks or [
+        {
+            "id": 11,
+            "data": {"audio": "/data/local-files/?d=set1/a%20%C3%BC.wav", "speaker": "anna", "gender": "Female"},
+            "annotations": [
+                annotation(1, 2, ["happy"], valence=6, dominance=4.5, secondary=["sad", "happy"]),
+                annotation(2, 3, ["NOTALABEL"], prediction={"model_version": "m"}),
+                annotation(3, {"email": "kim@example.org", "id": 7}, ["sad", "angry"], comment="hm"),
+                annotation(4, 5, [], was_cancelled=True),
+                annotation(5, 2, ["happy"]),
+            ],
+        },
+        {
+            "id": 12,
+            "data": {"audio": "s3://bucket/b.wav", "utterance_id": "b2", "split": "dev", "transcript": "made up"},
+            "annotations": [annotation(6, "kim@example.org", ["neutral"]), annotation(7, 2, [])],
+        },
+        {"id": 13, "data": {"audio": "/data/upload/1/c.wav"}, "annotations": []},
+    ]
+    root.mkdir(parents=True, exist_ok=True)
+    path = root / "project.json"
+    path.write_text(json.dumps(whole, ensure_ascii=False), encoding="utf-8")
+    return path
+
+
+def plain_label_studio(root: Path) -> Path:
+    """Eight tasks with four annotations each."""
+    words = ("angry", "happy", "sad")
+    return label_studio(
+        root,
+        [
+            {
+                "id": task,
+                "data": {"audio": f"u{task}.wav", "speaker": f"s{task % 4}"},
+                "annotations": [annotation(9, rater, [words[(task + rater) % 3]]) for rater in range(4)],
+            }
+            for task in range(8)
+        ],
+    )

@@ -14,7 +14,13 @@ from alm_proxies.errors import InputError
 from alm_proxies.plugins import plugins
 from alm_proxies.stages.read.settings import HoldOut, Reader
 from alm_proxies.stages.read.stage import Corpus, ReadSettings, Source, read
-from tests.stages.read.corpora import plain_emodb, plain_iemocap, plain_msp_improv, plain_msp_podcast
+from tests.stages.read.corpora import (
+    plain_emodb,
+    plain_iemocap,
+    plain_label_studio,
+    plain_msp_improv,
+    plain_msp_podcast,
+)
 
 LONG = "clip,rater,said,who\n" + "".join(
     f"u{clip},r{rater},{('angry', 'happy', 'sad')[(clip + rater) % 3]},s{clip % 4}\n"
@@ -62,6 +68,9 @@ SAMPLES: dict[str, Callable[[Path], Source]] = {
     "tables": _tables,
     "iemocap": lambda folder: _source({"format": "iemocap", "source": plain_iemocap(folder)}),
     "msp_podcast": lambda folder: _source({"format": "msp_podcast", "source": plain_msp_podcast(folder)}),
+    "label_studio": lambda folder: _source(
+        {"format": "label_studio", "source": plain_label_studio(folder), "corpus": "mine"}
+    ),
     "emodb": lambda folder: _source({"format": "emodb", "source": plain_emodb(folder)}),
     "msp_improv": lambda folder: _source({"format": "msp_improv", "source": plain_msp_improv(folder)}),
 }
@@ -76,7 +85,9 @@ def sample(name: str, folder: Path) -> Source:
 
 
 def settings_of(name: str, **said: object) -> ReadSettings:
-    return ReadSettings.model_validate(said | ({"taxonomy": ["angry", "happy", "sad"]} if name == "table" else {}))
+    return ReadSettings.model_validate(
+        said | ({"taxonomy": ["angry", "happy", "sad"]} if name in ("table", "label_studio") else {})
+    )
 
 
 def test_every_reader_has_a_sample() -> None:
