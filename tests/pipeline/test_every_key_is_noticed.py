@@ -134,7 +134,8 @@ CASES: tuple[Case, ...] = (
 _LISTED = {case.block["format"] for case in CASES if case.block is not None}
 CASES += tuple(  # readers whose keys beyond those of every reader can be changed by rule
     Case("read", {"taxonomy": "crema6"}, _TABLES | {"format": name}, {
-        **_SOURCE, "source": "@corpus_2", "format": {"*": _TABLES},
+        **_SOURCE, "source": "@corpus_2", "format": {"*": _TABLES}, "ratings": {"valence": "felt"},
+        "scales": {"valence": [1, 7]}, "columns": {"speaker": "who"},
     })
     for name in plugins("readers")
     if name not in _LISTED
