@@ -97,7 +97,7 @@ def test_every_name_that_the_code_writes_is_in_the_table() -> None:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.FunctionDef) and "metrics" in node.name and "stages" in path.parts:
                 literals = [one for one in ast.walk(node) if isinstance(one, ast.Dict)]
-                written |= {key.value for one in literals for key in one.keys if isinstance(key, ast.Constant)}
+                written |= {str(key.value) for one in literals for key in one.keys if isinstance(key, ast.Constant)}
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "log.write":
                 written |= {word.arg for word in node.keywords if word.arg}
     assert {"effective_size", "threshold_nats", "samples_per_second", "less_baseline"} <= written

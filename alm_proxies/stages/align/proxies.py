@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from alm_proxies.ballots import Array, Ballots
 from alm_proxies.compare.comparison import FEWEST
 from alm_proxies.compare.material import Material
+from alm_proxies.files import canonical_json
 from alm_proxies.interval import Interval
 from alm_proxies.measures.agreement import EqualVotes, equal_votes
 from alm_proxies.stages.align.side_by_side import LabelShare, confusion_of, label_shares, whole_votes
@@ -42,7 +44,8 @@ class ProxyAnnotator:
 def account_in(labels: Labels) -> dict[str, Any]:
     """What the labels say of the fit that made them; empty where they say nothing."""
     maker = labels.about.made_by
-    return {} if maker is None else dict(maker.fitted)
+    account: dict[str, Any] = {} if maker is None else json.loads(canonical_json(maker.fitted))  # as a file keeps it
+    return account
 
 
 def dropped_in(labels: Labels) -> dict[str, str]:
