@@ -15,7 +15,7 @@ from alm_proxies.printable import printable
 
 LOG = logging.getLogger("alm_proxies")
 
-SHORTEST_SECRET = 8
+SHORTEST_SECRET = 6
 """Keys shorter than this ("none", "EMPTY") are no secrets, and could be words of an answer."""
 _NAMED_LIKE_A_SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL", re.IGNORECASE)
 _BEARER = re.compile(r"(?i)(bearer\s+|://[^/\s:@]+:)[^\s@]+")
