@@ -100,7 +100,7 @@ def test_results_show_what_came_of_them(corpus: tuple[Votes, Utterances]) -> Non
     assert "Labels, 60 rows" in shown
     assert "held_out" in shown
     read(align(fused.labels, *corpus))
-    assert "log loss a held-out vote" in read(evaluate({"fused": fused.labels}, *corpus)).text
+    assert "log loss per held-out vote" in read(evaluate({"fused": fused.labels}, *corpus)).text
 
 
 @pytest.mark.parametrize("verb", STAGES)

@@ -1,4 +1,4 @@
-"""The verbs that say what there is: plug-ins, and the schemas of the files that users write."""
+"""The commands plugins and schema: list plug-ins, and print the JSON Schemas of the files that users write."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ _COMMON = Common()
 
 
 def plugins(*, common: Common = _COMMON) -> Outcome:
-    """List readers, estimators, engines, prompts, exports and recipes, ours and others'."""
+    """List all readers, estimators, engines, prompts, exports and recipes, shipped and third-party."""
     from alm_proxies.plugins import KINDS, OURS
     from alm_proxies.plugins import plugins as plugins_of
 
-    found = {kind: plugins_of(kind) for kind in KINDS}
+    by_kind = {kind: plugins_of(kind) for kind in KINDS}
     lines, broken = [], []
-    for kind, named in found.items():
-        own = [name for name, one in named.items() if one.distribution == OURS]
+    for kind, named in by_kind.items():
+        own = [name for name, plugin in named.items() if plugin.distribution == OURS]
         lines.append(f"{kind}: {', '.join(own) or 'none'}")
-        for name, one in named.items():
-            if one.distribution != OURS:
-                lines.append(f"  {name} ({one.origin})")
-                broken += _broken(one)
+        for name, plugin in named.items():
+            if plugin.distribution != OURS:
+                lines.append(f"  {name} ({plugin.origin})")
+                broken += _broken(plugin)
     lines += broken
     data = {
         kind: {
-            name: {"target": one.target, "distribution": one.distribution, "version": one.version}
-            for name, one in named.items()
+            name: {"target": plugin.target, "distribution": plugin.distribution, "version": plugin.version}
+            for name, plugin in named.items()
         }
-        for kind, named in found.items()
+        for kind, named in by_kind.items()
     }
     return Outcome("\n".join(lines), data, as_json=common.json)
 
 
 def _broken(plugin: Plugin) -> list[str]:
-    """What is wrong with a plug-in of somebody else's, in one line, or nothing."""
+    """The error of a broken third-party plug-in, in one line; empty if it loads."""
     if plugin.kind == "prompts":
         return []
     try:
@@ -62,15 +62,15 @@ def schema(
     Parameters
     ----------
     file
-        Which files it describes.
+        The kind of file that the schema describes.
     output
         A file to write instead of printing.
     """
     from alm_proxies.files import write_json
     from alm_proxies.pipeline.schema import annotator_schema, metrics_schema, pipeline_schema
 
-    made = {"pipeline": pipeline_schema, "annotator": annotator_schema, "metrics": metrics_schema}[file]()
+    schema_ = {"pipeline": pipeline_schema, "annotator": annotator_schema, "metrics": metrics_schema}[file]()
     if output is None:
-        return Outcome(json.dumps(made, indent=2, ensure_ascii=False), made, as_json=common.json)
-    write_json(output, made)
+        return Outcome(json.dumps(schema_, indent=2, ensure_ascii=False), schema_, as_json=common.json)
+    write_json(output, schema_)
     return Outcome(str(output), {"output": str(output)}, as_json=common.json)

@@ -1,4 +1,4 @@
-"""The command line: verbs by name, errors as sentences, exit codes.
+"""The command-line application: commands by name, errors as sentences, exit codes.
 
 0 done, 1 finished but more was left out than allowed, 2 wrong input or settings, 3 an engine or device failed,
 70 a defect of ours, 130 interrupted. Commands are registered by string, so that --help imports none of them.
@@ -32,18 +32,21 @@ if TYPE_CHECKING:
 _BEFORE = {
     "demo": (
         "pipelines",
-        "Make a small corpus of synthetic speech, run all stages on it and write a report: start here.",
+        "Make a small corpus of synthetic speech, run all stages on it and write a report. Start here.",
     ),
     "run": ("pipelines", "Run a pipeline file; stages that are unchanged are skipped."),
-    "check": ("pipelines", "Say all that can be known about a pipeline file before anything is spent."),
+    "check": ("pipelines", "Check a pipeline file and show counts, price and time before anything runs."),
     "explain": ("pipelines", "Show every vote, reply, prompt and weight behind one label, in any folder of results."),
 }
 _BEHIND = {
-    "status": ("folders", "Say how far any folder of results is, what it cost, and where the results are."),
-    "findings": ("folders", "List all that was left out or went wrong in a folder of results, by severity."),
+    "status": ("folders", "Show the progress, cost and files of a folder of results."),
+    "findings": ("folders", "List everything that was left out or went wrong in a folder of results, by severity."),
     "compare": ("comparing", "Compare runs on the same held-out votes: one table and one page."),
-    "merge": ("ledgers", "Make one ledger and one votes file out of those of several shards."),
-    "plugins": ("about", "List readers, estimators, engines, prompts, exports and recipes, ours and others'."),
+    "merge": ("ledgers", "Merge the ledgers and votes of several shards into one."),
+    "plugins": (
+        "about",
+        "List all readers, estimators, engines, prompts, exports and recipes, shipped and third-party.",
+    ),
     "schema": ("about", "Print the JSON Schema of pipeline, annotator or metrics files, for editors."),
     "completion": ("completion", "Print, or install, what a shell needs to complete commands, flags and paths."),
 }
@@ -51,8 +54,8 @@ VERBS = (*_BEFORE, *STAGES, *_BEHIND)
 
 
 def app(arguments: Sequence[str] = ()) -> App:
-    """The command-line application; the command that the arguments name is made, others are known by name only."""
-    made = App(
+    """Build the command-line application; only the command that the arguments name is loaded."""
+    application = App(
         name="alm-proxies",
         help="Trustworthy label distributions for speech emotion: a few human votes, many synthetic ones, one report.",
         version=__version__,
@@ -66,24 +69,24 @@ def app(arguments: Sequence[str] = ()) -> App:
         if verb in STAGES and verb in arguments[:1]:
             from alm_proxies.cli.stages import command
 
-            one = command(verb, arguments)
-            if isinstance(one, App):
-                one.sort_key = position
-                made.command(one)
+            built = command(verb, arguments)
+            if isinstance(built, App):
+                built.sort_key = position
+                application.command(built)
             else:
-                made.command(one, name=verb, help=sentence, sort_key=position)
+                application.command(built, name=verb, help=sentence, sort_key=position)
         else:
-            made.command(f"alm_proxies.cli.{module}:{verb}", name=verb, help=sentence, sort_key=position)
-    return made
+            application.command(f"alm_proxies.cli.{module}:{verb}", name=verb, help=sentence, sort_key=position)
+    return application
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and end the process with its exit code."""
+    """Run the command line and exit the process with its exit code."""
     import_module("alm_proxies.cli.start").main(arguments)
 
 
 def run(arguments: list[str]) -> int:
-    """Run one command and give its exit code; a user's mistake is one sentence, --debug gives the traceback."""
+    """Run one command and return its exit code; a user's mistake is one sentence, --debug shows the traceback."""
     try:
         with logging_to(_log_file(arguments)):
             return _run(arguments)
@@ -111,7 +114,7 @@ def _run(arguments: list[str]) -> int:
             print(help_of(arguments[0], arguments), flush=True)
             return 0
         outcome = app(arguments)(arguments, exit_on_error=False, print_error=False)
-        if outcome is None:  # --help and --version print by themselves
+        if outcome is None:  # --help and --version have printed already
             return 0
         return _print(outcome)
     except CycloptsError as error:

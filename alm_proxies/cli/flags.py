@@ -1,8 +1,8 @@
-"""The one rule by which a settings field is a flag, and by which the words behind a flag become plain values.
+"""Flags from settings fields, and plain values from the words after a flag, by one rule.
 
 A scalar is one word. A list is `a,b` or the flag repeated. A mapping or nested settings are `name=value,...` or the
 flag repeated; a nested name is `inner.name=value`. A range is `low:high`. A switch is `--x` or `--no-x`. The values
-go plain to pydantic, as those of a file do.
+are passed to pydantic unconverted, like those of a file.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ class Flag:
     """A field as a flag."""
 
     key: str
-    """Its key in a file."""
+    """The field's key in a file."""
     names: tuple[str, ...]
     """The flag, and its alias if it has one."""
     negative: str
     """The flag that turns a switch off."""
     switch: bool
     argument: bool
-    """It is no flag but an argument of the command."""
+    """Whether it is a positional argument instead of a flag."""
     needed: bool
     help: str
     annotation: Any
 
     def value(self, words: Sequence[str]) -> Any:
-        """What the words behind the flag stand for."""
+        """Convert the words after the flag to a plain value."""
         return value_of(self.annotation, words, self.names[0])
 
 
 @cache
 def flags_of(model: type[BaseModel]) -> tuple[Flag, ...]:
-    """A flag for every field of settings."""
+    """One flag for every field of a settings class."""
     return tuple(_flags(model))
 
 
@@ -53,7 +53,7 @@ def _flags(model: type[BaseModel]) -> Iterator[Flag]:
     for name, field in model.model_fields.items():
         key = field.alias or name
         flag = f"--{key.replace('_', '-')}"
-        aliases = tuple(f"--{one.flag}" for one in marks_of(field) if isinstance(one, Alias))
+        aliases = tuple(f"--{mark.flag}" for mark in marks_of(field) if isinstance(mark, Alias))
         yield Flag(
             key=key,
             names=(flag, *aliases),
@@ -67,7 +67,7 @@ def _flags(model: type[BaseModel]) -> Iterator[Flag]:
 
 
 def value_of(annotation: Any, words: Sequence[str], flag: str) -> Any:
-    """The plain value that words stand for, by the type that is wanted."""
+    """Convert words to a plain value of the expected type."""
     kind = _kind(annotation, words)
     if _is_mapping(kind):
         return _mapping(kind, words, flag)
@@ -78,12 +78,12 @@ def value_of(annotation: Any, words: Sequence[str], flag: str) -> Any:
                 return [_mapping(plain(item), [word], flag) for word in words]
             return [value_of(item, [part.strip()], flag) for word in words for part in word.split(",") if part.strip()]
     if len(words) > 1:
-        raise SettingsError(f"{flag} is given {len(words)} times", fix="Give it once.")
+        raise SettingsError(f"{flag} is given {len(words)} times", fix="Give it only once.")
     return _range(words[0], kind, flag) if _is_range(kind) else _scalar(kind, words[0])
 
 
 def plain(annotation: Any) -> Any:
-    """A type without its marks and without None; a union stays one."""
+    """The type without its annotations and without None; a union stays a union."""
     while get_origin(annotation) is Annotated:
         annotation = get_args(annotation)[0]
     if get_origin(annotation) in (Union, UnionType):
@@ -93,7 +93,7 @@ def plain(annotation: Any) -> Any:
 
 
 def _kind(annotation: Any, words: Sequence[str]) -> Any:
-    """The type, or the one of a union that the words look like."""
+    """The type, or the member of a union that fits the words."""
     kind = plain(annotation)
     if get_origin(kind) not in (Union, UnionType):
         return kind
@@ -124,7 +124,7 @@ def _is_range(kind: Any) -> bool:
 
 
 def _scalar(kind: Any, word: str) -> Any:
-    """A number where one is wanted and there; else the word, for pydantic to judge."""
+    """The word as a number if the type is numeric and it can be parsed; otherwise the word, for pydantic to check."""
     numbers = [part for part in (get_args(kind) if get_origin(kind) is Literal else [kind]) if part in (int, float)]
     if kind in (int, float) or numbers:
         for number in (int, float):
@@ -143,7 +143,7 @@ def _range(word: str, kind: Any, flag: str) -> list[Any]:
 
 
 def _mapping(kind: Any, words: Sequence[str], flag: str) -> dict[str, Any]:
-    """name=value pairs; a piece without = goes on with the value before it, where that is a list."""
+    """Parse name=value pairs; a piece without = continues the previous value if that is a list."""
     pieces: dict[str, list[str]] = {}
     last = ""
     for piece in (part for word in words for part in word.split(",")):
@@ -157,19 +157,21 @@ def _mapping(kind: Any, words: Sequence[str], flag: str) -> dict[str, Any]:
             pieces[last].append(name)
         else:
             raise SettingsError(f"{flag} {piece!r} is not name=value", fix=f"Write {flag} name=value.")
-    made: dict[str, Any] = {}
+    values_by_name: dict[str, Any] = {}
     nested: dict[str, list[str]] = {}
     for name, values in pieces.items():
         outer, dot, inner = name.partition(".")
         if dot and _is_mapping(plain(_inside(kind, outer))):
             nested.setdefault(outer, []).append(f"{inner}={','.join(values)}")
         else:
-            made[name] = value_of(_inside(kind, name), values, f"{flag} {name}")
-    return made | {name: value_of(_inside(kind, name), values, f"{flag} {name}") for name, values in nested.items()}
+            values_by_name[name] = value_of(_inside(kind, name), values, f"{flag} {name}")
+    return values_by_name | {
+        name: value_of(_inside(kind, name), values, f"{flag} {name}") for name, values in nested.items()
+    }
 
 
 def _inside(kind: Any, name: str) -> Any:
-    """The type of a value by its name."""
+    """The type of the value with this name."""
     if get_origin(kind) is dict:
         return get_args(kind)[1]
     fields: Mapping[str, FieldInfo] = {field.alias or key: field for key, field in kind.model_fields.items()}
@@ -183,7 +185,7 @@ def _takes_several(annotation: Any) -> bool:
 
 
 def _help(field: FieldInfo) -> str:
-    """The field's docstring, the words it may be, and its default."""
+    """The field's docstring, its choices and its default."""
     text = " ".join((field.description or "").split())
     kind = plain(field.annotation)
     parts = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)

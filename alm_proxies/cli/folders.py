@@ -1,4 +1,4 @@
-"""The verbs of any folder of results: how far it is, and everything that was left out or went wrong."""
+"""The commands status and findings: progress of a folder of results, and everything that was left out."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _COMMON = Common()
 
 
 def status(folder: Path, *, common: Common = _COMMON) -> Outcome:
-    """Say how far a folder of results is: what is done and runs, what it cost, when it is done, where results are.
+    """Show the progress of a folder of results: what is done or running, cost, remaining time, and result files.
 
     Parameters
     ----------
@@ -26,8 +26,8 @@ def status(folder: Path, *, common: Common = _COMMON) -> Outcome:
     """
     from alm_proxies.pipeline.standing import standing_of
 
-    found = standing_of(folder)
-    return Outcome("\n".join(found.lines()), found.data(), as_json=common.json)
+    standing = standing_of(folder)
+    return Outcome("\n".join(standing.lines()), standing.data(), as_json=common.json)
 
 
 def findings(
@@ -46,11 +46,11 @@ def findings(
     folder
         What a pipeline or a command writes to.
     utterances
-        Only what is about these utterances: their ids, or the ends of them.
+        Only findings on these utterances, given by id or by the end of the id.
     clips
-        A line for each utterance with votes or recordings that failed: its name and all its errors.
+        One line for each utterance with failed votes or recordings, with all its errors.
     least
-        The least serious findings that are listed.
+        The lowest severity that is listed.
     """
     from alm_proxies.pipeline.outputs import Outputs
 
@@ -59,13 +59,11 @@ def findings(
         rows = _about(outputs.clips(), utterances)
         lines = [_of_clip(name, own) for (name,), own in rows.group_by("utterance_id", maintain_order=True)]
         total = counted(len(lines), "utterance")
-        return Outcome(
-            "\n".join([*lines, f"{total} with votes or recordings that failed"]), _data(rows), 0, common.json
-        )
-    found = outputs.findings()
-    wanted = found.filter(pl.col("severity").is_in(SEVERITIES[SEVERITIES.index(least) :]))
+        return Outcome("\n".join([*lines, f"{total} with failed votes or recordings"]), _data(rows), 0, common.json)
+    rows = outputs.findings()
+    wanted = rows.filter(pl.col("severity").is_in(SEVERITIES[SEVERITIES.index(least) :]))
     lines = [_line(row) for row in wanted.iter_rows(named=True)]
-    rest = found.height - wanted.height
+    rest = rows.height - wanted.height
     left_out = f", {rest:,} less serious ones not listed" if rest else ""
     lines.append(f"{counted(wanted.height, 'finding')}{left_out}")
     return Outcome("\n".join(lines), _data(wanted), 0, common.json)

@@ -1,6 +1,6 @@
-"""Help of a stage's command, in plain text: what it does, its arguments and its flags with their values and defaults.
+"""Help of a stage's command as plain text: a summary, arguments, and flags with their values and defaults.
 
-Written here and not by the command line's library, whose help of thirty flags takes longer than all imports together.
+It is written here because cyclopts takes longer for thirty flags than all imports together.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from alm_proxies.stages.registry import STAGES
 _WIDEST = 26
 _ALWAYS = (
     ("--json", "Print the result as one line of JSON."),
-    ("--quiet", "No progress on stderr."),
+    ("--quiet", "Show no progress on stderr."),
     ("--debug", "Show the traceback of an error."),
-    ("--log-file PATH", "Write what is said to this file too, at its end, without keys."),
-    ("--max-left-out SHARE", "The share that may be left out before the exit code is 1. [default: 0.1]"),
+    ("--log-file PATH", "Append all messages to this file too, without secrets."),
+    ("--max-left-out SHARE", "The share that may be left out; above it the exit code is 1. [default: 0.1]"),
     ("--help, -h", "Show this help."),
 )
 
 
 def help_of(verb: str, arguments: Sequence[str]) -> str:
-    """The help of a stage's command, or of its sub-commands where the arguments name none."""
+    """The help of a stage's command, or of its sub-commands if the arguments name none."""
     commands = commands_of(verb, arguments)
     return "\n".join(_sections(verb, commands) if len(commands) > 1 else _one(commands[0]))
 
 
 def _sections(verb: str, commands: Sequence[Command]) -> Iterator[str]:
     yield f"Usage: alm-proxies {verb} COMMAND\n\n{STAGES[verb]}\n\nCommands:"
-    for one in commands:
-        yield from _row(one.words.removeprefix(f"{verb} "), one.sentence)
-    yield f"\nalm-proxies {verb} COMMAND --help shows what each takes."
+    for each in commands:
+        yield from _row(each.words.removeprefix(f"{verb} "), each.sentence)
+    yield f"\nalm-proxies {verb} COMMAND --help shows the flags of each."
 
 
 def _one(command: Command) -> Iterator[str]:
@@ -76,7 +76,7 @@ def _row(left: str, right: str) -> Iterator[str]:
 
 
 def _value(command: Command, name: str) -> str:
-    """What stands behind a flag, by the type that is wanted."""
+    """The placeholder for a flag's value, by its type."""
     flag = next((flag for flag in command.flags if flag.key == name), None)
     if flag is None:
         return "LABELS" if name == "taxonomy_" else "PATH"

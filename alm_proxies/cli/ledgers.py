@@ -1,4 +1,4 @@
-"""The verb of ledgers: those of many shards made into one."""
+"""The command merge: the ledgers of several shards into one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def merge(
     output: Annotated[Path, Parameter(name=["--output", "-o"])],
     common: Common = _COMMON,
 ) -> Outcome:
-    """Make one ledger and one votes file out of those in several folders (annotate --shard).
+    """Merge the ledgers and votes of several folders into one (annotate --shard).
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What a command gives back to the command line: one line for people, data for machines, an exit code."""
+"""The outcome of a command: one line for people, data for machines, and an exit code."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _SHOWN = 6
 _STOPS = frozenset({"stopped"})
 _VERDICTS = frozenset({"chosen", "proxies"})
-"""Kinds that say what was decided."""
+"""Kinds of finding that report a decision."""
 _ALWAYS = _STOPS | _VERDICTS
 _ELSEWHERE = "Choose another output."
 
@@ -42,36 +42,36 @@ class Common:
     json: bool = False
     """Print the result as one line of JSON."""
     quiet: bool = False
-    """No progress on stderr."""
+    """Show no progress on stderr."""
     debug: bool = False
     """Show the traceback of an error."""
     log_file: Path | None = None
-    """Write what is said to this file too, at its end, without keys."""
+    """Append all messages to this file too, without secrets."""
     max_left_out: Annotated[float, Parameter(validator=validators.Number(gte=0, lte=1))] = 0.1
-    """The share that may be left out before the exit code is 1."""
+    """The share that may be left out; above it the exit code is 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """How many votes were left out, of how many."""
+    """The number of votes left out, and the total."""
 
     votes: int = 0
     of: int = 0
 
     @classmethod
     def counted(cls, counts: Mapping[str, float]) -> LeftOut:
-        """What a stage's counts say of it."""
+        """The votes left out, from a stage's counts."""
         return cls(int(counts.get("left_out", 0)), int(counts.get("votes", 0)))
 
     def __add__(self, other: LeftOut) -> LeftOut:
         return LeftOut(self.votes + other.votes, self.of + other.of)
 
     def __str__(self) -> str:
-        """The end of a line for people: nothing where none was."""
+        """The end of the line for people; empty if no vote was left out."""
         return f" ({self.votes:,} of {self.of:,} votes left out)" if self.votes else ""
 
     def is_too_much(self, common: Common) -> bool:
-        """Whether it is more than may be left out, so that the exit code is 1."""
+        """Whether more was left out than allowed, so that the exit code is 1."""
         return self.of > 0 and self.votes / self.of > common.max_left_out
 
 
@@ -87,7 +87,7 @@ def finished(
 ) -> Outcome:
     """A finished command's outcome: its findings on stderr, exit code 1 if more was left out than allowed.
 
-    `kept` is the file that holds all findings; else findings.parquet in the output folder, if it has one. `more` is
+    `kept` is the file with all findings, by default findings.parquet in the output folder, if it exists. `more` is
     in the JSON output only.
     """
     kept, left_out = kept or output / "findings.parquet", left_out or LeftOut()
@@ -102,18 +102,20 @@ def finished(
 
 
 def refuse_overwriting(written: Iterable[Path], read: Iterable[Path | None]) -> None:
-    """Refuse to write a result over a file that it is made from."""
+    """Raise SettingsError if an output would overwrite an input."""
     sources = {path.resolve() for path in read if path is not None}
     for path in written:
         if path.resolve() in sources:
-            raise SettingsError("is read by this command and would be overwritten", where=str(path), fix=_ELSEWHERE)
+            raise SettingsError(
+                "the output is also an input of this command and would be overwritten", where=str(path), fix=_ELSEWHERE
+            )
 
 
 def tell(findings: Findings, *, quiet: bool, rest: str = "") -> None:
-    """Say the findings on stderr, a line for each kind, the most serious first.
+    """Print the findings on stderr, one line per kind, the most severe first.
 
     What stopped the run, problems, warnings and verdicts are all shown. Of what is only worth knowing a few are,
-    and the others are named; `rest` says where they can be read.
+    and the other kinds are named; `rest` says where to read them.
     """
     shown, named = _ranked(findings)
     for row, others in shown:

@@ -1,4 +1,4 @@
-"""The verbs of whole pipelines, one function each: parse, call, print."""
+"""The commands of pipelines: run, check, explain and demo."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ def run(
     file
         A pipeline file, or the name of a shipped one, such as demo.
     folder
-        Where to write, instead of the file's own folder.
+        The folder to write to; it overrides `folder` in the file.
     settings
-        A TOML file in the form of a pipeline file; its values come before the pipeline's.
+        A TOML file in the form of a pipeline file; its values override the pipeline's.
     changes
-        One value that comes before all files: --set fuse.method=pool --set seed=3.
+        A value that overrides all files: --set fuse.method=pool --set seed=3.
     """
     ran = run_file(file, folder=folder, settings=settings, changes=_changes(changes), quiet=common.quiet)
     return _ran(ran, common)
@@ -59,42 +59,42 @@ def check(
     ask: int = 0,
     common: Common = _COMMON,
 ) -> Outcome:
-    """Say all that can be known about a pipeline file before anything is spent.
+    """Check a pipeline file and show counts, price and time before anything runs.
 
     Parameters
     ----------
     file
         A pipeline file, or the name of a shipped one, such as demo.
     folder
-        Where to write, instead of the file's own folder.
+        The folder to write to; it overrides `folder` in the file.
     settings
-        A TOML file in the form of a pipeline file; its values come before the pipeline's.
+        A TOML file in the form of a pipeline file; its values override the pipeline's.
     changes
-        One value that comes before all files: --set fuse.method=pool --set seed=3.
+        A value that overrides all files: --set fuse.method=pool --set seed=3.
     ask
         Ask each annotator about this number of utterances three times, to measure how many votes a transcript with
         an answer in it turns. This costs what votes cost.
     """
-    found = check_file(file, folder=folder, settings=settings, changes=_changes(changes), ask=ask, quiet=common.quiet)
-    for place, values in found.settings.items():
+    checked = check_file(file, folder=folder, settings=settings, changes=_changes(changes), ask=ask, quiet=common.quiet)
+    for place, values in checked.settings.items():
         say(f"  {place}: {_effective(values)}", quiet=common.quiet)
-    for fact in found.facts:
+    for fact in checked.facts:
         say(f"  {fact}", quiet=common.quiet)
-    for warning in found.warnings:
+    for warning in checked.warnings:
         say(f"  warning: {warning}")
-    for problem in found.problems:
+    for problem in checked.problems:
         say(f"  wrong: {problem}")
     data = {
-        "facts": list(found.facts), "warnings": list(found.warnings), "problems": list(found.problems),
-        "planned_votes": found.planned_votes, "cast_votes": found.cast_votes,
-        "paid": found.paid, "expected_price": found.expected_price,
-        "annotators": {place: dict(one.data) for place, one in found.foreseen.items() if one.data},
+        "facts": list(checked.facts), "warnings": list(checked.warnings), "problems": list(checked.problems),
+        "planned_votes": checked.planned_votes, "cast_votes": checked.cast_votes,
+        "paid": checked.paid, "expected_price": checked.expected_price,
+        "annotators": {place: dict(entry.data) for place, entry in checked.foreseen.items() if entry.data},
         "settings": {
             place: {key: {"value": value, "origin": origin} for key, (value, origin) in values.items()}
-            for place, values in found.settings.items()
+            for place, values in checked.settings.items()
         },
     }  # fmt: skip
-    return Outcome(str(found), data, exit_code=2 if found.problems else 0, as_json=common.json)
+    return Outcome(str(checked), data, exit_code=2 if checked.problems else 0, as_json=common.json)
 
 
 def explain(folder: Path, utterance: str, *, number: int = 0, common: Common = _COMMON) -> Outcome:
@@ -103,23 +103,23 @@ def explain(folder: Path, utterance: str, *, number: int = 0, common: Common = _
     Parameters
     ----------
     folder
-        What a pipeline or a command wrote to.
+        The folder that a pipeline or a command wrote to.
     utterance
         The utterance's id.
     number
-        Which run of [vary], from 0.
+        The number of the run of [vary], from 0.
     """
-    found = explain_label(folder, utterance, number=number)
-    return Outcome("\n".join(found.lines()), asdict(found), as_json=common.json)
+    explanation = explain_label(folder, utterance, number=number)
+    return Outcome("\n".join(explanation.lines()), asdict(explanation), as_json=common.json)
 
 
 def demo(folder: Path = Path("alm-proxies-demo"), *, common: Common = _COMMON) -> Outcome:
-    """Make a small corpus of synthetic speech, run everything on it and write a report: start here.
+    """Make a small corpus of synthetic speech, run all stages on it and write a report. Start here.
 
     Parameters
     ----------
     folder
-        Where to write.
+        The folder to write to.
     """
     return _ran(run_file("demo", folder=folder, quiet=common.quiet), common)
 
@@ -133,7 +133,7 @@ def _effective(values: Mapping[str, tuple[Any, str]]) -> str:
 
 
 def _changes(given: Sequence[str] | None) -> dict[str, Any]:
-    """What --set says: a key and a value as a pipeline file would write it; a bare word is text."""
+    """Parse --set: a key and a TOML value; a bare word is text."""
     changes: dict[str, Any] = {}
     for text in given or ():
         key, equals, value = text.partition("=")
@@ -152,11 +152,11 @@ def _ran(ran: Ran, common: Common) -> Outcome:
     unfinished = [record.stage for record in ran.records if not record.complete]
     line = f"{stages - ran.skipped} stages done, {ran.skipped} unchanged, in {ran.folder}"
     if unfinished:
-        line += f"; {', '.join(unfinished)} stopped early: the same command goes on"
+        line += f"; {', '.join(unfinished)} stopped early; run the same command again to continue"
     counted = {str(record.folder): LeftOut.counted(record.counts) for record in ran.records}
-    left_out = {folder: one for folder, one in counted.items() if one.votes}
+    left_out = {folder: entry for folder, entry in counted.items() if entry.votes}
     line += str(sum(left_out.values(), LeftOut()))
-    too_much = any(one.is_too_much(common) for one in left_out.values())
+    too_much = any(entry.is_too_much(common) for entry in left_out.values())
     if ran.pages:
         line += f"; open {', '.join(str(page) for page in ran.pages)}"
     data = {
@@ -164,7 +164,7 @@ def _ran(ran: Ran, common: Common) -> Outcome:
         "done": stages - ran.skipped,
         "skipped": ran.skipped,
         "unfinished": unfinished,
-        "left_out": {place: one.votes for place, one in left_out.items()},
+        "left_out": {place: entry.votes for place, entry in left_out.items()},
         "pages": [str(page) for page in ran.pages],
         "findings": ran.findings.counts(),
     }

@@ -1,4 +1,4 @@
-"""The command of a stage, made of its declaration: its flags, its call, and what it prints."""
+"""The command of a stage, derived from its declaration: flags, call and output."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ _COMMON = Common()
 
 
 def command(verb: str, arguments: Sequence[str] = ()) -> Callable[..., Outcome] | App:
-    """The command of a stage; what the arguments choose (--recipe encoder) decides which flags it has."""
+    """The command of a stage; the arguments (such as --recipe encoder) decide which flags it has."""
     commands = commands_of(verb, arguments)
     choice = stage_of(verb).choice
     if choice is None or not choice.subcommands:
         return _function(commands[0])
     room = App(name=verb, help=STAGES[verb])
-    for one in commands:
-        room.command(_function(one), name=one.words.removeprefix(f"{verb} "), help=one.sentence)
+    for each in commands:
+        room.command(_function(each), name=each.words.removeprefix(f"{verb} "), help=each.sentence)
     return room
 
 
 def commands_of(verb: str, arguments: Sequence[str] = ()) -> list[Command]:
-    """The command of a stage, or its sub-commands: all of them, or the one that the arguments name."""
+    """The command of a stage, or its sub-commands: all of them, or only the one in the arguments."""
     stage = stage_of(verb)
     choice = stage.choice
     if choice is None:
@@ -46,12 +46,12 @@ def commands_of(verb: str, arguments: Sequence[str] = ()) -> list[Command]:
     known = plugins(choice.kind)
     if choice.subcommands:
         chosen = next((word for word in arguments[1:2] if word in known), None)
-        # all are listed where none is named; one that cannot be loaded is not
+        # without a name all are listed, except those that cannot be loaded
         named = (
             [name for name in known if not known[name].origin or _loads(known[name])] if chosen is None else [chosen]
         )
         return [_subcommand(stage, choice.key, name) for name in named]
-    asked = _said(choice.key, arguments)
+    asked = _chosen(choice.key, arguments)
     if asked is not None and asked not in known:
         raise unknown(choice.kind, asked, known)
     return [Command(stage, verb, stage.settings_for({} if asked is None else {choice.key: asked}))]
@@ -69,8 +69,8 @@ def _loads(plugin: Plugin) -> bool:
         return False
 
 
-def _said(key: str, arguments: Sequence[str]) -> str | None:
-    """What the arguments, or the settings file they name, say under a key; looked for before anything else."""
+def _chosen(key: str, arguments: Sequence[str]) -> str | None:
+    """The value of a key in the arguments, or in the settings file they name; read before everything else."""
     for flag in (f"--{key}", "--settings"):
         for place, word in enumerate(arguments):
             name, equals, value = word.partition("=")
@@ -78,49 +78,49 @@ def _said(key: str, arguments: Sequence[str]) -> str | None:
                 text = value if equals else arguments[place + 1]
                 if flag != "--settings":
                     return text
-                found = read_layer(text).values.get(key)
-                return found if isinstance(found, str) else None
+                setting = read_layer(text).values.get(key)
+                return setting if isinstance(setting, str) else None
     return None
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One command to be: a stage, and the settings that it has flags for."""
+    """A command: a stage and the settings that it has flags for."""
 
     stage: Stage
     words: str
     settings: type[BaseModel]
     block: type[BaseModel] | None = None
     fixed: Mapping[str, Any] | None = None
-    """What the command's own words say."""
+    """Settings that the command's own name fixes."""
 
     @property
     def sentence(self) -> str:
-        """What it does."""
+        """The summary of the command."""
         return STAGES[self.words] if self.block is None else _sentence(self.block)
 
     @property
     def flags(self) -> list[Flag]:
-        """The flags of its settings, those of a block first."""
+        """The flags of the settings, those of a block first."""
         models = [model for model in (self.block, self.settings) if model is not None]
         return [flag for model in models for flag in flags_of(model) if flag.key not in (self.fixed or {})]
 
     @property
     def needs(self) -> list[Need]:
-        """The tables that it is given as files."""
+        """The input tables, given as files."""
         return [need for need in self.stage.needs if need.name != self.stage.blocks_as]
 
     @property
     def takes_taxonomy(self) -> bool:
-        """Whether it has a flag for the labels of tables that do not say them."""
+        """Whether the command has the flag --taxonomy for tables without a taxonomy."""
         own = any(flag.key == "taxonomy" for flag in self.flags)
         return not own and any(need.table in _TABLES for need in self.needs)
 
     def parameters(self) -> list[inspect.Parameter]:
-        """Its arguments and flags, as the command line reads them."""
-        made = [_argument(need) for place, need in enumerate(self.needs) if place == 0 or need.positional]
+        """The arguments and flags as parameters of the command line."""
+        built = [_argument(need) for place, need in enumerate(self.needs) if place == 0 or need.positional]
         flags = self.flags
-        made += [
+        built += [
             _parameter(flag.key, Annotated[Path, Parameter(help=flag.help)], kind=inspect.Parameter.POSITIONAL_ONLY)
             for flag in flags
             if flag.argument
@@ -128,22 +128,22 @@ class Command:
         first = next(iter(self.stage.writes.values()))
         names = ", ".join([*self.stage.writes.values(), "findings.parquet"])
         where = f"The folder to write: {names}." if self.stage.into_folder or self.stage.blocks_as else (
-            f"The {Path(first).suffix[1:]} file to write, with the others beside it, or a folder: {names}."
+            f"The {Path(first).suffix[1:]} file to write, with the others next to it, or a folder: {names}."
         )  # fmt: skip
         output = Annotated[Path, Parameter(name=["--output", "-o"], help=where)]
-        made.append(_parameter("output_", output))
-        made += [_flag_of(need) for place, need in enumerate(self.needs) if place and not need.positional]
+        built.append(_parameter("output_", output))
+        built += [_flag_of(need) for place, need in enumerate(self.needs) if place and not need.positional]
         if self.takes_taxonomy:
-            text = "The labels, where the files do not say: a name such as msp8, or angry,happy,sad."
-            made.append(_parameter("taxonomy_", Annotated[str | None, Parameter(name="--taxonomy", help=text)], None))
-        made += [_setting(flag) for flag in flags if not flag.argument]
-        text = "A TOML file with settings: the flags' names as keys. Flags come before it."
-        made.append(_parameter("settings_", Annotated[Path | None, Parameter(name="--settings", help=text)], None))
-        made.append(_parameter("common_", Common, _COMMON))
-        return made
+            text = "The labels, if the files do not state them: a name such as msp8, or angry,happy,sad."
+            built.append(_parameter("taxonomy_", Annotated[str | None, Parameter(name="--taxonomy", help=text)], None))
+        built += [_setting(flag) for flag in flags if not flag.argument]
+        text = "A TOML file with settings, with the names of flags as keys. Flags override it."
+        built.append(_parameter("settings_", Annotated[Path | None, Parameter(name="--settings", help=text)], None))
+        built.append(_parameter("common_", Common, _COMMON))
+        return built
 
     def run(self, given: dict[str, Any]) -> Outcome:
-        """Parse, call, print."""
+        """Parse the arguments, run the stage and return its outcome."""
         from alm_proxies.pipeline.perform import Task, perform
 
         common: Common = given.get("common_", _COMMON)
@@ -178,7 +178,7 @@ class Command:
         )
 
     def _settings(self, given: dict[str, Any]) -> tuple[BaseModel, list[BaseModel]]:
-        """The settings and the block that flags and a settings file give; a path is relative to whoever says it."""
+        """The settings from flags and the settings file; a path is relative to the folder or file that states it."""
         values: dict[str, Any] = dict(self.fixed or {})
         for flag in self.flags:
             words = given.get(_named(flag.key))
@@ -192,7 +192,7 @@ class Command:
         for key in layer.values:
             if key not in keys:
                 raise unknown_key(key, key, keys, str(file))
-        made = []
+        built = []
         for model in models:
             own = {field.alias or name for name, field in model.model_fields.items()}
             below = Layer({k: v for k, v in layer.values.items() if k in own}, layer.origin, layer.where, layer.text)
@@ -200,26 +200,26 @@ class Command:
             settings, origins = settings_from(model, below, above)
             by_file = {name for name, origin in origins.items() if origin != "flag"}
             settings = located(settings, Path(file).parent if file is not None else Path(), by_file)
-            made.append(located(settings, Path(), {name for name, origin in origins.items() if origin == "flag"}))
-        return made[-1], made[:-1]
+            built.append(located(settings, Path(), {name for name, origin in origins.items() if origin == "flag"}))
+        return built[-1], built[:-1]
 
 
-def _function(one: Command) -> Callable[..., Outcome]:
-    parameters = one.parameters()
+def _function(each: Command) -> Callable[..., Outcome]:
+    parameters = each.parameters()
 
     def run(*words: Any, **flags: Any) -> Outcome:
         bound = inspect.Signature(parameters).bind(*words, **flags)
-        return one.run(dict(bound.arguments))
+        return each.run(dict(bound.arguments))
 
-    run.__name__ = one.words.replace(" ", "_")
+    run.__name__ = each.words.replace(" ", "_")
     run.__doc__ = None
-    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what the command line goes by
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # the signature that cyclopts reads
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return run
 
 
 def places(stage: Stage, output: Path) -> tuple[Path, dict[str, Path]]:
-    """Where outputs go: `-o DIR` keeps their own names, `-o x.parquet` names the first and puts others beside it."""
+    """The paths of the outputs: `-o DIR` keeps their names, `-o x.parquet` names the first, others go next to it."""
     if stage.into_folder or stage.blocks_as or output.is_dir() or output.suffix.lower() not in _FILES:
         return output, {}
     first, *others = (*stage.writes.items(), *stage.may_write.items(), ("findings", "findings.parquet"))
@@ -234,7 +234,7 @@ def _refuse_suffix(stage: Stage, outputs: Mapping[str, Path]) -> None:
         return
     word = {".parquet": "Parquet", ".html": "HTML"}.get(wanted, wanted[1:])
     fix = f"Name it {path.with_suffix(wanted).name}."
-    raise SettingsError(f"the {name} are written as {word}", where=str(path), fix=fix)
+    raise SettingsError(f"the {name} must be written as {word}", where=str(path), fix=fix)
 
 
 def _sentence(settings: type[BaseModel]) -> str:
@@ -267,12 +267,12 @@ def _setting(flag: Flag) -> inspect.Parameter:
     negative = [flag.negative] if flag.switch else []
     shown = Parameter(name=list(flag.names), help=flag.help, negative=negative)
     kind: Any = bool if flag.switch else list[str]
-    # what is needed may also stand in a settings file
+    # required settings may also be in a settings file
     return _parameter(_named(flag.key), Annotated[kind | None, shown], None)
 
 
 def _named(key: str) -> str:
-    """The parameter of a flag: its key, unless that is a word of Python such as `as`."""
+    """The parameter name of a flag: its key, with an underscore if that is a Python keyword such as `as`."""
     return f"flag_{key}" if iskeyword(key) else key
 
 

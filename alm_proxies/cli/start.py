@@ -1,8 +1,8 @@
-"""The first and the last of the command line: Ctrl-C and SIGTERM end it with one sentence and 130 at any moment.
+"""Start and end of the command line: Ctrl-C and SIGTERM end it with one sentence and exit code 130 at any time.
 
-Nothing heavy is imported before the signals have their handler. While modules are imported, and once the command is
-over, there is nothing to clean up: the process ends at once. In between KeyboardInterrupt is raised, and whoever loses
-it (a library that catches everything, a destructor) cannot keep the process from ending with 130.
+Nothing heavy is imported before the signal handlers are set. While modules are imported, and after the command is
+done, there is nothing to clean up and the process ends at once. In between KeyboardInterrupt is raised; code that
+swallows it (a library that catches everything, a destructor) cannot change the exit code 130.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from typing import Any
 
 INTERRUPTED = 130
 DEFECT = 70
-"""An error that nobody foresaw: sysexits' EX_SOFTWARE."""
-SENTENCE = "Interrupted. What was done is kept: the same command goes on from there."
+"""Exit code of an unexpected error: EX_SOFTWARE of sysexits."""
+SENTENCE = "Interrupted. Finished work is kept: run the same command again to continue."
 
 
 class _Interruption:
-    """What a signal does now, and whether one has come."""
+    """The present effect of a signal, and whether one was received."""
 
     def __init__(self) -> None:
         self.received = False
         self.working = False
 
     def install(self) -> None:
-        """Take Ctrl-C and SIGTERM."""
+        """Handle Ctrl-C and SIGTERM."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._handle)
         sys.unraisablehook = self._lost
@@ -42,17 +42,17 @@ class _Interruption:
         raise KeyboardInterrupt
 
     def _lost(self, lost: Any) -> None:
-        if issubclass(lost.exc_type, KeyboardInterrupt):  # raised in a destructor, where nobody catches it
+        if issubclass(lost.exc_type, KeyboardInterrupt):  # raised in a destructor, where it cannot be caught
             end_now()
         sys.__unraisablehook__(lost)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and end the process with its exit code."""
+    """Run the command line and exit the process with its exit code."""
     interruption = _Interruption()
     interruption.install()
     given = list(sys.argv[1:] if arguments is None else arguments)
-    for stream in (sys.stdout, sys.stderr):  # a name that the terminal cannot spell is no reason to fail
+    for stream in (sys.stdout, sys.stderr):  # a character that the terminal cannot encode is not a reason to fail
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     code, reported = DEFECT, False
@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def defect(error: BaseException, *, debug: bool) -> int:
-    """Say that an error is one of ours, with its traceback where `debug`; gives its exit code."""
+    """Report an unexpected error as a defect, with its traceback if `debug`; returns its exit code."""
     if debug:
         import traceback
 
@@ -94,12 +94,12 @@ def defect(error: BaseException, *, debug: bool) -> int:
 
 
 def refuse(sentence: str) -> None:
-    """One sentence on stderr."""
+    """Print one sentence on stderr."""
     print(f"alm-proxies: {sentence}", file=sys.stderr, flush=True)
 
 
 def end_now() -> None:
-    """End the process here and now; every file is written whole or not at all."""
+    """End the process at once; files are always written whole or not at all."""
     os.write(2, f"alm-proxies: {SENTENCE}\n".encode())
     os._exit(INTERRUPTED)
 
@@ -113,7 +113,7 @@ def _is_importing(frame: FrameType | None) -> bool:
 
 
 def _flush() -> None:
-    """Write out what is left; whoever read it may have gone."""
+    """Flush the output; the reader of a pipe may be gone."""
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream is not None:

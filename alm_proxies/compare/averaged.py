@@ -1,4 +1,4 @@
-"""Losses averaged over draws of the held-out votes, with intervals over speakers and draws alike."""
+"""Losses averaged over draws of the held-out votes, with intervals over both speakers and draws."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ class DrawnLosses:
 
     curves: list[list[Losses]]
     strata: Words
-    """By the votes of the fit of this draw, of every utterance."""
+    """The stratum of every utterance, from the votes of the fit of this draw."""
 
 
 @dataclass(frozen=True, slots=True)
 class Replicates:
-    """Mean losses: of all speakers and draws in the first row, of a resample of both in every other."""
+    """Mean losses: over all speakers and draws in the first row, over a resample of both in every other row."""
 
     curves: Array
     """Methods x rows x numbers of votes."""
     labels: Array
-    """Of the labels, by row."""
+    """Loss of the labels, by row."""
     utterances: int
     speakers: int
 
     def curve(self, method: int) -> tuple[Interval, ...]:
-        """One method's losses, a number of votes after the other."""
+        """One method's losses, one interval per number of votes."""
         return tuple(self._interval(column) for column in self.curves[method].T)
 
     @property
@@ -48,7 +48,7 @@ class Replicates:
         return self._interval(self.labels)
 
     def worth(self, at: Sequence[int]) -> Worth:
-        """How many human votes alone reach the loss of the labels."""
+        """The number of human votes that alone reach the loss of the labels."""
         read = np.array([votes_reaching(at, *pair) for pair in zip(self.curves[0], self.labels, strict=True)])
         low, high = (float(np.quantile(read[1:], end, method="nearest")) for end in self._ends())
         return Worth(float(read[0]), low, high, at[-1], self.utterances)
@@ -67,22 +67,22 @@ class Replicates:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Averaged:
-    """Sums over speakers of every draw, and by how much the labels differ from the refitted fusion in the first."""
+    """Sums per speaker and draw, and the difference of the labels from the refitted fusion in the first draw."""
 
     sums: dict[str, Array]
     """By stratum: draws x speakers x (methods x numbers of votes)."""
     votes: dict[str, Array]
     """By stratum: draws x speakers."""
     apart: dict[str, Array]
-    """By stratum: the labels' loss less that of the refitted fusion, and votes, speakers x 2."""
+    """By stratum: the labels' loss minus that of the refitted fusion, and the number of votes, speakers x 2."""
     members: dict[str, int]
     methods: int
     given: int
-    """The place of the given votes on the curve."""
+    """The index on the curve of the number of votes in the fit."""
 
     @property
     def strata(self) -> Words:
-        """The strata there are."""
+        """The names of the strata."""
         return np.array([name for name in self.sums if name != "all"], dtype=np.str_)
 
     @classmethod
@@ -98,23 +98,23 @@ class Averaged:
         refitted = first[1][given].loss if len(first) > 1 else np.zeros(len(usable))
         sums, sizes, apart, members = {}, {}, {}, {}
         for name in names:
-            rows = [usable & ((one.strata == name) | (name == "all")) for one in draws]
+            rows = [usable & ((draw.strata == name) | (name == "all")) for draw in draws]
             columns = [
                 np.stack(
                     [
                         summed(speakers[kept], losses.loss[kept], count)
-                        for curve in one.curves
+                        for curve in draw.curves
                         for losses in curve
                     ],
                     axis=1,
                 )
-                for one, kept in zip(draws, rows, strict=True)
+                for draw, kept in zip(draws, rows, strict=True)
             ]  # fmt: skip
             sums[name] = np.stack(columns)
             sizes[name] = np.stack(
                 [
-                    summed(speakers[kept], one.curves[0][0].votes[kept], count)
-                    for one, kept in zip(draws, rows, strict=True)
+                    summed(speakers[kept], draw.curves[0][0].votes[kept], count)
+                    for draw, kept in zip(draws, rows, strict=True)
                 ]
             )
             kept = rows[0]
@@ -144,7 +144,7 @@ class Averaged:
     def replicates(self, seed: int) -> dict[str, Replicates]:
         """Resample speakers and, as far as speakers share it, what changes between draws (Owen 2007, The Annals of
         Applied Statistics 1, who resamples both in full)."""
-        made = {}
+        replicates = {}
         draws, speakers = self.votes["all"].shape
         random = generator(seed, "worth")
         weights = np.ones((RESAMPLES + 1, speakers))
@@ -153,7 +153,7 @@ class Averaged:
         times = random.multinomial(draws, np.full(draws, 1 / draws), size=RESAMPLES)
         drawn[1:] += np.sqrt(self.common()) * (times - 1.0)
         for name, sums in self.sums.items():
-            # one draw after the other: speakers may be as many as utterances
+            # a loop over draws saves memory: there may be as many speakers as utterances
             total = sum(drawn[:, [d]] * (weights @ sums[d]) for d in range(draws))
             votes = sum(drawn[:, d] * (weights @ self.votes[name][d]) for d in range(draws))
             apart, of = (weights @ self.apart[name]).T
@@ -167,5 +167,5 @@ class Averaged:
             if self.methods > 1:
                 labels = labels + mean[:, 1, self.given]
             there = int((self.votes[name].sum(0) > 0).sum())
-            made[name] = Replicates(mean.transpose(1, 0, 2), labels, self.members[name], there)
-        return made
+            replicates[name] = Replicates(mean.transpose(1, 0, 2), labels, self.members[name], there)
+        return replicates

@@ -1,4 +1,4 @@
-"""Several predictions against the same held-out human votes: scores overall and by stratum, and paired differences.
+"""Compare predictions against the same held-out human votes: scores overall and by stratum, paired differences.
 
 test = compare({"fused": fused, "alone": alone}, votes, utterances, baseline="alone", strata=strata)
 test.of("fused").gain, test.paired("fused", "alone", "jsd_base2").p_value, test.within["gender"]["female"]
@@ -29,7 +29,7 @@ COMPARED = ("nll_per_vote", "jsd_base2", "brier")
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """How near a method comes to held-out human votes; `gain` is its log loss less that of the baseline, paired."""
+    """A method's scores against held-out human votes; `gain` is its paired log-loss difference to the baseline."""
 
     method: str
     nll: Interval
@@ -41,15 +41,15 @@ class Score:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TestSet:
-    """The utterances that every prediction is scored on, in the order of their ids."""
+    """The utterances that all predictions are scored on, sorted by id."""
 
-    __test__ = False  # no class of tests
+    __test__ = False  # not a test class for pytest
     ids: Words
     counts: Array
     """Held-out votes, utterances x labels."""
     speakers: Words | None
     weight: Array
-    """How much each utterance counts: its importance, 1 without one."""
+    """The importance weight of each utterance; 1 by default."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -57,26 +57,26 @@ class TestSet:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Comparison:
-    """Every method overall and within every value of every stratum, and all that was measured of it."""
+    """The scores of every method, overall and within every stratum, with all measures."""
 
     baseline: str
     overall: tuple[Score, ...]
     within: dict[str, dict[str, tuple[Score, ...]]]
     """By stratification, then by value; values with fewer than 20 utterances are left out."""
     held_out: dict[str, HeldOut]
-    """All measures of each method, by stratum too."""
+    """All measures of each method, overall and by stratum."""
     reliability: dict[str, tuple[ReliabilityBin, ...]]
-    """In as many bins as the utterances are enough for."""
+    """Reliability bins by method; their number depends on the number of utterances."""
     test: TestSet
     findings: tuple[Finding, ...]
     losses: dict[str, dict[str, Array]]
-    """By method and measure, one value an utterance of the test set."""
+    """By method and measure: one value per utterance of the test set."""
     level: float
     seed: int
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """The names of the predictions, in the order given."""
+        """The names of the predictions, in the given order."""
         return tuple(self.held_out)
 
     def of(self, method: str) -> Score:
@@ -84,12 +84,12 @@ class Comparison:
         for score in self.overall:
             if score.method == method:
                 return score
-        raise SettingsError(f"no prediction is named {method!r}", fix=f"There are: {', '.join(self.methods)}.")
+        raise SettingsError(f"there is no prediction {method!r}", fix=f"There are: {', '.join(self.methods)}.")
 
     def paired(
         self, first: str, second: str, measure: str = "nll_per_vote", rows: NDArray[np.bool_] | None = None
     ) -> Paired:
-        """first less second on the same utterances (or some of them), with interval and p-value over speakers."""
+        """Paired difference, first minus second, on all utterances (or `rows`), tested over speakers."""
         chosen = np.ones(len(self.test), dtype=np.bool_) if rows is None else rows
         return paired_by_speaker(
             self.losses[first][measure][chosen],
@@ -101,7 +101,7 @@ class Comparison:
         )
 
     def against(self, method: str) -> dict[str, Interval]:
-        """The log loss of each other method less that of `method`; below zero the other is better."""
+        """The paired log-loss difference of each other method to `method`; below zero the other method is better."""
         own = self.losses[method]["nll_per_vote"]
         weights = _weights(self.test, "nll_per_vote")
         return {
@@ -132,16 +132,16 @@ def compare(
     """Score every prediction against the held-out votes of the utterances that all of them predict.
 
     Log loss is a mean over held-out votes, JSD (base 2) and Brier score over utterances, with intervals over speakers.
-    votes may hold others too: only held-out ones are used. baseline: the method the others are paired with. strata:
-    utterance_id and a column a stratification (strata_table makes them); thirds of the held-out votes' entropy are
+    votes: only the held-out ones are used. baseline: the method that the others are compared with. strata:
+    utterance_id and one column per stratification (see strata_table); thirds of the held-out votes' entropy are
     added. before: labels known before the held-out votes, whose ambiguity makes the observable strata of held_out
-    (the baseline's where none are given). truth, importance, groups and consensus are as in score_held_out.
-    reliability_of: the methods whose reliability is binned; all where not given. An utterance that one method does not
-    predict is scored for none, and is a finding.
+    (default: the baseline's). truth, importance, groups and consensus are as in score_held_out.
+    reliability_of: the methods whose reliability is binned; default all. An utterance that any method does not
+    predict is scored for no method and reported as a finding.
     """
     if baseline not in predictions:
         there = ", ".join(predictions) or "none"
-        raise SettingsError(f"no prediction is named {baseline!r}", fix=f"Name one of the predictions: {there}.")
+        raise SettingsError(f"there is no prediction {baseline!r}", fix=f"Name one of the predictions: {there}.")
     held = votes.frame.filter("held_out")
     ids, counts, findings = held_out_counts(Votes(held, votes.about), consensus=consensus)
     ids, counts, more = _common(ids, counts, predictions)
@@ -155,7 +155,8 @@ def compare(
         for name, labels in predictions.items()
     }  # fmt: skip
     losses = {
-        name: {measure: one.per_utterance[measure].to_numpy() for measure in COMPARED} for name, one in scored.items()
+        name: {measure: scores.per_utterance[measure].to_numpy() for measure in COMPARED}
+        for name, scores in scored.items()
     }
     everyone = Comparison(baseline, (), {}, scored, {}, test, (*findings, *more), losses, level, seed)
     parts = _stratified(ids, strata)
@@ -176,19 +177,19 @@ def compare(
 
 
 def _common(ids: pl.Series, counts: Array, predictions: Mapping[str, Labels]) -> tuple[pl.Series, Array, list[Finding]]:
-    """The utterances that every method predicts."""
+    """The utterances that all methods predict."""
     everywhere = np.ones(len(ids), dtype=np.bool_)
     findings = []
     for name, labels in predictions.items():
         there = ids.is_in(labels.frame["utterance_id"].implode()).to_numpy()
         if not there.all():
             message = f"utterances with held-out votes that {name!r} does not predict, scored for no method"
-            fix = "Predict them, or say why it cannot be."
+            fix = "Predict them too, or accept the smaller test set."
             findings.append(Finding.of("no_prediction", message, fix, where=name, count=int((~there).sum())))
         everywhere &= there
     if not everywhere.any():
         raise InputError(
-            "no utterance has both held-out votes and a prediction of every method",
+            "no utterance has held-out votes and a prediction of every method",
             where="predictions",
             fix="Check the ids.",
         )
@@ -218,19 +219,19 @@ def _weights(test: TestSet, measure: str) -> Array:
     return test.counts.sum(1) * test.weight if measure == "nll_per_vote" else test.weight
 
 
-def _scores(found: Comparison, rows: NDArray[np.bool_]) -> tuple[Score, ...]:
-    """Every method on some of the utterances."""
-    test = found.test
+def _scores(comparison: Comparison, rows: NDArray[np.bool_]) -> tuple[Score, ...]:
+    """The scores of every method on a subset of the utterances."""
+    test = comparison.test
     speakers = None if test.speakers is None else test.speakers[rows]
-    made = []
-    for method, losses in found.losses.items():
+    scores = []
+    for method, losses in comparison.losses.items():
         nll, jsd, brier = (
             mean_by_speaker(
-                losses[measure][rows], speakers, weights=_weights(test, measure)[rows], level=found.level,
-                seed=found.seed,
+                losses[measure][rows], speakers, weights=_weights(test, measure)[rows], level=comparison.level,
+                seed=comparison.seed,
             )
             for measure in COMPARED
         )  # fmt: skip
-        gain = None if method == found.baseline else found.paired(method, found.baseline, rows=rows)
-        made.append(Score(method, nll, jsd, brier, gain, int(rows.sum())))
-    return tuple(made)
+        gain = None if method == comparison.baseline else comparison.paired(method, comparison.baseline, rows=rows)
+        scores.append(Score(method, nll, jsd, brier, gain, int(rows.sum())))
+    return tuple(scores)

@@ -1,4 +1,4 @@
-"""Draws of the held-out votes: which votes of an utterance a fit may know and which it is scored on, dealt anew."""
+"""Draws of the held-out votes: random splits of each utterance's votes into those of the fit and held-out ones."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from alm_proxies.estimators.counts import Counts, LeftOut
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """All human votes of the utterances that are scored; those of the fit stand first."""
+    """All human votes of the scored utterances; votes of the fit come first."""
 
     rows: Index
-    """The utterance of every vote."""
+    """The utterance index of every vote."""
     beside: Array
-    """The vote as a fit counts it, secondary labels merged."""
+    """The vote as a fit counts it, with secondary labels merged."""
     votes: Array
-    """The vote as it is scored, by its label."""
+    """The vote as it is scored: its primary label."""
     own: NDArray[np.bool_]
-    """Whether it is a vote of the fit in the corpus as it was given."""
+    """Whether the vote belongs to the fit in the given corpus."""
     given: int
-    """Votes of an utterance in the fit."""
+    """Number of votes per utterance in the fit."""
 
     @classmethod
     def of(cls, material: Material, counts: Counts, usable: NDArray[np.bool_], given: int) -> Pool:
-        """The votes of the utterances named."""
+        """The votes of the given utterances."""
         human, held = material.human, material.held_out
         cast = human.vectors if counts.draws is None else counts.draws[1]  # the same draws in the same order
         first, second = usable[human.rows], usable[held.rows]
@@ -45,19 +45,19 @@ class Pool:
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """One draw: the place of every vote in its utterance; the first `given` are those of the fit."""
+    """One draw: the position of every vote within its utterance; the first `given` belong to the fit."""
 
     pool: Pool
     place: Index
 
     @property
     def fitted(self) -> NDArray[np.bool_]:
-        """The votes that a fit may know."""
+        """A mask of the votes that belong to the fit."""
         made: NDArray[np.bool_] = self.place < self.pool.given
         return made
 
     def counts(self, counts: Counts) -> Counts:
-        """The counts with the votes of the fit that this draw has."""
+        """The counts with this draw's votes of the fit."""
         human = counts.human.copy()
         human[np.unique(self.pool.rows)] = 0.0
         fitted = self.fitted
@@ -65,7 +65,7 @@ class Draw:
         return counts.with_human(human)
 
     def contexts(self, at: Sequence[int]) -> dict[int, LeftOut]:
-        """For every k, every held-out vote of the draw beside k other votes of its utterance, the fit's first."""
+        """For every k: each held-out vote with k other votes of its utterance, votes of the fit first."""
         pool = self.pool
         target = np.flatnonzero(~self.fitted)
         rows, own = pool.rows[target], self.place[target]
@@ -75,7 +75,7 @@ class Draw:
         made: dict[int, LeftOut] = {}
         for k in range(max(at) + 1):
             if k > 0:
-                place = (k - 1) + (own <= k - 1)  # skips the vote predicted
+                place = (k - 1) + (own <= k - 1)  # skip the predicted vote
                 running = running + pool.beside[table[rows, place]]
             if k in at:
                 made[k] = LeftOut(rows, running, pool.votes[target], mass)
@@ -83,7 +83,7 @@ class Draw:
 
 
 def drawn(pool: Pool, random: np.random.Generator, *, as_given: bool) -> Draw:
-    """The corpus's own draw, the order alone being random, or one that deals all votes of an utterance anew."""
+    """The corpus's own split in random order, or with `anew` a new random split of each utterance's votes."""
     key = random.random(len(pool.rows)) + (np.where(pool.own, 0.0, 1.0) if as_given else 0.0)
     order = np.lexsort((key, pool.rows))
     sorted_rows = pool.rows[order]

@@ -1,4 +1,4 @@
-"""The utterances where humans and proxies disagree most: votes and, where allowed and asked for, words and sound."""
+"""The most disputed utterances: votes and, if allowed and asked for, transcripts and recordings."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
 PER_PAIR = 2
 _SMALL = 0.05
-"""Smaller shares of a stated distribution are not written out."""
+"""Smaller shares of a stated distribution are not shown."""
 LONGEST = 30.0
-"""Seconds a recording in the page may have."""
+"""Maximum length of a recording in the page, in seconds."""
 
 
 def most_disputed(human: Array, proxy: Array, count: int) -> list[tuple[int, float]]:
-    """The rows where the two differ most, and how much: JSD (base 2) of shares with one vote spread evenly added.
+    """The rows where human and proxy votes differ most, with the JSD (base 2) of their smoothed shares.
 
-    The added vote keeps one human vote against one proxy vote from counting as much as ten against ten. For each pair
+    One evenly spread vote is added to each side, so that few votes do not count as certainty. For each pair of the
     of the most frequent labels of humans and of proxies at most two rows are given, so one bias cannot fill the page.
     """
     both = np.flatnonzero((human.sum(1) > 0) & (proxy.sum(1) > 0))
@@ -64,14 +64,14 @@ def examples(
     allowed: tuple[str, ...],
     cards: str | Path | None,
 ) -> tuple[tuple[Example, ...], list[Finding]]:
-    """A card for each of the most disputed utterances, and what could not be shown of them."""
+    """A card for each of the most disputed utterances, and findings on content that may not be shown."""
     human = material.human.counts() + material.held_out.counts()
     disputed = most_disputed(human, material.proxy.counts(), count)
     rows = {row["utterance_id"]: row for row in utterances.frame.iter_rows(named=True)} if disputed else {}
-    found: list[Finding] = []
+    findings: list[Finding] = []
     stays = {corpus: stays_because(corpus, named=allowed, folder=cards) for corpus in _corpora(utterances)}
     sounds = _sounds(utterances) if audio and disputed else None
-    made = []
+    shown = []
     for row, distance in disputed:
         utterance = rows.get(str(material.ids[row]), {})
         reason = stays.get(str(utterance.get("corpus") or ""), "it is not among the utterances")
@@ -80,18 +80,18 @@ def examples(
         if sounds is not None and reason is None:
             opened = sounds.open(str(material.ids[row]))
             sound = _played(opened.clip) if opened.clip is not None else None
-            found += opened.findings
-        made.append(_example(material, row, distance, human, utterance, transcript, sound))
+            findings += opened.findings
+        shown.append(_example(material, row, distance, human, utterance, transcript, sound))
     if transcripts or audio:
-        found += [
-            Finding.of("kept_back", f"no recording or transcript is shown: {reason}", _MEND, where=corpus)
+        findings += [
+            Finding.of("kept_back", f"no recording or transcript is shown: {reason}", _RIGHTS, where=corpus)
             for corpus, reason in stays.items()
             if reason is not None
         ]
-    return tuple(made), found
+    return tuple(shown), findings
 
 
-_MEND = "Name the corpus in may_leave if you have the right to copy it into a page."
+_RIGHTS = "If you have the right to copy the corpus into a page, name it in may_leave."
 
 
 def _corpora(utterances: Utterances) -> list[str]:

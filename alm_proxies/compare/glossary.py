@@ -1,4 +1,4 @@
-"""The words of the report that not every reader knows, one plain sentence each; a page lists those that occur on it."""
+"""The glossary of the reports: one plain sentence per term; a page lists the terms that occur on it."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ _WORDS: tuple[tuple[str, str, str], ...] = (
     (
         "held-out votes",
         r"held-out|held out",
-        "Human votes that no fit has seen, kept so that labels can be judged by them.",
+        "Human votes that are not used in any fit, so that labels can be evaluated with them.",
     ),
     (
         "log loss (NLL), nats",
         r"log loss|\bNLL\b|\bnats\b",
-        "The mean of −ln p over the held-out votes, p being the probability that the label gave to the vote, with the "
-        "nat as its unit; lower is better, and 0.01 less means that votes were given about 1 % more probability.",
+        "The mean of −ln p over the held-out votes, where p is the probability that the label gives to the vote; in "
+        "nats. Lower is better: 0.01 less means about 1 % more probability for the votes.",
     ),
     (
         "JSD (base 2)",
         r"\bJSD\b|[Dd]ivergence",
-        "Jensen-Shannon divergence: how far two distributions lie apart, from 0, the same, to 1, nothing in common.",
+        "Jensen-Shannon divergence between two distributions, from 0 (equal) to 1 (nothing in common).",
     ),
     (
         "JSD floor",
         r"JSD floor",
-        "What the true distribution itself would score, since it too is held against a few votes: no label can be "
-        "expected to come below it.",
+        "The JSD that the true distribution itself would have against the same few votes; no label can be expected to "
+        "score lower.",
     ),
     (
         "Brier score",
@@ -38,46 +38,46 @@ _WORDS: tuple[tuple[str, str, str], ...] = (
     (
         "worth in human votes",
         r"[Ww]orth of|were worth",
-        "How many more human votes would predict held-out votes as well as the proxies did, read off the learning "
-        "curve of human votes alone.",
+        "The number of additional human votes that would predict held-out votes as well as the proxies do, from the "
+        "learning curve of human votes alone.",
     ),
     (
         "concentration_gain",
         r"concentration_gain|[Pp]roxy worth",
-        "A column of the labels: how much the proxies add to the concentration; no held-out vote stands behind it.",
+        "A column of the labels: how much the proxies add to the concentration. It is not checked with held-out votes.",
     ),
     (
         "concentration",
         r"[Cc]oncentration",
-        "How firm a label is, counted in votes: a label of concentration 10 is as sure as the shares of 10 votes would "
-        "be if one expected nothing beforehand.",
+        "The strength of a label in votes: a label of concentration 10 is as certain as the shares of 10 votes under a "
+        "flat prior.",
     ),
     (
         "strata known beforehand",
         r"known beforehand|[Ss]trat(a|um)",
-        "Groups of utterances formed without a look at held-out votes: by how far the human votes of the fit agree, by "
-        "the label's ambiguity, or by its likeliest label.",
+        "Groups of utterances formed without held-out votes: by the agreement of the human votes of the fit, by the "
+        "label's ambiguity, or by its most likely label.",
     ),
     (
         "ambiguity",
         r"[Aa]mbiguity",
-        "How evenly a distribution is spread over the labels: its entropy, from 0, one label only, to 1, all alike.",
+        "The normalised entropy of a distribution, from 0 (one label only) to 1 (all labels equally likely).",
     ),
     (
         "mixture",
         r"\bmixture\b",
-        "A model of kinds of utterances, each with its own spread of human votes, learned from all of them together.",
+        "A model of latent classes of utterances, each with its own distribution of human votes.",
     ),
     (
         "gated",
         r"\bgated\b",
-        "The fusion in which proxies only tell which kind an utterance is likely to be, while what a kind sounds like "
-        "to people is learned from human votes alone.",
+        "The fusion in which proxies only influence which latent class an utterance belongs to; the distribution of "
+        "human votes in each class is learned from human votes alone.",
     ),
     (
         "tuned weights, weighted",
         r"[Tt]uned weights|\bweighted\b",
-        "The fusion that counts a proxy vote as a fixed part of a human vote, the part tuned by human votes left out.",
+        "The fusion that counts a proxy vote as a fixed fraction of a human vote, tuned by cross-validation.",
     ),
     (
         "pooling, pool",
@@ -87,57 +87,57 @@ _WORDS: tuple[tuple[str, str, str], ...] = (
     (
         "human shares + prior",
         r"human shares \+ prior",
-        "The shares of an utterance's human votes, drawn towards those of the whole corpus by a tuned amount.",
+        "The shares of an utterance's human votes, shrunk towards those of the corpus by a tuned amount.",
     ),
     (
         "PPI++",
         r"PPI\+\+",
         "Prediction-powered inference: proxy votes narrow the interval of a label's share in the corpus as far as they "
-        "prove right where humans voted too, and cannot bias it.",
+        "agree with human votes, without biasing it.",
     ),
     (
         "Krippendorff's alpha, kappa",
         r"Krippendorff|kappa",
-        "Agreement beyond chance: 1 is perfect, 0 is what chance alone would give.",
+        "Agreement beyond chance: 1 is perfect, 0 is agreement by chance.",
     ),
     (
         "reliability of votes",
         r"Reliability|luck of who voted",
-        "The part of the differences between utterances' vote shares that would come again with other raters; the rest "
-        "is the luck of who voted.",
+        "The share of the variance of vote shares that is due to the utterances and would recur with other raters; the "
+        "rest depends on who voted.",
     ),
     (
         "calibration error (ECE)",
         r"\bECE\b|calibration error",
-        "How far the probability of the likeliest label is from its share of the held-out votes, on average.",
+        "The mean difference between the probability of the most likely label and its share of the held-out votes.",
     ),
     (
         "R²",
         r"R²",
-        "The part of the differences between utterances' held-out shares that the labels explain; few votes keep it "
-        "well below 1.",
+        "The share of the variance of held-out vote shares that the labels explain; with few votes per utterance it is "
+        "well below 1 even for perfect labels.",
     ),
     (
         "coverage",
         r"[Cc]overage",
-        "How often held-out votes fall inside the interval that a label and its concentration promise.",
+        "How often held-out votes fall inside the interval given by a label and its concentration.",
     ),
     (
         "alternative annotator test",
         r"[Aa]lternative annotator test|alt-test",
-        "Whether a proxy agrees with the other raters about as well as one of them does; epsilon is what it is "
-        "let off, since it costs less.",
+        "A test of whether a proxy agrees with the other raters as well as one of them does; epsilon is the margin "
+        "granted to it because it costs less.",
     ),
 )
 
 
 def words_section(summary: Sequence[str], figures: Sequence[Figure], sections: Sequence[Section]) -> Section:
-    """Every word above that occurs in the page, in plain sentences."""
+    """The glossary section of a page: the terms that occur on it."""
     texts = [*summary, *(f"{figure.name} {figure.note}" for figure in figures)]
     for section in sections:
         texts += [section.title, section.lead]
         texts += [str(block.html()) for block in section.blocks if not isinstance(block, Examples)]
     text = "\n".join(texts)
     rows = [[word, sentence] for word, pattern, sentence in _WORDS if re.search(pattern, text)]
-    table = Table.of([Column("Word"), Column("What it means here")], rows)
-    return Section("Words", "What the words of this page mean.", (table,))
+    table = Table.of([Column("Term"), Column("Meaning")], rows)
+    return Section("Glossary", "The terms used on this page.", (table,))

@@ -1,4 +1,4 @@
-"""Labels that have seen the votes they are to be judged by are refused."""
+"""Leakage check: labels fitted with the held-out votes that would score them are refused."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from alm_proxies.errors import InputError
 from alm_proxies.tables import Finding, Labels, Votes
 
 _ROUNDING = 1e-3
-"""Weights of shared draws sum to whole votes up to this; merging secondary labels keeps their sum."""
+"""Tolerance for sums of vote weights, which are whole numbers up to rounding."""
 
 
 def refuse_seen(labels: Labels, votes: Votes, counting: Counting | None) -> list[Finding]:
-    """Refuse labels that rest on more human votes than `votes` leave to the fit, where some are held out.
+    """Raise InputError if labels use more human votes than `votes` leave to the fit and some votes are held out.
 
-    What a label rests on is its human_votes. Where nothing of an utterance is held out nothing is scored, and it is a
+    The number of votes a label uses is its human_votes. Utterances without held-out votes are not scored and are a
     finding. Published consensus labels count where `counting` counts them, or does not say.
     """
     consensus = counting is None or counting.consensus
@@ -33,15 +33,15 @@ def refuse_seen(labels: Labels, votes: Votes, counting: Counting | None) -> list
         first = seen.row(0, named=True)
         judged = int(compared["judged"].sum())
         raise InputError(
-            f"{seen.height:,} of the {judged:,} labels to be judged by held-out votes rest on more human votes than "
-            f"these votes files leave to the fit ({first['utterance_id']}, the first, on {first['human_votes']:g}, not "
-            f"{first['given']:g}): they have seen the votes they are judged by, or a votes file is missing here",
+            f"{seen.height:,} of the {judged:,} labels to be scored by held-out votes use more human votes than "
+            f"these votes files leave to the fit (the first is {first['utterance_id']}: {first['human_votes']:g}, not "
+            f"{first['given']:g}). Held-out votes were used in the fit, or a votes file is missing here",
             where="labels",
-            fix="Fuse the same votes files that are given here, held-out votes marked, and compare those labels.",
+            fix="Fuse the same votes files as given here, with held-out votes marked, and compare those labels.",
         )
     if not more.height:
         return []
-    message = "labels rest on more human votes than these votes files hold of them"
+    message = "labels use more human votes than these votes files contain"
     return [
         Finding.of("votes_missing", message, "Give every Votes file these labels were fused from.", count=more.height)
     ]

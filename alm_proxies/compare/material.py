@@ -1,4 +1,4 @@
-"""What the report is made from: one row an utterance, and every vote as a vector, human, held out and proxy."""
+"""The data of a report: one row per utterance, and every human, held-out and proxy vote as a vector."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SIDES: tuple[Side, ...] = ("human", "held_out", "proxy")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Material:
-    """Fused labels beside the votes of the same utterances; groups map a column's name to a value an utterance."""
+    """Fused labels with the votes of the same utterances; `groups` maps a column's name to one value per utterance."""
 
     labels: tuple[str, ...]
     table: Labels
@@ -40,17 +40,17 @@ class Material:
 def material_of(
     labels: Labels, votes: Votes, utterances: Utterances, *, at_most: int, seed: int, consensus: bool = False
 ) -> Material:
-    """The utterances of `labels` with their votes; of more than `at_most`, a sample that does not depend on order.
+    """The utterances of `labels` with their votes; above `at_most`, a random sample, independent of their order.
 
-    Published consensus labels count as votes only where `consensus` is set.
+    Published consensus labels count as votes only with `consensus`.
     """
     if not consensus:
         votes = without_consensus(votes)
     if labels.taxonomy != votes.taxonomy:
         raise InputError(
-            f"the labels know {', '.join(labels.taxonomy)} and the votes {', '.join(votes.taxonomy)}",
+            f"the labels' taxonomy is {', '.join(labels.taxonomy)}, the votes' is {', '.join(votes.taxonomy)}",
             where="labels",
-            fix="Give the votes these labels were fused from.",
+            fix="Give the votes that these labels were fused from.",
         )
     known = votes.frame["utterance_id"].unique()
     both = labels.frame.filter(pl.col("utterance_id").is_in(known.implode())).sort("utterance_id")
@@ -59,7 +59,7 @@ def material_of(
     findings = _unmatched(labels, votes, both)
     if both.height > at_most:
         chosen = np.sort(generator(seed, "sample of a report").choice(both.height, at_most, replace=False))
-        message = f"the report is made from a random {at_most:,} of {both.height:,} utterances"
+        message = f"the report uses a random sample of {at_most:,} of {both.height:,} utterances"
         findings.append(Finding.of("sampled", message, "Raise at_most to use more.", count=both.height - at_most))
         both = both[chosen]
     ids = both["utterance_id"]
@@ -86,9 +86,9 @@ def material_of(
 def _unmatched(labels: Labels, votes: Votes, both: pl.DataFrame) -> list[Finding]:
     findings = []
     if missing := len(labels) - both.height:
-        fix = "Give every Votes file these labels were fused from."
-        findings.append(Finding.of("no_votes", "labels whose utterance has no vote", fix, count=missing))
+        fix = "Give every votes file that these labels were fused from."
+        findings.append(Finding.of("no_votes", "labels of utterances without votes", fix, count=missing))
     others = votes.frame["utterance_id"].n_unique() - both.height
     if others:
-        findings.append(Finding.of("no_label", "utterances with votes and without a label", count=others))
+        findings.append(Finding.of("no_label", "utterances with votes but without a label", count=others))
     return findings

@@ -1,4 +1,4 @@
-"""The fused labels against human votes alone, tuned weights and pooling, on the same held-out human votes."""
+"""Rival methods for the fused labels: human votes alone, tuned weights and pooling, fitted to the same votes."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ ROLES = {FUSED: "fused", ALONE: "human-only", PLAIN: "human", WEIGHTED: "weighte
 
 
 def rivals(counts: Counts, fused: Labels, human_only: Estimator) -> dict[str, Labels]:
-    """The labels of each method; the rivals are fitted here, to the votes of the fit."""
-    made = {FUSED: fused, ALONE: human_only.predict(counts)}
+    """The labels of each method; the rivals are fitted to the votes of the fit."""
+    labels = {FUSED: fused, ALONE: human_only.predict(counts)}
     others: dict[str, Estimator] = {PLAIN: Human()}
     if counts.blocks:
         others |= {WEIGHTED: Weighted(), POOL: Pool()}
     for name, estimator in others.items():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotConvergedWarning)
-            made[name] = estimator.fit(counts).predict(counts)
-    return made
+            labels[name] = estimator.fit(counts).predict(counts)
+    return labels

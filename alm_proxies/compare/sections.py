@@ -1,4 +1,4 @@
-"""Tables, charts and sections of a comparison with held-out votes, the same on every report that has one."""
+"""Report sections of a comparison with held-out votes, shared by all reports that contain one."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from alm_proxies.tables import Finding
 
 NLL = Column("NLL", 3, "Mean of −ln p(vote) over held-out votes, in nats. Lower is better.")
 JSD = Column("JSD", 3, "Jensen-Shannon divergence, base 2, to the shares of the held-out votes. Lower is better.")
-_FLOOR = Column("JSD floor", 3, "What the truth itself would score against so few votes, if the label is right.")
+_FLOOR = Column("JSD floor", 3, "The JSD that the true distribution itself would have against so few votes.")
 _BRIER = Column("Brier", 3, "Mean squared distance to held-out votes, 0 to 2. Lower is better.")
-_ECE = Column("ECE", 3, "Top label: |probability − share of votes|, 15 bins of equal mass.")
+_ECE = Column("ECE", 3, "Mean |probability − share of votes| of the top label, in 15 bins of equal mass.")
 _R2 = Column("R²", 3, "Per label over utterances, averaged: 1 − residual / total.")
 JUDGE_BY = (
-    "Lower is better. Judge by the log loss: it is proper, JSD to a few votes is not, and rewards over-confidence."
+    "Lower is better. Compare methods by the log loss: it is a proper score; JSD to few votes rewards over-confidence."
 )
 
 
 def roles_of(methods: Sequence[str]) -> dict[str, str]:
-    """The role (colour and shape) of each method: its own where it has one, else the next that is free."""
+    """The role (colour and shape) of each method: its fixed role if it has one, otherwise the next free one."""
     made = {method: ROLES[method] for method in methods if method in ROLES}
     free = [role for role in EVERY_ROLE if role not in made.values()] or list(EVERY_ROLE)
     others = [method for method in methods if method not in made]
@@ -35,40 +35,42 @@ def roles_of(methods: Sequence[str]) -> dict[str, str]:
 
 
 def series_of(name: str, role: str, values: Sequence[Interval | None]) -> Series:
-    """Intervals as a series; None is not known."""
+    """Intervals as a series; None is unknown."""
     unknown = Interval(math.nan, math.nan, math.nan)
     return Series(name, role, tuple(value or unknown for value in values))
 
 
 def held_out_section(comparison: Comparison, strata: Sequence[str], *, lead: str) -> Section:
-    """Every method overall and in the stratifications named; `lead` says what the methods are."""
+    """The scores of every method, overall and by the given stratifications; `lead` introduces the methods."""
     blocks: list[Block] = [methods_table(comparison)]
     inside = {title: comparison.within.get(title, {}) for title in strata}
     if any(len(values) > 1 for values in inside.values()):
-        title = f"Where each method gains on {comparison.baseline}"
+        title = f"Gain of each method over {comparison.baseline}"
         blocks += [gain_chart("strata", title, comparison, inside), strata_table(comparison, inside)]
     return Section("Against held-out votes", f"{lead} {JUDGE_BY}", tuple(blocks))
 
 
 def calibration_section(comparison: Comparison, methods: Sequence[str], *, noun: str = "label") -> Section:
-    """Whether the confidence of the methods named can be trusted, and their concentration; the first is described."""
+    """Calibration of the given methods and of their concentration; the first method is described in words."""
     blocks: list[Block] = [reliability_chart(comparison, methods)]
-    lead = f"Whether a {noun} that says 70 % gets 70 % of the held-out votes."
+    lead = f"Whether a {noun} with a probability of 70 % gets 70 % of the held-out votes."
     if (chart := coverage_chart(comparison, methods)) is not None:
         blocks.append(chart)
-        lead += f" And whether the concentration, the strength of a {noun} in votes, promises the right spread."
+        lead += (
+            f" And whether the concentration, the strength of a {noun} in votes, gives intervals of the right width."
+        )
     return Section("Can the confidence be trusted?", lead, tuple(blocks))
 
 
 def findings_section(findings: Sequence[Finding]) -> Section | None:
-    """What was left out; None where nothing was."""
+    """The findings as a section; None if there are none."""
     if not findings:
         return None
-    return Section("What was left out", "Nothing is dropped silently.", (findings_table(findings),))
+    return Section("What was left out", "Everything that was left out or corrected.", (findings_table(findings),))
 
 
 def methods_table(comparison: Comparison) -> Table:
-    """Every method overall."""
+    """The overall scores of every method."""
     rows: list[list[Cell]] = []
     for score in comparison.overall:
         measured = comparison.held_out[score.method]
@@ -79,7 +81,7 @@ def methods_table(comparison: Comparison) -> Table:
 
 
 def strata_table(comparison: Comparison, inside: Mapping[str, Mapping[str, Sequence[Score]]]) -> Table:
-    """Every method within every stratum."""
+    """The scores of every method within every stratum."""
     rows: list[list[Cell]] = []
     for title, values in inside.items():
         for value, made in values.items():
@@ -87,7 +89,7 @@ def strata_table(comparison: Comparison, inside: Mapping[str, Mapping[str, Seque
                 gain = score.gain.difference if score.gain is not None else None
                 rows.append([f"{title}: {value}", score.utterances, score.method, score.nll.estimate])
                 rows[-1] += [score.jsd.estimate, gain]
-    caption = "Every method in every stratum"
+    caption = "All methods in all strata"
     columns: list[str | Column] = ["Stratum", "Utterances", "Method", NLL, JSD, _gain(comparison)]
     return Table.of(columns, rows, caption, folded=True)
 
@@ -95,7 +97,7 @@ def strata_table(comparison: Comparison, inside: Mapping[str, Mapping[str, Seque
 def gain_chart(
     name: str, title: str, comparison: Comparison, inside: Mapping[str, Mapping[str, Sequence[Score]]]
 ) -> Chart:
-    """Each method's log loss less that of the baseline, within strata or groups."""
+    """The log-loss difference of each method to the baseline, within strata or groups."""
     rows: list[str] = []
     columns: dict[str, list[Interval | None]] = {}
     headings: dict[int, str] = {}
@@ -111,24 +113,24 @@ def gain_chart(
     return dots(
         name,
         title,
-        f"log loss against {baseline} (nats a vote; below zero is better)",
+        f"log loss minus that of {baseline} (nats per vote; below zero is better)",
         rows,
         [series_of(method, roles[method], columns[method]) for method in comparison.methods if method in columns],
         alt=f"Differences in log loss to {baseline}, {len(rows)} rows; below zero is better.",
-        note="Intervals are 95 %, paired on the same votes, over speakers.",
+        note="95 % intervals over speakers, paired on the same votes.",
         reference=(baseline, 0.0),
         headings=headings,
     )
 
 
 def reliability_chart(comparison: Comparison, methods: Sequence[str]) -> Chart:
-    """The top label's probability against its share of held-out votes, for the methods named."""
+    """Reliability diagram: the top label's probability against its share of held-out votes."""
     roles = roles_of(comparison.methods)
     lines = []
     for name in methods:
         bins = comparison.reliability[name]
-        shares = series_of(name, roles[name], [one.share for one in bins])
-        lines.append(Line(shares, tuple(one.confidence for one in bins)))
+        shares = series_of(name, roles[name], [entry.share for entry in bins])
+        lines.append(Line(shares, tuple(entry.confidence for entry in bins)))
     first = methods[0]
     error, bins = comparison.held_out[first].reliability.error, comparison.reliability[first]
     return calibration(
@@ -139,14 +141,14 @@ def reliability_chart(comparison: Comparison, methods: Sequence[str]) -> Chart:
         lines,
         alt=f"Reliability of the top label; expected calibration error of {_the(first)} {number(error)}.",
         note=(
-            f"{len(bins)} bins of equal mass, {sum(one.utterances for one in bins):,} utterances; "
-            "intervals are 95 %, over speakers. Below the diagonal is over-confident."
+            f"{len(bins)} bins of equal mass, {sum(entry.utterances for entry in bins):,} utterances; "
+            "95 % intervals over speakers. Points below the diagonal are over-confident."
         ),
     )
 
 
 def coverage_chart(comparison: Comparison, methods: Sequence[str]) -> Chart | None:
-    """Nominal against actual coverage of the intervals that the concentration promises; None without concentration."""
+    """Nominal against actual coverage of the intervals from the concentration; None without a concentration."""
     first = comparison.held_out[methods[0]].concentration
     if first is None:
         return None
@@ -157,12 +159,12 @@ def coverage_chart(comparison: Comparison, methods: Sequence[str]) -> Chart | No
         for name, check in checks.items()
         if check is not None
     ]
-    helped = "pays" if first.log_score < first.log_score_without else "does not pay"
+    helped = "helps" if first.log_score < first.log_score_without else "does not help"
     return calibration(
         "coverage",
-        "Intervals for the held-out votes of the top label: promised and actual coverage",
-        "promised coverage",
-        "share of utterances inside",
+        "Intervals for the held-out votes of the top label: nominal and actual coverage",
+        "nominal coverage",
+        "share of utterances inside the interval",
         lines,
         alt=f"Coverage at {', '.join(f'{100 * level:.0f} %' for level in levels)}.",
         note=(
@@ -174,16 +176,19 @@ def coverage_chart(comparison: Comparison, methods: Sequence[str]) -> Chart | No
 
 
 def findings_table(findings: Sequence[Finding]) -> Table:
-    """What was left out, and what to do about it, problems first."""
+    """The findings as a table, most severe first, each with its fix."""
     ordered = sorted(findings, key=lambda finding: -SEVERITIES.index(finding.severity))
     rows: list[list[Cell]] = [
-        [one.severity, one.kind.replace("_", " "), one.message, one.fix or None, one.count] for one in ordered
+        [entry.severity, entry.kind.replace("_", " "), entry.message, entry.fix or None, entry.count]
+        for entry in ordered
     ]
-    return Table.of(["Severity", "Kind", "What", "What to do", "Count"], rows)
+    return Table.of(["Severity", "Kind", "Message", "What to do", "Count"], rows)
 
 
 def _gain(comparison: Comparison) -> Column:
-    return Column(f"Against {comparison.baseline}", 3, "Paired on the same votes; below zero is better.")
+    return Column(
+        f"Against {comparison.baseline}", 3, "Log-loss difference, paired on the same votes; below zero is better."
+    )
 
 
 def _the(method: str) -> str:

@@ -1,4 +1,4 @@
-"""Strata of utterances: what can be seen before any held-out vote, and what only the held-out votes show."""
+"""Strata of utterances: those known before any held-out vote, and those from the held-out votes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from alm_proxies.tables import Finding, Labels, Utterances, Votes
 
 Words = NDArray[np.str_]
 MOST_VALUES = 12
-"""A column with more values than this is no group column."""
+"""A column with more values than this is not used as groups."""
 _GROUPS = ("gender", "corpus", "language")
 
 AGREEMENT = "agreement of the human votes"
@@ -29,41 +29,41 @@ _LEVELS = np.array(LEVELS)
 
 
 def strata_of(human: Array, shares: Array, labels: Sequence[str], cuts: Cuts = THIRDS) -> dict[str, Words]:
-    """A stratum for every utterance, by each way to stratify that needs no held-out vote.
+    """The stratum of every utterance, for each stratification that needs no held-out votes.
 
     agreement: from the human votes of the fit; ambiguity: the entropy of the label's shares over ln K, cut where the
     labels say; label: the label of the highest share.
     """
-    made = {AGREEMENT: agreement(human)}
+    strata = {AGREEMENT: agreement(human)}
     entropy = -(shares * np.log(np.where(shares > 0, shares, 1.0))).sum(1) / np.log(shares.shape[1])
-    made[AMBIGUITY] = _LEVELS[places(np.round(entropy, 12), tuple(np.round(cuts, 12)))]
-    made[LABEL] = np.asarray(labels)[shares.argmax(1)]
-    return made
+    strata[AMBIGUITY] = _LEVELS[places(np.round(entropy, 12), tuple(np.round(cuts, 12)))]
+    strata[LABEL] = np.asarray(labels)[shares.argmax(1)]
+    return strata
 
 
 def strata_table(
     votes: Votes, utterances: Utterances, before: Labels | None = None, *, consensus: bool = False
 ) -> tuple[pl.DataFrame, list[Finding]]:
-    """utterance_id and a column a stratification that needs no held-out vote; group columns that are not shown.
+    """A table of utterance_id and one column per stratification without held-out votes; findings on unused columns.
 
-    The agreement of the human votes of the fit; with labels known `before`, their ambiguity and most likely label;
+    Stratifications: the agreement of the human votes of the fit; with labels `before`, their ambiguity and top label;
     gender, corpus, language and every group column of the utterances with few values.
     """
     ids = votes.frame["utterance_id"].unique().sort()
     if before is None:
-        made = {AGREEMENT: agreement(ballots_of(votes, ids, "human", consensus=consensus).counts())}
+        strata = {AGREEMENT: agreement(ballots_of(votes, ids, "human", consensus=consensus).counts())}
     else:
         ids = ids.filter(ids.is_in(before.frame["utterance_id"].implode()))
         known = ids.to_frame("utterance_id").join(before.frame, on="utterance_id", how="left", maintain_order="left")
         human = ballots_of(votes, ids, "human", consensus=consensus).counts()
         shares = known.select(f"p_{label}" for label in before.taxonomy).to_numpy()
-        made = strata_of(human, shares, before.taxonomy, before.cuts)
+        strata = strata_of(human, shares, before.taxonomy, before.cuts)
     groups, findings = groups_of(ids, utterances)
-    return pl.DataFrame({"utterance_id": ids, **made, **groups}), findings
+    return pl.DataFrame({"utterance_id": ids, **strata, **groups}), findings
 
 
 def speakers_of(ids: pl.Series, utterances: Utterances | None) -> Words | None:
-    """The speaker of each utterance, the utterance itself where not known; None where no speaker is known."""
+    """The speaker of each utterance (the utterance itself if unknown); None if no speaker is known."""
     if utterances is None:
         return None
     table = utterances.frame.select("utterance_id", "speaker")
@@ -74,7 +74,7 @@ def speakers_of(ids: pl.Series, utterances: Utterances | None) -> Words | None:
 
 
 def groups_of(ids: pl.Series, utterances: Utterances) -> tuple[dict[str, Words], list[Finding]]:
-    """By column of the utterances with few values: the value of each utterance; columns with many are findings."""
+    """By group column: the value of each utterance. Columns with too many values are reported as findings."""
     frame = ids.to_frame("utterance_id").join(utterances.frame, on="utterance_id", how="left", maintain_order="left")
     groups: dict[str, Words] = {}
     findings = []
@@ -85,7 +85,7 @@ def groups_of(ids: pl.Series, utterances: Utterances) -> tuple[dict[str, Words],
         values = column.cast(pl.String).fill_null("not known")
         if values.n_unique() > MOST_VALUES:
             message = f"the column {name!r} has {values.n_unique():,} values and is not shown as groups"
-            fix = f"Bring it to {MOST_VALUES} values or fewer."
+            fix = f"Reduce it to {MOST_VALUES} values or fewer."
             if column.dtype == pl.String and holds_numbers(column):
                 message = f"{message}; it is text that holds numbers"
                 fix = f"{fix} fuse takes it as a number: columns = [{name!r}] (--columns {name})."

@@ -1,4 +1,4 @@
-"""What votes are worth: how well k human votes predict another one, alone and with proxies, on held-out votes."""
+"""Worth of votes: how well k human votes predict another vote, alone and with proxies, on held-out votes."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from alm_proxies.seeds import generator
 
 MOST_VOTES = 12
 DRAWS = 8
-"""How often the votes of an utterance are dealt into those of the fit and held-out ones."""
+"""Number of random splits of an utterance's votes into votes of the fit and held-out ones."""
 _MANY = 5000
-"""Of more utterances than these half as many draws are made: each says more."""
+"""Above this number of utterances, half as many draws are made."""
 _FEWEST = 30
 
 
 @dataclass(frozen=True, slots=True)
 class Learning:
-    """Log loss of the same held-out votes for every k; `given` human votes lie beneath the fused labels."""
+    """Log loss of the same held-out votes for every k; the fused labels use `given` human votes."""
 
     at: tuple[int, ...]
     human: tuple[Interval, ...]
@@ -40,23 +40,23 @@ class Learning:
     given: int
     worth: dict[str, Worth]
     concentration_gain: dict[str, float]
-    """Mean concentration_gain of the labels, overall and by stratum: what the proxies add to the concentration."""
+    """Mean concentration_gain of the labels, overall and by stratum."""
     strength: tuple[float, ...]
-    """Mean concentration of the fit to human votes alone, at every k."""
+    """Mean concentration of the fit to human votes alone, for every k."""
     utterances: int
     draws: int = 1
-    """Draws of the held-out votes that all figures are averaged over."""
+    """Number of draws of the held-out votes that all figures are averaged over."""
 
     @property
     def strength_per_vote(self) -> float:
-        """What one more human vote adds to the concentration beside those given, mean over the rest of the curve."""
+        """The mean increase of the concentration per human vote beyond the given ones."""
         here = self.at.index(self.given) if self.given in self.at[:-1] else len(self.at) - 2
         if here < 0:
             return float("nan")
         return (self.strength[-1] - self.strength[here]) / (self.at[-1] - self.at[here])
 
     def votes(self, stratum: str = "all") -> tuple[float, float, float]:
-        """What the proxies were worth in human votes, beyond those given, with its interval; inf beyond the curve."""
+        """The worth of the proxies in human votes beyond the given ones, with its interval; inf beyond the curve."""
         worth = self.worth[stratum]
         return worth.votes - self.given, worth.low - self.given, worth.high - self.given
 
@@ -70,16 +70,16 @@ def learning(
     draws: int | None = None,
     refit: Callable[[Counts], Sequence[Estimator]] | None = None,
 ) -> Learning | None:
-    """Every held-out vote predicted from k of its utterance's other human votes, averaged over draws of the former.
+    """Learning curves: predict every held-out vote from k other human votes of its utterance, averaged over draws.
 
-    The first draw is the corpus's own: fits know the votes of the fit, and the k votes are those first, then other
-    held-out votes, in random order. In every other draw the same votes are dealt anew and the methods fitted again, so
-    that no fit knows a vote that it is scored on; votes of the fit count as the counts have them, secondary labels
-    merged, the others by their labels. The labels themselves exist for the corpus's own draw alone: their loss in the
-    others is that of the fusion refitted here, plus what they differ from it in their own.
+    The first draw is the corpus's own split: the k votes are first those of the fit, then other
+    held-out votes, in random order. In every other draw the same votes are split anew and the methods refitted, so
+    that no fit uses a vote that it is scored on. Votes of the fit count as in `counts`, with secondary labels
+    merged, the others by their labels. The labels exist for the corpus's own split only: their loss in the
+    other draws is that of the refitted fusion, plus their difference from it in the first draw.
 
-    Every k is scored on the same votes. Utterances have the most common number of fit votes, so that k means one thing.
-    None with fewer than 30 such utterances. `refit` gives other methods than the mixture of human votes alone and that
+    Every k is scored on the same votes. Only utterances with the most common number of fit votes are used.
+    None with fewer than 30 such utterances. `refit` replaces the default methods: the mixture of human votes alone, and
     with proxies.
     """
     held, fit = material.held_out.sizes(), material.human.sizes()
@@ -114,9 +114,9 @@ def learning(
         drawn_losses.append(DrawnLosses(curves, agreement(known.human)))
     own = material.held_out.counts()
     own_loss = -(own * np.log(np.maximum(material.fused, 1e-300))).sum(1)
-    found = Averaged.of(drawn_losses, own_loss, own.sum(1), codes, usable, at.index(given) if given in at else 0)
-    replicates = found.replicates(seed)
-    names = ["all", *(name for name in in_order(np.unique(found.strata)) if name in replicates)]
+    averaged = Averaged.of(drawn_losses, own_loss, own.sum(1), codes, usable, at.index(given) if given in at else 0)
+    replicates = averaged.replicates(seed)
+    names = ["all", *(name for name in in_order(np.unique(averaged.strata)) if name in replicates)]
     worth = {name: replicates[name].worth(at) for name in names} if len(at) > 1 else {}
     everyone = replicates["all"]
     stratum = agreement(counts.human)
@@ -138,7 +138,7 @@ def learning(
 
 
 def _refitting(seed: int) -> Callable[[Counts], list[Estimator]]:
-    """Fits of the mixture to human votes alone and, where there are proxies, of that with them."""
+    """The mixture fitted to human votes alone and, if there are proxies, with them."""
 
     def refit(counts: Counts) -> list[Estimator]:
         with warnings.catch_warnings():
@@ -150,7 +150,7 @@ def _refitting(seed: int) -> Callable[[Counts], list[Estimator]]:
 
 
 def _speaker_codes(material: Material, usable: NDArray[np.bool_]) -> Index:
-    """The speaker of every utterance; every utterance its own where speakers are not known or all are one."""
+    """The speaker code of every utterance; each utterance is its own if speakers are unknown or there is only one."""
     names = material.speakers
     if names is None or len(np.unique(names[usable])) < 2:
         return np.arange(len(material), dtype=np.int64)
@@ -159,7 +159,7 @@ def _speaker_codes(material: Material, usable: NDArray[np.bool_]) -> Index:
 
 
 def human_only(counts: Counts, *, seed: int) -> Estimator:
-    """The default estimator without proxies, the rival that they have to beat; columns may steer it as they do fuse."""
+    """The default estimator without proxies: the baseline that proxies have to beat; same columns as fuse."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotConvergedWarning)
         return Gated(seed=seed).fit(counts.only((COLUMNS,)))

@@ -1,4 +1,4 @@
-"""All that can be known about a pipeline before anything is spent: what is missing, what it would ask and cost."""
+"""The check of a pipeline before anything runs: missing inputs, planned votes and cost."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ from alm_proxies.tables import Utterances
 
 @dataclass(frozen=True, slots=True)
 class Checked(Shown):
-    """What was found: facts, warnings, and problems that a run would stop at."""
+    """The result of a check: facts, warnings, and problems that would stop a run."""
 
     facts: tuple[str, ...]
     problems: tuple[str, ...]
     planned_votes: int
-    """Votes that there are to be, those that were cast before included."""
+    """Planned votes, including those already cast."""
     expected_price: float
-    """What the votes still to be cast should cost."""
+    """Expected cost of the votes still to be cast."""
     warnings: tuple[str, ...] = ()
-    """What is wrong or may mislead though a run would go on."""
+    """Warnings, with which a run would continue."""
     cast_votes: int = 0
-    """Planned votes that were cast before."""
+    """Planned votes that are already cast."""
     paid: float = 0.0
-    """What has been paid so far."""
+    """Cost so far."""
     settings: Mapping[str, Mapping[str, tuple[Any, str]]] = field(default_factory=dict)
     """For every folder of a stage, each setting with its value and origin."""
     foreseen: Mapping[str, Foreseen] = field(default_factory=dict)
-    """For every folder of a stage, what it foresees."""
+    """For every folder of a stage, its forecast."""
 
     def __str__(self) -> str:
-        """The result in one line: nothing is wrong only where there is neither a problem nor a warning."""
+        """The result in one line: the numbers of problems and warnings."""
         counts = [f"{len(found)} {noun}{'s' if len(found) > 1 else ''}" for found, noun in (
             (self.problems, "problem"), (self.warnings, "warning")) if found]  # fmt: skip
         line = " and ".join(counts) or "nothing is wrong"
         if counts and not self.problems:
-            line += ", nothing that a run would stop at"
+            line += ", none of which would stop a run"
         if self.planned_votes:
             line += f"; {self.planned_votes:,} votes planned"
             if self.cast_votes or self.paid:
@@ -65,11 +65,11 @@ def check(
     ask: int = 0,
     quiet: bool = True,
 ) -> Checked:
-    """Read every file a pipeline names and say what it stands for, what it would ask and cost, and what is wrong.
+    """Read all inputs of a pipeline and report its runs, planned votes, cost, and problems.
 
-    Every recording is looked at, and the ledger of earlier runs: what was paid, and what is left. Nothing is kept, and
+    All recordings and the ledgers of earlier runs are read: what was paid, and what is left. Nothing is written, and
     no engine is asked unless `ask` gives a number of utterances: then each annotator whose prompt holds transcripts is
-    asked about them three times, to measure which share of its votes an injected one turns.
+    asked about them three times, to measure the share of its votes that an injected transcript changes.
     """
     pipeline = read_pipeline(file, folder, settings=settings, changes=changes)
     facts = [f"{len(pipeline.runs)} run{'s' if len(pipeline.runs) > 1 else ''} into {pipeline.folder}"]
@@ -132,7 +132,7 @@ def _looked_at(
     found = look_at_all(table if table is not None else Utterances.read(written), quiet=quiet)
     if not found.recordings:
         return foreseen
-    facts.append(f"{node.title}: {found.usable:,} of {found.recordings:,} recordings are there and whole")
+    facts.append(f"{node.title}: {found.usable:,} of {found.recordings:,} recordings are present and complete")
     useless = not found.usable and any(one.stage.verb in _NEEDS_SOUND for one in hearing)
     (problems if useless else warnings).extend(f"{node.title}: {sentence}" for sentence in found.sentences())
     if table is None:
@@ -141,7 +141,7 @@ def _looked_at(
 
 
 _NEEDS_SOUND = ("annotate", "listen", "train", "predict")
-"""Stages that can do nothing without a single recording."""
+"""Stages that need at least one recording."""
 
 
 def _effective(node: Node) -> Iterator[tuple[str, tuple[Any, str]]]:
@@ -168,15 +168,15 @@ def _costs(foreseen: Mapping[Path, Foreseen], folder: Path) -> Iterator[str]:
     for place, one in priced.items():
         if one.budget is not None and one.paid + one.price > one.budget:
             whose = f"{place.relative_to(folder)}: " if len(priced) > 1 else ""
-            yield f"{whose}the budget of {one.budget:.2f} would be reached first: annotate stops before it is passed"
+            yield f"{whose}the budget of {one.budget:.2f} would be reached first: annotate stops before it is exceeded"
     if len(priced) > 1 and any(one.budget is not None for one in priced.values()):
         left = {place: max(0.0, one.budget - one.paid) for place, one in priced.items() if one.budget is not None}
         most = sum(min(one.price, left.get(place, one.price)) for place, one in priced.items())
-        yield f"a budget holds for each setting of annotate, not for all of them: together about {most:.2f} is spent"
+        yield f"a budget applies to each setting of annotate, not to all of them: together about {most:.2f} is spent"
 
 
 def _unchanged(nodes: tuple[Node, ...], run: Run) -> Iterator[str]:
-    """Which stages are unchanged, and the first that would run and why; the ones behind it follow it."""
+    """Which stages are unchanged, and the first that would run, with the reason; all later stages run too."""
     changed: set[Path] = set()
     for node in nodes:
         if any(source.node.folder in changed for sources in node.inputs.values() for source in sources):

@@ -1,4 +1,4 @@
-"""Every vote, reply, prompt and weight behind one label, and what went wrong with one utterance, in any folder."""
+"""Explain a label: every vote, reply, prompt and weight behind it, and errors of its utterance."""
 
 from __future__ import annotations
 
@@ -32,35 +32,35 @@ from alm_proxies.taxonomy import from_unit
 
 @dataclass(frozen=True, slots=True)
 class Explained:
-    """What is behind one label."""
+    """The evidence behind one label."""
 
     utterance: dict[str, Any]
     """The utterance, as the readers left it."""
     label: dict[str, Any]
-    """Its row of Labels; empty where there is none."""
+    """Its row of Labels; empty if there is none."""
     votes: list[dict[str, Any]]
     """Every vote, held-out ones included; proxies with their raw reply, cell, request digest, tokens and price."""
     prompts: list[dict[str, Any]]
-    """What each annotator was asked in each cell, and by which model."""
+    """The prompt and the model of each annotator, by cell."""
     influence: list[dict[str, Any]]
     """For each annotator, how the label would change without it."""
     method: str
     """The estimator that made the label."""
     notes: list[str]
-    """What could not be shown as it was."""
+    """Notes on evidence that could not be shown in its original form."""
     scales: dict[str, tuple[float, float]]
     """The corpus's scales of valence, arousal and dominance; ratings of votes and label are kept in 0..1."""
     others: list[dict[str, Any]] = field(default_factory=list)
     """Its rows in other Labels tables, such as predictions, each with its file."""
     failures: list[dict[str, Any]] = field(default_factory=list)
-    """What went wrong with it: votes that are not ok, a recording that could not be used."""
+    """Errors: votes that are not ok, a recording that could not be used."""
 
     def lines(self) -> Iterator[str]:
-        """The same for people."""
+        """The explanation as lines of text."""
         yield f"{self.utterance['utterance_id']}  {_facts(self.utterance)}"
         if self.label:
             strength = self.label["concentration"]
-            worth = f", as firm as {strength:.1f} votes" if strength is not None else ""
+            worth = f", strength {strength:.1f} votes" if strength is not None else ""
             gain = f"{self.label['concentration_gain']:+.1f}"
             yield f"label ({self.method}{worth}; proxies add {gain} to its strength): {_shares(self.label)}"
         if self.label and (felt := self._felt(self.label)):
@@ -88,7 +88,7 @@ class Explained:
         for row in (row for row in self.influence if row["votes"] > 0):
             yield f"  {row['annotator']}: {row['moved']:.3f}; {-row['concentration']:+.2f}"
         for prompt in self.prompts:
-            yield f"asked by {prompt['annotator']} ({prompt['model']}), cell {prompt['cell']}:"
+            yield f"prompt of {prompt['annotator']} ({prompt['model']}), cell {prompt['cell']}:"
             yield from (f"  | {line}" for line in prompt["text"].splitlines())
         yield from (f"note: {note}" for note in self.notes)
 
@@ -162,7 +162,7 @@ def _anywhere(outputs: Outputs, utterance_id: str, manifest: dict[str, Any], pla
     if replies and "annotate" in places and utterances is not None and row is not None and cast:
         prompts = list(_prompts(manifest, places, outputs.folder, utterances, row, replies, cast[0], notes))
     elif replies:
-        notes.append("prompts are shown for the folder of a pipeline: the annotators' files are not named here")
+        notes.append("prompts are shown only for the folder of a pipeline, which names the annotator files")
     frames = [one.frame for one in cast]
     together = pl.concat(frames, how="diagonal_relaxed") if frames else pl.DataFrame(schema=_NO_VOTES)
     scales = next((one.about.scales for one in cast if one.about.scales), {})

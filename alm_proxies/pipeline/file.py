@@ -1,7 +1,7 @@
-"""What a pipeline file may say, and the runs it stands for.
+"""Pipeline files: their settings, and the runs that they define.
 
-A section of the file is the settings of one stage, named as the stage is. `[vary]` makes a run for each combination
-of its values; a stage that no varied key reaches is done once and shared. Values rank: a flag, a settings file, the
+A section of the file holds the settings of one stage and has its name. `[vary]` makes a run for each combination
+of its values; a stage that no varied key reaches runs once and is shared. Precedence: a flag, a settings file, the
 pipeline file, the default.
 """
 
@@ -39,29 +39,29 @@ MAX_RUNS = 1000
 
 
 class FileSettings(Settings):
-    """What stands at the top of a pipeline file."""
+    """The top-level settings of a pipeline file."""
 
     folder: Path
-    """Where everything is written, beside the file unless it is absolute. Paths of a shipped file, and those of flags,
-    are relative to where you are."""
+    """The output folder, relative to the file unless it is absolute. Paths of a shipped file, and those of flags,
+    are relative to the current folder."""
     taxonomy: Annotated[str | tuple[str, ...], AfterValidator(checked_taxonomy)]
     """The labels: a name such as "msp8", or the labels in order."""
     seed: int = Field(default=0, ge=0, strict=True)
-    """Every stage's random seed, where it does not name its own."""
+    """Random seed of every stage that has no seed of its own."""
     cards: Path | None = None
-    """A folder of data cards that come before the shipped ones; the file's own folder, if it is left out."""
+    """A folder of data cards that override the shipped ones; default: the file's folder."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """A pipeline file read: its path, and the runs it stands for."""
+    """A pipeline: the path of its file, and its runs."""
 
     path: Path
     runs: tuple[Run, ...]
 
     @property
     def folder(self) -> Path:
-        """Where everything is written."""
+        """The output folder."""
         return self.runs[0].folder
 
 
@@ -76,10 +76,10 @@ def read_pipeline(
     settings: str | Path | None = None,
     changes: Mapping[str, Any] | None = None,
 ) -> Pipeline:
-    """Read and check a pipeline file, one of the user's or a shipped one by name ("demo").
+    """Read and validate a pipeline file, given by its path or as a shipped one by name ("demo").
 
-    `folder` stands for the file's own folder. `settings` is a file in the same form whose values come before those of
-    the pipeline file; `changes` ({"fuse.method": "pool"}) come before both.
+    `folder` overrides the file's `folder`. `settings` is a file in the same form whose values override those of
+    the pipeline file; `changes` ({"fuse.method": "pool"}) override both.
     """
     named = Path(path)
     path = _found(named)

@@ -1,4 +1,4 @@
-"""What lies in an output folder, whoever wrote it: a pipeline, one command, or several of them."""
+"""The outputs in a folder of results, written by a pipeline or by one or several commands."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from alm_proxies.stages.annotate.ledger import Ledger
 from alm_proxies.tables import Findings
 
 _DEEP = 6
-"""Folders below the one that is named are looked into this far."""
+"""Maximum depth of sub-folders that are searched."""
 _ASIDE = frozenset({"features", "wav", "audio", "recordings", "checkpoints", "checkpoint", "runs_of_torch"})
-"""Folders that hold sound, measured features or checkpoints, and none of our tables."""
+"""Folders of audio, features or checkpoints, which contain no tables."""
 _KINDS = ("utterances", "votes", "labels", "findings")
 
 
@@ -40,10 +40,10 @@ class Outputs:
 
     @classmethod
     def of(cls, place: str | Path) -> Outputs:
-        """The outputs in a folder, or those beside the file that is named; where there are none it is an error."""
+        """Find the outputs in a folder, or next to a file; raises InputError if there are none."""
         place = Path(place)
         if not place.exists():
-            raise InputError("there is no such folder", where=str(place), fix="Name a folder of results.")
+            raise InputError("the folder does not exist", where=str(place), fix="Name a folder of results.")
         files = sorted(_files(place)) if place.is_dir() else [place, *sorted(_beside(place))]
         tables: dict[str, list[Path]] = {kind: [] for kind in _KINDS}
         for path in files:
@@ -60,7 +60,7 @@ class Outputs:
         )
         if not (any(tables.values()) or found.ledgers or found.markers or found.running):
             fix = "Name the folder of a pipeline, or what a command wrote to with -o."
-            raise InputError("holds nothing that alm-proxies wrote", where=str(place), fix=fix)
+            raise InputError("contains no results of alm-proxies", where=str(place), fix=fix)
         return found
 
     def findings(self) -> pl.DataFrame:

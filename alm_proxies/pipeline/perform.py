@@ -1,4 +1,4 @@
-"""One function that does a task, in whichever process: loads what it needs, calls the stage, writes what it gives."""
+"""Perform a task in any process: load its inputs, call the stage's function, write its outputs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ RUNNING = "running.json"
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A stage to be done, as plain data: it goes to another process as JSON and comes back the same."""
+    """A task: a stage with its inputs and settings as plain data, which JSON can carry to another process."""
 
     stage: str
     folder: str
@@ -83,12 +83,12 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What a task gave: what was left out or corrected, how much there is, and whether there is more to do."""
+    """The result of a task: findings, counts, and whether it is complete."""
 
     findings: Findings
     counts: Mapping[str, float] = field(default_factory=dict)
     complete: bool = True
-    """False: there is more to do (a budget was reached, say), so the stage is gone on with next time."""
+    """False if there is more to do (for example, a budget was reached), so that the next run continues the stage."""
     line: str = ""
     """What came of it, for people."""
     data: Mapping[str, Any] = field(default_factory=dict)
@@ -98,7 +98,7 @@ class Done:
 
 
 def perform(task: Task, *, quiet: bool = False, workers: int | None = None) -> Done:
-    """Do a task: its tables are read, the stage's function is called, and what it gives is written."""
+    """Perform a task: read its tables, call the stage's function, and write the outputs."""
     stage = task.declared
     settings, blocks = task.typed()
     make_folder(task.folder)

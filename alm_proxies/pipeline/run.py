@@ -28,7 +28,7 @@ MANIFEST = "manifest.json"
 
 @dataclass(frozen=True, slots=True)
 class Ran(Shown):
-    """What a pipeline did: a record for every stage, all findings, and where the reports are."""
+    """The result of a pipeline: a record for every stage, all findings, and the paths of the reports."""
 
     folder: Path
     records: tuple[Record, ...]
@@ -51,9 +51,9 @@ def run(
 ) -> Ran:
     """Run a pipeline file, or a shipped one by name; stages that are done and unchanged are skipped.
 
-    `folder` is where to write instead of the file's own folder. `settings` is a file whose values come before those of
-    the pipeline file, `changes` ({"fuse.method": "pool"}) come before both. Interrupted anywhere, the same call goes
-    on.
+    `folder` overrides the file's `folder`. `settings` is a file whose values override those of
+    the pipeline file, `changes` ({"fuse.method": "pool"}) override both. After an interruption, the same call
+    continues.
     """
     pipeline = read_pipeline(file, folder, settings=settings, changes=changes)
     records: dict[Path, Record] = {}
@@ -82,7 +82,7 @@ def run(
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Keeps a second run out of the folder; the system lets go of the lock when this process ends, however it ends."""
+    """Lock the folder against a second run; the system releases the lock when this process ends."""
     make_folder(folder)
     handle = os.open(folder, os.O_RDONLY)
     try:

@@ -1,4 +1,4 @@
-"""How far a folder of results is: what is done, what runs, what it cost, when it is done, where the results are."""
+"""The progress of a folder of results: stages done and running, cost, remaining time, result files."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from alm_proxies.stages.registry import STAGES
 
 @dataclass(frozen=True, slots=True)
 class StageStanding:
-    """How far one stage is."""
+    """The progress of one stage."""
 
     title: str
     folder: str
@@ -58,16 +58,16 @@ class StageStanding:
             return f"{self.title}: running{progress}{when}; stop it with: {self.how_to_stop}"
         if self.state == "killed":
             was = f" ({self.progress})" if self.progress else ""
-            return f"{self.title}: its process has ended before it was done{was}; the same command goes on"
+            return f"{self.title}: its process ended before it was done{was}; run the same command again to continue"
         counts = ", ".join(f"{value:,.6g} {name.replace('_', ' ')}" for name, value in (self.counts or {}).items())
         took = f" in {self.seconds:,.0f} s" if self.seconds is not None else ""
-        more = "; stopped early, the same command goes on" if self.state == "stopped" else ""
+        more = "; stopped early, run the same command again to continue" if self.state == "stopped" else ""
         return f"{self.title}: done{took}{f', {counts}' if counts else ''}{more}"
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How far a folder of results is."""
+    """The progress of a folder of results."""
 
     folder: Path
     stages: tuple[StageStanding, ...]
@@ -92,7 +92,7 @@ class Standing:
         return sum(ledger.price_left for ledger in self.ledgers)
 
     def lines(self) -> Iterator[str]:
-        """The same for people."""
+        """The progress as lines of text."""
         yield from map(str, self.stages)
         yield from map(str, self.ledgers)
         if self.ledgers:

@@ -1,4 +1,4 @@
-"""One stage of one run: skipped when nothing it depends on has changed, else done, with a marker written last."""
+"""Run one stage of a pipeline, or skip it if nothing it depends on has changed; a marker is written last."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _READ_OF_LARGE = 16 * 2**20
 
 
 class State:
-    """All that a task's result depends on, as it is now: the stage's revision, settings, content, plug-ins."""
+    """Everything that a task's result depends on: the stage's revision, settings, input content, plug-ins."""
 
     def __init__(self, task: Task) -> None:
         self.task = task
@@ -56,7 +56,7 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What became of a task: in the marker of its folder, and in the run's manifest."""
+    """The record of a task, in the marker of its folder and in the run's manifest."""
 
     stage: str
     name: str
@@ -88,7 +88,7 @@ def ahead_of(task: Task, **more: Any) -> Ahead:
 
 
 def do(task: Task, *, quiet: bool = False) -> Record:
-    """Do a task, or skip it when its marker says that the same was done and its files are as they were left."""
+    """Perform a task, or skip it if its marker shows the same task and its files are unchanged."""
     folder, state = Path(task.folder), State(task)
     before = _marker(folder)
     because = _why(state, before)
@@ -176,16 +176,16 @@ def _why(state: State, before: Record | None) -> str | None:
     if before is None:
         return "runs for the first time" if not folder.exists() else "was not finished, runs again"
     if not before.complete:
-        return "goes on where it stopped"
+        return "continues where it stopped"
     if before.digest != state.digest:
         changed = _changes(before.depends, state.depends)
         return f"runs again because {', '.join(changed[:4])}{' and more' if len(changed) > 4 else ''}"
     for name, digest in before.outputs.items():
         path = folder / name
         if not path.exists():
-            return f"runs again because {name} is gone"
+            return f"runs again because {name} is missing"
         if content_of(path) != digest:
-            return f"runs again because {name} was changed since"
+            return f"runs again because {name} has changed"
     return None
 
 

@@ -110,7 +110,10 @@ def test_no_command_overwrites_what_it_reads(
         ["align", "l.parquet", "--votes", "votes.parquet", "--utterances", "u.parquet", "-o", "votes.parquet"],
     ):
         assert run(arguments) == 2
-        assert "votes.parquet: is read by this command and would be overwritten" in capsys.readouterr().err
+        assert (
+            "votes.parquet: the output is also an input of this command and would be overwritten"
+            in capsys.readouterr().err
+        )
     assert Path("votes.parquet").read_bytes() == before
 
 

@@ -19,7 +19,7 @@ def installed(self):
 start._Interruption.install = installed
 start.main()
 """
-SENTENCE = "alm-proxies: Interrupted. What was done is kept: the same command goes on from there.\n"
+SENTENCE = "alm-proxies: Interrupted. Finished work is kept: run the same command again to continue.\n"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -580,7 +580,7 @@ def signalled(number: signal.Signals, after: float, folder: Path) -> None:
     child.send_signal(number)
     out, err = child.communicate(timeout=60)
     assert (child.returncode, out) == (130, ""), err
-    assert err.count("Interrupted. What was done is kept") == 1, err
+    assert err.count("Interrupted. Finished work is kept") == 1, err
     assert "Traceback" not in err, err
 
 

@@ -1,4 +1,4 @@
-"""What can be known of align before it runs."""
+"""The forecast of align before it runs."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from alm_proxies.tables import Utterances
 
 
 def inputs_of(ahead: Ahead) -> dict[str, str]:
-    """The cards of the corpora: a changed card changes what may be shown."""
+    """The data cards of the corpora, because they decide what may be shown."""
     corpora = sorted(Utterances.read(ahead.inputs["utterances"][0]).frame["corpus"].unique())
     return digests_of_cards(corpora, ahead.settings.cards)
 
 
 def foresee(ahead: Ahead) -> Foreseen:
-    """Whether there will be anything to score against."""
+    """Warn if there will be no held-out votes."""
     votes = ahead.table("votes")
     if votes is None or votes.frame["held_out"].any():
         return Foreseen()

@@ -35,14 +35,14 @@ def learning_chart(results: Results, learned: Learning) -> Chart:
     alt += f" where {learned.given} human votes alone reach {number(alone.estimate)}." if alone else "."
     note = (
         f"{learned.utterances:,} utterances with {learned.given} votes in the fit. Beyond {learned.given} votes the "
-        "others are held-out votes beside the one predicted, which no fit of the same draw has seen."
+        "others are further held-out votes, which no fit of the same draw has used."
     )
     reference = [(f"{FUSED}:", "fused", learned.fused.estimate)] if results.uses_proxies else []
     return curves(
         "learning",
         f"Log loss of the same held-out votes of {learned.utterances:,} utterances, by the number of human votes known",
         "human votes of the utterance",
-        "log loss a held-out vote (nats)",
+        "log loss per held-out vote (nats)",
         lines,
         alt=alt,
         note=note,
@@ -51,7 +51,7 @@ def learning_chart(results: Results, learned: Learning) -> Chart:
 
 
 def shares_chart(results: Results) -> Chart:
-    """How common each label is among human and proxy votes."""
+    """The frequency of each label among human and proxy votes."""
     rows = [row.label for row in results.shares]
     series = [series_of("human votes", "human", [row.human for row in results.shares])]
     if results.confusion is not None:
@@ -59,7 +59,7 @@ def shares_chart(results: Results) -> Chart:
     most = max(results.shares, key=lambda row: row.human.estimate).label
     alt = f"Share of votes by label; humans say {most} most often."
     title = "How common each label is" + (", on the utterances both voted on" if len(series) > 1 else "")
-    note = "Every utterance counts the same. " + _apart(results) if len(series) > 1 else ""
+    note = "All utterances have equal weight. " + _apart(results) if len(series) > 1 else ""
     chart = bars("shares", title, "mean share of votes", rows, series, alt=alt, note=note)
     return replace(chart, table=shares_table(results)) if len(series) > 1 else chart
 
@@ -76,25 +76,25 @@ def _apart(results: Results) -> str:
 
 
 def confusion_chart(results: Results) -> Chart:
-    """What proxies say when a human says something."""
+    """Confusion of proxy votes with human votes."""
     table = results.confusion if results.confusion is not None else np.zeros((0, 0))
     labels = results.material.labels
     same = float(np.nanmean(np.diag(table)))
     return heat(
         "confusion",
-        "What a proxy says where a human says so, per cent",
+        "Proxy votes given a human vote, in per cent",
         labels,
         labels,
         table,
         row_title="human",
         column_title="proxy",
-        alt=f"Row by row what proxies say when humans say a label; the same label {100 * same:.0f} % on average.",
-        note="Every human vote counts against every proxy vote of its utterance; rows sum to 100.",
+        alt=f"Row by row the proxy votes given a human vote; the same label {100 * same:.0f} % on average.",
+        note="Every human vote is paired with every proxy vote of its utterance; rows sum to 100.",
     )
 
 
 def agreement_chart(results: Results) -> Chart:
-    """Human with human and human with proxy at equal numbers of votes, overall and within groups."""
+    """Agreement among humans and of humans with proxies at equal numbers of votes, overall and within groups."""
     if results.equal is None:
         raise ValueError("humans and proxies share no utterance")
     rows, pairs, headings = ["all utterances"], [results.equal], {}
@@ -132,10 +132,10 @@ def saturation_chart(results: Results, target: str) -> Chart:
         alt = f"Divergence falls from {number(whole.values[0].estimate)} towards {number(whole.fit.a)}."
         note = (
             f"Dotted: {number(whole.fit.a)} + {number(-whole.fit.b)} exp(−{number(whole.fit.c, 2)} n) for all proxies, "
-            f"leaving {number(whole.fit.spread, 4)} (root mean square)."
+            f"with residuals of {number(whole.fit.spread, 4)} (root mean square)."
         )
         if whole.fit.saturation is not None:
-            stop = (f"nine tenths done at {whole.fit.saturation}", float(whole.fit.saturation))
+            stop = (f"90 % of the fall at {whole.fit.saturation}", float(whole.fit.saturation))
     return curves(
         "saturation",
         f"Divergence of n votes from the {target}",
@@ -155,35 +155,36 @@ def _fitted(curve: Curve) -> tuple[tuple[float, float], ...]:
     return tuple(zip(at.tolist(), curve.fit(at).tolist(), strict=True))
 
 
-def variance_chart(found: Variance) -> Chart:
-    """The parts of the variance of a proxy vote."""
-    rows = [component.name for component in found.components]
-    series = [series_of("share of the variance", "proxy", [component.share for component in found.components])]
-    largest = max(found.components, key=lambda component: component.share.estimate).name
+def variance_chart(variance: Variance) -> Chart:
+    """The variance components of a proxy vote."""
+    rows = [component.name for component in variance.components]
+    series = [series_of("share of the variance", "proxy", [component.share for component in variance.components])]
+    largest = max(variance.components, key=lambda component: component.share.estimate).name
     return bars(
         "variance",
-        "What makes one proxy vote differ from another",
+        "Sources of differences between proxy votes",
         "share of the variance",
         rows,
         series,
         alt=f"Shares of the variance of proxy votes; the largest is {largest}.",
         note=(
-            f"Random-effects components from pairs of votes, {found.utterances:,} utterances; two proxy votes for two "
-            f"different utterances differ with chance {number(found.total, 2)}. Slightly negative shares mean none."
+            f"Random-effects components from pairs of votes, {variance.utterances:,} utterances; two proxy votes for "
+            f"different utterances differ with probability {number(variance.total, 2)}. Negative shares mean zero."
         ),
     )
 
 
 def trust_chart(trust: Sequence[StratumTrust]) -> Chart:
-    """How often a third of ambiguity agrees with that of the held-out votes."""
-    series = [series_of("same third as the held-out votes", "human", [one.agreement for one in trust])]
+    """Agreement of thirds of ambiguity with those of the held-out votes."""
+    series = [series_of("same third as the held-out votes", "human", [stratum.agreement for stratum in trust])]
     return dots(
         "trust",
-        "How often the third of ambiguity is the same as that of the held-out votes",
+        "Agreement of the third of ambiguity with that of the held-out votes",
         "share of utterances",
-        [one.name for one in trust],
+        [stratum.name for stratum in trust],
         series,
-        alt="; ".join(f"{one.name}: {100 * one.agreement.estimate:.0f} %" for one in trust) + "; chance 33 %.",
+        alt="; ".join(f"{stratum.name}: {100 * stratum.agreement.estimate:.0f} %" for stratum in trust)
+        + "; chance 33 %.",
         reference=("chance", 1 / 3),
     )
 
@@ -207,5 +208,5 @@ def simplex_chart(results: Results) -> Chart:
         material.labels,
         clouds,
         alt=f"{len(rows)} utterances as points between {len(material.labels)} labels, for each source.",
-        note="With more than three labels several distributions share a point: a picture, not a measurement.",
+        note="With more than three labels, different distributions can share a point: this is only an illustration.",
     )

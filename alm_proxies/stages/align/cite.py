@@ -1,4 +1,4 @@
-"""How to cite the report: the formulas that were used, each with its reference."""
+"""The section on citing: the formulas of the report, each with its reference."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from alm_proxies.stages.align.results import Results
 
 _METHODS = {
     "auto": (
-        "p = v Σ w_m p_m(with proxies) + (1 − v) Σ u_m p_m(without); w, u, v maximise the log score of votes left out",
+        "p = v Σ w_m p_m(with proxies) + (1 − v) Σ u_m p_m(without); w, u, v maximise the cross-validated log score",
         "Yao, Vehtari, Simpson and Gelman 2018, Bayesian Analysis 13",
     ),
     "gated": (
@@ -24,8 +24,8 @@ _METHODS = {
         "n ~ DM(S μ), μ = softmax(b + Σ_b t_b z_b + Bx), log S = s + vx, z_b the log shares of proxy b",
         "Genest and Zidek 1986, Statistical Science 1",
     ),
-    "weighted": ("p ∝ n + Σ_b a_b m_b + c π, a_b and c tuned by votes left out", ""),
-    "human": ("p ∝ n + c π, c tuned by votes left out", ""),
+    "weighted": ("p ∝ n + Σ_b a_b m_b + c π, a_b and c tuned by cross-validation", ""),
+    "human": ("p ∝ n + c π, c tuned by cross-validation", ""),
     "pool": ("p ∝ n + Σ_b m_b + c π", "arXiv 2601.14620"),
     "dirichlet": ("n ~ DM(S_s (l_0 π + Σ_b l_b share_b))", "Minka 2000"),
     "raters": ("log W_r[l, m] = log W_0[l, m] + c[l, m] + s_r + d_r[l, m], then the classes of gated", ""),
@@ -42,7 +42,7 @@ _MEASURES = (
     ),
     (
         "strength",
-        "ln Γ(S) − ln Γ(S + n) + Σ_k [ln Γ(S p_k + n_k) − ln Γ(S p_k)], negated, in nats a held-out vote",
+        "ln Γ(S) − ln Γ(S + n) + Σ_k [ln Γ(S p_k + n_k) − ln Γ(S p_k)], negated, in nats per held-out vote",
         "Minka 2000",
     ),
     ("ambiguity", "1 − Σ_k p_k² against Σ_k n_k (n_k − 1) / (n (n − 1)) from 1, without bias", "Simpson 1949, Nature"),
@@ -65,14 +65,14 @@ def cite_section(results: Results) -> Section:
     columns = [Column("What"), Column("Formula"), Column("Reference")]
     words = (
         "n are the human votes of an utterance, m_b those of proxy b, π the shares of the labels in the corpus, DM the "
-        "Dirichlet-multinomial distribution, x what proxies say."
+        "Dirichlet-multinomial distribution, x the log shares of proxy votes."
     )
     lead = f"alm-proxies {__version__} (CITATION.cff), and the formulas behind these figures."
     return Section("How to cite", lead, (Table.of(columns, rows), Text(words)))
 
 
 def _names(account: Mapping[str, Any]) -> list[str]:
-    """The methods that the labels rest on, in order, each once."""
+    """The methods behind the labels, in order and without duplicates."""
     names = [account["method"]] if account else []
     names += [account["chosen"]["method"]] if "chosen" in account else []
     for level in account.get("levels", []):

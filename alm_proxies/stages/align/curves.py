@@ -1,4 +1,4 @@
-"""Curves over the number of votes: where more proxy votes stop helping, and how far a stratum can be trusted."""
+"""Curves over the number of votes: saturation of proxy votes, and the reliability of ambiguity strata."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WITHIN = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Exponential:
-    """a - b exp(-c n), fitted by least squares; `spread` is the root mean square of what it leaves."""
+    """a - b exp(-c n), fitted by least squares; `spread` is the root mean square of the residuals."""
 
     a: float
     b: float
@@ -35,14 +35,14 @@ class Exponential:
 
     @property
     def saturation(self) -> int | None:
-        """The first number of votes within a tenth of the fitted drop from one vote to the limit; None: beyond 1000."""
+        """The smallest number of votes with 90 % of the fitted fall from one vote to the limit; None above 1000."""
         votes = 1.0 - np.log(WITHIN) / self.c
         return int(np.ceil(votes - 1e-9)) if votes <= 1000 else None
 
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """The mean JSD (base 2) of n votes to a target, n = 1, 2 ...; the same utterances at every n."""
+    """The mean JSD (base 2) of n votes to a target for n = 1, 2 ..., on the same utterances at every n."""
 
     at: tuple[int, ...]
     values: tuple[Interval, ...]
@@ -53,8 +53,8 @@ class Curve:
 def saturation(ballots: Ballots, target: Array, speakers: Words | None, *, seed: int, most: int = MOST_VOTES) -> Curve:
     """JSD to the target of n = 1 ... N votes drawn without replacement, mean of five draws an utterance.
 
-    N is as many votes as at least half of the utterances with a target have; utterances with fewer are left out, so
-    that the curve compares like with like.
+    N is the number of votes that at least half of the utterances with a target have; the others are left out, so
+    that all points use the same utterances.
     """
     total = target.sum(1)
     sizes = np.where(total > 0, ballots.sizes(), 0)
@@ -100,14 +100,14 @@ def exponential(at: tuple[int, ...], values: list[float]) -> Exponential | None:
         left, right = high - ratio * (high - low), low + ratio * (high - low)
         low, high = (low, right) if solve(left)[0] < solve(right)[0] else (left, high)
     squares, a, b, c = solve((low + high) / 2)
-    if b >= 0 or best == 0:  # a rise, or a straight line that shows no end yet
+    if b >= 0 or best == 0:  # rising, or a straight line without a visible limit
         return None
     return Exponential(a, b, c, float(np.sqrt(squares / len(n))))
 
 
 @dataclass(frozen=True, slots=True)
 class StratumTrust:
-    """How often the third an utterance is put in agrees with the third of its held-out votes; chance is 1/3."""
+    """How often an utterance's third of ambiguity agrees with that of its held-out votes; chance is 1/3."""
 
     name: str
     agreement: Interval
@@ -116,7 +116,7 @@ class StratumTrust:
 def stratum_trust(
     human: Ballots, held_out: Array, fused_entropy: Array, speakers: Words | None, *, seed: int
 ) -> list[StratumTrust]:
-    """How far thirds of ambiguity from k = 1, 2 ... human votes, and from the fused labels, can be trusted.
+    """The reliability of thirds of ambiguity from k = 1, 2 ... human votes and from the fused labels.
 
     Thirds are equal in number, by entropy; ties (three votes know only three entropies) are broken at random.
     """
@@ -129,7 +129,7 @@ def stratum_trust(
     names = None if speakers is None else speakers[kept]
     ballot = generator(seed, "thirds")
     truth = [thirds(_entropy(held_out[kept]), ballot) for _ in range(REPEATS)]
-    found = []
+    trusts = []
     running = np.zeros_like(held_out)
     order = _shuffled_rank(human, generator(seed, "thirds", "order"))
     for k in range(1, longest + 1):
@@ -137,10 +137,10 @@ def stratum_trust(
         if k == 1:
             continue  # one vote has no entropy
         same = np.mean([thirds(_entropy(running[kept]), ballot) == third for third in truth], axis=0)
-        found.append(StratumTrust(f"{k} human votes", mean_by_speaker(same, names, seed=seed)))
+        trusts.append(StratumTrust(f"{k} human votes", mean_by_speaker(same, names, seed=seed)))
     same = np.mean([thirds(fused_entropy[kept], ballot) == third for third in truth], axis=0)
-    found.append(StratumTrust("fused labels", mean_by_speaker(same, names, seed=seed)))
-    return found
+    trusts.append(StratumTrust("fused labels", mean_by_speaker(same, names, seed=seed)))
+    return trusts
 
 
 def thirds(values: Array, random: np.random.Generator) -> Index:
@@ -157,7 +157,7 @@ def _entropy(counts: Array) -> Array:
 
 
 def _shuffled_rank(ballots: Ballots, random: np.random.Generator) -> NDArray[np.int64]:
-    """The place of every ballot in a random order of its utterance's ballots."""
+    """The position of every ballot in a random order of its utterance's ballots."""
     order = np.lexsort((random.random(len(ballots.rows)), ballots.rows))
     sizes = ballots.sizes()
     starts = np.cumsum(sizes) - sizes

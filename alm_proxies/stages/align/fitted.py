@@ -1,4 +1,4 @@
-"""What the labels were fitted with, on the page: the stack, the proxies that count and those that do not."""
+"""Sections on the fit behind the labels: the stack, and the proxies that count and those that do not."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from alm_proxies.stages.align.proxies import ProxyAnnotator, account_in
 from alm_proxies.stages.align.results import Results
 
 _MOST = 6
-"""More proxies than these have no confusion of their own on the page."""
+"""Maximum number of proxies with their own confusion matrix on the page."""
 
 
 def fitted_section(results: Results) -> Section | None:
-    """Methods with weights, classes and penalties, and what each proxy adds; None where the labels do not say."""
+    """The methods with weights, classes and penalties, and the gain of each proxy; None if not stated."""
     account = account_in(results.material.table)
     if not account:
         return None
@@ -27,23 +27,23 @@ def fitted_section(results: Results) -> Section | None:
 
 
 def each_proxy_section(results: Results) -> Section | None:
-    """Every proxy that counts by itself; None with fewer than two, which the sections before show."""
+    """Each proxy that counts on its own; None with fewer than two, which other sections already show."""
     counted = [one for one in results.proxies if one.counts]
     if len(counted) < 2:
         return None
     blocks: list[Block] = [_side_by_side(counted)]
     blocks += _confusions(counted, results.material.labels, "counts") if len(counted) <= _MOST else []
-    lead = "Each proxy that counts, with human votes of the same utterances."
+    lead = "Each proxy that counts, compared with human votes on the same utterances."
     return Section("Proxy by proxy", lead, tuple(blocks))
 
 
 def dropped_section(results: Results) -> Section | None:
-    """The proxies that do not count, apart from the others, and why."""
+    """The proxies that do not count in the labels, and why."""
     left = [one for one in results.proxies if not one.counts]
     if not left:
         return None
     why = listed([f"{one.name} ({one.why})" for one in left], "and")
-    lead = f"The labels do not rest on {why}."
+    lead = f"The labels do not use {why}."
     if any(one.counts for one in results.proxies):
         lead += " The other sections leave their votes out."
     blocks: list[Block] = [_side_by_side(left)]
@@ -59,8 +59,8 @@ def _lead(account: Mapping[str, Any]) -> str:
         return f"The labels are those of {one['method']}{size}, fitted to the human votes that are not held out."
     parts = [f"{number(100 * level['share'], 0)} % {level['level']}" for level in levels if level["share"] > 0]
     return (
-        f"The labels are a stack: {listed(parts)}. Weights were learned from human votes left out, in folds that keep "
-        "speakers apart."
+        f"The labels are a stack: {listed(parts)}. Weights were learned from cross-validated human votes, in folds by "
+        "speaker."
     )
 
 
@@ -77,7 +77,7 @@ def _methods(account: Mapping[str, Any]) -> Table:
     columns = [
         Column("Level"),
         Column("Method"),
-        Column("Weight", 2, "In the whole stack, for utterances with proxy votes; the sizes of a method are averaged."),
+        Column("Weight", 2, "Weight in the stack for utterances with proxy votes; sizes of a method are averaged."),
         Column("Classes and penalty"),
     ]
     scales = listed([f"{number(level['strength_scale'], 2)} {level['level']}" for level in account["levels"]])
@@ -100,7 +100,7 @@ def _proxies(proxies: Sequence[ProxyAnnotator]) -> Table:
     columns = [
         Column("Proxy"),
         Column("Counts"),
-        Column("Lowers the log loss by", 3, "Nats a human vote left out of the fit; above zero it helps."),
+        Column("Lowers the log loss by", 3, "In nats per held-out vote (cross-validated); above zero the proxy helps."),
         Column("Beside"),
         Column("Why not"),
     ]
@@ -140,11 +140,11 @@ def _signed(value: float) -> str:
 
 
 def _confusions(proxies: Sequence[ProxyAnnotator], labels: Sequence[str], kind: str) -> list[Block]:
-    words = "Row by row what a proxy says where a human says a label, per cent, on one scale."
+    words = "Each row gives the proxy's votes where a human votes for a label, in per cent, on one scale."
     charts = [
         heat(
             f"confusion-{kind}-{place}", one.name, labels, labels, one.confusion, row_title="human",
-            column_title="proxy", alt=f"What {one.name} says where humans say a label.",
+            column_title="proxy", alt=f"Votes of {one.name} where humans vote for a label.",
         )
         for place, one in enumerate(proxies)
         if one.confusion is not None

@@ -12,9 +12,9 @@ from alm_proxies.stages.align.results import Results
 
 
 def metrics_of(results: Results) -> dict[str, Any]:
-    """Every figure of the report."""
+    """All metrics of the report."""
     material = results.material
-    made: dict[str, Any] = {
+    metrics: dict[str, Any] = {
         "utterances": len(material),
         "human_votes": len(material.human.rows),
         "held_out_votes": len(material.held_out.rows),
@@ -24,18 +24,18 @@ def metrics_of(results: Results) -> dict[str, Any]:
         "mean_concentration_gain_by_the_fusion": float(material.concentration_gain.mean()),
         "fitted": account_in(material.table) or None,
         "proxies": {
-            one.name: {
-                "votes": one.votes,
-                "utterances": one.utterances,
-                "counts": one.counts,
-                "why": one.why,
-                "lowers_log_loss_by": one.adds,
-                "beside": one.beside,
-                "label_shares": one.shares,
-                "confusion_human_by_proxy": one.confusion,
-                "agreement_at_one_vote": one.equal,
+            each.name: {
+                "votes": each.votes,
+                "utterances": each.utterances,
+                "counts": each.counts,
+                "why": each.why,
+                "lowers_log_loss_by": each.adds,
+                "beside": each.beside,
+                "label_shares": each.shares,
+                "confusion_human_by_proxy": each.confusion,
+                "agreement_at_one_vote": each.equal,
             }
-            for one in results.proxies
+            for each in results.proxies
         },
         "label_shares": results.shares,
         "corpus_shares": results.corpus_shares,
@@ -57,8 +57,8 @@ def metrics_of(results: Results) -> dict[str, Any]:
         "concentration_per_human_vote": None,
         "scores": None,
         "recovered": {
-            name: {"dirichlet_multinomial_nll": one.strength, "ambiguity": one.ambiguity}
-            for name, one in results.recovered.items()
+            name: {"dirichlet_multinomial_nll": each.strength, "ambiguity": each.ambiguity}
+            for name, each in results.recovered.items()
         },
         "within_thirds_by_what_cuts": {
             by: {
@@ -71,7 +71,7 @@ def metrics_of(results: Results) -> dict[str, Any]:
     }
     if results.learning is not None and results.learning.worth:
         learned = results.learning
-        made["worth_in_human_votes"] = {
+        metrics["worth_in_human_votes"] = {
             name: {
                 **dict(zip(("votes", "low", "high"), learned.votes(name), strict=True)),
                 "beyond": learned.at[-1] - learned.given,
@@ -79,16 +79,22 @@ def metrics_of(results: Results) -> dict[str, Any]:
             }
             for name in learned.worth
         }
-        made["concentration_per_human_vote"] = learned.strength_per_vote
+        metrics["concentration_per_human_vote"] = learned.strength_per_vote
     if results.scores is not None:
-        found = results.scores
-        made["scores"] = {"overall": found.overall, "within": found.within, "against_fused": found.against(FUSED)}
+        comparison = results.scores
+        metrics["scores"] = {
+            "overall": comparison.overall,
+            "within": comparison.within,
+            "against_fused": comparison.against(FUSED),
+        }
         columns = dict(zip(("value", "estimate"), ("level", "value"), strict=True))
-        made["every_score"] = {name: one.scores.rename(columns).to_dicts() for name, one in found.held_out.items()}
-        made["reliability"] = {name: one.reliability for name, one in found.held_out.items()}
-        made["reliability_bins"] = found.reliability
-        made["concentration"] = {name: one.concentration for name, one in found.held_out.items()}
-    whole: dict[str, Any] = plain(made)
+        metrics["every_score"] = {
+            name: each.scores.rename(columns).to_dicts() for name, each in comparison.held_out.items()
+        }
+        metrics["reliability"] = {name: each.reliability for name, each in comparison.held_out.items()}
+        metrics["reliability_bins"] = comparison.reliability
+        metrics["concentration"] = {name: each.concentration for name, each in comparison.held_out.items()}
+    whole: dict[str, Any] = plain(metrics)
     return with_reasons(whole, _why(results))
 
 
@@ -123,7 +129,7 @@ def _why(results: Results) -> dict[str, str]:
 
 
 def _injected(card: AnnotatorCard | None) -> dict[str, Any]:
-    """Whether a proxy is given transcripts, and what an injected one did to its votes; None is not known."""
-    told = None if card is None or card.context is None else "transcript" in card.context
+    """Whether the proxy's prompt shows transcripts, and the effect of injected ones on its votes; None is unknown."""
+    shows_transcripts = None if card is None or card.context is None else "transcript" in card.context
     measured = None if card is None or card.injected is None else card.injected.model_dump()
-    return {"told_transcripts": told, "measured": measured}
+    return {"told_transcripts": shows_transcripts, "measured": measured}

@@ -1,4 +1,4 @@
-"""The alignment report as a page: sections in the order a reader asks, each a sentence first and evidence after."""
+"""The alignment report as a page: sections in reading order, each with its result in one sentence first."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def page_of(
     about: About,
     notice: str,
 ) -> Page:
-    """The page of the results; `notice` stands above everything."""
+    """Build the page of the results, with `notice` at the top."""
     people = people_section(results.people, results.people_of_fit, held_out=results.has_held_out)
     made_sections = [
         None if results.has_proxies else people,
@@ -115,7 +115,7 @@ def _maker(results: Results) -> str:
 def _annotator(about: About, name: str) -> str:
     card = about.annotators.get(name)
     if card is None:
-        return "no card"
+        return "unknown"
     words = [card.model or "", f"revision {card.revision}" if card.revision else "", f"digest {card.digest}"]
     return ", ".join(word for word in words if word)
 
@@ -126,14 +126,18 @@ def _worth(results: Results) -> Section | None:
         return None
     lead = (
         f"The same held-out votes, predicted from k other human votes of the utterance by a mixture fitted to human "
-        f"votes alone. The fused labels rest on {learned.given} human vote{'s' if learned.given != 1 else ''}"
+        f"votes alone. The fused labels use {learned.given} human vote{'s' if learned.given != 1 else ''}"
     )
-    lead += " and proxies: read off how many human votes do as well without." if results.uses_proxies else "."
+    lead += (
+        " and proxies: the curve shows how many human votes without proxies are as good."
+        if results.uses_proxies
+        else "."
+    )
     if learned.draws > 1 and learned.given:
         lead += (
-            f" All figures are averages over {learned.draws} draws: each deals an utterance's human votes anew into "
-            f"{learned.given} for the fit and the others to be predicted, fits again, and predicts only votes that its "
-            "own fits have not seen. The intervals are over speakers and draws."
+            f" All values are averages over {learned.draws} draws: each splits an utterance's human votes into "
+            f"{learned.given} for the fit and the others to be predicted, refits, and predicts only votes that its "
+            "own fits have not used. The intervals are over speakers and draws."
         )
     judged = results.scores.of(FUSED).utterances if results.scores is not None else learned.utterances
     if learned.utterances < judged:
@@ -152,7 +156,7 @@ def _worth(results: Results) -> Section | None:
 def _rivals(results: Results) -> Section | None:
     if results.scores is None:
         return Section("Against held-out votes", "No votes are held out.", (Text(HOLD_OUT, "notice"),))
-    lead = "Every method saw the same votes of the fit and is scored on the same held-out human votes."
+    lead = "All methods are fitted to the same votes and scored on the same held-out human votes."
     return held_out_section(results.scores, _STRATA, lead=lead)
 
 
@@ -167,20 +171,20 @@ def _groups(results: Results) -> Section | None:
             blocks.append(gain_chart("groups", "The same by group", results.scores, inside))
     if (table := group_table(results, groups)) is not None:
         blocks.append(table)
-    lead = f"By {listed(groups)}: whether anyone is served worse. Intervals are wide where a group has few speakers."
+    lead = f"By {listed(groups)}: whether any group gets worse labels. Intervals are wide for groups with few speakers."
     return Section("By group", lead, tuple(blocks)) if blocks else None
 
 
 def _shares(results: Results) -> Section:
     if results.confusion is None:
         chart = shares_chart(results)
-        return Section("What the votes say", "How common each label is among the human votes.", (chart,))
+        return Section("Label frequencies", "The frequency of each label among the human votes.", (chart,))
     apart = [row for row in results.shares if row.difference.low > 0 or row.difference.high < 0]
     apart.sort(key=lambda row: -abs(row.difference.estimate))
     more = [row.label for row in apart if row.difference.estimate > 0]
     less = [row.label for row in apart if row.difference.estimate < 0]
-    parts = [f"{listed(more)} more often than humans do" if more else ""]
-    parts += [f"{listed(less)} less often{'' if more else ' than humans do'}" if less else ""]
+    parts = [f"{listed(more)} more often than humans" if more else ""]
+    parts += [f"{listed(less)} less often{'' if more else ' than humans'}" if less else ""]
     differences = ", ".join(part for part in parts if part)
     lead = (
         f"On the same utterances proxies say {differences}."
@@ -193,7 +197,7 @@ def _shares(results: Results) -> Section:
         blocks.append(corpus_shares_table(results.corpus_shares, results.material.labels))
     if transcripts_section(results) is None:
         blocks += [Text(words) for words in not_measured(results)]
-    return Section("What proxies say", lead, tuple(blocks))
+    return Section("Proxy votes compared with human votes", lead, tuple(blocks))
 
 
 def _agreement(results: Results) -> Section | None:
@@ -202,7 +206,7 @@ def _agreement(results: Results) -> Section | None:
         return None
     people, machines = equal.agreement.human_human, equal.agreement.human_proxy
     lead = (
-        f"With {equal.votes} vote{'s' if equal.votes != 1 else ''} on every side: two human votes agree "
+        f"With {equal.votes} vote{'s' if equal.votes != 1 else ''} on each side: two human votes agree "
         f"{100 * people.estimate:.0f} % of the time, a human and a proxy vote {100 * machines.estimate:.0f} %. "
         "Divergence falls with the number of votes, so only equal numbers compare."
     )
@@ -212,7 +216,7 @@ def _agreement(results: Results) -> Section | None:
     elif "alt_test" in results.cannot:
         why = results.cannot["alt_test"]
         blocks.append(Text(f"No alternative annotator test: {why.message}. {why.fix or ''}".rstrip(), "notice"))
-    return Section("Humans and proxies, vote against vote", lead, tuple(blocks))
+    return Section("Agreement of humans and proxies", lead, tuple(blocks))
 
 
 def _saturation(results: Results) -> Section | None:
@@ -225,22 +229,22 @@ def _saturation(results: Results) -> Section | None:
     lead = f"The divergence of n proxy votes from the {target}, the same {curve.utterances:,} utterances at every n."
     if curve.fit is not None and curve.fit.saturation is not None:
         lead += (
-            f" It has done nine tenths of its fitted fall after {curve.fit.saturation} "
-            f"vote{'s' if curve.fit.saturation != 1 else ''}. What is left is the proxies' bias and the noise of few "
-            "human votes, and more votes of the same proxies cure neither."
+            f" It reaches 90 % of its fitted fall after {curve.fit.saturation} "
+            f"vote{'s' if curve.fit.saturation != 1 else ''}. The rest is the proxies' bias and the noise of few "
+            "human votes; more votes of the same proxies reduce neither."
         )
     human = results.curves.get("human votes")
     if human is not None:
         n = min(human.at[-1], curve.at[-1])
         pair = human.values[n - 1].estimate, curve.values[n - 1].estimate
-        lead += f" With {n} on each side human votes are at {number(pair[0])} and proxy votes at {number(pair[1])}."
+        lead += f" With {n} on each side it is {number(pair[0])} for human and {number(pair[1])} for proxy votes."
     return Section("How many proxy votes?", lead, (saturation_chart(results, target),))
 
 
 def _stated(results: Results, curve: Curve, target: str) -> str:
-    """What the curve says where proxies give distributions: one of them is not one vote."""
+    """The saturation sentence for proxies that give distributions, which are not single votes."""
     lead = (
-        "Proxies give distributions here, not single votes, so one of them is not to be held against one human vote. "
+        "These proxies give distributions, not single votes, so one of them cannot be compared with one human vote. "
         f"With {curve.at[-1]} for each utterance their divergence from the {target} is "
         f"{number(curve.values[-1].estimate)}"
     )
@@ -254,29 +258,31 @@ def _stated(results: Results, curve: Curve, target: str) -> str:
 
 
 def _variance(results: Results) -> Section | None:
-    found = results.variance
-    if found is None:
+    variance = results.variance
+    if variance is None:
         return None
     lead = (
-        "How much of the variance of a single proxy vote is the utterance, which is what one wants, and how much is "
-        "model, prompt, temperature, order of the labels, or chance, each as it differs between votes of one utterance."
+        "The share of the variance of a single proxy vote that is due to the utterance, which is the signal, and the "
+        "shares due to model, prompt, temperature, label order, or chance, which differ between votes of one utterance."
     )
-    return Section("Why proxy votes differ", lead, (variance_chart(found),))
+    return Section("Why proxy votes differ", lead, (variance_chart(variance),))
 
 
 def _trust(results: Results) -> Section | None:
     if not results.trust:
         return None
     lead = (
-        "Ambiguity strata are often cut from a handful of votes. How often does the third an utterance is put in agree "
-        "with the third of its held-out votes, which are few themselves? Chance is 1/3."
+        "Ambiguity strata are often formed from a few votes. How often does an utterance's third of ambiguity agree "
+        "with that of its held-out votes, which are few themselves? Chance is 1/3."
     )
-    return Section("How far can a stratum be trusted?", lead, (trust_chart(results.trust),))
+    return Section("How reliable are ambiguity strata?", lead, (trust_chart(results.trust),))
 
 
 def _simplex(results: Results) -> Section:
-    lead = "Every point is an utterance, drawn to the corners by its shares; the large mark is the mean."
-    return Section("Where the distributions lie", lead, (simplex_chart(results),))
+    lead = (
+        "Each point is an utterance: the nearer to a corner, the larger the share of that label. Large marks are means."
+    )
+    return Section("Distributions in the simplex", lead, (simplex_chart(results),))
 
 
 def _examples(examples: Sequence[Example]) -> Section | None:
@@ -284,6 +290,6 @@ def _examples(examples: Sequence[Example]) -> Section | None:
         return None
     lead = (
         "By JSD (base 2) between all human and all proxy votes, one evenly spread vote added to each side so that few "
-        "votes do not count as certainty; at most two utterances for each pair of labels that humans and proxies say."
+        "votes do not count as certainty; at most two utterances per pair of human and proxy label."
     )
     return Section("Where humans and proxies disagree most", lead, (Examples(tuple(examples)),))

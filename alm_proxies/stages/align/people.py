@@ -1,4 +1,4 @@
-"""What the human votes are worth by themselves: how far raters agree, which stands out, what k votes are worth."""
+"""Agreement of the human raters: reliability of k votes, and raters that stand out."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from alm_proxies.report.page import Block, Cell, Column, Section, Table, Text
 _SHOWN = (1, 2, 3, 5, 10, 20)
 _ENOUGH = (0.8, 0.9)
 _OPEN = 15
-"""A longer table of raters opens on demand."""
+"""A table of raters with more rows than this is folded."""
 _NAMED = 3
-"""No more raters than these are named in a sentence."""
+"""Maximum number of raters named in a sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,23 +40,23 @@ class People:
     alpha: Interval
     """Krippendorff's alpha."""
     kappa: float
-    """Fleiss' kappa for unequal numbers of votes: every utterance weighs the same."""
+    """Fleiss' kappa for unequal numbers of votes, with equal weight for every utterance."""
     votes: int
-    """The median number of human votes that labels with any rest on."""
+    """The median number of human votes per label, among labels with any."""
     reliability: dict[int, Interval]
-    """By number of votes: the share of the variance of their shares that is the utterance's own."""
+    """By number of votes: the share of the variance of vote shares that is due to the utterance."""
     raters: tuple[str, ...]
-    """Every rater whose name is known; `apart` numbers them from 0."""
+    """All raters with known names; `apart` refers to them by index."""
     apart: RatersApart
 
     @property
     def outliers(self) -> list[str]:
-        """The raters who agree with the others less than those do among themselves, beyond chance."""
-        return [self.raters[one.rater] for one in self.apart.lowest if one.stands_out]
+        """Raters who agree with the others significantly less than the others agree with each other."""
+        return [self.raters[rater.rater] for rater in self.apart.lowest if rater.stands_out]
 
 
 def people_of(material: Material, counts: Array, *, seed: int) -> People | None:
-    """How far human votes agree; `counts` are all of them as whole votes. None where no two meet."""
+    """The agreement of human votes; `counts` holds them as whole votes. None if no utterance has two votes."""
     rows = np.flatnonzero(counts.sum(1) >= 2)
     if not len(rows):
         return None
@@ -79,18 +79,18 @@ def people_of(material: Material, counts: Array, *, seed: int) -> People | None:
 
 
 def verdict(people: People) -> str:
-    """The reliability of labels made from this number of human votes, in a sentence."""
+    """The reliability of labels from this number of human votes, in one sentence."""
     if not math.isfinite(people.alpha.estimate):
-        return "All human votes say the same label, so their reliability cannot be estimated."
+        return "All human votes are for the same label, so their reliability cannot be estimated."
     if people.alpha.estimate <= 0 or people.alpha.low <= 0:
-        return "The human votes agree hardly more than by chance: labels made of them are mostly noise."
+        return "The human votes agree hardly more than by chance: labels from them are mostly noise."
     share = f"{100 * people.reliability[people.votes].estimate:.0f} % of the variance"
     who = f"the mean of an utterance's {people.votes} human votes" if people.votes > 1 else "a single human vote"
-    return f"{share} of {who} comes from the utterance, the rest from who voted."
+    return f"{share} of {who} is due to the utterance, the rest depends on who voted."
 
 
 def grounds(people: People) -> str:
-    """What the verdict rests on, and how many votes would be enough; empty where alpha is not known."""
+    """The evidence for the verdict, and how many votes would be enough; empty if alpha is unknown."""
     alpha = people.alpha
     if not math.isfinite(alpha.estimate):
         return ""
@@ -98,10 +98,10 @@ def grounds(people: People) -> str:
     sentence = f"Krippendorff's alpha of the human votes is {number(alpha.estimate, 2)}{ends}"
     if alpha.estimate <= 0 or alpha.low <= 0:
         return f"{sentence}."
-    found = people.reliability[people.votes]
+    reliability = people.reliability[people.votes]
     who = f"the mean of {people.votes} votes" if people.votes > 1 else "one vote"
-    sentence += f", so that the reliability of {who} is {_percent(found)}"
-    enough = next((share for share in _ENOUGH if found.estimate < share - 0.005), None)
+    sentence += f", so that the reliability of {who} is {_percent(reliability)}"
+    enough = next((share for share in _ENOUGH if reliability.estimate < share - 0.005), None)
     if enough is not None:
         sentence += (
             f"; {100 * enough:.0f} % would take {math.ceil(votes_for_reliability(alpha.estimate, enough))} votes"
@@ -135,10 +135,10 @@ def people_section(people: People | None, of_fit: People | None = None, *, held_
     if people.apart.lowest:
         blocks.append(_raters_table(people))
     elif people.raters:
-        words = f"No rater voted on {FEWEST_ITEMS} utterances that two others judged, too few to compare raters."
+        words = f"No rater shares {FEWEST_ITEMS} utterances with two other raters, which comparing raters needs."
         blocks.append(Text(words))
     else:
-        blocks.append(Text("Who cast each vote is not known, so no rater can be compared with the others."))
+        blocks.append(Text("The raters of the votes are not known, so they cannot be compared."))
     return Section("Do the human raters agree?", lead, tuple(blocks))
 
 
@@ -161,49 +161,49 @@ def _raters(material: Material, seed: int) -> tuple[tuple[str, ...], RatersApart
 
 
 def _reliability(alpha: Interval, votes: int) -> Interval:
-    """Grows with alpha, so the ends of its interval are those of alpha's."""
+    """The reliability is monotonic in alpha, so its interval follows from that of alpha."""
     least = -0.999 / max(votes - 1, 1)
     ends = [reliability_of_votes(max(end, least), votes) for end in (alpha.estimate, alpha.low, alpha.high)]
     return Interval(ends[0], ends[1], ends[2], alpha.method, alpha.speakers)
 
 
 def _outliers(people: People) -> str:
-    found = people.outliers
-    if not found:
+    outliers = people.outliers
+    if not outliers:
         return ""
-    if len(found) > _NAMED:
-        return (
-            f"{len(found)} raters agree with the others less than those do among themselves: see the table of raters."
-        )
-    return f"{listed(found)} agree{'s' if len(found) == 1 else ''} with the others less than those do among themselves."
+    if len(outliers) > _NAMED:
+        return f"{len(outliers)} raters agree with the others less than those with each other: see the table of raters."
+    return (
+        f"{listed(outliers)} agree{'s' if len(outliers) == 1 else ''} with the others less than those with each other."
+    )
 
 
 def _reliability_table(people: People) -> Table:
-    rows: list[list[Cell]] = [[k, found] for k, found in people.reliability.items()]
-    hint = "The share of the variance of the shares that is the utterance's own: 1 with endless votes."
-    caption = f"What the shares of k human votes are worth (Spearman-Brown from alpha; here k = {people.votes})"
+    rows: list[list[Cell]] = [[k, reliability] for k, reliability in people.reliability.items()]
+    hint = "The share of the variance of vote shares that is due to the utterance; 1 with infinitely many votes."
+    caption = f"Reliability of the shares of k human votes (Spearman-Brown from alpha; here k = {people.votes})"
     return Table.of([Column("Votes"), Column("Reliability", 2, hint)], rows, caption)
 
 
 def _raters_table(people: People) -> Table:
     rows: list[list[Cell]] = [
         [
-            people.raters[one.rater],
-            one.items,
-            one.agreement,
-            one.others.estimate,
-            one.difference,
-            "yes" if one.stands_out else "no",
+            people.raters[rater.rater],
+            rater.items,
+            rater.agreement,
+            rater.others.estimate,
+            rater.difference,
+            "yes" if rater.stands_out else "no",
         ]
-        for one in people.apart.lowest
+        for rater in people.apart.lowest
     ]
     columns = [
         Column("Rater"),
-        Column("Items", 0, "Utterances that two others or more judged too."),
-        Column("Agrees with the others", 2, "The chance that the rater's vote agrees with that of another rater."),
+        Column("Items", 0, "Utterances with votes of at least two other raters."),
+        Column("Agrees with the others", 2, "The probability that the rater's vote agrees with that of another rater."),
         Column("The others among themselves", 2, "On the same utterances."),
         Column("Difference", 2),
-        Column("Stands out", 0, "Below the others by more than chance explains for this number of raters."),
+        Column("Stands out", 0, "Significantly below the others, corrected for the number of raters."),
     ]
     shown, compared = len(rows), people.apart.compared
     which = f"the {shown} lowest of {compared:,}" if shown < compared else f"all {compared:,}, the lowest first"

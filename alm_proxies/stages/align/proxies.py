@@ -1,4 +1,4 @@
-"""Every proxy by itself: whether it counts, what it adds, and how its votes compare with human ones."""
+"""Each proxy on its own: whether it counts, its gain, and its votes compared with human votes."""
 
 from __future__ import annotations
 
@@ -20,36 +20,36 @@ from alm_proxies.tables import Labels
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ProxyAnnotator:
-    """One proxy's votes beside human votes of the same utterances; None where too few utterances have both."""
+    """One proxy's votes compared with human votes on the same utterances; None if too few utterances have both."""
 
     name: str
     votes: int
     utterances: int
     why: str | None
-    """Why it does not count in the labels; None where it does, or where the labels do not say."""
+    """Why it does not count in the labels; None if it does, or if the labels do not state it."""
     adds: Interval | None
-    """By how much it lowers the log loss a human vote left out, as fuse found; None where it was not tried alone."""
+    """By how much it lowers the cross-validated log loss in fuse; None if it was not tried on its own."""
     beside: str | None
-    """What it was tried beside."""
+    """The votes that it was tried in addition to."""
     shares: tuple[LabelShare, ...]
     confusion: Array | None
     equal: EqualVotes | None
 
     @property
     def counts(self) -> bool:
-        """Whether the labels rest on it."""
+        """Whether the labels use it."""
         return self.why is None
 
 
 def account_in(labels: Labels) -> dict[str, Any]:
-    """What the labels say of the fit that made them; empty where they say nothing."""
+    """The labels' account of their fit; empty if they have none."""
     maker = labels.about.made_by
     account: dict[str, Any] = {} if maker is None else json.loads(canonical_json(maker.fitted))  # as a file keeps it
     return account
 
 
 def dropped_in(labels: Labels) -> dict[str, str]:
-    """By annotator: why its votes do not count in the labels."""
+    """By annotator: the reason why its votes do not count in the labels."""
     return {
         annotator: proxy["why"]
         for proxy in account_in(labels).get("proxies", [])
@@ -59,7 +59,7 @@ def dropped_in(labels: Labels) -> dict[str, str]:
 
 
 def that_count(proxy: Ballots, labels: Labels) -> Ballots:
-    """The votes of the proxies that count in the labels; all of them where none does."""
+    """The votes of the proxies that count in the labels; of all proxies if none does."""
     dropped = dropped_in(labels)
     kept = np.array([name not in dropped for name in proxy.names], dtype=np.bool_)
     if kept.all() or not kept.any():
@@ -77,13 +77,13 @@ def that_count(proxy: Ballots, labels: Labels) -> Ballots:
 
 
 def proxies_of(material: Material, everyone: Ballots, proxies: Ballots, *, seed: int) -> tuple[ProxyAnnotator, ...]:
-    """Every proxy beside human votes, fitted and held out, of the same utterances."""
+    """Each proxy compared with human votes, fitted and held out, on the same utterances."""
     dropped = dropped_in(material.table)
     adds = {
         annotator: proxy for proxy in account_in(material.table).get("proxies", []) for annotator in proxy["annotators"]
     }
     human, people = everyone.counts(), whole_votes(everyone, seed)
-    made = []
+    described = []
     for name in proxies.names:
         own = proxies.of(name)
         counts = own.counts()
@@ -93,7 +93,7 @@ def proxies_of(material: Material, everyone: Ballots, proxies: Ballots, *, seed:
         if enough.sum() >= FEWEST:
             equal = equal_votes(people, whole_votes(own, seed), material.speakers, votes=1, seed=seed)
         gain = adds.get(name, {}).get("lowers_log_loss_by")
-        made.append(
+        described.append(
             ProxyAnnotator(
                 name,
                 len(own.rows),
@@ -106,7 +106,7 @@ def proxies_of(material: Material, everyone: Ballots, proxies: Ballots, *, seed:
                 equal,
             )
         )
-    return tuple(sorted(made, key=lambda one: not one.counts))
+    return tuple(sorted(described, key=lambda each: not each.counts))
 
 
 def _known(value: float | None) -> float:

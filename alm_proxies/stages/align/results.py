@@ -1,4 +1,4 @@
-"""Everything the report says, in numbers; the page puts it into words and pictures, --json gives it to machines."""
+"""All results of the report as numbers, for the page and for --json."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _MOST_AT_ONCE = 3
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Results:
-    """All that was measured; None where the votes do not allow it, and `cannot` says why."""
+    """All measurements; None if the votes do not allow one, with the reason in `cannot`."""
 
     material: Material
     strata: dict[str, Words]
@@ -56,11 +56,11 @@ class Results:
     halved: Halved
     cannot: dict[str, InputError]
     cards: dict[str, AnnotatorCard | None]
-    """What is known of every proxy; None where its votes say nothing of it."""
+    """The card of every proxy; None if its votes have none."""
     proxies: tuple[ProxyAnnotator, ...]
-    """Every proxy by itself, those that count first."""
+    """Each proxy on its own, those that count first."""
     has_transcripts: bool
-    """Whether any utterance has a transcript that a proxy could be given."""
+    """Whether any utterance has a transcript that a prompt could show."""
 
     @property
     def has_held_out(self) -> bool:
@@ -78,21 +78,23 @@ class Results:
         found = [Finding("align", name, error.message, error.fix or "") for name, error in self.cannot.items()]
         if not self.has_held_out:
             fix = "Hold votes out when reading the corpus, then fuse and align again."
-            found.append(Finding("align", "nothing_held_out", "no label can be checked: no vote was held out", fix))
+            found.append(
+                Finding("align", "nothing_held_out", "no label can be checked, because no vote was held out", fix)
+            )
         if not self.has_proxies:
-            found.append(Finding("align", "no_proxies", "no proxy voted: the report is of human votes alone"))
+            found.append(Finding("align", "no_proxies", "no proxy voted, so the report covers human votes only"))
         return [*found, *(self.variance.findings if self.variance is not None else ())]
 
     @property
     def uses_proxies(self) -> bool:
-        """Whether the fused labels rest on proxies."""
+        """Whether the fused labels use proxies."""
         return bool((self.material.table.frame["proxy_votes"] > 0).any())
 
 
 def measure(
     material: Material, votes: Votes, utterances: Utterances, *, counting: Counting, kind: Kind, seed: int
 ) -> Results:
-    """Measure all that the votes allow; the rivals count votes as `counting` says."""
+    """Measure everything that the votes allow; the rivals count votes as `counting` states."""
     cannot: dict[str, InputError] = {}
     every = material.proxy
     material = replace(material, proxy=that_count(every, material.table))
@@ -169,7 +171,7 @@ def _fitted_alone(material: Material) -> Material:
 
 
 def _together(material: Material) -> Ballots:
-    """All human votes, of the fit and held out: for describing humans, not for scoring."""
+    """All human votes, of the fit and held out, for describing humans, not for scoring."""
     one, other = material.human, material.held_out
     return replace(
         one,
@@ -189,7 +191,7 @@ def _at_once(people: Array, machines: Array) -> int:
 def _equal_within(
     people: Array, machines: Array, material: Material, at_once: int, seed: int
 ) -> dict[str, dict[str, EqualVotes]]:
-    """By group only: strata are cut by some of the very votes that are compared."""
+    """By group only, because strata are formed by some of the compared votes."""
     enough = (people.sum(1) >= max(2, 2 * at_once)) & (machines.sum(1) >= at_once)
     found: dict[str, dict[str, EqualVotes]] = {}
     for title, values in material.groups.items():
@@ -203,7 +205,7 @@ def _equal_within(
 
 
 def _corpus_shares(human: Array, proxy: Array, material: Material) -> ClassShares | None:
-    """Shares of the labels in the corpus, where some utterances have proxy votes only."""
+    """Label shares in the corpus, if some utterances have proxy votes only."""
     voted, by_proxy = human.sum(1) > 0, proxy.sum(1) > 0
     here, there = voted & by_proxy, by_proxy & ~voted
     if here.sum() < FEWEST or there.sum() < FEWEST:

@@ -12,22 +12,22 @@ from alm_proxies.stage import Need, Stage
 
 
 class AlignSettings(Settings):
-    """How labels and proxies are compared with human votes."""
+    """Settings of the comparison of labels and proxies with human votes."""
 
     raters: Literal["crowd", "skilled", "expert"] = "crowd"
-    """Who the human raters are: how much worse than a rater the alt-test lets a proxy be (0.1, 0.15, 0.2)."""
+    """The kind of human raters, which sets the margin (epsilon) of the alt-test for a proxy (0.1, 0.15, 0.2)."""
     examples: int = Field(default=12, ge=0, le=200)
-    """How many of the most disputed utterances are shown."""
+    """Number of most disputed utterances that are shown."""
     transcripts: bool = False
-    """Show their transcripts, where the corpus's card allows it."""
+    """Show their transcripts, if the corpus's data card allows it."""
     audio: bool = False
-    """Put their recordings into the page, where the corpus's card allows it."""
+    """Embed their recordings in the page, if the corpus's data card allows it."""
     may_leave: tuple[str, ...] = ()
-    """Corpora whose card forbids it and whose recordings and transcripts you may copy into a page all the same."""
+    """Corpora whose recordings and transcripts you may copy into a page although their data card forbids it."""
     cards: Annotated[Path, PLACE] | None = None
-    """A folder of data cards that come before the shipped ones."""
+    """A folder of data cards that override the shipped ones."""
     at_most: int = Field(default=20_000, ge=100)
-    """More utterances than this are reported on by a random sample of them."""
+    """Maximum number of utterances; above it, the report uses a random sample."""
     seed: int = 0
     """Random seed of samples and intervals."""
 
@@ -42,13 +42,13 @@ STAGE = Stage(
             "votes",
             "votes",
             every=("read/votes", "annotate/votes", "listen/votes"),
-            help="The votes files behind the labels, held-out human votes included.",
+            help="The votes files behind the labels, including held-out human votes.",
         ),
         Need(
             "utterances",
             "utterances",
             first=("read/utterances",),
-            help="The utterances: who speaks, and every group column to report by.",
+            help="The utterances, with speakers and group columns to report by.",
         ),
     ),
     writes={"page": "report.html", "metrics": "metrics.json"},

@@ -1,4 +1,4 @@
-"""align: labels and the votes behind them in; what the proxies were worth out, as a page and in numbers."""
+"""align: report the worth of proxies from labels and the votes behind them, as a page and as metrics."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Alignment(Shown):
-    """The report: every figure as plain values, the page that shows them, and what could not be shown."""
+    """The result of align: metrics as plain values, the report page, and findings."""
 
     metrics: dict[str, Any]
     page: Page
@@ -33,11 +33,11 @@ class Alignment(Shown):
 
 
 def align(labels: Labels, votes: Votes, utterances: Utterances, settings: AlignSettings | None = None) -> Alignment:
-    """How labels and proxies agree with human votes, on held-out votes where there are any.
+    """Report the agreement of labels and proxies with human votes, scored on held-out votes if there are any.
 
     Held-out votes are only scored against; the rivals shown beside the labels are fitted to the other votes, counted
-    as the labels say that fuse counted them: secondary and consensus labels, and columns that may steer the gate.
-    Labels that rest on more human votes than are left to the fit have seen the held-out ones, and are refused.
+    as fuse counted them according to the labels: secondary and consensus labels, and gate columns.
+    Labels that use more human votes than are left to the fit have used held-out ones, and are refused.
     """
     from alm_proxies.compare.examples import examples
     from alm_proxies.compare.leaks import refuse_seen
@@ -72,7 +72,7 @@ def align(labels: Labels, votes: Votes, utterances: Utterances, settings: AlignS
 
 
 def _exchanged(votes: Votes, utterances: Utterances, counting: Counting) -> list[Finding]:
-    """What the exchange test finds of every proxy, where utterances have votes of the fit and held-out ones."""
+    """Findings of the exchange test for every proxy, if utterances have both votes of the fit and held-out ones."""
     from alm_proxies.measures.exchange import exchange_of
 
     fix = "Give votes of a model that was trained without the utterance's speaker, or leave the proxy out."
@@ -86,22 +86,18 @@ def _exchanged(votes: Votes, utterances: Utterances, counting: Counting) -> list
 
 
 def _counting(labels: Labels, utterances: Utterances) -> tuple[Counting, list[Finding]]:
-    """How the rivals are to count the votes, and what of it is not known or not at hand."""
+    """How the rivals count the votes, with findings on what is unknown or missing."""
     counting = counting_of(labels.about)
     if counting is None:
-        message = (
-            "the labels do not say how the votes behind them were counted: their rivals count primary labels alone"
-        )
-        fix = "Labels that fuse wrote say it; fuse the votes again if yours were fused by an earlier version."
+        message = "the labels do not state how their votes were counted, so the rivals count primary labels only"
+        fix = "Labels written by fuse state it; fuse the votes again if yours are from an earlier version."
         return Counting(), [Finding("align", "counting_not_known", message, fix)]
     frame = utterances.frame
     there = tuple(name for name in counting.columns if name in frame.columns and frame[name].dtype.is_numeric())
     lacking = [name for name in counting.columns if name not in there]
     if not lacking:
         return counting, []
-    message = (
-        f"the labels were fused with the column {lacking[0]!r}, which these utterances lack: their rivals do without"
-    )
-    fix = "Give the utterances file that fuse was given."
+    message = f"the labels were fused with the column {lacking[0]!r}, which these utterances lack: rivals do not use it"
+    fix = "Give the utterances file that fuse used."
     found = Finding("align", "column_lacking", message, fix, count=len(lacking))
     return counting.model_copy(update={"columns": there}), [found]

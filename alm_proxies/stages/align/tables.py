@@ -16,11 +16,13 @@ from alm_proxies.report.drawing import number
 from alm_proxies.report.page import Cell, Column, Table
 from alm_proxies.stages.align.results import Results
 
-_PROXY_WORTH = "Mean concentration_gain of the labels: what the proxies add to the concentration, nothing held out."
+_PROXY_WORTH = (
+    "Mean concentration_gain of the labels: what the proxies add to the concentration, without held-out votes."
+)
 
 
 def worth_table(learned: Learning) -> Table:
-    """What the proxies were worth, overall and by agreement of the human votes, beside what the labels say of it."""
+    """The worth of the proxies, overall and by agreement of the human votes, with the concentration_gain."""
     rows: list[list[Cell]] = []
     beyond = learned.at[-1] - learned.given
     for name, worth in learned.worth.items():
@@ -31,12 +33,12 @@ def worth_table(learned: Learning) -> Table:
     columns = [
         Column("Human votes"),
         Column("Utterances"),
-        Column("Worth", 1, "Human votes that do as well without proxies, read off the curve."),
+        Column("Worth", 1, "Human votes that are as good without proxies, from the curve."),
         Column("Low"),
         Column("High"),
         Column("Proxy worth", 1, _PROXY_WORTH),
     ]
-    caption = f"Worth of an utterance's proxies in human votes, beside the {learned.given} given"
+    caption = f"Worth of an utterance's proxies in human votes, in addition to the {learned.given} given"
     return Table.of(columns, rows, caption)
 
 
@@ -47,7 +49,7 @@ def _votes(value: float, beyond: int) -> str:
 def group_table(results: Results, groups: Sequence[str]) -> Table | None:
     """Every group: agreement of humans with humans and with proxies, the gain, the concentration_gain of its labels.
 
-    None without proxies: there is nothing to tell beyond the scores.
+    None without proxies, when the scores are all there is.
     """
     if not results.has_proxies:
         return None
@@ -57,8 +59,8 @@ def group_table(results: Results, groups: Sequence[str]) -> Table | None:
         for value in sorted({str(word) for word in material.groups[title]}):
             members = material.groups[title] == value
             equal = results.equal_within.get(title, {}).get(value)
-            made = results.scores.within.get(title, {}).get(value) if results.scores else None
-            by_name = {score.method: score for score in made or ()}
+            scores = results.scores.within.get(title, {}).get(value) if results.scores else None
+            by_name = {score.method: score for score in scores or ()}
             gain = by_name[FUSED].gain if FUSED in by_name else None
             rows.append(
                 [
@@ -73,8 +75,8 @@ def group_table(results: Results, groups: Sequence[str]) -> Table | None:
     columns = [
         Column("Group"),
         Column("Utterances"),
-        Column("Two humans agree", 2, "The chance that two human votes agree."),
-        Column("Human and proxy agree", 2, "The chance that a human and a proxy vote agree."),
+        Column("Two humans agree", 2, "The probability that two human votes agree."),
+        Column("Human and proxy agree", 2, "The probability that a human and a proxy vote agree."),
     ]
     if results.scores:
         hint = "Paired on the same held-out votes; below zero is better."
@@ -85,7 +87,7 @@ def group_table(results: Results, groups: Sequence[str]) -> Table | None:
 
 
 def shares_table(results: Results) -> Table:
-    """Every label's share among human and proxy votes, and how both vary together over utterances: behind its chart."""
+    """Every label's share among human and proxy votes, and their correlation over utterances."""
     rows: list[list[Cell]] = [
         [row.label, row.human, row.proxy, row.difference, row.correlation] for row in results.shares
     ]
@@ -93,32 +95,32 @@ def shares_table(results: Results) -> Table:
     return Table.of(["Label", "Human", "Proxy", "Proxy − human", together], rows)
 
 
-def corpus_shares_table(found: ClassShares, labels: Sequence[str]) -> Table:
-    """How common each label is in the whole corpus, by human votes alone and with the proxies' help."""
+def corpus_shares_table(shares: ClassShares, labels: Sequence[str]) -> Table:
+    """The label shares in the whole corpus, from human votes alone and with proxies."""
     rows: list[list[Cell]] = [
         [
             label,
-            Interval(found.human_share[j], found.human_low[j], found.human_high[j]),
-            Interval(found.share[j], found.low[j], found.high[j]),
-            found.proxy_weight[j],
+            Interval(shares.human_share[j], shares.human_low[j], shares.human_high[j]),
+            Interval(shares.share[j], shares.low[j], shares.high[j]),
+            shares.proxy_weight[j],
         ]
         for j, label in enumerate(labels)
     ]
-    hint = "Prediction-powered inference: right whatever the proxies say, narrower where they are good."
-    weight = Column("Weight of the proxies", 2, "0 to 1, tuned to make the interval narrowest.")
+    hint = "Prediction-powered inference: unbiased for any proxies, narrower with good ones."
+    weight = Column("Weight of the proxies", 2, "0 to 1, tuned for the narrowest interval.")
     columns = [Column("Label"), Column("Human votes alone"), Column("With proxies (PPI++)", 3, hint), weight]
     caption = (
-        f"Shares of the labels in the corpus: {found.with_human:,} utterances with human votes, "
-        f"{found.without_human:,} with proxy votes only"
+        f"Shares of the labels in the corpus: {shares.with_human:,} utterances with human votes, "
+        f"{shares.without_human:,} with proxy votes only"
     )
     return Table.of(columns, rows, caption)
 
 
 def agreement_table(equal: EqualVotes) -> Table:
-    """Human with human and human with proxy, by each measure."""
+    """Agreement of humans with humans and of humans with proxies, by each measure."""
     names = {
         "JSD (base 2)": equal.jsd_base2,
-        "chance that two votes agree": equal.agreement,
+        "probability that two votes agree": equal.agreement,
         "agreement beyond chance": equal.kappa,
     }
     rows: list[list[Cell]] = [
@@ -129,38 +131,45 @@ def agreement_table(equal: EqualVotes) -> Table:
 
 
 def injected_table(measured: Mapping[str, Injected]) -> Table:
-    """How many votes of each proxy were turned by a transcript that states the answer."""
+    """The share of each proxy's votes that a transcript with an injected answer changed."""
     rows: list[list[Cell]] = [
-        [name, _between(one), one.by_chance, one.votes, one.utterances] for name, one in measured.items()
+        [name, _between(injected), injected.by_chance, injected.votes, injected.utterances]
+        for name, injected in measured.items()
     ]
     columns = [
         Column("Proxy"),
-        Column("Turned", 2, "The share that a transcript turned which ends with: The answer is (another label)."),
-        Column("By a harmless sentence", 2, "The share turned to the same label where it ends with another sentence."),
-        Column("Votes", 0, "Votes that were not for the injected label anyway, and so could be turned."),
+        Column("Changed", 2, "Share changed by a transcript that ends with: The answer is (another label)."),
+        Column(
+            "By a harmless sentence",
+            2,
+            "Share changed to the same label by a transcript that ends with another sentence.",
+        ),
+        Column("Votes", 0, "Votes that were not for the injected label already, and so could change."),
         Column("Utterances"),
     ]
-    return Table.of(columns, rows, "The same votes asked for again, with a sentence added to the transcript")
+    return Table.of(columns, rows, "The same votes requested again, with a sentence added to the transcript")
 
 
-def _between(one: Injected) -> Cell:
-    return one.share if one.low is None or one.high is None else Interval(one.share, one.low, one.high)
+def _between(injected: Injected) -> Cell:
+    return (
+        injected.share
+        if injected.low is None or injected.high is None
+        else Interval(injected.share, injected.low, injected.high)
+    )
 
 
 def alt_test_table(tests: Sequence[AltTest]) -> Table:
-    """Whether each proxy may stand in for a human rater."""
-    verdict = {True: "yes", False: "no", None: "too few raters to say"}
+    """The alternative annotator test: whether each proxy may replace a human rater."""
+    verdict = {True: "yes", False: "no", None: "too few raters"}
     rows: list[list[Cell]] = [
         [test.annotator, verdict[test.passed], test.win_rate, test.advantage, len(test.raters), test.raters_left_out]
         for test in tests
     ]
     columns = [
         Column("Proxy"),
-        Column(
-            "May stand in for a rater", 3, "Alternative annotator test: it wins against half of the raters or more."
-        ),
-        Column("Win rate", 2, "Raters won against, Benjamini-Yekutieli at q = .05."),
-        Column("Advantage", 2, "How often the proxy is at least as near to the other humans as the rater is."),
+        Column("May replace a rater", 3, "Alternative annotator test: it wins against at least half of the raters."),
+        Column("Win rate", 2, "Share of raters won against, Benjamini-Yekutieli at q = .05."),
+        Column("Advantage", 2, "How often the proxy is at least as close to the other humans as the rater is."),
         Column("Raters tested"),
         Column("Left out", 0, "Raters with fewer than 30 utterances."),
     ]
@@ -174,5 +183,5 @@ def raters_table(tests: Sequence[AltTest]) -> Table:
         for test in tests
         for r in test.raters
     ]
-    columns = ["Proxy", "Rater", "Items", "Proxy at least as near", "Rater at least as near", "p", "Proxy"]
+    columns = ["Proxy", "Rater", "Items", "Proxy at least as close", "Rater at least as close", "p", "Proxy"]
     return Table.of(columns, rows, "Rater by rater", folded=True)

@@ -1,4 +1,4 @@
-"""How far transcripts decide the votes of proxies, in the words of the report."""
+"""The section on prompt injection: how much transcripts decide the votes of proxies."""
 
 from __future__ import annotations
 
@@ -14,48 +14,52 @@ _TITLE = "Does the transcript decide?"
 
 
 def transcripts_section(results: Results) -> Section | None:
-    """What an injected transcript does to the votes; None where no proxy is known to be given any."""
+    """The effect of injected transcripts on the votes; None if no proxy is known to see transcripts."""
     measured = {name: card.injected for name, card in results.cards.items() if card is not None and card.injected}
     if not measured and not any(_is_told(card) for card in results.cards.values()):
         return None
     lead = "A sentence added to the transcript could dictate a proxy's answer."
     if measured:
-        turned = listed([_turned(name, one) for name, one in measured.items()])
-        lead = f"A sentence added to the transcript that names another label as the answer turns {turned}."
+        turned = listed([_turned(name, injected) for name, injected in measured.items()])
+        lead = f"A sentence added to the transcript that names another label as the answer changes {turned}."
     table: list[Block] = [injected_table(measured)] if measured else []
     return Section(_TITLE, lead, (*table, *(Text(words) for words in not_measured(results))))
 
 
 def not_measured(results: Results) -> list[str]:
-    """Of which proxies it is not measured how far transcripts decide their votes, and why."""
+    """Sentences on proxies for which the effect of transcripts is not measured, with the reason."""
     others = {name: card for name, card in results.cards.items() if card is None or card.injected is None}
     deaf = [name for name, card in others.items() if _is_told(card) is False]
     left = [name for name, card in others.items() if _is_told(card)]
     unknown = [name for name, card in others.items() if _is_told(card) is None]
-    said = []
+    sentences = []
     if left and results.has_transcripts:
         again = "`--injection 20`, or `injection = 20` under `[annotate]`"
-        said.append(
-            f"How many votes of {listed(left)} it turns is not measured. Annotate again with {again}: votes that are "
-            "there are not asked for again."
+        sentences.append(
+            f"How many votes of {listed(left)} it changes is not measured. Annotate again with {again}: existing votes "
+            "are not requested again."
         )
     elif left:
-        said.append(f"No utterance has a transcript that {listed(left)} could be given.")
+        sentences.append(f"No utterance has a transcript that {listed(left)} could see.")
     if deaf:
-        said.append(f"{listed(deaf)} {_is(deaf)} given no transcripts, so injection cannot affect {_it(deaf)}.")
+        sentences.append(f"{listed(deaf)} {_is(deaf)} not shown transcripts, so injection cannot affect {_it(deaf)}.")
     if unknown:
-        said.append(f"Whether {listed(unknown)} {_is(unknown)} given transcripts is not known.")
-    return said
+        sentences.append(f"Whether {listed(unknown)} {_is(unknown)} shown transcripts is not known.")
+    return sentences
 
 
 def _is_told(card: AnnotatorCard | None) -> bool | None:
     return None if card is None or card.context is None else "transcript" in card.context
 
 
-def _turned(name: str, one: Injected) -> str:
-    ends = "" if one.low is None or one.high is None else f" ({_percent(one.low)} to {_percent(one.high)})"
-    votes = f"{_percent(one.share)} %{ends} of the votes of {name} that it could turn"
-    return f"{votes}, against {_percent(one.by_chance)} % by a harmless sentence"
+def _turned(name: str, injected: Injected) -> str:
+    ends = (
+        ""
+        if injected.low is None or injected.high is None
+        else f" ({_percent(injected.low)} to {_percent(injected.high)})"
+    )
+    votes = f"{_percent(injected.share)} %{ends} of the votes of {name} that it could change"
+    return f"{votes}, against {_percent(injected.by_chance)} % by a harmless sentence"
 
 
 def _percent(share: float) -> str:

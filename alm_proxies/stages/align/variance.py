@@ -1,4 +1,4 @@
-"""Where the proxies' disagreement comes from: the utterance itself, or model, prompt, temperature, order and chance."""
+"""Variance components of proxy votes: utterance, model, prompt, temperature, label order and chance."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Cell = Mapping[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Component:
-    """The share of the proxies' variance that a factor makes, with its interval by speaker."""
+    """The share of the proxies' variance due to a factor, with its interval over speakers."""
 
     name: str
     share: Interval
@@ -33,7 +33,7 @@ class Component:
 
 @dataclass(frozen=True, slots=True)
 class Variance:
-    """Components in the order of the factors; `total` is the chance that two proxy votes of two utterances differ."""
+    """Components in the order of the factors; `total` = P(two proxy votes of two utterances differ)."""
 
     components: tuple[Component, ...]
     total: float
@@ -81,24 +81,24 @@ def variance(
     overall = float(_totals(table.sum(0, keepdims=True), total.shape[2])[0])
     if overall <= 0:
         return None
-    found = [Component(piece, share(place)) for place, piece in enumerate(pieces)]
-    return Variance(tuple(found), overall, int(enough.sum()), tuple(findings))
+    components = [Component(piece, share(place)) for place, piece in enumerate(pieces)]
+    return Variance(tuple(components), overall, int(enough.sum()), tuple(findings))
 
 
 def cells_for(about: About) -> dict[str, list[Cell]]:
-    """What each cell of each annotator was, from the annotators' cards; an annotator without one is a cell."""
+    """The factors of each cell of each annotator, from its card; an annotator without a card is one cell."""
     cards = about.annotators
-    made: dict[str, list[Cell]] = {}
+    cells_by_name: dict[str, list[Cell]] = {}
     for name, card in cards.items():
         head = {"model": card.model or name, "prompt": card.prompt or "", "elicitation": card.elicit}
         cross = card.cross or {}
         orders = label_orders(len(about.taxonomy), _count(cross.get("label_orders")))
         cells = cells_of(_values(cross.get("temperature")) or (1.0,), _values(cross.get("focus")), orders)
-        made[name] = [
+        cells_by_name[name] = [
             {**head, "temperature": f"{cell.temperature:g}", "focus": cell.focus or "", "label order": str(cell.order)}
             for cell in cells
         ]
-    return made
+    return cells_by_name
 
 
 def _values(value: object) -> tuple[Any, ...]:
@@ -112,7 +112,7 @@ def _count(value: object) -> int:
 def _states(
     names: Sequence[str], cells: Mapping[str, Sequence[Cell]]
 ) -> tuple[list[dict[str, str]], NDArray[np.int64], list[str]]:
-    """Every annotator's cells, whose they are, and the factors that vary among them."""
+    """The cells of all annotators, with their annotator, and the factors that vary among them."""
     of = [[dict(cell) for cell in cells.get(name) or ({"model": name},)] for name in names]
     states = [state for some in of for state in some]
     owners = np.repeat(np.arange(len(names)), [len(some) for some in of])
@@ -128,7 +128,7 @@ def _differ(states: Sequence[Cell], factor: str) -> NDArray[np.bool_]:
 
 
 def _merged(states: Sequence[Cell], factors: Sequence[str]) -> tuple[list[tuple[str, ...]], list[Finding]]:
-    """Factors that always differ together, merged into one because their effects cannot be separated."""
+    """Merge factors that always change together, because their effects cannot be separated."""
     merged: list[tuple[str, ...]] = []
     for factor in factors:
         differs = _differ(states, factor)
@@ -148,7 +148,7 @@ def _merged(states: Sequence[Cell], factors: Sequence[str]) -> tuple[list[tuple[
 def _patterns(
     states: Sequence[Cell], owners: NDArray[np.int64], merged: Sequence[tuple[str, ...]]
 ) -> list[tuple[tuple[float, ...], Array]]:
-    """Each kind of pair of cells: its row of the design (chance by annotator, then factors), and which pairs are so."""
+    """Each type of cell pair: its row of the design (chance by annotator, then factors), and a mask of its pairs."""
     differs = [_differ(states, factor[0]) for factor in merged]
     masks: dict[tuple[float, ...], Array] = {}
     for c, d in [*((c, c) for c in range(len(states))), *combinations(range(len(states)), 2)]:
@@ -159,7 +159,7 @@ def _patterns(
 
 
 def _sums(ballots: Ballots, cell: NDArray[np.int64], cells: int) -> tuple[Array, Array, Array]:
-    """How many votes, their sum and the sum of their squared lengths, utterances x cells."""
+    """The number of votes, their sum and the sum of their squared lengths, utterances x cells."""
     shape = (ballots.utterances, cells)
     number, squares = np.zeros(shape), np.zeros(shape)
     total = np.zeros((*shape, ballots.vectors.shape[1]))

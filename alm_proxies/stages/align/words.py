@@ -1,4 +1,4 @@
-"""The report in words: the headline, the summary and the key figures."""
+"""The headline, the summary and the key figures of the report."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from alm_proxies.stages.align.results import Results
 
 _WHERE = {
     AGREEMENT: {
-        "none": "where no human voted",
-        "one vote": "where one human voted",
+        "none": "without human votes",
+        "one vote": "with one human vote",
         "all agree": "where the human votes all agree",
         "a majority": "where most human votes agree",
         "no majority": "where no label has a majority of the human votes",
@@ -36,16 +36,16 @@ _RIVALS = {
 _METHODS = {ALONE: "gated", PLAIN: "human", WEIGHTED: "weighted", POOL: "pool"}
 """The method of fuse that gives the labels of a rival."""
 _NAMED = 3
-"""No more strata than these are named in the headline where no gain can be shown; harm is always named."""
+"""Maximum number of strata without a significant gain named in the headline; harm is always named."""
 HOLD_OUT = (
-    "No human vote was held out, so nothing here can show whether the fused labels are right. Read the corpus again "
+    "No human vote was held out, so this report cannot show whether the fused labels are right. Read the corpus again "
     "with some votes held out (`--hold-out`, or `[hold_out]` in a pipeline file), fuse what is left and align again: "
-    "then this report compares fused labels, human votes alone, weights and pooling on votes that none of them saw."
+    "then this report compares fused labels, human votes alone, weights and pooling on votes that none of them used."
 )
 
 
 def where(stratum: str, values: Sequence[str]) -> str:
-    """Values of one stratification as a clause: "where the human votes all agree", "where fear or sad is likeliest"."""
+    """Values of one stratification as a clause: "where the human votes all agree"."""
     if stratum == LABEL:
         return f"where {listed(values, 'or')} is the most likely label"
     if stratum == AMBIGUITY:
@@ -54,7 +54,7 @@ def where(stratum: str, values: Sequence[str]) -> str:
 
 
 def span(interval: Interval, digits: int = 3) -> str:
-    """An interval in words: "-0.055 (-0.064 to -0.047)"."""
+    """An interval as text: "-0.055 (-0.064 to -0.047)"."""
     if math.isnan(interval.low):
         return number(interval.estimate, digits)
     low, high = number(interval.low, digits), number(interval.high, digits)
@@ -62,7 +62,7 @@ def span(interval: Interval, digits: int = 3) -> str:
 
 
 def worth_words(learned: Learning, stratum: str = "all") -> str:
-    """What the proxies were worth, "2.3 human votes" or "more than 3 human votes", without the interval."""
+    """The worth of the proxies as text: "2.3 human votes" or "more than 3 human votes", without the interval."""
     votes = learned.votes(stratum)[0]
     beyond = learned.at[-1] - learned.given
     if not math.isfinite(votes):
@@ -71,46 +71,46 @@ def worth_words(learned: Learning, stratum: str = "all") -> str:
 
 
 def both_worths(learned: Learning) -> str:
-    """The worth on held-out votes beside the labels' own concentration_gain, and why they differ."""
+    """The worth on held-out votes compared with the labels' own concentration_gain, and why they differ."""
     own, rise = learned.concentration_gain["all"], learned.strength_per_vote
     sentences = (
-        f"On held-out votes the proxies did the work of {worth_words(learned)} ({_range(learned)}). The labels' own "
+        f"On held-out votes the proxies were worth {worth_words(learned)} ({_range(learned)}). The labels' own "
         f"`concentration_gain`, {number(own, 1)} on average, is another measure: how much the proxies add to the "
-        "concentration, and no vote was held out for it. Where the curve is flat a small change in log loss is worth "
-        "many votes: the log loss is the steadier figure."
+        "concentration, without held-out votes. Where the curve is flat, a small change in log loss is worth many "
+        "votes: the log loss is the more stable measure."
     )
     if rise > 0:
         sentences += (
-            f" One more human vote adds {number(rise, 1)} to the concentration, not 1, so {number(own, 1)} stand for "
+            f" One more human vote adds {number(rise, 1)} to the concentration, not 1, so {number(own, 1)} equal "
             f"{number(own / rise, 1)} human votes."
         )
     if len(learned.worth) > 2:
         sentences += (
-            " Strata rank differently in votes than in log loss: where one more human vote changes little, a small "
+            " Strata rank differently by votes than by log loss: where one more human vote changes little, a small "
             "gain in log loss is worth many votes."
         )
     return f"{sentences} Where the measures differ, rely on the held-out votes."
 
 
-def corpus_shares_words(found: ClassShares | None) -> str:
-    """What proxies do for the shares of the labels in the corpus."""
-    if found is None:
+def corpus_shares_words(shares: ClassShares | None) -> str:
+    """The effect of proxies on the label shares in the corpus."""
+    if shares is None:
         return (
             "Proxies can narrow the intervals of the labels' shares in the whole corpus (PPI++) where other utterances "
-            "have proxy votes only. Too few have here: the weight of the proxies is 0, and the human votes stand alone."
+            "have proxy votes only. Here too few have: the weight of the proxies is 0, and only human votes count."
         )
-    alone = np.subtract(found.human_high, found.human_low)
-    narrower = 100 * (1 - float(np.subtract(found.high, found.low).sum() / alone.sum()))
+    alone = np.subtract(shares.human_high, shares.human_low)
+    narrower = 100 * (1 - float(np.subtract(shares.high, shares.low).sum() / alone.sum()))
     change = f"narrower by {number(narrower, 0)} %" if narrower > 0.5 else "no narrower"
     return (
         f"In the whole corpus proxies make the intervals of the labels' shares {change} (PPI++, mean weight of the "
-        f"proxies {number(float(np.mean(found.proxy_weight)), 2)}). This holds whatever the proxies say, if the "
+        f"proxies {number(float(np.mean(shares.proxy_weight)), 2)}). This holds for any proxies, if the "
         "utterances with human votes are like those without."
     )
 
 
 def headline(results: Results) -> str:
-    """What the proxies were worth, where they helped and where not, and which rival is better, in a few sentences."""
+    """The verdict in a few sentences: the worth of the proxies, where they helped, and which rival is better."""
     best = _better_rival(results)
     return (
         f"{_verdict(results)} {_RIVALS[best]} held-out votes better than these labels." if best else _verdict(results)
@@ -120,13 +120,13 @@ def headline(results: Results) -> str:
 def _verdict(results: Results) -> str:
     if not results.has_proxies:
         if results.people is None:
-            return "No proxy voted here: this report is of the human votes alone."
-        return f"No proxy voted here. {verdict(results.people)}"
+            return "No proxy voted: this report covers the human votes only."
+        return f"No proxy voted. {verdict(results.people)}"
     if results.scores is None:
         added = number(float(results.material.concentration_gain.mean()), 1)
         return (
             f"The proxies of an utterance add {added} to the concentration of its label; "
-            "no votes were held out, so their worth is not known."
+            "no votes were held out, so their worth is unknown."
         )
     gain = _gain(results.scores.of(FUSED))
     if not results.uses_proxies:
@@ -134,12 +134,12 @@ def _verdict(results: Results) -> str:
     if gain.high < 0:
         return f"{_lowered(results.scores)} {_where_they_helped(results)}"
     if gain.low > 0:
-        return "The proxies did harm: human votes alone predict held-out votes better than the fused labels do."
-    return "The proxies made no difference that these held-out votes can show."
+        return "The proxies made the labels worse: human votes alone predict held-out votes better."
+    return "The proxies made no significant difference on these held-out votes."
 
 
 def _lowered(scores: Comparison) -> str:
-    """By how much the proxies lower the log loss, and what becomes of the JSD."""
+    """By how much the proxies lower the log loss, and how the JSD changes."""
     gain = _gain(scores.of(FUSED))
     jsd = scores.paired(FUSED, ALONE, "jsd_base2").difference
     before, after = (number(scores.of(name).jsd.estimate) for name in (ALONE, FUSED))
@@ -149,11 +149,11 @@ def _lowered(scores: Comparison) -> str:
         apart = f"but raise the JSD from {before} to {after}"
     else:
         apart = f"with no significant change of the JSD ({before} and {after})"
-    return f"The proxies lower the log loss of held-out votes by {number(-gain.estimate)} nats a vote {apart}."
+    return f"The proxies lower the log loss of held-out votes by {number(-gain.estimate)} nats per vote {apart}."
 
 
 def _better_rival(results: Results) -> str | None:
-    """The rival with the lowest log loss of those that are better than the fused labels beyond their interval."""
+    """The rival with the lowest log loss among those significantly better than the fused labels."""
     scores = results.scores
     if scores is None:
         return None
@@ -162,7 +162,7 @@ def _better_rival(results: Results) -> str | None:
 
 
 def _rival_words(results: Results) -> str:
-    """How much better the rival is, and what to tell fuse to get it; empty where none is better."""
+    """By how much the best rival is better, and how to use it; empty if none is better."""
     best, scores = _better_rival(results), results.scores
     if best is None or scores is None:
         return ""
@@ -170,12 +170,12 @@ def _rival_words(results: Results) -> str:
     proxies = " without the proxies" if best == ALONE and results.has_proxies else ""
     return (
         f"{_RIVALS[best]} held-out votes better: a log loss of {losses[0]} against {losses[1]}, a difference of "
-        f"{span(scores.against(FUSED)[best])}. To get it, fuse with `--method {_METHODS[best]}`{proxies}."
+        f"{span(scores.against(FUSED)[best])}. To use it, fuse with `--method {_METHODS[best]}`{proxies}."
     )
 
 
 def summary(results: Results) -> str:
-    """The figures behind the headline."""
+    """The evidence behind the headline."""
     material = results.material
     people = f"{len(material.human.rows):,} human votes of the fit"
     counts = [f"{len(material):,} utterances with {people}"]
@@ -192,9 +192,9 @@ def summary(results: Results) -> str:
         parts[0] += f" {_scored(results)}"
         parts += [words] if (words := _rival_words(results)) else []
     elif not results.has_held_out:
-        parts.append("No human vote was held out, so nothing here can show whether the fused labels are right.")
+        parts.append("No human vote was held out, so this report cannot show whether the fused labels are right.")
     else:
-        parts.append("The votes of the fit hold no human vote, so no rival can be fitted to compare with.")
+        parts.append("There are no human votes in the fit, so no rival can be fitted.")
     if not results.has_proxies and results.people is not None:
         parts.append(grounds(results.people))
     return "\n\n".join(part for part in parts if part)
@@ -202,41 +202,41 @@ def summary(results: Results) -> str:
 
 def figures(results: Results) -> tuple[Figure, ...]:
     """The key figures."""
-    made = []
+    tiles = []
     learned = results.learning
     if results.scores is not None:
         fused, other, name = _beside(results, results.scores)
         if results.uses_proxies:
             gain = _gain(fused)
             ends = f"{number(gain.low)} to {number(gain.high)}, over {fused.utterances:,} utterances"
-            made.append(Figure(number(gain.estimate), "nats a held-out vote against human votes alone", ends))
+            tiles.append(Figure(number(gain.estimate), "nats per held-out vote, against human votes alone", ends))
         else:
             beside = f"{number(other.nll.estimate)} for {name}"
-            made.append(Figure(number(fused.nll.estimate), "nats: log loss a held-out vote", beside))
+            tiles.append(Figure(number(fused.nll.estimate), "nats: log loss per held-out vote", beside))
         beside = f"{number(other.jsd.estimate)} for {name}"
-        made.append(Figure(number(fused.jsd.estimate), "JSD to held-out votes (base 2)", beside))
+        tiles.append(Figure(number(fused.jsd.estimate), "JSD to held-out votes (base 2)", beside))
     if learned is not None and learned.worth and results.uses_proxies:
         beside = f"{_range(learned)}, over {learned.utterances:,} utterances and {learned.draws} draws; "
-        beside += f"concentration_gain says {number(learned.concentration_gain['all'], 1)}"
-        made.append(Figure(_short_worth(learned), "human votes: the worth of an utterance's proxies", beside))
+        beside += f"concentration_gain is {number(learned.concentration_gain['all'], 1)}"
+        tiles.append(Figure(_short_worth(learned), "human votes: the worth of an utterance's proxies", beside))
     if results.equal is not None:
         pair = results.equal.agreement
         beside = f"two humans: {100 * pair.human_human.estimate:.0f} %"
-        made.append(Figure(f"{100 * pair.human_proxy.estimate:.0f} %", "a human and a proxy vote agree", beside))
+        tiles.append(Figure(f"{100 * pair.human_proxy.estimate:.0f} %", "a human and a proxy vote agree", beside))
     curve = results.curves.get("all proxies") if _may_help(results) else None
     if curve is not None and curve.fit is not None and curve.fit.saturation is not None:
         name = "proxy vote" if curve.fit.saturation == 1 else "proxy votes"
-        made.append(Figure(str(curve.fit.saturation), f"{name} do nine tenths of what more can do", "fitted"))
-    return tuple(made)
+        tiles.append(Figure(str(curve.fit.saturation), f"{name} reach 90 % of the possible gain", "fitted"))
+    return tuple(tiles)
 
 
 def _may_help(results: Results) -> bool:
-    """Whether the labels rest on proxies that held-out votes do not show to be worth nothing."""
+    """Whether the labels use proxies, unless held-out votes show that they are worth nothing."""
     return results.uses_proxies and (results.scores is None or _gain(results.scores.of(FUSED)).high < 0)
 
 
 def _beside(results: Results, scores: Comparison) -> tuple[Score, Score, str]:
-    """The fused labels' score and the one to hold it against: plain shares where no proxy counted."""
+    """The fused labels' score and the one to compare with: plain shares if no proxy counted."""
     other, name = (ALONE, "human votes alone") if results.uses_proxies else (PLAIN, "plain shares of the votes")
     return scores.of(FUSED), scores.of(other), name
 
@@ -256,15 +256,17 @@ def _against(gain: Interval) -> str:
 
 
 def _where_they_helped(results: Results) -> str:
-    """The stratum where the log loss fell most, if any is clear; where it rose; where the change is not significant."""
+    """The stratum where the log loss fell most, if there is one; where it rose; where the change is not significant."""
     inside = results.scores.within if results.scores else {}
     gains = {
-        stratum: {value: _gain(next(s for s in made if s.method == FUSED)) for value, made in inside[stratum].items()}
+        stratum: {
+            value: _gain(next(s for s in scores if s.method == FUSED)) for value, scores in inside[stratum].items()
+        }
         for stratum in OBSERVABLE
         if len(inside.get(stratum, {})) > 1
     }
     if not gains:
-        return "With them held-out votes are predicted better than by human votes alone."
+        return "They improve on human votes alone."
     best = _clearly_best(gains)
     most = f"The log loss of held-out votes fell most {best}" if best else ""
     harmed = [(name, [v for v, gain in values.items() if gain.low > 0]) for name, values in gains.items()]
@@ -285,7 +287,7 @@ def _where_they_helped(results: Results) -> str:
 
 
 def _clearly_best(gains: Mapping[str, Mapping[str, Interval]]) -> str:
-    """The stratum of the first stratification whose interval lies below all the others'; empty where none does."""
+    """The stratum of the first stratification whose interval is below all the others; empty if there is none."""
     stratum, values = next(iter(gains.items()))
     best = min(values, key=lambda value: values[value].estimate)
     others = [gain.low for value, gain in values.items() if value != best]
@@ -300,7 +302,7 @@ def _scored(results: Results) -> str:
     change = 100 * (fused.jsd.estimate / other.jsd.estimate - 1)
     return (
         f"On the held-out votes of {fused.utterances:,} utterances the fused labels reach a log loss of "
-        f"{number(fused.nll.estimate)} nats a vote, "
+        f"{number(fused.nll.estimate)} nats per vote, "
         f"{name} {number(other.nll.estimate)}{apart}. Their JSD (base 2) is "
         f"{number(fused.jsd.estimate)} against {number(other.jsd.estimate)}, {number(change, 0)} %."
     )
@@ -315,4 +317,4 @@ def _range(learned: Learning) -> str:
     _, low, high = learned.votes()
     upper = number(high, 1) if math.isfinite(high) else f"> {learned.at[-1] - learned.given}"
     lower = number(low, 1) if math.isfinite(low) else f"> {learned.at[-1] - learned.given}"
-    return f"{lower} to {upper}, beside {learned.given} given"
+    return f"{lower} to {upper}, in addition to {learned.given} given"

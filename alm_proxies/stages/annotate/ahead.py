@@ -1,4 +1,4 @@
-"""What can be known of annotate before it runs: which votes would be asked for, at what price, and what is missing."""
+"""The forecast of annotate before it runs: planned votes, price, and missing requirements."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _PACKAGES = {"transformers": ("transformers", "local"), "vllm": ("vllm", "vllm")
 
 
 def inputs_of(ahead: Ahead) -> dict[str, str]:
-    """The annotators of the panel, each by what decides its votes and by how many they are."""
+    """The annotators of the panel, each by the digest of its settings and its number of votes."""
     panel = [annotator.ready(ahead.labels, ahead.settings.votes) for annotator in read_panel(ahead.settings)]
     inputs = {f"annotator {one.name}": digest_of([one.name, one.digest]) for one in panel}
     inputs |= {f"the number of votes of {one.name}": str(one.votes) for one in panel}
@@ -40,7 +40,7 @@ def inputs_of(ahead: Ahead) -> dict[str, str]:
 
 
 def foresee(ahead: Ahead) -> Foreseen:
-    """The votes that each annotator would be asked for and their price, and what a run would stop at."""
+    """The planned votes of each annotator with their price, and problems that would stop a run."""
     settings: AnnotateSettings = ahead.settings
     facts: list[str] = []
     warnings: list[str] = []
@@ -78,7 +78,7 @@ def foresee(ahead: Ahead) -> Foreseen:
             facts.append(f"{ready.name}: {ready.model_name}, {ready.votes} votes in {len(ready.cells)} cells")
             card = cards.get(ready.name)
             if card is not None and card.digest == ready.digest and card.injected is not None:
-                facts.append(f"{ready.name}: the run before measured that {card.injected}")
+                facts.append(f"{ready.name}: an earlier run measured that {card.injected}")
             if utterances is None:
                 known = int(ahead.count("utterances", "utterances"))
                 count = (min(known, settings.limit) if settings.limit else known) * ready.votes
@@ -107,17 +107,17 @@ def foresee(ahead: Ahead) -> Foreseen:
 
 
 def _utterances(ahead: Ahead) -> Utterances | None:
-    """The utterances as they will be read, or as they were made by a run before; None where nobody knows them yet."""
+    """The utterances as they will be read, or from an earlier run; None if they are not known yet."""
     table: Utterances | None = ahead.table("utterances")
     written = ahead.inputs["utterances"][0]
     if table is None and written.exists():
-        made = Utterances.read(written)
-        return made if len(made) == ahead.count("utterances", "utterances") else None
+        written_ = Utterances.read(written)
+        return written_ if len(written_) == ahead.count("utterances", "utterances") else None
     return table
 
 
 def _ledger(ahead: Ahead, stack: ExitStack, problems: list[str]) -> Ledger | None:
-    """The ledger of earlier runs, to read; None where there is none."""
+    """The ledger of earlier runs, read only; None if there is none."""
     path = ledger_at(ahead.folder, shard_of(ahead.settings.shard))
     if not path.exists():
         return None
@@ -137,12 +137,14 @@ def _refuse_egress(annotator: Annotator, utterances: Utterances, settings: Annot
 def _injected(
     annotator: Annotator, frame: pl.DataFrame, settings: AnnotateSettings, ledger: Ledger | None, facts: list[str]
 ) -> float:
-    """What asking with injected transcripts should still cost."""
+    """The expected cost of the votes with injected transcripts."""
     if not is_told_transcripts(annotator):
         return 0.0
     twice = to_be_injected(frame, settings.injection, shard_of(settings.shard))
     if twice.height:
-        fact = f"{annotator.name}: {twice.height} utterances twice more, to see what an injected transcript turns"
+        fact = (
+            f"{annotator.name}: {twice.height} utterances twice more, to measure the effect of an injected transcript"
+        )
         facts.append(fact)
     planned, cast, failed = ledger.injected_so_far() if ledger is not None else (0, 0, 0)
     left = 1.0 - (cast - failed) / planned if planned else 1.0
@@ -150,12 +152,12 @@ def _injected(
 
 
 def _ask(foreseen: Foreseen, ahead: Ahead) -> Foreseen:
-    """Asks each annotator about a few utterances and measures how far an injected transcript decides its votes."""
+    """Ask each annotator about a few utterances and measure how much an injected transcript decides its votes."""
     facts, problems = list(foreseen.facts), list(foreseen.problems)
     utterances: Utterances | None = ahead.table("utterances")
     written = ahead.inputs["utterances"][0]
     if utterances is None and not written.exists():
-        facts.append("no utterance can be asked about before the synthetic corpus is made: run it first")
+        facts.append("no utterance can be requested before the synthetic corpus exists: run the pipeline first")
         return replace(foreseen, facts=tuple(facts))
     spoken = utterances if utterances is not None else Utterances.read(written)
     spoken = Utterances(spoken.frame, spoken.about.with_(taxonomy=ahead.labels))
@@ -163,25 +165,25 @@ def _ask(foreseen: Foreseen, ahead: Ahead) -> Foreseen:
     for annotator in read_panel(ahead.settings):
         name = annotator.name
         if not is_told_transcripts(annotator):
-            facts.append(f"{name} is given no transcripts, so injection does not apply")
+            facts.append(f"the prompt of {name} shows no transcripts, so injection does not apply")
             continue
         try:
             with TemporaryDirectory(prefix="alm-proxies-") as folder:
-                made = annotate(spoken, [annotator], folder, pilot, quiet=True)
+                written_ = annotate(spoken, [annotator], folder, pilot, quiet=True)
         except AlmProxiesError as error:
             problems.append(str(error))
             continue
-        if made.interrupted:
+        if written_.interrupted:
             raise KeyboardInterrupt
-        spent = f"; asking cost {made.spent.price:.2f}" if made.spent.price else ""
-        turned = made.votes.about.annotators[name].injected
+        spent = f"; asking cost {written_.spent.price:.2f}" if written_.spent.price else ""
+        turned = written_.votes.about.annotators[name].injected
         facts.append(f"{name}: {turned or 'what an injected transcript turns could not be measured'}{spent}")
-        facts += [finding["message"] for finding in made.findings.frame.iter_rows(named=True)]
+        facts += [finding["message"] for finding in written_.findings.frame.iter_rows(named=True)]
     return replace(foreseen, facts=tuple(facts), problems=tuple(problems))
 
 
 def _unmet(annotator: Annotator) -> Iterator[str]:
-    """What an annotator needs that is not there: a package, a key in the environment, a folder with weights."""
+    """Missing requirements of an annotator: a package, a key in the environment, a folder with weights."""
     engine, serve = annotator.file.engine, annotator.serve
     module, extra = _PACKAGES.get(engine, ("", ""))
     if module and find_spec(module) is None:

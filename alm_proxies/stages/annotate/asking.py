@@ -1,4 +1,4 @@
-"""Asking: recordings decoded ahead, as many requests at once as the engine bears, every outcome acknowledged."""
+"""Asking: recordings are decoded ahead, requests run concurrently, and every outcome is recorded in the ledger."""
 
 from __future__ import annotations
 
@@ -50,15 +50,15 @@ from alm_proxies.tables import Finding, Votes
 _AHEAD = 8
 _FIXES = {
     "unauthorised": "Correct the annotator file or the key, then run the same command again.",
-    "engine_died": "Its own log says more; the same command goes on.",
-    "gone": "Start the server again, then run the same command: it asks only for the votes that are missing.",
+    "engine_died": "See its log, then run the same command again to continue.",
+    "gone": "Start the server again, then run the same command: it requests only the missing votes.",
 }
 Opener = Callable[[Annotator], Awaitable[Engine]]
 
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """One recording, opened or not: `wrong` says why not."""
+    """One recording; `wrong` is the reason if it could not be opened."""
 
     place: int
     row: Mapping[str, Any]
@@ -71,7 +71,7 @@ class Recording:
 
 @dataclass(slots=True)
 class RunState:
-    """What all groups of a run share; tallies and the reasons to have stopped go by annotator number."""
+    """The state that all groups of a run share; tallies and reasons for stopping are by annotator number."""
 
     ledger: Ledger
     recorder: Recorder
@@ -90,7 +90,7 @@ class RunState:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """How asking ended: why it stopped, for which annotators, and what was found on the way."""
+    """The result of asking: the reason if it stopped, by annotator, and findings."""
 
     halt: Halt | None = None
     stopped: Mapping[int, str] = field(default_factory=dict)
@@ -105,7 +105,7 @@ def ask_for_missing(
     engine_of: Opener,
     quiet: bool,
 ) -> Asked:
-    """Ask for the votes, and then, of the same engine, for those with an injected sentence."""
+    """Request the votes, and then, from the same engine, those with an injected sentence."""
     total = sum(plan.missing for plan in plans)
     if not total:
         return Asked()
@@ -168,7 +168,7 @@ async def _ask_group(
     engine_of: Opener,
     monitor: RunMonitor,
 ) -> None:
-    """Open the engine of a group and ask it for everything that is missing."""
+    """Open the engine of a group and request all missing votes."""
     asked = list({member.annotator.name: member.annotator for part in group for member in part}.values())
     account = LedgerAccount(state.ledger, state.budget, asked[0], state.quiet)
     pays = ACCOUNT.set(account)
@@ -199,7 +199,7 @@ async def _ask_group(
 
 
 class Group:
-    """The members that one engine serves, asked utterance by utterance."""
+    """The panel members that share an engine, asked utterance by utterance."""
 
     def __init__(
         self,
@@ -221,7 +221,7 @@ class Group:
         self._error: BaseException | None = None
 
     async def ask(self) -> None:
-        """Ask for everything that is missing, until it is there or there is a reason to stop."""
+        """Request all missing votes until they are complete or there is a reason to stop."""
         for member in self._members:
             billed = BilledEngine(self._engine, self._account, self._estimates[member.number])
             self._silence[member.number] = await scores_of_silence(member.annotator, billed)
@@ -248,8 +248,8 @@ class Group:
             estimate = self._estimates[member.number]
             if estimate.implausible:
                 answers = counted(estimate.implausible, "answer")
-                message = f"{member.annotator.name}: {answers} came with token counts that cannot be"
-                message = f"{message}; the most that is possible is booked for them"
+                message = f"{member.annotator.name}: {answers} had impossible token counts"
+                message = f"{message}; the maximum is booked for them"
                 fix = "Check the bill of the server."
                 found = Finding(STAGE, "implausible_usage", message, fix, count=estimate.implausible)
                 self._state.findings.append(found)
@@ -299,7 +299,7 @@ class Group:
             task.add_done_callback(self._running.discard)
 
     def _fitting(self, annotator: Annotator, recording: Recording) -> tuple[Audio | None, tuple[str, str] | None]:
-        """The recording as the engine takes it, or why it cannot."""
+        """The recording in the engine's format, or the reason why it cannot be used."""
         audio, longest = recording.audio, self._engine.abilities.max_audio_seconds
         if audio is None or longest is None or audio.seconds <= longest:
             return audio, recording.wrong
@@ -309,7 +309,7 @@ class Group:
         return audio, ("too_long", message)
 
     async def _may_send(self, member: PanelMember, most: float) -> bool:
-        """Whether to send a request, once what is in flight leaves enough of the budget for it at its maximum."""
+        """Whether the budget allows a request at its maximum cost; waits for requests in flight if it does not yet."""
         state = self._state
         while not (self._halted() or member.number in state.stopped):
             if state.budget.book(most):

@@ -1,4 +1,4 @@
-"""Money, counted from above: what a request can cost at most, what it is booked at, and what may still be spent."""
+"""The budget: upper bounds of a request's cost, what is booked for it, and what may still be spent."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from alm_proxies.engines.bounds import booking_of, tokens_of_prompt
 from alm_proxies.engines.engine import Abilities, OpenAIServe, Reply, Request
 
 LETTERS_A_TOKEN = 3.0
-"""Letters that a prompt token is taken for, for a price before a run."""
+"""Assumed letters per prompt token, for a price estimate before a run."""
 TOKENS_A_SECOND = 32.0
-"""Prompt tokens that a second of audio is taken for, for a price before a run."""
+"""Assumed prompt tokens per second of audio, for a price estimate before a run."""
 
 
 class Use(NamedTuple):
@@ -25,7 +25,7 @@ class Use(NamedTuple):
 
 
 class Estimate:
-    """What a request can cost at most, and what it is booked at once it has been answered.
+    """The maximum cost of a request, and the cost booked after its answer.
 
     Before it is sent, one try is booked at the bounds of `engines.bounds`; each further try that follows one which may
     be charged for is booked before it is made. What a server reports beyond these bounds is replaced by them.
@@ -38,20 +38,20 @@ class Estimate:
         self._factor: float | None = None
         self._cut = 0.0
         self.implausible = 0
-        """Tries whose token counts cannot be."""
+        """Number of tries with impossible token counts."""
 
     def most(self, request: Request) -> float:
-        """The most that one try of a request can cost."""
+        """The maximum cost of one try of a request."""
         return self.price(self.most_use(request))
 
     def most_use(self, request: Request) -> Use:
-        """The most that one try of a request can use, everything it may be cut into included."""
+        """The maximum use of one try of a request, including all its pieces."""
         booking, times = booking_of(request, self._can), self._more_pieces(request)
         answers = booking.tokens_out + booking.requests + len(request.seeds)
         return Use(times * booking.audio_seconds, times * booking.tokens_in, answers)
 
     def again(self, request: Request) -> float:
-        """The most that another try of one piece of a request can cost."""
+        """The maximum cost of another try of one piece of a request."""
         booking = booking_of(request, self._can)
         answers = booking.tokens_out + booking.requests + len(request.seeds)
         return self.price(Use(_seconds(request), self._tokens_of_one(request), answers))
@@ -81,7 +81,7 @@ class Estimate:
         return Use(reply.audio_seconds, tokens_in + silent * each, tokens_out + silent * per_try)
 
     def price(self, use: Use) -> float:
-        """What that costs."""
+        """The cost of this use."""
         return self._price.of(audio_seconds=use.audio_seconds, tokens_in=use.tokens_in, tokens_out=use.tokens_out)
 
     def _learn(self, request: Request, tokens_in: float, counted: int) -> None:
@@ -126,7 +126,7 @@ def _tokens_by_rule(request: Request) -> float:
 
 
 class Budget:
-    """What may still be spent; what is in flight is booked at its maximum, so that the limit is never exceeded."""
+    """The remaining budget; requests in flight are booked at their maximum, so that the limit is never exceeded."""
 
     def __init__(self, limit: float | None, spent: float) -> None:
         self.limit = limit
@@ -134,14 +134,14 @@ class Budget:
         self._in_flight = 0.0
 
     def book(self, most: float) -> bool:
-        """Book what something costs at most, if the limit allows it."""
+        """Book the maximum cost of something, if the limit allows it."""
         if self.limit is not None and self.spent + self._in_flight + most > self.limit + 1e-12:
             return False
         self._in_flight += most
         return True
 
     def settle(self, booked: float, paid: float) -> None:
-        """Replace what was booked by what was paid."""
+        """Replace the booked amount by the paid one."""
         self._in_flight -= booked
         self.spent += paid
 

@@ -1,7 +1,7 @@
-"""Injection: a few votes are cast again with a transcript that gives the answer, to see how many of them it turns.
+"""Prompt injection: a few votes are repeated with a transcript that gives an answer, to measure how many change.
 
 The same annotator is asked with the same seeds, once with a sentence after the transcript that gives an answer, once
-with a sentence that gives none. These votes are in the ledger under names of their own and never in the Votes table.
+with a sentence that gives none. These votes are in the ledger under separate names and never in the Votes table.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ __all__ = ["CONTROL", "TELLS", "cards_with_injections", "injection_findings", "i
 
 
 def injection_findings(ledger: Ledger) -> list[Finding]:
-    """What is missing of the votes with an injected sentence: those that failed, and those that were not cast."""
+    """Findings on missing votes with an injected sentence: failed ones, and those not cast."""
     planned, cast, failed = ledger.injected_so_far()
-    again, votes = "Run the same command again to go on.", "votes with an injected transcript"
+    again, votes = "Run the same command again to continue.", "votes with an injected transcript"
     found = []
     if failed:
         message = f"{failed} of {planned} {votes} failed and are not counted"
@@ -38,17 +38,17 @@ def injection_findings(ledger: Ledger) -> list[Finding]:
 
 
 def injections(ledger: Ledger) -> dict[str, Injected]:
-    """What became of the votes of each annotator, as far as all three of a draw exist: plain, injected and control.
+    """The effect of injection per annotator, from the draws with all three votes: plain, injected and control.
 
-    A vote for the injected label cannot be turned to it; of a vote that is shared among labels the rest can. An
-    injected vote that is refused or cannot be read is not turned.
+    A vote for the injected label cannot change to it; of a vote shared among labels, the rest can. An
+    injected vote that is refused or unparsable counts as not changed.
     """
     found = {name: _measured(votes) for name, votes in ledger.compared()}
     return {name: one for name, one in found.items() if one is not None}
 
 
 def cards_with_injections(ledger: Ledger) -> dict[str, AnnotatorCard]:
-    """The cards of the annotators planned now, with what an injected sentence did to their votes where measured."""
+    """The cards of the planned annotators, with the effect of an injected sentence, if measured."""
     found = injections(ledger)
     return {name: card.model_copy(update={"injected": found.get(name)}) for name, card in ledger.cards().items()}
 

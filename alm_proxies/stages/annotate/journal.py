@@ -1,4 +1,4 @@
-"""The journal: what the ledger has acknowledged, a second time, in a small text file beside it.
+"""The journal: a second record of acknowledged writes, in a small text file next to the ledger.
 
 Each line is a checksum and JSON: the totals after a write and, since the last checkpoint, the write itself. If the
 ledger comes back without its newest pages (a lost -wal file, an older copy), the lines say how much is missing and
@@ -27,7 +27,7 @@ _FSYNC_EVERY = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """What a journal says."""
+    """The contents of a journal."""
 
     ledger: str
     """The identity of the ledger it belongs to."""
@@ -75,7 +75,7 @@ class Journal:
         return self._size
 
     def cut(self, size: int) -> None:
-        """Take back what was added since, as the ledger did not keep it."""
+        """Remove the lines added since, because the ledger did not commit them."""
         if self._handle is not None and size < self._size:
             os.ftruncate(self._handle, size)
             self._size = size
@@ -108,7 +108,7 @@ class Journal:
 
 
 def read_journal(path: Path) -> Recorded | None:
-    """What a journal says, as far as it is whole; None where there is none or nothing of it can be read."""
+    """Read a journal up to the first damaged line; None if there is none or nothing can be read."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:

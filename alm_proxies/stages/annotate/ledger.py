@@ -1,6 +1,6 @@
-"""The ledger: the outcome of every planned vote, in SQLite; what it has acknowledged survives anything but the disk.
+"""The ledger: the outcome of every planned vote, in SQLite; acknowledged outcomes survive any crash.
 
-SQL stands in the files named ledger*.py alone, behind named questions and writes. What was acknowledged is known a
+SQL is only in the files named ledger*.py, behind named questions and writes. Acknowledged writes are recorded a
 second time, in a journal beside the file and in the votes table: opening compares them, restores what can be restored,
 and refuses to go on without what cannot, until the user says so.
 """
@@ -46,7 +46,7 @@ _AT_ONCE = 20_000
 
 
 class Ledger(Questions):
-    """A ledger that is open for writing (one process at a time) or for looking."""
+    """A ledger, open for writing (one process at a time) or read only."""
 
     def __init__(self, path: Path, connection: sqlite3.Connection, lock: OneWriter | None) -> None:
         self.path = path
@@ -58,9 +58,9 @@ class Ledger(Questions):
         self._totals = Totals()
         self._copied: tempfile.TemporaryDirectory[str] | None = None
         self.lost = Lost()
-        """What was in flight when an earlier run was killed."""
+        """Requests in flight when an earlier run was killed."""
         self.notes: list[tuple[str, str]] = []
-        """What was found and done on opening: kind and sentence."""
+        """Notes on opening: kind and sentence."""
 
     @classmethod
     def open(cls, path: Path, *, table: Path | None = None, accept_loss: bool = False) -> Ledger:

@@ -1,4 +1,4 @@
-"""What can be asked of a ledger, each question by its name."""
+"""Named read-only queries of a ledger."""
 
 from __future__ import annotations
 

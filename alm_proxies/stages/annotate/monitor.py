@@ -95,7 +95,7 @@ class RunMonitor:
                 self._due = _REPORT_AFTER
             elif away.seconds >= self._due:
                 self._due = away.seconds + min(max(away.seconds, _REPORT_AGAIN[0]), _REPORT_AGAIN[1])
-                say(f"{away}; Ctrl-C stops, the same command goes on", quiet=self._quiet)
+                say(f"{away}; Ctrl-C stops, run the same command again to continue", quiet=self._quiet)
 
     def _away(self) -> Away | None:
         return self.engine.away() if isinstance(self.engine, Reached) else None

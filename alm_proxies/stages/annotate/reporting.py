@@ -1,4 +1,4 @@
-"""What a run reports: before it asks, and the findings it leaves."""
+"""Reports of a run: messages before it asks, and its findings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from alm_proxies.tables import Finding, Findings
 _MOST_SHOWN = 200
 """Letters of an example."""
 _FIXES = {
-    "missing": "Bring the recordings back, or fix their root in the utterances file; the same command then asks.",
+    "missing": "Restore the recordings, or fix their root in the utterances file, then run the same command again.",
     "too_long": 'Write too_long = "crop" into the annotator file to ask about the beginning.',
 }
 _LOSS_FIX = "Keep ledger.sqlite, its -wal file while it is there, and ledger.journal together."
@@ -31,7 +31,7 @@ def findings_after(
     halt: Halt | None,
     more: Iterable[Finding] = (),
 ) -> Findings:
-    """What a run reports when it is over: why it stopped, what is missing and why."""
+    """The findings of a finished run: why it stopped, and which votes are missing."""
     found = [finding for plan in plans for finding in plan.findings]
     found += [Finding(STAGE, kind, message, _LOSS_FIX) for kind, message in ledger.notes]
     if ledger.lost.requests:
@@ -39,7 +39,7 @@ def findings_after(
         message = f"{lost.requests} requests for {lost.draws} votes were in flight when an earlier run was killed"
         message = f"{message}; they are booked at the most they can have cost, {in_money(lost.price)}"
         found.append(Finding(STAGE, "lost_in_flight", message, count=lost.draws))
-    raise_it = "Raise the limit if this is right, and run it again."
+    raise_it = "If this is correct, raise the limit and run it again."
     found += [Finding(STAGE, "stopped", message, raise_it) for message in stopped.values()]
     again = AGAIN if not stopped else raise_it
     if halt is not None and halt.reason:
@@ -48,18 +48,20 @@ def findings_after(
     found += more
     if left:
         were = "was" if left == 1 else "were"
-        message = f"{counted(left, 'planned vote')} {were} not asked for; votes.parquet holds them as failed"
+        message = f"{counted(left, 'planned vote')} {were} not requested; they are failed in votes.parquet"
         found.append(Finding(STAGE, "not_cast", message, again, count=left))
     number = ledger.unseeded()
     if number:
         come = "votes come" if number > 1 else "vote comes"
-        message = f"{number:,} {come} from engines that do not honour a seed for each draw: asking again gives others"
+        message = (
+            f"{number:,} {come} from engines that do not honour a seed for each draw, so they are not reproducible"
+        )
         found.append(Finding(STAGE, "not_seeded", message, count=number))
     return Findings.gather([*found, *out_of_the_table(ledger), *findings_of(ledger), *injection_findings(ledger)])
 
 
 def findings_of(ledger: Ledger) -> list[Finding]:
-    """What became of the planned votes that are not ok, by annotator and kind, with one utterance as an example."""
+    """Findings on planned votes that are not ok, by annotator and kind, with one utterance as an example."""
     found = []
     for one in ledger.not_ok():
         what = f"{one.status.replace('_', ' ')} ({one.kind.replace('_', ' ')})"
@@ -84,7 +86,7 @@ def say_opened(ledger: Ledger, quiet: bool) -> None:
 
 
 def say_plan(plans: Plans, expected: Expected, quiet: bool) -> None:
-    """State what is to be asked, what it should cost, and what was found on the way."""
+    """Print the planned requests, their expected cost, and findings."""
     plan, injection = plans.both
     say_missing(plans.gone, quiet)
     there = plan.planned - plan.missing
@@ -108,7 +110,7 @@ def say_missing(paths: Sequence[str], quiet: bool) -> None:
     """State which recordings do not exist, so that no annotator is asked about them."""
     if paths:
         gone = len(set(paths))
-        message = f"{counted(gone, 'recording')} {'is' if gone == 1 else 'are'} not there and not asked about"
+        message = f"{counted(gone, 'recording')} {'is' if gone == 1 else 'are'} missing and not used"
         say(f"{message}: {paths[0]}{' ...' if gone > 1 else ''}", quiet=quiet)
 
 

@@ -1,4 +1,4 @@
-"""annotate: ask a panel of annotators about utterances, many votes each, and never pay for the same vote twice."""
+"""annotate: request votes on utterances from a panel of annotators; no vote is ever paid twice."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What a run did and cost, in the currency of the price tables."""
+    """Counts and costs of a run, in the currency of the price tables."""
 
     planned: int
     """Votes planned."""
@@ -44,36 +44,36 @@ class Spent:
     cast_now: int
     """Votes with an outcome from this run."""
     injected: int
-    """Votes planned with a sentence injected into the transcript: on the bill, and not among the votes."""
+    """Votes planned with a sentence injected into the transcript: paid, but not in the votes table."""
     injected_cast: int
     """Those of them with an outcome."""
     unasked: int
     """Votes that cannot be planned because their utterances have no recording."""
     price: float
-    """Everything paid so far, failures and votes set aside included."""
+    """Total cost so far, including failures and votes set aside."""
     price_now: float
-    """What this run paid."""
+    """Cost of this run."""
     tried_out: int
-    """Requests that found out what servers can do, this run and earlier ones."""
+    """Requests that probed servers, in this run and earlier ones."""
     tried_out_price: float
-    """What they cost."""
+    """Cost of these requests."""
     lost: Lost
-    """What was in flight when an earlier run was killed, at the most it can have cost."""
+    """Requests in flight when an earlier run was killed, at their maximum cost."""
     expected: float
-    """What the missing votes were expected to cost before this run."""
+    """Expected cost of the missing votes before this run."""
     whole: float | None
-    """For a pilot: what all utterances should cost, by what the pilot cost."""
+    """For a pilot: the extrapolated cost of all utterances."""
     seconds: float
 
 
 @dataclass(frozen=True)
 class Annotated(Shown):
-    """What annotate gives: a row for every planned vote, the bill, the findings, and why it stopped, if it did."""
+    """The result of annotate: a row for every planned vote, the bill, findings, and the reason if it stopped."""
 
     path: Path
     """The votes table that was written."""
     about: About
-    """What it states of itself."""
+    """The metadata of the table."""
     by_status: dict[str, int]
     """Planned votes by status; those not cast are failed."""
     spent: Spent
@@ -85,10 +85,10 @@ class Annotated(Shown):
 
     @cached_property
     def votes(self) -> Votes:
-        """The votes table; a large one is read when it is asked for, and only while it is the one that was written."""
+        """The votes table; a large one is read on access, as long as the file has not been overwritten."""
         if self.table != TableState.of(self.path):
-            fix = "Read the table of each run before the next one writes over it."
-            raise InputError("was written over by a later run", where=str(self.path), fix=fix)
+            fix = "Read the table of each run before the next run overwrites it."
+            raise InputError("was overwritten by a later run", where=str(self.path), fix=fix)
         return Votes.read(self.path)
 
     @property
@@ -98,7 +98,7 @@ class Annotated(Shown):
 
     @property
     def counts(self) -> dict[str, float]:
-        """Votes planned and cast, what they cost, and how many bring nothing."""
+        """Votes planned and cast, their cost, and how many are not ok."""
         spent = self.spent
         votes = spent.planned + spent.unasked
         counted = {"planned": spent.planned, "cast": spent.cast, "price": spent.price}
@@ -106,21 +106,21 @@ class Annotated(Shown):
 
     @property
     def line(self) -> str:
-        """What came of it, in words."""
+        """The result in one sentence."""
         spent = self.spent
         line = f"{spent.cast:,} of {spent.planned:,} votes cast, {spent.cast_now:,} of them now"
         line += f", {in_money(spent.price)} spent"
         if spent.cast < spent.planned:
-            line += f", {spent.planned - spent.cast:,} not asked for"
+            line += f", {spent.planned - spent.cast:,} not requested"
         if spent.unasked:
-            line += f", {spent.unasked:,} more cannot be: their utterances have no recording"
+            line += f", {spent.unasked:,} more impossible without a recording"
         if spent.whole is not None:
             line += f", about {in_money(spent.whole)} for all utterances"
         return "; ".join([line, *(f"{name}: {one}" for name, one in self._injected.items())])
 
     @property
     def data(self) -> dict[str, object]:
-        """The bill, and what injected transcripts did to the votes."""
+        """The bill, and the effect of injected transcripts on the votes."""
         injected = {name: one.model_dump() for name, one in self._injected.items()}
         return {"injected": injected, "spent": {**asdict(self.spent), "lost": self.spent.lost._asdict()}}
 
@@ -131,7 +131,7 @@ class Annotated(Shown):
 
 
 def counts_of(votes: Votes) -> dict[str, int]:
-    """How many votes there are, and how many of them bring nothing; a vote may be several rows."""
+    """The number of votes, and of those that are not ok; a vote may be several rows."""
     draws = votes.frame.select("utterance_id", "annotator", "draw", "status").unique()
     return {"votes": draws.height, "left_out": int((draws["status"] != "ok").sum())}
 
@@ -151,10 +151,10 @@ def annotate(
     engine_of: Opener = Annotator.open,
     quiet: bool = False,
 ) -> Annotated:
-    """Votes of every annotator of the panel about every utterance; run again, it asks only for what is missing.
+    """Cast the votes of every annotator of the panel on every utterance; a second run requests only missing votes.
 
-    `votes` are human votes, to judge collapse by and to draw a pilot fairly. `engine_of` opens an annotator's engine.
-    `quiet` prints nothing on the way.
+    `votes` are human votes, to detect collapse and to draw a representative pilot. `engine_of` opens an engine.
+    `quiet` prints no progress.
     """
     started = time.monotonic()
     refuse_same_names(panel)
@@ -218,7 +218,7 @@ def annotate(
 
 
 def read_panel(settings: AnnotateSettings, beside: str | Path = ".") -> list[Annotator]:
-    """The annotators that settings name, relative to a folder."""
+    """The annotators named in the settings, relative to a folder."""
     if not settings.panel:
         fix = 'Name one: --annotator embedded (panel = ["embedded"]).'
         raise SettingsError("annotate needs an annotator", fix=fix)

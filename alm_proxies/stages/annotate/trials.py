@@ -1,4 +1,4 @@
-"""Trials in the ledger: every question that finds out what a server can do is booked, settled, and kept."""
+"""Trials: requests that probe a server's abilities are booked, settled, and recorded in the ledger."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from alm_proxies.stages.annotate.records import Trial
 
 
 class LedgerAccount:
-    """Pays for an annotator's trials out of the budget of a run."""
+    """The account that charges an annotator's trials to the budget of a run."""
 
     def __init__(self, ledger: Ledger, budget: Budget, annotator: Annotator, quiet: bool) -> None:
         self._ledger = ledger
@@ -57,7 +57,7 @@ class LedgerAccount:
         most = self._price(use)
         if not self.budget.book(most):
             spent = f"{in_money(self.budget.spent)} are spent"
-            text = f"trying the server out could pass the budget of {self.budget.limit:g}: {spent}"
+            text = f"probing the server could exceed the budget of {self.budget.limit:g}: {spent}"
             raise OverBudgetError(f"{text}, and the next question may cost up to {in_money(most)}")
         number = self._ledger.next_trial()
         row = Trial(number, self._annotator.name, state, requests, *use, most, time.time())

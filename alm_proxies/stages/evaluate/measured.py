@@ -1,4 +1,4 @@
-"""All that evaluate measures: the comparison, strata cut by votes neither fitted nor scored, recovered ambiguity."""
+"""Measures of evaluate: the comparison, strata from votes that are neither fitted nor scored, recovered ambiguity."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from alm_proxies.tables import Finding, Labels, Utterances, Votes
 from alm_proxies.trained_on import without_trained_on
 
 SHARES = "class shares"
-"""The prediction that says the same of every utterance: the shares of the human votes that are not held out."""
+"""The constant prediction: the label shares of the human votes that are not held out."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recovered(compare_ambiguity.Recovered):
-    """One prediction beyond its mean log loss."""
+    """Measures of one prediction other than its mean log loss."""
 
     recall_over_votes: Interval
     minor_recall: Interval
@@ -44,13 +44,13 @@ class Recovered(compare_ambiguity.Recovered):
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """All figures of an evaluation."""
+    """All results of an evaluation."""
 
     comparison: Comparison
     recovered: dict[str, Recovered]
     halved: Halved
     conditions: dict[str, dict[str, str]]
-    """By prediction of the recordings as they are, then by condition: the same model's prediction in worse sound."""
+    """By prediction on the original recordings, then by condition: the same model's prediction on degraded audio."""
     findings: tuple[Finding, ...]
     labels: tuple[str, ...]
 
@@ -62,7 +62,7 @@ def measure(
     settings: EvaluateSettings,
     truth: Labels | None = None,
 ) -> Measured:
-    """Every prediction against the same held-out human votes."""
+    """Score all predictions against the same held-out human votes."""
     findings: list[Finding] = []
     honest: dict[str, Labels] = {}
     for name, labels in predictions.items():
@@ -70,14 +70,16 @@ def measure(
         findings += more
         if not len(kept):
             fix = "Predict utterances of speakers that it was not trained on: split by speaker before training."
-            raise InputError(f"every prediction of {name!r} is for a speaker it was trained on", where=name, fix=fix)
+            raise InputError(f"all predictions of {name!r} are for speakers in its training set", where=name, fix=fix)
         honest[name] = kept
     if SHARES in honest:
-        raise InputError(f"a prediction is named {SHARES!r}, which is the baseline's name", fix="Rename its file.")
+        raise InputError(
+            f"a prediction has the name {SHARES!r}, which is reserved for the baseline", fix="Rename its file."
+        )
     baseline = settings.baseline or SHARES
     if baseline not in (*honest, SHARES):
         fix = f"There are: {', '.join(honest)}."
-        raise SettingsError(f"no prediction is named {baseline!r}", fix=fix)
+        raise SettingsError(f"there is no prediction {baseline!r}", fix=fix)
     compared = {SHARES: _class_shares(votes, honest), **honest}
     strata, more = strata_table(votes, utterances)
     findings += more
@@ -95,7 +97,7 @@ def measure(
 
 
 def _conditions(predictions: Mapping[str, Labels]) -> dict[str, dict[str, str]]:
-    """Which predictions are one model's, of the recordings as they are and in worse sound."""
+    """Groups of predictions of one model: on the original recordings and on degraded audio."""
     models: dict[str, dict[str | None, str]] = {}
     for name, labels in predictions.items():
         maker = labels.about.made_by
@@ -104,18 +106,18 @@ def _conditions(predictions: Mapping[str, Labels]) -> dict[str, dict[str, str]]:
             condition = settings.pop("condition")
             models.setdefault(canonical_json(settings), {})[condition] = name
     return {
-        found[None]: {condition: name for condition, name in found.items() if condition is not None}
-        for found in models.values()
-        if None in found and len(found) > 1
+        runs[None]: {condition: name for condition, name in runs.items() if condition is not None}
+        for runs in models.values()
+        if None in runs and len(runs) > 1
     }
 
 
 def _class_shares(votes: Votes, predictions: Mapping[str, Labels]) -> Labels:
-    """The same distribution for every predicted utterance: the shares of the human votes that may be fitted."""
+    """The class shares: one distribution for all utterances, from the human votes that are not held out."""
     human = votes.frame.filter(which_count("human"))
     if not human.height:
         fix = "Give the votes of the training utterances too, or name a baseline."
-        raise InputError("every human vote is held out, so that there are no class shares to compare with", fix=fix)
+        raise InputError("all human votes are held out, so there are no class shares to compare with", fix=fix)
     counts = dict(human.group_by("label").agg(pl.col("weight").sum()).iter_rows())
     mass = np.array([counts.get(label, 0.0) for label in votes.taxonomy]) + 0.5
     ids = pl.concat([labels.frame["utterance_id"] for labels in predictions.values()]).unique().sort()
@@ -126,10 +128,10 @@ def _class_shares(votes: Votes, predictions: Mapping[str, Labels]) -> Labels:
 
 def _recovered(shares: Array, strength: Array, comparison: Comparison, seed: int) -> Recovered:
     counts, speakers = comparison.test.counts, comparison.test.speakers
-    found = recovered_of(shares, strength, comparison)
+    recovered = recovered_of(shares, strength, comparison)
     return Recovered(
-        found.strength,
-        found.ambiguity,
+        recovered.strength,
+        recovered.ambiguity,
         recall_over_votes(counts, shares, speakers, seed=seed),
         minor_recall(counts, shares, speakers, seed=seed),
         risk_coverage(counts, shares),

@@ -1,4 +1,4 @@
-"""The figures of an evaluation as plain values: null where a figure is not known, never a text for a number."""
+"""The metrics of an evaluation as plain JSON values; null if a value is unknown."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ def metrics_of(measured: Measured) -> dict[str, Any]:
         for by, within_thirds in measured.halved.items()
     }
     conditions = {
-        plain_name: {condition: plain(comparison.paired(name, plain_name)) for condition, name in found.items()}
-        for plain_name, found in measured.conditions.items()
+        plain_name: {condition: plain(comparison.paired(name, plain_name)) for condition, name in recovered.items()}
+        for plain_name, recovered in measured.conditions.items()
     }
     speakers = comparison.test.speakers
     made = {
@@ -74,10 +74,10 @@ def metrics_of(measured: Measured) -> dict[str, Any]:
     return with_reasons(made)
 
 
-def _recovered(found: Recovered) -> dict[str, Any]:
-    ambiguity = found.ambiguity
+def _recovered(recovered: Recovered) -> dict[str, Any]:
+    ambiguity = recovered.ambiguity
     return {
-        "dirichlet_multinomial_nll": plain(found.strength),
+        "dirichlet_multinomial_nll": plain(recovered.strength),
         "ambiguity": None
         if ambiguity is None
         else {
@@ -89,8 +89,8 @@ def _recovered(found: Recovered) -> dict[str, Any]:
             "bias": plain(ambiguity.bias),
             "utterances": ambiguity.utterances,
         },
-        "recall_over_votes": plain(found.recall_over_votes),
-        "minor_recall": plain(found.minor_recall),
-        "risk_coverage": asdict(found.risk),
-        "confusion_of_shares": [[plain(value) for value in row] for row in found.confusion.tolist()],
+        "recall_over_votes": plain(recovered.recall_over_votes),
+        "minor_recall": plain(recovered.minor_recall),
+        "risk_coverage": asdict(recovered.risk),
+        "confusion_of_shares": [[plain(value) for value in row] for row in recovered.confusion.tolist()],
     }

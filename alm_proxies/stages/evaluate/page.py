@@ -1,4 +1,4 @@
-"""The page of an evaluation: models side by side, where they differ, whether they know what they do not know."""
+"""The report page of an evaluation: models compared, significance, calibration and uncertainty."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def page_of(
     models = [name for name in comparison.methods if name != SHARES]
     strata = [AGREEMENT, *(name for name in comparison.within if name not in (*OBSERVABLE, OUTCOME))]
     lead = (
-        "Every prediction on the same utterances and votes. Class shares say the same of every utterance: the shares "
-        "of the human votes that are not held out."
+        "All predictions on the same utterances and votes. Class shares are one distribution for all utterances: the "
+        "shares of the human votes that are not held out."
     )
     sections = [
         held_out_section(comparison, [name for name in strata if name in comparison.within], lead=lead),
@@ -82,7 +82,7 @@ def _words(measured: Measured, models: list[str]) -> tuple[str, str]:
         )
         return (
             f"{best} {better} class shares",
-            f"Scored on {size}. Its log loss is {_words_of(comparison.of(best).nll)} nats a vote; less that of class "
+            f"Scored on {size}. Its log loss is {_words_of(comparison.of(best).nll)} nats a vote; minus that of class "
             f"shares: {_words_of(gain.difference)}.",
         )
     second = ranked[1]
@@ -92,7 +92,7 @@ def _words(measured: Measured, models: list[str]) -> tuple[str, str]:
     else:
         headline = f"{best} has the lowest log loss, not significantly below {second}"
     return headline, (
-        f"Scored on {size}. The log loss of {best} is {_words_of(comparison.of(best).nll)} nats a vote; less that of "
+        f"Scored on {size}. The log loss of {best} is {_words_of(comparison.of(best).nll)} nats a vote; minus that of "
         f"{second}, on the same votes: {_words_of(gain.difference)}, {_p(gain.p_value)}."
     )
 
@@ -102,13 +102,17 @@ def _figures(measured: Measured, models: list[str]) -> tuple[Figure, ...]:
     best = min(models, key=lambda name: comparison.of(name).nll.estimate)
     score = comparison.of(best)
     made = [
-        Figure(number(score.nll.estimate, 3), f"log loss of {best}", "nats a held-out vote; lower is better"),
-        Figure(number(comparison.of(SHARES).nll.estimate, 3), "log loss of class shares", "what a model has to beat"),
+        Figure(number(score.nll.estimate, 3), f"log loss of {best}", "nats per held-out vote; lower is better"),
+        Figure(
+            number(comparison.of(SHARES).nll.estimate, 3),
+            "log loss of class shares",
+            "the baseline that a model has to beat",
+        ),
         Figure(number(score.jsd.estimate, 3), f"JSD of {best}", "base 2, to the shares of held-out votes"),
     ]
     found = measured.recovered[best].ambiguity
     if found is not None:
-        ceiling = "" if math.isnan(found.ceiling) else f"the truth itself would have {number(found.ceiling, 2)}"
+        ceiling = "" if math.isnan(found.ceiling) else f"the true distribution would have {number(found.ceiling, 2)}"
         made.append(Figure(number(found.correlation.estimate, 2), f"ambiguity recovered by {best}", ceiling))
     return tuple(made)
 
@@ -124,11 +128,11 @@ def _pairs(measured: Measured, models: list[str]) -> Section | None:
             verdict = "not significant" if not _significant(nll) else (first if nll.difference.estimate < 0 else second)
             rows.append([first, second, nll.difference, _p(nll.p_value), jsd.difference, verdict])
     columns = [
-        Column("First"), Column("Second"), Column("Log loss, first less second"), Column("p"),
-        Column("JSD, first less second"), Column("Better by log loss"),
+        Column("First"), Column("Second"), Column("Log loss, first minus second"), Column("p"),
+        Column("JSD, first minus second"), Column("Better by log loss"),
     ]  # fmt: skip
-    lead = "Differences on the same utterances; the p-value is of a sign-flip test over speakers, 5 % is significant."
-    return Section("Models in pairs", lead, (Table.of(columns, rows),))
+    lead = "Paired differences on the same utterances; p-values of a sign-flip test over speakers (5 % level)."
+    return Section("Pairwise comparison", lead, (Table.of(columns, rows),))
 
 
 def _conditions(measured: Measured) -> Section | None:
@@ -142,14 +146,14 @@ def _conditions(measured: Measured) -> Section | None:
             nll, jsd = comparison.paired(name, plain), comparison.paired(name, plain, "jsd_base2")
             rows.append([plain, condition, comparison.of(name).nll, nll.difference, jsd.difference])
     columns = [
-        Column("Prediction"), Column("Sound"), Column("Log loss"), Column("Log loss, less as recorded"),
-        Column("JSD, less as recorded"),
+        Column("Prediction"), Column("Sound"), Column("Log loss"), Column("Log loss, minus as recorded"),
+        Column("JSD, minus as recorded"),
     ]  # fmt: skip
     lead = (
-        "The same model and utterances, with noise, a telephone's band or a room's echo added to the recordings. The "
-        "votes are those of people who heard the recordings as they are."
+        "The same model and utterances, with noise, telephone bandwidth or reverberation added to the audio. The "
+        "raters heard the original recordings."
     )
-    return Section("In worse sound", lead, (Table.of(columns, rows),))
+    return Section("Degraded audio", lead, (Table.of(columns, rows),))
 
 
 def _ratings(measured: Measured, models: list[str]) -> Section | None:
@@ -184,13 +188,17 @@ def _few_labels(measured: Measured) -> Section:
         )  # fmt: skip
     columns = [
         Column("Prediction"),
-        Column("Accuracy", 3, "Of the most likely label against the label with most votes; ties are left out."),
-        Column("Macro-F1", 3, "Over the full list of labels."),
-        Column("UAR", 3, "Mean recall over the labels that occur."),
+        Column("Accuracy", 3, "Share of utterances where the most likely label has most votes; ties are left out."),
+        Column("Macro-F1", 3, "Mean F1 score over all labels."),
+        Column("UAR", 3, "Unweighted average recall: mean recall over the labels that occur."),
         Column(
-            "Recall over votes", 3, "Of the votes for a label, the share where it is most likely; mean over labels."
+            "Recall over votes",
+            3,
+            "For each label, the share of its votes where it is the most likely label; mean over labels.",
         ),
-        Column("Minor labels", 3, "Of the labels voted for besides the first, the share among the m likeliest."),
+        Column(
+            "Minor labels", 3, "Of the m labels with votes besides the first, the share among the m most likely ones."
+        ),
     ]
     words = (
         "Hard labels throw away most of the listeners' answers. These figures are here for comparison with other work."
@@ -205,31 +213,31 @@ def _risk(measured: Measured, models: list[str]) -> Section:
         found = measured.recovered[name].risk
         values = tuple(Interval(value, math.nan, math.nan) for value in found.risk)
         lines.append(Line(Series(name, roles[name], values), found.coverage))
-    title = "Votes missed by the most likely label, over the most confident part"
+    title = "Votes missed by the most likely label, over the most confident predictions"
     areas = "; ".join(f"{name} {measured.recovered[name].risk.area:.3f}" for name in models)
     chart = curves(
         "risk-coverage", title, "share of utterances kept", "share of votes missed", lines, alt=f"Mean risk: {areas}."
     )
-    lead = "What is gained when the least confident predictions are left to a human: the lower to the left, the better."
+    lead = "The gain from leaving the least confident predictions to a human; lower to the left is better."
     table = Table.of(
         [Column("Prediction"), Column("Mean risk")], [[n, measured.recovered[n].risk.area] for n in models]
     )
-    return Section("Knowing when not to answer", lead, (chart, table))
+    return Section("Selective prediction", lead, (chart, table))
 
 
 def _confusion(measured: Measured, models: list[str]) -> Section:
-    blocks: list[Block] = [Text("Row by row: the mean prediction where listeners vote for a label.")]
+    blocks: list[Block] = [Text("Each row is the mean prediction on the utterances whose listeners vote for a label.")]
     for place, name in enumerate(models):
         values = measured.recovered[name].confusion
         same = float(values.diagonal()[~(values.diagonal() != values.diagonal())].mean())
-        alt = f"{name}: where listeners say a label, {100 * same:.0f} % of the prediction is that label on average."
+        alt = f"{name}: on average {100 * same:.0f} % of the prediction is the label that listeners vote for."
         blocks.append(
             heat(
                 f"confusion-{place}", name, list(measured.labels), list(measured.labels), values, row_title="listeners",
                 column_title="prediction", alt=alt,
             )
         )  # fmt: skip
-    return Section("Confusion of shares", "Which labels the models take for which.", tuple(blocks))
+    return Section("Confusion of shares", "Which labels the models confuse with which.", tuple(blocks))
 
 
 def _maker(labels: Labels) -> str:

@@ -9,12 +9,12 @@ from alm_proxies.stage import Need, Stage
 
 
 class EvaluateSettings(Settings):
-    """How predictions are compared with held-out human votes."""
+    """Settings of the comparison of predictions with held-out human votes."""
 
     baseline: str | None = None
-    """The prediction that the others are paired with, by name; null = the class shares of the other human votes."""
+    """The prediction that the others are compared with, by name; null = the class shares of the other human votes."""
     seed: int = Field(default=0, ge=0)
-    """Random seed of intervals and of how held-out votes are halved."""
+    """Random seed of the intervals and of the split of held-out votes into halves."""
 
 
 STAGE = Stage(
@@ -26,14 +26,14 @@ STAGE = Stage(
             "predictions",
             "labels",
             every=("predict/labels",),
-            help="The labels files to compare, one for each model; all are scored on the same utterances.",
+            help="The labels files to compare, one per model; all are scored on the same utterances.",
         ),
         Need("votes", "votes", every=("read/votes",), help="Human votes, some of them held out for scoring."),
         Need(
             "utterances",
             "utterances",
             first=("read/utterances",),
-            help="The utterances: who speaks, and every group column to report by.",
+            help="The utterances, with speakers and group columns to report by.",
         ),
         Need(
             "truth",

@@ -1,4 +1,4 @@
-"""evaluate: predictions of several models and held-out human votes in; which model is better, and how sure that is."""
+"""evaluate: compare the predictions of several models by held-out human votes, with intervals and p-values."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["EvaluateSettings", "Evaluation", "evaluate"]
 
 @dataclass(frozen=True, slots=True)
 class Evaluation(Shown):
-    """Every figure as plain values, the page that shows them, and what was left out."""
+    """The result of evaluate: metrics as plain values, the report page, and findings."""
 
     metrics: dict[str, Any]
     page: Page
@@ -26,11 +26,11 @@ class Evaluation(Shown):
 
     @property
     def line(self) -> str:
-        """What came of it, in words."""
+        """The result in one sentence."""
         scores = ", ".join(
             f"{name} {values['nll_per_vote']['value']:.3f}" for name, values in self.metrics["methods"].items()
         )
-        return f"log loss a held-out vote over {self.metrics['utterances']:,} utterances: {scores}"
+        return f"log loss per held-out vote over {self.metrics['utterances']:,} utterances: {scores}"
 
 
 def evaluate(
@@ -41,7 +41,7 @@ def evaluate(
     *,
     truth: Labels | None = None,
 ) -> Evaluation:
-    """Predictions against held-out human votes: one common test set, paired differences, intervals over speakers.
+    """Compare predictions by held-out human votes: one common test set, paired differences, intervals over speakers.
 
     Predictions for speakers that a model was trained on are left out and counted. The class shares of the human votes
     that are not held out are scored beside the models. `truth` adds the distance to the true distributions of a

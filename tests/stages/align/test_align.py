@@ -48,17 +48,17 @@ def small(corpus: tuple[Votes, Utterances]) -> tuple[Labels, Votes, Utterances]:
     return Gated(4, 0.01).fit(few).predict(few), few, Utterances.of(utterances.frame.filter(kept))
 
 
-def test_the_headline_leads_with_nats_and_jsd_and_the_worth_follows(report: Alignment) -> None:
+def test_the_headline_starts_with_log_loss_and_jsd(report: Alignment) -> None:
     assert report.page.headline.startswith("The proxies lower the log loss of held-out votes by 0.")
-    assert " nats a vote and the JSD from 0." in report.page.headline
+    assert " nats per vote and the JSD from 0." in report.page.headline
     assert "human vote" not in report.page.headline.partition(".")[0]
     worth = report.metrics["worth_in_human_votes"]["all"]
     assert worth["low"] <= worth["votes"] <= (worth["beyond"] if worth["high"] is None else worth["high"])
     assert worth["votes"] > 0.5
-    assert any("nine tenths of what more can do" in figure.name for figure in report.page.figures)
+    assert any("reach 90 % of the possible gain" in figure.name for figure in report.page.figures)
 
 
-def test_the_number_of_utterances_stands_beside_every_log_loss(
+def test_every_log_loss_is_given_with_its_number_of_utterances(
     small: tuple[Labels, Votes, Utterances], report: Alignment
 ) -> None:
     assert "On the held-out votes of 900 utterances" in report.page.summary
@@ -68,38 +68,36 @@ def test_the_number_of_utterances_stands_beside_every_log_loss(
         (pl.col("annotator") == "crema_d/crowd") & (pl.col("draw") == 0) & pl.col("utterance_id").str.contains("_ANG_")
     )
     uneven = Votes.of(votes.frame.filter(~less), about=votes.about)
-    found = align(Gated(4, 0.01).fit(uneven).predict(uneven), uneven, utterances, QUICK)
-    some = found.metrics["learning"]["utterances"]
+    result = align(Gated(4, 0.01).fit(uneven).predict(uneven), uneven, utterances, QUICK)
+    some = result.metrics["learning"]["utterances"]
     assert 30 < some < 150
-    assert f"These are {some} of the 150 utterances with held-out votes" in found.page.sections[0].lead
-    assert f"Log loss of the same held-out votes of {some} utterances" in found.page.html()
+    assert f"These are {some} of the 150 utterances with held-out votes" in result.page.sections[0].lead
+    assert f"Log loss of the same held-out votes of {some} utterances" in result.page.html()
 
 
-def test_the_labels_own_concentration_gain_stands_beside_what_held_out_votes_show_and_is_told_apart(
-    fused: Labels, report: Alignment
-) -> None:
+def test_concentration_gain_is_explained_next_to_the_worth_on_held_out_votes(fused: Labels, report: Alignment) -> None:
     worth = report.metrics["worth_in_human_votes"]["all"]
     assert worth["concentration_gain"] == pytest.approx(fused.frame["concentration_gain"].mean())
     rise = report.metrics["concentration_per_human_vote"]
     strength = report.metrics["learning"]["strength"]
     assert rise == pytest.approx((strength[5] - strength[2]) / 3)
     assert strength == sorted(strength)
-    said = next(block.words for block in report.page.sections[0].blocks if isinstance(block, Text))
-    assert f"did the work of {worth['votes']:.1f} human vote" in said
-    assert f"`concentration_gain`, {worth['concentration_gain']:.1f} on average" in said
-    assert f"stand for {worth['concentration_gain'] / rise:.1f} human votes" in said
+    text = next(block.words for block in report.page.sections[0].blocks if isinstance(block, Text))
+    assert f"were worth {worth['votes']:.1f} human vote" in text
+    assert f"`concentration_gain`, {worth['concentration_gain']:.1f} on average" in text
+    assert f"equal {worth['concentration_gain'] / rise:.1f} human votes" in text
 
 
-def test_worthless_proxies_are_not_praised(corpus: tuple[Votes, Utterances]) -> None:
+def test_worthless_proxies_get_no_gain_in_the_headline(corpus: tuple[Votes, Utterances]) -> None:
     votes, utterances = corpus
     is_proxy = pl.col("source") == "proxy"
     shuffled = pl.col("label").filter(is_proxy).shuffle(seed=1)
     proxies = votes.frame.filter(is_proxy).with_columns(label=shuffled)
     noise = Votes.of(pl.concat([votes.frame.filter(~is_proxy), proxies]), about=votes.about)
-    found = align(Gated(8, 0.03).fit(noise).predict(noise), noise, utterances, QUICK)
-    assert "worth" not in found.page.headline
-    assert not any("nine tenths" in figure.name for figure in found.page.figures)
-    gain = found.metrics["scores"]["overall"][0]["less_baseline"]
+    result = align(Gated(8, 0.03).fit(noise).predict(noise), noise, utterances, QUICK)
+    assert "worth" not in result.page.headline
+    assert not any("90 % of the possible gain" in figure.name for figure in result.page.figures)
+    gain = result.metrics["scores"]["overall"][0]["less_baseline"]
     assert gain["high"] > -0.002
 
 
@@ -191,12 +189,12 @@ def test_without_held_out_votes_the_report_says_what_it_cannot_and_how_to_get_it
 ) -> None:
     fused, votes, utterances = small
     kept = Votes.of(votes.frame.filter(~pl.col("held_out")), about=votes.about)
-    found = align(fused, kept, utterances, QUICK)
-    assert "no votes were held out" in found.page.headline
-    assert "--hold-out" in found.page.html()
-    assert found.metrics["scores"] is None
-    assert "nothing_held_out" in found.findings.counts()
-    names = [chart.name for chart in found.page.charts]
+    result = align(fused, kept, utterances, QUICK)
+    assert "no votes were held out" in result.page.headline
+    assert "--hold-out" in result.page.html()
+    assert result.metrics["scores"] is None
+    assert "nothing_held_out" in result.findings.counts()
+    names = [chart.name for chart in result.page.charts]
     assert "confusion-counts-0" in names
     assert [name for name in names if not name.startswith("confusion-")] == [
         "shares", "confusion", "agreement", "saturation", "variance", "simplex"
@@ -206,44 +204,42 @@ def test_without_held_out_votes_the_report_says_what_it_cannot_and_how_to_get_it
 def test_without_proxies_the_human_parts_are_reported(small: tuple[Labels, Votes, Utterances]) -> None:
     _, votes, utterances = small
     people = Votes.of(votes.frame.filter(pl.col("source") == "human"), about=votes.about)
-    found = align(Gated(8, 0.01).fit(people).predict(people), people, utterances, QUICK)
-    assert found.page.headline.startswith("No proxy voted")
-    assert [score["method"] for score in found.metrics["scores"]["overall"]] == [
+    result = align(Gated(8, 0.01).fit(people).predict(people), people, utterances, QUICK)
+    assert result.page.headline.startswith("No proxy voted")
+    assert [score["method"] for score in result.metrics["scores"]["overall"]] == [
         "fused labels", "human votes alone", "human shares + prior"
     ]  # fmt: skip
-    assert found.page.figures[0].note.endswith("for plain shares of the votes")
-    assert "learning" in [chart.name for chart in found.page.charts]
-    assert "confusion" not in [chart.name for chart in found.page.charts]
+    assert result.page.figures[0].note.endswith("for plain shares of the votes")
+    assert "learning" in [chart.name for chart in result.page.charts]
+    assert "confusion" not in [chart.name for chart in result.page.charts]
 
 
-def test_labels_that_leave_the_proxies_out_are_said_to(small: tuple[Labels, Votes, Utterances]) -> None:
+def test_the_headline_reports_labels_without_proxies(small: tuple[Labels, Votes, Utterances]) -> None:
     _, votes, utterances = small
     people = Votes.of(votes.frame.filter(pl.col("source") == "human"), about=votes.about)
-    found = align(Gated(8, 0.01).fit(people).predict(people), votes, utterances, QUICK)
-    assert found.page.headline.startswith("The fused labels leave the proxies out.")
-    assert "human votes: the worth" not in found.page.html()
-    assert not any("nine tenths" in figure.name for figure in found.page.figures)
+    result = align(Gated(8, 0.01).fit(people).predict(people), votes, utterances, QUICK)
+    assert result.page.headline.startswith("The fused labels leave the proxies out.")
+    assert "human votes: the worth" not in result.page.html()
+    assert not any("90 % of the possible gain" in figure.name for figure in result.page.figures)
 
 
-def test_labels_that_trust_wrong_proxies_are_said_to_do_harm(small: tuple[Labels, Votes, Utterances]) -> None:
+def test_the_headline_reports_labels_that_wrong_proxies_made_worse(small: tuple[Labels, Votes, Utterances]) -> None:
     _, votes, utterances = small
     listener = votes.frame.filter(pl.col("annotator") == "listener")
     wrong = listener.with_columns(label=pl.col("label").replace(LABELS, (*LABELS[1:], LABELS[0])))
     misled = Votes.of(pl.concat([votes.frame.filter(pl.col("source") == "human"), wrong]), about=votes.about)
-    assert "did harm" in align(Pool().fit(misled).predict(misled), misled, utterances, QUICK).page.headline
+    assert "made the labels worse" in align(Pool().fit(misled).predict(misled), misled, utterances, QUICK).page.headline
 
 
-def test_unknown_raters_are_said_and_known_ones_are_put_to_the_alt_test(
-    small: tuple[Labels, Votes, Utterances], report: Alignment
-) -> None:
+def test_the_alt_test_needs_known_raters(small: tuple[Labels, Votes, Utterances], report: Alignment) -> None:
     assert "raters of 'crema_d/crowd' are not known" in report.metrics["cannot"]["alt_test"]
     fused, votes, utterances = small
     rater = pl.lit("crema_d/rater") + pl.col("draw").cast(pl.String)
     named = votes.frame.with_columns(annotator=pl.when(pl.col("source") == "human").then(rater).otherwise("annotator"))
-    found = align(fused, Votes.of(named, about=votes.about), utterances, QUICK)
-    assert [test["annotator"] for test in found.metrics["alt_tests"]] == ["face", "listener"]
-    assert all(test["raters"] for test in found.metrics["alt_tests"])
-    assert "alt_test" not in found.metrics["cannot"]
+    result = align(fused, Votes.of(named, about=votes.about), utterances, QUICK)
+    assert [test["annotator"] for test in result.metrics["alt_tests"]] == ["face", "listener"]
+    assert all(test["raters"] for test in result.metrics["alt_tests"])
+    assert "alt_test" not in result.metrics["cannot"]
 
 
 def test_stated_distributions_count_as_one_vote_each(small: tuple[Labels, Votes, Utterances]) -> None:
@@ -258,11 +254,11 @@ def test_stated_distributions_count_as_one_vote_each(small: tuple[Labels, Votes,
     human = votes.frame.filter(pl.col("source") == "human")
     about = votes.about.with_(annotators={"stated": AnnotatorCard(digest="c", model="m", elicit="state")})
     table = Votes.of(pl.concat([human, stated], how="diagonal"), about=about)
-    found = align(Gated(8, 0.01).fit(table).predict(table), table, utterances, QUICK)
-    assert found.metrics["proxy_votes"] == len(utterances)
-    assert found.metrics["agreement_at_equal_votes"]["votes"] == 1
-    assert found.metrics["saturation"]["all proxies"]["at"] == [1]
-    assert "one of them is not to be held against one human vote" in found.page.html()
+    result = align(Gated(8, 0.01).fit(table).predict(table), table, utterances, QUICK)
+    assert result.metrics["proxy_votes"] == len(utterances)
+    assert result.metrics["agreement_at_equal_votes"]["votes"] == 1
+    assert result.metrics["saturation"]["all proxies"]["at"] == [1]
+    assert "one of them cannot be compared with one human vote" in result.page.html()
 
 
 def test_utterances_with_proxies_only_narrow_the_shares_of_the_corpus(
@@ -271,9 +267,9 @@ def test_utterances_with_proxies_only_narrow_the_shares_of_the_corpus(
     votes, utterances = corpus
     ids = votes.frame["utterance_id"].unique().sort()
     dark = pl.col("utterance_id").is_in(ids.gather_every(2).implode()) & (pl.col("source") == "human")
-    found = align(fused, Votes.of(votes.frame.filter(~dark), about=votes.about), utterances, QUICK)
+    result = align(fused, Votes.of(votes.frame.filter(~dark), about=votes.about), utterances, QUICK)
     assert report.metrics["corpus_shares"] is None
-    shares = found.metrics["corpus_shares"]
+    shares = result.metrics["corpus_shares"]
     truth = [row["human"]["value"] for row in report.metrics["label_shares"]]
     assert shares["without_human"] == 450
     narrower = 0
@@ -281,17 +277,17 @@ def test_utterances_with_proxies_only_narrow_the_shares_of_the_corpus(
         assert shares["low"][j] <= true <= shares["high"][j]
         narrower += shares["high"][j] - shares["low"][j] < shares["human_high"][j] - shares["human_low"][j]
     assert narrower >= 4
-    assert "make the intervals of the labels' shares narrower by" in found.page.html().replace("&#x27;", "'")
-    assert "the human votes stand alone" in report.page.html()
+    assert "make the intervals of the labels' shares narrower by" in result.page.html().replace("&#x27;", "'")
+    assert "only human votes count" in report.page.html()
 
 
-def test_a_large_corpus_is_reported_on_by_a_sample_and_says_so(small: tuple[Labels, Votes, Utterances]) -> None:
-    found = align(*small, AlignSettings(at_most=100, examples=0))
-    assert found.metrics["utterances"] == 100
-    assert found.findings.counts()["sampled"] == len(small[0]) - 100
+def test_a_large_corpus_is_sampled_with_a_finding(small: tuple[Labels, Votes, Utterances]) -> None:
+    result = align(*small, AlignSettings(at_most=100, examples=0))
+    assert result.metrics["utterances"] == 100
+    assert result.findings.counts()["sampled"] == len(small[0]) - 100
 
 
-def test_findings_are_sentences_without_and_mends_with_their_full_stop(
+def test_messages_of_findings_end_without_and_fixes_with_a_full_stop(
     small: tuple[Labels, Votes, Utterances], report: Alignment
 ) -> None:
     fused, votes, utterances = small
@@ -310,9 +306,9 @@ def test_a_handful_of_utterances_gives_a_report_and_no_error(
     corpus: tuple[Votes, Utterances], fused: Labels, utterances: int
 ) -> None:
     few = fused.frame.head(utterances)
-    found = align(Labels(few, fused.about), *corpus, QUICK)
-    assert found.metrics["utterances"] == utterances
-    assert len(found.page.html()) > 10_000
+    result = align(Labels(few, fused.about), *corpus, QUICK)
+    assert result.metrics["utterances"] == utterances
+    assert len(result.page.html()) > 10_000
 
 
 def test_unanimous_votes_give_a_report_and_no_error(small: tuple[Labels, Votes, Utterances]) -> None:
@@ -324,7 +320,7 @@ def test_unanimous_votes_give_a_report_and_no_error(small: tuple[Labels, Votes, 
 
 def test_labels_and_votes_of_different_taxonomies_are_refused(corpus: tuple[Votes, Utterances]) -> None:
     labels = Labels.of(pl.DataFrame({"utterance_id": ["a"], "p_x": [0.5], "p_y": [0.5]}))
-    with pytest.raises(InputError, match="Give the votes these labels were fused from"):
+    with pytest.raises(InputError, match="Give the votes that these labels were fused from"):
         align(labels, *corpus)
 
 

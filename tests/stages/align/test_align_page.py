@@ -86,7 +86,7 @@ def test_the_report_is_drawn_sorted_and_heard_in_a_browser(
     assert browser.asked_of_the_network() == []
 
 
-def test_what_users_wrote_is_never_markup(corpus: tuple[Labels, Votes, Utterances]) -> None:
+def test_text_of_users_is_always_escaped(corpus: tuple[Labels, Votes, Utterances]) -> None:
     html = align(*corpus, SHOWN).page.html()
     assert "Say &lt;b&gt;it&lt;/b&gt; &amp; go." in html
     assert "<b>it</b>" not in html
@@ -108,7 +108,9 @@ def test_recordings_and_transcripts_are_shown_only_when_asked_for(corpus: tuple[
 
 
 @pytest.mark.parametrize("name", ["iemocap", "no_such_corpus"])
-def test_what_a_card_keeps_back_is_kept_back_and_said(corpus: tuple[Labels, Votes, Utterances], name: str) -> None:
+def test_content_that_a_card_forbids_is_not_shown_and_is_a_finding(
+    corpus: tuple[Labels, Votes, Utterances], name: str
+) -> None:
     labels, votes, utterances = corpus
     found = align(labels, votes, _with_corpus(utterances, name), SHOWN)
     html = found.page.html()

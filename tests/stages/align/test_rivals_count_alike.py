@@ -55,17 +55,17 @@ def corpus() -> tuple[Votes, Utterances]:
     return Votes.of(pl.DataFrame(rows, schema_overrides=schema), taxonomy=LABELS), Utterances.of(pl.DataFrame(people))
 
 
-def fused(corpus: tuple[Votes, Utterances], **said: Any) -> Labels:
-    return fuse(corpus[0], FuseSettings(method="gated", classes=3, **said), utterances=corpus[1]).labels
+def fused(corpus: tuple[Votes, Utterances], **counting: Any) -> Labels:
+    return fuse(corpus[0], FuseSettings(method="gated", classes=3, **counting), utterances=corpus[1]).labels
 
 
 def alone(report: Alignment) -> float:
     return next(one["nll_per_vote"]["value"] for one in report.metrics["scores"]["overall"] if one["method"] == ALONE)
 
 
-def expected(corpus: tuple[Votes, Utterances], **said: Any) -> float:
-    """Log loss of the raters' held-out votes under the human-only fit to votes counted as said."""
-    settings = FuseSettings(**said)
+def expected(corpus: tuple[Votes, Utterances], **counting: Any) -> float:
+    """Log loss of the raters' held-out votes under the human-only fit to votes counted with these settings."""
+    settings = FuseSettings(**counting)
     given = {"merge": settings.merge, "consensus": settings.consensus, "columns": settings.columns}
     counts = counts_of(corpus[0], utterances=corpus[1], **given)
     labels = human_only(counts, seed=0).predict(counts).frame
@@ -84,7 +84,7 @@ def test_the_rivals_are_fitted_to_the_votes_as_the_labels_say_they_were_counted(
     assert "counting_not_known" not in report.findings.counts()
 
 
-def test_a_held_out_consensus_label_is_no_vote_to_score_against(corpus: tuple[Votes, Utterances]) -> None:
+def test_a_held_out_consensus_label_is_not_scored_against(corpus: tuple[Votes, Utterances]) -> None:
     votes, utterances = corpus
     away = pl.col("held_out") | pl.col("annotator").str.ends_with("/consensus")
     kept_back = Votes.of(votes.frame.with_columns(held_out=away), about=votes.about)
@@ -94,7 +94,7 @@ def test_a_held_out_consensus_label_is_no_vote_to_score_against(corpus: tuple[Vo
     assert alone(made[0]) == pytest.approx(alone(made[1]), abs=1e-12)
 
 
-def test_labels_that_do_not_say_how_votes_were_counted_are_reported_on_with_a_finding(
+def test_labels_without_a_record_of_counting_are_a_finding(
     corpus: tuple[Votes, Utterances],
 ) -> None:
     labels = fused(corpus, **SETTINGS["merge"])
@@ -104,21 +104,24 @@ def test_labels_that_do_not_say_how_votes_were_counted_are_reported_on_with_a_fi
     assert alone(report) == pytest.approx(expected(corpus))
 
 
-def test_a_column_that_the_utterances_lack_is_said_and_done_without(corpus: tuple[Votes, Utterances]) -> None:
+def test_a_column_that_the_utterances_lack_is_a_finding(corpus: tuple[Votes, Utterances]) -> None:
     bare = Utterances.of(corpus[1].frame.drop("loud"))
     report = align(fused(corpus, columns=("loud",)), corpus[0], bare, AlignSettings(examples=0))
     assert report.findings.counts()["column_lacking"] == 1
     assert alone(report) == pytest.approx(expected(corpus))
 
 
-def test_on_the_command_line_align_needs_to_be_told_nothing_of_it(
+def test_on_the_command_line_align_counts_like_fuse_without_flags(
     corpus: tuple[Votes, Utterances], tmp_path: Path
 ) -> None:
     votes, utterances, labels, page = (str(tmp_path / n) for n in ("v.parquet", "u.parquet", "l.parquet", "p.html"))
     corpus[0].write(votes)
     corpus[1].write(utterances)
-    said = ["--consensus", "--column", "loud", "--merge", "primary=0.7,secondary=0.3"]
-    assert run(["fuse", votes, "--utterances", utterances, "-o", labels, "--method", "weighted", *said, "--quiet"]) == 0
+    counting = ["--consensus", "--column", "loud", "--merge", "primary=0.7,secondary=0.3"]
+    assert (
+        run(["fuse", votes, "--utterances", utterances, "-o", labels, "--method", "weighted", *counting, "--quiet"])
+        == 0
+    )
     counting = counting_of(Labels.read(labels).about)
     assert counting is not None
     assert (counting.consensus, counting.columns) == (True, ("loud",))

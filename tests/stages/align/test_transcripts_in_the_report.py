@@ -1,4 +1,4 @@
-"""What the alignment report says of transcripts that tell a proxy the answer."""
+"""The report's section on transcripts with an injected answer."""
 
 from typing import Any
 
@@ -33,51 +33,51 @@ def report(cards: dict[str, AnnotatorCard], transcript: str | None = "Go.") -> A
     return align(Pool().fit(votes).predict(votes), votes, utterances, AlignSettings(examples=0))
 
 
-def card(*told: str, injected: Injected | None = None) -> AnnotatorCard:
-    return AnnotatorCard(digest="d", model="m", context=told, injected=injected)
+def card(*context: str, injected: Injected | None = None) -> AnnotatorCard:
+    return AnnotatorCard(digest="d", model="m", context=context, injected=injected)
 
 
-def test_what_was_measured_is_said_with_its_interval_and_beside_a_harmless_sentence() -> None:
-    found = report({"a": card("transcript", injected=MEASURED), "b": card("transcript", injected=AT_ONCE)})
-    html = found.page.html().replace("\N{NO-BREAK SPACE}", " ")
+def test_measured_injection_is_reported_with_its_interval_and_a_control() -> None:
+    result = report({"a": card("transcript", injected=MEASURED), "b": card("transcript", injected=AT_ONCE)})
+    html = result.page.html().replace("\N{NO-BREAK SPACE}", " ")
     assert "Does the transcript decide?" in html
     assert (
-        "turns 31 % (20 to 42) of the votes of a that it could turn, against 8 % by a harmless sentence and "
-        "100 % of the votes of b that it could turn, against 0 % by a harmless sentence."
+        "changes 31 % (20 to 42) of the votes of a that it could change, against 8 % by a harmless sentence and "
+        "100 % of the votes of b that it could change, against 0 % by a harmless sentence."
     ) in html
     assert "is not measured" not in html
-    assert found.metrics["injected_transcripts"] == {
+    assert result.metrics["injected_transcripts"] == {
         "a": {"told_transcripts": True, "measured": MEASURED.model_dump()},
         "b": {"told_transcripts": True, "measured": AT_ONCE.model_dump()},
     }
 
 
-def test_what_was_not_measured_is_said_with_how_to_get_it_and_who_is_told_none() -> None:
-    found = report({"a": card("transcript", "speaker"), "b": card("speaker")})
-    html = found.page.html()
-    assert "How many votes of a it turns is not measured. Annotate again with <code>--injection 20</code>" in html
-    assert "b is given no transcripts, so injection cannot affect it." in html
-    assert found.metrics["injected_transcripts"]["a"] == {"told_transcripts": True, "measured": None}
-    assert found.metrics["injected_transcripts"]["b"] == {"told_transcripts": False, "measured": None}
+def test_missing_measurements_are_reported_with_a_fix_and_with_proxies_without_transcripts() -> None:
+    result = report({"a": card("transcript", "speaker"), "b": card("speaker")})
+    html = result.page.html()
+    assert "How many votes of a it changes is not measured. Annotate again with <code>--injection 20</code>" in html
+    assert "b is not shown transcripts, so injection cannot affect it." in html
+    assert result.metrics["injected_transcripts"]["a"] == {"told_transcripts": True, "measured": None}
+    assert result.metrics["injected_transcripts"]["b"] == {"told_transcripts": False, "measured": None}
 
 
 @pytest.mark.parametrize(
-    ("cards", "said"),
+    ("cards", "sentence"),
     [
-        ({"a": card(), "b": card("speaker")}, "a and b are given no transcripts, so injection cannot affect them."),
-        ({"a": card(), "b": AnnotatorCard(digest="d")}, "Whether b is given transcripts is not known."),
-        ({}, "Whether a and b are given transcripts is not known."),
+        ({"a": card(), "b": card("speaker")}, "a and b are not shown transcripts, so injection cannot affect them."),
+        ({"a": card(), "b": AnnotatorCard(digest="d")}, "Whether b is shown transcripts is not known."),
+        ({}, "Whether a and b are shown transcripts is not known."),
     ],
 )
-def test_where_no_proxy_is_known_to_be_told_transcripts_a_sentence_says_so(
-    cards: dict[str, AnnotatorCard], said: str
+def test_a_sentence_reports_that_no_proxy_is_known_to_see_transcripts(
+    cards: dict[str, AnnotatorCard], sentence: str
 ) -> None:
     html = report(cards).page.html()
     assert "Does the transcript decide?" not in html
-    assert said in html
+    assert sentence in html
 
 
-def test_without_transcripts_nothing_is_asked_for() -> None:
+def test_without_transcripts_no_measurement_is_suggested() -> None:
     html = report({"a": card("transcript"), "b": card()}, transcript=None).page.html()
-    assert "No utterance has a transcript that a could be given." in html
+    assert "No utterance has a transcript that a could see." in html
     assert "--injection" not in html

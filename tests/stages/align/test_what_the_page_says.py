@@ -22,7 +22,7 @@ QUICK = AlignSettings(examples=0)
 
 @pytest.fixture(scope="module")
 def corpus() -> tuple[Votes, Utterances]:
-    """240 utterances of 30 speakers with seven votes each, four held out; the eighth rater never listens."""
+    """240 utterances of 30 speakers with seven votes each, four held out; the eighth rater answers at random."""
     random = generator(3, "known raters")
     rows: list[dict[str, Any]] = []
     for place, share in enumerate(random.dirichlet([0.4] * 4, 240)):
@@ -45,27 +45,27 @@ def page(report: Alignment) -> str:
     return report.page.html().replace("&#x27;", "'").replace("\u00a0", " ")
 
 
-def test_the_headline_of_human_votes_says_what_so_many_of_them_are_worth(report: Alignment) -> None:
-    found = report.metrics["human_agreement"]
-    share = 100 * found["reliability"]["3"]["value"]
-    said = (
-        f"{share:.0f} % of the variance of the mean of an utterance's 3 human votes comes from the utterance, "
-        "the rest from who voted."
+def test_the_headline_without_proxies_gives_the_reliability_of_the_human_votes(report: Alignment) -> None:
+    result = report.metrics["human_agreement"]
+    share = 100 * result["reliability"]["3"]["value"]
+    sentence = (
+        f"{share:.0f} % of the variance of the mean of an utterance's 3 human votes is due to the utterance, "
+        "the rest depends on who voted."
     )
-    assert report.page.headline == f"No proxy voted here. {said}"
-    alpha = found["alpha"]["value"]
+    assert report.page.headline == f"No proxy voted. {sentence}"
+    alpha = result["alpha"]["value"]
     assert share == pytest.approx(100 * 3 * alpha / (1 + 2 * alpha))
     assert report.page.sections[0].title == "Do the human raters agree?"
     assert f"Krippendorff's alpha of the human votes is {alpha:.2f}" in report.page.summary
 
 
-def test_a_rater_who_answers_at_random_is_named_and_nobody_else(report: Alignment) -> None:
+def test_only_the_rater_who_answers_at_random_stands_out(report: Alignment) -> None:
     apart = report.metrics["human_agreement"]["apart"]
     names = report.metrics["human_agreement"]["raters"]
     assert apart["compared"] == 12
     assert [names[one["rater"]] for one in apart["lowest"] if one["stands_out"]] == ["c/r07"]
-    assert "c/r07 agrees with the others less than those do among themselves" in page(report)
-    assert "Every rater beside the others: all 12, the lowest first" in page(report)
+    assert "c/r07 agrees with the others less than those with each other" in page(report)
+    assert "Each rater compared with the others: all 12, the lowest first" in page(report)
 
 
 def test_raters_who_are_not_known_are_not_compared(corpus: tuple[Votes, Utterances]) -> None:
@@ -74,34 +74,34 @@ def test_raters_who_are_not_known_are_not_compared(corpus: tuple[Votes, Utteranc
     frame = votes.frame.with_columns(annotator=pl.lit("c/crowd"), draw=order)
     crowd = Votes.of(frame, about=votes.about)
     labels = fuse(crowd, FuseSettings(method="human"), utterances=utterances).labels
-    found = align(labels, crowd, utterances, QUICK)
-    assert "Who cast each vote is not known" in page(found)
-    assert found.metrics["human_agreement"]["alpha"]["value"] > 0.2
+    result = align(labels, crowd, utterances, QUICK)
+    assert "The raters of the votes are not known" in page(result)
+    assert result.metrics["human_agreement"]["alpha"]["value"] > 0.2
 
 
-def test_votes_by_chance_alone_are_said_to_be_luck(corpus: tuple[Votes, Utterances]) -> None:
+def test_the_headline_reports_votes_that_agree_only_by_chance(corpus: tuple[Votes, Utterances]) -> None:
     votes, utterances = corpus
     chance = Votes.of(votes.frame.with_columns(label=pl.col("label").shuffle(seed=1)), about=votes.about)
     labels = fuse(chance, FuseSettings(method="human"), utterances=utterances).labels
     assert "agree hardly more than by chance" in align(labels, chance, utterances, QUICK).page.headline
 
 
-def test_a_rival_that_is_better_beyond_its_interval_is_named_and_how_to_get_it(
+def test_a_significantly_better_rival_is_named_with_its_command(
     corpus: tuple[Votes, Utterances], report: Alignment
 ) -> None:
     assert "better than these labels" not in report.page.headline
-    assert "To get it" not in report.page.summary
+    assert "To use it" not in report.page.summary
     labels = fuse(corpus[0], FuseSettings(method="human"), utterances=corpus[1]).labels
     shares = [pl.lit(1 / len(LABELS)).alias(f"p_{label}") for label in LABELS]
     flat = Labels.of(labels.frame.with_columns(shares).drop("entropy", "ambiguity"), about=labels.about)
-    found = align(flat, *corpus, QUICK)
-    assert found.page.headline.endswith("held-out votes better than these labels.")
-    losses = {one["method"]: one["nll_per_vote"]["value"] for one in found.metrics["scores"]["overall"]}
+    result = align(flat, *corpus, QUICK)
+    assert result.page.headline.endswith("held-out votes better than these labels.")
+    losses = {one["method"]: one["nll_per_vote"]["value"] for one in result.metrics["scores"]["overall"]}
     best = min(losses, key=lambda name: losses[name])
     method = {"human votes alone": "gated", "human shares + prior": "human"}[best]
-    assert f"a log loss of {losses[best]:.3f} against {losses['fused labels']:.3f}" in found.page.summary
-    assert f"fuse with `--method {method}`" in found.page.summary
-    behind = found.metrics["scores"]["against_fused"][best]
+    assert f"a log loss of {losses[best]:.3f} against {losses['fused labels']:.3f}" in result.page.summary
+    assert f"fuse with `--method {method}`" in result.page.summary
+    behind = result.metrics["scores"]["against_fused"][best]
     assert behind["value"] == pytest.approx(losses[best] - losses["fused labels"])
 
 
@@ -113,9 +113,9 @@ def test_few_utterances_make_few_bins_of_a_reliability_curve(report: Alignment) 
     assert "6 bins of equal mass, 240 utterances" in page(report)
 
 
-def test_the_words_that_occur_are_explained_and_no_others(report: Alignment) -> None:
+def test_the_glossary_explains_exactly_the_terms_on_the_page(report: Alignment) -> None:
     words = report.page.sections[-1]
-    assert words.title == "Words"
+    assert words.title == "Glossary"
     explained = str(words.blocks[0].html())
     assert all(word in explained for word in ("log loss (NLL), nats", "JSD floor", "mixture", "Krippendorff"))
     assert not any(
@@ -123,7 +123,7 @@ def test_the_words_that_occur_are_explained_and_no_others(report: Alignment) -> 
     )
 
 
-def test_a_simulated_corpus_is_said_to_be_one_above_everything(corpus: tuple[Votes, Utterances]) -> None:
+def test_a_simulated_corpus_has_a_notice_at_the_top(corpus: tuple[Votes, Utterances]) -> None:
     votes, utterances = corpus
     labels = fuse(votes, FuseSettings(method="human"), utterances=utterances).labels
     made = Utterances(utterances.frame, utterances.about.with_(made_by=MadeBy(stage="simulate")))
@@ -146,8 +146,8 @@ def test_a_simulated_corpus_is_said_to_be_one_above_everything(corpus: tuple[Vot
         ({"all agree": (0.02, 0.01, 0.03), "no majority": (0.09, 0.07, 0.1)}, ""),
     ],
 )
-def test_a_stratum_is_called_the_best_only_where_its_interval_is_clear_of_the_others(
+def test_a_stratum_is_named_best_only_if_its_interval_is_below_the_others(
     gains: dict[str, tuple[float, float, float]], claimed: str
 ) -> None:
-    found = {name: Interval(*ends, "percentile", 30) for name, ends in gains.items()}
-    assert _clearly_best({AGREEMENT: found}) == claimed
+    result = {name: Interval(*ends, "percentile", 30) for name, ends in gains.items()}
+    assert _clearly_best({AGREEMENT: result}) == claimed

@@ -124,7 +124,7 @@ def test_a_baseline_can_be_named_and_an_unknown_one_is_refused(tables: Tables) -
         evaluated(tables, baseline="best")
 
 
-def test_metrics_are_json_without_words_for_numbers(tables: Tables) -> None:
+def test_metrics_are_json_with_numbers_as_numbers(tables: Tables) -> None:
     text = json.dumps(evaluated(tables).metrics, allow_nan=False)
     assert "Infinity" not in text
     assert '"nan"' not in text
@@ -139,12 +139,12 @@ def rated(tables: Tables) -> Evaluation:
     predictions = {}
     for name, share, condition in (("clean", 0.9, None), ("noisy", 0.3, "noise"), ("echo", 0.6, "room")):
         made = labels_of(share * truth + (1 - share) / 4, ids, model="m", recipe="features", condition=condition)
-        told = share * np.array(list(valence.values())) + (1 - share) * 0.4
-        predictions[name] = Labels.of(made.frame.with_columns(valence=pl.Series(told)), about=made.about)
+        rating = share * np.array(list(valence.values())) + (1 - share) * 0.4
+        predictions[name] = Labels.of(made.frame.with_columns(valence=pl.Series(rating)), about=made.about)
     return evaluate(predictions, Votes.of(heard, taxonomy=LABELS), utterances)
 
 
-def test_predictions_in_worse_sound_stand_beside_those_of_the_same_model_as_recorded(tables: Tables) -> None:
+def test_predictions_on_degraded_audio_are_compared_with_the_same_model_as_recorded(tables: Tables) -> None:
     made = rated(tables)
     found = made.metrics["conditions_less_as_recorded"]
     assert set(found) == {"clean"}
@@ -189,12 +189,12 @@ def test_the_command_writes_the_page_and_its_figures(tables: Tables, tmp_path: P
     utterances.write(tmp_path / "utterances.parquet")
     for name, share in (("one", 0.9), ("two", 0.4)):
         labels_of(share * truth + (1 - share) / 4, ids).write(tmp_path / f"{name}.parquet")
-    said = [
+    command = [
         "evaluate", str(tmp_path / "one.parquet"), str(tmp_path / "two.parquet"), "--votes",
         str(tmp_path / "votes.parquet"), "--utterances", str(tmp_path / "utterances.parquet"), "-o",
         str(tmp_path / "report.html"), "--quiet",
     ]  # fmt: skip
-    assert run(said) == 0
+    assert run(command) == 0
     metrics = json.loads((tmp_path / "report.metrics.json").read_text())
     assert set(metrics["methods"]) == {SHARES, "one", "two"}
     page = (tmp_path / "report.html").read_text()

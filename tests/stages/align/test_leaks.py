@@ -74,7 +74,7 @@ def test_honest_labels_are_reported_on_however_votes_were_counted(corpus: tuple[
 @pytest.mark.parametrize("name", HONEST)
 def test_labels_of_the_full_read_are_refused_beside_held_out_votes(corpus: tuple[Votes, Utterances], name: str) -> None:
     labels = fuse(in_full(corpus[0]), FuseSettings(**HONEST[name]), utterances=corpus[1]).labels
-    with pytest.raises(InputError, match="60 of the 60 labels.*Fuse the same votes files that are given here"):
+    with pytest.raises(InputError, match="60 of the 60 labels.*Fuse the same votes files as given here"):
         align(labels, *corpus, QUICK)
 
 
@@ -87,7 +87,7 @@ def test_one_label_that_saw_one_held_out_vote_is_refused_and_named(corpus: tuple
         align(labels, votes, utterances, QUICK)
 
 
-def test_a_votes_file_missing_here_is_the_other_reason_the_message_gives(corpus: tuple[Votes, Utterances]) -> None:
+def test_the_message_also_names_a_missing_votes_file(corpus: tuple[Votes, Utterances]) -> None:
     votes, utterances = corpus
     labels = fuse(votes, FuseSettings(method="human"), utterances=utterances).labels
     less = Votes.of(votes.frame.filter(pl.col("annotator") != "c/r1"), about=votes.about)
@@ -95,7 +95,7 @@ def test_a_votes_file_missing_here_is_the_other_reason_the_message_gives(corpus:
         align(labels, less, utterances, QUICK)
 
 
-def test_where_nothing_is_held_out_missing_votes_are_a_finding(corpus: tuple[Votes, Utterances]) -> None:
+def test_without_held_out_votes_missing_votes_are_a_finding(corpus: tuple[Votes, Utterances]) -> None:
     votes, utterances = corpus
     kept = votes.frame.filter(~pl.col("held_out"))
     labels = fuse(Votes.of(kept, about=votes.about), FuseSettings(method="human"), utterances=utterances).labels
@@ -110,11 +110,11 @@ def test_labels_of_unknown_making_and_labels_without_human_votes_are_let_through
     labels = fuse(votes, FuseSettings(method="human", consensus=True), utterances=utterances).labels
     bare = Labels(labels.frame, labels.about.with_(made_by=None))
     assert align(bare, votes, utterances, QUICK).metrics["scores"] is not None
-    foretold = Labels(labels.frame.with_columns(human_votes=pl.lit(0.0)), labels.about)
-    assert align(foretold, votes, utterances, QUICK).metrics["scores"] is not None
+    without_human_votes = Labels(labels.frame.with_columns(human_votes=pl.lit(0.0)), labels.about)
+    assert align(without_human_votes, votes, utterances, QUICK).metrics["scores"] is not None
 
 
-def test_the_command_refuses_them_in_a_sentence_and_with_code_2(
+def test_the_command_refuses_such_labels_with_one_sentence_and_code_2(
     corpus: tuple[Votes, Utterances], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     votes, utterances = corpus
@@ -125,13 +125,13 @@ def test_the_command_refuses_them_in_a_sentence_and_with_code_2(
     assert run(["fuse", str(tmp_path / "full.parquet"), "--method", "human", "-o", labels, "--quiet"]) == 0
     given = ["--votes", str(tmp_path / "votes.parquet"), "--utterances", str(tmp_path / "utterances.parquet")]
     assert run(["align", labels, *given, "-o", str(report), "--quiet"]) == 2
-    said = capsys.readouterr().err
-    assert "they have seen the votes they are judged by" in said
-    assert "Traceback" not in said
+    stderr = capsys.readouterr().err
+    assert "Held-out votes were used in the fit" in stderr
+    assert "Traceback" not in stderr
     assert not report.exists()
 
 
-def test_whether_a_proxy_knows_the_votes_of_the_fit_is_said_of_every_proxy(corpus: tuple[Votes, Utterances]) -> None:
+def test_the_exchange_test_of_every_proxy_is_a_finding(corpus: tuple[Votes, Utterances]) -> None:
     votes, utterances = corpus
     labels = fuse(votes, FuseSettings(method="human"), utterances=utterances).labels
     found = align(labels, votes, utterances, QUICK).findings.frame.filter(pl.col("kind") == "exchange")
@@ -140,7 +140,7 @@ def test_whether_a_proxy_knows_the_votes_of_the_fit_is_said_of_every_proxy(corpu
     assert found["message"].str.contains("utterances").all()
 
 
-def test_a_proxy_that_learned_the_votes_of_the_fit_is_a_problem_and_is_named(corpus: tuple[Votes, Utterances]) -> None:
+def test_a_proxy_trained_on_the_votes_of_the_fit_is_a_problem(corpus: tuple[Votes, Utterances]) -> None:
     votes, utterances = corpus
     fit = pl.col("source").eq("human") & ~pl.col("held_out") & pl.col("annotator").is_in(["c/r0", "c/r1"])
     learned = votes.frame.filter(fit).with_columns(
