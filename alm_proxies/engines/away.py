@@ -1,4 +1,4 @@
-"""Unreachable servers: how they are reported, and how waiting requests are called off."""
+"""Unreachable servers: their report, and how waiting requests are cancelled."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Away:
-    """Servers that have answered before and cannot be reached now."""
+    """Servers that answered before and cannot be reached now."""
 
     addresses: tuple[str, ...]
     seconds: float
-    """For how long."""
+    """Seconds since the last answer."""
     message: str
-    """What the last try met."""
+    """The error of the last try."""
     again: float
     """Seconds until the next try."""
 
@@ -34,13 +34,13 @@ class Reached(Protocol):
 
     @property
     def tried_out(self) -> TriedOut:
-        """What it took to find out what they can do."""
+        """The cost of probing their abilities."""
         ...
 
     def away(self) -> Away | None:
-        """Since when none of its servers can be reached, or None."""
+        """The servers' absence, if none of them can be reached; otherwise None."""
         ...
 
     def call_off(self, kind: Literal["gone", "called_off"], message: str) -> None:
-        """Send nothing more: what waits for room or for another try ends at once."""
+        """Stop sending: requests that wait for a slot or a retry end at once."""
         ...

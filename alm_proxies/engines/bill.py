@@ -1,4 +1,4 @@
-"""What asking a server comes to: tries, tokens and seconds of audio."""
+"""The bill of requests to a server: tries, tokens and seconds of audio."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from alm_proxies.engines.trials import ACCOUNT, BOOK_AGAIN, TrialQuestion, Trial
 
 @dataclass(frozen=True, slots=True)
 class TriedOut:
-    """What it took to find out what a server can do."""
+    """The cost of probing a server's abilities."""
 
     requests: int = 0
     audio_seconds: float = 0.0
-    """Of all requests that may be charged for."""
+    """Prompt tokens of all requests that may be charged for."""
     tokens_in: int = 0
     tokens_out: int = 0
 
 
 @dataclass(slots=True)
 class Bill:
-    """What one request of ours has come to, over all it was cut into and all tries; or several requests."""
+    """The bill of one request, over all its HTTP requests and tries, or of several requests."""
 
     tries: int = 0
     paid_tries: int = 0
@@ -36,7 +36,7 @@ class Bill:
     model: str = ""
 
     def add(self, sent: Sent[Completion], heard: float = 0.0) -> None:
-        """An answer, and the tries before it; each held that number of seconds of audio."""
+        """Add an answer and its tries, each with this number of seconds of audio."""
         self.tries += sent.tries
         self.paid_tries += sent.paid_tries
         self.counted += sent.answer.tokens_in > 0
@@ -47,14 +47,14 @@ class Bill:
         self.model = self.model or sent.answer.model
 
     def add_fault(self, fault: FaultError, heard: float = 0.0) -> None:
-        """Tries that all failed."""
+        """Add tries that all failed."""
         self.tries += fault.tries
         self.paid_tries += fault.paid_tries
         self.audio_seconds += fault.paid_tries * heard
 
     @property
     def tried_out(self) -> TriedOut:
-        """The bill of trying a server out."""
+        """The bill of probing a server."""
         return TriedOut(self.tries, self.audio_seconds, self.tokens_in, self.tokens_out)
 
 

@@ -1,6 +1,6 @@
-"""The most that a question or a request can come to: bytes of an answer, tokens, seconds of audio.
+"""Upper bounds of a question or request: bytes of the answer, tokens, seconds of audio.
 
-What a server reports is believed only within these bounds, and a budget books them before anything is sent.
+A server's report is accepted only within these bounds, and a budget reserves them before anything is sent.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from alm_proxies.engines.engine import Abilities, Audio, Question, Request, cons
 _TOKENS_OF_A_TEMPLATE = 2048
 """Prompt tokens that a chat template, and a model that pads short clips, may add."""
 _TOKENS_A_SECOND = 100
-"""The most prompt tokens that models make of a second of audio (32 of most, 75 of the densest codecs)."""
+"""Maximum prompt tokens per second of audio (32 for most models, 75 for the densest codecs)."""
 _LETTERS_OF_A_TOKEN = 64
 _LETTERS_AT_LEAST = 4096
 _BYTES_OF_A_LETTER = 6
-"""Of JSON that escapes every letter (\\uXXXX)."""
+"""Bytes per character if JSON escapes every letter (\\uXXXX)."""
 _BYTES_OF_A_SCORE = 400
-"""Of one token with its log-probability in JSON."""
+"""Bytes of one token with its log-probability in JSON."""
 _BYTES_AROUND = 64 * 1024
 BYTES_OF_AN_ERROR = 64 * 1024
-"""What is read of an answer that is no 200."""
+"""Bytes that are read of an error response."""
 
 
 @dataclass(frozen=True, slots=True)
 class Most:
-    """The most that one HTTP answer to a question can hold, and the most that it can be charged as."""
+    """Upper bounds of one HTTP response to a question, and of its charge."""
 
     answers: int = 1
     tokens_each: int = 1
@@ -39,12 +39,12 @@ class Most:
 
     @property
     def tokens_out(self) -> int:
-        """Tokens of all answers."""
+        """Total tokens of all answers."""
         return self.answers * self.tokens_each
 
     @property
     def letters(self) -> int:
-        """Characters of one text."""
+        """Characters of one answer."""
         return max(_LETTERS_AT_LEAST, _LETTERS_OF_A_TOKEN * self.tokens_each)
 
     @property
@@ -66,7 +66,7 @@ def most_of_question(question: Question, fields: Mapping[str, Any]) -> Most:
 
 
 def tokens_of_prompt(question: Question) -> int:
-    """The most prompt tokens that a question can have: a byte of text is one at most."""
+    """Upper bound of a question's prompt tokens; a byte of text is at most one token."""
     parts = _parts(question)
     text = sum(len(part.encode("utf-8", "replace")) for part in parts if isinstance(part, str))
     seconds = sum(part.seconds for part in parts if isinstance(part, Audio))
@@ -75,7 +75,7 @@ def tokens_of_prompt(question: Question) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Booking:
-    """The most that a request can be charged for, all its tries included."""
+    """Upper bound of the charge of a request, including all its tries."""
 
     requests: int = 0
     tokens_in: int = 0
@@ -84,9 +84,9 @@ class Booking:
 
 
 def booking_of(request: Request, can: Abilities) -> Booking:
-    """What to book before a request is sent: every HTTP request it is cut into, each tried as often as allowed.
+    """The upper bound to reserve before a request is sent: all its HTTP requests with all allowed tries.
 
-    An engine in this process asks once. Words that are scored are sent once a word.
+    An engine in this process asks once. For scored words, one request is sent per word.
     """
     tries = max(1, can.tries)
     sends = _sends(request, can)

@@ -1,4 +1,4 @@
-"""The chat-completions interface: request bodies, and what kind of fault an answer other than 200 is. No traffic."""
+"""The chat-completions API: request bodies, and the fault of a response other than 200. No network traffic."""
 
 from __future__ import annotations
 
@@ -58,15 +58,15 @@ def body(model: str, question: Question, fields: Mapping[str, Any], *, answer: s
         messages.append({"role": turn.role, "content": parts})
     if answer is not None:
         messages.append({"role": "assistant", "content": answer})
-    made = json.dumps({"model": model, "messages": messages, **fields}).encode("utf-8")
+    body = json.dumps({"model": model, "messages": messages, **fields}).encode("utf-8")
     for number, clip in enumerate(clips):
         mark_bytes = json.dumps(_MARK.format(number)).strip('"').encode("ascii")
-        made = made.replace(mark_bytes, clip.base64, 1)
-    return made
+        body = body.replace(mark_bytes, clip.base64, 1)
+    return body
 
 
 def sampling_fields(sampling: Sampling, accepted: Sequence[str]) -> dict[str, Any]:
-    """The sampling of a request in fields, all of those the server takes, under its names for them."""
+    """The sampling settings as body fields, limited to those the server accepts, under its names."""
     fields: dict[str, Any] = {
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
@@ -84,14 +84,14 @@ def limit(tokens: int, accepted: Sequence[str]) -> dict[str, Any]:
 
 
 def json_form(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The field that asks for JSON of a schema."""
+    """The field that requests JSON with a schema."""
     return {
         "response_format": {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, "strict": True}}
     }
 
 
 def form_fields(request: Request, *, structured: bool, schema: bool) -> dict[str, Any]:
-    """The fields that hold an answer to its form, where asked for and possible."""
+    """The fields for structured outputs, if requested and supported."""
     if request.schema is not None and schema:
         return json_form(request.schema)
     if request.constrained and structured:
@@ -100,12 +100,14 @@ def form_fields(request: Request, *, structured: bool, schema: bool) -> dict[str
 
 
 def fault_of(status: int, headers: Mapping[str, str], content: bytes) -> FaultError:
-    """The kind of fault an answer other than 200 is."""
+    """The fault of a response other than 200."""
     message, code, wait = _said(content)
     message = f"HTTP {status}" + (f": {message[:_MOST_SAID]}" if message else "")
     again = wait if "retry-after" not in headers else _retry_after(headers["retry-after"])
     if 300 <= status < 400:
-        return FaultError("bad_request", f"HTTP {status}: it points to another address, which is not followed")
+        return FaultError(
+            "bad_request", f"HTTP {status}: the server redirects to another address, which is not followed"
+        )
     if status < 300:
         return FaultError("malformed", f"HTTP {status} instead of 200")
     if status in (401, 403) or code == "API_KEY_INVALID":
@@ -130,7 +132,7 @@ def fault_of(status: int, headers: Mapping[str, str], content: bytes) -> FaultEr
 
 
 def is_about_n(failure: Failure) -> bool:
-    """Whether a request was refused for the number of answers it wants: "Invalid 'n'", n_cmpl, candidateCount."""
+    """Whether a request was refused because of n, the number of answers: "Invalid 'n'", n_cmpl, candidateCount."""
     return failure.kind == "bad_request" and _N.search(failure.message) is not None
 
 
@@ -140,11 +142,11 @@ def _said(content: bytes) -> tuple[str, str, float | None]:
     Google wraps it in a list, gives the HTTP status as its code, and keeps the reason and the wait among the details.
     """
     try:
-        found = from_json(content)
+        payload = from_json(content)
     except ValueError:
         return content[:_MOST_SAID].decode("utf-8", "replace").strip(), "", None
-    found = found[0] if isinstance(found, list) and found else found
-    error = found.get("error", found) if isinstance(found, dict) else found
+    payload = payload[0] if isinstance(payload, list) and payload else payload
+    error = payload.get("error", payload) if isinstance(payload, dict) else payload
     if not isinstance(error, dict):
         return str(error), "", None
     listed = error.get("details")
@@ -156,7 +158,7 @@ def _said(content: bytes) -> tuple[str, str, float | None]:
 
 
 def _retry_after(value: str) -> float | None:
-    """Seconds from a Retry-After header: a number, or a date; None where it is neither."""
+    """Seconds from a Retry-After header, which is a number or a date; None if it is neither."""
     try:
         seconds = float(value)
     except ValueError:

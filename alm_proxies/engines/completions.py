@@ -1,4 +1,4 @@
-"""What a chat completion says, read once into typed data; whatever is not one is a fault of one kind, malformed."""
+"""Parsing of chat completions into typed data; anything else is a fault of the kind malformed."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from alm_proxies.engines.faults import FaultError
 
 _MOST_SAID = 300
 _HIGHEST, _LOWEST = 1e-3, -1e5
-"""Log-probabilities beyond these are none; servers write -9999 for what cannot be."""
+"""Valid range of log-probabilities; servers write -9999 for an impossible token."""
 _SUM_AT_MOST = 1.02
 _LONGEST_WORD = 64
-"""Of a finish reason or of a model's name beyond which it is cut."""
+"""Maximum length of a finish reason or a model's name; longer ones are truncated."""
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -48,7 +48,7 @@ class _Message(_Part):
 
     @property
     def thought(self) -> str:
-        """The reasoning, where it is reported apart from the answer."""
+        """The reasoning, if it is reported separately from the answer."""
         apart = self.reasoning_content or self.reasoning or ""
         if apart or not isinstance(self.content, tuple):
             return apart
@@ -57,7 +57,7 @@ class _Message(_Part):
 
     @property
     def declined(self) -> str:
-        """What the model says instead of an answer."""
+        """The model's refusal, if there is one."""
         parts = self.content if isinstance(self.content, tuple) else ()
         return self.refusal or next((part.refusal for part in parts if part.refusal), "")
 
@@ -108,19 +108,19 @@ class Completion:
     finish: tuple[str, ...]
     reasoning: tuple[str, ...]
     tokens_in: int
-    """0 where the server does not say."""
+    """0 if the server does not report it."""
     tokens_out: int
     implausible: bool
-    """The server's own counts were impossible; the most there can have been stands in their place."""
+    """Whether the server's counts were impossible and were replaced by the upper bound."""
     model: str
     first_tokens: tuple[tuple[str, float], ...] | None = None
-    """The likeliest first tokens of the first answer, log P each."""
+    """Log-probabilities of the most likely first tokens of the first answer."""
     prompt_tokens: tuple[Mapping[int, float], ...] | None = None
     """Per place of the prompt after its first: log P of its token, and perhaps of others, by number."""
 
 
 def read_completion(content: bytes, most: Most, *, words: bool = True) -> Completion:
-    """What a 200 answer says; a fault if it is no completion within its bounds or, where `words`, says nothing."""
+    """Parse a 200 response; a fault if it is not a completion within its bounds or, with `words`, if it is empty."""
     body = parse(_ScoredBody if most.scores else _Body, content, "chat completion")
     if not 0 < len(body.choices) <= most.answers:
         raise malformed(f"{len(body.choices)} answers instead of {most.answers}")
@@ -135,7 +135,7 @@ def read_completion(content: bytes, most: Most, *, words: bool = True) -> Comple
     if declined and not any(texts):
         raise FaultError("refused", declined[:_MOST_SAID])
     if "content_filter" in finish and not any(texts):
-        raise FaultError("refused", "the server's content filter stopped the answer")
+        raise FaultError("refused", "the server's content filter blocked the answer")
     if words and not any(texts) and not any(reasoning) and "length" not in finish:
         raise FaultError("empty", "200 without any text")
     tokens_in, tokens_out, implausible = _counts(body.usage, most)
@@ -184,11 +184,11 @@ def parse(model: type[M], content: bytes, name: str) -> M:
     try:
         return model.model_validate_json(content)
     except ValidationError as error:
-        raise malformed(f"the answer is no {name} ({_reason(error)})") from None
+        raise malformed(f"the response is not a {name} ({_reason(error)})") from None
 
 
 def malformed(message: str) -> FaultError:
-    """The fault of an answer that is not what was asked for."""
+    """The fault of a response with unexpected content."""
     return FaultError("malformed", message)
 
 
@@ -245,10 +245,10 @@ def _scores_of(
             for place in body.prompt_logprobs[1:]
         )
     except ValueError:
-        raise malformed("a token of the prompt has no number") from None
+        raise malformed("a token of the prompt has no id") from None
 
 
 def _log_p(value: float) -> float:
-    if not _LOWEST <= value <= _HIGHEST:  # not a number is neither
-        raise malformed(f"{value:g} is no log-probability")
+    if not _LOWEST <= value <= _HIGHEST:  # false for NaN
+        raise malformed(f"{value:g} is not a log-probability")
     return min(value, 0.0)

@@ -32,7 +32,7 @@ _ONE = httpx.Limits(max_connections=None, max_keepalive_connections=1)
 """One is kept; another may be made, so that a connection left by a cancelled request does not block the next."""
 
 _CONNECT_SECONDS = 20.0
-"""Seconds until a connection attempt is given up; the answer itself may take longer."""
+"""Timeout of a connection attempt in seconds; the response itself may take longer."""
 _TIMEOUT = httpx.Timeout(None, connect=_CONNECT_SECONDS)
 _PROXIES = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY")
 
@@ -75,11 +75,11 @@ class Connections:
         return await self._alone("POST", url, body, seconds, most)
 
     async def get(self, address: str, seconds: float, *, most: int) -> Answered:
-        """The same of a GET."""
+        """The response to a GET, likewise."""
         return await self._alone("GET", self._url(address), None, seconds, most)
 
     async def close(self) -> None:
-        """Close them all."""
+        """Close all connections."""
         await asyncio.gather(*(client.aclose() for client in self._clients), *self._closing)
 
     async def _numbered(self, url: httpx.URL, body: bytes, seconds: float, most: int) -> Answered:
@@ -110,7 +110,7 @@ class Connections:
         elif answered.status == 200 and url not in self._silent:
             self._repeats.add(url)
         if used and not repeated and answered.status < 400:
-            raise FaultError("reset", "an answer came that belongs to no question", paid=answered.status == 200)
+            raise FaultError("reset", "a response arrived that belongs to no request", paid=answered.status == 200)
         if used and not repeated and not _asked_again(answered.status):
             # A refusal that names no question may be another's: on a connection of its own it can only be this one's.
             return await self._alone("POST", url, body, seconds, most)
@@ -145,7 +145,7 @@ class Connections:
         except (httpx.InvalidURL, ValueError) as error:
             name = _named_in(_PROXIES, "")
             raise SettingsError(
-                f"the proxy address in {name} is none ({type(error).__name__})",
+                f"the proxy address in {name} is not valid ({type(error).__name__})",
                 fix="Write it as http://host:port, or unset the variable.",
             ) from None
         self._clients.add(made)
@@ -177,7 +177,7 @@ async def _ask(
         async with asyncio.timeout(seconds):
             return await _answer(client, httpx.Request(method, url, headers=headers, content=body), most)
     except TimeoutError:
-        raise FaultError("timeout", f"no whole answer within {seconds:.0f} s") from None
+        raise FaultError("timeout", f"no complete response within {seconds:.0f} s") from None
 
 
 async def _answer(client: httpx.AsyncClient, request: httpx.Request, most: int) -> Answered:
@@ -188,7 +188,7 @@ async def _answer(client: httpx.AsyncClient, request: httpx.Request, most: int) 
     try:
         content = await _body(response, most if response.status_code == 200 else BYTES_OF_AN_ERROR)
     except httpx.HTTPError as error:
-        raise FaultError("cut_body", f"the answer broke off ({type(error).__name__})") from None
+        raise FaultError("cut_body", f"the response was cut off ({type(error).__name__})") from None
     finally:
         await response.aclose()
     return Answered(response.status_code, response.headers, content)
@@ -206,43 +206,43 @@ async def _body(response: httpx.Response, most: int) -> bytes:
     elif coding in ("gzip", "x-gzip", "deflate"):
         inflate = zlib.decompressobj(zlib.MAX_WBITS | 32)
     else:
-        raise malformed("the answer is compressed in a way that was not asked for")
+        raise malformed("the response uses a compression that was not requested")
     content, arrived = bytearray(), 0
     async for chunk in response.aiter_raw():
         arrived += len(chunk)
         try:
             content += chunk if inflate is None else inflate.decompress(chunk, most + 1 - len(content))
         except zlib.error:
-            raise malformed("the answer cannot be decompressed") from None
+            raise malformed("the response cannot be decompressed") from None
         if len(content) > most or arrived > most:
             if whole:
-                raise malformed(f"the answer is larger than {most:,} bytes, the most that was asked for")
+                raise malformed(f"the response is larger than {most:,} bytes, its upper bound")
             del content[most:]
             break
     if whole and inflate is not None and not inflate.eof:
-        raise FaultError("cut_body", "the compressed answer broke off")
+        raise FaultError("cut_body", "the compressed response was cut off")
     return bytes(content)
 
 
 def _no_answer(error: httpx.TransportError, local: bool) -> FaultError:
-    """The fault of a request that got no answer, by what lies beneath it."""
+    """The fault of a request without a response, by the underlying error."""
     beneath: BaseException | None = error
     while beneath is not None:
         if isinstance(beneath, ssl.SSLCertVerificationError):
             return FaultError("no_trust", f"its certificate is not trusted ({beneath.verify_message})")
         if isinstance(beneath, ssl.SSLError):
-            return FaultError("no_trust", f"it does not speak TLS as https needs it ({beneath.reason})")
+            return FaultError("no_trust", f"the TLS connection failed ({beneath.reason})")
         if isinstance(beneath, socket.gaierror):
-            return FaultError("unreachable", "no machine of that name is known")
+            return FaultError("unreachable", "the host name cannot be resolved")
         beneath = beneath.__cause__ or beneath.__context__
     if isinstance(error, httpx.ProxyError):
-        return FaultError("unreachable", f"the proxy in {_named_in(_PROXIES, '')} does not let it through")
+        return FaultError("unreachable", f"the proxy in {_named_in(_PROXIES, '')} refuses the connection")
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
         proxy = _named_in(_PROXIES, "")
         through = f"; requests go through the proxy in {proxy}" if os.environ.get(proxy) and not local else ""
         return FaultError("unreachable", f"no server answers ({type(error).__name__}{through})")
     if isinstance(error, httpx.RemoteProtocolError) and "illegal" in str(error):
-        return FaultError("reset", "what it answers is no HTTP")
+        return FaultError("reset", "the response is not HTTP")
     return FaultError("reset", f"the connection broke ({type(error).__name__})")
 
 
@@ -256,12 +256,12 @@ def _certificates(trust_env: bool) -> ssl.SSLContext:
         place = "SSL_CERT_FILE" if named else "SSL_CERT_DIR" if os.environ.get("SSL_CERT_DIR") else "the system"
         reason = error.strerror or type(error).__name__
         raise SettingsError(
-            f"the certificates that {place} names cannot be read ({reason})",
+            f"the certificates of {place} cannot be read ({reason})",
             fix="Name a file of certificates in PEM form, or unset the variable.",
         ) from None
 
 
 def _named_in(names: tuple[str, ...], word: str) -> str:
-    """Which environment variable it is, in capitals or not; its value is not repeated, it may hold a password."""
+    """The name of the environment variable, in any case; its value is not shown, because it may contain a password."""
     spelled = [spelling for name in names for spelling in (name, name.lower())]
     return next((name for name in spelled if word in os.environ.get(name, "") != ""), names[0])

@@ -1,4 +1,4 @@
-"""What annotate asks of whatever serves a model: Request in, Reply out, and what an engine can do (Abilities)."""
+"""The interface of engines, which serve a model: Request, Reply and Abilities."""
 
 from __future__ import annotations
 
@@ -28,27 +28,27 @@ Trouble = Literal[
     "rate_limited",  # 429
     "server_error",  # 5xx, or the engine broke on this request
     "timeout",  # no answer in time
-    "cut_body",  # the answer broke off
-    "malformed",  # the answer is whole and not what was asked for: no completion, or an impossible one
+    "cut_body",  # the response was cut off
+    "malformed",  # the response is complete but not a valid completion
     "reset",  # the connection was closed
     "unreachable",  # no server listens
     "empty",  # 200 without any text
-    "bad_request",  # 400, 404, 422: asking again would not help
+    "bad_request",  # 400, 404, 422: a retry would not help
     "unauthorised",  # 401, 403
-    "no_trust",  # no TLS connection: a certificate that is not trusted, or no TLS at all
+    "no_trust",  # no TLS connection, for example an untrusted certificate
     "too_long",  # audio or prompt beyond the model's window
     "corrupt_audio",  # the engine could not decode the audio
-    "unsupported",  # this engine cannot do what was asked
-    "engine_died",  # the engine of this process is gone
-    "gone",  # every server has been away for so long that they are given up
-    "called_off",  # the run stops, and this was not being answered yet
+    "unsupported",  # the engine does not support the request
+    "engine_died",  # the engine process has ended
+    "gone",  # every server was unreachable for too long
+    "called_off",  # cancelled, because the run stops
 ]
 ASKED_AGAIN: frozenset[str] = frozenset(
     {"rate_limited", "server_error", "timeout", "cut_body", "malformed", "reset", "unreachable", "empty"}
 )
 ENDS_THE_JOB: frozenset[str] = frozenset({"unauthorised", "no_trust", "unsupported", "engine_died", "gone"})
 LEFT_OPEN: frozenset[str] = frozenset({"gone", "called_off"})
-"""The request was not sent, so it has not failed: the draw stays missing, and another run asks for it."""
+"""Kinds for requests that were not sent: the draw stays missing, and another run requests it."""
 MAY_BE_PAID: frozenset[str] = frozenset(
     {"server_error", "timeout", "cut_body", "malformed", "reset", "empty", "refused", "unsupported"}
 )
@@ -68,7 +68,7 @@ class Audio:
 
     @property
     def seconds(self) -> float:
-        """The length in seconds."""
+        """The duration in seconds."""
         return len(self.samples) / self.rate
 
     @cached_property
@@ -81,7 +81,7 @@ class Audio:
 
     @cached_property
     def base64(self) -> bytes:
-        """The WAV file in base64, as servers want it."""
+        """The WAV file in base64, as servers expect it."""
         return base64.b64encode(self.wav)
 
 
@@ -95,7 +95,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Question:
-    """A conversation to be answered; choices[k] is the answer that stands for label k (a code or a word)."""
+    """A conversation to be answered; choices[k] is the answer for label k (a code or a word)."""
 
     turns: tuple[Turn, ...]
     choices: tuple[str, ...] = ()
@@ -103,7 +103,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How answers are drawn; every field is sent, so that a model's own defaults never apply (top_k -1 = all)."""
+    """Sampling settings; every field is sent, so that a model's own defaults never apply (top_k -1 = all)."""
 
     temperature: float = 1.0
     top_p: float = 1.0
@@ -114,7 +114,7 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Request:
-    """What is asked of an engine in one go.
+    """One request to an engine.
 
     sample, state: one question, one text for every seed. With `constrained`, answers can only be one of its choices
     (sample) where abilities.structured says so; likewise `schema` (state) and abilities.schema.
@@ -132,7 +132,7 @@ class Request:
     constrained: bool = False
     schema: Mapping[str, Any] | None = None
     seconds: float = 600.0
-    """When to give up, all tries together."""
+    """Timeout in seconds over all tries."""
 
     def __post_init__(self) -> None:
         if self.elicit == "score":
@@ -171,7 +171,7 @@ def consecutive_runs(seeds: tuple[int, ...]) -> list[tuple[int, int]]:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a request has no answer: its kind, and the engine's message (never a key, never audio)."""
+    """The failure of a request: its kind and the engine's message (never a key, never audio)."""
 
     kind: Trouble
     message: str
@@ -179,23 +179,23 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What came back: `texts` in the order of the seeds (sample, state) or `log_probabilities` per question (score)."""
+    """A reply: `texts` in the order of the seeds (sample, state) or `log_probabilities` per question (score)."""
 
     key: str
     texts: tuple[str, ...] = ()
     finish: tuple[str, ...] = ()
     """Per text: stop, length (cut by max_tokens), failed (this draw alone has no answer), or the server's own word."""
     reasoning: tuple[str, ...] = ()
-    """Per text: thinking the server reported apart from the answer, or empty."""
+    """Per text: reasoning that the server reported separately from the answer, or empty."""
     log_probabilities: tuple[tuple[float, ...], ...] = ()
     """Per question, per choice: log P(choice | prompt), natural, not normalised over the choices."""
     failure: Failure | None = None
     failures: tuple[Failure | None, ...] = ()
-    """Per text: why this draw alone has no answer; empty where all have one."""
+    """Per text: the failure of this draw; empty if all draws have an answer."""
     tokens_in: int = 0
     tokens_out: int = 0
     audio_seconds: float = 0.0
-    """Audio that may be charged for: once for every paid try."""
+    """Seconds of audio that may be charged for, counted once per paid try."""
     latency: float = 0.0
     tries: int = 1
     paid_tries: int = 1
@@ -206,12 +206,12 @@ class Reply:
     """Of the counted tries, those with an impossible token count: the most that can be is in its place."""
     seeds_honoured: bool = False
     model: str = ""
-    """The model that says it answered, for provenance."""
+    """The model name in the response, for provenance."""
 
 
 @dataclass(frozen=True, slots=True)
 class Abilities:
-    """What an engine can really do, found by asking where asking is possible."""
+    """The abilities of an engine, found by probing if possible."""
 
     engine: EngineName
     model: str
@@ -225,20 +225,20 @@ class Abilities:
     log_probabilities: bool = False
     score: bool = False
     score_words: bool = False
-    """score also takes choices of several tokens."""
+    """Whether score supports choices of several tokens."""
     structured: bool = False
-    """`constrained` is really honoured."""
+    """Whether `constrained` was tested and is honoured."""
     schema: bool = False
-    """A request's `schema` is really honoured."""
+    """Whether `schema` was tested and is honoured."""
     sampling: tuple[str, ...] = ("temperature", "top_p", "top_k", "repetition_penalty", "max_tokens")
     """Sampling fields that are sent and accepted."""
     max_audio_seconds: float | None = None
     rate: int = 16_000
-    """Sample rate the clips should have."""
+    """Sample rate of clips in Hz."""
     in_flight: int = 64
-    """How many requests at once make sense."""
+    """Useful number of concurrent requests."""
     tries: int = 1
-    """How often the engine sends a request at most."""
+    """Maximum number of tries per request."""
     notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
@@ -262,37 +262,37 @@ class Abilities:
 
 
 class Engine(Protocol):
-    """Whatever serves a model. `ask` may be called many times at once; batching and retries happen inside."""
+    """An engine, which serves a model. `ask` may be called concurrently; batching and retries happen inside."""
 
     @property
     def abilities(self) -> Abilities:
-        """What it can do."""
+        """The engine's abilities."""
         ...
 
     async def ask(self, request: Request) -> Reply:
-        """The reply; what goes wrong with a request is in reply.failure, not raised."""
+        """Answer a request; errors are returned in reply.failure, not raised."""
         ...
 
     async def token_counts(self, texts: tuple[str, ...]) -> tuple[int, ...] | None:
-        """How many tokens each text has as an answer, or None where the engine does not say."""
+        """Number of tokens of each text as an answer, or None if the engine does not report it."""
         ...
 
     async def close(self) -> None:
-        """Let go of connections, processes and memory."""
+        """Release connections, processes and memory."""
         ...
 
 
 class VllmServe(Settings):
-    """How vLLM is run; changes no vote."""
+    """Settings of vLLM; they change no vote."""
 
     tensor_parallel: Annotated[int, Field(ge=1, le=1024)] = 1
-    """GPUs one copy of the model is spread over."""
+    """Number of GPUs per copy of the model (tensor parallelism)."""
     memory_share: Annotated[float, Field(gt=0, le=1)] = 0.9
-    """Share of each GPU's memory vLLM may take."""
+    """Share of each GPU's memory that vLLM may use."""
     max_length: Annotated[int, Field(ge=64, le=100_000_000)] | None = None
-    """Longest prompt and answer in tokens; null = the model's own."""
+    """Maximum tokens of prompt and answer; null = the model's limit."""
     in_flight: Annotated[int, Field(ge=1, le=100_000)] = 256
-    """Sequences served at once."""
+    """Maximum number of concurrent sequences."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Number format of the weights."""
 
@@ -305,42 +305,42 @@ def _address(given: str) -> str:
 
 
 class OpenAIServe(Settings):
-    """Where a compatible server is and how it is asked; changes no vote."""
+    """Settings of an OpenAI-compatible server; they change no vote."""
 
     base_urls: Annotated[tuple[Annotated[str, AfterValidator(_address)], ...], Field(min_length=1)] = (
         "https://api.openai.com/v1",
     )
-    """Addresses of equal replicas, each up to and with /v1."""
+    """Base URLs of identical replicas, each ending with /v1."""
     key_from: str | None = None
-    """Name of the environment variable that holds the key."""
+    """Name of the environment variable with the API key."""
     in_flight: Annotated[int, Field(ge=1, le=100_000)] = 64
-    """Most requests at once, over all replicas; fewer while a server says it is busy."""
+    """Maximum number of concurrent requests over all replicas; reduced while a server is busy."""
     try_seconds: Annotated[float, Field(gt=0, le=86_400)] = 120.0
-    """When one try is given up."""
+    """Timeout of one try in seconds."""
     tries: Annotated[int, Field(ge=1, le=1000)] = 6
-    """Tries of one request."""
+    """Maximum number of tries per request."""
 
 
 class TransformersServe(Settings):
-    """How transformers is run; changes no vote."""
+    """Settings of transformers; they change no vote."""
 
     device: str | None = None
     """cpu, cuda, cuda:1 ...; null = the first GPU, else the CPU."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Number format of the weights; auto = float32 on a CPU, the checkpoint's own on a GPU."""
     batch: Annotated[int, Field(ge=1, le=100_000)] | None = None
-    """Requests run together; null = 1 on a CPU, 16 on a GPU."""
+    """Batch size in requests; null = 1 on a CPU, 16 on a GPU."""
 
 
 class ScriptedServe(Settings):
-    """Where a scripted annotator's answers are."""
+    """Settings of a scripted annotator, which reads its answers from a table."""
 
     answers: str = ""
     """A Parquet or CSV file with utterance_id and text, or with p_<label> columns to draw from."""
     faults: dict[Trouble, Annotated[float, Field(ge=0, le=1)]] = Field(default_factory=dict)
     """Share of requests that fail, by kind, e.g. { server_error = 0.1 }."""
     seconds: Annotated[float, Field(ge=0, le=86_400)] = 0.0
-    """How long an answer takes, at the median."""
+    """Median time of an answer in seconds."""
 
 
 Serve = VllmServe | OpenAIServe | TransformersServe | ScriptedServe
@@ -348,21 +348,21 @@ Serve = VllmServe | OpenAIServe | TransformersServe | ScriptedServe
 
 @dataclass(frozen=True, slots=True)
 class EngineKind:
-    """An engine by name: how it is run or reached, and the class whose `open(model, serve, ...)` gives it ready to ask.
+    """A kind of engine: its settings class, and the class whose `open(model, serve, ...)` starts it.
 
-    A package of yours adds one as an entry point `alm_proxies.engines` that names an EngineKind.
+    A third-party package adds one by an entry point `alm_proxies.engines` that names an EngineKind.
     """
 
     serve: type[BaseModel]
-    """The settings of an annotator file's `serve`."""
+    """The settings class of `serve` in an annotator file."""
     opens: str
     """module:class."""
     extra: str = ""
-    """The extra of alm-proxies that it needs."""
+    """The required extra of alm-proxies."""
     has_revisions: bool = False
-    """Whether `open` takes the revision of the model."""
+    """Whether `open` accepts a model revision."""
     local: bool = True
-    """Whether it runs on this machine, so that recordings which may not leave can be asked about."""
+    """Whether it runs on this machine, so that audio which may not leave the machine can be used."""
 
 
 ENGINES: dict[str, EngineKind] = {
@@ -376,18 +376,18 @@ ENGINES: dict[str, EngineKind] = {
 
 
 def engine_kind(engine: str, *, where: str | None = None) -> EngineKind:
-    """The engine of a name, ours or a plug-in's."""
+    """The engine with this name, shipped or from a plug-in."""
     if engine in ENGINES:
         return ENGINES[engine]
     try:
-        found: EngineKind = plugin("engines", engine).load()
+        kind_: EngineKind = plugin("engines", engine).load()
     except SettingsError as error:
         raise SettingsError(error.message, where=where, fix=error.fix) from None
-    return found
+    return kind_
 
 
 def serve_settings(engine: str, settings: Mapping[str, Any], *, where: str | None = None) -> Serve:
-    """The checked `serve` table of an annotator file for one engine."""
+    """Validate the `serve` table of an annotator file for an engine."""
     kind = engine_kind(engine, where=where)
     try:
         return cast(Serve, kind.serve.model_validate(dict(settings)))
@@ -402,9 +402,9 @@ def serve_settings(engine: str, settings: Mapping[str, Any], *, where: str | Non
 
 
 async def open_engine(model: str, serve: Serve, *, revision: str | None = None, engine: str | None = None) -> Engine:
-    """Start or reach the engine that `serve` describes, find out what it can do, and give it ready to ask.
+    """Start or connect to the engine that `serve` describes, and probe its abilities.
 
-    `engine` names it where several plug-ins may be described alike.
+    `engine` names the engine if several plug-ins share a settings class.
     """
     kind = engine_kind(engine) if engine else next(one for one in ENGINES.values() if one.serve is type(serve))
     if kind.extra:

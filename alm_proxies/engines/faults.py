@@ -1,4 +1,4 @@
-"""Faults: one try that went wrong, and an answer together with the tries it took."""
+"""Faults: a failed try, and an answer with the number of its tries."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ AWAY: frozenset[str] = frozenset({"unreachable", "reset"})
 
 
 class FaultError(Exception):
-    """One try went wrong: `busy` if the server is overloaded, `paid` if the server may charge for the try.
+    """A failed try: `busy` if the server is overloaded, `paid` if the server may charge for the try.
 
     When `Traffic.send` raises it, `tries` and `paid_tries` count all tries of the request.
     """
@@ -39,7 +39,7 @@ class FaultError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Sent(Generic[Answer]):
-    """An answer, the tries it took, and how many of them may be charged for, the last one included."""
+    """An answer with the number of its tries, and of those that may be charged for, including the last."""
 
     answer: Answer
     tries: int

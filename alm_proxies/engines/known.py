@@ -16,7 +16,7 @@ from alm_proxies.files import digest_of
 DAY = 24 * 3600.0
 _SECONDS = 3.0
 _STABLE = ("id", "root", "owned_by", "max_model_len")
-"""What a server says of a model that does not change from one question to the next."""
+"""Fields of a model's description by the server that do not change between requests."""
 Get = Callable[[str, float], Awaitable[bytes]]
 
 
@@ -50,13 +50,13 @@ def recall(key: str | None, supposed: Abilities) -> Abilities | None:
 
 
 def remember(key: str | None, abilities: Abilities) -> None:
-    """Keep abilities."""
+    """Cache abilities."""
     if key is not None:
         cache.write_json("abilities", key, asdict(abilities))
 
 
 def forget(key: str | None) -> None:
-    """Forget abilities that turned out to be others."""
+    """Delete cached abilities that turned out to be wrong."""
     if key is not None:
         cache.forget("abilities", key)
 

@@ -47,7 +47,7 @@ from alm_proxies.errors import EngineError, SettingsError
 from alm_proxies.log import SHORTEST_SECRET, keep_secret
 
 _MOST_OFFERED = 10
-"""Models of a server that are named."""
+"""Maximum number of a server's models named in a message."""
 _LONGEST_NAME = 80
 _OPTIONAL_SECONDS = 10.0
 """Of a question whose answer is not needed, its one retry included."""
@@ -72,7 +72,7 @@ class _Offer(BaseModel):
 
 
 class OpenAI:
-    """A model behind one or several equal servers."""
+    """A model on one or several identical OpenAI-compatible servers."""
 
     def __init__(self, model: str, serve: OpenAIServe, abilities: Abilities, key: str) -> None:
         self._model = model
@@ -83,15 +83,15 @@ class OpenAI:
         self._connections = Connections(headers, trust_env=not abilities.local)
         self._tokens: dict[str, tuple[int, ...]] = {}
         self._trial: Bill | None = None
-        """What trying the server out comes to, while that lasts."""
+        """The bill of probing, during probing."""
         self.tried_out = TriedOut()
-        """What it came to."""
+        """The total cost of probing."""
         self._known_as: str | None = None
-        """Under which name its abilities are kept."""
+        """The cache key of the abilities."""
         self._taken = 2
-        """The largest n that the server has taken."""
+        """The largest n that the server has accepted."""
         self._most: int | None = None
-        """The largest n to ask for, once the server has refused a larger one."""
+        """The largest n to request, after the server has refused a larger one."""
         self.traffic = Traffic(
             tuple(address.rstrip("/") for address in serve.base_urls),
             in_flight=serve.in_flight,
@@ -101,7 +101,7 @@ class OpenAI:
 
     @classmethod
     async def open(cls, model: str, serve: OpenAIServe) -> OpenAI:
-        """Find out with a few small questions what the server really does, then be ready to ask it."""
+        """Probe the server's abilities with a few small requests."""
         engine = cls.unprobed(model, serve)
         engine._trial = trial = Bill()
         supposed = engine._abilities
@@ -116,7 +116,7 @@ class OpenAI:
             fix = await engine._mend(fault.failure, serve)
             await engine.close()
             raise EngineError(
-                f"the server could not be tried out ({fault.failure.kind}: {fault.failure.message})",
+                f"the server could not be probed ({fault.failure.kind}: {fault.failure.message})",
                 where=", ".join(serve.base_urls),
                 fix=fix,
             ) from None
@@ -139,8 +139,8 @@ class OpenAI:
                 )
             if not (key.isascii() and key.isprintable()):
                 raise SettingsError(
-                    f"serve.key_from names {serve.key_from}, which holds something that no key can hold",
-                    fix="Set it again, in one line of plain letters.",
+                    f"serve.key_from names {serve.key_from}, which contains characters that are not allowed in a key",
+                    fix="Set it again, as one line of ASCII characters.",
                 )
         abilities = Abilities(
             engine="openai",
@@ -155,11 +155,11 @@ class OpenAI:
 
     @property
     def abilities(self) -> Abilities:
-        """What the probe found."""
+        """The probed abilities."""
         return self._abilities
 
     async def ask(self, request: Request) -> Reply:
-        """The reply, after as many tries as make sense."""
+        """Answer a request, with retries."""
         started = time.monotonic()
         bill, until = Bill(), started + request.seconds
         asked = self._scored if request.elicit == "score" else self._answered
@@ -168,7 +168,7 @@ class OpenAI:
         except FaultError as fault:
             reply = Reply(request.key, failure=fault.failure)
         if reply.failure is not None and reply.failure.kind in _DOUBTFUL:
-            known.forget(self._known_as)  # perhaps it can no longer do what it could
+            known.forget(self._known_as)  # the abilities may have changed
         return replace(
             reply,
             tokens_in=bill.tokens_in,
@@ -247,11 +247,11 @@ class OpenAI:
         return answered.content
 
     def away(self) -> Away | None:
-        """Since when none of the servers can be reached, or None."""
+        """The servers' absence, if none of them can be reached; otherwise None."""
         return self.traffic.away()
 
     def call_off(self, kind: Literal["gone", "called_off"], message: str) -> None:
-        """Send nothing more; what waits for a server or for another try ends at once."""
+        """Stop sending: requests that wait for a server or a retry end at once."""
         self.traffic.call_off(kind, message)
 
     async def close(self) -> None:
@@ -262,17 +262,17 @@ class OpenAI:
         return f"OpenAI({self._model!r}, {[replica.address for replica in self.traffic.replicas]})"
 
     async def _mend(self, failure: Failure, serve: OpenAIServe) -> str:
-        """What to do about a server that cannot be tried out."""
+        """The fix for a server that cannot be probed."""
         if failure.kind == "unauthorised":
             if serve.key_from is not None:
                 return f"Check the key in {serve.key_from}, which serve.key_from names."
             says = 'serve = { base_urls = [...], key_from = "OPENAI_API_KEY" }'
-            return f"If it wants a key, write {says} into the annotator file, and: export OPENAI_API_KEY=..."
+            return f"If it needs a key, write {says} into the annotator file, and: export OPENAI_API_KEY=..."
         offered = await self._offered() if failure.kind == "bad_request" else ()
         if offered and self._model not in offered:
             more = f" and {len(offered) - _MOST_OFFERED} more" if len(offered) > _MOST_OFFERED else ""
             return f"It offers no model {self._model!r}, but: {', '.join(offered[:_MOST_OFFERED])}{more}."
-        return _MENDS.get(failure.kind, "Look into the server's log.")
+        return _FIXES.get(failure.kind, "See the server's log.")
 
     async def _offered(self) -> tuple[str, ...]:
         """The models the server says it has, where it says so."""
@@ -396,7 +396,7 @@ class OpenAI:
         if self._abilities.score_words:
             tokens = [await self.tokenize(choice) or () for choice in question.choices]
             if any(not answer for answer in tokens):
-                raise FaultError("server_error", "the server did not cut an answer into tokens", paid=False)
+                raise FaultError("server_error", "the server did not tokenise an answer", paid=False)
         if any(len(answer) > 1 for answer in tokens):
             return await self._score_words(question, tokens, bill, until)
         fields: dict[str, Any] = {"temperature": 1.0, "logprobs": True} | chat_api.limit(1, self._abilities.sampling)
@@ -409,7 +409,7 @@ class OpenAI:
             sent = await self._billed(question, fields | {"top_logprobs": 20}, bill, until, words=False)
             found = first_token_scores(sent.answer, question.choices)
         if found is None:
-            raise FaultError("unsupported", "the server's log-probabilities do not hold every choice")
+            raise FaultError("unsupported", "the server's log-probabilities do not include every choice")
         return found
 
     async def _score_words(
@@ -425,12 +425,12 @@ class OpenAI:
                 raise sent
             score = forced_score(sent.answer, answer)
             if score is None:
-                raise FaultError("unsupported", "an answer is not where it should be in the scored prompt")
+                raise FaultError("unsupported", "an answer is not at its position in the scored prompt")
             scores.append(score)
         return tuple(scores)
 
 
-_MENDS = {
+_FIXES = {
     "unreachable": "Start the server, or correct serve.base_urls.",
     "timeout": "Wait until the server is ready, or raise serve.try_seconds.",
     "bad_request": "Check the model's name, and that it takes audio.",

@@ -100,7 +100,7 @@ def test_requests_at_once_have_a_connection_each_and_those_are_used_again_for_ev
 def test_a_request_that_is_given_up_takes_its_connection_with_it_and_no_other():
     async def run():
         async with counting() as server, connected() as connections:
-            with pytest.raises(FaultError, match="no whole answer within") as caught:
+            with pytest.raises(FaultError, match="no complete response within") as caught:
                 await connections.post(server.url, b"hang", 0.05, most=MOST)
             assert caught.value.failure.kind == "timeout"
             called_off = asyncio.create_task(connections.post(server.url, b"hang", 5.0, most=MOST))

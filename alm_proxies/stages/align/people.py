@@ -110,7 +110,7 @@ def grounds(people: People) -> str:
 
 
 def people_section(people: People | None, of_fit: People | None = None, *, held_out: bool = False) -> Section | None:
-    """How far the human raters agree, what shares of k votes are worth, and every rater beside the others.
+    """How far the human raters agree, what shares of k votes are worth, and and each rater compared with the others.
 
     Where votes are `held_out` the table gives the agreement without them too.
     """
@@ -208,7 +208,7 @@ def _raters_table(people: People) -> Table:
     shown, compared = len(rows), people.apart.compared
     which = f"the {shown} lowest of {compared:,}" if shown < compared else f"all {compared:,}, the lowest first"
     left = f"; {people.apart.left_out:,} with fewer than {FEWEST_ITEMS} items left out" if people.apart.left_out else ""
-    return Table.of(columns, rows, f"Every rater beside the others: {which}{left}", folded=shown > _OPEN)
+    return Table.of(columns, rows, f"Each rater compared with the others: {which}{left}", folded=shown > _OPEN)
 
 
 def _percent(interval: Interval) -> str:

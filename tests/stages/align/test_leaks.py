@@ -83,7 +83,7 @@ def test_one_label_that_saw_one_held_out_vote_is_refused_and_named(corpus: tuple
     seen = (pl.col("utterance_id") == "c/u33") & (pl.col("annotator") == "c/r4")
     fewer = votes.frame.with_columns(held_out=pl.col("held_out") & ~seen)
     labels = fuse(Votes.of(fewer, about=votes.about), FuseSettings(method="human"), utterances=utterances).labels
-    with pytest.raises(InputError, match=r"1 of the 60 labels.*\(c/u33, the first, on 3, not 2\)"):
+    with pytest.raises(InputError, match=r"1 of the 60 labels.*\(the first is c/u33: 3, not 2\)"):
         align(labels, votes, utterances, QUICK)
 
 

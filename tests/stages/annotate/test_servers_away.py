@@ -163,5 +163,5 @@ def test_ctrl_c_ends_at_once_while_a_server_that_is_not_there_is_tried_out(asked
     run.send_signal(signal.SIGINT)
     _, rest = run.communicate(timeout=60)
     assert run.returncode == 130, rest
-    assert "could not be tried out" not in rest
+    assert "could not be probed" not in rest
     assert statuses(tmp_path) == {}

@@ -174,9 +174,9 @@ def test_the_page_is_drawn_and_sorted_in_a_browser(browser: Any, tables: Tables,
         assert {"halved", "reliability", "risk-coverage", "confusion-0", "confusion-2"} <= set(names)
         assert all(marks > 0 for _, marks in seen), seen
         assert browser.ask("document.documentElement.scrollWidth <= innerWidth")
-    browser.ask("document.querySelector('#in-worse-sound thead th:nth-child(3) button').click()")
+    browser.ask("document.querySelector('#degraded-audio thead th:nth-child(3) button').click()")
     losses = browser.ask(
-        "[...document.querySelector('#in-worse-sound tbody').rows].map(row => Number(row.cells[2].dataset.key))"
+        "[...document.querySelector('#degraded-audio tbody').rows].map(row => Number(row.cells[2].dataset.key))"
     )
     assert len(losses) == 3
     assert losses == sorted(losses)
