@@ -93,7 +93,7 @@ source = "{tmp_path}/votes.csv"
 [annotate]
 panel = ["{file.parent}/ideal.toml"]
 """
-    said = "annotate: ideal: {} utterances twice more, to see what an injected transcript turns"
+    said = "annotate: ideal: {} utterances twice more, to measure the effect of an injected transcript"
     price = {}
     for injection in (None, 0, 5):
         path = tmp_path / "mine.toml"

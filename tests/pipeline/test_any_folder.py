@@ -187,7 +187,7 @@ def test_a_folder_without_anything_of_ours_is_refused(tmp_path: Path) -> None:
     for verb in ("status", "findings"):
         assert command([verb, str(tmp_path)]) == 2
     assert command(["status", str(tmp_path / "nowhere")]) == 2
-    with pytest.raises(InputError, match="holds nothing that alm-proxies wrote"):
+    with pytest.raises(InputError, match="contains no results of alm-proxies"):
         explain(tmp_path, "a")
 
 
@@ -222,7 +222,7 @@ def test_what_runs_is_said_with_how_to_stop_it_and_what_was_killed_too(
             os.kill(running.pid, signal.SIGKILL)
     (stage,) = [one for one in standing_of(out).stages if one.title == "annotate"]
     assert (stage.state, stage.how_to_stop, stage.host) == ("killed", None, platform.node())
-    assert "its process has ended before it was done" in str(stage)
+    assert "its process ended before it was done" in str(stage)
 
 
 def test_a_stopped_run_leaves_no_note_behind(file: Path, running: subprocess.Popen[bytes]) -> None:

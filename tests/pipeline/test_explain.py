@@ -44,7 +44,7 @@ def test_a_label_is_traced_to_its_votes_and_what_each_rater_does_to_it(file: Pat
     assert {name for name, share in moved.items() if share == 0} == held
     lines = "\n".join(found.lines())
     assert "mine/r2 #0: happy x 1 (ok" in lines
-    assert "as firm as" in lines
+    assert ", strength " in lines
     assert "proxies add +0.0 to its strength" in lines
     assert f"{next(iter(held))} #0" in lines
 
@@ -77,7 +77,7 @@ def test_what_is_not_there_is_said(file: Path, utterance: str, number: int, says
     run(file, quiet=True)
     with pytest.raises(InputError, match=says):
         explain(file.parent / "out", utterance, number=number)
-    with pytest.raises(InputError, match="holds nothing that alm-proxies wrote"):
+    with pytest.raises(InputError, match="contains no results of alm-proxies"):
         explain(file.parent / "votes.csv", utterance)
     (file.parent / "out" / "manifest.json").write_text("{")
     with pytest.raises(InputError, match="is not JSON"):

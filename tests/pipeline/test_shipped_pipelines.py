@@ -78,7 +78,7 @@ def test_check_passes_on_a_made_up_tree(name: str, tmp_path: Path, monkeypatch: 
     tree = TREES[name](tmp_path / "corpus")
     found = check(name, changes={"read.source": str(tree.relative_to(tmp_path))})
     assert found.problems == ()
-    assert any("recordings are there and whole" in fact for fact in found.facts), found.facts
+    assert any("recordings are present and complete" in fact for fact in found.facts), found.facts
     assert any("are held out" in fact for fact in found.facts)
 
 

@@ -80,7 +80,7 @@ def test_a_lost_or_changed_output_is_made_again(heard: Path) -> None:
     assert "labels.parquet was changed" in (will_run(task(heard)) or "")
     do(task(heard), quiet=True)
     labels.unlink()
-    assert "labels.parquet is gone" in (will_run(task(heard)) or "")
+    assert "labels.parquet is missing" in (will_run(task(heard)) or "")
 
 
 def test_an_unfinished_task_has_no_marker(heard: Path) -> None:

@@ -68,13 +68,13 @@ def test_check_prices_every_annotate_setting_of_vary_and_sums_them(file: Path) -
 def test_check_says_that_a_budget_holds_for_each_annotate_setting(file: Path) -> None:
     text = file.read_text().replace("injection = 0", "injection = 0\nbudget = 1.5")
     file.write_text(text)
-    alone = "the budget of 1.50 would be reached first: annotate stops before it is passed"
+    alone = "the budget of 1.50 would be reached first: annotate stops before it is exceeded"
     assert [fact for fact in check(file).facts if "the budget" in fact] == [alone]
     file.write_text(text + '[vary]\n"annotate.limit" = [20, 10]\n')
     facts = check(file).facts
     assert f"annotate/annotate.limit=20: {alone}" in facts
     assert f"annotate/annotate.limit=10: {alone}" not in facts
-    assert "a budget holds for each setting of annotate, not for all of them: together about 2.50 is spent" in facts
+    assert "a budget applies to each setting of annotate, not to all of them: together about 2.50 is spent" in facts
 
 
 def test_a_run_that_leaves_out_more_votes_than_allowed_ends_as_annotate_alone_does(

@@ -144,7 +144,7 @@ def test_finding_out_what_a_server_can_do_is_on_the_bill_and_done_again_only_whe
     cache.clear("abilities")
     broke = annotate(utterances, [one], tmp_path / "out", AnnotateSettings(injection=0, votes=5, budget=7.0))
     assert broke.stopped is not None
-    assert broke.stopped.startswith("trying the server out could pass the budget of 7: 6.80 are spent")
+    assert broke.stopped.startswith("probing the server could exceed the budget of 7: 6.80 are spent")
     assert 0.0 < broke.spent.price_now <= 0.7 + 1e-9
     assert broke.spent.tried_out > 11  # those that were asked before it was reached are on the bill
     with closing(sqlite3.connect(tmp_path / "out/ledger.sqlite")) as ledger:

@@ -103,7 +103,7 @@ def test_a_killed_server_is_said_and_once_it_is_back_the_run_goes_on_and_no_vote
         run = command(tmp_path)
         told = until_away(run)
         assert f"http://127.0.0.1:{port}/v1 answers nothing since" in told[-1]
-        assert "Ctrl-C stops, the same command goes on" in told[-1]
+        assert "Ctrl-C stops, run the same command again to continue" in told[-1]
     with serving(str(port), "lasting"):
         _, rest = run.communicate()
     assert run.returncode == 0, rest

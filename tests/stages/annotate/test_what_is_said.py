@@ -115,10 +115,10 @@ def test_a_missing_recording_is_named_opens_no_engine_and_is_asked_about_once_it
     path = Path(utterances.about.roots["sim"]) / "00007.wav"
     path.rename(path.with_suffix(".away"))
     made = annotate(utterances, [one], tmp_path / "out", AnnotateSettings(injection=0))
-    assert f"1 recording is not there and not asked about: {path}\n" in capsys.readouterr().err
+    assert f"1 recording is missing and not used: {path}\n" in capsys.readouterr().err
     ((message, fix),) = said(made, "failed")
     assert message == f"2 votes of scripted: failed (missing), e.g. sim/00007: '{path}: there is no such file'"
-    assert "Bring the recordings back" in fix
+    assert "Restore the recordings" in fix
     again = annotate(utterances, [one], tmp_path / "out", AnnotateSettings(injection=0), engine_of=no_engine)
     assert said(again, "failed") == [(message, fix)]
     assert said(again, "asked_again") == []
@@ -140,5 +140,5 @@ def test_after_a_budget_stop_the_mend_is_a_larger_budget_and_what_was_not_asked_
     assert fix == "Raise the budget (--budget), then run the same command: it goes on."
     left = made.spent.planned - made.spent.cast
     ((message, fix),) = said(made, "not_cast")
-    assert message.startswith(f"{left} planned votes were not asked for")
+    assert message.startswith(f"{left} planned votes were not requested")
     assert fix.startswith("Raise the budget")
