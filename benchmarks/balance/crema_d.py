@@ -79,10 +79,10 @@ def main() -> None:
             shares = [share for share in made.metrics["shares"] if share["kind"] == "classes"]
             before, after = ([f"{share[key]:.3f}" for share in shares] for key in ("before", "after"))
             copies = made.metrics.get("copies")
-            said = f"; {copies['items']} items, worst {100 * copies['worst_error']:.2f} points" if copies else ""
+            parts = f"; {copies['items']} items, worst {100 * copies['worst_error']:.2f} points" if copies else ""
             size, largest = made.metrics["effective_size"], made.metrics["largest_weight"]
             shown = f"{' '.join(before)} -> {' '.join(after)}; effective {size:.0f} of {len(labels)}"
-            print(f"{name}: {shown}, largest {largest:.1f}{said}", flush=True)
+            print(f"{name}: {shown}, largest {largest:.1f}{parts}", flush=True)
     ids = labels.frame["utterance_id"].to_list()
     sounds = Sounds(utterances, stage="balance")
     vectors = vectors_of(ids, sounds, measuring("balance"), width=WIDTH, digest=DIGEST, folder=sizes.features)
@@ -102,12 +102,12 @@ def main() -> None:
             print(f"generated, {whose} speaker: {kept}; effective {size:.0f} of {figures['utterances']}", flush=True)
     rows = np.sort(generator(0, "changed").permutation(np.flatnonzero(drift.fold >= 0))[: sizes.changed]).tolist()
     for name in EFFECTS:
-        said = []
+        parts = []
         for strength in STRENGTHS:
             effects = [effect_at(name, strength, generator(0, name, ids[row])) for row in rows]
             d = rejected(drift, rows, list(heard_after([ids[row] for row in rows], sounds, effects, seed=0)))
-            said.append(f"{strength}: median {np.median(d):.4f}, above {np.mean(d > drift.threshold):.2f}")
-        print(f"{name} {'; '.join(said)}", flush=True)
+            parts.append(f"{strength}: median {np.median(d):.4f}, above {np.mean(d > drift.threshold):.2f}")
+        print(f"{name} {'; '.join(parts)}", flush=True)
 
 
 if __name__ == "__main__":

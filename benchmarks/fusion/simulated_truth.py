@@ -74,10 +74,10 @@ class Simulated(Corpus):
         self.voice = np.zeros((len(frame), len(LABELS)))
         label = votes["label"].replace_strict({name: j for j, name in enumerate(LABELS)}, return_dtype=pl.Int64)
         np.add.at(self.voice, (votes["row"].to_numpy(), label.to_numpy()), 1.0)
-        said = frame["transcript"].str.to_lowercase().str.strip_chars_end(".").str.split(", ")
+        transcripts = frame["transcript"].str.to_lowercase().str.strip_chars_end(".").str.split(", ")
         clauses = {" ".join(clause): LABELS.index(name) for name, some in TINTED.items() for clause in some}
         self.tinted = np.zeros_like(self.voice)
-        for row, spoken in enumerate(said):
+        for row, spoken in enumerate(transcripts):
             for clause in spoken:
                 if clause in clauses:
                     self.tinted[row, clauses[clause]] += 1.0
@@ -225,7 +225,7 @@ class Run:
         }
 
     def automatic(self, counts: Counts, k: int, kind: str, seed: int) -> Array:
-        """What auto foretells; what it believes and chose is kept."""
+        """The predictions of auto; its strengths and choices are kept."""
         made, worth, words = auto(counts, seed)
         self.believed.setdefault((k, kind), []).append((made, worth))
         self.chosen.setdefault((k, kind), []).append(words)

@@ -119,7 +119,7 @@ def chat_server(median: float) -> Iterator[str]:
 
 
 def corpus(folder: Path, count: int) -> Utterances:
-    """So many recordings of noise on disk, 16 bits at 16 kHz, as Utterances."""
+    """Utterances with recordings of noise on disk, 16 bits at 16 kHz."""
     chance = np.random.default_rng(0)
     for number in range(count):
         path = folder / f"{number}.wav"

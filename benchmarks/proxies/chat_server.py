@@ -19,7 +19,7 @@ LETTERS = "ABCDEFG"
 
 @lru_cache(maxsize=256)
 def answer_of(first: int, draws: int) -> bytes:
-    """A whole response with so many draws, their letters beginning at a place."""
+    """A complete response with a number of draws, whose letters begin at an offset."""
     choices = [
         {
             "index": draw,

@@ -81,10 +81,10 @@ def make(folder: Path) -> None:
 def name_weights(folder: Path) -> str:
     """Write the digest of the weights in a folder into its annotator file, as their revision."""
     revision, path = digest_file(folder / "model.safetensors"), folder / "annotator.toml"
-    said, places = re.subn(r'(?m)^revision = "[^"]*"', f'revision = "{revision}"', read_text(path))
+    text, places = re.subn(r'(?m)^revision = "[^"]*"', f'revision = "{revision}"', read_text(path))
     if places != 1:
         raise SettingsError(f"names its weights {places} times", where=str(path), fix='Write revision = "" once.')
-    write_text(path, said)
+    write_text(path, text)
     return revision
 
 
@@ -133,7 +133,7 @@ def compare(corpus: Corpus, folder: Path, name: str, taught_by: int) -> None:
 
 
 def emodb(folder: Path) -> None:
-    """Print how often it names what EMO-DB's actors were told, and how far its distribution is from that label."""
+    """Print how often it names the acted emotion of EMO-DB, and how far its distribution is from that label."""
     paths = sorted((folder / "wav").glob("*.wav"))
     rows = [(f"emodb/{path.stem}", "emodb", str(path), path.stem[:2], LETTERS[path.stem[5]]) for path in paths]
     table = pl.DataFrame(rows, schema=["utterance_id", "corpus", "audio", "speaker", "intended"], orient="row")
@@ -143,21 +143,21 @@ def emodb(folder: Path) -> None:
     heard = answers(Utterances.of(table, about=About(taxonomy=LABELS)))
     joined = heard.join(table, on="utterance_id")
     guess = joined.select(labels).to_numpy()
-    told = np.array([labels.index(label) for label in joined["intended"]])
-    one = np.eye(len(labels))[told]
+    intended = np.array([labels.index(label) for label in joined["intended"]])
+    one = np.eye(len(labels))[intended]
     prior = one.mean(0)
-    hit = guess.argmax(1) == told
-    recall = np.mean([hit[told == k].mean() for k in range(len(labels))])
-    print(f"EMO-DB: {len(told)} recordings ({left_out} of boredom left out)")
+    hit = guess.argmax(1) == intended
+    recall = np.mean([hit[intended == k].mean() for k in range(len(labels))])
+    print(f"EMO-DB: {len(intended)} recordings ({left_out} of boredom left out)")
     print(f"  accuracy {hit.mean():.1%} (largest class {prior.max():.1%}), mean recall {recall:.1%} (chance 16.7%)")
     print(f"  JSD {jsd_base2(one, guess).mean():.3f} bits, NLL {nll_per_vote(guess, one).mean():.3f} nats")
-    base = np.tile(prior, (len(told), 1))
+    base = np.tile(prior, (len(intended), 1))
     print(f"  its own class shares: JSD {jsd_base2(one, base).mean():.3f}, NLL {nll_per_vote(base, one).mean():.3f}")
     print(f"  mean answer {dict(zip(labels, guess.mean(0).round(3).tolist(), strict=True))}")
 
 
 def some_speakers(corpus: Corpus, train_speakers: int = 75, test_speakers: int = 20) -> Corpus:
-    """All utterances of the first so many speakers of each split."""
+    """All utterances of the first N speakers of each split."""
     frame = corpus.utterances.frame
     names = {split: frame.filter(pl.col("split") == split)["speaker"].unique().sort() for split in ("train", "test")}
     kept = [*names["train"][:train_speakers], *names["test"][:test_speakers]]

@@ -119,9 +119,9 @@ def main() -> None:
         ended = "killed with kill -9" if number < len(runs) else "ended by itself"
         print(f"run {number}: {run.seconds:.1f} s, {len(run.votes)} votes, {run.in_flight} requests in flight, {ended}")
     for before, after in pairwise(runs):
-        said = re.search(r"(\d+) requests for (\d+) votes were in flight", after.told)
-        again = int(said[1]) if said else 0
-        print(f"  asked again after the kill: {again} requests for {int(said[2]) if said else 0} votes")
+        match = re.search(r"(\d+) requests for (\d+) votes were in flight", after.told)
+        again = int(match[1]) if match else 0
+        print(f"  asked again after the kill: {again} requests for {int(match[2]) if match else 0} votes")
         check("what was acknowledged is as it was", all(after.votes[key] == kept for key, kept in before.votes.items()))
         within = again == before.in_flight <= IN_FLIGHT
         check(f"no more was asked again than was in flight (at most {IN_FLIGHT})", within)
@@ -149,8 +149,8 @@ def main() -> None:
 def tried_out(ledger: Path) -> int:
     """The questions that found out what the server can do, of all starts, as the ledger has counted them."""
     with closing(sqlite3.connect(ledger)) as sql:
-        said = sql.execute("SELECT value FROM about WHERE key = 'tried_out'").fetchone()
-    return int(json.loads(said[0])[0])
+        match = sql.execute("SELECT value FROM about WHERE key = 'tried_out'").fetchone()
+    return int(json.loads(match[0])[0])
 
 
 if __name__ == "__main__":

@@ -124,7 +124,7 @@ def llama_server(program: Path, options: Sequence[str]) -> Iterator[str]:
             reading.join()
 
 
-def told(url: str, clip: Audio) -> tuple[NDArray[np.float64], int]:
+def first_token_scores(url: str, clip: Audio) -> tuple[NDArray[np.float64], int]:
     """log P of every first token by the server, and how many tokens its prompt had."""
     fields = {"temperature": 0.0, "max_tokens": 1, "logprobs": True, "top_logprobs": 448}
     body = chat_api.body("tiny", question(clip), fields)
@@ -165,7 +165,7 @@ def main() -> None:
             with llama_server(chosen.server, settings) as url:
                 print(label)
                 for number, one in enumerate(clips):
-                    got, tokens = told(url, one)
+                    got, tokens = first_token_scores(url, one)
                     for heard, message in ((one, "the clip"), (padded(one), "the clip and silence")):
                         want, mine = by_transformers(lm, heard)
                         print(

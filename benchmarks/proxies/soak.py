@@ -214,11 +214,11 @@ def soak(folder: Path, port: int, votes: int, minutes: float, draws: int) -> Non
             if child.poll() is None:
                 child.send_signal(chance.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM]))
                 kills += 1
-            said, wrong = child.communicate()
+            stdout, wrong = child.communicate()
         peaks.append(peak)
         if "Traceback" in wrong and "KeyboardInterrupt" not in wrong:
             raise SystemExit(f"a run broke: {wrong[-2000:]}")
-        last = said.strip().splitlines()[-1] if said.strip() else last
+        last = stdout.strip().splitlines()[-1] if stdout.strip() else last
         if last.startswith("True") and "failed" not in last:
             break
         if left < 0:

@@ -64,8 +64,8 @@ def checkpoint(folder: Path, annotator: Annotator, utterances: Utterances) -> Pa
     questions = [
         annotator.question(annotator.cells[0], Audio(clip.samples, clip.rate), PromptContext()) for clip in clips
     ]
-    said = [str(part) for turn in questions[0].turns for part in turn.parts if not isinstance(part, Audio)]
-    tiny.build(folder, sizes=tiny.Sizes(vocabulary=1024), words=said)
+    texts = [str(part) for turn in questions[0].turns for part in turn.parts if not isinstance(part, Audio)]
+    tiny.build(folder, sizes=tiny.Sizes(vocabulary=1024), words=texts)
     tiny.answer_with(folder, [conversation_of(question, 16_000) for question in questions], questions[0].choices)
     return folder
 

@@ -1,4 +1,4 @@
-"""How much of what the crowd hears a logistic regression on measured prosody can tell, on speakers it never heard.
+"""How well a logistic regression on measured prosody predicts the crowd's votes, on speakers outside its training set.
 
     python benchmarks/simulate/regression.py [--utterances 2000] [--seeds 0 1 2] [--crowd 0]
 

@@ -55,16 +55,16 @@ def check(results: Results) -> list[str]:
         kind: [lines[c.key]["seconds"] for c in planned if c.key in lines and kind_of(c) == kind] for kind in _SECONDS
     }
     each = {kind: float(np.median(found)) if found else _SECONDS[kind] for kind, found in seconds.items()}
-    said = []
+    report = []
     for block, arms in blocks().items():
         here = [cell for cell in planned if cell.arm in arms]
         left = [cell for cell in here if cell.key not in lines]
         minutes = sum(each[kind_of(cell)] for cell in left) / 60
-        said.append(f"{block}: {len(here)} cells, {len(left)} to run, {minutes:.0f} minutes")
+        report.append(f"{block}: {len(here)} cells, {len(left)} to run, {minutes:.0f} minutes")
     left = [cell for cell in planned if cell.key not in lines]
     minutes = sum(each[kind_of(cell)] for cell in left) / 60
-    said.append(f"all: {len(planned)} cells, {len(left)} to run, {minutes:.0f} minutes on one core")
-    return said
+    report.append(f"all: {len(planned)} cells, {len(left)} to run, {minutes:.0f} minutes on one core")
+    return report
 
 
 def run(

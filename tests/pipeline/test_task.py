@@ -77,7 +77,7 @@ def test_a_lost_or_changed_output_is_made_again(heard: Path) -> None:
     do(task(heard), quiet=True)
     labels = Path(task(heard).folder) / "labels.parquet"
     labels.write_text("by hand")
-    assert "labels.parquet was changed" in (will_run(task(heard)) or "")
+    assert "labels.parquet has changed" in (will_run(task(heard)) or "")
     do(task(heard), quiet=True)
     labels.unlink()
     assert "labels.parquet is missing" in (will_run(task(heard)) or "")
