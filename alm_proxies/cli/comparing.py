@@ -1,4 +1,4 @@
-"""The verb that compares runs."""
+"""The command compare."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def compare(
     runs
         Folders that pipelines wrote (each run of a [vary] counts), folders with a labels.parquet, or labels files.
     output
-        The page to write, or a folder for it; its figures are written beside it.
+        The page to write, or a folder for it; its metrics are written next to it.
     votes
-        The votes of runs that do not bring their own, held-out ones included.
+        The votes of runs without their own votes, including held-out ones.
     utterances
         The utterances of such runs.
     seed
@@ -43,12 +43,12 @@ def compare(
     each = [(path, run) for path in runs for run in runs_in(path)]
     if len({run.name for _, run in each}) < len(each):  # the same names in several places
         each = [(path, replace(run, name=f"{path}: {run.name}")) for path, run in each]
-    found = [run for _, run in each]
-    if len(found) < 2:
+    runs_ = [run for _, run in each]
+    if len(runs_) < 2:
         raise SettingsError("one run has nothing to be compared with", fix="Name two runs or more.")
     page = output if output.suffix == ".html" else output / PAGE
-    refuse_overwriting([page], [path for run in found for path in (run.labels, *run.votes, *run.utterances)])
-    compared = compare_runs(found, votes=votes or (), utterances=utterances, seed=seed)
+    refuse_overwriting([page], [path for run in runs_ for path in (run.labels, *run.votes, *run.utterances)])
+    compared = compare_runs(runs_, votes=votes or (), utterances=utterances, seed=seed)
     compared.write(page)
-    data = {"runs": len(found), "sets": len(compared.evaluations), "page": str(page)}
+    data = {"runs": len(runs_), "sets": len(compared.evaluations), "page": str(page)}
     return finished(f"{compared.line} in {page}", {}, compared.findings, page, common, more=data)

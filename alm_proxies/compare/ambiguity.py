@@ -1,4 +1,4 @@
-"""What a mean log loss does not see, of every method compared: strength, ambiguity, and strata cut by other votes."""
+"""Calibration of strength and ambiguity of every method, and strata formed by votes that are not scored."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from alm_proxies.tables import Labels
 
 THIRDS = ("clear", "between", "ambiguous")
 OTHERS, FIT = "held-out votes that are not scored", "votes of the fit"
-"""What cuts utterances into thirds of ambiguity."""
+"""The votes that form thirds of ambiguity."""
 _SMALLEST = 1e-6
 Halved = dict[str, dict[str, dict[str, tuple[Interval, Interval | None]]]]
 """By what cuts, by third, by method: log loss, and its difference to the baseline."""
@@ -31,10 +31,10 @@ Halved = dict[str, dict[str, dict[str, tuple[Interval, Interval | None]]]]
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """One method beyond its mean log loss."""
+    """Measures of one method other than its mean log loss."""
 
     strength: Interval | None
-    """Dirichlet-multinomial log loss in nats a vote; None where no label has a concentration."""
+    """Dirichlet-multinomial log loss in nats per vote; None without a concentration."""
     ambiguity: Ambiguity | None
     """None where too few utterances have two held-out votes."""
 
@@ -48,7 +48,7 @@ def rows_of(labels: Labels, ids: Sequence[str] | NDArray[np.str_]) -> tuple[Arra
 
 
 def recovered_of(shares: Array, strength: Array, comparison: Comparison) -> Recovered:
-    """Whether a method's strength and ambiguity are right, on the utterances compared."""
+    """Measure the calibration of a method's strength and ambiguity, on the compared utterances."""
     counts, speakers = comparison.test.counts, comparison.test.speakers
     loss = dirichlet_multinomial(counts, shares, strength)
     known = np.isfinite(loss)
@@ -60,7 +60,7 @@ def recovered_of(shares: Array, strength: Array, comparison: Comparison) -> Reco
 
 
 def halved_of(shares: Mapping[str, Array], comparison: Comparison, fitted: Array | None = None) -> Halved:
-    """Log loss within thirds of ambiguity, cut by votes that are neither fitted nor scored.
+    """Log loss within thirds of ambiguity, formed by votes that are neither fitted nor scored.
 
     Each utterance's held-out votes are dealt into two halves; one cuts and the other is scored, both ways. A third cut
     by the votes that are scored favours confident predictions. `fitted` are the human votes of the fit of the same
@@ -87,7 +87,7 @@ def halved_of(shares: Mapping[str, Array], comparison: Comparison, fitted: Array
 
 
 def strength_section(recovered: Mapping[str, Recovered], constant: Sequence[str] = ()) -> Section | None:
-    """Ambiguity and strength of every method; those that say the same of every utterance have no correlation."""
+    """Ambiguity and strength of every method; constant predictions have no correlation."""
     rows: list[list[Cell]] = []
     for name, found in recovered.items():
         one = found.ambiguity
@@ -105,19 +105,21 @@ def strength_section(recovered: Mapping[str, Recovered], constant: Sequence[str]
     columns = [
         Column("Prediction"),
         Column("Rank correlation", 2, "Spearman's, of predicted and observed disagreement."),
-        Column("Ceiling of ranks", 2, "What the truth itself would have with so few votes, by simulation."),
+        Column(
+            "Ceiling of ranks", 2, "The rank correlation of the true distribution with so few votes, by simulation."
+        ),
         Column("Correlation", 2, "Pearson's."),
-        Column("Ceiling", 2, "What the truth itself would have with so few votes."),
-        Column("Slope", 2, "Of observed on predicted disagreement; 1 is calibrated."),
-        Column("Bias", 3, "Predicted less observed; above 0 the predictions are too ambiguous."),
-        Column("Strength, nats a vote", 3, "Dirichlet-multinomial log loss of held-out counts; lower is better."),
+        Column("Ceiling", 2, "The correlation of the true distribution with so few votes."),
+        Column("Slope", 2, "Slope of observed on predicted disagreement; 1 is calibrated."),
+        Column("Bias", 3, "Predicted minus observed disagreement; above 0 the predictions are too ambiguous."),
+        Column("Strength, nats per vote", 3, "Dirichlet-multinomial log loss of held-out counts; lower is better."),
     ]
-    lead = "Predicted disagreement, 1 − Σp², against the share of pairs of held-out votes that differ."
+    lead = "Predicted disagreement, 1 − Σp², against the share of held-out vote pairs that differ."
     return Section("Is ambiguity recovered?", lead, (Table.of(columns, rows),))
 
 
 def halved_section(halved: Halved, comparison: Comparison) -> Section | None:
-    """Clear and ambiguous utterances, cut by votes that are not scored."""
+    """Clear and ambiguous utterances, formed by votes that are not scored."""
     if not halved:
         return None
     roles = roles_of(comparison.methods)
@@ -127,32 +129,32 @@ def halved_section(halved: Halved, comparison: Comparison) -> Section | None:
     gains: dict[str, list[Interval | None]] = {name: [] for name in others}
     cells: list[list[Cell]] = []
     for by, within in halved.items():
-        headings[len(rows)] = f"cut by {by}"
+        headings[len(rows)] = f"formed by {by}"
         for third, methods in within.items():
             rows.append(third)
             for name in others:
                 gains[name].append(methods[name][1])
             cells += [[by, third, name, nll, gain] for name, (nll, gain) in methods.items()]
-    title = f"Log loss less that of {comparison.baseline}, by ambiguity"
+    title = f"Log loss minus that of {comparison.baseline}, by ambiguity"
     chart = dots(
         "halved", title, "nats a vote", rows, [series_of(name, roles[name], gains[name]) for name in others], alt=title,
         reference=("no difference", 0.0), headings=headings if len(halved) > 1 else {},
     )  # fmt: skip
     columns = [
-        Column("Cut by"),
+        Column("Formed by"),
         Column("Ambiguity"),
         Column("Prediction"),
         Column("Log loss"),
-        Column(f"Less {comparison.baseline}"),
+        Column(f"Minus {comparison.baseline}"),
     ]
     lead = "Thirds of ambiguity"
     if OTHERS in halved:
         lead += (
-            " cut by one half of each utterance's held-out votes and scored on the other half, both ways. Cut by the "
-            "votes that are scored, the clear third would favour confident predictions."
+            " formed by one half of each utterance's held-out votes and scored on the other half, and vice versa. "
+            "Formed by the scored votes themselves, the clear third would favour confident predictions."
         )
     if FIT in halved:
-        lead += f"{' Beside them thirds' if OTHERS in halved else ''} cut by the votes of the fit, which methods know."
+        lead += f"{' Also thirds' if OTHERS in halved else ''} formed by the votes of the fit, which methods use."
     return Section("Clear and ambiguous utterances", lead, (chart, Table.of(columns, cells)))
 
 
@@ -183,14 +185,14 @@ def _people(comparison: Comparison, rows: NDArray[np.bool_]) -> NDArray[np.str_]
 
 
 def _nll(shares: Array, counts: Array) -> Array:
-    """-ln p(vote) in nats, a mean over the votes of each row."""
+    """Log loss in nats: the mean of -ln p(vote) over the votes of each row."""
     logs = np.log(np.maximum(shares, _SMALLEST))
     made: Array = -(counts * logs).sum(1) / np.maximum(counts.sum(1), 1e-12)
     return made
 
 
 def _thirds(votes: Array) -> NDArray[np.int64]:
-    """Ranks cut into thirds, ties kept together: disagreement first, entropy where it is equal."""
+    """Thirds by rank, with ties kept together: by disagreement, then by entropy."""
     share = votes / np.maximum(votes.sum(1, keepdims=True), 1e-12)
     entropy = -(share * np.log(np.where(share > 0, share, 1.0))).sum(1)
     return thirds(np.round(np.nan_to_num(pair_disagreement(votes)) * 1e6) + np.round(entropy * 1e3) / 1e6)

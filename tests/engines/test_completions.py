@@ -155,7 +155,7 @@ def test_a_scored_prompt_is_read_from_its_end() -> None:
     found = read(body("A", prompt_logprobs=places), SCORED)
     assert forced_score(found, (7,)) == -2.5
     for wrong in ([None, {"x": {"logprob": -1.0}}], [None, {"5": {"logprob": 1.0}}], [None, {"5": -1.0}], "none"):
-        with pytest.raises(FaultError, match="no chat completion|no log-probability|has no number"):
+        with pytest.raises(FaultError, match="not a chat completion|not a log-probability|has no id"):
             read(body("A", prompt_logprobs=wrong), SCORED)
 
 

@@ -63,7 +63,7 @@ def test_a_label_is_traced_to_replies_prompts_cells_and_models(file: Path) -> No
     assert {prompt["model"] for prompt in found.prompts} == {"truth"}
     assert found.utterance["transcript"].split()[0].strip(",.") in found.prompts[0]["text"]
     assert any(row["annotator"] == "ideal" for row in found.influence)
-    assert "asked by ideal (truth), cell 0" in "\n".join(found.lines())
+    assert "prompt of ideal (truth), cell 0" in "\n".join(found.lines())
 
 
 def test_check_says_what_an_injected_transcript_does(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -74,7 +74,7 @@ def test_check_says_what_an_injected_transcript_does(file: Path, capsys: pytest.
     assert "turns 0% (0% to " in said
     assert "(5 utterances); asking cost " in said
     (before,) = [fact for fact in check(file).facts if "that an injected" in fact]
-    assert before.startswith("annotate: ideal: the run before measured that an injected")
+    assert before.startswith("annotate: ideal: the previous run measured that an injected")
     assert "(4 utterances)" in before
     assert command(["check", str(file), "--ask", "2"]) == 0
     assert "an injected" in capsys.readouterr().err

@@ -118,7 +118,7 @@ def test_what_happened_to_clips_is_one_view_with_names_and_errors(
     assert "c3.wav: there is no such file" in lines[1]
     assert lines[2].startswith("mine/c5: annotate dear unparsable (")
     assert lines[2].endswith(" x 2: well")
-    assert lines[3] == "3 utterances with votes or recordings that failed"
+    assert lines[3] == "3 utterances with failed votes or recordings"
     one = said(["findings", out, "c5", "mine/c7"], capsys).splitlines()
     assert (len(one), one[0][:8]) == (2, "mine/c5:")
 
@@ -129,7 +129,7 @@ def test_explain_shows_what_failed_and_what_it_cost(file: Path) -> None:
     assert "failed: annotate dear: failed (missing) x 2: " in lines
     lines = "\n".join(explain(file.parent / "out", "mine/c0").lines())
     assert "these votes cost 0.20" in lines
-    assert "asked by dear (table), cell 0" in lines
+    assert "prompt of dear (table), cell 0" in lines
 
 
 def test_a_run_that_is_not_finished_is_explained_by_what_is_there(file: Path) -> None:

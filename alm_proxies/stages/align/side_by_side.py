@@ -1,4 +1,4 @@
-"""Human and proxy votes of the same utterances side by side: label shares and confusions."""
+"""Human and proxy votes on the same utterances: label shares and confusion."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from alm_proxies.seeds import generator
 
 @dataclass(frozen=True, slots=True)
 class LabelShare:
-    """How common a label is among human and proxy votes of the same utterances, and how both vary together."""
+    """The share of a label among human and proxy votes on the same utterances, and their correlation."""
 
     label: str
     human: Interval
@@ -55,7 +55,7 @@ def label_shares(
 
 
 def confusion_of(human: Array, proxy: Array) -> Array:
-    """What proxies say when a human says it: rows of human labels, sum_i h_i(a) p_i(b) / sum_i h_i(a)."""
+    """Confusion of proxy votes with human votes: rows are human labels, sum_i h_i(a) p_i(b) / sum_i h_i(a)."""
     h, p = human / human.sum(1, keepdims=True), proxy / proxy.sum(1, keepdims=True)
     mass = h.sum(0)[:, None]
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -78,7 +78,7 @@ def foresee(ahead: Ahead) -> Foreseen:
             facts.append(f"{ready.name}: {ready.model_name}, {ready.votes} votes in {len(ready.cells)} cells")
             card = cards.get(ready.name)
             if card is not None and card.digest == ready.digest and card.injected is not None:
-                facts.append(f"{ready.name}: an earlier run measured that {card.injected}")
+                facts.append(f"{ready.name}: the previous run measured that {card.injected}")
             if utterances is None:
                 known = int(ahead.count("utterances", "utterances"))
                 count = (min(known, settings.limit) if settings.limit else known) * ready.votes

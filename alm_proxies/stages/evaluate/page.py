@@ -201,7 +201,7 @@ def _few_labels(measured: Measured) -> Section:
         ),
     ]
     words = (
-        "Hard labels throw away most of the listeners' answers. These figures are here for comparison with other work."
+        "Hard labels discard most of the information in the votes. These measures are for comparison with other work."
     )
     return Section("As hard labels", words, (Table.of(columns, rows),))
 
