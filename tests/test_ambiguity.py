@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from alm_proxies import FuseSettings, fuse
@@ -66,11 +66,9 @@ def test_two_cut_points_hold_for_every_method_and_travel_in_the_file(method: str
 @pytest.mark.parametrize("rule", ["thirds", "quantiles", (0.7, 0.95)])
 def test_parts_of_a_big_file_are_cut_as_the_whole(rule: object, tmp_path: Path) -> None:
     made_votes().write(tmp_path / "votes.parquet")
-    settings = FuseSettings.model_validate({"method": "dirichlet", "ambiguity": rule})
-    fuse_files([tmp_path / "votes.parquet"], tmp_path / "whole.parquet", settings, quiet=True)
-    fuse_files(
-        [tmp_path / "votes.parquet"], tmp_path / "parts.parquet", settings, quiet=True, part_rows=60, whole_rows=0
-    )
+    asked = FuseSettings.model_validate({"method": "dirichlet", "ambiguity": rule})
+    fuse_files([tmp_path / "votes.parquet"], tmp_path / "whole.parquet", asked, quiet=True)
+    fuse_files([tmp_path / "votes.parquet"], tmp_path / "parts.parquet", asked, quiet=True, part_rows=60, whole_rows=0)
     whole, parts = (Labels.read(tmp_path / f"{name}.parquet") for name in ("whole", "parts"))
     assert parts.cuts == whole.cuts
     assert parts.frame["ambiguity"].equals(whole.frame["ambiguity"])
@@ -114,6 +112,7 @@ def test_labels_put_together_keep_cut_points_that_they_share() -> None:
     assert combine(first, second.cut("thirds")).cuts == THIRDS
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=40), st.tuples(st.floats(0, 0.5), st.floats(0.5, 1)))
 def test_levels_and_their_places_are_the_same(entropies: list[float], cuts: tuple[float, float]) -> None:
     frame = pl.DataFrame({"entropy": entropies}, schema={"entropy": pl.Float64})
