@@ -7,6 +7,7 @@ TORCH := torch==2.13.0
 VLLM := .venv-vllm
 LOWEST := .venv-lowest
 NEWEST := .venv-newest
+CONSUMERS := .venv-consumers
 LINUX := $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m))
 
 # The ten slowest tests are shown.
@@ -17,7 +18,7 @@ CORE := tests/test_*.py tests/annotators tests/cli tests/compare tests/estimator
 # Lines of the package that the tests without a browser, a server or a vLLM run, in per cent.
 COVERED := 80
 
-.PHONY: demo test tests check lint types coverage lowest newest wheel tagged docs wording lock clean
+.PHONY: demo test tests check lint types coverage consumers lowest newest wheel tagged docs wording lock clean
 
 demo: $(VENV)/ready
 	$(BIN)/alm-proxies demo
@@ -47,6 +48,10 @@ types: $(VENV)/ready
 
 coverage: $(VENV)/ready
 	$(BIN)/$(PYTEST) -m 'not vllm and not browser and not server' --cov --cov-report=term:skip-covered --cov-fail-under=$(COVERED)
+
+# Programs that exports are for load them, each in an environment of its own (gigabytes); renews docs/consumers.json.
+consumers: $(VENV)/ready
+	$(BIN)/python tests/consumers/run.py --environments $(CONSUMERS) --torch '$(TORCH)'
 
 # The lowest direct dependencies that pyproject.toml allows.
 lowest:
@@ -103,4 +108,4 @@ lock:
 	  --override requirements/overrides.txt requirements/lock.in -o requirements/lock.txt
 
 clean:
-	rm -rf $(VENV) $(VLLM) $(LOWEST) $(NEWEST) build dist site
+	rm -rf $(VENV) $(VLLM) $(LOWEST) $(NEWEST) $(CONSUMERS) build dist site

@@ -294,6 +294,22 @@ METRICS: dict[str, Metric] = {
     "rate": Metric(BALANCE, "The share of a control's items that the check rejects; in a training, the learning "
                    "rate.", "0 to 1"),
     "blind": Metric(BALANCE, "Whether the check rejects fewer of them than it should."),
+    "reference": Metric(BALANCE, "The paper's method: how many items fill up rare classes."),
+    "filled": Metric(BALANCE, "Of every most likely label, its utterances and the items it was filled up with.", by=(
+        "label",)),
+    "evaluation": Metric(BALANCE, "The set to evaluate on: importance weights of test utterances, and a subset."),
+    "subset": Metric(BALANCE, "Utterances of the balanced subset; under a label, its share among them."),
+    "subset_worst_error": Metric(BALANCE, "The largest distance of a label's share in the subset from an equal one.",
+                                 "0 to 1", "", "lower"),
+    "by_label": Metric(BALANCE, "Shares of every label: before, weighted, and in the subset.", "0 to 1",
+                       by=("label",)),
+    "weighted": Metric(BALANCE, "A share with the importance weights.", "0 to 1"),
+    "balanced_population_estimate": Metric(
+        BALANCE, "Scores where every label has the same share: test utterances weighted by entropy balancing of their "
+        "fused posterior means, found again in each resample of speakers. null with a reason under 100 utterances or "
+        "10 speakers, or without posterior means.", "", "", "", "Hainmueller 2012"),
+    "shares_before": Metric(BALANCE, "The mean posterior mean of every label in the test set as it is.", "0 to 1",
+                            by=("label",)),
     # training
     "step": Metric(TRAINING, "The number of the optimizer's step."),
     "epoch": Metric(TRAINING, "The number of the epoch."),
@@ -331,6 +347,7 @@ DESCRIPTIONS: dict[str, str] = {
     "proxies": "The figures of every proxy.",
     "counts": "Whether a proxy counts in the labels.",
     "why": "Why it does not.",
+    "reason": "Why there is no figure.",
     "beside": "The proxies it was tested with.",
     "raters": "The raters, by name; in a test, one entry a rater.",
     "rater": "The rater that an entry is about.",
@@ -358,8 +375,8 @@ NAMED: dict[str, tuple[str, ...]] = {
 }
 """Descriptions with names as keys below them."""
 TEXTS = (
-    "method", "level", "value", "proxy", "annotators", "annotator", "why", "beside", "taxonomy", "labels", "label",
-    "baseline", "proxy_annotators", "raters", "rater", "name", "kind", "measure", "by", "worst",
+    "method", "level", "value", "proxy", "annotators", "annotator", "why", "reason", "beside", "taxonomy", "labels",
+    "label", "baseline", "proxy_annotators", "raters", "rater", "name", "kind", "measure", "by", "worst",
 )  # fmt: skip
 """Names whose values may be text."""
 FLAGS = (

@@ -84,7 +84,7 @@ CALLS = {
         "",
         "",
         f"{{out}}/predict/{BLOCK}/labels.parquet --votes {{out}}/read/votes.parquet --utterances {UTTERANCES}"
-        " --truth {out}/simulate/truth.parquet",
+        " --truth {out}/simulate/truth.parquet --fused {out}/fuse/labels.parquet",
     ),
     "export": Call(
         f'name = "{BLOCK}"\nformat = "csv"\nties = "first"\n',
@@ -178,7 +178,8 @@ def by_python(place: Path) -> None:
     noted("train", trained)
     predicted = noted("predict", write("predict", ap.predict(trained.folder, utterances, settings("predict"))))
     truth = ap.Labels.read(out / "simulate" / "truth.parquet")
-    judged = ap.evaluate({BLOCK: predicted.labels}, human, utterances, settings("evaluate"), truth=truth)
+    predictions, settings_ = {BLOCK: predicted.labels}, settings("evaluate")
+    judged = ap.evaluate(predictions, human, utterances, settings_, truth=truth, fused=fused.labels)
     noted("evaluate", write("evaluate", judged))
     exported = out / folder_of("export")
     noted("export", ap.export(*learned, exported, settings("export"), votes=human, metrics=report.metrics))

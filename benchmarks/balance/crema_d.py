@@ -20,7 +20,7 @@ from alm_proxies.audio.strength import effect_at
 from alm_proxies.audio.vectors import vectors_of
 from alm_proxies.seeds import generator
 from alm_proxies.stages.balance.drift import WIDTH, controls_of, drift_check, heard_after, rejected
-from alm_proxies.stages.balance.settings import BalanceSettings, Copies, Generated
+from alm_proxies.stages.balance.settings import BalanceSettings, Copies, Generated, Reference
 from alm_proxies.stages.balance.stage import balance
 from alm_proxies.tables import Labels, Utterances
 
@@ -64,6 +64,7 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=2_000)
     parser.add_argument("--changed", type=int, default=150)
     parser.add_argument("--features", type=Path, default=Path(tempfile.gettempdir()) / "alm-proxies-balance-features")
+    parser.add_argument("--methods", nargs="*", help="weights, copies, reference: only these, and no drift")
     sizes = parser.parse_args()
     labels, utterances = corpus(sizes.data, sizes.clips)
     with tempfile.TemporaryDirectory() as folder:
@@ -74,15 +75,25 @@ def main() -> None:
             "copies, size 1": BalanceSettings(copies=Copies(size=1.0)),
             "copies, size 1.5": BalanceSettings(copies=Copies(size=1.5)),
             "copies, size 2": BalanceSettings(copies=Copies(size=2.0)),
+            "reference, ratio .2": BalanceSettings(method="reference", reference=Reference(ratio=0.2)),
+            "reference, ratio .3": BalanceSettings(method="reference", reference=Reference(ratio=0.3)),
         }.items():
+            if sizes.methods and name.split(",")[0] not in sizes.methods:
+                continue
             made = balance(labels, utterances, Path(folder), settings.model_copy(update={"examples": 0}))
             shares = [share for share in made.metrics["shares"] if share["kind"] == "classes"]
             before, after = ([f"{share[key]:.3f}" for share in shares] for key in ("before", "after"))
             copies = made.metrics.get("copies")
             parts = f"; {copies['items']} items, worst {100 * copies['worst_error']:.2f} points" if copies else ""
             size, largest = made.metrics["effective_size"], made.metrics["largest_weight"]
-            shown = f"{' '.join(before)} -> {' '.join(after)}; effective {size:.0f} of {len(labels)}"
+            reference = made.metrics.get("reference")
+            parts += f"; {reference['items']} items fill up rare classes" if reference else ""
+            worst = max(abs(share["after"] - share["wanted"]) for share in made.metrics["shares"])
+            shown = f"{' '.join(before)} -> {' '.join(after)}; effective {size:.0f} of {made.metrics['utterances']}"
+            parts += f"; furthest from a wanted share {100 * worst:.1f} points"
             print(f"{name}: {shown}, largest {largest:.1f}{parts}", flush=True)
+    if sizes.methods:
+        return
     ids = labels.frame["utterance_id"].to_list()
     sounds = Sounds(utterances, stage="balance")
     vectors = vectors_of(ids, sounds, measuring("balance"), width=WIDTH, digest=DIGEST, folder=sizes.features)

@@ -1,4 +1,4 @@
-"""How long balancing a million utterances and exporting 250,000 take: python benchmarks/balance/speed.py
+"""Seconds to balance a million utterances, export 250,000, and render copies: python benchmarks/balance/speed.py
 
 Weights: soft shares of 9 labels within 3 levels of ambiguity. Exports: recordings are referred to, not copied, in every
 format that does not have to hold them; one tiny recording stands for all, so that reading headers is counted.
@@ -9,14 +9,18 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import soundfile
 
+from alm_proxies.audio.recipe import Recipe, Sounds
+from alm_proxies.audio.strength import effect_at
 from alm_proxies.plugins import plugins
-from alm_proxies.stages.balance.settings import BalanceSettings
+from alm_proxies.stages.balance.settings import BalanceSettings, Copies
 from alm_proxies.stages.balance.stage import balance
 from alm_proxies.stages.export.settings import ExportSettings
 from alm_proxies.stages.export.stage import export
@@ -43,29 +47,83 @@ def corpus(count: int, root: Path) -> tuple[Labels, Utterances]:
     return Labels.of(labels, taxonomy=LABELS), Utterances.of(about, about=About(roots={"sim": str(root)}))
 
 
+@contextmanager
+def timed(name: str) -> Iterator[None]:
+    """Print wall-clock and processor seconds of what is done inside."""
+    wall, processor = time.perf_counter(), time.process_time()
+    yield
+    print(
+        f"{name}: {time.perf_counter() - wall:.1f} s, of processor {time.process_time() - processor:.1f} s", flush=True
+    )
+
+
+def weights(count: int, root: Path) -> None:
+    """The whole stage: soft shares of 9 labels, then also within 3 levels of ambiguity."""
+    labels, utterances = corpus(count, root)
+    for within in (False, True):
+        with timed(f"balance {count:,} within={within}"):
+            made = balance(labels, utterances, root / "balanced", BalanceSettings(within=within))
+        size = made.metrics["effective_size"] / made.metrics["utterances"]
+        met = "met" if made.metrics["met"] else f"worst {made.metrics['worst_error']:.4f}"
+        print(f"    {met}, effective size {size:.1%}", flush=True)
+
+
+def exports(count: int, root: Path) -> None:
+    """Every format that may refer to recordings."""
+    labels, utterances = corpus(count, root)
+    for place, found in enumerate(plugins("exports").values()):
+        kind = found.load()
+        if kind.embeds or kind.beside:
+            continue
+        with timed(f"export {kind.name}, {count:,} rows"):
+            export(labels, utterances, root / f"export{place}", ExportSettings(format=kind.name))
+
+
+def rendering(count: int, root: Path, threads: int) -> None:
+    """Seconds of sound rendered a second, over equal shares of every default effect, and of each alone."""
+    rng = np.random.default_rng(0)
+    seconds = rng.uniform(1.5, 6.0, count)
+    rows = []
+    for number, length in enumerate(seconds.tolist()):
+        soundfile.write(root / f"{number}.flac", 0.1 * rng.standard_normal(round(16_000 * length)), 16_000)
+        rows.append({"utterance_id": f"sim/{number}", "corpus": "sim", "audio": f"{number}.flac"})
+    names = Copies().effects
+    for chosen in (names, *((name,) for name in names)):
+        made = []
+        for number in range(count):
+            effect = effect_at(chosen[number % len(chosen)], Copies().strength, np.random.default_rng(number))
+            recipe = Recipe(parents=((f"sim/{number}", 1.0),), effects=(effect,), seed=number)
+            made.append({"utterance_id": f"sim/{number}#2", "corpus": "sim", "recipe": recipe.written()})
+        table = Utterances.of(pl.concat([pl.DataFrame(rows), pl.DataFrame(made)], how="diagonal"),
+                              about=About(roots={"sim": str(root)}))  # fmt: skip
+        sounds = Sounds(table, stage="balance")
+        wall, processor = time.perf_counter(), time.process_time()
+        rendered = sum(opened.clip.duration for opened in sounds.ahead([one["utterance_id"] for one in made],
+                                                                       threads=threads) if opened.clip)  # fmt: skip
+        wall, processor = time.perf_counter() - wall, time.process_time() - processor
+        print(
+            f"render {' '.join(chosen)}: {rendered / wall:.0f} x real time with {threads} threads, "
+            f"{rendered / processor:.0f} x for each second of processor",
+            flush=True,
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--weights", type=int, default=1_000_000)
     parser.add_argument("--rows", type=int, default=250_000)
+    parser.add_argument("--clips", type=int, default=300)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--only", choices=("weights", "exports", "rendering"))
     sizes = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
-        labels, utterances = corpus(sizes.weights, root)
-        for within in (False, True):
-            began = time.perf_counter()
-            made = balance(labels, utterances, root / "balanced", BalanceSettings(within=within))
-            seconds = time.perf_counter() - began
-            size = made.metrics["effective_size"] / made.metrics["utterances"]
-            met = "met" if made.metrics["met"] else f"worst {made.metrics['worst_error']:.4f}"
-            print(f"balance {sizes.weights:,} within={within}: {seconds:.1f} s, {met}, effective size {size:.1%}")
-        labels, utterances = corpus(sizes.rows, root)
-        for place, found in enumerate(plugins("exports").values()):
-            kind = found.load()
-            if kind.embeds or kind.beside:
-                continue
-            began = time.perf_counter()
-            export(labels, utterances, root / f"export{place}", ExportSettings(format=kind.name))
-            print(f"export {kind.name}: {time.perf_counter() - began:.1f} s")
+        if sizes.only in (None, "rendering"):
+            rendering(sizes.clips, root, sizes.threads)
+        if sizes.only in (None, "weights"):
+            weights(sizes.weights, root)
+        if sizes.only in (None, "exports"):
+            exports(sizes.rows, root)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
-from site_pages import commands, house, settings_keys, words
+from site_pages import commands, consumers, house, settings_keys, words
 
 ROOT = Path(__file__).parents[2]
 
@@ -54,6 +54,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "reference/annotator.schema.json": lambda: schema("annotator"),
     "reference/stages.md": words.stages_page,
     "reference/plugins.md": words.plugins_page,
+    "reference/exports.md": consumers.page,
     "reference/tables.md": words.tables_page,
     "reference/findings.md": words.findings_page,
     "reference/metrics.md": words.metrics_page,

@@ -91,7 +91,7 @@ def by_reference(
     metrics = {
         "reference": {
             "items": items.items.height,
-            "classes": {name: {"utterances": had, "items": got} for name, (had, got) in items.classes.items()},
+            "filled": {name: {"utterances": had, "items": got} for name, (had, got) in items.classes.items()},
         }
     }
     return Reached(

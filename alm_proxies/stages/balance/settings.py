@@ -66,6 +66,14 @@ class Reference(Settings):
     """Share of items whose pitch is moved by up to a semitone, or whose rate by up to 5 %."""
 
 
+class EvaluationSets(Settings):
+    """Test utterances with importance weights, and a subset of them, in which every label is equally common."""
+
+    splits: tuple[str, ...] = ()
+    """The splits that get importance weights and a subset, such as test; none where empty. Speakers of the balanced
+    splits and generated items are never in it. The labels must be posterior means, made by fuse."""
+
+
 class BalanceSettings(Settings):
     """Which shares of classes, ambiguity and groups are wanted, and how they are reached."""
 
@@ -91,7 +99,9 @@ class BalanceSettings(Settings):
     generated: Generated = Generated()
     """Items mixed of two utterances, weighed with all others."""
     reference: Reference = Reference()
-    """What `method = "reference"` does."""
+    """What `method = "reference"` does; nothing with the other method."""
+    evaluation: EvaluationSets = EvaluationSets()
+    """Sets to evaluate on."""
     render: bool = False
     """Write the sound of copies and generated items to audio/*.flac now, instead of making it from the recipe whenever
     one is opened."""
@@ -116,13 +126,17 @@ class BalanceSettings(Settings):
         return self
 
     @model_validator(mode="after")
+    def _apart(self) -> Self:
+        if both := set(self.evaluation.splits) & set(self.splits):
+            raise ValueError(f"evaluation.splits and splits both name {sorted(both)[0]}; a split is one or the other")
+        return self
+
+    @model_validator(mode="after")
     def _one_method(self) -> Self:
         if self.method == "reference":
             for name, unused in (("copies", Copies()), ("generated", Generated()), ("cap", Cap())):
                 if getattr(self, name) != unused:
                     raise ValueError(f'method = "reference" has no {name}; leave {name} out, or use method = "dime"')
-        elif self.reference != Reference():
-            raise ValueError('reference is only for method = "reference"; name that method, or leave reference out')
         return self
 
 

@@ -13,6 +13,7 @@ from alm_proxies.ballots import counting_of
 from alm_proxies.columns import did_you_mean
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.files import make_folder, write_json
+from alm_proxies.posterior import no_posterior
 from alm_proxies.settings import deciding
 from alm_proxies.shown import Shown
 from alm_proxies.stages.balance.methods import by_reference, by_weights
@@ -78,6 +79,7 @@ def balance(
     settings, folder = settings or BalanceSettings(), Path(folder)
     wanted = _shares_of(settings, labels.taxonomy)
     digests = {"labels": [labels.content_digest()], "utterances": [utterances.content_digest()]}
+    why_not = no_posterior(labels)
     method = by_reference if settings.method == "reference" else by_weights
     reached = method(labels, utterances, settings, wanted, folder)
     labels, utterances, rows = reached.labels, reached.utterances, reached.rows
@@ -108,6 +110,14 @@ def balance(
         examples, more = examples_section(made, utterances, pl.concat(items), settings)
         findings += more
         sections += examples
+    if settings.evaluation.splits:
+        from alm_proxies.stages.balance.evaluation import evaluation_set
+
+        evaluation = evaluation_set(made, utterances, settings, why_not)
+        made, utterances = evaluation.labels, evaluation.utterances
+        metrics["evaluation"] = evaluation.metrics
+        findings += evaluation.findings
+        sections += [evaluation.section] if evaluation.section is not None else []
     page = page_of(reached.part, wishes, solution, findings, stated, sections)
     result = Balanced(made, utterances, metrics, page, Findings.gather(findings, "balance"))
     _write(result, folder)

@@ -134,6 +134,10 @@ class _Problem:
             part = self.start[rows] * (_FIRST / self.start[rows].sum())
             few = _Problem(self.features[rows], self.target, part, min(self.cap, float(_FIRST)), self.soft)
             point = few.solve(point)
+            if np.abs(few._error(point)).max() < TOLERANCE:  # so near that the last ridge needs a few steps
+                there = self._newton(point, _HARDER[-1])
+                if np.abs(self._error(there)).max() < TOLERANCE:
+                    return there
         for ridge in _SOFTER if count <= 4 * _FIRST else _SOFTER[-1:]:
             point = self._newton(point, ridge)
         if np.abs(self._error(point)).max() > _HOPELESS:

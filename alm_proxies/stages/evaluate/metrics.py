@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from alm_proxies.compare.plain import plain, with_reasons
+from alm_proxies.compare.plain import plain
 from alm_proxies.stages.evaluate.measured import Measured, Recovered
 
 
@@ -59,7 +59,7 @@ def metrics_of(measured: Measured) -> dict[str, Any]:
         for plain_name, recovered in measured.conditions.items()
     }
     speakers = comparison.test.speakers
-    made = {
+    return {
         "labels": list(measured.labels),
         "baseline": comparison.baseline,
         "utterances": len(comparison.test),
@@ -71,7 +71,6 @@ def metrics_of(measured: Measured) -> dict[str, Any]:
         "within": within,
         "within_thirds_by_what_cuts": halved,
     }
-    return with_reasons(made)
 
 
 def _recovered(recovered: Recovered) -> dict[str, Any]:

@@ -23,9 +23,10 @@ _SURE = 0.05
 
 
 def page_of(
-    measured: Measured, predictions: Mapping[str, Labels], settings: EvaluateSettings, notice: str = ""
-) -> Page:
-    """The page of an evaluation."""
+    measured: Measured, predictions: Mapping[str, Labels], settings: EvaluateSettings, notice: str = "",
+    balanced: Section | None = None,
+) -> Page:  # fmt: skip
+    """The page of an evaluation, with the section of the balanced-population estimate where there is one."""
     comparison = measured.comparison
     models = [name for name in comparison.methods if name != SHARES]
     strata = [AGREEMENT, *(name for name in comparison.within if name not in (*OBSERVABLE, OUTCOME))]
@@ -35,6 +36,7 @@ def page_of(
     )
     sections = [
         held_out_section(comparison, [name for name in strata if name in comparison.within], lead=lead),
+        balanced,
         _pairs(measured, models),
         halved_section(measured.halved, comparison),
         _conditions(measured),

@@ -42,6 +42,13 @@ STAGE = Stage(
             optional=True,
             help="The true distributions of a simulated corpus.",
         ),
+        Need(
+            "fused",
+            "labels",
+            first=("fuse/labels",),
+            optional=True,
+            help="Fused labels of the test utterances, which add scores for equal shares of all labels.",
+        ),
     ),
     writes={"page": "report.html", "metrics": "metrics.json"},
 )

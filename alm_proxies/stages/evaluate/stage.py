@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from alm_proxies.shown import Shown
@@ -40,19 +40,29 @@ def evaluate(
     settings: EvaluateSettings | None = None,
     *,
     truth: Labels | None = None,
+    fused: Labels | None = None,
 ) -> Evaluation:
     """Compare predictions by held-out human votes: one common test set, paired differences, intervals over speakers.
 
     Predictions for speakers that a model was trained on are left out and counted. The class shares of the human votes
     that are not held out are scored beside the models. `truth` adds the distance to the true distributions of a
-    simulated corpus.
+    simulated corpus. `fused`, fused labels of the test utterances by a fit that has not seen the votes that are scored,
+    adds the balanced-population estimate: the scores where every label has the same share.
     """
+    from alm_proxies.compare.plain import with_reasons
     from alm_proxies.report.simulated import simulated_words
+    from alm_proxies.stages.evaluate.balanced import balanced_metrics, balanced_of, balanced_section
     from alm_proxies.stages.evaluate.measured import measure
     from alm_proxies.stages.evaluate.metrics import metrics_of
     from alm_proxies.stages.evaluate.page import page_of
 
     settings = settings or EvaluateSettings()
     measured = measure(predictions, votes, utterances, settings, truth)
-    page = page_of(measured, predictions, settings, simulated_words(utterances))
-    return Evaluation(metrics_of(measured), page, Findings.gather(measured.findings, "evaluate"))
+    balanced = balanced_of(measured.comparison, votes, utterances, fused, seed=settings.seed)
+    measured = replace(measured, findings=(*measured.findings, *balanced.findings))
+    section = balanced_section(balanced, measured.comparison)
+    page = page_of(measured, predictions, settings, simulated_words(utterances), section)
+    estimate = balanced_metrics(balanced, measured.comparison.methods)
+    reasons = {"balanced_population_estimate": balanced.reason or ""}
+    metrics = with_reasons({**metrics_of(measured), "balanced_population_estimate": estimate}, reasons)
+    return Evaluation(metrics, page, Findings.gather(measured.findings, "evaluate"))

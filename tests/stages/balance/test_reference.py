@@ -162,5 +162,3 @@ def test_words_that_are_not_known_say_nothing_and_known_ones_are_counted() -> No
 def test_settings_of_the_other_method_are_refused() -> None:
     with pytest.raises(ValidationError, match='method = "reference" has no copies'):
         BalanceSettings(method="reference", copies=Copies(size=1.0))
-    with pytest.raises(ValidationError, match="reference is only for"):
-        BalanceSettings(reference=Reference(ratio=0.3))

@@ -1,0 +1,158 @@
+"""Exports a small corpus and has every program load it, each in its own environment: `make consumers`.
+
+    python tests/consumers/run.py [NAME ...] [--environments DIR] [--torch torch==2.13.0]
+
+What each said goes to docs/consumers.json, from which the documentation makes its table; results of programs that are
+not named stay as they were. Nothing is installed into the environment that this runs in.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import soundfile
+
+from alm_proxies.stages.export.settings import ExportSettings
+from alm_proxies.stages.export.stage import export
+from alm_proxies.tables import About, Labels, Utterances
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+RESULTS = ROOT / "docs" / "consumers.json"
+LABELS = ("angry", "happy", "neutral", "sad")
+COUNT = 30
+NEEDS_OF_TORCH = (
+    "filelock",
+    "fsspec",
+    "networkx",
+    "sympy",
+    "typing-extensions",
+    "jinja2",
+    "numpy",
+    "setuptools>=77.0.3",
+)
+PATIENCE = 900.0
+"""Seconds a program has to load one format."""
+
+
+def corpus(folder: Path) -> tuple[Labels, Utterances]:
+    """Thirty short recordings of ten speakers in three splits, in a folder with a space and an umlaut."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(4)
+    ids, audio = [], []
+    for number in range(COUNT):
+        name = f"{1001 + number // 3}_süß {number:02d}.wav"
+        soundfile.write(folder / name, 0.1 * rng.standard_normal(4_000 + 200 * number), 16_000)
+        ids.append(f"sim/{name}")
+        audio.append(name)
+    shares = rng.dirichlet(np.ones(len(LABELS)), COUNT)
+    speakers = np.arange(COUNT) // 3
+    labels = pl.DataFrame({"utterance_id": ids, **{f"p_{name}": shares[:, k] for k, name in enumerate(LABELS)}})
+    about = pl.DataFrame(
+        {
+            "utterance_id": ids, "corpus": "sim", "audio": audio, "speaker": [f"sim/{1001 + one}" for one in speakers],
+            "gender": np.where(speakers % 2, "female", "male"), "language": "en",
+            "transcript": [f'she said "{number}", twice' for number in range(COUNT)],
+            "split": np.where(speakers < 6, "train", np.where(speakers < 8, "development", "test")),
+        }
+    )  # fmt: skip
+    return Labels.of(labels, taxonomy=LABELS), Utterances.of(about, about=About(roots={"sim": str(folder)}))
+
+
+def environment(name: str, wanted: dict[str, Any], folder: Path, torch: str) -> Path:
+    """The Python of a program's environment, built where it is not there or another one was wanted."""
+    if wanted.get("here"):
+        return Path(sys.executable)
+    place = folder / name
+    mark = hashlib.sha256(
+        json.dumps([wanted["packages"], wanted["alone"], wanted.get("remove"), torch]).encode()
+    ).hexdigest()
+    stamp, python = place / "built", place / "bin" / "python"
+    if stamp.is_file() and stamp.read_text() == mark:
+        return python
+    shutil.rmtree(place, ignore_errors=True)
+    subprocess.run([sys.executable, "-m", "venv", place], check=True)
+    pip = [str(python), "-m", "pip", "install", "--quiet"]
+    for packages in (["--no-deps", torch], [*NEEDS_OF_TORCH, *wanted["packages"]], ["--no-deps", *wanted["alone"]]):
+        subprocess.run([*pip, *packages], check=True, capture_output=True, text=True)
+    for part in wanted.get("remove", []):
+        for found in place.glob(f"lib/python*/site-packages/{part}"):
+            shutil.rmtree(found)
+    stamp.write_text(mark)
+    return python
+
+
+def loaded(python: Path, script: str, name: str, folder: Path) -> dict[str, Any]:
+    """What the program said of an export: rows and version, or why it did not load it."""
+    command = [python, HERE / script, name, folder]
+    try:
+        ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        return {"outcome": "failed", "why": f"no answer in {PATIENCE:g} seconds"}
+    if ran.returncode:
+        return {"outcome": "failed", "why": last_line(ran.stderr)}
+    said: dict[str, Any] = json.loads(ran.stdout.strip().splitlines()[-1])
+    return {"outcome": "loaded", **said}
+
+
+def last_line(text: str) -> str:
+    """The last line of what a program complained of."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1][:300] if lines else "nothing was said"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--environments", type=Path, default=ROOT / ".venv-consumers")
+    parser.add_argument("--torch", default="torch==2.13.0")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    programs: dict[str, dict[str, Any]] = tomllib.loads((HERE / "environments.toml").read_text(encoding="utf-8"))
+    chosen = options.names or list(programs)
+    if unknown := set(chosen) - set(programs):
+        parser.error(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(programs)}")
+    kept = json.loads(options.results.read_text(encoding="utf-8"))["results"] if options.results.is_file() else []
+    results = [one for one in kept if one["environment"] not in chosen]
+    failed = 0
+    with tempfile.TemporaryDirectory() as name:
+        labels, utterances = corpus(Path(name) / "Aufnahmen für Tests")
+        for place in chosen:
+            wanted = programs[place]
+            own = {"environment": place, "program": wanted["program"], "day": f"{datetime.now(UTC):%Y-%m-%d}"}
+            try:
+                python = environment(place, wanted, options.environments, options.torch)
+            except subprocess.CalledProcessError as error:
+                why = f"its environment cannot be built: {last_line(error.stderr or '')}"
+                results += [{**own, "format": one, "outcome": "not run", "why": why} for one in wanted["formats"]]
+                print(f"{place}: not run, {why}", flush=True)
+                failed += 1
+                continue
+            for one in wanted["formats"]:
+                target = Path(name) / "Ausgabe für alle" / place / one
+                settings = ExportSettings.model_validate({"format": one, "name": "mine", "ties": "first"})
+                export(labels, utterances, target, settings)
+                found = {**own, "format": one, **loaded(python, wanted["load"], one, target)}
+                failed += found["outcome"] != "loaded"
+                results.append(found)
+                said = found.get("why") or f"{found['rows']} rows by {found['version']}"
+                print(f"{place} {one}: {found['outcome']}, {said}", flush=True)
+    results.sort(key=lambda one: (one["format"], one["environment"]))
+    options.results.write_text(json.dumps({"results": results}, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,120 @@
+"""The balanced-population estimate covers the truth of a balanced population; raw shares of votes do not balance it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from alm_proxies.measures.balanced_population import BalancedPopulation, balanced_population
+
+Array = NDArray[np.float64]
+PRIOR = np.array([0.6, 0.25, 0.15])
+SPREAD = 3.0 * np.eye(3) + 0.5
+
+
+def drawn(rng: np.random.Generator, speakers: int, each: int) -> tuple[Array, Array, Array, Array]:
+    """True distributions, three fitted votes each, a model's loss on three others, and who speaks."""
+    habits = rng.dirichlet(10 * PRIOR, speakers)
+    who = np.repeat(np.arange(speakers), each)
+    kinds = (rng.random((len(who), 1)) > habits[who].cumsum(1)).sum(1).clip(max=2)
+    true = rng.gamma(SPREAD[kinds])
+    true /= true.sum(1, keepdims=True)
+    fit, held, own = (rng.multinomial(3, true).astype(np.float64) for _ in range(3))
+    loss = -(held * np.log(posterior(own))).sum(1) / 3
+    return true, fit, loss, who
+
+
+def posterior(counts: Array) -> Array:
+    from scipy.special import gammaln
+
+    logs = np.log(PRIOR) + np.stack(
+        [
+            gammaln(one.sum()) - gammaln(one.sum() + counts.sum(1)) + (gammaln(one + counts) - gammaln(one)).sum(1)
+            for one in SPREAD
+        ],
+        axis=1,
+    )
+    shares = np.exp(logs)
+    shares /= shares.sum(1, keepdims=True)
+    each = np.stack([(one + counts) / (one + counts).sum(1, keepdims=True) for one in SPREAD], axis=1)
+    made: Array = np.einsum("ik,ikl->il", shares, each)
+    return made
+
+
+def estimate(means: Array, loss: Array, who: Array, replicates: int = 100) -> BalancedPopulation:
+    made = balanced_population(means, {"loss": (loss, 1.0)}, who, replicates=replicates)
+    assert isinstance(made, BalancedPopulation)
+    return made
+
+
+def test_the_estimate_covers_the_truth_and_its_true_shares_are_balanced_where_those_by_raw_shares_are_not() -> None:
+    rng = np.random.default_rng(1)
+    true, _, loss, who = drawn(rng, 2000, 40)
+    truth = estimate(true, loss, who, replicates=1).means["loss"].estimate
+    assert truth - loss.mean() > 0.015  # the balanced population is harder
+    covered, away = [], {"posterior": np.zeros(3), "raw": np.zeros(3)}
+    for _ in range(60):
+        true, fit, loss, who = drawn(rng, 30, 20)
+        for name, means in (("posterior", posterior(fit)), ("raw", fit / 3)):
+            made = estimate(means, loss, who)
+            away[name] += (made.weights @ true / len(true) - 1 / 3) / 60
+            np.testing.assert_allclose(made.weights @ means / len(means), 1 / 3, atol=1e-4)
+            if name == "posterior":
+                covered.append(made.means["loss"].low <= truth <= made.means["loss"].high)
+    assert np.mean(covered) >= 0.88
+    assert np.abs(away["posterior"]).max() < 0.01
+    assert away["raw"][0] > 0.03
+
+
+def test_weights_are_found_again_in_each_replicate() -> None:
+    """With the weights of the whole set the interval would not know that they were estimated."""
+    rng = np.random.default_rng(3)
+    _, fit, _, who = drawn(rng, 30, 20)
+    means = posterior(fit)
+    made = balanced_population(means, {"share": (means[:, 0], 1.0)}, who, replicates=50)
+    assert isinstance(made, BalancedPopulation)
+    share = made.means["share"]
+    assert share.high - share.low < 1e-4  # every replicate's own weights bring it to a third
+    assert share.estimate == pytest.approx(1 / 3, abs=1e-4)
+
+
+@pytest.mark.parametrize("speakers", [12, 30])
+def test_intervals_are_by_the_jackknife_under_20_speakers(speakers: int) -> None:
+    _, fit, loss, who = drawn(np.random.default_rng(4), speakers, 20)
+    made = estimate(posterior(fit), loss, who)
+    one = made.means["loss"]
+    assert one.method == ("t" if speakers < 20 else "percentile")
+    assert one.low < one.estimate < one.high
+    assert made.effective_size == pytest.approx(made.weights.sum() ** 2 / np.square(made.weights).sum())
+    assert made.effective_size < len(fit)
+
+
+def test_a_target_is_reached_and_equal_shares_already_there_leave_equal_weights() -> None:
+    rng = np.random.default_rng(5)
+    _, fit, loss, who = drawn(rng, 30, 20)
+    means = posterior(fit)
+    made = balanced_population(means, {"loss": (loss, 1.0)}, who, target=[0.5, 0.3, 0.2], replicates=20)
+    assert isinstance(made, BalancedPopulation)
+    np.testing.assert_allclose(made.weights @ means / len(means), [0.5, 0.3, 0.2], atol=1e-4)
+    around = np.concatenate([means, np.roll(means, 1, 1), np.roll(means, 2, 1)])
+    same = estimate(around, np.tile(loss, 3), np.tile(who, 3))
+    np.testing.assert_allclose(same.weights, 1.0, atol=1e-3)
+    assert same.means["loss"].estimate == pytest.approx(loss.mean(), abs=1e-3)
+
+
+def test_there_is_no_figure_from_too_few_or_where_no_weights_balance() -> None:
+    _, fit, loss, who = drawn(np.random.default_rng(6), 12, 20)
+    means = posterior(fit)
+
+    def reason(rows: slice, speakers: Array | None) -> str:
+        made = balanced_population(means[rows], {"loss": (loss[rows], 1.0)}, speakers, replicates=5)
+        assert isinstance(made, str)
+        return made
+
+    assert "99 utterances are too few" in reason(slice(99), who[:99])
+    assert "9 speakers are too few" in reason(slice(180), who[:180])
+    assert "speakers are not known" in reason(slice(None), None)
+    same = balanced_population(np.tile(PRIOR, (240, 1)), {"loss": (loss, 1.0)}, who, replicates=5)
+    assert isinstance(same, str)
+    assert "differ too little" in same

@@ -1,0 +1,102 @@
+"""Evaluation sets: importance weights and a subset with equally common labels, of recorded test utterances alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from pydantic import ValidationError
+
+from alm_proxies.measures.balanced_population import BalancedPopulation, balanced_population
+from alm_proxies.stages.balance.settings import BalanceSettings, EvaluationSets
+from alm_proxies.stages.balance.stage import Balanced, balance
+from alm_proxies.tables import Labels, MadeBy, Utterances
+
+LABELS = ("angry", "happy", "neutral", "sad")
+SETTINGS = BalanceSettings(evaluation=EvaluationSets(splits=("test",)))
+FUSED = MadeBy(stage="fuse", settings={"method": "auto"})
+
+
+def tables(maker: MadeBy | None = FUSED) -> tuple[Labels, Utterances]:
+    """800 utterances of 40 speakers, the last 15 of them in the test; two test rows do not belong there."""
+    rng = np.random.default_rng(0)
+    shares = rng.dirichlet(np.array([0.5, 0.4, 1.6, 0.7]), 800)
+    ids = [f"made/u{number:04d}" for number in range(800)]
+    frame = pl.DataFrame({"utterance_id": ids, **{f"p_{name}": shares[:, k] for k, name in enumerate(LABELS)}})
+    labels = Labels.of(frame, taxonomy=LABELS)
+    speakers = np.arange(800) // 20
+    about = pl.DataFrame(
+        {
+            "utterance_id": ids,
+            "corpus": "made",
+            "speaker": [f"made/s{speaker}" for speaker in [*speakers[:-1], 3]],
+            "split": np.where(speakers < 25, "train", "test"),
+            "recipe": [None] * 798 + ['{"effects":[],"parents":[["made/u0600",1.0]],"seed":0}', None],
+        }
+    )
+    return Labels(labels.frame, labels.about.with_(made_by=maker)), Utterances.of(about)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Balanced:
+    return balance(*tables(), tmp_path_factory.mktemp("out"), SETTINGS)
+
+
+def test_weights_and_subset_make_labels_equally_common(made: Balanced) -> None:
+    found = made.metrics["evaluation"]
+    assert (found["utterances"], found["speakers"]) == (298, 15)
+    joined = made.labels.frame.join(made.utterances.frame, on="utterance_id", maintain_order="left")
+    test = joined.filter(pl.col("split") == "test")
+    shares = test.select(f"p_{label}" for label in LABELS).to_numpy()
+    weights = test["weight"].to_numpy()
+    np.testing.assert_allclose(weights @ shares / weights.sum(), 0.25, atol=1e-3)
+    assert np.abs(shares.mean(0) - 0.25).max() > 0.1
+    inside = (test["balanced_test"] == "yes").fill_null(value=False).to_numpy()
+    assert 60 < inside.sum() == found["subset"] < 298
+    assert np.abs(shares[inside].mean(0) - 0.25).max() == pytest.approx(found["subset_worst_error"], abs=1e-9)
+    assert found["subset_worst_error"] < 0.02
+    assert found["effective_size"] == pytest.approx(weights.sum() ** 2 / np.square(weights).sum())
+    assert "Evaluation set" in made.page.html()
+
+
+def test_the_weights_are_those_of_the_balanced_population_estimate(made: Balanced) -> None:
+    joined = made.labels.frame.join(made.utterances.frame, on="utterance_id", maintain_order="left")
+    test = joined.filter((pl.col("split") == "test") & (pl.col("weight") > 0))
+    shares = test.select(f"p_{label}" for label in LABELS).to_numpy()
+    other = balanced_population(shares, {"one": (np.ones(len(shares)), 1.0)}, test["speaker"].to_numpy(), replicates=2)
+    assert isinstance(other, BalancedPopulation)
+    np.testing.assert_allclose(test["weight"].to_numpy(), other.weights, rtol=0.02, atol=0.01)
+
+
+def test_training_speakers_and_generated_items_are_never_in_it(made: Balanced) -> None:
+    weights = dict(made.labels.frame.select("utterance_id", "weight").iter_rows())
+    marks = dict(made.utterances.frame.select("utterance_id", "balanced_test").iter_rows())
+    for name in ("made/u0798", "made/u0799"):
+        assert weights[name] == 0
+        assert marks[name] is None
+    assert made.findings.counts()["training_speaker"] == 2
+    trained = made.utterances.frame.filter(pl.col("split") == "train")
+    assert trained["balanced_test"].null_count() == trained.height
+
+
+@pytest.mark.parametrize(
+    ("maker", "reason"),
+    [(MadeBy(stage="fuse", settings={"method": "pool"}), "raw shares of votes"), (None, "not made by fuse")],
+)
+def test_raw_shares_make_no_set(tmp_path: Path, maker: MadeBy | None, reason: str) -> None:
+    labels, utterances = tables(maker)
+    made = balance(labels, utterances, tmp_path / "out", SETTINGS)
+    assert reason in made.metrics["evaluation"]["reason"]
+    assert made.findings.counts()["no_evaluation_set"] == 1
+    assert "balanced_test" not in made.utterances.frame.columns
+
+
+def test_few_speakers_make_no_set_and_a_split_is_either_balanced_or_tested(tmp_path: Path) -> None:
+    labels, utterances = tables()
+    few = Labels(labels.frame.filter(pl.col("utterance_id") < "made/u0670"), labels.about)
+    made = balance(few, utterances, tmp_path / "out", SETTINGS)
+    assert "of 10 are needed" in made.metrics["evaluation"]["reason"]
+    with pytest.raises(ValidationError, match="one or the other"):
+        BalanceSettings(evaluation=EvaluationSets(splits=("train",)))
