@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from wording import SNAPSHOT, read, write
+from wording import SNAPSHOT, read, sentences, write
 
 TESTS = Path(__file__).parent
 ONE = """
@@ -39,6 +39,13 @@ def test_missing_extra_and_changed_sentences_fail_and_renewing_writes_them(tmp_p
     assert pytest_in(tmp_path, ONE.replace('"one", ', "")).returncode == 1
     assert pytest_in(tmp_path, ONE.replace('"one", ', '"one", "three", ')).returncode == 1
     assert pytest_in(tmp_path, ONE.replace("one", "One")).returncode == 1
+
+
+def test_a_page_gives_its_sentences_without_numbers_and_without_data() -> None:
+    head = '<thead><tr><th><button data-tip="A hint.">Name</button></th></tr></thead>'
+    body = "<tbody><tr><td>12.5</td><td>some data</td></tr></tbody>"
+    page = f"<h1>4.5 votes, 3 raters.</h1><p>One <code>x</code>: \u22120.02.</p><table>{head}{body}</table>"
+    assert sentences(page) == ["# votes, # raters.", "One x: #.", "A hint.", "Name"]
 
 
 def test_continuous_integration_never_renews(tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ A test asserts kinds, values and counts itself, and hands what people read to th
         with wording.refused(TableError):
             Votes.of(frame, taxonomy="happy,sad")
 
+Report pages are pinned too: `wording.page(html)` notes all sentences of a page, with # in place of every number.
+
 Every sentence must be in the snapshot under the name of the test, in this order, and no other: a missing, an extra and
 a changed one fail. `make wording` writes the snapshot anew, never where CI is set. Folders of the test read
 <tmp>, the checkout <checkout>.
@@ -18,19 +20,23 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
 SNAPSHOT = Path(__file__).with_name("wording.snapshot")
 _CHECKOUT = str(Path(__file__).parents[1])
+_TEXT_TAGS = frozenset({"title", "h1", "h2", "p", "li", "figcaption", "summary", "button", "dt"})
+_DATA_TAGS = frozenset({"td", "dd", "svg", "article", "script", "style", "header", "nav", "strong"})
 _FIRST, _MORE = "    - ", "      "
+_NUMBER = re.compile(r"[-+\u2212]?(?:\d+(?:[.,]\d+)*|\.\d+)(?:e[-+]?\d+)?")
 _TEMPORARY = re.compile(r"/\S*?pytest-of-[^/\s]+/pytest-\d+/[^/\s'\"]+")
 
 
 @dataclass
 class Wording:
-    """What one test has seen said, to be compared when it ends."""
+    """The sentences that one test has seen, compared with the snapshot when it ends."""
 
     test: str
     seen: list[str] = field(default_factory=list)
@@ -41,12 +47,61 @@ class Wording:
             plain = _TEMPORARY.sub("<tmp>", text).replace(_CHECKOUT, "<checkout>").strip()
             self.seen.append("\n".join(line.rstrip() for line in plain.splitlines()))
 
+    def page(self, html: str) -> None:
+        """Note the sentences of a report page; numbers are replaced by #, because their last digits vary."""
+        self(*sentences(html))
+
     @contextmanager
     def refused(self, kind: type[BaseException]) -> Iterator[pytest.ExceptionInfo[BaseException]]:
         """pytest.raises, noting the error's sentence."""
         with pytest.raises(kind) as raised:
             yield raised
         self(str(raised.value))
+
+
+class _Sentences(HTMLParser):
+    """Collects the texts of a page: headings, paragraphs, captions, column names, hints; no cells, no data."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self._open: list[str] = []
+        self._text: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        if tag == "svg" and given.get("aria-label"):
+            self._note(str(given["aria-label"]))
+        if tag == "button" and given.get("data-tip"):
+            self._note(str(given["data-tip"]))
+        if tag in ("span", "small"):
+            self._text.append(" ")
+        if tag in _TEXT_TAGS or tag in _DATA_TAGS:
+            self._open.append(tag)
+            if len(self._open) == 1:
+                self._text = []
+
+    def handle_endtag(self, tag: str) -> None:
+        if self._open and tag == self._open[-1]:
+            self._open.pop()
+            if not self._open and tag in _TEXT_TAGS:
+                self._note("".join(self._text))
+
+    def handle_data(self, data: str) -> None:
+        if self._open and not set(self._open) & _DATA_TAGS:
+            self._text.append(data)
+
+    def _note(self, text: str) -> None:
+        plain = _NUMBER.sub("#", " ".join(text.split()))
+        if re.search(r"[A-Za-z]", plain) and plain not in self.found:
+            self.found.append(plain)
+
+
+def sentences(html: str) -> list[str]:
+    """The distinct sentences of a report page, in order, with # in place of numbers."""
+    parser = _Sentences()
+    parser.feed(html)
+    return parser.found
 
 
 def read(path: Path = SNAPSHOT) -> dict[str, list[str]]:

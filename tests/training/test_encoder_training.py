@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 import pytest
 from small_corpus import LABELS, small_settings
+from wording import Wording
 
 from alm_proxies.audio.clip import Clip
 from alm_proxies.errors import EngineError, InputError, SettingsError
@@ -280,13 +281,16 @@ def test_other_labels_are_not_gone_on_with(corpus: Corpus, tmp_path: Path) -> No
         train(other, corpus.utterances, tmp_path / "out", settings, votes=corpus.votes, quiet=True)
 
 
-def test_the_page_draws_learning_and_curriculum_and_lists_findings(corpus: Corpus, tmp_path: Path) -> None:
+def test_the_page_draws_learning_and_curriculum_and_lists_findings(
+    corpus: Corpus, tmp_path: Path, wording: Wording
+) -> None:
     none = corpus.utterances.frame.with_columns(split=pl.lit(None, dtype=pl.String))
     table = Utterances.of(none, about=corpus.utterances.about)
     curriculum = {"kind": "weight", "from": 2.0, "to": 0.0}
     settings = small_settings(corpus.encoder, epochs=2, curriculum=curriculum)
     train(corpus.labels, table, tmp_path / "out", settings, votes=corpus.votes, quiet=True)
     page = (tmp_path / "out/report.html").read_text()
+    wording.page(page)
     assert 'id="learning"' in page
     assert 'id="curriculum"' in page
     assert "In the first epoch the mean weights are" in page

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from wording import Wording
 
 from alm_proxies.compare.rivals import rivals
 from alm_proxies.compare.worth import human_only
@@ -56,6 +57,10 @@ def test_the_headline_starts_with_log_loss_and_jsd(report: Alignment) -> None:
     assert worth["low"] <= worth["votes"] <= (worth["beyond"] if worth["high"] is None else worth["high"])
     assert worth["votes"] > 0.5
     assert any("reach 90 % of the possible gain" in figure.name for figure in report.page.figures)
+
+
+def test_every_sentence_of_a_page_with_proxies_is_pinned(report: Alignment, wording: Wording) -> None:
+    wording.page(report.page.html())
 
 
 def test_every_log_loss_is_given_with_its_number_of_utterances(

@@ -6,6 +6,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from wording import Wording
 
 from alm_proxies.about import MadeBy
 from alm_proxies.compare.strata import AGREEMENT
@@ -57,6 +58,10 @@ def test_the_headline_without_proxies_gives_the_reliability_of_the_human_votes(r
     assert share == pytest.approx(100 * 3 * alpha / (1 + 2 * alpha))
     assert report.page.sections[0].title == "Do the human raters agree?"
     assert f"Krippendorff's alpha of the human votes is {alpha:.2f}" in report.page.summary
+
+
+def test_every_sentence_of_a_page_without_proxies_is_pinned(report: Alignment, wording: Wording) -> None:
+    wording.page(report.page.html())
 
 
 def test_only_the_rater_who_answers_at_random_stands_out(report: Alignment) -> None:

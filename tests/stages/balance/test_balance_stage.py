@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from wording import Wording
 
 from alm_proxies.ballots import Counting, counting_of
 from alm_proxies.errors import InputError, SettingsError
@@ -106,9 +107,10 @@ def test_very_uneven_weights_are_a_warning_and_square_roots_are_not(tmp_path: Pa
     assert "few_effective" not in even.findings.counts()
 
 
-def test_a_folder_gets_exactly_one_labels_file_a_page_and_its_figures(tmp_path: Path) -> None:
+def test_a_folder_gets_exactly_one_labels_file_a_page_and_its_figures(tmp_path: Path, wording: Wording) -> None:
     labels, utterances = tables()
     balance(labels, utterances, tmp_path / "out")
+    wording.page((tmp_path / "out" / "report.html").read_text())
     names = sorted(path.name for path in (tmp_path / "out").iterdir() if path.is_file())
     assert names == ["labels.parquet", "metrics.json", "report.html", "utterances.parquet"]
     assert len(Labels.read(tmp_path / "out" / "labels.parquet")) == 400

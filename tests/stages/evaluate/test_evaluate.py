@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from wording import Wording
 
 from alm_proxies.cli.app import run
 from alm_proxies.errors import InputError, SettingsError
@@ -161,6 +162,10 @@ def test_ratings_are_scored_by_concordance(tables: Tables) -> None:
     found = {str(row[0]): row[2] for row in table.rows}  # type: ignore[union-attr]  # a table
     assert found["clean"].estimate > found["echo"].estimate > found["noisy"].estimate > 0  # type: ignore[union-attr]
     assert "Ratings" not in [section.title for section in evaluated(tables).page.sections]
+
+
+def test_every_sentence_of_the_page_is_pinned(tables: Tables, wording: Wording) -> None:
+    wording.page(rated(tables).page.html())
 
 
 @pytest.mark.browser

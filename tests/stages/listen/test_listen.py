@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 import soundfile
+from wording import Wording
 
 from alm_proxies.errors import InputError
 from alm_proxies.stages.fuse.stage import FuseSettings, fuse
@@ -277,6 +278,10 @@ def test_the_page_shows_scores_the_exchange_test_and_the_folds(listened: tuple[L
     assert titles == ["Against human votes", "Exchange test", "Early stopping", "Folds"]
     for words in ("round 1", "round 2", "class shares", "temperature"):
         assert words in html
+
+
+def test_every_sentence_of_the_page_is_pinned(listened: tuple[Listened, Path], wording: Wording) -> None:
+    wording.page((listened[1] / "report.html").read_text())
 
 
 def test_speaker_relative_features_are_another_listener(
