@@ -216,7 +216,7 @@ def test_off_small_runs_and_prompts_without_transcripts_ask_nothing_more(
     made = annotate(utterances, deaf, tmp_path / "deaf", AnnotateSettings(injection=9), engine_of=engine.open)
     assert engine.told == 0
     card = made.votes.about.annotators["scripted"]
-    assert (card.told, card.injected) == ((), None)
+    assert (card.context, card.injected) == ((), None)
 
 
 def test_utterances_without_any_transcript_are_a_finding(corpus: Make, panel: Make, tmp_path: Path) -> None:
