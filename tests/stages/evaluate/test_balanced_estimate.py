@@ -91,7 +91,7 @@ def test_labels_that_have_seen_scored_votes_are_refused(tables: tuple[Labels, Vo
     model, votes, utterances = tables
     everything = Votes.of(votes.frame.with_columns(held_out=pl.lit(value=False)), taxonomy=LABELS)
     seen = fuse(everything, FuseSettings(method="gated", classes=4)).labels
-    with pytest.raises(InputError, match="seen the votes they are judged by"):
+    with pytest.raises(InputError, match="Held-out votes were used in the fit"):
         evaluate({"model": model}, votes, utterances, fused=seen)
 
 
