@@ -75,7 +75,7 @@ def test_nothing_is_wrong_where_nothing_is(tmp_path: Path, capsys: pytest.Captur
     assert command(["check", str(path)]) == 0
     out, err = capsys.readouterr()
     assert out == "nothing is wrong; 48 votes planned, about 2.40\n"
-    assert "read: 12 of 12 recordings are there and whole" in err
+    assert "read: 12 of 12 recordings are present and complete" in err
     assert "warning:" not in err
 
 
@@ -93,10 +93,10 @@ def test_every_recording_is_looked_at(suffix: str, tmp_path: Path, capsys: pytes
     assert f"2 of 12 recordings are missing: {tmp_path}/c1.{suffix}, {tmp_path}/c7.{suffix}" in warnings
     for name, words in (("c2", "is empty"), ("c3", "ends early"), ("c4", "is no sound file")):
         assert f"1 of 12 recordings {words}: {tmp_path}/{name}.{suffix}" in warnings
-    assert "7 of 12 recordings are there and whole" in about_recordings(found)
+    assert "7 of 12 recordings are present and complete" in about_recordings(found)
     assert command(["check", str(path)]) == 0
     out, err = capsys.readouterr()
-    assert out.startswith("4 warnings, nothing that a run would stop at; ")
+    assert out.startswith("4 warnings, none of which would stop a run; ")
     assert err.count("  warning: ") == 4
 
 
@@ -119,7 +119,7 @@ def test_warnings_are_not_all_clear(tmp_path: Path) -> None:
     found = check(path)
     assert any("Puzzled" in warning for warning in found.warnings)
     assert any("no votes are held out" in warning for warning in found.warnings)
-    assert str(found) == "2 warnings, nothing that a run would stop at"
+    assert str(found) == "2 warnings, none of which would stop a run"
 
 
 def test_the_ledger_says_what_is_paid_and_what_is_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
