@@ -111,7 +111,9 @@ def strength_section(recovered: Mapping[str, Recovered], constant: Sequence[str]
         Column("Correlation", 2, "Pearson's."),
         Column("Ceiling", 2, "The correlation of the true distribution with so few votes."),
         Column("Slope", 2, "Slope of observed on predicted disagreement; 1 is calibrated."),
-        Column("Bias", 3, "Predicted minus observed disagreement; above 0 the predictions are too ambiguous."),
+        Column(
+            "Bias", 3, "Predicted minus observed disagreement; above 0 the predictions are too ambiguous.", signed=True
+        ),
         Column("Strength, nats per vote", 3, "Dirichlet-multinomial log loss of held-out counts; lower is better."),
     ]
     lead = "Predicted disagreement, 1 − Σp², against the share of held-out vote pairs that differ."
@@ -145,7 +147,7 @@ def halved_section(halved: Halved, comparison: Comparison) -> Section | None:
         Column("Ambiguity"),
         Column("Prediction"),
         Column("Log loss"),
-        Column(f"Minus {comparison.baseline}"),
+        Column(f"Minus {comparison.baseline}", signed=True),
     ]
     lead = "Thirds of ambiguity"
     if OTHERS in halved:

@@ -187,7 +187,10 @@ def findings_table(findings: Sequence[Finding]) -> Table:
 
 def _gain(comparison: Comparison) -> Column:
     return Column(
-        f"Against {comparison.baseline}", 3, "Log-loss difference, paired on the same votes; below zero is better."
+        f"Against {comparison.baseline}",
+        3,
+        "Log-loss difference, paired on the same votes; below zero is better.",
+        signed=True,
     )
 
 

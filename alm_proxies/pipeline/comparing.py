@@ -245,7 +245,7 @@ def _pairs_table(metrics: dict[str, Any]) -> Table:
     columns = [
         Column("First"),
         Column("Second"),
-        Column("Log loss, first less second", 3, "Below zero the first is better."),
+        Column("Log loss, first less second", 3, "Below zero the first is better.", signed=True),
         Column("p", 4, "Of a sign-flip test over speakers, this pair alone."),
         Column("Better", 3, "Where it is significant among all pairs."),
     ]

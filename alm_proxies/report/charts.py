@@ -173,7 +173,7 @@ def curves(
         down = Scale.over(ends, bottom, top, room=0.08)
         along = Scale.over([*steps, *(x for line in lines for x, _ in line.fit)], left + 8, width - 16, room=0.02)
         sheet.vertical_axis(down, left, width, up)
-        whole = steps if len(steps) <= _about(width) * 2 else along.ticks(_about(width) + 2)
+        whole = steps if len(steps) <= _about(width) * 2 else _whole_ticks(along.ticks(_about(width) + 2), steps)
         for x in whole:
             sheet.text(along(x), bottom + 16, number(x, 0 if float(x).is_integer() else 1), "tick", "middle")
         sheet.text(along.end, bottom + 34, across, "axis", "end")
@@ -181,6 +181,11 @@ def curves(
         taken = [
             (along(x), down(i.estimate)) for line in lines for x, i in zip(line.at, line.series.values, strict=True)
         ]
+        for line in lines:  # words keep clear of intervals too
+            for x, value in zip(line.at, line.series.values, strict=True):
+                if not math.isnan(value.low):
+                    top_end, steps_down = down(value.high), int((down(value.low) - down(value.high)) / 8) + 1
+                    taken += [(along(x), top_end + 8.0 * step) for step in range(steps_down)]
         for words, role, level in references:
             text, y = f"{words} {number(level, digits)}", down(level)
             sheet.line(left, y, width, y, f"fit {role}", tip=text)
@@ -251,7 +256,6 @@ def heat(
         sheet = Drawing(max(width if width < 400 else 0.0, left + cell * len(columns) + 4), top + high * len(rows) + 8)
         sheet.text(0, 12, f"{row_title} ↓", "axis")
         sheet.text(sheet.width - 4, 12, f"{column_title} →", "axis", "end")
-        peak = float(np.nanmax(values)) if np.isfinite(values).any() else 1.0
         for j, column in enumerate(columns):
             words = shorten(column, cell + 2, 11) if tilt else column
             sheet.text(left + (j + 0.5) * cell, top - 7, words, "tick", "middle")
@@ -262,7 +266,7 @@ def heat(
                 share = float(values[i, j])
                 if math.isnan(share):
                     continue
-                x, strength = left + j * cell, 0.03 + 0.92 * share / max(peak, 1e-9)
+                x, strength = left + j * cell, 0.03 + 0.92 * min(share, 1.0)
                 tip = f"{row_title} {row}\n{column_title} {column}\n{100 * share:.1f} %"
                 sheet.rect(x + 1, y + 1, cell - 2, high - 2, "mark cell", tip=tip, opacity=strength)
                 kind = "value on-dark" if strength > 0.85 else "value on-middle" if strength > 0.62 else "value"
@@ -309,6 +313,13 @@ def simplex(
     ]
     table = Table.of(["Points", "Utterances", *labels], rows, "Mean distribution")
     return _chart(name, title, alt, note, draw, table)
+
+
+def _whole_ticks(ticks: Sequence[float], steps: Sequence[float]) -> list[float]:
+    """The ticks of an axis; of counts only whole numbers."""
+    if not all(float(step).is_integer() for step in steps):
+        return list(ticks)
+    return [tick for tick in ticks if float(tick).is_integer()]
 
 
 def votes_picture(labels: Sequence[str], series: Sequence[Series], *, alt: str) -> str:

@@ -88,6 +88,12 @@ def number(value: float, digits: int = 3) -> str:
     return "−" + words[1:] if words.startswith("-") and float(words.replace(",", "")) != 0 else words.lstrip("-")
 
 
+def signed_number(value: float, digits: int = 3) -> str:
+    """A difference for people: with a plus sign above zero."""
+    words = number(value, digits)
+    return f"+{words}" if value > 0 and words.strip("0.,") else words
+
+
 @dataclass(frozen=True, slots=True)
 class Scale:
     """A linear scale from values to pixels, with round ticks."""

@@ -17,7 +17,7 @@ from alm_proxies.files import write_bytes, write_text
 from alm_proxies.interval import Interval
 from alm_proxies.printable import printable_lines
 from alm_proxies.progress import say
-from alm_proxies.report.drawing import DARK, LIGHT, chart_style, number, png, standalone
+from alm_proxies.report.drawing import DARK, LIGHT, chart_style, number, png, signed_number, standalone
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -28,12 +28,13 @@ _LONG = 24
 Cell = str | int | float | Interval | None
 
 
-def interval_words(interval: Interval, digits: int = 3) -> str:
-    """The estimate and, if it is known, its interval in brackets."""
-    estimate = number(interval.estimate, digits)
+def interval_words(interval: Interval, digits: int = 3, *, signed: bool = False) -> str:
+    """The estimate, with its interval in brackets where it is known; a difference is `signed`: with its plus sign."""
+    write = signed_number if signed else number
+    estimate = write(interval.estimate, digits)
     if math.isnan(interval.low) or math.isnan(interval.high):
         return estimate
-    return f"{estimate} [{number(interval.low, digits)}, {number(interval.high, digits)}]"
+    return f"{estimate} [{write(interval.low, digits)}, {write(interval.high, digits)}]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,8 @@ class Column:
     name: str
     digits: int = 3
     hint: str = ""
+    signed: bool = False
+    """A difference: above zero it has a plus sign."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +86,7 @@ class Table:
     def _cells(self, row: tuple[Cell, ...]) -> str:
         cells = []
         for index, (cell, column) in enumerate(zip(row, self.columns, strict=True)):
-            words, key = _cell(cell, column.digits)
+            words, key = _cell(cell, column.digits, column.signed)
             kind = "" if isinstance(cell, str) else ' class="figure"'
             if isinstance(cell, str) and len(cell) > _LONG:
                 kind = ' class="words"'
@@ -257,16 +260,20 @@ class Page:
                 say("The charts are written as SVG only. For PNG as well: pip install 'alm-proxies[png]'")
 
 
-def _cell(cell: Cell, digits: int) -> tuple[str, str]:
+def _cell(cell: Cell, digits: int, signed: bool) -> tuple[str, str]:
     if cell is None:
         return "–", ""
     if isinstance(cell, str):
         return cell, cell
     if isinstance(cell, Interval):
-        return interval_words(cell, digits), "" if math.isnan(cell.estimate) else repr(float(cell.estimate))
+        return interval_words(cell, digits, signed=signed), "" if math.isnan(cell.estimate) else repr(
+            float(cell.estimate)
+        )
     if isinstance(cell, int):
         return f"{cell:,}", str(cell)
-    return ("–", "") if math.isnan(cell) else (number(cell, digits), repr(float(cell)))
+    if math.isnan(cell):
+        return "–", ""
+    return signed_number(cell, digits) if signed else number(cell, digits), repr(float(cell))
 
 
 def _inline(words: str) -> str:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import re
 from itertools import pairwise
 from xml.etree import ElementTree
 
@@ -169,3 +170,23 @@ def _rgb(colour: str) -> np.ndarray:
 def _luminance(colour: np.ndarray) -> float:
     linear = np.where(colour <= 0.04045, colour / 12.92, ((colour + 0.055) / 1.055) ** 2.4)
     return float(linear @ [0.2126, 0.7152, 0.0722])
+
+
+def test_the_axis_of_a_count_has_whole_numbers_only() -> None:
+    many = tuple(float(n) for n in range(1, 31))
+    line = Line(Series.of("loss", "human", [1.0 / n for n in many]), many)
+    chart = curves("c", "t", "votes", "loss", [line], alt="a")
+    for picture in (chart.wide, chart.narrow):
+        ticks = re.findall(r'text-anchor="middle" class="tick">([^<]+)<', picture)
+        assert ticks
+        assert all(float(tick).is_integer() and "." not in tick for tick in ticks)
+
+
+def test_two_heat_maps_shade_equal_shares_alike() -> None:
+    def shades(values: list[list[float]]) -> list[str]:
+        chart = heat("h", "t", ["a", "b"], ["a", "b"], np.array(values), row_title="r", column_title="c", alt="a")
+        return re.findall(r'opacity="([^"]+)"', chart.wide)
+
+    weak, strong = shades([[0.3, 0.1], [0.2, 0.3]]), shades([[0.3, 0.9], [0.9, 0.3]])
+    assert weak[0] == strong[0]
+    assert float(weak[0]) < float(strong[1])

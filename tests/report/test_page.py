@@ -176,3 +176,15 @@ class _Reader(HTMLParser):
         self.scripts += tag == "script"
         self.tags.add(tag)
         self.attributes.update(name for name, _ in attrs)
+
+
+def test_a_difference_has_its_sign_and_other_figures_have_none() -> None:
+    table = Table.of(
+        ["what", Column("value"), Column("difference", signed=True)],
+        [["a", 0.25, Interval(0.05, -0.01, 0.11)], ["b", 0.5, 0.0], ["c", 1.0, -0.2]],
+    )
+    html = str(table.html())
+    assert "+0.050 [−0.010, +0.110]" in html
+    assert ">0.250<" in html
+    assert ">0.000<" in html
+    assert ">−0.200<" in html

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from alm_proxies.report.charts import heat
-from alm_proxies.report.drawing import listed, number
+from alm_proxies.report.drawing import listed, number, signed_number
 from alm_proxies.report.page import Block, Cell, Column, Section, Table, Text
 from alm_proxies.stages.align.proxies import ProxyAnnotator, account_in
 from alm_proxies.stages.align.results import Results
@@ -100,7 +100,12 @@ def _proxies(proxies: Sequence[ProxyAnnotator]) -> Table:
     columns = [
         Column("Proxy"),
         Column("Counts"),
-        Column("Lowers the log loss by", 3, "In nats per held-out vote (cross-validated); above zero the proxy helps."),
+        Column(
+            "Lowers the log loss by",
+            3,
+            "In nats per held-out vote (cross-validated); above zero the proxy helps.",
+            signed=True,
+        ),
         Column("Beside"),
         Column("Why not"),
     ]
@@ -136,7 +141,7 @@ def _side_by_side(proxies: Sequence[ProxyAnnotator]) -> Table:
 
 
 def _signed(value: float) -> str:
-    return f"{'+' if value > 0 else ''}{number(100 * value, 0)} points"
+    return f"{signed_number(100 * value, 0)} points"
 
 
 def _confusions(proxies: Sequence[ProxyAnnotator], labels: Sequence[str], kind: str) -> list[Block]:

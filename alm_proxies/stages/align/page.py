@@ -32,6 +32,7 @@ from alm_proxies.stages.align.results import Results
 from alm_proxies.stages.align.tables import (
     agreement_table,
     alt_test_table,
+    audit_table,
     corpus_shares_table,
     group_table,
     raters_table,
@@ -169,6 +170,8 @@ def _groups(results: Results) -> Section | None:
         inside = {title: results.scores.within.get(title, {}) for title in groups}
         if any(inside.values()):
             blocks.append(gain_chart("groups", "The same by group", results.scores, inside))
+    if (audit := audit_table(results, groups)) is not None:
+        blocks.append(audit)
     if (table := group_table(results, groups)) is not None:
         blocks.append(table)
     lead = f"By {listed(groups)}: whether any group gets worse labels. Intervals are wide for groups with few speakers."

@@ -11,6 +11,7 @@ import numpy as np
 from alm_proxies.ballots import Array, Ballots
 from alm_proxies.compare.comparison import FEWEST
 from alm_proxies.compare.material import Material
+from alm_proxies.estimators.counts import COLUMNS, Counts
 from alm_proxies.files import canonical_json
 from alm_proxies.interval import Interval
 from alm_proxies.measures.agreement import EqualVotes, equal_votes
@@ -74,6 +75,13 @@ def that_count(proxy: Ballots, labels: Labels) -> Ballots:
         names=tuple(name for name, there in zip(proxy.names, kept, strict=True) if there),
         utterances=some.utterances,
     )
+
+
+def without_dropped(counts: Counts, labels: Labels) -> Counts:
+    """The counts with the proxies that count in the labels; all of them where none does."""
+    dropped = set(dropped_in(labels))
+    kept = [block.name for block in counts.blocks if not set(block.annotators) <= dropped]
+    return counts.only((*kept, COLUMNS)) if kept else counts
 
 
 def proxies_of(material: Material, everyone: Ballots, proxies: Ballots, *, seed: int) -> tuple[ProxyAnnotator, ...]:

@@ -22,7 +22,7 @@ from alm_proxies.measures.alt_test import AltTest, alt_test
 from alm_proxies.measures.class_shares import ClassShares, class_shares
 from alm_proxies.stages.align.curves import Curve, StratumTrust, saturation, stratum_trust
 from alm_proxies.stages.align.people import People, people_of
-from alm_proxies.stages.align.proxies import ProxyAnnotator, proxies_of, that_count
+from alm_proxies.stages.align.proxies import ProxyAnnotator, proxies_of, that_count, without_dropped
 from alm_proxies.stages.align.side_by_side import LabelShare, confusion_of, label_shares, whole_votes
 from alm_proxies.stages.align.variance import Variance, cells_for, variance
 from alm_proxies.tables import AnnotatorCard, Finding, Utterances, Votes
@@ -135,7 +135,7 @@ def measure(
             consensus=counting.consensus,
             seed=seed,
         )
-        learned = learning(material, counts, alone, seed=seed)
+        learned = learning(material, without_dropped(counts, material.table), alone, seed=seed)
         rows = {name: rows_of(labels, found.test.ids) for name, labels in methods.items()}
         recovered = {name: recovered_of(*rows[name], found) for name in methods}
         there = np.searchsorted(material.ids, found.test.ids)

@@ -16,6 +16,8 @@ from alm_proxies.report.drawing import number
 from alm_proxies.report.page import Cell, Column, Table
 from alm_proxies.stages.align.results import Results
 
+FEWEST_SPEAKERS = 8
+"""Groups with fewer speakers are shown and not judged."""
 _PROXY_WORTH = (
     "Mean concentration_gain of the labels: what the proxies add to the concentration, without held-out votes."
 )
@@ -80,10 +82,44 @@ def group_table(results: Results, groups: Sequence[str]) -> Table | None:
     ]
     if results.scores:
         hint = "Paired on the same held-out votes; below zero is better."
-        columns.append(Column("Fused NLL against human votes alone", 3, hint))
+        columns.append(Column("Fused NLL against human votes alone", 3, hint, signed=True))
     if results.uses_proxies:
         columns.append(Column("Proxy worth", 1, _PROXY_WORTH))
     return Table.of(columns, rows)
+
+
+def audit_table(results: Results, groups: Sequence[str]) -> Table | None:
+    """The fused labels within every group, with intervals; groups of fewer than eight speakers are not judged."""
+    found, speakers = results.scores, results.material.speakers
+    if found is None:
+        return None
+    rows: list[list[Cell]] = []
+    for title in groups:
+        for value, scores in found.within.get(title, {}).items():
+            fused = next((one for one in scores if one.method == FUSED), None)
+            if fused is None or fused.gain is None:
+                continue
+            members = results.material.groups[title] == value
+            many = len(set(speakers[members].tolist())) if speakers is not None else None
+            change = fused.gain.difference
+            if many is None or many < FEWEST_SPEAKERS:
+                verdict = f"not judged: {'speakers are not known' if many is None else f'{many} speakers'}"
+            elif change.high < 0:
+                verdict = "better than human votes alone"
+            else:
+                verdict = "worse than human votes alone" if change.low > 0 else "no significant difference"
+            rows.append([f"{title}: {value}", fused.utterances, many, fused.nll, fused.jsd, change, verdict])
+    columns = [
+        Column("Group"),
+        Column("Utterances"),
+        Column("Speakers"),
+        Column("Fused labels' NLL", 3, "Log loss in nats a held-out vote; ambiguous speech has more by itself."),
+        Column("Fused labels' JSD", 3, "Base 2, to the shares of held-out votes."),
+        Column("Against human votes alone", 3, "Paired on the same votes; below zero is better.", signed=True),
+        Column("Verdict"),
+    ]
+    caption = f"Fused labels by group; fewer than {FEWEST_SPEAKERS} speakers are shown and not judged"
+    return Table.of(columns, rows, caption) if rows else None
 
 
 def shares_table(results: Results) -> Table:
@@ -92,7 +128,7 @@ def shares_table(results: Results) -> Table:
         [row.label, row.human, row.proxy, row.difference, row.correlation] for row in results.shares
     ]
     together = Column("Correlation", 2, "Of the label's human and proxy shares over utterances.")
-    return Table.of(["Label", "Human", "Proxy", "Proxy − human", together], rows)
+    return Table.of(["Label", "Human", "Proxy", Column("Proxy − human", signed=True), together], rows)
 
 
 def corpus_shares_table(shares: ClassShares, labels: Sequence[str]) -> Table:
@@ -127,7 +163,7 @@ def agreement_table(equal: EqualVotes) -> Table:
         [name, pair.human_human, pair.human_proxy, pair.difference] for name, pair in names.items()
     ]
     caption = f"{equal.utterances:,} utterances with enough votes; {equal.left_out:,} left out"
-    return Table.of(["Measure", "Human and human", "Human and proxy", "Difference"], rows, caption)
+    return Table.of(["Measure", "Human and human", "Human and proxy", Column("Difference", signed=True)], rows, caption)
 
 
 def injected_table(measured: Mapping[str, Injected]) -> Table:

@@ -130,8 +130,8 @@ def _pairs(measured: Measured, models: list[str]) -> Section | None:
             verdict = "not significant" if not _significant(nll) else (first if nll.difference.estimate < 0 else second)
             rows.append([first, second, nll.difference, _p(nll.p_value), jsd.difference, verdict])
     columns = [
-        Column("First"), Column("Second"), Column("Log loss, first minus second"), Column("p"),
-        Column("JSD, first minus second"), Column("Better by log loss"),
+        Column("First"), Column("Second"), Column("Log loss, first minus second", signed=True), Column("p"),
+        Column("JSD, first minus second", signed=True), Column("Better by log loss"),
     ]  # fmt: skip
     lead = "Paired differences on the same utterances; p-values of a sign-flip test over speakers (5 % level)."
     return Section("Pairwise comparison", lead, (Table.of(columns, rows),))
@@ -148,8 +148,8 @@ def _conditions(measured: Measured) -> Section | None:
             nll, jsd = comparison.paired(name, plain), comparison.paired(name, plain, "jsd_base2")
             rows.append([plain, condition, comparison.of(name).nll, nll.difference, jsd.difference])
     columns = [
-        Column("Prediction"), Column("Sound"), Column("Log loss"), Column("Log loss, minus as recorded"),
-        Column("JSD, minus as recorded"),
+        Column("Prediction"), Column("Sound"), Column("Log loss"), Column("Log loss, minus as recorded", signed=True),
+        Column("JSD, minus as recorded", signed=True),
     ]  # fmt: skip
     lead = (
         "The same model and utterances, with noise, telephone bandwidth or reverberation added to the audio. The "

@@ -138,3 +138,26 @@ def test_align_and_evaluate_score_strength_ambiguity_and_thirds_alike(
     for third, methods in other["within_thirds_by_what_cuts"][cut].items():
         again = report.metrics["within_thirds_by_what_cuts"][cut][third]["fused labels"]
         assert again["nll_per_vote"]["value"] == methods["labels"]["nll_per_vote"]["value"]
+
+
+def test_groups_are_judged_with_intervals_and_those_of_few_speakers_are_shown_alone(
+    corpus: tuple[Votes, Utterances], fused: Fused
+) -> None:
+    votes, utterances = corpus
+    speaker = pl.col("speaker").str.slice(1).cast(pl.Int64)
+    people = utterances.frame.with_columns(
+        gender=pl.when(speaker < 10).then(pl.lit("female")).otherwise(pl.lit("male")),
+        place=pl.when(speaker < 5).then(pl.lit("few")).otherwise(pl.lit("many")),
+    )
+    found = align(fused.labels, votes, Utterances.of(people), QUICK)
+    section = next(one for one in found.page.sections if one.title == "By group")
+    table = next(block for block in section.blocks if getattr(block, "caption", "").startswith("Fused labels by group"))
+    rows = {row[0]: row for row in table.rows}  # type: ignore[union-attr]
+    assert rows["place: few"][2] == 5
+    assert rows["place: few"][6] == "not judged: 5 speakers"
+    assert rows["gender: female"][2] == 10
+    for name in ("gender: female", "gender: male", "place: many"):
+        change = rows[name][5]
+        better = "better than human votes alone" if change.high < 0 else "no significant difference"
+        assert rows[name][6] == better
+    assert rows["gender: female"][3].low < rows["gender: female"][3].estimate < rows["gender: female"][3].high
