@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 from alm_proxies.cli.app import run as command
+from alm_proxies.estimators.account import ADDS_NOTHING
 from alm_proxies.stages.align.stage import Alignment, AlignSettings, align
 from alm_proxies.stages.fuse.stage import Fused, FuseSettings, fuse
 from alm_proxies.tables import Labels, Utterances, Votes
@@ -94,7 +95,7 @@ def test_dropped_proxies_stand_apart_and_the_others_are_described_without_them(
     corpus: tuple[Votes, Utterances], report: Alignment
 ) -> None:
     sections = {section.title: section for section in report.page.sections}
-    assert "other/wrong (adds nothing to the others)" in sections["Proxies that do not count"].lead
+    assert f"other/wrong ({ADDS_NOTHING})" in sections["Proxies that do not count"].lead
     votes, utterances = corpus
     without = Votes.of(votes.frame.filter(pl.col("annotator") != "other/wrong"), about=votes.about)
     alone = align(
