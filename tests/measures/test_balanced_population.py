@@ -22,7 +22,7 @@ def drawn(rng: np.random.Generator, speakers: int, each: int) -> tuple[Array, Ar
     true /= true.sum(1, keepdims=True)
     fit, held, own = (rng.multinomial(3, true).astype(np.float64) for _ in range(3))
     loss = -(held * np.log(posterior(own))).sum(1) / 3
-    return true, fit, loss, who
+    return true, fit, loss, who.astype(np.float64)
 
 
 def posterior(counts: Array) -> Array:
