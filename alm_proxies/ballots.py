@@ -271,8 +271,8 @@ def _draws(votes: pl.DataFrame, vectors: Array) -> Draws:
     distinct = keys.unique().sort("u", "annotator", "draw")
     place = keys.join(distinct.with_row_index("d"), on=["u", "annotator", "draw"], how="left", maintain_order="left")
     d = place["d"].to_numpy().astype(np.int64)
-    made = np.stack([summed(d, column, distinct.height) for column in vectors.T], axis=1)
-    return distinct["u"].to_numpy().astype(np.int64), np.asarray(made)
+    mass = np.stack([summed(d, column, distinct.height) for column in vectors.T], axis=1)
+    return distinct["u"].to_numpy().astype(np.int64), np.asarray(mass)
 
 
 def _codes(ids: pl.Series) -> tuple[pl.Series, Index]:

@@ -50,10 +50,10 @@ def folder_of(kind: Kind) -> Path | None:
         root.parent.mkdir(parents=True, exist_ok=True)
         for folder in (root, root / kind):
             folder.mkdir(mode=0o700, exist_ok=True)
-            found = folder.lstat()
-            if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+            status = folder.lstat()
+            if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
                 return None
-            if stat.S_IMODE(found.st_mode) != 0o700:
+            if stat.S_IMODE(status.st_mode) != 0o700:
                 folder.chmod(0o700)
     except (OSError, RuntimeError):  # RuntimeError: no home folder
         return None
@@ -76,9 +76,9 @@ def read_json(kind: Kind, key: str, *, seconds: float) -> Any | None:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as stream:
-            found = os.fstat(stream.fileno())
-            age = time.time() - found.st_mtime
-            if not stat.S_ISREG(found.st_mode) or found.st_size > _MOST_JSON or not 0.0 <= age < seconds:
+            status = os.fstat(stream.fileno())
+            age = time.time() - status.st_mtime
+            if not stat.S_ISREG(status.st_mode) or status.st_size > _MOST_JSON or not 0.0 <= age < seconds:
                 return None
             return json.loads(stream.read())
     except (OSError, ValueError, RecursionError):

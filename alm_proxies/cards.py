@@ -144,12 +144,12 @@ _WRITTEN = [name for name in Card.model_fields if name not in ("text", "path")]
 
 def _tuples(values: dict[str, Any]) -> dict[str, Any]:
     # Strict types take a tuple for a tuple only, and a float for a float only: TOML has arrays and whole numbers.
-    made = dict(values)
-    if isinstance(made.get("taxonomy"), list):
-        made["taxonomy"] = tuple(made["taxonomy"])
-    if isinstance(made.get("scales"), dict):
-        made["scales"] = {k: tuple(v) if isinstance(v, list) else v for k, v in made["scales"].items()}
-    return made
+    converted = dict(values)
+    if isinstance(converted.get("taxonomy"), list):
+        converted["taxonomy"] = tuple(converted["taxonomy"])
+    if isinstance(converted.get("scales"), dict):
+        converted["scales"] = {k: tuple(v) if isinstance(v, list) else v for k, v in converted["scales"].items()}
+    return converted
 
 
 def _place(path: Path, front: list[str], key: str) -> str:

@@ -29,7 +29,7 @@ class Column:
 
 def conform(frame: pl.DataFrame, columns: Sequence[Column], where: str) -> pl.DataFrame:
     """The frame with the contract's columns first, each filled, cast and checked; other columns follow unchanged."""
-    made: list[pl.Series] = []
+    checked: list[pl.Series] = []
     for column in columns:
         if column.name in frame.columns:
             series = cast(frame.get_column(column.name), column.dtype, where)
@@ -40,13 +40,13 @@ def conform(frame: pl.DataFrame, columns: Sequence[Column], where: str) -> pl.Da
         else:
             series = pl.Series(column.name, [column.default], dtype=column.dtype).new_from_index(0, frame.height)
         _check(series, column, where)
-        made.append(series)
+        checked.append(series)
     names = {column.name for column in columns}
     for name, dtype in frame.schema.items():
         if name not in names and dtype == pl.Object:
             raise TableError("has Python objects", where=f"{where}, column {name}", fix="Make it text or drop it.")
     extras = [frame.get_column(name) for name in frame.columns if name not in names]
-    return pl.DataFrame([*made, *extras])
+    return pl.DataFrame([*checked, *extras])
 
 
 def refuse_other_frames(frame: object, where: str) -> None:
@@ -103,20 +103,20 @@ def cast(series: pl.Series, dtype: pl.DataType, where: str) -> pl.Series:
     if dtype.is_numeric() and series.dtype == pl.String:
         series = series.str.strip_chars()
     try:
-        made = series.cast(dtype, strict=False)
+        converted = series.cast(dtype, strict=False)
     except pl.exceptions.PolarsError:
         raise TableError(
             f"is {source.dtype}, which cannot be read as {dtype}", where=f"{where}, column {source.name}", fix=fix
         ) from None
-    lost = made.is_null() & source.is_not_null()
+    lost = converted.is_null() & source.is_not_null()
     if source.dtype.is_float() and dtype.is_integer():
-        lost = lost | (made.cast(source.dtype) != source).fill_null(False)
+        lost = lost | (converted.cast(source.dtype) != source).fill_null(False)
     elif source.dtype.is_integer() and isinstance(dtype, pl.Boolean):
         lost = lost | ~source.is_in([0, 1])
     elif source.dtype.is_integer() and dtype.is_float():
-        lost = lost | (made.cast(source.dtype, strict=False) != source).fill_null(True)
+        lost = lost | (converted.cast(source.dtype, strict=False) != source).fill_null(True)
     refuse_where(lost.fill_null(False), source, f"cannot be read as {dtype} without loss", where, fix)
-    return made
+    return converted
 
 
 def refuse_where(bad: pl.Series, shown: pl.Series, message: str, where: str, fix: str) -> None:

@@ -63,5 +63,5 @@ class _Column:
 
     def state(self) -> list[Any]:
         """Its type and digests, as plain JSON."""
-        digests = [one.hexdigest() for one in (self._missing, self._lengths, self._values)]
+        digests = [part.hexdigest() for part in (self._missing, self._lengths, self._values)]
         return [str(self._type), *digests, *([self._inner.state()] if self._inner is not None else [])]

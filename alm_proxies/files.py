@@ -103,14 +103,14 @@ def _refuse_irregular(status: os.stat_result) -> None:
 @lru_cache(maxsize=1)
 def _kernel_devices() -> frozenset[int]:
     """The device numbers of mounted virtual file systems of the kernel."""
-    found = set()
+    devices = set()
     with suppress(OSError, ValueError):
         for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace").splitlines():
             before, _, after = line.partition(" - ")
             if _MADE_BY_THE_KERNEL.fullmatch(after.split(" ", 1)[0]):
                 major, _, minor = before.split(" ")[2].partition(":")
-                found.add(os.makedev(int(major), int(minor)))
-    return frozenset(found)
+                devices.add(os.makedev(int(major), int(minor)))
+    return frozenset(devices)
 
 
 @contextmanager

@@ -45,8 +45,8 @@ class Plugin:
             return self.thing
         module, _, attribute = self.target.partition(":")
         try:
-            found = getattr(import_module(module), attribute)
-            return found[self.name] if isinstance(found, dict) else found
+            attribute_value = getattr(import_module(module), attribute)
+            return attribute_value[self.name] if isinstance(attribute_value, dict) else attribute_value
         except Exception as error:
             if self.distribution == OURS:
                 raise
@@ -61,13 +61,13 @@ def _readers() -> Iterator[tuple[str, str]]:
 
 def _estimators() -> Iterator[tuple[str, str]]:
     for path in sorted((package_folder() / "estimators").glob("*.py")):
-        for found in _NAMED.finditer(path.read_text(encoding="utf-8")):
-            yield found["name"], f"alm_proxies.estimators.{path.stem}:{found['type']}"
+        for match in _NAMED.finditer(path.read_text(encoding="utf-8")):
+            yield match["name"], f"alm_proxies.estimators.{path.stem}:{match['type']}"
 
 
 def _engines() -> Iterator[tuple[str, str]]:
     listed = (package_folder() / "engines/engine.py").read_text(encoding="utf-8")
-    yield from ((found["name"], "alm_proxies.engines.engine:ENGINES") for found in _ENGINE.finditer(listed))
+    yield from ((match["name"], "alm_proxies.engines.engine:ENGINES") for match in _ENGINE.finditer(listed))
 
 
 def _prompts() -> Iterator[tuple[str, str]]:
@@ -77,14 +77,14 @@ def _prompts() -> Iterator[tuple[str, str]]:
 def _exports() -> Iterator[tuple[str, str]]:
     listed = (package_folder() / "stages/export/formats.py").read_text(encoding="utf-8")
     yield from (
-        (found["name"], f"alm_proxies.stages.export.formats:{found['constant']}") for found in _FORMAT.finditer(listed)
+        (match["name"], f"alm_proxies.stages.export.formats:{match['constant']}") for match in _FORMAT.finditer(listed)
     )
 
 
 def _recipes() -> Iterator[tuple[str, str]]:
     listed = (package_folder() / "training/settings.py").read_text(encoding="utf-8")
-    found = _RECIPES.search(listed)
-    names = re.findall(r'"(\w+)"', found["names"]) if found is not None else []
+    match = _RECIPES.search(listed)
+    names = re.findall(r'"(\w+)"', match["names"]) if match is not None else []
     yield from ((name, "alm_proxies.stages.train.stage:train") for name in names)
 
 
@@ -154,13 +154,13 @@ def _source_digest(thing: Any) -> str:
 @cache
 def plugins(kind: str) -> Mapping[str, Plugin]:
     """All plug-ins of a kind by name: ours first, then those of entry points; a name used twice is an error."""
-    found = {name: Plugin(kind, name, target) for name, target in KINDS[kind]()}
+    known = {name: Plugin(kind, name, target) for name, target in KINDS[kind]()}
     for plugin in (*_entry_points(kind), *_REGISTERED.get(kind, {}).values()):
-        other = found.setdefault(plugin.name, plugin)
+        other = known.setdefault(plugin.name, plugin)
         if other is not plugin:
             message = f"{other.distribution} and {plugin.distribution} both provide the {kind[:-1]} {plugin.name!r}"
             raise SettingsError(message, fix="Uninstall one of them.")
-    return found
+    return known
 
 
 def plugin(kind: str, name: str) -> Plugin:

@@ -111,7 +111,7 @@ def located(settings: M, folder: Path, only: Container[str] | None = None) -> M:
         if value in _names_in(type(settings).model_fields[name].annotation):
             continue
         if isinstance(value, tuple):
-            changed[name] = tuple(_located(one, folder, name) for one in value)
+            changed[name] = tuple(_located(item, folder, name) for item in value)
         elif isinstance(value, str | Path):
             changed[name] = _located(value, folder, name)
     return settings.model_copy(update=changed) if changed else settings
@@ -188,8 +188,8 @@ def read_toml(text: str, where: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text.removeprefix("\ufeff"))
     except (ValueError, RecursionError) as error:
-        found = re.search(r"\(at line (\d+)", str(error))
-        place = f"{where}, line {found[1]}" if found else where
+        match = re.search(r"\(at line (\d+)", str(error))
+        place = f"{where}, line {match[1]}" if match else where
         message = re.sub(r" \(at .*\)$", "", str(error)) or "it is nested too deeply"
         raise SettingsError(f"is not TOML: {message}", where=place, fix='Write key = "value", one per line.') from None
 
@@ -291,9 +291,9 @@ def line_of(path: tuple[int | str, ...], text: str) -> str:
     inline = re.compile(rf"""[{{,]\s*["']?{re.escape(names[-1])}["']?\s*=""")
     lines = text.splitlines()
     for search in (pattern.match, inline.search):
-        found = [number for number, line in enumerate(lines, 1) if search(line)]
-        if len(found) == 1:
-            return f", line {found[0]}"
+        numbers = [number for number, line in enumerate(lines, 1) if search(line)]
+        if len(numbers) == 1:
+            return f", line {numbers[0]}"
     return ""
 
 

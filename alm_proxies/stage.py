@@ -97,7 +97,7 @@ class Need:
     @property
     def sources(self) -> tuple[tuple[str, str], ...]:
         """The stages that provide it, each with its output."""
-        return tuple(cast(tuple[str, str], tuple(one.split("/"))) for one in (self.first or self.every))
+        return tuple(cast(tuple[str, str], tuple(source.split("/"))) for source in (self.first or self.every))
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,11 +163,11 @@ class Ahead:
 
     def count(self, need: str, name: str) -> float:
         """The sum of a count over the stages that provide a need."""
-        return sum(one.counts.get(name, 0) for one in self.before.get(need, ()))
+        return sum(forecast.counts.get(name, 0) for forecast in self.before.get(need, ()))
 
     def table(self, need: str) -> Any:
         """The table of a need, if an earlier stage could compute it; else None."""
-        return next((one.tables[need] for one in self.before.get(need, ()) if need in one.tables), None)
+        return next((forecast.tables[need] for forecast in self.before.get(need, ()) if need in forecast.tables), None)
 
 
 @dataclass(frozen=True, slots=True)

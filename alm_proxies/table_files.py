@@ -60,7 +60,7 @@ def _csv(path: Path, text: Iterable[str]) -> pl.DataFrame:
         twice = re.sub(r"_duplicated_\d+$", "", name)
         if twice != name and twice in frame.columns:
             raise TableError(f"has two columns {twice!r}", where=str(path), fix="Rename one of them.")
-    if frame.width == 1 and (found := re.search(r"[;\t|]", frame.columns[0])):
-        message = f"its columns are separated by {found[0]!r}, not by commas"
+    if frame.width == 1 and (match := re.search(r"[;\t|]", frame.columns[0])):
+        message = f"its columns are separated by {match[0]!r}, not by commas"
         raise TableError(message, where=str(path), fix=f"Save it with commas. {_READ_IT}")
     return frame

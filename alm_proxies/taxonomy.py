@@ -153,13 +153,13 @@ def covering(words: Iterable[str], labels: Sequence[str], mapping: Mapping[str, 
     """The (normalised) key of a map for each word: the word itself, else the name of its label."""
     keys = set(map(folded, mapping))
     own = {label: folded(label) for label in labels if folded(label) in keys}
-    made: dict[str, str] = {}
+    by_word: dict[str, str] = {}
     for word in words:
         if folded(word) in keys:
-            made[word] = folded(word)
+            by_word[word] = folded(word)
         elif own and (label := label_for(word, labels)) in own:
-            made[word] = own[label]
-    return made
+            by_word[word] = own[label]
+    return by_word
 
 
 def meanings(words: Iterable[str], labels: Sequence[str], mapping: Mapping[str, str]) -> dict[str, Meaning]:
@@ -182,17 +182,17 @@ def meanings(words: Iterable[str], labels: Sequence[str], mapping: Mapping[str, 
             raise SettingsError(message, fix="Keep one of them: words must differ in more than their case.")
     words = list(words)
     covered = covering(words, labels, mapping)
-    made: dict[str, Meaning] = {}
+    meanings: dict[str, Meaning] = {}
     for word in words:
         label = label_for(word, labels)
         sent_to = targets[covered[word]] if word in covered else label
         if sent_to is None:
-            made[word] = Meaning(None, "unknown")
+            meanings[word] = Meaning(None, "unknown")
         elif sent_to == OUTSIDE:
-            made[word] = Meaning(None, "outside")
+            meanings[word] = Meaning(None, "outside")
         else:
-            made[word] = Meaning(sent_to, "same" if sent_to == label else "mapped")
-    return made
+            meanings[word] = Meaning(sent_to, "same" if sent_to == label else "mapped")
+    return meanings
 
 
 def to_unit(value: ArrayLike, low: float, high: float) -> NDArray[np.float64]:

@@ -25,15 +25,15 @@ if TYPE_CHECKING:
     import soundfile
 
 RATE = 16_000
-"""Hz that models and features are given, unless another rate is asked for."""
+"""The default sample rate of models and features, in Hz."""
 LONGEST = 300.0
-"""Seconds of sound a clip may have, unless another limit is asked for."""
+"""The default limit on the duration of a clip, in seconds."""
 
-_SLACK = 0.05  # seconds a slice may end behind the file's end, or a file may lack of what it announces
+_SLACK = 0.05  # seconds by which a slice may end after the file, or the file before its stated end
 _SILENT = 1e-4  # half of peak to peak, of full scale: -80 dB
 _BLOCK = 1 << 18  # frames read at once
 _MP3_EARLIER = 24 * 1152  # frames
-_UNKNOWN = 1 << 62  # libsndfile gives a number above it when a file does not say how long it is
+_UNKNOWN = 1 << 62  # libsndfile returns a larger number if a file does not state its length
 _SUFFIXES = {
     "WAV": ("wav", "wave"),
     "WAVEX": ("wav", "wave"),
@@ -64,7 +64,7 @@ class RecordingError(InputError):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where an utterance is recorded: a file, or the seconds from start to end of it."""
+    """The source of an utterance: a recording, or a slice of it in seconds."""
 
     utterance_id: str
     path: Path
@@ -74,7 +74,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Clip:
-    """Mono float32 samples and their rate; `container` is the format the file turned out to have."""
+    """Mono float32 samples and their rate; `container` is the detected file format."""
 
     samples: NDArray[np.float32]
     rate: int
@@ -82,13 +82,13 @@ class Clip:
 
     @property
     def duration(self) -> float:
-        """Seconds of sound."""
+        """Duration in seconds."""
         return len(self.samples) / self.rate
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """What came of opening one utterance: its clip, or None and a finding that says why."""
+    """The result of opening one utterance: its clip, or None and a finding with the reason."""
 
     utterance_id: str
     clip: Clip | None
@@ -103,7 +103,7 @@ def open_clip(
     rate: int = RATE,
     longest: float = LONGEST,
 ) -> Clip:
-    """The recording, or the seconds from start to end of it, as mono at `rate`; raises RecordingError with its kind.
+    """Open a recording, or the slice from start to end, as mono at `rate`; raises RecordingError with its kind.
 
     Only the slice is decoded. Channels are averaged, then resampled by soxr HQ.
     """
@@ -111,14 +111,14 @@ def open_clip(
     if (start is not None and start < 0) or (end is not None and end <= (start or 0.0)):
         raise RecordingError(
             "slice_wrong",
-            f"the slice from {_seconds(start or 0.0)} to {_seconds(end)} is none",
+            f"the slice from {_seconds(start or 0.0)} to {_seconds(end)} is empty",
             where=where,
             fix="Give 0 <= start < end in seconds.",
         )
     handle = _file_handle(where)
     try:
         if os.fstat(handle).st_size == 0:
-            raise RecordingError("empty", "the file holds no bytes", where=where, fix="Fetch the file again.")
+            raise RecordingError("empty", "the file has no bytes", where=where, fix="Fetch the file again.")
         samples, native, container = _decode(handle, where, start, end, longest)
     finally:
         os.close(handle)
@@ -128,32 +128,32 @@ def open_clip(
 
         samples = np.asarray(soxr.resample(samples, native, rate, quality="HQ"), dtype=np.float32)
     if not len(samples):
-        raise RecordingError("empty", "holds no sound", where=where, fix="Leave it out or fetch it again.")
+        raise RecordingError("empty", "has no samples", where=where, fix="Leave it out or fetch it again.")
     return Clip(samples=samples, rate=rate, container=container)
 
 
 def look_at(path: str | Path, *, start: float | None = None, end: float | None = None) -> float:
-    """The seconds of a recording, or of a slice of it, by its header and its end, without decoding it.
+    """The duration of a recording, or of a slice, in seconds, from its header and its end, without decoding it.
 
-    Raises RecordingError where it is missing, empty, cut short or no sound.
+    Raises RecordingError if it is missing, empty, truncated or not audio.
     """
     where = str(path)
     handle = _file_handle(where)
     try:
         if os.fstat(handle).st_size == 0:
-            raise RecordingError("empty", "the file holds no bytes", where=where, fix="Fetch the file again.")
+            raise RecordingError("empty", "the file has no bytes", where=where, fix="Fetch the file again.")
         with _opened(handle, where) as sound:
             first, last = _slice(handle, sound, where, start, end, math.inf)
-            by_decoding = sound.format == "FLAC" and last > first  # its header alone does not show that it is cut
+            by_decoding = sound.format == "FLAC" and last > first  # its header alone does not show that it is truncated
             if by_decoding and not len(_read_or_refuse(sound, where, last - 1, 1)):
-                raise _truncated(where, f"{_seconds(last / sound.samplerate)} are announced and the end is missing")
+                raise _truncated(where, f"the header states {_seconds(last / sound.samplerate)} and the end is missing")
             return (last - first) / int(sound.samplerate)
     finally:
         os.close(handle)
 
 
 def open_source(source: Source, *, stage: str, rate: int = RATE, longest: float = LONGEST) -> Opened:
-    """The utterance's clip; a bad recording is a finding of the stage and never an exception."""
+    """The utterance's clip; an unusable recording is a finding, never an exception."""
     try:
         clip = open_clip(source.path, start=source.start, end=source.end, rate=rate, longest=longest)
     except RecordingError as error:
@@ -162,7 +162,7 @@ def open_source(source: Source, *, stage: str, rate: int = RATE, longest: float 
 
 
 def finding_of(error: RecordingError, stage: str, utterance_id: str) -> Finding:
-    """The finding that says what an exception says."""
+    """The finding for an exception."""
     return Finding(
         stage=stage,
         kind=error.kind,
@@ -176,9 +176,9 @@ def finding_of(error: RecordingError, stage: str, utterance_id: str) -> Finding:
 def decode_ahead(
     items: Iterable[T], open_one: Callable[[T], R], *, threads: int = 2, ahead: int = 8
 ) -> Generator[R, None, None]:
-    """What `open_one` gives for each item, in the items' order, opened by threads before it is asked for.
+    """The results of `open_one` for the items, in order, opened ahead by threads.
 
-    At most `ahead` results are opened or being opened and not yet taken; closing the generator ends the threads.
+    At most `ahead` results are open or being opened at a time; closing the generator ends the threads.
     """
     if threads < 1 or ahead < 1:
         raise SettingsError(
@@ -201,7 +201,7 @@ def _decode_ahead(items: Iterable[T], open_one: Callable[[T], R], threads: int, 
 
 
 def _file_handle(where: str) -> int:
-    # A handle, not a path: libsndfile then goes by content alone and takes no text file named .au for sound.
+    # A handle, not a path: libsndfile then ignores the suffix, so a text file named .au is not taken for audio.
     try:
         return file_handle(where)
     except OSError as error:
@@ -219,7 +219,7 @@ def _decode(
         samples = _read_or_refuse(sound, where, first, last - first)
         if len(samples) < last - first - round(_SLACK * rate):
             announced, held = _seconds((last - first) / rate), _seconds(len(samples) / rate)
-            raise _truncated(where, f"{announced} are announced and only {held} can be decoded")
+            raise _truncated(where, f"the header states {announced} and only {held} can be decoded")
         return samples, rate, str(sound.format)
 
 
@@ -235,21 +235,21 @@ def _opened(handle: int, where: str) -> soundfile.SoundFile:
 def _slice(
     handle: int, sound: soundfile.SoundFile, where: str, start: float | None, end: float | None, longest: float
 ) -> tuple[int, int]:
-    """The first frame of the slice and the one behind its last, as far as the header and the file's end allow."""
+    """The first frame of the slice and the one after its last, limited by the header and the file's end."""
     rate, frames = int(sound.samplerate), int(sound.frames)
     first = round((start or 0.0) * rate)
     last = frames if end is None else round(end * rate)
     if sound.format not in CONTAINERS:
-        message = f"is a {sound.format} file, whose length cannot be checked"
+        message = f"is a {sound.format} file, so its length cannot be checked"
         raise RecordingError("not_audio", message, where=where, fix="Convert it to wav or flac.")
     broken_off = last >= frames and _is_broken_off(handle, sound)
     if frames == 0 and not broken_off:
-        raise RecordingError("empty", "holds no sound", where=where, fix="Leave it out or fetch it again.")
+        raise RecordingError("empty", "has no samples", where=where, fix="Leave it out or fetch it again.")
     if broken_off and (end is None or last > frames):
-        raise _truncated(where, f"the file announces more sound than it holds ({_seconds(frames / rate)})")
+        raise _truncated(where, f"the header states more audio than the file has ({_seconds(frames / rate)})")
     if frames >= _UNKNOWN and end is None:
-        message = "does not say how long it is"
-        fix = "Give start and end of the utterance, or write the file anew."
+        message = "does not state its length"
+        fix = "Give start and end of the utterance, or write the file again."
         raise RecordingError("length_unknown", message, where=where, fix=fix)
     if first >= frames or last > frames + round(_SLACK * rate):
         raise _outside(where, start, end, frames / rate)
@@ -265,11 +265,11 @@ def _read_or_refuse(sound: soundfile.SoundFile, where: str, first: int, wanted: 
     try:
         return _read(sound, first, wanted)
     except soundfile.LibsndfileError as error:
-        raise _truncated(where, f"decoding breaks off ({error.error_string.strip(' .')})") from error
+        raise _truncated(where, f"decoding fails ({error.error_string.strip(' .')})") from error
 
 
 def _read(sound: soundfile.SoundFile, first: int, wanted: int) -> NDArray[np.float32]:
-    # mp3 frames borrow bits from those before them: decoding must begin earlier, or the first samples are wrong.
+    # mp3 frames depend on earlier ones: decoding must begin earlier, or the first samples are wrong.
     early = min(first, _MP3_EARLIER) if sound.format == "MP3" else 0
     if first > early:
         sound.seek(first - early)
@@ -287,7 +287,7 @@ def _read(sound: soundfile.SoundFile, first: int, wanted: int) -> NDArray[np.flo
 
 
 def _is_broken_off(handle: int, sound: soundfile.SoundFile) -> bool:
-    """Whether the container itself says that more should follow; a codec of blocks loses a whole one with a byte."""
+    """Whether the container states that more should follow; block codecs lose a whole block with a single byte."""
     header, frames, slack = announced(handle, str(sound.format)), int(sound.frames), _SLACK * sound.samplerate
     if header.frames is not None and header.frames > frames + slack:
         return True
@@ -299,7 +299,7 @@ def _is_broken_off(handle: int, sound: soundfile.SoundFile) -> bool:
 
 def _refuse_unusable(samples: NDArray[np.float32], where: str) -> None:
     if not len(samples):
-        raise RecordingError("empty", "holds no sound", where=where, fix="Leave it out or fetch it again.")
+        raise RecordingError("empty", "has no samples", where=where, fix="Leave it out or fetch it again.")
     low, high = float(samples.min()), float(samples.max())
     if not (np.isfinite(low) and np.isfinite(high)):
         count = int(np.count_nonzero(~np.isfinite(samples)))
@@ -310,9 +310,7 @@ def _refuse_unusable(samples: NDArray[np.float32], where: str) -> None:
             fix="Export the recording again.",
         )
     if (high - low) / 2 < _SILENT:
-        raise RecordingError(
-            "silent", "nothing in it is louder than -80 dB of full scale", where=where, fix="Leave it out."
-        )
+        raise RecordingError("silent", "it is never louder than -80 dB of full scale", where=where, fix="Leave it out.")
 
 
 def _wrongly_named(source: Source, clip: Clip, stage: str) -> tuple[Finding, ...]:
@@ -324,7 +322,7 @@ def _wrongly_named(source: Source, clip: Clip, stage: str) -> tuple[Finding, ...
         Finding(
             stage=stage,
             kind="wrongly_named",
-            message=f"is named .{suffix} and holds {clip.container}; it was read as {clip.container}",
+            message=f"is named .{suffix} but has the format {clip.container}; it was read as {clip.container}",
             fix=f"Rename it to .{fitting[0]}.",
             utterance_id=source.utterance_id,
             where=str(source.path),
@@ -336,10 +334,10 @@ def _not_audio(handle: int, where: str, reason: str) -> RecordingError:
     start = bytes_at(handle, 0, 12)
     known = start[:4] in (b"RIFF", b"RF64", b"fLaC", b"OggS", b"FORM", b"caff", b".snd", b"dns.", b"riff", b"NIST")
     if known:
-        message = f"begins like a sound file and cannot be decoded ({reason.strip(' .')})"
+        message = f"begins like an audio file but cannot be decoded ({reason.strip(' .')})"
         return RecordingError("truncated", message, where=where, fix="Fetch the file again.")
     fix = "Give wav, flac, ogg or mp3; convert others, e.g. with ffmpeg."
-    return RecordingError("not_audio", "is no sound file that can be read", where=where, fix=fix)
+    return RecordingError("not_audio", "is not an audio file that can be read", where=where, fix=fix)
 
 
 def _truncated(where: str, message: str) -> RecordingError:
@@ -349,14 +347,14 @@ def _truncated(where: str, message: str) -> RecordingError:
 def _too_long(where: str, seconds: float, longest: float) -> RecordingError:
     return RecordingError(
         "too_long",
-        f"{_seconds(seconds)} of sound, the limit is {_seconds(longest)}",
+        f"{_seconds(seconds)} of audio, the limit is {_seconds(longest)}",
         where=where,
         fix="Give start and end of the utterance, or raise the limit.",
     )
 
 
 def _outside(where: str, start: float | None, end: float | None, held: float) -> RecordingError:
-    message = f"the slice from {_seconds(start or 0.0)} to {_seconds(end)} lies outside its {_seconds(held)}"
+    message = f"the slice from {_seconds(start or 0.0)} to {_seconds(end)} is outside its {_seconds(held)}"
     return RecordingError("slice_outside", message, where=where, fix="Correct start and end, or fetch the file again.")
 
 

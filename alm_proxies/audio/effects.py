@@ -1,9 +1,9 @@
-"""Effects on sound: each a pure function (samples, rate, parameters, generator) -> samples, in double precision.
+"""Audio effects: each is a pure function (samples, rate, parameters, generator) -> samples, in double precision.
 
-Random numbers are uniform draws only, and filters are convolutions: what comes out depends on nothing but the
-arguments. Levels are energy-weighted (`level_of`), so that pauses do not count and no threshold makes a jump.
-All effects but speed and pitch also answer a change of 1e-7 in their input with one as small; those two choose where
-pieces fit best, and a choice may fall otherwise when the input itself was decoded or resampled differently.
+Random numbers are uniform draws only, and filters are convolutions: the result depends only on the arguments. Levels
+are energy-weighted (`level_of`), so that pauses do not count and no threshold causes a discontinuity. All effects but
+speed and pitch are also continuous: a change of 1e-7 in the input changes the output as little. Those two search for
+the best overlap, which may differ if the input was decoded or resampled differently.
 """
 
 from __future__ import annotations
@@ -35,66 +35,66 @@ class Gain(Parameters):
     """Louder or softer."""
 
     decibels: float = Field(ge=-40, le=40)
-    """How much louder."""
+    """Gain."""
 
 
 class Noise(Parameters):
-    """Noise behind the voice."""
+    """Background noise."""
 
     snr: float = Field(ge=-10, le=80)
-    """Level of the sound over the noise, in dB."""
+    """Signal-to-noise ratio in dB."""
     colour: Literal["white", "pink"] = "pink"
-    """Equal power in every Hz, or in every octave."""
+    """White noise has equal power in every Hz, pink noise in every octave."""
 
 
 class Room(Parameters):
-    """A synthetic room: exponentially decaying noise behind the direct sound."""
+    """A synthetic room: exponentially decaying noise after the direct sound."""
 
     seconds: float = Field(ge=0.05, le=3)
-    """Time in which the reverberation falls by 60 dB."""
+    """The reverberation time: the time of a decay by 60 dB."""
     direct: float = Field(default=6, ge=-10, le=40)
-    """Direct sound over reverberation, in dB."""
+    """Direct-to-reverberant ratio in dB."""
 
 
 class Telephone(Parameters):
-    """A narrow band."""
+    """A band-pass filter."""
 
     low: float = Field(default=300, ge=50, le=1000)
-    """Hz below which nothing passes."""
+    """The lower cut-off frequency in Hz."""
     high: float = Field(default=3400, ge=1500, le=8000)
-    """Hz above which nothing passes."""
+    """The upper cut-off frequency in Hz."""
 
 
 class Speed(Parameters):
     """Faster or slower at the same pitch."""
 
     factor: float = Field(ge=0.6, le=1.6)
-    """How much faster."""
+    """The factor of speed."""
 
 
 class Pitch(Parameters):
     """Higher or lower at the same speed; the formants move along."""
 
     semitones: float = Field(ge=-6, le=6)
-    """How much higher."""
+    """The shift of pitch."""
 
 
 class Shift(Parameters):
-    """Later, or earlier: silence comes in at one end, the length stays."""
+    """A shift in time: silence is added at one end, the length stays the same."""
 
     seconds: float = Field(ge=-2, le=2)
-    """How much later."""
+    """The shift in time; negative values shift to earlier."""
 
 
 class MaskTime(Parameters):
     """A stretch of silence at a random place."""
 
     seconds: float = Field(ge=0.01, le=2)
-    """How long; at most half of the clip."""
+    """Duration; at most half of the clip."""
 
 
 class MaskFrequency(Parameters):
-    """A band that is taken out, its centre random between 200 Hz and 4 kHz."""
+    """A band-stop filter with a random centre between 200 Hz and 4 kHz."""
 
     octaves: float = Field(ge=0.1, le=2)
     """How wide."""
@@ -132,7 +132,7 @@ def room(samples: Samples, rate: int, parameters: Room, generator: np.random.Gen
 
 
 def telephone(samples: Samples, rate: int, parameters: Telephone, generator: np.random.Generator) -> Samples:
-    """The sound between `low` and `high` Hz, as loud as before."""
+    """The sound between `low` and `high` Hz, at its level before."""
     passed = _band(samples, rate, parameters.low, parameters.high, 0.016)
     return _as_loud(passed, samples, rate)
 
@@ -193,7 +193,7 @@ def mix(sounds: Sequence[Samples], shares: Sequence[float], rate: int) -> Sample
 
 
 def level_of(samples: Samples, rate: int) -> float:
-    """The root of the mean power where the sound is: sum p^2 / sum p over the power p of 20 ms frames."""
+    """The energy-weighted level: the root of sum p^2 / sum p over the power p of 20 ms frames."""
     step = max(round(0.02 * rate), 1)
     padded = np.pad(samples, (0, -len(samples) % step))
     power = np.mean(padded.reshape(-1, step) ** 2, axis=1)
@@ -249,7 +249,7 @@ def apply(
     """The samples after one effect, by name."""
     checked = parameters_of(name, parameters)
     if not len(samples):
-        raise InputError("there is no sound to change", where=f"effect {name}", fix="Leave this clip out.")
+        raise InputError("there are no samples to change", where=f"effect {name}", fix="Leave this clip out.")
     return EFFECTS[name].function(samples, rate, checked, generator)
 
 
@@ -274,7 +274,7 @@ def _convolved(samples: Samples, response: Samples) -> Samples:
 
 
 def _band(samples: Samples, rate: int, low: float, high: float, half: float) -> Samples:
-    """What lies between low and high Hz, by a symmetric filter of `half` seconds to either side, without delay."""
+    """The band between low and high Hz, by a symmetric filter of `half` seconds to either side, without delay."""
     from scipy.signal import firwin
 
     reach = round(half * rate)
@@ -284,7 +284,7 @@ def _band(samples: Samples, rate: int, low: float, high: float, half: float) -> 
 
 
 def _stretched(samples: Samples, rate: int, factor: float) -> Samples:
-    """The sound `factor` times longer: 24 ms pieces laid over each other where they fit best, within 10 ms."""
+    """The sound `factor` times longer: 24 ms pieces overlapped where they correlate best, within 10 ms."""
     hop, search = round(0.012 * rate), round(0.010 * rate)
     width = 2 * hop
     length = round(len(samples) * factor)
@@ -292,9 +292,9 @@ def _stretched(samples: Samples, rate: int, factor: float) -> Samples:
     energy = np.concatenate([[0.0], np.cumsum(padded**2)])
     window = (1 - np.cos(2 * np.pi * np.arange(width) / width)) / 2
     lags = np.arange(-search, search + 1)
-    # A slight slope over the lags decides between equally good ones, so that rounding never does.
+    # A slight slope over the lags breaks ties, so that rounding never does.
     slope = 1e-7 * (np.abs(lags) + lags / 4)
-    made = np.zeros(length + 2 * width)
+    output = np.zeros(length + 2 * width)
     begin = search + width - hop
     at = begin
     for place in range(0, length + hop, hop):
@@ -306,5 +306,5 @@ def _stretched(samples: Samples, rate: int, factor: float) -> Samples:
             power = energy[first + width : first + width + len(lags)] - energy[first : first + len(lags)]
             norm = np.sqrt(np.maximum(power, 0.0) * float(np.sum(wanted**2))) + 1e-9
             at = nominal + int(lags[np.argmax(fit / norm - slope)])
-        made[place : place + width] += padded[at : at + width] * window
-    return made[hop : hop + length]
+        output[place : place + width] += padded[at : at + width] * window
+    return output[hop : hop + length]

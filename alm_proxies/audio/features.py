@@ -1,7 +1,7 @@
 """Acoustic features of an utterance, the list of them, a cache by content, and features relative to the speaker.
 
 Groups: `spectral` equals librosa's quantities (mean and deviation over frames of 2048 samples every 512, at 16 kHz);
-`prosody` and `voice` are defined in prosody.py. What cannot be measured is null and a finding, never a zero.
+`prosody` and `voice` are defined in prosody.py. A feature that cannot be measured is null, with a finding, never zero.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from alm_proxies.tables import Finding
 
 RATE = 16_000
 SHORTEST = 0.1
-"""Seconds a clip needs for any feature."""
+"""The shortest clip for any feature, in seconds."""
 GROUPS = ("spectral", "prosody", "voice")
 
-_VERSION = 1  # of what the features mean: a cache of another version is not read
+_VERSION = 1  # version of the definitions: a cache of another version is not read
 _FLUSH = 2_000  # measured clips written to the cache at once
-_SHRINK = 5.0  # clips of the corpus that a speaker's own norm is mixed with
+_SHRINK = 5.0  # weight, in clips, of the corpus in a speaker's norm
 
 T = TypeVar("T")
 Values = dict[str, float | None]
@@ -38,7 +38,7 @@ Values = dict[str, float | None]
 
 @dataclass(frozen=True, slots=True)
 class Feature:
-    """A feature's column, unit, group and meaning; the features of one part are measured, or fail, together."""
+    """A feature's column, unit, group and meaning; the features of one part are measured together, or fail together."""
 
     name: str
     unit: str
@@ -110,7 +110,7 @@ FEATURES = _listed()
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Features of a clip that have no value, and why."""
+    """Features of a clip without a value, and the reason."""
 
     kind: str
     why: str
@@ -119,7 +119,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """The features of one clip; those without a value are None and named in `failures`."""
+    """The features of one clip; those without a value are None and listed in `failures`."""
 
     values: Values
     failures: tuple[Failure, ...] = ()
@@ -127,7 +127,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """One row an utterance, in the order given: utterance_id and the features; and what could not be measured."""
+    """One row per utterance, in the given order: utterance_id and the features; and findings."""
 
     frame: pl.DataFrame
     findings: tuple[Finding, ...]
@@ -148,19 +148,19 @@ def measure(clip: Clip, groups: Sequence[str] = GROUPS) -> Measured:
         raise InputError(f"features are measured at {RATE} Hz, not at {clip.rate} Hz", fix=f"Open it at {RATE} Hz.")
     names = names_of(groups)
     if clip.duration < SHORTEST:
-        why = f"{clip.duration:.3f} s of sound, features need {SHORTEST} s"
+        why = f"{clip.duration:.3f} s of audio, features need {SHORTEST} s"
         return Measured(dict.fromkeys(names), (Failure("too_short", why, names),))
-    found: dict[str, float] = {}
+    features: dict[str, float] = {}
     failures: list[Failure] = []
     if "spectral" in groups:
-        found |= _spectral(clip.samples)
+        features |= _spectral(clip.samples)
     if "prosody" in groups or "voice" in groups:
         prosodic, failures = _prosodic(clip.samples, names)
-        found |= prosodic
-    values: Values = {name: found[name] if np.isfinite(found.get(name, np.nan)) else None for name in names}
-    undefined = tuple(name for name in found if values.get(name, 0.0) is None)
+        features |= prosodic
+    values: Values = {name: features[name] if np.isfinite(features.get(name, np.nan)) else None for name in names}
+    undefined = tuple(name for name in features if values.get(name, 0.0) is None)
     if undefined:
-        failures.append(Failure("undefined", "the clip holds too little of what they are made of", undefined))
+        failures.append(Failure("undefined", "the clip has too little material for them", undefined))
     return Measured(values, tuple(failures))
 
 
@@ -173,9 +173,9 @@ def measure_all(
     cache: Path | None = None,
     threads: int = 2,
 ) -> Features:
-    """The features of every item's clip, in order; an item that cannot be opened is a row of nulls and its findings.
+    """The features of every item's clip, in order; an item that cannot be opened gets a row of nulls and its findings.
 
-    With a cache folder a clip whose samples were measured before, wherever they came from, is not measured again.
+    With a cache folder, a clip with samples measured before, from whatever file, is not measured again.
     """
     names = names_of(groups)
     store = _Store(cache, names) if cache is not None else None
@@ -212,8 +212,8 @@ def relative_to_speaker(frame: pl.DataFrame, speakers: pl.Series) -> pl.DataFram
 
     m = (n median_speaker + 5 median_corpus) / (n + 5) and s^2 = (n s_speaker^2 + 5 s_within^2) / (n + 5), with n the
     speaker's clips that have the feature, s = 1.4826 x the median absolute deviation, s_within that of all clips about
-    their speakers' medians: few clips lean on the corpus. A row without a speaker gets the corpus's own m and s.
-    A feature that does not vary has no z-score: null.
+    their speakers' medians: with few clips they are shrunk to the corpus. A row without a speaker gets the corpus's own
+    m and s. A feature that does not vary has no z-score: null.
     """
     if len(speakers) != frame.height:
         raise InputError(f"{frame.height} rows of features and {len(speakers)} speakers do not fit together")
@@ -272,18 +272,18 @@ def _spectral(samples: NDArray[np.float32]) -> dict[str, float]:
 def _prosodic(samples: NDArray[np.float32], names: Sequence[str]) -> tuple[dict[str, float], list[Failure]]:
     from alm_proxies.audio import prosody
 
-    made = prosody.track(samples)
-    found: dict[str, float] = {}
+    track = prosody.track(samples)
+    values: dict[str, float] = {}
     failed: dict[tuple[str, str], list[str]] = {}
     for part, measure_part in prosody.PARTS.items():
         wanted = [feature.name for feature in FEATURES if feature.part == part and feature.name in names]
         if not wanted:
             continue
         try:
-            found |= measure_part(made)
+            values |= measure_part(track)
         except prosody.NotMeasurable as reason:
             failed.setdefault((reason.kind, reason.why), []).extend(wanted)
-    return found, [Failure(kind, why, tuple(of)) for (kind, why), of in failed.items()]
+    return values, [Failure(kind, why, tuple(of)) for (kind, why), of in failed.items()]
 
 
 def _finding(failure: Failure, stage: str, utterance_id: str) -> Finding:
@@ -292,7 +292,7 @@ def _finding(failure: Failure, stage: str, utterance_id: str) -> Finding:
         stage=stage,
         kind=failure.kind,
         message=f"not measured: {listed} ({failure.why})",
-        fix="Listen to it; what cannot be measured stays empty.",
+        fix="Listen to it; features that cannot be measured are left empty.",
         utterance_id=utterance_id,
         count=len(failure.names),
     )
@@ -310,7 +310,7 @@ def _key(clip: Clip, names: Sequence[str]) -> str:
 
 
 class _Store:
-    """Measured clips by the digest of their samples: Parquet files in a folder, each written whole or not at all."""
+    """Measured clips by the digest of their samples: Parquet files in a folder, each written atomically."""
 
     def __init__(self, folder: Path, names: Sequence[str]) -> None:
         self._folder = folder / digest_of([_VERSION, *names])
@@ -331,12 +331,12 @@ class _Store:
             self._known |= dict(zip(frame["key"], zip(table, frame["failures"], strict=True), strict=True))
 
     def findings(self, stage: str) -> list[Finding]:
-        """The files of the cache that cannot be read; what they held is measured again."""
+        """Findings for files of the cache that cannot be read; their clips are measured again."""
         return [
             Finding(
                 stage=stage,
                 kind="cache_unreadable",
-                message=f"measured features cannot be read again ({why}); they are measured anew",
+                message=f"cached features cannot be read ({why}); they are measured again",
                 fix="Delete the file.",
                 where=str(path),
             )
@@ -344,7 +344,7 @@ class _Store:
         ]
 
     def get(self, key: str) -> Measured | None:
-        """What was measured of these samples, if anything was."""
+        """The cached features of these samples, if any."""
         if key not in self._known:
             return None
         row, written = self._known[key]
@@ -354,14 +354,14 @@ class _Store:
         return Measured(values, tuple(Failure(kind, why, tuple(of)) for kind, why, of in json.loads(written)))
 
     def add(self, key: str, measured: Measured) -> None:
-        """Keep a measured clip; many together are written."""
+        """Add a measured clip; clips are written in batches."""
         failures = canonical_json([[f.kind, f.why, f.names] for f in measured.failures])
         self._new.append({"key": key, "failures": failures, **measured.values})
         if len(self._new) >= _FLUSH:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is new."""
+        """Write the new clips."""
         if not self._new:
             return
         frame = pl.DataFrame(self._new, schema=self._schema).unique("key", keep="first").sort("key")

@@ -1,6 +1,7 @@
-"""What a container's header announces against what the file holds: libsndfile quietly shortens most broken-off files.
+"""The length stated in a container's header against that of the file: libsndfile silently shortens most truncated
+files.
 
-Every container that is read has its rule here; one without a rule is not read.
+Every supported container has its rule here; one without a rule is not read.
 """
 
 from __future__ import annotations
@@ -12,19 +13,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 _UNKNOWN = (0, 0xFFFFFFFF, 0x7FFFFFFF)
-"""Lengths that a writer which could not go back leaves in a header."""
+"""Placeholder lengths in headers by writers that could not seek back."""
 
 
 @dataclass(frozen=True, slots=True)
 class Announced:
-    """What a header announces: bytes that the file lacks, or frames in all."""
+    """The length stated in a header: bytes missing in the file, or the number of frames."""
 
     lacking: int = 0
     frames: int | None = None
 
 
 def announced(handle: int, container: str) -> Announced:
-    """What the header of an open file announces; its position is left as it was."""
+    """The length stated in the header of an open file; the file position is unchanged."""
     size, before = os.fstat(handle).st_size, os.lseek(handle, 0, os.SEEK_CUR)
     try:
         return CONTAINERS[container](handle, size)
@@ -50,7 +51,7 @@ def _chunks(handle: int, size: int, form: str, first: int) -> Iterator[tuple[byt
 
 
 def _riff(handle: int, size: int) -> Announced:
-    """WAV and RF64; in RF64 the lengths stand in a chunk of their own."""
+    """WAV and RF64; in RF64 the lengths are in a separate chunk."""
     long = 0
     for name, start, length in _chunks(handle, size, "<4sI", 12):
         if name == b"ds64":
@@ -102,12 +103,12 @@ def _caf(handle: int, size: int) -> Announced:
 
 
 def _nist(handle: int, size: int) -> Announced:
-    found = re.search(rb"^sample_count -i (\d{1,18})\s", bytes_at(handle, 0, 1024), re.MULTILINE)
-    return Announced(frames=int(found[1]) if found else None)
+    match = re.search(rb"^sample_count -i (\d{1,18})\s", bytes_at(handle, 0, 1024), re.MULTILINE)
+    return Announced(frames=int(match[1]) if match else None)
 
 
 def _ogg(handle: int, size: int) -> Announced:
-    """The last page must be whole and say that it is the last."""
+    """Ogg: the last page must be whole and marked as the last."""
     tail = bytes_at(handle, max(0, size - 70_000), 70_000)
     page = tail.rfind(b"OggS")
     if page < 0 or len(tail) < page + 27 or not tail[page + 5] & 4:
@@ -118,7 +119,7 @@ def _ogg(handle: int, size: int) -> Announced:
 
 
 def _mp3(handle: int, size: int) -> Announced:
-    """The byte count in a Xing, Info or VBRI header of the first frame, where there is one."""
+    """The byte count in a Xing, Info or VBRI header of the first frame, if there is one."""
     head = bytes_at(handle, 0, 10)
     start = 0
     if head[:3] == b"ID3" and len(head) == 10:
@@ -130,22 +131,22 @@ def _mp3(handle: int, size: int) -> Announced:
     first = start + sync.start()
     frame = bytes_at(handle, first, 256)
     for name, place in ((b"Xing", 0), (b"Info", 0), (b"VBRI", 10)):
-        found = frame.find(name)
-        if found < 0:
+        header = frame.find(name)
+        if header < 0:
             continue
         if name == b"VBRI":
-            (count,) = struct.unpack(">I", frame[found + place : found + place + 4])
+            (count,) = struct.unpack(">I", frame[header + place : header + place + 4])
             return Announced(lacking=max(0, first + count - size))
-        (flags,) = struct.unpack(">I", frame[found + 4 : found + 8])
+        (flags,) = struct.unpack(">I", frame[header + 4 : header + 8])
         if flags & 2:
-            offset = found + 8 + (4 if flags & 1 else 0)
+            offset = header + 8 + (4 if flags & 1 else 0)
             (count,) = struct.unpack(">I", frame[offset : offset + 4])
             return Announced(lacking=max(0, first + count - size))
     return Announced()
 
 
 def _by_decoding(handle: int, size: int) -> Announced:
-    """FLAC: its header says how many frames there are, and decoding gives fewer."""
+    """FLAC: its header states the number of frames."""
     return Announced()
 
 

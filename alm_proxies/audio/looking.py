@@ -1,4 +1,4 @@
-"""Every recording of a corpus looked at before anything is spent: what is missing, empty, cut short or no sound."""
+"""A check of every recording of a corpus before a run: missing, empty, truncated or not audio."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _WORDS = {
     "truncated": ("ends early", "end early"),
     "slice_outside": ("is shorter than its utterance", "are shorter than their utterances"),
     "slice_wrong": ("has a start that is not before the end", "have a start that is not before the end"),
-    "not_audio": ("is no sound file", "are no sound files"),
+    "not_audio": ("is not an audio file", "are not audio files"),
     "length_unknown": ("does not state its length", "do not state their length"),
     "unreadable": ("cannot be opened", "cannot be opened"),
 }
@@ -27,42 +27,42 @@ _WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class LookedAt:
-    """What came of looking at every recording."""
+    """The result of checking every recording."""
 
     recordings: int
-    """Recordings on this machine that utterances name."""
+    """The number of recordings on this machine that utterances name."""
     faults: dict[str, tuple[RecordingError, ...]]
-    """By kind (missing, empty, truncated ...), in the order of the table."""
+    """The errors by kind (missing, empty, truncated ...), in the order of the table."""
     utterances: Utterances
-    """The utterances with their durations, as far as the recordings state them."""
+    """The utterances with their durations, if the recordings state them."""
 
     @property
     def usable(self) -> int:
-        """How many have no fault that shows without decoding them."""
+        """The number of recordings without an error that can be found without decoding."""
         return self.recordings - sum(map(len, self.faults.values()))
 
     def sentences(self) -> Iterator[str]:
-        """A sentence for each kind of fault, with the first few names and what to do."""
+        """A sentence for each kind of error, with the first few names and the fix."""
         for kind, errors in self.faults.items():
             shown = ", ".join(str(error.where) for error in errors[:_NAMED]) + (" ..." if len(errors) > _NAMED else "")
-            one, many = _WORDS.get(kind, (kind.replace("_", " "),) * 2)
-            words = one if len(errors) == 1 else many
+            single, many = _WORDS.get(kind, (kind.replace("_", " "),) * 2)
+            words = single if len(errors) == 1 else many
             yield f"{len(errors):,} of {self.recordings:,} recordings {words}: {shown}. {errors[0].fix or ''}".rstrip()
 
 
 def look_at_all(utterances: Utterances, *, quiet: bool = False, threads: int = 4) -> LookedAt:
-    """Open every recording that the utterances name and read its header and its end; nothing is decoded whole."""
+    """Open every recording that the utterances name and read its header and end, without decoding it."""
     by_row = _sources(utterances)
     sources = list(dict.fromkeys(source for source in by_row if source is not None))
     seconds: dict[Source, float] = {}
     faults: dict[str, list[RecordingError]] = {}
-    with Progress("looking at recordings", total=len(sources), quiet=quiet) as progress:
-        for source, found in zip(sources, decode_ahead(sources, _look, threads=threads, ahead=64), strict=True):
+    with Progress("checking recordings", total=len(sources), quiet=quiet) as progress:
+        for source, length in zip(sources, decode_ahead(sources, _look, threads=threads, ahead=64), strict=True):
             progress.advance()
-            if isinstance(found, RecordingError):
-                faults.setdefault(found.kind, []).append(found)
+            if isinstance(length, RecordingError):
+                faults.setdefault(length.kind, []).append(length)
             else:
-                seconds[source] = found
+                seconds[source] = length
     measured = pl.Series([seconds.get(source) if source is not None else None for source in by_row], dtype=pl.Float64)
     frame = utterances.frame.with_columns(pl.col("duration").fill_null(measured))
     order = dict.fromkeys([*_WORDS, *faults])
@@ -71,7 +71,7 @@ def look_at_all(utterances: Utterances, *, quiet: bool = False, threads: int = 4
 
 
 def _sources(utterances: Utterances) -> list[Source | None]:
-    """The recording of each utterance, or the slice of one; None where it has none on this machine."""
+    """The recording of each utterance, or its slice; None if it is not on this machine."""
     roots = utterances.about.roots
     sources: list[Source | None] = []
     for corpus, audio, start, end in utterances.frame.select("corpus", "audio", "start", "end").iter_rows():

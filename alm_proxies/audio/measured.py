@@ -15,33 +15,33 @@ from alm_proxies.tables import Finding
 
 _VERSION = 1
 NAMES = names_of(GROUPS)
-"""What the numbers of a row are."""
+"""The names of a row's numbers."""
 DIGEST = digest_of([_VERSION, *NAMES])
-"""Changes when what a row holds does."""
+"""A digest of the row's definition."""
 
 
 def measuring(stage: str) -> Callable[[Clip, str], tuple[Floats | None, tuple[Finding, ...]]]:
-    """Clip and utterance id -> its row of features (NaN = not measurable), with findings of that stage."""
+    """A function of a clip and its utterance id: its row of features (NaN = not measurable) and findings."""
     return partial(_measured, stage)
 
 
-def row_of(made: Measured) -> Floats:
-    """What was measured as a row; NaN = not measurable."""
-    return np.array([np.nan if (value := made.values[name]) is None else value for name in NAMES], dtype=np.float32)
+def row_of(measured: Measured) -> Floats:
+    """Measured features as a row; NaN = not measurable."""
+    return np.array([np.nan if (value := measured.values[name]) is None else value for name in NAMES], dtype=np.float32)
 
 
 def _measured(stage: str, clip: Clip, utterance_id: str) -> tuple[Floats | None, tuple[Finding, ...]]:
-    made = measure(clip)
+    measured = measure(clip)
     findings = tuple(
         Finding(
             stage,
             failure.kind,
             f"not measured: {len(failure.names)} features ({failure.why})",
-            "Listen to it; what cannot be measured stays empty.",
+            "Listen to it; features that cannot be measured are left empty.",
             utterance_id,
             count=len(failure.names),
         )
-        for failure in made.failures
+        for failure in measured.failures
     )
-    row = row_of(made)
+    row = row_of(measured)
     return (None if np.isnan(row).all() else row), findings

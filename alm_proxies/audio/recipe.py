@@ -1,4 +1,4 @@
-"""Recipes: how a generated utterance is made of others, as JSON; and every utterance of a table as sound, by its id."""
+"""Recipes: how a generated utterance is made from others, as JSON; and access to every utterance's audio by its id."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ _DEEPEST = 16  # recipes of recipes
 
 
 class Recipe(BaseModel):
-    """What a generated utterance is made of: its parents, what is done to their mixture, and the seed of all chance.
+    """A recipe of a generated utterance: its parents, the effects on their mixture, and the random seed.
 
-    One parent is taken whole; several are mixed by share, each as loud as the first and cut to the shortest.
+    One parent is used whole; several are mixed by share, each at the level of the first and cut to the shortest.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
@@ -42,15 +42,15 @@ class Recipe(BaseModel):
     parents: tuple[tuple[str, float], ...] = Field(min_length=1)
     """Utterance ids and their shares, which sum to 1."""
     effects: tuple[tuple[str, dict[str, Any]], ...] = ()
-    """Names of effects and their parameters, in the order in which they are done."""
+    """Names of effects and their parameters, in order of application."""
     seed: int = Field(ge=0)
-    """What the generators of all effects are made of."""
+    """The random seed of all effects."""
 
     @field_validator("parents")
     @classmethod
     def _shares(cls, parents: tuple[tuple[str, float], ...]) -> tuple[tuple[str, float], ...]:
         if len({parent for parent, _ in parents}) < len(parents):
-            raise ValueError("a parent is named twice")
+            raise ValueError("a parent is listed twice")
         if not all(0 < share <= 1 for _, share in parents) or abs(sum(share for _, share in parents) - 1) > 1e-6:
             raise ValueError("the shares of the parents must be above 0 and sum to 1")
         return parents
@@ -62,7 +62,7 @@ class Recipe(BaseModel):
 
     @classmethod
     def read(cls, written: str | Mapping[str, Any], where: str | None = None) -> Self:
-        """The recipe that JSON says; a slip is refused with where it is and how it is corrected."""
+        """Parse a recipe from JSON; an error has its place and fix."""
         fix = "A recipe is {parents: [[id, share] ...], effects: [[name, {...}] ...], seed}."
         try:
             value = json.loads(written) if isinstance(written, str) else dict(written)
@@ -78,14 +78,14 @@ class Recipe(BaseModel):
             raise SettingsError(error.message, where=where, fix=error.fix) from None
 
     def written(self) -> str:
-        """The recipe's one spelling as JSON: keys in order, defaults filled in, no spaces."""
+        """The recipe as canonical JSON: keys in order, defaults filled in, no spaces."""
         return canonical_json(self.model_dump(mode="json"))
 
 
 def render(recipe: Recipe, parents: Sequence[Clip]) -> Clip:
-    """The clip that a recipe makes of its parents' clips, given in the recipe's order and at one rate.
+    """Render a recipe from its parents' clips, given in the recipe's order and at one rate.
 
-    Double precision inside; a clip that would exceed full scale is made softer as a whole.
+    Computed in double precision; a clip that would exceed full scale is scaled down.
     """
     if len(parents) != len(recipe.parents):
         raise InputError(f"the recipe has {len(recipe.parents)} parents and {len(parents)} clips were given")
@@ -106,11 +106,11 @@ CONDITIONS: Mapping[str, tuple[str, Mapping[str, float]]] = {
     "telephone": ("telephone", {}),
     "room": ("room", {"seconds": 0.5, "direct": 0.0}),
 }
-"""Worse sound to test a model in: pink noise 10 dB beneath the voice, a telephone's band, half a second of echo."""
+"""Degraded conditions for tests of a model: pink noise at 10 dB SNR, a telephone band, 0.5 s of reverberation."""
 
 
 def in_condition(clip: Clip, condition: str, utterance_id: str) -> Clip:
-    """The clip as it would sound in one of the CONDITIONS; the same clip always sounds the same."""
+    """The clip in one of the CONDITIONS; deterministic for a clip."""
     seed = int(generator(0, condition, utterance_id).integers(2**31))
     return with_effect(clip, utterance_id, CONDITIONS[condition], seed)
 
@@ -121,7 +121,7 @@ def with_effect(clip: Clip, utterance_id: str, effect: tuple[str, Mapping[str, A
 
 
 class Sounds:
-    """Every utterance of a table as sound, by its id: recorded ones are opened, generated ones rendered."""
+    """The audio of a table's utterances by id: recorded ones are opened, generated ones rendered."""
 
     def __init__(self, utterances: Utterances, *, stage: str, rate: int = RATE, longest: float = LONGEST) -> None:
         self._stage = stage
@@ -134,7 +134,7 @@ class Sounds:
         columns = ["utterance_id", "corpus", "audio", "start", "end", "recipe"]
         for utterance_id, corpus, audio, start, end, recipe in utterances.frame.select(columns).iter_rows():
             if audio is not None and "://" in audio.removeprefix("file://"):
-                self._silent[utterance_id] = ("remote_audio", "has its audio behind an address")
+                self._silent[utterance_id] = ("remote_audio", "has remote audio")
             elif audio is not None:
                 path = Path(roots.get(corpus, "")) / audio.removeprefix("file://")
                 self._sources[utterance_id] = Source(utterance_id, path, start, end)
@@ -142,17 +142,17 @@ class Sounds:
                 self._recipes[utterance_id] = recipe
 
     def open(self, utterance_id: str) -> Opened:
-        """The utterance's clip, or a finding that says why there is none; a recipe that is wrong is an error."""
+        """The utterance's clip, or a finding with the reason for none; an invalid recipe is an error."""
         return self._opened(utterance_id, ())
 
     def ahead(
         self, ids: Iterable[str] | None = None, *, threads: int = 2, ahead: int = 8
     ) -> Generator[Opened, None, None]:
-        """The clips of these utterances, or of all, in order, opened by threads before they are asked for."""
+        """The clips of these utterances, or of all, in order, opened ahead by threads."""
         return decode_ahead(self._ids if ids is None else ids, self.open, threads=threads, ahead=ahead)
 
     def mark(self, utterance_id: str) -> str | None:
-        """Changes when the content of its recording, or the slice of it, does; None = not a file that can be read."""
+        """A digest of the content of its recording or slice; None if the file cannot be read."""
         source = self._sources.get(utterance_id)
         if source is None:
             return None
@@ -173,9 +173,9 @@ class Sounds:
         if utterance_id in children or len(children) >= _DEEPEST:
             line = " of ".join([utterance_id, *reversed(children)])
             raise SettingsError(
-                f"a recipe leads back to itself or is too deep: {line}",
+                f"a recipe is its own ancestor or is nested too deeply: {line}",
                 where=utterance_id,
-                fix=f"A recipe's parents may be generated, to a depth of {_DEEPEST}, and never itself.",
+                fix=f"A recipe's parents may be generated, to a depth of {_DEEPEST}, without cycles.",
             )
         return self._rendered(utterance_id, Recipe.read(written, where=utterance_id), (*children, utterance_id))
 

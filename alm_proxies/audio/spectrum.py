@@ -1,9 +1,9 @@
-"""Spectral features of a clip, equal to librosa's: one short-time spectrum shared by all, filter banks made once.
+"""Spectral features of a clip, equal to librosa's: one short-time spectrum shared by all, filter banks computed once.
 
-librosa's own functions each compute the spectrum anew and sort or multiply more than they need. Here frames are rows
-(so that sums, sorts and products run along memory), the banks of each tuning are kept, and every mel filter is
-multiplied with its own part of the spectrum only. Transforms are made in double precision as librosa's are: in single
-precision roll-off and tuning jump to a neighbouring bin now and then.
+librosa's functions each compute the spectrum again and sort or multiply more than needed. Here frames are rows (so that
+sums, sorts and products are contiguous in memory), the banks of each tuning are kept, and every mel filter is
+multiplied with its own part of the spectrum only. Transforms are computed in double precision like librosa's: in single
+precision roll-off and tuning sometimes jump to a neighbouring bin.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _TUNINGS = np.linspace(-0.5, 0.5, 101)
 
 @dataclass(frozen=True, slots=True)
 class Banks:
-    """What does not depend on the clip: window, frequencies, mel filters in parts, cosines, contrast bands."""
+    """Constants that do not depend on the clip: window, frequencies, mel filters in parts, cosines, contrast bands."""
 
     window: NDArray[np.float64]
     hertz: NDArray[np.float64]
@@ -44,7 +44,7 @@ class Banks:
 
 @lru_cache(maxsize=1)
 def banks() -> Banks:
-    """The filter banks, made on the first call; they need the extra `audio`."""
+    """The filter banks, computed on the first call; they need the extra `audio`."""
     from scipy.fft import dct
 
     librosa, of_librosa = need("librosa", "audio"), need("librosa.filters", "audio")
@@ -67,35 +67,35 @@ def banks() -> Banks:
 
 def spectral(samples: NDArray[np.float32]) -> dict[str, Array]:
     """Per frame, as rows: mfcc (13), chroma (12), contrast (7, dB), zcr, rolloff (Hz), centroid (Hz), rms."""
-    made = banks()
+    constants = banks()
     padded = np.pad(samples, FRAME // 2)
-    magnitude = _magnitude(np.lib.stride_tricks.sliding_window_view(padded, FRAME)[::HOP], made)
+    magnitude = _magnitude(np.lib.stride_tricks.sliding_window_view(padded, FRAME)[::HOP], constants)
     power = magnitude * magnitude
     count = len(magnitude)
     return {
-        "mfcc": _mfcc(power, made),
+        "mfcc": _mfcc(power, constants),
         "chroma": _chroma(power),
-        "contrast": _contrast(magnitude, made),
+        "contrast": _contrast(magnitude, constants),
         "zcr": _crossings(samples, count),
-        "rolloff": _rolloff(magnitude, made),
-        "centroid": _centroid(magnitude, made),
+        "rolloff": _rolloff(magnitude, constants),
+        "centroid": _centroid(magnitude, constants),
         "rms": _rms(padded, count),
     }
 
 
-def _magnitude(frames: Array, made: Banks) -> Array:
+def _magnitude(frames: Array, constants: Banks) -> Array:
     from scipy.fft import rfft
 
     magnitude = np.empty((len(frames), FRAME // 2 + 1), dtype=np.float32)
     for first in range(0, len(frames), _BLOCK):
-        spectrum = rfft(frames[first : first + _BLOCK] * made.window, axis=1, overwrite_x=True)
+        spectrum = rfft(frames[first : first + _BLOCK] * constants.window, axis=1, overwrite_x=True)
         np.abs(spectrum.astype(np.complex64), out=magnitude[first : first + _BLOCK])
     return magnitude
 
 
-def _mfcc(power: Array, made: Banks) -> Array:
-    mel = np.concatenate([power[:, low:high] @ bank for low, high, bank in made.mel], axis=1)
-    cepstrum: Array = _decibels(mel) @ made.cosines
+def _mfcc(power: Array, constants: Banks) -> Array:
+    mel = np.concatenate([power[:, low:high] @ bank for low, high, bank in constants.mel], axis=1)
+    cepstrum: Array = _decibels(mel) @ constants.cosines
     return cepstrum
 
 
@@ -114,7 +114,7 @@ def _chroma_bank(tuning: float) -> NDArray[np.float32]:
 
 
 def _tuning(power: Array) -> float:
-    """librosa.estimate_tuning of a power spectrum, looking at no more bins than can hold a pitch."""
+    """librosa.estimate_tuning of a power spectrum, limited to the bins of possible pitches."""
     hz_to_octs = need("librosa", "audio").hz_to_octs
     hertz = banks().hertz
     low, high = int(np.argmax(hertz >= _PITCH_LOW)), int(np.argmax(hertz >= _PITCH_HIGH))
@@ -139,7 +139,7 @@ def _tuning(power: Array) -> float:
 
 
 def _contrast_bands(hertz: NDArray[np.float64]) -> list[tuple[int, int, int]]:
-    """First bin, bin behind the last, and how many bins are a peak or a valley (2 %), of each octave band."""
+    """First bin, bin after the last, and the number of bins of a peak or a valley (2 %), for each octave band."""
     edges = np.concatenate([[0.0], _OCTAVES])
     bands = []
     for number in range(CONTRAST):
@@ -151,14 +151,14 @@ def _contrast_bands(hertz: NDArray[np.float64]) -> list[tuple[int, int, int]]:
     return bands
 
 
-def _contrast(magnitude: Array, made: Banks) -> Array:
+def _contrast(magnitude: Array, constants: Banks) -> Array:
     valley = np.empty((len(magnitude), CONTRAST))
     peak = np.empty_like(valley)
-    narrow = [first for first, _, quantile in made.bands if quantile == 1]
-    end = made.bands[len(narrow) - 1][1]
+    narrow = [first for first, _, quantile in constants.bands if quantile == 1]
+    end = constants.bands[len(narrow) - 1][1]
     valley[:, : len(narrow)] = np.minimum.reduceat(magnitude[:, :end], narrow, axis=1)
     peak[:, : len(narrow)] = np.maximum.reduceat(magnitude[:, :end], narrow, axis=1)
-    for number, (first, behind, quantile) in enumerate(made.bands[len(narrow) :], start=len(narrow)):
+    for number, (first, behind, quantile) in enumerate(constants.bands[len(narrow) :], start=len(narrow)):
         ordered = np.sort(magnitude[:, first:behind], axis=1)
         valley[:, number] = ordered[:, :quantile].mean(axis=1)
         peak[:, number] = ordered[:, -quantile:].mean(axis=1)
@@ -185,16 +185,16 @@ def _crossings(samples: NDArray[np.float32], count: int) -> Array:
     return share
 
 
-def _rolloff(magnitude: Array, made: Banks) -> Array:
+def _rolloff(magnitude: Array, constants: Banks) -> Array:
     reached = np.cumsum(magnitude, axis=1)
-    hertz: Array = made.hertz[np.argmax(reached >= np.float32(0.85) * reached[:, -1:], axis=1)]
+    hertz: Array = constants.hertz[np.argmax(reached >= np.float32(0.85) * reached[:, -1:], axis=1)]
     return hertz
 
 
-def _centroid(magnitude: Array, made: Banks) -> Array:
+def _centroid(magnitude: Array, constants: Banks) -> Array:
     total = magnitude.sum(axis=1)
     total[total < _TINY] = 1.0
-    hertz: Array = (magnitude @ made.hertz.astype(np.float32)) / total
+    hertz: Array = (magnitude @ constants.hertz.astype(np.float32)) / total
     return hertz
 
 

@@ -1,4 +1,4 @@
-"""Effects with one dial: the parameters of every effect at a strength from 0 (hardly audible) to 1 (plain)."""
+"""Effects by strength: the parameters of every effect at a strength from 0 (hardly audible) to 1 (clearly audible)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _AT: dict[str, Parameters] = {
 
 
 def effect_at(name: str, strength: float, generator: np.random.Generator) -> tuple[str, dict[str, Any]]:
-    """The effect at a strength, as recipes write it; where it has a direction, the generator draws it."""
+    """The effect at a strength, in the form of recipes; its direction, if any, is drawn by the generator."""
     if name not in _AT:
         fix = f"{did_you_mean(name, EFFECTS)} There are: {', '.join(EFFECTS)}.".strip()
         raise SettingsError(f"there is no effect {name!r}", fix=fix)

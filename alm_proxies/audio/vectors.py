@@ -1,4 +1,4 @@
-"""One vector a clip, kept by the content of its recording: made once, read again in a moment."""
+"""A cache of one vector per clip, by the content of its recording."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from alm_proxies.tables import Finding
 
 Floats = NDArray[np.float32]
 Compute = Callable[[Clip, str], tuple[Floats | None, tuple[Finding, ...]]]
-"""Clip and utterance id -> its vector (NaN = not known), or None and a finding that says why there is none."""
+"""A function of a clip and its utterance id: its vector (NaN = not known), or None and findings with the reason."""
 _VERSION = 1
 _FLUSH = 500  # new vectors written at once
 
 
 @dataclass(frozen=True, slots=True)
 class Vectors:
-    """One row an utterance, in the order asked; NaN throughout where there is none."""
+    """One row per utterance, in the given order; all NaN where there is no vector."""
 
     rows: Floats
     known: NDArray[np.bool_]
     """Which utterances have a vector."""
     made: int
-    """How many were made now; the others were read."""
+    """The number computed now; the others were read from the cache."""
     findings: tuple[Finding, ...]
 
 
@@ -50,10 +50,10 @@ def vectors_of(
     threads: int = 2,
     quiet: bool = True,
 ) -> Vectors:
-    """The vector of every utterance; `digest` names what makes them, `folder` keeps them from run to run.
+    """The vector of every utterance; `digest` identifies the computation, `folder` is the cache.
 
-    A vector is known again by the bytes of its recording and the slice of it, wherever the file lies, without being
-    decoded; of a generated utterance by its samples. `compute` runs in `threads` threads, each clip on its own.
+    The cache key is the content of the recording and its slice, whatever its path, without decoding; of a generated
+    utterance its samples. `compute` runs in `threads` threads, one clip at a time.
     """
     store = _Store(folder / digest_of([_VERSION, digest, width]), width)
 
@@ -75,20 +75,20 @@ def vectors_of(
     rows = np.full((len(ids), width), np.nan, dtype=np.float32)
     known = np.zeros(len(ids), dtype=np.bool_)
     findings: list[Finding] = list(store.findings)
-    made = 0
+    computed = 0
     with Progress(message, len(ids), quiet=quiet) as progress:
-        for place, found in enumerate(decode_ahead(ids, one, threads=threads, ahead=4 * threads)):
-            utterance_id, key, vector, clip_findings, new = found
+        for place, result in enumerate(decode_ahead(ids, one, threads=threads, ahead=4 * threads)):
+            utterance_id, key, vector, clip_findings, new = result
             findings.extend(_of(finding, utterance_id) for finding in clip_findings)
             progress.advance()
             if vector is None:
                 continue
             rows[place], known[place] = vector, True
             if new:
-                made += 1
+                computed += 1
                 store.add(key, vector, clip_findings)
     store.flush()
-    return Vectors(rows, known, made, tuple(findings))
+    return Vectors(rows, known, computed, tuple(findings))
 
 
 def _of(finding: Finding, utterance_id: str) -> Finding:
@@ -102,7 +102,7 @@ def _samples_digest(clip: Clip) -> str:
 
 
 class _Store:
-    """Vectors by a digest of the recording: Parquet files in a folder, each written whole or not at all."""
+    """Vectors by a digest of the recording: Parquet files in a folder, each written atomically."""
 
     def __init__(self, folder: Path, width: int) -> None:
         self._folder = folder
@@ -120,28 +120,28 @@ class _Store:
                 if dict(frame.schema) != self._schema:
                     raise pl.exceptions.SchemaError("it has other columns")
             except (pl.exceptions.PolarsError, OSError) as error:
-                message = f"kept features cannot be read ({str(error).splitlines()[0]}); they are made again"
+                message = f"cached features cannot be read ({str(error).splitlines()[0]}); they are computed again"
                 self.findings.append(Finding("", "cache_unreadable", message, "Delete the file.", where=str(path)))
                 continue
             table = frame["vector"].to_numpy()
             self._known |= dict(zip(frame["key"], zip(table, frame["findings"], strict=True), strict=True))
 
     def get(self, key: str) -> tuple[Floats, tuple[Finding, ...]] | None:
-        """What was kept under a key, if anything was."""
+        """The cached vector of a key, if any."""
         if key not in self._known:
             return None
         vector, written = self._known[key]
-        return vector, tuple(Finding(**one) for one in json.loads(written))
+        return vector, tuple(Finding(**fields) for fields in json.loads(written))
 
     def add(self, key: str, vector: Floats, findings: Sequence[Finding]) -> None:
-        """Keep a vector; many together are written."""
+        """Add a vector; vectors are written in batches."""
         rows = [asdict(finding) | {"utterance_id": None} for finding in findings]
         self._new.append((key, canonical_json(rows), vector))
         if len(self._new) >= _FLUSH:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is new."""
+        """Write the new vectors."""
         if not self._new:
             return
         keys, findings, vectors = zip(*self._new, strict=True)

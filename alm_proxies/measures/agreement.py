@@ -1,6 +1,6 @@
 """Agreement among raters, and between humans and proxies at an equal number of votes.
 
-From count tables (utterances x labels), in one pass: never a loop over pairs of raters or of utterances.
+Computed from count tables (utterances x labels) in one pass, without loops over pairs of raters or utterances.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class EqualVotes:
 
 
 def pairwise_agreement(votes: ArrayLike) -> Array:
-    """The chance that two different votes for a row agree: (sum c^2 - n) / (n (n - 1)); NaN below two votes."""
+    """The probability that two different votes for a row agree: (sum c^2 - n) / (n (n - 1)); NaN below two votes."""
     table = np.atleast_2d(counts(votes, "votes"))
     n = table.sum(1)
     pairs = n * (n - 1)
@@ -51,10 +51,10 @@ def pairwise_agreement(votes: ArrayLike) -> Array:
 
 
 def alpha_columns(votes: ArrayLike) -> Array:
-    """What Krippendorff's alpha for nominal data sums over utterances, for `interval_by_speaker` with `alpha_of_sums`.
+    """Columns of Krippendorff's alpha for nominal data, for `interval_by_speaker` with `alpha_of_sums`.
 
-    Each row's disagreement, (m_u^2 - sum_k c_uk^2) / (m_u - 1) of its m_u votes, then its counts; rows under two votes
-    pair with nothing and count nothing.
+    Each row's disagreement, (m_u^2 - sum_k c_uk^2) / (m_u - 1) of its m_u votes, then its counts; rows with fewer than
+    two votes are 0.
     """
     table = np.atleast_2d(counts(votes, "votes"))
     m = table.sum(1)
@@ -64,10 +64,11 @@ def alpha_columns(votes: ArrayLike) -> Array:
 
 
 def alpha_of_sums(sums: Array) -> Array:
-    """Alpha from sums of `alpha_columns`, one a row: 1 - observed / expected disagreement (Krippendorff 2011).
+    """Krippendorff's alpha from sums of `alpha_columns`, one per row: 1 - observed / expected disagreement
+    (Krippendorff 2011).
 
-    With n votes, n_k of them for label k, and D the summed disagreement: 1 - (n - 1) D / (n^2 - sum_k n_k^2); NaN where
-    only one label was ever given: alpha is then 0/0.
+    With n votes, n_k of them for label k, and D the summed disagreement: 1 - (n - 1) D / (n^2 - sum_k n_k^2); NaN if
+    only one label occurs, as alpha is then 0/0.
     """
     n = sums[:, 1:].sum(1)
     expected = n**2 - np.square(sums[:, 1:]).sum(1)
@@ -79,8 +80,8 @@ def fleiss_kappa(votes: ArrayLike) -> float:
     """Fleiss' kappa, generalised to unequal numbers of votes as by Gwet (2014); with equal numbers it is Fleiss (1971).
 
     (P - E) / (1 - E): P is the mean over units with two votes or more of their pairwise agreement, E = sum_k s_k^2 with
-    s_k the mean over all units with a vote of label k's share in the unit, so that each unit weighs the same however
-    many voted. NaN where one label alone was given, or no unit has two votes.
+    s_k the mean over all units with a vote of label k's share in the unit, so that each unit has equal weight, whatever
+    its number of votes. NaN if only one label occurs, or no unit has two votes.
     """
     table = np.atleast_2d(counts(votes, "votes"))
     n = table.sum(1)
@@ -101,11 +102,11 @@ def equal_votes(
     seed: int = 0,
     level: float = 0.95,
 ) -> EqualVotes:
-    """Human against human and human against proxy, with `votes` votes on every side, by utterance, banded by speaker.
+    """Agreement among humans, and between humans and proxies, with `votes` votes on every side; intervals by speaker.
 
     From each utterance, without replacement: one human sample, a second one disjoint from it, and a proxy sample.
     jsd_base2: the divergence between samples, averaged over 20 draws, fewer beyond 10,000 utterances (it depends on
-    the number of votes, hence the equal number). agreement: the chance that two votes agree, exact without drawing.
+    the number of votes, hence the equal number). agreement: the probability that two votes agree, computed exactly.
     kappa: the same beyond chance, 1 - (1 - agreement) / (1 - sum_k s_k t_k), s and t the two sides' mean shares.
     Utterances with fewer than 2 x votes human or votes proxy votes are left out and counted.
     """
@@ -143,7 +144,7 @@ def equal_votes(
 
 
 def draw_without_replacement(table: Array, votes: int, rng: np.random.Generator) -> Array:
-    """So many of each row's votes at random, as counts: every subset of the votes equally likely."""
+    """A random sample of each row's votes, without replacement, as counts."""
     left, wanted = table.sum(1).astype(np.int64), np.full(len(table), votes, dtype=np.int64)
     taken: NDArray[np.int64] = np.zeros(table.shape, dtype=np.int64)
     for label in range(table.shape[1]):

@@ -1,4 +1,4 @@
-"""The alternative annotator test: may this proxy stand in for one of these human raters?"""
+"""The alternative annotator test: whether a proxy can replace one of the human raters."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Kind = Literal["crowd", "skilled", "expert"]
 
 @dataclass(frozen=True, slots=True)
 class RaterTest:
-    """One human left out: how often the proxy, and how often the rater, is at least as near to the other humans."""
+    """One rater's comparison: how often the proxy, and how often the rater, is at least as near to the other humans."""
 
     rater: str
     items: int
@@ -45,7 +45,7 @@ class AltTest:
 
     @property
     def win_rate(self) -> float:
-        """The share of the raters against whom the proxy won; NaN where none could be tested."""
+        """The share of the raters against whom the proxy won; NaN if none could be tested."""
         return float(np.mean([rater.won for rater in self.raters])) if self.raters else float("nan")
 
     @property
@@ -62,13 +62,13 @@ class AltTest:
 def alt_test(votes: Votes, annotator: str, *, kind: Kind = "crowd", q: float = 0.05) -> AltTest:
     """The alternative annotator test of one proxy (Calderon, Reichart and Dror 2025, arXiv 2501.10970).
 
-    For rater j and utterance i, S(l) is the share of the OTHER humans' votes that say l. The proxy has the advantage
+    For rater j and utterance i, S(l) is the share of the OTHER humans' votes for l. The proxy has the advantage
     where S(its vote) >= S(j's vote), the rater where S(j's vote) >= S(its vote); single proxy draws are scored one by
-    one and averaged, and a draw whose mass is shared between labels counts each by its share. With d the mean of the
+    one and averaged, and a draw shared between labels counts each by its share. With d the mean of the
     rater's advantage minus the proxy's, a one-sided t-test asks whether d < epsilon (crowd .1, skilled .15, expert .2);
     the proxy wins against the raters left after Benjamini-Yekutieli at q, and passes with half of them or more.
     Raters with fewer than 30 utterances that another human and the proxy also judged are left out and counted.
-    Held-out votes, published consensus labels and votes whose status is not ok take no part.
+    Held-out votes, published consensus labels and votes whose status is not ok are not used.
     """
     human = votes.frame.filter(which_count("human"))
     proxy = votes.frame.filter(which_count("proxy") & (pl.col("annotator") == annotator))
@@ -96,10 +96,11 @@ def alt_test(votes: Votes, annotator: str, *, kind: Kind = "crowd", q: float = 0
 def alt_test_of(
     unit: ArrayLike, rater: ArrayLike, label: ArrayLike, weight: ArrayLike, proxy: Array, *, epsilon: float, q: float
 ) -> list[tuple[int, int, float, float, float, bool]]:
-    """(rater, items, proxy's advantage, rater's advantage, p, won) of each rater with 30 items or more, from arrays.
+    """The test from arrays: (rater, items, proxy's advantage, rater's advantage, p, won) of each rater with 30 items or
+    more.
 
-    One row a human vote: numbers of its utterance, rater and label, and its weight; proxy: the mass of the
-    proxy's votes, utterances x labels.
+    One row per human vote: codes of its utterance, rater and label, and its weight; proxy: the weights of the proxy's
+    votes, utterances x labels.
     """
     units, raters, labels = (np.asarray(column, dtype=np.int64) for column in (unit, rater, label))
     mass = np.asarray(weight, dtype=np.float64)
@@ -126,12 +127,14 @@ def alt_test_of(
     squares: Array = np.bincount(pair_rater, np.square(rater_wins - proxy_wins - mean[pair_rater])).astype(np.float64)
     p = _one_sided_p(mean[tested], squares[tested], n[tested], epsilon)
     won = benjamini_yekutieli(p, q)
-    made = (tested, n[tested].astype(np.int64), mine[tested] / n[tested], theirs[tested] / n[tested], p, won)
-    return list(zip(*(column.tolist() for column in made), strict=True))
+    by_rater = (tested, n[tested].astype(np.int64), mine[tested] / n[tested], theirs[tested] / n[tested], p, won)
+    return list(zip(*(column.tolist() for column in by_rater), strict=True))
 
 
 def benjamini_yekutieli(p_values: ArrayLike, q: float = 0.05) -> NDArray[np.bool_]:
-    """Which hypotheses fall at false discovery rate q, however dependent: p_(k) <= k q / (m (1 + 1/2 + ... + 1/m))."""
+    """The Benjamini-Yekutieli test: which hypotheses are rejected at false discovery rate q under any dependence: p_(k)
+    <= k q / (m (1 + 1/2 + ... + 1/m)).
+    """
     p = np.asarray(p_values, dtype=np.float64)
     m = len(p)
     if m == 0:

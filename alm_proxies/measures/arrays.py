@@ -1,4 +1,4 @@
-"""Checked arrays: what every measure takes, refused with row and fix where it is not that."""
+"""Validation of arrays for measures; an error names the row and the fix."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ SUM_TOLERANCE = 1e-4
 
 
 def distributions(values: ArrayLike, name: str) -> Array:
-    """Rows of shares (..., labels), finite, not negative and summing to 1, renormalised exactly; others are refused."""
+    """Rows of shares (..., labels), finite, not negative and summing to 1, renormalised exactly; raises otherwise."""
     array = np.asarray(values, dtype=np.float64)
     if array.ndim == 0:
         raise InputError("needs one share for every label, not a single number", where=name, fix="Give rows x labels.")
-    _refuse(~np.isfinite(array).all(-1), name, "holds a value that is not a finite number", "Leave such rows out.")
-    _refuse((array < -1e-12).any(-1), name, "holds a negative share", "Shares lie between 0 and 1.")
+    _refuse(~np.isfinite(array).all(-1), name, "has a value that is not a finite number", "Leave such rows out.")
+    _refuse((array < -1e-12).any(-1), name, "has a negative share", "Shares are between 0 and 1.")
     total = array.sum(-1, keepdims=True)
     _refuse(np.abs(total[..., 0] - 1) > SUM_TOLERANCE, name, "does not sum to 1", "Divide the row by its sum.")
     normalised: Array = np.maximum(array, 0.0) / total
@@ -30,8 +30,8 @@ def counts(values: ArrayLike, name: str, *, at_least: float = 0.0) -> Array:
     array = np.asarray(values, dtype=np.float64)
     if array.ndim == 0:
         raise InputError("needs one count for every label, not a single number", where=name, fix="Give rows x labels.")
-    _refuse(~np.isfinite(array).all(-1), name, "holds a value that is not a finite number", "Leave such rows out.")
-    _refuse((array < 0).any(-1), name, "holds a negative count", "Counts are 0 or more.")
+    _refuse(~np.isfinite(array).all(-1), name, "has a value that is not a finite number", "Leave such rows out.")
+    _refuse((array < 0).any(-1), name, "has a negative count", "Counts are 0 or more.")
     total = array.sum(-1)
     _refuse((total <= 0) & (at_least > 0), name, "has no votes", "Leave out rows without votes, and count them.")
     _refuse(total < at_least, name, f"has fewer than {at_least:g} votes", "Leave such rows out, and count them.")
@@ -42,21 +42,21 @@ def ratings(values: ArrayLike, name: str) -> Array:
     """A column of finite numbers."""
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1:
-        raise InputError(f"has {array.ndim} dimensions, one is needed", where=name, fix="Give one value a row.")
+        raise InputError(f"has {array.ndim} dimensions instead of one", where=name, fix="Give one value per row.")
     _refuse(~np.isfinite(array), name, "is not a finite number", "Leave such rows out.")
     return array
 
 
 def same_rows(**named: Array) -> None:
-    """Refuse arrays of different lengths."""
+    """Raise for arrays of different lengths."""
     lengths = {name: len(array) for name, array in named.items()}
     if len(set(lengths.values())) > 1:
         listed = ", ".join(f"{name} has {length}" for name, length in lengths.items())
-        raise InputError(f"the rows do not match: {listed}", fix="Give one row an utterance to each, in one order.")
+        raise InputError(f"the rows do not match: {listed}", fix="Give each one row per utterance, in the same order.")
 
 
 def places(column: pl.Series, among: pl.Series) -> NDArray[np.int64]:
-    """Where each value of a column stands among distinct values that hold them all."""
+    """The index of each value of a column among distinct values that include all of them."""
     numbered = among.to_frame("value").with_row_index("place")
     joined = column.to_frame("value").join(numbered, on="value", how="left", maintain_order="left")
     return joined["place"].to_numpy().astype(np.int64)

@@ -1,6 +1,6 @@
-"""Intervals and paired tests that resample whole speakers, because utterances of one speaker are not independent.
+"""Intervals and paired tests that resample whole speakers, since utterances of one speaker are not independent.
 
-Every statistic here is a function of sums over utterances, so a resample costs one row of a matrix product.
+Every statistic here is a function of sums over utterances, so a resample is one row of a matrix product.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Paired:
 
 
 def ratio(sums: Array) -> Array:
-    """The first sum over the second, NaN where the second is 0: a mean, or a weighted mean."""
+    """The ratio of the first sum to the second, NaN where the second is 0: a mean, or a weighted mean."""
     with np.errstate(divide="ignore", invalid="ignore"):
         quotient: Array = np.where(sums[:, 1] > 0, sums[:, 0] / sums[:, 1], np.nan)
     return quotient
@@ -48,7 +48,7 @@ def mean_by_speaker(
     level: float = 0.95,
     seed: int = 0,
 ) -> Interval:
-    """The (weighted) mean of one value an utterance, with its interval over speakers."""
+    """The (weighted) mean of one value per utterance, with its interval over speakers."""
     column = np.asarray(values, dtype=np.float64)
     weight = np.ones_like(column) if weights is None else np.asarray(weights, dtype=np.float64)
     same_rows(values=column, weights=weight)
@@ -65,12 +65,13 @@ def interval_by_speaker(
     level: float = 0.95,
     seed: int = 0,
 ) -> Interval:
-    """The interval of statistic(sums over utterances of each column); speakers None makes every utterance its own.
+    """The bootstrap interval of statistic(sums over utterances of each column); without speakers every utterance is its
+    own.
 
     20 speakers or more: percentiles over 2000 resamples of the S speakers, widened from z to t(S - 1) sqrt(S / (S - 1))
-    (Hesterberg 2015, The American Statistician 69); measured, they cover better than plain percentiles and than BCa.
-    Speakers beyond 1000 are drawn in 1000 random groups. Fewer than 20: the value of each speaker, and
-    estimate +- t(S - 1) x the jackknife's standard error.
+    (Hesterberg 2015, The American Statistician 69); in simulations they cover better than plain percentiles and than
+    BCa. Speakers beyond 1000 are drawn in 1000 random groups. Fewer than 20: the value of each speaker, and estimate +-
+    t(S - 1) x the jackknife's standard error.
     """
     table = np.asarray(columns, dtype=np.float64)
     codes, count = speaker_codes(speakers, len(table))
@@ -78,7 +79,7 @@ def interval_by_speaker(
 
 
 def interval_of_sums(sums: Array, statistic: Statistic = ratio, *, level: float = 0.95, seed: int = 0) -> Interval:
-    """The same from sums already made, speakers x columns."""
+    """The same from given sums, speakers x columns."""
     if not 0 < level < 1:
         raise SettingsError(f"a confidence level of {level} is not between 0 and 1", fix="Use 0.95.")
     count = len(sums)
@@ -107,14 +108,14 @@ def paired_by_speaker(
     same_rows(first=a, second=b)
     with np.errstate(invalid="ignore"):
         difference = a - b
-    found = mean_by_speaker(difference, speakers, weights=weights, level=level, seed=seed)
-    return Paired(found, sign_flip_p(difference, speakers, weights=weights, seed=seed))
+    interval = mean_by_speaker(difference, speakers, weights=weights, level=level, seed=seed)
+    return Paired(interval, sign_flip_p(difference, speakers, weights=weights, seed=seed))
 
 
 def sign_flip_p(
     difference: ArrayLike, speakers: ArrayLike | None, *, weights: ArrayLike | None = None, seed: int = 0
 ) -> float:
-    """Two-sided p-value that a mean difference is 0: each speaker's sum changes sign with chance 1/2.
+    """Two-sided p-value that a mean difference is 0: each speaker's sum changes sign with probability 1/2.
 
     All 2^S sign patterns up to 12 speakers, 9999 random ones above (the observed one counts too); NaN without speakers.
     """
@@ -134,16 +135,16 @@ def sign_flip_p(
 
 
 def speaker_codes(speakers: ArrayLike | None, rows: int) -> tuple[NDArray[np.int64], int]:
-    """Speakers as numbers from 0 in sorted order, and how many there are."""
+    """Codes of the speakers from 0 in sorted order, and the number of speakers."""
     if speakers is None:
         return np.arange(rows), rows
     names = np.asarray(speakers)
     if names.shape != (rows,):
         raise InputError(
-            f"there are {names.size} speakers for {rows} rows", where="speakers", fix="Name one speaker a row."
+            f"there are {names.size} speakers for {rows} rows", where="speakers", fix="Name one speaker per row."
         )
-    found, codes = np.unique(names, return_inverse=True)
-    return codes.astype(np.int64), len(found)
+    distinct, codes = np.unique(names, return_inverse=True)
+    return codes.astype(np.int64), len(distinct)
 
 
 def sums_by_speaker(columns: Array, codes: NDArray[np.int64], count: int) -> Array:
@@ -184,7 +185,7 @@ def _percentiles(sums: Array, statistic: Statistic, level: float, seed: int) -> 
 
 @lru_cache(maxsize=4)
 def _resamples(count: int, seed: int) -> Array:
-    """How often each speaker is drawn in each resample, resamples x speakers."""
+    """The number of times each speaker is drawn in each resample, resamples x speakers."""
     drawn = generator(seed, "bootstrap", count).integers(0, count, (RESAMPLES, count))
     flat = np.bincount((drawn + count * np.arange(RESAMPLES)[:, None]).ravel(), minlength=RESAMPLES * count)
     return flat.reshape(RESAMPLES, count).astype(np.float64)

@@ -1,4 +1,4 @@
-"""Whether probabilities mean what they say: against the share of votes a label got, and for the concentration."""
+"""Calibration: of probabilities against the share of votes for a label, and of the concentration."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _CHUNK_NUMBERS = 8_000_000
 
 @dataclass(frozen=True, slots=True)
 class Reliability:
-    """A reliability curve: per bin the mean confidence, the mean share of votes and how many utterances."""
+    """A reliability curve: for each bin the mean confidence, the mean share of votes and the number of utterances."""
 
     confidence: tuple[float, ...]
     share: tuple[float, ...]
@@ -39,7 +39,7 @@ class Reliability:
 
 @dataclass(frozen=True, slots=True)
 class ReliabilityBin:
-    """One bin of a reliability curve that is to be seen: mean confidence, mean share of votes with its interval."""
+    """One bin of a reliability diagram: mean confidence, mean share of votes with its interval."""
 
     confidence: float
     share: Interval
@@ -48,12 +48,13 @@ class ReliabilityBin:
 
 @dataclass(frozen=True, slots=True)
 class ConcentrationCheck:
-    """How held-out votes fall in what the concentration predicts.
+    """Calibration of the concentration on held-out votes.
 
     coverage: for each central interval's level, the share of utterances whose votes for the top label fall inside.
-    pit: ten equal bins of the probability integral transform; flat means calibrated, a U too sure, a hill too unsure.
+    pit: ten equal bins of the probability integral transform; flat means calibrated, a U over-confident, a hill
+    under-confident.
     log_score: -ln of the probability of the row's votes, per vote, with the concentration; log_score_without: with
-    the same shares taken as exact. Lower is better, and a concentration that helps has the lower first number.
+    the same shares taken as exact. Lower is better, and a useful concentration lowers log_score.
     """
 
     coverage: dict[float, float]
@@ -73,17 +74,17 @@ def reliability(predicted: ArrayLike, votes: ArrayLike, *, bins: int = BINS) -> 
 def reliability_bins(
     predicted: ArrayLike, votes: ArrayLike, speakers: ArrayLike | None, *, level: float = 0.95, seed: int = 0
 ) -> tuple[ReliabilityBin, ...]:
-    """The reliability curve to be drawn: 3 to 15 bins of equal mass, about 40 utterances each, intervals by speaker."""
+    """The reliability diagram: 3 to 15 bins of equal mass, about 40 utterances each, intervals by speaker."""
     q, table = _matched(predicted, votes)
     confidence, share = top_label(q, table)
     place = equal_mass_bins(confidence, int(np.clip(len(q) // _BIN_ROWS, 3, BINS)))
     names = None if speakers is None else np.asarray(speakers)
-    made = []
-    for one in np.unique(place):
-        rows = place == one
-        found = mean_by_speaker(share[rows], None if names is None else names[rows], level=level, seed=seed)
-        made.append(ReliabilityBin(float(confidence[rows].mean()), found, int(rows.sum())))
-    return tuple(made)
+    curve = []
+    for bin_number in np.unique(place):
+        rows = place == bin_number
+        interval = mean_by_speaker(share[rows], None if names is None else names[rows], level=level, seed=seed)
+        curve.append(ReliabilityBin(float(confidence[rows].mean()), interval, int(rows.sum())))
+    return tuple(curve)
 
 
 def top_label(predicted: Array, votes: Array) -> tuple[Array, Array]:
@@ -94,7 +95,7 @@ def top_label(predicted: Array, votes: Array) -> tuple[Array, Array]:
 
 
 def equal_mass_bins(values: ArrayLike, bins: int = BINS) -> NDArray[np.int64]:
-    """The bin of each value: as many values a bin as can be, equal values always in one, whatever the order of rows."""
+    """The bin of each value: bins of equal size, with equal values in the same bin, whatever the order of rows."""
     column = ratings(values, "values")
     if bins < 1:
         raise InputError(f"{bins} bins are too few", where="bins", fix="Use one or more.")
@@ -104,12 +105,12 @@ def equal_mass_bins(values: ArrayLike, bins: int = BINS) -> NDArray[np.int64]:
 
 
 def thirds(values: ArrayLike) -> NDArray[np.int64]:
-    """0, 1 or 2: in which third the middle of each value's ranks lies; equal values are always in one."""
+    """The third (0, 1 or 2) of each value, by the middle of its ranks; equal values are always in the same one."""
     column = ratings(values, "values")
     order = np.sort(column)
     middle = np.searchsorted(order, column, side="left") + np.searchsorted(order, column, side="right")
-    made: NDArray[np.int64] = np.minimum(middle * 3 // max(2 * len(column), 1), 2)
-    return made
+    third: NDArray[np.int64] = np.minimum(middle * 3 // max(2 * len(column), 1), 2)
+    return third
 
 
 def concentration_check(
@@ -118,17 +119,17 @@ def concentration_check(
     """Coverage, PIT and log score of Dirichlet(concentration x p) for held-out counts; infinite concentration = exact.
 
     The top label's count among n votes is then beta-binomial(n, c p, c (1 - p)). A count is discrete, so its PIT is
-    uniform between F(x - 1) and F(x); instead of drawing from that at random, its expectation is taken (Czado, Gneiting
-    and Held 2009, Biometrics 65): same mean as the randomised PIT, and the same answer every time.
+    uniform between F(x - 1) and F(x); its expectation is used instead of a random draw (Czado, Gneiting
+    and Held 2009, Biometrics 65): it has the mean of the randomised PIT and is deterministic.
     """
     q, table = _matched(predicted, votes, whole=True)
     strength = np.asarray(concentration, dtype=np.float64)
     same_rows(predicted=q, concentration=strength)
     if np.isnan(strength).any() or (strength <= 0).any():
         raise InputError(
-            "holds a value that is not a positive number",
+            "has a value that is not a positive number",
             where="concentration",
-            fix="Use infinity where the shares are exact, and leave out rows whose concentration is not known.",
+            fix="Use infinity for exact shares, and leave out rows with unknown concentration.",
         )
     rows = len(q)
     if rows == 0:
@@ -144,7 +145,7 @@ def concentration_check(
 
 
 def log_probability(predicted: Array, concentration: Array, votes: Array) -> Array:
-    """ln of each row's Dirichlet-multinomial probability; the multinomial one where the concentration is infinite.
+    """ln of each row's Dirichlet-multinomial probability; the multinomial one for an infinite concentration.
 
     ln n! - sum ln x_k! + ln G(c) - ln G(c + n) + sum [ln G(c p_k + x_k) - ln G(c p_k)].
     """
@@ -158,7 +159,7 @@ def log_probability(predicted: Array, concentration: Array, votes: Array) -> Arr
     impossible = ((predicted <= 0) & (votes > 0)).any(1)
     used = (votes > 0) & (predicted > 0)
     multinomial = np.where(used, votes * np.log(np.where(used, predicted, 1.0)), 0.0).sum(1)
-    # ln G(a + x) - ln G(a) as ln G(x) - ln B(a, x): no digits are lost where a is large.
+    # ln G(a + x) - ln G(a) as ln G(x) - ln B(a, x): no digits are lost for large a.
     rise = np.where(
         used, gammaln(np.where(used, votes, 1.0)) - betaln(np.where(used, alpha, 1.0), np.where(used, votes, 1.0)), 0.0
     )
@@ -191,7 +192,7 @@ def _pit_limits(share: Array, concentration: Array, hits: Array, n: Array) -> tu
 
 
 def _overlap(low: Array, high: Array, start: float, stop: float) -> Array:
-    """The share of each [low, high] that lies in [start, stop]."""
+    """The share of each [low, high] within [start, stop]."""
     width = high - low
     inside = np.clip(np.minimum(high, stop) - np.maximum(low, start), 0.0, None)
     point = ((low >= start) & ((low < stop) | (stop >= 1.0))).astype(np.float64)

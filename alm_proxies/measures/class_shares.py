@@ -1,4 +1,4 @@
-"""How common each label is in a corpus, from a few human votes and many proxy votes, with valid intervals (PPI++)."""
+"""Prediction-powered inference (PPI++): class shares with intervals from few human and many proxy votes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from alm_proxies.measures.bootstrap import speaker_codes, sums_by_speaker
 
 @dataclass(frozen=True, slots=True)
 class ClassShares:
-    """Each label's share with its interval, the weight its proxy votes got, and what human votes alone would say."""
+    """Each label's share with its interval, the weight of its proxy votes, and the estimate of human votes alone."""
 
     share: tuple[float, ...]
     low: tuple[float, ...]
@@ -38,14 +38,14 @@ def class_shares(
 ) -> ClassShares:
     """Class shares by prediction-powered inference with a tuned weight (arXiv 2301.09633 and 2311.01453).
 
-    human, proxy: shares of votes (rows x labels) of the n utterances with both; proxy_elsewhere: of the N others,
-    drawn from the same corpus. For each label: weight = Cov(Y, F) / ((1 + n/N) Var F) clipped to 0..1, Var F over all
-    rows; share = mean(Y) + weight (mean F elsewhere - mean F here). The mean stays right whatever the proxies say; they
-    only narrow the interval. Variance by speaker: squared sums over each speaker's utterances of their influence,
-    (Y - weight F - mean)/n here and weight (F - mean)/N elsewhere, times S / (S - 1) and with t of S - 1, S being the
-    speakers WITH HUMAN VOTES: however many others there are, the human side is what is scarce. Without speakers every
-    utterance stands alone. Simulated coverage of 95 % intervals: .94 to .95 from 6 speakers of 20 utterances beside
-    100 others, but .89 to .94 from 15 lone utterances beside 1000, where the weight is tuned on few. Clipped to 0..1.
+    human, proxy: shares of votes (rows x labels) of the n utterances with both; proxy_elsewhere: of the N others, drawn
+    from the same corpus. For each label: weight = Cov(Y, F) / ((1 + n/N) Var F) clipped to 0..1, Var F over all rows;
+    share = mean(Y) + weight (mean F elsewhere - mean F here). The estimate is unbiased whatever the proxies; they only
+    narrow the interval. Variance by speaker: squared sums over each speaker's utterances of their influence, (Y -
+    weight F - mean)/n here and weight (F - mean)/N elsewhere, times S / (S - 1) and with t of S - 1, S being the
+    speakers WITH HUMAN VOTES, as these limit the precision. Without speakers every utterance is independent. Simulated
+    coverage of 95 % intervals: .94 to .95 from 6 speakers of 20 utterances beside 100 others, but .89 to .94 from 15
+    utterances without speakers beside 1000, as the weight is tuned on few. Clipped to 0..1.
     """
     y, f = np.atleast_2d(distributions(human, "human")), np.atleast_2d(distributions(proxy, "proxy"))
     g = np.asarray(proxy_elsewhere, dtype=np.float64)
@@ -70,8 +70,10 @@ def class_shares(
     reach = _reach(np.concatenate([here, there]), codes, count, scarce, level)
     alone = _reach((y - y.mean(0)) / len(y), alone_codes, scarce, scarce, level)
     sides = (share, share - reach, share + reach, weight, y.mean(0), y.mean(0) - alone, y.mean(0) + alone)
-    made = [tuple(np.clip(side, 0.0, 1.0).tolist()) for side in sides]
-    return ClassShares(made[0], made[1], made[2], made[3], made[4], made[5], made[6], len(y), len(g))
+    clipped = [tuple(np.clip(side, 0.0, 1.0).tolist()) for side in sides]
+    return ClassShares(
+        clipped[0], clipped[1], clipped[2], clipped[3], clipped[4], clipped[5], clipped[6], len(y), len(g)
+    )
 
 
 def proxy_weight(human: Array, proxy: Array, proxy_elsewhere: Array) -> Array:
@@ -86,7 +88,7 @@ def proxy_weight(human: Array, proxy: Array, proxy_elsewhere: Array) -> Array:
 
 
 def _reach(influence: Array, codes: NDArray[np.int64], count: int, scarce: int, level: float) -> Array:
-    """Half an interval's width, from `count` speakers of whom `scarce` have human votes."""
+    """Half the width of the interval, for `count` speakers of whom `scarce` have human votes."""
     from scipy.special import stdtrit
 
     if scarce < 2:

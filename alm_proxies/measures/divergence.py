@@ -1,6 +1,7 @@
-"""How far one distribution is from another, row by row; every name says its base.
+"""Divergences between distributions, row by row; every name states the base of its logarithm.
 
-All functions take rows of shares (..., labels), broadcast, and give one number a row. Natural logarithms are `nats`.
+All functions take rows of shares (..., labels), broadcast, and return one number per row. Natural logarithms are
+`nats`.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ def brier(predicted: ArrayLike, votes: ArrayLike) -> Array:
 
 
 def r2_within_utterance(target: ArrayLike, predicted: ArrayLike) -> Array:
-    """Squared correlation over the labels within an utterance, one number a row; NaN where either side is uniform."""
+    """Squared correlation over the labels within an utterance, one number per row; NaN where either side is uniform."""
     t, q = distributions(target, "target"), distributions(predicted, "predicted")
     t, q = t - t.mean(-1, keepdims=True), q - q.mean(-1, keepdims=True)
     t_spread, q_spread = np.square(t).sum(-1), np.square(q).sum(-1)
@@ -79,7 +80,7 @@ def entropy_nats(p: ArrayLike) -> Array:
 
 
 def entropy_normalised(p: ArrayLike) -> Array:
-    """Shannon entropy over ln K, 0..1, K being the number of labels whether or not they occur."""
+    """Shannon entropy over ln K, 0..1, K being the number of labels in the taxonomy."""
     normalised: Array = entropy_nats(p) / float(np.log(np.shape(p)[-1]))
     return normalised
 

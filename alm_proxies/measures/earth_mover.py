@@ -1,4 +1,4 @@
-"""Earth mover's distance between label distributions, where moving mass costs the distance between labels' anchors."""
+"""Earth mover's distance between label distributions, with the distance between labels' anchors as cost."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _GOLDEN = 0.6180339887498949
 
 
 def emd_over_anchors(p: ArrayLike, q: ArrayLike, anchors: ArrayLike) -> Array:
-    """Exact earth mover's distance of each row: the least total of mass x Euclidean distance that turns p into q.
+    """Exact earth mover's distance of each row: the minimal total of mass x Euclidean distance for turning p into q.
 
     With b = p - q: minimise sum x_ij d_ij over flows x >= 0 that leave each label i with b_i. The costs are the same in
-    every row, so all rows share the bases (spanning trees) of one dual simplex: it starts from a star, and where a row
-    goes from a basis depends on the basis and the leaving arc alone, so each basis is worked out once and then serves
-    every row. In one dimension the closed form: the integral of |P - Q| between the cumulative shares.
+    every row, so all rows share the bases (spanning trees) of one dual simplex: it starts from a star, and the next
+    basis of a row depends only on the basis and the leaving arc, so each basis is computed once for all rows. In one
+    dimension the closed form is used: the integral of |P - Q| between the cumulative shares.
     """
     first, second = np.atleast_2d(distributions(p, "p")), np.atleast_2d(distributions(q, "q"))
     same_rows(p=first, q=second)
@@ -26,7 +26,7 @@ def emd_over_anchors(p: ArrayLike, q: ArrayLike, anchors: ArrayLike) -> Array:
     points = points[:, None] if points.ndim == 1 else points
     if len(points) != first.shape[-1] or not np.isfinite(points).all():
         raise InputError(
-            f"{len(points)} anchors stand against {first.shape[-1]} labels, or one is not a finite number",
+            f"{len(points)} anchors for {first.shape[-1]} labels, or an anchor is not a finite number",
             where="anchors",
             fix="Give one finite anchor for each label, in taxonomy order.",
         )
@@ -43,7 +43,7 @@ def emd_over_anchors(p: ArrayLike, q: ArrayLike, anchors: ArrayLike) -> Array:
 
 
 class _Bases:
-    """The bases met so far: for each, which balances sum to an arc's flow, the arcs' costs and where a pivot leads."""
+    """The bases visited so far: for each, the balances of an arc's flow, the arcs' costs and the next bases."""
 
     def __init__(self, distance: Array) -> None:
         self._distance = distance
@@ -81,7 +81,7 @@ class _Bases:
             self._next[basis, arc] = self._pivot(basis, arc)
 
     def _pivot(self, basis: int, leaving: int) -> int:
-        """The basis in which the cheapest arc back across the cut has taken the leaving arc's place."""
+        """The basis after a pivot: the cheapest arc back across the cut replaces the leaving arc."""
         arcs = self._arcs[basis]
         tail_side = self._sides[basis, leaving] > 0
         potential = self._potential(arcs)
@@ -89,9 +89,9 @@ class _Bases:
         slack[~(~tail_side[:, None] & tail_side[None, :])] = np.inf
         source, target = divmod(int(slack.argmin()), len(slack))
         kept = tuple(arc for place, arc in enumerate(arcs) if place != leaving)
-        made = tuple(sorted((*kept, (source, target))))
-        known = self._index.get(made)
-        return known if known is not None else self._add(made)
+        after = tuple(sorted((*kept, (source, target))))
+        known = self._index.get(after)
+        return known if known is not None else self._add(after)
 
     def _potential(self, arcs: tuple[tuple[int, int], ...]) -> Array:
         potential = np.full(len(self._distance), np.nan)
@@ -123,7 +123,7 @@ class _Bases:
         return place
 
     def _side_of(self, start: int, cut: int, arcs: tuple[tuple[int, int], ...]) -> Array:
-        """The labels still joined to `start` when one arc is cut, as ones."""
+        """The labels still connected to `start` when one arc is cut, as ones."""
         reached = {start}
         grown = True
         while grown:

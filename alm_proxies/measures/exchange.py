@@ -1,4 +1,4 @@
-"""The exchange test: does a proxy know the votes it stands beside? Its own fit votes against held-out ones."""
+"""The exchange test for leakage: whether a proxy predicts the votes of the fit better than held-out ones."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from alm_proxies.measures.bootstrap import mean_by_speaker
 from alm_proxies.tables import Utterances, Votes
 
 NEEDED = 50
-"""Utterances with both kinds of votes below which nothing is concluded."""
+"""The lowest number of utterances with both kinds of votes for a conclusion."""
 LEVEL = 0.01
 _SMOOTHING = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """Log score a vote of an utterance's fit votes less that of its held-out votes, under one proxy."""
+    """The difference of a proxy's log score per vote between the fit votes and the held-out votes of an utterance."""
 
     annotator: str
     gap: Interval
-    """Nats a vote, over speakers; above 0 the proxy predicts the fit votes better."""
+    """Nats per vote, over speakers; above 0 the proxy predicts the fit votes better."""
     p_value: float
-    """One-sided, of a t-test over speakers; NaN with fewer than two."""
+    """One-sided p-value of a t-test over speakers; NaN with fewer than two."""
     utterances: int
 
     @property
     def knows(self) -> bool:
-        """Whether the proxy is shown to know the fit votes."""
+        """Whether the test shows that the proxy depends on the fit votes."""
         return self.utterances >= NEEDED and self.p_value < LEVEL
 
     def words(self) -> str:
-        """The finding in a sentence."""
+        """The result in a sentence."""
         ends = f"{self.gap.estimate:+.3f} ({self.gap.low:+.3f} to {self.gap.high:+.3f}) nats a vote"
         if self.utterances < NEEDED:
             return f"only {self.utterances} utterances have votes of both kinds: too few for a test"
@@ -46,12 +46,12 @@ class Exchange:
 
 
 def exchange(shares: Array, fit: Array, held: Array, speakers: Array | None, *, annotator: str = "") -> Exchange:
-    """The test for one proxy's distributions, rows of fit counts and held-out counts beside them.
+    """The test for one proxy, from its distributions and the counts of fit votes and held-out votes, row by row.
 
-    Given an utterance, which of its votes were held out is chance, so the fit votes and the held-out ones are
-    exchangeable for any proxy that saw neither, however good: d_i = sum_j (f_ij / F_i - h_ij / H_i) log q_ij has mean
-    0. A proxy that was trained on the fit votes makes it positive. Held-out votes must have been drawn at random
-    from the utterance's; utterances that lack either kind, or the proxy (a row of zeros), say nothing.
+    The held-out votes of an utterance are chosen at random, so fit votes and held-out votes are exchangeable for any
+    proxy that saw neither, however good: d_i = sum_j (f_ij / F_i - h_ij / H_i) log q_ij has mean 0. A proxy that was
+    trained on the fit votes makes it positive. Held-out votes must have been drawn at random from the utterance's;
+    utterances without either kind, or without the proxy (a row of zeros), are not used.
     """
     cast, kept = fit.sum(1), held.sum(1)
     rows = np.flatnonzero((cast > 0) & (kept > 0) & (shares.sum(1) > 0))
@@ -78,14 +78,14 @@ def exchange_of(votes: Votes, utterances: Utterances | None = None, *, consensus
     for annotator in proxy.names:
         counts = proxy.of(annotator).counts()
         there = counts.sum(1, keepdims=True) > 0
-        prior = counts.sum(0) + 1.0  # of the proxy alone: that of the fit votes would know them a little
+        prior = counts.sum(0) + 1.0  # corpus shares of the proxy only: those of the fit votes would depend on them
         prior /= prior.sum()
         tests.append(exchange(np.where(there, counts + _SMOOTHING * prior, 0.0), fit, kept, names, annotator=annotator))
     return tests
 
 
 def _one_sided(gap: Array, speakers: Array | None) -> float:
-    """P(T >= t) of the mean over speakers, utterances of one speaker summed."""
+    """P(T >= t) of the mean over speakers, with utterances of a speaker summed."""
     from scipy.special import stdtr
 
     _, code = np.unique(np.arange(len(gap)) if speakers is None else speakers, return_inverse=True)

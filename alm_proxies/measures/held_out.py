@@ -1,4 +1,4 @@
-"""Labels against held-out human votes: the only comparison by which a fusion, a model or a proxy is judged here."""
+"""Scores of labels against held-out human votes, used for every fusion, model and proxy."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ _DRAWN_UTTERANCES = 200_000
 
 @dataclass(frozen=True, slots=True)
 class HeldOut:
-    """How predictions score against held-out votes.
+    """The scores of predictions against held-out votes.
 
     scores: by, value, measure, estimate, low, high, method, speakers, utterances, votes; `by` is all, outcome (thirds
-    of the held-out votes' entropy: they reward whoever is sure in the low one), observable (ambiguity known before) or
-    a group column. per_utterance: one row each. concentration is None where no prediction has one.
+    of the held-out votes' entropy: the low one favours confident predictions), observable (ambiguity known before) or a
+    group column. per_utterance: one row each. concentration is None if no prediction has one.
     """
 
     scores: pl.DataFrame
@@ -61,23 +61,23 @@ class HeldOut:
     def score(self, measure: str, by: str = "all", value: str = "all") -> float:
         """One estimate by its name."""
         chosen = (pl.col("measure") == measure) & (pl.col("by") == by) & (pl.col("value") == value)
-        found = self.scores.filter(chosen)["estimate"]
-        if len(found) != 1:
+        estimates = self.scores.filter(chosen)["estimate"]
+        if len(estimates) != 1:
             known = ", ".join(self.scores["measure"].unique(maintain_order=True))
             raise SettingsError(f"there is no score {measure!r} for {by} = {value}", fix=f"Measures: {known}.")
-        return float(found[0])
+        return float(estimates[0])
 
     def interval(self, measure: str) -> Interval | None:
-        """One score over all utterances with its interval; None where it was not measured."""
+        """One score over all utterances with its interval; None if it was not measured."""
         chosen = (pl.col("measure") == measure) & (pl.col("by") == "all")
         rows = self.scores.filter(chosen).select(pl.col("estimate", "low", "high").fill_null(math.nan)).rows()
         return Interval(float(rows[0][0]), float(rows[0][1]), float(rows[0][2])) if rows else None
 
 
 def held_out_counts(votes: Votes, *, consensus: bool = False) -> tuple[pl.Series, Array, list[Finding]]:
-    """Held-out human votes as counts: utterance ids in order, counts by label, and what was left out.
+    """Held-out human votes as counts: utterance ids in order, counts by label, and findings.
 
-    Votes that are not held out are refused: they may have been fitted. Primary labels count, by their weight;
+    Raises for votes that are not held out, since they may have been fitted. Primary labels count, by their weight;
     published consensus labels only where `consensus` is set.
     """
     frame = votes.frame
@@ -103,7 +103,7 @@ def held_out_counts(votes: Votes, *, consensus: bool = False) -> tuple[pl.Series
         message = "held-out published consensus labels, which are not votes"
         findings.append(Finding.of("consensus", message, "Set consensus = true to count them.", count=agreed))
     if without := frame.height - labelled.height - agreed:
-        message = "held-out votes without a label, which no distribution can be scored against"
+        message = "held-out votes without a label, which cannot be used for scores"
         findings.append(Finding.of("no_label", message, count=without))
     if not len(ids):
         fix = "Set consensus = true to count published labels." if agreed else "Hold out votes whose status is ok."
@@ -127,9 +127,9 @@ def score_held_out(
     """Score predictions against held-out human votes, overall, by stratum and by group, with intervals by speaker.
 
     before: labels known before the held-out votes, whose ambiguity makes the observable strata; give the same ones to
-    every method that is compared (without it, each prediction's own ambiguity). truth: the simulated truth, else the
-    floor (jsd_floor, what the truth itself would score against as many votes) is what the prediction believes, its
-    truth drawn from Dirichlet(concentration x p). importance: labels whose weight says how much each utterance counts.
+    every method that is compared (without it, each prediction's own ambiguity). truth: the simulated truth for the
+    floor (jsd_floor, the score of the truth itself against the same number of votes); without it, the truth is drawn
+    from the prediction, Dirichlet(concentration x p). importance: labels with the weight of each utterance.
     consensus: count held-out published consensus labels as votes.
     Utterances without a prediction are listed in the findings and not scored.
     """
@@ -142,16 +142,16 @@ def score_held_out(
                 fix="Predict and score with one taxonomy.",
             )
     table = pl.DataFrame({"utterance_id": ids}).with_row_index("row")
-    found = table.join(predictions.frame, on="utterance_id", how="inner", maintain_order="left")
-    findings += _missing(table, found, predictions)
-    if not found.height:
+    both = table.join(predictions.frame, on="utterance_id", how="inner", maintain_order="left")
+    findings += _missing(table, both, predictions)
+    if not both.height:
         raise InputError(
             "no utterance has both a prediction and held-out votes", where="predictions", fix="Check the ids."
         )
-    rows = found["row"].to_numpy()
+    rows = both["row"].to_numpy()
     ids, counts = ids[rows], counts[rows]
-    predicted = distributions(found.select([f"p_{label}" for label in votes.taxonomy]).to_numpy(), "predictions")
-    strength = found["concentration"].fill_null(np.inf).to_numpy()
+    predicted = distributions(both.select([f"p_{label}" for label in votes.taxonomy]).to_numpy(), "predictions")
+    strength = both["concentration"].fill_null(np.inf).to_numpy()
     per = _per_utterance(ids, predicted, counts, votes.taxonomy)
     floor = _floor(ids, predicted, strength, counts, truth, seed)
     per = per.with_columns(jsd_floor=pl.Series(floor, nan_to_null=True))
@@ -167,10 +167,12 @@ def score_held_out(
             importance.frame.select("utterance_id", "weight"), on="utterance_id", how="left", maintain_order="left"
         )
         weight = weights["weight"].fill_null(0.0).to_numpy()
-        findings += _count("no_importance", "utterances without an importance, which count nothing", weights["weight"])
+        findings += _count(
+            "no_importance", "utterances without an importance, which are not counted", weights["weight"]
+        )
     named = [name for name in _MEANS if name in per]
     means = {name: per[name].cast(pl.Float64).fill_null(np.nan).to_numpy() for name in named}
-    scored = Scored(predicted, counts, _speakers(per), weight, means, _attributes(found, votes, ids, consensus))
+    scored = Scored(predicted, counts, _speakers(per), weight, means, _attributes(both, votes, ids, consensus))
     slices = _slices(per, ["outcome", "observable", *groups])
     scores = [_table_of(by, value, scored.rows(chosen), level, seed) for by, value, chosen in slices]
     known = np.isfinite(strength) & (counts == np.round(counts)).all(1)
@@ -179,9 +181,9 @@ def score_held_out(
 
 
 def compare(first: HeldOut, second: HeldOut, *, level: float = 0.95, seed: int = 0) -> pl.DataFrame:
-    """first minus second on the utterances both scored, paired and by speaker: the interval and the sign-flip p-value.
+    """first minus second on the utterances both scored, paired and by speaker: interval and sign-flip p-value.
 
-    Columns by, value, measure, difference, low, high, p_value, speakers, utterances; strata are the first one's.
+    Columns by, value, measure, difference, low, high, p_value, speakers, utterances; strata are those of the first.
     """
     mine, theirs = first.per_utterance, second.per_utterance
     both = mine.join(theirs, on="utterance_id", how="inner", suffix="_second", maintain_order="left")
@@ -197,18 +199,18 @@ def compare(first: HeldOut, second: HeldOut, *, level: float = 0.95, seed: int =
         for measure in COMPARED:
             a, b = both[measure].to_numpy()[chosen], both[f"{measure}_second"].to_numpy()[chosen]
             weight = both["votes"].to_numpy()[chosen] if measure == "nll_per_vote" else None
-            found = paired_by_speaker(a, b, speakers[chosen], weights=weight, level=level, seed=seed)
-            d = found.difference
-            rows.append((by, value, measure, d.estimate, d.low, d.high, found.p_value, d.speakers, len(chosen)))
+            paired = paired_by_speaker(a, b, speakers[chosen], weights=weight, level=level, seed=seed)
+            d = paired.difference
+            rows.append((by, value, measure, d.estimate, d.low, d.high, paired.p_value, d.speakers, len(chosen)))
     names = ["by", "value", "measure", "difference", "low", "high", "p_value", "speakers", "utterances"]
     return pl.DataFrame(rows, schema=names, orient="row")
 
 
 def jsd_floor(truth: ArrayLike, votes: ArrayLike, *, concentration: ArrayLike | None = None, seed: int = 0) -> Array:
-    """What the truth itself would score: the expected jsd_base2 of each row to as many votes drawn from it.
+    """The floor of jsd_base2: its expected value for each row against the same number of votes drawn from it.
 
-    With a concentration the truth is not known but drawn from Dirichlet(concentration x row). By 20 draws a row, fewer
-    beyond 10,000 rows: good for means over utterances.
+    With a concentration the truth is not known but drawn from Dirichlet(concentration x row). Estimated from 20 draws
+    per row, fewer beyond 10,000 rows: accurate for means over utterances.
     """
     shares, n = distributions(truth, "truth"), np.asarray(votes, dtype=np.float64)
     strength = np.full(len(shares), np.inf) if concentration is None else np.asarray(concentration, dtype=np.float64)
@@ -272,7 +274,7 @@ def _joined(per: pl.DataFrame, utterances: Utterances | None, kept: set[str], gr
 
 
 def _speakers(per: pl.DataFrame) -> NDArray[np.int64]:
-    """A number for each speaker; an utterance whose speaker is not known is its own."""
+    """A code for each speaker; an utterance with an unknown speaker is its own."""
     named = per.select(
         pl.when(pl.col("speaker").is_not_null())
         .then(pl.concat_str(pl.lit("speaker "), "speaker"))
@@ -282,29 +284,29 @@ def _speakers(per: pl.DataFrame) -> NDArray[np.int64]:
     return named.select(pl.col("who").rank("dense")).to_series().to_numpy().astype(np.int64)
 
 
-def _attributes(found: pl.DataFrame, votes: Votes, ids: pl.Series, consensus: bool) -> dict[str, tuple[Array, Array]]:
+def _attributes(scored: pl.DataFrame, votes: Votes, ids: pl.Series, consensus: bool) -> dict[str, tuple[Array, Array]]:
     rated = votes.frame.filter(which_count("held_out", consensus=consensus, answer="rating"))
-    # a draw that shares its mass between labels has several rows, and one rating
+    # a draw shared between labels has several rows, and one rating
     each = rated.group_by("utterance_id", "annotator", "draw", maintain_order=True).agg(pl.col(*ATTRIBUTES).mean())
     voted = each.group_by("utterance_id", maintain_order=True).agg(pl.col(*ATTRIBUTES).mean())
     voted = ids.to_frame("utterance_id").join(voted, on="utterance_id", how="left", maintain_order="left")
     pairs = {}
     for name in ATTRIBUTES:
-        mine, theirs = found[name].fill_null(np.nan).to_numpy(), voted[name].fill_null(np.nan).to_numpy()
+        mine, theirs = scored[name].fill_null(np.nan).to_numpy(), voted[name].fill_null(np.nan).to_numpy()
         if (np.isfinite(mine) & np.isfinite(theirs)).any():
             pairs[name] = (mine, theirs)
     return pairs
 
 
 def _slices(per: pl.DataFrame, columns: Sequence[str]) -> list[tuple[str, str, NDArray[np.int64]]]:
-    made = [("all", "all", np.arange(per.height))]
+    slices = [("all", "all", np.arange(per.height))]
     for column in columns:
         values = per[column].cast(pl.String).fill_null("unknown")
         present = set(values.unique())
         order = [value for value in STRATA if value in present] if column in ("outcome", "observable") else []
         order += sorted(present - set(order))
-        made += [(column, value, np.flatnonzero((values == value).to_numpy())) for value in order]
-    return made
+        slices += [(column, value, np.flatnonzero((values == value).to_numpy())) for value in order]
+    return slices
 
 
 def _table_of(by: str, value: str, scored: Scored, level: float, seed: int) -> pl.DataFrame:
@@ -316,11 +318,11 @@ def _table_of(by: str, value: str, scored: Scored, level: float, seed: int) -> p
     return pl.DataFrame(rows, schema=names, orient="row")
 
 
-def _missing(table: pl.DataFrame, found: pl.DataFrame, predictions: Labels) -> list[Finding]:
-    absent = table.filter(~pl.col("row").is_in(found["row"].implode()))["utterance_id"]
-    message, fix = "has held-out votes but no prediction, and is not scored", "Predict it, or say why it cannot be."
-    findings = [Finding.of("no_prediction", message, fix, utterance_id=one) for one in absent]
-    surplus = len(predictions) - found.height
+def _missing(table: pl.DataFrame, scored: pl.DataFrame, predictions: Labels) -> list[Finding]:
+    absent = table.filter(~pl.col("row").is_in(scored["row"].implode()))["utterance_id"]
+    message, fix = "has held-out votes but no prediction, and is not scored", "Predict it, or leave it out."
+    findings = [Finding.of("no_prediction", message, fix, utterance_id=utterance_id) for utterance_id in absent]
+    surplus = len(predictions) - scored.height
     if surplus:
         message = "predictions without held-out votes, which cannot be scored"
         findings.append(Finding.of("no_held_out_votes", message, count=surplus))

@@ -1,4 +1,4 @@
-"""Each rater beside the others of the same utterances: who agrees with them less than they do among themselves."""
+"""Agreement of each rater with the others on the same utterances, compared with the agreement among the others."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ MOST_SHOWN = 30
 
 @dataclass(frozen=True, slots=True)
 class RaterAgreement:
-    """One rater: how often a vote of theirs agrees with another rater's vote of the same utterance.
+    """One rater: the probability that a vote of theirs agrees with another rater's vote of the same utterance.
 
-    others: how often two votes of those others agree with each other; difference: agreement less others, on the
-    utterances with two others or more. stands_out: the difference is below zero beyond what trying every rater explains
-    (one-sided t-test over speakers, Bonferroni over the raters compared).
+    others: the probability that two votes of the others agree; difference: agreement less others, on the utterances
+    with two others or more. stands_out: whether the difference is significantly below zero (one-sided t-test over
+    speakers, Bonferroni over the raters compared).
     """
 
     rater: int
@@ -34,7 +34,7 @@ class RaterAgreement:
 
 @dataclass(frozen=True, slots=True)
 class RatersApart:
-    """The raters of lowest difference, as many as are shown; how many were compared, and how many could not be."""
+    """The raters with the lowest differences; the number of raters compared, and of those with too few utterances."""
 
     lowest: tuple[RaterAgreement, ...]
     compared: int
@@ -52,10 +52,11 @@ def raters_apart(
     level: float = 0.95,
     seed: int = 0,
 ) -> RatersApart:
-    """Every rater against the others, from one row a vote: numbers of utterance and rater, and its mass over labels.
+    """Every rater against the others, from one row per vote: codes of utterance and rater, and its weights over labels.
 
-    Two votes v and w agree with chance v . w. A rater's several votes of one utterance count as their mean. `speakers`
-    names one for each utterance number. Raters with fewer than `fewest` utterances that two others judged are left out.
+    Two votes v and w agree with probability v . w. A rater's several votes of one utterance count as their mean.
+    `speakers` has the speaker of each utterance. Raters with fewer than `fewest` utterances that two others judged are
+    left out.
     """
     u, who, v = _means(np.asarray(unit, dtype=np.int64), np.asarray(rater, dtype=np.int64), counts(vote, "vote"))
     if not len(u):
@@ -77,18 +78,18 @@ def raters_apart(
     gap = agree - among
     mean = np.bincount(who, gap) / np.maximum(items, 1)
     spread = np.sqrt(np.maximum(np.bincount(who, gap**2) / np.maximum(items, 1) - mean**2, 1e-12))
-    order = sorted(compared.tolist(), key=lambda one: (mean[one] * np.sqrt(items[one]) / spread[one], one))
+    order = sorted(compared.tolist(), key=lambda code: (mean[code] * np.sqrt(items[code]) / spread[code], code))
     named = None if speakers is None else np.asarray(speakers)
-    made = []
-    for one in order[:most]:
-        rows = np.flatnonzero(who == one)
+    results = []
+    for code in order[:most]:
+        rows = np.flatnonzero(who == code)
         names = None if named is None else named[u[rows]]
 
         three = [mean_by_speaker(values[rows], names, level=level, seed=seed) for values in (agree, among, gap)]
         apart = _p_below(gap[rows], names) * len(compared) < 1.0 - level
-        made.append(RaterAgreement(one, len(rows), three[0], three[1], three[2], apart))
-    made.sort(key=lambda one: (one.difference.estimate, one.rater))
-    return RatersApart(tuple(made), len(compared), everyone - len(compared))
+        results.append(RaterAgreement(code, len(rows), three[0], three[1], three[2], apart))
+    results.sort(key=lambda code: (code.difference.estimate, code.rater))
+    return RatersApart(tuple(results), len(compared), everyone - len(compared))
 
 
 def _p_below(gap: Array, speakers: NDArray[np.str_] | None) -> float:
@@ -108,21 +109,22 @@ def _p_below(gap: Array, speakers: NDArray[np.str_] | None) -> float:
 def reliability_of_votes(alpha: float, votes: float) -> float:
     """The share of the variance of the mean of k votes that is the utterance's own, k a / (1 + (k - 1) a).
 
-    Spearman and Brown (1910) from Krippendorff's alpha, which for labels is the same share of a single vote: the rest
-    is the luck of who voted. Also the squared correlation of the shares with those of endless votes.
+    It is the share of the variance between utterances in that of the mean; for a single vote it is Krippendorff's alpha
+    a, and the rest is sampling of raters. It is also the squared correlation with the shares of infinitely many votes
+    (Spearman 1910, Brown 1910).
     """
     return votes * alpha / (1.0 + (votes - 1.0) * alpha)
 
 
 def votes_for_reliability(alpha: float, reliability: float) -> float:
-    """How many votes make shares of such a reliability: r (1 - a) / (a (1 - r)); infinite without agreement."""
+    """The number of votes needed for a reliability r: r (1 - a) / (a (1 - r)); infinite without agreement."""
     return reliability * (1.0 - alpha) / (alpha * (1.0 - reliability)) if alpha > 0 else float("inf")
 
 
 def _means(
     unit: NDArray[np.int64], rater: NDArray[np.int64], vote: Array
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], Array]:
-    """One row for every utterance and rater, its votes averaged."""
+    """One row per utterance and rater, with votes averaged."""
     raters = int(rater.max(initial=0)) + 1
     keys, place = np.unique(unit * raters + rater, return_inverse=True)
     many = np.bincount(place, minlength=len(keys)).astype(np.float64)

@@ -1,4 +1,4 @@
-"""What a mean log loss does not see: whether strength and ambiguity are right, and what the less likely labels get.
+"""Scores of strength, ambiguity and less likely labels, which a mean log loss does not show.
 
 Counts are held-out votes, utterances x labels; predicted are distributions, row by row.
 """
@@ -24,7 +24,7 @@ _DEALS = 5
 
 
 def dirichlet_multinomial(counts: Array, predicted: Array, concentration: Array) -> Array:
-    """-ln of the Dirichlet-multinomial likelihood of each row's votes, in nats a vote; NaN without concentration.
+    """-ln of the Dirichlet-multinomial likelihood of each row's votes, in nats per vote; NaN without concentration.
 
     ln G(a0) - ln G(a0 + n) + sum_k ln G(a_k + n_k) - ln G(a_k) with a = concentration * p, for the votes in a given
     order; p is kept above 1e-6.
@@ -34,40 +34,40 @@ def dirichlet_multinomial(counts: Array, predicted: Array, concentration: Array)
     total, votes = alpha.sum(1), counts.sum(1)
     with np.errstate(invalid="ignore"):
         log = gammaln(total) - gammaln(total + votes) + (gammaln(alpha + counts) - gammaln(alpha)).sum(1)
-        made: Array = np.where((votes > 0) & np.isfinite(concentration), -log / votes, np.nan)
-    return made
+        loss: Array = np.where((votes > 0) & np.isfinite(concentration), -log / votes, np.nan)
+    return loss
 
 
 def pair_disagreement(counts: Array) -> Array:
-    """The share of pairs of votes that differ, an unbiased estimate of 1 - sum p^2; NaN under two votes."""
+    """The share of pairs of votes that differ, an unbiased estimate of 1 - sum p^2; NaN with fewer than two votes."""
     total = counts.sum(1)
     with np.errstate(divide="ignore", invalid="ignore"):
         same = (counts * (counts - 1)).sum(1) / (total * (total - 1))
-        made: Array = np.where(total >= 2 - 1e-9, 1.0 - same, np.nan)
-    return made
+        disagreement: Array = np.where(total >= 2 - 1e-9, 1.0 - same, np.nan)
+    return disagreement
 
 
 @dataclass(frozen=True, slots=True)
 class Ambiguity:
-    """How well predicted disagreement, 1 - sum p^2, ranks and matches the disagreement of held-out votes."""
+    """Predicted disagreement, 1 - sum p^2, against the disagreement of held-out votes: correlation and calibration."""
 
     correlation: Interval
-    """Pearson's, with its interval over speakers."""
+    """Pearson's correlation with its interval over speakers."""
     rank_correlation: Interval
     """Spearman's."""
     ceiling: float
-    """The correlation that the truth itself would have with so few votes; NaN where it cannot be estimated."""
+    """The correlation of the truth itself with the same number of votes; NaN if it cannot be estimated."""
     rank_ceiling: float
-    """The same for the rank correlation, from votes drawn of likely truths; NaN where it cannot be estimated."""
+    """The same for the rank correlation, from votes drawn from likely truths; NaN if it cannot be estimated."""
     slope: Interval
-    """Of observed on predicted disagreement: 1 is calibrated, below 1 the predictions vary too much."""
+    """The slope of observed on predicted disagreement: 1 is calibrated, below 1 the predictions vary too much."""
     bias: Interval
     """Mean of predicted minus observed: above 0 the predictions are too ambiguous."""
     utterances: int
 
 
 def ambiguity(counts: Array, predicted: Array, speakers: NDArray[np.str_] | None, *, seed: int = 0) -> Ambiguity | None:
-    """Whether ambiguity is recovered, over utterances with two held-out votes or more; None where these are few."""
+    """Whether ambiguity is recovered, over utterances with two held-out votes or more; None if there are too few."""
     observed = pair_disagreement(counts)
     known = np.isfinite(observed)
     if known.sum() < _FEWEST:
@@ -77,21 +77,21 @@ def ambiguity(counts: Array, predicted: Array, speakers: NDArray[np.str_] | None
     who = None if speakers is None else speakers[known]
     ranks = np.stack([rankdata(mine), rankdata(theirs)], axis=1)
     ranks /= len(ranks)
-    one = np.ones(len(mine))
+    ones = np.ones(len(mine))
     return Ambiguity(
         _bounded(interval_by_speaker(_moments(mine, theirs), who, _correlation, seed=seed)),
         _bounded(interval_by_speaker(_moments(*ranks.T), who, _correlation, seed=seed)),
         _ceiling(counts[known]),
         _rank_ceiling(counts[known], seed),
         interval_by_speaker(_moments(mine, theirs), who, _slope, seed=seed),
-        interval_by_speaker(np.stack([mine - theirs, one], axis=1), who, ratio, seed=seed),
+        interval_by_speaker(np.stack([mine - theirs, ones], axis=1), who, ratio, seed=seed),
         int(known.sum()),
     )
 
 
-def _bounded(found: Interval) -> Interval:
-    """A correlation's interval; that of few speakers may reach beyond 1."""
-    return replace(found, low=max(found.low, -1.0), high=min(found.high, 1.0))
+def _bounded(interval: Interval) -> Interval:
+    """A correlation's interval, clipped to -1..1, which few speakers may exceed."""
+    return replace(interval, low=max(interval.low, -1.0), high=min(interval.high, 1.0))
 
 
 def _moments(x: Array, y: Array) -> Array:
@@ -107,14 +107,14 @@ def _centred(sums: Array) -> tuple[Array, Array, Array]:
 def _correlation(sums: Array) -> Array:
     both, first, second = _centred(sums)
     product = first * second
-    made: Array = both / np.sqrt(np.where(product > 1e-15, product, np.nan))
-    return made
+    correlation: Array = both / np.sqrt(np.where(product > 1e-15, product, np.nan))
+    return correlation
 
 
 def _slope(sums: Array) -> Array:
     both, first, _ = _centred(sums)
-    made: Array = both / np.where(first > 1e-12, first, np.nan)
-    return made
+    slope: Array = both / np.where(first > 1e-12, first, np.nan)
+    return slope
 
 
 def _ceiling(counts: Array) -> float:
@@ -141,9 +141,9 @@ def _ceiling(counts: Array) -> float:
 def _rank_ceiling(counts: Array, seed: int) -> float:
     """The ceiling of Pearson's correlation times the ratio of both correlations in votes drawn from likely truths.
 
-    A likely truth of an utterance is drawn from Dirichlet(n + S pi), S of the highest Dirichlet-multinomial likelihood
-    on a grid, and as many votes as it has from that truth; ranks and values of true and drawn disagreement are then
-    correlated. Mean over five draws.
+    A likely truth of an utterance is drawn from Dirichlet(n + S pi), with the S of highest Dirichlet-multinomial
+    likelihood on a grid, and its number of votes from that truth; ranks and values of true and drawn disagreement are
+    then correlated. Mean over five draws.
     """
     ceiling = _ceiling(counts)
     total = counts.sum(1)
@@ -151,7 +151,7 @@ def _rank_ceiling(counts: Array, seed: int) -> float:
         return float("nan")
     shares = np.tile((counts.sum(0) + 0.5) / (counts.sum() + 0.5 * counts.shape[1]), (len(counts), 1))
     strengths = np.geomspace(0.5, 200.0, 25)
-    loss = [dirichlet_multinomial(counts, shares, np.full(len(counts), one)) @ total for one in strengths]
+    loss = [dirichlet_multinomial(counts, shares, np.full(len(counts), strength)) @ total for strength in strengths]
     prior = strengths[int(np.argmin(loss))] * shares
     random = generator(seed, "likely truths")
     values, ranks = [], []
@@ -163,12 +163,12 @@ def _rank_ceiling(counts: Array, seed: int) -> float:
         if seen.std() > 0:
             values.append(float(np.corrcoef(true, seen)[0, 1]))
             ranks.append(float(np.corrcoef(rankdata(true), rankdata(seen))[0, 1]))
-    plain, ranked = (float(np.mean(found)) if found else 0.0 for found in (values, ranks))
+    plain, ranked = (float(np.mean(column)) if column else 0.0 for column in (values, ranks))
     return float(min(1.0, ceiling * ranked / plain)) if plain > 0.0 else float("nan")
 
 
 def halves(counts: Array, rng: np.random.Generator) -> tuple[Array, Array]:
-    """Each row's whole votes dealt at random into two halves that differ in size by one at most."""
+    """Each row's whole votes split at random into two halves that differ in size by one at most."""
     given = np.round(counts).astype(np.int64)
     total = given.sum(1)
     sizes = total // 2 + (total % 2) * rng.integers(0, 2, len(total))
@@ -219,12 +219,12 @@ class RiskCoverage:
 
 
 def risk_coverage(counts: Array, predicted: Array, *, points: int = 20) -> RiskCoverage:
-    """Risk by coverage where the least confident utterances are left to a human first."""
+    """The risk-coverage curve: the least confident utterances are rejected first."""
     sure = predicted.max(1)
     order = np.argsort(-sure, kind="stable")
     top = predicted.argmax(1)
     missed = 1.0 - counts[np.arange(len(counts)), top] / counts.sum(1)
-    # Utterances of equal confidence have no order among them: each counts as their mean.
+    # Utterances of equal confidence are tied: each counts as their mean.
     _, alike = np.unique(sure, return_inverse=True)
     missed = (np.bincount(alike, missed) / np.bincount(alike))[alike]
     running = np.cumsum(missed[order]) / np.arange(1, len(order) + 1)
@@ -235,9 +235,11 @@ def risk_coverage(counts: Array, predicted: Array, *, points: int = 20) -> RiskC
 
 
 def confusion_of_shares(counts: Array, predicted: Array) -> Array:
-    """Row by row: the mean prediction where listeners vote for a label; an utterance counts by that label's share."""
+    """Confusion matrix of shares: row by row, the mean prediction for a label's votes; utterances are weighted by its
+    share.
+    """
     share = counts / counts.sum(1, keepdims=True)
     mass = share.sum(0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        made: Array = np.where(mass[:, None] > 0, share.T @ predicted / mass[:, None], np.nan)
-    return made
+        confusion: Array = np.where(mass[:, None] > 0, share.T @ predicted / mass[:, None], np.nan)
+    return confusion

@@ -18,7 +18,7 @@ UNDECIDED = -1
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """Utterances with a prediction and votes: what every score is made of, one row an utterance."""
+    """Utterances with a prediction and votes: the data of every score, one row per utterance."""
 
     predicted: Array
     votes: Array
@@ -27,7 +27,7 @@ class Scored:
     means: dict[str, Array]
     """Scores that are a mean over utterances, by name."""
     attributes: dict[str, tuple[Array, Array]]
-    """Predicted and voted means by attribute; NaN where either is unknown."""
+    """Predicted and rated means by attribute; NaN where either is unknown."""
 
     def rows(self, rows: NDArray[np.int64]) -> Scored:
         """The same for some utterances."""
@@ -44,13 +44,13 @@ class Scored:
 def scores_of(scored: Scored, *, level: float = 0.95, seed: int = 0) -> dict[str, Interval]:
     """Every score by name with its interval by speaker.
 
-    nll_per_vote: -ln q over all votes. The means given, over utterances where they are known. ece: of the top label
+    nll_per_vote: -ln q over all votes. The given means, over utterances where they are known. ece: of the top label
     against its share of votes. r2_over_utterances. accuracy, macro_f1 and uar: of the top label against the label with
     most votes (ties are left out), macro_f1 over the full list of labels and uar over those that occur. ccc_ and rmse_
     of each attribute.
     """
-    found, codes = np.unique(scored.speakers, return_inverse=True)
-    count = len(found)
+    distinct, codes = np.unique(scored.speakers, return_inverse=True)
+    count = len(distinct)
 
     def interval(sums: Array, statistic: Callable[[Array], Array] = ratio) -> Interval:
         return interval_of_sums(sums, statistic, level=level, seed=seed)
@@ -59,26 +59,26 @@ def scores_of(scored: Scored, *, level: float = 0.95, seed: int = 0) -> dict[str
         return sums_by_speaker(np.stack(columns, axis=1), codes, count)
 
     weight, n = scored.weight, scored.votes.sum(1)
-    made = {}
+    scores = {}
     for name, values in scored.means.items():
         by = np.where(np.isnan(values), 0.0, weight * n if name == "nll_per_vote" else weight)
-        made[name] = interval(summed([np.where(by > 0, values, 0.0) * by, by]))
-    made["ece"] = interval(_calibration_sums(scored, codes, count), _ece)
-    made["r2_over_utterances"] = interval(_r2_sums(scored, codes, count), _r2)
+        scores[name] = interval(summed([np.where(by > 0, values, 0.0) * by, by]))
+    scores["ece"] = interval(_calibration_sums(scored, codes, count), _ece)
+    scores["r2_over_utterances"] = interval(_r2_sums(scored, codes, count), _r2)
     confusion = _confusion_sums(scored, codes, count)
     for name, statistic in (("accuracy", _accuracy), ("macro_f1", _macro_f1), ("uar", _uar)):
-        made[name] = interval(confusion, statistic)
+        scores[name] = interval(confusion, statistic)
     for name, (mine, theirs) in scored.attributes.items():
         known = np.isfinite(mine) & np.isfinite(theirs)
         w, x, y = weight * known, np.where(known, mine, 0.0), np.where(known, theirs, 0.0)
         sums = summed([w, w * x, w * y, w * x * x, w * y * y, w * x * y])
-        made[f"ccc_{name}"] = interval(sums, _concordance)
-        made[f"rmse_{name}"] = interval(sums, _rmse)
-    return made
+        scores[f"ccc_{name}"] = interval(sums, _concordance)
+        scores[f"rmse_{name}"] = interval(sums, _rmse)
+    return scores
 
 
 def decided(votes: Array) -> NDArray[np.int64]:
-    """The label with most votes of each row, -1 where two have as many."""
+    """The label with most votes of each row, -1 for ties."""
     if not len(votes):
         return np.zeros(0, dtype=np.int64)
     most = votes.max(1, keepdims=True)
@@ -115,7 +115,7 @@ def _r2(sums: Array) -> Array:
 
 
 def _confusion_sums(scored: Scored, codes: NDArray[np.int64], count: int) -> Array:
-    """By speaker and label: how often right, how often predicted, how often true."""
+    """By speaker and label: the numbers correct, predicted and true."""
     labels = scored.predicted.shape[1]
     true = decided(scored.votes)
     clear = true != UNDECIDED

@@ -1,8 +1,8 @@
-"""Audio-language models through transformers: load one, make its inputs, score every label, draw many answers.
+"""Audio-language models through transformers: load a model, prepare its inputs, score every label, sample answers.
 
-A clip is encoded once. Everything asked about it afterwards (label orders, labels, draws) continues from the same
-cache: the continuations stand side by side in one row, and a mask lets each see the shared beginning and itself only.
-So nothing is copied, whatever the number of labels or draws.
+A clip is encoded once. All continuations (label orders, labels, draws) use the same cache: they are concatenated in one
+row, and a mask lets each attend only to the shared prefix and itself. So nothing is copied, whatever the number of
+labels or draws.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from alm_proxies.models.families import bars_on_terminals_only, loader_of, save
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One label order: a conversation and the answers that stand for the labels."""
+    """One label order: a conversation and the answer of each label."""
 
     conversation: Conversation
     choices: tuple[str, ...]
@@ -36,7 +36,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """One drawn answer."""
+    """One sampled answer."""
 
     text: str
     finish: str
@@ -45,7 +45,7 @@ class Drawn:
 
 @dataclass(frozen=True, slots=True)
 class Draws:
-    """How many answers are wanted to a conversation, each from its own seed."""
+    """A conversation and the seeds of the answers to sample."""
 
     conversation: Conversation
     seeds: tuple[int, ...]
@@ -55,7 +55,7 @@ class Draws:
     repetition_penalty: float = 1.0
     max_tokens: int = 16
     only: tuple[str, ...] = ()
-    """Answers of one token each, nothing else being possible; empty = anything."""
+    """The allowed answers, of one token each; empty = any answer."""
 
 
 class AudioLM:
@@ -92,20 +92,20 @@ class AudioLM:
         except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
             raise not_loaded(model, error) from error
         if lacking := sorted(report["missing_keys"]):
-            raise not_loaded(model, ValueError(f"it lacks {len(lacking)} of its weights, such as {lacking[0]}"))
+            raise not_loaded(model, ValueError(f"{len(lacking)} of its weights are missing, such as {lacking[0]}"))
         return cls(loaded.to(where).eval(), inputs, str(model))
 
     def save(self, folder: str | Path) -> None:
-        """Write the checkpoint and its processor under the names that published checkpoints have."""
+        """Save the checkpoint and its processor under the weight names of published checkpoints."""
         save(self.model, folder)
         self.inputs.processor.save_pretrained(folder)
 
     @torch.inference_mode()
     def score(self, requests: Sequence[Sequence[Asked]]) -> list[NDArray[np.float64]]:
-        """log P(choice | conversation) for every request as (orders, choices), natural, exact.
+        """Exact log P(choice | conversation) for every request as (orders, choices), in nats.
 
-        The orders of one request must begin alike up to and with the audio. One-token choices are scored as they
-        stand; if any choice of a request has several tokens, all of them are scored together with the end of the turn.
+        The orders of one request must be equal up to and including the audio. One-token choices are scored alone; if
+        any choice of a request has several tokens, all are scored including the end of the turn.
         """
         shared = [self._shared(asked) for asked in requests]
         heads = [beginning for beginning, _ in shared]
@@ -134,20 +134,20 @@ class AudioLM:
             for place, token in choice
         ]
         where = torch.tensor(wanted, device=self.device).T
-        found = iter(logits.float().log_softmax(-1)[where[0], where[1], where[2]].double().tolist())
+        log_probabilities = iter(logits.float().log_softmax(-1)[where[0], where[1], where[2]].double().tolist())
         return [
-            np.array([sum(next(found) for _ in choice) for choice in pack.reads]).reshape(len(asked), -1)
+            np.array([sum(next(log_probabilities) for _ in choice) for choice in pack.reads]).reshape(len(asked), -1)
             for pack, asked in zip(packs, requests, strict=True)
         ]
 
     @torch.inference_mode()
     def draw(self, requests: Sequence[Draws]) -> list[list[Drawn]]:
-        """Independent answers; each depends on its own seed alone (rounding aside, not on what shares the batch)."""
-        made = self._inputs([request.conversation for request in requests])
-        cache, mask = DynamicCache(config=self.model.config.get_text_config()), made["attention_mask"]
+        """Independent answers; each depends only on its own seed (up to rounding, not on the rest of the batch)."""
+        inputs = self._inputs([request.conversation for request in requests])
+        cache, mask = DynamicCache(config=self.model.config.get_text_config()), inputs["attention_mask"]
         rows, count = len(requests), max(len(request.seeds) for request in requests)
         last = torch.full((rows, 1), mask.shape[1] - 1)
-        logits = self._forward(made, cache, last).expand(-1, count, -1)
+        logits = self._forward(inputs, cache, last).expand(-1, count, -1)
         lengths = mask.sum(1)
         answers: list[list[list[int]]] = [[[] for _ in request.seeds] for request in requests]
         finish = [["length"] * len(request.seeds) for request in requests]
@@ -163,7 +163,7 @@ class AudioLM:
                 if not live:
                     continue
                 uniform = [generators[row][draw].random() for draw in live]
-                prompt = made["input_ids"][row][mask[row].bool()]
+                prompt = inputs["input_ids"][row][mask[row].bool()]
                 context = [torch.cat([prompt, prompt.new_tensor(answers[row][draw])]) for draw in live]
                 tokens = _pick(logits[row, live].float(), uniform, request, context, only[row])
                 for draw, token in zip(live, tokens, strict=True):
@@ -187,12 +187,12 @@ class AudioLM:
         ]
 
     def _begin(self, conversations: list[Conversation], tails: list[list[int]]) -> tuple[Any, Tensor]:
-        """Run what the orders of each request share (the prompt less its tail) and keep the cache."""
-        made = self._inputs(conversations)
-        rows = [ids[keep.bool()] for ids, keep in zip(made["input_ids"], made["attention_mask"], strict=True)]
+        """Run the prefix shared by the orders of each request and keep the cache."""
+        inputs = self._inputs(conversations)
+        rows = [ids[keep.bool()] for ids, keep in zip(inputs["input_ids"], inputs["attention_mask"], strict=True)]
         for row, tail in zip(rows, tails, strict=True):
             if row[len(row) - len(tail) :].tolist() != tail:
-                raise InputError(f"{self.name}: the prompt is cut into tokens differently with and without its audio")
+                raise InputError(f"{self.name}: the prompt has different tokens with and without its audio")
         rows = [row[: len(row) - len(tail)] for row, tail in zip(rows, tails, strict=True)]
         width = max(map(len, rows))
         ids = torch.full((len(rows), width), self.inputs.tokenizer.pad_token_id, device=self.device)
@@ -202,11 +202,11 @@ class AudioLM:
             mask[number, width - len(row) :] = 1
         cache = DynamicCache(config=self.model.config.get_text_config())
         last = torch.full((len(rows), 1), width - 1)
-        self._forward({**made, "input_ids": ids, "attention_mask": mask}, cache, last)
+        self._forward({**inputs, "input_ids": ids, "attention_mask": mask}, cache, last)
         return cache, mask
 
     def _shared(self, asked: Sequence[Asked]) -> tuple[list[int], list[list[int]]]:
-        """The first order's tail, and every order's tail: tokens after the longest common beginning."""
+        """The first order's tail, and every order's tail: tokens after the longest common prefix."""
         tokens = [self.inputs.tokens(self.inputs.text(order.conversation)) for order in asked]
         shortest = min(map(len, tokens)) - 1
         shared = next(
@@ -215,7 +215,7 @@ class AudioLM:
         )
         tails = [order[shared:] for order in tokens]
         if any(self.inputs.audio_token_id in tail for tail in tails):
-            raise InputError("the audio must stand before everything that varies between label orders")
+            raise InputError("the audio must come before everything that varies between label orders")
         return tails[0], tails
 
     def _pack(self, asked: Sequence[Asked], tails: list[list[int]]) -> _Pack:
@@ -229,31 +229,31 @@ class AudioLM:
     def _one_token(self, choice: str) -> int:
         tokens = self.inputs.answer(choice)
         if len(tokens) != 1:
-            raise InputError(f"{choice!r} has {len(tokens)} tokens: only answers of one token can be imposed")
+            raise InputError(f"{choice!r} has {len(tokens)} tokens: only answers of one token can be enforced")
         return tokens[0]
 
     def _continue(self, ids: Tensor, places: Tensor, sees: Tensor, cache: Any, at: Tensor) -> Tensor:
-        """Run tokens that each see only what `sees` (rows, tokens, past + tokens) allows; logits at `at`."""
+        """Run tokens under the attention mask `sees` (rows, tokens, past + tokens); returns the logits at `at`."""
         bias = torch.zeros(sees.shape, dtype=self.dtype, device=self.device)
         bias.masked_fill_(~sees.to(self.device), torch.finfo(self.dtype).min)
-        made = {"input_ids": ids.to(self.device), "attention_mask": bias[:, None]}
-        return self._forward(made, cache, at, places.to(self.device))
+        inputs = {"input_ids": ids.to(self.device), "attention_mask": bias[:, None]}
+        return self._forward(inputs, cache, at, places.to(self.device))
 
-    def _forward(self, made: dict[str, Tensor], cache: Any, at: Tensor, places: Tensor | None = None) -> Tensor:
+    def _forward(self, inputs: dict[str, Tensor], cache: Any, at: Tensor, places: Tensor | None = None) -> Tensor:
         if places is None:
-            places = (made["attention_mask"].cumsum(-1) - 1).clamp(min=0)
+            places = (inputs["attention_mask"].cumsum(-1) - 1).clamp(min=0)
         if self._axes is not None:
             places = places.expand(self._axes, -1, -1)
         with _only_at(self.model, at.to(self.device)):
-            out = self.model(**made, position_ids=places, past_key_values=cache, use_cache=True)
+            out = self.model(**inputs, position_ids=places, past_key_values=cache, use_cache=True)
         logits: Tensor = out.logits
         return logits
 
     def _inputs(self, conversations: list[Conversation]) -> dict[str, Tensor]:
-        made = self.inputs.batch(conversations, device=str(self.device))
+        inputs = self.inputs.batch(conversations, device=str(self.device))
         return {
             name: value.to(self.device, self.dtype) if value.is_floating_point() else value.to(self.device)
-            for name, value in made.items()
+            for name, value in inputs.items()
         }
 
     def _stop_tokens(self) -> frozenset[int]:
@@ -266,13 +266,13 @@ class AudioLM:
 
 @dataclass(frozen=True, slots=True)
 class _Pack:
-    """Continuations of one cache side by side: tokens, their places after it, who sees whom, what to read where."""
+    """Concatenated continuations of one cache: tokens, their positions, the attention mask, and the outputs to read."""
 
     tokens: list[int]
     places: list[int]
     sees: NDArray[np.bool_]
     reads: list[list[tuple[int, int]]]
-    """Per order and choice: (which token's output, the next token's id) for each of its tokens."""
+    """For each order and choice: (index of the output, id of the next token) for each of its tokens."""
 
     @classmethod
     def of(cls, tails: list[list[int]], answers: list[list[tuple[int, ...]]]) -> _Pack:
@@ -307,7 +307,7 @@ class _Pack:
 
 @contextmanager
 def _only_at(model: Any, at: Tensor) -> Iterator[None]:
-    """Within it the output layer runs on the places `at` (rows, wanted) alone: whole vocabularies are large."""
+    """A context in which the output layer runs only at the positions `at` (rows, wanted), to save memory."""
     rows = torch.arange(len(at), device=at.device)[:, None]
 
     def choose(_: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -321,7 +321,7 @@ def _only_at(model: Any, at: Tensor) -> Iterator[None]:
 
 
 def _pick(logits: Tensor, uniform: list[float], request: Draws, context: list[Tensor], only: list[int]) -> list[int]:
-    """One token a row by inverting the distribution function at `uniform`."""
+    """Sample one token per row by inverting the distribution function at `uniform`."""
     if request.repetition_penalty != 1.0:
         logits = logits.clone()
         for row, seen in zip(logits, context, strict=True):
@@ -342,7 +342,7 @@ def _pick(logits: Tensor, uniform: list[float], request: Draws, context: list[Te
 
 
 def _narrow(logits: Tensor, top_k: int, top_p: float) -> Tensor:
-    """Leave the top_k likeliest tokens, then the fewest of them that hold top_p of the probability."""
+    """Keep the top_k likeliest tokens, then the fewest of them with top_p of the probability."""
     if 0 < top_k < logits.shape[-1]:
         least = logits.topk(top_k, -1).values[:, -1:]
         logits = logits.masked_fill(logits < least, float("-inf"))

@@ -1,4 +1,4 @@
-"""Calibrated distributions: what a trained model's logits become, learned on development speakers' human votes."""
+"""Calibration of a trained model's logits, learned on development speakers' human votes."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from pydantic import BaseModel, ConfigDict
 
 Array = NDArray[np.float64]
 LARGEST = 1e4
-"""Votes; no concentration above it is claimed."""
+"""The highest concentration, in votes."""
 
 
 class Calibration(BaseModel):
     """softmax(W ln p + b) with p = softmax(logits); and the concentration exp(a + slopes x) of every prediction.
 
-    temperature: W = identity / T, b = 0 (Guo et al. 2017). dirichlet: W and b free, pulled towards the identity
-    (Kull et al. 2019, Dirichlet calibration). The x are the normalised entropy of the prediction, ln of how far the
-    clip lies from the training clips and, where the model has a Dirichlet head, ln of the strength it gives.
+    temperature: W = identity / T, b = 0 (Guo et al. 2017). dirichlet: W and b free, shrunk to the identity (Kull et al.
+    2019, Dirichlet calibration). The x are the normalised entropy of the prediction, ln of the clip's distance from the
+    training clips and, if the model has a Dirichlet head, ln of its strength.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -24,21 +24,21 @@ class Calibration(BaseModel):
     method: str = "none"
     """none, temperature or dirichlet: the one with the best cross-validated log loss over development speakers."""
     temperature: float = 1.0
-    """temperature: T; above 1 = the model was too sure."""
+    """temperature: T; above 1 = the model was over-confident."""
     matrix: tuple[tuple[float, ...], ...] | None = None
     """dirichlet: W."""
     intercept: tuple[float, ...] | None = None
     """dirichlet: b."""
     votes: float = 0.0
-    """Human votes it was learned from."""
+    """The number of human votes it was learned from."""
     loss: dict[str, float] = {}
-    """Cross-validated log loss a vote of every method that was tried."""
+    """Cross-validated log loss per vote of every method tried."""
     concentration: tuple[float, ...] | None = None
-    """a and slopes; None where no development utterance has two votes."""
+    """a and slopes; None if no development utterance has two votes."""
     centre: tuple[float, ...] = ()
     """Mean of the x over development clips."""
     abstain_below: float | None = None
-    """Predictions of a lower concentration abstain; the share of development clips that did was asked for."""
+    """Predictions with a lower concentration abstain; set so that the requested share of development clips abstains."""
 
     def distributions(self, logits: ArrayLike) -> Array:
         """The calibrated distribution of every row of logits."""
@@ -51,7 +51,7 @@ class Calibration(BaseModel):
         return shares
 
     def concentrations(self, signs: Array) -> Array:
-        """The concentration of every prediction, in votes; NaN where it could not be learned."""
+        """The concentration of every prediction, in votes; NaN if it could not be learned."""
         if self.concentration is None:
             return np.full(len(signs), np.nan)
         a, slopes = self.concentration[0], np.asarray(self.concentration[1:])
@@ -60,7 +60,7 @@ class Calibration(BaseModel):
 
 
 def signs_of(shares: Array, distance: Array, log_strength: Array | None) -> Array:
-    """What a concentration goes by: normalised entropy, ln distance, ln strength of the Dirichlet head."""
+    """The predictors of the concentration: normalised entropy, ln distance, ln strength of the Dirichlet head."""
     entropy = -(shares * np.log(np.maximum(shares, 1e-300))).sum(1) / np.log(shares.shape[1])
     columns = [entropy, np.log(np.maximum(distance, 1e-6))]
     return np.stack(columns if log_strength is None else [*columns, log_strength], axis=1)

@@ -1,4 +1,4 @@
-"""Conversations about clips as an audio-language model wants them: text by its chat template, tokens, spectra."""
+"""Inputs of an audio-language model from conversations about clips: text by its chat template, tokens, spectra."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PADDED_WITHOUT_MASK = frozenset({"granite_speech"})
 
 
 class ChatInputs:
-    """Conversations as a model's processor wants them."""
+    """Converts conversations to a model's inputs."""
 
     def __init__(self, processor: Any, family: str) -> None:
         self.processor = processor
@@ -37,7 +37,7 @@ class ChatInputs:
         self.rate = int(extractor.sampling_rate)
         self.max_audio_seconds = _longest(processor, extractor)
         self.equal_lengths_only = family in _PADDED_WITHOUT_MASK
-        """Clips of different lengths must not share a batch: the model cannot tell padding from sound."""
+        """Whether clips of different lengths cannot share a batch, since the model does not mask padding."""
         self.end_of_turn = self._end_of_turn()
 
     @classmethod
@@ -55,13 +55,13 @@ class ChatInputs:
         return cls(processor, family_of(config))
 
     def text(self, conversation: Conversation, *, answer_follows: bool = True) -> str:
-        """The prompt as text, one placeholder a clip."""
+        """The prompt as text, with one placeholder per clip."""
         messages = [{"role": role, "content": [_content(part) for part in parts]} for role, parts in conversation]
         text = self.processor.apply_chat_template(messages, add_generation_prompt=answer_follows, tokenize=False)
         return str(text)
 
     def tokens(self, text: str) -> list[int]:
-        """A prompt's tokens, one audio token a clip."""
+        """A prompt's tokens, with one audio token per clip."""
         return list(self.tokenizer(text, add_special_tokens=False).input_ids)
 
     def answer(self, text: str) -> tuple[int, ...]:
@@ -71,13 +71,13 @@ class ChatInputs:
     def batch(
         self, conversations: Sequence[Conversation], *, answer_follows: bool = True, device: str = "cpu"
     ) -> dict[str, Tensor]:
-        """Conversations as one padded batch of tensors (tokens, mask, audio features), spectra made on `device`."""
+        """Conversations as one padded batch of tensors (tokens, mask, audio features), spectra computed on `device`."""
         clips = [clip for conversation in conversations for clip in clips_of(conversation)]
         for clip in clips:
             if self.max_audio_seconds is not None and len(clip) > self.max_audio_seconds * self.rate:
                 raise InputError(
                     f"a clip of {len(clip) / self.rate:.1f} s is longer than the {self.max_audio_seconds:g} s "
-                    "this model hears"
+                    "this model accepts"
                 )
         texts = [self.text(conversation, answer_follows=answer_follows) for conversation in conversations]
         audio: dict[str, Any] = {"audio": clips} if clips else {}
@@ -85,15 +85,15 @@ class ChatInputs:
             audio["audio_kwargs"] = {"device": device} | (
                 {} if self.equal_lengths_only else {"sampling_rate": self.rate}
             )
-        made = self.processor(text=texts, **audio, text_kwargs={"padding": True}, return_tensors="pt")
-        return {name: value for name, value in made.items() if isinstance(value, Tensor)}
+        inputs = self.processor(text=texts, **audio, text_kwargs={"padding": True}, return_tensors="pt")
+        return {name: value for name, value in inputs.items() if isinstance(value, Tensor)}
 
     def _end_of_turn(self) -> int:
-        """The token that ends the assistant's turn, read off the chat template."""
+        """The token that ends the assistant's turn, from the chat template."""
         try:
             rendered = self.text([("user", ["?"]), ("assistant", ["!"])], answer_follows=False)
         except Exception as error:
-            raise SettingsError(f"the chat template takes no assistant turn ({error})") from error
+            raise SettingsError(f"the chat template does not support an assistant turn ({error})") from error
         after = self.tokens(rendered[rendered.rindex("!") + 1 :])
         special = [token for token in after if token in set(self.tokenizer.all_special_ids)]
         return int(special[0]) if special else int(self.tokenizer.eos_token_id)
@@ -105,7 +105,7 @@ def clips_of(conversation: Conversation) -> list[NDArray[np.float32]]:
 
 
 def config_of(model: str | Path, revision: str | None) -> Any:
-    """The configuration of a checkpoint, or one sentence why there is none."""
+    """The configuration of a checkpoint; raises an error with the reason if it cannot be loaded."""
     refuse_code(model)
     try:
         return AutoConfig.from_pretrained(str(model), revision=revision, **DATA_ONLY)
@@ -118,7 +118,7 @@ def _content(part: Part) -> dict[str, str]:
 
 
 def _longest(processor: Any, extractor: Any) -> float | None:
-    """Seconds of audio beyond which the processor would cut silently."""
+    """The longest audio, in seconds, that the processor does not truncate silently."""
     if hasattr(processor, "max_audio_len"):
         return float(processor.max_audio_len)
     samples = getattr(extractor, "n_samples", None)

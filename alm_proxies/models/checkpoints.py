@@ -1,4 +1,4 @@
-"""Checkpoints are data: no code of theirs is run, and no pickle is opened, which would be the same."""
+"""Safe loading of checkpoints: none of their code is run, and no pickle is opened."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from alm_proxies.errors import SettingsError
 from alm_proxies.files import read_text
 
 DATA_ONLY: dict[str, Any] = {"trust_remote_code": False}
-"""Said to transformers wherever it loads something; left unsaid, it asks on the terminal."""
+"""Arguments of every load by transformers; without them it asks on the terminal."""
 WEIGHTS_ONLY: dict[str, Any] = {**DATA_ONLY, "use_safetensors": True}
-"""The same where it loads weights."""
+"""The same for loading weights."""
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".msgpack", ".h5", ".joblib")
 
 
 def refuse_code(model: str | Path) -> None:
-    """Refuse a folder whose weights are a pickle, or whose model is a program of its own; a name on the hub passes."""
+    """Raise for a folder with pickled weights or with its own code; names on the hub are not checked."""
     folder = Path(model)
     if not folder.is_dir():
         return
@@ -25,24 +25,24 @@ def refuse_code(model: str | Path) -> None:
     weights = [name for name in names if name.lower().endswith(_PICKLES) and not name.startswith("training_args")]
     if weights and not any(name.endswith(".safetensors") for name in names):
         raise SettingsError(
-            f"its weights are a pickle ({weights[0]}), which can run programs when it is opened",
+            f"its weights are a pickle ({weights[0]}), which can run code when it is opened",
             where=str(model),
             fix="Convert them to safetensors, or name a checkpoint that has them.",
         )
 
 
 def not_loaded(model: str | Path, error: Exception) -> SettingsError:
-    """The error of a checkpoint that could not be loaded, in one sentence."""
+    """The error for a checkpoint that could not be loaded."""
     text = str(error)
     if "trust_remote_code" in text or _has_code(model):
         return SettingsError(
-            "this model needs code of its own (auto_map), which is never run",
+            "this model needs its own code (auto_map), which is never run",
             where=str(model),
             fix="Name a model that transformers knows, or serve it yourself and use the engine openai.",
         )
     if "safetensors" in text and ("does not appear to have a file" in text or "no file named" in text):
         return SettingsError(
-            "it has no weights as safetensors; other forms can run programs when they are opened",
+            "it has no weights as safetensors; other formats can run code when they are opened",
             where=str(model),
             fix="Convert them to safetensors, or name a checkpoint that has them.",
         )

@@ -1,7 +1,7 @@
 """Audio encoders through transformers (WavLM, wav2vec 2.0, HuBERT, Whisper): hidden states of every layer.
 
-A clip keeps its own length: Whisper's is not padded to 30 s (its positions are cut instead), and in a batch a padded
-clip gets the states it has alone: padding is masked in convolutions, norms over time and attention.
+Clips keep their length: for Whisper they are not padded to 30 s (the positions are cut instead), and a padded clip in a
+batch has the same states as alone: padding is masked in convolutions, norms over time and attention.
 """
 
 from __future__ import annotations
@@ -28,31 +28,31 @@ from alm_proxies.models.checkpoints import DATA_ONLY, WEIGHTS_ONLY, refuse_code
 from alm_proxies.models.families import bars_on_terminals_only
 
 FAMILIES = ("whisper", "wavlm", "wav2vec2", "hubert")
-"""Model types whose encoders are known here."""
-_TAIL = 480  # samples of silence behind a clip for Whisper, so that its last frames see what padding to 30 s shows them
+"""The supported model types."""
+_TAIL = 480  # samples of silence after a clip for Whisper, so that its last frames are as with padding to 30 s
 _SHORTEST = 0.1  # seconds; below it the convolutions have no frame
 
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """A batch of clips as an encoder takes them: waves (batch, samples) or mels (batch, bins, frames); own lengths."""
+    """The inputs of an encoder for a batch of clips: waves (batch, samples) or mels (batch, bins, frames); lengths."""
 
     values: Tensor
     lengths: Tensor
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Inputs:
-        """The same on a device, perhaps in another precision."""
+        """The same on a device, optionally in another precision."""
         return Inputs(self.values.to(device, dtype), self.lengths.to(device))
 
 
 @dataclass(frozen=True, slots=True)
 class Hidden:
-    """States of every layer, the first being what the first layer gets; and which frames are of the clip."""
+    """The hidden states of every layer, preceded by the input of the first; and the mask of the clip's frames."""
 
     states: tuple[Tensor, ...]
-    """One a layer and one before: (batch, frames, width)."""
+    """One per layer and one before: (batch, frames, width)."""
     mask: Tensor
-    """(batch, frames), true where there is sound of the clip."""
+    """(batch, frames), true for frames of the clip, false for padding."""
 
     def pooled(self, layers: Sequence[int] | None = None) -> Tensor:
         """Mean and standard deviation over the clip's frames: (batch, layers, 2 x width), float32."""
@@ -67,7 +67,7 @@ class Hidden:
 
 
 _PASS = threading.local()
-"""The states of the pass that a thread is in: several threads may encode with one encoder."""
+"""The states of the present forward pass, per thread: several threads may use one encoder."""
 
 
 def _keep_first(_: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
@@ -75,24 +75,24 @@ def _keep_first(_: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> No
         states.append(arguments[0] if arguments else named["hidden_states"])
 
 
-def _keep(_: Any, __: Any, made: Any) -> None:
+def _keep(_: Any, __: Any, output: Any) -> None:
     if (states := getattr(_PASS, "states", None)) is not None:
-        states.append(made[0] if isinstance(made, tuple) else made)
+        states.append(output[0] if isinstance(output, tuple) else output)
 
 
-_FILTERS = threading.Lock()  # filters of warnings are the whole process's: one thread at a time may change them
+_FILTERS = threading.Lock()  # warning filters are global to the process: one thread at a time may change them
 
 
 @contextmanager
 def _no_warning_of_masks() -> Iterator[None]:
-    """transformers gives torch WavLM's mask and position bias in two types, which torch takes and warns of."""
+    """Silence a warning: transformers passes WavLM's mask and position bias to torch in different types."""
     with _FILTERS, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Support for mismatched key_padding_mask")
         yield
 
 
 class Encoder(nn.Module):
-    """A pretrained audio encoder: `prepare` makes a batch of clips, calling it gives the states of every layer."""
+    """A pretrained audio encoder: `prepare` makes a batch of clips, calling it returns the states of every layer."""
 
     def __init__(self, backbone: Any, extractor: Any) -> None:
         super().__init__()
@@ -125,7 +125,7 @@ class Encoder(nn.Module):
         return cls(loaded, extractor).to(where).eval()
 
     def save(self, folder: str | Path) -> None:
-        """Write the encoder as a checkpoint that `load` and transformers' AutoModel read again."""
+        """Save the encoder as a checkpoint for `load` and transformers' AutoModel."""
         whole: Any = self.backbone
         if self.family == "whisper":
             ends = dict.fromkeys(("bos_token_id", "pad_token_id", "eos_token_id", "decoder_start_token_id"), 0)
@@ -139,7 +139,7 @@ class Encoder(nn.Module):
 
     @property
     def rate(self) -> int:
-        """Samples a second the encoder takes."""
+        """The sample rate of the encoder's input, in Hz."""
         return int(self.extractor.sampling_rate)
 
     @property
@@ -149,21 +149,21 @@ class Encoder(nn.Module):
 
     @property
     def layers(self) -> int:
-        """Number of layers; there is one state more."""
+        """Number of layers; the number of states is one higher."""
         return int(self.config.encoder_layers if self.family == "whisper" else self.config.num_hidden_layers)
 
     @property
     def longest(self) -> float | None:
-        """Seconds of sound the encoder has positions for; None = any."""
+        """The longest clip, in seconds, for which the encoder has positions; None = no limit."""
         return 2 * self.config.max_source_positions / 100 if self.family == "whisper" else None
 
     @property
     def device(self) -> torch.device:
-        """Where its weights are."""
+        """The device of its weights."""
         return next(self.parameters()).device
 
     def prepare(self, clips: Sequence[NDArray[np.float32]]) -> Inputs:
-        """A batch of mono clips at `rate`, each prepared as it is alone and padded behind."""
+        """A batch of mono clips at `rate`, each prepared on its own and padded at the end."""
         for number, samples in enumerate(clips):
             seconds = len(samples) / self.rate
             if seconds < _SHORTEST or (self.longest is not None and seconds > self.longest):
@@ -171,15 +171,15 @@ class Encoder(nn.Module):
                 fix = "Cut it into utterances, or leave it out."
                 raise InputError(f"clip {number} lasts {seconds:.2f} s, this encoder takes {limits}", fix=fix)
         single = [torch.from_numpy(self._mel(clip) if self.family == "whisper" else self._wave(clip)) for clip in clips]
-        lengths = torch.tensor([one.shape[-1] for one in single])
+        lengths = torch.tensor([clip_input.shape[-1] for clip_input in single])
         longest = int(lengths.max())
         return Inputs(
-            torch.stack([nn.functional.pad(one, (0, longest - one.shape[-1])) for one in single]),
+            torch.stack([nn.functional.pad(clip_input, (0, longest - clip_input.shape[-1])) for clip_input in single]),
             lengths,
         )
 
     def forward(self, inputs: Inputs) -> Hidden:
-        """The hidden states of every layer; gradients flow where the module is trained."""
+        """The hidden states of every layer; with gradients if the module is trained."""
         inputs = inputs.to(self.device, next(self.parameters()).dtype)
         return self._whisper(inputs) if self.family == "whisper" else self._waves(inputs)
 
@@ -187,14 +187,14 @@ class Encoder(nn.Module):
         hop = int(self.extractor.hop_length)
         count = 2 * -(-len(samples) // (2 * hop))  # the second convolution halves them
         size = count * hop + _TAIL
-        made = self.extractor(
+        mel = self.extractor(
             samples, sampling_rate=self.rate, padding="max_length", max_length=size, return_tensors="np"
         )
-        return np.ascontiguousarray(made["input_features"][0, :, :count], dtype=np.float32)
+        return np.ascontiguousarray(mel["input_features"][0, :, :count], dtype=np.float32)
 
     def _wave(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
-        made = self.extractor(samples, sampling_rate=self.rate, return_tensors="np")
-        return np.asarray(made["input_values"][0], dtype=np.float32)
+        wave = self.extractor(samples, sampling_rate=self.rate, return_tensors="np")
+        return np.asarray(wave["input_values"][0], dtype=np.float32)
 
     def _whisper(self, inputs: Inputs) -> Hidden:
         encoder: Any = self.backbone
@@ -220,8 +220,8 @@ class Encoder(nn.Module):
             lengths = torch.div(lengths - kernel, stride, rounding_mode="floor") + 1
             norm = getattr(layer, "layer_norm", None)
             if isinstance(norm, nn.GroupNorm):
-                made = layer.conv(sound)
-                sound = layer.activation(_normed(made, norm, _within(lengths, made.shape[-1])))
+                hidden = layer.conv(sound)
+                sound = layer.activation(_normed(hidden, norm, _within(lengths, hidden.shape[-1])))
             else:
                 sound = layer(sound)
         mask = _within(lengths, sound.shape[-1])
@@ -241,7 +241,7 @@ class Encoder(nn.Module):
 
 
 def encoder_config(model: str | Path, revision: str | None = None) -> Any:
-    """The configuration of an encoder's checkpoint; one that is not there, or is none, is refused in a sentence."""
+    """The configuration of an encoder's checkpoint; raises if it is missing or of an unknown type."""
     refuse_code(model)
     try:
         config = AutoConfig.from_pretrained(str(model), revision=revision, **DATA_ONLY)
@@ -254,7 +254,7 @@ def encoder_config(model: str | Path, revision: str | None = None) -> Any:
 
 
 def encoder_digest(model: str | Path, revision: str | None = None) -> str:
-    """Changes when the encoder does: of a folder by its content, of a name on the hub by the commit."""
+    """A digest of the encoder: of a folder's content, or of the commit of a name on the hub."""
     if Path(model).is_dir():
         return weights_digest(Path(model))
     commit = getattr(encoder_config(model, revision), "_commit_hash", None)
@@ -272,7 +272,7 @@ def _within(lengths: Tensor, size: int) -> Tensor:
 
 
 def _normed(sound: Tensor, norm: nn.GroupNorm, within: Tensor) -> Tensor:
-    """The norm of each channel over time, over the clip's own frames alone."""
+    """The norm of each channel over time, over the clip's own frames only."""
     weight = within[:, None] / within.sum(1)[:, None, None]
     mean = (sound * weight).sum(-1, keepdim=True)
     variance = (torch.square(sound - mean) * weight).sum(-1, keepdim=True)

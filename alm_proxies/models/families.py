@@ -1,4 +1,4 @@
-"""Families of audio-language models: which are tested here, the class that loads one, the names its weights have."""
+"""Families of audio-language models: which are tested here, the class for loading, the names of weights."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from transformers.utils import logging
 from alm_proxies.errors import SettingsError
 
 FAMILIES = ("qwen2_audio", "qwen2_5_omni_thinker", "audioflamingo3", "granite_speech", "glmasr")
-"""Families whose real classes are tested here, in small, through transformers and through vLLM (docs/engines.md)."""
+"""Families tested here with small models of the real classes, through transformers and vLLM (docs/engines.md)."""
 
 _LLAVA_LIKE = {
     "model.language_model.": "language_model.model.",
@@ -28,18 +28,19 @@ _PUBLISHED["qwen2_5_omni_thinker"] = {"": "thinker."}
 
 
 def family_of(config: Any) -> str:
-    """The family of a checkpoint; of a model that also speaks (Omni) that of the part that listens and writes."""
+    """The family of a checkpoint; of a model with speech output (Omni) that of its Thinker part."""
     return str(getattr(config, "thinker_config", config).model_type)
 
 
 def notes_on(family: str) -> tuple[str, ...]:
-    """What a user should know of a family before trusting its votes."""
-    return () if family in FAMILIES else (f"models of the family {family} have not been tried here",)
+    """A warning about an untested family; None for a tested one."""
+    return () if family in FAMILIES else (f"models of the family {family} have not been tested here",)
 
 
 def loader_of(config: Any) -> Any:
-    """The class that loads a checkpoint: the automatic one, or the one it names; of a model that also speaks (Omni)
-    the part that listens and writes."""
+    """The class that loads a checkpoint: the automatic one, or the one it names; of a model with speech output (Omni)
+    the Thinker part.
+    """
     listener = getattr(config, "thinker_config", None)
     if listener is not None and type(listener) in MODEL_FOR_MULTIMODAL_LM_MAPPING:
         return MODEL_FOR_MULTIMODAL_LM_MAPPING[type(listener)]
@@ -52,10 +53,10 @@ def loader_of(config: Any) -> Any:
 
 
 def save(model: Any, folder: str | Path) -> None:
-    """Write a model's weights under the names of published checkpoints, which vLLM goes by.
+    """Save a model's weights under the names of published checkpoints, which vLLM expects.
 
-    transformers 5.19 writes language_model.model.model for these families and reads it back without a word. The
-    listening part of an Omni is written as a whole Omni that does not speak: vLLM knows it in no other form.
+    transformers 5.19 writes language_model.model.model for these families and reads it back without a warning. The
+    Thinker of an Omni is saved as a whole Omni without speech output: vLLM supports no other form.
     """
     names = _PUBLISHED.get(model.config.model_type, {})
     weights = {}
@@ -73,7 +74,7 @@ def save(model: Any, folder: str | Path) -> None:
 
 @contextmanager
 def bars_on_terminals_only() -> Iterator[None]:
-    """transformers draws a bar while it loads or writes weights: in a file or a pipe it is noise."""
+    """Switch off transformers' progress bar for loading and saving weights."""
     shown = logging.is_progress_bar_enabled()
     if not sys.stderr.isatty():
         logging.disable_progress_bar()

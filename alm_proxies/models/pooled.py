@@ -1,4 +1,4 @@
-"""Frozen features: mean and deviation over time of an encoder's layers, one vector a clip."""
+"""Frozen features: mean and deviation over time of an encoder's layers, one vector per clip."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float32]
 _SHORTEST = 0.1  # seconds
-_MOST = 4  # layers taken where none are named
+_MOST = 4  # default number of layers
 
 
 class Pooling:
-    """An encoder that is loaded when its first clip comes, so that what is kept needs no model at all."""
+    """An encoder that is loaded at the first clip, so that cached features need no model."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class Pooling:
         self.layers = tuple(layers) if layers else middle_layers(count)
         for layer in self.layers:
             if not 0 <= layer <= count:
-                fix = f"Name layers from 0 (what the first layer gets) to {count}."
+                fix = f"Name layers from 0 (the input of the first layer) to {count}."
                 raise SettingsError(f"this encoder has no layer {layer}", where=str(model), fix=fix)
         self.width = 2 * len(self.layers) * int(config.d_model if whisper else config.hidden_size)
         self.digest = encoder_digest(model, revision)
@@ -52,7 +52,7 @@ class Pooling:
         self._lock = threading.Lock()
 
     def __call__(self, clip: Clip, utterance_id: str) -> tuple[Floats | None, tuple[Finding, ...]]:
-        """The clip's vector: of each layer the mean, then the deviation."""
+        """The clip's vector: the mean of each layer, then the deviation of each."""
         import torch
 
         encoder = self._loaded()
@@ -60,7 +60,7 @@ class Pooling:
         if clip.duration < _SHORTEST or (longest is not None and clip.duration > longest):
             short = clip.duration < _SHORTEST
             limit = f"at least {_SHORTEST} s" if short else f"at most {longest:g} s"
-            message = f"{clip.duration:.2f} s of sound, this encoder needs {limit}"
+            message = f"{clip.duration:.2f} s of audio, this encoder needs {limit}"
             fix = "Leave it out." if short else "Give start and end of the utterance."
             return None, (Finding(self._stage, "too_short" if short else "too_long", message, fix, utterance_id),)
         with torch.inference_mode():
@@ -68,7 +68,7 @@ class Pooling:
         return pooled[0].flatten().cpu().numpy().astype(np.float32), ()
 
     def close(self) -> None:
-        """Give torch the threads back that it had before the first clip."""
+        """Restore torch's number of threads before the first clip."""
         if self._threads is not None:
             import torch
 
@@ -83,15 +83,17 @@ class Pooling:
                 from alm_proxies.models.encoder import Encoder
 
                 self._threads = torch.get_num_threads()
-                torch.set_num_threads(1)  # clips are worked on side by side, and sums round alike on every machine
+                torch.set_num_threads(
+                    1
+                )  # clips are processed in parallel, and sums are rounded the same on every machine
                 self._encoder = Encoder.load(self._model, revision=self._revision, device=self._device)
                 if self._encoder.rate != RATE:
-                    message = f"this encoder takes {self._encoder.rate} Hz, not {RATE} Hz"
+                    message = f"this encoder needs {self._encoder.rate} Hz, not {RATE} Hz"
                     raise SettingsError(message, where=str(self._model), fix="Name another model.")
             return self._encoder
 
 
 def middle_layers(count: int) -> tuple[int, ...]:
-    """The layers taken where none are named: at most four, evenly spread from a quarter of the way up."""
+    """The default layers: at most four, evenly spread from a quarter of the depth to the top."""
     first = max(1, round(count / 4))
     return tuple(sorted({round(layer) for layer in np.linspace(first, count, min(_MOST, count - first + 1))}))

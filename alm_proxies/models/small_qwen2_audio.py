@@ -1,4 +1,4 @@
-"""A small Qwen2-Audio to be trained from nothing: its tokenizer, its first weights, and hearing in short windows."""
+"""A small Qwen2-Audio for training from scratch: tokenizer, initial weights, and input windows shorter than 30 s."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from alm_proxies.models.audio_lm import AudioLM
 from alm_proxies.models.families import save
 
 FRAMES_A_POSITION = 2
-"""Mel frames of 10 ms to one place of the audio encoder."""
+"""Mel frames of 10 ms per position of the audio encoder."""
 
 
 def build(folder: str | Path, *, sizes: tiny.Sizes, words: Sequence[str], seed: int) -> Path:
-    """Write an untrained checkpoint: weights as language models start (normal, 0.02), sinusoids for the encoder's
-    places, and a vocabulary made of `words`."""
+    """Write an untrained checkpoint: normal weights with deviation 0.02, sinusoidal positions of the encoder, and a
+    vocabulary from `words`.
+    """
     target = tiny.build(folder, "qwen2_audio", seed=seed, sizes=sizes, words=words)
     lm = AudioLM.load(target, device="cpu")
     generator = torch.Generator().manual_seed(seed)
@@ -43,21 +44,21 @@ def build(folder: str | Path, *, sizes: tiny.Sizes, words: Sequence[str], seed: 
 
 
 def sinusoids(places: int, width: int) -> Tensor:
-    """Whisper's places: sin and cos of place x 10000^(-k / (width / 2 - 1)), side by side."""
+    """Whisper's positions: sin and cos of position x 10000^(-k / (width / 2 - 1)), concatenated."""
     rates = torch.exp(-math.log(10_000) / (width // 2 - 1) * torch.arange(width // 2))
     angles = torch.arange(places)[:, None] * rates[None]
     return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
 def refuse_others(model: Any) -> None:
-    """Refuse a model of another family: what is done here to its audio encoder would not hold."""
+    """Raise for a model of another family, for which the changes to the audio encoder are not valid."""
     if model.config.model_type != "qwen2_audio":
         raise SettingsError(f"a {model.config.model_type} cannot be trained here", fix="Begin from a Qwen2-Audio.")
 
 
 @contextmanager
 def short_windows(model: Any) -> Iterator[Hearing]:
-    """Within it the model can hear windows shorter than 30 s (its places begin alike); afterwards it is as before."""
+    """A context in which the model takes windows shorter than 30 s (by truncated positions); restored afterwards."""
     tower = model.model.audio_tower
     places = tower.embed_positions
     try:
@@ -69,7 +70,7 @@ def short_windows(model: Any) -> Iterator[Hearing]:
 
 @contextmanager
 def only_the_end(model: Any, tokens: int) -> Iterator[None]:
-    """Within it the output layer runs on that number of last tokens alone."""
+    """A context in which the output layer runs only on that number of last tokens."""
     layer = model.get_output_embeddings()
     hook = layer.register_forward_pre_hook(lambda _, inputs: (inputs[0][:, -tokens:],))
     try:
@@ -79,14 +80,14 @@ def only_the_end(model: Any, tokens: int) -> Iterator[None]:
 
 
 class Hearing:
-    """The audio encoder of a model, to be set to the length of each batch."""
+    """The audio encoder of a model, whose length is set for each batch."""
 
     def __init__(self, tower: Any, places: Tensor) -> None:
         self._tower = tower
         self._places = places
 
     def set(self, frames: int, start: int = 0) -> None:
-        """Hear windows of that number of mel frames that begin at the frame `start` of what was recorded."""
+        """Set the encoder to windows of that number of mel frames, beginning at frame `start` of the recording."""
         first, count = start // FRAMES_A_POSITION, frames // FRAMES_A_POSITION
         places = nn.Embedding(count, self._places.shape[1], _weight=self._places[first : first + count])
         self._tower.embed_positions = places.requires_grad_(False)

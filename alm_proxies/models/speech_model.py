@@ -17,18 +17,18 @@ _STRENGTHS = (-3.0, 9.0)  # ln of the smallest and largest Dirichlet strength
 
 
 class Shape(BaseModel):
-    """What the parts above an encoder look like: enough to build them again."""
+    """The configuration of the parts above an encoder, from which they can be built again."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     width: int
     """Width of the encoder's states."""
     layers: tuple[int, ...]
-    """The states that are mixed."""
+    """The number of mixed states."""
     labels: int
     """Number of labels."""
     pooling: Literal["mean_deviation", "attention", "temporal"] = "mean_deviation"
-    """How frames become one vector."""
+    """The pooling of frames to one vector."""
     hidden: int = 256
     """Width of the heads' hidden layer."""
     dropout: float = 0.0
@@ -40,11 +40,11 @@ class Shape(BaseModel):
     auxiliary: int = 0
     """Number of measured features predicted."""
     raters: int = 0
-    """Number of raters with a head of their own."""
+    """Number of raters with their own head."""
 
 
 class Answer(NamedTuple):
-    """What the model gives for a batch of clips; None where it has no such head."""
+    """The model's output for a batch of clips; None for missing heads."""
 
     logits: Tensor
     """(clips, labels); the distribution is their softmax."""
@@ -57,9 +57,9 @@ class Answer(NamedTuple):
     auxiliary: Tensor | None
     """(clips, features), standardised."""
     raters: Tensor | None
-    """(raters, labels): what each rater's logits add to the clip's."""
+    """(raters, labels): each rater's offset to the clip's logits."""
     vector: Tensor
-    """(clips, size): the pooled vector that the heads see."""
+    """(clips, size): the pooled vector, the input of the heads."""
 
     @property
     def log_alpha(self) -> Tensor:
@@ -70,7 +70,7 @@ class Answer(NamedTuple):
 
 
 class Pooling(nn.Module):
-    """Frames to one vector: (clips, frames, width), mask -> (clips, `size`); padding changes nothing."""
+    """Pooling over time: (clips, frames, width), mask -> (clips, `size`); independent of padding."""
 
     def __init__(self, kind: str, width: int) -> None:
         super().__init__()
@@ -99,7 +99,7 @@ class Pooling(nn.Module):
 
 
 class Heads(nn.Module):
-    """Layer mix, pooling and heads: the states of every layer and their mask -> Answer."""
+    """Layer mix, pooling and heads: from the states of every layer and their mask to Answer."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -132,11 +132,11 @@ class Heads(nn.Module):
         return mixed
 
     def of_frames(self, frames: Tensor, mask: Tensor) -> Answer:
-        """The answer to mixed states."""
+        """The output for mixed states."""
         return self._of_pooled(self.pooling(frames, mask))
 
     def of_statistics(self, statistics: Tensor) -> Answer:
-        """The answer to what `statistics_of` gives of the layers mixed: as that to their states, without any."""
+        """The output for the result of `statistics_of`, equal to that for the states themselves."""
         shares = self.mix.float().softmax(0)
         lower, upper = torch.triu_indices(len(shares), len(shares), device=shares.device)
         pairs = shares[lower] * shares[upper] * torch.where(lower == upper, 1.0, 2.0)
@@ -155,17 +155,21 @@ class Heads(nn.Module):
             low, high = _STRENGTHS
             strength = low + (high - low) * (self.strength(vector)[:, 0].float() - 0.5).sigmoid()
         auxiliary = None if self.auxiliary is None else self.auxiliary(vector).float()
-        raters = None if self.raters is None else self.raters * 1.0  # DDP wants no parameter itself as an output
+        raters = (
+            None if self.raters is None else self.raters * 1.0
+        )  # DDP does not allow a parameter itself as an output
         return Answer(self.distribution(vector).float(), strength, mean, log_variance, auxiliary, raters, vector)
 
     def forward(self, states: Sequence[Tensor], mask: Tensor) -> Answer:
-        """The answer to the states of every layer."""
+        """The output for the states of every layer."""
         return self.of_frames(self.frames(states), mask)
 
 
 def statistics_of(states: Sequence[Tensor], mask: Tensor) -> Tensor:
-    """Of normalised states of some layers: the mean over time of each, then the covariance of each pair, a layer with
-    itself among them, for every channel: (clips, layers + pairs, width), from which any mix can be pooled."""
+    """Sufficient statistics of some layers for pooling any mix of them: the mean over time of each normalised state,
+    then the covariance of each pair of layers (including a layer with itself), by channel: (clips, layers + pairs,
+    width).
+    """
     weight = (mask / mask.sum(1, keepdim=True)).double()[:, :, None]
     normed = [torch.nn.functional.layer_norm(state.float(), state.shape[-1:]).double() for state in states]
     means = [(state * weight).sum(1) for state in normed]
@@ -184,7 +188,7 @@ class SpeechModel(nn.Module):
         self.heads = Heads(shape)
 
     def forward(self, values: Tensor, lengths: Tensor) -> Answer:
-        """The answer to a batch of prepared clips."""
+        """The output for a batch of prepared clips."""
         hidden = self.encoder(Inputs(values, lengths))
         answer: Answer = self.heads(hidden.states, hidden.mask)
         return answer

@@ -48,7 +48,7 @@ _WORDS = (
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How large a tiny model is; head sizes stay at 32, which every engine takes."""
+    """The sizes of a tiny model; attention heads are 32 wide, which every engine supports."""
 
     hidden: int = 128
     layers: int = 2
@@ -65,7 +65,7 @@ def build(
     sizes: Sizes = Sizes(),
     words: Sequence[str] = (),
 ) -> Path:
-    """Write a random checkpoint of a family that loads like a full-size one; `words` shape its vocabulary."""
+    """Write a random checkpoint of a family that loads like a full-size one; its vocabulary is made from `words`."""
     if family not in FAMILIES:
         raise SettingsError(f"no family {family!r}", fix=f"There are: {', '.join(FAMILIES)}.")
     target = Path(folder)
@@ -83,17 +83,18 @@ def build(
 
 
 def answer_with(folder: str | Path, conversations: Sequence[Conversation], answers: Sequence[str]) -> None:
-    """Change a tiny checkpoint's output layer so that answers[i], of one token each, is the likeliest of `answers` to
-    conversations[i] (minimum-norm solution of rows @ hidden = 4 * identity)."""
+    """Change a tiny checkpoint's output layer so that answers[i], of one token each, is the likeliest of `answers` for
+    conversations[i] (minimum-norm solution of rows @ hidden = 4 * identity).
+    """
     lm = AudioLM.load(folder, device="cpu")
     head = lm.model.get_output_embeddings()
-    found: list[torch.Tensor] = []
-    hook = head.register_forward_pre_hook(lambda _, inputs: found.append(inputs[0][0, -1].detach()))
+    states: list[torch.Tensor] = []
+    hook = head.register_forward_pre_hook(lambda _, inputs: states.append(inputs[0][0, -1].detach()))
     with torch.inference_mode():
         for conversation in conversations:
             lm.model(**lm.inputs.batch([conversation]))
     hook.remove()
-    hidden = torch.stack(found).double()
+    hidden = torch.stack(states).double()
     rows = 4.0 * torch.linalg.pinv(hidden).T
     with torch.no_grad():
         for answer, row in zip(answers, rows, strict=True):
@@ -103,23 +104,23 @@ def answer_with(folder: str | Path, conversations: Sequence[Conversation], answe
 
 
 def processor_for(family: str, *, sizes: Sizes = Sizes(), words: Sequence[str] = ()) -> Any:
-    """The processor of a family with a small vocabulary of its own: chat template, special tokens, spectra."""
+    """The processor of a family with its own small vocabulary: chat template, special tokens, spectra."""
     return _processor(family, _tokenizer(family, sizes, words))
 
 
 def _tokenizer(family: str, sizes: Sizes, words: Sequence[str]) -> Any:
     """Byte-level BPE over a few sentences; every special token of every family is in it."""
-    made = Tokenizer(models.BPE())
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
-    made.decoder = decoders.ByteLevel()
+    built = Tokenizer(models.BPE())
+    built.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+    built.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=sizes.vocabulary - len(_SPECIAL),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    made.train_from_iterator([*_WORDS, *words], trainer)
+    built.train_from_iterator([*_WORDS, *words], trainer)
     tokenizer = tf.PreTrainedTokenizerFast(
-        tokenizer_object=made,
+        tokenizer_object=built,
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
         additional_special_tokens=list(_SPECIAL),
@@ -278,7 +279,7 @@ def _model(family: str, tokenizer: Any, sizes: Sizes) -> Any:
 
 
 def _loud(model: Any) -> None:
-    """Larger random weights in the audio path and the output layer: what is heard must move the answer."""
+    """Enlarge the random weights of the audio path and the output layer, so that the audio changes the answer."""
     hearing = ("audio_tower", "projector", "encoder.")
     with torch.no_grad():
         for name, weight in model.named_parameters():

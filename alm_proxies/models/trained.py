@@ -1,4 +1,4 @@
-"""A trained folder: saved whole or not at all, loaded in one line, and asked for calibrated distributions.
+"""A trained model's folder: save it atomically, load it in one line, and predict calibrated distributions.
 
 model = TrainedModel.load("runs/wavlm")
 model.distributions([open_clip("a.wav")])
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 FILE = "model.json"
 MODEL = "model"
-"""The folder, within a training's own, that holds the trained model."""
+"""The sub-folder of a training with the trained model."""
 WINDOW = 0.5
-"""Seconds that are taken out at once for evidence."""
+"""The length of the segments removed for evidence, in seconds."""
 _CHANGES: tuple[tuple[str, str, dict[str, float]], ...] = (
     ("pitch 2 semitones lower", "pitch", {"semitones": -2.0}),
     ("pitch 2 semitones higher", "pitch", {"semitones": 2.0}),
@@ -42,56 +42,56 @@ _CHANGES: tuple[tuple[str, str, dict[str, float]], ...] = (
 
 
 class TrainedFile(BaseModel):
-    """What a trained folder says of itself, in model.json."""
+    """The metadata of a trained model, in model.json."""
 
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
     contract: int = 1
     """Version of this file."""
     recipe: Literal["encoder", "frozen_encoder", "features"]
-    """How it was trained, and so how it is loaded."""
+    """The recipe, which determines how it is loaded."""
     name: str
     """Name of the training."""
     labels: tuple[str, ...]
     """The labels, in order."""
     base: str | None = None
-    """The checkpoint that training began from."""
+    """The checkpoint that training started from."""
     shape: dict[str, Any] = {}
-    """encoder: what the heads look like."""
+    """encoder: the configuration of the heads."""
     attributes: tuple[bool, bool, bool] = (False, False, False)
-    """Whether valence, arousal and dominance were known in training; the others are not predicted."""
+    """Which of valence, arousal and dominance were known in training; the others are not predicted."""
     auxiliary: tuple[str, ...] = ()
     """Measured features that the auxiliary head predicts."""
     calibration: Calibration = Calibration()
     """How outputs become distributions and concentrations."""
     trained_on: dict[str, list[str]] = {}
-    """Corpora and speakers that any part of training saw, development included; "" = a speaker who is not known."""
+    """Corpora and speakers used in training, including development; "" = an unknown speaker."""
     development: dict[str, float] = {}
     """Scores of the development speakers."""
     seconds: tuple[float, float] = (0.1, 30.0)
-    """Shortest and longest clip it takes."""
+    """The shortest and the longest clip, in seconds."""
     settings: dict[str, Any] = {}
     """The settings of the training."""
 
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
-    """What a model predicts for clips, one row each."""
+    """The predictions of a model for clips, one row each."""
 
     shares: Array
     concentration: Array
     """In votes; NaN = could not be learned."""
     abstain: NDArray[np.bool_]
-    """Whether the prediction is less sure than nearly all of those for development clips."""
+    """Whether the prediction is less certain than nearly all of those for development clips."""
     attributes: Array | None
-    """Valence, arousal, dominance, NaN where training knew none; None = the model has no such head."""
+    """Valence, arousal, dominance, NaN if not trained; None = the model has no such head."""
     deviation: Array | None
     """Their standard deviations."""
 
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """How far a prediction moves when a part or a property of the clip is changed."""
+    """The change of a prediction when a part or a property of the clip is changed."""
 
     what: str
     distance: float
@@ -102,22 +102,22 @@ class Moved:
     """The label that loses most."""
 
     @classmethod
-    def of(cls, what: str, labels: Sequence[str], whole: Array, other: Array) -> Self:
-        """The move from one distribution to another."""
+    def of(cls, name: str, labels: Sequence[str], whole: Array, other: Array) -> Self:
+        """The change from one distribution to another."""
         change = other - whole
-        return cls(what, float(np.abs(change).sum() / 2), labels[int(change.argmax())], labels[int(change.argmin())])
+        return cls(name, float(np.abs(change).sum() / 2), labels[int(change.argmax())], labels[int(change.argmin())])
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What moved a prediction, the strongest first: seconds that were taken out of the clip, and its prosody."""
+    """Evidence for a prediction, the strongest first: the effects of removed segments and of changed prosody."""
 
     seconds: tuple[Moved, ...]
     prosody: tuple[Moved, ...]
 
 
 class TrainedModel:
-    """A trained model that gives calibrated label distributions for clips."""
+    """A trained model that predicts calibrated label distributions for clips."""
 
     def __init__(self, file: TrainedFile, model: SpeechModel, norms: tuple[Array, Array]) -> None:
         self.file = file
@@ -126,7 +126,7 @@ class TrainedModel:
 
     @classmethod
     def load(cls, folder: str | Path, *, device: str | None = None) -> Self:
-        """Load a folder that `train` wrote (or the one above it), on a GPU if there is one."""
+        """Load a folder that `train` wrote (or its parent), on a GPU if there is one."""
         from safetensors.torch import load_file
 
         from alm_proxies.models.encoder import Encoder
@@ -146,7 +146,7 @@ class TrainedModel:
 
     @property
     def rate(self) -> int:
-        """Samples a second that clips must have."""
+        """The sample rate that clips must have."""
         return self.model.encoder.rate
 
     def distributions(self, clips: Sequence[Clip]) -> Array:
@@ -154,7 +154,7 @@ class TrainedModel:
         return self.predict(clips).shares
 
     def predict(self, clips: Sequence[Clip]) -> Predictions:
-        """Distributions, concentrations, abstentions and attributes of clips; a batch changes no prediction."""
+        """Distributions, concentrations, abstentions and attributes of clips; independent of the batching."""
         import torch
 
         self._refuse(clips)
@@ -167,23 +167,26 @@ class TrainedModel:
         return self._predictions(answer, np.argsort(order))
 
     def evidence(self, clip: Clip) -> Evidence:
-        """Which seconds and which prosody move the prediction of one clip, the strongest first.
+        """Evidence for the prediction of one clip: effects of removed segments and changed prosody, the strongest
+        first.
 
-        Seconds: the distribution without the frames of half a second, against the one with all (layers above have seen
-        them all, so this is what pooling takes from there). Prosody: the distribution of the clip with its pitch or
-        tempo changed, everything else kept.
+        Seconds: the distribution with the frames of half a second removed before pooling, against the one with all
+        (lower layers still see all frames). Prosody: the distribution of the clip with its pitch or tempo changed,
+        everything else unchanged.
         """
         whole = self.predict([clip]).shares[0]
         low, high = self.file.seconds
         usable: list[tuple[str, Clip]] = []
-        for what, effect, how in _CHANGES:
+        for change, effect, how in _CHANGES:
             samples = apply(effect, clip.samples.astype(np.float64), clip.rate, how, generator(0, "evidence"))
             changed = Clip(samples.astype(np.float32), clip.rate)
             if low <= changed.duration <= high:
-                usable.append((what, changed))
-        shares = self.distributions([one for _, one in usable])
-        prosody = [Moved.of(what, self.labels, whole, row) for (what, _), row in zip(usable, shares, strict=True)]
-        return Evidence(self._seconds(clip, whole), tuple(sorted(prosody, key=lambda one: -one.distance)))
+                usable.append((change, changed))
+        shares = self.distributions([clip_changed for _, clip_changed in usable])
+        prosody = [Moved.of(change, self.labels, whole, row) for (change, _), row in zip(usable, shares, strict=True)]
+        return Evidence(
+            self._seconds(clip, whole), tuple(sorted(prosody, key=lambda clip_changed: -clip_changed.distance))
+        )
 
     def _seconds(self, clip: Clip, whole: Array) -> tuple[Moved, ...]:
         import torch
@@ -194,7 +197,7 @@ class TrainedModel:
             frames = self.model.heads.frames(hidden.states)
             count = frames.shape[1]
             wide = max(1, round(count * WINDOW / clip.duration))
-            found = []
+            moved = []
             for start in range(0, count, wide):
                 end = min(count, start + wide)
                 rest = torch.cat([frames[:, :start], frames[:, end:]], dim=1)
@@ -203,9 +206,9 @@ class TrainedModel:
                 mask = torch.ones(rest.shape[:2], dtype=torch.bool, device=rest.device)
                 shares = self._predictions(self.model.heads.of_frames(rest, mask)).shares[0]
                 seconds = clip.duration / count
-                what = f"{start * seconds:.1f} to {end * seconds:.1f} s"
-                found.append(Moved.of(what, self.labels, whole, shares))
-        return tuple(sorted(found, key=lambda one: -one.distance))
+                span = f"{start * seconds:.1f} to {end * seconds:.1f} s"
+                moved.append(Moved.of(span, self.labels, whole, shares))
+        return tuple(sorted(moved, key=lambda item: -item.distance))
 
     def _predictions(self, answer: Answer, order: NDArray[np.int64] | None = None) -> Predictions:
         which = slice(None) if order is None else order
@@ -226,12 +229,12 @@ class TrainedModel:
             if clip.rate != self.rate:
                 raise InputError(f"clip {number} is at {clip.rate} Hz", fix=f"Open it at {self.rate} Hz.")
             if not low <= clip.duration <= high:
-                fix = f"This model takes {low:g} to {high:g} s."
+                fix = f"This model needs {low:g} to {high:g} s."
                 raise InputError(f"clip {number} lasts {clip.duration:.2f} s", fix=fix)
 
 
 def save_trained(folder: Path, file: TrainedFile, model: SpeechModel, norms: tuple[Array, Array], *, card: str) -> Path:
-    """Write a trained folder whole or not at all, in place of an earlier one."""
+    """Write a trained folder atomically, replacing an earlier one."""
     import torch
     from safetensors.torch import save_file
 
@@ -247,12 +250,12 @@ def save_trained(folder: Path, file: TrainedFile, model: SpeechModel, norms: tup
 
 
 def read_trained(folder: str | Path) -> tuple[Path, TrainedFile]:
-    """A trained folder and what it says of itself; the folder of the whole training is taken too."""
+    """Find a trained model's folder and its metadata; the folder of the training is accepted too."""
     given = Path(folder)
     path = given if (given / FILE).is_file() or not (given / MODEL / FILE).is_file() else given / MODEL
     if not (path / FILE).is_file():
-        fix = "Name a folder that train wrote; it holds model.json."
-        raise InputError("holds no trained model", where=str(given), fix=fix)
+        fix = "Name a folder that train wrote, with model.json."
+        raise InputError("has no trained model", where=str(given), fix=fix)
     try:
         return path, TrainedFile.model_validate_json(read_text(path / FILE))
     except ValidationError as error:
@@ -264,7 +267,7 @@ def read_trained(folder: str | Path) -> tuple[Path, TrainedFile]:
 
 @contextmanager
 def whole_folder(target: Path) -> Iterator[Path]:
-    """A temporary folder beside `target` that takes its place once all its files are on disk, or is removed."""
+    """A temporary folder beside `target` that replaces it once all its files are synced, or is removed on failure."""
     partial = target.with_name(f".{target.name}.part")
     shutil.rmtree(partial, ignore_errors=True)
     try:
@@ -282,7 +285,7 @@ def whole_folder(target: Path) -> Iterator[Path]:
 
 
 def distances(vectors: Array, centre: Array, spread: Array) -> Array:
-    """How far vectors lie from the training clips': the mean squared z-score, 1 on average among these."""
+    """The distance of vectors from the training clips': the mean squared z-score, 1 on average among these."""
     squared: Array = np.square((vectors - centre) / spread).mean(axis=1)
     return squared
 

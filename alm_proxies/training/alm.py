@@ -1,4 +1,4 @@
-"""Training an audio-language model to answer a prompt as listeners do. Read it from top to bottom."""
+"""Training an audio-language model to answer a prompt as listeners do, as one function from top to bottom."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _QUINTIC = (3.4445, -4.7750, 2.0315)
 _ROUNDS = 5
 
 MODEL = "model"
-"""The folder, within a training's own, that the trained model is in."""
+"""The sub-folder of a training with the trained model."""
 
 
 def train_alm(
@@ -51,18 +51,18 @@ def train_alm(
 ) -> tuple[Path, pl.DataFrame, list[Finding]]:
     """The recipe alm: cross-entropy of the answer against the labels, AdamW or Muon, cosine, clipped gradients.
 
-    Gives the trained model's folder, a row of scores an epoch, and what was left out.
+    Returns the trained model's folder, a row of scores per epoch, and findings.
     """
-    # 1. What is asked, and the model that is to answer.
+    # 1. The prompt and the model.
     asker = _asker(settings, labels.taxonomy)
     lm = AudioLM.load(_beginning(settings, asker, folder), device="cpu")
     small_qwen2_audio.refuse_others(lm.model)
     prompts, answers = _question(asker, lm)
 
-    # 2. Who is learned from, and what is heard.
-    rows, found = labelled_rows(labels, utterances, votes)
+    # 2. Training rows and their audio.
+    rows, findings = labelled_rows(labels, utterances, votes)
     heard, unheard = hear(utterances, rows["utterance_id"].to_list(), lm.inputs, folder / "heard", quiet=quiet)
-    found += unheard
+    findings += unheard
     rows = rows.join(_places(heard), on="utterance_id")
     learned, looked_at = (
         _batches(part, heard, labels, prompts, answers, lm, settings, change)
@@ -72,14 +72,16 @@ def train_alm(
         )
     )
     if not len(learned.rows):
-        raise InputError("no utterance of split train has a label and a sound", fix="Check labels and utterances.")
+        raise InputError("no utterance of split train has a label and a recording", fix="Check labels and utterances.")
 
-    # 3. What drives it.
+    # 3. Batches, optimizer and schedule.
     accelerator = Accelerator(cpu=not torch.cuda.is_available())
     steps = settings.epochs * len(learned)
     warm = max(1, round(settings.warmup * steps))
     optimizers = _optimizers(lm.model, settings)
-    schedules = [torch.optim.lr_scheduler.LambdaLR(one, lambda step: _rate(step, warm, steps)) for one in optimizers]
+    schedules = [
+        torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, warm, steps)) for optimizer in optimizers
+    ]
     model, *movers = accelerator.prepare(lm.model, *optimizers, *schedules)
     weights = sum(weight.numel() for weight in lm.model.parameters() if weight.requires_grad)
     say(
@@ -102,10 +104,10 @@ def train_alm(
             short = round(100 * settings.alm.window) if epoch < settings.alm.window_epochs else None
             with Progress(f"epoch {epoch + 1}/{settings.epochs}", len(learned), quiet=quiet) as progress:
                 for batch in learned.epoch(epoch, short):
-                    made = {name: tensor.to(accelerator.device) for name, tensor in batch.tensors.items()}
-                    shares, importance = made.pop("shares"), made.pop("weights")
-                    hearing.set(made["input_features"].shape[-1], batch.start)
-                    logits = model(**made, use_cache=False).logits
+                    inputs = {name: tensor.to(accelerator.device) for name, tensor in batch.tensors.items()}
+                    shares, importance = inputs.pop("shares"), inputs.pop("weights")
+                    hearing.set(inputs["input_features"].shape[-1], batch.start)
+                    logits = model(**inputs, use_cache=False).logits
                     loss = answer_loss(logits, shares, learned.labels, lm.inputs.end_of_turn, importance)
                     accelerator.backward(loss)
                     accelerator.clip_grad_norm_(model.parameters(), settings.clip)
@@ -125,14 +127,14 @@ def train_alm(
             quiet=quiet,
         )
 
-    # 5. The model, in its own folder, as it is loaded anywhere.
+    # 5. The model, saved in its own folder.
     lm.model = accelerator.unwrap_model(model)
     target, partial = folder / MODEL, folder / f".{MODEL}.part"
     for old in (target, partial):
         shutil.rmtree(old, ignore_errors=True)
     lm.save(partial)
     partial.rename(target)
-    return target, pl.DataFrame(epochs), found
+    return target, pl.DataFrame(epochs), findings
 
 
 def _places(heard: Heard) -> pl.DataFrame:
@@ -147,16 +149,16 @@ def _optimizers(model: Any, settings: TrainSettings) -> list[torch.optim.Optimiz
     hidden: list[torch.nn.Parameter] = []
     rest: list[torch.nn.Parameter] = []
     for weight in filter(lambda weight: weight.requires_grad, model.parameters()):
-        by_muon = settings.alm.optimizer == "muon" and weight.ndim > 1 and all(weight is not one for one in words)
+        by_muon = settings.alm.optimizer == "muon" and weight.ndim > 1 and all(weight is not word for word in words)
         (hidden if by_muon else rest).append(weight)
     groups = [
         {"params": [weight for weight in rest if weight.ndim > 1], "weight_decay": settings.weight_decay},
         {"params": [weight for weight in rest if weight.ndim <= 1], "weight_decay": 0.0},
     ]
-    made: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.98))]
+    optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.98))]
     if hidden:
-        made.append(Muon(hidden, lr=settings.learning_rate, weight_decay=settings.weight_decay))
-    return made
+        optimizers.append(Muon(hidden, lr=settings.learning_rate, weight_decay=settings.weight_decay))
+    return optimizers
 
 
 def _rate(step: int, warm: int, steps: int) -> float:
@@ -167,7 +169,7 @@ def _rate(step: int, warm: int, steps: int) -> float:
 
 
 def _asker(settings: TrainSettings, labels: tuple[str, ...]) -> Annotator:
-    """The annotator that will ask the trained model: training asks the same."""
+    """The annotator for the trained model, with the same prompt as in training."""
     file = AnnotatorFile(
         name=settings.name,
         engine="transformers",
@@ -181,14 +183,14 @@ def _asker(settings: TrainSettings, labels: tuple[str, ...]) -> Annotator:
 
 
 def _beginning(settings: TrainSettings, asker: Annotator, folder: Path) -> str | Path:
-    """The checkpoint to begin from; a new one has a vocabulary of the prompt's words."""
+    """The initial checkpoint; a new one has a vocabulary of the prompt's words."""
     if settings.alm.new is None:
         return str(settings.model)
     sizes = tiny.Sizes(**settings.alm.new.model_dump())
     rendered = [
         asker.prompt.render(labels=asker.labels, codes=asker.codes(asker.cells[0]), focus=None, context=PromptContext())
     ]
-    words = [text for one in rendered for text in (one.system, one.before, one.after)]
+    words = [text for prompt in rendered for text in (prompt.system, prompt.before, prompt.after)]
     words += [*asker.labels, *(f" {label}" for label in asker.labels)] * 8
     return small_qwen2_audio.build(folder / "new", sizes=sizes, words=words, seed=settings.seed)
 
@@ -197,10 +199,12 @@ def _question(asker: Annotator, lm: AudioLM) -> tuple[tuple[tuple[int, ...], ...
     """The prompt's tokens in every order of the labels, and the token that answers each label."""
     silence = Audio(np.zeros(lm.inputs.rate, dtype=np.float32), lm.inputs.rate)
     asked = [asker.question(cell, silence, PromptContext()) for cell in asker.cells]
-    prompts = [lm.inputs.tokens(lm.inputs.text(conversation_of(one, lm.inputs.rate))) for one in asked]
-    if settings_differ := {one.choices for one in asked} - {asked[0].choices}:
+    prompts = [
+        lm.inputs.tokens(lm.inputs.text(conversation_of(rendered_prompt, lm.inputs.rate))) for rendered_prompt in asked
+    ]
+    if settings_differ := {rendered_prompt.choices for rendered_prompt in asked} - {asked[0].choices}:
         raise SettingsError(
-            f"in another order the answers are others ({settings_differ.pop()})",
+            f"in another order the answers differ ({settings_differ.pop()})",
             fix='Write answer = "words", or label_orders = 1.',
         )
     answers = [lm.inputs.answer(choice) for choice in asked[0].choices]
@@ -208,12 +212,12 @@ def _question(asker: Annotator, lm: AudioLM) -> tuple[tuple[tuple[int, ...], ...
         if len(tokens) != 1:
             raise SettingsError(f"the answer {choice!r} has {len(tokens)} tokens", fix='Write answer = "codes".')
     if any(prompt.count(lm.inputs.audio_token_id) != 1 for prompt in prompts):
-        raise SettingsError("the prompt does not show the recording once", where=asker.prompt.where)
+        raise SettingsError("the prompt does not have the recording exactly once", where=asker.prompt.where)
     return tuple(map(tuple, prompts)), tuple(tokens[0] for tokens in answers)
 
 
 def _spread(rows: pl.DataFrame, count: int | None) -> pl.DataFrame:
-    """So many of the rows, evenly spread; all, where fewer or none are named."""
+    """A number of the rows, evenly spread; all if there are fewer or the number is null."""
     if count is None or count >= len(rows):
         return rows
     return rows.gather_every(len(rows) // count).head(count)
@@ -248,16 +252,16 @@ def _batches(
 def _look(
     model: Any, batches: Batches, hearing: small_qwen2_audio.Hearing, accelerator: Accelerator
 ) -> dict[str, float]:
-    """Cross-entropy (nats) of the development labels, of what their mean would have, and of the labels themselves."""
+    """Cross-entropy (nats) on the development labels: of the model, of their mean, and of the labels themselves."""
     if not len(batches.rows):
         return {}
     model.eval()
     total, weight = 0.0, float(batches.weights.sum())
     for batch in batches.epoch(0):
-        made = {name: tensor.to(accelerator.device) for name, tensor in batch.tensors.items()}
-        shares, importance = made.pop("shares"), made.pop("weights")
-        hearing.set(made["input_features"].shape[-1])
-        logits = model(**made, use_cache=False).logits[:, 0]
+        inputs = {name: tensor.to(accelerator.device) for name, tensor in batch.tensors.items()}
+        shares, importance = inputs.pop("shares"), inputs.pop("weights")
+        hearing.set(inputs["input_features"].shape[-1])
+        logits = model(**inputs, use_cache=False).logits[:, 0]
         log_p = logits[:, list(batches.labels)].float().log_softmax(-1)
         total += float(-(importance[:, None] * shares * log_p).sum())
     mean = np.average(batches.shares, axis=0, weights=batches.weights)
@@ -274,20 +278,20 @@ def _cross_entropy(batches: Batches, guess: NDArray[np.float64]) -> float:
 
 
 def _digest(settings: TrainSettings, labels: Labels, heard: Heard) -> str:
-    """What a checkpoint must agree in with the run that goes on from it."""
+    """The digest that a checkpoint and the run that resumes from it must share."""
     rows = labels.frame.sort("utterance_id").select("utterance_id", "weight", pl.col("^p_.*$"))
     hashed = int(rows.hash_rows(seed=0).sum())
     return digest_of([settings.model_dump(mode="json"), str(hashed), list(heard.ids)])
 
 
 class Muon(torch.optim.Optimizer):
-    """For weights that have learned nothing yet, momentum made orthogonal:
+    """The Muon optimizer, with orthogonalised momentum, for training from scratch:
 
     M = m M + G, W = (1 - r d) W - r 0.2 sqrt(max(rows, columns)) orthogonal(G + m M).
 
     r is the learning rate, m the momentum, d the weight decay; the factor gives a step the size of one of AdamW's, so
-    that both take one learning rate. Kernels count as matrices with a row an output. Jordan et al. (2024), Muon; the
-    factor is from Liu et al. (2025), Muon is scalable for LLM training.
+    that both use the same learning rate. Kernels count as matrices with one row per output. Jordan et al. (2024), Muon;
+    the factor is from Liu et al. (2025), Muon is scalable for LLM training.
     """
 
     def __init__(self, params: Iterable[Tensor], *, lr: float, weight_decay: float, momentum: float = 0.95) -> None:
@@ -295,7 +299,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]  # one kind
-        """Move every weight that has a gradient."""
+        """Update every weight that has a gradient."""
         loss = None if closure is None else closure()
         for group in self.param_groups:
             for weight in group["params"]:

@@ -1,4 +1,4 @@
-"""Batches for training: clips heard once and kept as mel frames, alike in length, a little changed in every epoch."""
+"""Batches for training: clips stored as mel frames, of similar length, slightly augmented in every epoch."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from alm_proxies.progress import Progress
 from alm_proxies.seeds import generator
 from alm_proxies.tables import Finding, Utterances
 
-_EXTRA = 480  # samples of silence behind a clip, so that its last frames see what padding shows them
-_SILENCE = 2.0  # how far below a clip's loudest cell the extractor cuts, in its own unit
+_EXTRA = 480  # samples of silence after a clip, so that its last frames are as with padding
+_SILENCE = 2.0  # floor of the extractor below a clip's loudest cell, in its own unit
 _ALIKE = 16  # batches drawn together and sorted by length
 _STEP = 50  # windows are a multiple of this number of frames
-_EVEN = 4  # a window begins where a token of sound begins
+_EVEN = 4  # a window begins at an audio token
 _DECIBELS = 40.0  # a level change in dB to one of mel cells: log10 of power, over 4
 
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """The mel frames of clips, one behind the other, on disk; ids[i] has frames starts[i] to starts[i + 1]."""
+    """The mel frames of clips, concatenated, on disk; ids[i] has frames starts[i] to starts[i + 1]."""
 
     ids: tuple[str, ...]
     starts: NDArray[np.int64]
@@ -51,7 +51,7 @@ class Heard:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """How clips are changed from epoch to epoch, so that few are not learned by heart."""
+    """Augmentation of clips in each epoch, against over-fitting."""
 
     gain: float
     bands: int
@@ -62,7 +62,7 @@ class Change:
 def hear(
     utterances: Utterances, ids: Sequence[str], inputs: ChatInputs, folder: Path, *, quiet: bool = False
 ) -> tuple[Heard, list[Finding]]:
-    """The clips as the model's extractor hears them, kept in `folder` for the next time; what is unusable is found."""
+    """The mel frames of the clips by the model's extractor, cached in `folder`; and findings for unusable ones."""
     extractor = inputs.processor.feature_extractor
     columns = ["utterance_id", "audio", "start", "end", "recipe"]
     rows = utterances.frame.select(columns).rows_by_key("utterance_id", unique=True)
@@ -77,7 +77,7 @@ def hear(
         opened = sounds.open(utterance_id)
         return opened, None if opened.clip is None else _mel(opened.clip.samples, extractor, inputs)
 
-    found: list[Finding] = []
+    findings: list[Finding] = []
     kept: list[str] = []
     lengths = [0]
     with (
@@ -88,12 +88,12 @@ def hear(
     ):
         for start in range(0, len(ids), 256):
             for opened, mel in pool.map(one, ids[start : start + 256]):
-                found.extend(opened.findings)
+                findings.extend(opened.findings)
                 progress.advance()
                 if mel is None:
                     continue
                 if inputs.max_audio_seconds is not None and len(mel) > inputs.max_audio_seconds * 100:
-                    found.append(_too_long(opened.utterance_id, inputs.max_audio_seconds))
+                    findings.append(_too_long(opened.utterance_id, inputs.max_audio_seconds))
                     continue
                 mel.tofile(stream)
                 kept.append(opened.utterance_id)
@@ -102,7 +102,7 @@ def hear(
         "digest": digest,
         "ids": kept,
         "starts": np.cumsum(lengths).tolist(),
-        "found": list(map(asdict, found)),
+        "found": list(map(asdict, findings)),
     }
     write_json(index, description)
     return _kept(index, cells, int(extractor.feature_size))
@@ -110,7 +110,7 @@ def hear(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
-    """One step's tensors, and the frame of the clips at which their sound begins."""
+    """One step's tensors, and the first frame of the clips' window."""
 
     tensors: dict[str, Tensor]
     start: int
@@ -118,10 +118,10 @@ class Batch:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batches:
-    """Rows of heard clips with the shares their labels should have, asked in several orders of the labels.
+    """Batches of clips with target shares, with the labels in several orders.
 
-    `prompts` are token lists with one audio token each, one for every label order; the same epoch gives the same
-    batches, whatever was done before.
+    `prompts` are token lists with one audio token each, one for every label order; an epoch always has the same
+    batches.
     """
 
     heard: Heard
@@ -140,7 +140,7 @@ class Batches:
         return -(-len(self.rows) // self.size)
 
     def epoch(self, number: int, window: int | None = None) -> Iterator[Batch]:
-        """All rows once, in batches of clips of similar length; with a window, that number of frames of each."""
+        """All rows once, in batches of clips of similar length; with a window, only that number of frames of each."""
         chance = generator(self.seed, "order", number)
         order = chance.permutation(len(self.rows))
         lengths = self.heard.lengths[self.rows]
@@ -190,14 +190,14 @@ class Batches:
 
 
 def audio_tokens(frames: int) -> int:
-    """How many tokens Qwen2-Audio makes of mel frames."""
+    """The number of Qwen2-Audio's tokens for mel frames."""
     return ((frames - 1) // 2 + 1 - 2) // 2 + 1
 
 
 def changed(
     clip: NDArray[np.float32], change: Change, silence: float, chance: np.random.Generator
 ) -> NDArray[np.float32]:
-    """A clip a little louder or softer, begun a little earlier or later, with a stripe of time and of pitch blanked."""
+    """Augment a clip: a random gain, a random shift, and masked bands of time and frequency."""
     late = int(chance.integers(-change.shift, change.shift + 1)) if change.shift else 0
     lead = np.full((max(0, late), clip.shape[1]), silence, dtype=np.float32)
     clip = np.concatenate([lead, clip[max(0, -late) :]]) + np.float32(chance.normal(0, change.gain) / _DECIBELS)
@@ -223,10 +223,10 @@ def _spread(prompt: Sequence[int], audio_token: int, count: int) -> list[int]:
 def _mel(samples: NDArray[np.float32], extractor: Any, inputs: ChatInputs) -> NDArray[np.float16]:
     hop = int(extractor.hop_length)
     count = -(-len(samples) // hop)
-    made = extractor(
+    features = extractor(
         samples, sampling_rate=inputs.rate, padding="max_length", max_length=count * hop + _EXTRA, return_tensors="np"
     )
-    return np.ascontiguousarray(made["input_features"][0, :, :count].T.astype(np.float16))
+    return np.ascontiguousarray(features["input_features"][0, :, :count].T.astype(np.float16))
 
 
 def _settings_of(extractor: Any) -> dict[str, Any]:
@@ -238,12 +238,12 @@ def _kept(index: Path, cells: Path, bins: int) -> tuple[Heard, list[Finding]]:
     description = json.loads(read_text(index))
     starts = np.array(description["starts"], dtype=np.int64)
     if cells.stat().st_size != 2 * bins * int(starts[-1]):
-        raise InputError("is not what it was written as", where=str(cells), fix="Delete it and run again.")
+        raise InputError("does not have its original content", where=str(cells), fix="Delete it and run again.")
     none = np.zeros((0, bins), dtype=np.float16)  # an empty file cannot be mapped
     frames = np.memmap(cells, dtype=np.float16, mode="r").reshape(-1, bins) if starts[-1] else none
     return Heard(tuple(description["ids"]), starts, frames), [Finding(**one) for one in description["found"]]
 
 
 def _too_long(utterance_id: str, seconds: float) -> Finding:
-    message = f"is longer than the {seconds:g} s this model hears, and is left out"
+    message = f"is longer than the {seconds:g} s this model accepts, and is left out"
     return Finding("train", "too_long", message, "Cut it into utterances.", utterance_id)

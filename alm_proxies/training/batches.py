@@ -1,7 +1,7 @@
-"""Batches of recordings: of similar length, decoded and prepared ahead by threads, the same whenever asked for again.
+"""Batches of recordings: of similar length, decoded and prepared ahead by threads, deterministic.
 
-An epoch's plan is a function of the seed, the epoch and the rows alone, so a training resumes at step k by beginning
-with plan[k]: nothing is replayed and no state is kept.
+An epoch's plan depends only on the seed, the epoch and the rows, so a training resumes at step k by starting with
+plan[k], without replay or saved state.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from alm_proxies.training.settings import AugmentSettings
 Index = NDArray[np.int64]
 Array = NDArray[np.float64]
 _ALIKE = 32  # steps drawn together and sorted by length
-_AHEAD = 2  # steps prepared ahead beside those that the threads are at
+_AHEAD = 2  # steps prepared ahead, in addition to one per thread
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Part:
-    """Clips that go through the model at once: what the encoder takes, and their rows."""
+    """Clips of one forward pass: the encoder's inputs, and their rows."""
 
     inputs: Inputs
     rows: Index
@@ -48,7 +48,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Step:
-    """One step of the optimizer: its parts, and what was found wrong with its recordings."""
+    """One step of the optimizer: its parts, and the findings on its recordings."""
 
     number: int
     parts: tuple[Part, ...]
@@ -56,9 +56,9 @@ class Step:
 
 
 def plan_epoch(rows: Index, seconds: Array, *, batch: int, seed: int, epoch: int) -> list[Index]:
-    """All rows once in random order, `batch` a step, those of a step alike in length and sorted by it.
+    """All rows once in random order, `batch` a step, clips of a step of similar length and sorted by it.
 
-    seconds[row] may be NaN: such rows are placed as if they had the mean length.
+    seconds[row] may be NaN: such rows count as having the mean length.
     """
     chance = generator(seed, "order", epoch)
     order = chance.permutation(rows)
@@ -71,7 +71,7 @@ def plan_epoch(rows: Index, seconds: Array, *, batch: int, seed: int, epoch: int
 
 
 def seconds_of(utterances: Utterances, ids: Sequence[str], seconds: Array) -> Array:
-    """The durations, with those that are not known read from the recordings' headers; NaN where that fails too."""
+    """The durations, with unknown ones read from the recordings' headers; NaN if this fails too."""
     missing = {ids[row]: row for row in np.flatnonzero(np.isnan(seconds)).tolist()}
     if not missing:
         return seconds
@@ -94,8 +94,9 @@ def steps_of(count: int, batch: int) -> int:
 
 
 def bounded_parts(lengths: Sequence[int], padding: float, most: int | None) -> list[slice]:
-    """Consecutive parts of clips sorted by length, as few as possible from the longest on, such that padding is at most
-    this share of each part, and no part has more than `most` clips."""
+    """Divide clips sorted by length into as few consecutive parts as possible such that padding is at most this share
+    of each part, and no part has more than `most` clips.
+    """
     parts: list[slice] = []
     end = len(lengths)
     while end:
@@ -112,7 +113,7 @@ def bounded_parts(lengths: Sequence[int], padding: float, most: int | None) -> l
 
 
 def padding_of(parts: Sequence[Part]) -> tuple[int, int]:
-    """Frames or samples of sound in the parts, and those that they take up."""
+    """The numbers of frames or samples in the parts, without and with padding."""
     return (
         sum(int(part.inputs.lengths.sum()) for part in parts),
         sum(len(part.rows) * int(part.inputs.values.shape[-1]) for part in parts),
@@ -128,11 +129,11 @@ class KeptClips:
         self._lock = threading.Lock()
 
     def get(self, name: str) -> Opened | None:
-        """What was kept of an utterance."""
+        """The cached clip of an utterance."""
         return self._clips.get(name)
 
     def add(self, name: str, opened: Opened) -> None:
-        """Keep an utterance's clip if there is room for it."""
+        """Cache an utterance's clip if there is room for it."""
         size = 0 if opened.clip is None else opened.clip.samples.nbytes
         with self._lock:
             if name not in self._clips and size <= self._left:
@@ -147,12 +148,12 @@ class Loader:
     open_one: Callable[[str], Opened]
     """An utterance's clip or its findings, by id (audio.recipe.Sounds.open: recipes are rendered on the fly)."""
     prepare: Callable[[Sequence[NDArray[np.float32]]], Inputs]
-    """What the encoder makes of clips."""
+    """The encoder's inputs for clips."""
     ids: Sequence[str]
     shortest: float
-    """Seconds below which a clip cannot be used."""
+    """The shortest usable clip, in seconds."""
     longest: float
-    """Seconds above which a clip is left out."""
+    """The longest clip that is used, in seconds."""
     padding: float
     most: int | None = None
     """The largest number of clips in a part."""
@@ -166,7 +167,7 @@ class Loader:
     ) -> Generator[Step, None, None]:
         """The steps of a plan from number `first` on; process i of n with share = (i, n) gets every n-th row.
 
-        With an epoch, clips are augmented as in this epoch.
+        If an epoch is given, clips get its augmentation.
         """
         rank, world = share
 
@@ -184,12 +185,12 @@ class Loader:
             if opened is None:
                 opened = self.open_one(name)
                 self.kept.add(name, opened)
-            found = list(opened.findings)
+            step_findings = list(opened.findings)
             clip = opened.clip
             if clip is not None and not self.shortest <= clip.duration <= self.longest:
-                found.append(wrong_length(name, clip.duration, self.shortest, self.longest))
+                step_findings.append(wrong_length(name, clip.duration, self.shortest, self.longest))
                 clip = None
-            findings += found
+            findings += step_findings
             if clip is not None:
                 kept.append((int(row), clip if epoch is None else self._augmented(clip, name, epoch)))
         kept.sort(key=lambda pair: len(pair[1].samples))
@@ -219,7 +220,7 @@ class Loader:
 
 
 def wrong_length(name: str, seconds: float, shortest: float, longest: float) -> Finding:
-    """The finding of a clip that is shorter or longer than can be used."""
+    """The finding for a clip that is too short or too long."""
     if seconds < shortest:
         return Finding("train", "too_short", f"lasts {seconds:.2f} s, less than {shortest:g} s", "", name)
     message = f"lasts {seconds:.1f} s, longer than the {longest:g} s set by `longest`"

@@ -1,4 +1,4 @@
-"""Learning a trained model's calibration from the human votes of development speakers."""
+"""Fit a trained model's calibration to the human votes of development speakers."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from alm_proxies.seeds import generator
 
 Array = NDArray[np.float64]
 _FOLDS = 5
-_PULL = 0.01  # per vote: towards the identity and no intercept
+_PULL = 0.01  # penalty per vote, towards the identity without intercept
 _USUAL = float(np.log(5.0))
 _USUAL_DEVIATION = 1.0
-"""ln of a concentration before any vote is seen."""
+"""The prior mean of ln concentration."""
 
 
 def fit_calibration(
@@ -29,7 +29,7 @@ def fit_calibration(
     abstain: float = 0.05,
     seed: int = 0,
 ) -> Calibration:
-    """The calibration by the human votes of development speakers; methods are compared in folds of speakers."""
+    """The calibration fitted to human votes of development speakers; the method is chosen in folds of speakers."""
     voted = counts.sum(1) > 0
     votes = float(counts.sum())
     if not voted.any():
@@ -44,14 +44,14 @@ def fit_calibration(
     if several.sum() < 2:
         return chosen
     centre = signs[several].mean(0)
-    found = _concentration(shares[several], counts[several], signs[several] - centre)
-    chosen = chosen.model_copy(update={"concentration": tuple(found.tolist()), "centre": tuple(centre.tolist())})
+    coefficients = _concentration(shares[several], counts[several], signs[several] - centre)
+    chosen = chosen.model_copy(update={"concentration": tuple(coefficients.tolist()), "centre": tuple(centre.tolist())})
     edge = float(np.quantile(chosen.concentrations(signs), abstain))
     return chosen.model_copy(update={"abstain_below": edge})
 
 
 def _cross_validated(log_p: Array, counts: Array, speakers: NDArray[np.int64], seed: int) -> dict[str, float]:
-    """Log loss a vote of every method on speakers it was not fitted to; with one speaker only `none` is tried."""
+    """Log loss per vote of every method on speakers it was not fitted to; with one speaker only `none` is tried."""
     names = np.unique(speakers)
     folds = min(_FOLDS, len(names))
     methods = ("none", "temperature", "dirichlet") if folds > 1 else ("none",)
@@ -83,8 +83,8 @@ def _fitted(method: str, log_p: Array, counts: Array) -> Calibration:
             slope = float((counts.sum(1, keepdims=True) * q * log_p - counts * log_p).sum()) * -scale
             return value / votes, np.array([slope / votes])
 
-        found = minimize(loss_of_scale, np.zeros(1), jac=True, method="L-BFGS-B", bounds=[(-3.0, 3.0)])
-        return Calibration(method="temperature", temperature=float(np.exp(found.x[0])))
+        result = minimize(loss_of_scale, np.zeros(1), jac=True, method="L-BFGS-B", bounds=[(-3.0, 3.0)])
+        return Calibration(method="temperature", temperature=float(np.exp(result.x[0])))
     k = log_p.shape[1]
     clipped, identity = np.maximum(log_p, -30.0), np.eye(k)
 
@@ -99,8 +99,8 @@ def _fitted(method: str, log_p: Array, counts: Array) -> Calibration:
         return value, slope
 
     start = np.concatenate([identity.ravel(), np.zeros(k)])
-    found = minimize(loss_of_matrix, start, jac=True, method="L-BFGS-B")
-    w, b = found.x[: k * k].reshape(k, k), found.x[k * k :]
+    result = minimize(loss_of_matrix, start, jac=True, method="L-BFGS-B")
+    w, b = result.x[: k * k].reshape(k, k), result.x[k * k :]
     return Calibration(method="dirichlet", matrix=tuple(map(tuple, w.tolist())), intercept=tuple(b.tolist()))
 
 
@@ -108,8 +108,8 @@ def _concentration(shares: Array, counts: Array, signs: Array) -> Array:
     """a and slopes of ln concentration: the largest Dirichlet-multinomial likelihood times a prior.
 
     The prior: a, at the mean of the signs, is normal about ln 5 with deviation 1 (two times in three a concentration
-    between 2 and 14); slopes, of signs in units of their deviation, are normal about 0 with variance 1/2. It counts
-    once beside the likelihood of all utterances: it is felt among 20 of them and not among 1,000.
+    between 2 and 14); slopes, of signs in units of their deviation, are normal about 0 with variance 1/2. It is counted
+    once with the likelihood of all utterances: it matters with 20 of them, not with 1,000.
     """
     spread = np.where(signs.std(0) > 1e-9, signs.std(0), 1.0)
     scaled = signs / spread
@@ -120,5 +120,5 @@ def _concentration(shares: Array, counts: Array, signs: Array) -> Array:
         away = (x[0] - _USUAL) / _USUAL_DEVIATION
         return (0.5 * float(away) ** 2 + float(np.square(x[1:]).sum()) - likelihood) / len(counts)
 
-    found = minimize(loss, np.concatenate([[_USUAL], np.zeros(signs.shape[1])]), method="L-BFGS-B")
-    return np.concatenate([[found.x[0]], found.x[1:] / spread])
+    result = minimize(loss, np.concatenate([[_USUAL], np.zeros(signs.shape[1])]), method="L-BFGS-B")
+    return np.concatenate([[result.x[0]], result.x[1:] / spread])

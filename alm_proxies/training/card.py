@@ -1,4 +1,4 @@
-"""The model card of a trained folder: metadata that the Hugging Face Hub reads, and prose for people."""
+"""The model card of a trained folder: metadata for the Hugging Face Hub, and a text for readers."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ votes.
 
 ## Trained on
 
-{speakers} speakers of {shown}, named in `model.json`. Scores on utterances of these speakers say nothing; alm-proxies
+{speakers} speakers of {shown}, named in `model.json`. Scores on utterances of these speakers are no test; alm-proxies
 leaves such utterances out of its evaluation.
 
 ## Development speakers
@@ -55,13 +55,15 @@ These speakers chose the epoch, so the figures are slightly too good.
 ## Limits
 
 It predicts what the listeners of its corpora would vote, not what a speaker feels. Other languages, recording
-conditions and crowds differ; predictions that are less sure than nearly all development predictions are marked
+conditions and crowds differ; predictions that are less certain than nearly all development predictions are marked
 `abstain`.
 """
 
 
 def _metadata(file: TrainedFile, shown: str) -> str:
-    """The card's front matter; without huggingface_hub, which the core install has not, it names the library alone."""
+    """The card's front matter; without huggingface_hub, which is not in the core install, it has only the library's
+    name.
+    """
     if find_spec("huggingface_hub") is None:
         return "library_name: alm-proxies"
     from huggingface_hub import EvalResult, ModelCardData

@@ -1,4 +1,4 @@
-"""Checkpoints of a training: whole or not there at all; only the last one is kept."""
+"""Checkpoints of a training, written atomically; only the last one is kept."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _STATE = "state.json"
 
 
 def save_checkpoint(accelerator: Accelerator, folder: Path, number: int, state: dict[str, Any]) -> None:
-    """Keep all that the training needs to go on, under a name it only takes once it is whole, and drop older ones.
+    """Save all state needed to resume the training, atomically, and remove older checkpoints.
 
-    `number` grows from checkpoint to checkpoint. What could not be written is removed, the last whole checkpoint stays.
-    All processes of a training call it together.
+    `number` grows from checkpoint to checkpoint. On failure the partial files are removed, and the last complete
+    checkpoint is kept. All processes of a training must call it together.
     """
     partial, target = folder / f".step-{number}.part", folder / f"step-{number}"
     if accelerator.is_main_process:
@@ -50,14 +50,14 @@ def save_checkpoint(accelerator: Accelerator, folder: Path, number: int, state: 
 
 
 def load_checkpoint(accelerator: Accelerator, folder: Path, digest: str) -> dict[str, Any] | None:
-    """Go on from the last checkpoint; None if there is none. One of another training is refused."""
+    """Resume from the last checkpoint; None if there is none. Raises for a checkpoint of another training."""
     kept = _kept(folder)
     if not kept:
         return None
     state: dict[str, Any] = json.loads(read_text(kept[-1] / _STATE))
     if state["digest"] != digest:
         raise InputError(
-            "holds a training with other settings, labels or utterances",
+            "has a training with other settings, labels or utterances",
             where=str(folder.parent),
             fix="Choose another folder, or delete it.",
         )
@@ -66,9 +66,9 @@ def load_checkpoint(accelerator: Accelerator, folder: Path, digest: str) -> dict
 
 
 def not_written(folder: Path, error: Exception) -> Exception:
-    """The error for a checkpoint or a model that could not be written; anything else comes back as it is.
+    """The error for a checkpoint or a model that could not be written; other errors are returned unchanged.
 
-    safetensors and torch report a full disk as errors of their own, with the system's words in the text.
+    safetensors and torch report a full disk as their own errors, with the system's message in the text.
     """
     if isinstance(error, OutputError):
         return error
@@ -81,14 +81,14 @@ def not_written(folder: Path, error: Exception) -> Exception:
         return error
     reason = "there is no space left" if full else (getattr(error, "strerror", None) or text)
     return OutputError(
-        f"the training could not be written: {reason}; the last whole checkpoint is kept",
+        f"the training could not be written: {reason}; the last complete checkpoint is kept",
         where=str(folder),
-        fix="Free some space and run the same command again: it goes on from there.",
+        fix="Free some space and run the same command again: it resumes from there.",
     )
 
 
 def _kept(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
-    found = [(int(match[2]), path) for path in folder.iterdir() if (match := _NAME.match(path.name))]
-    return [path for _, path in sorted(found)]
+    checkpoints = [(int(match[2]), path) for path in folder.iterdir() if (match := _NAME.match(path.name))]
+    return [path for _, path in sorted(checkpoints)]

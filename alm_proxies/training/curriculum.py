@@ -1,4 +1,4 @@
-"""Entropy curricula: how much every training utterance counts in every epoch, by the ambiguity of its target."""
+"""Entropy curricula: weights of training utterances in every epoch, by the ambiguity of their targets."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def exponent(settings: CurriculumSettings, epoch: int, epochs: int) -> float:
 
 
 def curriculum_table(shares: ArrayLike, settings: CurriculumSettings, epochs: int) -> pl.DataFrame:
-    """For the run's page: for every epoch and stratum of entropy its utterances, the share kept and the mean weight."""
+    """For the run's page: utterances, the share kept and the mean weight by epoch and stratum of entropy."""
     h = entropy_normalised(shares)
     stratum = places(h)
     rows = []

@@ -1,4 +1,4 @@
-"""The development speakers: scored after every epoch by their own human votes, and read once more for calibration."""
+"""Evaluation on the development speakers: scores after every epoch, and predictions for calibration."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ Index = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """How the development utterances are predicted; `value` is what early stopping goes by, lower is better."""
+    """The scores of the development utterances; early stopping uses `value`, lower is better."""
 
     nll_per_vote: float | None
-    """Mean - ln p of the human votes that are not held out; None where there are none."""
+    """Mean - ln p of the human votes that are not held out; None if there are none."""
     cross_entropy: float
-    """Of their labels, weighted."""
+    """Weighted cross-entropy of their labels."""
     utterances: int
 
     @property
     def value(self) -> float:
-        """The log loss of human votes where there are any, else the cross-entropy of the labels."""
+        """The log loss of human votes if there are any, else the cross-entropy of the labels."""
         return self.cross_entropy if self.nll_per_vote is None else self.nll_per_vote
 
     def row(self) -> dict[str, float | None]:
-        """What is written down of it."""
+        """The values for metrics.jsonl."""
         return {"score": self.value, "nll_per_vote": self.nll_per_vote, "cross_entropy": self.cross_entropy}
 
 
 def score_development(
     model: SpeechModel | KeptHeads, loader: AnyLoader, targets: Targets, accelerator: Accelerator, *, batch: int
 ) -> Scores:
-    """The scores of the development rows, every process taking its share of them."""
+    """The scores of the development rows, computed in parallel by all processes."""
     sums = torch.zeros(5, dtype=torch.float64, device=accelerator.device)
     for rows, answer in _answers(model, loader, targets, targets.development, accelerator, batch=batch):
         log_p = answer.logits.double().log_softmax(-1)
@@ -64,7 +64,7 @@ def score_development(
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What the model gives for rows whose recording can be used."""
+    """The model's outputs for rows with a usable recording."""
 
     rows: Index
     logits: Array
@@ -81,18 +81,18 @@ def read_rows(
     *,
     batch: int,
 ) -> Reading:
-    """The model's answers to these rows, in their order, all on this process."""
-    found = list(_answers(model, loader, targets, rows, accelerator, batch=batch, alone=True))
-    if not found:
+    """The model's outputs for these rows, in their order, all on this process."""
+    answers = list(_answers(model, loader, targets, rows, accelerator, batch=batch, alone=True))
+    if not answers:
         size = model.heads.pooling.size
         return Reading(rows[:0], np.zeros((0, len(targets.labels))), None, np.zeros((0, size)))
-    read = np.concatenate([part for part, _ in found])
+    read = np.concatenate([part for part, _ in answers])
     order = np.argsort(read, kind="stable")
 
     def joined(name: str) -> Array:
-        return np.concatenate([getattr(answer, name).double().cpu().numpy() for _, answer in found])[order]
+        return np.concatenate([getattr(answer, name).double().cpu().numpy() for _, answer in answers])[order]
 
-    strength = joined("log_strength") if found[0][1].log_strength is not None else None
+    strength = joined("log_strength") if answers[0][1].log_strength is not None else None
     return Reading(read[order], joined("logits"), strength, joined("vector"))
 
 
@@ -111,7 +111,7 @@ def _answers(
     share = (0, 1) if alone else (accelerator.process_index, accelerator.num_processes)
     was_training = model.training
     model.eval()
-    found = []
+    answers = []
     with torch.inference_mode(), accelerator.autocast():
         for step in loader.steps(plan, share=share):
             waiting = list(step.parts)
@@ -121,13 +121,13 @@ def _answers(
                 if answer is None:
                     waiting = [*part.halves(), *waiting]
                 else:
-                    found.append((part.rows, answer))
+                    answers.append((part.rows, answer))
     model.train(was_training)
-    return found
+    return answers
 
 
 def _answer(model: SpeechModel | KeptHeads, part: Part, accelerator: Accelerator) -> Answer | None:
-    """The answer, or None where memory ran out and the part can be halved."""
+    """The output, or None if memory ran out and the part can be halved."""
     try:
         inputs = part.inputs.to(accelerator.device)
         answer: Answer = model(inputs.values, inputs.lengths)

@@ -1,4 +1,6 @@
-"""Fine-tuning a pretrained audio encoder to give the distribution of listeners' votes. Read it from top to bottom."""
+"""Fine-tuning a pretrained audio encoder to predict the distribution of listeners' votes, as one function from top to
+bottom.
+"""
 
 from __future__ import annotations
 
@@ -45,11 +47,11 @@ _SHORTEST = 0.1  # seconds
 
 @dataclass(frozen=True, slots=True)
 class FineTuned:
-    """The model with its best weights on this process's device, one row of scores an epoch, and what was found."""
+    """The model with its best weights on this process's device, one row of scores per epoch, and findings."""
 
     model: SpeechModel
     reader: SpeechModel | KeptHeads
-    """What takes the loader's steps: the model, or its heads alone where the encoder's work is kept."""
+    """The trained module: the model, or only its heads if the encoder's statistics are cached."""
     loader: AnyLoader
     epochs: pl.DataFrame
     findings: tuple[Finding, ...]
@@ -59,7 +61,7 @@ class FineTuned:
 def fine_tune(
     targets: Targets, utterances: Utterances, folder: Path, settings: TrainSettings, *, quiet: bool = False
 ) -> FineTuned:
-    """Train until the development score no longer improves; run again in the same folder, it goes on where it was."""
+    """Train until the development score no longer improves; run again in the same folder to resume."""
     with deterministic_kernels(settings.deterministic):
         return _fine_tune(targets, utterances, folder, settings, quiet=quiet)
 
@@ -67,7 +69,7 @@ def fine_tune(
 def _fine_tune(
     targets: Targets, utterances: Utterances, folder: Path, settings: TrainSettings, *, quiet: bool
 ) -> FineTuned:
-    # 1. The model, and what moves it.
+    # 1. The model and the optimizer.
     accelerator = accelerator_of(folder, settings)
     rank, world = accelerator.process_index, accelerator.num_processes
     quiet = quiet or not accelerator.is_main_process
@@ -79,7 +81,7 @@ def _fine_tune(
     model, optimizer = accelerator.prepare(KeptHeads(speech.heads) if once else speech, optimizer)
     bare: SpeechModel | KeptHeads = accelerator.unwrap_model(model)
 
-    # 2. What it hears, in which order: every epoch's plan depends on the seed and the epoch alone.
+    # 2. The data and its order: every epoch's plan depends only on the seed and the epoch.
     longest = min(settings.longest, encoder.longest or settings.longest)
     loader: AnyLoader = Loader(
         open_one=Sounds(utterances, stage="train", rate=encoder.rate).open,
@@ -106,13 +108,13 @@ def _fine_tune(
     curricula = [
         curriculum_weights(entropies, settings.curriculum, epoch, settings.epochs) for epoch in range(settings.epochs)
     ]
-    # Utterances that the curriculum leaves out still teach the attributes, which it does not touch.
+    # Utterances that the curriculum leaves out are still used for the attributes, which it does not affect.
     listed = [targets.train if settings.attributes.weight else targets.train[part > 0] for part in curricula]
     steps_before = np.cumsum([0, *(steps_of(len(rows), settings.batch) for rows in listed)])
     total_steps, warm = int(steps_before[-1]), round(settings.warmup * int(steps_before[-1]))
     say(_summary(speech, targets, settings, accelerator, total_steps, warm), quiet=quiet)
 
-    # 3. Where it begins: at the last whole checkpoint, or at the start.
+    # 3. Resume from the last complete checkpoint, if any.
     checkpoints = folder / "checkpoints"
     digest = _digest(targets, settings, once=once)
     state = load_checkpoint(accelerator, checkpoints, digest) or {
@@ -126,9 +128,9 @@ def _fine_tune(
         "findings": [],
     }
     if state["step"]:
-        say(f"{settings.name}: going on after step {state['step']}", quiet=quiet)
+        say(f"{settings.name}: resuming after step {state['step']}", quiet=quiet)
     log = RunLog(accelerator, folder, settings, step=state["step"])
-    findings = {(found["kind"], found["utterance_id"]): Finding(**found) for found in state["findings"]}
+    findings = {(fields["kind"], fields["utterance_id"]): Finding(**fields) for fields in state["findings"]}
 
     # 4. The loop.
     last_checkpoint = time.monotonic()
@@ -153,7 +155,7 @@ def _fine_tune(
                 waited += time.monotonic() - waiting
                 findings |= {(finding.kind, finding.utterance_id): finding for finding in step.findings}
 
-                # One step: gradients of all parts added up, then the optimizer, unless a number is not finite.
+                # One step: accumulate the gradients of all parts, then the optimizer, unless a number is not finite.
                 number = state["step"] + 1
                 rate = rate_of(number - 1, warm, total_steps, settings.schedule, state["newbob"])
                 for group in optimizer.param_groups:
@@ -183,7 +185,7 @@ def _fine_tune(
                 state["step"] = number
                 state["epoch_sums"] = [state["epoch_sums"][0] + shared[0], state["epoch_sums"][1] + shared[1]]
 
-                # What it says and keeps.
+                # Log and checkpoint.
                 sound, room = padding_of(step.parts)
                 heard, taken_up = heard + sound, taken_up + room
                 padding = 1 - heard / taken_up if taken_up else 0.0
@@ -200,7 +202,7 @@ def _fine_tune(
                     save_checkpoint(accelerator, checkpoints, number, state)
                     last_checkpoint = time.monotonic()
 
-        # The epoch's end: the development speakers, the best weights, the schedule, a checkpoint.
+        # The end of the epoch: the development speakers, the best weights, the schedule, a checkpoint.
         scores = score_development(bare, loader, targets, accelerator, batch=settings.batch)
         if not scores.utterances:
             raise InputError("no recording of a development utterance can be used", fix="See the findings.")
@@ -226,15 +228,17 @@ def _fine_tune(
     bare.load_state_dict(load_file(str(_best(checkpoints, state["best"]["epoch"]))))
     log.close()
     speech.eval()
-    gathered = [Finding(**found) for found in gather_object(list(map(asdict, findings.values())))]
-    found = (*objective.findings, *gathered)
-    return FineTuned(speech, bare, loader, pl.DataFrame(state["epochs"]), found, accelerator)
+    gathered = [Finding(**fields) for fields in gather_object(list(map(asdict, findings.values())))]
+    fields = (*objective.findings, *gathered)
+    return FineTuned(speech, bare, loader, pl.DataFrame(state["epochs"]), fields, accelerator)
 
 
 def build_model(targets: Targets, settings: TrainSettings, *, auxiliary: int) -> SpeechModel:
-    """The encoder with heads whose first weights follow from the seed."""
+    """The encoder with heads; their initial weights depend on the seed."""
     encoder = Encoder.load(str(settings.model), revision=settings.revision, device="cpu")
-    encoder.config.apply_spec_augment = False  # it draws from numpy's global generator: no resume could repeat it
+    encoder.config.apply_spec_augment = (
+        False  # it draws from numpy's global generator, which a resumed run could not repeat
+    )
     layers = tuple(range(encoder.layers + 1)) if settings.layers is None else settings.layers
     if not layers or min(layers) < 0 or max(layers) > encoder.layers:
         fix = f"Give some of 0 to {encoder.layers}, or leave it out."
@@ -266,7 +270,7 @@ def build_model(targets: Targets, settings: TrainSettings, *, auxiliary: int) ->
 
 @contextmanager
 def deterministic_kernels(wanted: bool) -> Iterator[None]:
-    """Only deterministic kernels inside, if wanted."""
+    """A context with only deterministic kernels, if requested."""
     if not wanted:
         yield
         return
@@ -280,7 +284,7 @@ def deterministic_kernels(wanted: bool) -> Iterator[None]:
 
 
 def _groups(model: SpeechModel, settings: TrainSettings) -> list[dict[str, Any]]:
-    """Rates for backbone and heads; only matrices decay."""
+    """AdamW with learning rates for backbone and heads; only matrices have weight decay."""
     groups = []
     for module, rate in ((model.encoder, settings.backbone_rate), (model.heads, settings.learning_rate)):
         weights = [weight for weight in module.parameters() if weight.requires_grad]
@@ -294,7 +298,7 @@ def _groups(model: SpeechModel, settings: TrainSettings) -> list[dict[str, Any]]
 
 
 def _freeze_lower(model: SpeechModel, a_epoch: float, epoch: int) -> None:
-    """Drop the gradients of layers that do not learn yet; DDP wants all of them computed."""
+    """Drop the gradients of layers that are still frozen; DDP needs all of them computed."""
     if not a_epoch:
         return
     blocks = model.blocks()
@@ -344,16 +348,16 @@ def _best(folder: Path, epoch: int) -> Path:
 
 
 def _not_finite(loss: float | None, step: int, epoch: int, folder: Path) -> EngineError:
-    what = f"the loss is {loss}" if loss is not None and not np.isfinite(loss) else "the gradient is not finite"
+    problem = f"the loss is {loss}" if loss is not None and not np.isfinite(loss) else "the gradient is not finite"
     return EngineError(
-        f"{what} at step {step} (epoch {epoch + 1}); no weight was changed by it and the last checkpoint is kept",
+        f"{problem} at step {step} (epoch {epoch + 1}); no weight was changed and the last checkpoint is kept",
         where=str(folder),
         fix="Lower learning_rate or backbone_rate or use precision = float32, in a new folder.",
     )
 
 
 def _digest(targets: Targets, settings: TrainSettings, *, once: bool) -> str:
-    """What a checkpoint must agree in with the run that goes on from it."""
+    """The digest that a checkpoint and the run that resumes from it must share."""
     arrays: list[np.ndarray[Any, Any]] = [targets.train, targets.development, targets.shares, targets.weight]
     arrays += [targets.concentration, targets.attributes, targets.counts, targets.rater_votes.shares]
     content = [hashlib.sha256(np.ascontiguousarray(part).tobytes()).hexdigest() for part in arrays]

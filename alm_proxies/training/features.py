@@ -1,4 +1,4 @@
-"""The recipe features: a head on measured prosody, in numpy, without torch; and the trained folder it leaves."""
+"""The recipe features: a head on measured prosody, in numpy, without torch; and its trained folder."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ _PARTS = {
     "pitch": "pitch", "energy": "loudness", "rhythm": "rhythm and pauses", "balance": "spectral balance",
     "voice": "harmonicity", "cycles": "jitter and shimmer", "spectral": "spectrum",
 }  # fmt: skip
-"""Kinds of measured features, and what evidence calls them."""
+"""Groups of measured features, and their names in evidence."""
 
 
 @dataclass(frozen=True, slots=True)
 class FeaturesModel:
-    """A trained model on measured prosody; asked as TrainedModel is."""
+    """A trained model on measured prosody, with the interface of TrainedModel."""
 
     file: TrainedFile
     head: HeadModel
@@ -71,7 +71,7 @@ class FeaturesModel:
 
     @property
     def rate(self) -> int:
-        """Samples a second that clips must have."""
+        """The sample rate that clips must have."""
         return RATE
 
     def distributions(self, clips: Sequence[Clip]) -> NDArray[np.float64]:
@@ -83,15 +83,16 @@ class FeaturesModel:
         return self._of(np.stack([_row(clip) for clip in clips]))
 
     def evidence(self, clip: Clip) -> Evidence:
-        """Which seconds and which measured prosody move the prediction of one clip, the strongest first.
+        """Evidence for the prediction of one clip: effects of removed segments and changed features, the strongest
+        first.
 
-        Seconds: the distribution of the clip with half a second cut out, measured anew, against that of the whole.
-        Prosody: the distribution with the features of one kind as they are on average in training, all others kept.
+        Seconds: the distribution of the clip with half a second cut out, measured again, against that of the whole.
+        Prosody: the distribution with one group of features set to the training average, all others unchanged.
         """
         row = _row(clip)
         usual = np.repeat(row[None], len(_PARTS), axis=0)
         for place, part in enumerate(_PARTS):
-            usual[place, [feature.part == part for feature in FEATURES]] = np.nan  # the head takes it as the mean
+            usual[place, [feature.part == part for feature in FEATURES]] = np.nan  # the head uses the mean instead
         wide, low = round(WINDOW * clip.rate), max(self.file.seconds[0], SHORTEST)
         cuts = [(start, min(start + wide, len(clip.samples))) for start in range(0, len(clip.samples), wide)]
         cuts = [(start, end) for start, end in cuts if (len(clip.samples) - end + start) / clip.rate >= low]
@@ -100,10 +101,10 @@ class FeaturesModel:
         seconds = [f"{start / clip.rate:.1f} to {end / clip.rate:.1f} s" for start, end in cuts]
         named = [f"{words} as in the average clip" for words in _PARTS.values()]
         moved = [
-            Moved.of(what, self.labels, whole, other) for what, other in zip([*named, *seconds], others, strict=True)
+            Moved.of(name, self.labels, whole, other) for name, other in zip([*named, *seconds], others, strict=True)
         ]
         prosody, parts = moved[: len(named)], moved[len(named) :]
-        return Evidence(*(tuple(sorted(some, key=lambda one: -one.distance)) for some in (parts, prosody)))
+        return Evidence(*(tuple(sorted(some, key=lambda item: -item.distance)) for some in (parts, prosody)))
 
     def _of(self, rows: Floats) -> Predictions:
         calibration = self.file.calibration
@@ -115,7 +116,7 @@ class FeaturesModel:
 
 
 def load_trained(folder: str | Path, *, device: str | None = None) -> TrainedModel | FeaturesModel:
-    """A trained folder of whichever recipe, loaded."""
+    """Load a trained folder of any recipe."""
     _, file = read_trained(folder)
     return FeaturesModel.load(folder) if file.recipe == "features" else TrainedModel.load(folder, device=device)
 
@@ -129,7 +130,8 @@ def train_features(
     votes: Votes | None,
     quiet: bool,
 ) -> Outcome:
-    """The recipe features: heads of several seeds averaged, stopped and calibrated by the development speakers.
+    """The recipe features: the average of heads with several seeds, with early stopping and calibration on the
+    development speakers.
 
     Heads learn the labels' distributions, rows weigh as the labels say; human votes judge and calibrate. Features are
     not relative to the speaker: a speaker predicted later may have only one utterance.

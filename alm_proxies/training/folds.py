@@ -1,13 +1,12 @@
-"""Cross-fitting in folds of speakers: what is predicted for a fold has seen no vote of that fold, in any round.
+"""Cross-fitting in folds of speakers: predictions for a fold do not depend on any vote of that fold, in any round.
 
-Round 1, fold f: heads on each pair {f, g} left out show, on the votes of g, when to stop and at which temperature;
-then heads train on all folds but f and predict f. Round 2, fold f: what the heads without {f, g} predict for g is
-fused with the votes of g, for every g but f; the fusion is fitted to the folds but f alone; then heads train on these
-fused labels and predict f. So nothing on the way to f's predictions is computed from a vote of f.
+Round 1, fold f: heads trained without each pair {f, g} are scored on the votes of g, for early stopping and
+temperature; then heads are trained on all folds but f and predict f. Round 2, fold f: the predictions for g of the
+heads without {f, g} are fused with the votes of g, for every g but f; the fusion is fitted to all folds but f; then
+heads are trained on these fused labels and predict f. So no step of f's predictions uses a vote of f.
 
-Which fold a row is in must not depend on any vote either: fold over all rows, voted on or not. Then every row, with
-votes or without, is predicted by its own fold's models, and deleting all votes of a speaker or of a fold changes no
-byte of what is predicted for it.
+The folds must not depend on votes either: they include all rows, with or without votes. Then every row is predicted by
+its own fold's models, and deleting all votes of a speaker or of a fold changes no byte of its predictions.
 """
 
 from __future__ import annotations
@@ -39,9 +38,9 @@ from alm_proxies.training.heads import (
 
 Index = NDArray[np.int64]
 Relabel = Callable[[Index, Array], Array]
-"""Fused labels of rows, given what heads that never saw their votes predict for them: fitted to these rows alone."""
+"""A function that fuses the votes of rows with out-of-fold predictions; it is fitted to these rows only."""
 _PATIENCE = 6
-"""Epochs without a fall after which a fold's votes are not looked at any more."""
+"""The number of epochs without a lower loss after which a fold stops training."""
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -54,13 +53,13 @@ class Material:
     features: Floats
     """Frozen features; NaN = not known."""
     votes: Array
-    """Human votes for each label; a row of zeros is predicted and teaches nothing."""
+    """Human votes for each label; a row of zeros is predicted, but not used for training."""
     fold: Index
-    """0 .. K - 1, chosen without a look at the votes."""
+    """Fold of each row, 0 .. K - 1; it must not depend on votes."""
 
     @property
     def folds(self) -> int:
-        """How many folds there are."""
+        """The number of folds."""
         return int(self.fold.max()) + 1
 
     def teaching(self, *without: int) -> Index:
@@ -79,25 +78,25 @@ class Fitted:
     shares: Array
     models: tuple[HeadModel, ...]
     epochs: tuple[int, ...]
-    """Epochs of each fold's heads."""
+    """The number of epochs of each fold's heads."""
     curves: Array
-    """Log loss a vote of other speakers by epoch, one row a fold: what early stopping went by."""
+    """Log loss per vote on other speakers by epoch, one row per fold, used for early stopping."""
     rounds: tuple[Array, ...]
     """Predictions after each round; the last is `shares`."""
 
 
 def assign_folds(speakers: Sequence[str], folds: int, seed: int) -> dict[str, int]:
-    """A fold for each speaker, whole and of like numbers of clips; `speakers` names the speaker of every clip."""
+    """Assign each speaker to a fold, with similar numbers of clips; `speakers` has the speaker of every clip."""
     names, sizes = np.unique(np.asarray(speakers, dtype=np.str_), return_counts=True)
     order = generator(seed, "listen folds").permutation(len(names))
     order = order[np.argsort(-sizes[order], kind="stable")]
     load = np.zeros(min(folds, len(names)))
-    found: dict[str, int] = {}
+    assigned: dict[str, int] = {}
     for place in order:
         fold = int(np.argmin(load))
-        found[str(names[place])] = fold
+        assigned[str(names[place])] = fold
         load[fold] += sizes[place]
-    return dict(sorted(found.items()))
+    return dict(sorted(assigned.items()))
 
 
 def cross_fit(
@@ -110,17 +109,17 @@ def cross_fit(
     threads: int = 2,
     quiet: bool = True,
 ) -> Fitted:
-    """Out-of-fold predictions of every row, in nested rounds; two folds or more must hold votes."""
+    """Out-of-fold predictions of every row, in nested rounds; two folds or more must have votes."""
     count = material.folds
     with one_thread(), Progress("listening", count * (count + 1) // 2 + (rounds - 1) * count, quiet=quiet) as progress:
 
         def every(items: Iterable[T], function: Callable[[T], R]) -> list[R]:
-            made = []
+            results = []
             with ThreadPoolExecutor(threads) as pool:
-                for one in pool.map(function, items):
-                    made.append(one)
+                for result in pool.map(function, items):
+                    results.append(result)
                     progress.advance()
-            return made
+            return results
 
         pairs = list(combinations(range(count), 2))
         watched = dict(zip(pairs, every(pairs, lambda pair: _watched(material, settings, pair, seed)), strict=True))
@@ -149,11 +148,11 @@ class _Stop:
 
 
 def _watched(material: Material, settings: HeadSettings, pair: tuple[int, int], seed: int) -> dict[int, Array]:
-    """What heads trained without a pair of folds predict for each of the two: fold -> epochs x rows x labels.
+    """Predictions of heads trained without a pair of folds for each of the two: fold -> epochs x rows x labels.
 
-    Once a fold's own votes have been predicted no better for some epochs, its last predictions stand for the later
-    ones. That goes by the votes of this fold alone: what is predicted for it must not know of the other one's.
-    Where no votes are left without the pair, every label is equally likely.
+    Once the loss on a fold's own votes has not fallen for some epochs, its last predictions are repeated for the later
+    ones. This uses the votes of this fold only: its predictions must not depend on those of the other fold. If no votes
+    are left without the pair, every label is equally likely.
     """
     rows = material.teaching(*pair)
     if not len(rows):
@@ -167,7 +166,7 @@ def _watched(material: Material, settings: HeadSettings, pair: tuple[int, int], 
     runs = [train(scaled, material.votes[rows], settings, rng, settings.epochs) for rng in rngs]
     here = {fold: np.flatnonzero(material.fold == fold) for fold in pair}
     seen = {fold: scale.apply(material.features[own]) for fold, own in here.items()}
-    made: dict[int, list[Array]] = {fold: [] for fold in pair}
+    curves: dict[int, list[Array]] = {fold: [] for fold in pair}
     losses: dict[int, list[float]] = {fold: [] for fold in pair}
     for heads in zip(*runs, strict=True):
         going = [fold for fold in pair if not _is_over(losses[fold])]
@@ -175,9 +174,9 @@ def _watched(material: Material, settings: HeadSettings, pair: tuple[int, int], 
             break
         for fold in going:
             shares = sum_of([head.predict(seen[fold]) for head in heads]) / settings.seeds
-            made[fold].append(shares)
+            curves[fold].append(shares)
             losses[fold].append(log_loss(shares, material.votes[here[fold]]))
-    return {fold: np.stack(one + [one[-1]] * (settings.epochs - len(one))) for fold, one in made.items()}
+    return {fold: np.stack(curve + [curve[-1]] * (settings.epochs - len(curve))) for fold, curve in curves.items()}
 
 
 def _is_over(losses: list[float]) -> bool:
@@ -186,21 +185,21 @@ def _is_over(losses: list[float]) -> bool:
 
 
 def _inner(watched: dict[tuple[int, int], dict[int, Array]], fold: int, other: int) -> Array:
-    """What heads without both folds predict for the other one, by epoch."""
+    """Predictions of heads without both folds for the other one, by epoch."""
     return watched[(min(fold, other), max(fold, other))][other]
 
 
 def _stop(material: Material, watched: dict[tuple[int, int], dict[int, Array]], fold: int) -> _Stop:
-    """When to stop and how to temper for a fold, by the votes of the other folds.
+    """The number of epochs and the temperature for a fold, from the votes of the other folds.
 
-    Where only one other fold has votes there is nothing to go by: all epochs are done, and nothing is tempered.
+    If only one other fold has votes, all epochs are run, with temperature 1.
     """
     others = [other for other in range(material.folds) if other != fold]
     if np.count_nonzero(material.votes_by_fold()[others]) < 2:
         return _Stop(len(_inner(watched, fold, others[0])), 1.0, np.full(len(_inner(watched, fold, others[0])), np.nan))
     votes = np.concatenate([material.votes[material.fold == other] for other in others])
     by_epoch = np.concatenate([_inner(watched, fold, other) for other in others], axis=1)
-    curve = np.array([log_loss(one, votes) for one in by_epoch])
+    curve = np.array([log_loss(predictions, votes) for predictions in by_epoch])
     best = int(np.argmin(curve))
     return _Stop(best + 1, temperature_of(by_epoch[best], votes), curve)
 
@@ -212,7 +211,7 @@ def _relabelled(
     fold: int,
     relabel: Relabel,
 ) -> Array:
-    """Targets of the next round for a fold: the other folds' votes fused with what was predicted without both."""
+    """Targets of the next round for a fold: the other folds' votes fused with predictions made without both."""
     shares = np.zeros_like(material.votes)
     for other in range(material.folds):
         if other != fold:
@@ -230,11 +229,11 @@ def _model(
     scale = Scale.of(material.features[rows], settings.components)
     scaled = scale.apply(material.features[rows])
     heads = []
-    for one in range(settings.seeds):
-        rng = generator(seed, "listen fold", number, fold, one)
+    for member in range(settings.seeds):
+        rng = generator(seed, "listen fold", number, fold, member)
         *_, last = train(scaled, targets[rows], settings, rng, stop.epochs)
         heads.append(last)
-    # fused labels are soft and need no tempering: a temperature learned on raw votes would sharpen or flatten them
+    # fused labels are soft and need no temperature: one learned on raw votes would sharpen or flatten them
     return HeadModel(material.labels, scale, tuple(heads), 1.0 if number else stop.temperature)
 
 

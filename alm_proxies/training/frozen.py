@@ -1,8 +1,8 @@
-"""Training heads above a frozen encoder: every clip goes through it once, what the heads need of it is kept.
+"""Training heads above a frozen encoder: every clip is encoded once, and the statistics for the heads are cached.
 
-The heads mix normalised states of the layers, x = sum_l a_l s_l with learned shares a, and take mean and deviation of x
-over time. Both follow from the means of every s_l and the covariances of every pair, whatever a is:
-mean(x) = sum_l a_l mean(s_l), var(x) = sum_lk a_l a_k cov(s_l, s_k). So these are kept, and nothing else.
+The heads mix normalised states of the layers, x = sum_l a_l s_l with learned shares a, and use mean and deviation of x
+over time. Both follow from the means of every s_l and the covariances of every pair, for any a: mean(x) = sum_l a_l
+mean(s_l), var(x) = sum_lk a_l a_k cov(s_l, s_k). So only these are cached.
 """
 
 from __future__ import annotations
@@ -27,37 +27,37 @@ from alm_proxies.training.batches import Index, Loader, Part, Step, wrong_length
 from alm_proxies.training.settings import TrainSettings
 
 _VERSION = 1
-_MOST = 4 * 2**30  # bytes of kept features; a bigger corpus is encoded in every epoch
+_MOST = 4 * 2**30  # bytes of cached features; a bigger corpus is encoded in every epoch
 
 
 class KeptHeads(nn.Module):
-    """The heads alone, called with kept statistics in place of sound."""
+    """The heads, called with cached statistics instead of audio."""
 
     def __init__(self, heads: Heads) -> None:
         super().__init__()
         self.heads = heads
 
     def forward(self, values: Tensor, lengths: Tensor) -> Answer:
-        """The answer to a batch of statistics; all are equally long."""
+        """The output for a batch of statistics, all of the same length."""
         return self.heads.of_statistics(values)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class KeptLoader:
-    """Steps of kept statistics, with the methods of Loader."""
+    """Steps of cached statistics, with the interface of Loader."""
 
     statistics: Floats
     """(rows, statistics, width)."""
     known: NDArray[np.bool_]
     findings: tuple[tuple[Finding, ...], ...]
-    """Of every row."""
+    """The findings of every row."""
     shortest: float
     longest: float
     most: int | None = None
     """The largest number of rows in a part."""
 
     def prepare(self, clips: Sequence[Floats]) -> Inputs:
-        """Statistics of nothing, for a process that has no clip in a step."""
+        """Empty statistics, for a process that has no clip in a step."""
         return _inputs(np.zeros((len(clips), *self.statistics.shape[1:]), dtype=np.float32))
 
     def steps(
@@ -87,10 +87,10 @@ def kept_loader(
     limits: tuple[float, float],
     quiet: bool,
 ) -> KeptLoader:
-    """The statistics of all utterances, read from the folder or computed and kept there."""
+    """The statistics of all utterances, read from the folder or computed and cached there."""
     encoder, layers = model.encoder, model.heads.shape.layers
     size = _size(len(layers))
-    made = vectors_of(
+    vectors = vectors_of(
         ids,
         Sounds(utterances, stage="train", rate=encoder.rate),
         _compute(encoder, layers, limits),
@@ -101,16 +101,16 @@ def kept_loader(
         threads=settings.threads,
         quiet=quiet,
     )
-    found: dict[str | None, list[Finding]] = {}
-    for finding in made.findings:
-        found.setdefault(finding.utterance_id, []).append(finding)
-    findings = tuple(tuple(found.get(name, ())) for name in ids)
-    statistics = made.rows.reshape(len(ids), size, encoder.width)
-    return KeptLoader(statistics, made.known, findings, *limits, most=settings.micro_batch)
+    by_id: dict[str | None, list[Finding]] = {}
+    for finding in vectors.findings:
+        by_id.setdefault(finding.utterance_id, []).append(finding)
+    findings = tuple(tuple(by_id.get(name, ())) for name in ids)
+    statistics = vectors.rows.reshape(len(ids), size, encoder.width)
+    return KeptLoader(statistics, vectors.known, findings, *limits, most=settings.micro_batch)
 
 
 def encodes_once(settings: TrainSettings, rows: int, layers: int, width: int) -> bool:
-    """Whether the encoder's states are the same in every epoch, and what the heads need of them can be kept."""
+    """Whether the encoder's states are the same in every epoch, and their statistics can be cached."""
     same = settings.freeze and not settings.augment and settings.pooling == "mean_deviation"
     return same and rows * _size(layers) * width * 4 <= _MOST
 
@@ -127,8 +127,8 @@ def _compute(
             return None, (wrong_length(utterance_id, clip.duration, *limits),)
         with torch.inference_mode():
             hidden = encoder(encoder.prepare([clip.samples]))
-            made = statistics_of([hidden.states[layer] for layer in layers], hidden.mask)
-        return made[0].flatten().cpu().numpy().astype(np.float32), ()
+            statistics = statistics_of([hidden.states[layer] for layer in layers], hidden.mask)
+        return statistics[0].flatten().cpu().numpy().astype(np.float32), ()
 
     return compute
 

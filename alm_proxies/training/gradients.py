@@ -1,4 +1,4 @@
-"""The gradients of one step: parts added up, and what happens when memory runs out."""
+"""The gradients of one step: accumulation over parts, and recovery when memory runs out."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ def add_gradients(
     loader: AnyLoader,
     accelerator: Accelerator,
 ) -> Tensor | None:
-    """Add up the gradients of a step's parts: their loss times weight, and weight; None = memory ran out.
+    """Accumulate the gradients of a step's parts; returns the loss times weight, and the weight; None = memory ran out.
 
-    The loss of a part is divided by a constant, so the sum does not depend on how the step is divided. A process that
-    has no usable clip takes part with a loss of 0.
+    The loss of a part is divided by a constant, so the sum does not depend on how the step is divided. A process
+    without a usable clip has a loss of 0.
     """
     try:
         return _added(model, parts, objective, weights, stage_weights, loader, accelerator)
     except (RuntimeError, MemoryError) as error:
         if not memory_ran_out(error):
             raise
-    if torch.cuda.is_available():  # behind the except, so that the error's frames have let the graph go
+    if torch.cuda.is_available():  # after the except clause, so that the error's frames no longer hold the graph
         torch.cuda.empty_cache()
     return None
 
@@ -78,17 +78,17 @@ def memory_ran_out(error: BaseException) -> bool:
         "out of memory",
         "Cannot allocate memory",
         "could not create a memory",  # oneDNN
-        "could not create a primitive",  # oneDNN, where its scratch space cannot be had
+        "could not create a primitive",  # oneDNN, if its scratch space cannot be allocated
     )
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(word in str(error) for word in words)
 
 
 def halved(parts: list[Part], world: int, step: int) -> int:
-    """Half of what the largest part holds; one utterance cannot be halved, nor can one of several processes alone."""
+    """Half the size of the largest part; one utterance cannot be halved, nor the parts of one of several processes."""
     most = max((len(part.rows) for part in parts), default=1)
     fix = "Set gradient_checkpointing = true, precision = bf16 or a smaller `longest`, in a new folder."
     if world > 1:
-        fix = f"Set micro_batch = {max(1, most // 2)} and run again: it goes on from the last checkpoint."
+        fix = f"Set micro_batch = {max(1, most // 2)} and run again: it resumes from the last checkpoint."
     if most == 1 or world > 1:
         count = "a single utterance" if most == 1 else f"{most} utterances at once"
         raise EngineError(f"memory ran out at step {step} with {count}", fix=fix)
@@ -96,7 +96,7 @@ def halved(parts: list[Part], world: int, step: int) -> int:
 
 
 def at_most(parts: list[Part], most: int | None) -> list[Part]:
-    """The parts, halved until none holds more clips than `most`."""
+    """The parts, halved until none has more clips than `most`."""
     while most is not None and any(len(part.rows) > most for part in parts):
         parts = [half for part in parts for half in (part.halves() if len(part.rows) > most else (part,))]
     return parts

@@ -13,16 +13,16 @@ class HeadSettings(Settings):
     hidden: int = Field(default=256, ge=1, le=4096)
     """Width of the hidden layer."""
     components: int = Field(default=128, ge=1, le=4096)
-    """Principal components of the features that are kept; at most half the number of training clips."""
+    """The number of principal components of the features; at most half the number of training clips."""
     dropout: float = Field(default=0.5, ge=0, lt=1)
-    """Share of hidden units left out at each step."""
+    """Dropout: the share of hidden units dropped at each step."""
     learning_rate: float = Field(default=1e-3, gt=0)
     """Learning rate of AdamW."""
     weight_decay: float = Field(default=1e-2, ge=0)
-    """Weight decay of AdamW, of weight matrices alone."""
+    """Weight decay of AdamW, of weight matrices only."""
     batch: int = Field(default=128, ge=1)
-    """Clips a step, at most a sixteenth of the training clips (but 16 or more)."""
+    """Clips per step, at most a sixteenth of the training clips (but 16 or more)."""
     epochs: int = Field(default=30, ge=1, le=1000)
     """The largest number of passes over the training clips; early stopping on other speakers chooses the number."""
     seeds: int = Field(default=5, ge=1, le=100)
-    """Heads that are averaged, each from a seed of its own."""
+    """The number of heads that are averaged, each with its own seed."""

@@ -1,7 +1,7 @@
-"""Heads on frozen features, in numpy: features of clips in, label distributions out; trained in seconds.
+"""Heads on frozen features, in numpy: they predict label distributions, and are trained in seconds.
 
-A head is a hidden layer and a softmax. Features are standardised, cut to their first principal components and scaled
-together, by what the training clips show alone. Several heads of different seeds are averaged, then tempered.
+A head is a hidden layer and a softmax. Features are standardised, reduced to their first principal components and
+scaled, with statistics of the training clips only. Several heads of different seeds are averaged, then tempered.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from alm_proxies.training.head_settings import HeadSettings
 Array = NDArray[np.float64]
 Floats = NDArray[np.float32]
 F = TypeVar("F", Array, Floats)
-_FURTHEST = 5.0  # standard deviations a feature counts for at most
-_LEAST = 1e-6  # of any probability
+_FURTHEST = 5.0  # limit of standardised features
+_LEAST = 1e-6  # lowest probability
 _VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """Features as a head takes them: (clip((x - centre) / spread) @ basis) / size; an unknown feature is its mean."""
+    """The input of a head: (clip((x - centre) / spread) @ basis) / size; unknown features get their mean."""
 
     centre: Array
     spread: Array
@@ -40,7 +40,7 @@ class Scale:
 
     @classmethod
     def of(cls, features: Floats, components: int) -> Self:
-        """What training clips show: mean and deviation of each feature, and their principal components."""
+        """The statistics of training clips: mean and deviation of each feature, and their principal components."""
         known = np.isfinite(features)
         count = np.maximum(known.sum(0), 1)
         filled = np.where(known, features, 0.0).astype(np.float64)
@@ -51,19 +51,19 @@ class Scale:
         plain = scale.apply(features)
         kept = max(1, min(components, len(features) // 2))
         basis = _principal(plain, kept) if kept < plain.shape[1] else None
-        made = plain if basis is None else plain @ basis.astype(np.float32)
-        return cls(centre, spread, basis, max(float(np.sqrt(np.square(made, dtype=np.float64).mean())), 1e-12))
+        projected = plain if basis is None else plain @ basis.astype(np.float32)
+        return cls(centre, spread, basis, max(float(np.sqrt(np.square(projected, dtype=np.float64).mean())), 1e-12))
 
     def apply(self, features: Floats) -> Floats:
         """Clips x components."""
         away = (features - self.centre) / self.spread
         plain = np.clip(np.where(np.isfinite(away), away, 0.0), -_FURTHEST, _FURTHEST).astype(np.float32)
-        made = plain if self.basis is None else plain @ self.basis.astype(np.float32)
-        return np.asarray(made / np.float32(self.size), dtype=np.float32)
+        components = plain if self.basis is None else plain @ self.basis.astype(np.float32)
+        return np.asarray(components / np.float32(self.size), dtype=np.float32)
 
 
 def _principal(features: Floats, count: int) -> Array:
-    """The first principal directions, by subspace iteration: those past the gap hardly matter to a head."""
+    """The first principal directions, by subspace iteration: those after the gap hardly matter to a head."""
     rng = generator(0, "principal", features.shape[1], count)
     basis = rng.standard_normal((features.shape[1], min(count + 16, *features.shape))).astype(np.float32)
     for _ in range(4):
@@ -97,12 +97,12 @@ def train(
     *,
     weights_in: Callable[[int], Array] | None = None,
 ) -> Iterator[Head]:
-    """The head after each epoch; a row of targets is vote counts, or shares times a weight.
+    """Yields the head after each epoch; a row of targets has vote counts, or shares times a weight.
 
-    `weights_in` gives the weights of the rows in an epoch (from 0), such as those of a curriculum.
+    `weights_in` returns the weights of the rows in an epoch (from 0), such as those of a curriculum.
 
     Loss: -sum_ij targets_ij log p_ij / sum_ij targets_ij, the multinomial likelihood of the votes. The output layer
-    begins at the labels' shares in the targets, and at no effect of the features.
+    starts at the labels' shares in the targets, without effects of the features.
     """
     wanted = targets.astype(np.float32)
     shares = (targets.sum(0) + 1.0) / (targets.sum() + targets.shape[1])
@@ -113,7 +113,7 @@ def train(
         np.zeros((settings.hidden, targets.shape[1]), np.float32),
         np.log(shares).astype(np.float32),
     ]
-    mean, square = ([np.zeros_like(one) for one in weights] for _ in range(2))
+    mean, square = ([np.zeros_like(array) for array in weights] for _ in range(2))
     step = 0
     batch = min(settings.batch, max(16, len(scaled) // 16))
     for epoch in range(epochs):
@@ -131,7 +131,7 @@ def train(
                 if weight.ndim == 2:
                     weight *= 1.0 - settings.learning_rate * settings.weight_decay
                 weight -= np.float32(rate) * m / (np.sqrt(v) + np.float32(1e-8))
-        yield Head(*(one.copy() for one in weights))
+        yield Head(*(array.copy() for array in weights))
 
 
 def _slopes(
@@ -151,7 +151,7 @@ def _slopes(
 
 @dataclass(frozen=True, slots=True)
 class HeadModel:
-    """Features in, distributions out: scale, averaged heads, temperature; saved as plain arrays."""
+    """A model from features to distributions: scaling, averaged heads, temperature; saved as plain arrays."""
 
     labels: tuple[str, ...]
     scale: Scale
@@ -164,7 +164,7 @@ class HeadModel:
         return tempered(sum_of([head.predict(scaled) for head in self.heads]) / len(self.heads), self.temperature)
 
     def save(self, path: str | Path) -> None:
-        """Write it as one .npz, whole or not at all."""
+        """Write it atomically as one .npz."""
         arrays: dict[str, NDArray[np.generic]] = {
             "about": np.array(
                 json.dumps({"version": _VERSION, "labels": self.labels, "heads": len(self.heads)}, ensure_ascii=False)
@@ -185,7 +185,7 @@ class HeadModel:
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Read what `save` wrote."""
+        """Load a model that `save` wrote."""
         try:
             with np.load(path, allow_pickle=False) as read:
                 arrays = dict(read)
@@ -201,16 +201,16 @@ class HeadModel:
         except OSError as error:
             raise could_not_read(path, error) from error
         except (KeyError, ValueError, TypeError, EOFError) as error:
-            raise InputError("holds no trained head", where=str(path), fix="Train it again.") from error
+            raise InputError("has no trained head", where=str(path), fix="Train it again.") from error
 
 
 def tempered(shares: Array, temperature: float) -> Array:
-    """Distributions to the power of 1 / temperature; above 1 they are flatter."""
+    """Distributions to the power of 1 / temperature; above 1 makes them flatter."""
     return _softmax(np.log(np.maximum(shares, _LEAST)) / temperature)
 
 
 def temperature_of(shares: Array, targets: Array) -> float:
-    """The temperature at which predictions give the targets the highest likelihood; 1 where there is no target."""
+    """The temperature at which predictions give the targets the highest likelihood; 1 if there is no target."""
     from scipy.optimize import minimize_scalar
 
     if not targets.any():
@@ -223,12 +223,12 @@ def temperature_of(shares: Array, targets: Array) -> float:
 
 
 def log_loss(shares: Array, targets: Array) -> float:
-    """Log loss a vote."""
+    """Log loss per vote."""
     return float(-(targets * np.log(np.maximum(shares, _LEAST))).sum() / max(targets.sum(), 1e-12))
 
 
 def sum_of(parts: Sequence[Array]) -> Array:
-    """The sum in the order given, so that it rounds alike."""
+    """The sum in the given order, for reproducible rounding."""
     total = np.zeros_like(parts[0])
     for part in parts:
         total += part

@@ -1,4 +1,4 @@
-"""Losses: one value a row, in nats; `weighted_sum` turns them into the number that is minimised."""
+"""Losses: one value per row, in nats; `weighted_sum` turns them into the number that is minimised."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ def weighted_sum(losses: Tensor, weights: Tensor, total: float) -> Tensor:
 
 
 def kld(logits: Tensor, target: Tensor) -> Tensor:
-    """KL(target || prediction) = sum_k t_k (ln t_k - ln p_k), p = softmax(logits); soft cross-entropy less H(target),
-    with the same gradient."""
+    """KL(target || prediction) = sum_k t_k (ln t_k - ln p_k), p = softmax(logits); soft cross-entropy minus H(target),
+    with the same gradient.
+    """
     return soft_cross_entropy(logits, target) - entropy(target)
 
 
@@ -44,8 +45,8 @@ def class_balanced(logits: Tensor, target: Tensor, class_weights: Tensor) -> Ten
 def weighted_kld(logits: Tensor, target: Tensor, class_weights: Tensor) -> Tensor:
     """sum_k c_k t_k (ln t_k - ln p_k), the class weights inside the sum.
 
-    Its minimum lies at p_k proportional to c_k t_k, not at the target: rare labels are predicted more often than they
-    are heard.
+    Its minimum lies at p_k proportional to c_k t_k, not at the target: rare labels are predicted more often than
+    listeners vote for them.
     """
     log_p = logits.float().log_softmax(-1)
     return (class_weights * (torch.xlogy(target, target) - target * log_p)).sum(-1)
@@ -64,8 +65,8 @@ def jsd(logits: Tensor, target: Tensor) -> Tensor:
 def jsd_entropy(logits: Tensor, target: Tensor, weight: float) -> Tensor:
     """JSD + weight x H(prediction), the loss of arXiv 2601.14620's released code (weight .08), kept as a baseline.
 
-    The entropy is added, so it is minimised too: of two predictions equally far from the target the surer one costs
-    less. That rewards over-confidence; a minus sign would be the usual entropy bonus.
+    The entropy is added, so it is minimised too: of two predictions equally far from the target the more confident one
+    costs less. That rewards over-confidence; a minus sign would be the usual entropy bonus.
     """
     log_p = logits.float().log_softmax(-1)
     return jsd(logits, target) - weight * (log_p.exp() * log_p).sum(-1)
@@ -87,7 +88,7 @@ def dirichlet_multinomial(log_alpha: Tensor, counts: Tensor) -> Tensor:
 
 
 def gaussian_nll(mean: Tensor, log_variance: Tensor, target: Tensor) -> Tensor:
-    """- ln N(target | mean, variance), averaged over the attributes that are known (not NaN); 0 where none is."""
+    """- ln N(target | mean, variance), averaged over the attributes that are known (not NaN); 0 if none is."""
     known = ~target.isnan()
     wanted = torch.where(known, target, mean.detach())
     nll = 0.5 * (_LOG_2_PI + log_variance + (wanted - mean).square() * (-log_variance).exp())
@@ -95,7 +96,7 @@ def gaussian_nll(mean: Tensor, log_variance: Tensor, target: Tensor) -> Tensor:
 
 
 def concordance(mean: Tensor, target: Tensor, weights: Tensor) -> Tensor:
-    """1 - CCC over the rows, averaged over the attributes with two different known targets; 0 where there is none.
+    """1 - CCC over the rows, averaged over the attributes with two different known targets; 0 if there is none.
 
     CCC = 2 cov(x, y) / (var x + var y + (mean x - mean y)^2), weighted (Lin 1989). It is a property of all rows of a
     micro-batch together, so unlike the other losses it depends on how a batch is divided.
@@ -130,7 +131,7 @@ def most_likely(target: Tensor) -> Tensor:
 def class_weights(shares: Tensor, weights: Tensor, beta: float) -> Tensor:
     """(1 - beta) / (1 - beta^n_k) for every class, scaled to a mean of 1 over rows; n_k = its weighted mass.
 
-    beta = 0 weighs all classes alike; beta towards 1 weighs by 1 / n_k. A class without any mass has the weight of one
+    beta = 0 gives all classes the same weight; beta towards 1 gives 1 / n_k. A class without rows has the weight of one
     row.
     """
     mass = (weights[:, None] * shares).sum(0).double()

@@ -1,4 +1,4 @@
-"""What a step minimises: the distribution's loss, and those of attributes, measured features and raters beside it."""
+"""The training objective: the loss of the distribution, plus those of attributes, measured features and raters."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Objective:
     def of(
         cls, targets: Targets, utterances: Utterances, cache: Path, settings: TrainSettings, *, quiet: bool = False
     ) -> Self:
-        """The objective of these targets; auxiliary features are measured, or taken from `cache`."""
+        """The objective of these targets; auxiliary features are measured, or read from `cache`."""
         if settings.loss == "dirichlet_multinomial" and not targets.counts[targets.train].sum() > 0:
             raise InputError(
                 "dirichlet_multinomial needs human votes on the training utterances",
@@ -74,9 +74,9 @@ class Objective:
         )
 
     def loss(self, answer: Answer, rows: NDArray[np.int64], weights: Array, stage: Array) -> tuple[Tensor, Tensor]:
-        """The part's loss over the batch size; and its distribution loss times weight, and that weight, to report.
+        """The part's loss over the batch size; and, for reports, its distribution loss times weight, and that weight.
 
-        `weights` are the rows' own, `stage` those of the curriculum, which count for the distribution alone.
+        `weights` are the rows' own, `stage` those of the curriculum, which apply to the distribution only.
         """
         device, total = answer.logits.device, float(self.settings.batch)
         own = torch.from_numpy(weights[rows]).float().to(device)
@@ -146,9 +146,9 @@ def _measured(
             progress.advance()
             return sounds.open(name)
 
-        found = measure_all(targets.ids, one, stage="train", groups=groups, cache=cache, threads=settings.threads)  # type: ignore[arg-type]  # Opened
-    values = found.frame.select(names).fill_null(np.nan).to_numpy().astype(np.float64)
+        measured = measure_all(targets.ids, one, stage="train", groups=groups, cache=cache, threads=settings.threads)  # type: ignore[arg-type]  # Opened
+    values = measured.frame.select(names).fill_null(np.nan).to_numpy().astype(np.float64)
     learned = values[targets.train]
     with np.errstate(invalid="ignore"):
         centre, spread = np.nanmean(learned, axis=0), np.nanstd(learned, axis=0)
-    return (values - centre) / np.where(spread > 0, spread, 1.0), found.findings
+    return (values - centre) / np.where(spread > 0, spread, 1.0), measured.findings

@@ -1,4 +1,4 @@
-"""The recipes: labels and utterances in, a trained folder out."""
+"""The training recipes, from labels and utterances to a trained folder."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from alm_proxies.training.card import model_card
 from alm_proxies.training.settings import TrainSettings
 from alm_proxies.training.targets import Targets, targets_of
 
-_FOR_NORMS = 2000  # training clips that say where training clips lie
+_FOR_NORMS = 2000  # training clips used for the distance of a clip from training
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A trained model's folder, a row of scores an epoch, what was found, and the rows it learned from."""
+    """A trained model's folder, a row of scores per epoch, findings, and the training rows."""
 
     folder: Path
     epochs: pl.DataFrame
     findings: tuple[Finding, ...]
     targets: Targets
     file: TrainedFile | None
-    """What the trained folder says of itself; None on every process but the main one."""
+    """The trained folder's metadata; None on every process but the main one."""
 
 
 def train_encoder(
@@ -108,14 +108,14 @@ def train_encoder(
 def speaker_codes(
     targets: Targets, rows: np.ndarray[tuple[int], np.dtype[np.int64]]
 ) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """A number for the speaker of every row; a row whose speaker is not known is its own."""
+    """A code for the speaker of every row; a row with an unknown speaker is its own."""
     names = [targets.speakers[row] or targets.ids[row] for row in rows]
     codes = {name: place for place, name in enumerate(sorted(set(names)))}
     return np.array([codes[name] for name in names], dtype=np.int64)
 
 
 def known_attributes(targets: Targets, settings: TrainSettings) -> tuple[bool, bool, bool]:
-    """Which of valence, arousal and dominance training learned."""
+    """Which of valence, arousal and dominance were learned."""
     if not settings.attributes.weight:
         return False, False, False
     valence, arousal, dominance = (bool(known.any()) for known in np.isfinite(targets.attributes[targets.train]).T)
@@ -123,6 +123,6 @@ def known_attributes(targets: Targets, settings: TrainSettings) -> tuple[bool, b
 
 
 def no_calibration() -> Finding:
-    """The finding that nothing could be calibrated."""
+    """The finding for a model that could not be calibrated."""
     message = "no development utterance has a human vote: predictions are not calibrated and have no concentration"
     return Finding("train", "not_calibrated", message, "Give votes (--votes).")

@@ -1,4 +1,4 @@
-"""What a training records as it runs: metrics.jsonl always, and an experiment tracker by name through accelerate."""
+"""The log of a training: metrics.jsonl, and optionally an experiment tracker through accelerate."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TRACKING = "tracking"
 
 
 class RunLog:
-    """One line of JSON a step and an epoch; a resumed training forgets the lines behind its checkpoint."""
+    """One line of JSON per step and epoch; a resumed training removes the lines after its checkpoint."""
 
     def __init__(self, accelerator: Accelerator, folder: Path, settings: TrainSettings, *, step: int) -> None:
         self._accelerator = accelerator
@@ -38,7 +38,7 @@ class RunLog:
             with self._path.open("a", encoding="utf-8") as stream:
                 stream.write(canonical_json({"kind": kind, "step": step, **known}) + "\n")
         except OSError as error:
-            fix = "Free some space and run the same command again: it goes on from the last checkpoint."
+            fix = "Free some space and run the same command again: it resumes from the last checkpoint."
             raise OutputError(f"could not be written: {error.strerror}", where=str(self._path), fix=fix) from error
         if self._tracked:
             self._accelerator.log({f"{kind}/{name}": value for name, value in known.items()}, step=step)
@@ -50,7 +50,7 @@ class RunLog:
 
 
 def accelerator_of(folder: Path, settings: TrainSettings) -> Accelerator:
-    """The accelerator: this process's device, DDP where torchrun started several, precision and tracker."""
+    """The accelerator: this process's device, DDP if torchrun started several, precision and tracker."""
     import torch
     from accelerate.utils import DistributedDataParallelKwargs
 
@@ -75,19 +75,19 @@ def accelerator_of(folder: Path, settings: TrainSettings) -> Accelerator:
 
 
 def read_lines(folder: Path) -> list[dict[str, Any]]:
-    """The lines of a training's metrics; a last line that a kill cut off is left out."""
+    """The lines of a training's metrics; an incomplete last line after a kill is skipped."""
     path = folder / METRICS
     if not path.is_file():
         return []
     lines = read_text(path).splitlines()
-    found = []
+    records = []
     for number, line in enumerate(lines):
         try:
-            found.append(json.loads(line))
+            records.append(json.loads(line))
         except ValueError:
             if number < len(lines) - 1:
                 raise
-    return found
+    return records
 
 
 def _flat(values: dict[str, Any], before: str = "") -> dict[str, str | int | float | bool]:

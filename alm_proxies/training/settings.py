@@ -1,4 +1,4 @@
-"""Settings of a training: which model, on which targets, with which loss, for how long."""
+"""Settings of a training: model, targets, loss, schedule."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from alm_proxies.plugins import checked
 from alm_proxies.settings import CHANGES_NOTHING, PLACE, Choices, Settings
 
 Recipe = Literal["encoder", "features", "alm"]
-"""Ours; a package of yours may bring another (`alm-proxies plugins`)."""
+"""Our recipes; plug-ins can add others (`alm-proxies plugins`)."""
 Loss = Literal["kld", "ce", "class_balanced", "weighted_kld", "jsd", "jsd_entropy", "dirichlet_multinomial"]
 Pooling = Literal["mean_deviation", "attention", "temporal"]
 
@@ -20,15 +20,16 @@ class _Part(Settings):
 
 
 class CurriculumSettings(_Part):
-    """Which utterances count how much in which epoch, by the normalised entropy H of their target; 0 = one label."""
+    """Curriculum: weights of utterances in each epoch, by the normalised entropy H of their target; 0 = one label."""
 
     kind: Literal["none", "filter", "weight", "reverse_filter", "reverse_weight"] = "none"
-    """filter keeps a growing share of the lowest entropies, weight multiplies by (1 - H)^a; reverse begins with the
-    highest entropies."""
+    """The curriculum: filter keeps a growing share of the lowest entropies, weight multiplies by (1 - H)^a; reverse
+    starts with the highest entropies.
+    """
     shares: tuple[float, ...] = (0.5, 0.6, 0.7, 0.85, 1.0)
     """filter: the shares kept, one for each of `epochs`."""
     epochs: tuple[int, ...] = (1, 2, 4, 8, 12)
-    """filter: the epochs, from 1, with which these shares begin."""
+    """filter: the epochs, from 1, at which these shares begin."""
     begin: float = Field(default=2.0, ge=0, alias="from")
     """weight: the exponent a of the first epoch."""
     end: float = Field(default=0.0, ge=0, alias="to")
@@ -43,17 +44,17 @@ class CurriculumSettings(_Part):
         if not self.shares or len(self.shares) != len(self.epochs):
             raise ValueError("shares and epochs must be equally long")
         if any(not 0 < share <= 1 for share in self.shares) or list(self.shares) != sorted(self.shares):
-            raise ValueError("shares lie in (0, 1] and do not fall")
+            raise ValueError("shares must be in (0, 1] and must not decrease")
         if self.epochs[0] != 1 or any(late <= early for early, late in zip(self.epochs, self.epochs[1:], strict=False)):
-            raise ValueError("epochs begin with 1 and rise")
+            raise ValueError("epochs must begin with 1 and increase")
         return self
 
 
 class AttributeSettings(_Part):
-    """Valence, arousal and dominance beside the distribution; weight 0 = no such head."""
+    """A head for valence, arousal and dominance; weight 0 = no such head."""
 
     weight: float = Field(default=0.0, ge=0)
-    """Weight of the attributes' loss beside the distribution's; the entropy curriculum does not touch it."""
+    """Weight of the attributes' loss relative to the distribution's; the curriculum does not apply to it."""
     concordance: float = Field(default=0.1, ge=0)
     """Weight of 1 - CCC within the attributes' loss; the rest is the Gaussian negative log-likelihood."""
 
@@ -64,7 +65,7 @@ class AugmentSettings(_Part):
     effect: str
     """Name of an effect: gain, noise, room, telephone, speed, pitch, shift, mask_time, mask_frequency."""
     chance: float = Field(default=0.3, gt=0, le=1)
-    """Probability with which a clip gets it."""
+    """Probability of the effect for a clip."""
     between: dict[str, tuple[float, float]] = Field(default_factory=dict)
     """Lowest and highest value of each of its parameters; drawn uniformly."""
 
@@ -81,43 +82,44 @@ class NewModel(_Part):
     audio_layers: int = Field(default=3, ge=1)
     """Its layers."""
     vocabulary: int = Field(default=1024, ge=512, multiple_of=64)
-    """Tokens; made of the words of the prompt."""
+    """Number of tokens; the vocabulary is made from the words of the prompt."""
 
 
 class ChangeSettings(_Part):
-    """How a clip's mel frames are changed each time they are used, against over-fitting."""
+    """Augmentation of mel frames against over-fitting."""
 
     gain: float = Field(default=1.0, ge=0)
     """Standard deviation of the change of level in dB; small, because loudness carries emotion."""
     bands: int = Field(default=8, ge=0, le=64)
-    """The largest number of the 128 mel bands that are blanked."""
+    """The largest number of masked mel bands, of 128."""
     frames: int = Field(default=15, ge=0, le=100)
-    """The largest number of frames of 10 ms that are blanked."""
+    """The largest number of masked frames of 10 ms."""
     shift: int = Field(default=6, ge=0, le=50)
-    """The largest number of frames by which the clip begins earlier or later."""
+    """The largest shift of the clip's start, in frames."""
 
 
 class AlmSettings(_Part):
-    """What only the recipe alm needs: the question and how it is trained."""
+    """Settings of the recipe alm only: the prompt and how the model is trained."""
 
     new: NewModel | None = None
-    """Sizes of an untrained model to begin from, in place of `model`."""
+    """Sizes of an untrained initial model, instead of `model`."""
     prompt: str = "listener"
-    """The question: a shipped prompt's name, or the path of a prompt file."""
+    """The prompt: a shipped prompt's name, or the path of a prompt file."""
     answer: Literal["codes", "words"] = "codes"
-    """The answer: one letter a label, or the labels themselves; each must be one token of the model."""
+    """The answers: one letter per label, or the labels themselves; each must be one token of the model."""
     label_orders: int = Field(default=1, ge=1)
-    """The number of orders in which the labels are shown; 1 = the taxonomy's own."""
+    """The number of label orders; 1 = the taxonomy's own."""
     window_epochs: int = Field(default=0, ge=0)
-    """For the first N epochs only a part of each clip is used, another one every time: less than half the work."""
+    """For the first N epochs only a random part of each clip is used, which takes less than half the time."""
     window: float = Field(default=2.0, ge=0.5)
     """Seconds of that part."""
     optimizer: Literal["adamw", "muon"] = "adamw"
-    """The optimizer; muon moves hidden matrices by orthogonal steps, and an untrained model needs fewer of them."""
+    """The optimizer; muon updates hidden matrices by orthogonal steps; with it, an untrained model needs fewer steps.
+    """
     look_at: int | None = Field(default=None, ge=1)
     """The number of development utterances scored after an epoch, evenly spread; null = all."""
     change: ChangeSettings = ChangeSettings()
-    """How clips are changed."""
+    """Augmentation of clips."""
 
 
 _USED: dict[str, tuple[str, ...]] = {
@@ -133,35 +135,41 @@ _USED: dict[str, tuple[str, ...]] = {
 
 
 class TrainSettings(_Part):
-    """Which model is trained, on which targets, with which loss, for how long."""
+    """The settings of train: model, targets, loss and schedule."""
 
     recipe: Annotated[str, AfterValidator(checked("recipes")), Choices("recipes")] = "encoder"
-    """encoder: a pretrained audio encoder with heads; features: a head on measured prosody, without torch;
-    alm: an audio-language model that answers a prompt."""
+    """The recipe. The recipe. encoder: a pretrained audio encoder with heads; features: a head on measured prosody,
+    without torch;
+    alm: an audio-language model that answers a prompt.
+    """
     name: str = Field(default="model", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     """Name of the training, its folder in a pipeline, and its predictions."""
     model: Annotated[str | None, PLACE] = None
-    """The checkpoint to begin from: a folder or a name on the hub (WavLM, wav2vec 2.0, HuBERT, Whisper; Qwen2-Audio
+    """The initial checkpoint: a folder or a name on the hub (WavLM, wav2vec 2.0, HuBERT, Whisper; Qwen2-Audio
     for alm)."""
     revision: str | None = None
     """Commit of the checkpoint on the hub."""
     freeze: bool = False
-    """encoder: leave the encoder as it is and train layer mix, pooling and heads alone. With pooling mean_deviation and
-    no augment every clip is encoded once, and kept by content in features/ (up to 4 GiB); else in every epoch."""
+    """encoder: freeze the encoder and train only layer mix, pooling and heads. With pooling mean_deviation and no
+    augment every clip is encoded once and cached in features/ (up to 4 GiB); else in every epoch.
+    """
     unfreeze: float = Field(default=0.0, ge=0)
-    """encoder: layers that begin to learn, from the top, with each epoch; 0 = all from the first epoch."""
+    """encoder: gradual unfreezing: the number of further layers, from the top, that are trained from each epoch on; 0 =
+    all from the first epoch.
+    """
     layers: tuple[int, ...] | None = None
     """encoder: the layers that are mixed, 0 = the first layer's input; null = all, by learned shares."""
     pooling: Pooling = "mean_deviation"
-    """encoder: frames to one vector: mean and deviation, learned attention, or temporal convolution and GRU."""
+    """encoder: pooling of frames: mean and deviation, learned attention, or temporal convolution and GRU."""
     hidden: int = Field(default=256, ge=1)
     """Width of the heads' hidden layer."""
     dropout: float = Field(default=0.2, ge=0, lt=1)
     """Dropout of the heads."""
     loss: Loss = "kld"
     """kld (soft cross-entropy), ce (the most likely label), class_balanced (ce by effective class sizes), weighted_kld,
-    jsd, jsd_entropy (a paper's baseline) or dirichlet_multinomial (likelihood of the human votes under a Dirichlet that
-    the model gives for every clip; needs votes)."""
+    jsd, jsd_entropy (a paper's baseline) or dirichlet_multinomial (likelihood of the human votes under a Dirichlet
+    predicted for every clip; needs votes).
+    """
     balance_beta: float = Field(default=0.9999, ge=0, lt=1)
     """class_balanced and weighted_kld: beta of the effective number (1 - beta^n) / (1 - beta) of a class."""
     entropy_weight: float = Field(default=0.08, ge=0)
@@ -169,79 +177,82 @@ class TrainSettings(_Part):
     attributes: AttributeSettings = AttributeSettings()
     """Valence, arousal and dominance."""
     auxiliary: tuple[str, ...] = ()
-    """encoder: measured features that a further head predicts, such as pitch_level and articulation_rate."""
+    """encoder: measured features predicted by an auxiliary head, such as pitch_level and articulation_rate."""
     auxiliary_weight: float = Field(default=0.1, ge=0)
     """Weight of their squared error, each in standard deviations."""
     raters: float = Field(default=0.0, ge=0)
-    """encoder: weight of a head for every known rater, which learns how the rater departs from the others;
+    """encoder: weight of a head for every known rater, which learns the rater's deviation from the others;
     0 = no such heads."""
     concentration_half: float | None = Field(default=None, gt=0)
-    """Weigh a row by c / (c + this), c = its label's concentration, beside its weight; null = weight alone."""
+    """Multiply a row's weight by c / (c + this), c = its label's concentration; null = weight only."""
     curriculum: CurriculumSettings = CurriculumSettings()
-    """Order by ambiguity."""
+    """The curriculum by ambiguity."""
     augment: tuple[AugmentSettings, ...] = ()
     """encoder: effects on training clips."""
     development: float = Field(default=0.1, gt=0, lt=1)
-    """Share of the speakers that is set aside for early stopping and calibration where no utterance is of split
-    development."""
+    """Share of the speakers that is set aside for early stopping and calibration if no utterance is of split
+    development.
+    """
     abstain: float = Field(default=0.05, ge=0, lt=1)
-    """The share of development clips whose concentration marks the limit below which predictions abstain."""
+    """The share of development clips with the lowest concentrations that sets the limit for abstaining."""
     epochs: int = Field(default=10, ge=1)
     """The largest number of passes over the training utterances."""
     patience: int = Field(default=4, ge=1)
     """Stop after this number of epochs without a better development score."""
     batch: int = Field(default=32, ge=1)
-    """Utterances a step, over all devices."""
+    """Utterances per step, over all devices."""
     micro_batch: Annotated[int | None, CHANGES_NOTHING] = Field(default=None, ge=1)
-    """Utterances held in memory at once on a device; gradients are accumulated up to `batch`. null = all; halved by
-    itself when memory runs out. Changes no result."""
+    """Utterances per forward pass on a device; gradients are accumulated up to `batch`. null = all; halved
+    automatically when memory runs out. Changes no result.
+    """
     padding: float = Field(default=0.15, gt=0, lt=1)
-    """The largest share of a batch that may be silence behind its shorter clips."""
+    """The largest share of padding in a batch."""
     longest: float = Field(default=30.0, gt=0)
-    """Clips of more seconds are left out, with a finding."""
+    """Longer clips, in seconds, are left out, with a finding."""
     learning_rate: float = Field(default=1e-3, gt=0)
     """The heads' highest learning rate (alm: the model's)."""
     backbone_rate: float = Field(default=1e-5, ge=0)
     """The encoder's highest learning rate."""
     schedule: Literal["cosine", "newbob"] = "cosine"
-    """cosine: falls to zero over all steps; newbob: falls by `newbob_factor` after an epoch that brought less than
-    `newbob_threshold`."""
+    """cosine: falls to zero over all steps; newbob: multiplied by `newbob_factor` after an epoch with an improvement
+    below `newbob_threshold`.
+    """
     newbob_factor: float = Field(default=0.5, gt=0, lt=1)
-    """newbob: what the learning rates are multiplied by."""
+    """newbob: the factor of the learning rates."""
     newbob_threshold: float = Field(default=0.0025, ge=0)
-    """newbob: the relative improvement of the development score below which they are."""
+    """newbob: the relative improvement of the development score below which they are multiplied."""
     warmup: float = Field(default=0.05, ge=0, lt=1)
-    """Share of all steps in which the learning rate rises."""
+    """Warm-up: the share of all steps in which the learning rate rises."""
     weight_decay: float = Field(default=0.05, ge=0)
-    """Pull of weight matrices towards zero."""
+    """Weight decay of weight matrices."""
     clip: float = Field(default=1.0, gt=0)
-    """Longest gradient; a longer one is shortened."""
+    """Gradient clipping: the largest norm of the gradient."""
     precision: Literal["float32", "bf16"] = "float32"
     """Precision of the forward pass; the loss is always float32."""
     gradient_checkpointing: bool = False
-    """Keep less in memory and compute it again in the backward pass."""
+    """Recompute activations in the backward pass to save memory."""
     deterministic: bool = False
     """Use only deterministic kernels: the same losses on the same machine, at some cost on a GPU."""
     checkpoint_minutes: Annotated[float, CHANGES_NOTHING] = Field(default=10.0, gt=0)
     """Minutes between checkpoints within an epoch; every epoch ends with one."""
     checkpoint_steps: Annotated[int | None, CHANGES_NOTHING] = Field(default=None, ge=1)
-    """Steps between checkpoints, in place of minutes."""
+    """Steps between checkpoints, instead of minutes."""
     tracker: Annotated[str | None, CHANGES_NOTHING] = None
     """An experiment tracker that accelerate knows: trackio, tensorboard, wandb ...; metrics.jsonl is always written."""
     threads: Annotated[int, CHANGES_NOTHING] = Field(default=2, ge=1)
     """Threads that decode recordings ahead."""
     keep_decoded: Annotated[float, CHANGES_NOTHING] = Field(default=1.0, ge=0)
-    """GiB of decoded recordings kept in memory, so that later epochs need not decode them again."""
+    """GiB of decoded recordings cached in memory for later epochs."""
     alm: AlmSettings = AlmSettings()
-    """What only the recipe alm needs."""
+    """Settings of the recipe alm only."""
     seed: int = Field(default=0, ge=0)
-    """Random seed of first weights, order, dropout and augmentation."""
+    """Random seed of initial weights, order, dropout and augmentation."""
 
     @model_validator(mode="after")
     def _begins_somewhere(self) -> Self:
         if self.recipe == "alm" and (self.model is None) == (self.alm.new is None):
             raise ValueError(
-                "alm begins from one of two: model = a checkpoint, or alm.new = the sizes of an untrained one"
+                "alm needs one initial model: model = a checkpoint, or alm.new = the sizes of an untrained one"
             )
         if self.recipe == "encoder" and self.model is None:
             raise ValueError('encoder needs model = "a folder or a name on the hub", e.g. openai/whisper-tiny.en')

@@ -1,4 +1,4 @@
-"""What a training learns from: rows of labels, weights, votes and ratings, divided into training and development."""
+"""Training data: rows of labels, weights, votes and ratings, divided into training and development."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ Index = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class RaterVotes:
-    """Votes of raters who are known: parallel arrays of row, rater and mass by label."""
+    """Votes of known raters: parallel arrays of row, rater and weights by label."""
 
     raters: tuple[str, ...]
     row: Index
     rater: Index
     shares: Array
-    """(votes, labels): the mass of each vote, sum 1."""
+    """(votes, labels): the weights of each vote, sum 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """Aligned rows, one an utterance, sorted by id; `train` and `development` are row numbers."""
+    """Aligned rows, one per utterance, sorted by id; `train` and `development` are row numbers."""
 
     labels: tuple[str, ...]
     ids: tuple[str, ...]
@@ -50,7 +50,7 @@ class Targets:
     """Human votes that are not held out, by label; all 0 without votes."""
     rater_votes: RaterVotes
     seconds: Array
-    """Duration where the table of utterances has it; NaN = not known."""
+    """Duration from the table of utterances; NaN = not known."""
     findings: tuple[Finding, ...] = ()
 
     def __len__(self) -> int:
@@ -81,17 +81,17 @@ def targets_of(
     seed: int = 0,
     raters: bool = False,
 ) -> Targets:
-    """The rows of split train (or none) and development that have a label; what is left out is counted.
+    """The labelled rows of split train (or none) and development; left-out rows are counted in findings.
 
-    Where no utterance is of split development, a share of the speakers is set aside for it (of the utterances, where
-    speakers are not known). Utterances of split train whose every human vote is held out are left out.
+    If no utterance is of split development, a share of the speakers is set aside for it (of the utterances, if speakers
+    are not known). Utterances of split train with held-out human votes only are left out.
     """
     rows, findings = labelled_rows(labels, utterances, votes)
     if not len(rows):
         raise InputError("no labelled utterance is of split train or development", fix="Check labels and utterances.")
-    counts, found, rater_votes = _counts(rows["utterance_id"], labels.taxonomy, votes, raters)
+    counts, left_out, rater_votes = _counts(rows["utterance_id"], labels.taxonomy, votes, raters)
     is_development = (rows["split"] == "development").to_numpy()
-    findings += found
+    findings += left_out
     if not is_development.any():
         is_development, finding = _set_aside(rows, development, seed)
         findings.append(finding)
@@ -116,9 +116,9 @@ def targets_of(
 
 
 def labelled_rows(labels: Labels, utterances: Utterances, votes: Votes | None) -> tuple[pl.DataFrame, list[Finding]]:
-    """Labels of the utterances of split train (or none) and development, sorted by id; what is left out is counted.
+    """Labels of the utterances of split train (or none) and development, sorted by id; left-out rows are counted.
 
-    `group` is the speaker; where it is not known, the recording that an utterance is a copy of, or the utterance.
+    `group` is the speaker; if it is not known, the original of a copied utterance, or the utterance.
     """
     shares = [f"p_{label}" for label in labels.taxonomy]
     about = utterances.frame.select(
@@ -137,9 +137,9 @@ def labelled_rows(labels: Labels, utterances: Utterances, votes: Votes | None) -
         is_held_out = (pl.col("split") == "train") & only
     findings: list[Finding] = []
     for kind, which, message in (
-        ("no_utterance", pl.col("split").is_null(), "labels whose utterance is not in the table of utterances"),
+        ("no_utterance", pl.col("split").is_null(), "labels of utterances that are not in the table of utterances"),
         ("no_weight", pl.col("weight") <= 0, "labels of weight 0"),
-        ("only_held_out", is_held_out, "utterances of split train whose every human vote is held out"),
+        ("only_held_out", is_held_out, "utterances of split train with held-out human votes only"),
     ):
         out = joined.filter(which)
         if len(out):
@@ -160,7 +160,7 @@ def _counts(
     if votes.taxonomy and votes.taxonomy != labels:
         raise InputError(
             f"the votes have the taxonomy {', '.join(votes.taxonomy)}, the labels {', '.join(labels)}",
-            fix="Give the votes that the labels were made of.",
+            fix="Give the votes that the labels were made from.",
         )
     ballots = ballots_of(votes, ids, "human")
     findings = []
@@ -168,7 +168,7 @@ def _counts(
         findings.append(Finding("train", "no_human_votes", "no utterance has a human vote that is not held out"))
     known = np.array([is_rater(name) for name in ballots.names], dtype=bool)
     if raters and not known.any():
-        raise InputError("the votes do not say who their raters are", fix="Set raters = 0.")
+        raise InputError("the raters of the votes are not known", fix="Set raters = 0.")
     theirs = ballots.where(known[ballots.annotators] if len(known) else np.zeros(0, dtype=bool))
     names = tuple(name for name, is_known in zip(ballots.names, known, strict=True) if is_known)
     place = np.cumsum(known) - 1
@@ -177,7 +177,7 @@ def _counts(
 
 
 def _set_aside(rows: pl.DataFrame, share: float, seed: int) -> tuple[NDArray[np.bool_], Finding]:
-    """A share of the speakers as development; where they are not known, of the utterances, each with its copies."""
+    """Set aside a share of the speakers as development; if they are not known, of utterances, each with its copies."""
     groups = rows["group"]
     names = groups.unique().sort().to_list()
     if len(names) < 2:
@@ -188,8 +188,8 @@ def _set_aside(rows: pl.DataFrame, share: float, seed: int) -> tuple[NDArray[np.
     count = min(len(names) - 1, max(1, round(share * len(names))))
     chosen = set(generator(seed, "development").permutation(names)[:count].tolist())
     mask = groups.is_in(list(chosen)).to_numpy()
-    what = "utterances" if rows["speaker"].null_count() == len(rows) else "speakers"
-    message = f"no utterance is of split development: {count} of {len(names)} {what} are set aside for it"
+    unit = "utterances" if rows["speaker"].null_count() == len(rows) else "speakers"
+    message = f"no utterance is of split development: {count} of {len(names)} {unit} are set aside for it"
     fix = "Give the utterances of some speakers the split development."
     return mask, Finding("train", "development_set_aside", message, fix, count=int(mask.sum()))
 

@@ -66,7 +66,7 @@ def test_a_recipe_has_one_spelling_with_its_defaults_filled_in() -> None:
         ("[1, 2]", "."),
         (recipe([]), "parents"),
         (recipe([["c/a", 0.5]]), "sum to 1"),
-        (recipe([["c/a", 0.5], ["c/a", 0.5]]), "named twice"),
+        (recipe([["c/a", 0.5], ["c/a", 0.5]]), "listed twice"),
         (recipe([["c/a", 1.5], ["c/b", -0.5]]), "above 0"),
         (recipe([["c/a", 1.0]], seed=-1), "seed"),
         ({"parents": [["c/a", 1.0]]}, "seed"),

@@ -164,7 +164,7 @@ def test_a_saved_model_scores_as_before(lm, tmp_path, sounds):
 
 def test_audio_behind_what_varies_is_refused(qwen, sounds):
     orders = [Asked([("user", [order, sounds[0]])], CODES) for order in ORDERS]
-    with pytest.raises(InputError, match="audio must stand before"):
+    with pytest.raises(InputError, match="audio must come before"):
         qwen.score([orders])
 
 

@@ -91,7 +91,7 @@ def test_every_recording_is_looked_at(suffix: str, tmp_path: Path, capsys: pytes
     assert found.problems == ()
     warnings = "\n".join(found.warnings)
     assert f"2 of 12 recordings are missing: {tmp_path}/c1.{suffix}, {tmp_path}/c7.{suffix}" in warnings
-    for name, words in (("c2", "is empty"), ("c3", "ends early"), ("c4", "is no sound file")):
+    for name, words in (("c2", "is empty"), ("c3", "ends early"), ("c4", "is not an audio file")):
         assert f"1 of 12 recordings {words}: {tmp_path}/{name}.{suffix}" in warnings
     assert "7 of 12 recordings are present and complete" in about_recordings(found)
     assert command(["check", str(path)]) == 0

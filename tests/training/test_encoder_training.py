@@ -167,7 +167,7 @@ def test_a_full_disk_is_said_in_a_sentence_and_the_last_checkpoint_goes_on(corpu
         told = process.stderr.read()
     assert process.returncode == 1
     assert "OutputError" in told.splitlines()[-1]
-    assert "the last whole checkpoint is kept" in told.splitlines()[-1]
+    assert "the last complete checkpoint is kept" in told.splitlines()[-1]
     assert not [path for path in (tmp_path / "full").rglob("*") if path.name.endswith(".part")]
 
 

@@ -125,7 +125,7 @@ def test_a_saved_model_predicts_the_same_and_other_files_are_refused(tmp_path: P
     assert again.labels == LABELS
     np.testing.assert_array_equal(again.predict(features), model.predict(features))
     (tmp_path / "text.npz").write_text("not a model")
-    with pytest.raises(InputError, match="holds no trained head"):
+    with pytest.raises(InputError, match="has no trained head"):
         HeadModel.load(tmp_path / "text.npz")
     with pytest.raises(InputError, match="no such file"):
         HeadModel.load(tmp_path / "nothing.npz")

@@ -99,7 +99,7 @@ def test_what_cannot_be_trained_on_is_refused(corpus: Corpus) -> None:
     crowd = corpus.votes.frame.with_columns(
         annotator=pl.lit("tones/crowd"), draw=pl.int_range(pl.len(), dtype=pl.Int32)
     )
-    with pytest.raises(InputError, match="who their raters are"):
+    with pytest.raises(InputError, match="raters of the votes are not known"):
         targets_of(corpus.labels, corpus.utterances, votes=Votes.of(crowd, about=corpus.votes.about), raters=True)
 
 

@@ -166,7 +166,7 @@ def test_another_family_is_refused(tones: Tones, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("given", [{}, {"model": "x", "alm": {"new": {}}}])
 def test_there_is_one_beginning(given: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match="begins from one of two"):
+    with pytest.raises(ValueError, match="needs one initial model"):
         TrainSettings.model_validate({"recipe": "alm", **given})
 
 

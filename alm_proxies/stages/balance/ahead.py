@@ -1,4 +1,4 @@
-"""What can be known of balance before it runs, and the content of the files its settings name."""
+"""The forecast of balance, and the content of the files named in its settings."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from alm_proxies.tables import Utterances
 
 
 def inputs_of(ahead: Ahead) -> dict[str, str]:
-    """The wanted class shares, as they stand in the settings or in the Labels file that is named there, and the cards
-    of the corpora, which say what may be played in the page.
+    """The content of the Labels file of wanted shares, if the settings name one, and of the corpora's cards, which
+    state what may be in the page.
     """
     corpora = sorted(Utterances.read(ahead.inputs["utterances"][0]).frame["corpus"].unique())
     cards = digests_of_cards(corpora, ahead.settings.cards)
@@ -24,7 +24,7 @@ def inputs_of(ahead: Ahead) -> dict[str, str]:
 
 
 def foresee(ahead: Ahead) -> Foreseen:
-    """How many labels are balanced at most, and a Labels file of wanted shares that is not there."""
+    """The highest number of labels that are balanced, and a problem if the Labels file of wanted shares is missing."""
     wish = ahead.settings.classes
     count = ahead.count("labels", "labels")
     facts: tuple[str, ...] = (f"{count:,.0f} labels at most get weights",) if count else ()

@@ -1,4 +1,4 @@
-"""Which rows are balanced: labels beside what is known of their utterances, and what is odd about them."""
+"""The rows to balance: labels joined with their utterances, and findings about them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from alm_proxies.tables import Finding, Labels, Utterances
 def part_of(
     labels: Labels, utterances: Utterances, settings: BalanceSettings
 ) -> tuple[Labels, pl.DataFrame, list[Finding]]:
-    """The labels to balance, the same rows beside what is known of their utterances, and what was found."""
+    """The labels to balance, the same rows joined with their utterances, and findings."""
     joined, findings = _joined(labels, utterances)
     chosen = _chosen(joined, settings)
     rows = joined.filter(chosen)
@@ -22,24 +22,24 @@ def part_of(
         raise InputError(f"no labelled utterance is in the split {' or '.join(settings.splits)}", fix=fix)
     findings += _speakers_on_both_sides(joined, chosen)
     if not rows["weight"].sum() > 0:
-        raise InputError("every utterance to balance has the weight 0", fix="Give labels whose weights are above 0.")
+        raise InputError("all utterances to balance have the weight 0", fix="Give labels with weights above 0.")
     return Labels(rows.select(labels.frame.columns), labels.about), rows, findings
 
 
 def _joined(labels: Labels, utterances: Utterances) -> tuple[pl.DataFrame, list[Finding]]:
-    """Labels beside what is known of their utterances, in the labels' order."""
+    """Labels joined with their utterances, in the labels' order."""
     clash = [name for name in utterances.frame.columns if name in labels.frame.columns and name != "utterance_id"]
     about = utterances.frame.drop(clash)
     joined = labels.frame.join(about, on="utterance_id", how="inner", maintain_order="left")
     findings = []
     if not joined.height:
         first = labels.frame["utterance_id"].head(1).to_list()
-        fix = "Give the utterances file that the labels were made with."
+        fix = "Give the utterances file of these labels."
         raise InputError(f"no label belongs to one of these utterances ({', '.join(first) or 'no labels'})", fix=fix)
     lost = labels.frame.join(about, on="utterance_id", how="anti")
     if lost.height:
-        message = f"{lost.height:,} labels belong to no utterance of the utterances file and keep their weights"
-        fix = "Give the utterances file that the labels were made with."
+        message = f"{lost.height:,} labels have no utterance in the utterances file and keep their weights"
+        fix = "Give the utterances file of these labels."
         example = lost["utterance_id"][0]
         findings.append(Finding("balance", "not_described", message, fix, utterance_id=example, count=lost.height))
     without = about.join(labels.frame, on="utterance_id", how="anti")
@@ -60,5 +60,7 @@ def _speakers_on_both_sides(joined: pl.DataFrame, chosen: pl.Series) -> list[Fin
     if not len(both):
         return []
     message = f"{len(both):,} speakers are in the balanced splits and in others, such as {both[0]!r}"
-    fix = "Split by speaker (read --split speakers:.7,.1,.2): else a model is tested on voices it was trained on."
+    fix = (
+        "Split by speaker (read --split speakers:.7,.1,.2): otherwise a model is tested on speakers it was trained on."
+    )
     return [Finding("balance", "speaker_in_two_splits", message, fix, count=len(both))]

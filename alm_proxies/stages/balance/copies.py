@@ -1,4 +1,6 @@
-"""Whole copies in place of weights: how many of each utterance, and what is done to every copy beyond the first."""
+"""Whole copies instead of weights: the number of copies of each utterance, and the effect on every copy after the
+first.
+"""
 
 from __future__ import annotations
 
@@ -24,29 +26,29 @@ Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 
 NEAR = 0.01
-"""Copies are meant to be within a point of the wanted shares."""
+"""The tolerance of copies: a percentage point from the wanted shares."""
 _STARTS = 32
-"""The most starts of the resampling that are tried for copies within a point."""
+"""The highest number of resampling starts that are tried for copies within the tolerance."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Copied:
-    """Labels and utterances with whole copies, which copies there are, and how near the shares are to the wanted."""
+    """The result of copying: labels, utterances, copies, and the reached shares."""
 
     labels: Labels
     utterances: Utterances
     items: pl.DataFrame
-    """One row a copy beyond the first: utterance_id, parent, second (null), effect, and its parameters as text."""
+    """One row per copy after the first: utterance_id, parent, second (null), effect, and its parameters as text."""
     kept: int
-    """Balanced utterances with at least one copy."""
+    """The number of balanced utterances with at least one copy."""
     reached: Array
-    """Share of each wish over all items."""
+    """The share of each wish over all items."""
     wanted: Array
     findings: list[Finding]
 
     @property
     def worst(self) -> int:
-        """The wish that is furthest from its target."""
+        """The wish farthest from its target."""
         return int(np.abs(self.reached - self.wanted).argmax())
 
 
@@ -59,10 +61,10 @@ def with_copies(
     settings: BalanceSettings,
     folder: Path,
 ) -> Copied:
-    """The labels with whole copies of the utterances in `rows`, which have these weights; all others stay as they are.
+    """The labels with whole copies of the utterances in `rows`, by their weights; all others are unchanged.
 
-    An utterance without a copy is left out of the labels. Every copy beyond the first is a row of its own in both
-    tables, `<id>#2` and so on, with a recipe of its parent and one effect. It keeps speaker, split, groups and target.
+    An utterance without a copy is left out of the labels. Every copy after the first is a separate row in both tables,
+    `<id>#2` and so on, with a recipe of its parent and one effect. It keeps speaker, split, groups and target.
     """
     size = float(settings.copies.size or 1.0)
     counts = _counts(rows, labels.taxonomy, weights * size, wishes, settings)
@@ -70,15 +72,15 @@ def with_copies(
     audible = _audible(rows)
     silent = ~audible & (counts > 1)
     if silent.any():
-        message = f"{int(silent.sum()):,} utterances have no recording here and get their number of copies as a weight"
+        message = f"{int(silent.sum()):,} utterances have no recording here, so their number of copies is their weight"
         example = rows["utterance_id"].filter(pl.Series(silent))[0]
         fix = "Give their recordings."
         findings.append(Finding("balance", "not_copied", message, fix, utterance_id=example, count=int(silent.sum())))
-    items, made = _items(rows, np.where(audible, counts, np.minimum(counts, 1)), utterances, settings)
-    if settings.render and made.height:
-        made, more = rendered(made, utterances, folder / "audio")
+    items, copies = _items(rows, np.where(audible, counts, np.minimum(counts, 1)), utterances, settings)
+    if settings.render and copies.height:
+        copies, more = rendered(copies, utterances, folder / "audio")
         findings += more
-        has_sound = items["utterance_id"].is_in(made["utterance_id"].implode())
+        has_sound = items["utterance_id"].is_in(copies["utterance_id"].implode())
         lost = items.filter(~has_sound).group_by("parent").len().rename({"parent": "utterance_id"})
         lost = rows.join(lost, on="utterance_id", how="left", maintain_order="left")
         counts = counts - lost["len"].fill_null(0).to_numpy().astype(np.int64)
@@ -96,7 +98,7 @@ def with_copies(
         joined.rename({"utterance_id": "parent"}), on="parent", how="left", maintain_order="left"
     )
     frame = pl.concat([joined, parents.drop("parent").select(joined.columns)])
-    described = pl.concat([utterances.frame, made]) if made.height else utterances.frame
+    described = pl.concat([utterances.frame, copies]) if copies.height else utterances.frame
     return Copied(
         Labels.of(frame, about=labels.about, where="labels"),
         Utterances.of(described, about=utterances.about, where="utterances"),
@@ -111,9 +113,9 @@ def with_copies(
 def _counts(
     rows: pl.DataFrame, taxonomy: Sequence[str], weights: Array, wishes: Sequence[Wish], settings: BalanceSettings
 ) -> Index:
-    """Copies of each row, systematically resampled with like rows next to each other.
+    """The number of copies of each row, by systematic resampling with similar rows adjacent.
 
-    The first start drawn whose shares are all within a point of the wanted; the nearest of 32, where there is none.
+    The first start with all shares within a point of the wanted ones is used; if there is none, the nearest of 32.
     """
     shares = rows.select(f"p_{label}" for label in taxonomy).to_numpy()
     groups = [rows[kind].fill_null("").rank("dense").to_numpy() for kind in _group_columns(rows, wishes)]
@@ -134,7 +136,9 @@ def _counts(
             break
     if not best.any():
         fix = "Raise copies.size."
-        raise InputError("so few copies are asked for that there would be none", where="copies.size", fix=fix)
+        raise InputError(
+            "the requested number of copies is so low that there would be none", where="copies.size", fix=fix
+        )
     return best
 
 
@@ -156,8 +160,7 @@ def _findings(
     for place in np.flatnonzero(away > NEAR):
         wish = wishes[int(place)]
         message = (
-            f"{wish.kind} {wish.name}: a share of {wish.target:.1%} was asked for, whole copies reach "
-            f"{reached[place]:.1%}"
+            f"{wish.kind} {wish.name}: the wanted share is {wish.target:.1%}, whole copies reach {reached[place]:.1%}"
         )
         fix = "Ask for more copies (copies.size = 2), or keep weights."
         findings.append(Finding("balance", "copies_off_target", message, fix, where=f"{wish.kind} {wish.name}"))
@@ -172,7 +175,7 @@ def _findings(
 
 
 def _audible(rows: pl.DataFrame) -> NDArray[np.bool_]:
-    """Which rows have a recording on this machine, or a recipe of one."""
+    """Which rows have a recording on this machine, or a recipe."""
     remote = pl.col("audio").str.strip_prefix("file://").str.contains("://", literal=True)
     has = (pl.col("audio").is_not_null() & ~remote) | (pl.col("audio").is_null() & pl.col("recipe").is_not_null())
     return rows.select(has.fill_null(value=False)).to_series().to_numpy()
@@ -181,10 +184,10 @@ def _audible(rows: pl.DataFrame) -> NDArray[np.bool_]:
 def _items(
     rows: pl.DataFrame, counts: Index, utterances: Utterances, settings: BalanceSettings
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The copies beyond the first, and their rows for the table of utterances."""
+    """The copies after the first, and their rows for the table of utterances."""
     taken = set(utterances.frame["utterance_id"])
     names = settings.copies.effects
-    made: list[tuple[str, str, None, str, str, str, float]] = []
+    rows_of_copies: list[tuple[str, str, None, str, str, str, float]] = []
     for row in np.flatnonzero(counts > 1):
         parent = str(rows["utterance_id"][int(row)])
         number = 1
@@ -199,12 +202,12 @@ def _items(
             parameters = ", ".join(f"{name} {f'{value:.3g}' if isinstance(value, float) else value}"
                              for name, value in effect[1].items())  # fmt: skip
             faster = float(effect[1]["factor"]) if effect[0] == "speed" else 1.0
-            made.append((f"{parent}#{number}", parent, None, effect[0], parameters, recipe.written(), faster))
+            rows_of_copies.append((f"{parent}#{number}", parent, None, effect[0], parameters, recipe.written(), faster))
     columns = {
         "utterance_id": pl.String, "parent": pl.String, "second": pl.String, "effect": pl.String,
         "parameters": pl.String, "recipe": pl.String, "faster": pl.Float64,
     }  # fmt: skip
-    items = pl.DataFrame(made, schema=columns, orient="row")
+    items = pl.DataFrame(rows_of_copies, schema=columns, orient="row")
     beside = utterances.frame.rename({"utterance_id": "parent"}).drop("recipe")
     joined = items.join(beside, on="parent", how="left", maintain_order="left")
     seconds = pl.coalesce(pl.col("end") - pl.col("start").fill_null(0.0), "duration") / pl.col("faster")
@@ -214,6 +217,6 @@ def _items(
         start=pl.lit(None, pl.Float64),
         end=pl.lit(None, pl.Float64),
         duration=seconds,
-        transcript=pl.when(hides).then(None).otherwise("transcript"),  # a word may be hidden
+        transcript=pl.when(hides).then(None).otherwise("transcript"),  # a word may be masked
     )
     return items.drop("recipe", "faster"), joined.select(utterances.frame.columns)

@@ -1,13 +1,13 @@
-"""The machine drift check: whether a listener hears another emotion in a generated item than in what it is made of.
+"""The machine drift check: whether a listener predicts another emotion for a generated item than for its parents.
 
-The listener is a head on measured features, trained on the targets in folds of speakers; an item is heard by the model
-that was trained without the fold of its parents. Of an item x with parents i and their shares s_i
+The listener is a head on measured features, trained on the targets in folds of speakers; an item is predicted by the
+model that was trained without the fold of its parents. Of an item x with parents i and their shares s_i
 
     d(x) = JSD(p(x), sum_i s_i p(i))
 
-and x is rejected where d is above the 95th percentile of JSD(p(i), q(i)) over untouched clips i, where p and q are
-that listener with two seeds. This is no evidence about people: it shows only what a machine of this kind notices, and
-which changes it notices is measured by changes that people do hear (the positive controls).
+and x is rejected where d is above the 95th percentile of JSD(p(i), q(i)) over untouched clips i, where p and q are that
+listener with two seeds. This is no evidence about people: it shows only what a model of this kind detects, and which
+changes it detects is measured by audible changes (the positive controls).
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ Index = NDArray[np.int64]
 
 STAGE = "balance"
 QUANTILE = 0.95
-"""Of the differences between two seeds: a larger difference is drift."""
+"""The quantile of the differences between two seeds; a larger difference is drift."""
 DETECTED = 0.8
-"""A check that rejects a smaller share of a positive control is blind for it."""
+"""The check is blind for a positive control of which it rejects a smaller share."""
 FOLDS = 5
 LISTENER = HeadSettings(seeds=1)
-"""One head: heads of several seeds averaged differ so little that nearly every item would be above the threshold."""
+"""The number of heads; averages of several differ so little that nearly every item would be above the threshold."""
 OTHER_EMOTION = "another emotion"
 CONTROLS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "pitch +4 semitones": ("pitch", {"semitones": 4.0}),
@@ -45,12 +45,12 @@ CONTROLS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "rate 1.5": ("speed", {"factor": 1.5}),
     "noise at 0 dB": ("noise", {"snr": 0.0}),
 }
-"""Effects that a check should notice."""
+"""Effects that a check should detect."""
 
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """How often the check rejects a change that should be noticed; the rate is NaN where nothing could be tried."""
+    """The share of a positive control that the check rejects; NaN if it could not be tried."""
 
     name: str
     tried: int
@@ -67,9 +67,9 @@ class Drift:
     """A listener in folds of speakers, and the distance above which an item has drifted."""
 
     fold: Index
-    """The fold of every utterance that was learned from; -1 = it has no features."""
+    """The fold of every training utterance; -1 = without features."""
     shares: Array
-    """What the listener hears in every utterance, by the model that was trained without its fold."""
+    """The out-of-fold prediction of the listener for every utterance."""
     fitted: Fitted
     threshold: float
 
@@ -94,7 +94,7 @@ def drift_check(
     seed: int,
     threads: int = 2,
 ) -> Drift:
-    """A drift check that has learned these targets (rows x labels) from these features, in folds of speakers."""
+    """Train a drift check on these targets (rows x labels) and features, in folds of speakers."""
     labels = tuple(str(number) for number in range(targets.shape[1]))
     rows = np.flatnonzero(known)
     names = [speakers[row] for row in rows.tolist()]
@@ -103,7 +103,7 @@ def drift_check(
     material = Material(labels, features[rows], targets[rows], fold)
 
     def relabel(rows: Index, shares: Array) -> Array:
-        raise AssertionError("one round fuses nothing")
+        raise AssertionError("one round has no fusion")
 
     fits = [
         cross_fit(
@@ -121,7 +121,7 @@ def drift_check(
 def heard_after(
     ids: Sequence[str], sounds: Sounds, effects: Sequence[tuple[str, dict[str, Any]]], *, seed: int
 ) -> Iterator[Floats | None]:
-    """The features of each clip after its effect; None where it cannot be opened or measured."""
+    """The features of each clip after its effect; None if it cannot be opened or measured."""
     measured = measuring(STAGE)
     for opened, effect in zip(sounds.ahead(ids), effects, strict=True):
         if opened.clip is None:
@@ -132,11 +132,11 @@ def heard_after(
 
 
 def rejected(drift: Drift, rows: Sequence[int], features: Sequence[Floats | None]) -> Array:
-    """d of changed clips, each made of one row; those that could not be measured are left out."""
-    pairs = [(row, one) for row, one in zip(rows, features, strict=True) if one is not None]
+    """d of changed clips, each from one row; those that could not be measured are left out."""
+    pairs = [(row, row_features) for row, row_features in zip(rows, features, strict=True) if row_features is not None]
     if not pairs:
         return np.zeros(0)
-    return drift.distances(np.stack([one for _, one in pairs]), [[(row, 1.0)] for row, _ in pairs])
+    return drift.distances(np.stack([row_features for _, row_features in pairs]), [[(row, 1.0)] for row, _ in pairs])
 
 
 def controls_of(
@@ -151,23 +151,23 @@ def controls_of(
 ) -> tuple[Control, ...]:
     """The detection rate of every positive control, on at most `count` utterances drawn by the seed.
 
-    `sentences` are the speaker and the words of every utterance, where both are known: another utterance of the same
-    two with another most likely label is the control "another emotion".
+    `sentences` has the speaker and the words of every utterance, if both are known: another utterance with the same two
+    and another most likely label is the control "another emotion".
     """
     able = np.flatnonzero(drift.fold >= 0)
     rng = generator(seed, "drift controls")
     drawn = np.sort(rng.permutation(able)[:count])
-    made = []
+    controls = []
     for name, effect in CONTROLS.items():
         chosen = [ids[row] for row in drawn]
         features = list(heard_after(chosen, sounds, [effect] * len(chosen), seed=seed))
         d = rejected(drift, drawn.tolist(), features)
-        made.append(Control(name, len(d), float((d > drift.threshold).mean()) if len(d) else float("nan")))
+        controls.append(Control(name, len(d), float((d > drift.threshold).mean()) if len(d) else float("nan")))
     pairs = _other_emotions(able, targets, sentences)
     pairs = pairs[np.sort(rng.permutation(len(pairs))[:count])]
     d = jsd_nats(drift.shares[pairs[:, 0]], drift.shares[pairs[:, 1]]) if len(pairs) else np.zeros(0)
     rate = float((d > drift.threshold).mean()) if len(d) else float("nan")
-    return (*made, Control(OTHER_EMOTION, len(d), rate))
+    return (*controls, Control(OTHER_EMOTION, len(d), rate))
 
 
 def _other_emotions(able: Index, targets: Array, sentences: Sequence[tuple[str, str] | None]) -> Index:
@@ -188,4 +188,4 @@ def _other_emotions(able: Index, targets: Array, sentences: Sequence[tuple[str, 
 
 
 WIDTH = len(NAMES)
-"""How many features a row has."""
+"""The number of features of a row."""

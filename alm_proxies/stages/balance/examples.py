@@ -1,4 +1,4 @@
-"""What a page says of copies and generated items: shares, the drift check, and items beside their parents to hear."""
+"""Page sections on copies and generated items: shares, the drift check, and items with their parents to listen to."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ if TYPE_CHECKING:
     from alm_proxies.audio.clip import Clip
 
 LONGEST = 30.0
-"""Seconds a recording in the page may have."""
+"""The longest recording in the page, in seconds."""
 _ITEM = ("utterance_id", "parent", "second", "effect", "parameters")
 
 
 def copies_section(copied: Copied, wishes: Sequence[Wish]) -> Section:
-    """How many copies there are, and the share that they reach of every wish."""
+    """The number of copies, and the share of every wish that they reach."""
     worst = copied.worst
     away = 100 * abs(copied.reached[worst] - copied.wanted[worst])
     name = f"{wishes[worst].kind} {wishes[worst].name}"
     near = "within a point of" if away <= 100 * NEAR else "more than a point from"
     lead = (
-        f"{copied.kept:,} utterances and {copied.items.height:,} augmented copies of them. The share furthest from "
-        f"what was wanted is that of {name}, {away:.2f} points away: {near} it."
+        f"{copied.kept:,} utterances and {copied.items.height:,} augmented copies of them. The share farthest from "
+        f"its wanted value is that of {name}, {away:.2f} points away: {near} it."
     )
     shares = Table.of(
         [Column("Share"), Column("Wanted"), Column("Whole copies"), Column("Points away")],
@@ -56,12 +56,12 @@ def copies_section(copied: Copied, wishes: Sequence[Wish]) -> Section:
 
 
 def generated_section(generated: Generated) -> Section:
-    """How many items were generated, and what the drift check notices."""
+    """The number of generated items, and what the drift check detects."""
     out = int((generated.distances > generated.threshold).sum())
     lead = (
         f"{generated.items.height:,} items were mixed of two utterances each, and {out:,} of {generated.tried:,} were "
-        "left out because a listener that was trained on neither parent hears another emotion in them. This is no "
-        "evidence about people: it shows only what a machine of this kind notices."
+        "left out because a listener that was trained on neither parent predicts another emotion. This is no "
+        "evidence about people: it shows only what a model of this kind detects."
     )
     rows: list[list[Cell]] = [
         [control.name, control.tried, None if control.tried == 0 else control.rate,
@@ -70,7 +70,7 @@ def generated_section(generated: Generated) -> Section:
     ]  # fmt: skip
     columns = [Column("Positive control"), Column("Clips", 0), Column("Rejected"), Column("The check")]
     note = (
-        f"The check rejects an item whose Jensen-Shannon divergence to the mixture of its parents is above "
+        f"The check rejects items with a Jensen-Shannon divergence from the mixture of their parents above "
         f"{generated.threshold:.4f} nats, the 95th percentile between two seeds of the listener on untouched clips. It "
         f"is blind for a change of which it rejects less than {DETECTED:.0%}."
     )
@@ -82,17 +82,17 @@ def generated_section(generated: Generated) -> Section:
             Table.of(
                 [Column("Quantile"), Column("Nats", 4)],
                 [[f"{100 * q:g} %", float(value)] for q, value in zip(quantiles, values, strict=True)],
-                "Divergence of all items that were tried.",
+                "The divergence of all items tried.",
             )
         )
     return Section("Generated items", lead, tuple(blocks))
 
 
 def filled_section(filled: Filled) -> Section:
-    """How many items each rare class was filled up with."""
+    """The number of items added to each rare class."""
     lead = (
-        f"{filled.items.height:,} items were mixed of two utterances of one class, as arXiv 2601.14620 does with its "
-        "defects mended. No item is checked, and the class of an utterance is its most likely label."
+        f"{filled.items.height:,} items were mixed of two utterances of one class, as in arXiv 2601.14620, with its "
+        "defects corrected. No item is checked, and the class of an utterance is its most likely label."
     )
     rows: list[list[Cell]] = [[name, had, got] for name, (had, got) in filled.classes.items()]
     table = Table.of([Column("Most likely label"), Column("Utterances", 0), Column("Items", 0)], rows)
@@ -102,9 +102,9 @@ def filled_section(filled: Filled) -> Section:
 def examples_section(
     labels: Labels, utterances: Utterances, items: pl.DataFrame, settings: BalanceSettings
 ) -> tuple[tuple[Section, ...], list[Finding]]:
-    """Items drawn by the seed, each after its parents, with sound where the corpus's card allows it.
+    """Items drawn by the seed, each after its parents, with audio if the corpus's card allows it.
 
-    `items` says of each its utterance_id, parent, second (null for a copy), effect and parameters.
+    `items` has for each its utterance_id, parent, second (null for a copy), effect and parameters.
     """
     items = items.filter(pl.col("utterance_id").is_in(labels.frame["utterance_id"].implode()))
     count = min(settings.examples, items.height)
@@ -134,7 +134,7 @@ def examples_section(
         facts = {"Made of": ", ".join(parents), "Effect": effect, "Parameters": parameters}
         for name, details in [*((one, {"Parent of": item}) for one in parents), (item, facts)]:
             sound, picture = None, ""
-            if reasons[corpus_of[name]] is None and all(reasons[corpus_of[one]] is None for one in parents):
+            if reasons[corpus_of[name]] is None and all(reasons[corpus_of[parent_id]] is None for parent_id in parents):
                 opened = sounds.open(name)
                 sound = _played(opened.clip) if opened.clip is not None else None
                 findings += opened.findings
@@ -142,7 +142,7 @@ def examples_section(
                 target = Series.of("target", "fused", shares[places[name]])
                 picture = votes_picture(labels.taxonomy, [target], alt=f"The target of {name}.")
             cards.append(Example(name, details, picture, None, sound))
-    lead = "Each item follows the recordings that it is made of. A copy has the target of its parent."
+    lead = "Each item follows the recordings that it was made from. A copy has the target of its parent."
     return (Section("Items to listen to", lead, (Examples(tuple(cards)),)),), findings
 
 

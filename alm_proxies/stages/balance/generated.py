@@ -1,4 +1,4 @@
-"""Generated items: two neighbours, close in target and in sound, mixed in audio and target, and checked for drift."""
+"""Generated items: two neighbours, close in target and features, are mixed, and checked for drift."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ Floats = NDArray[np.float32]
 Index = NDArray[np.int64]
 
 FEWEST = 60
-"""Fewer utterances than this teach a listener nothing, and no items are generated."""
+"""The lowest number of utterances for training a listener; with fewer, no items are generated."""
 _FEWEST_SPEAKERS = 3
 _LEAST, _MOST = 0.5, 0.9  # share of the first parent
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Generated:
-    """Generated rows for the tables of labels and utterances, and how the drift check judged."""
+    """Generated rows for the tables of labels and utterances, and the results of the drift check."""
 
     labels: pl.DataFrame
     utterances: pl.DataFrame
     items: pl.DataFrame
-    """One row an item: utterance_id, parent, second, effect ("mix") and its parameters as text."""
+    """One row per item: utterance_id, parent, second, effect ("mix") and its parameters as text."""
     tried: int
     distances: Array
-    """Of every item that was tried: how far it is from the mixture of its parents."""
+    """The distance from the mixture of its parents, for every item tried."""
     threshold: float
     controls: tuple[Control, ...]
     findings: list[Finding]
@@ -51,9 +51,10 @@ class Generated:
 def generate(
     part: Labels, rows: pl.DataFrame, utterances: Utterances, weights: Array, settings: BalanceSettings, folder: Path
 ) -> Generated | Finding:
-    """Items mixed of the utterances in `rows`, first parents drawn by weight; a finding where none can be made.
+    """Generate items by mixing the utterances in `rows`, with first parents drawn by weight; a finding if none can be
+    made.
 
-    A machine drift check rejects items in which a listener that was trained on neither parent hears another emotion.
+    The drift check rejects items for which a listener that was trained on neither parent predicts another emotion.
     """
     ids = rows["utterance_id"].to_list()
     sounds = Sounds(utterances, stage=STAGE)
@@ -63,7 +64,7 @@ def generate(
     if int(vectors.known.sum()) < FEWEST or len(heard) < _FEWEST_SPEAKERS:
         message = (
             f"no items are generated: {int(vectors.known.sum())} recordings of {len(heard)} speakers are too few to "
-            "train the listener that has to check them"
+            "train the listener that checks them"
         )
         fix = f"Give {FEWEST} recordings of {_FEWEST_SPEAKERS} speakers or more, or leave generated.size out."
         return Finding(STAGE, "not_generated", message, fix)
@@ -81,7 +82,9 @@ def generate(
         rows, vectors.rows, targets, drift.fold, weights, settings, set(utterances.frame["utterance_id"])
     )
     if lonely:
-        message = f"{lonely:,} items have no second parent: no other recording is of the same or a compatible speaker"
+        message = (
+            f"{lonely:,} items have no second parent: there is no other recording of the same or a compatible speaker"
+        )
         findings.append(
             Finding(STAGE, "without_neighbour", message, 'Set generated.speaker = "compatible".', count=lonely)
         )
@@ -97,28 +100,32 @@ def generate(
         features.append(feature)
         seconds.append(mixture.clip.duration if mixture.clip is not None else 0.0)
         whole.append(mixture.whole)
-    able = [place for place, one in enumerate(features) if one is not None]
+    able = [place for place, row_features in enumerate(features) if row_features is not None]
     d = np.full(len(pairs), np.nan)
     if able:
         parents = [[(pairs[p].first, pairs[p].share), (pairs[p].second, 1 - pairs[p].share)] for p in able]
-        d[able] = drift.distances(np.stack([one for one in features if one is not None]), parents)
+        d[able] = drift.distances(
+            np.stack([row_features for row_features in features if row_features is not None]), parents
+        )
     passed = d <= drift.threshold
     out = int((d > drift.threshold).sum())
     if out:
-        message = f"{out:,} of {len(able):,} generated items are left out: the listener hears another emotion in them"
-        findings.append(Finding(STAGE, "drifted", message, "Nothing has to be done.", count=out))
+        message = (
+            f"{out:,} of {len(able):,} generated items are left out: the listener predicts another emotion for them"
+        )
+        findings.append(Finding(STAGE, "drifted", message, "No action is needed.", count=out))
     kept = np.flatnonzero(passed).tolist()
     chosen = [pairs[place] for place in kept]
-    made = described(chosen, rows, utterances, settings.seed).with_columns(
+    new_rows = described(chosen, rows, utterances, settings.seed).with_columns(
         duration=pl.Series([seconds[place] for place in kept], dtype=pl.Float64),
         transcript=pl.when(pl.Series([whole[place] for place in kept], dtype=pl.Boolean)).then(pl.col("transcript")),
-    )  # a transcript only where both parents say it and none of it is cut
+    )  # a transcript only if both parents have the same one and none of it is cut
     items = pl.DataFrame(
         [(p.name, ids[p.first], ids[p.second], "mix", f"{p.share:.0%} of the first") for p in chosen],
         schema=dict.fromkeys(("utterance_id", "parent", "second", "effect", "parameters"), pl.String),
         orient="row",
     )
-    return Generated(labels_of(chosen, part), made, items, len(pairs), d[able], drift.threshold, controls, findings)
+    return Generated(labels_of(chosen, part), new_rows, items, len(pairs), d[able], drift.threshold, controls, findings)
 
 
 def _blind(controls: Sequence[Control]) -> list[Finding]:
@@ -129,7 +136,7 @@ def _blind(controls: Sequence[Control]) -> list[Finding]:
                 f"the drift check is blind for {control.name}: it rejects {control.rate:.0%} of {control.tried} clips "
                 "changed so"
             )
-            fix = "Listen to the items in the page; a check that is blind proves nothing about such changes."
+            fix = "Listen to the items in the page; a blind check is no evidence about such changes."
             findings.append(Finding(STAGE, "drift_check_blind", message, fix, where=control.name))
     return findings
 
@@ -138,7 +145,7 @@ def _pairs(
     rows: pl.DataFrame, features: Floats, targets: Array, fold: Index, weights: Array, settings: BalanceSettings,
     taken: set[str],
 ) -> tuple[list[Pair], int]:  # fmt: skip
-    """First parents by weight, each with one of its nearest neighbours; and how many had none."""
+    """First parents drawn by weight, each with one of its nearest neighbours; and the number without one."""
     spectral = [place for place, feature in enumerate(FEATURES) if feature.group == "spectral"]
     able = fold >= 0
     sound = features[:, spectral].astype(np.float64)
@@ -146,9 +153,9 @@ def _pairs(
     sound = np.nan_to_num((sound - centre) / np.where(spread > 0, spread, np.inf))
     rng = generator(settings.seed, "balance", "neighbours")
     sample = rng.choice(np.flatnonzero(able), (1_000, 2))
-    one, other = sample.T
-    usual_sound = float(np.median(np.linalg.norm(sound[one] - sound[other], axis=1))) or 1.0
-    usual_target = float(np.median(jsd_nats(targets[one], targets[other]))) or 1.0
+    alone, other = sample.T
+    usual_sound = float(np.median(np.linalg.norm(sound[alone] - sound[other], axis=1))) or 1.0
+    usual_target = float(np.median(jsd_nats(targets[alone], targets[other]))) or 1.0
     columns = ["corpus", "gender", "language"]
     kind = [*zip(*(rows[name].to_list() for name in columns), strict=True)]
     alike: dict[object, list[int]] = {}

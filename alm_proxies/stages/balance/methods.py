@@ -1,4 +1,6 @@
-"""The methods: weights closest to the given ones, with generated items on request; and the paper's as a baseline."""
+"""The methods of balance: weights closest to the given ones, optionally with generated items; and the paper's as a
+baseline.
+"""
 
 from __future__ import annotations
 
@@ -23,12 +25,12 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 _FEW = 0.2
-"""An effective sample size under this share of the utterances is worth a warning."""
+"""A lower effective sample size, as a share of the utterances, gives a warning."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reached:
-    """Both tables with the items of a method, the rows that were balanced, the wishes, and weights that meet them."""
+    """The result of a method: both tables with its items, the balanced rows, the wishes, and the weights."""
 
     labels: Labels
     utterances: Utterances
@@ -46,7 +48,7 @@ class Reached:
 def by_weights(
     labels: Labels, utterances: Utterances, settings: BalanceSettings, wanted: Mapping[str, float] | None, folder: Path
 ) -> Reached:
-    """Weights that bring the wanted shares about, over items that are mixed of neighbours too where they are wanted."""
+    """The method dime: weights that reach the wanted shares, over the utterances and, if requested, generated items."""
     part, rows, findings = part_of(labels, utterances, settings)
     wishes, more = wishes_of(part, rows, settings, wanted)
     findings += more
@@ -54,15 +56,15 @@ def by_weights(
     reached = Reached(labels, utterances, part, rows, wishes, solution, findings)
     if settings.generated.size is not None:
         reached = _with_generated(reached, settings, wanted, folder)
-    found = reached.findings
-    found += [*_unmet(reached.wishes, reached.solution), *_beyond(reached.solution), *_uneven(reached.solution)]
+    all_findings = reached.findings
+    all_findings += [*_unmet(reached.wishes, reached.solution), *_beyond(reached.solution), *_uneven(reached.solution)]
     return reached
 
 
 def by_reference(
     labels: Labels, utterances: Utterances, settings: BalanceSettings, wanted: Mapping[str, float] | None, folder: Path
 ) -> Reached:
-    """Rare classes filled up and weighted by inverse counts, as the paper does; the wishes only measure it."""
+    """The method reference: rare classes filled up and weighted by inverse counts; the wishes only measure it."""
     from alm_proxies.stages.balance.examples import filled_section
     from alm_proxies.stages.balance.mixtures import with_mixtures
     from alm_proxies.stages.balance.reference import class_weights, filled
@@ -106,20 +108,29 @@ def _with_generated(
     from alm_proxies.stages.balance.generated import Generated, generate
     from alm_proxies.stages.balance.mixtures import with_mixtures
 
-    made = generate(reached.part, reached.rows, reached.utterances, reached.solution.weights, settings, folder)
-    if not isinstance(made, Generated):
-        reached.findings.append(made)
+    generated = generate(reached.part, reached.rows, reached.utterances, reached.solution.weights, settings, folder)
+    if not isinstance(generated, Generated):
+        reached.findings.append(generated)
         return reached
     labels, utterances, failed = with_mixtures(
-        reached.labels, reached.utterances, made.labels, made.utterances, folder if settings.render else None
+        reached.labels, reached.utterances, generated.labels, generated.utterances, folder if settings.render else None
     )
     part, rows, _ = part_of(labels, utterances, settings)
     wishes = with_targets(wishes_of(part, rows, settings, wanted)[0], reached.wishes)
     solution = _solve(part, rows, wishes, settings)
-    findings = [*reached.findings, *made.findings, *failed]
-    metrics = {"generated": _metrics_of_generated(made)}
+    findings = [*reached.findings, *generated.findings, *failed]
+    metrics = {"generated": _metrics_of_generated(generated)}
     return Reached(
-        labels, utterances, part, rows, wishes, solution, findings, metrics, [generated_section(made)], [made.items]
+        labels,
+        utterances,
+        part,
+        rows,
+        wishes,
+        solution,
+        findings,
+        metrics,
+        [generated_section(generated)],
+        [generated.items],
     )
 
 
@@ -129,8 +140,13 @@ def _metrics_of_generated(generated: Generated) -> dict[str, Any]:
         "tried": generated.tried,
         "threshold_nats": generated.threshold,
         "controls": [
-            {"name": one.name, "tried": one.tried, "rate": one.rate if one.tried else None, "blind": one.blind}
-            for one in generated.controls
+            {
+                "name": control.name,
+                "tried": control.tried,
+                "rate": control.rate if control.tried else None,
+                "blind": control.blind,
+            }
+            for control in generated.controls
         ],
     }
 
@@ -138,7 +154,9 @@ def _metrics_of_generated(generated: Generated) -> dict[str, Any]:
 def _solve(labels: Labels, rows: pl.DataFrame, wishes: list[Wish], settings: BalanceSettings) -> Balance:
     speakers = None
     if settings.cap.speaker is not None:
-        names = rows["speaker"].fill_null(pl.concat_str(pl.lit("\0"), rows["utterance_id"]))  # unknown: each its own
+        names = rows["speaker"].fill_null(
+            pl.concat_str(pl.lit("\0"), rows["utterance_id"])
+        )  # unknown speakers: each its own
         speakers = names.rank("dense").to_numpy().astype(np.int64) - 1
     return balanced(
         np.stack([wish.feature for wish in wishes], axis=1),
@@ -151,29 +169,29 @@ def _solve(labels: Labels, rows: pl.DataFrame, wishes: list[Wish], settings: Bal
 
 
 def _unmet(wishes: list[Wish], solution: Balance) -> list[Finding]:
-    found = []
+    findings = []
     for wish, reached in zip(wishes, solution.reached, strict=True):
         if abs(reached - wish.target) > TOLERANCE:
             message = (
-                f"{wish.kind} {wish.name}: a share of {wish.target:.1%} was asked for, {reached:.1%} is as near as "
-                f"weights come to all wishes together (today {wish.today:.1%})"
+                f"{wish.kind} {wish.name}: the wanted share is {wish.target:.1%}, {reached:.1%} is as near as "
+                f"weights come to all wishes together (before {wish.today:.1%})"
             )
             fix = "Ask for less (classes = square_root), raise the caps, or add utterances."
-            found.append(Finding("balance", "wish_not_met", message, fix, where=f"{wish.kind} {wish.name}"))
-    return found
+            findings.append(Finding("balance", "wish_not_met", message, fix, where=f"{wish.kind} {wish.name}"))
+    return findings
 
 
 def _beyond(solution: Balance) -> list[Finding]:
-    """The limits that could not be kept."""
-    found = []
+    """Findings for limits that could not be met."""
+    findings = []
     for whose, limit, most in solution.over:
         if whose == "speaker":
-            message = f"one speaker has {most:.1%} of all weight, where cap.speaker allows {limit:.1%}"
+            message = f"one speaker has {most:.1%} of all weight, but cap.speaker is {limit:.1%}"
         else:
-            message = f"the largest weight is {most:.2f}, where cap.utterance allows {limit:g}"
-        fix = "Allow more: there are too few speakers or utterances with weight to share it among."
-        found.append(Finding("balance", "cap_not_held", message, fix, where=whose))
-    return found
+            message = f"the largest weight is {most:.2f}, but cap.utterance is {limit:g}"
+        fix = "Raise the cap: too few speakers or utterances have weight."
+        findings.append(Finding("balance", "cap_not_held", message, fix, where=whose))
+    return findings
 
 
 def _uneven(solution: Balance) -> list[Finding]:

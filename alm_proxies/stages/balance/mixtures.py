@@ -1,4 +1,4 @@
-"""Mixtures of two utterances: their rows in the tables of labels and utterances, and their sound."""
+"""Mixtures of two utterances: their rows in the tables of labels and utterances, and their audio."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from alm_proxies.tables import ATTRIBUTES, Finding, Labels, Utterances
 
 STAGE = "balance"
 CUT = 0.95
-"""A mixture shorter than this part of a parent may lack words of it."""
+"""A mixture shorter than this part of a parent may miss words of it."""
 Effects = tuple[tuple[str, dict[str, Any]], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two rows to be mixed, the share of the first, the item's id, and what is done to the mixture."""
+    """Two rows to mix, the share of the first, the item's id, and the effects on the mixture."""
 
     name: str
     first: int
@@ -35,7 +35,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Mixture:
-    """A mixture as sound and the seconds of both parents; findings where one of them cannot be opened."""
+    """The audio of a mixture and the durations of both parents; findings if one of them cannot be opened."""
 
     pair: Pair
     clip: Clip | None
@@ -49,7 +49,7 @@ class Mixture:
 
 
 def described(pairs: Sequence[Pair], rows: pl.DataFrame, utterances: Utterances, seed: int) -> pl.DataFrame:
-    """Rows for the table of utterances: what both parents have in common, and the recipe."""
+    """Rows for the table of utterances: the values common to both parents, and the recipe."""
     firsts, seconds = ([rows["utterance_id"][row] for row in side] for side in
                        ([p.first for p in pairs], [p.second for p in pairs]))  # fmt: skip
     frame = utterances.frame
@@ -60,7 +60,7 @@ def described(pairs: Sequence[Pair], rows: pl.DataFrame, utterances: Utterances,
         for names in (firsts, seconds)
     ]
     recipes = [
-        _recipe(pair, one, other, seed).written() for pair, one, other in zip(pairs, firsts, seconds, strict=True)
+        _recipe(pair, first, other, seed).written() for pair, first, other in zip(pairs, firsts, seconds, strict=True)
     ]
     common = {
         name: pl.select(
@@ -87,21 +87,21 @@ def _recipe(pair: Pair, first: str, second: str, seed: int) -> Recipe:
 
 
 def opened(pairs: Sequence[Pair], rows: pl.DataFrame, sounds: Sounds, seed: int) -> Generator[Mixture, None, None]:
-    """Every mixture as sound, in order, made ahead by threads; each parent of it is opened once."""
+    """The audio of every mixture, in order, rendered ahead by threads; each parent of it is opened once."""
     ids = rows["utterance_id"]
 
     def one(pair: Pair) -> Mixture:
         first, second = ids[pair.first], ids[pair.second]
         clips, findings = [], []
         for parent in (first, second):
-            found = sounds.open(parent)
-            if found.clip is None:
-                why = "; ".join(f"{finding.kind}: {finding.message}" for finding in found.findings)
-                fix = found.findings[0].fix
+            opened_parent = sounds.open(parent)
+            if opened_parent.clip is None:
+                why = "; ".join(f"{finding.kind}: {finding.message}" for finding in opened_parent.findings)
+                fix = opened_parent.findings[0].fix
                 message = f"its parent {parent} cannot be opened ({why})"
                 findings.append(Finding(STAGE, "parent_failed", message, fix, utterance_id=pair.name))
             else:
-                clips.append(found.clip)
+                clips.append(opened_parent.clip)
         if findings:
             return Mixture(pair, None, findings=tuple(findings))
         return Mixture(pair, render(_recipe(pair, first, second, seed), clips), tuple(clip.duration for clip in clips))
@@ -125,16 +125,16 @@ def labels_of(pairs: Sequence[Pair], part: Labels) -> pl.DataFrame:
 
 
 def with_mixtures(
-    labels: Labels, utterances: Utterances, own: pl.DataFrame, made: pl.DataFrame, folder: Path | None
+    labels: Labels, utterances: Utterances, own: pl.DataFrame, rows: pl.DataFrame, folder: Path | None
 ) -> tuple[Labels, Utterances, list[Finding]]:
-    """Both tables with the rows of mixtures, whose sound is written to files below `folder` where one is given."""
+    """Both tables with the rows of mixtures; their audio is written to files below `folder`, if one is given."""
     findings: list[Finding] = []
-    if folder is not None and made.height:
-        made, findings = rendered(made, utterances, folder / "audio")
-        own = own.filter(pl.col("utterance_id").is_in(made["utterance_id"].implode()))
+    if folder is not None and rows.height:
+        rows, findings = rendered(rows, utterances, folder / "audio")
+        own = own.filter(pl.col("utterance_id").is_in(rows["utterance_id"].implode()))
     frame = pl.concat([labels.frame, own.select(labels.frame.columns)])
     return (
         Labels.of(frame, about=labels.about, where="labels"),
-        Utterances.of(pl.concat([utterances.frame, made]), about=utterances.about, where="utterances"),
+        Utterances.of(pl.concat([utterances.frame, rows]), about=utterances.about, where="utterances"),
         findings,
     )

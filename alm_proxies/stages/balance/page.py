@@ -1,4 +1,4 @@
-"""The page of a balance: shares before and after, classes by ambiguity, and how uneven the weights had to become."""
+"""The page of a balance: shares before and after, classes by ambiguity, and the unevenness of the weights."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def page_of(
     settings: Mapping[str, Any],
     more: Sequence[Section] = (),
 ) -> Page:
-    """The page of balanced labels: `labels` are the rows that were balanced, with the weights they had.
+    """The page of balanced labels: `labels` are the balanced rows with their weights before.
 
-    `more` are the sections on whole copies, where there are any.
+    `more` has the sections on whole copies, if any.
     """
     count, size = len(labels), solution.effective_size
     worst = float(np.abs(solution.error).max(initial=0.0))
@@ -60,10 +60,10 @@ def page_of(
     ]
     if findings:
         rows = [[f.kind.replace("_", " "), f.message, f.fix or None, f.count] for f in findings]
-        table = Table.of(["Finding", "What was found", "What to do", "Count"], rows)
+        table = Table.of(["Kind", "Message", "What to do", "Count"], rows)
         sections.append(Section("Findings", "What was left out or could not be done.", (table,)))
-    made = {"alm-proxies": __version__, "settings": canonical_json(dict(settings))}
-    return Page("Balance", headline, summary, figures, tuple(sections), made)
+    provenance = {"alm-proxies": __version__, "settings": canonical_json(dict(settings))}
+    return Page("Balance", headline, summary, figures, tuple(sections), provenance)
 
 
 def _share_sections(wishes: Sequence[Wish], solution: Balance) -> list[Section]:
@@ -78,7 +78,7 @@ def _share_sections(wishes: Sequence[Wish], solution: Balance) -> list[Section]:
         title = _TITLES.get(kind, "Classes within ambiguity" if kind == "within" else f"Column {kind}")
         worst = max(abs(share - wish.target) for wish, share in chosen)
         lead = (
-            "Every share is within a tenth of a point of what was asked for."
+            "Every share is within a tenth of a point of its wanted value."
             if worst <= TOLERANCE
             else f"The largest distance from a wanted share is {100 * worst:.1f} points."
         )
@@ -133,7 +133,7 @@ def _weights(solution: Balance, settings: Mapping[str, Any]) -> Section:
         "shares (entropy balancing). The effective sample size is (sum w)^2 / sum w^2."
     )
     table = Table.of([Column("Quantile"), Column("Weight")], rows)
-    return Section("Weights", "How uneven the weights are.", (Text(words), table))
+    return Section("Weights", "Distribution of the weights.", (Text(words), table))
 
 
 def _plain(value: float) -> Interval:

@@ -1,27 +1,26 @@
-"""The DiME-Aug of arXiv 2601.14620 as a baseline: SMOTE within classes, in a space of sound and words, defects mended.
+"""The DiME-Aug of arXiv 2601.14620 as a baseline: SMOTE within classes, in a space of audio and text features, with its
+defects corrected.
 
 1. The class of an utterance is its most likely label. A class with fewer utterances than `ratio` times the largest is
-   filled up to that.
-2. An item is made of an utterance of the class, drawn at random, and one of its nearest in the class: Euclidean, over
-   standardised means and deviations of 13 MFCC, 12 chroma, 7 spectral contrasts, zero crossings, roll-off, centroid and
-   level, and 10 counts of the transcript.
-3. a ~ U(0, 1): the sound is x1 + a (x2 - x1), cut to the shorter one, the target t1 + a (t2 - t1), the transcript that
-   of the nearer parent. With chance `augmented` the pitch is moved by up to a semitone, or the rate by up to 5 %.
+   filled up to that. 2. An item is made from a random utterance of the class and one of its nearest in the class:
+   Euclidean, over standardised means and deviations of 13 MFCC, 12 chroma, 7 spectral contrasts, zero crossings,
+   roll-off, centroid and level, and 10 counts of the transcript. 3. a ~ U(0, 1): the sound is x1 + a (x2 - x1), cut to
+   the shorter one, the target t1 + a (t2 - t1), the transcript that of the nearer parent. With probability `augmented`
+   the pitch is moved by up to a semitone, or the rate by up to 5 %.
 
-What the authors' released code does, and what is done here instead:
+Defects of the authors' released code, and what is done here instead:
 
-- The transcript that is chosen never reaches the prompt. Here it is the item's transcript in the table of utterances,
-  which prompts and training read; where words of it were cut off there is none.
-- A weighted sampler is built and never used. Here its weights, the inverse of the class's count, stand in the labels.
+- The chosen transcript is never used in the prompt. Here it is the item's transcript in the table of utterances,
+  which prompts and training read; it is null if words were cut off.
+- A weighted sampler is built and never used. Here its weights, the inverse of the class's count, are in the labels.
 - Class weights are set by hand for each data set. Here there are none besides those of the sampler.
-- A recording whose features fail becomes a row of zeros, and a neighbour. Here it is left out, with a finding.
+- A recording without features becomes a row of zeros, and a possible neighbour. Here it is left out, with a finding.
 - An utterance is counted among its own k nearest, so that an item may be a copy of it. Here it is not its own partner.
 - Pitch and rate are changed in the training loop, of all utterances. Here they are part of the item's recipe, so that
   the item is the same in every epoch and run; recorded utterances stay as they are.
 
-Both parents are made equally loud first, as in every mixture here. What the method lacks stays lacking: it balances
-counts of most likely labels, not distributions, takes no notice of ambiguity, mixes any two speakers and checks no
-item.
+Both parents are scaled to equal loudness first, as in every mixture here. The method's limits remain: it balances
+counts of most likely labels, not distributions, ignores ambiguity, mixes any two speakers and checks no item.
 """
 
 from __future__ import annotations
@@ -50,12 +49,12 @@ _VOWELS = "aeiouAEIOU"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Filled:
-    """Rows of the items that fill up rare classes, how many each class had and got, and what was left out."""
+    """The rows of the items that fill up rare classes, the numbers per class, and findings."""
 
     labels: pl.DataFrame
     utterances: pl.DataFrame
     items: pl.DataFrame
-    """One row an item: utterance_id, parent, second, effect and its parameters as text."""
+    """One row per item: utterance_id, parent, second, effect and its parameters as text."""
     classes: dict[str, tuple[int, int]]
     findings: list[Finding]
 
@@ -84,11 +83,11 @@ def filled(part: Labels, rows: pl.DataFrame, utterances: Utterances, settings: B
         space = _standardised(np.concatenate([sound[able], words[able]], 1))
         pairs, more = _pairs(chosen[able], top, space, lacking, ids, set(utterances.frame["utterance_id"]), settings)
         findings += [
-            Finding(STAGE, "without_neighbour", f"{part.taxonomy[c]}: {count:,} items are not made, because fewer than "
-                    "two of its utterances have sound", "Give their recordings.", count=count)
+            Finding(STAGE, "without_neighbour", f"{part.taxonomy[c]}: {count:,} items are not made, as fewer than "
+                    "two of its utterances have a recording", "Give their recordings.", count=count)
             for c, count in more.items()
         ]  # fmt: skip
-    made, kept, failed = _described(pairs, rows, utterances, sounds, settings)
+    new_rows, kept, failed = _described(pairs, rows, utterances, sounds, settings)
     added = np.bincount(top[[pair.first for pair in kept]], minlength=len(counts)) if kept else np.zeros_like(counts)
     classes = {name: (int(counts[c]), int(added[c])) for c, name in enumerate(part.taxonomy)}
     items = pl.DataFrame(
@@ -96,58 +95,58 @@ def filled(part: Labels, rows: pl.DataFrame, utterances: Utterances, settings: B
         schema=dict.fromkeys(("utterance_id", "parent", "second", "effect", "parameters"), pl.String),
         orient="row",
     )
-    return Filled(labels_of(kept, part), made, items, classes, [*findings, *failed])
+    return Filled(labels_of(kept, part), new_rows, items, classes, [*findings, *failed])
 
 
 def class_weights(part: Labels) -> Array:
-    """Weights of mean 1 that give every most likely label the same weight: inverse counts, times the weights given."""
+    """Weights of mean 1 that give every most likely label the same weight: inverse counts, times the given weights."""
     top, given = part.distributions().argmax(1), part.frame["weight"].to_numpy().astype(np.float64)
     mass = np.bincount(top, given)
     weights = np.where(mass[top] > 0, given / np.maximum(mass[top], 1e-300), 0.0)
-    made: Array = weights * (len(weights) / weights.sum())
-    return made
+    balanced: Array = weights * (len(weights) / weights.sum())
+    return balanced
 
 
 def _without_utterances(part: Labels, counts: NDArray[np.int64]) -> list[Finding]:
     lacking = [name for name, count in zip(part.taxonomy, counts, strict=True) if not count]
     if not lacking:
         return []
-    message = f"{', '.join(lacking)}: the most likely label of no utterance; there is nothing to fill it up with"
+    message = f"{', '.join(lacking)}: the most likely label of no utterance; it cannot be filled up"
     return [Finding(STAGE, "class_without_utterances", message, 'Use method = "dime", which balances distributions.')]
 
 
 def _counted(transcripts: Sequence[str | None]) -> Array:
-    """Ten counts of each transcript; NaN where there is none."""
-    made = np.full((len(transcripts), 10), np.nan)
+    """Ten counts of each transcript; NaN if there is none."""
+    counts = np.full((len(transcripts), 10), np.nan)
     for row, text in enumerate(transcripts):
         if text is None:
             continue
         letters = [letter for letter in text if letter.isalpha()]
         words = text.split()
         vowels = sum(letter in _VOWELS for letter in letters)
-        made[row] = [
+        counts[row] = [
             len(text), len(words), *(text.count(mark) for mark in "!?.,"), vowels, len(letters) - vowels,
             sum(map(len, words)) / max(len(words), 1), sum(map(str.isupper, letters)) / max(len(letters), 1),
         ]  # fmt: skip
-    return made
+    return counts
 
 
 def _standardised(values: Array) -> Array:
-    """Columns with mean 0 and deviation 1; what is not known, and a column without deviation, is 0: the mean."""
+    """Columns with mean 0 and deviation 1; unknown values and columns without deviation are 0, the mean."""
     known = np.isfinite(values)
     count = np.maximum(known.sum(0), 1)
     centre = np.where(known, values, 0.0).sum(0) / count
     away = np.where(known, values - centre, 0.0)
     spread = np.sqrt(np.square(away).sum(0) / count)
-    made: Array = away / np.where(spread > 0, spread, np.inf)
-    return made
+    scores: Array = away / np.where(spread > 0, spread, np.inf)
+    return scores
 
 
 def _pairs(
     able: NDArray[np.int64], top: NDArray[np.int64], space: Array, lacking: dict[int, int], ids: Sequence[str],
     taken: set[str], settings: BalanceSettings,
 ) -> tuple[list[Pair], dict[int, int]]:  # fmt: skip
-    """Pairs of neighbours of each class that lacks items, and how many each class still lacks."""
+    """Pairs of neighbours for each class that needs items, and the number each class still needs."""
     rng = generator(settings.seed, "balance", "reference")
     pairs: list[Pair] = []
     short = {}
@@ -182,7 +181,7 @@ def _effects(rng: np.random.Generator, chance: float) -> Effects:
 def _described(
     pairs: Sequence[Pair], rows: pl.DataFrame, utterances: Utterances, sounds: Sounds, settings: BalanceSettings
 ) -> tuple[pl.DataFrame, list[Pair], list[Finding]]:
-    """Rows of the items with their duration and the transcript of the nearer parent, those that have sound."""
+    """Rows of the items with audio, with their duration and the transcript of the nearer parent."""
     kept, seconds = [], []
     findings: list[Finding] = []
     transcripts: list[str | None] = []
@@ -196,10 +195,10 @@ def _described(
         kept.append(pair)
         seconds.append(mixture.clip.duration)
         transcripts.append(rows["transcript"][(pair.first, pair.second)[nearer]] if whole else None)
-    made = described(kept, rows, utterances, settings.seed).with_columns(
+    items = described(kept, rows, utterances, settings.seed).with_columns(
         duration=pl.Series(seconds, dtype=pl.Float64), transcript=pl.Series(transcripts, dtype=pl.String)
     )
-    return made, kept, findings
+    return items, kept, findings
 
 
 def _said(pair: Pair) -> str:

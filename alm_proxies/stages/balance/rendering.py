@@ -1,4 +1,4 @@
-"""Generated items as files: their sound, made from their recipes once, in place of every time they are opened."""
+"""Render generated items to files once, instead of from their recipes whenever they are opened."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from alm_proxies.files import digest_of, make_folder, whole
 from alm_proxies.tables import Finding, Utterances
 
 
-def rendered(made: pl.DataFrame, utterances: Utterances, folder: Path) -> tuple[pl.DataFrame, list[Finding]]:
-    """The rows of generated utterances with their sound in 24-bit FLAC files, named by their recipes.
+def rendered(rows: pl.DataFrame, utterances: Utterances, folder: Path) -> tuple[pl.DataFrame, list[Finding]]:
+    """Render generated utterances to 24-bit FLAC files, named by their recipes.
 
-    Those whose sound cannot be made are left out, with a finding each. 24 bits hold a sample to 6e-8, so that the file
-    and the recipe are the same sound.
+    Those that cannot be rendered are left out, with a finding each. 24 bits represent a sample to 6e-8, so that the
+    file equals the recipe.
     """
     make_folder(folder)
-    sounds = Sounds(Utterances(pl.concat([utterances.frame, made]), utterances.about), stage="balance")
-    recipes = dict(zip(made["utterance_id"], made["recipe"], strict=True))
+    sounds = Sounds(Utterances(pl.concat([utterances.frame, rows]), utterances.about), stage="balance")
+    recipes = dict(zip(rows["utterance_id"], rows["recipe"], strict=True))
     paths: list[str | None] = []
     seconds: list[float | None] = []
     findings: list[Finding] = []
-    for opened in sounds.ahead(made["utterance_id"]):
+    for opened in sounds.ahead(rows["utterance_id"]):
         if opened.clip is None:
             findings += opened.findings
             paths.append(None)
@@ -35,7 +35,7 @@ def rendered(made: pl.DataFrame, utterances: Utterances, folder: Path) -> tuple[
             soundfile.write(temporary, opened.clip.samples, opened.clip.rate, format="FLAC", subtype="PCM_24")
         paths.append(str(path))
         seconds.append(len(opened.clip.samples) / opened.clip.rate)
-    placed = made.with_columns(
+    placed = rows.with_columns(
         audio=pl.Series(paths, dtype=pl.String), duration=pl.Series(seconds, dtype=pl.Float64)
     ).filter(pl.col("audio").is_not_null())
     return placed, findings

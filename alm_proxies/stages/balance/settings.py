@@ -1,4 +1,4 @@
-"""Settings of balance: which shares are wanted, how far weights may go, and what is generated."""
+"""Settings of balance: wanted shares, limits on weights, copies and generated items."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NAMED = ("uniform", "square_root", "keep")
 
 
 class Cap(Settings):
-    """How far weights may go."""
+    """Limits on weights."""
 
     utterance: float | None = Field(default=None, ge=1)
     """Largest weight of an utterance, where the mean is 1; null = no limit."""
@@ -27,43 +27,48 @@ EffectName = Literal["gain", "noise", "room", "telephone", "shift", "mask_freque
 
 
 class Copies(Settings):
-    """Whole copies in place of weights; every copy beyond the first is augmented."""
+    """Whole copies instead of weights; every copy after the first is augmented."""
 
     size: float | None = Field(default=None, gt=0, le=20)
-    """How many items there are afterwards, as a multiple of the utterances that are balanced: 1 keeps their number,
-    2 doubles it; null = weights and no copies."""
+    """The number of items, as a multiple of the number of balanced utterances: 1 keeps it, 2 doubles it; null = weights
+    and no copies.
+    """
     effects: tuple[EffectName, ...] = Field(default=("gain", "room", "shift"), min_length=1)
-    """What is done to a copy: one of these, drawn by the seed. The others are off: noise, telephone and mask_frequency
-    change most what a listener on measured features hears, speed and pitch carry emotion, mask_time may hide a word."""
+    """The effects: each copy gets one of these, drawn by the seed. Others are off by default: noise, telephone and
+    mask_frequency change measured features most, speed and pitch carry emotion, mask_time may mask a word.
+    """
     strength: float = Field(default=0.25, gt=0, le=1)
-    """How strong the effects are, from 0 (hardly audible) to 1 (plainly audible)."""
+    """How strong the effects are, from 0 (hardly audible) to 1 (clearly audible)."""
 
 
 class Generated(Settings):
-    """Items mixed of two utterances that are close in target and in sound, checked by a listener."""
+    """Items mixed from two utterances that are close in target and features, checked by a listener."""
 
     size: float | None = Field(default=None, gt=0, le=5)
-    """How many are mixed, as a multiple of the utterances that are balanced; those that the listener rejects are left
-    out; null = none."""
+    """The number of mixtures, as a multiple of the number of balanced utterances; those that the listener rejects are
+    left out; null = none.
+    """
     neighbours: int = Field(default=5, ge=1, le=100)
-    """The second of the two is one of this many nearest."""
+    """The number of nearest neighbours from which the second utterance is drawn."""
     speaker: Literal["compatible", "same"] = "compatible"
-    """Whose utterances are mixed: one speaker's, or also those of speakers of the same corpus, gender and language."""
+    """Which speakers are mixed: the same one only, or also speakers of the same corpus, gender and language."""
     controls: int = Field(default=100, ge=1)
-    """How many utterances each positive control of the drift check is tried on."""
+    """The number of utterances for each positive control of the drift check."""
 
 
 class Reference(Settings):
-    """The paper's DiME-Aug, its defects mended: the baseline of `method = "reference"`."""
+    """The paper's DiME-Aug with its defects corrected: the baseline of `method = "reference"`."""
 
     ratio: float = Field(default=0.25, gt=0, le=1)
-    """A class with fewer utterances than this part of the largest class's is filled up to it; the class of an utterance
-    is its most likely label."""
+    """Classes with fewer utterances than this part of the largest class's are filled up to it; the class of an
+    utterance is its most likely label.
+    """
     neighbours: int = Field(default=3, ge=2, le=100)
-    """Of how many nearest of the same class one is drawn. As the paper counts, the utterance is one of them; it is
-    never mixed with itself."""
+    """The number of nearest utterances of the same class from which one is drawn. As in the paper, it includes the
+    utterance itself, which is never mixed with itself.
+    """
     augmented: float = Field(default=0.3, ge=0, le=1)
-    """Share of items whose pitch is moved by up to a semitone, or whose rate by up to 5 %."""
+    """Share of items with a change of pitch by up to a semitone, or of rate by up to 5 %."""
 
 
 class EvaluationSets(Settings):
@@ -75,43 +80,45 @@ class EvaluationSets(Settings):
 
 
 class BalanceSettings(Settings):
-    """Which shares of classes, ambiguity and groups are wanted, and how they are reached."""
+    """The settings of balance: wanted shares of classes, ambiguity and groups, and the method."""
 
     method: Literal["dime", "reference"] = "dime"
-    """dime: weights, copies and generated items that bring about the wanted shares. reference: the DiME-Aug of
+    """The method. dime: weights, copies and generated items that reach the wanted shares. reference: the DiME-Aug of
     arXiv 2601.14620, as a baseline: rare classes are filled up with mixtures, and utterances are weighted by the
-    inverse count of their most likely label. The wanted shares are then only what the page measures it by."""
+    inverse count of their most likely label. The wanted shares are then used only for comparison in the page."""
     classes: Annotated[Literal["uniform", "square_root", "keep"] | dict[str, Share] | str, PLACE] = "uniform"
     """Wanted share of each label: uniform, square_root (of today's shares), keep, label = share, or the path of a
-    Labels file whose shares are wanted, relative to the file that names it. Shares are of the distributions, not of the
-    most likely labels."""
+    Labels file with the wanted shares, relative to the settings file. Shares are of the distributions, not of the most
+    likely labels.
+    """
     ambiguity: Literal["keep", "uniform"] | dict[Literal["low", "medium", "high"], Share] = "keep"
     """Wanted share of each level of ambiguity."""
     within: bool = False
-    """Whether the classes have their shares within each level of ambiguity too, not only over all."""
+    """Whether the class shares are also balanced within each level of ambiguity."""
     groups: dict[str, Literal["keep", "uniform"] | dict[str, Share]] | None = None
     """Wanted shares of the values of a column of the utterances, such as gender = "uniform"; null = gender and corpus
-    are kept as they are."""
+    keep their shares.
+    """
     cap: Cap = Cap()
-    """How far weights may go."""
+    """Limits on weights."""
     copies: Copies = Copies()
-    """Whole copies in place of weights."""
+    """Whole copies instead of weights."""
     generated: Generated = Generated()
-    """Items mixed of two utterances, weighed with all others."""
+    """Items mixed from two utterances, weighted with all others."""
     reference: Reference = Reference()
     """What `method = "reference"` does; nothing with the other method."""
     evaluation: EvaluationSets = EvaluationSets()
     """Sets to evaluate on."""
     render: bool = False
-    """Write the sound of copies and generated items to audio/*.flac now, instead of making it from the recipe whenever
-    one is opened."""
+    """Render copies and generated items to audio/*.flac, instead of from their recipes whenever they are opened."""
     examples: int = Field(default=30, ge=0, le=200)
-    """How many copies and generated items are in the page, beside their parents, to be listened to, where the corpus's
-    card allows it."""
+    """The number of copies and generated items to listen to in the page, with their parents, if the corpus's card
+    allows it.
+    """
     may_leave: tuple[str, ...] = ()
-    """Corpora whose card forbids it and whose recordings you may copy into a page all the same."""
+    """Corpora that you may copy into a page although their card forbids it."""
     cards: Annotated[Path, PLACE] | None = None
-    """A folder of data cards that come before the shipped ones."""
+    """A folder of data cards that take precedence over the shipped ones."""
     seed: int = Field(default=0, ge=0)
     """Random seed of copies, effects and generated items."""
     splits: tuple[str, ...] = ("train",)
@@ -150,7 +157,7 @@ STAGE = Stage(
             "utterances",
             "utterances",
             first=("read/utterances",),
-            help="The utterances: splits, speakers, and columns whose shares can be asked for.",
+            help="The utterances: splits, speakers, and group columns.",
         ),
     ),
     writes={

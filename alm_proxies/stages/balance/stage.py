@@ -1,4 +1,4 @@
-"""balance: labels in, the same labels with weights (or whole copies) that bring classes and groups to wanted shares."""
+"""balance: give labels weights (or whole copies) that bring classes and groups to wanted shares."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Balanced(Shown):
-    """Balanced labels, the utterances they are of, the page that shows what was done, its figures, and findings."""
+    """The result of balance: labels, utterances, the page, metrics and findings."""
 
     labels: Labels
     utterances: Utterances
@@ -39,17 +39,17 @@ class Balanced(Shown):
 
     @property
     def counts(self) -> dict[str, float]:
-        """How many labels there are, and how many of them were balanced."""
+        """The number of labels, and of balanced ones."""
         return {"labels": len(self.labels), "balanced": self.metrics["utterances"]}
 
     @property
     def line(self) -> str:
-        """What came of it, in words."""
+        """A summary in one line."""
         count, size = self.metrics["utterances"], self.metrics["effective_size"]
         if copies := self.metrics.get("copies"):
             return (
                 f"{count:,} labels became {copies['items']:,} items, {copies['augmented']:,} of them augmented copies; "
-                f"furthest from its wanted share: {copies['worst']}, by {100 * copies['worst_error']:.2f} points"
+                f"farthest from its wanted share: {copies['worst']}, by {100 * copies['worst_error']:.2f} points"
             )
         if generated := self.metrics.get("generated"):
             mixed = f"{generated['items']:,} of {generated['tried']:,} generated items kept; "
@@ -67,10 +67,10 @@ def balance(
     folder: str | Path,
     settings: BalanceSettings | None = None,
 ) -> Balanced:
-    """The labels with weights that bring the wanted shares about, staying as close to the given weights as possible.
+    """Compute weights that reach the wanted shares, as close to the given weights as possible.
 
     Only the splits of `settings.splits`, and utterances without a split, are balanced; every other row keeps its
-    weight. With `settings.copies.size` there are whole copies in place of weights, and every copy beyond the first is
+    weight. With `settings.copies.size` there are whole copies instead of weights, and every copy after the first is
     augmented. `settings.method = "reference"` is the paper's method, a baseline. labels.parquet, utterances.parquet,
     report.html and metrics.json are written into the folder.
     """
@@ -87,19 +87,19 @@ def balance(
     weights = pl.DataFrame({"utterance_id": rows["utterance_id"], "_new": solution.weights})
     frame = labels.frame.join(weights, on="utterance_id", how="left", maintain_order="left")
     frame = frame.with_columns(weight=pl.coalesce("_new", "weight")).drop("_new")
-    counting = counting_of(labels.about)  # whoever compares with these labels counts votes as fuse did
+    counting = counting_of(labels.about)  # for comparisons with these labels, votes are counted like in fuse
     wish = settings.classes
     stated = {**deciding(settings), "classes": Path(wish).name if isinstance(wish, str) else wish}
     made_by = MadeBy.of("balance", {**(counting.model_dump(mode="json") if counting else {}), **stated}, digests)
-    made = Labels.of(frame, about=labels.about.with_(made_by=made_by), where="labels")
+    balanced = Labels.of(frame, about=labels.about.with_(made_by=made_by), where="labels")
     metrics = {**_metrics(reached.part, wishes, solution), **reached.metrics}
     sections, items = reached.sections, reached.items
     if settings.copies.size is not None:
         from alm_proxies.stages.balance.copies import with_copies
         from alm_proxies.stages.balance.examples import copies_section
 
-        copied = with_copies(made, utterances, rows, solution.weights, wishes, settings, folder)
-        made, utterances = copied.labels, copied.utterances
+        copied = with_copies(balanced, utterances, rows, solution.weights, wishes, settings, folder)
+        balanced, utterances = copied.labels, copied.utterances
         metrics["copies"] = _metrics_of_copies(copied, wishes)
         findings += copied.findings
         sections.append(copies_section(copied, wishes))
@@ -107,7 +107,7 @@ def balance(
     if items:
         from alm_proxies.stages.balance.examples import examples_section
 
-        examples, more = examples_section(made, utterances, pl.concat(items), settings)
+        examples, more = examples_section(balanced, utterances, pl.concat(items), settings)
         findings += more
         sections += examples
     if settings.evaluation.splits:
@@ -119,7 +119,7 @@ def balance(
         findings += evaluation.findings
         sections += [evaluation.section] if evaluation.section is not None else []
     page = page_of(reached.part, wishes, solution, findings, stated, sections)
-    result = Balanced(made, utterances, metrics, page, Findings.gather(findings, "balance"))
+    result = Balanced(balanced, utterances, metrics, page, Findings.gather(findings, "balance"))
     _write(result, folder)
     return result
 
@@ -133,7 +133,7 @@ def _write(result: Balanced, folder: Path) -> None:
 
 
 def _shares_of(settings: BalanceSettings, taxonomy: tuple[str, ...]) -> dict[str, float] | None:
-    """The mean distribution of the Labels file that `classes` names, if it names one."""
+    """The mean distribution of the Labels file in `classes`, if it names one."""
     wish = settings.classes
     if not isinstance(wish, str) or wish in NAMED:
         return None
@@ -143,7 +143,7 @@ def _shares_of(settings: BalanceSettings, taxonomy: tuple[str, ...]) -> dict[str
     other = Labels.read(wish, taxonomy=taxonomy)
     weights = other.frame["weight"].to_numpy()
     if not weights.sum() > 0:
-        raise InputError("every row has the weight 0, so that it has no shares", where=wish, fix="Give another file.")
+        raise InputError("all rows have the weight 0, so there are no shares", where=wish, fix="Give another file.")
     return dict(zip(taxonomy, (weights @ other.distributions() / weights.sum()).tolist(), strict=True))
 
 

@@ -1,13 +1,13 @@
 """Entropy balancing: the weights closest to the given ones that bring shares to a target (Hainmueller 2012).
 
-Minimise KL(w || w0) subject to (1/n) sum_i w_i x_i = t, 0 <= w_i <= cap and, for every speaker, sum_i w_i <= limit.
-The solution is w_i = min(cap, w0_i exp(a + l.x_i)), where x_i also says whether the speaker of i is one of the few at
-the limit; a and l minimise the convex dual
+Minimise KL(w || w0) subject to (1/n) sum_i w_i x_i = t, 0 <= w_i <= cap and, for every speaker, sum_i w_i <= limit. The
+solution is w_i = min(cap, w0_i exp(a + l.x_i)), where x_i includes an indicator for each speaker at the limit; a and l
+minimise the convex dual
 
     D = (1/n) sum_i f(u_i) - a - l.t + (r/2) |l|^2,   u_i = a + l.x_i,   f' = min(cap, w0 exp(u))
 
-by damped Newton steps (Levenberg and Marquardt). r goes to 0 where all wishes can be met. Where they cannot, it stays
-at 1e-3: what is reached is then nearly as near, in squares, as any weights come, with far more even weights.
+by damped Newton steps (Levenberg and Marquardt). r goes to 0 if all wishes can be met. Otherwise it stays at 1e-3: the
+reached shares are then nearly the least-squares optimum, with far more even weights.
 """
 
 from __future__ import annotations
@@ -23,29 +23,32 @@ Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 
 TOLERANCE = 0.001
-"""A share further than this from its target was not met."""
-_SOFTER, _HARDER = (1e-2, 1e-3), (1e-4, 1e-5, 1e-6, 1e-7, 1e-8)  # ridges, each started where the last one ended
+"""A share farther than this from its target counts as not met."""
+_SOFTER, _HARDER = (
+    (1e-2, 1e-3),
+    (1e-4, 1e-5, 1e-6, 1e-7, 1e-8),
+)  # ridges, each started from the solution of the last one
 _HOPELESS = 0.05
-"""A share still this far from its target with the last of the softer ridges cannot be met."""
+"""A share this far from its target at the last of the softer ridges cannot be met."""
 _STEPS = 60
 _LEAST, _MOST = 1e-12, 1e6  # damping of a Newton step
 _CHUNK = 65_536
-_FIRST = 50_000  # rows that a first solution is found on, where there are many more
+_FIRST = 50_000  # rows for a first solution, if there are many more
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Balance:
-    """Weights (mean 1), the shares they reach beside those asked for, and whether all of them are met."""
+    """The solution: weights (mean 1), reached and wanted shares, and whether all of them are met."""
 
     weights: Array
     reached: Array
     asked: Array
     over: tuple[tuple[str, float, float], ...] = ()
-    """Limits that no weights keep, or none were found to: utterance or speaker, the limit, and what there is."""
+    """Limits that were not met: utterance or speaker, the limit, and the value reached."""
 
     @property
     def error(self) -> Array:
-        """Reached minus asked, a share each."""
+        """Reached minus wanted, for each share."""
         return self.reached - self.asked
 
     @property
@@ -55,7 +58,7 @@ class Balance:
 
     @property
     def effective_size(self) -> float:
-        """How many equally weighted utterances carry as much information."""
+        """The number of equally weighted utterances with the same information."""
         return effective_size(self.weights)
 
 
@@ -74,7 +77,7 @@ def balanced(
     speakers: Index | None = None,
     speaker_cap: float | None = None,
 ) -> Balance:
-    """Weights of mean 1 whose weighted mean of `features` (n x m) is `target`, closest to `start`.
+    """Weights of mean 1, closest to `start`, such that the weighted mean of `features` (n x m) is `target`.
 
     `cap` is the largest weight; `speaker_cap` the largest share of all weight that one of `speakers` may have.
     """
@@ -127,7 +130,7 @@ class _Problem:
     """Number of features with the ridge, which come first; those behind them are limits that must hold."""
 
     def solve(self, point: Array) -> Array:
-        """The multipliers (a, then l), from a first guess."""
+        """The multipliers (a, then l), from a starting point."""
         count = len(self.start)
         if count > 4 * _FIRST:
             rows = np.sort(generator(0, "balance").choice(count, _FIRST, replace=False))
@@ -148,16 +151,16 @@ class _Problem:
         return there if np.abs(self._error(there)).max() < TOLERANCE else point
 
     def weights(self, point: Array) -> Array:
-        """The weights of these multipliers, brought to mean 1."""
+        """The weights of these multipliers, scaled to mean 1."""
         weights = self._raw_weights(point)
-        made: Array = weights * (len(weights) / weights.sum())
-        return made
+        scaled: Array = weights * (len(weights) / weights.sum())
+        return scaled
 
     def _raw_weights(self, point: Array) -> Array:
         with np.errstate(divide="ignore"):
             raw = np.log(self.start) + point[0] + self.features @ point[1:]
-        made: Array = np.exp(np.minimum(raw, np.log(self.cap)))
-        return made
+        weights: Array = np.exp(np.minimum(raw, np.log(self.cap)))
+        return weights
 
     def _error(self, point: Array) -> Array:
         weights = self.weights(point)
@@ -165,7 +168,7 @@ class _Problem:
 
     def _newton(self, point: Array, ridge: float) -> Array:
         value, slope, curve = self._dual(point, ridge)
-        damping = _LEAST  # more where rows at the cap leave the curve flat in some direction
+        damping = _LEAST  # more if rows at the cap leave the dual flat in some direction
         for _ in range(_STEPS):
             while True:
                 move = np.linalg.solve(curve + damping * np.eye(len(point)), -slope)

@@ -1,4 +1,4 @@
-"""What the settings ask of the weights, as features whose weighted means have targets, each with its name."""
+"""The wanted shares in the settings, as features with targets for their weighted means."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ Array = NDArray[np.float64]
 
 KEPT_GROUPS = ("gender", "corpus")
 MOST_VALUES = 50
-"""A column with more values than this is no group whose shares can be asked for."""
+"""A column with more values than this cannot be used as a group."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Wish:
-    """One share that is asked for: of which utterances (0..1 a row), its name, today's share and the target."""
+    """One wanted share: its utterances (0..1 per row), name, present share and target."""
 
     kind: str
     """classes, ambiguity, within, or the group's column."""
@@ -40,10 +40,9 @@ def wishes_of(
     settings: BalanceSettings,
     wanted: Mapping[str, float] | None = None,
 ) -> tuple[list[Wish], list[Finding]]:
-    """Every share the settings ask for, of labels and utterances in one order, row by row.
+    """Every share wanted in the settings, for labels and utterances in the same order.
 
-    Today's shares count each row as its weight says. `wanted` are the shares of the Labels file that
-    `settings.classes` names, where it names one.
+    Present shares are weighted. `wanted` has the shares of the Labels file in `settings.classes`, if it names one.
     """
     weights = labels.frame["weight"].to_numpy()
     weights = weights / weights.sum()
@@ -59,10 +58,10 @@ def wishes_of(
         return Wish(kind, name, feature, float(weights @ feature), target)
 
     named = list(enumerate(zip(labels.taxonomy, map(float, classes), strict=True)))
-    made = [wish("classes", label, shares[:, number], share) for number, (label, share) in named]
-    made += [wish("ambiguity", level, mark, ambiguity[level]) for level, mark in marks.items()]
+    wishes = [wish("classes", label, shares[:, number], share) for number, (label, share) in named]
+    wishes += [wish("ambiguity", level, mark, ambiguity[level]) for level, mark in marks.items()]
     if settings.within:
-        made += [
+        wishes += [
             wish("within", f"{label}, {level} ambiguity", shares[:, number] * mark, share * ambiguity[level])
             for level, mark in marks.items()
             for number, (label, share) in named
@@ -71,19 +70,19 @@ def wishes_of(
         values = _values(utterances, column)
         now = {name: float(weights @ (values == name)) for name in sorted(set(values))}
         for name, target in _group_targets(column, now, asked).items():
-            made.append(wish(column, name, (values == name).astype(np.float64), target))
-    return made, findings
+            wishes.append(wish(column, name, (values == name).astype(np.float64), target))
+    return wishes, findings
 
 
 def with_targets(wishes: Sequence[Wish], first: Sequence[Wish]) -> list[Wish]:
-    """Wishes with the targets, and today's shares, that they had before items were added; 0 where there were none."""
+    """Wishes with the targets and present shares from before items were added; 0 if there were none."""
     known = {(wish.kind, wish.name): wish for wish in first}
-    made = []
+    targeted = []
     for wish in wishes:
         before = known.get((wish.kind, wish.name))
         today, target = (before.today, before.target) if before is not None else (0.0, 0.0)
-        made.append(replace(wish, today=today, target=target))
-    return made
+        targeted.append(replace(wish, today=today, target=target))
+    return targeted
 
 
 def _class_targets(
@@ -101,11 +100,11 @@ def _class_targets(
     if unknown := [label for label in asked if label not in taxonomy]:
         near = did_you_mean(unknown[0], taxonomy)
         fix = f"{near} The labels are {', '.join(taxonomy)}.".strip()
-        raise SettingsError(f"classes asks for a share of {unknown[0]!r}, which is no label", fix=fix)
+        raise SettingsError(f"classes has a share of {unknown[0]!r}, which is not a label", fix=fix)
     values = np.array([asked.get(label, 0.0) for label in taxonomy], dtype=np.float64)
     if missing := [label for label in taxonomy if label not in asked]:
-        fix = "Give every label a share; 0 is one."
-        raise SettingsError(f"classes names no share of {missing[0]!r}", fix=fix)
+        fix = "Give every label a share; 0 is allowed."
+        raise SettingsError(f"classes has no share of {missing[0]!r}", fix=fix)
     return np.asarray(values / values.sum())
 
 
@@ -118,7 +117,7 @@ def _level_targets(now: Mapping[str, float], settings: BalanceSettings) -> tuple
     total = sum(asked[level] for level in now)
     if not total > 0:
         fix = f"Ask for a share of {' or '.join(now)}."
-        raise SettingsError("ambiguity asks for shares of levels that no utterance has", fix=fix)
+        raise SettingsError("ambiguity has shares for levels that no utterance has", fix=fix)
     findings = []
     if lacking := [level for level in LEVELS if level not in now and asked[level] > 0]:
         message = f"no utterance has {' or '.join(lacking)} ambiguity: its share goes to the other levels"
@@ -137,11 +136,11 @@ def _values(utterances: pl.DataFrame, column: str) -> NDArray[np.object_]:
     if column not in utterances.columns:
         near = did_you_mean(column, utterances.columns)
         fix = f"{near} There are: {', '.join(utterances.columns)}.".strip()
-        raise SettingsError(f"groups names the column {column!r}, which the utterances lack", fix=fix)
+        raise SettingsError(f"groups names the column {column!r}, which the utterances do not have", fix=fix)
     values = utterances[column].cast(pl.String).fill_null("unknown")
     if (count := values.n_unique()) > MOST_VALUES:
         fix = f"Bring it to {MOST_VALUES} values or fewer; for speakers there is cap = {{ speaker = 0.1 }}."
-        raise SettingsError(f"the column {column!r} has {count:,} values, too many to ask for shares of", fix=fix)
+        raise SettingsError(f"the column {column!r} has {count:,} values, too many for a group", fix=fix)
     return values.to_numpy()
 
 
@@ -149,7 +148,7 @@ def _group_targets(column: str, now: Mapping[str, float], wish: str | Mapping[st
     if isinstance(wish, str):
         return dict(now) if wish == "keep" else dict.fromkeys(now, 1 / len(now))
     if unknown := [name for name in wish if name not in now]:
-        message = f"groups asks for a share of {column} = {unknown[0]!r}, which no utterance has"
+        message = f"groups has a share of {column} = {unknown[0]!r}, which no utterance has"
         raise SettingsError(message, fix=f"{did_you_mean(unknown[0], now)} There are: {', '.join(now)}.".strip())
     total = sum(wish.values())
     return {name: wish.get(name, 0.0) / total for name in now}

@@ -1,4 +1,4 @@
-"""What can be known of an export before it runs."""
+"""The forecast of export."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from alm_proxies.tables import Utterances
 
 
 def inputs_of(ahead: Ahead) -> dict[str, str]:
-    """The cards of the corpora: they say what may be copied, and under which licence."""
+    """The content of the corpora's cards, which state what may be copied, and the licence."""
     corpora = sorted(Utterances.read(ahead.inputs["utterances"][0]).frame["corpus"].unique())
     return digests_of_cards(corpora, ahead.settings.cards)
 
 
 def foresee(ahead: Ahead) -> Foreseen:
-    """How many labels are exported at most."""
+    """The highest number of exported labels."""
     count = ahead.count("labels", "labels")
     facts = (f"{count:,.0f} labels at most, as {ahead.settings.format}",) if count else ()
     return Foreseen(facts, counts={"labels": count})

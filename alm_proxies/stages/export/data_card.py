@@ -1,4 +1,4 @@
-"""The card that lies beside every export: what the labels are, how they were made, and what they are not for."""
+"""The data card of an export: what the labels are, how they were made, and unsuitable uses."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from alm_proxies.stages.export.formats import Format
 from alm_proxies.stages.export.items import Items
 
 _UNSUITABLE = """\
-Labels say how listeners perceive an emotion in a voice. They do not say what a speaker feels.
+Labels describe how listeners perceive emotion in a voice, not what a speaker feels.
 
 Suitable: research on perceived emotion, on disagreement between listeners, and training and testing of models for it.
 
 Not suitable: deciding about a person, as in hiring, school, policing, border control, insurance or lending; diagnosis;
 covert monitoring. In the European Union, systems that infer emotions of people at work and in education are prohibited,
-save for medical or safety reasons (Regulation 2024/1689, Article 5). Listeners and models hear speakers of other
-languages, accents, ages and genders differently: test on the people you mean to serve."""
+except for medical or safety reasons (Regulation 2024/1689, Article 5). Listeners and models perceive speakers of other
+languages, accents, ages and genders differently: test on the people of your application."""
 
 
 def card_text(
@@ -64,7 +64,7 @@ def card_text(
         parts += ["## What the proxies were worth", _worth(metrics)]
     parts += ["## Corpora and licences"]
     for corpus, card in zip(corpora, cards, strict=True):
-        stays = "" if card.may_leave else f" Its recordings and transcripts stay where they are: {card.why}."
+        stays = "" if card.may_leave else f" Its recordings and transcripts are not included: {card.why}."
         cited = f" Cite: {card.citation}." if card.citation else ""
         parts.append(f"- **{corpus or 'without a name'}**: {card.title}; {card.licence}.{stays}{cited}")
     parts += ["## Limits", _limits(items, left_out), "## Intended and unsuitable uses", _UNSUITABLE, ""]
@@ -95,7 +95,7 @@ def _made(about: About) -> str:
         facts = [card.model or "", f"prompt {card.prompt}" if card.prompt else "", f"elicit {card.elicit}"]
         lines.append(f"- proxy **{name}**: {', '.join(fact for fact in facts if fact)}")
     if not proxies:
-        lines.append("No proxies are recorded in the labels' file.")
+        lines.append("The labels file has no proxies.")
     return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""Every format of export: its name, who reads it, what it can hold, and the function that writes it. Imports little."""
+"""Every export format: its name, readers, limits and the function that writes it. Imports little."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """One format: `write` names the function (items, folder) that writes its files; the rest says what it can hold."""
+    """One format: `write` names the function (items, folder) that writes its files; the other fields are its limits."""
 
     name: str
     title: str
-    """Who reads it, in a few words."""
+    """The programs that read it, in a few words."""
     write: str
-    """module:function; ours lie in stages/export/writers."""
+    """module:function; ours are in stages/export/writers."""
     one_label: bool = False
-    """Whether it holds one label an item, so that ties need a policy and distributions are lost."""
+    """Whether it has one label per item, so that ties need a policy and distributions are lost."""
     needs_audio: bool = True
-    """Whether an item without a recording is left out."""
+    """Whether items without a recording are left out."""
     whole_files: bool = True
-    """Whether it cannot hold seconds of a longer file, so that these are cut."""
+    """Whether it cannot refer to a part of a longer file, so that these are cut."""
     embeds: bool = False
-    """Whether recordings become part of it, so that restricted corpora are left out."""
+    """Whether recordings are part of it, so that restricted corpora are left out."""
     beside: bool = False
-    """Whether recordings must lie in its folder."""
+    """Whether recordings must be in its folder."""
     needs_header: bool = False
-    """Whether it holds sampling rates and numbers of frames, read from each recording."""
+    """Whether it has sample rates and numbers of frames, read from each recording."""
     settings: type[ExportSettings] = ExportSettings
     """Its settings."""
     losses: str = ""
-    """Which loss fits the targets it holds, where a trainer has the choice."""
+    """The loss that fits its targets, if the trainer has a choice."""
 
     @property
     def writer(self) -> Callable[[Items, Path], None]:
@@ -50,7 +50,7 @@ class Format:
 
 CSV = Format("csv", "any program", "tables:csv", needs_audio=False, whole_files=False)
 PARQUET = Format("parquet", "polars, pandas, Spark", "tables:parquet", needs_audio=False, whole_files=False)
-JSONL = Format("jsonl", "any program, one JSON object a line", "tables:jsonl", needs_audio=False, whole_files=False)
+JSONL = Format("jsonl", "any program, one JSON object per line", "tables:jsonl", needs_audio=False, whole_files=False)
 EMOBOX = Format(
     "emobox",
     "EmoBox",

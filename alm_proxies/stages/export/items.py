@@ -1,4 +1,4 @@
-"""What is exported: one row an item with its audio, distribution, label and split, and all that was left out."""
+"""The items of an export: one row each with audio, distribution, label and split, and findings."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from alm_proxies.stages.export.settings import ExportSettings
 from alm_proxies.tables import ATTRIBUTES, Finding, Labels, Utterances, Votes
 
 TIE = 1e-9
-"""Labels whose shares differ by less are equally likely."""
+"""Labels with a smaller difference in shares are equally likely."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Items:
-    """The rows of an export, in order, and the labels they have.
+    """The rows of an export, in order, and their labels.
 
     Columns: utterance_id, key (safe as a file name), corpus, audio (absolute path, or null), start, end, duration,
     speaker, dialogue, gender, language, transcript, split, weight, ambiguity, entropy, concentration, valence,
-    arousal, dominance, label (plurality; null where there is none), votes (list, one count a label), restricted,
+    arousal, dominance, label (plurality; null if there is none), votes (list, one count per label), restricted,
     recipe, and p_<label>.
     """
 
@@ -42,7 +42,7 @@ class Items:
     cuts: Cuts = THIRDS
     """The normalised entropies at which ambiguity is cut into low, medium and high."""
     target: Path = Path()
-    """The folder that the finished export will have."""
+    """The folder of the finished export."""
 
     @property
     def shares(self) -> NDArray[np.float64]:
@@ -61,7 +61,7 @@ class Items:
         return replace(self, frame=frame)
 
     def resolved(self, file: str) -> str:
-        """A recording's path as the finished export has it, absolute; an address stays as it is."""
+        """A recording's absolute path in the finished export; URLs are unchanged."""
         return file if Path(file).is_absolute() or "://" in file else str(self.target / file)
 
     def by_split(self) -> dict[str, Items]:
@@ -73,7 +73,7 @@ class Items:
 def items_of(
     labels: Labels, utterances: Utterances, settings: ExportSettings, votes: Votes | None = None
 ) -> tuple[Items, list[Finding]]:
-    """Labels beside their utterances, with labels renamed, restricted corpora marked, and what is left out found."""
+    """Labels joined with their utterances, with labels renamed, restricted corpora marked, and findings."""
     names, merged = _renamed(labels, settings.map)
     frame = labels.frame.select(
         "utterance_id", "concentration", "human_votes", "proxy_votes", "entropy", "ambiguity", *ATTRIBUTES, "weight"
@@ -96,7 +96,7 @@ def items_of(
 
 
 def with_one_label(items: Items) -> tuple[Items, list[Finding]]:
-    """The rows for a format that holds one label: ties are left out, broken, or spread over several rows."""
+    """The rows for a format with one label: ties are left out, broken, or spread over several rows."""
     ties = items.frame["label"].is_null()
     count = int(ties.sum())
     if not count:
@@ -130,7 +130,7 @@ def with_one_label(items: Items) -> tuple[Items, list[Finding]]:
 
 
 def by_split_name(items: Items, names: dict[str, str], other: str = "{}") -> Iterator[tuple[str, Items]]:
-    """The items of each split under a trainer's name for it; splits it has no name for keep theirs."""
+    """The items of each split under a trainer's name for it; other splits keep their names."""
     merged: dict[str, list[str]] = {}
     for split in items.by_split():
         merged.setdefault(names.get(split, other.format(split)), []).append(split)
@@ -142,7 +142,7 @@ def by_split_name(items: Items, names: dict[str, str], other: str = "{}") -> Ite
 def _renamed(labels: Labels, names: Mapping[str, str]) -> tuple[tuple[str, ...], NDArray[np.float64]]:
     if unknown := [label for label in names if label not in labels.taxonomy]:
         fix = f"{did_you_mean(unknown[0], labels.taxonomy)} The labels are {', '.join(labels.taxonomy)}.".strip()
-        raise SettingsError(f"map names {unknown[0]!r}, which is no label", fix=fix)
+        raise SettingsError(f"map names {unknown[0]!r}, which is not a label", fix=fix)
     called = [names.get(label, label) for label in labels.taxonomy]
     kept = tuple(dict.fromkeys(called))
     shares = labels.distributions()
@@ -154,20 +154,20 @@ def _renamed(labels: Labels, names: Mapping[str, str]) -> tuple[tuple[str, ...],
 
 def _missing(labels: Labels, about: pl.DataFrame, joined: pl.DataFrame) -> list[Finding]:
     if not joined.height:
-        fix = "Give the utterances file that the labels were made with."
+        fix = "Give the utterances file of these labels."
         raise InputError("no label belongs to one of these utterances", fix=fix)
-    found = []
+    findings = []
     if (lost := labels.frame.height - joined.height) > 0:
         example = labels.frame.join(about, on="utterance_id", how="anti")["utterance_id"][0]
-        message = f"{lost:,} labels belong to no utterance of the utterances file and are left out"
-        fix = "Give the utterances file that the labels were made with."
-        found.append(Finding("export", "not_described", message, fix, utterance_id=example, count=lost))
+        message = f"{lost:,} labels have no utterance in the utterances file and are left out"
+        fix = "Give the utterances file of these labels."
+        findings.append(Finding("export", "not_described", message, fix, utterance_id=example, count=lost))
     without = about.join(labels.frame, on="utterance_id", how="anti")
     if without.height:
         message = f"{without.height:,} utterances have no labels and are left out"
         example = without["utterance_id"][0]
-        found.append(Finding("export", "without_labels", message, utterance_id=example, count=without.height))
-    return found
+        findings.append(Finding("export", "without_labels", message, utterance_id=example, count=without.height))
+    return findings
 
 
 def _plurality(frame: pl.DataFrame, names: tuple[str, ...]) -> pl.Series:
@@ -178,16 +178,16 @@ def _plurality(frame: pl.DataFrame, names: tuple[str, ...]) -> pl.Series:
 
 
 def _paths(frame: pl.DataFrame, utterances: Utterances) -> pl.Series:
-    """Absolute paths, or addresses as they are; null where there is no recording."""
-    made: list[str | None] = []
+    """Absolute paths, or URLs unchanged; null if there is no recording."""
+    paths: list[str | None] = []
     roots = {corpus: Path(root).absolute() for corpus, root in utterances.about.roots.items()}
     here = Path.cwd()
     for corpus, audio in frame.select("corpus", "audio").iter_rows():
         if audio is None or "://" in audio.removeprefix("file://"):
-            made.append(audio)
+            paths.append(audio)
         else:
-            made.append(str(roots.get(corpus, here) / audio.removeprefix("file://")))
-    return pl.Series("audio", made, dtype=pl.String)
+            paths.append(str(roots.get(corpus, here) / audio.removeprefix("file://")))
+    return pl.Series("audio", paths, dtype=pl.String)
 
 
 def _restricted(frame: pl.DataFrame, settings: ExportSettings) -> tuple[pl.DataFrame, list[Finding]]:
@@ -214,20 +214,22 @@ def _speakers_in_two_splits(frame: pl.DataFrame) -> list[Finding]:
     if not len(both):
         return []
     message = f"{len(both):,} speakers are in more than one split, such as {both[0]!r}"
-    fix = "Split by speaker (read --split speakers:.7,.1,.2): else a model is tested on voices it was trained on."
+    fix = (
+        "Split by speaker (read --split speakers:.7,.1,.2): otherwise a model is tested on speakers it was trained on."
+    )
     return [Finding("export", "speaker_in_two_splits", message, fix, count=len(both))]
 
 
 def _keys(ids: pl.Series) -> pl.Series:
-    """File names that every system can hold, one for each utterance: other characters become '-', repeats a number."""
+    """Portable file names, one for each utterance: other characters become '-', repeated names get a number."""
     safe = [re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip(".-")[:150] or "item" for name in ids]
     seen: Counter[str] = Counter()
-    made = []
+    keys = []
     for name in safe:
-        folded = name.lower()  # some systems take two names that differ in case alone for one
+        folded = name.lower()  # on some systems names that differ only in case are the same
         seen[folded] += 1
-        made.append(name if seen[folded] == 1 else f"{name}~{seen[folded]}")
-    return pl.Series("key", made)
+        keys.append(name if seen[folded] == 1 else f"{name}~{seen[folded]}")
+    return pl.Series("key", keys)
 
 
 def _votes(
@@ -237,7 +239,7 @@ def _votes(
     called: Mapping[str, str],
     votes: Votes | None,
 ) -> pl.Series:
-    """Human votes for each label of the export, held-out ones left out; null where no votes were given."""
+    """Human votes for each label of the export, held-out ones left out; null if no votes were given."""
     if votes is None:
         return pl.Series("votes", [None] * frame.height, dtype=pl.List(pl.Float64))
     human = votes.frame.filter(which_count("human")).with_columns(
@@ -247,8 +249,10 @@ def _votes(
     wide = frame.select("utterance_id")
     columns = []
     for name in names:
-        one = counts.filter(pl.col("label") == name).select("utterance_id", pl.col("weight").alias(name))
-        columns.append(wide.join(one, on="utterance_id", how="left", maintain_order="left")[name].fill_null(0.0))
+        label_counts = counts.filter(pl.col("label") == name).select("utterance_id", pl.col("weight").alias(name))
+        columns.append(
+            wide.join(label_counts, on="utterance_id", how="left", maintain_order="left")[name].fill_null(0.0)
+        )
     return pl.DataFrame(columns).select(pl.concat_list(names).alias("votes")).to_series()
 
 

@@ -1,4 +1,4 @@
-"""Where an export's recordings lie: referred to where they are, copied, linked, cut from longer files, or rendered."""
+"""Placement of an export's recordings: referenced, copied, linked, cut from longer files, or rendered."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from alm_proxies.stages.export.items import Items
 from alm_proxies.tables import Finding
 
 AUDIO = "audio"
-"""The folder of an export's own recordings."""
+"""The folder of the recordings in an export."""
 _THREADS = 4
 
 
 @dataclass(frozen=True, slots=True)
 class _Placed:
-    """What became of one item's recording: its path in the manifest, or why there is none."""
+    """The placement of one item's recording: its path in the manifest, or the reason for none."""
 
     file: str | None
     kind: str = ""
@@ -34,9 +34,9 @@ class _Placed:
 
 
 def place(items: Items, kind: Format, folder: Path) -> tuple[Items, list[Finding]]:
-    """The items with the column `file` (and rate, frames, duration), and those whose recording cannot be had left out.
+    """The items with the column `file` (and rate, frames, duration), without those that have no usable recording.
 
-    `file` is an absolute path, or one relative to the export where the recording was put into it.
+    `file` is an absolute path, or one relative to the export if the recording is in it.
     """
     parents = set(items.utterances.frame.filter(pl.col("corpus").is_in(_stay(items)))["utterance_id"])
     sounds = Sounds(items.utterances, stage="export")
@@ -47,25 +47,25 @@ def place(items: Items, kind: Format, folder: Path) -> tuple[Items, list[Finding
         ).iter_rows(named=True)
     )
 
-    def one(row: dict[str, object]) -> _Placed:
+    def place_row(row: dict[str, object]) -> _Placed:
         return _placed(row, kind, inside, items.settings.audio, folder, sounds, parents)
 
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="export") as pool:
-        placed = list(pool.map(one, rows, chunksize=256))
-    made = items.frame.with_columns(
-        pl.Series("file", [one.file for one in placed], dtype=pl.String),
-        pl.Series("rate", [one.rate for one in placed], dtype=pl.Int64),
-        pl.Series("frames", [one.frames for one in placed], dtype=pl.Int64),
-        pl.Series("duration", [one.duration for one in placed], dtype=pl.Float64),
+        placed = list(pool.map(place_row, rows, chunksize=256))
+    frame = items.frame.with_columns(
+        pl.Series("file", [placed_item.file for placed_item in placed], dtype=pl.String),
+        pl.Series("rate", [placed_item.rate for placed_item in placed], dtype=pl.Int64),
+        pl.Series("frames", [placed_item.frames for placed_item in placed], dtype=pl.Int64),
+        pl.Series("duration", [placed_item.duration for placed_item in placed], dtype=pl.Float64),
     )
-    if any(one.kind == "cut" for one in placed):  # a cut recording begins at 0
-        cut = pl.Series([one.kind == "cut" for one in placed])
-        made = made.with_columns(
+    if any(placed_item.kind == "cut" for placed_item in placed):  # a cut recording begins at 0
+        cut = pl.Series([placed_item.kind == "cut" for placed_item in placed])
+        frame = frame.with_columns(
             start=pl.when(cut).then(None).otherwise(pl.col("start")), end=pl.when(cut).then(None).otherwise("end")
         )
     findings = _findings(rows, placed)
-    whole = items.with_frame(made)
-    return (whole.where(made["file"].is_not_null()), findings) if kind.needs_audio else (whole, findings)
+    whole = items.with_frame(frame)
+    return (whole.where(frame["file"].is_not_null()), findings) if kind.needs_audio else (whole, findings)
 
 
 def _stay(items: Items) -> list[str]:
@@ -83,18 +83,18 @@ def _placed(
     if audio is None and row["recipe"] is not None:
         recipe = Recipe.read(str(row["recipe"]), where=str(row["utterance_id"]))
         if stays or any(parent in restricted for parent, _ in recipe.parents):
-            return _Placed(None, "kept_back", "it would be made of recordings that have to stay where they are")
+            return _Placed(None, "kept_back", "it would be made from recordings that may not be copied")
         return _rendered(str(row["utterance_id"]), key, folder, sounds)
     if audio is None:
         return _Placed(None, "no_audio", "it has no recording", duration=duration)
     if "://" in str(audio):
         return _Placed(str(audio) if not inside and not kind.needs_header else None, "remote_audio",
-                       "its recording lies behind an address", duration=duration)  # fmt: skip
+                       "its recording is remote", duration=duration)  # fmt: skip
     path = Path(str(audio))
     if not path.is_file():
         return _Placed(None, "missing", f"there is no file {path}", duration=duration)
     if stays and (inside or (segment and kind.whole_files)):
-        return _Placed(None, "kept_back", "its recording has to stay where it is, and the format needs a copy")
+        return _Placed(None, "kept_back", "its recording may not be copied, and the format needs a copy")
     if segment and (kind.whole_files or inside):
         return _cut(path, start, end, key, folder)
     if (mode == "copy" or inside) and not stays and not (mode == "link" and not kind.embeds):
@@ -164,23 +164,23 @@ def _headed(file: str, path: Path, kind: Format, duration: float | None) -> _Pla
 
 def _findings(rows: Iterable[dict[str, object]], placed: Iterable[_Placed]) -> list[Finding]:
     groups: dict[str, list[tuple[str, str]]] = {}
-    for row, one in zip(rows, placed, strict=True):
-        if one.kind:
-            groups.setdefault(one.kind, []).append((str(row["utterance_id"]), one.reason))
-    found = []
+    for row, placed_item in zip(rows, placed, strict=True):
+        if placed_item.kind:
+            groups.setdefault(placed_item.kind, []).append((str(row["utterance_id"]), placed_item.reason))
+    findings = []
     for kind, items in groups.items():
         example, reason = items[0]
         count = len(items)
         if kind == "cut":
-            message = f"{count:,} items are seconds of longer files and were cut out of them, at {RATE:,} Hz"
-            found.append(Finding("export", "cut", message, utterance_id=example, count=count))
+            message = f"{count:,} items are parts of longer files and were cut from them, at {RATE:,} Hz"
+            findings.append(Finding("export", "cut", message, utterance_id=example, count=count))
         elif kind == "rendered":
             message = f"{count:,} generated items were rendered into the export"
-            found.append(Finding("export", "rendered", message, utterance_id=example, count=count))
+            findings.append(Finding("export", "rendered", message, utterance_id=example, count=count))
         elif kind == "remote_audio":
-            message = f"{count:,} recordings lie behind an address, such as that of {example}"
-            fix = "Fetch them and give their paths, where the format needs files."
-            found.append(Finding("export", "remote_audio", message, fix, utterance_id=example, count=count))
+            message = f"{count:,} recordings are remote, such as that of {example}"
+            fix = "Fetch them and give their paths, if the format needs files."
+            findings.append(Finding("export", "remote_audio", message, fix, utterance_id=example, count=count))
         else:
             name = {"missing": "missing", "kept_back": "kept_back", "no_audio": "no_audio"}.get(kind, "unreadable")
             message = f"{count:,} items have no recording here, such as {example}: {reason}"
@@ -189,5 +189,5 @@ def _findings(rows: Iterable[dict[str, object]], placed: Iterable[_Placed]) -> l
                 if kind == "kept_back"
                 else "Give the recordings; formats of labels alone (csv, parquet, jsonl) keep such items."
             )
-            found.append(Finding("export", name, message, fix, utterance_id=example, count=count))
-    return found
+            findings.append(Finding("export", name, message, fix, utterance_id=example, count=count))
+    return findings

@@ -1,4 +1,4 @@
-"""Settings of export: which format, what becomes of ties, audio, labels and names."""
+"""Settings of export: format, ties, audio, labels and names."""
 
 from __future__ import annotations
 
@@ -12,35 +12,37 @@ from alm_proxies.stage import Choice, Need, Stage
 
 
 class ExportSettings(Settings):
-    """What is written for a trainer, and how."""
+    """The settings of export."""
 
     format: str = "csv"
     """The format's name: huggingface, emobox, odyssey, speechbrain, nemo, lhotse ...; `plugins` lists them all."""
     name: str = Field(default="labels", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
-    """The data set's name, as it stands in file names and cards."""
+    """The data set's name in file names and cards."""
     ties: Literal["leave_out", "first", "spread"] = "leave_out"
-    """Where a format holds one label alone and several are equally likely: leave the utterance out, take the first in
-    taxonomy order, or write a row for each with its share of the weight."""
+    """For formats with one label, if several are equally likely: leave the utterance out, take the first in taxonomy
+    order, or write a row for each with its share of the weight.
+    """
     audio: Literal["reference", "copy", "link"] = "reference"
-    """reference: the recordings stay where they are and their paths are written; copy: into the export; link: symbolic
+    """How recordings are included. reference: only their paths are written; copy: into the export; link: symbolic
     links in the export. Recordings of restricted corpora are never copied or linked."""
     map: dict[str, str] = Field(default_factory=dict)
-    """What a label is called in the export: happy = "joy". Several labels may get one name; their shares add up."""
+    """The name of a label in the export: happy = "joy". Several labels may get one name; their shares add up."""
     transcripts: bool = True
-    """Whether transcripts are written, where the corpus's card allows it."""
+    """Whether transcripts are written, if the corpus's card allows it."""
     pseudonyms: bool = False
-    """Whether speakers, dialogues and utterances get names that do not tell who they are; copy the audio then, as
-    paths of the originals would tell."""
+    """Whether speakers, dialogues and utterances get pseudonyms; use audio = "copy" too, as original paths may identify
+    speakers.
+    """
     may_leave: tuple[str, ...] = ()
-    """Corpora whose card forbids it and whose audio and transcripts you may copy all the same."""
+    """Corpora whose audio and transcripts you may copy although their card forbids it."""
     cards: Annotated[Path, PLACE] | None = None
-    """A folder of data cards that come before the shipped ones."""
+    """A folder of data cards that take precedence over the shipped ones."""
     seed: int = Field(default=0, ge=0)
     """Random seed of pseudonyms and of label texts drawn by share."""
 
 
 class ChatSettings(ExportSettings):
-    """What is written for a trainer of audio-language models, and how."""
+    """The settings of exports for trainers of audio-language models."""
 
     prompt: str = "Which emotion does the speaker express? Answer with one of: {labels}."
     """The question of every chat; {labels} stands for the labels."""
@@ -63,7 +65,7 @@ STAGE = Stage(
             "votes",
             every=("read/votes",),
             optional=True,
-            help="Human votes: their counts are written where the format can hold them; held-out votes are not.",
+            help="Human votes: their counts are written if the format supports them; held-out votes are not.",
         ),
         Need("metrics", "json", first=("align/metrics",), optional=True, help="The report's metrics, for the card."),
     ),

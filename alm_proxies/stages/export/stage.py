@@ -1,4 +1,4 @@
-"""export: labels and utterances in, a folder in the format of a trainer out, with a card of what the labels are."""
+"""export: write labels and utterances in the format of a trainer, with a data card."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _RUNNERS = ("findings.parquet", "stage.json", "running.json")
 
 @dataclass(frozen=True, slots=True)
 class Exported(Shown):
-    """An export's folder, its files, how many items it holds in each split, and what was left out."""
+    """The result of export: the folder, its files, the number of items in each split, and findings."""
 
     folder: Path
     files: tuple[Path, ...]
@@ -39,7 +39,7 @@ class Exported(Shown):
 
     @property
     def line(self) -> str:
-        """What came of it, in words."""
+        """A summary in one line."""
         return f"{sum(self.counts.values()):,} items ({', '.join(f'{n} {c:,}' for n, c in self.counts.items())})"
 
 
@@ -52,10 +52,10 @@ def export(
     votes: Votes | None = None,
     metrics: Path | Mapping[str, Any] | None = None,
 ) -> Exported:
-    """Write labels in a trainer's format into a new folder, whole or not at all.
+    """Write labels in a trainer's format into a new folder, atomically.
 
     `votes` adds the human votes for each label where the format can hold them; `metrics` (of align) gives the card
-    what the proxies were worth. Only an untouched earlier export is replaced; a folder with anything else is refused.
+    what the proxies were worth. Only an unmodified earlier export is replaced; raises for a folder with other files.
     """
     from alm_proxies.stages.export.data_card import card_text
     from alm_proxies.stages.export.placing import place
@@ -83,8 +83,8 @@ def export(
         licences = {corpus: card_of(corpus, settings.cards).licence for corpus in items.frame["corpus"].unique()}
         items = items.with_frame(items.frame.with_columns(licence=pl.col("corpus").replace(licences)))
         kind.writer(items, part)
-        found = Findings.gather(findings, "export")
-        (part / CARD).write_text(card_text(items, kind, labels.about, measured, found.frame), encoding="utf-8")
+        gathered = Findings.gather(findings, "export")
+        (part / CARD).write_text(card_text(items, kind, labels.about, measured, gathered.frame), encoding="utf-8")
         files = {
             str(path.relative_to(part)): path.lstat().st_size for path in sorted(part.rglob("*")) if not path.is_dir()
         }
@@ -98,24 +98,24 @@ def export(
         if refused is None:
             raise
         message = f"the export cannot be written: {refused.strerror or refused}"
-        fix = "Free some space or choose another folder; nothing half-written was left behind."
+        fix = "Free some space or choose another folder; no partial file is left."
         raise OutputError(message, where=str(target), fix=fix) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
     counts = dict(items.frame.group_by(pl.col("split").fill_null("train"), maintain_order=True).len().iter_rows())
-    return Exported(target, tuple(target / name for name in files), counts, found)
+    return Exported(target, tuple(target / name for name in files), counts, gathered)
 
 
 def _telling_paths(items: Items) -> list[Finding]:
     paths = items.frame.filter(pl.col("file").str.starts_with("/")).height
     if not paths:
         return []
-    message = f"{paths:,} rows name the original recordings, whose paths may tell who speaks"
-    return [Finding("export", "paths_tell", message, "Write audio = copy.", count=paths)]
+    message = f"{paths:,} rows have the original paths of recordings, which may identify speakers"
+    return [Finding("export", "paths_tell", message, "Set audio to copy.", count=paths)]
 
 
 def _refuse_existing(target: Path) -> None:
-    """A folder that holds anything but an untouched export of ours is not written to."""
+    """Raise for a folder with anything but an unmodified export of ours."""
     if not target.exists():
         return
     ours: dict[str, int] = {}
@@ -127,5 +127,5 @@ def _refuse_existing(target: Path) -> None:
         size = -1 if name in (MANIFEST, *_RUNNERS) else path.lstat().st_size
         if name not in _RUNNERS and ours.get(name) != size:
             fix = "Choose another folder, or remove this one first."
-            message = f"is there already and holds {name}, which no export of ours wrote: it is never overwritten"
+            message = f"exists and has {name}, which export did not write: it is never overwritten"
             raise InputError(message, where=str(target), fix=fix)

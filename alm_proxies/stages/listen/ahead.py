@@ -1,4 +1,4 @@
-"""What can be known of listen before it runs."""
+"""The forecast of listen."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from alm_proxies.stage import Ahead, Foreseen
 
 
 def inputs_of(ahead: Ahead) -> dict[str, str]:
-    """The content of the encoder, where it is a folder; else its name."""
+    """The content of the encoder if it is a folder; else its name."""
     model = ahead.settings.model
     if model is None:
         return {}
@@ -19,11 +19,11 @@ def inputs_of(ahead: Ahead) -> dict[str, str]:
 
 
 def foresee(ahead: Ahead) -> Foreseen:
-    """How many utterances it votes on, and which packages are missing."""
+    """The number of utterances it votes on, and missing packages."""
     utterances = ahead.count("utterances", "utterances")
     missing = [name for name in ("torch", "transformers") if find_spec(name) is None]
     lacking = ahead.settings.recipe == "encoder" and bool(missing)
-    fix = "Install it with: pip install 'alm-proxies[local]', or take recipe = \"features\"."
+    fix = "Install it with: pip install 'alm-proxies[local]', or set recipe = \"features\"."
     return Foreseen(
         facts=(f"votes of a listener on about {utterances:,.0f} utterances",) if utterances else (),
         problems=(f"the encoder needs {missing[0]}, which is not installed. {fix}",) if lacking else (),

@@ -1,4 +1,4 @@
-"""What the listener hears: a vector for every utterance, by the recipe of the settings."""
+"""The input features of the listener: a vector for every utterance, by the recipe of the settings."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from alm_proxies.stages.listen.settings import ListenSettings
 from alm_proxies.tables import Finding, Utterances
 
 STAGE = "listen"
-_SHRINK = 5.0  # clips of the corpus that a speaker's own mean is mixed with
+_SHRINK = 5.0  # weight, in clips, of the corpus in a speaker's mean
 
 
 def hear(utterances: Utterances, settings: ListenSettings, folder: Path, *, quiet: bool) -> tuple[Vectors, str]:
-    """The vectors of all utterances, in their order, and a digest of what made them."""
+    """The vectors of all utterances, in their order, and a digest of their computation."""
     ids = utterances.frame["utterance_id"].to_list()
     sounds = Sounds(utterances, stage=STAGE)
     compute: Callable[[Clip, str], tuple[Floats | None, tuple[Finding, ...]]]
@@ -44,7 +44,7 @@ def hear(utterances: Utterances, settings: ListenSettings, folder: Path, *, quie
         compute, width, digest = pooling, pooling.width, digest_of([pooling.digest, pooling.layers])
         message = "encoding"
     try:
-        made = vectors_of(
+        vectors = vectors_of(
             ids,
             sounds,
             compute,
@@ -59,28 +59,29 @@ def hear(utterances: Utterances, settings: ListenSettings, folder: Path, *, quie
         if pooling is not None:
             pooling.close()
     if settings.speaker_relative:
-        made = replace(made, rows=_relative(made, utterances.frame["speaker"], settings.recipe))
-    return made, digest
+        vectors = replace(vectors, rows=_relative(vectors, utterances.frame["speaker"], settings.recipe))
+    return vectors, digest
 
 
-def _relative(made: Vectors, speakers: pl.Series, recipe: str) -> Floats:
-    """Features relative to the speaker: robust z-scores of measured ones; of an encoder's, less the speaker's mean.
+def _relative(vectors: Vectors, speakers: pl.Series, recipe: str) -> Floats:
+    """Features relative to the speaker: robust z-scores of measured ones; an encoder's minus the speaker's mean.
 
-    The mean of n clips is mixed with the corpus's as 5 clips more: m = (n mean_speaker + 5 mean_corpus) / (n + 5).
+    The mean of n clips is shrunk to the corpus's with a weight of 5 clips: m = (n mean_speaker + 5 mean_corpus) / (n +
+    5).
     """
     if recipe == "features":
-        frame = pl.DataFrame(made.rows.astype(np.float64), schema=list(NAMES)).fill_nan(None)
+        frame = pl.DataFrame(vectors.rows.astype(np.float64), schema=list(NAMES)).fill_nan(None)
         return relative_to_speaker(frame, speakers).fill_null(np.nan).to_numpy().astype(np.float32)
-    rows = made.rows.copy()
-    if not made.known.any():
+    rows = vectors.rows.copy()
+    if not vectors.known.any():
         return rows
-    corpus = made.rows[made.known].mean(0, dtype=np.float64)
+    corpus = vectors.rows[vectors.known].mean(0, dtype=np.float64)
     for speaker in speakers.drop_nulls().unique().sort():
-        own = (speakers == speaker).fill_null(value=False).to_numpy() & made.known
+        own = (speakers == speaker).fill_null(value=False).to_numpy() & vectors.known
         count = int(own.sum())
         if count:
-            mean = (made.rows[own].sum(0, dtype=np.float64) + _SHRINK * corpus) / (count + _SHRINK)
+            mean = (vectors.rows[own].sum(0, dtype=np.float64) + _SHRINK * corpus) / (count + _SHRINK)
             rows[own] -= mean.astype(np.float32)
-    unknown = speakers.is_null().to_numpy() & made.known
+    unknown = speakers.is_null().to_numpy() & vectors.known
     rows[unknown] -= corpus.astype(np.float32)
     return rows

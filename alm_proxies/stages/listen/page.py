@@ -1,4 +1,4 @@
-"""The page of a run of listen: how near it comes to human votes, the exchange test, early stopping, the folds."""
+"""The page of a run of listen: its scores against human votes, the exchange test, early stopping, the folds."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def page_of(
     findings: Sequence[Finding],
     by_speaker: bool,
 ) -> tuple[Page, float]:
-    """The page of one run, and the nats a vote by which the listener beats the class shares."""
+    """The page of one run, and the listener's gain over the class shares in nats per vote."""
     held = _held_out(ids, votes)
     joined = ids.to_frame("utterance_id").join(
         utterances.frame.select("utterance_id", "speaker"), on="utterance_id", how="left", maintain_order="left"
@@ -44,10 +44,10 @@ def page_of(
     prior /= prior.sum()
     judged, own = (held, False) if held.any() else (material.votes, True)
     rows = np.flatnonzero(judged.any(1))
-    scores = [_loss(one, judged, rows, speakers) for one in fitted.rounds]
+    scores = [_loss(predictions, judged, rows, speakers) for predictions in fitted.rounds]
     alone = _loss(np.tile(prior, (len(ids), 1)), judged, rows, speakers)
     better = alone.estimate - scores[-1].estimate
-    which = "their own votes, which no model that predicts them has seen" if own else "held-out human votes"
+    which = "their own votes, which the models that predict them have not seen" if own else "held-out human votes"
     page = Page(
         kind="listen",
         headline=f"The listener predicts human votes by {better:.3f} nats a vote better than the class shares",
@@ -106,8 +106,8 @@ def _score_section(scores: Sequence[Interval], alone: Interval, which: str) -> S
 def _exchange_section(fitted: Fitted, material: Material, held: Array, speakers: Array) -> Section:
     title = "Exchange test"
     lead = (
-        "A clip's own fitted votes and its held-out votes are alike to a model that has seen neither, so it predicts "
-        "both equally well. A gap above 0 would mean that a clip's own votes came back to its prediction."
+        "A clip's own fitted votes and its held-out votes are alike for a model that saw neither, so it predicts "
+        "both equally well. A gap above 0 would mean leakage of a clip's own votes into its prediction."
     )
     both = material.votes.any(1) & held.any(1)
     if not both.any():
@@ -129,9 +129,7 @@ def _stopping(fitted: Fitted) -> Section:
     lines = [Line(Series.of("other speakers", "fused", np.nanmean(fitted.curves, 0)), at)]
     alt = "Log loss a vote of speakers outside the training, by epoch"
     chart = curves("stopping", "Early stopping", "epochs", "log loss a vote", lines, alt=alt)
-    lead = (
-        "When heads stop is chosen by the votes of inner folds, of other speakers than those trained on or predicted."
-    )
+    lead = "Early stopping uses the votes of inner folds: of other speakers than those trained on or predicted."
     return Section("Early stopping", lead, (chart,))
 
 
@@ -148,7 +146,7 @@ def _folds_section(material: Material, fitted: Fitted) -> Section:
     named = {"fold": 0, "utterances": 0, "votes": 0, "epochs": 0, "temperature": 2, "log loss of its votes": 3}
     columns = [Column(name, digits) for name, digits in named.items()]
     lead = (
-        "Nothing that predicts a fold was computed from a vote of it. Folds are of everyone who can be heard, with "
+        "Nothing that predicts a fold was computed from a vote of it. Folds include all speakers with recordings, with "
         "votes or without: deleting all votes of a speaker changes nothing of what is predicted for the speaker's fold."
     )
     return Section("Folds", lead, (Table.of(columns, rows),))

@@ -1,4 +1,4 @@
-"""Labels the second round is trained on: human votes fused with what the first round predicts."""
+"""Labels for the second round: human votes fused with the predictions of the first round."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PENALTY = 0.003
 
 
 def relabelling(material: Material, seed: int) -> Relabel:
-    """A function of rows and predictions that gives the rows' fused labels, fitted to the votes of these rows alone."""
+    """A function from rows and predictions to the rows' fused labels, fitted to the votes of these rows only."""
 
     def relabel(rows: Index, shares: Array) -> Array:
         counts = Counts(

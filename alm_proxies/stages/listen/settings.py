@@ -1,4 +1,4 @@
-"""Settings of listen: which recipe, in which folds and rounds."""
+"""Settings of listen: recipe, folds and rounds."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from alm_proxies.training.head_settings import HeadSettings
 
 
 class ListenSettings(Settings):
-    """How a listener is trained on a corpus's own human votes."""
+    """The settings of listen: how a listener is trained on a corpus's own human votes."""
 
     recipe: Literal["encoder", "features"] = "features"
-    """features: measured prosody and spectra, no pretrained weights; encoder: a pretrained audio encoder, frozen."""
+    """The input: features = measured prosody and spectra, without pretrained weights; encoder = a frozen pretrained
+    audio encoder.
+    """
     model: Annotated[str | None, PLACE] = None
     """The encoder: a folder or a name on the hub (WavLM, wav2vec 2.0, HuBERT, Whisper)."""
     revision: str | None = None
@@ -24,18 +26,20 @@ class ListenSettings(Settings):
     """Layers of the encoder whose means and deviations are used, 0 = the first layer's input; null = four of them,
     evenly spread from a quarter of the way up."""
     speaker_relative: bool = False
-    """Take features relative to the speaker's other clips. It flatters where every speaker was asked to act every
-    emotion, as in CREMA-D."""
+    """Normalise features by the speaker's other clips. This helps too much where every speaker acted every emotion, as
+    in CREMA-D.
+    """
     folds: int = Field(default=5, ge=3, le=50)
     """Folds of all speakers with recordings, whether or not anybody voted on them; a fold is predicted by models that
     saw no vote of it."""
     rounds: int = Field(default=1, ge=1, le=2)
-    """1: trained on the human votes; 2: trained again on these votes fused with the first round's predictions, nested,
-    which gained nothing on CREMA-D."""
+    """The number of rounds. 1: trained on the human votes; 2: trained again on these votes fused with the first round's
+    predictions, nested, without a gain on CREMA-D.
+    """
     head: HeadSettings = HeadSettings()
     """How the head on the features is trained."""
     seed: int = Field(default=0, ge=0)
-    """Seed of folds, first weights and order."""
+    """Random seed of folds, initial weights and order."""
     name: str = Field(default="listener", pattern=r"^[A-Za-z0-9][A-Za-z0-9_./-]*$")
     """Name of the annotator."""
     device: Annotated[str | None, CHANGES_NOTHING] = None
@@ -58,7 +62,7 @@ STAGE = Stage(
     function="alm_proxies.stages.listen.stage:listen",
     needs=(
         Need("utterances", "utterances", first=("read/utterances",), help="The utterances: recordings and speakers."),
-        Need("votes", "votes", every=("read/votes",), help="Human votes; held-out ones are never seen."),
+        Need("votes", "votes", every=("read/votes",), help="Human votes; held-out ones are not used."),
     ),
     writes={"votes": "votes.parquet", "page": "report.html"},
     into_folder=True,

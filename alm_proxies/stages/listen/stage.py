@@ -1,4 +1,4 @@
-"""listen: a model trained on a corpus's own human votes votes on the speakers it was not trained on."""
+"""listen: train a model on a corpus's own human votes and predict votes for the speakers it was not trained on."""
 
 from __future__ import annotations
 
@@ -24,32 +24,33 @@ if TYPE_CHECKING:
 
 STAGE = "listen"
 _FEWEST = 20
-"""Utterances with human votes below which nothing is trained."""
+"""The lowest number of utterances with human votes for a training."""
 _UNEVEN = 0.5
 """Share of the votes in one fold above which it is said."""
 
 
 @dataclass(frozen=True, slots=True)
 class Listened(Shown):
-    """The listener's votes, one `score` vote an utterance that could be heard, its models, and what was left out."""
+    """The listener's votes, one `score` vote per utterance with a usable recording, its models, and findings."""
 
     votes: Votes
     models: tuple[HeadModel, ...]
-    """One a fold. A speaker of the table, with votes or without, is predicted by the model of its fold. A speaker who
-    is not in it has no fold: there the average of all models counts."""
+    """One model per fold. A speaker of the table, with or without votes, is predicted by the model of its fold; other
+    speakers by the average of all models.
+    """
     page: Page
     findings: Findings
     gain: float
-    """Nats a vote by which it predicts human votes better than the class shares."""
+    """The gain over the class shares on human votes, in nats per vote."""
 
     @property
     def counts(self) -> dict[str, float]:
-        """How many votes there are."""
+        """The number of votes."""
         return {"votes": self.votes.frame["utterance_id"].n_unique()}
 
     @property
     def line(self) -> str:
-        """What came of it, in words."""
+        """A summary in one line."""
         votes = self.counts["votes"]
         return f"{votes:,.0f} votes by {len(self.models)} models, {self.gain:.3f} nats a vote ahead of the class shares"
 
@@ -62,12 +63,12 @@ def listen(
     *,
     quiet: bool = True,
 ) -> Listened:
-    """Votes of a model that was trained, for each fold of speakers, on the human votes of the other folds.
+    """Cross-fitted votes: for each fold of speakers, a model is trained on the human votes of the other folds.
 
-    Every speaker who can be heard has a fold, whether or not anybody voted on them: so changing or deleting votes of a
-    fold, even all of them, changes no byte of what is predicted for it. Held-out votes are never seen, nor those of
-    other proxies. Into `folder` go votes.parquet, report.html, models/ and features/ (kept by the content of the
-    recordings, so that a second run is short).
+    Every speaker with a usable recording has a fold, with or without votes: so changing or deleting votes of a fold,
+    even all of them, changes no byte of its predictions. Held-out votes and votes of other proxies are not used.
+    `folder` gets votes.parquet, report.html, models/ and features/ (a cache by the content of the recordings, which
+    makes a second run short).
     """
     from alm_proxies.stages.listen.hear import hear
     from alm_proxies.stages.listen.page import page_of
@@ -100,17 +101,17 @@ def listen(
         quiet=quiet,
     )
     ids = utterances.frame["utterance_id"].gather(heard)
-    made = _votes(ids, fitted, votes, settings, digest, folds)
+    table = _votes(ids, fitted, votes, settings, digest, folds)
     for fold, model in enumerate(fitted.models):
         model.save(folder / "models" / f"fold-{fold}.npz")
     page, gain = page_of(material, fitted, ids, utterances, votes, settings, findings, by_speaker)
-    made.write(folder / "votes.parquet")
+    table.write(folder / "votes.parquet")
     page.write(folder / "report.html", pictures=False)
-    return Listened(made, fitted.models, page, Findings.gather(findings, STAGE), gain)
+    return Listened(table, fitted.models, page, Findings.gather(findings, STAGE), gain)
 
 
 def _human(utterances: Utterances, votes: Votes) -> tuple[Array, list[Finding]]:
-    """Human votes that may be fitted, counted for each utterance of the table, and what was left out."""
+    """The human votes of the fit, counted for each utterance of the table, and findings."""
     from alm_proxies.estimators.counts import counts_of
 
     human = Votes(votes.frame.filter(pl.col("source") == "human"), votes.about)
@@ -124,11 +125,11 @@ def _human(utterances: Utterances, votes: Votes) -> tuple[Array, list[Finding]]:
     findings = [Finding(STAGE, f.kind, f.message, f.fix, f.utterance_id, f.where, f.count) for f in counts.findings]
     others = int((~counts.utterances.is_in(utterances.frame["utterance_id"].implode())).sum())
     if others:
-        fix = "Give the utterances table that these votes belong to."
+        fix = "Give the utterances table of these votes."
         findings.append(Finding(STAGE, "no_utterance", "utterances with votes are not in the table", fix, count=others))
     without = int((~counted.any(1)).sum())
     if without:
-        message = "utterances without human votes to learn from are voted on, and teach nothing"
+        message = "utterances without human votes get votes, but are not used for training"
         findings.append(Finding(STAGE, "not_learned_from", message, count=without))
     return counted, findings
 
@@ -136,9 +137,10 @@ def _human(utterances: Utterances, votes: Votes) -> tuple[Array, list[Finding]]:
 def _folds(
     utterances: Utterances, counted: Array, known: np.ndarray, settings: ListenSettings
 ) -> tuple[np.ndarray, bool, dict[str, int], list[Finding]]:
-    """The group (speaker, or utterance) of every row, whether it is the speaker, and the fold of every group heard.
+    """The group (speaker, or utterance) of every row, whether it is the speaker, and the fold of every group with
+    features.
 
-    Which rows can be heard decides, never their votes: else deleting a vote could deal the folds anew.
+    Folds depend on which rows have features, never on votes, since otherwise deleting a vote could change the folds.
     """
     from alm_proxies.training.folds import assign_folds
 
@@ -155,13 +157,13 @@ def _folds(
     named = pl.select(pl.coalesce(frame["speaker"], frame["utterance_id"])).to_series().to_numpy().astype(np.str_)
     by_speaker = lacking <= 0.5 * known.sum() and len(np.unique(named[known])) >= 3
     if by_speaker and lacking:
-        message = "utterances whose speaker is not known are folded each on its own"
+        message = "utterances without a known speaker are each a group of their own"
         findings.append(Finding(STAGE, "speakers_not_known", message, "Give their speakers.", count=lacking))
     if not by_speaker:
-        why = "are of fewer than three speakers" if lacking <= 0.5 * known.sum() else "do not name their speakers"
+        why = "are of fewer than three speakers" if lacking <= 0.5 * known.sum() else "have no speakers"
         message = (
-            f"the utterances {why}, so folds are of utterances: a model may know a speaker it votes on by others of "
-            "the speaker's utterances, and the votes are worth more here than on new speakers"
+            f"the utterances {why}, so folds are of utterances: a model may have been trained on other utterances of "
+            "the same speaker, and the votes are better here than on new speakers"
         )
         findings.append(Finding(STAGE, "folds_of_utterances", message, "Give the speakers of the utterances."))
         named = frame["utterance_id"].to_numpy().astype(np.str_)
@@ -174,9 +176,9 @@ def _votes_in_folds(material: Material) -> list[Finding]:
     voted, largest = int(np.count_nonzero(votes)), float(votes.max() / votes.sum())
     if voted < 2:
         message = f"all human votes are of the speakers of one of {material.folds} folds, so no model could predict it"
-        fix = "Have more speakers rated, take another seed, or give the rated speakers' utterances alone."
+        fix = "Have more speakers rated, use another seed, or give only the rated speakers' utterances."
         raise InputError(message, where="votes", fix=fix)
-    fix = "Have more speakers rated, or give the rated speakers' utterances alone."
+    fix = "Have more speakers rated, or give only the rated speakers' utterances."
     findings = []
     if voted < material.folds:
         stopping = (
@@ -193,7 +195,7 @@ def _votes_in_folds(material: Material) -> list[Finding]:
 def _votes(
     ids: pl.Series, fitted: Fitted, votes: Votes, settings: ListenSettings, digest: str, folds: dict[str, int]
 ) -> Votes:
-    """One `score` vote an utterance: a row a label, weights sum to 1."""
+    """One `score` vote per utterance: a row per label, with weights that sum to 1."""
     labels = votes.taxonomy
     shares = np.maximum(fitted.shares, 1e-6)
     shares /= shares.sum(1, keepdims=True)
@@ -227,7 +229,7 @@ def _votes(
 
 
 def _model_name(settings: ListenSettings) -> str:
-    """The encoder's name; of a folder its last part, so that where it lies changes no byte."""
+    """The encoder's name; the last part of a folder's path, so that results do not depend on the path."""
     if settings.model is None:
         return settings.recipe
     return Path(settings.model).name if Path(settings.model).is_dir() else settings.model

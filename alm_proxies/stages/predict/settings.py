@@ -1,4 +1,4 @@
-"""How a trained model is asked."""
+"""Settings of predict."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ class PredictSettings(Settings):
     """
 
     batch: Annotated[int, CHANGES_NOTHING] = Field(default=16, ge=1)
-    """Clips at once, of similar length; changes no prediction."""
+    """The number of clips per batch, of similar length; changes no prediction."""
     evidence: bool = False
-    """Add, for every clip, which seconds and which prosody move its prediction most, as JSON. Of an encoder: changes of
-    pitch and tempo; of the recipe features: each kind of measured feature, set to its average."""
+    """Add the evidence for every prediction as JSON: the seconds and the prosody that change it most. For an encoder:
+    changes of pitch and tempo; for the recipe features: each group of measured features, set to its average.
+    """
     condition: Literal["noise", "telephone", "room"] | None = None
-    """Predict the recordings as they would sound in pink noise 10 dB beneath the voice, in a telephone's band, or in a
-    room that echoes for half a second; null = as they are. `evaluate` compares such predictions with those of the
-    recordings as they are."""
+    """Predict degraded recordings: with pink noise at 10 dB SNR, in a telephone band, or with 0.5 s of reverberation;
+    null = as recorded. `evaluate` compares such predictions with those of the recordings as they are.
+    """
     threads: Annotated[int, CHANGES_NOTHING] = Field(default=2, ge=1)
     """Threads that decode recordings ahead."""
     device: Annotated[str | None, CHANGES_NOTHING] = None

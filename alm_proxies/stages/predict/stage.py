@@ -1,4 +1,4 @@
-"""predict: a trained model and recordings in, Labels out."""
+"""predict: predict label distributions with a trained model."""
 
 from __future__ import annotations
 
@@ -31,10 +31,11 @@ _SHOWN = 3  # strongest of each kind of evidence
 
 @dataclass(frozen=True, slots=True)
 class Predicted(Shown):
-    """Predictions, and recordings that could not be used.
+    """The result of predict: predictions, and findings for recordings that could not be used.
 
-    labels has, beside the contract's columns, `abstain`: whether the model is less sure of the clip than of nearly all
-    development clips; and, on request, `evidence`: JSON {seconds, prosody} of what moves the prediction.
+    labels has, in addition to the contract's columns, `abstain`: whether the model is less certain of the clip than of
+    nearly all development clips; and, on request, `evidence`: JSON {seconds, prosody} of the largest effects on the
+    prediction.
     """
 
     labels: Labels
@@ -42,7 +43,7 @@ class Predicted(Shown):
 
     @property
     def line(self) -> str:
-        """How many recordings have a prediction, and of how many the model is unsure."""
+        """The numbers of predictions and of abstentions."""
         unsure = int(self.labels.frame["abstain"].sum())
         return f"{len(self.labels):,} recordings predicted, the model abstains on {unsure:,} of them"
 
@@ -56,8 +57,8 @@ def predict(
 ) -> Predicted:
     """The distribution that a trained model predicts for every utterance, or for every recording in a folder.
 
-    `model` is a folder that train wrote, or a loaded model. Predictions say in `about` on which corpora and speakers
-    their model was trained (trained_on.without_trained_on leaves these out).
+    `model` is a folder that train wrote, or a loaded model. The metadata of predictions has the corpora and speakers of
+    the model's training (trained_on.without_trained_on leaves these out).
     """
     from alm_proxies.audio.folder import recordings_in
     from alm_proxies.audio.recipe import Sounds, in_condition
@@ -98,18 +99,21 @@ def _predictions(
     rows: list[dict[str, object]] = []
     for start in range(0, len(order), settings.batch):
         part = order[start : start + settings.batch]
-        made = trained.predict([clip for _, clip in part])
+        predictions = trained.predict([clip for _, clip in part])
         for place, (name, clip) in enumerate(part):
             row: dict[str, object] = {"utterance_id": name}
-            row |= {f"p_{label}": float(share) for label, share in zip(trained.labels, made.shares[place], strict=True)}
-            strength = float(made.concentration[place])
+            row |= {
+                f"p_{label}": float(share)
+                for label, share in zip(trained.labels, predictions.shares[place], strict=True)
+            }
+            strength = float(predictions.concentration[place])
             row["concentration"] = strength if np.isfinite(strength) else None
-            if made.attributes is not None and made.deviation is not None:
+            if predictions.attributes is not None and predictions.deviation is not None:
                 for number, attribute in enumerate(ATTRIBUTES):
                     if trained.file.attributes[number]:
-                        row[attribute] = float(made.attributes[place, number])
-                        row[f"{attribute}_sd"] = float(made.deviation[place, number])
-            row["abstain"] = bool(made.abstain[place])
+                        row[attribute] = float(predictions.attributes[place, number])
+                        row[f"{attribute}_sd"] = float(predictions.deviation[place, number])
+            row["abstain"] = bool(predictions.abstain[place])
             if settings.evidence:
                 row["evidence"] = _evidence(trained, clip)
             rows.append(row)
@@ -117,14 +121,14 @@ def _predictions(
 
 
 def _evidence(trained: TrainedModel | FeaturesModel, clip: Clip) -> str:
-    found = trained.evidence(clip)
+    evidence = trained.evidence(clip)
     return canonical_json(
         {
             kind: [
-                {"what": one.what, "moves": round(one.distance, 4), "gains": one.gains, "loses": one.loses}
-                for one in moved[:_SHOWN]
+                {"what": item.what, "moves": round(item.distance, 4), "gains": item.gains, "loses": item.loses}
+                for item in moved[:_SHOWN]
             ]
-            for kind, moved in (("seconds", found.seconds), ("prosody", found.prosody))
+            for kind, moved in (("seconds", evidence.seconds), ("prosody", evidence.prosody))
         }
     )
 

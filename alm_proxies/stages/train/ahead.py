@@ -1,4 +1,4 @@
-"""What can be known of train before it runs."""
+"""The forecast of train."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from alm_proxies.training.settings import TrainSettings
 
 
 def inputs_of(ahead: Ahead) -> dict[str, str]:
-    """The model to begin from, by content where it is a folder and else by name, and the content of the prompt."""
+    """The content of the initial model (its name if it is not a folder) and of the prompt."""
     settings: TrainSettings = ahead.settings
-    found: dict[str, str] = {}
+    digests: dict[str, str] = {}
     if settings.model is not None:
         path = Path(settings.model).expanduser()
-        found["model"] = weights_digest(path) if path.is_dir() else settings.model
+        digests["model"] = weights_digest(path) if path.is_dir() else settings.model
     if settings.recipe == "alm":
         from alm_proxies.annotators.prompts import prompt_of
 
-        found["prompt"] = prompt_of(settings.alm.prompt).digest()
-    return found
+        digests["prompt"] = prompt_of(settings.alm.prompt).digest()
+    return digests
 
 
 def foresee(ahead: Ahead) -> Foreseen:
-    """How many labels there will be to learn from, and which packages are missing."""
+    """The number of labels to learn from, and missing packages."""
     labels = ahead.count("labels", "labels")
     needed = () if ahead.settings.recipe == "features" else ("torch", "transformers", "accelerate")
     missing = [name for name in needed if find_spec(name) is None]

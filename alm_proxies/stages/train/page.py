@@ -1,4 +1,4 @@
-"""The page of a training: learning curves, the curriculum, calibration, and what was left out."""
+"""The page of a training: learning curves, the curriculum, calibration, and findings."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def page_of(
     settings: TrainSettings,
     findings: Sequence[Finding],
 ) -> Page:
-    """The page of a training that has ended."""
+    """The page of a finished training."""
     best = epochs.row(int(epochs["score"].arg_min() or 0), named=True)
     judged = "human vote" if best["nll_per_vote"] is not None else "label"
     headline = f"{file.name}: {best['score']:.3f} nats a {judged} on the development speakers"
@@ -48,14 +48,14 @@ def page_of(
     if calibration.loss:
         rows: list[list[Cell]] = [[name, value] for name, value in calibration.loss.items()]
         table = Table.of(["Calibration", "Log loss a vote"], rows)
-        lead = "Each was fitted to other development speakers than it is scored on; the best was taken."
+        lead = "Each was fitted to other development speakers than it is scored on; the best is used."
         sections.append(Section("Calibration", lead, (table,)))
     if findings:
         listed = [[one.kind.replace("_", " "), one.message, one.utterance_id, one.count] for one in findings]
-        table = Table.of(["Finding", "What was found", "Utterance", "Count"], listed, folded=len(listed) > 12)
+        table = Table.of(["Finding", "Findings", "Utterance", "Count"], listed, folded=len(listed) > 12)
         sections.append(Section("Findings", "What was left out or changed.", (table,)))
-    made = {"alm-proxies": __version__, "settings": canonical_json(settings.model_dump(mode="json"))}
-    return Page("Training", headline, summary, figures, tuple(sections), made)
+    provenance = {"alm-proxies": __version__, "settings": canonical_json(settings.model_dump(mode="json"))}
+    return Page("Training", headline, summary, figures, tuple(sections), provenance)
 
 
 def _learning(epochs: pl.DataFrame, judged: str) -> Chart:
@@ -68,7 +68,7 @@ def _learning(epochs: pl.DataFrame, judged: str) -> Chart:
         lines.append(Line(own, tuple(float(epoch) for epoch in losses["epoch"])))
     values = [float(score) for score in epochs["score"]]
     alt = f"The development score begins at {values[0]:.3f} and is {min(values):.3f} nats at best."
-    note = "The two lines are different quantities: compare each with itself."
+    note = "The two lines are different quantities and cannot be compared."
     return curves("learning", "Loss and development score by epoch", "epoch", "nats", lines, alt=alt, note=note)
 
 

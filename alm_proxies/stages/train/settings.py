@@ -19,7 +19,7 @@ STAGE = Stage(
         ),
         Need(
             "votes", "votes", every=("read/votes",), optional=True,
-            help="Human votes: utterances whose every human vote is held out are not trained on.",
+            help="Human votes; utterances with held-out human votes only are not used for training.",
         ),
     ),
     writes={"folder": "."},

@@ -1,4 +1,4 @@
-"""train: labels and utterances in, a folder with a trained model out."""
+"""train: train a model on label distributions and write its folder."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ __all__ = ["TrainSettings", "Trained", "train"]
 
 @dataclass(frozen=True, slots=True)
 class Trained(Shown):
-    """A trained model's folder, one row of scores an epoch, and what was left out."""
+    """The result of train: the model's folder, one row of scores per epoch, and findings."""
 
     folder: Path
-    """Loads with models.trained.TrainedModel.load; the recipe alm's is a checkpoint that an annotator file names."""
+    """The folder for models.trained.TrainedModel.load; with the recipe alm, a checkpoint for an annotator file."""
     epochs: pl.DataFrame
     """epoch, the loss in training, and the scores of the development utterances."""
     findings: Findings
 
     @property
     def line(self) -> str:
-        """How long it trained, and its best score on the development speakers."""
+        """The number of epochs, and the best score on the development speakers."""
         epochs = len(self.epochs)
         if "nll_per_vote" not in self.epochs.columns or self.epochs["nll_per_vote"].drop_nulls().is_empty():
             return f"trained for {epochs} epochs"
@@ -44,22 +44,23 @@ def train(
     votes: Votes | None = None,
     quiet: bool = False,
 ) -> Trained:
-    """Train on the labels of the utterances of split train (or of none), judged by those of split development.
+    """Train on the labels of the utterances of split train (or without a split), with early stopping on split
+    development.
 
-    Targets are the distributions of `labels`, rows weigh as their weight says. Human votes that are not held out judge
-    the development speakers, calibrate the model, and are the counts of the loss dirichlet_multinomial; utterances
-    whose every human vote is held out are not trained on. Run again in the same folder, it goes on after the last whole
-    checkpoint and ends with the same model. report.html in the folder shows how it went.
+    Targets are the distributions of `labels`, with their weights. Human votes that are not held out are used for early
+    stopping and calibration on the development speakers, and for the loss dirichlet_multinomial; utterances with
+    held-out human votes only are not used for training. Run again in the same folder, it resumes after the last
+    complete checkpoint with the same result. report.html in the folder shows the training.
     """
     recipe = plugin("recipes", settings.recipe)
-    if recipe.origin:  # somebody else's: it takes and gives what train does
+    if recipe.origin:  # a third party's recipe with the same arguments and result
         theirs: Trained = recipe.load()(labels, utterances, Path(folder), settings, votes=votes, quiet=quiet)
         return theirs
     if settings.recipe == "alm":
         from alm_proxies.training.alm import train_alm
 
-        model, epochs, found = train_alm(labels, utterances, Path(folder), settings, votes=votes, quiet=quiet)
-        return Trained(model, epochs, Findings.gather(found))
+        model, epochs, findings = train_alm(labels, utterances, Path(folder), settings, votes=votes, quiet=quiet)
+        return Trained(model, epochs, Findings.gather(findings))
     if settings.recipe == "features":
         from alm_proxies.training.features import train_features as train_recipe
     else:

@@ -72,7 +72,7 @@ def test_restricted_corpora_are_only_referred_to_and_their_transcripts_stay(corp
     assert all(Path(file).is_absolute() for file in frame["file"])
     assert not (made.folder / "audio").exists()
     assert made.findings.counts()["kept_back"] == 30
-    with pytest.raises(InputError, match="has to stay where it is"):
+    with pytest.raises(InputError, match="may not be copied"):
         export(corpus[0], utterances, tmp_path / "hf", ExportSettings(format="huggingface"))
     named = ExportSettings(format="huggingface", may_leave=("iemocap",))
     assert sum(export(corpus[0], utterances, tmp_path / "hf", named).counts.values()) == 30

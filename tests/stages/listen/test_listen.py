@@ -253,7 +253,7 @@ def test_without_speakers_folds_are_of_utterances_and_it_is_said(corpus: Corpus,
     frame = corpus.utterances.frame.with_columns(speaker=pl.lit(None, dtype=pl.String))
     made = listen(Utterances(frame, corpus.utterances.about), corpus.votes, tmp_path, SETTINGS)
     found = made.findings.frame.filter(pl.col("kind") == "folds_of_utterances")
-    assert "do not name their speakers" in found["message"][0]
+    assert "have no speakers" in found["message"][0]
     card = made.votes.about.annotators["listener"]
     assert card.folds is not None
     assert set(card.folds) == set(frame["utterance_id"])

@@ -148,9 +148,9 @@ def test_it_loads_in_one_line_and_says_what_it_cannot_take(trained: Path, tmp_pa
         model.distributions([silence])
     with pytest.raises(InputError, match="8000 Hz"):
         model.distributions([Clip(np.full(8000, 0.1, dtype=np.float32), 8000)])
-    with pytest.raises(InputError, match="holds no trained model"):
+    with pytest.raises(InputError, match="has no trained model"):
         TrainedModel.load(tmp_path)
-    with pytest.raises(InputError, match="holds no recordings"):
+    with pytest.raises(InputError, match="has no recordings"):
         predict(model, tmp_path)
     (tmp_path / "model.json").write_text('{"recipe": "magic"}')
     with pytest.raises(InputError, match="cannot be understood"):
@@ -305,6 +305,6 @@ def test_measured_prosody_learns_the_labels_and_their_weights_whatever_votes_jud
 def test_measured_prosody_refuses_what_it_has_no_use_for(said: dict[str, object]) -> None:
     from alm_proxies.training.settings import TrainSettings
 
-    with pytest.raises(ValueError, match=f"no use for {next(iter(said))}"):
+    with pytest.raises(ValueError, match=f"does not use {next(iter(said))}"):
         TrainSettings.model_validate({"recipe": "features", **said})
     assert TrainSettings.model_validate({"recipe": "features", "threads": 4, "tracker": "tensorboard"}).seed == 0

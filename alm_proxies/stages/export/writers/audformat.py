@@ -1,4 +1,4 @@
-"""audformat: a database of audEERING's format, labels as the votes of a machine rater beside their distributions."""
+"""audformat: a database of audEERING's format, labels as votes of a machine rater, with their distributions."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ def audformat(items: Items, folder: Path) -> None:
             else:
                 body = part.select(*index, *(pl.col(f"p_{label}").alias(label) for label in items.labels))
             body.write_csv(folder / f"db.{table}.csv")
-    # JSON is YAML; audformat reads it as any other header.
+    # JSON is valid YAML.
     (folder / "db.yaml").write_text(json.dumps(header, indent=1, ensure_ascii=False), encoding="utf-8")
 
 
 def _time(seconds: pl.Expr) -> pl.Expr:
-    """Seconds as pandas writes and reads a time span."""
+    """Seconds in pandas' format of a time span."""
     return pl.when(seconds.is_null()).then(None).otherwise(pl.format("{}s", seconds))
 
 

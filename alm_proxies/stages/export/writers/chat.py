@@ -46,7 +46,7 @@ def question(items: Items) -> str:
 
 
 def _texts(items: Items, key: str, role: str, content: str, user: str, assistant: str) -> Iterator[dict[str, Any]]:
-    """One chat a copy, its answer drawn by the shares; the number of copies follows the weight."""
+    """One chat per copy, with its answer drawn by the shares; the number of copies follows the weight."""
     rng = generator(items.settings.seed, "export", "text")
     asked = f"<audio>{question(items)}"
     shares = items.shares

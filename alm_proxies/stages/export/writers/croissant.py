@@ -58,14 +58,14 @@ def croissant(items: Items, folder: Path) -> None:
 
 def _meaning(column: str) -> str:
     if column.startswith("p_"):
-        return f"share of listeners expected to say {column[2:]}"
+        return f"expected share of listeners who vote for {column[2:]}"
     if column.startswith("votes_"):
         return f"human votes for {column[6:]}"
     return _MEANINGS.get(column, column)
 
 
 _MEANINGS = {
-    "label": "the most likely label; empty where several are equally likely",
+    "label": "the most likely label; empty if several are equally likely",
     "weight": "how often a trainer sees the row",
     "concentration": "strength of the distribution in votes",
     "entropy": "entropy of the distribution, 0 to 1",

@@ -56,18 +56,18 @@ def parquet(items: Items, folder: Path) -> None:
 
 
 def _described(row: dict[str, Any], items: Items) -> dict[str, Any]:
-    made = {"utterance_id": row["utterance_id"], "label": row["label"]}
-    made |= {f"p_{label}": row[f"p_{label}"] for label in items.labels}
-    made |= {name: row[name] for name in ("weight", "concentration", "ambiguity", "speaker", "gender", "language")}
-    made |= {"transcript": row["transcript"]}
-    made |= {name: row[name] for name in ("valence", "arousal", "dominance") if row[name] is not None}
+    record = {"utterance_id": row["utterance_id"], "label": row["label"]}
+    record |= {f"p_{label}": row[f"p_{label}"] for label in items.labels}
+    record |= {name: row[name] for name in ("weight", "concentration", "ambiguity", "speaker", "gender", "language")}
+    record |= {"transcript": row["transcript"]}
+    record |= {name: row[name] for name in ("valence", "arousal", "dominance") if row[name] is not None}
     if row["votes"] is not None:
-        made["votes"] = row["votes"]
-    return made
+        record["votes"] = row["votes"]
+    return record
 
 
 def webdataset(items: Items, folder: Path) -> None:
-    """<split>-*.tar: of each item its recording and its JSON."""
+    """<split>-*.tar with the recording and the JSON of each item."""
     import io
     import tarfile
 
@@ -76,7 +76,7 @@ def webdataset(items: Items, folder: Path) -> None:
             with tarfile.open(folder / f"{split}-{number:06d}.tar", "w") as tar:
                 for row in part.frame.slice(first, _ROWS).iter_rows(named=True):
                     path = folder / row["file"]
-                    key = row["key"].replace(".", "_")  # what follows the first dot is the kind of content
+                    key = row["key"].replace(".", "_")  # the part after the first dot is the type of content
                     text = json.dumps(_described(row, items), ensure_ascii=False).encode()
                     for kind, content in ((path.suffix.lstrip("."), path.read_bytes()), ("json", text)):
                         entry = tarfile.TarInfo(f"{key}.{kind}")

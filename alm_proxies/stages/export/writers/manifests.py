@@ -14,7 +14,7 @@ VALID = {"train": "train", "development": "valid", "dev": "valid", "validation":
 
 
 def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """JSON, one object a line."""
+    """JSON lines, one object per line."""
     with path.open("w", encoding="utf-8") as stream:
         stream.writelines(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
 
@@ -25,7 +25,7 @@ def distribution(row: Mapping[str, Any], labels: Iterable[str]) -> dict[str, flo
 
 
 def emobox(items: Items, folder: Path) -> None:
-    """data/<name>/fold_1: JSON lines of each split, their twins, and label_map.json."""
+    """data/<name>/fold_1: JSON lines and JSON of each split, and label_map.json."""
     name = items.settings.name
     place = folder / "data" / name
     fold = place / "fold_1"

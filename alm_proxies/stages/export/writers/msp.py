@@ -18,7 +18,7 @@ _SMOOTHING = 0.05
 
 
 def odyssey(items: Items, folder: Path) -> None:
-    """labels_categorical.csv, labels_attributes.csv where there are ratings, and config.json."""
+    """labels_categorical.csv, labels_attributes.csv if there are ratings, and config.json."""
     files, root = _relative(items)
     frame = items.frame.with_columns(FileName=pl.Series(files), Split_Set=_split_set(items))
     columns = _columns(items.labels)
@@ -53,8 +53,8 @@ def emo_superb(items: Items, folder: Path) -> None:
 
 
 def _columns(labels: tuple[str, ...]) -> dict[str, str]:
-    """The challenge's column for each label, in the challenge's order where it has one; others keep their name."""
-    known = {name: found for name in _CLASSES if (found := label_for(name.lower(), labels)) is not None}
+    """The challenge's column for each label, in the challenge's order; other labels keep their name."""
+    known = {name: own for name in _CLASSES if (own := label_for(name.lower(), labels)) is not None}
     rest = {label.capitalize(): label for label in labels if label not in known.values()}
     return {**known, **rest}
 
@@ -65,7 +65,7 @@ def _split_set(items: Items) -> pl.Series:
 
 
 def _relative(items: Items) -> tuple[list[str], str]:
-    """Every file relative to the folder that holds them all, and that folder."""
+    """The files' paths relative to their common folder, and that folder."""
     paths = [items.resolved(file) for file in items.frame["file"]]
     root = os.path.commonpath([str(Path(path).parent) for path in paths]) if paths else "."
     return [os.path.relpath(path, root) for path in paths], root

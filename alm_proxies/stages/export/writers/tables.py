@@ -14,7 +14,7 @@ _ATTRIBUTES = ("valence", "arousal", "dominance", "transcript")
 
 
 def flat(items: Items) -> pl.DataFrame:
-    """One row an item: what it is, its distribution as p_<label>, and votes_<label> where votes were given."""
+    """One row per item: metadata, its distribution as p_<label>, and votes_<label> if votes were given."""
     shares = [f"p_{label}" for label in items.labels]
     frame = items.frame.select(*_FIRST, *shares, *_LAST, *_ATTRIBUTES, "votes")
     if frame["votes"].null_count() == frame.height:
