@@ -19,7 +19,7 @@ def test_of_a_model_that_also_speaks_the_part_that_listens_is_loaded():
 def test_a_family_that_nobody_tried_is_said_to_be():
     config = AutoConfig.for_model("voxtral")
     assert family_of(config) not in FAMILIES
-    assert notes_on(family_of(config)) == ("models of the family voxtral have not been tried here",)
+    assert notes_on(family_of(config)) == ("models of the family voxtral have not been tested here",)
 
 
 def test_a_model_without_a_class_is_one_sentence():
