@@ -97,7 +97,7 @@ def without_consensus(votes: Votes) -> Votes:
 
 
 def only_held_out(votes: Votes) -> pl.Series:
-    """The utterances all of whose human votes, published consensus labels included, are held out."""
+    """The utterances with held-out human votes only, including published consensus labels."""
     given, held = (
         votes.frame.filter(which_count(side, consensus=True, answer="either"))["utterance_id"].unique().sort()
         for side in _HUMAN
@@ -111,12 +111,12 @@ def is_rater(annotator: str) -> bool:
 
 
 def is_crowd(annotator: str) -> bool:
-    """Whether an annotator stands for raters who are not known."""
+    """Whether an annotator represents unknown raters (a crowd)."""
     return annotator.endswith(CROWD)
 
 
 def refuse_unknown_raters(human: pl.DataFrame, asker: str) -> None:
-    """Raise for votes whose raters are not known."""
+    """Raise for votes with unknown raters."""
     crowd = human.filter(_OF_CROWD)["annotator"].unique().sort()
     if len(crowd):
         raise InputError(

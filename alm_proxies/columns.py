@@ -132,7 +132,7 @@ def refuse_where(bad: pl.Series, shown: pl.Series, message: str, where: str, fix
 
 def _check(series: pl.Series, column: Column, where: str) -> None:
     if not column.nullable and series.null_count():
-        refuse_where(series.is_null(), series, "is missing", where, f"Fill {column.name}.")
+        refuse_where(series.is_null(), series, "is not allowed", where, f"Fill {column.name}.")
     if column.allowed is not None:
         bad = series.is_not_null() & ~series.is_in(list(column.allowed))
         refuse_where(bad, series, "is not allowed", where, f"Allowed: {', '.join(column.allowed)}.")
@@ -165,6 +165,6 @@ def _check_range(series: pl.Series, column: Column, where: str) -> None:
 
 def _short(value: Any) -> str:
     if value is None:
-        return "a value"
+        return "an empty value"
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."

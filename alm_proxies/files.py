@@ -24,7 +24,7 @@ _MADE_BY_THE_KERNEL = re.compile(
     "proc|sysfs|cgroup2?|debugfs|tracefs|securityfs|configfs|bpf|pstore|efivarfs|mqueue|devpts|autofs|rpc_pipefs"
     "|fusectl|binfmt_misc|selinuxfs|nsfs"
 )
-"""File systems whose files look regular, but may be endless or block."""
+"""File systems with files that look regular, but may be endless or block."""
 _IS = {
     stat.S_ISFIFO: "a pipe",
     stat.S_ISCHR: "a device",

@@ -47,7 +47,7 @@ KINDS: dict[str, Kind] = {
     "copied_rows": Kind(
         "warning", "Rows are exact duplicates; each counts as a vote.", "Remove the copies if they are errors."
     ),
-    "distracted": Kind("info", "Answers whose first click took long were left out, as the corpus's authors did."),
+    "distracted": Kind("info", "Answers with a late first click were left out, as by the corpus's authors."),
     "empty_label": Kind("warning", "Votes have no label.", "Fill them, or remove the rows."),
     "map_not_used": Kind("warning", "The map names a word that does not occur.", "Check its spelling."),
     "mapped": Kind("info", "A word was mapped to a label by the map."),

@@ -73,7 +73,7 @@ class Settings(BaseModel):
 def refuse_numbers(value: object) -> None:
     """Validate numbers at any depth: infinite ones, NaN and those longer than 64 bits are errors."""
     if isinstance(value, int) and not -_LARGEST <= value < _LARGEST:
-        raise ValueError("is a larger number than 64 bits hold")
+        raise ValueError("is larger than 64 bits allow")
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError("is not a finite number")
     if isinstance(value, Mapping):
@@ -255,12 +255,12 @@ def _own_place(model: type[BaseModel], path: tuple[int | str, ...], layer: Layer
     """The right place of a key of the whole file that was found in a table; empty for any other key."""
     key = str(path[-1])
     if layer.at and key in layer.top:
-        return f"{key} = ... stands at the top of the file, above the first table."
+        return f"{key} = ... belongs at the top of the file, above the first table."
     if len(path) == 1 or key not in keys_at(model, ()):
         return ""
     field = next(field for name, field in model.model_fields.items() if key == (field.alias or name))
     if _model_in(field.annotation) is None:
-        return f"{key} = ... stands at the top of the file, above the first table."
+        return f"{key} = ... belongs at the top of the file, above the first table."
     return (
         f"[[{key}]] is a list of its own."
         if get_origin(field.annotation) is tuple

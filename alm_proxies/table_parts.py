@@ -111,7 +111,7 @@ class _Cursor:
             raise TableError(f"cannot be read as Parquet: {reason}", where=str(self.path), fix=fix) from error
         ids = new[ID]
         where = f"{self.path} after row {self.read:,}"
-        refuse_where(ids.is_null(), ids, "is missing", where, f"Fill {ID}.")
+        refuse_where(ids.is_null(), ids, "is not allowed", where, f"Fill {ID}.")
         if not ids.is_sorted() or (self.held.height and ids[0] < self.last):
             raise NotSortedError("is not sorted by utterance_id", where=str(self.path))
         self.read += new.height

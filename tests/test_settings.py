@@ -50,7 +50,7 @@ def test_a_right_file_becomes_its_model(tmp_path: Path) -> None:
         ("seed = 3\nsed = 4\n", ["/file.toml, line 2", "'sed'", "Did you mean 'seed'?"]),
         ('[[read]]\ncorpus = "x"\nmodalty = "face"\n', ["line 3", "'read.0.modalty'", "Did you mean 'modality'?"]),
         ('source = { corpus = "x", modalty = "face" }\n', ["line 1", "Did you mean 'modality'?"]),
-        ('[[read]]\ncorpus = "x"\nseed = 4\n', ["line 3", "seed = ... stands at the top of the file"]),
+        ('[[read]]\ncorpus = "x"\nseed = 4\n', ["line 3", "seed = ... belongs at the top of the file"]),
         ('[[read]]\ncorpus = "x"\nsource = { corpus = "x" }\n', ["line 3", "[source] is a table of its own"]),
         ('[source]\ncorpus = "x"\nread = []\n', ["line 3", "[[read]] is a list of its own"]),
         ("[[read]]\n", ["'read.0.corpus' is missing"]),

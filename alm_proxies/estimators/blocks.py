@@ -42,7 +42,7 @@ class Layout:
     blocks: tuple[tuple[str, Kind, tuple[str, ...]], ...]
     """Name, kind and annotators."""
     copies: tuple[tuple[str, str], ...]
-    """Annotators that do not count, each with the one whose votes it repeats."""
+    """Annotators that do not count, each with the annotator it copies."""
 
     @property
     def findings(self) -> list[Finding]:

@@ -80,7 +80,7 @@ def only_the_end(model: Any, tokens: int) -> Iterator[None]:
 
 
 class Hearing:
-    """The audio encoder of a model, whose length is set for each batch."""
+    """The audio encoder of a model; its length is set for each batch."""
 
     def __init__(self, tower: Any, places: Tensor) -> None:
         self._tower = tower

@@ -19,7 +19,9 @@ def rate_of(step: int, warm: int, steps: int, schedule: Literal["cosine", "newbo
 
 @dataclass(frozen=True, slots=True)
 class NewBob:
-    """The rate is multiplied by `factor` after an epoch whose score fell by less than `threshold` of the one before."""
+    """The rate is multiplied by `factor` after an epoch in which the score fell by less than `threshold` of the one
+    before.
+    """
 
     factor: float
     threshold: float

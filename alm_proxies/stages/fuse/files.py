@@ -141,7 +141,7 @@ def _in_parts(big: _Big, output: Path, settings: FuseSettings, quiet: bool) -> F
 
 @dataclass(frozen=True, slots=True)
 class _Big:
-    """Votes files, and the utterances beside them, that are read a part at a time."""
+    """Votes files and utterances that are read part by part."""
 
     votes: tuple[Path, ...]
     utterances: Path | None

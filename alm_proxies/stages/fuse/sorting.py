@@ -35,9 +35,7 @@ def sorted_copy(path: Path, wanted: Sequence[str], folder: Path, *, rows: int, q
         for first in range(0, height, each):
             frame = lazy.slice(first, each).collect()
             ids = frame[ID]
-            refuse_where(
-                ids.is_null(), ids, "stands where a value is needed", f"{path} after row {first:,}", f"Fill {ID}."
-            )
+            refuse_where(ids.is_null(), ids, "is not allowed", f"{path} after row {first:,}", f"Fill {ID}.")
             place = cuts.search_sorted(ids, side="right").to_numpy() if len(cuts) else np.zeros(len(ids), np.int64)
             for number in np.unique(place).tolist():
                 piece = folder / f"sort-{number:05d}-{first:012d}.parquet"

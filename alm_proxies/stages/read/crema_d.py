@@ -64,14 +64,14 @@ def _label_file(source: Path) -> Path:
     if source.is_file():
         if source.name in (TABULATED, RESPONSES):
             return source
-        fix = f"Name {TABULATED}, {RESPONSES} or the folder that holds one."
+        fix = f"Name {TABULATED}, {RESPONSES} or the folder with one of them."
         raise InputError("is not a label file of CREMA-D", where=str(source), fix=fix)
     if not source.is_dir():
         raise could_not_read(source, FileNotFoundError())
     for path in (source / RESPONSES, source / TABULATED, source / "processedResults" / TABULATED):
         if path.is_file():
             return path
-    fix = f"Name the folder that holds {TABULATED} or {RESPONSES}."
+    fix = f"Name the folder of {TABULATED} or {RESPONSES}."
     raise InputError("has no label file of CREMA-D", where=str(source), fix=fix)
 
 

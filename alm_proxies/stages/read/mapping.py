@@ -29,7 +29,7 @@ Many = dict[str, str] | str | None
 
 @dataclass(frozen=True, slots=True)
 class Mapping:
-    """Our fields from their columns, patterns and constants; counts, shares and groups beside them."""
+    """Our fields from their columns, patterns and constants; and counts, shares and groups."""
 
     columns: dict[str, str]
     constants: dict[str, str] = field(default_factory=dict)

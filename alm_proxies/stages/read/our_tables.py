@@ -17,7 +17,7 @@ def read_tables(source: TablesSource, vocabulary: Vocabulary, card: Card) -> Par
     """The tables as they are; labels outside the wanted taxonomy are mapped like a corpus's words."""
     folder = source.source
     if not folder.is_dir():
-        fix = "Name the folder that holds utterances.parquet and votes.parquet."
+        fix = "Name the folder of utterances.parquet and votes.parquet."
         raise InputError("is not a folder of tables", where=str(folder), fix=fix)
     utterances = Utterances.read(folder / "utterances.parquet")
     votes = Votes.read(folder / "votes.parquet")

@@ -107,7 +107,7 @@ class Source(Settings):
 
     @property
     def proxy(self) -> str | None:
-        """The name of the proxy whose votes these are; None for human votes."""
+        """The name of the proxy; None for human votes."""
         return self.read_as.removeprefix("proxy:") if self.read_as and self.read_as != "human" else None
 
 
@@ -115,7 +115,7 @@ class HoldOut(Settings):
     """The held-out human votes, used for scores and in no fit: a pipeline file's [hold_out]."""
 
     splits: tuple[str, ...] = ()
-    """The splits whose human votes are all held out."""
+    """The splits with all human votes held out."""
     keep: int | None = Field(default=None, ge=0)
     """In the other splits, the number of human votes per utterance kept for the fit, chosen by the seed. By default
     all.

@@ -16,7 +16,7 @@ _AT_ONCE = 256
 def votes_of(
     ids: list[str], cues: Array, *, corpus: str, votes: tuple[int, int], dense: int, crowd: int, seed: int
 ) -> pl.DataFrame:
-    """One row per vote: low to high raters per utterance, then `dense` others whose votes are held out."""
+    """One row per vote: low to high raters per utterance, then `dense` held-out votes by others."""
     parts = [
         _votes_cast(ids[start : start + _AT_ONCE], cues[start : start + _AT_ONCE], votes, dense, crowd, seed)
         for start in range(0, len(ids), _AT_ONCE)
