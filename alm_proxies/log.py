@@ -30,7 +30,7 @@ def keep_secret(*keys: str) -> None:
 
 @contextmanager
 def logging_to(path: Path | None) -> Iterator[None]:
-    """Meanwhile everything that is said goes to a file too, at its end; None writes none."""
+    """A context in which all log messages are also appended to a file; nothing is written if `path` is None."""
     if path is None:
         yield
         return

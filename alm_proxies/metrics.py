@@ -133,7 +133,7 @@ METRICS: dict[str, Metric] = {
                      by=("stratification", "value", "method")),
     "within_thirds_by_what_cuts": Metric(
         SCORE, "Scores within thirds of ambiguity: cut by one half of the held-out votes and scored on the other half, "
-        "both ways, so that they favour nobody, and cut by the votes of the fit.", by=("what cuts", "third", "method"),
+        "both ways, so they favour no method, and cut by the votes of the fit.", by=("what cuts", "third", "method"),
     ),
     "every_score": Metric(SCORE, "Every score above overall, by outcome and by observable ambiguity, as rows.",
                           by=("method",)),

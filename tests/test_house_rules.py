@@ -19,6 +19,15 @@ from alm_proxies.taxonomy import taxonomy_of
 PACKAGE = Path(alm_proxies.__file__).parent
 CHECKOUT = PACKAGE.parent
 LONGEST = 450
+ARCHAIC = ("said", "told", "tells", "foretell", "foretells", "foretold", "thrice", "mend", "mends", "mended", "so many")
+"""Words that docstrings and messages do without: write stated, reported, predict, three times, fix, a number of."""
+ALLOWED_WORDS = {
+    "contracts.py": "the names of columns under earlier contracts",
+    "annotators/wording.py": "words of models' replies",
+    "simulate/words.py": "the lexicon of simulated speech",
+    "annotate/ledger": "SQL with the ledger's column `told`",
+}
+"""Files, by a part of their path, whose strings may have archaic words, and why."""
 
 
 def files(kind: str, pattern: str) -> list[Path]:
@@ -108,3 +117,16 @@ def test_a_shipped_annotator_parses_and_is_ready(path: Path) -> None:
 @pytest.mark.parametrize("path", files("data_cards", "*.md"), ids=name)
 def test_a_shipped_card_parses(path: Path) -> None:
     assert read_card(path).name == path.stem
+
+
+def test_docstrings_and_messages_have_no_archaic_words() -> None:
+    pattern = re.compile(rf"(?<![\w`-])(?:{'|'.join(ARCHAIC)})(?![\w`-])", re.IGNORECASE)
+    found = [
+        f"{path.relative_to(PACKAGE)}:{node.lineno}: {' '.join(node.value.split())[:100]}"
+        for path in sorted(PACKAGE.rglob("*.py"))
+        if not any(part in path.as_posix() for part in ALLOWED_WORDS)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and len(node.value.split()) > 1
+        if pattern.search(" ".join(node.value.split()))
+    ]
+    assert found == []

@@ -30,7 +30,7 @@ class ListenSettings(Settings):
     in CREMA-D.
     """
     folds: int = Field(default=5, ge=3, le=50)
-    """Folds of all speakers with recordings, whether or not anybody voted on them; a fold is predicted by models that
+    """Folds of all speakers with recordings, with or without votes; a fold is predicted by models that
     saw no vote of it."""
     rounds: int = Field(default=1, ge=1, le=2)
     """The number of rounds. 1: trained on the human votes; 2: trained again on these votes fused with the first round's

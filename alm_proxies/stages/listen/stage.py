@@ -26,7 +26,7 @@ STAGE = "listen"
 _FEWEST = 20
 """The lowest number of utterances with human votes for a training."""
 _UNEVEN = 0.5
-"""Share of the votes in one fold above which it is said."""
+"""The share of the votes in one fold above which there is a finding."""
 
 
 @dataclass(frozen=True, slots=True)
