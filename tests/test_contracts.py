@@ -94,7 +94,7 @@ def test_a_newer_contract_is_refused_whatever_else_it_says(tmp_path: Path) -> No
         frame.write_parquet(tmp_path / "u.parquet", metadata={"alm_proxies": text})
         with pytest.raises(TableError, match="contract 3, newer than 2"):
             Utterances.read(tmp_path / "u.parquet")
-    for text, message in (("[1]", "cannot be understood"), ("{", "no JSON")):
+    for text, message in (("[1]", "cannot be understood"), ("{", "not JSON")):
         frame.write_parquet(tmp_path / "u.parquet", metadata={"alm_proxies": text})
         with pytest.raises(TableError, match=message):
             Utterances.read(tmp_path / "u.parquet")
