@@ -113,8 +113,8 @@ def balance(
     if settings.evaluation.splits:
         from alm_proxies.stages.balance.evaluation import evaluation_set
 
-        evaluation = evaluation_set(made, utterances, settings, why_not)
-        made, utterances = evaluation.labels, evaluation.utterances
+        evaluation = evaluation_set(balanced, utterances, settings, why_not)
+        balanced, utterances = evaluation.labels, evaluation.utterances
         metrics["evaluation"] = evaluation.metrics
         findings += evaluation.findings
         sections += [evaluation.section] if evaluation.section is not None else []

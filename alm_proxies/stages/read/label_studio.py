@@ -168,7 +168,7 @@ def _unique(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
     alike = frame.unique(maintain_order=True)
     again = alike.filter(~pl.col("utterance_id").is_first_distinct())
     if again.height:
-        fix = "Name the key that tells them apart: --columns utterance_id=KEY (columns)."
+        fix = "Name the key that distinguishes them: --columns utterance_id=KEY (columns)."
         message = f"two tasks are {again['utterance_id'][0]!r} and describe it differently"
         raise TableError(message, where=str(path), fix=fix)
     return alike
