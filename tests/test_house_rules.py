@@ -130,3 +130,8 @@ def test_docstrings_and_messages_have_no_archaic_words() -> None:
         if pattern.search(" ".join(node.value.split()))
     ]
     assert found == []
+
+
+def test_no_two_test_files_have_the_same_name() -> None:
+    names = [path.name for path in (CHECKOUT / "tests").rglob("test_*.py")]
+    assert sorted(set(names)) == sorted(names)  # pytest imports them by name, so it refuses to collect two

@@ -13,7 +13,7 @@ PRIOR = np.array([0.6, 0.25, 0.15])
 SPREAD = 3.0 * np.eye(3) + 0.5
 
 
-def drawn(rng: np.random.Generator, speakers: int, each: int) -> tuple[Array, Array, Array, Array]:
+def drawn(rng: np.random.Generator, speakers: int, each: int) -> tuple[Array, Array, Array, NDArray[np.int64]]:
     """True distributions, three fitted votes each, a model's loss on three others, and who speaks."""
     habits = rng.dirichlet(10 * PRIOR, speakers)
     who = np.repeat(np.arange(speakers), each)

@@ -117,10 +117,9 @@ def test_on_the_command_line_align_counts_like_fuse_without_flags(
     votes, utterances, labels, page = (str(tmp_path / n) for n in ("v.parquet", "u.parquet", "l.parquet", "p.html"))
     corpus[0].write(votes)
     corpus[1].write(utterances)
-    counting = ["--consensus", "--column", "loud", "--merge", "primary=0.7,secondary=0.3"]
+    flags = ["--consensus", "--column", "loud", "--merge", "primary=0.7,secondary=0.3"]
     assert (
-        run(["fuse", votes, "--utterances", utterances, "-o", labels, "--method", "weighted", *counting, "--quiet"])
-        == 0
+        run(["fuse", votes, "--utterances", utterances, "-o", labels, "--method", "weighted", *flags, "--quiet"]) == 0
     )
     counting = counting_of(Labels.read(labels).about)
     assert counting is not None
