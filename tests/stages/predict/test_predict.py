@@ -305,6 +305,6 @@ def test_measured_prosody_learns_the_labels_and_their_weights_whatever_votes_jud
 def test_measured_prosody_refuses_what_it_has_no_use_for(said: dict[str, object]) -> None:
     from alm_proxies.training.settings import TrainSettings
 
-    with pytest.raises(ValueError, match=f"does not use {next(iter(said))}"):
+    with pytest.raises(ValueError, match=f"no use for {next(iter(said))}"):
         TrainSettings.model_validate({"recipe": "features", **said})
     assert TrainSettings.model_validate({"recipe": "features", "threads": 4, "tracker": "tensorboard"}).seed == 0
