@@ -114,7 +114,7 @@ def test_the_schemas_know_every_section_and_accept_what_the_reader_accepts() -> 
     schema = pipeline_schema()
     assert set(schema["required"]) == {"folder", "taxonomy"}
     assert {"read", "hold_out", "annotate", "fuse", "align", "train", "vary", "cards"} <= set(schema["properties"])
-    assert schema["properties"]["fuse"]["properties"]["method"]["description"].startswith("auto")
+    assert schema["properties"]["fuse"]["properties"]["method"]["description"].startswith("The method. auto")
     assert schema["properties"]["read"]["type"] == "array"
     assert annotator_schema()["properties"]["votes"]["description"]
     references = [word for word in json.dumps(schema).split('"') if word.startswith("#/$defs/")]

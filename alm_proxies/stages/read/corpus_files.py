@@ -15,7 +15,7 @@ from alm_proxies.cards import Card
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.files import could_not_read, open_file
 from alm_proxies.stages.read.sources import finding
-from alm_proxies.tables import ATTRIBUTES, Finding
+from alm_proxies.tables import ATTRIBUTES, CONSENSUS, Finding
 from alm_proxies.taxonomy import to_unit
 
 _SHOWN = 5
@@ -31,6 +31,11 @@ def text_lines(path: Path) -> list[str]:
     except UnicodeError:
         text = content.decode("latin-1")
     return re.split(r"\r\n|\n|\r", text)
+
+
+def consensus_of(corpus: str) -> str:
+    """The annotator whose votes are the labels that a corpus publishes."""
+    return corpus + CONSENSUS
 
 
 def names_in(folder: Path, suffixes: Sequence[str] = ()) -> list[str]:

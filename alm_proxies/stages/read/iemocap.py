@@ -14,6 +14,7 @@ from alm_proxies.cards import Card
 from alm_proxies.stages.read.corpus_files import (
     Answers,
     Unread,
+    consensus_of,
     counted,
     names_in,
     not_the_corpus,
@@ -25,7 +26,6 @@ from alm_proxies.stages.read.corpus_files import (
 from alm_proxies.stages.read.formats.iemocap import IemocapSource
 from alm_proxies.stages.read.sources import Part, finding, prefixed
 from alm_proxies.stages.read.vocabulary import Vocabulary
-from alm_proxies.tables import CONSENSUS
 
 _UTTERANCE = r"Ses0[1-5][MF]_(?:impro|script)\w+_[MF](?:\d{3}|XX\d)"
 _SUMMARY = re.compile(rf"\[(\d+\.\d+) - (\d+\.\d+)\]\s+({_UTTERANCE})\s+(\w+)\s+\[([\d.]+), *([\d.]+), *([\d.]+)\]\s*")
@@ -145,7 +145,7 @@ def _begin(summary: re.Match[str], dialogue: str, source: IemocapSource, turns: 
         turns.no_majority += 1
     else:
         means = (float(summary[5]), float(summary[6]), float(summary[7]))
-        turns.outside.add(name, source.corpus + CONSENSUS, [summary[4]], means)
+        turns.outside.add(name, consensus_of(source.corpus), [summary[4]], means)
     return name
 
 

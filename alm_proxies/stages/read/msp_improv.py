@@ -12,6 +12,7 @@ from alm_proxies.cards import Card
 from alm_proxies.stages.read.corpus_files import (
     Answers,
     Unread,
+    consensus_of,
     names_in,
     not_the_corpus,
     on_unit_scales,
@@ -22,7 +23,6 @@ from alm_proxies.stages.read.corpus_files import (
 from alm_proxies.stages.read.formats.msp_improv import MspImprovSource
 from alm_proxies.stages.read.sources import Part, finding, prefixed
 from alm_proxies.stages.read.vocabulary import Vocabulary
-from alm_proxies.tables import CONSENSUS
 
 _FILES = ("evalution.txt", "evaluation.txt")
 _NUMBER = r"(-?\d+(?:\.\d+)?|NaN)"
@@ -56,7 +56,7 @@ def read_msp_improv(source: MspImprovSource, vocabulary: Vocabulary, card: Card)
             if head[6] == _NO_AGREEMENT:
                 no_majority += 1
             else:
-                answers.add(turn, source.corpus + CONSENSUS, head[6], _ratings(head[7]))
+                answers.add(turn, consensus_of(source.corpus), head[6], _ratings(head[7]))
         elif turn and (worker := _WORKER.fullmatch(line)):
             if (turn, worker[1]) in heard:
                 repeated += 1

@@ -14,6 +14,7 @@ from alm_proxies.cards import Card
 from alm_proxies.errors import TableError
 from alm_proxies.files import open_file
 from alm_proxies.stages.read.corpus_files import (
+    consensus_of,
     counted,
     names_in,
     not_the_corpus,
@@ -27,11 +28,11 @@ from alm_proxies.stages.read.rows import read_rows
 from alm_proxies.stages.read.sources import Part, finding, prefixed
 from alm_proxies.stages.read.splits import split_word
 from alm_proxies.stages.read.vocabulary import Vocabulary
-from alm_proxies.tables import CONSENSUS, Finding
+from alm_proxies.tables import Finding
 from alm_proxies.taxonomy import folded
 
 _DETAILED = ("labels_detailed.csv", "labels_detailed.json", "labels.txt")
-_CONSENSUS = ("labels_consensus.csv", "labels_concensus.csv", "labels_consensus.json", "labels_concensus.json")
+_PUBLISHED_FILES = ("labels_consensus.csv", "labels_concensus.csv", "labels_consensus.json", "labels_concensus.json")
 _LABEL_FOLDERS = ("labels", "label")
 _AUDIO_FOLDERS = ("audios", "audio")
 _CONTAINERS = (".wav", ".flac")
@@ -94,7 +95,7 @@ def _files(source: Path) -> _Release:
     """The label files of a release, from its folder, its folder of labels, or a label file."""
     if source.is_file():
         folder, named = source.parent, source
-        if source.name.lower() not in (*_DETAILED, *_CONSENSUS):
+        if source.name.lower() not in (*_DETAILED, *_PUBLISHED_FILES):
             raise not_the_corpus(source, "MSP-Podcast", _LOOKED_FOR)
     else:
         folder, named = source, None
@@ -103,7 +104,7 @@ def _files(source: Path) -> _Release:
     there = {name.lower(): folder / name for name in names_in(folder)}
     root = folder.parent if folder.name.lower() in _LABEL_FOLDERS else folder
     beside = {name.lower(): root / name for name in names_in(root)}
-    release = _Release(root, _first(there, _DETAILED), _first(there, _CONSENSUS))
+    release = _Release(root, _first(there, _DETAILED), _first(there, _PUBLISHED_FILES))
     if named is not None and named.name.lower() in _DETAILED:
         release.detailed = named
     if release.detailed is None and release.consensus is None:
@@ -268,7 +269,7 @@ def _agreed(published: pl.DataFrame, corpus: str) -> pl.DataFrame:
     agreed = published.filter(pl.col("code").is_not_null() & (pl.col("code") != _NO_AGREEMENT))
     return agreed.select(
         utterance_id=_own(pl.col("clip")),
-        annotator=pl.lit(corpus + CONSENSUS),
+        annotator=pl.lit(consensus_of(corpus)),
         source=pl.lit("human"),
         word=pl.col("code").str.strip_chars(),
         free_text=pl.lit(None, _TEXT),
