@@ -12,7 +12,7 @@ MANY = Findings.gather(
         *(Finding("annotate", f"count_{letter}", f"many {letter}", count=1000) for letter in "abcdefg"),
         Finding("annotate", "not_cast", "4 votes are missing", "Raise the budget.", count=4),
         Finding("annotate", "stopped", "the budget is spent", "Raise the budget."),
-        Finding("fuse", "chosen", "gated foretells best"),
+        Finding("fuse", "chosen", "gated predicts best"),
         Finding("fuse", "proxies", "the proxies count"),
     ]
 )

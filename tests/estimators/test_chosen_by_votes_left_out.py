@@ -123,7 +123,7 @@ def test_a_corpus_of_one_speaker_is_folded_by_utterance_and_its_proxies_may_coun
 
 @pytest.mark.parametrize("leak", ["a copy of one rater", "asked where the human votes disagree"])
 def test_proxies_that_know_of_the_human_votes_do_not_count_beside_honest_ones(leak):
-    """Left-out votes would choose them: they foretell the very votes they were made from, and no others."""
+    """Cross-validation would choose them: they predict the very votes they were made from, and no others."""
     human, proxy, truth = crowd(1500)
     rng = np.random.default_rng(7)
     if leak.startswith("a copy"):

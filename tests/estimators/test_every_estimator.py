@@ -46,7 +46,7 @@ def fitted(make, counts):
 
 
 class ThroughVotes:
-    """An estimator of votes, given counts: every count becomes so many votes of raters of their own."""
+    """An estimator of votes, given counts: every count becomes that number of votes of raters of their own."""
 
     def __init__(self, estimator):
         self.estimator = estimator

@@ -13,7 +13,7 @@ from alm_proxies.estimators.leaks import leaking
 
 
 def crowd(votes: int, n: int = 1500, labels: int = 4, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """The truth, and so many human votes from it."""
+    """The truth, and that number of human votes from it."""
     rng = np.random.default_rng(seed)
     truth = np.stack([rng.dirichlet(0.4 + 3.0 * np.eye(labels)[c]) for c in rng.integers(labels, size=n)])
     return truth, np.stack([rng.multinomial(votes, q) for q in truth])

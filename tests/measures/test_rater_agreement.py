@@ -84,9 +84,9 @@ def test_raters_with_few_utterances_are_left_out_and_counted_and_the_rest_is_cut
 
 def test_several_votes_of_one_rater_do_not_count_as_agreement_among_raters() -> None:
     unit, rater, vote = made_up(5, random_raters=(0,))
-    thrice = np.concatenate([np.arange(len(unit)), *[np.flatnonzero(rater == 0)] * 2])
+    three_times = np.concatenate([np.arange(len(unit)), *[np.flatnonzero(rater == 0)] * 2])
     once = raters_apart(unit, rater, vote, None)
-    again = raters_apart(unit[thrice], rater[thrice], vote[thrice], None)
+    again = raters_apart(unit[three_times], rater[three_times], vote[three_times], None)
     assert again == once
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from alm_proxies.cards import Card
-from alm_proxies.errors import InputError, SettingsError
+from alm_proxies.errors import InputError, SettingsError, TableError
 from alm_proxies.files import could_not_read, open_file
 from alm_proxies.stages.read.sources import finding
 from alm_proxies.tables import ATTRIBUTES, CONSENSUS, Finding
@@ -31,6 +33,16 @@ def text_lines(path: Path) -> list[str]:
     except UnicodeError:
         text = content.decode("latin-1")
     return re.split(r"\r\n|\n|\r", text)
+
+
+def json_content(path: Path) -> Any:
+    """The content of a JSON file; a TableError if it is not JSON."""
+    with open_file(path) as stream:
+        try:
+            return json.loads(stream.read().decode("utf-8-sig"))
+        except (ValueError, RecursionError) as error:
+            reason = str(error).split(":")[0][:80]
+            raise TableError(f"is not JSON: {reason}", where=str(path), fix="Check that it was copied whole.") from None
 
 
 def consensus_of(corpus: str) -> str:

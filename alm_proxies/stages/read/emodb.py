@@ -9,8 +9,7 @@ from typing import Any
 import polars as pl
 
 from alm_proxies.cards import Card
-from alm_proxies.files import open_file
-from alm_proxies.stages.read.corpus_files import counted, names_in, not_the_corpus, with_recordings
+from alm_proxies.stages.read.corpus_files import counted, names_in, not_the_corpus, text_lines, with_recordings
 from alm_proxies.stages.read.formats.emodb import EmodbSource
 from alm_proxies.stages.read.sources import Part, finding, prefixed
 from alm_proxies.stages.read.vocabulary import Vocabulary
@@ -39,7 +38,7 @@ def read_emodb(source: EmodbSource, vocabulary: Vocabulary, card: Card) -> Part:
     if not clips:
         raise not_the_corpus(source.source, "EMO-DB", _LOOKED_FOR)
     where = source.corpus
-    unreleased = [clip for clip in sorted(shares) if clip not in set(clips)]
+    unreleased = sorted(shares.keys() - set(clips))
     findings += counted("no_audio", unreleased, "takes of the listening test were not released and are left out", where)
     untested = [clip for clip in clips if clip not in shares]
     findings += counted("no_votes", untested, f"recordings have no line in {_TABLE}", where)
@@ -60,11 +59,9 @@ def read_emodb(source: EmodbSource, vocabulary: Vocabulary, card: Card) -> Part:
 
 def _recognised(path: Path) -> tuple[dict[str, float], list[Finding]]:
     """The share of listeners, in per cent, who named the acted emotion, by clip; latin-1 with decimal commas."""
-    with open_file(path) as stream:
-        lines = re.split(r"\r\n|\n|\r", stream.read().decode("latin-1"))
     shares: dict[str, float] = {}
     odd = []
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(text_lines(path), start=1):
         row = _ROW.match(line)
         if row and _NAME.fullmatch(row[1]):
             shares[row[1]] = float(row[2].replace(",", "."))

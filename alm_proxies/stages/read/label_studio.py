@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,9 +13,8 @@ import polars as pl
 
 from alm_proxies.cards import Card
 from alm_proxies.errors import InputError, SettingsError, TableError
-from alm_proxies.files import open_file
 from alm_proxies.nearest import did_you_mean
-from alm_proxies.stages.read.corpus_files import counted, on_unit_scales, scales_in
+from alm_proxies.stages.read.corpus_files import counted, json_content, on_unit_scales, scales_in
 from alm_proxies.stages.read.formats.label_studio import LabelStudioSource
 from alm_proxies.stages.read.sources import Part, finding, prefixed
 from alm_proxies.stages.read.splits import split_word
@@ -85,12 +83,7 @@ def _file(source: Path) -> Path:
 
 
 def _tasks(path: Path) -> list[dict[str, Any]]:
-    with open_file(path) as stream:
-        try:
-            content = json.loads(stream.read().decode("utf-8-sig"))
-        except (ValueError, RecursionError) as error:
-            reason = str(error).split(":")[0][:80]
-            raise TableError(f"is not JSON: {reason}", where=str(path), fix="Check that it was copied whole.") from None
+    content = json_content(path)
     if not isinstance(content, list) or not content:
         raise TableError("is not a list of tasks", where=str(path), fix=_FIX)
     for number, task in enumerate(content, start=1):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,10 +11,11 @@ import polars as pl
 
 from alm_proxies.cards import Card
 from alm_proxies.errors import TableError
-from alm_proxies.files import open_file
 from alm_proxies.stages.read.corpus_files import (
+    Unread,
     consensus_of,
     counted,
+    json_content,
     names_in,
     not_the_corpus,
     on_unit_scales,
@@ -209,12 +209,7 @@ def _from_json(path: Path) -> pl.DataFrame:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    with open_file(path) as stream:
-        try:
-            content = json.loads(stream.read().decode("utf-8-sig"))
-        except (ValueError, RecursionError) as error:
-            reason = str(error).split(":")[0][:80]
-            raise TableError(f"is not JSON: {reason}", where=str(path), fix="Check that it was copied whole.") from None
+    content = json_content(path)
     if not isinstance(content, dict) or not content:
         raise TableError("is not an object with a key for each clip", where=str(path), fix="Take the original file.")
     return content
@@ -378,15 +373,11 @@ def _two(path: Path, form: str, sample: str, also: str = r"^$") -> tuple[pl.Data
     lines = lines.with_columns(pl.col("line").str.extract_groups(form).alias("parts")).unnest("parts")
     read = pl.col("clip").is_not_null()
     odd = lines.filter(~read & (pl.col("line").str.strip_chars() != "") & ~pl.col("line").str.contains(also))
-    findings = []
-    if odd.height:
-        message = f"{odd.height} lines could not be read and were left out, the first is {odd['line'][0][:60]!r}"
-        where = f"{path}, line {odd['row'][0] + 1}"
-        findings.append(
-            finding("unread_lines", message, fix=f"A line looks like: {sample}", where=where, count=odd.height)
-        )
+    unread = Unread()
+    for row, line in odd.select("row", "line").iter_rows():
+        unread.add(path, row + 1, line)
     pairs = lines.filter(read).with_columns(own=_own(pl.col("clip"))).drop("row", "line", "clip")
-    return pairs.unique("own", keep="first", maintain_order=True), findings
+    return pairs.unique("own", keep="first", maintain_order=True), unread.findings(sample)
 
 
 def _with_transcripts(frame: pl.DataFrame, root: Path) -> pl.DataFrame:

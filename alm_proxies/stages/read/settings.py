@@ -106,6 +106,11 @@ class Source(Settings):
         return self
 
     @property
+    def split_of_speakers(self) -> str | None:
+        """The split by speaker to make; None if there is none, or if the format's reader makes one of its own."""
+        return self.split
+
+    @property
     def proxy(self) -> str | None:
         """The name of the proxy; None for human votes."""
         return self.read_as.removeprefix("proxy:") if self.read_as and self.read_as != "human" else None

@@ -200,8 +200,8 @@ def _described(
             fix = "Compare their ids with those of the other sources."
             where = str(source.source)
             findings.append(finding("not_described", message, fix=fix, where=where, count=frame.height))
-    if source.split is not None and not source.split.startswith("sessions"):  # the reader itself has split them
-        frame, losses = split_by_speaker(frame, source.split, seed, source.corpus)
+    if (split := source.split_of_speakers) is not None:
+        frame, losses = split_by_speaker(frame, split, seed, source.corpus)
         findings += losses
     return frame, findings
 

@@ -14,6 +14,14 @@ Turn = tuple[str, str, list[str]]
 PLAIN_LINES = ["C-E1:\tNeutral;\t()", "C-E2:\tAnger;\t()", "C-E3:\tSadness;\t()", "C-E4:\tExcited;\t()"]
 
 
+def damaged(content: bytes, rng: np.random.Generator, most: int) -> bytes:
+    """A file's content with fewer than `most` bytes changed at random, cut at a random place."""
+    changed = bytearray(content)
+    for place in rng.integers(0, len(changed), rng.integers(1, most)):
+        changed[place] = rng.integers(0, 256)
+    return bytes(changed[: rng.integers(1, len(changed))])
+
+
 def sound(path: Path) -> None:
     """A tenth of a second of noise."""
     path.parent.mkdir(parents=True, exist_ok=True)

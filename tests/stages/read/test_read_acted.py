@@ -15,7 +15,7 @@ from alm_proxies.plugins import plugin
 from alm_proxies.stages.read.emodb import listeners
 from alm_proxies.stages.read.settings import ReadSettings
 from alm_proxies.stages.read.stage import Corpus, read
-from tests.stages.read.corpora import emodb, msp_improv, ravdess
+from tests.stages.read.corpora import damaged, emodb, msp_improv, ravdess
 
 
 def _read(name: str, root: Path, **given: object) -> Corpus:
@@ -115,9 +115,6 @@ def test_damaged_label_files_are_read_or_refused_in_a_sentence(
     content = path.read_bytes()
     rng = np.random.default_rng(2)
     for _ in range(60):
-        damaged = bytearray(content)
-        for place in rng.integers(0, len(damaged), rng.integers(1, 20)):
-            damaged[place] = rng.integers(0, 256)
-        path.write_bytes(bytes(damaged[: rng.integers(1, len(damaged))]))
+        path.write_bytes(damaged(content, rng, 20))
         with suppress(InputError):  # anything else fails the test
             assert len(_read(name, tmp_path).utterances)

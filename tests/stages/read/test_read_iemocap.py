@@ -12,7 +12,7 @@ from alm_proxies.errors import InputError
 from alm_proxies.stages.read.formats.iemocap import IemocapSource
 from alm_proxies.stages.read.settings import ReadSettings
 from alm_proxies.stages.read.stage import Corpus, read
-from tests.stages.read.corpora import Turn, iemocap, plain_iemocap
+from tests.stages.read.corpora import Turn, damaged, iemocap, plain_iemocap
 
 ODD: dict[str, list[Turn]] = {
     "Ses01F_impro01": [
@@ -171,9 +171,6 @@ def test_damaged_files_never_end_in_a_traceback(tmp_path: Path) -> None:
     path = whole / "Session1" / "dialog" / "EmoEvaluation" / "Ses01F_impro01.txt"
     content = path.read_bytes()
     for _ in range(60):
-        damaged = bytearray(content)
-        for place in rng.integers(0, len(damaged), rng.integers(1, 40)):
-            damaged[place] = rng.integers(0, 256)
-        path.write_bytes(bytes(damaged[: rng.integers(1, len(damaged))]))
+        path.write_bytes(damaged(content, rng, 40))
         made = _read(whole)
         assert len(made.utterances) >= 4  # those of the other session

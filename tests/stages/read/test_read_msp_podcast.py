@@ -14,7 +14,7 @@ from alm_proxies.errors import InputError
 from alm_proxies.stages.read.formats.msp_podcast import MspPodcastSource
 from alm_proxies.stages.read.settings import ReadSettings
 from alm_proxies.stages.read.stage import Corpus, read
-from tests.stages.read.corpora import msp_detailed, msp_podcast
+from tests.stages.read.corpora import damaged, msp_detailed, msp_podcast
 
 SHAPES = ("1.6", "1.11", "2.0", "json", "json 1.6", "txt")
 every_shape = pytest.mark.parametrize("shape", SHAPES)
@@ -151,9 +151,6 @@ def test_damaged_label_files_are_read_or_refused_in_a_sentence(tmp_path: Path, s
     content = path.read_bytes()
     rng = np.random.default_rng(1)
     for _ in range(40):
-        damaged = bytearray(content)
-        for place in rng.integers(0, len(damaged), rng.integers(1, 20)):
-            damaged[place] = rng.integers(0, 256)
-        path.write_bytes(bytes(damaged[: rng.integers(1, len(damaged))]))
+        path.write_bytes(damaged(content, rng, 20))
         with suppress(InputError):  # anything else fails the test
             assert _read(tmp_path).votes.frame.height

@@ -30,5 +30,10 @@ class IemocapSource(Source):
     sessions:4,5 = 4 is development, 5 is test; "speakers:.7,.1,.2" or "folds:5" as for any corpus.
     """
 
+    @property
+    def split_of_speakers(self) -> str | None:
+        """Splits by session are made from the turns' names."""
+        return None if self.split is not None and _SESSIONS.fullmatch(self.split) else self.split
+
 
 READER = Reader(IemocapSource, "alm_proxies.stages.read.iemocap:read_iemocap")
