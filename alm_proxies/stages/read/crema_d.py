@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -9,6 +10,7 @@ import polars as pl
 from alm_proxies.cards import Card
 from alm_proxies.errors import InputError
 from alm_proxies.files import could_not_read, open_file
+from alm_proxies.stages.read.crema_d_recordings import NAMES, with_audio
 from alm_proxies.stages.read.formats.crema_d import CremaDSource
 from alm_proxies.stages.read.rows import Rows, read_rows
 from alm_proxies.stages.read.sources import Part, finding, prefixed
@@ -34,7 +36,7 @@ SENTENCES = {
     "TSI": "The surface is slick.",
     "WSI": "We'll stop in a couple of minutes.",
 }
-_CLIP = rf"^(\d{{4}})_({'|'.join(SENTENCES)})_({'|'.join(INTENDED)})_(LO|MD|HI|XX|X)$"
+_CLIP = rf"^(\d{{4}})_({'|'.join(SENTENCES)})_({'|'.join(INTENDED)})_(LO|MD|HI|XX)$"
 Tables = tuple[pl.DataFrame, pl.DataFrame, list[Finding]]
 _PRACTICE = ["7443", "7444"]
 _SLOW = 10_000
@@ -53,7 +55,7 @@ def read_crema_d(source: CremaDSource, vocabulary: Vocabulary, card: Card) -> Pa
         if (root / FIRST_CLICKS).is_file():
             inputs.append(root / FIRST_CLICKS)
     utterances = _described(utterances, source.corpus)
-    utterances, silent = _with_audio(utterances, root, source.corpus)
+    utterances, silent = with_audio(utterances, root, source)
     utterances, people = _with_actors(utterances, root, source.corpus)
     if (root / DEMOGRAPHICS).is_file():
         inputs.append(root / DEMOGRAPHICS)
@@ -196,7 +198,8 @@ def _read(path: Path, wanted: list[str]) -> Rows:
             raise InputError("is only a pointer to a file in Git LFS", where=f"{path}, line 1", fix=fix)
     rows = read_rows(path, wanted)
     rows.need(*wanted)
-    return rows
+    named = [pl.col(name).replace(NAMES) for name in ("fileName", "clipName") if name in wanted]
+    return replace(rows, frame=rows.frame.with_columns(named))
 
 
 def _described(utterances: pl.DataFrame, corpus: str) -> pl.DataFrame:
@@ -205,34 +208,13 @@ def _described(utterances: pl.DataFrame, corpus: str) -> pl.DataFrame:
     return frame.select(
         (pl.lit(f"{corpus}/") + pl.col("clip")).alias("utterance_id"),
         pl.lit(corpus).alias("corpus"),
-        "clip",
+        pl.col("clip").alias("own"),
         "actor",
         (pl.lit(f"{corpus}/") + pl.col("actor")).alias("speaker"),
         pl.lit("en").alias("language"),
         pl.col("sentence").replace_strict(SENTENCES).alias("transcript"),
         pl.col("acted").replace_strict(INTENDED).alias("intended"),
     )
-
-
-_CONTAINERS = (".wav", ".flac", ".ogg", ".mp3")
-
-
-def _with_audio(utterances: pl.DataFrame, root: Path, corpus: str) -> tuple[pl.DataFrame, list[Finding]]:
-    there: dict[str, str] = {}
-    for folder in ("AudioMP3", "AudioWAV"):  # a clip in both folders is taken as WAV
-        for path in sorted((root / folder).iterdir()) if (root / folder).is_dir() else []:
-            if path.suffix.lower() in _CONTAINERS:
-                there[path.stem] = f"{folder}/{path.name}"
-    audio = pl.col("clip").replace_strict(there, default=None, return_dtype=pl.String).alias("audio")
-    utterances = utterances.with_columns(audio).drop("clip")
-    missing = utterances["audio"].null_count()
-    if not missing:
-        return utterances, []
-    first = utterances.filter(pl.col("audio").is_null())["utterance_id"][0].removeprefix(f"{corpus}/")
-    place = (root / "AudioWAV").absolute()
-    message = f"{missing} of {utterances.height} clips have no recording: {first}.wav is not in {place}"
-    fix = "Put the folder AudioWAV (or AudioMP3) beside the label file."
-    return utterances, [finding("no_audio", message, fix=fix, where=corpus, count=missing)]
 
 
 def _with_actors(utterances: pl.DataFrame, root: Path, corpus: str) -> tuple[pl.DataFrame, list[Finding]]:

@@ -117,6 +117,95 @@ def test_sounds_are_found_beside_the_label_file_and_missing_ones_are_counted(tmp
     assert kinds(corpus)["no_audio"] == 1
 
 
+def tabulated(folder: Path, *clips: str, kind: str = "1") -> None:
+    head = TABULATED.splitlines()[0]
+    rows = [f'"{kind}{number:05d}",0,0,0,1,3,0,"{clip}",4,0.75,"N",83.3' for number, clip in enumerate(clips)]
+    (folder / "tabulatedVotes.csv").write_text("\n".join([head, *rows]) + "\n", encoding="utf-8")
+
+
+def recording(path: Path, content: bytes = b"RIFF") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+def messages(corpus: Corpus, kind: str) -> list[str]:
+    frame = corpus.findings.frame
+    return frame.filter(pl.col("kind") == kind)["message"].to_list()
+
+
+@pytest.mark.parametrize("ending", [".wav", ".WAV", ".flac", ".ogg", ".opus"])
+def test_a_misnamed_recording_is_found_under_its_right_name(tmp_path: Path, ending: str) -> None:
+    tabulated(tmp_path, "1040_ITH_SAD_XX")
+    recording(tmp_path / "AudioWAV" / f"1040_ITH_SAD_X{ending}")
+    corpus = read(CremaDSource(source=tmp_path))
+    assert corpus.utterances.frame["audio"].to_list() == [f"AudioWAV/1040_ITH_SAD_X{ending}"]
+    assert kinds(corpus) == {"misnamed": 1}
+    recording(tmp_path / "AudioWAV" / f"1040_ITH_SAD_XX{ending}")
+    corpus = read(CremaDSource(source=tmp_path))
+    assert corpus.utterances.frame["audio"].to_list() == [f"AudioWAV/1040_ITH_SAD_XX{ending}"]
+    assert kinds(corpus) == {}
+
+
+def test_a_misnamed_clip_of_a_label_file_gets_its_right_name(tmp_path: Path) -> None:
+    tabulated(tmp_path, "1040_ITH_SAD_X")
+    assert read(CremaDSource(source=tmp_path)).votes.frame["utterance_id"].unique().to_list() == [
+        "crema_d/1040_ITH_SAD_XX"
+    ]
+    (tmp_path / "tabulatedVotes.csv").unlink()
+    corpus = responses(tmp_path, answer("r1", "S_9", clip="1040_ITH_SAD_X"), answer("r1", "S_8", "1040_ITH_SAD_XX"))
+    assert corpus.votes.frame["utterance_id"].to_list() == ["crema_d/1040_ITH_SAD_XX"]
+    assert kinds(corpus)["repeated"] == 1
+
+
+FAULTY = ("1064_IEO_DIS_MD", "1064_TIE_SAD_XX", "1076_MTI_NEU_XX", "1076_MTI_SAD_XX")
+
+
+def test_faulty_recordings_are_left_out_with_the_reason_of_the_authors_and_their_votes_are_kept(tmp_path: Path) -> None:
+    tabulated(tmp_path, *FAULTY, "1001_IEO_NEU_XX")
+    for clip in (*FAULTY, "1001_IEO_NEU_XX"):
+        recording(tmp_path / "AudioMP3" / f"{clip}.mp3")
+    corpus = read(CremaDSource(source=tmp_path))
+    there = dict(corpus.utterances.frame.select("utterance_id", "audio").iter_rows())
+    assert {name for name, audio in there.items() if audio is None} == {f"crema_d/{clip}" for clip in FAULTY}
+    assert len(corpus.votes) == 5 * 4
+    found = messages(corpus, "known_fault")
+    assert [message.split()[0] for message in found] == ["4", "4"]
+    assert all("very short, no audio" in message for message in found)
+    for clip in FAULTY:
+        recording(tmp_path / "AudioWAV" / f"{clip}.wav")
+    corpus = read(CremaDSource(source=tmp_path))
+    silent = corpus.utterances.frame.filter(pl.col("audio").is_null())["utterance_id"].to_list()
+    assert silent == ["crema_d/1076_MTI_SAD_XX"]
+    assert corpus.findings.frame.filter(kind="known_fault")["count"].to_list() == [4, 1]
+
+
+def test_recordings_of_a_folder_of_your_own_are_taken_as_they_are(tmp_path: Path) -> None:
+    tabulated(tmp_path, "1076_MTI_SAD_XX")
+    recording(tmp_path / "mine" / "1076_MTI_SAD_XX.mp3")
+    corpus = read(CremaDSource(source=tmp_path, recordings=tmp_path / "mine"))
+    assert corpus.utterances.frame["audio"].to_list() == ["1076_MTI_SAD_XX.mp3"]
+    assert kinds(corpus) == {"known_fault": 1}
+
+
+@pytest.mark.parametrize(("kind", "modality", "faults"), [("1", "voice", 0), ("3", "audio-visual", 1)])
+def test_videos_without_sound_are_named_where_raters_saw_them(
+    tmp_path: Path, kind: str, modality: str, faults: int
+) -> None:
+    tabulated(tmp_path, "1005_IWW_DIS_XX", "1001_IEO_NEU_XX", kind=kind)
+    corpus = read(CremaDSource.model_validate({"source": tmp_path, "modality": modality}))
+    assert kinds(corpus).get("known_fault", 0) == faults
+
+
+def test_a_recording_that_is_only_a_pointer_to_git_lfs_is_not_taken(tmp_path: Path) -> None:
+    tabulated(tmp_path, "1001_IEO_NEU_XX", "1001_IEO_SAD_LO")
+    recording(tmp_path / "AudioWAV" / "1001_IEO_NEU_XX.wav", b"version https://git-lfs.github.com/spec/v1\noid 0\n")
+    recording(tmp_path / "AudioWAV" / "1001_IEO_SAD_LO.wav")
+    corpus = read(CremaDSource(source=tmp_path))
+    assert corpus.utterances.frame.sort("utterance_id")["audio"].to_list() == [None, "AudioWAV/1001_IEO_SAD_LO.wav"]
+    fixes = corpus.findings.frame.filter(kind="no_audio")["fix"].to_list()
+    assert any("git lfs pull" in fix for fix in fixes)
+
+
 def test_raters_are_known_from_finished_responses(tmp_path: Path) -> None:
     corpus = responses(tmp_path, answer("SSI_2", "A_100"), answer("SSI_1", "N_20"), answer("SSI_1", "H_5", kind=2))
     assert corpus.votes.frame.select("annotator", "draw", "label", "status").rows() == [
