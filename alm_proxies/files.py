@@ -165,6 +165,20 @@ def make_folder(path: str | Path) -> None:
         raise _could_not_write(Path(path), error) from error
 
 
+@contextmanager
+def folder_to_fill(path: str | Path) -> Iterator[None]:
+    """Create a folder for as long as something is written there; on an error, new folders that are empty go again."""
+    new = [folder for folder in (Path(path), *Path(path).parents) if not folder.exists()]
+    make_folder(path)
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):  # such as: it is not empty
+            for folder in new:
+                folder.rmdir()
+        raise
+
+
 def remove(path: str | Path) -> None:
     """Remove a file, if it exists."""
     try:

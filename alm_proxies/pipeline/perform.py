@@ -14,7 +14,7 @@ import polars as pl
 from pydantic import BaseModel
 
 from alm_proxies.audio.folder import recordings_in
-from alm_proxies.files import canonical_json, make_folder, read_text, whole, write_json
+from alm_proxies.files import canonical_json, folder_to_fill, read_text, whole, write_json
 from alm_proxies.progress import noted
 from alm_proxies.stage import Need, Stage, load
 from alm_proxies.stages.registry import stage_of
@@ -99,9 +99,13 @@ class Done:
 
 def perform(task: Task, *, quiet: bool = False, workers: int | None = None) -> Done:
     """Perform a task: read its tables, call the stage's function, and write the outputs."""
+    with folder_to_fill(task.folder):
+        return _performed(task, quiet, workers)
+
+
+def _performed(task: Task, quiet: bool, workers: int | None) -> Done:
     stage = task.declared
     settings, blocks = task.typed()
-    make_folder(task.folder)
     if stage.by_files:
         function = load(stage.by_files)
         given: dict[str, Any] = {"output": task.output(next(iter(stage.writes))), "taxonomy": task.taxonomy}

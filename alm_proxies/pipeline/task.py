@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from alm_proxies.files import canonical_json, digest_file, digest_of, make_folder, remove, write_json
+from alm_proxies.files import canonical_json, digest_file, digest_of, folder_to_fill, remove, write_json
 from alm_proxies.pipeline.perform import FINDINGS, RUNNING, Task, perform
 from alm_proxies.plugins import plugin
 from alm_proxies.progress import say
@@ -97,10 +97,10 @@ def do(task: Task, *, quiet: bool = False) -> Record:
         now = {"task": asdict(task), "folder": task.folder, "skipped": True, "because": "unchanged"}
         return Record(**{**asdict(before), **now})
     say(f"{task.title}: {because} ({folder})", quiet=quiet)
-    make_folder(folder)
-    remove(folder / MARKER)
     started = time.monotonic()
-    done = perform(task, quiet=quiet)
+    with folder_to_fill(folder):
+        remove(folder / MARKER)
+        done = perform(task, quiet=quiet)
     outputs = [task.output(name) for name in done.written]
     record = Record(
         stage=task.stage,

@@ -100,3 +100,26 @@ def test_a_flag_that_cannot_be_is_named(
     err = capsys.readouterr().err
     assert words in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("made", [(), ("deep",)])
+def test_a_refused_source_leaves_no_folder_behind(tmp_path: Path, made: tuple[str, ...]) -> None:
+    (tmp_path / "corpus").mkdir()
+    for name in made:
+        (tmp_path / name).mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    assert run(["read", "iemocap", str(tmp_path / "corpus"), "-o", str(tmp_path / "deep" / "out")]) == 2
+    assert sorted(tmp_path.rglob("*")) == before
+    (tmp_path / "p.toml").write_text(
+        'taxonomy = "iemocap4"\nfolder = "deep/runs"\n[[read]]\nformat = "iemocap"\nsource = "corpus"\n'
+    )
+    assert run(["run", str(tmp_path / "p.toml")]) == 2
+    assert not (tmp_path / "deep" / "runs" / "read").exists()
+
+
+def test_a_refused_source_leaves_a_folder_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("kept")
+    assert run(["read", "iemocap", str(tmp_path / "corpus"), "-o", str(tmp_path / "out")]) == 2
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]

@@ -29,11 +29,36 @@ corpus's README. Their MP3 and video files are faulty; of the WAV files only the
 """
 FAULTY_WAV = ("1076_MTI_SAD_XX",)
 SILENT_VIDEOS = frozenset(
-    "1005_IWW_DIS_XX 1007_IWL_HAP_XX 1037_DFA_ANG_XX 1037_WSI_DIS_XX 1037_WSI_FEA_XX 1037_WSI_SAD_XX 1039_IWL_SAD_XX "
-    "1039_WSI_SAD_XX 1045_ITS_HAP_XX 1045_WSI_DIS_XX 1046_TIE_HAP_XX 1058_IEO_SAD_HI 1061_TIE_ANG_XX 1063_IEO_DIS_HI "
-    "1067_IEO_FEA_LO 1068_IEO_SAD_MD 1070_IWL_SAD_XX 1071_WSI_ANG_XX 1072_WSI_ANG_XX 1073_MTI_SAD_XX 1075_IWW_DIS_XX "
-    "1075_WSI_DIS_XX 1076_ITH_HAP_XX 1076_ITH_NEU_XX 1076_TAI_NEU_XX 1079_IWL_ANG_XX 1079_TAI_DIS_XX "
-    "1091_IWW_FEA_XX".split()
+    [
+        "1005_IWW_DIS_XX",
+        "1007_IWL_HAP_XX",
+        "1037_DFA_ANG_XX",
+        "1037_WSI_DIS_XX",
+        "1037_WSI_FEA_XX",
+        "1037_WSI_SAD_XX",
+        "1039_IWL_SAD_XX",
+        "1039_WSI_SAD_XX",
+        "1045_ITS_HAP_XX",
+        "1045_WSI_DIS_XX",
+        "1046_TIE_HAP_XX",
+        "1058_IEO_SAD_HI",
+        "1061_TIE_ANG_XX",
+        "1063_IEO_DIS_HI",
+        "1067_IEO_FEA_LO",
+        "1068_IEO_SAD_MD",
+        "1070_IWL_SAD_XX",
+        "1071_WSI_ANG_XX",
+        "1072_WSI_ANG_XX",
+        "1073_MTI_SAD_XX",
+        "1075_IWW_DIS_XX",
+        "1075_WSI_DIS_XX",
+        "1076_ITH_HAP_XX",
+        "1076_ITH_NEU_XX",
+        "1076_TAI_NEU_XX",
+        "1079_IWL_ANG_XX",
+        "1079_TAI_DIS_XX",
+        "1091_IWW_FEA_XX",
+    ]
 )
 """Clips whose video had no sound until December 2020, by the corpus's README."""
 
