@@ -44,6 +44,11 @@ KINDS: dict[str, Kind] = {
         "warning", "A rater answered for an utterance again; each answer counts as a vote.", "Check the source."
     ),
     "columns_not_taken": Kind("info", "Columns of the source were not read.", "Map them if they are needed."),
+    "control_tasks": Kind(
+        "info",
+        "Recordings with a known answer, which controlled the annotators, were left out.",
+        "control_tasks = true reads them.",
+    ),
     "copied_rows": Kind(
         "warning", "Rows are exact duplicates; each counts as a vote.", "Remove the copies if they are errors."
     ),
@@ -77,6 +82,7 @@ KINDS: dict[str, Kind] = {
     "unread_lines": Kind(
         "warning", "Lines of a label file could not be read and were left out.", "Compare them with the published file."
     ),
+    "odd_count": Kind("warning", "Utterances have another number of votes than the corpus states."),
     "no_split": Kind("warning", "Utterances without a speaker belong to no split.", "Give their speakers."),
     "no_vote": Kind("info", "Rows of the source have no vote."),
     "no_votes": Kind("warning", "Utterances, or labels, have no vote.", "Give every Votes file."),

@@ -23,7 +23,20 @@ scales = { valence = [1, 5], arousal = [5, 1] }
 +++
 What it is.
 """
-NAMED = ["crema_d", "emodb", "iemocap", "meld", "msp_face", "msp_improv", "msp_podcast", "ravdess", "sim", "whiser"]
+NAMED = [
+    "crema_d",
+    "dusha",
+    "emodb",
+    "emotionlines",
+    "iemocap",
+    "meld",
+    "msp_face",
+    "msp_improv",
+    "msp_podcast",
+    "ravdess",
+    "sim",
+    "whiser",
+]
 
 
 def test_every_named_corpus_has_a_card_and_every_card_is_whole() -> None:

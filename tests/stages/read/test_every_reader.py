@@ -21,6 +21,7 @@ from tests.stages.read.corpora import (
     plain_msp_improv,
     plain_msp_podcast,
 )
+from tests.stages.read.more_corpora import plain_dusha, plain_emotionlines
 
 LONG = "clip,rater,said,who\n" + "".join(
     f"u{clip},r{rater},{('angry', 'happy', 'sad')[(clip + rater) % 3]},s{clip % 4}\n"
@@ -73,6 +74,8 @@ SAMPLES: dict[str, Callable[[Path], Source]] = {
     ),
     "emodb": lambda folder: _source({"format": "emodb", "source": plain_emodb(folder)}),
     "msp_improv": lambda folder: _source({"format": "msp_improv", "source": plain_msp_improv(folder)}),
+    "emotionlines": lambda folder: _source({"format": "emotionlines", "source": plain_emotionlines(folder)}),
+    "dusha": lambda folder: _source({"format": "dusha", "source": plain_dusha(folder)}),
 }
 WITHOUT_VOTES = {"ravdess"}
 """Its release holds none: test_read_acted.py."""

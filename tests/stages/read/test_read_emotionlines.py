@@ -1,0 +1,118 @@
+"""EmotionLines and Dusha, from made-up trees in their shapes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from alm_proxies.errors import InputError, TableError
+from alm_proxies.stages.read.emotionlines import WORDS
+from alm_proxies.stages.read.formats.dusha import DushaSource
+from alm_proxies.stages.read.formats.emotionlines import EmotionlinesSource
+from alm_proxies.stages.read.stage import Corpus, read
+from tests.stages.read.more_corpora import dusha, dusha_file, emotionlines, emotionlines_file
+
+
+def votes_of(corpus: Corpus, utterance_id: str) -> list[tuple[str, str | None]]:
+    frame = corpus.votes.frame.filter(pl.col("utterance_id") == utterance_id)
+    return sorted(frame.select("annotator", "label").rows(), key=str)
+
+
+def test_the_counts_of_a_line_are_votes_in_the_published_order(tmp_path: Path) -> None:
+    root = emotionlines(tmp_path)
+    corpus = read(EmotionlinesSource(source=root))
+    crowd, published = "emotionlines/crowd", "emotionlines/consensus"
+    counted = corpus.votes.frame.filter(annotator=crowd).group_by("utterance_id", "label").len()
+    found = {(key, label): count for key, label, count in counted.iter_rows()}
+    # counted from the files by themselves
+    labels = dict(zip(WORDS, ("neutral", "happy", "sad", "fear", "angry", "surprise", "disgust"), strict=True))
+    expected = {}
+    for path in (root / "Friends" / "friends_train.json", root / "Friends" / "friends_dev.json"):
+        for d, dialogue in enumerate(json.loads(path.read_text())):
+            for t, line in enumerate(dialogue):
+                for word, count in zip(WORDS, line["annotation"], strict=True):
+                    if count != "0":
+                        expected[f"emotionlines/{path.stem}_{d}_{t}", labels[word]] = int(count)
+    assert found == expected
+    assert dict(corpus.votes.frame.filter(annotator=published).select("utterance_id", "label").iter_rows()) == {
+        "emotionlines/friends_train_0_0": "neutral",
+        "emotionlines/friends_train_1_0": "surprise",
+        "emotionlines/friends_dev_0_0": "happy",
+        "emotionlines/emotionpush_test_0_0": "neutral",
+    }
+
+
+def test_what_is_odd_about_a_line_is_counted(tmp_path: Path) -> None:
+    corpus = read(EmotionlinesSource(source=emotionlines(tmp_path)))
+    found = corpus.findings.counts()
+    assert {kind: found[kind] for kind in ("unread_lines", "odd_count", "no_majority")} == {
+        "unread_lines": 1,
+        "odd_count": 1,
+        "no_majority": 1,
+    }
+    row = corpus.utterances.frame.row(
+        by_predicate=pl.col("utterance_id") == "emotionlines/friends_train_0_1", named=True
+    )
+    expected = {
+        "dialogue": "emotionlines/friends_train_0",
+        "turn": 1,
+        "speaker": "emotionlines/friends/Lee",
+        "transcript": "So it is.",
+        "split": "train",
+        "part": "friends",
+        "language": "en",
+    }
+    assert {name: row[name] for name in expected} == expected
+    assert len(corpus.utterances) == 5
+    assert set(corpus.utterances.frame["split"]) == {"train", "development", "test"}
+
+
+def test_one_file_of_emotionlines_is_read_alone_and_foreign_ones_are_refused(tmp_path: Path) -> None:
+    path = emotionlines_file(tmp_path / "emotionpush.json", [[("12", "ok", "neutral", "5000000")]])
+    assert read(EmotionlinesSource(source=path)).utterances.frame["split"].to_list() == [None]
+    path.write_text('[["no line"]]')
+    with pytest.raises(TableError, match="dialogue 1"):
+        read(EmotionlinesSource(source=path))
+    (tmp_path / "other.json").write_text("[]")
+    for wrong in (tmp_path / "other.json", tmp_path / "empty"):
+        (tmp_path / "empty").mkdir(exist_ok=True)
+        with pytest.raises(InputError, match="looked for"):
+            read(EmotionlinesSource(source=wrong))
+
+
+def test_every_answer_of_dusha_is_a_vote_and_control_tasks_are_apart(tmp_path: Path) -> None:
+    corpus = read(DushaSource(source=dusha(tmp_path)))
+    assert votes_of(corpus, "dusha/aa11") == [
+        ("dusha/7", "positive"),
+        ("dusha/8", "neutral"),
+        ("dusha/8", "neutral"),
+    ]
+    assert votes_of(corpus, "dusha/bb22") == [("dusha/7", "other")]
+    assert corpus.findings.counts() == {"control_tasks": 1, "no_audio": 1, "no_rater": 1, "answered_again": 1}
+    frame = corpus.utterances.frame.sort("utterance_id")
+    assert frame.select("utterance_id", "audio", "speaker", "split", "domain", "intended", "duration").rows() == [
+        ("dusha/aa11", "crowd_train/wavs/aa11.wav", "dusha/crowd/3", "train", "crowd", "positive", 2.5),
+        ("dusha/bb22", None, "dusha/podcast/11", "test", "podcast", None, None),
+    ]
+
+
+def test_control_tasks_are_read_on_request_with_the_golden_label_as_consensus(tmp_path: Path) -> None:
+    corpus = read(DushaSource(source=dusha(tmp_path) / "crowd_train", control_tasks=True))
+    assert votes_of(corpus, "dusha/cc33") == [("dusha/7", "sad"), ("dusha/9", "angry"), ("dusha/consensus", "angry")]
+    assert corpus.utterances.about.roots == {"dusha": str(tmp_path)}
+    assert "control_tasks" not in corpus.findings.counts()
+
+
+def test_tsv_and_jsonl_of_dusha_give_the_same_votes(tmp_path: Path) -> None:
+    root = dusha(tmp_path)
+    frames = [
+        read(DushaSource(source=root / "crowd_train" / f"raw_crowd_train.{ending}")).votes.frame
+        for ending in ("tsv", "jsonl")
+    ]
+    assert frames[0].equals(frames[1])
+    path = dusha_file(tmp_path / "raw_crowd_test.tsv", [("", "", "", "sad", "", "1", "", "", "")])
+    with pytest.raises(TableError, match="hash_id"):
+        read(DushaSource(source=path))
