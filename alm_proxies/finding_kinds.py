@@ -206,6 +206,11 @@ KINDS: dict[str, Kind] = {
         "Whole copies miss the wanted shares by more than a percentage point.",
         "Ask for more copies, or keep weights.",
     ),
+    "effect_changes_emotion": Kind(
+        "warning",
+        "Copies are changed in a cue of emotion: loudness, pitch or rate.",
+        "Leave these effects out of copies.effects.",
+    ),
     "drift_check_blind": Kind(
         "warning", "The drift check rarely rejects audible changes.", "Listen to the generated items."
     ),

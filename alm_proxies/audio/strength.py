@@ -26,6 +26,10 @@ _AT: dict[str, Parameters] = {
     "mask_frequency": lambda strength, sign: {"octaves": 0.1 + 1.4 * strength},
 }
 
+EMOTIONAL: dict[str, str] = {"gain": "loudness", "pitch": "pitch", "speed": "rate"}
+"""The effects that change a cue of emotion, and this cue. They move the simulator's truth; benchmarks/README.md states
+how far, and how far they move a listener on CREMA-D's votes."""
+
 
 def effect_at(name: str, strength: float, generator: np.random.Generator) -> tuple[str, dict[str, Any]]:
     """The effect at a strength, in the form of recipes; its direction, if any, is drawn by the generator."""

@@ -13,7 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from alm_proxies.audio.recipe import Recipe
-from alm_proxies.audio.strength import effect_at
+from alm_proxies.audio.strength import EMOTIONAL, effect_at
 from alm_proxies.errors import InputError
 from alm_proxies.measures.resampling import whole_copies
 from alm_proxies.seeds import generator, seed_of
@@ -86,7 +86,7 @@ def with_copies(
         counts = counts - lost["len"].fill_null(0).to_numpy().astype(np.int64)
         items = items.filter(has_sound)
     reached, wanted = _reached(counts, wishes), np.array([wish.target for wish in wishes])
-    findings += _findings(rows, counts, reached, wanted, wishes)
+    findings += _findings(rows, counts, reached, wanted, wishes) + _emotional(items)
     first = pl.DataFrame({"utterance_id": rows["utterance_id"], "_copies": counts, "_audible": audible})
     joined = labels.frame.join(first, on="utterance_id", how="left", maintain_order="left")
     whole_weight = pl.when("_audible").then(1.0).otherwise(pl.col("_copies").cast(pl.Float64))
@@ -171,6 +171,20 @@ def _findings(
         fix = "Ask for more copies (copies.size = 2), or keep weights, to have all of them."
         count = int(without.sum())
         findings.append(Finding("balance", "without_a_copy", message, fix, utterance_id=example, count=count))
+    return findings
+
+
+def _emotional(items: pl.DataFrame) -> list[Finding]:
+    """A finding for each effect that changes a cue of emotion."""
+    findings = []
+    for effect, count in items.group_by("effect").len().sort("effect").iter_rows():
+        if cue := EMOTIONAL.get(effect):
+            message = (
+                f"{count:,} copies have the effect {effect}, which changes their {cue}: listeners may vote otherwise "
+                "than for the utterance whose target they keep"
+            )
+            fix = f"Leave {effect} out of copies.effects."
+            findings.append(Finding("balance", "effect_changes_emotion", message, fix, where=effect, count=count))
     return findings
 
 

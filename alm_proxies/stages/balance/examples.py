@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from alm_proxies.audio.recipe import Sounds
+from alm_proxies.audio.strength import EMOTIONAL
 from alm_proxies.cards import stays_because
 from alm_proxies.report.charts import Series, votes_picture
 from alm_proxies.report.page import Block, Cell, Column, Example, Examples, Section, Sound, Table
@@ -51,7 +52,9 @@ def copies_section(copied: Copied, wishes: Sequence[Wish]) -> Section:
     blocks: list[Block] = [shares]
     if copied.items.height:
         effects = copied.items.group_by("effect").len().sort("effect").iter_rows()
-        blocks.append(Table.of(["Effect", "Copies"], [list(row) for row in effects]))
+        cells: list[list[Cell]] = [[effect, count, EMOTIONAL.get(effect, "none")] for effect, count in effects]
+        note = "By default no effect changes a cue of emotion: gain, pitch and speed are off."
+        blocks.append(Table.of(["Effect", "Copies", "Cue of emotion that it changes"], cells, note))
     return Section("Whole copies", lead, tuple(blocks))
 
 

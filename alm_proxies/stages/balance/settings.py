@@ -33,9 +33,10 @@ class Copies(Settings):
     """The number of items, as a multiple of the number of balanced utterances: 1 keeps it, 2 doubles it; null = weights
     and no copies.
     """
-    effects: tuple[EffectName, ...] = Field(default=("gain", "room", "shift"), min_length=1)
-    """The effects: each copy gets one of these, drawn by the seed. Others are off by default: noise, telephone and
-    mask_frequency change measured features most, speed and pitch carry emotion, mask_time may mask a word.
+    effects: tuple[EffectName, ...] = Field(default=("room", "shift"), min_length=1)
+    """The effects: each copy gets one of these, drawn by the seed. Others are off by default: gain, pitch and speed
+    change cues of emotion (loudness, pitch, rate), which is reported; noise, telephone and mask_frequency change
+    measured features most; mask_time may mask a word.
     """
     strength: float = Field(default=0.25, gt=0, le=1)
     """How strong the effects are, from 0 (hardly audible) to 1 (clearly audible)."""

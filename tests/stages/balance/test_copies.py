@@ -11,10 +11,17 @@ import polars as pl
 import pytest
 import soundfile
 
+from alm_proxies.audio.effects import EFFECTS
 from alm_proxies.audio.recipe import Recipe, Sounds
+from alm_proxies.audio.strength import EMOTIONAL, effect_at
 from alm_proxies.errors import InputError
+from alm_proxies.measures.divergence import jsd_nats
 from alm_proxies.stages.balance.settings import BalanceSettings, Copies
 from alm_proxies.stages.balance.stage import Balanced, balance
+from alm_proxies.stages.simulate.cues import CUES
+from alm_proxies.stages.simulate.dialogues import turns_of
+from alm_proxies.stages.simulate.listeners import true_distribution
+from alm_proxies.stages.simulate.speakers import speaker
 from alm_proxies.tables import About, Labels, Utterances
 
 LABELS = ("angry", "happy", "neutral", "sad")
@@ -96,6 +103,32 @@ def test_every_copy_beyond_the_first_has_an_effect_and_its_parents_speaker_words
             assert row[column] == parents[parent][column]
         assert (target[row["utterance_id"]] == target[parent]).all()
     assert used == set(Copies().effects)
+    assert "effect_changes_emotion" not in made.findings.counts()
+
+
+def test_an_effect_that_changes_a_cue_of_emotion_is_off_unless_asked_for_and_then_reported(
+    corpus: tuple[Labels, Utterances], tmp_path: Path
+) -> None:
+    assert not set(Copies().effects) & set(EMOTIONAL)
+    asked = BalanceSettings(copies=Copies(size=1.5, effects=("gain", "room")))
+    made = balance(*corpus, tmp_path / "out", asked)
+    gained = made.metrics["copies"]["effects"]["gain"]
+    assert made.findings.counts()["effect_changes_emotion"] == gained
+    assert "loudness" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("effect", EFFECTS)
+def test_the_effects_named_emotional_are_those_that_move_the_simulators_truth(effect: str) -> None:
+    people = [speaker(index) for index in range(20)]
+    cues = np.array([turn.wanted for turn in turns_of(200, people, seed=1)], dtype=np.float64)
+    moves = {"decibels": "energy", "semitones": "pitch", "factor": "rate"}
+    after = cues.copy()
+    for row in range(len(cues)):
+        for name, value in effect_at(effect, 0.25, np.random.default_rng(row))[1].items():
+            if name in moves:
+                after[row, CUES.index(moves[name])] += np.log2(value) if name == "factor" else value
+    moved = float(np.median(jsd_nats(true_distribution(cues, 0), true_distribution(after, 0))))
+    assert (moved > 5e-4) == (effect in EMOTIONAL)
 
 
 def test_other_splits_are_never_copied_and_without_the_option_nothing_is(
