@@ -4,6 +4,7 @@ comparison uses these rules, so all stages count the same votes.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from alm_proxies.counting import Counting as Counting
 from alm_proxies.counting import Merge as Merge
 from alm_proxies.errors import InputError
-from alm_proxies.tables import ATTRIBUTES, CONSENSUS, CROWD, About, Finding, Votes
+from alm_proxies.tables import ATTRIBUTES, CONSENSUS, CROWD, About, Finding, Labels, Utterances, Votes
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
@@ -264,6 +265,79 @@ def ballots_of(votes: Votes, ids: pl.Series, side: Side, *, consensus: bool = Fa
         names=names,
         utterances=len(ids),
     )
+
+
+def with_shares_of_votes(labels: Labels, votes: Votes | None, utterances: Utterances) -> tuple[Labels, list[Finding]]:
+    """Labels with the plain shares of each utterance's human votes in place of its distribution.
+
+    Votes count as they did for the labels; held-out ones never. A copy has the shares of its parent, a mixture those of
+    its parents in the proportions of its recipe. An utterance without such votes keeps its label; they are counted.
+    concentration is the number of votes.
+    """
+    if votes is None:
+        fix = "Give the human votes (--votes), or leave targets = labels."
+        raise InputError("targets = votes needs the human votes", where="votes", fix=fix)
+    if votes.taxonomy and votes.taxonomy != labels.taxonomy:
+        raise InputError(
+            f"the votes have the taxonomy {', '.join(votes.taxonomy)}, the labels {', '.join(labels.taxonomy)}",
+            fix="Give the votes that the labels were made from.",
+        )
+    counting = counting_of(labels.about) or Counting()
+    human = votes.frame.filter(which_count("human", consensus=counting.consensus))
+    if not human.height:
+        fix = "Give votes that are not held out, or leave targets = labels."
+        raise InputError("there is no human vote to take shares of", where="votes", fix=fix)
+    usable = usable_of(Votes(human, votes.about), consensus=counting.consensus)
+    counts, _, _ = human_counts(usable.human, len(usable.utterances), labels.taxonomy, counting.merge)
+    ids = labels.frame["utterance_id"]
+    voters = pl.DataFrame({"utterance_id": usable.utterances}).with_row_index("place")
+    known = ids.to_frame().join(voters, on="utterance_id", how="left", maintain_order="left")["place"]
+    voted = known.is_not_null().to_numpy().copy()
+    shares, sizes = labels.distributions().copy(), labels.frame["concentration"].to_numpy().astype(np.float64)
+    own = counts[known.drop_nulls().to_numpy()]
+    sizes[voted] = own.sum(1)
+    shares[voted] = own / own.sum(1, keepdims=True)
+    items = utterances.frame.filter(pl.col("recipe").is_not_null()).select("utterance_id", "recipe")
+    if items.height:
+        recipes, place = dict(items.iter_rows()), dict(voters.select("utterance_id", "place").iter_rows())
+        for row in np.flatnonzero(~voted):
+            if parts := _voted_parts(ids[int(row)], place, recipes):
+                voted[row] = True
+                sizes[row] = sum(part * counts[one].sum() for one, part in parts)
+                shares[row] = sum(part * counts[one] / counts[one].sum() for one, part in parts)
+    if not voted.any():
+        fix = "Give votes that are not held out, or leave targets = labels."
+        raise InputError("no label belongs to an utterance with human votes", where="votes", fix=fix)
+    flags = pl.Series("_voted", voted)
+    frame = labels.frame.with_columns(
+        *(pl.Series(f"p_{label}", shares[:, j]) for j, label in enumerate(labels.taxonomy)),
+        concentration=pl.when(flags).then(pl.Series(sizes)).otherwise(pl.col("concentration")),
+        proxy_votes=pl.when(flags).then(0.0).otherwise(pl.col("proxy_votes")),
+        concentration_gain=pl.when(flags).then(0.0).otherwise(pl.col("concentration_gain")),
+    ).drop("entropy", "ambiguity")
+    findings = []
+    if missing := int((~voted).sum()):
+        example = labels.frame["utterance_id"].filter(~flags)[0]
+        message = "utterances have no human votes to take shares of; their labels are used"
+        findings.append(Finding.of("label_for_votes", message, utterance_id=example, count=missing))
+    return Labels.of(frame, about=labels.about), findings
+
+
+def _voted_parts(
+    name: str, place: dict[str, int], recipes: dict[str, str], deepest: int = 16
+) -> list[tuple[int, float]] | None:
+    """The places of the voted utterances that an item is made of, with their parts; None if one has no votes."""
+    if name in place:
+        return [(place[name], 1.0)]
+    if name not in recipes or not deepest:
+        return None
+    parts: list[tuple[int, float]] = []
+    for parent, share in json.loads(recipes[name])["parents"]:
+        of_parent = _voted_parts(parent, place, recipes, deepest - 1)
+        if of_parent is None:
+            return None
+        parts += [(one, share * part) for one, part in of_parent]
+    return parts
 
 
 def _draws(votes: pl.DataFrame, vectors: Array) -> Draws:

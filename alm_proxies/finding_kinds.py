@@ -252,6 +252,14 @@ KINDS: dict[str, Kind] = {
     "speakers_not_known": Kind("warning", "Utterances have no speaker.", "Give their speakers."),
     # training and predicting
     "development_set_aside": Kind("info", "No development split is given; some speakers were set aside for it."),
+    "label_for_votes": Kind(
+        "info", "With targets = votes, utterances without human votes kept their labels.", "Give their votes."
+    ),
+    "drawn_to_common": Kind(
+        "warning",
+        "Labels fused from human votes alone are drawn to common labels, and so is a model that learns them.",
+        "Set targets = votes, or fuse with a listener's votes.",
+    ),
     "no_utterance": Kind(
         "warning", "Labels refer to utterances that are not in the utterances table.", "Give their Utterances."
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,16 @@ import polars as pl
 import pytest
 
 import alm_proxies
-from alm_proxies.ballots import Counting, Merge, ballots_of, left_out, only_held_out, usable_of, which_count
+from alm_proxies.ballots import (
+    Counting,
+    Merge,
+    ballots_of,
+    left_out,
+    only_held_out,
+    usable_of,
+    which_count,
+    with_shares_of_votes,
+)
 from alm_proxies.compare.leaks import refuse_seen
 from alm_proxies.compare.material import material_of
 from alm_proxies.errors import InputError
@@ -24,7 +34,7 @@ from alm_proxies.measures.held_out import held_out_counts, score_held_out
 from alm_proxies.stages.annotate.limits import human_shares
 from alm_proxies.stages.fuse.labels import Fusion
 from alm_proxies.stages.fuse.stage import FuseSettings, fuse
-from alm_proxies.tables import STATUSES, Labels, Utterances, Votes
+from alm_proxies.tables import STATUSES, Labels, MadeBy, Utterances, Votes
 
 LABELS = ("angry", "happy", "sad")
 RATERS = {"rater": "c/r1", "crowd": "c/crowd", "consensus": "c/consensus"}
@@ -273,6 +283,63 @@ def test_usable_votes_are_numbered_by_their_utterances() -> None:
     usable = usable_of(table(VOTES))
     assert usable.human["u"].to_list() == [n for n, vote in enumerate(VOTES) if vote.counts("human", False)]
     assert usable.proxy["u"].to_list() == [n for n, vote in enumerate(VOTES) if vote.counts("proxy", False)]
+
+
+@consensus_or_not
+@pytest.mark.parametrize("merge", [Merge(), Merge(primary=0.9, secondary=0.1)])
+def test_plain_shares_are_of_the_votes_that_count_and_counted_as_for_the_labels(merge, consensus) -> None:
+    counting = Counting(merge=merge, consensus=consensus).model_dump(mode="json")
+    labels = labels_for(VOTES, concentration=7.0, proxy_votes=2.0, concentration_gain=1.0, weight=0.5)
+    labels = Labels.of(labels.frame, about=labels.about.with_(made_by=MadeBy.of("fuse", counting, {})))
+    plain, findings = with_shares_of_votes(labels, table(VOTES), utterances_for(VOTES))
+    counted = np.array([vote.counts("human", consensus) for vote in VOTES])
+    second = np.array([vote.secondary for vote in VOTES]) * merge.secondary
+    expected = np.stack([0.0 * second, 1.0 - second, second], axis=1)
+    assert np.allclose(plain.distributions(), np.where(counted[:, None], expected, 1 / 3))
+    assert plain.frame["concentration"].to_list() == [1.0 if one else 7.0 for one in counted]
+    assert plain.frame["proxy_votes"].to_list() == [0.0 if one else 2.0 for one in counted]
+    assert plain.frame["weight"].to_list() == [0.5] * len(VOTES)
+    assert [(found.kind, found.count) for found in findings] == [("label_for_votes", int((~counted).sum()))]
+
+
+def test_plain_shares_of_a_copy_and_of_a_mixture_are_those_of_their_parents() -> None:
+    votes = Votes.of(
+        pl.DataFrame({"utterance_id": ["a", "a", "b"], "annotator": ["c/r1", "c/r2", "c/r1"],
+                      "label": ["angry", "sad", "happy"]}),
+        taxonomy=LABELS,
+    )  # fmt: skip
+    recipes = {"a": None, "b": None, "none": None, "copy": [["a", 1.0]], "mix": [["a", 0.7], ["b", 0.3]],
+               "of mix": [["mix", 0.5], ["b", 0.5]], "half": [["a", 0.5], ["none", 0.5]]}  # fmt: skip
+    written = [one and json.dumps({"parents": one, "effects": [], "seed": 0}) for one in recipes.values()]
+    utterances = Utterances.of(pl.DataFrame({"utterance_id": list(recipes), "recipe": written}))
+    labels = Labels.of(
+        pl.DataFrame(
+            {"utterance_id": list(recipes), "p_angry": 0.2, "p_happy": 0.2, "p_sad": 0.6, "concentration": 9.0}
+        )
+    )
+    plain, findings = with_shares_of_votes(labels, votes, utterances)
+    shares = dict(zip(recipes, plain.distributions().round(9).tolist(), strict=True))
+    assert shares == {
+        "a": [0.5, 0.0, 0.5], "b": [0.0, 1.0, 0.0], "none": [0.2, 0.2, 0.6], "copy": [0.5, 0.0, 0.5],
+        "mix": [0.35, 0.3, 0.35], "of mix": [0.175, 0.65, 0.175], "half": [0.2, 0.2, 0.6],
+    }  # fmt: skip
+    assert plain.frame["concentration"].round(9).to_list() == [2.0, 1.0, 9.0, 2.0, 1.7, 1.35, 9.0]
+    assert plain.frame["entropy"][1] == 0.0
+    assert [found.count for found in findings] == [2]
+
+
+def test_plain_shares_without_a_vote_to_take_them_of_are_refused() -> None:
+    labels, utterances = labels_for(VOTES), utterances_for(VOTES)
+    with pytest.raises(InputError, match="needs the human votes"):
+        with_shares_of_votes(labels, None, utterances)
+    held = table([vote for vote in VOTES if vote.held_out])
+    with pytest.raises(InputError, match="no human vote"):
+        with_shares_of_votes(labels, held, utterances)
+    other = table([Vote("elsewhere", "human", "rater", False, "ok", True, False, False)])
+    with pytest.raises(InputError, match="no label belongs"):
+        with_shares_of_votes(labels, other, utterances)
+    with pytest.raises(InputError, match="taxonomy"):
+        with_shares_of_votes(labels, Votes.of(other.frame, taxonomy=("happy", "sad")), utterances)
 
 
 def test_only_this_room_knows_what_a_consensus_is_called() -> None:

@@ -25,15 +25,17 @@ def model_card(file: TrainedFile, targets: Targets) -> str:
         "temperature": f"divided by the temperature {calibration.temperature:.3f}",
         "dirichlet": "mapped by a Dirichlet calibration",
     }[calibration.method]
+    learned = {"labels": "the fused labels of", "votes": "the shares of the human votes on"}
+    of = learned[file.settings.get("targets", "labels")]
     return f"""---
 {_metadata(file, shown)}
 ---
 # {file.name}
 
 Predicts the distribution of listeners' votes over {", ".join(file.labels)} from speech.
-Recipe `{file.recipe}`, trained by alm-proxies on {len(targets.train)} utterances; {len(targets.development)} of other
-speakers chose the epoch and the calibration. Log-probabilities are {how}, learned from {calibration.votes:.0f} human
-votes.
+Recipe `{file.recipe}`, trained by alm-proxies on {of} {len(targets.train)} utterances; {len(targets.development)} of
+other speakers chose the epoch and the calibration. Log-probabilities are {how}, learned from
+{calibration.votes:.0f} human votes.
 
     from alm_proxies.audio.clip import open_clip
     from alm_proxies.models.trained import TrainedModel

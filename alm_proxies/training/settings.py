@@ -124,11 +124,12 @@ class AlmSettings(_Part):
 
 _USED: dict[str, tuple[str, ...]] = {
     "features": (
-        "recipe", "name", "hidden", "dropout", "learning_rate", "epochs", "batch", "development", "abstain",
+        "recipe", "name", "targets", "hidden", "dropout", "learning_rate", "epochs", "batch", "development", "abstain",
         "concentration_half", "seed",
     ),
     "alm": (
-        "recipe", "name", "model", "alm", "learning_rate", "epochs", "batch", "warmup", "weight_decay", "clip", "seed",
+        "recipe", "name", "targets", "model", "alm", "learning_rate", "epochs", "batch", "warmup", "weight_decay",
+        "clip", "seed",
     ),
 }  # fmt: skip
 """What changes a recipe's result; encoder uses all but alm."""
@@ -138,7 +139,7 @@ class TrainSettings(_Part):
     """The settings of train: model, targets, loss and schedule."""
 
     recipe: Annotated[str, AfterValidator(checked("recipes")), Choices("recipes")] = "encoder"
-    """The recipe. The recipe. encoder: a pretrained audio encoder with heads; features: a head on measured prosody,
+    """The recipe. encoder: a pretrained audio encoder with heads; features: a head on measured prosody,
     without torch;
     alm: an audio-language model that answers a prompt.
     """
@@ -169,6 +170,11 @@ class TrainSettings(_Part):
     """kld (soft cross-entropy), ce (the most likely label), class_balanced (ce by effective class sizes), weighted_kld,
     jsd, jsd_entropy (a paper's baseline) or dirichlet_multinomial (likelihood of the human votes under a Dirichlet
     predicted for every clip; needs votes).
+    """
+    targets: Literal["labels", "votes"] = "labels"
+    """What is learned: the distributions of the labels, or the plain shares of the human votes that are not held out
+    (a label where an utterance has none). Labels fused without a listener are drawn to common labels, which a model
+    learns; plain shares are not.
     """
     balance_beta: float = Field(default=0.9999, ge=0, lt=1)
     """class_balanced and weighted_kld: beta of the effective number (1 - beta^n) / (1 - beta) of a class."""

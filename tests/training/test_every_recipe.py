@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 from tones_in_noise import TINY_ALM
 
@@ -13,6 +14,7 @@ from alm_proxies.errors import InputError
 from alm_proxies.plugins import plugins
 from alm_proxies.settings import CHANGES_NOTHING
 from alm_proxies.stages.train.stage import Trained, train
+from alm_proxies.tables import Labels
 from alm_proxies.training.settings import TrainSettings
 
 FOUND = [name for name, recipe in plugins("recipes").items() if not recipe.origin]
@@ -35,6 +37,7 @@ CHANGED = {
     "loss": "jsd",
     "pooling": "attention",
     "schedule": "newbob",
+    "targets": "votes",
     "precision": "bf16",
 }
 """A value other than the default, of fields that are neither numbers nor switches."""
@@ -122,6 +125,26 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_other_ones(
     assert [name for name in before if before[name] != again[name]] == []
     other = bytes_of(trained(recipe, corpus, tmp_path / "other", seed=4).folder)
     assert [name for name in before if before[name] != other.get(name)] != []
+
+
+@every
+def test_targets_are_the_labels_or_the_plain_shares_of_the_votes(recipe: str, corpus: Any, tmp_path: Path) -> None:
+    drawn_in = [(0.5 * pl.col(f"p_{label}") + 0.5 / 3).alias(f"p_{label}") for label in corpus.labels.taxonomy]
+    fused = Labels.of(
+        corpus.labels.frame.drop("entropy", "ambiguity").with_columns(drawn_in), about=corpus.labels.about
+    )
+
+    def weights(labels: Labels, targets: str) -> dict[str, bytes]:
+        folder = tmp_path / f"{labels is fused}{targets}"
+        made = train(labels, corpus.utterances, folder, settings(recipe, corpus, targets=targets), votes=corpus.votes,
+                     quiet=True)  # fmt: skip
+        found = bytes_of(made.folder)
+        return {name: held for name, held in found.items() if name.endswith((".npz", ".safetensors"))}
+
+    of_votes = weights(fused, "votes")
+    assert of_votes
+    assert of_votes == weights(corpus.labels, "labels")  # whose distributions are the shares of these votes
+    assert of_votes != weights(fused, "labels")
 
 
 @every

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,7 +10,10 @@ import pytest
 from small_corpus import LABELS, RATERS
 
 from alm_proxies.errors import InputError
+from alm_proxies.stages.fuse.stage import FuseSettings, fuse
+from alm_proxies.stages.train.stage import train
 from alm_proxies.tables import Labels, Utterances, Votes
+from alm_proxies.training.settings import TrainSettings
 from alm_proxies.training.targets import targets_of
 
 if TYPE_CHECKING:
@@ -111,3 +115,25 @@ def test_row_weights_grow_with_the_concentration_and_exact_labels_keep_theirs(co
     np.testing.assert_allclose(made.row_weights(2.0), np.resize([0.5, 1.0, 1.5], len(made)))
     exact = replace(made, concentration=np.full(len(made), np.inf))
     np.testing.assert_array_equal(exact.row_weights(2.0), weight)
+
+
+def test_labels_fused_from_human_votes_alone_are_named_and_others_not(corpus: Corpus, tmp_path: Path) -> None:
+    settings = TrainSettings(recipe="features", epochs=1, hidden=8)
+    alone = fuse(corpus.votes, FuseSettings(method="human")).labels
+    proxy = corpus.votes.frame.with_columns(
+        annotator=pl.lit("alm"), source=pl.lit("proxy"), draw=pl.int_range(pl.len())
+    )
+    both = Votes.of(pl.concat([corpus.votes.frame, proxy], how="vertical_relaxed"), about=corpus.votes.about)
+    cases = {
+        "alone": (alone, settings),
+        "shares": (alone, settings.model_copy(update={"targets": "votes"})),
+        "read": (corpus.labels, settings),
+        "proxy": (fuse(both, FuseSettings(method="weighted")).labels, settings),
+    }
+    named = [
+        name
+        for name, (labels, given) in cases.items()
+        if "drawn_to_common"
+        in train(labels, corpus.utterances, tmp_path / name, given, votes=corpus.votes, quiet=True).findings.counts()
+    ]
+    assert named == ["alone"]

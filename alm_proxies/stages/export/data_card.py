@@ -54,7 +54,7 @@ def card_text(
         f"# {name}",
         f"{len(items):,} items with a distribution over {', '.join(items.labels)}, written for {kind.title}.",
         "## How the labels were made",
-        _made(about),
+        _made(about, items.settings.targets),
         "## Splits",
         _table(["split", "items", "speakers", "sum of weights"], splits.rows()),
     ]
@@ -82,8 +82,13 @@ def _configs(kind: Format, splits: list[str]) -> list[str]:
     return [f"configs: {json.dumps([{'config_name': 'default', 'data_files': files}])}"]
 
 
-def _made(about: About) -> str:
+def _made(about: About, targets: str) -> str:
     lines = []
+    if targets == "votes":
+        lines.append(
+            "Distributions are the plain shares of the human votes, without the held-out ones; utterances without such "
+            "votes have the distribution of the labels described here."
+        )
     maker = about.made_by
     if maker is not None:
         method = maker.settings.get("method")

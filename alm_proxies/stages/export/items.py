@@ -13,7 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from alm_proxies.ambiguity import THIRDS, Cuts
-from alm_proxies.ballots import which_count
+from alm_proxies.ballots import which_count, with_shares_of_votes
 from alm_proxies.cards import stays_because
 from alm_proxies.columns import did_you_mean
 from alm_proxies.errors import InputError, SettingsError
@@ -74,6 +74,9 @@ def items_of(
     labels: Labels, utterances: Utterances, settings: ExportSettings, votes: Votes | None = None
 ) -> tuple[Items, list[Finding]]:
     """Labels joined with their utterances, with labels renamed, restricted corpora marked, and findings."""
+    found: list[Finding] = []
+    if settings.targets == "votes":
+        labels, found = with_shares_of_votes(labels, votes, utterances)
     names, merged = _renamed(labels, settings.map)
     frame = labels.frame.select(
         "utterance_id", "concentration", "human_votes", "proxy_votes", "entropy", "ambiguity", *ATTRIBUTES, "weight"
@@ -83,7 +86,7 @@ def items_of(
         "transcript", "split", "recipe",
     )  # fmt: skip
     joined = frame.join(about, on="utterance_id", how="inner", maintain_order="left")
-    findings = _missing(labels, about, joined)
+    findings = [*found, *_missing(labels, about, joined)]
     joined = joined.with_columns(label=_plurality(joined, names)).with_columns(_paths(joined, utterances))
     joined, more = _restricted(joined, settings)
     findings += more + _speakers_in_two_splits(joined)

@@ -18,6 +18,10 @@ class ExportSettings(Settings):
     """The format's name: huggingface, emobox, odyssey, speechbrain, nemo, lhotse ...; `plugins` lists them all."""
     name: str = Field(default="labels", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     """The data set's name in file names and cards."""
+    targets: Literal["labels", "votes"] = "labels"
+    """The distributions that are written: those of the labels, or the plain shares of the human votes that are not held
+    out (a label where an utterance has none). Weights are the labels' in either case.
+    """
     ties: Literal["leave_out", "first", "spread"] = "leave_out"
     """For formats with one label, if several are equally likely: leave the utterance out, take the first in taxonomy
     order, or write a row for each with its share of the weight.
@@ -65,7 +69,8 @@ STAGE = Stage(
             "votes",
             every=("read/votes",),
             optional=True,
-            help="Human votes: their counts are written if the format supports them; held-out votes are not.",
+            help="Human votes: their counts are written if the format has them, their shares with targets = votes. "
+            "Held-out votes are not.",
         ),
         Need("metrics", "json", first=("align/metrics",), optional=True, help="The report's metrics, for the card."),
     ),

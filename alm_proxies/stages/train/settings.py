@@ -19,7 +19,8 @@ STAGE = Stage(
         ),
         Need(
             "votes", "votes", every=("read/votes",), optional=True,
-            help="Human votes; utterances with held-out human votes only are not used for training.",
+            help="Human votes: they choose the epoch, calibrate, and are learned with targets = votes. Utterances with "
+            "held-out human votes only are not used for training.",
         ),
     ),
     writes={"folder": "."},

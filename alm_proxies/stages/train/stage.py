@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
 
+from alm_proxies.ballots import with_shares_of_votes
 from alm_proxies.plugins import plugin
 from alm_proxies.shown import Shown
-from alm_proxies.stages.train.settings import TrainSettings
-from alm_proxies.tables import Findings, Labels, Utterances, Votes
+from alm_proxies.stages.train.settings import STAGE, TrainSettings
+from alm_proxies.tables import Finding, Findings, Labels, Utterances, Votes, combine
 
 __all__ = ["TrainSettings", "Trained", "train"]
 
@@ -47,20 +48,29 @@ def train(
     """Train on the labels of the utterances of split train (or without a split), with early stopping on split
     development.
 
-    Targets are the distributions of `labels`, with their weights. Human votes that are not held out are used for early
+    Targets are the distributions of `labels`, with their weights; with targets = votes the plain shares of the human
+    votes. Human votes that are not held out are used for early
     stopping and calibration on the development speakers, and for the loss dirichlet_multinomial; utterances with
     held-out human votes only are not used for training. Run again in the same folder, it resumes after the last
     complete checkpoint with the same result. report.html in the folder shows the training.
     """
     recipe = plugin("recipes", settings.recipe)
+    found: list[Finding] = []
+    if settings.targets == "votes":
+        labels, found = with_shares_of_votes(labels, votes, utterances)
+    elif votes is not None and _fused_alone(labels):
+        message = (
+            "the labels are fused from human votes alone, so they are drawn to common labels, and a model learns that"
+        )
+        found = [Finding.of("drawn_to_common", message, "Set targets = votes, or fuse with a listener's votes.")]
     if recipe.origin:  # a third party's recipe with the same arguments and result
         theirs: Trained = recipe.load()(labels, utterances, Path(folder), settings, votes=votes, quiet=quiet)
-        return theirs
+        return replace(theirs, findings=combine(Findings.gather(found, STAGE.verb), theirs.findings))
     if settings.recipe == "alm":
         from alm_proxies.training.alm import train_alm
 
         model, epochs, findings = train_alm(labels, utterances, Path(folder), settings, votes=votes, quiet=quiet)
-        return Trained(model, epochs, Findings.gather(findings))
+        return Trained(model, epochs, Findings.gather([*found, *findings], STAGE.verb))
     if settings.recipe == "features":
         from alm_proxies.training.features import train_features as train_recipe
     else:
@@ -72,4 +82,11 @@ def train(
 
         page = page_of(done.epochs, done.file, done.targets, settings, done.findings)
         page.write(Path(folder) / "report.html", pictures=False)
-    return Trained(done.folder, done.epochs, Findings.gather(done.findings))
+    return Trained(done.folder, done.epochs, Findings.gather([*found, *done.findings], STAGE.verb))
+
+
+def _fused_alone(labels: Labels) -> bool:
+    """Whether these are labels of fuse to which no proxy contributed."""
+    made_by = labels.about.made_by
+    fused = made_by is not None and made_by.stage in ("fuse", "balance")
+    return fused and not labels.frame["proxy_votes"].sum() and labels.frame["human_votes"].sum() > 0

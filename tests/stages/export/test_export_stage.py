@@ -118,6 +118,20 @@ def test_labels_are_renamed_and_merged_on_the_way_out(corpus: Corpus, tmp_path: 
     )
 
 
+def test_targets_are_the_labels_or_the_plain_shares_of_the_votes(corpus: Corpus, tmp_path: Path) -> None:
+    labels, utterances, votes = corpus
+    with pytest.raises(InputError, match="needs the human votes"):
+        export(labels, utterances, tmp_path / "none", ExportSettings(targets="votes"))
+    made = export(labels, utterances, tmp_path / "plain", ExportSettings(targets="votes"), votes=votes)
+    rows = pl.read_csv(made.folder / "labels.csv")
+    shares = votes.frame.group_by("utterance_id").agg((pl.col("label") == "sad").mean().alias("share"))
+    both = rows.join(shares, on="utterance_id")
+    assert both.height == 30
+    assert (both["p_sad"] - both["share"]).abs().max() < 1e-6
+    assert sorted(rows["weight"].round(6)) == sorted(labels.frame["weight"].round(6))
+    assert "plain shares of the human votes" in (made.folder / "README.md").read_text(encoding="utf-8")
+
+
 def test_items_without_a_recording_are_counted_and_kept_by_tables_alone(corpus: Corpus, tmp_path: Path) -> None:
     gone = changed(
         corpus[1],
