@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,10 @@ class Study:
     def targets(self, arm: Arm, partition: int, seed: int, fold: int) -> Array:
         """Targets of the fold's training clips; fused ones are kept from run to run."""
         rows = self.sides(partition, fold).train
+        if arm.targets == "half":
+            parts = [self.targets(replace(arm, targets="auto"), partition, seed, fold)]
+            parts.append(targets_of(self.corpus, self.features, Arm("human", k=arm.k), rows, seed))
+            return np.asarray(sum(parts) / 2)
         if arm.targets != "auto":
             return targets_of(self.corpus, self.features, arm, rows, seed)
         path = self.folder / "targets" / f"{arm.name}__p{partition}_s{seed}_f{fold}.npy"

@@ -30,9 +30,9 @@ class Arm:
     """One way to make the targets that heads are trained on."""
 
     targets: str
-    """plurality, human, pooled, auto, or all (every vote of a clip)."""
+    """plurality, human, pooled, auto, half (the mean of human and auto), or all (every vote of a clip)."""
     proxy: str = "none"
-    """none, listener, audio_visual or face."""
+    """none, listener, audio_visual, face, or listener+audio_visual."""
     k: int = BASE_K
     """Human votes of a labelled clip."""
     proxy_votes: int = 0
@@ -78,6 +78,8 @@ AUTO = Arm("auto")
 LISTENER = Arm("auto", "listener")
 AUDIO_VISUAL = Arm("auto", "audio_visual")
 FACE = Arm("auto", "face")
+BOTH = Arm("auto", "listener+audio_visual")
+HALF = Arm("half", "listener")
 ALL = Arm("all")
 
 PRIMARY = (
@@ -129,6 +131,7 @@ def blocks() -> dict[str, tuple[Arm, ...]]:
         "number of proxy votes": tuple(
             replace(arm, proxy_votes=n) for n in PROXY_COUNTS for arm in (POOLED, AUDIO_VISUAL)
         ),
+        "after the first results": tuple(replace(arm, k=k) for k in (3, 1) for arm in (BOTH, HALF)),
     }
 
 
@@ -143,7 +146,7 @@ def cells() -> Iterator[Cell]:
     order = replicates()
     first, *others = blocks().values()
     rest = [arm for block in others for arm in block]
-    listening = [arm for arm in rest if arm.proxy == "listener" and arm.source != LISTENER]
+    listening = [arm for arm in rest if "listener" in arm.proxy and arm.source != LISTENER]
     planned = []
     for start in range(0, len(order), 3):
         pairs = order[start : start + 3]

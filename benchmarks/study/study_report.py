@@ -12,6 +12,7 @@ from study_design import (
     ALL,
     AUDIO_VISUAL,
     AUTO,
+    BOTH,
     HUMAN,
     LISTENER,
     LOCKBOX,
@@ -262,6 +263,7 @@ def exploratory_pairs() -> list[tuple[Arm, Arm]]:
             if name == "dose" and arm.targets == "auto":
                 pairs.append((arm, Arm("auto", k=arm.k)))
     pairs += [(LISTENER, ALL), (AUDIO_VISUAL, AUTO), (LISTENER, AUDIO_VISUAL)]
+    pairs += [(replace(BOTH, k=k), replace(one, k=k)) for k in (3, 1) for one in (LISTENER, AUDIO_VISUAL)]
     primaries = {pair for _, a, b in PRIMARY for pair in ((a, b), (b, a))}
     return [(a, b) for a, b in dict.fromkeys(pairs) if a != b and (a, b) not in primaries]
 

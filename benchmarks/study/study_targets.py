@@ -61,11 +61,11 @@ def shares_of(votes: Array) -> Array:
 
 def fused(corpus: Corpus, features: Floats, arm: Arm, rows: Index, votes: Array, seed: int) -> Array:
     """`fuse` with its default method, on human votes and the arm's proxy."""
-    if arm.proxy == "listener":
-        return fuse_votes(corpus, rows, votes, seed, listener=listened(corpus, features, rows, votes, seed))
-    if arm.proxy == "none":
-        return fuse_votes(corpus, rows, votes, seed)
-    return fuse_votes(corpus, rows, votes, seed, proxy=(arm.proxy, proxy_votes(corpus, arm, seed)[rows]))
+    names = arm.proxy.split("+")
+    listener = listened(corpus, features, rows, votes, seed) if "listener" in names else None
+    others = [name for name in names if name not in ("listener", "none")]
+    proxy = (others[0], proxy_votes(corpus, arm, seed)[rows]) if others else None
+    return fuse_votes(corpus, rows, votes, seed, proxy=proxy, listener=listener)
 
 
 def fuse_votes(

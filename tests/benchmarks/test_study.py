@@ -489,3 +489,17 @@ def people() -> pl.DataFrame:
             "Ethnicity": ["Hispanic"] * 2 + ["Not Hispanic"] * (count - 2),
         }
     )
+
+
+def test_targets_of_both_proxies_and_the_mean_with_the_plain_shares(
+    corpus: Corpus, features: np.ndarray, tmp_path: Path
+) -> None:
+    made = Study(corpus, features, tmp_path)
+    listened, both, half = (
+        made.targets(arm, 0, 0, 0)
+        for arm in (Arm("auto", "listener"), Arm("auto", "listener+audio_visual"), Arm("half", "listener"))
+    )
+    shares = made.targets(Arm("human"), 0, 0, 0)
+    assert np.allclose(half, (listened + shares) / 2)
+    assert np.abs(both - listened).max() > 0.01
+    assert np.allclose(both.sum(1), 1)
