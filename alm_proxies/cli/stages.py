@@ -148,7 +148,7 @@ class Command:
 
         common: Common = given.get("common_", _COMMON)
         settings, blocks = self._settings(given)
-        inputs = {need.name: _paths(given.get(_key(need))) for need in self.needs}
+        inputs = {need.name: [_inside(path, need) for path in _paths(given.get(_key(need)))] for need in self.needs}
         output = Path(given["output_"])
         folder, outputs = places(self.stage, output)
         task = Task(
@@ -247,6 +247,16 @@ def _key(need: Need) -> str:
 
 def _paths(given: Any) -> list[Path]:
     return [] if given is None else [Path(path) for path in (given if isinstance(given, list) else [given])]
+
+
+def _inside(path: Path, need: Need) -> Path:
+    """The file that a folder of results has for a need; any other path is unchanged."""
+    if need.table == "folder" or not path.is_dir():
+        return path
+    stages = [(stage_of(verb), output) for verb, output in need.sources]
+    names = [{**stage.writes, **stage.may_write}[output] for stage, output in stages]
+    names.append(f"{need.table}.parquet")
+    return next((path / name for name in names if (path / name).is_file()), path)
 
 
 def _argument(need: Need) -> inspect.Parameter:

@@ -48,6 +48,21 @@ def test_votes_become_labels_and_the_result_is_one_line(votes_csv: Path, capsys:
     assert table.frame.filter(pl.col("utterance_id") == "u3")["p_happy"][0] > 0.5
 
 
+def test_a_folder_of_results_stands_for_the_file_that_is_needed(
+    votes_csv: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    taxonomy = ["--taxonomy", "happy,sad"]
+    read, fused, balanced = (str(tmp_path / name) for name in ("read", "fused", "balanced"))
+    assert run(["read", "table", str(votes_csv), "-o", read, *taxonomy, "--corpus", "mine"]) == 0
+    assert run(["fuse", read, "--utterances", read, "--method", "human", "-o", fused]) == 0
+    assert run(["balance", fused, "--utterances", read, "-o", balanced, "--classes", "keep"]) == 0
+    assert len(Labels.read(tmp_path / "balanced" / "labels.parquet")) == 3
+    capsys.readouterr()
+    (tmp_path / "empty").mkdir()
+    assert run(["fuse", str(tmp_path / "empty"), "-o", str(tmp_path / "none.parquet")]) == 2
+    assert "this is a folder, a file is needed" in capsys.readouterr().err
+
+
 def test_json_is_one_line_for_machines(votes_csv: Path, capsys: pytest.CaptureFixture[str]) -> None:
     labels = votes_csv.with_name("labels.parquet")
     code = run(["fuse", str(votes_csv), "--taxonomy", "happy,sad", "--method", "human", "-o", str(labels), "--json"])
