@@ -52,6 +52,7 @@ KINDS: dict[str, Kind] = {
     "copied_rows": Kind(
         "warning", "Rows are exact duplicates; each counts as a vote.", "Remove the copies if they are errors."
     ),
+    "counted_twice": Kind("info", "Counts of votes that are read one by one as well were left out."),
     "distracted": Kind("info", "Answers with a late first click were left out, as by the corpus's authors."),
     "empty_label": Kind("warning", "Votes have no label.", "Fill them, or remove the rows."),
     "known_fault": Kind(

@@ -322,12 +322,14 @@ def _parquet(path: Path, wanted: Sequence[str] | None) -> Rows:
 
 
 def _plain(series: pl.Series, path: Path) -> pl.Series:
-    """A Parquet column as numbers or text; lists and structs as JSON."""
+    """A Parquet column as numbers or text; time spans in seconds, lists and structs as JSON."""
     dtype = series.dtype
     if dtype.is_float():
         return series.cast(pl.Float64).fill_nan(None)
     if dtype.is_numeric():
         return series
+    if dtype == pl.Duration:
+        return (series.cast(pl.Duration("ns")).cast(pl.Int64) / 1e9).alias(series.name)
     if dtype.is_nested():
         values = [None if value is None else json.dumps(value, ensure_ascii=False, default=str) for value in series]
         return pl.Series(series.name, values, dtype=pl.String)

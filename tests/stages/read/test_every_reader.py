@@ -14,6 +14,7 @@ from alm_proxies.errors import InputError
 from alm_proxies.plugins import plugins
 from alm_proxies.stages.read.settings import HoldOut, Reader
 from alm_proxies.stages.read.stage import Corpus, ReadSettings, Source, read
+from tests.stages.read.audformat_trees import plain as plain_audformat
 from tests.stages.read.corpora import (
     plain_emodb,
     plain_iemocap,
@@ -49,6 +50,11 @@ def _crema_d(folder: Path) -> Source:
     return _source({"format": "crema_d", "source": folder})
 
 
+def _audformat(folder: Path) -> Source:
+    audformat = pytest.importorskip("audformat", reason="audformat is a development dependency")
+    return _source({"format": "audformat", "source": plain_audformat(audformat, folder), "corpus": "mine"})
+
+
 def _tables(folder: Path) -> Source:
     (folder / "raw").mkdir()
     read(_table(folder / "raw"), settings_of("table")).write(folder / "made")
@@ -75,6 +81,7 @@ SAMPLES: dict[str, Callable[[Path], Source]] = {
     "emodb": lambda folder: _source({"format": "emodb", "source": plain_emodb(folder)}),
     "msp_improv": lambda folder: _source({"format": "msp_improv", "source": plain_msp_improv(folder)}),
     "emotionlines": lambda folder: _source({"format": "emotionlines", "source": plain_emotionlines(folder)}),
+    "audformat": _audformat,
     "dusha": lambda folder: _source({"format": "dusha", "source": plain_dusha(folder)}),
 }
 WITHOUT_VOTES = {"ravdess"}
@@ -89,7 +96,7 @@ def sample(name: str, folder: Path) -> Source:
 
 def settings_of(name: str, **said: object) -> ReadSettings:
     return ReadSettings.model_validate(
-        said | ({"taxonomy": ["angry", "happy", "sad"]} if name in ("table", "label_studio") else {})
+        said | ({"taxonomy": ["angry", "happy", "sad"]} if name in ("table", "label_studio", "audformat") else {})
     )
 
 

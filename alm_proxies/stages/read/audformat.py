@@ -1,0 +1,242 @@
+"""audformat: columns of raters become votes, tables of counts a crowd's, tables of shares soft labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import polars as pl
+
+from alm_proxies.cards import Card
+from alm_proxies.errors import InputError
+from alm_proxies.stages.read.audformat_header import Database, DatabaseTable, Rater, database
+from alm_proxies.stages.read.corpus_files import consensus_of, counted, on_unit_scales, scales_in
+from alm_proxies.stages.read.formats.audformat import AudformatSource
+from alm_proxies.stages.read.mapping import number
+from alm_proxies.stages.read.recordings import recordings_absent
+from alm_proxies.stages.read.rows import Rows
+from alm_proxies.stages.read.sources import Part, finding, prefixed
+from alm_proxies.stages.read.vocabulary import Vocabulary
+from alm_proxies.tables import ATTRIBUTES, CROWD, Finding
+
+_CLOCK = r"^\s*(?:(\d+) days?,? )?(?:(\d+):)?(\d+):(\d+(?:\.\d+)?)\s*$"
+_SECONDS = r"^\s*(\d+(?:\.\d+)?)\s*s?\s*$"
+_MOST = 100_000
+_LANGUAGES = {"eng": "en", "deu": "de", "fra": "fr", "spa": "es", "ita": "it", "rus": "ru", "zho": "zh", "jpn": "ja"}
+_GENDERS = {"f": "female", "m": "male", "woman": "female", "man": "male"}
+_KEY = ["file", "start", "end"]
+
+
+@dataclass(slots=True)
+class _Read:
+    """What the tables hold, as it is read."""
+
+    answers: list[pl.DataFrame] = field(default_factory=list)
+    counts: list[pl.DataFrame] = field(default_factory=list)
+    shares: list[pl.DataFrame] = field(default_factory=list)
+    voted: list[pl.DataFrame] = field(default_factory=list)
+    described: list[pl.DataFrame] = field(default_factory=list)
+    inputs: list[Path] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
+    rated: dict[str, list[str]] = field(default_factory=dict)
+
+
+def read_audformat(source: AudformatSource, vocabulary: Vocabulary, card: Card) -> Part:
+    """The files and segments of the database with the votes of its raters."""
+    base = database(source)
+    corpus = source.corpus
+    found = _Read(inputs=[base.path])
+    for table in base.tables(source.tables):
+        _read_table(base, table, corpus, found)
+    if not found.voted:
+        fix = f"Name the scheme of the labels: --scheme NAME (scheme); now it is {base.scheme!r}."
+        raise InputError("has no table with votes, counts or shares of labels", where=str(base.path), fix=fix)
+    utterances, findings = _utterances(base, found, corpus)
+    scales = dict(card.scales)
+    for name, columns in found.rated.items():
+        stated = base.scales(name, columns)
+        scales |= {name: stated} if stated is not None else {}  # type: ignore[dict-item]  # an attribute's name
+    known = card.model_copy(update={"scales": scales})
+    answers = pl.concat(found.answers, how="diagonal") if found.answers else pl.DataFrame(schema=_ANSWER)
+    rated = [pl.col(name).is_not_null() for name in ATTRIBUTES if name in answers.columns]
+    empty = ~pl.any_horizontal(pl.col("word").is_not_null(), *rated)
+    answers, silent = answers.filter(~empty), answers.filter(empty).height
+    if silent:
+        message = f"{silent} cells of raters are empty, so they are no votes"
+        findings.append(finding("no_vote", message, where=corpus, count=silent))
+    answers, wrong = on_unit_scales(answers, known, corpus, "or minimum and maximum into its scheme in db.yaml")
+    votes, lost = vocabulary.votes(answers, corpus)
+    if found.counts:
+        tallied, more = vocabulary.tallied(_counted_once(found, votes, corpus, findings), corpus)
+        votes, lost = pl.concat([votes, tallied], how="diagonal"), [*lost, *more]
+    soft = None
+    if found.shares:
+        soft, more = _soft(pl.concat(found.shares, how="diagonal"), vocabulary, corpus)
+        lost = [*lost, *more]
+    findings += counted("columns_not_taken", found.others, "columns were not read", str(base.path))
+    inputs = tuple(dict.fromkeys(found.inputs))
+    findings += [*wrong, *lost]
+    return Part(utterances, votes, inputs, findings, labels=soft, root=base.root, scales=scales_in(answers, known))
+
+
+_ANSWER = {"utterance_id": pl.String(), "annotator": pl.String(), "source": pl.String(), "word": pl.String()}
+
+
+def _counted_once(found: _Read, votes: pl.DataFrame, corpus: str, findings: list[Finding]) -> pl.DataFrame:
+    """The counts, without those of utterances whose votes were read one by one."""
+    counts = pl.concat(found.counts)
+    single = votes.filter((pl.col("source") == "human") & (pl.col("annotator") != consensus_of(corpus)))
+    again = pl.col("utterance_id").is_in(single["utterance_id"].implode())
+    left = counts.filter(again)
+    if left.height:
+        count = int(left["count"].sum())
+        message = f"{count} counted votes are of utterances whose votes are read one by one, and were left out"
+        fix = "Name the tables to read: --tables NAME (tables)."
+        findings.append(finding("counted_twice", message, fix=fix, where=corpus, count=count))
+    return counts.filter(~again)
+
+
+def _read_table(base: Database, table: DatabaseTable, corpus: str, found: _Read) -> None:
+    """Add a table's votes and what it says of its utterances."""
+    if not table.voted and not table.described:
+        return
+    rows = base.rows(table.name)
+    found.inputs.append(Path(rows.path))
+    described = [*table.described.values()]
+    columns = [*table.words, *table.ratings, *table.counts.values(), *table.shares.values(), *described]
+    rows.need("file", *(("start", "end") if table.segmented else ()), *columns)
+    place = _places(rows, table, corpus)
+    if table.voted:
+        found.voted.append(place.with_columns(split=pl.lit(table.split, dtype=pl.String)))
+        found.others += [f"{table.name}/{column}" for column in table.others]
+    if described:
+        given = [rows.frame[theirs].cast(pl.String).alias(ours) for ours, theirs in table.described.items()]
+        found.described.append(place.hstack(given))
+    for name, (attribute, _) in table.ratings.items():
+        found.rated.setdefault(attribute, []).append(f"{table.name}/{name}")
+    found.answers += _answers(rows, table, place["utterance_id"], corpus)
+    for many, kept in ((table.counts, found.counts), (table.shares, found.shares)):
+        if not many:
+            continue
+        cells = [number(rows.frame[column], rows, column, label).alias(label) for label, column in many.items()]
+        for label, cell in zip(many, cells, strict=True):
+            whole = (cell % 1 != 0) if many is table.counts else (cell > 1)
+            fix = f"Counts are whole numbers from 0 to {_MOST}, shares are from 0 to 1."
+            rows.refuse(whole | ~cell.is_between(0, _MOST), many[label], "is out of range", fix)
+        wide = pl.DataFrame([place["utterance_id"], *cells])
+        if many is table.shares:
+            kept.append(wide)
+            continue
+        long = wide.unpivot(index="utterance_id", variable_name="word", value_name="count").drop_nulls("count")
+        who = {"annotator": pl.lit(corpus + CROWD), "source": pl.lit("human")}
+        kept.append(long.with_columns(pl.col("count").cast(pl.Int64), **who))
+
+
+def _places(rows: Rows, table: DatabaseTable, corpus: str) -> pl.DataFrame:
+    """File, start and end of each row, and the id of its utterance."""
+    frame = rows.frame
+    rows.refuse(frame["file"].is_null(), "file", "is not a file", "Fill that column in every row.")
+    none = pl.lit(None, dtype=pl.Float64)
+    place = frame.select(pl.col("file").cast(pl.String)).with_columns(start=none, end=none)
+    own = pl.col("file").str.replace(r"\.[A-Za-z0-9]{1,5}$", "")
+    if table.segmented:
+        place = place.with_columns(_times(rows, "start"), _times(rows, "end"))
+        second = [pl.col(name).round(6).cast(pl.String).fill_null("") for name in ("start", "end")]
+        own = pl.concat_str([own, pl.lit("#"), second[0], pl.lit("-"), second[1]])
+    return place.with_columns((pl.lit(f"{corpus}/") + own).alias("utterance_id"))
+
+
+def _times(rows: Rows, name: str) -> pl.Series:
+    """Seconds from pandas' time spans ("0 days 00:00:01.500000", "1.5s") or from numbers."""
+    given = rows.frame[name]
+    if given.dtype.is_numeric():
+        return given.cast(pl.Float64)
+    given = given.cast(pl.String)
+    parts = given.str.extract_groups(_CLOCK).struct.unnest().cast(pl.Float64, strict=False)
+    days, hours, minutes, seconds = (parts[parts.columns[place]] for place in range(4))
+    clock = days.fill_null(0) * 86400 + hours.fill_null(0) * 3600 + minutes * 60 + seconds
+    plain = given.str.extract(_SECONDS, 1).cast(pl.Float64, strict=False)
+    values = clock.zip_with(clock.is_not_null(), plain)
+    odd = given.is_not_null() & values.is_null() & (given.str.strip_chars() != "NaT")
+    rows.refuse(odd, name, "is not a time", 'Write it as "0 days 00:00:01.5" or "1.5s".')
+    return values.alias(name)
+
+
+def _answers(rows: Rows, table: DatabaseTable, ids: pl.Series, corpus: str) -> list[pl.DataFrame]:
+    """A frame for each rater's answers: a label, ratings, or both of one row."""
+    raters: dict[Rater, tuple[list[str], dict[str, str]]] = {}
+    for column, rater in table.words.items():
+        raters.setdefault(rater, ([], {}))[0].append(column)
+    for column, (attribute, rater) in table.ratings.items():
+        raters.setdefault(rater, ([], {}))[1].setdefault(attribute, column)
+    frames = []
+    for rater, (words, ratings) in raters.items():
+        for place, word in enumerate(words or [""]):
+            label = (
+                rows.frame[word].cast(pl.String).str.strip_chars()
+                if word
+                else ids.clear().extend_constant(None, len(ids))
+            )
+            cells = [ids, label.set(label == "", None).alias("word")]
+            if not place:
+                cells += [number(rows.frame[c], rows, c, name).alias(name) for name, c in ratings.items()]
+            frames.append(pl.DataFrame(cells).with_columns(**_who(rater, corpus)))
+    return frames
+
+
+def _who(rater: Rater, corpus: str) -> dict[str, pl.Expr]:
+    """Annotator and source: a model is a proxy, a label that the corpus publishes the consensus."""
+    if rater.kind == "machine":
+        return {"annotator": pl.lit(rater.name), "source": pl.lit("proxy")}
+    named = {"published": consensus_of(corpus), "human": f"{corpus}/{rater.name}"}
+    return {"annotator": pl.lit(named.get(rater.kind, corpus + CROWD)), "source": pl.lit("human")}
+
+
+def _soft(shares: pl.DataFrame, vocabulary: Vocabulary, where: str) -> tuple[pl.DataFrame, list[Finding]]:
+    """Soft labels that sum to 1; rows without a share of a label are counted."""
+    shares = shares.unique("utterance_id", keep="first", maintain_order=True)
+    cells = {name: shares[name].fill_null(0.0) for name in shares.columns if name != "utterance_id"}
+    soft, findings = vocabulary.shares(cells, where)
+    total = soft.select(pl.sum_horizontal(pl.all())).to_series()
+    soft = soft.select(pl.all() / total).insert_column(0, shares["utterance_id"]).filter(total > 0)
+    if empty := int((total <= 0).sum()):
+        message = f"{empty} utterances have no share of any label, so they get no soft label"
+        findings.append(finding("no_label", message, where=where, count=empty))
+    return soft, findings
+
+
+def _utterances(base: Database, found: _Read, corpus: str) -> tuple[pl.DataFrame, list[Finding]]:
+    """The files and segments with votes, and what any table says of them or of their files."""
+    places = pl.concat(found.voted).group_by("utterance_id", maintain_order=True).agg(
+        *(pl.col(name).first() for name in _KEY), pl.col("split").drop_nulls().first()
+    )  # fmt: skip
+    for frame in found.described:
+        ours = [name for name in frame.columns if name not in ("utterance_id", *_KEY)]
+        for key in ("utterance_id", "file"):
+            about = frame.filter(pl.col("start").is_null()) if key == "file" else frame
+            about = about.group_by(key).agg(pl.col(name).drop_nulls().first() for name in ours)
+            places = places.join(about, on=key, how="left", suffix="_more", maintain_order="left")
+            both = [name for name in ours if f"{name}_more" in places.columns]
+            merged = [pl.coalesce(name, f"{name}_more").alias(name) for name in both]
+            places = places.with_columns(merged).drop(f"{name}_more" for name in both)
+    language = [_LANGUAGES.get(each, each) for each in base.languages]
+    if "language" not in places.columns and len(language) == 1:
+        places = places.with_columns(language=pl.lit(language[0]))
+    if "speaker" in places.columns:
+        if "gender" not in places.columns:
+            people = base.speakers()
+            known = [people.get(str(name), {}) for name in places["speaker"]]
+            gender = [each.get("gender", each.get("sex")) for each in known]
+            stated = [None if each is None else str(each) for each in gender]
+            places = places.with_columns(gender=pl.Series(stated, dtype=pl.String))
+        places = places.with_columns(prefixed("speaker", corpus))
+    findings: list[Finding] = []
+    if "gender" in places.columns:
+        gender_of = pl.col("gender").str.to_lowercase().replace(_GENDERS)
+        before = places["gender"].count()
+        places = places.with_columns(gender=pl.when(gender_of.is_in(["female", "male", "other"])).then(gender_of))
+        if lost := before - places["gender"].count():
+            message = f"the gender of {lost} utterances is not female, male or other, and was left empty"
+            findings.append(finding("unknown_gender", message, where=corpus, count=lost))
+    places = places.rename({"file": "audio"}).with_columns(corpus=pl.lit(corpus))
+    return places, findings + recordings_absent(places["audio"].to_list(), base.root)

@@ -1,0 +1,115 @@
+"""Databases of audformat, made with audformat itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from alm_proxies.errors import InputError, SettingsError, TableError
+from alm_proxies.stages.read.formats.audformat import AudformatSource
+from alm_proxies.stages.read.stage import Corpus, ReadSettings, read
+from tests.stages.read.audformat_trees import plain, rated
+
+audformat = pytest.importorskip("audformat", reason="audformat is a development dependency")
+LABELS = ReadSettings(taxonomy=("angry", "happy", "neutral"))
+
+
+def votes_of(corpus: Corpus) -> list[tuple[str, str, str, str | None]]:
+    return sorted(corpus.votes.frame.select("utterance_id", "annotator", "source", "label").rows(), key=_named)
+
+
+def _named(row: tuple[str, str, str, str | None]) -> tuple[str, ...]:
+    return tuple(each or "" for each in row)
+
+
+@pytest.mark.parametrize("storage", ["csv", "parquet"])
+def test_people_are_votes_a_model_is_a_proxy_and_a_published_label_is_the_consensus(
+    tmp_path: Path, storage: str
+) -> None:
+    corpus = read(AudformatSource(source=rated(audformat, tmp_path, storage), corpus="mine"), LABELS)
+    assert votes_of(corpus) == [
+        ("mine/audio/a", "mine/ann", "human", "angry"),
+        ("mine/audio/a", "mine/ben", "human", "neutral"),
+        ("mine/audio/a", "mine/consensus", "human", "angry"),
+        ("mine/audio/a", "net", "proxy", "angry"),
+        ("mine/audio/b", "mine/ann", "human", None),
+        ("mine/audio/b", "mine/ben", "human", "neutral"),
+        ("mine/audio/b", "mine/consensus", "human", "neutral"),
+        ("mine/audio/b", "net", "proxy", "happy"),
+        ("mine/audio/c", "mine/crowd", "human", "angry"),
+        ("mine/audio/c", "mine/crowd", "human", "neutral"),
+        ("mine/audio/c", "mine/crowd", "human", "neutral"),
+        ("mine/audio/c#0.5-1.25", "mine/ann", "human", "happy"),
+        ("mine/audio/c#1.5-", "mine/ann", "human", "angry"),
+    ]
+    rating = corpus.votes.frame.filter(annotator="mine/ann").drop_nulls("arousal").select("utterance_id", "arousal")
+    assert dict(rating.iter_rows()) == {"mine/audio/a": 0.25, "mine/audio/b": 1.0}
+    assert corpus.votes.about.scales == {"mine": {"arousal": (1.0, 5.0)}}
+
+
+@pytest.mark.parametrize("storage", ["csv", "parquet"])
+def test_files_and_segments_are_utterances_with_their_speakers_and_splits(tmp_path: Path, storage: str) -> None:
+    corpus = read(AudformatSource(source=rated(audformat, tmp_path, storage), corpus="mine"), LABELS)
+    frame = corpus.utterances.frame.sort("utterance_id")
+    assert frame.select("audio", "start", "end", "speaker", "gender", "split", "language").rows() == [
+        ("audio/a.wav", None, None, "mine/s1", "female", "train", "en"),
+        ("audio/b.wav", None, None, "mine/s2", "male", "train", "en"),
+        ("audio/c.wav", None, None, "mine/s2", "male", "test", "en"),
+        ("audio/c.wav", 0.5, 1.25, "mine/s2", "male", None, "en"),
+        ("audio/c.wav", 1.5, None, "mine/s2", "male", None, "en"),
+    ]
+    assert corpus.labels is not None
+    assert corpus.labels.frame.select("utterance_id", "p_angry", "p_happy").rows() == [("mine/audio/b", 0.75, 0.25)]
+    assert corpus.findings.counts() == {
+        "columns_not_taken": 1,
+        "counted_twice": 9,
+        "no_audio": 1,
+        "no_label": 1,
+        "synonyms": corpus.findings.counts()["synonyms"],
+    }
+
+
+def test_only_the_tables_named_are_read_and_unknown_names_are_refused(tmp_path: Path) -> None:
+    root = rated(audformat, tmp_path)
+    corpus = read(AudformatSource(source=root, corpus="mine", tables=("emotion.votes",)), LABELS)
+    assert corpus.votes.frame["annotator"].unique().to_list() == ["mine/crowd"]
+    assert len(corpus.votes) == 9 + 3
+    for wrong, words in (({"tables": ("emotion.vote",)}, "emotion.votes"), ({"scheme": "emotions"}, "emotion")):
+        with pytest.raises(SettingsError, match=words):
+            read(AudformatSource.model_validate({"source": root, "corpus": "mine", **wrong}), LABELS)
+
+
+def test_a_broken_header_a_missing_table_and_a_pickle_are_refused(tmp_path: Path) -> None:
+    root = plain(audformat, tmp_path)
+    source = AudformatSource(source=root, corpus="mine")
+    assert len(read(source, LABELS).votes) == 32
+    (root / "db.emotion.csv").rename(root / "db.emotion.pkl")
+    with pytest.raises(InputError, match="only a pickle"):
+        read(source, LABELS)
+    (root / "db.yaml").write_text("name: [1, 2")
+    with pytest.raises(TableError, match="not YAML"):
+        read(source, LABELS)
+    (root / "db.yaml").write_text("name: x")
+    with pytest.raises(TableError, match="no tables"):
+        read(source, LABELS)
+    (root / "db.yaml").unlink()
+    with pytest.raises(InputError, match=r"looked for db\.yaml"):
+        read(source, LABELS)
+
+
+def test_what_export_writes_is_read_back(tmp_path: Path) -> None:
+    corpus = read(AudformatSource(source=rated(audformat, tmp_path / "a"), corpus="mine"), LABELS)
+    assert corpus.labels is not None
+    from alm_proxies.stages.export.settings import ExportSettings
+    from alm_proxies.stages.export.stage import export
+
+    people = corpus.utterances
+    wanted = ExportSettings.model_validate({"format": "audformat"})
+    export(corpus.labels, people, tmp_path / "out", wanted)
+    again = read(AudformatSource(source=tmp_path / "out", corpus="mine"), LABELS)
+    assert again.labels is not None
+    assert again.labels.frame.select("p_angry", "p_happy").rows() == [(0.75, 0.25)]
+    assert again.votes.frame["source"].unique().to_list() == ["proxy"]
+    assert again.votes.frame.select(pl.col("annotator").unique()).item() == "fused"
