@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from alm_proxies.errors import SettingsError, TableError
-from alm_proxies.stages.read.formats.table import TableSource
+from alm_proxies.stages.read.formats.table import MappedSource
 from alm_proxies.stages.read.mapping import Many, Mapping, missing_numbers, number
 from alm_proxies.stages.read.rows import Rows
 from alm_proxies.stages.read.sources import finding, prefixed
@@ -48,7 +48,7 @@ def place(files: list[File], row: int) -> str:
     return file.rows.place(row - file.start)
 
 
-def scales_of(mapping: Mapping, source: TableSource, card: Any) -> dict[str, tuple[float, float]]:
+def scales_of(mapping: Mapping, source: MappedSource, card: Any) -> dict[str, tuple[float, float]]:
     """The scales of the mapped attributes: the source's own, else the card's; without one the table is refused."""
     scales: dict[str, tuple[float, float]] = {}
     for name in (name for name in ATTRIBUTES if mapping.has(name)):
@@ -65,7 +65,7 @@ def votes_of(
     files: list[File],
     mapping: Mapping,
     vocabulary: Vocabulary,
-    source: TableSource,
+    source: MappedSource,
     scales: dict[str, tuple[float, float]],
 ) -> tuple[pl.DataFrame, list[Finding]]:
     """The votes of all files, from counts or from one row per vote; none if neither is mapped."""
@@ -152,7 +152,7 @@ def _counted_again(
 
 
 def labels_of(
-    frame: pl.DataFrame, files: list[File], mapping: Mapping, vocabulary: Vocabulary, source: TableSource
+    frame: pl.DataFrame, files: list[File], mapping: Mapping, vocabulary: Vocabulary, source: MappedSource
 ) -> tuple[pl.DataFrame | None, list[Finding]]:
     """The soft labels of all files; shares that sum to nearly 1 are normalised, with a finding."""
     if mapping.probabilities is None:

@@ -69,6 +69,7 @@ def read_audformat(source: AudformatSource, vocabulary: Vocabulary, card: Card) 
     if found.counts:
         tallied, more = vocabulary.tallied(_counted_once(found, votes, corpus, findings), corpus)
         votes, lost = pl.concat([votes, tallied], how="diagonal"), [*lost, *more]
+    votes = votes.sort("utterance_id", "annotator", "draw", "label", nulls_last=True)
     soft = None
     if found.shares:
         soft, more = _soft(pl.concat(found.shares, how="diagonal"), vocabulary, corpus)

@@ -11,7 +11,7 @@ import polars as pl
 from alm_proxies.cards import Card
 from alm_proxies.errors import SettingsError, TableError
 from alm_proxies.nearest import did_you_mean
-from alm_proxies.stages.read.formats.table import TableSource
+from alm_proxies.stages.read.formats.table import MappedSource
 from alm_proxies.stages.read.rows import Rows
 from alm_proxies.stages.read.sources import finding
 from alm_proxies.tables import ATTRIBUTES, Finding
@@ -77,7 +77,7 @@ class Mapping:
         return pl.DataFrame([_typed(series, rows, self.columns.get(series.name)) for series in columns])
 
 
-def mapping_of(source: TableSource, card: Card) -> Mapping:
+def mapping_of(source: MappedSource, card: Card) -> Mapping:
     """The mapping of a source, completed by its card unless the source maps the ids itself."""
     for name in (*source.columns, *source.constants):
         if name not in FIELDS:
@@ -125,7 +125,7 @@ def same_names(mapping: Mapping, rows: Rows) -> Mapping:
     return mapped
 
 
-def _place(source: TableSource) -> str:
+def _place(source: MappedSource) -> str:
     return f"the source {source.source}"
 
 

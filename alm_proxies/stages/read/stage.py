@@ -136,7 +136,7 @@ def _named(source: Source) -> Source:
     if re.search("[\ud800-\udfff]", str(source.source.absolute())):
         fix = "Rename the file or folder: tables keep its path as text."
         raise InputError("has a name that is not valid UTF-8", where=ascii(str(source.source)), fix=fix)
-    if not source.corpus and source.format == "table":
+    if not source.corpus and source.format in ("table", "huggingface"):
         fix = 'Give its utterance ids a prefix: corpus = "my_corpus" (--corpus my_corpus).'
         raise SettingsError("a table does not name its corpus", where=str(source.source), fix=fix)
     return source.model_copy(update={"corpus": source.corpus or source.format})

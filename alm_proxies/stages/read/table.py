@@ -6,6 +6,9 @@ labels: one row per utterance, with shares (`probabilities`). Several files with
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -14,7 +17,7 @@ from alm_proxies.cards import Card
 from alm_proxies.errors import InputError, SettingsError, TableError
 from alm_proxies.files import could_not_read
 from alm_proxies.stages.read.answers import File, labels_of, place, scales_of, votes_of
-from alm_proxies.stages.read.formats.table import TableSource
+from alm_proxies.stages.read.formats.table import MappedSource, TableSource
 from alm_proxies.stages.read.mapping import (
     FIELDS,
     UTTERANCE_NUMBERS,
@@ -42,10 +45,27 @@ def read_table(source: TableSource, vocabulary: Vocabulary, card: Card) -> Part:
     mapping = mapping_of(source, card)
     root = source.source if source.source.is_dir() else source.source.parent
     findings: list[Finding] = []
+    paths = _paths(source, mapping, findings)
+    rows_of = partial(read_rows, encoding=source.encoding)
+    part = mapped_part(source, vocabulary, card, root, paths, rows_of)
+    return replace(part, findings=[*findings, *part.findings])
+
+
+def mapped_part(
+    source: MappedSource,
+    vocabulary: Vocabulary,
+    card: Card,
+    root: Path,
+    paths: Sequence[tuple[Path, str | None]],
+    rows_of: Callable[[Path, Sequence[str] | None], Rows],
+) -> Part:
+    """The utterances, votes and soft labels of files, each with its split, whose rows `rows_of` gives."""
+    mapping = mapping_of(source, card)
+    findings: list[Finding] = []
     files: list[File] = []
-    for path, split in _paths(source, mapping, findings):
+    for path, split in paths:
         wanted = mapping.wanted(split) if mapping.given else None
-        rows = read_rows(path, wanted, source.encoding)
+        rows = rows_of(path, wanted)
         if not mapping.given:
             mapping = same_names(mapping, rows)
         wanted = mapping.wanted(split)
@@ -179,7 +199,7 @@ def _under_root(root: Path, folder: Path) -> pl.Expr:
 
 
 def _utterances(
-    frame: pl.DataFrame, files: list[File], mapping: Mapping, wide: bool, findings: list[Finding], source: TableSource
+    frame: pl.DataFrame, files: list[File], mapping: Mapping, wide: bool, findings: list[Finding], source: MappedSource
 ) -> pl.DataFrame:
     """One row per utterance; contradicting rows of an utterance are refused."""
     described = [n for n in (*UTTERANCE_TEXT, *UTTERANCE_NUMBERS, *mapping.groups) if n in frame.columns]
@@ -215,7 +235,7 @@ def _utterances(
 
 
 def _known(
-    frame: pl.DataFrame, name: str, known: pl.Expr, message: str, findings: list[Finding], source: TableSource
+    frame: pl.DataFrame, name: str, known: pl.Expr, message: str, findings: list[Finding], source: MappedSource
 ) -> pl.DataFrame:
     cleaned = frame.with_columns(pl.when(known).then(name).alias(name))
     lost = cleaned[name].null_count() - frame[name].null_count()

@@ -45,8 +45,8 @@ def rated(audformat: Any, root: Path, storage: str = "csv") -> Path:
     base["emotion.votes"] = audformat.Table(counted, split_id="judge")
     base["emotion.shares"] = audformat.Table(counted)
     for label, counts, shares in (
-        ("anger", [9, 1], [0.5, 0]),
-        ("happiness", [0, 0], [0.5, 0]),
+        ("anger", [9, 1], [0.75, 0]),
+        ("happiness", [0, 0], [0.25, 0]),
         ("neutral", [0, 2], [0, 0]),
     ):
         _set(base["emotion.votes"], audformat, label, counts, scheme_id="votes")

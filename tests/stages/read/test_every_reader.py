@@ -55,6 +55,14 @@ def _audformat(folder: Path) -> Source:
     return _source({"format": "audformat", "source": plain_audformat(audformat, folder), "corpus": "mine"})
 
 
+def _huggingface(folder: Path) -> Source:
+    datasets = pytest.importorskip("datasets", reason="datasets is a development dependency")
+    rows = [dict(zip(("clip", "rater", "said", "who"), line.split(","), strict=True)) for line in LONG.split()[1:]]
+    datasets.Dataset.from_list(rows).to_parquet(str(folder / "votes.parquet"))
+    columns = {"utterance_id": "clip", "annotator": "rater", "label": "said", "speaker": "who"}
+    return _source({"format": "huggingface", "source": folder, "corpus": "mine", "columns": columns})
+
+
 def _tables(folder: Path) -> Source:
     (folder / "raw").mkdir()
     read(_table(folder / "raw"), settings_of("table")).write(folder / "made")
@@ -82,6 +90,7 @@ SAMPLES: dict[str, Callable[[Path], Source]] = {
     "msp_improv": lambda folder: _source({"format": "msp_improv", "source": plain_msp_improv(folder)}),
     "emotionlines": lambda folder: _source({"format": "emotionlines", "source": plain_emotionlines(folder)}),
     "audformat": _audformat,
+    "huggingface": _huggingface,
     "dusha": lambda folder: _source({"format": "dusha", "source": plain_dusha(folder)}),
 }
 WITHOUT_VOTES = {"ravdess"}
@@ -94,10 +103,13 @@ def sample(name: str, folder: Path) -> Source:
     return SAMPLES[name](folder)
 
 
+UNKNOWN = ("table", "label_studio", "audformat", "huggingface")
+"""Formats of any corpus, whose labels are not known from a card."""
+
+
 def settings_of(name: str, **said: object) -> ReadSettings:
-    return ReadSettings.model_validate(
-        said | ({"taxonomy": ["angry", "happy", "sad"]} if name in ("table", "label_studio", "audformat") else {})
-    )
+    known = {"taxonomy": ["angry", "happy", "sad"]} if name in UNKNOWN else {}
+    return ReadSettings.model_validate(said | known)
 
 
 def test_every_reader_has_a_sample() -> None:

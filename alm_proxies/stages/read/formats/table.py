@@ -10,11 +10,9 @@ from alm_proxies.cards import Scale
 from alm_proxies.stages.read.settings import Reader, Source
 
 
-class TableSource(Source):
-    """A table of votes, counts or soft labels."""
+class MappedSource(Source):
+    """A source whose columns are mapped to ours."""
 
-    format: Literal["table"] = "table"
-    """Any table by a mapping of its columns."""
     several_labels: Literal["each", "share", "first"] = "share"
     """How several labels in one answer count: a vote each, one vote shared among them, or only the first."""
     columns: dict[str, str] = Field(default_factory=dict)
@@ -35,6 +33,13 @@ class TableSource(Source):
     """
     encoding: str | None = None
     """The text encoding of label files. By default UTF-8, or UTF-16 with a byte order mark."""
+
+
+class TableSource(MappedSource):
+    """A table of votes, counts or soft labels."""
+
+    format: Literal["table"] = "table"
+    """Any table by a mapping of its columns."""
 
 
 READER = Reader(TableSource, "alm_proxies.stages.read.table:read_table")

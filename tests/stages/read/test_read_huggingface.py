@@ -1,0 +1,150 @@
+"""Hugging Face data sets on this machine, made with `datasets` itself."""
+
+from __future__ import annotations
+
+import gc
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import soundfile
+
+from alm_proxies.errors import InputError, SettingsError, TableError
+from alm_proxies.stages.read.formats.huggingface import HuggingfaceSource
+from alm_proxies.stages.read.stage import Corpus, ReadSettings, read
+from tests.stages.read.corpora import sound
+
+datasets = pytest.importorskip("datasets", reason="datasets is a development dependency")
+# `datasets` leaves the metadata of an audiofolder, and files that it refuses, for the garbage collector to close.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+LABELS = ReadSettings(taxonomy=("angry", "happy", "sad"))
+
+
+@pytest.fixture(autouse=True)
+def _closed() -> Iterator[None]:
+    yield
+    gc.collect()
+
+
+def noise(number: int) -> bytes:
+    stream = io.BytesIO()
+    soundfile.write(stream, np.random.default_rng(number).normal(0, 0.01, 1600), 16000, format="WAV")
+    return stream.getvalue()
+
+
+def votes(number: int) -> Any:
+    """Four clips with recordings inside, class labels of three raters, and one answer that is missing."""
+    rows = [
+        {
+            "audio": {"path": f"c{number}{clip}.wav", "bytes": noise(clip)},
+            "rater": f"r{rater}",
+            "emotion": -1 if clip + rater == 0 else (clip + rater) % 3,
+            "speaker": clip % 2,
+        }
+        for clip in range(4)
+        for rater in range(3)
+    ]
+    data = datasets.Dataset.from_list(rows).cast_column("audio", datasets.Audio(decode=False))
+    return data.cast_column("emotion", datasets.ClassLabel(names=["angry", "happy", "sad"]))
+
+
+COLUMNS = {"audio": "audio", "annotator": "rater", "label": "emotion", "speaker": "speaker"}
+
+
+def whole(source: Path, **more: object) -> Corpus:
+    said = {"source": source, "corpus": "mine", "columns": COLUMNS}
+    return read(HuggingfaceSource.model_validate(said | more), LABELS)
+
+
+def expected(number: int) -> set[tuple[str, str, str | None]]:
+    names = ("angry", "happy", "sad")
+    return {
+        (f"mine/{split}/c{number}{clip}", f"mine/r{rater}", None if clip + rater == 0 else names[(clip + rater) % 3])
+        for split in ("train",)
+        for clip in range(4)
+        for rater in range(3)
+    }
+
+
+@pytest.mark.parametrize("form", ["parquet", "saved", "folder"])
+def test_class_labels_are_votes_and_recordings_are_not_decoded(tmp_path: Path, form: str) -> None:
+    data = votes(1)
+    if form == "saved":
+        data.save_to_disk(str(tmp_path / "set"))
+    else:
+        data.to_parquet(str(tmp_path / "set" / "data" / "train-00000-of-00001.parquet"))
+    place = tmp_path / "set"
+    corpus = whole(place / "data" / "train-00000-of-00001.parquet" if form == "parquet" else place)
+    assert set(corpus.votes.frame.select("utterance_id", "annotator", "label").rows()) == expected(1)
+    assert corpus.utterances.frame["audio"].to_list() == [None] * 4
+    assert corpus.utterances.frame["speaker"].to_list() == ["mine/0", "mine/1"] * 2
+    assert corpus.utterances.frame["split"].to_list() == ["train"] * 4
+    found = corpus.findings.counts()
+    assert found["no_audio"] == 12
+    assert found["empty_label"] == 1
+
+
+def test_recordings_inside_the_files_are_written_out_as_they_are_where_asked_for(tmp_path: Path) -> None:
+    votes(2).to_parquet(str(tmp_path / "set.parquet"))
+    for _ in range(2):
+        corpus = whole(tmp_path / "set.parquet", extract=tmp_path / "out")
+        audio = corpus.utterances.frame["audio"].to_list()
+        assert audio == [f"train/c2{clip}.wav" for clip in range(4)]
+        assert corpus.utterances.about.roots == {"mine": str(tmp_path / "out")}
+        for clip, name in enumerate(audio):
+            assert (tmp_path / "out" / name).read_bytes() == noise(clip)
+        assert "no_audio" not in corpus.findings.counts()
+
+
+def test_soft_labels_and_counts_in_lists_are_read(tmp_path: Path) -> None:
+    data = datasets.Dataset.from_dict(
+        {"id": ["a", "b"], "shares": [[0.5, 0.25, 0.25], [0.0, 0.0, 1.0]], "votes": [[2, 1, 1], [0, 0, 3]]}
+    )
+    data.to_parquet(str(tmp_path / "set.parquet"))
+    columns = {"utterance_id": "id"}
+    soft = whole(tmp_path / "set.parquet", columns=columns, probabilities="shares")
+    assert soft.labels is not None
+    assert soft.labels.frame.select("p_angry", "p_happy", "p_sad").rows() == [(0.5, 0.25, 0.25), (0.0, 0.0, 1.0)]
+    counted = whole(tmp_path / "set.parquet", columns=columns, counts="votes").votes.frame
+    assert counted.group_by("utterance_id").len().sort("utterance_id").rows() == [("mine/a", 4), ("mine/b", 3)]
+
+
+def test_an_audiofolder_keeps_its_recordings_where_they_are(tmp_path: Path) -> None:
+    for split in ("train", "validation"):
+        sound(tmp_path / "set" / split / "a.wav")
+        (tmp_path / "set" / split / "metadata.csv").write_text("file_name,emotion,rater\na.wav,sad,r1\n")
+    corpus = whole(tmp_path / "set", columns={"audio": "audio", "label": "emotion", "annotator": "rater"})
+    frame = corpus.utterances.frame.sort("utterance_id")
+    assert frame.select("utterance_id", "audio", "split").rows() == [
+        ("mine/train/a", "train/a.wav", "train"),
+        ("mine/validation/a", "validation/a.wav", "development"),
+    ]
+    assert corpus.votes.frame["label"].to_list() == ["sad", "sad"]
+
+
+def test_what_is_no_data_set_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken.parquet").write_bytes(b"PAR1 nothing")
+    (tmp_path / "notes.txt").write_text("notes")
+    for name in ("empty", "broken.parquet", "notes.txt"):
+        with pytest.raises((InputError, TableError)) as refused:
+            whole(tmp_path / name)
+        assert refused.value.fix
+    with pytest.raises(SettingsError, match="corpus"):
+        read(HuggingfaceSource(source=tmp_path / "empty"), LABELS)
+
+
+def test_no_recording_is_decoded_even_if_it_is_not_sound(tmp_path: Path) -> None:
+    rows = [{"audio": {"path": None, "bytes": b"ID3 no sound"}, "emotion": "sad"}]
+    data = datasets.Dataset.from_list(rows).cast_column("audio", datasets.Audio())
+    data.to_parquet(str(tmp_path / "set.parquet"))
+    corpus = whole(tmp_path / "set.parquet", columns={"audio": "audio", "label": "emotion"}, extract=tmp_path / "out")
+    assert corpus.utterances.frame["audio"].to_list() == ["train/0000000.mp3"]
+    assert corpus.votes.frame.select(pl.col("label")).item() == "sad"
