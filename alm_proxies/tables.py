@@ -5,8 +5,6 @@ Each wraps a polars frame (`.frame`) and its metadata (`.about`, stored as JSON 
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +16,7 @@ from numpy.typing import NDArray
 
 from alm_proxies.about import METADATA_KEY, About, AnnotatorCard, MadeBy, together
 from alm_proxies.ambiguity import THIRDS, Cuts, Rule, cuts_of, level
-from alm_proxies.columns import Column, conform, did_you_mean, refuse_clashes, refuse_other_frames, refuse_where
+from alm_proxies.columns import Column, conform, refuse_clashes, refuse_other_frames, refuse_where
 from alm_proxies.content import ContentDigest
 from alm_proxies.contracts import CONTRACT, upgraded_frame
 from alm_proxies.errors import InputError, TableError
@@ -27,6 +25,17 @@ from alm_proxies.finding import Finding
 from alm_proxies.finding_kinds import NOT_DECLARED, SEVERITIES, severity_of
 from alm_proxies.renamed import renamed
 from alm_proxies.shown import findings_html, frame_html
+from alm_proxies.table_checks import (
+    ATTRIBUTES,
+    SUM_TOLERANCE,
+    check_draws,
+    check_labels,
+    check_sources,
+    check_status,
+    not_a_recipe,
+    refuse_repeats,
+    with_entropy,
+)
 from alm_proxies.table_files import load_table, refuse_other_suffix
 from alm_proxies.taxonomy import taxonomy_of
 
@@ -47,13 +56,11 @@ __all__ = [
     "combine",
 ]
 
-ATTRIBUTES = ("valence", "arousal", "dominance")
 CONSENSUS = "/consensus"
 """Suffix of the annotator of published consensus labels, which are not votes."""
 CROWD = "/crowd"
 """Suffix of the annotator of votes with unknown raters."""
 STATUSES = ("ok", "refused", "unparsable", "out_of_vocabulary", "failed")
-SUM_TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,12 +170,12 @@ class Utterances(_Table):
     @classmethod
     def _checked(cls, frame: pl.DataFrame, about: About, where: str) -> tuple[pl.DataFrame, About]:
         frame = conform(frame, cls.COLUMNS, where)
-        _refuse_repeats(frame, cls.KEY, where)
+        refuse_repeats(frame, cls.KEY, where)
         late = (frame["start"] >= frame["end"]).fill_null(False)
         refuse_where(late, frame["start"], "is not before end", where, "start and end are seconds, start < end.")
         recipes = frame["recipe"].drop_nulls()
         if recipes.len():
-            wrong = frame["recipe"].map_elements(_not_a_recipe, return_dtype=pl.Boolean).fill_null(False)
+            wrong = frame["recipe"].map_elements(not_a_recipe, return_dtype=pl.Boolean).fill_null(False)
             fix = "A recipe is {parents: [[id, share] ...], effects: [[name, {...}] ...], seed}."
             refuse_where(wrong, frame["recipe"], "is not a recipe", where, fix)
         return frame, about
@@ -204,10 +211,10 @@ class Votes(_Table):
         if "draw" not in frame.columns and {"utterance_id", "annotator"} <= set(frame.columns):
             frame = frame.with_columns(draw=pl.int_range(pl.len(), dtype=pl.Int32).over("utterance_id", "annotator"))
         frame = conform(frame, cls.COLUMNS, where)
-        _check_labels(frame, about, where)
-        _check_status(frame, where)
-        _check_sources(frame, where)
-        _check_draws(frame, cls.KEY, where)
+        check_labels(frame, about, where)
+        check_status(frame, where)
+        check_sources(frame, where)
+        check_draws(frame, cls.KEY, where)
         return frame, about
 
     def content(self) -> pl.DataFrame:
@@ -247,8 +254,8 @@ class Labels(_Table):
         )
         head = Column("utterance_id", _TEXT, needed=True, nullable=False)
         frame = conform(frame, (head, *shares, *cls.COLUMNS), where)
-        _refuse_repeats(frame, cls.KEY, where)
-        return _with_entropy(frame, shares, where, about.ambiguity or THIRDS), about
+        refuse_repeats(frame, cls.KEY, where)
+        return with_entropy(frame, shares, where, about.ambiguity or THIRDS), about
 
     def cut(self, rule: Rule) -> Labels:
         """The labels with their ambiguity cut by a rule: "thirds", "quantiles", or two normalised entropies."""
@@ -349,101 +356,3 @@ def combine(*given: T | Iterable[T]) -> T:
             fix = "Give each file once. Votes on another modality of a corpus are read as a proxy: --as proxy:NAME."
             raise TableError(error.message, where=error.where, fix=fix) from None
         raise
-
-
-def _refuse_repeats(frame: pl.DataFrame, key: Sequence[str], where: str) -> None:
-    # Equal keys have equal hashes, so as many hashes as rows proves that no key is repeated.
-    if frame.select(key).hash_rows().n_unique() == frame.height:
-        return
-    repeated = ~frame.select(pl.struct(key).is_first_distinct()).to_series()
-    shown = frame[key[0]]
-    named = (
-        " ".join(f"{name}={frame[name][int(repeated.arg_true()[0])]!r}" for name in key[1:]) if repeated.any() else ""
-    )
-    message = f"is repeated{f' ({named})' if named else ''}"
-    refuse_where(repeated, shown, message, where, f"Keep one row for each {', '.join(key)}.")
-
-
-def _check_labels(frame: pl.DataFrame, about: About, where: str) -> None:
-    present = frame["label"].unique().drop_nulls().to_list()
-    if present and not about.taxonomy:
-        fix = "Name one: --taxonomy msp8 (or iemocap4, crema6 ...), or the labels in order: --taxonomy angry,happy,sad."
-        raise TableError("has no taxonomy, so its labels are not known", where=where, fix=fix)
-    unknown = sorted(set(present) - set(about.taxonomy))
-    if unknown:
-        near = did_you_mean(unknown[0], about.taxonomy)
-        fix = f"{near} The taxonomy is {', '.join(about.taxonomy)}.".strip()
-        refuse_where(
-            (frame["label"] == unknown[0]).fill_null(False), frame["label"], "is not in the taxonomy", where, fix
-        )
-
-
-def _check_status(frame: pl.DataFrame, where: str) -> None:
-    something = frame.select(pl.any_horizontal(pl.col("label", *ATTRIBUTES).is_not_null())).to_series()
-    ok = frame["status"] == "ok"
-    fix = "A vote without label or attributes needs a status: refused, unparsable, out_of_vocabulary, failed."
-    refuse_where(ok & ~something, frame["label"], "is the label of a vote whose status is ok", where, fix)
-    fix = "A vote with a label or an attribute is ok."
-    refuse_where(~ok & something, frame["status"], "is the status of a vote with a label or an attribute", where, fix)
-
-
-def _check_sources(frame: pl.DataFrame, where: str) -> None:
-    wrong = frame["held_out"] & (frame["source"] != "human")
-    refuse_where(wrong, frame["source"], "votes cannot be held out", where, "Only human votes are held out.")
-    refuse_two_sources(frame.select("annotator", "source").unique(), where)
-
-
-def refuse_two_sources(pairs: pl.DataFrame, where: str) -> None:
-    """Raise for an annotator that is both human and proxy, given the distinct pairs of annotator and source."""
-    if pairs["annotator"].n_unique() < pairs.height:
-        both = pairs.group_by("annotator").len().filter(pl.col("len") > 1)["annotator"].sort()[0]
-        fix = "Give the human and the proxy different names."
-        raise TableError(f"has the annotator {both!r} both as human and as proxy", where=where, fix=fix)
-
-
-def _check_draws(frame: pl.DataFrame, key: Sequence[str], where: str) -> None:
-    draw = ["utterance_id", "annotator", "draw"]
-    hashes = frame.select(draw).hash_rows()
-    if hashes.n_unique() == frame.height:
-        short = frame["weight"] < 1.0 - SUM_TOLERANCE
-        message, fix = "is the whole weight of its draw", "The weights of one draw sum to 1."
-        refuse_where(short, frame["weight"], message, where, fix)
-        return
-    _refuse_repeats(frame, key, where)
-    sums = frame.group_by(draw).agg(pl.col("weight").sum()).filter((pl.col("weight") - 1.0).abs() > SUM_TOLERANCE)
-    if sums.height:
-        first = sums.sort(draw).row(0, named=True)
-        wrong = frame.select(pl.all_horizontal(*(pl.col(name) == first[name] for name in draw))).to_series()
-        message = f"belongs to a draw whose weights sum to {first['weight']:.6g}"
-        refuse_where(wrong, frame["weight"], message, where, "The weights of one draw sum to 1.")
-
-
-def _with_entropy(frame: pl.DataFrame, shares: Sequence[Column], where: str, cuts: Cuts) -> pl.DataFrame:
-    names = [column.name for column in shares]
-    total = frame.select(pl.sum_horizontal(names)).to_series().rename("p_*")
-    off = (total - 1.0).abs()
-    refuse_where(off > SUM_TOLERANCE, total, "is the sum of the shares", where, "The shares of one utterance sum to 1.")
-    if (off > 1e-9).any():
-        frame = frame.with_columns([(pl.col(name) / total).alias(name) for name in names])
-    p = pl.col(names).clip(lower_bound=0.0)
-    scale = math.log(len(names)) if len(names) > 1 else 1.0
-    frame = frame.with_columns(p)
-    surprise = [pl.when(pl.col(n) > 0).then(-pl.col(n) * pl.col(n).log()).otherwise(0.0) for n in names]
-    entropy = (pl.sum_horizontal(surprise) / scale).clip(0.0, 1.0)
-    frame = frame.with_columns(entropy.alias("entropy"))
-    return frame.with_columns(ambiguity=level(pl.col("entropy"), cuts))
-
-
-def _not_a_recipe(text: str) -> bool:
-    try:
-        recipe = json.loads(text)
-    except (ValueError, RecursionError):
-        return True
-    if not (isinstance(recipe, dict) and {"parents", "effects", "seed"} <= set(recipe)):
-        return True
-    pairs = [*recipe["parents"], *recipe["effects"]] if _lists(recipe["parents"], recipe["effects"]) else [None]
-    return not all(isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str) for pair in pairs)
-
-
-def _lists(*values: object) -> bool:
-    return all(isinstance(value, list) for value in values)

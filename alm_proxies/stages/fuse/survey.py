@@ -17,7 +17,8 @@ from alm_proxies.estimators.blocks import Layout, Marks, layout_of
 from alm_proxies.estimators.counts import Counts, counts_of
 from alm_proxies.estimators.sample import FIT_ROWS, Sample
 from alm_proxies.stages.fuse.learn import teaches
-from alm_proxies.tables import About, Finding, Utterances, Votes, refuse_two_sources
+from alm_proxies.table_checks import refuse_two_sources
+from alm_proxies.tables import About, Finding, Utterances, Votes
 from alm_proxies.trained_on import without_trained_on_votes
 
 if TYPE_CHECKING:
