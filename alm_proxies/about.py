@@ -47,6 +47,18 @@ class Injected(BaseModel):
         return f"{turned}, a harmless sentence {self.by_chance:.0%} ({self.utterances} utterances)"
 
 
+class Cost(BaseModel):
+    """What an annotator's votes have cost so far."""
+
+    model_config = ConfigDict(frozen=True)
+    votes: int
+    """Answered votes whose cost is known."""
+    price: float
+    """What they cost together."""
+    currency: str = ""
+    """The currency of the annotator file's prices; empty = not stated."""
+
+
 class AnnotatorCard(BaseModel):
     """The metadata of an annotator, enough to identify it across tables."""
 
@@ -65,6 +77,10 @@ class AnnotatorCard(BaseModel):
     """What its prompt shows besides the recording: transcript, speaker, turns, evidence; None = not known."""
     injected: Injected | None = None
     """The measured effect of a transcript that contains an answer (prompt injection)."""
+    currency: str | None = None
+    """The currency of its prices; None = it has none."""
+    cost: Cost | None = None
+    """What its votes have cost; None = nothing, or not known."""
     trained_on_these_votes: TrainedOn | None = None
     """Whether it was trained on human votes of the utterances it votes on; None = not stated."""
     folds: dict[str, int] | None = None

@@ -349,6 +349,9 @@ DESCRIPTIONS: dict[str, str] = {
     "why": "Why it does not.",
     "reason": "Why there is no figure.",
     "beside": "The proxies it was tested with.",
+    "cost": "What a proxy's votes have cost: votes, price, currency.",
+    "price": "A sum of money, in the currency of the annotator file.",
+    "currency": "The currency of a price; empty where the annotator file states none.",
     "raters": "The raters, by name; in a test, one entry a rater.",
     "rater": "The rater that an entry is about.",
     "annotator": "The annotator that an entry is about.",
@@ -377,6 +380,7 @@ NAMED: dict[str, tuple[str, ...]] = {
 TEXTS = (
     "method", "level", "value", "proxy", "annotators", "annotator", "why", "reason", "beside", "taxonomy", "labels",
     "label", "baseline", "proxy_annotators", "raters", "rater", "name", "kind", "measure", "by", "worst",
+    "currency",
 )  # fmt: skip
 """Names whose values may be text."""
 FLAGS = (

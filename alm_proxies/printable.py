@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 _STEERS = re.compile(
@@ -33,3 +34,10 @@ def _escaped(match: re.Match[str]) -> str:
 def _json_escaped(match: re.Match[str]) -> str:
     units = match[0].encode("utf-16-be", "surrogatepass")
     return "".join(f"\\u{int.from_bytes(units[place : place + 2]):04x}" for place in range(0, len(units), 2))
+
+
+def in_money(price: float, currency: str = "") -> str:
+    """A price as text: two decimals, or two significant digits if it is small: 12.30 EUR, 0.05, 0.00042."""
+    small = price != 0.0 and abs(price) < 0.1
+    figures = f"{price:.{1 - math.floor(math.log10(abs(price)))}f}" if small else f"{price:.2f}"
+    return f"{figures} {currency}".rstrip()

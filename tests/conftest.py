@@ -26,6 +26,26 @@ _ARGUMENTS = (
 )  # fmt: skip
 
 
+_OVERPRINTED = """(() => {
+  const bad = [];
+  for (const chart of document.querySelectorAll("svg.chart")) {
+    const sheet = chart.getBoundingClientRect();
+    if (!sheet.width) continue;
+    const words = [...chart.querySelectorAll("text")].map(text => [text.textContent, text.getBoundingClientRect()]);
+    words.forEach(([word, box], place) => {
+      if (box.left < sheet.left - 1 || box.right > sheet.right + 1 || box.top < sheet.top - 1
+        || box.bottom > sheet.bottom + 1) bad.push([word, "outside"]);
+      for (const [other, that] of words.slice(place + 1)) {
+        const wide = Math.min(box.right, that.right) - Math.max(box.left, that.left);
+        const high = Math.min(box.bottom, that.bottom) - Math.max(box.top, that.top);
+        if (wide > 1 && high > 3) bad.push([word, other]);
+      }
+    });
+  }
+  return bad;
+})()"""
+
+
 @dataclass(frozen=True)
 class Browser:
     """A headless Chromium: opens pages, runs scripts in them, tells what it complained of and asked the network for."""
@@ -57,6 +77,11 @@ class Browser:
             ".map(mark => mark.getBoundingClientRect()).filter(box => box.width > 0 && box.height > 0).length])",
             kind,
         )
+        return found
+
+    def overprinted(self) -> list[list[str]]:
+        """Words of the charts to be seen that lie upon one another or outside their chart."""
+        found: list[list[str]] = self.ask(_OVERPRINTED)
         return found
 
     def complaints(self) -> list[str]:

@@ -159,6 +159,7 @@ class Annotator:
             },
             seed=seed,
             context=self.prompt.context_fields,
+            currency=file.price.currency or None,
         )
 
     def codes(self, cell: Cell) -> tuple[str, ...] | None:

@@ -56,6 +56,8 @@ class Cross(Settings):
 class Price(Settings):
     """The price of the engine, in one currency of your choice; free by default."""
 
+    currency: Annotated[str, Field(max_length=12)] = ""
+    """The currency of the prices, for reports: EUR."""
     audio_minute: Annotated[float, Field(ge=0, le=1e9)] = 0.0
     """Price of a minute of audio sent. Leave it 0 if audio is billed as tokens."""
     million_tokens_in: Annotated[float, Field(ge=0, le=1e9)] = 0.0

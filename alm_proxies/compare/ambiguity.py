@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from alm_proxies.ballots import Array
 from alm_proxies.compare.comparison import FEWEST, Comparison
-from alm_proxies.compare.sections import roles_of, series_of
+from alm_proxies.compare.sections import LOG_LOSS, roles_of, series_of
 from alm_proxies.interval import Interval
 from alm_proxies.measures.bootstrap import mean_by_speaker
 from alm_proxies.measures.calibration import thirds
@@ -25,6 +25,8 @@ THIRDS = ("clear", "between", "ambiguous")
 OTHERS, FIT = "held-out votes that are not scored", "votes of the fit"
 """The votes that form thirds of ambiguity."""
 _SMALLEST = 1e-6
+_OPEN = 12
+"""A table with more rows than this is folded."""
 Halved = dict[str, dict[str, dict[str, tuple[Interval, Interval | None]]]]
 """By what cuts, by third, by method: log loss, and its difference to the baseline."""
 
@@ -139,15 +141,18 @@ def halved_section(halved: Halved, comparison: Comparison) -> Section | None:
             cells += [[by, third, name, nll, gain] for name, (nll, gain) in methods.items()]
     title = f"Log loss minus that of {comparison.baseline}, by ambiguity"
     chart = dots(
-        "halved", title, "nats a vote", rows, [series_of(name, roles[name], gains[name]) for name in others], alt=title,
-        reference=("no difference", 0.0), headings=headings if len(halved) > 1 else {},
+        "halved", title, "nats per vote; below zero is better", rows,
+        [series_of(name, roles[name], gains[name]) for name in others], alt=title,
+        reference=(comparison.baseline, 0.0), signed=True, headings=headings if len(halved) > 1 else {},
     )  # fmt: skip
     columns = [
         Column("Formed by"),
         Column("Ambiguity"),
         Column("Prediction"),
-        Column("Log loss"),
-        Column(f"Minus {comparison.baseline}", signed=True),
+        LOG_LOSS,
+        Column(
+            f"Minus {comparison.baseline}", 3, "Log loss, paired on the same votes; below zero is better.", signed=True
+        ),
     ]
     lead = "Thirds of ambiguity"
     if OTHERS in halved:
@@ -157,7 +162,8 @@ def halved_section(halved: Halved, comparison: Comparison) -> Section | None:
         )
     if FIT in halved:
         lead += f"{' Also thirds' if OTHERS in halved else ''} formed by the votes of the fit, which methods use."
-    return Section("Clear and ambiguous utterances", lead, (chart, Table.of(columns, cells)))
+    table = Table.of(columns, cells, "All methods by ambiguity", folded=len(cells) > _OPEN)
+    return Section("Clear and ambiguous utterances", lead, (chart, table))
 
 
 def _within(

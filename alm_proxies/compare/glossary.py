@@ -5,7 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from alm_proxies.estimators.names import METHODS
 from alm_proxies.report.page import Column, Examples, Figure, Section, Table
+
+
+def _as_a_cell(name: str) -> str:
+    """Matches the name of a method as a cell of a table, or after the word method."""
+    return rf">{name}<|method {name}\b"
+
 
 _WORDS: tuple[tuple[str, str, str], ...] = (
     (
@@ -15,7 +22,7 @@ _WORDS: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "log loss (NLL), nats",
-        r"log loss|\bNLL\b|\bnats\b",
+        r"[Ll]og loss|\bNLL\b|\bnats\b",
         "The mean of −ln p over the held-out votes, where p is the probability that the label gives to the vote; in "
         "nats. Lower is better: 0.01 less means about 1 % more probability for the votes.",
     ),
@@ -43,7 +50,7 @@ _WORDS: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "concentration_gain",
-        r"concentration_gain|[Pp]roxy worth",
+        r"concentration_gain",
         "A column of the labels: how much the proxies add to the concentration. It is not checked with held-out votes.",
     ),
     (
@@ -64,31 +71,11 @@ _WORDS: tuple[tuple[str, str, str], ...] = (
         "The normalised entropy of a distribution, from 0 (one label only) to 1 (all labels equally likely).",
     ),
     (
-        "mixture",
-        r"\bmixture\b",
-        "A model of latent classes of utterances, each with its own distribution of human votes.",
+        "human votes alone",
+        r"[Hh]uman votes alone",
+        "The labels that the human votes of the fit give without any proxy, by the method gated.",
     ),
-    (
-        "gated",
-        r"\bgated\b",
-        "The fusion in which proxies only influence which latent class an utterance belongs to; the distribution of "
-        "human votes in each class is learned from human votes alone.",
-    ),
-    (
-        "tuned weights, weighted",
-        r"[Tt]uned weights|\bweighted\b",
-        "The fusion that counts a proxy vote as a fixed fraction of a human vote, tuned by cross-validation.",
-    ),
-    (
-        "pooling, pool",
-        r"[Pp]ooling|method pool\b",
-        "The fusion that counts every proxy vote as one human vote.",
-    ),
-    (
-        "human shares + prior",
-        r"human shares \+ prior",
-        "The shares of an utterance's human votes, shrunk towards those of the corpus by a tuned amount.",
-    ),
+    *((method.name, _as_a_cell(method.name), method.meaning) for method in METHODS.values()),
     (
         "PPI++",
         r"PPI\+\+",

@@ -1,4 +1,4 @@
-"""Rival methods for the fused labels: human votes alone, tuned weights and pooling, fitted to the same votes."""
+"""Methods to compare the fused labels with, fitted to the same votes: human votes alone, shares, weighted and pool."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ import warnings
 from alm_proxies.estimators.counts import Counts
 from alm_proxies.estimators.dirichlet import Human, Pool, Weighted
 from alm_proxies.estimators.estimator import Estimator, NotConvergedWarning
+from alm_proxies.estimators.names import page_name
 from alm_proxies.tables import Labels
 
-FUSED, ALONE, PLAIN = "fused labels", "human votes alone", "human shares + prior"
-WEIGHTED, POOL = "tuned weights", "pooling"
+FUSED, ALONE = "fused labels", "human votes alone"
+PLAIN, WEIGHTED, POOL = (page_name(method.name) for method in (Human, Weighted, Pool))
+METHOD_OF = {ALONE: "gated", PLAIN: Human.name, WEIGHTED: Weighted.name, POOL: Pool.name}
+"""By name on the page: the method of fuse that gives these labels; human votes alone is gated without proxies."""
 ROLES = {FUSED: "fused", ALONE: "human-only", PLAIN: "human", WEIGHTED: "weighted", POOL: "pool"}
 
 

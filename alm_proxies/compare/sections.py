@@ -15,7 +15,7 @@ from alm_proxies.report.drawing import number
 from alm_proxies.report.page import Block, Cell, Chart, Column, Section, Table
 from alm_proxies.tables import Finding
 
-NLL = Column("NLL", 3, "Mean of −ln p(vote) over held-out votes, in nats. Lower is better.")
+LOG_LOSS = Column("Log loss", 3, "Mean of −ln p(vote) over held-out votes, in nats. Lower is better.")
 JSD = Column("JSD", 3, "Jensen-Shannon divergence, base 2, to the shares of the held-out votes. Lower is better.")
 _FLOOR = Column("JSD floor", 3, "The JSD that the true distribution itself would have against so few votes.")
 _BRIER = Column("Brier", 3, "Mean squared distance to held-out votes, 0 to 2. Lower is better.")
@@ -77,7 +77,7 @@ def methods_table(comparison: Comparison) -> Table:
         more = [measured.score(name) for name in ("jsd_floor", "brier", "ece", "r2_over_utterances")]
         gain = score.gain.difference if score.gain is not None else None
         rows.append([score.method, score.nll.estimate, gain, score.jsd, *more])
-    return Table.of(["Method", NLL, _gain(comparison), JSD, _FLOOR, _BRIER, _ECE, _R2], rows)
+    return Table.of(["Method", LOG_LOSS, _gain(comparison), JSD, _FLOOR, _BRIER, _ECE, _R2], rows)
 
 
 def strata_table(comparison: Comparison, inside: Mapping[str, Mapping[str, Sequence[Score]]]) -> Table:
@@ -90,7 +90,7 @@ def strata_table(comparison: Comparison, inside: Mapping[str, Mapping[str, Seque
                 rows.append([f"{title}: {value}", score.utterances, score.method, score.nll.estimate])
                 rows[-1] += [score.jsd.estimate, gain]
     caption = "All methods in all strata"
-    columns: list[str | Column] = ["Stratum", "Utterances", "Method", NLL, JSD, _gain(comparison)]
+    columns: list[str | Column] = ["Stratum", "Utterances", "Method", LOG_LOSS, JSD, _gain(comparison)]
     return Table.of(columns, rows, caption, folded=True)
 
 
@@ -120,6 +120,7 @@ def gain_chart(
         note="95 % intervals over speakers, paired on the same votes.",
         reference=(baseline, 0.0),
         headings=headings,
+        signed=True,
     )
 
 
@@ -187,9 +188,9 @@ def findings_table(findings: Sequence[Finding]) -> Table:
 
 def _gain(comparison: Comparison) -> Column:
     return Column(
-        f"Against {comparison.baseline}",
+        f"Minus {comparison.baseline}",
         3,
-        "Log-loss difference, paired on the same votes; below zero is better.",
+        "Log loss minus that of the baseline, paired on the same votes; below zero is better.",
         signed=True,
     )
 

@@ -214,6 +214,7 @@ def _pairs(metrics: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _runs_table(metrics: dict[str, Any]) -> Table:
+    from alm_proxies.compare.sections import JSD, LOG_LOSS
     from alm_proxies.report.page import Cell, Column, Table
 
     rows: list[list[Cell]] = []
@@ -228,10 +229,10 @@ def _runs_table(metrics: dict[str, Any]) -> Table:
         )  # fmt: skip
     columns = [
         Column("Run"),
-        Column("Log loss", 3, "Nats a held-out vote; lower is better."),
-        Column("JSD (base 2)", 3, "To the shares of held-out votes, mean over utterances."),
-        Column("Strength, nats a vote", 3, "Dirichlet-multinomial log loss of held-out counts; lower is better."),
-        Column("Ambiguity, rank correlation", 2, "Of predicted and observed disagreement."),
+        LOG_LOSS,
+        JSD,
+        Column("Strength, nats per vote", 3, "Dirichlet-multinomial log loss of held-out counts; lower is better."),
+        Column("Ambiguity, rank correlation", 2, "Of predicted and observed disagreement (Spearman's)."),
     ]
     return Table.of(columns, rows)
 
@@ -245,7 +246,7 @@ def _pairs_table(metrics: dict[str, Any]) -> Table:
     columns = [
         Column("First"),
         Column("Second"),
-        Column("Log loss, first less second", 3, "Below zero the first is better.", signed=True),
+        Column("Log loss, first minus second", 3, "Below zero the first is better.", signed=True),
         Column("p", 4, "Of a sign-flip test over speakers, this pair alone."),
         Column("Better", 3, "Where it is significant among all pairs."),
     ]

@@ -105,8 +105,12 @@ def bars(
 def dots(
     name: str, title: str, axis: str, rows: Sequence[str], series: Sequence[Series], *, alt: str, note: str = "",
     reference: tuple[str, float] | None = None, digits: int = 3, headings: Mapping[int, str] | None = None,
+    signed: bool = False,
 ) -> Chart:  # fmt: skip
-    """Points with intervals: one row per stratum or group, one shape per method; `headings` are above their row."""
+    """Points with intervals: one row per stratum or group, one shape per method; `headings` are above their row.
+
+    Differences are `signed`: above zero they have a plus sign.
+    """
     above = headings or {}
 
     def draw(width: float) -> Drawing:
@@ -119,7 +123,7 @@ def dots(
         sheet.height = bottom + 44
         ends = [v for s in series for i in s.values for v in (i.estimate, i.low, i.high)]
         scale = Scale.over([*ends, *([reference[1]] if reference else [])], left + 4, width - 14)
-        sheet.horizontal_axis(scale, top, bottom, axis, about=_about(width))
+        sheet.horizontal_axis(scale, top, bottom, axis, about=_about(width), signed=signed)
         if reference:
             at = scale(reference[1])
             sheet.line(at, top, at, bottom, "reference")
@@ -138,7 +142,7 @@ def dots(
                 value, middle = drawn.values[index], y + 6 + gap * (place + 0.5)
                 if math.isnan(value.estimate):
                     continue
-                tip = f"{row} · {drawn.name}\n{interval_words(value, digits)}"
+                tip = f"{row} · {drawn.name}\n{interval_words(value, digits, signed=signed)}"
                 if not math.isnan(value.low):
                     sheet.line(scale(value.low), middle, scale(value.high), middle, f"interval {drawn.role}")
                 sheet.mark(scale(value.estimate), middle, drawn.role, tip=tip, size=4.2)
@@ -149,7 +153,7 @@ def dots(
     for index, row in enumerate(rows):
         heading = above.get(index, heading)
         full.append(f"{heading}: {row}" if heading else row)
-    return _chart(name, title, alt, note, draw, _table("", full, series, digits))
+    return _chart(name, title, alt, note, draw, _table("", full, series, digits, signed=signed))
 
 
 def curves(
@@ -243,22 +247,33 @@ def calibration(
 
 def heat(
     name: str, title: str, rows: Sequence[str], columns: Sequence[str], values: Floats, *, row_title: str,
-    column_title: str, alt: str, note: str = "",
+    column_title: str, alt: str, note: str = "", most: float = 1.0,
 ) -> Chart:  # fmt: skip
-    """A matrix of shares, one square per pair of labels, darker for larger shares, with the share in per cent."""
+    """A matrix of shares, one square per pair of labels, darker for larger shares, with the share in per cent.
+
+    `most` is the share of the darkest square; charts that are compared have the same.
+    """
 
     def draw(width: float) -> Drawing:
         left = _left(rows, width)
         cell = min(58.0, (width - left - 4) / len(columns))
         high = min(cell, 40.0)
-        tilt = any(text_width(column, 11) > cell - 4 for column in columns)
-        top = 26.0 + 18.0
+        upwards = any(text_width(column, 11) > cell - 4 for column in columns)
+        longest = min(max(text_width(column, 11) for column in columns), 110.0)
+        top = 26.0 + (longest + 8.0 if upwards else 18.0)
         sheet = Drawing(max(width if width < 400 else 0.0, left + cell * len(columns) + 4), top + high * len(rows) + 8)
         sheet.text(0, 12, f"{row_title} ↓", "axis")
         sheet.text(sheet.width - 4, 12, f"{column_title} →", "axis", "end")
         for j, column in enumerate(columns):
-            words = shorten(column, cell + 2, 11) if tilt else column
-            sheet.text(left + (j + 0.5) * cell, top - 7, words, "tick", "middle")
+            words, middle = shorten(column, 110.0, 11), left + (j + 0.5) * cell
+            sheet.text(
+                middle + (4 if upwards else 0),
+                top - 7,
+                words,
+                "tick",
+                "start" if upwards else "middle",
+                upwards=upwards,
+            )
         for i, row in enumerate(rows):
             y = top + i * high
             sheet.text(left - 8, y + high / 2 + 4, shorten(row, left - 8), "label", "end")
@@ -266,7 +281,7 @@ def heat(
                 share = float(values[i, j])
                 if math.isnan(share):
                     continue
-                x, strength = left + j * cell, 0.03 + 0.92 * min(share, 1.0)
+                x, strength = left + j * cell, 0.03 + 0.92 * min(share / most, 1.0)
                 tip = f"{row_title} {row}\n{column_title} {column}\n{100 * share:.1f} %"
                 sheet.rect(x + 1, y + 1, cell - 2, high - 2, "mark cell", tip=tip, opacity=strength)
                 kind = "value on-dark" if strength > 0.85 else "value on-middle" if strength > 0.62 else "value"
@@ -285,6 +300,8 @@ def simplex(
 ) -> Chart:  # fmt: skip
     """Distributions over K labels as points of a K-cornered polygon, x = sum_k p_k corner_k; large marks are means."""
     corners = _corners(len(labels))
+    beside = min(max(42.0, *(text_width(label, 11) + 10 for label in labels)), 62.0)
+    """The room for labels on each side of the polygon."""
 
     def draw(width: float) -> Drawing:
         panels = [[cloud] for cloud in clouds]
@@ -295,13 +312,13 @@ def simplex(
         sheet.height = rows * (side + 14)
         for index, panel in enumerate(panels):
             middle = (index % across + 0.5) * (width / across), (index // across) * (side + 14) + 22 + (side - 14) / 2
-            radius = side / 2 - 42
+            radius = side / 2 - beside
             place = [(middle[0] + radius * x, middle[1] + radius * y) for x, y in corners]
             sheet.path(place, "outline", closed=True)
             sheet.text(middle[0] - side / 2 + 4, middle[1] - side / 2 + 4, panel[0].name, "strong")
             for (x, y), label in zip(corners, labels, strict=True):
                 anchor = "middle" if abs(x) < 0.2 else ("start" if x > 0 else "end")
-                room = side / 2 - abs(x) * radius + 4 if abs(x) >= 0.2 else side
+                room = side / 2 - abs(x) * (radius + 8) if abs(x) >= 0.2 else side
                 at = middle[0] + (radius + 8) * x, middle[1] + (radius + 8) * y + (10 if y > 0.5 else 2)
                 sheet.text(at[0], at[1], shorten(label, room, 11), "tick", anchor)
             for cloud in panel:
@@ -374,8 +391,8 @@ def _chart(name: str, title: str, alt: str, note: str, draw: Callable[[float], D
     return Chart(name, title, alt, draw(WIDE).svg(alt), draw(NARROW).svg(alt), table, note)
 
 
-def _table(first: str, rows: Sequence[str], series: Sequence[Series], digits: int) -> Table:
-    columns = [Column(first), *(Column(drawn.name, digits) for drawn in series)]
+def _table(first: str, rows: Sequence[str], series: Sequence[Series], digits: int, *, signed: bool = False) -> Table:
+    columns = [Column(first), *(Column(drawn.name, digits, signed=signed) for drawn in series)]
     return Table.of(columns, [[row, *(drawn.values[i] for drawn in series)] for i, row in enumerate(rows)])
 
 

@@ -29,7 +29,10 @@ SHAPES = {
 }  # fmt: skip
 WIDE, NARROW = 720.0, 350.0
 _MARGIN = 16
-_LETTER = 6.35  # mean advance of a 12-pixel sans letter; labels are laid out with it
+_LETTER = 7.0
+"""Advance of a 12-pixel letter in the wider of the common sans fonts; labels are laid out with it."""
+_WIDTHS = dict.fromkeys("ijl.,:;'|!", 3.6) | dict.fromkeys("ftrI ()[]-/", 4.8) | dict.fromkeys("mwMW%@…", 11.8)
+_CAPITAL = 8.2
 _FONT = "Inter, 'Segoe UI', Helvetica, Arial, 'Liberation Sans', sans-serif"
 
 
@@ -40,7 +43,7 @@ def chart_style() -> str:
 
 def text_width(words: str, size: float = 12.0) -> float:
     """The approximate width of a line of text in pixels."""
-    return len(words) * _LETTER * size / 12.0
+    return sum(_WIDTHS.get(letter, _CAPITAL if letter.isupper() else _LETTER) for letter in words) * size / 12.0
 
 
 def freest(
@@ -59,8 +62,10 @@ def freest(
 
 def shorten(words: str, width: float, size: float = 12.0) -> str:
     """The text, shortened with an ellipsis if it is wider than `width` pixels."""
-    fits = int(width / (_LETTER * size / 12.0))
-    return words if len(words) <= fits else words[: max(1, fits - 1)].rstrip() + "…"
+    if text_width(words, size) <= width:
+        return words
+    fits = max((n for n in range(1, len(words)) if text_width(words[:n] + "…", size) <= width), default=1)
+    return words[:fits].rstrip() + "…"
 
 
 def wrap(words: str, width: float, size: float = 12.0) -> list[str]:
@@ -133,10 +138,10 @@ class Scale:
         return [round(index * step, 12) + 0.0 for index in range(first, last + 1)]
 
 
-def tick_words(ticks: Sequence[float]) -> list[str]:
-    """The ticks as text, all with the same number of digits."""
+def tick_words(ticks: Sequence[float], *, signed: bool = False) -> list[str]:
+    """The ticks as text, all with the same number of digits; differences are `signed`: with their plus sign."""
     digits = max((len(f"{tick:.6f}".rstrip("0").split(".")[1]) for tick in ticks), default=0)
-    return [number(tick, digits) for tick in ticks]
+    return [(signed_number if signed else number)(tick, digits) for tick in ticks]
 
 
 class Drawing:
@@ -184,9 +189,12 @@ class Drawing:
         }  # fmt: skip
         self.path([(x + s * dx, y + s * dy) for dx, dy in ways[shape]], kind, closed=True, tip=tip)
 
-    def text(self, x: float, y: float, words: str, kind: str = "label", anchor: str = "start") -> None:
-        """A line of text; `anchor` is start, middle or end."""
+    def text(
+        self, x: float, y: float, words: str, kind: str = "label", anchor: str = "start", *, upwards: bool = False
+    ) -> None:
+        """A line of text; `anchor` is start, middle or end; `upwards` it is read from below."""
         place = "" if anchor == "start" else f' text-anchor="{anchor}"'
+        place += f' transform="rotate(-90 {_n(x)} {_n(y)})"' if upwards else ""
         self._parts.append(f'<text x="{_n(x)}" y="{_n(y)}"{place} class="{kind}">{escape(words)}</text>')
 
     def legend(self, entries: Sequence[tuple[str, str]], x: float, y: float, *, bars: bool = False) -> float:
@@ -206,11 +214,12 @@ class Drawing:
         return 20.0 * (row + 1)
 
     def horizontal_axis(
-        self, scale: Scale, top: float, bottom: float, title: str, *, about: int = 5, ticks: Sequence[float] = ()
-    ) -> None:
+        self, scale: Scale, top: float, bottom: float, title: str, *, about: int = 5, ticks: Sequence[float] = (),
+        signed: bool = False,
+    ) -> None:  # fmt: skip
         """Grid lines, tick labels and the name of the horizontal axis, right-aligned below it, in two lines if long."""
         values = list(ticks) or scale.ticks(about)
-        for value, words in zip(values, tick_words(values), strict=True):
+        for value, words in zip(values, tick_words(values, signed=signed), strict=True):
             self.line(scale(value), top, scale(value), bottom, "grid")
             self.text(scale(value), bottom + 16, words, "tick", "middle")
         lines = wrap(title, scale.end, 11.5)
@@ -224,7 +233,7 @@ class Drawing:
         for value, words in zip(values, tick_words(values), strict=True):
             self.line(left, scale(value), right, scale(value), "grid")
             self.text(left - 7, scale(value) + 4, words, "tick", "end")
-        self.text(0, min(scale.start, scale.end) - 10, title, "axis")
+        self.text(2, min(scale.start, scale.end) - 10, title, "axis")
 
     def svg(self, alt: str) -> str:
         """The picture as an SVG element with one sentence of alternative text."""

@@ -278,7 +278,11 @@ def _cell(cell: Cell, digits: int, signed: bool) -> tuple[str, str]:
 
 def _inline(words: str) -> str:
     whole = re.sub(r"(?<=[0-9]) %", "\u00a0%", words)  # no line may begin with the sign
-    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(whole))
+    parts = re.split(r"`([^`]+)`", escape(whole))
+    prose = [re.sub(r"(?<![^\s(])-(?=[0-9])", "\u2212", part) for part in parts[::2]]
+    return "".join(
+        f"{text}<code>{code}</code>" for text, code in zip(prose, [*parts[1::2], ""], strict=True)
+    ).removesuffix("<code></code>")
 
 
 def _title(hint: str) -> str:
@@ -298,8 +302,9 @@ def _palette() -> str:
     dark = f"color-scheme:dark;{variables(DARK)}"
     return (
         f":root{{color-scheme:light;{variables(LIGHT)}}}\n"
-        f"@media (prefers-color-scheme:dark){{:root:not([data-theme=light]){{{dark}}}}}\n"
-        f":root[data-theme=dark]{{{dark}}}\n"
+        f"@media screen and (prefers-color-scheme:dark){{:root:not([data-theme=light]){{{dark}}}}}\n"
+        f"@media screen{{:root[data-theme=dark]{{{dark}}}}}\n"
+        "@media print{:root{--paper:#ffffff}}\n"
     )
 
 

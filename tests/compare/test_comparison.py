@@ -174,7 +174,7 @@ def test_the_sections_name_the_baseline_and_make_a_page(compared, tmp_path) -> N
     section = held_out_section(compared, [AMBIGUITY, OUTCOME], lead="Every model is scored on the same votes.")
     tables = [block for block in section.blocks if isinstance(block, Table)]
     assert [row[0] for row in tables[0].rows] == ["good", "poor", "flat"]
-    assert "Against flat" in [column.name for column in tables[0].columns]
+    assert "Minus flat" in [column.name for column in tables[0].columns]
     trusted = calibration_section(compared, ["good", "poor"], noun="prediction")
     assert [type(block) for block in trusted.blocks] == [Chart, Chart]
     assert findings_section([]) is None

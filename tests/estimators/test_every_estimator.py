@@ -12,6 +12,8 @@ from alm_proxies.estimators.dirichlet import Dirichlet, Pool, Weighted
 from alm_proxies.estimators.estimator import Estimator, NotConvergedWarning
 from alm_proxies.estimators.gated import Gated
 from alm_proxies.estimators.mixture import Mixture
+from alm_proxies.estimators.names import METHODS as NAMES
+from alm_proxies.estimators.names import page_name
 from alm_proxies.estimators.supervised import Supervised
 from alm_proxies.plugins import plugins
 from alm_proxies.tables import Votes
@@ -32,6 +34,12 @@ def test_the_suite_holds_every_estimator_there_is():
     assert len(METHODS) >= 10
     assert all(issubclass(method, Estimator) for method in METHODS)
     assert {method.name for method in (*METHODS, *BY_RATER)} == set(FOUND)
+
+
+def test_every_method_has_one_name_for_pages_and_no_two_share_it():
+    assert {method.name for method in (*METHODS, *BY_RATER)} == set(NAMES)
+    assert len({page_name(method) for method in NAMES}) == len(NAMES)
+    assert page_name("a_plugin") == "a_plugin"
 
 
 def fitted(make, counts):

@@ -190,3 +190,25 @@ def test_two_heat_maps_shade_equal_shares_alike() -> None:
     weak, strong = shades([[0.3, 0.1], [0.2, 0.3]]), shades([[0.3, 0.9], [0.9, 0.3]])
     assert weak[0] == strong[0]
     assert float(weak[0]) < float(strong[1])
+
+
+def test_differences_have_a_plus_sign_on_the_axis_the_marks_and_in_the_table() -> None:
+    change = Series.of("fused", "fused", [-0.1, 0.2, 0.0], [-0.2, 0.1, -0.1], [0.0, 0.3, 0.1])
+    chart = dots("d", "D", "change", LABELS, [change], alt="D.", signed=True)
+    ticks = re.findall(r'text-anchor="middle" class="tick">([^<]+)<', chart.wide)
+    assert {"+0.1", "\N{MINUS SIGN}0.1", "0.0"} <= set(ticks)
+    assert _tips(chart.wide)[1] == "happiness · fused\n+0.200 [+0.100, +0.300]"
+    assert "+0.200 [+0.100, +0.300]" in chart.table.html()
+    plain = dots("d", "D", "share", LABELS, [change], alt="D.")
+    assert "+" not in "".join(_tips(plain.wide))
+
+
+def test_heat_maps_of_small_shares_use_the_whole_scale_that_they_share() -> None:
+    def strengths(values: list[list[float]], most: float) -> list[float]:
+        chart = heat("h", "t", ["a"], ["a", "b"], np.array(values), row_title="r", column_title="c", alt="a", most=most)
+        return [float(cell.attrib["fill-opacity"]) for cell in _marks(chart.wide, "rect")]
+
+    before, after = strengths([[0.3, 0.1]], 0.3), strengths([[0.15, 0.1]], 0.3)
+    assert before[0] == pytest.approx(0.95)
+    assert before[1] == after[1]
+    assert after[0] == pytest.approx(0.03 + 0.92 / 2)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 import soundfile
 
 from alm_proxies.interval import Interval
-from alm_proxies.report.charts import Cloud, Line, Series, bars, curves, heat, simplex, votes_picture
+from alm_proxies.report.charts import Cloud, Line, Series, bars, curves, dots, heat, simplex, votes_picture
 from alm_proxies.report.page import Column, Example, Examples, Figure, Page, Section, Sound, Table, Text, interval_words
 
 EVIL = "</script><script>alert(1)</script>\"'<img src=http://example.org/x onerror=alert(1)>"
@@ -133,6 +134,73 @@ def test_a_recording_in_the_page_plays(browser, tmp_path: Path) -> None:
     browser.ask("void document.querySelector('audio').play()")
     assert browser.wait("document.querySelector('audio').currentTime > 0")
     assert browser.complaints() == []
+
+
+LONG = ("contemptuous", "disgusted", "happy", "other", "frustrated", "neutral", "surprised", "fearful", "sad")
+
+
+@pytest.mark.browser
+def test_labels_of_charts_never_overprint_each_other_or_leave_the_chart(browser, tmp_path: Path) -> None:
+    generator = np.random.default_rng(2)
+    names = ["human votes alone", "fused labels", "human shares", "weighted", "pool"]
+    roles = ["human-only", "fused", "human", "weighted", "pool"]
+    spread = generator.normal(0, 0.1, (5, 9))
+    series = [Series.of(n, r, v, v - 0.1, v + 0.1) for n, r, v in zip(names, roles, spread, strict=True)]
+    steps = tuple(float(n) for n in range(1, 13))
+    lines = [
+        Line(Series.of(n, r, 1 / np.arange(1, 13) + k / 50), steps)
+        for k, (n, r) in enumerate(zip(names, roles, strict=True))
+    ]
+    shares = generator.dirichlet(np.ones(9), 9)
+    charts = (
+        dots("d", "D", "log loss minus that of human votes alone (nats per vote; below zero is better)", LONG, series,
+             alt="D.", reference=("human votes alone", 0.0),
+             headings={0: "most likely label", 4: "gender"}, signed=True),
+        bars("b", "B", "share of votes", LONG, [series[0]], alt="B."),
+        bars("two", "B", "share of votes", LONG, series[:2], alt="B."),
+        curves("c", "C", "human votes of the utterance", "log loss per held-out vote (nats)", lines, alt="C.",
+               references=[("fused labels:", "fused", 0.3), ("another human", "human", 0.7)],
+               stop=("90 % of the fall at 4", 4.0)),
+        heat("h", "H", LONG, LONG, shares, row_title="listeners", column_title="prediction", alt="H."),
+        simplex("s", "S", LONG, [Cloud(n, r, shares) for n, r in zip(names[:3], roles, strict=False)], alt="S."),
+    )  # fmt: skip
+    Page("Report", "All charts.", "", (), (Section("Charts", "", charts),)).write(tmp_path / "p.html", pictures=False)
+    for width in (1700, 1200, 390):
+        browser.screen(width)
+        browser.open(tmp_path / "p.html")
+        assert browser.overprinted() == []
+        assert browser.ask("document.documentElement.scrollWidth <= innerWidth")
+    wide = browser.ask("document.querySelector('.wide svg').getBoundingClientRect().width")
+    assert wide == 0  # a phone gets the narrow drawing
+    browser.screen(1700)
+    assert browser.ask("document.querySelector('.wide svg').getBoundingClientRect().width") > 900
+
+
+@pytest.mark.browser
+def test_a_printed_page_is_white_wide_and_whole_however_it_looks_on_the_screen(browser, tmp_path: Path) -> None:
+    columns = ["Prediction", *(f"{name}, nats per vote" for name in ("Log loss", "JSD", "Slope", "Bias", "Strength"))]
+    rows = [[f"model {place}", *[Interval(1.234, 1.111, 1.345)] * 5] for place in range(4)]
+    page = _page()
+    page = replace(page, sections=(*page.sections, Section("Table", "A wide one.", (Table.of(columns, rows),))))
+    page.write(tmp_path / "p.html", pictures=False)
+    browser.screen(1200, scheme="dark")
+    browser.open(tmp_path / "p.html")
+    browser.ask("void document.getElementById('theme').click()")
+    browser.ask("void document.getElementById('theme').click()")
+    assert browser.ask("document.documentElement.dataset.theme") == "dark"
+    size = {"width": 695, "height": 1010, "deviceScaleFactor": 1, "mobile": False}  # A4 between its margins
+    browser.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        assert browser.ask("getComputedStyle(document.documentElement).getPropertyValue('--paper')") == "#ffffff"
+        assert browser.ask("getComputedStyle(document.body).color") == "rgb(29, 28, 26)"
+        marks = dict(browser.marks("wide"))
+        assert min(marks.values()) > 0
+        assert max(dict(browser.marks("narrow")).values()) == 0
+        assert browser.ask("document.documentElement.scrollWidth <= innerWidth")
+        assert browser.ask("[...document.querySelectorAll('nav, #theme, audio')].every(e => !e.offsetParent)")
+    finally:
+        browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
 
 
 def _page() -> Page:

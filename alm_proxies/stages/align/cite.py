@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from alm_proxies import __version__
+from alm_proxies.estimators.names import page_name
 from alm_proxies.report.page import Cell, Column, Section, Table, Text
 from alm_proxies.stages.align.proxies import account_in
 from alm_proxies.stages.align.results import Results
@@ -60,7 +61,7 @@ def cite_section(results: Results) -> Section:
     for name in _names(account_in(results.material.table)):
         formula, source = _METHODS.get(name, ("", ""))
         if formula:
-            rows.append([name, formula, source or None])
+            rows.append([page_name(name), formula, source or None])
     rows += [[name, formula, source or None] for name, formula, source in _MEASURES]
     columns = [Column("What"), Column("Formula"), Column("Reference")]
     words = (

@@ -5,25 +5,31 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from alm_proxies.estimators.names import page_name
 from alm_proxies.report.charts import heat
 from alm_proxies.report.drawing import listed, number, signed_number
 from alm_proxies.report.page import Block, Cell, Column, Section, Table, Text
 from alm_proxies.stages.align.proxies import ProxyAnnotator, account_in
 from alm_proxies.stages.align.results import Results
+from alm_proxies.stages.align.tables import cost_table
 
 _MOST = 6
 """Maximum number of proxies with their own confusion matrix on the page."""
 
 
 def fitted_section(results: Results) -> Section | None:
-    """The methods with weights, classes and penalties, and the gain of each proxy; None if not stated."""
+    """The methods with weights, classes and penalties, the gain of each proxy, and its cost; None if not stated."""
     account = account_in(results.material.table)
-    if not account:
+    costs = {name: card.cost for name, card in results.cards.items() if card is not None and card.cost is not None}
+    if not account and not costs:
         return None
-    blocks: list[Block] = [_methods(account)]
-    if results.proxies:
+    blocks: list[Block] = [_methods(account)] if account else []
+    if account and results.proxies:
         blocks.append(_proxies(results.proxies))
-    return Section("What was fitted", _lead(account), tuple(blocks))
+    if costs:
+        blocks.append(cost_table(costs))
+    lead = _lead(account) if account else "The labels do not state what was fitted."
+    return Section("What was fitted", lead, tuple(blocks))
 
 
 def each_proxy_section(results: Results) -> Section | None:
@@ -56,7 +62,8 @@ def _lead(account: Mapping[str, Any]) -> str:
     if not levels:
         one = account.get("chosen", account)
         size = f" of {one['classes']} classes" if one.get("classes") else ""
-        return f"The labels are those of {one['method']}{size}, fitted to the human votes that are not held out."
+        name = page_name(one["method"])
+        return f"The labels are those of {name}{size}, fitted to the human votes that are not held out."
     parts = [f"{number(100 * level['share'], 0)} % {level['level']}" for level in levels if level["share"] > 0]
     return (
         f"The labels are a stack: {listed(parts)}. Weights were learned from cross-validated human votes, in folds by "
@@ -68,12 +75,12 @@ def _methods(account: Mapping[str, Any]) -> Table:
     rows: list[list[Cell]] = []
     if not account.get("levels"):
         one = account.get("chosen", account)
-        rows.append([one["method"], 1.0, _sizes([one])])
+        rows.append([page_name(one["method"]), 1.0, _sizes([one])])
         return Table.of([Column("Method"), Column("Weight", 2), Column("Classes and penalty")], rows)
     for level in account["levels"]:
         for method in level["methods"]:
             weight = level["share"] * method["weight"]
-            rows.append([level["level"], method["method"], weight, _sizes(method["members"])])
+            rows.append([level["level"], page_name(method["method"]), weight, _sizes(method["members"])])
     columns = [
         Column("Level"),
         Column("Method"),

@@ -34,6 +34,7 @@ def metrics_of(results: Results) -> dict[str, Any]:
                 "label_shares": each.shares,
                 "confusion_human_by_proxy": each.confusion,
                 "agreement_at_one_vote": each.equal,
+                "cost": _cost(results.cards.get(each.name)),
             }
             for each in results.proxies
         },
@@ -123,9 +124,14 @@ def _why(results: Results) -> dict[str, str]:
         "learning/worth/*/high": BEYOND,
         "proxies/*/why": "it counts, or the labels do not say",
         "proxies/*/beside": "it was not tried",
+        "proxies/*/cost": "the annotator file states no price, or the cost is not known",
         "proxies/*/lowers_log_loss_by": "it was not tried by itself",
         "injected_transcripts/*/measured": "it was not measured",
     }
+
+
+def _cost(card: AnnotatorCard | None) -> dict[str, Any] | None:
+    return None if card is None or card.cost is None else card.cost.model_dump()
 
 
 def _injected(card: AnnotatorCard | None) -> dict[str, Any]:

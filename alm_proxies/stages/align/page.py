@@ -126,8 +126,8 @@ def _worth(results: Results) -> Section | None:
     if learned is None:
         return None
     lead = (
-        f"The same held-out votes, predicted from k other human votes of the utterance by a mixture fitted to human "
-        f"votes alone. The fused labels use {learned.given} human vote{'s' if learned.given != 1 else ''}"
+        f"The same held-out votes, predicted from k other human votes of the utterance (human votes alone). The fused "
+        f"labels use {learned.given} human vote{'s' if learned.given != 1 else ''}"
     )
     lead += (
         " and proxies: the curve shows how many human votes without proxies are as good."

@@ -202,7 +202,7 @@ def _raters_table(people: People) -> Table:
         Column("Items", 0, "Utterances with votes of at least two other raters."),
         Column("Agrees with the others", 2, "The probability that the rater's vote agrees with that of another rater."),
         Column("The others among themselves", 2, "On the same utterances."),
-        Column("Difference", 2),
+        Column("Difference", 2, signed=True),
         Column("Stands out", 0, "Significantly below the others, corrected for the number of raters."),
     ]
     shown, compared = len(rows), people.apart.compared

@@ -5,22 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from alm_proxies.about import Injected
+from alm_proxies.about import Cost, Injected
 from alm_proxies.compare.rivals import FUSED
 from alm_proxies.compare.worth import Learning
 from alm_proxies.interval import Interval
 from alm_proxies.measures.agreement import EqualVotes
 from alm_proxies.measures.alt_test import AltTest
 from alm_proxies.measures.class_shares import ClassShares
+from alm_proxies.printable import in_money
 from alm_proxies.report.drawing import number
 from alm_proxies.report.page import Cell, Column, Table
 from alm_proxies.stages.align.results import Results
 
 FEWEST_SPEAKERS = 8
 """Groups with fewer speakers are shown and not judged."""
-_PROXY_WORTH = (
-    "Mean concentration_gain of the labels: what the proxies add to the concentration, without held-out votes."
-)
+_GAIN = "Mean concentration_gain of the labels: what the proxies add to the concentration, without held-out votes."
 
 
 def worth_table(learned: Learning) -> Table:
@@ -38,7 +37,7 @@ def worth_table(learned: Learning) -> Table:
         Column("Worth", 1, "Human votes that are as good without proxies, from the curve."),
         Column("Low"),
         Column("High"),
-        Column("Proxy worth", 1, _PROXY_WORTH),
+        Column("concentration_gain", 1, _GAIN),
     ]
     caption = f"Worth of an utterance's proxies in human votes, in addition to the {learned.given} given"
     return Table.of(columns, rows, caption)
@@ -81,10 +80,10 @@ def group_table(results: Results, groups: Sequence[str]) -> Table | None:
         Column("Human and proxy agree", 2, "The probability that a human and a proxy vote agree."),
     ]
     if results.scores:
-        hint = "Paired on the same held-out votes; below zero is better."
-        columns.append(Column("Fused NLL against human votes alone", 3, hint, signed=True))
+        hint = "Log loss, paired on the same held-out votes; below zero is better."
+        columns.append(Column("Fused labels minus human votes alone", 3, hint, signed=True))
     if results.uses_proxies:
-        columns.append(Column("Proxy worth", 1, _PROXY_WORTH))
+        columns.append(Column("concentration_gain", 1, _GAIN))
     return Table.of(columns, rows)
 
 
@@ -113,9 +112,9 @@ def audit_table(results: Results, groups: Sequence[str]) -> Table | None:
         Column("Group"),
         Column("Utterances"),
         Column("Speakers"),
-        Column("Fused labels' NLL", 3, "Log loss in nats a held-out vote; ambiguous speech has more by itself."),
+        Column("Fused labels' log loss", 3, "Log loss in nats a held-out vote; ambiguous speech has more by itself."),
         Column("Fused labels' JSD", 3, "Base 2, to the shares of held-out votes."),
-        Column("Against human votes alone", 3, "Paired on the same votes; below zero is better.", signed=True),
+        Column("Minus human votes alone", 3, "Log loss, paired on the same votes; below zero is better.", signed=True),
         Column("Verdict"),
     ]
     caption = f"Fused labels by group; fewer than {FEWEST_SPEAKERS} speakers are shown and not judged"
@@ -192,6 +191,23 @@ def _between(injected: Injected) -> Cell:
         if injected.low is None or injected.high is None
         else Interval(injected.share, injected.low, injected.high)
     )
+
+
+def cost_table(costs: Mapping[str, Cost]) -> Table:
+    """What the votes of each proxy have cost, with the currency of its prices."""
+    rows: list[list[Cell]] = [
+        [
+            name,
+            cost.votes,
+            in_money(cost.price, cost.currency),
+            in_money(cost.price / cost.votes, cost.currency),
+            in_money(1000 * cost.price / cost.votes, cost.currency),
+        ]
+        for name, cost in costs.items()
+        if cost.votes
+    ]
+    columns = [Column("Proxy"), Column("Votes paid"), Column("Cost"), Column("A vote"), Column("1,000 votes")]
+    return Table.of(columns, rows, "Cost of the proxy votes, by the prices in the annotator files")
 
 
 def alt_test_table(tests: Sequence[AltTest]) -> Table:

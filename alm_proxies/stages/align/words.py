@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from alm_proxies.compare.comparison import Comparison, Score
-from alm_proxies.compare.rivals import ALONE, FUSED, PLAIN, POOL, WEIGHTED
+from alm_proxies.compare.rivals import ALONE, FUSED, METHOD_OF, PLAIN, POOL, WEIGHTED
 from alm_proxies.compare.strata import AGREEMENT, AMBIGUITY, LABEL, OBSERVABLE
 from alm_proxies.compare.worth import Learning
 from alm_proxies.interval import Interval
 from alm_proxies.measures.class_shares import ClassShares
-from alm_proxies.report.drawing import listed, number
+from alm_proxies.report.drawing import listed, number, signed_number
 from alm_proxies.report.page import Figure
 from alm_proxies.stages.align.people import grounds, verdict
 from alm_proxies.stages.align.results import Results
@@ -28,19 +28,17 @@ _WHERE = {
     },
 }
 _RIVALS = {
-    ALONE: "A mixture fitted to human votes alone predicts",
-    PLAIN: "Plain shares of the human votes predict",
-    WEIGHTED: "Tuned weights predict",
-    POOL: "Pooling predicts",
+    ALONE: "Human votes alone predict",
+    PLAIN: "Human shares predict",
+    WEIGHTED: f"The method {WEIGHTED} predicts",
+    POOL: f"The method {POOL} predicts",
 }
-_METHODS = {ALONE: "gated", PLAIN: "human", WEIGHTED: "weighted", POOL: "pool"}
-"""The method of fuse that gives the labels of a rival."""
 _NAMED = 3
 """Maximum number of strata without a significant gain named in the headline; harm is always named."""
 HOLD_OUT = (
     "No human vote was held out, so this report cannot show whether the fused labels are right. Read the corpus again "
     "with some votes held out (`--hold-out`, or `[hold_out]` in a pipeline file), fuse what is left and align again: "
-    "then this report compares fused labels, human votes alone, weights and pooling on votes that none of them used."
+    "then this report compares fused labels, human votes alone and other methods on votes that none of them used."
 )
 
 
@@ -54,11 +52,11 @@ def where(stratum: str, values: Sequence[str]) -> str:
 
 
 def span(interval: Interval, digits: int = 3) -> str:
-    """An interval as text: "-0.055 (-0.064 to -0.047)"."""
+    """A difference as text, with plus signs: "-0.055 (-0.064 to +0.047)"."""
     if math.isnan(interval.low):
-        return number(interval.estimate, digits)
-    low, high = number(interval.low, digits), number(interval.high, digits)
-    return f"{number(interval.estimate, digits)} ({low} to {high})"
+        return signed_number(interval.estimate, digits)
+    low, high = signed_number(interval.low, digits), signed_number(interval.high, digits)
+    return f"{signed_number(interval.estimate, digits)} ({low} to {high})"
 
 
 def worth_words(learned: Learning, stratum: str = "all") -> str:
@@ -170,7 +168,7 @@ def _rival_words(results: Results) -> str:
     proxies = " without the proxies" if best == ALONE and results.has_proxies else ""
     return (
         f"{_RIVALS[best]} held-out votes better: a log loss of {losses[0]} against {losses[1]}, a difference of "
-        f"{span(scores.against(FUSED)[best])}. To use it, fuse with `--method {_METHODS[best]}`{proxies}."
+        f"{span(scores.against(FUSED)[best])}. To use it, fuse with `--method {METHOD_OF[best]}`{proxies}."
     )
 
 
@@ -208,8 +206,10 @@ def figures(results: Results) -> tuple[Figure, ...]:
         fused, other, name = _beside(results, results.scores)
         if results.uses_proxies:
             gain = _gain(fused)
-            ends = f"{number(gain.low)} to {number(gain.high)}, over {fused.utterances:,} utterances"
-            tiles.append(Figure(number(gain.estimate), "nats per held-out vote, against human votes alone", ends))
+            ends = f"{signed_number(gain.low)} to {signed_number(gain.high)}, over {fused.utterances:,} utterances"
+            tiles.append(
+                Figure(signed_number(gain.estimate), "nats per held-out vote, against human votes alone", ends)
+            )
         else:
             beside = f"{number(other.nll.estimate)} for {name}"
             tiles.append(Figure(number(fused.nll.estimate), "nats: log loss per held-out vote", beside))
@@ -236,9 +236,9 @@ def _may_help(results: Results) -> bool:
 
 
 def _beside(results: Results, scores: Comparison) -> tuple[Score, Score, str]:
-    """The fused labels' score and the one to compare with: plain shares if no proxy counted."""
-    other, name = (ALONE, "human votes alone") if results.uses_proxies else (PLAIN, "plain shares of the votes")
-    return scores.of(FUSED), scores.of(other), name
+    """The fused labels' score and the one to compare with: human shares if no proxy counted."""
+    other = ALONE if results.uses_proxies else PLAIN
+    return scores.of(FUSED), scores.of(other), other
 
 
 def _gain(score: Score) -> Interval:
@@ -249,10 +249,10 @@ def _gain(score: Score) -> Interval:
 
 def _against(gain: Interval) -> str:
     if gain.high < 0:
-        return "They predict held-out votes better than a mixture fitted to human votes alone."
+        return "They predict held-out votes better than human votes alone."
     if gain.low > 0:
         return ""  # the rival's own sentence covers it
-    return "They predict held-out votes as well as a mixture fitted to human votes alone."
+    return "They predict held-out votes as well as human votes alone."
 
 
 def _where_they_helped(results: Results) -> str:
@@ -304,7 +304,7 @@ def _scored(results: Results) -> str:
         f"On the held-out votes of {fused.utterances:,} utterances the fused labels reach a log loss of "
         f"{number(fused.nll.estimate)} nats per vote, "
         f"{name} {number(other.nll.estimate)}{apart}. Their JSD (base 2) is "
-        f"{number(fused.jsd.estimate)} against {number(other.jsd.estimate)}, {number(change, 0)} %."
+        f"{number(fused.jsd.estimate)} against {number(other.jsd.estimate)}, {signed_number(change, 0)} %."
     )
 
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from datetime import datetime, timedelta
 
+from alm_proxies.printable import in_money
 
-def in_money(price: float) -> str:
-    """A price as text: two decimals, or two significant digits if it is small: 12.30, 0.05, 0.00042."""
-    if price == 0.0 or abs(price) >= 0.1:
-        return f"{price:.2f}"
-    return f"{price:.{1 - math.floor(math.log10(abs(price)))}f}"
+__all__ = ["counted", "in_money", "ready_at"]
 
 
 def counted(count: int, noun: str) -> str:

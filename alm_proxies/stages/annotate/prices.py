@@ -104,7 +104,7 @@ def _price_kept(ledger: Ledger, number: int) -> tuple[str | None, float]:
 
 
 def _price_now(annotator: Annotator) -> str:
-    return canonical_json(annotator.file.price.model_dump())
+    return canonical_json(annotator.file.price.model_dump(exclude={"currency"}))
 
 
 def price_of_all(annotators: Iterable[Annotator], utterances: pl.DataFrame) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 from polars.io.plugins import register_io_source
 
-from alm_proxies.about import About, MadeBy
+from alm_proxies.about import About, AnnotatorCard, Cost, MadeBy
 from alm_proxies.errors import AlmProxiesError
 from alm_proxies.files import whole
 from alm_proxies.stages.annotate.injection import cards_with_injections
@@ -23,7 +23,7 @@ def write_votes(ledger: Ledger, path: Path, taxonomy: tuple[str, ...], made_by: 
 
     Every planned vote has its rows, whatever its status; one that was not cast has failed.
     """
-    about = About(taxonomy=taxonomy, annotators=cards_with_injections(ledger), made_by=made_by)
+    about = About(taxonomy=taxonomy, annotators=_cards(ledger), made_by=made_by)
     wrong: list[AlmProxiesError] = []
     empty = Votes.of(_frame([]).drop("number").with_columns(utterance_id=pl.lit(""), annotator=pl.lit("")), about=about)
 
@@ -46,6 +46,17 @@ def write_votes(ledger: Ledger, path: Path, taxonomy: tuple[str, ...], made_by: 
             raise
     ledger.note_table(path)
     return about
+
+
+def _cards(ledger: Ledger) -> dict[str, AnnotatorCard]:
+    """The cards of the planned annotators, with the effect of an injected sentence and the cost of their votes."""
+    cards = cards_with_injections(ledger)
+    for member in ledger.panel():
+        votes, price = ledger.answered_since(member.number, 0.0)
+        card = cards[member.name]
+        cost = Cost(votes=votes, price=round(price, 9), currency=card.currency or "") if price else None
+        cards[member.name] = card.model_copy(update={"cost": cost})
+    return cards
 
 
 def _part(ledger: Ledger, panel: Sequence[Member], names: list[str], numbers: list[int]) -> pl.DataFrame:

@@ -103,13 +103,17 @@ def _by_ambiguity(labels: Labels, solution: Balance) -> Section:
     new = solution.weights / solution.weights.sum()
     names = [level for level in LEVELS if (levels == level).any()]
     blocks: list[Block] = []
-    for word, weights in (("before", old), ("after", new)):
-        table = np.stack([weights[levels == name] @ shares[levels == name] for name in names], axis=1)
+    tables = {
+        word: np.stack([weights[levels == name] @ shares[levels == name] for name in names], axis=1)
+        for word, weights in (("before", old), ("after", new))
+    }
+    most = max(float(table.max()) for table in tables.values())
+    for word, table in tables.items():
         alt = f"Share of all weight {word}, by label and ambiguity; the largest is {table.max():.1%}."
         blocks.append(
             heat(
                 f"classes-by-ambiguity-{word}", f"Share of all weight {word}", list(labels.taxonomy), names, table,
-                row_title="label", column_title="ambiguity", alt=alt,
+                row_title="label", column_title="ambiguity", alt=alt, most=most,
             )
         )  # fmt: skip
     sizes: list[list[Cell]] = []

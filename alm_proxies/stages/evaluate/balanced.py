@@ -135,7 +135,8 @@ def balanced_section(balanced: Balanced, comparison: Comparison) -> Section | No
         rows.append([score.method, score.nll, nll, less, score.jsd, jsd])
     columns = [
         Column("Prediction"), Column("Log loss, test set as it is"), Column("Log loss, balanced"),
-        Column(f"Balanced, less {comparison.baseline}"), Column("JSD, test set as it is"), Column("JSD, balanced"),
+        Column(f"Balanced, minus {comparison.baseline}", signed=True),
+        Column("JSD, test set as it is"), Column("JSD, balanced"),
     ]  # fmt: skip
     shares = ", ".join(f"{name} {share:.1%}" for name, share in balanced.before.items())
     lead = (

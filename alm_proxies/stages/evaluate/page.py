@@ -7,13 +7,13 @@ from collections.abc import Mapping
 
 from alm_proxies import __version__
 from alm_proxies.compare.ambiguity import halved_section, strength_section
-from alm_proxies.compare.sections import calibration_section, findings_section, held_out_section, roles_of
+from alm_proxies.compare.sections import LOG_LOSS, calibration_section, findings_section, held_out_section, roles_of
 from alm_proxies.compare.strata import AGREEMENT, OBSERVABLE, OUTCOME
 from alm_proxies.files import canonical_json
 from alm_proxies.interval import Interval
 from alm_proxies.measures.bootstrap import Paired
 from alm_proxies.report.charts import Line, Series, curves, heat
-from alm_proxies.report.drawing import number
+from alm_proxies.report.drawing import number, signed_number
 from alm_proxies.report.page import Block, Cell, Column, Figure, Page, Section, Table, Text
 from alm_proxies.stages.evaluate.measured import SHARES, Measured
 from alm_proxies.stages.evaluate.settings import EvaluateSettings
@@ -84,8 +84,8 @@ def _words(measured: Measured, models: list[str]) -> tuple[str, str]:
         )
         return (
             f"{best} {better} class shares",
-            f"Scored on {size}. Its log loss is {_words_of(comparison.of(best).nll)} nats a vote; minus that of class "
-            f"shares: {_words_of(gain.difference)}.",
+            f"Scored on {size}. Its log loss is {_words_of(comparison.of(best).nll)} nats per vote; minus that of "
+            f"class shares: {_words_of(gain.difference, signed=True)}.",
         )
     second = ranked[1]
     gain = comparison.paired(best, second)
@@ -94,8 +94,8 @@ def _words(measured: Measured, models: list[str]) -> tuple[str, str]:
     else:
         headline = f"{best} has the lowest log loss, not significantly below {second}"
     return headline, (
-        f"Scored on {size}. The log loss of {best} is {_words_of(comparison.of(best).nll)} nats a vote; minus that of "
-        f"{second}, on the same votes: {_words_of(gain.difference)}, {_p(gain.p_value)}."
+        f"Scored on {size}. The log loss of {best} is {_words_of(comparison.of(best).nll)} nats per vote; minus that "
+        f"of {second}, on the same votes: {_words_of(gain.difference, signed=True)}, {_p(gain.p_value)}."
     )
 
 
@@ -114,8 +114,11 @@ def _figures(measured: Measured, models: list[str]) -> tuple[Figure, ...]:
     ]
     found = measured.recovered[best].ambiguity
     if found is not None:
-        ceiling = "" if math.isnan(found.ceiling) else f"the true distribution would have {number(found.ceiling, 2)}"
-        made.append(Figure(number(found.correlation.estimate, 2), f"ambiguity recovered by {best}", ceiling))
+        note = "of predicted and observed disagreement"
+        if not math.isnan(found.rank_ceiling):
+            note += f"; the true distribution would have {number(found.rank_ceiling, 2)}"
+        name = f"rank correlation: ambiguity recovered by {best}"
+        made.append(Figure(number(found.rank_correlation.estimate, 2), name, note))
     return tuple(made)
 
 
@@ -148,7 +151,7 @@ def _conditions(measured: Measured) -> Section | None:
             nll, jsd = comparison.paired(name, plain), comparison.paired(name, plain, "jsd_base2")
             rows.append([plain, condition, comparison.of(name).nll, nll.difference, jsd.difference])
     columns = [
-        Column("Prediction"), Column("Sound"), Column("Log loss"), Column("Log loss, minus as recorded", signed=True),
+        Column("Prediction"), Column("Sound"), LOG_LOSS, Column("Log loss, minus as recorded", signed=True),
         Column("JSD, minus as recorded", signed=True),
     ]  # fmt: skip
     lead = (
@@ -258,7 +261,8 @@ def _p(value: float) -> str:
     return "p < 0.001" if value < 0.001 else f"p = {number(value, 3)}"
 
 
-def _words_of(found: Interval) -> str:
-    if math.isnan(found.low):
-        return number(found.estimate, 3)
-    return f"{number(found.estimate, 3)} ({number(found.low, 3)} to {number(found.high, 3)})"
+def _words_of(value: Interval, *, signed: bool = False) -> str:
+    write = signed_number if signed else number
+    if math.isnan(value.low):
+        return write(value.estimate, 3)
+    return f"{write(value.estimate, 3)} ({write(value.low, 3)} to {write(value.high, 3)})"

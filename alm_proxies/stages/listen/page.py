@@ -9,6 +9,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from alm_proxies.ballots import which_count
+from alm_proxies.compare.sections import LOG_LOSS
 from alm_proxies.files import canonical_json
 from alm_proxies.interval import Interval
 from alm_proxies.measures.bootstrap import interval_by_speaker
@@ -49,17 +50,17 @@ def page_of(
     better = alone.estimate - scores[-1].estimate
     which = "their own votes, which the models that predict them have not seen" if own else "held-out human votes"
     page = Page(
-        kind="listen",
-        headline=f"The listener predicts human votes by {better:.3f} nats a vote better than the class shares",
+        kind="Listener",
+        headline=f"The listener predicts human votes by {better:.3f} nats per vote better than the class shares",
         summary=(
             f"A head on {_what(settings)} was trained on the human votes of this corpus, for each of {material.folds} "
             f"folds on the {'speakers' if by_speaker else 'utterances'} of the others, and votes on {len(ids):,} "
             f"utterances. Scored against {which}."
         ),
         figures=(
-            Figure(f"{scores[-1].estimate:.3f}", "log loss a vote", f"class shares: {alone.estimate:.3f}"),
+            Figure(f"{scores[-1].estimate:.3f}", "nats: log loss per vote", f"class shares: {alone.estimate:.3f}"),
             Figure(f"{len(material.teaching()):,}", "utterances learned from"),
-            Figure(str(settings.rounds), "rounds"),
+            Figure(str(settings.rounds), "round" if settings.rounds == 1 else "rounds"),
         ),
         sections=(
             _score_section(scores, alone, which),
@@ -96,11 +97,9 @@ def _loss(shares: Array, votes: Array, rows: NDArray[np.int64], speakers: Array)
 
 def _score_section(scores: Sequence[Interval], alone: Interval, which: str) -> Section:
     rows: list[list[Cell]] = [["class shares", alone]]
-    rows += [[f"listener, round {number}", score] for number, score in enumerate(scores, 1)]
-    lead = "Log loss a vote in nats, with its interval over speakers; lower is better."
-    return Section(
-        "Against human votes", lead, (Table.of(["predictor", "log loss a vote"], rows, f"Against {which}."),)
-    )
+    rows += [[f"listener, round {place}", score] for place, score in enumerate(scores, 1)]
+    lead = f"Scored against {which}, with 95 % intervals over speakers."
+    return Section("Against human votes", lead, (Table.of(["Prediction", LOG_LOSS], rows),))
 
 
 def _exchange_section(fitted: Fitted, material: Material, held: Array, speakers: Array) -> Section:
@@ -119,16 +118,21 @@ def _exchange_section(fitted: Fitted, material: Material, held: Array, speakers:
     rows: list[list[Cell]] = [
         [f"round {number}", test.gap, test.p_value, test.utterances] for number, test in enumerate(tests, 1)
     ]
-    gap = Column("gap", 3, "log score of a clip's own fitted votes less that of its held-out votes, nats a vote")
-    table = Table.of([Column("round"), gap, Column("p, one-sided"), Column("utterances")], rows)
+    gap = Column(
+        "Gap",
+        3,
+        "Log score of a clip's own fitted votes minus that of its held-out votes, in nats per vote.",
+        signed=True,
+    )
+    table = Table.of([Column("Round"), gap, Column("p, one-sided"), Column("Utterances")], rows)
     return Section(title, f"{lead} Round {len(tests)}: {tests[-1].words()}.", (table,))
 
 
 def _stopping(fitted: Fitted) -> Section:
     at = tuple(float(epoch) for epoch in range(1, fitted.curves.shape[1] + 1))
     lines = [Line(Series.of("other speakers", "fused", np.nanmean(fitted.curves, 0)), at)]
-    alt = "Log loss a vote of speakers outside the training, by epoch"
-    chart = curves("stopping", "Early stopping", "epochs", "log loss a vote", lines, alt=alt)
+    alt = "Log loss per vote of speakers outside the training, by epoch"
+    chart = curves("stopping", "Early stopping", "epochs", "log loss per vote (nats)", lines, alt=alt)
     lead = "Early stopping uses the votes of inner folds: of other speakers than those trained on or predicted."
     return Section("Early stopping", lead, (chart,))
 
@@ -143,7 +147,7 @@ def _folds_section(material: Material, fitted: Fitted) -> Section:
             loss = float(-(votes * np.log(np.maximum(fitted.shares[here], 1e-9))).sum() / votes.sum())
         temperature = fitted.models[fold].temperature
         rows.append([fold, int(here.sum()), float(votes.sum()), fitted.epochs[fold], temperature, loss])
-    named = {"fold": 0, "utterances": 0, "votes": 0, "epochs": 0, "temperature": 2, "log loss of its votes": 3}
+    named = {"Fold": 0, "Utterances": 0, "Votes": 0, "Epochs": 0, "Temperature": 2, "Log loss of its votes": 3}
     columns = [Column(name, digits) for name, digits in named.items()]
     lead = (
         "Nothing that predicts a fold was computed from a vote of it. Folds include all speakers with recordings, with "

@@ -109,11 +109,11 @@ def test_worthless_proxies_get_no_gain_in_the_headline(corpus: tuple[Votes, Utte
 def test_every_method_is_scored_on_the_same_held_out_votes(report: Alignment) -> None:
     overall = {score["method"]: score for score in report.metrics["scores"]["overall"]}
     assert list(overall) == [
-        "fused labels", "human votes alone", "human shares + prior", "tuned weights", "pooling"
+        "fused labels", "human votes alone", "human shares", "weighted", "pool"
     ]  # fmt: skip
     assert len({score["utterances"] for score in overall.values()}) == 1
     nll = {name: score["nll_per_vote"]["value"] for name, score in overall.items()}
-    assert nll["fused labels"] < nll["tuned weights"] < nll["pooling"]
+    assert nll["fused labels"] < nll["weighted"] < nll["pool"]
 
 
 def test_the_paired_gain_is_the_difference_of_the_losses(report: Alignment) -> None:
@@ -212,9 +212,9 @@ def test_without_proxies_the_human_parts_are_reported(small: tuple[Labels, Votes
     result = align(Gated(8, 0.01).fit(people).predict(people), people, utterances, QUICK)
     assert result.page.headline.startswith("No proxy voted")
     assert [score["method"] for score in result.metrics["scores"]["overall"]] == [
-        "fused labels", "human votes alone", "human shares + prior"
+        "fused labels", "human votes alone", "human shares"
     ]  # fmt: skip
-    assert result.page.figures[0].note.endswith("for plain shares of the votes")
+    assert result.page.figures[0].note.endswith("for human shares")
     assert "learning" in [chart.name for chart in result.page.charts]
     assert "confusion" not in [chart.name for chart in result.page.charts]
 

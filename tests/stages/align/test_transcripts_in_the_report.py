@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from alm_proxies.about import Injected
+from alm_proxies.about import Cost, Injected
 from alm_proxies.estimators.dirichlet import Pool
 from alm_proxies.stages.align.stage import Alignment, AlignSettings, align
 from alm_proxies.tables import About, AnnotatorCard, Utterances, Votes
@@ -81,3 +81,13 @@ def test_without_transcripts_no_measurement_is_suggested() -> None:
     html = report({"a": card("transcript"), "b": card()}, transcript=None).page.html()
     assert "No utterance has a transcript that a could see." in html
     assert "--injection" not in html
+
+
+def test_the_cost_of_each_proxy_is_shown_with_its_currency() -> None:
+    paid = card().model_copy(update={"cost": Cost(votes=120, price=0.6, currency="EUR")})
+    result = report({"a": paid, "b": card()})
+    html = result.page.html()
+    assert all(f">{words}<" in html for words in ("0.60 EUR", "0.0050 EUR", "5.00 EUR"))
+    assert result.metrics["proxies"]["a"]["cost"] == {"votes": 120, "price": 0.6, "currency": "EUR"}
+    assert result.metrics["proxies"]["b"]["cost"] is None
+    assert "Cost of the proxy votes" not in report({"a": card(), "b": card()}).page.html()

@@ -9,6 +9,7 @@ import pytest
 from wording import Wording
 
 from alm_proxies.about import MadeBy
+from alm_proxies.compare.rivals import METHOD_OF
 from alm_proxies.compare.strata import AGREEMENT
 from alm_proxies.interval import Interval
 from alm_proxies.seeds import generator
@@ -103,9 +104,8 @@ def test_a_significantly_better_rival_is_named_with_its_command(
     assert result.page.headline.endswith("held-out votes better than these labels.")
     losses = {one["method"]: one["nll_per_vote"]["value"] for one in result.metrics["scores"]["overall"]}
     best = min(losses, key=lambda name: losses[name])
-    method = {"human votes alone": "gated", "human shares + prior": "human"}[best]
     assert f"a log loss of {losses[best]:.3f} against {losses['fused labels']:.3f}" in result.page.summary
-    assert f"fuse with `--method {method}`" in result.page.summary
+    assert f"fuse with `--method {METHOD_OF[best]}`" in result.page.summary
     behind = result.metrics["scores"]["against_fused"][best]
     assert behind["value"] == pytest.approx(losses[best] - losses["fused labels"])
 
@@ -122,9 +122,9 @@ def test_the_glossary_explains_exactly_the_terms_on_the_page(report: Alignment) 
     words = report.page.sections[-1]
     assert words.title == "Glossary"
     explained = str(words.blocks[0].html())
-    assert all(word in explained for word in ("log loss (NLL), nats", "JSD floor", "mixture", "Krippendorff"))
+    assert all(word in explained for word in ("log loss (NLL), nats", "JSD floor", "human shares", "Krippendorff"))
     assert not any(
-        word in explained for word in ("PPI++", "pooling", "concentration_gain", "alternative annotator test")
+        word in explained for word in ("PPI++", "weighted", "concentration_gain", "alternative annotator test")
     )
 
 

@@ -9,11 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from listening import listening
 
+from alm_proxies.about import Cost
 from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.engines.engine import Engine, Request
 from alm_proxies.stages.annotate.figures import counted, in_money
 from alm_proxies.stages.annotate.ledgers import status
 from alm_proxies.stages.annotate.stage import Annotated, AnnotateSettings, annotate
+from alm_proxies.tables import Votes
 
 Make = Callable[..., Any]
 
@@ -81,6 +83,23 @@ def test_a_pilot_is_extrapolated_from_its_own_panel(corpus: Make, annotator: Mak
     annotate(utterances, [dear], tmp_path, AnnotateSettings(limit=5, injection=0))
     pilot = annotate(utterances, [cheap], tmp_path, AnnotateSettings(limit=5, injection=0))
     assert pilot.spent.whole == pytest.approx(20 * 0.2)
+
+
+def test_the_votes_table_states_what_each_annotator_has_cost_with_its_currency(
+    corpus: Make, annotator: Make, tmp_path: Path
+) -> None:
+    utterances = corpus(5)
+    paid = annotator(utterances, "paid", votes=2, price={"audio_minute": 60.0, "currency": "EUR"})
+    free = annotator(utterances, "free", votes=2)
+    made = annotate(utterances, [paid, free], tmp_path, AnnotateSettings(injection=0))
+    cards = Votes.read(tmp_path / "votes.parquet").about.annotators
+    assert cards["paid"].cost == Cost(votes=10, price=1.0, currency="EUR")
+    assert made.spent.price == pytest.approx(1.0)
+    assert cards["free"].cost is None
+    renamed = annotator(utterances, "paid", votes=3, price={"audio_minute": 60.0, "currency": "USD"})
+    more = annotate(utterances, [renamed, free], tmp_path, AnnotateSettings(injection=0))
+    assert (more.spent.cast_now, more.about.annotators["paid"].cost.votes) == (5, 15)
+    assert more.about.annotators["paid"].cost.currency == "USD"
 
 
 def test_the_price_before_is_measured_where_the_ledger_knows_it(
