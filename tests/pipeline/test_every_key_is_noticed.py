@@ -279,6 +279,7 @@ OF_ANNOTATORS: dict[str, Any] = {
     "content_free": {"content_free": True, "elicit": "score", "prompt": "listener", "cross": {}},
     "sampling.top_k": 5, "cross.temperature": [0.7, 1.0], "cross.focus": ["words"], "serve": {"answers": "b.csv"},
     "price.audio_minute": 1.0, "price.million_tokens_in": 1.0, "price.million_tokens_out": 1.0,
+    "price.currency": "EUR",
 }  # fmt: skip
 OF_PROMPTS: dict[str, Any] = {
     "elicits": "primary_secondary", "focus": {"tone": "Mind it.", "words": "Mind the words."},
