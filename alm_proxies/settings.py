@@ -37,6 +37,8 @@ CHANGES_NOTHING = Mark("changes nothing")
 """The field changes no result: it is in no digest, and does not cause a finished stage to run again."""
 PLACE = Mark("place")
 """The field is a path relative to the file it is in, or a name if there is no such path; it is in no digest."""
+HUB = Mark("hub")
+"""With PLACE: OWNER/NAME is a name on the hub where there is no such folder; a path begins with ./, ../, / or ~."""
 
 ARGUMENT = Mark("argument")
 """On the command line the field is a positional argument."""
@@ -110,11 +112,19 @@ def located(settings: M, folder: Path, only: Container[str] | None = None) -> M:
         value = getattr(settings, name)
         if value in _names_in(type(settings).model_fields[name].annotation):
             continue
+        if HUB in marks_of(type(settings).model_fields[name]) and _on_the_hub(value, folder):
+            continue
         if isinstance(value, tuple):
             changed[name] = tuple(_located(item, folder, name) for item in value)
         elif isinstance(value, str | Path):
             changed[name] = _located(value, folder, name)
     return settings.model_copy(update=changed) if changed else settings
+
+
+def _on_the_hub(value: Any, folder: Path) -> bool:
+    if not isinstance(value, str) or value.startswith((".", "/", "~")) or len(Path(value).parts) != 2:
+        return False
+    return not (folder / value).exists()
 
 
 def _names_in(annotation: Any) -> tuple[Any, ...]:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from alm_proxies.plugins import checked
-from alm_proxies.settings import CHANGES_NOTHING, PLACE, Choices, Settings
+from alm_proxies.settings import CHANGES_NOTHING, HUB, PLACE, Choices, Settings
 
 Recipe = Literal["encoder", "features", "alm"]
 """Our recipes; plug-ins can add others (`alm-proxies plugins`)."""
@@ -145,7 +145,7 @@ class TrainSettings(_Part):
     """
     name: str = Field(default="model", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     """Name of the training, its folder in a pipeline, and its predictions."""
-    model: Annotated[str | None, PLACE] = None
+    model: Annotated[str | None, PLACE, HUB] = None
     """The initial checkpoint: a folder or a name on the hub (WavLM, wav2vec 2.0, HuBERT, Whisper; Qwen2-Audio
     for alm)."""
     revision: str | None = None

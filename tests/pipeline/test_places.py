@@ -14,8 +14,12 @@ from alm_proxies.cli.app import run as command
 from alm_proxies.errors import ForbiddenError, InputError, OutputError, SettingsError
 from alm_proxies.pipeline.check import check
 from alm_proxies.pipeline.file import read_pipeline
+from alm_proxies.pipeline.graph import nodes_of
 from alm_proxies.pipeline.run import run
+from alm_proxies.settings import located
+from alm_proxies.stages.listen.settings import ListenSettings
 from alm_proxies.tables import Labels, Votes
+from alm_proxies.training.settings import TrainSettings
 
 FILE = """\
 taxonomy = "happy,sad"
@@ -256,3 +260,32 @@ def test_a_wrong_taxonomy_is_said_with_file_and_line(file: Path, wording: Wordin
     file.write_text(FILE.replace('"happy,sad"', '"msp88"'))
     with wording.refused(SettingsError):
         read_pipeline(file)
+
+
+def test_a_model_of_the_hub_keeps_its_name_and_a_folder_becomes_a_path(tmp_path: Path) -> None:
+    (tmp_path / "mine" / "model").mkdir(parents=True)
+    for settings, shown in (("train", TrainSettings), ("listen", ListenSettings)):
+        for given, expected in (
+            ("openai/whisper-tiny.en", "openai/whisper-tiny.en"),
+            ("microsoft/wavlm-base", "microsoft/wavlm-base"),
+            ("mine/model", str(tmp_path / "mine" / "model")),
+            ("./mine/other", str(tmp_path / "mine" / "other")),
+            ("a/longer/path", str(tmp_path / "a" / "longer" / "path")),
+        ):
+            made = located(shown(recipe="encoder", model=given), tmp_path)
+            assert made.model == expected, settings
+    file = tmp_path / "p.toml"
+    lines = (
+        'taxonomy = "crema6"',
+        'folder = "o"',
+        "[simulate]",
+        "[fuse]",
+        "[[train]]",
+        'name = "w"',
+        'recipe = "encoder"',
+    )
+    file.write_text("\n".join([*lines, 'model = "microsoft/wavlm-base"']))
+    (whole,) = read_pipeline(file).runs
+    assert {
+        node.section.settings.model for node in nodes_of(whole) if isinstance(node.section.settings, TrainSettings)
+    } == {"microsoft/wavlm-base"}

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from alm_proxies.settings import CHANGES_NOTHING, PLACE, Settings
+from alm_proxies.settings import CHANGES_NOTHING, HUB, PLACE, Settings
 from alm_proxies.stage import Need, Stage
 from alm_proxies.training.head_settings import HeadSettings
 
@@ -18,7 +18,7 @@ class ListenSettings(Settings):
     """The input: features = measured prosody and spectra, without pretrained weights; encoder = a frozen pretrained
     audio encoder.
     """
-    model: Annotated[str | None, PLACE] = None
+    model: Annotated[str | None, PLACE, HUB] = None
     """The encoder: a folder or a name on the hub (WavLM, wav2vec 2.0, HuBERT, Whisper)."""
     revision: str | None = None
     """Commit of the encoder on the hub."""
