@@ -178,7 +178,8 @@ def about_of(path: Path) -> About:
             raise TableError(f"was written under contract {contract}, newer than {CONTRACT}", where=str(path), fix=fix)
         return About.model_validate(upgraded_about(stated) if isinstance(stated, dict) else stated)
     except json.JSONDecodeError as error:
-        raise TableError(f"has metadata that is not JSON ({error.msg})", where=str(path)) from None
+        fix = "Check that it was copied whole, or write it again."
+        raise TableError(f"has metadata that is not JSON ({error.msg})", where=str(path), fix=fix) from None
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])

@@ -21,6 +21,7 @@ from alm_proxies.tables import ATTRIBUTES, CONSENSUS, Finding
 from alm_proxies.taxonomy import to_unit
 
 _SHOWN = 5
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def text_lines(path: Path) -> list[str]:
@@ -37,12 +38,17 @@ def text_lines(path: Path) -> list[str]:
 
 def json_content(path: Path) -> Any:
     """The content of a JSON file; a TableError if it is not JSON."""
+    fix = "Check that it was copied whole."
     with open_file(path) as stream:
         try:
-            return json.loads(stream.read().decode("utf-8-sig"))
+            text = stream.read().decode("utf-8-sig")
+            content = json.loads(text)
         except (ValueError, RecursionError) as error:
             reason = str(error).split(":")[0][:80]
-            raise TableError(f"is not JSON: {reason}", where=str(path), fix="Check that it was copied whole.") from None
+            raise TableError(f"is not JSON: {reason}", where=str(path), fix=fix) from None
+    if _HALF.search(text) and re.search("[\ud800-\udfff]", json.dumps(content, ensure_ascii=False)):
+        raise TableError("has half a character", where=str(path), fix=fix)
+    return content
 
 
 def consensus_of(corpus: str) -> str:

@@ -89,6 +89,8 @@ def _described(clip: str, corpus: str) -> dict[str, Any]:
 
 def listeners(share: float) -> tuple[int, int] | None:
     """The number of listeners behind a share in per cent, out of 20 or 21; None if it fits neither."""
+    if share > 100:
+        return None
     for count in _LISTENERS:
         named = round(share / 100 * count)
         if abs(100 * named / count - share) < 0.02:

@@ -65,7 +65,11 @@ def plain(audformat: Any, root: Path) -> Path:
     base = audformat.Database("plain", "https://example.org", "research")
     words = ("anger", "happiness", "sadness")
     base.schemes["emotion"] = audformat.Scheme(labels=list(words))
-    base["emotion"] = audformat.Table(audformat.filewise_index([f"{clip}.wav" for clip in range(8)]))
+    files = audformat.filewise_index([f"{clip}.wav" for clip in range(8)])
+    base["emotion"] = audformat.Table(files)
+    base["files"] = audformat.Table(files)
+    base.schemes["speaker"] = audformat.Scheme("str")
+    _set(base["files"], audformat, "speaker", [f"s{clip}" for clip in range(8)], scheme_id="speaker")
     for rater in "abcd":
         base.raters[rater] = audformat.Rater("human")
         values: list[object] = [words[(clip + ord(rater)) % 3] for clip in range(8)]
