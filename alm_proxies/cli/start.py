@@ -2,11 +2,13 @@
 
 Nothing heavy is imported before the signal handlers are set. While modules are imported, and after the command is
 done, there is nothing to clean up and the process ends at once. In between KeyboardInterrupt is raised; code that
-swallows it (a library that catches everything, a destructor) cannot change the exit code 130.
+swallows it (a library that catches everything, a destructor) cannot change the exit code 130. While the interpreter
+itself is taken down, when no handler can run any more, signals are ignored: everything is written and printed.
 """
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
@@ -33,6 +35,7 @@ class _Interruption:
         """Handle Ctrl-C and SIGTERM."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._handle)
+        atexit.register(_ignore_signals)  # the first one registered runs last
         sys.unraisablehook = self._lost
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
@@ -102,6 +105,12 @@ def end_now() -> None:
     """End the process at once; files are always written whole or not at all."""
     os.write(2, f"alm-proxies: {SENTENCE}\n".encode())
     os._exit(INTERRUPTED)
+
+
+def _ignore_signals() -> None:
+    """Python gives handlers back to the system before it frees its modules: a signal would then kill without a word."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _is_importing(frame: FrameType | None) -> bool:

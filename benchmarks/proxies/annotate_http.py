@@ -109,9 +109,10 @@ class Watched:
 
 
 @contextmanager
-def chat_server(median: float) -> Iterator[str]:
+def chat_server(median: float, *, numbered: bool = True) -> Iterator[str]:
     """The server's address while it lives."""
     program = [sys.executable, str(Path(__file__).with_name("chat_server.py")), str(median)]
+    program += ["numbered"] if numbered else []
     with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         yield f"http://127.0.0.1:{int(process.stdout.readline())}/v1"
@@ -245,11 +246,12 @@ def main() -> None:
     parser.add_argument("--in-flight", type=int, nargs="+", default=[64, 512])
     parser.add_argument("--draws", type=int, nargs="+", default=[1, VOTES], help="draws a request")
     parser.add_argument("--latency", type=float, nargs="+", default=[0.2, 0.0], help="the median, in seconds")
+    parser.add_argument("--silent", action="store_true", help="a server that does not repeat a request's number")
     chosen = parser.parse_args()
     print("| ms | draws | in flight | trips | bare | pools of 16 | asking | annotate | asking/pools | annotate/pools |")
     with tempfile.TemporaryDirectory(prefix="annotate-http-") as name:
         for median in chosen.latency:
-            with chat_server(median) as url:
+            with chat_server(median, numbered=not chosen.silent) as url:
                 case(url, Path(name), 1, 16, 1, 1)  # what is loaded at first use is not counted
                 for draws in chosen.draws:
                     for in_flight in chosen.in_flight:

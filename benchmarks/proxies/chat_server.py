@@ -1,6 +1,9 @@
 """A chat server for the benchmarks, in a process of its own: one letter a draw after a log-normal wait, or at once.
 
-python benchmarks/proxies/chat_server.py MEDIAN_SECONDS        prints its port; ends when its stdin closes
+With `numbered` it repeats the number of each request in the id of its answer, as vLLM does, so that `annotate` keeps
+its connections; other servers get a new connection for every question.
+
+python benchmarks/proxies/chat_server.py MEDIAN_SECONDS [numbered]      prints its port; ends when its stdin closes
 """
 
 from __future__ import annotations
@@ -15,6 +18,9 @@ from itertools import count
 
 SPREAD = 0.3
 LETTERS = "ABCDEFG"
+NUMBER = "x" * 32
+"""Stands for the number of a request."""
+OFFERED = json.dumps({"data": [{"id": "m", "object": "model"}]}).encode()
 
 
 @lru_cache(maxsize=256)
@@ -29,8 +35,14 @@ def answer_of(first: int, draws: int) -> bytes:
         for draw in range(draws)
     ]
     used = {"prompt_tokens": 200, "completion_tokens": draws}
-    body = json.dumps({"model": "fixed", "choices": choices, "usage": used}).encode()
-    return b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body) + body
+    body = json.dumps({"id": NUMBER, "model": "fixed", "choices": choices, "usage": used}).encode()
+    return whole(200, body)
+
+
+def whole(status: int, body: bytes) -> bytes:
+    """A response with its head."""
+    head = b"HTTP/1.1 %d OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+    return head % (status, len(body)) + body
 
 
 class Chat(asyncio.Protocol):
@@ -38,8 +50,10 @@ class Chat(asyncio.Protocol):
 
     numbers = count()
 
-    def __init__(self, median: float) -> None:
+    def __init__(self, median: float, numbered: bool) -> None:
         self.median = median
+        self.numbered = numbered
+        self.number = NUMBER.encode()
         self.held = bytearray()
         self.end = b""
         self.missing = -1
@@ -57,6 +71,12 @@ class Chat(asyncio.Protocol):
             if end < 0:
                 return
             head = bytes(self.held[:end]).lower()
+            if head.startswith(b"get "):
+                self.held.clear()
+                self.transport.write(whole(200, OFFERED) if b"/models " in head else whole(404, b"{}"))
+                return
+            if self.numbered and (found := re.search(rb"x-request-id: *(\w{32})", head)):
+                self.number = found[1]
             start = head.index(b"content-length:") + 15
             length = int(head[start : head.find(b"\r\n", start) if b"\r\n" in head[start:] else len(head)])
             self.missing = length - (len(self.held) - end - 4)
@@ -75,18 +95,19 @@ class Chat(asyncio.Protocol):
         """Write it, if somebody is still there."""
         if not self.transport.is_closing():
             several = re.search(rb'"n": ?(\d+)', self.end)
-            self.transport.write(answer_of(next(self.numbers) % len(LETTERS), int(several[1]) if several else 1))
+            answer = answer_of(next(self.numbers) % len(LETTERS), int(several[1]) if several else 1)
+            self.transport.write(answer.replace(NUMBER.encode(), self.number, 1))
         self.end = b""
 
 
-async def main(median: float) -> None:
+async def main(median: float, numbered: bool) -> None:
     """Serve until stdin closes."""
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Chat(median), "127.0.0.1", 0, backlog=2048)
+    server = await loop.create_server(lambda: Chat(median, numbered), "127.0.0.1", 0, backlog=2048)
     print(server.sockets[0].getsockname()[1], flush=True)
     await loop.run_in_executor(None, sys.stdin.read)
 
 
 if __name__ == "__main__":
     random.seed(0)
-    asyncio.run(main(float(sys.argv[1])))
+    asyncio.run(main(float(sys.argv[1]), sys.argv[2:] == ["numbered"]))

@@ -1,8 +1,9 @@
-"""A soak: a server that fails at random, an annotate that is killed and resumed at random, until every vote is cast.
+"""A soak: a server that fails at random in 38 ways, an annotate that is killed and resumed at random.
 
-The server keeps its own account: tokens of everything it generated, whether or not the answer arrived whole. In the end
-planned votes = answered + failed with a reason, no vote is there twice, what was booked is not below what the server
-counted, and the memory of the runs did not grow.
+In the end these must agree, or the soak fails: planned votes = answered + failed with a reason, none there twice; the
+letter of every vote is the one its seed gives, so that no answer is another question's; the money of every utterance is
+not below what the server generated and not above what could not be known otherwise; the key that the server repeats is
+in no file; no run ends with a traceback; and the memory of the runs does not grow.
 
     OMP_NUM_THREADS=1 python benchmarks/proxies/soak.py [--votes 100000] [--minutes 30] [--draws 5] [--faults 0.15]
 """
@@ -10,8 +11,6 @@ counted, and the memory of the runs did not grow.
 from __future__ import annotations
 
 import argparse
-import asyncio
-import json
 import os
 import random
 import re
@@ -23,256 +22,226 @@ import tempfile
 import time
 from collections import Counter
 from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import soundfile
+from soak_server import LETTERS, PROBE, RATE, SECONDS, TRY_SECONDS
 
 from alm_proxies.about import About
+from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.stages.annotate.ledgers import status
 from alm_proxies.tables import Utterances, Votes
 from alm_proxies.taxonomy import taxonomy_of
 
-LETTERS = "ABCDEFG"
-FAULTS = (
-    "429", "500", "503", "reset", "reset after generating", "cut body", "no JSON", "no completion", "deep JSON",
-    "empty", "usage negative", "usage huge", "usage infinite", "usage missing",
-    "content list", "fewer answers", "stalls",
-)  # fmt: skip
-CHARGED = frozenset(FAULTS) - {"429", "503", "reset"}
-"""After these the server has generated, so that it counts."""
+VOTES = 10
 PRICE_IN, PRICE_OUT = 10.0, 30.0
-
-
-class Server:
-    """Answers chat completions, fails in all these ways, and counts what it generated."""
-
-    def __init__(self, faults: float) -> None:
-        self.share = faults
-        self.asked = Counter[str]()
-        self.tokens_in = self.tokens_out = self.answered = 0
-        self.chance = random.Random(1)
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection."""
-        try:
-            while head := await reader.readuntil(b"\r\n\r\n"):
-                length = re.search(rb"content-length: *(\d+)", head, re.IGNORECASE)
-                body = await reader.readexactly(int(length[1])) if length else b""
-                if not await self.answer(head, body, writer):
-                    break
-        except (asyncio.IncompleteReadError, ConnectionError, asyncio.LimitOverrunError):
-            pass
-        finally:
-            writer.close()
-
-    async def answer(self, head: bytes, body: bytes, writer: asyncio.StreamWriter) -> bool:
-        """One answer; False ends the connection."""
-        path = head.split(b" ", 2)[1].decode()
-        if path.endswith("/models"):
-            return await _send(writer, {"data": [{"id": "m", "object": "model"}]})
-        if path.endswith("/count"):
-            return await _send(writer, {**vars(self), "chance": None, "asked": dict(self.asked)})
-        if not path.endswith("/chat/completions"):
-            return await _send(writer, {"error": {"message": "no such address"}}, 404)
-        asked = json.loads(body)
-        fault = self.chance.choice(FAULTS) if self.chance.random() < self.share else ""
-        self.asked[fault or "answered"] += 1
-        await asyncio.sleep(0.05 * self.chance.lognormvariate(0, 0.3))
-        count, prompt = int(asked.get("n", 1)), 150 + len(body) // 400 % 50
-        draws = [LETTERS[(int(asked.get("seed", 0)) + place) % len(LETTERS)] for place in range(count)]
-        if not fault or fault in CHARGED:
-            self.tokens_in += prompt
-            self.tokens_out += count
-            self.answered += not fault
-        return await self.fail(fault, draws, prompt, writer)
-
-    async def fail(self, fault: str, draws: list[str], prompt: int, writer: asyncio.StreamWriter) -> bool:
-        """Send the answer, or what the fault makes of it."""
-        if fault in ("429", "500", "503"):
-            return await _send(writer, {"error": {"message": "busy"}}, int(fault))
-        if fault.startswith("reset"):
-            writer.transport.abort()
-            return False
-        if fault == "stalls":
-            await asyncio.sleep(6.0)
-        choices = [
-            {"index": place, "message": {"role": "assistant", "content": one}, "finish_reason": "stop"}
-            for place, one in enumerate(draws)
-        ]
-        usage: object = {"prompt_tokens": prompt, "completion_tokens": len(draws)}
-        if fault == "empty":
-            choices = [{**one, "message": {"role": "assistant", "content": ""}} for one in choices]
-        if fault == "content list":
-            choices = [
-                {**one, "message": {"role": "assistant", "content": [{"type": "text", "text": letter}]}}
-                for one, letter in zip(choices, draws, strict=True)
-            ]
-        if fault == "fewer answers":
-            choices = choices[:1]
-        if fault == "usage negative":
-            usage = {"prompt_tokens": -4000, "completion_tokens": -4000}
-        if fault == "usage huge":
-            usage = {"prompt_tokens": 10**12, "completion_tokens": 10**12}
-        whole = json.dumps({"model": "m", "choices": choices, "usage": None if fault == "usage missing" else usage})
-        if fault == "usage infinite":
-            whole = whole.replace(f'"prompt_tokens": {prompt}', '"prompt_tokens": 1e999')
-        if fault == "no JSON":
-            whole = "<html>busy</html>"
-        if fault == "no completion":
-            whole = json.dumps({"choices": []})
-        if fault == "deep JSON":
-            whole = "[" * 10_000
-        if fault == "cut body":
-            content = whole.encode()
-            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(content) + content[:40])
-            await writer.drain()
-            return False
-        return await _send(writer, whole)
-
-
-async def _send(writer: asyncio.StreamWriter, value: object, code: int = 200) -> bool:
-    content = (value if isinstance(value, str) else json.dumps(value)).encode()
-    writer.write(b"HTTP/1.1 %d X\r\ncontent-type: application/json\r\n" % code)
-    writer.write(b"content-length: %d\r\n\r\n" % len(content) + content)
-    await writer.drain()
-    return True
-
-
-async def served(faults: float) -> None:
-    """Print the port and serve until stdin ends."""
-    server = Server(faults)
-    listening = await asyncio.start_server(server.serve, "127.0.0.1", 0, limit=2**22, backlog=1024)
-    print(listening.sockets[0].getsockname()[1], flush=True)
-    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+KEY = "sk-soak-0123456789abcdef"
+LABELS = taxonomy_of("emodb7").labels
+SETTLED = 30.0
+"""Seconds after which a run has all that it loads."""
+RUN = "import sys; from alm_proxies.cli.start import main; sys.exit(main())"
 
 
 def corpus(folder: Path, count: int) -> Path:
-    """Short recordings of noise, and the table of them."""
+    """Short recordings of noise that begin with their number, and the table of them."""
     (folder / "audio").mkdir()
     chance = np.random.default_rng(0)
     for number in range(count):
-        soundfile.write(folder / f"audio/{number:06d}.wav", 0.1 * chance.standard_normal(3_200), 16_000)
+        samples = chance.integers(-9000, 9000, round(SECONDS * RATE), dtype=np.int16)
+        samples[:2] = number // 1000, number % 1000
+        soundfile.write(folder / f"audio/{number:06d}.wav", samples, RATE, subtype="PCM_16")
     names = [f"{number:06d}" for number in range(count)]
     frame = pl.DataFrame(
         {"utterance_id": [f"made/{n}" for n in names], "corpus": "made", "audio": [f"audio/{n}.wav" for n in names]}
     )
-    about = About(taxonomy=taxonomy_of("emodb7").labels, roots={"made": str(folder)})
+    about = About(taxonomy=LABELS, roots={"made": str(folder)})
     Utterances.of(frame, about=about).write(folder / "utterances.parquet")
     return folder / "utterances.parquet"
 
 
-RUN = """
-import sys
-from pathlib import Path
-from alm_proxies.annotators.annotator import Annotator
-from alm_proxies.stages.annotate.settings import AnnotateSettings
-from alm_proxies.stages.annotate.stage import annotate
-from alm_proxies.tables import Utterances
-stop = {"collapse": 1.0, "failed": 1.0, "refused": 1.0}
-settings = AnnotateSettings.model_validate({"stop": stop, "injection": 0})
-made = annotate(Utterances.read(sys.argv[1]), [Annotator.read(sys.argv[2])], sys.argv[3], settings, quiet=True)
-print(made.complete, made.by_status)
-"""
+def annotator_file(folder: Path, port: int, draws: int) -> Path:
+    """The annotator: as many cells as requests an utterance."""
+    cells = ", ".join(f"{0.5 + 0.05 * place:g}" for place in range(VOTES // draws))
+    address = f'base_urls = ["http://127.0.0.1:{port}/v1"], key_from = "SOAK_KEY"'
+    path = folder / "soaked.toml"
+    path.write_text(
+        f"""
+        name = "soaked"
+        engine = "openai"
+        model = "m"
+        votes = {VOTES}
+        cross = {{ temperature = [{cells}] }}
+        price = {{ million_tokens_in = {PRICE_IN}, million_tokens_out = {PRICE_OUT} }}
+        serve = {{ {address}, in_flight = 64, try_seconds = {TRY_SECONDS}, tries = 6 }}
+        """
+    )
+    return path
 
 
-def memory_of(process: int) -> float:
-    """The most memory a process has had so far, in MiB."""
+@dataclass(slots=True)
+class Runs:
+    """What became of the runs."""
+
+    kills: Counter[str] = field(default_factory=Counter)
+    codes: Counter[int] = field(default_factory=Counter)
+    peaks: list[float] = field(default_factory=list)
+    growth: list[float] = field(default_factory=list)
+    """MiB a minute, of runs that lasted long enough."""
+    ended: list[str] = field(default_factory=list)
+    """The sentences of runs that ended by themselves with an error."""
+
+
+def memory_of(process: int, name: str) -> float:
+    """The memory of a process in MiB: VmRSS, or VmHWM for the most so far."""
     try:
-        found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{process}/status").read_text())
+        found = re.search(rf"{name}:\s+(\d+) kB", Path(f"/proc/{process}/status").read_text())
     except OSError:
         return 0.0
     return int(found[1]) / 1024 if found else 0.0
 
 
+def run_once(command: list[str], chance: random.Random, runs: Runs, seconds: float) -> int:
+    """One run, killed after `seconds` unless it has ended; its exit code."""
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as child:
+        begun, peak, settled, last = time.monotonic(), 0.0, 0.0, (0.0, 0.0)
+        while child.poll() is None and time.monotonic() - begun < seconds:
+            ran, now = time.monotonic() - begun, memory_of(child.pid, "VmRSS")
+            peak = max(peak, memory_of(child.pid, "VmHWM"))
+            settled = settled or (now if ran > SETTLED else 0.0)
+            last = (ran, now) if now else last
+            time.sleep(0.2)
+        if child.poll() is None:
+            kind = chance.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM])
+            child.send_signal(kind)
+            runs.kills[kind.name] += 1
+        _, said = child.communicate()
+    if peak:
+        runs.peaks.append(peak)
+    if settled and last[0] > 2 * SETTLED:
+        runs.growth.append(60 * (last[1] - settled) / (last[0] - SETTLED))
+    runs.codes[child.returncode] += 1
+    if "Traceback" in said or child.returncode not in (0, 1, 3, 130, -signal.SIGKILL):
+        raise SystemExit(f"a run ended with {child.returncode}: {said[-3000:]}")
+    if child.returncode == 3:
+        runs.ended.append(said.strip().splitlines()[-1])
+    return child.returncode
+
+
 def soak(folder: Path, port: int, votes: int, minutes: float, draws: int) -> None:
-    """Run, kill and resume until every vote is answered or the time is over, then compare."""
-    utterances, out = corpus(folder, votes // 10), folder / "out"
-    cells = ", ".join(f"{0.5 + 0.05 * place:g}" for place in range(10 // draws))
-    (folder / "a.toml").write_text(
-        f"""
-        name = "soaked"
-        engine = "openai"
-        model = "m"
-        votes = 10
-        cross = {{ temperature = [{cells}] }}
-        price = {{ million_tokens_in = {PRICE_IN}, million_tokens_out = {PRICE_OUT} }}
-        serve = {{ base_urls = ["http://127.0.0.1:{port}/v1"], in_flight = 64, try_seconds = 3.0, tries = 6 }}
-        """
-    )
-    run = [sys.executable, "-c", RUN, str(utterances), str(folder / "a.toml"), str(out)]
-    chance, started, kills, runs, peaks, last = random.Random(2), time.monotonic(), 0, 0, list[float](), ""
+    """Run, kill and resume until every vote is cast or the time is over, then compare."""
+    utterances, out, file = corpus(folder, votes // VOTES), folder / "out", annotator_file(folder, port, draws)
+    command = [sys.executable, "-c", RUN, "annotate", str(utterances), "--annotator", str(file), "-o", str(out)]
+    command += ["--injection", "0", "--stop", "collapse=1,failed=1,refused=1", "--quiet", "--max-left-out", "1"]
+    chance, started, runs = random.Random(2), time.monotonic(), Runs()
     while True:
         left = 60 * minutes - (time.monotonic() - started)
-        runs += 1
-        with subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
-            until, peak = time.monotonic() + (chance.uniform(4, 25) if left > 60 else 600.0), 0.0
-            while child.poll() is None and time.monotonic() < until:
-                peak = max(peak, memory_of(child.pid))
-                time.sleep(0.2)
-            if child.poll() is None:
-                child.send_signal(chance.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM]))
-                kills += 1
-            stdout, wrong = child.communicate()
-        peaks.append(peak)
-        if "Traceback" in wrong and "KeyboardInterrupt" not in wrong:
-            raise SystemExit(f"a run broke: {wrong[-2000:]}")
-        last = stdout.strip().splitlines()[-1] if stdout.strip() else last
-        if last.startswith("True") and "failed" not in last:
+        seconds = 5.0 * (min(180.0, 15 * minutes) / 5.0) ** chance.random()  # as often 5 to 30 s as 30 to 180 s
+        code = run_once(command, chance, runs, seconds if left > 0 else 3600.0)
+        if code in (0, 1):
             break
-        if left < 0:
-            break
-    report(out, port, runs, kills, peaks, time.monotonic() - started)
+        print(f"{(time.monotonic() - started) / 60:.1f} min: {status_of(out)}", flush=True)
+    report(out, Annotator.read(file, taxonomy="emodb7"), port, runs, time.monotonic() - started)
 
 
-def report(out: Path, port: int, runs: int, kills: int, peaks: list[float], seconds: float) -> None:
+def status_of(out: Path) -> str:
+    """How far it is."""
+    if not (out / "ledger.sqlite").is_file():
+        return "nothing yet"
+    (now,) = status(out)
+    return f"{now.planned:,} planned, {now.cast}, {now.set_aside} set aside, {now.price:.2f} spent"
+
+
+def price_of(tokens: list[int]) -> float:
+    """The price of tokens in and out."""
+    return (tokens[0] * PRICE_IN + tokens[1] * PRICE_OUT) / 1e6
+
+
+def report(out: Path, one: Annotator, port: int, runs: Runs, seconds: float) -> None:
     """Print what came of it, and fail where an account does not agree."""
     import httpx
 
     count = httpx.get(f"http://127.0.0.1:{port}/count", trust_env=False).json()
-    charged = count["tokens_in"] * PRICE_IN / 1e6 + count["tokens_out"] * PRICE_OUT / 1e6
+    least = {int(number): price_of(tokens) for number, tokens in count["least"].items()}
+    most = {int(number): price_of(tokens) for number, tokens in count["most"].items()}
     (now,) = status(out)
     frame = Votes.read(out / "votes.parquet").frame
     with closing(sqlite3.connect(out / "ledger.sqlite")) as ledger:
         kinds = ledger.execute("SELECT status, kind, COUNT(*) FROM vote GROUP BY 1, 2").fetchall()
         (again,) = ledger.execute("SELECT COUNT(*) FROM set_aside").fetchone()
-        lost = ledger.execute("SELECT COALESCE(SUM(requests), 0), TOTAL(price) FROM lost").fetchone()
-    print(f"{seconds / 60:.1f} min, {runs} runs, {kills} of them killed (two thirds -9)")
-    print(f"requests by what became of them: {count['asked']}")
-    print(f"votes planned {now.planned:,}, rows {frame.height:,}, in the ledger {kinds}")
-    print(f"set aside and asked again {again:,}; trials {now.tried_out[1]:.4f}")
-    print(f"booked {now.price:.4f}, of it lost in flight {lost[1]:.4f} ({lost[0]} requests)")
-    print(f"the server counted {charged:.4f}: booked / counted = {now.price / charged:.3f}")
-    third = max(1, len(peaks) // 3)
-    first, final = np.median(peaks[:third]), np.median(peaks[-third:])
-    print(f"peak memory of a run: first third {first:.0f} MiB, last third {final:.0f} MiB, most {max(peaks):.0f} MiB")
-    draws = frame.select("utterance_id", "annotator", "draw")
-    problems = []
-    if draws.n_unique() != frame.height or frame.height != now.planned:
-        problems.append("a vote is missing or there twice")
-    if sum(number for *_, number in kinds) != now.planned or any(not kind for state, kind, _ in kinds if state != "ok"):
-        problems.append("votes without outcome or reason")
-    if now.price < charged - 1e-9:
-        problems.append("booked less than the server counted")
-    if problems:
-        raise SystemExit("; ".join(problems))
+        lost = ledger.execute("SELECT why, SUM(requests), SUM(draws), TOTAL(price) FROM lost GROUP BY 1").fetchall()
+        booked = dict(
+            ledger.execute(
+                "SELECT name, TOTAL(price) FROM (SELECT utterance, price FROM vote UNION ALL"
+                " SELECT utterance, price FROM set_aside) JOIN utterance ON utterance = id GROUP BY 1"
+            ).fetchall()
+        )
+        answers = ledger.execute(
+            "SELECT name, draw, raw FROM vote JOIN utterance ON utterance = id WHERE status != 'failed'"
+        ).fetchall()
+    by_number = {int(name.rpartition("/")[2]): price for name, price in booked.items()}
+    above = {number: price - most[number] for number, price in by_number.items() if price > most[number] + 1e-9}
+    below = {n: price - by_number.get(n, 0.0) for n, price in least.items() if n != PROBE}
+    below = {number: lacking for number, lacking in below.items() if lacking > 1e-9}
+    wrong = [
+        name for name, draw, raw in answers if raw and raw != LETTERS[one.seed_of_draw(0, name, draw) % len(LETTERS)]
+    ]
+    requests, total = sum(row[1] for row in lost), sum(row[3] for row in lost)
+    print(f"{seconds / 60:.1f} min; runs by exit code {dict(runs.codes)}, signals sent {dict(runs.kills)}")
+    print(f"runs that ended by themselves with an error: {len(runs.ended)}; {Counter(runs.ended).most_common(3)}")
+    print(f"requests by what became of them: {dict(sorted(count['asked'].items()))}")
+    print(
+        f"votes planned {now.planned:,}, rows {frame.height:,}, in the ledger {kinds}; set aside, asked again {again:,}"
+    )
+    print(f"booked {now.price:.4f}: votes {sum(by_number.values()):.4f}, tries {now.tried_out[1]:.4f}, lost {lost}")
+    print(f"the server generated {sum(least.values()):.4f}, could not be charged above {sum(most.values()):.4f}")
+    print(f"utterances booked below what was generated: {len(below)}, by {sum(below.values()):.4f} (killed in flight)")
+    print(f"votes whose letter is not their seed's: {len(wrong)}")
+    third = max(1, len(runs.peaks) // 3)
+    first, final = np.median(runs.peaks[:third]), np.median(runs.peaks[-third:])
+    grew = f"{np.median(runs.growth):+.2f}" if runs.growth else "not measured"
+    print(f"peak memory of a run: first third {first:.0f} MiB, last third {final:.0f} MiB, most {max(runs.peaks):.0f}")
+    print(f"growth within {len(runs.growth)} runs of more than {2 * SETTLED:.0f} s: median {grew} MiB a minute")
+    accounts: dict[str, Any] = {
+        "a vote is missing or there twice": frame.select("utterance_id", "annotator", "draw").n_unique() != now.planned
+        or frame.height != now.planned,
+        "votes without outcome or reason": sum(number for *_, number in kinds) != now.planned
+        or any(not kind for state, kind, _ in kinds if state == "failed"),
+        "an answer to another question": wrong,
+        "an utterance is booked above what can have been charged": above,
+        "an utterance is booked below what was generated, and nothing was lost in flight": len(below) > requests,
+        "less is lost in flight than is missing": sum(below.values()) > total + 1e-9,
+        "less is booked than was generated": now.price < sum(least.values()) - 1e-9,
+        "memory grew from run to run": final > 1.25 * first,
+        "memory grew within runs": runs.growth and np.median(runs.growth) > 5.0,
+        "the key is in a file": [path.name for path in out.rglob("*") if path.is_file() and _holds_key(path)],
+    }
+    if problems := [f"{name}: {str(value)[:300]}" for name, value in accounts.items() if value]:
+        raise SystemExit("FAILED: " + "; ".join(problems))
+    print("every account agrees")
+
+
+def _holds_key(path: Path) -> bool:
+    return KEY.encode() in path.read_bytes()
 
 
 def main() -> None:
     """Parse and run."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--votes", type=int, default=100_000)
-    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--minutes", type=float, default=30.0, help="runs are killed for so long")
     parser.add_argument("--draws", type=int, default=5, help="draws a request: 1, 2, 5 or 10")
     parser.add_argument("--faults", type=float, default=0.15, help="share of requests that fail")
     chosen = parser.parse_args()
-    command = [sys.executable, __file__, "serve", str(chosen.faults)]
+    command = [sys.executable, str(Path(__file__).with_name("soak_server.py")), str(chosen.faults)]
     with (
         tempfile.TemporaryDirectory(prefix="soak-") as name,
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server,
     ):
-        os.environ["XDG_CACHE_HOME"] = f"{name}/cache"
+        os.environ |= {"XDG_CACHE_HOME": f"{name}/cache", "SOAK_KEY": KEY}
         assert server.stdout is not None
         try:
             soak(Path(name), int(server.stdout.readline()), chosen.votes, chosen.minutes, chosen.draws)
@@ -281,7 +250,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["serve"]:
-        asyncio.run(served(float(sys.argv[2])))
-    else:
-        main()
+    main()

@@ -66,6 +66,22 @@ def test_a_signal_that_gets_lost_ends_the_process_all_the_same(loses: str) -> No
     assert (done.returncode, done.stderr) == (130, SENTENCE)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_the_interpreter_is_taken_down_changes_nothing(number: signal.Signals) -> None:
+    program = f"""
+import os, signal
+class Late:
+    def __del__(self, kill=os.kill, me=os.getpid()):
+        kill(me, {number.value})
+late = Late()
+from alm_proxies.cli import app, start
+app.run = lambda given: 3
+start.main([])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (3, "")
+
+
 @pytest.mark.parametrize("debug", [False, True])
 @pytest.mark.parametrize("error", ["ZeroDivisionError('by\\x1b zero')", "type('Panic', (BaseException,), {})('lost')"])
 def test_an_error_that_nobody_foresaw_is_one_sentence_and_70(error: str, debug: bool) -> None:

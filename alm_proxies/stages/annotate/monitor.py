@@ -6,7 +6,7 @@ import asyncio
 import signal
 import threading
 from contextlib import suppress
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any, Self
 
 from alm_proxies.engines.away import Away, Reached
@@ -40,6 +40,7 @@ class RunMonitor:
         self._quiet = quiet
         self._due = _REPORT_AFTER
         self._before: dict[signal.Signals, Any] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._main: asyncio.Task[Any] | None = None
         self._checking: asyncio.Task[None] | None = None
         self._patience: asyncio.TimerHandle | None = None
@@ -49,10 +50,9 @@ class RunMonitor:
         self.progress.__enter__()
         self._checking = asyncio.create_task(self._check())
         if threading.current_thread() is threading.main_thread():
-            loop = asyncio.get_running_loop()
-            self._before = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)}
-            for one in self._before:
-                loop.add_signal_handler(one, self._interrupted, one.name)
+            # Not the loop's own handlers: when those are removed, a signal kills the process until others are set.
+            self._loop = asyncio.get_running_loop()
+            self._before = {one: signal.signal(one, self._signalled) for one in (signal.SIGTERM, signal.SIGINT)}
         return self
 
     async def __aexit__(
@@ -61,13 +61,16 @@ class RunMonitor:
         if self._patience is not None:
             self._patience.cancel()
         for one, handler in self._before.items():
-            asyncio.get_running_loop().remove_signal_handler(one)
             signal.signal(one, handler)
         if self._checking is not None:
             self._checking.cancel()
             with suppress(asyncio.CancelledError):
                 await self._checking
         self.progress.__exit__(kind, error, trace)
+
+    def _signalled(self, number: int, frame: FrameType | None) -> None:
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._interrupted, signal.Signals(number).name)
 
     def _interrupted(self, name: str) -> None:
         if self._halt.interrupted:
