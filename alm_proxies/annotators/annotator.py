@@ -184,8 +184,12 @@ class Annotator:
 
     def seed_of_draw(self, seed: int, utterance_id: str, draw: int) -> int:
         """The seed of a draw, from (seed, utterance, annotator, draw) only; consecutive within a cell."""
-        place = draw % len(self.cells)
-        return draw_seeds(seed_of(seed, utterance_id, self.name, place), draw // len(self.cells), 1)[0]
+        return self._seeds(seed, utterance_id, draw % len(self.cells), (draw,))[0]
+
+    def _seeds(self, seed: int, utterance_id: str, place: int, draws: Iterable[int]) -> tuple[int, ...]:
+        """The seeds of draws of one cell."""
+        (first,) = draw_seeds(seed_of(seed, utterance_id, self.name, place), 0, 1)
+        return tuple(first + draw // len(self.cells) for draw in draws)
 
     def askings(
         self, utterance_id: str, draws: Iterable[int], audio: Audio, context: PromptContext, seed: int
@@ -214,7 +218,7 @@ class Annotator:
             utterance_id=utterance_id,
             elicit=self.file.elicit,
             questions=(self.question(cell, audio, context),),
-            seeds=tuple(self.seed_of_draw(seed, utterance_id, draw) for draw in draws),
+            seeds=self._seeds(seed, utterance_id, place, draws),
             sampling=self._sampling(cell.temperature),
             constrained=self.file.constrain,
             schema=schema(asked) if self.file.elicit == "state" and self.file.constrain else None,

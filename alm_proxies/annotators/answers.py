@@ -7,6 +7,7 @@ import json
 import math
 import threading
 from collections.abc import Coroutine, Sequence
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import numpy as np
@@ -39,9 +40,15 @@ def readings(
     else:
         read = [_answered(asking, reply, place) for place in range(len(asking.draws))]
     return [
-        (reading if keeps_contract(reading, labels) else Reading("failed", "breaks_contract"), _storable(raw))
+        (reading if _keeps_contract(reading, labels) else Reading("failed", "breaks_contract"), _storable(raw))
         for reading, raw in read
     ]
+
+
+def _keeps_contract(reading: Reading, labels: tuple[str, ...]) -> bool:
+    """The same as keeps_contract; readings that are one label and nothing else come again and again."""
+    plain = reading.stated is None and len(reading.shares) == 1
+    return _keeps_contract_again(reading, labels) if plain else keeps_contract(reading, labels)
 
 
 def keeps_contract(reading: Reading, labels: Sequence[str]) -> bool:
@@ -64,9 +71,12 @@ def keeps_contract(reading: Reading, labels: Sequence[str]) -> bool:
     )
 
 
+_keeps_contract_again = lru_cache(maxsize=1024)(keeps_contract)
+
+
 def _storable(text: str) -> str:
     """The text without characters that a table or terminal cannot encode."""
-    return text.encode("utf-8", "replace").decode("utf-8")
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
 async def scores_of_silence(annotator: Asks, engine: Engine) -> NDArray[np.float64] | None:

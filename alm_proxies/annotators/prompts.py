@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -112,6 +112,8 @@ class Prompt:
     file: PromptFile
     uses: frozenset[str]
     template: Template
+    kept: dict[tuple[object, ...], Rendered] = field(default_factory=dict, repr=False)
+    """By labels, codes and focus, where nothing else is shown."""
 
     @property
     def elicits(self) -> Elicits:
@@ -156,12 +158,18 @@ class Prompt:
         self, *, labels: Sequence[str], codes: Sequence[str] | None, focus: str | None, context: PromptContext
     ) -> Rendered:
         """Render the prompt; `codes` are the codes of the labels in the order shown, None for the labels themselves."""
+        alike = None if self.context_fields else (tuple(labels), tuple(codes or ()), focus)
+        if alike is not None and alike in self.kept:
+            return self.kept[alike]
         values = _values(self.file, labels, codes, self.focus_sentence(focus) if focus else None, context)
         try:
             after = rendered(self.template, values)
         except TemplateError as error:
             raise InputError(f"the prompt {error.message}", where=self.where, fix=_FOR_TEMPLATES) from error
-        return Rendered(self.file.system.strip(), self.file.before.strip(), after.strip())
+        made = Rendered(self.file.system.strip(), self.file.before.strip(), after.strip())
+        if alike is not None:
+            self.kept[alike] = made
+        return made
 
 
 def prompt_of(name: str, beside: Path | None = None) -> Prompt:
@@ -216,21 +224,21 @@ def _values(
 def _check(file: PromptFile, environment: PromptEnvironment, where: str) -> frozenset[str]:
     used: dict[str, set[str]] = {}
     known = "; ".join(f"{name} ({message})" for name, message in _VARIABLES.items())
-    for field in ("system", "before", "after"):
+    for part in ("system", "before", "after"):
         try:
-            used[field] = meta.find_undeclared_variables(environment.checked(getattr(file, field)))
+            used[part] = meta.find_undeclared_variables(environment.checked(getattr(file, part)))
         except TemplateSyntaxError as error:
             fix = "Correct the template; {{ }} and {% %} are jinja2's."
-            raise SettingsError(f"{field}, line {error.lineno}: {error.message}", where=where, fix=fix) from None
+            raise SettingsError(f"{part}, line {error.lineno}: {error.message}", where=where, fix=fix) from None
         except TemplateError as error:
             fix = "Prompts support if, for over labels or turns, set, and a few filters."
-            raise SettingsError(f"{field}: {error.message}", where=where, fix=fix) from None
-    for field in ("system", "before"):
-        if used[field] or "{%" in getattr(file, field) or "{{" in getattr(file, field):
-            name = min(used[field], default="a template")
+            raise SettingsError(f"{part}: {error.message}", where=where, fix=fix) from None
+    for part in ("system", "before"):
+        if used[part] or "{%" in getattr(file, part) or "{{" in getattr(file, part):
+            name = min(used[part], default="a template")
             fix = "Move it to `after`: text before the recording is shared by all votes."
             raise SettingsError(
-                f"{field}: uses {name!r}, but this text must be the same for every vote", where=where, fix=fix
+                f"{part}: uses {name!r}, but this text must be the same for every vote", where=where, fix=fix
             )
     if unknown := sorted(used["after"] - set(_VARIABLES)):
         raise SettingsError(f"after: there is no variable {unknown[0]!r}", where=where, fix=f"There are: {known}.")

@@ -16,6 +16,7 @@ A JSON reply must contain exactly one object; stated.py validates it. A request 
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from alm_proxies.annotators.stated import read_json
 from alm_proxies.annotators.wording import AnswerFormat, Reading, read_label, refusal
@@ -24,6 +25,8 @@ _TAG = "think|thinking|thought|thoughts|reasoning|reflection"
 _WHOLE_REASONING = re.compile(rf"<({_TAG})\b[^<>]*>.*?</\1\s*>|\[THINK\].*?\[/THINK\]", re.DOTALL | re.IGNORECASE)
 _END_OF_REASONING = re.compile(rf"</(?:{_TAG})\s*>|\[/THINK\]|<\|channel\|>final<\|message\|>", re.IGNORECASE)
 _START_OF_REASONING = re.compile(rf"<(?:{_TAG})\b[^<>]*>|\[THINK\]|<\|channel\|>analysis<\|message\|>", re.IGNORECASE)
+_SHORT = 40
+"""Letters of a reply that is likely to come again."""
 _ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
 
 
@@ -42,6 +45,10 @@ def without_reasoning(text: str) -> str:
 
 def read_reply(text: str, asked: AnswerFormat, finish: str = "stop") -> Reading:
     """The reading of a reply by the rules above; every text has a reading."""
+    return _read_again(text, asked, finish) if len(text) <= _SHORT else _read(text, asked, finish)
+
+
+def _read(text: str, asked: AnswerFormat, finish: str) -> Reading:
     whole = text.strip()
     if finish == "content_filter":
         return Reading("refused", "filter", stated=whole or None)
@@ -56,3 +63,7 @@ def read_reply(text: str, asked: AnswerFormat, finish: str = "stop") -> Reading:
     if reading.status == "unparsable" and (kind := refusal(answer)):
         return Reading("refused", kind, stated=answer)
     return reading
+
+
+_read_again = lru_cache(maxsize=4096)(_read)
+"""Short replies are the same few thousands of times."""

@@ -11,18 +11,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from alm_proxies.audio.lengths import CONTAINERS, announced, bytes_at
+from alm_proxies.audio.plain_wav import PlainWav, Sound
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.files import could_not_read, file_handle
 from alm_proxies.tables import Finding
-
-if TYPE_CHECKING:
-    import soundfile
 
 RATE = 16_000
 """The default sample rate of models and features, in Hz."""
@@ -79,6 +77,8 @@ class Clip:
     samples: NDArray[np.float32]
     rate: int
     container: str | None = None
+    pcm: bytes | None = None
+    """The same samples as 16-bit PCM, where the recording holds them so."""
 
     @property
     def duration(self) -> float:
@@ -119,7 +119,7 @@ def open_clip(
     try:
         if os.fstat(handle).st_size == 0:
             raise RecordingError("empty", "the file has no bytes", where=where, fix="Fetch the file again.")
-        samples, native, container = _decode(handle, where, start, end, longest)
+        samples, native, container, pcm = _decode(handle, where, start, end, longest)
     finally:
         os.close(handle)
     _refuse_unusable(samples, where)
@@ -127,9 +127,10 @@ def open_clip(
         import soxr
 
         samples = np.asarray(soxr.resample(samples, native, rate, quality="HQ"), dtype=np.float32)
+        pcm = None
     if not len(samples):
         raise RecordingError("empty", "has no samples", where=where, fix="Leave it out or fetch it again.")
-    return Clip(samples=samples, rate=rate, container=container)
+    return Clip(samples=samples, rate=rate, container=container, pcm=pcm)
 
 
 def look_at(path: str | Path, *, start: float | None = None, end: float | None = None) -> float:
@@ -212,7 +213,7 @@ def _file_handle(where: str) -> int:
 
 def _decode(
     handle: int, where: str, start: float | None, end: float | None, longest: float
-) -> tuple[NDArray[np.float32], int, str]:
+) -> tuple[NDArray[np.float32], int, str, bytes | None]:
     with _opened(handle, where) as sound:
         first, last = _slice(handle, sound, where, start, end, longest)
         rate = int(sound.samplerate)
@@ -220,20 +221,25 @@ def _decode(
         if len(samples) < last - first - round(_SLACK * rate):
             announced, held = _seconds((last - first) / rate), _seconds(len(samples) / rate)
             raise _truncated(where, f"the header states {announced} and only {held} can be decoded")
-        return samples, rate, str(sound.format)
+        pcm = sound.mono if isinstance(sound, PlainWav) else None
+        return samples, rate, str(sound.format), pcm if pcm is not None and len(pcm) == 2 * len(samples) else None
 
 
-def _opened(handle: int, where: str) -> soundfile.SoundFile:
+def _opened(handle: int, where: str) -> Sound:
+    plain = PlainWav.of(handle)
+    if plain is not None:
+        return plain
     import soundfile
 
     try:
-        return soundfile.SoundFile(handle, closefd=False)
+        opened: Sound = soundfile.SoundFile(handle, closefd=False)
+        return opened
     except soundfile.LibsndfileError as error:
         raise _not_audio(handle, where, error.error_string) from error
 
 
 def _slice(
-    handle: int, sound: soundfile.SoundFile, where: str, start: float | None, end: float | None, longest: float
+    handle: int, sound: Sound, where: str, start: float | None, end: float | None, longest: float
 ) -> tuple[int, int]:
     """The first frame of the slice and the one after its last, limited by the header and the file's end."""
     rate, frames = int(sound.samplerate), int(sound.frames)
@@ -259,7 +265,9 @@ def _slice(
     return first, last
 
 
-def _read_or_refuse(sound: soundfile.SoundFile, where: str, first: int, wanted: int) -> NDArray[np.float32]:
+def _read_or_refuse(sound: Sound, where: str, first: int, wanted: int) -> NDArray[np.float32]:
+    if isinstance(sound, PlainWav):
+        return _read(sound, first, wanted)
     import soundfile
 
     try:
@@ -268,7 +276,7 @@ def _read_or_refuse(sound: soundfile.SoundFile, where: str, first: int, wanted: 
         raise _truncated(where, f"decoding fails ({error.error_string.strip(' .')})") from error
 
 
-def _read(sound: soundfile.SoundFile, first: int, wanted: int) -> NDArray[np.float32]:
+def _read(sound: Sound, first: int, wanted: int) -> NDArray[np.float32]:
     # mp3 frames depend on earlier ones: decoding must begin earlier, or the first samples are wrong.
     early = min(first, _MP3_EARLIER) if sound.format == "MP3" else 0
     if first > early:
@@ -286,8 +294,10 @@ def _read(sound: soundfile.SoundFile, first: int, wanted: int) -> NDArray[np.flo
     return samples[early:]
 
 
-def _is_broken_off(handle: int, sound: soundfile.SoundFile) -> bool:
+def _is_broken_off(handle: int, sound: Sound) -> bool:
     """Whether the container states that more should follow; block codecs lose a whole block with a single byte."""
+    if isinstance(sound, PlainWav):
+        return False
     header, frames, slack = announced(handle, str(sound.format)), int(sound.frames), _SLACK * sound.samplerate
     if header.frames is not None and header.frames > frames + slack:
         return True

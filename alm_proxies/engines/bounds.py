@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from alm_proxies.engines.engine import Abilities, Audio, Question, Request, consecutive_runs
+from alm_proxies.engines.engine import Abilities, Question, Request, consecutive_runs
 
 _TOKENS_OF_A_TEMPLATE = 2048
 """Prompt tokens that a chat template, and a model that pads short clips, may add."""
@@ -67,10 +67,7 @@ def most_of_question(question: Question, fields: Mapping[str, Any]) -> Most:
 
 def tokens_of_prompt(question: Question) -> int:
     """Upper bound of a question's prompt tokens; a byte of text is at most one token."""
-    parts = _parts(question)
-    text = sum(len(part.encode("utf-8", "replace")) for part in parts if isinstance(part, str))
-    seconds = sum(part.seconds for part in parts if isinstance(part, Audio))
-    return _TOKENS_OF_A_TEMPLATE + text + math.ceil(_TOKENS_A_SECOND * seconds)
+    return _TOKENS_OF_A_TEMPLATE + question.text_bytes + math.ceil(_TOKENS_A_SECOND * question.seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +88,11 @@ def booking_of(request: Request, can: Abilities) -> Booking:
     tries = max(1, can.tries)
     sends = _sends(request, can)
     each = 1 if request.elicit == "score" else request.sampling.max_tokens
-    heard = [sum(part.seconds for part in _parts(question) if isinstance(part, Audio)) for question, *_ in sends]
     return Booking(
         requests=tries * sum(count for _, count, _ in sends),
         tokens_in=tries * sum(count * tokens_of_prompt(question) for question, count, _ in sends),
         tokens_out=tries * sum(answers * each for *_, answers in sends),
-        audio_seconds=tries * sum(count * seconds for (_, count, _), seconds in zip(sends, heard, strict=True)),
+        audio_seconds=tries * sum(count * question.seconds for question, count, _ in sends),
     )
 
 
@@ -108,10 +104,6 @@ def _sends(request: Request, can: Abilities) -> list[tuple[Question, int, int]]:
         return [(question, count, count) for question, count in zip(request.questions, words, strict=True)]
     runs = len(consecutive_runs(request.seeds)) if can.seeds == "each" else 1
     return [(request.questions[0], runs if can.several else len(request.seeds), len(request.seeds))]
-
-
-def _parts(question: Question) -> list[str | Audio]:
-    return [part for turn in question.turns for part in turn.parts]
 
 
 def runs_of(seeds: tuple[int, ...], can: Abilities, most: int | None, *, alike: bool) -> list[tuple[int, int]]:

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import socket
 import ssl
 import zlib
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from uuid import uuid4
+from itertools import count
 
 import httpx
 
@@ -57,11 +58,13 @@ class Connections:
         self._closing: set[asyncio.Task[None]] = set()
         self._spare: list[httpx.AsyncClient] = []
         """Clients without an open connection."""
-        self._kept: defaultdict[httpx.URL, list[httpx.AsyncClient]] = defaultdict(list)
+        self._kept: defaultdict[str, list[httpx.AsyncClient]] = defaultdict(list)
         """Clients with an open connection, to addresses that repeat a question's number."""
-        self._repeats: set[httpx.URL] = set()
-        self._silent: set[httpx.URL] = set()
+        self._repeats: set[str] = set()
+        self._silent: set[str] = set()
         self._urls: dict[str, httpx.URL] = {}
+        self._first, self._numbers = secrets.token_hex(8), count()
+        """Of the numbers of requests: no other process has the first half, no other request the second."""
         self._spare.append(self._client())  # so that a proxy that cannot be is refused before anything is asked
 
     async def post(self, address: str, body: bytes, seconds: float, *, most: int, kept: bool = True) -> Answered:
@@ -69,10 +72,9 @@ class Connections:
 
         `kept` is false for questions whose answers hold no number even where those of others do.
         """
-        url = self._url(address)
-        if kept and url not in self._silent:
-            return await self._numbered(url, body, seconds, most)
-        return await self._alone("POST", url, body, seconds, most)
+        if kept and address not in self._silent:
+            return await self._numbered(address, body, seconds, most)
+        return await self._alone("POST", self._url(address), body, seconds, most)
 
     async def get(self, address: str, seconds: float, *, most: int) -> Answered:
         """The response to a GET, likewise."""
@@ -82,13 +84,13 @@ class Connections:
         """Close all connections."""
         await asyncio.gather(*(client.aclose() for client in self._clients), *self._closing)
 
-    async def _numbered(self, url: httpx.URL, body: bytes, seconds: float, most: int) -> Answered:
+    async def _numbered(self, address: str, body: bytes, seconds: float, most: int) -> Answered:
         """One question with a number, on a connection that is kept if the answer repeats it."""
-        kept, number = self._kept[url], uuid4().hex
+        url, kept, number = self._url(address), self._kept[address], f"{self._first}{next(self._numbers):016x}"
         used = bool(kept)
         client = kept.pop() if kept else self._any_client()
         headers = self._headers | {"x-request-id": number}
-        if url not in self._repeats:
+        if address not in self._repeats:
             headers["connection"] = "close"
         try:
             answered = await _ask(client, "POST", url, headers, body, seconds, most)
@@ -98,17 +100,17 @@ class Connections:
         repeated = number.encode() in answered.content or number in answered.headers.get("x-request-id", "")
         if "connection" in headers:
             self._spare.append(client)
-        elif repeated and url in self._repeats:
-            self._kept[url].append(client)
+        elif repeated and address in self._repeats:
+            self._kept[address].append(client)
         else:
             self._drop(client)
         if answered.status == 200 and not repeated:
-            self._repeats.discard(url)
-            self._silent.add(url)
-            for other in self._kept.pop(url, []):
+            self._repeats.discard(address)
+            self._silent.add(address)
+            for other in self._kept.pop(address, []):
                 self._drop(other)
-        elif answered.status == 200 and url not in self._silent:
-            self._repeats.add(url)
+        elif answered.status == 200 and address not in self._silent:
+            self._repeats.add(address)
         if used and not repeated and answered.status < 400:
             raise FaultError("reset", "a response arrived that belongs to no request", paid=answered.status == 200)
         if used and not repeated and not _asked_again(answered.status):

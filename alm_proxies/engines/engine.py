@@ -65,6 +65,8 @@ class Audio:
 
     samples: NDArray[np.float32]
     rate: int
+    pcm: bytes | None = None
+    """The same samples as 16-bit PCM, where the recording holds them so."""
 
     @property
     def seconds(self) -> float:
@@ -74,7 +76,11 @@ class Audio:
     @cached_property
     def wav(self) -> bytes:
         """A 16-bit WAV file of the clip."""
-        data: bytes = np.clip(np.rint(self.samples * 32768.0), -32768, 32767).astype("<i2").tobytes()
+        data = self.pcm
+        if data is None:
+            scaled = self.samples * np.float32(32768.0)
+            np.clip(np.rint(scaled, out=scaled), -32768, 32767, out=scaled)
+            data = scaled.astype("<i2").tobytes()
         form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, self.rate, 2 * self.rate, 2, 16)
         body = b"WAVE" + form + struct.pack("<4sI", b"data", len(data)) + data
         return struct.pack("<4sI", b"RIFF", len(body)) + body
@@ -93,12 +99,37 @@ class Turn:
     parts: tuple[str | Audio, ...]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Question:
     """A conversation to be answered; choices[k] is the answer for label k (a code or a word)."""
 
     turns: tuple[Turn, ...]
     choices: tuple[str, ...] = ()
+
+    @cached_property
+    def texts(self) -> tuple[str, ...]:
+        """All parts that are text."""
+        return tuple(part for turn in self.turns for part in turn.parts if isinstance(part, str))
+
+    @cached_property
+    def audio(self) -> tuple[Audio, ...]:
+        """All clips, in order."""
+        return tuple(part for turn in self.turns for part in turn.parts if isinstance(part, Audio))
+
+    @cached_property
+    def seconds(self) -> float:
+        """Seconds of audio."""
+        return sum(clip.seconds for clip in self.audio)
+
+    @cached_property
+    def letters(self) -> int:
+        """Letters of text."""
+        return sum(map(len, self.texts))
+
+    @cached_property
+    def text_bytes(self) -> int:
+        """Bytes of text."""
+        return sum(len(text.encode("utf-8", "replace")) for text in self.texts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +177,7 @@ class Request:
     @property
     def audio(self) -> tuple[Audio, ...]:
         """The clips of the first question, in order."""
-        return tuple(part for turn in self.questions[0].turns for part in turn.parts if isinstance(part, Audio))
+        return self.questions[0].audio
 
 
 def draw_seeds(cell_seed: int, first: int, count: int) -> tuple[int, ...]:

@@ -32,7 +32,6 @@ from alm_proxies.engines.connections import Connections
 from alm_proxies.engines.engine import (
     LEFT_OPEN,
     Abilities,
-    Audio,
     Failure,
     OpenAIServe,
     Question,
@@ -42,7 +41,7 @@ from alm_proxies.engines.engine import (
 from alm_proxies.engines.faults import FaultError, Sent
 from alm_proxies.engines.probe import probe
 from alm_proxies.engines.traffic import Traffic
-from alm_proxies.engines.trials import TrialQuestion
+from alm_proxies.engines.trials import TrialQuestion, asking
 from alm_proxies.errors import EngineError, SettingsError
 from alm_proxies.log import SHORTEST_SECRET, keep_secret
 
@@ -109,7 +108,8 @@ class OpenAI:
             engine._known_as = await known.key_of(engine._get, serve.base_urls, supposed)
             found = known.recall(engine._known_as, supposed)
             if found is None:
-                found = await probe(engine, supposed)
+                with asking("trying out what the server can do"):
+                    found = await probe(engine, supposed)
                 known.remember(engine._known_as, found)
             engine._abilities = found
         except FaultError as fault:
@@ -173,7 +173,7 @@ class OpenAI:
             reply,
             tokens_in=bill.tokens_in,
             tokens_out=bill.tokens_out,
-            audio_seconds=bill.paid_tries * sum(clip.seconds for clip in request.audio),
+            audio_seconds=bill.paid_tries * request.questions[0].seconds,
             latency=time.monotonic() - started,
             tries=bill.tries,
             paid_tries=bill.paid_tries,
@@ -200,13 +200,14 @@ class OpenAI:
             with self._without_key():
                 content = await self._fetch(address + "/chat/completions", body, try_seconds, most.bytes)
                 found = read_completion(content, most, words=words)
+            if not self._secrets:
+                return found
             texts, reasoning = map(self._redacted, found.texts), map(self._redacted, found.reasoning)
             return replace(found, texts=tuple(texts), reasoning=tuple(reasoning), model=self._redacted(found.model))
 
         if self._trial is None:
             return await self.traffic.send(one_try, seconds=seconds)
-        heard = sum(part.seconds for turn in question.turns for part in turn.parts if isinstance(part, Audio))
-        trial = TrialQuestion(heard, most.tokens_in, most.tokens_out)
+        trial = TrialQuestion(question.seconds, most.tokens_in, most.tokens_out)
         send = partial(self.traffic.send, one_try, seconds=seconds, tries=_TRIES_OUT)
         return await sent_on_account(send, trial, self._trial)
 
@@ -223,7 +224,8 @@ class OpenAI:
                 return parse(_Tokens, content, "list of tokens").tokens
 
         try:
-            sent = await self.traffic.send(one_try, seconds=_OPTIONAL_SECONDS, most_tries=2)
+            with asking("asking for tokens, which is optional"):
+                sent = await self.traffic.send(one_try, seconds=_OPTIONAL_SECONDS, most_tries=2)
         except FaultError:
             return None
         self._tokens[text] = sent.answer

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Protocol
@@ -48,11 +49,39 @@ class TrialAccount(Protocol):
         ...
 
 
+@contextmanager
+def showing(show: Callable[[str], None]) -> Iterator[None]:
+    """While it lasts, `show` is called with what a server is being asked before any votes, and with "" afterwards."""
+    token = _SHOWN.set(show)
+    try:
+        yield
+    finally:
+        _SHOWN.reset(token)
+
+
+@contextmanager
+def asking(question: str) -> Iterator[None]:
+    """While it lasts, this is what the server is being asked."""
+    show, before = _SHOWN.get(), _ASKED.get()
+    if show is None:
+        yield
+        return
+    token = _ASKED.set(question)
+    show(question)
+    try:
+        yield
+    finally:
+        _ASKED.reset(token)
+        show(before)
+
+
 class OverBudgetError(Exception):
     """A trial could exceed the budget, so that it was not sent."""
 
 
 ACCOUNT: ContextVar[TrialAccount | None] = ContextVar("ACCOUNT", default=None)
 """The budget that trials of an engine being opened are charged to; None = they are not counted."""
+_SHOWN: ContextVar[Callable[[str], None] | None] = ContextVar("_SHOWN", default=None)
+_ASKED: ContextVar[str] = ContextVar("_ASKED", default="")
 BOOK_AGAIN: ContextVar[Callable[[], bool] | None] = ContextVar("BOOK_AGAIN", default=None)
 """Books one more try of the request that is being asked, after one that may be charged for; None = always allowed."""

@@ -14,6 +14,8 @@ from alm_proxies.engines.engine import (
     draw_seeds,
     open_engine,
 )
+from alm_proxies.engines.openai import OpenAI
+from alm_proxies.engines.trials import showing
 from alm_proxies.errors import EngineError
 
 EVERY = ("temperature", "top_p", "top_k", "repetition_penalty", "max_tokens")
@@ -170,3 +172,34 @@ def test_a_model_that_the_server_does_not_have_is_answered_with_those_it_has(fau
 def test_a_server_that_wants_a_key_and_gets_none_is_answered_with_how_to_give_it_one(fault_server):
     with pytest.raises(EngineError, match='key_from = "OPENAI_API_KEY".*export OPENAI_API_KEY'):
         with_engine(fault_server, "keyed")
+
+
+def test_what_a_server_is_asked_before_any_vote_is_shown(fault_server):
+    shown: list[str] = []
+    with showing(shown.append):
+        with_engine(fault_server, "full")
+    probing, tokens = "trying out what the server can do", "asking for tokens, which is optional"
+    assert shown == [probing, tokens, probing, tokens, probing, ""]
+
+
+def test_an_optional_question_is_asked_twice_at_most():
+    asked: list[bytes] = []
+
+    async def break_off(reader, writer):
+        asked.append(await reader.readuntil(b"\r\n"))
+        writer.transport.abort()
+
+    async def run():
+        async with await asyncio.start_server(break_off, "127.0.0.1", 0) as server:
+            url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+            engine = OpenAI.unprobed("m", OpenAIServe(base_urls=(url,), tries=6))
+            try:
+                with showing(shown.append):
+                    return await engine.token_counts(("A", "B"))
+            finally:
+                await engine.close()
+
+    shown: list[str] = []
+    assert asyncio.run(run()) is None
+    assert asked == [b"POST /tokenize HTTP/1.1\r\n"] * 2
+    assert shown == ["asking for tokens, which is optional", ""]

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from alm_proxies.annotators.answers import finish, scores_of_silence
 from alm_proxies.annotators.asking import Asking
 from alm_proxies.audio.clip import LONGEST, RecordingError, open_clip
 from alm_proxies.engines.engine import ENDS_THE_JOB, LEFT_OPEN, Audio, Engine
-from alm_proxies.engines.trials import ACCOUNT, BOOK_AGAIN, OverBudgetError
+from alm_proxies.engines.trials import ACCOUNT, BOOK_AGAIN, OverBudgetError, showing
 from alm_proxies.errors import EngineError, InputError
 from alm_proxies.files import canonical_json, digest_file
 from alm_proxies.progress import Progress, say
@@ -47,7 +47,10 @@ from alm_proxies.stages.annotate.settings import AnnotateSettings, Stop
 from alm_proxies.stages.annotate.trials import BilledEngine, LedgerAccount
 from alm_proxies.tables import Finding, Votes
 
-_AHEAD = 8
+_TOGETHER = 4
+"""Recordings that a thread opens at once."""
+_AHEAD = 4
+"""How many times that many are opened ahead."""
 _FIXES = {
     "unauthorised": "Correct the annotator file or the key, then run the same command again.",
     "engine_died": "See its log, then run the same command again to continue.",
@@ -172,8 +175,10 @@ async def _ask_group(
     asked = list({member.annotator.name: member.annotator for part in group for member in part}.values())
     account = LedgerAccount(state.ledger, state.budget, asked[0], state.quiet)
     pays = ACCOUNT.set(account)
+    progress = partial(state.progress.advance, 0)
     try:
-        engine = await engine_of(asked[0])
+        with showing(progress):
+            engine = await engine_of(asked[0])
     except OverBudgetError as error:
         state.halt.because(str(error), RAISE_THE_BUDGET)
         return
@@ -182,8 +187,9 @@ async def _ask_group(
     monitor.engine = engine
     try:
         say(str(engine.abilities), quiet=state.quiet)
-        for annotator in asked:
-            await annotator.check_engine(engine)
+        with showing(progress):
+            for annotator in asked:
+                await annotator.check_engine(engine)
         corpora = plans[0].utterances["corpus"].unique().to_list()
         refuse_all_egress(corpora, asked, settings, local=engine.abilities.local)
         for plan, part in zip(plans, group, strict=True):
@@ -377,14 +383,15 @@ class Group:
         threads = min(4, (os.cpu_count() or 1) + 1)
         digest = lru_cache(maxsize=256)(_digest)
         with ThreadPoolExecutor(threads, thread_name_prefix="open-recordings") as pool:
-            waiting: deque[asyncio.Future[Recording]] = deque()
+            waiting: deque[asyncio.Future[list[Recording]]] = deque()
             try:
                 while True:
-                    while len(waiting) < _AHEAD and (item := next(rows, None)) is not None:
-                        waiting.append(loop.run_in_executor(pool, _open, *item, rate, digest))
+                    while len(waiting) < _AHEAD and (items := list(islice(rows, _TOGETHER))):
+                        waiting.append(loop.run_in_executor(pool, _open_all, items, rate, digest))
                     if not waiting:
                         return
-                    yield await waiting.popleft()
+                    for recording in await waiting.popleft():
+                        yield recording
             finally:
                 for future in waiting:
                     future.cancel()
@@ -393,6 +400,12 @@ class Group:
 def _digest(path: str, size: int, changed: int) -> str:
     """The digest of a file as it is now; a file may hold many utterances, so a few are kept."""
     return digest_file(path)
+
+
+def _open_all(
+    rows: Sequence[tuple[int, Mapping[str, Any]]], rate: int, digest_of: Callable[[str, int, int], str]
+) -> list[Recording]:
+    return [_open(place, row, rate, digest_of) for place, row in rows]
 
 
 def _open(place: int, row: Mapping[str, Any], rate: int, digest_of: Callable[[str, int, int], str]) -> Recording:
@@ -407,4 +420,5 @@ def _open(place: int, row: Mapping[str, Any], rate: int, digest_of: Callable[[st
         return Recording(place, row, None, "", 0, 0, ("missing", f"{path}: {error.strerror or error}"))
     except InputError as error:
         return Recording(place, row, None, "", 0, 0, ("unreadable", error.message))
-    return Recording(place, row, Audio(clip.samples, clip.rate), digest, status.st_size, status.st_mtime_ns)
+    audio = Audio(clip.samples, clip.rate, clip.pcm)
+    return Recording(place, row, audio, digest, status.st_size, status.st_mtime_ns)

@@ -115,14 +115,13 @@ def _within(reported: float, most: float) -> tuple[float, bool]:
 
 
 def _seconds(request: Request) -> float:
-    return sum(clip.seconds for clip in request.audio)
+    return request.questions[0].seconds
 
 
 def _tokens_by_rule(request: Request) -> float:
     """Prompt tokens of one piece, as they usually are."""
-    questions = request.questions
-    letters = sum(len(p) for q in questions for turn in q.turns for p in turn.parts if isinstance(p, str))
-    return letters / len(questions) / LETTERS_A_TOKEN + TOKENS_A_SECOND * _seconds(request)
+    letters = sum(question.letters for question in request.questions)
+    return letters / len(request.questions) / LETTERS_A_TOKEN + TOKENS_A_SECOND * _seconds(request)
 
 
 class Budget:
