@@ -39,7 +39,7 @@ from alm_proxies.engines.engine import (
     Request,
 )
 from alm_proxies.engines.faults import FaultError, Sent
-from alm_proxies.engines.probe import probe
+from alm_proxies.engines.probe import FIXES, probe
 from alm_proxies.engines.traffic import Traffic
 from alm_proxies.engines.trials import TrialQuestion, asking
 from alm_proxies.errors import EngineError, SettingsError
@@ -274,7 +274,7 @@ class OpenAI:
         if offered and self._model not in offered:
             more = f" and {len(offered) - _MOST_OFFERED} more" if len(offered) > _MOST_OFFERED else ""
             return f"It offers no model {self._model!r}, but: {', '.join(offered[:_MOST_OFFERED])}{more}."
-        return _FIXES.get(failure.kind, "See the server's log.")
+        return FIXES.get(failure.kind, "See the server's log.")
 
     async def _offered(self) -> tuple[str, ...]:
         """The models the server says it has, where it says so."""
@@ -432,15 +432,6 @@ class OpenAI:
         return tuple(scores)
 
 
-_FIXES = {
-    "unreachable": "Start the server, or correct serve.base_urls.",
-    "timeout": "Wait until the server is ready, or raise serve.try_seconds.",
-    "bad_request": "Check the model's name, and that it takes audio.",
-    "no_trust": "Write http:// for a server without TLS; name the file of its own certificate in SSL_CERT_FILE.",
-    "reset": "Look into the server's log; for a server with TLS write https:// in serve.base_urls.",
-    "malformed": "Check that serve.base_urls leads to a chat-completions interface, as .../v1 does.",
-    "gone": "Wait until the server takes requests again, then run the same command.",
-}
 _TRIES_OUT = 4
 """Tries at least of every question that tries the server out: what passes is not taken for what it cannot do."""
 

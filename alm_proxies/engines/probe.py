@@ -26,6 +26,17 @@ _SCHEMA = {
 _REFUSALS = frozenset({"bad_request", "too_long", "corrupt_audio", "server_error", "unsupported"})
 _NO_SCORES = _REFUSALS | {"malformed"}
 
+FIXES = {
+    "unreachable": "Start the server, or correct serve.base_urls.",
+    "timeout": "Wait until the server is ready, or raise serve.try_seconds.",
+    "bad_request": "Check the model's name, and that it takes audio.",
+    "no_trust": "Write http:// for a server without TLS; name the file of its own certificate in SSL_CERT_FILE.",
+    "reset": "Look into the server's log; for a server with TLS write https:// in serve.base_urls.",
+    "malformed": "Check that serve.base_urls leads to a chat-completions interface, as .../v1 does.",
+    "gone": "Wait until the server takes requests again, then run the same command.",
+}
+"""What to do about a server that cannot be tried out, by the kind of fault."""
+
 
 class Asks(Protocol):
     """The part of the engine that the probe uses."""
