@@ -43,6 +43,11 @@ class Finding:
         return cls("", kind, message, fix, utterance_id, where, count)
 
     @property
+    def placed(self) -> str:
+        """The message with the place it is about in front, unless the message names it."""
+        return placed(self.message, self.where)
+
+    @property
     def what(self) -> str:
         """The old name of `message`."""
         renamed("what", "message")
@@ -53,3 +58,8 @@ class Finding:
         """The old name of `fix`."""
         renamed("mend", "fix")
         return self.fix
+
+
+def placed(message: str, where: str | None) -> str:
+    """A finding's message with the place it is about in front, unless the message names it."""
+    return message if not where or where in message else f"{where}: {message}"

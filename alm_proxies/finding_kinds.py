@@ -271,7 +271,9 @@ KINDS: dict[str, Kind] = {
     "proxy_trained_on": Kind(
         "warning", "A proxy was trained on speakers it votes on; these votes are left out.", "Train it without them."
     ),
-    "trained_on": Kind("problem", "A model was trained on utterances it is evaluated on.", "Evaluate it on others."),
+    "trained_on": Kind(
+        "info", "Predictions for speakers that the model was trained on are not scored.", "Predict others too."
+    ),
     # exporting
     "cut": Kind("info", "Recordings were cut to their utterances."),
     "paths_tell": Kind("warning", "The paths of recordings may reveal who speaks.", "Set audio to copy."),

@@ -10,6 +10,7 @@ import polars as pl
 from cyclopts import Parameter
 
 from alm_proxies.cli.outcome import Common, Outcome
+from alm_proxies.finding import placed
 from alm_proxies.finding_kinds import SEVERITIES
 from alm_proxies.stages.annotate.figures import counted
 
@@ -88,7 +89,8 @@ def _of_clip(name: Any, rows: pl.DataFrame) -> str:
 def _line(row: dict[str, Any]) -> str:
     about = f" [{row['utterance_id']}]" if row["utterance_id"] else ""
     times = f" ({row['count']:,} times)" if row["count"] > 1 and str(row["count"]) not in row["message"] else ""
-    line = f"{row['stage']} {row['kind']}{about}: {row['message'].rstrip('.')}{times}. {row['fix']}"
+    message = placed(row["message"], row["where"]).rstrip(".")
+    line = f"{row['stage']} {row['kind']}{about}: {message}{times}. {row['fix'] or ''}"
     return f"{row['severity']:7}  {line}".rstrip()
 
 

@@ -180,7 +180,7 @@ def findings_table(findings: Sequence[Finding]) -> Table:
     """The findings as a table, most severe first, each with its fix."""
     ordered = sorted(findings, key=lambda finding: -SEVERITIES.index(finding.severity))
     rows: list[list[Cell]] = [
-        [entry.severity, entry.kind.replace("_", " "), entry.message, entry.fix or None, entry.count]
+        [entry.severity, entry.kind.replace("_", " "), entry.placed, entry.fix or None, entry.count]
         for entry in ordered
     ]
     return Table.of(["Severity", "Kind", "Message", "What to do", "Count"], rows)

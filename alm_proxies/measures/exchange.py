@@ -35,14 +35,14 @@ class Exchange:
         """Whether the test shows that the proxy depends on the fit votes."""
         return self.utterances >= NEEDED and self.p_value < LEVEL
 
-    def words(self) -> str:
-        """The result in a sentence."""
+    def words(self, who: str = "it") -> str:
+        """The result in a sentence about `who`."""
         ends = f"{self.gap.estimate:+.3f} ({self.gap.low:+.3f} to {self.gap.high:+.3f}) nats a vote"
         if self.utterances < NEEDED:
             return f"only {self.utterances} utterances have votes of both kinds: too few for a test"
         if self.knows:
-            return f"it predicts the votes of the fit better than held-out votes of the same utterances: {ends}"
-        return f"it predicts votes of the fit no better than held-out votes of the same utterances: {ends}"
+            return f"{who} predicts the votes of the fit better than held-out votes of the same utterances: {ends}"
+        return f"{who} predicts votes of the fit no better than held-out votes of the same utterances: {ends}"
 
 
 def exchange(shares: Array, fit: Array, held: Array, speakers: Array | None, *, annotator: str = "") -> Exchange:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ from alm_proxies.stages.fuse.stage import Fused, fuse
 from alm_proxies.table_files import read_parquet
 from alm_proxies.tables import ATTRIBUTES, Labels, Utterances, Votes, combine
 from alm_proxies.taxonomy import from_unit
+
+_OF_ONE_DRAW = ("source", "annotator", "draw", "status", "held_out")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,7 @@ class Explained:
 
     def lines(self) -> Iterator[str]:
         """The explanation as lines of text."""
-        yield f"{self.utterance['utterance_id']}  {_facts(self.utterance)}"
+        yield f"{self.utterance['utterance_id']}  {_facts(self.utterance)}".rstrip()
         if self.label:
             strength = self.label["concentration"]
             worth = f", strength {strength:.1f} votes" if strength is not None else ""
@@ -68,16 +71,8 @@ class Explained:
         for other in self.others:
             yield f"{other['file']}: {_shares(other)}"
         yield "votes:"
-        for vote in self.votes:
-            felt = self._felt(vote)
-            message = f"{vote['label'] or vote['stated'] or '-'}{f'  {felt}' if felt else ''}"
-            held = ", held out" if vote["held_out"] else ""
-            raw = f"  reply {vote['raw']!r}" if vote.get("raw") else ""
-            cell = f"  cell {vote['cell']}" if vote.get("cell") is not None else ""
-            yield (
-                f"  {vote['source']:5}  {vote['annotator']} #{vote['draw']}: {message} x {vote['weight']:.3g}"
-                f" ({vote['status']}{held}){cell}{raw}"
-            )
+        for _, rows in groupby(self.votes, key=lambda vote: [vote[name] for name in _OF_ONE_DRAW]):
+            yield self._vote(list(rows))
         if price := sum(vote.get("price") or 0.0 for vote in self.votes):
             yield f"these votes cost {in_money(price)}"
         for row in self.failures:
@@ -91,6 +86,22 @@ class Explained:
             yield f"prompt of {prompt['annotator']} ({prompt['model']}), cell {prompt['cell']}:"
             yield from (f"  | {line}" for line in prompt["text"].splitlines())
         yield from (f"note: {note}" for note in self.notes)
+
+    def _vote(self, rows: list[dict[str, Any]]) -> str:
+        """One draw: its label, or the shares of its labels, largest first."""
+        vote = rows[0]
+        felt = self._felt(vote)
+        if len(rows) == 1:
+            message = f"{vote['label'] or vote['stated'] or '-'}{f'  {felt}' if felt else ''} x {vote['weight']:.3g}"
+        else:
+            shares = sorted(rows, key=lambda row: -row["weight"])
+            message = "  ".join(f"{row['label']} {row['weight']:.3f}" for row in shares) + (f"  {felt}" if felt else "")
+        held = ", held out" if vote["held_out"] else ""
+        raw = f"  reply {vote['raw']!r}" if vote.get("raw") else ""
+        number = vote.get("cell")
+        cell = f"  cell {number}" if number is not None and number >= 0 else ""
+        who = f"  {vote['source']:5}  {vote['annotator']} #{vote['draw']}"
+        return f"{who}: {message} ({vote['status']}{held}){cell}{raw}"
 
     def _felt(self, rated: dict[str, Any]) -> str:
         """Ratings on the scale that the corpus's raters had."""

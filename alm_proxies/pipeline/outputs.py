@@ -19,7 +19,7 @@ from alm_proxies.tables import Findings
 _DEEP = 6
 """Maximum depth of sub-folders that are searched."""
 _ASIDE = frozenset({"features", "wav", "audio", "recordings", "checkpoints", "checkpoint", "runs_of_torch"})
-"""Folders of audio, features or checkpoints, which contain no tables."""
+"""Folders of audio, features or checkpoints, which contain no tables, unless a block of a pipeline has such a name."""
 _KINDS = ("utterances", "votes", "labels", "findings")
 
 
@@ -43,7 +43,7 @@ class Outputs:
         """Find the outputs in a folder, or next to a file; raises InputError if there are none."""
         place = Path(place)
         if not place.exists():
-            raise InputError("the folder does not exist", where=str(place), fix="Name a folder of results.")
+            raise InputError("there is no such folder", where=str(place), fix="Name a folder of results.")
         files = sorted(_files(place)) if place.is_dir() else [place, *sorted(_beside(place))]
         tables: dict[str, list[Path]] = {kind: [] for kind in _KINDS}
         for path in files:
@@ -108,8 +108,14 @@ def _files(folder: Path) -> Iterator[Path]:
     top = len(folder.parts)
     for place, folders, files in os.walk(folder):
         deep = len(Path(place).parts) - top >= _DEEP
-        folders[:] = [] if deep else [name for name in folders if name not in _ASIDE and not name.startswith(".")]
+        folders[:] = [] if deep else [name for name in folders if _is_searched(Path(place) / name)]
         yield from (Path(place) / name for name in files if not name.startswith("."))
+
+
+def _is_searched(folder: Path) -> bool:
+    if folder.name in _ASIDE:
+        return (folder / MARKER).is_file() or (folder / RUNNING).is_file()
+    return not folder.name.startswith(".")
 
 
 def _beside(file: Path) -> Iterator[Path]:

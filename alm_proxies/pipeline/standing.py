@@ -59,7 +59,9 @@ class StageStanding:
         if self.state == "killed":
             was = f" ({self.progress})" if self.progress else ""
             return f"{self.title}: its process ended before it was done{was}; run the same command again to continue"
-        counts = ", ".join(f"{value:,.6g} {name.replace('_', ' ')}" for name, value in (self.counts or {}).items())
+        counts = ", ".join(
+            _counted(name, value) for name, value in (self.counts or {}).items() if value or name != "price"
+        )
         took = f" in {self.seconds:,.0f} s" if self.seconds is not None else ""
         more = "; stopped early, run the same command again to continue" if self.state == "stopped" else ""
         return f"{self.title}: done{took}{f', {counts}' if counts else ''}{more}"
@@ -148,7 +150,12 @@ def standing_of(place: str | Path) -> Standing:
         clips = outputs.clips()["utterance_id"].n_unique()
     except AlmProxiesError as error:
         wrong.append(str(error))
-    results = {"pages": outputs.pages, **{kind: outputs.tables[kind] for kind in ("labels", "votes", "utterances")}}
+    models = tuple(marker.parent for marker in outputs.markers if _json(marker).get("stage") == "train")
+    results = {
+        "pages": outputs.pages,
+        "models": models,
+        **{kind: outputs.tables[kind] for kind in ("labels", "votes", "utterances")},
+    }
     return Standing(
         folder=outputs.folder,
         stages=tuple(known),
@@ -212,6 +219,10 @@ def _json(path: Path) -> dict[str, Any]:
         found = json.loads(path.read_text(encoding="utf-8"))
         return found if isinstance(found, dict) else {}
     return {}
+
+
+def _counted(name: str, value: float) -> str:
+    return f"{in_money(value)} spent" if name == "price" else f"{value:,.6g} {name.replace('_', ' ')}"
 
 
 def _noun(severity: str) -> str:

@@ -17,9 +17,11 @@ import soundfile
 
 from alm_proxies.cli.app import run as command
 from alm_proxies.errors import InputError, SettingsError
-from alm_proxies.pipeline.explain import explain
+from alm_proxies.finding import Finding
+from alm_proxies.pipeline.explain import Explained, explain
 from alm_proxies.pipeline.outputs import Outputs
 from alm_proxies.pipeline.standing import standing_of
+from alm_proxies.tables import Findings
 
 FILE = """\
 taxonomy = "crema6"
@@ -245,3 +247,45 @@ def test_runs_of_vary_are_told_apart_and_a_method_that_is_not_known_here_is_one_
     manifest.write_text(manifest.read_text().replace('"method": "pool"', '"method": "of_somebody"'))
     with pytest.raises(SettingsError, match="there is no estimator 'of_somebody'"):
         explain(out, "mine/c0")
+
+
+def test_a_block_named_features_is_looked_into_and_a_folder_of_features_is_not(file: Path) -> None:
+    assert command(["run", str(file), "--quiet"]) == 1
+    out = file.parent / "out"
+    for place in ("predict/features", "train/mine/features"):
+        (out / place).mkdir(parents=True)
+        (out / place / "labels.parquet").write_bytes((out / "fuse/labels.parquet").read_bytes())
+    record = json.loads((out / "fuse/stage.json").read_text())
+    (out / "predict/features/stage.json").write_text(json.dumps({**record, "stage": "predict", "name": "features"}))
+    standing = standing_of(out)
+    assert "predict features" in [stage.title for stage in standing.stages]
+    assert standing.results["labels"] == (
+        str(out / "fuse/labels.parquet"),
+        str(out / "predict/features/labels.parquet"),
+    )
+
+
+def test_findings_name_the_proxy_or_file_that_they_are_about(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = [
+        Finding.of("exchange", "predicts votes of the fit no better than others", where="face"),
+        Finding.of("no_split", "mine has speakers of no split", where="mine"),
+    ]
+    Findings.gather(made, "align").write(tmp_path / "findings.parquet")
+    lines = said(["findings", str(tmp_path)], capsys).splitlines()
+    assert any("align exchange: face: predicts votes" in line for line in lines)
+    assert any("align no_split: mine has speakers" in line for line in lines)
+
+
+def test_a_draw_that_is_shared_among_labels_is_one_line_of_explain() -> None:
+    shares = {"angry": 0.2, "happy": 0.7, "sad": 0.1}
+    votes = [
+        {
+            "source": "proxy", "annotator": "a", "draw": 0, "label": label, "weight": share, "status": "ok",
+            "held_out": False, "raw": "[1, 2]", "cell": 0, "stated": None,
+        }
+        for label, share in shares.items()
+    ]  # fmt: skip
+    lines = list(Explained({"utterance_id": "c1"}, {}, votes, [], [], "", [], {}).lines())
+    assert lines == ["c1", "votes:", "  proxy  a #0: happy 0.700  angry 0.200  sad 0.100 (ok)  cell 0  reply '[1, 2]'"]

@@ -79,9 +79,9 @@ def _exchanged(votes: Votes, utterances: Utterances, counting: Counting) -> list
     found = []
     for test in exchange_of(votes, utterances, consensus=counting.consensus):
         if test.knows:
-            found.append(Finding.of("proxies_leak", test.words(), fix, where=test.annotator))
+            found.append(Finding.of("proxies_leak", test.words(test.annotator), fix, where=test.annotator))
         elif test.utterances:
-            found.append(Finding.of("exchange", test.words(), where=test.annotator))
+            found.append(Finding.of("exchange", test.words(test.annotator), where=test.annotator))
     return found
 
 

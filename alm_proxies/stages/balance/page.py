@@ -59,7 +59,7 @@ def page_of(
         *more,
     ]
     if findings:
-        rows = [[f.kind.replace("_", " "), f.message, f.fix or None, f.count] for f in findings]
+        rows = [[f.kind.replace("_", " "), f.placed, f.fix or None, f.count] for f in findings]
         table = Table.of(["Kind", "Message", "What to do", "Count"], rows)
         sections.append(Section("Findings", "What was left out or could not be done.", (table,)))
     provenance = {"alm-proxies": __version__, "settings": canonical_json(dict(settings))}
