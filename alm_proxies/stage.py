@@ -68,7 +68,7 @@ from alm_proxies.plugins import Plugin, plugin
 
 Table = Literal["utterances", "votes", "labels", "folder", "json"]
 Blocks = Literal["one", "combined", "named"]
-FILE_WIDE = ("taxonomy", "seed", "cards", "hold_out")
+FILE_WIDE = ("taxonomy", "seed", "cards", "hold_out", "align_ratings", "translate")
 """Keys at the top of a pipeline file, for every stage with such a settings field, unless its section has the key."""
 
 

@@ -136,6 +136,8 @@ CASES += tuple(  # readers whose keys beyond those of every reader can be change
     Case("read", {"taxonomy": "crema6"}, _TABLES | {"format": name}, {
         **_SOURCE, "source": "@corpus_2", "format": {"*": _TABLES}, "ratings": {"valence": "felt"},
         "scales": {"valence": [1, 7]}, "columns": {"speaker": "who"},
+        "counts": {"happy": "h"}, "probabilities": "p", "groups": ["x"], "constants": {"annotator": "x"},
+        "files": {"a.csv": "train"}, "encoding": "latin-1", "extract": "@out", "tables": ["x"], "scheme": "mood",
     })
     for name in plugins("readers")
     if name not in _LISTED
@@ -147,7 +149,7 @@ OTHERS: dict[str, Any] = {
     "classes": "@labels_2.parquet", "groups": {"gender": "keep"}, "cap.utterance": 5.0, "cap.speaker": 0.5,
     "copies.size": 1.5, "evaluation.splits": ["test"], "generated.size": 0.5,
     "copies.effects": ["gain"], "splits": ["test"], "baseline": "x",
-    "map": {"happy": "joy"}, "votes": 3, "columns": ["gender"], "consensus": True,
+    "translate": ["labels"], "map": {"happy": "joy"}, "votes": 3, "columns": ["gender"], "consensus": True,
     "recipe": {"recipe": "features", "model": None}, "merge.primary": {"primary": 0.9, "secondary": 0.1},
     "merge.secondary": {"primary": 0.9, "secondary": 0.1}, "alm.prompt": "@prompt_2.toml", "read.folds": "@folds_2.csv",
 }  # fmt: skip

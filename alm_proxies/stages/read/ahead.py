@@ -33,6 +33,8 @@ def inputs_of(ahead: Ahead) -> dict[str, str]:
         for source in blocks
         if source.recordings is not None
     }
+    written = {source.corpus or source.format: getattr(source, "extract", None) for source in blocks}
+    inputs |= {f"extracted {name}": ahead.named(place) for name, place in written.items() if place is not None}
     corpora = [name for source in blocks for name in (source.corpus, source.format) if name]
     return inputs | digests_of_cards(corpora, ahead.settings.cards)
 
@@ -45,8 +47,8 @@ def foresee(ahead: Ahead) -> Foreseen:
     simulated = len(there) < len(ahead.blocks)
     if not there:
         return Foreseen(counts={"utterances": utterances, "votes": votes})
-    # the held-out votes of a corpus that is not simulated yet are not known
-    wanted = settings.model_copy(update={"hold_out": None}) if simulated else settings
+    # the held-out votes of a corpus that is not simulated yet are not known, nor what scores a translation
+    wanted = settings.model_copy(update={"hold_out": None, "translate": ()}) if simulated else settings
     try:
         corpus = read(there, wanted)
     except AlmProxiesError as error:

@@ -146,6 +146,14 @@ class ReadSettings(Settings):
     """
     cards: Annotated[Path, PLACE] | None = None
     """A folder with your own data cards."""
+    align_ratings: Literal["linear", "rank"] = "linear"
+    """How ratings of several corpora are put on one scale. linear: from the two ends of each scale to 0..1; rank: each
+    rating is its rank among the fitted human ratings of its corpus, from 0 to 1.
+    """
+    translate: tuple[Literal["ratings", "labels"], ...] = ()
+    """Votes to translate for corpora that lack them, learned from corpora that have both: ratings from labels, labels
+    from ratings. They are votes of a proxy; their error on held-out votes is a finding. By default none.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +173,7 @@ STAGE = Stage(
     function="alm_proxies.stages.read.stage:read",
     needs=(Need("sources", "folder", every=("simulate/utterances",), optional=True),),
     writes={"utterances": "utterances.parquet", "votes": "votes.parquet"},
-    may_write={"labels": "labels.parquet"},
+    may_write={"labels": "labels.parquet", "page": "corpora.html"},
     blocks="combined",
     block=Source,
     blocks_as="sources",

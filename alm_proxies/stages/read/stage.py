@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import polars as pl
 
@@ -19,6 +19,7 @@ from alm_proxies.plugins import plugin
 from alm_proxies.settings import deciding, settings_of
 from alm_proxies.shown import Shown
 from alm_proxies.stage import load
+from alm_proxies.stages.read.aligned import aligned
 from alm_proxies.stages.read.formats.tables import TablesSource
 from alm_proxies.stages.read.hold_out import hold_out
 from alm_proxies.stages.read.proxies import as_proxy, files_of_proxy
@@ -26,9 +27,13 @@ from alm_proxies.stages.read.recordings import found_in_folder
 from alm_proxies.stages.read.settings import HoldOut, Reader, ReadSettings, Source
 from alm_proxies.stages.read.sources import Part, finding
 from alm_proxies.stages.read.splits import split_by_speaker
+from alm_proxies.stages.read.translate import Score, translated
 from alm_proxies.stages.read.vocabulary import Vocabulary
 from alm_proxies.tables import About, Finding, Findings, Labels, MadeBy, Utterances, Votes, combine
 from alm_proxies.taxonomy import taxonomy_of
+
+if TYPE_CHECKING:
+    from alm_proxies.report.page import Page
 
 __all__ = ["Corpus", "HoldOut", "ReadSettings", "Source", "read"]
 
@@ -43,6 +48,17 @@ class Corpus(Shown):
     votes: Votes
     findings: Findings
     labels: Labels | None = None
+    scores: tuple[Score, ...] = ()
+    """The errors of a translation between labels and ratings, if one was asked for."""
+
+    @property
+    def page(self) -> Page | None:
+        """What became of each corpus's words, ratings and losses, if there are several corpora."""
+        if self.utterances.frame["corpus"].n_unique() < 2:
+            return None
+        from alm_proxies.stages.read.corpus_map import map_page
+
+        return map_page(self.utterances, self.votes, self.findings, self.scores)
 
     @property
     def counts(self) -> dict[str, float]:
@@ -105,12 +121,19 @@ def read(sources: Source | Sequence[Source], settings: ReadSettings | None = Non
     if settings.hold_out is not None:
         votes, held = hold_out(votes, utterances, settings.hold_out, settings.seed)
         findings += held
-    return Corpus(
+    votes, stated = aligned(votes, utterances, settings.align_ratings)
+    findings += stated
+    scores: list[Score] = []
+    if settings.translate:
+        votes, stated, scores = translated(votes, utterances, settings.translate, settings.seed)
+        findings += stated
+    corpus = Corpus(
         Utterances(utterances.frame, utterances.about.with_(made_by=made_by)),
         Votes(votes.frame, votes.about.with_(made_by=made_by)),
         Findings(Findings.gather(findings).frame, About(made_by=made_by)),
         _signed(combine(*labels), made_by) if labels else None,
     )
+    return replace(corpus, scores=tuple(scores))
 
 
 def _signed(labels: Labels, made_by: MadeBy) -> Labels:
