@@ -20,12 +20,19 @@ from __future__ import annotations
 
 import asyncio
 import math
-import random
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
+
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception,
+    wait_exponential,
+    wait_random,
+)
 
 from alm_proxies.engines.away import Away
 from alm_proxies.engines.engine import ASKED_AGAIN, Failure
@@ -42,8 +49,6 @@ _LATE = 1 / 4
 GIVEN_UP_AFTER = 120.0
 """Seconds that servers which have answered before may all be away, and that a Retry-After may ask for, until they are
 given up."""
-_DOUBLED_AT_MOST = 60
-"""Times a wait is doubled; it is limited long before."""
 _NEVER = 1e9
 """Seconds that stand for a wait without end."""
 _NO_ANSWER: frozenset[str] = frozenset({"timeout", "cut_body", "reset"})
@@ -117,7 +122,7 @@ class Traffic:
         self._try_seconds = try_seconds
         self._first_wait = first_wait
         self._longest_wait = longest_wait
-        self._jitter = random.Random()
+        self._growing_wait = wait_exponential(first_wait, longest_wait) + wait_random(0, first_wait)
         self._waiting: deque[asyncio.Future[Replica]] = deque()
         self._alarm: asyncio.TimerHandle | None = None
         self._given_up_after = given_up_after
@@ -164,7 +169,17 @@ class Traffic:
         until = time.monotonic() + seconds
         most, made, paid, spared = most_tries or max(self._tries, tries), 0, 0, 0
         may_book = BOOK_AGAIN.get()
-        while True:
+
+        def enough(state: RetryCallState) -> bool:
+            over = time.monotonic() + state.upcoming_sleep >= until
+            if over or self._off is not None or made - spared >= most:
+                return True
+            error = state.outcome.exception() if state.outcome is not None else None
+            charged = isinstance(error, FaultError) and error.paid
+            return charged and may_book is not None and not may_book()
+
+        async def once() -> Sent[Answer]:
+            nonlocal made, paid, spared
             made += 1
             self.counts.again += made > 1
             try:
@@ -172,14 +187,28 @@ class Traffic:
             except FaultError as fault:
                 paid += fault.paid
                 spared += fault.failure.kind == "unreachable" and self._away_since is not None
-                wait = self._wait(fault, made)
-                over = time.monotonic() + wait >= until or self._off is not None or made - spared >= most
-                enough = fault.failure.kind not in ASKED_AGAIN or over
-                if enough or (fault.paid and may_book is not None and not may_book()):
-                    last = self._as_left(fault)
-                    last.tries, last.paid_tries = made, paid
-                    raise last from None
-            await self._sleep(wait)
+                raise
+
+        failed: list[FaultError] = []
+
+        async def first_as_it_went() -> Sent[Answer]:
+            if failed:
+                raise failed.pop()
+            return await once()
+
+        try:
+            try:
+                return await once()  # most requests need no second try, and none of its machinery
+            except FaultError as fault:
+                failed.append(fault)
+            again = AsyncRetrying(
+                retry=retry_if_exception(_passes), stop=enough, wait=self._wait, sleep=self._sleep, reraise=True
+            )
+            return await again(first_as_it_went)
+        except FaultError as fault:
+            last = self._as_left(fault)
+            last.tries, last.paid_tries = made, paid
+            raise last from None
 
     def _as_left(self, fault: FaultError) -> FaultError:
         """The fault a request ends with; a request that was called off, or never reached a server, has not failed."""
@@ -354,15 +383,16 @@ class Traffic:
         self._away_since = None
         self._unanswered_since, self._unanswered = None, 0
 
-    def _wait(self, fault: FaultError, made: int) -> float:
-        """How long a request waits after this number of tries; a replica's rest is kept by the replica."""
-        if fault.failure.kind in AWAY and (len(self.replicas) > 1 or self._away_since is not None):
+    def _wait(self, state: RetryCallState) -> float:
+        """How long one request waits before its next try; a replica's rest is kept by the replica."""
+        error = state.outcome.exception() if state.outcome is not None else None
+        kind = error.failure.kind if isinstance(error, FaultError) else None
+        if kind in AWAY and (len(self.replicas) > 1 or self._away_since is not None):
             return 0.0
-        asked = fault.retry_after or 0.0
+        asked = (error.retry_after if isinstance(error, FaultError) else None) or 0.0
         if asked > self._given_up_after and len(self.replicas) > 1:
             asked = 0.0  # another one may have room
-        growing = min(self._longest_wait, self._first_wait * 2.0 ** min(made - 1, _DOUBLED_AT_MOST))
-        return max(growing + self._first_wait * float(self._jitter.random()), asked)
+        return max(self._growing_wait(state), asked)
 
 
 def _called_off(why: Failure) -> FaultError:
@@ -371,3 +401,7 @@ def _called_off(why: Failure) -> FaultError:
 
 def _no_room() -> FaultError:
     return FaultError("timeout", "no server had room in time", busy=False, paid=False)
+
+
+def _passes(error: BaseException) -> bool:
+    return isinstance(error, FaultError) and error.failure.kind in ASKED_AGAIN
