@@ -43,6 +43,8 @@ class Card(BaseModel):
     """Its full name."""
     licence: str = Field(min_length=1)
     """The licence or terms of use."""
+    use: str = ""
+    """What it may be used for."""
     may_leave: bool
     """Whether audio and transcripts may leave the machine, or be copied into exports and pages."""
     why: str = Field(min_length=1)

@@ -46,6 +46,8 @@ def test_every_named_corpus_has_a_card_and_every_card_is_whole() -> None:
         assert card.name == name
         assert card.text
         assert card.why
+        assert card.use
+        assert card.citation or name == "sim"
 
 
 @pytest.mark.parametrize("corpus", ["iemocap", "msp_podcast", "whiser", "msp_face", "msp_improv", "meld"])

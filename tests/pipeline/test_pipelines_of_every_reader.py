@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,7 +44,7 @@ def _huggingface(folder: Path) -> Path:
     datasets = pytest.importorskip("datasets", reason="datasets is a development dependency")
     _table(folder)
     head, *lines = VOTES.split()
-    rows = [dict(zip(head.split(","), line.split(","), strict=True)) for line in lines]
+    rows: list[dict[str, Any]] = [dict(zip(head.split(","), line.split(","), strict=True)) for line in lines]
     for row in rows:
         row["audio"] = {"path": row["audio"], "bytes": (folder / row["audio"]).read_bytes()}
     (folder / "set").mkdir()
