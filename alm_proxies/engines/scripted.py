@@ -1,4 +1,4 @@
-"""An engine without a model: answers come from a table or a function, and go wrong on demand."""
+"""An engine without a model: answers from a table or a function, with faults on demand."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from alm_proxies.seeds import generator
 from alm_proxies.table_files import load_table
 
 Script = Callable[[Request, int], str]
-"""The text answered to one draw of a request, given its seed."""
+"""The answer to one draw of a request, given its seed."""
 Shares = Callable[[Request], Mapping[str, float]]
 """The label distribution of a request's utterance, labels in the order of the questions' choices."""
 
@@ -61,7 +61,7 @@ class Scripted:
 
     @classmethod
     async def open(cls, model: str, serve: ScriptedServe) -> Scripted:
-        """The engine an annotator file describes: its `serve.answers` names a table."""
+        """The engine of an annotator file whose `serve.answers` names a table."""
         if not serve.answers:
             raise SettingsError(
                 "serve.answers names no table",
@@ -102,11 +102,11 @@ class Scripted:
 
     @property
     def abilities(self) -> Abilities:
-        """Everything but hearing."""
+        """Its abilities: all, although it does not use the audio."""
         return self._abilities
 
     async def ask(self, request: Request) -> Reply:
-        """The scripted reply, or a fault: which one depends on the request and on how often it was asked."""
+        """The scripted reply or a fault, chosen by the request and the number of its tries."""
         started = time.monotonic()
         times = self._asked.get(request.key, 0) + 1
         if self._faults:
@@ -145,13 +145,13 @@ class Scripted:
         return (1,) * len(texts)
 
     async def close(self) -> None:
-        """Nothing to let go of."""
+        """Do nothing: there is nothing to close."""
 
     def _scores(self, request: Request) -> tuple[float, ...]:
-        shares = self._told(request).values()
+        shares = self._shares_of(request).values()
         return tuple(math.log(share) if share > 0 else -math.inf for share in shares)
 
-    def _told(self, request: Request) -> Mapping[str, float]:
+    def _shares_of(self, request: Request) -> Mapping[str, float]:
         if self._shares is None:
             raise InputError("this scripted annotator has texts only: it cannot score", where=self._abilities.model)
         return self._shares(request)
@@ -159,7 +159,7 @@ class Scripted:
     def _text(self, request: Request, seed: int) -> str:
         if self._script is not None:
             return self._script(request, seed)
-        shares = self._told(request)
+        shares = self._shares_of(request)
         if request.elicit == "state":
             return json.dumps(shares)
         weights = np.array(list(shares.values()))

@@ -1,4 +1,4 @@
-"""A model run by transformers in this process: requests that wait are batched, clips are encoded once."""
+"""The engine transformers in this process: waiting requests are batched, clips are encoded once."""
 
 from __future__ import annotations
 
@@ -58,11 +58,11 @@ class Transformers:
 
     @property
     def abilities(self) -> Abilities:
-        """All but JSON schemas."""
+        """Its abilities: all but JSON schemas."""
         return self._abilities
 
     async def ask(self, request: Request) -> Reply:
-        """The reply, once its batch has run."""
+        """The reply to a request, after its batch has run."""
         started = time.monotonic()
         waiting = _Waiting(request, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
@@ -76,7 +76,7 @@ class Transformers:
         return replace(reply, latency=time.monotonic() - started, audio_seconds=seconds, model=self._lm.name)
 
     async def token_counts(self, texts: tuple[str, ...]) -> tuple[int, ...]:
-        """How many tokens each answer has."""
+        """The number of tokens of each answer."""
         return tuple(len(self._lm.inputs.answer(text)) for text in texts)
 
     async def close(self) -> None:
@@ -86,12 +86,12 @@ class Transformers:
         self._thread.shutdown(wait=True)
 
     async def _work(self) -> None:
-        """Run what waits, in order, batch by batch, until nothing waits."""
+        """Run the waiting requests in order, batch by batch, until none is left."""
         while batch := self._next_batch():
             requests = [waiting.request for waiting in batch]
             try:
                 replies = await asyncio.get_running_loop().run_in_executor(self._thread, self._run, requests)
-            except Exception as error:  # no failure of a request: everyone who waits for this batch raises it
+            except Exception as error:  # not a failure of one request: every request of the batch raises it
                 for waiting in batch:
                     if not waiting.reply.done():
                         waiting.reply.set_exception(error)
@@ -101,11 +101,11 @@ class Transformers:
                         waiting.reply.set_result(reply)
 
     def _next_batch(self) -> list[_Waiting]:
-        """The first that still waits and those like it that follow directly."""
+        """The first waiting request and the similar ones that directly follow it."""
         batch: list[_Waiting] = []
         while self._waiting and len(batch) < self._batch:
             if self._waiting[0].reply.done():
-                self._waiting.popleft()  # its time is over
+                self._waiting.popleft()  # it has timed out
             elif batch and self._kind(self._waiting[0]) != self._kind(batch[0]):
                 break
             else:
@@ -117,7 +117,7 @@ class Transformers:
         return waiting.request.elicit == "score", tuple(len(clip.samples) for clip in clips)
 
     def _run(self, requests: list[Request]) -> list[Reply]:
-        """A reply for each; a batch that fails is run in halves, so that one bad request is alone in the end."""
+        """A reply for each request; a batch that fails is split in halves, so that only the bad request fails."""
         try:
             return self._score(requests) if requests[0].elicit == "score" else self._draw(requests)
         except (InputError, RuntimeError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""vLLM in this process's care: prompts made here, sampling stated in full, the audio of an utterance encoded once."""
+"""The engine vLLM in this process: own prompts, explicit sampling settings, one encoding of an utterance's audio."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Vllm:
 
     @classmethod
     async def open(cls, model: str, serve: VllmServe, *, revision: str | None = None) -> Vllm:
-        """Start the engine; on a CPU with the settings that are known to work there."""
+        """Start the engine; on a CPU with settings that are tested there."""
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
         need("vllm", "vllm")
@@ -107,11 +107,11 @@ class Vllm:
 
     @property
     def abilities(self) -> Abilities:
-        """All of them."""
+        """Its abilities: all of them."""
         return self._abilities
 
     async def ask(self, request: Request) -> Reply:
-        """The reply; vLLM batches what is asked at the same time."""
+        """The reply to a request; vLLM batches concurrent requests."""
         from vllm.v1.engine.exceptions import EngineDeadError
 
         started = time.monotonic()
@@ -135,25 +135,25 @@ class Vllm:
         return replace(reply, latency=time.monotonic() - started, audio_seconds=seconds, model=self._abilities.model)
 
     async def token_counts(self, texts: tuple[str, ...]) -> tuple[int, ...]:
-        """How many tokens each answer has."""
+        """The number of tokens of each answer."""
         return tuple(len(self._inputs.answer(text)) for text in texts)
 
     async def close(self) -> None:
         """Stop vLLM's processes."""
         engine, self._engine = self._engine, None
         engine.shutdown()
-        engine.shutdown = _nothing  # its destructor calls it again, with the interpreter half gone
+        engine.shutdown = _nothing  # its destructor calls it again while the interpreter shuts down
 
     def _too_long(self, request: Request) -> bool:
         longest = self._inputs.max_audio_seconds
         return longest is not None and any(clip.seconds > longest for clip in request.audio)
 
     def _prompt(self, conversation: Conversation, answer: Iterable[int] = ()) -> dict[str, Any]:
-        """Tokens and clips; the same tokens as for transformers."""
+        """Tokens and clips of a prompt; the same tokens as for transformers."""
         clips = clips_of(conversation)
         longest = self._inputs.max_audio_seconds
         if longest is not None and any(len(clip) > longest * self._inputs.rate for clip in clips):
-            raise InputError(f"a clip is longer than the {longest:g} s this model hears")
+            raise InputError(f"a clip is longer than the {longest:g} s that this model takes")
         tokens = [*self._inputs.tokens(self._inputs.text(conversation)), *answer]
         audio = [(clip, float(self._inputs.rate)) for clip in clips]
         return (
@@ -241,8 +241,8 @@ class Vllm:
             output = await self._generate(
                 self._prompt(conversation), SamplingParams(**final, logprob_token_ids=tokens, seed=0)
             )
-            found = output.outputs[0].logprobs[0]
-            return tuple(found[token].logprob for token in tokens), len(output.prompt_token_ids)
+            scores_of = output.outputs[0].logprobs[0]
+            return tuple(scores_of[token].logprob for token in tokens), len(output.prompt_token_ids)
         whole = [(*answer, self._inputs.end_of_turn) for answer in answers]
         outputs = await asyncio.gather(
             *(
@@ -258,9 +258,9 @@ class Vllm:
 
 
 class _OneLength:
-    """Lets requests in side by side only while their clips are equally long; the others wait.
+    """Allows concurrent requests only with clips of equal length; the others wait.
 
-    vLLM pads what it encodes together to the longest, and a model that cannot tell padding from sound hears it.
+    vLLM pads clips that are encoded together to the longest, and some models do not mask the padding.
     """
 
     def __init__(self) -> None:
@@ -270,7 +270,7 @@ class _OneLength:
 
     @asynccontextmanager
     async def hold(self, lengths: tuple[int, ...]) -> AsyncIterator[None]:
-        """Within it only requests with clips of these lengths run."""
+        """A context in which only requests with clips of these lengths run."""
         async with self._left:
             await self._left.wait_for(lambda: not self._inside or self._lengths == lengths)
             self._lengths = lengths
@@ -284,11 +284,11 @@ class _OneLength:
 
 
 def _nothing() -> None:
-    """Stands for what was done already."""
+    """Do nothing."""
 
 
 def _refusals() -> tuple[type[Exception], ...]:
-    """What vLLM raises for a request it does not take: its own error where this vLLM has one, ValueError before."""
+    """The exceptions of vLLM for a refused request: ValueError, and its own error in newer versions."""
     from vllm import exceptions
 
     return (ValueError, getattr(exceptions, "VLLMClientError", ValueError))

@@ -41,8 +41,8 @@ class Checked(Shown):
 
     def __str__(self) -> str:
         """The result in one line: the numbers of problems and warnings."""
-        counts = [f"{len(found)} {noun}{'s' if len(found) > 1 else ''}" for found, noun in (
-            (self.problems, "problem"), (self.warnings, "warning")) if found]  # fmt: skip
+        counts = [f"{len(entries)} {noun}{'s' if len(entries) > 1 else ''}" for entries, noun in (
+            (self.problems, "problem"), (self.warnings, "warning")) if entries]  # fmt: skip
         line = " and ".join(counts) or "nothing is wrong"
         if counts and not self.problems:
             line += ", none of which would stop a run"
@@ -77,32 +77,32 @@ def check(
     problems: list[str] = []
     foreseen: dict[Path, Foreseen] = {}
     effective: dict[str, dict[str, tuple[Any, str]]] = {}
-    for one in pipeline.runs:
-        nodes = nodes_of(one)
+    for run in pipeline.runs:
+        nodes = nodes_of(run)
         for node in nodes:
             if node.folder not in foreseen:
-                foreseen[node.folder] = _foreseen(node, one, foreseen, 0 if problems else ask)
+                foreseen[node.folder] = _foreseen(node, run, foreseen, 0 if problems else ask)
                 facts += [f"{node.title}: {fact}" for fact in foreseen[node.folder].facts]
                 warnings += [f"{node.title}: {warning}" for warning in foreseen[node.folder].warnings]
                 problems += foreseen[node.folder].problems
-                if node.stage.verb == "read" and (hearing := [one for one in nodes if one.stage.hears]):
+                if node.stage.verb == "read" and (hearing := [other for other in nodes if other.stage.hears]):
                     foreseen[node.folder] = _looked_at(
                         node, hearing, foreseen[node.folder], facts, warnings, problems, quiet=quiet
                     )
                 effective[str(node.folder.relative_to(pipeline.folder))] = dict(_effective(node))
         if not problems:
-            facts += _unchanged(nodes, one)
+            facts += _unchanged(nodes, run)
     facts += _costs(foreseen, pipeline.folder)
     return Checked(
         facts=tuple(facts),
         problems=tuple(problems),
-        planned_votes=sum(one.planned_votes for one in foreseen.values()),
-        expected_price=sum(one.price for one in foreseen.values()),
+        planned_votes=sum(forecast.planned_votes for forecast in foreseen.values()),
+        expected_price=sum(forecast.price for forecast in foreseen.values()),
         warnings=tuple(warnings),
-        cast_votes=sum(one.cast_votes for one in foreseen.values()),
-        paid=sum(one.paid for one in foreseen.values()),
+        cast_votes=sum(forecast.cast_votes for forecast in foreseen.values()),
+        paid=sum(forecast.paid for forecast in foreseen.values()),
         settings=effective,
-        foreseen={str(place.relative_to(pipeline.folder)): one for place, one in foreseen.items()},
+        foreseen={str(place.relative_to(pipeline.folder)): forecast for place, forecast in foreseen.items()},
     )
 
 
@@ -110,8 +110,8 @@ def _foreseen(node: Node, run: Run, known: Mapping[Path, Foreseen], ask: int) ->
     if not node.stage.foresee:
         return Foreseen()
     before = {need: tuple(known[source.node.folder] for source in sources) for need, sources in node.inputs.items()}
-    made: Foreseen = load(node.stage.foresee)(ahead_of(task_of(node, run), before=before, ask=ask))
-    return made
+    forecast: Foreseen = load(node.stage.foresee)(ahead_of(task_of(node, run), before=before, ask=ask))
+    return forecast
 
 
 def _looked_at(
@@ -129,15 +129,15 @@ def _looked_at(
     written = node.folder / node.stage.writes["utterances"]
     if table is None and not written.exists():
         return foreseen
-    found = look_at_all(table if table is not None else Utterances.read(written), quiet=quiet)
-    if not found.recordings:
+    result = look_at_all(table if table is not None else Utterances.read(written), quiet=quiet)
+    if not result.recordings:
         return foreseen
-    facts.append(f"{node.title}: {found.usable:,} of {found.recordings:,} recordings are present and complete")
-    useless = not found.usable and any(one.stage.verb in _NEEDS_SOUND for one in hearing)
-    (problems if useless else warnings).extend(f"{node.title}: {sentence}" for sentence in found.sentences())
+    facts.append(f"{node.title}: {result.usable:,} of {result.recordings:,} recordings are present and complete")
+    useless = not result.usable and any(other.stage.verb in _NEEDS_SOUND for other in hearing)
+    (problems if useless else warnings).extend(f"{node.title}: {sentence}" for sentence in result.sentences())
     if table is None:
         return foreseen
-    return replace(foreseen, tables={**foreseen.tables, "utterances": found.utterances})
+    return replace(foreseen, tables={**foreseen.tables, "utterances": result.utterances})
 
 
 _NEEDS_SOUND = ("annotate", "listen", "train", "predict")
@@ -157,21 +157,29 @@ def _effective(node: Node) -> Iterator[tuple[str, tuple[Any, str]]]:
 
 def _costs(foreseen: Mapping[Path, Foreseen], folder: Path) -> Iterator[str]:
     """What the votes of every folder cost by the price tables, in sum, and beside their budgets."""
-    priced = {place: one for place, one in foreseen.items() if one.planned_votes}
-    planned, price = sum(one.planned_votes for one in priced.values()), sum(one.price for one in priced.values())
+    priced = {place: forecast for place, forecast in foreseen.items() if forecast.planned_votes}
+    planned, price = (
+        sum(forecast.planned_votes for forecast in priced.values()),
+        sum(forecast.price for forecast in priced.values()),
+    )
     if not planned:
         return
     if len(priced) > 1:
-        for place, one in priced.items():
-            yield f"{place.relative_to(folder)}: {one.planned_votes:,} votes planned, about {one.price:.2f}"
+        for place, forecast in priced.items():
+            yield f"{place.relative_to(folder)}: {forecast.planned_votes:,} votes planned, about {forecast.price:.2f}"
         yield f"{planned:,} votes planned for {len(priced)} settings of annotate together, about {price:.2f}"
-    for place, one in priced.items():
-        if one.budget is not None and one.paid + one.price > one.budget:
+    for place, forecast in priced.items():
+        if forecast.budget is not None and forecast.paid + forecast.price > forecast.budget:
             whose = f"{place.relative_to(folder)}: " if len(priced) > 1 else ""
-            yield f"{whose}the budget of {one.budget:.2f} would be reached first: annotate stops before it is exceeded"
-    if len(priced) > 1 and any(one.budget is not None for one in priced.values()):
-        left = {place: max(0.0, one.budget - one.paid) for place, one in priced.items() if one.budget is not None}
-        most = sum(min(one.price, left.get(place, one.price)) for place, one in priced.items())
+            budget = f"{forecast.budget:.2f}"
+            yield f"{whose}the budget of {budget} would be reached first: annotate stops before it is exceeded"
+    if len(priced) > 1 and any(forecast.budget is not None for forecast in priced.values()):
+        left = {
+            place: max(0.0, forecast.budget - forecast.paid)
+            for place, forecast in priced.items()
+            if forecast.budget is not None
+        }
+        most = sum(min(forecast.price, left.get(place, forecast.price)) for place, forecast in priced.items())
         yield f"a budget applies to each setting of annotate, not to all of them: together about {most:.2f} is spent"
 
 

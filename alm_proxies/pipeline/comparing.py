@@ -124,7 +124,7 @@ def compare_varied(folder: Path) -> Path | None:
 
 def _of_manifest(folder: Path, manifest: dict[str, Any]) -> list[ComparedRun]:
     stages = manifest["stages"]
-    made = []
+    runs = []
     for number, run in enumerate(manifest["runs"]):
         places = {place: stages[place] for place in run["stages"] if place in stages}
 
@@ -140,9 +140,9 @@ def _of_manifest(folder: Path, manifest: dict[str, Any]) -> list[ComparedRun]:
         for name, path in labels.items():
             words = [chosen or (folder.name if len(manifest["runs"]) == 1 else f"run {number}")]
             words += [name] if len(labels) > 1 else []
-            read = (tuple(files("read", one).values()) for one in ("votes.parquet", "utterances.parquet"))
-            made.append(ComparedRun(": ".join(words), path, *read))
-    return made
+            read = (tuple(files("read", name).values()) for name in ("votes.parquet", "utterances.parquet"))
+            runs.append(ComparedRun(": ".join(words), path, *read))
+    return runs
 
 
 def _word(value: Any) -> str:
@@ -189,28 +189,28 @@ def _pairs(metrics: dict[str, Any]) -> list[dict[str, Any]]:
     """Every pair of runs with its difference and, where it is significant among all, the better one."""
     names = [name for name, _ in _runs(metrics)]
     baseline = metrics["baseline"]
-    made = []
+    pairs = []
     for place, first in enumerate(names):
         for second in names[place + 1 :]:
             sign = 1.0
-            found = metrics["pairs"].get(f"{first} less {second}")
-            if found is None:  # the baseline's pairs stand with the methods
+            difference = metrics["pairs"].get(f"{first} less {second}")
+            if difference is None:  # the baseline's pairs stand with the methods
                 other, sign = (second, -1.0) if first == baseline else (first, 1.0)
-                found = metrics["methods"][other]["less_baseline"]
-            ends = [found[end] if found[end] is None else sign * found[end] for end in ("low", "high")]
+                difference = metrics["methods"][other]["less_baseline"]
+            ends = [difference[end] if difference[end] is None else sign * difference[end] for end in ("low", "high")]
             low, high = ends if sign > 0 else ends[::-1]
-            made.append(
+            pairs.append(
                 {
-                    "first": first, "second": second, "value": sign * found["value"], "low": low, "high": high,
-                    "p_value": found["p_value"], "better": None,
+                    "first": first, "second": second, "value": sign * difference["value"], "low": low, "high": high,
+                    "p_value": difference["p_value"], "better": None,
                 }
             )  # fmt: skip
-    known = sorted((pair for pair in made if pair["p_value"] is not None), key=lambda pair: pair["p_value"])
+    known = sorted((pair for pair in pairs if pair["p_value"] is not None), key=lambda pair: pair["p_value"])
     for place, pair in enumerate(known):
         if pair["p_value"] * (len(known) - place) >= _LEVEL:
             break
         pair["better"] = pair["first"] if pair["value"] < 0 else pair["second"]
-    return made
+    return pairs
 
 
 def _runs_table(metrics: dict[str, Any]) -> Table:
@@ -253,10 +253,10 @@ def _pairs_table(metrics: dict[str, Any]) -> Table:
     return Table.of(columns, rows, "Runs in pairs")
 
 
-def _interval(found: dict[str, Any] | None) -> Any:
+def _interval(value: dict[str, Any] | None) -> Any:
     from alm_proxies.interval import Interval
 
-    if found is None or found["value"] is None:
+    if value is None or value["value"] is None:
         return None
-    low, high = (float("nan") if found[end] is None else found[end] for end in ("low", "high"))
-    return Interval(found["value"], low, high)
+    low, high = (float("nan") if value[end] is None else value[end] for end in ("low", "high"))
+    return Interval(value["value"], low, high)

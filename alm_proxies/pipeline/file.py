@@ -135,7 +135,7 @@ def _run(
     cards = path_in(beside, file.cards, f"{path}: cards") if file.cards is not None else beside
     wide["cards"] = cards
     reader = _Sections(path, text, wide, origins, beside)
-    sections = {verb: found for verb in STAGES if (found := tuple(reader.read(stage_of(verb), changed.get(verb))))}
+    sections = {verb: own for verb in STAGES if (own := tuple(reader.read(stage_of(verb), changed.get(verb))))}
     run = Run(file.folder, taxonomy_of(file.taxonomy).labels, sections, chosen, beside)
     try:
         nodes_of(run)
@@ -176,7 +176,7 @@ class _Sections:
         read = [self._one(stage, block, (verb, at), wide=wide) for at, block in enumerate(section or ())]
         if stage.blocks == "combined":
             own, origins = self._wide(stage)
-            yield Section(stage, "", own, tuple(one for one, _ in read), origins, stated=bool(read))
+            yield Section(stage, "", own, tuple(settings for settings, _ in read), origins, stated=bool(read))
             return
         names = [_name_of(stage, settings) for settings, _ in read]
         for name, (settings, origins) in zip(names, read, strict=True):

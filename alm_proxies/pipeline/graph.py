@@ -120,13 +120,13 @@ class _Graph:
         stage = stage_of(verb)
         sections = self.run.sections.get(verb, ())
         if stage.follows:
-            made = [self._node(sections[0], followed.name) for followed in self._of(stage.follows)]
+            nodes = [self._node(sections[0], followed.name) for followed in self._of(stage.follows)]
         else:
-            made = [node for section in sections if (node := self._there(section)) is not None]
+            nodes = [node for section in sections if (node := self._there(section)) is not None]
         self.open.pop()
-        for node in made:
+        for node in nodes:
             self.made[verb, node.name] = node
-        return made
+        return nodes
 
     def _there(self, section: Section) -> Node | None:
         node = self._node(section, section.name)
@@ -150,17 +150,17 @@ class _Graph:
         return Node(section, name, folder, inputs)
 
     def _sources(self, stage: Stage, need: Need, name: str) -> Iterator[Source]:
-        found = False
+        met = False
         for verb, output in need.sources:
             nodes = self._of(verb)
             if verb == stage.follows:
                 nodes = [node for node in nodes if node.name == name]
             for node in nodes:
-                found = True
+                met = True
                 yield Source(node, output)
             if nodes and need.first:
                 return
-        if not found and not need.optional:
+        if not met and not need.optional:
             verbs = [stage_of(verb).follows or verb for verb, _ in need.sources if verb in STAGES]
             listed = " or ".join(f"[{verb}]" if stage_of(verb).blocks == "one" else f"[[{verb}]]" for verb in verbs)
             message = f"[{stage.verb}] needs {need.name}, and no stage gives them"
@@ -171,7 +171,7 @@ class _Graph:
         first, _, rest = key.partition(".")
         if first == section.stage.verb:
             other = rest.partition(".")[0]
-            names = [one.name for one in self.run.sections.get(first, ()) if one.name]
+            names = [section.name for section in self.run.sections.get(first, ()) if section.name]
             return other not in names or other == name
         verb = section.stage.verb
         said_here = section.origins.get(first) in (f"[{verb}]", f"[[{verb}]]")
@@ -180,7 +180,7 @@ class _Graph:
     def _reached(self, key: str, node: Node) -> bool:
         """Whether a varied key reaches a node: by its own section, or by what it takes."""
         taken = (source.node for sources in node.inputs.values() for source in sources)
-        return self._own(key, node.section, node.name) or any(self._reached(key, one) for one in taken)
+        return self._own(key, node.section, node.name) or any(self._reached(key, other) for other in taken)
 
 
 def _no_corpus() -> SettingsError:

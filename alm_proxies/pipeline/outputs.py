@@ -49,7 +49,7 @@ class Outputs:
         for path in files:
             if path.suffix == ".parquet" and (kind := _kind_of(path)) is not None:
                 tables[kind].append(path)
-        found = cls(
+        outputs = cls(
             folder=place if place.is_dir() else place.parent,
             tables={kind: tuple(paths) for kind, paths in tables.items()},
             ledgers=tuple(path for path in files if path.suffix == ".sqlite" and path.name.startswith("ledger")),
@@ -58,10 +58,10 @@ class Outputs:
             pages=tuple(path for path in files if path.suffix == ".html"),
             manifest=next((path for path in files if path == place / MANIFEST), None),
         )
-        if not (any(tables.values()) or found.ledgers or found.markers or found.running):
+        if not (any(tables.values()) or outputs.ledgers or outputs.markers or outputs.running):
             fix = "Name the folder of a pipeline, or what a command wrote to with -o."
             raise InputError("contains no results of alm-proxies", where=str(place), fix=fix)
-        return found
+        return outputs
 
     def findings(self) -> pl.DataFrame:
         """All findings, the most serious first and then the most frequent; `file` says where each stands."""
@@ -83,10 +83,12 @@ class Outputs:
         asked = {path.parent for path in self.ledgers}
         frames = [pl.DataFrame(rows, schema=_CLIPS)]
         frames += [_of_votes(path) for path in self.tables["votes"] if path.parent not in asked]
-        found = self.findings().filter(pl.col("utterance_id").is_not_null() & (pl.col("severity") != "info"))
+        findings = self.findings().filter(pl.col("utterance_id").is_not_null() & (pl.col("severity") != "info"))
         if asked:  # the ledger knows all of them, the findings an example of each kind
-            found = found.filter(pl.col("stage") != "annotate")
-        frames.append(found.select("utterance_id", "stage", pl.lit("").alias("annotator"), "kind", "message", "count"))
+            findings = findings.filter(pl.col("stage") != "annotate")
+        frames.append(
+            findings.select("utterance_id", "stage", pl.lit("").alias("annotator"), "kind", "message", "count")
+        )
         together = pl.concat([frame.cast(_CLIPS) for frame in frames])
         key = ["utterance_id", "stage", "annotator", "kind", "message"]
         return together.group_by(key, maintain_order=True).agg(pl.col("count").sum()).sort(key)

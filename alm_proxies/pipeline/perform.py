@@ -158,12 +158,14 @@ def _tables(stage: Stage, task: Task) -> dict[str, Any]:
     # utterances last: they need not say which labels there are
     for need in sorted(met, key=lambda need: need.table == "utterances"):
         loaded[need.name] = _loaded(need, task, taxonomy)
-        taxonomy = taxonomy or next((one.taxonomy for one in _each(loaded[need.name]) if one.taxonomy), None)
+        taxonomy = taxonomy or next((table.taxonomy for table in _each(loaded[need.name]) if table.taxonomy), None)
     return loaded
 
 
 def _each(value: Any) -> Iterator[Any]:
-    yield from (one for one in (value.values() if isinstance(value, dict) else [value]) if hasattr(one, "taxonomy"))
+    yield from (
+        table for table in (value.values() if isinstance(value, dict) else [value]) if hasattr(table, "taxonomy")
+    )
 
 
 def _loaded(need: Need, task: Task, taxonomy: Any) -> Any:

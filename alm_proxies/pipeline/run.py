@@ -59,13 +59,13 @@ def run(
     records: dict[Path, Record] = {}
     runs: list[dict[str, Any]] = []
     with _alone(pipeline.folder):
-        for one in pipeline.runs:
+        for run in pipeline.runs:
             used = []
-            for node in nodes_of(one):
+            for node in nodes_of(run):
                 if node.folder not in records:
-                    records[node.folder] = do(task_of(node, one), quiet=quiet)
+                    records[node.folder] = do(task_of(node, run), quiet=quiet)
                 used.append(_within(node.folder, pipeline))
-            runs.append({"chosen": one.chosen, "stages": used})
+            runs.append({"chosen": run.chosen, "stages": used})
         _write_manifest(pipeline, runs, records)
         compared = None
         if len(runs) > 1 and all(record.complete for record in records.values()):
@@ -118,13 +118,13 @@ def _write_manifest(pipeline: Pipeline, runs: list[dict[str, Any]], records: dic
 def _packages() -> dict[str, str]:
     from importlib.metadata import PackageNotFoundError, version
 
-    found = {}
+    versions = {}
     for name in ("numpy", "polars", "scipy", "librosa", "torch", "transformers", "vllm"):
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def _within(folder: Path, pipeline: Pipeline) -> str:

@@ -54,7 +54,7 @@ def metrics_schema() -> dict[str, Any]:
     text = {"type": ["string", "null"], "not": {"enum": ["inf", "-inf", "nan", "Infinity", "NaN"]}}
     texts = {"anyOf": [text, {"type": "array", "items": text}]}
     named: dict[str, Any] = {}
-    for name, meaning in {**ENDS, **DESCRIPTIONS, **{name: one.meaning for name, one in METRICS.items()}}.items():
+    for name, meaning in {**ENDS, **DESCRIPTIONS, **{name: metric.meaning for name, metric in METRICS.items()}}.items():
         own: dict[str, Any] = tree
         if name in TEXTS:
             own = {"anyOf": [texts, tree]}
@@ -94,12 +94,12 @@ def _section(stage: Stage, definitions: dict[str, Any]) -> dict[str, Any]:
         models: list[type[BaseModel]] = [stage.block or stage.settings]
     else:
         models = [plugin.load().settings for plugin in plugins(stage.choice.kind).values()]
-    made = []
+    schemas = []
     for model in models:
-        one = _of(model)
-        definitions.update(one.pop("$defs", {}))
-        made.append(one)
-    return made[0] if len(made) == 1 else {"anyOf": made}
+        schema = _of(model)
+        definitions.update(schema.pop("$defs", {}))
+        schemas.append(schema)
+    return schemas[0] if len(schemas) == 1 else {"anyOf": models}
 
 
 def _of(model: type[BaseModel]) -> dict[str, Any]:

@@ -115,9 +115,10 @@ class Standing:
         """The same for machines."""
         return {
             "folder": str(self.folder),
-            "stages": [{**asdict(one), "how_to_stop": one.how_to_stop} for one in self.stages],
+            "stages": [{**asdict(stage), "how_to_stop": stage.how_to_stop} for stage in self.stages],
             "ledgers": [
-                {**asdict(one), "waiting": one.waiting, "minutes_left": one.minutes_left} for one in self.ledgers
+                {**asdict(ledger), "waiting": ledger.waiting, "minutes_left": ledger.minutes_left}
+                for ledger in self.ledgers
             ],
             "paid": self.paid,
             "to_come": self.to_come,
@@ -139,9 +140,9 @@ def standing_of(place: str | Path) -> Standing:
         except AlmProxiesError as error:
             wrong.append(str(error))
     stages = {MARKER: [_done(path) for path in outputs.markers], RUNNING: [_running(path) for path in outputs.running]}
-    known = [one for listed in stages.values() for one in listed if one is not None]
+    known = [stage for listed in stages.values() for stage in listed if stage is not None]
     order = list(STAGES)
-    known.sort(key=lambda one: (order.index(verb) if (verb := one.title.split()[0]) in order else 99, one.folder))
+    known.sort(key=lambda stage: (order.index(verb) if (verb := stage.title.split()[0]) in order else 99, stage.folder))
     severities: dict[str, int] = dict.fromkeys(SEVERITIES, 0)
     clips = 0
     try:
@@ -182,22 +183,22 @@ def _done(marker: Path) -> StageStanding | None:
 
 
 def _running(path: Path) -> StageStanding | None:
-    found = _json(path)
-    if not {"stage", "pid", "host", "started", "at"} <= set(found):
+    record = _json(path)
+    if not {"stage", "pid", "host", "started", "at"} <= set(record):
         return None
-    done, total = found.get("done"), found.get("total")
+    done, total = record.get("done"), record.get("total")
     of = f"{done:,}" + (f" of {total:,}" if total else "") if done is not None else ""
-    message = f"{found.get('message', '')} {of}".strip()
-    since = f"since {datetime.fromtimestamp(found['started']):%H:%M}"
-    left = found.get("seconds_left")
+    message = f"{record.get('message', '')} {of}".strip()
+    since = f"since {datetime.fromtimestamp(record['started']):%H:%M}"
+    left = record.get("seconds_left")
     return StageStanding(
-        title=str(found["stage"]),
+        title=str(record["stage"]),
         folder=str(path.parent),
-        state="running" if _alive(int(found["pid"]), str(found["host"])) else "killed",
+        state="running" if _alive(int(record["pid"]), str(record["host"])) else "killed",
         progress=f"{message} ({since})" if message else since,
-        minutes_left=None if left is None else max(0.0, left - (datetime.now().timestamp() - found["at"])) / 60,
-        process=int(found["pid"]),
-        host=str(found["host"]),
+        minutes_left=None if left is None else max(0.0, left - (datetime.now().timestamp() - record["at"])) / 60,
+        process=int(record["pid"]),
+        host=str(record["host"]),
     )
 
 
@@ -216,8 +217,8 @@ def _alive(process: int, host: str) -> bool:
 
 def _json(path: Path) -> dict[str, Any]:
     with suppress(OSError, ValueError):
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return found if isinstance(found, dict) else {}
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return content if isinstance(content, dict) else {}
     return {}
 
 

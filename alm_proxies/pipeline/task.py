@@ -129,8 +129,8 @@ def content_of(path: Path) -> str:
     """Sixteen hexadecimal digits that change when the content of a file, or of a folder's files, does."""
     if not path.is_dir():
         return digest_file(path)
-    files = sorted(one for one in path.rglob("*") if one.is_file() and one.name not in (MARKER, FINDINGS, RUNNING))
-    return digest_of([[one.relative_to(path).as_posix(), *_content(one)] for one in files])
+    files = sorted(file for file in path.rglob("*") if file.is_file() and file.name not in (MARKER, FINDINGS, RUNNING))
+    return digest_of([[file.relative_to(path).as_posix(), *_content(file)] for file in files])
 
 
 def _content(path: Path) -> list[Any]:
@@ -160,8 +160,8 @@ def _origins(task: Task) -> dict[str, str]:
         own = [task.settings] if stage.blocks != "combined" else task.blocks
         named += [(stage.choice.kind, values[stage.choice.key]) for values in own if stage.choice.key in values]
     named += [(kind, task.settings[key]) for key, kind in stage.plugins.items() if task.settings.get(key)]
-    found = (plugin(kind, name) for kind, name in dict.fromkeys(named))
-    return {f"{one.kind} {one.name}": one.origin for one in found if one.origin}
+    used = (plugin(kind, name) for kind, name in dict.fromkeys(named))
+    return {f"{plug_in.kind} {plug_in.name}": plug_in.origin for plug_in in used if plug_in.origin}
 
 
 def _marker(folder: Path) -> Record | None:

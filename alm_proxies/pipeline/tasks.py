@@ -17,10 +17,10 @@ def task_of(node: Node, run: Run) -> Task:
     inputs = {need: [str(source.path) for source in sources] for need, sources in node.inputs.items() if sources}
     for source in node.inputs.get(stage.blocks_as, ()):  # a corpus made by an earlier stage is one more source
         blocks.append(_plain(stage.settings_for({"format": "tables"})(format="tables", source=source.node.folder)))
-        inputs[stage.blocks_as] = [str(one.node.folder) for one in node.inputs[stage.blocks_as]]
+        inputs[stage.blocks_as] = [str(source.node.folder) for source in node.inputs[stage.blocks_as]]
     several = [need.name for need in stage.needs if need.every and need.table != "votes"]
     names = {
-        name: [one.node.name or one.node.stage.verb for one in node.inputs[name]]
+        name: [source.node.name or source.node.stage.verb for source in node.inputs[name]]
         for name in several
         if node.inputs.get(name) and name != stage.blocks_as
     }

@@ -1,4 +1,4 @@
-"""What the ledger takes and gives: rows of its tables, and what they come to in total."""
+"""Rows of the ledger's tables, and their totals."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Outcome(NamedTuple):
 
 
 class Sending(NamedTuple):
-    """A request about to be sent: its number, its draws and the most it can cost."""
+    """A request before it is sent: its number, its draws and its maximum cost."""
 
     number: int
     draws: int
@@ -43,7 +43,7 @@ class Sending(NamedTuple):
 
 
 class Heard(NamedTuple):
-    """Digests of the recording and texts that an annotator was given: a later run sees whether they have changed."""
+    """Digests of the recording and texts given to an annotator, so that a later run detects changes."""
 
     annotator: int
     utterance: int
@@ -55,12 +55,12 @@ class Heard(NamedTuple):
 
 
 class Trial(NamedTuple):
-    """A question that finds out what a server can do: booked at its most before it is sent, settled afterwards."""
+    """A question that tests a server: booked at its maximum cost before it is sent, corrected afterwards."""
 
     number: int
     annotator: str
     state: str
-    """in flight, answered, or the kind of fault it ended with."""
+    """in flight, answered, or the kind of its fault."""
     requests: int
     audio_seconds: float
     tokens_in: float
@@ -70,7 +70,7 @@ class Trial(NamedTuple):
 
 
 class Lost(NamedTuple):
-    """Requests that gave no vote and are asked again, such as those in flight when a run was killed."""
+    """Requests without a vote that are sent again, such as those in flight when a run was killed."""
 
     requests: int = 0
     draws: int = 0
@@ -79,7 +79,7 @@ class Lost(NamedTuple):
 
 
 class Totals(NamedTuple):
-    """What a ledger holds in total: no number of these ever falls, so that a smaller one means that rows are gone."""
+    """Totals of a ledger. They never decrease, so a smaller total means lost rows."""
 
     sequence: int = 0
     """Acknowledged writes."""
@@ -89,13 +89,13 @@ class Totals(NamedTuple):
     """Everything spent."""
 
     def or_more(self, other: Totals) -> Totals:
-        """The larger of each."""
+        """The larger of each total."""
         return Totals(
             max(self.sequence, other.sequence), max(self.answered, other.answered), max(self.price, other.price)
         )
 
     def lacks(self, other: Totals) -> Totals:
-        """What of `other` is not here; a difference of price below a millionth is rounding."""
+        """By how much `other` is larger; a relative difference of price below a millionth is rounding."""
         price = other.price - self.price
         price = price if price > 1e-6 * max(1.0, other.price) else 0.0
         return Totals(max(0, other.sequence - self.sequence), max(0, other.answered - self.answered), price)
@@ -106,7 +106,7 @@ NOTHING = Totals()
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """One acknowledged write: everything of it is kept, or nothing."""
+    """One acknowledged write: it is stored completely or not at all."""
 
     sending: tuple[Sending, ...] = ()
     heard: tuple[Heard, ...] = ()
@@ -116,25 +116,25 @@ class Written:
     trials: tuple[Trial, ...] = ()
 
     @classmethod
-    def of(cls, found: dict[str, Any]) -> Written:
-        """The same, read back from JSON; whatever is no write raises TypeError, ValueError or KeyError."""
+    def of(cls, content: dict[str, Any]) -> Written:
+        """Read a write from JSON; invalid content raises TypeError, ValueError or KeyError."""
         return cls(
-            sending=tuple(Sending(*row) for row in found.get("sending", ())),
-            heard=tuple(Heard(*row) for row in found.get("heard", ())),
-            arrived=tuple(int(number) for number in found.get("arrived", ())),
-            outcomes=tuple(Outcome(*row) for row in found.get("outcomes", ())),
-            lost=tuple(Lost(*row) for row in found.get("lost", ())),
-            trials=tuple(Trial(*row) for row in found.get("trials", ())),
+            sending=tuple(Sending(*row) for row in content.get("sending", ())),
+            heard=tuple(Heard(*row) for row in content.get("heard", ())),
+            arrived=tuple(int(number) for number in content.get("arrived", ())),
+            outcomes=tuple(Outcome(*row) for row in content.get("outcomes", ())),
+            lost=tuple(Lost(*row) for row in content.get("lost", ())),
+            trials=tuple(Trial(*row) for row in content.get("trials", ())),
         )
 
     def as_json(self) -> dict[str, Any]:
-        """What of it is not empty."""
+        """The parts that are not empty."""
         every = {name: getattr(self, name) for name in self.__slots__}
         return {name: rows for name, rows in every.items() if rows}
 
 
 class Member(NamedTuple):
-    """An annotator that is planned now: its number, name, card as JSON, and votes per utterance."""
+    """A planned annotator: its number, name, card as JSON, and votes per utterance."""
 
     number: int
     name: str
@@ -149,19 +149,19 @@ Row = tuple[Any, ...]
 def rows_of(
     utterance: int, draw: int, status: str, label: str | None, more: str | None, stated: str | None
 ) -> list[Row]:
-    """The rows of the Votes table that a row of the ledger stands for; several where its weight is shared."""
+    """The rows of the Votes table for a row of the ledger; several if its weight is shared among labels."""
     head = (utterance, draw, status)
     if more is None:
         return [(*head, label, 1.0, None, None, None, None, stated)]
-    found = json.loads(more)
-    attributes = found.get("attributes") or (None,) * len(ATTRIBUTES)
+    content = json.loads(more)
+    attributes = content.get("attributes") or (None,) * len(ATTRIBUTES)
     if len(attributes) != len(ATTRIBUTES):
         raise ValueError(f"{len(attributes)} attributes")
-    shares = found.get("shares") or [(label, 1.0)]
-    return [(*head, one, weight, found.get("secondary"), *attributes, stated) for one, weight in shares]
+    shares = content.get("shares") or [(label, 1.0)]
+    return [(*head, name, weight, content.get("secondary"), *attributes, stated) for name, weight in shares]
 
 
 def share_of(label: str, given: str | None, more: str | None) -> float:
-    """The share of a label in a vote as the ledger keeps it."""
+    """The share of a label in a vote of the ledger."""
     shares: list[tuple[str, float]] | None = json.loads(more).get("shares") if more else None
     return float(dict(shares).get(label, 0.0)) if shares else float(given == label)

@@ -1,4 +1,4 @@
-"""Votes that the ledger has lost and that the votes table beside it still holds."""
+"""Restore lost votes of the ledger from the votes table beside it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ANSWERED = pl.col("status") != "failed"
 
 @dataclass(frozen=True, slots=True)
 class TableState:
-    """A votes table as a file: a later run sees whether it is still the one that the ledger was written into."""
+    """Size, time and digest of a votes table, so that a later run detects another file in its place."""
 
     size: int
     changed: int
@@ -27,19 +27,19 @@ class TableState:
 
     @classmethod
     def of(cls, path: Path) -> TableState | None:
-        """The file as it is now, or None where there is none."""
+        """The state of the file; None if there is none."""
         try:
-            found = path.stat()
-            return cls(found.st_size, found.st_mtime_ns, digest_file(path))
+            file = path.stat()
+            return cls(file.st_size, file.st_mtime_ns, digest_file(path))
         except (OSError, AlmProxiesError):
             return None
 
     def as_json(self) -> str:
-        """For the ledger."""
+        """The state as JSON, for the ledger."""
         return json.dumps([self.size, self.changed, self.digest])
 
     def is_that(self, noted: str | None) -> bool:
-        """Whether the ledger has noted this very content."""
+        """Whether the state in the ledger has the same content."""
         try:
             size, _, digest = json.loads(noted or "[]")
         except (ValueError, TypeError):
@@ -49,7 +49,7 @@ class TableState:
 
 @dataclass(frozen=True, slots=True)
 class KeptVote:
-    """One vote of the table as the ledger keeps it."""
+    """One vote of the table, with the ledger's columns."""
 
     utterance: str
     draw: int
@@ -61,7 +61,7 @@ class KeptVote:
 
 @dataclass(frozen=True, slots=True)
 class KeptVotes:
-    """What a votes table holds of annotators."""
+    """The annotators' votes in a votes table."""
 
     cards: dict[str, AnnotatorCard]
     taxonomy: tuple[str, ...]
