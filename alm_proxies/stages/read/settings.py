@@ -180,4 +180,5 @@ STAGE = Stage(
     choice=Choice("format", "readers", subcommands=True),
     depends="alm_proxies.stages.read.ahead:inputs_of",
     foresee="alm_proxies.stages.read.ahead:foresee",
+    revision=2,
 )

@@ -79,7 +79,7 @@ def translated(
             learned, target = learned & whole, target & whole
         errors = _errors(table, learned, names, what, seed)
         scores += errors
-        made = _votes(table, learned, target, names, what, votes)
+        made = _votes(table, learned, target, names, what, votes, seed)
         votes = combine(votes, made)
         findings += [_stated(table, learned, target, names, what), *map(_error, errors)]
     return votes, findings, scores
@@ -201,17 +201,23 @@ def _to_rating(table: _Table, learned: NDArray[np.bool_], rows: NDArray[np.bool_
     return np.clip(shares(tally[rows], prior) @ means, 0, 1)[:, 0]
 
 
-def _errors(table: _Table, learned: NDArray[np.bool_], names: Sequence[str], what: Wanted, seed: int) -> list[Score]:
-    """The errors on held-out votes, each utterance translated by a fit to other speakers."""
+def _folds(table: _Table, learned: NDArray[np.bool_], seed: int) -> list[NDArray[np.bool_]]:
+    """The utterances learned from in folds of speakers, chosen by the seed."""
     people = np.unique(table.speakers[learned])
-    order = generator(seed, "translate", what).permutation(len(people))
+    order = generator(seed, "translate").permutation(len(people))
     fold_of = dict(zip(people[order].tolist(), (np.arange(len(people)) % FOLDS).tolist(), strict=True))
     fold = np.array([fold_of.get(str(speaker), -1) for speaker in table.speakers])
-    folds = [learned & (fold == number) for number in range(FOLDS)]
+    return [learned & (fold == number) for number in range(FOLDS)]
+
+
+def _errors(table: _Table, learned: NDArray[np.bool_], names: Sequence[str], what: Wanted, seed: int) -> list[Score]:
+    """The errors on held-out votes, each utterance translated by a fit to other speakers."""
+    folds = _folds(table, learned, seed)
+    count = len(learned)
     scores = []
     targets = ["labels"] if what == "labels" else list(names)
     for target in targets:
-        error, without, weight = np.zeros(len(fold)), np.zeros(len(fold)), np.zeros(len(fold))
+        error, without, weight = np.zeros(count), np.zeros(count), np.zeros(count)
         for here in folds:
             others = learned & ~here
             if not here.any() or not others.any():
@@ -259,30 +265,47 @@ def _votes(
     names: Sequence[str],
     what: Wanted,
     votes: Votes,
+    seed: int,
 ) -> Votes:
-    """One vote of the translation for every utterance of the corpora to translate."""
-    ids = [name for name, here in zip(table.ids, target, strict=True) if here]
+    """One vote of the translation for every utterance of the corpora to translate.
+
+    A translation to ratings also votes where there are ratings, each speaker by a fit to others, so that fusion can
+    calibrate it against them.
+    """
     named = {"annotator": pl.lit(_NAMES[what]), "source": pl.lit("proxy"), "draw": pl.lit(0, dtype=pl.Int32)}
     if what == "labels":
         given = _to_labels(table, learned, target, _places(names))
-        wide = pl.DataFrame(given, schema=list(votes.taxonomy)).insert_column(0, pl.Series("utterance_id", ids))
+        wide = pl.DataFrame(given, schema=list(votes.taxonomy)).insert_column(0, _ids(table, target))
         frame = wide.unpivot(index="utterance_id", variable_name="label", value_name="weight")
         frame = frame.filter(pl.col("weight") > _LEAST)
         frame = frame.with_columns(pl.col("weight") / pl.col("weight").sum().over("utterance_id"), **named)
     else:
-        columns = {name: _to_rating(table, learned, target, ATTRIBUTES.index(name)) for name in names}
-        frame = pl.DataFrame({"utterance_id": ids, **columns}, schema_overrides={"utterance_id": pl.String()})
+        guesses = np.full((len(target), len(names)), np.nan)
+        for column, name in enumerate(names):
+            place = ATTRIBUTES.index(name)
+            guesses[target, column] = _to_rating(table, learned, target, place)
+            for here in _folds(table, learned, seed):
+                others = learned & ~here
+                if here.any() and np.isfinite(table.ratings[False][others, place]).any():
+                    guesses[here, column] = _to_rating(table, others, here, place)
+        rated = np.isfinite(guesses).any(axis=1)
+        frame = pl.DataFrame(guesses[rated], schema=list(names)).fill_nan(None).insert_column(0, _ids(table, rated))
         frame = frame.with_columns(label=pl.lit(None, dtype=pl.String), **named)
-    speakers: dict[str, list[str]] = {}
+    frame = frame.sort("utterance_id", "label")
+    trained: dict[str, list[str]] = {}
     for corpus in np.unique(table.corpora[learned]):
-        speakers[str(corpus)] = sorted(set(table.speakers[learned & (table.corpora == corpus)].tolist()))
+        trained[str(corpus)] = sorted(set(table.speakers[learned & (table.corpora == corpus)].tolist()))
     card = AnnotatorCard(
-        digest=digest_of([what, list(names), sorted(speakers), frame.sort("utterance_id").write_json()]),
+        digest=digest_of([what, list(names), sorted(trained), frame.write_json()]),
         elicit="score" if what == "labels" else "sample",
-        trained_on_these_votes="no",
-        trained_on=speakers,
+        trained_on_these_votes="no" if what == "labels" else "out_of_fold",
+        trained_on=trained if what == "labels" else None,
     )
-    return Votes.of(frame.sort("utterance_id"), about=votes.about.with_(annotators={_NAMES[what]: card}))
+    return Votes.of(frame, about=votes.about.with_(annotators={_NAMES[what]: card}))
+
+
+def _ids(table: _Table, rows: NDArray[np.bool_]) -> pl.Series:
+    return pl.Series("utterance_id", [name for name, here in zip(table.ids, rows, strict=True) if here])
 
 
 def _stated(
