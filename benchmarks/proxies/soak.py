@@ -26,6 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import polars as pl
 import soundfile
@@ -132,13 +133,15 @@ def run_once(command: list[str], chance: random.Random, runs: Runs, seconds: flo
 
 
 def soak(folder: Path, port: int, votes: int, minutes: float, draws: int) -> None:
-    """Run, kill and resume until every vote is cast or the time is over, then compare."""
+    """Run, kill and resume until the time is over, let the rest be answered in calm, then compare."""
     utterances, out, file = corpus(folder, votes // VOTES), folder / "out", annotator_file(folder, port, draws)
     command = [sys.executable, "-c", RUN, "annotate", str(utterances), "--annotator", str(file), "-o", str(out)]
     command += ["--injection", "0", "--stop", "collapse=1,failed=1,refused=1", "--quiet", "--max-left-out", "1"]
     chance, started, runs = random.Random(2), time.monotonic(), Runs()
     while True:
         left = 60 * minutes - (time.monotonic() - started)
+        if left <= 0:
+            httpx.get(f"http://127.0.0.1:{port}/calm", trust_env=False)
         seconds = 5.0 * (min(180.0, 15 * minutes) / 5.0) ** chance.random()  # as often 5 to 30 s as 30 to 180 s
         code = run_once(command, chance, runs, seconds if left > 0 else 3600.0)
         if code in (0, 1):
@@ -162,8 +165,6 @@ def price_of(tokens: list[int]) -> float:
 
 def report(out: Path, one: Annotator, port: int, runs: Runs, seconds: float) -> None:
     """Print what came of it, and fail where an account does not agree."""
-    import httpx
-
     count = httpx.get(f"http://127.0.0.1:{port}/count", trust_env=False).json()
     least = {int(number): price_of(tokens) for number, tokens in count["least"].items()}
     most = {int(number): price_of(tokens) for number, tokens in count["most"].items()}
@@ -232,7 +233,9 @@ def main() -> None:
     """Parse and run."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--votes", type=int, default=100_000)
-    parser.add_argument("--minutes", type=float, default=30.0, help="runs are killed for so long")
+    parser.add_argument(
+        "--minutes", type=float, default=30.0, help="runs are killed, and the server fails, for so long"
+    )
     parser.add_argument("--draws", type=int, default=5, help="draws a request: 1, 2, 5 or 10")
     parser.add_argument("--faults", type=float, default=0.15, help="share of requests that fail")
     chosen = parser.parse_args()
