@@ -200,19 +200,25 @@ def _falling(losses: Array) -> Array:
 
 
 def influence(
-    estimator: Estimator, votes: Votes, utterance_id: str, read: Callable[[Votes], Counts] = counts_of
+    estimator: Estimator,
+    votes: Votes,
+    utterance_id: str,
+    read: Callable[[Votes], Counts] = counts_of,
+    copies: Sequence[str] | None = None,
 ) -> pl.DataFrame:
     """The influence of each annotator on one label: rows annotator, source, votes, moved, concentration, p_<label>.
 
     p_<label> and concentration are those of the label without the annotator minus those with it; moved is the total
     variation distance between the two. `read` turns votes into counts like the fit. A copy of another annotator did not
-    count in the fit, and has no influence.
+    count in the fit, and has no influence; `copies` names them where they are known, and then the votes on this
+    utterance are enough.
     """
     frame = votes.frame.filter(pl.col("utterance_id") == utterance_id)
     if not frame.height:
         raise InputError(f"there is no vote for {utterance_id!r}", where="votes", fix="Check the utterance id.")
 
-    copies = [finding.where for finding in read(votes).findings if finding.kind == "copied_annotator"]
+    if copies is None:
+        copies = [finding.where or "" for finding in read(votes).findings if finding.kind == "copied_annotator"]
 
     def believed(part: pl.DataFrame) -> tuple[NDArray[np.float64], float]:
         counts = read(Votes(part.filter(~pl.col("annotator").is_in(copies)), votes.about))

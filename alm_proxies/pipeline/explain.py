@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from alm_proxies.about import about_of
 from alm_proxies.annotators.annotator import Annotator
+from alm_proxies.contracts import upgraded_frame
 from alm_proxies.errors import AlmProxiesError, InputError
 from alm_proxies.files import read_text
 from alm_proxies.pipeline.outputs import Outputs
@@ -24,11 +25,16 @@ from alm_proxies.stages.annotate.ledger import Ledger
 from alm_proxies.stages.annotate.plan import context_of, with_turns
 from alm_proxies.stages.annotate.settings import AnnotateSettings
 from alm_proxies.stages.annotate.stage import read_panel
+from alm_proxies.stages.fuse.kept import kept_beside
 from alm_proxies.stages.fuse.settings import FuseSettings
-from alm_proxies.stages.fuse.stage import Fused, fuse
+from alm_proxies.stages.fuse.stage import fuse
 from alm_proxies.table_files import read_parquet
 from alm_proxies.tables import ATTRIBUTES, Labels, Utterances, Votes, combine
 from alm_proxies.taxonomy import from_unit
+
+if TYPE_CHECKING:
+    from alm_proxies.estimators.dawid_skene import DawidSkene
+    from alm_proxies.estimators.estimator import Estimator
 
 _OF_ONE_DRAW = ("source", "annotator", "draw", "status", "held_out")
 
@@ -128,11 +134,12 @@ def explain(folder: str | Path, utterance_id: str, *, number: int = 0) -> Explai
     row = _row(utterances.frame, utterance_id, places["read"] / "utterances.parquet")
     label = _row(Labels.read(places["fuse"] / "labels.parquet").frame, utterance_id, places["fuse"] / "labels.parquet")
     files = [places[name] / "votes.parquet" for name in ("read", "annotate", "listen") if name in places]
-    votes = combine(*(Votes.read(path) for path in files))
+    kept = kept_beside(places["fuse"] / "labels.parquet")
+    votes = combine(*(Votes.read(path) if kept is None else _votes_on(path, utterance_id) for path in files))
     replies = _replies(outputs.ledgers, utterance_id) if "annotate" in places else {}
     said = manifest["stages"][_name(places["fuse"], folder)]["task"]["settings"]
     settings = settings_of(FuseSettings, said, str(places["fuse"]))
-    fused = fuse(votes, settings, utterances=utterances)
+    estimator, copies = kept or (fuse(votes, settings, utterances=utterances).estimator, None)
     notes: list[str] = []
     prompts = list(_prompts(manifest, places, folder, utterances, row, replies, votes, notes))
     return Explained(
@@ -140,8 +147,8 @@ def explain(folder: str | Path, utterance_id: str, *, number: int = 0) -> Explai
         label=label,
         votes=_with_replies(votes.frame, utterance_id, replies),
         prompts=prompts,
-        influence=_influence(fused, votes, utterance_id, settings, utterances, notes),
-        method=fused.estimator.name,
+        influence=_influence(estimator, votes, utterance_id, settings, utterances, notes, copies),
+        method=estimator.name,
         notes=notes,
         scales=votes.about.scales.get(row["corpus"], {}),
         others=[other for path, other in _label_rows(outputs, utterance_id).items() if path.parent != places["fuse"]],
@@ -168,7 +175,7 @@ def _anywhere(outputs: Outputs, utterance_id: str, manifest: dict[str, Any], pla
     made = next((path for path in others if _is_fused(path)), None)
     if made is not None:
         label = {key: value for key, value in others.pop(made).items() if key != "file"}
-        method, influence = _fused_again(made, cast, utterance_id, utterances, notes)
+        method, influence = _traced(made, cast, utterance_id, utterances, notes)
     prompts: list[dict[str, Any]] = []
     if replies and "annotate" in places and utterances is not None and row is not None and cast:
         prompts = list(_prompts(manifest, places, outputs.folder, utterances, row, replies, cast[0], notes))
@@ -200,7 +207,7 @@ _NO_VOTES = {
 }
 
 
-def _fused_again(
+def _traced(
     file: Path,
     votes: list[Votes],
     utterance_id: str,
@@ -212,11 +219,17 @@ def _fused_again(
     settings = FuseSettings.model_validate(made_by.settings if made_by is not None else {})
     try:
         together = combine(*votes)
-        fused = fuse(together, settings, utterances=utterances)
-        return fused.estimator.name, _influence(fused, together, utterance_id, settings, utterances, notes)
+        estimator, copies = kept_beside(file) or (fuse(together, settings, utterances=utterances).estimator, None)
+        return estimator.name, _influence(estimator, together, utterance_id, settings, utterances, notes, copies)
     except AlmProxiesError as error:
         notes.append(f"what each annotator does to the label cannot be shown: {error}")
         return settings.method, []
+
+
+def _votes_on(path: Path, utterance_id: str) -> Votes:
+    """The votes of a file on one utterance; the others are not held."""
+    frame = pl.scan_parquet(path.absolute(), glob=False).filter(pl.col("utterance_id") == utterance_id).collect()
+    return Votes.of(upgraded_frame(frame, "Votes"), about=about_of(path), where=str(path))
 
 
 def _label_rows(outputs: Outputs, utterance_id: str) -> dict[Path, dict[str, Any]]:
@@ -252,24 +265,25 @@ def _shares(label: dict[str, Any]) -> str:
 
 
 def _influence(
-    fused: Fused,
+    estimator: Estimator | DawidSkene,
     votes: Votes,
     utterance_id: str,
     settings: FuseSettings,
     utterances: Utterances | None,
     notes: list[str],
+    copies: Sequence[str] | None,
 ) -> list[dict[str, Any]]:
     from alm_proxies.estimators.counts import counts_of
     from alm_proxies.estimators.dawid_skene import DawidSkene
     from alm_proxies.estimators.trials import influence
 
-    if isinstance(fused.estimator, DawidSkene):
+    if isinstance(estimator, DawidSkene):
         notes.append("dawid_skene weighs raters together: what one of them does to the label is not shown")
         return []
     read = partial(
         counts_of, merge=settings.merge, utterances=utterances, columns=settings.columns, consensus=settings.consensus
     )
-    return influence(fused.estimator, votes, utterance_id, read).to_dicts()
+    return influence(estimator, votes, utterance_id, read, copies).to_dicts()
 
 
 def _manifest(outputs: Outputs) -> dict[str, Any]:

@@ -95,3 +95,41 @@ def test_ratings_are_shown_on_the_scale_that_the_raters_had(file: Path) -> None:
     lines = list(found.lines())
     assert any("mine/r2 #0: sad  valence 4 (5 to 1) x 1" in line for line in lines)
     assert any(line.startswith("rated: valence ") and line.endswith("(5 to 1)") for line in lines)
+
+
+def test_the_estimator_beside_the_labels_gives_the_same_as_a_second_fit(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file.write_text(FILE.replace("METHOD", "auto"))
+    run(file, quiet=True)
+    kept = file.parent / "out" / "fuse" / "fitted.json"
+    fitted = kept.read_text()
+    for broken in ("{", "[]", fitted.replace('"version": "', '"version": "0'), fitted.replace("alm_proxies.", "os.")):
+        kept.write_text(broken)
+        again = explain(file.parent / "out", "mine/c1")
+    kept.write_text(fitted)
+
+    def no_fit(*_: object, **__: object) -> None:
+        raise AssertionError("fitted again")
+
+    monkeypatch.setattr("alm_proxies.pipeline.explain.fuse", no_fit)
+    found = explain(file.parent / "out", "mine/c1")
+    assert found.method == again.method == "auto"
+    assert found.influence == again.influence
+    assert found.votes == again.votes
+    assert len(found.influence) == 4
+
+
+def test_labels_of_a_command_have_their_estimator_beside_them(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(file, quiet=True)
+    monkeypatch.chdir(tmp_path)
+    votes = "out/read/votes.parquet"
+    assert command(["fuse", votes, "--method", "human", "-o", "own/mine.parquet", "--quiet"]) == 0
+    assert (tmp_path / "own" / "mine.fitted.json").is_file()
+    (tmp_path / "own" / "votes.parquet").write_bytes(Path(votes).read_bytes())
+    monkeypatch.setattr("alm_proxies.pipeline.explain.fuse", None)
+    found = explain(tmp_path / "own", "mine/c1")
+    assert found.method == "human"
+    assert len(found.influence) == 4

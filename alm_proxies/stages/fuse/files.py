@@ -7,18 +7,19 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from alm_proxies.about import About, about_of, together
+from alm_proxies.about import About, MadeBy, about_of, together
 from alm_proxies.ambiguity import THIRDS, cuts_of, level
 from alm_proxies.columns import missing_column
 from alm_proxies.content import ContentDigest
 from alm_proxies.files import make_folder, whole
 from alm_proxies.progress import Progress
+from alm_proxies.stages.fuse.kept import kept
 from alm_proxies.stages.fuse.sorting import sorted_copy
 from alm_proxies.stages.fuse.stage import Fused, FuseSettings, fuse
 from alm_proxies.table_files import refuse_other_suffix
@@ -44,6 +45,12 @@ class FusedFile:
     trials: pl.DataFrame
     findings: Findings
     estimator: Estimator | DawidSkene
+    made_by: MadeBy | None = None
+
+    @property
+    def fitted(self) -> dict[str, Any] | None:
+        """The estimator as it is kept beside the labels, for `explain`; None for one of another package."""
+        return kept(self.estimator, self.made_by, self.findings)
 
     @property
     def counts(self) -> dict[str, float]:
@@ -94,7 +101,7 @@ def _whole(
 
 def _of(fused: Fused, output: Path) -> FusedFile:
     fused.labels.write(output)
-    return FusedFile(len(fused.labels), fused.trials, fused.findings, fused.estimator)
+    return FusedFile(len(fused.labels), fused.trials, fused.findings, fused.estimator, fused.labels.about.made_by)
 
 
 def _in_parts(big: _Big, output: Path, settings: FuseSettings, quiet: bool) -> FusedFile:
@@ -136,7 +143,7 @@ def _in_parts(big: _Big, output: Path, settings: FuseSettings, quiet: bool) -> F
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     findings = Findings.gather([*fusion.findings, *big.findings], "fuse")
-    return FusedFile(count, fusion.trials, findings, fusion.estimator)
+    return FusedFile(count, fusion.trials, findings, fusion.estimator, about.made_by)
 
 
 @dataclass(frozen=True, slots=True)

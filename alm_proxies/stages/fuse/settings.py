@@ -69,6 +69,7 @@ STAGE = Stage(
         ),
     ),
     writes={"labels": "labels.parquet", "trials": "trials.parquet"},
+    may_write={"fitted": "fitted.json"},
     by_files="alm_proxies.stages.fuse.files:fuse_files",
     plugins={"method": "estimators"},
     foresee="alm_proxies.stages.fuse.ahead:foresee",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from alm_proxies.shown import Shown
+from alm_proxies.stages.fuse.kept import kept
 from alm_proxies.stages.fuse.settings import FuseSettings
 from alm_proxies.tables import Finding, Findings, Labels, Utterances, Votes
 from alm_proxies.trained_on import without_trained_on_votes
@@ -31,6 +32,11 @@ class Fused(Shown):
     findings: Findings
     estimator: Estimator | DawidSkene
     """The fitted estimator; estimators.trials.influence traces one label with it."""
+
+    @property
+    def fitted(self) -> dict[str, Any] | None:
+        """The estimator as it is kept beside the labels, for `explain`; None for one of another package."""
+        return kept(self.estimator, self.labels.about.made_by, self.findings)
 
     @property
     def counts(self) -> dict[str, float]:
