@@ -236,6 +236,7 @@ KINDS: dict[str, Kind] = {
     "without_a_copy": Kind("info", "Utterances of small weight have no copy and are left out.", "Ask for more copies."),
     "few_effective": Kind("warning", "The balanced weights are very uneven.", "Ask for less, or set a cap."),
     "level_lacking": Kind("warning", "No utterance has a requested level.", "Choose other shares."),
+    "unread_labels": Kind("warning", "The format's readers do not know some labels.", "Merge labels with map."),
     "speaker_in_two_splits": Kind("problem", "A speaker is in two splits.", "Split by speaker."),
     "cap_not_held": Kind("warning", "A limit on weights could not be met.", "Allow a larger weight or share."),
     "wish_not_met": Kind("warning", "Requested shares could not be reached.", "Loosen the cap."),

@@ -70,9 +70,14 @@ def plain(value: Any) -> Any:
 
 def with_reasons(metrics: Mapping[str, Any], known: Mapping[str, str] | None = None) -> dict[str, Any]:
     """The metrics with what each average is over, and a reason for every null; `known` gives reasons by path."""
+    return {**metrics, "averages": dict(AVERAGES), "reasons": reasons_in(metrics, known)}
+
+
+def reasons_in(metrics: Mapping[str, Any], known: Mapping[str, str] | None = None) -> dict[str, str]:
+    """A reason for every null, by path; `known` gives reasons by path."""
     reasons: dict[str, str] = {}
     _gather(metrics, (), {**(known or {})}, reasons)
-    return {**metrics, "averages": dict(AVERAGES), "reasons": reasons}
+    return reasons
 
 
 def _gather(value: Any, path: tuple[str, ...], known: Mapping[str, str], reasons: dict[str, str]) -> None:

@@ -26,7 +26,7 @@ import soundfile
 
 from alm_proxies.stages.export.settings import ExportSettings
 from alm_proxies.stages.export.stage import export
-from alm_proxies.tables import About, Labels, Utterances
+from alm_proxies.tables import ATTRIBUTES, About, Labels, Utterances
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -58,8 +58,11 @@ def corpus(folder: Path) -> tuple[Labels, Utterances]:
         ids.append(f"sim/{name}")
         audio.append(name)
     shares = rng.dirichlet(np.ones(len(LABELS)), COUNT)
+    ratings = {name: rng.uniform(0, 1, COUNT) for name in ATTRIBUTES}
     speakers = np.arange(COUNT) // 3
-    labels = pl.DataFrame({"utterance_id": ids, **{f"p_{name}": shares[:, k] for k, name in enumerate(LABELS)}})
+    labels = pl.DataFrame(
+        {"utterance_id": ids, **{f"p_{name}": shares[:, k] for k, name in enumerate(LABELS)}, **ratings}
+    )
     about = pl.DataFrame(
         {
             "utterance_id": ids, "corpus": "sim", "audio": audio, "speaker": [f"sim/{1001 + one}" for one in speakers],
@@ -94,9 +97,27 @@ def environment(name: str, wanted: dict[str, Any], folder: Path, torch: str) -> 
     return python
 
 
-def loaded(python: Path, script: str, name: str, folder: Path) -> dict[str, Any]:
+def code_of(wanted: dict[str, Any], folder: Path) -> Path | None:
+    """The checkout of a program's repository at its commit, the files that are needed; None if it needs none."""
+    if "repository" not in wanted:
+        return None
+    place = folder / "code" / wanted["commit"]
+    if not all((place / name).exists() for name in wanted["files"]):
+        shutil.rmtree(place, ignore_errors=True)
+        fetch = ["fetch", "--quiet", "--depth", "1", "--filter=blob:none", "origin", wanted["commit"]]
+        subprocess.run(["git", "init", "--quiet", place], check=True, capture_output=True, text=True)
+        for command in (
+            ["remote", "add", "origin", wanted["repository"]],
+            fetch,
+            ["checkout", "--quiet", "FETCH_HEAD", "--", *wanted["files"]],
+        ):
+            subprocess.run(["git", "-C", place, *command], check=True, capture_output=True, text=True)
+    return place
+
+
+def loaded(python: Path, script: str, name: str, folder: Path, code: Path | None = None) -> dict[str, Any]:
     """What the program said of an export: rows and version, or why it did not load it."""
-    command = [python, HERE / script, name, folder]
+    command = [python, HERE / script, name, folder, *([code] if code else [])]
     try:
         ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
     except subprocess.TimeoutExpired:
@@ -133,7 +154,9 @@ def main() -> int:
             wanted = programs[place]
             own = {"environment": place, "program": wanted["program"], "day": f"{datetime.now(UTC):%Y-%m-%d}"}
             try:
-                python = environment(place, wanted, options.environments, options.torch)
+                shared = wanted.get("environment", place)
+                python = environment(shared, programs[shared], options.environments, options.torch)
+                code = code_of(wanted, options.environments)
             except subprocess.CalledProcessError as error:
                 why = f"its environment cannot be built: {last_line(error.stderr or '')}"
                 results += [{**own, "format": one, "outcome": "not run", "why": why} for one in wanted["formats"]]
@@ -144,7 +167,7 @@ def main() -> int:
                 target = Path(name) / "Ausgabe für alle" / place / one
                 settings = ExportSettings.model_validate({"format": one, "name": "mine", "ties": "first"})
                 export(labels, utterances, target, settings)
-                found = {**own, "format": one, **loaded(python, wanted["load"], one, target)}
+                found = {**own, "format": one, **loaded(python, wanted["load"], one, target, code)}
                 failed += found["outcome"] != "loaded"
                 results.append(found)
                 said = found.get("why") or f"{found['rows']} rows by {found['version']}"

@@ -97,7 +97,8 @@ def test_files_of_the_commands_keep_to_the_schema(tables: tuple[Labels, Votes, U
     files = [*tmp_path.glob("*.metrics.json"), tmp_path / "balanced" / "metrics.json"]
     assert len(files) == 3
     for file in files:
-        checked(json.loads(file.read_text(encoding="utf-8")))
+        made = checked(json.loads(file.read_text(encoding="utf-8")))
+        assert set(nulls(made)) == set(made["reasons"])
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import polars as pl
 
 from alm_proxies.errors import InputError
 from alm_proxies.stages.balance.settings import BalanceSettings
+from alm_proxies.table_splits import speakers_on_two_sides
 from alm_proxies.tables import Finding, Labels, Utterances
 
 
@@ -20,7 +21,7 @@ def part_of(
         known = ", ".join(sorted(joined["split"].drop_nulls().unique())) or "none"
         fix = f"The splits there are: {known}. Write splits = [...] for the ones to balance."
         raise InputError(f"no labelled utterance is in the split {' or '.join(settings.splits)}", fix=fix)
-    findings += _speakers_on_both_sides(joined, chosen)
+    findings += speakers_on_two_sides(joined["speaker"], chosen, "in the balanced splits and in others")
     if not rows["weight"].sum() > 0:
         raise InputError("all utterances to balance have the weight 0", fix="Give labels with weights above 0.")
     return Labels(rows.select(labels.frame.columns), labels.about), rows, findings
@@ -52,15 +53,3 @@ def _joined(labels: Labels, utterances: Utterances) -> tuple[pl.DataFrame, list[
 
 def _chosen(joined: pl.DataFrame, settings: BalanceSettings) -> pl.Series:
     return (joined["split"].is_null() | joined["split"].is_in(list(settings.splits))).rename("chosen")
-
-
-def _speakers_on_both_sides(joined: pl.DataFrame, chosen: pl.Series) -> list[Finding]:
-    sides = joined.select("speaker", chosen).drop_nulls("speaker").group_by("speaker").agg(pl.col("chosen").n_unique())
-    both = sides.filter(pl.col("chosen") > 1)["speaker"].sort()
-    if not len(both):
-        return []
-    message = f"{len(both):,} speakers are in the balanced splits and in others, such as {both[0]!r}"
-    fix = (
-        "Split by speaker (read --split speakers:.7,.1,.2): otherwise a model is tested on speakers it was trained on."
-    )
-    return [Finding("balance", "speaker_in_two_splits", message, fix, count=len(both))]

@@ -111,6 +111,7 @@ def _with_generated(
     generated = generate(reached.part, reached.rows, reached.utterances, reached.solution.weights, settings, folder)
     if not isinstance(generated, Generated):
         reached.findings.append(generated)
+        reached.metrics["generated"] = None
         return reached
     labels, utterances, failed = with_mixtures(
         reached.labels, reached.utterances, generated.labels, generated.utterances, folder if settings.render else None

@@ -20,7 +20,7 @@ from alm_proxies.stages.balance.methods import by_reference, by_weights
 from alm_proxies.stages.balance.settings import NAMED, BalanceSettings
 from alm_proxies.stages.balance.weights import Balance
 from alm_proxies.stages.balance.wishes import Wish
-from alm_proxies.tables import Findings, Labels, MadeBy, Utterances
+from alm_proxies.tables import Finding, Findings, Labels, MadeBy, Utterances
 
 if TYPE_CHECKING:
     from alm_proxies.report.page import Page
@@ -74,6 +74,7 @@ def balance(
     augmented. `settings.method = "reference"` is the paper's method, a baseline. labels.parquet, utterances.parquet,
     report.html and metrics.json are written into the folder.
     """
+    from alm_proxies.compare.plain import plain, reasons_in
     from alm_proxies.stages.balance.page import page_of
 
     settings, folder = settings or BalanceSettings(), Path(folder)
@@ -92,7 +93,7 @@ def balance(
     stated = {**deciding(settings), "classes": Path(wish).name if isinstance(wish, str) else wish}
     made_by = MadeBy.of("balance", {**(counting.model_dump(mode="json") if counting else {}), **stated}, digests)
     balanced = Labels.of(frame, about=labels.about.with_(made_by=made_by), where="labels")
-    metrics = {**_metrics(reached.part, wishes, solution), **reached.metrics}
+    metrics: dict[str, Any] = {**_metrics(reached.part, wishes, solution), **reached.metrics}
     sections, items = reached.sections, reached.items
     if settings.copies.size is not None:
         from alm_proxies.stages.balance.copies import with_copies
@@ -118,6 +119,8 @@ def balance(
         metrics["evaluation"] = evaluation.metrics
         findings += evaluation.findings
         sections += [evaluation.section] if evaluation.section is not None else []
+    metrics = plain(metrics)
+    metrics["reasons"] = reasons_in(metrics, _reasons(findings))
     page = page_of(reached.part, wishes, solution, findings, stated, sections)
     result = Balanced(balanced, utterances, metrics, page, Findings.gather(findings, "balance"))
     _write(result, folder)
@@ -158,6 +161,16 @@ def _metrics(labels: Labels, wishes: list[Wish], solution: Balance) -> dict[str,
             {"kind": wish.kind, "name": wish.name, "before": wish.today, "wanted": wish.target, "after": float(reached)}
             for wish, reached in zip(wishes, solution.reached, strict=True)
         ],
+    }
+
+
+def _reasons(findings: list[Finding]) -> dict[str, str]:
+    """The reason for each figure that may be null, by its path."""
+    not_generated = next((finding.message for finding in findings if finding.kind == "not_generated"), "")
+    return {
+        "generated": not_generated,
+        "generated/controls/*/rate": "no utterance could be tried: another emotion needs two utterances of the same "
+        "speaker and words with different labels",
     }
 
 

@@ -35,6 +35,8 @@ class Format:
     """Whether recordings must be in its folder."""
     needs_header: bool = False
     """Whether it has sample rates and numbers of frames, read from each recording."""
+    reads: tuple[str, ...] = ()
+    """The labels that its readers know; any label if empty. Other labels are written, and a finding reports them."""
     settings: type[ExportSettings] = ExportSettings
     """Its settings."""
     losses: str = ""
@@ -48,6 +50,8 @@ class Format:
         return getattr(import_module(package + module), name)  # type: ignore[no-any-return]  # named, not imported
 
 
+MSP_CLASSES = ("Angry", "Sad", "Happy", "Surprise", "Fear", "Disgust", "Contempt", "Neutral")
+"""The classes of MSP-Podcast, in the order of the Odyssey challenge's reader."""
 CSV = Format("csv", "any program", "tables:csv", needs_audio=False, whole_files=False)
 PARQUET = Format("parquet", "polars, pandas, Spark", "tables:parquet", needs_audio=False, whole_files=False)
 JSONL = Format("jsonl", "any program, one JSON object per line", "tables:jsonl", needs_audio=False, whole_files=False)
@@ -85,12 +89,18 @@ LHOTSE = Format(
     losses="soft cross-entropy with custom.distribution",
 )
 S3PRL = Format(
-    "s3prl", "s3prl, downstream/emotion", "manifests:s3prl", one_label=True, losses="cross-entropy with the label"
+    "s3prl",
+    "s3prl, downstream/emotion",
+    "manifests:s3prl",
+    one_label=True,
+    losses="cross-entropy with the label; its trainer draws development items from the train file and does not read "
+    "the dev file",
 )
 ODYSSEY = Format(
     "odyssey",
     "MSP-Podcast_Challenge (Odyssey 2024)",
     "msp:odyssey",
+    reads=MSP_CLASSES,
     losses="their soft cross-entropy takes the distributions as they are",
 )
 EMO_SUPERB = Format(

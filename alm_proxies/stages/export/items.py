@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -19,6 +20,7 @@ from alm_proxies.columns import did_you_mean
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.seeds import generator
 from alm_proxies.stages.export.settings import ExportSettings
+from alm_proxies.table_splits import speakers_on_two_sides
 from alm_proxies.tables import ATTRIBUTES, Finding, Labels, Utterances, Votes
 
 TIE = 1e-9
@@ -62,7 +64,7 @@ class Items:
 
     def resolved(self, file: str) -> str:
         """A recording's absolute path in the finished export; URLs are unchanged."""
-        return file if Path(file).is_absolute() or "://" in file else str(self.target / file)
+        return file if os.path.isabs(file) or "://" in file else str(self.target / file)  # noqa: PTH117  # every row
 
     def by_split(self) -> dict[str, Items]:
         """The rows of each split, in order of first appearance; rows without one are train."""
@@ -89,7 +91,7 @@ def items_of(
     findings = [*found, *_missing(labels, about, joined)]
     joined = joined.with_columns(label=_plurality(joined, names)).with_columns(_paths(joined, utterances))
     joined, more = _restricted(joined, settings)
-    findings += more + _speakers_in_two_splits(joined)
+    findings += more + speakers_on_two_sides(joined["speaker"], joined["split"], "in more than one split")
     ids = joined["utterance_id"]
     joined = joined.with_columns(key=_pseudonym(ids, settings.seed) if settings.pseudonyms else _keys(ids))
     joined = joined.with_columns(_votes(joined, labels.taxonomy, names, settings.map, votes))
@@ -209,18 +211,6 @@ def _restricted(frame: pl.DataFrame, settings: ExportSettings) -> tuple[pl.DataF
             findings.append(Finding("export", "kept_back", message, fix, where=corpus, count=held))
     hidden = pl.lit(value=not settings.transcripts) | pl.col("restricted")
     return marked.with_columns(transcript=pl.when(hidden).then(None).otherwise(pl.col("transcript"))), findings
-
-
-def _speakers_in_two_splits(frame: pl.DataFrame) -> list[Finding]:
-    sides = frame.select("speaker", "split").drop_nulls().group_by("speaker").agg(pl.col("split").n_unique())
-    both = sides.filter(pl.col("split") > 1)["speaker"].sort()
-    if not len(both):
-        return []
-    message = f"{len(both):,} speakers are in more than one split, such as {both[0]!r}"
-    fix = (
-        "Split by speaker (read --split speakers:.7,.1,.2): otherwise a model is tested on speakers it was trained on."
-    )
-    return [Finding("export", "speaker_in_two_splits", message, fix, count=len(both))]
 
 
 def _keys(ids: pl.Series) -> pl.Series:

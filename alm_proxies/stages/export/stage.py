@@ -21,6 +21,7 @@ from alm_proxies.stages.export.formats import Format
 from alm_proxies.stages.export.items import Items, items_of, with_one_label
 from alm_proxies.stages.export.settings import ExportSettings
 from alm_proxies.tables import Finding, Findings, Labels, Utterances, Votes
+from alm_proxies.taxonomy import label_for
 
 CARD = "README.md"
 MANIFEST = "export.json"
@@ -66,6 +67,7 @@ def export(
     target = Path(folder).absolute()
     _refuse_existing(target)
     items, findings = items_of(labels, utterances, settings, votes)
+    findings += _unread(items, kind)
     if kind.one_label:
         items, more = with_one_label(items)
         findings += more
@@ -104,6 +106,21 @@ def export(
         shutil.rmtree(part, ignore_errors=True)
     counts = dict(items.frame.group_by(pl.col("split").fill_null("train"), maintain_order=True).len().iter_rows())
     return Exported(target, tuple(target / name for name in files), counts, gathered)
+
+
+def _unread(items: Items, kind: Format) -> list[Finding]:
+    """A finding if there are labels that the format's readers do not know."""
+    known = {own for name in kind.reads if (own := label_for(name.lower(), items.labels)) is not None}
+    unread = [label for label in items.labels if label not in known] if kind.reads else []
+    if not unread:
+        return []
+    share = items.frame.select(pl.sum_horizontal(f"p_{label}" for label in unread).mean()).item()
+    message = (
+        f"{kind.title} reads {', '.join(kind.reads)} only: {', '.join(unread)} ({share:.1%} of all shares) are "
+        "written, and its targets then sum to less than 1"
+    )
+    fix = f'Merge them: map = {{{unread[0]} = "{next(iter(sorted(known)), kind.reads[-1])}"}}, or leave them out.'
+    return [Finding("export", "unread_labels", message, fix, count=len(unread))]
 
 
 def _telling_paths(items: Items) -> list[Finding]:

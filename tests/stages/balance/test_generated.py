@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import polars as pl
 import pytest
 
 from alm_proxies.audio.measured import NAMES
 from alm_proxies.audio.recipe import Recipe, Sounds
+from alm_proxies.pipeline.schema import metrics_schema
 from alm_proxies.stages.balance.drift import CONTROLS, OTHER_EMOTION
 from alm_proxies.stages.balance.generated import _pairs
 from alm_proxies.stages.balance.settings import BalanceSettings, Copies, Generated
@@ -128,6 +131,7 @@ def test_what_the_listener_rejects_is_left_out_and_the_controls_say_what_it_noti
     assert "no evidence about people" in page
     for name in controls:
         assert name in page
+    assert made.metrics["reasons"] == {}
 
 
 def test_shares_hold_over_utterances_and_items_and_rendering_is_the_recipe(
@@ -156,11 +160,16 @@ def test_shares_hold_over_utterances_and_items_and_rendering_is_the_recipe(
 
 def test_one_speakers_utterances_are_mixed_where_asked(corpus: tuple[Labels, Utterances], tmp_path: Path) -> None:
     settings = HALF.model_copy(update={"generated": Generated(size=0.5, controls=5, speaker="same")})
-    one = balance(*corpus, tmp_path / "one", settings)
+    silent = corpus[1].frame.with_columns(transcript=pl.lit(None, pl.String))  # no two are known to say the same words
+    one = balance(corpus[0], Utterances.of(silent, about=corpus[1].about), tmp_path / "one", settings)
     speakers = dict(corpus[1].frame.select("utterance_id", "speaker").iter_rows())
     for item in items_of(one):
         (first, _), (second, _) = Recipe.read(str(item["recipe"])).parents
         assert item["speaker"] == speakers[first] == speakers[second]
+    untried = [control["name"] for control in one.metrics["generated"]["controls"] if control["rate"] is None]
+    assert untried == [OTHER_EMOTION]
+    assert list(one.metrics["reasons"]) == ["generated/controls/*/rate"]
+    assert "same speaker and words" in one.metrics["reasons"]["generated/controls/*/rate"]
 
 
 def test_without_recordings_to_train_a_listener_nothing_is_generated_and_it_is_said(
@@ -169,5 +178,8 @@ def test_without_recordings_to_train_a_listener_nothing_is_generated_and_it_is_s
     few = Labels(corpus[0].frame.head(40), corpus[0].about)
     made = balance(few, corpus[1], tmp_path / "out", HALF)
     assert made.findings.counts()["not_generated"] == 1
+    assert made.metrics["generated"] is None
+    assert made.metrics["reasons"]["generated"] in made.findings.frame["message"].to_list()
+    jsonschema.Draft202012Validator(metrics_schema()).validate(json.loads(json.dumps(made.metrics, allow_nan=False)))
     assert made.utterances.frame.equals(corpus[1].frame)
     assert len(made.labels) == 40

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -124,31 +125,81 @@ def test_mlcroissant_validates_and_reads_the_rows(corpus: Corpus, tmp_path: Path
     assert sum(rows[0][f"items/p_{label}"] for label in corpus[0].taxonomy) == pytest.approx(1)
 
 
-def test_a_soft_cross_entropy_step_is_made_on_the_odyssey_tables(corpus: Corpus, tmp_path: Path) -> None:
+def test_the_odyssey_tables_hold_what_its_reader_asks_for_and_a_soft_step_is_made(
+    corpus: Corpus, tmp_path: Path
+) -> None:
     torch = pytest.importorskip("torch", reason="torch is an extra")
     made = exported(corpus, tmp_path, "odyssey")
-    config = json.loads((made.folder / "config.json").read_text())
-    with Path(config["label_path"]).open() as stream:
-        rows = list(csv.DictReader(stream))
-    assert set(rows[0]) == {"FileName", "Angry", "Sad", "Happy", "Neutral", "Split_Set"}
-    assert {row["Split_Set"] for row in rows} == {"Train", "Development", "Test1"}
-    assert all((Path(config["wav_dir"]) / row["FileName"]).is_file() for row in rows)
-    targets = torch.tensor([[float(row[name]) for name in ("Angry", "Sad", "Happy", "Neutral")] for row in rows])
-    weight = targets.sum() / (4 * targets.sum(0))  # as their training script weighs classes
-    logits = torch.zeros(len(rows), 4, requires_grad=True)
+    config = json.loads((made.folder / "config_cat.json").read_text())
+    frame = pl.read_csv(config["label_path"])
+    wanted = ["Angry", "Sad", "Happy", "Surprise", "Fear", "Disgust", "Contempt", "Neutral"]
+    assert frame.columns == ["FileName", *wanted, "Split_Set"]
+    assert frame.select(pl.sum_horizontal("Surprise", "Fear", "Disgust", "Contempt").sum()).item() == 0
+    assert {name: len(part) for (name,), part in frame.group_by("Split_Set")} == {
+        "Train": 18, "Development": 6, "Test1": 6,
+    }  # fmt: skip
+    assert all((Path(config["wav_dir"]) / name).is_file() for name in frame["FileName"])
+    targets = torch.tensor(frame.select(wanted).to_numpy())
+    assert targets.sum(1).numpy() == pytest.approx(np.ones(30), abs=1e-5)
+    counts = targets.sum(0)
+    weight = torch.where(counts > 0, 30 / (8 * counts), 0.0)  # as their training script weighs classes
+    logits = torch.zeros(30, 8, requires_grad=True, dtype=targets.dtype)
     torch.nn.CrossEntropyLoss(weight=weight)(logits, targets).backward()
     assert torch.isfinite(logits.grad).all()
-    with (made.folder / "labels_attributes.csv").open() as stream:
-        rated = list(csv.DictReader(stream))
-    assert all(1 <= float(row[name]) <= 7 for row in rated for name in ("EmoAct", "EmoDom", "EmoVal"))
+    config = json.loads((made.folder / "config.json").read_text())
+    rated = pl.read_csv(config["label_path"])
+    assert rated.columns == ["FileName", "EmoAct", "EmoDom", "EmoVal", "Split_Set"]
+    assert rated.select(pl.col("EmoAct", "EmoDom", "EmoVal").is_between(1, 7).all()).row(0) == (True, True, True)
 
 
-def test_emo_superb_targets_are_smoothed_as_theirs_are(corpus: Corpus, tmp_path: Path) -> None:
-    made = exported(corpus, tmp_path, "emo_superb")
-    frame = pl.read_csv(made.folder / "mine" / "Primary" / "labels_consensus_1.csv")
-    names = json.loads((made.folder / "mine" / "config.json").read_text())["categorical"]["emo_type"]
+def test_labels_that_the_odyssey_reader_does_not_know_are_reported(corpus: Corpus, tmp_path: Path) -> None:
+    made = exported(corpus, tmp_path, "odyssey", map={"happy": "bored"})
+    assert made.findings.counts()["unread_labels"] == 1
+    header = (made.folder / "labels_categorical.csv").read_text(encoding="utf-8").splitlines()[0]
+    assert header.endswith("Contempt,Neutral,Bored,Split_Set")
+    assert "unread_labels" not in exported(corpus, tmp_path / "known", "odyssey").findings.counts()
+
+
+@pytest.mark.parametrize("mode", ["reference", "copy", "link"])
+def test_emo_superb_finds_its_parts_recordings_and_smoothed_targets(corpus: Corpus, tmp_path: Path, mode: str) -> None:
+    made = exported(corpus, tmp_path, "emo_superb", audio=mode)
+    place = made.folder / "mine" / "Primary"
+    config = json.loads((place / "config.json").read_text(encoding="utf-8"))
+    names = config["categorical"]["emo_type"]
+    header, *lines = (place / "labels_consensus_1.csv").read_text(encoding="utf-8").splitlines()
+    assert set(names) < set(header.split(","))  # they split the first line at commas
+    rows = list(csv.reader(lines))
+    counts = {}
+    for part, split in config["data_split_type"].items():
+        files = sorted(row[0] for row in rows if row[-1] == split)
+        paths = sorted(os.path.join(made.folder / "mine" / "Audios", name) for name in files)  # noqa: PTH118
+        assert all(path.endswith(name) and Path(path).is_file() for path, name in zip(paths, files, strict=True))
+        counts[part] = len(files)
+    assert counts == {"train": 18, "dev": 6, "test": 6}
+    frame = pl.read_csv(place / "labels_consensus_1.csv")
     assert frame.select(pl.sum_horizontal(names)).to_series().to_numpy() == pytest.approx(np.ones(30), abs=1e-5)
     assert frame.select(pl.min_horizontal(names)).to_series().min() >= 0.05 / 3 - 1e-6
+    assert (made.folder / "mine" / "Audios").exists() == (mode != "reference")
+    assert not (made.folder / "audio").exists()
+
+
+def test_emobox_lists_every_recording_for_the_extraction_of_features(corpus: Corpus, tmp_path: Path) -> None:
+    data = exported(corpus, tmp_path, "emobox").folder / "data" / "mine"
+    every = json.loads((data / "mine.json").read_text(encoding="utf-8"))
+    parts = {part: json.loads((data / "fold_1" / f"mine_{part}_fold_1.json").read_text(encoding="utf-8"))
+             for part in ("train", "valid", "test")}  # fmt: skip
+    assert every == {key: item for part in parts.values() for key, item in part.items()}
+    named = json.loads((data / "label_map.json").read_text(encoding="utf-8"))
+    assert all(item["emo"] in named and item["channel"] == 1 for item in every.values())
+
+
+def test_s3prl_finds_recordings_and_the_number_of_each_label(corpus: Corpus, tmp_path: Path) -> None:
+    made = exported(corpus, tmp_path, "s3prl")
+    for part, count in {"train": 17, "test": 6}.items():
+        said = json.loads((made.folder / "Session1" / f"{part}_meta_data.json").read_text(encoding="utf-8"))
+        assert sorted(said["labels"].values()) == list(range(4))
+        assert len(said["meta_data"]) == count
+        assert all(Path(item["path"]).is_file() and item["label"] in said["labels"] for item in said["meta_data"])
 
 
 @pytest.mark.parametrize("name", ["emobox", "speechbrain", "nemo", "s3prl"])

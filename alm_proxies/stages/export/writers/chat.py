@@ -13,24 +13,23 @@ from alm_proxies.measures.resampling import whole_copies
 from alm_proxies.seeds import generator
 from alm_proxies.stages.export.items import Items, by_split_name
 from alm_proxies.stages.export.settings import ChatSettings
-from alm_proxies.stages.export.writers.manifests import VALID, write_lines
+from alm_proxies.stages.export.writers.manifests import VALID, paths
 
 
 def ms_swift(items: Items, folder: Path) -> None:
     """For each split: answers drawn by share, shares as floats, and shares as a decision."""
     for split, part in by_split_name(items, VALID):
-        write_lines(folder / f"{split}_text.jsonl", _texts(part, "messages", "role", "content", "user", "assistant"))
-        write_lines(folder / f"{split}_multi_label.jsonl", _floats(part))
-        write_lines(folder / f"{split}_decision.jsonl", _decisions(part))
+        for kind, lines in (("text", _texts(part)), ("multi_label", _floats(part)), ("decision", _decisions(part))):
+            with (folder / f"{split}_{kind}.jsonl").open("w", encoding="utf-8") as stream:
+                stream.writelines(f"{line}\n" for line in lines)
 
 
 def llama_factory(items: Items, folder: Path) -> None:
     """For each split a list of chats, and dataset_info.json with their columns."""
     entries: dict[str, Any] = {}
     for split, part in by_split_name(items, VALID):
-        rows = list(_texts(part, "messages", "role", "content", "user", "assistant"))
         file = f"{items.settings.name}_{split}.json"
-        (folder / file).write_text(json.dumps(rows, ensure_ascii=False, indent=1), encoding="utf-8")
+        (folder / file).write_text("[\n" + ",\n".join(_texts(part)) + "\n]\n", encoding="utf-8")
         tags = {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant"}
         columns = {"messages": "messages", "audios": "audios"}
         entries[f"{items.settings.name}_{split}"] = {
@@ -45,40 +44,44 @@ def question(items: Items) -> str:
     return settings.prompt.replace("{labels}", ", ".join(items.labels))
 
 
-def _texts(items: Items, key: str, role: str, content: str, user: str, assistant: str) -> Iterator[dict[str, Any]]:
+def _texts(items: Items) -> Iterator[str]:
     """One chat per copy, with its answer drawn by the shares; the number of copies follows the weight."""
-    rng = generator(items.settings.seed, "export", "text")
-    asked = f"<audio>{question(items)}"
-    shares = items.shares
-    cumulated = np.cumsum(shares, axis=1)
     start = float(generator(items.settings.seed, "export", "copies").random())
     copies = whole_copies(items.frame["weight"].to_numpy(), start)
-    for row, line in enumerate(items.frame.iter_rows(named=True)):
-        for draw in rng.random(copies[row]):
-            label = items.labels[min(int(np.searchsorted(cumulated[row], draw, side="right")), len(items.labels) - 1)]
-            yield {
-                key: [{role: user, content: asked}, {role: assistant, content: label}],
-                "audios": [items.resolved(line["file"])],
-            }
+    rows = np.repeat(np.arange(len(items)), copies)
+    draws = generator(items.settings.seed, "export", "text").random(len(rows))
+    passed = np.cumsum(items.shares, axis=1)[rows] <= draws[:, None]
+    answers = np.minimum(passed.sum(1), len(items.labels) - 1)
+    files = _quoted_files(items)
+    chats = [
+        _json([{"role": "user", "content": f"<audio>{question(items)}"}, {"role": "assistant", "content": label}])
+        for label in items.labels
+    ]
+    for row, answer in zip(rows.tolist(), answers.tolist(), strict=True):
+        yield f'{{"messages": {chats[answer]}, "audios": [{files[row]}]}}'
 
 
-def _floats(items: Items) -> Iterator[dict[str, Any]]:
-    for line, shares in zip(items.frame.iter_rows(named=True), items.shares, strict=True):
-        yield {
-            "messages": [{"role": "user", "content": f"<audio>{question(items)}"}],
-            "audios": [items.resolved(line["file"])],
-            "label": [round(float(share), 6) for share in shares],
-        }
+def _floats(items: Items) -> Iterator[str]:
+    chat = _json([{"role": "user", "content": f"<audio>{question(items)}"}])
+    for file, shares in zip(_quoted_files(items), _rounded(items), strict=True):
+        yield f'{{"messages": {chat}, "audios": [{file}], "label": {shares}}}'
 
 
-def _decisions(items: Items) -> Iterator[dict[str, Any]]:
-    for line, shares in zip(items.frame.iter_rows(named=True), items.shares, strict=True):
-        rounded = [round(float(share), 6) for share in shares]
-        yield {
-            "messages": [{"role": "user", "content": "<audio>"}],
-            "audios": [items.resolved(line["file"])],
-            "questions": [question(items)],
-            "kinds": ["choice"],
-            "options": [list(items.labels)],
-            "target_probs": [rounded],
-        }
+def _decisions(items: Items) -> Iterator[str]:
+    chat = _json([{"role": "user", "content": "<audio>"}])
+    asked = _json({"questions": [question(items)], "kinds": ["choice"], "options": [list(items.labels)]})[1:-1]
+    for file, shares in zip(_quoted_files(items), _rounded(items), strict=True):
+        yield f'{{"messages": {chat}, "audios": [{file}], {asked}, "target_probs": [{shares}]}}'
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _quoted_files(items: Items) -> list[str]:
+    return [_json(path) for path in paths(items)]
+
+
+def _rounded(items: Items) -> list[str]:
+    """The shares of every item as a JSON list."""
+    return [repr(shares) for shares in np.round(items.shares, 6).tolist()]

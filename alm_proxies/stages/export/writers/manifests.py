@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 from alm_proxies.stages.export.items import Items, by_split_name
 
 VALID = {"train": "train", "development": "valid", "dev": "valid", "validation": "valid", "test": "test"}
@@ -19,112 +21,114 @@ def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
         stream.writelines(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
 
 
-def distribution(row: Mapping[str, Any], labels: Iterable[str]) -> dict[str, float]:
-    """A row's shares by label."""
-    return {label: round(row[f"p_{label}"], 6) for label in labels}
+def paths(items: Items) -> pl.Series:
+    """The path of every recording in the finished export."""
+    return pl.Series("path", [items.resolved(file) for file in items.frame["file"]], dtype=pl.String)
 
 
 def emobox(items: Items, folder: Path) -> None:
-    """data/<name>/fold_1: JSON lines and JSON of each split, and label_map.json."""
+    """data/<name>: JSON lines and JSON of all items, in fold_1 of each split, and label_map.json."""
     name = items.settings.name
     place = folder / "data" / name
     fold = place / "fold_1"
     fold.mkdir(parents=True)
-    known: list[dict[str, Any]] = []
-    for split, part in by_split_name(items, VALID):
-        rows = [
-            {
-                "key": row["key"], "dataset": name, "wav": items.resolved(row["file"]), "type": "raw",
-                "sample_rate": row["rate"], "num_frame": float(row["frames"]), "task": "category",
-                "length": row["duration"], "emo": row["label"], "channel": 1,
-                "emo_distribution": distribution(row, items.labels), "weight": row["weight"],
-            }
-            for row in part.frame.iter_rows(named=True)
-        ]  # fmt: skip
-        known += rows
-        write_lines(fold / f"{name}_{split}_fold_1.jsonl", rows)
-        twin = {r["key"]: {k: r[k] for k in ("wav", "length", "emo", "dataset", "channel")} for r in rows}
-        (fold / f"{name}_{split}_fold_1.json").write_text(json.dumps(twin, ensure_ascii=False), encoding="utf-8")
-    write_lines(place / f"{name}.jsonl", known)
+    twin = ("wav", "length", "emo", "dataset", "channel")
+    for file, part in [
+        (place / name, items),
+        *((fold / f"{name}_{split}_fold_1", part) for split, part in by_split_name(items, VALID)),
+    ]:
+        rows = part.frame.select(
+            "key", dataset=pl.lit(name), wav=paths(part), type=pl.lit("raw"), sample_rate="rate",
+            num_frame=pl.col("frames").cast(pl.Float64), task=pl.lit("category"), length="duration", emo="label",
+            channel=pl.lit(1), emo_distribution=_distribution(part), weight="weight",
+        )  # fmt: skip
+        _write(Path(f"{file}.jsonl"), rows.write_ndjson())
+        _write(Path(f"{file}.json"), _keyed(rows["key"], rows.select(twin)))
     labels = {label: label for label in items.labels}
-    (place / "label_map.json").write_text(json.dumps(labels, ensure_ascii=False), encoding="utf-8")
+    _write(place / "label_map.json", json.dumps(labels, ensure_ascii=False))
 
 
 def speechbrain(items: Items, folder: Path) -> None:
     """train.json, valid.json, test.json: an entry for each item."""
     for split, part in by_split_name(items, VALID):
-        rows = {
-            row["key"]: {
-                "wav": items.resolved(row["file"]), "length": row["duration"], "emo": row["label"],
-                "emo_distribution": distribution(row, items.labels), "weight": row["weight"], "spk_id": row["speaker"],
-            }
-            for row in part.frame.iter_rows(named=True)
-        }  # fmt: skip
-        (folder / f"{split}.json").write_text(json.dumps(rows, ensure_ascii=False, indent=1), encoding="utf-8")
+        rows = part.frame.select(
+            wav=paths(part), length="duration", emo="label", emo_distribution=_distribution(part), weight="weight",
+            spk_id="speaker",
+        )  # fmt: skip
+        _write(folder / f"{split}.json", _keyed(part.frame["key"], rows))
 
 
 def nemo(items: Items, folder: Path) -> None:
     """A manifest of JSON lines for each split."""
     for split, part in by_split_name(items, VALID):
-        write_lines(
-            folder / f"{split}.json",
-            (
-                {
-                    "audio_filepath": items.resolved(row["file"]), "duration": _seconds(row), "label": row["label"],
-                    "offset": row["start"] or 0.0, "label_distribution": distribution(row, items.labels),
-                    "weight": row["weight"],
-                }
-                for row in part.frame.iter_rows(named=True)
-            ),
+        rows = part.frame.select(
+            audio_filepath=paths(part), duration=_SECONDS, label="label", offset=pl.col("start").fill_null(0.0),
+            label_distribution=_distribution(part), weight="weight",
         )  # fmt: skip
+        _write(folder / f"{split}.json", rows.write_ndjson())
 
 
 def lhotse(items: Items, folder: Path) -> None:
     """Recordings and supervisions of each split."""
     for split, part in by_split_name(items, {"development": "dev", "validation": "dev"}):
-        recordings: dict[str, dict[str, Any]] = {}
-        segments = []
-        for row in part.frame.iter_rows(named=True):
-            path = items.resolved(row["file"])
-            if path not in recordings:
-                identity = row["key"] if row["start"] is None else f"recording-{len(recordings)}"
-                recordings[path] = {
-                    "id": identity, "sources": [{"type": "file", "channels": [0], "source": path}],
-                    "sampling_rate": row["rate"], "num_samples": row["frames"],
-                    "duration": row["frames"] / row["rate"], "channel_ids": [0],
-                }  # fmt: skip
-            custom = {
-                "emotion": row["label"], "distribution": distribution(row, items.labels), "weight": row["weight"],
-                "concentration": row["concentration"], "ambiguity": row["ambiguity"],
-            }  # fmt: skip
-            segments.append(
-                {
-                    "id": row["key"], "recording_id": recordings[path]["id"], "start": row["start"] or 0.0,
-                    "duration": _seconds(row), "channel": 0, "text": row["transcript"], "language": row["language"],
-                    "speaker": row["speaker"], "gender": row["gender"], "custom": custom,
-                }
-            )  # fmt: skip
-        for kind, rows in (("recordings", list(recordings.values())), ("supervisions", segments)):
-            with gzip.open(folder / f"{items.settings.name}_{kind}_{split}.jsonl.gz", "wt", encoding="utf-8") as stream:
-                stream.writelines(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
+        frame = part.frame.with_columns(paths(part))
+        files = frame.unique("path", keep="first", maintain_order=True).with_row_index("number")
+        cut = pl.format("recording-{}", "number")
+        files = files.with_columns(recording_id=pl.when(pl.col("start").is_null()).then("key").otherwise(cut))
+        source = pl.struct(type=pl.lit("file"), channels=pl.concat_list(pl.lit(0)), source="path")
+        recordings = files.select(
+            id="recording_id", sources=pl.concat_list(source), sampling_rate="rate", num_samples="frames",
+            duration=pl.col("frames") / pl.col("rate"), channel_ids=pl.concat_list(pl.lit(0)),
+        )  # fmt: skip
+        custom = pl.struct(
+            pl.col("label").alias("emotion"), _distribution(part).alias("distribution"), "weight", "concentration",
+            pl.col("ambiguity").cast(pl.String),
+        )  # fmt: skip
+        joined = frame.join(files.select("path", "recording_id"), on="path", how="left", maintain_order="left")
+        segments = joined.select(
+            id="key", recording_id="recording_id", start=pl.col("start").fill_null(0.0), duration=_SECONDS,
+            channel=pl.lit(0), text="transcript", language="language", speaker="speaker", gender="gender",
+            custom=custom,
+        )  # fmt: skip
+        for kind, rows in (("recordings", recordings), ("supervisions", segments)):
+            packed = gzip.compress(rows.write_ndjson().encode(), compresslevel=6, mtime=0)
+            (folder / f"{items.settings.name}_{kind}_{split}.jsonl.gz").write_bytes(packed)
 
 
 def s3prl(items: Items, folder: Path) -> None:
     """Session1/<split>_meta_data.json."""
     place = folder / "Session1"
     place.mkdir()
-    numbers = {label: number for number, label in enumerate(items.labels)}
+    numbers = json.dumps({label: number for number, label in enumerate(items.labels)}, ensure_ascii=False)
     for split, part in by_split_name(items, {"train": "train", "development": "dev", "validation": "dev"}):
-        rows = [
-            {"path": items.resolved(row["file"]), "label": row["label"], "speaker": row["speaker"]}
-            for row in part.frame.iter_rows(named=True)
-        ]
-        meta = {"labels": numbers, "meta_data": rows}
-        (place / f"{split}_meta_data.json").write_text(json.dumps(meta, ensure_ascii=False, indent=1), encoding="utf-8")
+        rows = part.frame.select(path=paths(part), label="label", speaker="speaker")
+        listed = ",\n".join(_lines(rows))
+        _write(place / f"{split}_meta_data.json", f'{{"labels": {numbers},\n"meta_data": [\n{listed}\n]}}\n')
 
 
-def _seconds(row: Mapping[str, Any]) -> float:
-    if row["start"] is None and row["end"] is None:
-        return float(row["duration"])
-    end = row["end"] if row["end"] is not None else row["frames"] / row["rate"]
-    return float(end) - float(row["start"] or 0.0)
+def _distribution(items: Items) -> pl.Expr:
+    """The shares by label."""
+    return pl.struct(pl.col(f"p_{label}").round(6).alias(label) for label in items.labels)
+
+
+def _lines(frame: pl.DataFrame) -> list[str]:
+    """The JSON object of every row."""
+    return frame.write_ndjson().split("\n")[:-1]
+
+
+def _keyed(keys: pl.Series, rows: pl.DataFrame) -> str:
+    """A JSON object of the rows by their keys, a line each."""
+    named = (f"{json.dumps(key)}: {line}" for key, line in zip(keys, _lines(rows), strict=True))
+    return "{\n" + ",\n".join(named) + "\n}\n"
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+_SECONDS = (
+    pl.when(pl.col("start").is_null() & pl.col("end").is_null())
+    .then("duration")
+    .otherwise(pl.coalesce("end", pl.col("frames") / pl.col("rate")) - pl.col("start").fill_null(0.0))
+)
+"""The duration of an item, which may be a part of its recording."""
