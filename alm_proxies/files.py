@@ -229,10 +229,10 @@ def digest_file(path: str | Path) -> str:
         raise could_not_read(path, error) from error
 
 
-def weights_digest(folder: Path) -> str:
+def weights_digest(folder: Path, pattern: str = "*") -> str:
     """The digest of a model's folder: sixteen hexadecimal digits; of large files only size, beginning and end count."""
     parts = []
-    for path in sorted(path for path in folder.iterdir() if path.is_file()):
+    for path in sorted(path for path in folder.glob(pattern) if path.is_file()):
         size = path.stat().st_size
         with open_file(path) as stream:
             content = stream.read(_READ_OF_WEIGHTS)

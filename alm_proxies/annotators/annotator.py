@@ -160,6 +160,7 @@ class Annotator:
             seed=seed,
             context=self.prompt.context_fields,
             currency=file.price.currency or None,
+            trained_on={corpus: list(speakers) for corpus, speakers in file.trained_on.items()} or None,
         )
 
     def codes(self, cell: Cell) -> tuple[str, ...] | None:

@@ -84,6 +84,9 @@ class AnnotatorFile(Settings):
     """The model's revision (commit)."""
     knows: Annotated[tuple[str, ...], CHANGES_NOTHING] = ()
     """The only labels that the model has learned; any other label is refused. Empty = any label."""
+    trained_on: Annotated[dict[str, tuple[str, ...]], CHANGES_NOTHING] = Field(default_factory=dict)
+    """Corpora and their speakers that the model was trained on, "" = unknown speakers. Its votes on these are not
+    counted by fuse and align."""
     prompt: str = "listener"
     """A shipped prompt's name, or the path of a prompt file."""
     elicit: Elicit = "sample"

@@ -22,24 +22,27 @@ from alm_proxies.engines.engine import (
 )
 from alm_proxies.engines.turns import conversation_of
 from alm_proxies.errors import EngineError, InputError, need
+from alm_proxies.models.adapters import Adapter
 from alm_proxies.models.chat_inputs import ChatInputs, Conversation, clips_of
-from alm_proxies.models.families import notes_on
+from alm_proxies.models.families import WITHOUT_VLLM_ADAPTERS, notes_on
 
 _ON_A_CPU = {
     "VLLM_CPU_KVCACHE_SPACE": "1",
     "TORCHDYNAMO_DISABLE": "1",
 }
+_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 
 
 class Vllm:
     """A model in vLLM's own asynchronous engine; the same prompts and tokens as with transformers."""
 
-    def __init__(self, engine: Any, inputs: ChatInputs, abilities: Abilities) -> None:
+    def __init__(self, engine: Any, inputs: ChatInputs, abilities: Abilities, adapter: Adapter | None = None) -> None:
         self._engine = engine
         self._inputs = inputs
         self._abilities = abilities
         self._number = 0
         self._refusals = _refusals()
+        self._adapter = _request_of(adapter)
         self._lengths = _OneLength() if inputs.equal_lengths_only else None
 
     @classmethod
@@ -48,13 +51,20 @@ class Vllm:
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
         need("vllm", "vllm")
-        inputs = ChatInputs.load(model, revision=revision)
+        adapter, base = Adapter.read(model), model
+        if adapter is not None:
+            adapter.check_base()
+            base, revision = adapter.base, adapter.revision
+        inputs = ChatInputs.load(base, revision=revision)
+        if adapter is not None and inputs.family in WITHOUT_VLLM_ADAPTERS:
+            fix = "Train it with merge = true, or use the engine transformers."
+            raise EngineError(f"vLLM takes no LoRA adapter for {inputs.family}", where=model, fix=fix)
         from vllm import AsyncEngineArgs
         from vllm.platforms import current_platform
         from vllm.v1.engine.async_llm import AsyncLLM
 
         settings: dict[str, Any] = {
-            "model": model,
+            "model": base,
             "revision": revision,
             "trust_remote_code": False,
             "dtype": serve.dtype,
@@ -69,6 +79,10 @@ class Vllm:
             "disable_log_stats": True,
             "seed": 0,
         }
+        if adapter is not None:
+            # Around an output layer that no adapter changes, vLLM's CPU engine fails at probabilities of a prompt.
+            named = {"lora_target_modules": adapter.endings()}
+            settings |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": _rank_for(adapter), **named}
         if current_platform.device_type == "cpu":
             for name, value in _ON_A_CPU.items():
                 os.environ.setdefault(name, value)
@@ -103,7 +117,7 @@ class Vllm:
             in_flight=serve.in_flight,
             notes=notes_on(inputs.family),
         )
-        return cls(engine, inputs, abilities)
+        return cls(engine, inputs, abilities, adapter)
 
     @property
     def abilities(self) -> Abilities:
@@ -165,7 +179,8 @@ class Vllm:
     async def _generate(self, prompt: dict[str, Any], parameters: Any) -> Any:
         self._number += 1
         last = None
-        async for output in self._engine.generate(prompt, parameters, request_id=f"alm-{self._number}"):
+        named = {"request_id": f"alm-{self._number}", "lora_request": self._adapter}
+        async for output in self._engine.generate(prompt, parameters, **named):
             last = output
         return last
 
@@ -281,6 +296,25 @@ class _OneLength:
             self._inside -= 1
             async with self._left:
                 self._left.notify_all()
+
+
+def _request_of(adapter: Adapter | None) -> Any:
+    """How vLLM is asked to use an adapter."""
+    if adapter is None:
+        return None
+    from vllm.lora.request import LoRARequest
+
+    return LoRARequest("adapter", 1, str(adapter.folder.resolve()))
+
+
+def _rank_for(adapter: Adapter) -> int:
+    """The lowest limit of ranks that vLLM has and that the adapter keeps to."""
+    limits = [limit for limit in _RANKS if limit >= adapter.rank]
+    if not limits:
+        fix = "Train it with merge = true, or use the engine transformers."
+        where = str(adapter.folder)
+        raise EngineError(f"vLLM takes no adapter of a rank above {_RANKS[-1]}", where=where, fix=fix)
+    return limits[0]
 
 
 def _nothing() -> None:

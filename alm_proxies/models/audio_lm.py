@@ -21,6 +21,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from alm_proxies.errors import InputError
+from alm_proxies.models.adapters import Adapter
 from alm_proxies.models.chat_inputs import ChatInputs, Conversation, config_of
 from alm_proxies.models.checkpoints import WEIGHTS_ONLY, not_loaded
 from alm_proxies.models.families import bars_on_terminals_only, loader_of, save
@@ -79,9 +80,18 @@ class AudioLM:
         device: str | None = None,
         dtype: str = "auto",
     ) -> Self:
-        """Load a checkpoint: a folder or a name on the hub; float32 on a CPU by default."""
+        """Load a checkpoint: a folder or a name on the hub; float32 on a CPU by default.
+
+        A folder with a LoRA adapter is loaded as its base model with the adapter merged into the weights.
+        """
         where = device or ("cuda" if torch.cuda.is_available() else "cpu")
         kind: Any = dtype if dtype != "auto" or where != "cpu" else "float32"
+        adapter = Adapter.read(model)
+        if adapter is not None:
+            adapter.check_base()
+            merged = cls.load(adapter.base, revision=adapter.revision, device=where, dtype=dtype)
+            adapter.merge_into(merged.model)
+            return cls(merged.model, merged.inputs, str(model))
         inputs = ChatInputs.load(model, revision=revision)
         config = config_of(model, revision)
         loader = loader_of(config)
@@ -242,12 +252,15 @@ class AudioLM:
     def _forward(self, inputs: dict[str, Tensor], cache: Any, at: Tensor, places: Tensor | None = None) -> Tensor:
         if places is None:
             places = (inputs["attention_mask"].cumsum(-1) - 1).clamp(min=0)
-        if self._axes is not None:
-            places = places.expand(self._axes, -1, -1)
+        places = self.on_axes(places)
         with _only_at(self.model, at.to(self.device)):
             out = self.model(**inputs, position_ids=places, past_key_values=cache, use_cache=True)
         logits: Tensor = out.logits
         return logits
+
+    def on_axes(self, places: Tensor) -> Tensor:
+        """Positions of tokens in the form that the model takes; some have one for each of three axes."""
+        return places if self._axes is None else places.expand(self._axes, -1, -1)
 
     def _inputs(self, conversations: list[Conversation]) -> dict[str, Tensor]:
         inputs = self.inputs.batch(conversations, device=str(self.device))

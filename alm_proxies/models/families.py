@@ -18,6 +18,9 @@ from alm_proxies.errors import SettingsError
 FAMILIES = ("qwen2_audio", "qwen2_5_omni_thinker", "audioflamingo3", "granite_speech", "glmasr")
 """Families tested here with small models of the real classes, through transformers and vLLM (docs/engines.md)."""
 
+WITHOUT_VLLM_ADAPTERS = ("qwen2_audio",)
+"""Families for which vLLM has no LoRA: their adapters are merged into the weights."""
+
 _LLAVA_LIKE = {
     "model.language_model.": "language_model.model.",
     "lm_head.": "language_model.lm_head.",
@@ -52,17 +55,25 @@ def loader_of(config: Any) -> Any:
     raise SettingsError(f"this transformers has no class for {config.model_type!r}", fix="Update transformers.")
 
 
+def published_name(family: str, name: str) -> str:
+    """The name that a weight or module has in a published checkpoint of the family, which vLLM expects."""
+    names = _PUBLISHED.get(family, {})
+    start = next((start for start in names if name.startswith(start)), "")
+    return names.get(start, "") + name.removeprefix(start)
+
+
+def language_prefix(family: str) -> str:
+    """How the names of the language model's modules begin in a loaded model of the family."""
+    return "model." if family == "qwen2_5_omni_thinker" else "model.language_model."
+
+
 def save(model: Any, folder: str | Path) -> None:
     """Save a model's weights under the names of published checkpoints, which vLLM expects.
 
     transformers 5.19 writes language_model.model.model for these families and reads it back without a warning. The
     Thinker of an Omni is saved as a whole Omni without speech output: vLLM supports no other form.
     """
-    names = _PUBLISHED.get(model.config.model_type, {})
-    weights = {}
-    for name, weight in model.state_dict().items():
-        start = next((start for start in names if name.startswith(start)), "")
-        weights[names.get(start, "") + name.removeprefix(start)] = weight
+    weights = {published_name(model.config.model_type, name): weight for name, weight in model.state_dict().items()}
     with bars_on_terminals_only():
         model.save_pretrained(folder, state_dict=weights, save_original_format=False)
     if model.config.model_type.endswith("_omni_thinker"):

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from alm_proxies.errors import SettingsError
 from alm_proxies.models import tiny
 from alm_proxies.models.audio_lm import AudioLM
 from alm_proxies.models.families import save
@@ -20,11 +19,18 @@ FRAMES_A_POSITION = 2
 """Mel frames of 10 ms per position of the audio encoder."""
 
 
-def build(folder: str | Path, *, sizes: tiny.Sizes, words: Sequence[str], seed: int) -> Path:
+def build(
+    folder: str | Path,
+    *,
+    sizes: tiny.Sizes,
+    words: Sequence[str],
+    seed: int,
+    hearing: tiny.Hearing | None = None,
+) -> Path:
     """Write an untrained checkpoint: normal weights with deviation 0.02, sinusoidal positions of the encoder, and a
     vocabulary from `words`.
     """
-    target = tiny.build(folder, "qwen2_audio", seed=seed, sizes=sizes, words=words)
+    target = tiny.build(folder, "qwen2_audio", seed=seed, sizes=sizes, words=words, hearing=hearing or tiny.Hearing())
     lm = AudioLM.load(target, device="cpu")
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -48,12 +54,6 @@ def sinusoids(places: int, width: int) -> Tensor:
     rates = torch.exp(-math.log(10_000) / (width // 2 - 1) * torch.arange(width // 2))
     angles = torch.arange(places)[:, None] * rates[None]
     return torch.cat([angles.sin(), angles.cos()], dim=1)
-
-
-def refuse_others(model: Any) -> None:
-    """Raise for a model of another family, for which the changes to the audio encoder are not valid."""
-    if model.config.model_type != "qwen2_audio":
-        raise SettingsError(f"a {model.config.model_type} cannot be trained here", fix="Begin from a Qwen2-Audio.")
 
 
 @contextmanager

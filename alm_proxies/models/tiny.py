@@ -57,6 +57,23 @@ class Sizes:
     vocabulary: int = 448
 
 
+@dataclass(frozen=True, slots=True)
+class Hearing:
+    """The form of a Whisper encoder in a Qwen2-Audio."""
+
+    bins: int = 128
+    heads: int | None = None
+    feed_forward: int | None = None
+    places: int = 1500
+    activation: str = "gelu"
+
+    @classmethod
+    def of(cls, config: Any) -> Hearing:
+        """That of a Whisper's configuration."""
+        heads, width = config.encoder_attention_heads, config.encoder_ffn_dim
+        return cls(config.num_mel_bins, heads, width, config.max_source_positions, config.activation_function)
+
+
 def build(
     folder: str | Path,
     family: str = "qwen2_audio",
@@ -64,16 +81,17 @@ def build(
     seed: int = 0,
     sizes: Sizes = Sizes(),
     words: Sequence[str] = (),
+    hearing: Hearing = Hearing(),
 ) -> Path:
     """Write a random checkpoint of a family that loads like a full-size one; its vocabulary is made from `words`."""
     if family not in FAMILIES:
         raise SettingsError(f"no family {family!r}", fix=f"There are: {', '.join(FAMILIES)}.")
     target = Path(folder)
-    processor = processor_for(family, sizes=sizes, words=words)
+    processor = processor_for(family, sizes=sizes, words=words, bins=hearing.bins)
     tokenizer = processor.tokenizer
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = _model(family, tokenizer, sizes)
+        model = _model(family, tokenizer, sizes, hearing)
         _loud(model)
     ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
     model.generation_config = tf.GenerationConfig(**ends, bos_token_id=tokenizer.pad_token_id)
@@ -103,9 +121,9 @@ def answer_with(folder: str | Path, conversations: Sequence[Conversation], answe
     save(lm.model, folder)
 
 
-def processor_for(family: str, *, sizes: Sizes = Sizes(), words: Sequence[str] = ()) -> Any:
+def processor_for(family: str, *, sizes: Sizes = Sizes(), words: Sequence[str] = (), bins: int = 128) -> Any:
     """The processor of a family with its own small vocabulary: chat template, special tokens, spectra."""
-    return _processor(family, _tokenizer(family, sizes, words))
+    return _processor(family, _tokenizer(family, sizes, words), bins)
 
 
 def _tokenizer(family: str, sizes: Sizes, words: Sequence[str]) -> Any:
@@ -152,8 +170,8 @@ def _template(family: str) -> str:
     )
 
 
-def _processor(family: str, tokenizer: Any) -> Any:
-    whisper = {"feature_size": 128, "sampling_rate": 16_000, "hop_length": 160, "n_fft": 400}
+def _processor(family: str, tokenizer: Any, bins: int) -> Any:
+    whisper = {"feature_size": bins, "sampling_rate": 16_000, "hop_length": 160, "n_fft": 400}
     template = tokenizer.chat_template
     if family == "granite_speech":
         extractor = tf.GraniteSpeechFeatureExtractor(projector_window_size=15, projector_downsample_rate=5)
@@ -170,7 +188,7 @@ def _processor(family: str, tokenizer: Any) -> Any:
     )
 
 
-def _model(family: str, tokenizer: Any, sizes: Sizes) -> Any:
+def _model(family: str, tokenizer: Any, sizes: Sizes, hearing: Hearing) -> Any:
     token = tokenizer.convert_tokens_to_ids
     audio_token = token(_MARKS[family][0])
     vocabulary = (len(tokenizer) + 63) // 64 * 64
@@ -188,14 +206,15 @@ def _model(family: str, tokenizer: Any, sizes: Sizes) -> Any:
         "tie_word_embeddings": False,
         "initializer_range": 0.1,
     }
-    heads = sizes.audio_hidden // 32
+    heads = hearing.heads or sizes.audio_hidden // 32
     whisper = {
-        "num_mel_bins": 128,
+        "num_mel_bins": hearing.bins,
         "encoder_layers": sizes.audio_layers,
         "encoder_attention_heads": heads,
-        "encoder_ffn_dim": 2 * sizes.audio_hidden,
+        "encoder_ffn_dim": hearing.feed_forward or 2 * sizes.audio_hidden,
         "d_model": sizes.audio_hidden,
-        "max_source_positions": 1500,
+        "max_source_positions": hearing.places,
+        "activation_function": hearing.activation,
     }
     if family == "qwen2_audio":
         config = tf.Qwen2AudioConfig(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
-import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,27 +14,37 @@ import polars as pl
 import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
-from torch import Tensor
 
 from alm_proxies.annotators.annotator import Annotator
-from alm_proxies.annotators.annotator_file import AnnotatorFile, Cross
-from alm_proxies.annotators.prompts import PromptContext
-from alm_proxies.engines.engine import Audio
-from alm_proxies.engines.turns import conversation_of
-from alm_proxies.errors import InputError, SettingsError
-from alm_proxies.files import digest_of
-from alm_proxies.models import small_qwen2_audio, tiny
+from alm_proxies.errors import EngineError, InputError, SettingsError
+from alm_proxies.files import digest_of, weights_digest
+from alm_proxies.models import small_qwen2_audio
 from alm_proxies.models.audio_lm import AudioLM
+from alm_proxies.models.trained import whole_folder
 from alm_proxies.progress import Progress, say
+from alm_proxies.seeds import seed_of
+from alm_proxies.settings import deciding
 from alm_proxies.tables import Finding, Labels, Utterances, Votes
-from alm_proxies.training.alm_batches import Batches, Change, Heard, hear
-from alm_proxies.training.checkpoint import load_checkpoint, save_checkpoint
+from alm_proxies.training.alm_batches import Batch, Batches, Change, Heard, hear
+from alm_proxies.training.alm_clips import ClipBatches
+from alm_proxies.training.alm_question import AskedPrompt, asked_prompt, asker_of, beginning
+from alm_proxies.training.alm_saved import save_model, take_weights, trained_weights, with_adapter
+from alm_proxies.training.checkpoint import (
+    best_weights,
+    forget_other_best,
+    keep_best,
+    load_checkpoint,
+    not_written,
+    save_checkpoint,
+    save_only_trained,
+)
+from alm_proxies.training.gradients import memory_ran_out
 from alm_proxies.training.losses import answer_loss
-from alm_proxies.training.settings import TrainSettings
-from alm_proxies.training.targets import labelled_rows
-
-_QUINTIC = (3.4445, -4.7750, 2.0315)
-_ROUNDS = 5
+from alm_proxies.training.muon import Muon
+from alm_proxies.training.run_log import RunLog, accelerator_of
+from alm_proxies.training.schedule import rate_of
+from alm_proxies.training.settings import ChangeSettings, TrainSettings
+from alm_proxies.training.targets import Targets, targets_of
 
 MODEL = "model"
 """The sub-folder of a training with the trained model."""
@@ -49,283 +59,312 @@ def train_alm(
     votes: Votes | None,
     quiet: bool,
 ) -> tuple[Path, pl.DataFrame, list[Finding]]:
-    """The recipe alm: cross-entropy of the answer against the labels, AdamW or Muon, cosine, clipped gradients.
+    """The recipe alm: cross-entropy of the answer against the labels; a LoRA adapter, or all weights by AdamW or Muon.
 
-    Returns the trained model's folder, a row of scores per epoch, and findings.
+    Returns the folder of the model and its annotator file, a row of scores per epoch, and findings.
     """
     # 1. The prompt and the model.
-    asker = _asker(settings, labels.taxonomy)
-    lm = AudioLM.load(_beginning(settings, asker, folder), device="cpu")
-    small_qwen2_audio.refuse_others(lm.model)
-    prompts, answers = _question(asker, lm)
+    asker = asker_of(settings, labels.taxonomy)
+    adapts, family_is_new = settings.alm.adapts, settings.alm.new is not None
+    accelerator = accelerator_of(folder, settings)
+    if accelerator.num_processes > 1:
+        raise SettingsError("the recipe alm trains on one device", fix="Start it without torchrun.")
+    dtype = "bfloat16" if adapts and settings.precision == "bf16" else "float32"
+    start = beginning(settings, asker, folder)
+    lm = AudioLM.load(start, revision=None if family_is_new else settings.revision, device="cpu", dtype=dtype)
+    asked = asked_prompt(asker, lm)
+    short = lm.inputs.family == "qwen2_audio"
+    if not short and (settings.alm.window_epochs or settings.alm.change != ChangeSettings()):
+        message = f"window_epochs and change are for Qwen2-Audio, this is a {lm.inputs.family}"
+        raise SettingsError(message, where=str(start), fix="Leave them out.")
+    wrapped = with_adapter(lm, settings) if adapts else lm.model
+    if settings.gradient_checkpointing:
+        lm.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
     # 2. Training rows and their audio.
-    rows, findings = labelled_rows(labels, utterances, votes)
-    heard, unheard = hear(utterances, rows["utterance_id"].to_list(), lm.inputs, folder / "heard", quiet=quiet)
-    findings += unheard
-    rows = rows.join(_places(heard), on="utterance_id")
-    learned, looked_at = (
-        _batches(part, heard, labels, prompts, answers, lm, settings, change)
-        for part, change in (
-            (rows.filter(pl.col("split") == "train"), Change(**settings.alm.change.model_dump())),
-            (_spread(rows.filter(pl.col("split") == "development"), settings.alm.look_at), None),
-        )
-    )
+    targets = targets_of(labels, utterances, votes=votes, development=settings.development, seed=settings.seed)
+    heard, unheard = hear(utterances, targets.ids, lm.inputs, folder / "heard", samples=not short, quiet=quiet)
+    findings = [*targets.findings, *unheard]
+    rows = _Rows.of(targets, heard, settings)
+    learned = _batches(rows, targets.train, heard, asked, lm, asker, settings, changed=True)
+    looked_at = _batches(rows, _spread(rows.usable(targets.development), settings.alm.look_at), heard, asked, lm, asker,
+                         settings, changed=False)  # fmt: skip
     if not len(learned.rows):
         raise InputError("no utterance of split train has a label and a recording", fix="Check labels and utterances.")
+    if not len(looked_at.rows):
+        raise InputError("no recording of a development utterance can be used", fix="See the findings.")
 
-    # 3. Batches, optimizer and schedule.
-    accelerator = Accelerator(cpu=not torch.cuda.is_available())
+    # 3. The optimizer and the schedule.
     steps = settings.epochs * len(learned)
     warm = max(1, round(settings.warmup * steps))
-    optimizers = _optimizers(lm.model, settings)
-    schedules = [
-        torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, warm, steps)) for optimizer in optimizers
-    ]
-    model, *movers = accelerator.prepare(lm.model, *optimizers, *schedules)
-    weights = sum(weight.numel() for weight in lm.model.parameters() if weight.requires_grad)
+    model, *optimizers = accelerator.prepare(wrapped, *_optimizers(lm.model, settings))
+    if adapts:
+        save_only_trained(accelerator)
+    count = sum(weight.numel() for weight in trained_weights(lm.model).values())
     say(
-        f"{settings.name}: {weights:,} weights to train; {len(learned.rows)} utterances of "
-        f"{10 * heard.lengths.mean() / 1000:.1f} s, {len(looked_at.rows)} to look at; {len(prompts)} orders of "
-        f"{len(answers)} labels, prompt of {len(prompts[0])} tokens; {settings.epochs} epochs x {len(learned)} steps, "
-        f"{warm} of {steps} to warm up; on {accelerator.device}",
+        f"{settings.name}: {count:,} weights {'of an adapter ' if adapts else ''}to train; {len(learned.rows)} "
+        f"utterances of {heard.lengths.mean() / heard.rate:.1f} s, {len(looked_at.rows)} to look at; "
+        f"{len(asked.prompts)} orders of {len(asked.answers[0])} labels, prompt of {len(asked.prompts[0])} tokens; at "
+        f"most {settings.epochs} epochs x {len(learned)} steps, {warm} of {steps} to warm up; on {accelerator.device}",
         quiet=quiet,
     )
 
-    # 4. The loop.
-    digest = _digest(settings, labels, heard)
-    checkpoint = load_checkpoint(accelerator, folder / "checkpoints", digest) or {"digest": digest, "epochs": []}
-    epochs: list[dict[str, float]] = checkpoint["epochs"]
+    # 4. The loop; it resumes after the last complete epoch.
+    checkpoints = folder / "checkpoints"
+    digest = _digest(settings, start, labels, heard)
+    fresh: dict[str, Any] = {"digest": digest, "epochs": [], "best": None, "micro": settings.micro_batch}
+    state: dict[str, Any] = load_checkpoint(accelerator, checkpoints, digest) or fresh
+    epochs: list[dict[str, float]] = state["epochs"]
+    end = None if adapts else lm.inputs.end_of_turn
+    log = RunLog(accelerator, folder, settings, step=len(epochs) * len(learned))
     for epoch in range(len(epochs), settings.epochs):
-        started, losses = time.monotonic(), []
-        bare = accelerator.unwrap_model(model)
-        with small_qwen2_audio.only_the_end(bare, 2), small_qwen2_audio.short_windows(bare) as hearing:
+        if state["best"] is not None and len(epochs) - state["best"]["epoch"] >= settings.patience:
+            break
+        started = time.monotonic()
+        losses: list[float] = []
+        window = round(100 * settings.alm.window) if epoch < settings.alm.window_epochs else None
+        with ExitStack() as stack, Progress(f"epoch {epoch + 1}/{settings.epochs}", len(learned), quiet=quiet) as bar:
+            stack.enter_context(small_qwen2_audio.only_the_end(lm.model, 1 if adapts else 2))
+            hearing = stack.enter_context(small_qwen2_audio.short_windows(lm.model)) if short else None
+            ask = _Asking(model, lm, hearing, accelerator)
             model.train()
-            short = round(100 * settings.alm.window) if epoch < settings.alm.window_epochs else None
-            with Progress(f"epoch {epoch + 1}/{settings.epochs}", len(learned), quiet=quiet) as progress:
-                for batch in learned.epoch(epoch, short):
-                    inputs = {name: tensor.to(accelerator.device) for name, tensor in batch.tensors.items()}
-                    shares, importance = inputs.pop("shares"), inputs.pop("weights")
-                    hearing.set(inputs["input_features"].shape[-1], batch.start)
-                    logits = model(**inputs, use_cache=False).logits
-                    loss = answer_loss(logits, shares, learned.labels, lm.inputs.end_of_turn, importance)
-                    accelerator.backward(loss)
-                    accelerator.clip_grad_norm_(model.parameters(), settings.clip)
-                    for mover in movers:
-                        mover.step()
-                    model.zero_grad()
-                    losses.append(float(loss.detach()))
-                    progress.advance(note=f"loss {np.mean(losses[-50:]):.3f}")
+            for step in learned.epoch(epoch, window):
+                number = epoch * len(learned) + len(losses) + 1
+                for optimizer in optimizers:
+                    for group in optimizer.param_groups:
+                        group["lr"] = group["highest"] * rate_of(number - 1, warm, steps, "cosine")
+                loss = None
+                while loss is None:
+                    torch.manual_seed(seed_of(settings.seed, "step", number))  # dropout, also after a resume
+                    loss = _add_gradients(ask, learned.parts(step, state["micro"]), end, accelerator)
+                    if loss is None:
+                        model.zero_grad(set_to_none=True)
+                        state["micro"] = _halved(state["micro"] or settings.batch, number)
+                        message = f"memory ran out: {state['micro']} utterances at once from step {number} on"
+                        say(f"{settings.name}: {message}; a step still has {settings.batch}", quiet=quiet)
+                        findings.append(Finding("train", "out_of_memory", message))
+                norm = float(accelerator.clip_grad_norm_(model.parameters(), settings.clip))
+                if not np.isfinite(loss) or not np.isfinite(norm):
+                    raise _not_finite(loss, number, folder, adapts=adapts)
+                for optimizer in optimizers:
+                    optimizer.step()
+                model.zero_grad()
+                losses.append(loss)
+                log.write("step", number, epoch=epoch + 1, loss=loss, gradient=norm)
+                bar.advance(note=f"loss {np.mean(losses[-50:]):.3f}")
             taken = time.monotonic() - started
-            scored = _look(model, looked_at, hearing, accelerator)
+            scored = rows.scores(looked_at.rows, ask.log_shares(looked_at, state["micro"]), heard)
         epochs.append({"epoch": epoch + 1, "loss": float(np.mean(losses)), **scored})
-        save_checkpoint(accelerator, folder / "checkpoints", epoch + 1, checkpoint)
+        log.write("epoch", number, **{name: value for name, value in epochs[-1].items() if name != "epoch"})
+        if state["best"] is None or scored["score"] < state["best"]["score"]:
+            state["best"] = {"epoch": epoch + 1, "score": scored["score"]}
+            keep_best(trained_weights(lm.model), checkpoints, epoch + 1, accelerator)
+        save_checkpoint(accelerator, checkpoints, epoch + 1, state)
+        forget_other_best(checkpoints, state["best"]["epoch"], accelerator)
         development_scores = ", ".join(f"{name} {value:.4f}" for name, value in scored.items())
         say(
             f"epoch {epoch + 1}/{settings.epochs}: loss {np.mean(losses):.4f}; {development_scores}; "
             f"{len(learned.rows) / taken:.0f} utterances/s, {taken:.0f} s",
             quiet=quiet,
         )
+    log.close()
 
-    # 5. The model, saved in its own folder.
-    lm.model = accelerator.unwrap_model(model)
-    target, partial = folder / MODEL, folder / f".{MODEL}.part"
-    for old in (target, partial):
-        shutil.rmtree(old, ignore_errors=True)
-    lm.save(partial)
-    partial.rename(target)
+    # 5. The best weights, in a folder of their own with an annotator file.
+    take_weights(lm.model, best_weights(checkpoints, state["best"]["epoch"]))
+    target = folder / MODEL
+    try:
+        with whole_folder(target) as partial:
+            save_model(partial, lm, accelerator.unwrap_model(model), settings, asker, targets.trained_on)
+    except Exception as error:
+        raise not_written(target, error) from error
     return target, pl.DataFrame(epochs), findings
 
 
-def _places(heard: Heard) -> pl.DataFrame:
-    """Where each utterance that could be used stands; none may."""
-    schema = {"utterance_id": pl.String(), "place": pl.Int64()}
-    return pl.DataFrame({"utterance_id": list(heard.ids), "place": list(range(len(heard.ids)))}, schema=schema)
+AnyBatches = Batches | ClipBatches
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Rows:
+    """What is known of every row of the targets: its place among what was heard, shares, weight and human votes."""
+
+    places: NDArray[np.int64]
+    """-1 = its recording cannot be used."""
+    shares: NDArray[np.float64]
+    weight: NDArray[np.float64]
+    counts: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, targets: Targets, heard: Heard, settings: TrainSettings) -> _Rows:
+        place_of = {name: place for place, name in enumerate(heard.ids)}
+        places = np.array([place_of.get(name, -1) for name in targets.ids], dtype=np.int64)
+        return cls(places, targets.shares, targets.row_weights(settings.concentration_half), targets.counts)
+
+    def usable(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Those of the rows with a usable recording."""
+        return rows[self.places[rows] >= 0]
+
+    def scores(self, heard_places: NDArray[np.int64], log_p: NDArray[np.float64], heard: Heard) -> dict[str, float]:
+        """Cross-entropy (nats) on the development labels: of the model, of their mean, and of the labels themselves;
+        log loss of a human vote, if there are any; and the score for early stopping.
+        """
+        row_of = np.full(len(heard.ids), -1)
+        row_of[self.places[self.places >= 0]] = np.flatnonzero(self.places >= 0)
+        rows = row_of[heard_places]
+        shares, weight, counts = self.shares[rows], self.weight[rows], self.counts[rows]
+        prior = np.log(np.maximum(np.average(shares, axis=0, weights=weight), 1e-300))
+        own = np.log(np.maximum(shares, 1e-300))
+        each = {"development": log_p, "development_prior": prior[None], "development_labels": own}
+        scores = {
+            name: float(np.average(-(shares * guess).sum(axis=1), weights=weight)) for name, guess in each.items()
+        }
+        if counts.sum():
+            scores["nll_per_vote"] = float(-(counts * log_p).sum() / counts.sum())
+        return scores | {"score": scores.get("nll_per_vote", scores["development"])}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Asking:
+    """One forward pass of a batch: the logits at the last tokens."""
+
+    model: Any
+    lm: AudioLM
+    hearing: small_qwen2_audio.Hearing | None
+    accelerator: Accelerator
+
+    def logits(self, batch: Batch) -> torch.Tensor:
+        """(rows, 1 or 2, vocabulary)."""
+        inputs = {
+            name: tensor.to(self.accelerator.device, self.lm.dtype if tensor.is_floating_point() else None)
+            for name, tensor in batch.tensors.items()
+            if name not in ("shares", "weights")
+        }
+        if self.hearing is not None:
+            self.hearing.set(inputs["input_features"].shape[-1], batch.start)
+        with self.accelerator.autocast():
+            logits: torch.Tensor = self.model(**inputs, use_cache=False).logits
+        return logits
+
+    @torch.inference_mode()
+    def log_shares(self, batches: AnyBatches, most: int | None) -> NDArray[np.float64]:
+        """ln of the model's share of every label, for every row."""
+        self.model.eval()
+        log_p = np.zeros(batches.shares.shape)
+        for batch in _parts(batches, 0, most):
+            logits = self.logits(batch)[:, 0, list(batch.labels)].double().log_softmax(-1)
+            log_p[batch.members] = logits.cpu().numpy()
+        return log_p
+
+
+def _parts(batches: AnyBatches, epoch: int, most: int | None) -> Iterator[Batch]:
+    for step in batches.epoch(epoch):
+        yield from batches.parts(step, most)
+
+
+def _add_gradients(ask: _Asking, parts: list[Batch], end: int | None, accelerator: Accelerator) -> float | None:
+    """Accumulate the gradients of a step's parts; returns its loss, or None if memory ran out."""
+    total = torch.stack([part.tensors["weights"].sum() for part in parts]).sum().to(accelerator.device)
+    summed = 0.0
+    try:
+        for part in parts:
+            shares, weights = (part.tensors[name].to(accelerator.device) for name in ("shares", "weights"))
+            loss = answer_loss(ask.logits(part), shares, part.labels, end, weights, total)
+            accelerator.backward(loss)
+            summed += float(loss.detach())
+        return summed
+    except (RuntimeError, MemoryError) as error:
+        if not memory_ran_out(error):
+            raise
+    if torch.cuda.is_available():  # after the except clause, so that the error's frames no longer hold the graph
+        torch.cuda.empty_cache()
+    return None
+
+
+def _halved(most: int, step: int) -> int:
+    if most == 1:
+        fix = "Set gradient_checkpointing = true or precision = bf16, in a new folder."
+        raise EngineError(f"memory ran out at step {step} with a single utterance", fix=fix)
+    return (most + 1) // 2
+
+
+def _not_finite(loss: float, step: int, folder: Path, *, adapts: bool) -> EngineError:
+    problem = f"the loss is {loss}" if not np.isfinite(loss) else "the gradient is not finite"
+    rate = "alm.lora.rate" if adapts else "learning_rate"
+    return EngineError(
+        f"{problem} at step {step}; no weight was changed and the last checkpoint is kept",
+        where=str(folder),
+        fix=f"Lower {rate} or use precision = float32, in a new folder.",
+    )
 
 
 def _optimizers(model: Any, settings: TrainSettings) -> list[torch.optim.Optimizer]:
-    """AdamW for all weights, or Muon for the hidden matrices and AdamW for the rest; only matrices decay."""
+    """AdamW for all weights, or Muon for the hidden matrices and AdamW for the rest; only matrices decay.
+
+    A pretrained encoder in a new model has its own rate.
+    """
+    new, rate = settings.alm.new, settings.alm.lora.rate if settings.alm.adapts else settings.learning_rate
     words = (model.get_input_embeddings().weight, model.get_output_embeddings().weight)
+    pretrained: list[torch.nn.Parameter] = []
+    if new is not None and new.encoder is not None:
+        pretrained = [weight for weight in model.model.audio_tower.parameters() if weight.requires_grad]
+        if not settings.backbone_rate:
+            model.model.audio_tower.requires_grad_(False)
+    own = {id(weight) for weight in pretrained}
     hidden: list[torch.nn.Parameter] = []
     rest: list[torch.nn.Parameter] = []
-    for weight in filter(lambda weight: weight.requires_grad, model.parameters()):
-        by_muon = settings.alm.optimizer == "muon" and weight.ndim > 1 and all(weight is not word for word in words)
-        (hidden if by_muon else rest).append(weight)
-    groups = [
-        {"params": [weight for weight in rest if weight.ndim > 1], "weight_decay": settings.weight_decay},
-        {"params": [weight for weight in rest if weight.ndim <= 1], "weight_decay": 0.0},
-    ]
-    optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.98))]
+    for weight in model.parameters():
+        if weight.requires_grad and id(weight) not in own:
+            by_muon = settings.alm.optimizer == "muon" and weight.ndim > 1 and all(weight is not word for word in words)
+            (hidden if by_muon else rest).append(weight)
+    groups = [*_groups(rest, rate, settings), *_groups(pretrained, settings.backbone_rate, settings)]
+    optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98))]
     if hidden:
-        optimizers.append(Muon(hidden, lr=settings.learning_rate, weight_decay=settings.weight_decay))
+        optimizers.append(Muon([{"params": hidden, "highest": rate}], lr=rate, weight_decay=settings.weight_decay))
     return optimizers
 
 
-def _rate(step: int, warm: int, steps: int) -> float:
-    """Share of the highest learning rate: a straight rise, then half a cosine."""
-    if step < warm:
-        return (step + 1) / warm
-    return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
-
-
-def _asker(settings: TrainSettings, labels: tuple[str, ...]) -> Annotator:
-    """The annotator for the trained model, with the same prompt as in training."""
-    file = AnnotatorFile(
-        name=settings.name,
-        engine="transformers",
-        model=settings.model or "new",
-        prompt=settings.alm.prompt,
-        elicit="score",
-        answer=settings.alm.answer,
-        cross=Cross(label_orders=settings.alm.label_orders),
-    )
-    return Annotator.of(file, taxonomy=labels)
-
-
-def _beginning(settings: TrainSettings, asker: Annotator, folder: Path) -> str | Path:
-    """The initial checkpoint; a new one has a vocabulary of the prompt's words."""
-    if settings.alm.new is None:
-        return str(settings.model)
-    sizes = tiny.Sizes(**settings.alm.new.model_dump())
-    rendered = [
-        asker.prompt.render(labels=asker.labels, codes=asker.codes(asker.cells[0]), focus=None, context=PromptContext())
+def _groups(weights: list[torch.nn.Parameter], rate: float, settings: TrainSettings) -> list[dict[str, Any]]:
+    if not weights or not rate:
+        return []
+    return [
+        {
+            "params": [weight for weight in weights if (weight.ndim > 1) == matrices],
+            "weight_decay": settings.weight_decay if matrices else 0.0,
+            "highest": rate,
+        }
+        for matrices in (True, False)
     ]
-    words = [text for prompt in rendered for text in (prompt.system, prompt.before, prompt.after)]
-    words += [*asker.labels, *(f" {label}" for label in asker.labels)] * 8
-    return small_qwen2_audio.build(folder / "new", sizes=sizes, words=words, seed=settings.seed)
 
 
-def _question(asker: Annotator, lm: AudioLM) -> tuple[tuple[tuple[int, ...], ...], tuple[int, ...]]:
-    """The prompt's tokens in every order of the labels, and the token that answers each label."""
-    silence = Audio(np.zeros(lm.inputs.rate, dtype=np.float32), lm.inputs.rate)
-    asked = [asker.question(cell, silence, PromptContext()) for cell in asker.cells]
-    prompts = [
-        lm.inputs.tokens(lm.inputs.text(conversation_of(rendered_prompt, lm.inputs.rate))) for rendered_prompt in asked
-    ]
-    if settings_differ := {rendered_prompt.choices for rendered_prompt in asked} - {asked[0].choices}:
-        raise SettingsError(
-            f"in another order the answers differ ({settings_differ.pop()})",
-            fix='Write answer = "words", or label_orders = 1.',
-        )
-    answers = [lm.inputs.answer(choice) for choice in asked[0].choices]
-    for choice, tokens in zip(asked[0].choices, answers, strict=True):
-        if len(tokens) != 1:
-            raise SettingsError(f"the answer {choice!r} has {len(tokens)} tokens", fix='Write answer = "codes".')
-    if any(prompt.count(lm.inputs.audio_token_id) != 1 for prompt in prompts):
-        raise SettingsError("the prompt does not have the recording exactly once", where=asker.prompt.where)
-    return tuple(map(tuple, prompts)), tuple(tokens[0] for tokens in answers)
-
-
-def _spread(rows: pl.DataFrame, count: int | None) -> pl.DataFrame:
+def _spread(rows: NDArray[np.int64], count: int | None) -> NDArray[np.int64]:
     """A number of the rows, evenly spread; all if there are fewer or the number is null."""
-    if count is None or count >= len(rows):
-        return rows
-    return rows.gather_every(len(rows) // count).head(count)
+    return rows if count is None or count >= len(rows) else rows[:: len(rows) // count][:count]
 
 
 def _batches(
-    rows: pl.DataFrame,
+    rows: _Rows,
+    chosen: NDArray[np.int64],
     heard: Heard,
-    labels: Labels,
-    prompts: tuple[tuple[int, ...], ...],
-    answers: tuple[int, ...],
+    asked: AskedPrompt,
     lm: AudioLM,
+    asker: Annotator,
     settings: TrainSettings,
-    change: Change | None,
-) -> Batches:
-    return Batches(
-        heard=heard,
-        rows=rows["place"].to_numpy().astype(np.int64),
-        shares=rows.select(f"p_{label}" for label in labels.taxonomy).to_numpy(),
-        weights=rows["weight"].to_numpy(),
-        prompts=prompts,
-        labels=answers,
-        audio_token=lm.inputs.audio_token_id,
-        pad_token=int(lm.inputs.tokenizer.pad_token_id),
-        size=settings.batch,
-        seed=settings.seed,
-        change=change,
-    )
+    *,
+    changed: bool,
+) -> AnyBatches:
+    """Batches of the chosen rows that have a usable recording."""
+    chosen = rows.usable(chosen)
+    places, shares, weights = rows.places[chosen], rows.shares[chosen], rows.weight[chosen]
+    ends, size, seed = not settings.alm.adapts, settings.batch, settings.seed
+    if lm.inputs.family != "qwen2_audio":
+        return ClipBatches(heard, places, shares, weights, lm, asker, asked.answers, size, seed, ends)
+    audio, pad = lm.inputs.audio_token_id, int(lm.inputs.tokenizer.pad_token_id)
+    change = Change(**settings.alm.change.model_dump()) if changed else None
+    return Batches(heard, places, shares, weights, asked.prompts, asked.answers, audio, pad, size, seed, change, ends)
 
 
-@torch.inference_mode()
-def _look(
-    model: Any, batches: Batches, hearing: small_qwen2_audio.Hearing, accelerator: Accelerator
-) -> dict[str, float]:
-    """Cross-entropy (nats) on the development labels: of the model, of their mean, and of the labels themselves."""
-    if not len(batches.rows):
-        return {}
-    model.eval()
-    total, weight = 0.0, float(batches.weights.sum())
-    for batch in batches.epoch(0):
-        inputs = {name: tensor.to(accelerator.device) for name, tensor in batch.tensors.items()}
-        shares, importance = inputs.pop("shares"), inputs.pop("weights")
-        hearing.set(inputs["input_features"].shape[-1])
-        logits = model(**inputs, use_cache=False).logits[:, 0]
-        log_p = logits[:, list(batches.labels)].float().log_softmax(-1)
-        total += float(-(importance[:, None] * shares * log_p).sum())
-    mean = np.average(batches.shares, axis=0, weights=batches.weights)
-    return {
-        "development": total / weight,
-        "development_prior": _cross_entropy(batches, np.broadcast_to(mean, batches.shares.shape)),
-        "development_labels": _cross_entropy(batches, batches.shares),
-    }
-
-
-def _cross_entropy(batches: Batches, guess: NDArray[np.float64]) -> float:
-    surprise = -(batches.shares * np.log(np.maximum(guess, 1e-300))).sum(axis=1)
-    return float(np.average(surprise, weights=batches.weights))
-
-
-def _digest(settings: TrainSettings, labels: Labels, heard: Heard) -> str:
+def _digest(settings: TrainSettings, start: str | Path, labels: Labels, heard: Heard) -> str:
     """The digest that a checkpoint and the run that resumes from it must share."""
     rows = labels.frame.sort("utterance_id").select("utterance_id", "weight", pl.col("^p_.*$"))
     hashed = int(rows.hash_rows(seed=0).sum())
-    return digest_of([settings.model_dump(mode="json"), str(hashed), list(heard.ids)])
-
-
-class Muon(torch.optim.Optimizer):
-    """The Muon optimizer, with orthogonalised momentum, for training from scratch:
-
-    M = m M + G, W = (1 - r d) W - r 0.2 sqrt(max(rows, columns)) orthogonal(G + m M).
-
-    r is the learning rate, m the momentum, d the weight decay; the factor gives a step the size of one of AdamW's, so
-    that both use the same learning rate. Kernels count as matrices with one row per output. Jordan et al. (2024), Muon;
-    the factor is from Liu et al. (2025), Muon is scalable for LLM training.
-    """
-
-    def __init__(self, params: Iterable[Tensor], *, lr: float, weight_decay: float, momentum: float = 0.95) -> None:
-        super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]  # one kind
-        """Update every weight that has a gradient."""
-        loss = None if closure is None else closure()
-        for group in self.param_groups:
-            for weight in group["params"]:
-                if weight.grad is not None:
-                    self._move(weight, group)
-        return loss
-
-    def _move(self, weight: Tensor, group: dict[str, Any]) -> None:
-        state = self.state[weight]
-        if not state:
-            state["momentum"] = torch.zeros_like(weight)
-        momentum = state["momentum"].mul_(group["momentum"]).add_(weight.grad)
-        wanted = (weight.grad + group["momentum"] * momentum).reshape(len(weight), -1)
-        step = orthogonal(wanted) * (0.2 * max(wanted.shape) ** 0.5)
-        weight.mul_(1 - group["lr"] * group["weight_decay"])
-        weight.add_(step.reshape(weight.shape), alpha=-group["lr"])
-
-
-def orthogonal(matrix: Tensor) -> Tensor:
-    """A matrix with the same singular vectors and singular values near 1 (0.7 to 1.2), by a quintic iteration:
-    X = a X + (b XX' + c (XX')^2) X."""
-    a, b, c = _QUINTIC
-    tall = matrix.shape[0] > matrix.shape[1]
-    x: Tensor = matrix.T if tall else matrix
-    x = x / (x.norm() + 1e-7)
-    for _ in range(_ROUNDS):
-        square = x @ x.T
-        x = a * x + (b * square + c * square @ square) @ x
-    return x.T if tall else x
+    base = weights_digest(Path(start)) if Path(start).is_dir() else str(start)
+    return digest_of([deciding(settings), base, str(hashed), list(heard.ids)])

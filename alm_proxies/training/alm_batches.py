@@ -33,19 +33,21 @@ _DECIBELS = 40.0  # a level change in dB to one of mel cells: log10 of power, ov
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """The mel frames of clips, concatenated, on disk; ids[i] has frames starts[i] to starts[i + 1]."""
+    """The mel frames or samples of clips, concatenated, on disk; ids[i] has those from starts[i] to starts[i + 1]."""
 
     ids: tuple[str, ...]
     starts: NDArray[np.int64]
-    cells: NDArray[np.float16]
+    cells: NDArray[np.float16] | NDArray[np.float32]
+    rate: int = 100
+    """Frames or samples a second."""
 
     def frames(self, row: int) -> NDArray[np.float32]:
-        """One clip, frames x mel bins."""
+        """One clip: frames x mel bins, or samples x 1."""
         return self.cells[self.starts[row] : self.starts[row + 1]].astype(np.float32)
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """Frames of every clip."""
+        """Frames or samples of every clip."""
         return np.diff(self.starts)
 
 
@@ -60,22 +62,34 @@ class Change:
 
 
 def hear(
-    utterances: Utterances, ids: Sequence[str], inputs: ChatInputs, folder: Path, *, quiet: bool = False
+    utterances: Utterances,
+    ids: Sequence[str],
+    inputs: ChatInputs,
+    folder: Path,
+    *,
+    samples: bool = False,
+    quiet: bool = False,
 ) -> tuple[Heard, list[Finding]]:
-    """The mel frames of the clips by the model's extractor, cached in `folder`; and findings for unusable ones."""
-    extractor = inputs.processor.feature_extractor
+    """The mel frames of the clips by the model's extractor (or their samples), cached in `folder`; and findings for
+    unusable ones.
+    """
+    extractor: Any = None if samples else inputs.processor.feature_extractor
+    form = _Form("float32", 1, inputs.rate) if samples else _Form("float16", int(extractor.feature_size), 100)
     columns = ["utterance_id", "audio", "start", "end", "recipe"]
     rows = utterances.frame.select(columns).rows_by_key("utterance_id", unique=True)
     roots = utterances.about.roots
-    digest = digest_of([[name, *rows[name]] for name in ids] + [roots, canonical_json(_settings_of(extractor))])
-    index, cells = folder / "heard.json", folder / "heard.f16"
+    settings = canonical_json({"samples": inputs.rate} if samples else _settings_of(extractor))
+    digest = digest_of([[name, *rows[name]] for name in ids] + [roots, settings])
+    index, cells = folder / "heard.json", folder / ("heard.f32" if samples else "heard.f16")
     if index.is_file() and cells.is_file() and f'"{digest}"' in read_text(index):
-        return _kept(index, cells, int(extractor.feature_size))
+        return _kept(index, cells, form)
     sounds = Sounds(utterances, stage="train", rate=inputs.rate)
 
-    def one(utterance_id: str) -> tuple[Opened, NDArray[np.float16] | None]:
+    def one(utterance_id: str) -> tuple[Opened, NDArray[Any] | None]:
         opened = sounds.open(utterance_id)
-        return opened, None if opened.clip is None else _mel(opened.clip.samples, extractor, inputs)
+        if opened.clip is None:
+            return opened, None
+        return opened, opened.clip.samples if samples else _mel(opened.clip.samples, extractor, inputs)
 
     findings: list[Finding] = []
     kept: list[str] = []
@@ -92,7 +106,7 @@ def hear(
                 progress.advance()
                 if mel is None:
                     continue
-                if inputs.max_audio_seconds is not None and len(mel) > inputs.max_audio_seconds * 100:
+                if inputs.max_audio_seconds is not None and len(mel) > inputs.max_audio_seconds * form.rate:
                     findings.append(_too_long(opened.utterance_id, inputs.max_audio_seconds))
                     continue
                 mel.tofile(stream)
@@ -105,23 +119,36 @@ def hear(
         "found": list(map(asdict, findings)),
     }
     write_json(index, description)
-    return _kept(index, cells, int(extractor.feature_size))
+    return _kept(index, cells, form)
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """How what was heard is stored: number format, width, and frames a second."""
+
+    dtype: str
+    width: int
+    rate: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
-    """One step's tensors, and the first frame of the clips' window."""
+    """Tensors of one pass, the answer token of every label, and the first frame of the clips' window."""
 
     tensors: dict[str, Tensor]
-    start: int
+    labels: tuple[int, ...]
+    members: NDArray[np.int64]
+    """Their places among the rows of the batches."""
+    start: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batches:
     """Batches of clips with target shares, with the labels in several orders.
 
-    `prompts` are token lists with one audio token each, one for every label order; an epoch always has the same
-    batches.
+    `prompts` are token lists with one audio token each, one for every label order, `labels` the answers' tokens in
+    each; an epoch always has the same batches. With `ends` a drawn answer follows the prompt, so that its end can be
+    learned too.
     """
 
     heard: Heard
@@ -129,26 +156,32 @@ class Batches:
     shares: NDArray[np.float64]
     weights: NDArray[np.float64]
     prompts: tuple[tuple[int, ...], ...]
-    labels: tuple[int, ...]
+    labels: tuple[tuple[int, ...], ...]
     audio_token: int
     pad_token: int
     size: int
     seed: int
     change: Change | None = None
+    ends: bool = True
 
     def __len__(self) -> int:
         return -(-len(self.rows) // self.size)
 
     def epoch(self, number: int, window: int | None = None) -> Iterator[Batch]:
         """All rows once, in batches of clips of similar length; with a window, only that number of frames of each."""
-        chance = generator(self.seed, "order", number)
-        order = chance.permutation(len(self.rows))
-        lengths = self.heard.lengths[self.rows]
-        pools = [order[start : start + _ALIKE * self.size] for start in range(0, len(order), _ALIKE * self.size)]
-        alike = [pool[np.argsort(lengths[pool], kind="stable")] for pool in pools]
-        batches = [pool[start : start + self.size] for pool in alike for start in range(0, len(pool), self.size)]
-        for place in chance.permutation(len(batches)):
-            yield self._batch(batches[int(place)], window, generator(self.seed, "batch", number, int(place)))
+        for place, members in planned(self.heard.lengths[self.rows], self.size, self.seed, number):
+            yield self._batch(members, window, generator(self.seed, "batch", number, place))
+
+    def parts(self, step: Any, most: int | None) -> list[Batch]:
+        """A step in parts of at most that number of rows."""
+        count = len(step.tensors["weights"])
+        cuts = [slice(start, start + (most or count)) for start in range(0, count, most or count)]
+        return [
+            Batch(
+                {name: tensor[cut] for name, tensor in step.tensors.items()}, step.labels, step.members[cut], step.start
+            )
+            for cut in cuts
+        ]
 
     def _batch(self, members: NDArray[np.int64], window: int | None, chance: np.random.Generator) -> Batch:
         clips = [self.heard.frames(int(self.rows[member])) for member in members]
@@ -164,10 +197,11 @@ class Batches:
         for row, (clip, low) in enumerate(zip(clips, silence, strict=True)):
             mel[row, : len(clip)] = clip
             mel[row, len(clip) :] = low
-        prompt = self.prompts[int(chance.integers(len(self.prompts)))]
-        answers = _drawn(self.shares[members], chance)
+        order = int(chance.integers(len(self.prompts)))
+        prompt, labels = self.prompts[order], self.labels[order]
+        answers = drawn(self.shares[members], chance)
         texts = [
-            [*_spread(prompt, self.audio_token, audio_tokens(len(clip))), self.labels[answer]]
+            [*_spread(prompt, self.audio_token, audio_tokens(len(clip))), *([labels[answer]] if self.ends else [])]
             for clip, answer in zip(clips, answers, strict=True)
         ]
         width = max(map(len, texts))
@@ -186,7 +220,18 @@ class Batches:
             "shares": torch.from_numpy(self.shares[members]).float(),
             "weights": torch.from_numpy(self.weights[members]).float(),
         }
-        return Batch(tensors, start)
+        return Batch(tensors, labels, members, start)
+
+
+def planned(lengths: NDArray[np.int64], size: int, seed: int, number: int) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """The batches of an epoch: all rows once, those of similar length together, in random order, with their number."""
+    chance = generator(seed, "order", number)
+    order = chance.permutation(len(lengths))
+    pools = [order[start : start + _ALIKE * size] for start in range(0, len(order), _ALIKE * size)]
+    alike = [pool[np.argsort(lengths[pool], kind="stable")] for pool in pools]
+    batches = [pool[start : start + size] for pool in alike for start in range(0, len(pool), size)]
+    for place in chance.permutation(len(batches)):
+        yield int(place), batches[int(place)]
 
 
 def audio_tokens(frames: int) -> int:
@@ -210,7 +255,8 @@ def changed(
     return clip
 
 
-def _drawn(shares: NDArray[np.float64], chance: np.random.Generator) -> NDArray[np.int64]:
+def drawn(shares: NDArray[np.float64], chance: np.random.Generator) -> NDArray[np.int64]:
+    """One label per row, drawn by its shares."""
     over = chance.random((len(shares), 1)) > np.cumsum(shares, axis=1)
     return np.asarray(over.sum(axis=1).clip(0, shares.shape[1] - 1), dtype=np.int64)
 
@@ -234,14 +280,16 @@ def _settings_of(extractor: Any) -> dict[str, Any]:
     return {name: getattr(extractor, name) for name in names}
 
 
-def _kept(index: Path, cells: Path, bins: int) -> tuple[Heard, list[Finding]]:
+def _kept(index: Path, cells: Path, form: _Form) -> tuple[Heard, list[Finding]]:
     description = json.loads(read_text(index))
     starts = np.array(description["starts"], dtype=np.int64)
-    if cells.stat().st_size != 2 * bins * int(starts[-1]):
+    kind: Any = np.dtype(form.dtype)
+    if cells.stat().st_size != kind.itemsize * form.width * int(starts[-1]):
         raise InputError("does not have its original content", where=str(cells), fix="Delete it and run again.")
-    none = np.zeros((0, bins), dtype=np.float16)  # an empty file cannot be mapped
-    frames = np.memmap(cells, dtype=np.float16, mode="r").reshape(-1, bins) if starts[-1] else none
-    return Heard(tuple(description["ids"]), starts, frames), [Finding(**one) for one in description["found"]]
+    none = np.zeros((0, form.width), dtype=kind)  # an empty file cannot be mapped
+    frames = np.memmap(cells, dtype=kind, mode="r").reshape(-1, form.width) if starts[-1] else none
+    findings = [Finding(**one) for one in description["found"]]
+    return Heard(tuple(description["ids"]), starts, frames, form.rate), findings
 
 
 def _too_long(utterance_id: str, seconds: float) -> Finding:

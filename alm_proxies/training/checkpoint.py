@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from alm_proxies.errors import InputError, OutputError
 from alm_proxies.files import flush, read_text, write_json
 
 _NAME = re.compile(r"^(epoch|step)-(\d+)$")
 _STATE = "state.json"
+_TRAINED = "trained.safetensors"
 
 
 def save_checkpoint(accelerator: Accelerator, folder: Path, number: int, state: dict[str, Any]) -> None:
@@ -63,6 +66,56 @@ def load_checkpoint(accelerator: Accelerator, folder: Path, digest: str) -> dict
         )
     accelerator.load_state(str(kept[-1]))
     return state
+
+
+def save_only_trained(accelerator: Accelerator) -> None:
+    """Checkpoints hold only the weights that are trained (an adapter), not those of the model around it."""
+
+    def save(models: list[Any], weights: list[Any], folder: str) -> None:
+        weights.clear()
+        own = {name: weight for name, weight in models[0].named_parameters() if weight.requires_grad}
+        save_file(_plain(own), str(Path(folder) / _TRAINED))
+
+    def load(models: list[Any], folder: str) -> None:
+        models.pop().load_state_dict(load_file(str(Path(folder) / _TRAINED)), strict=False)
+
+    accelerator.register_save_state_pre_hook(save)
+    accelerator.register_load_state_pre_hook(load)
+
+
+def keep_best(weights: dict[str, Tensor], folder: Path, epoch: int, accelerator: Accelerator) -> None:
+    """Keep the weights of the best epoch so far; an earlier best stays until `forget_other_best`."""
+    if accelerator.is_main_process:
+        partial = folder / ".best.part"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            save_file(_plain(weights), str(partial))
+            partial.rename(_best(folder, epoch))
+        except Exception as error:
+            partial.unlink(missing_ok=True)
+            raise not_written(folder, error) from error
+    accelerator.wait_for_everyone()
+
+
+def forget_other_best(folder: Path, epoch: int, accelerator: Accelerator) -> None:
+    """Remove the weights of other epochs than the best."""
+    if accelerator.is_main_process:
+        for path in folder.glob("best-*.safetensors"):
+            if path != _best(folder, epoch):
+                path.unlink()
+
+
+def best_weights(folder: Path, epoch: int) -> dict[str, Tensor]:
+    """The weights of the best epoch."""
+    return load_file(str(_best(folder, epoch)))
+
+
+def _best(folder: Path, epoch: int) -> Path:
+    return folder / f"best-{epoch}.safetensors"
+
+
+def _plain(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: weight.detach().cpu().contiguous() for name, weight in weights.items()}
 
 
 def not_written(folder: Path, error: Exception) -> Exception:

@@ -18,7 +18,6 @@ import polars as pl
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from safetensors.torch import load_file, save_file
 
 from alm_proxies.audio.recipe import Sounds
 from alm_proxies.errors import EngineError, InputError, SettingsError
@@ -31,7 +30,13 @@ from alm_proxies.seeds import seed_of
 from alm_proxies.settings import deciding
 from alm_proxies.tables import Finding, Utterances
 from alm_proxies.training.batches import KeptClips, Loader, padding_of, plan_epoch, seconds_of, steps_of
-from alm_proxies.training.checkpoint import load_checkpoint, not_written, save_checkpoint
+from alm_proxies.training.checkpoint import (
+    best_weights,
+    forget_other_best,
+    keep_best,
+    load_checkpoint,
+    save_checkpoint,
+)
 from alm_proxies.training.curriculum import curriculum_weights
 from alm_proxies.training.development import score_development
 from alm_proxies.training.frozen import AnyLoader, KeptHeads, encodes_once, kept_loader
@@ -214,18 +219,18 @@ def _fine_tune(
         log.write("epoch", state["step"], **{name: value for name, value in row.items() if name != "step"})
         if state["best"] is None or scores.value < state["best"]["score"]:
             state["best"] = {"epoch": epoch + 1, "score": scores.value}
-            _keep_best(bare, checkpoints, epoch + 1, accelerator)
+            keep_best(bare.state_dict(), checkpoints, epoch + 1, accelerator)
         if settings.schedule == "newbob":
             before = [entry["score"] for entry in state["epochs"]]
             bob = NewBob(settings.newbob_factor, settings.newbob_threshold)
             state["newbob"] = bob.after(before, state["newbob"])
         save_checkpoint(accelerator, checkpoints, state["step"], state)
         last_checkpoint = time.monotonic()
-        _forget_other_best(checkpoints, state["best"]["epoch"], accelerator)
+        forget_other_best(checkpoints, state["best"]["epoch"], accelerator)
         say(_epoch_line(row, state, settings, time.monotonic() - epoch_started), quiet=quiet)
 
     # 5. The best weights.
-    bare.load_state_dict(load_file(str(_best(checkpoints, state["best"]["epoch"]))))
+    bare.load_state_dict(best_weights(checkpoints, state["best"]["epoch"]))
     log.close()
     speech.eval()
     gathered = [Finding(**fields) for fields in gather_object(list(map(asdict, findings.values())))]
@@ -320,31 +325,6 @@ def _weights(targets: Targets, settings: TrainSettings) -> np.ndarray[Any, np.dt
 def _patience_is_over(state: dict[str, Any], settings: TrainSettings) -> bool:
     best: dict[str, Any] | None = state["best"]
     return best is not None and len(state["epochs"]) - int(best["epoch"]) >= settings.patience
-
-
-def _keep_best(model: SpeechModel | KeptHeads, folder: Path, epoch: int, accelerator: Accelerator) -> None:
-    if accelerator.is_main_process:
-        partial = folder / ".best.part"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            weights = {name: weight.detach().cpu().contiguous() for name, weight in model.state_dict().items()}
-            save_file(weights, str(partial))
-            partial.rename(_best(folder, epoch))
-        except Exception as error:
-            partial.unlink(missing_ok=True)
-            raise not_written(folder, error) from error
-    accelerator.wait_for_everyone()
-
-
-def _forget_other_best(folder: Path, epoch: int, accelerator: Accelerator) -> None:
-    if accelerator.is_main_process:
-        for path in folder.glob("best-*.safetensors"):
-            if path != _best(folder, epoch):
-                path.unlink()
-
-
-def _best(folder: Path, epoch: int) -> Path:
-    return folder / f"best-{epoch}.safetensors"
 
 
 def _not_finite(loss: float | None, step: int, epoch: int, folder: Path) -> EngineError:

@@ -142,14 +142,18 @@ def class_weights(shares: Tensor, weights: Tensor, beta: float) -> Tensor:
     return (effective * (mass.sum() / (effective * mass).sum())).to(shares.dtype)
 
 
-def answer_loss(logits: Tensor, shares: Tensor, labels: Sequence[int], end: int, weights: Tensor) -> Tensor:
+def answer_loss(
+    logits: Tensor, shares: Tensor, labels: Sequence[int], end: int | None, weights: Tensor, total: Tensor | None = None
+) -> Tensor:
     """Cross-entropy of an answer of one token and its end: - sum_k share_k log P(label k) - log P(end | an answer).
 
-    logits (rows, 2, vocabulary) are those at the last token of the prompt and at the answer, shares (rows, labels) are
-    what the label tokens `labels` should have; P is over the whole vocabulary, so that only labels are answered. The
-    mean over rows is weighted.
+    logits (rows, 1 or 2, vocabulary) are those at the last token of the prompt and at the answer, shares (rows, labels)
+    are what the label tokens `labels` should have; P is over the whole vocabulary, so that only labels are answered.
+    With end = None only the first term is used: it is KL(shares || P) plus the entropy of the shares, which no weight
+    changes. The sum over rows is weighted and divided by `total`, the weights of the whole step.
     """
     log_p = logits.float().log_softmax(-1)
-    answered = -(shares * log_p[:, 0, list(labels)]).sum(-1)
-    ended = -log_p[:, 1, end]
-    return (weights * (answered + ended)).sum() / weights.sum()
+    losses = -(shares * log_p[:, 0, list(labels)]).sum(-1)
+    if end is not None:
+        losses = losses - log_p[:, 1, end]
+    return (weights * losses).sum() / (weights.sum() if total is None else total)

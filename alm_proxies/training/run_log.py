@@ -52,8 +52,10 @@ class RunLog:
 def accelerator_of(folder: Path, settings: TrainSettings) -> Accelerator:
     """The accelerator: this process's device, DDP if torchrun started several, precision and tracker."""
     import torch
+    from accelerate.state import AcceleratorState
     from accelerate.utils import DistributedDataParallelKwargs
 
+    AcceleratorState._reset_state()  # an earlier training in this process may have had another precision
     try:
         accelerator = Accelerator(
             cpu=not torch.cuda.is_available(),

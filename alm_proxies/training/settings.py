@@ -73,6 +73,9 @@ class AugmentSettings(_Part):
 class NewModel(_Part):
     """A small untrained Qwen2-Audio; heads are 32 wide."""
 
+    encoder: str | None = None
+    """A pretrained Whisper whose encoder is used, such as openai/whisper-small: a folder or a name on the hub; null =
+    an untrained encoder."""
     hidden: int = Field(default=128, ge=64, multiple_of=64)
     """Width of the language model."""
     layers: int = Field(default=2, ge=1)
@@ -85,8 +88,24 @@ class NewModel(_Part):
     """Number of tokens; the vocabulary is made from the words of the prompt."""
 
 
+class LoraSettings(_Part):
+    """A LoRA adapter of the language model: scale x B A is added to a matrix, scale = alpha / rank."""
+
+    rank: int = Field(default=16, ge=1, le=512)
+    """Rank of the adapter."""
+    alpha: float = Field(default=32.0, gt=0)
+    """The change is multiplied by alpha / rank."""
+    dropout: float = Field(default=0.05, ge=0, lt=1)
+    """Dropout of the adapter's input."""
+    targets: tuple[str, ...] = ()
+    """Endings of the names of the modules that are changed, such as q_proj; empty = all attention and feed-forward
+    matrices of the language model."""
+    rate: float = Field(default=2e-4, gt=0)
+    """The adapter's highest learning rate, instead of learning_rate."""
+
+
 class ChangeSettings(_Part):
-    """Augmentation of mel frames against over-fitting."""
+    """Augmentation of mel frames against over-fitting (Qwen2-Audio only)."""
 
     gain: float = Field(default=1.0, ge=0)
     """Standard deviation of the change of level in dB; small, because loudness carries emotion."""
@@ -103,6 +122,13 @@ class AlmSettings(_Part):
 
     new: NewModel | None = None
     """Sizes of an untrained initial model, instead of `model`."""
+    weights: Literal["adapter", "all"] | None = None
+    """What is trained: a LoRA adapter, or all weights; null = an adapter for `model`, all for an untrained model."""
+    lora: LoraSettings = LoraSettings()
+    """The adapter."""
+    merge: bool | None = None
+    """adapter: write the whole model with the adapter merged into it, beside the adapter; null = only for families for
+    which vLLM has no adapters (Qwen2-Audio)."""
     prompt: str = "listener"
     """The prompt: a shipped prompt's name, or the path of a prompt file."""
     answer: Literal["codes", "words"] = "codes"
@@ -121,6 +147,21 @@ class AlmSettings(_Part):
     change: ChangeSettings = ChangeSettings()
     """Augmentation of clips."""
 
+    @property
+    def adapts(self) -> bool:
+        """Whether an adapter is trained, not all weights."""
+        return self.weights == "adapter" or (self.weights is None and self.new is None)
+
+    @model_validator(mode="after")
+    def _adapter_or_all(self) -> Self:
+        if self.new is not None and self.weights == "adapter":
+            raise ValueError("an untrained model (alm.new) has nothing that an adapter could change: remove weights")
+        if self.adapts and self.optimizer != "adamw":
+            raise ValueError('an adapter is trained with optimizer = "adamw"')
+        if not self.adapts and (self.lora != LoraSettings() or self.merge is not None):
+            raise ValueError("lora and merge are for an adapter, but all weights are trained")
+        return self
+
 
 _USED: dict[str, tuple[str, ...]] = {
     "features": (
@@ -128,8 +169,9 @@ _USED: dict[str, tuple[str, ...]] = {
         "concentration_half", "seed",
     ),
     "alm": (
-        "recipe", "name", "targets", "model", "alm", "learning_rate", "epochs", "batch", "warmup", "weight_decay",
-        "clip", "seed",
+        "recipe", "name", "targets", "model", "revision", "alm", "learning_rate", "backbone_rate", "concentration_half",
+        "development", "epochs", "patience", "batch", "warmup", "weight_decay", "clip", "precision",
+        "gradient_checkpointing", "seed",
     ),
 }  # fmt: skip
 """What changes a recipe's result; encoder uses all but alm."""
@@ -146,8 +188,8 @@ class TrainSettings(_Part):
     name: str = Field(default="model", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     """Name of the training, its folder in a pipeline, and its predictions."""
     model: Annotated[str | None, PLACE, HUB] = None
-    """The initial checkpoint: a folder or a name on the hub (WavLM, wav2vec 2.0, HuBERT, Whisper; Qwen2-Audio
-    for alm)."""
+    """The initial checkpoint: a folder or a name on the hub (WavLM, wav2vec 2.0, HuBERT, Whisper; for alm an
+    audio-language model, such as Qwen2-Audio)."""
     revision: str | None = None
     """Commit of the checkpoint on the hub."""
     freeze: bool = False
@@ -216,9 +258,9 @@ class TrainSettings(_Part):
     longest: float = Field(default=30.0, gt=0)
     """Longer clips, in seconds, are left out, with a finding."""
     learning_rate: float = Field(default=1e-3, gt=0)
-    """The heads' highest learning rate (alm: the model's)."""
+    """The heads' highest learning rate (alm: that of all weights)."""
     backbone_rate: float = Field(default=1e-5, ge=0)
-    """The encoder's highest learning rate."""
+    """The encoder's highest learning rate; alm: of a pretrained encoder in alm.new, 0 = frozen."""
     schedule: Literal["cosine", "newbob"] = "cosine"
     """cosine: falls to zero over all steps; newbob: multiplied by `newbob_factor` after an epoch with an improvement
     below `newbob_threshold`.
@@ -271,7 +313,10 @@ class TrainSettings(_Part):
     def _not_used(self) -> list[str]:
         """The fields that were given and that this recipe of ours does not read."""
         fields = {name: field for name, field in type(self).model_fields.items() if name in TrainSettings.model_fields}
-        used = _USED.get(self.recipe, fields.keys() - {"alm"} if self.recipe == "encoder" else fields)
+        used = set(_USED.get(self.recipe, fields.keys() - {"alm"} if self.recipe == "encoder" else fields))
+        if self.recipe == "alm":
+            used -= {"learning_rate" if self.alm.adapts else ""}
+            used -= {"backbone_rate" if self.alm.new is None or self.alm.new.encoder is None else ""}
         return [
             name
             for name, field in fields.items()

@@ -32,7 +32,17 @@ def batches_of(heard: Heard, change: Change | None = None, size: int = 5) -> Bat
     rows = np.arange(len(heard.ids))
     shares = np.tile([0.5, 0.25, 0.25], (len(rows), 1))
     return Batches(
-        heard, rows, shares, np.linspace(1, 2, len(rows)), PROMPTS, (10, 11, 12), AUDIO, 0, size, seed=1, change=change
+        heard,
+        rows,
+        shares,
+        np.linspace(1, 2, len(rows)),
+        PROMPTS,
+        ((10, 11, 12),) * 2,
+        AUDIO,
+        0,
+        size,
+        seed=1,
+        change=change,
     )
 
 

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alm_proxies.training.alm import Muon, orthogonal
+from alm_proxies.training.muon import Muon, orthogonal
 
 
 @settings(deadline=None)

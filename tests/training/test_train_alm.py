@@ -108,7 +108,8 @@ def test_killed_after_an_epoch_it_ends_with_the_same_model(
     resumed = train(tones[1], tones[0], tmp_path / "out", settings, quiet=True)
     assert resumed.epochs.equals(whole.epochs)
     assert weights_of(resumed.folder) == weights_of(whole.folder)
-    assert [path.name for path in (tmp_path / "out" / "checkpoints").iterdir()] == ["step-3"]
+    kept = sorted(path.name for path in (tmp_path / "out" / "checkpoints").iterdir())
+    assert kept == [f"best-{int(whole.epochs['score'].arg_min() or 0) + 1}.safetensors", "step-3"]
 
 
 def test_another_training_is_not_gone_on_with(tones: Tones, tmp_path: Path) -> None:
@@ -154,13 +155,6 @@ def test_labels_of_several_tokens_are_refused_with_the_mend(tones: Tones, tmp_pa
     small = tiny.build(tmp_path / "small", words=["nothing of the kind"])
     settings = TrainSettings(recipe="alm", model=str(small), alm=AlmSettings(answer="words"))
     with pytest.raises(SettingsError, match=r"has \d tokens.*codes"):
-        train(tones[1], tones[0], tmp_path / "out", settings, quiet=True)
-
-
-def test_another_family_is_refused(tones: Tones, tmp_path: Path) -> None:
-    other = tiny.build(tmp_path / "other", "audioflamingo3")
-    settings = TrainSettings(recipe="alm", model=str(other), epochs=1)
-    with pytest.raises(SettingsError, match="audioflamingo3 cannot be trained"):
         train(tones[1], tones[0], tmp_path / "out", settings, quiet=True)
 
 

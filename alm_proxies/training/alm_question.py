@@ -1,0 +1,77 @@
+"""What an audio-language model is asked in training: the prompt, its tokens in every label order, and the answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from alm_proxies.annotators.annotator import Annotator
+from alm_proxies.annotators.annotator_file import AnnotatorFile, Cross
+from alm_proxies.annotators.prompts import PromptContext
+from alm_proxies.engines.engine import Audio
+from alm_proxies.engines.turns import conversation_of
+from alm_proxies.errors import SettingsError
+from alm_proxies.models import around_whisper, small_qwen2_audio, tiny
+from alm_proxies.models.adapters import Adapter
+from alm_proxies.models.audio_lm import AudioLM
+from alm_proxies.training.settings import TrainSettings
+
+
+@dataclass(frozen=True, slots=True)
+class AskedPrompt:
+    """The prompt's tokens in every order of the labels, and the token that answers each label in that order."""
+
+    prompts: tuple[tuple[int, ...], ...]
+    answers: tuple[tuple[int, ...], ...]
+
+
+def asker_of(settings: TrainSettings, labels: tuple[str, ...]) -> Annotator:
+    """The annotator for the trained model, with the same prompt as in training."""
+    file = AnnotatorFile(
+        name=settings.name,
+        engine="transformers",
+        model=settings.model or "new",
+        prompt=settings.alm.prompt,
+        elicit="score",
+        answer=settings.alm.answer,
+        cross=Cross(label_orders=settings.alm.label_orders),
+    )
+    return Annotator.of(file, taxonomy=labels)
+
+
+def beginning(settings: TrainSettings, asker: Annotator, folder: Path) -> str | Path:
+    """The initial checkpoint; a new one has a vocabulary of the prompt's words."""
+    new = settings.alm.new
+    if new is None:
+        if Adapter.read(str(settings.model)) is not None:
+            fix = "Name its base model, or train with merge = true and name the merged model."
+            raise SettingsError("is an adapter, which cannot be trained further", where=str(settings.model), fix=fix)
+        return str(settings.model)
+    sizes = tiny.Sizes(**new.model_dump(exclude={"encoder"}))
+    rendered = asker.prompt.render(
+        labels=asker.labels, codes=asker.codes(asker.cells[0]), focus=None, context=PromptContext()
+    )
+    words = [rendered.system, rendered.before, rendered.after]
+    words += [*asker.labels, *(f" {label}" for label in asker.labels)] * 8
+    if new.encoder is not None:
+        return around_whisper.build(
+            folder / "new", new.encoder, sizes=sizes, words=words, seed=settings.seed, revision=settings.revision
+        )
+    return small_qwen2_audio.build(folder / "new", sizes=sizes, words=words, seed=settings.seed)
+
+
+def asked_prompt(asker: Annotator, lm: AudioLM) -> AskedPrompt:
+    """The prompt and its answers as tokens; raises if an answer has several tokens."""
+    silence = Audio(np.zeros(lm.inputs.rate, dtype=np.float32), lm.inputs.rate)
+    questions = [asker.question(cell, silence, PromptContext()) for cell in asker.cells]
+    prompts = [lm.inputs.tokens(lm.inputs.text(conversation_of(question, lm.inputs.rate))) for question in questions]
+    answers = [[lm.inputs.answer(choice) for choice in question.choices] for question in questions]
+    for question, tokens in zip(questions, answers, strict=True):
+        for choice, several in zip(question.choices, tokens, strict=True):
+            if len(several) != 1:
+                raise SettingsError(f"the answer {choice!r} has {len(several)} tokens", fix='Write answer = "codes".')
+    if any(prompt.count(lm.inputs.audio_token_id) != 1 for prompt in prompts):
+        raise SettingsError("the prompt does not have the recording exactly once", where=asker.prompt.where)
+    return AskedPrompt(tuple(map(tuple, prompts)), tuple(tuple(several[0] for several in tokens) for tokens in answers))

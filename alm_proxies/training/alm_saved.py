@@ -1,0 +1,101 @@
+"""The folder of a trained audio-language model: weights or adapter, annotator file and prompt."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from alm_proxies.annotators.annotator import Annotator
+from alm_proxies.annotators.written import annotator_text
+from alm_proxies.errors import need
+from alm_proxies.files import write_text
+from alm_proxies.models.adapters import matrices_of, targets_of, write_adapter
+from alm_proxies.models.audio_lm import AudioLM
+from alm_proxies.models.families import WITHOUT_VLLM_ADAPTERS
+from alm_proxies.seeds import seed_of
+from alm_proxies.training.settings import TrainSettings
+
+ADAPTER = "adapter"
+"""The sub-folder of a merged model with its adapter."""
+ANNOTATOR = "annotator.toml"
+_PROMPT = "prompt.toml"
+
+
+def with_adapter(lm: AudioLM, settings: TrainSettings) -> Any:
+    """The model with an untrained adapter, whose weights alone are trained: `lm.model`, changed changed in place."""
+    need("peft", "train")
+    from peft import LoraConfig, get_peft_model
+
+    lora = settings.alm.lora
+    targets = targets_of(lm.model, lora.targets)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_of(settings.seed, "adapter"))
+        return get_peft_model(
+            lm.model,
+            LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets),
+        )
+
+
+def trained_weights(model: Any) -> dict[str, Tensor]:
+    """The weights that are trained, by name."""
+    return {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+
+
+def take_weights(model: Any, weights: dict[str, Tensor]) -> None:
+    """Give a model trained weights that were kept."""
+    own = trained_weights(model)
+    with torch.no_grad():
+        for name, weight in own.items():
+            weight.copy_(weights[name])
+
+
+def save_model(
+    folder: Path,
+    lm: AudioLM,
+    wrapped: Any,
+    settings: TrainSettings,
+    asker: Annotator,
+    trained_on: dict[str, list[str]],
+) -> None:
+    """Write the folder: an adapter, a merged model with its adapter beside, or all weights; and an annotator file."""
+    if not settings.alm.adapts:
+        lm.save(folder)
+    else:
+        family, lora = lm.inputs.family, settings.alm.lora
+        merge = settings.alm.merge if settings.alm.merge is not None else family in WITHOUT_VLLM_ADAPTERS
+        write_adapter(
+            folder / ADAPTER if merge else folder,
+            matrices_of(lm.model, targets_of_adapter(lm.model)),
+            family=family,
+            base=str(settings.model),
+            revision=settings.revision,
+            alpha=lora.alpha,
+            dropout=lora.dropout,
+        )
+        if merge:
+            lm.model = wrapped.merge_and_unload()
+            lm.save(folder)
+    prompt = settings.alm.prompt
+    given = Path(prompt).expanduser()
+    if given.is_file():
+        shutil.copyfile(given, folder / _PROMPT)
+        prompt = f"./{_PROMPT}"
+    file = asker.file.model_copy(
+        update={
+            "model": ".",
+            "revision": None,
+            "prompt": prompt,
+            "knows": asker.labels,
+            "trained_on": {corpus: tuple(speakers) for corpus, speakers in trained_on.items()},
+        }
+    )
+    write_text(folder / ANNOTATOR, annotator_text(file, f"Trained by alm-proxies from {settings.model or 'new'}."))
+
+
+def targets_of_adapter(model: Any) -> list[str]:
+    """The names of the modules that have an adapter."""
+    return [name for name, part in model.named_modules() if hasattr(part, "lora_A")]

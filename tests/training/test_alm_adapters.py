@@ -1,0 +1,325 @@
+"""The recipe alm with a LoRA adapter: what it learns, saves and resumes, for the families that are named as tested."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from safetensors import safe_open
+from tones_in_noise import HERTZ, LABELS, TINY, recordings
+
+from alm_proxies.annotators.annotator import Annotator
+from alm_proxies.audio.clip import Clip
+from alm_proxies.errors import InputError, MissingExtraError, SettingsError
+from alm_proxies.models import tiny
+from alm_proxies.models.adapters import Adapter, linear_modules
+from alm_proxies.models.audio_lm import Asked, AudioLM
+from alm_proxies.stages.train.stage import Trained, train
+from alm_proxies.tables import Labels, Utterances
+from alm_proxies.training.settings import TrainSettings
+
+Tones = tuple[Utterances, Labels]
+FAMILIES = ("qwen2_audio", "audioflamingo3", "glmasr")
+"""Those whose processors need nothing beyond the test environment."""
+IN_ITS_OWN_PROCESS = """
+import json, sys
+from alm_proxies.stages.train.stage import train
+from alm_proxies.tables import Labels, Utterances
+from alm_proxies.training.settings import TrainSettings
+folder = sys.argv[1]
+settings = TrainSettings.model_validate(json.loads(sys.argv[2]))
+labels, utterances = Labels.read(folder + "/labels.parquet"), Utterances.read(folder + "/utterances.parquet")
+train(labels, utterances, folder + "/out", settings)
+"""
+
+
+def settings_for(base: Path, **changes: Any) -> TrainSettings:
+    alm = {"lora": {"rank": 4, "alpha": 8.0, "rate": 0.02}, **changes.pop("alm", {})}
+    given = {"recipe": "alm", "name": "adapted", "model": str(base), "alm": alm, "epochs": 2, "batch": 9, "seed": 1}
+    return TrainSettings.model_validate(given | changes)
+
+
+@pytest.fixture(scope="module")
+def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("bases")
+    return {family: tiny.build(folder / family, family) for family in FAMILIES}
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory: pytest.TempPathFactory) -> Tones:
+    """Twelve recordings to learn from and four to look at."""
+    return recordings(tmp_path_factory.mktemp("few"), 16)
+
+
+@pytest.fixture(scope="module")
+def adapted(bases: dict[str, Path], few: Tones, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Trained]:
+    folder = tmp_path_factory.mktemp("adapted")
+    return {
+        family: train(few[1], few[0], folder / family, settings_for(base), quiet=True) for family, base in bases.items()
+    }
+
+
+def tone(label: str) -> Clip:
+    time = np.arange(14_000) / 16_000
+    noise = 0.005 * np.random.default_rng(5).standard_normal(time.size)
+    return Clip((0.2 * np.sin(2 * np.pi * HERTZ[label] * time) + noise).astype(np.float32), 16_000)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_adapter_is_trained_and_its_annotator_file_answers(
+    family: str, adapted: dict[str, Trained], bases: dict[str, Path]
+) -> None:
+    made = adapted[family]
+    annotator = Annotator.read(made.folder / "annotator.toml", taxonomy=LABELS)
+    shares = annotator.distribution([tone(label) for label in LABELS])
+    assert annotator.file.trained_on == {"tones": ("",)}
+    assert annotator.card(0).trained_on == {"tones": [""]}
+    assert made.epochs["development"][1] < made.epochs["development"][0] - 0.3
+    untrained = annotator.file.model_copy(update={"model": str(bases[family])})
+    before = Annotator.of(untrained, taxonomy=LABELS).distribution([tone(label) for label in LABELS])
+    assert np.abs(before - shares).max() > 0.05
+
+
+def test_an_adapter_learns_what_the_labels_say(tones: Tones, tmp_path: Path) -> None:
+    """A model that hears the tones learns that the labels of two of them are exchanged."""
+    base = train(tones[1], tones[0], tmp_path / "base", TINY.model_copy(update={"epochs": 16}), quiet=True)
+    frame = tones[1].frame.rename({"p_angry": "p_sad", "p_sad": "p_angry"}).select(tones[1].frame.columns)
+    exchanged = Labels.of(frame, about=tones[1].about)
+    settings = settings_for(base.folder, epochs=10, batch=6, alm={"answer": "words", "label_orders": 2})
+    made = train(exchanged, tones[0], tmp_path / "adapted", settings, quiet=True)
+    assert made.epochs["development"].min() < made.epochs["development_prior"][0] - 0.2  # type: ignore[operator]
+    clips = [tone(label) for label in LABELS]
+    before, after = (
+        Annotator.read(folder / "annotator.toml", taxonomy=LABELS).distribution(clips).argmax(axis=1).tolist()
+        for folder in (base.folder, made.folder)
+    )
+    assert before == [0, 1, 2]
+    assert after == [2, 1, 0]
+
+
+def log_p(lm: AudioLM) -> np.ndarray[Any, Any]:
+    asked = [Asked([("user", [tone(label).samples, "A or B or C?"])], ("A", "B", "C")) for label in LABELS]
+    return np.concatenate(lm.score([[one] for one in asked]))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_merged_weights_answer_as_the_adapter_in_peft_does_and_unlike_the_base(
+    family: str, adapted: dict[str, Trained], bases: dict[str, Path]
+) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    folder = adapted[family].folder / ("adapter" if family == "qwen2_audio" else "")
+    merged, base = AudioLM.load(folder, device="cpu"), AudioLM.load(bases[family], device="cpu")
+    assert np.abs(log_p(merged) - log_p(base)).max() > 0.1
+    with safe_open(str(folder / "adapter_model.safetensors"), "pt") as file:
+        weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # it is no mapping
+    assert all(key.startswith("base_model.model.language_model.model.layers.") for key in weights)
+    names = [name for name in linear_modules(base.model) if "lm_head" not in name]
+    get_peft_model(base.model, LoraConfig(r=4, lora_alpha=8.0, target_modules=names)).eval()
+    own = dict(base.model.named_parameters())
+    taken = 0
+    with torch.no_grad():
+        for key, weight in weights.items():
+            inside = key.removeprefix("base_model.model.").replace("language_model.model.", "model.language_model.")
+            own[inside.replace(".weight", ".default.weight")].copy_(weight)
+            taken += 1
+    assert taken == 2 * len(names)
+    np.testing.assert_allclose(log_p(merged), log_p(base), atol=1e-4)
+
+
+def test_for_qwen2_audio_the_merged_model_stands_beside_its_adapter(adapted: dict[str, Trained]) -> None:
+    folder = adapted["qwen2_audio"].folder
+    np.testing.assert_allclose(
+        log_p(AudioLM.load(folder, device="cpu")), log_p(AudioLM.load(folder / "adapter", device="cpu")), atol=1e-5
+    )
+    small = adapted["glmasr"].folder
+    assert sorted(path.name for path in small.iterdir()) == [
+        "adapter_config.json", "adapter_model.safetensors", "annotator.toml",
+    ]  # fmt: skip
+
+
+def test_a_checkpoint_holds_the_adapter_alone(adapted: dict[str, Trained], bases: dict[str, Path]) -> None:
+    folder = adapted["glmasr"].folder.parent / "checkpoints"
+    whole = (bases["glmasr"] / "model.safetensors").stat().st_size
+    weights = list(folder.rglob("*.safetensors"))
+    assert sorted(path.name.split("-")[0] for path in weights) == ["best", "trained.safetensors"]
+    assert all(path.stat().st_size < whole / 4 for path in folder.rglob("*"))
+
+
+def test_killed_after_an_epoch_the_adapter_ends_with_the_same_bytes(
+    bases: dict[str, Path], few: Tones, tmp_path: Path
+) -> None:
+    settings = settings_for(bases["glmasr"], alm={"lora": {"rank": 4, "rate": 0.01, "dropout": 0.3}})
+    whole = train(few[1], few[0], tmp_path / "whole", settings, quiet=True)
+    few[0].write(tmp_path / "utterances.parquet")
+    few[1].write(tmp_path / "labels.parquet")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(
+        [sys.executable, "-c", IN_ITS_OWN_PROCESS, str(tmp_path), json.dumps(settings.model_dump(mode="json"))],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    ) as process:
+        assert process.stderr is not None
+        lines = []
+        for line in process.stderr:
+            lines.append(line)
+            if line.startswith("epoch 1/2: loss"):
+                process.send_signal(signal.SIGKILL)
+                break
+        process.wait()
+    assert process.returncode == -signal.SIGKILL, "".join(lines)
+    resumed = train(few[1], few[0], tmp_path / "out", settings, quiet=True)
+    assert resumed.epochs.equals(whole.epochs)
+    name = "adapter_model.safetensors"
+    assert (resumed.folder / name).read_bytes() == (whole.folder / name).read_bytes()
+
+
+def test_the_best_epoch_is_kept_and_training_stops_when_nothing_improves(
+    bases: dict[str, Path], few: Tones, tmp_path: Path
+) -> None:
+    wild = settings_for(bases["glmasr"], alm={"lora": {"rank": 2, "rate": 0.5}}, epochs=9, patience=1)
+    made = train(few[1], few[0], tmp_path, wild, quiet=True)
+    best = int(made.epochs["score"].arg_min() or 0) + 1
+    assert len(made.epochs) == best + 1 < 9
+    assert [path.name for path in (tmp_path / "checkpoints").glob("best-*")] == [f"best-{best}.safetensors"]
+
+
+def test_parts_of_a_step_have_the_same_gradient_as_the_whole(
+    bases: dict[str, Path], few: Tones, tmp_path: Path
+) -> None:
+    none = {"lora": {"rank": 4, "rate": 0.01, "dropout": 0.0}}
+    scores = []
+    for most in (None, 4):
+        settings = settings_for(bases["glmasr"], alm=none, epochs=1, micro_batch=most)
+        scores.append(train(few[1], few[0], tmp_path / str(most), settings, quiet=True).epochs)
+    for name in ("loss", "development"):
+        assert scores[0][name][0] == pytest.approx(scores[1][name][0], abs=1e-4)
+
+
+def test_the_whole_model_of_another_family_can_be_trained(bases: dict[str, Path], few: Tones, tmp_path: Path) -> None:
+    settings = settings_for(
+        bases["audioflamingo3"], alm={"weights": "all", "lora": {}, "answer": "codes", "label_orders": 3}, epochs=3,
+        learning_rate=3e-3,
+    )  # fmt: skip
+    made = train(few[1], few[0], tmp_path, settings, quiet=True)
+    assert made.epochs["development"][2] < made.epochs["development"][0] - 1.0
+    assert (made.folder / "model.safetensors").is_file()
+    assert Annotator.read(made.folder / "annotator.toml", taxonomy=LABELS).file.cross.label_orders == 3
+
+
+def test_bf16_and_recomputed_activations_learn_too(bases: dict[str, Path], few: Tones, tmp_path: Path) -> None:
+    settings = settings_for(bases["glmasr"], precision="bf16", gradient_checkpointing=True, alm={"merge": True})
+    made = train(few[1], few[0], tmp_path, settings, quiet=True)
+    assert made.epochs["loss"][1] < made.epochs["loss"][0]
+    assert (made.folder / "model.safetensors").is_file()
+    assert (made.folder / "adapter" / "adapter_model.safetensors").is_file()
+
+
+def test_labels_of_speakers_are_named_in_the_annotator_file(bases: dict[str, Path], few: Tones, tmp_path: Path) -> None:
+    frame = few[0].frame.with_columns(speaker=pl.format("tones/{}", pl.int_range(pl.len()) % 4))
+    known = Utterances.of(frame, about=few[0].about)
+    made = train(few[1], known, tmp_path, settings_for(bases["qwen2_audio"], epochs=1), quiet=True)
+    file = Annotator.read(made.folder / "annotator.toml").file
+    assert file.trained_on == {"tones": ("tones/0", "tones/1", "tones/2", "tones/3")}
+
+
+def test_a_module_that_the_model_does_not_have_is_named(bases: dict[str, Path], few: Tones, tmp_path: Path) -> None:
+    settings = settings_for(bases["glmasr"], alm={"lora": {"targets": ["q_prj"]}})
+    with pytest.raises(SettingsError, match=r"no module 'q_prj'.*q_proj.*There are: down_proj"):
+        train(few[1], few[0], tmp_path, settings, quiet=True)
+
+
+def test_without_peft_the_extra_is_named(
+    bases: dict[str, Path], few: Tones, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in sys.modules if name == "peft" or name.startswith("peft.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "meta_path", [_NoPeft(), *sys.meta_path])
+    with pytest.raises(MissingExtraError, match=r"'peft', which is not installed.*alm-proxies\[train\]"):
+        train(few[1], few[0], tmp_path, settings_for(bases["glmasr"]), quiet=True)
+
+
+class _NoPeft:
+    """A finder for which peft is not installed."""
+
+    @staticmethod
+    def find_spec(name: str, path: object = None, target: object = None) -> None:
+        if name == "peft":
+            raise ModuleNotFoundError("No module named 'peft'", name="peft")
+
+
+def test_a_rank_of_0_is_refused(bases: dict[str, Path]) -> None:
+    with pytest.raises(ValueError, match=r"alm\.lora\.rank\n.*greater than or equal to 1"):
+        settings_for(bases["glmasr"], alm={"lora": {"rank": 0}})
+
+
+@pytest.mark.parametrize(
+    ("alm", "message"),
+    [
+        ({"new": {}, "weights": "adapter"}, "nothing that an adapter could change"),
+        ({"optimizer": "muon"}, "adapter is trained with optimizer"),
+        ({"weights": "all", "lora": {"rank": 2}}, "lora and merge are for an adapter"),
+        ({"weights": "all", "merge": True}, "lora and merge are for an adapter"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(alm: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        TrainSettings.model_validate({"recipe": "alm", "model": None if "new" in alm else "x", "alm": alm})
+
+
+def test_a_rate_that_nothing_uses_is_refused() -> None:
+    with pytest.raises(ValueError, match="no use for learning_rate"):
+        TrainSettings.model_validate({"recipe": "alm", "model": "x", "learning_rate": 1e-4})
+    with pytest.raises(ValueError, match="no use for backbone_rate"):
+        TrainSettings.model_validate({"recipe": "alm", "alm": {"new": {}}, "backbone_rate": 1e-4})
+
+
+def test_changes_of_mel_frames_are_for_qwen2_audio(bases: dict[str, Path], few: Tones, tmp_path: Path) -> None:
+    settings = settings_for(bases["glmasr"], alm={"window_epochs": 1})
+    with pytest.raises(SettingsError, match="for Qwen2-Audio, this is a glmasr"):
+        train(few[1], few[0], tmp_path, settings, quiet=True)
+
+
+def test_an_adapter_cannot_be_trained_further(adapted: dict[str, Trained], few: Tones, tmp_path: Path) -> None:
+    settings = settings_for(adapted["glmasr"].folder)
+    with pytest.raises(SettingsError, match=r"is an adapter.*merge = true"):
+        train(few[1], few[0], tmp_path, settings, quiet=True)
+
+
+def copied(folder: Path, target: Path, **changes: Any) -> Path:
+    target.mkdir()
+    config = json.loads((folder / "adapter_config.json").read_text())
+    (target / "adapter_config.json").write_text(json.dumps(config | changes))
+    (target / "adapter_model.safetensors").write_bytes((folder / "adapter_model.safetensors").read_bytes())
+    return target
+
+
+def test_an_adapter_on_another_base_is_refused(
+    adapted: dict[str, Trained], bases: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = adapted["glmasr"].folder
+    other = tiny.build(tmp_path / "other", "glmasr", seed=5)
+    with pytest.raises(InputError, match="has other weights than the adapter was trained on"):
+        AudioLM.load(copied(folder, tmp_path / "a", base_model_name_or_path=str(other)), device="cpu")
+    with pytest.raises(InputError, match="is missing"):
+        AudioLM.load(copied(folder, tmp_path / "b", base_model_name_or_path=str(tmp_path / "gone")), device="cpu")
+    with pytest.raises(InputError, match="adapters with use_dora are not supported"):
+        AudioLM.load(copied(folder, tmp_path / "c", use_dora=True), device="cpu")
+    wider = tiny.build(tmp_path / "wider", "glmasr", sizes=tiny.Sizes(hidden=192))
+    adapter = Adapter.read(folder)
+    assert adapter is not None
+    with pytest.raises(InputError, match=r"has another size of language_model\.model\.layers"):
+        adapter.merge_into(AudioLM.load(wider, device="cpu").model)
+    shallow = tiny.build(tmp_path / "shallow", "glmasr", sizes=tiny.Sizes(layers=1))
+    with pytest.raises(InputError, match=r"does not have language_model\.model\.layers\.1"):
+        adapter.merge_into(AudioLM.load(shallow, device="cpu").model)
