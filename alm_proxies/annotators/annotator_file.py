@@ -84,9 +84,9 @@ class AnnotatorFile(Settings):
     """The model's revision (commit)."""
     knows: Annotated[tuple[str, ...], CHANGES_NOTHING] = ()
     """The only labels that the model has learned; any other label is refused. Empty = any label."""
-    trained_on: Annotated[dict[str, tuple[str, ...]], CHANGES_NOTHING] = Field(default_factory=dict)
+    trained_on: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """Corpora and their speakers that the model was trained on, "" = unknown speakers. Its votes on these are not
-    counted by fuse and align."""
+    counted by fuse and align; no vote depends on it."""
     prompt: str = "listener"
     """A shipped prompt's name, or the path of a prompt file."""
     elicit: Elicit = "sample"
@@ -112,8 +112,10 @@ class AnnotatorFile(Settings):
     """Prices. Votes that were already paid keep the price of that time."""
 
     def deciding(self) -> dict[str, Any]:
-        """The settings that a vote depends on: all but name, votes, prompt path and those that change nothing."""
-        aside = {"name", "votes", "prompt", *marked(type(self), CHANGES_NOTHING)}
+        """The settings that a vote depends on: all but name, votes, prompt path, trained_on and those that change
+        nothing.
+        """
+        aside = {"name", "votes", "prompt", "trained_on", *marked(type(self), CHANGES_NOTHING)}
         return self.model_dump(mode="json", exclude=aside)
 
 

@@ -92,7 +92,12 @@ _TABLE_OTHERS = {
     "constants": {"annotator": "x"}, "counts": {"happy": "h"}, "probabilities": "p", "files": {"a.csv": "train"},
     "scales": {"valence": [1, 7]}, "encoding": "latin-1",
 }  # fmt: skip
+_ADAPTER = {"recipe": "alm", "model": "@model"}
 _OF_TRAIN = {
+    **{f"alm.{key}": {"*": {**_ADAPTER, "alm": {key: value}}} for key, value in (("weights", "all"), ("merge", True))},
+    **{f"alm.lora.{key}": {"*": {**_ADAPTER, "alm": {"lora": {key: value}}}} for key, value in (
+        ("rank", 4), ("alpha", 4.0), ("dropout", 0.5), ("targets", ["q_proj"]), ("rate", 0.5),
+    )},
     "layers": [1], "concentration_half": 2.0, "augment": [{"effect": "gain"}], "auxiliary": ["pitch_level"],
     "micro_batch": 4, "checkpoint_steps": 9, "tracker": "trackio", "revision": "abc",
     "curriculum.shares": [0.4, 0.6, 0.7, 0.85, 1.0],
@@ -125,7 +130,7 @@ CASES: tuple[Case, ...] = (
     Case("train", {"recipe": "encoder", "model": "@model"}, None, _OF_TRAIN),
     Case("train", {"recipe": "alm", "alm": {"new": {}, "prompt": "@prompt.toml"}}, None, {
         **_OF_TRAIN, "recipe": {"*": {"recipe": "features"}}, "alm.new.vocabulary": 2048, "alm.new.hidden": 256,
-        "alm.new.layers": 3,
+        "alm.new.layers": 3, "alm.new.encoder": "@model",
         "alm.new.audio_hidden": 256, "model": {"*": {"recipe": "alm", "model": "@model"}},
     }),
     Case("predict"), Case("evaluate"), Case("export", {"format": "csv"}, None, {"format": "jsonl"}),
@@ -277,6 +282,7 @@ PROMPT: dict[str, Any] = {
 }  # fmt: skip
 OF_ANNOTATORS: dict[str, Any] = {
     "name": "two", "engine": "transformers", "model": "n", "revision": "abc", "knows": list(LABELS), "votes": 3,
+    "trained_on": {"mine": ["mine/a"]},
     "prompt": "prompt_2.toml", "elicit": "score", "answer": "words", "constrain": True,
     "content_free": {"content_free": True, "elicit": "score", "prompt": "listener", "cross": {}},
     "sampling.top_k": 5, "cross.temperature": [0.7, 1.0], "cross.focus": ["words"], "serve": {"answers": "b.csv"},

@@ -35,6 +35,9 @@ def inputs_of(ahead: Ahead) -> dict[str, str]:
     panel = [annotator.ready(ahead.labels, ahead.settings.votes) for annotator in read_panel(ahead.settings)]
     inputs = {f"annotator {one.name}": digest_of([one.name, one.digest]) for one in panel}
     inputs |= {f"the number of votes of {one.name}": str(one.votes) for one in panel}
+    inputs |= {
+        f"what {one.name} was trained on": digest_of(one.file.trained_on) for one in panel if one.file.trained_on
+    }
     engines = [plugins("engines").get(one.file.engine) for one in panel]
     return inputs | {f"engine {one.name}": one.origin for one in engines if one is not None and one.origin}
 

@@ -17,6 +17,9 @@ def inputs_of(ahead: Ahead) -> dict[str, str]:
     if settings.model is not None:
         path = Path(settings.model).expanduser()
         digests["model"] = weights_digest(path) if path.is_dir() else settings.model
+    if settings.alm.new is not None and settings.alm.new.encoder is not None:
+        encoder = Path(settings.alm.new.encoder).expanduser()
+        digests["encoder"] = weights_digest(encoder) if encoder.is_dir() else settings.alm.new.encoder
     if settings.recipe == "alm":
         from alm_proxies.annotators.prompts import prompt_of
 
@@ -28,6 +31,8 @@ def foresee(ahead: Ahead) -> Foreseen:
     """The number of labels to learn from, and missing packages."""
     labels = ahead.count("labels", "labels")
     needed = () if ahead.settings.recipe == "features" else ("torch", "transformers", "accelerate")
+    if ahead.settings.recipe == "alm" and ahead.settings.alm.adapts:
+        needed = (*needed, "peft")
     missing = [name for name in needed if find_spec(name) is None]
     fix = "Install it with: pip install 'alm-proxies[train]'"
     return Foreseen(
