@@ -220,7 +220,17 @@ def _merged(parts: Sequence[dict[str, V]], thing: str, message: str) -> dict[str
                 )
             if _injected_votes(value) > _injected_votes(known):
                 merged[name] = value
+            if isinstance(known, AnnotatorCard) and isinstance(value, AnnotatorCard):
+                both = {"trained_on": _all_of(known.trained_on, value.trained_on)}
+                merged[name] = merged[name].model_copy(update=both)  # type: ignore[attr-defined]
     return merged
+
+
+def _all_of(one: dict[str, list[str]] | None, other: dict[str, list[str]] | None) -> dict[str, list[str]] | None:
+    """The corpora and speakers of both."""
+    corpora = {**(one or {}), **(other or {})}
+    joined = {corpus: sorted({*(one or {}).get(corpus, ()), *(other or {}).get(corpus, ())}) for corpus in corpora}
+    return dict(sorted(joined.items())) or None
 
 
 def _injected_votes(value: object) -> float:
