@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alm_proxies.training.losses import answer_loss
@@ -25,6 +25,7 @@ def test_the_loss_is_the_surprise_at_the_answer_and_at_its_end() -> None:
     assert float(loss) == pytest.approx(-0.6 * math.log(0.25) - 0.4 * math.log(0.75) - math.log(0.5), abs=1e-5)
 
 
+@settings(deadline=None)
 @given(share=st.floats(0.05, 0.95), said=st.floats(0.05, 0.95))
 def test_no_answer_is_less_surprising_than_the_shares_themselves(share: float, said: float) -> None:
     shares, weights = torch.tensor([[share, 1 - share]]), torch.ones(1)
