@@ -156,8 +156,6 @@ class AlmSettings(_Part):
     def _adapter_or_all(self) -> Self:
         if self.new is not None and self.weights == "adapter":
             raise ValueError("an untrained model (alm.new) has nothing that an adapter could change: remove weights")
-        if self.adapts and self.optimizer != "adamw":
-            raise ValueError('an adapter is trained with optimizer = "adamw"')
         if not self.adapts and (self.lora != LoraSettings() or self.merge is not None):
             raise ValueError("lora and merge are for an adapter, but all weights are trained")
         return self
@@ -306,6 +304,8 @@ class TrainSettings(_Part):
             raise ValueError('encoder needs model = "a folder or a name on the hub", e.g. openai/whisper-tiny.en')
         if self.alm.new is not None and self.recipe != "alm":
             raise ValueError('alm.new is for recipe = "alm"')
+        if self.recipe == "alm" and self.alm.adapts and self.alm.optimizer != "adamw":
+            raise ValueError('an adapter is trained with alm.optimizer = "adamw"')
         if unused := self._not_used():
             raise ValueError(f"the recipe {self.recipe} has no use for {', '.join(unused)}")
         return self

@@ -267,7 +267,7 @@ def test_a_rank_of_0_is_refused(bases: dict[str, Path]) -> None:
     ("alm", "message"),
     [
         ({"new": {}, "weights": "adapter"}, "nothing that an adapter could change"),
-        ({"optimizer": "muon"}, "adapter is trained with optimizer"),
+        ({"optimizer": "muon"}, "adapter is trained with alm.optimizer"),
         ({"weights": "all", "lora": {"rank": 2}}, "lora and merge are for an adapter"),
         ({"weights": "all", "merge": True}, "lora and merge are for an adapter"),
     ],
