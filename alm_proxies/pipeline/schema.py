@@ -99,7 +99,7 @@ def _section(stage: Stage, definitions: dict[str, Any]) -> dict[str, Any]:
         schema = _of(model)
         definitions.update(schema.pop("$defs", {}))
         schemas.append(schema)
-    return schemas[0] if len(schemas) == 1 else {"anyOf": models}
+    return schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
 
 
 def _of(model: type[BaseModel]) -> dict[str, Any]:
