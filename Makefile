@@ -15,10 +15,13 @@ PYTEST := pytest --durations=10 --durations-min=1
 # What needs the core alone: run with the lowest and the newest dependencies.
 CORE := tests/test_*.py tests/annotators tests/cli tests/compare tests/estimators tests/measures tests/pipeline \
   tests/report tests/stages/align tests/stages/annotate tests/stages/fuse tests/stages/read tests/stages/simulate
+# The tests without a browser, a server or a vLLM run in two processes side by side: these folders, and all the others.
+MAIN := -m 'not vllm and not browser and not server'
+HALF := tests/stages tests/training
 # Lines of the package that the tests without a browser, a server or a vLLM run, in per cent.
 COVERED := 80
 
-.PHONY: demo test tests check lint types coverage consumers lowest newest wheel tagged docs wording lock clean
+.PHONY: demo test tests half other-half check lint types coverage consumers lowest newest wheel tagged docs wording lock clean
 
 demo: $(VENV)/ready
 	$(BIN)/alm-proxies demo
@@ -32,8 +35,15 @@ endif
 
 # One group after the other, so that two engines never share the processors.
 tests: $(VENV)/ready
-	$(BIN)/$(PYTEST) -m 'not vllm and not browser and not server'
+	$(MAKE) --no-print-directory --jobs=2 --keep-going half other-half
 	$(BIN)/$(PYTEST) -m '(browser or server) and not vllm'
+
+# Its output is shown when it is done, so that the two do not mix.
+half: $(VENV)/ready
+	@$(BIN)/$(PYTEST) $(MAIN) $(HALF) >$(VENV)/half.log 2>&1; code=$$?; cat $(VENV)/half.log; exit $$code
+
+other-half: $(VENV)/ready
+	$(BIN)/$(PYTEST) $(MAIN) $(HALF:%=--ignore=%)
 
 check: lint types
 

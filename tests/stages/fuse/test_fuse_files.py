@@ -163,7 +163,7 @@ def test_one_utterance_may_have_more_votes_than_a_part_holds(tmp_path: Path):
     assert labels.filter(pl.col("utterance_id") == "c/b")["human_votes"].item() == 900
 
 
-@pytest.mark.parametrize("part_rows", [90, 700])
+@pytest.mark.parametrize("part_rows", [250, 700])
 def test_files_that_are_not_sorted_give_the_labels_of_sorted_ones(files, tmp_path: Path, part_rows: int):
     votes, utterances = files
     mixed = []
