@@ -78,7 +78,7 @@ def test_a_command_takes_flags_before_its_settings_file(file: Path, capsys: pyte
     said = ["fuse", "votes.csv", "--taxonomy", "happy,sad", "--settings", "f.toml", "-o", "l.parquet", "--quiet"]
     assert command([*said, "--seed", "9"]) == 0
     assert sorted(path.name for path in Path().glob("l.*")) == [
-        "l.findings.parquet", "l.parquet", "l.trials.parquet",
+        "l.findings.parquet", "l.fitted.json", "l.parquet", "l.trials.parquet",
     ]  # fmt: skip
     made_by = Labels.read("l.parquet").about.made_by
     assert made_by is not None
