@@ -1,39 +1,54 @@
-"""Make the embedded annotator, and measure it against the class prior and the prosody regression.
+"""Make the embedded annotator, and measure it.
 
-    python benchmarks/proxies/embedded.py make [--folder runs/embedded]        simulate, train, ship
-    python benchmarks/proxies/embedded.py measure [--folder runs/embedded] [--emodb FOLDER]
+    python benchmarks/proxies/embedded.py make --crema-d FOLDER --teacher FOLDER [--hold-out]      simulate, train, ship
+    python benchmarks/proxies/embedded.py measure                                                  the simulated crowds
+    python benchmarks/proxies/embedded.py final --crema-d FOLDER --teacher FOLDER --emodb FOLDER --reason WHY
 
-`make` follows pipelines/embedded.toml and pipelines/training/embedded.toml, copies the model into the package and names
-its weights in annotator.toml; killed, it goes on where it was. `measure` annotates with the shipped file through the
-annotate stage, on test speakers of crowd 0 (2000 utterances, the demo's crowd) and of the crowd that it learned from.
-Printed for each: Jensen-Shannon divergence (bits) and cross-entropy (nats) of the true distributions for (a) the class
-prior of the votes on the training speakers, (b) the regression on prosody relative to the speaker, fitted to those
-votes, (c) the annotator, which knows one clip and nothing of the speaker, (d) what the crowd that it learned from would
-say itself; which share of the gap a - b it closes; and how often each label comes first.
+`make` follows pipelines/embedded.toml and pipelines/training/embedded.toml to a model of synthetic speech, which then
+grows and learns from CREMA-D's actors outside the lockbox beside it (embedded_real.py, taught by the Whisper tiny.en
+encoder in FOLDER), copies the model into the package and names its weights and its actors. With `--hold-out` eight more
+actors are left out, whose figures are printed. Killed, it goes on where it was.
+
+`measure` annotates with the shipped file through the annotate stage, on test speakers of crowd 0 (2000 utterances, the
+demo's crowd) and of the crowd that it learned from. Printed for each: JSD (base 2) and NLL (nats) of
+the true distributions for (a) the class prior of the votes on the training speakers, (b) the regression on prosody
+relative to the speaker, fitted to those votes, (c) the annotator, which knows one clip and nothing of the speaker, (d)
+what the crowd that it learned from would say itself; which share of the gap a - b it closes; and how often each label
+comes first.
+
+`final` opens the lockbox once, writes why and when into embedded_results.json, and what it finds there and in EMO-DB.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "simulate"))
+from embedded_lockbox import Figures, lockbox_figures
+from embedded_real import Sources, hear_people, prior, refuse_lockbox, teach
+from embedded_speech import CORPUS, crema_d, real_speech
+from embedded_training import Plan
 from regression import fitted, prosody
 from sklearn.preprocessing import StandardScaler
+from study_votes import open_lockbox
 
 from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.errors import SettingsError
-from alm_proxies.files import digest_file, read_text, shipped, write_text
+from alm_proxies.files import digest_file, read_text, shipped, write_json, write_text
 from alm_proxies.measures.divergence import jsd_base2, nll_per_vote
+from alm_proxies.models.audio_lm import AudioLM
 from alm_proxies.pipeline.file import read_pipeline
 from alm_proxies.settings import read_settings
 from alm_proxies.stages.annotate.stage import AnnotateSettings, annotate
@@ -44,6 +59,7 @@ from alm_proxies.stages.train.stage import TrainSettings, train
 from alm_proxies.tables import About, Labels, Utterances, Votes
 
 PACKAGE = Path(__file__).resolve().parents[2] / "alm_proxies" / "embedded"
+RESULTS = Path(__file__).with_name("embedded_results.json")
 DEMO = SimulateSettings(utterances=2000, seed=1)
 LETTERS = {"W": "angry", "E": "disgust", "A": "fear", "F": "happy", "N": "neutral", "T": "sad", "L": "bored"}
 
@@ -62,20 +78,41 @@ def vote_shares(votes: Votes) -> Labels:
     return Labels.of(sparse.group_by("utterance_id").agg(shares), about=votes.about)
 
 
-def make(folder: Path) -> None:
-    """Simulate, train, and copy the model beside its annotator file."""
-    speech, training = settings(folder)
+def synthetic_speech(folder: Path) -> Corpus:
+    """The simulated corpus, read if it is there already."""
+    speech, _ = settings(folder)
+    tables = [folder / "speech" / f"{name}.parquet" for name in ("utterances", "votes", "truth")]
+    if not all(path.exists() for path in tables):
+        return simulate(folder / "speech", speech)
+    return Corpus(Utterances.read(tables[0]), Votes.read(tables[1]), Labels.read(tables[2]))
+
+
+def make(folder: Path, data: Path, teacher: Path, *, hold_out: bool) -> None:
+    """Simulate, train on synthetic speech, train on real speech too, and copy the model beside its annotator file."""
     started = time.monotonic()
-    corpus = simulate(folder / "speech", speech)
-    trained = train(vote_shares(corpus.votes), corpus.utterances, folder / "training", training)
-    print(trained.epochs)
-    minutes = [f"{seconds / 60:.0f}" for seconds in (time.monotonic() - started, time.process_time())]
-    print(f"{minutes[0]} minutes in all, {minutes[1]} of processor time")
-    for path in sorted(trained.folder.iterdir()):
+    corpus = synthetic_speech(folder)
+    start = folder / "training" / "model"
+    if not start.exists():
+        trained = train(vote_shares(corpus.votes), corpus.utterances, folder / "training", settings(folder)[1])
+        print(trained.epochs)
+    plan = Plan()
+    learned = folder / ("held-out" if hold_out else "all")
+    if not (learned / "made.json").exists():
+        workers = ["-m", "torch.distributed.run", "--nproc-per-node", str(plan.workers)]
+        options = ["--folder", folder, "--crema-d", data, "--teacher", teacher, *(["--hold-out"] if hold_out else [])]
+        subprocess.run([sys.executable, *workers, __file__, "people", *map(str, options)], check=True)
+    print(f"{(time.monotonic() - started) / 60:.0f} minutes")
+    for path in sorted((learned / "model").iterdir()):
         shutil.copyfile(path, PACKAGE / path.name)
     print(f"revision {name_weights(PACKAGE)}")
     size = sum(path.stat().st_size for path in PACKAGE.iterdir())
     print(f"{PACKAGE}: {size / 1e6:.2f} MB")
+
+
+def people(folder: Path, data: Path, teacher: Path, *, hold_out: bool) -> None:
+    """The second half of `make`, in one of its processes."""
+    where = Sources(folder, data, teacher, folder / "training" / "model", PACKAGE / "annotator.toml")
+    hear_people(where, synthetic_speech(folder), Plan(), hold_out=hold_out)
 
 
 def name_weights(folder: Path) -> str:
@@ -132,8 +169,8 @@ def compare(corpus: Corpus, folder: Path, name: str, taught_by: int) -> None:
         print(f"  {guess:18} first: {', '.join(f'{label} {n}' for label, n in zip(LABELS, first, strict=True))}")
 
 
-def emodb(folder: Path) -> None:
-    """Print how often it names the acted emotion of EMO-DB, and how far its distribution is from that label."""
+def emodb(folder: Path) -> Figures:
+    """How often it names the acted emotion of EMO-DB, and how far its distribution is from that label."""
     paths = sorted((folder / "wav").glob("*.wav"))
     rows = [(f"emodb/{path.stem}", "emodb", str(path), path.stem[:2], LETTERS[path.stem[5]]) for path in paths]
     table = pl.DataFrame(rows, schema=["utterance_id", "corpus", "audio", "speaker", "intended"], orient="row")
@@ -148,12 +185,19 @@ def emodb(folder: Path) -> None:
     prior = one.mean(0)
     hit = guess.argmax(1) == intended
     recall = np.mean([hit[intended == k].mean() for k in range(len(labels))])
-    print(f"EMO-DB: {len(intended)} recordings ({left_out} of boredom left out)")
-    print(f"  accuracy {hit.mean():.1%} (largest class {prior.max():.1%}), mean recall {recall:.1%} (chance 16.7%)")
-    print(f"  JSD {jsd_base2(one, guess).mean():.3f} bits, NLL {nll_per_vote(guess, one).mean():.3f} nats")
     base = np.tile(prior, (len(intended), 1))
-    print(f"  its own class shares: JSD {jsd_base2(one, base).mean():.3f}, NLL {nll_per_vote(base, one).mean():.3f}")
-    print(f"  mean answer {dict(zip(labels, guess.mean(0).round(3).tolist(), strict=True))}")
+    return {
+        "recordings": len(intended),
+        "left_out": left_out,
+        "accuracy": float(hit.mean()),
+        "largest_class": float(prior.max()),
+        "mean_recall": float(recall),
+        "nll": float(nll_per_vote(guess, one).mean()),
+        "nll_class_shares": float(nll_per_vote(base, one).mean()),
+        "jsd": float(jsd_base2(one, guess).mean()),
+        "jsd_class_shares": float(jsd_base2(one, base).mean()),
+        "mean_answer": [float(share) for share in guess.mean(0)],
+    }
 
 
 def some_speakers(corpus: Corpus, train_speakers: int = 75, test_speakers: int = 20) -> Corpus:
@@ -171,26 +215,58 @@ def some_speakers(corpus: Corpus, train_speakers: int = 75, test_speakers: int =
     )
 
 
-def measure(folder: Path, recordings: Path | None) -> None:
-    """All figures of the CARD."""
+def measure(folder: Path) -> None:
+    """The figures of the CARD on simulated speech."""
     speech, _ = settings(folder)
     taught_by = speech.crowd
     compare(simulate(folder / "crowd-0", DEMO), folder / "crowd-0", "crowd 0", taught_by)
-    compare(some_speakers(simulate(folder / "speech", speech)), folder / "speech", f"crowd {taught_by}", taught_by)
-    if recordings is not None:
-        emodb(recordings)
+    compare(some_speakers(synthetic_speech(folder)), folder / "speech", f"crowd {taught_by}", taught_by)
+
+
+def final(folder: Path, data: Path, teacher: Path, recordings: Path, reason: str) -> None:
+    """Open the lockbox, once, and keep what is found there and in EMO-DB."""
+    names = ("all", "held-out")
+    learned = next(folder / name for name in names if (folder / name / "made.json").exists())
+    made = json.loads(read_text(learned / "made.json"))
+    if made["weights"] != digest_file(PACKAGE / "model.safetensors"):
+        raise SettingsError("are not the weights that were made last", where=str(PACKAGE), fix="Run make first.")
+    opening = open_lockbox(folder, reason, missing=())
+    actors = made["trained_on"][CORPUS]
+    refuse_lockbox(actors)
+    known = crema_d(data)
+    rows = known.of(actors)
+    heads = teach(known, None, rows, made["plan"]["seed"], learned)
+    clips = crema_d(data, lockbox=True)
+    extractor = AudioLM.load(PACKAGE, device="cpu").inputs.processor.feature_extractor
+    cells = real_speech(clips, extractor, teacher, folder / "heard-lockbox", folder / "heard")
+    figures = {
+        "opened": asdict(opening),
+        "made": made,
+        "lockbox": lockbox_figures(clips, cells, heads, prior(known, rows)[0], answers),
+    }
+    write_json(RESULTS, figures)
+    print(json.dumps(figures["lockbox"], indent=1), flush=True)
+    write_json(RESULTS, figures | {"emodb": emodb(recordings)})
+    print(read_text(RESULTS))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("message", choices=("make", "measure"))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("message", choices=("make", "people", "measure", "final"))
     parser.add_argument("--folder", type=Path, default=Path("runs/embedded"))
+    parser.add_argument("--crema-d", type=Path, help="Folder with tabulatedVotes.csv and AudioWAV.")
+    parser.add_argument("--teacher", type=Path, help="Folder of the Whisper tiny.en encoder.")
     parser.add_argument("--emodb", type=Path)
+    parser.add_argument("--hold-out", action="store_true", help="Leave the development actors out as well.")
+    parser.add_argument("--reason", default="", help="Why the lockbox is opened.")
     options = parser.parse_args()
-    if options.message == "make":
-        make(options.folder)
+    if options.message == "measure":
+        measure(options.folder)
+    elif options.message == "final":
+        final(options.folder, options.crema_d, options.teacher, options.emodb, options.reason)
     else:
-        measure(options.folder, options.emodb)
+        step = make if options.message == "make" else people
+        step(options.folder, options.crema_d, options.teacher, hold_out=options.hold_out)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -12,6 +14,7 @@ import alm_proxies
 from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.annotators.annotator_file import AnnotatorFile
 from alm_proxies.annotators.prompts import PromptContext
+from alm_proxies.audio.clip import Clip
 from alm_proxies.audio.recipe import Sounds
 from alm_proxies.cli.app import run
 from alm_proxies.engines.engine import Audio
@@ -57,6 +60,75 @@ def test_all_of_it_is_8_megabytes_at_most_and_holds_no_code() -> None:
     assert sum(path.stat().st_size for path in paths) <= 8_000_000
     assert {"annotator.toml", "CARD.md", "config.json", "model.safetensors"} <= {path.name for path in paths}
     assert not [path for path in paths if path.suffix in {".py", ".bin", ".pt", ".pkl"}]
+
+
+def test_bands_above_the_bandwidth_of_its_recordings_have_no_weight(annotator: Annotator, corpus: Corpus) -> None:
+    """It learned from copies at 11 kHz: speech with and without frequencies above 5.5 kHz must sound alike to it."""
+    lm = AudioLM.load(EMBEDDED, device="cpu")
+    filters = lm.inputs.processor.feature_extractor.mel_filters
+    hertz = np.linspace(0, lm.inputs.rate / 2, len(filters))
+    reaches = np.array([hertz[np.flatnonzero(band)[-1]] for band in filters.T])
+    weights = lm.model.model.audio_tower.conv1.weight.detach().abs().amax(dim=(0, 2)).numpy()
+    assert weights[reaches > 5500].max() == 0
+    assert weights[reaches < 5000].min() > 0
+    sounds = Sounds(corpus.utterances, stage="test")
+    clips = [clip for name in corpus.utterances.frame["utterance_id"].head(6) if (clip := sounds.open(name).clip)]
+    noises = [_noise_between(5700, 8000, clip) for clip in clips]
+    wide = [Clip(clip.samples + noise, clip.rate) for clip, noise in zip(clips, noises, strict=True)]
+    assert np.abs(annotator.distribution(wide) - annotator.distribution(clips)).max() < 0.02
+
+
+def _noise_between(low: float, high: float, clip: Clip) -> np.ndarray:
+    """Noise in a band, 20 dB below the clip."""
+    spectrum = np.fft.rfft(np.random.default_rng(0).standard_normal(len(clip.samples)))
+    hertz = np.fft.rfftfreq(len(clip.samples), 1 / clip.rate)
+    noise = np.fft.irfft(spectrum * ((hertz > low) & (hertz < high)), len(clip.samples))
+    level = float(np.sqrt(np.mean(np.square(clip.samples)) / np.mean(np.square(noise))))
+    return np.asarray(0.1 * level * noise, dtype=np.float32)
+
+
+@pytest.fixture(scope="module")
+def results() -> dict[str, Any]:
+    found = json.loads((Path(__file__).parents[2] / "benchmarks" / "proxies" / "embedded_results.json").read_text())
+    assert isinstance(found, dict)
+    return found
+
+
+def test_the_figures_of_the_results_are_of_these_weights(file: AnnotatorFile, results: dict[str, Any]) -> None:
+    assert results["made"]["weights"] == file.revision
+
+
+def test_no_actor_of_the_lockbox_was_learned_from(file: AnnotatorFile, results: dict[str, Any]) -> None:
+    lockbox = {"1009", "1019", "1029", "1031", "1039", "1049", "1059", "1069", "1079", "1089"}
+    trained_on = results["made"]["trained_on"]["crema_d"]
+    assert not lockbox & set(trained_on)
+    assert list(file.trained_on["crema_d"]) == trained_on
+    card = (EMBEDDED / "CARD.md").read_text()
+    assert all(actor in card for actor in trained_on)
+
+
+def test_the_card_states_the_figures_of_the_results(results: dict[str, Any]) -> None:
+    card = (EMBEDDED / "CARD.md").read_text()
+    lockbox, emodb = results["lockbox"], results["emodb"]
+    low, high = lockbox["gap_closed_interval"]
+    stated = [
+        f"{lockbox['gap_closed']:.0%}".replace("%", " %"),
+        f"{100 * low:.0f} to {100 * high:.0f} %",
+        *(f"{lockbox[f'nll_{name}']:.3f}" for name in ("class_shares", "whisper_head", "embedded")),
+        f"{lockbox['worth_votes']:.1f} human votes",
+        f"accuracy {100 * emodb['accuracy']:.1f} %",
+        f"mean recall {100 * emodb['mean_recall']:.1f} %",
+        f"NLL {emodb['nll']:.3f}",
+        f"{emodb['nll_class_shares']:.3f}",
+    ]
+    assert [figure for figure in stated if figure not in card] == []
+
+
+def test_the_card_has_the_licence_and_the_source_of_the_votes() -> None:
+    card = (EMBEDDED / "CARD.md").read_text()
+    assert "Open Database License" in card
+    assert "https://github.com/CheyneyComputerScience/CREMA-D" in card
+    assert "Unsuitable" in card
 
 
 def test_the_file_names_the_weights_that_are_there(file: AnnotatorFile) -> None:

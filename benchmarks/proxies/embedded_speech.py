@@ -1,0 +1,226 @@
+"""The speech that the embedded annotator learns from: mel cells, votes, and what a larger model hears in each frame.
+
+Real speech is CREMA-D without the lockbox; synthetic speech is pipelines/embedded.toml. Everything is measured once and
+kept in a folder. Effects are drawn anew for every batch, on the cells (embedded_training.py).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from alm_proxies.audio.clip import RATE, Clip, open_clip
+from alm_proxies.files import digest_file, digest_of
+from alm_proxies.models.encoder import Encoder
+from alm_proxies.progress import Progress
+from alm_proxies.tables import Utterances
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "study"))
+from study_design import LOCKBOX
+
+Array = NDArray[np.float64]
+Floats = NDArray[np.float32]
+LABELS = ("angry", "disgust", "fear", "happy", "neutral", "sad")
+LETTERS = ("A", "D", "F", "H", "N", "S")
+CORPUS = "crema_d"
+DEVELOPMENT = ("1005", "1015", "1021", "1033", "1047", "1057", "1073", "1087")
+"""Actors outside the lockbox by whom settings are chosen; the model that is shipped learns from them too."""
+CHUNK = 492
+"""Clips in one kept file."""
+BANDS = 110
+"""Mel bands, of 128, that end below 5.2 kHz; the others have no weight, for CREMA-D was an 11 kHz copy here."""
+BINS = 128
+"""Mel bands of the model's input."""
+FLOOR = 2.0
+"""The extractor's floor below a clip's loudest cell, in its own unit."""
+TEACHER_LAYERS = (2, 3, 4)
+COMPONENTS = 64
+"""Principal components of the teacher's frames that are predicted."""
+_HOP = 160
+_TAIL = 480  # samples of silence after a clip, so that its last frames are as with padding to 30 s
+
+
+@dataclass(frozen=True, slots=True)
+class Clips:
+    """Recordings of CREMA-D with the votes of raters who heard the voice alone."""
+
+    names: tuple[str, ...]
+    actors: NDArray[np.str_]
+    votes: Array
+    paths: tuple[Path, ...]
+
+    def of(self, actors: Sequence[str]) -> NDArray[np.int64]:
+        """The rows of some actors."""
+        return np.flatnonzero(np.isin(self.actors, list(actors)))
+
+
+def crema_d(data: Path, *, lockbox: bool = False) -> Clips:
+    """The clips of all actors outside the lockbox; or of the lockbox alone."""
+    frame = pl.read_csv(data / "tabulatedVotes.csv", infer_schema_length=None, null_values=["NA"])
+    frame = frame.rename({frame.columns[0]: "row"}).filter(pl.col("row") < 200_000).sort("row")
+    actor = pl.col("fileName").str.slice(0, 4)
+    frame = frame.filter(actor.is_in(list(LOCKBOX)) == lockbox).with_columns(actor=actor)
+    there = {path.stem: path for path in (data / "AudioWAV").iterdir()}
+    names = tuple(frame["fileName"])
+    votes = frame.select(LETTERS).to_numpy().astype(np.float64)
+    return Clips(names, frame["actor"].to_numpy().astype(np.str_), votes, tuple(there[name] for name in names))
+
+
+def sources(clips: Clips, data: Path, teacher: Path) -> dict[str, str]:
+    """Digests of the votes, of the recordings and of the teacher's weights."""
+    return {
+        "tabulatedVotes.csv": digest_file(data / "tabulatedVotes.csv"),
+        "AudioWAV": digest_of([[path.name, digest_file(path)] for path in clips.paths]),
+        "teacher": digest_file(teacher / "model.safetensors"),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """Mel cells of clips, concatenated; clip i has frames starts[i] to starts[i + 1]."""
+
+    starts: NDArray[np.int64]
+    mel: NDArray[np.float16]
+    frames: NDArray[np.float16] | None = None
+    """The teacher's components every 20 ms; clip i begins at teacher_starts[i]."""
+    teacher_starts: NDArray[np.int64] | None = None
+    pooled: Floats | None = None
+    """The teacher's layers pooled over time."""
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    def clip(self, row: int) -> Floats:
+        """One clip, frames x bands."""
+        return self.mel[self.starts[row] : self.starts[row + 1]].astype(np.float32)
+
+    def taught(self, row: int) -> Floats | None:
+        """What the teacher hears in one clip, frames of 20 ms x components."""
+        if self.frames is None or self.teacher_starts is None:
+            return None
+        return self.frames[self.teacher_starts[row] : self.teacher_starts[row + 1]].astype(np.float32)
+
+    def write(self, path: Path) -> None:
+        """Write it whole or not at all."""
+        partial = path.with_suffix(".part.npz")
+        parts = {name: getattr(self, name) for name in self.__slots__}
+        np.savez(partial, **{name: value for name, value in parts.items() if value is not None})
+        partial.rename(path)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Cells]) -> Cells:
+        """Several parts as one."""
+        joined: dict[str, NDArray[np.generic]] = {}
+        for name in ("mel", "frames", "pooled"):
+            joined[name] = np.concatenate([getattr(part, name) for part in parts])
+        for name in ("starts", "teacher_starts"):
+            counts = np.concatenate([np.diff(getattr(part, name)) for part in parts])
+            joined[name] = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        return cls(**joined)  # type: ignore[arg-type]  # arrays of the types that each field names
+
+    @classmethod
+    def read(cls, path: Path) -> Cells:
+        """Read what `write` wrote."""
+        with np.load(path) as file:
+            return cls(**dict(file))
+
+
+def real_speech(
+    clips: Clips, extractor: object, teacher: Path, folder: Path, components_in: Path | None = None
+) -> Cells:
+    """The cells of all clips, with what the teacher hears; kept in the folder, some hundred clips a file.
+
+    The teacher's components are those of `components_in`, or of these clips.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    parts = []
+    for start in range(0, len(clips.names), CHUNK):
+        path = folder / f"real-{start}.npz"
+        if not path.exists():
+            _some_real_speech(
+                clips.paths[start : start + CHUNK], extractor, teacher, components_in or folder, clips, path
+            )
+        parts.append(Cells.read(path))
+    return Cells.joined(parts)
+
+
+def _some_real_speech(
+    paths: Sequence[Path], extractor: object, teacher: Path, components_in: Path, clips: Clips, kept: Path
+) -> None:
+    encoder = Encoder.load(teacher, device="cpu")
+    centre, basis = components(clips, encoder, components_in)
+    mels, frames, pooled = [], [], []
+    with Progress(kept.stem, len(paths), quiet=False) as progress:
+        for path in paths:
+            clip = open_clip(path)
+            mels.append(mel_of(clip, extractor))
+            states, statistics = taught_by(encoder, clip)
+            frames.append(((states - centre) @ basis).astype(np.float16))
+            pooled.append(statistics)
+            progress.advance()
+    statistics_of_all = np.stack(pooled).astype(np.float32)
+    Cells(_starts(mels), np.concatenate(mels), np.concatenate(frames), _starts(frames), statistics_of_all).write(kept)
+
+
+def synthetic_speech(utterances: Utterances, extractor: object, folder: Path) -> Cells:
+    """The cells of simulated clips, in the order of their table; kept in the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"synthetic-{digest_of(utterances.frame['utterance_id'].to_list())}.npz"
+    if path.exists():
+        return Cells.read(path)
+    mels = []
+    with Progress("hearing synthetic speech", len(utterances.frame), quiet=False) as progress:
+        for corpus, audio in utterances.frame.select("corpus", "audio").iter_rows():
+            mels.append(mel_of(open_clip(Path(utterances.about.roots.get(corpus, "")) / audio), extractor))
+            progress.advance()
+    cells = Cells(_starts(mels), np.concatenate(mels))
+    cells.write(path)
+    return cells
+
+
+def mel_of(clip: Clip, extractor: object) -> NDArray[np.float16]:
+    """The model's own mel cells of a clip, without the bands that have no weight."""
+    count = -(-len(clip.samples) // _HOP)
+    size = count * _HOP + _TAIL
+    made = extractor(  # type: ignore[operator]  # a transformers class without types
+        clip.samples, sampling_rate=RATE, padding="max_length", max_length=size, return_tensors="np"
+    )
+    return np.ascontiguousarray(made["input_features"][0, :BANDS, :count].T.astype(np.float16))
+
+
+def taught_by(encoder: Encoder, clip: Clip) -> tuple[Floats, Floats]:
+    """The teacher's frames (layers concatenated), and their means and deviations over time."""
+    import torch
+
+    with torch.inference_mode():
+        hidden = encoder(encoder.prepare([clip.samples]))
+        frames = torch.cat([hidden.states[layer][0] for layer in TEACHER_LAYERS], dim=1)
+        return frames.numpy(), hidden.pooled(TEACHER_LAYERS)[0].flatten().numpy()
+
+
+def components(clips: Clips, encoder: Encoder, folder: Path) -> tuple[Floats, Floats]:
+    """Mean and first principal directions of the teacher's frames; projections have a mean variance of one."""
+    path = folder / "components.npz"
+    if not path.exists():
+        some = clips.paths[:: max(1, len(clips.paths) // 150)]
+        frames = np.concatenate([taught_by(encoder, open_clip(path))[0] for path in some]).astype(np.float64)
+        centre, spread = frames.mean(0), frames.std(0)
+        _, sizes, turn = np.linalg.svd((frames - centre) / spread, full_matrices=False)
+        basis = turn[:COMPONENTS].T / spread[:, None]
+        size = np.sqrt(np.square(sizes[:COMPONENTS]).mean() / len(frames))
+        print(
+            f"{COMPONENTS} components: {np.square(sizes[:COMPONENTS]).sum() / np.square(sizes).sum():.0%} of variance"
+        )
+        np.savez(path, centre=centre.astype(np.float32), basis=(basis / size).astype(np.float32))
+    with np.load(path) as file:
+        return file["centre"], file["basis"]
+
+
+def _starts(parts: Sequence[NDArray[np.float16]]) -> NDArray[np.int64]:
+    return np.concatenate([[0], np.cumsum([len(part) for part in parts])]).astype(np.int64)
