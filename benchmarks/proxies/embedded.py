@@ -29,15 +29,18 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "simulate"))
-from embedded_lockbox import Figures, lockbox_figures
-from embedded_real import Sources, hear_people, prior, refuse_lockbox, teach
+from embedded_lockbox import Figures, lockbox_figures, table_of
+from embedded_real import Sources, hear_people, heard_by, prior, refuse_lockbox, student_of, teach
 from embedded_speech import CORPUS, crema_d, real_speech
 from embedded_training import Plan
 from regression import fitted, prosody
@@ -48,7 +51,6 @@ from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.errors import SettingsError
 from alm_proxies.files import digest_file, read_text, shipped, write_json, write_text
 from alm_proxies.measures.divergence import jsd_base2, nll_per_vote
-from alm_proxies.models.audio_lm import AudioLM
 from alm_proxies.pipeline.file import read_pipeline
 from alm_proxies.settings import read_settings
 from alm_proxies.stages.annotate.stage import AnnotateSettings, annotate
@@ -169,7 +171,7 @@ def compare(corpus: Corpus, folder: Path, name: str, taught_by: int) -> None:
         print(f"  {guess:18} first: {', '.join(f'{label} {n}' for label, n in zip(LABELS, first, strict=True))}")
 
 
-def emodb(folder: Path) -> Figures:
+def emodb(folder: Path, hear: Callable[[Utterances], pl.DataFrame]) -> Figures:
     """How often it names the acted emotion of EMO-DB, and how far its distribution is from that label."""
     paths = sorted((folder / "wav").glob("*.wav"))
     rows = [(f"emodb/{path.stem}", "emodb", str(path), path.stem[:2], LETTERS[path.stem[5]]) for path in paths]
@@ -177,7 +179,7 @@ def emodb(folder: Path) -> Figures:
     left_out = len(table.filter(pl.col("intended") == "bored"))
     table = table.filter(pl.col("intended") != "bored")
     labels = list(LABELS)
-    heard = answers(Utterances.of(table, about=About(taxonomy=LABELS)))
+    heard = hear(Utterances.of(table, about=About(taxonomy=LABELS)))
     joined = heard.join(table, on="utterance_id")
     guess = joined.select(labels).to_numpy()
     intended = np.array([labels.index(label) for label in joined["intended"]])
@@ -237,16 +239,21 @@ def final(folder: Path, data: Path, teacher: Path, recordings: Path, reason: str
     rows = known.of(actors)
     heads = teach(known, None, rows, made["plan"]["seed"], learned)
     clips = crema_d(data, lockbox=True)
-    extractor = AudioLM.load(PACKAGE, device="cpu").inputs.processor.feature_extractor
+    student = student_of(Sources(folder, data, teacher, PACKAGE, PACKAGE / "annotator.toml"))
+    hear = partial(heard_by, student)
+    extractor = student.lm.inputs.processor.feature_extractor
     cells = real_speech(clips, extractor, teacher, folder / "heard-lockbox", folder / "heard")
-    figures = {
+    figures: dict[str, Any] = {
         "opened": asdict(opening),
         "made": made,
-        "lockbox": lockbox_figures(clips, cells, heads, prior(known, rows)[0], answers),
+        "lockbox": lockbox_figures(clips, cells, heads, prior(known, rows)[0], hear),
     }
     write_json(RESULTS, figures)
     print(json.dumps(figures["lockbox"], indent=1), flush=True)
-    write_json(RESULTS, figures | {"emodb": emodb(recordings)})
+    some = Utterances.of(table_of(clips).frame.gather_every(40), about=About(taxonomy=LABELS))
+    columns = [frame.sort("utterance_id").select(LABELS).to_numpy() for frame in (hear(some), answers(some))]
+    figures["annotate_difference"] = float(np.abs(columns[0] - columns[1]).max())
+    write_json(RESULTS, figures | {"emodb": emodb(recordings, hear)})
     print(read_text(RESULTS))
 
 

@@ -1,16 +1,15 @@
 """The final figures of the embedded annotator: actors of the lockbox, EMO-DB, and the simulated crowds. Computed once.
 
-Printed and kept for the lockbox: log loss a vote (nats) and JSD (bits) of the class shares of the training actors, of
-the Whisper head trained on the same actors, and of the annotator through the annotate stage; the share of the gap
-between the first two that the annotator closes, with a bootstrap interval over actors; and how many human votes of a
-clip, smoothed with the class shares, are as good on four held-out votes.
+For the lockbox: log loss a vote (nats) and JSD (bits) of the class shares of the training actors, of the Whisper head
+trained on the same actors, and of the annotator; the share of the gap between the first two that the annotator closes,
+with a bootstrap interval over actors; and how many human votes of a clip, smoothed with the class shares, are as good
+on four held-out votes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -129,13 +128,3 @@ def _split(votes: Array, rng: np.random.Generator) -> tuple[dict[int, Array], Ar
 
 def _summed(guess: Array, votes: Array) -> float:
     return float(-(votes * np.log(np.maximum(guess, 1e-6))).sum())
-
-
-def shown(figures: Figures) -> str:
-    """The figures as lines."""
-    return "\n".join(f"  {name}: {value}" for name, value in figures.items())
-
-
-def kept_in(path: Path) -> bool:
-    """Whether the figures were computed before."""
-    return path.exists()

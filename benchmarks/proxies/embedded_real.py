@@ -18,7 +18,19 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
-from embedded_speech import CORPUS, DEVELOPMENT, LABELS, Array, Cells, Clips, Floats, crema_d, real_speech, sources
+from embedded_speech import (
+    CORPUS,
+    DEVELOPMENT,
+    LABELS,
+    Array,
+    Cells,
+    Clips,
+    Floats,
+    crema_d,
+    heard_once,
+    real_speech,
+    sources,
+)
 from embedded_speech import synthetic_speech as synthetic_cells
 from embedded_training import ENCODER_DONE, Part, Plan, Student, asked, learn, rank
 from study_design import LOCKBOX
@@ -133,6 +145,13 @@ def student_of(where: Sources, layers: int = 0) -> Student:
     if any(len(answer) != 1 for answer in answers):
         raise SystemExit("a label is not one token of this model")
     return Student(lm, tuple(map(tuple, prompts)), tuple(answer[0] for answer in answers))
+
+
+def heard_by(student: Student, utterances: Utterances) -> pl.DataFrame:
+    """The model's answers, a row an utterance; a clip has its own length here, which is many times faster than 30 s."""
+    cells = heard_once(utterances, student.lm.inputs.processor.feature_extractor)
+    answered, _ = asked(student, cells, np.arange(len(cells)))
+    return utterances.frame.select("utterance_id").hstack(pl.DataFrame(answered, schema=list(LABELS)))
 
 
 def grow(model: Any, layers: int) -> None:

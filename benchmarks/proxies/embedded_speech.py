@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -86,7 +87,7 @@ class Cells:
     """Mel cells of clips, concatenated; clip i has frames starts[i] to starts[i + 1]."""
 
     starts: NDArray[np.int64]
-    mel: NDArray[np.float16]
+    mel: NDArray[Any]
     frames: NDArray[np.float16] | None = None
     """The teacher's components every 20 ms; clip i begins at teacher_starts[i]."""
     teacher_starts: NDArray[np.int64] | None = None
@@ -184,14 +185,23 @@ def synthetic_speech(utterances: Utterances, extractor: object, folder: Path) ->
     return cells
 
 
-def mel_of(clip: Clip, extractor: object) -> NDArray[np.float16]:
+def heard_once(utterances: Utterances, extractor: object) -> Cells:
+    """The cells of recordings that are not learned from, in the precision of the model's own input."""
+    mels = []
+    for corpus, audio in utterances.frame.select("corpus", "audio").iter_rows():
+        clip = open_clip(Path(utterances.about.roots.get(corpus, "")) / audio)
+        mels.append(mel_of(clip, extractor, np.float32))
+    return Cells(_starts(mels), np.concatenate(mels))
+
+
+def mel_of(clip: Clip, extractor: object, precision: type = np.float16) -> NDArray[Any]:
     """The model's own mel cells of a clip, without the bands that have no weight."""
     count = -(-len(clip.samples) // _HOP)
     size = count * _HOP + _TAIL
     made = extractor(  # type: ignore[operator]  # a transformers class without types
         clip.samples, sampling_rate=RATE, padding="max_length", max_length=size, return_tensors="np"
     )
-    return np.ascontiguousarray(made["input_features"][0, :BANDS, :count].T.astype(np.float16))
+    return np.ascontiguousarray(made["input_features"][0, :BANDS, :count].T.astype(precision))
 
 
 def taught_by(encoder: Encoder, clip: Clip) -> tuple[Floats, Floats]:
@@ -222,5 +232,5 @@ def components(clips: Clips, encoder: Encoder, folder: Path) -> tuple[Floats, Fl
         return file["centre"], file["basis"]
 
 
-def _starts(parts: Sequence[NDArray[np.float16]]) -> NDArray[np.int64]:
+def _starts(parts: Sequence[NDArray[Any]]) -> NDArray[np.int64]:
     return np.concatenate([[0], np.cumsum([len(part) for part in parts])]).astype(np.int64)
