@@ -107,6 +107,7 @@ def make(folder: Path, data: Path, teacher: Path, *, hold_out: bool) -> None:
     for path in sorted((learned / "model").iterdir()):
         shutil.copyfile(path, PACKAGE / path.name)
     print(f"revision {name_weights(PACKAGE)}")
+    name_actors(PACKAGE, json.loads(read_text(learned / "made.json"))["trained_on"])
     size = sum(path.stat().st_size for path in PACKAGE.iterdir())
     print(f"{PACKAGE}: {size / 1e6:.2f} MB")
 
@@ -125,6 +126,16 @@ def name_weights(folder: Path) -> str:
         raise SettingsError(f"names its weights {places} times", where=str(path), fix='Write revision = "" once.')
     write_text(path, text)
     return revision
+
+
+def name_actors(folder: Path, trained_on: dict[str, list[str]]) -> None:
+    """Write the corpora and speakers of the training into the annotator file."""
+    path = folder / "annotator.toml"
+    value = ", ".join(f"{corpus} = {json.dumps(speakers)}" for corpus, speakers in trained_on.items())
+    text, places = re.subn(r"(?m)^trained_on = .*$", f"trained_on = {{ {value} }}", read_text(path))
+    if places != 1:
+        raise SettingsError(f"has {places} lines of trained_on", where=str(path), fix="Write trained_on = {} once.")
+    write_text(path, text)
 
 
 def answers(utterances: Utterances, seed: int = 0) -> pl.DataFrame:

@@ -98,10 +98,13 @@ def test_the_figures_of_the_results_are_of_these_weights(file: AnnotatorFile, re
     assert results["made"]["weights"] == file.revision
 
 
-def test_no_actor_of_the_lockbox_was_learned_from_and_the_card_names_the_others(results: dict[str, Any]) -> None:
+def test_the_file_and_the_card_name_the_actors_learned_from_and_none_is_of_the_lockbox(
+    file: AnnotatorFile, results: dict[str, Any]
+) -> None:
     lockbox = {"1009", "1019", "1029", "1031", "1039", "1049", "1059", "1069", "1079", "1089"}
     trained_on = results["made"]["trained_on"]["crema_d"]
     assert not lockbox & set(trained_on)
+    assert list(file.trained_on["crema_d"]) == trained_on
     card = (EMBEDDED / "CARD.md").read_text()
     assert all(actor in card for actor in trained_on)
 
