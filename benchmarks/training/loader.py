@@ -1,4 +1,5 @@
-"""Clips a second of the loader against torch's DataLoader with soundfile, and librosa.load, with as many workers.
+"""Clips a second of the loader against torch's DataLoader with soundfile, with librosa.load, and lhotse's
+DynamicBucketingSampler, with as many workers.
 
     ALM_PROXIES_TEST_DATA=DATA OMP_NUM_THREADS=1 python benchmarks/training/loader.py [--clips 1200] [--workers 2]
 
@@ -18,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -87,6 +89,36 @@ def of_ours(paths: list[Path], workers: int, kept: float) -> Callable[[int], Ite
     return epoch_of
 
 
+class Cuts(torch.utils.data.Dataset[Inputs]):
+    """Batches of lhotse's cuts."""
+
+    def __getitem__(self, cuts: Any) -> Inputs:
+        from lhotse.dataset.collation import collate_audio
+
+        values, lengths = collate_audio(cuts)
+        return Inputs(values, lengths.long())
+
+
+def of_lhotse(paths: list[Path], workers: int) -> Callable[[int], Iterator[Inputs]]:
+    """Batches of at most 32 cuts of like length, in ten buckets, by workers of torch's DataLoader."""
+    from lhotse import CutSet, Recording
+    from lhotse.dataset import DynamicBucketingSampler
+
+    cuts = CutSet.from_cuts(Recording.from_file(path).to_cut() for path in paths).to_eager()
+    if next(iter(cuts)).sampling_rate != RATE:
+        cuts = cuts.resample(RATE).to_eager()
+    sampler = DynamicBucketingSampler(cuts, max_duration=10_000, max_cuts=32, shuffle=True, num_buckets=10)
+    loader = torch.utils.data.DataLoader(
+        Cuts(), sampler=sampler, batch_size=None, num_workers=workers, persistent_workers=True
+    )
+
+    def epoch_of(epoch: int) -> Iterator[Inputs]:
+        sampler.set_epoch(epoch)
+        return iter(loader)
+
+    return epoch_of
+
+
 def measured(loaders: dict[str, Callable[[int], Iterator[Inputs]]], epochs: int) -> dict[str, dict[str, float]]:
     speeds: dict[str, list[float]] = {name: [] for name in loaders}
     useful: dict[str, float] = {}
@@ -127,13 +159,15 @@ def main() -> None:
                 "ours": of_ours(paths, given.workers, 0),
                 "ours, kept": of_ours(paths, given.workers, 2**30),
                 "torch": of_torch(paths, "soundfile", given.workers),
+                "lhotse": of_lhotse(paths, given.workers),
             }
             if kind == "ogg 11 kHz":
                 loaders["torch, librosa.load"] = of_torch(paths, "librosa", given.workers)
             found = measured(loaders, given.epochs)
-            base = found["torch"]["clips_per_second"]
             ratios = {
-                f"{name}/torch": round(found[name]["clips_per_second"] / base, 2) for name in ("ours", "ours, kept")
+                f"{name}/{base}": round(found[name]["clips_per_second"] / found[base]["clips_per_second"], 2)
+                for name in ("ours", "ours, kept")
+                for base in ("torch", "lhotse")
             }
             print(json.dumps({"files": kind, **found, **ratios}), flush=True)
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -85,6 +86,19 @@ def test_a_plan_resumed_at_a_step_goes_on_as_it_would_have(loader: Loader) -> No
         for mine, yours in zip(one.parts, other.parts, strict=True):
             assert mine.rows.tolist() == yours.rows.tolist()
             assert torch.equal(mine.inputs.values, yours.inputs.values)
+
+
+def test_a_resumed_plan_opens_no_clip_of_the_steps_before(loader: Loader) -> None:
+    opened: list[str] = []
+
+    def noting(name: str) -> Opened:
+        opened.append(name)
+        return loader.open_one(name)
+
+    resumed = replace(loader, open_one=noting)
+    plan = plan_epoch(np.arange(48), np.full(48, np.nan), batch=7, seed=3, epoch=2)
+    assert [step.number for step in resumed.steps(plan, first=5)] == [5, 6]
+    assert sorted(opened) == sorted(loader.ids[row] for step in plan[5:] for row in step)
 
 
 def test_processes_share_every_step(loader: Loader) -> None:
