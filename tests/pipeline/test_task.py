@@ -36,7 +36,7 @@ def test_a_task_is_done_once_and_then_skipped(heard: Path, capsys: pytest.Captur
     first = do(task(heard))
     assert not first.skipped
     assert first.counts == {"labels": 3}
-    assert set(first.outputs) == {"labels.parquet", "trials.parquet", "findings.parquet"}
+    assert set(first.outputs) == {"labels.parquet", "trials.parquet", "findings.parquet", "fitted.json"}
     second = do(task(heard))
     assert second.skipped
     assert second.outputs == first.outputs
