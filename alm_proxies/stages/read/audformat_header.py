@@ -159,7 +159,9 @@ class Database:
             attribute = _RATINGS.get(column, _RATINGS.get(scheme))
             if column in many:
                 continue
-            if rater is not None and scheme == self.scheme:
+            if scheme == self.scheme and "desired" in name.split("."):
+                described.setdefault("intended", column)  # what an actor was asked for is no vote
+            elif rater is not None and scheme == self.scheme:
                 words[column] = rater
             elif rater is not None and attribute is not None:
                 ratings[column] = (attribute, rater)

@@ -76,3 +76,26 @@ def plain(audformat: Any, root: Path) -> Path:
         _set(base["emotion"], audformat, rater, values, scheme_id="emotion", rater_id=rater)
     base.save(str(root), storage_format="csv")
     return root
+
+
+def audb_crema_d(audformat: Any, root: Path) -> Path:
+    """CREMA-D in the shape of audb: answers in columns without raters, counts, a gold standard, the desired emotion."""
+    base = audformat.Database("crema-d", "https://example.org", "research")
+    base.schemes["emotion"] = audformat.Scheme(labels=["anger", "neutral", "no_agreement"])
+    base.schemes["emotion.level"] = audformat.Scheme("float", minimum=0, maximum=100)
+    base.schemes["votes"] = audformat.Scheme("int", minimum=0)
+    files = audformat.filewise_index(["1001/1001_IEO_ANG_HI.wav", "1001/1001_IEO_NEU_XX.wav"])
+    answers: dict[str, list[object]] = {"emotion.0": ["anger", "neutral"], "emotion.1": ["neutral", None]}
+    table = base["emotion.categories.test"] = audformat.Table(files)
+    for name, values in answers.items():
+        _set(table, audformat, name, values, scheme_id="emotion")
+        _set(table, audformat, f"{name}.level", [50.0, None], scheme_id="emotion.level")
+    table = base["emotion.categories.test.votes"] = audformat.Table(files)
+    _set(table, audformat, "anger", [1, 0], scheme_id="votes")
+    _set(table, audformat, "neutral", [1, 1], scheme_id="votes")
+    table = base["emotion.categories.test.gold_standard"] = audformat.Table(files)
+    _set(table, audformat, "emotion", ["anger", None], scheme_id="emotion")
+    table = base["emotion.categories.desired.test"] = audformat.Table(files)
+    _set(table, audformat, "emotion", ["anger", "neutral"], scheme_id="emotion")
+    base.save(str(root), storage_format="csv")
+    return root

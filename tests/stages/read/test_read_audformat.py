@@ -10,7 +10,7 @@ import pytest
 from alm_proxies.errors import InputError, SettingsError, TableError
 from alm_proxies.stages.read.formats.audformat import AudformatSource
 from alm_proxies.stages.read.stage import Corpus, ReadSettings, read
-from tests.stages.read.audformat_trees import plain, rated
+from tests.stages.read.audformat_trees import audb_crema_d, plain, rated
 
 audformat = pytest.importorskip("audformat", reason="audformat is a development dependency")
 LABELS = ReadSettings(taxonomy=("angry", "happy", "neutral"))
@@ -113,3 +113,19 @@ def test_what_export_writes_is_read_back(tmp_path: Path) -> None:
     assert again.labels.frame.select("p_angry", "p_happy").rows() == [(0.75, 0.25)]
     assert again.votes.frame["source"].unique().to_list() == ["proxy"]
     assert again.votes.frame.select(pl.col("annotator").unique()).item() == "fused"
+
+
+def test_audbs_crema_d_is_read_without_the_desired_emotion_as_a_vote(tmp_path: Path) -> None:
+    corpus = read(AudformatSource(source=audb_crema_d(audformat, tmp_path), corpus="mine"), LABELS)
+    assert votes_of(corpus) == [
+        ("mine/1001/1001_IEO_ANG_HI", "mine/consensus", "human", "angry"),
+        ("mine/1001/1001_IEO_ANG_HI", "mine/crowd", "human", "angry"),
+        ("mine/1001/1001_IEO_ANG_HI", "mine/crowd", "human", "neutral"),
+        ("mine/1001/1001_IEO_NEU_XX", "mine/crowd", "human", "neutral"),
+    ]
+    assert dict(corpus.utterances.frame.select("utterance_id", "intended").iter_rows()) == {
+        "mine/1001/1001_IEO_ANG_HI": "anger",
+        "mine/1001/1001_IEO_NEU_XX": "neutral",
+    }
+    assert corpus.findings.counts()["counted_twice"] == 3
+    assert corpus.findings.counts()["no_vote"] == 2
