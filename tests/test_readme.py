@@ -64,7 +64,7 @@ def test_the_annotator_file_is_one(tmp_path: Path) -> None:
 
 def test_the_corpus_is_read_as_printed(tmp_path: Path, test_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "CREMA-D").symlink_to(test_data / "crema_d")
-    said = _indented("alm-proxies read crema_d").split()[1:]
+    said = _indented("alm-proxies read crema_d").splitlines()[0].split()[1:]
     places = {"CREMA-D/": str(tmp_path / "CREMA-D"), "crema": str(tmp_path / "crema")}
     assert run([places.get(word, word) for word in said]) == 0
     assert "3,760 utterances, 34,715 votes" in capsys.readouterr().out
