@@ -24,9 +24,9 @@ from torch import Tensor, distributed, nn
 from alm_proxies.models import small_qwen2_audio
 from alm_proxies.models.audio_lm import AudioLM
 from alm_proxies.seeds import generator
-from alm_proxies.training.alm import Muon
 from alm_proxies.training.alm_batches import audio_tokens
 from alm_proxies.training.losses import answer_loss
+from alm_proxies.training.muon import Muon
 
 ENCODER_DONE = "the encoder is trained"
 _ALIKE = 8  # batches that are drawn together and sorted by length
