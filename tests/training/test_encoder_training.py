@@ -3,9 +3,11 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -212,6 +214,43 @@ def test_out_of_memory_halves_the_batch_and_keeps_the_losses(corpus: Corpus, tmp
     got, wanted = curve(tmp_path / "out"), curve(tmp_path / "roomy")
     np.testing.assert_allclose([loss for _, loss in got], [loss for _, loss in wanted], rtol=1e-4)
     assert len(got) == 2
+
+
+ONLY_THIS_MACHINE = """
+import os, socket
+connect = socket.socket.connect
+def guarded(self, address):
+    if self.family != socket.AF_UNIX and not str(address[0]).startswith(("127.", "::1", "localhost")):
+        os.write(2, f"CONNECTS TO {address}".encode())
+        raise OSError("no network")
+    return connect(self, address)
+socket.socket.connect = guarded
+lookup = socket.getaddrinfo
+def looked_up(host, *rest, **named):
+    if host not in (None, "localhost", "127.0.0.1", "0.0.0.0", "::1", b"localhost", b"127.0.0.1", ""):
+        os.write(2, f"LOOKS UP {host}".encode())
+        raise OSError("no network")
+    return lookup(host, *rest, **named)
+socket.getaddrinfo = looked_up
+"""
+
+
+def test_trackio_keeps_every_step_on_this_machine_and_asks_nobody(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
+    with started(
+        corpus, tmp_path / "out", before=ONLY_THIS_MACHINE, epochs=2, freeze=True, tracker="trackio"
+    ) as process:
+        told = process.stderr.read()
+    assert process.returncode == 0, told
+    assert "CONNECTS TO" not in told
+    assert "LOOKS UP" not in told
+    (kept,) = (tmp_path / "trackio").glob("*.db")
+    with closing(sqlite3.connect(kept)) as database:
+        lines = [json.loads(line) for (line,) in database.execute("select metrics from metrics")]
+    losses = [line["step/loss"] for line in lines if "step/loss" in line]
+    assert losses == pytest.approx([loss for _, loss in curve(tmp_path / "out")])
 
 
 def test_a_frozen_encoder_stays_and_the_tracker_hears_of_every_step(corpus: Corpus, tmp_path: Path) -> None:
