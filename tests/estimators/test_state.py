@@ -83,10 +83,10 @@ def test_nothing_else_is_read(state: Any) -> None:
 
 
 def test_numbers_that_json_does_not_have_are_kept(votes: Votes) -> None:
-    estimator = FOUND["weighted"]()
+    estimator: Any = FOUND["weighted"]()
     estimator.fit(votes)
     estimator.more = (float("nan"), float("inf"), np.float64(-np.inf), {1: frozenset({2})}, [True, None], np.eye(2) > 0)
     state = state_of(estimator)
     assert state is not None
-    again = estimator_of(json.loads(json.dumps(state, allow_nan=False)))
+    again: Any = estimator_of(json.loads(json.dumps(state, allow_nan=False)))
     assert str(again.more) == str((float("nan"), float("inf"), float("-inf"), *estimator.more[3:]))
