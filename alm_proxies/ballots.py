@@ -267,6 +267,15 @@ def ballots_of(votes: Votes, ids: pl.Series, side: Side, *, consensus: bool = Fa
     )
 
 
+def refuse_other_taxonomy(votes: Votes, labels: Sequence[str]) -> None:
+    """Raise for votes over other labels than these; votes without a taxonomy pass."""
+    if votes.taxonomy and votes.taxonomy != tuple(labels):
+        raise InputError(
+            f"the votes have the taxonomy {', '.join(votes.taxonomy)}, the labels {', '.join(labels)}",
+            fix="Give the votes that the labels were made from.",
+        )
+
+
 def with_shares_of_votes(labels: Labels, votes: Votes | None, utterances: Utterances) -> tuple[Labels, list[Finding]]:
     """Labels with the plain shares of each utterance's human votes in place of its distribution.
 
@@ -277,11 +286,7 @@ def with_shares_of_votes(labels: Labels, votes: Votes | None, utterances: Uttera
     if votes is None:
         fix = "Give the human votes (--votes), or leave targets = labels."
         raise InputError("targets = votes needs the human votes", where="votes", fix=fix)
-    if votes.taxonomy and votes.taxonomy != labels.taxonomy:
-        raise InputError(
-            f"the votes have the taxonomy {', '.join(votes.taxonomy)}, the labels {', '.join(labels.taxonomy)}",
-            fix="Give the votes that the labels were made from.",
-        )
+    refuse_other_taxonomy(votes, labels.taxonomy)
     counting = counting_of(labels.about) or Counting()
     human = votes.frame.filter(which_count("human", consensus=counting.consensus))
     if not human.height:

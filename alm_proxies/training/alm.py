@@ -38,7 +38,7 @@ from alm_proxies.training.checkpoint import (
     save_checkpoint,
     save_only_trained,
 )
-from alm_proxies.training.gradients import memory_ran_out
+from alm_proxies.training.gradients import unless_memory_runs_out
 from alm_proxies.training.losses import answer_loss
 from alm_proxies.training.muon import Muon
 from alm_proxies.training.run_log import RunLog, accelerator_of
@@ -263,20 +263,17 @@ def _parts(batches: AnyBatches, epoch: int, most: int | None) -> Iterator[Batch]
 def _add_gradients(ask: _Asking, parts: list[Batch], end: int | None, accelerator: Accelerator) -> float | None:
     """Accumulate the gradients of a step's parts; returns its loss, or None if memory ran out."""
     total = torch.stack([part.tensors["weights"].sum() for part in parts]).sum().to(accelerator.device)
-    summed = 0.0
-    try:
+
+    def added() -> float:
+        summed = 0.0
         for part in parts:
             shares, weights = (part.tensors[name].to(accelerator.device) for name in ("shares", "weights"))
             loss = answer_loss(ask.logits(part), shares, part.labels, end, weights, total)
             accelerator.backward(loss)
             summed += float(loss.detach())
         return summed
-    except (RuntimeError, MemoryError) as error:
-        if not memory_ran_out(error):
-            raise
-    if torch.cuda.is_available():  # after the except clause, so that the error's frames no longer hold the graph
-        torch.cuda.empty_cache()
-    return None
+
+    return unless_memory_runs_out(added)
 
 
 def _halved(most: int, step: int) -> int:

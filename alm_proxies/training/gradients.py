@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +19,7 @@ from alm_proxies.training.frozen import AnyLoader
 from alm_proxies.training.objective import Objective
 
 Array = NDArray[np.float64]
+T = TypeVar("T")
 _SILENCE = 16_000  # samples
 
 
@@ -34,8 +37,13 @@ def add_gradients(
     The loss of a part is divided by a constant, so the sum does not depend on how the step is divided. A process
     without a usable clip has a loss of 0.
     """
+    return unless_memory_runs_out(partial(_added, model, parts, objective, weights, stage_weights, loader, accelerator))
+
+
+def unless_memory_runs_out(compute: Callable[[], T]) -> T | None:
+    """What is computed, or None if memory ran out; what the device holds in reserve is then released."""
     try:
-        return _added(model, parts, objective, weights, stage_weights, loader, accelerator)
+        return compute()
     except (RuntimeError, MemoryError) as error:
         if not memory_ran_out(error):
             raise

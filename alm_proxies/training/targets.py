@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from alm_proxies.ballots import ballots_of, is_rater, only_held_out
+from alm_proxies.ballots import ballots_of, is_rater, only_held_out, refuse_other_taxonomy
 from alm_proxies.errors import InputError
 from alm_proxies.seeds import generator
 from alm_proxies.tables import ATTRIBUTES, Finding, Labels, Utterances, Votes
@@ -157,11 +157,7 @@ def _counts(
         if raters:
             raise InputError("raters need votes", fix="Give votes, or set raters = 0.")
         return np.zeros((len(ids), len(labels))), [], none
-    if votes.taxonomy and votes.taxonomy != labels:
-        raise InputError(
-            f"the votes have the taxonomy {', '.join(votes.taxonomy)}, the labels {', '.join(labels)}",
-            fix="Give the votes that the labels were made from.",
-        )
+    refuse_other_taxonomy(votes, labels)
     ballots = ballots_of(votes, ids, "human")
     findings = []
     if not len(ballots.rows):

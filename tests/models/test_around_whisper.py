@@ -9,6 +9,7 @@ import pytest
 import torch
 import transformers as tf
 from numpy.typing import NDArray
+from whole_whisper import whole_whisper
 
 from alm_proxies.errors import SettingsError
 from alm_proxies.models import around_whisper, tiny
@@ -19,17 +20,7 @@ from alm_proxies.models.encoder import Encoder
 @pytest.fixture(scope="module")
 def whisper(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny Whisper with both halves, as they are published."""
-    folder = tmp_path_factory.mktemp("whisper")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(3)
-        config = tf.WhisperConfig(
-            d_model=48, encoder_layers=2, encoder_attention_heads=3, encoder_ffn_dim=80, decoder_layers=1,
-            decoder_attention_heads=3, decoder_ffn_dim=80, num_mel_bins=80, vocab_size=64, bos_token_id=0,
-            eos_token_id=1, pad_token_id=0, decoder_start_token_id=1, suppress_tokens=[], begin_suppress_tokens=[],
-        )  # fmt: skip
-        tf.WhisperForConditionalGeneration(config).save_pretrained(folder)
-    tf.WhisperFeatureExtractor(feature_size=80).save_pretrained(folder)
-    return folder
+    return whole_whisper(tmp_path_factory.mktemp("whisper"), layers=2)
 
 
 def test_its_encoder_hears_what_the_whisper_hears(

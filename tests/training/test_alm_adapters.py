@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,7 +12,7 @@ import polars as pl
 import pytest
 import torch
 from safetensors import safe_open
-from tones_in_noise import HERTZ, LABELS, TINY, recordings
+from tones_in_noise import HERTZ, LABELS, TINY, kill_after_an_epoch, recordings
 
 from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.audio.clip import Clip
@@ -30,16 +27,6 @@ from alm_proxies.training.settings import TrainSettings
 Tones = tuple[Utterances, Labels]
 FAMILIES = ("qwen2_audio", "audioflamingo3", "glmasr")
 """Those whose processors need nothing beyond the test environment."""
-IN_ITS_OWN_PROCESS = """
-import json, sys
-from alm_proxies.stages.train.stage import train
-from alm_proxies.tables import Labels, Utterances
-from alm_proxies.training.settings import TrainSettings
-folder = sys.argv[1]
-settings = TrainSettings.model_validate(json.loads(sys.argv[2]))
-labels, utterances = Labels.read(folder + "/labels.parquet"), Utterances.read(folder + "/utterances.parquet")
-train(labels, utterances, folder + "/out", settings)
-"""
 
 
 def settings_for(base: Path, **changes: Any) -> TrainSettings:
@@ -160,24 +147,7 @@ def test_killed_after_an_epoch_the_adapter_ends_with_the_same_bytes(
 ) -> None:
     settings = settings_for(bases["glmasr"], alm={"lora": {"rank": 4, "rate": 0.01, "dropout": 0.3}})
     whole = train(few[1], few[0], tmp_path / "whole", settings, quiet=True)
-    few[0].write(tmp_path / "utterances.parquet")
-    few[1].write(tmp_path / "labels.parquet")
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    with subprocess.Popen(
-        [sys.executable, "-c", IN_ITS_OWN_PROCESS, str(tmp_path), json.dumps(settings.model_dump(mode="json"))],
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-    ) as process:
-        assert process.stderr is not None
-        lines = []
-        for line in process.stderr:
-            lines.append(line)
-            if line.startswith("epoch 1/2: loss"):
-                process.send_signal(signal.SIGKILL)
-                break
-        process.wait()
-    assert process.returncode == -signal.SIGKILL, "".join(lines)
+    kill_after_an_epoch(*few, tmp_path, settings)
     resumed = train(few[1], few[0], tmp_path / "out", settings, quiet=True)
     assert resumed.epochs.equals(whole.epochs)
     name = "adapter_model.safetensors"

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-import transformers as tf
 from tones_in_noise import LABELS, TINY_ALM, recordings
+from whole_whisper import whole_whisper
 
 from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.models.audio_lm import AudioLM
@@ -23,15 +23,7 @@ def weights_of(folder: Path) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("rate", [0.0, 1e-3])
 def test_it_is_trained_with_a_rate_of_its_own_for_the_encoder(rate: float, tmp_path: Path) -> None:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(3)
-        config = tf.WhisperConfig(
-            d_model=48, encoder_layers=1, encoder_attention_heads=3, encoder_ffn_dim=80, decoder_layers=1,
-            decoder_attention_heads=3, decoder_ffn_dim=80, num_mel_bins=80, vocab_size=64, bos_token_id=0,
-            eos_token_id=1, pad_token_id=0, decoder_start_token_id=1, suppress_tokens=[], begin_suppress_tokens=[],
-        )  # fmt: skip
-        tf.WhisperForConditionalGeneration(config).save_pretrained(tmp_path / "whisper")
-    tf.WhisperFeatureExtractor(feature_size=80).save_pretrained(tmp_path / "whisper")
+    whole_whisper(tmp_path / "whisper", layers=1)
     utterances, labels = recordings(tmp_path / "tones", 16)
     alm = TINY_ALM.model_dump() | {"new": {"encoder": str(tmp_path / "whisper"), "hidden": 64, "layers": 1}}
     settings = TrainSettings.model_validate(

@@ -1,10 +1,6 @@
 from __future__ import annotations
 
-import os
 import re
-import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Literal
 
@@ -12,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from tones_in_noise import LABELS, TINY, TINY_ALM
+from tones_in_noise import LABELS, TINY, TINY_ALM, kill_after_an_epoch
 
 from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.annotators.annotator_file import AnnotatorFile
@@ -26,16 +22,6 @@ from alm_proxies.training.alm_batches import hear
 from alm_proxies.training.settings import AlmSettings, TrainSettings
 
 Tones = tuple[Utterances, Labels]
-IN_ITS_OWN_PROCESS = """
-import sys
-from tones_in_noise import TINY, TINY_ALM
-from alm_proxies.stages.train.stage import train
-from alm_proxies.tables import Labels, Utterances
-folder = sys.argv[1]
-settings = TINY.model_copy(update={"alm": TINY_ALM.model_copy(update={"optimizer": sys.argv[2]})})
-labels, utterances = Labels.read(folder + "/labels.parquet"), Utterances.read(folder + "/utterances.parquet")
-train(labels, utterances, folder + "/out", settings)
-"""
 
 
 @pytest.fixture(scope="module")
@@ -86,24 +72,7 @@ def test_killed_after_an_epoch_it_ends_with_the_same_model(
 ) -> None:
     settings = TINY.model_copy(update={"alm": TINY_ALM.model_copy(update={"optimizer": optimizer})})
     whole = train(tones[1], tones[0], tmp_path / "whole", settings, quiet=True)
-    tones[0].write(tmp_path / "utterances.parquet")
-    tones[1].write(tmp_path / "labels.parquet")
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
-    with subprocess.Popen(
-        [sys.executable, "-c", IN_ITS_OWN_PROCESS, str(tmp_path), optimizer],
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-    ) as process:
-        assert process.stderr is not None
-        told = []
-        for line in process.stderr:
-            told.append(line)
-            if line.startswith("epoch 1/3: loss"):
-                process.send_signal(signal.SIGKILL)
-                break
-        process.wait()
-    assert process.returncode == -signal.SIGKILL, "".join(told)
+    kill_after_an_epoch(*tones, tmp_path, settings)
     assert not (tmp_path / "out" / "model").exists()
     resumed = train(tones[1], tones[0], tmp_path / "out", settings, quiet=True)
     assert resumed.epochs.equals(whole.epochs)

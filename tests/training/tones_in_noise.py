@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -50,3 +55,36 @@ def recordings(folder: Path, count: int = 36) -> tuple[Utterances, Labels]:
     shares = {f"p_{label}": [0.8 if label == one else 0.1 for one in meant] for label in LABELS}
     labels = pl.DataFrame({"utterance_id": utterances["utterance_id"], **shares})
     return Utterances.of(utterances, about=about), Labels.of(labels, about=about)
+
+
+_IN_ITS_OWN_PROCESS = """
+import json, sys
+from alm_proxies.stages.train.stage import train
+from alm_proxies.tables import Labels, Utterances
+from alm_proxies.training.settings import TrainSettings
+folder = sys.argv[1]
+settings = TrainSettings.model_validate(json.loads(sys.argv[2]))
+labels, utterances = Labels.read(folder + "/labels.parquet"), Utterances.read(folder + "/utterances.parquet")
+train(labels, utterances, folder + "/out", settings)
+"""
+
+
+def kill_after_an_epoch(utterances: Utterances, labels: Labels, folder: Path, settings: TrainSettings) -> None:
+    """Train into the sub-folder out in a process of its own, which is killed (-9) after the first epoch."""
+    utterances.write(folder / "utterances.parquet")
+    labels.write(folder / "labels.parquet")
+    with subprocess.Popen(
+        [sys.executable, "-c", _IN_ITS_OWN_PROCESS, str(folder), json.dumps(settings.model_dump(mode="json"))],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    ) as process:
+        assert process.stderr is not None
+        lines = []
+        for line in process.stderr:
+            lines.append(line)
+            if line.startswith(f"epoch 1/{settings.epochs}: loss"):
+                process.send_signal(signal.SIGKILL)
+                break
+        process.wait()
+    assert process.returncode == -signal.SIGKILL, "".join(lines)
