@@ -8,12 +8,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from alm_proxies.ballots import OF_CONSENSUS
+from alm_proxies.ballots import which_count
 from alm_proxies.stages.read.sources import finding
 from alm_proxies.tables import ATTRIBUTES, Finding, Utterances, Votes
 
 Alignment = Literal["linear", "rank"]
-_HUMAN = (pl.col("source") == "human") & ~OF_CONSENSUS
+_FITTED = which_count("human", answer="rating")
 _LEAST = 2
 
 
@@ -39,7 +39,7 @@ def aligned(votes: Votes, utterances: Utterances, how: Alignment) -> tuple[Votes
         values = frame[name].to_numpy().copy() if name in frame.columns else np.empty(0)
         for corpus in each:
             here = (corpora == corpus).to_numpy() & ~np.isnan(values)
-            fitted = here & frame.select(_HUMAN & ~pl.col("held_out")).to_series().to_numpy()
+            fitted = here & frame.select(_FITTED).to_series().to_numpy()
             counts[corpus] += int(here.sum())
             values[here] = ranks(np.sort(values[fitted]), values[here])
         if each:
@@ -69,7 +69,7 @@ def _with_ratings(frame: pl.DataFrame, corpora: pl.Series, name: str) -> list[st
     """The corpora whose fitted human votes rate an attribute."""
     if name not in frame.columns:
         return []
-    kept = frame.select(_HUMAN & ~pl.col("held_out") & pl.col(name).is_not_null()).to_series()
+    kept = frame.select(_FITTED & pl.col(name).is_not_null()).to_series()
     return sorted(corpora.filter(kept).unique().to_list())
 
 

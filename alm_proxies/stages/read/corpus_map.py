@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from alm_proxies import __version__
-from alm_proxies.ballots import OF_CONSENSUS
+from alm_proxies.ballots import without_consensus
 from alm_proxies.finding_kinds import SEVERITIES
 from alm_proxies.report.charts import heat
 from alm_proxies.report.page import Block, Cell, Column, Figure, Page, Section, Table, Text
@@ -23,9 +23,11 @@ _MOST = 40
 
 def words_of(votes: Votes, utterances: Utterances) -> pl.DataFrame:
     """Corpus, word, label and votes of all human votes that name a word; no label = left out."""
-    frame = votes.frame.with_columns(corpus=corpora_of(votes, utterances))
-    frame = frame.filter((pl.col("source") == "human") & ~OF_CONSENSUS)
-    named = frame.with_columns(word=pl.coalesce("stated", "label")).filter(pl.col("word").is_not_null())
+    named = (
+        _of_people(votes, utterances)
+        .with_columns(word=pl.coalesce("stated", "label"))
+        .filter(pl.col("word").is_not_null())
+    )
     counted = named.group_by("corpus", "word", "label").agg(votes=pl.col("weight").sum())
     return counted.sort("corpus", "votes", "word", descending=[False, True, False])
 
@@ -101,9 +103,15 @@ def _words(words: pl.DataFrame, labels: Sequence[str]) -> Section:
     return Section("Which word became which label", lead, tuple(blocks))
 
 
+def _of_people(votes: Votes, utterances: Utterances) -> pl.DataFrame:
+    """The human votes, with the corpus of each."""
+    counted = without_consensus(votes)
+    frame = counted.frame.with_columns(corpus=corpora_of(counted, utterances))
+    return frame.filter(pl.col("source") == "human")
+
+
 def _corpora(utterances: Utterances, votes: Votes, corpora: Sequence[str]) -> Section:
-    frame = votes.frame.with_columns(corpus=corpora_of(votes, utterances))
-    human = frame.filter((pl.col("source") == "human") & ~OF_CONSENSUS)
+    human = _of_people(votes, utterances)
     rows: list[list[Cell]] = []
     for corpus in corpora:
         people, mine = utterances.frame.filter(corpus=corpus), human.filter(corpus=corpus)
@@ -124,8 +132,7 @@ def _corpora(utterances: Utterances, votes: Votes, corpora: Sequence[str]) -> Se
 
 
 def _ratings(utterances: Utterances, votes: Votes, corpora: Sequence[str]) -> Section:
-    frame = votes.frame.with_columns(corpus=corpora_of(votes, utterances))
-    human = frame.filter((pl.col("source") == "human") & ~OF_CONSENSUS)
+    human = _of_people(votes, utterances)
     rows: list[list[Cell]] = []
     for corpus in corpora:
         for name in ATTRIBUTES:

@@ -15,7 +15,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from alm_proxies.about import AnnotatorCard
-from alm_proxies.ballots import OF_CONSENSUS
+from alm_proxies.ballots import which_count
 from alm_proxies.errors import SettingsError
 from alm_proxies.files import digest_of
 from alm_proxies.interval import Interval
@@ -87,13 +87,12 @@ def translated(
 
 def _gathered(votes: Votes, utterances: Utterances) -> _Table:
     people = utterances.frame.select("utterance_id", "corpus", "speaker").sort("utterance_id")
-    known = (pl.col("source") == "human") & ~OF_CONSENSUS & (pl.col("status") == "ok")
-    frame = votes.frame.filter(known).join(people.with_row_index("row"), on="utterance_id", how="inner")
+    frame = votes.frame.join(people.with_row_index("row"), on="utterance_id", how="inner")
     count = people.height
     labels, ratings = {}, {}
     squares = np.zeros((count, len(ATTRIBUTES), 2))
     for held in (False, True):
-        part = frame.filter(pl.col("held_out") == held)
+        part = frame.filter(which_count("held_out" if held else "human", answer="either"))
         tally = np.zeros((count, len(votes.taxonomy)))
         named = part.filter(pl.col("label").is_not_null())
         place = {label: number for number, label in enumerate(votes.taxonomy)}

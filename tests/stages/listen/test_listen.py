@@ -276,7 +276,7 @@ def test_the_page_shows_scores_the_exchange_test_and_the_folds(listened: tuple[L
     assert "The listener predicts human votes by" in made.page.headline
     titles = [section.title for section in made.page.sections]
     assert titles == ["Against human votes", "Exchange test", "Early stopping", "Folds"]
-    for words in ("round 1", "round 2", "class shares", "temperature"):
+    for words in ("round 1", "round 2", "class shares", "Temperature"):
         assert words in html
 
 
