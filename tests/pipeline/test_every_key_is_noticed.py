@@ -369,15 +369,15 @@ def test_every_key_of_a_prompt_file_is_noticed_or_marked(tmp_path: Path, place: 
 
 def card(**values: Any) -> str:
     said: dict[str, Any] = {
-        "name": "mine", "title": "Mine", "licence": "CC", "may_leave": True, "why": "It is mine.", "votes": "one",
-        "taxonomy": "crema6", "scales": {"valence": [1, 5]}, "columns": {"label": "heard"},
+        "name": "mine", "title": "Mine", "licence": "CC", "use": "w", "may_leave": True, "why": "It is mine.",
+        "votes": "one", "taxonomy": "crema6", "scales": {"valence": [1, 5]}, "columns": {"label": "heard"},
         "constants": {"language": "en"}, "files": {"a.csv": "train"}, "citation": "x", "source": "y", **values,
     }  # fmt: skip
     return f"+++\n{toml(said)}+++\nText.\n"
 
 
 OF_CARDS: dict[str, Any] = {
-    "title": "M", "licence": "MIT", "may_leave": False, "why": "No.", "votes": "two", "taxonomy": "msp8",
+    "title": "M", "licence": "MIT", "use": "z", "may_leave": False, "why": "No.", "votes": "two", "taxonomy": "msp8",
     "scales": {"valence": [1, 7]}, "columns": {"label": "l"}, "constants": {"language": "de"},
     "files": {"b.csv": "train"}, "citation": "z", "source": "z",
 }  # fmt: skip
