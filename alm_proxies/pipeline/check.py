@@ -12,9 +12,9 @@ from alm_proxies.pipeline.file import read_pipeline
 from alm_proxies.pipeline.graph import Node, Run, nodes_of
 from alm_proxies.pipeline.task import ahead_of, will_run
 from alm_proxies.pipeline.tasks import task_of
+from alm_proxies.printable import in_money
 from alm_proxies.shown import Shown
 from alm_proxies.stage import Foreseen, load
-from alm_proxies.stages.annotate.figures import in_money
 from alm_proxies.tables import Utterances
 
 

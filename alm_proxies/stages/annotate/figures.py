@@ -1,12 +1,8 @@
-"""Formatting of prices, counts and times in messages."""
+"""Formatting of counts and times in messages."""
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-
-from alm_proxies.printable import in_money
-
-__all__ = ["counted", "in_money", "ready_at"]
 
 
 def counted(count: int, noun: str) -> str:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from alm_proxies.about import Injected, MadeBy
 from alm_proxies.errors import InputError
-from alm_proxies.stages.annotate.figures import counted, in_money, ready_at
+from alm_proxies.printable import in_money
+from alm_proxies.stages.annotate.figures import counted, ready_at
 from alm_proxies.stages.annotate.injection import injection_findings, injections
 from alm_proxies.stages.annotate.ledger import Ledger
 from alm_proxies.stages.annotate.lock import owner_of

@@ -10,7 +10,8 @@ import polars as pl
 
 from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.files import is_there
-from alm_proxies.stages.annotate.figures import counted, in_money
+from alm_proxies.printable import in_money
+from alm_proxies.stages.annotate.figures import counted
 from alm_proxies.stages.annotate.ledger import Ledger
 from alm_proxies.stages.annotate.prices import lengths_of, measured_price, price_before
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from alm_proxies.printable import in_money
 from alm_proxies.progress import say
-from alm_proxies.stages.annotate.figures import counted, in_money
+from alm_proxies.stages.annotate.figures import counted
 from alm_proxies.stages.annotate.injection import injection_findings
 from alm_proxies.stages.annotate.ledger import Ledger
 from alm_proxies.stages.annotate.limits import AGAIN, Halt

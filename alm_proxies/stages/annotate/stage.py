@@ -14,8 +14,8 @@ from alm_proxies.about import About, Injected, MadeBy
 from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.files import digest_of
+from alm_proxies.printable import in_money
 from alm_proxies.shown import Shown
-from alm_proxies.stages.annotate.figures import in_money
 from alm_proxies.stages.annotate.ledger import Ledger, Lost
 from alm_proxies.stages.annotate.limits import refuse_all_egress, refuse_same_names
 from alm_proxies.stages.annotate.outcomes import STAGE

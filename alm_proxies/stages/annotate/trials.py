@@ -9,9 +9,9 @@ from functools import partial
 from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.engines.engine import Abilities, Engine, Reply, Request
 from alm_proxies.engines.trials import BOOK_AGAIN, OverBudgetError, TrialQuestion, TrialUse
+from alm_proxies.printable import in_money
 from alm_proxies.progress import say
 from alm_proxies.stages.annotate.budget import Booked, Budget, Estimate, Use
-from alm_proxies.stages.annotate.figures import in_money
 from alm_proxies.stages.annotate.ledger import Ledger
 from alm_proxies.stages.annotate.records import Trial
 
