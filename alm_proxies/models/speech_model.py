@@ -13,6 +13,7 @@ from alm_proxies.models.encoder import Encoder, Inputs
 
 ATTRIBUTES = 3
 _TEMPORAL = 256
+_LEAST_SPREAD = 1e-3  # of the largest, so that a dimension that hardly differs is not blown up
 _STRENGTHS = (-3.0, 9.0)  # ln of the smallest and largest Dirichlet strength
 
 
@@ -59,7 +60,9 @@ class Answer(NamedTuple):
     raters: Tensor | None
     """(raters, labels): each rater's offset to the clip's logits."""
     vector: Tensor
-    """(clips, size): the pooled vector, the input of the heads."""
+    """(clips, size): the standardised and normalised pooled vector, the input of the heads."""
+    pooled: Tensor
+    """(clips, size): the pooled vector as it is."""
 
     @property
     def log_alpha(self) -> Tensor:
@@ -99,13 +102,22 @@ class Pooling(nn.Module):
 
 
 class Heads(nn.Module):
-    """Layer mix, pooling and heads: from the states of every layer and their mask to Answer."""
+    """Layer mix, pooling and heads: from the states of every layer and their mask to Answer.
+
+    Pooled vectors are standardised by what training clips show before training: what all clips share is most of a
+    pretrained state, and would hide what differs.
+    """
+
+    centre: Tensor
+    spread: Tensor
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         self.shape = shape
         self.mix = nn.Parameter(torch.zeros(len(shape.layers)))
         self.pooling = Pooling(shape.pooling, shape.width)
+        self.register_buffer("centre", torch.zeros(self.pooling.size))
+        self.register_buffer("spread", torch.ones(self.pooling.size))
         self.norm = nn.LayerNorm(self.pooling.size)
         self.distribution = self._head(shape.labels)
         self.strength = self._head(1) if shape.dirichlet else None
@@ -122,6 +134,19 @@ class Heads(nn.Module):
             nn.Dropout(self.shape.dropout),
             nn.Linear(hidden, outputs),
         )
+
+    def start_at(self, shares: Tensor) -> None:
+        """Let every clip begin with these shares of the labels, before anything is learned."""
+        last: Any = self.distribution[-1]
+        with torch.no_grad():
+            last.weight.zero_()
+            last.bias.copy_(shares.log())
+
+    def standardise(self, pooled: Tensor) -> None:
+        """Give the pooled vectors of these clips mean 0 and deviation 1 in every dimension that differs among them."""
+        spread = pooled.double().std(0, correction=0)
+        self.centre.copy_(pooled.double().mean(0))
+        self.spread.copy_(spread.clamp_min(max(_LEAST_SPREAD * float(spread.max()), 1e-6)))
 
     def frames(self, states: Sequence[Tensor]) -> Tensor:
         """The mixed states: sum_l softmax(mix)_l state_l / rms(state_l)."""
@@ -145,7 +170,7 @@ class Heads(nn.Module):
         return self._of_pooled(torch.cat([mean, variance.clamp_min(1e-12).sqrt()], dim=-1))
 
     def _of_pooled(self, pooled: Tensor) -> Answer:
-        vector = self.norm(pooled)
+        vector = self.norm((pooled - self.centre) / self.spread)
         mean = log_variance = None
         if self.attributes is not None:
             mean, log_variance = self.attributes(vector).float().split(ATTRIBUTES, dim=-1)
@@ -158,7 +183,9 @@ class Heads(nn.Module):
         raters = (
             None if self.raters is None else self.raters * 1.0
         )  # DDP does not allow a parameter itself as an output
-        return Answer(self.distribution(vector).float(), strength, mean, log_variance, auxiliary, raters, vector)
+        return Answer(
+            self.distribution(vector).float(), strength, mean, log_variance, auxiliary, raters, vector, pooled
+        )
 
     def forward(self, states: Sequence[Tensor], mask: Tensor) -> Answer:
         """The output for the states of every layer."""

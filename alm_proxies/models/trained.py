@@ -135,7 +135,8 @@ class TrainedModel:
         path, file = read_trained(folder)
         encoder = Encoder.load(path / "encoder", device=device)
         model = SpeechModel(encoder, Shape.model_validate(file.shape)).to(encoder.device)
-        model.heads.load_state_dict(load_file(str(path / "heads.safetensors")))
+        own = {"centre": model.heads.centre, "spread": model.heads.spread}  # an older file has none
+        model.heads.load_state_dict(own | load_file(str(path / "heads.safetensors")))
         norms = load_file(str(path / "norms.safetensors"))
         return cls(file, model.eval(), (norms["centre"].double().numpy(), norms["spread"].double().numpy()))
 

@@ -96,6 +96,21 @@ def read_rows(
     return Reading(read[order], joined("logits"), strength, joined("vector"))
 
 
+def pooled_rows(
+    model: SpeechModel | KeptHeads,
+    loader: AnyLoader,
+    targets: Targets,
+    rows: Index,
+    accelerator: Accelerator,
+    *,
+    batch: int,
+) -> torch.Tensor:
+    """The pooled vectors of these rows, those without a usable recording left out, all on this process."""
+    answers = _answers(model, loader, targets, rows, accelerator, batch=batch, alone=True)
+    empty = torch.zeros(0, model.heads.pooling.size, device=accelerator.device)
+    return torch.cat([empty, *(answer.pooled.float() for _, answer in answers)])
+
+
 def _answers(
     model: SpeechModel | KeptHeads,
     loader: AnyLoader,

@@ -38,7 +38,7 @@ from alm_proxies.training.checkpoint import (
     save_checkpoint,
 )
 from alm_proxies.training.curriculum import curriculum_weights
-from alm_proxies.training.development import score_development
+from alm_proxies.training.development import pooled_rows, score_development
 from alm_proxies.training.frozen import AnyLoader, KeptHeads, encodes_once, kept_loader
 from alm_proxies.training.gradients import add_gradients, at_most, halved
 from alm_proxies.training.objective import Objective
@@ -48,6 +48,7 @@ from alm_proxies.training.settings import TrainSettings
 from alm_proxies.training.targets import Targets
 
 _SHORTEST = 0.1  # seconds
+_FOR_SCALE = 512  # at most so many training clips standardise the inputs of the heads
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +135,11 @@ def _fine_tune(
     }
     if state["step"]:
         say(f"{settings.name}: resuming after step {state['step']}", quiet=quiet)
+    elif settings.pooling != "temporal":  # whose pooling is not trained yet
+        known = targets.train[:: max(1, -(-len(targets.train) // _FOR_SCALE))]
+        pooled = pooled_rows(bare, loader, targets, known, accelerator, batch=settings.batch)
+        if len(pooled):
+            speech.heads.standardise(pooled)
     log = RunLog(accelerator, folder, settings, step=state["step"])
     findings = {(fields["kind"], fields["utterance_id"]): Finding(**fields) for fields in state["findings"]}
 
@@ -266,6 +272,9 @@ def build_model(targets: Targets, settings: TrainSettings, *, auxiliary: int) ->
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of(settings.seed, "heads"))
         model = SpeechModel(encoder, shape)
+    weights = targets.weight[targets.train, None]
+    shares = (targets.shares[targets.train] * weights).sum(0) + 1 / len(targets.labels)
+    model.heads.start_at(torch.from_numpy(shares / shares.sum()).float())
     for block in model.blocks()[max(layers) :]:
         block.requires_grad_(False)  # layers above the mix are not used
     if settings.freeze:

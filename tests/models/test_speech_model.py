@@ -48,8 +48,8 @@ def test_every_part_learns(pooling: str) -> None:
 def test_the_parts_have_their_shapes_and_absent_ones_are_none() -> None:
     mask = torch.ones(2, 7, dtype=torch.bool)
     full, plain = heads("attention", **EVERYTHING)(states(7), mask), heads("attention")(states(7), mask)
-    assert [tuple(part.shape) for part in full] == [(2, 4), (2,), (2, 3), (2, 3), (2, 2), (3, 4), (2, 24)]
-    assert [part is None for part in plain] == [False, True, True, True, True, True, False]
+    assert [tuple(part.shape) for part in full] == [(2, 4), (2,), (2, 3), (2, 3), (2, 2), (3, 4), (2, 24), (2, 24)]
+    assert [part is None for part in plain] == [False, True, True, True, True, True, False, False]
     torch.testing.assert_close(full.log_alpha.exp().sum(-1), full.log_strength.exp())  # type: ignore[union-attr]
     with pytest.raises(ValueError, match="Dirichlet"):
         _ = plain.log_alpha
@@ -63,3 +63,32 @@ def test_only_the_layers_named_are_mixed_by_their_shares() -> None:
     with torch.no_grad():
         model.mix.copy_(torch.tensor([50.0, -50.0]))
     torch.testing.assert_close(model.frames(one), torch.nn.functional.layer_norm(one[0], (12,)))
+
+
+@pytest.mark.parametrize("pooling", ["mean_deviation", "attention"])
+def test_heads_are_standardised_by_clips_and_begin_with_the_shares_of_the_labels(pooling: str) -> None:
+    model = heads(pooling)
+    chance = torch.Generator().manual_seed(1)
+    common = 100 * torch.randn(12, generator=chance)  # what all clips share, before the layers' normalisation
+    frames = [common + torch.randn(64, 5, 12, generator=chance) for _ in range(3)]
+    mask = torch.ones(64, 5, dtype=torch.bool)
+    shares = torch.tensor([0.4, 0.3, 0.2, 0.1])
+    with torch.no_grad():
+        model.standardise(model(frames, mask).pooled)
+        model.start_at(shares)
+        answer = model(frames, mask)
+    torch.testing.assert_close(answer.logits.softmax(-1), shares.expand(64, 4))
+    away = (answer.pooled - model.centre) / model.spread
+    torch.testing.assert_close(away.mean(0), torch.zeros(24), atol=1e-3, rtol=0)
+    torch.testing.assert_close(away.std(0, correction=0), torch.ones(24), atol=1e-3, rtol=0)
+
+
+def test_a_dimension_that_is_the_same_in_all_clips_is_not_blown_up() -> None:
+    model = heads("mean_deviation")
+    pooled = torch.randn(64, 24, generator=torch.Generator().manual_seed(2))
+    pooled[:, 3] = 7.0 + 1e-6 * pooled[:, 4]
+    model.standardise(pooled)
+    away = (pooled - model.centre) / model.spread
+    assert away[:, 3].abs().max() < 0.01
+    model.standardise(torch.full((4, 24), 2.0))
+    assert torch.isfinite(model.spread).all()

@@ -33,3 +33,11 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     votes.write(folder / "votes.parquet")
     labels.write(folder / "labels.parquet")
     return Corpus(folder, utterances, votes, labels, tiny_encoder(folder / "encoder"))
+
+
+@pytest.fixture
+def one_thread() -> None:
+    """Sums are rounded the same as in a process with OMP_NUM_THREADS=1; the number is restored after the test."""
+    import torch
+
+    torch.set_num_threads(1)

@@ -142,6 +142,7 @@ def test_a_checkpoint_holds_the_adapter_alone(adapted: dict[str, Trained], bases
     assert all(path.stat().st_size < whole / 4 for path in folder.rglob("*"))
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_killed_after_an_epoch_the_adapter_ends_with_the_same_bytes(
     bases: dict[str, Path], few: Tones, tmp_path: Path
 ) -> None:

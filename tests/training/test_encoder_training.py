@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -84,12 +85,23 @@ def test_it_learns_and_what_it_saved_predicts_the_same(corpus: Corpus, tmp_path:
     assert model.file.calibration.votes == 36
 
 
+def test_heads_saved_before_they_were_standardised_are_read(whole: tuple[Trained, Path], tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = Path(shutil.copytree(whole[0].folder, tmp_path / "older"))
+    weights = load_file(folder / "heads.safetensors")
+    del weights["centre"], weights["spread"]
+    save_file(weights, folder / "heads.safetensors")
+    model = TrainedModel.load(folder, device="cpu")
+    assert model.model.heads.centre.abs().max() == 0
+    assert model.model.heads.spread.min() == model.model.heads.spread.max() == 1
+
+
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("seed", [1, 2])
 def test_killed_at_a_random_step_it_goes_on_with_the_same_losses(
     corpus: Corpus, whole: tuple[Trained, Path], tmp_path: Path, seed: int
 ) -> None:
-    import torch
-
     last = int(np.random.default_rng(seed).integers(3, 14))
     out = tmp_path / "out"
     with started(corpus, out, dropout=0.2, checkpoint_steps=2) as process:
@@ -102,7 +114,6 @@ def test_killed_at_a_random_step_it_goes_on_with_the_same_losses(
     assert not (out / "model").exists()
     before = curve(out)
     assert 0 < before[-1][0] < 15
-    torch.set_num_threads(1)
     done = fit(corpus, out, dropout=0.2, checkpoint_steps=2)
     assert curve(out) == curve(whole[1])
     assert [step for step, _ in curve(out)] == list(range(1, 16))

@@ -66,6 +66,7 @@ def test_short_windows_hear_what_30_seconds_hear(tones: Tones, trained: Trained,
         assert torch.equal(again, whole)
 
 
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_killed_after_an_epoch_it_ends_with_the_same_model(
     optimizer: Literal["adamw", "muon"], tones: Tones, tmp_path: Path

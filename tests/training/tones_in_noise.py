@@ -77,7 +77,7 @@ def kill_after_an_epoch(utterances: Utterances, labels: Labels, folder: Path, se
         [sys.executable, "-c", _IN_ITS_OWN_PROCESS, str(folder), json.dumps(settings.model_dump(mode="json"))],
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
     ) as process:
         assert process.stderr is not None
         lines = []
