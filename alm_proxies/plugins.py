@@ -66,8 +66,8 @@ def _estimators() -> Iterator[tuple[str, str]]:
 
 
 def _engines() -> Iterator[tuple[str, str]]:
-    listed = (package_folder() / "engines/engine.py").read_text(encoding="utf-8")
-    yield from ((match["name"], "alm_proxies.engines.engine:ENGINES") for match in _ENGINE.finditer(listed))
+    listed = (package_folder() / "engines/registry.py").read_text(encoding="utf-8")
+    yield from ((match["name"], "alm_proxies.engines.registry:ENGINES") for match in _ENGINE.finditer(listed))
 
 
 def _prompts() -> Iterator[tuple[str, str]]:

@@ -44,7 +44,7 @@ LIGHT = '''\
 """What the package adds, without what it needs."""
 from typing import Literal
 from pydantic import BaseModel
-from alm_proxies.engines.engine import EngineKind
+from alm_proxies.engines.registry import EngineKind
 from alm_proxies.stages.export.formats import Format
 from alm_proxies.stages.read.settings import Reader, Source
 

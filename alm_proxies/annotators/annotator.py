@@ -19,18 +19,8 @@ from alm_proxies.annotators.prompts import Prompt, PromptContext, prompt_of
 from alm_proxies.annotators.stated import schema
 from alm_proxies.annotators.wording import AnswerFormat
 from alm_proxies.audio.clip import Clip, open_clip
-from alm_proxies.engines.engine import (
-    Audio,
-    Engine,
-    Question,
-    Request,
-    Sampling,
-    Serve,
-    Turn,
-    draw_seeds,
-    open_engine,
-    serve_settings,
-)
+from alm_proxies.engines.engine import Audio, Engine, Question, Request, Sampling, Turn, draw_seeds
+from alm_proxies.engines.registry import Serve, open_engine, serve_settings
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.files import digest_of, weights_digest
 from alm_proxies.seeds import seed_of

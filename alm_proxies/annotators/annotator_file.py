@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from alm_proxies.annotators.prompts import Answer, Prompt
-from alm_proxies.engines.engine import Elicit, EngineName, serve_settings
+from alm_proxies.engines.engine import Elicit, EngineName
+from alm_proxies.engines.registry import serve_settings
 from alm_proxies.errors import SettingsError
 from alm_proxies.files import package_folder, shipped_folder
 from alm_proxies.nearest import did_you_mean

@@ -1,4 +1,4 @@
-"""Parsing of chat completions into typed data; anything else is a fault of the kind malformed."""
+"""Parsing of a server's responses into typed data; anything else is a fault of the kind malformed."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from alm_proxies.engines.bounds import Most
 from alm_proxies.engines.faults import FaultError
 
-_MOST_SAID = 300
+_LONGEST_MESSAGE = 300
 _HIGHEST, _LOWEST = 1e-3, -1e5
 """Valid range of log-probabilities; servers write -9999 for an impossible token."""
 _SUM_AT_MOST = 1.02
+"""Maximum sum of the probabilities of first tokens; rounding may bring it above 1."""
 _LONGEST_WORD = 64
 """Maximum length of a finish reason or a model's name; longer ones are truncated."""
 
@@ -49,11 +50,11 @@ class _Message(_Part):
     @property
     def thought(self) -> str:
         """The reasoning, if it is reported separately from the answer."""
-        apart = self.reasoning_content or self.reasoning or ""
-        if apart or not isinstance(self.content, tuple):
-            return apart
+        separate = self.reasoning_content or self.reasoning or ""
+        if separate or not isinstance(self.content, tuple):
+            return separate
         thoughts = [part.thinking for part in self.content if part.thinking is not None]
-        return "".join(one if isinstance(one, str) else _text_of(one) for one in thoughts)
+        return "".join(thought if isinstance(thought, str) else _text_of(thought) for thought in thoughts)
 
     @property
     def declined(self) -> str:
@@ -100,9 +101,21 @@ class _ScoredBody(_Body):
     prompt_logprobs: tuple[dict[str, _PlaceScore] | None, ...] | None = None
 
 
+class _Tokens(_Part):
+    tokens: tuple[int, ...]
+
+
+class _Model(_Part):
+    id: str
+
+
+class _Models(_Part):
+    data: tuple[_Model, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """One 200 answer: texts with their finish and reasoning, log-probabilities where asked for, and token counts."""
+    """One chat completion: texts with their finish and reasoning, requested log-probabilities, and token counts."""
 
     texts: tuple[str, ...]
     finish: tuple[str, ...]
@@ -116,24 +129,25 @@ class Completion:
     first_tokens: tuple[tuple[str, float], ...] | None = None
     """Log-probabilities of the most likely first tokens of the first answer."""
     prompt_tokens: tuple[Mapping[int, float], ...] | None = None
-    """Per place of the prompt after its first: log P of its token, and perhaps of others, by number."""
+    """Per position of the prompt after the first: log P of its token, and possibly of others, by token id."""
 
 
 def read_completion(content: bytes, most: Most, *, words: bool = True) -> Completion:
     """Parse a 200 response; a fault if it is not a completion within its bounds or, with `words`, if it is empty."""
-    body = parse(_ScoredBody if most.scores else _Body, content, "chat completion")
+    body = _parse(_ScoredBody if most.scores else _Body, content, "chat completion")
     if not 0 < len(body.choices) <= most.answers:
         raise malformed(f"{len(body.choices)} answers instead of {most.answers}")
     choices = _in_order(body.choices)
     messages = [choice.message for choice in choices]
-    texts, reasoning = tuple(one.text for one in messages), tuple(one.thought for one in messages)
+    texts = tuple(message.text for message in messages)
+    reasoning = tuple(message.thought for message in messages)
     longest = max(map(len, (*texts, *reasoning)))
     if longest > most.letters:
         raise malformed(f"an answer of {longest:,} letters to a question for {most.tokens_each:,} tokens")
     finish = tuple((choice.finish_reason or "stop")[:_LONGEST_WORD] for choice in choices)
-    declined = next((one.declined for one in messages if one.declined), "")
+    declined = next((message.declined for message in messages if message.declined), "")
     if declined and not any(texts):
-        raise FaultError("refused", declined[:_MOST_SAID])
+        raise FaultError("refused", declined[:_LONGEST_MESSAGE])
     if "content_filter" in finish and not any(texts):
         raise FaultError("refused", "the server's content filter blocked the answer")
     if words and not any(texts) and not any(reasoning) and "length" not in finish:
@@ -151,9 +165,9 @@ def read_completion(content: bytes, most: Most, *, words: bool = True) -> Comple
     )
 
 
-def first_token_scores(found: Completion, choices: Sequence[str]) -> tuple[float, ...] | None:
-    """log P of one-token choices among the likeliest first tokens; None if more than 1e-4 of them is missing."""
-    scores = dict(found.first_tokens or ())
+def first_token_scores(completion: Completion, choices: Sequence[str]) -> tuple[float, ...] | None:
+    """log P of one-token choices among the most likely first tokens; None if more than 1e-4 of it may be missing."""
+    scores = dict(completion.first_tokens or ())
     known = [scores[choice] for choice in choices if choice in scores]
     missing = len(choices) - len(known)
     if not known or (missing and missing * math.exp(min(scores.values()) - max(known)) > 1e-4):
@@ -161,26 +175,36 @@ def first_token_scores(found: Completion, choices: Sequence[str]) -> tuple[float
     return tuple(scores.get(choice, float("-inf")) for choice in choices)
 
 
-def named_token_scores(found: Completion, tokens: Sequence[int]) -> tuple[float, ...] | None:
-    """log P of tokens asked for by number (vLLM's logprob_token_ids), or None where one is missing."""
-    scores = dict(found.first_tokens or ())
+def named_token_scores(completion: Completion, tokens: Sequence[int]) -> tuple[float, ...] | None:
+    """log P of tokens requested by id (vLLM's logprob_token_ids); None if one of them is missing."""
+    scores = dict(completion.first_tokens or ())
     names = [f"token_id:{token}" for token in tokens]
     return tuple(scores[name] for name in names) if all(name in scores for name in names) else None
 
 
-def forced_score(found: Completion, answer: Sequence[int]) -> float | None:
+def forced_score(completion: Completion, answer: Sequence[int]) -> float | None:
     """log P of an answer and the token after it (the end of the turn) at the end of a scored prompt (vLLM)."""
-    places, size = found.prompt_tokens or (), len(answer)
-    for start in range(len(places) - size - 1, -1, -1):
-        window = places[start : start + size]
-        if all(token in place for token, place in zip(answer, window, strict=True)):
-            end = places[start + size]
-            return sum(place[token] for token, place in zip(answer, window, strict=True)) + next(iter(end.values()))
+    positions, size = completion.prompt_tokens or (), len(answer)
+    for start in range(len(positions) - size - 1, -1, -1):
+        window = positions[start : start + size]
+        if all(token in scores for token, scores in zip(answer, window, strict=True)):
+            end = next(iter(positions[start + size].values()))
+            return sum(scores[token] for token, scores in zip(answer, window, strict=True)) + end
     return None
 
 
-def parse(model: type[M], content: bytes, name: str) -> M:
-    """A body as its model; anything else is malformed. Nesting, numbers and letters are checked by the parser."""
+def read_tokens(content: bytes) -> tuple[int, ...]:
+    """The tokens in a response of vLLM's /tokenize."""
+    return _parse(_Tokens, content, "list of tokens").tokens
+
+
+def read_models(content: bytes) -> tuple[str, ...]:
+    """The names of the models in a response of /models."""
+    return tuple(model.id for model in _parse(_Models, content, "list of models").data)
+
+
+def _parse(model: type[M], content: bytes, name: str) -> M:
+    """A response body as its model; anything else is malformed."""
     try:
         return model.model_validate_json(content)
     except ValidationError as error:
@@ -194,7 +218,7 @@ def malformed(message: str) -> FaultError:
 
 def _reason(error: ValidationError) -> str:
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    place = ".".join(str(part) for part in first["loc"])[:_MOST_SAID]
+    place = ".".join(str(part) for part in first["loc"])[:_LONGEST_MESSAGE]
     return f"{place}: {first['msg']}" if place else str(first["msg"])
 
 
@@ -203,19 +227,20 @@ def _text_of(parts: Sequence[_Content]) -> str:
 
 
 def _in_order(choices: Sequence[_Choice]) -> Sequence[_Choice]:
-    """The answers in the order of their numbers, where they have any: the place decides which seed an answer has."""
-    places = [choice.index for choice in choices]
-    if sorted(place for place in places if place is not None) != list(range(len(choices))):
+    """The answers in the order of their index, if all have one: the order decides which seed an answer has."""
+    indices = [choice.index for choice in choices if choice.index is not None]
+    if sorted(indices) != list(range(len(choices))):
         return choices
     return tuple(sorted(choices, key=lambda choice: choice.index or 0))
 
 
 def _counts(usage: object, most: Most) -> tuple[int, int, bool]:
-    """Tokens in and out; a count that cannot be is replaced by the most that there can have been."""
+    """Tokens in and out, and whether a count was impossible; the upper bound takes its place."""
     if not isinstance(usage, dict):
         return (0, 0, False) if usage is None else (most.tokens_in, most.tokens_out, True)
-    read = [_count(usage.get("prompt_tokens"), most.tokens_in), _count(usage.get("completion_tokens"), most.tokens_out)]
-    return read[0][0], read[1][0], read[0][1] or read[1][1]
+    tokens_in, wrong_in = _count(usage.get("prompt_tokens"), most.tokens_in)
+    tokens_out, wrong_out = _count(usage.get("completion_tokens"), most.tokens_out)
+    return tokens_in, tokens_out, wrong_in or wrong_out
 
 
 def _count(value: object, most: int) -> tuple[int, bool]:

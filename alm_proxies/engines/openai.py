@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
-from urllib.parse import quote
-
-from pydantic import BaseModel, ConfigDict
 
 from alm_proxies.engines import chat_api, known
 from alm_proxies.engines.addresses import is_loopback
+from alm_proxies.engines.api_key import ApiKey
 from alm_proxies.engines.away import Away
 from alm_proxies.engines.bill import Bill, TriedOut, sent_on_account
 from alm_proxies.engines.bounds import most_of_question, runs_of
@@ -25,61 +21,46 @@ from alm_proxies.engines.completions import (
     first_token_scores,
     forced_score,
     named_token_scores,
-    parse,
     read_completion,
+    read_models,
+    read_tokens,
 )
-from alm_proxies.engines.connections import Connections
-from alm_proxies.engines.engine import (
-    LEFT_OPEN,
-    Abilities,
-    Failure,
-    OpenAIServe,
-    Question,
-    Reply,
-    Request,
-)
+from alm_proxies.engines.connections import Answered, Connections
+from alm_proxies.engines.engine import LEFT_OPEN, Abilities, Failure, Question, Reply, Request
 from alm_proxies.engines.faults import FaultError, Sent
 from alm_proxies.engines.probe import FIXES, probe
+from alm_proxies.engines.registry import OpenAIServe
 from alm_proxies.engines.traffic import Traffic
 from alm_proxies.engines.trials import TrialQuestion, asking
-from alm_proxies.errors import EngineError, SettingsError
-from alm_proxies.log import SHORTEST_SECRET, keep_secret
+from alm_proxies.errors import EngineError
 
 _MOST_OFFERED = 10
 """Maximum number of a server's models named in a message."""
 _LONGEST_NAME = 80
 _OPTIONAL_SECONDS = 10.0
-"""Of a question whose answer is not needed, its one retry included."""
+"""Timeout of a request whose answer is optional, its one retry included."""
+_PROBE_TRIES = 4
+"""Minimum number of tries per request of the probe, so that a passing fault is not taken for a missing ability."""
 _DOUBTFUL = frozenset({"unsupported", "bad_request"})
+"""Kinds of failure after which the cached abilities are deleted."""
 _BYTES_OF_A_LIST = 1024 * 1024
 _BYTES_OF_TOKENS = 64 * 1024
 
 
-class _Tokens(BaseModel):
-    model_config = ConfigDict(strict=True)
-    tokens: tuple[int, ...]
-
-
-class _Offered(BaseModel):
-    model_config = ConfigDict(strict=True)
-    id: str
-
-
-class _Offer(BaseModel):
-    model_config = ConfigDict(strict=True)
-    data: tuple[_Offered, ...]
+Draw = tuple[str, str, str, Failure | None]
+"""Text, finish and reasoning of one draw, and its failure if it has no answer."""
 
 
 class OpenAI:
     """A model on one or several identical OpenAI-compatible servers."""
 
-    def __init__(self, model: str, serve: OpenAIServe, abilities: Abilities, key: str) -> None:
+    def __init__(self, model: str, serve: OpenAIServe, abilities: Abilities, key: ApiKey) -> None:
         self._model = model
         self._abilities = abilities
-        self._secrets = tuple({key, quote(key, safe="")}) if len(key) >= SHORTEST_SECRET else ()
-        keep_secret(*self._secrets)
-        headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {key}"} if key else {})
-        self._connections = Connections(headers, trust_env=not abilities.local)
+        self._key = key
+        self._connections = Connections(
+            {"content-type": "application/json"} | key.headers, trust_env=not abilities.local
+        )
         self._tokens: dict[str, tuple[int, ...]] = {}
         self._trial: Bill | None = None
         """The bill of probing, during probing."""
@@ -103,17 +84,17 @@ class OpenAI:
         """Probe the server's abilities with a few small requests."""
         engine = cls.unprobed(model, serve)
         engine._trial = trial = Bill()
-        supposed = engine._abilities
+        assumed = engine._abilities
         try:
-            engine._known_as = await known.key_of(engine._get, serve.base_urls, supposed)
-            found = known.recall(engine._known_as, supposed)
+            engine._known_as = await known.key_of(engine._get, serve.base_urls, assumed)
+            found = known.recall(engine._known_as, assumed)
             if found is None:
                 with asking("trying out what the server can do"):
-                    found = await probe(engine, supposed)
+                    found = await probe(engine, assumed)
                 known.remember(engine._known_as, found)
             engine._abilities = found
         except FaultError as fault:
-            fix = await engine._mend(fault.failure, serve)
+            fix = await engine._fix_for(fault.failure, serve)
             await engine.close()
             raise EngineError(
                 f"the server could not be probed ({fault.failure.kind}: {fault.failure.message})",
@@ -128,20 +109,7 @@ class OpenAI:
 
     @classmethod
     def unprobed(cls, model: str, serve: OpenAIServe) -> OpenAI:
-        """The engine before anything is known of the server: it supposes next to nothing."""
-        key = ""
-        if serve.key_from is not None:
-            key = os.environ.get(serve.key_from, "").strip()
-            if not key:
-                raise SettingsError(
-                    f"serve.key_from names {serve.key_from}, which is not set",
-                    fix=f"Set it: export {serve.key_from}=...",
-                )
-            if not (key.isascii() and key.isprintable()):
-                raise SettingsError(
-                    f"serve.key_from names {serve.key_from}, which contains characters that are not allowed in a key",
-                    fix="Set it again, as one line of ASCII characters.",
-                )
+        """The engine before the probe, with the abilities that every server has."""
         abilities = Abilities(
             engine="openai",
             model=model,
@@ -151,7 +119,7 @@ class OpenAI:
             in_flight=serve.in_flight,
             tries=serve.tries,
         )
-        return cls(model, serve, abilities, key)
+        return cls(model, serve, abilities, ApiKey(serve.key_from))
 
     @property
     def abilities(self) -> Abilities:
@@ -162,9 +130,9 @@ class OpenAI:
         """Answer a request, with retries."""
         started = time.monotonic()
         bill, until = Bill(), started + request.seconds
-        asked = self._scored if request.elicit == "score" else self._answered
+        answer = self._scored if request.elicit == "score" else self._answered
         try:
-            reply = await asked(request, bill, until)
+            reply = await answer(request, bill, until)
         except FaultError as fault:
             reply = Reply(request.key, failure=fault.failure)
         if reply.failure is not None and reply.failure.kind in _DOUBTFUL:
@@ -191,37 +159,35 @@ class OpenAI:
         answer: str | None = None,
         words: bool = True,
     ) -> Sent[Completion]:
-        """One chat completion and the tries it took; without any words it is a fault unless `words` is false."""
+        """One chat completion with the number of its tries; an empty answer is a fault unless `words` is false."""
         body = chat_api.body(self._model, question, fields, answer=answer)
-
         most = most_of_question(question, fields)
 
         async def one_try(address: str, try_seconds: float) -> Completion:
-            with self._without_key():
-                content = await self._fetch(address + "/chat/completions", body, try_seconds, most.bytes)
-                found = read_completion(content, most, words=words)
-            if not self._secrets:
-                return found
-            texts, reasoning = map(self._redacted, found.texts), map(self._redacted, found.reasoning)
-            return replace(found, texts=tuple(texts), reasoning=tuple(reasoning), model=self._redacted(found.model))
+            with self._key.redacting_faults():
+                content = await self._post(address + "/chat/completions", body, try_seconds, most.bytes)
+                completion = read_completion(content, most, words=words)
+            redact = self._key.redact
+            texts, reasoning = map(redact, completion.texts), map(redact, completion.reasoning)
+            return replace(completion, texts=tuple(texts), reasoning=tuple(reasoning), model=redact(completion.model))
 
         if self._trial is None:
             return await self.traffic.send(one_try, seconds=seconds)
         trial = TrialQuestion(question.seconds, most.tokens_in, most.tokens_out)
-        send = partial(self.traffic.send, one_try, seconds=seconds, tries=_TRIES_OUT)
+        send = partial(self.traffic.send, one_try, seconds=seconds, tries=_PROBE_TRIES)
         return await sent_on_account(send, trial, self._trial)
 
     async def tokenize(self, text: str) -> tuple[int, ...] | None:
-        """The tokens of a text by vLLM's own address beside /v1, or None where there is none."""
+        """The tokens of a text, from vLLM's address /tokenize; None for servers without it."""
         if text in self._tokens:
             return self._tokens[text]
 
         async def one_try(address: str, try_seconds: float) -> tuple[int, ...]:
             body = json.dumps({"model": self._model, "prompt": text, "add_special_tokens": False}).encode()
-            place = address.removesuffix("/v1") + "/tokenize"
-            with self._without_key():
-                content = await self._fetch(place, body, try_seconds, _BYTES_OF_TOKENS, kept=False)
-                return parse(_Tokens, content, "list of tokens").tokens
+            url = address.removesuffix("/v1") + "/tokenize"
+            with self._key.redacting_faults():
+                content = await self._post(url, body, try_seconds, _BYTES_OF_TOKENS, kept=False)
+                return read_tokens(content)
 
         try:
             with asking("asking for tokens, which is optional"):
@@ -232,21 +198,18 @@ class OpenAI:
         return sent.answer
 
     async def token_counts(self, texts: tuple[str, ...]) -> tuple[int, ...] | None:
-        """How many tokens each answer has, where the server says so."""
-        counted = []
+        """Number of tokens of each text, or None if the server does not report it."""
+        counts = []
         for text in texts:
             tokens = await self.tokenize(text)
             if tokens is None:
                 return None
-            counted.append(len(tokens))
-        return tuple(counted)
+            counts.append(len(tokens))
+        return tuple(counts)
 
     async def _get(self, address: str, seconds: float) -> bytes:
-        """The content of a 200 answer to a question that costs nothing."""
-        answered = await self._connections.get(address, seconds, most=_BYTES_OF_A_LIST)
-        if answered.status != 200:
-            raise chat_api.fault_of(answered.status, answered.headers, answered.content)
-        return answered.content
+        """The content of a 200 response to one GET, which costs nothing; anything else is a FaultError."""
+        return _content(await self._connections.get(address, seconds, most=_BYTES_OF_A_LIST))
 
     def away(self) -> Away | None:
         """The servers' absence, if none of them can be reached; otherwise None."""
@@ -263,13 +226,13 @@ class OpenAI:
     def __repr__(self) -> str:
         return f"OpenAI({self._model!r}, {[replica.address for replica in self.traffic.replicas]})"
 
-    async def _mend(self, failure: Failure, serve: OpenAIServe) -> str:
+    async def _fix_for(self, failure: Failure, serve: OpenAIServe) -> str:
         """The fix for a server that cannot be probed."""
         if failure.kind == "unauthorised":
             if serve.key_from is not None:
                 return f"Check the key in {serve.key_from}, which serve.key_from names."
-            says = 'serve = { base_urls = [...], key_from = "OPENAI_API_KEY" }'
-            return f"If it needs a key, write {says} into the annotator file, and: export OPENAI_API_KEY=..."
+            setting = 'serve = { base_urls = [...], key_from = "OPENAI_API_KEY" }'
+            return f"If it needs a key, write {setting} into the annotator file, and: export OPENAI_API_KEY=..."
         offered = await self._offered() if failure.kind == "bad_request" else ()
         if offered and self._model not in offered:
             more = f" and {len(offered) - _MOST_OFFERED} more" if len(offered) > _MOST_OFFERED else ""
@@ -277,39 +240,21 @@ class OpenAI:
         return FIXES.get(failure.kind, "See the server's log.")
 
     async def _offered(self) -> tuple[str, ...]:
-        """The models the server says it has, where it says so."""
+        """The models that the server lists; empty if it lists none."""
         try:
-            place = self.traffic.replicas[0].address + "/models"
-            answered = await self._connections.get(place, 10.0, most=_BYTES_OF_A_LIST)
-            offer = parse(_Offer, answered.content, "list of models")
+            address = self.traffic.replicas[0].address + "/models"
+            response = await self._connections.get(address, _OPTIONAL_SECONDS, most=_BYTES_OF_A_LIST)
+            models = read_models(response.content)
         except FaultError:
             return ()
-        return tuple(self._redacted(offered.id)[:_LONGEST_NAME] for offered in offer.data)
+        return tuple(self._key.redact(model)[:_LONGEST_NAME] for model in models)
 
-    async def _fetch(self, address: str, body: bytes, seconds: float, most: int, *, kept: bool = True) -> bytes:
-        """The content of a 200 answer to one POST within `seconds`; whatever goes wrong is a FaultError of its kind."""
-        answered = await self._connections.post(address, body, seconds, most=most, kept=kept)
-        if answered.status != 200:
-            raise chat_api.fault_of(answered.status, answered.headers, answered.content)
-        return answered.content
-
-    def _redacted(self, text: str) -> str:
-        """A decoded text of the server's without the key, however it was spelled on the line."""
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        return text
-
-    @contextmanager
-    def _without_key(self) -> Iterator[None]:
-        """Within it what faults say is redacted."""
-        try:
-            yield
-        except FaultError as fault:
-            fault.failure = replace(fault.failure, message=self._redacted(fault.failure.message))
-            raise
+    async def _post(self, address: str, body: bytes, seconds: float, most: int, *, kept: bool = True) -> bytes:
+        """The content of a 200 response to one POST within `seconds`; anything else is a FaultError."""
+        return _content(await self._connections.post(address, body, seconds, most=most, kept=kept))
 
     async def _answered(self, request: Request, bill: Bill, until: float) -> Reply:
-        """One text for every seed, with as few requests as the server allows."""
+        """One text per seed, with as few HTTP requests as the server allows."""
         can, question = self._abilities, request.questions[0]
         fields = {
             **chat_api.sampling_fields(request.sampling, can.sampling),
@@ -317,29 +262,30 @@ class OpenAI:
         }
         alike = request.sampling.temperature == 0
         runs = runs_of(request.seeds, can, self._most, alike=alike)
-        asked = [self._run(question, fields, run, bill, until) for run in runs]
-        found = await asyncio.gather(*asked) if len(asked) > 1 else [await asked[0]]
-        texts = [text for answers in found for text in answers]
+        answers = [self._run(question, fields, run, bill, until) for run in runs]
+        draws_of_runs = await asyncio.gather(*answers) if len(answers) > 1 else [await answers[0]]
+        draws = [draw for draws_of_run in draws_of_runs for draw in draws_of_run]
         if alike:
-            texts = texts * len(request.seeds)
-        if all(failure is not None for *_, failure in texts):
-            failed = [failure for *_, failure in texts if failure is not None]
-            open_ones = [failure for failure in failed if failure.kind in LEFT_OPEN]
-            return Reply(request.key, failure=(open_ones or failed)[0])
+            draws = draws * len(request.seeds)
+        failures = tuple(failure for *_, failure in draws)
+        failed = [failure for failure in failures if failure is not None]
+        if len(failed) == len(draws):
+            left_open = [failure for failure in failed if failure.kind in LEFT_OPEN]
+            return Reply(request.key, failure=(left_open or failed)[0])
         choices = request.questions[0].choices if request.constrained and can.structured else ()
         return Reply(
             request.key,
-            texts=tuple(text for text, *_ in texts),
-            finish=tuple("failed" if failure else _finish(text, finish, choices) for text, finish, _, failure in texts),
-            reasoning=tuple(reasoning for _, _, reasoning, _ in texts),
-            failures=tuple(failure for *_, failure in texts),
+            texts=tuple(text for text, *_ in draws),
+            finish=tuple("failed" if failure else _finish(text, finish, choices) for text, finish, _, failure in draws),
+            reasoning=tuple(reasoning for _, _, reasoning, _ in draws),
+            failures=failures,
             seeds_honoured=alike or can.seeds == "each" or (can.seeds == "request" and all(n == 1 for _, n in runs)),
         )
 
     async def _run(
         self, question: Question, fields: Mapping[str, Any], run: tuple[int, int], bill: Bill, until: float
-    ) -> list[tuple[str, str, str, Failure | None]]:
-        """Text, finish and reasoning of every draw of one request, or why it has none."""
+    ) -> list[Draw]:
+        """The draws of one HTTP request."""
         (seed, count), can = run, self._abilities
         extra = ({"seed": seed} if can.seeds != "none" else {}) | ({"n": count} if count > 1 else {})
         try:
@@ -350,23 +296,23 @@ class OpenAI:
             return [("", "failed", "", fault.failure)] * count
         self._taken = max(self._taken, count)
         answer = sent.answer
-        drawn = [
+        draws: list[Draw] = [
             (text, finish, reasoning, None)
             for text, finish, reasoning in zip(answer.texts, answer.finish, answer.reasoning, strict=True)
         ]
-        missing = Failure("empty", f"{len(drawn)} answers instead of {count}")
-        return [*drawn[:count], *[("", "failed", "", missing)] * (count - len(drawn))]
+        missing = Failure("empty", f"{len(draws)} answers instead of {count}")
+        return [*draws[:count], *[("", "failed", "", missing)] * (count - len(draws))]
 
     async def _in_halves(
         self, question: Question, fields: Mapping[str, Any], run: tuple[int, int], bill: Bill, until: float
-    ) -> list[tuple[str, str, str, Failure | None]]:
-        """The draws of a request that was refused for its n: servers state their limit in no other way."""
+    ) -> list[Draw]:
+        """The draws of a request that was refused because of its n; servers state their limit in no other way."""
         (seed, count), half = run, run[1] // 2
-        found = await self._run(question, fields, (seed, half), bill, until)
-        found += await self._run(question, fields, (seed + half, count - half), bill, until)
-        if any(failure is None for *_, failure in found):
+        draws = await self._run(question, fields, (seed, half), bill, until)
+        draws += await self._run(question, fields, (seed + half, count - half), bill, until)
+        if any(failure is None for *_, failure in draws):
             self._most = self._taken
-        return found
+        return draws
 
     async def _billed(
         self,
@@ -378,7 +324,7 @@ class OpenAI:
         answer: str | None = None,
         words: bool = True,
     ) -> Sent[Completion]:
-        """One chat completion, its tries written on the bill whatever comes of it."""
+        """One chat completion; its tries are added to the bill even if it fails."""
         seconds = until - time.monotonic()
         try:
             sent = await self.complete(question, fields, seconds=seconds, answer=answer, words=words)
@@ -389,7 +335,7 @@ class OpenAI:
         return sent
 
     async def _scored(self, request: Request, bill: Bill, until: float) -> Reply:
-        """log P of every choice of every question; the server's caches share the audio among them."""
+        """log P of every choice of every question; the server caches the audio that the questions share."""
         rows = [await self._score_question(question, bill, until) for question in request.questions]
         return Reply(request.key, log_probabilities=tuple(rows))
 
@@ -406,23 +352,23 @@ class OpenAI:
             numbers = [answer[0] for answer in tokens]
             fields |= {"logprob_token_ids": numbers, "return_tokens_as_token_ids": True}
             sent = await self._billed(question, fields, bill, until, words=False)
-            found = named_token_scores(sent.answer, numbers)
+            scores = named_token_scores(sent.answer, numbers)
         else:
             sent = await self._billed(question, fields | {"top_logprobs": 20}, bill, until, words=False)
-            found = first_token_scores(sent.answer, question.choices)
-        if found is None:
+            scores = first_token_scores(sent.answer, question.choices)
+        if scores is None:
             raise FaultError("unsupported", "the server's log-probabilities do not include every choice")
-        return found
+        return scores
 
     async def _score_words(
         self, question: Question, tokens: Sequence[tuple[int, ...]], bill: Bill, until: float
     ) -> tuple[float, ...]:
-        """Every choice and the end of the turn as part of the prompt."""
+        """Scores from prompts that end with a choice and the end of the turn, one request per choice."""
         fields = {"temperature": 1.0, "max_tokens": 1, "prompt_logprobs": 0, "add_generation_prompt": False}
         asked = (self._billed(question, fields, bill, until, answer=choice, words=False) for choice in question.choices)
-        found = await asyncio.gather(*asked, return_exceptions=True)  # none is left behind when one of them fails
+        results = await asyncio.gather(*asked, return_exceptions=True)  # if one fails, the others still finish
         scores = []
-        for sent, answer in zip(found, tokens, strict=True):
+        for sent, answer in zip(results, tokens, strict=True):
             if isinstance(sent, BaseException):
                 raise sent
             score = forced_score(sent.answer, answer)
@@ -432,12 +378,14 @@ class OpenAI:
         return tuple(scores)
 
 
-_TRIES_OUT = 4
-"""Tries at least of every question that tries the server out: what passes is not taken for what it cannot do."""
+def _content(response: Answered) -> bytes:
+    if response.status != 200:
+        raise chat_api.fault_of(response.status, response.headers, response.content)
+    return response.content
 
 
 def _finish(text: str, finish: str, choices: tuple[str, ...]) -> str:
-    """An imposed answer that is whole was not cut, whatever max_tokens says; an empty text is no answer."""
+    """The finish reason: a complete choice was not cut off, even at max_tokens; an empty text is not an answer."""
     if text in choices:
         return "stop"
     return "failed" if not text and finish == "stop" else finish

@@ -13,7 +13,8 @@ from typing import get_args
 
 import numpy as np
 
-from alm_proxies.engines.engine import MAY_BE_PAID, Abilities, Failure, Reply, Request, ScriptedServe, Trouble
+from alm_proxies.engines.engine import MAY_BE_PAID, Abilities, Failure, Reply, Request, Trouble
+from alm_proxies.engines.registry import ScriptedServe
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.seeds import generator
 from alm_proxies.table_files import load_table

@@ -1,19 +1,17 @@
-"""How many requests at once, to which replica, when again.
+"""Sending requests to the replicas of a server: which replica, which tries again, and when to give up.
 
-Every replica has a window of requests in flight. Until the replica first complains every answer adds two, so that the
-window trebles in a round trip: few enough to begin with for any server, and all that is allowed after a few round
-trips. Afterwards it grows by one a round trip. A complaint (429, 502, 503, 504, no answer in time) halves it, at most
-once per round trip. Late answers open it no further: they took a quarter of the time a try has and more than twice as
-long as the quickest, so they queue in the server, and with three times as many they would still be in time.
-A replica that cannot be reached rests, twice as long each time, while the others go on; so does one that has answered
-nothing well since a try was sent that failed, as long as another is well. After its rest one try alone finds out
-whether it is back, so that a replica that fails at once does not draw all requests to itself. A failed try is made
-again on whichever replica has room, after a wait that doubles and jitters, and not before the server's own Retry-After.
-While none of the replicas can be reached that have answered before, tries are not counted: all wait for one of them to
-come back. After GIVEN_UP_AFTER seconds they are given up, and what waits is called off; so it is when the run stops.
-They are also given up when all of them ask to be left alone for longer than that (Retry-After), and when for as long
-no try had a whole answer, whatever its status: a server that only breaks connections, or sends its answers so slowly
-that none is ever whole.
+A request goes to the replica with the most room (see replica.py), in the order of arrival. A failed try is repeated on
+any replica with room, after a wait that doubles, with jitter, and not before the server's own Retry-After. A replica
+rests if it cannot be reached, or if it has not answered since the failed try was sent while another replica is well.
+
+While none of the replicas that have answered before can be reached, tries are not counted: all requests wait. Servers
+are given up, and the waiting requests called off,
+
+- after GIVEN_UP_AFTER seconds of that,
+- when all of them ask for a longer wait than that (Retry-After),
+- when no try had a complete response for as long, because the server breaks connections or sends too slowly.
+
+Waiting requests are also called off when the run stops.
 """
 
 from __future__ import annotations
@@ -37,63 +35,23 @@ from tenacity import (
 from alm_proxies.engines.away import Away
 from alm_proxies.engines.engine import ASKED_AGAIN, Failure
 from alm_proxies.engines.faults import AWAY, Answer, FaultError, Sent
+from alm_proxies.engines.replica import Replica
 from alm_proxies.engines.trials import BOOK_AGAIN
 
-_FIRST_WINDOW = 16.0
-_FIRST_SHARE = 1 / 8
-"""Of the most that is allowed, where that is more than the first window."""
-_GROWTH = 2.0
-"""By every answer, before the first complaint."""
-_LATE = 1 / 4
-"""Of the time a try has."""
 GIVEN_UP_AFTER = 120.0
-"""Seconds that servers which have answered before may all be away, and that a Retry-After may ask for, until they are
-given up."""
+"""Seconds until servers are given up that cannot be reached any more; also the longest accepted Retry-After."""
 _NEVER = 1e9
-"""Seconds that stand for a wait without end."""
+"""Seconds that stand for an endless wait."""
 _NO_ANSWER: frozenset[str] = frozenset({"timeout", "cut_body", "reset"})
 _TRIES_WITHOUT_ANSWER = 8
 """The number of consecutive tries without a complete answer after which servers are given up."""
 _ROUNDS_WITHOUT_ANSWER = 3.0
-"""Times the seconds of a try, where that is longer than GIVEN_UP_AFTER."""
-
-
-@dataclass(slots=True)
-class Replica:
-    """One address and its window of requests in flight."""
-
-    address: str
-    most: float
-    window: float
-    flying: int = 0
-    growing: bool = True
-    quickest: float = math.inf
-    shrunk_at: float = 0.0
-    answered_at: float = 0.0
-    rested_at: float = 0.0
-    opens_at: float = 0.0
-    absences: int = 0
-
-    def room(self, now: float, others_are_well: bool) -> float:
-        """How many more requests it may get now; after a rest only one where others can do the work meanwhile."""
-        if now < self.opens_at:
-            return 0.0
-        return (1.0 if self.absences and others_are_well else self.window) - self.flying
-
-    def grow(self, took: float, try_seconds: float, flying: int) -> None:
-        """Open the window for an answer that took so long beside `flying` others, unless it queued in the server.
-
-        What is quick when asked alone, such as the questions of the probe, says nothing of how long votes take.
-        """
-        if 2 * flying >= min(_FIRST_WINDOW, self.most):
-            self.quickest = min(self.quickest, took)
-        if took <= max(_LATE * try_seconds, 2.0 * self.quickest):
-            self.window = min(self.most, self.window + (_GROWTH if self.growing else 1.0 / self.window))
+"""The same as a multiple of the timeout of a try, if that is longer than GIVEN_UP_AFTER."""
 
 
 @dataclass(slots=True)
 class Counts:
-    """What happened so far, for progress lines and tests."""
+    """Numbers of tries, repeated tries, and faults by kind, for progress lines and tests."""
 
     tries: int = 0
     again: int = 0
@@ -115,8 +73,7 @@ class Traffic:
         given_up_after: float = GIVEN_UP_AFTER,
     ) -> None:
         each = max(1.0, in_flight / len(addresses))
-        first = min(max(_FIRST_WINDOW, _FIRST_SHARE * each), each)
-        self.replicas = [Replica(address, each, first) for address in addresses]
+        self.replicas = [Replica.at(address, each) for address in addresses]
         self.counts = Counts()
         self._tries = tries
         self._try_seconds = try_seconds
@@ -127,23 +84,23 @@ class Traffic:
         self._alarm: asyncio.TimerHandle | None = None
         self._given_up_after = given_up_after
         self._away_since: float | None = None
-        self._away_what = ""
+        self._away_message = ""
         self._unanswered_since: float | None = None
         self._unanswered = 0
         self._off: Failure | None = None
         self._called_off = asyncio.Event()
 
     def away(self) -> Away | None:
-        """Since when none of the replicas can be reached, which have answered before; None where one is there."""
+        """The servers' absence, if none that has answered before can be reached; otherwise None."""
         if self._away_since is None:
             return None
         now = time.monotonic()
         again = max(0.0, min(replica.opens_at for replica in self.replicas) - now)
         addresses = tuple(replica.address for replica in self.replicas)
-        return Away(addresses, now - self._away_since, self._away_what, again)
+        return Away(addresses, now - self._away_since, self._away_message, again)
 
     def call_off(self, kind: Literal["gone", "called_off"], message: str) -> None:
-        """Send nothing more: what waits for room or for another try ends at once; what is in flight may be answered."""
+        """Stop sending: requests that wait for room or a retry end at once; those in flight may still be answered."""
         if self._off is not None:
             return
         self._off = Failure(kind, message)
@@ -161,10 +118,10 @@ class Traffic:
         tries: int = 0,
         most_tries: int | None = None,
     ) -> Sent[Answer]:
-        """The answer of `one_try(address, seconds)` and how many tries it took; raises the last FaultError.
+        """The answer of `one_try(address, seconds)` with the number of its tries; raises the last FaultError.
 
-        Only kinds that may pass are tried again, and never beyond `seconds` in all; `tries` are made where `serve`
-        allows fewer, and no more than `most_tries`. A try after one that may be charged for is booked first.
+        Only passing faults are tried again, and never beyond `seconds` in total. `tries` is the minimum number of
+        tries if `serve` allows fewer, `most_tries` the maximum. The try after one that may be charged for is booked.
         """
         until = time.monotonic() + seconds
         most, made, paid, spared = most_tries or max(self._tries, tries), 0, 0, 0
@@ -191,27 +148,27 @@ class Traffic:
 
         failed: list[FaultError] = []
 
-        async def first_as_it_went() -> Sent[Answer]:
+        async def first_is_made() -> Sent[Answer]:
             if failed:
                 raise failed.pop()
             return await once()
 
         try:
             try:
-                return await once()  # most requests need no second try, and none of its machinery
+                return await once()  # most requests need no second try, so tenacity is not started for them
             except FaultError as fault:
                 failed.append(fault)
             again = AsyncRetrying(
                 retry=retry_if_exception(_passes), stop=enough, wait=self._wait, sleep=self._sleep, reraise=True
             )
-            return await again(first_as_it_went)
+            return await again(first_is_made)
         except FaultError as fault:
             last = self._as_left(fault)
             last.tries, last.paid_tries = made, paid
             raise last from None
 
     def _as_left(self, fault: FaultError) -> FaultError:
-        """The fault a request ends with; a request that was called off, or never reached a server, has not failed."""
+        """The final fault of a request; one that was called off, or never reached a server, has not failed."""
         if fault.failure.kind not in ASKED_AGAIN:
             return fault
         if self._off is not None:
@@ -221,7 +178,7 @@ class Traffic:
         return fault
 
     async def _sleep(self, seconds: float) -> None:
-        """Wait before another try, no longer than until everything is called off."""
+        """Wait before another try, or until everything is called off."""
         try:
             async with asyncio.timeout(seconds):
                 await self._called_off.wait()
@@ -247,7 +204,7 @@ class Traffic:
             self._give_back(replica)
 
     async def _slot(self, until: float) -> Replica:
-        """A replica with room, the one with most of it, given to those who wait in their order."""
+        """The replica with the most room; requests that have to wait get one in their order."""
         now = time.monotonic()
         if self._off is not None:
             raise _called_off(self._off)
@@ -267,14 +224,14 @@ class Traffic:
                     return await turn
                 except BaseException:
                     if turn.done() and not turn.cancelled() and turn.exception() is None:
-                        # given room and cancelled in the same moment
+                        # cancelled at the moment when it was given a replica
                         self._give_back(turn.result())
                     raise
         except TimeoutError:
             raise _no_room() from None
 
     def _best(self, now: float) -> Replica | None:
-        """One with room that is known to be well if there is any, else one that is back from its rest."""
+        """A replica with room, preferably one that is well, otherwise one whose rest is over."""
         well = self._are_well(self.replicas)
 
         def preferred(replica: Replica) -> tuple[bool, bool, float]:
@@ -289,7 +246,7 @@ class Traffic:
         self._wake()
 
     def _wake(self) -> None:
-        """Give the room there is to those who wait; the next one is woken when a resting replica opens."""
+        """Give the room there is to waiting requests; the alarm wakes the next when a resting replica opens."""
         now = time.monotonic()
         while self._waiting:
             if self._waiting[0].done():
@@ -320,27 +277,21 @@ class Traffic:
         if kind not in ASKED_AGAIN:  # the request is at fault, the replica is well
             self._answered(replica)
             return
-        if fault.busy and replica.shrunk_at <= started:
-            replica.window = max(1.0, replica.window / 2)
-            replica.growing = False
-            replica.shrunk_at = now
+        if fault.busy:
+            replica.shrink(now, started)
         if fault.retry_after is not None:
             replica.opens_at = max(replica.opens_at, now + min(fault.retry_after, _NEVER))
             self._refused_for_long(replica, now, fault.retry_after)
         away = kind in AWAY or self._are_well([other for other in self.replicas if other is not replica])
-        silent = kind == "unreachable" or (away and replica.answered_at < started)
-        if silent and replica.rested_at <= started:
-            rest = min(self._longest_wait, self._first_wait * 2.0**replica.absences)
-            replica.opens_at = max(replica.opens_at, now + rest)
-            replica.rested_at = now
-            replica.absences += 1
+        if kind == "unreachable" or (away and replica.answered_at < started):
+            replica.rest(now, started, self._first_wait, self._longest_wait)
         if kind == "unreachable":
             self._nobody(now, fault.failure.message)
         elif kind not in AWAY and kind != "timeout":
             self._away_since = None  # a server answered
 
     def _no_answer(self, now: float, started: float, message: str) -> None:
-        """Count tries without a whole answer, and give the servers up when there is nothing else for too long."""
+        """Count tries without a complete response, and give the servers up after too many of them."""
         if self._unanswered_since is None:
             self._unanswered_since = max(started, *(replica.answered_at for replica in self.replicas))
         self._unanswered += 1
@@ -351,7 +302,7 @@ class Traffic:
             self.call_off("gone", f"{self._addresses()}: {tries} ({message})")
 
     def _refused_for_long(self, replica: Replica, now: float, asked: float) -> None:
-        """Give the servers up when all of them ask to be left alone for longer than anybody waits."""
+        """Give the servers up when all of them ask for a longer wait than GIVEN_UP_AFTER."""
         if asked > self._given_up_after and all(other.opens_at - now > self._given_up_after for other in self.replicas):
             wait = f"{asked:,.0f} s" if math.isfinite(asked) else "without end"
             limit = f"at most {self._given_up_after:.0f} s are waited"
@@ -361,10 +312,10 @@ class Traffic:
         return ", ".join(replica.address for replica in self.replicas)
 
     def _nobody(self, now: float, message: str) -> None:
-        """Record since when no replica that has answered before can be reached; after the limit they are given up."""
+        """Note that no replica can be reached any more, and give the servers up when this lasts too long."""
         if self._are_well(self.replicas) or not any(replica.answered_at for replica in self.replicas):
             return
-        self._away_what = message
+        self._away_message = message
         if self._away_since is None:
             self._away_since = now
             asyncio.get_running_loop().call_later(self._given_up_after, self._give_up, now)
@@ -378,20 +329,19 @@ class Traffic:
         return any(replica.absences == 0 for replica in replicas)
 
     def _answered(self, replica: Replica) -> None:
-        replica.absences = 0
-        replica.answered_at = time.monotonic()
+        replica.answered(time.monotonic())
         self._away_since = None
         self._unanswered_since, self._unanswered = None, 0
 
     def _wait(self, state: RetryCallState) -> float:
-        """How long one request waits before its next try; a replica's rest is kept by the replica."""
+        """Seconds that a request waits before its next try; the rest of a replica comes on top."""
         error = state.outcome.exception() if state.outcome is not None else None
         kind = error.failure.kind if isinstance(error, FaultError) else None
         if kind in AWAY and (len(self.replicas) > 1 or self._away_since is not None):
             return 0.0
         asked = (error.retry_after if isinstance(error, FaultError) else None) or 0.0
         if asked > self._given_up_after and len(self.replicas) > 1:
-            asked = 0.0  # another one may have room
+            asked = 0.0  # another replica may have room
         return max(self._growing_wait(state), asked)
 
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from alm_proxies.engines.engine import Abilities, Failure, Reply, Request, TransformersServe
+from alm_proxies.engines.engine import Abilities, Failure, Reply, Request
+from alm_proxies.engines.registry import TransformersServe
 from alm_proxies.engines.turns import conversation_of
 from alm_proxies.errors import InputError
 from alm_proxies.models.audio_lm import Asked, AudioLM, Drawn, Draws

@@ -10,16 +10,8 @@ from contextlib import asynccontextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
-from alm_proxies.engines.engine import (
-    Abilities,
-    Failure,
-    Question,
-    Reply,
-    Request,
-    Trouble,
-    VllmServe,
-    consecutive_runs,
-)
+from alm_proxies.engines.engine import Abilities, Failure, Question, Reply, Request, Trouble, consecutive_runs
+from alm_proxies.engines.registry import VllmServe
 from alm_proxies.engines.turns import conversation_of
 from alm_proxies.errors import EngineError, InputError, need
 from alm_proxies.models.adapters import Adapter

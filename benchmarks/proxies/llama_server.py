@@ -29,7 +29,8 @@ from numpy.typing import NDArray
 import alm_proxies
 from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.engines import chat_api
-from alm_proxies.engines.engine import Audio, OpenAIServe, Question, Turn, open_engine
+from alm_proxies.engines.engine import Audio, Question, Turn
+from alm_proxies.engines.registry import OpenAIServe, open_engine
 from alm_proxies.engines.turns import conversation_of
 from alm_proxies.models import tiny
 from alm_proxies.models.audio_lm import AudioLM

@@ -25,7 +25,8 @@ from alm_proxies.annotators.annotator import Annotator, Asking
 from alm_proxies.annotators.annotator_file import AnnotatorFile
 from alm_proxies.annotators.prompts import PromptContext
 from alm_proxies.audio.clip import open_clip
-from alm_proxies.engines.engine import Audio, Engine, OpenAIServe, open_engine
+from alm_proxies.engines.engine import Audio, Engine
+from alm_proxies.engines.registry import OpenAIServe, open_engine
 
 VOTES = 10
 IN_FLIGHT = 32

@@ -64,10 +64,10 @@ def test_an_engine_whose_package_is_not_installed_names_its_install_line(serve, 
     code = f"""
 import asyncio, sys
 sys.modules[{missing!r}] = None
-from alm_proxies.engines import engine
+from alm_proxies.engines import registry
 from alm_proxies.errors import MissingExtraError
 try:
-    asyncio.run(engine.open_engine("m", engine.{serve}()))
+    asyncio.run(registry.open_engine("m", registry.{serve}()))
 except MissingExtraError as error:
     print(error)
 """
@@ -78,8 +78,7 @@ except MissingExtraError as error:
 
 def test_the_contract_loads_nothing_heavy():
     heavy = "torch,transformers,vllm,httpx,librosa,polars,scipy"
-    code = (
-        f"import sys, alm_proxies.engines.engine; print([name for name in '{heavy}'.split(',') if name in sys.modules])"
-    )
+    loaded = f"[name for name in '{heavy}'.split(',') if name in sys.modules]"
+    code = f"import sys, alm_proxies.engines.registry; print({loaded})"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"

@@ -14,7 +14,8 @@ from dialects import DIALECTS, KEY
 from alm_proxies.about import About
 from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.engines import chat_api
-from alm_proxies.engines.engine import OpenAIServe, Question, Request, Sampling, Turn, open_engine
+from alm_proxies.engines.engine import Question, Request, Sampling, Turn
+from alm_proxies.engines.registry import OpenAIServe, open_engine
 from alm_proxies.errors import EngineError
 from alm_proxies.stages.annotate.stage import AnnotateSettings, annotate
 from alm_proxies.tables import Utterances

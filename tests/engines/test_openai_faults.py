@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from alm_proxies.engines.engine import OpenAIServe, Question, Request, Turn, open_engine, serve_settings
+from alm_proxies.engines.engine import Question, Request, Turn
 from alm_proxies.engines.openai import OpenAI
+from alm_proxies.engines.registry import OpenAIServe, open_engine, serve_settings
 from alm_proxies.engines.traffic import Traffic
 from alm_proxies.errors import EngineError, SettingsError
 

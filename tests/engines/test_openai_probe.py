@@ -5,16 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from alm_proxies.engines.engine import (
-    OpenAIServe,
-    Question,
-    Request,
-    Sampling,
-    Turn,
-    draw_seeds,
-    open_engine,
-)
+from alm_proxies.engines.engine import Question, Request, Sampling, Turn, draw_seeds
 from alm_proxies.engines.openai import OpenAI
+from alm_proxies.engines.registry import OpenAIServe, open_engine
 from alm_proxies.engines.trials import showing
 from alm_proxies.errors import EngineError
 

@@ -9,16 +9,8 @@ import polars as pl
 import pytest
 from scipy.stats import chisquare
 
-from alm_proxies.engines.engine import (
-    Question,
-    Request,
-    Sampling,
-    ScriptedServe,
-    Trouble,
-    Turn,
-    open_engine,
-    serve_settings,
-)
+from alm_proxies.engines.engine import Question, Request, Sampling, Trouble, Turn
+from alm_proxies.engines.registry import ScriptedServe, open_engine, serve_settings
 from alm_proxies.engines.scripted import Scripted
 from alm_proxies.errors import InputError, SettingsError
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from alm_proxies.engines.chat_api import fault_of
 from alm_proxies.engines.faults import FaultError, Sent
-from alm_proxies.engines.traffic import Replica, Traffic
+from alm_proxies.engines.replica import Replica
+from alm_proxies.engines.traffic import Traffic
 
 
 def traffic(*addresses, in_flight=64, tries=3, **more):

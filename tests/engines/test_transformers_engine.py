@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from alm_proxies.engines.engine import Audio, Question, Request, Sampling, TransformersServe, Turn, open_engine
+from alm_proxies.engines.engine import Audio, Question, Request, Sampling, Turn
+from alm_proxies.engines.registry import TransformersServe, open_engine
 
 CODES = ("A", "B", "C")
 WORDS = ("angry", "happy", "sad")

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from real_vllm import NEEDS_VLLM, ONE_THREAD
 
-from alm_proxies.engines.engine import Audio, Request, VllmServe, open_engine
+from alm_proxies.engines.engine import Audio, Request
+from alm_proxies.engines.registry import VllmServe, open_engine
 from alm_proxies.errors import EngineError
 from alm_proxies.models.families import FAMILIES, WITHOUT_VLLM_ADAPTERS
 

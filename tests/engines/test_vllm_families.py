@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from real_vllm import NEEDS_VLLM, ONE_THREAD
 
-from alm_proxies.engines.engine import Audio, Request, Sampling, VllmServe, open_engine
+from alm_proxies.engines.engine import Audio, Request, Sampling
+from alm_proxies.engines.registry import VllmServe, open_engine
 from alm_proxies.models.families import FAMILIES
 
 pytestmark = NEEDS_VLLM

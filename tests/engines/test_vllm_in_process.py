@@ -12,7 +12,8 @@ import pytest
 from real_vllm import NEEDS_VLLM, ONE_THREAD
 from scipy.stats import chisquare
 
-from alm_proxies.engines.engine import Audio, Request, Sampling, VllmServe, open_engine
+from alm_proxies.engines.engine import Audio, Request, Sampling
+from alm_proxies.engines.registry import VllmServe, open_engine
 
 pytestmark = NEEDS_VLLM
 CODES = ("A", "B", "C")

@@ -13,7 +13,8 @@ import pytest
 from real_vllm import MODEL, NEEDS_VLLM, vllm_server
 from scipy.stats import chisquare
 
-from alm_proxies.engines.engine import Audio, OpenAIServe, Request, Sampling, open_engine
+from alm_proxies.engines.engine import Audio, Request, Sampling
+from alm_proxies.engines.registry import OpenAIServe, open_engine
 
 pytestmark = NEEDS_VLLM
 CODES = ("A", "B", "C")

@@ -29,7 +29,7 @@ from alm_proxies.audio.clip import Clip, RecordingError, open_clip
 from alm_proxies.audio.lengths import CONTAINERS
 from alm_proxies.cli.app import run
 from alm_proxies.engines.addresses import is_loopback
-from alm_proxies.engines.engine import open_engine, serve_settings
+from alm_proxies.engines.registry import open_engine, serve_settings
 from alm_proxies.errors import AlmProxiesError, InputError, OutputError, SettingsError
 from alm_proxies.files import digest_file, read_text, write_text
 from alm_proxies.stages.annotate.settings import AnnotateSettings

@@ -13,7 +13,7 @@ import polars as pl
 
 from alm_proxies.about import about_of
 from alm_proxies.annotators.annotator import Annotator
-from alm_proxies.engines.engine import OpenAIServe
+from alm_proxies.engines.registry import OpenAIServe
 from alm_proxies.errors import AlmProxiesError
 from alm_proxies.files import digest_of
 from alm_proxies.plugins import plugins

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.engines.bounds import booking_of, tokens_of_prompt
-from alm_proxies.engines.engine import Abilities, OpenAIServe, Reply, Request
+from alm_proxies.engines.engine import Abilities, Reply, Request
+from alm_proxies.engines.registry import OpenAIServe
 
 LETTERS_A_TOKEN = 3.0
 """Assumed letters per prompt token, for a price estimate before a run."""

@@ -14,7 +14,7 @@ from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.ballots import which_count
 from alm_proxies.cards import stays_because
 from alm_proxies.engines.addresses import is_loopback
-from alm_proxies.engines.engine import OpenAIServe, engine_kind
+from alm_proxies.engines.registry import OpenAIServe, engine_kind
 from alm_proxies.errors import ForbiddenError, SettingsError
 from alm_proxies.stages.annotate.ledger import Ledger
 from alm_proxies.stages.annotate.settings import AnnotateSettings, Stop

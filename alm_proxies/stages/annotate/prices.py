@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from alm_proxies.annotators.annotator import Annotator
-from alm_proxies.engines.engine import OpenAIServe
+from alm_proxies.engines.registry import OpenAIServe
 from alm_proxies.files import canonical_json
 from alm_proxies.stages.annotate.budget import LETTERS_A_TOKEN, TOKENS_A_SECOND, sends_of
 from alm_proxies.stages.annotate.ledger import Ledger
