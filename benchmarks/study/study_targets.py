@@ -80,7 +80,7 @@ def fuse_votes(
     """`fuse` through the package's own tables: human votes, counts of a proxy by name, a listener with its folds."""
     ids = np.array(corpus.ids)[rows]
     cards: dict[str, AnnotatorCard] = {}
-    frames = [_frame(ids, votes, "crema_d/crowd", "human")]
+    frames = [_frame(ids, votes, f"{corpus.name}/crowd", "human")]
     if listener is not None:
         shares, folds = listener
         cards["listener"] = AnnotatorCard(digest="0", elicit="score", trained_on_these_votes="out_of_fold", folds=folds)

@@ -90,6 +90,7 @@ class Corpus:
     utterances: Utterances
     opening: Opening | None = None
     """Of a corpus with the lockbox: its logged opening."""
+    name: str = "crema_d"
 
     def __post_init__(self) -> None:
         if self.opening is None:
@@ -98,7 +99,7 @@ class Corpus:
     @property
     def ids(self) -> tuple[str, ...]:
         """Utterance ids."""
-        return tuple(f"crema_d/{clip}" for clip in self.clips)
+        return tuple(f"{self.name}/{clip}" for clip in self.clips)
 
 
 def read_corpus(folder: Path, opening: Opening | None = None) -> Corpus:
