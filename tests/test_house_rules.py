@@ -18,7 +18,7 @@ from alm_proxies.taxonomy import taxonomy_of
 
 PACKAGE = Path(alm_proxies.__file__).parent
 CHECKOUT = PACKAGE.parent
-LONGEST = 450
+LONGEST = 400
 ARCHAIC = ("said", "told", "tells", "foretell", "foretells", "foretold", "thrice", "mend", "mends", "mended", "so many")
 """Words that docstrings and messages do without: write stated, reported, predict, three times, fix, a number of."""
 ALLOWED_WORDS = {

@@ -21,8 +21,8 @@ from alm_proxies.files import read_text
 from alm_proxies.pipeline.outputs import Outputs
 from alm_proxies.printable import in_money
 from alm_proxies.settings import settings_of
+from alm_proxies.stages.annotate.askable import context_of, with_turns
 from alm_proxies.stages.annotate.ledger import Ledger
-from alm_proxies.stages.annotate.plan import context_of, with_turns
 from alm_proxies.stages.annotate.settings import AnnotateSettings
 from alm_proxies.stages.annotate.stage import read_panel
 from alm_proxies.stages.fuse.kept import kept_beside

@@ -48,15 +48,6 @@ class Line:
     fit: tuple[tuple[float, float], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Cloud:
-    """Distributions drawn as points in the simplex; equal distributions share one larger mark."""
-
-    name: str
-    role: str
-    points: Floats
-
-
 def bars(
     name: str,
     title: str,
@@ -99,7 +90,7 @@ def bars(
         sheet.line(scale(0.0), top, scale(0.0), bottom, "baseline")
         return sheet
 
-    return _chart(name, title, alt, note, draw, _table("", rows, series, digits))
+    return chart_of(name, title, alt, note, draw, _table("", rows, series, digits))
 
 
 def dots(
@@ -153,7 +144,7 @@ def dots(
     for index, row in enumerate(rows):
         heading = above.get(index, heading)
         full.append(f"{heading}: {row}" if heading else row)
-    return _chart(name, title, alt, note, draw, _table("", full, series, digits, signed=signed))
+    return chart_of(name, title, alt, note, draw, _table("", full, series, digits, signed=signed))
 
 
 def curves(
@@ -209,7 +200,7 @@ def curves(
     by_line = [dict(zip(line.at, line.series.values, strict=True)) for line in lines]
     rows: list[list[Cell]] = [[_step(x), *(values.get(x) for values in by_line)] for x in steps]
     table = Table.of([across, *(Column(line.series.name, digits) for line in lines)], rows)
-    return _chart(name, title, alt, note, draw, table)
+    return chart_of(name, title, alt, note, draw, table)
 
 
 def calibration(
@@ -242,7 +233,9 @@ def calibration(
     rows: list[list[Cell]] = [
         [line.series.name, x, value] for line in lines for x, value in zip(line.at, line.series.values, strict=True)
     ]
-    return _chart(name, title, alt, note, draw, Table.of(["Series", Column(across, digits), Column(up, digits)], rows))
+    return chart_of(
+        name, title, alt, note, draw, Table.of(["Series", Column(across, digits), Column(up, digits)], rows)
+    )
 
 
 def heat(
@@ -291,45 +284,7 @@ def heat(
     table = Table.of(
         [f"{row_title} \\ {column_title}", *columns], [[row, *map(float, values[i])] for i, row in enumerate(rows)]
     )
-    return _chart(name, title, alt, note, draw, table)
-
-
-def simplex(
-    name: str, title: str, labels: Sequence[str], clouds: Sequence[Cloud], *, alt: str, note: str = "",
-    means: bool = True,
-) -> Chart:  # fmt: skip
-    """Distributions over K labels as points of a K-cornered polygon, x = sum_k p_k corner_k; large marks are means."""
-    corners = _corners(len(labels))
-    beside = min(max(42.0, *(text_width(label, 11) + 10 for label in labels)), 62.0)
-    """The room for labels on each side of the polygon."""
-
-    def draw(width: float) -> Drawing:
-        panels = [[cloud] for cloud in clouds]
-        across = len(panels) if width > 500 else 1
-        side = min(width / across, 330.0)
-        sheet = Drawing(width, 0)
-        rows = math.ceil(len(panels) / across)
-        sheet.height = rows * (side + 14)
-        for index, panel in enumerate(panels):
-            middle = (index % across + 0.5) * (width / across), (index // across) * (side + 14) + 22 + (side - 14) / 2
-            radius = side / 2 - beside
-            place = [(middle[0] + radius * x, middle[1] + radius * y) for x, y in corners]
-            sheet.path(place, "outline", closed=True)
-            sheet.text(middle[0] - side / 2 + 4, middle[1] - side / 2 + 4, panel[0].name, "strong")
-            for (x, y), label in zip(corners, labels, strict=True):
-                anchor = "middle" if abs(x) < 0.2 else ("start" if x > 0 else "end")
-                room = side / 2 - abs(x) * (radius + 8) if abs(x) >= 0.2 else side
-                at = middle[0] + (radius + 8) * x, middle[1] + (radius + 8) * y + (10 if y > 0.5 else 2)
-                sheet.text(at[0], at[1], shorten(label, room, 11), "tick", anchor)
-            for cloud in panel:
-                _cloud(sheet, cloud, corners, middle, radius, means, labels)
-        return sheet
-
-    rows: list[list[Cell]] = [
-        [c.name, len(c.points), *map(float, c.points.mean(axis=0))] for c in clouds if len(c.points)
-    ]
-    table = Table.of(["Points", "Utterances", *labels], rows, "Mean distribution")
-    return _chart(name, title, alt, note, draw, table)
+    return chart_of(name, title, alt, note, draw, table)
 
 
 def _whole_ticks(ticks: Sequence[float], steps: Sequence[float]) -> list[float]:
@@ -361,33 +316,8 @@ def votes_picture(labels: Sequence[str], series: Sequence[Series], *, alt: str) 
     return sheet.svg(alt)
 
 
-def _cloud(
-    sheet: Drawing, cloud: Cloud, corners: Floats, middle: tuple[float, float], radius: float, means: bool,
-    labels: Sequence[str],
-) -> None:  # fmt: skip
-    distinct, counts = np.unique(np.round(cloud.points, 3), axis=0, return_counts=True)
-    for distribution, count in zip(distinct[np.argsort(-counts, kind="stable")], -np.sort(-counts), strict=True):
-        x, y = distribution @ corners
-        tip = _most(distribution, labels) + (f"\n{count} utterances" if count > 1 else "")
-        size = min(2.0 + 0.6 * math.sqrt(count), 9.0)
-        sheet.mark(middle[0] + radius * x, middle[1] + radius * y, cloud.role, tip=tip, size=size, faint=True)
-    if means and len(cloud.points):
-        x, y = cloud.points.mean(axis=0) @ corners
-        tip = f"{cloud.name}: mean\n{_most(cloud.points.mean(axis=0), labels)}"
-        sheet.mark(middle[0] + radius * x, middle[1] + radius * y, cloud.role, tip=tip, size=7)
-
-
-def _most(distribution: Floats, labels: Sequence[str]) -> str:
-    order = np.argsort(-distribution, kind="stable")[:3]
-    return ", ".join(f"{labels[k]} {100 * distribution[k]:.0f} %" for k in order if distribution[k] >= 0.005)
-
-
-def _corners(count: int) -> Floats:
-    angles = -np.pi / 2 + 2 * np.pi * np.arange(count) / count
-    return np.stack([np.cos(angles), np.sin(angles)], axis=1)
-
-
-def _chart(name: str, title: str, alt: str, note: str, draw: Callable[[float], Drawing], table: Table) -> Chart:
+def chart_of(name: str, title: str, alt: str, note: str, draw: Callable[[float], Drawing], table: Table) -> Chart:
+    """The chart, drawn in both widths."""
     return Chart(name, title, alt, draw(WIDE).svg(alt), draw(NARROW).svg(alt), table, note)
 
 

@@ -37,7 +37,7 @@ from alm_proxies.annotators.prompts import PromptContext
 from alm_proxies.audio.clip import open_clip
 from alm_proxies.engines import chat_api
 from alm_proxies.engines.engine import Abilities, Audio, Engine, Reply, Request
-from alm_proxies.stages.annotate.plan import askable
+from alm_proxies.stages.annotate.askable import askable
 from alm_proxies.stages.annotate.settings import Stop
 from alm_proxies.stages.annotate.stage import AnnotateSettings, annotate
 from alm_proxies.tables import Utterances

@@ -9,20 +9,10 @@ import numpy as np
 import pytest
 
 from alm_proxies.interval import Interval
-from alm_proxies.report.charts import (
-    Cloud,
-    Line,
-    Series,
-    bars,
-    calibration,
-    curves,
-    dots,
-    heat,
-    simplex,
-    votes_picture,
-)
+from alm_proxies.report.charts import Line, Series, bars, calibration, curves, dots, heat, votes_picture
 from alm_proxies.report.drawing import DARK, LIGHT
 from alm_proxies.report.page import Chart
+from alm_proxies.report.simplex import Cloud, simplex
 
 LABELS = ("anger", "happiness", "sadness")
 HUMAN = Series.of("human", "human", [0.5, 0.3, 0.2], [0.4, 0.2, 0.1], [0.6, 0.4, 0.3])

@@ -11,8 +11,9 @@ import pytest
 import soundfile
 
 from alm_proxies.interval import Interval
-from alm_proxies.report.charts import Cloud, Line, Series, bars, curves, dots, heat, simplex, votes_picture
+from alm_proxies.report.charts import Line, Series, bars, curves, dots, heat, votes_picture
 from alm_proxies.report.page import Column, Example, Examples, Figure, Page, Section, Sound, Table, Text, interval_words
+from alm_proxies.report.simplex import Cloud, simplex
 
 EVIL = "</script><script>alert(1)</script>\"'<img src=http://example.org/x onerror=alert(1)>"
 LABELS = ("anger", "happiness", "sadness")

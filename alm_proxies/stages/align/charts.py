@@ -11,9 +11,10 @@ import numpy as np
 from alm_proxies.compare.rivals import ALONE, FUSED
 from alm_proxies.compare.sections import series_of
 from alm_proxies.compare.worth import Learning
-from alm_proxies.report.charts import Cloud, Line, bars, curves, dots, heat, simplex
+from alm_proxies.report.charts import Line, bars, curves, dots, heat
 from alm_proxies.report.drawing import number
 from alm_proxies.report.page import Chart
+from alm_proxies.report.simplex import Cloud, simplex
 from alm_proxies.stages.align.curves import Curve, StratumTrust
 from alm_proxies.stages.align.results import Results
 from alm_proxies.stages.align.tables import shares_table

@@ -18,10 +18,10 @@ from alm_proxies.errors import AlmProxiesError
 from alm_proxies.files import digest_of
 from alm_proxies.plugins import plugins
 from alm_proxies.stage import Ahead, Foreseen
+from alm_proxies.stages.annotate.askable import askable, chosen, injection_sample, shard_of, shows_transcripts
 from alm_proxies.stages.annotate.ledger import Ledger
 from alm_proxies.stages.annotate.limits import leaves_this_machine, refuse_egress, refuse_same_names
 from alm_proxies.stages.annotate.paid import Expectation, expectation_of, ledger_at
-from alm_proxies.stages.annotate.plan import askable, chosen, is_told_transcripts, shard_of, to_be_injected
 from alm_proxies.stages.annotate.prices import price_of_injection
 from alm_proxies.stages.annotate.settings import AnnotateSettings
 from alm_proxies.stages.annotate.stage import annotate, read_panel
@@ -141,9 +141,9 @@ def _injected(
     annotator: Annotator, frame: pl.DataFrame, settings: AnnotateSettings, ledger: Ledger | None, facts: list[str]
 ) -> float:
     """The expected cost of the votes with injected transcripts."""
-    if not is_told_transcripts(annotator):
+    if not shows_transcripts(annotator):
         return 0.0
-    twice = to_be_injected(frame, settings.injection, shard_of(settings.shard))
+    twice = injection_sample(frame, settings.injection, shard_of(settings.shard))
     if twice.height:
         fact = (
             f"{annotator.name}: {twice.height} utterances twice more, to measure the effect of an injected transcript"
@@ -167,7 +167,7 @@ def _ask(foreseen: Foreseen, ahead: Ahead) -> Foreseen:
     pilot = ahead.settings.model_copy(update={"limit": ahead.ask, "injection": ahead.ask, "shard": None})
     for annotator in read_panel(ahead.settings):
         name = annotator.name
-        if not is_told_transcripts(annotator):
+        if not shows_transcripts(annotator):
             facts.append(f"the prompt of {name} shows no transcripts, so injection does not apply")
             continue
         try:

@@ -1,18 +1,14 @@
-"""Asking: recordings are decoded ahead, requests run concurrently, and every outcome is recorded in the ledger."""
+"""Requesting the missing votes: requests run concurrently, and every outcome is recorded in the ledger."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import time
-from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
-from itertools import count, islice
-from pathlib import Path
+from functools import partial
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -21,13 +17,13 @@ from numpy.typing import NDArray
 from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.annotators.answers import finish, scores_of_silence
 from alm_proxies.annotators.asking import Asking
-from alm_proxies.audio.clip import LONGEST, RecordingError, open_clip
 from alm_proxies.engines.engine import ENDS_THE_JOB, LEFT_OPEN, Audio, Engine
 from alm_proxies.engines.trials import ACCOUNT, BOOK_AGAIN, OverBudgetError, showing
 from alm_proxies.errors import EngineError, InputError
-from alm_proxies.files import canonical_json, digest_file
+from alm_proxies.files import canonical_json
 from alm_proxies.printable import in_money
 from alm_proxies.progress import Progress, say
+from alm_proxies.stages.annotate.askable import context_of
 from alm_proxies.stages.annotate.budget import Booked, Budget, Estimate
 from alm_proxies.stages.annotate.figures import counted
 from alm_proxies.stages.annotate.ledger import Ledger
@@ -40,37 +36,21 @@ from alm_proxies.stages.annotate.limits import (
     tally_of,
 )
 from alm_proxies.stages.annotate.monitor import RunMonitor
+from alm_proxies.stages.annotate.open_recordings import Recording, opened_ahead
 from alm_proxies.stages.annotate.outcomes import STAGE, not_asked, outcomes
-from alm_proxies.stages.annotate.plan import PanelMember, Plan, context_of
+from alm_proxies.stages.annotate.plan import PanelMember, Plan
 from alm_proxies.stages.annotate.recording import Recorder
 from alm_proxies.stages.annotate.records import Heard, Lost, Sending
 from alm_proxies.stages.annotate.settings import AnnotateSettings, Stop
 from alm_proxies.stages.annotate.trials import BilledEngine, LedgerAccount
 from alm_proxies.tables import Finding, Votes
 
-_TOGETHER = 4
-"""Recordings that a thread opens at once."""
-_AHEAD = 4
-"""How many times that many are opened ahead."""
 _FIXES = {
     "unauthorised": "Correct the annotator file or the key, then run the same command again.",
     "engine_died": "See its log, then run the same command again to continue.",
     "gone": "Start the server again, then run the same command: it requests only the missing votes.",
 }
 Opener = Callable[[Annotator], Awaitable[Engine]]
-
-
-@dataclass(frozen=True, slots=True)
-class Recording:
-    """One recording; `wrong` is the reason if it could not be opened."""
-
-    place: int
-    row: Mapping[str, Any]
-    audio: Audio | None
-    digest: str
-    size: int
-    changed: int
-    wrong: tuple[str, str] | None = None
 
 
 @dataclass(slots=True)
@@ -145,15 +125,16 @@ def ask_for_missing(
     except asyncio.CancelledError:
         if not halt.interrupted:
             raise
-        raise KeyboardInterrupt from None  # a second signal gave up what was in flight
+        raise KeyboardInterrupt from None  # a second signal cancelled the requests in flight
     return Asked(halt, state.stopped, tuple(state.findings))
 
 
 Parts = tuple[list[PanelMember], list[PanelMember]]
+"""Members of the plan, and of the plan with an injected sentence."""
 
 
 def _by_engine(plans: tuple[Plan, Plan]) -> list[Parts]:
-    """The members of both plans with missing votes, those of one engine together."""
+    """The members of both plans with missing votes, grouped by engine."""
     groups: dict[str, Parts] = {}
     for place, plan in enumerate(plans):
         for member in plan.members:
@@ -194,10 +175,10 @@ async def _ask_group(
         corpora = plans[0].utterances["corpus"].unique().to_list()
         refuse_all_egress(corpora, asked, settings, local=engine.abilities.local)
         for plan, part in zip(plans, group, strict=True):
-            names = {member.annotator.name for member in plans[0].members if member.number in state.stopped}
-            going_on = [one for one in part if plan is plans[0] or one.annotator.name not in names]
-            if going_on and not state.halt.now:
-                await Group(plan, going_on, engine, state, account).ask()
+            stopped = {member.annotator.name for member in plans[0].members if member.number in state.stopped}
+            remaining = [member for member in part if plan is plans[0] or member.annotator.name not in stopped]
+            if remaining and not state.halt.now:
+                await Group(plan, remaining, engine, state, account).ask()
     except OverBudgetError as error:
         state.halt.because(str(error), RAISE_THE_BUDGET)
     finally:
@@ -233,8 +214,9 @@ class Group:
             billed = BilledEngine(self._engine, self._account, self._estimates[member.number])
             self._silence[member.number] = await scores_of_silence(member.annotator, billed)
         try:
-            async with aclosing(self._recordings()) as every:
-                async for recording in every:
+            rows, rate = self._plan.rows(self._members), self._engine.abilities.rate
+            async with aclosing(opened_ahead(rows, rate)) as recordings:
+                async for recording in recordings:
                     for member in self._members:
                         await self._utterance(member, recording)
                     if self._halted():
@@ -258,9 +240,10 @@ class Group:
                 message = f"{member.annotator.name}: {answers} had impossible token counts"
                 message = f"{message}; the maximum is booked for them"
                 fix = "Check the bill of the server."
-                found = Finding(STAGE, "implausible_usage", message, fix, count=estimate.implausible)
-                self._state.findings.append(found)
-                say(f"implausible_usage: {found.message}", quiet=self._state.quiet)
+                self._state.findings.append(
+                    Finding(STAGE, "implausible_usage", message, fix, count=estimate.implausible)
+                )
+                say(f"implausible_usage: {message}", quiet=self._state.quiet)
 
     def _halted(self) -> bool:
         return self._error is not None or self._state.halt.now or self._all_stopped()
@@ -316,14 +299,14 @@ class Group:
         return audio, ("too_long", message)
 
     async def _may_send(self, member: PanelMember, most: float) -> bool:
-        """Whether the budget allows a request at its maximum cost; waits for requests in flight if it does not yet."""
+        """Whether the budget allows a request at its maximum cost; if not yet, waits for requests in flight."""
         state = self._state
         while not (self._halted() or member.number in state.stopped):
             if state.budget.book(most):
                 return True
             if not self._running:
                 spent = f"{in_money(state.budget.spent)} are spent"
-                message = f"the next request could pass the budget of {state.budget.limit:g}: {spent}"
+                message = f"the next request could exceed the budget of {state.budget.limit:g}: {spent}"
                 state.halt.because(f"{message}, and it may cost up to {in_money(most)}", RAISE_THE_BUDGET)
                 return False
             await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
@@ -334,7 +317,7 @@ class Group:
     ) -> None:
         state, estimate = self._state, self._estimates[member.number]
         try:
-            BOOK_AGAIN.set(booked.book_again)  # of this task alone
+            BOOK_AGAIN.set(booked.book_again)  # only in this task
             number = next(state.numbers)
             in_flight = Sending(number, len(asking.draws), estimate.in_flight(asking.request))
             await state.recorder.sending(in_flight, heard)
@@ -356,14 +339,14 @@ class Group:
             lost = Lost(1, len(rows) - len(cast), wasted, "called off") if wasted > 0.0 else None
             await state.recorder.arrived(cast, number, lost)
             booked.settle(paid)
-            self._judge(member, [(one.status, one.shares) for one in read if one.kind not in LEFT_OPEN])
+            self._judge(member, [(answer.status, answer.shares) for answer in read if answer.kind not in LEFT_OPEN])
             for failure in (reply.failure, *reply.failures):
                 if failure is not None and failure.kind in ENDS_THE_JOB:
                     fix = _FIXES.get(failure.kind, "Correct the annotator file, then run the same command again.")
                     raise EngineError(f"{failure.kind}: {failure.message}", where=member.annotator.where, fix=fix)
             note = f"{in_money(state.budget.spent)} spent" if state.budget.spent else None
             state.progress.advance(len(cast), note)
-        except Exception as error:  # kept for the run, which sends nothing more and raises it
+        except Exception as error:  # ask() stops and raises it
             self._error = self._error or error
         finally:
             self._slots.release()
@@ -375,51 +358,3 @@ class Group:
         verdict = tally.verdict(self._state.stop, self._state.human)
         if verdict is not None:
             self._state.stopped.setdefault(member.number, verdict)
-
-    async def _recordings(self) -> AsyncGenerator[Recording]:
-        """Recordings in asking order, a few opened ahead by threads."""
-        loop = asyncio.get_running_loop()
-        rate = self._engine.abilities.rate
-        rows = self._plan.rows(self._members)
-        threads = min(4, (os.cpu_count() or 1) + 1)
-        digest = lru_cache(maxsize=256)(_digest)
-        with ThreadPoolExecutor(threads, thread_name_prefix="open-recordings") as pool:
-            waiting: deque[asyncio.Future[list[Recording]]] = deque()
-            try:
-                while True:
-                    while len(waiting) < _AHEAD and (items := list(islice(rows, _TOGETHER))):
-                        waiting.append(loop.run_in_executor(pool, _open_all, items, rate, digest))
-                    if not waiting:
-                        return
-                    for recording in await waiting.popleft():
-                        yield recording
-            finally:
-                for future in waiting:
-                    future.cancel()
-
-
-def _digest(path: str, size: int, changed: int) -> str:
-    """The digest of a file as it is now; a file may hold many utterances, so a few are kept."""
-    return digest_file(path)
-
-
-def _open_all(
-    rows: Sequence[tuple[int, Mapping[str, Any]]], rate: int, digest_of: Callable[[str, int, int], str]
-) -> list[Recording]:
-    return [_open(place, row, rate, digest_of) for place, row in rows]
-
-
-def _open(place: int, row: Mapping[str, Any], rate: int, digest_of: Callable[[str, int, int], str]) -> Recording:
-    path = row["path"]
-    try:
-        status = Path(path).stat()
-        digest = digest_of(path, status.st_size, status.st_mtime_ns)
-        clip = open_clip(path, start=row["start"], end=row["end"], rate=rate, longest=LONGEST)
-    except RecordingError as error:
-        return Recording(place, row, None, "", 0, 0, (error.kind, error.message))
-    except OSError as error:
-        return Recording(place, row, None, "", 0, 0, ("missing", f"{path}: {error.strerror or error}"))
-    except InputError as error:
-        return Recording(place, row, None, "", 0, 0, ("unreadable", error.message))
-    audio = Audio(clip.samples, clip.rate, clip.pcm)
-    return Recording(place, row, audio, digest, status.st_size, status.st_mtime_ns)

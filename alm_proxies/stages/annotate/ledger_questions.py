@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 import polars as pl
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from alm_proxies.about import AnnotatorCard
 from alm_proxies.stages.annotate.ledger_file import reported
-from alm_proxies.stages.annotate.records import Member, Row, rows_of, share_of
+from alm_proxies.stages.annotate.records import Cast, Compared, Failure, Member, Row, rows_of, share_of
 
 _PLANNED = "v.utterance IN (SELECT utterance FROM planned_utterance)"
 _PANEL = "JOIN planned_annotator p ON p.annotator = v.annotator"
@@ -35,51 +35,14 @@ _COMPARED = f"""SELECT a.name, u.name, i.speaker, i.label, v.label, v.more, t.la
     JOIN vote c ON c.annotator = i.control AND c.utterance = i.utterance AND c.draw = v.draw AND c.status != 'failed'
     ORDER BY a.name, u.name, v.draw"""
 _AT_ONCE = 20_000
-"""Utterances that a question about many of them takes at a time."""
+"""Batch size of queries about many utterances."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Failure(NamedTuple):
-    """Votes that are not ok: whose, in what way, how many, and one utterance and reply as an example."""
-
-    annotator: str
-    status: str
-    kind: str
-    votes: int
-    example: str
-    raw: str
-
-
-class Compared(NamedTuple):
-    """Shares of the injected label in one vote: without the sentence, with it, and with the control sentence."""
-
-    utterance: str
-    speaker: str
-    plain: float
-    told: float
-    control: float
-
-
-class Cast(NamedTuple):
-    """How far one planned annotator is."""
-
-    annotator: str
-    planned: int
-    by_status: dict[str, int]
-    answered: int
-    """Votes that were asked for and have an answer, in this plan."""
-    price: float
-    """What the planned votes have cost, failures and votes set aside included."""
-    recent: int
-    """Votes of the last minutes."""
-    first_recent: float
-    """When the first of them came."""
-
-
 def _question(method: Callable[Concatenate[Questions, P], T]) -> Callable[Concatenate[Questions, P], T]:
-    """A question whose answer cannot be read ends in one sentence that names the ledger."""
+    """Errors of SQLite become one sentence that names the ledger."""
 
     def asked(self: Questions, /, *arguments: P.args, **named: P.kwargs) -> T:
         with reported(self.path, reading=True):
@@ -90,14 +53,14 @@ def _question(method: Callable[Concatenate[Questions, P], T]) -> Callable[Concat
 
 
 class Questions:
-    """The questions; `Ledger` adds what is written."""
+    """The queries; `Ledger` adds the writes."""
 
     path: Path
     _sql: sqlite3.Connection
 
     @_question
     def about(self, key: str) -> str | None:
-        """A fact the ledger keeps about itself."""
+        """A value that the ledger keeps about itself."""
         row = self._sql.execute("SELECT value FROM about WHERE key = ?", (key,)).fetchone()
         return None if row is None else str(row[0])
 
@@ -109,74 +72,75 @@ class Questions:
 
     @_question
     def panel(self) -> list[Member]:
-        """The annotators planned now, in the order they were first seen."""
+        """The planned annotators, in the order in which they were first planned."""
         query = """SELECT a.id, a.name, a.card, p.votes FROM planned_annotator p JOIN annotator a ON a.id = p.annotator
             ORDER BY a.id"""
-        return [Member(int(n), str(name), str(card), int(votes)) for n, name, card, votes in self._sql.execute(query)]
+        rows = self._sql.execute(query)
+        return [Member(int(number), str(name), str(card), int(votes)) for number, name, card, votes in rows]
 
     @_question
     def cards(self) -> dict[str, AnnotatorCard]:
-        """The cards of the annotators planned now, by name."""
-        return {one.name: AnnotatorCard.model_validate_json(one.card) for one in self.panel()}
+        """The cards of the planned annotators, by name."""
+        return {member.name: AnnotatorCard.model_validate_json(member.card) for member in self.panel()}
 
     @_question
     def identities(self) -> dict[str, str]:
-        """Digest and seed of the annotators planned now, by name: another of either is another annotator."""
+        """Digest and seed of the planned annotators, by name; an annotator with others is a different one."""
         query = "SELECT name, digest, seed FROM annotator WHERE id IN (SELECT annotator FROM planned_annotator)"
         return {str(name): f"{digest} {seed}" for name, digest, seed in self._sql.execute(query)}
 
     @_question
     def planned_utterances(self) -> int:
-        """How many utterances are planned now."""
+        """Number of planned utterances."""
         return int(self._sql.execute("SELECT COUNT(*) FROM planned_utterance").fetchone()[0])
 
     def planned_by_name(self) -> Iterator[tuple[list[str], list[int]]]:
-        """Names and numbers of the planned utterances, sorted by name, some at a time."""
+        """Names and numbers of the planned utterances, sorted by name, in batches."""
         with reported(self.path, reading=True):
             cursor = self._sql.execute(
                 "SELECT u.name, u.id FROM utterance u WHERE u.id IN (SELECT utterance FROM planned_utterance)"
                 " ORDER BY u.name"
             )
-            while some := cursor.fetchmany(_AT_ONCE):
-                yield [str(name) for name, _ in some], [int(number) for _, number in some]
+            while batch := cursor.fetchmany(_AT_ONCE):
+                yield [str(name) for name, _ in batch], [int(number) for _, number in batch]
 
     @_question
     def cast(self, annotator: int, votes: int, utterances: Sequence[int]) -> list[Row]:
-        """Rows of the Votes table for what was cast of an annotator about these utterances."""
+        """Rows of the Votes table for the votes of an annotator on these utterances."""
         query = """SELECT v.utterance, v.draw, v.status, v.label, v.more, v.stated FROM json_each(?) n
             CROSS JOIN vote v ON v.annotator = ? AND v.utterance = n.value AND v.draw < ?"""
         rows: list[Row] = []
-        for found in self._sql.execute(query, (json.dumps(list(utterances)), annotator, votes)):
-            rows += rows_of(*found)
+        for vote in self._sql.execute(query, (json.dumps(list(utterances)), annotator, votes)):
+            rows += rows_of(*vote)
         return rows
 
     @_question
     def done(self, annotator: int, votes: int) -> NDArray[np.bool_]:
-        """Which draws below `votes` have an outcome, by utterance number and draw."""
+        """Whether each draw below `votes` has an outcome, by utterance number and draw."""
         (last_number,) = self._sql.execute("SELECT COALESCE(MAX(id), 0) FROM utterance").fetchone()
         rows = int(last_number) + 1
-        beginnings = self._sql.execute(
+        cast = self._sql.execute(
             "SELECT utterance, COUNT(*), MAX(draw) FROM vote WHERE annotator = ? GROUP BY utterance", (annotator,)
         )
         gaps: list[int] = []
         lengths = np.zeros(rows, dtype=np.int64)
-        for utterance, count, last in beginnings:
+        for utterance, count, last in cast:
             if not 0 <= utterance < rows:
-                continue  # of an utterance that the ledger does not name: it is in no plan
+                continue  # an utterance without a name in the ledger is in no plan
             if count == last + 1:
                 lengths[utterance] = count
             else:
                 gaps.append(utterance)
-        made: NDArray[np.bool_] = np.arange(votes) < lengths[:, None]
+        done: NDArray[np.bool_] = np.arange(votes) < lengths[:, None]
         for utterance in gaps:
-            found = "SELECT draw FROM vote WHERE annotator = ? AND utterance = ? AND draw < ?"
-            for (draw,) in self._sql.execute(found, (annotator, utterance, votes)):
-                made[utterance, draw] = True
-        return made
+            query = "SELECT draw FROM vote WHERE annotator = ? AND utterance = ? AND draw < ?"
+            for (draw,) in self._sql.execute(query, (annotator, utterance, votes)):
+                done[utterance, draw] = True
+        return done
 
     @_question
     def number_of(self, name: str, digest: str, seed: int | None) -> int | None:
-        """The number of the annotator with this name, digest and seed, if it has been here."""
+        """The number of the annotator with this name, digest and seed, if the ledger has it."""
         where = "name = ? AND digest = ? AND seed IS ?"
         row = self._sql.execute(f"SELECT id FROM annotator WHERE {where}", (name, digest, seed)).fetchone()
         return None if row is None else int(row[0])
@@ -189,33 +153,33 @@ class Questions:
 
     @_question
     def paid_for(self, annotator: int) -> float:
-        """What an annotator's votes have cost, those that were set aside included."""
+        """Cost of an annotator's votes, including those set aside."""
         total = "SELECT TOTAL(price) FROM {} WHERE annotator = ?"
         return float(sum(self._sql.execute(total.format(t), (annotator,)).fetchone()[0] for t in ("vote", "set_aside")))
 
     @_question
     def numbers(self, names: pl.Series) -> pl.Series:
-        """The numbers of utterances in the order of the names, null for those that have none."""
+        """The numbers of utterances in the order of the names; null for unknown ones."""
         cursor = self._sql.execute("SELECT name, id FROM utterance")
         schema = {"name": pl.String, "number": pl.Int64}
         parts = [pl.DataFrame(schema=schema)]
-        while some := cursor.fetchmany(_AT_ONCE):
-            parts.append(pl.DataFrame(some, schema=schema, orient="row"))
+        while batch := cursor.fetchmany(_AT_ONCE):
+            parts.append(pl.DataFrame(batch, schema=schema, orient="row"))
         wanted = names.rename("name").to_frame()
         return wanted.join(pl.concat(parts), on="name", how="left", maintain_order="left")["number"]
 
     @_question
     def material(self, annotators: Iterable[int], utterances: Sequence[int]) -> dict[int, dict[int, str]]:
-        """Digests of what annotators were given about these utterances, by annotator and utterance."""
+        """Digests of the recording and texts that annotators were given, by annotator and utterance."""
         query = """SELECT m.utterance, m.digest FROM json_each(?) n
             CROSS JOIN material m ON m.annotator = ? AND m.utterance = n.value"""
         wanted = json.dumps(list(utterances))
-        found = {number: dict(self._sql.execute(query, (wanted, number))) for number in annotators}
-        return {number: known for number, known in found.items() if known}
+        digests = {number: dict(self._sql.execute(query, (wanted, number))) for number in annotators}
+        return {number: by_utterance for number, by_utterance in digests.items() if by_utterance}
 
     @_question
     def recordings(self, paths: Sequence[str]) -> dict[str, tuple[int, int, str]]:
-        """Size, time of change and digest of recordings as they were heard, by path."""
+        """Size, time of change and digest of recordings when they were sent, by path."""
         query = """SELECT a.path, a.size, a.changed, a.digest FROM json_each(?) n
             CROSS JOIN audio a ON a.path = n.value"""
         return {str(row[0]): tuple(row[1:]) for row in self._sql.execute(query, (json.dumps(list(paths)),))}
@@ -229,32 +193,31 @@ class Questions:
         return [int(number) for (number,) in self._sql.execute(query)]
 
     @_question
-    def votes_of_former_selves(self, number: int, name: str) -> int:
-        """Votes cast under this name by another annotator: another model, prompt, sampling, labels or seed."""
+    def votes_of_earlier_versions(self, number: int, name: str) -> int:
+        """Number of votes cast under this name with another model, prompt, sampling, labels or seed."""
         query = "SELECT COUNT(*) FROM vote WHERE annotator IN (SELECT id FROM annotator WHERE name = ? AND id != ?)"
         return int(self._sql.execute(query, (name, number)).fetchone()[0])
 
     @_question
     def tally(self, annotator: int) -> tuple[dict[str, int], dict[str, float]]:
-        """An annotator's votes that were asked for: how many by status, and the mass of every label."""
+        """The requested votes of an annotator: their number by status, and the total weight of every label."""
         statuses: dict[str, int] = {}
         labels: dict[str, float] = {}
-        asked = "FROM vote WHERE annotator = ? AND tries > 0"
-        counted = self._sql.execute(f"SELECT status, label, COUNT(*) {asked} GROUP BY status, label", (annotator,))
+        requested = "FROM vote WHERE annotator = ? AND tries > 0"
+        counted = self._sql.execute(f"SELECT status, label, COUNT(*) {requested} GROUP BY status, label", (annotator,))
         for status, label, count in counted:
             statuses[status] = statuses.get(status, 0) + count
             if label is not None:
                 labels[label] = labels.get(label, 0.0) + count
         shared = """SELECT json_extract(share.value, '$[0]'), SUM(json_extract(share.value, '$[1]'))
             FROM vote, json_each(vote.more, '$.shares') AS share WHERE annotator = ? GROUP BY 1"""
-        for label, mass in self._sql.execute(shared, (annotator,)):
-            labels[str(label)] = labels.get(str(label), 0.0) + float(mass)
+        for label, weight in self._sql.execute(shared, (annotator,)):
+            labels[str(label)] = labels.get(str(label), 0.0) + float(weight)
         return statuses, labels
 
     @_question
     def answered_since(self, annotator: int, since: float) -> tuple[int, float]:
-        """Answered votes of an annotator since a time, and what they cost; restored ones have no price and are left
-        out."""
+        """Number and cost of an annotator's answered votes since a time, without restored ones, which have no price."""
         answered = "tries > 0 AND status != 'failed' AND kind != 'restored' AND at >= ?"
         query = f"SELECT COUNT(*), TOTAL(price) FROM vote WHERE annotator = ? AND {answered}"
         count, price = self._sql.execute(query, (annotator, since)).fetchone()
@@ -262,31 +225,31 @@ class Questions:
 
     @_question
     def spent(self) -> float:
-        """What everything has cost so far: votes, failures, votes set aside, lost in flight, servers tried out."""
+        """Total cost so far: votes, failures, votes set aside, requests lost in flight, and probes of servers."""
         return float(self._sql.execute("SELECT price FROM total WHERE id = 1").fetchone()[0])
 
     @_question
     def tried_out(self) -> tuple[int, float]:
-        """Requests that found out what servers can do, and their price."""
+        """Number and price of the requests that probed servers."""
         requests, price = self._sql.execute("SELECT TOTAL(requests), TOTAL(price) FROM trial").fetchone()
         return int(requests), float(price)
 
     @_question
     def next_trial(self) -> int:
-        """A number that no trial has."""
+        """An unused number for a trial."""
         return int(self._sql.execute("SELECT COALESCE(MAX(id), 0) + 1 FROM trial").fetchone()[0])
 
     @_question
     def spent_on_plan(self) -> float:
-        """What the votes planned now have cost, failures and votes set aside included, and those with an injection."""
-        asked = "v.annotator = p.annotator AND v.draw < p.votes"
-        where = f"(EXISTS (SELECT 1 FROM planned_annotator p WHERE {asked}) OR v.annotator IN ({_INJECTED}))"
+        """Cost of the planned votes, including failures, votes set aside, and votes with an injected sentence."""
+        planned = "v.annotator = p.annotator AND v.draw < p.votes"
+        where = f"(EXISTS (SELECT 1 FROM planned_annotator p WHERE {planned}) OR v.annotator IN ({_INJECTED}))"
         total = f"SELECT TOTAL(v.price) FROM {{}} v WHERE {_PLANNED} AND {where}"
         return float(sum(self._sql.execute(total.format(table)).fetchone()[0] for table in ("vote", "set_aside")))
 
     @_question
     def not_ok(self) -> list[Failure]:
-        """What became of the planned votes that are not ok, by annotator and kind."""
+        """The planned votes that are not ok, counted by annotator and kind."""
         query = f"""SELECT a.name, v.status, v.kind, COUNT(*), u.name, MIN(v.raw) {_VOTED} {_PANEL}
             JOIN utterance u ON u.id = v.utterance WHERE v.status != 'ok' AND v.draw < p.votes AND {_PLANNED}
             GROUP BY a.name, v.status, v.kind ORDER BY a.name, v.status, v.kind"""
@@ -301,13 +264,11 @@ class Questions:
             MIN(v.raw) AS raw {_VOTED} {_PANEL} JOIN utterance u ON u.id = v.utterance
             WHERE v.status != 'ok' AND v.draw < p.votes AND {_PLANNED}
             GROUP BY u.name, a.name, v.status, v.kind ORDER BY u.name, a.name, v.status, v.kind"""
-        cursor = self._sql.execute(query)
-        names = [column[0] for column in cursor.description]
-        return [dict(zip(names, values, strict=True)) for values in cursor]
+        return self._named_rows(query)
 
     @_question
     def by_status(self) -> dict[str, int]:
-        """Planned votes with an outcome, by status."""
+        """Number of planned votes with an outcome, by status."""
         query = (
             f"SELECT v.status, COUNT(*) FROM vote v {_PANEL} WHERE v.draw < p.votes AND {_PLANNED} GROUP BY v.status"
         )
@@ -315,14 +276,14 @@ class Questions:
 
     @_question
     def unseeded(self) -> int:
-        """Planned votes from engines that do not honour a seed for each draw."""
+        """Number of planned votes from engines that do not honour a seed per draw."""
         query = f"""SELECT COUNT(*) FROM vote v {_PANEL}
             WHERE v.seeded = 0 AND v.cell >= 0 AND v.status = 'ok' AND v.draw < p.votes AND {_PLANNED}"""
         return int(self._sql.execute(query).fetchone()[0])
 
     @_question
     def of_others(self) -> list[tuple[str, int]]:
-        """Names and votes of annotators that are not planned now."""
+        """Names of annotators that are not planned, and the numbers of their votes."""
         panel = "SELECT name FROM annotator WHERE id IN (SELECT annotator FROM planned_annotator)"
         query = f"""SELECT a.name, COUNT(*) {_VOTED} WHERE a.name NOT IN ({panel}) AND a.name NOT LIKE '% %'
             GROUP BY a.name"""
@@ -330,66 +291,66 @@ class Questions:
 
     @_question
     def beyond(self) -> list[tuple[str, int, int, int]]:
-        """Of planned annotators with more votes per utterance than planned: name, planned, how many more, most."""
+        """Planned annotators with more votes per utterance than planned: name, planned, extra votes, maximum."""
         query = f"""SELECT a.name, p.votes, COUNT(*), MAX(v.draw) + 1 {_VOTED} {_PANEL} WHERE v.draw >= p.votes
             GROUP BY a.name, p.votes"""
         return [(str(name), int(votes), int(n), int(most)) for name, votes, n, most in self._sql.execute(query)]
 
     @_question
     def about_others(self) -> list[tuple[str, int, int]]:
-        """Votes of planned annotators about utterances that are not planned now: name, votes, utterances."""
+        """Votes of planned annotators on utterances that are not planned: name, votes, utterances."""
         query = f"""SELECT a.name, COUNT(*), COUNT(DISTINCT v.utterance) {_VOTED} {_PANEL}
             WHERE v.draw < p.votes AND NOT {_PLANNED} GROUP BY a.name"""
         return [(str(name), int(count), int(utterances)) for name, count, utterances in self._sql.execute(query)]
 
     @_question
     def held(self) -> dict[str, int]:
-        """Every annotator that the ledger holds votes of, planned now or not, and how many."""
+        """Number of votes in the ledger by annotator, planned or not."""
         query = f"SELECT a.name, COUNT(*) {_VOTED} WHERE a.name NOT LIKE '% %' GROUP BY a.name ORDER BY a.name"
         return {str(name): int(count) for name, count in self._sql.execute(query)}
 
     @_question
     def set_aside_so_far(self) -> int:
-        """Votes that were taken out of the count."""
+        """Number of votes set aside."""
         return int(self._sql.execute("SELECT COUNT(*) FROM set_aside").fetchone()[0])
 
     @_question
     def in_flight(self) -> tuple[int, float]:
-        """Requests that are being asked now, or were when a run was killed, and the most they cost."""
+        """Number and maximum cost of requests in flight, now or when a run was killed."""
         count, price = self._sql.execute("SELECT COUNT(*), TOTAL(price) FROM in_flight").fetchone()
         return int(count), float(price)
 
     @_question
     def progress(self, seconds: float) -> list[Cast]:
-        """How far every planned annotator is, and how many votes came in the last `seconds`."""
+        """The progress of every planned annotator, with its votes of the last `seconds`."""
         utterances, since = self.planned_utterances(), time.time() - seconds
-        found = []
-        for one in self.panel():
+        progress: list[Cast] = []
+        for member in self.panel():
             own = f"FROM vote v WHERE v.annotator = ? AND v.draw < ? AND {_PLANNED}"
-            key = (one.number, one.votes)
+            key = (member.number, member.votes)
             by_status = dict(self._sql.execute(f"SELECT v.status, COUNT(*) {own} GROUP BY v.status", key))
-            asked = "v.tries > 0 AND v.status != 'failed' AND v.kind != 'restored'"
-            (answered,) = self._sql.execute(f"SELECT COUNT(*) {own} AND {asked}", key).fetchone()
+            with_answer = "v.tries > 0 AND v.status != 'failed' AND v.kind != 'restored'"
+            (answered,) = self._sql.execute(f"SELECT COUNT(*) {own} AND {with_answer}", key).fetchone()
             price = sum(
                 self._sql.execute(f"SELECT TOTAL(v.price) {own.replace('vote', table, 1)}", key).fetchone()[0]
                 for table in ("vote", "set_aside")
             )
             late = f"SELECT COUNT(*), COALESCE(MIN(at), 0) {own} AND v.at > ? AND v.tries > 0"
             recent, first = self._sql.execute(late, (*key, since)).fetchone()
-            row = Cast(one.name, utterances * one.votes, by_status, answered, float(price), recent, float(first))
-            found.append(row)
-        return found
+            planned = utterances * member.votes
+            progress.append(Cast(member.name, planned, by_status, answered, float(price), recent, float(first)))
+        return progress
 
     @_question
     def injected_so_far(self) -> tuple[int, int, int]:
-        """Votes with an injected sentence: planned, with an outcome, failed."""
+        """Numbers of votes with an injected sentence: planned, with an outcome, failed."""
         (planned,) = self._sql.execute(f"SELECT COALESCE(SUM(2 * p.votes), 0) {_INJECTION}").fetchone()
         query = f"SELECT COUNT(*), TOTAL(v.status = 'failed') {_INJECTION_CAST}"
         cast, failed = self._sql.execute(query).fetchone()
         return int(planned), int(cast), int(failed)
 
     def compared(self) -> Iterator[tuple[str, list[Compared]]]:
-        """Per annotator, its votes of which all three are there: without a sentence, with it, and with the control."""
+        """Per annotator, the draws with all three votes: without a sentence, with it, and with the control."""
         with reported(self.path, reading=True):
             for name, own in groupby(self._sql.execute(_COMPARED), key=lambda row: str(row[0])):
                 yield (
@@ -406,15 +367,13 @@ class Questions:
 
     @_question
     def replies(self, utterance: str) -> list[dict[str, Any]]:
-        """Every planned vote about an utterance with its raw reply, cell, request digest, tokens and price."""
+        """Every planned vote on an utterance with its raw reply, cell, request digest, tokens and price."""
         query = f"""SELECT a.name AS annotator, v.draw, v.cell, v.status, v.kind, v.raw, v.request, v.latency,
             v.tokens_in, v.tokens_out, v.price {_VOTED} {_PANEL} JOIN utterance u ON u.id = v.utterance
             WHERE u.name = ? AND v.draw < p.votes ORDER BY a.name, v.draw"""
-        cursor = self._sql.execute(query, (utterance,))
-        names = [column[0] for column in cursor.description]
-        return [dict(zip(names, values, strict=True)) for values in cursor]
+        return self._named_rows(query, utterance)
 
-    @_question
-    def failures(self, utterance: str) -> list[Mapping[str, Any]]:
-        """Why votes about an utterance failed: annotator, draw, kind and message, the planned ones."""
-        return [row for row in self.replies(utterance) if row["status"] == "failed"]
+    def _named_rows(self, query: str, *values: object) -> list[dict[str, Any]]:
+        cursor = self._sql.execute(query, values)
+        names = [column[0] for column in cursor.description]
+        return [dict(zip(names, row, strict=True)) for row in cursor]

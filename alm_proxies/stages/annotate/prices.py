@@ -12,9 +12,10 @@ import polars as pl
 from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.engines.registry import OpenAIServe
 from alm_proxies.files import canonical_json
+from alm_proxies.stages.annotate.askable import injection_sample, shard_of, shows_transcripts
 from alm_proxies.stages.annotate.budget import LETTERS_A_TOKEN, TOKENS_A_SECOND, sends_of
 from alm_proxies.stages.annotate.ledger import Ledger
-from alm_proxies.stages.annotate.plan import Plan, Plans, is_told_transcripts, shard_of, to_be_injected
+from alm_proxies.stages.annotate.plan import Plan, Plans
 from alm_proxies.stages.annotate.settings import AnnotateSettings
 
 _ENOUGH = 20
@@ -123,7 +124,7 @@ def lengths_of(utterances: pl.DataFrame) -> list[float]:
 
 def price_of_injection(annotators: Sequence[Annotator], utterances: pl.DataFrame) -> float:
     """What asking about these utterances twice more should cost, by those annotators whose prompts hold transcripts."""
-    return 2.0 * price_of_all([annotator for annotator in annotators if is_told_transcripts(annotator)], utterances)
+    return 2.0 * price_of_all([annotator for annotator in annotators if shows_transcripts(annotator)], utterances)
 
 
 def price_of_whole(plans: Plans, settings: AnnotateSettings, ledger: Ledger, left: int) -> float:
@@ -131,7 +132,7 @@ def price_of_whole(plans: Plans, settings: AnnotateSettings, ledger: Ledger, lef
     (plan, injection), every = plans.both, plans.every
     panel = [member.annotator for member in plan.members]
     pilot = price_of_all(panel, plan.utterances) + price_of_injection(panel, injection.utterances[::2])
-    chosen = to_be_injected(every, settings.injection, shard_of(settings.shard))
+    chosen = injection_sample(every, settings.injection, shard_of(settings.shard))
     pilot *= (plan.planned - left) / max(plan.planned, 1)
     price = ledger.spent_on_plan()
     return price * (price_of_all(panel, every) + price_of_injection(panel, chosen)) / pilot if pilot else 0.0

@@ -142,6 +142,43 @@ class Member(NamedTuple):
     votes: int
 
 
+class Failure(NamedTuple):
+    """Votes of one annotator that are not ok in the same way, with one utterance and reply as an example."""
+
+    annotator: str
+    status: str
+    kind: str
+    votes: int
+    example: str
+    raw: str
+
+
+class Compared(NamedTuple):
+    """Shares of the injected label in one vote: without a sentence, with it, and with the control sentence."""
+
+    utterance: str
+    speaker: str
+    plain: float
+    injected: float
+    control: float
+
+
+class Cast(NamedTuple):
+    """The progress of one planned annotator."""
+
+    annotator: str
+    planned: int
+    by_status: dict[str, int]
+    answered: int
+    """Requested votes of this plan with an answer."""
+    price: float
+    """What the planned votes have cost, failures and votes set aside included."""
+    recent: int
+    """Votes of the last minutes."""
+    first_recent: float
+    """When the first of them came."""
+
+
 Row = tuple[Any, ...]
 """number, draw, status, label, weight, secondary, valence, arousal, dominance, stated."""
 

@@ -16,10 +16,11 @@ from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.files import digest_of
 from alm_proxies.printable import in_money
 from alm_proxies.shown import Shown
+from alm_proxies.stages.annotate.askable import shard_of
 from alm_proxies.stages.annotate.ledger import Ledger, Lost
 from alm_proxies.stages.annotate.limits import refuse_all_egress, refuse_same_names
 from alm_proxies.stages.annotate.outcomes import STAGE
-from alm_proxies.stages.annotate.plan import make_plans, shard_of
+from alm_proxies.stages.annotate.plan import make_plans
 from alm_proxies.stages.annotate.prices import expected_price, price_of_whole
 from alm_proxies.stages.annotate.reporting import findings_after, say_opened, say_plan
 from alm_proxies.stages.annotate.restoring import TableState

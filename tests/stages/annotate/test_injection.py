@@ -17,10 +17,10 @@ from alm_proxies.engines.engine import Engine, Request
 from alm_proxies.engines.scripted import Scripted
 from alm_proxies.errors import ForbiddenError
 from alm_proxies.seeds import generator
-from alm_proxies.stages.annotate.injection import CONTROL, TELLS
+from alm_proxies.stages.annotate.askable import shard_of
 from alm_proxies.stages.annotate.ledger import Ledger
 from alm_proxies.stages.annotate.ledgers import merge, status
-from alm_proxies.stages.annotate.plan import shard_of
+from alm_proxies.stages.annotate.plan import ANSWER, CONTROL
 from alm_proxies.stages.annotate.stage import Annotated, AnnotateSettings, annotate
 from alm_proxies.tables import Utterances, Votes
 
@@ -60,7 +60,7 @@ class Swayed:
 
 def told_in(request: Request) -> str | None:
     said = str(request.questions[0].turns[-1].parts[-1])
-    before, after = TELLS.split("{label}")
+    before, after = ANSWER.split("{label}")
     return said.split(before, 1)[1].split(after, 1)[0] if before in said else None
 
 
@@ -237,7 +237,7 @@ def test_votes_come_first_and_the_budget_is_never_passed(corpus: Make, panel: Ma
     assert made.spent.injected_cast == 9 * 2
     assert not made.complete
     assert made.stopped is not None
-    assert made.stopped.startswith(f"the next request could pass the budget of {settings.budget:g}: 6.60 are spent")
+    assert made.stopped.startswith(f"the next request could exceed the budget of {settings.budget:g}: 6.60 are spent")
     assert made.findings.counts()["injection_not_cast"] == 2 * 6 * 8 - 9 * 2
     on = annotate(utterances, panel(utterances), tmp_path, AnnotateSettings(injection=6), engine_of=engine.open)
     assert on.complete
@@ -383,7 +383,7 @@ def test_the_ledger_keeps_the_injected_votes_apart_from_the_panel(corpus: Make, 
         names = {name for (name,) in ledger._sql.execute("SELECT name FROM annotator")}
         labels = dict(ledger._sql.execute("SELECT u.name, label FROM injection JOIN utterance u ON u.id = utterance"))
         requests = ledger._sql.execute("SELECT COUNT(request), COUNT(DISTINCT request) FROM vote").fetchone()
-    assert names == {"scripted", f"scripted told {TELLS!r}", f"scripted told {CONTROL!r}"}
+    assert names == {"scripted", f"scripted told {ANSWER!r}", f"scripted told {CONTROL!r}"}
     assert labels == {name: as_drawn(name, 0) for name in utterances.frame["utterance_id"]}
     assert requests == (5 * 8 * 3, 5 * 8 * 3)
 

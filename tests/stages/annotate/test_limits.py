@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.annotators.annotator_file import AnnotatorFile
+from alm_proxies.stages.annotate.askable import in_fair_order, shard_of
 from alm_proxies.stages.annotate.limits import Tally, human_shares, leaves_this_machine
-from alm_proxies.stages.annotate.plan import in_fair_order, shard_of
 from alm_proxies.stages.annotate.settings import Stop
 from alm_proxies.tables import Votes
 

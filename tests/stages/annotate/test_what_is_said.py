@@ -156,7 +156,7 @@ def test_after_a_budget_stop_the_mend_is_a_larger_budget_and_what_was_not_asked_
     one = annotator(utterances, votes=2, price={"audio_minute": 60.0})
     made = annotate(utterances, [one], tmp_path, AnnotateSettings(injection=0, budget=1.0))
     ((stopped, fix),) = said(made, "stopped")
-    assert stopped == "the next request could pass the budget of 1: 1.00 are spent, and it may cost up to 0.20"
+    assert stopped == "the next request could exceed the budget of 1: 1.00 are spent, and it may cost up to 0.20"
     assert fix == "Raise the budget (--budget), then run the same command: it goes on."
     left = made.spent.planned - made.spent.cast
     ((message, fix),) = said(made, "not_cast")

@@ -1,0 +1,140 @@
+"""The utterances to ask about: those with a recording, in an order of which every prefix is a representative sample."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from alm_proxies.annotators.annotator import Annotator
+from alm_proxies.annotators.prompts import PromptContext
+from alm_proxies.ballots import which_count
+from alm_proxies.errors import SettingsError
+from alm_proxies.stages.annotate.outcomes import STAGE
+from alm_proxies.stages.annotate.settings import AnnotateSettings
+from alm_proxies.tables import Finding, Utterances, Votes
+
+_COLUMNS = ("utterance_id", "corpus", "path", "start", "end", "duration", "speaker", "transcript", "dialogue")
+HAS_TRANSCRIPT = (pl.col("transcript").str.strip_chars() != "").fill_null(False)
+_INJECTED = 20
+"""Utterances of the injection test if the settings name no number."""
+_AT_MOST_ONE_IN = 10
+"""The same as a share of the planned utterances, if that is fewer."""
+
+
+def shard_of(text: str | None) -> tuple[int, int] | None:
+    """ "2/8" as (2, 8): the second of eight shards."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"\s*(\d+)\s*/\s*(\d+)\s*", text)
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
+        raise SettingsError(f"{text!r} is not a shard", fix="Write I/N with I from 1 to N, e.g. 2/8.")
+    return int(match[1]), int(match[2])
+
+
+def askable(utterances: Utterances) -> tuple[pl.DataFrame, list[Finding]]:
+    """The utterances that have a recording, with its path; the others are findings."""
+    frame = utterances.frame
+    roots = utterances.about.roots
+    remote = pl.col("audio").str.contains(r"^[A-Za-z][A-Za-z0-9+.-]*://") & ~pl.col("audio").str.starts_with("file://")
+    remote = remote.fill_null(False)
+    no_audio = pl.col("audio").is_null()
+    findings: list[Finding] = []
+    for kind, which, message, fix in (
+        ("no_audio", no_audio & pl.col("recipe").is_null(), "have no recording", "Fill their audio."),
+        ("not_rendered", no_audio & pl.col("recipe").is_not_null(), "are recipes", "Render them first."),
+        ("remote_audio", remote, "have audio behind an address", "Fetch them to this machine first."),
+    ):
+        left_out = frame.filter(which)["utterance_id"].sort()
+        if left_out.len():
+            text = f"{left_out.len()} utterances {message} and are not asked about"
+            findings.append(Finding(STAGE, kind, text, fix, utterance_id=left_out[0], count=left_out.len()))
+    frame = frame.filter(pl.col("audio").is_not_null() & ~remote)
+    root = pl.lit(None, pl.String)
+    if roots:
+        root = pl.col("corpus").replace_strict(roots, default=None, return_dtype=pl.String)
+    plain = pl.col("audio").str.strip_prefix("file://")
+    path = pl.when(root.is_null() | plain.str.starts_with("/")).then(plain).otherwise(root + "/" + plain)
+    return frame.with_columns(path=path), findings
+
+
+def in_fair_order(frame: pl.DataFrame, seed: int, strata: Sequence[str]) -> pl.DataFrame:
+    """The rows in random order, except that every prefix contains the strata in proportion."""
+    drawn = _hashes(frame["utterance_id"], f"{seed}\x1f")
+    keys = frame.select("utterance_id", *strata).with_columns(drawn.alias("drawn")).with_row_index("row")
+    ordered = keys.sort("drawn", "utterance_id")
+    place = (pl.int_range(pl.len()).over(strata) + 0.5) / pl.len().over(strata) if strata else pl.col("drawn")
+    rows = ordered.with_columns(place=place).sort("place", "drawn", "utterance_id")["row"]
+    return frame[rows]
+
+
+def with_turns(frame: pl.DataFrame, everything: pl.DataFrame, count: int) -> pl.DataFrame:
+    """Adds `turns`: (speaker, transcript) of up to `count` earlier turns of the dialogue, oldest first."""
+    if count == 0:
+        return frame
+    dialogues = everything.filter(pl.col("dialogue").is_not_null()).sort("dialogue", "turn", "start", "utterance_id")
+    turn = pl.struct("speaker", "transcript")
+    before = [turn.shift(back).over("dialogue") for back in range(count, 0, -1)]
+    turns = pl.concat_list(before).list.eval(pl.element().filter(pl.element().struct.field("transcript").is_not_null()))
+    return frame.join(
+        dialogues.select("utterance_id", turns=turns), on="utterance_id", how="left", maintain_order="left"
+    )
+
+
+def context_of(row: Mapping[str, Any], turns: int) -> PromptContext:
+    """The prompt context of a row of the plan, with this number of earlier turns."""
+    before = (row.get("turns") or [])[-turns:] if turns else []
+    shown = tuple((turn["speaker"], turn["transcript"]) for turn in before)
+    return PromptContext(row["transcript"], row["speaker"], shown, row.get("evidence"))
+
+
+def chosen(every: pl.DataFrame, settings: AnnotateSettings, votes: Votes | None) -> pl.DataFrame:
+    """The utterances of this shard and pilot, in asking order."""
+    shard = shard_of(settings.shard)
+    if shard is not None:
+        every = every.filter(_hashes(every["utterance_id"]) % shard[1] == shard[0] - 1)
+    frame, strata = _with_human_label(every.select(_COLUMNS), votes)
+    frame = in_fair_order(frame, settings.seed, strata)
+    return (frame.head(settings.limit) if settings.limit is not None else frame).select(_COLUMNS)
+
+
+def shows_transcripts(annotator: Annotator) -> bool:
+    """Whether an injected transcript can change the votes: the prompt shows transcripts and asks for labels."""
+    return "transcript" in annotator.prompt.uses and annotator.prompt.elicits != "attributes"
+
+
+def injection_sample(frame: pl.DataFrame, wanted: int | None, shard: tuple[int, int] | None) -> pl.DataFrame:
+    """The first `wanted` planned utterances with a transcript; of a shard, its part of them.
+
+    The default is 20, at most a tenth of the planned utterances. Each cell of these utterances needs two more requests,
+    so that the price of a small run grows by at most a fifth.
+    """
+    shard_number, shards = shard or (1, 1)
+    total = _INJECTED if wanted is None else wanted
+    count = total // shards + (shard_number <= total % shards)
+    count = count if wanted is not None else min(count, frame.height // _AT_MOST_ONE_IN)
+    return frame.filter(HAS_TRANSCRIPT).head(count)
+
+
+def _hashes(names: pl.Series, before: str = "") -> pl.Series:
+    """A number below 2^64 for every name, the same on every machine."""
+    hashes = (
+        int.from_bytes(hashlib.blake2b((before + name).encode("utf-8", "replace"), digest_size=8).digest(), "big")
+        for name in names
+    )
+    return pl.Series("drawn", np.fromiter(hashes, dtype=np.uint64, count=len(names)))
+
+
+def _with_human_label(frame: pl.DataFrame, votes: Votes | None) -> tuple[pl.DataFrame, list[str]]:
+    if votes is None:
+        return frame, ["corpus"]
+    human = votes.frame.filter(which_count("human", consensus=True))
+    sums = human.group_by("utterance_id", "label").agg(pl.col("weight").sum())
+    by_weight = sums.sort(["utterance_id", "weight", "label"], descending=[False, True, False])
+    winners = by_weight.unique("utterance_id", keep="first", maintain_order=True)
+    labelled = winners.select("utterance_id", human_label="label")
+    return frame.join(labelled, on="utterance_id", how="left", maintain_order="left"), ["corpus", "human_label"]

@@ -1,0 +1,86 @@
+"""Recordings of the planned utterances: decoded by threads, a few ahead of the requests."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from alm_proxies.audio.clip import LONGEST, RecordingError, open_clip
+from alm_proxies.engines.engine import Audio
+from alm_proxies.errors import InputError
+from alm_proxies.files import digest_file
+
+_BATCH = 4
+"""Recordings that a thread opens at once."""
+_BATCHES_AHEAD = 4
+"""Batches that are opened ahead."""
+Rows = Iterator[tuple[int, dict[str, Any]]]
+"""Position in the plan and columns of utterances."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """The recording of one utterance; `wrong` is the kind and message of the reason if it could not be opened."""
+
+    place: int
+    row: Mapping[str, Any]
+    audio: Audio | None
+    digest: str
+    size: int
+    changed: int
+    wrong: tuple[str, str] | None = None
+
+
+async def opened_ahead(rows: Rows, rate: int) -> AsyncGenerator[Recording]:
+    """The recordings of these utterances in their order, at this sample rate."""
+    loop = asyncio.get_running_loop()
+    threads = min(4, (os.cpu_count() or 1) + 1)
+    digest = lru_cache(maxsize=256)(_digest)
+    with ThreadPoolExecutor(threads, thread_name_prefix="open-recordings") as pool:
+        waiting: deque[asyncio.Future[list[Recording]]] = deque()
+        try:
+            while True:
+                while len(waiting) < _BATCHES_AHEAD and (batch := list(islice(rows, _BATCH))):
+                    waiting.append(loop.run_in_executor(pool, _open_all, batch, rate, digest))
+                if not waiting:
+                    return
+                for recording in await waiting.popleft():
+                    yield recording
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def _digest(path: str, size: int, changed: int) -> str:
+    """The digest of a file; size and time of change are part of the key under which it is cached."""
+    return digest_file(path)
+
+
+def _open_all(
+    rows: Sequence[tuple[int, Mapping[str, Any]]], rate: int, digest_of: Callable[[str, int, int], str]
+) -> list[Recording]:
+    return [_open(place, row, rate, digest_of) for place, row in rows]
+
+
+def _open(place: int, row: Mapping[str, Any], rate: int, digest_of: Callable[[str, int, int], str]) -> Recording:
+    path = row["path"]
+    try:
+        status = Path(path).stat()
+        digest = digest_of(path, status.st_size, status.st_mtime_ns)
+        clip = open_clip(path, start=row["start"], end=row["end"], rate=rate, longest=LONGEST)
+    except RecordingError as error:
+        return Recording(place, row, None, "", 0, 0, (error.kind, error.message))
+    except OSError as error:
+        return Recording(place, row, None, "", 0, 0, ("missing", f"{path}: {error.strerror or error}"))
+    except InputError as error:
+        return Recording(place, row, None, "", 0, 0, ("unreadable", error.message))
+    audio = Audio(clip.samples, clip.rate, clip.pcm)
+    return Recording(place, row, audio, digest, status.st_size, status.st_mtime_ns)
