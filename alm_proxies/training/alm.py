@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,12 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 
 from alm_proxies.annotators.annotator import Annotator
-from alm_proxies.errors import EngineError, InputError, SettingsError
+from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.files import digest_of, weights_digest
 from alm_proxies.models import small_qwen2_audio
 from alm_proxies.models.audio_lm import AudioLM
 from alm_proxies.models.trained import whole_folder
 from alm_proxies.progress import Progress, say
-from alm_proxies.seeds import seed_of
 from alm_proxies.settings import deciding
 from alm_proxies.tables import Finding, Labels, Utterances, Votes
 from alm_proxies.training.alm_batches import Batch, Batches, Change, Heard, hear
@@ -38,7 +38,7 @@ from alm_proxies.training.checkpoint import (
     save_checkpoint,
     save_only_trained,
 )
-from alm_proxies.training.gradients import unless_memory_runs_out
+from alm_proxies.training.gradients import accumulate, not_finite, prepared
 from alm_proxies.training.losses import answer_loss
 from alm_proxies.training.muon import Muon
 from alm_proxies.training.run_log import RunLog, accelerator_of
@@ -97,7 +97,8 @@ def train_alm(
     # 3. The optimizer and the schedule.
     steps = settings.epochs * len(learned)
     warm = max(1, round(settings.warmup * steps))
-    model, *optimizers = accelerator.prepare(wrapped, *_optimizers(lm.model, settings))
+    model = prepared(wrapped, accelerator)
+    optimizers = [accelerator.prepare_optimizer(optimizer) for optimizer in _optimizers(lm.model, settings)]
     if adapts:
         save_only_trained(accelerator)
     count = sum(weight.numel() for weight in trained_weights(lm.model).values())
@@ -133,19 +134,17 @@ def train_alm(
                 for optimizer in optimizers:
                     for group in optimizer.param_groups:
                         group["lr"] = group["highest"] * rate_of(number - 1, warm, steps, "cosine")
-                loss = None
-                while loss is None:
-                    torch.manual_seed(seed_of(settings.seed, "step", number))  # dropout, also after a resume
-                    loss = _add_gradients(ask, learned.parts(step, state["micro"]), end, accelerator)
-                    if loss is None:
-                        model.zero_grad(set_to_none=True)
-                        state["micro"] = _halved(state["micro"] or settings.batch, number)
-                        message = f"memory ran out: {state['micro']} utterances at once from step {number} on"
-                        say(f"{settings.name}: {message}; a step still has {settings.batch}", quiet=quiet)
-                        findings.append(Finding("train", "out_of_memory", message))
+                part_loss = partial(ask.part_loss, end=end, total=learned.total(step))
+                done = accumulate(model, partial(learned.parts, step), part_loss, accelerator, settings, step=number,
+                                  micro=state["micro"], quiet=quiet)  # fmt: skip
+                state["micro"] = done.micro
+                if done.finding is not None:
+                    findings.append(done.finding)
+                summed, weight = done.sums.tolist()
+                loss = summed / weight
                 norm = float(accelerator.clip_grad_norm_(model.parameters(), settings.clip))
                 if not np.isfinite(loss) or not np.isfinite(norm):
-                    raise _not_finite(loss, number, folder, adapts=adapts)
+                    raise not_finite(loss, number, folder, rates="alm.lora.rate" if adapts else "learning_rate")
                 for optimizer in optimizers:
                     optimizer.step()
                 model.zero_grad()
@@ -173,8 +172,8 @@ def train_alm(
     take_weights(lm.model, best_weights(checkpoints, state["best"]["epoch"]))
     target = folder / MODEL
     try:
-        with whole_folder(target) as partial:
-            save_model(partial, lm, accelerator.unwrap_model(model), settings, asker, targets.trained_on)
+        with whole_folder(target) as temporary:
+            save_model(temporary, lm, model, settings, asker, targets.trained_on)
     except Exception as error:
         raise not_written(target, error) from error
     return target, pl.DataFrame(epochs), findings
@@ -244,6 +243,13 @@ class _Asking:
             logits: torch.Tensor = self.model(**inputs, use_cache=False).logits
         return logits
 
+    def part_loss(self, part: Batch, *, end: int | None, total: float) -> tuple[torch.Tensor, torch.Tensor]:
+        """The part's loss over the step's `total` weight; and, for reports, its loss times weight, and that weight."""
+        device = self.accelerator.device
+        shares, weights = (part.tensors[name].to(device) for name in ("shares", "weights"))
+        loss = answer_loss(self.logits(part), shares, part.labels, end, weights, weights.new_tensor(total))
+        return loss, torch.stack([loss.detach().double() * total, weights.sum().double()])
+
     @torch.inference_mode()
     def log_shares(self, batches: AnyBatches, most: int | None) -> NDArray[np.float64]:
         """ln of the model's share of every label, for every row."""
@@ -258,39 +264,6 @@ class _Asking:
 def _parts(batches: AnyBatches, epoch: int, most: int | None) -> Iterator[Batch]:
     for step in batches.epoch(epoch):
         yield from batches.parts(step, most)
-
-
-def _add_gradients(ask: _Asking, parts: list[Batch], end: int | None, accelerator: Accelerator) -> float | None:
-    """Accumulate the gradients of a step's parts; returns its loss, or None if memory ran out."""
-    total = torch.stack([part.tensors["weights"].sum() for part in parts]).sum().to(accelerator.device)
-
-    def added() -> float:
-        summed = 0.0
-        for part in parts:
-            shares, weights = (part.tensors[name].to(accelerator.device) for name in ("shares", "weights"))
-            loss = answer_loss(ask.logits(part), shares, part.labels, end, weights, total)
-            accelerator.backward(loss)
-            summed += float(loss.detach())
-        return summed
-
-    return unless_memory_runs_out(added)
-
-
-def _halved(most: int, step: int) -> int:
-    if most == 1:
-        fix = "Set gradient_checkpointing = true or precision = bf16, in a new folder."
-        raise EngineError(f"memory ran out at step {step} with a single utterance", fix=fix)
-    return (most + 1) // 2
-
-
-def _not_finite(loss: float, step: int, folder: Path, *, adapts: bool) -> EngineError:
-    problem = f"the loss is {loss}" if not np.isfinite(loss) else "the gradient is not finite"
-    rate = "alm.lora.rate" if adapts else "learning_rate"
-    return EngineError(
-        f"{problem} at step {step}; no weight was changed and the last checkpoint is kept",
-        where=str(folder),
-        fix=f"Lower {rate} or use precision = float32, in a new folder.",
-    )
 
 
 def _optimizers(model: Any, settings: TrainSettings) -> list[torch.optim.Optimizer]:

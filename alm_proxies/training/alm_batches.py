@@ -141,6 +141,9 @@ class Batch:
     """Their places among the rows of the batches."""
     start: int = 0
 
+    def __len__(self) -> int:
+        return len(self.members)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batches:
@@ -171,6 +174,10 @@ class Batches:
         """All rows once, in batches of clips of similar length; with a window, only that number of frames of each."""
         for place, members in planned(self.heard.lengths[self.rows], self.size, self.seed, number):
             yield self._batch(members, window, generator(self.seed, "batch", number, place))
+
+    def total(self, step: Any) -> float:
+        """The sum of the weights of a step's rows."""
+        return float(self.weights[step.members].sum())
 
     def parts(self, step: Any, most: int | None) -> list[Batch]:
         """A step in parts of at most that number of rows."""

@@ -54,6 +54,10 @@ class ClipBatches:
             order = int(chance.integers(len(self.labels)))
             yield ClipStep(members, order, drawn(self.shares[members], chance))
 
+    def total(self, step: Any) -> float:
+        """The sum of the weights of a step's rows."""
+        return float(self.weights[step.members].sum())
+
     def parts(self, step: Any, most: int | None) -> list[Batch]:
         """A step in parts of at most that number of rows; of equally long clips if the model needs that."""
         lengths = self.heard.lengths[self.rows[step.members]]

@@ -36,6 +36,9 @@ class Part:
     inputs: Inputs
     rows: Index
 
+    def __len__(self) -> int:
+        return len(self.rows)
+
     def halves(self) -> tuple[Part, Part]:
         """The same clips in two parts, each no longer than its longest clip."""
         middle = (len(self.rows) + 1) // 2

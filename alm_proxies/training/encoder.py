@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 
 from alm_proxies.audio.recipe import Sounds
-from alm_proxies.errors import EngineError, InputError, SettingsError
+from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.files import digest_of
 from alm_proxies.measures.divergence import entropy_normalised
 from alm_proxies.models.encoder import Encoder, encoder_digest
@@ -40,7 +41,7 @@ from alm_proxies.training.checkpoint import (
 from alm_proxies.training.curriculum import curriculum_weights
 from alm_proxies.training.development import pooled_rows, score_development
 from alm_proxies.training.frozen import AnyLoader, KeptHeads, encodes_once, kept_loader
-from alm_proxies.training.gradients import add_gradients, at_most, halved
+from alm_proxies.training.gradients import accumulate, at_most, not_finite, prepared
 from alm_proxies.training.objective import Objective
 from alm_proxies.training.run_log import RunLog, accelerator_of
 from alm_proxies.training.schedule import NewBob, rate_of
@@ -84,8 +85,8 @@ def _fine_tune(
     encoder = speech.encoder
     once = encodes_once(settings, len(targets), len(speech.heads.shape.layers), encoder.width)
     optimizer = torch.optim.AdamW(_groups(speech, settings), betas=(0.9, 0.98))
-    model, optimizer = accelerator.prepare(KeptHeads(speech.heads) if once else speech, optimizer)
-    bare: SpeechModel | KeptHeads = accelerator.unwrap_model(model)
+    model: SpeechModel | KeptHeads = prepared(KeptHeads(speech.heads) if once else speech, accelerator)
+    optimizer = accelerator.prepare_optimizer(optimizer)
 
     # 2. The data and its order: every epoch's plan depends only on the seed and the epoch.
     longest = min(settings.longest, encoder.longest or settings.longest)
@@ -171,25 +172,21 @@ def _fine_tune(
                 rate = rate_of(number - 1, warm, total_steps, settings.schedule, state["newbob"])
                 for group in optimizer.param_groups:
                     group["lr"] = group["highest"] * rate
-                parts = list(step.parts)
-                while True:
-                    parts = at_most(parts, state["micro"])
-                    torch.manual_seed(seed_of(settings.seed, "step", number, rank))  # dropout, also after a resume
-                    sums = add_gradients(model, parts, objective, weights, stage_weights, loader, accelerator)
-                    if sums is not None:
-                        break
-                    model.zero_grad(set_to_none=True)
-                    state["micro"] = halved(parts, world, number)
-                    message = f"memory ran out: {state['micro']} utterances at once from step {number} on"
-                    say(f"{settings.name}: {message}; a step still has {settings.batch}", quiet=quiet)
-                    findings["out_of_memory", None] = Finding("train", "out_of_memory", message)
+                part_loss = partial(
+                    objective.part_loss, model=model, weights=weights, stage=stage_weights, accelerator=accelerator
+                )
+                done = accumulate(model, partial(at_most, step.parts), part_loss, accelerator, settings, step=number,
+                                  micro=state["micro"], quiet=quiet)  # fmt: skip
+                state["micro"] = done.micro
+                if done.finding is not None:
+                    findings["out_of_memory", None] = done.finding
                 _freeze_lower(speech, settings.unfreeze, epoch)
                 norm = accelerator.clip_grad_norm_(model.parameters(), settings.clip)
                 minutes = (time.monotonic() - last_checkpoint) / 60
-                shared = accelerator.reduce(sums.new_tensor([*sums.tolist(), minutes]), "sum").tolist()
+                shared = accelerator.reduce(done.sums.new_tensor([*done.sums.tolist(), minutes]), "sum").tolist()
                 loss = shared[0] / shared[1] if shared[1] else None
                 if not np.isfinite(float(norm)) or (loss is not None and not np.isfinite(loss)):
-                    raise _not_finite(loss, number, epoch, folder)
+                    raise not_finite(loss, number, folder, rates="learning_rate or backbone_rate")
                 if loss is not None:
                     optimizer.step()
                 model.zero_grad(set_to_none=True)
@@ -208,13 +205,13 @@ def _fine_tune(
                 due = number % settings.checkpoint_steps == 0 if settings.checkpoint_steps else (
                     shared[2] / world >= settings.checkpoint_minutes
                 )  # fmt: skip
-                state["findings"] = list(map(asdict, findings.values()))
                 if due and number < int(steps_before[epoch + 1]):
+                    state["findings"] = _of_all_processes(findings)
                     save_checkpoint(accelerator, checkpoints, number, state)
                     last_checkpoint = time.monotonic()
 
         # The end of the epoch: the development speakers, the best weights, the schedule, a checkpoint.
-        scores = score_development(bare, loader, targets, accelerator, batch=settings.batch)
+        scores = score_development(model, loader, targets, accelerator, batch=settings.batch)
         if not scores.utterances:
             raise InputError("no recording of a development utterance can be used", fix="See the findings.")
         loss = state["epoch_sums"][0] / state["epoch_sums"][1] if state["epoch_sums"][1] else None
@@ -225,23 +222,23 @@ def _fine_tune(
         log.write("epoch", state["step"], **{name: value for name, value in row.items() if name != "step"})
         if state["best"] is None or scores.value < state["best"]["score"]:
             state["best"] = {"epoch": epoch + 1, "score": scores.value}
-            keep_best(bare.state_dict(), checkpoints, epoch + 1, accelerator)
+            keep_best(model.state_dict(), checkpoints, epoch + 1, accelerator)
         if settings.schedule == "newbob":
             before = [entry["score"] for entry in state["epochs"]]
             bob = NewBob(settings.newbob_factor, settings.newbob_threshold)
             state["newbob"] = bob.after(before, state["newbob"])
+        state["findings"] = _of_all_processes(findings)
         save_checkpoint(accelerator, checkpoints, state["step"], state)
         last_checkpoint = time.monotonic()
         forget_other_best(checkpoints, state["best"]["epoch"], accelerator)
         say(_epoch_line(row, state, settings, time.monotonic() - epoch_started), quiet=quiet)
 
     # 5. The best weights.
-    bare.load_state_dict(best_weights(checkpoints, state["best"]["epoch"]))
+    model.load_state_dict(best_weights(checkpoints, state["best"]["epoch"]))
     log.close()
     speech.eval()
-    gathered = [Finding(**fields) for fields in gather_object(list(map(asdict, findings.values())))]
-    fields = (*objective.findings, *gathered)
-    return FineTuned(speech, bare, loader, pl.DataFrame(state["epochs"]), fields, accelerator)
+    gathered = (*objective.findings, *(Finding(**fields) for fields in state["findings"]))
+    return FineTuned(speech, model, loader, pl.DataFrame(state["epochs"]), gathered, accelerator)
 
 
 def build_model(targets: Targets, settings: TrainSettings, *, auxiliary: int) -> SpeechModel:
@@ -312,7 +309,7 @@ def _groups(model: SpeechModel, settings: TrainSettings) -> list[dict[str, Any]]
 
 
 def _freeze_lower(model: SpeechModel, a_epoch: float, epoch: int) -> None:
-    """Drop the gradients of layers that are still frozen; DDP needs all of them computed."""
+    """Drop the gradients of layers that are still frozen."""
     if not a_epoch:
         return
     blocks = model.blocks()
@@ -336,13 +333,10 @@ def _patience_is_over(state: dict[str, Any], settings: TrainSettings) -> bool:
     return best is not None and len(state["epochs"]) - int(best["epoch"]) >= settings.patience
 
 
-def _not_finite(loss: float | None, step: int, epoch: int, folder: Path) -> EngineError:
-    problem = f"the loss is {loss}" if loss is not None and not np.isfinite(loss) else "the gradient is not finite"
-    return EngineError(
-        f"{problem} at step {step} (epoch {epoch + 1}); no weight was changed and the last checkpoint is kept",
-        where=str(folder),
-        fix="Lower learning_rate or backbone_rate or use precision = float32, in a new folder.",
-    )
+def _of_all_processes(findings: dict[tuple[str, str | None], Finding]) -> list[dict[str, Any]]:
+    """The findings of all processes, each once."""
+    gathered = gather_object([(kind, name, asdict(finding)) for (kind, name), finding in findings.items()])
+    return list({(kind, name): fields for kind, name, fields in gathered}.values())
 
 
 def _digest(targets: Targets, settings: TrainSettings, *, once: bool) -> str:

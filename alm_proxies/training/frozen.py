@@ -56,10 +56,6 @@ class KeptLoader:
     most: int | None = None
     """The largest number of rows in a part."""
 
-    def prepare(self, clips: Sequence[Floats]) -> Inputs:
-        """Empty statistics, for a process that has no clip in a step."""
-        return _inputs(np.zeros((len(clips), *self.statistics.shape[1:]), dtype=np.float32))
-
     def steps(
         self, plan: Sequence[Index], *, first: int = 0, share: tuple[int, int] = (0, 1), epoch: int | None = None
     ) -> Generator[Step, None, None]:

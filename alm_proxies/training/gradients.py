@@ -1,46 +1,103 @@
-"""The gradients of one step: accumulation over parts, and recovery when memory runs out."""
+"""The gradients of one step: accumulation over parts and processes, and recovery when memory runs out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence, Sized
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from alm_proxies.errors import EngineError
+from alm_proxies.progress import say
+from alm_proxies.seeds import seed_of
+from alm_proxies.tables import Finding
 from alm_proxies.training.batches import Part
-from alm_proxies.training.frozen import AnyLoader
-from alm_proxies.training.objective import Objective
+from alm_proxies.training.settings import TrainSettings
 
-Array = NDArray[np.float64]
 T = TypeVar("T")
-_SILENCE = 16_000  # samples
+P = TypeVar("P", bound=Sized)
+_TOGETHER = 2**23  # numbers that are summed over the processes at once
 
 
-def add_gradients(
-    model: Any,
-    parts: list[Part],
-    objective: Objective,
-    weights: Array,
-    stage_weights: Array,
-    loader: AnyLoader,
-    accelerator: Accelerator,
-) -> Tensor | None:
-    """Accumulate the gradients of a step's parts; returns the loss times weight, and the weight; None = memory ran out.
+@dataclass(frozen=True, slots=True)
+class Accumulated:
+    """The sums of a step over all its parts on this process, and how it was divided."""
 
-    The loss of a part is divided by a constant, so the sum does not depend on how the step is divided. A process
-    without a usable clip has a loss of 0.
+    sums: Tensor
+    """The loss times weight, and the weight."""
+    micro: int | None
+    """The largest number of utterances in a part from now on."""
+    finding: Finding | None
+    """That memory ran out, on the main process."""
+
+
+def prepared(model: nn.Module, accelerator: Accelerator) -> Any:
+    """The model on this process's device, with the weights of the main process.
+
+    It is not wrapped in DistributedDataParallel, which sums gradients during the backward pass: a process that runs out
+    of memory there would leave the others waiting.
     """
-    return unless_memory_runs_out(partial(_added, model, parts, objective, weights, stage_weights, loader, accelerator))
+    model = accelerator.prepare_model(model, evaluation_mode=True)  # in this mode it is not wrapped
+    if accelerator.num_processes > 1:
+        for tensor in (*model.parameters(), *model.buffers()):
+            own = tensor.detach().contiguous()
+            torch.distributed.broadcast(own, 0)
+            tensor.detach().copy_(own)
+    return model
 
 
-def unless_memory_runs_out(compute: Callable[[], T]) -> T | None:
+def accumulate(
+    model: nn.Module,
+    divided: Callable[[int | None], Sequence[P]],
+    loss_of: Callable[[P], tuple[Tensor, Tensor]],
+    accelerator: Accelerator,
+    settings: TrainSettings,
+    *,
+    step: int,
+    micro: int | None,
+    quiet: bool,
+) -> Accumulated:
+    """Accumulate the gradients of a step over its parts and over all processes; when memory runs out in one process,
+    all halve their parts.
+
+    `divided` gives this process's parts for a largest number of utterances, `loss_of` a part's loss and what is
+    reported. Losses are divided by a constant of the step, so their sum does not depend on how it is divided. Every
+    process computes its gradients alone; they are summed only after all have succeeded, so no process waits for one
+    that failed. A process without a part has no gradient.
+    """
+    finding = None
+    while True:
+        parts = divided(micro)
+        torch.manual_seed(seed_of(settings.seed, "step", step, accelerator.process_index))  # dropout
+        sums = _unless_memory_runs_out(partial(_added, parts, loss_of, accelerator))
+        failed = _sum_gradients(model, 0 if sums is not None else max(map(len, parts), default=1), accelerator)
+        if sums is not None and not failed:
+            break
+        model.zero_grad(set_to_none=True)
+        micro = _halved(failed, step)
+        message = f"memory ran out: {micro} utterances at once from step {step} on"
+        finding = Finding("train", "out_of_memory", message)
+    if finding is not None:
+        say(f"{settings.name}: {finding.message}; a step still has {settings.batch}", quiet=quiet)
+    return Accumulated(sums, micro, finding if accelerator.is_main_process else None)
+
+
+def _added(parts: Sequence[P], loss_of: Callable[[P], tuple[Tensor, Tensor]], accelerator: Accelerator) -> Tensor:
+    sums = torch.zeros(2, dtype=torch.float64, device=accelerator.device)
+    for part in parts:
+        loss, reported = loss_of(part)
+        accelerator.backward(loss)
+        sums += reported
+    return sums
+
+
+def _unless_memory_runs_out(compute: Callable[[], T]) -> T | None:
     """What is computed, or None if memory ran out; what the device holds in reserve is then released."""
     try:
         return compute()
@@ -50,32 +107,6 @@ def unless_memory_runs_out(compute: Callable[[], T]) -> T | None:
     if torch.cuda.is_available():  # after the except clause, so that the error's frames no longer hold the graph
         torch.cuda.empty_cache()
     return None
-
-
-def _added(
-    model: Any,
-    parts: list[Part],
-    objective: Objective,
-    weights: Array,
-    stage_weights: Array,
-    loader: AnyLoader,
-    accelerator: Accelerator,
-) -> Tensor:
-    device = accelerator.device
-    sums = torch.zeros(2, dtype=torch.float64, device=device)
-    if not parts:
-        silence = loader.prepare([np.full(_SILENCE, 1e-3, dtype=np.float32)]).to(device)
-        answer = model(silence.values, silence.lengths)
-        accelerator.backward(sum(head.sum() * 0.0 for head in answer if head is not None))
-    for place, part in enumerate(parts):
-        with accelerator.no_sync(model) if place < len(parts) - 1 else nullcontext():
-            inputs = part.inputs.to(device)
-            with accelerator.autocast():
-                answer = model(inputs.values, inputs.lengths)
-            loss, weighted = objective.loss(answer, part.rows, weights, stage_weights)
-            accelerator.backward(loss * accelerator.num_processes)  # DDP averages over processes
-            sums += weighted
-    return sums
 
 
 def memory_ran_out(error: BaseException) -> bool:
@@ -91,20 +122,60 @@ def memory_ran_out(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(word in str(error) for word in words)
 
 
-def halved(parts: list[Part], world: int, step: int) -> int:
-    """Half the size of the largest part; one utterance cannot be halved, nor the parts of one of several processes."""
-    most = max((len(part.rows) for part in parts), default=1)
-    fix = "Set gradient_checkpointing = true, precision = bf16 or a smaller `longest`, in a new folder."
-    if world > 1:
-        fix = f"Set micro_batch = {max(1, most // 2)} and run again: it resumes from the last checkpoint."
-    if most == 1 or world > 1:
-        count = "a single utterance" if most == 1 else f"{most} utterances at once"
-        raise EngineError(f"memory ran out at step {step} with {count}", fix=fix)
+def _sum_gradients(model: nn.Module, failed: int, accelerator: Accelerator) -> int:
+    """Sum the gradients over the processes; if memory ran out in one, only the size of its largest part is returned.
+
+    `failed` is that size for this process; 0 = its gradients are computed.
+    """
+    if accelerator.num_processes == 1:
+        return failed
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    own = [failed, *(int(weight.grad is not None) for weight in weights)]
+    largest, *known = accelerator.reduce(torch.tensor(own, device=accelerator.device), "max").tolist()
+    if largest:
+        return int(largest)
+    for group in _groups([weight for weight, anywhere in zip(weights, known, strict=True) if anywhere]):
+        gradients = [torch.zeros_like(weight) if weight.grad is None else weight.grad for weight in group]
+        total = accelerator.reduce(torch.cat([gradient.flatten() for gradient in gradients]), "sum")
+        for weight, gradient in zip(group, total.split([weight.numel() for weight in group]), strict=True):
+            weight.grad = gradient.view_as(weight)
+    return 0
+
+
+def _groups(weights: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    """Consecutive weights of one type, together at most _TOGETHER numbers, or a single weight."""
+    group: list[Tensor] = []
+    for weight in weights:
+        size = sum(other.numel() for other in group) + weight.numel()
+        if group and (weight.dtype != group[0].dtype or size > _TOGETHER):
+            yield group
+            group = []
+        group.append(weight)
+    if group:
+        yield group
+
+
+def _halved(most: int, step: int) -> int:
+    """Half the size of a part; one utterance cannot be halved."""
+    if most == 1:
+        fix = "Set gradient_checkpointing = true or precision = bf16, or leave out the longest clips, in a new folder."
+        raise EngineError(f"memory ran out at step {step} with a single utterance", fix=fix)
     return (most + 1) // 2
 
 
-def at_most(parts: list[Part], most: int | None) -> list[Part]:
+def at_most(parts: Sequence[Part], most: int | None) -> list[Part]:
     """The parts, halved until none has more clips than `most`."""
-    while most is not None and any(len(part.rows) > most for part in parts):
-        parts = [half for part in parts for half in (part.halves() if len(part.rows) > most else (part,))]
-    return parts
+    divided = list(parts)
+    while most is not None and any(len(part) > most for part in divided):
+        divided = [half for part in divided for half in (part.halves() if len(part) > most else (part,))]
+    return divided
+
+
+def not_finite(loss: float | None, step: int, folder: Path, *, rates: str) -> EngineError:
+    """The error for a loss or a gradient that is no number; `rates` names the learning rates."""
+    problem = f"the loss is {loss}" if loss is not None and not np.isfinite(loss) else "the gradient is not finite"
+    return EngineError(
+        f"{problem} at step {step}; no weight was changed and the last checkpoint is kept",
+        where=str(folder),
+        fix=f"Lower {rates} or use precision = float32, in a new folder.",
+    )

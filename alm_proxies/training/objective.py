@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -19,6 +20,7 @@ from alm_proxies.models.speech_model import Answer
 from alm_proxies.progress import Progress
 from alm_proxies.tables import Finding, Utterances
 from alm_proxies.training import losses
+from alm_proxies.training.batches import Part
 from alm_proxies.training.settings import TrainSettings
 from alm_proxies.training.targets import Targets
 
@@ -98,6 +100,15 @@ class Objective:
         if answer.raters is not None:
             value = value + self.settings.raters * self._of_raters(answer, rows, own) / total
         return value, reported
+
+    def part_loss(
+        self, part: Part, model: Any, weights: Array, stage: Array, accelerator: Accelerator
+    ) -> tuple[Tensor, Tensor]:
+        """`loss` of a part, computed with the model."""
+        inputs = part.inputs.to(accelerator.device)
+        with accelerator.autocast():
+            answer = model(inputs.values, inputs.lengths)
+        return self.loss(answer, part.rows, weights, stage)
 
     def distribution(self, answer: Answer, rows: NDArray[np.int64]) -> Tensor:
         """The distribution's loss of every row."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from alm_proxies.training.settings import TrainSettings
 
 METRICS = "metrics.jsonl"
 TRACKING = "tracking"
+_WAIT = timedelta(hours=24)  # while one process encodes or calibrates; torchrun ends all if one ends
 
 
 class RunLog:
@@ -50,10 +52,10 @@ class RunLog:
 
 
 def accelerator_of(folder: Path, settings: TrainSettings) -> Accelerator:
-    """The accelerator: this process's device, DDP if torchrun started several, precision and tracker."""
+    """The accelerator: this process's device, the other processes if torchrun started several, precision, tracker."""
     import torch
     from accelerate.state import AcceleratorState
-    from accelerate.utils import DistributedDataParallelKwargs
+    from accelerate.utils import InitProcessGroupKwargs
 
     AcceleratorState._reset_state()  # an earlier training in this process may have had another precision
     try:
@@ -62,7 +64,7 @@ def accelerator_of(folder: Path, settings: TrainSettings) -> Accelerator:
             mixed_precision="bf16" if settings.precision == "bf16" else "no",
             log_with=settings.tracker,
             project_dir=str(folder / TRACKING) if settings.tracker else None,
-            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+            kwargs_handlers=[InitProcessGroupKwargs(timeout=_WAIT)],
         )
     except ValueError as error:
         if settings.tracker is None:

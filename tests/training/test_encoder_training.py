@@ -40,7 +40,7 @@ train(*tables, out, small_settings(model, **json.loads(changes)), votes=votes)
 """
 
 
-def started(corpus: Corpus, out: Path, *, before: str = "", launcher: tuple[str, ...] = (), **changes: Any) -> Any:
+def started(corpus: Corpus, out: Path, *, before: str = "", **changes: Any) -> Any:
     """A training in a process of its own; its threads share one heap, so that a limit on its memory is the same limit
     on every machine."""
     script = out.with_suffix(".py")
@@ -49,7 +49,7 @@ def started(corpus: Corpus, out: Path, *, before: str = "", launcher: tuple[str,
     paths = [str(Path(__file__).parent), *sys.path]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
     arguments = [str(corpus.folder), str(out), str(corpus.encoder), json.dumps(changes)]
-    command = [*(launcher or (sys.executable,)), str(script), *arguments]
+    command = [sys.executable, str(script), *arguments]
     return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=environment)
 
 
@@ -121,22 +121,6 @@ def test_killed_at_a_random_step_it_goes_on_with_the_same_losses(
     heads = [(folder / "heads.safetensors").read_bytes() for folder in (done.folder, whole[0].folder)]
     assert heads[0] == heads[1]
     assert len(list((out / "checkpoints").glob("step-*"))) == 1
-
-
-def test_two_processes_have_the_losses_of_one(corpus: Corpus, tmp_path: Path) -> None:
-    launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    with started(corpus, tmp_path / "two", launcher=launcher, dropout=0.0, batch=7) as process:
-        told = process.stderr.read()
-    assert process.returncode == 0, told
-    assert "2 x cpu" in told
-    fit(corpus, tmp_path / "one", dropout=0.0, batch=7)
-    two, one = curve(tmp_path / "two"), curve(tmp_path / "one")
-    assert [step for step, _ in two] == [step for step, _ in one]
-    np.testing.assert_allclose([loss for _, loss in two], [loss for _, loss in one], rtol=2e-4)
-    scores = [
-        [line["score"] for line in read_lines(tmp_path / name) if line["kind"] == "epoch"] for name in ("one", "two")
-    ]
-    np.testing.assert_allclose(scores[0], scores[1], rtol=2e-4)
 
 
 def test_any_micro_batch_has_the_losses_of_the_whole_batch(corpus: Corpus, tmp_path: Path) -> None:
