@@ -41,7 +41,7 @@ from alm_proxies.training.checkpoint import (
 from alm_proxies.training.curriculum import curriculum_weights
 from alm_proxies.training.development import pooled_rows, score_development
 from alm_proxies.training.frozen import AnyLoader, KeptHeads, encodes_once, kept_loader
-from alm_proxies.training.gradients import accumulate, at_most, not_finite, prepared
+from alm_proxies.training.gradients import accumulate, at_most, not_finite, prepared, share_weights
 from alm_proxies.training.objective import Objective
 from alm_proxies.training.run_log import RunLog, accelerator_of
 from alm_proxies.training.schedule import NewBob, rate_of
@@ -138,9 +138,10 @@ def _fine_tune(
         say(f"{settings.name}: resuming after step {state['step']}", quiet=quiet)
     elif settings.pooling != "temporal":  # whose pooling is not trained yet
         known = targets.train[:: max(1, -(-len(targets.train) // _FOR_SCALE))]
-        pooled = pooled_rows(bare, loader, targets, known, accelerator, batch=settings.batch)
+        pooled = pooled_rows(model, loader, targets, known, accelerator, batch=settings.batch)
         if len(pooled):
             speech.heads.standardise(pooled)
+    share_weights(model, accelerator)
     log = RunLog(accelerator, folder, settings, step=state["step"])
     findings = {(fields["kind"], fields["utterance_id"]): Finding(**fields) for fields in state["findings"]}
 

@@ -38,18 +38,22 @@ class Accumulated:
 
 
 def prepared(model: nn.Module, accelerator: Accelerator) -> Any:
-    """The model on this process's device, with the weights of the main process.
+    """The model on this process's device.
 
     It is not wrapped in DistributedDataParallel, which sums gradients during the backward pass: a process that runs out
     of memory there would leave the others waiting.
     """
-    model = accelerator.prepare_model(model, evaluation_mode=True)  # in this mode it is not wrapped
-    if accelerator.num_processes > 1:
-        for tensor in (*model.parameters(), *model.buffers()):
-            own = tensor.detach().contiguous()
-            torch.distributed.broadcast(own, 0)
-            tensor.detach().copy_(own)
-    return model
+    return accelerator.prepare_model(model, evaluation_mode=True)  # in this mode it is not wrapped
+
+
+def share_weights(model: nn.Module, accelerator: Accelerator) -> None:
+    """Give the models of all processes the weights and buffers of the main process's."""
+    if accelerator.num_processes == 1:
+        return
+    for tensor in (*model.parameters(), *model.buffers()):
+        own = tensor.detach().contiguous()
+        torch.distributed.broadcast(own, 0)
+        tensor.detach().copy_(own)
 
 
 def accumulate(
