@@ -145,6 +145,6 @@ def test_votes_raised_in_an_annotator_file_are_asked_for_by_the_next_run(
     assert command(["run", str(here)]) == 0
     said = capsys.readouterr().err
     assert because in said
-    assert "160 of 240 votes have their outcome, 80 votes to be asked about 40 utterances" in said
+    assert "160 of 240 votes have an outcome, 80 votes to request on 40 utterances" in said
     assert len(Votes.read(here.parent / "out" / "annotate" / "votes.parquet")) == 240
     assert set(Labels.read(here.parent / "out" / "fuse" / "labels.parquet").frame["proxy_votes"]) == {6.0}

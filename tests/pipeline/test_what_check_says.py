@@ -126,7 +126,7 @@ def test_the_ledger_says_what_is_paid_and_what_is_left(tmp_path: Path, capsys: p
     path = corpus(tmp_path)
     before = check(path)
     assert "annotate: dear: 24 votes, about 2.40 at 0.10 a vote by its price table" in before.facts
-    assert "annotate: free: 24 votes, at no price" in before.facts
+    assert "annotate: free: 24 votes, free of charge" in before.facts
     assert command(["run", str(path), "--quiet"]) == 0
     for name in ("dear", "free"):
         file = tmp_path / f"{name}.toml"

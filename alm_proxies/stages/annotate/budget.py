@@ -1,4 +1,4 @@
-"""The budget: upper bounds of a request's cost, what is booked for it, and what may still be spent."""
+"""The budget: upper bounds of the cost of a request, booked amounts, and the remaining budget."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TOKENS_A_SECOND = 32.0
 
 
 class Use(NamedTuple):
-    """What a request used, or can use."""
+    """The use of a request, actual or maximum."""
 
     audio_seconds: float = 0.0
     tokens_in: float = 0.0
@@ -28,8 +28,8 @@ class Use(NamedTuple):
 class Estimate:
     """The maximum cost of a request, and the cost booked after its answer.
 
-    Before it is sent, one try is booked at the bounds of `engines.bounds`; each further try that follows one which may
-    be charged for is booked before it is made. What a server reports beyond these bounds is replaced by them.
+    Before a request is sent, one try is booked at the bounds of `engines.bounds`. A further try is booked before it is
+    made, if an earlier one may be charged for. Reports of a server beyond the bounds are replaced by the bounds.
     """
 
     def __init__(self, annotator: Annotator, can: Abilities) -> None:
@@ -58,7 +58,7 @@ class Estimate:
         return self.price(Use(_seconds(request), self._tokens_of_one(request), answers))
 
     def in_flight(self, request: Request) -> float:
-        """The cost booked for a request whose answer was not awaited: by the largest prompts that were seen."""
+        """The cost booked for a request without an answer, by the largest prompt so far."""
         most = self.most_use(request)
         if self._factor is not None:
             pieces = booking_of(request, self._can).requests
@@ -66,18 +66,18 @@ class Estimate:
         return self.price(most)
 
     def used(self, request: Request, reply: Reply) -> Use:
-        """What is booked for a reply: what it reports where that can be, and the most where it cannot or is silent."""
+        """The use to book for a reply: as reported if possible, otherwise the maximum."""
         counted, silent = max(0, reply.counted), max(0, reply.paid_tries - reply.counted)
-        booking, one = booking_of(request, self._can), self._tokens_of_one(request)
+        booking, tokens_of_one = booking_of(request, self._can), self._tokens_of_one(request)
         answers = booking.tokens_out + booking.requests + len(request.seeds)
-        tokens_in, wrong_in = _within(reply.tokens_in, counted * one)
+        tokens_in, wrong_in = _within(reply.tokens_in, counted * tokens_of_one)
         tokens_out, wrong_out = _within(reply.tokens_out, answers * min(1.0, counted / max(1, booking.requests)))
         self.implausible += reply.implausible or (counted > 0 and (wrong_in or wrong_out))
         if not counted:
             tokens_in = tokens_out = 0.0
         elif reply.failure is None and not (reply.implausible or wrong_in):
             self._learn(request, tokens_in, counted)
-        each = one if self._factor is None else min(one, self._factor * _tokens_by_rule(request))
+        each = tokens_of_one if self._factor is None else min(tokens_of_one, self._factor * _tokens_by_rule(request))
         per_try = answers / max(1, booking.requests)
         return Use(reply.audio_seconds, tokens_in + silent * each, tokens_out + silent * per_try)
 
@@ -86,14 +86,14 @@ class Estimate:
         return self._price.of(audio_seconds=use.audio_seconds, tokens_in=use.tokens_in, tokens_out=use.tokens_out)
 
     def _learn(self, request: Request, tokens_in: float, counted: int) -> None:
-        """Keep the largest prompt that was seen, as a share of the rule, and into how many pieces requests are cut."""
+        """Record the largest prompt relative to the rule, and the number of pieces that requests are cut into."""
         by_rule = _tokens_by_rule(request) * counted
         if tokens_in > 0 and by_rule > 0:
             self._factor = max(self._factor or 0.0, tokens_in / by_rule)
         self._cut = max(self._cut, counted / max(1, len(request.seeds)))
 
     def _more_pieces(self, request: Request) -> float:
-        """How many times as many pieces there can be: servers state a limit of answers only by refusing more."""
+        """Factor by which the number of pieces can grow, because servers state no limit of n in advance."""
         if request.elicit == "score" or not self._server:
             return 1.0
         pieces = max(1, booking_of(request, self._can).requests)
@@ -105,12 +105,12 @@ class Estimate:
 
 
 def sends_of(choices: Sequence[str]) -> int:
-    """How often a server is asked to score one label order: once for codes, for words up to once a word."""
+    """Requests to a server to score one label order: one for codes, up to one per word for words."""
     return 1 if all(len(choice) == 1 for choice in choices) else len(choices)
 
 
 def _within(reported: float, most: float) -> tuple[float, bool]:
-    """A count as it is reported where it can be, else the most it can be; and whether it cannot."""
+    """A count as reported if it is possible, otherwise the maximum; and whether it was impossible."""
     possible = 0.0 <= reported <= most
     return (float(reported) if possible else float(most)), not possible
 
@@ -120,7 +120,7 @@ def _seconds(request: Request) -> float:
 
 
 def _tokens_by_rule(request: Request) -> float:
-    """Prompt tokens of one piece, as they usually are."""
+    """Usual number of prompt tokens of one piece."""
     letters = sum(question.letters for question in request.questions)
     return letters / len(request.questions) / LETTERS_A_TOKEN + TOKENS_A_SECOND * _seconds(request)
 
@@ -147,7 +147,7 @@ class Budget:
 
 
 class Booked:
-    """What a request has booked so far: one try, and each further try before it is made."""
+    """The amount that a request has booked: one try, and each further try before it is made."""
 
     def __init__(self, budget: Budget, first: float, again: Callable[[], float]) -> None:
         self._budget = budget
@@ -155,7 +155,7 @@ class Booked:
         self.total = first
 
     def book_again(self) -> bool:
-        """Book another try, if there is enough left."""
+        """Book another try if the budget allows it."""
         more = self._again()
         if not self._budget.book(more):
             return False
@@ -163,5 +163,5 @@ class Booked:
         return True
 
     def settle(self, paid: float) -> None:
-        """Replace all that was booked by what was paid."""
+        """Replace the booked amount by the paid one."""
         self._budget.settle(self.total, paid)

@@ -11,7 +11,7 @@ def counted(count: int, noun: str) -> str:
 
 
 def ready_at(minutes: float, now: datetime | None = None) -> str:
-    """When something is done that takes this long: 14:05, or with its date where that is another day."""
+    """The time after this number of minutes, e.g. 14:05; with the date if that is another day."""
     now = now or datetime.now()
     then = now + timedelta(minutes=minutes)
     return f"{then:%H:%M}" if then.date() == now.date() else f"{then:%Y-%m-%d %H:%M}"

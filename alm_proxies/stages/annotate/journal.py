@@ -1,8 +1,8 @@
 """The journal: a second record of acknowledged writes, in a small text file next to the ledger.
 
 Each line is a checksum and JSON: the totals after a write and, since the last checkpoint, the write itself. If the
-ledger comes back without its newest pages (a lost -wal file, an older copy), the lines say how much is missing and
-give it back. A line that is torn or damaged ends what can be read.
+ledger lacks its newest pages (a lost -wal file, an older copy), the journal shows how much is missing, and the writes
+can be applied again. Reading ends at the first incomplete or damaged line.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LARGEST = 4 * 2**20
 """Bytes after which the ledger is checkpointed and the journal is restarted."""
 _READ_AT_MOST = 64 * 2**20
 _FSYNC_EVERY = 1.0
-"""Seconds: kill -9 loses nothing of what was written; only a power cut may lose the last second of this copy."""
+"""Seconds. kill -9 loses nothing that was written; a power cut may lose the last second of the journal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +32,11 @@ class Recorded:
     ledger: str
     """The identity of the ledger it belongs to."""
     totals: Totals
-    """After the last line."""
+    """Totals after the last line."""
     writes: dict[int, Written] = field(default_factory=dict)
-    """By their sequence number."""
+    """Writes by sequence number."""
     torn: bool = False
-    """Whether there was more that cannot be read."""
+    """Whether the rest cannot be read."""
 
 
 class Journal:
@@ -88,7 +88,7 @@ class Journal:
         try:
             _write(self._handle, line)
         except OSError:
-            os.ftruncate(self._handle, self._size)  # half a line would hide all that follow it
+            os.ftruncate(self._handle, self._size)  # half a line would make the following ones unreadable
             raise
         self._size += len(line)
         if time.monotonic() - self._flushed > _FSYNC_EVERY:
@@ -116,17 +116,17 @@ def read_journal(path: Path) -> Recorded | None:
     with os.fdopen(handle, "rb") as stream:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             return None
-        content = stream.read(_READ_AT_MOST)
+        lines = stream.read(_READ_AT_MOST).splitlines(keepends=True)
     identity, totals, torn = "", Totals(), False
     writes: dict[int, Written] = {}
-    for number, line in enumerate(content.splitlines(keepends=True)):
+    for number, line in enumerate(lines):
         try:
-            found = _parsed(line)
-            totals = Totals(int(found["totals"][0]), int(found["totals"][1]), float(found["totals"][2]))
+            content = _parsed(line)
+            totals = Totals(int(content["totals"][0]), int(content["totals"][1]), float(content["totals"][2]))
             if number == 0:
-                identity = str(found["ledger"])
+                identity = str(content["ledger"])
             else:
-                writes[totals.sequence] = Written.of(found)
+                writes[totals.sequence] = Written.of(content)
         except (ValueError, TypeError, KeyError, IndexError, RecursionError):
             torn = True
             break
@@ -140,9 +140,9 @@ def _line(value: dict[str, object]) -> bytes:
 
 def _parsed(line: bytes) -> dict[str, list[float]]:
     if not line.endswith(b"\n") or line[8:9] != b" " or int(line[:8], 16) != zlib.crc32(line[9:-1]):
-        raise ValueError("a line is torn")
-    found: dict[str, list[float]] = json.loads(line[9:-1])
-    return found
+        raise ValueError("a line is incomplete")
+    content: dict[str, list[float]] = json.loads(line[9:-1])
+    return content
 
 
 def _write(handle: int, line: bytes) -> None:

@@ -1,8 +1,8 @@
 """The ledger: the outcome of every planned vote, in SQLite; acknowledged outcomes survive any crash.
 
-SQL is only in the files named ledger*.py, behind named questions and writes. Acknowledged writes are recorded a
-second time, in a journal beside the file and in the votes table: opening compares them, restores what can be restored,
-and refuses to go on without what cannot, until the user says so.
+SQL is only in the files named ledger*.py, behind named queries and writes. Acknowledged writes are recorded a second
+time: in a journal beside the file, and in the votes table. When a ledger is opened, it is compared with both. Missing
+votes are restored if possible; otherwise opening is refused, unless the user accepts the loss.
 """
 
 from __future__ import annotations
@@ -64,9 +64,9 @@ class Ledger(Questions):
 
     @classmethod
     def open(cls, path: Path, *, table: Path | None = None, accept_loss: bool = False) -> Ledger:
-        """The ledger at a path, made if it is not there, locked against other writers, compared with what else knows.
+        """Open or create a ledger, locked against other writers and compared with its journal and the votes table.
 
-        `table` is the votes table beside it. What is missing and cannot be restored is refused unless `accept_loss`.
+        `table` is the votes table beside it. Missing votes that cannot be restored are an error unless `accept_loss`.
         """
         lock = OneWriter(path.with_suffix(".lock"))
         ledger_file.refuse_irregular(path)
@@ -79,8 +79,8 @@ class Ledger(Questions):
             ledger = cls(path, opened.sql, lock)
             ledger._journal, ledger._identity, ledger._totals = journal, opened.identity, opened.totals
             ledger.notes = opened.notes
-            ledger._give_up_in_flight()
-            ledger._say_open()
+            ledger._record_lost_in_flight()
+            ledger._mark_open()
             return ledger
         except BaseException:
             if ledger is not None:
@@ -91,14 +91,16 @@ class Ledger(Questions):
 
     @classmethod
     def look(cls, path: Path) -> Ledger:
-        """The ledger at a path, to read only; another process may be writing it. Older versions are read as they are
-        today, from a copy in memory."""
+        """Open a ledger for reading; another process may be writing it.
+
+        A ledger of an earlier version is read from an upgraded copy in memory.
+        """
         if not path.exists():
             raise InputError("there is no ledger", where=str(path), fix="Name a folder that annotate has written to.")
         ledger_file.refuse_irregular(path)
         journal = read_journal(path.with_suffix(".journal"))
         if path.stat().st_size == 0:
-            raise damaged(path, "is empty: everything it held is gone")
+            raise damaged(path, "is empty: its content is lost")
         with reported(path, reading=True):
             sql, copied = to_read(path)
             ledger = cls(path, sql, None)
@@ -140,7 +142,7 @@ class Ledger(Questions):
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """All of it is acknowledged when the block ends, or none of it is kept."""
+        """A transaction, committed at the end of the block and rolled back on an error."""
         with self._alone, reported(self.path):
             self._sql.execute("BEGIN IMMEDIATE")
             try:
@@ -160,16 +162,18 @@ class Ledger(Questions):
         lost: Sequence[Lost] = (),
         trials: Sequence[Trial] = (),
     ) -> None:
-        """Acknowledge together: requests about to be sent and what they are about, requests that came back and how."""
+        """Record requests before they are sent, and the outcomes of those with a reply, in one transaction."""
         written = Written(
             tuple(sending), tuple(heard), tuple(arrived), tuple(map(storable, outcomes)), tuple(lost), tuple(trials)
         )
-        with self._alone, reported(self.path):  # held throughout: the totals go from one write to the next
+        with self._alone, reported(self.path):  # locked throughout, because each write continues the totals of the last
             before = self._journal.size
             try:
                 with self._transaction() as sql:
                     after = apply(sql, self._totals, written)
-                    self._journal.add(after, written)  # before the commit: nothing is acknowledged that it has not
+                    self._journal.add(
+                        after, written
+                    )  # before the commit, so that the journal has everything acknowledged
             except BaseException:
                 self._journal.cut(before)
                 raise
@@ -178,31 +182,31 @@ class Ledger(Questions):
                 self._checkpoint()
 
     def checkpoint(self) -> None:
-        """Bring everything into the file itself, so that the journal needs to hold only what comes after."""
+        """Write everything into the file itself and restart the journal."""
         with self._alone, reported(self.path):
             self._checkpoint()
 
     def _checkpoint(self) -> None:
-        busy, there, done = self._sql.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-        if not busy and there == done:  # else somebody reads it at this moment: the next time will do
+        busy, pages, written = self._sql.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        if not busy and pages == written:  # otherwise another process is reading: the next checkpoint will do it
             self._journal.begin(self._identity, self._totals)
 
     def annotator_id(self, card: AnnotatorCard, name: str) -> int:
-        """The number of an annotator: another digest or seed is another annotator."""
+        """The number of the annotator with this name and the digest and seed of the card."""
         with self._transaction() as sql:
             return annotator_number(sql, card, name)
 
     def utterance_ids(self, names: Iterable[str] | pl.Series) -> NDArray[np.int64]:
-        """The numbers of utterances, given ones to those that have none."""
+        """The numbers of utterances; new ones get a number."""
         wanted = names if isinstance(names, pl.Series) else pl.Series("name", list(names), dtype=pl.String)
         with self._transaction() as sql:
             for start in range(0, len(wanted), _AT_ONCE):
-                some = wanted[start : start + _AT_ONCE].to_list()
-                sql.executemany("INSERT OR IGNORE INTO utterance (name) VALUES (?)", ((name,) for name in some))
+                batch = wanted[start : start + _AT_ONCE].to_list()
+                sql.executemany("INSERT OR IGNORE INTO utterance (name) VALUES (?)", ((name,) for name in batch))
         return self.numbers(wanted).to_numpy().astype(np.int64)
 
     def set_plan(self, utterances: NDArray[np.int64], votes: Mapping[int, int]) -> None:
-        """What is planned now: utterances in the order they are asked about, and votes of each annotator."""
+        """Store the plan: utterances in their order, and the number of votes of each annotator."""
         with self._transaction() as sql:
             sql.execute("DELETE FROM planned_utterance")
             sql.execute("DELETE FROM planned_annotator")
@@ -211,14 +215,16 @@ class Ledger(Questions):
             sql.executemany("INSERT INTO planned_annotator VALUES (?, ?)", votes.items())
 
     def set_injections(self, rows: Iterable[tuple[int, int, str, str | None, int, int]]) -> None:
-        """Which votes are cast with a sentence: annotator, utterance, label, speaker, and the numbers of both."""
+        """Store the votes with an injected sentence: annotator, utterance, label, speaker, both annotator numbers."""
         with self._transaction() as sql:
             sql.execute("DELETE FROM injection")
             sql.executemany("INSERT INTO injection VALUES (?, ?, ?, ?, ?, ?)", rows)
 
     def set_aside_failed(self, still_gone: Sequence[int], *, injected: bool = False) -> int:
-        """Take failed planned votes out of the count, to be asked again, and say how many; of utterances whose
-        recording is still gone they stay."""
+        """Set failed planned votes aside, so that they are requested again; gives their number.
+
+        Votes of the utterances in `still_gone` stay failed if their recording was missing.
+        """
         which = "SELECT annotator FROM planned_annotator"
         if injected:
             which = "SELECT told FROM injection UNION SELECT control FROM injection"
@@ -228,7 +234,7 @@ class Ledger(Questions):
         return self._set_aside("failed, asked again", where, (json.dumps(list(still_gone)),))
 
     def set_aside_changed(self, pairs: Sequence[tuple[int, int]]) -> int:
-        """Take the votes of annotators about utterances that have changed out of the count, and say how many."""
+        """Set votes on changed material aside, by annotator and utterance; gives their number."""
         with self._transaction() as sql:
             sql.execute("CREATE TEMP TABLE changed (annotator INTEGER, utterance INTEGER)")
             sql.executemany("INSERT INTO changed VALUES (?, ?)", pairs)
@@ -246,18 +252,18 @@ class Ledger(Questions):
             return move_aside(sql, why, where, values)
 
     def keep(self, key: str, value: str) -> None:
-        """Keep a fact about the ledger itself."""
+        """Store a value about the ledger itself."""
         with self._transaction() as sql:
             sql.execute("INSERT OR REPLACE INTO about VALUES (?, ?)", (key, value))
 
     def note_table(self, table: Path) -> None:
-        """Keep what the votes table is like that was written from this ledger."""
+        """Store size, time and digest of the votes table that was written from this ledger."""
         state = TableState.of(table)
         if state is not None:
             self.keep("votes_table", state.as_json())
 
     def take(self, other: Path) -> int:
-        """Copy another ledger's content; gives how many votes were there already: both stay paid."""
+        """Copy the content of another ledger; gives the number of votes that both have. Both stay paid."""
         with Ledger.look(other) as source, tempfile.TemporaryDirectory(prefix="alm-proxies-") as folder:
             copy = Path(folder) / "ledger.sqlite"
             with contextlib.closing(sqlite3.connect(copy)) as target:
@@ -278,7 +284,7 @@ class Ledger(Questions):
         return int(twice)
 
     def _compare(self, journal: Recorded | None) -> None:
-        """Note what the journal knows and this ledger, opened to look, does not."""
+        """Note the votes and spending that the journal has and this ledger, opened for reading, has not."""
         row = self._sql.execute("SELECT ledger, sequence, answered, price FROM total WHERE id = 1").fetchone()
         if row is None or journal is None:
             return
@@ -289,7 +295,7 @@ class Ledger(Questions):
         if gap.sequence and (gap.answered or gap.price):
             self.notes.append(("ledger_loss", f"it has lost {lost_in_words(gap)}; annotate again to restore it"))
 
-    def _give_up_in_flight(self) -> None:
+    def _record_lost_in_flight(self) -> None:
         with self._alone, reported(self.path, reading=True):
             query = "SELECT COUNT(*), COALESCE(SUM(draws), 0), TOTAL(price) FROM in_flight"
             requests, draws, price = self._sql.execute(query).fetchone()
@@ -302,8 +308,8 @@ class Ledger(Questions):
         if numbers or trials:
             self.write(arrived=numbers, lost=[self.lost] if numbers else [], trials=trials)
 
-    def _say_open(self) -> None:
-        """From here on, a copy of this file without its -wal and journal shows that it may not be whole."""
+    def _mark_open(self) -> None:
+        """Mark the ledger as open, so that a copy without its -wal and journal is known to be incomplete."""
         with self._alone, reported(self.path):
             self._checkpoint()
             self._sql.execute("UPDATE total SET left_open = 1 WHERE id = 1")

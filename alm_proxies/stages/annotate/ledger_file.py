@@ -1,4 +1,4 @@
-"""The ledger as a file: its tables, how it is connected to, looked over, made and brought to today's version."""
+"""The file of a ledger: its tables, connection, inspection, creation, and upgrade."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _NEW_IN_2 = frozenset({"trial", "total"})
 VOTE_COLUMNS = len(_VOTE.split(","))
 _STATUSES = "'ok', 'refused', 'unparsable', 'out_of_vocabulary', 'failed'"
 _NUMBER = "typeof({0}) IN ('integer', 'real') AND {0} >= 0 AND {0} < 9e999"
-_SOUND = " AND ".join(
+_VALID = " AND ".join(
     [
         "typeof(annotator) = 'integer' AND typeof(utterance) = 'integer'",
         "typeof(draw) = 'integer' AND draw BETWEEN 0 AND 2147483647",
@@ -60,7 +60,7 @@ _SOUND = " AND ".join(
         *(_NUMBER.format(name) for name in ("latency", "tokens_in", "tokens_out", "price", "at")),
     ]
 )
-"""What every row of `vote` and `set_aside` is like: SQLite itself takes anything for anything."""
+"""The condition on every row of `vote` and `set_aside`, because SQLite itself accepts any type in any column."""
 _CANNOT_WRITE = {
     sqlite3.SQLITE_FULL,
     sqlite3.SQLITE_READONLY,
@@ -75,22 +75,22 @@ _HEADER = b"SQLite format 3\x00"
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """What a ledger file turned out to be, before anything of it is changed."""
+class Inspected:
+    """The state of a ledger file, before anything in it is changed."""
 
     state: Literal["absent", "empty", "whole", "damaged"]
     reason: str = ""
-    """In what way it is damaged."""
+    """Description of the damage."""
     version: int = 0
     identity: str = ""
     recorded: Totals = NOTHING
-    """The totals it says it holds."""
+    """The totals that are stored in it."""
     held: Totals = NOTHING
-    """The totals that its rows come to."""
+    """The totals of its rows."""
     left_open: bool = False
-    """Whether the process that wrote it last did not close it."""
+    """Whether the last process that wrote it did not close it."""
     wal: bool = False
-    """Whether a -wal file with something in it lies beside it."""
+    """Whether there is a -wal file with content."""
 
 
 def connect(path: Path, mode: Literal["rwc", "ro", "immutable"]) -> sqlite3.Connection:
@@ -101,13 +101,13 @@ def connect(path: Path, mode: Literal["rwc", "ro", "immutable"]) -> sqlite3.Conn
 
 
 def prepare(sql: sqlite3.Connection, path: Path) -> None:
-    """Set how writes are kept: fsynced, in a -wal file where the file system can have one."""
+    """Set the journal mode: every write is fsynced, in a -wal file if the file system supports one."""
     sql.execute(f"PRAGMA journal_mode = {'WAL' if keeps_wal(path) else 'TRUNCATE'}")
     sql.execute("PRAGMA synchronous = FULL")
 
 
 def keeps_wal(path: Path) -> bool:
-    """Whether the newest pages of a ledger there are kept in a -wal file while it is open."""
+    """Whether an open ledger at this path has its newest pages in a -wal file."""
     return not on_network(path)
 
 
@@ -117,101 +117,103 @@ def wal_of(path: Path) -> Path:
 
 
 def refuse_irregular(path: Path) -> None:
-    """Refuse a ledger, or a file of it, that is a pipe, a device or a folder: it would be waited for."""
-    for one in (path, wal_of(path), path.with_suffix(".journal"), path.with_suffix(".lock")):
+    """Refuse a ledger, or one of its files, that is a pipe, a device or a folder: opening a pipe could block."""
+    for file in (path, wal_of(path), path.with_suffix(".journal"), path.with_suffix(".lock")):
         try:
-            mode = one.stat().st_mode
+            mode = file.stat().st_mode
         except OSError:
             continue
         if not stat.S_ISREG(mode):
-            raise InputError("is not a regular file", where=str(one), fix="Remove it, or choose another folder.")
+            raise InputError("is not a regular file", where=str(file), fix="Remove it, or choose another folder.")
 
 
-def look_over(path: Path) -> Seen:
-    """Read the whole file and say what it is; nothing of it is changed."""
+def inspect(path: Path) -> Inspected:
+    """Read the whole file and describe its state; nothing is changed."""
     refuse_irregular(path)
     wal = wal_of(path)
     there = wal.is_file() and wal.stat().st_size > 0
     if not path.exists():
-        return Seen("absent", wal=there)
+        return Inspected("absent", wal=there)
     if path.stat().st_size == 0:
-        return Seen("empty", wal=there)
+        return Inspected("empty", wal=there)
     with path.open("rb") as stream:
         if stream.read(16) != _HEADER:
-            return Seen("damaged", "is not a ledger, or is damaged: file is not a database", wal=there)
+            return Inspected("damaged", "is not a ledger, or is damaged: file is not a database", wal=there)
     try:
         with closing(connect(path, "ro")) as sql:
             sql.execute("BEGIN")
-            return _looked_over(sql, there)
+            return _inspected(sql, there)
     except sqlite3.DatabaseError as error:
         if _code(error) in _CANNOT_WRITE:
             raise
-        return Seen("damaged", f"is not a ledger, or is damaged: {error}", wal=there)
+        return Inspected("damaged", f"is not a ledger, or is damaged: {error}", wal=there)
     except (TypeError, ValueError) as error:
-        return Seen("damaged", f"is damaged: {error}", wal=there)
+        return Inspected("damaged", f"is damaged: {error}", wal=there)
 
 
-def _looked_over(sql: sqlite3.Connection, wal: bool) -> Seen:
+def _inspected(sql: sqlite3.Connection, wal: bool) -> Inspected:
     version = version_of(sql)
     if not 1 <= version <= VERSION:
-        return Seen("whole", version=version, wal=wal)
+        return Inspected("whole", version=version, wal=wal)
     if wrong := wrong_tables(sql, version):
-        return Seen("damaged", wrong, version, wal=wal)
+        return Inspected("damaged", wrong, version, wal=wal)
     (sound,) = sql.execute("PRAGMA quick_check(1)").fetchone()
     if sound != "ok":
-        return Seen("damaged", f"is damaged: {' '.join(str(sound).split())}", version, wal=wal)
+        return Inspected("damaged", f"is damaged: {' '.join(str(sound).split())}", version, wal=wal)
     answered, price = 0, 0.0
     for table in ("vote", "set_aside"):
-        query = f"SELECT TOTAL(status != 'failed'), TOTAL(price), TOTAL(COALESCE(NOT ({_SOUND}), 1)) FROM {table}"
+        query = f"SELECT TOTAL(status != 'failed'), TOTAL(price), TOTAL(COALESCE(NOT ({_VALID}), 1)) FROM {table}"
         count, sum_, wrong_rows = sql.execute(query).fetchone()
         if wrong_rows:
             key = "SELECT annotator, utterance, draw"
-            row = sql.execute(f"{key} FROM {table} WHERE COALESCE(NOT ({_SOUND}), 1) LIMIT 1").fetchone()
+            row = sql.execute(f"{key} FROM {table} WHERE COALESCE(NOT ({_VALID}), 1) LIMIT 1").fetchone()
             place = f"annotator {row[0]!r}, utterance {row[1]!r}, draw {row[2]!r}"
-            return Seen("damaged", f"is damaged: a row of its table {table} cannot be read ({place})", version, wal=wal)
+            return Inspected(
+                "damaged", f"is damaged: a row of its table {table} cannot be read ({place})", version, wal=wal
+            )
         answered, price = answered + int(count), price + sum_
     for table in ("lost", "trial") if version > 1 else ("lost",):
         price += sql.execute(f"SELECT TOTAL(price) FROM {table}").fetchone()[0]
     if version == 1:
         price += _tried_out_in_1(sql)[1]
         held = Totals(0, answered, price)
-        return Seen("whole", "", version, "", held, held, left_open=False, wal=wal)
+        return Inspected("whole", "", version, "", held, held, left_open=False, wal=wal)
     row = sql.execute("SELECT ledger, sequence, answered, price, left_open FROM total WHERE id = 1").fetchone()
     stated = sql.execute("SELECT value FROM about WHERE key = 'ledger'").fetchone()
     if row is None or stated is None:
-        return Seen("damaged", "is damaged: its totals are gone", version, wal=wal)
+        return Inspected("damaged", "is damaged: its totals are missing", version, wal=wal)
     if str(stated[0]) != str(row[0]):
         reason = "is damaged: its -wal file belongs to another ledger"
-        return Seen("damaged", reason, version, wal=wal)
+        return Inspected("damaged", reason, version, wal=wal)
     recorded = Totals(int(row[1]), int(row[2]), float(row[3]))
     held = Totals(recorded.sequence, answered, price)
-    return Seen("whole", "", version, str(row[0]), recorded, held, left_open=bool(row[4]), wal=wal)
+    return Inspected("whole", "", version, str(row[0]), recorded, held, left_open=bool(row[4]), wal=wal)
 
 
 def version_of(sql: sqlite3.Connection) -> int:
-    """The version a ledger says it has."""
+    """The version that is stored in a ledger."""
     row = sql.execute("SELECT value FROM about WHERE key = 'version'").fetchone()
     if row is None:
-        raise ValueError("it does not say which version it has")
+        raise ValueError("its version is missing")
     return int(row[0])
 
 
 def wrong_tables(sql: sqlite3.Connection, version: int = VERSION) -> str:
-    """What is wrong with the tables and columns, in a sentence; empty where nothing is."""
+    """The first fault of its tables and columns, as a sentence; empty if there is none."""
     for table, columns in _expected(version).items():
-        found = [row[1] for row in sql.execute(f"PRAGMA table_info({table})")]
-        if not found:
+        actual = [row[1] for row in sql.execute(f"PRAGMA table_info({table})")]
+        if not actual:
             return f"is damaged: its table {table} is missing"
-        lacking = [name for name in columns if name not in found]
-        if lacking:
-            return f"is damaged: its table {table} has no column {lacking[0]}"
-        if found != columns:
-            return f"is damaged: its table {table} has the columns {', '.join(found)}"
+        missing = [name for name in columns if name not in actual]
+        if missing:
+            return f"is damaged: its table {table} has no column {missing[0]}"
+        if actual != columns:
+            return f"is damaged: its table {table} has the columns {', '.join(actual)}"
     return ""
 
 
 def _expected(version: int) -> dict[str, list[str]]:
-    """The columns of every table."""
+    """The columns of every table in this version."""
     with closing(sqlite3.connect(":memory:")) as sql:
         for table, columns in _TABLES.items():
             sql.execute(f"CREATE TABLE {table} {columns}")
@@ -222,8 +224,8 @@ def _expected(version: int) -> dict[str, list[str]]:
     return every
 
 
-def make(sql: sqlite3.Connection, totals: Totals = NOTHING) -> str:
-    """Make the tables of a new ledger, in one transaction; gives its identity."""
+def create(sql: sqlite3.Connection, totals: Totals = NOTHING) -> str:
+    """Create the tables of a new ledger in one transaction; gives its identity."""
     identity = secrets.token_hex(16)
     sql.execute("BEGIN IMMEDIATE")
     for table, columns in _TABLES.items():
@@ -240,7 +242,7 @@ def _sign(sql: sqlite3.Connection, identity: str, totals: Totals) -> None:
 
 
 def copy_of(path: Path, ending: str) -> Path:
-    """A copy of a ledger as it is now, its -wal included, whole or not at all, beside it."""
+    """Copy a ledger, including its -wal, to a file beside it; the copy appears only when it is complete."""
     target = path.with_name(f"{path.name}.{ending}")
     temporary = target.with_name(f"{target.name}.part")
     temporary.unlink(missing_ok=True)
@@ -254,7 +256,7 @@ def copy_of(path: Path, ending: str) -> Path:
 
 
 def upgrade(sql: sqlite3.Connection, held: Totals) -> None:
-    """Bring a ledger of version 1 to today's, in one transaction."""
+    """Upgrade a ledger of version 1 to the current version, in one transaction."""
     sql.execute("BEGIN IMMEDIATE")
     try:
         for table in sorted(_NEW_IN_2):
@@ -281,7 +283,7 @@ def _tried_out_in_1(sql: sqlite3.Connection) -> tuple[int, float]:
 
 @contextmanager
 def reported(path: Path, *, reading: bool = False) -> Iterator[None]:
-    """SQLite's errors as ours: full disks, read-only folders, damage; `reading` takes odd values for damage too."""
+    """Turn errors of SQLite into those of alm-proxies; with `reading`, invalid values in rows count as damage."""
     try:
         yield
     except sqlite3.IntegrityError:
@@ -290,25 +292,22 @@ def reported(path: Path, *, reading: bool = False) -> Iterator[None]:
         if _code(error) in _HELD:
             fix = "Close what else has it open, and run the same command again: acknowledged votes are kept."
             if on_network(path):
-                fix += " Where nothing has, the locks of this network disk do not work: choose a local disk."
+                fix += " If nothing has it open, the locks of this network disk do not work: choose a local disk."
             raise OutputError("the ledger is locked by another program", where=str(path), fix=fix) from error
         if _code(error) in _CANNOT_WRITE:
-            fix = (
-                "Free some space or fix its permissions, then run the same command again: acknowledged votes are kept."
-            )
-            raise OutputError(f"the ledger cannot be written: {error}", where=str(path), fix=fix) from error
+            raise _cannot_write(path, str(error)) from error
         raise damaged(path, f"is not a ledger, or is damaged: {error}") from error
     except OSError as error:
         raise _cannot_write(path, error.strerror or str(error)) from error
     except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
         if not reading:
             raise
-        raise damaged(path, f"is damaged: a row of it cannot be read ({type(error).__name__}: {error})") from error
+        raise damaged(path, f"is damaged: one of its rows cannot be read ({type(error).__name__}: {error})") from error
 
 
 def damaged(path: Path, reason: str) -> InputError:
     """The error for a ledger that cannot be read as it is."""
-    fix = "Restore it from a copy; or annotate again with --accept-loss: it is put aside, and what can be restored is."
+    fix = "Restore it from a copy; or annotate again with --accept-loss, which renames it and restores what it can."
     return InputError(" ".join(reason.split())[:300], where=str(path), fix=fix)
 
 

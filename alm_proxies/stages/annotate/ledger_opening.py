@@ -1,4 +1,4 @@
-"""Opening a ledger: looked over, upgraded, compared with its journal and votes table, restored, or refused."""
+"""Opening a ledger: inspection, upgrade, comparison with its journal and votes table, and restoring lost votes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from alm_proxies.printable import in_money
 from alm_proxies.stages.annotate import ledger_file
 from alm_proxies.stages.annotate.figures import counted
 from alm_proxies.stages.annotate.journal import Journal, Recorded, read_journal
-from alm_proxies.stages.annotate.ledger_file import VERSION, Seen, connect, damaged, wal_of
+from alm_proxies.stages.annotate.ledger_file import VERSION, Inspected, connect, damaged, wal_of
 from alm_proxies.stages.annotate.ledger_writes import annotator_id, apply, recounted
 from alm_proxies.stages.annotate.records import Totals, Written
 from alm_proxies.stages.annotate.restoring import KeptVotes, TableState
@@ -22,49 +22,50 @@ from alm_proxies.stages.annotate.restoring import KeptVotes, TableState
 
 @dataclass(slots=True)
 class Opened:
-    """A ledger's file, ready to be written."""
+    """A ledger file that is ready for writing."""
 
     sql: sqlite3.Connection
     identity: str
     totals: Totals
     notes: list[tuple[str, str]]
-    """What was found and done: kind and sentence."""
+    """Notes on opening: kind of finding and sentence."""
 
 
 def open_file(path: Path, journal: Journal, table: Path | None, accept_loss: bool) -> Opened:
-    """The file at a path, made, upgraded or restored where that is needed; the caller holds its lock."""
-    seen, recorded = ledger_file.look_over(path), read_journal(journal.path)
+    """Open the file; create, upgrade or restore it if needed. The caller holds its lock."""
+    inspected, recorded = ledger_file.inspect(path), read_journal(journal.path)
     notes: list[tuple[str, str]] = []
-    if seen.state == "whole":
-        refuse_other_version(path, seen.version)
-    if seen.state == "damaged":
+    if inspected.state == "whole":
+        refuse_other_version(path, inspected.version)
+    if inspected.state == "damaged":
         if not accept_loss:
-            raise damaged(path, seen.reason)
+            raise damaged(path, inspected.reason)
         _refuse_human_votes(table)
-        notes.append(("ledger_loss", f"the ledger {seen.reason}; it is kept as {_put_aside(path, 'damaged').name}"))
-        seen = Seen("absent")
-    anew = seen.state != "whole"
+        notes.append(
+            ("ledger_loss", f"the ledger {inspected.reason}; it is kept as {_put_aside(path, 'damaged').name}")
+        )
+        inspected = Inspected("absent")
+    anew = inspected.state != "whole"
     place = path.with_name(f"{path.name}.new") if anew else path
     if anew:
         for name in (place, wal_of(place), place.with_name(f"{place.name}-shm")):
             name.unlink(missing_ok=True)
-    elif seen.version < VERSION:
-        copy = ledger_file.copy_of(path, f"version-{seen.version}")
-        message = (
-            f"the ledger is upgraded from version {seen.version} to {VERSION}; {copy.name} is a copy of the old one"
-        )
+    elif inspected.version < VERSION:
+        copy = ledger_file.copy_of(path, f"version-{inspected.version}")
+        versions = f"from version {inspected.version} to {VERSION}"
+        message = f"the ledger is upgraded {versions}; {copy.name} is a copy of the old one"
         notes.append(("ledger_upgraded", message))
     sql = connect(place, "rwc")
     try:
         if anew:
-            ledger_file.make(sql)
+            ledger_file.create(sql)
         else:
             ledger_file.prepare(sql, path)
-            if seen.version < VERSION:
-                ledger_file.upgrade(sql, seen.held)
+            if inspected.version < VERSION:
+                ledger_file.upgrade(sql, inspected.held)
         row = sql.execute("SELECT ledger, sequence, answered, price FROM total WHERE id = 1").fetchone()
         opened = Opened(sql, str(row[0]), Totals(int(row[1]), int(row[2]), float(row[3])), notes)
-        _reconcile(opened, path, seen, recorded, table, accept_loss)
+        _reconcile(opened, path, inspected, recorded, table, accept_loss)
         journal.begin(opened.identity, opened.totals)
         if anew:
             sql.close()
@@ -84,12 +85,12 @@ def open_file(path: Path, journal: Journal, table: Path | None, accept_loss: boo
 
 
 def _reconcile(
-    opened: Opened, path: Path, seen: Seen, journal: Recorded | None, table: Path | None, accept_loss: bool
+    opened: Opened, path: Path, inspected: Inspected, journal: Recorded | None, table: Path | None, accept_loss: bool
 ) -> None:
-    """Compare the ledger with its journal and the votes table, restore what can be, and refuse what cannot."""
-    sql, recorded, anew = opened.sql, opened.totals, seen.state != "whole"
+    """Compare the ledger with its journal and the votes table, restore lost votes, and refuse losses that remain."""
+    sql, recorded, anew = opened.sql, opened.totals, inspected.state != "whole"
     own = journal if journal is not None and (anew or journal.ledger == opened.identity) else None
-    doubt = _doubt(path, seen, recorded, journal, own)
+    doubt = _doubt(path, inspected, recorded, journal, own)
     known = recorded if own is None else recorded.or_more(own.totals)
     sql.execute("BEGIN IMMEDIATE")
     try:
@@ -103,7 +104,7 @@ def _reconcile(
             kept = KeptVotes.read(table)
             restored = _restore(sql, kept) if kept is not None else 0
             if anew and own is None and restored:
-                doubt = "there is neither a ledger nor its journal, so what was spent is not known"
+                doubt = "there is neither a ledger nor its journal, so that the spending is unknown"
         price = _price_of_restored(sql, restored, gap)
         missing = max(0, gap.answered - restored)
         if (missing or doubt) and not accept_loss:
@@ -119,28 +120,28 @@ def _reconcile(
         if sql.in_transaction:
             sql.execute("ROLLBACK")
         raise
-    if replayed and not (seen.wal and replayed == 1):  # else it was killed between the journal and its commit
+    if replayed and not (inspected.wal and replayed == 1):  # otherwise it was killed between the journal and its commit
         message = f"the newest {counted(replayed, 'write')} of the ledger had been lost with its -wal file"
-        opened.notes.append(("ledger_restored", f"{message}; its journal gave them back"))
+        opened.notes.append(("ledger_restored", f"{message}; they were restored from its journal"))
     if restored and table is not None:
-        spending = f", with {in_money(price)} of spending" if price else ""
-        message = f"{counted(restored, 'vote')} that the ledger had lost came back from {table.name}{spending}"
+        were, spending = "was" if restored == 1 else "were", f", with {in_money(price)} of spending" if price else ""
+        message = f"{counted(restored, 'vote')} that the ledger had lost {were} restored from {table.name}{spending}"
         opened.notes.append(("ledger_restored", f"{message}; their replies are lost"))
     elif price:
         opened.notes.append(("ledger_restored", f"{in_money(price)} of spending that the ledger had lost is counted"))
     if missing or doubt:
         message = doubt or f"the ledger has lost {lost_in_words(Totals(0, missing, 0.0))}"
-        opened.notes.append(("ledger_loss", f"{message}; what is missing is asked, and paid, again"))
+        opened.notes.append(("ledger_loss", f"{message}; missing votes are requested, and paid, again"))
 
 
-def _doubt(path: Path, seen: Seen, recorded: Totals, journal: Recorded | None, own: Recorded | None) -> str:
-    """Why votes may be missing without anything that says how many; empty where there is no such reason."""
-    if journal is not None and own is None and seen.version == VERSION:
+def _doubt(path: Path, inspected: Inspected, recorded: Totals, journal: Recorded | None, own: Recorded | None) -> str:
+    """Why an unknown number of votes may be missing; empty if there is no reason to think so."""
+    if journal is not None and own is None and inspected.version == VERSION:
         return "the ledger and its journal belong to different folders"
-    if not seen.left_open or seen.wal or not ledger_file.keeps_wal(path):
+    if not inspected.left_open or inspected.wal or not ledger_file.keeps_wal(path):
         return ""
     if own is None or own.torn or own.totals.sequence < recorded.sequence:
-        return "it was not closed, and its -wal file and its journal are not here, or not whole"
+        return "it was not closed, and its -wal file and its journal are missing or incomplete"
     return ""
 
 
@@ -150,7 +151,7 @@ def _refuse_human_votes(table: Path | None) -> None:
 
 
 def _replay(sql: sqlite3.Connection, recorded: Totals, journal: Recorded) -> int:
-    """Write again what only the journal has, as far as it follows on; gives how many writes."""
+    """Apply the writes that only the journal has, up to the first gap; gives their number."""
     totals, replayed = recorded, 0
     while (written := journal.writes.get(totals.sequence + 1)) is not None and _is_known(sql, written):
         totals = apply(sql, totals, written, again=True)
@@ -159,17 +160,17 @@ def _replay(sql: sqlite3.Connection, recorded: Totals, journal: Recorded) -> int
 
 
 def _is_known(sql: sqlite3.Connection, written: Written) -> bool:
-    """Whether the ledger names every annotator and utterance of a write: else its numbers would come to mean others."""
+    """Whether the ledger has every annotator and utterance of a write; otherwise its numbers could mean others."""
     query = "SELECT COUNT(*) FROM json_each(?) WHERE value NOT IN (SELECT id FROM {})"
-    both = [*written.outcomes, *written.heard]
-    for table, numbers in (("annotator", {one[0] for one in both}), ("utterance", {one[1] for one in both})):
+    rows = [*written.outcomes, *written.heard]
+    for table, numbers in (("annotator", {row[0] for row in rows}), ("utterance", {row[1] for row in rows})):
         if sql.execute(query.format(table), (json.dumps(sorted(numbers)),)).fetchone()[0]:
             return False
     return True
 
 
 def _restore(sql: sqlite3.Connection, kept: KeptVotes) -> int:
-    """Insert the votes of a table that are neither counted nor set aside; gives how many."""
+    """Insert the votes of a table that the ledger has neither counted nor set aside; gives their number."""
     inserted = 0
     for name in kept.names:
         card = kept.cards[name].model_copy(update={"injected": None})
@@ -196,7 +197,7 @@ def _restore(sql: sqlite3.Connection, kept: KeptVotes) -> int:
 
 
 def _price_of_restored(sql: sqlite3.Connection, restored: int, gap: Totals) -> float:
-    """What is to be booked for lost votes: what the journal knows, else the mean price of an answered vote for each."""
+    """The spending to book for lost votes: from the journal, otherwise the mean price of an answered vote for each."""
     if gap.price or not restored:
         return gap.price
     query = "SELECT AVG(price) FROM vote WHERE kind != 'restored' AND status != 'failed' AND tries > 0"
@@ -205,7 +206,7 @@ def _price_of_restored(sql: sqlite3.Connection, restored: int, gap: Totals) -> f
 
 
 def to_read(path: Path) -> tuple[sqlite3.Connection, tempfile.TemporaryDirectory[str] | None]:
-    """A connection to read with; where the folder may not be written to, of a copy elsewhere with its -wal."""
+    """A connection for reading; if the folder is read-only, to a temporary copy of the ledger and its -wal."""
     sql = connect(path, "ro")
     try:
         sql.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
@@ -223,7 +224,7 @@ def to_read(path: Path) -> tuple[sqlite3.Connection, tempfile.TemporaryDirectory
 
 
 def upgraded_copy(sql: sqlite3.Connection) -> sqlite3.Connection:
-    """A copy of today's version that is gone when it is closed."""
+    """A temporary copy, upgraded to the current version."""
     copy = sqlite3.connect("", isolation_level=None, check_same_thread=False)
     sql.backup(copy)
     answered = sum(
@@ -235,7 +236,7 @@ def upgraded_copy(sql: sqlite3.Connection) -> sqlite3.Connection:
 
 
 def _put_aside(path: Path, ending: str) -> Path:
-    """Rename a ledger's files, never over others; gives the new name."""
+    """Rename the files of a ledger without overwriting others; gives the new name."""
     number = 0
     while True:
         target = path.with_name(f"{path.name}.{ending}{f'-{number}' if number else ''}")
@@ -252,7 +253,7 @@ def _put_aside(path: Path, ending: str) -> Path:
 
 
 def refuse_other_version(path: Path, version: int) -> None:
-    """Refuse a ledger that a later version wrote."""
+    """Refuse a ledger that was written by a later version."""
     if not 1 <= version <= VERSION:
         fix = "Read it with the version of alm-proxies that wrote it."
         raise InputError(f"is a ledger of version {version}, not {VERSION}", where=str(path), fix=fix)
@@ -260,12 +261,12 @@ def refuse_other_version(path: Path, version: int) -> None:
 
 def _refused(path: Path, gap: Totals, restored: int, doubt: str) -> InputError:
     lost = f"has lost {lost_in_words(gap)}" if gap.answered or gap.price else "may have lost votes"
-    gives = f", of which votes.parquet gives back {restored:,}" if restored else ""
-    fix = "Put its -wal and .journal files back beside it; or go on with --accept-loss: what is missing is paid again."
-    return InputError(f"{lost}{gives}{f' ({doubt})' if doubt else ''}", where=str(path), fix=fix)
+    restorable = f", of which {restored:,} can be restored from votes.parquet" if restored else ""
+    fix = "Put its -wal and .journal files back beside it; or continue with --accept-loss and pay missing votes again."
+    return InputError(f"{lost}{restorable}{f' ({doubt})' if doubt else ''}", where=str(path), fix=fix)
 
 
 def lost_in_words(gap: Totals) -> str:
-    """How many votes and how much spending are gone."""
+    """The lost votes and spending in words."""
     parts = [counted(gap.answered, "vote")] if gap.answered or not gap.price else []
     return " and ".join([*parts, *([f"{in_money(gap.price)} of spending"] if gap.price else [])])

@@ -1,4 +1,4 @@
-"""What is written into the ledger, within a transaction of the caller's."""
+"""Writes to the ledger, within a transaction of the caller."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _VALUES = ", ".join("?" * VOTE_COLUMNS)
 
 
 def apply(sql: sqlite3.Connection, before: Totals, written: Written, *, again: bool = False) -> Totals:
-    """One write within a transaction; gives the totals after it. `again` skips rows that are there."""
+    """Apply one write; gives the totals after it. `again` skips rows that exist already."""
     insert = "INSERT OR IGNORE" if again else "INSERT"
     if written.heard:
-        sql.executemany("INSERT OR REPLACE INTO material VALUES (?, ?, ?)", [one[:3] for one in written.heard])
-        sql.executemany("INSERT OR REPLACE INTO audio VALUES (?, ?, ?, ?)", [one[3:] for one in written.heard])
+        sql.executemany("INSERT OR REPLACE INTO material VALUES (?, ?, ?)", [row[:3] for row in written.heard])
+        sql.executemany("INSERT OR REPLACE INTO audio VALUES (?, ?, ?, ?)", [row[3:] for row in written.heard])
     if written.sending:
         sql.executemany(f"{insert} INTO in_flight VALUES (?, ?, ?)", written.sending)
     if written.arrived:
@@ -27,19 +27,19 @@ def apply(sql: sqlite3.Connection, before: Totals, written: Written, *, again: b
         sql.executemany(f"{insert} INTO vote VALUES ({_VALUES})", written.outcomes)
     if written.lost:
         sql.executemany("INSERT INTO lost VALUES (?, ?, ?, ?)", written.lost)
-    price = sum(one.price for one in written.outcomes) + sum(one.price for one in written.lost)
+    price = sum(outcome.price for outcome in written.outcomes) + sum(lost.price for lost in written.lost)
     for trial in written.trials:
         row = sql.execute("SELECT price FROM trial WHERE id = ?", (trial.number,)).fetchone()
         price += trial.price - (row[0] if row else 0.0)
         sql.execute("INSERT OR REPLACE INTO trial VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", trial)
-    answered = sum(one.status != "failed" for one in written.outcomes)
+    answered = sum(outcome.status != "failed" for outcome in written.outcomes)
     after = Totals(before.sequence + 1, before.answered + answered, before.price + price)
     sql.execute("UPDATE total SET sequence = ?, answered = ?, price = ? WHERE id = 1", after)
     return after
 
 
 def recounted(sql: sqlite3.Connection, known: Totals) -> Totals:
-    """The totals that the rows come to, written into the ledger."""
+    """The totals of the rows, which are also stored in the ledger."""
     answered = sum(
         sql.execute(f"SELECT TOTAL(status != 'failed') FROM {table}").fetchone()[0] for table in ("vote", "set_aside")
     )
@@ -48,31 +48,31 @@ def recounted(sql: sqlite3.Connection, known: Totals) -> Totals:
         for table in ("vote", "set_aside", "lost", "trial")
     )
     if abs(price - known.price) <= 1e-6 * max(1.0, known.price):
-        price = known.price  # the same sum in another order
+        price = known.price  # the same sum, added in another order
     totals = Totals(known.sequence, int(answered), float(price))
     sql.execute("UPDATE total SET sequence = ?, answered = ?, price = ? WHERE id = 1", totals)
     return totals
 
 
 def move_aside(sql: sqlite3.Connection, why: str, where: str, values: Sequence[Any]) -> int:
-    """Take votes out of the count, keep them apart with the reason, and say how many."""
+    """Move votes into the table of votes set aside, with the reason; gives their number."""
     cursor = sql.execute(f"INSERT INTO set_aside SELECT vote.*, ? FROM vote WHERE {where}", (why, *values))
     sql.execute(f"DELETE FROM vote WHERE {where}", values)
     return cursor.rowcount
 
 
 def annotator_id(sql: sqlite3.Connection, card: AnnotatorCard, name: str) -> int:
-    """The number of an annotator: another digest or seed is another annotator."""
-    found = (name, card.digest, card.seed)
-    sql.execute("INSERT OR IGNORE INTO annotator (name, digest, seed) VALUES (?, ?, ?)", found)
+    """The number of the annotator with this name and the digest and seed of the card."""
+    key = (name, card.digest, card.seed)
+    sql.execute("INSERT OR IGNORE INTO annotator (name, digest, seed) VALUES (?, ?, ?)", key)
     where = "WHERE name = ? AND digest = ? AND seed IS ?"
-    sql.execute(f"UPDATE annotator SET card = ? {where}", (card.model_dump_json(), *found))
-    (number,) = sql.execute(f"SELECT id FROM annotator {where}", found).fetchone()
+    sql.execute(f"UPDATE annotator SET card = ? {where}", (card.model_dump_json(), *key))
+    (number,) = sql.execute(f"SELECT id FROM annotator {where}", key).fetchone()
     return int(number)
 
 
 def storable(outcome: Outcome) -> Outcome:
-    """The row with text SQLite can keep: lone surrogates, which a broken reply may hold, become question marks."""
+    """The row with text that SQLite can store: lone surrogates from a broken reply become question marks."""
     if outcome.raw.isascii() and (outcome.stated is None or outcome.stated.isascii()):
         return outcome
     return Outcome._make(v.encode("utf-8", "replace").decode() if isinstance(v, str) else v for v in outcome)

@@ -1,4 +1,4 @@
-"""Ledgers seen from outside: how far each one is, and many of them made into one."""
+"""The commands status and merge: the progress of ledgers, and the merging of shards."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from alm_proxies.stages.annotate.votes_table import write_votes
 from alm_proxies.tables import Finding, Findings, Votes
 
 _RECENT = 600.0
-"""Seconds back from now over which the rate is taken."""
+"""Seconds over which the rate is measured."""
 
 
 @dataclass(frozen=True, slots=True)
 class AnnotatorStatus:
-    """How far one annotator of the plan is."""
+    """The progress of one planned annotator."""
 
     name: str
     planned: int
     cast: dict[str, int]
     """Planned votes with an outcome, by status."""
     price: float
-    """What its planned votes have cost, failures and votes set aside included."""
+    """Cost of its planned votes, including failures and votes set aside."""
     price_per_vote: float | None
-    """Measured; None before any vote was answered."""
+    """Measured price; None before the first answered vote."""
 
     @property
     def waiting(self) -> int:
@@ -46,7 +46,7 @@ class AnnotatorStatus:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """How far one ledger is, what it cost, when it will be done, and how to stop what is writing it."""
+    """The progress of one ledger, its cost, when it will be complete, and how to stop the process that writes it."""
 
     ledger: str
     planned: int
@@ -56,21 +56,21 @@ class Status:
     in_flight: int
     price: float
     rate: float
-    """Votes a minute of late; 0 where nothing came of late."""
+    """Recent votes per minute; 0 if there were none."""
     price_planned: float
-    """What the votes planned now have cost."""
+    """Cost of the planned votes."""
     annotators: dict[str, int]
-    """Every annotator that the ledger holds votes of, planned now or not, and how many."""
+    """Number of votes in the ledger by annotator, planned or not."""
     injected: dict[str, dict[str, float | None]]
-    """What injected transcripts did to the votes of each annotator, as far as that was measured."""
+    """The effect of injected transcripts on the votes of each annotator, if measured."""
     panel: tuple[AnnotatorStatus, ...] = ()
-    """The annotators planned now."""
+    """The planned annotators."""
     tried_out: tuple[int, float] = (0, 0.0)
-    """Requests that found out what servers can do, and their price."""
+    """Number and price of the requests that probed servers."""
     running: str | None = None
-    """The process that is annotating now, such as "process 123 on host"; None where none is."""
+    """The process that is annotating, such as "process 123 on host", or None."""
     notes: tuple[str, ...] = ()
-    """What is wrong with the ledger."""
+    """Problems of the ledger."""
 
     @property
     def waiting(self) -> int:
@@ -79,17 +79,17 @@ class Status:
 
     @property
     def minutes_left(self) -> float | None:
-        """At this rate, or None where nothing is coming."""
+        """Minutes until the ledger is complete at this rate; None without recent votes."""
         return self.waiting / self.rate if self.rate else None
 
     @property
     def price_left(self) -> float:
-        """What the waiting votes will cost if they cost what the others of their annotator did."""
-        return sum(one.waiting * (one.price_per_vote or 0.0) for one in self.panel)
+        """Expected cost of the waiting votes at the measured price of each annotator."""
+        return sum(member.waiting * (member.price_per_vote or 0.0) for member in self.panel)
 
     @property
     def how_to_stop(self) -> str | None:
-        """How to stop the process that is annotating, with nothing lost; None where none is."""
+        """How to stop the annotating process without loss, or None if there is none."""
         if self.running is None:
             return None
         number = self.running.split()[1] if self.running.startswith("process ") else ""
@@ -106,46 +106,48 @@ class Status:
         flying = f", {self.in_flight} requests in flight" if self.in_flight else ""
         aside = f", {self.set_aside} set aside" if self.set_aside else ""
         waiting = f"{self.waiting} waiting{flying}{left}{cost}"
-        turned = "".join(f"; {name}: {Injected.model_validate(one)}" for name, one in self.injected.items())
+        injected = "".join(f"; {name}: {Injected.model_validate(effect)}" for name, effect in self.injected.items())
         held = ", ".join(f"{count:,} of {name}" for name, count in self.annotators.items())
         held = f"; votes in the ledger: {held}" if held else ""
         prices = ", ".join(
-            f"{one.name} {in_money(one.price_per_vote)}" for one in self.panel if one.price_per_vote is not None
+            f"{member.name} {in_money(member.price_per_vote)}"
+            for member in self.panel
+            if member.price_per_vote is not None
         )
         prices = f"; price of a vote: {prices}" if prices and self.price else ""
         stop = f"; {self.running} is annotating, stop it with: {self.how_to_stop}" if self.running else ""
-        wrong = "".join(f"; {note}" for note in self.notes)
+        notes = "".join(f"; {note}" for note in self.notes)
         head = f"{self.ledger}: {self.planned} votes planned, cast: {cast}{aside}"
-        return f"{head}; {waiting}{held}{prices}{turned}{stop}{wrong}"
+        return f"{head}; {waiting}{held}{prices}{injected}{stop}{notes}"
 
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """What came of merging ledgers."""
+    """The result of merging ledgers."""
 
     votes: Votes
     findings: Findings
 
 
 def status(folder: str | Path) -> list[Status]:
-    """How far every ledger in a folder is; another process may be writing them."""
+    """The status of every ledger in a folder; another process may be writing them."""
     return [_status(path) for path in ledgers_in(folder)]
 
 
 def ledgers_in(folder: str | Path) -> list[Path]:
     """The ledgers in a folder, or an error."""
-    found = sorted(Path(folder).glob("ledger*.sqlite"))
-    if not found:
-        raise InputError("holds no ledger", where=str(folder), fix="Name a folder that annotate has written to.")
-    return found
+    paths = sorted(Path(folder).glob("ledger*.sqlite"))
+    if not paths:
+        raise InputError("contains no ledger", where=str(folder), fix="Name a folder that annotate has written to.")
+    return paths
 
 
 def merge(folders: Sequence[str | Path], folder: str | Path) -> Merged:
-    """One ledger, Votes and Findings out of those of many shards; an annotator that differs between them is refused."""
+    """Merge the ledgers of shards into one, with its Votes and Findings; their annotators must be the same."""
     target, table = Path(folder) / "ledger.sqlite", Path(folder) / "votes.parquet"
-    sources = [path for one in folders for path in ledgers_in(one) if path.resolve() != target.resolve()]
-    taxonomy, findings = _refuse_what_differs(sources), list[Finding]()
-    _forget_earlier_merger(target, table)
+    sources = [path for shard in folders for path in ledgers_in(shard) if path.resolve() != target.resolve()]
+    taxonomy, findings = _common_taxonomy(sources), list[Finding]()
+    _remove_earlier_merge(target, table)
     with Ledger.open(target) as ledger:
         ledger.keep("merged", "yes")
         ledger.keep("taxonomy", json.dumps(taxonomy))
@@ -165,14 +167,14 @@ def merge(folders: Sequence[str | Path], folder: str | Path) -> Merged:
     return Merged(Votes.read(table), gathered)
 
 
-def _forget_earlier_merger(target: Path, table: Path) -> None:
-    """Remove what an earlier merger made of the same shards; votes that were cast here are refused."""
+def _remove_earlier_merge(target: Path, table: Path) -> None:
+    """Remove the result of an earlier merge; a folder with a ledger of its own votes is refused."""
     if target.is_file():
         with Ledger.look(target) as ledger:
             merged = ledger.about("merged") == "yes"
         if not merged:
-            fix = "Choose a folder of its own for what is merged."
-            raise InputError("holds votes that were cast here, not merged", where=str(target), fix=fix)
+            fix = "Choose another folder for the merged ledger."
+            raise InputError("contains votes that were cast here, not merged", where=str(target), fix=fix)
         endings = ("", "-wal", "-shm")
         for path in (*(target.with_name(f"{target.name}{end}") for end in endings), target.with_suffix(".journal")):
             path.unlink(missing_ok=True)
@@ -187,16 +189,16 @@ def _status(path: Path) -> Status:
 def _status_of(ledger: Ledger) -> Status:
     panel, cast = [], Counter[str]()
     recent, first = 0, time.time()
-    for one in ledger.progress(_RECENT):
-        per_vote = one.price / one.answered if one.answered else None
-        panel.append(AnnotatorStatus(one.annotator, one.planned, one.by_status, one.price, per_vote))
-        cast.update(one.by_status)
-        recent += one.recent
-        first = min(first, one.first_recent) if one.recent else first
+    for member in ledger.progress(_RECENT):
+        per_vote = member.price / member.answered if member.answered else None
+        panel.append(AnnotatorStatus(member.annotator, member.planned, member.by_status, member.price, per_vote))
+        cast.update(member.by_status)
+        recent += member.recent
+        first = min(first, member.first_recent) if member.recent else first
     spread = max(time.time() - first, 1.0) if recent else 1.0
     return Status(
         ledger=str(ledger.path),
-        planned=sum(one.planned for one in panel),
+        planned=sum(member.planned for member in panel),
         cast=dict(cast),
         set_aside=ledger.set_aside_so_far(),
         in_flight=ledger.in_flight()[0],
@@ -204,7 +206,7 @@ def _status_of(ledger: Ledger) -> Status:
         rate=60.0 * recent / spread,
         price_planned=ledger.spent_on_plan(),
         annotators=ledger.held(),
-        injected={name: one.model_dump() for name, one in injections(ledger).items()},
+        injected={name: effect.model_dump() for name, effect in injections(ledger).items()},
         panel=tuple(panel),
         tried_out=ledger.tried_out(),
         running=owner_of(ledger.path.with_suffix(".lock")),
@@ -212,7 +214,8 @@ def _status_of(ledger: Ledger) -> Status:
     )
 
 
-def _refuse_what_differs(sources: Sequence[Path]) -> tuple[str, ...]:
+def _common_taxonomy(sources: Sequence[Path]) -> tuple[str, ...]:
+    """The labels of the ledgers; refuses ledgers with different labels, annotators or losses."""
     known: dict[str, tuple[str, Path]] = {}
     taxonomies: dict[tuple[str, ...], Path] = {}
     for path in sources:

@@ -1,4 +1,4 @@
-"""When to stop, and what may be asked at all: collapse, refusals, failures, and what may leave this machine."""
+"""Limits of a run: when an annotator is stopped, when the run is stopped, and which audio may leave this machine."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from alm_proxies.stages.annotate.ledger import Ledger
 from alm_proxies.stages.annotate.settings import AnnotateSettings, Stop
 from alm_proxies.tables import Votes
 
-AGAIN = "Run the same command again to go on."
-RAISE_THE_BUDGET = "Raise the budget (--budget), then run the same command: it goes on."
+AGAIN = "Run the same command again to continue."
+RAISE_THE_BUDGET = "Raise the budget (--budget), then run the same command again to continue."
 
 
 @dataclass(slots=True)
 class Tally:
-    """One annotator's votes so far; recordings that cannot be used are not counted as its failures."""
+    """The votes of one annotator so far, without those on recordings that cannot be used."""
 
     name: str
     statuses: Counter[str] = field(default_factory=Counter)
@@ -39,7 +39,7 @@ class Tally:
             self.labels[label] = self.labels.get(label, 0.0) + share
 
     def verdict(self, stop: Stop, human: Mapping[str, float]) -> str | None:
-        """Why this annotator should be stopped, in a sentence, or None."""
+        """The reason to stop this annotator, as a sentence, or None."""
         total = self.statuses.total()
         if total < stop.after:
             return None
@@ -49,16 +49,16 @@ class Tally:
                 return f"{share:.0%} of the votes of {self.name} {status} (stop.{status} = {allowed:g})"
         ok = sum(self.labels.values())
         if ok >= stop.after / 2:
-            label, mass = max(self.labels.items(), key=lambda item: (item[1], item[0]))
-            if mass / ok > stop.collapse and human.get(label, 0.0) <= stop.collapse:
-                heard = f", human votes {human.get(label, 0.0):.0%}" if human else ""
-                message = f"{self.name} gives {label} in {mass / ok:.0%} of its votes{heard}"
+            label, weight = max(self.labels.items(), key=lambda item: (item[1], item[0]))
+            if weight / ok > stop.collapse and human.get(label, 0.0) <= stop.collapse:
+                beside = f", human votes {human.get(label, 0.0):.0%}" if human else ""
+                message = f"{self.name} gives {label} in {weight / ok:.0%} of its votes{beside}"
                 return f"{message} (stop.collapse = {stop.collapse:g})"
         return None
 
 
 def tally_of(ledger: Ledger, name: str, number: int) -> Tally:
-    """The tally of what the ledger already holds."""
+    """The tally of the votes in the ledger."""
     statuses, labels = ledger.tally(number)
     return Tally(name, Counter(statuses), labels)
 
@@ -74,7 +74,7 @@ def human_shares(votes: Votes | None) -> dict[str, float]:
 
 
 class Halt:
-    """Whether to go on: the first reason to stop is kept, and nothing new is sent after it."""
+    """Whether the run is stopped: the first reason is kept, and no request is sent after it."""
 
     def __init__(self, minutes: float | None) -> None:
         self.reason: str | None = None
@@ -84,13 +84,13 @@ class Halt:
         self._minutes = minutes
 
     def because(self, reason: str, fix: str = "") -> None:
-        """Stop, for this reason; `fix` says how to go on where running it again is not enough."""
+        """Stop for this reason; `fix` is needed if running the command again is not enough."""
         if self.reason is None:
             self.reason, self.fix = reason, fix or AGAIN
 
     @property
     def now(self) -> bool:
-        """Whether to send nothing more."""
+        """Whether the run is stopped."""
         if self.reason is None and self._deadline is not None and time.monotonic() >= self._deadline:
             self.because(f"the {self._minutes:g} minutes of max_minutes are over")
         return self.reason is not None
@@ -107,7 +107,7 @@ def leaves_this_machine(annotator: Annotator) -> bool:
 def refuse_all_egress(
     corpora: Sequence[str], panel: Iterable[Annotator], settings: AnnotateSettings, *, local: bool | None = None
 ) -> None:
-    """Refuse what may not leave, by the annotator files, or by what an opened engine says where `local` is given."""
+    """Refuse corpora that may not leave this machine; `local` is the opened engine's answer instead of the files'."""
     for annotator in panel:
         stays = not leaves_this_machine(annotator) if local is None else local
         refuse_egress(corpora, annotator, stays, named=settings.may_leave, cards=settings.cards)
@@ -116,22 +116,22 @@ def refuse_all_egress(
 def refuse_egress(
     corpora: Iterable[str], annotator: Annotator, local: bool, *, named: Collection[str], cards: Path | None
 ) -> None:
-    """Refuse to send a corpus off this machine if its card forbids it and the user's file does not name it."""
+    """Refuse to send a corpus off this machine if its card forbids it and the settings do not allow it."""
     if local:
         return
     for corpus in sorted(set(corpora)):
-        why = stays_because(corpus, named=named, folder=cards)
-        if why is not None:
+        reason = stays_because(corpus, named=named, folder=cards)
+        if reason is not None:
             shown = corpus or "its name"
             raise ForbiddenError(
-                f"{annotator.name} is asked over the network, and {why}",
+                f"{annotator.name} is asked over the network, and {reason}",
                 where=annotator.where,
                 fix=f"Use an engine on this machine; or, if you may, write may_leave = [{shown!r}] under [annotate].",
             )
 
 
 def refuse_same_names(panel: Sequence[Annotator]) -> None:
-    """Refuse a panel in which two annotators have one name."""
+    """Refuse a panel with two annotators of the same name."""
     for name, count in Counter(annotator.name for annotator in panel).items():
         if count > 1:
             raise SettingsError(f"the panel has {count} annotators named {name!r}", fix="Give each a name of its own.")

@@ -1,4 +1,4 @@
-"""One writer per ledger: a lock that the system releases when its process ends, however it ends."""
+"""One writer per ledger: a lock that the system releases when its process ends, even after kill -9."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from alm_proxies.errors import InputError, OutputError
 from alm_proxies.machine import file_system, on_network
 
 _HELD: set[str] = set()
-"""What this process holds: the system's record locks do not keep a process from itself."""
+"""Locks of this process, because record locks of the system do not exclude their own process."""
 _ONE_AT_A_TIME = threading.Lock()
 _FLOCK = {
     "linux": ("hhqqi4x", ("type", "whence", "start", "len", "pid")),
@@ -27,7 +27,7 @@ _FLOCK = {
 
 
 class OneWriter:
-    """`with OneWriter(path):` holds the lock file, or says who does. After kill -9 the next one simply gets it."""
+    """`with OneWriter(path):` holds a lock file, or raises an error that names the holder."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -36,8 +36,8 @@ class OneWriter:
 
     def __enter__(self) -> Self:
         with _ONE_AT_A_TIME:
-            if self._name in _HELD:  # asked before the file is opened: closing it again would let go of the lock
-                raise self._refused(f"this very process ({os.getpid()})")
+            if self._name in _HELD:  # before the file is opened: closing it would release the lock
+                raise self._refused(f"this process ({os.getpid()})")
             self._handle = self._locked()
             _HELD.add(self._name)
         return self
@@ -62,7 +62,7 @@ class OneWriter:
         return handle
 
     def _take(self, handle: int) -> None:
-        """Take the lock; somebody holds it only where the system names a holder, else locks do not work here."""
+        """Take the lock. If it fails and the system names no holder, the file system does not support locks."""
         for last in (False, True):
             try:
                 fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -72,7 +72,7 @@ class OneWriter:
                     raise self._cannot_lock(error) from error
                 if (owner := owner_of(self._path)) is not None:
                     raise self._refused(owner) from error
-                if last:  # let go of in between, or held by nobody
+                if last:  # the first failure may be a lock that was just released
                     raise self._cannot_lock(error) from error
 
     def __exit__(
@@ -105,7 +105,7 @@ class OneWriter:
 
 
 def owner_of(path: Path) -> str | None:
-    """Which process holds a lock file, or None where none does."""
+    """The process that holds a lock file, or None."""
     if str(path.resolve()) in _HELD:
         return f"process {os.getpid()} on {platform.node()}"
     layout = _FLOCK.get(sys.platform)
@@ -116,8 +116,8 @@ def owner_of(path: Path) -> str | None:
     try:
         if layout is None:
             return None
-        asked = struct.pack(layout[0], *(fcntl.F_WRLCK if name == "type" else 0 for name in layout[1]))
-        answer = struct.unpack(layout[0], fcntl.fcntl(handle, fcntl.F_GETLK, asked))  # asks; takes no lock
+        query = struct.pack(layout[0], *(fcntl.F_WRLCK if name == "type" else 0 for name in layout[1]))
+        answer = struct.unpack(layout[0], fcntl.fcntl(handle, fcntl.F_GETLK, query))  # a query, which takes no lock
         if dict(zip(layout[1], answer, strict=True))["type"] == fcntl.F_UNLCK:
             return None
         return os.pread(handle, 200, 0).decode("utf-8", "replace").strip() or "another process"

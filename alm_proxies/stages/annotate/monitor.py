@@ -1,4 +1,4 @@
-"""Monitoring a run: signals, a line every few seconds, servers that cannot be reached, and when it has to stop."""
+"""Monitoring a run: signals, progress, unreachable servers, and the reasons to stop."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from alm_proxies.stages.annotate.limits import Halt
 _EVERY = 0.5
 """Seconds between two checks."""
 _REPORT_AFTER = 5.0
-"""Seconds that no server can be reached until it is reported."""
+"""Seconds without a reachable server until this is reported."""
 _REPORT_AGAIN = 10.0, 30.0
-"""Seconds until it is reported again: as long as it has lasted, within these limits."""
+"""Limits of the seconds until it is reported again, which are as long as it has lasted."""
 _PATIENCE = 60.0
-"""Seconds that answers in flight are awaited after a signal."""
+"""Seconds to wait for requests in flight after a signal."""
 _NO_PATIENCE = 1.5
-"""The same where no server can be reached, or none has been reached yet."""
+"""The same if no server can be reached, or none has been reached yet."""
 
 
 class RunMonitor:
-    """`async with RunMonitor(halt, progress, quiet) as monitor`: SIGTERM and Ctrl-C stop cleanly while it lasts.
+    """`async with RunMonitor(halt, progress, quiet) as monitor`: SIGTERM and Ctrl-C stop the run cleanly.
 
-    Requests in flight are awaited for a limited time; a second signal gives them up at once.
+    Requests in flight get a limited time to finish; a second signal cancels them.
     """
 
     def __init__(self, halt: Halt, progress: Progress, quiet: bool) -> None:
         self.progress = progress
         self.engine: Engine | Reached | None = None
-        """What is being asked now; None while it is opened."""
+        """The engine in use; None while one is opened."""
         self._halt = halt
         self._quiet = quiet
         self._due = _REPORT_AFTER
@@ -50,9 +50,11 @@ class RunMonitor:
         self.progress.__enter__()
         self._checking = asyncio.create_task(self._check())
         if threading.current_thread() is threading.main_thread():
-            # Not the loop's own handlers: when those are removed, a signal kills the process until others are set.
+            # The loop's own handlers would leave a moment without a handler when they are removed: a signal would kill.
             self._loop = asyncio.get_running_loop()
-            self._before = {one: signal.signal(one, self._signalled) for one in (signal.SIGTERM, signal.SIGINT)}
+            self._before = {
+                number: signal.signal(number, self._signalled) for number in (signal.SIGTERM, signal.SIGINT)
+            }
         return self
 
     async def __aexit__(
@@ -60,8 +62,8 @@ class RunMonitor:
     ) -> None:
         if self._patience is not None:
             self._patience.cancel()
-        for one, handler in self._before.items():
-            signal.signal(one, handler)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
         if self._checking is not None:
             self._checking.cancel()
             with suppress(asyncio.CancelledError):
@@ -79,7 +81,7 @@ class RunMonitor:
         self._halt.interrupted = True
         self._halt.because(f"{name} received")
         patience = _NO_PATIENCE if self.engine is None or self._away() is not None else _PATIENCE
-        say(f"{name}: waiting {patience:g} s at most for what is in flight (again to give it up)", quiet=self._quiet)
+        say(f"{name}: waiting at most {patience:g} s for requests in flight (again to cancel them)", quiet=self._quiet)
         self._call_off()
         self._patience = asyncio.get_running_loop().call_later(patience, self._give_up)
 

@@ -1,4 +1,4 @@
-"""From a reply to rows of the ledger."""
+"""Rows of the ledger from the reply to a request."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def outcomes(
     seed: int,
     at: float,
 ) -> tuple[list[Outcome], list[Reading]]:
-    """The ledger's rows for a request that came back; what it used and cost is shared evenly by its draws.
+    """The rows of a request and how its answers were read; its draws share the use and the cost evenly.
 
-    Every try that may be charged for is priced, failed ones too.
+    The cost includes every try that may be charged for, also failed ones.
     """
     annotator, number = member
     read = readings(asking, reply, annotator.labels, silence)
@@ -48,13 +48,13 @@ def outcomes(
     for draw, cell, draw_seed, (reading, raw) in zip(asking.draws, asking.cells, seeds, read, strict=True):
         digest = annotator.request_digest(material, draw_seed, draw)
         label = reading.shares[0][0] if len(reading.shares) == 1 else None
-        found = (reading.status, reading.kind, label, _more(reading), reading.stated, raw, digest, cell)
-        rows.append(Outcome._make((*head, draw, *found, *tail, tries, seeded, at)))
+        answer = (reading.status, reading.kind, label, _more(reading), reading.stated, raw, digest, cell)
+        rows.append(Outcome._make((*head, draw, *answer, *tail, tries, seeded, at)))
     return rows, [reading for reading, _ in read]
 
 
 def not_asked(member: int, utterance: int, draws: list[int], kind: str, message: str, at: float) -> list[Outcome]:
-    """Failed votes that no engine was asked for, because the recording or the text cannot be used."""
+    """Failed votes that were not requested, because the recording or the text cannot be used."""
     return [
         Outcome(
             member, utterance, draw, "failed", kind, None, None, None, message, "", -1, 0.0, 0.0, 0.0, 0.0, 0, False, at

@@ -1,4 +1,4 @@
-"""What of a plan is in the ledger already, what it cost, and what the rest should cost: read only, before a run."""
+"""A forecast from the ledger: votes that are already cast, their cost, and the expected cost of the others."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from alm_proxies.stages.annotate.prices import lengths_of, measured_price, price
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """The votes of one annotator: how many are planned and cast, what they cost, and what the rest should cost."""
+    """The planned and cast votes of one annotator, their cost, and the expected cost of the others."""
 
     planned: int
     cast: int
-    """Planned votes that are not asked for again."""
+    """Planned votes that are not requested again."""
     paid: float
-    """What its votes have cost so far."""
+    """Cost of its votes so far."""
     price: float
-    """What the others should cost."""
+    """Expected cost of the other votes."""
     price_of_vote: float | None
-    """What a vote has cost, measured; None where too few were asked for."""
+    """Measured cost of a vote; None if too few were requested."""
 
     @property
     def left(self) -> int:
-        """Votes that are still to be asked for."""
+        """Votes that will be requested."""
         return self.planned - self.cast
 
     def __str__(self) -> str:
@@ -46,12 +46,12 @@ class Expectation:
         elif self.price:
             rate = f"{in_money(self.price / self.left)} a vote by its price table"
         else:
-            return f"{words}, at no price"
+            return f"{words}, free of charge"
         return f"{words}, about {in_money(self.price)} at {rate}"
 
 
 def expectation_of(annotator: Annotator, utterances: pl.DataFrame, ledger: Ledger | None, seed: int) -> Expectation:
-    """What is to be expected of an annotator about these utterances, given the ledger of earlier runs."""
+    """The expectation for an annotator and these utterances, given the ledger of earlier runs."""
     votes = annotator.votes
     number = ledger.number_of(annotator.name, annotator.digest, seed) if ledger is not None else None
     missing = np.ones((utterances.height, votes), dtype=np.bool_)
@@ -60,11 +60,11 @@ def expectation_of(annotator: Annotator, utterances: pl.DataFrame, ledger: Ledge
         done = ledger.done(number, votes)
         known = ledger.numbers(utterances["utterance_id"])
         paths = dict(zip(known.to_list(), utterances["path"].to_list(), strict=True))
-        for utterance, draw, kind in ledger.failed(number, votes):  # a run asks for them again
+        for utterance, draw, kind in ledger.failed(number, votes):  # a run requests them again
             if kind != "missing" or is_there(paths.get(utterance) or ""):
                 done[utterance, draw] = False
-        there = known.is_not_null().to_numpy()
-        missing[there] = ~done[known.drop_nulls().to_numpy()]
+        in_ledger = known.is_not_null().to_numpy()
+        missing[in_ledger] = ~done[known.drop_nulls().to_numpy()]
         measured, paid = measured_price(ledger, number, annotator), ledger.paid_for(number)
     left = missing.sum(axis=1)
     price = (
@@ -76,5 +76,5 @@ def expectation_of(annotator: Annotator, utterances: pl.DataFrame, ledger: Ledge
 
 
 def ledger_at(folder: Path, shard: tuple[int, int] | None) -> Path:
-    """Where the ledger of a folder is, or that of a shard."""
+    """The path of the ledger in a folder, or of a shard's ledger."""
     return folder / ("ledger.sqlite" if shard is None else f"ledger.{shard[0]}-of-{shard[1]}.sqlite")

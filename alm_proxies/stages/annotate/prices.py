@@ -1,4 +1,4 @@
-"""Prices before a run: what votes should cost, by the price tables or by what votes have cost so far."""
+"""Expected costs before a run, from the price tables or from the cost of earlier votes."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from alm_proxies.stages.annotate.plan import Plan, Plans
 from alm_proxies.stages.annotate.settings import AnnotateSettings
 
 _ENOUGH = 20
-"""Answered votes of an annotator from which the price of one is known better than by its price table."""
+"""Minimum number of answered votes for a measured price, which then replaces the price table."""
 _UNKNOWN_SECONDS = 5.0
-"""How long an utterance is taken to be where no length is known."""
+"""Assumed length of an utterance if no length is known."""
 _USUAL_PROMPT = 250.0
-"""Letters of a prompt, for a price before it is rendered."""
+"""Assumed letters of a prompt, for a price before it is rendered."""
 
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What the missing votes should cost."""
+    """The expected cost of the missing votes."""
 
     price: float
     measured: frozenset[str]
-    """Annotators whose price is measured; that of the others is by the price table."""
+    """Annotators with a measured price; the others are priced by their price table."""
 
 
 def price_before(annotator: Annotator, seconds: Sequence[float], missing: Sequence[int]) -> float:
-    """What the missing votes should cost: audio seconds x requests, by the file's own price table.
+    """The expected cost of the missing votes by the price table of the file: audio seconds x requests.
 
     `seconds` and `missing` are the length and the missing votes of each utterance. Draws of one cell share a request.
     """
@@ -57,7 +57,7 @@ def price_before(annotator: Annotator, seconds: Sequence[float], missing: Sequen
 
 
 def expected_price(plans: Sequence[Plan], ledger: Ledger) -> Expected:
-    """What everything missing should cost: by what a vote of its annotator has cost, else by the price table."""
+    """The expected cost of all missing votes, by measured prices if known, otherwise by the price tables."""
     measured = measured_prices(ledger, {member.number: member.annotator for member in plans[0].members})
     total = 0.0
     for plan in plans:
@@ -73,20 +73,20 @@ def expected_price(plans: Sequence[Plan], ledger: Ledger) -> Expected:
 
 
 def measured_prices(ledger: Ledger, members: Mapping[int, Annotator]) -> dict[str, float]:
-    """What a vote has cost so far, by annotator's name, where enough were answered at today's prices."""
-    found = {}
+    """The measured price of a vote by annotator name, where enough votes were answered at the current price table."""
+    measured = {}
     for number, annotator in members.items():
         before, since = _price_kept(ledger, number)
         if before != (now := _price_now(annotator)):
             since = 0.0 if before is None else time.time()
             ledger.keep(_price_key(number), json.dumps([now, since]))
         if (price := measured_price(ledger, number, annotator)) is not None:
-            found[annotator.name] = price
-    return found
+            measured[annotator.name] = price
+    return measured
 
 
 def measured_price(ledger: Ledger, number: int, annotator: Annotator) -> float | None:
-    """What a vote of an annotator has cost so far; None where few were answered, or its price table has changed."""
+    """The measured price of an annotator's vote; None if few were answered or its price table has changed."""
     before, since = _price_kept(ledger, number)
     if before not in (None, _price_now(annotator)):
         return None
@@ -99,7 +99,7 @@ def _price_key(number: int) -> str:
 
 
 def _price_kept(ledger: Ledger, number: int) -> tuple[str | None, float]:
-    """The price table that an annotator was last asked at, and since when."""
+    """The last price table of an annotator in the ledger, and since when it applies."""
     before, since = json.loads(ledger.about(_price_key(number)) or "[null, 0.0]")
     return before, float(since)
 
@@ -109,13 +109,13 @@ def _price_now(annotator: Annotator) -> str:
 
 
 def price_of_all(annotators: Iterable[Annotator], utterances: pl.DataFrame) -> float:
-    """What all votes of these annotators about these utterances should cost."""
+    """The expected cost of all votes of these annotators on these utterances."""
     seconds = lengths_of(utterances)
     return sum(price_before(annotator, seconds, [annotator.votes] * len(seconds)) for annotator in annotators)
 
 
 def lengths_of(utterances: pl.DataFrame) -> list[float]:
-    """The length of every utterance in seconds, the mean of the others where it is not known."""
+    """The length of every utterance in seconds; unknown ones get the mean of the others."""
     length = pl.coalesce(pl.col("end") - pl.col("start").fill_null(0.0), pl.col("duration"))
     known = utterances.select(length.alias("seconds"))["seconds"]
     mean = known.mean()
@@ -123,16 +123,19 @@ def lengths_of(utterances: pl.DataFrame) -> list[float]:
 
 
 def price_of_injection(annotators: Sequence[Annotator], utterances: pl.DataFrame) -> float:
-    """What asking about these utterances twice more should cost, by those annotators whose prompts hold transcripts."""
+    """The expected cost of the two injected requests per utterance, for annotators whose prompts show transcripts."""
     return 2.0 * price_of_all([annotator for annotator in annotators if shows_transcripts(annotator)], utterances)
 
 
 def price_of_whole(plans: Plans, settings: AnnotateSettings, ledger: Ledger, left: int) -> float:
-    """What the pilot's votes have cost, times what all utterances should cost over what these votes should."""
+    """The cost of all utterances, extrapolated from a pilot.
+
+    It is the cost of the pilot's votes x the expected cost of all utterances / the expected cost of the pilot.
+    """
     (plan, injection), every = plans.both, plans.every
     panel = [member.annotator for member in plan.members]
     pilot = price_of_all(panel, plan.utterances) + price_of_injection(panel, injection.utterances[::2])
-    chosen = injection_sample(every, settings.injection, shard_of(settings.shard))
+    sample = injection_sample(every, settings.injection, shard_of(settings.shard))
     pilot *= (plan.planned - left) / max(plan.planned, 1)
     price = ledger.spent_on_plan()
-    return price * (price_of_all(panel, every) + price_of_injection(panel, chosen)) / pilot if pilot else 0.0
+    return price * (price_of_all(panel, every) + price_of_injection(panel, sample)) / pilot if pilot else 0.0

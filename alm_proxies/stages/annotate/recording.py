@@ -1,4 +1,4 @@
-"""Recording: requests hand their results to one writer, which acknowledges them together in one transaction."""
+"""Recording of results: one writer stores the results of many requests in one transaction."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from alm_proxies.stages.annotate.ledger import Heard, Ledger, Lost, Outcome, Sen
 
 @dataclass(slots=True)
 class _Batch:
-    """What goes into one transaction, and those who wait for it."""
+    """The content of one transaction, and the callers that wait for it."""
 
     sending: list[Sending] = field(default_factory=list)
     heard: list[Heard] = field(default_factory=list)
@@ -21,15 +21,15 @@ class _Batch:
     waiting: list[asyncio.Future[None]] = field(default_factory=list)
 
     def answer(self, error: Exception | None = None) -> None:
-        """Let all who wait go on, or raise the error in each of them; some may have been cancelled."""
-        for one in self.waiting:
-            if one.done():
+        """Wake all waiting callers, or raise the error in each of them; some may have been cancelled."""
+        for caller in self.waiting:
+            if caller.done():
                 continue
             if error is None:
-                one.set_result(None)
+                caller.set_result(None)
             else:
-                one.set_exception(error)
-                one.exception()  # seen, even where its caller is called off in this very moment
+                caller.set_exception(error)
+                caller.exception()  # retrieved here, because the caller may be cancelled before it does
 
 
 class Recorder:
@@ -41,15 +41,15 @@ class Recorder:
         self._writer: asyncio.Task[None] | None = None
 
     async def sending(self, request: Sending, heard: Heard) -> None:
-        """Acknowledge a request before it is sent, so that after a kill it is known what was in flight."""
+        """Record a request before it is sent, so that it is known after a kill what was in flight."""
         self._next.sending.append(request)
         self._next.heard.append(heard)
         await self._written()
 
     async def arrived(self, outcomes: Sequence[Outcome], number: int | None = None, lost: Lost | None = None) -> None:
-        """Acknowledge what became of some draws, and that the request they were asked with is in flight no more.
+        """Record the outcomes of draws, and that their request is no longer in flight.
 
-        `lost` is what was paid for draws that nothing came of and that are left to be asked again.
+        `lost` is the cost of draws without an outcome, which will be requested again.
         """
         if lost is not None:
             self._next.lost.append(lost)
@@ -59,7 +59,7 @@ class Recorder:
         await self._written()
 
     def _written(self) -> asyncio.Future[None]:
-        """Done when the batch that is being gathered is fsynced: each caller has its own, as one may be cancelled."""
+        """A future per caller, because one may be cancelled; done when the next batch has been fsynced."""
         loop = asyncio.get_running_loop()
         written: asyncio.Future[None] = loop.create_future()
         self._next.waiting.append(written)
@@ -75,7 +75,7 @@ class Recorder:
                     await asyncio.to_thread(
                         self._ledger.write, batch.sending, batch.heard, batch.arrived, batch.outcomes, batch.lost
                     )
-                except Exception as error:  # every caller of this batch raises it
+                except Exception as error:  # raised by every caller of this batch
                     batch.answer(error)
                 else:
                     batch.answer()

@@ -55,7 +55,7 @@ class Heard(NamedTuple):
 
 
 class Trial(NamedTuple):
-    """A question that tests a server: booked at its maximum cost before it is sent, corrected afterwards."""
+    """A request that probes a server: booked at its maximum cost before it is sent, corrected afterwards."""
 
     number: int
     annotator: str

@@ -16,12 +16,12 @@ from alm_proxies.stages.annotate.prices import Expected
 from alm_proxies.tables import Finding, Findings
 
 _MOST_SHOWN = 200
-"""Letters of an example."""
+"""Maximum letters of an example."""
 _FIXES = {
     "missing": "Restore the recordings, or fix their root in the utterances file, then run the same command again.",
     "too_long": 'Write too_long = "crop" into the annotator file to ask about the beginning.',
 }
-_LOSS_FIX = "Keep ledger.sqlite, its -wal file while it is there, and ledger.journal together."
+_LOSS_FIX = "Keep ledger.sqlite, its -wal file (if there is one) and ledger.journal together."
 
 
 def findings_after(
@@ -32,56 +32,56 @@ def findings_after(
     halt: Halt | None,
     more: Iterable[Finding] = (),
 ) -> Findings:
-    """The findings of a finished run: why it stopped, and which votes are missing."""
-    found = [finding for plan in plans for finding in plan.findings]
-    found += [Finding(STAGE, kind, message, _LOSS_FIX) for kind, message in ledger.notes]
+    """The findings of a finished run: the reason if it stopped, and missing votes."""
+    findings = [finding for plan in plans for finding in plan.findings]
+    findings += [Finding(STAGE, kind, message, _LOSS_FIX) for kind, message in ledger.notes]
     if ledger.lost.requests:
         lost = ledger.lost
         message = f"{lost.requests} requests for {lost.draws} votes were in flight when an earlier run was killed"
-        message = f"{message}; they are booked at the most they can have cost, {in_money(lost.price)}"
-        found.append(Finding(STAGE, "lost_in_flight", message, count=lost.draws))
+        message = f"{message}; they are booked at their maximum cost, {in_money(lost.price)}"
+        findings.append(Finding(STAGE, "lost_in_flight", message, count=lost.draws))
     raise_it = "If this is correct, raise the limit and run it again."
-    found += [Finding(STAGE, "stopped", message, raise_it) for message in stopped.values()]
+    findings += [Finding(STAGE, "stopped", message, raise_it) for message in stopped.values()]
     again = AGAIN if not stopped else raise_it
     if halt is not None and halt.reason:
         again = halt.fix
-        found.append(Finding(STAGE, "stopped", halt.reason, again))
-    found += more
+        findings.append(Finding(STAGE, "stopped", halt.reason, again))
+    findings += more
     if left:
         were = "was" if left == 1 else "were"
         message = f"{counted(left, 'planned vote')} {were} not requested; they are failed in votes.parquet"
-        found.append(Finding(STAGE, "not_cast", message, again, count=left))
+        findings.append(Finding(STAGE, "not_cast", message, again, count=left))
     number = ledger.unseeded()
     if number:
         come = "votes come" if number > 1 else "vote comes"
         message = (
             f"{number:,} {come} from engines that do not honour a seed for each draw, so they are not reproducible"
         )
-        found.append(Finding(STAGE, "not_seeded", message, count=number))
-    return Findings.gather([*found, *out_of_the_table(ledger), *findings_of(ledger), *injection_findings(ledger)])
+        findings.append(Finding(STAGE, "not_seeded", message, count=number))
+    return Findings.gather([*findings, *out_of_the_table(ledger), *findings_of(ledger), *injection_findings(ledger)])
 
 
 def findings_of(ledger: Ledger) -> list[Finding]:
     """Findings on planned votes that are not ok, by annotator and kind, with one utterance as an example."""
-    found = []
-    for one in ledger.not_ok():
-        what = f"{one.status.replace('_', ' ')} ({one.kind.replace('_', ' ')})"
-        message = f"{counted(one.votes, 'vote')} of {one.annotator}: {what}, e.g. {one.example}"
-        message = f"{message}: {one.raw[:_MOST_SHOWN]!r}"
-        fix = _FIXES.get(one.kind, "") if one.status == "failed" else ""
-        found.append(Finding(STAGE, one.status, message, fix, one.example, one.kind, one.votes))
-    return found
+    findings = []
+    for failure in ledger.not_ok():
+        reason = f"{failure.status.replace('_', ' ')} ({failure.kind.replace('_', ' ')})"
+        message = f"{counted(failure.votes, 'vote')} of {failure.annotator}: {reason}, e.g. {failure.example}"
+        message = f"{message}: {failure.raw[:_MOST_SHOWN]!r}"
+        fix = _FIXES.get(failure.kind, "") if failure.status == "failed" else ""
+        findings.append(Finding(STAGE, failure.status, message, fix, failure.example, failure.kind, failure.votes))
+    return findings
 
 
 def say_opened(ledger: Ledger, quiet: bool) -> None:
-    """State what was found on opening the ledger: losses, restored votes, requests that a kill cut off."""
+    """Print the notes on opening the ledger: losses, restored votes, and requests that were in flight at a kill."""
     for _, message in ledger.notes:
         say(message, quiet=quiet)
     lost = ledger.lost
     if lost.requests:
         say(
             f"the run before was killed: {lost.requests} requests for {lost.draws} votes were in flight; "
-            f"they are asked again and may be paid twice ({lost.price:.4f})",
+            f"they are requested again and may be paid twice ({lost.price:.4f})",
             quiet=quiet,
         )
 
@@ -90,49 +90,49 @@ def say_plan(plans: Plans, expected: Expected, quiet: bool) -> None:
     """Print the planned requests, their expected cost, and findings."""
     plan, injection = plans.both
     say_missing(plans.gone, quiet)
-    there = plan.planned - plan.missing
-    resumed = f"{there:,} of {counted(plan.planned, 'vote')} have their outcome, " if there else ""
-    asked = f"{counted(plan.missing, 'vote')} to be asked about {counted(plan.utterances.height, 'utterance')}"
+    done = plan.planned - plan.missing
+    resumed = f"{done:,} of {counted(plan.planned, 'vote')} have an outcome, " if done else ""
+    planned = f"{counted(plan.missing, 'vote')} to request on {counted(plan.utterances.height, 'utterance')}"
     if injection.missing:
         utterances = injection.utterances.height // 2
-        asked += f", {injection.missing:,} more about {utterances} of them with injected transcripts"
-    known = [member.annotator.name in expected.measured for member in plan.members if member.missing.any()]
-    price = "at no price"
+        planned += f", {injection.missing:,} more on {utterances} of them with injected transcripts"
+    measured = [member.annotator.name in expected.measured for member in plan.members if member.missing.any()]
+    price = "free of charge"
     if expected.price:
-        way = "what its votes have cost so far" if all(known) else "the price table"
-        way = way if all(known) or not any(known) else "what votes have cost so far and the price table"
-        price = f"for about {in_money(expected.price)}, by {way}"
-    say(f"{resumed}{asked}, {price}", quiet=quiet)
+        source = "measured prices" if all(measured) else "the price table"
+        source = source if all(measured) or not any(measured) else "measured prices and the price table"
+        price = f"for about {in_money(expected.price)}, by {source}"
+    say(f"{resumed}{planned}, {price}", quiet=quiet)
     for finding in (*plan.findings, *injection.findings):
         say(f"{finding.kind}: {finding.message}", quiet=quiet)
 
 
 def say_missing(paths: Sequence[str], quiet: bool) -> None:
-    """State which recordings do not exist, so that no annotator is asked about them."""
+    """Print which recordings are missing; no annotator is asked about them."""
     if paths:
-        gone = len(set(paths))
-        message = f"{counted(gone, 'recording')} {'is' if gone == 1 else 'are'} missing and not used"
-        say(f"{message}: {paths[0]}{' ...' if gone > 1 else ''}", quiet=quiet)
+        missing = len(set(paths))
+        message = f"{counted(missing, 'recording')} {'is' if missing == 1 else 'are'} missing and not used"
+        say(f"{message}: {paths[0]}{' ...' if missing > 1 else ''}", quiet=quiet)
 
 
 def out_of_the_table(ledger: Ledger) -> list[Finding]:
-    """Votes in the ledger that this plan does not ask for: they are paid and not in votes.parquet.
+    """Findings on votes in the ledger that this plan does not contain: they are paid, but not in votes.parquet.
 
-    Those of an annotator that has changed since are reported where the plan is made.
+    Votes of annotators that have changed are reported by the plan.
     """
-    found = []
+    findings = []
     kept = "in the ledger and not in votes.parquet"
     for name, count in ledger.of_others():
         message = f"{counted(count, 'vote')} of {name}, cast before, are {kept}, which holds the panel of this command"
         fix = f"Name {name}'s file with --annotator too to have both."
-        found.append(Finding(STAGE, "not_in_votes", message, fix, where=name, count=count))
+        findings.append(Finding(STAGE, "not_in_votes", message, fix, where=name, count=count))
     for name, votes, count, most in ledger.beyond():
         message = f"{counted(count, 'vote')} of {name} beyond the {votes} per utterance asked for now are {kept}"
         fix = f"Write --votes {most} to have them."
-        found.append(Finding(STAGE, "not_in_votes", message, fix, where=name, count=count))
+        findings.append(Finding(STAGE, "not_in_votes", message, fix, where=name, count=count))
     for name, count, utterances in ledger.about_others():
         about = f"about {counted(utterances, 'utterance')} that this command does not plan"
         message = f"{counted(count, 'vote')} of {name} {about} are {kept}"
         fix = "Leave --limit out, or name the same utterances, to have them."
-        found.append(Finding(STAGE, "not_in_votes", message, fix, where=name, count=count))
-    return found
+        findings.append(Finding(STAGE, "not_in_votes", message, fix, where=name, count=count))
+    return findings

@@ -1,4 +1,4 @@
-"""Restore lost votes of the ledger from the votes table beside it."""
+"""Reading of the votes table, to restore votes that the ledger has lost."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class KeptVotes:
 
     @classmethod
     def read(cls, path: Path) -> KeptVotes | None:
-        """The answered votes in a table that annotate wrote; None where there is no table or it cannot be read."""
+        """The answered votes in a table that annotate has written; None if there is no readable table."""
         if not path.is_file():
             return None
         try:
@@ -78,7 +78,7 @@ class KeptVotes:
             return None
         if (votes.frame["source"] == "human").any():
             raise InputError(
-                "holds human votes, and annotate would write over it",
+                "contains human votes, which annotate would overwrite",
                 where=str(path),
                 fix="Choose another folder with -o.",
             )
@@ -97,10 +97,10 @@ class KeptVotes:
         """The votes of one annotator."""
         own = self.frame.filter(pl.col("annotator") == name)
         key = ["utterance_id", "draw"]
-        gathered = own.group_by(key, maintain_order=True).agg(
+        votes = own.group_by(key, maintain_order=True).agg(
             pl.col("status").first(), "label", "weight", pl.col("secondary", "stated", *ATTRIBUTES).first()
         )
-        for row in gathered.iter_rows(named=True):
+        for row in votes.iter_rows(named=True):
             labels, weights = row["label"], row["weight"]
             several = len(labels) > 1
             attributes = [row[name] for name in ATTRIBUTES]

@@ -28,10 +28,10 @@ class LedgerAccount:
         self._announced = False
 
     async def book(self, question: TrialQuestion) -> int:
-        """Book one try of a question at the most it can cost."""
+        """Book one try of a question at its maximum cost."""
         if not self._announced:
             self._announced = True
-            text = "about a dozen small questions first, to find out what the server can do; each is in the ledger"
+            text = "about a dozen small requests first, to probe the server; each is in the ledger"
             say(f"{self._annotator.name}: {text}", quiet=self._quiet)
         use = Use(question.audio_seconds, question.tokens_in, question.tokens_out)
         number = await self.book_at("in flight", 1, use)
@@ -40,20 +40,20 @@ class LedgerAccount:
         return number
 
     def book_again(self, number: int) -> bool:
-        """Book another try, if there is enough left."""
+        """Book another try if the budget allows it."""
         return self._booked[number][1].book_again()
 
     async def settle(self, number: int, use: TrialUse) -> None:
-        """Replace what was booked by what was used; tries that were not counted are booked at their maximum cost."""
-        one, booked = self._booked.pop(number)
+        """Replace the booked amount by the actual one; tries without reported tokens stay at their maximum cost."""
+        question, booked = self._booked.pop(number)
         silent = max(0, use.paid_tries - use.counted)
-        tokens_in = use.tokens_in + silent * one.tokens_in
-        tokens_out = use.tokens_out + silent * one.tokens_out
-        paid = Use(use.paid_tries * one.audio_seconds, tokens_in, tokens_out)
+        tokens_in = use.tokens_in + silent * question.tokens_in
+        tokens_out = use.tokens_out + silent * question.tokens_out
+        paid = Use(use.paid_tries * question.audio_seconds, tokens_in, tokens_out)
         await self.settle_at(number, use.state, use.tries, paid, booked.total)
 
     async def book_at(self, state: str, requests: int, use: Use) -> int:
-        """Book any use; gives its number."""
+        """Book a use; gives its number."""
         most = self._price(use)
         if not self.budget.book(most):
             spent = f"{in_money(self.budget.spent)} are spent"
@@ -65,7 +65,7 @@ class LedgerAccount:
         return number
 
     async def settle_at(self, number: int, state: str, requests: int, use: Use, booked: float) -> None:
-        """Replace what was booked by any use."""
+        """Replace the booked amount by the cost of a use."""
         price = self._price(use)
         row = Trial(number, self._annotator.name, state, requests, *use, price, time.time())
         await asyncio.to_thread(self._ledger.write, trials=[row])
@@ -77,7 +77,7 @@ class LedgerAccount:
 
 
 class BilledEngine:
-    """An engine whose requests are booked as trials: they are no votes and cost as much."""
+    """An engine whose requests are booked as trials, because they are no votes but cost the same."""
 
     def __init__(self, engine: Engine, account: LedgerAccount, estimate: Estimate) -> None:
         self._engine = engine
@@ -86,11 +86,11 @@ class BilledEngine:
 
     @property
     def abilities(self) -> Abilities:
-        """Those of the engine."""
+        """The abilities of the engine."""
         return self._engine.abilities
 
     async def ask(self, request: Request) -> Reply:
-        """Book, ask, settle."""
+        """Book a request, send it, and settle the bill."""
         estimate, most = self._estimate, self._estimate.most_use(request)
         number = await self._account.book_at("in flight", 1, most)
         booked = Booked(self._account.budget, estimate.price(most), partial(estimate.again, request))
@@ -105,8 +105,8 @@ class BilledEngine:
         return reply
 
     async def token_counts(self, texts: tuple[str, ...]) -> tuple[int, ...] | None:
-        """Those of the engine."""
+        """The token counts of the engine."""
         return await self._engine.token_counts(texts)
 
     async def close(self) -> None:
-        """The engine is closed by who opened it."""
+        """Do nothing, because the engine is closed where it was opened."""

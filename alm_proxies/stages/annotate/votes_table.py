@@ -1,4 +1,4 @@
-"""From the ledger to the Votes table, where every planned vote has its rows: written a part at a time."""
+"""The Votes table of the current plan, written from the ledger in parts."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from alm_proxies.tables import Votes, metadata_of
 
 
 def write_votes(ledger: Ledger, path: Path, taxonomy: tuple[str, ...], made_by: MadeBy) -> About:
-    """Write the Votes of the current plan, a part at a time, whole or not at all; gives what it states of itself.
+    """Write the Votes of the current plan in parts; the file appears only when it is complete. Gives its metadata.
 
-    Every planned vote has its rows, whatever its status; one that was not cast has failed.
+    Every planned vote has its rows, with any status; a vote that was not cast is failed.
     """
     about = About(taxonomy=taxonomy, annotators=_cards(ledger), made_by=made_by)
-    wrong: list[AlmProxiesError] = []
+    errors: list[AlmProxiesError] = []
     empty = Votes.of(_frame([]).drop("number").with_columns(utterance_id=pl.lit(""), annotator=pl.lit("")), about=about)
 
     def parts(*_: object) -> Iterator[pl.DataFrame]:
@@ -32,8 +32,8 @@ def write_votes(ledger: Ledger, path: Path, taxonomy: tuple[str, ...], made_by: 
         try:
             for names, numbers in ledger.planned_by_name():
                 yield Votes.of(_part(ledger, panel, names, numbers), about=about, where=str(ledger.path)).frame
-        except AlmProxiesError as error:  # polars would raise an error of its own in its place
-            wrong.append(error)
+        except AlmProxiesError as error:  # polars would raise its own error instead
+            errors.append(error)
             raise
 
     with whole(path) as temporary:
@@ -41,8 +41,8 @@ def write_votes(ledger: Ledger, path: Path, taxonomy: tuple[str, ...], made_by: 
         try:
             source.sink_parquet(temporary, metadata=metadata_of(about), maintain_order=True)
         except pl.exceptions.PolarsError:
-            if wrong:
-                raise wrong[0] from None
+            if errors:
+                raise errors[0] from None
             raise
     ledger.note_table(path)
     return about
@@ -60,7 +60,7 @@ def _cards(ledger: Ledger) -> dict[str, AnnotatorCard]:
 
 
 def _part(ledger: Ledger, panel: Sequence[Member], names: list[str], numbers: list[int]) -> pl.DataFrame:
-    """The rows about some utterances, sorted by key."""
+    """The rows of some utterances, sorted by key."""
     planned = pl.DataFrame({"number": numbers, "utterance_id": names})
     frames = []
     for member in panel:

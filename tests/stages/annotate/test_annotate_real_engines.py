@@ -132,7 +132,7 @@ def test_finding_out_what_a_server_can_do_is_on_the_bill_and_done_again_only_whe
     utterances = corpus(2, transcript=["tried out", "tried out too"])
     one = served(tmp_path, server, '"ok"')
     made = annotate(utterances, [one], tmp_path / "out", AnnotateSettings(injection=0))
-    assert "a: about a dozen small questions first, to find out what the server can do" in capsys.readouterr().err
+    assert "a: about a dozen small requests first, to probe the server" in capsys.readouterr().err
     assert (made.spent.tried_out, made.spent.tried_out_price) == (11, pytest.approx(5.5))
     assert made.spent.price == pytest.approx(5.5 + 2 * 0.2)
     again = annotate(utterances, [one], tmp_path / "out", AnnotateSettings(injection=0))
@@ -140,7 +140,7 @@ def test_finding_out_what_a_server_can_do_is_on_the_bill_and_done_again_only_whe
     more = annotate(utterances, [one], tmp_path / "out", AnnotateSettings(injection=0, votes=4))
     assert more.spent.tried_out == 11  # what was found out is kept for a day
     assert more.spent.price_now == pytest.approx(2 * 0.2)
-    assert "about a dozen small questions" not in capsys.readouterr().err
+    assert "about a dozen small requests" not in capsys.readouterr().err
     cache.clear("abilities")
     broke = annotate(utterances, [one], tmp_path / "out", AnnotateSettings(injection=0, votes=5, budget=7.0))
     assert broke.stopped is not None

@@ -167,7 +167,7 @@ def test_it_asks_each_cell_twice_more_about_so_many_utterances_and_all_of_it_is_
     assert made.spent.price == pytest.approx((12 + 6) * 4 * 0.2)
     assert made.spent.expected == pytest.approx(made.spent.price)
     told = capsys.readouterr().err
-    assert "96 votes to be asked about 12 utterances, 48 more about 3 of them with injected transcripts" in told
+    assert "96 votes to request on 12 utterances, 48 more on 3 of them with injected transcripts" in told
     assert f"about {made.spent.price:.2f}" in told
 
 

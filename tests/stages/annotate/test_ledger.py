@@ -103,7 +103,7 @@ def test_votes_set_aside_are_kept_with_the_reason_and_stay_on_the_bill(ledger: L
 
 
 def test_a_second_writer_is_refused_and_a_reader_is_not(ledger: Ledger) -> None:
-    with pytest.raises(InputError, match="this very process"):
+    with pytest.raises(InputError, match="this process"):
         Ledger.open(ledger.path)
     with Ledger.look(ledger.path) as reader:
         ledger.write(outcomes=[outcome()])
@@ -173,7 +173,7 @@ def test_a_disk_that_is_full_as_a_transaction_ends_is_said_and_the_next_one_is_a
 
 
 def test_a_refused_second_writer_does_not_let_a_third_one_in(ledger: Ledger) -> None:
-    with pytest.raises(InputError, match="this very process"):
+    with pytest.raises(InputError, match="this process"):
         Ledger.open(ledger.path)
     code = "import sys; from pathlib import Path; from alm_proxies.stages.annotate.ledger import Ledger"
     code += "; Ledger.open(Path(sys.argv[1]))"

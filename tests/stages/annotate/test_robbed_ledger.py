@@ -120,7 +120,7 @@ def test_a_wal_lost_after_a_kill_is_given_back_by_the_journal_and_nothing_is_ask
     again = subprocess.run(run, capture_output=True, text=True, check=True)
     asked = sum("|" in line for line in again.stdout.splitlines())
     assert asked == COUNT * VOTES - before
-    assert "its journal gave them back" in again.stderr
+    assert "restored from its journal" in again.stderr
     # What was in flight when it was killed is on the bill, once.
     in_flight = round((held(out / "ledger.sqlite")[1] - COUNT * VOTES * EACH) / EACH)
     assert 0 <= in_flight <= 4
@@ -137,7 +137,7 @@ def test_only_the_file_itself_copied_after_a_kill_is_noticed_though_nothing_else
     refused = subprocess.run(run, capture_output=True, text=True, check=False)
     assert refused.returncode != 0
     assert "|" not in refused.stdout
-    assert "may have lost votes (it was not closed, and its -wal file and its journal are not here" in refused.stderr
+    assert "may have lost votes (it was not closed, and its -wal file and its journal are missing" in refused.stderr
     assert not (tmp_path / "copy/votes.parquet").exists()
     whole = tmp_path / "copied"
     shutil.copytree(tmp_path / "out", whole)
@@ -173,9 +173,9 @@ def test_without_ledger_and_journal_the_spending_is_not_known_and_the_user_is_as
     again()
     for name in ("ledger.sqlite", "ledger.journal"):
         (tmp_path / "out" / name).unlink()
-    with pytest.raises(InputError, match="what was spent is not known.*--accept-loss"):
+    with pytest.raises(InputError, match="spending is unknown.*--accept-loss"):
         again()
-    with pytest.raises(InputError, match="what was spent is not known"):
+    with pytest.raises(InputError, match="spending is unknown"):
         again()  # refusing changes nothing
     made, asked = again(accept_loss=True)
     assert asked == []
@@ -396,7 +396,7 @@ def test_human_votes_in_the_folder_are_not_written_over(again: Make, tmp_path: P
     frame = pl.DataFrame({"utterance_id": ["sim/00000"], "annotator": ["h"], "label": ["sad"]})
     Votes.of(frame, taxonomy=["angry", "happy", "neutral", "sad"]).write(tmp_path / "out/votes.parquet")
     before = (tmp_path / "out/votes.parquet").read_bytes()
-    with pytest.raises(InputError, match="holds human votes, and annotate would write over it"):
+    with pytest.raises(InputError, match="contains human votes, which annotate would overwrite"):
         again()
     assert (tmp_path / "out/votes.parquet").read_bytes() == before
 

@@ -158,7 +158,7 @@ def test_ctrl_c_ends_at_once_while_a_server_that_is_not_there_is_tried_out(asked
     run = command(tmp_path)
     assert run.stderr is not None
     for line in run.stderr:
-        if "to find out what the server can do" in line:
+        if "to probe the server" in line:
             break
     run.send_signal(signal.SIGINT)
     _, rest = run.communicate(timeout=60)

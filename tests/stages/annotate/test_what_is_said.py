@@ -113,7 +113,7 @@ def test_the_price_before_is_measured_where_the_ledger_knows_it(
     assert "about 320.00, by the price table" in capsys.readouterr().err
     whole = annotate(utterances, [one], tmp_path, AnnotateSettings(injection=0))
     assert whole.spent.expected == pytest.approx(60)  # an answer is one word
-    assert "about 60.00, by what its votes have cost so far" in capsys.readouterr().err
+    assert "about 60.00, by measured prices" in capsys.readouterr().err
 
 
 def test_a_price_table_that_has_changed_since_is_not_taken_for_measured(
@@ -157,7 +157,7 @@ def test_after_a_budget_stop_the_mend_is_a_larger_budget_and_what_was_not_asked_
     made = annotate(utterances, [one], tmp_path, AnnotateSettings(injection=0, budget=1.0))
     ((stopped, fix),) = said(made, "stopped")
     assert stopped == "the next request could exceed the budget of 1: 1.00 are spent, and it may cost up to 0.20"
-    assert fix == "Raise the budget (--budget), then run the same command: it goes on."
+    assert fix == "Raise the budget (--budget), then run the same command again to continue."
     left = made.spent.planned - made.spent.cast
     ((message, fix),) = said(made, "not_cast")
     assert message.startswith(f"{left} planned votes were not requested")
