@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import polars as pl
 
 from alm_proxies.ballots import Array, Ballots
 from alm_proxies.cards import stays_because
@@ -67,7 +68,8 @@ def examples(
     """A card for each of the most disputed utterances, and findings on content that may not be shown."""
     human = material.human.counts() + material.held_out.counts()
     disputed = most_disputed(human, material.proxy.counts(), count)
-    rows = {row["utterance_id"]: row for row in utterances.frame.iter_rows(named=True)} if disputed else {}
+    named = utterances.frame.filter(pl.col("utterance_id").is_in([str(material.ids[row]) for row, _ in disputed]))
+    rows = {row["utterance_id"]: row for row in named.iter_rows(named=True)}
     findings: list[Finding] = []
     stays = {corpus: stays_because(corpus, named=allowed, folder=cards) for corpus in _corpora(utterances)}
     sounds = _sounds(utterances) if audio and disputed else None

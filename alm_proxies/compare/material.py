@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,36 +45,57 @@ def material_of(
 
     Published consensus labels count as votes only with `consensus`.
     """
-    if not consensus:
-        votes = without_consensus(votes)
-    if labels.taxonomy != votes.taxonomy:
+    counted = votes if consensus else without_consensus(votes)
+    known = counted.frame["utterance_id"].unique()
+    refuse_other_labels(labels, votes.taxonomy)
+    chosen, findings = chosen_labels(labels, known, at_most=at_most, seed=seed)
+    return material_with(chosen, counted, utterances, findings, consensus=consensus)
+
+
+def refuse_other_labels(labels: Labels, taxonomy: tuple[str, ...]) -> None:
+    """Raise for votes with another taxonomy than the labels."""
+    if labels.taxonomy != taxonomy:
         raise InputError(
-            f"the labels' taxonomy is {', '.join(labels.taxonomy)}, the votes' is {', '.join(votes.taxonomy)}",
+            f"the labels' taxonomy is {', '.join(labels.taxonomy)}, the votes' is {', '.join(taxonomy)}",
             where="labels",
             fix="Give the votes that these labels were fused from.",
         )
-    known = votes.frame["utterance_id"].unique()
+
+
+def chosen_labels(labels: Labels, known: pl.Series, *, at_most: int, seed: int) -> tuple[Labels, list[Finding]]:
+    """The labels of the utterances that have votes (`known`), by id; above `at_most`, a random sample of them."""
     both = labels.frame.filter(pl.col("utterance_id").is_in(known.implode())).sort("utterance_id")
     if not both.height:
         raise InputError("no utterance has both a label and a vote", where="labels", fix="Check --votes.")
-    findings = _unmatched(labels, votes, both)
+    findings = []
+    if missing := len(labels) - both.height:
+        fix = "Give every votes file that these labels were fused from."
+        findings.append(Finding.of("no_votes", "labels of utterances without votes", fix, count=missing))
+    if others := len(known) - both.height:
+        findings.append(Finding.of("no_label", "utterances with votes but without a label", count=others))
     if both.height > at_most:
         chosen = np.sort(generator(seed, "sample of a report").choice(both.height, at_most, replace=False))
         message = f"the report uses a random sample of {at_most:,} of {both.height:,} utterances"
         findings.append(Finding.of("sampled", message, "Raise at_most to use more.", count=both.height - at_most))
         both = both[chosen]
-    ids = both["utterance_id"]
+    return Labels(both, labels.about), findings
+
+
+def material_with(
+    labels: Labels, votes: Votes, utterances: Utterances, findings: Sequence[Finding] = (), *, consensus: bool = False
+) -> Material:
+    """Labels that are sorted by id with their votes; `votes` may have others too."""
+    ids = labels.frame["utterance_id"]
     sides = {side: ballots_of(votes, ids, side, consensus=consensus) for side in _SIDES}
     speakers = speakers_of(ids, utterances)
     groups, more = groups_of(ids, utterances)
-    shares = [f"p_{label}" for label in labels.taxonomy]
     return Material(
         labels=labels.taxonomy,
-        table=Labels(both, labels.about),
+        table=labels,
         ids=ids.to_numpy().astype(np.str_),
-        fused=both.select(shares).to_numpy(),
-        concentration=both["concentration"].fill_null(np.nan).to_numpy(),
-        concentration_gain=both["concentration_gain"].to_numpy(),
+        fused=labels.frame.select([f"p_{label}" for label in labels.taxonomy]).to_numpy(),
+        concentration=labels.frame["concentration"].fill_null(np.nan).to_numpy(),
+        concentration_gain=labels.frame["concentration_gain"].to_numpy(),
         speakers=speakers,
         groups=groups,
         findings=(*findings, *more),
@@ -81,14 +103,3 @@ def material_of(
         held_out=sides["held_out"],
         proxy=sides["proxy"],
     )
-
-
-def _unmatched(labels: Labels, votes: Votes, both: pl.DataFrame) -> list[Finding]:
-    findings = []
-    if missing := len(labels) - both.height:
-        fix = "Give every votes file that these labels were fused from."
-        findings.append(Finding.of("no_votes", "labels of utterances without votes", fix, count=missing))
-    others = votes.frame["utterance_id"].n_unique() - both.height
-    if others:
-        findings.append(Finding.of("no_label", "utterances with votes but without a label", count=others))
-    return findings

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
@@ -63,25 +63,72 @@ def exchange(shares: Array, fit: Array, held: Array, speakers: Array | None, *, 
     return Exchange(annotator, mean_by_speaker(gap, names), _one_sided(gap, names), len(rows))
 
 
+class Exchanges:
+    """The test for every proxy, from votes that are given part by part, with all votes of an utterance in one part."""
+
+    def __init__(self, utterances: Utterances | None = None, *, consensus: bool = False) -> None:
+        self._people = None if utterances is None else utterances.frame.select("utterance_id", "speaker")
+        self._consensus = consensus
+        self._shown = self._without_speaker = 0
+        self._proxies: dict[str, _OfProxy] = {}
+
+    def add(self, votes: Votes) -> None:
+        """Add the votes of some utterances, which follow those of earlier parts in the order of ids."""
+        ids = votes.frame["utterance_id"].unique().sort()
+        human, held, proxy = (
+            ballots_of(votes, ids, side, consensus=self._consensus) for side in ("human", "held_out", "proxy")
+        )
+        fit, kept = human.counts(), held.counts()
+        both = (fit.sum(1) > 0) & (kept.sum(1) > 0)
+        speakers = None
+        if self._people is not None:
+            known = ids.to_frame("utterance_id").join(
+                self._people, on="utterance_id", how="left", maintain_order="left"
+            )
+            self._shown, self._without_speaker = (
+                self._shown + len(ids),
+                self._without_speaker + known["speaker"].null_count(),
+            )
+            speakers = known.select(pl.coalesce("speaker", "utterance_id")).to_series()
+        for annotator in proxy.names:
+            counts = proxy.of(annotator).counts()
+            own = self._proxies.setdefault(annotator, _OfProxy(np.zeros(len(votes.taxonomy))))
+            own.total += counts.sum(0)
+            rows = np.flatnonzero(both & (counts.sum(1) > 0))
+            own.counts.append(counts[rows])
+            own.fit.append(fit[rows])
+            own.held.append(kept[rows])
+            own.speakers.append(pl.Series([""] * len(rows)) if speakers is None else speakers[rows])
+
+    def tests(self) -> list[Exchange]:
+        """The test for every proxy, by name."""
+        known = self._people is not None and self._without_speaker <= 0.5 * self._shown
+        return [self._proxies[name].test(name, speakers_known=known) for name in sorted(self._proxies)]
+
+
+@dataclass(slots=True)
+class _OfProxy:
+    """The votes of one proxy, and the human votes of the utterances that have both kinds, part by part."""
+
+    total: Array
+    counts: list[Array] = field(default_factory=list)
+    fit: list[Array] = field(default_factory=list)
+    held: list[Array] = field(default_factory=list)
+    speakers: list[pl.Series] = field(default_factory=list)
+
+    def test(self, annotator: str, *, speakers_known: bool) -> Exchange:
+        prior = self.total + 1.0  # corpus shares of the proxy only: those of the fit votes would depend on them
+        prior = prior / prior.sum()
+        shares = np.concatenate(self.counts) + _SMOOTHING * prior
+        names = pl.concat(self.speakers).to_numpy() if speakers_known else None
+        return exchange(shares, np.concatenate(self.fit), np.concatenate(self.held), names, annotator=annotator)
+
+
 def exchange_of(votes: Votes, utterances: Utterances | None = None, *, consensus: bool = False) -> list[Exchange]:
     """The test for every proxy of the votes, by name."""
-    ids = votes.frame["utterance_id"].unique().sort()
-    human, held, proxy = (ballots_of(votes, ids, side, consensus=consensus) for side in ("human", "held_out", "proxy"))
-    fit, kept = human.counts(), held.counts()
-    names = None
-    if utterances is not None:
-        people = utterances.frame.select("utterance_id", "speaker")
-        joined = pl.DataFrame({"utterance_id": ids}).join(people, on="utterance_id", how="left", maintain_order="left")
-        if joined["speaker"].null_count() <= 0.5 * len(ids):
-            names = joined.select(pl.coalesce("speaker", "utterance_id")).to_series().to_numpy()
-    tests = []
-    for annotator in proxy.names:
-        counts = proxy.of(annotator).counts()
-        there = counts.sum(1, keepdims=True) > 0
-        prior = counts.sum(0) + 1.0  # corpus shares of the proxy only: those of the fit votes would depend on them
-        prior /= prior.sum()
-        tests.append(exchange(np.where(there, counts + _SMOOTHING * prior, 0.0), fit, kept, names, annotator=annotator))
-    return tests
+    exchanges = Exchanges(utterances, consensus=consensus)
+    exchanges.add(votes)
+    return exchanges.tests()
 
 
 def _one_sided(gap: Array, speakers: Array | None) -> float:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import polars as pl
 
 from alm_proxies.ballots import Counting, counting_of
 from alm_proxies.settings import deciding
@@ -15,6 +18,7 @@ from alm_proxies.trained_on import without_trained_on, without_trained_on_votes
 __all__ = ["AlignSettings", "Alignment", "align"]
 
 if TYPE_CHECKING:
+    from alm_proxies.measures.exchange import Exchange
     from alm_proxies.report.page import Page
 
 
@@ -39,22 +43,39 @@ def align(labels: Labels, votes: Votes, utterances: Utterances, settings: AlignS
     as fuse counted them according to the labels: secondary and consensus labels, and gate columns.
     Labels that use more human votes than are left to the fit have used held-out ones, and are refused.
     """
+    from alm_proxies.stages.align.overview import in_parts
+
+    def chosen(ids: pl.Series) -> Votes:
+        return Votes(votes.frame.filter(pl.col("utterance_id").is_in(ids.implode())), votes.about)
+
+    return aligned(labels, in_parts(votes), chosen, utterances, settings or AlignSettings())
+
+
+def aligned(
+    labels: Labels,
+    parts: Iterable[Votes],
+    votes_on: Callable[[pl.Series], Votes],
+    utterances: Utterances,
+    settings: AlignSettings,
+) -> Alignment:
+    """The same from votes that need not all be held: `parts` in the order of ids, then the votes on a sample of ids."""
     from alm_proxies.compare.examples import examples
-    from alm_proxies.compare.leaks import refuse_seen
-    from alm_proxies.compare.material import material_of
+    from alm_proxies.compare.leaks import refuse_seen_in
+    from alm_proxies.compare.material import chosen_labels, material_with, refuse_other_labels
     from alm_proxies.report.simulated import simulated_words
     from alm_proxies.stages.align.metrics import metrics_of
+    from alm_proxies.stages.align.overview import Overview
     from alm_proxies.stages.align.page import page_of
     from alm_proxies.stages.align.results import measure
 
-    settings = settings or AlignSettings()
     labels, known = without_trained_on(labels, utterances, stage="align")
-    votes, met = without_trained_on_votes(votes, utterances, stage="align")
-    seen = refuse_seen(labels, votes, counting_of(labels.about))
     counting, more = _counting(labels, utterances)
-    material = material_of(
-        labels, votes, utterances, at_most=settings.at_most, seed=settings.seed, consensus=counting.consensus
-    )
+    overview = Overview.of(parts, utterances, stated=counting_of(labels.about), counting=counting)
+    seen = refuse_seen_in(labels, overview.given)
+    refuse_other_labels(labels, overview.about.taxonomy)
+    chosen, sampled = chosen_labels(labels, overview.known, at_most=settings.at_most, seed=settings.seed)
+    votes, _ = without_trained_on_votes(votes_on(chosen.frame["utterance_id"]), utterances, stage="align")
+    material = material_with(chosen, votes, utterances, sampled, consensus=counting.consensus)
     results = measure(material, votes, utterances, counting=counting, kind=settings.raters, seed=settings.seed)
     shown, kept_back = examples(
         material,
@@ -65,19 +86,17 @@ def align(labels: Labels, votes: Votes, utterances: Utterances, settings: AlignS
         allowed=settings.may_leave,
         cards=settings.cards,
     )
-    tested = _exchanged(votes, utterances, counting)
-    findings = [*known, *met, *seen, *more, *material.findings, *results.findings, *tested, *kept_back]
+    tested = _tested(overview.exchanges)
+    findings = [*known, *overview.findings, *seen, *more, *material.findings, *results.findings, *tested, *kept_back]
     page = page_of(results, shown, findings, deciding(settings), votes.about, simulated_words(utterances))
     return Alignment(metrics_of(results), page, Findings.gather(findings, "align"))
 
 
-def _exchanged(votes: Votes, utterances: Utterances, counting: Counting) -> list[Finding]:
+def _tested(exchanges: Iterable[Exchange]) -> list[Finding]:
     """Findings of the exchange test for every proxy, if utterances have both votes of the fit and held-out ones."""
-    from alm_proxies.measures.exchange import exchange_of
-
     fix = "Give votes of a model that was trained without the utterance's speaker, or leave the proxy out."
     found = []
-    for test in exchange_of(votes, utterances, consensus=counting.consensus):
+    for test in exchanges:
         if test.knows:
             found.append(Finding.of("proxies_leak", test.words(test.annotator), fix, where=test.annotator))
         elif test.utterances:
