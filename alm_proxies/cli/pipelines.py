@@ -97,19 +97,31 @@ def check(
     return Outcome(str(checked), data, exit_code=2 if checked.problems else 0, as_json=common.json)
 
 
-def explain(folder: Path, utterance: str, *, number: int = 0, common: Common = _COMMON) -> Outcome:
+def explain(
+    folder: Path,
+    utterance: str,
+    *,
+    number: int = 0,
+    votes: Annotated[list[Path] | None, Parameter(consume_multiple=True)] = None,
+    utterances: Path | None = None,
+    common: Common = _COMMON,
+) -> Outcome:
     """Show every vote, reply, prompt and weight behind one label, in any folder of results.
 
     Parameters
     ----------
     folder
-        The folder that a pipeline or a command wrote to.
+        The folder that a pipeline or a command wrote to, or a labels file.
     utterance
         The utterance's id.
     number
         The number of the run of [vary], from 0.
+    votes
+        The votes files that a labels file was fused from, where they are not in the folder.
+    utterances
+        The utterances file that fuse was given, if any.
     """
-    explanation = explain_label(folder, utterance, number=number)
+    explanation = explain_label(folder, utterance, number=number, votes=votes or (), utterances=utterances)
     return Outcome("\n".join(explanation.lines()), asdict(explanation), as_json=common.json)
 
 

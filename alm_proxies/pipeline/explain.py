@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,26 +14,23 @@ import polars as pl
 
 from alm_proxies.about import about_of
 from alm_proxies.annotators.annotator import Annotator
-from alm_proxies.contracts import upgraded_frame
 from alm_proxies.errors import AlmProxiesError, InputError
 from alm_proxies.files import read_text
 from alm_proxies.pipeline.outputs import Outputs
+from alm_proxies.pipeline.tracing import Trace, traced, votes_on
 from alm_proxies.printable import in_money
 from alm_proxies.settings import settings_of
 from alm_proxies.stages.annotate.askable import context_of, with_turns
 from alm_proxies.stages.annotate.ledger import Ledger
 from alm_proxies.stages.annotate.settings import AnnotateSettings
 from alm_proxies.stages.annotate.stage import read_panel
-from alm_proxies.stages.fuse.kept import kept_beside
 from alm_proxies.stages.fuse.settings import FuseSettings
-from alm_proxies.stages.fuse.stage import fuse
 from alm_proxies.table_files import read_parquet
 from alm_proxies.tables import ATTRIBUTES, Labels, Utterances, Votes, combine
 from alm_proxies.taxonomy import from_unit
 
 if TYPE_CHECKING:
-    from alm_proxies.estimators.dawid_skene import DawidSkene
-    from alm_proxies.estimators.estimator import Estimator
+    pass
 
 _OF_ONE_DRAW = ("source", "annotator", "draw", "status", "held_out")
 
@@ -119,8 +115,18 @@ class Explained:
         )
 
 
-def explain(folder: str | Path, utterance_id: str, *, number: int = 0) -> Explained:
-    """Every vote, reply, prompt and weight behind one label; `number` chooses among the runs of [vary], from 0."""
+def explain(
+    folder: str | Path,
+    utterance_id: str,
+    *,
+    number: int = 0,
+    votes: Sequence[str | Path] = (),
+    utterances: str | Path | None = None,
+) -> Explained:
+    """Every vote, reply, prompt and weight behind one label; `number` chooses among the runs of [vary], from 0.
+
+    `folder` may be a labels file: `votes` and `utterances` are the files that it was fused from.
+    """
     outputs = Outputs.of(folder)
     folder = outputs.folder
     manifest = _manifest(outputs)
@@ -128,54 +134,69 @@ def explain(folder: str | Path, utterance_id: str, *, number: int = 0) -> Explai
     if not 0 <= number < len(runs):
         raise InputError(f"there is no run {number}", where=str(folder), fix=f"There are runs 0 to {len(runs) - 1}.")
     places = {Path(place).parts[0]: folder / place for place in runs[number]["stages"]}
-    if not {"read", "fuse"} <= set(places):
-        return _anywhere(outputs, utterance_id, manifest, places)
-    utterances = Utterances.read(places["read"] / "utterances.parquet")
-    row = _row(utterances.frame, utterance_id, places["read"] / "utterances.parquet")
-    label = _row(Labels.read(places["fuse"] / "labels.parquet").frame, utterance_id, places["fuse"] / "labels.parquet")
+    if votes or utterances is not None or not {"read", "fuse"} <= set(places):
+        people = None if utterances is None else Path(utterances)
+        return _anywhere(outputs, utterance_id, manifest, places, tuple(map(Path, votes)), people)
+    table = Utterances.read(places["read"] / "utterances.parquet")
+    row = _row(table.frame, utterance_id, places["read"] / "utterances.parquet")
+    file = places["fuse"] / "labels.parquet"
+    label = _row(Labels.read(file).frame, utterance_id, file)
     files = [places[name] / "votes.parquet" for name in ("read", "annotate", "listen") if name in places]
-    kept = kept_beside(places["fuse"] / "labels.parquet")
-    votes = combine(*(Votes.read(path) if kept is None else _votes_on(path, utterance_id) for path in files))
+    cast = combine(*(votes_on(path, utterance_id, table.taxonomy) for path in files))
     replies = _replies(outputs.ledgers, utterance_id) if "annotate" in places else {}
-    said = manifest["stages"][_name(places["fuse"], folder)]["task"]["settings"]
-    settings = settings_of(FuseSettings, said, str(places["fuse"]))
-    estimator, copies = kept or (fuse(votes, settings, utterances=utterances).estimator, None)
+    stated = manifest["stages"][_name(places["fuse"], folder)]["task"]["settings"]
     notes: list[str] = []
-    prompts = list(_prompts(manifest, places, folder, utterances, row, replies, votes, notes))
+    trace = _trace(file, label, files, settings_of(FuseSettings, stated, str(places["fuse"])), table, notes)
+    prompts = list(_prompts(manifest, places, folder, table, row, replies, cast, notes))
     return Explained(
         utterance=row,
         label=label,
-        votes=_with_replies(votes.frame, utterance_id, replies),
+        votes=_with_replies(cast.frame, utterance_id, replies),
         prompts=prompts,
-        influence=_influence(estimator, votes, utterance_id, settings, utterances, notes, copies),
-        method=estimator.name,
+        influence=trace.influence,
+        method=trace.method,
         notes=notes,
-        scales=votes.about.scales.get(row["corpus"], {}),
+        scales=cast.about.scales.get(row["corpus"], {}),
         others=[other for path, other in _label_rows(outputs, utterance_id).items() if path.parent != places["fuse"]],
         failures=_failures(outputs, utterance_id),
     )
 
 
-def _anywhere(outputs: Outputs, utterance_id: str, manifest: dict[str, Any], places: dict[str, Path]) -> Explained:
-    """The same for a folder without a run that fused: all that its tables and ledgers say of an utterance."""
+def _anywhere(
+    outputs: Outputs,
+    utterance_id: str,
+    manifest: dict[str, Any],
+    places: dict[str, Path],
+    given: tuple[Path, ...] = (),
+    people: Path | None = None,
+) -> Explained:
+    """The same for a folder without a run that fused, or for given files: all that they say of an utterance."""
     notes: list[str] = []
-    tables = [Utterances.read(path) for path in outputs.tables["utterances"]]
+    described = outputs.tables["utterances"] if people is None else (people,)
+    tables = [Utterances.read(path) for path in described]
     utterances = next((one for one in tables if _has(one.frame, utterance_id)), None)
     row = _row(utterances.frame, utterance_id, outputs.folder) if utterances is not None else None
-    read = {one.content_digest(): one for one in (Votes.read(path) for path in outputs.tables["votes"])}
-    cast = [one for one in read.values() if _has(one.frame, utterance_id)]
     others = _label_rows(outputs, utterance_id)
+    taxonomy = next((about_of(path).taxonomy for path in others), ())
+    files = [_votes_in(path) for path in given or outputs.tables["votes"]]
+    read = {one.content_digest(): one for one in (votes_on(path, utterance_id, taxonomy) for path in files)}
+    cast = [one for one in read.values() if one.frame.height]
     if row is None and not cast and not others:
-        every = [*outputs.tables["utterances"], *outputs.tables["votes"], *outputs.tables["labels"]]
-        frames = [pl.read_parquet(path, columns=["utterance_id"]) for path in every]
+        every = [*described, *files, *outputs.tables["labels"]]
+        frames = [pl.read_parquet(path, columns=["utterance_id"]) for path in every if path.suffix == ".parquet"]
         _row(pl.concat(frames) if frames else pl.DataFrame({"utterance_id": []}), utterance_id, outputs.folder)
     replies = _replies(outputs.ledgers, utterance_id)
     label: dict[str, Any] = {}
-    method, influence = "", list[dict[str, Any]]()
+    trace = Trace("")
     made = next((path for path in others if _is_fused(path)), None)
     if made is not None:
         label = {key: value for key, value in others.pop(made).items() if key != "file"}
-        method, influence = _traced(made, cast, utterance_id, utterances, notes)
+        made_by = about_of(made).made_by
+        settings = FuseSettings.model_validate(made_by.settings if made_by is not None else {})
+        if given:
+            trace = traced(made, label, files, settings, utterances, notes)
+        else:
+            trace = _trace(made, label, files, settings, utterances, notes)
     prompts: list[dict[str, Any]] = []
     if replies and "annotate" in places and utterances is not None and row is not None and cast:
         prompts = list(_prompts(manifest, places, outputs.folder, utterances, row, replies, cast[0], notes))
@@ -189,8 +210,8 @@ def _anywhere(outputs: Outputs, utterance_id: str, manifest: dict[str, Any], pla
         label=label,
         votes=_with_replies(together, utterance_id, replies),
         prompts=prompts,
-        influence=influence,
-        method=method,
+        influence=trace.influence,
+        method=trace.method,
         notes=notes,
         scales=scales.get(str((row or {}).get("corpus", utterance_id.split("/")[0])), {}),
         others=list(others.values()),
@@ -207,29 +228,31 @@ _NO_VOTES = {
 }
 
 
-def _traced(
-    file: Path,
-    votes: list[Votes],
-    utterance_id: str,
+def _trace(
+    labels: Path,
+    label: dict[str, Any],
+    files: Sequence[Path],
+    settings: FuseSettings,
     utterances: Utterances | None,
     notes: list[str],
-) -> tuple[str, list[dict[str, Any]]]:
-    """The method behind labels that a command fused, and what each annotator does to one of them."""
-    made_by = about_of(file).made_by
-    settings = FuseSettings.model_validate(made_by.settings if made_by is not None else {})
+) -> Trace:
+    """What each annotator does to a label; a note where the votes that were found do not show it."""
     try:
-        together = combine(*votes)
-        estimator, copies = kept_beside(file) or (fuse(together, settings, utterances=utterances).estimator, None)
-        return estimator.name, _influence(estimator, together, utterance_id, settings, utterances, notes, copies)
+        return traced(labels, label, files, settings, utterances, notes)
     except AlmProxiesError as error:
         notes.append(f"what each annotator does to the label cannot be shown: {error}")
-        return settings.method, []
+        return Trace(settings.method)
 
 
-def _votes_on(path: Path, utterance_id: str) -> Votes:
-    """The votes of a file on one utterance; the others are not held."""
-    frame = pl.scan_parquet(path.absolute(), glob=False).filter(pl.col("utterance_id") == utterance_id).collect()
-    return Votes.of(upgraded_frame(frame, "Votes"), about=about_of(path), where=str(path))
+def _votes_in(path: Path) -> Path:
+    """A votes file, or that of a folder."""
+    if not path.exists():
+        raise InputError("there is no such file", where=str(path), fix="Check --votes.")
+    if not path.is_dir():
+        return path
+    if not (path / "votes.parquet").is_file():
+        raise InputError("has no votes.parquet", where=str(path), fix="Name a votes file.")
+    return path / "votes.parquet"
 
 
 def _label_rows(outputs: Outputs, utterance_id: str) -> dict[Path, dict[str, Any]]:
@@ -262,28 +285,6 @@ def _has(frame: pl.DataFrame, utterance_id: str) -> bool:
 def _shares(label: dict[str, Any]) -> str:
     shares = {key[2:]: value for key, value in label.items() if key.startswith("p_")}
     return "  ".join(f"{name} {share:.3f}" for name, share in sorted(shares.items(), key=lambda pair: -pair[1]))
-
-
-def _influence(
-    estimator: Estimator | DawidSkene,
-    votes: Votes,
-    utterance_id: str,
-    settings: FuseSettings,
-    utterances: Utterances | None,
-    notes: list[str],
-    copies: Sequence[str] | None,
-) -> list[dict[str, Any]]:
-    from alm_proxies.estimators.counts import counts_of
-    from alm_proxies.estimators.dawid_skene import DawidSkene
-    from alm_proxies.estimators.trials import influence
-
-    if isinstance(estimator, DawidSkene):
-        notes.append("dawid_skene weighs raters together: what one of them does to the label is not shown")
-        return []
-    read = partial(
-        counts_of, merge=settings.merge, utterances=utterances, columns=settings.columns, consensus=settings.consensus
-    )
-    return influence(estimator, votes, utterance_id, read, copies).to_dicts()
 
 
 def _manifest(outputs: Outputs) -> dict[str, Any]:

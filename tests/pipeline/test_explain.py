@@ -112,7 +112,7 @@ def test_the_estimator_beside_the_labels_gives_the_same_as_a_second_fit(
     def no_fit(*_: object, **__: object) -> None:
         raise AssertionError("fitted again")
 
-    monkeypatch.setattr("alm_proxies.pipeline.explain.fuse", no_fit)
+    monkeypatch.setattr("alm_proxies.pipeline.tracing.fuse", no_fit)
     found = explain(file.parent / "out", "mine/c1")
     assert found.method == again.method == "auto"
     assert found.influence == again.influence
@@ -129,7 +129,7 @@ def test_labels_of_a_command_have_their_estimator_beside_them(
     assert command(["fuse", votes, "--method", "human", "-o", "own/mine.parquet", "--quiet"]) == 0
     assert (tmp_path / "own" / "mine.fitted.json").is_file()
     (tmp_path / "own" / "votes.parquet").write_bytes(Path(votes).read_bytes())
-    monkeypatch.setattr("alm_proxies.pipeline.explain.fuse", None)
+    monkeypatch.setattr("alm_proxies.pipeline.tracing.fuse", None)
     found = explain(tmp_path / "own", "mine/c1")
     assert found.method == "human"
     assert len(found.influence) == 4

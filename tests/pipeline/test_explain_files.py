@@ -1,0 +1,194 @@
+"""A labels file is explained from the votes files that it was fused from, wherever they are, and from no others."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from alm_proxies.cli.app import run as command
+from alm_proxies.errors import InputError
+from alm_proxies.pipeline.explain import explain
+from alm_proxies.stages.fuse.files import fuse_files
+from alm_proxies.stages.fuse.stage import FuseSettings
+from alm_proxies.tables import About, AnnotatorCard, Labels, Utterances, Votes
+
+LABELS = ("angry", "happy", "sad")
+MANY = 90
+ONE = "c/00007"
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Human votes of known raters, and two proxies of which one knows some of the speakers, in folders of their own."""
+    folder = tmp_path_factory.mktemp("explained")
+    rng = np.random.default_rng(0)
+    heard = rng.integers(3, size=MANY)
+    ids = [f"c/{i:05d}" for i in range(MANY)]
+
+    def said(right: float, i: int) -> str:
+        return LABELS[heard[i] if rng.random() < right else rng.integers(3)]
+
+    human = [(ids[i], f"c/r{(i + j) % 5}", said(0.6, i), j == 3) for i in range(MANY) for j in range(4)]
+    proxy = [(ids[i], name, d, said(0.5, i)) for i in range(MANY) for name in ("warm", "trained") for d in range(3)]
+    for name in ("read", "annotate", "fuse"):
+        (folder / name).mkdir()
+    Votes.of(
+        pl.DataFrame(human, schema=["utterance_id", "annotator", "label", "held_out"], orient="row"), taxonomy=LABELS
+    ).write(folder / "read" / "votes.parquet")
+    trained = AnnotatorCard(digest="0" * 16, trained_on={"c": ["c/s2"]})
+    Votes.of(
+        pl.DataFrame(proxy, schema=["utterance_id", "annotator", "draw", "label"], orient="row").with_columns(
+            source=pl.lit("proxy")
+        ),
+        taxonomy=LABELS,
+        about=About(annotators={"trained": trained}),
+    ).write(folder / "annotate" / "votes.parquet")
+    people = pl.DataFrame({"utterance_id": ids, "corpus": "c", "speaker": [f"c/s{i % 5}" for i in range(MANY)]})
+    Utterances.of(people.with_columns(duration=pl.Series(rng.random(MANY) * 5))).write(folder / "utterances.parquet")
+    return folder
+
+
+def fused(corpus: Path, method: str, folder: Path) -> tuple[Path, list[Path]]:
+    votes = [corpus / "read" / "votes.parquet", corpus / "annotate" / "votes.parquet"]
+    given = [
+        "--utterances",
+        str(corpus / "utterances.parquet"),
+        "--method",
+        method,
+        "-o",
+        str(folder / "labels.parquet"),
+    ]
+    assert command(["fuse", *map(str, votes), *given, "--quiet"]) == 0
+    return folder / "labels.parquet", votes
+
+
+@pytest.fixture
+def not_fitted(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fit(*_: object, **__: object) -> None:
+        raise AssertionError("fitted again")
+
+    monkeypatch.setattr("alm_proxies.pipeline.tracing.fuse", fit)
+
+
+@pytest.mark.parametrize("method", ["auto", "gated", "mixture", "dirichlet", "weighted", "human", "pool"])
+def test_every_method_is_traced_without_a_second_fit(
+    corpus: Path, method: str, tmp_path: Path, not_fitted: None
+) -> None:
+    labels, votes = fused(corpus, method, tmp_path)
+    for one in (ONE, "c/00003"):
+        found = explain(labels, one, votes=votes, utterances=corpus / "utterances.parquet")
+        assert found.notes == []
+        assert found.method == method
+        moved = {row["annotator"]: row["moved"] for row in found.influence}
+        assert set(moved) >= {"warm", "c/r3"}
+        # c/00007 is of a speaker that `trained` was trained on, so that its votes did not count
+        assert ("trained" in moved) == (one != ONE)
+        assert len(found.votes) == 10
+    lines = "\n".join(explain(labels, ONE, votes=votes, utterances=corpus / "utterances.parquet").lines())
+    assert "  proxy  trained #2: " in lines
+
+
+def test_folders_of_votes_are_taken_for_their_files(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], not_fitted: None
+) -> None:
+    labels, _ = fused(corpus, "weighted", tmp_path)
+    given = [
+        "--votes",
+        str(corpus / "read"),
+        str(corpus / "annotate"),
+        "--utterances",
+        str(corpus / "utterances.parquet"),
+    ]
+    capsys.readouterr()
+    assert command(["explain", str(labels), ONE, *given]) == 0
+    out = capsys.readouterr().out
+    assert "label (weighted, strength" in out
+    assert "without an annotator the label would move by" in out
+    assert command(["explain", str(labels), ONE, "--votes", str(tmp_path)]) == 2
+    assert "has no votes.parquet" in capsys.readouterr().err
+
+
+def test_votes_that_do_not_give_the_label_are_refused_in_one_sentence(
+    corpus: Path, tmp_path: Path, not_fitted: None
+) -> None:
+    labels, votes = fused(corpus, "weighted", tmp_path)
+    row = Labels.read(labels).frame.row(by_predicate=pl.col("utterance_id") == ONE, named=True)
+    with pytest.raises(InputError) as refused:
+        explain(labels, ONE, votes=votes[:1], utterances=corpus / "utterances.parquet")
+    message = str(refused.value)
+    assert message.startswith(f"votes: the labels were not fused from these votes: {ONE} has ")
+    assert f"from 3 human and {row['proxy_votes']:g} proxy votes, and the 3 and 0 votes here give " in message
+    assert "Give the votes files that fuse was given" in message
+    changed = Votes.read(votes[0])
+    other = changed.frame.with_columns(label=pl.lit("sad"))
+    Votes.of(other, about=changed.about).write(tmp_path / "changed.parquet")
+    with pytest.raises(InputError, match="were not fused from these votes"):
+        explain(labels, ONE, votes=[tmp_path / "changed.parquet", votes[1]])
+    renamed = pl.col("label").replace({"happy": "joy"})
+    Votes.of(changed.frame.with_columns(renamed), taxonomy=("angry", "joy", "sad")).write(tmp_path / "joy.parquet")
+    with pytest.raises(InputError, match="the votes have the taxonomy angry, joy, sad"):
+        explain(labels, ONE, votes=[tmp_path / "joy.parquet"])
+    with pytest.raises(InputError, match="there is no such file"):
+        explain(labels, ONE, votes=[tmp_path / "none.parquet"])
+
+
+def test_a_folder_whose_votes_are_others_says_so_and_shows_the_rest(
+    corpus: Path, tmp_path: Path, not_fitted: None
+) -> None:
+    labels, votes = fused(corpus, "weighted", tmp_path)
+    alone = explain(labels, ONE)
+    assert alone.votes == []
+    assert alone.label["p_sad"] > 0
+    assert any(
+        "there is no vote on 'c/00007'. Name the votes files that fuse was given: --votes" in n for n in alone.notes
+    )
+    shutil.copy(votes[0], tmp_path / "votes.parquet")
+    found = explain(tmp_path, ONE)
+    assert len(found.votes) == 4
+    assert found.influence == []
+    assert any("the labels were not fused from these votes" in note for note in found.notes)
+
+
+def test_of_the_votes_in_a_folder_those_behind_the_label_are_found(
+    corpus: Path, tmp_path: Path, not_fitted: None
+) -> None:
+    _, votes = fused(corpus, "weighted", tmp_path)
+    shutil.copy(corpus / "utterances.parquet", tmp_path)
+    shutil.copy(votes[0], tmp_path / "human.parquet")
+    shutil.copy(votes[1], tmp_path / "proxies.parquet")
+    later = pl.DataFrame({"utterance_id": [ONE], "annotator": ["c/later"], "label": ["angry"]})
+    Votes.of(later, taxonomy=LABELS).write(tmp_path / "more.parquet")
+    found = explain(tmp_path, ONE)
+    assert found.notes == []
+    assert "c/later" in {vote["annotator"] for vote in found.votes}
+    assert "c/later" not in {row["annotator"] for row in found.influence}
+    assert {row["annotator"] for row in found.influence} >= {"warm", "c/r3"}
+
+
+def test_without_the_estimator_beside_them_labels_are_traced_by_a_new_fit(corpus: Path, tmp_path: Path) -> None:
+    labels, votes = fused(corpus, "gated", tmp_path)
+    people = corpus / "utterances.parquet"
+    kept = explain(labels, ONE, votes=votes, utterances=people)
+    (tmp_path / "labels.fitted.json").unlink()
+    again = explain(labels, ONE, votes=votes, utterances=people)
+    assert again.influence == kept.influence
+    with pytest.raises(InputError, match="were not fused from these votes"):
+        explain(labels, ONE, votes=votes[:1], utterances=people)
+
+
+def test_bare_votes_have_the_labels_of_the_file_that_is_explained(
+    corpus: Path, tmp_path: Path, not_fitted: None
+) -> None:
+    frame = Votes.read(corpus / "read" / "votes.parquet").frame.select("utterance_id", "annotator", "label")
+    for name in ("bare.parquet", "bare.csv"):
+        path = tmp_path / name
+        frame.write_parquet(path) if path.suffix == ".parquet" else frame.write_csv(path)
+        fuse_files([path], tmp_path / "labels.parquet", FuseSettings(method="human"), taxonomy=",".join(LABELS))
+        done = command(["fuse", str(path), "--taxonomy", ",".join(LABELS), "--method", "human", "-o",
+                        str(tmp_path / "labels.parquet"), "--quiet"])  # fmt: skip
+        assert done == 0
+        assert len(explain(tmp_path / "labels.parquet", ONE, votes=[path]).influence) == 4
