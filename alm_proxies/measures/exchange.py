@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import polars as pl
 
-from alm_proxies.ballots import ballots_of
+from alm_proxies.ballots import Index, ballots_of
 from alm_proxies.interval import Interval
 from alm_proxies.measures.arrays import Array
 from alm_proxies.measures.bootstrap import mean_by_speaker
@@ -55,12 +55,21 @@ def exchange(shares: Array, fit: Array, held: Array, speakers: Array | None, *, 
     """
     cast, kept = fit.sum(1), held.sum(1)
     rows = np.flatnonzero((cast > 0) & (kept > 0) & (shares.sum(1) > 0))
-    if not len(rows):
-        return Exchange(annotator, Interval(float("nan"), float("nan"), float("nan"), "none", 0), float("nan"), 0)
-    logs = np.log(shares[rows] / shares[rows].sum(1, keepdims=True))
-    gap = ((fit[rows] / cast[rows, None] - held[rows] / kept[rows, None]) * logs).sum(1)
     names = None if speakers is None else np.asarray(speakers)[rows]
-    return Exchange(annotator, mean_by_speaker(gap, names), _one_sided(gap, names), len(rows))
+    return _exchange(shares[rows], _difference(fit[rows], held[rows]), names, annotator)
+
+
+def _difference(fit: Array, held: Array) -> Array:
+    return np.asarray(fit / fit.sum(1, keepdims=True) - held / held.sum(1, keepdims=True))
+
+
+def _exchange(shares: Array, difference: Array, speakers: Array | None, annotator: str) -> Exchange:
+    """The test on rows that have all: the fit votes' shares of the labels minus those of the held-out votes."""
+    if not len(shares):
+        return Exchange(annotator, Interval(float("nan"), float("nan"), float("nan"), "none", 0), float("nan"), 0)
+    logs = np.log(shares / shares.sum(1, keepdims=True))
+    gap = (difference * logs).sum(1)
+    return Exchange(annotator, mean_by_speaker(gap, speakers), _one_sided(gap, speakers), len(shares))
 
 
 class Exchanges:
@@ -70,6 +79,9 @@ class Exchanges:
         self._people = None if utterances is None else utterances.frame.select("utterance_id", "speaker")
         self._consensus = consensus
         self._shown = self._without_speaker = 0
+        self._differences: list[Array] = []
+        """The difference between votes of the fit and held-out votes, of the utterances that have both."""
+        self._speakers: list[pl.Series] = []
         self._proxies: dict[str, _OfProxy] = {}
 
     def add(self, votes: Votes) -> None:
@@ -79,49 +91,49 @@ class Exchanges:
             ballots_of(votes, ids, side, consensus=self._consensus) for side in ("human", "held_out", "proxy")
         )
         fit, kept = human.counts(), held.counts()
-        both = (fit.sum(1) > 0) & (kept.sum(1) > 0)
-        speakers = None
+        both = np.flatnonzero((fit.sum(1) > 0) & (kept.sum(1) > 0))
+        before = sum(map(len, self._differences))
+        self._differences.append(_difference(fit[both], kept[both]))
         if self._people is not None:
-            known = ids.to_frame("utterance_id").join(
-                self._people, on="utterance_id", how="left", maintain_order="left"
-            )
-            self._shown, self._without_speaker = (
-                self._shown + len(ids),
-                self._without_speaker + known["speaker"].null_count(),
-            )
-            speakers = known.select(pl.coalesce("speaker", "utterance_id")).to_series()
+            known = ids.to_frame().join(self._people, on="utterance_id", how="left", maintain_order="left")
+            self._shown += len(ids)
+            self._without_speaker += known["speaker"].null_count()
+            self._speakers.append(known.select(pl.coalesce("speaker", "utterance_id") + "").to_series()[both])
         for annotator in proxy.names:
             counts = proxy.of(annotator).counts()
             own = self._proxies.setdefault(annotator, _OfProxy(np.zeros(len(votes.taxonomy))))
             own.total += counts.sum(0)
-            rows = np.flatnonzero(both & (counts.sum(1) > 0))
-            own.counts.append(counts[rows])
-            own.fit.append(fit[rows])
-            own.held.append(kept[rows])
-            own.speakers.append(pl.Series([""] * len(rows)) if speakers is None else speakers[rows])
+            some = counts[both]
+            there = np.flatnonzero(some.sum(1) > 0)
+            own.counts.append(some[there])
+            own.rows.append(there + before)
 
     def tests(self) -> list[Exchange]:
         """The test for every proxy, by name."""
+        if not self._proxies:
+            return []
         known = self._people is not None and self._without_speaker <= 0.5 * self._shown
-        return [self._proxies[name].test(name, speakers_known=known) for name in sorted(self._proxies)]
+        differences = np.concatenate(self._differences)
+        names = pl.concat(self._speakers).to_numpy() if known else None
+        found = []
+        for annotator in sorted(self._proxies):
+            own = self._proxies[annotator]
+            rows = np.concatenate(own.rows)
+            prior = own.total + 1.0  # corpus shares of the proxy only: those of the fit votes would depend on them
+            shares = np.concatenate(own.counts) + _SMOOTHING * (prior / prior.sum())
+            found.append(_exchange(shares, differences[rows], None if names is None else names[rows], annotator))
+        return found
 
 
 @dataclass(slots=True)
 class _OfProxy:
-    """The votes of one proxy, and the human votes of the utterances that have both kinds, part by part."""
+    """The votes of one proxy on utterances that have both votes of the fit and held-out ones, part by part."""
 
     total: Array
+    """Its votes for each label, on all utterances."""
     counts: list[Array] = field(default_factory=list)
-    fit: list[Array] = field(default_factory=list)
-    held: list[Array] = field(default_factory=list)
-    speakers: list[pl.Series] = field(default_factory=list)
-
-    def test(self, annotator: str, *, speakers_known: bool) -> Exchange:
-        prior = self.total + 1.0  # corpus shares of the proxy only: those of the fit votes would depend on them
-        prior = prior / prior.sum()
-        shares = np.concatenate(self.counts) + _SMOOTHING * prior
-        names = pl.concat(self.speakers).to_numpy() if speakers_known else None
-        return exchange(shares, np.concatenate(self.fit), np.concatenate(self.held), names, annotator=annotator)
+    rows: list[Index] = field(default_factory=list)
+    """Their places among the utterances with both kinds of votes."""
 
 
 def exchange_of(votes: Votes, utterances: Utterances | None = None, *, consensus: bool = False) -> list[Exchange]:

@@ -23,6 +23,7 @@ import time
 from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -42,22 +43,41 @@ VOTES = 10
 PRICE_IN, PRICE_OUT = 10.0, 30.0
 KEY = "sk-soak-0123456789abcdef"
 LABELS = taxonomy_of("emodb7").labels
-_ABOVE = 1e-3
-"""Share of utterances that may be booked above what the server knows of, on a busy machine."""
 SETTLED = 30.0
 """Seconds after which a run has all that it loads."""
-RUN = "import sys; from alm_proxies.cli.start import main; sys.exit(main())"
 
 
-def corpus(folder: Path, count: int) -> Path:
+def run_and_note(tries: Path, arguments: list[str]) -> None:
+    """The command line in this process; every try gets a name, and the names of those without an answer are noted."""
+    from alm_proxies.cli.start import main
+    from alm_proxies.engines import connections
+
+    ask, mine = connections._ask, f"{os.getpid():x}{time.time_ns():x}"
+    numbers = count()
+    notes = os.open(tries, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+    async def noted(client: Any, method: str, url: Any, headers: Any, body: Any, seconds: float, most: int) -> Any:
+        name, begun = f"{mine}x{next(numbers):x}", time.monotonic()
+        try:
+            return await ask(client, method, url, {**headers, "x-try": name}, body, seconds, most)
+        except connections.FaultError as fault:
+            took = time.monotonic() - begun
+            os.write(notes, f"{name}\t{fault.failure.kind}\t{took:.2f} of {seconds:.2f} s\n".encode())
+            raise
+
+    connections._ask = noted
+    main(arguments)
+
+
+def corpus(folder: Path, size: int) -> Path:
     """Short recordings of noise that begin with their number, and the table of them."""
     (folder / "audio").mkdir()
     chance = np.random.default_rng(0)
-    for number in range(count):
+    for number in range(size):
         samples = chance.integers(-9000, 9000, round(SECONDS * RATE), dtype=np.int16)
         samples[:2] = number // 1000, number % 1000
         soundfile.write(folder / f"audio/{number:06d}.wav", samples, RATE, subtype="PCM_16")
-    names = [f"{number:06d}" for number in range(count)]
+    names = [f"{number:06d}" for number in range(size)]
     frame = pl.DataFrame(
         {"utterance_id": [f"made/{n}" for n in names], "corpus": "made", "audio": [f"audio/{n}.wav" for n in names]}
     )
@@ -137,7 +157,19 @@ def run_once(command: list[str], chance: random.Random, runs: Runs, seconds: flo
 def soak(folder: Path, port: int, votes: int, minutes: float, draws: int) -> None:
     """Run, kill and resume until the time is over, let the rest be answered in calm, then compare."""
     utterances, out, file = corpus(folder, votes // VOTES), folder / "out", annotator_file(folder, port, draws)
-    command = [sys.executable, "-c", RUN, "annotate", str(utterances), "--annotator", str(file), "-o", str(out)]
+    tries = folder / "tries.tsv"
+    command = [
+        sys.executable,
+        __file__,
+        "run",
+        str(tries),
+        "annotate",
+        str(utterances),
+        "--annotator",
+        str(file),
+        "-o",
+        str(out),
+    ]
     command += ["--injection", "0", "--stop", "collapse=1,failed=1,refused=1", "--quiet", "--max-left-out", "1"]
     chance, started, runs = random.Random(2), time.monotonic(), Runs()
     while True:
@@ -149,7 +181,7 @@ def soak(folder: Path, port: int, votes: int, minutes: float, draws: int) -> Non
         if code in (0, 1):
             break
         print(f"{(time.monotonic() - started) / 60:.1f} min: {status_of(out)}", flush=True)
-    report(out, Annotator.read(file, taxonomy="emodb7"), port, runs, time.monotonic() - started)
+    report(out, tries, Annotator.read(file, taxonomy="emodb7"), port, runs, time.monotonic() - started)
 
 
 def status_of(out: Path) -> str:
@@ -165,11 +197,39 @@ def price_of(tokens: list[int]) -> float:
     return (tokens[0] * PRICE_IN + tokens[1] * PRICE_OUT) / 1e6
 
 
-def report(out: Path, one: Annotator, port: int, runs: Runs, seconds: float) -> None:
+@dataclass(frozen=True, slots=True)
+class GivenUp:
+    """A try without an answer for the client, which the server takes for answered: it is booked at its maximum."""
+
+    price: float
+    """The most that the client could suppose."""
+    fault: str
+    """What the server did, "" for an answer."""
+    kind: str
+    """What it was for the client."""
+    took: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} after {self.took}, for the server {self.fault or 'answered'} ({self.price:.6f} at most)"
+
+
+def tries_given_up(tries: Path, exact: dict[str, tuple[int, str, list[int]]]) -> dict[int, list[GivenUp]]:
+    """By utterance: the tries of which the client has no answer although the server sent one with honest counts."""
+    found: dict[int, list[GivenUp]] = {}
+    for line in tries.read_text(encoding="utf-8").splitlines():
+        name, kind, took = line.split("\t")
+        if name in exact:
+            number, fault, tokens = exact[name]
+            found.setdefault(number, []).append(GivenUp(price_of(tokens), fault, kind, took))
+    return found
+
+
+def report(out: Path, tries: Path, one: Annotator, port: int, runs: Runs, seconds: float) -> None:
     """Print what came of it, and fail where an account does not agree."""
-    count = httpx.get(f"http://127.0.0.1:{port}/count", trust_env=False).json()
-    least = {int(number): price_of(tokens) for number, tokens in count["least"].items()}
-    most = {int(number): price_of(tokens) for number, tokens in count["most"].items()}
+    counted = httpx.get(f"http://127.0.0.1:{port}/count", trust_env=False, timeout=60.0).json()
+    least = {int(number): price_of(tokens) for number, tokens in counted["least"].items()}
+    most = {int(number): price_of(tokens) for number, tokens in counted["most"].items()}
+    given_up = tries_given_up(tries, counted["exact"])
     (now,) = status(out)
     frame = Votes.read(out / "votes.parquet").frame
     with closing(sqlite3.connect(out / "ledger.sqlite")) as ledger:
@@ -187,6 +247,11 @@ def report(out: Path, one: Annotator, port: int, runs: Runs, seconds: float) -> 
         ).fetchall()
     by_number = {int(name.rpartition("/")[2]): price for name, price in booked.items()}
     above = {number: price - most[number] for number, price in by_number.items() if price > most[number] + 1e-9}
+    not_explained = {
+        number: more
+        for number, more in above.items()
+        if more > sum(one.price for one in given_up.get(number, [])) + 1e-9
+    }
     below = {n: price - by_number.get(n, 0.0) for n, price in least.items() if n != PROBE}
     below = {number: lacking for number, lacking in below.items() if lacking > 1e-9}
     wrong = [
@@ -195,14 +260,17 @@ def report(out: Path, one: Annotator, port: int, runs: Runs, seconds: float) -> 
     requests, total = sum(row[1] for row in lost), sum(row[3] for row in lost)
     print(f"{seconds / 60:.1f} min; runs by exit code {dict(runs.codes)}, signals sent {dict(runs.kills)}")
     print(f"runs that ended by themselves with an error: {len(runs.ended)}; {Counter(runs.ended).most_common(3)}")
-    print(f"requests by what became of them: {dict(sorted(count['asked'].items()))}")
+    print(f"requests by what became of them: {dict(sorted(counted['asked'].items()))}")
     print(
         f"votes planned {now.planned:,}, rows {frame.height:,}, in the ledger {kinds}; set aside, asked again {again:,}"
     )
     print(f"booked {now.price:.4f}: votes {sum(by_number.values()):.4f}, tries {now.tried_out[1]:.4f}, lost {lost}")
     print(f"the server generated {sum(least.values()):.4f}, could not be charged above {sum(most.values()):.4f}")
     print(f"utterances booked below what was generated: {len(below)}, by {sum(below.values()):.4f} (killed in flight)")
+    print(f"tries given up by the client that the server takes for answered: {sum(map(len, given_up.values()))}")
     print(f"utterances booked above what the server knows of: {len(above)}, by {sum(above.values()):.4f}")
+    for number, more in sorted(above.items()):
+        print(f"  {number}: above by {more:.6f}; {'; '.join(map(str, given_up.get(number, []))) or 'no such try'}")
     print(f"votes whose letter is not their seed's: {len(wrong)}")
     third = max(1, len(runs.peaks) // 3)
     first, final = np.median(runs.peaks[:third]), np.median(runs.peaks[-third:])
@@ -215,8 +283,7 @@ def report(out: Path, one: Annotator, port: int, runs: Runs, seconds: float) -> 
         "votes without outcome or reason": sum(number for *_, number in kinds) != now.planned
         or any(not kind for state, kind, _ in kinds if state == "failed"),
         "an answer to another question": wrong,
-        # a try that was given up while its answer was on its way is one that the server takes for answered
-        "utterances are booked above what can have been charged": len(above) > _ABOVE * len(most) and above,
+        "utterances are booked above what can have been charged": not_explained,
         "an utterance is booked below what was generated, and nothing was lost in flight": len(below) > requests,
         "less is lost in flight than is missing": sum(below.values()) > total + 1e-9,
         "less is booked than was generated": now.price < sum(least.values()) - 1e-9,
@@ -257,4 +324,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] == ["run"]:
+        run_and_note(Path(sys.argv[2]), sys.argv[3:])
+    else:
+        main()
