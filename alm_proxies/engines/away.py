@@ -22,8 +22,8 @@ class Away:
     """Seconds until the next try."""
 
     def __str__(self) -> str:
-        one = len(self.addresses) == 1
-        message = f"{', '.join(self.addresses)} {'answers' if one else 'answer'} nothing since {self.seconds:.0f} s"
+        verb = "has" if len(self.addresses) == 1 else "have"
+        message = f"{', '.join(self.addresses)} {verb} not answered for {self.seconds:.0f} s"
         again = f"in {self.again:.0f} s" if self.again >= 0.5 else "now"
         return f"{message} ({self.message}); trying again {again}"
 

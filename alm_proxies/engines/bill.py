@@ -17,8 +17,8 @@ class TriedOut:
 
     requests: int = 0
     audio_seconds: float = 0.0
-    """Prompt tokens of all requests that may be charged for."""
     tokens_in: int = 0
+    """Prompt tokens of all requests that may be charged for."""
     tokens_out: int = 0
 
 
@@ -35,7 +35,7 @@ class Bill:
     audio_seconds: float = 0.0
     model: str = ""
 
-    def add(self, sent: Sent[Completion], heard: float = 0.0) -> None:
+    def add(self, sent: Sent[Completion], audio_seconds: float = 0.0) -> None:
         """Add an answer and its tries, each with this number of seconds of audio."""
         self.tries += sent.tries
         self.paid_tries += sent.paid_tries
@@ -43,14 +43,14 @@ class Bill:
         self.implausible += sent.answer.implausible
         self.tokens_in += sent.answer.tokens_in
         self.tokens_out += sent.answer.tokens_out
-        self.audio_seconds += sent.paid_tries * heard
+        self.audio_seconds += sent.paid_tries * audio_seconds
         self.model = self.model or sent.answer.model
 
-    def add_fault(self, fault: FaultError, heard: float = 0.0) -> None:
+    def add_fault(self, fault: FaultError, audio_seconds: float = 0.0) -> None:
         """Add tries that all failed."""
         self.tries += fault.tries
         self.paid_tries += fault.paid_tries
-        self.audio_seconds += fault.paid_tries * heard
+        self.audio_seconds += fault.paid_tries * audio_seconds
 
     @property
     def tried_out(self) -> TriedOut:
@@ -61,7 +61,7 @@ class Bill:
 async def sent_on_account(
     send: Callable[[], Awaitable[Sent[Completion]]], question: TrialQuestion, bill: Bill
 ) -> Sent[Completion]:
-    """A trial's answer, booked before it is sent and settled afterwards by who pays for trials, if anybody does."""
+    """The answer of a trial, booked before it is sent and settled afterwards if there is an account."""
     account = ACCOUNT.get()
     number = await account.book(question) if account is not None else 0
     again = BOOK_AGAIN.set(None if account is None else partial(account.book_again, number))
@@ -69,8 +69,8 @@ async def sent_on_account(
     try:
         sent = await send()
         bill.add(sent, question.audio_seconds)
-        found, counted = sent.answer, int(sent.answer.tokens_in > 0)
-        use = TrialUse("answered", sent.tries, sent.paid_tries, counted, found.tokens_in, found.tokens_out)
+        answer, counted = sent.answer, int(sent.answer.tokens_in > 0)
+        use = TrialUse("answered", sent.tries, sent.paid_tries, counted, answer.tokens_in, answer.tokens_out)
         return sent
     except FaultError as fault:
         bill.add_fault(fault, question.audio_seconds)

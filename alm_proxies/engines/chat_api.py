@@ -35,12 +35,12 @@ _AUDIO_WORDS = (
     "not of valid",
 )
 _N = re.compile(r"\bn\b|\bn_cmpl\b|candidate_?count", re.IGNORECASE)
-_MOST_SAID = 300
-_TOO_MUCH = (502, 503, 529)
+_LONGEST_MESSAGE = 300
+_OVERLOADED = (502, 503, 529)
 
 
 def body(model: str, question: Question, fields: Mapping[str, Any], *, answer: str | None = None) -> bytes:
-    """A request body: the conversation (and the beginning of its answer, where given) and further fields."""
+    """A request body: the conversation, the given beginning of the answer, and further fields."""
     clips: list[Audio] = []
     messages: list[dict[str, Any]] = []
     for turn in question.turns:
@@ -101,8 +101,8 @@ def form_fields(request: Request, *, structured: bool, schema: bool) -> dict[str
 
 def fault_of(status: int, headers: Mapping[str, str], content: bytes) -> FaultError:
     """The fault of a response other than 200."""
-    message, code, wait = _said(content)
-    message = f"HTTP {status}" + (f": {message[:_MOST_SAID]}" if message else "")
+    message, code, wait = _message_of(content)
+    message = f"HTTP {status}" + (f": {message[:_LONGEST_MESSAGE]}" if message else "")
     again = wait if "retry-after" not in headers else _retry_after(headers["retry-after"])
     if 300 <= status < 400:
         return FaultError(
@@ -119,7 +119,7 @@ def fault_of(status: int, headers: Mapping[str, str], content: bytes) -> FaultEr
     if status in (408, 504):
         return FaultError("timeout", message, again)
     if status >= 500:
-        return FaultError("server_error", message, again, busy=status in _TOO_MUCH)
+        return FaultError("server_error", message, again, busy=status in _OVERLOADED)
     if code == "content_filter" or code == "content_policy_violation":
         return FaultError("refused", message, paid=False)
     lower = f"{code} {message}".lower()
@@ -136,15 +136,15 @@ def is_about_n(failure: Failure) -> bool:
     return failure.kind == "bad_request" and _N.search(failure.message) is not None
 
 
-def _said(content: bytes) -> tuple[str, str, float | None]:
-    """The message, the code and the seconds to wait of an error body, in any of the shapes servers use.
+def _message_of(content: bytes) -> tuple[str, str, float | None]:
+    """Message, code and seconds to wait from an error body in any of the common formats.
 
-    Google wraps it in a list, gives the HTTP status as its code, and keeps the reason and the wait among the details.
+    Google sends a list, with the HTTP status as the code, and the reason and the wait among the details.
     """
     try:
         payload = from_json(content)
     except ValueError:
-        return content[:_MOST_SAID].decode("utf-8", "replace").strip(), "", None
+        return content[:_LONGEST_MESSAGE].decode("utf-8", "replace").strip(), "", None
     payload = payload[0] if isinstance(payload, list) and payload else payload
     error = payload.get("error", payload) if isinstance(payload, dict) else payload
     if not isinstance(error, dict):

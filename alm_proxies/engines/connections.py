@@ -1,10 +1,10 @@
-"""Connections to servers: one question, one answer, and no answer that belongs to another question.
+"""Connections to servers, on which a response can never be taken for that of another request.
 
-A connection carries a second request only if its answer can be identified: the server has repeated the random
-number that the request was sent with (as vLLM does, in the id of its answers). All other servers get a new
-connection for every question, so that an unrequested answer is never read.
-A client holds one connection: httpx goes through all connections of a pool for every request, and at 512 in one pool
-that is most of what a vote costs.
+A connection carries a second request only if its response can be identified: the server repeats the random number of
+the request (as vLLM does, in the id of its responses). All other servers get a new connection for every request, so
+that an unrequested response is never read.
+A client holds one connection: httpx goes through all connections of a pool for every request, which takes most of the
+time per vote with 512 connections in one pool.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from alm_proxies.errors import SettingsError
 from alm_proxies.files import refuse_irregular
 
 _ONE = httpx.Limits(max_connections=None, max_keepalive_connections=1)
-"""One is kept; another may be made, so that a connection left by a cancelled request does not block the next."""
+"""One connection is kept; a second is allowed, so that a cancelled request does not block the next."""
 
 _CONNECT_SECONDS = 20.0
 """Timeout of a connection attempt in seconds; the response itself may take longer."""
@@ -40,7 +40,7 @@ _PROXIES = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY")
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """The whole of one HTTP answer, decompressed."""
+    """One complete HTTP response, decompressed."""
 
     status: int
     headers: httpx.Headers
@@ -48,7 +48,7 @@ class Answered:
 
 
 class Connections:
-    """One connection per concurrent request; those whose answers can be matched to requests are kept open."""
+    """One connection per concurrent request; those whose responses can be identified are kept open."""
 
     def __init__(self, headers: Mapping[str, str], *, trust_env: bool) -> None:
         self._headers = dict(headers) | {"accept": "*/*", "user-agent": "alm-proxies"}
@@ -59,18 +59,18 @@ class Connections:
         self._spare: list[httpx.AsyncClient] = []
         """Clients without an open connection."""
         self._kept: defaultdict[str, list[httpx.AsyncClient]] = defaultdict(list)
-        """Clients with an open connection, to addresses that repeat a question's number."""
+        """Clients with an open connection, to addresses that repeat the number of a request."""
         self._repeats: set[str] = set()
         self._silent: set[str] = set()
         self._urls: dict[str, httpx.URL] = {}
         self._first, self._numbers = secrets.token_hex(8), count()
-        """Of the numbers of requests: no other process has the first half, no other request the second."""
-        self._spare.append(self._client())  # so that a proxy that cannot be is refused before anything is asked
+        """Halves of the number of a request: the first is unique to this process, the second to the request."""
+        self._spare.append(self._client())  # refuses an invalid proxy before the first request
 
     async def post(self, address: str, body: bytes, seconds: float, *, most: int, kept: bool = True) -> Answered:
-        """The answer to one POST within `seconds` and `most` bytes, whatever its status; else a FaultError.
+        """The response to a POST with any status, within `seconds` and `most` bytes; otherwise a FaultError.
 
-        `kept` is false for questions whose answers hold no number even where those of others do.
+        `kept` is false for requests whose responses never repeat the number.
         """
         if kept and address not in self._silent:
             return await self._numbered(address, body, seconds, most)
@@ -85,7 +85,7 @@ class Connections:
         await asyncio.gather(*(client.aclose() for client in self._clients), *self._closing)
 
     async def _numbered(self, address: str, body: bytes, seconds: float, most: int) -> Answered:
-        """One question with a number, on a connection that is kept if the answer repeats it."""
+        """A request with a number, on a connection that is kept if the response repeats it."""
         url, kept, number = self._url(address), self._kept[address], f"{self._first}{next(self._numbers):016x}"
         used = bool(kept)
         client = kept.pop() if kept else self._any_client()
@@ -114,12 +114,12 @@ class Connections:
         if used and not repeated and answered.status < 400:
             raise FaultError("reset", "a response arrived that belongs to no request", paid=answered.status == 200)
         if used and not repeated and not _asked_again(answered.status):
-            # A refusal that names no question may be another's: on a connection of its own it can only be this one's.
+            # A refusal without a number may belong to another request, so this one is repeated on another connection.
             return await self._alone("POST", url, body, seconds, most)
         return answered
 
     async def _alone(self, method: str, url: httpx.URL, body: bytes | None, seconds: float, most: int) -> Answered:
-        """One question on a connection of its own."""
+        """A request on a connection of its own."""
         client, headers = self._any_client(), self._headers | {"connection": "close"}
         try:
             answered = await _ask(client, method, url, headers, body, seconds, most)
@@ -137,7 +137,7 @@ class Connections:
 
     def _client(self) -> httpx.AsyncClient:
         try:
-            made = httpx.AsyncClient(trust_env=self._trust_env, timeout=_TIMEOUT, limits=_ONE, verify=self._verify)
+            client = httpx.AsyncClient(trust_env=self._trust_env, timeout=_TIMEOUT, limits=_ONE, verify=self._verify)
         except ImportError:
             name = _named_in(_PROXIES, "socks")
             raise SettingsError(
@@ -150,11 +150,11 @@ class Connections:
                 f"the proxy address in {name} is not valid ({type(error).__name__})",
                 fix="Write it as http://host:port, or unset the variable.",
             ) from None
-        self._clients.add(made)
-        return made
+        self._clients.add(client)
+        return client
 
     def _drop(self, client: httpx.AsyncClient) -> None:
-        """Close a client whose connection may still bring something."""
+        """Close a client, because more may arrive on its connection."""
         self._clients.discard(client)
         task = asyncio.get_running_loop().create_task(client.aclose())
         self._closing.add(task)
@@ -162,7 +162,7 @@ class Connections:
 
 
 def _asked_again(status: int) -> bool:
-    """Whether an answer of such a status makes a try go wrong that is made again anyway."""
+    """Whether a response with this status is a fault after which the request is tried again anyway."""
     return status in (408, 429) or status >= 500
 
 
@@ -197,9 +197,9 @@ async def _answer(client: httpx.AsyncClient, request: httpx.Request, most: int) 
 
 
 async def _body(response: httpx.Response, most: int) -> bytes:
-    """The body, decompressed, limited in bytes before and after decompression; of an error its beginning is enough.
+    """The body, decompressed, with at most `most` bytes before and after decompression; an error body is truncated.
 
-    Nothing but gzip and deflate is known, although neither was asked for.
+    gzip and deflate are accepted, although neither is requested.
     """
     whole = response.status_code == 200
     coding = response.headers.get("content-encoding", "identity").strip().lower()
@@ -252,7 +252,7 @@ def _certificates(trust_env: bool) -> ssl.SSLContext:
     named = os.environ.get("SSL_CERT_FILE") if trust_env else None
     try:
         if named:
-            refuse_irregular(named)  # a pipe would be read for ever
+            refuse_irregular(named)  # reading a pipe would never end
         return httpx.create_ssl_context(trust_env=trust_env)
     except OSError as error:
         place = "SSL_CERT_FILE" if named else "SSL_CERT_DIR" if os.environ.get("SSL_CERT_DIR") else "the system"

@@ -20,32 +20,32 @@ _STABLE = ("id", "root", "owned_by", "max_model_len")
 Get = Callable[[str, float], Awaitable[bytes]]
 
 
-async def key_of(get: Get, addresses: tuple[str, ...], supposed: Abilities) -> str | None:
-    """The name of what is known about these servers; None where one of them does not even answer what it offers.
+async def key_of(get: Get, addresses: tuple[str, ...], assumed: Abilities) -> str | None:
+    """The cache key of the abilities of these servers; None if one of them does not list the model.
 
-    The version is what they say it is (`/version` of vLLM), and what they say of the model: asking costs nothing.
+    It contains the servers' version (`/version` of vLLM) and their description of the model; both requests are free.
     """
-    found = await asyncio.gather(*(_version(get, address, supposed.model) for address in addresses))
-    if any(version is None for version in found):
+    versions = await asyncio.gather(*(_version(get, address, assumed.model) for address in addresses))
+    if any(version is None for version in versions):
         return None
-    return digest_of(["abilities 1", list(addresses), json.loads(json.dumps(asdict(supposed))), found])
+    return digest_of(["abilities 1", list(addresses), json.loads(json.dumps(asdict(assumed))), versions])
 
 
-def recall(key: str | None, supposed: Abilities) -> Abilities | None:
-    """The abilities kept under a name, if they are not older than a day and can be read.
+def recall(key: str | None, assumed: Abilities) -> Abilities | None:
+    """The cached abilities, if they are readable and not older than a day.
 
-    What is decided here and not tried out (whether audio stays on this machine, how much at once) is kept as it is.
+    Abilities that are not probed (whether audio stays on this machine, how many requests at once) come from `assumed`.
     """
     if key is None:
         return None
-    found = cache.read_json("abilities", key, seconds=DAY)
+    cached = cache.read_json("abilities", key, seconds=DAY)
     names = {field.name for field in fields(Abilities)}
-    if not isinstance(found, dict) or set(found) != names:
+    if not isinstance(cached, dict) or set(cached) != names:
         return None
-    values = {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in cached.items()}
     if not all(_fits(values[name], hint) for name, hint in get_type_hints(Abilities).items()):
         return None
-    here = {name: getattr(supposed, name) for name in ("engine", "model", "local", "in_flight", "tries")}
+    here = {name: getattr(assumed, name) for name in ("engine", "model", "local", "in_flight", "tries")}
     return Abilities(**{**values, **here})
 
 
@@ -63,8 +63,8 @@ def forget(key: str | None) -> None:
 
 async def _version(get: Get, address: str, model: str) -> list[Any] | None:
     try:
-        offered = json.loads(await get(address.rstrip("/") + "/models", _SECONDS))["data"]
-        own = [{name: one.get(name) for name in _STABLE} for one in offered if one.get("id") == model]
+        models = json.loads(await get(address.rstrip("/") + "/models", _SECONDS))["data"]
+        own = [{name: entry.get(name) for name in _STABLE} for entry in models if entry.get("id") == model]
     except (FaultError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     if not own:
@@ -79,14 +79,14 @@ async def _version(get: Get, address: str, model: str) -> list[Any] | None:
 
 
 def _fits(value: object, hint: object) -> bool:
-    """Whether a value read from a file is of the kind its field holds."""
+    """Whether a value from a file has the type of its field."""
     text = str(hint)
     if hint is bool:
         return isinstance(value, bool)
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool) and value > 0
     if text.startswith("tuple"):
-        return isinstance(value, tuple) and all(isinstance(one, str) for one in value)
+        return isinstance(value, tuple) and all(isinstance(part, str) for part in value)
     if "float" in text:
         return value is None or (isinstance(value, float | int) and not isinstance(value, bool))
     return isinstance(value, str)

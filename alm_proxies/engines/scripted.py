@@ -103,7 +103,7 @@ class Scripted:
 
     @property
     def abilities(self) -> Abilities:
-        """Its abilities: all, although it does not use the audio."""
+        """The abilities: all, although it does not use the audio."""
         return self._abilities
 
     async def ask(self, request: Request) -> Reply:
@@ -112,18 +112,18 @@ class Scripted:
         times = self._asked.get(request.key, 0) + 1
         if self._faults:
             self._asked[request.key] = times
-        chance = generator(times, "scripted", request.key)
+        random = generator(times, "scripted", request.key)
         if self._seconds:
-            await asyncio.sleep(self._seconds * math.exp(0.3 * chance.standard_normal()))
-        place = chance.random()
+            await asyncio.sleep(self._seconds * math.exp(0.3 * random.standard_normal()))
+        uniform = random.random()
         audio = sum(clip.seconds for clip in request.audio)
         words = sum(
             len(part.split()) for turn in request.questions[0].turns for part in turn.parts if isinstance(part, str)
         )
         reply = Reply(request.key, tokens_in=words, audio_seconds=audio, model=self._abilities.model)
         for kind, share in self._faults.items():
-            place -= share
-            if place < 0:
+            uniform -= share
+            if uniform < 0:
                 if kind not in MAY_BE_PAID:
                     reply = replace(reply, tokens_in=0, audio_seconds=0.0, paid_tries=0, counted=0)
                 return replace(reply, failure=Failure(kind, "as scripted"), latency=time.monotonic() - started)

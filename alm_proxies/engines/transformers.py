@@ -59,7 +59,7 @@ class Transformers:
 
     @property
     def abilities(self) -> Abilities:
-        """Its abilities: all but JSON schemas."""
+        """The abilities: all except JSON schemas."""
         return self._abilities
 
     async def ask(self, request: Request) -> Reply:
@@ -172,10 +172,11 @@ class Transformers:
         ]
         drawn = self._lm.draw(wanted)
         return [
-            self._told(request, draws, answers) for request, draws, answers in zip(requests, wanted, drawn, strict=True)
+            self._reply(request, draws, answers)
+            for request, draws, answers in zip(requests, wanted, drawn, strict=True)
         ]
 
-    def _told(self, request: Request, draws: Draws, answers: list[Drawn]) -> Reply:
+    def _reply(self, request: Request, draws: Draws, answers: list[Drawn]) -> Reply:
         return Reply(
             request.key,
             texts=tuple(answer.text for answer in answers),

@@ -1,4 +1,4 @@
-"""Who pays for what is sent: trials of a server, each booked before it is sent, and further tries of a request."""
+"""Accounts for requests: trials of a server are booked before they are sent, and so are further tries of a request."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class TrialQuestion:
-    """The most that one try of a question can use which finds out what a server can do."""
+    """The maximum use of one try of a trial, a request that probes a server."""
 
     audio_seconds: float
     tokens_in: int
@@ -20,10 +20,10 @@ class TrialQuestion:
 
 @dataclass(frozen=True, slots=True)
 class TrialUse:
-    """What a question used."""
+    """The actual use of a trial."""
 
     state: str
-    """answered, or the kind of fault it ended with."""
+    """answered, or the kind of its fault."""
     tries: int
     paid_tries: int
     """Tries that may be charged for."""
@@ -34,24 +34,24 @@ class TrialUse:
 
 
 class TrialAccount(Protocol):
-    """Who pays for trials."""
+    """The account that trials are charged to."""
 
     async def book(self, question: TrialQuestion) -> int:
-        """Book one try of a question at the most it can cost, or raise OverBudgetError; gives its number."""
+        """Book one try at its maximum cost, or raise OverBudgetError; gives its number."""
         ...
 
     def book_again(self, number: int) -> bool:
-        """Book another try of it, if there is enough left."""
+        """Book another try of it if the budget allows it."""
         ...
 
     async def settle(self, number: int, use: TrialUse) -> None:
-        """Replace what was booked by what was used."""
+        """Replace the booked amount by the actual one."""
         ...
 
 
 @contextmanager
 def showing(show: Callable[[str], None]) -> Iterator[None]:
-    """While it lasts, `show` is called with what a server is being asked before any votes, and with "" afterwards."""
+    """A context in which `show` is called with the current request to a server before any votes, and then with ""."""
     token = _SHOWN.set(show)
     try:
         yield
@@ -60,14 +60,14 @@ def showing(show: Callable[[str], None]) -> Iterator[None]:
 
 
 @contextmanager
-def asking(question: str) -> Iterator[None]:
-    """While it lasts, this is what the server is being asked."""
+def asking(text: str) -> Iterator[None]:
+    """A context in which this text describes the current request."""
     show, before = _SHOWN.get(), _ASKED.get()
     if show is None:
         yield
         return
-    token = _ASKED.set(question)
-    show(question)
+    token = _ASKED.set(text)
+    show(text)
     try:
         yield
     finally:
@@ -84,4 +84,4 @@ ACCOUNT: ContextVar[TrialAccount | None] = ContextVar("ACCOUNT", default=None)
 _SHOWN: ContextVar[Callable[[str], None] | None] = ContextVar("_SHOWN", default=None)
 _ASKED: ContextVar[str] = ContextVar("_ASKED", default="")
 BOOK_AGAIN: ContextVar[Callable[[], bool] | None] = ContextVar("BOOK_AGAIN", default=None)
-"""Books one more try of the request that is being asked, after one that may be charged for; None = always allowed."""
+"""Books one more try of the current request, after one that may be charged for; None = always allowed."""

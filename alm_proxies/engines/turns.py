@@ -1,4 +1,4 @@
-"""A question as the models floor takes it: roles, texts and samples."""
+"""Questions as conversations for a model: roles, texts and samples."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ class Vllm:
             "seed": 0,
         }
         if adapter is not None:
-            # Around an output layer that no adapter changes, vLLM's CPU engine fails at probabilities of a prompt.
+            # If it wraps an output layer that the adapter does not change, vLLM's CPU engine cannot score a prompt.
             named = {"lora_target_modules": adapter.endings()}
             settings |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": _rank_for(adapter), **named}
         if current_platform.device_type == "cpu":
@@ -92,7 +92,7 @@ class Vllm:
             engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**settings))
         except (RuntimeError, ValueError, OSError) as error:
             raise EngineError(
-                f"vLLM did not start ({str(error).splitlines()[0]})", where=model, fix="Its own log above says more."
+                f"vLLM did not start ({str(error).splitlines()[0]})", where=model, fix="See its own log above."
             ) from error
         abilities = Abilities(
             engine="vllm",
@@ -113,7 +113,7 @@ class Vllm:
 
     @property
     def abilities(self) -> Abilities:
-        """Its abilities: all of them."""
+        """The abilities: all of them."""
         return self._abilities
 
     async def ask(self, request: Request) -> Reply:
@@ -259,8 +259,8 @@ class Vllm:
         )
         scores = []
         for answer, output in zip(whole, outputs, strict=True):
-            places = output.prompt_logprobs[-len(answer) :]
-            scores.append(sum(place[token].logprob for place, token in zip(places, answer, strict=True)))
+            positions = output.prompt_logprobs[-len(answer) :]
+            scores.append(sum(by_token[token].logprob for by_token, token in zip(positions, answer, strict=True)))
         return tuple(scores), sum(len(output.prompt_token_ids) for output in outputs)
 
 
@@ -291,7 +291,7 @@ class _OneLength:
 
 
 def _request_of(adapter: Adapter | None) -> Any:
-    """How vLLM is asked to use an adapter."""
+    """The request to vLLM to use an adapter."""
     if adapter is None:
         return None
     from vllm.lora.request import LoRARequest
@@ -300,7 +300,7 @@ def _request_of(adapter: Adapter | None) -> Any:
 
 
 def _rank_for(adapter: Adapter) -> int:
-    """The lowest limit of ranks that vLLM has and that the adapter keeps to."""
+    """The lowest limit of ranks in vLLM that is enough for the adapter."""
     limits = [limit for limit in _RANKS if limit >= adapter.rank]
     if not limits:
         fix = "Train it with merge = true, or use the engine transformers."

@@ -22,8 +22,8 @@ from alm_proxies.tables import Utterances
 
 FEW = ("temperature", "top_p", "max_tokens")
 EVERY = ("temperature", "top_p", "top_k", "repetition_penalty", "max_tokens")
-THINKS = "thinks first: 2048 tokens are left for it to be tried out"
-APART = "draws of one request cannot be seeded one by one"
+THINKS = "reasons first: probed with 2048 tokens"
+APART = "draws of one request have no seeds of their own"
 IGNORED = ("top_k is ignored", "repetition_penalty is ignored", "structured_outputs is ignored")
 LABELS = ("angry", "happy", "neutral", "sad")
 PROMPT = """

@@ -90,7 +90,7 @@ def until_away(run: subprocess.Popen[str]) -> list[str]:
     told = []
     for line in run.stderr:
         told.append(line)
-        if "answers nothing since" in line:
+        if "has not answered for" in line:
             break
     return told
 
@@ -102,7 +102,7 @@ def test_a_killed_server_is_said_and_once_it_is_back_the_run_goes_on_and_no_vote
         asked(port)
         run = command(tmp_path)
         told = until_away(run)
-        assert f"http://127.0.0.1:{port}/v1 answers nothing since" in told[-1]
+        assert f"http://127.0.0.1:{port}/v1 has not answered for" in told[-1]
         assert "Ctrl-C stops, run the same command again to continue" in told[-1]
     with serving(str(port), "lasting"):
         _, rest = run.communicate()
