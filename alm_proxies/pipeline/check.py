@@ -27,7 +27,7 @@ class Checked(Shown):
     planned_votes: int
     """Planned votes, including those already cast."""
     expected_price: float
-    """Expected cost of the votes still to be cast."""
+    """Expected cost of the votes that are not cast yet."""
     warnings: tuple[str, ...] = ()
     """Warnings, with which a run would continue."""
     cast_votes: int = 0
@@ -124,7 +124,7 @@ def _looked_at(
     *,
     quiet: bool,
 ) -> Foreseen:
-    """Looks at every recording of a corpus that stages open; what read foresees, with the durations found."""
+    """Check every recording of a corpus that stages open; gives the forecast of read with their durations."""
     table: Utterances | None = foreseen.tables.get("utterances")
     written = node.folder / node.stage.writes["utterances"]
     if table is None and not written.exists():
@@ -156,7 +156,7 @@ def _effective(node: Node) -> Iterator[tuple[str, tuple[Any, str]]]:
 
 
 def _costs(foreseen: Mapping[Path, Foreseen], folder: Path) -> Iterator[str]:
-    """What the votes of every folder cost by the price tables, in sum, and beside their budgets."""
+    """The cost of the votes of every folder by the price tables, in total and compared with their budgets."""
     priced = {place: forecast for place, forecast in foreseen.items() if forecast.planned_votes}
     planned, price = (
         sum(forecast.planned_votes for forecast in priced.values()),

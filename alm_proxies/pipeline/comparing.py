@@ -1,8 +1,8 @@
 """Runs side by side: the labels or predictions of several runs, paired on the same held-out votes, as one page.
 
-A run is what a pipeline wrote (each run of its [vary] by itself), a folder with a labels.parquet, or a labels file.
+A run is the output of a pipeline (each run of its [vary] separately), a folder with a labels.parquet, or a labels file.
 Runs with predictions are compared by these, others by their fused labels. Only runs with the same held-out votes are
-paired: where a varied seed holds out other votes, or simulates another corpus, runs are compared within each set.
+paired: if a varied seed holds out other votes, or simulates another corpus, runs are compared within each set.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _LEVEL = 0.05
 
 @dataclass(frozen=True, slots=True)
 class ComparedRun:
-    """One run: its labels by name, and where its votes and utterances lie."""
+    """One run: its labels by name, and the files of its votes and utterances."""
 
     name: str
     labels: Path
@@ -38,13 +38,13 @@ class ComparedRun:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """Every set of runs on the same held-out votes, and the page that shows them."""
+    """The sets of runs on the same held-out votes, and the page that compares them."""
 
     evaluations: tuple[Evaluation, ...]
     page: Page
     findings: Findings
     left_out: tuple[str, ...] = field(default=())
-    """Runs that no other shares its held-out votes with."""
+    """Runs that share their held-out votes with no other."""
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -53,17 +53,17 @@ class Compared:
 
     @property
     def line(self) -> str:
-        """The page's headline."""
+        """The headline of the page."""
         return self.page.headline
 
     def write(self, path: Path) -> None:
-        """The page, and its figures beside it."""
+        """Write the page, and its figures beside it."""
         self.page.write(path)
         write_json(path.with_name(f"{path.stem}.metrics.json"), self.metrics)
 
 
 def runs_in(path: Path) -> list[ComparedRun]:
-    """The runs of a pipeline's folder; of any other folder or file the labels in it."""
+    """The runs in the folder of a pipeline, or the labels in any other folder or file."""
     if path.suffix == ".parquet" and path.is_file():
         return [ComparedRun(path.stem, path)]
     manifest = path / _MANIFEST
@@ -78,7 +78,7 @@ def runs_in(path: Path) -> list[ComparedRun]:
 def compare_runs(
     runs: Sequence[ComparedRun], *, votes: Sequence[Path] = (), utterances: Path | None = None, seed: int = 0
 ) -> Compared:
-    """Pair runs on the same held-out votes; `votes` and `utterances` are those of runs that do not bring their own."""
+    """Compare runs on the same held-out votes; `votes` and `utterances` are for runs without their own."""
     sets: dict[str, list[tuple[ComparedRun, Votes, Utterances]]] = {}
     for run in runs:
         own = [path for path in (run.votes or votes) if path.is_file()]
@@ -111,7 +111,7 @@ def compare_runs(
 
 
 def compare_varied(folder: Path) -> Path | None:
-    """The comparison at the end of a [vary]: the page's place; None where its runs cannot be paired."""
+    """Compare the runs of a [vary]; gives the path of the page, or None if the runs cannot be paired."""
     from alm_proxies.progress import say
 
     try:
@@ -150,7 +150,7 @@ def _word(value: Any) -> str:
 
 
 def _page(evaluations: Sequence[Evaluation], alone: Sequence[str]) -> Page:
-    """One table of every run and the pairs, then what evaluate shows of each set."""
+    """A table of all runs and pairs, then the sections of evaluate for each set."""
     from alm_proxies.report.page import Block, Section, Text
 
     sections = []
@@ -186,7 +186,7 @@ def _runs(metrics: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
 
 
 def _pairs(metrics: dict[str, Any]) -> list[dict[str, Any]]:
-    """Every pair of runs with its difference and, where it is significant among all, the better one."""
+    """Every pair of runs with its difference, and the better run if it is significant among all pairs."""
     names = [name for name, _ in _runs(metrics)]
     baseline = metrics["baseline"]
     pairs = []

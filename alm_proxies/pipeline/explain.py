@@ -1,4 +1,4 @@
-"""Explain a label: every vote, reply, prompt and weight behind it, and errors of its utterance."""
+"""Explain a label: every vote, reply, prompt and weight behind it, and the errors of its utterance."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Explained:
     """The evidence behind one label."""
 
     utterance: dict[str, Any]
-    """The utterance, as the readers left it."""
+    """The row of the utterance."""
     label: dict[str, Any]
     """Its row of Labels; empty if there is none."""
     votes: list[dict[str, Any]]
@@ -61,14 +61,14 @@ class Explained:
     """Errors: votes that are not ok, a recording that could not be used."""
 
     def lines(self) -> Iterator[str]:
-        """The explanation as lines of text."""
+        """The explanation as text."""
         yield f"{self.utterance['utterance_id']}  {_facts(self.utterance)}".rstrip()
         if self.label:
             strength = self.label["concentration"]
             worth = f", strength {strength:.1f} votes" if strength is not None else ""
             gain = f"{self.label['concentration_gain']:+.1f}"
             yield f"label ({self.method}{worth}; proxies add {gain} to its strength): {_shares(self.label)}"
-        if self.label and (felt := self._felt(self.label)):
+        if self.label and (felt := self._ratings(self.label)):
             yield f"rated: {felt}"
         for other in self.others:
             yield f"{other['file']}: {_shares(other)}"
@@ -90,9 +90,9 @@ class Explained:
         yield from (f"note: {note}" for note in self.notes)
 
     def _vote(self, rows: list[dict[str, Any]]) -> str:
-        """One draw: its label, or the shares of its labels, largest first."""
+        """The label of one draw, or the shares of its labels, largest first."""
         vote = rows[0]
-        felt = self._felt(vote)
+        felt = self._ratings(vote)
         if len(rows) == 1:
             message = f"{vote['label'] or vote['stated'] or '-'}{f'  {felt}' if felt else ''} x {vote['weight']:.3g}"
         else:
@@ -105,8 +105,8 @@ class Explained:
         who = f"  {vote['source']:5}  {vote['annotator']} #{vote['draw']}"
         return f"{who}: {message} ({vote['status']}{held}){cell}{raw}"
 
-    def _felt(self, rated: dict[str, Any]) -> str:
-        """Ratings on the scale that the corpus's raters had."""
+    def _ratings(self, rated: dict[str, Any]) -> str:
+        """Ratings on the scale of the corpus's raters."""
         there = [name for name in ATTRIBUTES if rated.get(name) is not None]
         ends = {name: self.scales.get(name, (0.0, 1.0)) for name in there}
         return ", ".join(
@@ -170,7 +170,7 @@ def _anywhere(
     given: tuple[Path, ...] = (),
     people: Path | None = None,
 ) -> Explained:
-    """The same for a folder without a run that fused, or for given files: all that they say of an utterance."""
+    """The explanation in a folder without a fused run, or from given files: all that they contain about an utterance."""
     notes: list[str] = []
     described = outputs.tables["utterances"] if people is None else (people,)
     tables = [Utterances.read(path) for path in described]
@@ -288,7 +288,7 @@ def _shares(label: dict[str, Any]) -> str:
 
 
 def _manifest(outputs: Outputs) -> dict[str, Any]:
-    """What a run wrote of itself; of a run that is not finished, what its finished stages wrote."""
+    """The manifest of a run; for an unfinished run, the records of its finished stages."""
     if outputs.manifest is None:
         records = {}
         for path in outputs.markers:

@@ -81,14 +81,14 @@ def read_pipeline(
     `folder` overrides the file's `folder`. `settings` is a file in the same form whose values override those of
     the pipeline file; `changes` ({"fuse.method": "pool"}) override both.
     """
-    named = Path(path)
-    path = _found(named)
+    given = Path(path)
+    path = _found(given)
     text = read_text(path)
     values = read_toml(text, str(path))
     vary = values.pop("vary", {})
     if not isinstance(vary, dict):
         raise SettingsError("vary is not a table of lists", where=str(path), fix="Write [vary], then seed = [1, 2, 3].")
-    shipped = path != named
+    shipped = path != given
     if isinstance(values.get("folder"), str) and not shipped:
         values["folder"] = str(path_in(path.parent, Path(values["folder"]), str(path)))
     puts = list(_puts_of(settings)) if settings is not None else []
@@ -103,7 +103,7 @@ def read_pipeline(
 
 
 def _puts_of(path: str | Path) -> Iterator[Put]:
-    """What a settings file changes of a pipeline, key by key."""
+    """The changes of a settings file to a pipeline, key by key."""
     for key, value in read_toml(read_text(path), str(path)).items():
         if key in STAGES and isinstance(value, dict):
             yield from ((f"{key}.{inner}", deeper, str(path)) for inner, deeper in value.items())
@@ -153,7 +153,7 @@ class _Sections:
     wide: Mapping[str, Any]
     origins: Mapping[tuple[str, ...], str]
     beside: Path
-    """What the paths that the file names are relative to."""
+    """The folder that paths in the file are relative to."""
 
     def read(self, stage: Stage, section: Any) -> Iterator[Section]:
         """The sections of a stage: none, one, or one for each named block."""
@@ -161,7 +161,7 @@ class _Sections:
         place = f"{self.path}{line_of((verb,), self.text)}"
         if stage.blocks == "one":
             if section is None:
-                if stage.follows:  # it is there where the other is
+                if stage.follows:  # it runs whenever the other does
                     own, origins = self._wide(stage)
                     yield Section(stage, "", own, (), origins, stated=False)
                 return
@@ -206,13 +206,13 @@ class _Sections:
         for key, origin in put.items():
             where = str(self.path) if origin in ("flag", "[vary]") else origin
             layers.append(Layer({key: section[key]}, origin, where=where, at=at, top=top))
-        # what is missing is missing in the section
+        # a missing key is missing in the section
         layers.append(Layer({}, named, where=str(self.path), text=self.text, at=at, top=top))
         settings, origins = settings_from(model, *layers)
         return self._located(settings, origins), origins
 
     def _located(self, settings: BaseModel, origins: Mapping[str, str]) -> BaseModel:
-        """The settings with each path relative to whoever says it: this file, a settings file, or a flag."""
+        """The settings with every path resolved relative to its origin: this file, a settings file, or a flag."""
         by: dict[Path, set[str]] = {}
         for name in type(settings).model_fields:
             origin = origins.get(name, "")
@@ -229,7 +229,7 @@ class _Sections:
         return located(settings, self.beside), origins
 
     def _layers_of_file(self, model: type[BaseModel]) -> list[Layer]:
-        """The keys at the top of the file that a stage has too."""
+        """The keys at the top of the file that are also settings of a stage."""
         values = {key: value for key, value in self.wide.items() if key in model.model_fields}
         return [
             Layer({key: value}, self.origins.get((key,), "the file"), where=str(self.path), text=self.text)
@@ -241,7 +241,7 @@ class _Sections:
 
 
 def _name_of(stage: Stage, settings: BaseModel) -> str:
-    """What a block is called: as it says itself, else by the stage's choice, else by the default."""
+    """The name of a block: its own, otherwise the choice of the stage, otherwise the default."""
     if stage.choice is not None and "name" not in settings.model_fields_set:
         return str(getattr(settings, stage.choice.key))
     return str(getattr(settings, "name", ""))
@@ -289,7 +289,7 @@ def _flattened(vary: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]
 
 
 def _put(values: dict[str, Any], key: str, value: Any, where: str, origin: str) -> None:
-    """Put a value where a dotted key leads: into every block of a list, or into the one of that name."""
+    """Set the value of a dotted key, in every block of a list or in the one of that name."""
     *path, last = key.split(".")
     places: list[Any] = [values]
     for part in path:

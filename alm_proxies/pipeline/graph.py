@@ -1,4 +1,4 @@
-"""The stages of a run as a graph of needs: which task takes which output of which other, in what order, and where."""
+"""The stages of a run as a graph: the outputs that each task takes, the order of the tasks, and their folders."""
 
 from __future__ import annotations
 
@@ -19,40 +19,40 @@ _LONGEST = 40
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """One stage of a run, or one named block of it: its settings, and where each comes from."""
+    """One stage of a run, or one named block of it: its settings and their origins."""
 
     stage: Stage
     name: str
-    """The block's name; empty for a stage that is done once."""
+    """Name of the block; empty for a stage that runs once."""
     settings: BaseModel
     blocks: tuple[BaseModel, ...] = ()
-    """The blocks that one task does together."""
+    """Blocks that one task combines."""
     origins: Mapping[str, str] = field(default_factory=dict)
-    """Origin of each setting; a setting that is not here has its default."""
+    """Origin of each setting; the others have their defaults."""
     stated: bool = True
-    """Whether the file has this section; a stage may also be there because of another."""
+    """Whether the file has this section; a stage may also run because of another."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One combination of [vary]: its sections, and what was chosen for it."""
+    """One combination of [vary]: its sections and its values."""
 
     folder: Path
-    """Where everything is written."""
+    """The output folder."""
     labels: tuple[str, ...]
     """The labels in order."""
     sections: dict[str, tuple[Section, ...]]
     chosen: dict[str, Any]
     beside: Path
-    """Where the file lies."""
+    """The folder of the file."""
 
     @property
     def name(self) -> str:
-        """What was chosen, in words; empty when nothing varies."""
+        """The values of [vary] in words; empty if nothing varies."""
         return ",".join(f"{key}={spelled(value)}" for key, value in self.chosen.items())
 
     def settings(self, verb: str) -> BaseModel:
-        """The settings of a stage that is done once."""
+        """The settings of a stage that runs once."""
         return self.sections[verb][0].settings
 
 
@@ -65,34 +65,34 @@ class Source:
 
     @property
     def path(self) -> Path:
-        """Where it is written."""
+        """The path of the output."""
         stage = self.node.section.stage
         return self.node.folder / {**stage.writes, **stage.may_write}[self.output]
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A task to be: a stage, or one named block of it, with what meets its needs."""
+    """A stage, or one named block of it, with its inputs."""
 
     section: Section
     name: str
-    """The name of its block, or of the block it follows; empty for a stage that is done once."""
+    """Name of its block, or of the block that it follows; empty for a stage that runs once."""
     folder: Path
     inputs: Mapping[str, tuple[Source, ...]] = field(default_factory=dict)
 
     @property
     def stage(self) -> Stage:
-        """Its stage."""
+        """The stage."""
         return self.section.stage
 
     @property
     def title(self) -> str:
-        """What it is called: fuse, train wavlm-fused."""
+        """The name, e.g. fuse or train wavlm-fused."""
         return f"{self.stage.verb} {self.name}".strip()
 
 
 def nodes_of(run: Run) -> tuple[Node, ...]:
-    """The nodes of a run, each behind those it needs; stages with equal rank stand in the order of the registry."""
+    """The nodes of a run, each after those that it needs; otherwise in the order of the registry."""
     return tuple(_Graph(run).nodes())
 
 
@@ -110,7 +110,7 @@ class _Graph:
         yield from self.made.values()
 
     def _of(self, verb: str) -> list[Node]:
-        """The nodes of a stage, made after all that they need."""
+        """Add the nodes of a stage, after all that they need."""
         done = [node for (name, _), node in self.made.items() if name == verb]
         if done or verb not in STAGES:
             return done
@@ -167,7 +167,7 @@ class _Graph:
             raise SettingsError(message, fix=f"Write {listed or need.sources[0][0]} too.")
 
     def _own(self, key: str, section: Section, name: str) -> bool:
-        """Whether a varied key is of this very section."""
+        """Whether a varied key belongs to this section."""
         first, _, rest = key.partition(".")
         if first == section.stage.verb:
             other = rest.partition(".")[0]
@@ -178,7 +178,7 @@ class _Graph:
         return first in FILE_WIDE and first in section.stage.settings.model_fields and not said_here
 
     def _reached(self, key: str, node: Node) -> bool:
-        """Whether a varied key reaches a node: by its own section, or by what it takes."""
+        """Whether a varied key changes a node: in its own section, or through its inputs."""
         taken = (source.node for sources in node.inputs.values() for source in sources)
         return self._own(key, node.section, node.name) or any(self._reached(key, other) for other in taken)
 
@@ -188,7 +188,7 @@ def _no_corpus() -> SettingsError:
 
 
 def spelled(value: Any) -> str:
-    """A value as part of a folder's name: as it is, or with its digest where that cannot be."""
+    """A value as part of a folder's name, with its digest if it cannot be used as it is."""
     if not isinstance(value, str | int | float):
         return digest_of(value)[:8]
     text = str(value)
@@ -197,7 +197,7 @@ def spelled(value: Any) -> str:
 
 
 def _short(name: str) -> str:
-    """A folder's name of at most 200 bytes."""
+    """A folder name of at most 200 bytes."""
     if len(name.encode()) <= 200:
         return name
     return f"{name.encode()[:180].decode(errors='ignore')}-{digest_of(name)}"

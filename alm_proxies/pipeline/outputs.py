@@ -25,16 +25,16 @@ _KINDS = ("utterances", "votes", "labels", "findings")
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """The files of ours in a folder and below it, in the order of their paths."""
+    """The output files in a folder and below it, sorted by path."""
 
     folder: Path
     tables: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
-    """By kind: utterances, votes, labels, findings."""
+    """Files by kind: utterances, votes, labels, findings."""
     ledgers: tuple[Path, ...] = ()
     markers: tuple[Path, ...] = ()
-    """Of finished stages of a pipeline."""
+    """Markers of finished stages of a pipeline."""
     running: tuple[Path, ...] = ()
-    """Of stages that are being done, or were when their process was killed."""
+    """Files of stages that are running, or were when their process was killed."""
     pages: tuple[Path, ...] = ()
     manifest: Path | None = None
 
@@ -64,7 +64,7 @@ class Outputs:
         return outputs
 
     def findings(self) -> pl.DataFrame:
-        """All findings, the most serious first and then the most frequent; `file` says where each stands."""
+        """All findings, by severity and then by frequency, with the file of each."""
         frames = [
             Findings.read(path).frame.with_columns(file=pl.lit(self.named(path))) for path in self.tables["findings"]
         ]
@@ -75,16 +75,16 @@ class Outputs:
         return pl.concat(frames).sort(order, -pl.col("count"), maintain_order=True)
 
     def clips(self) -> pl.DataFrame:
-        """What went wrong with single utterances: votes that are not ok, recordings that could not be used.
+        """Errors of single utterances: votes that are not ok, recordings that could not be used.
 
         A row for each utterance, stage, annotator and error: utterance_id, stage, annotator, kind, message, count.
         """
         rows = [row for path in self.ledgers for row in _of_ledger(path)]
-        asked = {path.parent for path in self.ledgers}
+        annotated = {path.parent for path in self.ledgers}
         frames = [pl.DataFrame(rows, schema=_CLIPS)]
-        frames += [_of_votes(path) for path in self.tables["votes"] if path.parent not in asked]
+        frames += [_of_votes(path) for path in self.tables["votes"] if path.parent not in annotated]
         findings = self.findings().filter(pl.col("utterance_id").is_not_null() & (pl.col("severity") != "info"))
-        if asked:  # the ledger knows all of them, the findings an example of each kind
+        if annotated:  # the ledger has all of them, the findings only an example of each kind
             findings = findings.filter(pl.col("stage") != "annotate")
         frames.append(
             findings.select("utterance_id", "stage", pl.lit("").alias("annotator"), "kind", "message", "count")
@@ -94,7 +94,7 @@ class Outputs:
         return together.group_by(key, maintain_order=True).agg(pl.col("count").sum()).sort(key)
 
     def named(self, path: Path) -> str:
-        """A path below the folder, as short as it can be."""
+        """A path relative to the folder."""
         return str(path.relative_to(self.folder)) if path.is_relative_to(self.folder) else str(path)
 
 
@@ -103,7 +103,7 @@ _CLIPS = pl.Schema({
     "message": pl.String(), "count": pl.Int64(),
 })  # fmt: skip
 _LONGEST = 300
-"""Letters of a reply that are shown."""
+"""Maximum letters of a reply that are shown."""
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -121,7 +121,7 @@ def _is_searched(folder: Path) -> bool:
 
 
 def _beside(file: Path) -> Iterator[Path]:
-    """What a command wrote beside its main file: labels.findings.parquet."""
+    """The name of a file beside the main output of a command, e.g. labels.findings.parquet."""
     yield from (path for path in file.parent.glob(f"{file.stem}.*") if path != file and path.is_file())
 
 

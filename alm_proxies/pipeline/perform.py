@@ -22,31 +22,31 @@ from alm_proxies.tables import Findings, Labels, Utterances, Votes, combine
 
 FINDINGS = "findings.parquet"
 RUNNING = "running.json"
-"""In the folder of a stage while it is being done: by which process, and how far it is."""
+"""File in the folder of a running stage: its process and its progress."""
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A task: a stage with its inputs and settings as plain data, which JSON can carry to another process."""
+    """A task: a stage with its inputs and settings as plain data, which can be sent to another process as JSON."""
 
     stage: str
     folder: str
     settings: dict[str, Any]
     blocks: list[dict[str, Any]] = field(default_factory=list)
     inputs: dict[str, list[str]] = field(default_factory=dict)
-    """The files that meet each need."""
+    """The files for each need."""
     names: dict[str, list[str]] = field(default_factory=dict)
-    """What each of them is called, where a stage compares several."""
+    """The name of each file, if a stage compares several."""
     outputs: dict[str, str] = field(default_factory=dict)
-    """Files in another place than the folder, by what the stage calls them."""
+    """Files outside the folder, by their names in the stage."""
     labels: list[str] = field(default_factory=list)
-    """The labels in order, where the run says them."""
+    """The labels in order, if the run defines them."""
     taxonomy: str | None = None
-    """The labels of tables that do not say them."""
+    """The labels of tables that do not state them."""
     name: str = ""
-    """The block's name."""
+    """Name of the block."""
     beside: str = ""
-    """Where the file lies that names paths; only to name them."""
+    """Folder of the file that names the paths; only used in messages."""
 
     def json(self) -> str:
         """The task as one line."""
@@ -54,26 +54,26 @@ class Task:
 
     @classmethod
     def of_json(cls, text: str) -> Task:
-        """The task that a line stands for."""
+        """The task from its line."""
         return cls(**json.loads(text))
 
     @property
     def title(self) -> str:
-        """What it is called: fuse, train wavlm-fused."""
+        """The name, e.g. fuse or train wavlm-fused."""
         return f"{self.stage} {self.name}".strip()
 
     @property
     def declared(self) -> Stage:
-        """The declaration of its stage."""
+        """The declaration of the stage."""
         return stage_of(self.stage)
 
     def output(self, name: str) -> Path:
-        """Where an output is written."""
+        """The path of an output."""
         files = {**self.declared.writes, **self.declared.may_write, "findings": FINDINGS}
         return Path(self.outputs[name]) if name in self.outputs else Path(self.folder) / files[name]
 
     def typed(self) -> tuple[BaseModel, tuple[BaseModel, ...]]:
-        """Its settings and its blocks."""
+        """The settings and the blocks."""
         stage = self.declared
         if stage.blocks == "combined":
             blocks = tuple(stage.settings_for(block).model_validate(block) for block in self.blocks)
@@ -90,11 +90,11 @@ class Done:
     complete: bool = True
     """False if there is more to do (for example, a budget was reached), so that the next run continues the stage."""
     line: str = ""
-    """What came of it, for people."""
+    """The result as text."""
     data: Mapping[str, Any] = field(default_factory=dict)
-    """More of it, for machines."""
+    """The result as data."""
     written: tuple[str, ...] = ()
-    """The outputs that are there."""
+    """The existing outputs."""
 
 
 def perform(task: Task, *, quiet: bool = False, workers: int | None = None) -> Done:
@@ -129,19 +129,19 @@ def _performed(task: Task, quiet: bool, workers: int | None) -> Done:
     if not stage.into_folder:
         _write(stage, task, result)
     findings.write(task.output("findings"))
-    there = tuple(name for name in (*stage.writes, *stage.may_write, "findings") if task.output(name).exists())
+    written = tuple(name for name in (*stage.writes, *stage.may_write, "findings") if task.output(name).exists())
     return Done(
         findings=findings,
         counts=dict(getattr(result, "counts", {})),
         complete=getattr(result, "complete", True),
         line=getattr(result, "line", ""),
         data=dict(getattr(result, "data", {})),
-        written=there,
+        written=written,
     )
 
 
 def stamped(findings: Findings, stage: str) -> Findings:
-    """The findings as those of a stage, whoever found them."""
+    """The findings with the name of the stage."""
     return Findings(findings.frame.with_columns(stage=pl.lit(stage)), findings.about)
 
 
@@ -151,11 +151,11 @@ def _paths(need: Need, task: Task) -> Path | list[Path]:
 
 
 def _tables(stage: Stage, task: Task) -> dict[str, Any]:
-    """What meets each need, read; a table that does not say its labels has those of the others."""
+    """Read the inputs of each need; a table that does not state its labels gets those of the others."""
     met = [need for need in stage.needs if task.inputs.get(need.name) and need.name != stage.blocks_as]
     loaded: dict[str, Any] = {}
     taxonomy: Any = task.taxonomy
-    # utterances last: they need not say which labels there are
+    # utterances last, because they need not state the labels
     for need in sorted(met, key=lambda need: need.table == "utterances"):
         loaded[need.name] = _loaded(need, task, taxonomy)
         taxonomy = taxonomy or next((table.taxonomy for table in _each(loaded[need.name]) if table.taxonomy), None)
@@ -186,7 +186,7 @@ def _loaded(need: Need, task: Task, taxonomy: Any) -> Any:
 
 
 def _names(need: Need, task: Task) -> list[str]:
-    """A name for each file of a need: as the run calls it, else the end of its path, as short as distinguishes it."""
+    """A name for each file of a need: from the run, otherwise the shortest distinct end of its path."""
     if task.names.get(need.name):
         return task.names[need.name]
     paths = [Path(path).absolute() for path in task.inputs[need.name]]
@@ -209,4 +209,4 @@ def _write(stage: Stage, task: Task, result: Any) -> None:
         elif (write := getattr(value, "write", None)) is not None:
             write(path)
         elif name in stage.may_write:
-            path.unlink(missing_ok=True)  # of an earlier run that had it
+            path.unlink(missing_ok=True)  # left by an earlier run

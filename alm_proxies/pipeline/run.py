@@ -37,7 +37,7 @@ class Ran(Shown):
 
     @property
     def skipped(self) -> int:
-        """How many stages were unchanged."""
+        """Number of unchanged stages."""
         return sum(record.skipped for record in self.records)
 
 

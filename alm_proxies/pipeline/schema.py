@@ -1,4 +1,4 @@
-"""JSON Schemas of the files that users write, for editors: keys, types, bounds, and what each key means."""
+"""JSON Schemas for editors, of the files that users write: keys, types, bounds, and meanings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def annotator_schema() -> dict[str, Any]:
 
 
 def pipeline_schema() -> dict[str, Any]:
-    """The schema of a pipeline file: the keys at its top, and a section for every stage."""
+    """The schema of a pipeline file: its top-level keys, and a section for every stage."""
     top = _of(FileSettings)
     definitions: dict[str, Any] = top.pop("$defs", {})
     properties: dict[str, Any] = top["properties"]

@@ -33,19 +33,19 @@ class StageStanding:
     title: str
     folder: str
     state: str
-    """done, running, stopped (it can be gone on with) or killed."""
+    """done, running, stopped (it can be continued) or killed."""
     seconds: float | None = None
-    """How long it took."""
+    """Duration."""
     counts: dict[str, float] | None = None
     progress: str = ""
-    """How far it is, while it runs, or how far it was."""
+    """Progress, current or last."""
     minutes_left: float | None = None
     process: int | None = None
     host: str = ""
 
     @property
     def how_to_stop(self) -> str | None:
-        """How to stop it, with nothing lost; None where it does not run."""
+        """How to stop it without loss; None if it does not run."""
         if self.state != "running":
             return None
         here = self.host == platform.node()
@@ -76,26 +76,26 @@ class Standing:
     stages: tuple[StageStanding, ...]
     ledgers: tuple[Status, ...]
     results: dict[str, tuple[str, ...]]
-    """Where the results are, by kind: page, labels, votes, utterances."""
+    """Paths of the results, by kind: page, labels, votes, utterances."""
     findings: dict[str, int]
-    """How many findings there are, by severity."""
+    """Number of findings by severity."""
     clips: int
-    """Utterances with a vote that is not ok or a recording that could not be used."""
+    """Number of utterances with a vote that is not ok or a recording that could not be used."""
     wrong: tuple[str, ...] = ()
     """Files that could not be read."""
 
     @property
     def paid(self) -> float:
-        """What has been paid."""
+        """Total cost so far."""
         return sum(ledger.price for ledger in self.ledgers)
 
     @property
     def to_come(self) -> float:
-        """What the votes still waiting will cost."""
+        """Expected cost of the waiting votes."""
         return sum(ledger.price_left for ledger in self.ledgers)
 
     def lines(self) -> Iterator[str]:
-        """The progress as lines of text."""
+        """The progress as text."""
         yield from map(str, self.stages)
         yield from map(str, self.ledgers)
         if self.ledgers:
@@ -104,8 +104,8 @@ class Standing:
         for kind, paths in self.results.items():
             yield f"{kind}: {', '.join(paths)}"
         if any(self.findings.values()):
-            there = [severity for severity in reversed(SEVERITIES) if self.findings[severity]]
-            counts = ", ".join(counted(self.findings[severity], _noun(severity)) for severity in there)
+            present = [severity for severity in reversed(SEVERITIES) if self.findings[severity]]
+            counts = ", ".join(counted(self.findings[severity], _noun(severity)) for severity in present)
             yield f"findings: {counts}; see them with: alm-proxies findings {self.folder}"
         if self.clips:
             noun = "utterance has" if self.clips == 1 else "utterances have"
@@ -113,7 +113,7 @@ class Standing:
         yield from (f"wrong: {text}" for text in self.wrong)
 
     def data(self) -> dict[str, Any]:
-        """The same for machines."""
+        """The progress as data."""
         return {
             "folder": str(self.folder),
             "stages": [{**asdict(stage), "how_to_stop": stage.how_to_stop} for stage in self.stages],
@@ -131,7 +131,7 @@ class Standing:
 
 
 def standing_of(place: str | Path) -> Standing:
-    """How far a folder is, be it of a pipeline or of a command; other processes may be writing it."""
+    """The progress of the folder of a pipeline or a command; other processes may be writing it."""
     outputs = Outputs.of(place)
     wrong: list[str] = []
     ledgers: list[Status] = []
@@ -204,7 +204,7 @@ def _running(path: Path) -> StageStanding | None:
 
 
 def _alive(process: int, host: str) -> bool:
-    """Whether a process runs; one of another machine is believed to."""
+    """Whether a process runs; assumed for one on another machine."""
     if host != platform.node():
         return True
     try:

@@ -29,7 +29,7 @@ class State:
 
     @cached_property
     def depends(self) -> dict[str, Any]:
-        """What it depends on, in words: settings and digests of content by name."""
+        """The dependencies in words: settings and digests of content by name."""
         task, stage = self.task, self.task.declared
         settings, blocks = task.typed()
         identity: dict[str, Any] = {"stage": task.stage, "revision": stage.revision, "settings": deciding(settings)}
@@ -46,11 +46,11 @@ class State:
         identity["inputs"] = inputs
         if origins := _origins(task):
             identity["plugins"] = origins
-        return json.loads(canonical_json(identity))  # type: ignore[no-any-return]  # as a marker gives it back
+        return json.loads(canonical_json(identity))  # type: ignore[no-any-return]  # as it is read from a marker
 
     @cached_property
     def digest(self) -> str:
-        """Changes when what the result depends on does; names and places of inputs are no part of it."""
+        """A digest of the dependencies, without the names and paths of inputs."""
         return digest_of({**self.depends, "inputs": list(self.depends["inputs"].values())})
 
 
@@ -74,7 +74,7 @@ class Record:
 
 
 def ahead_of(task: Task, **more: Any) -> Ahead:
-    """A task as `foresee` and `depends` get it."""
+    """A task in the form that `foresee` and `depends` take."""
     settings, blocks = task.typed()
     return Ahead(
         settings=settings,
@@ -121,12 +121,12 @@ def do(task: Task, *, quiet: bool = False) -> Record:
 
 
 def will_run(task: Task) -> str | None:
-    """Why a task would be done again, or None if it would be skipped."""
+    """The reason why a task would run again, or None if it would be skipped."""
     return _why(State(task), _marker(Path(task.folder)))
 
 
 def content_of(path: Path) -> str:
-    """Sixteen hexadecimal digits that change when the content of a file, or of a folder's files, does."""
+    """A digest of 16 hexadecimal digits of the content of a file or folder."""
     if not path.is_dir():
         return digest_file(path)
     files = sorted(file for file in path.rglob("*") if file.is_file() and file.name not in (MARKER, FINDINGS, RUNNING))
@@ -134,7 +134,7 @@ def content_of(path: Path) -> str:
 
 
 def _content(path: Path) -> list[Any]:
-    """A file's digest; of a large one size, time and beginning."""
+    """A digest of a file; for a large one, of its size, time and beginning."""
     stat = path.stat()
     if stat.st_size <= _READ_OF_LARGE:
         return [digest_file(path)]
@@ -143,7 +143,7 @@ def _content(path: Path) -> list[Any]:
 
 
 def _recordings(utterances: Path) -> str:
-    """Changes when a recording does: by its name in the corpus, its size and time."""
+    """A digest of the recordings: their names in the corpus, sizes and times."""
     table = Utterances.read(utterances)
     roots = table.about.roots
     pairs = table.frame.select("corpus", "audio").drop_nulls().unique().sort("corpus", "audio").iter_rows()
@@ -153,7 +153,7 @@ def _recordings(utterances: Path) -> str:
 
 
 def _origins(task: Task) -> dict[str, str]:
-    """Which distributions of others have a part in the task, with their versions."""
+    """Third-party distributions that take part in the task, with their versions."""
     stage = task.declared
     named: list[tuple[str, str]] = []
     if stage.choice is not None:
@@ -198,7 +198,7 @@ def _changes(old: Any, new: Any, path: str = "") -> list[str]:
     if old == new:
         return []
     name = path.removeprefix("settings.")
-    if name.startswith("inputs."):  # digests say nothing to people
+    if name.startswith("inputs."):  # digests are of no use to readers
         became = "is new" if old is None else "is gone" if new is None else "has changed"
         return [f"{name.removeprefix('inputs.')} {became}"]
     return [f"{name} has changed ({_short(old)} -> {_short(new)})"]

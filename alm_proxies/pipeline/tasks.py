@@ -1,4 +1,4 @@
-"""The task that a node of a run stands for, as plain data."""
+"""Tasks from the nodes of a run."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from alm_proxies.pipeline.perform import Task
 
 
 def task_of(node: Node, run: Run) -> Task:
-    """The task of a node; its settings are whole, so that it means the same in any process."""
+    """The task of a node, with complete settings, so that every process does the same."""
     stage, section = node.stage, node.section
     blocks = [_plain(block) for block in section.blocks]
     inputs = {need: [str(source.path) for source in sources] for need, sources in node.inputs.items() if sources}
-    for source in node.inputs.get(stage.blocks_as, ()):  # a corpus made by an earlier stage is one more source
+    for source in node.inputs.get(stage.blocks_as, ()):  # a corpus from an earlier stage is one more source
         blocks.append(_plain(stage.settings_for({"format": "tables"})(format="tables", source=source.node.folder)))
         inputs[stage.blocks_as] = [str(source.node.folder) for source in node.inputs[stage.blocks_as]]
     several = [need.name for need in stage.needs if need.every and need.table != "votes"]
