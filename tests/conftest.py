@@ -48,7 +48,7 @@ _OVERPRINTED = """(() => {
 
 @dataclass(frozen=True)
 class Browser:
-    """A headless Chromium: opens pages, runs scripts in them, tells what it complained of and asked the network for."""
+    """A headless Chromium that opens pages and runs scripts; reports console errors and network requests."""
 
     driver: Any
 
@@ -70,7 +70,7 @@ class Browser:
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
 
     def marks(self, kind: str) -> list[list[Any]]:
-        """Every figure's id and how many marks of its wide or narrow drawing are to be seen."""
+        """The id of every figure, and the number of visible marks in its wide or narrow drawing."""
         found: list[list[Any]] = self.ask(
             "[...document.querySelectorAll('figure')].map(figure => [figure.id,"
             " [...figure.querySelectorAll(`.${arguments[0]} .mark[data-tip]`)]"
@@ -80,7 +80,7 @@ class Browser:
         return found
 
     def overprinted(self) -> list[list[str]]:
-        """Words of the charts to be seen that lie upon one another or outside their chart."""
+        """Visible words of charts that overlap or lie outside their chart."""
         found: list[list[str]] = self.ask(_OVERPRINTED)
         return found
 
@@ -95,7 +95,7 @@ class Browser:
 
 @pytest.fixture(autouse=True)
 def a_cache_of_its_own(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every test begins with an empty cache: servers on ports that are used again are not taken for one another."""
+    """An empty cache for every test, because the ports of test servers are used again."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache", numbered=True)))
 
 
@@ -104,7 +104,7 @@ _MADE_UP = re.compile("count_[a-z]|odd|left_out|kind")
 
 @pytest.fixture(scope="session", autouse=True)
 def kinds_of_findings_are_declared() -> None:
-    """A finding whose kind alm_proxies/finding_kinds.py does not list fails the test that gathers it."""
+    """A test fails if it gathers a finding whose kind is not in alm_proxies/finding_kinds.py."""
 
     def refuse(kind: str) -> finding_kinds.Severity:
         assert _MADE_UP.fullmatch(kind), f"declare the kind {kind!r} in alm_proxies/finding_kinds.py"
@@ -115,7 +115,7 @@ def kinds_of_findings_are_declared() -> None:
 
 @pytest.fixture(scope="session")
 def full_disk() -> Callable[[int], AbstractContextManager[None]]:
-    """`with full_disk(600):` the system refuses to write more than 600 bytes into any file, as a full disk does."""
+    """`with full_disk(600):` writing more than 600 bytes into a file fails, as on a full disk."""
 
     @contextmanager
     def limited(size: int) -> Iterator[None]:
@@ -152,7 +152,7 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 @pytest.fixture
 def browser(chromium: Browser) -> Browser:
-    """The headless Chromium on a wide light screen, with nothing left in its logs."""
+    """The headless Chromium with a wide light screen and empty logs."""
     chromium.screen(1200)
     chromium.driver.get("about:blank")
     chromium.complaints()
@@ -162,7 +162,7 @@ def browser(chromium: Browser) -> Browser:
 
 @pytest.fixture
 def wording(request: pytest.FixtureRequest) -> Iterator[Wording]:
-    """Notes what people read, to be compared with tests/wording.snapshot when the test has passed."""
+    """Collects sentences, which are compared with tests/wording.snapshot when the test has passed."""
     noted = Wording(request.node.nodeid)
     failed = request.session.testsfailed
     yield noted
@@ -172,7 +172,7 @@ def wording(request: pytest.FixtureRequest) -> Iterator[Wording]:
 
 @pytest.fixture(autouse=True)
 def torch_keeps_its_threads() -> Iterator[None]:
-    """A test that sets torch's number of threads, which changes the last digits of sums, sets it for itself alone."""
+    """Restore torch's number of threads after a test, because it changes the last digits of sums."""
     torch = sys.modules.get("torch")
     threads = torch.get_num_threads() if torch is not None else None
     yield
@@ -191,7 +191,7 @@ def test_data() -> Path:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """In continuous integration a test that was skipped is a test that did not run: the run fails.
+    """In continuous integration the run fails if a test was skipped.
 
     Only tests with real votes and speech may be left out there, and only where no folder of them is named.
     """

@@ -1,4 +1,4 @@
-"""The project's address is said in pyproject.toml; documents, which cannot read it, agree with it."""
+"""The address of the project in all documents is the one in pyproject.toml."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ADDRESS = re.compile(r"https?://(?:[\w-]+\.github\.io|(?:raw\.githubusercontent|
 
 
 def texts() -> dict[str, str]:
-    """The project's own files in which an address may stand, by path."""
+    """The project's files that may contain an address, by path."""
     found = [path for kind in ("*.md", "*.toml", "*.cff", "*.yml", "Makefile") for path in ROOT.glob(kind)]
     for folder in ("alm_proxies", "docs", "data_cards", "prompts", "pipelines", "benchmarks", ".github"):
         for kind in ("md", "py", "toml", "yml", "html", "json"):

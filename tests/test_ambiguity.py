@@ -1,4 +1,4 @@
-"""Ambiguity is cut in one place: thirds of the scale, quantiles of the labels, or two points; all go by the labels'."""
+"""Ambiguity is cut in one place: by thirds of the scale, quantiles of the labels, or two points."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TAXONOMY = ("angry", "happy", "neutral", "sad")
 
 
 def made_votes(utterances: int = 90) -> Votes:
-    """Votes that mostly disagree, so that hardly a label is of low ambiguity by thirds of the scale."""
+    """Votes that mostly disagree, so that few labels have a low ambiguity by thirds of the scale."""
     rng = np.random.default_rng(3)
     rows = [
         (f"c/{number:03}", f"r{rater}", TAXONOMY[rng.choice(4, p=rng.dirichlet([1.0] * 4))], f"s{number % 9}")

@@ -1,4 +1,4 @@
-"""Every combination of what a vote can be, through everything that counts votes: all must agree with one plain rule."""
+"""Every combination of properties of a vote, in all code that counts votes: all must agree with one plain rule."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ PROXIES = {"rater": "alm", "crowd": "alm/crowd", "consensus": "alm/consensus"}
 
 @dataclass(frozen=True)
 class Vote:
-    """One vote, alone on its utterance."""
+    """The only vote on its utterance."""
 
     utterance: str
     source: str
@@ -67,7 +67,7 @@ class Vote:
         }
 
     def counts(self, side: str, consensus: bool, answer: str = "label") -> bool:
-        """The rule, written down a second time."""
+        """The rule, in an independent form."""
         if self.status != "ok" or (self.kind == "consensus" and not consensus):
             return False
         if not {"label": self.label, "rating": self.rating, "either": self.label or self.rating}[answer]:
@@ -100,7 +100,7 @@ def table(votes: list[Vote], more: tuple[dict[str, object], ...] = ()) -> Votes:
 
 
 def learned() -> tuple[dict[str, object], ...]:
-    """Votes to fit on, on utterances of their own."""
+    """Votes to fit on, about other utterances."""
     random = np.random.default_rng(0)
     made: list[dict[str, object]] = []
     for i in range(40):

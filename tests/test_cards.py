@@ -1,4 +1,4 @@
-"""Cards: the shipped ones are whole, the user's own come first, wrong ones are refused with file, line and fix."""
+"""Cards: shipped ones are complete, a user's card overrides them, invalid ones are refused with file, line and fix."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What CONTRIBUTING.md names is there."""
+"""Everything that CONTRIBUTING.md names exists."""
 
 import re
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PATHS = sorted(set(re.findall(r"`([\w.]+(?:/[\w.]*)+|[\w]+\.(?:toml|md|py))`", (ROOT / "CONTRIBUTING.md").read_text())))
 DATA = {"crema_d/", "emodb/"}
-"""Folders of the test data, which everyone has elsewhere."""
+"""Folders of the test data, which are outside the checkout."""
 EACH_STAGE = {"stage.py", "settings.py"}
 
 

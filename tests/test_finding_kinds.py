@@ -21,7 +21,7 @@ NAMED_BY_FIRST = ("of", "finding", "RecordingError", "NotMeasurable", "Failure",
 
 
 def kind_of(call: ast.Call) -> ast.expr | None:
-    """The expression that says the kind of a finding, where a call makes one."""
+    """The expression for the kind of a finding, if a call makes one."""
     name = call.func.id if isinstance(call.func, ast.Name) else getattr(call.func, "attr", "")
     if name == "of" and not (isinstance(call.func, ast.Attribute) and ast.unparse(call.func.value) == "Finding"):
         return None

@@ -68,7 +68,7 @@ def test_progress_on_a_terminal_shows_names_as_they_are() -> None:
 
 
 class NotebookStream(io.StringIO):
-    """A stream as Jupyter gives one: no terminal, but a carriage return overwrites the line."""
+    """A stream like that of Jupyter: not a terminal, but a carriage return overwrites the line."""
 
     __module__ = "ipykernel.iostream"
 

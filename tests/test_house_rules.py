@@ -1,4 +1,4 @@
-"""What the house asks of every room: floors, sizes, empty package files, and shipped files that parse."""
+"""Rules for every folder: floors, sizes, empty package files, and shipped files that parse."""
 
 import ast
 import re

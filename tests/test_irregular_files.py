@@ -1,4 +1,4 @@
-"""Only regular files are opened and replaced: nothing waits for a pipe, a device or a file that the kernel makes."""
+"""Only regular files are opened and replaced, so that nothing waits for a pipe or a device."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The file of --log-file: all that is said and how it ended, no key, nothing that steers a terminal."""
+"""The file of --log-file: all messages and the result, without keys and control characters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the package asks of the machine: POSIX, no telemetry, the kind of a file system."""
+"""Properties of the machine: POSIX, no telemetry, the type of a file system."""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""Every metric that a stage writes stands in the table of metrics, from which the documentation is made."""
+"""Every metric of a stage is in the table of metrics, which the documentation prints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a stage gives is the same, byte for byte, by command, by pipeline file and by Python."""
+"""A stage writes the same bytes by command, by pipeline file and by Python."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Bytes = dict[str, bytes]
 
 @dataclass(frozen=True)
 class Call:
-    """How a stage is called: its settings as a file says them and as flags, and its inputs on the command line."""
+    """A call of a stage: its settings as a file and as flags, and its inputs on the command line."""
 
     settings: str = ""
     flags: str = ""
@@ -97,7 +97,7 @@ WORDS = {verb: "read tables" if verb == "read" else verb for verb in CALLS}
 
 
 def folder_of(verb: str) -> str:
-    """Where a stage writes, within the pipeline's folder."""
+    """The output folder of a stage, within that of the pipeline."""
     stage = stage_of(verb)
     return f"{verb}/{BLOCK}" if stage.blocks == "named" or stage.follows else verb
 
@@ -122,7 +122,7 @@ def by_command(place: Path) -> None:
 
 
 def by_settings_file(place: Path) -> None:
-    """The commands again, with every setting in a file."""
+    """The same commands with every setting in a file."""
     for verb, call in CALLS.items():
         file = place / f"{verb}.toml"
         file.write_text(call.settings + (f"seed = {SEED}\n" if has_seed(verb) else ""))
@@ -186,7 +186,7 @@ def by_python(place: Path) -> None:
 
 
 def made(place: Path, way: Callable[[Path], None]) -> Bytes:
-    """All files of a way; each way works in the same place, as tables say where their recordings lie."""
+    """All files of one way; every way uses the same folder, because tables contain the paths of recordings."""
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir()
     (place / "ideal.toml").write_text(IDEAL.format(folder=place / "out"))
@@ -195,7 +195,7 @@ def made(place: Path, way: Callable[[Path], None]) -> Bytes:
 
 
 def files_of(out: Path, verb: str) -> Iterator[str]:
-    """What the declaration says that a stage writes, without the markers of a pipeline."""
+    """The declared outputs of a stage, without the markers of a pipeline."""
     stage, folder = stage_of(verb), out / folder_of(verb)
     for name in (*stage.writes.values(), "findings.parquet"):
         path = folder / name
@@ -205,7 +205,7 @@ def files_of(out: Path, verb: str) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Ran:
-    """A pipeline that was run: where, what it wrote, what check foresaw, and how much there was."""
+    """A finished pipeline: its folder, outputs, the forecast of check, and its counts."""
 
     place: Path
     files: Bytes

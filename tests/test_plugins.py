@@ -1,4 +1,4 @@
-"""A package of somebody else's adds readers, estimators, engines, prompts and exports, installed like any other."""
+"""A third-party package adds readers, estimators, engines, prompts and exports."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ speech_extras = "speech_extras.prompts"
 pairs = "speech_extras.light:PAIRS"
 """
 LIGHT = '''\
-"""What the package adds, without what it needs."""
+"""The modules of the package, without its requirements."""
 from typing import Literal
 from pydantic import BaseModel
 from alm_proxies.engines.registry import EngineKind
@@ -154,7 +154,7 @@ def extras(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def say(place: Path, packages: list[Path], *words: str) -> subprocess.CompletedProcess[str]:
-    """One command in a process of its own, with packages installed beside ours."""
+    """One command in a separate process, with the installed packages."""
     paths = os.pathsep.join(map(str, [CHECKOUT, *packages]))
     script = "import sys; from alm_proxies.cli.app import run; sys.exit(run(sys.argv[1:]))"
     call = [sys.executable, "-c", script, *words]

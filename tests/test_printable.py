@@ -1,4 +1,4 @@
-"""What is shown of texts from outside steers neither a terminal nor a page."""
+"""Texts from outside cannot control a terminal or a page."""
 
 import json
 

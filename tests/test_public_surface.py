@@ -1,4 +1,4 @@
-"""The public names, pinned: taking one away or adding one is a decision, never an accident."""
+"""The public names are pinned, so that none is added or removed by accident."""
 
 import subprocess
 import sys

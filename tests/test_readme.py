@@ -1,4 +1,4 @@
-"""The README's commands and snippets, run as printed by someone in an empty folder."""
+"""The commands and snippets of the README, run as printed in an empty folder."""
 
 import os
 import re
@@ -44,7 +44,7 @@ def test_every_link_to_a_file_leads_somewhere() -> None:
 
 
 def _indented(start: str) -> str:
-    """The indented block of the README that begins so, without its indent."""
+    """The indented block of the README with this beginning, without its indent."""
     lines = README.read_text(encoding="utf-8").splitlines()
     first = next(number for number, line in enumerate(lines) if line.strip().startswith(start))
     block = []

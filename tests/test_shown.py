@@ -1,4 +1,4 @@
-"""What a notebook shows of tables, findings and results: well-formed, small, escaped, and no script."""
+"""Tables, findings and results in a notebook: well-formed, small and escaped HTML without scripts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EVIL = "<script>alert('x')</script>&\x1b[2J"
 
 
 class Reader(HTMLParser):
-    """Tags that are opened and closed, and the text between them."""
+    """Opened and closed tags, and the text between them."""
 
     def __init__(self) -> None:
         super().__init__()

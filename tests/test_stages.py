@@ -1,4 +1,4 @@
-"""Every stage is what its declaration says: its function's signature, its flags, its needs; and it imports little."""
+"""Every stage agrees with its declaration: signature, flags, needs; and its declaration imports little."""
 
 import inspect
 import subprocess

@@ -1,4 +1,4 @@
-"""Tables as files: paths with odd characters, text that looks like numbers, and files that are not what they seem."""
+"""Tables as files: paths with unusual characters, text that looks like numbers, and files of another format."""
 
 from pathlib import Path
 

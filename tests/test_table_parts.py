@@ -1,4 +1,4 @@
-"""Whatever the size of the parts, they hold every row once, in order and by whole utterances; samples do not change."""
+"""Parts of any size contain every row once, in order and by whole utterances; samples do not change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Speakers on two sides of a split are counted, whatever the sides are; rows without a speaker or side are not."""
+"""Speakers on two sides of any split are counted; rows without a speaker or side are not."""
 
 from __future__ import annotations
 

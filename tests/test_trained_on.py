@@ -50,7 +50,7 @@ def test_labels_that_no_model_made_stay_as_they_are() -> None:
 
 
 def proxies(trained_on: dict[str, list[str]] | None) -> Votes:
-    """A vote of a person and of two proxies on every utterance; the first proxy's model was trained."""
+    """A human vote and votes of two proxies on every utterance; the model of the first proxy was trained."""
     ids = FRAME["utterance_id"].to_list()
     rows = [(name, who, source) for name in ids for who, source in (("a/p", "human"), ("m", "proxy"), ("n", "proxy"))]
     frame = pl.DataFrame(rows, schema=["utterance_id", "annotator", "source"], orient="row")

@@ -1,4 +1,4 @@
-"""The wheel as a newcomer meets it: installed into an empty environment, without torch, used in an empty folder."""
+"""The wheel, installed into an empty environment without torch and used in an empty folder."""
 
 import os
 import re

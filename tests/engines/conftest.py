@@ -19,7 +19,7 @@ from alm_proxies.engines.engine import Audio, Question, Request, Turn
 
 @dataclass(frozen=True)
 class FaultServer:
-    """The fault server's address."""
+    """The address of the fault server."""
 
     port: int
 
@@ -48,7 +48,7 @@ def fault_server() -> Iterator[FaultServer]:
 
 @pytest.fixture
 def dead_url() -> Iterator[str]:
-    """An address where nobody listens, kept from others for the test's time."""
+    """An address without a server, reserved during the test."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
@@ -64,7 +64,7 @@ ORDERS = ("Which emotion? A) angry B) happy C) sad", "Which emotion is it? A) sa
 
 
 def sixteen_bit(number: int, seconds: float = 1.0) -> Audio:
-    """A clip unlike every other number's, with the exact values that a 16-bit file holds."""
+    """A clip that differs for every number, with values that a 16-bit file holds exactly."""
     generator = np.random.default_rng(number)
     time = np.arange(int(seconds * 16_000)) / 16_000
     tone = 0.3 * np.sin(2 * np.pi * generator.uniform(100, 3000) * time) + 0.05 * generator.standard_normal(time.size)
@@ -87,8 +87,10 @@ def ask_about() -> Callable[..., Question]:
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory, clips: list[Audio]) -> Path:
-    """A tiny Qwen2-Audio that answers A to the first clip, B to the second, C to the third; its own sampling defaults
-    are as narrow as they can be."""
+    """A tiny Qwen2-Audio that answers A to the first clip, B to the second and C to the third.
+
+    Its own sampling defaults are as narrow as possible.
+    """
     from alm_proxies.engines.turns import conversation_of
     from alm_proxies.models import tiny
 
@@ -102,7 +104,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, clips: list[Audio]) -> 
 
 @pytest.fixture(scope="session")
 def scores_by_transformers() -> Callable[[Path], Callable[[Request], NDArray[np.float64]]]:
-    """Scores of a request by one whole pass a choice through transformers: the reference for every engine."""
+    """Scores of a request from one forward pass per choice in transformers: the reference for every engine."""
     import torch
 
     from alm_proxies.engines.turns import conversation_of

@@ -1,4 +1,4 @@
-"""Services that cannot be reached from here, as their public documentation and users' reports describe them.
+"""The responses of public services, from their documentation and users' reports, because tests cannot reach them.
 
 What each refuses and in which words, and what it leaves out of an answer; nobody here has ever spoken to the real ones.
     gpt-audio   OpenAI's chat completions with an audio model: unknown fields, JSON schemas and requests without any
@@ -26,7 +26,7 @@ KNOWN = {
 }
 DIALECTS = (*KNOWN, "vertex")
 THOUGHT = 300
-"""Tokens that gemini-2.5 spends before its first word."""
+"""Reasoning tokens of gemini-2.5 before its first word."""
 
 Answer = tuple[int, Any, str]
 """Status, body, further header lines."""
@@ -42,7 +42,7 @@ def google_error(status: int, name: str, message: str, *details: dict[str, Any])
 
 
 def refusal(asked: dict[str, Any], parts: list[dict[str, Any]], headers: dict[str, str]) -> Answer | None:
-    """What the service answers to a request it does not take."""
+    """The response of the service to a request that it refuses."""
     google = not asked["model"].startswith("gpt")
     unknown = sorted(set(asked) - KNOWN.get(asked["model"], set(asked)))
     if headers.get("authorization") != f"Bearer {KEY}":
@@ -93,7 +93,7 @@ def too_many(model: str) -> Answer:
 
 
 def shaped(asked: dict[str, Any], completion: dict[str, Any]) -> dict[str, Any]:
-    """A completion less what the service leaves out."""
+    """A completion without the fields that the service leaves out."""
     if asked["model"].startswith("gpt"):
         return completion
     for choice in completion["choices"]:
@@ -104,7 +104,7 @@ def shaped(asked: dict[str, Any], completion: dict[str, Any]) -> dict[str, Any]:
 
 
 def text_for(asked: dict[str, Any], labels: list[str], child: int, chance: float) -> str:
-    """JSON where asked for; else a label (of those the question names) or words, by the seed where it counts."""
+    """JSON if requested, otherwise a label from the question or words; they depend on the seed if it has an effect."""
     if "response_format" in asked:
         properties = asked["response_format"]["json_schema"]["schema"]["properties"]
         return json.dumps({name: form.get("enum", [0])[0] for name, form in properties.items()})

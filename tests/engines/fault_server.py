@@ -1,4 +1,4 @@
-"""A chat server that goes wrong on demand, in a process of its own; standard library only.
+"""A chat server with faults on demand, in a separate process; standard library only.
 
 A text part of a request may hold a JSON object: {"key": ..., "do": ["429", "reset", "ok"]}; the last such part counts.
 The first try of a key meets the first thing to do, the second the second, and so on; the last stays. Without it all is
@@ -106,7 +106,7 @@ def completion(asked: dict[str, Any]) -> dict[str, Any]:
 
 
 async def answer(writer: asyncio.StreamWriter, asked: dict[str, Any], headers: dict[str, str]) -> bool:
-    """Write the answer; False if the connection is to be closed roughly."""
+    """Write the response; False if the connection is to be reset."""
     parts = parts_of(asked)
     orders = orders_of(parts)
     key = str(orders.get("key", ""))

@@ -1,4 +1,4 @@
-"""A real vLLM for tests and benchmarks: which tests need one, and a server on this machine's processors."""
+"""A real vLLM for tests and benchmarks: the mark of tests that need one, and a server on this machine's CPU."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _SETTINGS = (
 
 @contextmanager
 def vllm_server(python: str | Path, model: Path, log: Path, more: Sequence[str] = ()) -> Iterator[str]:
-    """The address of `vllm serve`, up to and with /v1, while it lives; `python` is that of an environment with vLLM."""
+    """The address of a running `vllm serve`, including /v1; `python` is that of an environment with vLLM."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -1,4 +1,4 @@
-"""What traffic does while none of its replicas can be reached, and when it is called off."""
+"""Traffic while none of its replicas can be reached, and when it is called off."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A 200 answer is read once, strictly: what is no completion within its bounds is malformed, whatever it is."""
+"""Responses are parsed strictly: anything but a completion within its bounds is malformed."""
 
 from __future__ import annotations
 

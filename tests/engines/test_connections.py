@@ -12,7 +12,7 @@ MOST = 1_000_000
 
 
 class Counting:
-    """A server that counts its connections and keeps what it was sent; "hang" is never answered, "bye" hangs up.
+    """A server that counts connections and keeps all requests; "hang" gets no response, "bye" closes the connection.
 
     It repeats a question's number, unless it is `mute`. "twice" is answered twice, "late" once more a moment later.
     """
@@ -147,7 +147,7 @@ def test_whenever_a_request_is_called_off_the_next_one_is_answered():
 
 
 async def until_answered(connections, url, body):
-    """The content of the answer, asked for again as traffic does after a broken connection."""
+    """The content of the response; requested again after a broken connection, as traffic does."""
     while True:
         with suppress(FaultError):
             return (await connections.post(url, body, 5.0, most=MOST)).content

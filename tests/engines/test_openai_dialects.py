@@ -1,4 +1,4 @@
-"""OpenAI's and Google's endpoints as documented, spoken by the fault server: never the real services."""
+"""The documented endpoints of OpenAI and Google, imitated by the fault server; the real services are never used."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ def request_to(do, clip, key, seconds=20.0, seeds=(7,)):
 
 
 def impatient(urls, *, tries=4, in_flight=8, try_seconds=0.5, model="full"):
-    """An engine that waits for hundredths of seconds where the real one waits for seconds."""
+    """An engine with waits of hundredths of a second instead of seconds."""
     serve = OpenAIServe(base_urls=tuple(urls), in_flight=in_flight)
     engine = OpenAI.unprobed(model, serve)
     engine.traffic = Traffic(
@@ -29,7 +29,7 @@ def impatient(urls, *, tries=4, in_flight=8, try_seconds=0.5, model="full"):
 
 
 def patience(fault):
-    """Seconds of a try: short only where the server never answers, so that a busy machine changes nothing."""
+    """Timeout of a try: short only if the server never answers, so that the tests pass on a busy machine."""
     return 1.0 if fault == "hang" else 20.0
 
 

@@ -1,4 +1,4 @@
-"""LoRA adapters through a real vLLM: its answers change, and are those that transformers gives with the adapter."""
+"""LoRA adapters in a real vLLM: they change its answers, which are then those of transformers with the adapter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every family we name, in its published form, through a real vLLM: the same label probabilities as transformers."""
+"""Every named family, in its published form, in a real vLLM: the same label probabilities as transformers."""
 
 from __future__ import annotations
 

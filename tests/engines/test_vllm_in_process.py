@@ -1,4 +1,4 @@
-"""Real vLLM, run by our engine. Run these with the Python of the vLLM test environment: make test does."""
+"""A real vLLM in our engine. Run these with the Python of the vLLM test environment, as `make test` does."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ORDERS = ("Which emotion? A) angry B) happy C) sad", "Which is it? A) sad B) ang
 
 @pytest.fixture(scope="module")
 def ask(checkpoint):
-    """Ask the one engine of this module."""
+    """Ask the engine of this module."""
     with pytest.MonkeyPatch.context() as environment, asyncio.Runner() as runner:
         for name, value in ONE_THREAD.items():
             environment.setenv(name, value)

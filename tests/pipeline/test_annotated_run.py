@@ -1,4 +1,4 @@
-"""A pipeline whose proxies answer from the simulated truth: from synthetic speech to a report and back to a vote."""
+"""A pipeline with proxies that answer from the simulated truth, from synthetic speech to the report."""
 
 import json
 import shutil

@@ -55,7 +55,7 @@ price = {{ audio_minute = 12.0 }}
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """Eight clips: one without a recording, one whose answer is no label, one word outside the taxonomy."""
+    """Eight clips: one without a recording, one with an unparsable answer, one with a word outside the taxonomy."""
     for number in range(8):
         soundfile.write(tmp_path / f"c{number}.wav", 0.3 * np.sin(np.arange(16_000) * 0.05), 16_000)
     (tmp_path / "c3.wav").unlink()
@@ -195,7 +195,7 @@ def test_a_folder_without_anything_of_ours_is_refused(tmp_path: Path) -> None:
 
 @pytest.fixture
 def running(file: Path) -> subprocess.Popen[bytes]:
-    """A run whose annotator takes long."""
+    """A run with a slow annotator."""
     (file.parent / "dear.toml").write_text(ANNOTATOR.format(folder=file.parent, seconds=30.0))
     call = [sys.executable, "-c", "from alm_proxies.cli.start import main; main()", "run", str(file), "--quiet"]
     return subprocess.Popen(call, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

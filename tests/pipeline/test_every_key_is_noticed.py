@@ -1,4 +1,4 @@
-"""Every key of every file that a user can change is noticed by a finished stage, or is marked as changing nothing.
+"""A finished stage runs again if any key of a user's file changes, unless the key is marked as changing nothing.
 
 A key without a value that it could be changed to fails here, so that a new key cannot be forgotten.
 """
@@ -33,7 +33,7 @@ LABELS = ("angry", "disgust", "fear", "happy", "neutral", "sad")
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with one of everything that settings can name; *_2 is the same with other content."""
+    """A folder with one of everything that settings can name; *_2 has other content."""
     folder = tmp_path_factory.mktemp("keys")
     ids = [f"mine/{number}" for number in range(4)]
     Utterances.of(pl.DataFrame({"utterance_id": ids, "corpus": "mine"})).write(folder / "utterances.parquet")
@@ -69,13 +69,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @dataclass(frozen=True)
 class Case:
-    """Settings of a stage that have all the keys of one kind, and the values that keys are changed to."""
+    """Settings of a stage with all keys of one kind, and the values to change them to."""
 
     verb: str
     settings: dict[str, Any] = field(default_factory=dict)
     block: dict[str, Any] | None = None
     others: dict[str, Any] = field(default_factory=dict)
-    """For keys whose value cannot be changed by rule; `@x` is the path x in the folder."""
+    """Values of keys that no rule can change; `@x` is the path x in the folder."""
 
 
 _PROXY = {"corpus": "mine", "as": "proxy:p", "trained_on_these_votes": "out_of_fold", "folds": "@folds.csv"}
@@ -190,7 +190,7 @@ def leaves(model: type[BaseModel], values: dict[str, Any], path: Path_ = ()) -> 
 
 
 def changed(path: Path_, found: Any, value: Any, others: dict[str, Any]) -> list[Any]:
-    """Other values that a key may have: the listed one, or some by rule, the first allowed of which is taken."""
+    """Other values of a key: the listed one, or several by rule, of which the first valid one is used."""
     for name in (".".join(path), path[-1]):
         if name in others:
             return [others[name]]
@@ -437,7 +437,7 @@ def test_the_content_of_a_table_or_model_that_is_named_is_noticed_and_its_place_
 
 
 def test_a_path_is_never_both_content_and_place() -> None:
-    """A key that names a path is in no digest by its spelling, so its content must be, or it is marked."""
+    """A key with a path is not in the digest as text, so that the content of the path must be, or the key is marked."""
     for verb in STAGES:
         for path, found, _, nothing in leaves(*_default(verb)):
             if PLACE in marks_of(found) and not nothing:

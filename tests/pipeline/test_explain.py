@@ -1,4 +1,4 @@
-"""Every number of a label can be traced: votes, weights, what each annotator does to it."""
+"""Every number of a label can be traced: votes, weights, the effect of each annotator."""
 
 import json
 from pathlib import Path

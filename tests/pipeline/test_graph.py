@@ -1,4 +1,4 @@
-"""The stages of a file as a graph: who takes what of whom, which folders varied runs share, and what is missing."""
+"""The stages of a file as a graph: their inputs, the shared folders of varied runs, and missing inputs."""
 
 from __future__ import annotations
 

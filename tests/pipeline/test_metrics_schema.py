@@ -1,4 +1,4 @@
-"""The JSON Schema of metrics files: every file that a stage writes keeps to it, and text for a number does not."""
+"""The JSON Schema of metrics files: valid for every file of a stage, not for text instead of a number."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def tables() -> tuple[Labels, Votes, Utterances]:
 
 
 def nulls(value: Any, path: str = "") -> list[str]:
-    """The paths of all nulls, with * for places in lists."""
+    """The paths of all nulls, with * for positions in lists."""
     if isinstance(value, dict):
         return [one for key, below in value.items() for one in nulls(below, f"{path}/{key}" if path else key)]
     if isinstance(value, list):

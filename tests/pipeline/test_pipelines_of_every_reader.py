@@ -1,4 +1,4 @@
-"""Every reader has a shipped pipeline, and `check` passes it on a made-up tree of the reader's corpus."""
+"""Every reader has a shipped pipeline, and `check` passes it on a synthetic corpus of the reader."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a pipeline reads and writes: paths, folders of varied runs, changed sources and cards, two runs at once."""
+"""Paths of a pipeline: inputs, folders of varied runs, changed sources and cards, two concurrent runs."""
 
 import json
 import subprocess
@@ -195,7 +195,7 @@ def test_a_changed_card_is_read_again(file: Path) -> None:
 
 
 def test_a_card_beside_the_file_holds_for_every_stage(file: Path, wording: Wording) -> None:
-    """A corpus whose shipped card lets it leave stays, if the user's card beside the file says so."""
+    """A user's card beside the file can forbid what the shipped card of a corpus allows."""
     frame = pl.DataFrame({"clip": ["a"], "rater": ["r"], "heard": ["happy"], "wav": ["a.wav"]})
     frame.write_csv(file.parent / "a" / "votes.csv")
     (file.parent / "emodb.md").write_text(CARD.replace('"mine"\ntitle', '"emodb"\ntitle'))

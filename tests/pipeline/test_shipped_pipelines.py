@@ -1,4 +1,4 @@
-"""The pipelines that are shipped for real corpora: check passes on made-up trees, CREMA-D runs to the end."""
+"""The shipped pipelines of real corpora: check passes on synthetic corpora, and CREMA-D runs completely."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CLIPS = 24
 
 
 def made_up_crema_d(folder: Path) -> Path:
-    """Votes and recordings in the shape of CREMA-D."""
+    """Votes and recordings in the layout of CREMA-D."""
     rows = ['"","A","D","F","H","N","S","fileName","numResponses","agreement","emoVote"']
     rng = np.random.default_rng(0)
     (folder / "AudioWAV").mkdir(parents=True)
@@ -39,7 +39,7 @@ def made_up_crema_d(folder: Path) -> Path:
 
 
 def made_up_iemocap(folder: Path) -> Path:
-    """A dialogue of each of the five sessions."""
+    """One dialogue of each of the five sessions."""
     return iemocap(
         folder,
         {
@@ -52,7 +52,7 @@ def made_up_iemocap(folder: Path) -> Path:
 
 
 def made_up_msp_podcast(folder: Path) -> Path:
-    """Eight clips, some of them in each of the splits."""
+    """Eight clips from all splits."""
     plain_msp_podcast(folder)
     splits = ("Train", "Train", "Development", "Test1", "Test2", "Train", "Train", "Test1")
     rows = [f"{split}; MSP-PODCAST_0001_{clip:04d}.wav" for clip, split in enumerate(splits)]
@@ -133,7 +133,7 @@ def test_crema_d_runs_from_its_votes_to_an_export(
 
 
 def test_the_pipelines_of_papers_state_every_known_number_themselves() -> None:
-    """Also where it is our default: another default would change the paper's numbers."""
+    """Also settings that are our defaults, because another default would change the numbers of the paper."""
     folder = shipped_folder("pipelines")
     read = {path.stem: tomllib.loads(path.read_text()) for path in folder.glob("*_*.toml")}
     for name, votes in (("scaling_ambiguity_iemocap", 8), ("scaling_ambiguity_msp", 10)):

@@ -1,4 +1,4 @@
-"""A task is plain data that one function does, in this process or another; it is skipped when nothing has changed."""
+"""A task is plain data that any process can perform; it is skipped if nothing has changed."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""What check says before a run: recordings, ledger, the price of each annotator; and never a false all-clear."""
+"""The result of check before a run: recordings, ledger, and the price of each annotator."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ price = {{ audio_minute = {price} }}
 
 
 def corpus(folder: Path, suffix: str = "wav", count: int = 12, sections: str = ANNOTATE) -> Path:
-    """Twelve recordings of a second and a pipeline file about them."""
+    """Twelve recordings of one second, and a pipeline file for them."""
     folder.mkdir(exist_ok=True)
     for number in range(count):
         tone = 0.3 * np.sin(np.arange(16_000) * (0.05 + 0.001 * number))

@@ -1,4 +1,4 @@
-"""Pipelines whose annotate settings vary, and whose annotators fail: what check prices and how run ends."""
+"""Pipelines with varied settings of annotate and failing annotators: the price in check, and the end of a run."""
 
 import json
 from pathlib import Path
@@ -37,7 +37,7 @@ price = {{ audio_minute = 1.0 }}
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """Twenty utterances of which five are answered with what is no label."""
+    """Twenty utterances, five of them with unparsable answers."""
     soundfile.write(tmp_path / "tone.wav", 0.2 * np.sin(np.arange(96_000) / 9), 16_000)
     rows = [f"u{number},r,happy,tone.wav,6.0" for number in range(20)]
     (tmp_path / "votes.csv").write_text("\n".join(["utterance_id,annotator,label,audio,duration", *rows]))

@@ -1,4 +1,4 @@
-"""Which value holds: a flag, a settings file, the pipeline file, the default; `check` says where each comes from."""
+"""Precedence of values: a flag, a settings file, the pipeline file, the default; `check` prints their origins."""
 
 from __future__ import annotations
 

@@ -233,7 +233,7 @@ def _sound() -> Sound:
 
 
 class _Reader(HTMLParser):
-    """Counts the elements of a page as a browser would."""
+    """Counts the elements of a page."""
 
     def __init__(self) -> None:
         super().__init__()

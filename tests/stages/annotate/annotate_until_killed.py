@@ -1,4 +1,4 @@
-"""Annotates in a process of its own, telling every request on stdout as it is sent; made to be killed."""
+"""Annotates in a separate process, which tests kill; every request is printed when it is sent."""
 
 import os
 import sys
@@ -12,7 +12,7 @@ from alm_proxies.tables import Utterances
 
 
 class Telling:
-    """Passes everything on to another engine and tells each request first, unbuffered."""
+    """Passes every request on to another engine, after printing it without a buffer."""
 
     def __init__(self, engine: Engine, in_flight: int) -> None:
         self._engine = engine

@@ -18,7 +18,7 @@ Make = Callable[..., Any]
 
 @pytest.fixture
 def corpus(tmp_path: Path) -> Make:
-    """Makes `count` short recordings, each a tone of its own, and the Utterances about them."""
+    """Makes `count` short recordings with different tones, and their Utterances."""
 
     def make(count: int, name: str = "sim", seconds: float = 0.2, **columns: list[Any]) -> Utterances:
         folder = tmp_path / "audio" / name
@@ -44,7 +44,7 @@ def corpus(tmp_path: Path) -> Make:
 
 @pytest.fixture
 def annotator(tmp_path: Path) -> Make:
-    """Makes a scripted annotator that draws from shares which depend on the utterance, or gives the texts told."""
+    """Makes a scripted annotator that draws from shares by utterance, or gives the texts of a list."""
 
     def make(
         utterances: Utterances,

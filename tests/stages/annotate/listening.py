@@ -1,4 +1,4 @@
-"""An engine that listens in: it passes everything on and remembers what it was asked."""
+"""An engine that records all requests and passes them on to another."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,7 +9,7 @@ from alm_proxies.engines.engine import Engine, Reply, Request
 
 
 class Listening:
-    """An engine that passes everything on to another and remembers what it was asked."""
+    """An engine that records all requests and passes them on to another."""
 
     def __init__(self, engine: Engine, remember: list[Request], **abilities: Any) -> None:
         self._engine = engine

@@ -27,12 +27,12 @@ from alm_proxies.tables import Utterances, Votes
 Make = Callable[..., Any]
 LABELS = ("angry", "happy", "neutral", "sad")
 PRICE = {"audio_minute": 60.0}
-"""One a second of audio: .2 a request about a recording of the fixture."""
+"""A price of 1 per second of audio, so .2 per request about a recording of the fixture."""
 CELLS = {"temperature": [0.6, 1.0], "focus": ["tone", "wording"]}
 
 
 class Swayed:
-    """Says sad, but the answer it is told where it `believes` with that seed; keeps what it is asked."""
+    """Answers sad, or the injected answer if it `believes` it with that seed; records all requests."""
 
     def __init__(self, believes: Callable[[int], bool], **engine: Any) -> None:
         self.asked: list[Request] = []
@@ -50,7 +50,7 @@ class Swayed:
 
     @property
     def told(self) -> int:
-        """Requests in which an answer was told."""
+        """Requests with an injected answer."""
         return sum(told_in(request) is not None for request in self.asked)
 
     @property
@@ -78,7 +78,7 @@ def by_seed(seed: int) -> bool:
 
 @pytest.fixture
 def panel(annotator: Make) -> Make:
-    """Makes a panel of one annotator that is told transcripts, four cells, two votes a cell."""
+    """Makes a panel of one annotator with transcripts in its prompt, four cells, and two votes per cell."""
 
     def make(utterances: Utterances, **settings: Any) -> list[Annotator]:
         values = {"prompt": "reference", "answer": "words", "votes": 8, "cross": CELLS, "price": PRICE}
@@ -273,7 +273,7 @@ def test_a_pilot_extrapolates_what_injection_costs_the_whole_too(corpus: Make, p
 
 @pytest.fixture
 def files(corpus: Make, annotator: Make, tmp_path: Path) -> list[str]:
-    """An utterances file of 40 utterances, and an annotator file that is told transcripts: 160 requests, 32 more."""
+    """A file of 40 utterances, and an annotator with transcripts in its prompt: 160 requests, and 32 injected ones."""
     utterances = corpus(40)
     utterances.write(tmp_path / "utterances.parquet")
     annotator(utterances)

@@ -21,7 +21,7 @@ VOTES = 8
 
 @pytest.fixture
 def command(corpus: Make, annotator: Make, tmp_path: Path) -> Make:
-    """Makes the command that annotates `count` utterances into a folder, answers taking a few milliseconds."""
+    """Makes the command that annotates `count` utterances into a folder, with answers within milliseconds."""
 
     def make(count: int, folder: Path, **settings: Any) -> list[str]:
         utterances = corpus(count)

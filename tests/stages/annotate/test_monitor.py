@@ -1,4 +1,4 @@
-"""A run's monitor takes the signals over and gives them back, and at no moment does one kill or get lost."""
+"""The monitor of a run handles signals and restores the earlier handlers; no signal kills or gets lost."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from alm_proxies.stages.annotate.monitor import RunMonitor
 
 
 def note(number: int, frame: FrameType | None) -> None:
-    """A handler that was there before."""
+    """An earlier handler."""
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -1,4 +1,4 @@
-"""What was acknowledged is known a second time: whatever is taken from the ledger is noticed, restored or refused."""
+"""Acknowledged votes are recorded twice: every loss from the ledger is detected, and restored or refused."""
 
 import json
 import os
@@ -31,7 +31,7 @@ VOTES, COUNT = 4, 30
 
 @pytest.fixture
 def again(corpus: Make, annotator: Make, tmp_path: Path) -> Callable[..., tuple[Annotated, list[Request]]]:
-    """Runs the same command once more and gives what it asked."""
+    """Runs the same command again and gives its requests."""
     utterances = corpus(COUNT)
     one = annotator(utterances, votes=VOTES, price=PRICE)
 
@@ -54,7 +54,7 @@ def sql(path: Path, *statements: str) -> None:
 
 
 def changed_and_refused(again: Make, ledger: Path, change: str) -> str:
-    """Fills a ledger, changes it, runs again and gives the sentence of the refusal."""
+    """Fills a ledger, changes it, runs the command again and gives the error."""
     again()
     sql(ledger, change)
     with pytest.raises(AlmProxiesError) as refused:
@@ -65,7 +65,7 @@ def changed_and_refused(again: Make, ledger: Path, change: str) -> str:
 
 
 def killed(tmp_path: Path, corpus: Make, annotator: Make, lines: int, folder: Path) -> list[str]:
-    """Runs the command in a process of its own until it has asked so often, and kills it."""
+    """Runs the command in a separate process and kills it after this number of requests."""
     utterances: Utterances = corpus(COUNT)
     utterances.write(tmp_path / "utterances.parquet")
     annotator(utterances)
@@ -451,7 +451,7 @@ VERSION_1 = Path(__file__).with_name("version_1")
 
 @pytest.fixture
 def earlier(tmp_path: Path) -> Path:
-    """A ledger of version 1: 60 answered and 4 failed votes, 12 set aside, 11 questions tried out, one in flight."""
+    """A ledger of version 1: 60 answered and 4 failed votes, 12 set aside, 11 probe requests, one in flight."""
     shutil.copytree(VERSION_1, tmp_path / "earlier")
     return tmp_path / "earlier"
 

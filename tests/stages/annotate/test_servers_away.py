@@ -1,4 +1,4 @@
-"""A server that is killed with -9 while it is asked: what is said, what is kept, how it goes on."""
+"""A server is killed with -9 during a run: messages, stored votes, and how the run continues."""
 
 import signal
 import sqlite3
@@ -48,7 +48,7 @@ def serving(*arguments: str) -> AbstractContextManager[tuple[subprocess.Popen[st
 
 @pytest.fixture
 def asked(corpus: Make, tmp_path: Path) -> Callable[[int], tuple[Utterances, Annotator]]:
-    """Utterances one of which kills the server, and an annotator that asks it four at a time."""
+    """Utterances, one of which kills the server, and an annotator with four concurrent requests."""
 
     def make(port: int) -> tuple[Utterances, Annotator]:
         utterances = corpus(COUNT, transcript=["die" if number == COUNT // 2 else "ok" for number in range(COUNT)])

@@ -1,4 +1,4 @@
-"""What an annotator file says a model was trained on travels in its votes, and such votes are not counted."""
+"""The `trained_on` of an annotator file is stored with its votes, and such votes are not counted."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Make = Callable[..., Any]
 
 
 def with_people(votes: Votes, utterances: Utterances) -> Votes:
-    """The votes and three of people on every utterance, one of them held out."""
+    """The votes, and three human votes on every utterance, one of them held out."""
     rows = [
         (name, f"sim/r{rater}", "human", ("angry", "happy", "sad")[(place + rater) % 3], rater == 2)
         for place, name in enumerate(utterances.frame["utterance_id"])

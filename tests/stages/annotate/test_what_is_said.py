@@ -1,4 +1,4 @@
-"""What annotate says of money, of votes that are not in its table, and of recordings that are not there."""
+"""Messages of annotate about costs, votes that are not in its table, and missing recordings."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""When annotate stops, and what it refuses to begin: budgets, pilots, collapse, failures, corpora that have to stay."""
+"""When annotate stops or refuses to start: budgets, pilots, collapse, failures, corpora that must stay local."""
 
 from collections import Counter
 from collections.abc import Callable
