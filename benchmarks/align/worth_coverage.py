@@ -34,13 +34,13 @@ from alm_proxies.tables import Utterances, Votes
 LABELS = ("angry", "happy", "neutral", "sad")
 GIVEN, HELD_OUT, PROXY_VOTES = 3, 6, 5
 EACH = 10
-"""Utterances of a speaker."""
+"""Utterances per speaker."""
 KINDS = np.array([[8, 0.4, 1.2, 0.4], [0.4, 6, 1.5, 0.3], [0.5, 0.5, 9, 0.8], [0.4, 0.3, 1.6, 7], [1.2, 0.8, 1.2, 1.2]])
 MOST = 8
 
 
 def population(speakers: int, random: np.random.Generator, proxy: float) -> tuple[Array, Array]:
-    """True shares of the utterances of `speakers` speakers, and what a proxy vote is drawn from.
+    """True shares of the utterances of `speakers` speakers, and the distributions that proxy votes are drawn from.
 
     A speaker has a taste for kinds of utterances and a clarity of speech; a proxy sees the truth mixed with a bias.
     """
@@ -98,7 +98,7 @@ def truth(methods: list[Estimator], template: Counts, proxy: float, speakers: in
 
 
 def one(number: int, methods: list[Estimator], speakers: int, proxy: float) -> dict[str, float | None]:
-    """The worth of one corpus as the report gives it."""
+    """The worth for one corpus, as in the report."""
     votes, utterances = corpus(speakers, generator(number, "worth coverage"), proxy)
     counts = counts_of(votes, utterances=utterances)
     labels = methods[1].predict(counts)
@@ -112,7 +112,7 @@ def one(number: int, methods: list[Estimator], speakers: int, proxy: float) -> d
 
 
 def covers(row: dict[str, float | None], true: float) -> bool:
-    """Whether the interval holds the truth; null reads "beyond the curve", which covers where the truth lies there."""
+    """Whether the interval contains the truth; null is "beyond the curve", which covers a truth beyond it."""
     beyond = row["beyond"] or 0.0
     low, high = (beyond if row[end] is None else row[end] for end in ("low", "high"))
     assert low is not None

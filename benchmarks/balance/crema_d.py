@@ -29,7 +29,7 @@ STRENGTHS = (0.25, 0.5, 1.0)
 
 
 def corpus(data: Path, clips: int) -> tuple[Labels, Utterances]:
-    """Labels by the shares of voice votes, with half a vote spread over the labels, of clips drawn by a seed."""
+    """Labels of a random sample of clips: the shares of voice votes, with half a vote spread over the labels."""
     there = {path.stem: str(path) for path in (data / "crema_d" / "AudioWAV").iterdir()}
     frame = pl.read_csv(data / "crema_d" / "tabulatedVotes.csv", infer_schema_length=None, null_values=["NA"])
     frame = frame.rename({frame.columns[0]: "row"}).filter(pl.col("row") < 200_000).sort("fileName")

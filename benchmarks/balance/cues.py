@@ -31,7 +31,7 @@ CUES = (
 COLUMNS = [NAMES.index(name) for name in CUES]
 VOICE = ("spectral_tilt", "shimmer", "harmonicity")
 HEARD = {"eight cues": COLUMNS, "without voice quality": [NAMES.index(name) for name in CUES if name not in VOICE]}
-"""The listeners that effects are tried on."""
+"""The simulated listeners that judge the effects."""
 
 
 def log_loss(drift: Drift, targets: NDArray[np.float64]) -> float:

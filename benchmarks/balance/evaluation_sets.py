@@ -29,7 +29,7 @@ LABELS = tuple("abcde")
 
 
 def population(rng: np.random.Generator, speakers: int, each: int) -> tuple[Array, Array]:
-    """True distributions, and who speaks."""
+    """True distributions and speakers."""
     habits = rng.dirichlet(8 * PRIOR, speakers)
     who = np.repeat(np.arange(speakers), each)
     kinds = (rng.random((len(who), 1)) > habits[who].cumsum(1)).sum(1).clip(max=KINDS - 1)
@@ -56,7 +56,7 @@ def posterior(counts: Array) -> Array:
 
 
 def fitted(counts: Array) -> Array:
-    """The posterior mean that a mixture fitted to these votes gives."""
+    """The posterior mean from a mixture fitted to these votes."""
     rows = [
         {"utterance_id": f"u{row:05d}", "annotator": f"r/{draw}", "label": LABELS[label]}
         for row, votes in enumerate(counts.astype(int).tolist())
@@ -67,7 +67,7 @@ def fitted(counts: Array) -> Array:
 
 
 def drawn(rng: np.random.Generator, speakers: int, each: int, votes: int) -> dict[str, Array]:
-    """One test set: true distributions, who speaks, fitted and held-out votes, and the model's loss."""
+    """One test set: true distributions, speakers, fitted and held-out votes, and the loss of the model."""
     true, who = population(rng, speakers, each)
     held = rng.multinomial(4, true).astype(np.float64)
     predicted = posterior(rng.multinomial(2, true).astype(np.float64))

@@ -31,7 +31,7 @@ LABELS = tuple(f"label{number}" for number in range(9))
 
 
 def corpus(count: int, root: Path) -> tuple[Labels, Utterances]:
-    """Made-up labels of a skewed corpus, and their utterances."""
+    """Synthetic labels of a skewed corpus, and their utterances."""
     rng = np.random.default_rng(0)
     shares = rng.dirichlet(np.array([4, 2, 1.5, 1, 1, 0.7, 0.5, 0.4, 0.4]) * 0.35, count)
     ids = [f"sim/u{number:07d}" for number in range(count)]
@@ -50,7 +50,7 @@ def corpus(count: int, root: Path) -> tuple[Labels, Utterances]:
 
 @contextmanager
 def timed(name: str) -> Iterator[None]:
-    """Print wall-clock and processor seconds of what is done inside."""
+    """Print wall-clock and processor seconds of the block."""
     wall, processor = time.perf_counter(), time.process_time()
     yield
     print(
@@ -70,7 +70,7 @@ def weights(count: int, root: Path) -> None:
 
 
 def exports(count: int, root: Path) -> None:
-    """Every format that may refer to recordings."""
+    """Every format that can refer to recordings."""
     labels, utterances = corpus(count, root)
     audio = [f"{number}.wav" for number in range(count)]
     for number, name in enumerate(audio):  # files of their own; a file system allows 65,000 names a file
@@ -90,7 +90,7 @@ def exports(count: int, root: Path) -> None:
 
 
 def rendering(count: int, root: Path, threads: int) -> None:
-    """Seconds of sound rendered a second, over equal shares of every default effect, and of each alone."""
+    """Seconds of audio rendered per second: over equal shares of all default effects, and for each alone."""
     rng = np.random.default_rng(0)
     seconds = rng.uniform(1.5, 6.0, count)
     rows = []

@@ -34,7 +34,7 @@ class Corpus:
         self.utterances = Utterances.of(pl.DataFrame({"utterance_id": self.clips, "speaker": names}))
 
     def split(self, seed: int, most: int) -> tuple[dict[int, Array], Array]:
-        """The first k = 1 .. most votes of every clip, and four others held out where a clip has eight or more."""
+        """The first k = 1 .. most votes of every clip, and four others held out if it has eight or more."""
         rng = generator(seed, "split")
         held = np.zeros_like(self.voice)
         kept = {k: np.zeros_like(self.voice) for k in range(1, most + 1)}
@@ -48,7 +48,7 @@ class Corpus:
         return kept, held
 
     def counts(self, human: Array, proxies: dict[str, Array]) -> Counts:
-        """Through the package's own tables, as a user's votes would go."""
+        """The votes in the package's own tables, like those of a user."""
         frames = [self._frame(human, "crema_d/crowd", "human")]
         frames += [self._frame(counts, name, "proxy") for name, counts in proxies.items()]
         votes = Votes.of(pl.concat(frames), taxonomy=LABELS)
@@ -64,7 +64,7 @@ class Corpus:
 
 
 def losses(mean: Array, held: Array) -> tuple[Losses, Losses]:
-    """Log loss a held-out vote, and Jensen-Shannon divergence (base 2) to their shares, for each clip."""
+    """Log loss per held-out vote, and Jensen-Shannon divergence (base 2) to their shares, for each clip."""
     votes = held.sum(1)
     nll = -(held * np.log(np.maximum(mean, 1e-12))).sum(1)
     return Losses(nll, votes), Losses(np.where(votes > 0, jsd(mean, held), 0.0), (votes > 0).astype(float))

@@ -1,4 +1,4 @@
-"""Labels of an utterance by a fit that never saw its votes, against labels by one fit to all: which are better?
+"""Labels of an utterance from a fit without its votes, against labels from one fit to all votes.
 
 CREMA-D as in real_votes.py (three voice votes a clip, audio-visual proxies or none, four votes held out), all actors
 and a quarter of them at a time. Both labels are made from the same votes of the clip by `auto`; for the
@@ -26,7 +26,7 @@ FOLDS = 5
 
 
 def both(counts: Counts) -> tuple[Posterior, Posterior]:
-    """The labels by one fit, and by fits to the other folds' actors."""
+    """The labels from one fit, and from fits to the actors of the other folds."""
     stack = Stack().fit(counts)
     one = stack.posterior(stack.aligned(counts))
     fold = folds_of(counts, FOLDS, 0)
@@ -40,7 +40,7 @@ def both(counts: Counts) -> tuple[Posterior, Posterior]:
 
 
 def parts_of_promise(made: Posterior, held: Array) -> tuple[float, float]:
-    """Squared error to the truth, and what the concentration promises; (v - p)(w - p) of two votes has no bias."""
+    """Squared error to the truth, and its expected value; (v - p)(w - p) of two votes is unbiased."""
     votes, mean = held.sum(1), made.mean
     error = np.square(held - votes[:, None] * mean).sum(1) - (held * (1 - 2 * mean)).sum(1) - votes * (mean**2).sum(1)
     rows = votes >= 2
@@ -49,7 +49,7 @@ def parts_of_promise(made: Posterior, held: Array) -> tuple[float, float]:
 
 
 def promised(made: Posterior, held: Array) -> float:
-    """Squared error to the truth over what the concentration promises."""
+    """Squared error to the truth relative to its expectation from the concentration."""
     error, claim = parts_of_promise(made, held)
     return error / claim
 

@@ -1,4 +1,4 @@
-"""Which few-votes correction of the entropy errs least: drawn from smoothed CREMA-D clips, 2 to 20 votes a clip.
+"""The errors of corrections of the entropy for few votes: smoothed CREMA-D clips, 2 to 20 votes per clip.
 
 python benchmarks/fusion/entropy_few_votes.py FOLDER_WITH_tabulatedVotes.csv
 """

@@ -1,4 +1,4 @@
-"""What rater names are worth: simulated crowds from clean to 30 % spam, and the time at a million votes.
+"""The value of rater names: simulated crowds from clean to 30 % spam, and the time for a million votes.
 
 A crowd: raters slip (Beta(2, 18)) to a habit of their own; spammers vote by habit whatever they hear. Rater activity is
 uneven (Gamma(1.5)). k votes an utterance are fused, four others of the same crowd are held out. `auto` is fitted with
@@ -77,7 +77,7 @@ def loss(mean: Array, held: Array) -> Array:
 
 
 def best_tempered(mean: Array, held: Array) -> float:
-    """Its loss at the temperature that is best for these very votes: more than a rival can know."""
+    """Its loss at the best temperature for these votes, which a rival cannot know."""
     logs = np.log(np.maximum(mean, 1e-12))
     tempered = (np.exp(logs / heat) for heat in np.geomspace(1.0, 100.0, 60))
     return min(float(loss(p / p.sum(1, keepdims=True), held).mean()) / HELD for p in tempered)
@@ -115,7 +115,7 @@ def compare(seeds: int) -> None:
 
 
 def speed() -> None:
-    """A million votes: counting, the fit to a sample, the labels of all; and a fit to all of them."""
+    """A million votes: counting, a fit to a sample, the labels of all, and a fit to all."""
     n, votes, raters = 200_000, 5, 400
     rng: np.random.Generator = generator(0, "speed")
     who: Index = (np.argsort(rng.random((n, 40)), axis=1)[:, :votes] + 40 * rng.integers(0, 10, (n, 1))).astype(

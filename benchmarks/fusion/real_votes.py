@@ -80,7 +80,7 @@ def auto(counts: Counts, seed: int, chosen: list[str] | None = None) -> Array:
 
 
 def average(parts: Iterable[Losses]) -> Losses:
-    """Losses of several seeds as one for each clip."""
+    """The losses per clip, averaged over seeds."""
     made = list(parts)
     return Losses(np.mean([p.loss for p in made], axis=0), np.mean([p.votes for p in made], axis=0))
 
@@ -106,13 +106,13 @@ def outcome(held: Array) -> np.ndarray:
 
 
 class Report:
-    """What is printed is what is kept."""
+    """Prints results and stores them."""
 
     def __init__(self) -> None:
         self.kept: dict[str, object] = {}
 
     def table(self, name: str, rows: list[dict[str, object]]) -> None:
-        """One table as Markdown, and in the file."""
+        """Print a table as Markdown, and store it."""
         self.kept[name] = rows
         print(f"\n## {name}")
         heads = list(dict.fromkeys(key for row in rows for key in row))
@@ -171,7 +171,7 @@ def run_all(
     sources: dict[str, dict[str, Array]],
     ks: Iterable[int],
 ) -> tuple[Results, dict[tuple[int, str], list[str]]]:
-    """Every method at every k under every proxy, each seed."""
+    """Every method at every k with every proxy, for each seed."""
     results: Results = {}
     chosen: dict[tuple[int, str], list[str]] = {}
     for seed, (kept, held) in splits.items():

@@ -1,4 +1,4 @@
-"""Fusion beside what others would use: the same votes, log loss and JSD to the same held-out votes, each at its best.
+"""Fusion compared with other methods on the same votes: log loss and JSD to the same held-out votes, each at its best.
 
 Two tables. CREMA-D: three voice votes of every clip (their raters have no names: one worker who votes three times),
 one proxy (audio-visual raters, one vote each, or the listener of --features), four other voice votes held out.
@@ -50,7 +50,7 @@ TEMPERATURES = np.geomspace(0.5, 100.0, 80)
 
 @dataclass(frozen=True)
 class Ballots:
-    """Single votes as every rival takes them: utterance, worker and label of each; and the proxy's class shares."""
+    """Single votes in the form of the rivals: utterance, worker and label of each; and the proxy's class shares."""
 
     rows: int
     task: Index
@@ -59,7 +59,7 @@ class Ballots:
     shares: Array | None
 
     def frame(self) -> pd.DataFrame:
-        """One row a vote, as crowd-kit takes them."""
+        """One row per vote, in the form of crowd-kit."""
         return pd.DataFrame({"task": self.task, "worker": self.worker, "label": self.label})
 
     def matrix(self) -> Array:
@@ -143,7 +143,7 @@ def ibcc(given: Ballots, steps: int = 100) -> Array:
 
 
 def crowdlab(given: Ballots) -> Array:
-    """CROWDLAB's posterior, from the weights that cleanlab gives; its own figure for the consensus label is checked."""
+    """CROWDLAB's posterior, from the weights of cleanlab; checked against its own value for the consensus label."""
     from cleanlab.multiannotator import get_label_quality_multiannotator
 
     assert given.shares is not None
@@ -221,7 +221,7 @@ def nll(mean: Array, held: Array) -> Array:
 
 
 def at_its_best(mean: Array, held: Array) -> Array:
-    """The distributions at the temperature and with the even share that lose least on the held-out votes."""
+    """The distributions at the temperature and uniform share with the lowest loss on the held-out votes."""
     logs = np.log(np.maximum(mean, 1e-12))
     best, least = mean, np.inf
     for temperature in TEMPERATURES:
@@ -243,7 +243,7 @@ def ours(counts: Counts, seed: int) -> Array:
 
 
 def ways(counts: Counts) -> list[Ballots]:
-    """The votes with all votes of a proxy and with its first choice alone, where these differ."""
+    """The votes with all votes of a proxy, and with only its first choice, if these differ."""
     both = any(block.kind != "shares" for block in counts.blocks)
     return [ballots(counts, first_choice) for first_choice in ((False, True) if both else (False,))]
 

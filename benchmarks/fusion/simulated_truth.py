@@ -61,7 +61,7 @@ CONFUSION = np.array(
 
 
 class Simulated(Corpus):
-    """The simulated corpus in the shape of CREMA-D's: `voice` holds all 44 votes, `truth` what they come from."""
+    """The simulated corpus in the form of CREMA-D: `voice` has all 44 votes, `truth` their distributions."""
 
     def __init__(self, folder: Path) -> None:
         made = simulate(folder, SETTINGS)
@@ -96,7 +96,7 @@ class Simulated(Corpus):
 
 
 def proxies_of(corpus: Simulated, seed: int) -> dict[str, dict[str, Array]]:
-    """Ten votes an utterance from each kind of proxy.
+    """Ten votes per utterance from each kind of proxy.
 
     ideal: the truth. biased: truth x CONFUSION, squared and normalised (sharper). weak: .3 truth + .7 mean truth.
     text: mean truth x exp(1.5 clauses worded like the label), normalised: it reads and does not hear.
@@ -135,7 +135,7 @@ def normal(shares: Array) -> Array:
 
 @dataclass(frozen=True)
 class Score:
-    """Losses of one method, seed and k, an utterance each: against the truth and against held-out votes."""
+    """Losses per utterance of one method, seed and k, against the truth and against held-out votes."""
 
     truth_nll: Losses
     truth_jsd: Losses
@@ -155,7 +155,7 @@ MEASURES = {"truth_nll": "NLL, truth", "truth_jsd": "JSD2, truth", "held_nll": "
 
 
 def auto(counts: Counts, seed: int) -> tuple[Posterior, float, str]:
-    """What `auto` believes, how much concentration its proxies add on average, and what it chose."""
+    """The concentration of `auto`, the mean concentration that its proxies add, and its choice."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotConvergedWarning)
         stack = Stack(seed=seed).fit(counts)
@@ -186,7 +186,7 @@ def main() -> None:
 
 
 class Run:
-    """All fits of all seeds, and the tables made of them."""
+    """All fits of all seeds, and their tables."""
 
     def __init__(self, corpus: Simulated, seeds: int, ks: tuple[int, ...]) -> None:
         self.corpus, self.seeds, self.ks = corpus, seeds, ks
@@ -232,11 +232,11 @@ class Run:
         return made.mean
 
     def keep(self, k: int, kind: str, method: str, mean: Array, held: Array) -> None:
-        """Score one method and keep that."""
+        """Score one method and store the result."""
         self.results.setdefault((k, kind, method), []).append(Score.of(mean, self.corpus.truth, held))
 
     def over_seeds(self, k: int, kind: str, method: str, measure: str) -> Losses:
-        """Losses of an utterance, averaged over the seeds."""
+        """Losses per utterance, averaged over the seeds."""
         return average(getattr(score, measure) for score in self.results[k, kind, method])
 
     def say(self, report: Report) -> None:
@@ -253,7 +253,7 @@ class Run:
         )
 
     def say_corpus(self, report: Report) -> None:
-        """How large, and how low a score can be."""
+        """The size of the corpus, and the lowest possible scores."""
         truth = self.corpus.truth
         entropy = -(truth * np.log(truth)).sum(1).mean()
         sample = [jsd(truth, self.corpus.drawn(seed)[1]).mean() for seed in range(self.seeds)]
@@ -263,7 +263,7 @@ class Run:
         report.table("the corpus and the floors", [{"message": message, "value": value} for message, value in rows])
 
     def say_scores(self, report: Report) -> None:
-        """Every method beside helpful proxies."""
+        """Every method with helpful proxies."""
         rows: list[dict[str, object]] = []
         for k, kind, method in sorted(self.results, key=lambda key: (key[0], key[1] != "none")):
             if k not in self.ks or kind not in ("none", *HELPFUL):
@@ -294,7 +294,7 @@ class Run:
         report.table("paired differences, 95 % intervals over speakers", rows)
 
     def say_harm(self, report: Report) -> None:
-        """Every method beside every proxy against human votes alone."""
+        """Every method with every proxy, against human votes alone."""
         rows = []
         for k, kind, method in self.results:
             if kind == "none" or k != 3 or (kind in HELPFUL and method != FUSED):
@@ -331,7 +331,7 @@ class Run:
         report.table("worth of ten proxy votes in human votes, read off the curve, and concentration_gain", rows)
 
     def say_honesty(self, report: Report) -> None:
-        """Squared error to the truth over what the concentration promises, sum_j p_j (1 - p_j) / (c + 1)."""
+        """Squared error to the truth relative to its expected value, sum_j p_j (1 - p_j) / (c + 1)."""
         rows = []
         for (k, kind), made in sorted(self.believed.items(), key=lambda item: (item[0][0], item[0][1] != "none")):
             ratios = []

@@ -32,7 +32,7 @@ STEP = 500_000
 
 
 def write_votes(folder: Path, utterances: int) -> None:
-    """Votes of listeners who differ and of two proxy annotators who hear the same with their own confusions."""
+    """Votes of listeners who differ, and of two proxy annotators with their own confusions."""
     import polars as pl
 
     from alm_proxies.tables import Utterances, metadata_of
@@ -103,7 +103,7 @@ def fuse_file(folder: Path) -> dict[str, float]:
 
 
 def sample_moves(folder: Path) -> dict[str, float]:
-    """Log loss of left-out votes of unseen utterances under fits to 10,000, 40,000 (the default) and 160,000 others."""
+    """Log loss of held-out votes of other utterances for fits to 10,000, 40,000 (the default) and 160,000 others."""
     from alm_proxies.estimators.counts import counts_of
     from alm_proxies.estimators.gated import Gated
     from alm_proxies.estimators.trials import score

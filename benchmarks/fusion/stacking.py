@@ -89,7 +89,7 @@ class Samples:
 
 
 def listened(counts: Counts, inputs: Array, actor: Index, seed: int, penalty: float) -> Counts:
-    """The counts with a distribution for each clip by a softmax regression that never saw its actor."""
+    """The counts with a distribution for each clip, from a softmax regression without its actor."""
     centred = inputs.astype(np.float64).copy()
     for one in np.unique(actor):
         own = actor == one
@@ -176,7 +176,7 @@ def one_run(samples: Samples, run: dict[str, Any], chosen: bool) -> dict[str, An
 
 
 def best_weights(stack: Stack, counts: Counts, held: Array) -> Array:
-    """The members' predictions of the very labels, pooled by weights from other actors' held-out votes."""
+    """The members' predictions of these labels, pooled by weights from held-out votes of other actors."""
     members = [
         *((member, counts) for _, member in stack.members_),
         *((member, counts.only(())) for _, member in stack.members_without_),

@@ -1,4 +1,4 @@
-"""Reading MSP-Podcast at the size it has: 1.5 million answers of workers in each shape, and 250,000 recordings.
+"""Reading MSP-Podcast in its real size: 1.5 million answers of workers in each shape, and 250,000 recordings.
 
 Every run is a process of its own and reports wall seconds, processor seconds and the peak of its memory. polars reading
 the bare CSV of the same answers stands beside it.
@@ -25,7 +25,7 @@ SHAPES = ("2.0", "1.11", "json", "txt")
 
 
 def write(root: Path, answers: int, shape: str) -> None:
-    """A made-up release: EACH answers a clip, and an empty file for every recording."""
+    """A synthetic release: EACH answers per clip, and an empty file for every recording."""
     rng = np.random.default_rng(0)
     labels = root / "Labels"
     labels.mkdir(parents=True)
@@ -67,7 +67,7 @@ def write(root: Path, answers: int, shape: str) -> None:
 
 
 def one(root: Path) -> None:
-    """Read a release in this process; print what it took."""
+    """Read a release in this process; print time and memory."""
     from alm_proxies.stages.read.formats.msp_podcast import MspPodcastSource
     from alm_proxies.stages.read.stage import read
 

@@ -12,7 +12,7 @@ VERBS = ("", "fuse", "annotate", "train", "read table", "export")
 
 
 def seconds(command: list[str]) -> float:
-    """The least of several runs: other work on the machine only adds to it."""
+    """The minimum of several runs, because other work on the machine only adds to it."""
     least = float("inf")
     for _ in range(REPEATS):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -1,4 +1,4 @@
-"""CREMA-D as the listen benchmarks take it: features of the recordings, sparse votes in draws, held-out votes."""
+"""CREMA-D for the listen benchmarks: features of the recordings, sparse votes in draws, held-out votes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from alm_proxies.training.folds import Fitted, Index, Material, assign_folds, cr
 from alm_proxies.training.head_settings import HeadSettings
 
 LOCKED = ("1009", "1019", "1029", "1031", "1039", "1049", "1059", "1069", "1079", "1089")
-"""Actors that nothing was ever chosen on."""
+"""Actors that were never used to choose anything."""
 FOLDS = 5
 Kept = dict[str, Array]
 """Of every clip of one draw: actor, held-out votes, summed log loss of each kind of label; what else is kept."""
@@ -90,7 +90,7 @@ class Recordings:
         return Listening(rows, kept[k][rows], held[rows], folds, material, fitted)
 
     def fused(self, rows: Index, kept: Array, seed: int, shares: Array | None, folds: dict[str, int]) -> Array:
-        """The product's own fuse, with default settings, of human votes and the listener's."""
+        """The package's fuse with default settings, of human votes and the listener's votes."""
         votes = self.votes(rows, kept, shares, folds)
         made = fuse(votes, FuseSettings(seed=seed), utterances=self.corpus.utterances).labels
         return self.posterior(rows, made).mean

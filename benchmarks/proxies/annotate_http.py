@@ -1,4 +1,4 @@
-"""Votes a second and CPU time a vote of `annotate`, its ledger on disk, over a bare httpx client that does the least.
+"""Votes per second and CPU time per vote of `annotate`, with its ledger on disk, relative to a minimal httpx client.
 
 The bare client has a semaphore and the very same request bodies, made beforehand, and only checks status and JSON: once
 with one pool of connections, as anyone would write it (512 requests: it is slow), and once with pools of 16, which
@@ -58,32 +58,32 @@ CROSS = {
     1: 'cross = { temperature = [0.6, 0.7, 0.8, 0.9, 1.0], focus = ["voice", "words"] }',
     VOTES: "",
 }
-"""By draws a request: ten cells of one draw each, or one cell of ten."""
+"""Cells by draws per request: ten cells of one draw each, or one cell of ten."""
 Rates = tuple[float, float]
-"""Votes a second and CPU milliseconds a vote."""
+"""Votes per second and CPU milliseconds per vote."""
 
 
 @dataclass(slots=True)
 class Clock:
-    """Votes a second and this process's CPU milliseconds a vote since it was made."""
+    """Votes per second, and CPU milliseconds of this process per vote, since its start."""
 
     wall: float
     cpu: float
 
     @classmethod
     def now(cls) -> Clock:
-        """A clock that starts."""
+        """A started clock."""
         return cls(time.perf_counter(), time.process_time())
 
     def rates(self, votes: int, end: Clock | None = None) -> Rates:
-        """What it shows at `end`, or now."""
+        """The rates at `end`, or now."""
         end = end or Clock.now()
         return votes / (end.wall - self.wall), 1000 * (end.cpu - self.cpu) / votes
 
 
 @dataclass(slots=True)
 class Watched:
-    """An engine that notes when it is ready and when it is closed."""
+    """An engine that records when it is ready and when it is closed."""
 
     engine: Engine
     opened: Clock
@@ -91,7 +91,7 @@ class Watched:
 
     @property
     def abilities(self) -> Abilities:
-        """The engine's."""
+        """The abilities of the engine."""
         return self.engine.abilities
 
     async def ask(self, request: Request) -> Reply:
@@ -103,14 +103,14 @@ class Watched:
         return await self.engine.token_counts(texts)
 
     async def close(self) -> None:
-        """Note the time."""
+        """Record the time."""
         self.closed = Clock.now()
         await self.engine.close()
 
 
 @contextmanager
 def chat_server(median: float, *, numbered: bool = True) -> Iterator[str]:
-    """The server's address while it lives."""
+    """The address of a running server."""
     program = [sys.executable, str(Path(__file__).with_name("chat_server.py")), str(median)]
     program += ["numbered"] if numbered else []
     with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
@@ -134,14 +134,14 @@ def corpus(folder: Path, count: int) -> Utterances:
 
 
 def annotator(folder: Path, url: str, in_flight: int, draws: int) -> Annotator:
-    """The annotator of a real file."""
+    """The annotator, from a file."""
     path = folder / "listener.toml"
     path.write_text(FILE.format(votes=VOTES, cross=CROSS[draws], url=url, in_flight=in_flight))
     return Annotator.read(path, taxonomy="emodb7")
 
 
 def payloads(made: Annotator, utterances: Utterances) -> list[bytes]:
-    """The bodies of the very requests that annotate sends."""
+    """The bodies of the requests that annotate sends."""
     can = asyncio.run(abilities(made))
     frame, _ = askable(utterances)
     bodies = []
@@ -158,7 +158,7 @@ def payloads(made: Annotator, utterances: Utterances) -> list[bytes]:
 
 
 async def bare(url: str, in_flight: int, bodies: list[bytes], each: int, draws: int) -> Rates:
-    """The bare client's rates, with pools of `each` connections."""
+    """The rates of the minimal client, with pools of `each` connections."""
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=each)
     gate = asyncio.Semaphore(in_flight)
     verify = httpx.create_ssl_context()
@@ -184,7 +184,7 @@ async def bare(url: str, in_flight: int, bodies: list[bytes], each: int, draws: 
 
 
 def ours(utterances: Utterances, made: Annotator) -> tuple[Rates, Rates]:
-    """annotate's rates while it asks, and from beginning to end."""
+    """The rates of annotate during its requests, and from beginning to end."""
     watched: list[Watched] = []
 
     async def opened(one: Annotator) -> Engine:
@@ -204,14 +204,14 @@ def ours(utterances: Utterances, made: Annotator) -> tuple[Rates, Rates]:
 
 
 async def abilities(made: Annotator) -> Abilities:
-    """What the probe finds."""
+    """The abilities found by the probe."""
     engine = await made.open()
     await engine.close()
     return engine.abilities
 
 
 def compared(url: str, utterances: Utterances, made: Annotator, in_flight: int, draws: int, rounds: int) -> str:
-    """The cells of a row that were measured."""
+    """The measured cells of a row."""
     bodies = payloads(made, utterances)
     found: dict[str, list[Rates]] = {name: [] for name in ("bare", "pools", "asking", "annotate")}
     for _ in range(rounds):
@@ -238,7 +238,7 @@ def case(url: str, folder: Path, draws: int, in_flight: int, trips: int, rounds:
 
 
 def main() -> None:
-    """Print a table, a row a case."""
+    """Print a table with a row per case."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--trips", type=int, default=16, help="requests of a run, in multiples of those in flight")

@@ -1,4 +1,4 @@
-"""Votes a second of `annotate` over a bare httpx client that asks the same vLLM server the same requests.
+"""Votes per second of `annotate` relative to a minimal httpx client, with the same vLLM server and requests.
 
 A real vLLM server on the CPU with a tiny Qwen2-Audio and EMO-DB recordings; all has been asked once before, so that the
 server's caches are alike for both; then rounds alternate. See annotate_http.py for the two clients.
@@ -23,7 +23,7 @@ IN_FLIGHT = 32
 
 
 def main() -> None:
-    """Serve, and print a row for ten votes and for one vote a request."""
+    """Serve, and print a row for ten votes and for one vote per request."""
     parser = argparse.ArgumentParser()
     parser.add_argument("wav", type=Path)
     parser.add_argument("--vllm", type=Path, required=True, help="the python of an environment with vLLM")

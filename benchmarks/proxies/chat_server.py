@@ -1,4 +1,4 @@
-"""A chat server for the benchmarks, in a process of its own: one letter a draw after a log-normal wait, or at once.
+"""A chat server for the benchmarks, in a separate process: one letter per draw, after a log-normal wait or at once.
 
 With `numbered` it repeats the number of each request in the id of its answer, as vLLM does, so that `annotate` keeps
 its connections; other servers get a new connection for every question.
@@ -19,7 +19,7 @@ from itertools import count
 SPREAD = 0.3
 LETTERS = "ABCDEFG"
 NUMBER = "x" * 32
-"""Stands for the number of a request."""
+"""A placeholder for the number of a request."""
 OFFERED = json.dumps({"data": [{"id": "m", "object": "model"}]}).encode()
 
 
@@ -46,7 +46,7 @@ def whole(status: int, body: bytes) -> bytes:
 
 
 class Chat(asyncio.Protocol):
-    """Counts bytes to the end of each request, and answers."""
+    """Reads each request to its end, and answers it."""
 
     numbers = count()
 
@@ -59,11 +59,11 @@ class Chat(asyncio.Protocol):
         self.missing = -1
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the way back."""
+        """Store the transport."""
         self.transport = transport
 
     def data_received(self, data: bytes) -> None:
-        """Answer as soon as the whole request is here."""
+        """Answer as soon as the request is complete."""
         self.end = (self.end + data)[-400:]
         if self.missing < 0:
             self.held += data
@@ -92,7 +92,7 @@ class Chat(asyncio.Protocol):
                 self.answer()
 
     def answer(self) -> None:
-        """Write it, if somebody is still there."""
+        """Write the response if the connection is open."""
         if not self.transport.is_closing():
             several = re.search(rb'"n": ?(\d+)', self.end)
             answer = answer_of(next(self.numbers) % len(LETTERS), int(several[1]) if several else 1)

@@ -36,7 +36,7 @@ Kept = dict[tuple[str, int], tuple[str, str, float]]
 
 @dataclass(slots=True)
 class Run:
-    """What one start of `alm-proxies annotate` did until it ended or was killed."""
+    """The record of one process of `alm-proxies annotate`, until it ended or was killed."""
 
     seconds: float = 0.0
     told: str = ""
@@ -45,7 +45,7 @@ class Run:
 
 
 def votes_in(ledger: Path) -> tuple[Kept, int]:
-    """Every acknowledged vote, and how many requests are in flight."""
+    """All acknowledged votes, and the number of requests in flight."""
     if not ledger.is_file():
         return {}, 0
     with closing(sqlite3.connect(f"file:{ledger}?mode=ro", uri=True)) as sql:
@@ -55,7 +55,7 @@ def votes_in(ledger: Path) -> tuple[Kept, int]:
 
 
 def annotate(command: list[str], ledger: Path, until: int | None) -> Run:
-    """One start; killed with kill -9 as soon as the ledger holds `until` votes."""
+    """Run one process; it is killed with kill -9 when the ledger has `until` votes."""
     run, started = Run(), time.monotonic()
     with tempfile.TemporaryFile("w+") as told, subprocess.Popen(command, stderr=told, stdout=told) as child:
         while child.poll() is None:
@@ -82,7 +82,7 @@ def _count(ledger: Path) -> int:
 
 
 def check(message: str, holds: bool) -> None:
-    """Print it, and end where it does not hold."""
+    """Print a claim, and exit if it is not true."""
     print(f"  {message}: {'yes' if holds else 'NO'}")
     if not holds:
         raise SystemExit(1)
@@ -147,7 +147,7 @@ def main() -> None:
 
 
 def tried_out(ledger: Path) -> int:
-    """The questions that found out what the server can do, of all starts, as the ledger has counted them."""
+    """The probe requests of all processes, from the ledger."""
     with closing(sqlite3.connect(ledger)) as sql:
         match = sql.execute("SELECT value FROM about WHERE key = 'tried_out'").fetchone()
     return int(json.loads(match[0])[0])

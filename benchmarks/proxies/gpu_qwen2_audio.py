@@ -58,7 +58,7 @@ TINY = {
 
 
 def random_model(shapes: dict[str, dict[str, int]], device: str) -> AudioLM:
-    """The model, made where it runs, and inputs with a vocabulary of its own (the model's is larger)."""
+    """The model, created on its device, and inputs with a smaller vocabulary."""
     processor = tiny.processor_for("qwen2_audio")
     tokenizer = processor.tokenizer
     ends = {"bos_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
@@ -90,7 +90,7 @@ def question(clip: Audio, order: int) -> Question:
 
 
 def requests_for(case: str, clips: list[Audio], votes: int) -> list[Request]:
-    """One request an utterance."""
+    """One request per utterance."""
     made = []
     for number, clip in enumerate(clips):
         name, seeds = f"{number}", tuple(range(votes))
@@ -105,7 +105,7 @@ def requests_for(case: str, clips: list[Audio], votes: int) -> list[Request]:
 
 
 def ours(lm: AudioLM, requests: list[Request], batch: int) -> float:
-    """Seconds our engine needs for all of them."""
+    """Seconds of our engine for all requests."""
 
     async def run() -> float:
         engine = Transformers(lm, batch=batch)
@@ -122,7 +122,7 @@ def ours(lm: AudioLM, requests: list[Request], batch: int) -> float:
 
 
 def bare(lm: AudioLM, case: str, clips: list[Audio], votes: int, batch: int) -> float:
-    """Seconds the model alone needs: a forward pass, or generate() for free tokens; inputs are ready beforehand."""
+    """Seconds of the model alone: a forward pass, or generate() for free tokens; inputs are prepared before."""
     ready: list[dict[str, Any]] = []
     for start in range(0, len(clips), batch):
         asked = [conversation_of(question(clip, 0), 16_000) for clip in clips[start : start + batch]]
@@ -154,19 +154,19 @@ def bare(lm: AudioLM, case: str, clips: list[Audio], votes: int, batch: int) -> 
 
 
 def wait(lm: AudioLM) -> None:
-    """Until the GPU has done what it was given."""
+    """Wait until the GPU has finished."""
     if lm.device.type == "cuda":
         torch.cuda.synchronize()
 
 
 def median(run: Callable[[], float], rounds: int) -> float:
-    """The median of a few runs after one to warm up."""
+    """The median of a few runs after a warm-up."""
     run()
     return statistics.median(run() for _ in range(rounds))
 
 
 def main() -> None:
-    """Print one line a case."""
+    """Print one line per case."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--utterances", type=int, default=256)
     parser.add_argument("--batch", type=int, default=16)

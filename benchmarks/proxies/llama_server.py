@@ -72,7 +72,7 @@ def clip(number: int) -> Audio:
 
 
 def padded(clip: Audio) -> Audio:
-    """The clip and silence, 30 s in all."""
+    """The clip and silence, 30 s in total."""
     return Audio(np.pad(clip.samples, (0, 480_000 - len(clip.samples))), clip.rate)
 
 
@@ -81,7 +81,7 @@ def question(clip: Audio) -> Question:
 
 
 def checkpoint(folder: Path, clips: Sequence[Audio]) -> Path:
-    """A tiny Qwen2-Audio with a code of its own for each clip; no words around the audio, as llama-server puts none."""
+    """A tiny Qwen2-Audio with a different code for each clip; no words around the audio, as in llama-server."""
     tiny.build(folder)
     template = folder / "chat_template.jinja"
     template.write_text(template.read_text().replace("Audio: <|", "<|").replace("<|audio_eos|>\\n", "<|audio_eos|>"))
@@ -94,7 +94,7 @@ def checkpoint(folder: Path, clips: Sequence[Audio]) -> Path:
 
 
 def converted(model: Path, source: Path, python: Path) -> list[str]:
-    """The options that name the model's two GGUF files."""
+    """The options with the model's two GGUF files."""
     options = []
     for option, more in (("--model", ()), ("--mmproj", ("--mmproj",))):
         target = model.with_suffix(f".{option[2:]}.gguf")
@@ -106,7 +106,7 @@ def converted(model: Path, source: Path, python: Path) -> list[str]:
 
 @contextmanager
 def llama_server(program: Path, options: Sequence[str]) -> Iterator[str]:
-    """Its address, up to and with /v1, while it lives."""
+    """The address of a running server, including /v1."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -126,7 +126,7 @@ def llama_server(program: Path, options: Sequence[str]) -> Iterator[str]:
 
 
 def first_token_scores(url: str, clip: Audio) -> tuple[NDArray[np.float64], int]:
-    """log P of every first token by the server, and how many tokens its prompt had."""
+    """log P of every first token from the server, and the number of prompt tokens."""
     fields = {"temperature": 0.0, "max_tokens": 1, "logprobs": True, "top_logprobs": 448}
     body = chat_api.body("tiny", question(clip), fields)
     request = urllib.request.Request(url + "/chat/completions", body, {"content-type": "application/json"})

@@ -54,7 +54,7 @@ def annotator(votes: int) -> Annotator:
 
 
 def fill(ledger: Ledger, one: Annotator, utterances: Utterances, folder: Path, share: float) -> None:
-    """As if a run had been stopped after a `share` of the utterances."""
+    """Fill the ledger as if a run had been stopped after a `share` of the utterances."""
     number = ledger.annotator_id(one.card(0), one.name)
     frame = utterances.frame
     ids = ledger.utterance_ids(frame["utterance_id"].to_list())

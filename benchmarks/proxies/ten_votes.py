@@ -1,4 +1,4 @@
-"""Ten votes about a recording by one request, by its score, by ten requests, and by ten calls one after another.
+"""Ten votes on a recording from one request, from its scores, from ten requests, and from ten sequential calls.
 
 All ask one real vLLM server on the CPU. Every way and round has recordings of its own, so that nothing is answered
 from what another left in the server's caches. The last way is the reference procedure: one call at a time, the

@@ -1,4 +1,4 @@
-"""What the benchmarks with a real vLLM server share: a tiny Qwen2-Audio whose answer depends on what it hears."""
+"""Shared code of the benchmarks with a real vLLM server: a tiny Qwen2-Audio whose answer depends on the audio."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ constrain = true
 sampling = {{ max_tokens = 2 }}
 serve = {{ base_urls = ["{url}"], in_flight = {in_flight} }}
 """
-"""An annotator file, but for its model, votes, address and in_flight."""
+"""An annotator file without its model, votes, address and in_flight."""
 
 EMOTIONS = {"W": "angry", "L": "bored", "E": "disgust", "A": "fear", "F": "happy", "N": "neutral", "T": "sad"}
 
@@ -57,7 +57,7 @@ def emodb(wav: Path) -> Utterances:
 
 
 def checkpoint(folder: Path, annotator: Annotator, utterances: Utterances) -> Path:
-    """A tiny checkpoint whose likeliest code for one recording of each intended label is that label's."""
+    """A tiny checkpoint whose most likely code is correct for one recording of each intended label."""
     one = utterances.frame.unique("intended", keep="first", maintain_order=True).sort("intended")
     root = Path(utterances.about.roots["emodb"])
     clips = [open_clip(root / name, rate=16_000) for name in one["audio"]]
@@ -71,7 +71,7 @@ def checkpoint(folder: Path, annotator: Annotator, utterances: Utterances) -> Pa
 
 
 def completions(url: str) -> Counter[str]:
-    """How many chat completions the server has answered, by HTTP status, by its own count."""
+    """Number of answered chat completions by HTTP status, as counted by the server."""
     with urllib.request.urlopen(url.removesuffix("/v1") + "/metrics") as answer:
         lines = answer.read().decode().splitlines()
     found: Counter[str] = Counter()

@@ -37,7 +37,7 @@ def entropy(shares: np.ndarray) -> np.ndarray:
 
 
 def figures(counts: np.ndarray, chance: np.random.Generator) -> dict[str, float]:
-    """What the comparison rests on, for a table of counts."""
+    """The compared statistics of a table of counts."""
     draws = [np.stack([chance.multivariate_hypergeometric(row, 3) for row in counts]) for _ in range(10)]
     total = counts.sum(1)
     pairs = (counts * (counts - 1)).sum(1) / (total * (total - 1))
@@ -53,7 +53,7 @@ def figures(counts: np.ndarray, chance: np.random.Generator) -> dict[str, float]
 
 
 def simulated_counts(utterances: int, seed: int, sizes: np.ndarray, chance: np.random.Generator) -> np.ndarray:
-    """Votes of the simulated crowd, as many for each utterance as `sizes` gives."""
+    """Votes of the simulated crowd; `sizes` gives their number per utterance."""
     with tempfile.TemporaryDirectory() as name:
         corpus = simulate(Path(name), SimulateSettings(utterances=utterances, seed=seed, votes=(12, 12)), quiet=True)
     codes = {label: k for k, label in enumerate(LABELS)}
@@ -82,7 +82,7 @@ def compare(utterances: int, seeds: list[int]) -> None:
 
 
 def fit() -> None:
-    """Print the leanings that give crowd 0 the class shares of CREMA-D, for its sharpness and guessing as they are."""
+    """Print the leanings that give crowd 0 the class shares of CREMA-D, at its current sharpness and guessing."""
     people = [speaker(index) for index in range(60)]
     wanted = np.array([turn.wanted for turn in turns_of(4000, people, seed=100)])
     humans = human_counts()

@@ -34,7 +34,7 @@ def prosody(corpus: Corpus) -> np.ndarray:
 
 
 def fitted(x: np.ndarray, targets: np.ndarray, penalty: float = 1.0) -> LogisticRegression:
-    """A logistic regression fitted to distributions: each row once for every label, weighted by its share."""
+    """A logistic regression fitted to distributions: one row per label, weighted by its share."""
     rows, labels = targets.shape
     return LogisticRegression(C=penalty, max_iter=500).fit(
         np.repeat(x, labels, axis=0), np.tile(np.arange(labels), rows), sample_weight=targets.ravel() + 1e-9
@@ -46,7 +46,7 @@ def cross_entropy(truth: np.ndarray, guess: np.ndarray) -> float:
 
 
 def report(corpus: Corpus) -> tuple[float, float]:
-    """Print one corpus's figures; the shares of the gap closed from votes and from truth."""
+    """Print the figures of one corpus, and the closed shares of the gap, from votes and from truth."""
     frame = corpus.utterances.frame
     x = prosody(corpus)
     train = (frame["split"] == "train").to_numpy()

@@ -1,4 +1,4 @@
-"""How long a corpus takes, with one worker and with two, and what share of it is spent speaking.
+"""The time to simulate a corpus with one and two workers, and the share of it for synthesis.
 
 python benchmarks/simulate/speed.py [--utterances 1000] [--repeats 3]
 """
@@ -15,7 +15,7 @@ from alm_proxies.stages.simulate.stage import SimulateSettings, simulate
 
 
 def seconds(settings: SimulateSettings, workers: int) -> tuple[float, float, float]:
-    """Seconds on the clock, seconds of processor time, and seconds of speech made."""
+    """Wall-clock seconds, processor seconds, and seconds of speech."""
     with tempfile.TemporaryDirectory() as name:
         clock, processor = time.perf_counter(), time.process_time()
         corpus = simulate(Path(name), settings, workers=workers, quiet=True)

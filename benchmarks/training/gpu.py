@@ -39,7 +39,7 @@ def wavlm_large() -> tuple[torch.nn.Module, Callable[[], dict[str, torch.Tensor]
 
 
 def qwen2_audio_lora() -> tuple[torch.nn.Module, Callable[[], dict[str, torch.Tensor]], float]:
-    """The language model of Qwen2-Audio-7B over audio tokens with LoRA, loss at the last position alone."""
+    """The language model of Qwen2-Audio-7B over audio tokens with LoRA, with the loss at the last position only."""
     from peft import LoraConfig, get_peft_model
 
     config = tf.Qwen2Config(

@@ -35,7 +35,7 @@ RATE = 16_000
 
 
 class Files(torch.utils.data.Dataset[NDArray[np.float32]]):
-    """One wave a file, as a plain training script reads it."""
+    """One waveform per file, as in a plain training script."""
 
     def __init__(self, paths: list[Path], how: str) -> None:
         self.paths, self.how = paths, how
