@@ -170,7 +170,7 @@ def _anywhere(
     given: tuple[Path, ...] = (),
     people: Path | None = None,
 ) -> Explained:
-    """The explanation in a folder without a fused run, or from given files: all that they contain about an utterance."""
+    """The explanation in a folder without a fused run, or from given files: all evidence on an utterance."""
     notes: list[str] = []
     described = outputs.tables["utterances"] if people is None else (people,)
     tables = [Utterances.read(path) for path in described]
