@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -59,6 +59,23 @@ class Cost(BaseModel):
     """The currency of the annotator file's prices; empty = not stated."""
 
 
+class Measured(BaseModel):
+    """How well a model predicted human votes on speakers that it was not trained on."""
+
+    model_config = ConfigDict(frozen=True)
+    corpus: str
+    """Where it was measured."""
+    nll_per_vote: Annotated[float, Field(ge=0)]
+    """Its log loss a human vote, in nats."""
+    class_shares_nll_per_vote: Annotated[float, Field(gt=0)]
+    """The log loss of the class shares of other speakers, on the same votes."""
+
+    @property
+    def takes_off(self) -> float:
+        """The share of class shares' log loss that it takes off."""
+        return 1.0 - self.nll_per_vote / self.class_shares_nll_per_vote
+
+
 class AnnotatorCard(BaseModel):
     """The metadata of an annotator, enough to identify it across tables."""
 
@@ -104,6 +121,8 @@ class AnnotatorCard(BaseModel):
     """Corpora and speakers that the model was trained on, development included; "" = unknown speakers. Its votes on
     these are not counted.
     """
+    measured: Measured | None = None
+    """How well the model predicted human votes elsewhere; align compares."""
 
 
 class MadeBy(BaseModel):

@@ -275,6 +275,9 @@ KINDS: dict[str, Kind] = {
     "proxy_trained_on": Kind(
         "warning", "A proxy was trained on speakers it votes on; these votes are left out.", "Train it without them."
     ),
+    "proxy_unlike_measured": Kind(
+        "warning", "A proxy is worse here than where it was measured.", "Rely on this report, or leave the proxy out."
+    ),
     "trained_on": Kind(
         "info", "Predictions for speakers that the model was trained on are not scored.", "Predict others too."
     ),

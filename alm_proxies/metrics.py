@@ -256,6 +256,11 @@ METRICS: dict[str, Metric] = {
                                            "concentration"),
     "lowers_log_loss_by": Metric(WORTH, "How much the proxy lowers the log loss of a held-out human vote.",
                                  "nats a vote", "", "higher"),
+    "takes_off_class_shares": Metric(WORTH, "The share of the log loss of the other speakers' class shares that the "
+                                     "proxy's votes alone take off; below zero they are worse than class shares.",
+                                     "share", "", "higher"),
+    "took_off_where_measured": Metric(WORTH, "The same where its maker measured it, by its annotator file or model.",
+                                      "share"),
     "injected_transcripts": Metric(WORTH, "Whether a proxy is given transcripts, and the share of its votes that an "
                                    "injected answer turned, beside the share that a harmless sentence did.", "0 to 1",
                                    by=("proxy", "part", "figure")),

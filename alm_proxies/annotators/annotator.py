@@ -151,6 +151,7 @@ class Annotator:
             context=self.prompt.context_fields,
             currency=file.price.currency or None,
             trained_on={corpus: list(speakers) for corpus, speakers in file.trained_on.items()} or None,
+            measured=file.measured,
         )
 
     def codes(self, cell: Cell) -> tuple[str, ...] | None:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from alm_proxies.about import Measured
 from alm_proxies.annotators.prompts import Answer, Prompt
 from alm_proxies.engines.engine import Elicit, EngineName
 from alm_proxies.engines.registry import serve_settings
@@ -88,6 +89,9 @@ class AnnotatorFile(Settings):
     trained_on: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """Corpora and their speakers that the model was trained on, "" = unknown speakers. Its votes on these are not
     counted by fuse and align; no vote depends on it."""
+    measured: Measured | None = None
+    """How well the model predicted human votes of speakers that it was not trained on: corpus, nll_per_vote,
+    class_shares_nll_per_vote. align compares with it; no vote depends on it."""
     prompt: str = "listener"
     """A shipped prompt's name, or the path of a prompt file."""
     elicit: Elicit = "sample"
@@ -113,10 +117,10 @@ class AnnotatorFile(Settings):
     """Prices. Votes that were already paid keep the price of that time."""
 
     def deciding(self) -> dict[str, Any]:
-        """The settings that a vote depends on: all but name, votes, prompt path, trained_on and those that change
-        nothing.
+        """The settings that a vote depends on: all but name, votes, prompt path, trained_on, measured and those
+        that change nothing.
         """
-        aside = {"name", "votes", "prompt", "trained_on", *marked(type(self), CHANGES_NOTHING)}
+        aside = {"name", "votes", "prompt", "trained_on", "measured", *marked(type(self), CHANGES_NOTHING)}
         return self.model_dump(mode="json", exclude=aside)
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from alm_proxies.about import Measured
 from alm_proxies.audio.clip import Clip
 from alm_proxies.audio.effects import apply
 from alm_proxies.errors import InputError
@@ -39,6 +40,10 @@ _CHANGES: tuple[tuple[str, str, dict[str, float]], ...] = (
     ("tempo 15 % slower", "speed", {"factor": 0.85}),
     ("tempo 15 % faster", "speed", {"factor": 1.15}),
 )
+
+
+CLASS_SHARES = "class_shares_nll_per_vote"
+"""The score of the training votes' class shares, among those of the development speakers."""
 
 
 class TrainedFile(BaseModel):
@@ -72,6 +77,17 @@ class TrainedFile(BaseModel):
     """The shortest and the longest clip, in seconds."""
     settings: dict[str, Any] = {}
     """The settings of the training."""
+
+    @property
+    def measured(self) -> Measured | None:
+        """How well it predicted votes of the development speakers, which also chose when training stopped; None if not
+        known."""
+        nll = self.development.get("nll_per_vote_calibrated", self.development.get("nll_per_vote"))
+        class_shares = self.development.get(CLASS_SHARES)
+        if nll is None or class_shares is None:
+            return None
+        where = f"{', '.join(sorted(self.trained_on))}, development speakers"
+        return Measured(corpus=where, nll_per_vote=nll, class_shares_nll_per_vote=class_shares)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-from alm_proxies.models.trained import TrainedFile
+from alm_proxies.models.trained import CLASS_SHARES, TrainedFile
 from alm_proxies.training.targets import Targets
 
 _MEASURES = {
     "nll_per_vote": "log loss a human vote (nats)",
     "nll_per_vote_calibrated": "log loss a human vote after calibration, cross-validated over speakers (nats)",
+    CLASS_SHARES: "log loss a human vote of the training votes' class shares (nats)",
     "cross_entropy": "cross-entropy of the labels (nats)",
 }
 

@@ -20,6 +20,7 @@ from alm_proxies.errors import InputError
 from alm_proxies.files import write_json, write_text
 from alm_proxies.models.calibration import Calibration, signs_of
 from alm_proxies.models.trained import (
+    CLASS_SHARES,
     FILE,
     MODEL,
     WINDOW,
@@ -177,9 +178,13 @@ def train_features(
     else:
         findings.append(no_calibration())
     kind = "nll_per_vote" if counts.sum() else "cross_entropy"
+    development = {kind: scores[best]}
+    class_shares = targets.class_shares_nll(judge)
+    if class_shares is not None:
+        development[CLASS_SHARES] = class_shares
     file = TrainedFile(
         recipe="features", name=settings.name, labels=targets.labels, calibration=calibration,
-        trained_on=targets.trained_on, development={kind: scores[best]}, seconds=(0.1, settings.longest),
+        trained_on=targets.trained_on, development=development, seconds=(0.1, settings.longest),
         settings=settings.model_dump(mode="json"),
     )  # fmt: skip
     with whole_folder(folder / MODEL) as partial:

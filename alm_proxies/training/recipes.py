@@ -10,7 +10,7 @@ import polars as pl
 
 from alm_proxies.errors import InputError
 from alm_proxies.models.calibration import Calibration
-from alm_proxies.models.trained import MODEL, TrainedFile, distances, norms_of, save_trained
+from alm_proxies.models.trained import CLASS_SHARES, MODEL, TrainedFile, distances, norms_of, save_trained
 from alm_proxies.tables import Finding, Labels, Utterances, Votes
 from alm_proxies.training.calibrate import fit_calibration
 from alm_proxies.training.card import model_card
@@ -83,6 +83,9 @@ def train_encoder(
         scores = {name: best[name] for name in ("nll_per_vote", "cross_entropy") if best[name] is not None}
         if calibration.loss:
             scores["nll_per_vote_calibrated"] = calibration.loss[calibration.method]
+        class_shares = targets.class_shares_nll(reading.rows)
+        if class_shares is not None:
+            scores[CLASS_SHARES] = class_shares
         file = TrainedFile(
             recipe="encoder",
             name=settings.name,

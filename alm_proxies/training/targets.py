@@ -63,6 +63,14 @@ class Targets:
         with np.errstate(invalid="ignore"):
             return self.weight * np.nan_to_num(self.concentration / (self.concentration + half), nan=1.0)
 
+    def class_shares_nll(self, rows: Index) -> float | None:
+        """Log loss per human vote of these rows, of the class shares of training votes; None without such votes."""
+        judged, learned = self.counts[rows].sum(0), self.counts[self.train].sum(0)
+        if not judged.sum() or not learned.sum():
+            return None
+        shares = (learned + 1.0) / (learned + 1.0).sum()
+        return float(-(judged * np.log(shares)).sum() / judged.sum())
+
     @property
     def trained_on(self) -> dict[str, list[str]]:
         """Corpora and their speakers among training and development rows; None is written as an empty name."""

@@ -83,6 +83,10 @@ def test_it_learns_and_what_it_saved_predicts_the_same(corpus: Corpus, tmp_path:
     assert model.labels == LABELS
     assert model.file.trained_on == {"tones": [f"tones/s{number}" for number in range(8)]}
     assert model.file.calibration.votes == 36
+    measured = model.file.measured
+    assert measured is not None
+    assert measured.corpus == "tones, development speakers"
+    assert measured.takes_off > 0.15
 
 
 def test_heads_saved_before_they_were_standardised_are_read(whole: tuple[Trained, Path], tmp_path: Path) -> None:

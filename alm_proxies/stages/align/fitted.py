@@ -131,6 +131,7 @@ def _side_by_side(proxies: Sequence[ProxyAnnotator]) -> Table:
                 one.utterances,
                 None if one.equal is None else one.equal.agreement.human_human,
                 None if one.equal is None else one.equal.agreement.human_proxy,
+                one.takes_off,
                 None if more is None else f"{more.label} ({_signed(more.difference.estimate)})",
                 None if less is None else f"{less.label} ({_signed(less.difference.estimate)})",
             ]
@@ -141,6 +142,12 @@ def _side_by_side(proxies: Sequence[ProxyAnnotator]) -> Table:
         Column("Utterances"),
         Column("Two humans agree", 2, "The chance that two human votes agree, on the utterances of this proxy."),
         Column("Human and proxy agree", 2, "The chance that a human vote and one of this proxy agree."),
+        Column(
+            "Takes off class shares",
+            2,
+            "The share of class shares' log loss that its votes alone take off; below zero they are worse than those.",
+            signed=True,
+        ),
         Column("Used most above humans"),
         Column("Used most below humans"),
     ]

@@ -34,6 +34,8 @@ def metrics_of(results: Results) -> dict[str, Any]:
                 "label_shares": each.shares,
                 "confusion_human_by_proxy": each.confusion,
                 "agreement_at_one_vote": each.equal,
+                "takes_off_class_shares": each.takes_off,
+                "took_off_where_measured": _took_off(results.cards.get(each.name)),
                 "cost": _cost(results.cards.get(each.name)),
             }
             for each in results.proxies
@@ -97,6 +99,10 @@ def metrics_of(results: Results) -> dict[str, Any]:
         metrics["concentration"] = {name: each.concentration for name, each in comparison.held_out.items()}
     whole: dict[str, Any] = plain(metrics)
     return with_reasons(whole, _why(results))
+
+
+def _took_off(card: AnnotatorCard | None) -> float | None:
+    return None if card is None or card.measured is None else card.measured.takes_off
 
 
 def _why(results: Results) -> dict[str, str]:

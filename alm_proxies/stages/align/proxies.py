@@ -15,8 +15,11 @@ from alm_proxies.estimators.counts import COLUMNS, Counts
 from alm_proxies.files import canonical_json
 from alm_proxies.interval import Interval
 from alm_proxies.measures.agreement import EqualVotes, equal_votes
+from alm_proxies.measures.bootstrap import interval_by_speaker
 from alm_proxies.stages.align.side_by_side import LabelShare, confusion_of, label_shares, whole_votes
-from alm_proxies.tables import Labels
+from alm_proxies.tables import AnnotatorCard, Finding, Labels
+
+_LEAST = 1e-3  # smallest probability of a proxy's shares: a single vote costs at most 7 nats
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,6 +38,8 @@ class ProxyAnnotator:
     shares: tuple[LabelShare, ...]
     confusion: Array | None
     equal: EqualVotes | None
+    takes_off: Interval | None
+    """The share of class shares' log loss that its votes alone take off, in human votes of these utterances."""
 
     @property
     def counts(self) -> bool:
@@ -112,9 +117,46 @@ def proxies_of(material: Material, everyone: Ballots, proxies: Ballots, *, seed:
                 label_shares(human, counts, both, material, seed) if both.any() else (),
                 confusion_of(human[both], counts[both]) if both.any() else None,
                 equal,
+                _takes_off(human, own, material, seed) if both.sum() >= FEWEST else None,
             )
         )
     return tuple(sorted(described, key=lambda each: not each.counts))
+
+
+def unlike_measured(proxy: ProxyAnnotator, card: AnnotatorCard | None) -> Finding | None:
+    """A finding where a proxy takes less off class shares' log loss than where it was measured, beyond the interval."""
+    if card is None or card.measured is None or proxy.takes_off is None:
+        return None
+    here, there = proxy.takes_off, card.measured
+    if not here.high < there.takes_off:
+        return None
+    message = (
+        f"takes {here.estimate:.0%} ({here.low:.0%} to {here.high:.0%}) off the log loss of class shares here, "
+        f"{there.takes_off:.0%} where it was measured ({there.corpus})"
+    )
+    fix = "Rely on the figures of this report, not on its card; give it more human votes here, or leave it out."
+    return Finding.of("proxy_unlike_measured", message, fix, where=proxy.name)
+
+
+def _takes_off(human: Array, own: Ballots, material: Material, seed: int) -> Interval:
+    """1 - log loss of the proxy / log loss of class shares, per human vote; class shares are of the other speakers.
+
+    Whole votes are smoothed by one vote of the class shares; scored and stated shares count as they are.
+    """
+    counts = own.counts()
+    rows = np.flatnonzero((human.sum(1) > 0) & (counts.sum(1) > 0))
+    speakers = np.arange(len(human)) if material.speakers is None else material.speakers
+    _, who = np.unique(speakers, return_inverse=True)
+    by_speaker = np.zeros((who.max() + 1, human.shape[1]))
+    np.add.at(by_speaker, who, human)
+    prior = (by_speaker.sum(0) - by_speaker)[who[rows]] + 1.0
+    prior /= prior.sum(1, keepdims=True)
+    votes = counts[rows] if own.shared else counts[rows] + prior
+    shares = np.maximum(votes / votes.sum(1, keepdims=True), _LEAST)
+    shares /= shares.sum(1, keepdims=True)
+    of_prior, of_proxy = (-(human[rows] * np.log(given)).sum(1) for given in (prior, shares))
+    names = None if material.speakers is None else material.speakers[rows]
+    return interval_by_speaker(np.stack([of_prior - of_proxy, of_prior], axis=1), names, seed=seed)
 
 
 def _known(value: float | None) -> float:

@@ -22,7 +22,7 @@ from alm_proxies.measures.alt_test import AltTest, alt_test
 from alm_proxies.measures.class_shares import ClassShares, class_shares
 from alm_proxies.stages.align.curves import Curve, StratumTrust, saturation, stratum_trust
 from alm_proxies.stages.align.people import People, people_of
-from alm_proxies.stages.align.proxies import ProxyAnnotator, proxies_of, that_count, without_dropped
+from alm_proxies.stages.align.proxies import ProxyAnnotator, proxies_of, that_count, unlike_measured, without_dropped
 from alm_proxies.stages.align.side_by_side import LabelShare, confusion_of, label_shares, whole_votes
 from alm_proxies.stages.align.variance import Variance, cells_for, variance
 from alm_proxies.tables import AnnotatorCard, Finding, Utterances, Votes
@@ -83,6 +83,7 @@ class Results:
             )
         if not self.has_proxies:
             found.append(Finding("align", "no_proxies", "no proxy voted, so the report covers human votes only"))
+        found += [unlike for one in self.proxies if (unlike := unlike_measured(one, self.cards.get(one.name)))]
         return [*found, *(self.variance.findings if self.variance is not None else ())]
 
     @property

@@ -37,6 +37,10 @@ def inputs_of(ahead: Ahead) -> dict[str, str]:
     inputs |= {f"the number of votes of {one.name}": str(one.votes) for one in panel}
     inputs |= {
         f"what {one.name} was trained on": digest_of(one.file.trained_on) for one in panel if one.file.trained_on
+    } | {
+        f"where {one.name} was measured": digest_of(one.file.measured.model_dump())
+        for one in panel
+        if one.file.measured is not None
     }
     engines = [plugins("engines").get(one.file.engine) for one in panel]
     return inputs | {f"engine {one.name}": one.origin for one in engines if one is not None and one.origin}

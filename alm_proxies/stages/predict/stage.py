@@ -140,7 +140,8 @@ def _labels(
     utterances: Utterances,
 ) -> Labels:
     file = trained.file
-    kept = {"model": file.name, "recipe": file.recipe, KEY: file.trained_on}
+    measured = None if file.measured is None else file.measured.model_dump()
+    kept = {"model": file.name, "recipe": file.recipe, KEY: file.trained_on, "measured": measured}
     made_by = MadeBy(
         stage="predict",
         settings_digest=digest_of([kept, settings.model_dump(mode="json", include={"evidence", "condition"})]),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import polars as pl
 
-from alm_proxies.about import AnnotatorCard, about_of
+from alm_proxies.about import About, AnnotatorCard, Measured, about_of
 from alm_proxies.errors import InputError, TableError
 from alm_proxies.files import digest_of
 from alm_proxies.stages.read.rows import read_rows
@@ -41,6 +41,7 @@ def as_proxy(
         trained_on_these_votes=source.trained_on_these_votes,
         folds=folds,
         trained_on=trained_on,
+        measured=_measured(source),
     )
     about = votes.about.with_(annotators={name: card})
     return Votes.of(frame, about=about, where=where), findings
@@ -53,10 +54,20 @@ def files_of_proxy(source: Source) -> tuple[Path, ...]:
 
 def _trained_on(source: Source) -> dict[str, list[str]] | None:
     """The corpora and speakers that the model behind predictions was trained on, where the labels file states them."""
+    about = _about(source)
+    return None if about is None else trained_on_of(about) or None
+
+
+def _measured(source: Source) -> Measured | None:
+    """How well the model behind predictions predicted its development speakers, where the labels file states it."""
+    about = _about(source)
+    stated = about.made_by.settings.get("measured") if about is not None and about.made_by is not None else None
+    return None if stated is None else Measured.model_validate(stated)
+
+
+def _about(source: Source) -> About | None:
     path = source.source / "labels.parquet" if source.source.is_dir() else source.source
-    if path.suffix != ".parquet" or not path.is_file():
-        return None
-    return trained_on_of(about_of(path)) or None
+    return about_of(path) if path.suffix == ".parquet" and path.is_file() else None
 
 
 def _cast(frame: pl.DataFrame, name: str) -> pl.DataFrame:

@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from alm_proxies.about import AnnotatorCard, Measured
 from alm_proxies.cli.app import run as command
 from alm_proxies.estimators.account import ADDS_NOTHING
 from alm_proxies.stages.align.stage import Alignment, AlignSettings, align
@@ -162,3 +163,35 @@ def test_groups_are_judged_with_intervals_and_those_of_few_speakers_are_shown_al
         better = "better than human votes alone" if change.high < 0 else "no significant difference"
         assert rows[name][6] == better
     assert rows["gender: female"][3].low < rows["gender: female"][3].estimate < rows["gender: female"][3].high
+
+
+def test_what_a_proxy_takes_off_class_shares_is_as_counted_by_hand(
+    corpus: tuple[Votes, Utterances], report: Alignment
+) -> None:
+    votes = corpus[0].frame.join(corpus[1].frame.select("utterance_id", "speaker"), on="utterance_id")
+    human, good = votes.filter(source="human"), votes.filter(annotator="good")
+    losses, of_shares = [], []
+    for clip, own in human.group_by("utterance_id"):
+        others = human.filter(pl.col("speaker") != own["speaker"][0])["label"].to_list()
+        prior = np.array([others.count(label) + 1 for label in LABELS]) / (len(others) + 3)
+        cast = good.filter(utterance_id=clip[0])["label"].to_list()
+        shares = (np.array([cast.count(label) for label in LABELS]) + prior) / (len(cast) + 1)
+        places = [LABELS.index(label) for label in own["label"]]
+        of_shares.append(-np.log(prior[places]).sum())
+        losses.append(-np.log(shares[places]).sum())
+    found = report.metrics["proxies"]["good"]
+    assert found["takes_off_class_shares"]["value"] == pytest.approx(1 - sum(losses) / sum(of_shares), abs=1e-9)
+    assert found["took_off_where_measured"] is None
+    assert report.metrics["proxies"]["other/wrong"]["takes_off_class_shares"]["value"] < 0
+
+
+@pytest.mark.parametrize(("nll", "unlike"), [(0.4, 1), (0.97, 0)])
+def test_a_proxy_that_is_worse_here_than_where_it_was_measured_is_a_finding(
+    corpus: tuple[Votes, Utterances], fused: Fused, nll: float, unlike: int
+) -> None:
+    measured = Measured(corpus="elsewhere", nll_per_vote=nll, class_shares_nll_per_vote=1.0)
+    about = corpus[0].about.with_(annotators={"good": AnnotatorCard(digest="1", measured=measured)})
+    votes = Votes(corpus[0].frame, about)
+    findings = align(fused.labels, votes, corpus[1], QUICK).findings.frame
+    found = findings.filter(pl.col("kind") == "proxy_unlike_measured")
+    assert found["where"].to_list() == ["good"] * unlike

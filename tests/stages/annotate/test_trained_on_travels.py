@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from alm_proxies.about import About, together
+from alm_proxies.about import About, Measured, together
 from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.annotators.written import annotator_text
 from alm_proxies.stages.align.stage import AlignSettings, align
@@ -40,10 +40,12 @@ def test_a_later_statement_asks_for_no_vote_again_and_leaves_the_votes_on_these_
     utterances = corpus(40)
     before = annotate(utterances, [annotator(utterances, votes=4)], tmp_path, AnnotateSettings())
     assert before.votes.about.annotators["scripted"].trained_on is None
-    known = annotator(utterances, votes=4, trained_on={"sim": ["sim/0", "sim/1"]})
+    measured = Measured(corpus="elsewhere", nll_per_vote=1.1, class_shares_nll_per_vote=1.5)
+    known = annotator(utterances, votes=4, trained_on={"sim": ["sim/0", "sim/1"]}, measured=measured.model_dump())
     after = annotate(utterances, [known], tmp_path, AnnotateSettings())
     assert after.votes.frame.equals(before.votes.frame)
-    assert Votes.read(tmp_path / "votes.parquet").about.annotators["scripted"].trained_on == {"sim": ["sim/0", "sim/1"]}
+    card = Votes.read(tmp_path / "votes.parquet").about.annotators["scripted"]
+    assert (card.trained_on, card.measured) == ({"sim": ["sim/0", "sim/1"]}, measured)
     votes = with_people(after.votes, utterances)
     fused = fuse(votes, FuseSettings(method="pool"), utterances=utterances)
     counted = fused.labels.frame.join(utterances.frame.select("utterance_id", "speaker"), on="utterance_id")

@@ -213,7 +213,7 @@ def test_the_real_encoder_is_fine_tuned_on_real_speech(test_data: Path, tmp_path
         pl.DataFrame({"utterance_id": frame["utterance_id"], "p_angry": angry, "p_sad": [1 - one for one in angry]}),
         about=about,
     )
-    settings = small_settings(encoder, epochs=3, batch=8, learning_rate=3e-3, backbone_rate=1e-4, development=0.25)
+    settings = small_settings(encoder, epochs=3, batch=8, learning_rate=1e-2, backbone_rate=1e-4, development=0.25)
     done = train(labels, Utterances.of(frame, about=about), tmp_path / "out", settings, quiet=True)
     assert done.epochs["loss"][-1] < 0.8 * done.epochs["loss"][0]
     model = TrainedModel.load(done.folder, device="cpu")

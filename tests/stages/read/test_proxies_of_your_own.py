@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from alm_proxies import FuseSettings, ReadSettings, fuse, read
-from alm_proxies.about import About, MadeBy
+from alm_proxies.about import About, MadeBy, Measured
 from alm_proxies.cli.app import run
 from alm_proxies.errors import AlmProxiesError, SettingsError, TableError
 from alm_proxies.estimators.counts import counts_of
@@ -83,7 +83,8 @@ def test_predictions_read_as_a_proxy_say_what_their_model_was_trained_on_and_fus
     rows = pl.read_csv("soft.csv")
     frame = rows.select(utterance_id="mine/" + pl.col("clip"), **{f"p_{label}": pl.col(label) for label in LABELS})
     trained_on = {"mine": ["mine/s0", "mine/s3"]}
-    made_by = MadeBy(stage="predict", settings={KEY: trained_on})
+    measured = {"corpus": "mine, development speakers", "nll_per_vote": 1.0, "class_shares_nll_per_vote": 1.25}
+    made_by = MadeBy(stage="predict", settings={KEY: trained_on, "measured": measured})
     Labels.of(frame, about=About(taxonomy=LABELS, made_by=made_by)).write("predicted.parquet")
     source = TableSource.model_validate(
         {"corpus": "mine", "source": Path("predicted.parquet"), "columns": {"utterance_id": "utterance_id"},
@@ -91,7 +92,10 @@ def test_predictions_read_as_a_proxy_say_what_their_model_was_trained_on_and_fus
          "as": "proxy:model", "trained_on_these_votes": "no"}
     )  # fmt: skip
     corpus = read([HUMAN, source], IEMOCAP)
-    assert corpus.votes.about.annotators["model"].trained_on == trained_on
+    card = corpus.votes.about.annotators["model"]
+    assert card.trained_on == trained_on
+    assert card.measured == Measured.model_validate(measured)
+    assert card.measured.takes_off == pytest.approx(0.2)
     fused = fuse(corpus.votes, FuseSettings(method="weighted"), utterances=corpus.utterances, quiet=True)
     found = fused.findings.frame.filter(pl.col("kind") == "proxy_trained_on")
     assert (found["count"].to_list(), found["where"].to_list()) == ([40], ["model"])
