@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from alm_proxies.cli.flags import Flag, flags_of
 from alm_proxies.cli.outcome import Common, LeftOut, Outcome, finished, refuse_overwriting
-from alm_proxies.errors import SettingsError
+from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.plugins import Plugin, plugins, unknown
 from alm_proxies.settings import Layer, located, read_layer, settings_from, unknown_key
 from alm_proxies.stage import Need, Stage
@@ -256,7 +256,15 @@ def _inside(path: Path, need: Need) -> Path:
     stages = [(stage_of(verb), output) for verb, output in need.sources]
     names = [{**stage.writes, **stage.may_write}[output] for stage, output in stages]
     names.append(f"{need.table}.parquet")
-    return next((path / name for name in names if (path / name).is_file()), path)
+    file = next((path / name for name in names if (path / name).is_file()), None)
+    if file is None and need.table in ("votes", "labels"):
+        wanted = f"has no {names[-1]}"
+        if need.table == "votes" and any(path.glob("ledger*.sqlite")):
+            fix = "annotate writes it when it ends: run the same annotate command again."
+        else:
+            fix = f"Name a {need.table} file, or a folder with one."
+        raise InputError(wanted, where=str(path), fix=fix)
+    return file or path
 
 
 def _argument(need: Need) -> inspect.Parameter:

@@ -181,11 +181,11 @@ def _anywhere(
     files = [_votes_in(path) for path in given or outputs.tables["votes"]]
     read = {one.content_digest(): one for one in (votes_on(path, utterance_id, taxonomy) for path in files)}
     cast = [one for one in read.values() if one.frame.height]
-    if row is None and not cast and not others:
+    replies = _replies(outputs.ledgers, utterance_id)
+    if row is None and not cast and not others and not replies:
         every = [*described, *files, *outputs.tables["labels"]]
         frames = [pl.read_parquet(path, columns=["utterance_id"]) for path in every if path.suffix == ".parquet"]
-        _row(pl.concat(frames) if frames else pl.DataFrame({"utterance_id": []}), utterance_id, outputs.folder)
-    replies = _replies(outputs.ledgers, utterance_id)
+        _row(pl.concat(frames) if frames else pl.DataFrame(schema=_NO_VOTES), utterance_id, outputs.folder)
     label: dict[str, Any] = {}
     trace = Trace("")
     made = next((path for path in others if _is_fused(path)), None)
@@ -274,8 +274,17 @@ def _failures(outputs: Outputs, utterance_id: str) -> list[dict[str, Any]]:
 def _with_replies(
     votes: pl.DataFrame, utterance_id: str, replies: dict[tuple[str, int], dict[str, Any]]
 ) -> list[dict[str, Any]]:
-    own = votes.filter(pl.col("utterance_id") == utterance_id).sort("source", "annotator", "draw", "label")
-    return [{**vote, **replies.get((vote["annotator"], vote["draw"]), {})} for vote in own.to_dicts()]
+    """The votes of the tables with what the ledgers know of them, and votes that are in a ledger alone."""
+    own = votes.filter(pl.col("utterance_id") == utterance_id).sort("source", "annotator", "draw", "label").to_dicts()
+    written = {(vote["annotator"], vote["draw"]) for vote in own}
+    alone = [
+        {"source": "proxy", "annotator": annotator, "draw": draw, "weight": 1.0, "held_out": False, "stated": None}
+        | reply
+        for (annotator, draw), reply in replies.items()
+        if (annotator, draw) not in written
+    ]
+    known = {key: {name: value for name, value in reply.items() if name != "label"} for key, reply in replies.items()}
+    return [*({**vote, **known.get((vote["annotator"], vote["draw"]), {})} for vote in own), *alone]
 
 
 def _has(frame: pl.DataFrame, utterance_id: str) -> bool:

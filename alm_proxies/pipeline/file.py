@@ -250,9 +250,12 @@ def _name_of(stage: Stage, settings: BaseModel) -> str:
 def _found(path: Path) -> Path:
     shipped = shipped_folder("pipelines")
     named = shipped / f"{path}.toml"
+    if not path.is_file() and path.suffix == "" and len(path.parts) == 1 and named.is_file():
+        return named  # also beside a folder of that name, such as the corpus's own
+    if path.is_dir():
+        fix = f"Name a TOML file. What a folder of results holds: alm-proxies status {path}."
+        raise SettingsError("is a folder, not a pipeline file", where=str(path), fix=fix)
     if not path.exists() and path.suffix == "" and len(path.parts) == 1:
-        if named.is_file():
-            return named
         known = sorted(p.stem for p in shipped.glob("*.toml"))
         near = did_you_mean(path.name, known)
         raise SettingsError(f"there is no file {path}", fix=f"{near} Shipped: {', '.join(known)}.".strip())

@@ -2,7 +2,8 @@
 
 In the end these must agree, or the soak fails: planned votes = answered + failed with a reason, none there twice; the
 letter of every vote is the one its seed gives, so that no answer is another question's; the money of every utterance is
-not below what the server generated and not above what the client could not know; the key that the server repeats is in
+not below what the server generated and not above what the client could not know (a try that was given up when its time
+was over is booked at its maximum; each is named, and nothing else may be above); the key that the server repeats is in
 no file; no run ends with a traceback; and the memory of the runs does not grow.
 
     OMP_NUM_THREADS=1 python benchmarks/proxies/soak.py [--votes 100000] [--minutes 30] [--draws 5] [--faults 0.15]
@@ -158,18 +159,8 @@ def soak(folder: Path, port: int, votes: int, minutes: float, draws: int) -> Non
     """Run, kill and resume until the time is over, let the rest be answered in calm, then compare."""
     utterances, out, file = corpus(folder, votes // VOTES), folder / "out", annotator_file(folder, port, draws)
     tries = folder / "tries.tsv"
-    command = [
-        sys.executable,
-        __file__,
-        "run",
-        str(tries),
-        "annotate",
-        str(utterances),
-        "--annotator",
-        str(file),
-        "-o",
-        str(out),
-    ]
+    command = [sys.executable, __file__, "run", str(tries), "annotate", str(utterances)]
+    command += ["--annotator", str(file), "-o", str(out)]
     command += ["--injection", "0", "--stop", "collapse=1,failed=1,refused=1", "--quiet", "--max-left-out", "1"]
     chance, started, runs = random.Random(2), time.monotonic(), Runs()
     while True:
@@ -199,28 +190,29 @@ def price_of(tokens: list[int]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class GivenUp:
-    """A try without an answer for the client, which the server takes for answered: it is booked at its maximum."""
+    """A try whose time was over for the client although the server sent an answer with honest counts.
 
-    price: float
-    """The most that the client could suppose."""
+    The client cannot know what it was charged for, so it is booked at its maximum.
+    """
+
     fault: str
-    """What the server did, "" for an answer."""
-    kind: str
-    """What it was for the client."""
+    """What the server did; "" for an answer."""
     took: str
+    price: float
+    """By how much the client may book more than the server generated."""
 
     def __str__(self) -> str:
-        return f"{self.kind} after {self.took}, for the server {self.fault or 'answered'} ({self.price:.6f} at most)"
+        return f"timeout after {self.took}, for the server {self.fault or 'answered'}"
 
 
 def tries_given_up(tries: Path, exact: dict[str, tuple[int, str, list[int]]]) -> dict[int, list[GivenUp]]:
-    """By utterance: the tries of which the client has no answer although the server sent one with honest counts."""
+    """By utterance: the tries that were given up when their time was over, and that the server takes for answered."""
     found: dict[int, list[GivenUp]] = {}
     for line in tries.read_text(encoding="utf-8").splitlines():
         name, kind, took = line.split("\t")
-        if name in exact:
+        if name in exact and kind == "timeout":
             number, fault, tokens = exact[name]
-            found.setdefault(number, []).append(GivenUp(price_of(tokens), fault, kind, took))
+            found.setdefault(number, []).append(GivenUp(fault, took, price_of(tokens)))
     return found
 
 
@@ -267,8 +259,9 @@ def report(out: Path, tries: Path, one: Annotator, port: int, runs: Runs, second
     print(f"booked {now.price:.4f}: votes {sum(by_number.values()):.4f}, tries {now.tried_out[1]:.4f}, lost {lost}")
     print(f"the server generated {sum(least.values()):.4f}, could not be charged above {sum(most.values()):.4f}")
     print(f"utterances booked below what was generated: {len(below)}, by {sum(below.values()):.4f} (killed in flight)")
-    print(f"tries given up by the client that the server takes for answered: {sum(map(len, given_up.values()))}")
+    print(f"tries given up that the server takes for answered: {sum(map(len, given_up.values()))}")
     print(f"utterances booked above what the server knows of: {len(above)}, by {sum(above.values()):.4f}")
+    print(f"of these without such a try for every excess: {len(not_explained)}")
     for number, more in sorted(above.items()):
         print(f"  {number}: above by {more:.6f}; {'; '.join(map(str, given_up.get(number, []))) or 'no such try'}")
     print(f"votes whose letter is not their seed's: {len(wrong)}")

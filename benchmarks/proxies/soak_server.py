@@ -71,7 +71,7 @@ class Server:
         self.most: dict[int, list[int]] = {}
         """The most that can be booked for them."""
         self.exact: dict[str, tuple[int, str, tuple[int, int]]] = {}
-        """By name of a try that the client can know the price of: utterance, fault, and the most it could suppose."""
+        """By name of a try with honest counts: utterance, fault, and how many more tokens the client could suppose."""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection; a question that follows a stray answer on it can never be sure of its own."""
@@ -117,7 +117,7 @@ class Server:
         key = re.search(rb"authorization: *Bearer +(\S+)", head, re.IGNORECASE)
         reply = Reply(name[1].decode() if name else "", key[1].decode() if key else "", draws, prompt)
         if mark and fault in EXACT and not doubtful:
-            self.exact[mark[1].decode()] = number, fault, bound
+            self.exact[mark[1].decode()] = number, fault, (bound[0] - exact[0], bound[1] - exact[1])
         await self.reply(fault, reply, writer)
         return fault
 

@@ -60,7 +60,10 @@ def test_a_folder_of_results_stands_for_the_file_that_is_needed(
     capsys.readouterr()
     (tmp_path / "empty").mkdir()
     assert run(["fuse", str(tmp_path / "empty"), "-o", str(tmp_path / "none.parquet")]) == 2
-    assert "this is a folder, a file is needed" in capsys.readouterr().err
+    assert "empty: has no votes.parquet. Name a votes file, or a folder with one." in capsys.readouterr().err
+    (tmp_path / "empty" / "ledger.sqlite").touch()
+    assert run(["fuse", str(tmp_path / "empty"), "-o", str(tmp_path / "none.parquet")]) == 2
+    assert "annotate writes it when it ends: run the same annotate command again" in capsys.readouterr().err
 
 
 def test_json_is_one_line_for_machines(votes_csv: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -134,6 +134,47 @@ def test_explain_shows_what_failed_and_what_it_cost(file: Path) -> None:
     assert "prompt of dear (table), cell 0" in lines
 
 
+def test_a_folder_with_a_ledger_alone_is_explained_from_it(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command(["run", str(file), "--quiet"])
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    for path in (file.parent / "out" / "annotate").glob("ledger*"):
+        (alone / path.name).write_bytes(path.read_bytes())
+    lines = said(["explain", str(alone), "mine/c0"], capsys)
+    assert "  proxy  dear #1: happy x 1 (ok)  cell 0  reply 'happy'" in lines
+    assert "these votes cost 0.20" in lines
+    lines = said(["explain", str(alone), "mine/c3"], capsys)
+    assert "failed: annotate dear: failed (missing) x 2: " in lines
+    assert command(["explain", str(alone), "mine/c9"]) == 2
+    assert "there is no utterance 'mine/c9'" in capsys.readouterr().err
+
+
+def test_check_of_a_folder_names_the_commands_for_it(
+    file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command(["run", str(file), "--quiet"])
+    out = file.parent / "out"
+    assert command(["check", str(out)]) == 2
+    assert f"{out}: is a folder, not a pipeline file. Name a TOML file." in capsys.readouterr().err
+    # a folder of a shipped pipeline's name, such as the corpus's own, does not hide the pipeline
+    monkeypatch.chdir(file.parent)
+    (file.parent / "demo").mkdir()
+    assert command(["check", "demo"]) == 0
+
+
+def test_status_of_a_command_that_was_stopped_promises_no_end(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command(["run", str(file), "--quiet"])
+    read = file.parent / "out" / "read" / "utterances.parquet"
+    out = file.parent / "own"
+    given = ["annotate", str(read), "--annotator", str(file.parent / "dear.toml"), "--injection", "0", "--quiet"]
+    command([*given, "--budget", "0.5", "-o", str(out)])
+    lines = said(["status", str(out)], capsys)
+    assert "nothing is running: run the same command again to continue" in lines
+    assert " min left" not in lines
+
+
 def test_a_run_that_is_not_finished_is_explained_by_what_is_there(file: Path) -> None:
     command(["run", str(file), "--quiet"])
     (file.parent / "out" / "manifest.json").unlink()

@@ -367,8 +367,8 @@ class Questions:
 
     @_question
     def replies(self, utterance: str) -> list[dict[str, Any]]:
-        """Every planned vote on an utterance with its raw reply, cell, request digest, tokens and price."""
-        query = f"""SELECT a.name AS annotator, v.draw, v.cell, v.status, v.kind, v.raw, v.request, v.latency,
+        """Every planned vote on an utterance with its label, raw reply, cell, request digest, tokens and price."""
+        query = f"""SELECT a.name AS annotator, v.draw, v.label, v.cell, v.status, v.kind, v.raw, v.request, v.latency,
             v.tokens_in, v.tokens_out, v.price {_VOTED} {_PANEL} JOIN utterance u ON u.id = v.utterance
             WHERE u.name = ? AND v.draw < p.votes ORDER BY a.name, v.draw"""
         return self._named_rows(query, utterance)

@@ -98,12 +98,14 @@ class Status:
     def __str__(self) -> str:
         cast = ", ".join(f"{count} {status.replace('_', ' ')}" for status, count in sorted(self.cast.items())) or "none"
         left = ""
-        if self.minutes_left:
-            when = f", ready at {ready_at(self.minutes_left)}" if self.running else ""
+        if self.minutes_left and self.running:
+            when = f", ready at {ready_at(self.minutes_left)}"
             left = f", about {self.minutes_left:.0f} min left at {self.rate:.0f} a minute{when}"
         cost = f"; {in_money(self.price)} spent" if self.price else ""
         cost += f", about {in_money(self.price_left)} to come" if self.price and self.waiting else ""
         flying = f", {self.in_flight} requests in flight" if self.in_flight else ""
+        if self.in_flight and not self.running:
+            flying = f", {counted(self.in_flight, 'request')} in flight when it stopped"
         aside = f", {self.set_aside} set aside" if self.set_aside else ""
         waiting = f"{self.waiting} waiting{flying}{left}{cost}"
         injected = "".join(f"; {name}: {Injected.model_validate(effect)}" for name, effect in self.injected.items())
@@ -116,6 +118,8 @@ class Status:
         )
         prices = f"; price of a vote: {prices}" if prices and self.price else ""
         stop = f"; {self.running} is annotating, stop it with: {self.how_to_stop}" if self.running else ""
+        if self.waiting and not self.running:
+            stop = "; nothing is running: run the same command again to continue"
         notes = "".join(f"; {note}" for note in self.notes)
         head = f"{self.ledger}: {self.planned} votes planned, cast: {cast}{aside}"
         return f"{head}; {waiting}{held}{prices}{injected}{stop}{notes}"
