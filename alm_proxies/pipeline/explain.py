@@ -72,7 +72,7 @@ class Explained:
             yield f"rated: {felt}"
         for other in self.others:
             yield f"{other['file']}: {_shares(other)}"
-        yield "votes:"
+        yield "votes:" if self.votes else "votes: none here"
         for _, rows in groupby(self.votes, key=lambda vote: [vote[name] for name in _OF_ONE_DRAW]):
             yield self._vote(list(rows))
         if price := sum(vote.get("price") or 0.0 for vote in self.votes):

@@ -142,6 +142,7 @@ def test_a_folder_whose_votes_are_others_says_so_and_shows_the_rest(
     labels, votes = fused(corpus, "weighted", tmp_path)
     alone = explain(labels, ONE)
     assert alone.votes == []
+    assert "votes: none here" in list(alone.lines())
     assert alone.label["p_sad"] > 0
     assert any(
         "there is no vote on 'c/00007'. Name the votes files that fuse was given: --votes" in n for n in alone.notes
