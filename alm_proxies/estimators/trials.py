@@ -121,59 +121,12 @@ class Worth:
     """The largest number of human votes on the learning curve."""
     utterances: int
 
-    def words(self, given: int) -> str:
-        """Text of the proxies' worth beyond the human votes fused with them."""
-        if not np.isfinite(self.votes):
-            return f"more than {self.most - given} human vote{'s' if self.most - given != 1 else ''}"
-        high = f"{self.high - given:.1f}" if np.isfinite(self.high) else f"> {self.most - given}"
-        return f"{self.votes - given:.1f} human votes ({self.low - given:.1f} to {high})"
-
-
-def worth_in_votes(
-    curve: dict[int, Losses],
-    fused: Losses,
-    speakers: Index,
-    *,
-    strata: Sequence[str] | None = None,
-    seed: int = 0,
-    draws: int = 1000,
-) -> dict[str, Worth]:
-    """The human votes N at which the human-only learning curve of the same estimator reaches the fused loss.
-
-    `curve` has the losses of fits to k human votes only, on the same held-out votes as `fused`. The curve is made
-    non-increasing (isotonic regression, as more votes cannot hurt on average) and interpolated linearly; beyond its
-    last point the result is inf, before its first point the first. Overall, and for each stratum given; bootstrap over
-    speakers.
-    """
-    ks = sorted(curve)
-    if len(ks) < 2:
-        raise InputError("a learning curve needs two numbers of human votes or more", fix="Give more utterances votes.")
-    _, speaker = np.unique(speakers, return_inverse=True)
-    rng = generator(seed, "worth")
-    weights = rng.multinomial(speaker.max() + 1, np.full(speaker.max() + 1, 1 / (speaker.max() + 1)), size=draws)
-    weights = np.concatenate([np.ones((1, speaker.max() + 1)), weights])
-    names = np.asarray(strata) if strata is not None else None
-    rows_by_stratum = {"all": np.ones(len(speaker), dtype=bool)}
-    if names is not None:
-        rows_by_stratum |= {str(name): names == name for name in np.unique(names)}
-    worth = {}
-    for name, rows in rows_by_stratum.items():
-        sums = [
-            summed(speaker[rows], scored.loss[rows], weights.shape[1]) for scored in (*(curve[k] for k in ks), fused)
-        ]
-        votes = summed(speaker[rows], fused.votes[rows], weights.shape[1])
-        total = weights @ votes
-        kept = total > 0
-        losses = (weights[kept] @ np.stack(sums, axis=1)) / total[kept][:, None]
-        read = np.array([votes_reaching(ks, row[:-1], row[-1]) for row in losses])
-        low, high = (np.quantile(read[1:], q, method="nearest") for q in (0.025, 0.975))
-        worth[name] = Worth(float(read[0]), float(low), float(high), ks[-1], int(rows.sum()))
-    return worth
-
 
 def votes_reaching(ks: Sequence[float], losses: Array, target: float) -> float:
-    """The number of votes at which a learning curve reaches a loss; inf beyond its end, its first point before its
-    start.
+    """The number of votes at which a learning curve reaches a loss.
+
+    The curve is made non-increasing (isotonic regression, as more votes cannot hurt on average) and interpolated
+    linearly. For a loss below its end the result is inf; for one above its start, the first point.
     """
     falling = _falling(losses)
     if target < falling[-1]:

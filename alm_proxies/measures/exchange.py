@@ -136,13 +136,6 @@ class _OfProxy:
     """Their places among the utterances with both kinds of votes."""
 
 
-def exchange_of(votes: Votes, utterances: Utterances | None = None, *, consensus: bool = False) -> list[Exchange]:
-    """The test for every proxy of the votes, by name."""
-    exchanges = Exchanges(utterances, consensus=consensus)
-    exchanges.add(votes)
-    return exchanges.tests()
-
-
 def _one_sided(gap: Array, speakers: Array | None) -> float:
     """P(T >= t) of the mean over speakers, with utterances of a speaker summed."""
     from scipy.special import stdtr

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 from crema_votes import HELD_OUT, Corpus, jsd, losses
+from worth_in_votes import in_words, worth_in_votes
 
 from alm_proxies.estimators.counts import Array, Counts
 from alm_proxies.estimators.dirichlet import Dirichlet, Human, Pool, Weighted
@@ -26,7 +27,7 @@ from alm_proxies.estimators.gated import Gated
 from alm_proxies.estimators.mixture import Mixture
 from alm_proxies.estimators.stack import Stack
 from alm_proxies.estimators.supervised import Supervised
-from alm_proxies.estimators.trials import Losses, Worth, paired, worth_in_votes
+from alm_proxies.estimators.trials import Losses, Worth, paired
 from alm_proxies.seeds import generator
 
 
@@ -363,7 +364,7 @@ def say_worth(
                         "proxies": name,
                         "k": k,
                         "stratum": stratum,
-                        "worth": one.words(k),
+                        "worth": in_words(one, k),
                         "reads": one.votes,
                         "low": one.low,
                         "high": one.high,

@@ -22,6 +22,7 @@ import numpy as np
 import polars as pl
 from crema_votes import LABELS, Corpus, jsd, losses
 from real_votes import Report, average, ceiling, fitted, gap, raw
+from worth_in_votes import worth_in_votes
 
 from alm_proxies.estimators.counts import Array, Counts
 from alm_proxies.estimators.dirichlet import Dirichlet, Human, Pool, Weighted
@@ -29,7 +30,7 @@ from alm_proxies.estimators.estimator import NotConvergedWarning, Posterior
 from alm_proxies.estimators.gated import Gated
 from alm_proxies.estimators.mixture import Mixture
 from alm_proxies.estimators.stack import Stack
-from alm_proxies.estimators.trials import Losses, worth_in_votes
+from alm_proxies.estimators.trials import Losses
 from alm_proxies.seeds import generator
 from alm_proxies.stages.simulate.stage import SimulateSettings, simulate
 from alm_proxies.stages.simulate.words import TINTED

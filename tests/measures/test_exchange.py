@@ -4,10 +4,16 @@ import numpy as np
 import polars as pl
 import pytest
 
-from alm_proxies.measures.exchange import exchange, exchange_of
+from alm_proxies.measures.exchange import Exchange, Exchanges, exchange
 from alm_proxies.tables import Utterances, Votes
 
 LABELS = ("a", "b", "c", "d")
+
+
+def exchange_of(votes: Votes, utterances: Utterances | None = None) -> list[Exchange]:
+    exchanges = Exchanges(utterances)
+    exchanges.add(votes)
+    return exchanges.tests()
 
 
 def world(n: int = 600, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

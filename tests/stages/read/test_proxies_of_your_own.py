@@ -14,7 +14,7 @@ from alm_proxies.cli.app import run
 from alm_proxies.errors import AlmProxiesError, SettingsError, TableError
 from alm_proxies.estimators.counts import counts_of
 from alm_proxies.estimators.trials import folds_of
-from alm_proxies.measures.exchange import exchange_of
+from alm_proxies.measures.exchange import Exchanges
 from alm_proxies.settings import settings_of
 from alm_proxies.stages.fuse.files import fuse_files
 from alm_proxies.stages.read.formats.crema_d import CremaDSource
@@ -276,7 +276,9 @@ def test_a_classifier_trained_on_the_fit_votes_of_crema_d_is_found_and_one_train
             | {"trained_on_these_votes": "no"}
         )
         parts.append(read(source, ReadSettings(taxonomy=labels)).votes)
-    tests = {test.annotator: test for test in exchange_of(combine(*parts), people)}
+    exchanges = Exchanges(people)
+    exchanges.add(combine(*parts))
+    tests = {test.annotator: test for test in exchanges.tests()}
     assert tests["cheats"].knows
     assert tests["cheats"].gap.low > 0.01
     assert not tests["honest"].knows

@@ -1,10 +1,16 @@
-"""What proxies are worth is read off the human-only learning curve."""
+"""The worth of proxies is the point on the human-only learning curve with the same loss."""
+
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from alm_proxies.errors import InputError
-from alm_proxies.estimators.trials import Losses, _falling, worth_in_votes
+from alm_proxies.estimators.trials import Losses, votes_reaching
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks" / "fusion"))
+from worth_in_votes import in_words, worth_in_votes
 
 
 def flat(value: float, n: int = 60) -> Losses:
@@ -26,11 +32,11 @@ def test_the_fused_loss_is_found_on_the_curve(fused, votes):
 def test_beyond_the_last_point_it_is_more_than_that():
     worth = worth_in_votes(CURVE, flat(1.1), SPEAKERS)["all"]
     assert worth.votes == float("inf")
-    assert worth.words(1) == "more than 3 human votes"
+    assert in_words(worth, 1) == "more than 3 human votes"
 
 
 def test_words_say_what_is_gained_beyond_the_votes_given():
-    assert worth_in_votes(CURVE, flat(1.25), SPEAKERS)["all"].words(1) == "2.0 human votes (2.0 to 2.0)"
+    assert in_words(worth_in_votes(CURVE, flat(1.25), SPEAKERS)["all"], 1) == "2.0 human votes (2.0 to 2.0)"
 
 
 def test_strata_are_read_off_their_own_curves():
@@ -52,7 +58,10 @@ def test_the_interval_comes_from_the_speakers():
 
 
 def test_a_curve_that_rises_somewhere_is_levelled():
-    assert np.allclose(_falling(np.array([1.0, 1.2, 0.8, 0.9])), [1.1, 1.1, 0.85, 0.85])
+    losses = np.array([1.0, 1.2, 0.8, 0.9])  # levelled to 1.1, 1.1, 0.85, 0.85
+    assert votes_reaching([1, 2, 3, 4], losses, 1.1) == 1.0
+    assert votes_reaching([1, 2, 3, 4], losses, 0.975) == pytest.approx(2.5)
+    assert votes_reaching([1, 2, 3, 4], losses, 0.8) == float("inf")
 
 
 def test_one_point_is_no_curve():
