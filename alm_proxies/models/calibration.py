@@ -39,6 +39,9 @@ class Calibration(BaseModel):
     """Mean of the x over development clips."""
     abstain_below: float | None = None
     """Predictions with a lower concentration abstain; set so that the requested share of development clips abstains."""
+    abstain_beyond: float | None = None
+    """Predictions for clips farther from the training clips abstain too; a fifth of that share of development clips is
+    farther."""
 
     def distributions(self, logits: ArrayLike) -> Array:
         """The calibrated distribution of every row of logits."""
@@ -57,6 +60,15 @@ class Calibration(BaseModel):
         a, slopes = self.concentration[0], np.asarray(self.concentration[1:])
         strength: Array = np.exp(np.clip(a + (signs - np.asarray(self.centre)) @ slopes, -3.0, np.log(LARGEST)))
         return strength
+
+    def abstains(self, concentration: Array, distance: Array) -> NDArray[np.bool_]:
+        """Whether each prediction is less certain, or its clip farther, than nearly all development clips."""
+        unsure = np.zeros(len(concentration), dtype=np.bool_)
+        if self.abstain_below is not None:
+            unsure |= concentration < self.abstain_below
+        if self.abstain_beyond is not None:
+            unsure |= distance > self.abstain_beyond
+        return unsure
 
 
 def signs_of(shares: Array, distance: Array, log_strength: Array | None) -> Array:

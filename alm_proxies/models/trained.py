@@ -233,8 +233,7 @@ class TrainedModel:
         strength = None if answer.log_strength is None else _array(answer.log_strength)[which]
         distance = distances(_array(answer.vector)[which], self._centre, self._spread)
         concentration = self.file.calibration.concentrations(signs_of(shares, distance, strength))
-        edge = self.file.calibration.abstain_below
-        abstain = np.zeros(len(shares), dtype=bool) if edge is None else concentration < edge
+        abstain = self.file.calibration.abstains(concentration, distance)
         known = np.where(self.file.attributes, 1.0, np.nan)
         mean = None if answer.mean is None else known * _array(answer.mean)[which]
         deviation = None if answer.log_variance is None else known * np.exp(_array(answer.log_variance)[which] / 2)

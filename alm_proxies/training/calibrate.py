@@ -37,7 +37,8 @@ def fit_calibration(
     log_p, n, who = log_softmax(logits[voted]), counts[voted], speakers[voted]
     loss = _cross_validated(log_p, n, who, seed)
     method = min(loss, key=lambda name: (round(loss[name], 3), list(loss).index(name)))
-    chosen = _fitted(method, log_p, n).model_copy(update={"votes": votes, "loss": loss})
+    farthest = float(np.quantile(distance, 1 - abstain / 5))
+    chosen = _fitted(method, log_p, n).model_copy(update={"votes": votes, "loss": loss, "abstain_beyond": farthest})
     shares = chosen.distributions(logits)
     signs = signs_of(shares, distance, log_strength)
     several = voted & (counts.sum(1) >= 2)

@@ -58,8 +58,8 @@ These speakers chose the epoch, so the figures are slightly too good.
 ## Limits
 
 It predicts what the listeners of its corpora would vote, not what a speaker feels. Other languages, recording
-conditions and crowds differ; predictions that are less certain than nearly all development predictions are marked
-`abstain`.
+conditions and crowds differ; predictions that are less certain than nearly all development predictions, or for
+clips that are less like the training clips, are marked `abstain`.
 """
 
 

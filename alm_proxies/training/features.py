@@ -110,10 +110,9 @@ class FeaturesModel:
     def _of(self, rows: Floats) -> Predictions:
         calibration = self.file.calibration
         shares = calibration.distributions(np.log(self.head.predict(rows)))
-        concentration = calibration.concentrations(signs_of(shares, _distance(self.head.scale, rows), None))
-        edge = calibration.abstain_below
-        abstain = np.zeros(len(shares), dtype=bool) if edge is None else concentration < edge
-        return Predictions(shares, concentration, abstain, None, None)
+        distance = _distance(self.head.scale, rows)
+        concentration = calibration.concentrations(signs_of(shares, distance, None))
+        return Predictions(shares, concentration, calibration.abstains(concentration, distance), None, None)
 
 
 def load_trained(folder: str | Path, *, device: str | None = None) -> TrainedModel | FeaturesModel:

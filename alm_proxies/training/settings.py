@@ -240,7 +240,8 @@ class TrainSettings(_Part):
     development.
     """
     abstain: float = Field(default=0.05, ge=0, lt=1)
-    """The share of development clips with the lowest concentrations that sets the limit for abstaining."""
+    """The share of development clips with the lowest concentrations that sets the limit for abstaining; a clip that is
+    farther from the training clips than all but a fifth of that share abstains too."""
     epochs: int = Field(default=10, ge=1)
     """The largest number of passes over the training utterances."""
     patience: int = Field(default=4, ge=1)

@@ -115,8 +115,9 @@ def main() -> None:
     folder: Path = given.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     corpora(folder, Path(os.environ["ALM_PROXIES_TEST_DATA"]))
-    print("| corpus | proxy | takes off class shares | where measured | calibration error | alt-test | worth | said |")
-    print("|---|---|---|---|---|---|---|---|")
+    heads = ["corpus", "proxy", "takes off class shares", "where measured", "calibration error", "alt-test", "worth",
+             "abstains", "align says"]  # fmt: skip
+    print("| " + " | ".join(heads) + " |\n" + "|---" * len(heads) + "|")
     for where in ("emodb", "sim"):
         for name, votes in proxies(folder, where, given.model).items():
             labels, page = folder / f"{where}_{name}_labels.parquet", folder / f"{where}_{name}.html"
@@ -129,12 +130,14 @@ def main() -> None:
             findings = pl.read_parquet(page.with_suffix(".findings.parquet"))
             unlike = "unlike" if "proxy_unlike_measured" in findings["kind"] else ""
             alt = f"{tests[0]['win_rate']:.2f}" if tests else "too few raters"
-            worth = metrics["worth_in_human_votes"]
-            votes_worth = "" if not isinstance(worth, dict) else worth["all"]["votes"]
+            worth = metrics["worth_in_human_votes"]["all"]
+            votes_worth = f"over {worth['beyond']}" if worth["votes"] is None else f"{worth['votes']:.1f}"
             there = proxy["took_off_where_measured"]
             error = calibration(folder, where, votes)
+            predicted = folder / f"{where}_{name}.parquet"
+            abstains = f"{pl.read_parquet(predicted)['abstain'].mean():.0%}" if predicted.exists() else ""
             cells = [where, name, shown(proxy["takes_off_class_shares"]), f"{there:.2f}", f"{error:.3f}", alt,
-                     str(votes_worth), unlike]  # fmt: skip
+                     votes_worth, abstains, unlike]  # fmt: skip
             print("| " + " | ".join(cells) + " |", flush=True)
 
 

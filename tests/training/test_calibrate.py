@@ -57,6 +57,18 @@ def test_the_concentration_is_that_of_the_dirichlets_behind_the_votes(strength: 
     assert (got < chosen.abstain_below).mean() == pytest.approx(0.05, abs=0.01)
 
 
+def test_a_clip_that_is_far_from_the_training_clips_abstains_however_certain_its_prediction_is() -> None:
+    logits, counts, speakers = made(4, rows=1000)
+    distance = np.random.default_rng(5).gamma(20.0, 0.05, len(logits))
+    chosen = fit_calibration(logits, counts, speakers, distance=distance)
+    certain = np.full(3, 1e3)
+    near = float(np.quantile(distance, 0.98))
+    assert chosen.abstains(certain, np.array([1.0, near, 10.0])).tolist() == [False, False, True]
+    shares = chosen.distributions(logits)
+    own = chosen.abstains(chosen.concentrations(signs_of(shares, distance, None)), distance)
+    assert 0.05 <= own.mean() <= 0.065
+
+
 def few(seed: int, strength: float) -> float:
     """The median concentration that is learned from 20 development utterances."""
     logits, counts, speakers = made(seed, strength=strength, rows=20, n=4)

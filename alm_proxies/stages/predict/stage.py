@@ -34,8 +34,8 @@ class Predicted(Shown):
     """The result of predict: predictions, and findings for recordings that could not be used.
 
     labels has, in addition to the contract's columns, `abstain`: whether the model is less certain of the clip than of
-    nearly all development clips; and, on request, `evidence`: JSON {seconds, prosody} of the largest effects on the
-    prediction.
+    nearly all development clips, or the clip is less like the training clips than these; and, on request, `evidence`:
+    JSON {seconds, prosody} of the largest effects on the prediction.
     """
 
     labels: Labels
