@@ -67,3 +67,19 @@ def annotator(tmp_path: Path) -> Make:
         return Annotator.of(file, where=str(tmp_path / f"{name}.toml"))
 
     return make
+
+
+@pytest.fixture
+def annotator_files(corpus: Make, annotator: Make, tmp_path: Path) -> Make:
+    """Makes an utterances file and an annotator file with these lines, as `annotate` takes them; gives both paths."""
+
+    def make(count: int, *lines: str, seconds: float = 0.01) -> list[str]:
+        utterances: Utterances = corpus(count)
+        annotator(utterances)
+        paths = tmp_path / "utterances.parquet", tmp_path / "a.toml"
+        utterances.write(paths[0])
+        serve = f'serve = {{ answers = "{tmp_path / "scripted.parquet"}", seconds = {seconds} }}'
+        paths[1].write_text("\n".join(['name = "scripted"', 'engine = "scripted"', 'model = "m"', *lines, serve]))
+        return list(map(str, paths))
+
+    return make

@@ -272,23 +272,16 @@ def test_a_pilot_extrapolates_what_injection_costs_the_whole_too(corpus: Make, p
 
 
 @pytest.fixture
-def files(corpus: Make, annotator: Make, tmp_path: Path) -> list[str]:
+def files(annotator_files: Make) -> list[str]:
     """A file of 40 utterances, and an annotator with transcripts in its prompt: 160 requests, and 32 injected ones."""
-    utterances = corpus(40)
-    utterances.write(tmp_path / "utterances.parquet")
-    annotator(utterances)
-    (tmp_path / "a.toml").write_text(
-        f"""
-        name = "scripted"
-        engine = "scripted"
-        model = "m"
-        prompt = "reference"
-        cross = {{ temperature = [0.6, 1.0], focus = ["tone", "wording"] }}
-        price = {{ audio_minute = 60.0 }}
-        serve = {{ answers = "{tmp_path / "scripted.parquet"}", seconds = 0.02 }}
-        """
+    made: list[str] = annotator_files(
+        40,
+        'prompt = "reference"',
+        'cross = { temperature = [0.6, 1.0], focus = ["tone", "wording"] }',
+        "price = { audio_minute = 60.0 }",
+        seconds=0.02,
     )
-    return [str(tmp_path / "utterances.parquet"), str(tmp_path / "a.toml")]
+    return made
 
 
 @pytest.mark.parametrize("name", [signal.SIGKILL, signal.SIGTERM])

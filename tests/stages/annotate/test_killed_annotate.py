@@ -20,26 +20,17 @@ VOTES = 8
 
 
 @pytest.fixture
-def command(corpus: Make, annotator: Make, tmp_path: Path) -> Make:
+def command(annotator_files: Make) -> Make:
     """Makes the command that annotates `count` utterances into a folder, with answers within milliseconds."""
 
     def make(count: int, folder: Path, **settings: Any) -> list[str]:
-        utterances = corpus(count)
-        utterances.write(tmp_path / "utterances.parquet")
-        annotator(utterances)
-        table, seconds = tmp_path / "scripted.parquet", settings.get("seconds", 0.01)
-        (tmp_path / "a.toml").write_text(
-            f"""
-            name = "scripted"
-            engine = "scripted"
-            model = "m"
-            votes = {VOTES}
-            price = {{ audio_minute = 300.0 }}
-            cross = {{ temperature = [0.6, 1.0], focus = ["voice", "words"] }}
-            serve = {{ answers = "{table}", seconds = {seconds} }}
-            """
+        files = annotator_files(
+            count,
+            f"votes = {VOTES}",
+            "price = { audio_minute = 300.0 }",
+            'cross = { temperature = [0.6, 1.0], focus = ["voice", "words"] }',
+            **settings,
         )
-        files = [str(tmp_path / "utterances.parquet"), str(tmp_path / "a.toml")]
         return [sys.executable, str(SCRIPT), *files, str(folder), str(IN_FLIGHT)]
 
     return make
@@ -142,7 +133,7 @@ def test_a_second_signal_gives_up_what_is_in_flight_and_the_next_run_says_so(com
             pass
         child.send_signal(signal.SIGTERM)
         for line in child.stderr:
-            if "again to give it up" in line:
+            if "again to cancel them" in line:
                 break
         child.send_signal(signal.SIGTERM)
         _, rest = child.communicate()

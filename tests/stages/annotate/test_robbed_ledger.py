@@ -20,7 +20,7 @@ from alm_proxies.errors import AlmProxiesError, InputError
 from alm_proxies.stages.annotate.ledger import Ledger
 from alm_proxies.stages.annotate.ledgers import merge, status
 from alm_proxies.stages.annotate.stage import Annotated, AnnotateSettings, annotate
-from alm_proxies.tables import Utterances, Votes
+from alm_proxies.tables import Votes
 
 Make = Callable[..., Any]
 SCRIPT = Path(__file__).with_name("annotate_until_killed.py")
@@ -64,24 +64,15 @@ def changed_and_refused(again: Make, ledger: Path, change: str) -> str:
     return str(refused.value)
 
 
-def killed(tmp_path: Path, corpus: Make, annotator: Make, lines: int, folder: Path) -> list[str]:
+def killed(annotator_files: Make, lines: int, folder: Path) -> list[str]:
     """Runs the command in a separate process and kills it after this number of requests."""
-    utterances: Utterances = corpus(COUNT)
-    utterances.write(tmp_path / "utterances.parquet")
-    annotator(utterances)
-    (tmp_path / "a.toml").write_text(
-        f"""
-        name = "scripted"
-        engine = "scripted"
-        model = "m"
-        votes = {VOTES}
-        price = {{ audio_minute = 300.0 }}
-        cross = {{ temperature = [0.6, 1.0], focus = ["voice", "words"] }}
-        serve = {{ answers = "{tmp_path / "scripted.parquet"}", seconds = 0.01 }}
-        """
+    files = annotator_files(
+        COUNT,
+        f"votes = {VOTES}",
+        "price = { audio_minute = 300.0 }",
+        'cross = { temperature = [0.6, 1.0], focus = ["voice", "words"] }',
     )
-    run = [sys.executable, str(SCRIPT), str(tmp_path / "utterances.parquet"), str(tmp_path / "a.toml"), str(folder)]
-    run.append("4")
+    run = [sys.executable, str(SCRIPT), *files, str(folder), "4"]
     with subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as child:
         assert child.stdout is not None
         for _, _ in zip(range(lines), child.stdout, strict=False):
@@ -105,10 +96,10 @@ def held(path: Path) -> tuple[int, float]:
 
 
 def test_a_wal_lost_after_a_kill_is_given_back_by_the_journal_and_nothing_is_asked_or_forgotten(
-    corpus: Make, annotator: Make, tmp_path: Path
+    annotator_files: Make, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    run = killed(tmp_path, corpus, annotator, 60, out)
+    run = killed(annotator_files, 60, out)
     shutil.copytree(out, tmp_path / "whole")
     before, spent = held(tmp_path / "whole/ledger.sqlite")
     assert before > 20
@@ -128,9 +119,9 @@ def test_a_wal_lost_after_a_kill_is_given_back_by_the_journal_and_nothing_is_ask
 
 
 def test_only_the_file_itself_copied_after_a_kill_is_noticed_though_nothing_else_is_there(
-    corpus: Make, annotator: Make, tmp_path: Path
+    annotator_files: Make, tmp_path: Path
 ) -> None:
-    run = killed(tmp_path, corpus, annotator, 60, tmp_path / "out")
+    run = killed(annotator_files, 60, tmp_path / "out")
     (tmp_path / "copy").mkdir()
     shutil.copy(tmp_path / "out/ledger.sqlite", tmp_path / "copy/ledger.sqlite")
     run[4] = str(tmp_path / "copy")
@@ -262,9 +253,9 @@ def test_ledgers_of_two_folders_that_were_exchanged_are_refused(corpus: Make, an
         merge([tmp_path / "a", tmp_path / "b"], tmp_path / "merged")
 
 
-def test_a_wal_of_another_ledger_is_not_taken_in(corpus: Make, annotator: Make, tmp_path: Path) -> None:
-    killed(tmp_path, corpus, annotator, 60, tmp_path / "one")
-    run = killed(tmp_path, corpus, annotator, 90, tmp_path / "two")
+def test_a_wal_of_another_ledger_is_not_taken_in(annotator_files: Make, tmp_path: Path) -> None:
+    killed(annotator_files, 60, tmp_path / "one")
+    run = killed(annotator_files, 90, tmp_path / "two")
     shutil.copy(tmp_path / "two/ledger.sqlite-wal", tmp_path / "one/ledger.sqlite-wal")
     (tmp_path / "one/ledger.sqlite-shm").unlink(missing_ok=True)
     run[4] = str(tmp_path / "one")
