@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.errors import InputError, SettingsError
-from alm_proxies.files import digest_of, weights_digest
+from alm_proxies.files import digest_of, weights_digest, write_text
 from alm_proxies.models import small_qwen2_audio
 from alm_proxies.models.audio_lm import AudioLM
 from alm_proxies.models.trained import whole_folder
@@ -29,6 +29,7 @@ from alm_proxies.training.alm_batches import Batch, Batches, Change, Heard, hear
 from alm_proxies.training.alm_clips import ClipBatches
 from alm_proxies.training.alm_question import AskedPrompt, asked_prompt, asker_of, beginning
 from alm_proxies.training.alm_saved import save_model, take_weights, trained_weights, with_adapter
+from alm_proxies.training.card import alm_card
 from alm_proxies.training.checkpoint import (
     best_weights,
     forget_other_best,
@@ -38,11 +39,11 @@ from alm_proxies.training.checkpoint import (
     save_checkpoint,
     save_only_trained,
 )
-from alm_proxies.training.gradients import accumulate, not_finite, prepared
+from alm_proxies.training.gradients import accumulate, not_finite, prepared, share_weights, trained
 from alm_proxies.training.losses import answer_loss
 from alm_proxies.training.muon import Muon
 from alm_proxies.training.run_log import RunLog, accelerator_of
-from alm_proxies.training.schedule import rate_of
+from alm_proxies.training.schedule import NewBob, rate_of
 from alm_proxies.training.settings import ChangeSettings, TrainSettings
 from alm_proxies.training.targets import Targets, targets_of
 
@@ -67,10 +68,11 @@ def train_alm(
     asker = asker_of(settings, labels.taxonomy)
     adapts, family_is_new = settings.alm.adapts, settings.alm.new is not None
     accelerator = accelerator_of(folder, settings)
-    if accelerator.num_processes > 1:
-        raise SettingsError("the recipe alm trains on one device", fix="Start it without torchrun.")
+    main, share = accelerator.is_main_process, (accelerator.process_index, accelerator.num_processes)
+    quiet = quiet or not main
     dtype = "bfloat16" if adapts and settings.precision == "bf16" else "float32"
-    start = beginning(settings, asker, folder)
+    with accelerator.main_process_first():
+        start = beginning(settings, asker, folder, write=main)
     lm = AudioLM.load(start, revision=None if family_is_new else settings.revision, device="cpu", dtype=dtype)
     asked = asked_prompt(asker, lm)
     short = lm.inputs.family == "qwen2_audio"
@@ -83,12 +85,13 @@ def train_alm(
 
     # 2. Training rows and their audio.
     targets = targets_of(labels, utterances, votes=votes, development=settings.development, seed=settings.seed)
-    heard, unheard = hear(utterances, targets.ids, lm.inputs, folder / "heard", samples=not short, quiet=quiet)
+    with accelerator.main_process_first():  # the others read what it cached
+        heard, unheard = hear(utterances, targets.ids, lm.inputs, folder / "heard", samples=not short, quiet=quiet)
     findings = [*targets.findings, *unheard]
     rows = _Rows.of(targets, heard, settings)
-    learned = _batches(rows, targets.train, heard, asked, lm, asker, settings, changed=True)
+    learned = _batches(rows, targets.train, heard, asked, lm, asker, settings, share, changed=True)
     looked_at = _batches(rows, _spread(rows.usable(targets.development), settings.alm.look_at), heard, asked, lm, asker,
-                         settings, changed=False)  # fmt: skip
+                         settings, share, changed=False)  # fmt: skip
     if not len(learned.rows):
         raise InputError("no utterance of split train has a label and a recording", fix="Check labels and utterances.")
     if not len(looked_at.rows):
@@ -106,15 +109,19 @@ def train_alm(
         f"{settings.name}: {count:,} weights {'of an adapter ' if adapts else ''}to train; {len(learned.rows)} "
         f"utterances of {heard.lengths.mean() / heard.rate:.1f} s, {len(looked_at.rows)} to look at; "
         f"{len(asked.prompts)} orders of {len(asked.answers[0])} labels, prompt of {len(asked.prompts[0])} tokens; at "
-        f"most {settings.epochs} epochs x {len(learned)} steps, {warm} of {steps} to warm up; on {accelerator.device}",
+        f"most {settings.epochs} epochs x {len(learned)} steps, {warm} of {steps} to warm up; "
+        f"{accelerator.num_processes} x {accelerator.device}",
         quiet=quiet,
     )
 
     # 4. The loop; it resumes after the last complete epoch.
     checkpoints = folder / "checkpoints"
     digest = _digest(settings, start, labels, heard)
-    fresh: dict[str, Any] = {"digest": digest, "epochs": [], "best": None, "micro": settings.micro_batch}
+    fresh: dict[str, Any] = {"digest": digest, "epochs": [], "best": None, "newbob": 1.0, "micro": settings.micro_batch}
     state: dict[str, Any] = load_checkpoint(accelerator, checkpoints, digest) or fresh
+    share_weights(model, accelerator)
+    weights = trained(model)
+    bob = NewBob(settings.newbob_factor, settings.newbob_threshold)
     epochs: list[dict[str, float]] = state["epochs"]
     end = None if adapts else lm.inputs.end_of_turn
     log = RunLog(accelerator, folder, settings, step=len(epochs) * len(learned))
@@ -131,16 +138,17 @@ def train_alm(
             model.train()
             for step in learned.epoch(epoch, window):
                 number = epoch * len(learned) + len(losses) + 1
+                rate = rate_of(number - 1, warm, steps, settings.schedule, state["newbob"])
                 for optimizer in optimizers:
                     for group in optimizer.param_groups:
-                        group["lr"] = group["highest"] * rate_of(number - 1, warm, steps, "cosine")
+                        group["lr"] = group["highest"] * rate
                 part_loss = partial(ask.part_loss, end=end, total=learned.total(step))
-                done = accumulate(model, partial(learned.parts, step), part_loss, accelerator, settings, step=number,
+                done = accumulate(weights, partial(learned.parts, step), part_loss, accelerator, settings, step=number,
                                   micro=state["micro"], quiet=quiet)  # fmt: skip
                 state["micro"] = done.micro
                 if done.finding is not None:
                     findings.append(done.finding)
-                summed, weight = done.sums.tolist()
+                summed, weight = accelerator.reduce(done.sums, "sum").tolist()
                 loss = summed / weight
                 norm = float(accelerator.clip_grad_norm_(model.parameters(), settings.clip))
                 if not np.isfinite(loss) or not np.isfinite(norm):
@@ -149,11 +157,13 @@ def train_alm(
                     optimizer.step()
                 model.zero_grad()
                 losses.append(loss)
-                log.write("step", number, epoch=epoch + 1, loss=loss, gradient=norm)
+                log.write("step", number, epoch=epoch + 1, loss=loss, gradient=norm, rate=rate)
                 bar.advance(note=f"loss {np.mean(losses[-50:]):.3f}")
             taken = time.monotonic() - started
             scored = rows.scores(looked_at.rows, ask.log_shares(looked_at, state["micro"]), heard)
         epochs.append({"epoch": epoch + 1, "loss": float(np.mean(losses)), **scored})
+        if settings.schedule == "newbob":
+            state["newbob"] = bob.after([row["score"] for row in epochs], state["newbob"])
         log.write("epoch", number, **{name: value for name, value in epochs[-1].items() if name != "epoch"})
         if state["best"] is None or scored["score"] < state["best"]["score"]:
             state["best"] = {"epoch": epoch + 1, "score": scored["score"]}
@@ -169,13 +179,17 @@ def train_alm(
     log.close()
 
     # 5. The best weights, in a folder of their own with an annotator file.
-    take_weights(lm.model, best_weights(checkpoints, state["best"]["epoch"]))
+    best = state["best"]["epoch"]
+    take_weights(lm.model, best_weights(checkpoints, best))
     target = folder / MODEL
-    try:
-        with whole_folder(target) as temporary:
-            save_model(temporary, lm, model, settings, asker, targets.trained_on)
-    except Exception as error:
-        raise not_written(target, error) from error
+    if main:
+        try:
+            with whole_folder(target) as temporary:
+                save_model(temporary, lm, model, settings, asker, targets.trained_on)
+                write_text(temporary / "README.md", alm_card(settings, asker.labels, targets, epochs[best - 1]))
+        except Exception as error:
+            raise not_written(target, error) from error
+    accelerator.wait_for_everyone()
     return target, pl.DataFrame(epochs), findings
 
 
@@ -252,12 +266,14 @@ class _Asking:
 
     @torch.inference_mode()
     def log_shares(self, batches: AnyBatches, most: int | None) -> NDArray[np.float64]:
-        """ln of the model's share of every label, for every row."""
+        """ln of the model's share of every label, for every row, computed in parallel by all processes."""
         self.model.eval()
         log_p = np.zeros(batches.shares.shape)
         for batch in _parts(batches, 0, most):
             logits = self.logits(batch)[:, 0, list(batch.labels)].double().log_softmax(-1)
             log_p[batch.members] = logits.cpu().numpy()
+        if self.accelerator.num_processes > 1:  # the rows of the others are 0 here
+            log_p = self.accelerator.reduce(torch.from_numpy(log_p).to(logits.device), "sum").cpu().numpy()
         return log_p
 
 
@@ -318,18 +334,20 @@ def _batches(
     lm: AudioLM,
     asker: Annotator,
     settings: TrainSettings,
+    share: tuple[int, int],
     *,
     changed: bool,
 ) -> AnyBatches:
-    """Batches of the chosen rows that have a usable recording."""
+    """Batches of the chosen rows that have a usable recording; this process gets its share of every step."""
     chosen = rows.usable(chosen)
     places, shares, weights = rows.places[chosen], rows.shares[chosen], rows.weight[chosen]
     ends, size, seed = not settings.alm.adapts, settings.batch, settings.seed
     if lm.inputs.family != "qwen2_audio":
-        return ClipBatches(heard, places, shares, weights, lm, asker, asked.answers, size, seed, ends)
+        return ClipBatches(heard, places, shares, weights, lm, asker, asked.answers, size, seed, ends, share)
     audio, pad = lm.inputs.audio_token_id, int(lm.inputs.tokenizer.pad_token_id)
     change = Change(**settings.alm.change.model_dump()) if changed else None
-    return Batches(heard, places, shares, weights, asked.prompts, asked.answers, audio, pad, size, seed, change, ends)
+    return Batches(heard, places, shares, weights, asked.prompts, asked.answers, audio, pad, size, seed, change, ends,
+                   share)  # fmt: skip
 
 
 def _digest(settings: TrainSettings, start: str | Path, labels: Labels, heard: Heard) -> str:

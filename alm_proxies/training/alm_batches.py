@@ -166,6 +166,8 @@ class Batches:
     seed: int
     change: Change | None = None
     ends: bool = True
+    share: tuple[int, int] = (0, 1)
+    """Process i of n with share (i, n) gets every n-th row of a step."""
 
     def __len__(self) -> int:
         return -(-len(self.rows) // self.size)
@@ -180,9 +182,12 @@ class Batches:
         return float(self.weights[step.members].sum())
 
     def parts(self, step: Any, most: int | None) -> list[Batch]:
-        """A step in parts of at most that number of rows."""
-        count = len(step.tensors["weights"])
-        cuts = [slice(start, start + (most or count)) for start in range(0, count, most or count)]
+        """This process's rows of a step in parts of at most that number."""
+        rank, world = self.share
+        own = range(rank, len(step), world)
+        size = most or len(step)
+        pieces = [own[start : start + size] for start in range(0, len(own), size)]
+        cuts = [slice(piece.start, piece.stop, piece.step) for piece in pieces]
         return [
             Batch(
                 {name: tensor[cut] for name, tensor in step.tensors.items()}, step.labels, step.members[cut], step.start

@@ -43,6 +43,8 @@ class ClipBatches:
     size: int
     seed: int
     ends: bool = False
+    share: tuple[int, int] = (0, 1)
+    """Process i of n with share (i, n) gets every n-th row of a step."""
 
     def __len__(self) -> int:
         return -(-len(self.rows) // self.size)
@@ -59,13 +61,14 @@ class ClipBatches:
         return float(self.weights[step.members].sum())
 
     def parts(self, step: Any, most: int | None) -> list[Batch]:
-        """A step in parts of at most that number of rows; of equally long clips if the model needs that."""
-        lengths = self.heard.lengths[self.rows[step.members]]
-        places = np.arange(len(step.members))
-        groups = [places]
+        """This process's rows of a step in parts of at most that number, of equally long clips if needed."""
+        rank, world = self.share
+        places = np.arange(rank, len(step.members), world)
+        lengths = self.heard.lengths[self.rows[step.members[places]]]
+        groups = [places] if len(places) else []
         if self.lm.inputs.equal_lengths_only:
             groups = [places[lengths == length] for length in np.unique(lengths)]
-        size = most or len(places)
+        size = most or len(step.members)
         return [
             self._part(step, group[start : start + size]) for group in groups for start in range(0, len(group), size)
         ]

@@ -41,14 +41,16 @@ def asker_of(settings: TrainSettings, labels: tuple[str, ...]) -> Annotator:
     return Annotator.of(file, taxonomy=labels)
 
 
-def beginning(settings: TrainSettings, asker: Annotator, folder: Path) -> str | Path:
-    """The initial checkpoint; a new one has a vocabulary of the prompt's words."""
-    new = settings.alm.new
+def beginning(settings: TrainSettings, asker: Annotator, folder: Path, *, write: bool = True) -> str | Path:
+    """The initial checkpoint; a new one has a vocabulary of the prompt's words, and is there already unless `write`."""
+    new, target = settings.alm.new, folder / "new"
     if new is None:
         if Adapter.read(str(settings.model)) is not None:
             fix = "Name its base model, or train with merge = true and name the merged model."
             raise SettingsError("is an adapter, which cannot be trained further", where=str(settings.model), fix=fix)
         return str(settings.model)
+    if not write:
+        return target
     sizes = tiny.Sizes(**new.model_dump(exclude={"encoder"}))
     rendered = asker.prompt.render(
         labels=asker.labels, codes=asker.codes(asker.cells[0]), focus=None, context=PromptContext()
@@ -57,9 +59,9 @@ def beginning(settings: TrainSettings, asker: Annotator, folder: Path) -> str | 
     words += [*asker.labels, *(f" {label}" for label in asker.labels)] * 8
     if new.encoder is not None:
         return around_whisper.build(
-            folder / "new", new.encoder, sizes=sizes, words=words, seed=settings.seed, revision=settings.revision
+            target, new.encoder, sizes=sizes, words=words, seed=settings.seed, revision=settings.revision
         )
-    return small_qwen2_audio.build(folder / "new", sizes=sizes, words=words, seed=settings.seed)
+    return small_qwen2_audio.build(target, sizes=sizes, words=words, seed=settings.seed)
 
 
 def asked_prompt(asker: Annotator, lm: AudioLM) -> AskedPrompt:

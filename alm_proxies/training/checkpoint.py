@@ -74,7 +74,8 @@ def save_only_trained(accelerator: Accelerator) -> None:
     def save(models: list[Any], weights: list[Any], folder: str) -> None:
         weights.clear()
         own = {name: weight for name, weight in models[0].named_parameters() if weight.requires_grad}
-        save_file(_plain(own), str(Path(folder) / _TRAINED))
+        if accelerator.is_main_process:
+            save_file(_plain(own), str(Path(folder) / _TRAINED))
 
     def load(models: list[Any], folder: str) -> None:
         models.pop().load_state_dict(load_file(str(Path(folder) / _TRAINED)), strict=False)

@@ -41,7 +41,7 @@ from alm_proxies.training.checkpoint import (
 from alm_proxies.training.curriculum import curriculum_weights
 from alm_proxies.training.development import pooled_rows, score_development
 from alm_proxies.training.frozen import AnyLoader, KeptHeads, encodes_once, kept_loader
-from alm_proxies.training.gradients import accumulate, at_most, not_finite, prepared, share_weights
+from alm_proxies.training.gradients import accumulate, at_most, not_finite, prepared, share_weights, trained
 from alm_proxies.training.objective import Objective
 from alm_proxies.training.run_log import RunLog, accelerator_of
 from alm_proxies.training.schedule import NewBob, rate_of
@@ -142,6 +142,7 @@ def _fine_tune(
         if len(pooled):
             speech.heads.standardise(pooled)
     share_weights(model, accelerator)
+    learned = trained(model)
     log = RunLog(accelerator, folder, settings, step=state["step"])
     findings = {(fields["kind"], fields["utterance_id"]): Finding(**fields) for fields in state["findings"]}
 
@@ -176,7 +177,7 @@ def _fine_tune(
                 part_loss = partial(
                     objective.part_loss, model=model, weights=weights, stage=stage_weights, accelerator=accelerator
                 )
-                done = accumulate(model, partial(at_most, step.parts), part_loss, accelerator, settings, step=number,
+                done = accumulate(learned, partial(at_most, step.parts), part_loss, accelerator, settings, step=number,
                                   micro=state["micro"], quiet=quiet)  # fmt: skip
                 state["micro"] = done.micro
                 if done.finding is not None:

@@ -34,7 +34,7 @@ class Accumulated:
     micro: int | None
     """The largest number of utterances in a part from now on."""
     finding: Finding | None
-    """That memory ran out, on the main process."""
+    """That memory ran out, in this or another process."""
 
 
 def prepared(model: nn.Module, accelerator: Accelerator) -> Any:
@@ -46,18 +46,23 @@ def prepared(model: nn.Module, accelerator: Accelerator) -> Any:
     return accelerator.prepare_model(model, evaluation_mode=True)  # in this mode it is not wrapped
 
 
+def trained(model: nn.Module) -> list[nn.Parameter]:
+    """The weights that are trained."""
+    return [weight for weight in model.parameters() if weight.requires_grad]
+
+
 def share_weights(model: nn.Module, accelerator: Accelerator) -> None:
     """Give the models of all processes the weights and buffers of the main process's."""
     if accelerator.num_processes == 1:
         return
     for tensor in (*model.parameters(), *model.buffers()):
         own = tensor.detach().contiguous()
-        torch.distributed.broadcast(own, 0)
+        torch.distributed.broadcast(own.flatten().view(torch.uint8), 0)  # bytes: not every backend knows every type
         tensor.detach().copy_(own)
 
 
 def accumulate(
-    model: nn.Module,
+    weights: Sequence[Tensor],
     divided: Callable[[int | None], Sequence[P]],
     loss_of: Callable[[P], tuple[Tensor, Tensor]],
     accelerator: Accelerator,
@@ -70,26 +75,28 @@ def accumulate(
     """Accumulate the gradients of a step over its parts and over all processes; when memory runs out in one process,
     all halve their parts.
 
-    `divided` gives this process's parts for a largest number of utterances, `loss_of` a part's loss and what is
-    reported. Losses are divided by a constant of the step, so their sum does not depend on how it is divided. Every
-    process computes its gradients alone; they are summed only after all have succeeded, so no process waits for one
-    that failed. A process without a part has no gradient.
+    `weights` are those that are trained, the same and in the same order in every process. `divided` gives this
+    process's parts for a largest number of utterances, `loss_of` a part's loss and what is reported. Losses are divided
+    by a constant of the step, so their sum does not depend on how it is divided. Every process computes its gradients
+    alone; they are summed only after all have succeeded, so no process waits for one that failed. A process without a
+    part has no gradient.
     """
     finding = None
     while True:
         parts = divided(micro)
         torch.manual_seed(seed_of(settings.seed, "step", step, accelerator.process_index))  # dropout
         sums = _unless_memory_runs_out(partial(_added, parts, loss_of, accelerator))
-        failed = _sum_gradients(model, 0 if sums is not None else max(map(len, parts), default=1), accelerator)
+        failed = _sum_gradients(weights, 0 if sums is not None else max(map(len, parts), default=1), accelerator)
         if sums is not None and not failed:
             break
-        model.zero_grad(set_to_none=True)
+        for weight in weights:
+            weight.grad = None
         micro = _halved(failed, step)
         message = f"memory ran out: {micro} utterances at once from step {step} on"
         finding = Finding("train", "out_of_memory", message)
     if finding is not None:
         say(f"{settings.name}: {finding.message}; a step still has {settings.batch}", quiet=quiet)
-    return Accumulated(sums, micro, finding if accelerator.is_main_process else None)
+    return Accumulated(sums, micro, finding)
 
 
 def _added(parts: Sequence[P], loss_of: Callable[[P], tuple[Tensor, Tensor]], accelerator: Accelerator) -> Tensor:
@@ -126,14 +133,13 @@ def memory_ran_out(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(word in str(error) for word in words)
 
 
-def _sum_gradients(model: nn.Module, failed: int, accelerator: Accelerator) -> int:
+def _sum_gradients(weights: Sequence[Tensor], failed: int, accelerator: Accelerator) -> int:
     """Sum the gradients over the processes; if memory ran out in one, only the size of its largest part is returned.
 
     `failed` is that size for this process; 0 = its gradients are computed.
     """
     if accelerator.num_processes == 1:
         return failed
-    weights = [weight for weight in model.parameters() if weight.requires_grad]
     own = [failed, *(int(weight.grad is not None) for weight in weights)]
     largest, *known = accelerator.reduce(torch.tensor(own, device=accelerator.device), "max").tolist()
     if largest:

@@ -42,6 +42,8 @@ def train_encoder(
     quiet: bool,
 ) -> Outcome:
     """The recipe encoder, fine-tuned: trained, calibrated on the development speakers, and saved."""
+    from accelerate.utils import broadcast_object_list
+
     from alm_proxies.training.checkpoint import not_written
     from alm_proxies.training.development import read_rows
     from alm_proxies.training.encoder import fine_tune
@@ -104,7 +106,7 @@ def train_encoder(
             save_trained(target, file, tuned.model, (centre, spread), card=model_card(file, targets))
         except Exception as error:
             raise not_written(target, error) from error
-    accelerator.wait_for_everyone()
+    (findings,) = broadcast_object_list([findings])  # every process returns, and may write, those of the main process
     return Outcome(target, tuned.epochs, tuple(findings), targets, file)
 
 

@@ -168,8 +168,8 @@ _USED: dict[str, tuple[str, ...]] = {
     ),
     "alm": (
         "recipe", "name", "targets", "model", "revision", "alm", "learning_rate", "backbone_rate", "concentration_half",
-        "development", "epochs", "patience", "batch", "warmup", "weight_decay", "clip", "precision",
-        "gradient_checkpointing", "seed",
+        "development", "epochs", "patience", "batch", "schedule", "newbob_factor", "newbob_threshold", "warmup",
+        "weight_decay", "clip", "precision", "gradient_checkpointing", "seed",
     ),
 }  # fmt: skip
 """What changes a recipe's result; encoder uses all but alm."""

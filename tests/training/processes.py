@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,7 @@ from alm_proxies.training.settings import TrainSettings
 source, out = Path(sys.argv[1]), sys.argv[2]
 votes = Votes.read(source / "votes.parquet") if (source / "votes.parquet").is_file() else None
 tables = Labels.read(source / "labels.parquet"), Utterances.read(source / "utterances.parquet")
+(source / f"pid-{os.environ['RANK']}").write_text(str(os.getpid()))
 done = train(*tables, out, TrainSettings.model_validate(json.loads(sys.argv[3])), votes=votes)
 done.findings.write(Path(out) / f"findings-{os.environ['RANK']}.parquet")
 """
@@ -30,7 +32,7 @@ done.findings.write(Path(out) / f"findings-{os.environ['RANK']}.parquet")
 def start_two(
     utterances: Utterances, labels: Labels, votes: Votes | None, out: Path, settings: TrainSettings, *, before: str = ""
 ) -> subprocess.Popen[str]:
-    """Start a training in two processes, in a process group of their own; `before` is run first in each."""
+    """Start a training in two processes; `before` is run first in each."""
     source = out.with_name(f"{out.name}-tables")
     source.mkdir(parents=True, exist_ok=True)
     utterances.write(source / "utterances.parquet")
@@ -44,9 +46,20 @@ def start_two(
         [*launcher, str(script), str(source), str(out), json.dumps(settings.model_dump(mode="json"))],
         stderr=subprocess.PIPE,
         text=True,
-        start_new_session=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
     )
+
+
+def kill_one_after_an_epoch(process: subprocess.Popen[str], out: Path) -> None:
+    """Kill (-9) the second process after the first epoch; torchrun then ends the first one."""
+    with process:
+        lines = []
+        for line in cast("IO[str]", process.stderr):
+            lines.append(line)
+            if line.startswith("epoch 1/"):
+                os.kill(int((out.with_name(f"{out.name}-tables") / "pid-1").read_text()), signal.SIGKILL)
+    assert process.returncode == 1
+    assert "Signal 9 (SIGKILL) received" in "".join(lines)
 
 
 def errors_of(process: subprocess.Popen[str]) -> str:

@@ -22,6 +22,7 @@ from alm_proxies.models.adapters import Adapter, linear_modules
 from alm_proxies.models.audio_lm import Asked, AudioLM
 from alm_proxies.stages.train.stage import Trained, train
 from alm_proxies.tables import Labels, Utterances
+from alm_proxies.training.run_log import read_lines
 from alm_proxies.training.settings import TrainSettings
 
 Tones = tuple[Utterances, Labels]
@@ -130,8 +131,41 @@ def test_for_qwen2_audio_the_merged_model_stands_beside_its_adapter(adapted: dic
     )
     small = adapted["glmasr"].folder
     assert sorted(path.name for path in small.iterdir()) == [
-        "adapter_config.json", "adapter_model.safetensors", "annotator.toml",
+        "README.md", "adapter_config.json", "adapter_model.safetensors", "annotator.toml",
     ]  # fmt: skip
+
+
+def test_its_card_is_one_that_the_hub_reads_and_states_the_scores_of_the_kept_epoch(
+    adapted: dict[str, Trained],
+) -> None:
+    from huggingface_hub import ModelCard
+
+    made = adapted["glmasr"]
+    card = ModelCard.load(made.folder / "README.md")
+    data = card.data.to_dict()
+    assert data["trained_on"] == [{"corpus": "tones", "speakers": [""]}]
+    assert data["tags"] == ["speech-emotion-recognition", "label-distribution", "alm"]
+    best = made.epochs.row(int(made.epochs["score"].arg_min() or 0), named=True)
+    results = card.data.eval_results
+    assert results is not None
+    (result,) = results
+    assert (result.metric_type, result.metric_value) == ("cross_entropy", round(best["development"], 4))
+    assert "It is a LoRA adapter of" in card.text
+    for name in ("development", "development_prior", "development_labels"):
+        assert f"| {best[name]:.4f} |" in card.text
+
+
+def test_newbob_multiplies_the_rate_after_an_epoch_without_an_improvement(
+    bases: dict[str, Path], few: Tones, tmp_path: Path
+) -> None:
+    newbob = {"schedule": "newbob", "newbob_factor": 0.25, "newbob_threshold": 0.99}
+    settings = settings_for(bases["glmasr"], epochs=3, warmup=0.0, batch=12, **newbob)
+    train(few[1], few[0], tmp_path / "whole", settings, quiet=True)
+    rates = [line["rate"] for line in read_lines(tmp_path / "whole") if line["kind"] == "step"]
+    assert rates == [1.0, 1.0, 0.25]
+    kill_after_an_epoch(*few, tmp_path, settings)
+    train(few[1], few[0], tmp_path / "out", settings, quiet=True)
+    assert read_lines(tmp_path / "out") == read_lines(tmp_path / "whole")
 
 
 def test_a_checkpoint_holds_the_adapter_alone(adapted: dict[str, Trained], bases: dict[str, Path]) -> None:

@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 import pytest
-from processes import curve, errors_of, start_two
+from processes import curve, errors_of, kill_one_after_an_epoch, start_two
 from small_corpus import small_settings
+from tones_in_noise import TINY
 
+from alm_proxies.models import tiny
 from alm_proxies.stages.train.stage import Trained, train
-from alm_proxies.tables import Findings, Utterances
+from alm_proxies.tables import Findings, Labels, Utterances
+from alm_proxies.training.settings import TrainSettings
 
 if TYPE_CHECKING:
     from conftest import Corpus
@@ -95,7 +98,7 @@ def test_memory_that_runs_out_in_one_process_halves_the_parts_of_both_and_keeps_
     assert told.count("memory ran out") == 1
     assert f"memory ran out: {micro} utterances at once from step 1 on; a step still has 12" in told
     found = [Findings.read(tmp_path / f"short/findings-{rank}.parquet") for rank in range(2)]
-    assert found[0].counts() == {"out_of_memory": 1}
+    assert [findings.counts() for findings in found] == [{"out_of_memory": 1}] * 2
     (kept,) = (tmp_path / "short/checkpoints").glob("step-*")
     assert json.loads((kept / "state.json").read_text())["micro"] == micro
     alone(corpus, tmp_path / "one", dropout=0.0, batch=12)
@@ -109,3 +112,67 @@ def test_memory_for_a_single_utterance_that_runs_out_in_one_process_ends_both(co
     told = errors_of(process)
     assert process.returncode == 1
     assert "memory ran out at step 1 with a single utterance" in told
+
+
+ALONE = {"lora": {"rank": 4, "alpha": 8.0, "rate": 0.005, "dropout": 0.0}}
+
+
+@pytest.mark.parametrize("family", ["qwen2_audio", "glmasr"])
+def test_two_processes_train_an_audio_language_model_with_the_losses_of_one(
+    family: str, tones: tuple[Utterances, Labels], tmp_path: Path
+) -> None:
+    """All weights of a new Qwen2-Audio with augmentation and short windows, and an adapter of another family."""
+    settings = TINY.model_copy(update={"epochs": 2, "batch": 7, "micro_batch": 2})
+    if family == "glmasr":
+        given = {"recipe": "alm", "model": str(tiny.build(tmp_path / "base", family)), "alm": ALONE}
+        settings = TrainSettings.model_validate(given | {"epochs": 2, "batch": 7})
+    process = start_two(*tones, None, tmp_path / "two", settings)
+    told = errors_of(process)
+    assert process.returncode == 0, told
+    assert "2 x cpu" in told
+    done = train(tones[1], tones[0], tmp_path / "one", settings, quiet=True)
+    assert_same_curves(tmp_path / "two", tmp_path / "one")
+    assert {path.name for path in (tmp_path / "two/model").iterdir()} == {path.name for path in done.folder.iterdir()}
+
+
+def test_two_processes_killed_after_an_epoch_end_with_the_same_adapter(
+    tones: tuple[Utterances, Labels], tmp_path: Path
+) -> None:
+    given = {"recipe": "alm", "model": str(tiny.build(tmp_path / "base", "glmasr")), "epochs": 3, "batch": 9}
+    settings = TrainSettings.model_validate(given | {"alm": {"lora": {"rank": 4, "rate": 0.005, "dropout": 0.3}}})
+    whole = start_two(*tones, None, tmp_path / "whole", settings)
+    told = errors_of(whole)
+    assert whole.returncode == 0, told
+    killed = start_two(*tones, None, tmp_path / "out", settings)
+    kill_one_after_an_epoch(killed, tmp_path / "out")
+    assert not (tmp_path / "out/model").exists()
+    resumed = start_two(*tones, None, tmp_path / "out", settings)
+    told = errors_of(resumed)
+    assert resumed.returncode == 0, told
+    assert curve(tmp_path / "out") == curve(tmp_path / "whole")
+    adapters = [tmp_path / name / "model/adapter_model.safetensors" for name in ("out", "whole")]
+    assert adapters[0].read_bytes() == adapters[1].read_bytes()
+
+
+def test_memory_that_runs_out_in_one_process_halves_the_parts_of_both_for_an_audio_language_model(
+    tones: tuple[Utterances, Labels], tmp_path: Path
+) -> None:
+    """As above: the second process asks torch's allocator for 2^60 bytes for every part with more than one clip."""
+    before = """
+import os
+import torch
+from alm_proxies.training.alm import _Asking
+logits = _Asking.logits
+def short(self, batch):
+    if os.environ["RANK"] == "1" and torch.is_grad_enabled() and len(batch) > 1:
+        torch.empty(2**58)
+    return logits(self, batch)
+_Asking.logits = short
+"""
+    settings = TINY.model_copy(update={"epochs": 1, "batch": 6})
+    process = start_two(*tones, None, tmp_path / "short", settings, before=before)
+    told = errors_of(process)
+    assert process.returncode == 0, told
+    assert told.count("memory ran out: 1 utterances at once from step 1 on; a step still has 6") == 1
+    train(tones[1], tones[0], tmp_path / "one", settings, quiet=True)
+    assert_same_curves(tmp_path / "short", tmp_path / "one")
