@@ -24,7 +24,6 @@ import time
 from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass, field
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -46,28 +45,6 @@ KEY = "sk-soak-0123456789abcdef"
 LABELS = taxonomy_of("emodb7").labels
 SETTLED = 30.0
 """Seconds after which a run has all that it loads."""
-
-
-def run_and_note(tries: Path, arguments: list[str]) -> None:
-    """The command line in this process; every try gets a name, and the names of those without an answer are noted."""
-    from alm_proxies.cli.start import main
-    from alm_proxies.engines import connections
-
-    ask, mine = connections._ask, f"{os.getpid():x}{time.time_ns():x}"
-    numbers = count()
-    notes = os.open(tries, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-
-    async def noted(client: Any, method: str, url: Any, headers: Any, body: Any, seconds: float, most: int) -> Any:
-        name, begun = f"{mine}x{next(numbers):x}", time.monotonic()
-        try:
-            return await ask(client, method, url, {**headers, "x-try": name}, body, seconds, most)
-        except connections.FaultError as fault:
-            took = time.monotonic() - begun
-            os.write(notes, f"{name}\t{fault.failure.kind}\t{took:.2f} of {seconds:.2f} s\n".encode())
-            raise
-
-    connections._ask = noted
-    main(arguments)
 
 
 def corpus(folder: Path, size: int) -> Path:
@@ -159,7 +136,9 @@ def soak(folder: Path, port: int, votes: int, minutes: float, draws: int) -> Non
     """Run, kill and resume until the time is over, let the rest be answered in calm, then compare."""
     utterances, out, file = corpus(folder, votes // VOTES), folder / "out", annotator_file(folder, port, draws)
     tries = folder / "tries.tsv"
-    command = [sys.executable, __file__, "run", str(tries), "annotate", str(utterances)]
+    tries.touch()
+    run = Path(__file__).with_name("soak_run.py")
+    command = [sys.executable, str(run), str(tries), "annotate", str(utterances)]
     command += ["--annotator", str(file), "-o", str(out)]
     command += ["--injection", "0", "--stop", "collapse=1,failed=1,refused=1", "--quiet", "--max-left-out", "1"]
     chance, started, runs = random.Random(2), time.monotonic(), Runs()
@@ -317,7 +296,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["run"]:
-        run_and_note(Path(sys.argv[2]), sys.argv[3:])
-    else:
-        main()
+    main()
