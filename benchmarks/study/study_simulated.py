@@ -129,7 +129,7 @@ def report(made: Truth) -> list[str]:
         ],
     )
     others = [(arm, replace(HUMAN, k=arm.k)) for arm in arms if arm not in (HUMAN, replace(HUMAN, k=1))]
-    others = [pair for pair in others if pair not in [(a, b) for _, a, b in PRIMARY]]
+    others = [pair for pair in others if set(pair) not in [{a, b} for _, a, b in PRIMARY]]
     pairs = [(a, b, found) for a, b in others if (found := made.contrast(a, b)) is not None]
     heads = ["exploratory contrast", "nats a vote (95 %, t)", "verdict"]
     lines += table(heads, [[f"{a.name} - {b.name}", shown(found), found.verdict] for a, b, found in pairs])

@@ -7,6 +7,7 @@ trained on all votes of the other folds. Runs that are done are kept. The lockbo
 
     ALM_PROXIES_TEST_DATA=DATA python benchmarks/study/votes_saved.py run --model WHISPER_TINY_FOLDER --keep FOLDER
     ALM_PROXIES_TEST_DATA=DATA python benchmarks/study/votes_saved.py report --keep FOLDER
+    ALM_PROXIES_TEST_DATA=DATA python benchmarks/study/votes_saved.py picture --keep FOLDER --out docs/images
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ from study_votes import LABELS, Array, Corpus, Index, counted, ordered_votes, re
 from alm_proxies.errors import AlmProxiesError
 from alm_proxies.measures.divergence import jsd_base2
 from alm_proxies.measures.held_out import jsd_floor
+from alm_proxies.report.charts import Line, Series, curves
+from alm_proxies.report.page import Chart
 from alm_proxies.seeds import generator
 from alm_proxies.stages.listen.hear import hear
 from alm_proxies.stages.listen.relabel import relabelling
@@ -276,6 +279,25 @@ def anchors(curves: Curves) -> list[str]:
     return table(["label", "NLL", "JSD, base 2"], lines)
 
 
+def picture(curves_of: Curves) -> Chart:
+    """The learning curves of human votes alone and beside the listener, all clips."""
+    ks = [k for k in range(1, 5) if curves_of.draws(None, k, 4, "fused 1")]
+    lines = []
+    for name, role, kind in (
+        ("human votes alone", "human", "human"),
+        ("with a listener trained on them", "fused", "fused 1"),
+    ):
+        losses = [curves_of.mean(None, k, 4, kind)[0] for k in ks]
+        lines.append(Line(Series.of(name, role, losses), tuple(map(float, ks))))
+    alt = "; ".join(
+        f"{line.series.name}: " + ", ".join(f"{value.estimate:.3f} from {k:g}" for k, value in zip(
+            line.at, line.series.values, strict=True)) for line in lines
+    )  # fmt: skip
+    one = lines[1].series.values[0].estimate
+    return curves("votes_saved", "CREMA-D", "human votes a clip", "log loss of a held-out vote, nats", lines, alt=alt,
+                  references=[("one vote and the listener", "fused", one)])  # fmt: skip
+
+
 def people_of(folder: Path) -> pl.DataFrame:
     """Gender, age band, race and ethnicity of every actor."""
     frame = pl.read_csv(folder / "VideoDemographics.csv")
@@ -296,9 +318,10 @@ def report(corpus: Corpus, results: Results, people: pl.DataFrame) -> list[str]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=("run", "report"))
+    parser.add_argument("command", choices=("run", "report", "picture"))
     parser.add_argument("--keep", type=Path, required=True, help="Folder of features and results.")
     parser.add_argument("--model", help="Folder of the encoder.")
+    parser.add_argument("--out", type=Path, help="Folder of the picture.")
     parser.add_argument("--runs", type=int, help="Stop after this many runs.")
     given = parser.parse_args(arguments)
     folder = Path(os.environ["ALM_PROXIES_TEST_DATA"]) / "crema_d"
@@ -307,6 +330,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         corpus = read_corpus(folder)
         if given.command == "report":
             print("\n".join(report(corpus, results, people_of(folder))))
+            return
+        if given.command == "picture":
+            print(*picture(Curves(corpus, results)).save(given.out))
             return
         settings = ListenSettings(recipe="encoder", model=given.model, threads=1)
         features = hear(corpus.utterances, settings, given.keep / "features", quiet=False)[0].rows
