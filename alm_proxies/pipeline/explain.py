@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import polars as pl
 
@@ -28,9 +28,6 @@ from alm_proxies.stages.fuse.settings import FuseSettings
 from alm_proxies.table_files import read_parquet
 from alm_proxies.tables import ATTRIBUTES, Labels, Utterances, Votes, combine
 from alm_proxies.taxonomy import from_unit
-
-if TYPE_CHECKING:
-    pass
 
 _OF_ONE_DRAW = ("source", "annotator", "draw", "status", "held_out")
 
@@ -68,8 +65,8 @@ class Explained:
             worth = f", strength {strength:.1f} votes" if strength is not None else ""
             gain = f"{self.label['concentration_gain']:+.1f}"
             yield f"label ({self.method}{worth}; proxies add {gain} to its strength): {_shares(self.label)}"
-        if self.label and (felt := self._ratings(self.label)):
-            yield f"rated: {felt}"
+        if self.label and (rated := self._ratings(self.label)):
+            yield f"rated: {rated}"
         for other in self.others:
             yield f"{other['file']}: {_shares(other)}"
         yield "votes:" if self.votes else "votes: none here"
