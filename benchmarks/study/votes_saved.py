@@ -1,6 +1,6 @@
 """Votes saved on real speech, and anchors for CREMA-D: learning curves of human votes alone and beside a listener.
 
-k = 1 to 4 human votes with four others held out, and k = 5 to 8 with one held out of clips that have nine or more;
+k = 1 to 4 human votes with four others held out; k = 1, 3 and 5 to 8 with one held out of clips that have nine or more;
 samples of 200, 400 and 1,000 clips and all. Human votes alone are fused by `auto`; the listener is that of `listen`
 with default settings, out of fold by actor (crema_d_folds.csv), in one round or two. k = 0 stands for a listener
 trained on all votes of the other folds. Runs that are done are kept. The lockbox is left out.
@@ -48,6 +48,8 @@ KINDS = ("human", "listener 1", "fused 1", "listener 2", "fused 2")
 FOLDS_FILE = Path(__file__).with_name("crema_d_folds.csv")
 FEW_ACTORS = 8
 """Groups of fewer actors are shown and not judged."""
+_MANY = (1, 3, 5, 6, 7, 8)
+"""Human votes a clip where one is held out of clips with nine or more."""
 _SIZES: tuple[int | None, ...] = (None, 1000, 400, 200)
 
 
@@ -77,7 +79,7 @@ def runs() -> Iterator[Run]:
             yield from (Run(size, k, 4, one) for size in _SIZES[1:] for k in (1, 3) for one in range(3))
         yield from (Run(None, k, 4, draw, 2) for k in (1, 3))
     for draw in range(8):
-        yield from (Run(None, k, 1, draw) for k in (5, 6, 7, 8))
+        yield from (Run(None, k, 1, draw) for k in _MANY)
     yield from (Run(size, k, 4, draw) for draw in range(3, 10) for size in _SIZES[1:] for k in (1, 3))
 
 
@@ -169,10 +171,10 @@ class Curves:
         return (float(np.mean([a for a, _ in found])), float(np.mean([b for _, b in found])))
 
     def contrast(
-        self, first: tuple[int, str], second: tuple[int, str], size: int | None = None, actors: set[str] | None = None
+        self, first: tuple[int, str], second: tuple[int, str], held: int = 4, actors: set[str] | None = None
     ) -> Contrast | None:
-        """Of two pairs of (k, kind): first less second over the draws that both have, four votes held out."""
-        mine, theirs = ({run.draw: run for run in self.draws(size, k, 4, kind)} for k, kind in (first, second))
+        """Of two pairs of (k, kind), all clips: first less second over the draws that both have."""
+        mine, theirs = ({run.draw: run for run in self.draws(None, k, held, kind)} for k, kind in (first, second))
         both = sorted(set(mine) & set(theirs))
         if not both:
             return None
@@ -197,7 +199,7 @@ def worth(curve: Sequence[tuple[int, float]], loss: float) -> str:
 def curve_table(curves: Curves) -> list[str]:
     """Log loss and JSD of every kind of label."""
     rows = []
-    for held, size, k in [(4, size, k) for size in _SIZES for k in range(1, 5)] + [(1, None, k) for k in range(5, 9)]:
+    for held, size, k in [(4, size, k) for size in _SIZES for k in range(1, 5)] + [(1, None, k) for k in _MANY]:
         draws = [len(curves.draws(size, k, held, kind)) for kind in ("fused 1", "fused 2")]
         if draws[0]:
             kinds = KINDS if draws[1] else KINDS[:3]
@@ -228,6 +230,14 @@ def saved_table(curves: Curves) -> list[str]:
             found = curves.contrast((more, kind), (k, kind))
             if found is not None:
                 rows.append([f"{kind} at k = {more}", f"{kind} at k = {k}", shown(found), found.verdict, ""])
+    curve = [(k, curves.mean(None, k, 1, "human")[0]) for k in _MANY if curves.draws(None, k, 1, "human")]
+    for k in (1, 3):
+        for more in _MANY:
+            found = curves.contrast((k, "fused 1"), (more, "human"), held=1) if more > k else None
+            if found is not None:
+                names = [f"fused 1 at k = {k}, one held out", f"human at k = {more}, one held out"]
+                value = worth(curve, curves.mean(None, k, 1, "fused 1")[0]) if len(curve) > 1 else ""
+                rows.append([*names, shown(found), found.verdict, value])
     return table(["first", "second", "nats a vote (95 %, t)", "verdict", "first, in human votes"], rows)
 
 
