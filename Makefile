@@ -15,9 +15,10 @@ PYTEST := pytest --durations=10 --durations-min=1
 # What needs the core alone: run with the lowest and the newest dependencies.
 CORE := tests/test_*.py tests/annotators tests/cli tests/compare tests/estimators tests/measures tests/pipeline \
   tests/report tests/stages/align tests/stages/annotate tests/stages/fuse tests/stages/read tests/stages/simulate
-# The tests without a browser, a server or a vLLM run in two processes side by side: these folders, and all the others.
+# The tests without a browser, a server or a vLLM run in two processes side by side: these folders, and all the others,
+# which take about as long.
 MAIN := -m 'not vllm and not browser and not server'
-HALF := tests/stages tests/training
+HALF := tests/training $(addprefix tests/stages/,align annotate evaluate fuse listen predict)
 # Lines of the package that the tests without a browser, a server or a vLLM run, in per cent.
 COVERED := 80
 

@@ -7,7 +7,7 @@ model.distributions([open_clip("a.wav")])
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,11 +83,15 @@ class TrainedFile(BaseModel):
         """How well it predicted votes of the development speakers, which also chose when training stopped; None if not
         known."""
         nll = self.development.get("nll_per_vote_calibrated", self.development.get("nll_per_vote"))
-        class_shares = self.development.get(CLASS_SHARES)
-        if nll is None or class_shares is None:
-            return None
-        where = f"{', '.join(sorted(self.trained_on))}, development speakers"
-        return Measured(corpus=where, nll_per_vote=nll, class_shares_nll_per_vote=class_shares)
+        return measured_on(self.trained_on, nll, self.development.get(CLASS_SHARES))
+
+
+def measured_on(corpora: Iterable[str], nll: float | None, class_shares: float | None) -> Measured | None:
+    """What development speakers of some corpora showed of a model; None if one of the two log losses is not known."""
+    if nll is None or class_shares is None:
+        return None
+    where = f"{', '.join(sorted(corpora))}, development speakers"
+    return Measured(corpus=where, nll_per_vote=nll, class_shares_nll_per_vote=class_shares)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.files import digest_of, weights_digest, write_text
 from alm_proxies.models import small_qwen2_audio
 from alm_proxies.models.audio_lm import AudioLM
-from alm_proxies.models.trained import whole_folder
+from alm_proxies.models.trained import measured_on, whole_folder
 from alm_proxies.progress import Progress, say
 from alm_proxies.settings import deciding
 from alm_proxies.tables import Finding, Labels, Utterances, Votes
@@ -185,7 +185,9 @@ def train_alm(
     if main:
         try:
             with whole_folder(target) as temporary:
-                save_model(temporary, lm, model, settings, asker, targets.trained_on)
+                nll, class_shares = epochs[best - 1].get("nll_per_vote"), targets.class_shares_nll(targets.development)
+                measured = measured_on(targets.trained_on, nll, class_shares)
+                save_model(temporary, lm, model, settings, asker, targets.trained_on, measured)
                 write_text(temporary / "README.md", alm_card(settings, asker.labels, targets, epochs[best - 1]))
         except Exception as error:
             raise not_written(target, error) from error

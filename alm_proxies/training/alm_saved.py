@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from alm_proxies.about import Measured
 from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.annotators.written import annotator_text
 from alm_proxies.errors import need
@@ -60,6 +61,7 @@ def save_model(
     settings: TrainSettings,
     asker: Annotator,
     trained_on: dict[str, list[str]],
+    measured: Measured | None,
 ) -> None:
     """Write the folder: an adapter, a merged model with its adapter beside, or all weights; and an annotator file."""
     if not settings.alm.adapts:
@@ -91,6 +93,7 @@ def save_model(
             "prompt": prompt,
             "knows": asker.labels,
             "trained_on": {corpus: tuple(speakers) for corpus, speakers in trained_on.items()},
+            "measured": measured,
         }
     )
     write_text(folder / ANNOTATOR, annotator_text(file, f"Trained by alm-proxies from {settings.model or 'new'}."))

@@ -283,6 +283,7 @@ PROMPT: dict[str, Any] = {
 OF_ANNOTATORS: dict[str, Any] = {
     "name": "two", "engine": "transformers", "model": "n", "revision": "abc", "knows": list(LABELS), "votes": 3,
     "trained_on": {"mine": ["mine/a"]},
+    "measured": {"corpus": "elsewhere", "nll_per_vote": 1.0, "class_shares_nll_per_vote": 1.5},
     "prompt": "prompt_2.toml", "elicit": "score", "answer": "words", "constrain": True,
     "content_free": {"content_free": True, "elicit": "score", "prompt": "listener", "cross": {}},
     "sampling.top_k": 5, "cross.temperature": [0.7, 1.0], "cross.focus": ["words"], "serve": {"answers": "b.csv"},

@@ -97,16 +97,21 @@ def test_held_out_and_weightless_and_unknown_utterances_are_left_out_and_counted
     missing = Utterances.of(tones[0].frame.filter(pl.col("utterance_id") != ids[1]), about=tones[0].about)
     cast = pl.DataFrame(
         {
-            "utterance_id": [ids[2], ids[2], ids[4]],
-            "annotator": ["tones/a", "tones/b", "tones/a"],
-            "label": ["sad"] * 3,
-            "held_out": [True, True, False],
+            "utterance_id": [ids[2], ids[2], ids[4], ids[3]],
+            "annotator": ["tones/a", "tones/b", "tones/a", "tones/a"],
+            "label": ["sad"] * 4,
+            "held_out": [True, True, False, False],
         }
     )
     votes = Votes.of(cast, about=tones[1].about)
     once = TINY.model_copy(update={"epochs": 1})
     done = train(labels, missing, tmp_path, once, votes=votes, quiet=True)
     assert done.findings.counts() == {"no_utterance": 1, "no_weight": 1, "only_held_out": 1}
+    measured = Annotator.read(done.folder / "annotator.toml").file.measured
+    assert measured is not None
+    assert measured.corpus == "tones, development speakers"
+    assert measured.nll_per_vote == pytest.approx(done.epochs["nll_per_vote"].min(), abs=1e-9)
+    assert measured.class_shares_nll_per_vote == pytest.approx(-np.log(2 / 4))
 
 
 def test_so_many_development_utterances_are_looked_at(
