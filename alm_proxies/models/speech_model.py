@@ -180,9 +180,7 @@ class Heads(nn.Module):
             low, high = _STRENGTHS
             strength = low + (high - low) * (self.strength(vector)[:, 0].float() - 0.5).sigmoid()
         auxiliary = None if self.auxiliary is None else self.auxiliary(vector).float()
-        raters = (
-            None if self.raters is None else self.raters * 1.0
-        )  # DDP does not allow a parameter itself as an output
+        raters = None if self.raters is None else self.raters * 1.0
         return Answer(
             self.distribution(vector).float(), strength, mean, log_variance, auxiliary, raters, vector, pooled
         )

@@ -49,6 +49,7 @@ from alm_proxies.training.settings import TrainSettings
 from alm_proxies.training.targets import Targets
 
 _SHORTEST = 0.1  # seconds
+_AT_ONCE = 8  # of these, before it is known how many fit into memory
 _FOR_SCALE = 512  # at most so many training clips standardise the inputs of the heads
 
 
@@ -138,7 +139,7 @@ def _fine_tune(
         say(f"{settings.name}: resuming after step {state['step']}", quiet=quiet)
     elif settings.pooling != "temporal":  # whose pooling is not trained yet
         known = targets.train[:: max(1, -(-len(targets.train) // _FOR_SCALE))]
-        pooled = pooled_rows(model, loader, targets, known, accelerator, batch=settings.batch)
+        pooled = pooled_rows(model, loader, targets, known, accelerator, batch=min(settings.batch, _AT_ONCE))
         if len(pooled):
             speech.heads.standardise(pooled)
     share_weights(model, accelerator)
