@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 
 import polars as pl
 
-from alm_proxies.about import About
+from alm_proxies.about import About, Measured
 from alm_proxies.tables import Finding, Labels, Utterances, Votes
 
 KEY = "trained_on"
 """The key in made_by's settings for the corpora and speakers of the model's training."""
+MEASURED = "measured"
+"""The key for how well the model predicted its development speakers."""
 
 
 def trained_on_of(about: About) -> dict[str, list[str]]:
@@ -19,6 +21,12 @@ def trained_on_of(about: About) -> dict[str, list[str]]:
     if not isinstance(kept, Mapping):
         return {}
     return {str(corpus): [str(speaker) for speaker in speakers] for corpus, speakers in kept.items()}
+
+
+def measured_of(about: About) -> Measured | None:
+    """How well the model of these predictions predicted its development speakers; None if they do not state it."""
+    stated = about.made_by.settings.get(MEASURED) if about.made_by is not None else None
+    return None if stated is None else Measured.model_validate(stated)
 
 
 def meets(utterances: pl.DataFrame, trained_on: Mapping[str, Sequence[str]]) -> pl.Series:

@@ -70,6 +70,9 @@ class Reading:
     logits: Array
     log_strength: Array | None
     vectors: Array
+    """The input of the heads."""
+    pooled: Array
+    """The same before it is standardised and normalised."""
 
 
 def read_rows(
@@ -84,8 +87,8 @@ def read_rows(
     """The model's outputs for these rows, in their order, all on this process."""
     answers = list(_answers(model, loader, targets, rows, accelerator, batch=batch, alone=True))
     if not answers:
-        size = model.heads.pooling.size
-        return Reading(rows[:0], np.zeros((0, len(targets.labels))), None, np.zeros((0, size)))
+        nothing = np.zeros((0, model.heads.pooling.size))
+        return Reading(rows[:0], np.zeros((0, len(targets.labels))), None, nothing, nothing)
     read = np.concatenate([part for part, _ in answers])
     order = np.argsort(read, kind="stable")
 
@@ -93,22 +96,7 @@ def read_rows(
         return np.concatenate([getattr(answer, name).double().cpu().numpy() for _, answer in answers])[order]
 
     strength = joined("log_strength") if answers[0][1].log_strength is not None else None
-    return Reading(read[order], joined("logits"), strength, joined("vector"))
-
-
-def pooled_rows(
-    model: SpeechModel | KeptHeads,
-    loader: AnyLoader,
-    targets: Targets,
-    rows: Index,
-    accelerator: Accelerator,
-    *,
-    batch: int,
-) -> torch.Tensor:
-    """The pooled vectors of these rows, those without a usable recording left out, all on this process."""
-    answers = _answers(model, loader, targets, rows, accelerator, batch=batch, alone=True)
-    empty = torch.zeros(0, model.heads.pooling.size, device=accelerator.device)
-    return torch.cat([empty, *(answer.pooled.float() for _, answer in answers)])
+    return Reading(read[order], joined("logits"), strength, joined("vector"), joined("pooled"))
 
 
 def _answers(

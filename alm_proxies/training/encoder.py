@@ -39,7 +39,7 @@ from alm_proxies.training.checkpoint import (
     save_checkpoint,
 )
 from alm_proxies.training.curriculum import curriculum_weights
-from alm_proxies.training.development import pooled_rows, score_development
+from alm_proxies.training.development import read_rows, score_development
 from alm_proxies.training.frozen import AnyLoader, KeptHeads, encodes_once, kept_loader
 from alm_proxies.training.gradients import accumulate, at_most, not_finite, prepared, share_weights, trained
 from alm_proxies.training.objective import Objective
@@ -49,8 +49,8 @@ from alm_proxies.training.settings import TrainSettings
 from alm_proxies.training.targets import Targets
 
 _SHORTEST = 0.1  # seconds
+_FOR_SCALE = 512  # the largest number of training clips that standardise the inputs of the heads
 _AT_ONCE = 8  # of these, before it is known how many fit into memory
-_FOR_SCALE = 512  # at most so many training clips standardise the inputs of the heads
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +139,9 @@ def _fine_tune(
         say(f"{settings.name}: resuming after step {state['step']}", quiet=quiet)
     elif settings.pooling != "temporal":  # whose pooling is not trained yet
         known = targets.train[:: max(1, -(-len(targets.train) // _FOR_SCALE))]
-        pooled = pooled_rows(model, loader, targets, known, accelerator, batch=min(settings.batch, _AT_ONCE))
-        if len(pooled):
-            speech.heads.standardise(pooled)
+        reading = read_rows(model, loader, targets, known, accelerator, batch=min(settings.batch, _AT_ONCE))
+        if len(reading.rows):
+            speech.heads.standardise(torch.from_numpy(reading.pooled))
     share_weights(model, accelerator)
     learned = trained(model)
     log = RunLog(accelerator, folder, settings, step=state["step"])

@@ -18,9 +18,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 
+from alm_proxies.ballots import ballots_of
 from alm_proxies.measures.calibration import reliability
 from alm_proxies.tables import Utterances, Votes
 
@@ -85,20 +85,12 @@ def proxies(folder: Path, where: str, model: str) -> dict[str, Path]:
 
 def calibration(folder: Path, where: str, votes: Path) -> float:
     """The calibration error of a proxy's most likely label against all human votes."""
-    shares = Votes.read(votes).frame.pivot(on="label", index="utterance_id", values="weight", aggregate_function="sum")
-    human = Votes.read(folder / where / "votes.parquet").frame.filter(
-        (pl.col("source") == "human") & pl.col("label").is_in(LABELS)
-    )
-    counts = human.pivot(on="label", index="utterance_id", values="weight", aggregate_function="sum")
-    both = shares.join(counts, on="utterance_id", suffix="_human").fill_null(0.0)
-    p = both.select(label if label in shares.columns else pl.lit(0.0).alias(label) for label in LABELS).to_numpy()
-    held = both.select(
-        f"{label}_human" if label in shares.columns else label for label in LABELS if label in counts.columns
-    )
-    names = [label for label in LABELS if label in counts.columns]
-    table = np.zeros((len(both), len(LABELS)))
-    table[:, [LABELS.index(name) for name in names]] = held.to_numpy()
-    return reliability(p / p.sum(1, keepdims=True), table).error
+    proxy, human = Votes.read(votes), Votes.read(folder / where / "votes.parquet")
+    ids = proxy.frame["utterance_id"].unique().sort()
+    shares = ballots_of(proxy, ids, "proxy").counts()
+    counts = ballots_of(human, ids, "human").counts() + ballots_of(human, ids, "held_out").counts()
+    both = shares.any(1) & counts.any(1)
+    return reliability(shares[both] / shares[both].sum(1, keepdims=True), counts[both]).error
 
 
 def shown(interval: dict[str, float] | None, digits: int = 2) -> str:

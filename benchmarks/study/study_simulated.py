@@ -25,6 +25,7 @@ from study_statistics import Contrast, by_actor, contrast, holm
 from study_targets import shares_of
 from study_votes import LABELS, Array, Corpus, first_votes, proxy_votes
 
+from alm_proxies.ballots import ballots_of
 from alm_proxies.errors import AlmProxiesError
 from alm_proxies.measures.divergence import entropy_nats, jsd_base2
 from alm_proxies.seeds import generator
@@ -44,16 +45,14 @@ def simulated(folder: Path) -> tuple[Corpus, Array]:
     made = simulate(folder, SETTINGS)
     frame = made.utterances.frame
     truth = made.truth.frame.select(f"p_{label}" for label in LABELS).to_numpy()
-    rows = frame.select("utterance_id").with_row_index("row")
-    votes = made.votes.frame.join(rows, on="utterance_id").select("row", "label").to_dict(as_series=False)
-    voice = np.zeros_like(truth)
-    np.add.at(voice, (votes["row"], [LABELS.index(label) for label in votes["label"]]), 1.0)
+    ids = frame["utterance_id"]
+    voice = ballots_of(made.votes, ids, "human").counts() + ballots_of(made.votes, ids, "held_out").counts()
     moved = truth * 0.7
     for place, label in enumerate(LABELS):
         moved[:, LABELS.index(MOVED[label])] += 0.3 * truth[:, place]
     sharp = moved**SHARPER
     proxy = generator(SETTINGS.seed, "study proxy").multinomial(PROXY_VOTES, sharp / sharp.sum(1, keepdims=True))
-    clips = tuple(name.partition("/")[2] for name in frame["utterance_id"])
+    clips = tuple(name.partition("/")[2] for name in ids)
     speakers = np.array(frame["speaker"].to_list())
     counts = voice, np.zeros_like(voice), proxy.astype(np.float64)
     return Corpus(clips, speakers, *counts, made.utterances, name=SETTINGS.corpus), truth

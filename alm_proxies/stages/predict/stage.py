@@ -17,7 +17,7 @@ from alm_proxies.models.trained import TrainedModel
 from alm_proxies.shown import Shown
 from alm_proxies.stages.predict.settings import PredictSettings
 from alm_proxies.tables import ATTRIBUTES, Finding, Findings, Labels, Utterances
-from alm_proxies.trained_on import KEY
+from alm_proxies.trained_on import KEY, MEASURED
 
 if TYPE_CHECKING:
     from alm_proxies.audio.clip import Clip
@@ -141,7 +141,7 @@ def _labels(
 ) -> Labels:
     file = trained.file
     measured = None if file.measured is None else file.measured.model_dump()
-    kept = {"model": file.name, "recipe": file.recipe, KEY: file.trained_on, "measured": measured}
+    kept = {"model": file.name, "recipe": file.recipe, KEY: file.trained_on, MEASURED: measured}
     made_by = MadeBy(
         stage="predict",
         settings_digest=digest_of([kept, settings.model_dump(mode="json", include={"evidence", "condition"})]),

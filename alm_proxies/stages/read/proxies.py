@@ -6,14 +6,14 @@ from pathlib import Path
 
 import polars as pl
 
-from alm_proxies.about import About, AnnotatorCard, Measured, about_of
+from alm_proxies.about import About, AnnotatorCard, about_of
 from alm_proxies.errors import InputError, TableError
 from alm_proxies.files import digest_of
 from alm_proxies.stages.read.rows import read_rows
 from alm_proxies.stages.read.settings import Source
 from alm_proxies.stages.read.sources import finding, prefixed
 from alm_proxies.tables import Finding, Labels, Utterances, Votes
-from alm_proxies.trained_on import trained_on_of
+from alm_proxies.trained_on import measured_of, trained_on_of
 
 _LEAST = 1e-9
 """Smaller shares of a soft label are not taken as votes."""
@@ -34,14 +34,15 @@ def as_proxy(
     shared = bool((frame["weight"] < 1.0).any())
     elicit = "score" if shared else "sample"
     stated = {"name": name, "elicit": elicit, "trained": source.trained_on_these_votes, "folds": folds}
-    trained_on = _trained_on(source)
+    predictions = _about(source)
+    trained_on = trained_on_of(predictions) or None
     card = AnnotatorCard(
         digest=digest_of([stated, trained_on] if trained_on else stated),
         elicit=elicit,
         trained_on_these_votes=source.trained_on_these_votes,
         folds=folds,
         trained_on=trained_on,
-        measured=_measured(source),
+        measured=measured_of(predictions),
     )
     about = votes.about.with_(annotators={name: card})
     return Votes.of(frame, about=about, where=where), findings
@@ -52,22 +53,10 @@ def files_of_proxy(source: Source) -> tuple[Path, ...]:
     return (source.folds,) if source.folds is not None and source.folds.is_file() else ()
 
 
-def _trained_on(source: Source) -> dict[str, list[str]] | None:
-    """The corpora and speakers that the model behind predictions was trained on, where the labels file states them."""
-    about = _about(source)
-    return None if about is None else trained_on_of(about) or None
-
-
-def _measured(source: Source) -> Measured | None:
-    """How well the model behind predictions predicted its development speakers, where the labels file states it."""
-    about = _about(source)
-    stated = about.made_by.settings.get("measured") if about is not None and about.made_by is not None else None
-    return None if stated is None else Measured.model_validate(stated)
-
-
-def _about(source: Source) -> About | None:
+def _about(source: Source) -> About:
+    """The metadata of a file of predictions; empty for any other file."""
     path = source.source / "labels.parquet" if source.source.is_dir() else source.source
-    return about_of(path) if path.suffix == ".parquet" and path.is_file() else None
+    return about_of(path) if path.suffix == ".parquet" and path.is_file() else About()
 
 
 def _cast(frame: pl.DataFrame, name: str) -> pl.DataFrame:
