@@ -225,7 +225,7 @@ def together(parts: Sequence[About]) -> About:
 V = TypeVar("V")
 
 
-def _merged(parts: Sequence[dict[str, V]], thing: str, message: str) -> dict[str, V]:
+def _merged(parts: Sequence[dict[str, V]], noun: str, message: str) -> dict[str, V]:
     merged: dict[str, V] = {}
     for part in parts:
         for name, value in part.items():
@@ -234,8 +234,8 @@ def _merged(parts: Sequence[dict[str, V]], thing: str, message: str) -> dict[str
             same = known.digest == value.digest if both_cards else known == value  # type: ignore[attr-defined]
             if not same:
                 raise InputError(
-                    f"the {thing} {name!r} has two different {message} in these tables",
-                    fix=f"Rename one of them, or make both with the same {thing}.",
+                    f"the {noun} {name!r} has two different {message} in these tables",
+                    fix=f"Rename one of them, or make both with the same {noun}.",
                 )
             if _injected_votes(value) > _injected_votes(known):
                 merged[name] = value
@@ -245,10 +245,10 @@ def _merged(parts: Sequence[dict[str, V]], thing: str, message: str) -> dict[str
     return merged
 
 
-def _all_of(one: dict[str, list[str]] | None, other: dict[str, list[str]] | None) -> dict[str, list[str]] | None:
+def _all_of(first: dict[str, list[str]] | None, other: dict[str, list[str]] | None) -> dict[str, list[str]] | None:
     """The corpora and speakers of both."""
-    corpora = {**(one or {}), **(other or {})}
-    joined = {corpus: sorted({*(one or {}).get(corpus, ()), *(other or {}).get(corpus, ())}) for corpus in corpora}
+    corpora = {**(first or {}), **(other or {})}
+    joined = {corpus: sorted({*(first or {}).get(corpus, ()), *(other or {}).get(corpus, ())}) for corpus in corpora}
     return dict(sorted(joined.items())) or None
 
 

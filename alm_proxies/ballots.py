@@ -308,8 +308,8 @@ def with_shares_of_votes(labels: Labels, votes: Votes | None, utterances: Uttera
         for row in np.flatnonzero(~voted):
             if parts := _voted_parts(ids[int(row)], place, recipes):
                 voted[row] = True
-                sizes[row] = sum(part * counts[one].sum() for one, part in parts)
-                shares[row] = sum(part * counts[one] / counts[one].sum() for one, part in parts)
+                sizes[row] = sum(part * counts[index].sum() for index, part in parts)
+                shares[row] = sum(part * counts[index] / counts[index].sum() for index, part in parts)
     if not voted.any():
         fix = "Give votes that are not held out, or leave targets = labels."
         raise InputError("no label belongs to an utterance with human votes", where="votes", fix=fix)
@@ -341,7 +341,7 @@ def _voted_parts(
         of_parent = _voted_parts(parent, place, recipes, deepest - 1)
         if of_parent is None:
             return None
-        parts += [(one, share * part) for one, part in of_parent]
+        parts += [(index, share * part) for index, part in of_parent]
     return parts
 
 

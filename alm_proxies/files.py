@@ -151,8 +151,8 @@ def system_error(error: BaseException) -> OSError | None:
     """The system's error behind one that was raised while a file was written; None where there is none."""
     if isinstance(error, OSError):
         return error
-    if found := re.search(r"os error (\d+)", str(error)):  # polars hides it in the text of its own
-        return OSError(int(found[1]), os.strerror(int(found[1])))
+    if match := re.search(r"os error (\d+)", str(error)):  # polars hides it in the text of its own
+        return OSError(int(match[1]), os.strerror(int(match[1])))
     if "thrift: transport error" in str(error):  # its Parquet writer tells no more
         return OSError(errno.EIO, "the disk is full, or refuses to be written")
     return None

@@ -141,14 +141,14 @@ def register(kind: str, name: str, thing: Any) -> None:
     plugins.cache_clear()
 
 
-def _source_digest(thing: Any) -> str:
+def _source_digest(definition: Any) -> str:
     """Changes when the source of a class or function does; the repr of what has none."""
     import inspect
 
     try:
-        return digest_of(inspect.getsource(thing))
+        return digest_of(inspect.getsource(definition))
     except (TypeError, OSError):
-        return digest_of(repr(thing))
+        return digest_of(repr(definition))
 
 
 @cache

@@ -240,5 +240,5 @@ def distribution_of(vad: ArrayLike, labels: Sequence[str], width: float = 0.2) -
     distance = np.square(np.asarray(vad, dtype=np.float64)[..., None, :] - anchors(labels)).sum(-1)
     logit = -distance / (2 * width**2)
     share = np.exp(logit - logit.max(-1, keepdims=True))
-    whole: NDArray[np.float64] = share / share.sum(-1, keepdims=True)
-    return whole
+    distribution: NDArray[np.float64] = share / share.sum(-1, keepdims=True)
+    return distribution

@@ -166,10 +166,10 @@ class Prompt:
             after = rendered(self.template, values)
         except TemplateError as error:
             raise InputError(f"the prompt {error.message}", where=self.where, fix=_FOR_TEMPLATES) from error
-        made = Rendered(self.file.system.strip(), self.file.before.strip(), after.strip())
+        prompt = Rendered(self.file.system.strip(), self.file.before.strip(), after.strip())
         if alike is not None:
-            self.kept[alike] = made
-        return made
+            self.kept[alike] = prompt
+        return prompt
 
 
 def prompt_of(name: str, beside: Path | None = None) -> Prompt:

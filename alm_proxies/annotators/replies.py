@@ -49,14 +49,14 @@ def read_reply(text: str, asked: AnswerFormat, finish: str = "stop") -> Reading:
 
 
 def _read(text: str, asked: AnswerFormat, finish: str) -> Reading:
-    whole = text.strip()
+    reply = text.strip()
     if finish == "content_filter":
-        return Reading("refused", "filter", stated=whole or None)
+        return Reading("refused", "filter", stated=reply or None)
     if finish == "length":
-        return Reading("unparsable", "cut", stated=whole or None)
-    answer = whole if whole in asked.labels else without_reasoning(text)
+        return Reading("unparsable", "cut", stated=reply or None)
+    answer = reply if reply in asked.labels else without_reasoning(text)
     if not answer:
-        return Reading("unparsable", "cut_reasoning" if whole else "empty", stated=whole or None)
+        return Reading("unparsable", "cut_reasoning" if reply else "empty", stated=reply or None)
     if asked.elicits == "label":
         return read_label(answer, asked)
     reading = read_json(answer, asked)

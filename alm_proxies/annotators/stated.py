@@ -115,8 +115,8 @@ def _distribution(stated: Mapping[str, Any], answer: str, asked: AnswerFormat) -
             return Reading("out_of_vocabulary", "no_label", stated=answer)
         raise _WrongError("no_label")
     total = math.fsum(shares.values())
-    whole = 1.0 if total <= 2.0 else 100.0
-    if not abs(total / whole - 1.0) <= _SUM_TOLERANCE:
+    scale = 1.0 if total <= 2.0 else 100.0
+    if not abs(total / scale - 1.0) <= _SUM_TOLERANCE:
         raise _WrongError("sum")
     kept = tuple((label, shares[label] / total) for label in asked.labels if shares.get(label, 0.0) / total > 0.0)
     return Reading("ok", shares=kept)

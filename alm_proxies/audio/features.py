@@ -180,7 +180,7 @@ def measure_all(
     names = names_of(groups)
     store = _Store(cache, names) if cache is not None else None
 
-    def one(item: T) -> tuple[Opened, str, Measured | None, bool]:
+    def measured_item(item: T) -> tuple[Opened, str, Measured | None, bool]:
         opened = open_one(item)
         if opened.clip is None:
             return opened, "", None, False
@@ -192,7 +192,7 @@ def measure_all(
     ids: list[str] = []
     rows: list[NDArray[np.float64]] = []
     findings: list[Finding] = list(store.findings(stage)) if store is not None else []
-    for opened, key, measured, known in decode_ahead(items, one, threads=threads, ahead=4 * threads):
+    for opened, key, measured, known in decode_ahead(items, measured_item, threads=threads, ahead=4 * threads):
         ids.append(opened.utterance_id)
         findings.extend(opened.findings)
         rows.append(_row(measured, names))

@@ -78,8 +78,8 @@ class PlainWav:
         plain = (riff, wave, form, size, coding, bits, data) == (b"RIFF", b"WAVE", b"fmt ", 16, 1, 16, b"data")
         if not (plain and 0 < channels <= _MOST_CHANNELS and rate > 0 and width == 2 * channels):
             return None
-        whole = held > 0 and held % width == 0 and length == held + 36 and os.fstat(handle).st_size == held + 44
-        return cls(handle, rate, channels, held // width) if whole and speed == rate * width else None
+        complete = held > 0 and held % width == 0 and length == held + 36 and os.fstat(handle).st_size == held + 44
+        return cls(handle, rate, channels, held // width) if complete and speed == rate * width else None
 
     def seek(self, frames: int) -> int:
         """Go to a frame."""

@@ -57,7 +57,7 @@ def vectors_of(
     """
     store = _Store(folder / digest_of([_VERSION, digest, width]), width)
 
-    def one(utterance_id: str) -> tuple[str, str, Floats | None, tuple[Finding, ...], bool]:
+    def vector_of(utterance_id: str) -> tuple[str, str, Floats | None, tuple[Finding, ...], bool]:
         mark = sounds.mark(utterance_id)
         kept = store.get(mark or "")
         if mark is not None and kept is not None:
@@ -77,7 +77,7 @@ def vectors_of(
     findings: list[Finding] = list(store.findings)
     computed = 0
     with Progress(message, len(ids), quiet=quiet) as progress:
-        for place, result in enumerate(decode_ahead(ids, one, threads=threads, ahead=4 * threads)):
+        for place, result in enumerate(decode_ahead(ids, vector_of, threads=threads, ahead=4 * threads)):
             utterance_id, key, vector, clip_findings, new = result
             findings.extend(_of(finding, utterance_id) for finding in clip_findings)
             progress.advance()

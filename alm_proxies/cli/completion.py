@@ -49,9 +49,9 @@ def _this_shell() -> Shell:
     from cyclopts.completion.detect import ShellDetectionError, detect_shell
 
     try:
-        found = detect_shell()
+        shell = detect_shell()
     except ShellDetectionError:
-        found = "powershell"
-    if found == "powershell":
+        shell = "powershell"
+    if shell == "powershell":
         raise SettingsError("the shell is not known", fix="Name it: alm-proxies completion bash, or zsh, or fish.")
-    return found
+    return shell

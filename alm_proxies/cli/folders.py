@@ -74,7 +74,9 @@ def _about(rows: pl.DataFrame, utterances: Iterable[str] | None) -> pl.DataFrame
     if not utterances:
         return rows
     name = pl.col("utterance_id")
-    return rows.filter(pl.any_horizontal(*((name == one) | name.str.ends_with(f"/{one}") for one in utterances)))
+    return rows.filter(
+        pl.any_horizontal(*((name == utterance) | name.str.ends_with(f"/{utterance}") for utterance in utterances))
+    )
 
 
 def _of_clip(name: Any, rows: pl.DataFrame) -> str:

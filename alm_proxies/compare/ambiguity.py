@@ -69,37 +69,38 @@ def halved_of(shares: Mapping[str, Array], comparison: Comparison, fitted: Array
     utterances: thirds cut by them are given beside the others.
     """
     counts, seed = comparison.test.counts, comparison.seed
-    whole = np.abs(counts - np.round(counts)).max(1, initial=0.0) < 1e-9
-    enough = whole & (counts.sum(1) >= 4 - 1e-9)
-    made: Halved = {}
+    unweighted = np.abs(counts - np.round(counts)).max(1, initial=0.0) < 1e-9
+    enough = unweighted & (counts.sum(1) >= 4 - 1e-9)
+    by_third: Halved = {}
     if enough.sum() >= FEWEST * len(THIRDS):
         first, second = halves(counts[enough], generator(seed, "strata by half of the held-out votes"))
         cuts, scored = np.concatenate([first, second]), np.concatenate([second, first])
-        made[OTHERS] = _within(
+        by_third[OTHERS] = _within(
             _thirds(cuts), scored, {name: np.tile(values[enough], (2, 1)) for name, values in shares.items()},
             np.tile(_people(comparison, enough), 2), comparison,
         )  # fmt: skip
     cut = np.zeros(len(counts), dtype=np.bool_) if fitted is None else fitted.sum(1) >= 2 - 1e-9
     if fitted is not None and cut.sum() >= FEWEST * len(THIRDS):
-        made[FIT] = _within(
+        by_third[FIT] = _within(
             _thirds(fitted[cut]), counts[cut], {name: values[cut] for name, values in shares.items()},
             _people(comparison, cut), comparison,
         )  # fmt: skip
-    return {by: values for by, values in made.items() if values}
+    return {by: values for by, values in by_third.items() if values}
 
 
 def strength_section(recovered: Mapping[str, Recovered], constant: Sequence[str] = ()) -> Section | None:
     """Ambiguity and strength of every method; constant predictions have no correlation."""
     rows: list[list[Cell]] = []
-    for name, found in recovered.items():
-        one = found.ambiguity
-        if one is None:
+    for name, recovery in recovered.items():
+        measured = recovery.ambiguity
+        if measured is None:
             continue
         varies = name not in constant
         rows.append(
             [
-                name, one.rank_correlation if varies else None, one.rank_ceiling, one.correlation if varies else None,
-                one.ceiling, one.slope if varies else None, one.bias, found.strength,
+                name, measured.rank_correlation if varies else None, measured.rank_ceiling,
+                measured.correlation if varies else None, measured.ceiling,
+                measured.slope if varies else None, measured.bias, recovery.strength,
             ]
         )  # fmt: skip
     if not rows:
@@ -171,20 +172,20 @@ def _within(
 ) -> dict[str, dict[str, tuple[Interval, Interval | None]]]:
     losses = {name: _nll(values, scored) for name, values in shares.items()}
     weights, seed = scored.sum(1), comparison.seed
-    made: dict[str, dict[str, tuple[Interval, Interval | None]]] = {}
+    scores: dict[str, dict[str, tuple[Interval, Interval | None]]] = {}
     for place, third in enumerate(THIRDS):
         rows = level == place
         if rows.sum() < FEWEST:
             continue
         own = losses[comparison.baseline][rows]
-        made[third] = {}
+        scores[third] = {}
         for name, values in losses.items():
             nll = mean_by_speaker(values[rows], who[rows], weights=weights[rows], seed=seed)
             gain = None
             if name != comparison.baseline:
                 gain = mean_by_speaker(values[rows] - own, who[rows], weights=weights[rows], seed=seed)
-            made[third][name] = nll, gain
-    return made
+            scores[third][name] = nll, gain
+    return scores
 
 
 def _people(comparison: Comparison, rows: NDArray[np.bool_]) -> NDArray[np.str_]:
@@ -195,8 +196,8 @@ def _people(comparison: Comparison, rows: NDArray[np.bool_]) -> NDArray[np.str_]
 def _nll(shares: Array, counts: Array) -> Array:
     """Log loss in nats: the mean of -ln p(vote) over the votes of each row."""
     logs = np.log(np.maximum(shares, _SMALLEST))
-    made: Array = -(counts * logs).sum(1) / np.maximum(counts.sum(1), 1e-12)
-    return made
+    losses: Array = -(counts * logs).sum(1) / np.maximum(counts.sum(1), 1e-12)
+    return losses
 
 
 def _thirds(votes: Array) -> NDArray[np.int64]:

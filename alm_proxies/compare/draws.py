@@ -53,8 +53,8 @@ class Draw:
     @property
     def fitted(self) -> NDArray[np.bool_]:
         """A mask of the votes that belong to the fit."""
-        made: NDArray[np.bool_] = self.place < self.pool.given
-        return made
+        given: NDArray[np.bool_] = self.place < self.pool.given
+        return given
 
     def counts(self, counts: Counts) -> Counts:
         """The counts with this draw's votes of the fit."""
@@ -72,14 +72,14 @@ class Draw:
         table = np.zeros((int(pool.rows.max()) + 1, int(self.place.max()) + 1), dtype=np.int64)
         table[pool.rows, self.place] = np.arange(len(pool.rows))
         mass, running = np.ones(len(target)), np.zeros((len(target), pool.votes.shape[1]))
-        made: dict[int, LeftOut] = {}
+        contexts: dict[int, LeftOut] = {}
         for k in range(max(at) + 1):
             if k > 0:
                 place = (k - 1) + (own <= k - 1)  # skip the predicted vote
                 running = running + pool.beside[table[rows, place]]
             if k in at:
-                made[k] = LeftOut(rows, running, pool.votes[target], mass)
-        return made
+                contexts[k] = LeftOut(rows, running, pool.votes[target], mass)
+        return contexts
 
 
 def drawn(pool: Pool, random: np.random.Generator, *, as_given: bool) -> Draw:

@@ -43,9 +43,9 @@ _OTHERWISE = "too few utterances, votes or speakers to estimate it"
 def plain(value: Any) -> Any:
     """Intervals, scores, dataclasses, arrays and tuples as dictionaries and lists; what is no finite number as None."""
     if isinstance(value, Interval):
-        made = {"value": value.estimate, "low": value.low, "high": value.high, "method": value.method}
-        made |= {"speakers": value.speakers} if value.speakers else {}
-        return plain(made | ({"per_speaker": value.per_speaker} if value.per_speaker else {}))
+        parts = {"value": value.estimate, "low": value.low, "high": value.high, "method": value.method}
+        parts |= {"speakers": value.speakers} if value.speakers else {}
+        return plain(parts | ({"per_speaker": value.per_speaker} if value.per_speaker else {}))
     if isinstance(value, Paired):
         return {**plain(value.difference), "p_value": plain(value.p_value)}
     if isinstance(value, Score):
@@ -60,9 +60,9 @@ def plain(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in fields(value) if field.name != "findings"}
     if isinstance(value, Mapping):
-        return {str(key): plain(one) for key, one in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, np.ndarray | tuple | list):
-        return [plain(one) for one in (value.tolist() if isinstance(value, np.ndarray) else value)]
+        return [plain(item) for item in (value.tolist() if isinstance(value, np.ndarray) else value)]
     if isinstance(value, np.generic):
         return plain(value.item())
     return None if isinstance(value, float) and not math.isfinite(value) else value

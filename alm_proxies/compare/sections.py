@@ -28,10 +28,10 @@ JUDGE_BY = (
 
 def roles_of(methods: Sequence[str]) -> dict[str, str]:
     """The role (colour and shape) of each method: its fixed role if it has one, otherwise the next free one."""
-    made = {method: ROLES[method] for method in methods if method in ROLES}
-    free = [role for role in EVERY_ROLE if role not in made.values()] or list(EVERY_ROLE)
-    others = [method for method in methods if method not in made]
-    return made | {method: free[place % len(free)] for place, method in enumerate(others)}
+    fixed = {method: ROLES[method] for method in methods if method in ROLES}
+    free = [role for role in EVERY_ROLE if role not in fixed.values()] or list(EVERY_ROLE)
+    others = [method for method in methods if method not in fixed]
+    return fixed | {method: free[place % len(free)] for place, method in enumerate(others)}
 
 
 def series_of(name: str, role: str, values: Sequence[Interval | None]) -> Series:
@@ -84,8 +84,8 @@ def strata_table(comparison: Comparison, inside: Mapping[str, Mapping[str, Seque
     """The scores of every method within every stratum."""
     rows: list[list[Cell]] = []
     for title, values in inside.items():
-        for value, made in values.items():
-            for score in made:
+        for value, scores in values.items():
+            for score in scores:
                 gain = score.gain.difference if score.gain is not None else None
                 rows.append([f"{title}: {value}", score.utterances, score.method, score.nll.estimate])
                 rows[-1] += [score.jsd.estimate, gain]
@@ -104,9 +104,9 @@ def gain_chart(
     for stratum, values in inside.items():
         if values:
             headings[len(rows)] = stratum
-        for value, made in values.items():
+        for value, scores in values.items():
             rows.append(value)
-            for score in made:
+            for score in scores:
                 if score.gain is not None:
                     columns.setdefault(score.method, []).append(score.gain.difference)
     baseline, roles = comparison.baseline, roles_of(comparison.methods)

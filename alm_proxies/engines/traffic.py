@@ -124,23 +124,23 @@ class Traffic:
         tries if `serve` allows fewer, `most_tries` the maximum. The try after one that may be charged for is booked.
         """
         until = time.monotonic() + seconds
-        most, made, paid, spared = most_tries or max(self._tries, tries), 0, 0, 0
+        most, tried, paid, spared = most_tries or max(self._tries, tries), 0, 0, 0
         may_book = BOOK_AGAIN.get()
 
         def enough(state: RetryCallState) -> bool:
             over = time.monotonic() + state.upcoming_sleep >= until
-            if over or self._off is not None or made - spared >= most:
+            if over or self._off is not None or tried - spared >= most:
                 return True
             error = state.outcome.exception() if state.outcome is not None else None
             charged = isinstance(error, FaultError) and error.paid
             return charged and may_book is not None and not may_book()
 
         async def once() -> Sent[Answer]:
-            nonlocal made, paid, spared
-            made += 1
-            self.counts.again += made > 1
+            nonlocal tried, paid, spared
+            tried += 1
+            self.counts.again += tried > 1
             try:
-                return Sent(await self._once(one_try, until), made, paid + 1)
+                return Sent(await self._once(one_try, until), tried, paid + 1)
             except FaultError as fault:
                 paid += fault.paid
                 spared += fault.failure.kind == "unreachable" and self._away_since is not None
@@ -164,7 +164,7 @@ class Traffic:
             return await again(first_is_made)
         except FaultError as fault:
             last = self._as_left(fault)
-            last.tries, last.paid_tries = made, paid
+            last.tries, last.paid_tries = tried, paid
             raise last from None
 
     def _as_left(self, fault: FaultError) -> FaultError:

@@ -250,15 +250,15 @@ class Vllm:
             )
             scores_of = output.outputs[0].logprobs[0]
             return tuple(scores_of[token].logprob for token in tokens), len(output.prompt_token_ids)
-        whole = [(*answer, self._inputs.end_of_turn) for answer in answers]
+        ended = [(*answer, self._inputs.end_of_turn) for answer in answers]
         outputs = await asyncio.gather(
             *(
                 self._generate(self._prompt(conversation, answer), SamplingParams(**final, prompt_logprobs=0, seed=0))
-                for answer in whole
+                for answer in ended
             )
         )
         scores = []
-        for answer, output in zip(whole, outputs, strict=True):
+        for answer, output in zip(ended, outputs, strict=True):
             positions = output.prompt_logprobs[-len(answer) :]
             scores.append(sum(by_token[token].logprob for by_token, token in zip(positions, answer, strict=True)))
         return tuple(scores), sum(len(output.prompt_token_ids) for output in outputs)

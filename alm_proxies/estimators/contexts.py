@@ -74,12 +74,12 @@ def contexts_of(counts: Counts, seed: int) -> Contexts:
     for votes in np.unique(cast[cast > 0]).tolist():
         members = np.flatnonzero(cast == votes).astype(np.int64)
         circle = vectors[(first[members][:, None] + np.arange(votes)).ravel()].reshape(len(members), votes, labels)
-        whole = circle.sum(1)
+        totals = circle.sum(1)
         for size in _sizes(votes):
             starts = _starts(votes) if size else [0]
             for start in starts:
                 given = circle[:, (start + np.arange(size)) % votes].sum(1)
-                left = np.maximum(whole - given, 0.0)
+                left = np.maximum(totals - given, 0.0)
                 mass = np.full(len(members), 1.0 / len(starts))
                 parts.append((members, np.full(len(members), size, dtype=np.int64), given, left, mass))
                 places = first[members][:, None] + (start + np.arange(size)) % votes

@@ -191,9 +191,9 @@ def vectors_of(worth: Array, raters: Index, vectors: Array) -> Array:
     """The weighted vector of each ballot: its weights times its rater's matrix; -1 is the crowd, the last."""
     labels = vectors.shape[1]
     cast = np.argmax(vectors, axis=1)
-    whole = vectors[np.arange(len(vectors)), cast]
-    rows_of_votes: Array = worth[raters, cast] * whole[:, None]
-    shared = np.flatnonzero(vectors.sum(1) - whole > 1e-12)
+    largest = vectors[np.arange(len(vectors)), cast]
+    rows_of_votes: Array = worth[raters, cast] * largest[:, None]
+    shared = np.flatnonzero(vectors.sum(1) - largest > 1e-12)
     if len(shared):
         rows_of_votes[shared] = np.einsum("vl,vlm->vm", vectors[shared], worth[raters[shared]])
     return rows_of_votes.reshape(-1, labels)

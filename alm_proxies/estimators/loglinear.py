@@ -106,17 +106,17 @@ class _Objective:
     def parts(self, theta: Array) -> tuple[Array, Array, float, Array]:
         """The unpacked parameters: bias, slope with the powers on its diagonal, log strength and its slope."""
         bias, powers, slope, strength, strength_slope = self._split(theta)
-        whole = slope.copy()
+        slopes = slope.copy()
         for power, place in zip(powers, self.diagonal, strict=True):
-            whole[place] += power
-        return bias, whole, strength, strength_slope
+            slopes[place] += power
+        return bias, slopes, strength, strength_slope
 
     def __call__(self, theta: Array) -> tuple[float, Array]:
         from scipy.special import digamma, gammaln
 
         bias, powers, slope, log_strength, strength_slope = self._split(theta)
-        _, whole, _, _ = self.parts(theta)
-        mean = np.maximum(softmax(self.inputs @ whole + bias), 1e-12)
+        _, slopes, _, _ = self.parts(theta)
+        mean = np.maximum(softmax(self.inputs @ slopes + bias), 1e-12)
         free = log_strength + self.inputs @ strength_slope
         strength = np.exp(np.clip(free, -_LOG_STRENGTH, _LOG_STRENGTH))
         alpha = strength[:, None] * mean

@@ -41,12 +41,12 @@ def state_of(estimator: object) -> dict[str, Any] | None:
 def estimator_of(state: object) -> Estimator:
     """The estimator of a state; raises NotKeptError for anything that is none."""
     try:
-        found = _read(state)
+        estimator = _read(state)
     except (KeyError, TypeError, ValueError, AttributeError, ImportError, RecursionError) as error:
         raise NotKeptError(f"is no state of an estimator ({type(error).__name__})") from error
-    if not isinstance(found, Estimator):
+    if not isinstance(estimator, Estimator):
         raise NotKeptError("is no state of an estimator")
-    return found
+    return estimator
 
 
 def _written(value: object) -> Any:
@@ -63,17 +63,17 @@ def _written(value: object) -> Any:
         content = base64.b64encode(plain.tobytes()).decode("ascii")
         return {"array": content, "type": plain.dtype.str, "shape": list(value.shape)}
     if isinstance(value, tuple | list):
-        return {type(value).__name__: [_written(one) for one in value]}
+        return {type(value).__name__: [_written(item) for item in value]}
     if isinstance(value, frozenset | set):
-        return {"set": [_written(one) for one in sorted(value)]}
+        return {"set": [_written(item) for item in sorted(value)]}
     if isinstance(value, Mapping):
-        return {"dict": [[_written(key), _written(one)] for key, one in value.items()]}
+        return {"dict": [[_written(key), _written(item)] for key, item in value.items()]}
     if isinstance(value, FunctionType | MethodType | pl.DataFrame):
         return None
     kind = type(value)
     if not _is_ours(kind):
         raise NotKeptError(f"a {kind.__name__}")
-    state = {name: _written(one) for name, one in _parts(value).items()}
+    state = {name: _written(part) for name, part in _parts(value).items()}
     return {"object": f"{kind.__module__}:{kind.__qualname__}", "state": state}
 
 
@@ -105,10 +105,10 @@ def _read(value: Any) -> Any:
     if "float" in value:
         return float(value["float"])
     if "dict" in value:
-        return {_read(key): _read(one) for key, one in value["dict"]}
+        return {_read(key): _read(item) for key, item in value["dict"]}
     if "set" in value:
-        return frozenset(_read(one) for one in value["set"])
-    return tuple(map(_read, value["tuple"])) if "tuple" in value else [_read(one) for one in value["list"]]
+        return frozenset(_read(item) for item in value["set"])
+    return tuple(map(_read, value["tuple"])) if "tuple" in value else [_read(item) for item in value["list"]]
 
 
 def _object(place: str, state: dict[str, Any]) -> object:
@@ -118,7 +118,7 @@ def _object(place: str, state: dict[str, Any]) -> object:
     kind = getattr(import_module(module), name)
     if not (isinstance(kind, type) and kind.__module__ == module and _is_ours(kind)):
         raise NotKeptError(f"{place} is no class of an estimator")
-    made: object = object.__new__(kind)
+    estimator: object = object.__new__(kind)
     for attribute, part in state.items():
-        object.__setattr__(made, attribute, _read(part))
-    return made
+        object.__setattr__(estimator, attribute, _read(part))
+    return estimator

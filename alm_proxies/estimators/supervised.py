@@ -43,8 +43,8 @@ class Supervised(Estimator):
 
     def teaches(self, human: Array) -> NDArray[np.bool_]:
         """Utterances with dense whole human votes."""
-        whole = np.rint(human)
-        return np.asarray((whole.sum(1) >= self.votes + _MORE_VOTES) & (np.abs(whole - human) < 1e-9).all(1))
+        rounded = np.rint(human)
+        return np.asarray((rounded.sum(1) >= self.votes + _MORE_VOTES) & (np.abs(rounded - human) < 1e-9).all(1))
 
     def _learn(self, counts: Counts) -> None:
         dense = int(self.teaches(counts.human).sum())

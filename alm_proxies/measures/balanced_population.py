@@ -93,9 +93,10 @@ def balanced_population(
         if again is not None:
             drawn[row] = _means(values, counts, _weights(away, base, again))
     failed = float(np.isnan(drawn).any(1).mean())
-    made = _means(values, counts, weights)
+    estimates = _means(values, counts, weights)
     intervals = {
-        name: _interval(float(made[place]), drawn[:, place], count, level, failed) for place, name in enumerate(names)
+        name: _interval(float(estimates[place]), drawn[:, place], count, level, failed)
+        for place, name in enumerate(names)
     }
     size = float(weights.sum()) ** 2 / float(weights @ weights)
     return BalancedPopulation(intervals, weights, size, means.mean(0), failed)
@@ -104,15 +105,15 @@ def balanced_population(
 def _means(values: Array, counts: Array, weights: Array) -> Array:
     with np.errstate(invalid="ignore"):
         sums = (np.where(counts > 0, values, 0.0) * counts) @ weights
-    made: Array = sums / (counts @ weights)
-    return made
+    means: Array = sums / (counts @ weights)
+    return means
 
 
 def _weights(away: Array, base: Array, tilt: Array) -> Array:
     raised = away @ tilt
     weights = base * np.exp(raised - raised.max())
-    made: Array = weights * (len(weights) / weights.sum())
-    return made
+    scaled: Array = weights * (len(weights) / weights.sum())
+    return scaled
 
 
 def _tilt(away: Array, base: Array, start: Array) -> Array | None:

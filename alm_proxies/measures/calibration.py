@@ -164,8 +164,8 @@ def log_probability(predicted: Array, concentration: Array, votes: Array) -> Arr
         used, gammaln(np.where(used, votes, 1.0)) - betaln(np.where(used, alpha, 1.0), np.where(used, votes, 1.0)), 0.0
     )
     voted = n > 0
-    whole = np.where(voted, gammaln(np.where(voted, n, 1.0)) - betaln(c, np.where(voted, n, 1.0)), 0.0)
-    compound = rise.sum(1) - whole
+    denominator = np.where(voted, gammaln(np.where(voted, n, 1.0)) - betaln(c, np.where(voted, n, 1.0)), 0.0)
+    compound = rise.sum(1) - denominator
     return np.where(impossible, -np.inf, ways + np.where(exact, multinomial, compound))
 
 

@@ -115,14 +115,14 @@ class Exchanges:
         known = self._people is not None and self._without_speaker <= 0.5 * self._shown
         differences = np.concatenate(self._differences)
         names = pl.concat(self._speakers).to_numpy() if known else None
-        found = []
+        exchanges = []
         for annotator in sorted(self._proxies):
             own = self._proxies[annotator]
             rows = np.concatenate(own.rows)
             prior = own.total + 1.0  # corpus shares of the proxy only: those of the fit votes would depend on them
             shares = np.concatenate(own.counts) + _SMOOTHING * (prior / prior.sum())
-            found.append(_exchange(shares, differences[rows], None if names is None else names[rows], annotator))
-        return found
+            exchanges.append(_exchange(shares, differences[rows], None if names is None else names[rows], annotator))
+        return exchanges
 
 
 @dataclass(slots=True)

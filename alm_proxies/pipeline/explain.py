@@ -171,13 +171,13 @@ def _anywhere(
     notes: list[str] = []
     described = outputs.tables["utterances"] if people is None else (people,)
     tables = [Utterances.read(path) for path in described]
-    utterances = next((one for one in tables if _has(one.frame, utterance_id)), None)
+    utterances = next((table for table in tables if _has(table.frame, utterance_id)), None)
     row = _row(utterances.frame, utterance_id, outputs.folder) if utterances is not None else None
     others = _label_rows(outputs, utterance_id)
     taxonomy = next((about_of(path).taxonomy for path in others), ())
     files = [_votes_in(path) for path in given or outputs.tables["votes"]]
-    read = {one.content_digest(): one for one in (votes_on(path, utterance_id, taxonomy) for path in files)}
-    cast = [one for one in read.values() if one.frame.height]
+    read = {votes.content_digest(): votes for votes in (votes_on(path, utterance_id, taxonomy) for path in files)}
+    cast = [votes for votes in read.values() if votes.frame.height]
     replies = _replies(outputs.ledgers, utterance_id)
     if row is None and not cast and not others and not replies:
         every = [*described, *files, *outputs.tables["labels"]]
@@ -185,23 +185,23 @@ def _anywhere(
         _row(pl.concat(frames) if frames else pl.DataFrame(schema=_NO_VOTES), utterance_id, outputs.folder)
     label: dict[str, Any] = {}
     trace = Trace("")
-    made = next((path for path in others if _is_fused(path)), None)
-    if made is not None:
-        label = {key: value for key, value in others.pop(made).items() if key != "file"}
-        made_by = about_of(made).made_by
+    fused = next((path for path in others if _is_fused(path)), None)
+    if fused is not None:
+        label = {key: value for key, value in others.pop(fused).items() if key != "file"}
+        made_by = about_of(fused).made_by
         settings = FuseSettings.model_validate(made_by.settings if made_by is not None else {})
         if given:
-            trace = traced(made, label, files, settings, utterances, notes)
+            trace = traced(fused, label, files, settings, utterances, notes)
         else:
-            trace = _trace(made, label, files, settings, utterances, notes)
+            trace = _trace(fused, label, files, settings, utterances, notes)
     prompts: list[dict[str, Any]] = []
     if replies and "annotate" in places and utterances is not None and row is not None and cast:
         prompts = list(_prompts(manifest, places, outputs.folder, utterances, row, replies, cast[0], notes))
     elif replies:
         notes.append("prompts are shown only for the folder of a pipeline, which names the annotator files")
-    frames = [one.frame for one in cast]
+    frames = [votes.frame for votes in cast]
     together = pl.concat(frames, how="diagonal_relaxed") if frames else pl.DataFrame(schema=_NO_VOTES)
-    scales = next((one.about.scales for one in cast if one.about.scales), {})
+    scales = next((votes.about.scales for votes in cast if votes.about.scales), {})
     return Explained(
         utterance=row or {"utterance_id": utterance_id},
         label=label,
@@ -254,8 +254,8 @@ def _votes_in(path: Path) -> Path:
 
 def _label_rows(outputs: Outputs, utterance_id: str) -> dict[Path, dict[str, Any]]:
     """The row of an utterance in each Labels table that has one."""
-    found = {path: pl.read_parquet(path) for path in outputs.tables["labels"]}
-    rows = {path: frame.filter(pl.col("utterance_id") == utterance_id) for path, frame in found.items()}
+    frames = {path: pl.read_parquet(path) for path in outputs.tables["labels"]}
+    rows = {path: frame.filter(pl.col("utterance_id") == utterance_id) for path, frame in frames.items()}
     return {path: {"file": outputs.named(path), **row.row(0, named=True)} for path, row in rows.items() if row.height}
 
 
@@ -310,13 +310,13 @@ def _manifest(outputs: Outputs) -> dict[str, Any]:
 
 
 def _row(frame: pl.DataFrame, utterance_id: str, where: Path) -> dict[str, Any]:
-    found = frame.filter(pl.col("utterance_id") == utterance_id)
-    if not found.height:
+    rows = frame.filter(pl.col("utterance_id") == utterance_id)
+    if not rows.height:
         near = frame.filter(pl.col("utterance_id").str.ends_with(utterance_id))["utterance_id"].head(1).to_list()
         first = frame["utterance_id"].head(1).to_list()
         fix = f"Did you mean {near[0]!r}?" if near else f"The first there is: {', '.join(first) or 'none'}."
         raise InputError(f"there is no utterance {utterance_id!r}", where=str(where), fix=fix)
-    return found.row(0, named=True)
+    return rows.row(0, named=True)
 
 
 def _replies(ledgers: Iterable[Path], utterance_id: str) -> dict[tuple[str, int], dict[str, Any]]:

@@ -168,8 +168,8 @@ def curves(
         down = Scale.over(ends, bottom, top, room=0.08)
         along = Scale.over([*steps, *(x for line in lines for x, _ in line.fit)], left + 8, width - 16, room=0.02)
         sheet.vertical_axis(down, left, width, up)
-        whole = steps if len(steps) <= _about(width) * 2 else _whole_ticks(along.ticks(_about(width) + 2), steps)
-        for x in whole:
+        ticks = steps if len(steps) <= _about(width) * 2 else _whole_ticks(along.ticks(_about(width) + 2), steps)
+        for x in ticks:
             sheet.text(along(x), bottom + 16, number(x, 0 if float(x).is_integer() else 1), "tick", "middle")
         sheet.text(along.end, bottom + 34, across, "axis", "end")
         sheet.line(left, bottom, width, bottom, "baseline")

@@ -241,14 +241,14 @@ class Page:
         environment.filters["inline"] = lambda words: _markup(_inline(words))
         script = (folder / "page.js").read_text(encoding="utf-8")
         style = _palette() + (folder / "page.css").read_text(encoding="utf-8") + chart_style()
-        whole = environment.get_template("page.html").render(
+        text = environment.get_template("page.html").render(
             page=self,
             script=_markup(script),
             style=_markup(style),
             script_digest=_markup(_digest(script)),
             style_digest=_markup(_digest(style)),
         )
-        return printable_lines(whole)
+        return printable_lines(text)
 
     def write(self, path: str | Path, *, pictures: bool = True) -> None:
         """Write the page and, next to it, <name>_charts/ with every chart as SVG and, with the extra `png`, as PNG."""
@@ -277,8 +277,8 @@ def _cell(cell: Cell, digits: int, signed: bool) -> tuple[str, str]:
 
 
 def _inline(words: str) -> str:
-    whole = re.sub(r"(?<=[0-9]) %", "\u00a0%", words)  # no line may begin with the sign
-    parts = re.split(r"`([^`]+)`", escape(whole))
+    spaced = re.sub(r"(?<=[0-9]) %", "\u00a0%", words)  # no line may begin with the sign
+    parts = re.split(r"`([^`]+)`", escape(spaced))
     prose = [re.sub(r"(?<![^\s(])-(?=[0-9])", "\u2212", part) for part in parts[::2]]
     return "".join(
         f"{text}<code>{code}</code>" for text, code in zip(prose, [*parts[1::2], ""], strict=True)

@@ -62,17 +62,17 @@ def evaluation_set(
     shares = rows.select(f"p_{label}" for label in labels.taxonomy).to_numpy().astype(np.float64)
     target = np.full(len(labels.taxonomy), 1 / len(labels.taxonomy))
     reason = _too_few(rows) or why_not
-    found = None
+    solution = None
     if reason is None:
-        found = balanced(shares, target)
-        if not found.met:
+        solution = balanced(shares, target)
+        if not solution.met:
             reason = "no weights bring their mean to equal shares"
-    if reason is not None or found is None:
+    if reason is not None or solution is None:
         message = f"no evaluation set is made: {reason}"
         findings.append(Finding("balance", "no_evaluation_set", message, "Give more test utterances, fused.", count=1))
         return EvaluationSet(labels, utterances, {"reason": reason}, None, findings)
     chosen = _subset(shares, target, settings.seed)
-    weights = dict(zip(rows["utterance_id"], found.weights.tolist(), strict=True))
+    weights = dict(zip(rows["utterance_id"], solution.weights.tolist(), strict=True))
     weights |= dict.fromkeys(out["utterance_id"], 0.0)
     new = pl.DataFrame({"utterance_id": list(weights), "_new": [float(value) for value in weights.values()]})
     frame = labels.frame.join(new, on="utterance_id", how="left", maintain_order="left")
@@ -84,14 +84,14 @@ def evaluation_set(
     metrics: dict[str, Any] = {
         "utterances": rows.height,
         "speakers": rows["speaker"].n_unique(),
-        "effective_size": found.effective_size,
-        "largest_weight": float(found.weights.max()),
+        "effective_size": solution.effective_size,
+        "largest_weight": float(solution.weights.max()),
         "subset": int(chosen.sum()),
         "subset_worst_error": float(np.abs(inside - target).max()),
         "by_label": {
             label: {"before": float(before), "weighted": float(after), "subset": float(part)}
             for label, before, after, part in zip(
-                labels.taxonomy, shares.mean(0), found.reached, inside, strict=True
+                labels.taxonomy, shares.mean(0), solution.reached, inside, strict=True
             )
         },
     }  # fmt: skip
@@ -120,9 +120,9 @@ def _subset(shares: Array, target: Array, seed: int) -> NDArray[np.bool_]:
     weights = np.zeros(len(shares))
     for _ in range(_HALVINGS):
         size = 0.5 * (low + high)
-        found = balanced(shares, target, cap=1 / size)
-        if found.met and np.abs(found.error).max() <= TOLERANCE:
-            low, weights = size, np.minimum(found.weights * size, 1.0)
+        solution = balanced(shares, target, cap=1 / size)
+        if solution.met and np.abs(solution.error).max() <= TOLERANCE:
+            low, weights = size, np.minimum(solution.weights * size, 1.0)
         else:
             high = size
     order = np.lexsort((shares.max(1), shares.argmax(1)))

@@ -135,7 +135,7 @@ def examples_section(
     for item, parent, second, effect, parameters in chosen.select(*_ITEM).iter_rows():
         parents = [name for name in (parent, second) if name is not None]
         facts = {"Made of": ", ".join(parents), "Effect": effect, "Parameters": parameters}
-        for name, details in [*((one, {"Parent of": item}) for one in parents), (item, facts)]:
+        for name, details in [*((parent_id, {"Parent of": item}) for parent_id in parents), (item, facts)]:
             sound, picture = None, ""
             if reasons[corpus_of[name]] is None and all(reasons[corpus_of[parent_id]] is None for parent_id in parents):
                 opened = sounds.open(name)

@@ -90,7 +90,7 @@ def opened(pairs: Sequence[Pair], rows: pl.DataFrame, sounds: Sounds, seed: int)
     """The audio of every mixture, in order, rendered ahead by threads; each parent of it is opened once."""
     ids = rows["utterance_id"]
 
-    def one(pair: Pair) -> Mixture:
+    def mixture_of(pair: Pair) -> Mixture:
         first, second = ids[pair.first], ids[pair.second]
         clips, findings = [], []
         for parent in (first, second):
@@ -106,7 +106,7 @@ def opened(pairs: Sequence[Pair], rows: pl.DataFrame, sounds: Sounds, seed: int)
             return Mixture(pair, None, findings=tuple(findings))
         return Mixture(pair, render(_recipe(pair, first, second, seed), clips), tuple(clip.duration for clip in clips))
 
-    yield from decode_ahead(pairs, one)
+    yield from decode_ahead(pairs, mixture_of)
 
 
 def labels_of(pairs: Sequence[Pair], part: Labels) -> pl.DataFrame:

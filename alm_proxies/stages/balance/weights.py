@@ -207,9 +207,9 @@ class _Problem:
             curve += (rows * inner[:, None]).T @ rows
         ridges = np.where(np.arange(width) < self.soft, ridge, 0.0)
         multipliers = point[1:]
-        whole = value / count - point[0] - float(multipliers @ self.target) + 0.5 * float(ridges @ multipliers**2)
+        dual = value / count - point[0] - float(multipliers @ self.target) + 0.5 * float(ridges @ multipliers**2)
         slopes = np.concatenate([[total / count - 1.0], slope / count - self.target + ridges * multipliers])
         curves = np.empty((width + 1, width + 1))
         curves[0, 0], curves[0, 1:], curves[1:, 0] = inside / count, edge / count, edge / count
         curves[1:, 1:] = curve / count + np.diag(ridges)
-        return whole, slopes, curves
+        return dual, slopes, curves

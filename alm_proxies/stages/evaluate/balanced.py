@@ -70,11 +70,11 @@ def balanced_of(
             columns[f"{name}\n{measure}"] = losses[measure][rows], by
         if name != comparison.baseline:
             columns[f"{name}\nless_baseline"] = (losses["nll_per_vote"] - baseline)[rows], votes_of
-    found = balanced_population(posterior, columns, speakers, seed=seed) if len(posterior) else "no test utterance"
-    if isinstance(found, str):
-        return Balanced(found, len(posterior), known, None, tuple(findings))
-    before = dict(zip(fused.taxonomy, map(float, found.shares), strict=True))
-    return Balanced(None, len(posterior), known, found, tuple(findings), before)
+    estimated = balanced_population(posterior, columns, speakers, seed=seed) if len(posterior) else "no test utterance"
+    if isinstance(estimated, str):
+        return Balanced(estimated, len(posterior), known, None, tuple(findings))
+    before = dict(zip(fused.taxonomy, map(float, estimated.shares), strict=True))
+    return Balanced(None, len(posterior), known, estimated, tuple(findings), before)
 
 
 def _chosen(ids: pl.Series, utterances: Utterances, fused: Labels) -> tuple[NDArray[np.bool_], list[Finding]]:
@@ -90,10 +90,10 @@ def _chosen(ids: pl.Series, utterances: Utterances, fused: Labels) -> tuple[NDAr
         "not_fused": (~ids.is_in(fused.frame["utterance_id"].implode()), "test utterances without a fused label"),
     }  # fmt: skip
     kept, findings = pl.repeat(value=True, n=len(ids), eager=True), []
-    for kind, (mask, what) in reasons.items():
+    for kind, (mask, excluded) in reasons.items():
         out = mask & kept
         if count := int(out.sum()):
-            message = f"the balanced-population estimate leaves out {what}"
+            message = f"the balanced-population estimate leaves out {excluded}"
             findings.append(Finding.of(kind, message, count=count))
         kept &= ~mask
     return kept.to_numpy(), findings

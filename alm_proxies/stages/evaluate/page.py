@@ -47,10 +47,10 @@ def page_of(
         _risk(measured, models),
         _confusion(measured, models),
     ]
-    if (found := findings_section(list(measured.findings))) is not None:
-        sections.append(found)
+    if (findings := findings_section(list(measured.findings))) is not None:
+        sections.append(findings)
     headline, summary = _words(measured, models)
-    made = {
+    made_by = {
         "Made by": f"alm-proxies {__version__}, evaluate, settings {canonical_json(settings.model_dump(mode='json'))}",
         "Taxonomy": ", ".join(measured.labels),
         **{f"Prediction {name}": _maker(predictions[name]) for name in models},
@@ -62,7 +62,7 @@ def page_of(
         summary,
         _figures(measured, models),
         tuple(section for section in sections if section is not None),
-        made,
+        made_by,
         notice,
     )
 
@@ -103,7 +103,7 @@ def _figures(measured: Measured, models: list[str]) -> tuple[Figure, ...]:
     comparison = measured.comparison
     best = min(models, key=lambda name: comparison.of(name).nll.estimate)
     score = comparison.of(best)
-    made = [
+    figures = [
         Figure(number(score.nll.estimate, 3), f"log loss of {best}", "nats per held-out vote; lower is better"),
         Figure(
             number(comparison.of(SHARES).nll.estimate, 3),
@@ -112,14 +112,14 @@ def _figures(measured: Measured, models: list[str]) -> tuple[Figure, ...]:
         ),
         Figure(number(score.jsd.estimate, 3), f"JSD of {best}", "base 2, to the shares of held-out votes"),
     ]
-    found = measured.recovered[best].ambiguity
-    if found is not None:
+    ambiguity = measured.recovered[best].ambiguity
+    if ambiguity is not None:
         note = "of predicted and observed disagreement"
-        if not math.isnan(found.rank_ceiling):
-            note += f"; the true distribution would have {number(found.rank_ceiling, 2)}"
+        if not math.isnan(ambiguity.rank_ceiling):
+            note += f"; the true distribution would have {number(ambiguity.rank_ceiling, 2)}"
         name = f"rank correlation: ambiguity recovered by {best}"
-        made.append(Figure(number(found.rank_correlation.estimate, 2), name, note))
-    return tuple(made)
+        figures.append(Figure(number(ambiguity.rank_correlation.estimate, 2), name, note))
+    return tuple(figures)
 
 
 def _pairs(measured: Measured, models: list[str]) -> Section | None:
@@ -145,9 +145,9 @@ def _conditions(measured: Measured) -> Section | None:
         return None
     comparison = measured.comparison
     rows: list[list[Cell]] = []
-    for plain, found in measured.conditions.items():
+    for plain, names in measured.conditions.items():
         rows.append([plain, "as recorded", comparison.of(plain).nll, None, None])
-        for condition, name in found.items():
+        for condition, name in names.items():
             nll, jsd = comparison.paired(name, plain), comparison.paired(name, plain, "jsd_base2")
             rows.append([plain, condition, comparison.of(name).nll, nll.difference, jsd.difference])
     columns = [
@@ -183,12 +183,12 @@ def _ratings(measured: Measured, models: list[str]) -> Section | None:
 def _few_labels(measured: Measured) -> Section:
     comparison = measured.comparison
     rows: list[list[Cell]] = []
-    for name, found in measured.recovered.items():
+    for name, recovery in measured.recovered.items():
         held_out = comparison.held_out[name]
         rows.append(
             [
                 name, held_out.score("accuracy"), held_out.score("macro_f1"), held_out.score("uar"),
-                found.recall_over_votes, found.minor_recall,
+                recovery.recall_over_votes, recovery.minor_recall,
             ]
         )  # fmt: skip
     columns = [
@@ -215,9 +215,9 @@ def _risk(measured: Measured, models: list[str]) -> Section:
     roles = roles_of(measured.comparison.methods)
     lines = []
     for name in models:
-        found = measured.recovered[name].risk
-        values = tuple(Interval(value, math.nan, math.nan) for value in found.risk)
-        lines.append(Line(Series(name, roles[name], values), found.coverage))
+        risk = measured.recovered[name].risk
+        values = tuple(Interval(value, math.nan, math.nan) for value in risk.risk)
+        lines.append(Line(Series(name, roles[name], values), risk.coverage))
     title = "Votes missed by the most likely label, over the most confident predictions"
     areas = "; ".join(f"{name} {measured.recovered[name].risk.area:.3f}" for name in models)
     chart = curves(

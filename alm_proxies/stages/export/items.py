@@ -76,9 +76,9 @@ def items_of(
     labels: Labels, utterances: Utterances, settings: ExportSettings, votes: Votes | None = None
 ) -> tuple[Items, list[Finding]]:
     """Labels joined with their utterances, with labels renamed, restricted corpora marked, and findings."""
-    found: list[Finding] = []
+    label_findings: list[Finding] = []
     if settings.targets == "votes":
-        labels, found = with_shares_of_votes(labels, votes, utterances)
+        labels, label_findings = with_shares_of_votes(labels, votes, utterances)
     names, merged = _renamed(labels, settings.map)
     frame = labels.frame.select(
         "utterance_id", "concentration", "human_votes", "proxy_votes", "entropy", "ambiguity", *ATTRIBUTES, "weight"
@@ -88,7 +88,7 @@ def items_of(
         "transcript", "split", "recipe",
     )  # fmt: skip
     joined = frame.join(about, on="utterance_id", how="inner", maintain_order="left")
-    findings = [*found, *_missing(labels, about, joined)]
+    findings = [*label_findings, *_missing(labels, about, joined)]
     joined = joined.with_columns(label=_plurality(joined, names)).with_columns(_paths(joined, utterances))
     joined, more = _restricted(joined, settings)
     findings += more + speakers_on_two_sides(joined["speaker"], joined["split"], "in more than one split")

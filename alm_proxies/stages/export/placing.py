@@ -70,8 +70,8 @@ def place(items: Items, kind: Format, folder: Path) -> tuple[Items, list[Finding
             start=pl.when(cut).then(None).otherwise(pl.col("start")), end=pl.when(cut).then(None).otherwise("end")
         )
     findings = _findings(rows, placed)
-    whole = items.with_frame(frame)
-    return (whole.where(frame["file"].is_not_null()), findings) if kind.needs_audio else (whole, findings)
+    placed_items = items.with_frame(frame)
+    return (placed_items.where(frame["file"].is_not_null()), findings) if kind.needs_audio else (placed_items, findings)
 
 
 def _stay(items: Items) -> list[str]:

@@ -8,7 +8,7 @@ from alm_proxies.stage import Ahead, Foreseen
 
 def foresee(ahead: Ahead) -> Foreseen:
     """A label for every utterance with votes, where an earlier stage knows how many; none without human votes."""
-    labels = max((one.counts.get("utterances", 0) for one in ahead.before.get("votes", ())), default=0)
+    labels = max((foreseen.counts.get("utterances", 0) for foreseen in ahead.before.get("votes", ())), default=0)
     counts = {"labels": labels} if labels else {}
     votes = ahead.table("votes")
     if votes is None or votes.frame.filter(which_count("human", consensus=ahead.settings.consensus)).height:

@@ -36,9 +36,9 @@ def kept_beside(labels: Path) -> tuple[Estimator, tuple[str, ...]] | None:
         if made_by is None or not path.is_file():
             continue
         try:
-            found = json.loads(read_text(path))
-            if all(found[name] == value for name, value in _labels(made_by).items()):
-                return estimator_of(found["estimator"]), tuple(map(str, found["copies"]))
+            content = json.loads(read_text(path))
+            if all(content[name] == value for name, value in _labels(made_by).items()):
+                return estimator_of(content["estimator"]), tuple(map(str, content["copies"]))
         except (NotKeptError, ValueError, KeyError, TypeError):
             continue
     return None

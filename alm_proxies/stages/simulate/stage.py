@@ -116,7 +116,7 @@ def _spoken(
 ) -> Iterator[_Spoken]:
     """Synthesise every turn, in order, with several threads; numpy releases the interpreter's lock."""
 
-    def one(turn: Turn) -> _Spoken:
+    def spoken_turn(turn: Turn) -> _Spoken:
         path = folder / f"{turn.number:06d}.wav"
         who = people[turn.speaker]
         tracks = tracks_of(turn.clauses, who, turn.wanted, _chance(turn, settings))
@@ -129,7 +129,7 @@ def _spoken(
 
     pool = ThreadPoolExecutor(workers)
     try:
-        yield from pool.map(one, turns)
+        yield from pool.map(spoken_turn, turns)
     finally:
         pool.shutdown(cancel_futures=True)
 
