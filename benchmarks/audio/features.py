@@ -76,13 +76,13 @@ def loop(paths: Sequence[Path]) -> list[list[float]]:
 def ours(paths: Sequence[Path], groups: Sequence[str], threads: int) -> np.ndarray:
     sources = [Source(path.name, path) for path in paths]
     opener = partial(open_source, stage="benchmark")
-    found = measure_all(sources, opener, stage="benchmark", groups=groups, threads=threads)
-    return found.frame.drop("utterance_id").to_numpy()
+    measured = measure_all(sources, opener, stage="benchmark", groups=groups, threads=threads)
+    return measured.frame.drop("utterance_id").to_numpy()
 
 
 def compare(paths: Sequence[Path]) -> None:
-    expected, found = np.asarray(loop(paths)), ours(paths, ["spectral"], 1)
-    apart = np.abs(found - expected)
+    expected, computed = np.asarray(loop(paths)), ours(paths, ["spectral"], 1)
+    apart = np.abs(computed - expected)
     fits = apart <= 1e-5 + 1e-5 * np.abs(expected)
     print(f"{fits.sum()} of {fits.size} values equal librosa's to 1e-5; greatest difference {apart.max():.1e}")
 

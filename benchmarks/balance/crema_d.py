@@ -80,16 +80,16 @@ def main() -> None:
         }.items():
             if sizes.methods and name.split(",")[0] not in sizes.methods:
                 continue
-            made = balance(labels, utterances, Path(folder), settings.model_copy(update={"examples": 0}))
-            shares = [share for share in made.metrics["shares"] if share["kind"] == "classes"]
+            balanced = balance(labels, utterances, Path(folder), settings.model_copy(update={"examples": 0}))
+            shares = [share for share in balanced.metrics["shares"] if share["kind"] == "classes"]
             before, after = ([f"{share[key]:.3f}" for share in shares] for key in ("before", "after"))
-            copies = made.metrics.get("copies")
+            copies = balanced.metrics.get("copies")
             parts = f"; {copies['items']} items, worst {100 * copies['worst_error']:.2f} points" if copies else ""
-            size, largest = made.metrics["effective_size"], made.metrics["largest_weight"]
-            reference = made.metrics.get("reference")
+            size, largest = balanced.metrics["effective_size"], balanced.metrics["largest_weight"]
+            reference = balanced.metrics.get("reference")
             parts += f"; {reference['items']} items fill up rare classes" if reference else ""
-            worst = max(abs(share["after"] - share["wanted"]) for share in made.metrics["shares"])
-            shown = f"{' '.join(before)} -> {' '.join(after)}; effective {size:.0f} of {made.metrics['utterances']}"
+            worst = max(abs(share["after"] - share["wanted"]) for share in balanced.metrics["shares"])
+            shown = f"{' '.join(before)} -> {' '.join(after)}; effective {size:.0f} of {balanced.metrics['utterances']}"
             parts += f"; furthest from a wanted share {100 * worst:.1f} points"
             print(f"{name}: {shown}, largest {largest:.1f}{parts}", flush=True)
     if sizes.methods:

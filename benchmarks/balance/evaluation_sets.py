@@ -43,16 +43,18 @@ def posterior(counts: Array) -> Array:
 
     logs = np.log(PRIOR) + np.stack(
         [
-            gammaln(one.sum()) - gammaln(one.sum() + counts.sum(1)) + (gammaln(one + counts) - gammaln(one)).sum(1)
-            for one in SPREAD
+            gammaln(spread.sum())
+            - gammaln(spread.sum() + counts.sum(1))
+            + (gammaln(spread + counts) - gammaln(spread)).sum(1)
+            for spread in SPREAD
         ],
         axis=1,
     )
     shares = np.exp(logs - logs.max(1, keepdims=True))
     shares /= shares.sum(1, keepdims=True)
-    each = np.stack([(one + counts) / (one + counts).sum(1, keepdims=True) for one in SPREAD], axis=1)
-    made: Array = np.einsum("ik,ikl->il", shares, each)
-    return made
+    each = np.stack([(spread + counts) / (spread + counts).sum(1, keepdims=True) for spread in SPREAD], axis=1)
+    means: Array = np.einsum("ik,ikl->il", shares, each)
+    return means
 
 
 def fitted(counts: Array) -> Array:
@@ -97,7 +99,7 @@ def main() -> None:
         wanted, plain = truth.means["loss"].estimate, float(everyone["loss"].mean())
         print(f"{votes} fitted votes; true loss {plain:.4f} as the test set is, {wanted:.4f} balanced", flush=True)
         for speakers in (15, 40, 160):
-            found: dict[str, list[tuple[float, bool, float, float]]] = {}
+            by_name: dict[str, list[tuple[float, bool, float, float]]] = {}
             for draw in range(sizes.draws):
                 test = drawn(rng, speakers, 25, votes)
                 by = {
@@ -108,17 +110,17 @@ def main() -> None:
                 if draw < sizes.fits:
                     by["posterior means of a fitted mixture"] = fitted(test["fit"])
                 for name, means in by.items():
-                    made = balanced_population(
+                    estimated = balanced_population(
                         means, {"loss": (test["loss"], 1.0)}, test["who"], seed=draw, replicates=sizes.replicates
                     )
-                    if isinstance(made, str):
+                    if isinstance(estimated, str):
                         continue
-                    one = made.means["loss"]
-                    shares = made.weights @ test["true"] / len(made.weights)
+                    loss = estimated.means["loss"]
+                    shares = estimated.weights @ test["true"] / len(estimated.weights)
                     away = float(shares[0] - 1 / KINDS)
-                    inside = one.low <= wanted <= one.high
-                    found.setdefault(name, []).append((one.estimate, inside, away, made.effective_size))
-            for name, rows in found.items():
+                    inside = loss.low <= wanted <= loss.high
+                    by_name.setdefault(name, []).append((loss.estimate, inside, away, estimated.effective_size))
+            for name, rows in by_name.items():
                 estimates, inside, away, size = (
                     np.array(column, dtype=np.float64) for column in zip(*rows, strict=True)
                 )

@@ -56,16 +56,16 @@ def main() -> None:
             f"crowd {crowd}: two clips by chance {np.median(others):.4f} nats, two samples of ten votes {sampled:.4f}"
         )
         for effect in MOVES:
-            said = []
+            cells = []
             for strength in STRENGTHS:
                 chosen = [effect_at(effect, strength, generator(0, effect, row)) for row in range(len(cues))]
                 after = true_distribution(moved(cues, chosen), crowd)
                 d = jsd_nats(truth, after)
                 turned = float((after.argmax(1) != truth.argmax(1)).mean())
-                said.append(
+                cells.append(
                     f"{strength}: median {np.median(d):.4f}, mean {d.mean():.4f}, top label changed {turned:.3f}"
                 )
-            print(f"{effect:6}" + "; ".join(said), flush=True)
+            print(f"{effect:6}" + "; ".join(cells), flush=True)
 
 
 if __name__ == "__main__":

@@ -63,9 +63,9 @@ def weights(count: int, root: Path) -> None:
     labels, utterances = corpus(count, root)
     for within in (False, True):
         with timed(f"balance {count:,} within={within}"):
-            made = balance(labels, utterances, root / "balanced", BalanceSettings(within=within))
-        size = made.metrics["effective_size"] / made.metrics["utterances"]
-        met = "met" if made.metrics["met"] else f"worst {made.metrics['worst_error']:.4f}"
+            balanced = balance(labels, utterances, root / "balanced", BalanceSettings(within=within))
+        size = balanced.metrics["effective_size"] / balanced.metrics["utterances"]
+        met = "met" if balanced.metrics["met"] else f"worst {balanced.metrics['worst_error']:.4f}"
         print(f"    {met}, effective size {size:.1%}", flush=True)
 
 
@@ -80,8 +80,8 @@ def exports(count: int, root: Path) -> None:
             shutil.copyfile(root / "one.wav", root / name)
     frame = utterances.frame.with_columns(audio=pl.Series(audio))
     utterances = Utterances.of(frame, about=utterances.about)
-    for place, found in enumerate(plugins("exports").values()):
-        kind = found.load()
+    for place, plugin in enumerate(plugins("exports").values()):
+        kind = plugin.load()
         if kind.embeds or kind.beside:
             continue
         with timed(f"export {kind.name}, {count:,} rows"):
@@ -99,16 +99,16 @@ def rendering(count: int, root: Path, threads: int) -> None:
         rows.append({"utterance_id": f"sim/{number}", "corpus": "sim", "audio": f"{number}.flac"})
     names = Copies().effects
     for chosen in (names, *((name,) for name in names)):
-        made = []
+        items = []
         for number in range(count):
             effect = effect_at(chosen[number % len(chosen)], Copies().strength, np.random.default_rng(number))
             recipe = Recipe(parents=((f"sim/{number}", 1.0),), effects=(effect,), seed=number)
-            made.append({"utterance_id": f"sim/{number}#2", "corpus": "sim", "recipe": recipe.written()})
-        table = Utterances.of(pl.concat([pl.DataFrame(rows), pl.DataFrame(made)], how="diagonal"),
+            items.append({"utterance_id": f"sim/{number}#2", "corpus": "sim", "recipe": recipe.written()})
+        table = Utterances.of(pl.concat([pl.DataFrame(rows), pl.DataFrame(items)], how="diagonal"),
                               about=About(roots={"sim": str(root)}))  # fmt: skip
         sounds = Sounds(table, stage="balance")
         wall, processor = time.perf_counter(), time.process_time()
-        rendered = sum(opened.clip.duration for opened in sounds.ahead([one["utterance_id"] for one in made],
+        rendered = sum(opened.clip.duration for opened in sounds.ahead([item["utterance_id"] for item in items],
                                                                        threads=threads) if opened.clip)  # fmt: skip
         wall, processor = time.perf_counter() - wall, time.process_time() - processor
         print(

@@ -76,7 +76,7 @@ def jsd(mean: Array, held: Array) -> Array:
     middle = np.maximum(0.5 * (mean + share), 1e-300)
 
     def divergence(p: Array) -> Array:
-        made: Array = (p * np.log2(np.maximum(p, 1e-300) / middle)).sum(1)
-        return made
+        divergences: Array = (p * np.log2(np.maximum(p, 1e-300) / middle)).sum(1)
+        return divergences
 
     return 0.5 * divergence(mean) + 0.5 * divergence(share)

@@ -28,29 +28,29 @@ FOLDS = 5
 def both(counts: Counts) -> tuple[Posterior, Posterior]:
     """The labels from one fit, and from fits to the actors of the other folds."""
     stack = Stack().fit(counts)
-    one = stack.posterior(stack.aligned(counts))
+    stacked = stack.posterior(stack.aligned(counts))
     fold = folds_of(counts, FOLDS, 0)
-    mean, strength = np.zeros_like(one.mean), np.zeros_like(one.concentration)
+    mean, strength = np.zeros_like(stacked.mean), np.zeros_like(stacked.concentration)
     for number in range(int(fold.max()) + 1):
         own, others = (np.flatnonzero(part).astype(np.int64) for part in (fold == number, fold != number))
         fit = Stack().fit(counts.rows(others))
-        made = fit.posterior(fit.aligned(counts.rows(own)))
-        mean[own], strength[own] = made.mean, made.concentration
-    return one, Posterior(mean, strength)
+        posterior = fit.posterior(fit.aligned(counts.rows(own)))
+        mean[own], strength[own] = posterior.mean, posterior.concentration
+    return stacked, Posterior(mean, strength)
 
 
-def parts_of_promise(made: Posterior, held: Array) -> tuple[float, float]:
+def parts_of_promise(posterior: Posterior, held: Array) -> tuple[float, float]:
     """Squared error to the truth, and its expected value; (v - p)(w - p) of two votes is unbiased."""
-    votes, mean = held.sum(1), made.mean
+    votes, mean = held.sum(1), posterior.mean
     error = np.square(held - votes[:, None] * mean).sum(1) - (held * (1 - 2 * mean)).sum(1) - votes * (mean**2).sum(1)
     rows = votes >= 2
-    claim = (1 - np.square(mean).sum(1)) / (made.concentration + 1)
+    claim = (1 - np.square(mean).sum(1)) / (posterior.concentration + 1)
     return float((error[rows] / (votes * (votes - 1))[rows]).sum()), float(claim[rows].sum())
 
 
-def promised(made: Posterior, held: Array) -> float:
+def promised(posterior: Posterior, held: Array) -> float:
     """Squared error to the truth relative to its expectation from the concentration."""
-    error, claim = parts_of_promise(made, held)
+    error, claim = parts_of_promise(posterior, held)
     return error / claim
 
 
@@ -63,12 +63,12 @@ def main() -> None:
     for rows in (np.arange(len(actor)), *(np.flatnonzero(actor % 4 == part) for part in range(4))):
         for name, proxies in (("none", {}), ("audio-visual", {"audio-visual": corpus.audio_visual})):
             counts = corpus.counts(kept[3], proxies).rows(rows)
-            one, others = both(counts)
-            first, second = losses(one.mean, held[rows])[0], losses(others.mean, held[rows])[0]
+            stacked, others = both(counts)
+            first, second = losses(stacked.mean, held[rows])[0], losses(others.mean, held[rows])[0]
             gap = paired(second, first, counts.speakers)
             print(
                 f"| {len(rows)} | {name} | {first.mean:.4f} | {second.mean:.4f} | {gap.mean:+.4f} ({gap.low:+.4f} to "
-                f"{gap.high:+.4f}) | {promised(one, held[rows]):.2f}, {promised(others, held[rows]):.2f} |",
+                f"{gap.high:+.4f}) | {promised(stacked, held[rows]):.2f}, {promised(others, held[rows]):.2f} |",
                 flush=True,
             )
 

@@ -131,9 +131,9 @@ def speed() -> None:
             "label": np.array(LABELS)[label.ravel()],
         }
     )
-    made = Votes.of(frame, taxonomy=LABELS)
+    cast = Votes.of(frame, taxonomy=LABELS)
     start = time.perf_counter()
-    counts = counts_of(made)
+    counts = counts_of(cast)
     counted = time.perf_counter()
     fit = KnownRaters().fit(counts)
     fitted = time.perf_counter()

@@ -32,8 +32,8 @@ from alm_proxies.seeds import generator
 
 
 def raw(counts: Counts) -> Array:
-    made: Array = counts.human / np.maximum(counts.human.sum(1, keepdims=True), 1.0)
-    return made
+    shares: Array = counts.human / np.maximum(counts.human.sum(1, keepdims=True), 1.0)
+    return shares
 
 
 def ceiling(corpus: Corpus, counts: Counts, k: int, seed: int) -> Array:
@@ -41,9 +41,9 @@ def ceiling(corpus: Corpus, counts: Counts, k: int, seed: int) -> Array:
     mean = np.zeros_like(counts.human)
     half = (corpus.actors.rank("dense").to_numpy() + seed) % 2
     full = counts.with_human(corpus.voice)
-    for one in (0, 1):
-        fit = Supervised(k, seed=seed).fit(full.rows(np.flatnonzero(half != one)))
-        rows = np.flatnonzero(half == one)
+    for part in (0, 1):
+        fit = Supervised(k, seed=seed).fit(full.rows(np.flatnonzero(half != part)))
+        rows = np.flatnonzero(half == part)
         mean[rows] = fit.posterior(fit.aligned(counts.rows(rows))).mean
     return mean
 
@@ -53,8 +53,8 @@ def floor(corpus: Corpus, seed: int) -> float:
     rng = generator(seed, "floor")
     counts = corpus.counts(corpus.voice, {})
     fit = Gated(16, seed=seed).fit(counts)
-    made = fit.posterior(counts)
-    alpha = made.mean * made.concentration[:, None]
+    posterior = fit.posterior(counts)
+    alpha = posterior.mean * posterior.concentration[:, None]
     scored = corpus.voice.sum(1) >= 8
     truth = np.stack([rng.dirichlet(a) for a in alpha[scored]])
     sample = np.stack([rng.multinomial(HELD_OUT, q / q.sum()) for q in truth]).astype(np.float64)
@@ -82,8 +82,8 @@ def auto(counts: Counts, seed: int, chosen: list[str] | None = None) -> Array:
 
 def average(parts: Iterable[Losses]) -> Losses:
     """The losses per clip, averaged over seeds."""
-    made = list(parts)
-    return Losses(np.mean([p.loss for p in made], axis=0), np.mean([p.votes for p in made], axis=0))
+    listed = list(parts)
+    return Losses(np.mean([p.loss for p in listed], axis=0), np.mean([p.votes for p in listed], axis=0))
 
 
 def observable(human: Array, proxy: Array) -> dict[str, np.ndarray]:
@@ -124,8 +124,8 @@ class Report:
 
 
 def gap(name: str, first: Losses, second: Losses, groups: np.ndarray) -> dict[str, object]:
-    made = paired(first, second, groups)
-    return {"comparison": name, "difference": made.mean, "low": made.low, "high": made.high}
+    difference = paired(first, second, groups)
+    return {"comparison": name, "difference": difference.mean, "low": difference.low, "high": difference.high}
 
 
 def main() -> None:
@@ -312,14 +312,16 @@ def say_harm(
         alone = losses(auto(corpus.counts(kept[3], {}), seed), held)[0]
         for case, proxies in cases.items():
             counts = corpus.counts(kept[3], proxies)
-            made = {
+            posteriors = {
                 "auto": auto(counts, seed),
                 "gated, 16 classes, penalty .001": fitted(lambda seed=seed: Gated(16, seed=seed))(counts),
                 "mixture, generative, 16 classes": fitted(lambda seed=seed: Mixture(16, seed=seed))(counts),
                 "weighted, tuned": fitted(Weighted)(counts),
                 "pool": fitted(Pool)(counts),
             }
-            harms.setdefault(case, []).append({"alone": alone, **{m: losses(p, held)[0] for m, p in made.items()}})
+            harms.setdefault(case, []).append(
+                {"alone": alone, **{m: losses(p, held)[0] for m, p in posteriors.items()}}
+            )
     for case, parts in harms.items():
         alone = masked(average(part["alone"] for part in parts), keep)
         for method in parts[0]:
@@ -344,13 +346,13 @@ def say_worth(
     rows_in = np.flatnonzero(keep)
 
     def part(k: int, proxies: str, method: str) -> Losses:
-        made = average(one[0] for one in results[k, proxies, method])
-        return Losses(made.loss[rows_in], made.votes[rows_in])
+        averaged = average(result[0] for result in results[k, proxies, method])
+        return Losses(averaged.loss[rows_in], averaged.votes[rows_in])
 
     curve = {k: part(k, "none", "human-only mixture (auto)") for k in (1, 2, 3, 4, 5)}
     report.table(
         "human-only learning curve, clips with nine votes or more",
-        [{"k": k, "NLL": one.mean} for k, one in curve.items()],
+        [{"k": k, "NLL": point.mean} for k, point in curve.items()],
     )
     entropy = observable(splits[0][0][3], corpus.audio_visual)["proxy entropy"][rows_in]
     for name in sources:
@@ -358,16 +360,16 @@ def say_worth(
             worth: dict[str, Worth] = worth_in_votes(
                 curve, part(k, name, "auto"), groups[rows_in], strata=list(entropy)
             )
-            for stratum, one in worth.items():
+            for stratum, of_stratum in worth.items():
                 rows.append(
                     {
                         "proxies": name,
                         "k": k,
                         "stratum": stratum,
-                        "worth": in_words(one, k),
-                        "reads": one.votes,
-                        "low": one.low,
-                        "high": one.high,
+                        "worth": in_words(of_stratum, k),
+                        "reads": of_stratum.votes,
+                        "low": of_stratum.low,
+                        "high": of_stratum.high,
                     }
                 )
     report.table("worth of the proxies in human votes (strata: thirds of proxy entropy)", rows)

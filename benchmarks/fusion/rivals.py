@@ -294,8 +294,8 @@ def main() -> None:
         measure(draws, RIVALS | (WITH_PROXY if proxies != "none" else {}))
     for spam in (0.0, 0.1, 0.3):
         print(f"\n## A made-up crowd, five named votes, {spam:.0%} spam")
-        made = [crowd(*CROWD, spam, seed) for seed in range(arguments.seeds)]
-        measure([(counts, held, np.arange(len(held))) for counts, held in made], RIVALS)
+        crowds = [crowd(*CROWD, spam, seed) for seed in range(arguments.seeds)]
+        measure([(counts, held, np.arange(len(held))) for counts, held in crowds], RIVALS)
 
 
 if __name__ == "__main__":

@@ -65,13 +65,13 @@ class Simulated(Corpus):
     """The simulated corpus in the form of CREMA-D: `voice` has all 44 votes, `truth` their distributions."""
 
     def __init__(self, folder: Path) -> None:
-        made = simulate(folder, SETTINGS)
-        self.utterances = made.utterances
-        frame = made.utterances.frame
+        simulated = simulate(folder, SETTINGS)
+        self.utterances = simulated.utterances
+        frame = simulated.utterances.frame
         self.clips = frame["utterance_id"].to_list()
         self.actors = frame["speaker"]
-        self.truth = made.truth.frame.select(f"p_{label}" for label in LABELS).to_numpy()
-        votes = made.votes.frame.join(frame.select("utterance_id").with_row_index("row"), on="utterance_id")
+        self.truth = simulated.truth.frame.select(f"p_{label}" for label in LABELS).to_numpy()
+        votes = simulated.votes.frame.join(frame.select("utterance_id").with_row_index("row"), on="utterance_id")
         self.voice = np.zeros((len(frame), len(LABELS)))
         label = votes["label"].replace_strict({name: j for j, name in enumerate(LABELS)}, return_dtype=pl.Int64)
         np.add.at(self.voice, (votes["row"].to_numpy(), label.to_numpy()), 1.0)
@@ -108,8 +108,8 @@ def proxies_of(corpus: Simulated, seed: int) -> dict[str, dict[str, Array]]:
     truth, mean = corpus.truth, corpus.truth.mean(0)
 
     def cast(name: str, shares: Array) -> Array:
-        made: Array = generator(seed, "proxy", name).multinomial(PROXY_VOTES, normal(shares)).astype(np.float64)
-        return made
+        counts: Array = generator(seed, "proxy", name).multinomial(PROXY_VOTES, normal(shares)).astype(np.float64)
+        return counts
 
     ideal, biased = cast("ideal", truth), cast("biased", normal(truth @ CONFUSION) ** 2)
     shuffled = ideal[generator(seed, "shuffled").permutation(len(ideal))]
@@ -130,8 +130,8 @@ def proxies_of(corpus: Simulated, seed: int) -> dict[str, dict[str, Array]]:
 
 
 def normal(shares: Array) -> Array:
-    made: Array = shares / shares.sum(1, keepdims=True)
-    return made
+    scaled: Array = shares / shares.sum(1, keepdims=True)
+    return scaled
 
 
 @dataclass(frozen=True)
@@ -146,9 +146,9 @@ class Score:
     @classmethod
     def of(cls, mean: Array, truth: Array, held: Array) -> Score:
         """The losses of predicted distributions."""
-        one = np.ones(len(truth))
+        weights = np.ones(len(truth))
         nll = -(truth * np.log(np.maximum(mean, 1e-12))).sum(1)
-        return cls(Losses(nll, one), Losses(jsd(mean, truth), one), *losses(mean, held))
+        return cls(Losses(nll, weights), Losses(jsd(mean, truth), weights), *losses(mean, held))
 
 
 Results = dict[tuple[int, str, str], list[Score]]
@@ -161,8 +161,8 @@ def auto(counts: Counts, seed: int) -> tuple[Posterior, float, str]:
         warnings.simplefilter("ignore", NotConvergedWarning)
         stack = Stack(seed=seed).fit(counts)
     aligned = stack.aligned(counts)
-    made, without = stack.posterior(aligned), stack.posterior(aligned.without_proxies())
-    return made, float((made.concentration - without.concentration).mean()), stack.words()
+    posterior, without = stack.posterior(aligned), stack.posterior(aligned.without_proxies())
+    return posterior, float((posterior.concentration - without.concentration).mean()), stack.words()
 
 
 def main() -> None:
@@ -227,10 +227,10 @@ class Run:
 
     def automatic(self, counts: Counts, k: int, kind: str, seed: int) -> Array:
         """The predictions of auto; its strengths and choices are kept."""
-        made, worth, words = auto(counts, seed)
-        self.believed.setdefault((k, kind), []).append((made, worth))
+        posterior, worth, words = auto(counts, seed)
+        self.believed.setdefault((k, kind), []).append((posterior, worth))
         self.chosen.setdefault((k, kind), []).append(words)
-        return made.mean
+        return posterior.mean
 
     def keep(self, k: int, kind: str, method: str, mean: Array, held: Array) -> None:
         """Score one method and store the result."""
@@ -288,9 +288,11 @@ class Run:
                             self.over_seeds(k, kind, FUSED, measure),
                             self.over_seeds(k, of or kind, other, measure),
                         )
-                        made = gap(f"auto minus {other}", *sides, self.groups)
-                        row["comparison"] = made["comparison"]
-                        row[heading] = f"{made['difference']:+.4f} ({made['low']:+.4f} to {made['high']:+.4f})"
+                        difference = gap(f"auto minus {other}", *sides, self.groups)
+                        row["comparison"] = difference["comparison"]
+                        row[heading] = (
+                            f"{difference['difference']:+.4f} ({difference['low']:+.4f} to {difference['high']:+.4f})"
+                        )
                     rows.append(row)
         report.table("paired differences, 95 % intervals over speakers", rows)
 
@@ -303,9 +305,11 @@ class Run:
             row: dict[str, object] = {"proxies": kind}
             for measure in ("truth_nll", "held_nll"):
                 sides = (self.over_seeds(3, kind, method, measure), self.over_seeds(3, "none", ALONE, measure))
-                made = gap(f"{method} minus human-only mixture", *sides, self.groups)
-                row["comparison"] = made["comparison"]
-                row[MEASURES[measure]] = f"{made['difference']:+.4f} ({made['low']:+.4f} to {made['high']:+.4f})"
+                difference = gap(f"{method} minus human-only mixture", *sides, self.groups)
+                row["comparison"] = difference["comparison"]
+                row[MEASURES[measure]] = (
+                    f"{difference['difference']:+.4f} ({difference['low']:+.4f} to {difference['high']:+.4f})"
+                )
             rows.append(row)
         report.table("harm at k = 3", rows)
 
@@ -318,15 +322,15 @@ class Run:
             [{"k": k, "NLL, truth": curve[k].mean, "mean concentration": strength[k]} for k in CURVE],
         )
         rows = []
-        for (k, kind), made in self.believed.items():
+        for (k, kind), believed in self.believed.items():
             if kind == "none":
                 continue
             worth = worth_in_votes(curve, self.over_seeds(k, kind, FUSED, "truth_nll"), self.groups)["all"]
             reads = {"worth": worth.votes - k, "low": worth.low - k, "high": worth.high - k}
-            concentration = np.mean([one.concentration.mean() for one, _ in made])
+            concentration = np.mean([posterior.concentration.mean() for posterior, _ in believed])
             by_fusion = {
                 "read off the concentration": float(np.interp(concentration, list(strength.values()), CURVE)) - k,
-                "mean concentration_gain": float(np.mean([one for _, one in made])),
+                "mean concentration_gain": float(np.mean([gain for _, gain in believed])),
             }
             rows.append({"k": k, "proxies": kind, **reads, **by_fusion})
         report.table("worth of ten proxy votes in human votes, read off the curve, and concentration_gain", rows)
@@ -334,13 +338,17 @@ class Run:
     def say_honesty(self, report: Report) -> None:
         """Squared error to the truth relative to its expected value, sum_j p_j (1 - p_j) / (c + 1)."""
         rows = []
-        for (k, kind), made in sorted(self.believed.items(), key=lambda item: (item[0][0], item[0][1] != "none")):
+        for (k, kind), believed in sorted(self.believed.items(), key=lambda item: (item[0][0], item[0][1] != "none")):
             ratios = []
-            for one, _ in made:
-                error = np.square(one.mean - self.corpus.truth).sum(1)
-                promised = (one.mean * (1 - one.mean)).sum(1) / (one.concentration + 1)
+            for posterior, _ in believed:
+                error = np.square(posterior.mean - self.corpus.truth).sum(1)
+                promised = (posterior.mean * (1 - posterior.mean)).sum(1) / (posterior.concentration + 1)
                 ratios.append(error.sum() / promised.sum())
-            row = {"k": k, "proxies": kind, "concentration": float(np.mean([m.concentration.mean() for m, _ in made]))}
+            row = {
+                "k": k,
+                "proxies": kind,
+                "concentration": float(np.mean([m.concentration.mean() for m, _ in believed])),
+            }
             rows.append(row | {"squared error / promised": float(np.mean(ratios))})
         report.table("is the concentration honest? (1 = as promised, above 1 = too sure)", rows)
 

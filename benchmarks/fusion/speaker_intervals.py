@@ -38,13 +38,13 @@ def main() -> None:
                 sums = bootstrap.sums_by_speaker(columns, codes, speakers)
                 estimate = float(bootstrap.ratio(sums.sum(0, keepdims=True))[0])
                 drawn = bootstrap.ratio(bootstrap._resamples(speakers, trial % 50) @ sums)
-                found = {
+                intervals = {
                     "percentile, widened (ours)": bootstrap._percentiles(sums, bootstrap.ratio, 0.95, trial % 50),
                     "percentile": np.quantile(drawn, [0.025, 0.975]),
                     "bca": accelerated(sums, drawn, estimate),
                     "jackknife t": bootstrap._t_interval(sums, bootstrap.ratio, estimate, 0.95),
                 }
-                for name, (low, high) in found.items():
+                for name, (low, high) in intervals.items():
                     held[name] += bool(low <= 0 <= high)
             line = "  ".join(f"{name} {count / TRIALS:.3f}" for name, count in held.items())
             print(f"{speakers:3d} speakers, {'skewed' if skewed else 'normal'}: {line}")

@@ -42,8 +42,8 @@ def write_votes(folder: Path, utterances: int) -> None:
         votes = some_votes(first, min(STEP, utterances - first))
         votes.write(folder / "parts" / f"{first:09d}.parquet")
         about = votes.about
-    made = pl.scan_parquet(folder / "parts" / "*.parquet")
-    made.sink_parquet(folder / "votes.parquet", metadata=metadata_of(about))
+    parts = pl.scan_parquet(folder / "parts" / "*.parquet")
+    parts.sink_parquet(folder / "votes.parquet", metadata=metadata_of(about))
     shutil.rmtree(folder / "parts")
     speakers = [f"s{i % 200:03d}" for i in range(utterances)]
     Utterances.of(pl.DataFrame({"utterance_id": ids(0, utterances), "speaker": speakers})).write(
@@ -93,9 +93,9 @@ def fuse_file(folder: Path) -> dict[str, float]:
     from alm_proxies.stages.fuse.files import fuse_files
 
     started = time.perf_counter()
-    made = fuse_files([folder / "votes.parquet"], folder / "labels.parquet", utterances=folder / "utterances.parquet")
+    fused = fuse_files([folder / "votes.parquet"], folder / "labels.parquet", utterances=folder / "utterances.parquet")
     return {
-        "utterances": made.labels,
+        "utterances": fused.labels,
         "wall": time.perf_counter() - started,
         "cpu": time.process_time(),
         "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
@@ -114,13 +114,13 @@ def sample_moves(folder: Path) -> dict[str, float]:
     test, train = np.sort(order[:20_000]), np.sort(order[20_000:])
     part = counts.rows(test)
     left = part.left_one_out()
-    made = {}
+    figures = {}
     for rows in (10_000, 40_000, 160_000):
         started = time.perf_counter()
         fit = Gated(16, 0.001, rows=rows).fit(counts.rows(train))
-        made[f"nll_{rows}"] = score(fit, part, left).mean
-        made[f"seconds_{rows}"] = time.perf_counter() - started
-    return made
+        figures[f"nll_{rows}"] = score(fit, part, left).mean
+        figures[f"seconds_{rows}"] = time.perf_counter() - started
+    return figures
 
 
 def main() -> None:
@@ -133,10 +133,10 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.child:
         size = int(arguments.sizes)
-        made = {"write": lambda f: write_votes(f, size), "fuse": fuse_file, "sample": sample_moves}[arguments.child](
+        figures = {"write": lambda f: write_votes(f, size), "fuse": fuse_file, "sample": sample_moves}[arguments.child](
             arguments.folder
         )
-        print(json.dumps(made))
+        print(json.dumps(figures))
         return
     threads = str(arguments.threads)
     environment = os.environ | {
@@ -148,17 +148,17 @@ def main() -> None:
     def child(message: str, size: str, folder: Path) -> dict[str, float]:
         command = [sys.executable, __file__, "--child", message, "--sizes", size, "--folder", str(folder)]
         out = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
-        made: dict[str, float] = json.loads(out.splitlines()[-1])
-        return made
+        figures: dict[str, float] = json.loads(out.splitlines()[-1])
+        return figures
 
     print("| utterances | wall, s | processor, s | peak, GiB |\n|---|---|---|---|")
     for size in arguments.sizes.split(","):
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
             child("write", size, folder)
-            made = child("fuse", size, folder)
-            cells = [f"{made[key]:.1f}" for key in ("wall", "cpu", "peak_gib")]
-            print(f"| {made['utterances']:,} | " + " | ".join(cells) + " |", flush=True)
+            figures = child("fuse", size, folder)
+            cells = [f"{figures[key]:.1f}" for key in ("wall", "cpu", "peak_gib")]
+            print(f"| {figures['utterances']:,} | " + " | ".join(cells) + " |", flush=True)
             if arguments.sample and size == arguments.sizes.split(",")[-1]:
                 print(json.dumps(child("sample", size, folder), indent=1))
 

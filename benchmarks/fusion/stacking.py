@@ -91,13 +91,13 @@ class Samples:
 def listened(counts: Counts, inputs: Array, actor: Index, seed: int, penalty: float) -> Counts:
     """The counts with a distribution for each clip, from a softmax regression without its actor."""
     centred = inputs.astype(np.float64).copy()
-    for one in np.unique(actor):
-        own = actor == one
+    for speaker in np.unique(actor):
+        own = actor == speaker
         centred[own] -= centred[own].mean(0) * own.sum() / (own.sum() + 3)
     shares = np.zeros_like(counts.human)
     fold = folds_of(counts, 5, seed + 77)
-    for one in range(int(fold.max()) + 1):
-        train, test = fold != one, fold == one
+    for part in range(int(fold.max()) + 1):
+        train, test = fold != part, fold == part
         mean, spread = centred[train].mean(0), centred[train].std(0) + 1e-6
         weights = regressed((centred[train] - mean) / spread, counts.human[train], penalty)
         shares[test] = softmax(np.c_[(centred[test] - mean) / spread, np.ones(test.sum())] @ weights)
@@ -118,8 +118,8 @@ def regressed(inputs: Array, votes: Array, penalty: float) -> Array:
         loss = -float((votes * np.log(np.maximum(mean, 1e-300))).sum()) / total
         return loss + 0.5 * penalty * float(np.square(weights[:-1]).sum()), slope.ravel()
 
-    found: Array = minimise(objective, np.zeros(wide.shape[1] * votes.shape[1]), 200).x
-    return found.reshape(wide.shape[1], -1)
+    solution: Array = minimise(objective, np.zeros(wide.shape[1] * votes.shape[1]), 200).x
+    return solution.reshape(wide.shape[1], -1)
 
 
 def posterior_mean(fit: Estimator, counts: Counts) -> Array:
@@ -161,9 +161,9 @@ def one_run(samples: Samples, run: dict[str, Any], chosen: bool) -> dict[str, An
         "losses": {name: by_speaker(loss) for name, loss in losses.items()},
         "jsd": {name: float(jsd(mean, held)[votes > 0].mean()) for name, mean in means.items()},
         "strata": {
-            str(one): {"held": by_speaker(votes, stratum == one)}
-            | {name: by_speaker(losses[name], stratum == one) for name in ("auto", "weighted") if name in losses}
-            for one in range(3)
+            str(third): {"held": by_speaker(votes, stratum == third)}
+            | {name: by_speaker(losses[name], stratum == third) for name in ("auto", "weighted") if name in losses}
+            for third in range(3)
         },
         "error": error,
         "claim": claim,
@@ -183,11 +183,11 @@ def best_weights(stack: Stack, counts: Counts, held: Array) -> Array:
     ]
     means = np.stack([posterior_mean(member, given) for member, given in members])
     fold = folds_of(counts, 5, 991)
-    made = np.zeros_like(held)
-    for one in range(int(fold.max()) + 1):
-        own, others = fold == one, fold != one
-        made[own] = np.tensordot(stacking_weights(means[:, others], held[others], 5.0), means[:, own], 1)
-    return made
+    mean = np.zeros_like(held)
+    for part in range(int(fold.max()) + 1):
+        own, others = fold == part, fold != part
+        mean[own] = np.tensordot(stacking_weights(means[:, others], held[others], 5.0), means[:, own], 1)
+    return mean
 
 
 def pooled(runs: Iterable[dict[str, Any]], first: str, second: str, stratum: str | None = None) -> tuple[float, ...]:
@@ -267,10 +267,10 @@ def main() -> None:
                     if (size, sample, votes, proxies, arguments.half) in known:
                         continue
                     run = {"size": size, "sample": sample, "votes": votes, "proxies": proxies, "half": arguments.half}
-                    made = one_run(samples, run, sample < arguments.chosen)
+                    row = one_run(samples, run, sample < arguments.chosen)
                     with arguments.runs.open("a") as stream:
-                        stream.write(json.dumps(made) + "\n")
-                    done.append(made)
+                        stream.write(json.dumps(row) + "\n")
+                    done.append(row)
     report(done)
 
 

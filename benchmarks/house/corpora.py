@@ -38,11 +38,11 @@ def write(root: Path, answers: int, shape: str) -> None:
         for j in range(EACH)
     )
     if shape == "json":
-        whole: dict[str, dict[str, dict[str, str]]] = {}
+        by_worker: dict[str, dict[str, dict[str, str]]] = {}
         for clip, worker, major, second, a, v, d in rows:
             answer = {"EmoClass_Major": major, "EmoClass_Second": second, "EmoAct": f"{a}"}
-            whole.setdefault(clip, {})[worker] = {**answer, "EmoVal": f"{v}", "EmoDom": f"{d}"}
-        (labels / "labels_detailed.json").write_text(json.dumps(whole))
+            by_worker.setdefault(clip, {})[worker] = {**answer, "EmoVal": f"{v}", "EmoDom": f"{d}"}
+        (labels / "labels_detailed.json").write_text(json.dumps(by_worker))
     else:
         name = "labels.txt" if shape == "txt" else "labels_detailed.csv"
         with (labels / name).open("w") as stream:
@@ -66,16 +66,16 @@ def write(root: Path, answers: int, shape: str) -> None:
         (root / "Audios" / clip).touch()
 
 
-def one(root: Path) -> None:
+def measure(root: Path) -> None:
     """Read a release in this process; print time and memory."""
     from alm_proxies.stages.read.formats.msp_podcast import MspPodcastSource
     from alm_proxies.stages.read.stage import read
 
     begin, processor = time.perf_counter(), time.process_time()
-    made = read(MspPodcastSource(source=root))
+    corpus = read(MspPodcastSource(source=root))
     result = {
-        "votes": len(made.votes),
-        "with audio": made.utterances.frame["audio"].len() - made.utterances.frame["audio"].null_count(),
+        "votes": len(corpus.votes),
+        "with audio": corpus.utterances.frame["audio"].len() - corpus.utterances.frame["audio"].null_count(),
         "wall": time.perf_counter() - begin,
         "processor": time.process_time() - processor,
         "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
@@ -89,21 +89,21 @@ def main() -> None:
     parser.add_argument("--one", type=Path)
     given = parser.parse_args()
     if given.one:
-        one(given.one)
+        measure(given.one)
         return
     print("| shape | votes | recordings found | wall, s | processor, s | peak, GiB |\n|---|---|---|---|---|---|")
     for shape in SHAPES:
         with tempfile.TemporaryDirectory() as folder:
             write(Path(folder), given.answers, shape)
             command = [sys.executable, __file__, "--one", folder]
-            made = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+            figures = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
             if shape == "2.0":
                 bare = "import polars as pl, sys; pl.read_csv(sys.argv[1])"
                 begin = time.perf_counter()
                 subprocess.run([sys.executable, "-c", bare, f"{folder}/Labels/labels_detailed.csv"], check=True)
                 plain = time.perf_counter() - begin
-        cells = f"{made['votes']:,} | {made['with audio']:,} | {made['wall']:.1f} | {made['processor']:.1f}"
-        print(f"| {shape} | {cells} | {made['peak']:.1f} |", flush=True)
+        cells = f"{figures['votes']:,} | {figures['with audio']:,} | {figures['wall']:.1f} | {figures['processor']:.1f}"
+        print(f"| {shape} | {cells} | {figures['peak']:.1f} |", flush=True)
     print(f"\npolars reads the bare CSV of 2.0 in {plain:.1f} s, its start included.")
 
 

@@ -92,8 +92,8 @@ class Recordings:
     def fused(self, rows: Index, kept: Array, seed: int, shares: Array | None, folds: dict[str, int]) -> Array:
         """The package's fuse with default settings, of human votes and the listener's votes."""
         votes = self.votes(rows, kept, shares, folds)
-        made = fuse(votes, FuseSettings(seed=seed), utterances=self.corpus.utterances).labels
-        return self.posterior(rows, made).mean
+        labels = fuse(votes, FuseSettings(seed=seed), utterances=self.corpus.utterances).labels
+        return self.posterior(rows, labels).mean
 
     def votes(self, rows: Index, kept: Array, shares: Array | None, folds: dict[str, int]) -> Votes:
         """The human votes of some rows and, where there are shares, the listener's."""
@@ -145,5 +145,5 @@ def read(path: Path) -> Kept:
         return dict(file)
 
 
-def shown(found: Interval) -> str:
-    return f"{found.estimate:+.4f} ({found.low:+.4f} to {found.high:+.4f})"
+def shown(interval: Interval) -> str:
+    return f"{interval.estimate:+.4f} ({interval.low:+.4f} to {interval.high:+.4f})"

@@ -39,58 +39,68 @@ KINDS = ("alone", "ordinary", "others", "nested")
 
 
 def fused(
-    data: Recordings, one: Listening, seed: int, rows: Index, shares: Array | None, of: Index, folds: dict[str, int]
+    data: Recordings,
+    listened: Listening,
+    seed: int,
+    rows: Index,
+    shares: Array | None,
+    of: Index,
+    folds: dict[str, int],
 ) -> Posterior:
     """Labels of the clips `of`, beside the ordinary listener, by a fit to `rows` and these rows' shares."""
     utterances, settings = data.corpus.utterances, FuseSettings(seed=seed)
-    learned = data.votes(one.rows[rows], one.kept[rows], shares, folds)
+    learned = data.votes(listened.rows[rows], listened.kept[rows], shares, folds)
     fusion = Fusion.of([(learned, utterances)], settings, quiet=True)
-    own = None if shares is None else one.fitted.shares[of]
-    votes = data.votes(one.rows[of], one.kept[of], own, one.folds)
-    return data.posterior(one.rows[of], fusion.labels(votes, utterances))
+    own = None if shares is None else listened.fitted.shares[of]
+    votes = data.votes(listened.rows[of], listened.kept[of], own, listened.folds)
+    return data.posterior(listened.rows[of], fusion.labels(votes, utterances))
 
 
-def inner_shares(one: Listening, rows: Index, seed: int) -> Array:
+def inner_shares(listened: Listening, rows: Index, seed: int) -> Array:
     """What a listener that knows these rows alone predicts for them, in the folds that are left."""
-    fold = np.unique(one.material.fold[rows], return_inverse=True)[1]
-    part = replace(one.material, features=one.material.features[rows], votes=one.material.votes[rows], fold=fold)
+    fold = np.unique(listened.material.fold[rows], return_inverse=True)[1]
+    part = replace(
+        listened.material, features=listened.material.features[rows], votes=listened.material.votes[rows], fold=fold
+    )
     return cross_fit(part, HeadSettings(), rounds=1, seed=seed, relabel=lambda _, shares: shares).shares
 
 
-def by_others(data: Recordings, one: Listening, seed: int, *, nested: bool) -> Posterior:
+def by_others(data: Recordings, listened: Listening, seed: int, *, nested: bool) -> Posterior:
     """Every fold's labels by a fit to the others."""
-    mean, strength = np.zeros_like(one.kept), np.zeros(len(one.rows))
-    for fold in range(one.material.folds):
-        here, others = (np.flatnonzero(part) for part in (one.material.fold == fold, one.material.fold != fold))
-        shares = inner_shares(one, others, seed) if nested else one.fitted.shares[others]
-        folds = {speaker: number for speaker, number in one.folds.items() if number != fold}
-        made = fused(data, one, seed, others, shares, here, folds)
-        mean[here], strength[here] = made.mean, made.concentration
+    mean, strength = np.zeros_like(listened.kept), np.zeros(len(listened.rows))
+    for fold in range(listened.material.folds):
+        here, others = (
+            np.flatnonzero(part) for part in (listened.material.fold == fold, listened.material.fold != fold)
+        )
+        shares = inner_shares(listened, others, seed) if nested else listened.fitted.shares[others]
+        folds = {speaker: number for speaker, number in listened.folds.items() if number != fold}
+        fused_fold = fused(data, listened, seed, others, shares, here, folds)
+        mean[here], strength[here] = fused_fold.mean, fused_fold.concentration
     return Posterior(mean, strength)
 
 
 def measured(data: Recordings, k: int, draw: int, size: int | None) -> Kept:
     """One draw."""
     rows = data.sample(size, draw)
-    one = data.listen(k, draw, rows, rounds=1)
+    listened = data.listen(k, draw, rows, rounds=1)
     every = np.arange(len(rows))
-    alone = fused(data, one, draw, every, None, every, {})
-    ordinary = fused(data, one, draw, every, one.fitted.shares, every, one.folds)
-    nested = by_others(data, one, draw, nested=True)
-    kinds = (alone, ordinary, by_others(data, one, draw, nested=False), nested)
-    kept = {name: sums(made.mean, one.held) for name, made in zip(KINDS, kinds, strict=True)}
-    promises = np.array([parts_of_promise(made, one.held) for made in (ordinary, nested)])
-    return kept | {"actors": data.actors[rows], "votes": one.held.sum(1), "promises": promises}
+    alone = fused(data, listened, draw, every, None, every, {})
+    ordinary = fused(data, listened, draw, every, listened.fitted.shares, every, listened.folds)
+    nested = by_others(data, listened, draw, nested=True)
+    kinds = (alone, ordinary, by_others(data, listened, draw, nested=False), nested)
+    kept = {name: sums(posterior.mean, listened.held) for name, posterior in zip(KINDS, kinds, strict=True)}
+    promises = np.array([parts_of_promise(posterior, listened.held) for posterior in (ordinary, nested)])
+    return kept | {"actors": data.actors[rows], "votes": listened.held.sum(1), "promises": promises}
 
 
 def line(draws: list[Kept]) -> str:
     """Log losses and differences of one or several draws, paired over actors."""
-    together = {name: np.concatenate([one[name] for one in draws]) for name in ("actors", "votes", *KINDS)}
+    together = {name: np.concatenate([draw[name] for draw in draws]) for name in ("actors", "votes", *KINDS)}
     votes = together["votes"]
     losses = " | ".join(f"{together[kind].sum() / votes.sum():.4f}" for kind in KINDS)
     pairs = [("nested", "ordinary"), ("others", "ordinary"), ("nested", "others")]
     gaps = [paired(Losses(together[a], votes), Losses(together[b], votes), together["actors"]) for a, b in pairs]
-    parts = sum(one["promises"] for one in draws)
+    parts = sum(draw["promises"] for draw in draws)
     ratios = ", ".join(f"{error / claim:.2f}" for error, claim in parts)
     return f"{losses} | {' | '.join(shown(gap) for gap in gaps)} | {ratios} |"
 

@@ -33,50 +33,62 @@ from alm_proxies.training.head_settings import HeadSettings
 from alm_proxies.training.heads import HeadModel, Scale, train
 
 
-def counts_of(one: Listening, shares: Array | None) -> Counts:
+def counts_of(listened: Listening, shares: Array | None) -> Counts:
     """The votes beside one listener's shares."""
-    count = len(one.rows)
+    count = len(listened.rows)
     given = () if shares is None else (Block("listener", ("listener",), "shares", shares, np.ones(count)),)
     ids = pl.Series("utterance_id", [str(row) for row in range(count)])
-    return Counts(one.material.labels, ids, one.kept, given, np.zeros((count, 0)), one.material.fold, True, None, ())
+    return Counts(
+        listened.material.labels,
+        ids,
+        listened.kept,
+        given,
+        np.zeros((count, 0)),
+        listened.material.fold,
+        True,
+        None,
+        (),
+    )
 
 
 def gated(seed: int) -> Gated:
     return Gated(16, 0.003, seed=seed)
 
 
-def labels(one: Listening, shares: Array | None, seed: int) -> Array:
-    counts = counts_of(one, shares)
+def labels(listened: Listening, shares: Array | None, seed: int) -> Array:
+    counts = counts_of(listened, shares)
     return gated(seed).fit(counts).posterior(counts).mean
 
 
-def un_nested(one: Listening, seed: int) -> Array:
+def un_nested(listened: Listening, seed: int) -> Array:
     """Round 2 as one would write it first: labels fused with round 1 of all folds, then heads without the fold."""
-    targets = labels(one, one.fitted.rounds[0], seed) * one.kept.any(1)[:, None]
-    made = np.zeros_like(targets)
+    targets = labels(listened, listened.fitted.rounds[0], seed) * listened.kept.any(1)[:, None]
+    shares = np.zeros_like(targets)
     settings = HeadSettings()
-    for fold in range(one.material.folds):
-        rows = one.material.teaching(fold)
-        scale = Scale.of(one.material.features[rows], settings.components)
-        scaled = scale.apply(one.material.features[rows])
+    for fold in range(listened.material.folds):
+        rows = listened.material.teaching(fold)
+        scale = Scale.of(listened.material.features[rows], settings.components)
+        scaled = scale.apply(listened.material.features[rows])
         heads = []
         for number in range(settings.seeds):
             chance = generator(seed, "un-nested", fold, number)
-            *_, head = train(scaled, targets[rows], settings, chance, one.fitted.epochs[fold])
+            *_, head = train(scaled, targets[rows], settings, chance, listened.fitted.epochs[fold])
             heads.append(head)
-        here = one.material.fold == fold
-        made[here] = HeadModel(one.material.labels, scale, tuple(heads)).predict(one.material.features[here])
-    return made
+        here = listened.material.fold == fold
+        shares[here] = HeadModel(listened.material.labels, scale, tuple(heads)).predict(
+            listened.material.features[here]
+        )
+    return shares
 
 
 def measured(data: Recordings, k: int, draw: int, size: int | None) -> str:
     """The losses and gaps of one draw."""
-    one = data.listen(k, draw, data.sample(size, draw))
-    third = un_nested(one, draw)
-    made = [labels(one, shares, draw) for shares in (None, *one.fitted.rounds, third)]
-    losses = " | ".join(f"{log_loss(shares, one.held):.4f}" for shares in made)
-    actors = data.actors[one.rows]
-    tests = [exchange(shares, one.kept, one.held, actors) for shares in (*one.fitted.rounds, third)]
+    listened = data.listen(k, draw, data.sample(size, draw))
+    third = un_nested(listened, draw)
+    candidates = [labels(listened, shares, draw) for shares in (None, *listened.fitted.rounds, third)]
+    losses = " | ".join(f"{log_loss(shares, listened.held):.4f}" for shares in candidates)
+    actors = data.actors[listened.rows]
+    tests = [exchange(shares, listened.kept, listened.held, actors) for shares in (*listened.fitted.rounds, third)]
     gaps = " | ".join(f"{t.gap.estimate:+.3f} ({t.gap.low:+.3f} to {t.gap.high:+.3f})" for t in tests)
     return f"{losses} | {gaps} |"
 

@@ -67,8 +67,8 @@ def main() -> None:
             wall, processor = time.perf_counter(), time.process_time()
             predict(model, asked, settings_of_predict, quiet=True)
             took = [(time.process_time() - processor) / len(clips), (time.perf_counter() - wall) / len(clips)]
-            what = "with evidence" if evidence else "distributions"
-            print(f"| {recipe} | {what} | {took[0]:.3f} | {took[1]:.3f} |", flush=True)
+            output = "with evidence" if evidence else "distributions"
+            print(f"| {recipe} | {output} | {took[0]:.3f} | {took[1]:.3f} |", flush=True)
 
 
 if __name__ == "__main__":

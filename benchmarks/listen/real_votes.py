@@ -30,66 +30,68 @@ KINDS = ("alone", "listener", "fused")
 STRATUM = "stratum "
 
 
-def strata(one: Listening) -> dict[str, Array]:
+def strata(listened: Listening) -> dict[str, Array]:
     """Strata known before any held-out vote: agreement and first choice of the votes, how sure the listener is."""
-    most = one.kept.max(1)
+    most = listened.kept.max(1)
     parts = {f"{int(count)} votes agree": most == count for count in np.unique(most)}
-    shares = one.fitted.shares
+    shares = listened.fitted.shares
     entropy = -(shares * np.log(shares)).sum(1)
     low, high = np.quantile(entropy, [1 / 3, 2 / 3])
     parts |= {"listener sure": entropy < low, "between": (entropy >= low) & (entropy < high), "unsure": entropy >= high}
-    return parts | {f"first choice {label}": one.kept.argmax(1) == j for j, label in enumerate(LABELS)}
+    return parts | {f"first choice {label}": listened.kept.argmax(1) == j for j, label in enumerate(LABELS)}
 
 
 def measured(data: Recordings, k: int, draw: int, given: argparse.Namespace, alone: Path) -> Kept:
     """One draw: human votes alone are kept apart, since every listener is compared with the same."""
     rows = data.sample(given.size, draw)
-    one = data.listen(k, draw, rows, rounds=given.rounds, shuffled=given.shuffled)
+    listened = data.listen(k, draw, rows, rounds=given.rounds, shuffled=given.shuffled)
     if not alone.exists():
-        write(alone, {"alone": sums(data.fused(rows, one.kept, draw, None, {}), one.held)})
-    shares = data.fused(rows, one.kept, draw, one.fitted.shares, one.folds)
+        write(alone, {"alone": sums(data.fused(rows, listened.kept, draw, None, {}), listened.held)})
+    shares = data.fused(rows, listened.kept, draw, listened.fitted.shares, listened.folds)
     actors = data.actors[rows]
-    gap = exchange(one.fitted.shares, one.kept, one.held, actors).gap
-    parts = {f"{STRATUM}{name}": part for name, part in strata(one).items()}
+    gap = exchange(listened.fitted.shares, listened.kept, listened.held, actors).gap
+    parts = {f"{STRATUM}{name}": part for name, part in strata(listened).items()}
     return {
         "actors": actors,
         "rows": rows,
-        "votes": one.held.sum(1),
+        "votes": listened.held.sum(1),
         "alone": read(alone)["alone"],
-        "listener": sums(one.fitted.shares, one.held),
-        "fused": sums(shares, one.held),
+        "listener": sums(listened.fitted.shares, listened.held),
+        "fused": sums(shares, listened.held),
         "gap": np.array([gap.estimate, gap.low, gap.high]),
         **parts,
     }
 
 
-def gain(one: Kept, which: Array) -> Interval:
+def gain(sums_of: Kept, which: Array) -> Interval:
     """Log loss fused less alone over some clips."""
-    votes = one["votes"][which]
-    return paired(Losses(one["fused"][which], votes), Losses(one["alone"][which], votes), one["actors"][which])
+    votes = sums_of["votes"][which]
+    return paired(
+        Losses(sums_of["fused"][which], votes), Losses(sums_of["alone"][which], votes), sums_of["actors"][which]
+    )
 
 
 def mean_over(draws: Iterable[Kept]) -> Kept:
     """All draws one after another: of each actor the sums over draws, so that the interval is over actors alone."""
     listed = list(draws)
-    kept = {name: np.concatenate([one[name] for one in listed]) for name in ("actors", "votes", *KINDS)}
-    for name in dict.fromkeys(name for one in listed for name in one if name.startswith(STRATUM)):
-        parts = [one.get(name, np.zeros(len(one["votes"]), dtype=bool)) for one in listed]
+    kept = {name: np.concatenate([draw[name] for draw in listed]) for name in ("actors", "votes", *KINDS)}
+    for name in dict.fromkeys(name for draw in listed for name in draw if name.startswith(STRATUM)):
+        parts = [draw.get(name, np.zeros(len(draw["votes"]), dtype=bool)) for draw in listed]
         kept[name] = np.concatenate(parts)
     return kept
 
 
-def worst_strata(one: Kept, most: int = 3) -> str:
+def worst_strata(kept: Kept, most: int = 3) -> str:
     """The strata with the highest upper ends, with their clips a draw and their gains."""
-    found = [(gain(one, part), name.removeprefix(STRATUM), part) for name, part in one.items() if STRATUM in name]
-    worst = sorted(found, key=lambda three: -three[0].high)[:most]
+    gains = [(gain(kept, part), name.removeprefix(STRATUM), part) for name, part in kept.items() if STRATUM in name]
+    worst = sorted(gains, key=lambda three: -three[0].high)[:most]
     return "; ".join(f"{name} ({int(part.sum())}) {shown(gap)}" for gap, name, part in worst)
 
 
-def line(one: Kept, which: Array) -> str:
+def line(kept: Kept, which: Array) -> str:
     """Log losses of the three kinds of label, and the gain."""
-    losses = " | ".join(f"{one[kind][which].sum() / one['votes'][which].sum():.4f}" for kind in KINDS)
-    return f"{losses} | {shown(gain(one, which))}"
+    losses = " | ".join(f"{kept[kind][which].sum() / kept['votes'][which].sum():.4f}" for kind in KINDS)
+    return f"{losses} | {shown(gain(kept, which))}"
 
 
 def main() -> None:
@@ -114,25 +116,25 @@ def main() -> None:
     print("| k | draw | human | listener | fused | gain | worst stratum (clips) | exchange gap |")
     print("|---" * 8 + "|")
     ks = [int(k) for k in given.votes.split(",")]
-    found: dict[int, list[Kept]] = {k: [] for k in ks}
+    by_k: dict[int, list[Kept]] = {k: [] for k in ks}
     for draw in range(given.draws):
         for k in ks:
             place = f"{given.size or 'all'}_k{k}_draw{draw}.npz"
             path = done / f"{variant}_{place}"
             if not path.exists():
                 write(path, measured(data, k, draw, given, done / f"alone_{place}"))
-            one = read(path)
-            found[k].append(one)
-            gap = Interval(*one["gap"])
-            everyone = one["votes"] >= 0
-            print(f"| {k} | {draw} | {line(one, everyone)} | {worst_strata(one, 1)} | {shown(gap)} |", flush=True)
+            kept = read(path)
+            by_k[k].append(kept)
+            gap = Interval(*kept["gap"])
+            everyone = kept["votes"] >= 0
+            print(f"| {k} | {draw} | {line(kept, everyone)} | {worst_strata(kept, 1)} | {shown(gap)} |", flush=True)
     print("\n| k | draws | actors | human | listener | fused | gain |\n" + "|---" * 7 + "|")
-    for k, draws in found.items():
+    for k, draws in by_k.items():
         together = mean_over(draws)
         apart = np.isin(together["actors"], LOCKED)
         for name, which in (("all", together["votes"] >= 0), ("ten not chosen on", apart), ("others", ~apart)):
             print(f"| {k} | {len(draws)} | {name} | {line(together, which)} |", flush=True)
-    for k, draws in found.items():
+    for k, draws in by_k.items():
         print(f"\nk = {k}, highest upper ends of strata over {len(draws)} draws: {worst_strata(mean_over(draws))}")
 
 

@@ -75,10 +75,10 @@ def compare(utterances: int, seeds: list[int]) -> None:
     print(f"{len(humans)} clips; {len(seeds)} x {utterances} simulated utterances (mean, lowest, highest)")
     print(f"{'':32}{'CREMA-D':>9}{'simulated':>11}{'':>15}{'off by':>9}")
     for name, value in real.items():
-        made = [run[name] for run in runs]
-        mean = float(np.mean(made))
+        values = [run[name] for run in runs]
+        mean = float(np.mean(values))
         off = f"{100 * (mean - value):+.1f} pt" if name.startswith("share") else f"{mean / value - 1:+.1%}"
-        print(f"{name:32}{value:9.3f}{mean:11.3f}  {min(made):.3f}-{max(made):.3f}{off:>9}")
+        print(f"{name:32}{value:9.3f}{mean:11.3f}  {min(values):.3f}-{max(values):.3f}{off:>9}")
 
 
 def fit() -> None:

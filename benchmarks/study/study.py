@@ -54,7 +54,7 @@ def check(results: Results) -> list[str]:
     seconds = {
         kind: [lines[c.key]["seconds"] for c in planned if c.key in lines and kind_of(c) == kind] for kind in _SECONDS
     }
-    each = {kind: float(np.median(found)) if found else _SECONDS[kind] for kind, found in seconds.items()}
+    each = {kind: float(np.median(took)) if took else _SECONDS[kind] for kind, took in seconds.items()}
     report = []
     for block, arms in blocks().items():
         here = [cell for cell in planned if cell.arm in arms]

@@ -61,7 +61,7 @@ class Study:
             folds = assign_folds(actors.tolist(), FOLDS, partition)
         else:
             folds = {actor: 0 if actor in LOCKBOX else 1 for actor in set(actors.tolist())}
-        others = sorted(actor for actor, one in folds.items() if one != fold)
+        others = sorted(actor for actor, place in folds.items() if place != fold)
         order = generator(partition, "study development", fold).permutation(len(others))
         judges = {others[place] for place in order[: max(1, len(others) // DEVELOPMENT)]}
         side = np.array([2 if folds[actor] == fold else int(actor in judges) for actor in actors.tolist()])
@@ -90,9 +90,9 @@ class Study:
         if path.exists():
             kept: Array = np.load(path)
             return kept
-        made = targets_of(self.corpus, self.features, arm, rows, seed)
-        write_array(path, made)
-        return made
+        targets = targets_of(self.corpus, self.features, arm, rows, seed)
+        write_array(path, targets)
+        return targets
 
 
 def write_array(path: Path, array: Array) -> None:

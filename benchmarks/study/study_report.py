@@ -90,7 +90,7 @@ class Report:
             use = votes.any(1)
             p, held = predicted[use], votes[use]
             line = self.lines[self._key(arm, pair)]
-            strengths = [one for one in line["concentrations"] if one is not None]
+            strengths = [value for value in line["concentrations"] if value is not None]
             strength = np.full(len(p), float(np.median(strengths)) if strengths else np.nan)
             weight = held.sum(1)
             compound = dirichlet_multinomial(held, p, strength)
@@ -126,17 +126,17 @@ def slopes(p: Array, held: Array) -> Array:
     return np.array([np.cov(p[:, j], shares[:, j])[0, 1] / p[:, j].var(ddof=1) for j in range(p.shape[1])])
 
 
-def slope_table(made: Report) -> list[str]:
+def slope_table(scored: Report) -> list[str]:
     """Whether predictions of an arm are drawn towards what is common."""
     rows = []
-    for arm in dict.fromkeys(arm for block in blocks().values() for arm in block if made.done(arm)):
+    for arm in dict.fromkeys(arm for block in blocks().values() for arm in block if scored.done(arm)):
         each = []
-        for pair in made.done(arm):
-            votes = made.votes(pair[1])[1]
+        for pair in scored.done(arm):
+            votes = scored.votes(pair[1])[1]
             use = votes.any(1)
-            each.append(slopes(made.predicted(arm, pair)[use], votes[use]))
+            each.append(slopes(scored.predicted(arm, pair)[use], votes[use]))
         mean = np.mean(each, axis=0)
-        rows.append([arm.name, *(f"{one:.2f}" for one in mean)])
+        rows.append([arm.name, *(f"{slope:.2f}" for slope in mean)])
     return table(["arm: slope of held-out shares on predictions", *LABELS], rows)
 
 
@@ -144,7 +144,7 @@ def rank_correlation(p: Array, held: Array) -> float:
     """Of predicted with observed disagreement."""
     observed = pair_disagreement(held)
     known = np.isfinite(observed)
-    ranks = [rankdata(one[known]) for one in (1.0 - np.square(p).sum(1), observed)]
+    ranks = [rankdata(uncertainty[known]) for uncertainty in (1.0 - np.square(p).sum(1), observed)]
     return float(np.corrcoef(*ranks)[0, 1])
 
 
@@ -154,9 +154,9 @@ def strata_by_votes(report: Report, level: int) -> Callable[[int], np.ndarray]:
     def which(seed: int) -> np.ndarray:
         apart = report.votes(seed)[0]
         use = apart.any(1)
-        made = np.zeros(len(apart), dtype=np.bool_)
-        made[use] = thirds(np.round(entropy_nats(shares_of(apart[use])), 12)) == level
-        return made
+        chosen = np.zeros(len(apart), dtype=np.bool_)
+        chosen[use] = thirds(np.round(entropy_nats(shares_of(apart[use])), 12)) == level
+        return chosen
 
     return which
 
@@ -170,8 +170,8 @@ def strata_of_paper(report: Report, level: int) -> Callable[[int], np.ndarray]:
     return lambda seed: third == level
 
 
-def shown(one: Contrast) -> str:
-    return f"{one.estimate:+.4f} ({one.low:+.4f} to {one.high:+.4f})"
+def shown(measured: Contrast) -> str:
+    return f"{measured.estimate:+.4f} ({measured.low:+.4f} to {measured.high:+.4f})"
 
 
 def table(heads: list[str], rows: list[list[str]]) -> list[str]:
@@ -182,44 +182,44 @@ def table(heads: list[str], rows: list[list[str]]) -> list[str]:
 
 def report(corpus: Corpus, results: Results) -> list[str]:
     """Every table whose cells are there, and the cells that are missing."""
-    made = Report(corpus, results)
+    scored = Report(corpus, results)
     planned = list(cells())
-    lines = [f"{sum(cell.key in made.lines for cell in planned)} of {len(planned)} cells have been run."]
-    lines += primary(made)
-    lines += scores(made)
-    lines += slope_table(made)
-    lines += by_stratum(made)
-    lines += exploratory(made)
-    lines += doses(made)
-    lines += own_targets(made)
-    left = {name: sum(not made.done(arm) for arm in arms) for name, arms in blocks().items()}
+    lines = [f"{sum(cell.key in scored.lines for cell in planned)} of {len(planned)} cells have been run."]
+    lines += primary(scored)
+    lines += scores(scored)
+    lines += slope_table(scored)
+    lines += by_stratum(scored)
+    lines += exploratory(scored)
+    lines += doses(scored)
+    lines += own_targets(scored)
+    left = {name: sum(not scored.done(arm) for arm in arms) for name, arms in blocks().items()}
     lines += [
         "Arms without any replicate: " + (", ".join(f"{n} of {name}" for name, n in left.items() if n) or "none") + "."
     ]
     return lines
 
 
-def primary(made: Report) -> list[str]:
+def primary(scored: Report) -> list[str]:
     """The five primary contrasts with Holm's p-values."""
-    found = [(name, a, b, made.contrast(a, b)) for name, a, b in PRIMARY]
-    known = [one for *_, one in found if one is not None]
-    adjusted = dict(zip([id(one) for one in known], holm([one.p_value for one in known]), strict=True))
-    complete = len(known) == len(found)
+    contrasts = [(name, a, b, scored.contrast(a, b)) for name, a, b in PRIMARY]
+    known = [item for *_, item in contrasts if item is not None]
+    adjusted = dict(zip([id(item) for item in known], holm([item.p_value for item in known]), strict=True))
+    complete = len(known) == len(contrasts)
     rows = [
         [
-            name, f"{a.name} - {b.name}", shown(one), f"{one.boot_low:+.4f} to {one.boot_high:+.4f}",
-            f"{adjusted[id(one)]:.2g}" if complete else "", one.verdict, str(len(made.done(a, b))),
+            name, f"{a.name} - {b.name}", shown(item), f"{item.boot_low:+.4f} to {item.boot_high:+.4f}",
+            f"{adjusted[id(item)]:.2g}" if complete else "", item.verdict, str(len(scored.done(a, b))),
         ]
-        for name, a, b, one in found if one is not None
+        for name, a, b, item in contrasts if item is not None
     ]  # fmt: skip
     heads = ["primary contrast", "arms", "nats a vote (95 %, t)", "bootstrap", "p, Holm", "verdict", "replicates"]
     return table(heads, rows)
 
 
-def scores(made: Report) -> list[str]:
+def scores(scored: Report) -> list[str]:
     """All scores of every arm."""
-    arms = list(dict.fromkeys(arm for block in blocks().values() for arm in block if made.done(arm)))
-    rows = [[arm.name, str(len(made.done(arm))), *made.scores(arm)] for arm in arms]
+    arms = list(dict.fromkeys(arm for block in blocks().values() for arm in block if scored.done(arm)))
+    rows = [[arm.name, str(len(scored.done(arm))), *scored.scores(arm)] for arm in arms]
     heads = [
         "arm",
         "replicates",
@@ -235,15 +235,17 @@ def scores(made: Report) -> list[str]:
     return table(heads, rows)
 
 
-def by_stratum(made: Report) -> list[str]:
+def by_stratum(scored: Report) -> list[str]:
     """Where augmenting helps: contrasts in thirds, by votes set apart and by the papers' cut."""
     pairs = [(POOLED, HUMAN), (AUTO, HUMAN), (LISTENER, AUTO), (AUDIO_VISUAL, HUMAN), (AUDIO_VISUAL, POOLED)]
     rows = []
     for first, second in pairs:
         for name, cut in (("votes set apart", strata_by_votes), ("papers' cut", strata_of_paper)):
-            found = [made.contrast(first, second, cut(made, level)) for level in range(3)]
-            if all(one is not None for one in found):
-                rows.append([f"{first.name} - {second.name}", name, *(shown(one) for one in found if one is not None)])
+            contrasts = [scored.contrast(first, second, cut(scored, level)) for level in range(3)]
+            if all(item is not None for item in contrasts):
+                rows.append(
+                    [f"{first.name} - {second.name}", name, *(shown(item) for item in contrasts if item is not None)]
+                )
     return table(["arms", "strata", *STRATA], rows)
 
 
@@ -263,45 +265,45 @@ def exploratory_pairs() -> list[tuple[Arm, Arm]]:
             if name == "dose" and arm.targets == "auto":
                 pairs.append((arm, Arm("auto", k=arm.k)))
     pairs += [(LISTENER, ALL), (AUDIO_VISUAL, AUTO), (LISTENER, AUDIO_VISUAL)]
-    pairs += [(replace(BOTH, k=k), replace(one, k=k)) for k in (3, 1) for one in (LISTENER, AUDIO_VISUAL)]
+    pairs += [(replace(BOTH, k=k), replace(proxy, k=k)) for k in (3, 1) for proxy in (LISTENER, AUDIO_VISUAL)]
     primaries = {pair for _, a, b in PRIMARY for pair in ((a, b), (b, a))}
     return [(a, b) for a, b in dict.fromkeys(pairs) if a != b and (a, b) not in primaries]
 
 
-def exploratory(made: Report) -> list[str]:
+def exploratory(scored: Report) -> list[str]:
     """All other contrasts, with the p-values of Benjamini and Yekutieli over them."""
-    found = [(a, b, made.contrast(a, b)) for a, b in exploratory_pairs()]
-    known = [(a, b, one) for a, b, one in found if one is not None]
-    adjusted = benjamini_yekutieli([one.p_value for *_, one in known])
+    contrasts = [(a, b, scored.contrast(a, b)) for a, b in exploratory_pairs()]
+    known = [(a, b, item) for a, b, item in contrasts if item is not None]
+    adjusted = benjamini_yekutieli([item.p_value for *_, item in known])
     rows = [
-        [f"{a.name} - {b.name}", shown(one), f"{p:.2g}", one.verdict, str(len(made.done(a, b)))]
-        for (a, b, one), p in zip(known, adjusted, strict=True)
+        [f"{a.name} - {b.name}", shown(item), f"{p:.2g}", item.verdict, str(len(scored.done(a, b)))]
+        for (a, b, item), p in zip(known, adjusted, strict=True)
     ]
     return table(["exploratory contrast", "nats a vote (95 %, t)", "p, BY", "verdict", "replicates"], rows)
 
 
-def doses(made: Report) -> list[str]:
+def doses(scored: Report) -> list[str]:
     """What damaged proxies are like: their divergence to all voice votes of a clip."""
     rows = []
     for arm in dict.fromkeys((AUDIO_VISUAL, *blocks()["dose"])):
         if arm.targets == "auto":
-            jsd = jsd_base2(shares_of(proxy_votes(made.corpus, arm, 0)), shares_of(made.corpus.voice)).mean()
+            jsd = jsd_base2(shares_of(proxy_votes(scored.corpus, arm, 0)), shares_of(scored.corpus.voice)).mean()
             rows.append([arm.damage, f"{arm.dose:g}", f"{jsd:.3f}"])
     return table(["damage", "dose", "JSD of the proxy to the human votes, base 2"], rows)
 
 
-def own_targets(made: Report) -> list[str]:
+def own_targets(scored: Report) -> list[str]:
     """The papers' way: each model scored on targets of its own kind, beside the score on held-out human votes."""
     rows = []
     for arm in (HUMAN, POOLED, *(arm for arm in blocks()["dose"] if arm.targets == "pooled")):
-        found = []
-        for pair in made.done(arm):
-            predicted, held = made.predicted(arm, pair), made.votes(pair[1])[1]
+        losses = []
+        for pair in scored.done(arm):
+            predicted, held = scored.predicted(arm, pair), scored.votes(pair[1])[1]
             use = held.any(1)
-            own = first_votes(made.corpus, arm.k, pair[1])
+            own = first_votes(scored.corpus, arm.k, pair[1])
             if arm.proxy != "none":
-                own = own + proxy_votes(made.corpus, arm, pair[1])
-            found.append([float(jsd_base2(predicted[use], shares_of(one[use])).mean()) for one in (own, held)])
-        if found:
-            rows.append([arm.name, *(f"{value:.3f}" for value in np.mean(found, axis=0))])
+                own = own + proxy_votes(scored.corpus, arm, pair[1])
+            losses.append([float(jsd_base2(predicted[use], shares_of(votes[use])).mean()) for votes in (own, held)])
+        if losses:
+            rows.append([arm.name, *(f"{value:.3f}" for value in np.mean(losses, axis=0))])
     return table(["arm", "JSD on its own kind of targets", "JSD on held-out human votes"], rows)

@@ -26,17 +26,17 @@ class Results:
 
     def lines(self) -> dict[str, dict[str, Any]]:
         """What is known of every cell that is done; a line that was cut off is as if it had not been written."""
-        made: dict[str, dict[str, Any]] = {}
+        lines: dict[str, dict[str, Any]] = {}
         if not self.path.exists():
-            return made
+            return lines
         for text in self.path.read_text(encoding="utf-8").splitlines():
             try:
                 line = json.loads(text)
             except json.JSONDecodeError:
                 continue
             if self._place(line["key"]).exists():
-                made[line["key"]] = line
-        return made
+                lines[line["key"]] = line
+        return lines
 
     def predictions(self, key: str) -> Array:
         """The distribution of every clip."""

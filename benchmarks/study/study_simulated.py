@@ -42,11 +42,11 @@ MOVED = {"angry": "disgust", "disgust": "angry", "fear": "sad", "happy": "neutra
 
 def simulated(folder: Path) -> tuple[Corpus, Array]:
     """The corpus in the study's shape, spoken once into a folder, and the truth: clips x labels."""
-    made = simulate(folder, SETTINGS)
-    frame = made.utterances.frame
-    truth = made.truth.frame.select(f"p_{label}" for label in LABELS).to_numpy()
+    corpus = simulate(folder, SETTINGS)
+    frame = corpus.utterances.frame
+    truth = corpus.truth.frame.select(f"p_{label}" for label in LABELS).to_numpy()
     ids = frame["utterance_id"]
-    voice = ballots_of(made.votes, ids, "human").counts() + ballots_of(made.votes, ids, "held_out").counts()
+    voice = ballots_of(corpus.votes, ids, "human").counts() + ballots_of(corpus.votes, ids, "held_out").counts()
     moved = truth * 0.7
     for place, label in enumerate(LABELS):
         moved[:, LABELS.index(MOVED[label])] += 0.3 * truth[:, place]
@@ -55,7 +55,7 @@ def simulated(folder: Path) -> tuple[Corpus, Array]:
     clips = tuple(name.partition("/")[2] for name in ids)
     speakers = np.array(frame["speaker"].to_list())
     counts = voice, np.zeros_like(voice), proxy.astype(np.float64)
-    return Corpus(clips, speakers, *counts, made.utterances, name=SETTINGS.corpus), truth
+    return Corpus(clips, speakers, *counts, corpus.utterances, name=SETTINGS.corpus), truth
 
 
 def planned() -> Iterator[Cell]:
@@ -79,13 +79,13 @@ class Truth:
 
     def predicted(self, arm: Arm, seed: int) -> Array:
         """A distribution for every clip, by the fold that scores it."""
-        made: Array = np.maximum(self.results.predictions(Cell(arm, seed, seed).key), 1e-6)
-        return made
+        shares: Array = np.maximum(self.results.predictions(Cell(arm, seed, seed).key), 1e-6)
+        return shares
 
     def excess(self, arm: Arm, seed: int) -> Array:
         """The divergence of the truth from the prediction in nats: what the prediction loses a vote."""
-        made: Array = (self.truth * np.log(np.maximum(self.truth, 1e-12) / self.predicted(arm, seed))).sum(1)
-        return made
+        losses: Array = (self.truth * np.log(np.maximum(self.truth, 1e-12) / self.predicted(arm, seed))).sum(1)
+        return losses
 
     def contrast(self, first: Arm, second: Arm, where: np.ndarray | None = None) -> Contrast | None:
         """First less second over speakers."""
@@ -101,7 +101,7 @@ class Truth:
 
     def scores(self, arm: Arm) -> list[str]:
         """Mean divergence from the truth, JSD to the truth, and JSD to targets of the arm's own kind."""
-        found = []
+        rows = []
         for seed in self.done(arm):
             p = self.predicted(arm, seed)
             own = first_votes(self.corpus, arm.k, seed)
@@ -109,35 +109,37 @@ class Truth:
                 own = own + proxy_votes(self.corpus, arm, seed)
             counted = arm.targets in ("human", "pooled", "plurality")
             own_jsd = jsd_base2(p, shares_of(own)).mean() if counted else np.nan
-            found.append((self.excess(arm, seed).mean(), jsd_base2(p, self.truth).mean(), own_jsd))
-        return [f"{value:.3f}" if np.isfinite(value) else "" for value in np.mean(found, axis=0)]
+            rows.append((self.excess(arm, seed).mean(), jsd_base2(p, self.truth).mean(), own_jsd))
+        return [f"{value:.3f}" if np.isfinite(value) else "" for value in np.mean(rows, axis=0)]
 
 
-def report(made: Truth) -> list[str]:
+def report(truth: Truth) -> list[str]:
     """All tables."""
-    arms = [arm for arm in dict.fromkeys(cell.arm for cell in planned()) if made.done(arm)]
+    arms = [arm for arm in dict.fromkeys(cell.arm for cell in planned()) if truth.done(arm)]
     heads = ["arm", "replicates", "nats above the truth", "JSD to the truth, base 2", "JSD on its own kind of targets"]
-    lines = table(heads, [[arm.name, str(len(made.done(arm))), *made.scores(arm)] for arm in arms])
-    primary = [(name, a, b, found) for name, a, b in PRIMARY if (found := made.contrast(a, b)) is not None]
-    adjusted = holm([found.p_value for *_, found in primary])
+    lines = table(heads, [[arm.name, str(len(truth.done(arm))), *truth.scores(arm)] for arm in arms])
+    primary = [(name, a, b, difference) for name, a, b in PRIMARY if (difference := truth.contrast(a, b)) is not None]
+    adjusted = holm([difference.p_value for *_, difference in primary])
     lines += table(
         ["primary contrast", "arms", "nats a vote (95 %, t)", "p, Holm", "verdict"],
         [
-            [name, f"{a.name} - {b.name}", shown(found), f"{p:.2g}", found.verdict]
-            for (name, a, b, found), p in zip(primary, adjusted, strict=True)
+            [name, f"{a.name} - {b.name}", shown(difference), f"{p:.2g}", difference.verdict]
+            for (name, a, b, difference), p in zip(primary, adjusted, strict=True)
         ],
     )
     others = [(arm, replace(HUMAN, k=arm.k)) for arm in arms if arm not in (HUMAN, replace(HUMAN, k=1))]
     others = [pair for pair in others if set(pair) not in [{a, b} for _, a, b in PRIMARY]]
-    pairs = [(a, b, found) for a, b in others if (found := made.contrast(a, b)) is not None]
+    pairs = [(a, b, difference) for a, b in others if (difference := truth.contrast(a, b)) is not None]
     heads = ["exploratory contrast", "nats a vote (95 %, t)", "verdict"]
-    lines += table(heads, [[f"{a.name} - {b.name}", shown(found), found.verdict] for a, b, found in pairs])
-    third = np.argsort(np.argsort(entropy_nats(made.truth), kind="stable"), kind="stable") * 3 // len(made.truth)
+    lines += table(
+        heads, [[f"{a.name} - {b.name}", shown(difference), difference.verdict] for a, b, difference in pairs]
+    )
+    third = np.argsort(np.argsort(entropy_nats(truth.truth), kind="stable"), kind="stable") * 3 // len(truth.truth)
     strata = []
     for a, b in ((POOLED, HUMAN), (AUTO, HUMAN), (LISTENER, HUMAN), (AUDIO_VISUAL, HUMAN)):
-        cells = [made.contrast(a, b, third == level) for level in range(3)]
-        if all(one is not None for one in cells):
-            strata.append([f"{a.name} - {b.name}", *(shown(one) for one in cells if one is not None)])
+        cells = [truth.contrast(a, b, third == level) for level in range(3)]
+        if all(cell is not None for cell in cells):
+            strata.append([f"{a.name} - {b.name}", *(shown(cell) for cell in cells if cell is not None)])
     return lines + table(["arms, by thirds of the truth's entropy", "low", "medium", "high"], strata)
 
 

@@ -1,4 +1,4 @@
-"""Statistics of the study: differences of actors, intervals, corrections for several tests, and what may be said."""
+"""Statistics of the study: differences of actors, intervals, corrections for several tests, and verdicts."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ class Contrast:
 
 def by_actor(losses: Array, weights: Array, actors: np.ndarray) -> dict[str, float]:
     """The weighted mean loss of every actor with any weight."""
-    made = {}
+    means = {}
     for actor in np.unique(actors):
         rows = actors == actor
         if weights[rows].sum() > 0:
-            made[str(actor)] = float(losses[rows].sum() / weights[rows].sum())
-    return made
+            means[str(actor)] = float(losses[rows].sum() / weights[rows].sum())
+    return means
 
 
 def contrast(first: Sequence[dict[str, float]], second: Sequence[dict[str, float]]) -> Contrast:
     """First less second: of each actor the mean over replicates, then the mean over actors (95 %, t and bootstrap)."""
     from scipy.stats import t as student
 
-    actors = sorted(set.intersection(*(set(one) for one in (*first, *second))))
+    actors = sorted(set.intersection(*(set(losses) for losses in (*first, *second))))
     each = np.array([np.mean([a[who] - b[who] for a, b in zip(first, second, strict=True)]) for who in actors])
     count = len(each)
     mean = float(each.mean())
@@ -65,7 +65,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     order = np.argsort(p, kind="stable")
     adjusted = np.empty_like(p)
     adjusted[order] = np.minimum(np.maximum.accumulate((len(p) - np.arange(len(p))) * p[order]), 1.0)
-    return [float(one) for one in adjusted]
+    return [float(value) for value in adjusted]
 
 
 def benjamini_yekutieli(p_values: Sequence[float]) -> list[float]:
@@ -77,4 +77,4 @@ def benjamini_yekutieli(p_values: Sequence[float]) -> list[float]:
     raised = (1.0 / rank).sum() * count * p[order] / rank
     adjusted = np.empty_like(p)
     adjusted[order] = np.minimum(np.minimum.accumulate(raised[::-1])[::-1], 1.0)
-    return [float(one) for one in adjusted]
+    return [float(value) for value in adjusted]

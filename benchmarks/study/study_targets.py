@@ -49,14 +49,14 @@ def targets_of(corpus: Corpus, features: Floats, arm: Arm, rows: Index, seed: in
         return shares_of(top.astype(np.float64))
     if arm.targets == "pooled":
         return shares_of(votes + proxy_votes(corpus, arm, seed)[rows])
-    made = fused(corpus, features, arm, rows, votes, seed)
-    return made if arm.unlabelled else made * known[:, None]
+    shares = fused(corpus, features, arm, rows, votes, seed)
+    return shares if arm.unlabelled else shares * known[:, None]
 
 
 def shares_of(votes: Array) -> Array:
     """Counts over their sum; zeros stay zeros."""
-    made: Array = votes / np.maximum(votes.sum(1, keepdims=True), 1.0)
-    return made
+    shares: Array = votes / np.maximum(votes.sum(1, keepdims=True), 1.0)
+    return shares
 
 
 def fused(corpus: Corpus, features: Floats, arm: Arm, rows: Index, votes: Array, seed: int) -> Array:
@@ -95,8 +95,8 @@ def fuse_votes(
     joined = pl.DataFrame({"utterance_id": ids}).join(
         labels.frame, on="utterance_id", how="left", maintain_order="left"
     )
-    made: Array = joined.select(pl.col(f"p_{label}").fill_null(0.0) for label in LABELS).to_numpy()
-    return made
+    fused_shares: Array = joined.select(pl.col(f"p_{label}").fill_null(0.0) for label in LABELS).to_numpy()
+    return fused_shares
 
 
 def listened(corpus: Corpus, features: Floats, rows: Index, votes: Array, seed: int) -> tuple[Array, dict[str, int]]:
@@ -132,13 +132,13 @@ def _score_frame(ids: np.ndarray, shares: Array) -> pl.DataFrame:
 def uniform_weights(corpus: Corpus, rows: Index, targets: Array) -> Array:
     """The weights of `balance` with its default: classes uniform, by the targets' distributions."""
     ids = np.array(corpus.ids)[rows]
-    frame = pl.DataFrame({"utterance_id": ids, **{f"p_{one}": targets[:, j] for j, one in enumerate(LABELS)}})
+    frame = pl.DataFrame({"utterance_id": ids, **{f"p_{label}": targets[:, j] for j, label in enumerate(LABELS)}})
     people = corpus.utterances.frame.filter(pl.col("utterance_id").is_in(ids.tolist()))
     with tempfile.TemporaryDirectory() as folder:
-        made = balance(
+        balanced = balance(
             Labels.of(frame, taxonomy=LABELS), Utterances.of(people), Path(folder), BalanceSettings(examples=0)
         ).labels
-    joined = pl.DataFrame({"utterance_id": ids}).join(made.frame, on="utterance_id", maintain_order="left")
+    joined = pl.DataFrame({"utterance_id": ids}).join(balanced.frame, on="utterance_id", maintain_order="left")
     weights: Array = joined["weight"].to_numpy()
     return weights
 

@@ -30,7 +30,7 @@ _CONFUSED = {
     "neutral": "sad",
     "sad": "fear",
 }
-"""What a fixed confusion makes of a label: likely mistakes, two of which cannot be told apart afterwards."""
+"""What a fixed confusion makes of a label: likely mistakes, two of which cannot be distinguished afterwards."""
 _LOG = "lockbox.jsonl"
 
 
@@ -145,7 +145,7 @@ def ordered_votes(counts: Array, clips: Iterable[str], seed: int, stream: str) -
 
 def counted(votes: Iterable[Index]) -> Array:
     """Votes as counts of labels, one row a clip."""
-    return np.stack([np.bincount(one, minlength=len(LABELS)) for one in votes]).astype(np.float64)
+    return np.stack([np.bincount(labels, minlength=len(LABELS)) for labels in votes]).astype(np.float64)
 
 
 def first_votes(corpus: Corpus, k: int, seed: int) -> Array:
@@ -156,8 +156,8 @@ def first_votes(corpus: Corpus, k: int, seed: int) -> Array:
 def scored_votes(corpus: Corpus, seed: int) -> tuple[Array, Array]:
     """Of every clip the votes that assign its stratum, and those that are scored: none of clips with few votes."""
     votes = ordered_votes(corpus.voice, corpus.clips, seed, "study scored votes")
-    enough = [one if len(one) >= 2 * STRATUM_VOTES else one[:0] for one in votes]
-    return counted(one[:STRATUM_VOTES] for one in enough), counted(one[STRATUM_VOTES:] for one in enough)
+    enough = [labels if len(labels) >= 2 * STRATUM_VOTES else labels[:0] for labels in votes]
+    return counted(labels[:STRATUM_VOTES] for labels in enough), counted(labels[STRATUM_VOTES:] for labels in enough)
 
 
 def proxy_votes(corpus: Corpus, arm: Arm, seed: int) -> Array:
@@ -165,7 +165,7 @@ def proxy_votes(corpus: Corpus, arm: Arm, seed: int) -> Array:
     given = corpus.face if arm.proxy == "face" else corpus.audio_visual
     shares = given.sum(0) / given.sum()
     wrong = np.array([LABELS.index(_CONFUSED[label]) for label in LABELS])
-    made = []
+    drawn = []
     for clip, votes in zip(corpus.clips, ordered_votes(given, corpus.clips, seed, "study proxy votes"), strict=True):
         taken = votes[: arm.proxy_votes or None]
         if arm.damage != "none":
@@ -173,8 +173,8 @@ def proxy_votes(corpus: Corpus, arm: Arm, seed: int) -> Array:
             replaced = chance.random(len(votes))[: len(taken)] < arm.dose
             other = wrong[votes] if arm.damage == "confusion" else chance.choice(len(LABELS), len(votes), p=shares)
             taken = np.where(replaced, other[: len(taken)], taken)
-        made.append(taken)
-    return counted(made)
+        drawn.append(taken)
+    return counted(drawn)
 
 
 def labelled(corpus: Corpus, rows: Index, share: float, seed: int) -> NDArray[np.bool_]:

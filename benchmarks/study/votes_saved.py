@@ -76,7 +76,7 @@ def runs() -> Iterator[Run]:
         if draw < 3:
             yield Run(None, 0, 4, draw)
         if draw == 0:
-            yield from (Run(size, k, 4, one) for size in _SIZES[1:] for k in (1, 3) for one in range(3))
+            yield from (Run(size, k, 4, repeat) for size in _SIZES[1:] for k in (1, 3) for repeat in range(3))
         yield from (Run(None, k, 4, draw, 2) for k in (1, 3))
     for draw in range(8):
         yield from (Run(None, k, 1, draw) for k in _MANY)
@@ -88,8 +88,8 @@ def split_votes(corpus: Corpus, rows: Index, run: Run) -> tuple[Array, Array]:
     clips = [corpus.clips[row] for row in rows]
     votes = ordered_votes(corpus.voice[rows], clips, run.draw, "votes saved")
     enough = max(2 * run.held, run.k + run.held) if run.held > 1 else 9
-    judged = [one[: run.held] if len(one) >= enough else one[:0] for one in votes]
-    fitted = [one[len(other) : len(other) + run.k] for one, other in zip(votes, judged, strict=True)]
+    judged = [labels[: run.held] if len(labels) >= enough else labels[:0] for labels in votes]
+    fitted = [labels[len(other) : len(other) + run.k] for labels, other in zip(votes, judged, strict=True)]
     return counted(fitted), counted(judged)
 
 
@@ -109,7 +109,7 @@ def folds_of(actors: Sequence[str]) -> dict[str, int]:
     return {actor: int(published[actor]) - 1 for actor in sorted(set(actors))}
 
 
-def made(corpus: Corpus, features: Floats, run: Run) -> Array:
+def labels_of_run(corpus: Corpus, features: Floats, run: Run) -> Array:
     """The labels of every kind for the run's clips: kinds x clips x labels."""
     rows = rows_of(corpus, run)
     actors = corpus.actors[rows].tolist()
@@ -148,9 +148,9 @@ class Curves:
     def labels(self, run: Run, kind: str) -> Array:
         """The distributions of a kind, of the run's clips; every probability is at least 1e-6."""
         place = KINDS.index(kind) if run.k else 0
-        found = np.maximum(self.results.predictions(run.key)[place], 1e-6)
-        made: Array = found / found.sum(1, keepdims=True)
-        return made
+        shares = np.maximum(self.results.predictions(run.key)[place], 1e-6)
+        scaled: Array = shares / shares.sum(1, keepdims=True)
+        return scaled
 
     def losses(self, run: Run, kind: str) -> dict[str, float]:
         """Log loss a held-out vote of every actor."""
@@ -161,14 +161,14 @@ class Curves:
 
     def mean(self, size: int | None, k: int, held: int, kind: str) -> tuple[float, float]:
         """Log loss a held-out vote and JSD (base 2) over all clips, means of draws."""
-        found = []
+        scores = []
         for run in self.draws(size, k, held, kind):
             rows = rows_of(self.corpus, run)
             votes, labels = split_votes(self.corpus, rows, run)[1], self.labels(run, kind)
             use = votes.any(1)
             loss = -(votes * np.log(labels)).sum() / votes.sum()
-            found.append((loss, jsd_base2(labels[use], shares_of(votes[use])).mean()))
-        return (float(np.mean([a for a, _ in found])), float(np.mean([b for _, b in found])))
+            scores.append((loss, jsd_base2(labels[use], shares_of(votes[use])).mean()))
+        return (float(np.mean([a for a, _ in scores])), float(np.mean([b for _, b in scores])))
 
     def contrast(
         self, first: tuple[int, str], second: tuple[int, str], held: int = 4, actors: set[str] | None = None
@@ -179,11 +179,14 @@ class Curves:
         if not both:
             return None
         sides = [
-            [self.losses(found[draw], kind) for draw in both] for found, (_, kind) in ((mine, first), (theirs, second))
+            [self.losses(losses_by_run[draw], kind) for draw in both]
+            for losses_by_run, (_, kind) in ((mine, first), (theirs, second))
         ]
         if actors is not None:
-            sides = [[{who: loss for who, loss in one.items() if who in actors} for one in side] for side in sides]
-        if len(set.intersection(*(set(one) for side in sides for one in side))) < 2:
+            sides = [
+                [{who: loss for who, loss in losses.items() if who in actors} for losses in side] for side in sides
+            ]
+        if len(set.intersection(*(set(losses) for side in sides for losses in side))) < 2:
             return None
         return contrast(sides[0], sides[1])
 
@@ -221,23 +224,23 @@ def saved_table(curves: Curves) -> list[str]:
         (3, "fused 2", 4),
         (3, "fused 1", 3),
     ):
-        found = curves.contrast((k, kind), (more, "human"))
-        if found is not None:
+        difference = curves.contrast((k, kind), (more, "human"))
+        if difference is not None:
             value = worth(curve, curves.mean(None, k, 4, kind)[0]) if len(curve) > 1 else ""
-            rows.append([f"{kind} at k = {k}", f"human at k = {more}", shown(found), found.verdict, value])
+            rows.append([f"{kind} at k = {k}", f"human at k = {more}", shown(difference), difference.verdict, value])
     for k, more in ((1, 2), (2, 3), (3, 4)):
         for kind in ("human", "fused 1"):
-            found = curves.contrast((more, kind), (k, kind))
-            if found is not None:
-                rows.append([f"{kind} at k = {more}", f"{kind} at k = {k}", shown(found), found.verdict, ""])
+            difference = curves.contrast((more, kind), (k, kind))
+            if difference is not None:
+                rows.append([f"{kind} at k = {more}", f"{kind} at k = {k}", shown(difference), difference.verdict, ""])
     curve = [(k, curves.mean(None, k, 1, "human")[0]) for k in _MANY if curves.draws(None, k, 1, "human")]
     for k in (1, 3):
         for more in _MANY:
-            found = curves.contrast((k, "fused 1"), (more, "human"), held=1) if more > k else None
-            if found is not None:
+            difference = curves.contrast((k, "fused 1"), (more, "human"), held=1) if more > k else None
+            if difference is not None:
                 names = [f"fused 1 at k = {k}, one held out", f"human at k = {more}, one held out"]
                 value = worth(curve, curves.mean(None, k, 1, "fused 1")[0]) if len(curve) > 1 else ""
-                rows.append([*names, shown(found), found.verdict, value])
+                rows.append([*names, shown(difference), difference.verdict, value])
     return table(["first", "second", "nats a vote (95 %, t)", "verdict", "first, in human votes"], rows)
 
 
@@ -248,11 +251,15 @@ def group_table(curves: Curves, people: pl.DataFrame) -> list[str]:
         for value in sorted(people[column].drop_nulls().unique().to_list()):
             actors = set(people.filter(pl.col(column) == value)["speaker"]) & set(curves.corpus.actors.tolist())
             for k in (1, 3):
-                found = curves.contrast((k, "fused 1"), (k, "human"), actors=actors)
-                if found is None:
+                difference = curves.contrast((k, "fused 1"), (k, "human"), actors=actors)
+                if difference is None:
                     continue
-                judged = "not judged" if found.actors < FEW_ACTORS else str(found.high < SMALLEST_DIFFERENCE).lower()
-                rows.append([f"{column}: {value}", str(found.actors), str(k), shown(found), judged])
+                judged = (
+                    "not judged"
+                    if difference.actors < FEW_ACTORS
+                    else str(difference.high < SMALLEST_DIFFERENCE).lower()
+                )
+                rows.append([f"{column}: {value}", str(difference.actors), str(k), shown(difference), judged])
     return table(["group", "actors", "k", "fused less human", "upper end under .01"], rows)
 
 
@@ -264,24 +271,24 @@ def anchors(curves: Curves) -> list[str]:
         everyone = np.arange(len(corpus.clips))
         held = split_votes(corpus, everyone, Run(None, 1, 4, draw))[1]
         use = held.any(1)
-        found = {
+        anchors_of = {
             "uniform": np.full_like(held, 1 / len(LABELS)),
             "class shares of the other actors": np.zeros_like(held),
         }
         for actor in np.unique(corpus.actors):
             here = corpus.actors == actor
-            found["class shares of the other actors"][here] = shares_of(corpus.voice[~here].sum(0, keepdims=True))
+            anchors_of["class shares of the other actors"][here] = shares_of(corpus.voice[~here].sum(0, keepdims=True))
         rows.append([
             number
-            for shares in found.values()
+            for shares in anchors_of.values()
             for number in (
                 -(held * np.log(shares)).sum() / held.sum(), jsd_base2(shares[use], shares_of(held[use])).mean()
             )
         ])  # fmt: skip
         rows[-1].append(jsd_floor(shares_of(corpus.voice[use]), held[use].sum(1), seed=draw).mean())
     mean = np.mean(rows, axis=0)
-    lines = [["uniform", *(f"{one:.3f}" for one in mean[:2])]]
-    lines.append(["class shares of the other actors", *(f"{one:.3f}" for one in mean[2:4])])
+    lines = [["uniform", *(f"{value:.3f}" for value in mean[:2])]]
+    lines.append(["class shares of the other actors", *(f"{value:.3f}" for value in mean[2:4])])
     if curves.draws(None, 0, 4, "listener 1"):
         nll, jsd = curves.mean(None, 0, 4, "listener 1")
         lines.append(["encoder, trained on all votes of the other folds", f"{nll:.3f}", f"{jsd:.3f}"])
@@ -303,9 +310,9 @@ def picture(curves_of: Curves) -> Chart:
         f"{line.series.name}: " + ", ".join(f"{value.estimate:.3f} from {k:g}" for k, value in zip(
             line.at, line.series.values, strict=True)) for line in lines
     )  # fmt: skip
-    one = lines[1].series.values[0].estimate
+    one_vote = lines[1].series.values[0].estimate
     return curves("votes_saved", "CREMA-D", "human votes a clip", "log loss of a held-out vote, nats", lines, alt=alt,
-                  references=[("one vote and the listener", "fused", one)])  # fmt: skip
+                  references=[("one vote and the listener", "fused", one_vote)])  # fmt: skip
 
 
 def people_of(folder: Path) -> pl.DataFrame:
@@ -351,7 +358,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             left = [run for run in runs() if run.key not in done]
             for run in left[: given.runs]:
                 started = time.perf_counter()
-                labels = made(corpus, features, run)
+                labels = labels_of_run(corpus, features, run)
                 seconds = round(time.perf_counter() - started, 2)
                 results.add({"key": run.key, "seconds": seconds}, labels)
                 print(f"{run.key} {seconds} s", file=sys.stderr, flush=True)

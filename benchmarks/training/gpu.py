@@ -83,14 +83,14 @@ def main() -> None:
         inputs = {name: value.cuda(non_blocking=True) for name, value in batch().items()}
         waited += time.perf_counter() - waiting
         with torch.autocast("cuda", torch.bfloat16):
-            made = model(**inputs)
-            loss = made.loss if "labels" in inputs else made.last_hidden_state[:, -1].float().square().mean()
+            output = model(**inputs)
+            loss = output.loss if "labels" in inputs else output.last_hidden_state[:, -1].float().square().mean()
         loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
     torch.cuda.synchronize()
     seconds = (time.perf_counter() - started) / STEPS
-    found = {
+    result = {
         "shape": given.shape,
         "card": torch.cuda.get_device_name(),
         "samples_per_second": round(BATCH / seconds, 1),
@@ -98,7 +98,7 @@ def main() -> None:
         "memory_gib": round(torch.cuda.max_memory_allocated() / 2**30, 1),
         "waiting": round(waited / STEPS / seconds, 3),
     }
-    print(json.dumps(found))
+    print(json.dumps(result))
 
 
 if __name__ == "__main__":

@@ -133,8 +133,8 @@ def measured(loaders: dict[str, Callable[[int], Iterator[Inputs]]], epochs: int)
                 speeds[name].append(clips / (time.perf_counter() - started))
             useful[name] = sound / room
     return {
-        name: {"clips_per_second": round(statistics.median(found), 1), "useful": round(useful[name], 3)}
-        for name, found in speeds.items()
+        name: {"clips_per_second": round(statistics.median(rates), 1), "useful": round(useful[name], 3)}
+        for name, rates in speeds.items()
     }
 
 
@@ -151,9 +151,9 @@ def main() -> None:
         for path in wavs:
             samples, rate = soundfile.read(path, dtype="float32")
             for kind in ("wav", "flac"):
-                made = Path(folder) / f"{path.stem}.{kind}"
-                soundfile.write(made, soxr.resample(samples, rate, RATE), RATE)
-                kinds[f"{kind} 16 kHz"].append(made)
+                converted = Path(folder) / f"{path.stem}.{kind}"
+                soundfile.write(converted, soxr.resample(samples, rate, RATE), RATE)
+                kinds[f"{kind} 16 kHz"].append(converted)
         for kind, paths in kinds.items():
             loaders = {
                 "ours": of_ours(paths, given.workers, 0),
@@ -163,13 +163,13 @@ def main() -> None:
             }
             if kind == "ogg 11 kHz":
                 loaders["torch, librosa.load"] = of_torch(paths, "librosa", given.workers)
-            found = measured(loaders, given.epochs)
+            rates = measured(loaders, given.epochs)
             ratios = {
-                f"{name}/{base}": round(found[name]["clips_per_second"] / found[base]["clips_per_second"], 2)
+                f"{name}/{base}": round(rates[name]["clips_per_second"] / rates[base]["clips_per_second"], 2)
                 for name in ("ours", "ours, kept")
                 for base in ("torch", "lhotse")
             }
-            print(json.dumps({"files": kind, **found, **ratios}), flush=True)
+            print(json.dumps({"files": kind, **rates, **ratios}), flush=True)
 
 
 if __name__ == "__main__":

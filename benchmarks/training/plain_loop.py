@@ -100,10 +100,10 @@ def main() -> None:
     for epoch in range(given.epochs):
         for name, batches in variants.items():
             speeds[name].append(trained(model, batches(epoch))[0])
-    found = {name: round(statistics.median(values), 2) for name, values in speeds.items()}
+    rates = {name: round(statistics.median(values), 2) for name, values in speeds.items()}
     few = paths[:BATCH]
-    found["30 s"] = round(trained(model, plain(few, encoder, 0, seconds=30.0))[0], 2)
-    print(json.dumps({"samples_per_second": found, "gain": round(found["+ kept"] / found["plain"], 2)}))
+    rates["30 s"] = round(trained(model, plain(few, encoder, 0, seconds=30.0))[0], 2)
+    print(json.dumps({"samples_per_second": rates, "gain": round(rates["+ kept"] / rates["plain"], 2)}))
 
 
 if __name__ == "__main__":

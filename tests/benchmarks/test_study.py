@@ -119,14 +119,14 @@ def test_an_opened_lockbox_is_scored_and_never_trained_on(folder: Path, tmp_path
     assert set(whole.actors) == set(ACTORS)
     locked = np.isin(whole.actors, LOCKBOX)
     rng = np.random.default_rng(0)
-    made = Study(whole, rng.normal(size=(len(whole.clips), 8)).astype(np.float32), tmp_path)
-    sides = made.sides(0, 0)
+    opened_study = Study(whole, rng.normal(size=(len(whole.clips), 8)).astype(np.float32), tmp_path)
+    sides = opened_study.sides(0, 0)
     assert sides.scored.tolist() == np.flatnonzero(locked).tolist()
     assert not locked[sides.train].any()
     assert not locked[sides.development].any()
     results = Results(tmp_path / "lockbox")
     planned = [cell for cell in study.lockbox_cells() if cell.arm in (HUMAN, PLURALITY)][:2]
-    assert study.run(whole, made.features, results, planned) == 2
+    assert study.run(whole, opened_study.features, results, planned) == 2
     predicted = results.predictions(planned[0].key)
     assert predicted[locked].sum(1) == pytest.approx(1)
     assert not predicted[~locked].any()
@@ -183,10 +183,10 @@ def test_plurality_targets_share_ties_and_pooled_ones_count_all_votes(corpus: Co
     rows = np.arange(20)
     votes = first_votes(corpus, 3, 0)[rows]
     plural = targets_of(corpus, features, PLURALITY, rows, 0)
-    for one, row in zip(plural, votes, strict=True):
+    for shares, row in zip(plural, votes, strict=True):
         tied = np.flatnonzero(row == row.max())
-        assert np.flatnonzero(one).tolist() == tied.tolist()
-        assert one[tied] == pytest.approx(1 / len(tied))
+        assert np.flatnonzero(shares).tolist() == tied.tolist()
+        assert shares[tied] == pytest.approx(1 / len(tied))
     both = votes + corpus.audio_visual[rows]
     pooled = targets_of(corpus, features, POOLED, rows, 0)
     np.testing.assert_allclose(pooled, both / both.sum(1, keepdims=True))
@@ -204,10 +204,10 @@ def test_an_equal_budget_labels_that_share_of_clips_and_the_others_teach_nothing
 
 
 def test_no_actor_is_on_two_sides_and_every_clip_is_scored_once(corpus: Corpus, features: np.ndarray) -> None:
-    made = Study(corpus, features, Path())
+    own_study = Study(corpus, features, Path())
     scored = np.zeros(len(corpus.clips))
     for fold in range(5):
-        sides = made.sides(0, fold)
+        sides = own_study.sides(0, fold)
         actors = [set(corpus.actors[rows]) for rows in (sides.train, sides.development, sides.scored)]
         assert all(actors)
         assert not actors[0] & actors[1]
@@ -253,8 +253,8 @@ def test_the_same_cell_gives_the_same_predictions_and_they_learn(
 def test_a_curriculum_and_a_balance_change_what_is_learned(
     change: dict, corpus: Corpus, features: np.ndarray, tmp_path: Path
 ) -> None:
-    made = Study(corpus, features, tmp_path)
-    plain, other = (run_cell(made, Cell(arm, 0, 0))[1] for arm in (HUMAN, replace(HUMAN, **change)))
+    own_study = Study(corpus, features, tmp_path)
+    plain, other = (run_cell(own_study, Cell(arm, 0, 0))[1] for arm in (HUMAN, replace(HUMAN, **change)))
     assert np.abs(plain - other).max() > 1e-3
 
 
@@ -263,9 +263,9 @@ def test_filling_up_brings_rare_classes_to_a_quarter_of_the_largest_by_mixtures_
     classes = np.array([0] * 40 + [1] * 4 + [2] * 12)
     targets = 0.8 * np.eye(3)[classes] + 0.2 * rng.dirichlet(np.ones(3), len(classes))
     scaled = (rng.normal(size=(len(classes), 5)) + 10 * classes[:, None]).astype(np.float32)
-    features, made = filled_up(scaled, targets, 0)
-    assert np.bincount(made.argmax(1)).tolist() == [40, 10, 12]
-    assert made.sum(1) == pytest.approx(1)
+    features, labels = filled_up(scaled, targets, 0)
+    assert np.bincount(labels.argmax(1)).tolist() == [40, 10, 12]
+    assert labels.sum(1) == pytest.approx(1)
     new = features[len(classes) :]
     own = scaled[classes == 1]
     assert (new >= own.min(0) - 1e-4).all()
@@ -283,7 +283,9 @@ def test_weights_of_balance_make_the_classes_uniform(corpus: Corpus) -> None:
 def test_the_concentration_is_that_of_the_votes_drawn() -> None:
     rng = np.random.default_rng(0)
     shares = rng.dirichlet(np.ones(4), 3000)
-    votes = np.stack([rng.multinomial(6, rng.dirichlet(8.0 * one + 1e-9)) for one in shares]).astype(float)
+    votes = np.stack(
+        [rng.multinomial(6, rng.dirichlet(8.0 * shares_of_clip + 1e-9)) for shares_of_clip in shares]
+    ).astype(float)
     assert concentration_of(shares, votes) == pytest.approx(8.0, rel=0.15)
     assert concentration_of(shares[:5], np.eye(4)[[0, 1, 2, 3, 0]]) is None
 
@@ -294,9 +296,9 @@ def test_a_run_that_was_stopped_goes_on_with_the_next_cell(
     ran: list[str] = []
     real = study_cells.run_cell
 
-    def counted(made: Study, cell: Cell) -> tuple[dict, np.ndarray]:
+    def counted(of_study: Study, cell: Cell) -> tuple[dict, np.ndarray]:
         ran.append(cell.key)
-        return real(made, cell)
+        return real(of_study, cell)
 
     monkeypatch.setattr(study, "run_cell", counted)
     results = Results(tmp_path)
@@ -320,9 +322,9 @@ def test_two_runs_in_one_folder_are_refused(tmp_path: Path) -> None:
 
 def test_check_says_how_many_cells_are_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     study.main(["check", "--keep", str(tmp_path)])
-    said = capsys.readouterr().out.splitlines()
-    assert said[0].startswith("targets at k = 3: 72 cells, 72 to run")
-    assert said[-1].startswith(f"all: {len(list(cells()))} cells, {len(list(cells()))} to run")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("targets at k = 3: 72 cells, 72 to run")
+    assert lines[-1].startswith(f"all: {len(list(cells()))} cells, {len(list(cells()))} to run")
 
 
 def test_blocks_and_replicates_can_be_chosen() -> None:
@@ -337,9 +339,9 @@ def test_the_report_shows_what_was_run_and_names_what_was_not(
     corpus: Corpus, features: np.ndarray, tmp_path: Path
 ) -> None:
     results = Results(tmp_path)
-    made = Study(corpus, features, tmp_path)
+    own_study = Study(corpus, features, tmp_path)
     for arm in (PLURALITY, HUMAN, POOLED):
-        results.add(*run_cell(made, Cell(arm, 0, 0)))
+        results.add(*run_cell(own_study, Cell(arm, 0, 0)))
     text = "\n".join(report(corpus, results))
     assert text.startswith(f"3 of {len(list(cells()))} cells have been run.")
     soft = next(line for line in text.splitlines() if line.startswith("| soft targets"))
@@ -371,16 +373,16 @@ def test_a_contrast_is_the_t_test_over_actors_of_means_over_replicates() -> None
     each = np.array([[a[who] - b[who] for who in actors] for a, b in zip(first, second, strict=True)]).mean(0)
     test = ttest_1samp(each, 0.0)
     low, high = test.confidence_interval(0.95)
-    made = contrast(first, second)
-    assert (made.estimate, made.p_value) == pytest.approx((each.mean(), test.pvalue))
-    assert (made.low, made.high) == pytest.approx((low, high))
-    assert (made.boot_low, made.boot_high) == pytest.approx((low, high), abs=0.08)
-    assert made.actors == 36
+    difference = contrast(first, second)
+    assert (difference.estimate, difference.p_value) == pytest.approx((each.mean(), test.pvalue))
+    assert (difference.low, difference.high) == pytest.approx((low, high))
+    assert (difference.boot_low, difference.boot_high) == pytest.approx((low, high), abs=0.08)
+    assert difference.actors == 36
 
 
 def test_actors_without_scored_votes_do_not_count() -> None:
-    made = by_actor(np.array([2.0, 4.0, 3.0]), np.array([1.0, 3.0, 0.0]), np.array(["a", "a", "b"]))
-    assert made == {"a": 1.5}
+    means = by_actor(np.array([2.0, 4.0, 3.0]), np.array([1.0, 3.0, 0.0]), np.array(["a", "a", "b"]))
+    assert means == {"a": 1.5}
 
 
 @pytest.mark.parametrize(
@@ -423,9 +425,9 @@ def test_fitted_and_held_out_votes_are_different_votes_and_more_fitted_ones_hold
         assert (held.sum(1) == np.where(many, 4, 0)).all()
         assert (fitted >= before).all()
         before = fitted
-    eight, one = split_votes(corpus, rows, Run(None, 8, 1, 3))
-    np.testing.assert_array_equal((eight + one)[corpus.voice.sum(1) == 9], corpus.voice[corpus.voice.sum(1) == 9])
-    assert not one[corpus.voice.sum(1) < 9].any()
+    eight, ninth = split_votes(corpus, rows, Run(None, 8, 1, 3))
+    np.testing.assert_array_equal((eight + ninth)[corpus.voice.sum(1) == 9], corpus.voice[corpus.voice.sum(1) == 9])
+    assert not ninth[corpus.voice.sum(1) < 9].any()
 
 
 def test_worth_is_read_between_the_points_of_the_curve() -> None:
@@ -446,10 +448,10 @@ def test_votes_saved_are_reported_from_what_was_run(
 ) -> None:
     results = Results(tmp_path)
     run = Run(None, 1, 4, 0)
-    labels = votes_saved.made(corpus, features, run)
+    labels = votes_saved.labels_of_run(corpus, features, run)
     assert labels.shape == (3, len(corpus.clips), 6)
     every = Run(None, 0, 4, 0)
-    results.add({"key": every.key, "seconds": 1.0}, votes_saved.made(corpus, features, every))
+    results.add({"key": every.key, "seconds": 1.0}, votes_saved.labels_of_run(corpus, features, every))
     assert labels.sum(2) == pytest.approx(1)
     results.add({"key": run.key, "seconds": 1.0}, labels)
     text = "\n".join(votes_saved.report(corpus, results, votes_saved.people_of(folder)))
@@ -482,7 +484,7 @@ def people() -> pl.DataFrame:
     count = len(ACTORS)
     return pl.DataFrame(
         {
-            "ActorID": [int(one) for one in ACTORS],
+            "ActorID": [int(actor) for actor in ACTORS],
             "Age": [20 + 3 * number for number in range(count)],
             "Sex": ["Male", "Female"] * (count // 2),
             "Race": ["Caucasian"] * count,
@@ -494,12 +496,12 @@ def people() -> pl.DataFrame:
 def test_targets_of_both_proxies_and_the_mean_with_the_plain_shares(
     corpus: Corpus, features: np.ndarray, tmp_path: Path
 ) -> None:
-    made = Study(corpus, features, tmp_path)
+    own_study = Study(corpus, features, tmp_path)
     listened, both, half = (
-        made.targets(arm, 0, 0, 0)
+        own_study.targets(arm, 0, 0, 0)
         for arm in (Arm("auto", "listener"), Arm("auto", "listener+audio_visual"), Arm("half", "listener"))
     )
-    shares = made.targets(Arm("human"), 0, 0, 0)
+    shares = own_study.targets(Arm("human"), 0, 0, 0)
     assert np.allclose(half, (listened + shares) / 2)
     assert np.abs(both - listened).max() > 0.01
     assert np.allclose(both.sum(1), 1)

@@ -51,7 +51,7 @@ def test_strata_are_read_off_their_own_curves():
 def test_the_interval_comes_from_the_speakers():
     rng = np.random.default_rng(0)
     by_speaker = rng.normal(0, 0.05, 6)[SPEAKERS]
-    curve = {k: Losses(one.loss + by_speaker, one.votes) for k, one in CURVE.items()}
+    curve = {k: Losses(losses.loss + by_speaker, losses.votes) for k, losses in CURVE.items()}
     noisy = Losses(flat(1.27).loss + rng.normal(0, 0.05, 6)[SPEAKERS], np.ones(60))
     worth = worth_in_votes(curve, noisy, SPEAKERS)["all"]
     assert worth.low < worth.votes < worth.high
