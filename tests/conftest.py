@@ -71,18 +71,18 @@ class Browser:
 
     def marks(self, kind: str) -> list[list[Any]]:
         """The id of every figure, and the number of visible marks in its wide or narrow drawing."""
-        found: list[list[Any]] = self.ask(
+        marks: list[list[Any]] = self.ask(
             "[...document.querySelectorAll('figure')].map(figure => [figure.id,"
             " [...figure.querySelectorAll(`.${arguments[0]} .mark[data-tip]`)]"
             ".map(mark => mark.getBoundingClientRect()).filter(box => box.width > 0 && box.height > 0).length])",
             kind,
         )
-        return found
+        return marks
 
     def overprinted(self) -> list[list[str]]:
         """Visible words of charts that overlap or lie outside their chart."""
-        found: list[list[str]] = self.ask(_OVERPRINTED)
-        return found
+        texts: list[list[str]] = self.ask(_OVERPRINTED)
+        return texts
 
     def complaints(self) -> list[str]:
         return [entry["message"] for entry in self.driver.get_log("browser")]
@@ -166,7 +166,7 @@ def wording(request: pytest.FixtureRequest) -> Iterator[Wording]:
     noted = Wording(request.node.nodeid)
     failed = request.session.testsfailed
     yield noted
-    if request.session.testsfailed == failed:  # of a test that failed, less was said
+    if request.session.testsfailed == failed:  # a test that failed has passed fewer sentences
         compare(noted)
 
 

@@ -13,19 +13,19 @@ ADDRESS = re.compile(r"https?://(?:[\w-]+\.github\.io|(?:raw\.githubusercontent|
 
 def texts() -> dict[str, str]:
     """The project's files that may contain an address, by path."""
-    found = [path for kind in ("*.md", "*.toml", "*.cff", "*.yml", "Makefile") for path in ROOT.glob(kind)]
+    paths = [path for kind in ("*.md", "*.toml", "*.cff", "*.yml", "Makefile") for path in ROOT.glob(kind)]
     for folder in ("alm_proxies", "docs", "data_cards", "prompts", "pipelines", "benchmarks", ".github"):
         for kind in ("md", "py", "toml", "yml", "html", "json"):
-            found += (ROOT / folder).rglob(f"*.{kind}")
-    return {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in found}
+            paths += (ROOT / folder).rglob(f"*.{kind}")
+    return {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in paths}
 
 
 def test_every_address_is_that_of_pyproject() -> None:
     known = {URLS["Source"], URLS["Documentation"].rstrip("/")}
-    said = {(name, one) for name, text in texts().items() for one in ADDRESS.findall(text)}
-    assert {"pyproject.toml", "README.md", "CITATION.cff"} <= {name for name, _ in said}
-    assert [name for name, _ in said if name.endswith((".py", ".yml"))] == [], "code reads pyproject.toml"
-    assert [(name, one) for name, one in sorted(said) if one not in known] == []
+    addresses = {(name, address) for name, text in texts().items() for address in ADDRESS.findall(text)}
+    assert {"pyproject.toml", "README.md", "CITATION.cff"} <= {name for name, _ in addresses}
+    assert [name for name, _ in addresses if name.endswith((".py", ".yml"))] == [], "code reads pyproject.toml"
+    assert [(name, address) for name, address in sorted(addresses) if address not in known] == []
 
 
 def test_the_addresses_of_pyproject_are_below_one() -> None:

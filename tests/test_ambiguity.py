@@ -140,6 +140,6 @@ def test_text_that_holds_numbers_is_taken_as_numbers_and_other_text_is_refused_w
 def test_a_column_of_text_with_many_numbers_is_offered_as_a_number() -> None:
     ids = pl.Series("utterance_id", [f"u{n}" for n in range(30)])
     people = Utterances.of(pl.DataFrame({"utterance_id": ids, "age": [str(n) for n in range(30)]}))
-    _, (found,) = groups_of(ids, people)
-    assert found.message == "the column 'age' has 30 values and is not shown as groups; it is text that holds numbers"
-    assert found.fix.endswith("fuse takes it as a number: columns = ['age'] (--columns age).")
+    _, (finding,) = groups_of(ids, people)
+    assert finding.message == "the column 'age' has 30 values and is not shown as groups; it is text that holds numbers"
+    assert finding.fix.endswith("fuse takes it as a number: columns = ['age'] (--columns age).")

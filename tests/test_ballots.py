@@ -79,12 +79,12 @@ class Vote:
 
 def every_vote() -> list[Vote]:
     choices = (("human", "proxy"), ("rater", "crowd", "consensus"), *[(False, True)], STATUSES, *[(False, True)] * 3)
-    made = []
+    votes = []
     for source, kind, held, status, label, rating, secondary in itertools.product(*choices):
         possible = (source == "human" or not held) and (status == "ok") == (label or rating)
         if possible and (label or not secondary):
-            made.append(Vote(f"u{len(made):03d}", source, kind, held, status, label, rating, secondary))
-    return made
+            votes.append(Vote(f"u{len(votes):03d}", source, kind, held, status, label, rating, secondary))
+    return votes
 
 
 VOTES = every_vote()
@@ -102,14 +102,14 @@ def table(votes: list[Vote], more: tuple[dict[str, object], ...] = ()) -> Votes:
 def learned() -> tuple[dict[str, object], ...]:
     """Votes to fit on, about other utterances."""
     random = np.random.default_rng(0)
-    made: list[dict[str, object]] = []
+    rows: list[dict[str, object]] = []
     for i in range(40):
         truth = LABELS[int(random.integers(3))]
         for annotator, source in (("c/r1", "human"), ("c/r2", "human"), ("alm", "proxy")):
             label = truth if random.random() < 0.8 else LABELS[int(random.integers(3))]
             vote = Vote(f"z{i:02d}", source, "rater", False, "ok", True, True, False).row()
-            made.append({**vote, "annotator": annotator, "label": label, "valence": float(random.random())})
-    return tuple(made)
+            rows.append({**vote, "annotator": annotator, "label": label, "valence": float(random.random())})
+    return tuple(rows)
 
 
 def labels_for(votes: list[Vote], **columns: object) -> Labels:
@@ -145,9 +145,9 @@ def test_the_rule_itself(side, answer, consensus) -> None:
 def test_every_row_counts_or_is_left_out_for_one_reason(answer, consensus) -> None:
     votes = table(VOTES)
     kept = votes.frame.filter(which_count("fit", consensus=consensus, answer=answer)).height
-    told = sum(finding.count for finding in left_out(votes, consensus=consensus, answer=answer))
+    excluded = sum(finding.count for finding in left_out(votes, consensus=consensus, answer=answer))
     rows = len(VOTES) if answer == "label" else sum(vote.rating for vote in VOTES)
-    assert kept + told == rows
+    assert kept + excluded == rows
 
 
 @consensus_or_not
@@ -226,15 +226,15 @@ def test_held_out_ratings_that_are_scored_against(consensus) -> None:
 
 @consensus_or_not
 def test_what_a_report_is_made_from(consensus) -> None:
-    found = material_of(
+    material = material_of(
         labels_for(VOTES), table(VOTES), utterances_for(VOTES), at_most=1000, seed=0, consensus=consensus
     )
     kept = [vote for vote in VOTES if consensus or vote.kind != "consensus"]
-    assert found.ids.tolist() == [vote.utterance for vote in kept]
+    assert material.ids.tolist() == [vote.utterance for vote in kept]
     for side in ("human", "held_out", "proxy"):
-        assert getattr(found, side).sizes().tolist() == [vote.counts(side, consensus) for vote in kept], side
+        assert getattr(material, side).sizes().tolist() == [vote.counts(side, consensus) for vote in kept], side
         of_side = ballots_of(table(VOTES), pl.Series([vote.utterance for vote in kept]), side, consensus=consensus)
-        assert np.array_equal(of_side.counts(), getattr(found, side).counts())
+        assert np.array_equal(of_side.counts(), getattr(material, side).counts())
 
 
 def test_the_alt_test_which_needs_raters_and_counts_no_consensus() -> None:
@@ -256,7 +256,7 @@ def test_labels_that_saw_what_they_are_judged_by(vote, counting) -> None:
             refuse_seen(more, votes, counting)
     else:
         counted = vote.counts("human", consensus)
-        assert [found.kind for found in refuse_seen(more, votes, counting)] == ["votes_missing"] * counted
+        assert [finding.kind for finding in refuse_seen(more, votes, counting)] == ["votes_missing"] * counted
 
 
 @pytest.mark.parametrize("vote", VOTES, ids=lambda vote: vote.utterance)
@@ -275,8 +275,8 @@ def test_utterances_of_which_everything_is_held_out() -> None:
 @pytest.mark.parametrize("vote", [vote for vote in VOTES if vote.kind != "consensus"], ids=lambda vote: vote.utterance)
 def test_votes_of_an_annotator_whose_influence_is_shown(vote) -> None:
     estimator = fuse(table([], learned()), FuseSettings(method="dirichlet")).estimator
-    found = influence(estimator, table([vote]), vote.utterance)
-    assert found["votes"].to_list() == [float(vote.counts("fit", False))]
+    shown = influence(estimator, table([vote]), vote.utterance)
+    assert shown["votes"].to_list() == [float(vote.counts("fit", False))]
 
 
 def test_usable_votes_are_numbered_by_their_utterances() -> None:
@@ -296,10 +296,10 @@ def test_plain_shares_are_of_the_votes_that_count_and_counted_as_for_the_labels(
     second = np.array([vote.secondary for vote in VOTES]) * merge.secondary
     expected = np.stack([0.0 * second, 1.0 - second, second], axis=1)
     assert np.allclose(plain.distributions(), np.where(counted[:, None], expected, 1 / 3))
-    assert plain.frame["concentration"].to_list() == [1.0 if one else 7.0 for one in counted]
-    assert plain.frame["proxy_votes"].to_list() == [0.0 if one else 2.0 for one in counted]
+    assert plain.frame["concentration"].to_list() == [1.0 if is_counted else 7.0 for is_counted in counted]
+    assert plain.frame["proxy_votes"].to_list() == [0.0 if is_counted else 2.0 for is_counted in counted]
     assert plain.frame["weight"].to_list() == [0.5] * len(VOTES)
-    assert [(found.kind, found.count) for found in findings] == [("label_for_votes", int((~counted).sum()))]
+    assert [(finding.kind, finding.count) for finding in findings] == [("label_for_votes", int((~counted).sum()))]
 
 
 def test_plain_shares_of_a_copy_and_of_a_mixture_are_those_of_their_parents() -> None:
@@ -310,7 +310,7 @@ def test_plain_shares_of_a_copy_and_of_a_mixture_are_those_of_their_parents() ->
     )  # fmt: skip
     recipes = {"a": None, "b": None, "none": None, "copy": [["a", 1.0]], "mix": [["a", 0.7], ["b", 0.3]],
                "of mix": [["mix", 0.5], ["b", 0.5]], "half": [["a", 0.5], ["none", 0.5]]}  # fmt: skip
-    written = [one and json.dumps({"parents": one, "effects": [], "seed": 0}) for one in recipes.values()]
+    written = [parents and json.dumps({"parents": parents, "effects": [], "seed": 0}) for parents in recipes.values()]
     utterances = Utterances.of(pl.DataFrame({"utterance_id": list(recipes), "recipe": written}))
     labels = Labels.of(
         pl.DataFrame(
@@ -325,7 +325,7 @@ def test_plain_shares_of_a_copy_and_of_a_mixture_are_those_of_their_parents() ->
     }  # fmt: skip
     assert plain.frame["concentration"].round(9).to_list() == [2.0, 1.0, 9.0, 2.0, 1.7, 1.35, 9.0]
     assert plain.frame["entropy"][1] == 0.0
-    assert [found.count for found in findings] == [2]
+    assert [finding.count for finding in findings] == [2]
 
 
 def test_plain_shares_without_a_vote_to_take_them_of_are_refused() -> None:

@@ -81,8 +81,8 @@ def test_the_provenance_of_an_old_file_is_understood() -> None:
 def test_old_files_go_through_the_stages_of_today() -> None:
     votes, utterances = Votes.read(OLD / "1" / "votes.parquet"), Utterances.read(OLD / "1" / "utterances.parquet")
     old = Labels.read(OLD / "1" / "labels.parquet")
-    made = FuseSettings.model_validate({**old.about.made_by.settings})  # type: ignore[union-attr]
-    new = fuse(votes, made, utterances=utterances).labels
+    old_settings = FuseSettings.model_validate({**old.about.made_by.settings})  # type: ignore[union-attr]
+    new = fuse(votes, old_settings, utterances=utterances).labels
     for column in ("human_votes", "proxy_votes", "p_angry", "p_sad"):
         assert new.frame[column].to_list() == pytest.approx(old.frame[column].to_list()), column
     assert align(old, votes, utterances).metrics["taxonomy"] == ["angry", "happy", "sad"]
@@ -116,7 +116,7 @@ def one_warning(use: object) -> object:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         value = use()  # type: ignore[operator]
-    assert [one.category for one in caught] == [DeprecationWarning]
+    assert [warning.category for warning in caught] == [DeprecationWarning]
     assert caught[0].filename == __file__
     return value
 
@@ -124,9 +124,9 @@ def one_warning(use: object) -> object:
 def test_old_names_work_and_warn_once() -> None:
     assert one_warning(lambda: alm_proxies.Stacking) is alm_proxies.Supervised
     error, finding = InputError("is wrong", fix="Right it."), Finding.of("kind", "is wrong", "Right it.")
-    for one in (error, finding):
-        assert one_warning(lambda one=one: one.what) == "is wrong"
-        assert one_warning(lambda one=one: one.mend) == "Right it."
+    for item in (error, finding):
+        assert one_warning(lambda item=item: item.what) == "is wrong"
+        assert one_warning(lambda item=item: item.mend) == "Right it."
     assert one_warning(lambda: MadeBy(stage="fuse", settings={"seed": 1}).said) == {"seed": 1}
     with pytest.warns(DeprecationWarning, match="stacking is now supervised"):
         assert FuseSettings.model_validate({"method": "stacking"}).method == "supervised"
@@ -175,8 +175,8 @@ def test_the_digest_changes_with_every_value_and_its_absence(tmp_path: Path) -> 
     assert Votes.read(tmp_path / "v.parquet").content_digest() == digests[0]
     assert len(digests[0]) == 16
     assert votes_of(["x", "y", "x"], stated=pl.Series(["a", None, None])).content_digest() == digests[0]
-    told = [["", None, None], ["a", "b", None], ["ab", "", None], [None, None, None], ["a", None, "b"]]
-    tables = [utterances_of(transcript=pl.Series(words, dtype=pl.String())) for words in told]
+    variants = [["", None, None], ["a", "b", None], ["ab", "", None], [None, None, None], ["a", None, "b"]]
+    tables = [utterances_of(transcript=pl.Series(words, dtype=pl.String())) for words in variants]
     tables += [utterances_of(room=pl.Series(["a", "b", None])), utterances_of(**{"rooms": pl.Series(["a", "b", None])})]
     assert len({table.content_digest() for table in tables}) == len(tables)
 
@@ -198,10 +198,10 @@ def test_the_digest_of_parts_is_that_of_the_whole(labels, first, second) -> None
 
 def test_a_maker_names_its_inputs_by_need_and_content() -> None:
     votes = votes_of(["x", "y"])
-    one = MadeBy.of("fuse", {"seed": 1}, {"votes": [votes.content_digest()], "utterances": []})
-    assert one.inputs == {"votes": votes.content_digest()}
+    maker = MadeBy.of("fuse", {"seed": 1}, {"votes": [votes.content_digest()], "utterances": []})
+    assert maker.inputs == {"votes": votes.content_digest()}
     two = [MadeBy.of("fuse", {"seed": 1}, {"votes": order}) for order in (["a", "b"], ["b", "a"])]
     assert two[0] == two[1]
     assert len(two[0].inputs["votes"]) == 16
-    signed = Votes(votes.frame, votes.about.with_(made_by=one))
+    signed = Votes(votes.frame, votes.about.with_(made_by=maker))
     assert signed.content_digest() == votes.content_digest()

@@ -97,9 +97,9 @@ def test_digests_change_with_content_and_not_with_order(tmp_path: Path, wording:
     assert digest_of({"a": 1}) != digest_of({"a": 2})
     assert canonical_json({"b": 1, "a": "ü"}) == '{"a":"ü","b":1}'
     (tmp_path / "x").write_bytes(b"1")
-    one = digest_file(tmp_path / "x")
+    digest = digest_file(tmp_path / "x")
     (tmp_path / "x").write_bytes(b"2")
-    assert digest_file(tmp_path / "x") != one
+    assert digest_file(tmp_path / "x") != digest
     with wording.refused(InputError):
         digest_file(tmp_path / "none")
 
@@ -125,8 +125,8 @@ def test_a_missing_extra_is_one_sentence_with_its_install_line(wording: Wording)
 def test_a_model_folder_has_another_digest_when_its_weights_change(tmp_path: Path) -> None:
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(bytes(40 * 2**20))
-    one = weights_digest(tmp_path)
+    digest = weights_digest(tmp_path)
     with weights.open("rb+") as stream:
         stream.seek(-1, 2)
         stream.write(b"x")
-    assert weights_digest(tmp_path) != one
+    assert weights_digest(tmp_path) != digest

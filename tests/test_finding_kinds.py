@@ -41,13 +41,15 @@ def kinds_in(path: Path) -> Iterator[str]:
         if isinstance(kind, ast.Constant):
             yield str(kind.value)
         if isinstance(kind, ast.IfExp):
-            yield from (str(one.value) for one in (kind.body, kind.orelse) if isinstance(one, ast.Constant))
+            yield from (str(branch.value) for branch in (kind.body, kind.orelse) if isinstance(branch, ast.Constant))
 
 
 def test_every_kind_in_the_code_is_declared() -> None:
     used = {(kind, path.relative_to(PACKAGE).as_posix()) for path in FILES for kind in kinds_in(path)}
     assert len(used) > 70
-    assert [one for one in sorted(used) if one[0] not in KINDS] == [], "declare it in alm_proxies/finding_kinds.py"
+    assert [kind_at for kind_at in sorted(used) if kind_at[0] not in KINDS] == [], (
+        "declare it in alm_proxies/finding_kinds.py"
+    )
     assert {name for name in STATUSES if name != "ok"} <= set(KINDS)
 
 
@@ -77,11 +79,15 @@ def test_estimators_and_measures_know_no_stage() -> None:
 
 
 def test_findings_carry_the_severity_of_their_kind_and_the_stage_that_gathers_them() -> None:
-    made = [Finding.of("held_out", "x"), Finding("read", "no_audio", "y"), Finding.of("stopped", "z")]
-    table = Findings.gather(made, "align")
-    assert table.frame["severity"].to_list() == [one.severity for one in made] == ["info", "warning", "problem"]
+    findings = [Finding.of("held_out", "x"), Finding("read", "no_audio", "y"), Finding.of("stopped", "z")]
+    table = Findings.gather(findings, "align")
+    assert (
+        table.frame["severity"].to_list()
+        == [finding.severity for finding in findings]
+        == ["info", "warning", "problem"]
+    )
     assert table.frame["stage"].to_list() == ["align", "read", "align"]
-    assert Findings.gather(made).frame["stage"].to_list() == ["", "read", ""]
+    assert Findings.gather(findings).frame["stage"].to_list() == ["", "read", ""]
 
 
 def test_a_table_without_severities_is_given_them(tmp_path: Path) -> None:

@@ -31,9 +31,9 @@ ALLOWED_WORDS = {
 
 
 def files(kind: str, pattern: str) -> list[Path]:
-    found = sorted(shipped_folder(kind).glob(pattern))
-    assert found, f"no {kind}/{pattern}"
-    return found
+    paths = sorted(shipped_folder(kind).glob(pattern))
+    assert paths, f"no {kind}/{pattern}"
+    return paths
 
 
 def name(path: Path) -> str:
@@ -56,9 +56,9 @@ def test_no_files_import_each_other_in_circles_not_even_for_types(tmp_path: Path
 
 
 def test_package_files_of_folders_are_empty() -> None:
-    found = sorted(PACKAGE.rglob("*/__init__.py"))
-    assert len(found) > 10
-    assert [str(path.relative_to(PACKAGE)) for path in found if path.stat().st_size] == []
+    paths = sorted(PACKAGE.rglob("*/__init__.py"))
+    assert len(paths) > 10
+    assert [str(path.relative_to(PACKAGE)) for path in paths if path.stat().st_size] == []
 
 
 def test_every_folder_with_code_is_a_package() -> None:
@@ -73,14 +73,14 @@ def test_no_file_is_too_long_to_read() -> None:
 
 def test_only_the_ledgers_own_files_speak_sql() -> None:
     speaks = re.compile(r"import sqlite3|\bPRAGMA |\bSELECT .* FROM |\bINSERT (OR \w+ )?INTO |\bDELETE FROM |\b_sql\b")
-    found = {
+    names = {
         path.relative_to(PACKAGE).as_posix()
         for path in PACKAGE.rglob("*.py")
         if speaks.search(path.read_text(encoding="utf-8"))
     }
     ledger = "stages/annotate/ledger"
-    assert {f"{ledger}.py", f"{ledger}_questions.py"} <= found
-    assert [name for name in sorted(found) if not re.fullmatch(rf"{ledger}(_\w+)?\.py", name)] == []
+    assert {f"{ledger}.py", f"{ledger}_questions.py"} <= names
+    assert [name for name in sorted(names) if not re.fullmatch(rf"{ledger}(_\w+)?\.py", name)] == []
 
 
 def test_a_fields_default_is_named_so_that_every_type_checker_sees_it() -> None:
@@ -121,7 +121,7 @@ def test_a_shipped_card_parses(path: Path) -> None:
 
 def test_docstrings_and_messages_have_no_archaic_words() -> None:
     pattern = re.compile(rf"(?<![\w`-])(?:{'|'.join(ARCHAIC)})(?![\w`-])", re.IGNORECASE)
-    found = [
+    sentences = [
         f"{path.relative_to(PACKAGE)}:{node.lineno}: {' '.join(node.value.split())[:100]}"
         for path in sorted(PACKAGE.rglob("*.py"))
         if not any(part in path.as_posix() for part in ALLOWED_WORDS)
@@ -129,7 +129,7 @@ def test_docstrings_and_messages_have_no_archaic_words() -> None:
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and len(node.value.split()) > 1
         if pattern.search(" ".join(node.value.split()))
     ]
-    assert found == []
+    assert sentences == []
 
 
 def test_no_two_test_files_have_the_same_name() -> None:

@@ -35,8 +35,8 @@ def irregular(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     if kind.startswith("pipe"):
         os.mkfifo(path)
     elif kind == "socket":
-        with socket.socket(socket.AF_UNIX) as made:
-            made.bind(str(path))
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(path))
     else:
         real = {"kmsg": "/proc/kmsg", "version": "/proc/version", "sys": "/sys/kernel/notes"}.get(kind, f"/dev/{kind}")
         if not Path(real).exists():

@@ -40,8 +40,8 @@ def test_a_command_writes_what_it_said_and_how_it_ended(tmp_path: Path) -> None:
 def test_a_mistake_is_logged_as_it_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "run.log"
     assert run(["fuse", str(tmp_path / "none.parquet"), "-o", "x.parquet", "--log-file", str(file)]) == 2
-    said = capsys.readouterr().err.strip().removeprefix("alm-proxies: ")
-    assert lines(file)[-1].endswith(f"error: exit code 2: {said}")
+    sentence = capsys.readouterr().err.strip().removeprefix("alm-proxies: ")
+    assert lines(file)[-1].endswith(f"error: exit code 2: {sentence}")
 
 
 def test_keys_are_never_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

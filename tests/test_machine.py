@@ -61,11 +61,11 @@ def test_the_file_system_is_the_one_of_the_nearest_mount(tmp_path: Path, monkeyp
     ]
     mounts.write_text("\n".join(lines) + "\n")
     monkeypatch.setattr(machine, "_MOUNTS", mounts)
-    found = {
+    systems = {
         place: machine.file_system(place) for place in ("/etc", "/home of all/me", "/home of all/scratch/x", "/data")
     }
-    assert list(found.values()) == ["ext4", "nfs4", "xfs", "lustre"]
-    assert [machine.on_network(place) for place in found] == [False, True, False, True]
+    assert list(systems.values()) == ["ext4", "nfs4", "xfs", "lustre"]
+    assert [machine.on_network(place) for place in systems] == [False, True, False, True]
 
 
 def test_where_mounts_are_not_listed_nothing_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

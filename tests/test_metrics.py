@@ -31,8 +31,8 @@ ATTRIBUTE = re.compile(r"(ccc|rmse)_(valence|arousal|dominance)")
 def unknown(value: Any, levels: int = 0) -> Iterator[str]:
     """The keys without a line; `levels` levels of keys are names of methods, strata or labels."""
     if isinstance(value, list):
-        for one in value:
-            yield from unknown(one, levels)
+        for item in value:
+            yield from unknown(item, levels)
     if isinstance(value, dict):
         for key, below in value.items():
             key = ATTRIBUTE.sub(r"\1", key)
@@ -68,9 +68,9 @@ def tables() -> tuple[Votes, Utterances, np.ndarray]:
 
 def test_all_that_align_writes_is_in_the_table(tables: tuple[Votes, Utterances, np.ndarray]) -> None:
     votes, utterances, _ = tables
-    made = align(Gated(4, 0.01).fit(votes).predict(votes), votes, utterances, AlignSettings(examples=2)).metrics
-    assert {"alt_tests", "learning", "every_score", "variance"} <= {name for name, value in made.items() if value}
-    assert sorted(set(unknown(json.loads(json.dumps(made))))) == []
+    metrics = align(Gated(4, 0.01).fit(votes).predict(votes), votes, utterances, AlignSettings(examples=2)).metrics
+    assert {"alt_tests", "learning", "every_score", "variance"} <= {name for name, value in metrics.items() if value}
+    assert sorted(set(unknown(json.loads(json.dumps(metrics))))) == []
 
 
 def test_all_that_evaluate_writes_is_in_the_table(tables: tuple[Votes, Utterances, np.ndarray]) -> None:
@@ -79,11 +79,11 @@ def test_all_that_evaluate_writes_is_in_the_table(tables: tuple[Votes, Utterance
     for name, condition in (("plain", None), ("noisy", "noise")):
         frame = {"utterance_id": utterances.frame["utterance_id"], "concentration": 5.0, "valence": 0.4}
         shares = 0.8 * truth + 0.05
-        made = Labels.of(
+        labels = Labels.of(
             pl.DataFrame(frame | {f"p_{label}": shares[:, k] for k, label in enumerate(LABELS)}), taxonomy=LABELS
         )
         maker = MadeBy(stage="predict", settings={"model": "m", "condition": condition})
-        predictions[name] = Labels(made.frame, made.about.with_(made_by=maker))
+        predictions[name] = Labels(labels.frame, labels.about.with_(made_by=maker))
     metrics = evaluate(predictions, votes, utterances).metrics
     assert metrics["methods"]["plain"]["ambiguity"] is not None
     assert metrics["conditions_less_as_recorded"]
@@ -96,8 +96,10 @@ def test_every_name_that_the_code_writes_is_in_the_table() -> None:
     for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.FunctionDef) and "metrics" in node.name and "stages" in path.parts:
-                literals = [one for one in ast.walk(node) if isinstance(one, ast.Dict)]
-                written |= {str(key.value) for one in literals for key in one.keys if isinstance(key, ast.Constant)}
+                literals = [inner for inner in ast.walk(node) if isinstance(inner, ast.Dict)]
+                written |= {
+                    str(key.value) for literal in literals for key in literal.keys if isinstance(key, ast.Constant)
+                }
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "log.write":
                 written |= {word.arg for word in node.keywords if word.arg}
     assert {"effective_size", "threshold_nats", "samples_per_second", "less_baseline"} <= written

@@ -139,10 +139,10 @@ def by_python(place: Path) -> None:
     out = place / "out"
 
     def settings(verb: str, **changes: Any) -> Any:
-        stage, said = stage_of(verb), tomllib.loads(CALLS[verb].settings)
+        stage, given = stage_of(verb), tomllib.loads(CALLS[verb].settings)
         if has_seed(verb):
-            said["seed"] = SEED
-        return stage.settings_for(said).model_validate({**said, **changes})
+            given["seed"] = SEED
+        return stage.settings_for(given).model_validate({**given, **changes})
 
     def write(verb: str, result: Any) -> Any:
         for name, file in stage_of(verb).writes.items():
@@ -185,7 +185,7 @@ def by_python(place: Path) -> None:
     noted("export", ap.export(*learned, exported, settings("export"), votes=human, metrics=report.metrics))
 
 
-def made(place: Path, way: Callable[[Path], None]) -> Bytes:
+def files_written(place: Path, way: Callable[[Path], None]) -> Bytes:
     """All files of one way; every way uses the same folder, because tables contain the paths of recordings."""
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir()
@@ -216,7 +216,7 @@ class Ran:
 @pytest.fixture(scope="module")
 def wanted(tmp_path_factory: pytest.TempPathFactory) -> Ran:
     place = tmp_path_factory.mktemp("parity") / "work"
-    files = made(place, by_file)
+    files = files_written(place, by_file)
     counts = {
         verb: json.loads((place / "out" / folder_of(verb) / "stage.json").read_text())["counts"] for verb in STAGES
     }
@@ -229,8 +229,8 @@ def test_every_stage_is_called_in_each_way() -> None:
 
 @pytest.mark.parametrize("way", [by_command, by_settings_file, by_python])
 def test_every_table_is_the_same_however_a_stage_is_called(wanted: Ran, way: Callable[[Path], None]) -> None:
-    found = made(wanted.place, way)
-    assert {name for name in {*wanted.files, *found} if found.get(name) != wanted.files.get(name)} == set()
+    files = files_written(wanted.place, way)
+    assert {name for name in {*wanted.files, *files} if files.get(name) != wanted.files.get(name)} == set()
 
 
 @pytest.mark.parametrize("proxies", ["annotate", "listen"])

@@ -171,8 +171,8 @@ def test_everything_it_brings_is_listed_with_distribution_and_version_and_what_i
     theirs = {
         (kind, name)
         for kind, named in listed.items()
-        for name, one in named.items()
-        if (one["distribution"], one["version"]) == ("speech-extras", "1.2")
+        for name, plugin in named.items()
+        if (plugin["distribution"], plugin["version"]) == ("speech-extras", "1.2")
     }
     assert theirs == {
         ("readers", "pipes"), ("readers", "broken"), ("estimators", "level"), ("engines", "first"),
@@ -259,10 +259,10 @@ def test_a_name_taken_twice_is_refused_with_both_distributions(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_ours_are_found_without_an_import_and_load(kind: str) -> None:
-    ours = [one for one in plugins(kind).values() if not one.origin]
+    ours = [plugin for plugin in plugins(kind).values() if not plugin.origin]
     assert ours
-    for one in ours:
+    for plugin in ours:
         if kind == "prompts":
-            assert Path(one.target).is_file()
+            assert Path(plugin.target).is_file()
         else:
-            assert one.load() is not None
+            assert plugin.load() is not None

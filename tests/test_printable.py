@@ -26,9 +26,9 @@ def test_ordinary_text_is_shown_as_it_is() -> None:
 
 @given(st.text())
 def test_json_means_the_same(text: str) -> None:
-    found = printable_json(json.dumps([text, STEERING], ensure_ascii=False))
-    assert json.loads(found) == [text, STEERING]
-    assert not set(found) & set(STEERING)
+    printed = printable_json(json.dumps([text, STEERING], ensure_ascii=False))
+    assert json.loads(printed) == [text, STEERING]
+    assert not set(printed) & set(STEERING)
 
 
 def test_errors_and_progress_lines_are_shown_so(capsys) -> None:

@@ -64,9 +64,9 @@ def test_the_annotator_file_is_one(tmp_path: Path) -> None:
 
 def test_the_corpus_is_read_as_printed(tmp_path: Path, test_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "CREMA-D").symlink_to(test_data / "crema_d")
-    said = _indented("alm-proxies read crema_d").splitlines()[0].split()[1:]
+    words = _indented("alm-proxies read crema_d").splitlines()[0].split()[1:]
     places = {"CREMA-D/": str(tmp_path / "CREMA-D"), "crema": str(tmp_path / "crema")}
-    assert run([places.get(word, word) for word in said]) == 0
+    assert run([places.get(word, word) for word in words]) == 0
     assert "3,760 utterances, 34,715 votes" in capsys.readouterr().out
 
 
@@ -78,9 +78,9 @@ def test_the_pipeline_of_crema_d_is_the_shipped_one(tmp_path: Path) -> None:
     (printed,), (shipped,) = read_pipeline(path).runs, read_pipeline("crema_d").runs
     for verb, sections in printed.sections.items():
         others = shipped.sections[verb]
-        assert [deciding(one.settings) for one in sections] == [
-            deciding(one.settings) for one in others[: len(sections)]
+        assert [deciding(section.settings) for section in sections] == [
+            deciding(section.settings) for section in others[: len(sections)]
         ]
-        assert [deciding(b) for one in sections for b in one.blocks] == [
-            deciding(b) for one in others for b in one.blocks
+        assert [deciding(b) for section in sections for b in section.blocks] == [
+            deciding(b) for section in others for b in section.blocks
         ]

@@ -45,7 +45,7 @@ def test_a_right_file_becomes_its_model(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "parts"),
     [
         ("seed = 3\nsed = 4\n", ["/file.toml, line 2", "'sed'", "Did you mean 'seed'?"]),
         ('[[read]]\ncorpus = "x"\nmodalty = "face"\n', ["line 3", "'read.0.modalty'", "Did you mean 'modality'?"]),
@@ -60,7 +60,7 @@ def test_a_right_file_becomes_its_model(tmp_path: Path) -> None:
         ("read = 3\n", ["line 1", "read is a list", "Write read = [...]."]),
     ],
 )
-def test_a_wrong_file_is_refused_with_line_key_and_mend(tmp_path: Path, text: str, says: list[str]) -> None:
+def test_a_wrong_file_is_refused_with_line_key_and_mend(tmp_path: Path, text: str, parts: list[str]) -> None:
     message = refusal(tmp_path, text)
-    for part in says:
+    for part in parts:
         assert part in message

@@ -80,8 +80,8 @@ def test_what_a_table_holds_is_only_text(corpus: tuple[Votes, Utterances]) -> No
 
 
 def test_findings_are_a_line_a_kind_the_most_serious_first() -> None:
-    made = [Finding.of("held_out", "a"), Finding.of("stopped", EVIL), *[Finding.of("mapped", "m")] * 30]
-    reader = read(Findings.gather(made, "annotate"))
+    findings = [Finding.of("held_out", "a"), Finding.of("stopped", EVIL), *[Finding.of("mapped", "m")] * 30]
+    reader = read(Findings.gather(findings, "annotate"))
     assert reader.text.index("stopped") < reader.text.index("mapped") < reader.text.index("held_out")
     assert "30" in reader.text
     assert reader.text.count("mapped") == 1

@@ -55,9 +55,9 @@ def test_needs_name_stages_and_outputs_that_there_are_and_none_comes_before_what
 
 
 def _group(verb: str, name: str) -> App:
-    found = command(verb, [verb, name])
-    assert isinstance(found, App)
-    return found
+    group = command(verb, [verb, name])
+    assert isinstance(group, App)
+    return group
 
 
 def commands_of(verb: str) -> list[tuple[str, object]]:
@@ -70,8 +70,8 @@ def commands_of(verb: str) -> list[tuple[str, object]]:
 @pytest.mark.parametrize("verb", STAGES)
 def test_every_field_is_a_flag_and_every_flag_is_a_field(verb: str) -> None:
     stage = stage_of(verb)
-    for words, one in commands_of(verb):
-        named = inspect.signature(one).parameters  # type: ignore[arg-type]  # a function it is
+    for words, function in commands_of(verb):
+        named = inspect.signature(function).parameters  # type: ignore[arg-type]  # a function it is
         parameters = {parameter.removeprefix("flag_") for parameter in named}  # flag_as: `as` is a word of Python
         name = words.partition(" ")[2]
         models = [stage.settings, *([stage.settings_for({stage.choice.key: name})] if name and stage.choice else [])]
@@ -81,13 +81,13 @@ def test_every_field_is_a_flag_and_every_flag_is_a_field(verb: str) -> None:
         given = {need for need in parameters if need.startswith("need_") or need.endswith("_")}
         assert parameters - given == keys
         assert given >= {"output_", "settings_", "common_"}
-        flags = [flag for one in inspect.signature(one).parameters.values() for flag in names_of(one)]  # type: ignore[arg-type]
+        flags = [flag for parameter in inspect.signature(function).parameters.values() for flag in names_of(parameter)]  # type: ignore[arg-type]
         assert len(set(flags)) == len(flags), "no flag has two meanings"
 
 
 def names_of(parameter: inspect.Parameter) -> list[str]:
     shown = getattr(parameter.annotation, "__metadata__", ())
-    return [name for one in shown for name in (one.name or ())]
+    return [name for entry in shown for name in (entry.name or ())]
 
 
 @pytest.mark.parametrize("verb", STAGES)

@@ -40,7 +40,7 @@ def test_ids_that_look_like_numbers_stay_as_they_are(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("content", "message"),
     [
         (VOTES.encode("utf-16"), "is UTF-16 text. Save it as UTF-8."),
         (VOTES.replace("happy", "fröhlich").encode("latin-1"), "invalid utf-8 sequence. Save it as UTF-8."),
@@ -51,12 +51,12 @@ def test_ids_that_look_like_numbers_stay_as_they_are(tmp_path: Path) -> None:
         (b"utterance_id,annotator,label\nu1,r1,happy,sad\n", "found more fields"),
     ],
 )
-def test_a_csv_file_that_cannot_be_taken_says_how_to_mend_it(tmp_path: Path, content: bytes, says: str) -> None:
+def test_a_csv_file_that_cannot_be_taken_says_how_to_mend_it(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "v.csv"
     path.write_bytes(content)
     with pytest.raises(TableError) as caught:
         Votes.read(path, taxonomy=LABELS)
-    assert says in str(caught.value)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize("content", ["\ufeff" + VOTES, VOTES.replace("\n", "\r\n")])

@@ -40,7 +40,7 @@ def test_parts_hold_every_row_once_in_order_and_utterances_whole(files: list[lis
         before: bytes | None = None
         for part in parts:
             assert list(part) == paths
-            ids = {one for some in part.values() for one in some.frame["utterance_id"].to_list()}
+            ids = {table for some in part.values() for table in some.frame["utterance_id"].to_list()}
             assert ids, "a part without rows"
             assert before is None or before < min(map(str.encode, ids)), "an utterance stands in two parts"
             before = max(map(str.encode, ids))
@@ -60,7 +60,7 @@ def test_an_utterance_larger_than_many_parts_is_held_whole(tmp_path: Path):
         for part in side_by_side({first: [], second: []}, 6)
     ]
     assert len(parts) > 2
-    assert [(one.count("c"), two.count("c")) for one, two in parts if "c" in one + two] == [(500, 300)]
+    assert [(left.count("c"), right.count("c")) for left, right in parts if "c" in left + right] == [(500, 300)]
 
 
 def test_a_null_id_is_refused_with_its_row(tmp_path: Path, wording):
@@ -117,10 +117,10 @@ def test_every_usable_row_and_pair_of_rows_is_as_likely_in_a_sample():
         for part in np.split(usable, [5, 6, 15]):
             sample.offer(part)
         together[np.ix_(sample.places, sample.places)] += 1
-    one, two = 4 / 16, 4 * 3 / (16 * 15)
+    single_chance, two = 4 / 16, 4 * 3 / (16 * 15)
     single = np.diag(together)
     assert (single[~usable] == 0).all()
-    assert np.abs(single[usable] - 3000 * one).max() < 4 * np.sqrt(3000 * one * (1 - one))
+    assert np.abs(single[usable] - 3000 * single_chance).max() < 4 * np.sqrt(3000 * single_chance * (1 - single_chance))
     pairs = together[np.ix_(usable, usable)][np.triu_indices(16, 1)]
     assert np.abs(pairs - 3000 * two).max() < 4 * np.sqrt(3000 * two * (1 - two))
 

@@ -21,9 +21,9 @@ SPEAKERS = pl.Series(["c", "a", "a", "b", "b", None, None, "c"])
     ],
 )
 def test_speakers_on_two_sides_are_counted_with_an_example(sides: list[object], both: list[str]) -> None:
-    found = speakers_on_two_sides(SPEAKERS, pl.Series("chosen", sides), "in more than one split")
-    assert [finding.count for finding in found] == ([len(both)] if both else [])
-    assert all(finding.kind == "speaker_in_two_splits" and repr(both[0]) in finding.message for finding in found)
+    findings = speakers_on_two_sides(SPEAKERS, pl.Series("chosen", sides), "in more than one split")
+    assert [finding.count for finding in findings] == ([len(both)] if both else [])
+    assert all(finding.kind == "speaker_in_two_splits" and repr(both[0]) in finding.message for finding in findings)
 
 
 def test_a_table_without_rows_has_none() -> None:

@@ -49,7 +49,7 @@ def test_a_bare_votes_frame_is_filled_with_the_defaults() -> None:
 
 
 @pytest.mark.parametrize(
-    ("columns", "says"),
+    ("columns", "parts"),
     [
         ({"label": ["happy", "hapy"]}, ["row 2", "'hapy'", "Did you mean 'happy'"]),
         ({"utterance_id": ["a", None]}, ["column utterance_id", "row 2"]),
@@ -70,9 +70,11 @@ def test_a_bare_votes_frame_is_filled_with_the_defaults() -> None:
         ({"utterance_id": ["a", "a"], "draw": [0, 0], "label": ["happy", "sad"], "weight": [0.5, 0.6]}, ["sum to 1.1"]),
     ],
 )
-def test_every_violation_is_refused_with_column_row_and_mend(columns: dict[str, list[object]], says: list[str]) -> None:
+def test_every_violation_is_refused_with_column_row_and_mend(
+    columns: dict[str, list[object]], parts: list[str]
+) -> None:
     message = refusal(**columns)
-    for part in says:
+    for part in parts:
         assert part in message
 
 
@@ -194,18 +196,18 @@ def test_another_taxonomy_than_the_files_own_is_refused(tmp_path: Path, wording:
 
 
 def test_combine_joins_tables_and_refuses_repeats_digests_and_taxonomies(wording: Wording) -> None:
-    one, two = votes(utterance_id=["a"]), votes(utterance_id=["b"])
-    assert len(combine(one, two)) == 2
+    first, two = votes(utterance_id=["a"]), votes(utterance_id=["b"])
+    assert len(combine(first, two)) == 2
     with wording.refused(TableError):
-        combine(one, one)
+        combine(first, first)
     other = Votes.of(
         pl.DataFrame({"utterance_id": ["z"], "annotator": ["r"], "label": ["happy"]}), taxonomy=["happy", "sad"]
     )
     with wording.refused(InputError):
-        combine(one, other)
+        combine(first, other)
     named = [
         Votes(table.frame, table.about.with_(annotators={"alm": AnnotatorCard(digest=digest)}))
-        for table, digest in ((one, "d1"), (two, "d2"))
+        for table, digest in ((first, "d1"), (two, "d2"))
     ]
     with wording.refused(InputError):
         combine(*named)
@@ -291,4 +293,4 @@ def test_a_table_on_a_full_disk_is_one_sentence_and_leaves_the_old_file(
     with pytest.raises(OutputError, match="could not be written"), full_disk(size):
         many.write(path)
     assert path.read_bytes() == before
-    assert [one.name for one in tmp_path.iterdir()] == [path.name]
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]

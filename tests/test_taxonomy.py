@@ -61,12 +61,12 @@ def test_every_label_and_synonym_finds_its_own_label_in_every_taxonomy() -> None
 
 
 def test_a_map_merges_only_what_it_names_and_the_rest_is_unknown() -> None:
-    made = meanings(
+    mapped = meanings(
         ["Excited", "Frustration", "Happiness", "Concerned"],
         TAXONOMIES["iemocap4"],
         {"excited": "happy", "Frustration": "outside"},
     )
-    assert made == {
+    assert mapped == {
         "Excited": Meaning("happy", "mapped"),
         "Frustration": Meaning(None, "outside"),
         "Happiness": Meaning("happy", "same"),
@@ -78,8 +78,8 @@ WORDS = ["Happy", "happy", "HAPPINESS", "joy", "Joy ", "Excited", "exc"]
 
 
 def labels_of(words: list[str], mapping: dict[str, str]) -> list[str | None]:
-    made = meanings(words, TAXONOMIES["iemocap4"], mapping)
-    return [made[word].label for word in words]
+    mapped = meanings(words, TAXONOMIES["iemocap4"], mapping)
+    return [mapped[word].label for word in words]
 
 
 @pytest.mark.parametrize("key", ["Joy", "joy", " JOY "])
@@ -95,8 +95,8 @@ def test_a_key_that_is_a_labels_name_stands_for_its_synonyms_too(key: str) -> No
 
 
 def test_a_map_that_says_what_holds_without_it_maps_nothing() -> None:
-    made = meanings(["happy", "joy"], TAXONOMIES["iemocap4"], {"happy": "happy", "joy": "happy"})
-    assert set(made.values()) == {Meaning("happy", "same")}
+    mapped = meanings(["happy", "joy"], TAXONOMIES["iemocap4"], {"happy": "happy", "joy": "happy"})
+    assert set(mapped.values()) == {Meaning("happy", "same")}
 
 
 def test_two_spellings_of_a_key_that_disagree_are_refused(wording: Wording) -> None:

@@ -33,7 +33,7 @@ def test_what_was_trained_on_is_left_out_and_counted() -> None:
     labels = predictions({"a": ["a/x"]}, ["a/1", "a/2", "b/1"])
     kept, findings = without_trained_on(labels, UTTERANCES, stage="evaluate")
     assert kept.frame["utterance_id"].to_list() == ["a/2", "b/1"]
-    assert [(found.stage, found.kind, found.count) for found in findings] == [("evaluate", "trained_on", 1)]
+    assert [(finding.stage, finding.kind, finding.count) for finding in findings] == [("evaluate", "trained_on", 1)]
     assert kept.about == labels.about
 
 
@@ -64,7 +64,9 @@ def test_votes_of_a_proxy_on_what_it_was_trained_on_are_left_out_and_those_of_ot
     mine = kept.frame.filter(pl.col("annotator") == "m")["utterance_id"].to_list()
     assert mine == ["a/2", "b/1"]
     assert kept.frame.height == 12 - 2
-    assert [(one.stage, one.kind, one.where, one.count) for one in findings] == [("fuse", "proxy_trained_on", "m", 2)]
+    assert [(finding.stage, finding.kind, finding.where, finding.count) for finding in findings] == [
+        ("fuse", "proxy_trained_on", "m", 2)
+    ]
     assert kept.about == proxies({"a": ["a/x"]}).about
 
 

@@ -193,9 +193,9 @@ def test_an_engine_that_is_not_installed_is_one_sentence_with_its_install_line(i
     pipeline = 'taxonomy = "crema6"\nfolder = "run"\n[simulate]\nutterances = 5\n[annotate]\npanel = ["local.toml"]\n'
     (installed.folder / "run.toml").write_text(pipeline)
     done = installed.call("alm-proxies", "check", "run.toml", code=2)
-    said = [line for line in done.stderr.splitlines() if "pip install 'alm-proxies[local]'" in line]
-    assert len(said) == 1
-    assert "local.toml: the engine transformers needs transformers, which is not installed" in said[0]
+    messages = [line for line in done.stderr.splitlines() if "pip install 'alm-proxies[local]'" in line]
+    assert len(messages) == 1
+    assert "local.toml: the engine transformers needs transformers, which is not installed" in messages[0]
 
 
 def test_asking_an_engine_that_is_not_installed_is_one_sentence_too(installed: Installed) -> None:

@@ -63,5 +63,5 @@ def test_the_snapshot_is_written_as_it_is_read(tmp_path: Path) -> None:
 def test_every_sentence_of_the_snapshot_belongs_to_a_test_that_looks_at_it(test: str) -> None:
     path, _, name = test.partition("::")
     tree = ast.parse((TESTS.parent / path).read_text(encoding="utf-8"))
-    found = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name == name]
-    assert [[a.arg for a in node.args.args].count("wording") for node in found] == [1]
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name == name]
+    assert [[a.arg for a in node.args.args].count("wording") for node in functions] == [1]

@@ -106,23 +106,23 @@ def sentences(html: str) -> list[str]:
 
 def read(path: Path = SNAPSHOT) -> dict[str, list[str]]:
     """The snapshot: the sentences of each test."""
-    found: dict[str, list[str]] = {}
+    snapshot: dict[str, list[str]] = {}
     test = ""
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
         if line.startswith(_FIRST):
-            found[test].append(line.removeprefix(_FIRST))
+            snapshot[test].append(line.removeprefix(_FIRST))
         elif line.startswith(_MORE):
-            found[test][-1] += "\n" + line.removeprefix(_MORE)
+            snapshot[test][-1] += "\n" + line.removeprefix(_MORE)
         elif line and not line.startswith("#"):
             test = line
-            found[test] = []
-    return found
+            snapshot[test] = []
+    return snapshot
 
 
-def write(found: dict[str, list[str]], path: Path = SNAPSHOT) -> None:
+def write(sentences_of: dict[str, list[str]], path: Path = SNAPSHOT) -> None:
     """Write the snapshot, sorted by test."""
     lines = ["# What people read, by the test that sees it said. Renewed by `make wording`; read the change.", ""]
-    for test, sentences in sorted(found.items()):
+    for test, sentences in sorted(sentences_of.items()):
         lines.append(test)
         for sentence in sentences:
             first, *more = sentence.split("\n")
@@ -137,7 +137,7 @@ def renewing() -> bool:
 
 
 def compare(wording: Wording) -> None:
-    """Fail where what was said is not what the snapshot holds, or write it there."""
+    """Fail where the sentences are not those of the snapshot, or write them there."""
     known = read()
     if renewing():
         known[wording.test] = wording.seen

@@ -30,20 +30,20 @@ def made_of(results: Sequence[dict[str, Any]]) -> str:
     from alm_proxies.plugins import plugins
 
     rows = []
-    for name, found in sorted(plugins("exports").items()):
-        kind = found.load()
+    for name, plugin in sorted(plugins("exports").items()):
+        kind = plugin.load()
         holds = "one label" if kind.one_label else "distributions"
         rows.append((code(name), plain(kind.title), holds, plain(kind.losses), plain(_tested(name, results))))
     return f"{_HEAD}\n{table(('format', 'read by', 'holds', 'loss that fits', 'tested by'), rows)}"
 
 
 def _tested(name: str, results: Sequence[dict[str, Any]]) -> str:
-    own = [one for one in results if one["format"] == name]
+    own = [result for result in results if result["format"] == name]
     return "; ".join(map(_words, own)) or "untested"
 
 
-def _words(one: dict[str, Any]) -> str:
-    if one["outcome"] == "loaded":
-        step = ", trained one step" if one.get("step") is not None else ""
-        return f"{one['version']}: loaded {one['rows']} rows{step} ({one['day']})"
-    return f"{one['program']}: {one['outcome']} ({one['why']}), so untested"
+def _words(result: dict[str, Any]) -> str:
+    if result["outcome"] == "loaded":
+        step = ", trained one step" if result.get("step") is not None else ""
+        return f"{result['version']}: loaded {result['rows']} rows{step} ({result['day']})"
+    return f"{result['program']}: {result['outcome']} ({result['why']}), so untested"

@@ -43,10 +43,10 @@ def python_page() -> str:
     parts = [_PYTHON]
     left = dict(homes)
     for title, modules in (*_GROUPS, ("More", ("alm_proxies",))):
-        found = [(module, left.pop(module)) for module in tuple(left) if module.startswith(modules)]
-        if found:
+        listed = [(module, left.pop(module)) for module in tuple(left) if module.startswith(modules)]
+        if listed:
             parts.append(f"## {title}\n")
-            parts += [f"::: {module}.{name}\n" for module, names in found for name in names]
+            parts += [f"::: {module}.{name}\n" for module, names in listed for name in names]
     return "\n".join(parts)
 
 

@@ -27,12 +27,12 @@ def copied(name: str, links: dict[str, str]) -> Callable[[], str]:
         folder = Path(name).parent
         source = f"{project_urls()['Source']}/blob/main/"
 
-        def link(found: re.Match[str]) -> str:
-            target = found[2]
+        def link(match: re.Match[str]) -> str:
+            target = match[2]
             if re.match(r"[a-z]+:|#", target):
-                return found[0]
+                return match[0]
             inside = (ROOT / folder / target.split("#")[0]).resolve().relative_to(ROOT).as_posix()
-            return f"[{found[1]}]({links.get(inside, source + inside)})"
+            return f"[{match[1]}]({links.get(inside, source + inside)})"
 
         return re.sub(r"\[([^\]]*)\]\(([^)\s]+)\)", link, text)
 
@@ -43,8 +43,8 @@ def schema(name: str) -> str:
     """The JSON Schema of a file that users write."""
     from alm_proxies.pipeline import schema as schemas
 
-    made: dict[str, object] = getattr(schemas, f"{name}_schema")()
-    return json.dumps(made, indent=1, ensure_ascii=False)
+    content: dict[str, object] = getattr(schemas, f"{name}_schema")()
+    return json.dumps(content, indent=1, ensure_ascii=False)
 
 
 PAGES: dict[str, Callable[[], str]] = {

@@ -66,8 +66,8 @@ def _models_of(stage: Any) -> list[tuple[str, type[BaseModel]]]:
 
     if stage.choice is None:
         return [("", stage.block or stage.settings)]
-    found = [(name, plugin.load().settings) for name, plugin in plugins(stage.choice.kind).items()]
-    return found or [("", stage.settings)]
+    models = [(name, plugin.load().settings) for name, plugin in plugins(stage.choice.kind).items()]
+    return models or [("", stage.settings)]
 
 
 def _serve(done: set[type[BaseModel]]) -> Iterator[str]:
@@ -116,7 +116,7 @@ def _keys(model: type[BaseModel]) -> str:
 
 def attribute_docstrings(model: type) -> dict[str, str]:
     """The docstrings under a class's attributes, its bases' included."""
-    found: dict[str, str] = {}
+    docstrings: dict[str, str] = {}
     for base in reversed(model.__mro__):
         if not base.__module__.startswith("alm_proxies"):
             continue
@@ -130,8 +130,8 @@ def attribute_docstrings(model: type) -> dict[str, str]:
                 and isinstance(after.value, ast.Constant)
                 and isinstance(after.value.value, str)
             ):
-                found[statement.target.id] = " ".join(after.value.value.split())
-    return found
+                docstrings[statement.target.id] = " ".join(after.value.value.split())
+    return docstrings
 
 
 def _sections(model: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel], bool]]:
@@ -174,13 +174,13 @@ def type_words(annotation: Any) -> str:
 def _bounds(field: FieldInfo) -> str:
     signs = (("ge", "≥"), ("gt", ">"), ("le", "≤"), ("lt", "<"), ("multiple_of", "multiple of"), ("pattern", "matches"))
     metadata = [*field.metadata]
-    found = []
+    limits = []
     for name, sign in signs:
         for entry in metadata:
             value = getattr(entry, name, None)
             if value is not None:
-                found.append(f"{sign} `{value}`" if name == "pattern" else f"{sign} {value}")
-    return ", ".join(dict.fromkeys(found))
+                limits.append(f"{sign} `{value}`" if name == "pattern" else f"{sign} {value}")
+    return ", ".join(dict.fromkeys(limits))
 
 
 def _default(field: FieldInfo) -> str:

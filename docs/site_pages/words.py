@@ -262,9 +262,9 @@ A card says what a corpus is, and whether its audio and transcripts may leave th
 stays. A card of your own, in a folder named by `--cards`, comes before the shipped one of the same name; its keys are
 [these](settings.md#the-data-card).
 """
-    found = [card_of(name) for name in known_cards()]
+    cards = [card_of(name) for name in known_cards()]
     rows = [
-        (code(c.name), plain(c.title), "yes" if c.may_leave else "no", plain(c.licence), plain(c.votes)) for c in found
+        (code(c.name), plain(c.title), "yes" if c.may_leave else "no", plain(c.licence), plain(c.votes)) for c in cards
     ]
     return f"{head}\n{table(('corpus', 'name', 'may leave', 'licence', 'votes'), rows)}"
 

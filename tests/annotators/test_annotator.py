@@ -56,7 +56,7 @@ def test_any_number_of_first_cells_uses_every_value_about_equally_often(t: int, 
         for value in ("temperature", "focus", "order"):
             used = Counter(getattr(cell, value) for cell in cells[:count])
             possible = {getattr(cell, value) for cell in cells}
-            assert max(used.values()) - min(used.get(one, 0) for one in possible) <= 2
+            assert max(used.values()) - min(used.get(cell_value, 0) for cell_value in possible) <= 2
 
 
 def test_focus_and_temperature_are_not_confounded() -> None:
@@ -68,14 +68,14 @@ def test_focus_and_temperature_are_not_confounded() -> None:
 @settings(max_examples=50, deadline=None)
 @given(st.integers(1, 40), st.integers(0, 40), st.text(min_size=1, max_size=10))
 def test_raising_votes_keeps_the_cell_and_the_seed_of_every_first_draw(few: int, more: int, utterance: str) -> None:
-    one, other = annotator_with(few), annotator_with(few + more)
+    fewer, other = annotator_with(few), annotator_with(few + more)
     for draw in range(few):
         (first,), (second,) = (
-            annotator.askings(utterance, [draw], CLIP, PromptContext(), 7) for annotator in (one, other)
+            annotator.askings(utterance, [draw], CLIP, PromptContext(), 7) for annotator in (fewer, other)
         )
         assert (first.asked, words_of(first)) == (second.asked, words_of(second))
         assert (first.request.seeds, first.request.sampling) == (second.request.seeds, second.request.sampling)
-    assert one.digest == other.digest
+    assert fewer.digest == other.digest
 
 
 def test_the_seed_of_a_draw_does_not_depend_on_which_draws_share_its_request() -> None:
@@ -162,7 +162,7 @@ def test_the_material_digest_depends_on_the_audio_and_the_context() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "says"),
+    ("changes", "message"),
     [
         ({"prompt": "distribution", "cross": {}}, "which asks for a distribution"),
         ({"prompt": "attributes", "elicit": "state", "cross": {"label_orders": 2}}, "shows no labels"),
@@ -175,10 +175,10 @@ def test_the_material_digest_depends_on_the_audio_and_the_context() -> None:
         ({"prompt": "nothing"}, "there is no prompt 'nothing'"),
     ],
 )
-def test_contradicting_settings_are_refused_before_anything_is_asked(changes: dict[str, Any], says: str) -> None:
+def test_contradicting_settings_are_refused_before_anything_is_asked(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingsError) as caught:
         annotator_with(**changes)
-    assert says in str(caught.value)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(

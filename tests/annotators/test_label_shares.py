@@ -52,13 +52,13 @@ def corrected(folder: Path, silence: tuple[float, float, float]) -> Path:
 def test_the_scores_of_silence_are_divided_out_if_the_file_asks_for_it(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "x.wav", 0.2 * np.sin(np.arange(8000) / 9), 16_000)
     path = corrected(tmp_path, (0.7, 0.2, 0.1))
-    one = Annotator.read(path, taxonomy=LABELS)
-    assert one.distribution([tmp_path / "x.wav"]) == pytest.approx(np.array([[0.5, 0.3, 0.2]]))
-    assert one.estimand.endswith("divided by those that silence gets")
+    annotator = Annotator.read(path, taxonomy=LABELS)
+    assert annotator.distribution([tmp_path / "x.wav"]) == pytest.approx(np.array([[0.5, 0.3, 0.2]]))
+    assert annotator.estimand.endswith("divided by those that silence gets")
     path.write_text(path.read_text().replace("content_free = true", ""))
     plain = Annotator.read(path, taxonomy=LABELS)
     assert plain.distribution([tmp_path / "x.wav"])[0, 0] > 0.75
-    assert plain.digest != one.digest
+    assert plain.digest != annotator.digest
 
 
 def test_a_label_without_content_free_probability_and_a_prompt_with_context_cannot_be_corrected(

@@ -40,13 +40,13 @@ def test_a_shipped_prompt_renders_with_and_without_optional_context(name: str) -
 @pytest.mark.parametrize("name", SHIPPED)
 def test_only_the_text_after_the_recording_varies(name: str) -> None:
     prompt = prompt_of(name)
-    one = prompt.render(labels=("angry", "sad"), codes=("A", "B"), focus=None, context=FULL_CONTEXT)
+    rendered = prompt.render(labels=("angry", "sad"), codes=("A", "B"), focus=None, context=FULL_CONTEXT)
     focus = next(iter(prompt.file.focus))
     other = prompt.render(
         labels=("sad", "angry"), codes=None, focus=focus, context=PromptContext(evidence="- pitch: low")
     )
-    assert (one.system, one.before) == (other.system, other.before)
-    assert one.after != other.after
+    assert (rendered.system, rendered.before) == (other.system, other.before)
+    assert rendered.after != other.after
 
 
 @settings(deadline=None)
@@ -85,7 +85,7 @@ def test_the_digest_changes_with_the_prompts_text_and_not_with_its_description(t
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         ('elicits = "label"\nafter = "{{ choices"', "after, line 1"),
         ('elicits = "label"\nafter = "{{ choices }} {{ emotion }}"', "no variable 'emotion'"),
@@ -125,10 +125,10 @@ def test_the_digest_changes_with_the_prompts_text_and_not_with_its_description(t
         ("elicits =", "is not TOML"),
     ],
 )
-def test_a_bad_prompt_is_refused_with_file_field_and_fix(tmp_path: Path, text: str, says: str) -> None:
+def test_a_bad_prompt_is_refused_with_file_field_and_fix(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(SettingsError) as caught:
         read_prompt(written(tmp_path, text))
-    assert says in str(caught.value)
+    assert message in str(caught.value)
     assert "mine.toml" in str(caught.value)
     assert caught.value.fix
 

@@ -30,8 +30,8 @@ def test_a_position_bias_averages_out_over_all_label_orders(labels):
     orders = label_orders(labels, labels if labels % 2 == 0 else 2 * labels)
     asked = np.array([[liking[order.index(label)] for label in range(labels)] for order in orders])
     np.testing.assert_allclose(order_probabilities(asked).mean(axis=0), 1 / labels)
-    one = np.abs(order_probabilities(asked + np.log(truth))[0] - truth).sum()
-    assert np.abs(order_probabilities(asked + np.log(truth)).mean(axis=0) - truth).sum() < one
+    error = np.abs(order_probabilities(asked + np.log(truth))[0] - truth).sum()
+    assert np.abs(order_probabilities(asked + np.log(truth)).mean(axis=0) - truth).sum() < error
 
 
 def test_the_content_free_answer_is_divided_out():

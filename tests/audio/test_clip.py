@@ -390,6 +390,6 @@ def test_decoding_ahead_gives_the_same_clips_as_opening_one_by_one(tmp_path: Pat
         sources.append(Source(f"c/{number}", path))
     alone = [open_clip(s.path) for s in sources]
     ahead = list(decode_ahead(sources, lambda s: open_source(s, stage="train"), threads=4, ahead=6))
-    for one, other in zip(alone, ahead, strict=True):
+    for clip, other in zip(alone, ahead, strict=True):
         assert isinstance(other.clip, Clip)
-        np.testing.assert_array_equal(one.samples, other.clip.samples)
+        np.testing.assert_array_equal(clip.samples, other.clip.samples)

@@ -71,9 +71,9 @@ def test_an_effect_depends_on_its_arguments_alone_and_changes_none(name: str) ->
 @pytest.mark.parametrize("rate", [8000, 16000, 48000])
 def test_an_effect_takes_the_shortest_sounds_and_any_rate(name: str, count: int, rate: int) -> None:
     sound = np.linspace(-0.3, 0.5, count)
-    made = apply(name, sound, rate, EVERY[name], generator(1))
-    assert np.isfinite(made).all()
-    assert abs(len(made) - (count / 1.1 if name == "speed" else count)) <= 1
+    changed = apply(name, sound, rate, EVERY[name], generator(1))
+    assert np.isfinite(changed).all()
+    assert abs(len(changed) - (count / 1.1 if name == "speed" else count)) <= 1
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -132,36 +132,36 @@ def test_a_room_decays_by_60_db_in_its_time_at_its_ratio() -> None:
 def test_a_room_and_a_telephone_keep_the_level_and_the_place() -> None:
     sound = voice()
     for name in ("room", "telephone"):
-        made = after(name, sound, **EVERY[name])
-        assert level_of(made, RATE) == pytest.approx(level_of(sound, RATE))
-        lag = np.argmax(np.correlate(made, sound[400:-400], mode="valid")) - 400
+        changed = after(name, sound, **EVERY[name])
+        assert level_of(changed, RATE) == pytest.approx(level_of(sound, RATE))
+        lag = np.argmax(np.correlate(changed, sound[400:-400], mode="valid")) - 400
         assert abs(lag) <= 1
 
 
 def test_a_telephone_passes_its_band_only() -> None:
     hiss = np.random.default_rng(0).uniform(-0.1, 0.1, 2 * RATE)
-    made = after("telephone", hiss)
-    inside = band_power(made, 500, 3000) / 2500
-    assert 10 * np.log10(inside / (band_power(made, 20, 150) / 130)) > 30
-    assert 10 * np.log10(inside / (band_power(made, 4000, 7900) / 3900)) > 40
+    filtered = after("telephone", hiss)
+    inside = band_power(filtered, 500, 3000) / 2500
+    assert 10 * np.log10(inside / (band_power(filtered, 20, 150) / 130)) > 30
+    assert 10 * np.log10(inside / (band_power(filtered, 4000, 7900) / 3900)) > 40
 
 
 @pytest.mark.parametrize("factor", [0.8, 0.93, 1.05, 1.2])
 def test_speed_changes_the_length_and_not_the_pitch(factor: float) -> None:
     sound = voice(2.0)
-    made = after("speed", sound, factor=factor)
-    assert len(made) == round(len(sound) / factor)
+    faster = after("speed", sound, factor=factor)
+    assert len(faster) == round(len(sound) / factor)
     level = pitch_of(track(sound.astype(np.float32)))["pitch_level"]
-    assert pitch_of(track(made.astype(np.float32)))["pitch_level"] == pytest.approx(level, abs=0.1)
+    assert pitch_of(track(faster.astype(np.float32)))["pitch_level"] == pytest.approx(level, abs=0.1)
 
 
 @pytest.mark.parametrize("semitones", [-3.0, -1.0, 0.5, 2.0])
 def test_pitch_changes_the_pitch_and_not_the_length(semitones: float) -> None:
     sound = voice(2.0)
-    made = after("pitch", sound, semitones=semitones)
-    assert len(made) == len(sound)
+    shifted = after("pitch", sound, semitones=semitones)
+    assert len(shifted) == len(sound)
     level = pitch_of(track(sound.astype(np.float32)))["pitch_level"]
-    assert pitch_of(track(made.astype(np.float32)))["pitch_level"] == pytest.approx(level + semitones, abs=0.15)
+    assert pitch_of(track(shifted.astype(np.float32)))["pitch_level"] == pytest.approx(level + semitones, abs=0.15)
 
 
 def test_no_change_of_speed_or_pitch_gives_the_sound_back() -> None:
@@ -174,33 +174,33 @@ def test_no_change_of_speed_or_pitch_gives_the_sound_back() -> None:
 @settings(max_examples=50)
 def test_shift_moves_the_sound_and_lets_silence_in(seconds: float) -> None:
     sound = voice(1.0) + 1.0
-    made = after("shift", sound, seconds=seconds)
+    shifted = after("shift", sound, seconds=seconds)
     by = round(seconds * RATE)
     kept = max(len(sound) - abs(by), 0)
-    assert len(made) == len(sound)
-    assert np.count_nonzero(made) == kept
+    assert len(shifted) == len(sound)
+    assert np.count_nonzero(shifted) == kept
     if kept:
-        np.testing.assert_array_equal(made[max(by, 0) :][:kept], sound[max(-by, 0) :][:kept])
+        np.testing.assert_array_equal(shifted[max(by, 0) :][:kept], sound[max(-by, 0) :][:kept])
 
 
 @given(seconds=st.floats(0.01, 2), seed=st.integers(0, 1000))
 @settings(max_examples=50)
 def test_a_time_mask_silences_its_seconds_and_never_more_than_half(seconds: float, seed: int) -> None:
     sound = np.ones(RATE)
-    made = after("mask_time", sound, seed=seed, seconds=seconds)
-    touched = np.flatnonzero(made < 1)
+    masked = after("mask_time", sound, seed=seed, seconds=seconds)
+    touched = np.flatnonzero(masked < 1)
     count = min(round(seconds * RATE), RATE // 2)
     assert count - 2 <= len(touched) <= count
     assert np.array_equal(touched, np.arange(touched[0], touched[-1] + 1))
-    assert 0 <= np.count_nonzero(made == 0) <= count
+    assert 0 <= np.count_nonzero(masked == 0) <= count
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_a_frequency_mask_takes_a_band_out_and_leaves_the_rest(seed: int) -> None:
     hiss = np.random.default_rng(0).uniform(-0.1, 0.1, 4 * RATE)
-    made = after("mask_frequency", hiss, seed=seed, octaves=1.0)
+    masked = after("mask_frequency", hiss, seed=seed, octaves=1.0)
     edges = 100 * 2.0 ** (np.arange(0, 26) / 4)
-    change = [10 * np.log10(band_power(made, a, b) / band_power(hiss, a, b)) for a, b in pairwise(edges)]
+    change = [10 * np.log10(band_power(masked, a, b) / band_power(hiss, a, b)) for a, b in pairwise(edges)]
     assert min(change) < -30
     assert np.median(change) == pytest.approx(0, abs=0.1)
 
@@ -208,12 +208,12 @@ def test_a_frequency_mask_takes_a_band_out_and_leaves_the_rest(seed: int) -> Non
 @given(share=st.floats(0.05, 0.95), louder=st.floats(-20, 20))
 @settings(max_examples=30)
 def test_a_mix_matches_loudness_before_shares(share: float, louder: float) -> None:
-    one, other = voice(1.0, 120.0), voice(1.3, 210.0)
-    made = mix([one, other], [share, 1 - share], RATE)
-    again = mix([one, other * 10 ** (louder / 20)], [share, 1 - share], RATE)
-    np.testing.assert_allclose(made, again, atol=1e-9)
-    assert len(made) == len(one)
-    assert level_of(made, RATE) == pytest.approx(level_of(one, RATE))
+    first, other = voice(1.0, 120.0), voice(1.3, 210.0)
+    mixed = mix([first, other], [share, 1 - share], RATE)
+    again = mix([first, other * 10 ** (louder / 20)], [share, 1 - share], RATE)
+    np.testing.assert_allclose(mixed, again, atol=1e-9)
+    assert len(mixed) == len(first)
+    assert level_of(mixed, RATE) == pytest.approx(level_of(first, RATE))
 
 
 def test_a_mix_with_itself_is_itself() -> None:
@@ -232,7 +232,7 @@ def test_an_unknown_parameter_is_refused_with_the_nearest() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "given_", "said"),
+    ("name", "given_", "message"),
     [
         ("gain", {"decibels": 100}, "decibels = 100"),
         ("gain", {"decibels": float("nan")}, "decibels = nan"),
@@ -242,6 +242,6 @@ def test_an_unknown_parameter_is_refused_with_the_nearest() -> None:
         ("speed", {"factor": 3.0}, "factor = 3.0"),
     ],
 )
-def test_a_parameter_out_of_range_is_refused_with_its_name(name: str, given_: dict[str, Any], said: str) -> None:
-    with pytest.raises(SettingsError, match=said):
+def test_a_parameter_out_of_range_is_refused_with_its_name(name: str, given_: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
         parameters_of(name, given_)

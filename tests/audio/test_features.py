@@ -40,9 +40,9 @@ def clip(sound: np.ndarray) -> Clip:
 
 
 def value(sound: np.ndarray, name: str) -> float:
-    found = measure(clip(sound)).values[name]
-    assert found is not None
-    return found
+    feature = measure(clip(sound)).values[name]
+    assert feature is not None
+    return feature
 
 
 def librosa_way(y: np.ndarray) -> dict[str, float]:
@@ -57,23 +57,23 @@ def librosa_way(y: np.ndarray) -> dict[str, float]:
         "centroid": feature.spectral_centroid(y=y, sr=RATE),
         "rms": feature.rms(y=y),
     }
-    found = {}
+    statistics = {}
     for name, table in tables.items():
         for number, row in enumerate(table, start=1):
             width = 2 if len(table) > 9 else 1
             label = f"{name}{number:0{width}d}" if name.endswith("_") else name
-            found[f"{label}_mean"] = float(row.mean())
-            found[f"{label}_sd"] = float(row.std())
-    return found
+            statistics[f"{label}_mean"] = float(row.mean())
+            statistics[f"{label}_sd"] = float(row.std())
+    return statistics
 
 
 def assert_equal_to_librosa(y: np.ndarray) -> None:
     expected = librosa_way(y)
-    found = measure(Clip(y, RATE), ["spectral"]).values
-    assert list(found) == list(names_of(["spectral"]))
-    assert set(found) == set(expected)
+    values = measure(Clip(y, RATE), ["spectral"]).values
+    assert list(values) == list(names_of(["spectral"]))
+    assert set(values) == set(expected)
     for name, wanted in expected.items():
-        assert found[name] == pytest.approx(wanted, rel=1e-5, abs=1e-5), name
+        assert values[name] == pytest.approx(wanted, rel=1e-5, abs=1e-5), name
 
 
 @pytest.mark.parametrize(
@@ -101,11 +101,11 @@ def test_spectral_features_equal_librosas_on_emodb(test_data: Path) -> None:
 
 def test_anger_is_higher_and_brighter_than_sadness_on_emodb(test_data: Path) -> None:
     paths = sorted((test_data / "emodb" / "wav").glob("*.wav"))
-    found = {}
+    medians = {}
     for letter in "WT":
         rows = [measure(open_clip(path), ["prosody"]).values for path in paths if path.stem[5] == letter]
-        found[letter] = pl.DataFrame(rows).median().row(0, named=True)
-    anger, sadness = found["W"], found["T"]
+        medians[letter] = pl.DataFrame(rows).median().row(0, named=True)
+    anger, sadness = medians["W"], medians["T"]
     assert anger["pitch_level"] > sadness["pitch_level"] + 6
     assert anger["speaking_rate"] > sadness["speaking_rate"] + 1
     assert anger["alpha_ratio"] > sadness["alpha_ratio"] + 6
@@ -129,11 +129,11 @@ def test_pitch_slope_range_and_end_follow_a_glide(slope: float) -> None:
     time = np.arange(RATE) / RATE
     phase = 2 * np.pi * np.cumsum(200 * 2 ** (slope * (time - 0.5) / 12)) / RATE
     sound = 0.1 * sum(np.sin(k * phase) / k for k in range(1, 12))
-    found = measure(clip(sound)).values
-    assert found["pitch_slope"] == pytest.approx(slope, abs=0.2)
-    assert found["pitch_range"] == pytest.approx(0.9 * abs(slope), abs=0.6)
-    assert found["pitch_end"] == pytest.approx(0.4 * slope, abs=0.4)
-    assert found["pitch_level"] == pytest.approx(12, abs=0.1)
+    values = measure(clip(sound)).values
+    assert values["pitch_slope"] == pytest.approx(slope, abs=0.2)
+    assert values["pitch_range"] == pytest.approx(0.9 * abs(slope), abs=0.6)
+    assert values["pitch_end"] == pytest.approx(0.4 * slope, abs=0.4)
+    assert values["pitch_level"] == pytest.approx(12, abs=0.1)
 
 
 def test_an_arch_of_pitch_is_positive_and_a_hollow_negative() -> None:
@@ -171,11 +171,11 @@ def test_speaking_rate_counts_the_syllables(rate: float) -> None:
 def test_pauses_are_counted_and_timed_between_the_first_and_the_last_sound() -> None:
     silence = np.zeros(round(0.5 * RATE))
     sound = np.concatenate([silence, voice(1.0), silence, voice(0.6), np.zeros(800), voice(0.4), silence])
-    found = measure(clip(sound)).values
+    values = measure(clip(sound)).values
     span = 1.0 + 0.5 + 0.6 + 0.05 + 0.4
-    assert found["pause_longest"] == pytest.approx(0.5, abs=0.06)
-    assert found["pause_rate"] == pytest.approx(1 / span, rel=0.05)
-    assert found["pause_share"] == pytest.approx(0.5 / span, abs=0.03)
+    assert values["pause_longest"] == pytest.approx(0.5, abs=0.06)
+    assert values["pause_rate"] == pytest.approx(1 / span, rel=0.05)
+    assert values["pause_share"] == pytest.approx(0.5 / span, abs=0.03)
     assert measure(clip(voice(1.0))).values["pause_share"] == 0.0
 
 
@@ -186,11 +186,11 @@ def test_breath_lowers_harmonicity_and_raises_shimmer() -> None:
 
 
 def test_jitter_rises_with_the_irregularity_of_the_cycles() -> None:
-    found = [value(voice(2.0, 120, jitter=jitter), "jitter") for jitter in (0.0, 0.01, 0.02, 0.04)]
-    assert found == sorted(found)
-    assert found[0] < 0.2
+    jitters = [value(voice(2.0, 120, jitter=jitter), "jitter") for jitter in (0.0, 0.01, 0.02, 0.04)]
+    assert jitters == sorted(jitters)
+    assert jitters[0] < 0.2
     # neighbouring lengths differ by 2 / sqrt(pi) standard deviations on average
-    assert found[1] == pytest.approx(100 * 0.01 * 2 / np.sqrt(np.pi), rel=0.25)
+    assert jitters[1] == pytest.approx(100 * 0.01 * 2 / np.sqrt(np.pi), rel=0.25)
 
 
 def test_a_duller_voice_has_a_steeper_tilt_and_less_above_1_khz() -> None:
@@ -204,17 +204,17 @@ def test_a_duller_voice_has_a_steeper_tilt_and_less_above_1_khz() -> None:
 def failed(sound: np.ndarray) -> dict[str, tuple[str, ...]]:
     measured = measure(clip(sound))
     named = [name for failure in measured.failures for name in failure.names]
-    assert sorted(named) == sorted(name for name, found in measured.values.items() if found is None)
+    assert sorted(named) == sorted(name for name, number in measured.values.items() if number is None)
     return {failure.kind: failure.names for failure in measured.failures}
 
 
 def test_what_has_no_pitch_is_null_and_named() -> None:
     hiss = np.random.default_rng(0).uniform(-0.3, 0.3, RATE)
-    found = failed(hiss)
-    assert set(found) == {"unvoiced"}
-    assert {"pitch_level", "spectral_tilt", "harmonicity", "jitter"} <= set(found["unvoiced"])
-    assert "energy_level" not in found["unvoiced"]
-    assert "mfcc_01_mean" not in found["unvoiced"]
+    kinds = failed(hiss)
+    assert set(kinds) == {"unvoiced"}
+    assert {"pitch_level", "spectral_tilt", "harmonicity", "jitter"} <= set(kinds["unvoiced"])
+    assert "energy_level" not in kinds["unvoiced"]
+    assert "mfcc_01_mean" not in kinds["unvoiced"]
 
 
 def test_what_is_too_short_or_too_quiet_is_null_and_named() -> None:
@@ -248,14 +248,19 @@ def test_an_unknown_group_and_another_rate_are_refused() -> None:
 
 @pytest.fixture
 def sources(tmp_path: Path) -> list[Source]:
-    made = []
+    recordings = []
     for number in range(6):
         path = tmp_path / f"{number}.wav"
         soundfile.write(path, voice(0.5, 120 + 20 * number), RATE)
-        made.append(Source(f"c/{number}", path))
+        recordings.append(Source(f"c/{number}", path))
     soundfile.write(tmp_path / "hiss.wav", np.random.default_rng(0).uniform(-0.3, 0.3, RATE), RATE)
     (tmp_path / "bad.wav").write_text("no sound")
-    return [*made[:3], Source("c/hiss", tmp_path / "hiss.wav"), Source("c/bad", tmp_path / "bad.wav"), *made[3:]]
+    return [
+        *recordings[:3],
+        Source("c/hiss", tmp_path / "hiss.wav"),
+        Source("c/bad", tmp_path / "bad.wav"),
+        *recordings[3:],
+    ]
 
 
 def measured(sources: list[Source], **given_: object) -> Features:
@@ -263,16 +268,16 @@ def measured(sources: list[Source], **given_: object) -> Features:
 
 
 def test_a_table_of_features_keeps_the_order_and_names_what_failed(sources: list[Source]) -> None:
-    found = measured(sources, threads=3)
-    assert found.frame.columns == ["utterance_id", *names_of()]
-    assert found.frame["utterance_id"].to_list() == [source.utterance_id for source in sources]
-    assert set(found.frame.dtypes[1:]) == {pl.Float64()}
-    kinds = [(finding.utterance_id, finding.kind) for finding in found.findings]
+    table = measured(sources, threads=3)
+    assert table.frame.columns == ["utterance_id", *names_of()]
+    assert table.frame["utterance_id"].to_list() == [source.utterance_id for source in sources]
+    assert set(table.frame.dtypes[1:]) == {pl.Float64()}
+    kinds = [(finding.utterance_id, finding.kind) for finding in table.findings]
     assert kinds == [("c/hiss", "unvoiced"), ("c/bad", "not_audio")]
-    bad = found.frame.filter(utterance_id="c/bad").drop("utterance_id").row(0)
+    bad = table.frame.filter(utterance_id="c/bad").drop("utterance_id").row(0)
     assert set(bad) == {None}
-    assert found.frame["energy_level"].null_count() == 1
-    assert found.frame["pitch_level"].null_count() == 2
+    assert table.frame["energy_level"].null_count() == 1
+    assert table.frame["pitch_level"].null_count() == 2
     assert measured([]).frame.columns == ["utterance_id", *names_of()]
 
 
@@ -327,7 +332,7 @@ def test_a_broken_cache_is_a_finding_and_is_measured_anew(sources: list[Source],
 
 
 def frame_of(values: dict[str, list[float | None]]) -> tuple[pl.DataFrame, pl.Series]:
-    rows = [(speaker, found) for speaker, listed in values.items() for found in listed]
+    rows = [(speaker, number) for speaker, listed in values.items() for number in listed]
     frame = pl.DataFrame({"utterance_id": [str(n) for n in range(len(rows))], "pitch_level": [v for _, v in rows]})
     speakers = pl.Series([None if speaker == "?" else speaker for speaker, _ in rows], dtype=pl.String)
     return frame.with_columns(pl.col("pitch_level").cast(pl.Float64)), speakers
@@ -381,20 +386,20 @@ def test_what_is_null_stays_null_and_what_does_not_vary_has_no_score() -> None:
 def test_scores_do_not_depend_on_unit_offset_or_order(
     rows: list[tuple[str, float]], scale: float, offset: float
 ) -> None:
-    frame = pl.DataFrame({"pitch_level": [found for _, found in rows]})
+    frame = pl.DataFrame({"pitch_level": [number for _, number in rows]})
     speakers = pl.Series([None if speaker == "?" else speaker for speaker, _ in rows], dtype=pl.String)
     scores = relative_to_speaker(frame, speakers)
     moved = relative_to_speaker(frame * scale + offset, speakers)
     turned = relative_to_speaker(frame.reverse(), speakers.reverse()).reverse()
-    for one, other in ((scores, moved), (scores, turned)):
-        a, b = one["pitch_level"].to_numpy(), other["pitch_level"].to_numpy()
+    for before, other in ((scores, moved), (scores, turned)):
+        a, b = before["pitch_level"].to_numpy(), other["pitch_level"].to_numpy()
         both = np.isfinite(a) & np.isfinite(b) & (np.abs(a) < 1e6)
         np.testing.assert_allclose(a[both], b[both], rtol=1e-5, atol=1e-5)
 
 
 def test_other_columns_travel_and_a_wrong_length_is_refused() -> None:
     frame = pl.DataFrame({"utterance_id": ["1", "2"], "mine": [1, 2], "rms_mean": [0.1, 0.3]})
-    made = relative_to_speaker(frame, pl.Series([None, None], dtype=pl.String))
-    assert made.select("utterance_id", "mine").equals(frame.select("utterance_id", "mine"))
+    standardised = relative_to_speaker(frame, pl.Series([None, None], dtype=pl.String))
+    assert standardised.select("utterance_id", "mine").equals(frame.select("utterance_id", "mine"))
     with pytest.raises(InputError, match="2 rows of features and 1 speakers"):
         relative_to_speaker(frame, pl.Series(["a"]))

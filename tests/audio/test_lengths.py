@@ -1,4 +1,4 @@
-"""A recording that was broken off is said to be, in every container that is read; the others are refused."""
+"""A recording that was cut short is reported in every container that is read; other containers are refused."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ def kinds() -> list[tuple[str, str]]:
 def test_every_container_says_when_it_is_broken_off_or_is_not_read(
     tmp_path: Path, container: str, subtype: str
 ) -> None:
-    whole = written(tmp_path, container, subtype)
-    assert whole is not None
+    intact = written(tmp_path, container, subtype)
+    assert intact is not None
     part = tmp_path / "part"
-    part.write_bytes(whole)
+    part.write_bytes(intact)
     if container not in CONTAINERS:
         with pytest.raises(RecordingError) as caught:
             open_clip(part)
@@ -48,11 +48,11 @@ def test_every_container_says_when_it_is_broken_off_or_is_not_read(
         return
     assert open_clip(part).duration == pytest.approx(2.0, abs=0.05)
     for share in (0.95, 0.5, 0.1):
-        part.write_bytes(whole[: int(share * len(whole))])
+        part.write_bytes(intact[: int(share * len(intact))])
         with pytest.raises(RecordingError) as caught:
             open_clip(part)
         assert caught.value.kind in ("truncated", "not_audio", "empty")
-    part.write_bytes(whole[: int(0.999 * len(whole))])
+    part.write_bytes(intact[: int(0.999 * len(intact))])
     try:
         held = open_clip(part).duration
     except RecordingError:
@@ -62,9 +62,9 @@ def test_every_container_says_when_it_is_broken_off_or_is_not_read(
 
 def test_a_slice_before_the_break_is_read(tmp_path: Path) -> None:
     part = tmp_path / "part.au"
-    whole = written(tmp_path, "AU", "PCM_16")
-    assert whole is not None
-    part.write_bytes(whole[: len(whole) // 2])
+    intact = written(tmp_path, "AU", "PCM_16")
+    assert intact is not None
+    part.write_bytes(intact[: len(intact) // 2])
     assert open_clip(part, start=0.1, end=0.5).duration == pytest.approx(0.4)
     with pytest.raises(RecordingError):
         open_clip(part, start=0.5, end=1.5)

@@ -75,11 +75,11 @@ def test_a_header_that_differs_in_one_byte_is_left_to_libsndfile(tmp_path: Path,
 
 def test_a_file_that_is_broken_off_or_longer_than_it_says_is_left_to_libsndfile(tmp_path: Path) -> None:
     path = write(tmp_path / "a.wav")
-    whole = path.read_bytes()
-    for content in (whole[:-2], whole[:-1], whole + b"\0\0", whole[:44], whole[:20], b""):
+    intact = path.read_bytes()
+    for content in (intact[:-2], intact[:-1], intact + b"\0\0", intact[:44], intact[:20], b""):
         path.write_bytes(content)
         assert opened(path) is None
-    path.write_bytes(whole[:-2000])
+    path.write_bytes(intact[:-2000])
     with pytest.raises(RecordingError) as caught:
         open_clip(path)
     assert caught.value.kind == "truncated"

@@ -51,16 +51,16 @@ def recipe(parents: list[list[Any]], effects: list[list[Any]] | None = None, see
 
 
 def test_a_recipe_has_one_spelling_with_its_defaults_filled_in() -> None:
-    one = Recipe.read('{"seed": 7, "effects": [["noise", {"snr": 20}]], "parents": [["c/a", 1]]}')
+    short = Recipe.read('{"seed": 7, "effects": [["noise", {"snr": 20}]], "parents": [["c/a", 1]]}')
     other = Recipe.read(recipe([["c/a", 1.0]], [["noise", {"colour": "pink", "snr": 20.0}]]))
-    assert one == other
-    assert one.written() == other.written()
-    assert one.written() == ('{"effects":[["noise",{"colour":"pink","snr":20.0}]],"parents":[["c/a",1.0]],"seed":7}')
-    assert Recipe.read(one.written()) == one
+    assert short == other
+    assert short.written() == other.written()
+    assert short.written() == ('{"effects":[["noise",{"colour":"pink","snr":20.0}]],"parents":[["c/a",1.0]],"seed":7}')
+    assert Recipe.read(short.written()) == short
 
 
 @pytest.mark.parametrize(
-    ("written", "said"),
+    ("written", "message"),
     [
         ("{", "not JSON"),
         ("[1, 2]", "."),
@@ -77,9 +77,9 @@ def test_a_recipe_has_one_spelling_with_its_defaults_filled_in() -> None:
         (recipe([["c/a", 1.0]], [["gain"]]), "effects"),
     ],
 )
-def test_a_wrong_recipe_is_refused_with_its_place(written: Any, said: str) -> None:
+def test_a_wrong_recipe_is_refused_with_its_place(written: Any, message: str) -> None:
     text = written if isinstance(written, str) else json.dumps(written)
-    with pytest.raises(SettingsError, match=said) as raised:
+    with pytest.raises(SettingsError, match=message) as raised:
         Recipe.read(text, where="c/a#2")
     assert raised.value.where == "c/a#2"
     assert raised.value.fix
@@ -87,50 +87,50 @@ def test_a_wrong_recipe_is_refused_with_its_place(written: Any, said: str) -> No
 
 def test_one_parent_without_effects_is_rendered_as_it_is() -> None:
     parent = clip(150)
-    made = render(Recipe.read(recipe([["c/a", 1.0]])), [parent])
-    np.testing.assert_array_equal(made.samples, parent.samples)
-    assert made.rate == RATE
+    rendered = render(Recipe.read(recipe([["c/a", 1.0]])), [parent])
+    np.testing.assert_array_equal(rendered.samples, parent.samples)
+    assert rendered.rate == RATE
 
 
 def test_parents_are_mixed_by_share_then_changed() -> None:
-    one, other = clip(120, 1.0), clip(210, 1.4)
-    made = render(Recipe.read(recipe([["c/a", 0.7], ["c/b", 0.3]], [["gain", {"decibels": -6}]])), [one, other])
-    mixed = mix([one.samples.astype(np.float64), other.samples.astype(np.float64)], [0.7, 0.3], RATE)
-    np.testing.assert_allclose(made.samples, mixed * 10 ** (-6 / 20), atol=1e-7)
+    first, other = clip(120, 1.0), clip(210, 1.4)
+    rendered = render(Recipe.read(recipe([["c/a", 0.7], ["c/b", 0.3]], [["gain", {"decibels": -6}]])), [first, other])
+    mixed = mix([first.samples.astype(np.float64), other.samples.astype(np.float64)], [0.7, 0.3], RATE)
+    np.testing.assert_allclose(rendered.samples, mixed * 10 ** (-6 / 20), atol=1e-7)
 
 
 def test_the_seed_decides_and_an_effect_behind_changes_nothing_before_it() -> None:
     noisy = [["noise", {"snr": 10}]]
-    one = render(Recipe.read(recipe([["c/a", 1.0]], noisy, seed=1)), [clip(150)])
+    first = render(Recipe.read(recipe([["c/a", 1.0]], noisy, seed=1)), [clip(150)])
     other = render(Recipe.read(recipe([["c/a", 1.0]], noisy, seed=2)), [clip(150)])
     more = render(Recipe.read(recipe([["c/a", 1.0]], [*noisy, ["gain", {"decibels": -20}]], seed=1)), [clip(150)])
-    assert not np.allclose(one.samples, other.samples)
-    np.testing.assert_allclose(more.samples, one.samples / 10, atol=1e-7)
+    assert not np.allclose(first.samples, other.samples)
+    np.testing.assert_allclose(more.samples, first.samples / 10, atol=1e-7)
 
 
 def test_what_is_rendered_never_exceeds_full_scale() -> None:
-    made = render(Recipe.read(recipe([["c/a", 1.0]], [["gain", {"decibels": 40}]])), [clip(150)])
-    assert np.max(np.abs(made.samples)) == pytest.approx(1.0)
+    rendered = render(Recipe.read(recipe([["c/a", 1.0]], [["gain", {"decibels": 40}]])), [clip(150)])
+    assert np.max(np.abs(rendered.samples)) == pytest.approx(1.0)
 
 
 def test_clips_that_do_not_fit_the_recipe_are_refused() -> None:
-    made = Recipe.read(recipe([["c/a", 0.5], ["c/b", 0.5]]))
+    two_parents = Recipe.read(recipe([["c/a", 0.5], ["c/b", 0.5]]))
     with pytest.raises(InputError, match="2 parents and 1"):
-        render(made, [clip(150)])
+        render(two_parents, [clip(150)])
     with pytest.raises(InputError, match="16000, 8000 Hz"):
-        render(made, [clip(150), Clip(clip(150).samples, 8000)])
+        render(two_parents, [clip(150), Clip(clip(150).samples, 8000)])
 
 
 def everything() -> Clip:
-    made = Recipe.read(recipe([["c/a", 0.6], ["c/b", 0.4]], EVERYTHING))
-    return render(made, [clip(130, 1.0), clip(220, 1.2)])
+    read = Recipe.read(recipe([["c/a", 0.6], ["c/b", 0.4]], EVERYTHING))
+    return render(read, [clip(130, 1.0), clip(220, 1.2)])
 
 
 def test_every_effect_renders_to_samples_known_beforehand() -> None:
     assert {name for name, _ in EVERYTHING} == set(EFFECTS)
-    made = everything()
-    assert len(made.samples) == KNOWN_LENGTH
-    np.testing.assert_allclose(made.samples[1500::1500], KNOWN, atol=1e-6)
+    rendered = everything()
+    assert len(rendered.samples) == KNOWN_LENGTH
+    np.testing.assert_allclose(rendered.samples[1500::1500], KNOWN, atol=1e-6)
 
 
 KNOWN_LENGTH = 15238
@@ -157,8 +157,8 @@ def corpus(tmp_path: Path) -> Utterances:
         soundfile.write(tmp_path / f"{name}.wav", voice(hertz), RATE)
     (tmp_path / "broken.wav").write_bytes(b"RIFF")
 
-    def row(name: str, audio: str | None = None, made: dict[str, Any] | None = None) -> dict[str, Any]:
-        text = json.dumps(made) if made else None
+    def row(name: str, audio: str | None = None, written: dict[str, Any] | None = None) -> dict[str, Any]:
+        text = json.dumps(written) if written else None
         return {"utterance_id": f"c/{name}", "corpus": "c", "audio": audio, "recipe": text}
 
     child = recipe([["c/a", 0.5], ["c/b", 0.5]], [["speed", {"factor": 1.1}]])
@@ -169,11 +169,11 @@ def corpus(tmp_path: Path) -> Utterances:
             row("broken", "broken.wav"),
             row("none"),
             row("far", "s3://bucket/a.wav"),
-            row("a#2", made=child),
-            row("a#3", made=recipe([["c/a#2", 0.8], ["c/b", 0.2]], [["gain", {"decibels": -3}]])),
-            row("broken#2", made=recipe([["c/broken", 1.0]])),
-            row("broken#3", made=recipe([["c/broken#2", 1.0]])),
-            row("orphan#2", made=recipe([["c/nobody", 1.0]])),
+            row("a#2", written=child),
+            row("a#3", written=recipe([["c/a#2", 0.8], ["c/b", 0.2]], [["gain", {"decibels": -3}]])),
+            row("broken#2", written=recipe([["c/broken", 1.0]])),
+            row("broken#3", written=recipe([["c/broken#2", 1.0]])),
+            row("orphan#2", written=recipe([["c/nobody", 1.0]])),
         ],
         tmp_path,
     )
@@ -213,7 +213,7 @@ def test_what_cannot_be_opened_or_rendered_is_a_finding(corpus: Utterances) -> N
 
 def test_only_the_utterances_asked_for_are_opened_in_the_order_asked(corpus: Utterances) -> None:
     opened = list(Sounds(corpus, stage="train").ahead(["c/a#2", "c/a", "c/a#2"]))
-    assert [one.utterance_id for one in opened] == ["c/a#2", "c/a", "c/a#2"]
+    assert [item.utterance_id for item in opened] == ["c/a#2", "c/a", "c/a#2"]
 
 
 def test_a_recipe_that_leads_back_to_itself_is_refused(tmp_path: Path) -> None:

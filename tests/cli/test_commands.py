@@ -69,15 +69,15 @@ def test_a_folder_of_results_stands_for_the_file_that_is_needed(
 def test_json_is_one_line_for_machines(votes_csv: Path, capsys: pytest.CaptureFixture[str]) -> None:
     labels = votes_csv.with_name("labels.parquet")
     code = run(["fuse", str(votes_csv), "--taxonomy", "happy,sad", "--method", "human", "-o", str(labels), "--json"])
-    said = json.loads(capsys.readouterr().out)
+    output = json.loads(capsys.readouterr().out)
     assert code == 0
-    assert said["labels"] == 3
-    assert said["left_out"] == 0
-    assert said["output"] == str(labels)
+    assert output["labels"] == 3
+    assert output["left_out"] == 0
+    assert output["output"] == str(labels)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
         (["fuze"], "Did you mean"),
         (["fuse"], "requires an argument"),
@@ -102,13 +102,13 @@ def test_a_mistake_is_one_sentence_with_the_mend_and_exit_code_2(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     arguments: list[str],
-    says: str,
+    message: str,
 ) -> None:
     monkeypatch.chdir(votes_csv.parent)
     assert run(arguments) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert says in err
+    assert message in err
     assert err.startswith("alm-proxies: ")
     assert err.count("\n") == 1
     assert "Traceback" not in err
@@ -162,11 +162,11 @@ def test_debug_gives_the_traceback(votes_csv: Path) -> None:
 def test_more_left_out_than_allowed_is_exit_code_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "votes.csv"
     path.write_text("file,rater,emotion\na,r1,happy\nb,r1,puzzled\n")
-    said = ["read", "table", str(path), "-o", str(tmp_path / "out"), "--corpus", "c", "--taxonomy", "happy,sad"]
-    said += ["--columns", "utterance_id=file,annotator=rater,label=emotion"]
-    assert run(said) == 1
+    command = ["read", "table", str(path), "-o", str(tmp_path / "out"), "--corpus", "c", "--taxonomy", "happy,sad"]
+    command += ["--columns", "utterance_id=file,annotator=rater,label=emotion"]
+    assert run(command) == 1
     assert "1 of 2 votes left out" in capsys.readouterr().out
-    assert run([*said, "--max-left-out", "0.5"]) == 0
+    assert run([*command, "--max-left-out", "0.5"]) == 0
     votes = Votes.read(tmp_path / "out" / "votes.parquet")
     assert votes.frame.filter(pl.col("status") == "out_of_vocabulary")["stated"].to_list() == ["puzzled"]
 

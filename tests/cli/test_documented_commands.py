@@ -25,10 +25,10 @@ LINE = re.compile(r"^(?:    |\$ )?(alm-proxies (?:[a-z].*))$", re.M)
 def lines() -> Iterator[tuple[str, str]]:
     for path in DOCUMENTS:
         text = path.read_text(encoding="utf-8").replace("\\\n", " ")
-        for found in LINE.finditer(text):
-            said = re.split(r"\s{2,}#|\s->", found.group(1))[0].strip()
-            if "..." not in said and "|" not in said:
-                yield path.relative_to(ROOT).as_posix(), said
+        for match in LINE.finditer(text):
+            line = re.split(r"\s{2,}#|\s->", match.group(1))[0].strip()
+            if "..." not in line and "|" not in line:
+                yield path.relative_to(ROOT).as_posix(), line
 
 
 PRINTED = sorted(set(lines()))
@@ -38,9 +38,9 @@ def test_the_documents_print_commands() -> None:
     assert len(PRINTED) >= 10
 
 
-@pytest.mark.parametrize(("where", "said"), PRINTED, ids=[f"{where}: {said[:60]}" for where, said in PRINTED])
-def test_it_is_parsed_as_printed(where: str, said: str) -> None:
-    words = [word for word in shlex.split(said, comments=True)[1:] if word not in ("[DIR]",)]
+@pytest.mark.parametrize(("where", "line"), PRINTED, ids=[f"{where}: {line[:60]}" for where, line in PRINTED])
+def test_it_is_parsed_as_printed(where: str, line: str) -> None:
+    words = [word for word in shlex.split(line, comments=True)[1:] if word not in ("[DIR]",)]
     if words[-1:] == ["--help"]:
         words = words[:-1]
         assert words[0] in VERBS

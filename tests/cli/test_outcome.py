@@ -23,20 +23,20 @@ def test_what_stopped_the_run_is_said_first_then_the_most_serious_and_every_kind
 ) -> None:
     tell(MANY, quiet=False, rest="in out/findings.parquet")
     lines = capsys.readouterr().err.splitlines()
-    told = [line.split(":")[0].strip() for line in lines]
-    assert told[:2] == ["stopped", "not_cast"]
-    assert told[2:9] == [f"count_{letter}" for letter in "abcdefg"]  # kinds that nobody declared are warnings
-    assert told[9:] == ["chosen", "proxies"]
+    kinds = [line.split(":")[0].strip() for line in lines]
+    assert kinds[:2] == ["stopped", "not_cast"]
+    assert kinds[2:9] == [f"count_{letter}" for letter in "abcdefg"]  # kinds that nobody declared are warnings
+    assert kinds[9:] == ["chosen", "proxies"]
 
 
 def test_a_kind_found_often_takes_one_line_that_says_how_often(capsys: pytest.CaptureFixture[str]) -> None:
     often = [Finding("read", "odd", f"row {row} is odd", "Correct it.", count=5) for row in range(20)]
     tell(Findings.gather([*often, Finding("read", "held_out", "3 votes are held out")]), quiet=False, rest="here")
-    told = capsys.readouterr().err
-    assert "held_out: 3 votes are held out" in told
-    assert "And 19 more of this kind." in told
-    assert told.count("odd:") == 1
-    assert "all findings: here" in told
+    output = capsys.readouterr().err
+    assert "held_out: 3 votes are held out" in output
+    assert "And 19 more of this kind." in output
+    assert output.count("odd:") == 1
+    assert "all findings: here" in output
 
 
 NOTES = ("consensus", "held_out", "no_label", "secondary", "mapped", "no_file", "no_gender", "distracted")
@@ -48,18 +48,18 @@ def test_what_is_only_worth_knowing_is_named_where_there_is_much_of_it(capsys: p
     assert lines[0].strip().startswith("no_audio")
     assert len(lines) == 7
     assert lines[-1].strip().startswith("also noted: ")
-    said = {line.split(":")[0].strip() for line in lines[1:-1]} | set(lines[-1].split(": ")[1].split(", "))
-    assert said == set(NOTES)
+    kinds = {line.split(":")[0].strip() for line in lines[1:-1]} | set(lines[-1].split(": ")[1].split(", "))
+    assert kinds == set(NOTES)
 
 
 def test_where_all_is_said_is_a_file_that_is_there_or_else_the_json_that_holds_all_of_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     many = Findings.gather([Finding("read", kind, f"about {kind}") for kind in NOTES])
-    made = finished("done", {}, many, tmp_path / "labels.parquet", Common())
+    outcome = finished("done", {}, many, tmp_path / "labels.parquet", Common())
     assert "all findings: with --json" in capsys.readouterr().err
-    assert len(made.data["said"]) == len(many)
+    assert len(outcome.data["said"]) == len(many)
     many.write(tmp_path / "findings.parquet")
-    made = finished("done", {}, many, tmp_path, Common())
+    outcome = finished("done", {}, many, tmp_path, Common())
     assert f"all findings: in {tmp_path / 'findings.parquet'}" in capsys.readouterr().err
-    assert "said" not in made.data
+    assert "said" not in outcome.data

@@ -76,7 +76,7 @@ def test_a_lost_label_is_left_out_though_its_rating_is_kept(corpus: Path, capsys
 
 
 @pytest.mark.parametrize(
-    ("said", "words"),
+    ("given_flags", "words"),
     [
         (["--scales", "valence=1-7"], "--scales valence '1-7' is not low:high"),
         (["--scales", "valence"], "--scales 'valence' is not name=value"),
@@ -92,9 +92,13 @@ def test_a_lost_label_is_left_out_though_its_rating_is_kept(corpus: Path, capsys
     ],
 )
 def test_a_flag_that_cannot_be_is_named(
-    corpus: Path, capsys: pytest.CaptureFixture[str], said: list[str], words: str
+    corpus: Path, capsys: pytest.CaptureFixture[str], given_flags: list[str], words: str
 ) -> None:
-    given = {"--corpus": "mine", "--taxonomy": "iemocap4", **dict(zip(said[::2], said[1::2], strict=True))}
+    given = {
+        "--corpus": "mine",
+        "--taxonomy": "iemocap4",
+        **dict(zip(given_flags[::2], given_flags[1::2], strict=True)),
+    }
     flags = [part for pair in given.items() for part in pair]
     assert run(["read", "table", "corpus", "-o", "out", *flags]) == 2
     err = capsys.readouterr().err
@@ -102,10 +106,10 @@ def test_a_flag_that_cannot_be_is_named(
     assert err.count("\n") == 1
 
 
-@pytest.mark.parametrize("made", [(), ("deep",)])
-def test_a_refused_source_leaves_no_folder_behind(tmp_path: Path, made: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("files", [(), ("deep",)])
+def test_a_refused_source_leaves_no_folder_behind(tmp_path: Path, files: tuple[str, ...]) -> None:
     (tmp_path / "corpus").mkdir()
-    for name in made:
+    for name in files:
         (tmp_path / name).mkdir()
     before = sorted(tmp_path.rglob("*"))
     assert run(["read", "iemocap", str(tmp_path / "corpus"), "-o", str(tmp_path / "deep" / "out")]) == 2

@@ -15,7 +15,7 @@ LABELS = ("angry", "happy", "sad", "neutral")
 N = 2400
 
 
-def made(seed: int = 0, held_out: int = 6, strength: float = 6.0) -> tuple[dict[str, Labels], Comparison, Array]:
+def predictions(seed: int = 0, held_out: int = 6, strength: float = 6.0) -> tuple[dict[str, Labels], Comparison, Array]:
     """The truth, the truth made over-confident, and one distribution for all, against held-out votes of the truth."""
     random = np.random.default_rng(seed)
     mean = random.dirichlet(np.full(4, 0.7), N)
@@ -52,29 +52,29 @@ def made(seed: int = 0, held_out: int = 6, strength: float = 6.0) -> tuple[dict[
 
 
 def test_the_likelihood_of_counts_tells_the_right_strength_from_too_much_where_the_log_loss_cannot() -> None:
-    tables, comparison, _ = made()
-    found = {name: recovered_of(*rows_of(tables[name], comparison.test.ids), comparison) for name in tables}
+    tables, comparison, _ = predictions()
+    recovered = {name: recovered_of(*rows_of(tables[name], comparison.test.ids), comparison) for name in tables}
     assert comparison.of("mean").nll.estimate == pytest.approx(comparison.of("too sure").nll.estimate)
-    right, wrong = found["mean"].strength, found["too sure"].strength
+    right, wrong = recovered["mean"].strength, recovered["too sure"].strength
     assert right is not None
     assert wrong is not None
     assert right.estimate + 0.02 < wrong.estimate
-    assert found["same"].strength is None
+    assert recovered["same"].strength is None
 
 
 @pytest.mark.parametrize("held_out", [4, 8])
 def test_the_ceilings_are_what_the_truth_itself_reaches(held_out: int) -> None:
-    tables, comparison, _ = made(1, held_out)
-    found = recovered_of(*rows_of(tables["truth"], comparison.test.ids), comparison).ambiguity
-    assert found is not None
-    assert found.correlation.estimate == pytest.approx(found.ceiling, abs=0.04)
-    assert found.rank_correlation.estimate == pytest.approx(found.rank_ceiling, abs=0.05)
-    assert found.slope.estimate == pytest.approx(1.0, abs=0.08)
-    assert found.bias.estimate == pytest.approx(0.0, abs=0.01)
+    tables, comparison, _ = predictions(1, held_out)
+    ambiguity = recovered_of(*rows_of(tables["truth"], comparison.test.ids), comparison).ambiguity
+    assert ambiguity is not None
+    assert ambiguity.correlation.estimate == pytest.approx(ambiguity.ceiling, abs=0.04)
+    assert ambiguity.rank_correlation.estimate == pytest.approx(ambiguity.rank_ceiling, abs=0.05)
+    assert ambiguity.slope.estimate == pytest.approx(1.0, abs=0.08)
+    assert ambiguity.bias.estimate == pytest.approx(0.0, abs=0.01)
 
 
 def test_thirds_cut_by_votes_that_are_scored_favour_confidence_and_those_cut_by_others_do_not() -> None:
-    tables, comparison, fitted = made(2)
+    tables, comparison, fitted = predictions(2)
     shares = {name: rows_of(labels, comparison.test.ids)[0] for name, labels in tables.items()}
     halved = halved_of(shares, comparison, fitted)
     assert set(halved) == {OTHERS, FIT}
@@ -92,6 +92,6 @@ def test_thirds_cut_by_votes_that_are_scored_favour_confidence_and_those_cut_by_
 
 
 def test_few_held_out_votes_cut_nothing() -> None:
-    tables, comparison, _ = made(3, held_out=3)
+    tables, comparison, _ = predictions(3, held_out=3)
     shares = {name: rows_of(labels, comparison.test.ids)[0] for name, labels in tables.items()}
     assert halved_of(shares, comparison) == {}

@@ -89,18 +89,18 @@ def test_scores_and_differences_are_those_of_a_plain_calculation(world, compared
 
 def test_the_other_direction_is_the_same_difference_with_the_other_sign(compared) -> None:
     for measure in ("nll_per_vote", "jsd_base2", "brier"):
-        one, other = compared.paired("good", "poor", measure), compared.paired("poor", "good", measure)
-        assert one.difference.estimate == pytest.approx(-other.difference.estimate)
-        assert one.difference.low == pytest.approx(-other.difference.high, abs=2e-3)
+        forward, other = compared.paired("good", "poor", measure), compared.paired("poor", "good", measure)
+        assert forward.difference.estimate == pytest.approx(-other.difference.estimate)
+        assert forward.difference.low == pytest.approx(-other.difference.high, abs=2e-3)
 
 
 def test_strata_hold_every_utterance_once_and_small_ones_are_left_out(world, compared) -> None:
     _, utterances, _, _ = world
     assert set(compared.within) == {AGREEMENT, AMBIGUITY, LABEL, OUTCOME, "gender"}
     for values in compared.within.values():
-        assert all(score.utterances >= FEWEST for made in values.values() for score in made)
+        assert all(score.utterances >= FEWEST for scores in values.values() for score in scores)
     for title in (OUTCOME, "gender"):
-        assert sum(made[0].utterances for made in compared.within[title].values()) == ROWS
+        assert sum(scores[0].utterances for scores in compared.within[title].values()) == ROWS
     female = np.array([value == "female" for value in utterances.frame["gender"]])
     assert compared.paired("good", "flat", rows=female) == compared.within["gender"]["female"][0].gain
 
@@ -109,7 +109,7 @@ def test_a_column_with_many_values_is_a_finding_and_no_stratum(world) -> None:
     votes, utterances, _, _ = world
     table, findings = strata_table(votes, utterances)
     assert table.columns == ["utterance_id", AGREEMENT, "gender"]
-    assert [(one.kind, one.stage) for one in findings] == [("many_values", "")]
+    assert [(finding.kind, finding.stage) for finding in findings] == [("many_values", "")]
     fit = votes.frame.filter(~pl.col("held_out")).group_by("utterance_id").len()
     none = table.filter(pl.col(AGREEMENT) == "none")["utterance_id"]
     assert set(none) == set(IDS) - set(fit["utterance_id"])
@@ -120,15 +120,17 @@ def test_an_utterance_that_one_method_does_not_predict_is_scored_for_none(world)
     some = dict(predictions)
     some["poor"] = labels_of(predictions["poor"].distributions()[50:], IDS[50:])
     some["good"] = labels_of(predictions["good"].distributions()[:250], IDS[:250])
-    made = compare(some, votes, utterances, baseline="flat")
-    assert made.test.ids.tolist() == IDS[50:250]
-    assert [(one.kind, one.where, one.count) for one in made.findings] == [
+    comparison = compare(some, votes, utterances, baseline="flat")
+    assert comparison.test.ids.tolist() == IDS[50:250]
+    assert [(finding.kind, finding.where, finding.count) for finding in comparison.findings] == [
         ("no_prediction", "good", 50),
         ("no_prediction", "poor", 50),
     ]
-    assert {name: one.per_utterance.height for name, one in made.held_out.items()} == dict.fromkeys(some, 200)
+    assert {name: scored.per_utterance.height for name, scored in comparison.held_out.items()} == dict.fromkeys(
+        some, 200
+    )
     expected = losses(predictions["flat"], counts)[50:250].sum() / counts[50:250].sum()
-    assert made.of("flat").nll.estimate == pytest.approx(expected)
+    assert comparison.of("flat").nll.estimate == pytest.approx(expected)
 
 
 def test_predictions_without_a_common_utterance_are_refused(world) -> None:
@@ -146,7 +148,7 @@ def test_votes_of_the_fit_and_the_order_of_the_predictions_change_no_score(world
     backwards = dict(reversed(predictions.items()))
     strata, _ = strata_table(votes, utterances, predictions["poor"])
     other = compare(backwards, held, utterances, baseline="flat", strata=strata)
-    assert {one.method: one for one in other.overall} == {one.method: one for one in compared.overall}
+    assert {score.method: score for score in other.overall} == {score.method: score for score in compared.overall}
     for name in predictions:
         alone = score_held_out(predictions[name], held, utterances, before=predictions["flat"])
         assert alone.scores.equals(compared.held_out[name].scores)
@@ -156,11 +158,11 @@ def test_importance_weights_scores_as_repeated_utterances_would(world) -> None:
     votes, utterances, predictions, counts = world
     weight = np.where(np.arange(ROWS) % 2, 2.0, 0.0)
     importance = labels_of(np.full((ROWS, 3), 1 / 3), IDS, weight=weight)
-    made = compare(predictions, votes, utterances, baseline="flat", importance=importance)
+    weighted = compare(predictions, votes, utterances, baseline="flat", importance=importance)
     expected = (weight * losses(predictions["good"], counts)).sum() / (weight * counts.sum(1)).sum()
-    assert made.of("good").nll.estimate == pytest.approx(expected)
-    assert made.held_out["good"].score("nll_per_vote") == pytest.approx(expected)
-    assert made.held_out["good"].score("jsd_base2") == pytest.approx(made.of("good").jsd.estimate)
+    assert weighted.of("good").nll.estimate == pytest.approx(expected)
+    assert weighted.held_out["good"].score("nll_per_vote") == pytest.approx(expected)
+    assert weighted.held_out["good"].score("jsd_base2") == pytest.approx(weighted.of("good").jsd.estimate)
 
 
 def test_every_method_has_its_own_colour() -> None:
@@ -178,11 +180,11 @@ def test_the_sections_name_the_baseline_and_make_a_page(compared, tmp_path) -> N
     trusted = calibration_section(compared, ["good", "poor"], noun="prediction")
     assert [type(block) for block in trusted.blocks] == [Chart, Chart]
     assert findings_section([]) is None
-    found = findings_section(
+    of_findings = findings_section(
         [Finding.of("held_out", "a", count=3), Finding.of("stopped", "b"), Finding.of("no_votes", "c")]
     )
-    assert found is not None
-    (table,) = (block for block in found.blocks if isinstance(block, Table))
+    assert of_findings is not None
+    (table,) = (block for block in of_findings.blocks if isinstance(block, Table))
     assert [row[0] for row in table.rows] == ["problem", "warning", "info"]
     Page("Report", "H", "S", (), (section, trusted), {}).write(tmp_path / "page.html")
     assert "log loss minus that of flat" in (tmp_path / "page.html").read_text(encoding="utf-8")

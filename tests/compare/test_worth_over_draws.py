@@ -85,8 +85,8 @@ def test_an_average_over_draws_moves_less_with_the_seed_than_one_draw() -> None:
         assert learned is not None
         return learned.human[0].estimate
 
-    one, several = ([fused(draws, seed) for seed in range(4)] for draws in (1, 8))
-    assert np.std(several) < np.std(one)
+    single, several = ([fused(draws, seed) for seed in range(4)] for draws in (1, 8))
+    assert np.std(several) < np.std(single)
 
 
 def test_labels_of_the_refitted_fusion_have_its_own_worth() -> None:

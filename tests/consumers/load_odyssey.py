@@ -17,9 +17,9 @@ import utils  # noqa: E402
 
 def loader(config: str, read: Any, kind: Any, part: str) -> torch.utils.data.DataLoader[Any]:
     """The batches of a part, as in their training scripts."""
-    said = json.loads((folder / config).read_text(encoding="utf-8"))
-    names, labels = read(said["label_path"], part)
-    waves = utils.WavSet(utils.load_audio(said["wav_dir"], names, nj=2))
+    settings = json.loads((folder / config).read_text(encoding="utf-8"))
+    names, labels = read(settings["label_path"], part)
+    waves = utils.WavSet(utils.load_audio(settings["wav_dir"], names, nj=2))
     data = utils.CombinedSet([waves, kind(labels), names])
     return torch.utils.data.DataLoader(data, batch_size=8, collate_fn=utils.collate_fn_wav_lab_mask)
 

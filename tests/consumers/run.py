@@ -2,8 +2,8 @@
 
     python tests/consumers/run.py [NAME ...] [--environments DIR] [--torch torch==2.13.0]
 
-What each said goes to docs/consumers.json, from which the documentation makes its table; results of programs that are
-not named stay as they were. Nothing is installed into the environment that this runs in.
+What each reported goes to docs/consumers.json, from which the documentation makes its table; results of programs that
+are not named stay as they were. Nothing is installed into the environment that this runs in.
 """
 
 from __future__ import annotations
@@ -65,7 +65,8 @@ def corpus(folder: Path) -> tuple[Labels, Utterances]:
     )
     about = pl.DataFrame(
         {
-            "utterance_id": ids, "corpus": "sim", "audio": audio, "speaker": [f"sim/{1001 + one}" for one in speakers],
+            "utterance_id": ids, "corpus": "sim", "audio": audio,
+            "speaker": [f"sim/{1001 + speaker}" for speaker in speakers],
             "gender": np.where(speakers % 2, "female", "male"), "language": "en",
             "transcript": [f'she said "{number}", twice' for number in range(COUNT)],
             "split": np.where(speakers < 6, "train", np.where(speakers < 8, "development", "test")),
@@ -91,8 +92,8 @@ def environment(name: str, wanted: dict[str, Any], folder: Path, torch: str) -> 
     for packages in (["--no-deps", torch], [*NEEDS_OF_TORCH, *wanted["packages"]], ["--no-deps", *wanted["alone"]]):
         subprocess.run([*pip, *packages], check=True, capture_output=True, text=True)
     for part in wanted.get("remove", []):
-        for found in place.glob(f"lib/python*/site-packages/{part}"):
-            shutil.rmtree(found)
+        for installed in place.glob(f"lib/python*/site-packages/{part}"):
+            shutil.rmtree(installed)
     stamp.write_text(mark)
     return python
 
@@ -116,7 +117,7 @@ def code_of(wanted: dict[str, Any], folder: Path) -> Path | None:
 
 
 def loaded(python: Path, script: str, name: str, folder: Path, code: Path | None = None) -> dict[str, Any]:
-    """What the program said of an export: rows and version, or why it did not load it."""
+    """What the program reported on an export: rows and version, or why it did not load it."""
     command = [python, HERE / script, name, folder, *([code] if code else [])]
     try:
         ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
@@ -124,8 +125,8 @@ def loaded(python: Path, script: str, name: str, folder: Path, code: Path | None
         return {"outcome": "failed", "why": f"no answer in {PATIENCE:g} seconds"}
     if ran.returncode:
         return {"outcome": "failed", "why": last_line(ran.stderr)}
-    said: dict[str, Any] = json.loads(ran.stdout.strip().splitlines()[-1])
-    return {"outcome": "loaded", **said}
+    reported: dict[str, Any] = json.loads(ran.stdout.strip().splitlines()[-1])
+    return {"outcome": "loaded", **reported}
 
 
 def last_line(text: str) -> str:
@@ -146,7 +147,7 @@ def main() -> int:
     if unknown := set(chosen) - set(programs):
         parser.error(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(programs)}")
     kept = json.loads(options.results.read_text(encoding="utf-8"))["results"] if options.results.is_file() else []
-    results = [one for one in kept if one["environment"] not in chosen]
+    results = [row for row in kept if row["environment"] not in chosen]
     failed = 0
     with tempfile.TemporaryDirectory() as name:
         labels, utterances = corpus(Path(name) / "Aufnahmen für Tests")
@@ -159,20 +160,20 @@ def main() -> int:
                 code = code_of(wanted, options.environments)
             except subprocess.CalledProcessError as error:
                 why = f"its environment cannot be built: {last_line(error.stderr or '')}"
-                results += [{**own, "format": one, "outcome": "not run", "why": why} for one in wanted["formats"]]
+                results += [{**own, "format": kind, "outcome": "not run", "why": why} for kind in wanted["formats"]]
                 print(f"{place}: not run, {why}", flush=True)
                 failed += 1
                 continue
-            for one in wanted["formats"]:
-                target = Path(name) / "Ausgabe für alle" / place / one
-                settings = ExportSettings.model_validate({"format": one, "name": "mine", "ties": "first"})
+            for kind in wanted["formats"]:
+                target = Path(name) / "Ausgabe für alle" / place / kind
+                settings = ExportSettings.model_validate({"format": kind, "name": "mine", "ties": "first"})
                 export(labels, utterances, target, settings)
-                found = {**own, "format": one, **loaded(python, wanted["load"], one, target, code)}
-                failed += found["outcome"] != "loaded"
-                results.append(found)
-                said = found.get("why") or f"{found['rows']} rows by {found['version']}"
-                print(f"{place} {one}: {found['outcome']}, {said}", flush=True)
-    results.sort(key=lambda one: (one["format"], one["environment"]))
+                result = {**own, "format": kind, **loaded(python, wanted["load"], kind, target, code)}
+                failed += result["outcome"] != "loaded"
+                results.append(result)
+                summary = result.get("why") or f"{result['rows']} rows by {result['version']}"
+                print(f"{place} {kind}: {result['outcome']}, {summary}", flush=True)
+    results.sort(key=lambda row: (row["format"], row["environment"]))
     options.results.write_text(json.dumps({"results": results}, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return 1 if failed else 0
 

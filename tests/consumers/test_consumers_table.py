@@ -54,11 +54,11 @@ def test_the_last_run_is_of_formats_and_programs_that_there_are(rows_of: Any) ->
     programs = tomllib.loads((HERE / "environments.toml").read_text(encoding="utf-8"))
     results = json.loads((ROOT / "docs" / "consumers.json").read_text(encoding="utf-8"))["results"]
     listed = {(place, name) for place, program in programs.items() for name in program["formats"]}
-    assert {(one["environment"], one["format"]) for one in results} == listed
+    assert {(result["environment"], result["format"]) for result in results} == listed
     assert {name for _, name in listed} <= set(plugins("exports"))
     rows = rows_of(None)
-    for one in results:
-        assert ("untested" in rows[one["format"]]) == (one["outcome"] != "loaded")
+    for result in results:
+        assert ("untested" in rows[result["format"]]) == (result["outcome"] != "loaded")
     assert all((HERE / program["load"]).is_file() for program in programs.values())
 
 
@@ -69,16 +69,16 @@ def test_the_programs_of_this_environment_load_what_is_exported(tmp_path: Path) 
     command = [sys.executable, HERE / "run.py", "light", "--results", results]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    made = json.loads(results.read_text(encoding="utf-8"))["results"]
-    assert kept in made
-    others = [one for one in made if one != kept]
-    assert {one["outcome"] for one in others} == {"loaded"}
-    assert {one["rows"] for one in others} == {30}
-    assert all(re.fullmatch(r"\w+ [\w.]+", one["version"]) for one in others)
+    kept_rows = json.loads(results.read_text(encoding="utf-8"))["results"]
+    assert kept in kept_rows
+    others = [result for result in kept_rows if result != kept]
+    assert {result["outcome"] for result in others} == {"loaded"}
+    assert {result["rows"] for result in others} == {30}
+    assert all(re.fullmatch(r"\w+ [\w.]+", result["version"]) for result in others)
 
 
 def test_a_program_that_complains_is_told_from_one_that_loads(tmp_path: Path) -> None:
     loaded = runpy.run_path(str(HERE / "run.py"))["loaded"]
-    found = loaded(Path(sys.executable), "load_light.py", "croissant", tmp_path)
-    assert found["outcome"] == "failed"
-    assert found["why"]
+    result = loaded(Path(sys.executable), "load_light.py", "croissant", tmp_path)
+    assert result["outcome"] == "failed"
+    assert result["why"]

@@ -26,11 +26,13 @@ SERVER = "http://127.0.0.1:8000/v1"
 def server() -> Iterator[str]:
     """A real server in a process of its own, on a free port."""
     program = Path(__file__).with_name("listening_server.py")
-    with subprocess.Popen([sys.executable, program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as it:
-        assert it.stdin is not None
-        assert it.stdout is not None
-        yield f"http://127.0.0.1:{int(it.stdout.readline())}/v1"
-        it.stdin.close()
+    with subprocess.Popen(
+        [sys.executable, program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        yield f"http://127.0.0.1:{int(process.stdout.readline())}/v1"
+        process.stdin.close()
 
 
 def blocks(page: Path) -> list[tuple[str, str]]:

@@ -47,10 +47,10 @@ class Mine(Pool):
 def test_what_is_registered_is_known_by_name_and_its_source_is_its_version() -> None:
     register("estimators", "mine_of_tests", Mine)
     assert FuseSettings(method="mine_of_tests").method == "mine_of_tests"
-    found = plugin("estimators", "mine_of_tests")
-    assert found.load() is Mine
-    assert found.origin.startswith("registered ")
-    before = found.version
+    registered = plugin("estimators", "mine_of_tests")
+    assert registered.load() is Mine
+    assert registered.origin.startswith("registered ")
+    before = registered.version
     register("estimators", "mine_of_tests", Pool)
     assert plugin("estimators", "mine_of_tests").load() is Pool
     assert plugin("estimators", "mine_of_tests").version != before

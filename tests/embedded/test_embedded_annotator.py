@@ -89,9 +89,9 @@ def _noise_between(low: float, high: float, clip: Clip) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def results() -> dict[str, Any]:
-    found = json.loads((Path(__file__).parents[2] / "benchmarks" / "proxies" / "embedded_results.json").read_text())
-    assert isinstance(found, dict)
-    return found
+    content = json.loads((Path(__file__).parents[2] / "benchmarks" / "proxies" / "embedded_results.json").read_text())
+    assert isinstance(content, dict)
+    return content
 
 
 def test_the_figures_of_the_results_are_of_these_weights(file: AnnotatorFile, results: dict[str, Any]) -> None:
@@ -168,10 +168,10 @@ def test_labels_it_has_not_learned_are_refused_before_anything_is_asked(
     wider = Utterances.of(corpus.utterances.frame.head(3), about=about)
     wider.write(tmp_path / "wider.parquet")
     code = run(["annotate", str(tmp_path / "wider.parquet"), "--annotator", "embedded", "-o", str(tmp_path / "out")])
-    said = capsys.readouterr().err
+    message = capsys.readouterr().err
     assert code == 2
-    assert "embedded has learned angry, disgust, fear, happy, neutral, sad only, not surprise, contempt" in said
-    assert "Use a taxonomy of labels that it has learned" in said
+    assert "embedded has learned angry, disgust, fear, happy, neutral, sad only, not surprise, contempt" in message
+    assert "Use a taxonomy of labels that it has learned" in message
     assert not list((tmp_path / "out").rglob("*.parquet"))
 
 

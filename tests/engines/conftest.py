@@ -121,12 +121,12 @@ def scores_by_transformers() -> Callable[[Path], Callable[[Request], NDArray[np.
                     answers = [[*answer, lm.inputs.end_of_turn] for answer in answers]
                 row = []
                 for answer in answers:
-                    made = lm.inputs.batch([conversation_of(question, 16_000)])
-                    start = made["input_ids"].shape[1]
-                    made["input_ids"] = torch.cat([made["input_ids"], torch.tensor([answer])], 1)
-                    made["attention_mask"] = torch.ones_like(made["input_ids"])
+                    inputs = lm.inputs.batch([conversation_of(question, 16_000)])
+                    start = inputs["input_ids"].shape[1]
+                    inputs["input_ids"] = torch.cat([inputs["input_ids"], torch.tensor([answer])], 1)
+                    inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
                     with torch.inference_mode():
-                        log_p = lm.model(**made).logits[0, start - 1 : -1].log_softmax(-1)
+                        log_p = lm.model(**inputs).logits[0, start - 1 : -1].log_softmax(-1)
                     row.append(sum(log_p[place, token].item() for place, token in enumerate(answer)))
                 rows.append(row)
             return np.array(rows)

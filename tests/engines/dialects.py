@@ -53,10 +53,10 @@ def refusal(asked: dict[str, Any], parts: list[dict[str, Any]], headers: dict[st
             return google_error(400, "INVALID_ARGUMENT", "API key not valid. Please pass a valid API key.", info)
         return openai_error(401, "Incorrect API key provided: wrong.", "invalid_api_key")
     if google:
-        said = [f'Invalid JSON payload received. Unknown name "{name}": Cannot find field.' for name in unknown]
-        violations = {"fieldViolations": [{"description": line} for line in said]}
+        messages = [f'Invalid JSON payload received. Unknown name "{name}": Cannot find field.' for name in unknown]
+        violations = {"fieldViolations": [{"description": line} for line in messages]}
         if unknown:
-            return google_error(400, "INVALID_ARGUMENT", "\n".join(said), violations)
+            return google_error(400, "INVALID_ARGUMENT", "\n".join(messages), violations)
         if asked.get("n", 1) > 8:
             message = (
                 f"Unable to submit request because it has a candidateCount value of {asked['n']} but the supported"

@@ -60,11 +60,11 @@ def parts_of(asked: dict[str, Any]) -> list[dict[str, Any]]:
 def orders_of(parts: list[dict[str, Any]]) -> dict[str, Any]:
     for part in reversed(parts):
         try:
-            found = json.loads(part["text"])
+            order = json.loads(part["text"])
         except (KeyError, ValueError):
             continue
-        if isinstance(found, dict):
-            return found
+        if isinstance(order, dict):
+            return order
     return {}
 
 
@@ -101,8 +101,8 @@ def completion(asked: dict[str, Any]) -> dict[str, Any]:
     ]
     each = min(2, asked.get("max_tokens") or asked.get("max_completion_tokens") or 2)
     usage = {"prompt_tokens": 10, "completion_tokens": each * count}
-    made = {"model": asked["model"], "choices": choices, "usage": usage}
-    return dialects.shaped(asked, made) if asked["model"] in dialects.DIALECTS else made
+    response = {"model": asked["model"], "choices": choices, "usage": usage}
+    return dialects.shaped(asked, response) if asked["model"] in dialects.DIALECTS else response
 
 
 async def answer(writer: asyncio.StreamWriter, asked: dict[str, Any], headers: dict[str, str]) -> bool:
@@ -127,12 +127,12 @@ async def answer(writer: asyncio.StreamWriter, asked: dict[str, Any], headers: d
         act = "404"
     if kind == "strict" and set(asked) - OPENAI_FIELDS:
         act = "400"
-    told = None
+    refused = None
     if kind in dialects.DIALECTS:
-        told = dialects.refusal(asked, parts, headers) or (dialects.too_many(kind) if act == "429" else None)
-    if told is not None:
-        status, said, extra = told
-        body = json.dumps(said).encode()
+        refused = dialects.refusal(asked, parts, headers) or (dialects.too_many(kind) if act == "429" else None)
+    if refused is not None:
+        status, content, extra = refused
+        body = json.dumps(content).encode()
         writer.write(head(status, len(body), extra) + body)
     elif act == "die" and "lasting" not in sys.argv:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -191,12 +191,12 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
             }
             body = await reader.readexactly(int(headers.get("content-length", 0)))
             if path == "/seen":
-                told = json.dumps({"seen": SEEN, "tries": TRIES, "most": FLYING["most"]}).encode()
-                writer.write(head(200, len(told)) + told)
+                content = json.dumps({"seen": SEEN, "tries": TRIES, "most": FLYING["most"]}).encode()
+                writer.write(head(200, len(content)) + content)
                 continue
             if path.endswith("/models"):
-                told = json.dumps({"data": [{"id": "full"}, {"id": "single"}]}).encode()
-                writer.write(head(200, len(told)) + told)
+                content = json.dumps({"data": [{"id": "full"}, {"id": "single"}]}).encode()
+                writer.write(head(200, len(content)) + content)
                 continue
             if not path.endswith("/chat/completions"):
                 writer.write(error(404, f"no {path}"))

@@ -111,5 +111,7 @@ def test_what_ran_out_of_time_while_nobody_was_there_has_not_failed():
 
 def test_away_reads_as_a_sentence():
     away = Away(("http://a/v1", "http://b/v1"), 12.4, "no server answers (ConnectError)", 8.0)
-    said = "http://a/v1, http://b/v1 have not answered for 12 s (no server answers (ConnectError)); trying again in 8 s"
-    assert str(away) == said
+    sentence = (
+        "http://a/v1, http://b/v1 have not answered for 12 s (no server answers (ConnectError)); trying again in 8 s"
+    )
+    assert str(away) == sentence

@@ -22,15 +22,15 @@ def body(content: Any = "happy", **more: Any) -> dict[str, Any]:
     return {"choices": [{"message": {"content": content}, "finish_reason": "stop"}], **more}
 
 
-def read(found: Any, most: Most = MOST) -> Any:
-    return read_completion(found if isinstance(found, bytes) else json.dumps(found).encode(), most)
+def read(content: Any, most: Most = MOST) -> Any:
+    return read_completion(content if isinstance(content, bytes) else json.dumps(content).encode(), most)
 
 
 def top(*scores: tuple[Any, Any]) -> dict[str, Any]:
     entries = [{"token": token, "logprob": score} for token, score in scores]
-    found = body("A")
-    found["choices"][0]["logprobs"] = {"content": [{"token": "A", "logprob": -1.0, "top_logprobs": entries}]}
-    return found
+    response = body("A")
+    response["choices"][0]["logprobs"] = {"content": [{"token": "A", "logprob": -1.0, "top_logprobs": entries}]}
+    return response
 
 
 @pytest.mark.parametrize(
@@ -48,8 +48,8 @@ def top(*scores: tuple[Any, Any]) -> dict[str, Any]:
     ],
 )
 def test_a_content_is_a_text_or_a_list_of_parts(content: Any, text: str, thought: str) -> None:
-    found = read(body(content))
-    assert (found.texts, found.reasoning) == ((text,), (thought,))
+    answer = read(body(content))
+    assert (answer.texts, answer.reasoning) == ((text,), (thought,))
 
 
 NOT_COMPLETIONS: dict[str, Any] = {
@@ -88,10 +88,10 @@ NOT_COMPLETIONS: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("found", NOT_COMPLETIONS.values(), ids=NOT_COMPLETIONS)
-def test_whatever_is_no_completion_is_malformed(found: Any) -> None:
+@pytest.mark.parametrize("content", NOT_COMPLETIONS.values(), ids=NOT_COMPLETIONS)
+def test_whatever_is_no_completion_is_malformed(content: Any) -> None:
     with pytest.raises(FaultError) as caught:
-        read(found)
+        read(content)
     assert caught.value.failure.kind == "malformed"
     assert len(caught.value.failure.message) < 400
 
@@ -114,19 +114,19 @@ def test_whatever_is_no_completion_is_malformed(found: Any) -> None:
     ],
 )
 def test_an_impossible_count_is_replaced_by_the_most_there_can_be(usage: Any, expected: tuple[int, int, bool]) -> None:
-    found = read(body(usage=usage))
-    assert (found.tokens_in, found.tokens_out, found.implausible) == expected
+    answer = read(body(usage=usage))
+    assert (answer.tokens_in, answer.tokens_out, answer.implausible) == expected
 
 
 @pytest.mark.parametrize("number", [b"Infinity", b"-Infinity", b"NaN", b"1e999"])
 def test_a_count_without_end_is_replaced_too(number: bytes) -> None:
-    found = read(json.dumps(body())[:-1].encode() + b', "usage": {"prompt_tokens": ' + number + b"}}")
-    assert (found.tokens_in, found.implausible) == (500, True)
+    answer = read(json.dumps(body())[:-1].encode() + b', "usage": {"prompt_tokens": ' + number + b"}}")
+    assert (answer.tokens_in, answer.implausible) == (500, True)
 
 
 def test_log_probabilities_are_read_where_they_were_asked_for() -> None:
-    found = read(top(("A", -0.2), ("B", -2.0), ("C", -9999.0)), SCORED)
-    assert first_token_scores(found, ("A", "B", "C")) == (-0.2, -2.0, -9999.0)
+    answer = read(top(("A", -0.2), ("B", -2.0), ("C", -9999.0)), SCORED)
+    assert first_token_scores(answer, ("A", "B", "C")) == (-0.2, -2.0, -9999.0)
     assert read(top(("A", "nonsense")), MOST).first_tokens is None
 
 
@@ -152,8 +152,8 @@ def test_impossible_log_probabilities_are_malformed(scores: tuple[tuple[Any, Any
 
 def test_a_scored_prompt_is_read_from_its_end() -> None:
     places = [None, {"5": {"logprob": -1.0}}, {"7": {"logprob": -2.0}}, {"9": {"logprob": -0.5, "rank": 1}}]
-    found = read(body("A", prompt_logprobs=places), SCORED)
-    assert forced_score(found, (7,)) == -2.5
+    answer = read(body("A", prompt_logprobs=places), SCORED)
+    assert forced_score(answer, (7,)) == -2.5
     for wrong in ([None, {"x": {"logprob": -1.0}}], [None, {"5": {"logprob": 1.0}}], [None, {"5": -1.0}], "none"):
         with pytest.raises(FaultError, match="not a chat completion|not a log-probability|has no id"):
             read(body("A", prompt_logprobs=wrong), SCORED)
@@ -200,9 +200,9 @@ JSON = st.recursive(
 
 @settings(deadline=None, max_examples=300)
 @given(JSON, st.sampled_from([MOST, SCORED]))
-def test_any_json_is_a_completion_within_its_bounds_or_a_fault(found: Any, most: Most) -> None:
+def test_any_json_is_a_completion_within_its_bounds_or_a_fault(content: Any, most: Most) -> None:
     try:
-        read_back = read(found, most)
+        read_back = read(content, most)
     except FaultError:
         return
     assert all(isinstance(text, str) and len(text) <= most.letters for text in read_back.texts)

@@ -56,22 +56,22 @@ class Counting:
 
 @asynccontextmanager
 async def counting():
-    found = Counting()
-    server = await asyncio.start_server(found.serve, "127.0.0.1", 0)
-    found.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1/chat"
+    counter = Counting()
+    server = await asyncio.start_server(counter.serve, "127.0.0.1", 0)
+    counter.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1/chat"
     async with server:
-        yield found
-        while found.open:
+        yield counter
+        while counter.open:
             await asyncio.sleep(0)
 
 
 @asynccontextmanager
 async def connected(headers=None):
-    made = Connections(headers or {}, trust_env=False)
+    connections = Connections(headers or {}, trust_env=False)
     try:
-        yield made
+        yield connections
     finally:
-        await made.close()
+        await connections.close()
 
 
 def test_requests_one_after_the_other_share_a_connection_and_carry_their_headers():
@@ -88,11 +88,13 @@ def test_requests_one_after_the_other_share_a_connection_and_carry_their_headers
 
 def test_requests_at_once_have_a_connection_each_and_those_are_used_again_for_every_server():
     async def run():
-        async with counting() as one, counting() as other, connected() as connections:
-            await asyncio.gather(*(connections.post(url, b"x", 5.0, most=MOST) for url in (one.url, other.url)))
+        async with counting() as first, counting() as other, connected() as connections:
+            await asyncio.gather(*(connections.post(url, b"x", 5.0, most=MOST) for url in (first.url, other.url)))
             for _ in range(5):
-                await asyncio.gather(*(connections.post(url, b"x", 5.0, most=MOST) for url in [one.url, other.url] * 8))
-            assert (one.made, other.made) == (9, 9)
+                await asyncio.gather(
+                    *(connections.post(url, b"x", 5.0, most=MOST) for url in [first.url, other.url] * 8)
+                )
+            assert (first.made, other.made) == (9, 9)
 
     asyncio.run(run())
 

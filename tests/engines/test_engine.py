@@ -17,16 +17,16 @@ from alm_proxies.engines.engine import SEED_LIMIT, Audio, Question, Request, Tur
 @given(st.lists(st.floats(-1, 1, width=32), min_size=1, max_size=50), st.sampled_from([8_000, 16_000, 44_100]))
 def test_the_wav_of_a_clip_is_the_clip_to_16_bits(samples, rate):
     clip = Audio(np.array(samples, np.float32), rate)
-    found, found_rate = sf.read(io.BytesIO(clip.wav), dtype="float32")
+    samples_read, found_rate = sf.read(io.BytesIO(clip.wav), dtype="float32")
     assert found_rate == rate
-    np.testing.assert_allclose(found, clip.samples, atol=1.01 / 32768)
+    np.testing.assert_allclose(samples_read, clip.samples, atol=1.01 / 32768)
 
 
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=40))
 def test_runs_give_the_seeds_back_in_order(seeds):
     runs = consecutive_runs(tuple(seeds))
     assert [seed + child for seed, count in runs for child in range(count)] == seeds
-    assert all(one[0] + one[1] != other[0] for one, other in itertools.pairwise(runs))
+    assert all(run[0] + run[1] != other[0] for run, other in itertools.pairwise(runs))
 
 
 @given(st.integers(0, 2**63 - 1), st.integers(0, 500), st.integers(1, 500))
@@ -71,14 +71,14 @@ try:
 except MissingExtraError as error:
     print(error)
 """
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     fix = f"Install it with: pip install 'alm-proxies[{extra}]'"
-    assert told == f"this needs the package {missing!r}, which is not installed. {fix}\n"
+    assert output == f"this needs the package {missing!r}, which is not installed. {fix}\n"
 
 
 def test_the_contract_loads_nothing_heavy():
     heavy = "torch,transformers,vllm,httpx,librosa,polars,scipy"
     loaded = f"[name for name in '{heavy}'.split(',') if name in sys.modules]"
     code = f"import sys, alm_proxies.engines.registry; print({loaded})"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "[]"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -12,7 +12,7 @@ def test_only_equal_lengths_run_side_by_side_and_everyone_gets_a_turn():
     inside: list[int] = []
     most: Counter[int] = Counter()
 
-    async def one(gate, length):
+    async def turn(gate, length):
         async with gate.hold((length,)):
             inside.append(length)
             assert set(inside) == {length}
@@ -23,7 +23,7 @@ def test_only_equal_lengths_run_side_by_side_and_everyone_gets_a_turn():
 
     async def run():
         gate = _OneLength()
-        await asyncio.gather(*(one(gate, length) for length in (1, 2, 1, 3, 2, 1)))
+        await asyncio.gather(*(turn(gate, length) for length in (1, 2, 1, 3, 2, 1)))
 
     asyncio.run(run())
     assert most == {1: 3, 2: 2, 3: 1}

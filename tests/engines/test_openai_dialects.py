@@ -91,9 +91,9 @@ def test_annotate_completes_over_each_of_them_behind_rate_limits(fault_server, t
         f'serve = {{ base_urls = ["{fault_server.url}"], key_from = "DIALECT_KEY", tries = 3 }}\n'
     )
     settings = AnnotateSettings.model_validate({"injection": 0, "stop": {"collapse": 1.0}})
-    made = annotate(utterances, [Annotator.read(tmp_path / "a.toml")], tmp_path / "out", settings)
-    assert made.complete
-    votes = made.votes.frame
+    annotated = annotate(utterances, [Annotator.read(tmp_path / "a.toml")], tmp_path / "out", settings)
+    assert annotated.complete
+    votes = annotated.votes.frame
     assert len(votes) == 120
     assert votes["status"].unique().to_list() == ["ok"]
     assert set(votes["label"]) <= set(LABELS)

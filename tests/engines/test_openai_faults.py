@@ -116,8 +116,8 @@ def test_every_request_of_a_bad_day_ends_with_its_own_kind(fault_server, clip):
         for name in kinds
     ]
     replies = ask(impatient([fault_server.url], tries=3, try_seconds=1.5, in_flight=64), *requests)
-    found = {reply.key.removeprefix("day "): reply.failure.kind if reply.failure else None for reply in replies}
-    assert found == kinds
+    failures = {reply.key.removeprefix("day "): reply.failure.kind if reply.failure else None for reply in replies}
+    assert failures == kinds
 
 
 def test_one_dead_replica_does_not_end_the_job(fault_server, dead_url, clip):
@@ -202,17 +202,17 @@ def test_keys_reach_the_server_and_nothing_else(fault_server, clip, monkeypatch,
         engine = await open_engine("keyed", serve)
         try:
             well = await engine.ask(request_to(["ok"], clip, "key"))
-            told = await engine.ask(request_to(["key in error"], clip, "key told"))
+            leaked = await engine.ask(request_to(["key in error"], clip, "key told"))
         finally:
             await engine.close()
-        return well, told, repr(engine), str(engine.abilities)
+        return well, leaked, repr(engine), str(engine.abilities)
 
     with caplog.at_level("DEBUG"):
-        well, told, *texts = asyncio.run(asked())
+        well, leaked, *texts = asyncio.run(asked())
     assert well.failure is None
-    assert told.failure is not None
-    assert told.failure.kind == "server_error"
-    assert all("sesame" not in text for text in (*texts, repr(told), repr(serve), caplog.text))
+    assert leaked.failure is not None
+    assert leaked.failure.kind == "server_error"
+    assert all("sesame" not in text for text in (*texts, repr(leaked), repr(serve), caplog.text))
 
 
 def test_a_wrong_key_stops_before_anything_is_asked(fault_server, monkeypatch):

@@ -151,10 +151,10 @@ def test_every_question_of_the_probe_is_counted_with_its_audio_and_tokens(fault_
     async def took(engine):
         return engine.tried_out
 
-    _, found = with_engine(fault_server, "full", took)
-    assert (found.requests, found.audio_seconds) == (11, 5.5)
-    assert found.tokens_in == 110
-    assert found.tokens_out == 23  # two an answer, one where one is allowed; one question asks for two
+    _, counts = with_engine(fault_server, "full", took)
+    assert (counts.requests, counts.audio_seconds) == (11, 5.5)
+    assert counts.tokens_in == 110
+    assert counts.tokens_out == 23  # two an answer, one where one is allowed; one question asks for two
 
 
 def test_a_model_that_the_server_does_not_have_is_answered_with_those_it_has(fault_server):

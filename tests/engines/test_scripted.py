@@ -24,7 +24,7 @@ def request(clip, utterance="u1", elicit="sample", seeds=(1, 2, 3), key="k", **m
 
 def ask(engine, *requests):
     async def asked():
-        return [await engine.ask(one) for one in requests]
+        return [await engine.ask(question) for question in requests]
 
     return asyncio.run(asked())
 
@@ -52,8 +52,8 @@ def test_draws_from_shares_follow_them_and_their_seeds(clip, shares_table):
 
 
 def test_scores_are_the_logarithms_of_shares(clip, shares_table):
-    one, other = ask(opened(shares_table), request(clip, elicit="score"), request(clip, "u2", elicit="score"))
-    assert one.log_probabilities == ((math.log(0.5), math.log(0.3), math.log(0.2)),)
+    first, other = ask(opened(shares_table), request(clip, elicit="score"), request(clip, "u2", elicit="score"))
+    assert first.log_probabilities == ((math.log(0.5), math.log(0.3), math.log(0.2)),)
     assert other.log_probabilities == ((-math.inf, -math.inf, 0.0),)
 
 
@@ -70,8 +70,8 @@ def test_no_temperature_answers_the_likeliest(clip, shares_table):
 def test_texts_from_a_table_come_back_as_they_are(clip, tmp_path):
     path = tmp_path / "texts.csv"
     path.write_text("utterance_id,text\nu1,Angry!\nu1,not sure\nu2,sad\n")
-    one, other = ask(opened(str(path)), request(clip, seeds=tuple(range(40))), request(clip, "u2"))
-    assert set(one.texts) == {"Angry!", "not sure"}
+    first, other = ask(opened(str(path)), request(clip, seeds=tuple(range(40))), request(clip, "u2"))
+    assert set(first.texts) == {"Angry!", "not sure"}
     assert set(other.texts) == {"sad"}
 
 
@@ -103,7 +103,7 @@ def test_faults_have_the_share_asked_for_and_asking_again_may_go_well(clip):
     first, second = ask(engine, *requests), ask(engine, *requests)
     kinds = Counter(reply.failure.kind if reply.failure else "ok" for reply in first)
     assert chisquare([kinds["server_error"], kinds["refused"], kinds["ok"]], [300, 200, 500]).pvalue > 1e-3
-    assert any(one.failure and not other.failure for one, other in zip(first, second, strict=True))
+    assert any(before.failure and not other.failure for before, other in zip(first, second, strict=True))
     assert [
         reply.failure
         for reply in ask(

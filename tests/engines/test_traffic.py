@@ -47,14 +47,14 @@ def test_the_window_opens_to_the_most_allowed_and_no_further():
 @given(st.integers(1, 3000), st.integers(1, 4))
 def test_until_the_first_complaint_the_window_trebles_in_a_round_trip_up_to_the_most_allowed(in_flight, replicas):
     road = traffic(*(f"replica {number}" for number in range(replicas)), in_flight=in_flight)
-    one = road.replicas[-1]
-    assert one.window == min(one.most, max(16.0, one.most / 8))
+    last = road.replicas[-1]
+    assert last.window == min(last.most, max(16.0, last.most / 8))
     trips = 0
-    while one.window < one.most:
-        before = one.window
-        for _ in range(int(one.window)):  # a round trip: as many answers as were in flight
-            one.grow(0.2, 120.0, int(before))
-        assert min(one.most, 3 * before - 2) <= one.window <= min(one.most, 3 * before)
+    while last.window < last.most:
+        before = last.window
+        for _ in range(int(last.window)):  # a round trip: as many answers as were in flight
+            last.grow(0.2, 120.0, int(before))
+        assert min(last.most, 3 * before - 2) <= last.window <= min(last.most, 3 * before)
         trips += 1
     assert trips <= 5
     assert sum(replica.most for replica in road.replicas) == max(replicas, in_flight)
@@ -81,8 +81,8 @@ def test_a_server_that_turns_requests_away_is_never_asked_for_more_than_three_ti
             flying[address] -= 1
 
     first = road.replicas[0].window
-    found = asyncio.run(send_all(road, limited, 300))
-    assert not [one for one in found if isinstance(one, BaseException)]
+    outcomes = asyncio.run(send_all(road, limited, 300))
+    assert not [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
     assert max(most.values()) <= max(first, 3 * bears)
     assert [replica.flying for replica in road.replicas] == [0] * replicas
 
@@ -91,44 +91,44 @@ def test_a_server_that_turns_requests_away_is_never_asked_for_more_than_three_ti
 @given(st.lists(st.tuples(st.booleans(), st.floats(0.001, 40.0)), max_size=300), st.integers(2, 600))
 def test_after_a_complaint_the_window_grows_by_one_a_round_trip_and_never_leaves_its_bounds(events, in_flight):
     road = traffic(in_flight=in_flight, try_seconds=120.0)
-    one = road.replicas[0]
-    one.shrunk_at = -1.0
+    replica = road.replicas[0]
+    replica.shrunk_at = -1.0
     for number, (complains, took) in enumerate(events):
-        before, was_growing = one.window, one.growing
+        before, was_growing = replica.window, replica.growing
         if complains:
-            one.shrunk_at = -1.0  # a round trip ago
-            road._complained(one, FaultError("rate_limited", "429"), float(number))
-            assert one.window == max(1.0, before / 2)
+            replica.shrunk_at = -1.0  # a round trip ago
+            road._complained(replica, FaultError("rate_limited", "429"), float(number))
+            assert replica.window == max(1.0, before / 2)
         else:
-            one.grow(took, 120.0, 16)
-            assert before <= one.window <= before + (2.0 if was_growing else 1.0 / before)
-        assert 1.0 <= one.window <= one.most
-        assert one.growing == (was_growing and not complains)
+            replica.grow(took, 120.0, 16)
+            assert before <= replica.window <= before + (2.0 if was_growing else 1.0 / before)
+        assert 1.0 <= replica.window <= replica.most
+        assert replica.growing == (was_growing and not complains)
 
 
 @settings(deadline=None, max_examples=40)
 @given(st.floats(0.02, 0.25), st.floats(10.0, 300.0), st.sampled_from([64, 512, 2048]))
 def test_a_server_that_lets_requests_queue_is_not_given_so_many_that_they_come_too_late(share, try_seconds, in_flight):
     road = traffic(in_flight=in_flight, try_seconds=try_seconds)
-    one = road.replicas[0]
-    each = share * try_seconds / one.window  # it answers one after the other; the first window takes such a share
+    replica = road.replicas[0]
+    each = share * try_seconds / replica.window  # it answers one after the other; the first window takes such a share
     queue, now, longest = deque[tuple[float, int]](), 0.0, 0.0
     for _ in range(4 * in_flight):
-        while len(queue) < int(one.window):
+        while len(queue) < int(replica.window):
             queue.append((now, len(queue) + 1))
         now += each
         sent, flying = queue.popleft()
         longest = max(longest, now - sent)
-        one.grow(now - sent, try_seconds, flying)
+        replica.grow(now - sent, try_seconds, flying)
     assert longest <= 0.75 * try_seconds + 8 * each
 
 
 def test_answers_that_are_slow_by_nature_open_the_window_like_others():
-    one = Replica("thinks long", 64.0, 16.0)
-    one.grow(0.01, 120.0, 1)  # counts the tokens of a word
+    replica = Replica("thinks long", 64.0, 16.0)
+    replica.grow(0.01, 120.0, 1)  # counts the tokens of a word
     for _ in range(30):
-        one.grow(60.0, 120.0, 16)
-    assert one.window == 64.0
+        replica.grow(60.0, 120.0, 16)
+    assert replica.window == 64.0
 
 
 def test_a_complaint_halves_the_window_once_a_round_trip_and_success_adds_one_a_round_trip():

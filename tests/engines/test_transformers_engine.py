@@ -123,7 +123,7 @@ def test_requests_whose_time_is_over_are_not_run(checkpoint, clips, ask_about):
         draw = engine._lm.draw
 
         def counted(wanted):
-            ran.extend(one.seeds for one in wanted)
+            ran.extend(question.seeds for question in wanted)
             return draw(wanted)
 
         engine._lm.draw = counted
@@ -152,11 +152,11 @@ def test_tokens_of_answers_are_counted(checkpoint):
         finally:
             await engine.close()
 
-    counts, told = asyncio.run(counted())
+    counts, sentence = asyncio.run(counted())
     assert counts[0] == 1
     assert counts[1] > 1
-    assert "longest 30 s" in told
-    assert "stays on this machine" in told
+    assert "longest 30 s" in sentence
+    assert "stays on this machine" in sentence
 
 
 def test_earlier_turns_and_text_only_questions_are_answered(checkpoint, clips):

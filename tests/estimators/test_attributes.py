@@ -36,15 +36,15 @@ def world(seed=0, utterances=800, raters=30, each=3, proxies=()):
     names = np.array([f"c/r{number:03d}" for number in range(raters)])[rater.ravel()]
     parts = [rows(np.repeat(ids, each), names, "human", heard.ravel())]
     for name, draws, slope, error, noise in proxies:
-        said = 0.3 + slope * (mean - 0.3) + rng.normal(0, error, utterances)
-        value = (said[:, None] + rng.normal(0, noise, (utterances, draws))).clip(0, 1)
+        stated = 0.3 + slope * (mean - 0.3) + rng.normal(0, error, utterances)
+        value = (stated[:, None] + rng.normal(0, noise, (utterances, draws))).clip(0, 1)
         draw = np.tile(np.arange(draws), utterances)
         parts.append(rows(np.repeat(ids, draws), name, "proxy", value.ravel(), draw))
     return mean, bias, spread, heard, pl.concat(parts)
 
 
-def error_of(made: pl.DataFrame, mean: np.ndarray) -> float:
-    return float(np.sqrt(np.mean((made["valence"].to_numpy() - mean) ** 2)))
+def error_of(predicted: pl.DataFrame, mean: np.ndarray) -> float:
+    return float(np.sqrt(np.mean((predicted["valence"].to_numpy() - mean) ** 2)))
 
 
 def fused(frame: pl.DataFrame) -> pl.DataFrame:
@@ -57,9 +57,9 @@ def test_it_is_nearer_to_the_true_mean_than_the_plain_average_and_knows_its_erro
     mean, bias, spread, heard, frame = world(seed)
     votes = Votes.of(frame)
     fitted = Attributes().fit(votes)
-    made = fitted.predict(votes)
-    assert error_of(made, mean) < 0.9 * np.sqrt(np.mean((heard.mean(1) - mean) ** 2))
-    assert made["valence_error"].mean() == pytest.approx(error_of(made, mean), rel=0.2)
+    predicted = fitted.predict(votes)
+    assert error_of(predicted, mean) < 0.9 * np.sqrt(np.mean((heard.mean(1) - mean) ** 2))
+    assert predicted["valence_error"].mean() == pytest.approx(error_of(predicted, mean), rel=0.2)
     model = fitted.models_["valence"]
     assert model.converged
     assert np.corrcoef(bias, model.rater_bias)[0, 1] > 0.95
@@ -124,8 +124,8 @@ def test_utterances_people_differ_on_have_a_wider_spread_but_less_than_three_rat
     own = np.where(np.arange(1000) < 500, 0.03, 0.15)
     ids = np.repeat([f"c/{row:05d}" for row in range(1000)], 4)
     heard = (0.5 + rng.normal(size=(1000, 4)) * own[:, None]).clip(0, 1)
-    made = fused(rows(ids, np.tile([f"c/r{number}" for number in range(4)], 1000), "human", heard.ravel()))
-    spread = made["valence_sd"].to_numpy()
+    predicted = fused(rows(ids, np.tile([f"c/r{number}" for number in range(4)], 1000), "human", heard.ravel()))
+    spread = predicted["valence_sd"].to_numpy()
     assert spread[500:].mean() > 2 * spread[:500].mean()
     raw = heard.std(1, ddof=1)
     assert spread[500:].std() < raw[500:].std()
@@ -152,24 +152,24 @@ def test_missing_ratings_proxies_alone_and_unseen_annotators_are_fine():
             rows(["c/d"], ["c/r001"], "human", [None]).with_columns(label=pl.lit("sad")),
         ]
     )
-    made = fitted.predict(Votes.of(more, taxonomy=("happy", "sad")))
+    predicted = fitted.predict(Votes.of(more, taxonomy=("happy", "sad")))
     model = fitted.models_["valence"]
-    heard, prior = made["valence"].to_list(), model.mean
+    heard, prior = predicted["valence"].to_list(), model.mean
     assert heard[0] > prior + 0.1
     assert heard[1] == heard[3] == pytest.approx(prior)
     assert heard[2] > prior + 0.1
-    assert made["valence_error"][1] == pytest.approx(np.sqrt(model.variance))
-    assert made["arousal"].is_null().all()
-    assert made["arousal_sd"].is_null().all()
+    assert predicted["valence_error"][1] == pytest.approx(np.sqrt(model.variance))
+    assert predicted["arousal"].is_null().all()
+    assert predicted["arousal_sd"].is_null().all()
 
 
 def test_nothing_rated_gives_empty_columns():
     votes = Votes.of(
         pl.DataFrame({"utterance_id": ["c/1"], "annotator": ["c/a"], "label": ["sad"]}), taxonomy=["sad", "ok"]
     )
-    made = Attributes().fit(votes).predict(votes)
-    assert made.columns[:4] == ["utterance_id", "valence", "valence_sd", "valence_error"]
-    assert made.select(pl.all().exclude("utterance_id").is_null().all()).row(0) == (True,) * 9
+    predicted = Attributes().fit(votes).predict(votes)
+    assert predicted.columns[:4] == ["utterance_id", "valence", "valence_sd", "valence_error"]
+    assert predicted.select(pl.all().exclude("utterance_id").is_null().all()).row(0) == (True,) * 9
     empty = Votes.of(votes.frame.clear(), taxonomy=["sad", "ok"])
     assert Attributes().fit(empty).predict(empty).height == 0
 
@@ -177,9 +177,9 @@ def test_nothing_rated_gives_empty_columns():
 @pytest.mark.parametrize("value", [[0.4], [0.4, 0.4, 0.4], [0.0, 1.0]])
 def test_one_rating_equal_ratings_and_extreme_ratings_stay_inside_the_scale(value):
     ids = ["c/1"] * len(value)
-    made = fused(rows(ids, [f"c/r{number}" for number in range(len(value))], "human", value))
-    assert 0 <= made["valence"][0] <= 1
-    assert np.isfinite([made["valence_sd"][0], made["valence_error"][0]]).all()
+    predicted = fused(rows(ids, [f"c/r{number}" for number in range(len(value))], "human", value))
+    assert 0 <= predicted["valence"][0] <= 1
+    assert np.isfinite([predicted["valence_sd"][0], predicted["valence_error"][0]]).all()
 
 
 def test_unknown_raters_have_no_bias_and_are_fused_all_the_same():
@@ -200,8 +200,8 @@ def test_held_out_and_consensus_ratings_never_reach_the_fit():
     held = pl.concat([frame.with_columns(held_out=False), odd.with_columns(held_out=pl.Series([False, True]))])
     votes = Votes.of(held)
     fitted = Attributes().fit(votes)
-    told = left_out(votes, answer="rating")
-    assert {finding.kind: finding.count for finding in told} == {"held_out": 1, "consensus": 1}
+    findings = left_out(votes, answer="rating")
+    assert {finding.kind: finding.count for finding in findings} == {"held_out": 1, "consensus": 1}
     assert fitted.predict(votes).equals(plain)
 
 
@@ -210,8 +210,8 @@ def test_a_draw_whose_mass_is_shared_between_labels_is_one_rating():
     whole = frame.with_columns(label=pl.lit("sad"), weight=pl.lit(1.0))
     halves = pl.concat([whole.with_columns(label=pl.lit(label), weight=pl.lit(0.5)) for label in ("sad", "ok")])
     first, second = Votes.of(whole, taxonomy=["sad", "ok"]), Votes.of(halves, taxonomy=["sad", "ok"])
-    one, two = Attributes().fit(first).predict(first), Attributes().fit(second).predict(second)
-    np.testing.assert_allclose(one["valence"], two["valence"], atol=1e-12)
+    first_labels, second_labels = Attributes().fit(first).predict(first), Attributes().fit(second).predict(second)
+    np.testing.assert_allclose(first_labels["valence"], second_labels["valence"], atol=1e-12)
 
 
 def test_order_of_rows_changes_nothing():

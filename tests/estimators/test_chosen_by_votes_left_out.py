@@ -1,4 +1,4 @@
-"""auto: proxies count where they help, are switched off where they do not, and what won is said."""
+"""auto: proxies count where they help, are switched off where they do not, and the winner is reported."""
 
 import os
 from pathlib import Path
@@ -17,7 +17,7 @@ QUIET = pytest.mark.filterwarnings("ignore::alm_proxies.estimators.estimator.Not
 pytestmark = QUIET
 
 
-def made(human: np.ndarray, **proxies: np.ndarray) -> Counts:
+def counts_from(human: np.ndarray, **proxies: np.ndarray) -> Counts:
     n = len(human)
     blocks = tuple(
         Block(name, (name,), "votes", x.astype(float), x.sum(1).astype(float)) for name, x in proxies.items()
@@ -42,7 +42,7 @@ def loss(fit: Estimator, counts: Counts, truth: np.ndarray) -> float:
 @pytest.fixture(scope="module")
 def useful():
     human, proxy, truth = crowd()
-    counts = made(human, proxy=proxy)
+    counts = counts_from(human, proxy=proxy)
     return counts, truth, choose(counts, folds=3)
 
 
@@ -55,10 +55,10 @@ def test_useful_proxies_count_and_the_labels_are_nearer_to_the_truth(useful):
 
 def test_what_won_and_by_how_much_is_said_and_every_trial_is_kept(useful):
     _, _, choice = useful
-    said = {finding.kind: finding.message for finding in choice.findings}
-    assert "held-out human votes" in said["chosen"]
-    assert "chosen for 2 votes" in said["chosen"]
-    assert said["proxies"].startswith("the proxies count")
+    messages = {finding.kind: finding.message for finding in choice.findings}
+    assert "held-out human votes" in messages["chosen"]
+    assert "chosen for 2 votes" in messages["chosen"]
+    assert messages["proxies"].startswith("the proxies count")
     won = choice.trials.filter("chosen")
     assert won.height == 1
     assert won["nll"].item() == choice.trials["nll"].min()
@@ -68,7 +68,7 @@ def test_what_won_and_by_how_much_is_said_and_every_trial_is_kept(useful):
 def test_shuffled_proxies_are_switched_off():
     human, proxy, _ = crowd()
     shuffled = proxy[np.random.default_rng(1).permutation(len(proxy))]
-    choice = choose(made(human, noise=shuffled), folds=3)
+    choice = choose(counts_from(human, noise=shuffled), folds=3)
     assert choice.candidate.proxies == ()
     assert "switched off" in {f.kind: f.message for f in choice.findings}["proxies"]
 
@@ -76,7 +76,7 @@ def test_shuffled_proxies_are_switched_off():
 def test_only_the_useful_one_of_two_proxies_counts_or_the_other_does_no_harm():
     human, proxy, truth = crowd()
     noise = np.random.default_rng(2).multinomial(10, [0.25] * 4, size=len(human))
-    counts = made(human, proxy=proxy, noise=noise)
+    counts = counts_from(human, proxy=proxy, noise=noise)
     choice = choose(counts, folds=3)
     assert "proxy" in choice.candidate.proxies
     alone = choose(counts.only(["proxy"]), folds=3)
@@ -85,7 +85,7 @@ def test_only_the_useful_one_of_two_proxies_counts_or_the_other_does_no_harm():
 
 def test_the_same_votes_and_seed_choose_the_same():
     human, proxy, _ = crowd(200)
-    first, second = (choose(made(human, proxy=proxy), folds=3, seed=5) for _ in range(2))
+    first, second = (choose(counts_from(human, proxy=proxy), folds=3, seed=5) for _ in range(2))
     assert first.trials.equals(second.trials)
     assert first.candidate == second.candidate
 
@@ -93,8 +93,8 @@ def test_the_same_votes_and_seed_choose_the_same():
 def test_one_vote_an_utterance_is_enough_to_find_that_proxies_help():
     human, proxy, truth = crowd()
     rng = np.random.default_rng(3)
-    one = np.stack([rng.multivariate_hypergeometric(row, 1) for row in human])
-    counts = made(one, proxy=proxy)
+    single_votes = np.stack([rng.multivariate_hypergeometric(row, 1) for row in human])
+    counts = counts_from(single_votes, proxy=proxy)
     choice = choose(counts, folds=3)
     assert choice.candidate.proxies == ("proxy",)
     assert loss(choice.estimator, counts, truth) < loss(choose(counts.only([])).estimator, counts.only([]), truth) - 0.1
@@ -102,7 +102,7 @@ def test_one_vote_an_utterance_is_enough_to_find_that_proxies_help():
 
 def test_too_few_utterances_to_choose_by_are_said():
     human, proxy, _ = crowd(10)
-    choice = choose(made(human, proxy=proxy))
+    choice = choose(counts_from(human, proxy=proxy))
     assert choice.candidate.method == "weighted"
     assert [f.kind for f in choice.findings] == ["too_few_to_choose"]
     assert choice.trials.height == 0
@@ -115,7 +115,7 @@ def test_a_corpus_of_one_speaker_is_folded_by_utterance_and_its_proxies_may_coun
     human, proxy, _ = crowd()
     if unvoted:
         human[1::2] = 0
-    counts = replace(made(human, proxy=proxy), speakers=np.arange(len(human)) % (2 if unvoted else 1))
+    counts = replace(counts_from(human, proxy=proxy), speakers=np.arange(len(human)) % (2 if unvoted else 1))
     choice = choose(counts, folds=3)
     assert choice.candidate.proxies == ("proxy",)
     assert "all are of one speaker" in {f.kind: f.message for f in choice.findings}["chosen"]
@@ -130,19 +130,19 @@ def test_proxies_that_know_of_the_human_votes_do_not_count_beside_honest_ones(le
         leaked = 10 * np.stack([rng.multivariate_hypergeometric(row, 1) for row in human])
     else:
         leaked = rng.multinomial(10, truth) * (human.max(1) < 3)[:, None]
-    counts = made(human, leaked=leaked, proxy=proxy)
+    counts = counts_from(human, leaked=leaked, proxy=proxy)
     choice = choose(counts, folds=3)
     assert choice.candidate.proxies == ("proxy",)
-    found = [f for f in choice.findings if f.kind == "proxies_leak"]
-    assert [f.where for f in found] == ["leaked"]
-    assert "do not count" in found[0].message
+    leaks = [f for f in choice.findings if f.kind == "proxies_leak"]
+    assert [f.where for f in leaks] == ["leaked"]
+    assert "do not count" in leaks[0].message
     fine = choose(counts.only(["proxy"]), folds=3)
     assert loss(choice.estimator, counts, truth) == pytest.approx(loss(fine.estimator, counts, truth))
 
 
 def test_folds_keep_speakers_whole_and_are_of_like_size():
     human, _, _ = crowd(500)
-    counts = made(human)
+    counts = counts_from(human)
     fold = folds_of(counts, 5, 0)
     for speaker in range(25):
         assert len(set(fold[counts.speakers == speaker])) == 1
@@ -199,9 +199,9 @@ def test_paired_intervals_cover_a_known_difference_that_varies_over_speakers_of_
         who = np.repeat(np.arange(speakers), size)
         votes = rng.integers(1, 4, len(who)).astype(float)
         shift = -0.1 + rng.normal(0, 0.1, speakers)[who] + rng.normal(0, 0.2, len(who))
-        found = paired(Losses(votes * (1 + shift), votes), Losses(votes, votes), who)
-        covered += found.low <= -0.1 <= found.high
-        width.append(found.error)
+        difference = paired(Losses(votes * (1 + shift), votes), Losses(votes, votes), who)
+        covered += difference.low <= -0.1 <= difference.high
+        width.append(difference.error)
     assert least <= covered / 400 <= 0.98
     assert np.median(width) == pytest.approx(2 * 0.11 / np.sqrt(speakers), rel=0.35)
 
@@ -214,7 +214,7 @@ def test_one_speaker_gives_no_interval():
 def test_left_out_votes_are_scored_from_the_others_alone():
     """A unanimous pair: with either vote left out the other still speaks for it."""
     human, _, _ = crowd(200)
-    counts = made(human)
+    counts = counts_from(human)
     choice = choose(counts, folds=2)
     left = counts.left_one_out()
     assert left.mass.sum() == human.sum()
@@ -229,6 +229,6 @@ def test_a_numeric_column_counts_like_a_proxy_where_it_helps():
     human, _, truth = crowd(500)
     rng = np.random.default_rng(6)
     loud = np.log(truth[:, :1]) + rng.normal(0, 0.3, (500, 1))
-    useful, useless = (replace(made(human), columns=c) for c in (loud, rng.normal(size=(500, 1))))
+    useful, useless = (replace(counts_from(human), columns=c) for c in (loud, rng.normal(size=(500, 1))))
     assert choose(useful, folds=3).candidate.proxies == ("columns",)
     assert choose(useless, folds=3).candidate.proxies == ()

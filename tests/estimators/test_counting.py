@@ -23,8 +23,8 @@ def test_fused_labels_say_how_the_votes_were_counted_and_a_file_keeps_it(method:
     people = Utterances.of(
         pl.DataFrame({"utterance_id": [f"u{i}" for i in range(20)], "loud": [i / 20 for i in range(20)]})
     )
-    said = {"merge": {"primary": 0.8, "secondary": 0.2}, "consensus": True, "columns": ["loud"], "classes": 2}
-    fused = fuse(votes, FuseSettings(method=method, **said), utterances=people)
+    settings = {"merge": {"primary": 0.8, "secondary": 0.2}, "consensus": True, "columns": ["loud"], "classes": 2}
+    fused = fuse(votes, FuseSettings(method=method, **settings), utterances=people)
     fused.labels.write(tmp_path / "labels.parquet")
     wanted = Counting(merge=Merge(primary=0.8, secondary=0.2), consensus=True, columns=("loud",))
     assert counting_of(Labels.read(tmp_path / "labels.parquet").about) == wanted

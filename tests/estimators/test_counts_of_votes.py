@@ -17,7 +17,7 @@ def rows(*cast: tuple, about: About | None = None, **more: object) -> Votes:
 
 
 def test_votes_are_counted_by_utterance_label_and_source():
-    made = counts_of(
+    counts = counts_of(
         rows(
             ("b", "r1", "human", "sad"),
             ("a", "r1", "human", "angry"),
@@ -25,10 +25,10 @@ def test_votes_are_counted_by_utterance_label_and_source():
             ("b", "m", "proxy", "happy"),
         )
     )
-    assert made.utterances.to_list() == ["a", "b"]
-    assert made.human.tolist() == [[2, 0, 0], [0, 0, 1]]
-    assert made.blocks[0].counts.tolist() == [[0, 0, 0], [0, 1, 0]]
-    assert made.blocks[0].votes.tolist() == [0, 1]
+    assert counts.utterances.to_list() == ["a", "b"]
+    assert counts.human.tolist() == [[2, 0, 0], [0, 0, 1]]
+    assert counts.blocks[0].counts.tolist() == [[0, 0, 0], [0, 1, 0]]
+    assert counts.blocks[0].votes.tolist() == [0, 1]
 
 
 def test_the_order_of_the_rows_changes_nothing():
@@ -41,9 +41,9 @@ def test_the_order_of_the_rows_changes_nothing():
 
 def test_held_out_votes_are_not_seen_and_are_counted():
     votes = rows(("a", "r1", "human", "sad"), ("a", "r2", "human", "happy"), held_out=pl.Series([False, True]))
-    made = counts_of(votes)
-    assert made.human.tolist() == [[0, 0, 1]]
-    assert [(f.kind, f.count) for f in made.findings] == [("held_out", 1)]
+    counts = counts_of(votes)
+    assert counts.human.tolist() == [[0, 0, 1]]
+    assert [(f.kind, f.count) for f in counts.findings] == [("held_out", 1)]
 
 
 def test_an_utterance_whose_votes_are_all_held_out_still_has_a_row():
@@ -53,9 +53,9 @@ def test_an_utterance_whose_votes_are_all_held_out_still_has_a_row():
 
 def test_votes_that_failed_are_left_out_and_counted_by_status():
     votes = rows(("a", "r1", "human", "sad"), ("a", "m", "proxy", None), status=pl.Series(["ok", "refused"]))
-    made = counts_of(votes)
-    assert not made.blocks
-    assert [(f.kind, f.count) for f in made.findings] == [("refused", 1)]
+    counts = counts_of(votes)
+    assert not counts.blocks
+    assert [(f.kind, f.count) for f in counts.findings] == [("refused", 1)]
 
 
 def test_a_published_consensus_is_no_vote_unless_asked():
@@ -74,17 +74,17 @@ def test_annotators_of_one_model_share_a_block():
         ("a", "else", "proxy", "angry"),
         about=About(annotators=cards),
     )
-    made = {block.name: block.counts.tolist() for block in counts_of(votes).blocks}
-    assert made == {"one/model": [[0, 1, 1]], "else": [[1, 0, 0]]}
+    blocks = {block.name: block.counts.tolist() for block in counts_of(votes).blocks}
+    assert blocks == {"one/model": [[0, 1, 1]], "else": [[1, 0, 0]]}
 
 
 def test_an_exact_copy_of_an_annotator_counts_once_and_is_named():
     rng = np.random.default_rng(1)
     heard = [(f"u{i:02d}", LABELS[rng.integers(3)]) for i in range(40)]
     cast = [(u, name, "proxy", label) for u, label in heard for name in ("first", "twin")]
-    made = counts_of(rows(*cast, ("u00", "r", "human", "sad")))
-    assert [block.annotators for block in made.blocks] == [("first",)]
-    assert [(f.kind, f.where) for f in made.findings] == [("copied_annotator", "twin")]
+    counts = counts_of(rows(*cast, ("u00", "r", "human", "sad")))
+    assert [block.annotators for block in counts.blocks] == [("first",)]
+    assert [(f.kind, f.where) for f in counts.findings] == [("copied_annotator", "twin")]
 
 
 def test_label_probabilities_enter_as_floored_log_shares_not_as_counts():
@@ -117,20 +117,22 @@ def secondary_votes() -> Votes:
 
 
 def test_secondary_labels_share_their_weight_as_published():
-    made = counts_of(secondary_votes(), merge=Merge(primary=0.9, secondary=0.1))
-    assert np.allclose(made.human, [[1.8, 0.1, 0.1], [0, 0, 1]])
+    counts = counts_of(secondary_votes(), merge=Merge(primary=0.9, secondary=0.1))
+    assert np.allclose(counts.human, [[1.8, 0.1, 0.1], [0, 0, 1]])
 
 
 def test_secondary_labels_unused_are_reported():
-    made = counts_of(secondary_votes())
-    assert made.human.tolist() == [[2, 0, 0], [0, 0, 1]]
-    assert [(f.kind, f.count) for f in made.findings] == [("secondary", 1)]
+    counts = counts_of(secondary_votes())
+    assert counts.human.tolist() == [[2, 0, 0], [0, 0, 1]]
+    assert [(f.kind, f.count) for f in counts.findings] == [("secondary", 1)]
 
 
 def test_leaving_one_out_leaves_a_whole_draw_out():
-    made = counts_of(secondary_votes(), merge=Merge(primary=0.9, secondary=0.1)).left_one_out()
-    assert np.allclose(made.mass.sum(), 3.0)
-    assert np.allclose(made.contexts + made.targets * made.mass[:, None], [[1.8, 0.1, 0.1], [1.8, 0.1, 0.1], [0, 0, 1]])
+    counts = counts_of(secondary_votes(), merge=Merge(primary=0.9, secondary=0.1)).left_one_out()
+    assert np.allclose(counts.mass.sum(), 3.0)
+    assert np.allclose(
+        counts.contexts + counts.targets * counts.mass[:, None], [[1.8, 0.1, 0.1], [1.8, 0.1, 0.1], [0, 0, 1]]
+    )
 
 
 def test_leaving_one_out_of_counts_covers_every_vote_once():
@@ -146,9 +148,9 @@ def test_leaving_one_out_of_counts_covers_every_vote_once():
 def test_speakers_come_from_the_utterances():
     votes = rows(("a", "r", "human", "sad"), ("b", "r", "human", "sad"), ("c", "r", "human", "sad"))
     known = Utterances.of(pl.DataFrame({"utterance_id": ["c", "b", "a"], "speaker": ["s2", "s1", "s1"]}))
-    made = counts_of(votes, utterances=known)
-    assert made.speakers.tolist() == [0, 0, 1]
-    assert made.speakers_known
+    counts = counts_of(votes, utterances=known)
+    assert counts.speakers.tolist() == [0, 0, 1]
+    assert counts.speakers_known
     assert not counts_of(votes).speakers_known
 
 

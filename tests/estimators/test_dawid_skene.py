@@ -71,8 +71,8 @@ def test_confusion_matrices_find_the_good_and_the_bad_rater():
     wrong = {"c/good": 0.1, "c/fair": 0.3, "c/other": 0.3, "c/blind": 1.0}
     rows = []
     for name, rate in wrong.items():
-        said = np.where(rng.random(500) < rate, rng.integers(0, 4, 500), truth)
-        rows += [(f"c/{row:04d}", name, LABELS[label]) for row, label in enumerate(said)]
+        answers = np.where(rng.random(500) < rate, rng.integers(0, 4, 500), truth)
+        rows += [(f"c/{row:04d}", name, LABELS[label]) for row, label in enumerate(answers)]
     frame = pl.DataFrame(rows, schema=["utterance_id", "annotator", "label"], orient="row")
     votes = Votes.of(frame, taxonomy=LABELS)
     fitted = DawidSkene().fit(votes)
@@ -116,9 +116,9 @@ def test_the_draws_of_one_proxy_count_as_one_vote_together():
     once = Votes.of(pl.concat([frame, proxy.select(frame.columns).cast(frame.schema)]), taxonomy=LABELS)
     more = [proxy.with_columns(draw=pl.lit(draw)).select(frame.columns).cast(frame.schema) for draw in range(7)]
     often = Votes.of(pl.concat([frame, *more]), taxonomy=LABELS)
-    one, seven = DawidSkene().fit(once).predict(once), DawidSkene().fit(often).predict(often)
-    np.testing.assert_allclose(one.distributions(), seven.distributions(), atol=1e-9)
-    assert one.frame["proxy_votes"].to_list() == [1.0] * 200
+    single, seven = DawidSkene().fit(once).predict(once), DawidSkene().fit(often).predict(often)
+    np.testing.assert_allclose(single.distributions(), seven.distributions(), atol=1e-9)
+    assert single.frame["proxy_votes"].to_list() == [1.0] * 200
     assert seven.frame["proxy_votes"].to_list() == [7.0] * 200
     assert seven.frame["human_votes"].to_list() == [4.0] * 200
 
@@ -142,10 +142,10 @@ def test_held_out_failed_and_consensus_votes_are_left_out_and_counted():
         "refused": 1,
         "consensus": 1,
     }
-    made = fitted.predict(more).frame
+    predicted = fitted.predict(more).frame
     expected = DawidSkene().fit(plain).predict(plain).frame
-    assert made.filter(pl.col("utterance_id") != "c/new").equals(expected)
-    new = made.filter(pl.col("utterance_id") == "c/new")
+    assert predicted.filter(pl.col("utterance_id") != "c/new").equals(expected)
+    new = predicted.filter(pl.col("utterance_id") == "c/new")
     np.testing.assert_allclose(new.select([f"p_{label}" for label in LABELS]).to_numpy()[0], fitted.prior_)
     assert new["human_votes"][0] == 0
 
@@ -153,11 +153,11 @@ def test_held_out_failed_and_consensus_votes_are_left_out_and_counted():
 def test_a_rater_not_in_the_fit_is_read_by_the_pooled_matrix():
     votes = Votes.of(crowd(), taxonomy=LABELS)
     fitted = DawidSkene().fit(votes)
-    one = pl.DataFrame({"utterance_id": ["c/x"], "annotator": ["c/stranger"], "label": ["happy"]})
-    made = fitted.predict(Votes.of(one, taxonomy=LABELS)).distributions()[0]
+    strangers_vote = pl.DataFrame({"utterance_id": ["c/x"], "annotator": ["c/stranger"], "label": ["happy"]})
+    shares = fitted.predict(Votes.of(strangers_vote, taxonomy=LABELS)).distributions()[0]
     expected = fitted.prior_ * fitted.confusion_[-1][LABELS.index("happy")]
-    np.testing.assert_allclose(made, expected / expected.sum())
-    assert made.argmax() == LABELS.index("happy")
+    np.testing.assert_allclose(shares, expected / expected.sum())
+    assert shares.argmax() == LABELS.index("happy")
 
 
 @pytest.mark.parametrize("shape", ["one vote each", "unanimous", "one rater", "one utterance", "labels never used"])

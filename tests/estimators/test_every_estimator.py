@@ -73,16 +73,16 @@ class ThroughVotes:
             *(("proxy", b.name, b.counts) for b in counts.blocks),
         ):
             for utterance, row in zip(counts.utterances, array.astype(int), strict=True):
-                said = [label for label, count in zip(counts.labels, row, strict=True) for _ in range(count)]
+                labels = [label for label, count in zip(counts.labels, row, strict=True) for _ in range(count)]
                 rows += [
                     (utterance, f"{name}{draw}" if source == "human" else name, source, draw, label)
-                    for draw, label in enumerate(said)
+                    for draw, label in enumerate(labels)
                 ]
         schema = ["utterance_id", "annotator", "source", "draw", "label"]
         return Votes.of(pl.DataFrame(rows, schema=schema, orient="row"), taxonomy=counts.labels)
 
 
-def made(human, *blocks, kinds=None) -> Counts:
+def counts_from(human, *blocks, kinds=None) -> Counts:
     human = np.asarray(human, dtype=float)
     n = len(human)
     kinds = kinds or ["votes"] * len(blocks)
@@ -123,7 +123,7 @@ def test_it_is_safe_for_few_and_many_labels_and_votes(make, labels, votes):
     rng = np.random.default_rng(labels * votes)
     human, truth = cast(rng, 60, labels, votes)
     proxy = np.stack([rng.multinomial(4, q) for q in truth])
-    counts = made(human, proxy)
+    counts = counts_from(human, proxy)
     if (fit := fitted(make, counts)) is not None:
         proper(fit.predict(counts))
 
@@ -132,7 +132,7 @@ def test_it_is_safe_for_few_and_many_labels_and_votes(make, labels, votes):
 def test_numbers_of_votes_may_differ_from_1_to_100(make):
     rng = np.random.default_rng(1)
     human, _ = cast(rng, 100, 5, np.arange(1, 101))
-    counts = made(human)
+    counts = counts_from(human)
     p, concentration = proper(make().fit(counts).predict(counts))
     assert np.corrcoef(human.sum(1), concentration)[0, 1] > 0.5
     assert np.abs(p[-1] - human[-1] / 100).max() < 0.1
@@ -140,7 +140,7 @@ def test_numbers_of_votes_may_differ_from_1_to_100(make):
 
 @every
 def test_unanimous_votes_give_a_sure_label_and_leave_the_others_possible(make):
-    counts = made(np.tile([6, 0, 0, 0], (50, 1)), np.tile([0, 5, 0, 0], (50, 1)))
+    counts = counts_from(np.tile([6, 0, 0, 0], (50, 1)), np.tile([0, 5, 0, 0], (50, 1)))
     p, _ = proper(fitted(make, counts).predict(counts))
     assert (p > 0).all()
     if make is not Pool:
@@ -149,7 +149,7 @@ def test_unanimous_votes_give_a_sure_label_and_leave_the_others_possible(make):
 
 @of_any_kind
 def test_a_single_utterance_with_a_single_vote_is_enough(make):
-    counts = made([[0, 1, 0]], [[0, 0, 1]])
+    counts = counts_from([[0, 1, 0]], [[0, 0, 1]])
     if (fit := fitted(make, counts)) is not None:
         p, _ = proper(fit.predict(counts))
         assert (p > 0).all()
@@ -161,7 +161,7 @@ def test_utterances_without_human_votes_get_a_label_of_smaller_concentration(mak
     human, truth = cast(rng, 200, 4, 6)
     proxy = np.stack([rng.multinomial(6, q) for q in truth])
     human[:50] = 0
-    counts = made(human, proxy)
+    counts = counts_from(human, proxy)
     _, concentration = proper(make().fit(counts).predict(counts))
     assert np.median(concentration[:50]) < np.median(concentration[50:])
 
@@ -171,9 +171,9 @@ def test_utterances_without_any_vote_get_the_corpus_shares_and_claim_little(make
     rng = np.random.default_rng(3)
     truth = rng.dirichlet([2.0, 0.5, 0.5, 0.5], size=200)
     human = np.stack([rng.multinomial(4, q) for q in truth])
-    counts = made(human, np.stack([rng.multinomial(6, q) for q in truth]))
+    counts = counts_from(human, np.stack([rng.multinomial(6, q) for q in truth]))
     fit = make().fit(counts)
-    nobody = made(np.zeros((2, 4)), np.zeros((2, 4)))
+    nobody = counts_from(np.zeros((2, 4)), np.zeros((2, 4)))
     p, concentration = proper(fit.predict(nobody))
     assert np.abs(p - counts.shares).max() < 0.12
     assert (concentration < 8).all()
@@ -185,37 +185,37 @@ def test_a_source_may_be_absent_for_some_utterances_or_for_all(make):
     human, truth = cast(rng, 150, 4, 5)
     first, second = (np.stack([rng.multinomial(6, q) for q in truth]) for _ in range(2))
     second[::2] = 0
-    fit = fitted(make, made(human, first, second))
-    proper(fit.predict(made(human, first, second)))
-    proper(fit.predict(made(human, first)))
-    proper(fit.predict(made(human)))
+    fit = fitted(make, counts_from(human, first, second))
+    proper(fit.predict(counts_from(human, first, second)))
+    proper(fit.predict(counts_from(human, first)))
+    proper(fit.predict(counts_from(human)))
 
 
 @every
 def test_without_human_votes_at_all_it_is_refused_in_one_sentence(make):
     with pytest.raises(InputError, match="no human votes"):
-        make().fit(made(np.zeros((5, 3)), np.ones((5, 3))))
+        make().fit(counts_from(np.zeros((5, 3)), np.ones((5, 3))))
 
 
 @of_any_kind
 def test_predicting_before_fitting_is_refused(make):
     estimator = ThroughVotes(make()) if make in BY_RATER else make()
     with pytest.raises(InputError, match="not been fitted"):
-        estimator.predict(made([[1, 0]]))
+        estimator.predict(counts_from([[1, 0]]))
 
 
 @of_any_kind
 def test_other_labels_than_those_of_the_fit_are_refused(make):
-    fit = fitted(make, made(np.tile([[5, 1], [1, 5]], (40, 1))))
+    fit = fitted(make, counts_from(np.tile([[5, 1], [1, 5]], (40, 1))))
     with pytest.raises(InputError, match="one taxonomy"):
-        fit.predict(made([[1, 0, 0]]))
+        fit.predict(counts_from([[1, 0, 0]]))
 
 
 @of_any_kind
 def test_the_same_votes_give_the_same_labels_to_the_bit(make):
     rng = np.random.default_rng(5)
     human, truth = cast(rng, 80, 4, 5)
-    counts = made(human, np.stack([rng.multinomial(6, q) for q in truth]))
+    counts = counts_from(human, np.stack([rng.multinomial(6, q) for q in truth]))
     first, second = (fitted(make, counts).predict(counts).frame for _ in range(2))
     assert first.equals(second)
 
@@ -224,7 +224,7 @@ def test_the_same_votes_give_the_same_labels_to_the_bit(make):
 def test_label_probabilities_of_a_scorer_may_stand_beside_votes(make):
     rng = np.random.default_rng(6)
     human, truth = cast(rng, 200, 4, 3)
-    counts = made(
+    counts = counts_from(
         human, np.stack([rng.multinomial(6, q) for q in truth]), 0.9 * truth + 0.025, kinds=["votes", "shares"]
     )
     p, _ = proper(make().fit(counts).predict(counts))
@@ -236,7 +236,7 @@ def test_label_probabilities_of_a_scorer_may_stand_beside_votes(make):
 def test_single_votes_say_that_the_agreement_of_listeners_is_assumed(make):
     rng = np.random.default_rng(7)
     human, truth = cast(rng, 300, 4, 1)
-    counts = made(human, np.stack([rng.multinomial(8, q) for q in truth]))
+    counts = counts_from(human, np.stack([rng.multinomial(8, q) for q in truth]))
     fit = make().fit(counts)
     assert fit.assumed_
     p, _ = proper(fit.predict(counts))
@@ -247,7 +247,7 @@ def test_a_column_of_the_utterances_can_steer_the_gate():
     rng = np.random.default_rng(8)
     truth = np.where(rng.random((400, 1)) < 0.5, [0.9, 0.1], [0.1, 0.9])
     human = np.stack([rng.multinomial(2, q) for q in truth])
-    plain = made(human)
+    plain = counts_from(human)
     loud = np.where(truth[:, :1] > 0.5, 1.0, -1.0) + rng.normal(size=(400, 1))
     loud[:20] = np.nan
     from dataclasses import replace
@@ -260,7 +260,7 @@ def test_a_column_of_the_utterances_can_steer_the_gate():
 def test_a_fit_stopped_early_warns():
     rng = np.random.default_rng(9)
     human, truth = cast(rng, 200, 4, 3)
-    counts = made(human, np.stack([rng.multinomial(6, q) for q in truth]))
+    counts = counts_from(human, np.stack([rng.multinomial(6, q) for q in truth]))
     with pytest.warns(NotConvergedWarning, match="gated stopped after 3"):
         fit = Gated(4, iterations=3).fit(counts)
     assert not fit.converged_
@@ -294,7 +294,7 @@ def test_votes_go_in_and_labels_come_out():
 def test_informative_proxies_are_worth_something_and_none_are_worth_nothing():
     rng = np.random.default_rng(10)
     human, truth = cast(rng, 600, 4, 3)
-    counts = made(human, np.stack([rng.multinomial(10, q) for q in truth]))
+    counts = counts_from(human, np.stack([rng.multinomial(10, q) for q in truth]))
     worth = Gated(8).fit(counts).predict(counts).frame["concentration_gain"]
     assert worth.median() > 0.5
     assert Gated(8).fit(counts.only([])).predict(counts.only([])).frame["concentration_gain"].abs().max() == 0

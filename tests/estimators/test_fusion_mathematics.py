@@ -51,9 +51,9 @@ def test_the_likelihood_is_scipys_dirichlet_multinomial(counts, alpha):
 @given(counts_3, alpha_2x3)
 def test_its_gradient_is_that_of_finite_differences(counts, alpha):
     weight = np.random.default_rng(0).random((len(counts), 2))
-    one = DirichletMultinomial(counts)
-    slope = approx_fprime(alpha.ravel(), lambda a: (weight * one.log(a.reshape(2, 3))).sum(), 1e-7)
-    assert np.allclose(one.gradient(weight, alpha).ravel(), slope, rtol=2e-3, atol=2e-4)
+    likelihood = DirichletMultinomial(counts)
+    slope = approx_fprime(alpha.ravel(), lambda a: (weight * likelihood.log(a.reshape(2, 3))).sum(), 1e-7)
+    assert np.allclose(likelihood.gradient(weight, alpha).ravel(), slope, rtol=2e-3, atol=2e-4)
 
 
 def objectives():
@@ -134,17 +134,17 @@ def test_naming_the_labels_in_another_order_only_renames_the_answer():
     for make in (dirichlet.Weighted, dirichlet.Pool, dirichlet.Human, dirichlet.Dirichlet):
         first, second = (make().fit(c).posterior(c) for c in (counts, turned))
         assert np.allclose(first.mean[:, order], second.mean, atol=1e-4)
-    one = Gated(4).fit(counts)
-    again, renamed = Gated(4, start=one).fit(counts), Gated(4, start=_renamed(one, order)).fit(turned)
+    fitted = Gated(4).fit(counts)
+    again, renamed = Gated(4, start=fitted).fit(counts), Gated(4, start=_renamed(fitted, order)).fit(turned)
     assert np.allclose(again.posterior(counts).mean[:, order], renamed.posterior(turned).mean, atol=5e-3)
 
 
 def _renamed(fit: Gated, order: np.ndarray) -> Gated:
-    made = Gated(fit.classes)
+    renamed = Gated(fit.classes)
     slope = fit.slope_.copy()
     slope[: len(order)] = slope[order]
-    made.alpha_, made.bias_, made.slope_ = fit.alpha_[:, order], fit.bias_, slope
-    return made
+    renamed.alpha_, renamed.bias_, renamed.slope_ = fit.alpha_[:, order], fit.bias_, slope
+    return renamed
 
 
 @pytest.mark.parametrize("make", [Gated, mixture.Mixture, dirichlet.Dirichlet, dirichlet.Weighted])

@@ -77,14 +77,14 @@ def test_the_loss_is_that_of_a_slow_calculation_and_its_gradient_is_right():
     gate = gated.gate(counts)
 
     def multinomial(n: np.ndarray, alpha: np.ndarray) -> float:
-        made = gammaln(alpha.sum()) - gammaln(n.sum() + alpha.sum())
-        return float(made + sum(gammaln(x + a) - gammaln(a) for x, a in zip(n, alpha, strict=True)))
+        normaliser = gammaln(alpha.sum()) - gammaln(n.sum() + alpha.sum())
+        return float(normaliser + sum(gammaln(x + a) - gammaln(a) for x, a in zip(n, alpha, strict=True)))
 
     total = 0.0
     for vote, (row, rater, vector) in enumerate(zip(ballots.rows, ballots.raters, ballots.vectors, strict=True)):
         given = np.zeros(4)
-        for other, one in enumerate(ballots.rows):
-            if one == row and other != vote:
+        for other, other_row in enumerate(ballots.rows):
+            if other_row == row and other != vote:
                 given += worth[ballots.raters[other], ballots.vectors[other].argmax()]
         assert rater >= 0
         both = [np.exp(multinomial(given + vector, alpha)) for alpha in gated.alpha_]
@@ -95,7 +95,7 @@ def test_the_loss_is_that_of_a_slow_calculation_and_its_gradient_is_right():
     value, gradient = objective(theta)
     assert value == pytest.approx(-(total - penalty) / len(ballots.rows), rel=1e-10)
     step = 1e-5 * np.eye(len(theta))
-    numeric = [(objective(theta + one)[0] - objective(theta - one)[0]) / 2e-5 for one in step]
+    numeric = [(objective(theta + shift)[0] - objective(theta - shift)[0]) / 2e-5 for shift in step]
     assert gradient == pytest.approx(np.array(numeric), abs=1e-8)
 
 
@@ -166,7 +166,7 @@ def test_raters_who_are_not_in_the_fit_count_as_the_crowd_and_parts_change_nothi
     assert counts.raters is not None
     strangers = replace(counts.raters, names=tuple(f"new{r}" for r in range(40)))
     nobody = replace(counts.raters, raters=np.full(len(counts.raters.rows), -1))
-    first, second = (fit.posterior(replace(counts, raters=one)).mean for one in (strangers, nobody))
+    first, second = (fit.posterior(replace(counts, raters=raters)).mean for raters in (strangers, nobody))
     assert np.array_equal(first, second)
     whole = fit.posterior(counts).mean
     parts = [fit.posterior(counts.rows(np.arange(at, at + 200))).mean for at in range(0, 800, 200)]
@@ -180,7 +180,7 @@ def test_votes_that_share_their_mass_count_by_every_label_named():
     fit = KnownRaters().fit(counts)
     counted = fit.counted(replace(counts, raters=replace(counts.raters, vectors=halves)))
     whole = [fit.counted(replace(counts, raters=replace(counts.raters, vectors=v))) for v in
-             (counts.raters.vectors, *(np.tile(one, (240, 1)) for one in np.eye(4)))]  # fmt: skip
+             (counts.raters.vectors, *(np.tile(vector, (240, 1)) for vector in np.eye(4)))]  # fmt: skip
     assert np.allclose(counted, 0.5 * whole[0] + 0.125 * sum(whole[1:]))
 
 
@@ -206,8 +206,8 @@ def test_a_table_with_rater_names_is_fused_by_them_and_one_without_is_refused_by
     assert np.array_equal(again.human, counts.human)
     fused = fuse(table(counts), FuseSettings(method="raters"))
     assert fused.estimator.name == "raters"
-    told = fuse(table(counts), FuseSettings(folds=3), quiet=True).findings.frame
-    assert told.filter(pl.col("kind") == "known_raters").height == 1
+    findings = fuse(table(counts), FuseSettings(folds=3), quiet=True).findings.frame
+    assert findings.filter(pl.col("kind") == "known_raters").height == 1
     with pytest.raises(InputError, match="who cast each vote"):
         fuse(table(counts, known=False), FuseSettings(method="raters"))
     crowd_only = fuse(table(counts, known=False), FuseSettings(folds=3), quiet=True).findings.frame

@@ -19,7 +19,7 @@ def crowd(votes: int, n: int = 1500, labels: int = 4, seed: int = 0) -> tuple[np
     return truth, np.stack([rng.multinomial(votes, q) for q in truth])
 
 
-def made(human: np.ndarray, proxy: np.ndarray, speakers: int = 20) -> Counts:
+def counts_from(human: np.ndarray, proxy: np.ndarray, speakers: int = 20) -> Counts:
     n, labels = human.shape
     block = Block("proxy", ("proxy",), "votes", proxy.astype(float), proxy.sum(1).astype(float))
     ids = pl.Series("utterance_id", [f"u{i:05d}" for i in range(n)])
@@ -41,7 +41,7 @@ def majority(human: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("speakers", [1, 20])
 def test_a_copy_of_the_human_votes_is_found(votes, copy, speakers):
     _, human = crowd(votes)
-    assert "more than independent votes" in leaking(made(human, 10 * copy(human), speakers))["proxy"]
+    assert "more than independent votes" in leaking(counts_from(human, 10 * copy(human), speakers))["proxy"]
 
 
 @pytest.mark.parametrize("votes", [2, 3, 5])
@@ -51,7 +51,7 @@ def test_proxies_asked_for_by_the_human_votes_are_found(votes, where):
     alike = human.max(1) == votes
     rows = {"unanimous": alike, "not unanimous": ~alike, "the first label won": human.argmax(1) == 0}[where]
     proxy = np.random.default_rng(3).multinomial(8, truth) * rows[:, None]
-    assert "depends on the human votes" in leaking(made(human, proxy))["proxy"]
+    assert "depends on the human votes" in leaking(counts_from(human, proxy))["proxy"]
 
 
 def honest(truth: np.ndarray) -> dict[str, np.ndarray]:
@@ -77,7 +77,7 @@ def honest(truth: np.ndarray) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_honest_proxies_are_never_found(votes, seed):
     truth, human = crowd(votes, seed=seed)
-    named = {name: leaking(made(human, proxy)) for name, proxy in honest(truth).items()}
+    named = {name: leaking(counts_from(human, proxy)) for name, proxy in honest(truth).items()}
     assert not any(named.values()), named
 
 
@@ -85,7 +85,7 @@ def test_honest_proxies_of_a_corpus_that_keeps_only_utterances_with_a_majority_a
     truth, human = crowd(3, n=3000)
     kept = human.max(1) >= 2
     for name in ("every draw from the truth", "the label that is truly likeliest", "present for half at random"):
-        assert leaking(made(human[kept], honest(truth)[name][kept])) == {}
+        assert leaking(counts_from(human[kept], honest(truth)[name][kept])) == {}
 
 
 def test_a_corpus_without_its_undecided_utterances_is_no_reason_to_doubt_proxies_asked_of_it_alone():
@@ -94,10 +94,10 @@ def test_a_corpus_without_its_undecided_utterances_is_no_reason_to_doubt_proxies
     human = rng.multinomial(3, truth)
     first = np.arange(8000) < 4000
     kept = np.flatnonzero(~first | (human.max(1) >= 2))
-    counts = made(human, rng.multinomial(8, truth) * first[:, None])
+    counts = counts_from(human, rng.multinomial(8, truth) * first[:, None])
     named = pl.Series("utterance_id", [f"{'kept' if i < 4000 else 'whole'}/{i:05d}" for i in range(8000)])
     assert leaking(replace(counts, utterances=named).rows(kept)) == {}
-    asked = made(human, rng.multinomial(8, truth) * (human.max(1) < 3)[:, None])
+    asked = counts_from(human, rng.multinomial(8, truth) * (human.max(1) < 3)[:, None])
     assert "proxy" in leaking(replace(asked, utterances=named))
 
 
@@ -106,11 +106,11 @@ def test_raters_who_differ_in_skill_are_no_leak():
     truth, _ = crowd(3)
     skill = np.array([0.95, 0.6, 0.3])
     human = sum(rng.multinomial(1, s * truth + (1 - s) / 4) for s in skill)
-    assert leaking(made(human, rng.multinomial(8, truth))) == {}
+    assert leaking(counts_from(human, rng.multinomial(8, truth))) == {}
 
 
 def test_votes_that_share_their_mass_and_few_utterances_are_not_judged():
     _, human = crowd(3)
-    counts = made(human, 10 * one_vote(human))
+    counts = counts_from(human, 10 * one_vote(human))
     assert leaking(replace(counts, draws=(np.zeros(1, dtype=np.int64), np.ones((1, 4))))) == {}
     assert leaking(counts.rows(np.arange(40))) == {}

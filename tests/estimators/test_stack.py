@@ -1,4 +1,4 @@
-"""auto: methods stacked by votes left out; proxies count where they help, and what is said of it is true outside."""
+"""auto: methods stacked by held-out votes; proxies count where they help, and the reported gain holds elsewhere."""
 
 from dataclasses import replace
 
@@ -61,8 +61,8 @@ def test_useful_proxies_count_and_the_labels_are_nearer_to_the_truth(useful):
 def test_the_stack_is_no_worse_than_any_of_its_methods(useful):
     counts, truth, stack = useful
     for method in WITH:
-        one = method.makers[-1](0).fit(counts)
-        assert loss(stack, counts, truth) < loss(one, counts, truth) + 0.003
+        single = method.makers[-1](0).fit(counts)
+        assert loss(stack, counts, truth) < loss(single, counts, truth) + 0.003
 
 
 def test_the_gain_is_said_for_each_number_of_given_votes_and_falls_with_it(useful):
@@ -70,10 +70,10 @@ def test_the_gain_is_said_for_each_number_of_given_votes_and_falls_with_it(usefu
     assert [gain.context for gain in stack.learned_.gains] == [0, 1, 2]
     means = [gain.interval.estimate for gain in stack.learned_.gains]
     assert means == sorted(means)
-    said = {finding.kind: finding.message for finding in stack.findings_}
-    assert said["proxies"].startswith("the proxies count")
-    assert f"2 given {means[2]:+.4f}" in said["proxies"]
-    assert "2 of the others given" in said["chosen"]
+    messages = {finding.kind: finding.message for finding in stack.findings_}
+    assert messages["proxies"].startswith("the proxies count")
+    assert f"2 given {means[2]:+.4f}" in messages["proxies"]
+    assert "2 of the others given" in messages["chosen"]
 
 
 def test_weights_of_the_trials_sum_to_one_and_name_both_levels(useful):
@@ -174,8 +174,8 @@ def test_a_method_that_remembers_the_votes_it_was_fitted_to_is_given_no_credit()
 def test_a_distribution_as_good_as_a_listener_is_used_with_a_strength_of_its_own():
     human, _, truth = crowd(800)
     rng = np.random.default_rng(8)
-    said = np.stack([rng.dirichlet(8 * q + 0.1) for q in truth])
-    counts = counts_with(human, "shares", listener=np.maximum(said, 1e-3) / np.maximum(said, 1e-3).sum(1)[:, None])
+    shares = np.stack([rng.dirichlet(8 * q + 0.1) for q in truth])
+    counts = counts_with(human, "shares", listener=np.maximum(shares, 1e-3) / np.maximum(shares, 1e-3).sum(1)[:, None])
     stack = Stack(folds=3).fit(counts)
     weights = stack.learned_.beside.weights
     assert weights["loglinear"] + weights["weighted"] > 0.75  # classes round a distribution, these two keep it whole
@@ -267,13 +267,13 @@ def test_stacking_weights_are_the_best_on_the_simplex():
     means = rng.dirichlet(np.ones(3), size=(2, 500))
     truth = 0.7 * means[0] + 0.3 * means[1]
     targets = np.stack([rng.multinomial(1, q) for q in truth]).astype(float)
-    found = stacking_weights(means, targets, 15.0)
+    weights = stacking_weights(means, targets, 15.0)
 
     def objective(w: float) -> float:
         return float((targets * np.log(w * means[0] + (1 - w) * means[1])).sum() + 7.5 * np.log(w * (1 - w)))
 
     grid = np.linspace(0.001, 0.999, 999)
-    assert found[0] == pytest.approx(grid[np.argmax([objective(w) for w in grid])], abs=2e-3)
+    assert weights[0] == pytest.approx(grid[np.argmax([objective(w) for w in grid])], abs=2e-3)
     assert stacking_weights(means, np.zeros_like(targets), 15.0) == pytest.approx([0.5, 0.5])
 
 
@@ -326,6 +326,6 @@ def test_very_many_methods_of_little_weight_each_still_make_a_stack():
     human, proxy, _ = crowd(60)
     counts = counts_with(human, proxy=proxy)
     many = tuple(Method(f"weighted{i}", (lambda _: Weighted(),)) for i in range(25))
-    one = (Method("weighted", (lambda _: Weighted(),)),)
-    first, second = (Stack(folds=2, methods=methods).fit(counts).posterior(counts) for methods in (many, one))
+    plain = (Method("weighted", (lambda _: Weighted(),)),)
+    first, second = (Stack(folds=2, methods=methods).fit(counts).posterior(counts) for methods in (many, plain))
     assert np.allclose(first.mean, second.mean, atol=1e-6)

@@ -24,9 +24,9 @@ def test_it_learns_from_dense_votes_what_few_votes_foretell():
     counts, truth = crowd(12)
     rng = np.random.default_rng(1)
     few = np.stack([rng.multivariate_hypergeometric(row.astype(int), 3) for row in counts.human]).astype(float)
-    made = Supervised(3).fit(counts).predict(counts.with_human(few)).distributions()
+    predicted = Supervised(3).fit(counts).predict(counts.with_human(few)).distributions()
     raw = (few + counts.shares) / 4.0
-    assert -(truth * np.log(made)).sum(1).mean() < -(truth * np.log(raw)).sum(1).mean() - 0.05
+    assert -(truth * np.log(predicted)).sum(1).mean() < -(truth * np.log(raw)).sum(1).mean() - 0.05
 
 
 def test_the_same_seed_gives_the_same_labels():

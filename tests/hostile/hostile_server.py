@@ -65,21 +65,21 @@ def completion(asked: Asked, text: object = None, **more: Any) -> dict[str, Any]
     return {"id": "x", "model": "m", "choices": choices, "usage": usage} | more
 
 
-def whole(found: object, status: int = 200, extra: str = "") -> bytes:
+def whole(content: object, status: int = 200, extra: str = "") -> bytes:
     """An answer with its head."""
-    body = found if isinstance(found, bytes) else json.dumps(found).encode()
+    body = content if isinstance(content, bytes) else json.dumps(content).encode()
     return head(len(body), status, extra) + body
 
 
 def _asked(body: bytes, headers: dict[str, str]) -> Asked:
-    found = json.loads(body)
+    request = json.loads(body)
     clip = None
-    for turn in found["messages"]:
+    for turn in request["messages"]:
         for part in turn["content"] if isinstance(turn["content"], list) else []:
             if part.get("type") == "input_audio":
                 samples = (len(base64.b64decode(part["input_audio"]["data"])) - 44) // 2
                 clip = round(samples / 1600) - 6 if samples != 8000 else None
-    return Asked(found, headers, clip)
+    return Asked(request, headers, clip)
 
 
 async def _serve(
@@ -123,11 +123,11 @@ def serving(behave: Behave, hostile: set[int]) -> Iterator[Server]:
 
     def work() -> None:
         asyncio.set_event_loop(loop)
-        made = loop.run_until_complete(start())
-        server.port = made.sockets[0].getsockname()[1]
+        listener = loop.run_until_complete(start())
+        server.port = listener.sockets[0].getsockname()[1]
         ready.set()
         loop.run_forever()
-        made.close()
+        listener.close()
         for task in asyncio.all_tasks(loop):
             task.cancel()
         loop.run_until_complete(asyncio.sleep(0))

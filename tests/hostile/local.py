@@ -62,10 +62,10 @@ def refused(work: Callable[[], object], *names: str, kind: type[Exception] = Alm
         try:
             work()
         except kind as error:
-            said = str(error)
-            assert all(name in said for name in names), said
-            assert "\n" not in said
-            assert all(letter.isprintable() for letter in said), repr(said)
+            message = str(error)
+            assert all(name in message for name in names), message
+            assert "\n" not in message
+            assert all(letter.isprintable() for letter in message), repr(message)
             return
     raise AssertionError("was taken")
 
@@ -75,11 +75,11 @@ def command(arguments: list[str], *names: str, code: int = 2) -> None:
     out, err = io.StringIO(), io.StringIO()
     with within(60), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         got = run(arguments)
-    said = err.getvalue()
-    assert got == code, f"ended with {got}: {said}"
-    assert all(name in said for name in names), said
-    assert "Traceback" not in said
-    assert all(letter.isprintable() or letter == "\n" for letter in said), repr(said)
+    output = err.getvalue()
+    assert got == code, f"ended with {got}: {output}"
+    assert all(name in output for name in names), output
+    assert "Traceback" not in output
+    assert all(letter.isprintable() or letter == "\n" for letter in output), repr(output)
 
 
 # recordings
@@ -94,23 +94,23 @@ def _bytes(container: str, subtype: str, folder: Path) -> bytes | None:
 
 
 def broken_off(container: str, subtype: str, share: float, folder: Path) -> None:
-    whole = _bytes(container, subtype, folder)
-    if whole is None:
+    intact = _bytes(container, subtype, folder)
+    if intact is None:
         return
-    (folder / "part").write_bytes(whole[: int(share * len(whole))])
+    (folder / "part").write_bytes(intact[: int(share * len(intact))])
     refused(lambda: open_clip(folder / "part"), kind=RecordingError)
 
 
 def damaged(container: str, subtype: str, seed: int, folder: Path) -> None:
-    whole = _bytes(container, subtype, folder)
-    if whole is None:
+    intact = _bytes(container, subtype, folder)
+    if intact is None:
         return
     chance = np.random.default_rng(seed)
-    found = bytearray(whole)
+    content = bytearray(intact)
     for _ in range(int(chance.integers(1, 12))):
-        place = int(chance.integers(0, min(len(found), 400 if seed % 2 else len(found))))
-        found[place] = int(chance.integers(0, 256))
-    (folder / "part").write_bytes(bytes(found))
+        place = int(chance.integers(0, min(len(content), 400 if seed % 2 else len(content))))
+        content[place] = int(chance.integers(0, 256))
+    (folder / "part").write_bytes(bytes(content))
     with within(20), contextlib.suppress(RecordingError):
         assert isinstance(open_clip(folder / "part"), Clip)
 
@@ -174,8 +174,8 @@ def irregular(kind: str, folder: Path) -> Path | None:
     if kind.startswith("pipe"):
         os.mkfifo(path)
     elif kind == "socket":
-        with socket.socket(socket.AF_UNIX) as made:
-            made.bind(str(path))
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(path))
     elif kind == "folder":
         path.mkdir()
     elif Path(kind).exists():
@@ -194,10 +194,10 @@ def utterances_in(folder: Path) -> Path:
 
 
 def answers(path: Path) -> object:
-    made = Annotator.of(
+    annotator = Annotator.of(
         AnnotatorFile.model_validate({"name": "s", "engine": "scripted", "model": "s", "serve": {"answers": str(path)}})
     )
-    return asyncio.run(made.open())
+    return asyncio.run(annotator.open())
 
 
 READERS: dict[str, Callable[[Path], object]] = {
@@ -251,26 +251,26 @@ IRREGULAR: dict[str, Case] = {
 
 
 def bad_item(audio: Callable[[Path], str], folder: Path) -> None:
-    """One recording of three cannot be; the others are voted on, and nothing raw is said."""
+    """One recording of three cannot be opened; the others are voted on, and no raw control character is printed."""
     soundfile.write(folder / "a.wav", SAMPLES, 16_000)
     paths = [str(folder / "a.wav"), audio(folder), str(folder / "a.wav")]
     frame = pl.DataFrame({"utterance_id": ["c/0", "c/1\x1b[2J", "c/2"], "corpus": ["c"] * 3, "audio": paths})
     table = pl.DataFrame({"utterance_id": ["c/0", "c/1\x1b[2J", "c/2"], "text": ["A", "A", "A"]})
     table.write_csv(folder / "answers.csv")
     file = {"name": "s", "engine": "scripted", "model": "s", "serve": {"answers": str(folder / "answers.csv")}}
-    said = io.StringIO()
-    with within(30), contextlib.redirect_stderr(said):
-        made = annotate(
+    output = io.StringIO()
+    with within(30), contextlib.redirect_stderr(output):
+        annotated = annotate(
             Utterances.of(frame, taxonomy=("happy", "sad")),
             [Annotator.of(AnnotatorFile.model_validate(file))],
             folder / "out",
             AnnotateSettings(),
         )
-    by_id = dict(made.votes.frame.select("utterance_id", "status").iter_rows())
+    by_id = dict(annotated.votes.frame.select("utterance_id", "status").iter_rows())
     assert by_id["c/0"] == by_id["c/2"] == "ok", by_id
     assert by_id["c/1\x1b[2J"] == "failed", by_id
-    assert "\x1b" not in said.getvalue()
-    json.dumps([str(one) for one in made.findings.frame.to_dicts()])
+    assert "\x1b" not in output.getvalue()
+    json.dumps([str(row) for row in annotated.findings.frame.to_dicts()])
 
 
 def _made(kind: str) -> Callable[[Path], str]:
@@ -492,8 +492,8 @@ def opened(url: str, names: tuple[str, ...], variables: dict[str, str], _: Path)
 def against(secure: bool, url: str, names: tuple[str, ...], folder: Path) -> None:
     """The address of a server with TLS and a certificate of its own, or of one without, asked the wrong way."""
     key, certificate = folder / "key", folder / "certificate"
-    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"]
-    subprocess.run([*made, "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True)
+    command_line = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"]
+    subprocess.run([*command_line, "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True)
     context = None
     if secure:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -74,7 +74,7 @@ def harmless(
             started = time.monotonic()
             settings = AnnotateSettings(stop={"after": 1000})
             try:
-                made = annotate(corpus(folder), panel(server, **more), folder / "out", settings, quiet=True)
+                annotated = annotate(corpus(folder), panel(server, **more), folder / "out", settings, quiet=True)
             except AlmProxiesError as error:
                 assert ends, f"ended the job: {error}"
                 assert "\n" not in str(error)
@@ -90,7 +90,7 @@ def harmless(
                 assert row["status"] != "ok" or row["label"] == (reads or right), row
             else:
                 assert (row["status"], row["label"]) == ("ok", right), row
-        assert 0.0 <= made.spent.price < 1.0, made.spent.price
+        assert 0.0 <= annotated.spent.price < 1.0, annotated.spent.price
         assert sum(votes.frame["weight"]) == 8.0
         for path in (folder / "out").iterdir():
             if path.suffix != ".lock":
@@ -100,28 +100,30 @@ def harmless(
     return case
 
 
-def says(found: Callable[[Asked], object], *, status: int = 200, extra: str = "") -> Behave:
-    """A server that says this."""
+def answering(answer_of: Callable[[Asked], object], *, status: int = 200, extra: str = "") -> Behave:
+    """A server that gives this answer."""
 
     async def behave(asked: Asked, writer: asyncio.StreamWriter) -> None:
-        writer.write(whole(found(asked), status, extra))
+        writer.write(whole(answer_of(asked), status, extra))
 
     return behave
 
 
 def content(text: object, **more: Any) -> Behave:
     """A completion with this content."""
-    return says(lambda asked: completion(asked, text, **more))
+    return answering(lambda asked: completion(asked, text, **more))
 
 
 def message(**fields: Any) -> Behave:
     """A completion with this message."""
-    return says(lambda asked: {"choices": [{"message": fields, "finish_reason": "stop"}] * int(asked.body.get("n", 1))})
+    return answering(
+        lambda asked: {"choices": [{"message": fields, "finish_reason": "stop"}] * int(asked.body.get("n", 1))}
+    )
 
 
 def usage(**counts: Any) -> Behave:
     """A completion with these counts."""
-    return says(lambda asked: completion(asked, usage=counts))
+    return answering(lambda asked: completion(asked, usage=counts))
 
 
 def raw(*parts: bytes, pause: float = 0.0, again: int = 1) -> Behave:
@@ -170,56 +172,64 @@ REPLIES: dict[str, Case] = {
     "content a dictionary": harmless(content({"text": "B"})),
     "content a list of texts": harmless(content(["B"])),
     "content a nested list": harmless(content([[["B"]]])),
-    "content half a letter": harmless(says(lambda _: b'{"choices":[{"message":{"content":"\\ud83d"}}]}')),
+    "content half a letter": harmless(answering(lambda _: b'{"choices":[{"message":{"content":"\\ud83d"}}]}')),
     "content with a null letter": harmless(content("B\0"), reads="happy"),
     "content an escape sequence": harmless(content("\x1b[2J\x1b]0;x\x07")),
     "content 100,000 letters": harmless(content("B " * 50_000)),
-    "choices empty": harmless(says(lambda _: {"choices": []})),
-    "choices null": harmless(says(lambda _: {"choices": None})),
-    "choices a dictionary": harmless(says(lambda _: {"choices": {"0": 1}})),
+    "choices empty": harmless(answering(lambda _: {"choices": []})),
+    "choices null": harmless(answering(lambda _: {"choices": None})),
+    "choices a dictionary": harmless(answering(lambda _: {"choices": {"0": 1}})),
     "too many choices": harmless(
-        says(lambda asked: completion(asked) | {"choices": completion(asked)["choices"] * 50})
+        answering(lambda asked: completion(asked) | {"choices": completion(asked)["choices"] * 50})
     ),
-    "no message": harmless(says(lambda _: {"choices": [{}]})),
-    "message null": harmless(says(lambda _: {"choices": [{"message": None}]})),
-    "finish a list": harmless(says(lambda _: {"choices": [{"message": {"content": "B"}, "finish_reason": ["x"]}]})),
-    "finish 1 MB": harmless(says(lambda _: {"choices": [{"message": {"content": "B"}, "finish_reason": "x" * 10**6}]})),
-    "index strange": harmless(says(lambda _: {"choices": [{"index": "one", "message": {"content": "B"}}]})),
+    "no message": harmless(answering(lambda _: {"choices": [{}]})),
+    "message null": harmless(answering(lambda _: {"choices": [{"message": None}]})),
+    "finish a list": harmless(
+        answering(lambda _: {"choices": [{"message": {"content": "B"}, "finish_reason": ["x"]}]})
+    ),
+    "finish 1 MB": harmless(
+        answering(lambda _: {"choices": [{"message": {"content": "B"}, "finish_reason": "x" * 10**6}]})
+    ),
+    "index strange": harmless(answering(lambda _: {"choices": [{"index": "one", "message": {"content": "B"}}]})),
     "reasoning a number": harmless(message(content="B", reasoning_content=3)),
     "reasoning 1 MB": harmless(message(content="B", reasoning="x" * 10**6)),
     "refusal a dictionary": harmless(message(content=None, refusal={"a": 1})),
     "refusal": harmless(message(content=None, refusal="I will not.")),
-    "model a list": harmless(says(lambda asked: completion(asked, model=[1]))),
-    "model 1 MB": harmless(says(lambda asked: completion(asked, model="x" * 10**6))),
+    "model a list": harmless(answering(lambda asked: completion(asked, model=[1]))),
+    "model 1 MB": harmless(answering(lambda asked: completion(asked, model="x" * 10**6))),
     "tool calls alone": harmless(message(content=None, tool_calls=[{"id": "1"}])),
-    "a list": harmless(says(lambda _: [1])),
-    "a number": harmless(says(lambda _: 1)),
-    "null": harmless(says(lambda _: None)),
-    "nothing": harmless(says(lambda _: b"")),
-    "HTML": harmless(says(lambda _: b"<html>busy</html>")),
-    "no UTF-8": harmless(says(lambda _: b'{"choices":[{"message":{"content":"\xff\xfe"}}]}')),
-    "UTF-16": harmless(says(lambda asked: json.dumps(completion(asked)).encode("utf-16"))),
-    "two JSON values": harmless(says(lambda asked: json.dumps(completion(asked)).encode() * 2)),
-    "lists nested 10,000 deep": harmless(says(lambda _: b'{"choices":' + b"[" * DEEP + b"]" * DEEP + b"}")),
-    "dictionaries nested 10,000 deep": harmless(says(lambda _: b'{"choices":' * DEEP + b"1" + b"}" * DEEP)),
+    "a list": harmless(answering(lambda _: [1])),
+    "a number": harmless(answering(lambda _: 1)),
+    "null": harmless(answering(lambda _: None)),
+    "nothing": harmless(answering(lambda _: b"")),
+    "HTML": harmless(answering(lambda _: b"<html>busy</html>")),
+    "no UTF-8": harmless(answering(lambda _: b'{"choices":[{"message":{"content":"\xff\xfe"}}]}')),
+    "UTF-16": harmless(answering(lambda asked: json.dumps(completion(asked)).encode("utf-16"))),
+    "two JSON values": harmless(answering(lambda asked: json.dumps(completion(asked)).encode() * 2)),
+    "lists nested 10,000 deep": harmless(answering(lambda _: b'{"choices":' + b"[" * DEEP + b"]" * DEEP + b"}")),
+    "dictionaries nested 10,000 deep": harmless(answering(lambda _: b'{"choices":' * DEEP + b"1" + b"}" * DEEP)),
     "deep where nobody reads": harmless(
-        says(lambda a: json.dumps(completion(a))[:-1].encode() + b',"x":' + b"[" * DEEP)
+        answering(lambda a: json.dumps(completion(a))[:-1].encode() + b',"x":' + b"[" * DEEP)
     ),
     "5,000 digits": harmless(
-        says(lambda a: json.dumps(completion(a))[:-1].encode() + b',"created":' + b"9" * 5000 + b"}")
+        answering(lambda a: json.dumps(completion(a))[:-1].encode() + b',"created":' + b"9" * 5000 + b"}")
     ),
-    "server-sent events": harmless(says(lambda asked: b"data: " + json.dumps(completion(asked)).encode() + b"\n\n")),
-    "an error in a 200": harmless(says(lambda _: {"error": {"message": "no", "code": 3}})),
-    "status 201": harmless(says(completion, status=201)),
+    "server-sent events": harmless(
+        answering(lambda asked: b"data: " + json.dumps(completion(asked)).encode() + b"\n\n")
+    ),
+    "an error in a 200": harmless(answering(lambda _: {"error": {"message": "no", "code": 3}})),
+    "status 201": harmless(answering(completion, status=201)),
     "status 204": harmless(raw(head(None, 204))),
-    "status 206": harmless(says(completion, status=206)),
-    "status 299": harmless(says(completion, status=299)),
-    "status 418": harmless(says(lambda _: {"error": "teapot"}, status=418)),
-    "status 599": harmless(says(lambda _: {"error": "?"}, status=599)),
-    "error nested 10,000 deep": harmless(says(lambda _: b"[" * DEEP + b"]" * DEEP, status=500)),
-    "error 5,000 digits": harmless(says(lambda _: b'{"error":' + b"9" * 5000 + b"}", status=500)),
-    "error details strange": harmless(says(lambda _: {"error": {"details": [{"retryDelay": [1]}, 3]}}, status=429)),
-    "error an empty list": harmless(says(lambda _: [], status=400)),
+    "status 206": harmless(answering(completion, status=206)),
+    "status 299": harmless(answering(completion, status=299)),
+    "status 418": harmless(answering(lambda _: {"error": "teapot"}, status=418)),
+    "status 599": harmless(answering(lambda _: {"error": "?"}, status=599)),
+    "error nested 10,000 deep": harmless(answering(lambda _: b"[" * DEEP + b"]" * DEEP, status=500)),
+    "error 5,000 digits": harmless(answering(lambda _: b'{"error":' + b"9" * 5000 + b"}", status=500)),
+    "error details strange": harmless(
+        answering(lambda _: {"error": {"details": [{"retryDelay": [1]}, 3]}}, status=429)
+    ),
+    "error an empty list": harmless(answering(lambda _: [], status=400)),
 }
 
 
@@ -235,14 +245,16 @@ COUNTS: dict[str, Case] = (
         for value in (-4000, -1, 10**9, 10**15, 10**30, 1e300, 0.5, "20", "many", True, None, [3], {"a": 1})
     }
     | {
-        f"{name} {number}": harmless(says(partial(counted, name, number)))
+        f"{name} {number}": harmless(answering(partial(counted, name, number)))
         for name in ("prompt_tokens", "completion_tokens")
         for number in ("Infinity", "-Infinity", "NaN", "1e999", "-1e999")
     }
     | {
-        "usage a list": harmless(says(lambda asked: completion(asked, usage=[1, 2]))),
-        "usage a text": harmless(says(lambda asked: completion(asked, usage="free"))),
-        "usage missing": harmless(says(lambda asked: {k: v for k, v in completion(asked).items() if k != "usage"})),
+        "usage a list": harmless(answering(lambda asked: completion(asked, usage=[1, 2]))),
+        "usage a text": harmless(answering(lambda asked: completion(asked, usage="free"))),
+        "usage missing": harmless(
+            answering(lambda asked: {k: v for k, v in completion(asked).items() if k != "usage"})
+        ),
     }
 )
 SIZES: dict[str, Case] = {
@@ -257,19 +269,19 @@ SIZES: dict[str, Case] = {
     "gzip of 60 MB": harmless(bomb("gzip", 60_000_000)),
     "deflate of 60 MB": harmless(bomb("deflate", 60_000_000)),
     "gzip twice": harmless(
-        says(
+        answering(
             lambda a: gzip.compress(gzip.compress(json.dumps(completion(a)).encode())),
             extra="content-encoding: gzip, gzip\r\n",
         )
     ),
     "gzip cut": harmless(
-        says(lambda a: gzip.compress(json.dumps(completion(a)).encode())[:-9], extra="content-encoding: gzip\r\n")
+        answering(lambda a: gzip.compress(json.dumps(completion(a)).encode())[:-9], extra="content-encoding: gzip\r\n")
     ),
-    "gzip that is none": harmless(says(completion, extra="content-encoding: gzip\r\n")),
+    "gzip that is none": harmless(answering(completion, extra="content-encoding: gzip\r\n")),
     "gzip that is well": harmless(
-        says(lambda a: gzip.compress(json.dumps(completion(a)).encode()), extra="content-encoding: gzip\r\n")
+        answering(lambda a: gzip.compress(json.dumps(completion(a)).encode()), extra="content-encoding: gzip\r\n")
     ),
-    "brotli": harmless(says(completion, extra="content-encoding: br\r\n")),
+    "brotli": harmless(answering(completion, extra="content-encoding: br\r\n")),
     "endless gzip of nothing": harmless(
         raw(head(None, extra="content-encoding: gzip\r\n"), *[gzip.compress(b"")] * 20_000)
     ),
@@ -285,9 +297,11 @@ STRAY: dict[str, Case] = {
     for delay in (0.0, 0.001, 0.003, 0.01, 0.03, 0.1)
     for echo in (False, True)
 } | {
-    "redirect elsewhere": harmless(says(lambda _: b"", status=302, extra="location: http://127.0.0.1:1/steal\r\n")),
-    "redirect to itself": harmless(says(lambda _: b"", status=307, extra="location: /v1/chat/completions\r\n")),
-    "redirect to a file": harmless(says(lambda _: b"", status=301, extra="location: file:///etc/passwd\r\n")),
+    "redirect elsewhere": harmless(
+        answering(lambda _: b"", status=302, extra="location: http://127.0.0.1:1/steal\r\n")
+    ),
+    "redirect to itself": harmless(answering(lambda _: b"", status=307, extra="location: /v1/chat/completions\r\n")),
+    "redirect to a file": harmless(answering(lambda _: b"", status=301, extra="location: file:///etc/passwd\r\n")),
     "body longer than its length": harmless(raw(head(2) + b"{}" + whole({"choices": []}))),
     "no HTTP": harmless(raw(b"220 smtp ready\r\n")),
     "HTTP/0.9": harmless(raw(b'{"choices": []}')),
@@ -299,7 +313,7 @@ STRAY: dict[str, Case] = {
 }
 WAITS: dict[str, Case] = {
     f"Retry-After {value!r:.30}": harmless(
-        says(lambda _: {"error": "busy"}, status=429, extra=f"retry-after: {value}\r\n"), seconds=20, ends=True
+        answering(lambda _: {"error": "busy"}, status=429, extra=f"retry-after: {value}\r\n"), seconds=20, ends=True
     )
     for value in ("31536000", "inf", "nan", "-5", "1e400", "9" * 5000, "Fri, 31 Dec 9999 23:59:59 GMT", "soon", "", "0")
 } | {
@@ -310,9 +324,9 @@ WAITS: dict[str, Case] = {
 
 
 def spelled(spell: Callable[[str], str], where: str) -> Case:
-    """The key said by the server, spelled in JSON, at one place of an answer."""
+    """The key repeated by the server, spelled in JSON, at one place of an answer."""
 
-    def found(asked: Asked) -> bytes:
+    def error_body(asked: Asked) -> bytes:
         text = spell(KEY)
         if where == "content":
             return json.dumps(completion(asked, "KEY")).replace("KEY", text).encode()
@@ -325,7 +339,7 @@ def spelled(spell: Callable[[str], str], where: str) -> Case:
         return json.dumps({"error": {"message": "wrong: KEY", "code": "KEY"}}).replace("KEY", text).encode()
 
     status = int(where) if where.isdigit() else 200
-    return harmless(says(found, status=status), ends=status in (401, 403))
+    return harmless(answering(error_body, status=status), ends=status in (401, 403))
 
 
 SPELLINGS: dict[str, Callable[[str], str]] = {

@@ -78,9 +78,9 @@ def test_agreement_cannot_be_told_from_one_vote_one_label_or_nothing():
 def test_alpha_gets_an_interval_by_speaker():
     rng = np.random.default_rng(2)
     counts = rng.multinomial(4, rng.dirichlet(np.full(4, 0.4), 500))
-    found = interval_by_speaker(a.alpha_columns(counts), np.arange(500) % 30, a.alpha_of_sums)
-    assert found.estimate == pytest.approx(alpha(counts))
-    assert found.low < found.estimate < found.high
+    interval = interval_by_speaker(a.alpha_columns(counts), np.arange(500) % 30, a.alpha_of_sums)
+    assert interval.estimate == pytest.approx(alpha(counts))
+    assert interval.low < interval.estimate < interval.high
 
 
 def test_nan_and_wrong_matrices_are_refused():
@@ -102,8 +102,8 @@ def test_proxies_that_vote_like_humans_agree_like_humans_however_many_they_are()
     truth = rng.dirichlet(np.full(5, 0.4), 3000)
     human, proxy = rng.multinomial(6, truth), rng.multinomial(20, truth)
     speakers = np.arange(3000) % 40
-    found = a.equal_votes(human, proxy, speakers, votes=3)
-    for measure in (found.jsd_base2, found.agreement, found.kappa):
+    shared = a.equal_votes(human, proxy, speakers, votes=3)
+    for measure in (shared.jsd_base2, shared.agreement, shared.kappa):
         assert measure.difference.low < 0 < measure.difference.high
         assert measure.human_proxy.estimate == pytest.approx(measure.human_human.estimate, abs=0.02)
     blind = a.equal_votes(human, rng.multinomial(20, truth[rng.permutation(3000)]), speakers, votes=3)
@@ -117,16 +117,16 @@ def test_kappa_between_two_single_votes_is_cohens():
     first = rng.integers(0, 3, 400)
     second = np.where(rng.random(400) < 0.6, first, rng.integers(0, 3, 400))
     human = np.eye(3)[first] * 2  # two equal votes, so that one is left to compare with
-    found = a.equal_votes(human, np.eye(3)[second], np.arange(400) % 25, votes=1)
-    assert found.kappa.human_proxy.estimate == pytest.approx(cohen_kappa_score(first, second))
-    assert found.kappa.human_human.estimate == 1
+    shared = a.equal_votes(human, np.eye(3)[second], np.arange(400) % 25, votes=1)
+    assert shared.kappa.human_proxy.estimate == pytest.approx(cohen_kappa_score(first, second))
+    assert shared.kappa.human_human.estimate == 1
 
 
 def test_utterances_with_too_few_votes_are_left_out_and_counted():
     human = [[4, 0], [3, 0], [2, 2]]
     proxy = [[2, 0], [5, 5], [1, 0]]
-    found = a.equal_votes(human, proxy, None, votes=2)
-    assert (found.utterances, found.left_out) == (1, 2)
+    shared = a.equal_votes(human, proxy, None, votes=2)
+    assert (shared.utterances, shared.left_out) == (1, 2)
     nothing = a.equal_votes(np.zeros((0, 2)), np.zeros((0, 2)), None)
     assert nothing.utterances == 0
     assert np.isnan(nothing.jsd_base2.human_human.estimate)

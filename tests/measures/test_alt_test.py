@@ -41,36 +41,36 @@ def by_hand(frame: pl.DataFrame, epsilon: float):
     for row in frame.filter(pl.col("source") == "human").iter_rows(named=True):
         humans.setdefault(row["annotator"], {})[row["utterance_id"]] = row["label"]
     proxy = dict(frame.filter(pl.col("source") == "proxy").select("utterance_id", "label").iter_rows())
-    found = {}
+    results = {}
     for name, own in humans.items():
         mine, theirs = [], []
         for item, label in own.items():
             others = [votes[item] for other, votes in humans.items() if other != name and item in votes]
             if not others or item not in proxy:
                 continue
-            said = np.mean([other == proxy[item] for other in others])
+            agreement = np.mean([other == proxy[item] for other in others])
             rated = np.mean([other == label for other in others])
-            mine.append(said >= rated)
-            theirs.append(rated >= said)
+            mine.append(agreement >= rated)
+            theirs.append(rated >= agreement)
         difference = np.array(theirs, float) - np.array(mine, float)
         p = stats.ttest_1samp(difference, epsilon, alternative="less").pvalue
-        found[name] = (len(mine), np.mean(mine), np.mean(theirs), p)
-    return found
+        results[name] = (len(mine), np.mean(mine), np.mean(theirs), p)
+    return results
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_it_is_the_procedure_of_the_paper(seed):
     rng = np.random.default_rng(seed)
     frame = panel(seed, proxy_noise=rng.choice([0.1, 0.3, 0.6])).filter(pl.Series(rng.random(600) < 0.85))
-    found = alt_test(Votes.of(frame, taxonomy=LABELS), "bot", kind="skilled")
+    result = alt_test(Votes.of(frame, taxonomy=LABELS), "bot", kind="skilled")
     expected = by_hand(frame, 0.15)
-    assert [rater.rater for rater in found.raters] == sorted(expected)
-    for rater in found.raters:
+    assert [rater.rater for rater in result.raters] == sorted(expected)
+    for rater in result.raters:
         values = (rater.items, rater.proxy_advantage, rater.rater_advantage, rater.p_value)
         assert values == pytest.approx(expected[rater.rater])
-    corrected = stats.false_discovery_control([rater.p_value for rater in found.raters], method="by")
-    assert [rater.won for rater in found.raters] == (corrected <= 0.05).tolist()
-    assert found.win_rate == pytest.approx(np.mean(corrected <= 0.05))
+    corrected = stats.false_discovery_control([rater.p_value for rater in result.raters], method="by")
+    assert [rater.won for rater in result.raters] == (corrected <= 0.05).tolist()
+    assert result.win_rate == pytest.approx(np.mean(corrected <= 0.05))
 
 
 def test_a_better_proxy_passes_and_a_guessing_one_does_not():
@@ -87,8 +87,8 @@ def test_single_draws_are_scored_and_averaged():
     together = alt_test(votes, "bot").raters[0]
     single = []
     for draw in range(5):
-        one = frame.filter((pl.col("source") == "human") | (pl.col("draw") == draw))
-        single.append(alt_test(Votes.of(one, taxonomy=LABELS), "bot").raters[0])
+        one_draw = frame.filter((pl.col("source") == "human") | (pl.col("draw") == draw))
+        single.append(alt_test(Votes.of(one_draw, taxonomy=LABELS), "bot").raters[0])
     assert together.proxy_advantage == pytest.approx(np.mean([rater.proxy_advantage for rater in single]))
     assert together.rater_advantage == pytest.approx(np.mean([rater.rater_advantage for rater in single]))
 
@@ -97,23 +97,23 @@ def test_a_draw_whose_mass_is_shared_counts_each_label_by_its_share():
     frame = panel().with_columns(weight=pl.lit(1.0))
     human, proxy = frame.filter(pl.col("source") == "human"), frame.filter(pl.col("source") == "proxy")
     quarter = pl.concat([proxy.with_columns(label=pl.lit(label), weight=pl.lit(0.25)) for label in LABELS])
-    found = alt_test(Votes.of(pl.concat([human, quarter]), taxonomy=LABELS), "bot").raters[0]
+    shared = alt_test(Votes.of(pl.concat([human, quarter]), taxonomy=LABELS), "bot").raters[0]
     single = [
         alt_test(Votes.of(pl.concat([human, proxy.with_columns(label=pl.lit(label))]), taxonomy=LABELS), "bot").raters[
             0
         ]
         for label in LABELS
     ]
-    assert found.proxy_advantage == pytest.approx(np.mean([rater.proxy_advantage for rater in single]))
+    assert shared.proxy_advantage == pytest.approx(np.mean([rater.proxy_advantage for rater in single]))
 
 
 def test_raters_under_thirty_items_are_left_out_and_counted():
     frame = panel()
     few = pl.col("annotator").is_in(["c/r0", "c/r1"]) & (pl.col("utterance_id") >= "c/0020")
-    found = alt_test(Votes.of(frame.filter(~few), taxonomy=LABELS), "bot")
-    assert [rater.rater for rater in found.raters] == ["c/r2", "c/r3"]
-    assert found.raters_left_out == 2
-    assert found.passed is None
+    result = alt_test(Votes.of(frame.filter(~few), taxonomy=LABELS), "bot")
+    assert [rater.rater for rater in result.raters] == ["c/r2", "c/r3"]
+    assert result.raters_left_out == 2
+    assert result.passed is None
 
 
 def test_failed_held_out_and_consensus_votes_take_no_part():

@@ -30,22 +30,24 @@ def posterior(counts: Array) -> Array:
 
     logs = np.log(PRIOR) + np.stack(
         [
-            gammaln(one.sum()) - gammaln(one.sum() + counts.sum(1)) + (gammaln(one + counts) - gammaln(one)).sum(1)
-            for one in SPREAD
+            gammaln(spread.sum())
+            - gammaln(spread.sum() + counts.sum(1))
+            + (gammaln(spread + counts) - gammaln(spread)).sum(1)
+            for spread in SPREAD
         ],
         axis=1,
     )
     shares = np.exp(logs)
     shares /= shares.sum(1, keepdims=True)
-    each = np.stack([(one + counts) / (one + counts).sum(1, keepdims=True) for one in SPREAD], axis=1)
-    made: Array = np.einsum("ik,ikl->il", shares, each)
-    return made
+    each = np.stack([(spread + counts) / (spread + counts).sum(1, keepdims=True) for spread in SPREAD], axis=1)
+    means: Array = np.einsum("ik,ikl->il", shares, each)
+    return means
 
 
 def estimate(means: Array, loss: Array, who: Array, replicates: int = 100) -> BalancedPopulation:
-    made = balanced_population(means, {"loss": (loss, 1.0)}, who, replicates=replicates)
-    assert isinstance(made, BalancedPopulation)
-    return made
+    estimated = balanced_population(means, {"loss": (loss, 1.0)}, who, replicates=replicates)
+    assert isinstance(estimated, BalancedPopulation)
+    return estimated
 
 
 def test_the_estimate_covers_the_truth_and_its_true_shares_are_balanced_where_those_by_raw_shares_are_not() -> None:
@@ -57,11 +59,11 @@ def test_the_estimate_covers_the_truth_and_its_true_shares_are_balanced_where_th
     for _ in range(60):
         true, fit, loss, who = drawn(rng, 30, 20)
         for name, means in (("posterior", posterior(fit)), ("raw", fit / 3)):
-            made = estimate(means, loss, who)
-            away[name] += (made.weights @ true / len(true) - 1 / 3) / 60
-            np.testing.assert_allclose(made.weights @ means / len(means), 1 / 3, atol=1e-4)
+            estimated = estimate(means, loss, who)
+            away[name] += (estimated.weights @ true / len(true) - 1 / 3) / 60
+            np.testing.assert_allclose(estimated.weights @ means / len(means), 1 / 3, atol=1e-4)
             if name == "posterior":
-                covered.append(made.means["loss"].low <= truth <= made.means["loss"].high)
+                covered.append(estimated.means["loss"].low <= truth <= estimated.means["loss"].high)
     assert np.mean(covered) >= 0.88
     assert np.abs(away["posterior"]).max() < 0.01
     assert away["raw"][0] > 0.03
@@ -72,9 +74,9 @@ def test_weights_are_found_again_in_each_replicate() -> None:
     rng = np.random.default_rng(3)
     _, fit, _, who = drawn(rng, 30, 20)
     means = posterior(fit)
-    made = balanced_population(means, {"share": (means[:, 0], 1.0)}, who, replicates=50)
-    assert isinstance(made, BalancedPopulation)
-    share = made.means["share"]
+    estimated = balanced_population(means, {"share": (means[:, 0], 1.0)}, who, replicates=50)
+    assert isinstance(estimated, BalancedPopulation)
+    share = estimated.means["share"]
     assert share.high - share.low < 1e-4  # every replicate's own weights bring it to a third
     assert share.estimate == pytest.approx(1 / 3, abs=1e-4)
 
@@ -82,21 +84,21 @@ def test_weights_are_found_again_in_each_replicate() -> None:
 @pytest.mark.parametrize("speakers", [12, 30])
 def test_intervals_are_by_the_jackknife_under_20_speakers(speakers: int) -> None:
     _, fit, loss, who = drawn(np.random.default_rng(4), speakers, 20)
-    made = estimate(posterior(fit), loss, who)
-    one = made.means["loss"]
-    assert one.method == ("t" if speakers < 20 else "percentile")
-    assert one.low < one.estimate < one.high
-    assert made.effective_size == pytest.approx(made.weights.sum() ** 2 / np.square(made.weights).sum())
-    assert made.effective_size < len(fit)
+    estimated = estimate(posterior(fit), loss, who)
+    interval = estimated.means["loss"]
+    assert interval.method == ("t" if speakers < 20 else "percentile")
+    assert interval.low < interval.estimate < interval.high
+    assert estimated.effective_size == pytest.approx(estimated.weights.sum() ** 2 / np.square(estimated.weights).sum())
+    assert estimated.effective_size < len(fit)
 
 
 def test_a_target_is_reached_and_equal_shares_already_there_leave_equal_weights() -> None:
     rng = np.random.default_rng(5)
     _, fit, loss, who = drawn(rng, 30, 20)
     means = posterior(fit)
-    made = balanced_population(means, {"loss": (loss, 1.0)}, who, target=[0.5, 0.3, 0.2], replicates=20)
-    assert isinstance(made, BalancedPopulation)
-    np.testing.assert_allclose(made.weights @ means / len(means), [0.5, 0.3, 0.2], atol=1e-4)
+    estimated = balanced_population(means, {"loss": (loss, 1.0)}, who, target=[0.5, 0.3, 0.2], replicates=20)
+    assert isinstance(estimated, BalancedPopulation)
+    np.testing.assert_allclose(estimated.weights @ means / len(means), [0.5, 0.3, 0.2], atol=1e-4)
     around = np.concatenate([means, np.roll(means, 1, 1), np.roll(means, 2, 1)])
     same = estimate(around, np.tile(loss, 3), np.tile(who, 3))
     np.testing.assert_allclose(same.weights, 1.0, atol=1e-3)
@@ -108,9 +110,9 @@ def test_there_is_no_figure_from_too_few_or_where_no_weights_balance() -> None:
     means = posterior(fit)
 
     def reason(rows: slice, speakers: Array | None) -> str:
-        made = balanced_population(means[rows], {"loss": (loss[rows], 1.0)}, speakers, replicates=5)
-        assert isinstance(made, str)
-        return made
+        message = balanced_population(means[rows], {"loss": (loss[rows], 1.0)}, speakers, replicates=5)
+        assert isinstance(message, str)
+        return message
 
     assert "99 utterances are too few" in reason(slice(99), who[:99])
     assert "9 speakers are too few" in reason(slice(180), who[:180])

@@ -12,14 +12,14 @@ def test_the_estimate_is_the_plain_or_weighted_mean_whatever_the_order_of_rows()
     rng = np.random.default_rng(0)
     values, weights = rng.normal(size=400), rng.integers(1, 9, 400)
     speakers = np.array([f"s{number}" for number in rng.integers(0, 30, 400)])
-    found = mean_by_speaker(values, speakers, weights=weights)
-    assert found.estimate == pytest.approx(np.average(values, weights=weights))
-    assert found.low < found.estimate < found.high
-    assert (found.method, found.speakers) == ("percentile", 30)
+    interval = mean_by_speaker(values, speakers, weights=weights)
+    assert interval.estimate == pytest.approx(np.average(values, weights=weights))
+    assert interval.low < interval.estimate < interval.high
+    assert (interval.method, interval.speakers) == ("percentile", 30)
     order = rng.permutation(400)
     again = mean_by_speaker(values[order], speakers[order], weights=weights[order])
-    assert again.low == pytest.approx(found.low, abs=1e-12)
-    assert again.high == pytest.approx(found.high, abs=1e-12)
+    assert again.low == pytest.approx(interval.low, abs=1e-12)
+    assert again.high == pytest.approx(interval.high, abs=1e-12)
 
 
 def test_utterances_of_one_speaker_add_no_evidence():
@@ -36,11 +36,11 @@ def test_utterances_of_one_speaker_add_no_evidence():
 def test_under_twenty_speakers_it_is_the_t_interval_with_each_speakers_value():
     rng = np.random.default_rng(2)
     own = rng.normal(size=7)
-    found = mean_by_speaker(np.repeat(own, 3), np.repeat(np.arange(7), 3))
+    interval = mean_by_speaker(np.repeat(own, 3), np.repeat(np.arange(7), 3))
     expected = stats.t.interval(0.95, 6, loc=own.mean(), scale=stats.sem(own))
-    assert (found.low, found.high) == pytest.approx(expected)
-    assert found.per_speaker == pytest.approx(tuple(own))
-    assert found.method == "t"
+    assert (interval.low, interval.high) == pytest.approx(expected)
+    assert interval.per_speaker == pytest.approx(tuple(own))
+    assert interval.method == "t"
 
 
 def test_the_percentile_interval_covers_about_as_often_as_it_says():
@@ -48,24 +48,26 @@ def test_the_percentile_interval_covers_about_as_often_as_it_says():
     held = 0
     for trial in range(200):
         own = rng.normal(size=30)
-        found = mean_by_speaker(np.repeat(own, 4) + rng.normal(size=120), np.repeat(np.arange(30), 4), seed=trial % 5)
-        held += found.low <= 0 <= found.high
+        interval = mean_by_speaker(
+            np.repeat(own, 4) + rng.normal(size=120), np.repeat(np.arange(30), 4), seed=trial % 5
+        )
+        held += interval.low <= 0 <= interval.high
     assert 180 <= held <= 199
 
 
 def test_many_speakers_are_drawn_in_groups_without_changing_the_width():
     rng = np.random.default_rng(4)
     values = rng.normal(size=20_000)
-    found = mean_by_speaker(values, None)
+    interval = mean_by_speaker(values, None)
     width = 2 * 1.96 / np.sqrt(20_000)
-    assert found.high - found.low == pytest.approx(width, rel=0.1)
-    assert found.speakers == 20_000
+    assert interval.high - interval.low == pytest.approx(width, rel=0.1)
+    assert interval.speakers == 20_000
 
 
 def test_one_speaker_or_nothing_gives_no_interval():
-    one = mean_by_speaker([1.0, 2.0], ["a", "a"])
-    assert (one.estimate, one.method) == (1.5, "none")
-    assert np.isnan([one.low, one.high]).all()
+    single = mean_by_speaker([1.0, 2.0], ["a", "a"])
+    assert (single.estimate, single.method) == (1.5, "none")
+    assert np.isnan([single.low, single.high]).all()
     assert np.isnan(mean_by_speaker([], None).estimate)
     unbounded = mean_by_speaker([1.0, np.inf], ["a", "b"])
     assert unbounded.estimate == np.inf
@@ -76,10 +78,10 @@ def test_any_statistic_of_sums_gets_an_interval():
     rng = np.random.default_rng(5)
     columns = rng.random((300, 3))
     speakers = rng.integers(0, 25, 300)
-    found = interval_by_speaker(columns, speakers, lambda sums: ratio(sums[:, :2]) + ratio(sums[:, 1:]))
+    interval = interval_by_speaker(columns, speakers, lambda sums: ratio(sums[:, :2]) + ratio(sums[:, 1:]))
     totals = columns.sum(0)
-    assert found.estimate == pytest.approx(totals[0] / totals[1] + totals[1] / totals[2])
-    assert found.low < found.estimate < found.high
+    assert interval.estimate == pytest.approx(totals[0] / totals[1] + totals[1] / totals[2])
+    assert interval.low < interval.estimate < interval.high
 
 
 def test_the_sign_flip_test_is_exact_for_few_speakers():

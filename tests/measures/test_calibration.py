@@ -62,12 +62,12 @@ def test_the_right_concentration_covers_and_scores_best():
     gamma = rng.gamma(6.0 * mean)
     truth = gamma / gamma.sum(1, keepdims=True)
     votes = rng.multinomial(rng.integers(1, 9, 20_000), truth)
-    found = {s: c.concentration_check(mean, np.full(20_000, s), votes) for s in (1.0, 6.0, 60.0)}
-    for level, covered in found[6.0].coverage.items():
+    checks = {s: c.concentration_check(mean, np.full(20_000, s), votes) for s in (1.0, 6.0, 60.0)}
+    for level, covered in checks[6.0].coverage.items():
         assert covered == pytest.approx(level, abs=0.01)
-        assert found[60.0].coverage[level] < covered < found[1.0].coverage[level]
-    assert np.ptp(found[6.0].pit) < 0.02
-    assert found[6.0].log_score < min(found[1.0].log_score, found[60.0].log_score, found[6.0].log_score_without)
+        assert checks[60.0].coverage[level] < covered < checks[1.0].coverage[level]
+    assert np.ptp(checks[6.0].pit) < 0.02
+    assert checks[6.0].log_score < min(checks[1.0].log_score, checks[60.0].log_score, checks[6.0].log_score_without)
     exact = c.concentration_check(mean, np.full(20_000, np.inf), votes)
     assert exact.log_score == exact.log_score_without
 
@@ -86,9 +86,9 @@ def test_the_pit_is_the_mean_of_the_randomised_one():
 @pytest.mark.parametrize("votes", [50, 3000])
 @pytest.mark.parametrize("likely", [False, True])
 def test_every_utterance_has_its_place_in_the_pit_however_unlikely_its_votes(share, votes, likely):
-    found = c.concentration_check([[1 - share, share]], [np.inf], [[0, votes] if likely else [votes, 0]])
-    assert sum(found.pit) == pytest.approx(1, abs=1e-9)
-    assert found.pit[9 if likely else 0] == pytest.approx(1, abs=0.1)
+    check = c.concentration_check([[1 - share, share]], [np.inf], [[0, votes] if likely else [votes, 0]])
+    assert sum(check.pit) == pytest.approx(1, abs=1e-9)
+    assert check.pit[9 if likely else 0] == pytest.approx(1, abs=0.1)
 
 
 def test_scores_are_infinite_where_a_vote_was_called_impossible_and_zero_shares_do_no_harm_else():
@@ -119,11 +119,11 @@ def test_a_reliability_picture_has_fewer_bins_for_fewer_utterances_and_covers_th
     random = np.random.default_rng(3)
     truth = random.dirichlet([0.7] * 4, utterances)
     votes = np.array([random.multinomial(5, share) for share in truth])
-    found = c.reliability_bins(truth, votes, None)
-    assert len(found) == bins
-    assert sum(one.utterances for one in found) == utterances
-    assert [one.confidence for one in found] == sorted(one.confidence for one in found)
-    inside = [one.share.low <= one.confidence <= one.share.high for one in found]
+    bins_shown = c.reliability_bins(truth, votes, None)
+    assert len(bins_shown) == bins
+    assert sum(each.utterances for each in bins_shown) == utterances
+    assert [each.confidence for each in bins_shown] == sorted(each.confidence for each in bins_shown)
+    inside = [each.share.low <= each.confidence <= each.share.high for each in bins_shown]
     assert sum(inside) >= 0.8 * bins - 1
 
 

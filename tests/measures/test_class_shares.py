@@ -39,8 +39,8 @@ def test_good_proxies_narrow_the_interval_and_worthless_ones_leave_it():
     narrow = class_shares(*corpus(rng, 300, 5000, 1.0)[:3])
     same = class_shares(*corpus(rng, 300, 5000, 0.0)[:3])
 
-    def width(found, kind=""):
-        return np.array(getattr(found, f"{kind}high")) - np.array(getattr(found, f"{kind}low"))
+    def width(estimated, kind=""):
+        return np.array(getattr(estimated, f"{kind}high")) - np.array(getattr(estimated, f"{kind}low"))
 
     assert (width(narrow) < 0.96 * width(narrow, "human_")).all()
     assert width(same) == pytest.approx(width(same, "human_"), rel=0.06)
@@ -58,8 +58,8 @@ def test_intervals_cover_the_true_shares_although_the_proxies_are_biased(speaker
     for _ in range(200):
         y, f, g, who, _ = corpus(rng, 150, 600, 0.9, speakers)
         named = {} if who is None else {"speakers": who[:150], "speakers_elsewhere": who[150:]}
-        found = class_shares(y, f, g, **named)
-        held += (np.array(found.low) <= target) & (target <= np.array(found.high))
+        estimated = class_shares(y, f, g, **named)
+        held += (np.array(estimated.low) <= target) & (target <= np.array(estimated.high))
     assert (held >= 178).all()
     assert (held < 200).any()
 
@@ -72,31 +72,31 @@ def test_few_speakers_with_human_votes_widen_the_interval_however_many_others_th
         who = np.repeat(np.arange(speakers), 20)
         bounds = rng.dirichlet(20 * target, size=speakers).cumsum(1)[who]
         heard = (rng.random((len(who), 1)) > bounds[:, :2]).sum(1)
-        said = np.where(rng.random(len(who)) < 0.6, heard, rng.integers(0, 3, len(who)))
-        return np.eye(3)[heard], np.eye(3)[said], who
+        answered = np.where(rng.random(len(who)) < 0.6, heard, rng.integers(0, 3, len(who)))
+        return np.eye(3)[heard], np.eye(3)[answered], who
 
     for _ in range(300):
         (y, f, here), (_, g, elsewhere) = part(6), part(100)
-        found = class_shares(y, f, g, speakers=here, speakers_elsewhere=100 + elsewhere)
-        held += (np.array(found.low) <= target) & (target <= np.array(found.high))
+        estimated = class_shares(y, f, g, speakers=here, speakers_elsewhere=100 + elsewhere)
+        held += (np.array(estimated.low) <= target) & (target <= np.array(estimated.high))
     assert (held >= 0.92 * 300).all()
 
 
 def test_without_votes_elsewhere_it_is_the_human_mean_and_its_t_interval():
     rng = np.random.default_rng(3)
     y, f, g, _, _ = corpus(rng, 50, 0, 0.9)
-    found = class_shares(y, f, g)
-    np.testing.assert_allclose(found.share, y.mean(0))
-    assert found.low == found.human_low
-    assert found.high == found.human_high
-    assert found.proxy_weight == (0, 0, 0)
+    estimated = class_shares(y, f, g)
+    np.testing.assert_allclose(estimated.share, y.mean(0))
+    assert estimated.low == estimated.human_low
+    assert estimated.high == estimated.human_high
+    assert estimated.proxy_weight == (0, 0, 0)
 
 
 def test_too_little_or_mismatched_input_is_refused():
-    one = np.array([[1.0, 0.0]])
+    row = np.array([[1.0, 0.0]])
     with pytest.raises(InputError, match="Two are needed"):
-        class_shares(one, one, one)
+        class_shares(row, row, row)
     with pytest.raises(InputError, match="same rows"):
-        class_shares(np.repeat(one, 3, 0), np.repeat(one, 2, 0), one)
+        class_shares(np.repeat(row, 3, 0), np.repeat(row, 2, 0), row)
     with pytest.raises(InputError, match="one side only"):
-        class_shares(np.repeat(one, 3, 0), np.repeat(one, 3, 0), one, speakers=["a", "b", "c"])
+        class_shares(np.repeat(row, 3, 0), np.repeat(row, 3, 0), row, speakers=["a", "b", "c"])

@@ -98,11 +98,11 @@ def test_r2_within_an_utterance_is_the_squared_correlation_and_undefined_for_uni
 
 
 @pytest.mark.parametrize(
-    ("row", "says"),
+    ("row", "message"),
     [([0.5, np.nan], "finite"), ([0.5, 0.6], "sum to 1"), ([1.5, -0.5], "negative")],
 )
-def test_what_is_no_distribution_is_refused_with_its_row(row, says):
-    with pytest.raises(InputError, match=says) as error:
+def test_what_is_no_distribution_is_refused_with_its_row(row, message):
+    with pytest.raises(InputError, match=message) as error:
         d.jsd_base2([[0.5, 0.5], row], [[0.5, 0.5], [0.5, 0.5]])
     assert "row 2" in str(error.value)
 

@@ -26,19 +26,19 @@ def world(n: int = 600, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarr
 
 def test_a_proxy_as_good_as_the_truth_itself_is_honest():
     truth, fit, held, speakers = world(seed=1)
-    found = exchange(np.maximum(truth, 1e-3), fit, held, speakers)
-    assert not found.knows
-    assert found.gap.low < 0 < found.gap.high
-    assert "no better" in found.words()
+    tested = exchange(np.maximum(truth, 1e-3), fit, held, speakers)
+    assert not tested.knows
+    assert tested.gap.low < 0 < tested.gap.high
+    assert "no better" in tested.words()
 
 
 def test_a_distribution_bent_towards_the_fit_votes_is_found():
     truth, fit, held, speakers = world()
     bent = 0.8 * truth + 0.2 * fit / 3
-    found = exchange(np.maximum(bent, 1e-3), fit, held, speakers)
-    assert found.knows
-    assert found.gap.low > 0
-    assert "better than held-out" in found.words()
+    tested = exchange(np.maximum(bent, 1e-3), fit, held, speakers)
+    assert tested.knows
+    assert tested.gap.low > 0
+    assert "better than held-out" in tested.words()
 
 
 def test_honest_proxies_are_accused_as_often_as_the_level_says():
@@ -77,12 +77,12 @@ def test_every_proxy_of_a_table_of_votes_is_tested_by_name():
     people = Utterances.of(
         pl.DataFrame({"utterance_id": [f"u{i:03d}" for i in range(300)], "speaker": [f"s{s}" for s in speakers]})
     )
-    found = {one.annotator: one for one in exchange_of(votes, people)}
-    assert set(found) == {"honest", "trained"}
-    assert found["trained"].knows
-    assert not found["honest"].knows
-    assert found["honest"].utterances == 300
-    assert exchange_of(votes)[0].p_value == pytest.approx(found["honest"].p_value, abs=0.5)
+    by_name = {tested.annotator: tested for tested in exchange_of(votes, people)}
+    assert set(by_name) == {"honest", "trained"}
+    assert by_name["trained"].knows
+    assert not by_name["honest"].knows
+    assert by_name["honest"].utterances == 300
+    assert exchange_of(votes)[0].p_value == pytest.approx(by_name["honest"].p_value, abs=0.5)
 
 
 def test_a_proxy_that_knows_nothing_is_honest_on_a_small_corpus_too():
@@ -91,14 +91,14 @@ def test_a_proxy_that_knows_nothing_is_honest_on_a_small_corpus_too():
         rng = np.random.default_rng(seed)
         rows = []
         for number in range(60):
-            said = rng.choice(4, 4)
+            answers = rng.choice(4, 4)
             for draw, (source, held) in enumerate(
                 (("human", False), ("human", True), ("human", True), ("proxy", False))
             ):
                 annotator = "m" if source == "proxy" else f"r{draw}"
-                rows.append((f"u{number}", annotator, source, draw, LABELS[said[draw]], held))
+                rows.append((f"u{number}", annotator, source, draw, LABELS[answers[draw]], held))
         names = ["utterance_id", "annotator", "source", "draw", "label", "held_out"]
-        (found,) = exchange_of(Votes.of(pl.DataFrame(rows, schema=names, orient="row"), taxonomy=LABELS))
-        gaps.append(found.gap.estimate)
+        (tested,) = exchange_of(Votes.of(pl.DataFrame(rows, schema=names, orient="row"), taxonomy=LABELS))
+        gaps.append(tested.gap.estimate)
     error = np.std(gaps) / np.sqrt(len(gaps))
     assert abs(np.mean(gaps)) < 4 * error, (np.mean(gaps), error)

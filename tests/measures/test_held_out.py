@@ -58,25 +58,25 @@ def world():
 
 def test_scores_are_the_measures_over_all_utterances(world):
     _, counts, guess = world
-    found = score_held_out(labels_of(guess), votes_of(counts), utterances_of(600))
+    scored = score_held_out(labels_of(guess), votes_of(counts), utterances_of(600))
     n, share = counts.sum(1), counts / counts.sum(1, keepdims=True)
-    assert found.score("nll_per_vote") == pytest.approx((nll_per_vote(guess, counts) * n).sum() / n.sum())
-    assert found.score("jsd_base2") == pytest.approx(jsd_base2(guess, share).mean())
-    assert found.score("brier") == pytest.approx(brier(guess, counts).mean())
-    assert found.score("kld_nats") == pytest.approx(stats.entropy(share, guess, axis=1).mean())
-    assert found.score("bhattacharyya") == pytest.approx(np.sqrt(share * guess).sum(1).mean())
+    assert scored.score("nll_per_vote") == pytest.approx((nll_per_vote(guess, counts) * n).sum() / n.sum())
+    assert scored.score("jsd_base2") == pytest.approx(jsd_base2(guess, share).mean())
+    assert scored.score("brier") == pytest.approx(brier(guess, counts).mean())
+    assert scored.score("kld_nats") == pytest.approx(stats.entropy(share, guess, axis=1).mean())
+    assert scored.score("bhattacharyya") == pytest.approx(np.sqrt(share * guess).sum(1).mean())
     uneven = share.std(1) > 1e-9
     within = [np.corrcoef(s, g)[0, 1] ** 2 for s, g in zip(share[uneven], guess[uneven], strict=True)]
-    assert found.score("r2_within_utterance") == pytest.approx(np.mean(within))
-    assert found.score("ece") == pytest.approx(reliability(guess, counts).error)
-    assert found.score("r2_over_utterances") == pytest.approx(r2_score(share, guess))
+    assert scored.score("r2_within_utterance") == pytest.approx(np.mean(within))
+    assert scored.score("ece") == pytest.approx(reliability(guess, counts).error)
+    assert scored.score("r2_over_utterances") == pytest.approx(r2_score(share, guess))
     top = counts == counts.max(1, keepdims=True)
     clear = top.sum(1) == 1
-    true, said = counts[clear].argmax(1), guess[clear].argmax(1)
-    assert found.score("accuracy") == pytest.approx(accuracy_score(true, said))
-    assert found.score("uar") == pytest.approx(balanced_accuracy_score(true, said))
-    assert found.score("macro_f1") == pytest.approx(f1_score(true, said, average="macro"))
-    everything = found.scores.filter(pl.col("by") == "all")
+    true, guessed = counts[clear].argmax(1), guess[clear].argmax(1)
+    assert scored.score("accuracy") == pytest.approx(accuracy_score(true, guessed))
+    assert scored.score("uar") == pytest.approx(balanced_accuracy_score(true, guessed))
+    assert scored.score("macro_f1") == pytest.approx(f1_score(true, guessed, average="macro"))
+    everything = scored.scores.filter(pl.col("by") == "all")
     assert (everything["low"] <= everything["estimate"]).all()
     assert set(everything["speakers"]) == {25}
     assert set(everything["votes"]) == {float(n.sum())}
@@ -85,10 +85,10 @@ def test_scores_are_the_measures_over_all_utterances(world):
 def test_macro_f1_is_over_the_full_list_of_labels():
     counts = np.array([[3, 0, 0, 0], [0, 3, 0, 0]])
     shares = np.array([[0.7, 0.1, 0.1, 0.1], [0.1, 0.7, 0.1, 0.1]])
-    found = score_held_out(labels_of(shares), votes_of(counts))
-    assert found.score("macro_f1") == 0.5
-    assert found.score("uar") == 1
-    assert found.score("accuracy") == 1
+    scored = score_held_out(labels_of(shares), votes_of(counts))
+    assert scored.score("macro_f1") == 0.5
+    assert scored.score("uar") == 1
+    assert scored.score("accuracy") == 1
 
 
 def test_strata_and_groups_split_the_utterances(world):
@@ -96,15 +96,15 @@ def test_strata_and_groups_split_the_utterances(world):
     gender = ["female" if row % 3 else None for row in range(600)]
     utterances = utterances_of(600, gender=gender)
     before = labels_of(np.full((600, 4), 0.25))
-    found = score_held_out(labels_of(guess), votes_of(counts), utterances, before=before, groups=["gender"])
-    sizes = found.scores.filter(pl.col("measure") == "jsd_base2").select("by", "value", "utterances")
+    scored = score_held_out(labels_of(guess), votes_of(counts), utterances, before=before, groups=["gender"])
+    sizes = scored.scores.filter(pl.col("measure") == "jsd_base2").select("by", "value", "utterances")
     split = {by: dict(sizes.filter(pl.col("by") == by).select("value", "utterances").iter_rows()) for by in sizes["by"]}
     assert split["all"] == {"all": 600}
     assert list(split["outcome"]) == ["low", "medium", "high"]
     assert sum(split["outcome"].values()) == 600
     assert split["observable"] == {"high": 600}
     assert split["gender"] == {"female": 400, "unknown": 200}
-    entropies = found.per_utterance.group_by("outcome").agg(pl.len())
+    entropies = scored.per_utterance.group_by("outcome").agg(pl.len())
     assert entropies["len"].sum() == 600
 
 
@@ -120,11 +120,11 @@ def test_missing_predictions_are_listed_and_the_rest_is_scored(world, wording):
     _, counts, guess = world
     ids = [f"c/{row:05d}" for row in range(600)]
     some = labels_of(guess[2:], ids=[*ids[2:599], "c/elsewhere"])
-    found = score_held_out(some, votes_of(counts))
-    missing = found.findings.frame.filter(pl.col("kind") == "no_prediction")["utterance_id"].to_list()
+    scored = score_held_out(some, votes_of(counts))
+    missing = scored.findings.frame.filter(pl.col("kind") == "no_prediction")["utterance_id"].to_list()
     assert missing == ["c/00000", "c/00001", "c/00599"]
-    assert found.findings.counts()["no_held_out_votes"] == 1
-    assert found.per_utterance.height == 597
+    assert scored.findings.counts()["no_held_out_votes"] == 1
+    assert scored.per_utterance.height == 597
     with wording.refused(InputError):
         score_held_out(labels_of(guess[:1], ids=["c/none"]), votes_of(counts))
 
@@ -139,19 +139,19 @@ def test_a_held_out_vote_without_a_label_is_counted():
             "held_out": [True, True],
         }
     )
-    found = score_held_out(labels_of(np.array([[0.1, 0.1, 0.1, 0.7]]), ids=["c/1"]), Votes.of(frame, taxonomy=LABELS))
-    assert found.findings.counts() == {"no_label": 1}
-    assert found.score("nll_per_vote") == pytest.approx(-np.log(0.7))
-    assert found.scores["low"].is_nan().all()
+    scored = score_held_out(labels_of(np.array([[0.1, 0.1, 0.1, 0.7]]), ids=["c/1"]), Votes.of(frame, taxonomy=LABELS))
+    assert scored.findings.counts() == {"no_label": 1}
+    assert scored.score("nll_per_vote") == pytest.approx(-np.log(0.7))
+    assert scored.scores["low"].is_nan().all()
 
 
 def test_a_certain_and_wrong_prediction_scores_infinite_without_spoiling_the_rest(world):
     _, counts, _ = world
     raw = np.eye(4)[counts.argmax(1)]
-    found = score_held_out(labels_of(raw), votes_of(counts), utterances_of(600))
-    assert found.score("nll_per_vote") == np.inf
-    assert np.isfinite(found.score("jsd_base2"))
-    assert found.concentration is None
+    scored = score_held_out(labels_of(raw), votes_of(counts), utterances_of(600))
+    assert scored.score("nll_per_vote") == np.inf
+    assert np.isfinite(scored.score("jsd_base2"))
+    assert scored.concentration is None
 
 
 def test_the_floor_is_what_the_truth_itself_scores(world):
@@ -169,11 +169,11 @@ def test_the_floor_is_what_the_truth_itself_scores(world):
 def test_the_floor_is_over_the_utterances_whose_truth_is_known(world):
     truth, counts, guess = world
     part = labels_of(truth[:400], ids=[f"c/{row:05d}" for row in range(400)])
-    found = score_held_out(labels_of(guess), votes_of(counts), utterances_of(600), truth=part)
-    known = found.per_utterance["jsd_floor"].drop_nulls()
+    scored = score_held_out(labels_of(guess), votes_of(counts), utterances_of(600), truth=part)
+    known = scored.per_utterance["jsd_floor"].drop_nulls()
     assert len(known) == 400
-    assert found.score("jsd_floor") == pytest.approx(known.mean())
-    assert found.score("jsd_base2") == pytest.approx(found.per_utterance["jsd_base2"].mean())
+    assert scored.score("jsd_floor") == pytest.approx(known.mean())
+    assert scored.score("jsd_base2") == pytest.approx(scored.per_utterance["jsd_base2"].mean())
 
 
 def test_a_rater_who_names_several_labels_rates_once():
@@ -206,20 +206,20 @@ def test_the_floor_knows_that_an_uncertain_truth_is_sharper_than_its_mean():
 def test_the_concentration_is_checked_where_it_is_known(world):
     _, counts, guess = world
     half = [5.0 if row % 2 else None for row in range(600)]
-    found = score_held_out(labels_of(guess, concentration=half), votes_of(counts))
-    assert found.concentration is not None
-    assert found.concentration.utterances == 300
+    scored = score_held_out(labels_of(guess, concentration=half), votes_of(counts))
+    assert scored.concentration is not None
+    assert scored.concentration.utterances == 300
 
 
 def test_importance_weighs_utterances_and_absence_counts_nothing(world):
     _, counts, guess = world
     ids = [f"c/{row:05d}" for row in range(600)]
     first = labels_of(np.full((300, 4), 0.25), ids=ids[:300], weight=np.where(np.arange(300) < 100, 2.0, 0.0))
-    found = score_held_out(labels_of(guess), votes_of(counts), importance=first)
+    scored = score_held_out(labels_of(guess), votes_of(counts), importance=first)
     alone = score_held_out(labels_of(guess), votes_of(np.where(np.arange(600)[:, None] < 100, counts, 0)))
     for measure in ("nll_per_vote", "jsd_base2", "accuracy", "macro_f1", "r2_over_utterances"):
-        assert found.score(measure) == pytest.approx(alone.score(measure))
-    assert found.findings.counts()["no_importance"] == 300
+        assert scored.score(measure) == pytest.approx(alone.score(measure))
+    assert scored.findings.counts()["no_importance"] == 300
 
 
 def test_attributes_are_scored_where_predicted_and_voted(wording):
@@ -235,12 +235,12 @@ def test_attributes_are_scored_where_predicted_and_voted(wording):
         }
     )
     predicted = 0.5 * heard + 0.2
-    found = score_held_out(labels_of(np.full((50, 4), 0.25), valence=predicted), Votes.of(frame, taxonomy=LABELS))
+    scored = score_held_out(labels_of(np.full((50, 4), 0.25), valence=predicted), Votes.of(frame, taxonomy=LABELS))
     spread = predicted.var() + heard.var() + (predicted.mean() - heard.mean()) ** 2
-    assert found.score("ccc_valence") == pytest.approx(2 * np.cov(predicted, heard, ddof=0)[0, 1] / spread)
-    assert found.score("rmse_valence") == pytest.approx(np.sqrt(np.mean((predicted - heard) ** 2)))
+    assert scored.score("ccc_valence") == pytest.approx(2 * np.cov(predicted, heard, ddof=0)[0, 1] / spread)
+    assert scored.score("rmse_valence") == pytest.approx(np.sqrt(np.mean((predicted - heard) ** 2)))
     with wording.refused(SettingsError):
-        found.score("ccc_arousal")
+        scored.score("ccc_arousal")
 
 
 def test_two_predictions_are_compared_in_pairs_by_speaker(world, wording):
@@ -250,9 +250,9 @@ def test_two_predictions_are_compared_in_pairs_by_speaker(world, wording):
     worse = score_held_out(
         labels_of(guess[:500], ids=[f"c/{row:05d}" for row in range(500)]), votes_of(counts), utterances
     )
-    found = compare(better, worse).filter(pl.col("by") == "all")
-    assert found["utterances"].to_list() == [500, 500, 500]
-    row = found.row(0, named=True)
+    compared = compare(better, worse).filter(pl.col("by") == "all")
+    assert compared["utterances"].to_list() == [500, 500, 500]
+    row = compared.row(0, named=True)
     assert row["measure"] == "nll_per_vote"
     assert row["high"] < 0
     assert row["p_value"] < 0.01

@@ -20,19 +20,19 @@ def made_up(
     truth = random.dirichlet([0.4] * LABELS, units)
     unit, rater, label = [], [], []
     for place, share in enumerate(truth):
-        for one in random.choice(raters, each, replace=False):
+        for chosen in random.choice(raters, each, replace=False):
             unit.append(place)
-            rater.append(int(one))
-            label.append(random.choice(LABELS, p=None if one in random_raters else share))
+            rater.append(int(chosen))
+            label.append(random.choice(LABELS, p=None if chosen in random_raters else share))
     return np.array(unit), np.array(rater), np.eye(LABELS)[label]
 
 
 def test_a_rater_who_answers_at_random_stands_out_among_twelve_and_nobody_else_does() -> None:
     unit, rater, vote = made_up(1, random_raters=(7,))
-    found = raters_apart(unit, rater, vote, unit % 40)
-    assert found.compared == 12
-    assert [one.rater for one in found.lowest if one.stands_out] == [7]
-    worst = found.lowest[0]
+    apart = raters_apart(unit, rater, vote, unit % 40)
+    assert apart.compared == 12
+    assert [row.rater for row in apart.lowest if row.stands_out] == [7]
+    worst = apart.lowest[0]
     assert worst.rater == 7
     assert worst.agreement.low <= 1 / LABELS <= worst.agreement.high
     assert worst.items == len(np.unique(unit[rater == 7]))
@@ -41,42 +41,42 @@ def test_a_rater_who_answers_at_random_stands_out_among_twelve_and_nobody_else_d
 def test_the_agreement_of_honest_raters_is_that_of_the_shares_they_draw_from() -> None:
     unit, rater, vote = made_up(2, units=2000)
     expected = (0.4 * 1.4 * LABELS) / ((0.4 * LABELS) * (0.4 * LABELS + 1))  # sum_k E p_k^2 of the Dirichlet
-    found = raters_apart(unit, rater, vote, None)
-    inside = [one.agreement.low <= expected <= one.agreement.high for one in found.lowest]
+    apart = raters_apart(unit, rater, vote, None)
+    inside = [row.agreement.low <= expected <= row.agreement.high for row in apart.lowest]
     assert sum(inside) >= 10
-    assert sum(one.difference.low <= 0 <= one.difference.high for one in found.lowest) >= 10
-    assert not any(one.stands_out for one in found.lowest)
+    assert sum(row.difference.low <= 0 <= row.difference.high for row in apart.lowest) >= 10
+    assert not any(row.stands_out for row in apart.lowest)
 
 
 def test_raters_alike_seldom_stand_out_over_many_corpora() -> None:
     wrong = 0
     for seed in range(30):
         unit, rater, vote = made_up(100 + seed, units=150)
-        wrong += any(one.stands_out for one in raters_apart(unit, rater, vote, None).lowest)
+        wrong += any(row.stands_out for row in raters_apart(unit, rater, vote, None).lowest)
     assert wrong <= 5  # at a rate of .05 more than five of 30 have chance .003
 
 
 def test_the_agreements_are_those_of_a_loop_over_votes() -> None:
     unit, rater, vote = made_up(3, units=40, each=4)
-    found = {one.rater: one for one in raters_apart(unit, rater, vote, None, fewest=1).lowest}
-    for one in range(12):
+    rows = {row.rater: row for row in raters_apart(unit, rater, vote, None, fewest=1).lowest}
+    for number in range(12):
         own, among = [], []
-        for place in np.unique(unit[rater == one]):
+        for place in np.unique(unit[rater == number]):
             here = unit == place
-            mine, rest = vote[here & (rater == one)][0], vote[here & (rater != one)]
+            mine, rest = vote[here & (rater == number)][0], vote[here & (rater != number)]
             own.append(np.mean([mine @ other for other in rest]))
             among.append(pairwise_agreement(rest.sum(0))[0])
-        assert found[one].agreement.estimate == pytest.approx(np.mean(own))
-        assert found[one].others.estimate == pytest.approx(np.mean(among))
-        assert found[one].difference.estimate == pytest.approx(np.mean(own) - np.mean(among))
+        assert rows[number].agreement.estimate == pytest.approx(np.mean(own))
+        assert rows[number].others.estimate == pytest.approx(np.mean(among))
+        assert rows[number].difference.estimate == pytest.approx(np.mean(own) - np.mean(among))
 
 
 def test_raters_with_few_utterances_are_left_out_and_counted_and_the_rest_is_cut() -> None:
     unit, rater, vote = made_up(4)
     rare = rater == 3
     kept = ~rare | (np.cumsum(rare) <= 20)
-    found = raters_apart(unit[kept], rater[kept], vote[kept], None, most=5)
-    assert (found.compared, found.left_out, len(found.lowest)) == (11, 1, 5)
+    apart = raters_apart(unit[kept], rater[kept], vote[kept], None, most=5)
+    assert (apart.compared, apart.left_out, len(apart.lowest)) == (11, 1, 5)
     assert raters_apart([], [], np.zeros((0, 3)), None).lowest == ()
     alone = raters_apart([0, 1], [0, 1], np.eye(3)[[0, 1]], None, fewest=1)
     assert (alone.compared, alone.left_out) == (0, 2)
@@ -100,8 +100,8 @@ def test_the_reliability_of_k_votes_is_their_split_half_correlation_and_their_sq
     alpha = float(alpha_of_sums(alpha_columns(random.multinomial(5, truth)).sum(0, keepdims=True))[0])
     expected = reliability_of_votes(alpha, k)
 
-    def together(one: np.ndarray, other: np.ndarray) -> float:
-        a, b = one - one.mean(0), other - other.mean(0)
+    def together(values: np.ndarray, other: np.ndarray) -> float:
+        a, b = values - values.mean(0), other - other.mean(0)
         return float((a * b).sum() / np.sqrt((a**2).sum() * (b**2).sum()))
 
     assert expected == pytest.approx(together(first, second), abs=0.02)

@@ -56,11 +56,11 @@ def test_the_disagreement_of_pairs_is_unbiased_for_one_minus_the_sum_of_squares(
 
 def test_the_truth_reaches_the_ceiling_is_calibrated_and_a_constant_is_not() -> None:
     truth, counts = world(4_000, 8)
-    found = ambiguity(counts, truth, None)
-    assert found is not None
-    assert found.correlation.estimate == pytest.approx(found.ceiling, abs=0.03)
-    assert found.slope.estimate == pytest.approx(1.0, abs=0.05)
-    assert found.bias.estimate == pytest.approx(0.0, abs=0.01)
+    recovered = ambiguity(counts, truth, None)
+    assert recovered is not None
+    assert recovered.correlation.estimate == pytest.approx(recovered.ceiling, abs=0.03)
+    assert recovered.slope.estimate == pytest.approx(1.0, abs=0.05)
+    assert recovered.bias.estimate == pytest.approx(0.0, abs=0.01)
     sharp = truth**2 / np.square(truth).sum(1, keepdims=True)
     sharpened = ambiguity(counts, sharp, None)
     assert sharpened is not None
@@ -72,18 +72,18 @@ def test_the_ceiling_is_that_of_the_truth_where_numbers_of_votes_differ() -> Non
     truth = rng.dirichlet(np.full(4, 0.6), 6_000)
     votes = np.where(rng.random(6_000) < 0.8, 2, 10)
     counts = np.stack([rng.multinomial(n, row / row.sum()) for n, row in zip(votes, truth, strict=True)]).astype(float)
-    found = ambiguity(counts, truth, None)
-    assert found is not None
-    assert found.correlation.estimate < 0.5
-    assert found.ceiling == pytest.approx(found.correlation.estimate, abs=0.05)
+    recovered = ambiguity(counts, truth, None)
+    assert recovered is not None
+    assert recovered.correlation.estimate < 0.5
+    assert recovered.ceiling == pytest.approx(recovered.correlation.estimate, abs=0.05)
 
 
 def test_a_correlation_of_few_speakers_stays_within_one() -> None:
     truth, counts = world(60, 6)
-    found = ambiguity(counts, truth, np.repeat(["a", "b"], 30))
-    assert found is not None
-    assert -1 <= found.correlation.low <= found.correlation.high <= 1
-    assert np.isnan(found.ceiling)
+    recovered = ambiguity(counts, truth, np.repeat(["a", "b"], 30))
+    assert recovered is not None
+    assert -1 <= recovered.correlation.low <= recovered.correlation.high <= 1
+    assert np.isnan(recovered.ceiling)
 
 
 @given(st.integers(0, 10_000))
@@ -122,17 +122,17 @@ def test_recall_over_votes_and_minor_labels_are_those_of_a_count_by_hand() -> No
 
 def test_risk_falls_as_the_least_confident_are_left_out_where_confidence_is_earned() -> None:
     truth, counts = world(3_000, 6)
-    found = risk_coverage(counts, truth)
-    assert found.risk[0] < found.risk[-1] - 0.2
-    assert found.coverage[-1] == 1.0
+    curve = risk_coverage(counts, truth)
+    assert curve.risk[0] < curve.risk[-1] - 0.2
+    assert curve.coverage[-1] == 1.0
     top = counts[np.arange(3_000), truth.argmax(1)] / 6
-    assert found.risk[-1] == pytest.approx(1 - top.mean())
+    assert curve.risk[-1] == pytest.approx(1 - top.mean())
 
 
 def test_rows_of_the_confusion_sum_to_one_and_a_label_without_votes_is_not_known() -> None:
     truth, counts = world(200, 5)
     counts[:, 3] = 0
     counts[:, 0] += 1
-    made = confusion_of_shares(counts, truth)
-    np.testing.assert_allclose(made[:3].sum(1), 1)
-    assert np.isnan(made[3]).all()
+    confusion = confusion_of_shares(counts, truth)
+    np.testing.assert_allclose(confusion[:3].sum(1), 1)
+    assert np.isnan(confusion[3]).all()

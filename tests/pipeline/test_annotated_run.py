@@ -55,24 +55,24 @@ def test_every_planned_vote_is_there_and_reaches_the_labels(file: Path) -> None:
 
 
 def test_a_label_is_traced_to_replies_prompts_cells_and_models(file: Path) -> None:
-    found = explain(file.parent / "out", "sim/000001")
-    proxies = [vote for vote in found.votes if vote["source"] == "proxy"]
+    explained = explain(file.parent / "out", "sim/000001")
+    proxies = [vote for vote in explained.votes if vote["source"] == "proxy"]
     assert [vote["cell"] for vote in proxies] == [0, 1, 2, 3]
     assert all(vote["raw"] == vote["label"] and vote["price"] > 0 and vote["request"] for vote in proxies)
-    assert len(found.prompts) == 4
-    assert {prompt["model"] for prompt in found.prompts} == {"truth"}
-    assert found.utterance["transcript"].split()[0].strip(",.") in found.prompts[0]["text"]
-    assert any(row["annotator"] == "ideal" for row in found.influence)
-    assert "prompt of ideal (truth), cell 0" in "\n".join(found.lines())
+    assert len(explained.prompts) == 4
+    assert {prompt["model"] for prompt in explained.prompts} == {"truth"}
+    assert explained.utterance["transcript"].split()[0].strip(",.") in explained.prompts[0]["text"]
+    assert any(row["annotator"] == "ideal" for row in explained.influence)
+    assert "prompt of ideal (truth), cell 0" in "\n".join(explained.lines())
 
 
 def test_check_says_what_an_injected_transcript_does(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found = check(file, ask=5)
-    assert not found.problems
-    assert found.planned_votes == 160
-    (said,) = [fact for fact in found.facts if "an injected" in fact and fact.startswith("annotate: ideal: an")]
-    assert "turns 0% (0% to " in said
-    assert "(5 utterances); asking cost " in said
+    checked = check(file, ask=5)
+    assert not checked.problems
+    assert checked.planned_votes == 160
+    (sentence,) = [fact for fact in checked.facts if "an injected" in fact and fact.startswith("annotate: ideal: an")]
+    assert "turns 0% (0% to " in sentence
+    assert "(5 utterances); asking cost " in sentence
     (before,) = [fact for fact in check(file).facts if "that an injected" in fact]
     assert before.startswith("annotate: ideal: the previous run measured that an injected")
     assert "(4 utterances)" in before
@@ -93,14 +93,14 @@ source = "{tmp_path}/votes.csv"
 [annotate]
 panel = ["{file.parent}/ideal.toml"]
 """
-    said = "annotate: ideal: {} utterances twice more, to measure the effect of an injected transcript"
+    sentence = "annotate: ideal: {} utterances twice more, to measure the effect of an injected transcript"
     price = {}
     for injection in (None, 0, 5):
         path = tmp_path / "mine.toml"
         path.write_text(text + (f"injection = {injection}" if injection is not None else ""))
-        found = check(path)
-        price[injection] = found.expected_price
-        assert (said.format({None: 2, 0: 0, 5: 5}[injection]) in found.facts) == (injection != 0)
+        checked = check(path)
+        price[injection] = checked.expected_price
+        assert (sentence.format({None: 2, 0: 0, 5: 5}[injection]) in checked.facts) == (injection != 0)
     assert price[0] > 0
     assert price[None] == pytest.approx(1.2 * price[0])
     assert price[5] == pytest.approx(1.5 * price[0])
@@ -143,8 +143,8 @@ def test_votes_raised_in_an_annotator_file_are_asked_for_by_the_next_run(
     assert any(fact.startswith(f"annotate: {because}") for fact in check(here).facts)
     capsys.readouterr()
     assert command(["run", str(here)]) == 0
-    said = capsys.readouterr().err
-    assert because in said
-    assert "160 of 240 votes have an outcome, 80 votes to request on 40 utterances" in said
+    output = capsys.readouterr().err
+    assert because in output
+    assert "160 of 240 votes have an outcome, 80 votes to request on 40 utterances" in output
     assert len(Votes.read(here.parent / "out" / "annotate" / "votes.parquet")) == 240
     assert set(Labels.read(here.parent / "out" / "fuse" / "labels.parquet").frame["proxy_votes"]) == {6.0}

@@ -70,7 +70,7 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def said(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+def printed(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     capsys.readouterr()
     assert command(arguments) == 0
     return capsys.readouterr().out
@@ -81,22 +81,22 @@ def test_status_of_a_pipeline_says_what_is_done_what_it_cost_and_where_results_a
 ) -> None:
     assert command(["run", str(file), "--quiet"]) == 1
     out = file.parent / "out"
-    lines = said(["status", str(out)], capsys)
+    lines = printed(["status", str(out)], capsys)
     for start in ("read: done in ", "annotate: done in ", "fuse: done in ", "cost: 1.40 spent"):
         assert any(line.startswith(start) for line in lines.splitlines()), start
     assert f"labels: {out}/fuse/labels.parquet" in lines
     assert f"see them with: alm-proxies findings {out}" in lines
     assert f"3 utterances have votes or recordings that failed: alm-proxies findings {out} --clips" in lines
-    found = json.loads(said(["status", str(out), "--json"], capsys))
-    assert [one["title"] for one in found["stages"]] == ["read", "annotate", "fuse"]
-    assert found["paid"] == pytest.approx(1.4)
-    assert found["ledgers"][0]["planned"] == 16
+    status = json.loads(printed(["status", str(out), "--json"], capsys))
+    assert [stage["title"] for stage in status["stages"]] == ["read", "annotate", "fuse"]
+    assert status["paid"] == pytest.approx(1.4)
+    assert status["ledgers"][0]["planned"] == 16
 
 
 def test_findings_are_ranked_and_none_is_hidden(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command(["run", str(file), "--quiet"])
     out = str(file.parent / "out")
-    lines = said(["findings", out], capsys).splitlines()
+    lines = printed(["findings", out], capsys).splitlines()
     severities = [line.split()[0] for line in lines[:-1]]
     order = ["problem", "warning", "info"]
     assert severities == sorted(severities, key=order.index)
@@ -104,7 +104,7 @@ def test_findings_are_ranked_and_none_is_hidden(file: Path, capsys: pytest.Captu
     table = Outputs.of(out).findings()
     assert len(lines) - 1 == table.height
     assert all(any(message.rstrip(".") in line for line in lines) for message in table["message"])
-    serious = said(["findings", out, "--least", "problem"], capsys).splitlines()
+    serious = printed(["findings", out, "--least", "problem"], capsys).splitlines()
     assert {line.split()[0] for line in serious[:-1]} == {"problem"}
     assert f"{table.height - len(serious) + 1} less serious ones not listed" in serious[-1]
 
@@ -114,15 +114,15 @@ def test_what_happened_to_clips_is_one_view_with_names_and_errors(
 ) -> None:
     command(["run", str(file), "--quiet"])
     out = str(file.parent / "out")
-    lines = said(["findings", out, "--clips"], capsys).splitlines()
+    lines = printed(["findings", out, "--clips"], capsys).splitlines()
     assert lines[0] == "mine/c1: read mine/r3 out_of_vocabulary x 1: stated: Puzzled"
     assert lines[1].startswith("mine/c3: annotate dear failed (missing) x 2: ")
     assert "c3.wav: there is no such file" in lines[1]
     assert lines[2].startswith("mine/c5: annotate dear unparsable (")
     assert lines[2].endswith(" x 2: well")
     assert lines[3] == "3 utterances with failed votes or recordings"
-    one = said(["findings", out, "c5", "mine/c7"], capsys).splitlines()
-    assert (len(one), one[0][:8]) == (2, "mine/c5:")
+    of_clips = printed(["findings", out, "c5", "mine/c7"], capsys).splitlines()
+    assert (len(of_clips), of_clips[0][:8]) == (2, "mine/c5:")
 
 
 def test_explain_shows_what_failed_and_what_it_cost(file: Path) -> None:
@@ -142,10 +142,10 @@ def test_a_folder_with_a_ledger_alone_is_explained_from_it(
     alone.mkdir()
     for path in (file.parent / "out" / "annotate").glob("ledger*"):
         (alone / path.name).write_bytes(path.read_bytes())
-    lines = said(["explain", str(alone), "mine/c0"], capsys)
+    lines = printed(["explain", str(alone), "mine/c0"], capsys)
     assert "  proxy  dear #1: happy x 1 (ok)  cell 0  reply 'happy'" in lines
     assert "these votes cost 0.20" in lines
-    lines = said(["explain", str(alone), "mine/c3"], capsys)
+    lines = printed(["explain", str(alone), "mine/c3"], capsys)
     assert "failed: annotate dear: failed (missing) x 2: " in lines
     assert command(["explain", str(alone), "mine/c9"]) == 2
     assert "there is no utterance 'mine/c9'" in capsys.readouterr().err
@@ -170,7 +170,7 @@ def test_status_of_a_command_that_was_stopped_promises_no_end(file: Path, capsys
     out = file.parent / "own"
     given = ["annotate", str(read), "--annotator", str(file.parent / "dear.toml"), "--injection", "0", "--quiet"]
     command([*given, "--budget", "0.5", "-o", str(out)])
-    lines = said(["status", str(out)], capsys)
+    lines = printed(["status", str(out)], capsys)
     assert "nothing is running: run the same command again to continue" in lines
     assert " min left" not in lines
 
@@ -178,16 +178,16 @@ def test_status_of_a_command_that_was_stopped_promises_no_end(file: Path, capsys
 def test_a_run_that_is_not_finished_is_explained_by_what_is_there(file: Path) -> None:
     command(["run", str(file), "--quiet"])
     (file.parent / "out" / "manifest.json").unlink()
-    found = explain(file.parent / "out", "mine/c0")
-    assert found.method == "pool"
-    assert found.prompts
+    explained = explain(file.parent / "out", "mine/c0")
+    assert explained.method == "pool"
+    assert explained.prompts
     (file.parent / "out" / "fuse" / "stage.json").unlink()
     (file.parent / "out" / "fuse" / "labels.parquet").unlink()
-    found = explain(file.parent / "out", "mine/c0")
-    assert found.label == {}
-    assert len(found.votes) == 5
-    assert found.prompts
-    assert not any("label (" in line for line in found.lines())
+    explained = explain(file.parent / "out", "mine/c0")
+    assert explained.label == {}
+    assert len(explained.votes) == 5
+    assert explained.prompts
+    assert not any("label (" in line for line in explained.lines())
 
 
 def test_folders_of_single_commands_are_looked_into_alike(
@@ -203,14 +203,14 @@ def test_folders_of_single_commands_are_looked_into_alike(
     assert command([*fuse, "-o", "work/labels.parquet", "--quiet"]) == 0
     assert command(["fuse", "work/votes.parquet", "--method", "human", "-o", "work/people.parquet", "--quiet"]) == 0
     for place in ("work", "work/labels.parquet", "work/proxies"):
-        assert said(["status", place], capsys)
-        assert said(["findings", place], capsys)
-        assert said(["explain", place, "mine/c0"], capsys)
-    found = explain("work", "mine/c0")
-    assert (found.method, len(found.votes)) == ("pool", 5)
-    assert {row["annotator"] for row in found.influence} == {"dear", "mine/r0", "mine/r1", "mine/r2"}
-    assert [other["file"] for other in found.others] == ["people.parquet"]
-    assert found.utterance["audio"] == "c0.wav"
+        assert printed(["status", place], capsys)
+        assert printed(["findings", place], capsys)
+        assert printed(["explain", place, "mine/c0"], capsys)
+    explained = explain("work", "mine/c0")
+    assert (explained.method, len(explained.votes)) == ("pool", 5)
+    assert {row["annotator"] for row in explained.influence} == {"dear", "mine/r0", "mine/r1", "mine/r2"}
+    assert [other["file"] for other in explained.others] == ["people.parquet"]
+    assert explained.utterance["audio"] == "c0.wav"
     only = explain("work/proxies", "mine/c5")
     assert only.utterance == {"utterance_id": "mine/c5"}
     assert [row["kind"] for row in only.failures] == [only.votes[0]["status"] + " (" + only.votes[0]["kind"] + ")"]
@@ -257,13 +257,13 @@ def test_what_runs_is_said_with_how_to_stop_it_and_what_was_killed_too(
     with running:
         try:
             wait_for(out / "annotate" / "running.json", running)
-            lines = said(["status", str(out)], capsys)
+            lines = printed(["status", str(out)], capsys)
             assert "read: done in " in lines
             assert "annotate: running" in lines
             assert f"stop it with: kill -TERM {running.pid}" in lines
         finally:
             os.kill(running.pid, signal.SIGKILL)
-    (stage,) = [one for one in standing_of(out).stages if one.title == "annotate"]
+    (stage,) = [listed for listed in standing_of(out).stages if listed.title == "annotate"]
     assert (stage.state, stage.how_to_stop, stage.host) == ("killed", None, platform.node())
     assert "its process ended before it was done" in str(stage)
 
@@ -282,7 +282,7 @@ def test_runs_of_vary_are_told_apart_and_a_method_that_is_not_known_here_is_one_
     file.write_text(text[: text.index("[annotate]")] + text[text.index("[fuse]") :])
     command(["run", str(file), "--quiet"])
     out = file.parent / "out"
-    titles = [one.title for one in standing_of(out).stages]
+    titles = [stage.title for stage in standing_of(out).stages]
     assert titles == ["read", "fuse fuse.method=human", "fuse fuse.method=pool"]
     manifest = out / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"method": "pool"', '"method": "of_somebody"'))
@@ -309,12 +309,12 @@ def test_a_block_named_features_is_looked_into_and_a_folder_of_features_is_not(f
 def test_findings_name_the_proxy_or_file_that_they_are_about(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    made = [
+    findings = [
         Finding.of("exchange", "predicts votes of the fit no better than others", where="face"),
         Finding.of("no_split", "mine has speakers of no split", where="mine"),
     ]
-    Findings.gather(made, "align").write(tmp_path / "findings.parquet")
-    lines = said(["findings", str(tmp_path)], capsys).splitlines()
+    Findings.gather(findings, "align").write(tmp_path / "findings.parquet")
+    lines = printed(["findings", str(tmp_path)], capsys).splitlines()
     assert any("align exchange: face: predicts votes" in line for line in lines)
     assert any("align no_split: mine has speakers" in line for line in lines)
 

@@ -46,14 +46,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_end_of_a_vary_pairs_every_run_on_the_same_votes(folder: Path) -> None:
     metrics = json.loads((folder / "compare.metrics.json").read_text(encoding="utf-8"))
     jsonschema.Draft202012Validator(metrics_schema()).validate(metrics)
-    (one,) = metrics["sets"]
+    (compared,) = metrics["sets"]
     names = ["fuse.method human", "fuse.method dirichlet", "fuse.method dawid_skene"]
-    assert list(one["methods"]) == ["class shares", *names]
-    found = {run.name: run for run in runs_in(folder)}
-    labels = {name: Labels.read(found[name].labels) for name in names}
-    votes, people = Votes.read(found[names[0]].votes[0]), Utterances.read(found[names[0]].utterances[0])
+    assert list(compared["methods"]) == ["class shares", *names]
+    runs = {run.name: run for run in runs_in(folder)}
+    labels = {name: Labels.read(runs[name].labels) for name in names}
+    votes, people = Votes.read(runs[names[0]].votes[0]), Utterances.read(runs[names[0]].utterances[0])
     direct = evaluate(labels, votes, people, EvaluateSettings(baseline=names[0])).metrics
-    assert json.loads(json.dumps(direct["methods"])) == one["methods"]
+    assert json.loads(json.dumps(direct["methods"])) == compared["methods"]
     page = (folder / "compare.html").read_text(encoding="utf-8")
     assert "Runs side by side" in page
     assert all(name in page for name in names)
@@ -106,7 +106,7 @@ def test_runs_with_other_held_out_votes_are_sets_of_their_own(tmp_path: Path) ->
     titles = [section.title for section in compared.page.sections]
     assert titles == ["Set 1: runs side by side", "Set 2: runs side by side"]
     with pytest.raises(InputError, match="no two runs have the same held-out votes"):
-        compare_runs([one for one in runs_in(tmp_path / "out") if one.name.endswith("human")])
+        compare_runs([each_run for each_run in runs_in(tmp_path / "out") if each_run.name.endswith("human")])
 
 
 def test_votes_without_any_held_out_end_in_a_sentence_and_the_run_goes_on(

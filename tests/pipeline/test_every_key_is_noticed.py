@@ -179,25 +179,25 @@ def task_of(case: Case, place: Path, settings: dict[str, Any], block: dict[str, 
 
 def leaves(model: type[BaseModel], values: dict[str, Any], path: Path_ = ()) -> Iterator[tuple[Path_, Any, Any, bool]]:
     """Every key of a model: its path, its field, its value, and whether it is marked as changing nothing."""
-    for name, found in model.model_fields.items():
-        key = found.alias or name
-        inner, value = next(models_in(found.annotation), None), values[key]
-        nothing = CHANGES_NOTHING in marks_of(found)
+    for name, declared in model.model_fields.items():
+        key = declared.alias or name
+        inner, value = next(models_in(declared.annotation), None), values[key]
+        nothing = CHANGES_NOTHING in marks_of(declared)
         if inner is not None and isinstance(value, dict):
             yield from ((p, f, v, nothing or n) for p, f, v, n in leaves(inner, value, (*path, key)))
         else:
-            yield (*path, key), found, value, nothing
+            yield (*path, key), declared, value, nothing
 
 
-def changed(path: Path_, found: Any, value: Any, others: dict[str, Any]) -> list[Any]:
+def changed(path: Path_, declared: Any, value: Any, others: dict[str, Any]) -> list[Any]:
     """Other values of a key: the listed one, or several by rule, of which the first valid one is used."""
     for name in (".".join(path), path[-1]):
         if name in others:
             return [others[name]]
-    parts = (found.annotation, *get_args(found.annotation))
+    parts = (declared.annotation, *get_args(declared.annotation))
     literal = next((part for part in parts if get_origin(part) is Literal), None)
     if literal is not None:
-        return [one for one in get_args(literal) if one != value]
+        return [choice for choice in get_args(literal) if choice != value]
     if isinstance(value, bool):
         return [not value]
     if isinstance(value, int):
@@ -206,14 +206,14 @@ def changed(path: Path_, found: Any, value: Any, others: dict[str, Any]) -> list
         return [value / 2 if value else 0.5, 1.0, 2.0]
     if isinstance(value, str) and value:
         return [value + "x"]
-    if isinstance(value, list | tuple) and value and all(isinstance(one, int | float) for one in value):
+    if isinstance(value, list | tuple) and value and all(isinstance(item, int | float) for item in value):
         return [[value[0] / 2 if isinstance(value[0], float) else value[0], *value[1:-1], value[-1] + 1]]
     return [3, 0.5, "x", ["x"]]
 
 
 def put(values: dict[str, Any], path: Path_, other: Any) -> dict[str, Any]:
-    made = json.loads(json.dumps(values))
-    inner = made
+    copied = json.loads(json.dumps(values))
+    inner = copied
     for part in path[:-1]:
         inner = inner[part]
     if isinstance(other, dict) and "*" in other:
@@ -222,10 +222,10 @@ def put(values: dict[str, Any], path: Path_, other: Any) -> dict[str, Any]:
         inner.update(other)
     else:
         inner[path[-1]] = other
-    return dict(made)
+    return dict(copied)
 
 
-def whole(model: type[BaseModel], values: dict[str, Any], place: Path) -> dict[str, Any]:
+def resolved(model: type[BaseModel], values: dict[str, Any], place: Path) -> dict[str, Any]:
     return model.model_validate(in_place(values, place)).model_dump(mode="json", by_alias=True)
 
 
@@ -235,8 +235,8 @@ def whole(model: type[BaseModel], values: dict[str, Any], place: Path) -> dict[s
 def test_every_key_of_a_pipeline_section_is_noticed_or_marked(case: Case, place: Path) -> None:
     stage = stage_of(case.verb)
     model = stage.settings if stage.blocks == "combined" else stage.settings_for(case.settings)
-    settings = whole(model, case.settings, place)
-    block = None if case.block is None else whole(stage.settings_for(case.block), case.block, place)
+    settings = resolved(model, case.settings, place)
+    block = None if case.block is None else resolved(stage.settings_for(case.block), case.block, place)
     before = State(task_of(case, place, settings, block)).digest
     wrong = []
     keys = 0
@@ -245,10 +245,10 @@ def test_every_key_of_a_pipeline_section_is_noticed_or_marked(case: Case, place:
             continue
         if kind == "block":
             own = stage.settings_for(values)
-        for path, found, value, nothing in leaves(own, values):
+        for path, declared, value, nothing in leaves(own, values):
             keys += 1
-            for one in changed(path, found, value, {**OTHERS, **case.others}):
-                other = put(values, path, one)
+            for change in changed(path, declared, value, {**OTHERS, **case.others}):
+                other = put(values, path, change)
                 new = (settings, other) if kind == "block" else (other, block)
                 try:
                     noticed = State(task_of(case, place, *new)).digest != before
@@ -332,8 +332,8 @@ def test_every_key_of_an_annotator_file_is_noticed_or_marked(tmp_path: Path, pla
     written(tmp_path, values, PROMPT)
     before = annotated(tmp_path, place)
     wrong = []
-    for path, found, value, nothing in leaves(AnnotatorFile, values):
-        other = put(values, path, changed(path, found, value, OF_ANNOTATORS)[0])
+    for path, declared, value, nothing in leaves(AnnotatorFile, values):
+        other = put(values, path, changed(path, declared, value, OF_ANNOTATORS)[0])
         if path == ("engine",):
             other["serve"] = {}
         written(tmp_path, other, PROMPT)
@@ -358,8 +358,8 @@ def test_every_key_of_a_prompt_file_is_noticed_or_marked(tmp_path: Path, place: 
     written(tmp_path, ANNOTATOR, values)
     before = annotated(tmp_path, place)
     wrong = []
-    for path, found, value, nothing in leaves(PromptFile, values):
-        written(tmp_path, ANNOTATOR, put(values, path, changed(path, found, value, OF_PROMPTS)[0]))
+    for path, declared, value, nothing in leaves(PromptFile, values):
+        written(tmp_path, ANNOTATOR, put(values, path, changed(path, declared, value, OF_PROMPTS)[0]))
         if (annotated(tmp_path, place) != before) == nothing:
             wrong.append(".".join(path))
     assert not wrong
@@ -369,12 +369,12 @@ def test_every_key_of_a_prompt_file_is_noticed_or_marked(tmp_path: Path, place: 
 
 
 def card(**values: Any) -> str:
-    said: dict[str, Any] = {
+    values_of_card: dict[str, Any] = {
         "name": "mine", "title": "Mine", "licence": "CC", "use": "w", "may_leave": True, "why": "It is mine.",
         "votes": "one", "taxonomy": "crema6", "scales": {"valence": [1, 5]}, "columns": {"label": "heard"},
         "constants": {"language": "en"}, "files": {"a.csv": "train"}, "citation": "x", "source": "y", **values,
     }  # fmt: skip
-    return f"+++\n{toml(said)}+++\nText.\n"
+    return f"+++\n{toml(values_of_card)}+++\nText.\n"
 
 
 OF_CARDS: dict[str, Any] = {
@@ -387,7 +387,7 @@ OF_CARDS: dict[str, Any] = {
 @pytest.mark.parametrize("verb", ["read", "align", "balance", "export"])
 def test_every_key_of_a_data_card_is_noticed_where_cards_decide(verb: str, tmp_path: Path, place: Path) -> None:
     block = _TABLE | {"corpus": "mine"} if verb == "read" else None
-    case = next(one for one in CASES if one.verb == verb)
+    case = next(known for known in CASES if known.verb == verb)
     settings = case.settings | {"cards": str(tmp_path)}
 
     def digest(text: str) -> str:
@@ -413,13 +413,13 @@ CONTENT = (
 )
 
 
-@pytest.mark.parametrize(("verb", "name", "change"), CONTENT, ids=[f"{one[0]} {one[1]}" for one in CONTENT])
+@pytest.mark.parametrize(("verb", "name", "change"), CONTENT, ids=[f"{row[0]} {row[1]}" for row in CONTENT])
 def test_the_content_of_a_table_or_model_that_is_named_is_noticed_and_its_place_is_not(
     verb: str, name: str, change: Callable[[str], str] | None, place: Path, tmp_path: Path
 ) -> None:
     here = tmp_path / "here"
     shutil.copytree(place, here)
-    case = next(one for one in CASES if one.verb == verb and (one.block is None or one.block is _TABLE))
+    case = next(known for known in CASES if known.verb == verb and (known.block is None or known.block is _TABLE))
 
     def digest(folder: Path) -> str:
         return State(task_of(case, folder, case.settings, case.block)).digest
@@ -440,8 +440,8 @@ def test_the_content_of_a_table_or_model_that_is_named_is_noticed_and_its_place_
 def test_a_path_is_never_both_content_and_place() -> None:
     """A key with a path is not in the digest as text, so that the content of the path must be, or the key is marked."""
     for verb in STAGES:
-        for path, found, _, nothing in leaves(*_default(verb)):
-            if PLACE in marks_of(found) and not nothing:
+        for path, declared, _, nothing in leaves(*_default(verb)):
+            if PLACE in marks_of(declared) and not nothing:
                 stage = stage_of(verb)
                 assert stage.depends, f"{verb}.{'.'.join(path)} is a path, and {verb} depends on no content"
 

@@ -36,13 +36,13 @@ def file(tmp_path: Path) -> Path:
 
 def test_a_label_is_traced_to_its_votes_and_what_each_rater_does_to_it(file: Path) -> None:
     run(file, quiet=True)
-    found = explain(file.parent / "out", "mine/c1")
-    assert found.method == "human"
-    assert len(found.votes) == 4
-    held = {vote["annotator"] for vote in found.votes if vote["held_out"]}
-    moved = {row["annotator"]: row["moved"] for row in found.influence}
+    explained = explain(file.parent / "out", "mine/c1")
+    assert explained.method == "human"
+    assert len(explained.votes) == 4
+    held = {vote["annotator"] for vote in explained.votes if vote["held_out"]}
+    moved = {row["annotator"]: row["moved"] for row in explained.influence}
     assert {name for name, share in moved.items() if share == 0} == held
-    lines = "\n".join(found.lines())
+    lines = "\n".join(explained.lines())
     assert "mine/r2 #0: happy x 1 (ok" in lines
     assert ", strength " in lines
     assert "proxies add +0.0 to its strength" in lines
@@ -52,9 +52,9 @@ def test_a_label_is_traced_to_its_votes_and_what_each_rater_does_to_it(file: Pat
 def test_where_raters_are_weighed_together_it_says_so(file: Path) -> None:
     file.write_text(FILE.replace("METHOD", "dawid_skene"))
     run(file, quiet=True)
-    found = explain(file.parent / "out", "mine/c1")
-    assert found.influence == []
-    assert any("weighs raters together" in line for line in found.lines())
+    explained = explain(file.parent / "out", "mine/c1")
+    assert explained.influence == []
+    assert any("weighs raters together" in line for line in explained.lines())
 
 
 def test_it_is_asked_from_any_folder_and_in_json(
@@ -70,12 +70,12 @@ def test_it_is_asked_from_any_folder_and_in_json(
 
 
 @pytest.mark.parametrize(
-    ("utterance", "number", "says"),
+    ("utterance", "number", "message"),
     [("c1", 0, "Did you mean 'mine/c1'"), ("zzz", 0, "The first there is: mine/c0"), ("mine/c1", 3, "no run 3")],
 )
-def test_what_is_not_there_is_said(file: Path, utterance: str, number: int, says: str) -> None:
+def test_what_is_not_there_is_said(file: Path, utterance: str, number: int, message: str) -> None:
     run(file, quiet=True)
-    with pytest.raises(InputError, match=says):
+    with pytest.raises(InputError, match=message):
         explain(file.parent / "out", utterance, number=number)
     with pytest.raises(InputError, match="contains no results of alm-proxies"):
         explain(file.parent / "votes.csv", utterance)
@@ -90,9 +90,9 @@ def test_ratings_are_shown_on_the_scale_that_the_raters_had(file: Path) -> None:
     mapped = 'label = "heard", valence = "felt" }\nscales = { valence = [5, 1] }'
     file.write_text(FILE.replace("METHOD", "human").replace('label = "heard" }', mapped))
     run(file, quiet=True)
-    found = explain(file.parent / "out", "mine/c1")
-    assert {vote["annotator"]: vote["valence"] for vote in found.votes}["mine/r2"] == pytest.approx(0.25)
-    lines = list(found.lines())
+    explained = explain(file.parent / "out", "mine/c1")
+    assert {vote["annotator"]: vote["valence"] for vote in explained.votes}["mine/r2"] == pytest.approx(0.25)
+    lines = list(explained.lines())
     assert any("mine/r2 #0: sad  valence 4 (5 to 1) x 1" in line for line in lines)
     assert any(line.startswith("rated: valence ") and line.endswith("(5 to 1)") for line in lines)
 
@@ -113,11 +113,11 @@ def test_the_estimator_beside_the_labels_gives_the_same_as_a_second_fit(
         raise AssertionError("fitted again")
 
     monkeypatch.setattr("alm_proxies.pipeline.tracing.fuse", no_fit)
-    found = explain(file.parent / "out", "mine/c1")
-    assert found.method == again.method == "auto"
-    assert found.influence == again.influence
-    assert found.votes == again.votes
-    assert len(found.influence) == 4
+    explained = explain(file.parent / "out", "mine/c1")
+    assert explained.method == again.method == "auto"
+    assert explained.influence == again.influence
+    assert explained.votes == again.votes
+    assert len(explained.influence) == 4
 
 
 def test_labels_of_a_command_have_their_estimator_beside_them(
@@ -130,6 +130,6 @@ def test_labels_of_a_command_have_their_estimator_beside_them(
     assert (tmp_path / "own" / "mine.fitted.json").is_file()
     (tmp_path / "own" / "votes.parquet").write_bytes(Path(votes).read_bytes())
     monkeypatch.setattr("alm_proxies.pipeline.tracing.fuse", None)
-    found = explain(tmp_path / "own", "mine/c1")
-    assert found.method == "human"
-    assert len(found.influence) == 4
+    explained = explain(tmp_path / "own", "mine/c1")
+    assert explained.method == "human"
+    assert len(explained.influence) == 4

@@ -29,11 +29,11 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     heard = rng.integers(3, size=MANY)
     ids = [f"c/{i:05d}" for i in range(MANY)]
 
-    def said(right: float, i: int) -> str:
+    def label(right: float, i: int) -> str:
         return LABELS[heard[i] if rng.random() < right else rng.integers(3)]
 
-    human = [(ids[i], f"c/r{(i + j) % 5}", said(0.6, i), j == 3) for i in range(MANY) for j in range(4)]
-    proxy = [(ids[i], name, d, said(0.5, i)) for i in range(MANY) for name in ("warm", "trained") for d in range(3)]
+    human = [(ids[i], f"c/r{(i + j) % 5}", label(0.6, i), j == 3) for i in range(MANY) for j in range(4)]
+    proxy = [(ids[i], name, d, label(0.5, i)) for i in range(MANY) for name in ("warm", "trained") for d in range(3)]
     for name in ("read", "annotate", "fuse"):
         (folder / name).mkdir()
     Votes.of(
@@ -79,15 +79,15 @@ def test_every_method_is_traced_without_a_second_fit(
     corpus: Path, method: str, tmp_path: Path, not_fitted: None
 ) -> None:
     labels, votes = fused(corpus, method, tmp_path)
-    for one in (ONE, "c/00003"):
-        found = explain(labels, one, votes=votes, utterances=corpus / "utterances.parquet")
-        assert found.notes == []
-        assert found.method == method
-        moved = {row["annotator"]: row["moved"] for row in found.influence}
+    for utterance in (ONE, "c/00003"):
+        explained = explain(labels, utterance, votes=votes, utterances=corpus / "utterances.parquet")
+        assert explained.notes == []
+        assert explained.method == method
+        moved = {row["annotator"]: row["moved"] for row in explained.influence}
         assert set(moved) >= {"warm", "c/r3"}
         # c/00007 is of a speaker that `trained` was trained on, so that its votes did not count
-        assert ("trained" in moved) == (one != ONE)
-        assert len(found.votes) == 10
+        assert ("trained" in moved) == (utterance != ONE)
+        assert len(explained.votes) == 10
     lines = "\n".join(explain(labels, ONE, votes=votes, utterances=corpus / "utterances.parquet").lines())
     assert "  proxy  trained #2: " in lines
 
@@ -148,10 +148,10 @@ def test_a_folder_whose_votes_are_others_says_so_and_shows_the_rest(
         "there is no vote on 'c/00007'. Name the votes files that fuse was given: --votes" in n for n in alone.notes
     )
     shutil.copy(votes[0], tmp_path / "votes.parquet")
-    found = explain(tmp_path, ONE)
-    assert len(found.votes) == 4
-    assert found.influence == []
-    assert any("the labels were not fused from these votes" in note for note in found.notes)
+    explained = explain(tmp_path, ONE)
+    assert len(explained.votes) == 4
+    assert explained.influence == []
+    assert any("the labels were not fused from these votes" in note for note in explained.notes)
 
 
 def test_of_the_votes_in_a_folder_those_behind_the_label_are_found(
@@ -163,11 +163,11 @@ def test_of_the_votes_in_a_folder_those_behind_the_label_are_found(
     shutil.copy(votes[1], tmp_path / "proxies.parquet")
     later = pl.DataFrame({"utterance_id": [ONE], "annotator": ["c/later"], "label": ["angry"]})
     Votes.of(later, taxonomy=LABELS).write(tmp_path / "more.parquet")
-    found = explain(tmp_path, ONE)
-    assert found.notes == []
-    assert "c/later" in {vote["annotator"] for vote in found.votes}
-    assert "c/later" not in {row["annotator"] for row in found.influence}
-    assert {row["annotator"] for row in found.influence} >= {"warm", "c/r3"}
+    explained = explain(tmp_path, ONE)
+    assert explained.notes == []
+    assert "c/later" in {vote["annotator"] for vote in explained.votes}
+    assert "c/later" not in {row["annotator"] for row in explained.influence}
+    assert {row["annotator"] for row in explained.influence} >= {"warm", "c/r3"}
 
 
 def test_without_the_estimator_beside_them_labels_are_traced_by_a_new_fit(corpus: Path, tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def test_the_files_seed_reaches_stages_that_have_one_and_do_not_say_their_own(tm
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         ("[fuse]\n", "names no corpus"),
         (READ + "[align]\n", r"\[align\] needs labels, and no stage gives them. Write .*\[fuse\]"),
@@ -100,7 +100,7 @@ def test_the_files_seed_reaches_stages_that_have_one_and_do_not_say_their_own(tm
         (READ + '[fuse]\nmethod = "pool"\n[vary]\n"fuse.method.x" = [1]\n', "does not lead to a setting"),
     ],
 )
-def test_what_cannot_be_is_said_with_the_file(tmp_path: Path, text: str, says: str) -> None:
-    with pytest.raises(SettingsError, match=says) as caught:
+def test_what_cannot_be_is_said_with_the_file(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(SettingsError, match=message) as caught:
         graph(tmp_path, text)
     assert str(caught.value).startswith(str(tmp_path / "p.toml"))

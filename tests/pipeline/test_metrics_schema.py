@@ -42,16 +42,16 @@ def tables() -> tuple[Labels, Votes, Utterances]:
 def nulls(value: Any, path: str = "") -> list[str]:
     """The paths of all nulls, with * for positions in lists."""
     if isinstance(value, dict):
-        return [one for key, below in value.items() for one in nulls(below, f"{path}/{key}" if path else key)]
+        return [place for key, below in value.items() for place in nulls(below, f"{path}/{key}" if path else key)]
     if isinstance(value, list):
-        return [one for below in value for one in nulls(below, f"{path}/*")]
+        return [place for below in value for place in nulls(below, f"{path}/*")]
     return [path] if value is None else []
 
 
 def checked(metrics: Any) -> dict[str, Any]:
-    made: dict[str, Any] = json.loads(json.dumps(metrics, allow_nan=False))
-    jsonschema.Draft202012Validator(metrics_schema()).validate(made)
-    return made
+    written: dict[str, Any] = json.loads(json.dumps(metrics, allow_nan=False))
+    jsonschema.Draft202012Validator(metrics_schema()).validate(written)
+    return written
 
 
 def test_alignments_keep_to_the_schema_and_give_a_reason_for_every_null(
@@ -61,10 +61,10 @@ def test_alignments_keep_to_the_schema_and_give_a_reason_for_every_null(
     bare = Votes.of(votes.frame.filter(~pl.col("held_out")), about=votes.about)
     alone = Votes.of(votes.frame.filter(pl.col("source") == "human"), about=votes.about)
     for some in (votes, bare, alone):
-        made = checked(align(labels, some, people, AlignSettings(examples=0)).metrics)
-        assert set(nulls(made)) == set(made["reasons"])
-        assert made["averages"]["nll_per_vote"] == "held-out votes"
-        assert made["averages"]["jsd_base2"] == "utterances"
+        written = checked(align(labels, some, people, AlignSettings(examples=0)).metrics)
+        assert set(nulls(written)) == set(written["reasons"])
+        assert written["averages"]["nll_per_vote"] == "held-out votes"
+        assert written["averages"]["jsd_base2"] == "utterances"
     assert checked(align(labels, bare, people, AlignSettings(examples=0)).metrics)["reasons"]["scores"] == (
         "no vote was held out"
     )
@@ -72,18 +72,18 @@ def test_alignments_keep_to_the_schema_and_give_a_reason_for_every_null(
 
 def test_agreement_is_given_with_and_without_held_out_votes(tables: tuple[Labels, Votes, Utterances]) -> None:
     labels, votes, people = tables
-    made = align(labels, votes, people, AlignSettings(examples=0)).metrics
+    written = align(labels, votes, people, AlignSettings(examples=0)).metrics
     bare = Votes.of(votes.frame.filter(~pl.col("held_out")), about=votes.about)
     without = align(labels, bare, people, AlignSettings(examples=0)).metrics
-    assert made["human_agreement_without_held_out"]["alpha"] == without["human_agreement"]["alpha"]
-    assert made["human_agreement"]["alpha"] != without["human_agreement"]["alpha"]
+    assert written["human_agreement_without_held_out"]["alpha"] == without["human_agreement"]["alpha"]
+    assert written["human_agreement"]["alpha"] != without["human_agreement"]["alpha"]
 
 
 def test_evaluations_keep_to_the_schema_and_give_a_reason_for_every_null(
     tables: tuple[Labels, Votes, Utterances],
 ) -> None:
-    made = checked(evaluate({"fused": tables[0]}, tables[1], tables[2]).metrics)
-    assert set(nulls(made)) == set(made["reasons"])
+    written = checked(evaluate({"fused": tables[0]}, tables[1], tables[2]).metrics)
+    assert set(nulls(written)) == set(written["reasons"])
 
 
 def test_files_of_the_commands_keep_to_the_schema(tables: tuple[Labels, Votes, Utterances], tmp_path: Path) -> None:
@@ -97,8 +97,8 @@ def test_files_of_the_commands_keep_to_the_schema(tables: tuple[Labels, Votes, U
     files = [*tmp_path.glob("*.metrics.json"), tmp_path / "balanced" / "metrics.json"]
     assert len(files) == 3
     for file in files:
-        made = checked(json.loads(file.read_text(encoding="utf-8")))
-        assert set(nulls(made)) == set(made["reasons"])
+        written = checked(json.loads(file.read_text(encoding="utf-8")))
+        assert set(nulls(written)) == set(written["reasons"])
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_text_for_a_number_and_unknown_names_do_not(wrong: dict[str, Any]) -> No
 
 def test_the_schema_is_printed_by_the_command(tmp_path: Path) -> None:
     assert command(["schema", "metrics", "-o", str(tmp_path / "metrics.json")]) == 0
-    made = json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8"))
-    assert made == metrics_schema()
-    jsonschema.Draft202012Validator.check_schema(made)
-    assert made["properties"]["jsd_base2"]["description"].startswith("Jensen-Shannon")
+    schema = json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8"))
+    assert schema == metrics_schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    assert schema["properties"]["jsd_base2"]["description"].startswith("Jensen-Shannon")

@@ -88,7 +88,7 @@ def test_vary_makes_a_run_for_each_combination_and_shares_equal_stages(pipeline:
     assert (ran.folder / "fuse" / "fuse.method=pool,fuse.seed=2" / "labels.parquet").exists()
     manifest = json.loads((ran.folder / "manifest.json").read_text())
     assert len(manifest["runs"]) == 4
-    assert {name for one in manifest["runs"] for name in one["stages"]} == set(manifest["stages"])
+    assert {name for varied in manifest["runs"] for name in varied["stages"]} == set(manifest["stages"])
     assert manifest["runs"][0]["chosen"] == {"fuse.method": "human", "fuse.seed": 1}
     assert run(pipeline, quiet=True).skipped == 5
 
@@ -106,7 +106,7 @@ def test_the_manifest_says_versions_inputs_settings_counts_and_findings(pipeline
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "says"),
+    ("old", "new", "parts"),
     [
         ('method = "dirichlet"', 'methd = "dirichlet"', ["line 12", "Did you mean 'method'"]),
         ("[fuse]", "[fuze]", ["'fuze'", "Did you mean 'fuse'"]),
@@ -119,21 +119,21 @@ def test_the_manifest_says_versions_inputs_settings_counts_and_findings(pipeline
     ],
 )
 def test_a_wrong_file_is_said_with_line_and_mend(
-    pipeline: Path, capsys: pytest.CaptureFixture[str], old: str, new: str, says: list[str] | None
+    pipeline: Path, capsys: pytest.CaptureFixture[str], old: str, new: str, parts: list[str] | None
 ) -> None:
     pipeline.write_text(pipeline.read_text().replace(old, new))
     code = command(["run", str(pipeline), "--quiet"])
     err = capsys.readouterr().err
-    if says is None:
+    if parts is None:
         assert code == 0, err
         return
     assert code == 2
     assert "Traceback" not in err
-    assert all(part in err for part in says), err
+    assert all(part in err for part in parts), err
 
 
 @pytest.mark.parametrize(
-    ("vary", "says"),
+    ("vary", "message"),
     [
         ('"fuse.method" = "pool"', "not a list"),
         ('folder = ["a", "b"]', "folder cannot be varied"),
@@ -143,9 +143,9 @@ def test_a_wrong_file_is_said_with_line_and_mend(
         (f"seed = {list(range(1001))}", "1001 runs"),
     ],
 )
-def test_a_wrong_vary_is_refused(pipeline: Path, vary: str, says: str) -> None:
+def test_a_wrong_vary_is_refused(pipeline: Path, vary: str, message: str) -> None:
     pipeline.write_text(pipeline.read_text() + f"[vary]\n{vary}\n")
-    with pytest.raises(SettingsError, match=says):
+    with pytest.raises(SettingsError, match=message):
         read_pipeline(pipeline)
 
 

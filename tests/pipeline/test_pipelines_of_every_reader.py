@@ -120,7 +120,7 @@ def test_check_passes_a_readers_pipeline_on_a_made_up_tree(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "corpus").mkdir()
     tree = TREES[name](tmp_path / "corpus")
-    found = check(name, changes={"read.source": str(tree.relative_to(tmp_path))})
-    assert found.problems == ()
-    facts = " ".join(found.facts)
-    assert ("are held out" in facts) == (name != "ravdess"), found.facts
+    checked = check(name, changes={"read.source": str(tree.relative_to(tmp_path))})
+    assert checked.problems == ()
+    facts = " ".join(checked.facts)
+    assert ("are held out" in facts) == (name != "ravdess"), checked.facts

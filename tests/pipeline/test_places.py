@@ -272,8 +272,8 @@ def test_a_model_of_the_hub_keeps_its_name_and_a_folder_becomes_a_path(tmp_path:
             ("./mine/other", str(tmp_path / "mine" / "other")),
             ("a/longer/path", str(tmp_path / "a" / "longer" / "path")),
         ):
-            made = located(shown(recipe="encoder", model=given), tmp_path)
-            assert made.model == expected, settings
+            placed = located(shown(recipe="encoder", model=given), tmp_path)
+            assert placed.model == expected, settings
     file = tmp_path / "p.toml"
     lines = (
         'taxonomy = "crema6"',

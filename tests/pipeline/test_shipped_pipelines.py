@@ -81,10 +81,10 @@ def test_every_shipped_pipeline_of_a_corpus_is_tried_here() -> None:
 def test_check_passes_on_a_made_up_tree(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     tree = TREES[name](tmp_path / "corpus")
-    found = check(name, changes={"read.source": str(tree.relative_to(tmp_path))})
-    assert found.problems == ()
-    assert any("recordings are present and complete" in fact for fact in found.facts), found.facts
-    assert any("are held out" in fact for fact in found.facts)
+    checked = check(name, changes={"read.source": str(tree.relative_to(tmp_path))})
+    assert checked.problems == ()
+    assert any("recordings are present and complete" in fact for fact in checked.facts), checked.facts
+    assert any("are held out" in fact for fact in checked.facts)
 
 
 @pytest.mark.parametrize("name", TREES)
@@ -101,7 +101,9 @@ def part_of_crema_d(tmp_path_factory: pytest.TempPathFactory, test_data: Path) -
     (folder / "AudioWAV").mkdir(parents=True)
     there = {path.stem: path for path in sorted((test_data / "crema_d" / "AudioWAV").iterdir())}
     actors = sorted({stem[:4] for stem in there})[:ACTORS]
-    chosen = {stem for actor in actors for stem in [one for one in there if one.startswith(actor)][:CLIPS]}
+    chosen = {
+        stem for actor in actors for stem in [recording for recording in there if recording.startswith(actor)][:CLIPS]
+    }
     for stem in chosen:
         (folder / "AudioWAV" / there[stem].name).symlink_to(there[stem])
     with (test_data / "crema_d" / "tabulatedVotes.csv").open(newline="") as stream:
@@ -139,11 +141,12 @@ def test_the_pipelines_of_papers_state_every_known_number_themselves() -> None:
     for name, votes in (("scaling_ambiguity_iemocap", 8), ("scaling_ambiguity_msp", 10)):
         settings = read[name]
         panel = [
-            tomllib.loads((folder / "annotators" / f"{one}.toml").read_text()) for one in settings["annotate"]["panel"]
+            tomllib.loads((folder / "annotators" / f"{annotator_name}.toml").read_text())
+            for annotator_name in settings["annotate"]["panel"]
         ]
         each = settings["annotate"].get("votes")
-        assert sum(each or one["votes"] for one in panel) == votes
-        cells = [(one["cross"]["focus"], one["cross"]["temperature"]) for one in panel]
+        assert sum(each or annotator["votes"] for annotator in panel) == votes
+        cells = [(annotator["cross"]["focus"], annotator["cross"]["temperature"]) for annotator in panel]
         bands = [(0.1, 0.3), (0.3, 0.5), (0.5, 0.7), (0.7, 0.9), (0.9, 0.93)]
         assert len({focus for (focus,), _ in cells}) == 5
         assert all(low <= temperature <= high for (_, (temperature,)), (low, high) in zip(cells, bands, strict=True))

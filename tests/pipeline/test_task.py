@@ -28,8 +28,8 @@ def heard(tmp_path: Path) -> Path:
 
 
 def task(heard: Path, folder: str = "out", **settings: Any) -> Task:
-    said = {"method": "human", **settings}
-    return Task("fuse", str(heard.parent.parent / folder / "fuse"), said, inputs={"votes": [str(heard)]})
+    given = {"method": "human", **settings}
+    return Task("fuse", str(heard.parent.parent / folder / "fuse"), given, inputs={"votes": [str(heard)]})
 
 
 def test_a_task_is_done_once_and_then_skipped(heard: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -96,16 +96,16 @@ def test_an_unfinished_task_has_no_marker(heard: Path) -> None:
 def test_a_marker_cut_short_or_of_another_shape_is_no_marker(heard: Path) -> None:
     do(task(heard), quiet=True)
     marker = Path(task(heard).folder) / MARKER
-    whole = marker.read_text()
-    for text in (whole[: len(whole) // 2], "[]", '{"stage": "fuse"}'):
+    intact = marker.read_text()
+    for text in (intact[: len(intact) // 2], "[]", '{"stage": "fuse"}'):
         marker.write_text(text)
         assert will_run(task(heard)) is not None
 
 
 def test_another_process_does_the_same_task_from_json(heard: Path) -> None:
-    one = task(heard, "here")
-    assert Task.of_json(one.json()) == one
-    perform(one, quiet=True)
+    first = task(heard, "here")
+    assert Task.of_json(first.json()) == first
+    perform(first, quiet=True)
     script = (
         "import sys\nfrom alm_proxies.pipeline.perform import Task, perform\n"
         "print(perform(Task.of_json(sys.stdin.read()), quiet=True).counts)\n"

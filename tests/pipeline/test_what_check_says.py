@@ -66,8 +66,8 @@ def cut(path: Path, share: float) -> None:
     path.write_bytes(content[: int(len(content) * share)])
 
 
-def about_recordings(found: Checked) -> str:
-    return "\n".join(one for one in (*found.facts, *found.warnings, *found.problems) if "recordings" in one)
+def about_recordings(checked: Checked) -> str:
+    return "\n".join(fact for fact in (*checked.facts, *checked.warnings, *checked.problems) if "recordings" in fact)
 
 
 def test_nothing_is_wrong_where_nothing_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -87,13 +87,13 @@ def test_every_recording_is_looked_at(suffix: str, tmp_path: Path, capsys: pytes
     cut(tmp_path / f"c3.{suffix}", 0.6)
     (tmp_path / f"c4.{suffix}").write_text("<html>Not found</html>")
     (tmp_path / f"c7.{suffix}").unlink()
-    found = check(path)
-    assert found.problems == ()
-    warnings = "\n".join(found.warnings)
+    checked = check(path)
+    assert checked.problems == ()
+    warnings = "\n".join(checked.warnings)
     assert f"2 of 12 recordings are missing: {tmp_path}/c1.{suffix}, {tmp_path}/c7.{suffix}" in warnings
     for name, words in (("c2", "is empty"), ("c3", "ends early"), ("c4", "is not an audio file")):
         assert f"1 of 12 recordings {words}: {tmp_path}/{name}.{suffix}" in warnings
-    assert "7 of 12 recordings are present and complete" in about_recordings(found)
+    assert "7 of 12 recordings are present and complete" in about_recordings(checked)
     assert command(["check", str(path)]) == 0
     out, err = capsys.readouterr()
     assert out.startswith("4 warnings, none of which would stop a run; ")
@@ -104,8 +104,8 @@ def test_a_corpus_without_a_single_recording_is_a_problem_where_recordings_are_n
     path = corpus(tmp_path)
     for sound in tmp_path.glob("*.wav"):
         sound.unlink()
-    found = check(path)
-    assert any("12 of 12 recordings are missing" in problem for problem in found.problems)
+    checked = check(path)
+    assert any("12 of 12 recordings are missing" in problem for problem in checked.problems)
     assert command(["check", str(path), "--quiet"]) == 2
     path.write_text(FILE + '[fuse]\nmethod = "human"\n')
     assert check(path).problems == ()
@@ -116,10 +116,10 @@ def test_warnings_are_not_all_clear(tmp_path: Path) -> None:
     path = corpus(tmp_path, sections='[fuse]\nmethod = "human"\n[align]\n')
     table = tmp_path / "votes.csv"
     table.write_text(table.read_text() + "\nc1,s1,r3,Puzzled,c1.wav\n")
-    found = check(path)
-    assert any("Puzzled" in warning for warning in found.warnings)
-    assert any("no votes are held out" in warning for warning in found.warnings)
-    assert str(found) == "2 warnings, none of which would stop a run"
+    checked = check(path)
+    assert any("Puzzled" in warning for warning in checked.warnings)
+    assert any("no votes are held out" in warning for warning in checked.warnings)
+    assert str(checked) == "2 warnings, none of which would stop a run"
 
 
 def test_the_ledger_says_what_is_paid_and_what_is_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -131,21 +131,23 @@ def test_the_ledger_says_what_is_paid_and_what_is_left(tmp_path: Path, capsys: p
     for name in ("dear", "free"):
         file = tmp_path / f"{name}.toml"
         file.write_text(file.read_text().replace("votes = 2", "votes = 3"))
-    found = check(path)
+    checked = check(path)
     assert (
-        "annotate: dear: 24 of 36 votes cast, 2.40 paid; 12 left, about 1.20 at 0.10 a vote as measured" in found.facts
+        "annotate: dear: 24 of 36 votes cast, 2.40 paid; 12 left, about 1.20 at 0.10 a vote as measured"
+        in checked.facts
     )
     assert (
-        "annotate: free: 24 of 36 votes cast, 0.00 paid; 12 left, about 0.00 at 0.00 a vote as measured" in found.facts
+        "annotate: free: 24 of 36 votes cast, 0.00 paid; 12 left, about 0.00 at 0.00 a vote as measured"
+        in checked.facts
     )
-    assert (found.planned_votes, found.cast_votes) == (72, 48)
-    assert (found.paid, found.expected_price) == (pytest.approx(2.4), pytest.approx(1.2))
+    assert (checked.planned_votes, checked.cast_votes) == (72, 48)
+    assert (checked.paid, checked.expected_price) == (pytest.approx(2.4), pytest.approx(1.2))
     capsys.readouterr()
     assert command(["check", str(path), "--json", "--quiet"]) == 0
-    said = json.loads(capsys.readouterr().out)
-    assert said["annotators"]["annotate"]["dear"]["left"] == 12
-    assert said["annotators"]["annotate"]["dear"]["price_of_vote"] == pytest.approx(0.1)
-    assert str(found).endswith("; 72 votes planned, 48 cast for 2.40, 24 left, about 1.20")
+    output = json.loads(capsys.readouterr().out)
+    assert output["annotators"]["annotate"]["dear"]["left"] == 12
+    assert output["annotators"]["annotate"]["dear"]["price_of_vote"] == pytest.approx(0.1)
+    assert str(checked).endswith("; 72 votes planned, 48 cast for 2.40, 24 left, about 1.20")
     dearer = tmp_path / "dear.toml"
     dearer.write_text(dearer.read_text().replace("audio_minute = 12.0", "audio_minute = 24.0"))
     assert check(path).expected_price == pytest.approx(4.8), "a price that has changed is no longer what was measured"
@@ -154,9 +156,9 @@ def test_the_ledger_says_what_is_paid_and_what_is_left(tmp_path: Path, capsys: p
 def test_a_pilot_gives_the_price_of_the_rest(tmp_path: Path) -> None:
     path = corpus(tmp_path)
     assert command(["run", str(path), "--quiet", "--set", "annotate.limit=10"]) == 0
-    found = check(path)
-    said = "dear: 20 of 24 votes cast, 2.00 paid; 4 left, about 0.40 at 0.10 a vote as measured"
-    assert f"annotate: {said}" in found.facts
+    checked = check(path)
+    sentence = "dear: 20 of 24 votes cast, 2.00 paid; 4 left, about 0.40 at 0.10 a vote as measured"
+    assert f"annotate: {sentence}" in checked.facts
 
 
 def test_a_budget_counts_what_was_paid(tmp_path: Path) -> None:

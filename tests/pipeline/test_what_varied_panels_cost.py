@@ -56,13 +56,13 @@ def test_check_prices_every_annotate_setting_of_vary_and_sums_them(file: Path) -
     file.write_text(
         file.read_text() + '[fuse]\n[vary]\n"annotate.limit" = [20, 10]\n"fuse.method" = ["pool", "human"]\n'
     )
-    found = check(file)
-    assert not found.problems
-    assert found.planned_votes == 60
-    assert found.expected_price == pytest.approx(3.0)
-    assert "annotate/annotate.limit=10: 20 votes planned, about 1.00" in found.facts
+    checked = check(file)
+    assert not checked.problems
+    assert checked.planned_votes == 60
+    assert checked.expected_price == pytest.approx(3.0)
+    assert "annotate/annotate.limit=10: 20 votes planned, about 1.00" in checked.facts
     summed = "60 votes planned for 2 settings of annotate together, about 3.00"
-    assert summed in found.facts
+    assert summed in checked.facts
 
 
 def test_check_says_that_a_budget_holds_for_each_annotate_setting(file: Path) -> None:

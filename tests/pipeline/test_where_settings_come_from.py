@@ -39,12 +39,12 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_flags_come_before_a_settings_file_before_the_pipeline_before_defaults(file: Path) -> None:
-    found = check(file, settings="s.toml", changes={"fuse.folds": 7}).settings["fuse"]
-    assert found["folds"] == (7, "flag")
-    assert found["method"] == ("human", "s.toml")
-    assert found["classes"] == (4, "[fuse]")
-    assert found["seed"] == (4, "s.toml")
-    assert found["penalty"] == (0.001, "default")
+    origins = check(file, settings="s.toml", changes={"fuse.folds": 7}).settings["fuse"]
+    assert origins["folds"] == (7, "flag")
+    assert origins["method"] == ("human", "s.toml")
+    assert origins["classes"] == (4, "[fuse]")
+    assert origins["seed"] == (4, "s.toml")
+    assert origins["penalty"] == (0.001, "default")
     assert check(file).settings["fuse"]["seed"] == (3, "the file")
     ran = run(file, settings="s.toml", changes={"fuse.seed": 5}, quiet=True)
     made_by = Labels.read(ran.folder / "fuse" / "labels.parquet").about.made_by
@@ -55,9 +55,9 @@ def test_flags_come_before_a_settings_file_before_the_pipeline_before_defaults(f
 def test_the_command_line_says_the_same(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert command(["check", "p.toml", "--settings", "s.toml", "--set", "fuse.folds=7", "--json"]) == 0
     out, err = capsys.readouterr()
-    said = json.loads(out)["settings"]["fuse"]
-    assert said["folds"] == {"value": 7, "origin": "flag"}
-    assert said["method"] == {"value": "human", "origin": "s.toml"}
+    origins = json.loads(out)["settings"]["fuse"]
+    assert origins["folds"] == {"value": 7, "origin": "flag"}
+    assert origins["method"] == {"value": "human", "origin": "s.toml"}
     assert "flag: folds = 7" in err
     assert "default: " in err
     assert command(["run", "p.toml", "--set", "fuse.method=dirichlet", "--quiet"]) == 0
@@ -67,16 +67,16 @@ def test_the_command_line_says_the_same(file: Path, capsys: pytest.CaptureFixtur
 
 def test_a_varied_value_comes_before_all(file: Path) -> None:
     file.write_text(FILE + '[vary]\n"fuse.method" = ["human", "pool"]\n')
-    found = check(file, changes={"fuse.method": "dirichlet"}).settings
-    assert {name: said["method"] for name, said in found.items() if name.startswith("fuse")} == {
+    sections = check(file, changes={"fuse.method": "dirichlet"}).settings
+    assert {name: section["method"] for name, section in sections.items() if name.startswith("fuse")} == {
         "fuse/fuse.method=human": ("human", "[vary]"), "fuse/fuse.method=pool": ("pool", "[vary]"),
     }  # fmt: skip
 
 
 def test_a_command_takes_flags_before_its_settings_file(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("f.toml").write_text('method = "human"\nseed = 8\n')
-    said = ["fuse", "votes.csv", "--taxonomy", "happy,sad", "--settings", "f.toml", "-o", "l.parquet", "--quiet"]
-    assert command([*said, "--seed", "9"]) == 0
+    arguments = ["fuse", "votes.csv", "--taxonomy", "happy,sad", "--settings", "f.toml", "-o", "l.parquet", "--quiet"]
+    assert command([*arguments, "--seed", "9"]) == 0
     assert sorted(path.name for path in Path().glob("l.*")) == [
         "l.findings.parquet", "l.fitted.json", "l.parquet", "l.trials.parquet",
     ]  # fmt: skip
@@ -90,7 +90,7 @@ def test_a_command_takes_flags_before_its_settings_file(file: Path, capsys: pyte
         ("classes = \n", "f.toml, line 1: is not TOML"),
     ):
         Path("f.toml").write_text(text)
-        assert command(said) == 2
+        assert command(arguments) == 2
         assert words in capsys.readouterr().err
 
 

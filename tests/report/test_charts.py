@@ -113,12 +113,12 @@ def test_a_unanimous_distribution_lies_on_its_corner_of_the_simplex(labels: int)
 
 def test_equal_distributions_share_a_mark_with_their_number() -> None:
     points = np.array([[1.0, 0.0, 0.0]] * 9 + [[0.0, 1.0, 0.0]])
-    many, one = _marks(
+    many, single = _marks(
         simplex("s", "S", LABELS, [Cloud("human", "human", points)], alt="S.", means=False).wide, "circle"
     )
     assert many.attrib["data-tip"] == "anger 100 %\n9 utterances"
-    assert one.attrib["data-tip"] == "happiness 100 %"
-    assert float(many.attrib["r"]) > float(one.attrib["r"])
+    assert single.attrib["data-tip"] == "happiness 100 %"
+    assert float(many.attrib["r"]) > float(single.attrib["r"])
 
 
 def test_a_small_picture_of_votes_says_each_share() -> None:

@@ -45,57 +45,57 @@ def share_of(labels: Labels, chosen: np.ndarray) -> np.ndarray:
 
 def test_soft_class_shares_become_uniform_while_ambiguity_and_gender_stay_as_they_are(tmp_path: Path) -> None:
     labels, utterances = tables()
-    made = balance(labels, utterances, tmp_path / "out")
+    balanced = balance(labels, utterances, tmp_path / "out")
     chosen = (utterances.frame["split"] == "train").to_numpy()
-    np.testing.assert_allclose(share_of(made.labels, chosen), 0.25, atol=1e-3)
+    np.testing.assert_allclose(share_of(balanced.labels, chosen), 0.25, atol=1e-3)
     assert np.abs(share_of(labels, chosen) - 0.25).max() > 0.05
-    weights = made.labels.frame["weight"].to_numpy()
-    for column in (made.labels.frame["ambiguity"], utterances.frame["gender"]):
+    weights = balanced.labels.frame["weight"].to_numpy()
+    for column in (balanced.labels.frame["ambiguity"], utterances.frame["gender"]):
         for value in column.unique():
             marked = (column == value).to_numpy()[chosen]
             assert weights[chosen][marked].sum() / weights[chosen].sum() == pytest.approx(marked.mean(), abs=1e-3)
-    assert made.metrics["met"]
+    assert balanced.metrics["met"]
 
 
 def test_other_splits_keep_their_weights_and_rows_keep_their_order(tmp_path: Path) -> None:
     labels, utterances = tables()
-    made = balance(labels, utterances, tmp_path / "out")
-    assert made.labels.frame["utterance_id"].to_list() == labels.frame["utterance_id"].to_list()
+    balanced = balance(labels, utterances, tmp_path / "out")
+    assert balanced.labels.frame["utterance_id"].to_list() == labels.frame["utterance_id"].to_list()
     others = (utterances.frame["split"] == "test").to_numpy()
-    assert (made.labels.frame["weight"].to_numpy()[others] == 1.0).all()
-    assert made.labels.frame.drop("weight").equals(labels.frame.drop("weight"))
+    assert (balanced.labels.frame["weight"].to_numpy()[others] == 1.0).all()
+    assert balanced.labels.frame.drop("weight").equals(labels.frame.drop("weight"))
 
 
 def test_classes_can_be_balanced_within_every_level_of_ambiguity(tmp_path: Path) -> None:
     labels, utterances = tables(4_000)
-    made = balance(labels, utterances, tmp_path / "out", BalanceSettings(within=True))
+    balanced = balance(labels, utterances, tmp_path / "out", BalanceSettings(within=True))
     chosen = (utterances.frame["split"] == "train").to_numpy()
-    levels = made.labels.frame["ambiguity"].to_numpy()
-    assert made.metrics["met"]
+    levels = balanced.labels.frame["ambiguity"].to_numpy()
+    assert balanced.metrics["met"]
     for level in ("low", "medium", "high"):
-        np.testing.assert_allclose(share_of(made.labels, chosen & (levels == level)), 0.25, atol=6e-3)
+        np.testing.assert_allclose(share_of(balanced.labels, chosen & (levels == level)), 0.25, atol=6e-3)
 
 
 def test_shares_given_by_name_and_by_another_labels_file_are_reached(tmp_path: Path) -> None:
     labels, utterances = tables()
     chosen = (utterances.frame["split"] == "train").to_numpy()
     wanted = {"angry": 0.2, "happy": 0.2, "neutral": 0.3, "sad": 0.3}
-    made = balance(labels, utterances, tmp_path / "out", BalanceSettings(classes=wanted))
-    np.testing.assert_allclose(share_of(made.labels, chosen), list(wanted.values()), atol=1e-3)
+    balanced = balance(labels, utterances, tmp_path / "out", BalanceSettings(classes=wanted))
+    np.testing.assert_allclose(share_of(balanced.labels, chosen), list(wanted.values()), atol=1e-3)
     other, _ = tables(seed=9)
     other.write(tmp_path / "other.parquet")
-    made = balance(labels, utterances, tmp_path / "out", BalanceSettings(classes=str(tmp_path / "other.parquet")))
-    np.testing.assert_allclose(share_of(made.labels, chosen), other.distributions().mean(0), atol=1e-3)
+    balanced = balance(labels, utterances, tmp_path / "out", BalanceSettings(classes=str(tmp_path / "other.parquet")))
+    np.testing.assert_allclose(share_of(balanced.labels, chosen), other.distributions().mean(0), atol=1e-3)
 
 
 def test_a_wish_that_cannot_be_met_is_named_with_what_was_reached(tmp_path: Path) -> None:
     labels, utterances = tables()
     capped = BalanceSettings(cap=Cap(utterance=1.1))
-    made = balance(labels, utterances, tmp_path / "out", capped)
-    assert not made.metrics["met"]
-    rows = made.findings.frame.filter(pl.col("kind") == "wish_not_met")
+    balanced = balance(labels, utterances, tmp_path / "out", capped)
+    assert not balanced.metrics["met"]
+    rows = balanced.findings.frame.filter(pl.col("kind") == "wish_not_met")
     assert "classes happy" in rows["where"].to_list()
-    assert made.labels.frame["weight"].max() <= 1.1 + 1e-6
+    assert balanced.labels.frame["weight"].max() <= 1.1 + 1e-6
 
 
 def test_very_uneven_weights_are_a_warning_and_square_roots_are_not(tmp_path: Path) -> None:
@@ -136,8 +136,8 @@ def test_labels_without_utterances_and_speakers_on_both_sides_are_found(tmp_path
     frame = utterances.frame.with_columns(
         split=pl.when(pl.int_range(pl.len()) % 7 == 0).then(pl.lit("test")).otherwise(pl.lit("train"))
     )
-    made = balance(labels, Utterances.of(frame.tail(390)), tmp_path / "out")
-    counts = made.findings.counts()
+    balanced = balance(labels, Utterances.of(frame.tail(390)), tmp_path / "out")
+    counts = balanced.findings.counts()
     assert counts["not_described"] == 10
     assert counts["speaker_in_two_splits"] >= 15
 
@@ -146,5 +146,5 @@ def test_balanced_labels_still_say_how_votes_were_counted(tmp_path: Path) -> Non
     labels, utterances = tables()
     counting = Counting(columns=("loud",))
     about = labels.about.with_(made_by=MadeBy(stage="fuse", settings=counting.model_dump(mode="json")))
-    made = balance(Labels(labels.frame, about), utterances, tmp_path / "out")
-    assert counting_of(made.labels.about) == counting
+    balanced = balance(Labels(labels.frame, about), utterances, tmp_path / "out")
+    assert counting_of(balanced.labels.about) == counting

@@ -56,39 +56,39 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> tuple[Labels, Utterances
     return Labels.of(frame, taxonomy=LABELS), Utterances.of(about, about=About(roots={"made": str(root)}))
 
 
-def copies_of(made: Balanced) -> pl.DataFrame:
-    return made.utterances.frame.filter(pl.col("recipe").is_not_null())
+def copies_of(balanced: Balanced) -> pl.DataFrame:
+    return balanced.utterances.frame.filter(pl.col("recipe").is_not_null())
 
 
 def test_copies_are_within_a_point_of_every_wanted_share(corpus: tuple[Labels, Utterances], tmp_path: Path) -> None:
-    made = balance(*corpus, tmp_path / "out", MANY)
-    rows = made.labels.frame.join(made.utterances.frame, on="utterance_id").filter(pl.col("split") == "train")
+    balanced = balance(*corpus, tmp_path / "out", MANY)
+    rows = balanced.labels.frame.join(balanced.utterances.frame, on="utterance_id").filter(pl.col("split") == "train")
     assert rows["weight"].unique().to_list() == [1.0]
-    assert made.metrics["copies"]["items"] == len(rows)
-    assert abs(len(rows) - 1.5 * made.metrics["utterances"]) <= 1
+    assert balanced.metrics["copies"]["items"] == len(rows)
+    assert abs(len(rows) - 1.5 * balanced.metrics["utterances"]) <= 1
     reached = rows.select(f"p_{label}" for label in LABELS).to_numpy().mean(0)
     np.testing.assert_allclose(reached, 0.25, atol=0.01)
     before = corpus[1].frame.filter(pl.col("split") == "train")["gender"].value_counts(normalize=True)
     after = rows["gender"].value_counts(normalize=True)
     both = before.join(after, on="gender")
     assert (both["proportion"] - both["proportion_right"]).abs().max() <= 0.01
-    worst = made.metrics["copies"]["worst_error"]
-    away = [abs(share["after"] - wish["wanted"])
-            for share, wish in zip(made.metrics["copies"]["shares"], made.metrics["shares"], strict=True)]  # fmt: skip
+    worst = balanced.metrics["copies"]["worst_error"]
+    copied, wanted = balanced.metrics["copies"]["shares"], balanced.metrics["shares"]
+    away = [abs(share["after"] - wish["wanted"]) for share, wish in zip(copied, wanted, strict=True)]
     assert worst == pytest.approx(max(away))
     assert worst <= 0.01
-    assert "copies_off_target" not in made.findings.counts()
-    assert made.metrics["copies"]["worst"] in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "copies_off_target" not in balanced.findings.counts()
+    assert balanced.metrics["copies"]["worst"] in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
 
 
 def test_every_copy_beyond_the_first_has_an_effect_and_its_parents_speaker_words_and_target(
     corpus: tuple[Labels, Utterances], tmp_path: Path
 ) -> None:
-    made = balance(*corpus, tmp_path / "out", MANY)
-    copies = copies_of(made)
-    assert copies.height == made.metrics["copies"]["augmented"] > 200
+    balanced = balance(*corpus, tmp_path / "out", MANY)
+    copies = copies_of(balanced)
+    assert copies.height == balanced.metrics["copies"]["augmented"] > 200
     parents = {row["utterance_id"]: row for row in corpus[1].frame.iter_rows(named=True)}
-    target = dict(zip(made.labels.frame["utterance_id"], made.labels.distributions(), strict=True))
+    target = dict(zip(balanced.labels.frame["utterance_id"], balanced.labels.distributions(), strict=True))
     used = set()
     for row in copies.iter_rows(named=True):
         recipe = Recipe.read(row["recipe"])
@@ -103,7 +103,7 @@ def test_every_copy_beyond_the_first_has_an_effect_and_its_parents_speaker_words
             assert row[column] == parents[parent][column]
         assert (target[row["utterance_id"]] == target[parent]).all()
     assert used == set(Copies().effects)
-    assert "effect_changes_emotion" not in made.findings.counts()
+    assert "effect_changes_emotion" not in balanced.findings.counts()
 
 
 def test_an_effect_that_changes_a_cue_of_emotion_is_off_unless_asked_for_and_then_reported(
@@ -111,9 +111,9 @@ def test_an_effect_that_changes_a_cue_of_emotion_is_off_unless_asked_for_and_the
 ) -> None:
     assert not set(Copies().effects) & set(EMOTIONAL)
     asked = BalanceSettings(copies=Copies(size=1.5, effects=("gain", "room")))
-    made = balance(*corpus, tmp_path / "out", asked)
-    gained = made.metrics["copies"]["effects"]["gain"]
-    assert made.findings.counts()["effect_changes_emotion"] == gained
+    balanced = balance(*corpus, tmp_path / "out", asked)
+    gained = balanced.metrics["copies"]["effects"]["gain"]
+    assert balanced.findings.counts()["effect_changes_emotion"] == gained
     assert "loudness" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
 
 
@@ -134,9 +134,9 @@ def test_the_effects_named_emotional_are_those_that_move_the_simulators_truth(ef
 def test_other_splits_are_never_copied_and_without_the_option_nothing_is(
     corpus: tuple[Labels, Utterances], tmp_path: Path
 ) -> None:
-    made = balance(*corpus, tmp_path / "out", MANY)
+    balanced = balance(*corpus, tmp_path / "out", MANY)
     test = corpus[1].frame.filter(pl.col("split") == "test")["utterance_id"]
-    kept = made.labels.frame.filter(pl.col("utterance_id").is_in(test.implode()))
+    kept = balanced.labels.frame.filter(pl.col("utterance_id").is_in(test.implode()))
     assert kept.height == len(test)
     assert (kept["weight"] == 1.0).all()
     plain = balance(*corpus, tmp_path / "plain")
@@ -156,11 +156,11 @@ def test_rendered_sound_is_the_recipes_to_a_millionth(corpus: tuple[Labels, Utte
     assert {Recipe.read(recipe).effects[0][0] for recipe in copies["recipe"]} == set(every.effects)
     for row in copies.iter_rows(named=True):
         assert Path(row["audio"]).is_relative_to(tmp_path / "ahead" / "audio")
-        one, other = files.open(row["utterance_id"]).clip, recipes.open(row["utterance_id"]).clip
-        assert one is not None
+        written, other = files.open(row["utterance_id"]).clip, recipes.open(row["utterance_id"]).clip
+        assert written is not None
         assert other is not None
-        assert row["duration"] == pytest.approx(len(one.samples) / 16_000)
-        np.testing.assert_allclose(one.samples, other.samples, atol=1e-6)
+        assert row["duration"] == pytest.approx(len(written.samples) / 16_000)
+        np.testing.assert_allclose(written.samples, other.samples, atol=1e-6)
     silent = [Recipe.read(row["recipe"]).effects[0][0] for row in copies.iter_rows(named=True) if not row["transcript"]]
     assert set(silent) == {"mask_time"}  # it may hide a word
 
@@ -198,13 +198,15 @@ def test_utterances_without_a_recording_get_a_weight_in_place_of_copies(
     silent = utterances.frame.with_columns(
         audio=pl.when(pl.int_range(pl.len()) % 2 == 0).then(None).otherwise("audio"),
     )
-    made = balance(labels, Utterances.of(silent, about=utterances.about), tmp_path / "out", MANY)
-    heavy = made.labels.frame.filter(pl.col("weight") > 1)
-    assert heavy.height == made.findings.counts()["not_copied"] > 20
-    parents = {Recipe.read(recipe).parents[0][0] for recipe in copies_of(made)["recipe"]}
+    balanced = balance(labels, Utterances.of(silent, about=utterances.about), tmp_path / "out", MANY)
+    heavy = balanced.labels.frame.filter(pl.col("weight") > 1)
+    assert heavy.height == balanced.findings.counts()["not_copied"] > 20
+    parents = {Recipe.read(recipe).parents[0][0] for recipe in copies_of(balanced)["recipe"]}
     assert not parents & set(silent.filter(pl.col("audio").is_null())["utterance_id"])
-    weights = made.labels.frame.join(made.utterances.frame, on="utterance_id").filter(pl.col("split") == "train")
-    assert weights["weight"].sum() == made.metrics["copies"]["items"] + (heavy["weight"] - 1).sum()
+    weights = balanced.labels.frame.join(balanced.utterances.frame, on="utterance_id").filter(
+        pl.col("split") == "train"
+    )
+    assert weights["weight"].sum() == balanced.metrics["copies"]["items"] + (heavy["weight"] - 1).sum()
 
 
 def test_few_copies_that_miss_the_shares_are_named_and_none_at_all_is_refused(
@@ -226,13 +228,13 @@ def test_a_recording_that_cannot_be_rendered_is_a_finding_and_no_item(
         audio=pl.when(pl.col("audio") == "0.wav").then(pl.lit("gone.wav")).otherwise("audio")
     )
     settings = BalanceSettings(copies=Copies(size=1.5), render=True)
-    made = balance(labels, Utterances.of(gone, about=utterances.about), tmp_path / "out", settings)
-    assert made.findings.counts()["parent_failed"] > 0
-    copies = copies_of(made)
+    balanced = balance(labels, Utterances.of(gone, about=utterances.about), tmp_path / "out", settings)
+    assert balanced.findings.counts()["parent_failed"] > 0
+    copies = copies_of(balanced)
     assert copies["audio"].null_count() == 0
-    assert set(copies["utterance_id"]) <= set(made.labels.frame["utterance_id"])
-    shares = made.labels.frame.join(made.utterances.frame, on="utterance_id").filter(pl.col("split") == "train")
-    reached = [share["after"] for share in made.metrics["copies"]["shares"][:4]]
+    assert set(copies["utterance_id"]) <= set(balanced.labels.frame["utterance_id"])
+    shares = balanced.labels.frame.join(balanced.utterances.frame, on="utterance_id").filter(pl.col("split") == "train")
+    reached = [share["after"] for share in balanced.metrics["copies"]["shares"][:4]]
     np.testing.assert_allclose(shares.select(f"p_{label}" for label in LABELS).to_numpy().mean(0), reached)
     figures: dict[str, Any] = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))
     assert figures["copies"]["augmented"] == copies.height

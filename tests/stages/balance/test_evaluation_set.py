@@ -40,29 +40,29 @@ def tables(maker: MadeBy | None = FUSED) -> tuple[Labels, Utterances]:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Balanced:
+def balanced(tmp_path_factory: pytest.TempPathFactory) -> Balanced:
     return balance(*tables(), tmp_path_factory.mktemp("out"), SETTINGS)
 
 
-def test_weights_and_subset_make_labels_equally_common(made: Balanced) -> None:
-    found = made.metrics["evaluation"]
-    assert (found["utterances"], found["speakers"]) == (298, 15)
-    joined = made.labels.frame.join(made.utterances.frame, on="utterance_id", maintain_order="left")
+def test_weights_and_subset_make_labels_equally_common(balanced: Balanced) -> None:
+    figures = balanced.metrics["evaluation"]
+    assert (figures["utterances"], figures["speakers"]) == (298, 15)
+    joined = balanced.labels.frame.join(balanced.utterances.frame, on="utterance_id", maintain_order="left")
     test = joined.filter(pl.col("split") == "test")
     shares = test.select(f"p_{label}" for label in LABELS).to_numpy()
     weights = test["weight"].to_numpy()
     np.testing.assert_allclose(weights @ shares / weights.sum(), 0.25, atol=1e-3)
     assert np.abs(shares.mean(0) - 0.25).max() > 0.1
     inside = (test["balanced_test"] == "yes").fill_null(value=False).to_numpy()
-    assert 60 < inside.sum() == found["subset"] < 298
-    assert np.abs(shares[inside].mean(0) - 0.25).max() == pytest.approx(found["subset_worst_error"], abs=1e-9)
-    assert found["subset_worst_error"] < 0.02
-    assert found["effective_size"] == pytest.approx(weights.sum() ** 2 / np.square(weights).sum())
-    assert "Evaluation set" in made.page.html()
+    assert 60 < inside.sum() == figures["subset"] < 298
+    assert np.abs(shares[inside].mean(0) - 0.25).max() == pytest.approx(figures["subset_worst_error"], abs=1e-9)
+    assert figures["subset_worst_error"] < 0.02
+    assert figures["effective_size"] == pytest.approx(weights.sum() ** 2 / np.square(weights).sum())
+    assert "Evaluation set" in balanced.page.html()
 
 
-def test_the_weights_are_those_of_the_balanced_population_estimate(made: Balanced) -> None:
-    joined = made.labels.frame.join(made.utterances.frame, on="utterance_id", maintain_order="left")
+def test_the_weights_are_those_of_the_balanced_population_estimate(balanced: Balanced) -> None:
+    joined = balanced.labels.frame.join(balanced.utterances.frame, on="utterance_id", maintain_order="left")
     test = joined.filter((pl.col("split") == "test") & (pl.col("weight") > 0))
     shares = test.select(f"p_{label}" for label in LABELS).to_numpy()
     other = balanced_population(shares, {"one": (np.ones(len(shares)), 1.0)}, test["speaker"].to_numpy(), replicates=2)
@@ -70,14 +70,14 @@ def test_the_weights_are_those_of_the_balanced_population_estimate(made: Balance
     np.testing.assert_allclose(test["weight"].to_numpy(), other.weights, rtol=0.02, atol=0.01)
 
 
-def test_training_speakers_and_generated_items_are_never_in_it(made: Balanced) -> None:
-    weights = dict(made.labels.frame.select("utterance_id", "weight").iter_rows())
-    marks = dict(made.utterances.frame.select("utterance_id", "balanced_test").iter_rows())
+def test_training_speakers_and_generated_items_are_never_in_it(balanced: Balanced) -> None:
+    weights = dict(balanced.labels.frame.select("utterance_id", "weight").iter_rows())
+    marks = dict(balanced.utterances.frame.select("utterance_id", "balanced_test").iter_rows())
     for name in ("made/u0798", "made/u0799"):
         assert weights[name] == 0
         assert marks[name] is None
-    assert made.findings.counts()["training_speaker"] == 2
-    trained = made.utterances.frame.filter(pl.col("split") == "train")
+    assert balanced.findings.counts()["training_speaker"] == 2
+    trained = balanced.utterances.frame.filter(pl.col("split") == "train")
     assert trained["balanced_test"].null_count() == trained.height
 
 
@@ -87,16 +87,16 @@ def test_training_speakers_and_generated_items_are_never_in_it(made: Balanced) -
 )
 def test_raw_shares_make_no_set(tmp_path: Path, maker: MadeBy | None, reason: str) -> None:
     labels, utterances = tables(maker)
-    made = balance(labels, utterances, tmp_path / "out", SETTINGS)
-    assert reason in made.metrics["evaluation"]["reason"]
-    assert made.findings.counts()["no_evaluation_set"] == 1
-    assert "balanced_test" not in made.utterances.frame.columns
+    balanced = balance(labels, utterances, tmp_path / "out", SETTINGS)
+    assert reason in balanced.metrics["evaluation"]["reason"]
+    assert balanced.findings.counts()["no_evaluation_set"] == 1
+    assert "balanced_test" not in balanced.utterances.frame.columns
 
 
 def test_few_speakers_make_no_set_and_a_split_is_either_balanced_or_tested(tmp_path: Path) -> None:
     labels, utterances = tables()
     few = Labels(labels.frame.filter(pl.col("utterance_id") < "made/u0670"), labels.about)
-    made = balance(few, utterances, tmp_path / "out", SETTINGS)
-    assert "of 10 are needed" in made.metrics["evaluation"]["reason"]
+    balanced = balance(few, utterances, tmp_path / "out", SETTINGS)
+    assert "of 10 are needed" in balanced.metrics["evaluation"]["reason"]
     with pytest.raises(ValidationError, match="one or the other"):
         BalanceSettings(evaluation=EvaluationSets(splits=("train",)))

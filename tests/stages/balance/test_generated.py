@@ -28,27 +28,27 @@ HALF = BalanceSettings(generated=Generated(size=0.5, controls=30), classes="squa
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> tuple[Labels, Utterances]:
     """Simulated speech and its true distributions."""
     root = tmp_path_factory.mktemp("speech")
-    made = simulate(root, SimulateSettings(utterances=120, speakers=12))
-    frame = made.utterances.frame.with_columns(split=pl.lit("train"))
-    return made.truth, Utterances.of(frame, about=made.utterances.about)
+    simulated = simulate(root, SimulateSettings(utterances=120, speakers=12))
+    frame = simulated.utterances.frame.with_columns(split=pl.lit("train"))
+    return simulated.truth, Utterances.of(frame, about=simulated.utterances.about)
 
 
 @pytest.fixture(scope="module")
-def made(corpus: tuple[Labels, Utterances], tmp_path_factory: pytest.TempPathFactory) -> Balanced:
+def balanced(corpus: tuple[Labels, Utterances], tmp_path_factory: pytest.TempPathFactory) -> Balanced:
     return balance(*corpus, tmp_path_factory.mktemp("made"), HALF)
 
 
-def items_of(made: Balanced) -> list[dict[str, object]]:
-    return list(made.utterances.frame.filter(pl.col("recipe").is_not_null()).iter_rows(named=True))
+def items_of(balanced: Balanced) -> list[dict[str, object]]:
+    return list(balanced.utterances.frame.filter(pl.col("recipe").is_not_null()).iter_rows(named=True))
 
 
 def test_items_mix_the_targets_of_two_compatible_parents_by_their_shares(
-    corpus: tuple[Labels, Utterances], made: Balanced
+    corpus: tuple[Labels, Utterances], balanced: Balanced
 ) -> None:
-    items = items_of(made)
-    assert len(items) == made.metrics["generated"]["items"] >= 3
+    items = items_of(balanced)
+    assert len(items) == balanced.metrics["generated"]["items"] >= 3
     known = {row["utterance_id"]: row for row in corpus[1].frame.iter_rows(named=True)}
-    target = dict(zip(made.labels.frame["utterance_id"], made.labels.distributions(), strict=True))
+    target = dict(zip(balanced.labels.frame["utterance_id"], balanced.labels.distributions(), strict=True))
     for item in items:
         (first, share), (second, rest) = Recipe.read(str(item["recipe"])).parents
         assert first != second
@@ -60,7 +60,7 @@ def test_items_mix_the_targets_of_two_compatible_parents_by_their_shares(
         )
         mixed = share * target[first] + rest * target[second]
         np.testing.assert_allclose(target[item["utterance_id"]], mixed, atol=1e-9)
-    own = made.labels.frame.filter(pl.col("utterance_id").is_in([item["utterance_id"] for item in items]))
+    own = balanced.labels.frame.filter(pl.col("utterance_id").is_in([item["utterance_id"] for item in items]))
     assert own["human_votes"].sum() == 0
 
 
@@ -93,67 +93,67 @@ def test_neighbours_are_close_in_target_and_in_sound_and_of_the_first_parents_fo
 
 
 def test_a_transcript_is_carried_only_where_both_parents_say_it(
-    corpus: tuple[Labels, Utterances], tmp_path: Path, made: Balanced
+    corpus: tuple[Labels, Utterances], tmp_path: Path, balanced: Balanced
 ) -> None:
     labels, utterances = corpus
     known = dict(utterances.frame.select("utterance_id", "transcript").iter_rows())
-    for item in items_of(made):
+    for item in items_of(balanced):
         (first, _), (second, _) = Recipe.read(str(item["recipe"])).parents
         assert item["transcript"] in (None, known[first])
         assert item["transcript"] is None or known[first] == known[second]
     same = Utterances.of(utterances.frame.with_columns(transcript=pl.lit("the same words")), about=utterances.about)
     again = balance(labels, same, tmp_path / "out", HALF)
     sounds = Sounds(again.utterances, stage="balance")
-    said = []
+    transcripts = []
     for item in items_of(again):
-        clips = [sounds.open(str(name)).clip for name in
-                 (item["utterance_id"], *(one for one, _ in Recipe.read(str(item["recipe"])).parents))]  # fmt: skip
+        parents = [parent for parent, _ in Recipe.read(str(item["recipe"])).parents]
+        clips = [sounds.open(str(name)).clip for name in (item["utterance_id"], *parents)]
         lengths = [clip.duration for clip in clips if clip is not None]
         assert item["duration"] == pytest.approx(lengths[0])
         assert (item["transcript"] is not None) == (lengths[0] >= 0.95 * max(lengths[1:]))  # words are cut off else
-        said.append(item["transcript"])
-    assert None in said
+        transcripts.append(item["transcript"])
+    assert None in transcripts
 
 
-def test_what_the_listener_rejects_is_left_out_and_the_controls_say_what_it_notices(made: Balanced) -> None:
-    figures = made.metrics["generated"]
-    rejected = made.findings.counts().get("drifted", 0)
+def test_what_the_listener_rejects_is_left_out_and_the_controls_say_what_it_notices(balanced: Balanced) -> None:
+    figures = balanced.metrics["generated"]
+    rejected = balanced.findings.counts().get("drifted", 0)
     assert figures["tried"] == figures["items"] + rejected
     assert figures["tried"] == pytest.approx(60, abs=1)
-    controls = {one["name"]: one for one in figures["controls"]}
+    controls = {control["name"]: control for control in figures["controls"]}
     assert set(controls) == {*CONTROLS, OTHER_EMOTION}
     assert controls["noise at 0 dB"]["tried"] == 30
     assert controls["noise at 0 dB"]["rate"] > 0.8
-    blind = [name for name, one in controls.items() if one["tried"] and one["rate"] < 0.8]
-    named = made.findings.frame.filter(pl.col("kind") == "drift_check_blind")["where"].to_list()
+    blind = [name for name, control in controls.items() if control["tried"] and control["rate"] < 0.8]
+    named = balanced.findings.frame.filter(pl.col("kind") == "drift_check_blind")["where"].to_list()
     assert sorted(named) == sorted(blind)
-    page = made.page.html()
+    page = balanced.page.html()
     assert "no evidence about people" in page
     for name in controls:
         assert name in page
-    assert made.metrics["reasons"] == {}
+    assert balanced.metrics["reasons"] == {}
 
 
 def test_shares_hold_over_utterances_and_items_and_rendering_is_the_recipe(
-    corpus: tuple[Labels, Utterances], tmp_path: Path, made: Balanced
+    corpus: tuple[Labels, Utterances], tmp_path: Path, balanced: Balanced
 ) -> None:
     settings = HALF.model_copy(update={"render": True, "copies": Copies(size=1.2), "may_leave": ("sim",)})
     ahead = balance(*corpus, tmp_path / "ahead", settings)
-    assert ahead.metrics["generated"] == made.metrics["generated"]  # the seed is the same
-    assert made.metrics["met"]
-    weights = made.labels.frame["weight"].to_numpy()
-    reached = weights @ made.labels.distributions() / weights.sum()
-    wanted = [share["wanted"] for share in made.metrics["shares"] if share["kind"] == "classes"]
+    assert ahead.metrics["generated"] == balanced.metrics["generated"]  # the seed is the same
+    assert balanced.metrics["met"]
+    weights = balanced.labels.frame["weight"].to_numpy()
+    reached = weights @ balanced.labels.distributions() / weights.sum()
+    wanted = [share["wanted"] for share in balanced.metrics["shares"] if share["kind"] == "classes"]
     np.testing.assert_allclose(reached, wanted, atol=1e-3)
-    files, recipes = Sounds(ahead.utterances, stage="balance"), Sounds(made.utterances, stage="balance")
+    files, recipes = Sounds(ahead.utterances, stage="balance"), Sounds(balanced.utterances, stage="balance")
     mixed = [item for item in items_of(ahead) if "#mix" in str(item["utterance_id"])]
-    both = [item for item in mixed if item["utterance_id"] in set(made.utterances.frame["utterance_id"])]
+    both = [item for item in mixed if item["utterance_id"] in set(balanced.utterances.frame["utterance_id"])]
     assert len(both) >= 3
     for item in both:
-        one, other = (sounds.open(str(item["utterance_id"])).clip for sounds in (files, recipes))
-        assert one is not None
+        written, other = (sounds.open(str(item["utterance_id"])).clip for sounds in (files, recipes))
+        assert written is not None
         assert other is not None
-        np.testing.assert_allclose(one.samples, other.samples, atol=1e-6)
+        np.testing.assert_allclose(written.samples, other.samples, atol=1e-6)
     assert ahead.page.html().count("<audio") >= 60
     assert ahead.metrics["copies"]["worst_error"] <= 0.01
 
@@ -161,25 +161,29 @@ def test_shares_hold_over_utterances_and_items_and_rendering_is_the_recipe(
 def test_one_speakers_utterances_are_mixed_where_asked(corpus: tuple[Labels, Utterances], tmp_path: Path) -> None:
     settings = HALF.model_copy(update={"generated": Generated(size=0.5, controls=5, speaker="same")})
     silent = corpus[1].frame.with_columns(transcript=pl.lit(None, pl.String))  # no two are known to say the same words
-    one = balance(corpus[0], Utterances.of(silent, about=corpus[1].about), tmp_path / "one", settings)
+    balanced_alone = balance(corpus[0], Utterances.of(silent, about=corpus[1].about), tmp_path / "one", settings)
     speakers = dict(corpus[1].frame.select("utterance_id", "speaker").iter_rows())
-    for item in items_of(one):
+    for item in items_of(balanced_alone):
         (first, _), (second, _) = Recipe.read(str(item["recipe"])).parents
         assert item["speaker"] == speakers[first] == speakers[second]
-    untried = [control["name"] for control in one.metrics["generated"]["controls"] if control["rate"] is None]
+    untried = [
+        control["name"] for control in balanced_alone.metrics["generated"]["controls"] if control["rate"] is None
+    ]
     assert untried == [OTHER_EMOTION]
-    assert list(one.metrics["reasons"]) == ["generated/controls/*/rate"]
-    assert "same speaker and words" in one.metrics["reasons"]["generated/controls/*/rate"]
+    assert list(balanced_alone.metrics["reasons"]) == ["generated/controls/*/rate"]
+    assert "same speaker and words" in balanced_alone.metrics["reasons"]["generated/controls/*/rate"]
 
 
 def test_without_recordings_to_train_a_listener_nothing_is_generated_and_it_is_said(
     corpus: tuple[Labels, Utterances], tmp_path: Path
 ) -> None:
     few = Labels(corpus[0].frame.head(40), corpus[0].about)
-    made = balance(few, corpus[1], tmp_path / "out", HALF)
-    assert made.findings.counts()["not_generated"] == 1
-    assert made.metrics["generated"] is None
-    assert made.metrics["reasons"]["generated"] in made.findings.frame["message"].to_list()
-    jsonschema.Draft202012Validator(metrics_schema()).validate(json.loads(json.dumps(made.metrics, allow_nan=False)))
-    assert made.utterances.frame.equals(corpus[1].frame)
-    assert len(made.labels) == 40
+    balanced = balance(few, corpus[1], tmp_path / "out", HALF)
+    assert balanced.findings.counts()["not_generated"] == 1
+    assert balanced.metrics["generated"] is None
+    assert balanced.metrics["reasons"]["generated"] in balanced.findings.frame["message"].to_list()
+    jsonschema.Draft202012Validator(metrics_schema()).validate(
+        json.loads(json.dumps(balanced.metrics, allow_nan=False))
+    )
+    assert balanced.utterances.frame.equals(corpus[1].frame)
+    assert len(balanced.labels) == 40

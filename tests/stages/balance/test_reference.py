@@ -1,4 +1,4 @@
-"""The paper's method as a baseline: rare classes are filled up within the class; each of its defects is mended."""
+"""The paper's method as a baseline: rare classes are filled up within the class; each of its defects is fixed."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ REFERENCE = BalanceSettings(method="reference", reference=Reference(ratio=0.5, a
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> tuple[Labels, Utterances]:
     """Simulated speech with its true distributions, a test split, and a recording that is broken."""
     root = tmp_path_factory.mktemp("speech")
-    made = simulate(root, SimulateSettings(utterances=160, speakers=12))
-    frame = made.utterances.frame.with_columns(
+    simulated = simulate(root, SimulateSettings(utterances=160, speakers=12))
+    frame = simulated.utterances.frame.with_columns(
         split=pl.when(pl.int_range(pl.len()) < 140).then(pl.lit("train")).otherwise(pl.lit("test"))
     )
-    return made.truth, Utterances.of(frame, about=made.utterances.about)
+    return simulated.truth, Utterances.of(frame, about=simulated.utterances.about)
 
 
 @pytest.fixture(scope="module")
-def made(corpus: tuple[Labels, Utterances], tmp_path_factory: pytest.TempPathFactory) -> Balanced:
+def balanced(corpus: tuple[Labels, Utterances], tmp_path_factory: pytest.TempPathFactory) -> Balanced:
     return balance(*corpus, tmp_path_factory.mktemp("made"), REFERENCE)
 
 
-def items_of(made: Balanced) -> list[dict[str, object]]:
-    return list(made.utterances.frame.filter(pl.col("recipe").is_not_null()).iter_rows(named=True))
+def items_of(balanced: Balanced) -> list[dict[str, object]]:
+    return list(balanced.utterances.frame.filter(pl.col("recipe").is_not_null()).iter_rows(named=True))
 
 
 def top_of(labels: Labels) -> dict[str, int]:
@@ -45,25 +45,25 @@ def top_of(labels: Labels) -> dict[str, int]:
 
 
 def test_a_rare_class_is_filled_up_to_its_part_of_the_largest_and_no_other_is(
-    corpus: tuple[Labels, Utterances], made: Balanced
+    corpus: tuple[Labels, Utterances], balanced: Balanced
 ) -> None:
     split = dict(corpus[1].frame.select("utterance_id", "split").iter_rows())
     before = np.bincount([top for name, top in top_of(corpus[0]).items() if split[name] == "train"], minlength=4)
-    train = set(made.utterances.frame.filter(pl.col("split") == "train")["utterance_id"])
-    after = np.bincount([top for name, top in top_of(made.labels).items() if name in train], minlength=len(before))
+    train = set(balanced.utterances.frame.filter(pl.col("split") == "train")["utterance_id"])
+    after = np.bincount([top for name, top in top_of(balanced.labels).items() if name in train], minlength=len(before))
     wanted = int(np.ceil(0.5 * before.max()))
     np.testing.assert_array_equal(after, np.where(before > 0, np.maximum(before, wanted), 0))
     assert (after > before).any()
-    assert made.metrics["reference"]["items"] == int((after - before).sum()) == len(items_of(made))
+    assert balanced.metrics["reference"]["items"] == int((after - before).sum()) == len(items_of(balanced))
 
 
 def test_parents_are_two_of_one_class_and_the_target_lies_between_theirs(
-    corpus: tuple[Labels, Utterances], made: Balanced
+    corpus: tuple[Labels, Utterances], balanced: Balanced
 ) -> None:
     split = dict(corpus[1].frame.select("utterance_id", "split").iter_rows())
-    top = top_of(made.labels)
-    target = dict(zip(made.labels.frame["utterance_id"], made.labels.distributions(), strict=True))
-    for item in items_of(made):
+    top = top_of(balanced.labels)
+    target = dict(zip(balanced.labels.frame["utterance_id"], balanced.labels.distributions(), strict=True))
+    for item in items_of(balanced):
         (first, share), (second, rest) = Recipe.read(str(item["recipe"])).parents
         assert first != second
         assert top[first] == top[second] == top[str(item["utterance_id"])]
@@ -74,29 +74,29 @@ def test_parents_are_two_of_one_class_and_the_target_lies_between_theirs(
 
 
 def test_the_nearer_parents_words_reach_the_table_that_prompts_read_unless_some_were_cut_off(
-    corpus: tuple[Labels, Utterances], made: Balanced
+    corpus: tuple[Labels, Utterances], balanced: Balanced
 ) -> None:
     words = dict(corpus[1].frame.select("utterance_id", "transcript").iter_rows())
-    sounds = Sounds(made.utterances, stage="balance")
-    told = []
-    for item in items_of(made):
+    sounds = Sounds(balanced.utterances, stage="balance")
+    transcripts = []
+    for item in items_of(balanced):
         (first, share), (second, _) = Recipe.read(str(item["recipe"])).parents
-        one, other = (sounds.open(name).clip for name in (first, second))
-        assert one is not None
+        clip, other = (sounds.open(name).clip for name in (first, second))
+        assert clip is not None
         assert other is not None
-        nearer, length = (first, one.duration) if share >= 0.5 else (second, other.duration)
-        whole = min(one.duration, other.duration) >= 0.95 * length
+        nearer, length = (first, clip.duration) if share >= 0.5 else (second, other.duration)
+        whole = min(clip.duration, other.duration) >= 0.95 * length
         assert item["transcript"] == (words[nearer] if whole else None)
-        told.append(item["transcript"])
+        transcripts.append(item["transcript"])
         rendered = sounds.open(str(item["utterance_id"])).clip
         assert rendered is not None
         assert item["duration"] == pytest.approx(rendered.duration)
-    assert any(told)
+    assert any(transcripts)
 
 
-def test_the_sampler_gives_every_most_likely_label_the_same_weight(made: Balanced) -> None:
-    train = set(made.utterances.frame.filter(pl.col("split") == "train")["utterance_id"])
-    frame = made.labels.frame.with_columns(top=pl.Series(made.labels.distributions().argmax(1)))
+def test_the_sampler_gives_every_most_likely_label_the_same_weight(balanced: Balanced) -> None:
+    train = set(balanced.utterances.frame.filter(pl.col("split") == "train")["utterance_id"])
+    frame = balanced.labels.frame.with_columns(top=pl.Series(balanced.labels.distributions().argmax(1)))
     mass = frame.filter(pl.col("utterance_id").is_in(list(train))).group_by("top").agg(pl.col("weight").sum())
     np.testing.assert_allclose(mass["weight"].to_numpy(), mass["weight"].mean())
     assert frame.filter(~pl.col("utterance_id").is_in(list(train)))["weight"].unique().to_list() == [1.0]
@@ -110,9 +110,9 @@ def test_weights_given_count_and_an_utterance_of_weight_0_keeps_it() -> None:
     np.testing.assert_allclose(class_weights(Labels.of(frame, taxonomy=("x", "y"))), [0.5, 1.5, 0.0, 2.0])
 
 
-def test_pitch_and_rate_change_by_a_semitone_and_five_per_cent_at_most_in_the_recipe(made: Balanced) -> None:
-    effects = [effect for item in items_of(made) for effect in Recipe.read(str(item["recipe"])).effects]
-    assert 0 < len(effects) < len(items_of(made))
+def test_pitch_and_rate_change_by_a_semitone_and_five_per_cent_at_most_in_the_recipe(balanced: Balanced) -> None:
+    effects = [effect for item in items_of(balanced) for effect in Recipe.read(str(item["recipe"])).effects]
+    assert 0 < len(effects) < len(items_of(balanced))
     for name, given in effects:
         if name == "pitch":
             assert abs(given["semitones"]) <= 1
@@ -135,21 +135,21 @@ def test_a_recording_without_features_is_no_neighbour_and_is_named(
         .then(pl.lit(str(tmp_path / "broken.wav")))
         .otherwise(pl.col("audio")),
     )
-    made = balance(labels, Utterances.of(frame, about=utterances.about), tmp_path / "out", REFERENCE)
-    parents = {name for item in items_of(made) for name, _ in Recipe.read(str(item["recipe"])).parents}
+    balanced = balance(labels, Utterances.of(frame, about=utterances.about), tmp_path / "out", REFERENCE)
+    parents = {name for item in items_of(balanced) for name, _ in Recipe.read(str(item["recipe"])).parents}
     assert parents
     assert broken not in parents
-    assert broken in set(made.findings.frame["utterance_id"])
+    assert broken in set(balanced.findings.frame["utterance_id"])
 
 
-def test_the_page_says_which_wanted_shares_it_misses(made: Balanced) -> None:
-    assert not made.metrics["met"]
-    assert made.findings.counts()["wish_not_met"] >= 1
-    page = made.page.html()
+def test_the_page_says_which_wanted_shares_it_misses(balanced: Balanced) -> None:
+    assert not balanced.metrics["met"]
+    assert balanced.findings.counts()["wish_not_met"] >= 1
+    page = balanced.page.html()
     assert "Rare classes filled up" in page
     assert "inverse counts of most likely labels" in page
     assert page.count("<audio") == 12  # four items, each with both parents
-    assert "items fill up rare classes" in made.line
+    assert "items fill up rare classes" in balanced.line
 
 
 def test_words_that_are_not_known_say_nothing_and_known_ones_are_counted() -> None:

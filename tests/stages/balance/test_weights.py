@@ -30,15 +30,15 @@ def asked(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 @settings(max_examples=25, deadline=None)
 def test_wanted_shares_are_reached_to_a_tenth_of_a_point(seed: int) -> None:
     features, target = asked(400, seed)
-    made = balanced(features, target)
-    assert made.met
-    assert made.weights.mean() == pytest.approx(1.0)
-    assert (made.weights > 0).all()
+    solution = balanced(features, target)
+    assert solution.met
+    assert solution.weights.mean() == pytest.approx(1.0)
+    assert (solution.weights > 0).all()
 
 
 def test_no_other_weights_that_reach_the_shares_are_closer() -> None:
     features, target = asked(60, 3)
-    made = balanced(features, target)
+    solution = balanced(features, target)
     kept = [0, 1, 2, 6]  # shares sum to 1 and no utterance is unambiguous: the others follow from these
     rank = features[:, kept]
     constraint = {"type": "eq", "fun": lambda w: np.append(w @ rank / 60 - target[kept], w.mean() - 1)}
@@ -51,15 +51,15 @@ def test_no_other_weights_that_reach_the_shares_are_closer() -> None:
         options={"maxiter": 500, "ftol": 1e-12},
     )
     assert other.success
-    np.testing.assert_allclose(made.weights, other.x, atol=2e-3)
+    np.testing.assert_allclose(solution.weights, other.x, atol=2e-3)
 
 
 def test_shares_as_they_are_change_nothing() -> None:
     features = shares(300)
     given_weights = np.random.default_rng(1).gamma(2.0, size=300)
     given_weights /= given_weights.mean()
-    made = balanced(features, given_weights @ features / 300, start=given_weights)
-    np.testing.assert_allclose(made.weights, given_weights, rtol=1e-6)
+    solution = balanced(features, given_weights @ features / 300, start=given_weights)
+    np.testing.assert_allclose(solution.weights, given_weights, rtol=1e-6)
 
 
 def test_caps_hold_for_utterances_and_speakers() -> None:
@@ -67,24 +67,24 @@ def test_caps_hold_for_utterances_and_speakers() -> None:
     speakers = np.random.default_rng(0).choice(20, 2_000, p=[0.43, *[0.03] * 19])
     features, target = features[:, :4], np.array([0.3, 0.25, 0.25, 0.2])
     free = balanced(features, target)
-    made = balanced(features, target, cap=4.0, speakers=speakers, speaker_cap=0.1)
+    solution = balanced(features, target, cap=4.0, speakers=speakers, speaker_cap=0.1)
     assert free.weights.max() > 4.0
-    assert made.weights.max() <= 4.0 + 1e-6
-    assert np.bincount(speakers, made.weights).max() / 2_000 <= 0.1 + 1e-6
-    assert made.met
+    assert solution.weights.max() <= 4.0 + 1e-6
+    assert np.bincount(speakers, solution.weights).max() / 2_000 <= 0.1 + 1e-6
+    assert solution.met
 
 
 def test_limits_that_no_weights_keep_are_named() -> None:
     features, target = asked(200, 3)
     five = np.arange(200) % 5
-    made = balanced(features, target, speakers=five, speaker_cap=0.1)
-    ((whose, limit, most),) = made.over
+    solution = balanced(features, target, speakers=five, speaker_cap=0.1)
+    ((whose, limit, most),) = solution.over
     assert (whose, limit) == ("speaker", 0.1)
     assert most >= 0.2
-    assert not made.met
+    assert not solution.met
     few = np.where(np.arange(200) < 160, 0.0, 1.0)
-    made = balanced(features, few @ features / 40, start=few, cap=3.0)
-    assert [one[0] for one in made.over] == ["utterance"]
+    solution = balanced(features, few @ features / 40, start=few, cap=3.0)
+    assert [limit_of[0] for limit_of in solution.over] == ["utterance"]
 
 
 def test_limits_that_can_be_kept_are_kept_wherever_the_steps_begin() -> None:
@@ -99,24 +99,24 @@ def test_limits_that_can_be_kept_are_kept_wherever_the_steps_begin() -> None:
         limit, cap = min(1.0, rng.uniform(1.02, 2) / len(sizes)), rng.uniform(1.3, 5)
         if np.minimum(cap * sizes / count, limit).sum() < 1.01:
             continue  # no weights keep both
-        made = balanced(features, target / target.sum(), cap=cap, speakers=speakers, speaker_cap=limit)
-        assert made.over == (), seed
+        solution = balanced(features, target / target.sum(), cap=cap, speakers=speakers, speaker_cap=limit)
+        assert solution.over == (), seed
 
 
 def test_wishes_that_cannot_be_met_are_met_as_near_as_they_can_be() -> None:
     features = np.repeat([[0.7, 0.3], [0.9, 0.1]], 50, axis=0)
-    made = balanced(features, np.array([0.5, 0.5]))
-    assert not made.met
-    assert made.reached[0] == pytest.approx(0.7, abs=0.01)  # no weights bring it below .7
+    solution = balanced(features, np.array([0.5, 0.5]))
+    assert not solution.met
+    assert solution.reached[0] == pytest.approx(0.7, abs=0.01)  # no weights bring it below .7
 
 
 def test_an_utterance_that_had_no_weight_gets_none() -> None:
     features, target = asked(200, 2)
     start = np.ones(200)
     start[:20] = 0.0
-    made = balanced(features, target, start=start)
-    assert (made.weights[:20] == 0).all()
-    assert made.met
+    solution = balanced(features, target, start=start)
+    assert (solution.weights[:20] == 0).all()
+    assert solution.met
 
 
 def test_many_rows_are_solved_as_few_are(monkeypatch: pytest.MonkeyPatch) -> None:

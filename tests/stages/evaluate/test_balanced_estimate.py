@@ -55,36 +55,36 @@ def fused(tables: tuple[Labels, Votes, Utterances]) -> Labels:
 
 
 @pytest.fixture(scope="module")
-def made(tables: tuple[Labels, Votes, Utterances], fused: Labels) -> Evaluation:
+def evaluation(tables: tuple[Labels, Votes, Utterances], fused: Labels) -> Evaluation:
     model, votes, utterances = tables
     return evaluate({"model": model}, votes, utterances, fused=fused)
 
 
-def figures(made: Evaluation) -> dict[str, Any]:
-    return dict(made.metrics["balanced_population_estimate"])
+def figures(evaluation: Evaluation) -> dict[str, Any]:
+    return dict(evaluation.metrics["balanced_population_estimate"])
 
 
-def reason(made: Evaluation) -> str:
-    assert made.metrics["balanced_population_estimate"] is None
-    return str(made.metrics["reasons"]["balanced_population_estimate"])
+def reason(evaluation: Evaluation) -> str:
+    assert evaluation.metrics["balanced_population_estimate"] is None
+    return str(evaluation.metrics["reasons"]["balanced_population_estimate"])
 
 
-def test_the_estimate_stands_beside_the_plain_one_with_its_effective_size(made: Evaluation) -> None:
-    found = figures(made)
-    assert "balanced_population_estimate" not in made.metrics["reasons"]
-    assert (found["utterances"], found["speakers"]) == (240, 12)
-    assert 50 < found["effective_size"] < 240
-    assert found["shares_before"]["neutral"] > 0.5
-    plain, balanced = made.metrics["methods"], found["methods"]
+def test_the_estimate_stands_beside_the_plain_one_with_its_effective_size(evaluation: Evaluation) -> None:
+    estimate = figures(evaluation)
+    assert "balanced_population_estimate" not in evaluation.metrics["reasons"]
+    assert (estimate["utterances"], estimate["speakers"]) == (240, 12)
+    assert 50 < estimate["effective_size"] < 240
+    assert estimate["shares_before"]["neutral"] > 0.5
+    plain, balanced = evaluation.metrics["methods"], estimate["methods"]
     # To say the same of every utterance is worse where labels are equally common than where one is most of all.
     assert balanced[SHARES]["nll_per_vote"]["value"] > plain[SHARES]["nll_per_vote"]["value"] + 0.1
     assert balanced["model"]["less_baseline"]["high"] < 0
     low, value, high = (balanced["model"]["nll_per_vote"][key] for key in ("low", "value", "high"))
     assert low < value < high
-    jsonschema.Draft202012Validator(metrics_schema()).validate(json.loads(json.dumps(made.metrics)))
-    page = made.page.html()
+    jsonschema.Draft202012Validator(metrics_schema()).validate(json.loads(json.dumps(evaluation.metrics)))
+    page = evaluation.page.html()
     assert "Balanced-population estimate" in page
-    assert f"{found['effective_size']:,.0f}" in page
+    assert f"{estimate['effective_size']:,.0f}" in page
 
 
 def test_labels_that_have_seen_scored_votes_are_refused(tables: tuple[Labels, Votes, Utterances]) -> None:
@@ -117,9 +117,9 @@ def test_training_speakers_and_generated_items_are_never_in_it(
         .otherwise("speaker"),
         recipe=pl.when(pl.col("utterance_id") == "made/u479").then(pl.lit(recipe)).otherwise("recipe"),
     )
-    made = evaluate({"model": model}, votes, Utterances.of(frame), fused=fused)
-    assert figures(made)["utterances"] == 234
-    counts = made.findings.counts()
+    evaluation = evaluate({"model": model}, votes, Utterances.of(frame), fused=fused)
+    assert figures(evaluation)["utterances"] == 234
+    counts = evaluation.findings.counts()
     assert (counts["training_speaker"], counts["generated_in_test"]) == (5, 1)
 
 

@@ -50,8 +50,12 @@ def labels_of(shares: np.ndarray, ids: list[str], strength: float | None = 8.0, 
     frame = pl.DataFrame({"utterance_id": ids, **{f"p_{name}": shares[:, k] for k, name in enumerate(LABELS)}})
     if strength is not None:
         frame = frame.with_columns(concentration=pl.lit(strength))
-    made = Labels.of(frame, taxonomy=LABELS)
-    return Labels(made.frame, made.about.with_(made_by=MadeBy(stage="predict", settings=dict(kept)))) if kept else made
+    labels = Labels.of(frame, taxonomy=LABELS)
+    return (
+        Labels(labels.frame, labels.about.with_(made_by=MadeBy(stage="predict", settings=dict(kept))))
+        if kept
+        else labels
+    )
 
 
 def evaluated(tables: Tables, **settings: object) -> Evaluation:
@@ -62,18 +66,18 @@ def evaluated(tables: Tables, **settings: object) -> Evaluation:
 
 
 def test_the_better_model_is_found_with_a_paired_interval_over_speakers(tables: Tables) -> None:
-    made = evaluated(tables)
-    pair = made.metrics["pairs"]["good less worse"]
+    evaluation = evaluated(tables)
+    pair = evaluation.metrics["pairs"]["good less worse"]
     assert pair["high"] < 0
     assert pair["p_value"] < 0.05
-    methods = made.metrics["methods"]
+    methods = evaluation.metrics["methods"]
     assert (
         methods["good"]["nll_per_vote"]["value"]
         < methods["worse"]["nll_per_vote"]["value"]
         < methods[SHARES]["nll_per_vote"]["value"]
     )
-    assert made.metrics["utterances"] == 300
-    assert made.metrics["speakers"] == 15
+    assert evaluation.metrics["utterances"] == 300
+    assert evaluation.metrics["speakers"] == 15
     assert methods["good"]["dirichlet_multinomial_nll"]["value"] > 0
     assert methods[SHARES]["dirichlet_multinomial_nll"] is None
 
@@ -82,28 +86,28 @@ def test_class_shares_are_those_of_votes_that_are_not_held_out(tables: Tables) -
     truth, ids, votes, utterances = tables
     frame = votes.frame.with_columns(label=pl.when("held_out").then(pl.lit("sad")).otherwise(pl.col("label")))
     turned = Votes.of(frame, taxonomy=LABELS)
-    made = evaluate({"good": labels_of(truth, ids)}, turned, utterances)
+    evaluation = evaluate({"good": labels_of(truth, ids)}, turned, utterances)
     fitted = votes.frame.filter(~pl.col("held_out"))
     share = ((fitted["label"] == "sad").sum() + 0.5) / (fitted.height + 2)
-    assert made.metrics["methods"][SHARES]["nll_per_vote"]["value"] == pytest.approx(-np.log(share), abs=1e-6)
+    assert evaluation.metrics["methods"][SHARES]["nll_per_vote"]["value"] == pytest.approx(-np.log(share), abs=1e-6)
 
 
 def test_thirds_are_cut_by_votes_that_are_not_scored(tables: Tables) -> None:
-    made = evaluated(tables)
-    thirds = made.metrics["within_thirds_by_what_cuts"]["held-out votes that are not scored"]
+    evaluation = evaluated(tables)
+    thirds = evaluation.metrics["within_thirds_by_what_cuts"]["held-out votes that are not scored"]
     assert list(thirds) == ["clear", "between", "ambiguous"]
     losses = [thirds[third]["good"]["nll_per_vote"]["value"] for third in thirds]
     assert losses[0] < losses[1] < losses[2]
-    overall = made.metrics["methods"]["good"]["nll_per_vote"]["value"]
+    overall = evaluation.metrics["methods"]["good"]["nll_per_vote"]["value"]
     assert losses[0] < overall < losses[2]
 
 
 def test_what_a_model_was_trained_on_is_left_out_and_counted(tables: Tables) -> None:
     truth, ids, votes, utterances = tables
     seen = labels_of(truth, ids, trained_on={"made": [f"made/s{number}" for number in range(20)]})
-    made = evaluate({"seen": seen}, votes, utterances)
-    assert made.metrics["utterances"] == 200
-    assert made.findings.counts()["trained_on"] == 400
+    evaluation = evaluate({"seen": seen}, votes, utterances)
+    assert evaluation.metrics["utterances"] == 200
+    assert evaluation.findings.counts()["trained_on"] == 400
     everything = labels_of(truth, ids, trained_on={"made": [f"made/s{number}" for number in range(30)]})
     with pytest.raises(InputError, match="trained on"):
         evaluate({"seen": everything}, votes, utterances)
@@ -112,15 +116,15 @@ def test_what_a_model_was_trained_on_is_left_out_and_counted(tables: Tables) -> 
 def test_models_are_scored_on_the_utterances_that_all_of_them_predict(tables: Tables) -> None:
     truth, ids, votes, utterances = tables
     both = {"all": labels_of(truth, ids), "some": labels_of(truth[:500], ids[:500])}
-    made = evaluate(both, votes, utterances)
-    assert made.metrics["utterances"] == 200
-    assert made.findings.counts()["no_prediction"] == 100
+    evaluation = evaluate(both, votes, utterances)
+    assert evaluation.metrics["utterances"] == 200
+    assert evaluation.findings.counts()["no_prediction"] == 100
 
 
 def test_a_baseline_can_be_named_and_an_unknown_one_is_refused(tables: Tables) -> None:
-    made = evaluated(tables, baseline="worse")
-    assert made.metrics["methods"]["good"]["less_baseline"]["high"] < 0
-    assert made.metrics["methods"]["worse"]["less_baseline"] is None
+    evaluation = evaluated(tables, baseline="worse")
+    assert evaluation.metrics["methods"]["good"]["less_baseline"]["high"] < 0
+    assert evaluation.metrics["methods"]["worse"]["less_baseline"] is None
     with pytest.raises(SettingsError, match="good, worse"):
         evaluated(tables, baseline="best")
 
@@ -139,18 +143,18 @@ def rated(tables: Tables) -> Evaluation:
     heard = votes.frame.with_columns(valence=pl.col("utterance_id").replace_strict(valence, return_dtype=pl.Float64))
     predictions = {}
     for name, share, condition in (("clean", 0.9, None), ("noisy", 0.3, "noise"), ("echo", 0.6, "room")):
-        made = labels_of(share * truth + (1 - share) / 4, ids, model="m", recipe="features", condition=condition)
+        labels = labels_of(share * truth + (1 - share) / 4, ids, model="m", recipe="features", condition=condition)
         rating = share * np.array(list(valence.values())) + (1 - share) * 0.4
-        predictions[name] = Labels.of(made.frame.with_columns(valence=pl.Series(rating)), about=made.about)
+        predictions[name] = Labels.of(labels.frame.with_columns(valence=pl.Series(rating)), about=labels.about)
     return evaluate(predictions, Votes.of(heard, taxonomy=LABELS), utterances)
 
 
 def test_predictions_on_degraded_audio_are_compared_with_the_same_model_as_recorded(tables: Tables) -> None:
-    made = rated(tables)
-    found = made.metrics["conditions_less_as_recorded"]
-    assert set(found) == {"clean"}
-    assert set(found["clean"]) == {"noise", "room"}
-    assert found["clean"]["noise"]["low"] > found["clean"]["room"]["value"] > 0
+    evaluation = rated(tables)
+    losses = evaluation.metrics["conditions_less_as_recorded"]
+    assert set(losses) == {"clean"}
+    assert set(losses["clean"]) == {"noise", "room"}
+    assert losses["clean"]["noise"]["low"] > losses["clean"]["room"]["value"] > 0
     other = labels_of(tables[0], tables[1], model="another", recipe="features", condition="noise")
     alone = evaluate({"other": other, "plain": labels_of(tables[0], tables[1])}, *tables[2:])
     assert alone.metrics["conditions_less_as_recorded"] == {}
@@ -159,8 +163,8 @@ def test_predictions_on_degraded_audio_are_compared_with_the_same_model_as_recor
 def test_ratings_are_scored_by_concordance(tables: Tables) -> None:
     page = {section.title: section for section in rated(tables).page.sections}
     (table,) = page["Ratings"].blocks
-    found = {str(row[0]): row[2] for row in table.rows}  # type: ignore[union-attr]  # a table
-    assert found["clean"].estimate > found["echo"].estimate > found["noisy"].estimate > 0  # type: ignore[union-attr]
+    concordances = {str(row[0]): row[2] for row in table.rows}  # type: ignore[union-attr]  # a table
+    assert concordances["clean"].estimate > concordances["echo"].estimate > concordances["noisy"].estimate > 0  # type: ignore[union-attr]
     assert "Ratings" not in [section.title for section in evaluated(tables).page.sections]
 
 

@@ -30,14 +30,14 @@ def exported(corpus: Corpus, tmp_path: Path, name: str, **settings: object) -> E
 def shares_of(corpus: Corpus, utterance_id: str) -> list[float]:
     labels = corpus[0]
     row = labels.frame["utterance_id"].to_list().index(utterance_id)
-    made: list[float] = labels.distributions()[row].tolist()
-    return made
+    shares: list[float] = labels.distributions()[row].tolist()
+    return shares
 
 
 def test_datasets_reads_the_audiofolder_with_every_distribution(corpus: Corpus, tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets", reason="datasets is a development dependency")
-    made = exported(corpus, tmp_path, "huggingface")
-    builder = datasets.load_dataset_builder(str(made.folder), cache_dir=str(tmp_path / "cache"))
+    written = exported(corpus, tmp_path, "huggingface")
+    builder = datasets.load_dataset_builder(str(written.folder), cache_dir=str(tmp_path / "cache"))
     # Its reader of audio folders, up to where datasets 5 asks for torchcodec although nothing is decoded.
     rows = {
         str(split.name): [row for _, row in builder._generate_examples(**split.gen_kwargs)]
@@ -57,13 +57,13 @@ def test_datasets_loads_the_parquet_files_with_the_recordings_in_them(corpus: Co
 
     import soundfile
 
-    made = exported(corpus, tmp_path, "huggingface_parquet")
-    loaded = datasets.load_dataset(str(made.folder), cache_dir=str(tmp_path / "cache"))
+    written = exported(corpus, tmp_path, "huggingface_parquet")
+    loaded = datasets.load_dataset(str(written.folder), cache_dir=str(tmp_path / "cache"))
     assert {name: len(part) for name, part in loaded.items()} == {"train": 18, "validation": 6, "test": 6}
     row = loaded["test"].cast_column("audio", datasets.Audio(decode=False))[5]
     samples, rate = soundfile.read(io.BytesIO(row["audio"]["bytes"]))
     assert (len(samples), rate) == (4_000 + 200 * 29, 16_000)
-    assert not (made.folder / "audio").exists()
+    assert not (written.folder / "audio").exists()
 
 
 def test_the_hub_reads_the_card(corpus: Corpus, tmp_path: Path) -> None:
@@ -76,9 +76,9 @@ def test_the_hub_reads_the_card(corpus: Corpus, tmp_path: Path) -> None:
 
 def test_lhotse_loads_recordings_and_supervisions_and_their_sound(corpus: Corpus, tmp_path: Path) -> None:
     lhotse = pytest.importorskip("lhotse", reason="lhotse is a development dependency")
-    made = exported(corpus, tmp_path, "lhotse")
-    recordings = lhotse.RecordingSet.from_file(made.folder / "mine_recordings_train.jsonl.gz")
-    supervisions = lhotse.SupervisionSet.from_file(made.folder / "mine_supervisions_train.jsonl.gz")
+    written = exported(corpus, tmp_path, "lhotse")
+    recordings = lhotse.RecordingSet.from_file(written.folder / "mine_recordings_train.jsonl.gz")
+    supervisions = lhotse.SupervisionSet.from_file(written.folder / "mine_supervisions_train.jsonl.gz")
     cuts = lhotse.CutSet.from_manifests(recordings=recordings, supervisions=supervisions)
     assert len(cuts) == 18
     lhotse.validate(recordings)
@@ -90,13 +90,13 @@ def test_lhotse_loads_recordings_and_supervisions_and_their_sound(corpus: Corpus
 
 def test_webdataset_reads_the_shards(corpus: Corpus, tmp_path: Path) -> None:
     wds = pytest.importorskip("webdataset", reason="webdataset is a development dependency")
-    made = exported(corpus, tmp_path, "webdataset")
-    shards = sorted(str(path) for path in made.folder.glob("train-*.tar"))
+    written = exported(corpus, tmp_path, "webdataset")
+    shards = sorted(str(path) for path in written.folder.glob("train-*.tar"))
     samples = list(wds.WebDataset(shards, shardshuffle=False))
     assert len(samples) == 18
-    told = json.loads(samples[0]["json"])
-    assert [told[f"p_{label}"] for label in corpus[0].taxonomy] == pytest.approx(
-        shares_of(corpus, told["utterance_id"])
+    sample = json.loads(samples[0]["json"])
+    assert [sample[f"p_{label}"] for label in corpus[0].taxonomy] == pytest.approx(
+        shares_of(corpus, sample["utterance_id"])
     )
     assert samples[0]["wav"][:4] == b"RIFF"
 
@@ -104,21 +104,21 @@ def test_webdataset_reads_the_shards(corpus: Corpus, tmp_path: Path) -> None:
 @pytest.mark.parametrize("mode", ["copy", "reference"])
 def test_audformat_loads_the_database(corpus: Corpus, tmp_path: Path, mode: str) -> None:
     audformat = pytest.importorskip("audformat", reason="audformat is a development dependency")
-    made = exported(corpus, tmp_path, "audformat", audio=mode)
-    database = audformat.Database.load(str(made.folder))
+    written = exported(corpus, tmp_path, "audformat", audio=mode)
+    database = audformat.Database.load(str(written.folder))
     table = database["emotion.distribution.train"].get()
     assert table.shape == (18, 4)
     assert table.to_numpy().sum(1) == pytest.approx(np.ones(18))
     assert database["emotion.train"].get()["emotion"].isna().sum() == 1  # the tie has no label
     if mode == "copy":
         assert database.is_portable
-        assert all((made.folder / file).is_file() for file in database.files)
+        assert all((written.folder / file).is_file() for file in database.files)
 
 
 def test_mlcroissant_validates_and_reads_the_rows(corpus: Corpus, tmp_path: Path) -> None:
     croissant = pytest.importorskip("mlcroissant", reason="mlcroissant is a development dependency")
-    made = exported(corpus, tmp_path, "croissant")
-    dataset = croissant.Dataset(jsonld=str(made.folder / "croissant.json"))
+    written = exported(corpus, tmp_path, "croissant")
+    dataset = croissant.Dataset(jsonld=str(written.folder / "croissant.json"))
     assert not dataset.metadata.ctx.issues.errors
     rows = list(dataset.records(record_set="items"))
     assert len(rows) == 30
@@ -129,8 +129,8 @@ def test_the_odyssey_tables_hold_what_its_reader_asks_for_and_a_soft_step_is_mad
     corpus: Corpus, tmp_path: Path
 ) -> None:
     torch = pytest.importorskip("torch", reason="torch is an extra")
-    made = exported(corpus, tmp_path, "odyssey")
-    config = json.loads((made.folder / "config_cat.json").read_text())
+    written = exported(corpus, tmp_path, "odyssey")
+    config = json.loads((written.folder / "config_cat.json").read_text())
     frame = pl.read_csv(config["label_path"])
     wanted = ["Angry", "Sad", "Happy", "Surprise", "Fear", "Disgust", "Contempt", "Neutral"]
     assert frame.columns == ["FileName", *wanted, "Split_Set"]
@@ -146,24 +146,24 @@ def test_the_odyssey_tables_hold_what_its_reader_asks_for_and_a_soft_step_is_mad
     logits = torch.zeros(30, 8, requires_grad=True, dtype=targets.dtype)
     torch.nn.CrossEntropyLoss(weight=weight)(logits, targets).backward()
     assert torch.isfinite(logits.grad).all()
-    config = json.loads((made.folder / "config.json").read_text())
+    config = json.loads((written.folder / "config.json").read_text())
     rated = pl.read_csv(config["label_path"])
     assert rated.columns == ["FileName", "EmoAct", "EmoDom", "EmoVal", "Split_Set"]
     assert rated.select(pl.col("EmoAct", "EmoDom", "EmoVal").is_between(1, 7).all()).row(0) == (True, True, True)
 
 
 def test_labels_that_the_odyssey_reader_does_not_know_are_reported(corpus: Corpus, tmp_path: Path) -> None:
-    made = exported(corpus, tmp_path, "odyssey", map={"happy": "bored"})
-    assert made.findings.counts()["unread_labels"] == 1
-    header = (made.folder / "labels_categorical.csv").read_text(encoding="utf-8").splitlines()[0]
+    written = exported(corpus, tmp_path, "odyssey", map={"happy": "bored"})
+    assert written.findings.counts()["unread_labels"] == 1
+    header = (written.folder / "labels_categorical.csv").read_text(encoding="utf-8").splitlines()[0]
     assert header.endswith("Contempt,Neutral,Bored,Split_Set")
     assert "unread_labels" not in exported(corpus, tmp_path / "known", "odyssey").findings.counts()
 
 
 @pytest.mark.parametrize("mode", ["reference", "copy", "link"])
 def test_emo_superb_finds_its_parts_recordings_and_smoothed_targets(corpus: Corpus, tmp_path: Path, mode: str) -> None:
-    made = exported(corpus, tmp_path, "emo_superb", audio=mode)
-    place = made.folder / "mine" / "Primary"
+    written = exported(corpus, tmp_path, "emo_superb", audio=mode)
+    place = written.folder / "mine" / "Primary"
     config = json.loads((place / "config.json").read_text(encoding="utf-8"))
     names = config["categorical"]["emo_type"]
     header, *lines = (place / "labels_consensus_1.csv").read_text(encoding="utf-8").splitlines()
@@ -172,15 +172,15 @@ def test_emo_superb_finds_its_parts_recordings_and_smoothed_targets(corpus: Corp
     counts = {}
     for part, split in config["data_split_type"].items():
         files = sorted(row[0] for row in rows if row[-1] == split)
-        paths = sorted(os.path.join(made.folder / "mine" / "Audios", name) for name in files)  # noqa: PTH118
+        paths = sorted(os.path.join(written.folder / "mine" / "Audios", name) for name in files)  # noqa: PTH118
         assert all(path.endswith(name) and Path(path).is_file() for path, name in zip(paths, files, strict=True))
         counts[part] = len(files)
     assert counts == {"train": 18, "dev": 6, "test": 6}
     frame = pl.read_csv(place / "labels_consensus_1.csv")
     assert frame.select(pl.sum_horizontal(names)).to_series().to_numpy() == pytest.approx(np.ones(30), abs=1e-5)
     assert frame.select(pl.min_horizontal(names)).to_series().min() >= 0.05 / 3 - 1e-6
-    assert (made.folder / "mine" / "Audios").exists() == (mode != "reference")
-    assert not (made.folder / "audio").exists()
+    assert (written.folder / "mine" / "Audios").exists() == (mode != "reference")
+    assert not (written.folder / "audio").exists()
 
 
 def test_emobox_lists_every_recording_for_the_extraction_of_features(corpus: Corpus, tmp_path: Path) -> None:
@@ -194,24 +194,24 @@ def test_emobox_lists_every_recording_for_the_extraction_of_features(corpus: Cor
 
 
 def test_s3prl_finds_recordings_and_the_number_of_each_label(corpus: Corpus, tmp_path: Path) -> None:
-    made = exported(corpus, tmp_path, "s3prl")
+    written = exported(corpus, tmp_path, "s3prl")
     for part, count in {"train": 17, "test": 6}.items():
-        said = json.loads((made.folder / "Session1" / f"{part}_meta_data.json").read_text(encoding="utf-8"))
-        assert sorted(said["labels"].values()) == list(range(4))
-        assert len(said["meta_data"]) == count
-        assert all(Path(item["path"]).is_file() and item["label"] in said["labels"] for item in said["meta_data"])
+        content = json.loads((written.folder / "Session1" / f"{part}_meta_data.json").read_text(encoding="utf-8"))
+        assert sorted(content["labels"].values()) == list(range(4))
+        assert len(content["meta_data"]) == count
+        assert all(Path(item["path"]).is_file() and item["label"] in content["labels"] for item in content["meta_data"])
 
 
 @pytest.mark.parametrize("name", ["emobox", "speechbrain", "nemo", "s3prl"])
 def test_manifests_with_one_label_name_files_that_are_there_and_leave_ties_out(
     corpus: Corpus, tmp_path: Path, name: str
 ) -> None:
-    made = exported(corpus, tmp_path, name)
-    assert made.findings.counts()["tied_labels"] == 1
-    assert sum(made.counts.values()) == 29
+    written = exported(corpus, tmp_path, name)
+    assert written.findings.counts()["tied_labels"] == 1
+    assert sum(written.counts.values()) == 29
     paths = {"emobox": "data/mine/fold_1/mine_train_fold_1.jsonl", "speechbrain": "train.json", "nemo": "train.json",
              "s3prl": "Session1/train_meta_data.json"}  # fmt: skip
-    text = (made.folder / paths[name]).read_text(encoding="utf-8")
+    text = (written.folder / paths[name]).read_text(encoding="utf-8")
     if name in ("emobox", "nemo"):
         rows = [json.loads(line) for line in text.splitlines()]
     else:
@@ -228,33 +228,33 @@ def test_chats_hold_one_audio_tag_for_each_recording_and_answers_follow_the_shar
 ) -> None:
     labels, utterances, _ = corpus
     heavy = Labels.of(labels.frame.with_columns(weight=pl.lit(200.0)), taxonomy=labels.taxonomy)
-    made = export(heavy, utterances, tmp_path / "swift", ExportSettings(format="ms_swift"))
-    rows = [json.loads(line) for line in (made.folder / "train_text.jsonl").read_text().splitlines()]
+    written = export(heavy, utterances, tmp_path / "swift", ExportSettings(format="ms_swift"))
+    rows = [json.loads(line) for line in (written.folder / "train_text.jsonl").read_text().splitlines()]
     assert len(rows) == 18 * 200
     assert all(row["messages"][0]["content"].count("<audio>") == len(row["audios"]) == 1 for row in rows)
-    said = pl.Series([row["messages"][1]["content"] for row in rows])
+    answers = pl.Series([row["messages"][1]["content"] for row in rows])
     wanted = labels.distributions()[:18].mean(0)
-    got = [(said == label).mean() for label in labels.taxonomy]
+    got = [(answers == label).mean() for label in labels.taxonomy]
     assert got == pytest.approx(wanted, abs=0.03)
-    decision = json.loads((made.folder / "train_decision.jsonl").read_text().splitlines()[0])
+    decision = json.loads((written.folder / "train_decision.jsonl").read_text().splitlines()[0])
     assert sum(decision["target_probs"][0]) == pytest.approx(1, abs=1e-5)
     assert decision["options"] == [list(labels.taxonomy)]
 
 
 def test_llama_factory_lists_each_file_with_its_columns(corpus: Corpus, tmp_path: Path) -> None:
-    made = exported(corpus, tmp_path, "llama_factory")
-    listed = json.loads((made.folder / "dataset_info.json").read_text())
+    written = exported(corpus, tmp_path, "llama_factory")
+    listed = json.loads((written.folder / "dataset_info.json").read_text())
     assert set(listed) == {"mine_train", "mine_valid", "mine_test"}
     for entry in listed.values():
-        rows = json.loads((made.folder / entry["file_name"]).read_text())
+        rows = json.loads((written.folder / entry["file_name"]).read_text())
         assert {entry["columns"]["messages"], entry["columns"]["audios"]} == set(rows[0])
 
 
 @pytest.mark.parametrize("name", ["csv", "parquet", "jsonl"])
 def test_tables_hold_what_the_labels_hold(corpus: Corpus, tmp_path: Path, name: str) -> None:
-    made = exported(corpus, tmp_path, name)
+    written = exported(corpus, tmp_path, name)
     reader = {"csv": pl.read_csv, "parquet": pl.read_parquet, "jsonl": pl.read_ndjson}[name]
-    frame = reader(made.folder / f"mine.{name}")
+    frame = reader(written.folder / f"mine.{name}")
     labels = corpus[0]
     assert frame["utterance_id"].to_list() == labels.frame["utterance_id"].to_list()
     shares = frame.select([f"p_{label}" for label in labels.taxonomy]).to_numpy()
@@ -265,8 +265,8 @@ def test_tables_hold_what_the_labels_hold(corpus: Corpus, tmp_path: Path, name: 
 def test_every_format_has_a_card_and_says_which_loss_fits_where_there_is_a_choice(
     corpus: Corpus, tmp_path: Path
 ) -> None:
-    for name, found in plugins("exports").items():
-        kind = found.load()
+    for name, plugin in plugins("exports").items():
+        kind = plugin.load()
         text = (exported(corpus, tmp_path, name).folder / "README.md").read_text(encoding="utf-8")
         assert "unsuitable uses" in text
         assert kind.losses.split(".")[0] in text

@@ -17,7 +17,7 @@ from alm_proxies.stages.export.stage import CARD, MANIFEST, export
 from alm_proxies.tables import Labels, Utterances, Votes
 
 Corpus = tuple[Labels, Utterances, Votes]
-FOUND: dict[str, Format] = {name: one.load() for name, one in plugins("exports").items() if not one.origin}
+FOUND: dict[str, Format] = {name: plugin.load() for name, plugin in plugins("exports").items() if not plugin.origin}
 every = pytest.mark.parametrize("name", FOUND)
 
 
@@ -31,7 +31,7 @@ def bytes_of(folder: Path) -> dict[str, bytes]:
 
 def test_the_suite_holds_every_format_there_is() -> None:
     assert len(FOUND) >= 15
-    assert all(one.name == name and one.title for name, one in FOUND.items())
+    assert all(kind.name == name and kind.title for name, kind in FOUND.items())
 
 
 @every
@@ -39,30 +39,30 @@ def test_it_is_written_whole_into_a_path_with_spaces_and_other_letters(
     name: str, corpus: Corpus, tmp_path: Path
 ) -> None:
     folder = tmp_path / "Ausgabe für später" / "日本 export's"
-    made = export(corpus[0], corpus[1], folder, settings_of(name), votes=corpus[2])
-    assert made.folder == folder
-    left_out = sum(one for kind, one in made.findings.counts().items() if kind == "tied_labels")
-    assert sum(made.counts.values()) == 30 - left_out
+    written = export(corpus[0], corpus[1], folder, settings_of(name), votes=corpus[2])
+    assert written.folder == folder
+    left_out = sum(count for kind, count in written.findings.counts().items() if kind == "tied_labels")
+    assert sum(written.counts.values()) == 30 - left_out
     assert left_out == (1 if FOUND[name].one_label else 0)
-    told = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    assert told["format"] == name
-    assert told["files"] == {
+    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    assert manifest["format"] == name
+    assert manifest["files"] == {
         str(path.relative_to(folder)): path.lstat().st_size
         for path in folder.rglob("*")
         if not path.is_dir() and path.name != MANIFEST
     }
-    assert {str(path.relative_to(folder)) for path in made.files} == set(told["files"])
+    assert {str(path.relative_to(folder)) for path in written.files} == set(manifest["files"])
     assert "mine" in (folder / CARD).read_text(encoding="utf-8")
-    assert len(told["files"]) >= 2
+    assert len(manifest["files"]) >= 2
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
 
 
 @every
 def test_the_same_export_again_has_the_same_bytes(name: str, corpus: Corpus, tmp_path: Path) -> None:
-    made = export(corpus[0], corpus[1], tmp_path / "out", settings_of(name), votes=corpus[2])
-    before = bytes_of(made.folder)
+    written = export(corpus[0], corpus[1], tmp_path / "out", settings_of(name), votes=corpus[2])
+    before = bytes_of(written.folder)
     export(corpus[0], corpus[1], tmp_path / "out", settings_of(name), votes=corpus[2])
-    assert bytes_of(made.folder) == before
+    assert bytes_of(written.folder) == before
 
 
 @every
@@ -70,14 +70,14 @@ def test_a_folder_with_something_else_in_it_is_refused_and_left_as_it_is(
     name: str, corpus: Corpus, tmp_path: Path
 ) -> None:
     folder = tmp_path / "out"
-    made = export(corpus[0], corpus[1], folder, settings_of(name))
+    written = export(corpus[0], corpus[1], folder, settings_of(name))
     (folder / "notes.txt").write_text("mine")
     before = bytes_of(folder)
     with pytest.raises(InputError, match="never overwritten"):
         export(corpus[0], corpus[1], folder, settings_of(name))
     assert bytes_of(folder) == before
     (folder / "notes.txt").unlink()
-    changed = made.files[0]
+    changed = written.files[0]
     changed.write_bytes(changed.read_bytes() + b" ")
     with pytest.raises(InputError, match="never overwritten"):
         export(corpus[0], corpus[1], folder, settings_of(name))

@@ -66,12 +66,12 @@ def test_when_a_write_fails_nothing_is_left(corpus: Corpus, tmp_path: Path, monk
 
 def test_restricted_corpora_are_only_referred_to_and_their_transcripts_stay(corpus: Corpus, tmp_path: Path) -> None:
     utterances = restricted(corpus)
-    made = export(corpus[0], utterances, tmp_path / "out", ExportSettings(format="csv", name="mine", audio="copy"))
-    frame = pl.read_csv(made.folder / "mine.csv")
+    written = export(corpus[0], utterances, tmp_path / "out", ExportSettings(format="csv", name="mine", audio="copy"))
+    frame = pl.read_csv(written.folder / "mine.csv")
     assert frame["transcript"].null_count() == 30
     assert all(Path(file).is_absolute() for file in frame["file"])
-    assert not (made.folder / "audio").exists()
-    assert made.findings.counts()["kept_back"] == 30
+    assert not (written.folder / "audio").exists()
+    assert written.findings.counts()["kept_back"] == 30
     with pytest.raises(InputError, match="may not be copied"):
         export(corpus[0], utterances, tmp_path / "hf", ExportSettings(format="huggingface"))
     named = ExportSettings(format="huggingface", may_leave=("iemocap",))
@@ -80,8 +80,8 @@ def test_restricted_corpora_are_only_referred_to_and_their_transcripts_stay(corp
 
 def test_audio_is_copied_linked_or_referred_to_as_asked(corpus: Corpus, tmp_path: Path) -> None:
     for mode in ("reference", "copy", "link"):
-        made = export(corpus[0], corpus[1], tmp_path / mode, ExportSettings(format="speechbrain", audio=mode))
-        inside = list((made.folder / "audio").glob("*")) if (made.folder / "audio").exists() else []
+        written = export(corpus[0], corpus[1], tmp_path / mode, ExportSettings(format="speechbrain", audio=mode))
+        inside = list((written.folder / "audio").glob("*")) if (written.folder / "audio").exists() else []
         assert len(inside) == (0 if mode == "reference" else 29)
         assert all(path.is_symlink() == (mode == "link") for path in inside)
 
@@ -92,11 +92,11 @@ def test_ties_are_left_out_broken_or_spread_and_weights_are_kept_when_spread(cor
     rows = {}
     for ties in ("leave_out", "first", "spread"):
         settings = ExportSettings(format="emobox", name="mine", ties=ties)
-        made = export(labels, utterances, tmp_path / ties, settings)
-        frame = pl.read_ndjson(made.folder / "data" / "mine" / "mine.jsonl")
+        written = export(labels, utterances, tmp_path / ties, settings)
+        frame = pl.read_ndjson(written.folder / "data" / "mine" / "mine.jsonl")
         rows[ties] = frame.filter(pl.col("key").str.contains("1003_s-07"))
         assert frame["key"].n_unique() == frame.height
-        assert made.findings.counts()["tied_labels"] == 1
+        assert written.findings.counts()["tied_labels"] == 1
     assert rows["leave_out"].height == 0
     assert rows["first"]["emo"].to_list() == ["angry"]
     assert rows["spread"]["emo"].to_list() == ["angry", "happy"]
@@ -108,8 +108,8 @@ def test_labels_are_renamed_and_merged_on_the_way_out(corpus: Corpus, tmp_path: 
     settings = ExportSettings(
         format="parquet", name="mine", map={"happy": "joy", "angry": "negative", "sad": "negative"}
     )
-    made = export(corpus[0], corpus[1], tmp_path / "out", settings, votes=corpus[2])
-    frame = pl.read_parquet(made.folder / "mine.parquet")
+    written = export(corpus[0], corpus[1], tmp_path / "out", settings, votes=corpus[2])
+    frame = pl.read_parquet(written.folder / "mine.parquet")
     shares = corpus[0].distributions()
     np.testing.assert_allclose(frame["p_negative"].to_numpy(), shares[:, 0] + shares[:, 3])
     assert (
@@ -122,14 +122,14 @@ def test_targets_are_the_labels_or_the_plain_shares_of_the_votes(corpus: Corpus,
     labels, utterances, votes = corpus
     with pytest.raises(InputError, match="needs the human votes"):
         export(labels, utterances, tmp_path / "none", ExportSettings(targets="votes"))
-    made = export(labels, utterances, tmp_path / "plain", ExportSettings(targets="votes"), votes=votes)
-    rows = pl.read_csv(made.folder / "labels.csv")
+    written = export(labels, utterances, tmp_path / "plain", ExportSettings(targets="votes"), votes=votes)
+    rows = pl.read_csv(written.folder / "labels.csv")
     shares = votes.frame.group_by("utterance_id").agg((pl.col("label") == "sad").mean().alias("share"))
     both = rows.join(shares, on="utterance_id")
     assert both.height == 30
     assert (both["p_sad"] - both["share"]).abs().max() < 1e-6
     assert sorted(rows["weight"].round(6)) == sorted(labels.frame["weight"].round(6))
-    assert "plain shares of the human votes" in (made.folder / "README.md").read_text(encoding="utf-8")
+    assert "plain shares of the human votes" in (written.folder / "README.md").read_text(encoding="utf-8")
 
 
 def test_items_without_a_recording_are_counted_and_kept_by_tables_alone(corpus: Corpus, tmp_path: Path) -> None:
@@ -138,24 +138,24 @@ def test_items_without_a_recording_are_counted_and_kept_by_tables_alone(corpus: 
         audio=pl.when(pl.int_range(pl.len()) < 2).then(None).when(pl.int_range(pl.len()) < 5).then(pl.lit("no.wav"))
         .otherwise(pl.col("audio")),
     )  # fmt: skip
-    made = export(corpus[0], gone, tmp_path / "lhotse", ExportSettings(format="lhotse"))
-    assert sum(made.counts.values()) == 25
-    assert made.findings.counts()["no_audio"] == 2
-    assert made.findings.counts()["missing"] == 3
-    made = export(corpus[0], gone, tmp_path / "csv", ExportSettings(format="csv"))
-    assert sum(made.counts.values()) == 30
+    written = export(corpus[0], gone, tmp_path / "lhotse", ExportSettings(format="lhotse"))
+    assert sum(written.counts.values()) == 25
+    assert written.findings.counts()["no_audio"] == 2
+    assert written.findings.counts()["missing"] == 3
+    written = export(corpus[0], gone, tmp_path / "csv", ExportSettings(format="csv"))
+    assert sum(written.counts.values()) == 30
 
 
 def test_seconds_of_longer_files_are_cut_where_the_format_holds_files_alone(corpus: Corpus, tmp_path: Path) -> None:
     cut = changed(corpus[1], start=pl.lit(0.05), end=pl.lit(0.2))
-    made = export(corpus[0], cut, tmp_path / "s3prl", ExportSettings(format="s3prl"))
-    files = list((made.folder / "audio").glob("*.flac"))
+    written = export(corpus[0], cut, tmp_path / "s3prl", ExportSettings(format="s3prl"))
+    files = list((written.folder / "audio").glob("*.flac"))
     assert len(files) == 29
     assert soundfile.info(str(files[0])).frames == pytest.approx(0.15 * 16_000, abs=1)
-    made = export(corpus[0], cut, tmp_path / "nemo", ExportSettings(format="nemo"))
-    row = pl.read_ndjson(made.folder / "train.json").row(0, named=True)
+    written = export(corpus[0], cut, tmp_path / "nemo", ExportSettings(format="nemo"))
+    row = pl.read_ndjson(written.folder / "train.json").row(0, named=True)
     assert (row["offset"], row["duration"]) == (pytest.approx(0.05), pytest.approx(0.15))
-    assert not (made.folder / "audio").exists()
+    assert not (written.folder / "audio").exists()
 
 
 def test_generated_items_are_rendered_into_the_export(corpus: Corpus, tmp_path: Path) -> None:
@@ -168,10 +168,10 @@ def test_generated_items_are_rendered_into_the_export(corpus: Corpus, tmp_path: 
     more = Utterances(pl.concat([utterances.frame, row]), utterances.about)
     twin = labels.frame.head(1).with_columns(utterance_id=pl.lit(f"{parent}#2"))
     both = Labels(pl.concat([labels.frame, twin]), labels.about)
-    made = export(both, more, tmp_path / "out", ExportSettings(format="webdataset", name="mine"))
-    assert made.findings.counts()["rendered"] == 1
+    written = export(both, more, tmp_path / "out", ExportSettings(format="webdataset", name="mine"))
+    assert written.findings.counts()["rendered"] == 1
     kinds = []
-    for path in made.folder.glob("*.tar"):
+    for path in written.folder.glob("*.tar"):
         with tarfile.open(path) as shard:
             for name in shard.getnames():
                 sound = shard.extractfile(name)
@@ -179,7 +179,7 @@ def test_generated_items_are_rendered_into_the_export(corpus: Corpus, tmp_path: 
                 if name.endswith(".flac"):
                     kinds.append(soundfile.info(io.BytesIO(sound.read())).subtype)
     assert kinds == ["PCM_24"]  # as exact as the recipe
-    assert sum(made.counts.values()) == 31
+    assert sum(written.counts.values()) == 31
 
 
 def test_names_that_climb_or_clash_stay_inside_and_apart(tmp_path: Path) -> None:
@@ -188,10 +188,10 @@ def test_names_that_climb_or_clash_stay_inside_and_apart(tmp_path: Path) -> None
     shares = {"p_angry": [0.6] * 5, "p_sad": [0.4] * 5}
     labels = Labels.of(pl.DataFrame({"utterance_id": ids, **shares}), taxonomy=("angry", "sad"))
     utterances = Utterances.of(pl.DataFrame({"utterance_id": ids, "corpus": "sim", "audio": str(tmp_path / "a.wav")}))
-    made = export(labels, utterances, tmp_path / "out", ExportSettings(format="speechbrain", audio="copy"))
-    files = [Path(folder) / name for folder, _, names in os.walk(made.folder / "audio") for name in names]
+    written = export(labels, utterances, tmp_path / "out", ExportSettings(format="speechbrain", audio="copy"))
+    files = [Path(folder) / name for folder, _, names in os.walk(written.folder / "audio") for name in names]
     assert len(files) == 5
-    assert all(path.resolve().is_relative_to(made.folder) for path in files)
+    assert all(path.resolve().is_relative_to(written.folder) for path in files)
     assert len({path.name.lower() for path in files}) == 5
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.wav", "out"]
 
@@ -200,8 +200,8 @@ def test_speakers_get_other_names_on_request_and_the_same_ones_every_time(corpus
     frames = []
     for place in ("one", "two"):
         settings = ExportSettings(format="csv", name="mine", pseudonyms=True, audio="copy", seed=3)
-        made = export(corpus[0], corpus[1], tmp_path / place, settings)
-        frames.append(pl.read_csv(made.folder / "mine.csv"))
+        written = export(corpus[0], corpus[1], tmp_path / place, settings)
+        frames.append(pl.read_csv(written.folder / "mine.csv"))
     assert frames[0]["speaker"].equals(frames[1]["speaker"])
     assert frames[0]["speaker"].n_unique() == 10
     text = (tmp_path / "one" / "mine.csv").read_text()
@@ -219,5 +219,5 @@ def test_a_wrong_format_or_label_is_refused_with_the_nearest_name(corpus: Corpus
 
 def test_speakers_on_both_sides_of_a_split_are_found(corpus: Corpus, tmp_path: Path) -> None:
     mixed = changed(corpus[1], split=pl.Series(["train", "test"] * 15))
-    made = export(corpus[0], mixed, tmp_path / "out", ExportSettings(format="csv"))
-    assert made.findings.counts()["speaker_in_two_splits"] == 10
+    written = export(corpus[0], mixed, tmp_path / "out", ExportSettings(format="csv"))
+    assert written.findings.counts()["speaker_in_two_splits"] == 10

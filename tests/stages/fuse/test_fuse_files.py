@@ -24,17 +24,17 @@ SMALL = {"part_rows": 700, "whole_rows": 0}
 def human(utterances: int = 400, *, seed: int = 0, secondary: bool = False) -> pl.DataFrame:
     rng = np.random.default_rng(seed)
     heard = np.repeat(rng.integers(3, size=utterances), 3)
-    said = np.where(rng.random(3 * utterances) < 0.6, heard, rng.integers(3, size=3 * utterances))
+    answers = np.where(rng.random(3 * utterances) < 0.6, heard, rng.integers(3, size=3 * utterances))
     rows = {
         "utterance_id": [f"c/{i // 3:05d}" for i in range(3 * utterances)],
         "annotator": [f"c/r{i}" for i in rng.integers(9, size=utterances) for i in (i, (i + 1) % 9, (i + 2) % 9)],
-        "label": [LABELS[j] for j in said],
-        "valence": np.clip(0.3 * said + rng.normal(0, 0.1, 3 * utterances), 0, 1),
+        "label": [LABELS[j] for j in answers],
+        "valence": np.clip(0.3 * answers + rng.normal(0, 0.1, 3 * utterances), 0, 1),
         "held_out": rng.random(3 * utterances) < 0.1,
     }
     frame = pl.DataFrame(rows)
     if secondary:
-        named = [[LABELS[(j + 1) % 3]] if j % 2 else None for j in said]
+        named = [[LABELS[(j + 1) % 3]] if j % 2 else None for j in answers]
         frame = frame.with_columns(secondary=pl.Series(named, dtype=pl.List(pl.String())))
     return frame
 
@@ -59,7 +59,7 @@ def proxies(utterances: int = 400, *, seed: int = 1) -> Votes:
                 }
             )
         else:
-            said = np.where(
+            answers = np.where(
                 rng.random((len(there), 4)) < right, heard[there, None], rng.integers(3, size=(len(there), 4))
             )
             frame = pl.DataFrame(
@@ -67,8 +67,8 @@ def proxies(utterances: int = 400, *, seed: int = 1) -> Votes:
                     "utterance_id": [f"c/{i:05d}" for i in np.repeat(there, 4)],
                     "annotator": name,
                     "draw": np.tile(np.arange(4), len(there)),
-                    "label": [LABELS[j] for j in said.ravel()],
-                    "valence": np.clip(0.3 * said.ravel() + rng.normal(0, 0.2, said.size), 0, 1),
+                    "label": [LABELS[j] for j in answers.ravel()],
+                    "valence": np.clip(0.3 * answers.ravel() + rng.normal(0, 0.2, answers.size), 0, 1),
                     "weight": 1.0,
                 }
             )
@@ -94,8 +94,8 @@ def written(folder: Path, table: Votes | Utterances, name: str) -> Path:
 @pytest.fixture
 def files(tmp_path: Path) -> tuple[list[Path], Path]:
     votes = Votes.of(human(secondary=True), taxonomy=LABELS)
-    found = [written(tmp_path, votes, "votes.parquet"), written(tmp_path, proxies(), "proxies.parquet")]
-    return found, written(tmp_path, people(), "utterances.parquet")
+    paths = [written(tmp_path, votes, "votes.parquet"), written(tmp_path, proxies(), "proxies.parquet")]
+    return paths, written(tmp_path, people(), "utterances.parquet")
 
 
 def alike(first: pl.DataFrame, second: pl.DataFrame) -> bool:
@@ -104,7 +104,7 @@ def alike(first: pl.DataFrame, second: pl.DataFrame) -> bool:
     return True
 
 
-def told(fused: FusedFile) -> list[tuple[object, ...]]:
+def rows_of(fused: FusedFile) -> list[tuple[object, ...]]:
     return sorted(fused.findings.frame.select("kind", "message", "count").iter_rows())
 
 
@@ -122,7 +122,7 @@ def test_labels_made_in_parts_are_those_made_at_once(files, tmp_path: Path, meth
     once = fuse_files(votes, tmp_path / "once.parquet", settings, utterances=utterances)
     parts = fuse_files(votes, tmp_path / "parts.parquet", settings, utterances=utterances, **SMALL)
     assert once.labels == parts.labels == 400
-    assert told(once) == told(parts)
+    assert rows_of(once) == rows_of(parts)
     assert once.trials.equals(parts.trials)
     first, second = Labels.read(tmp_path / "once.parquet"), Labels.read(tmp_path / "parts.parquet")
     assert alike(first.frame, second.frame)
@@ -142,11 +142,11 @@ def test_labels_made_in_parts_are_those_made_at_once(files, tmp_path: Path, meth
 
 def test_the_same_files_give_the_same_bytes_and_nothing_else_is_left(files, tmp_path: Path):
     votes, utterances = files
-    made = []
+    contents = []
     for _ in range(2):
         fuse_files(votes, tmp_path / "l.parquet", utterances=utterances, **SMALL)
-        made.append((tmp_path / "l.parquet").read_bytes())
-    assert made[0] == made[1]
+        contents.append((tmp_path / "l.parquet").read_bytes())
+    assert contents[0] == contents[1]
     left = sorted(path.name for path in tmp_path.iterdir())
     assert left == ["l.parquet", "proxies.parquet", "utterances.parquet", "votes.parquet"]
 
@@ -173,10 +173,10 @@ def test_files_that_are_not_sorted_give_the_labels_of_sorted_ones(files, tmp_pat
         shuffled.write_parquet(tmp_path / f"shuffled{number}.parquet", metadata=metadata)
         mixed.append(tmp_path / f"shuffled{number}.parquet")
     parts = {"part_rows": part_rows, "whole_rows": 0}
-    made = fuse_files(mixed[:2], tmp_path / "a.parquet", utterances=mixed[2], **parts)
+    fused = fuse_files(mixed[:2], tmp_path / "a.parquet", utterances=mixed[2], **parts)
     fuse_files(votes, tmp_path / "b.parquet", utterances=utterances, **parts)
-    found = made.findings.frame.filter(pl.col("kind") == "sorted_copy")
-    assert sorted(found["where"]) == [str(path) for path in mixed]
+    copies = fused.findings.frame.filter(pl.col("kind") == "sorted_copy")
+    assert sorted(copies["where"]) == [str(path) for path in mixed]
     first, second = (Labels.read(tmp_path / name) for name in ("a.parquet", "b.parquet"))
     assert first.frame.equals(second.frame)
     assert first.about == second.about
@@ -279,15 +279,17 @@ def test_a_folder_in_place_of_a_votes_file_is_refused_in_words(files, tmp_path: 
 
 def test_parts_of_another_run_to_the_same_file_are_never_taken_for_its_own(files, tmp_path: Path, monkeypatch):
     settings = FuseSettings(method="human")
-    made = Fusion.labels
+    labels_of_part = Fusion.labels
 
     def labels(fusion: Fusion, votes: Votes, people: Utterances | None) -> Labels:
         if "c/00150" in votes.frame["utterance_id"]:  # another run begins, and writes its first parts
             shutil.rmtree(tmp_path / ".l.parquet.parts")
             (tmp_path / ".l.parquet.parts").mkdir()
             for number in range(3):
-                made(fusion, votes, people).frame.write_parquet(tmp_path / ".l.parquet.parts" / f"{number:06d}.parquet")
-        return made(fusion, votes, people)
+                labels_of_part(fusion, votes, people).frame.write_parquet(
+                    tmp_path / ".l.parquet.parts" / f"{number:06d}.parquet"
+                )
+        return labels_of_part(fusion, votes, people)
 
     monkeypatch.setattr(Fusion, "labels", labels)
     with pytest.raises(AlmProxiesError, match=r"l\.parquet: could not be written"):

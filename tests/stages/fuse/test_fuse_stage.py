@@ -107,13 +107,13 @@ def test_a_merge_that_does_not_sum_to_one_is_refused():
 
 def test_every_annotator_s_part_in_a_label_can_be_told():
     fused = fuse(votes(), FuseSettings(method="gated", classes=4))
-    told = influence(fused.estimator, votes(), "u007")
-    assert told["annotator"].to_list() == ["c/r0", "c/r1", "c/r2", "model-a"]
-    assert told["votes"].to_list() == [1, 1, 1, 5]
-    changes = told.select("^p_.*$").to_numpy()
+    parts = influence(fused.estimator, votes(), "u007")
+    assert parts["annotator"].to_list() == ["c/r0", "c/r1", "c/r2", "model-a"]
+    assert parts["votes"].to_list() == [1, 1, 1, 5]
+    changes = parts.select("^p_.*$").to_numpy()
     assert np.allclose(changes.sum(1), 0, atol=1e-9)
-    assert np.allclose(told["moved"].to_numpy(), 0.5 * np.abs(changes).sum(1))
-    assert (told.filter(pl.col("source") == "human")["concentration"] < 0).any()
+    assert np.allclose(parts["moved"].to_numpy(), 0.5 * np.abs(changes).sum(1))
+    assert (parts.filter(pl.col("source") == "human")["concentration"] < 0).any()
 
 
 @pytest.mark.parametrize(("method", "leaks"), [("auto", 1), ("chosen", 1), ("gated", 1), ("human", 0)])
@@ -124,8 +124,8 @@ def test_proxies_made_from_the_human_votes_are_named(method, leaks):
     )
     human = table.frame.filter(pl.col("source") == "human")
     fused = fuse(Votes.of(pl.concat([human, copied]), taxonomy=LABELS), FuseSettings(method=method, classes=4, folds=2))
-    found = fused.findings.frame.filter(pl.col("kind") == "proxies_leak")
-    assert found["where"].to_list() == ["model-a"] * leaks
+    leaking = fused.findings.frame.filter(pl.col("kind") == "proxies_leak")
+    assert leaking["where"].to_list() == ["model-a"] * leaks
     assert fused.labels.frame["proxy_votes"].max() == (1 if method == "gated" else 0)
 
 
@@ -155,8 +155,8 @@ def test_leaving_a_model_s_scorer_out_leaves_its_votes_in():
     }
     both = Votes.of(pl.concat([table.frame, scored]), taxonomy=table.taxonomy, about=About(annotators=cards))
     fit = fuse(both, FuseSettings(method="gated", classes=4)).estimator
-    told = influence(fit, both, "u007")
-    left = told.filter(pl.col("annotator") == "scorer").select("^p_.*$").to_numpy()[0]
+    parts = influence(fit, both, "u007")
+    left = parts.filter(pl.col("annotator") == "scorer").select("^p_.*$").to_numpy()[0]
     without = Votes(both.frame.filter(pl.col("annotator") != "scorer"), both.about)
     row = pl.col("utterance_id") == "u007"
     with_it, alone = (Votes(given.frame.filter(row), given.about) for given in (both, without))

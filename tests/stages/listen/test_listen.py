@@ -68,41 +68,41 @@ def shares(votes: Votes) -> pl.DataFrame:
 def test_every_utterance_gets_one_score_vote_and_the_card_says_where_it_comes_from(
     corpus: Corpus, listened: tuple[Listened, Path]
 ) -> None:
-    made, folder = listened
-    frame = made.votes.frame
+    result, folder = listened
+    frame = result.votes.frame
     assert frame.height == 3 * len(corpus.utterances)
     assert set(frame["source"]) == {"proxy"}
     assert set(frame["draw"]) == {0}
     sums = frame.group_by("utterance_id").agg(pl.col("weight").sum())["weight"].to_numpy()
     np.testing.assert_allclose(sums, 1.0, atol=1e-9)
-    card = made.votes.about.annotators["listener"]
+    card = result.votes.about.annotators["listener"]
     assert (card.source, card.elicit, card.trained_on_these_votes) == ("proxy", "score", "out_of_fold")
     assert card.folds is not None
     assert set(card.folds) == set(corpus.utterances.frame["speaker"])
     assert set(card.folds.values()) == {0, 1, 2}
-    assert made.votes.about.made_by is not None
-    assert made.votes.about.made_by.stage == "listen"
+    assert result.votes.about.made_by is not None
+    assert result.votes.about.made_by.stage == "listen"
     again = Votes.read(folder / "votes.parquet")
     assert again.frame.equals(frame.sort("utterance_id", "annotator", "draw", "label"))
-    assert again.about.annotators == made.votes.about.annotators
+    assert again.about.annotators == result.votes.about.annotators
 
 
 def test_the_listener_finds_what_the_votes_say_and_fuse_takes_it(
     corpus: Corpus, listened: tuple[Listened, Path]
 ) -> None:
-    made, _ = listened
-    table = shares(made.votes)
+    result, _ = listened
+    table = shares(result.votes)
     likeliest = table.select(LABELS).to_numpy().argmax(1)
     assert (likeliest == np.arange(len(table)) % 3).mean() > 0.8
-    fused = fuse(combine(corpus.votes, made.votes), FuseSettings(method="weighted"), utterances=corpus.utterances)
+    fused = fuse(combine(corpus.votes, result.votes), FuseSettings(method="weighted"), utterances=corpus.utterances)
     assert set(fused.labels.frame["proxy_votes"]) == {1.0}
 
 
 def test_votes_of_a_speaker_change_nothing_of_what_is_said_of_the_speakers_of_that_fold(
     corpus: Corpus, listened: tuple[Listened, Path], tmp_path: Path
 ) -> None:
-    made, folder = listened
-    card = made.votes.about.annotators["listener"]
+    result, folder = listened
+    card = result.votes.about.annotators["listener"]
     assert card.folds is not None
     fold = card.folds["toy/s0"]
     same = [speaker for speaker, where in card.folds.items() if where == fold]
@@ -114,7 +114,7 @@ def test_votes_of_a_speaker_change_nothing_of_what_is_said_of_the_speakers_of_th
     (tmp_path / "features").symlink_to(folder / "features")
     for frame in (corpus.votes.frame.with_columns(label=swapped), fewer):
         other = listen(corpus.utterances, Votes(frame, corpus.votes.about), tmp_path, SETTINGS)
-        before, after = made.votes.frame, other.votes.frame
+        before, after = result.votes.frame, other.votes.frame
         assert before.filter(theirs).equals(after.filter(theirs))
         assert not before.filter(~theirs).equals(after.filter(~theirs))
 
@@ -127,8 +127,8 @@ def test_deleting_every_vote_of_a_speaker_or_of_a_fold_changes_no_byte_of_that_f
     _, folder = listened
     (tmp_path / "features").symlink_to(folder / "features")
     settings = SETTINGS.model_copy(update={"rounds": rounds})
-    made = listen(corpus.utterances, corpus.votes, tmp_path, settings)
-    folds = made.votes.about.annotators["listener"].folds
+    result = listen(corpus.utterances, corpus.votes, tmp_path, settings)
+    folds = result.votes.about.annotators["listener"].folds
     assert folds is not None
     fold = folds["toy/s0"]
     same = [speaker for speaker, where in folds.items() if where == fold]
@@ -138,11 +138,11 @@ def test_deleting_every_vote_of_a_speaker_or_of_a_fold_changes_no_byte_of_that_f
     gone = corpus.utterances.frame.filter(speaker.is_in(same if which == "fold" else same[:1]))["utterance_id"]
     kept = corpus.votes.frame.filter(~pl.col("utterance_id").is_in(gone.implode()))
     other = listen(corpus.utterances, Votes(kept, corpus.votes.about), tmp_path, settings)
-    assert other.votes.about.annotators == made.votes.about.annotators
+    assert other.votes.about.annotators == result.votes.about.annotators
     theirs = pl.col("utterance_id").is_in(here)
     before, after = (
-        [one.votes.frame.filter(part)["weight"].to_numpy().tobytes() for part in (theirs, ~theirs)]
-        for one in (made, other)
+        [listener_of.votes.frame.filter(part)["weight"].to_numpy().tobytes() for part in (theirs, ~theirs)]
+        for listener_of in (result, other)
     )
     assert before[0] == after[0]
     assert before[1] != after[1]
@@ -150,19 +150,19 @@ def test_deleting_every_vote_of_a_speaker_or_of_a_fold_changes_no_byte_of_that_f
 
 
 def test_a_fold_that_holds_most_votes_is_found(corpus: Corpus, listened: tuple[Listened, Path], tmp_path: Path) -> None:
-    made, folder = listened
+    result, folder = listened
     (tmp_path / "features").symlink_to(folder / "features")
-    assert not {"folds_uneven", "folds_without_votes"} & set(made.findings.counts())
-    folds = made.votes.about.annotators["listener"].folds
+    assert not {"folds_uneven", "folds_without_votes"} & set(result.findings.counts())
+    folds = result.votes.about.annotators["listener"].folds
     assert folds is not None
     by_speaker = pl.col("speaker").replace_strict(folds)
     few = pl.col("utterance_id").str.ends_with("5")
     kept = corpus.utterances.frame.filter((by_speaker == 0) | few)["utterance_id"]
     votes = Votes(corpus.votes.frame.filter(pl.col("utterance_id").is_in(kept.implode())), corpus.votes.about)
-    found = listen(corpus.utterances, votes, tmp_path, SETTINGS.model_copy(update={"rounds": 1})).findings
-    message = found.frame.filter(pl.col("kind") == "folds_uneven")["message"].to_list()
+    findings = listen(corpus.utterances, votes, tmp_path, SETTINGS.model_copy(update={"rounds": 1})).findings
+    message = findings.frame.filter(pl.col("kind") == "folds_uneven")["message"].to_list()
     assert message == ["one fold holds 83% of the human votes, so what predicts it learns from few"]
-    assert "folds_without_votes" not in found.counts()
+    assert "folds_without_votes" not in findings.counts()
 
 
 def test_votes_of_one_fold_alone_are_refused(corpus: Corpus, tmp_path: Path) -> None:
@@ -179,7 +179,7 @@ def test_votes_of_one_fold_alone_are_refused(corpus: Corpus, tmp_path: Path) -> 
 def test_held_out_votes_and_other_proxies_are_never_seen(
     corpus: Corpus, listened: tuple[Listened, Path], tmp_path: Path
 ) -> None:
-    made, folder = listened
+    result, folder = listened
     (tmp_path / "features").symlink_to(folder / "features")
     frame = corpus.votes.frame
     other = pl.when(pl.col("held_out")).then(pl.lit("sad")).otherwise(pl.col("label"))
@@ -188,7 +188,7 @@ def test_held_out_votes_and_other_proxies_are_never_seen(
     )
     changed = Votes.of(pl.concat([frame.with_columns(label=other), proxy]), about=corpus.votes.about)
     again = listen(corpus.utterances, changed, tmp_path, SETTINGS)
-    assert again.votes.frame.equals(made.votes.frame)
+    assert again.votes.frame.equals(result.votes.frame)
 
 
 def test_a_second_run_reads_what_was_kept_and_gives_the_same_bytes(
@@ -209,8 +209,8 @@ def test_a_second_run_reads_what_was_kept_and_gives_the_same_bytes(
 
 
 def test_the_saved_models_give_the_votes(corpus: Corpus, listened: tuple[Listened, Path]) -> None:
-    made, folder = listened
-    card = made.votes.about.annotators["listener"]
+    result, folder = listened
+    card = result.votes.about.annotators["listener"]
     assert card.folds is not None
     model = HeadModel.load(folder / "models" / "fold-1.npz")
     assert model.labels == LABELS
@@ -237,24 +237,24 @@ def test_bad_recordings_and_utterances_without_votes_or_speakers_are_findings_an
         ~pl.col("utterance_id").is_in(new.implode()) & (pl.col("utterance_id") != "toy/003")
     )
     stray = votes.head(1).with_columns(utterance_id=pl.lit("toy/stray"))
-    made = listen(utterances, Votes(pl.concat([votes, stray]), corpus.votes.about), tmp_path / "out", SETTINGS)
-    voted = set(made.votes.frame["utterance_id"])
+    result = listen(utterances, Votes(pl.concat([votes, stray]), corpus.votes.about), tmp_path / "out", SETTINGS)
+    voted = set(result.votes.frame["utterance_id"])
     assert voted == set(frame["utterance_id"]) - {"toy/000", "toy/001", "toy/002"}
-    kinds = made.findings.counts()
+    kinds = result.findings.counts()
     assert kinds["missing"] == kinds["not_audio"] == kinds["no_audio"] == kinds["no_utterance"] == 1
     assert kinds["not_learned_from"] == len(new) + 1
-    assert set(made.findings.frame["stage"]) == {"listen"}
-    card = made.votes.about.annotators["listener"]
+    assert set(result.findings.frame["stage"]) == {"listen"}
+    card = result.votes.about.annotators["listener"]
     assert card.folds is not None
     assert set(card.folds) == set(frame["speaker"]), "speakers without votes have a fold too"
 
 
 def test_without_speakers_folds_are_of_utterances_and_it_is_said(corpus: Corpus, tmp_path: Path) -> None:
     frame = corpus.utterances.frame.with_columns(speaker=pl.lit(None, dtype=pl.String))
-    made = listen(Utterances(frame, corpus.utterances.about), corpus.votes, tmp_path, SETTINGS)
-    found = made.findings.frame.filter(pl.col("kind") == "folds_of_utterances")
-    assert "have no speakers" in found["message"][0]
-    card = made.votes.about.annotators["listener"]
+    result = listen(Utterances(frame, corpus.utterances.about), corpus.votes, tmp_path, SETTINGS)
+    findings = result.findings.frame.filter(pl.col("kind") == "folds_of_utterances")
+    assert "have no speakers" in findings["message"][0]
+    card = result.votes.about.annotators["listener"]
     assert card.folds is not None
     assert set(card.folds) == set(frame["utterance_id"])
 
@@ -271,10 +271,10 @@ def test_votes_that_nothing_can_be_learned_from_are_refused(corpus: Corpus, tmp_
 
 
 def test_the_page_shows_scores_the_exchange_test_and_the_folds(listened: tuple[Listened, Path]) -> None:
-    made, folder = listened
+    result, folder = listened
     html = (folder / "report.html").read_text()
-    assert "The listener predicts human votes by" in made.page.headline
-    titles = [section.title for section in made.page.sections]
+    assert "The listener predicts human votes by" in result.page.headline
+    titles = [section.title for section in result.page.sections]
     assert titles == ["Against human votes", "Exchange test", "Early stopping", "Folds"]
     for words in ("round 1", "round 2", "class shares", "Temperature"):
         assert words in html
@@ -287,13 +287,13 @@ def test_every_sentence_of_the_page_is_pinned(listened: tuple[Listened, Path], w
 def test_speaker_relative_features_are_another_listener(
     corpus: Corpus, listened: tuple[Listened, Path], tmp_path: Path
 ) -> None:
-    made, folder = listened
+    result, folder = listened
     (tmp_path / "features").symlink_to(folder / "features")
     settings = SETTINGS.model_copy(update={"speaker_relative": True})
     other = listen(corpus.utterances, corpus.votes, tmp_path, settings)
-    digests = {one.votes.about.annotators["listener"].digest for one in (made, other)}
+    digests = {result.votes.about.annotators["listener"].digest for result in (result, other)}
     assert len(digests) == 2
-    assert not shares(made.votes).equals(shares(other.votes))
+    assert not shares(result.votes).equals(shares(other.votes))
 
 
 def test_a_frozen_encoder_is_run_once_for_each_recording(corpus: Corpus, tmp_path: Path) -> None:

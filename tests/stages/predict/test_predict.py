@@ -43,8 +43,8 @@ def trained(corpus: tuple[Path, Utterances, Votes, Labels]) -> Path:
 def test_predictions_are_labels_with_strength_attributes_and_abstention(
     corpus: tuple[Path, Utterances, Votes, Labels], trained: Path
 ) -> None:
-    made = predict(trained, corpus[1])
-    labels = made.labels
+    predicted = predict(trained, corpus[1])
+    labels = predicted.labels
     assert labels.taxonomy == LABELS
     assert labels.frame["utterance_id"].to_list() == corpus[1].frame["utterance_id"].sort().to_list()
     wanted = corpus[3].distributions()
@@ -61,9 +61,9 @@ def test_predictions_are_labels_with_strength_attributes_and_abstention(
 def test_neither_batch_nor_order_nor_threads_change_a_prediction(
     corpus: tuple[Path, Utterances, Votes, Labels], trained: Path
 ) -> None:
-    one = predict(trained, corpus[1], PredictSettings(batch=1, threads=1)).labels
+    single = predict(trained, corpus[1], PredictSettings(batch=1, threads=1)).labels
     many = predict(trained, corpus[1], PredictSettings(batch=7)).labels
-    np.testing.assert_allclose(one.distributions(), many.distributions(), atol=1e-5)
+    np.testing.assert_allclose(single.distributions(), many.distributions(), atol=1e-5)
     backwards = Utterances.of(corpus[1].frame.reverse(), about=corpus[1].about)
     again = predict(trained, backwards, PredictSettings(batch=7)).labels
     np.testing.assert_allclose(again.distributions(), many.distributions(), atol=1e-5)
@@ -73,7 +73,7 @@ def test_worse_sound_is_predicted_from_the_recording_changed_the_same_way_every_
     corpus: tuple[Path, Utterances, Votes, Labels], trained: Path
 ) -> None:
     plain = predict(trained, corpus[1]).labels
-    made = {}
+    changes = {}
     for condition in CONDITIONS:
         settings = PredictSettings.model_validate({"condition": condition})
         labels = predict(trained, corpus[1], settings).labels
@@ -81,8 +81,8 @@ def test_worse_sound_is_predicted_from_the_recording_changed_the_same_way_every_
         np.testing.assert_array_equal(labels.distributions(), again.distributions())
         assert labels.about.made_by is not None
         assert labels.about.made_by.settings["condition"] == condition
-        made[condition] = np.abs(labels.distributions() - plain.distributions()).mean()
-    assert min(made.values()) > 0.001, made
+        changes[condition] = np.abs(labels.distributions() - plain.distributions()).mean()
+    assert min(changes.values()) > 0.001, changes
 
 
 def test_predictions_say_what_their_model_was_trained_on(
@@ -106,11 +106,11 @@ def test_a_folder_of_recordings_is_predicted_by_path_and_bad_ones_are_findings(
         (folder / f"monday/{number}.wav").write_bytes((corpus[0] / f"wav/00{number}.wav").read_bytes())
     (folder / "broken.wav").write_text("none")
     (folder / "notes.txt").write_text("none")
-    made = predict(str(trained), folder)
-    assert made.labels.frame["utterance_id"].to_list() == [f"calls/monday/{number}.wav" for number in range(3)]
-    assert made.findings.counts() == {"not_audio": 1}
+    predicted = predict(str(trained), folder)
+    assert predicted.labels.frame["utterance_id"].to_list() == [f"calls/monday/{number}.wav" for number in range(3)]
+    assert predicted.findings.counts() == {"not_audio": 1}
     np.testing.assert_allclose(
-        made.labels.distributions(), predict(trained, corpus[1]).labels.distributions()[:3], atol=1e-5
+        predicted.labels.distributions(), predict(trained, corpus[1]).labels.distributions()[:3], atol=1e-5
     )
     assert len(recordings_in(folder)) == 4
 
@@ -124,15 +124,15 @@ def test_evidence_names_the_seconds_and_the_prosody_that_move_it(
     high, low = (0.2 * np.sin(2 * np.pi * hertz * time) for hertz in (2400.0, 250.0))
     clip = Clip((np.concatenate([high, low]) + 0.005 * chance.standard_normal(2 * rate)).astype(np.float32), rate)
     model = TrainedModel.load(trained, device="cpu")
-    found = model.evidence(clip)
-    assert len(found.seconds) >= 4
-    assert {one.what for one in found.prosody} >= {"pitch 2 semitones lower", "tempo 15 % slower"}
-    for moved in (found.seconds, found.prosody):
-        assert [one.distance for one in moved] == sorted((one.distance for one in moved), reverse=True)
-        assert all(0 <= one.distance <= 1 and one.gains in LABELS and one.loses in LABELS for one in moved)
+    evidence = model.evidence(clip)
+    assert len(evidence.seconds) >= 4
+    assert {change.what for change in evidence.prosody} >= {"pitch 2 semitones lower", "tempo 15 % slower"}
+    for moved in (evidence.seconds, evidence.prosody):
+        assert [change.distance for change in moved] == sorted((change.distance for change in moved), reverse=True)
+        assert all(0 <= change.distance <= 1 and change.gains in LABELS and change.loses in LABELS for change in moved)
     lower = apply("pitch", clip.samples.astype(np.float64), rate, {"semitones": -2.0}, chance).astype(np.float32)
     whole, other = model.distributions([clip, Clip(lower, rate)])
-    pitched = next(one for one in found.prosody if one.what == "pitch 2 semitones lower")
+    pitched = next(change for change in evidence.prosody if change.what == "pitch 2 semitones lower")
     assert pitched.distance == pytest.approx(np.abs(whole - other).sum() / 2, abs=1e-5)
     assert pitched.loses == LABELS[int((other - whole).argmin())]
     written = predict(trained, corpus[1], PredictSettings(evidence=True)).labels.frame["evidence"]
@@ -198,19 +198,21 @@ def test_the_real_encoder_is_fine_tuned_on_real_speech(test_data: Path, tmp_path
     if not encoder.is_dir() or not wavs:
         pytest.skip("needs models/whisper_tiny_en_encoder and crema_d/AudioWAV beside the test data")
     chosen = [path for path in wavs if path.stem.split("_")[2] in ("ANG", "SAD")][:: max(1, len(wavs) // 150)][:48]
-    told = [path.stem.split("_") for path in chosen]
+    stems = [path.stem.split("_") for path in chosen]
     frame = pl.DataFrame(
         {
             "utterance_id": [f"crema_d/{path.stem}" for path in chosen],
             "corpus": "crema_d",
             "audio": [path.name for path in chosen],
-            "speaker": [parts[0] for parts in told],
+            "speaker": [parts[0] for parts in stems],
         }
     )
     about = About(taxonomy=("angry", "sad"), roots={"crema_d": str(wavs[0].parent)})
-    angry = [float(parts[2] == "ANG") for parts in told]
+    angry = [float(parts[2] == "ANG") for parts in stems]
     labels = Labels.of(
-        pl.DataFrame({"utterance_id": frame["utterance_id"], "p_angry": angry, "p_sad": [1 - one for one in angry]}),
+        pl.DataFrame(
+            {"utterance_id": frame["utterance_id"], "p_angry": angry, "p_sad": [1 - share for share in angry]}
+        ),
         about=about,
     )
     settings = small_settings(encoder, epochs=3, batch=8, learning_rate=1e-2, backbone_rate=1e-4, development=0.25)
@@ -228,15 +230,15 @@ def test_measured_prosody_is_a_recipe_too(corpus: tuple[Path, Utterances, Votes,
     folder, utterances, votes, labels = corpus
     settings = TrainSettings(recipe="features", epochs=10, hidden=32)
     done = train(labels, utterances, tmp_path / "out", settings, votes=votes, quiet=True)
-    made = predict(done.folder, utterances)
+    predicted = predict(done.folder, utterances)
     shares = labels.distributions()
     prior = np.abs(shares - shares.mean(0)).mean()
-    assert np.abs(made.labels.distributions() - shares).mean() < 0.7 * prior
-    assert made.labels.frame["concentration"].null_count() == 0
-    assert len(without_trained_on(made.labels, utterances, stage="evaluate")[0]) == 0
+    assert np.abs(predicted.labels.distributions() - shares).mean() < 0.7 * prior
+    assert predicted.labels.frame["concentration"].null_count() == 0
+    assert len(without_trained_on(predicted.labels, utterances, stage="evaluate")[0]) == 0
     assert "nats a human vote" in (tmp_path / "out/report.html").read_text()
     np.testing.assert_allclose(
-        predict(done.folder, folder / "wav").labels.distributions(), made.labels.distributions(), atol=1e-6
+        predict(done.folder, folder / "wav").labels.distributions(), predicted.labels.distributions(), atol=1e-6
     )
 
 
@@ -254,7 +256,7 @@ def test_evidence_of_measured_prosody_is_what_the_head_says_without_it(
     model = FeaturesModel.load(done.folder)
     clip = open_clip(folder / "wav/000.wav")
     clip = Clip(np.concatenate([clip.samples, open_clip(folder / "wav/001.wav").samples]), clip.rate)
-    found = model.evidence(clip)
+    evidence = model.evidence(clip)
     whole = model.distributions([clip])[0]
     row = row_of(measure(clip))
     known = row.copy()
@@ -262,18 +264,18 @@ def test_evidence_of_measured_prosody_is_what_the_head_says_without_it(
         [feature.part == "spectral" for feature in FEATURES]
     ]
     other = model.file.calibration.distributions(np.log(model.head.predict(known[None])))[0]
-    spectrum = next(one for one in found.prosody if one.what == "spectrum as in the average clip")
+    spectrum = next(change for change in evidence.prosody if change.what == "spectrum as in the average clip")
     assert spectrum.distance == pytest.approx(np.abs(whole - other).sum() / 2, abs=1e-5)
     assert spectrum.gains == LABELS[int((other - whole).argmax())]
     assert spectrum.distance > 0.01, "tones differ in their spectra"
-    assert len(found.prosody) == 7
-    assert len(found.seconds) == int(np.ceil(clip.duration / 0.5))
+    assert len(evidence.prosody) == 7
+    assert len(evidence.seconds) == int(np.ceil(clip.duration / 0.5))
     half = clip.rate // 2
     without = model.distributions([Clip(clip.samples[half:], clip.rate)])[0]
-    first = next(one for one in found.seconds if one.what == "0.0 to 0.5 s")
+    first = next(change for change in evidence.seconds if change.what == "0.0 to 0.5 s")
     assert first.distance == pytest.approx(np.abs(whole - without).sum() / 2, abs=1e-5)
-    for moved in (found.seconds, found.prosody):
-        assert [one.distance for one in moved] == sorted((one.distance for one in moved), reverse=True)
+    for moved in (evidence.seconds, evidence.prosody):
+        assert [change.distance for change in moved] == sorted((change.distance for change in moved), reverse=True)
     assert model.evidence(Clip(clip.samples[: half - 1], clip.rate)).seconds == ()
     written = predict(done.folder, utterances, PredictSettings(evidence=True)).labels.frame["evidence"]
     assert set(json.loads(written[0])) == {"seconds", "prosody"}
@@ -289,22 +291,24 @@ def test_measured_prosody_learns_the_labels_and_their_weights_whatever_votes_jud
     settings = TrainSettings(recipe="features", epochs=4, hidden=32)
     turned = labels.frame.with_columns(p_angry="p_sad", p_sad="p_angry")
     weighed = labels.frame.with_columns(weight=pl.int_range(pl.len()).cast(pl.Float64) % 7 + 0.1)
-    made = []
+    predictions = []
     for number, frame in enumerate((labels.frame, turned, weighed)):
         out = tmp_path / f"out{number}"
         taught = Labels.of(frame, about=labels.about)
-        made.append(predict(train(taught, utterances, out, settings, votes=votes, quiet=True).folder, utterances))
-    first, other, heavier = (one.labels.distributions() for one in made)
+        predictions.append(
+            predict(train(taught, utterances, out, settings, votes=votes, quiet=True).folder, utterances)
+        )
+    first, other, heavier = (predicted.labels.distributions() for predicted in predictions)
     assert np.abs(first - other).mean() > 0.02
     assert np.abs(first - heavier).mean() > 1e-4
 
 
 @pytest.mark.parametrize(
-    "said", [{"loss": "jsd"}, {"patience": 1}, {"curriculum": {"kind": "filter"}}, {"raters": 0.5}]
+    "settings", [{"loss": "jsd"}, {"patience": 1}, {"curriculum": {"kind": "filter"}}, {"raters": 0.5}]
 )
-def test_measured_prosody_refuses_what_it_has_no_use_for(said: dict[str, object]) -> None:
+def test_measured_prosody_refuses_what_it_has_no_use_for(settings: dict[str, object]) -> None:
     from alm_proxies.training.settings import TrainSettings
 
-    with pytest.raises(ValueError, match=f"no use for {next(iter(said))}"):
-        TrainSettings.model_validate({"recipe": "features", **said})
+    with pytest.raises(ValueError, match=f"no use for {next(iter(settings))}"):
+        TrainSettings.model_validate({"recipe": "features", **settings})
     assert TrainSettings.model_validate({"recipe": "features", "threads": 4, "tracker": "tensorboard"}).seed == 0

@@ -73,8 +73,10 @@ def test_listeners_have_opinions_of_their_own() -> None:
 def test_cues_together_say_more_than_each_alone() -> None:
     loud, rough = np.zeros(8), np.zeros(8)
     loud[3], rough[6] = 1.5 * STEPS[3], 1.5 * STEPS[6]
-    neither, one, other, both = np.log(true_distribution(np.stack([0 * loud, loud, rough, loud + rough])))[:, 0]
-    assert abs((both - one) - (other - neither)) > 0.1
+    neither, loud_alone, rough_alone, both = np.log(true_distribution(np.stack([0 * loud, loud, rough, loud + rough])))[
+        :, 0
+    ]
+    assert abs((both - loud_alone) - (rough_alone - neither)) > 0.1
 
 
 def test_another_crowd_hears_and_speaks_differently() -> None:

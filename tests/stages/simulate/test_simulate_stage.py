@@ -33,13 +33,13 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Corpus]:
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Corpus]:
     folder = tmp_path_factory.mktemp("corpus")
     return folder, simulate(folder, SMALL, workers=1, quiet=True)
 
 
-def test_what_is_written_can_be_read_and_is_what_was_returned(made: tuple[Path, Corpus]) -> None:
-    folder, corpus = made
+def test_what_is_written_can_be_read_and_is_what_was_returned(simulated: tuple[Path, Corpus]) -> None:
+    folder, corpus = simulated
     utterances = Utterances.read(folder / "utterances.parquet")
     assert utterances.frame.equals(corpus.utterances.frame)
     assert (
@@ -57,8 +57,8 @@ def test_what_is_written_can_be_read_and_is_what_was_returned(made: tuple[Path, 
     assert len(corpus.findings) == 0
 
 
-def test_every_utterance_has_its_sound_under_the_root(made: tuple[Path, Corpus]) -> None:
-    folder, corpus = made
+def test_every_utterance_has_its_sound_under_the_root(simulated: tuple[Path, Corpus]) -> None:
+    folder, corpus = simulated
     frame = corpus.utterances.frame
     assert frame["utterance_id"].to_list() == [f"sim/{n:06d}" for n in range(1, 31)]
     for audio, duration in frame.select("audio", "duration").iter_rows():
@@ -68,40 +68,40 @@ def test_every_utterance_has_its_sound_under_the_root(made: tuple[Path, Corpus])
     assert len(list((folder / "wav").iterdir())) == 30
 
 
-def test_truth_is_the_documented_function_of_the_stored_parameters(made: tuple[Path, Corpus]) -> None:
-    folder, corpus = made
+def test_truth_is_the_documented_function_of_the_stored_parameters(simulated: tuple[Path, Corpus]) -> None:
+    folder, corpus = simulated
     parameters = pl.read_parquet(folder / "parameters.parquet")
     assert parameters["utterance_id"].equals(corpus.truth.frame["utterance_id"])
     assert np.allclose(true_distribution(parameters.select(CUES).to_numpy()), corpus.truth.distributions())
 
 
-def test_no_speaker_is_in_two_splits(made: tuple[Path, Corpus]) -> None:
-    frame = made[1].utterances.frame
+def test_no_speaker_is_in_two_splits(simulated: tuple[Path, Corpus]) -> None:
+    frame = simulated[1].utterances.frame
     assert frame.group_by("speaker").agg(pl.col("split").n_unique())["split"].max() == 1
     assert set(frame["split"]) == {"train", "development", "test"}
 
 
-def test_dense_votes_are_held_out_and_the_few_are_not(made: tuple[Path, Corpus]) -> None:
-    counts = made[1].votes.frame.group_by("utterance_id", "held_out").len()
+def test_dense_votes_are_held_out_and_the_few_are_not(simulated: tuple[Path, Corpus]) -> None:
+    counts = simulated[1].votes.frame.group_by("utterance_id", "held_out").len()
     assert counts.filter("held_out")["len"].unique().to_list() == [10]
     assert counts.filter(~pl.col("held_out"))["len"].is_between(3, 5).all()
 
 
 def test_the_same_settings_give_the_same_bytes_for_any_number_of_workers(
-    made: tuple[Path, Corpus], tmp_path: Path
+    simulated: tuple[Path, Corpus], tmp_path: Path
 ) -> None:
     corpus = simulate(tmp_path, SMALL, workers=5, quiet=True)
-    assert contents(tmp_path) == contents(made[0])
-    assert corpus.utterances.frame.equals(made[1].utterances.frame)
+    assert contents(tmp_path) == contents(simulated[0])
+    assert corpus.utterances.frame.equals(simulated[1].utterances.frame)
 
 
-def test_another_seed_is_another_corpus_of_the_same_people(made: tuple[Path, Corpus], tmp_path: Path) -> None:
+def test_another_seed_is_another_corpus_of_the_same_people(simulated: tuple[Path, Corpus], tmp_path: Path) -> None:
     other = simulate(tmp_path, SMALL.model_copy(update={"seed": 5}), quiet=True)
-    assert not set(contents(tmp_path).values()) & set(contents(made[0]).values())
+    assert not set(contents(tmp_path).values()) & set(contents(simulated[0]).values())
     assert set(other.utterances.frame["speaker"]) <= {f"sim/s{n:03d}" for n in range(1, 13)}
 
 
-def test_a_corpus_cut_short_is_finished_with_the_same_bytes(made: tuple[Path, Corpus], tmp_path: Path) -> None:
+def test_a_corpus_cut_short_is_finished_with_the_same_bytes(simulated: tuple[Path, Corpus], tmp_path: Path) -> None:
     simulate(tmp_path, SMALL, quiet=True)
     (tmp_path / "truth.parquet").unlink()
     (tmp_path / "wav" / "000003.wav").unlink()
@@ -110,11 +110,11 @@ def test_a_corpus_cut_short_is_finished_with_the_same_bytes(made: tuple[Path, Co
     (tmp_path / "wav" / "000008.wav").write_bytes(b"")
     (tmp_path / "wav" / ".000009.wav.x.part").write_bytes(b"half")
     corpus = simulate(tmp_path, SMALL, quiet=True)
-    assert contents(tmp_path) == contents(made[0])
+    assert contents(tmp_path) == contents(simulated[0])
     assert corpus.findings.counts() == {"kept": 27}
 
 
-def test_killed_in_the_middle_it_goes_on_to_the_same_bytes(made: tuple[Path, Corpus], tmp_path: Path) -> None:
+def test_killed_in_the_middle_it_goes_on_to_the_same_bytes(simulated: tuple[Path, Corpus], tmp_path: Path) -> None:
     code = (
         "import sys; from alm_proxies.stages.simulate.stage import *;"
         "simulate(sys.argv[1], SimulateSettings.model_validate_json(sys.argv[2]), workers=1)"
@@ -128,7 +128,7 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_bytes(made: tuple[Path, Cor
     assert written >= 3
     corpus = simulate(tmp_path, SMALL, quiet=True)
     assert corpus.findings.counts() == {"kept": written}
-    assert contents(tmp_path) == contents(made[0])
+    assert contents(tmp_path) == contents(simulated[0])
 
 
 def test_other_settings_replace_a_corpus_as_a_whole(tmp_path: Path) -> None:
@@ -145,17 +145,17 @@ def test_a_folder_with_a_strangers_corpus_is_left_alone(tmp_path: Path) -> None:
     assert (tmp_path / "votes.parquet").read_bytes() == b"precious"
 
 
-def test_other_crowds_and_corpora_share_no_names(made: tuple[Path, Corpus], tmp_path: Path) -> None:
+def test_other_crowds_and_corpora_share_no_names(simulated: tuple[Path, Corpus], tmp_path: Path) -> None:
     settings = SMALL.model_copy(update={"crowd": 2, "corpus": "sim2"})
     other = simulate(tmp_path, settings, quiet=True)
     for column in ("utterance_id", "speaker", "dialogue"):
-        assert not set(other.utterances.frame[column]) & set(made[1].utterances.frame[column])
-    assert not set(other.votes.frame["annotator"]) & set(made[1].votes.frame["annotator"])
+        assert not set(other.utterances.frame[column]) & set(simulated[1].utterances.frame[column])
+    assert not set(other.votes.frame["annotator"]) & set(simulated[1].votes.frame["annotator"])
     assert other.utterances.frame["utterance_id"].str.starts_with("sim2/").all()
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("wrong", "message"),
     [
         ({"votes": (5, 3)}, "lowest number first"),
         ({"dense": 76}, "80 listeners"),
@@ -165,8 +165,8 @@ def test_other_crowds_and_corpora_share_no_names(made: tuple[Path, Corpus], tmp_
         ({"speaker": 60}, "not permitted"),
     ],
 )
-def test_impossible_settings_are_refused(wrong: dict[str, object], said: str) -> None:
-    with pytest.raises(ValidationError, match=said):
+def test_impossible_settings_are_refused(wrong: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
         SimulateSettings.model_validate(wrong)
 
 
@@ -182,9 +182,9 @@ def copies(corpus: Corpus, effects: dict[str, list[tuple[str, dict[str, object]]
     return Utterances.of(frame, about=corpus.utterances.about)
 
 
-def test_copies_sound_as_their_cues_say(made: tuple[Path, Corpus]) -> None:
+def test_copies_sound_as_their_cues_say(simulated: tuple[Path, Corpus]) -> None:
     table = copies(
-        made[1],
+        simulated[1],
         {
             "up": [("pitch", {"semitones": 3.0})],
             "loud": [("gain", {"decibels": -6.0})],

@@ -17,7 +17,7 @@ from alm_proxies.stages.simulate.words import LEXICON, PLAIN, TINTED, clauses_fo
 SENTENCE = clauses_of("the bus was late again, she reads the paper in the morning")
 
 
-def said(person: int, cues: np.ndarray, seed: int = 0, sentence: str | None = None) -> Spoken:
+def spoken_by(person: int, cues: np.ndarray, seed: int = 0, sentence: str | None = None) -> Spoken:
     clauses = SENTENCE if sentence is None else clauses_of(sentence)
     return speak(clauses, speaker(person), cues, generator(seed, "test"))
 
@@ -25,7 +25,7 @@ def said(person: int, cues: np.ndarray, seed: int = 0, sentence: str | None = No
 def pitch_in_vowels(person: int, cues: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The pitch in Hz that was wanted, and that librosa measures, in the middle of vowels."""
     tracks = tracks_of(SENTENCE, speaker(person), cues, generator(0, "test"))
-    sound = said(person, cues).samples.astype(np.float32) / 32768
+    sound = spoken_by(person, cues).samples.astype(np.float32) / 32768
     heard = librosa.yin(sound, fmin=60, fmax=600, sr=SAMPLE_RATE, frame_length=1024, hop_length=80)
     frames = min(len(heard), len(tracks.hertz))
     steady = (tracks.voicing[:frames] > 0.9) & (tracks.creak[:frames] == 0)
@@ -52,12 +52,12 @@ def test_the_pitch_measured_in_the_sound_is_the_pitch_that_was_wanted(person: in
 def test_the_cues_that_come_out_are_near_those_that_were_wanted() -> None:
     for row in range(len(EXPRESSIONS)):
         wanted = EXPRESSIONS[row] * STEPS
-        assert np.abs((said(3, wanted).cues - wanted) / STEPS).max() < 0.25
+        assert np.abs((spoken_by(3, wanted).cues - wanted) / STEPS).max() < 0.25
 
 
 def test_energy_is_the_level_of_the_samples_over_the_speakers_norm() -> None:
     cues = np.zeros(len(CUES))
-    quiet, loud = said(4, cues), said(4, cues + np.eye(len(CUES))[3] * 9.0)
+    quiet, loud = spoken_by(4, cues), spoken_by(4, cues + np.eye(len(CUES))[3] * 9.0)
     difference = 20 * np.log10(loud.samples.astype(float).std() / quiet.samples.astype(float).std())
     assert difference == pytest.approx(loud.cues[3] - quiet.cues[3], abs=0.1)
     assert difference == pytest.approx(9.0, abs=0.3)
@@ -66,7 +66,7 @@ def test_energy_is_the_level_of_the_samples_over_the_speakers_norm() -> None:
 def test_a_shout_beyond_full_scale_is_made_softer_and_says_so() -> None:
     cues = np.zeros(len(CUES))
     cues[3] = 30.0
-    spoken = said(1, cues)
+    spoken = spoken_by(1, cues)
     assert np.abs(spoken.samples.astype(int)).max() < 30000
     assert spoken.cues[3] < 25.0
 
@@ -74,14 +74,14 @@ def test_a_shout_beyond_full_scale_is_made_softer_and_says_so() -> None:
 def test_a_faster_rate_makes_the_same_sentence_shorter() -> None:
     fast, slow = np.zeros(len(CUES)), np.zeros(len(CUES))
     fast[4], slow[4] = 0.3, -0.3
-    assert len(said(2, fast).samples) < 0.75 * len(said(2, slow).samples)
+    assert len(spoken_by(2, fast).samples) < 0.75 * len(spoken_by(2, slow).samples)
 
 
 def test_breath_and_tilt_are_heard_at_high_frequencies() -> None:
     def balance(cue: str, value: float) -> float:
         cues = np.zeros(len(CUES))
         cues[CUES.index(cue)] = value
-        samples = said(1, cues).samples
+        samples = spoken_by(1, cues).samples
         return band_level(samples, 3000, 7000) - band_level(samples, 100, 800)
 
     assert balance("tilt", 4.0) > balance("tilt", 0.0) + 5 > balance("tilt", -4.0) + 10
@@ -103,7 +103,7 @@ def test_vowels_have_their_formants(person: int) -> None:
     def second_over_first(vowel: str) -> float:
         tracks = tracks_of(clauses_of(vowel), speaker(person), cues, generator(0, "test"))
         middle = int(tracks.voicing.argmax())
-        samples = said(person, cues, sentence=vowel).samples
+        samples = spoken_by(person, cues, sentence=vowel).samples
         around = samples[(middle - 10) * 80 : (middle + 10) * 80]
         scale = speaker(person).tract
         return band_level(around, 1800 * scale, 2500 * scale) - band_level(around, 550 * scale, 1150 * scale)
@@ -114,7 +114,7 @@ def test_vowels_have_their_formants(person: int) -> None:
 def test_an_s_hisses_without_voice_and_a_t_closes() -> None:
     cues = np.zeros(len(CUES))
     tracks = tracks_of(SENTENCE, speaker(0), cues, generator(0, "test"))
-    samples = said(0, cues).samples
+    samples = spoken_by(0, cues).samples
     hissing = np.flatnonzero((tracks.frication > 0.4) & (tracks.voicing < 0.05))
     vowel = np.flatnonzero(tracks.voicing > 0.95)
     hiss = np.concatenate([samples[f * 80 : (f + 1) * 80] for f in hissing])
@@ -128,8 +128,8 @@ def test_an_s_hisses_without_voice_and_a_t_closes() -> None:
 
 def test_the_same_seed_gives_the_same_samples_and_another_gives_others() -> None:
     cues = EXPRESSIONS[0] * STEPS
-    assert np.array_equal(said(0, cues).samples, said(0, cues).samples)
-    assert not np.array_equal(said(0, cues).samples[:8000], said(0, cues, seed=1).samples[:8000])
+    assert np.array_equal(spoken_by(0, cues).samples, spoken_by(0, cues).samples)
+    assert not np.array_equal(spoken_by(0, cues).samples[:8000], spoken_by(0, cues, seed=1).samples[:8000])
 
 
 def test_sixty_speakers_differ_and_have_pitches_of_women_and_men() -> None:
