@@ -64,8 +64,10 @@ class Adapter:
             message = f"the adapter cannot be understood ({type(error).__name__}: {error})"
             raise InputError(message, where=str(path / CONFIG), fix=fix) from None
         if kind != "LORA" or unusual or rank < 1:
-            what = unusual[0] if unusual else f"rank {rank}" if kind == "LORA" else f"the type {kind or 'unknown'}"
-            raise InputError(f"adapters with {what} are not supported", where=str(path / CONFIG), fix=fix)
+            unsupported = (
+                unusual[0] if unusual else f"rank {rank}" if kind == "LORA" else f"the type {kind or 'unknown'}"
+            )
+            raise InputError(f"adapters with {unsupported} are not supported", where=str(path / CONFIG), fix=fix)
         return cls(path, base, revision, rank, alpha, _metadata(path).get("base_digest", ""))
 
     def check_base(self) -> None:
@@ -95,9 +97,9 @@ class Adapter:
             for published, (a, b) in self._matrices().items():
                 module = modules.get(by_published.get(published, ""))
                 if module is None or module.weight.shape != (b.shape[0], a.shape[1]) or len(a) != b.shape[1]:
-                    what = "does not have" if module is None else "has another size of"
+                    fault = "does not have" if module is None else "has another size of"
                     raise InputError(
-                        f"the base model {self.base} {what} {published}, which the adapter changes",
+                        f"the base model {self.base} {fault} {published}, which the adapter changes",
                         where=str(self.folder),
                         fix="Give it the base model of its training.",
                     )

@@ -41,8 +41,8 @@ def build(
     tower: Any = lm.model.model.audio_tower
     missing, unexpected = tower.load_state_dict(whisper.backbone.state_dict(), strict=False)
     if missing or unexpected:
-        what = (*missing, *unexpected)[0]
-        raise SettingsError(f"its encoder does not fit into a Qwen2-Audio ({what})", where=str(encoder))
+        tensor = (*missing, *unexpected)[0]
+        raise SettingsError(f"its encoder does not fit into a Qwen2-Audio ({tensor})", where=str(encoder))
     with torch.no_grad():
         lm.model.model.multi_modal_projector.linear.bias.zero_()
     save(lm.model, target)

@@ -126,15 +126,15 @@ class Encoder(nn.Module):
 
     def save(self, folder: str | Path) -> None:
         """Save the encoder as a checkpoint for `load` and transformers' AutoModel."""
-        whole: Any = self.backbone
+        saved: Any = self.backbone
         if self.family == "whisper":
             ends = dict.fromkeys(("bos_token_id", "pad_token_id", "eos_token_id", "decoder_start_token_id"), 0)
             config = type(self.config)(**(self.config.to_dict() | ends | {"decoder_layers": 0, "vocab_size": 8}))
             config.max_target_positions = 8
-            whole = AutoModel.from_config(config)
-            whole.encoder = self.backbone
+            saved = AutoModel.from_config(config)
+            saved.encoder = self.backbone
         with bars_on_terminals_only():
-            whole.save_pretrained(folder)
+            saved.save_pretrained(folder)
         self.extractor.save_pretrained(folder)
 
     @property

@@ -78,9 +78,9 @@ def save(model: Any, folder: str | Path) -> None:
         model.save_pretrained(folder, state_dict=weights, save_original_format=False)
     if model.config.model_type.endswith("_omni_thinker"):
         kind = model.config.model_type.removesuffix("_thinker")
-        whole = AutoConfig.for_model(kind, thinker_config=model.config.to_dict(), enable_audio_output=False)
-        named = {"architectures": [MODEL_FOR_MULTIMODAL_LM_MAPPING[type(whole)].__name__]}
-        (Path(folder) / "config.json").write_text(json.dumps(whole.to_diff_dict() | named, indent=2), encoding="utf-8")
+        config = AutoConfig.for_model(kind, thinker_config=model.config.to_dict(), enable_audio_output=False)
+        named = {"architectures": [MODEL_FOR_MULTIMODAL_LM_MAPPING[type(config)].__name__]}
+        (Path(folder) / "config.json").write_text(json.dumps(config.to_diff_dict() | named, indent=2), encoding="utf-8")
 
 
 @contextmanager

@@ -85,7 +85,7 @@ def hear(
         return _kept(index, cells, form)
     sounds = Sounds(utterances, stage="train", rate=inputs.rate)
 
-    def one(utterance_id: str) -> tuple[Opened, NDArray[Any] | None]:
+    def heard_clip(utterance_id: str) -> tuple[Opened, NDArray[Any] | None]:
         opened = sounds.open(utterance_id)
         if opened.clip is None:
             return opened, None
@@ -101,7 +101,7 @@ def hear(
         ThreadPoolExecutor(2) as pool,
     ):
         for start in range(0, len(ids), 256):
-            for opened, mel in pool.map(one, ids[start : start + 256]):
+            for opened, mel in pool.map(heard_clip, ids[start : start + 256]):
                 findings.extend(opened.findings)
                 progress.advance()
                 if mel is None:
@@ -300,7 +300,7 @@ def _kept(index: Path, cells: Path, form: _Form) -> tuple[Heard, list[Finding]]:
         raise InputError("does not have its original content", where=str(cells), fix="Delete it and run again.")
     none = np.zeros((0, form.width), dtype=kind)  # an empty file cannot be mapped
     frames = np.memmap(cells, dtype=kind, mode="r").reshape(-1, form.width) if starts[-1] else none
-    findings = [Finding(**one) for one in description["found"]]
+    findings = [Finding(**fields) for fields in description["found"]]
     return Heard(tuple(description["ids"]), starts, frames, form.rate), findings
 
 

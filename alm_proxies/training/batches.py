@@ -174,10 +174,10 @@ class Loader:
         """
         rank, world = share
 
-        def one(number: int) -> Step:
+        def step(number: int) -> Step:
             return self._step(number, plan[number][rank::world], epoch)
 
-        return decode_ahead(range(first, len(plan)), one, threads=self.threads, ahead=self.threads + _AHEAD)
+        return decode_ahead(range(first, len(plan)), step, threads=self.threads, ahead=self.threads + _AHEAD)
 
     def _step(self, number: int, rows: Index, epoch: int | None) -> Step:
         kept: list[tuple[int, Clip]] = []

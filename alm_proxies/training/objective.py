@@ -153,11 +153,11 @@ def _measured(
     sounds = Sounds(utterances, stage="train")
     with Progress("measuring", len(targets), quiet=quiet) as progress:
 
-        def one(name: str) -> object:
+        def opened(name: str) -> object:
             progress.advance()
             return sounds.open(name)
 
-        measured = measure_all(targets.ids, one, stage="train", groups=groups, cache=cache, threads=settings.threads)  # type: ignore[arg-type]  # Opened
+        measured = measure_all(targets.ids, opened, stage="train", groups=groups, cache=cache, threads=settings.threads)  # type: ignore[arg-type]  # Opened
     values = measured.frame.select(names).fill_null(np.nan).to_numpy().astype(np.float64)
     learned = values[targets.train]
     with np.errstate(invalid="ignore"):

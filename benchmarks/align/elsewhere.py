@@ -37,8 +37,8 @@ def command(*given: object) -> dict[str, Any]:
     done = subprocess.run(line, capture_output=True, text=True, check=False)
     if done.returncode > 1:  # 1 = more was left out than usual, which the corpora here do
         raise SystemExit(f"{' '.join(line)}: {done.stderr}")
-    said: dict[str, Any] = json.loads(done.stdout or "{}")
-    return said
+    output: dict[str, Any] = json.loads(done.stdout or "{}")
+    return output
 
 
 def corpora(folder: Path, data: Path) -> None:
@@ -61,7 +61,7 @@ def corpora(folder: Path, data: Path) -> None:
 
 def proxies(folder: Path, where: str, model: str) -> dict[str, Path]:
     """The votes of the three proxies on a corpus, in files."""
-    found = {}
+    votes_files = {}
     for recipe in ("features", "encoder"):
         trained = folder / recipe
         if not trained.exists():
@@ -77,10 +77,10 @@ def proxies(folder: Path, where: str, model: str) -> dict[str, Path]:
             command("read", "table", predicted, "--corpus", where, "--columns", "utterance_id=utterance_id",
                     "--probabilities", shares, "--taxonomy", "crema6", "--as", f"proxy:{recipe}",
                     "--trained-on-these-votes", "no", "-o", votes)  # fmt: skip
-        found[recipe] = votes / "votes.parquet"
+        votes_files[recipe] = votes / "votes.parquet"
     if not (folder / f"{where}_embedded").exists():
         command("annotate", folder / where, "--annotator", "embedded", "-o", folder / f"{where}_embedded")
-    return found | {"embedded": folder / f"{where}_embedded" / "votes.parquet"}
+    return votes_files | {"embedded": folder / f"{where}_embedded" / "votes.parquet"}
 
 
 def calibration(folder: Path, where: str, votes: Path) -> float:

@@ -32,7 +32,7 @@ def write_corpus(folder: Path, utterances: int, votes: int) -> None:
     about = {
         "utterance_id": ids,
         "corpus": "made_up",
-        "speaker": pl.Series([f"made_up/{one:04d}" for one in range(SPEAKERS)]).gather(speaker),
+        "speaker": pl.Series([f"made_up/{number:04d}" for number in range(SPEAKERS)]).gather(speaker),
         "gender": pl.Series(["female", "male"]).gather(speaker % 2),
         "transcript": [f"This is sentence {i:07d} of the corpus." for i in range(utterances)],
     }
@@ -47,7 +47,7 @@ def write_corpus(folder: Path, utterances: int, votes: int) -> None:
     who = (first[:, None] + 7 * np.arange(people)) % RATERS
     human = {
         "utterance_id": ids.gather(np.repeat(np.arange(utterances), people)),
-        "annotator": pl.Series([f"made_up/rater_{one:03d}" for one in range(RATERS)]).gather(who.ravel()),
+        "annotator": pl.Series([f"made_up/rater_{number:03d}" for number in range(RATERS)]).gather(who.ravel()),
         "label": drawn(people),
         "held_out": np.tile(np.arange(people) >= HUMAN, utterances),
     }

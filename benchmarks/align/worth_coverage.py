@@ -97,7 +97,7 @@ def truth(methods: list[Estimator], template: Counts, proxy: float, speakers: in
     return votes_reaching(range(1, MOST + 1), np.array(curve), fused) - GIVEN, curve
 
 
-def one(number: int, methods: list[Estimator], speakers: int, proxy: float) -> dict[str, float | None]:
+def coverage_of(number: int, methods: list[Estimator], speakers: int, proxy: float) -> dict[str, float | None]:
     """The worth for one corpus, as in the report."""
     votes, utterances = corpus(speakers, generator(number, "worth coverage"), proxy)
     counts = counts_of(votes, utterances=utterances)
@@ -142,7 +142,7 @@ def main() -> None:
             if number in done or time.monotonic() - start > 60 * asked.minutes:
                 continue
             row = {"corpus": number, "proxy": asked.proxy, "utterances": asked.utterances}
-            row |= one(number, methods, asked.utterances // EACH, asked.proxy)
+            row |= coverage_of(number, methods, asked.utterances // EACH, asked.proxy)
             rows.append(row)
             file.write(json.dumps(row) + "\n")
             file.flush()

@@ -140,20 +140,20 @@ def annotator(folder: Path, url: str, in_flight: int, draws: int) -> Annotator:
     return Annotator.read(path, taxonomy="emodb7")
 
 
-def payloads(made: Annotator, utterances: Utterances) -> list[bytes]:
+def payloads(proxy: Annotator, utterances: Utterances) -> list[bytes]:
     """The bodies of the requests that annotate sends."""
-    can = asyncio.run(abilities(made))
+    can = asyncio.run(abilities(proxy))
     frame, _ = askable(utterances)
     bodies = []
     for name, path in frame.select("utterance_id", "path").iter_rows():
         clip = open_clip(path)
-        for asking in made.askings(name, range(made.votes), Audio(clip.samples, clip.rate), PromptContext(), 0):
+        for asking in proxy.askings(name, range(proxy.votes), Audio(clip.samples, clip.rate), PromptContext(), 0):
             request = asking.request
             fields = chat_api.sampling_fields(request.sampling, can.sampling)
             fields |= chat_api.form_fields(request, structured=can.structured, schema=can.schema)
             fields |= {"seed": request.seeds[0]} if can.seeds != "none" else {}
             fields |= {"n": len(request.seeds)} if len(request.seeds) > 1 else {}
-            bodies.append(chat_api.body(made.model, request.questions[0], fields))
+            bodies.append(chat_api.body(proxy.model, request.questions[0], fields))
     return bodies
 
 
@@ -169,7 +169,7 @@ async def bare(url: str, in_flight: int, bodies: list[bytes], each: int, draws: 
         ]
         clients = cycle([await stack.enter_async_context(pool) for pool in pools])
 
-        async def one(payload: bytes) -> None:
+        async def post(payload: bytes) -> None:
             async with gate:
                 client = next(clients)
                 answer = await client.post(
@@ -179,53 +179,53 @@ async def bare(url: str, in_flight: int, bodies: list[bytes], each: int, draws: 
                 answer.json()
 
         clock = Clock.now()
-        await asyncio.gather(*(one(payload) for payload in bodies))
+        await asyncio.gather(*(post(payload) for payload in bodies))
         return clock.rates(len(bodies) * draws)
 
 
-def ours(utterances: Utterances, made: Annotator) -> tuple[Rates, Rates]:
+def ours(utterances: Utterances, proxy: Annotator) -> tuple[Rates, Rates]:
     """The rates of annotate during its requests, and from beginning to end."""
     watched: list[Watched] = []
 
-    async def opened(one: Annotator) -> Engine:
-        engine = await one.open()
+    async def opened(proxy_given: Annotator) -> Engine:
+        engine = await proxy_given.open()
         watched.append(Watched(engine, Clock.now(), Clock.now()))
         return watched[0]
 
-    votes = len(utterances) * made.votes
+    votes = len(utterances) * proxy.votes
     with tempfile.TemporaryDirectory(prefix="annotate-http-") as folder:
         clock = Clock.now()
         settings = AnnotateSettings(stop=Stop(collapse=1.0))
-        done = annotate(utterances, [made], folder, settings, engine_of=opened, quiet=True)
-        whole = clock.rates(votes)
+        done = annotate(utterances, [proxy], folder, settings, engine_of=opened, quiet=True)
+        total = clock.rates(votes)
     if set(done.votes.frame["status"]) != {"ok"} or not done.complete:
         raise SystemExit(f"not every vote is ok: {done.findings.frame['message'].to_list()}")
-    return watched[0].opened.rates(votes, watched[0].closed), whole
+    return watched[0].opened.rates(votes, watched[0].closed), total
 
 
-async def abilities(made: Annotator) -> Abilities:
+async def abilities(proxy: Annotator) -> Abilities:
     """The abilities found by the probe."""
-    engine = await made.open()
+    engine = await proxy.open()
     await engine.close()
     return engine.abilities
 
 
-def compared(url: str, utterances: Utterances, made: Annotator, in_flight: int, draws: int, rounds: int) -> str:
+def compared(url: str, utterances: Utterances, proxy: Annotator, in_flight: int, draws: int, rounds: int) -> str:
     """The measured cells of a row."""
-    bodies = payloads(made, utterances)
-    found: dict[str, list[Rates]] = {name: [] for name in ("bare", "pools", "asking", "annotate")}
+    bodies = payloads(proxy, utterances)
+    rates_by_name: dict[str, list[Rates]] = {name: [] for name in ("bare", "pools", "asking", "annotate")}
     for _ in range(rounds):
-        found["bare"].append(asyncio.run(bare(url, in_flight, bodies[:512], in_flight, draws)))
-        found["pools"].append(asyncio.run(bare(url, in_flight, bodies, 16, draws)))
-        asking, whole = ours(utterances, made)
-        found["asking"].append(asking)
-        found["annotate"].append(whole)
+        rates_by_name["bare"].append(asyncio.run(bare(url, in_flight, bodies[:512], in_flight, draws)))
+        rates_by_name["pools"].append(asyncio.run(bare(url, in_flight, bodies, 16, draws)))
+        asking, total = ours(utterances, proxy)
+        rates_by_name["asking"].append(asking)
+        rates_by_name["annotate"].append(total)
     cells = []
-    for name in found:
-        rate, cpu = (statistics.median(one[message] for one in found[name]) for message in (0, 1))
+    for name in rates_by_name:
+        rate, cpu = (statistics.median(rates[message] for rates in rates_by_name[name]) for message in (0, 1))
         cells.append(f"{rate:.0f} at {cpu:.2f}")
     for name in ("asking", "annotate"):
-        shares = [ours[0] / theirs[0] for ours, theirs in zip(found[name], found["pools"], strict=True)]
+        shares = [ours[0] / theirs[0] for ours, theirs in zip(rates_by_name[name], rates_by_name["pools"], strict=True)]
         cells.append(f"{statistics.median(shares):.2f}")
     return " | ".join(cells)
 
@@ -233,8 +233,8 @@ def compared(url: str, utterances: Utterances, made: Annotator, in_flight: int, 
 def case(url: str, folder: Path, draws: int, in_flight: int, trips: int, rounds: int) -> str:
     """One row of the table."""
     utterances = corpus(folder, -(-in_flight * trips * draws // VOTES))
-    made = annotator(folder, url, in_flight, draws)
-    return f"{draws} | {in_flight} | {trips} | {compared(url, utterances, made, in_flight, draws, rounds)} |"
+    proxy = annotator(folder, url, in_flight, draws)
+    return f"{draws} | {in_flight} | {trips} | {compared(url, utterances, proxy, in_flight, draws, rounds)} |"
 
 
 def main() -> None:

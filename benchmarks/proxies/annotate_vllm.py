@@ -44,9 +44,9 @@ def main() -> None:
         print("| votes a request | bare | pools of 16 | asking | annotate | asking/pools | annotate/pools |")
         with vllm_server(chosen.vllm, model, folder / "vllm.log") as url:
             for draws in (10, 1):
-                made = annotator(url, draws)
-                ours(utterances, made)
-                print(f"| {draws} | {compared(url, utterances, made, IN_FLIGHT, draws, chosen.rounds)} |", flush=True)
+                proxy = annotator(url, draws)
+                ours(utterances, proxy)
+                print(f"| {draws} | {compared(url, utterances, proxy, IN_FLIGHT, draws, chosen.rounds)} |", flush=True)
     print(f"load average {os.getloadavg()[0]:.1f}")
 
 

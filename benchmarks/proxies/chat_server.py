@@ -36,10 +36,10 @@ def answer_of(first: int, draws: int) -> bytes:
     ]
     used = {"prompt_tokens": 200, "completion_tokens": draws}
     body = json.dumps({"id": NUMBER, "model": "fixed", "choices": choices, "usage": used}).encode()
-    return whole(200, body)
+    return response(200, body)
 
 
-def whole(status: int, body: bytes) -> bytes:
+def response(status: int, body: bytes) -> bytes:
     """A response with its head."""
     head = b"HTTP/1.1 %d OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
     return head % (status, len(body)) + body
@@ -73,10 +73,10 @@ class Chat(asyncio.Protocol):
             head = bytes(self.held[:end]).lower()
             if head.startswith(b"get "):
                 self.held.clear()
-                self.transport.write(whole(200, OFFERED) if b"/models " in head else whole(404, b"{}"))
+                self.transport.write(response(200, OFFERED) if b"/models " in head else response(404, b"{}"))
                 return
-            if self.numbered and (found := re.search(rb"x-request-id: *(\w{32})", head)):
-                self.number = found[1]
+            if self.numbered and (match := re.search(rb"x-request-id: *(\w{32})", head)):
+                self.number = match[1]
             start = head.index(b"content-length:") + 15
             length = int(head[start : head.find(b"\r\n", start) if b"\r\n" in head[start:] else len(head)])
             self.missing = length - (len(self.held) - end - 4)

@@ -194,8 +194,8 @@ def emodb(folder: Path, hear: Callable[[Utterances], pl.DataFrame]) -> Figures:
     joined = heard.join(table, on="utterance_id")
     guess = joined.select(labels).to_numpy()
     intended = np.array([labels.index(label) for label in joined["intended"]])
-    one = np.eye(len(labels))[intended]
-    prior = one.mean(0)
+    truth = np.eye(len(labels))[intended]
+    prior = truth.mean(0)
     hit = guess.argmax(1) == intended
     recall = np.mean([hit[intended == k].mean() for k in range(len(labels))])
     base = np.tile(prior, (len(intended), 1))
@@ -205,10 +205,10 @@ def emodb(folder: Path, hear: Callable[[Utterances], pl.DataFrame]) -> Figures:
         "accuracy": float(hit.mean()),
         "largest_class": float(prior.max()),
         "mean_recall": float(recall),
-        "nll": float(nll_per_vote(guess, one).mean()),
-        "nll_class_shares": float(nll_per_vote(base, one).mean()),
-        "jsd": float(jsd_base2(one, guess).mean()),
-        "jsd_class_shares": float(jsd_base2(one, base).mean()),
+        "nll": float(nll_per_vote(guess, truth).mean()),
+        "nll_class_shares": float(nll_per_vote(base, truth).mean()),
+        "jsd": float(jsd_base2(truth, guess).mean()),
+        "jsd_class_shares": float(jsd_base2(truth, base).mean()),
         "mean_answer": [float(share) for share in guess.mean(0)],
     }
 
@@ -240,15 +240,15 @@ def final(folder: Path, data: Path, teacher: Path, recordings: Path, reason: str
     """Open the lockbox, once, and keep what is found there and in EMO-DB."""
     names = ("all", "held-out")
     learned = next(folder / name for name in names if (folder / name / "made.json").exists())
-    made = json.loads(read_text(learned / "made.json"))
-    if made["weights"] != digest_file(PACKAGE / "model.safetensors"):
+    training = json.loads(read_text(learned / "made.json"))
+    if training["weights"] != digest_file(PACKAGE / "model.safetensors"):
         raise SettingsError("are not the weights that were made last", where=str(PACKAGE), fix="Run make first.")
     opening = open_lockbox(folder, reason, missing=())
-    actors = made["trained_on"][CORPUS]
+    actors = training["trained_on"][CORPUS]
     refuse_lockbox(actors)
     known = crema_d(data)
     rows = known.of(actors)
-    heads = teach(known, None, rows, made["plan"]["seed"], learned)
+    heads = teach(known, None, rows, training["plan"]["seed"], learned)
     clips = crema_d(data, lockbox=True)
     student = student_of(Sources(folder, data, teacher, PACKAGE, PACKAGE / "annotator.toml"))
     hear = partial(heard_by, student)
@@ -256,7 +256,7 @@ def final(folder: Path, data: Path, teacher: Path, recordings: Path, reason: str
     cells = real_speech(clips, extractor, teacher, folder / "heard-lockbox", folder / "heard")
     figures: dict[str, Any] = {
         "opened": asdict(opening),
-        "made": made,
+        "made": training,
         "lockbox": lockbox_figures(clips, cells, heads, prior(known, rows)[0], hear),
     }
     write_json(RESULTS, figures)

@@ -111,7 +111,7 @@ def hear_people(where: Sources, corpus: Corpus, plan: Plan, *, hold_out: bool) -
         return folder / "model"
     look(student, clips, cells, rows, unseen, teacher, synthetic, truth)
     student.lm.save(folder / "model")
-    made = {
+    training = {
         "seconds": round(time.monotonic() - started),
         "processor_seconds": round(time.process_time()),
         "plan": asdict(plan),
@@ -120,8 +120,8 @@ def hear_people(where: Sources, corpus: Corpus, plan: Plan, *, hold_out: bool) -
         "trained_on": {CORPUS: actors},
         "weights": digest_file(folder / "model" / "model.safetensors"),
     }
-    write_json(folder / "made.json", made)
-    print(json.dumps(made, indent=1))
+    write_json(folder / "made.json", training)
+    print(json.dumps(training, indent=1))
     return folder / "model"
 
 
@@ -179,10 +179,10 @@ def some_synthetic(corpus: Corpus) -> tuple[Utterances, Array, Array]:
     voted = [(pl.col("label") == label).mean().alias(label) for label in LABELS]
     shares = corpus.votes.frame.filter(~pl.col("held_out")).group_by("utterance_id").agg(voted)
     ids = table.select("utterance_id")
-    found = ids.join(shares, on="utterance_id", how="left", maintain_order="left").select(LABELS).to_numpy()
+    known = ids.join(shares, on="utterance_id", how="left", maintain_order="left").select(LABELS).to_numpy()
     truth = rows[-1].select("utterance_id").join(corpus.truth.frame, on="utterance_id", maintain_order="left")
     columns = [f"p_{label}" for label in LABELS]
-    return Utterances.of(table, about=corpus.utterances.about), truth.select(columns).to_numpy(), found
+    return Utterances.of(table, about=corpus.utterances.about), truth.select(columns).to_numpy(), known
 
 
 @dataclass(frozen=True, slots=True)

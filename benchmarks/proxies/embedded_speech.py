@@ -198,10 +198,10 @@ def mel_of(clip: Clip, extractor: object, precision: type = np.float16) -> NDArr
     """The model's own mel cells of a clip, without the bands that have no weight."""
     count = -(-len(clip.samples) // _HOP)
     size = count * _HOP + _TAIL
-    made = extractor(  # type: ignore[operator]  # a transformers class without types
+    features = extractor(  # type: ignore[operator]  # a transformers class without types
         clip.samples, sampling_rate=RATE, padding="max_length", max_length=size, return_tensors="np"
     )
-    return np.ascontiguousarray(made["input_features"][0, :BANDS, :count].T.astype(precision))
+    return np.ascontiguousarray(features["input_features"][0, :BANDS, :count].T.astype(precision))
 
 
 def taught_by(encoder: Encoder, clip: Clip) -> tuple[Floats, Floats]:

@@ -50,14 +50,14 @@ def votes_in(ledger: Path) -> tuple[Kept, int]:
         return {}, 0
     with closing(sqlite3.connect(f"file:{ledger}?mode=ro", uri=True)) as sql:
         query = "SELECT u.name, v.draw, v.status, v.raw, v.at FROM vote v JOIN utterance u ON u.id = v.utterance"
-        found = {(name, draw): (status, raw, at) for name, draw, status, raw, at in sql.execute(query)}
-        return found, sql.execute("SELECT COUNT(*) FROM in_flight").fetchone()[0]
+        votes = {(name, draw): (status, raw, at) for name, draw, status, raw, at in sql.execute(query)}
+        return votes, sql.execute("SELECT COUNT(*) FROM in_flight").fetchone()[0]
 
 
 def annotate(command: list[str], ledger: Path, until: int | None) -> Run:
     """Run one process; it is killed with kill -9 when the ledger has `until` votes."""
     run, started = Run(), time.monotonic()
-    with tempfile.TemporaryFile("w+") as told, subprocess.Popen(command, stderr=told, stdout=told) as child:
+    with tempfile.TemporaryFile("w+") as output, subprocess.Popen(command, stderr=output, stdout=output) as child:
         while child.poll() is None:
             if until is not None and ledger.is_file() and _count(ledger) >= until:
                 child.kill()
@@ -65,8 +65,8 @@ def annotate(command: list[str], ledger: Path, until: int | None) -> Run:
             else:
                 time.sleep(0.05)
         run.seconds = time.monotonic() - started
-        told.seek(0)
-        run.told = told.read()
+        output.seek(0)
+        run.told = output.read()
     if until is None and child.returncode != 0:
         raise SystemExit(f"annotate ended with {child.returncode}:\n{run.told}")
     run.votes, run.in_flight = votes_in(ledger)

@@ -91,17 +91,17 @@ def question(clip: Audio, order: int) -> Question:
 
 def requests_for(case: str, clips: list[Audio], votes: int) -> list[Request]:
     """One request per utterance."""
-    made = []
+    requests = []
     for number, clip in enumerate(clips):
         name, seeds = f"{number}", tuple(range(votes))
         if case == "score":
             questions = tuple(question(clip, order) for order in range(votes))
-            made.append(Request(name, name, "score", questions))
+            requests.append(Request(name, name, "score", questions))
         elif case == "code":
-            made.append(Request(name, name, "sample", (question(clip, 0),), seeds, Sampling(max_tokens=1), True))
+            requests.append(Request(name, name, "sample", (question(clip, 0),), seeds, Sampling(max_tokens=1), True))
         else:
-            made.append(Request(name, name, "sample", (question(clip, 0),), seeds, Sampling(max_tokens=4)))
-    return made
+            requests.append(Request(name, name, "sample", (question(clip, 0),), seeds, Sampling(max_tokens=4)))
+    return requests
 
 
 def ours(lm: AudioLM, requests: list[Request], batch: int) -> float:
@@ -126,20 +126,20 @@ def bare(lm: AudioLM, case: str, clips: list[Audio], votes: int, batch: int) -> 
     ready: list[dict[str, Any]] = []
     for start in range(0, len(clips), batch):
         asked = [conversation_of(question(clip, 0), 16_000) for clip in clips[start : start + batch]]
-        made = lm.inputs.batch(asked)
+        inputs = lm.inputs.batch(asked)
         ready.append(
             {
                 name: value.to(lm.device, lm.dtype) if value.is_floating_point() else value.to(lm.device)
-                for name, value in made.items()
+                for name, value in inputs.items()
             }
         )
     wait(lm)
     started = time.perf_counter()
     with torch.inference_mode():
-        for made in ready:
+        for inputs in ready:
             if case == "free":
                 lm.model.generate(
-                    **made,
+                    **inputs,
                     do_sample=True,
                     top_k=0,
                     top_p=1.0,
@@ -148,7 +148,7 @@ def bare(lm: AudioLM, case: str, clips: list[Audio], votes: int, batch: int) -> 
                     num_return_sequences=votes,
                 )
             else:
-                lm.model.get_output_embeddings()(lm.model.model(**made).last_hidden_state[:, -1])
+                lm.model.get_output_embeddings()(lm.model.model(**inputs).last_hidden_state[:, -1])
     wait(lm)
     return time.perf_counter() - started
 

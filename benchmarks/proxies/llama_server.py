@@ -131,17 +131,17 @@ def first_token_scores(url: str, clip: Audio) -> tuple[NDArray[np.float64], int]
     body = chat_api.body("tiny", question(clip), fields)
     request = urllib.request.Request(url + "/chat/completions", body, {"content-type": "application/json"})
     with urllib.request.urlopen(request) as answer:
-        found = json.load(answer)
+        response = json.load(answer)
     scores = np.full(448, np.nan)
-    for entry in found["choices"][0]["logprobs"]["content"][0]["top_logprobs"]:
+    for entry in response["choices"][0]["logprobs"]["content"][0]["top_logprobs"]:
         scores[entry["id"]] = entry["logprob"]
-    return scores, int(found["usage"]["prompt_tokens"])
+    return scores, int(response["usage"]["prompt_tokens"])
 
 
 @torch.inference_mode()
 def by_transformers(lm: AudioLM, clip: Audio) -> tuple[NDArray[np.float64], int]:
-    made = lm.inputs.batch([conversation_of(question(clip), 16_000)])
-    return lm.model(**made).logits[0, -1].log_softmax(-1).double().numpy(), made["input_ids"].shape[1]
+    inputs = lm.inputs.batch([conversation_of(question(clip), 16_000)])
+    return lm.model(**inputs).logits[0, -1].log_softmax(-1).double().numpy(), inputs["input_ids"].shape[1]
 
 
 async def abilities(url: str) -> str:
@@ -165,9 +165,9 @@ def main() -> None:
         for label, settings in (("its defaults", options), ("32-bit caches, no flash attention", single)):
             with llama_server(chosen.server, settings) as url:
                 print(label)
-                for number, one in enumerate(clips):
-                    got, tokens = first_token_scores(url, one)
-                    for heard, message in ((one, "the clip"), (padded(one), "the clip and silence")):
+                for number, own_clip in enumerate(clips):
+                    got, tokens = first_token_scores(url, own_clip)
+                    for heard, message in ((own_clip, "the clip"), (padded(own_clip), "the clip and silence")):
                         want, mine = by_transformers(lm, heard)
                         print(
                             f"clip {number}: {tokens} prompt tokens; transformers with {message}: {mine}, "
@@ -181,9 +181,9 @@ def main() -> None:
             (folder / "a.toml").write_text(ANNOTATOR.format(url=url))
             print(f"with a projector: {asyncio.run(abilities(url))}")
             lenient = AnnotateSettings.model_validate({"stop": {"failed": 1.0, "collapse": 1.0}, "injection": 0})
-            made = annotate(corpus.utterances, [Annotator.read(folder / "a.toml")], folder / "out", lenient)
-        statuses = made.votes.frame["status"].value_counts().sort("status").rows()
-        print(f"annotate complete: {made.complete}, {len(made.votes.frame)} votes: {dict(statuses)}")
+            annotated = annotate(corpus.utterances, [Annotator.read(folder / "a.toml")], folder / "out", lenient)
+        statuses = annotated.votes.frame["status"].value_counts().sort("status").rows()
+        print(f"annotate complete: {annotated.complete}, {len(annotated.votes.frame)} votes: {dict(statuses)}")
 
 
 if __name__ == "__main__":

@@ -53,9 +53,9 @@ def annotator(votes: int) -> Annotator:
     return Annotator.of(AnnotatorFile.model_validate(values)).ready(LABELS)
 
 
-def fill(ledger: Ledger, one: Annotator, utterances: Utterances, folder: Path, share: float) -> None:
+def fill(ledger: Ledger, proxy: Annotator, utterances: Utterances, folder: Path, share: float) -> None:
     """Fill the ledger as if a run had been stopped after a `share` of the utterances."""
-    number = ledger.annotator_id(one.card(0), one.name)
+    number = ledger.annotator_id(proxy.card(0), proxy.name)
     frame = utterances.frame
     ids = ledger.utterance_ids(frame["utterance_id"].to_list())
     done = int(share * len(ids))
@@ -68,12 +68,14 @@ def fill(ledger: Ledger, one: Annotator, utterances: Utterances, folder: Path, s
                 status = Path(path).stat()
                 known[path] = status.st_size, status.st_mtime_ns, digest_file(path)
             size, changed, digest = known[path]
-            material = one.material(digest, row["start"], row["end"], PromptContext(row["transcript"], row["speaker"]))
+            material = proxy.material(
+                digest, row["start"], row["end"], PromptContext(row["transcript"], row["speaker"])
+            )
             heard.append(Heard(number, int(ids[place]), material, path, size, changed, digest))
             head = (number, int(ids[place]))
             outcomes += [
                 Outcome(*head, n, "ok", "", LABELS[n % 4], None, None, "A", "0" * 16, n % 8, 0.2, 30, 1, 0, 1, True, 0)
-                for n in range(one.votes)
+                for n in range(proxy.votes)
             ]
         ledger.write(heard=heard, outcomes=outcomes)
 
@@ -81,11 +83,11 @@ def fill(ledger: Ledger, one: Annotator, utterances: Utterances, folder: Path, s
 def measured(message: str, folder: str, votes: str) -> None:
     begun = time.monotonic()
     utterances = Utterances.read(Path(folder) / "utterances.parquet")
-    one = annotator(int(votes))
+    proxy = annotator(int(votes))
     started = time.monotonic()
     with Ledger.open(Path(folder) / f"{message}.sqlite") as ledger:
         opened = time.monotonic()
-        plan, _ = make_plan(utterances, [one], ledger, AnnotateSettings())
+        plan, _ = make_plan(utterances, [proxy], ledger, AnnotateSettings())
         planned = time.monotonic()
         rows = sum(1 for _ in plan.rows(plan.members))
         streamed = time.monotonic()
@@ -107,10 +109,10 @@ def main(count: int, votes: int, rounds: int) -> None:
         folder = Path(name)
         utterances = corpus(folder, count)
         utterances.write(folder / "utterances.parquet")
-        one = annotator(votes)
+        proxy = annotator(votes)
         for message, share in (("none", 0.0), ("half", 0.5), ("all", 1.0)):
             with Ledger.open(folder / f"{message}.sqlite") as ledger:
-                fill(ledger, one, utterances, folder, share)
+                fill(ledger, proxy, utterances, folder, share)
             for _ in range(rounds):
                 subprocess.run([sys.executable, __file__, "measured", message, name, str(votes)], check=True)
 

@@ -99,10 +99,10 @@ class Runs:
 def memory_of(process: int, name: str) -> float:
     """The memory of a process in MiB: VmRSS, or VmHWM for the most so far."""
     try:
-        found = re.search(rf"{name}:\s+(\d+) kB", Path(f"/proc/{process}/status").read_text())
+        match = re.search(rf"{name}:\s+(\d+) kB", Path(f"/proc/{process}/status").read_text())
     except OSError:
         return 0.0
-    return int(found[1]) / 1024 if found else 0.0
+    return int(match[1]) / 1024 if match else 0.0
 
 
 def run_once(command: list[str], chance: random.Random, runs: Runs, seconds: float) -> int:
@@ -119,16 +119,16 @@ def run_once(command: list[str], chance: random.Random, runs: Runs, seconds: flo
             kind = chance.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM])
             child.send_signal(kind)
             runs.kills[kind.name] += 1
-        _, said = child.communicate()
+        _, output = child.communicate()
     if peak:
         runs.peaks.append(peak)
     if settled and last[0] > 2 * SETTLED:
         runs.growth.append(60 * (last[1] - settled) / (last[0] - SETTLED))
     runs.codes[child.returncode] += 1
-    if "Traceback" in said or child.returncode not in (0, 1, 3, 130, -signal.SIGKILL):
-        raise SystemExit(f"a run ended with {child.returncode}: {said[-3000:]}")
+    if "Traceback" in output or child.returncode not in (0, 1, 3, 130, -signal.SIGKILL):
+        raise SystemExit(f"a run ended with {child.returncode}: {output[-3000:]}")
     if child.returncode == 3:
-        runs.ended.append(said.strip().splitlines()[-1])
+        runs.ended.append(output.strip().splitlines()[-1])
     return child.returncode
 
 
@@ -186,16 +186,16 @@ class GivenUp:
 
 def tries_given_up(tries: Path, exact: dict[str, tuple[int, str, list[int]]]) -> dict[int, list[GivenUp]]:
     """By utterance: the tries that were given up when their time was over, and that the server takes for answered."""
-    found: dict[int, list[GivenUp]] = {}
+    given_up: dict[int, list[GivenUp]] = {}
     for line in tries.read_text(encoding="utf-8").splitlines():
         name, kind, took = line.split("\t")
         if name in exact and kind == "timeout":
             number, fault, tokens = exact[name]
-            found.setdefault(number, []).append(GivenUp(fault, took, price_of(tokens)))
-    return found
+            given_up.setdefault(number, []).append(GivenUp(fault, took, price_of(tokens)))
+    return given_up
 
 
-def report(out: Path, tries: Path, one: Annotator, port: int, runs: Runs, seconds: float) -> None:
+def report(out: Path, tries: Path, proxy: Annotator, port: int, runs: Runs, seconds: float) -> None:
     """Print what came of it, and fail where an account does not agree."""
     counted = httpx.get(f"http://127.0.0.1:{port}/count", trust_env=False, timeout=60.0).json()
     least = {int(number): price_of(tokens) for number, tokens in counted["least"].items()}
@@ -221,12 +221,12 @@ def report(out: Path, tries: Path, one: Annotator, port: int, runs: Runs, second
     not_explained = {
         number: more
         for number, more in above.items()
-        if more > sum(one.price for one in given_up.get(number, [])) + 1e-9
+        if more > sum(tried.price for tried in given_up.get(number, [])) + 1e-9
     }
     below = {n: price - by_number.get(n, 0.0) for n, price in least.items() if n != PROBE}
     below = {number: lacking for number, lacking in below.items() if lacking > 1e-9}
     wrong = [
-        name for name, draw, raw in answers if raw and raw != LETTERS[one.seed_of_draw(0, name, draw) % len(LETTERS)]
+        name for name, draw, raw in answers if raw and raw != LETTERS[proxy.seed_of_draw(0, name, draw) % len(LETTERS)]
     ]
     requests, total = sum(row[1] for row in lost), sum(row[3] for row in lost)
     print(f"{seconds / 60:.1f} min; runs by exit code {dict(runs.codes)}, signals sent {dict(runs.kills)}")

@@ -165,15 +165,15 @@ class Reply:
     def content(self, fault: str) -> bytes:
         """The body, with what is wrong in it."""
         choices = [
-            {"index": place, "message": {"role": "assistant", "content": _said(fault, one)}, "finish_reason": "stop"}
-            for place, one in enumerate(self.draws)
+            {"index": place, "message": {"role": "assistant", "content": _said(fault, draw)}, "finish_reason": "stop"}
+            for place, draw in enumerate(self.draws)
         ]
         usage: object = {"prompt_tokens": self.prompt, "completion_tokens": len(self.draws)}
         usage = _USAGES.get(fault, usage)
-        whole: dict[str, Any] = {"id": f"chatcmpl-{self.name}", "model": "m", "choices": choices, "usage": usage}
+        completion: dict[str, Any] = {"id": f"chatcmpl-{self.name}", "model": "m", "choices": choices, "usage": usage}
         if fault == "fewer answers":
-            whole["choices"] = choices[:1]
-        text = json.dumps(whole)
+            completion["choices"] = choices[:1]
+        text = json.dumps(completion)
         if fault in _BODIES:
             return _BODIES[fault](text).encode("utf-8")
         if fault == "no UTF-8":

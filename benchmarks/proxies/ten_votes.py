@@ -43,17 +43,17 @@ def annotator(elicit: str) -> Annotator:
 def askings(way: str, name: str, audio: Audio) -> list[Asking]:
     if way == "score":
         return annotator("score").askings(name, [0], audio, PromptContext(), 0)
-    one = annotator("sample")
+    proxy = annotator("sample")
     if way == WAYS[0]:
-        return one.askings(name, range(VOTES), audio, PromptContext(), 0)
-    return [asking for draw in range(VOTES) for asking in one.askings(name, [draw], audio, PromptContext(), 0)]
+        return proxy.askings(name, range(VOTES), audio, PromptContext(), 0)
+    return [asking for draw in range(VOTES) for asking in proxy.askings(name, [draw], audio, PromptContext(), 0)]
 
 
 async def measured(engine: Engine, way: str, clips: Sequence[tuple[str, Audio]]) -> float:
     """Seconds for all votes about some recordings."""
     at_once = asyncio.Semaphore(1 if way == WAYS[3] else IN_FLIGHT)
 
-    async def one(asking: Asking) -> None:
+    async def ask(asking: Asking) -> None:
         async with at_once:
             reply = await engine.ask(asking.request)
         if reply.failure is not None:
@@ -61,22 +61,22 @@ async def measured(engine: Engine, way: str, clips: Sequence[tuple[str, Audio]])
 
     asked = [asking for name, audio in clips for asking in askings(way, name, audio)]
     started = time.perf_counter()
-    await asyncio.gather(*(one(asking) for asking in asked))
+    await asyncio.gather(*(ask(asking) for asking in asked))
     return time.perf_counter() - started
 
 
 async def rounds(url: str, clips: Sequence[tuple[str, Audio]], count: int, each: int) -> dict[str, list[float]]:
     engine = await open_engine(MODEL, OpenAIServe(base_urls=(url,), in_flight=IN_FLIGHT))
-    found: dict[str, list[float]] = {way: [] for way in WAYS}
+    seconds: dict[str, list[float]] = {way: [] for way in WAYS}
     left = iter(clips)
     try:
         await measured(engine, WAYS[0], [next(left) for _ in range(4)])  # warm
         for _ in range(count):
             for way in WAYS:
-                found[way].append(await measured(engine, way, [next(left) for _ in range(each)]))
+                seconds[way].append(await measured(engine, way, [next(left) for _ in range(each)]))
     finally:
         await engine.close()
-    return found
+    return seconds
 
 
 def main() -> None:
@@ -100,10 +100,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         model = checkpoint(Path(name) / "model", annotator("sample"), utterances)
         with vllm_server(chosen.vllm, model, Path(name) / "log", NO_CACHES if chosen.no_caches else ()) as url:
-            found = asyncio.run(rounds(url, clips, chosen.rounds, chosen.recordings))
+            seconds_by_way = asyncio.run(rounds(url, clips, chosen.rounds, chosen.recordings))
     print(f"{'without' if chosen.no_caches else 'with'} caches, {chosen.recordings} recordings a way and round:")
-    first = found[WAYS[0]]
-    for way, seconds in found.items():
+    first = seconds_by_way[WAYS[0]]
+    for way, seconds in seconds_by_way.items():
         each = statistics.median(seconds) / chosen.recordings
         ratios = [slow / fast for slow, fast in zip(seconds, first, strict=True)]
         print(

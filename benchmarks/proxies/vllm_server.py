@@ -58,9 +58,9 @@ def emodb(wav: Path) -> Utterances:
 
 def checkpoint(folder: Path, annotator: Annotator, utterances: Utterances) -> Path:
     """A tiny checkpoint whose most likely code is correct for one recording of each intended label."""
-    one = utterances.frame.unique("intended", keep="first", maintain_order=True).sort("intended")
+    examples = utterances.frame.unique("intended", keep="first", maintain_order=True).sort("intended")
     root = Path(utterances.about.roots["emodb"])
-    clips = [open_clip(root / name, rate=16_000) for name in one["audio"]]
+    clips = [open_clip(root / name, rate=16_000) for name in examples["audio"]]
     questions = [
         annotator.question(annotator.cells[0], Audio(clip.samples, clip.rate), PromptContext()) for clip in clips
     ]
@@ -74,9 +74,9 @@ def completions(url: str) -> Counter[str]:
     """Number of answered chat completions by HTTP status, as counted by the server."""
     with urllib.request.urlopen(url.removesuffix("/v1") + "/metrics") as answer:
         lines = answer.read().decode().splitlines()
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for line in lines:
         if line.startswith("http_requests_total{") and "chat/completions" in line:
             status = line.split('status="')[1].split('"')[0]
-            found[status] += int(float(line.rsplit(" ", 1)[1]))
-    return found
+            counts[status] += int(float(line.rsplit(" ", 1)[1]))
+    return counts

@@ -49,9 +49,9 @@ def test_the_rest_depends_on_the_seed_alone(whisper: Path, tmp_path: Path) -> No
         around_whisper.build(tmp_path / str(place), whisper, sizes=sizes, words=[], seed=seed)
         for place, seed in enumerate((1, 1, 2))
     ]
-    one, same, other = ((folder / "model.safetensors").read_bytes() for folder in folders)
-    assert one == same
-    assert one != other
+    first, same, other = ((folder / "model.safetensors").read_bytes() for folder in folders)
+    assert first == same
+    assert first != other
 
 
 def test_another_encoder_is_refused(tmp_path: Path) -> None:

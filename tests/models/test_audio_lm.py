@@ -28,13 +28,13 @@ def talk(clip, text=ORDERS[0]):
 
 def by_whole_passes(lm, conversation, choice, *, with_end):
     """The same log-probability without any cache, packing or padding: one pass over prompt and answer."""
-    made = lm.inputs.batch([conversation])
+    inputs = lm.inputs.batch([conversation])
     answer = [*lm.inputs.answer(choice), *([lm.inputs.end_of_turn] if with_end else [])]
-    start = made["input_ids"].shape[1]
-    made["input_ids"] = torch.cat([made["input_ids"], torch.tensor([answer])], 1)
-    made["attention_mask"] = torch.ones_like(made["input_ids"])
+    start = inputs["input_ids"].shape[1]
+    inputs["input_ids"] = torch.cat([inputs["input_ids"], torch.tensor([answer])], 1)
+    inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
     with torch.inference_mode():
-        log_p = lm.model(**made).logits[0, start - 1 : -1].log_softmax(-1)
+        log_p = lm.model(**inputs).logits[0, start - 1 : -1].log_softmax(-1)
     return sum(log_p[place, token].item() for place, token in enumerate(answer))
 
 
@@ -62,8 +62,8 @@ def test_scores_equal_whole_passes_for_several_clips_orders_and_labels(lm, sound
 
 
 def test_another_clip_gives_other_scores(lm, sounds):
-    one, other = lm.score([[Asked(talk(sounds[0]), CODES)], [Asked(talk(sounds[1]), CODES)]])
-    assert np.abs(one - other).max() > 1e-2
+    first, other = lm.score([[Asked(talk(sounds[0]), CODES)], [Asked(talk(sounds[1]), CODES)]])
+    assert np.abs(first - other).max() > 1e-2
 
 
 def test_a_draw_depends_on_its_seed_and_not_on_what_shares_the_batch(lm, sounds):
@@ -98,9 +98,9 @@ def test_temperature_sharpens_the_drawn_distribution_by_its_power(qwen, sounds):
 
 
 def test_unconstrained_sampling_follows_the_first_token_distribution(qwen, sounds):
-    made = qwen.inputs.batch([talk(sounds[0])])
+    inputs = qwen.inputs.batch([talk(sounds[0])])
     with torch.inference_mode():
-        by_token = qwen.model(**made).logits[0, -1].double().softmax(-1).numpy()
+        by_token = qwen.model(**inputs).logits[0, -1].double().softmax(-1).numpy()
     exact: dict[str, float] = {}
     for token, share in enumerate(by_token):
         text = qwen.inputs.tokenizer.decode([token], skip_special_tokens=True)
@@ -143,8 +143,8 @@ def test_a_tiny_model_can_be_told_to_hear_each_clip_differently(tmp_path, sounds
 
 
 def test_the_same_seed_builds_the_same_checkpoint(tmp_path):
-    one, other, third = (tiny.build(tmp_path / name, seed=seed) for name, seed in (("a", 1), ("b", 1), ("c", 2)))
-    weights = [(folder / "model.safetensors").read_bytes() for folder in (one, other, third)]
+    first, other, third = (tiny.build(tmp_path / name, seed=seed) for name, seed in (("a", 1), ("b", 1), ("c", 2)))
+    weights = [(folder / "model.safetensors").read_bytes() for folder in (first, other, third)]
     assert weights[0] == weights[1] != weights[2]
 
 

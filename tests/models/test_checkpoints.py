@@ -67,13 +67,13 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize(("breaks", "says"), BROKEN.values(), ids=BROKEN)
-def test_what_is_no_safe_whole_checkpoint_is_one_sentence(copy: Path, breaks, says, monkeypatch, capsys) -> None:
+@pytest.mark.parametrize(("breaks", "message"), BROKEN.values(), ids=BROKEN)
+def test_what_is_no_safe_whole_checkpoint_is_one_sentence(copy: Path, breaks, message, monkeypatch, capsys) -> None:
     monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked on the terminal"))
     breaks(copy)
     with pytest.raises(SettingsError) as caught:
         AudioLM.load(copy, device="cpu")
-    assert says in str(caught.value)
+    assert message in str(caught.value)
     assert str(caught.value).count("\n") == 0
     assert not (copy / "ran").exists()
 

@@ -33,8 +33,8 @@ _CLIPS = ((1, 0.4), (2, 1.01), (3, 0.73))
 def sound(number: int, seconds: float) -> Sound:
     chance = np.random.default_rng(number)
     time = np.arange(int(seconds * 16_000)) / 16_000
-    made = 0.3 * np.sin(2 * np.pi * chance.uniform(100, 3000) * time) + 0.05 * chance.standard_normal(time.size)
-    return np.asarray(made, dtype=np.float32)
+    tone = 0.3 * np.sin(2 * np.pi * chance.uniform(100, 3000) * time) + 0.05 * chance.standard_normal(time.size)
+    return np.asarray(tone, dtype=np.float32)
 
 
 def checkpoint(folder: Path, kind: str) -> Path:
@@ -59,7 +59,7 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 def test_a_clip_in_a_padded_batch_has_the_states_it_has_alone(folder: Path) -> None:
     encoder = Encoder.load(folder, device="cpu")
-    clips = [sound(*one) for one in _CLIPS]
+    clips = [sound(*arguments) for arguments in _CLIPS]
     with torch.inference_mode():
         batch = encoder(encoder.prepare(clips))
         alone = [encoder(encoder.prepare([clip])) for clip in clips]
@@ -83,8 +83,8 @@ def test_threads_that_encode_at_once_get_their_own_clips_states(folder: Path) ->
 
     alone = [pooled(clip) for clip in clips]
     with ThreadPoolExecutor(4) as threads:
-        for one, other in zip(threads.map(pooled, clips), alone, strict=True):
-            torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+        for together, other in zip(threads.map(pooled, clips), alone, strict=True):
+            torch.testing.assert_close(together, other, atol=1e-5, rtol=1e-4)
 
 
 def test_states_of_one_clip_are_those_of_transformers(folder: Path) -> None:
@@ -96,14 +96,14 @@ def test_states_of_one_clip_are_those_of_transformers(folder: Path) -> None:
             filled = np.concatenate([clip, np.zeros(30 * 16_000 - len(clip), dtype=np.float32)])
             own = encoder(encoder.prepare([filled]))
             given = encoder.extractor(clip, sampling_rate=16_000, return_tensors="pt")["input_features"]
-            said = reference.get_encoder()(given, output_hidden_states=True).hidden_states
+            states = reference.get_encoder()(given, output_hidden_states=True).hidden_states
         else:
             own = encoder(encoder.prepare([clip]))
             given = encoder.prepare([clip]).values
-            said = reference(given, output_hidden_states=True).hidden_states
+            states = reference(given, output_hidden_states=True).hidden_states
         last = reference.get_encoder()(given) if encoder.family == "whisper" else reference(given)
-    assert len(said) == len(own.states)
-    for ours, theirs in list(zip(own.states, said, strict=True))[:-1]:
+    assert len(states) == len(own.states)
+    for ours, theirs in list(zip(own.states, states, strict=True))[:-1]:
         torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=1e-4)
     torch.testing.assert_close(own.states[-1], last.last_hidden_state, atol=2e-5, rtol=1e-4)
 
@@ -111,7 +111,7 @@ def test_states_of_one_clip_are_those_of_transformers(folder: Path) -> None:
 def test_pooling_is_mean_and_deviation_over_the_clips_own_frames(folder: Path) -> None:
     encoder = Encoder.load(folder, device="cpu")
     with torch.inference_mode():
-        hidden = encoder(encoder.prepare([sound(*one) for one in _CLIPS]))
+        hidden = encoder(encoder.prepare([sound(*arguments) for arguments in _CLIPS]))
         pooled = hidden.pooled([1, 3])
     own = hidden.states[3][0][hidden.mask[0]]
     expected = torch.cat([own.mean(0), own.std(0, correction=0)])
@@ -121,7 +121,7 @@ def test_pooling_is_mean_and_deviation_over_the_clips_own_frames(folder: Path) -
 
 def test_gradients_reach_the_first_layer_in_training(folder: Path) -> None:
     encoder = Encoder.load(folder, device="cpu").train()
-    hidden = encoder(encoder.prepare([sound(*one) for one in _CLIPS]))
+    hidden = encoder(encoder.prepare([sound(*arguments) for arguments in _CLIPS]))
     assert len(hidden.states) == 4
     hidden.pooled()[:, -1].square().sum().backward()
     blocks = encoder.backbone.layers if encoder.family == "whisper" else encoder.backbone.encoder.layers
@@ -135,7 +135,7 @@ def test_a_saved_encoder_gives_the_same_states(folder: Path, tmp_path: Path) -> 
     encoder.save(tmp_path / "again")
     again = Encoder.load(tmp_path / "again", device="cpu")
     with torch.inference_mode():
-        first, second = (one(one.prepare([sound(7, 0.6)])) for one in (encoder, again))
+        first, second = (model(model.prepare([sound(7, 0.6)])) for model in (encoder, again))
     torch.testing.assert_close(first.states[-1], second.states[-1], atol=0, rtol=0)
     assert encoder_digest(tmp_path / "again") == encoder_digest(tmp_path / "again")
     weights = tmp_path / "again" / "model.safetensors"

@@ -30,10 +30,10 @@ def test_padding_changes_no_answer(pooling: str) -> None:
         alone = model([state[1:, :6] for state in long], mask[1:, :6])
         noisy = [torch.where(mask[..., None], state, 100.0) for state in long]
         filled = model(noisy, mask)
-    for one, other, third in zip(together, alone, filled, strict=True):
-        if one.shape[0] == 2:
-            torch.testing.assert_close(one[1:], other, atol=1e-5, rtol=1e-4)
-            torch.testing.assert_close(one, third, atol=1e-5, rtol=1e-4)
+    for padded, other, third in zip(together, alone, filled, strict=True):
+        if padded.shape[0] == 2:
+            torch.testing.assert_close(padded[1:], other, atol=1e-5, rtol=1e-4)
+            torch.testing.assert_close(padded, third, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("pooling", ["mean_deviation", "attention", "temporal"])
@@ -57,12 +57,12 @@ def test_the_parts_have_their_shapes_and_absent_ones_are_none() -> None:
 
 def test_only_the_layers_named_are_mixed_by_their_shares() -> None:
     model = heads("mean_deviation")
-    one = states(5)
-    other = [one[0], torch.zeros_like(one[1]), one[2]]
-    torch.testing.assert_close(model.frames(one), model.frames(other))
+    layers = states(5)
+    other = [layers[0], torch.zeros_like(layers[1]), layers[2]]
+    torch.testing.assert_close(model.frames(layers), model.frames(other))
     with torch.no_grad():
         model.mix.copy_(torch.tensor([50.0, -50.0]))
-    torch.testing.assert_close(model.frames(one), torch.nn.functional.layer_norm(one[0], (12,)))
+    torch.testing.assert_close(model.frames(layers), torch.nn.functional.layer_norm(layers[0], (12,)))
 
 
 @pytest.mark.parametrize("pooling", ["mean_deviation", "attention"])

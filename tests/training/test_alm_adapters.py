@@ -66,12 +66,12 @@ def tone(label: str) -> Clip:
 def test_an_adapter_is_trained_and_its_annotator_file_answers(
     family: str, adapted: dict[str, Trained], bases: dict[str, Path]
 ) -> None:
-    made = adapted[family]
-    annotator = Annotator.read(made.folder / "annotator.toml", taxonomy=LABELS)
+    trained = adapted[family]
+    annotator = Annotator.read(trained.folder / "annotator.toml", taxonomy=LABELS)
     shares = annotator.distribution([tone(label) for label in LABELS])
     assert annotator.file.trained_on == {"tones": ("",)}
     assert annotator.card(0).trained_on == {"tones": [""]}
-    assert made.epochs["loss"][1] < made.epochs["loss"][0] - 0.3
+    assert trained.epochs["loss"][1] < trained.epochs["loss"][0] - 0.3
     untrained = annotator.file.model_copy(update={"model": str(bases[family])})
     before = Annotator.of(untrained, taxonomy=LABELS).distribution([tone(label) for label in LABELS])
     assert np.abs(before - shares).max() > 0.05
@@ -83,12 +83,12 @@ def test_an_adapter_learns_what_the_labels_say(tones: Tones, tmp_path: Path) -> 
     frame = tones[1].frame.rename({"p_angry": "p_sad", "p_sad": "p_angry"}).select(tones[1].frame.columns)
     exchanged = Labels.of(frame, about=tones[1].about)
     settings = settings_for(base.folder, epochs=10, batch=6, alm={"answer": "words", "label_orders": 2})
-    made = train(exchanged, tones[0], tmp_path / "adapted", settings, quiet=True)
-    assert made.epochs["development"].min() < made.epochs["development_prior"][0] - 0.2  # type: ignore[operator]
+    trained = train(exchanged, tones[0], tmp_path / "adapted", settings, quiet=True)
+    assert trained.epochs["development"].min() < trained.epochs["development_prior"][0] - 0.2  # type: ignore[operator]
     clips = [tone(label) for label in LABELS]
     before, after = (
         Annotator.read(folder / "annotator.toml", taxonomy=LABELS).distribution(clips).argmax(axis=1).tolist()
-        for folder in (base.folder, made.folder)
+        for folder in (base.folder, trained.folder)
     )
     assert before == [0, 1, 2]
     assert after == [2, 1, 0]
@@ -96,7 +96,7 @@ def test_an_adapter_learns_what_the_labels_say(tones: Tones, tmp_path: Path) -> 
 
 def log_p(lm: AudioLM) -> np.ndarray[Any, Any]:
     asked = [Asked([("user", [tone(label).samples, "A or B or C?"])], ("A", "B", "C")) for label in LABELS]
-    return np.concatenate(lm.score([[one] for one in asked]))
+    return np.concatenate(lm.score([[question] for question in asked]))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -140,12 +140,12 @@ def test_its_card_is_one_that_the_hub_reads_and_states_the_scores_of_the_kept_ep
 ) -> None:
     from huggingface_hub import ModelCard
 
-    made = adapted["glmasr"]
-    card = ModelCard.load(made.folder / "README.md")
+    trained = adapted["glmasr"]
+    card = ModelCard.load(trained.folder / "README.md")
     data = card.data.to_dict()
     assert data["trained_on"] == [{"corpus": "tones", "speakers": [""]}]
     assert data["tags"] == ["speech-emotion-recognition", "label-distribution", "alm"]
-    best = made.epochs.row(int(made.epochs["score"].arg_min() or 0), named=True)
+    best = trained.epochs.row(int(trained.epochs["score"].arg_min() or 0), named=True)
     results = card.data.eval_results
     assert results is not None
     (result,) = results
@@ -193,9 +193,9 @@ def test_the_best_epoch_is_kept_and_training_stops_when_nothing_improves(
     bases: dict[str, Path], few: Tones, tmp_path: Path
 ) -> None:
     wild = settings_for(bases["glmasr"], alm={"lora": {"rank": 2, "rate": 0.5}}, epochs=9, patience=1)
-    made = train(few[1], few[0], tmp_path, wild, quiet=True)
-    best = int(made.epochs["score"].arg_min() or 0) + 1
-    assert len(made.epochs) == best + 1 < 9
+    trained = train(few[1], few[0], tmp_path, wild, quiet=True)
+    best = int(trained.epochs["score"].arg_min() or 0) + 1
+    assert len(trained.epochs) == best + 1 < 9
     assert [path.name for path in (tmp_path / "checkpoints").glob("best-*")] == [f"best-{best}.safetensors"]
 
 
@@ -216,25 +216,25 @@ def test_the_whole_model_of_another_family_can_be_trained(bases: dict[str, Path]
         bases["audioflamingo3"], alm={"weights": "all", "lora": {}, "answer": "codes", "label_orders": 3}, epochs=3,
         learning_rate=3e-3,
     )  # fmt: skip
-    made = train(few[1], few[0], tmp_path, settings, quiet=True)
-    assert made.epochs["development"][2] < made.epochs["development"][0] - 1.0
-    assert (made.folder / "model.safetensors").is_file()
-    assert Annotator.read(made.folder / "annotator.toml", taxonomy=LABELS).file.cross.label_orders == 3
+    trained = train(few[1], few[0], tmp_path, settings, quiet=True)
+    assert trained.epochs["development"][2] < trained.epochs["development"][0] - 1.0
+    assert (trained.folder / "model.safetensors").is_file()
+    assert Annotator.read(trained.folder / "annotator.toml", taxonomy=LABELS).file.cross.label_orders == 3
 
 
 def test_bf16_and_recomputed_activations_learn_too(bases: dict[str, Path], few: Tones, tmp_path: Path) -> None:
     settings = settings_for(bases["glmasr"], precision="bf16", gradient_checkpointing=True, alm={"merge": True})
-    made = train(few[1], few[0], tmp_path, settings, quiet=True)
-    assert made.epochs["loss"][1] < made.epochs["loss"][0]
-    assert (made.folder / "model.safetensors").is_file()
-    assert (made.folder / "adapter" / "adapter_model.safetensors").is_file()
+    trained = train(few[1], few[0], tmp_path, settings, quiet=True)
+    assert trained.epochs["loss"][1] < trained.epochs["loss"][0]
+    assert (trained.folder / "model.safetensors").is_file()
+    assert (trained.folder / "adapter" / "adapter_model.safetensors").is_file()
 
 
 def test_labels_of_speakers_are_named_in_the_annotator_file(bases: dict[str, Path], few: Tones, tmp_path: Path) -> None:
     frame = few[0].frame.with_columns(speaker=pl.format("tones/{}", pl.int_range(pl.len()) % 4))
     known = Utterances.of(frame, about=few[0].about)
-    made = train(few[1], known, tmp_path, settings_for(bases["qwen2_audio"], epochs=1), quiet=True)
-    file = Annotator.read(made.folder / "annotator.toml").file
+    trained = train(few[1], known, tmp_path, settings_for(bases["qwen2_audio"], epochs=1), quiet=True)
+    file = Annotator.read(trained.folder / "annotator.toml").file
     assert file.trained_on == {"tones": ("tones/0", "tones/1", "tones/2", "tones/3")}
 
 

@@ -29,11 +29,11 @@ def test_it_is_trained_with_a_rate_of_its_own_for_the_encoder(rate: float, tmp_p
     settings = TrainSettings.model_validate(
         {"recipe": "alm", "name": "small", "epochs": 2, "batch": 6, "backbone_rate": rate, "alm": alm, "seed": 3}
     )
-    made = train(labels, utterances, tmp_path / "out", settings, quiet=True)
-    assert made.epochs["loss"][1] < made.epochs["loss"][0]
-    before, after = weights_of(tmp_path / "out" / "new"), weights_of(made.folder)
+    trained = train(labels, utterances, tmp_path / "out", settings, quiet=True)
+    assert trained.epochs["loss"][1] < trained.epochs["loss"][0]
+    before, after = weights_of(tmp_path / "out" / "new"), weights_of(trained.folder)
     same = all(torch.equal(weight, after[name]) for name, weight in before.items())
     assert same == (rate == 0.0)
-    file = Annotator.read(made.folder / "annotator.toml", taxonomy=LABELS).file
+    file = Annotator.read(trained.folder / "annotator.toml", taxonomy=LABELS).file
     assert file.trained_on == {"tones": ("",)}
     assert file.knows == LABELS

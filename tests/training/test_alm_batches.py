@@ -52,11 +52,11 @@ def test_clips_are_heard_as_the_processor_hears_them_in_30_seconds(
     sounds = Sounds(tones[0], stage="test", rate=inputs.rate)
     for row in (0, 7, 20):
         clip = sounds.open(heard.ids[row]).clip
-        made = inputs.batch([[("user", [clip.samples, "?"])]])
-        count = int(made["feature_attention_mask"].sum())
+        inputs_of_clip = inputs.batch([[("user", [clip.samples, "?"])]])
+        count = int(inputs_of_clip["feature_attention_mask"].sum())
         assert len(heard.frames(row)) == count
-        np.testing.assert_allclose(heard.frames(row), made["input_features"][0, :, :count].T, atol=2e-3)
-        tokens = int((made["input_ids"] == inputs.audio_token_id).sum())
+        np.testing.assert_allclose(heard.frames(row), inputs_of_clip["input_features"][0, :, :count].T, atol=2e-3)
+        tokens = int((inputs_of_clip["input_ids"] == inputs.audio_token_id).sum())
         assert audio_tokens(count) == tokens
 
 
@@ -81,11 +81,11 @@ def test_a_missing_recording_is_a_finding(tones: tuple[Utterances, Labels], inpu
         .with_columns(audio=pl.when(pl.arange(0, 3) == 1).then(pl.lit("gone.wav")).otherwise(pl.col("audio")))
     )
     table = Utterances.of(frame, about=tones[0].about)
-    heard, found = hear(table, frame["utterance_id"].to_list(), inputs, tmp_path, quiet=True)
+    heard, findings = hear(table, frame["utterance_id"].to_list(), inputs, tmp_path, quiet=True)
     assert len(heard.ids) == 2
-    assert [finding.utterance_id for finding in found] == [frame["utterance_id"][1]]
+    assert [finding.utterance_id for finding in findings] == [frame["utterance_id"][1]]
     _, again = hear(table, frame["utterance_id"].to_list(), inputs, tmp_path, quiet=True)
-    assert again == found
+    assert again == findings
 
 
 def test_an_epoch_holds_every_row_once_and_is_the_same_every_time(heard: Heard) -> None:
@@ -101,13 +101,13 @@ def test_an_epoch_holds_every_row_once_and_is_the_same_every_time(heard: Heard) 
 
 def test_every_row_has_as_many_audio_tokens_as_its_frames_make_and_ends_with_prompt_and_answer(heard: Heard) -> None:
     for batch in batches_of(heard).epoch(0):
-        made = batch.tensors
-        frames = made["feature_attention_mask"].sum(1)
-        tokens = (made["input_ids"] == AUDIO).sum(1)
+        tensors = batch.tensors
+        frames = tensors["feature_attention_mask"].sum(1)
+        tokens = (tensors["input_ids"] == AUDIO).sum(1)
         assert tokens.tolist() == [audio_tokens(int(count)) for count in frames]
-        assert set(made["input_ids"][:, -2].tolist()) <= {2, 3}
-        assert set(made["input_ids"][:, -1].tolist()) <= {10, 11, 12}
-        assert made["attention_mask"].sum(1).tolist() == [3 + int(count) for count in tokens]
+        assert set(tensors["input_ids"][:, -2].tolist()) <= {2, 3}
+        assert set(tensors["input_ids"][:, -1].tolist()) <= {10, 11, 12}
+        assert tensors["attention_mask"].sum(1).tolist() == [3 + int(count) for count in tokens]
 
 
 def test_a_window_begins_inside_the_clip_and_is_cut_out_of_it(heard: Heard) -> None:

@@ -12,10 +12,10 @@ from alm_proxies.training.losses import answer_loss
 LABELS, END = (1, 4), 3
 
 
-def logits_of(said: list[float], ended: float) -> torch.Tensor:
+def logits_of(shares: list[float], ended: float) -> torch.Tensor:
     """Logits whose probabilities are: `said` of the labels at the prompt's end, `ended` of the end after the answer."""
     logits = torch.full((1, 2, 6), -30.0)
-    logits[0, 0, list(LABELS)] = torch.tensor(said).log()
+    logits[0, 0, list(LABELS)] = torch.tensor(shares).log()
     logits[0, 1, END], logits[0, 1, 0] = math.log(ended), math.log(1 - ended)
     return logits
 
@@ -26,11 +26,11 @@ def test_the_loss_is_the_surprise_at_the_answer_and_at_its_end() -> None:
 
 
 @settings(deadline=None)
-@given(share=st.floats(0.05, 0.95), said=st.floats(0.05, 0.95))
-def test_no_answer_is_less_surprising_than_the_shares_themselves(share: float, said: float) -> None:
+@given(share=st.floats(0.05, 0.95), answered=st.floats(0.05, 0.95))
+def test_no_answer_is_less_surprising_than_the_shares_themselves(share: float, answered: float) -> None:
     shares, weights = torch.tensor([[share, 1 - share]]), torch.ones(1)
     best = answer_loss(logits_of([share, 1 - share], 0.9), shares, LABELS, END, weights)
-    other = answer_loss(logits_of([said, 1 - said], 0.9), shares, LABELS, END, weights)
+    other = answer_loss(logits_of([answered, 1 - answered], 0.9), shares, LABELS, END, weights)
     assert float(other) >= float(best) - 1e-5
 
 

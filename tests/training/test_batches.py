@@ -42,7 +42,7 @@ def test_every_row_is_in_one_step_and_steps_are_full_but_the_last(rows: int, bat
     assert len(plan) == steps_of(rows, batch)
     assert sorted(len(step) for step in plan)[1:] == [batch] * (len(plan) - 1)
     again = plan_epoch(np.arange(rows), SECONDS, batch=batch, seed=seed, epoch=epoch)
-    assert all(np.array_equal(one, other) for one, other in zip(plan, again, strict=True))
+    assert all(np.array_equal(rows_of_step, other) for rows_of_step, other in zip(plan, again, strict=True))
 
 
 def test_epochs_and_seeds_differ_and_steps_are_alike_in_length() -> None:
@@ -81,9 +81,9 @@ def test_a_plan_resumed_at_a_step_goes_on_as_it_would_have(loader: Loader) -> No
     plan = plan_epoch(np.arange(48), np.full(48, np.nan), batch=7, seed=3, epoch=2)
     whole, rest = list(loader.steps(plan)), list(loader.steps(plan, first=4))
     assert [step.number for step in rest] == [4, 5, 6]
-    for one, other in zip(whole[4:], rest, strict=True):
-        assert len(one.parts) == len(other.parts)
-        for mine, yours in zip(one.parts, other.parts, strict=True):
+    for expected, other in zip(whole[4:], rest, strict=True):
+        assert len(expected.parts) == len(other.parts)
+        for mine, yours in zip(expected.parts, other.parts, strict=True):
             assert mine.rows.tolist() == yours.rows.tolist()
             assert torch.equal(mine.inputs.values, yours.inputs.values)
 
@@ -131,21 +131,21 @@ def test_augmentation_follows_from_epoch_and_utterance_alone(loader: Loader) -> 
         [part.inputs for step in changing.steps(plan, epoch=epoch) for part in step.parts] for epoch in (0, 0, 1)
     )
     plain = [part.inputs for step in replace(changing, augment=()).steps(plan, epoch=0) for part in step.parts]
-    sums = [float(sum(inputs.values.abs().sum() for inputs in made)) for made in (first, again, other, plain)]
+    sums = [float(sum(inputs.values.abs().sum() for inputs in steps)) for steps in (first, again, other, plain)]
     assert sums[0] == sums[1]
     assert len(set(sums)) == 3
 
 
 def _raw(clips: object) -> Inputs:
     held = [torch.from_numpy(np.asarray(clip)) for clip in clips]  # type: ignore[attr-defined]  # a list of arrays
-    lengths = torch.tensor([len(one) for one in held])
+    lengths = torch.tensor([len(samples) for samples in held])
     return Inputs(torch.nn.utils.rnn.pad_sequence(held, batch_first=True), lengths)
 
 
 def test_recipes_are_rendered_on_the_fly(corpus: Corpus) -> None:
     recipe = Recipe(parents=(("tones/000", 0.5), ("tones/001", 0.5)), seed=1).written()
-    made = pl.DataFrame({"utterance_id": ["tones/000#1"], "corpus": ["tones"], "recipe": [recipe]})
-    frame = pl.concat([corpus.utterances.frame, made], how="diagonal_relaxed")
+    rendered = pl.DataFrame({"utterance_id": ["tones/000#1"], "corpus": ["tones"], "recipe": [recipe]})
+    frame = pl.concat([corpus.utterances.frame, rendered], how="diagonal_relaxed")
     table = Utterances.of(frame, about=corpus.utterances.about)
     encoder = Encoder.load(corpus.encoder, device="cpu")
     ids = tuple(table.frame["utterance_id"])

@@ -11,7 +11,7 @@ from alm_proxies.training.calibrate import _concentration, _fitted, fit_calibrat
 Array = NDArray[np.float64]
 
 
-def made(
+def drawn(
     seed: int, *, strength: float = 6.0, sharper: float = 1.0, rows: int = 1500, n: int = 5
 ) -> tuple[Array, Array, NDArray[np.int64]]:
     """Logits whose softmax to the power of 1/sharper is the mean of Dirichlets that votes are drawn from."""
@@ -23,7 +23,7 @@ def made(
 
 
 def test_a_model_that_is_too_sure_gets_its_temperature_back() -> None:
-    logits, counts, speakers = made(0, sharper=2.5)
+    logits, counts, speakers = drawn(0, sharper=2.5)
     fitted = _fitted("temperature", log_softmax(logits), counts)
     assert fitted.temperature == pytest.approx(2.5, rel=0.1)
     assert fitted.distributions(logits).sum(1) == pytest.approx(1.0)
@@ -33,14 +33,14 @@ def test_a_model_that_is_too_sure_gets_its_temperature_back() -> None:
 
 
 def test_a_calibrated_model_is_left_alone_or_hardly_changed() -> None:
-    logits, counts, speakers = made(1, rows=300)
+    logits, counts, speakers = drawn(1, rows=300)
     chosen = fit_calibration(logits, counts, speakers, distance=np.ones(len(logits)))
     shares = np.exp(log_softmax(logits))
     assert np.abs(chosen.distributions(logits) - shares).mean() < 0.03
 
 
 def test_labels_that_are_mixed_up_need_a_matrix() -> None:
-    logits, counts, speakers = made(2)
+    logits, counts, speakers = drawn(2)
     chosen = fit_calibration(logits[:, [1, 0, 2, 3]], counts, speakers, distance=np.ones(len(logits)))
     assert chosen.method == "dirichlet"
     assert chosen.loss["dirichlet"] < chosen.loss["temperature"] - 0.1
@@ -48,7 +48,7 @@ def test_labels_that_are_mixed_up_need_a_matrix() -> None:
 
 @pytest.mark.parametrize("strength", [3.0, 30.0])
 def test_the_concentration_is_that_of_the_dirichlets_behind_the_votes(strength: float) -> None:
-    logits, counts, speakers = made(3, strength=strength, rows=3000, n=8)
+    logits, counts, speakers = drawn(3, strength=strength, rows=3000, n=8)
     chosen = fit_calibration(logits, counts, speakers, distance=np.ones(len(logits)))
     shares = chosen.distributions(logits)
     got = chosen.concentrations(signs_of(shares, np.ones(len(shares)), None))
@@ -58,7 +58,7 @@ def test_the_concentration_is_that_of_the_dirichlets_behind_the_votes(strength: 
 
 
 def test_a_clip_that_is_far_from_the_training_clips_abstains_however_certain_its_prediction_is() -> None:
-    logits, counts, speakers = made(4, rows=1000)
+    logits, counts, speakers = drawn(4, rows=1000)
     distance = np.random.default_rng(5).gamma(20.0, 0.05, len(logits))
     chosen = fit_calibration(logits, counts, speakers, distance=distance)
     certain = np.full(3, 1e3)
@@ -71,7 +71,7 @@ def test_a_clip_that_is_far_from_the_training_clips_abstains_however_certain_its
 
 def few(seed: int, strength: float) -> float:
     """The median concentration that is learned from 20 development utterances."""
-    logits, counts, speakers = made(seed, strength=strength, rows=20, n=4)
+    logits, counts, speakers = drawn(seed, strength=strength, rows=20, n=4)
     distance = np.exp(np.random.default_rng(seed).standard_normal(20))
     chosen = fit_calibration(logits, counts, speakers, distance=distance)
     return float(np.median(chosen.concentrations(signs_of(chosen.distributions(logits), distance, None))))
@@ -86,11 +86,11 @@ def test_a_concentration_from_twenty_utterances_is_not_far_from_the_usual_by_cha
 
 
 def test_the_concentration_is_where_an_independent_posterior_is_highest() -> None:
-    logits, counts, _ = made(6, rows=60, n=4)
+    logits, counts, _ = drawn(6, rows=60, n=4)
     shares = np.exp(log_softmax(logits))
     signs = np.random.default_rng(0).standard_normal((60, 2)) * [1.0, 3.0]
     signs -= signs.mean(0)
-    found = _concentration(shares, counts, signs)
+    fitted = _concentration(shares, counts, signs)
 
     def posterior(x: Array) -> float:
         alpha = shares * np.exp(x[0] + signs @ x[1:])[:, None]
@@ -98,16 +98,16 @@ def test_the_concentration_is_where_an_independent_posterior_is_highest() -> Non
         prior = norm.logpdf(x[0], np.log(5.0), 1.0) + norm.logpdf(x[1:] * signs.std(0), 0.0, np.sqrt(0.5)).sum()
         return float(votes + prior)
 
-    best = posterior(found)
+    best = posterior(fitted)
     for place in range(3):
         for step in (-0.03, 0.03):
-            other = found.copy()
+            other = fitted.copy()
             other[place] += step
             assert posterior(other) < best
 
 
 def test_single_votes_tell_no_concentration_and_no_votes_no_calibration() -> None:
-    logits, counts, speakers = made(4, n=1, rows=400)
+    logits, counts, speakers = drawn(4, n=1, rows=400)
     chosen = fit_calibration(logits, counts, speakers, distance=np.ones(400))
     assert chosen.concentration is None
     assert np.isnan(chosen.concentrations(np.zeros((2, 2)))).all()
@@ -116,7 +116,7 @@ def test_single_votes_tell_no_concentration_and_no_votes_no_calibration() -> Non
 
 @pytest.mark.parametrize("method", ["temperature", "dirichlet"])
 def test_the_fits_are_at_a_minimum(method: str) -> None:
-    logits, counts, _ = made(5, sharper=1.7, rows=200)
+    logits, counts, _ = drawn(5, sharper=1.7, rows=200)
     log_p = log_softmax(logits)
 
     def loss(calibration: Calibration) -> float:

@@ -113,8 +113,8 @@ def test_killed_at_a_random_step_it_goes_on_with_the_same_losses(
         while (not (steps := curve(out)) or steps[-1][0] < last) and process.poll() is None:
             assert time.monotonic() < deadline
         process.send_signal(signal.SIGKILL)
-        told = process.stderr.read()
-    assert process.returncode == -signal.SIGKILL, told
+        output = process.stderr.read()
+    assert process.returncode == -signal.SIGKILL, output
     assert not (out / "model").exists()
     before = curve(out)
     assert 0 < before[-1][0] < 15
@@ -153,8 +153,8 @@ def test_recordings_that_turn_out_broken_are_findings_and_training_goes_on(corpu
     (wav / "047.wav").unlink()
     moved = Utterances.of(corpus.utterances.frame, about=corpus.utterances.about.with_(roots={"tones": str(tmp_path)}))
     done = train(corpus.labels, moved, tmp_path / "out", small_settings(corpus.encoder), votes=corpus.votes, quiet=True)
-    found = done.findings.frame.filter(pl.col("utterance_id").is_not_null()).sort("utterance_id")
-    assert found["utterance_id"].to_list() == ["tones/002", "tones/005"]
+    unusable = done.findings.frame.filter(pl.col("utterance_id").is_not_null()).sort("utterance_id")
+    assert unusable["utterance_id"].to_list() == ["tones/002", "tones/005"]
     assert (done.folder / "model.json").is_file()
 
 
@@ -165,10 +165,10 @@ def test_a_full_disk_is_said_in_a_sentence_and_the_last_checkpoint_goes_on(corpu
         path.unlink() if path.is_file() else None
     limit = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (90_000, 90_000))\n"
     with started(corpus, tmp_path / "full", before=limit, checkpoint_steps=2) as process:
-        told = process.stderr.read()
+        output = process.stderr.read()
     assert process.returncode == 1
-    assert "OutputError" in told.splitlines()[-1]
-    assert "the last complete checkpoint is kept" in told.splitlines()[-1]
+    assert "OutputError" in output.splitlines()[-1]
+    assert "the last complete checkpoint is kept" in output.splitlines()[-1]
     assert not [path for path in (tmp_path / "full").rglob("*") if path.name.endswith(".part")]
 
 
@@ -204,12 +204,12 @@ def test_out_of_memory_halves_the_batch_and_keeps_the_losses(corpus: Corpus, tmp
     small = replace(corpus, folder=long)
     before = OUT_OF_MEMORY.replace("ROOM", str(600 * 2**20))
     with started(small, tmp_path / "out", before=before, batch=32, epochs=1, dropout=0.0, keep_decoded=0) as process:
-        told = process.stderr.read()
-    assert process.returncode == 0, told
-    assert "memory ran out" in told
+        output = process.stderr.read()
+    assert process.returncode == 0, output
+    assert "memory ran out" in output
     with started(small, tmp_path / "roomy", batch=32, epochs=1, dropout=0.0) as process:
-        told = process.stderr.read()
-    assert "memory ran out" not in told
+        output = process.stderr.read()
+    assert "memory ran out" not in output
     got, wanted = curve(tmp_path / "out"), curve(tmp_path / "roomy")
     np.testing.assert_allclose([loss for _, loss in got], [loss for _, loss in wanted], rtol=1e-4)
     assert len(got) == 2
@@ -241,10 +241,10 @@ def test_trackio_keeps_every_step_on_this_machine_and_asks_nobody(
     with started(
         corpus, tmp_path / "out", before=ONLY_THIS_MACHINE, epochs=2, freeze=True, tracker="trackio"
     ) as process:
-        told = process.stderr.read()
-    assert process.returncode == 0, told
-    assert "CONNECTS TO" not in told
-    assert "LOOKS UP" not in told
+        output = process.stderr.read()
+    assert process.returncode == 0, output
+    assert "CONNECTS TO" not in output
+    assert "LOOKS UP" not in output
     (kept,) = (tmp_path / "trackio").glob("*.db")
     with closing(sqlite3.connect(kept)) as database:
         lines = [json.loads(line) for (line,) in database.execute("select metrics from metrics")]
@@ -277,16 +277,16 @@ def test_a_frozen_encoder_hears_every_clip_once_and_learns_as_if_it_heard_them_i
         return forward(self, inputs)
 
     monkeypatch.setattr(Encoder, "forward", counted)
-    said = {"epochs": 4, "freeze": True, "dropout": 0.0, "attributes": {"weight": 0.3}}
-    once = fit(corpus, tmp_path / "once", **said)
+    changes = {"epochs": 4, "freeze": True, "dropout": 0.0, "attributes": {"weight": 0.3}}
+    once = fit(corpus, tmp_path / "once", **changes)
     assert sum(heard) == len(corpus.utterances)
     monkeypatch.setattr(encoder, "encodes_once", lambda *_: False)
-    again = fit(corpus, tmp_path / "again", **said)
+    again = fit(corpus, tmp_path / "again", **changes)
     assert sum(heard) > 5 * len(corpus.utterances)
     np.testing.assert_allclose(once.epochs["loss"], again.epochs["loss"], rtol=1e-4)
     np.testing.assert_allclose(once.epochs["nll_per_vote"], again.epochs["nll_per_vote"], rtol=1e-4)  # type: ignore[arg-type]
     clips = [Clip(np.sin(np.arange(12_000) * pitch).astype(np.float32), 16_000) for pitch in (0.1, 0.5)]
-    first, second = (TrainedModel.load(one.folder, device="cpu").distributions(clips) for one in (once, again))
+    first, second = (TrainedModel.load(done.folder, device="cpu").distributions(clips) for done in (once, again))
     np.testing.assert_allclose(first, second, atol=1e-3)
 
 

@@ -51,8 +51,8 @@ def settings(recipe: str, corpus: Any, **changes: Any) -> TrainSettings:
 
 
 def trained(recipe: str, corpus: Any, folder: Path, **changes: Any) -> Trained:
-    said = settings(recipe, corpus, **changes)
-    return train(corpus.labels, corpus.utterances, folder, said, votes=corpus.votes, quiet=True)
+    chosen = settings(recipe, corpus, **changes)
+    return train(corpus.labels, corpus.utterances, folder, chosen, votes=corpus.votes, quiet=True)
 
 
 def bytes_of(folder: Path) -> dict[str, bytes]:
@@ -80,13 +80,13 @@ def test_the_suite_holds_every_recipe_there_is() -> None:
 
 @every
 def test_it_trains_and_says_how_it_went(recipe: str, models: dict[str, Trained]) -> None:
-    made = models[recipe]
-    assert made.folder.is_dir()
-    scores = [column for column in made.epochs if column.dtype.is_float() and not column.null_count()]
-    assert len(made.epochs) >= 1
+    trained_model = models[recipe]
+    assert trained_model.folder.is_dir()
+    scores = [column for column in trained_model.epochs if column.dtype.is_float() and not column.null_count()]
+    assert len(trained_model.epochs) >= 1
     assert scores
     assert all(column.is_finite().all() for column in scores)
-    assert "epochs" in made.line
+    assert "epochs" in trained_model.line
 
 
 @every
@@ -100,16 +100,18 @@ def test_its_model_gives_a_distribution_to_every_recording(
     assert np.ptp(shares, axis=0).max() > 1e-6
 
 
-def distributions(recipe: str, corpus: Any, made: Trained) -> np.ndarray:
+def distributions(recipe: str, corpus: Any, trained_model: Trained) -> np.ndarray:
     from alm_proxies.audio.clip import open_clip
     from alm_proxies.stages.predict.stage import predict
 
     if recipe != "alm":
-        return predict(made.folder, corpus.utterances).labels.distributions()
+        return predict(trained_model.folder, corpus.utterances).labels.distributions()
     from alm_proxies.annotators.annotator import Annotator
     from alm_proxies.annotators.annotator_file import AnnotatorFile
 
-    file = AnnotatorFile(name="new", engine="transformers", model=str(made.folder), elicit="score", answer="words")
+    file = AnnotatorFile(
+        name="new", engine="transformers", model=str(trained_model.folder), elicit="score", answer="words"
+    )
     annotator = Annotator.of(file, taxonomy=corpus.labels.taxonomy)
     clips = [open_clip(corpus.folder / audio) for audio in corpus.utterances.frame["audio"]]
     return np.asarray(annotator.distribution(clips))
@@ -136,10 +138,10 @@ def test_targets_are_the_labels_or_the_plain_shares_of_the_votes(recipe: str, co
 
     def weights(labels: Labels, targets: str) -> dict[str, bytes]:
         folder = tmp_path / f"{labels is fused}{targets}"
-        made = train(labels, corpus.utterances, folder, settings(recipe, corpus, targets=targets), votes=corpus.votes,
-                     quiet=True)  # fmt: skip
-        found = bytes_of(made.folder)
-        return {name: held for name, held in found.items() if name.endswith((".npz", ".safetensors"))}
+        chosen = settings(recipe, corpus, targets=targets)
+        trained_model = train(labels, corpus.utterances, folder, chosen, votes=corpus.votes, quiet=True)
+        files = bytes_of(trained_model.folder)
+        return {name: held for name, held in files.items() if name.endswith((".npz", ".safetensors"))}
 
     of_votes = weights(fused, "votes")
     assert of_votes

@@ -80,41 +80,41 @@ def test_deleting_every_vote_of_a_fold_changes_no_byte_of_it_and_of_every_other_
 def test_with_votes_in_two_folds_all_epochs_are_done_where_nothing_tells_when_to_stop() -> None:
     material = corpus(folds=4)
     votes = np.where(material.fold[:, None] < 2, material.votes, 0.0)
-    made = fit(replace(material, votes=votes))
-    assert made.epochs[:2] == (SETTINGS.epochs, SETTINGS.epochs)
+    fitted = fit(replace(material, votes=votes))
+    assert fitted.epochs[:2] == (SETTINGS.epochs, SETTINGS.epochs)
     assert [model.temperature for model in fit(replace(material, votes=votes), 1).models[:2]] == [1.0, 1.0]
-    assert np.isnan(made.curves[:2]).all()
-    assert np.isfinite(made.curves[2:]).all()
-    np.testing.assert_allclose(made.shares.sum(1), 1.0)
+    assert np.isnan(fitted.curves[:2]).all()
+    assert np.isfinite(fitted.curves[2:]).all()
+    np.testing.assert_allclose(fitted.shares.sum(1), 1.0)
     turned = np.where(material.fold[:, None] == 0, votes[:, [1, 2, 0]], votes)
     again = fit(replace(material, votes=turned))
-    for first, second in zip(made.rounds, again.rounds, strict=True):
+    for first, second in zip(fitted.rounds, again.rounds, strict=True):
         assert first[material.fold == 0].tobytes() == second[material.fold == 0].tobytes()
         assert first[material.fold == 1].tobytes() != second[material.fold == 1].tobytes()
 
 
 def test_rows_without_votes_are_predicted_by_their_folds_model() -> None:
     material = corpus()
-    made = fit(material)
+    fitted = fit(material)
     silent = np.flatnonzero(~material.votes.any(1) & (material.fold == 2))
     assert len(silent)
-    np.testing.assert_array_equal(made.shares[silent], made.models[2].predict(material.features)[silent])
+    np.testing.assert_array_equal(fitted.shares[silent], fitted.models[2].predict(material.features)[silent])
 
 
 def test_threads_change_no_byte() -> None:
     material = corpus()
-    one, three = (
+    single, three = (
         cross_fit(material, SETTINGS, rounds=2, seed=0, relabel=relabelling(material, 0), threads=threads)
         for threads in (1, 3)
     )
-    assert one.shares.tobytes() == three.shares.tobytes()
+    assert single.shares.tobytes() == three.shares.tobytes()
 
 
 def test_early_stopping_goes_by_the_curve_of_other_speakers() -> None:
-    made = fit(corpus())
-    assert made.curves.shape == (4, SETTINGS.epochs)
-    for fold, epochs in enumerate(made.epochs):
-        assert epochs == int(np.argmin(made.curves[fold])) + 1
+    fitted = fit(corpus())
+    assert fitted.curves.shape == (4, SETTINGS.epochs)
+    for fold, epochs in enumerate(fitted.epochs):
+        assert epochs == int(np.argmin(fitted.curves[fold])) + 1
 
 
 def test_folds_keep_speakers_whole_and_are_of_like_size() -> None:

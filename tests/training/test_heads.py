@@ -47,7 +47,7 @@ def test_slopes_are_those_of_the_multinomial_likelihood() -> None:
         for index in np.ndindex(*slope.shape):
             ends = []
             for step in (1e-5, -1e-5):
-                changed = [one.copy() for one in weights]
+                changed = [matrix.copy() for matrix in weights]
                 changed[place][index] += step
                 ends.append(loss(changed))
             assert slope[index] == pytest.approx((ends[0] - ends[1]) / 2e-5, abs=2e-6)
@@ -58,10 +58,10 @@ def test_a_head_learns_chances_from_three_votes_and_beats_the_shares_of_the_labe
     settings = HeadSettings(hidden=64, epochs=20, batch=32)
     scale = Scale.of(features[:300], settings.components)
     *_, head = train(scale.apply(features[:300]), votes[:300], settings, np.random.default_rng(0), settings.epochs)
-    made = HeadModel(LABELS, scale, (head,)).predict(features[300:])
+    predicted = HeadModel(LABELS, scale, (head,)).predict(features[300:])
     prior = np.tile(votes[:300].sum(0) / votes[:300].sum(), (100, 1))
     floor = log_loss(chances[300:], chances[300:])
-    assert log_loss(made, chances[300:]) < floor + 0.3 * (log_loss(prior, chances[300:]) - floor)
+    assert log_loss(predicted, chances[300:]) < floor + 0.3 * (log_loss(prior, chances[300:]) - floor)
 
 
 def test_a_head_that_has_not_been_trained_gives_the_shares_of_the_labels() -> None:
@@ -106,9 +106,9 @@ def test_components_span_what_varies_most() -> None:
 def test_temperature_undoes_a_change_of_sharpness() -> None:
     _, chances, _ = material()
     sharp = tempered(chances, 0.5)
-    found = temperature_of(sharp, chances)
-    assert found == pytest.approx(2.0, rel=0.01)
-    np.testing.assert_allclose(tempered(sharp, found), chances, atol=5e-3)
+    temperature = temperature_of(sharp, chances)
+    assert temperature == pytest.approx(2.0, rel=0.01)
+    np.testing.assert_allclose(tempered(sharp, temperature), chances, atol=5e-3)
     assert temperature_of(chances, np.zeros_like(chances)) == 1.0
 
 

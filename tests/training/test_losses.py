@@ -43,13 +43,13 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 def slopes(value: Callable[[Tensor], Tensor], at: Tensor, step: float) -> Tensor:
     """Central differences of a sum."""
-    found = torch.zeros_like(at)
+    gradient = torch.zeros_like(at)
     for place in itertools.product(*map(range, at.shape)):
         up, down = at.clone(), at.clone()
         up[place] += step
         down[place] -= step
-        found[place] = (value(up).sum() - value(down).sum()) / (2 * step)
-    return found
+        gradient[place] = (value(up).sum() - value(down).sum()) / (2 * step)
+    return gradient
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -58,9 +58,9 @@ def test_gradients_equal_central_differences(name: str) -> None:
     leaf = logits.float().requires_grad_()
     LOSSES[name](leaf, target.float()).sum().backward()
     # The distributions' losses compute in float32, so the differences are taken with a step that it resolves.
-    found = slopes(lambda at: LOSSES[name](at.float(), target.float()).double(), logits, 1e-2)
+    expected = slopes(lambda at: LOSSES[name](at.float(), target.float()).double(), logits, 1e-2)
     assert leaf.grad is not None
-    torch.testing.assert_close(leaf.grad.double(), found, atol=2e-3, rtol=2e-3)
+    torch.testing.assert_close(leaf.grad.double(), expected, atol=2e-3, rtol=2e-3)
 
 
 @pytest.mark.parametrize("name", ["gaussian_nll", "concordance"])

@@ -15,9 +15,9 @@ def test_orthogonal_keeps_the_singular_vectors_and_evens_the_values(rows: int, c
     left = torch.linalg.qr(torch.randn(rows, rank, generator=chance))[0]
     right = torch.linalg.qr(torch.randn(columns, rank, generator=chance))[0]
     values = torch.rand(rank, generator=chance) * 0.9 + 0.1
-    made = orthogonal(left @ values.diag() @ right.T)
-    between = left.T @ made @ right
-    assert made.shape == (rows, columns)
+    orthogonalised = orthogonal(left @ values.diag() @ right.T)
+    between = left.T @ orthogonalised @ right
+    assert orthogonalised.shape == (rows, columns)
     torch.testing.assert_close(between, between.diag().diag(), atol=2e-4, rtol=0)
     assert float(between.diag().min()) > 0.6
     assert float(between.diag().max()) < 1.3

@@ -31,9 +31,9 @@ def together(corpus: Corpus, out: Path, before: str = "", **changes: Any) -> str
     """What two processes write to stderr."""
     settings = small_settings(corpus.encoder, **changes)
     process = start_two(corpus.utterances, corpus.labels, corpus.votes, out, settings, before=before)
-    told = errors_of(process)
-    assert process.returncode == 0, told
-    return told
+    output = errors_of(process)
+    assert process.returncode == 0, output
+    return output
 
 
 def assert_same_curves(out: Path, other: Path) -> None:
@@ -44,8 +44,8 @@ def assert_same_curves(out: Path, other: Path) -> None:
 
 
 def test_two_processes_have_the_losses_of_one(corpus: Corpus, tmp_path: Path) -> None:
-    told = together(corpus, tmp_path / "two", dropout=0.0, batch=7)
-    assert "2 x cpu" in told
+    output = together(corpus, tmp_path / "two", dropout=0.0, batch=7)
+    assert "2 x cpu" in output
     alone(corpus, tmp_path / "one", dropout=0.0, batch=7)
     assert_same_curves(tmp_path / "two", tmp_path / "one")
 
@@ -61,12 +61,12 @@ def test_a_process_without_a_usable_clip_waits_for_the_other_and_all_findings_ar
     moved = Utterances.of(corpus.utterances.frame, about=corpus.utterances.about.with_(roots={"tones": str(tmp_path)}))
     settings = small_settings(corpus.encoder, dropout=0.0, batch=2, epochs=1, checkpoint_steps=5)
     process = start_two(moved, corpus.labels, corpus.votes, tmp_path / "two", settings)
-    told = errors_of(process)
-    assert process.returncode == 0, told
+    output = errors_of(process)
+    assert process.returncode == 0, output
     train(corpus.labels, moved, tmp_path / "one", settings, votes=corpus.votes, quiet=True)
     assert_same_curves(tmp_path / "two", tmp_path / "one")
-    found = Findings.read(tmp_path / "two/findings-0.parquet").frame.filter(pl.col("utterance_id").is_not_null())
-    assert sorted(found["utterance_id"]) == ["tones/002", "tones/005", "tones/007", "tones/011"]
+    unusable = Findings.read(tmp_path / "two/findings-0.parquet").frame.filter(pl.col("utterance_id").is_not_null())
+    assert sorted(unusable["utterance_id"]) == ["tones/002", "tones/005", "tones/007", "tones/011"]
 
 
 SHORT_OF_MEMORY = """
@@ -94,11 +94,11 @@ def test_memory_that_runs_out_in_one_process_halves_the_parts_of_both_and_keeps_
     no shortage and is at that time elsewhere in its step.
     """
     before = f"WHEN = {when!r}\n{SHORT_OF_MEMORY}"
-    told = together(corpus, tmp_path / "short", before, dropout=0.0, batch=12, checkpoint_steps=2)
-    assert told.count("memory ran out") == 1
-    assert f"memory ran out: {micro} utterances at once from step 1 on; a step still has 12" in told
-    found = [Findings.read(tmp_path / f"short/findings-{rank}.parquet") for rank in range(2)]
-    assert [findings.counts() for findings in found] == [{"out_of_memory": 1}] * 2
+    output = together(corpus, tmp_path / "short", before, dropout=0.0, batch=12, checkpoint_steps=2)
+    assert output.count("memory ran out") == 1
+    assert f"memory ran out: {micro} utterances at once from step 1 on; a step still has 12" in output
+    tables = [Findings.read(tmp_path / f"short/findings-{rank}.parquet") for rank in range(2)]
+    assert [findings.counts() for findings in tables] == [{"out_of_memory": 1}] * 2
     (kept,) = (tmp_path / "short/checkpoints").glob("step-*")
     assert json.loads((kept / "state.json").read_text())["micro"] == micro
     alone(corpus, tmp_path / "one", dropout=0.0, batch=12)
@@ -109,9 +109,9 @@ def test_memory_for_a_single_utterance_that_runs_out_in_one_process_ends_both(co
     settings = small_settings(corpus.encoder, batch=2)
     before = "WHEN = 'forward'\n" + SHORT_OF_MEMORY.replace("> 1 +", "> 0 *")
     process = start_two(corpus.utterances, corpus.labels, corpus.votes, tmp_path / "out", settings, before=before)
-    told = errors_of(process)
+    output = errors_of(process)
     assert process.returncode == 1
-    assert "memory ran out at step 1 with a single utterance" in told
+    assert "memory ran out at step 1 with a single utterance" in output
 
 
 ALONE = {"lora": {"rank": 4, "alpha": 8.0, "rate": 0.005, "dropout": 0.0}}
@@ -127,9 +127,9 @@ def test_two_processes_train_an_audio_language_model_with_the_losses_of_one(
         given = {"recipe": "alm", "model": str(tiny.build(tmp_path / "base", family)), "alm": ALONE}
         settings = TrainSettings.model_validate(given | {"epochs": 2, "batch": 7})
     process = start_two(*tones, None, tmp_path / "two", settings)
-    told = errors_of(process)
-    assert process.returncode == 0, told
-    assert "2 x cpu" in told
+    output = errors_of(process)
+    assert process.returncode == 0, output
+    assert "2 x cpu" in output
     done = train(tones[1], tones[0], tmp_path / "one", settings, quiet=True)
     assert_same_curves(tmp_path / "two", tmp_path / "one")
     assert {path.name for path in (tmp_path / "two/model").iterdir()} == {path.name for path in done.folder.iterdir()}
@@ -141,14 +141,14 @@ def test_two_processes_killed_after_an_epoch_end_with_the_same_adapter(
     given = {"recipe": "alm", "model": str(tiny.build(tmp_path / "base", "glmasr")), "epochs": 3, "batch": 9}
     settings = TrainSettings.model_validate(given | {"alm": {"lora": {"rank": 4, "rate": 0.005, "dropout": 0.3}}})
     whole = start_two(*tones, None, tmp_path / "whole", settings)
-    told = errors_of(whole)
-    assert whole.returncode == 0, told
+    output = errors_of(whole)
+    assert whole.returncode == 0, output
     killed = start_two(*tones, None, tmp_path / "out", settings)
     kill_one_after_an_epoch(killed, tmp_path / "out")
     assert not (tmp_path / "out/model").exists()
     resumed = start_two(*tones, None, tmp_path / "out", settings)
-    told = errors_of(resumed)
-    assert resumed.returncode == 0, told
+    output = errors_of(resumed)
+    assert resumed.returncode == 0, output
     assert curve(tmp_path / "out") == curve(tmp_path / "whole")
     adapters = [tmp_path / name / "model/adapter_model.safetensors" for name in ("out", "whole")]
     assert adapters[0].read_bytes() == adapters[1].read_bytes()
@@ -171,8 +171,8 @@ _Asking.logits = short
 """
     settings = TINY.model_copy(update={"epochs": 1, "batch": 6})
     process = start_two(*tones, None, tmp_path / "short", settings, before=before)
-    told = errors_of(process)
-    assert process.returncode == 0, told
-    assert told.count("memory ran out: 1 utterances at once from step 1 on; a step still has 6") == 1
+    output = errors_of(process)
+    assert process.returncode == 0, output
+    assert output.count("memory ran out: 1 utterances at once from step 1 on; a step still has 6") == 1
     train(tones[1], tones[0], tmp_path / "one", settings, quiet=True)
     assert_same_curves(tmp_path / "short", tmp_path / "one")

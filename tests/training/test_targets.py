@@ -25,38 +25,38 @@ def changed(table: Utterances, **columns: pl.Expr) -> Utterances:
 
 
 def test_rows_votes_and_raters_are_aligned(corpus: Corpus) -> None:
-    made = targets_of(corpus.labels, corpus.utterances, votes=corpus.votes, raters=True)
-    assert made.labels == LABELS
-    assert len(made.train) == 36
-    assert len(made.development) == 12
-    np.testing.assert_allclose(made.counts / 3, made.shares)
-    assert made.rater_votes.raters == RATERS
-    summed = np.zeros_like(made.counts)
-    np.add.at(summed, made.rater_votes.row, made.rater_votes.shares)
-    np.testing.assert_allclose(summed, made.counts)
-    assert made.trained_on == {"tones": [f"tones/s{number}" for number in range(8)]}
+    targets = targets_of(corpus.labels, corpus.utterances, votes=corpus.votes, raters=True)
+    assert targets.labels == LABELS
+    assert len(targets.train) == 36
+    assert len(targets.development) == 12
+    np.testing.assert_allclose(targets.counts / 3, targets.shares)
+    assert targets.rater_votes.raters == RATERS
+    summed = np.zeros_like(targets.counts)
+    np.add.at(summed, targets.rater_votes.row, targets.rater_votes.shares)
+    np.testing.assert_allclose(summed, targets.counts)
+    assert targets.trained_on == {"tones": [f"tones/s{number}" for number in range(8)]}
 
 
 def test_held_out_votes_are_never_seen_and_utterances_with_no_other_leave_training(corpus: Corpus) -> None:
     frame = corpus.votes.frame
     gone = pl.col("utterance_id").is_in(["tones/000", "tones/047"]) | (pl.col("annotator") == RATERS[2])
     votes = Votes.of(frame.with_columns(held_out=gone), about=corpus.votes.about)
-    made = targets_of(corpus.labels, corpus.utterances, votes=votes)
-    assert "tones/000" not in made.ids
-    assert made.counts.sum() == 2 * 46
-    assert made.counts[made.ids.index("tones/047")].sum() == 0
-    assert {found.kind: found.count for found in made.findings} == {"only_held_out": 1}
+    targets = targets_of(corpus.labels, corpus.utterances, votes=votes)
+    assert "tones/000" not in targets.ids
+    assert targets.counts.sum() == 2 * 46
+    assert targets.counts[targets.ids.index("tones/047")].sum() == 0
+    assert {finding.kind: finding.count for finding in targets.findings} == {"only_held_out": 1}
 
 
 def test_without_a_development_split_whole_speakers_are_set_aside(corpus: Corpus) -> None:
     none = changed(corpus.utterances, split=pl.lit(None, dtype=pl.String))
-    made = targets_of(corpus.labels, none, development=0.25, seed=1)
-    kept, aside = ({made.speakers[row] for row in rows} for rows in (made.train, made.development))
+    targets = targets_of(corpus.labels, none, development=0.25, seed=1)
+    kept, aside = ({targets.speakers[row] for row in rows} for rows in (targets.train, targets.development))
     assert len(aside) == 2
     assert not kept & aside
-    assert [found.kind for found in made.findings] == ["development_set_aside"]
+    assert [finding.kind for finding in targets.findings] == ["development_set_aside"]
     again = targets_of(corpus.labels, none, development=0.25, seed=1)
-    assert again.development.tolist() == made.development.tolist()
+    assert again.development.tolist() == targets.development.tolist()
 
 
 def test_a_copy_is_on_its_parents_side_where_no_speaker_is_known(corpus: Corpus) -> None:
@@ -66,12 +66,14 @@ def test_a_copy_is_on_its_parents_side_where_no_speaker_is_known(corpus: Corpus)
     copies = frame.with_columns(recipe=pl.Series(recipes), audio=pl.lit(None, pl.String), utterance_id=twin)
     labels = corpus.labels.frame
     twins = labels.with_columns(utterance_id=twin)
-    made = targets_of(
+    targets = targets_of(
         Labels.of(pl.concat([labels, twins]), about=corpus.labels.about),
         Utterances.of(pl.concat([frame, copies]), about=corpus.utterances.about),
         development=0.25,
     )
-    kept, aside = ({made.ids[row].removesuffix("#2") for row in rows} for rows in (made.train, made.development))
+    kept, aside = (
+        {targets.ids[row].removesuffix("#2") for row in rows} for rows in (targets.train, targets.development)
+    )
     assert (len(kept), len(aside)) == (36, 12)
     assert not kept & aside
 
@@ -85,19 +87,19 @@ def test_other_splits_weightless_labels_and_unknown_utterances_take_no_part(corp
         weight=pl.when(pl.col("utterance_id") == "tones/010").then(0.0).otherwise(1.0),
         utterance_id=pl.col("utterance_id").replace("tones/011", "tones/999"),
     )
-    made = targets_of(Labels.of(labels, about=corpus.labels.about), test)
-    assert len(made.train) == 36 - 6 - 2
-    assert {found.kind for found in made.findings} == {"no_weight", "no_utterance"}
-    assert "tones/s0" not in made.trained_on["tones"]
+    targets = targets_of(Labels.of(labels, about=corpus.labels.about), test)
+    assert len(targets.train) == 36 - 6 - 2
+    assert {finding.kind for finding in targets.findings} == {"no_weight", "no_utterance"}
+    assert "tones/s0" not in targets.trained_on["tones"]
 
 
 def test_what_cannot_be_trained_on_is_refused(corpus: Corpus) -> None:
     only = changed(corpus.utterances, split=pl.lit("test"))
     with pytest.raises(InputError, match="no labelled utterance"):
         targets_of(corpus.labels, only)
-    one = changed(corpus.utterances, split=pl.lit("train"), speaker=pl.lit("tones/s1"))
+    speaker_alone = changed(corpus.utterances, split=pl.lit("train"), speaker=pl.lit("tones/s1"))
     with pytest.raises(InputError, match="only one speaker"):
-        targets_of(corpus.labels, one)
+        targets_of(corpus.labels, speaker_alone)
     with pytest.raises(InputError, match="raters need votes"):
         targets_of(corpus.labels, corpus.utterances, raters=True)
     crowd = corpus.votes.frame.with_columns(
@@ -108,12 +110,12 @@ def test_what_cannot_be_trained_on_is_refused(corpus: Corpus) -> None:
 
 
 def test_row_weights_grow_with_the_concentration_and_exact_labels_keep_theirs(corpus: Corpus) -> None:
-    made = targets_of(corpus.labels, corpus.utterances)
-    weight, strength = (np.resize(values, len(made)) for values in ([1.0, 1.0, 2.0], [2.0, np.nan, 6.0]))
-    made = replace(made, weight=weight, concentration=strength)
-    np.testing.assert_array_equal(made.row_weights(None), weight)
-    np.testing.assert_allclose(made.row_weights(2.0), np.resize([0.5, 1.0, 1.5], len(made)))
-    exact = replace(made, concentration=np.full(len(made), np.inf))
+    targets = targets_of(corpus.labels, corpus.utterances)
+    weight, strength = (np.resize(values, len(targets)) for values in ([1.0, 1.0, 2.0], [2.0, np.nan, 6.0]))
+    targets = replace(targets, weight=weight, concentration=strength)
+    np.testing.assert_array_equal(targets.row_weights(None), weight)
+    np.testing.assert_allclose(targets.row_weights(2.0), np.resize([0.5, 1.0, 1.5], len(targets)))
+    exact = replace(targets, concentration=np.full(len(targets), np.inf))
     np.testing.assert_array_equal(exact.row_weights(2.0), weight)
 
 

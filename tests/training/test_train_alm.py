@@ -53,15 +53,15 @@ def test_short_windows_hear_what_30_seconds_hear(tones: Tones, trained: Trained,
     for row in range(3):
         clip = Sounds(tones[0], stage="test").open(heard.ids[row]).clip
         assert clip is not None
-        made = lm.inputs.batch([[("user", [clip.samples, "?"])]])
+        inputs = lm.inputs.batch([[("user", [clip.samples, "?"])]])
         with torch.inference_mode():
-            whole = lm.model(**made).logits[:, -1].log_softmax(-1)
+            whole = lm.model(**inputs).logits[:, -1].log_softmax(-1)
             with small_qwen2_audio.short_windows(lm.model) as hearing:
                 frames = -(-len(heard.frames(row)) // 50) * 50
                 hearing.set(frames)
-                short = {name: value[..., :frames] if "feature" in name else value for name, value in made.items()}
+                short = {name: value[..., :frames] if "feature" in name else value for name, value in inputs.items()}
                 cut = lm.model(**short).logits[:, -1].log_softmax(-1)
-            again = lm.model(**made).logits[:, -1].log_softmax(-1)
+            again = lm.model(**inputs).logits[:, -1].log_softmax(-1)
         torch.testing.assert_close(cut, whole, atol=1e-4, rtol=0)
         assert torch.equal(again, whole)
 

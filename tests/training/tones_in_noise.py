@@ -52,7 +52,7 @@ def recordings(folder: Path, count: int = 36) -> tuple[Utterances, Labels]:
             "split": ["development" if number % 4 == 3 else "train" for number in range(count)],
         }
     )
-    shares = {f"p_{label}": [0.8 if label == one else 0.1 for one in meant] for label in LABELS}
+    shares = {f"p_{label}": [0.8 if label == likely else 0.1 for likely in meant] for label in LABELS}
     labels = pl.DataFrame({"utterance_id": utterances["utterance_id"], **shares})
     return Utterances.of(utterances, about=about), Labels.of(labels, about=about)
 

@@ -127,16 +127,16 @@ def saturation_chart(results: Results, target: str) -> Chart:
     ]
     if (human := results.curves.get("human votes")) is not None:
         lines.append(Line(series_of("human votes of the fit", "human", human.values), tuple(map(float, human.at))))
-    whole = shown["all proxies"]
+    curve = shown["all proxies"]
     stop, alt, note = None, "Divergence by the number of proxy votes.", ""
-    if whole.fit is not None:
-        alt = f"Divergence falls from {number(whole.values[0].estimate)} towards {number(whole.fit.a)}."
+    if curve.fit is not None:
+        alt = f"Divergence falls from {number(curve.values[0].estimate)} towards {number(curve.fit.a)}."
         note = (
-            f"Dotted: {number(whole.fit.a)} + {number(-whole.fit.b)} exp(−{number(whole.fit.c, 2)} n) for all proxies, "
-            f"with residuals of {number(whole.fit.spread, 4)} (root mean square)."
+            f"Dotted: {number(curve.fit.a)} + {number(-curve.fit.b)} exp(−{number(curve.fit.c, 2)} n) for all proxies, "
+            f"with residuals of {number(curve.fit.spread, 4)} (root mean square)."
         )
-        if whole.fit.saturation is not None:
-            stop = (f"90 % of the fall at {whole.fit.saturation}", float(whole.fit.saturation))
+        if curve.fit.saturation is not None:
+            stop = (f"90 % of the fall at {curve.fit.saturation}", float(curve.fit.saturation))
     return curves(
         "saturation",
         f"Divergence of n votes from the {target}",

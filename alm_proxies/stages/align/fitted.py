@@ -34,7 +34,7 @@ def fitted_section(results: Results) -> Section | None:
 
 def each_proxy_section(results: Results) -> Section | None:
     """Each proxy that counts on its own; None with fewer than two, which other sections already show."""
-    counted = [one for one in results.proxies if one.counts]
+    counted = [proxy for proxy in results.proxies if proxy.counts]
     if len(counted) < 2:
         return None
     blocks: list[Block] = [_side_by_side(counted)]
@@ -45,12 +45,12 @@ def each_proxy_section(results: Results) -> Section | None:
 
 def dropped_section(results: Results) -> Section | None:
     """The proxies that do not count in the labels, and why."""
-    left = [one for one in results.proxies if not one.counts]
+    left = [proxy for proxy in results.proxies if not proxy.counts]
     if not left:
         return None
-    why = listed([f"{one.name} ({one.why})" for one in left], "and")
+    why = listed([f"{proxy.name} ({proxy.why})" for proxy in left], "and")
     lead = f"The labels do not use {why}."
-    if any(one.counts for one in results.proxies):
+    if any(proxy.counts for proxy in results.proxies):
         lead += " The other sections leave their votes out."
     blocks: list[Block] = [_side_by_side(left)]
     blocks += _confusions(left, results.material.labels, "dropped") if len(left) <= _MOST else []
@@ -60,9 +60,9 @@ def dropped_section(results: Results) -> Section | None:
 def _lead(account: Mapping[str, Any]) -> str:
     levels = account.get("levels")
     if not levels:
-        one = account.get("chosen", account)
-        size = f" of {one['classes']} classes" if one.get("classes") else ""
-        name = page_name(one["method"])
+        chosen = account.get("chosen", account)
+        size = f" of {chosen['classes']} classes" if chosen.get("classes") else ""
+        name = page_name(chosen["method"])
         return f"The labels are those of {name}{size}, fitted to the human votes that are not held out."
     parts = [f"{number(100 * level['share'], 0)} % {level['level']}" for level in levels if level["share"] > 0]
     return (
@@ -74,8 +74,8 @@ def _lead(account: Mapping[str, Any]) -> str:
 def _methods(account: Mapping[str, Any]) -> Table:
     rows: list[list[Cell]] = []
     if not account.get("levels"):
-        one = account.get("chosen", account)
-        rows.append([page_name(one["method"]), 1.0, _sizes([one])])
+        chosen = account.get("chosen", account)
+        rows.append([page_name(chosen["method"]), 1.0, _sizes([chosen])])
         return Table.of([Column("Method"), Column("Weight", 2), Column("Classes and penalty")], rows)
     for level in account["levels"]:
         for method in level["methods"]:
@@ -102,7 +102,7 @@ def _sizes(members: Sequence[Mapping[str, Any]]) -> str | None:
 
 def _proxies(proxies: Sequence[ProxyAnnotator]) -> Table:
     rows: list[list[Cell]] = [
-        [one.name, "yes" if one.counts else "no", one.adds, one.beside, one.why] for one in proxies
+        [proxy.name, "yes" if proxy.counts else "no", proxy.adds, proxy.beside, proxy.why] for proxy in proxies
     ]
     columns = [
         Column("Proxy"),
@@ -121,17 +121,17 @@ def _proxies(proxies: Sequence[ProxyAnnotator]) -> Table:
 
 def _side_by_side(proxies: Sequence[ProxyAnnotator]) -> Table:
     rows: list[list[Cell]] = []
-    for one in proxies:
-        more = max(one.shares, key=lambda row: row.difference.estimate, default=None)
-        less = min(one.shares, key=lambda row: row.difference.estimate, default=None)
+    for proxy in proxies:
+        more = max(proxy.shares, key=lambda row: row.difference.estimate, default=None)
+        less = min(proxy.shares, key=lambda row: row.difference.estimate, default=None)
         rows.append(
             [
-                one.name,
-                one.votes,
-                one.utterances,
-                None if one.equal is None else one.equal.agreement.human_human,
-                None if one.equal is None else one.equal.agreement.human_proxy,
-                one.takes_off,
+                proxy.name,
+                proxy.votes,
+                proxy.utterances,
+                None if proxy.equal is None else proxy.equal.agreement.human_human,
+                None if proxy.equal is None else proxy.equal.agreement.human_proxy,
+                proxy.takes_off,
                 None if more is None else f"{more.label} ({_signed(more.difference.estimate)})",
                 None if less is None else f"{less.label} ({_signed(less.difference.estimate)})",
             ]
@@ -162,10 +162,10 @@ def _confusions(proxies: Sequence[ProxyAnnotator], labels: Sequence[str], kind: 
     words = "Each row gives the proxy's votes where a human votes for a label, in per cent, on one scale."
     charts = [
         heat(
-            f"confusion-{kind}-{place}", one.name, labels, labels, one.confusion, row_title="human",
-            column_title="proxy", alt=f"Votes of {one.name} where humans vote for a label.",
+            f"confusion-{kind}-{place}", proxy.name, labels, labels, proxy.confusion, row_title="human",
+            column_title="proxy", alt=f"Votes of {proxy.name} where humans vote for a label.",
         )
-        for place, one in enumerate(proxies)
-        if one.confusion is not None
+        for place, proxy in enumerate(proxies)
+        if proxy.confusion is not None
     ]  # fmt: skip
     return [Text(words), *charts]

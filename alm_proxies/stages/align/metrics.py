@@ -97,8 +97,8 @@ def metrics_of(results: Results) -> dict[str, Any]:
         metrics["reliability"] = {name: each.reliability for name, each in comparison.held_out.items()}
         metrics["reliability_bins"] = comparison.reliability
         metrics["concentration"] = {name: each.concentration for name, each in comparison.held_out.items()}
-    whole: dict[str, Any] = plain(metrics)
-    return with_reasons(whole, _why(results))
+    plain_metrics: dict[str, Any] = plain(metrics)
+    return with_reasons(plain_metrics, _why(results))
 
 
 def _took_off(card: AnnotatorCard | None) -> float | None:

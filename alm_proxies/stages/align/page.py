@@ -87,7 +87,7 @@ def page_of(
     sections = [section for section in made_sections if section is not None]
     sections.append(cite_section(results))
     texts, tiles = (headline(results), summary(results)), figures(results)
-    made = {
+    made_by = {
         "Made by": f"alm-proxies {__version__}, align, settings {digest_of(dict(settings))}",
         "Labels by": _maker(results),
         "Taxonomy": ", ".join(results.material.labels),
@@ -100,7 +100,7 @@ def page_of(
         summary=texts[1],
         figures=tiles,
         sections=(*sections, words_section(texts, tiles, sections)),
-        made=made,
+        made=made_by,
         notice=notice,
     )
 

@@ -75,16 +75,16 @@ class Results:
     @property
     def findings(self) -> list[Finding]:
         """What could not be measured, and why."""
-        found = [Finding("align", name, error.message, error.fix or "") for name, error in self.cannot.items()]
+        findings = [Finding("align", name, error.message, error.fix or "") for name, error in self.cannot.items()]
         if not self.has_held_out:
             fix = "Hold votes out when reading the corpus, then fuse and align again."
-            found.append(
+            findings.append(
                 Finding("align", "nothing_held_out", "no label can be checked, because no vote was held out", fix)
             )
         if not self.has_proxies:
-            found.append(Finding("align", "no_proxies", "no proxy voted, so the report covers human votes only"))
-        found += [unlike for one in self.proxies if (unlike := unlike_measured(one, self.cards.get(one.name)))]
-        return [*found, *(self.variance.findings if self.variance is not None else ())]
+            findings.append(Finding("align", "no_proxies", "no proxy voted, so the report covers human votes only"))
+        findings += [unlike for proxy in self.proxies if (unlike := unlike_measured(proxy, self.cards.get(proxy.name)))]
+        return [*findings, *(self.variance.findings if self.variance is not None else ())]
 
     @property
     def uses_proxies(self) -> bool:
@@ -119,13 +119,13 @@ def measure(
         columns=counting.columns,
         consensus=counting.consensus,
     )
-    found, learned = None, None
+    comparison, learned = None, None
     recovered: dict[str, Recovered] = {}
     halved: Halved = {}
     if held.any() and counts.human.any():
         alone = human_only(counts, seed=seed)
         methods = rivals(counts, material.table, alone)
-        found = compare(
+        comparison = compare(
             methods,
             kept,
             utterances,
@@ -137,10 +137,14 @@ def measure(
             seed=seed,
         )
         learned = learning(material, without_dropped(counts, material.table), alone, seed=seed)
-        rows = {name: rows_of(labels, found.test.ids) for name, labels in methods.items()}
-        recovered = {name: recovered_of(*rows[name], found) for name in methods}
-        there = np.searchsorted(material.ids, found.test.ids)
-        halved = halved_of({name: one[0] for name, one in rows.items()}, found, material.human.counts()[there])
+        rows = {name: rows_of(labels, comparison.test.ids) for name, labels in methods.items()}
+        recovered = {name: recovered_of(*rows[name], comparison) for name in methods}
+        there = np.searchsorted(material.ids, comparison.test.ids)
+        halved = halved_of(
+            {name: labels_and_shares[0] for name, labels_and_shares in rows.items()},
+            comparison,
+            material.human.counts()[there],
+        )
     target = held if held.any() else everyone.counts()
     return Results(
         material=material,
@@ -157,7 +161,7 @@ def measure(
         variance=variance(material.proxy, cells_for(votes.about), speakers, seed=seed),
         trust=tuple(stratum_trust(material.human, held, _entropy(material.fused), speakers, seed=seed)),
         learning=learned,
-        scores=found,
+        scores=comparison,
         recovered=recovered,
         halved=halved,
         cannot=cannot,
@@ -173,13 +177,13 @@ def _fitted_alone(material: Material) -> Material:
 
 def _together(material: Material) -> Ballots:
     """All human votes, of the fit and held out, for describing humans, not for scoring."""
-    one, other = material.human, material.held_out
+    fitted, other = material.human, material.held_out
     return replace(
-        one,
-        rows=np.concatenate([one.rows, other.rows]),
-        vectors=np.concatenate([one.vectors, other.vectors]),
-        annotators=np.concatenate([one.annotators, other.annotators]),
-        draws=np.concatenate([one.draws, other.draws]),
+        fitted,
+        rows=np.concatenate([fitted.rows, other.rows]),
+        vectors=np.concatenate([fitted.vectors, other.vectors]),
+        annotators=np.concatenate([fitted.annotators, other.annotators]),
+        draws=np.concatenate([fitted.draws, other.draws]),
     )
 
 
@@ -194,15 +198,15 @@ def _equal_within(
 ) -> dict[str, dict[str, EqualVotes]]:
     """By group only, because strata are formed by some of the compared votes."""
     enough = (people.sum(1) >= max(2, 2 * at_once)) & (machines.sum(1) >= at_once)
-    found: dict[str, dict[str, EqualVotes]] = {}
+    equal: dict[str, dict[str, EqualVotes]] = {}
     for title, values in material.groups.items():
         for value in in_order(values):
             rows = enough & (values == value)
             if rows.sum() >= FEWEST:
                 names = None if material.speakers is None else material.speakers[rows]
-                made = equal_votes(people[rows], machines[rows], names, votes=at_once, seed=seed)
-                found.setdefault(title, {})[value] = made
-    return found
+                equal_here = equal_votes(people[rows], machines[rows], names, votes=at_once, seed=seed)
+                equal.setdefault(title, {})[value] = equal_here
+    return equal
 
 
 def _corpus_shares(human: Array, proxy: Array, material: Material) -> ClassShares | None:
@@ -225,25 +229,25 @@ def _corpus_shares(human: Array, proxy: Array, material: Material) -> ClassShare
 def _alt_tests(
     votes: Votes, annotators: tuple[str, ...], kind: Kind, cannot: dict[str, InputError]
 ) -> tuple[AltTest, ...]:
-    made = []
+    tests = []
     for annotator in annotators:
         try:
-            made.append(alt_test(votes, annotator, kind=kind))
+            tests.append(alt_test(votes, annotator, kind=kind))
         except InputError as error:
             cannot["alt_test"] = error
             return ()
-    return tuple(made)
+    return tuple(tests)
 
 
 def _curves(material: Material, target: Array, held_out: bool, seed: int) -> dict[str, Curve]:
-    made = {"all proxies": saturation(material.proxy, target, material.speakers, seed=seed)}
+    curves = {"all proxies": saturation(material.proxy, target, material.speakers, seed=seed)}
     names = [name for name in material.proxy.names if len(material.proxy.of(name).rows)]
     if len(names) > 1:
         for name in names:
-            made[name] = saturation(material.proxy.of(name), target, material.speakers, seed=seed)
+            curves[name] = saturation(material.proxy.of(name), target, material.speakers, seed=seed)
     if held_out:
-        made["human votes"] = saturation(material.human, target, material.speakers, seed=seed)
-    return {name: curve for name, curve in made.items() if curve.at}
+        curves["human votes"] = saturation(material.human, target, material.speakers, seed=seed)
+    return {name: curve for name, curve in curves.items() if curve.at}
 
 
 def _entropy(share: Array) -> Array:

@@ -44,14 +44,14 @@ def label_shares(
     names = None if material.speakers is None else material.speakers[rows]
     h = human[rows] / np.maximum(human[rows].sum(1, keepdims=True), 1e-300)
     p = proxy[rows] / np.maximum(proxy[rows].sum(1, keepdims=True), 1e-300)
-    made = []
+    shares = []
     for j, label in enumerate(material.labels):
         sides = (h[:, j], p[:, j], p[:, j] - h[:, j])
         intervals = [mean_by_speaker(side, names, seed=seed) for side in sides]
         varies = len(rows) > 2 and h[:, j].std() > 1e-12 and p[:, j].std() > 1e-12
         correlation = float(np.corrcoef(h[:, j], p[:, j])[0, 1]) if varies else float("nan")
-        made.append(LabelShare(label, intervals[0], intervals[1], intervals[2], correlation))
-    return tuple(made)
+        shares.append(LabelShare(label, intervals[0], intervals[1], intervals[2], correlation))
+    return tuple(shares)
 
 
 def confusion_of(human: Array, proxy: Array) -> Array:

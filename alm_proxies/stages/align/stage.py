@@ -95,13 +95,13 @@ def aligned(
 def _tested(exchanges: Iterable[Exchange]) -> list[Finding]:
     """Findings of the exchange test for every proxy, if utterances have both votes of the fit and held-out ones."""
     fix = "Give votes of a model that was trained without the utterance's speaker, or leave the proxy out."
-    found = []
+    findings = []
     for test in exchanges:
         if test.knows:
-            found.append(Finding.of("proxies_leak", test.words(test.annotator), fix, where=test.annotator))
+            findings.append(Finding.of("proxies_leak", test.words(test.annotator), fix, where=test.annotator))
         elif test.utterances:
-            found.append(Finding.of("exchange", test.words(test.annotator), where=test.annotator))
-    return found
+            findings.append(Finding.of("exchange", test.words(test.annotator), where=test.annotator))
+    return findings
 
 
 def _counting(labels: Labels, utterances: Utterances) -> tuple[Counting, list[Finding]]:
@@ -118,5 +118,5 @@ def _counting(labels: Labels, utterances: Utterances) -> tuple[Counting, list[Fi
         return counting, []
     message = f"the labels were fused with the column {lacking[0]!r}, which these utterances lack: rivals do not use it"
     fix = "Give the utterances file that fuse used."
-    found = Finding("align", "column_lacking", message, fix, count=len(lacking))
-    return counting.model_copy(update={"columns": there}), [found]
+    finding = Finding("align", "column_lacking", message, fix, count=len(lacking))
+    return counting.model_copy(update={"columns": there}), [finding]

@@ -89,13 +89,13 @@ def group_table(results: Results, groups: Sequence[str]) -> Table | None:
 
 def audit_table(results: Results, groups: Sequence[str]) -> Table | None:
     """The fused labels within every group, with intervals; groups of fewer than eight speakers are not judged."""
-    found, speakers = results.scores, results.material.speakers
-    if found is None:
+    comparison, speakers = results.scores, results.material.speakers
+    if comparison is None:
         return None
     rows: list[list[Cell]] = []
     for title in groups:
-        for value, scores in found.within.get(title, {}).items():
-            fused = next((one for one in scores if one.method == FUSED), None)
+        for value, scores in comparison.within.get(title, {}).items():
+            fused = next((score for score in scores if score.method == FUSED), None)
             if fused is None or fused.gain is None:
                 continue
             members = results.material.groups[title] == value

@@ -202,6 +202,6 @@ def _shares(sums: Array, design: Array, weights: Array, labels: int) -> Array:
     fitted = np.einsum("rfg,rg->rf", np.linalg.pinv(left, hermitian=True), right)
     chance = fitted[:, : len(weights)] @ weights
     inside = np.concatenate([fitted[:, len(weights) :], chance[:, None]], axis=1)
-    whole = _totals(sums, labels)
-    signal = whole - inside.sum(1)
-    return np.concatenate([signal[:, None], inside], axis=1) / np.where(whole > 0, whole, np.nan)[:, None]
+    totals = _totals(sums, labels)
+    signal = totals - inside.sum(1)
+    return np.concatenate([signal[:, None], inside], axis=1) / np.where(totals > 0, totals, np.nan)[:, None]

@@ -272,9 +272,9 @@ def _where_they_helped(results: Results) -> str:
     harmed = [(name, [v for v, gain in values.items() if gain.low > 0]) for name, values in gains.items()]
     unsure = [(name, [v for v, gain in values.items() if gain.low <= 0 <= gain.high]) for name, values in gains.items()]
     if any(values for _, values in harmed):
-        rose = listed([where(*one) for one in harmed if one[1]])
+        rose = listed([where(*place) for place in harmed if place[1]])
         return f"{most}, and rose {rose}." if most else f"The log loss of held-out votes rose {rose}."
-    doubtful = [one for one in unsure if one[1]]
+    doubtful = [place for place in unsure if place[1]]
     count, of = sum(len(values) for _, values in unsure), sum(len(values) for values in gains.values())
     if not doubtful:
         verdict = "fell in every stratum known beforehand"

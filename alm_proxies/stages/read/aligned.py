@@ -47,8 +47,8 @@ def aligned(votes: Votes, utterances: Utterances, how: Alignment) -> tuple[Votes
     scales = {corpus: ends for corpus, ends in votes.about.scales.items() if corpus not in several}
     message = f"{sum(counts.values())} ratings of {len(several)} corpora are ranks within their corpus, from 0 to 1: "
     message += "; ".join(f"{corpus} ({_scales(votes, corpus)})" for corpus in several)
-    found = [finding("ratings_aligned", message, count=sum(counts.values()))] if several else []
-    return Votes(frame, votes.about.with_(scales=scales)), found
+    findings = [finding("ratings_aligned", message, count=sum(counts.values()))] if several else []
+    return Votes(frame, votes.about.with_(scales=scales)), findings
 
 
 def ranks(fitted: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64]:

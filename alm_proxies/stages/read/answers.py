@@ -261,8 +261,8 @@ def _counts(rows: Rows, counts: Many, vocabulary: Vocabulary) -> pl.DataFrame:
 def _missing(tables: list[pl.DataFrame], files: list[File], many: Many) -> list[Finding]:
     """Findings with the number of missing counts or shares, for words with a column of their own; they count as 0."""
     columns = many if isinstance(many, dict) else {}
-    whole = zip(tables, files, strict=True)
-    return [finding for table, file in whole for finding in missing_numbers(table, file.rows, columns, ", taken as 0")]
+    pairs = zip(tables, files, strict=True)
+    return [finding for table, file in pairs for finding in missing_numbers(table, file.rows, columns, ", taken as 0")]
 
 
 def _shares(rows: Rows, shares: Many, vocabulary: Vocabulary) -> pl.DataFrame:

@@ -45,19 +45,19 @@ def read_audformat(source: AudformatSource, vocabulary: Vocabulary, card: Card) 
     """The files and segments of the database with the votes of its raters."""
     base = database(source)
     corpus = source.corpus
-    found = _Read(inputs=[base.path])
+    gathered = _Read(inputs=[base.path])
     for table in base.tables(source.tables):
-        _read_table(base, table, corpus, found)
-    if not found.voted:
+        _read_table(base, table, corpus, gathered)
+    if not gathered.voted:
         fix = f"Name the scheme of the labels: --scheme NAME (scheme); now it is {base.scheme!r}."
         raise InputError("has no table with votes, counts or shares of labels", where=str(base.path), fix=fix)
-    utterances, findings = _utterances(base, found, corpus)
+    utterances, findings = _utterances(base, gathered, corpus)
     scales = dict(card.scales)
-    for name, columns in found.rated.items():
+    for name, columns in gathered.rated.items():
         stated = base.scales(name, columns)
         scales |= {name: stated} if stated is not None else {}  # type: ignore[dict-item]  # an attribute's name
     known = card.model_copy(update={"scales": scales})
-    answers = pl.concat(found.answers, how="diagonal") if found.answers else pl.DataFrame(schema=_ANSWER)
+    answers = pl.concat(gathered.answers, how="diagonal") if gathered.answers else pl.DataFrame(schema=_ANSWER)
     rated = [pl.col(name).is_not_null() for name in ATTRIBUTES if name in answers.columns]
     empty = ~pl.any_horizontal(pl.col("word").is_not_null(), *rated)
     answers, silent = answers.filter(~empty), answers.filter(empty).height
@@ -66,16 +66,16 @@ def read_audformat(source: AudformatSource, vocabulary: Vocabulary, card: Card) 
         findings.append(finding("no_vote", message, where=corpus, count=silent))
     answers, wrong = on_unit_scales(answers, known, corpus, "or minimum and maximum into its scheme in db.yaml")
     votes, lost = vocabulary.votes(answers, corpus)
-    if found.counts:
-        tallied, more = vocabulary.tallied(_counted_once(found, votes, corpus, findings), corpus)
+    if gathered.counts:
+        tallied, more = vocabulary.tallied(_counted_once(gathered, votes, corpus, findings), corpus)
         votes, lost = pl.concat([votes, tallied], how="diagonal"), [*lost, *more]
     votes = votes.sort("utterance_id", "annotator", "draw", "label", nulls_last=True)
     soft = None
-    if found.shares:
-        soft, more = _soft(pl.concat(found.shares, how="diagonal"), vocabulary, corpus)
+    if gathered.shares:
+        soft, more = _soft(pl.concat(gathered.shares, how="diagonal"), vocabulary, corpus)
         lost = [*lost, *more]
-    findings += counted("columns_not_taken", found.others, "columns were not read", str(base.path))
-    inputs = tuple(dict.fromkeys(found.inputs))
+    findings += counted("columns_not_taken", gathered.others, "columns were not read", str(base.path))
+    inputs = tuple(dict.fromkeys(gathered.inputs))
     findings += [*wrong, *lost]
     return Part(utterances, votes, inputs, findings, labels=soft, root=base.root, scales=scales_in(answers, known))
 
@@ -83,9 +83,9 @@ def read_audformat(source: AudformatSource, vocabulary: Vocabulary, card: Card) 
 _ANSWER = {"utterance_id": pl.String(), "annotator": pl.String(), "source": pl.String(), "word": pl.String()}
 
 
-def _counted_once(found: _Read, votes: pl.DataFrame, corpus: str, findings: list[Finding]) -> pl.DataFrame:
+def _counted_once(gathered: _Read, votes: pl.DataFrame, corpus: str, findings: list[Finding]) -> pl.DataFrame:
     """The counts, without those of utterances whose votes were read one by one."""
-    counts = pl.concat(found.counts)
+    counts = pl.concat(gathered.counts)
     single = votes.filter((pl.col("source") == "human") & (pl.col("annotator") != consensus_of(corpus)))
     again = pl.col("utterance_id").is_in(single["utterance_id"].implode())
     left = counts.filter(again)
@@ -97,33 +97,33 @@ def _counted_once(found: _Read, votes: pl.DataFrame, corpus: str, findings: list
     return counts.filter(~again)
 
 
-def _read_table(base: Database, table: DatabaseTable, corpus: str, found: _Read) -> None:
+def _read_table(base: Database, table: DatabaseTable, corpus: str, gathered: _Read) -> None:
     """Add a table's votes and what it says of its utterances."""
     if not table.voted and not table.described:
         return
     rows = base.rows(table.name)
-    found.inputs.append(Path(rows.path))
+    gathered.inputs.append(Path(rows.path))
     described = [*table.described.values()]
     columns = [*table.words, *table.ratings, *table.counts.values(), *table.shares.values(), *described]
     rows.need("file", *(("start", "end") if table.segmented else ()), *columns)
     place = _places(rows, table, corpus)
     if table.voted:
-        found.voted.append(place.with_columns(split=pl.lit(table.split, dtype=pl.String)))
-        found.others += [f"{table.name}/{column}" for column in table.others]
+        gathered.voted.append(place.with_columns(split=pl.lit(table.split, dtype=pl.String)))
+        gathered.others += [f"{table.name}/{column}" for column in table.others]
     if described:
         given = [rows.frame[theirs].cast(pl.String).alias(ours) for ours, theirs in table.described.items()]
-        found.described.append(place.hstack(given))
+        gathered.described.append(place.hstack(given))
     for name, (attribute, _) in table.ratings.items():
-        found.rated.setdefault(attribute, []).append(f"{table.name}/{name}")
-    found.answers += _answers(rows, table, place["utterance_id"], corpus)
-    for many, kept in ((table.counts, found.counts), (table.shares, found.shares)):
+        gathered.rated.setdefault(attribute, []).append(f"{table.name}/{name}")
+    gathered.answers += _answers(rows, table, place["utterance_id"], corpus)
+    for many, kept in ((table.counts, gathered.counts), (table.shares, gathered.shares)):
         if not many:
             continue
         cells = [number(rows.frame[column], rows, column, label).alias(label) for label, column in many.items()]
         for label, cell in zip(many, cells, strict=True):
-            whole = (cell % 1 != 0) if many is table.counts else (cell > 1)
+            unusable = (cell % 1 != 0) if many is table.counts else (cell > 1)
             fix = f"Counts are whole numbers from 0 to {_MOST}, shares are from 0 to 1."
-            rows.refuse(whole | ~cell.is_between(0, _MOST), many[label], "is out of range", fix)
+            rows.refuse(unusable | ~cell.is_between(0, _MOST), many[label], "is out of range", fix)
         wide = pl.DataFrame([place["utterance_id"], *cells])
         if many is table.shares:
             kept.append(wide)
@@ -206,12 +206,12 @@ def _soft(shares: pl.DataFrame, vocabulary: Vocabulary, where: str) -> tuple[pl.
     return soft, findings
 
 
-def _utterances(base: Database, found: _Read, corpus: str) -> tuple[pl.DataFrame, list[Finding]]:
+def _utterances(base: Database, gathered: _Read, corpus: str) -> tuple[pl.DataFrame, list[Finding]]:
     """The files and segments with votes, and what any table says of them or of their files."""
-    places = pl.concat(found.voted).group_by("utterance_id", maintain_order=True).agg(
+    places = pl.concat(gathered.voted).group_by("utterance_id", maintain_order=True).agg(
         *(pl.col(name).first() for name in _KEY), pl.col("split").drop_nulls().first()
     )  # fmt: skip
-    for frame in found.described:
+    for frame in gathered.described:
         ours = [name for name in frame.columns if name not in ("utterance_id", *_KEY)]
         for key in ("utterance_id", "file"):
             about = frame.filter(pl.col("start").is_null()) if key == "file" else frame

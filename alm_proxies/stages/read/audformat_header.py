@@ -151,7 +151,7 @@ class Database:
         described: dict[str, str] = {}
         others = []
         numbers = [column for column in columns if column in self.labels]
-        whole = all(self._scheme(columns[column]).get("dtype") == "int" for column in numbers)
+        counted = all(self._scheme(columns[column]).get("dtype") == "int" for column in numbers)
         many = dict(zip(numbers, numbers, strict=True)) if len(numbers) > 1 else {}
         for column, each in columns.items():
             rater = self._rater(each, name)
@@ -178,8 +178,8 @@ class Database:
             split=split_word(str(known)) if split is not None else None,
             words=words,
             ratings=ratings,
-            counts=many if whole else {},
-            shares={} if whole else many,
+            counts=many if counted else {},
+            shares={} if counted else many,
             described=described,
             others=tuple(others),
         )

@@ -66,9 +66,9 @@ def map_page(utterances: Utterances, votes: Votes, findings: Findings, errors: S
     table = Table.of(["Kind", "Severity", "Message", "What to do", "Count"], rows)
     sections.append(Section("What was left out or changed", f"{len(rows)} findings, of all corpora.", (table,)))
     made_by = votes.about.made_by
-    made = {"alm-proxies": __version__, "settings": made_by.settings_digest if made_by is not None else ""}
+    made_by_cells = {"alm-proxies": __version__, "settings": made_by.settings_digest if made_by is not None else ""}
     headline = f"{', '.join(corpora)} in one taxonomy"
-    return Page("Corpora together", headline, summary, figures, tuple(sections), made)
+    return Page("Corpora together", headline, summary, figures, tuple(sections), made_by_cells)
 
 
 def _words(words: pl.DataFrame, labels: Sequence[str]) -> Section:

@@ -156,8 +156,8 @@ def _responses(path: Path, source: CremaDSource, vocabulary: Vocabulary) -> Tabl
         findings.append(finding("not_filtered", message, fix=fix, where=where))
     answer = pl.col("ans").str.strip_chars()
     letter = answer.str.extract(r"^([A-Z])(?:_.*)?$")
-    whole = answer.str.contains(r"^[A-Z]_\d+$").fill_null(False)
-    frame = frame.with_columns(letter=pl.coalesce(letter, pl.col("respEmo")), whole=whole)
+    spelled = answer.str.contains(r"^[A-Z]_\d+$").fill_null(False)
+    frame = frame.with_columns(letter=pl.coalesce(letter, pl.col("respEmo")), whole=spelled)
     odd = frame.filter(~pl.col("whole") & pl.col("letter").is_in(list(WORDS))).height
     if odd:
         message = f"{odd} answers have no level from 0 to 100; their emotion is still read"

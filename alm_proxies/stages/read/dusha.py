@@ -72,11 +72,11 @@ def _files(source: Path) -> list[Path]:
             return [source]
         raise not_the_corpus(source, "Dusha", _LOOKED_FOR)
     folders = [source, *(source / name for name in names_in(source) if _FOLDER.fullmatch(name))]
-    found = [folder / name for folder in folders for name in names_in(folder) if _FILE.fullmatch(name)]
-    if not found:
+    paths = [folder / name for folder in folders for name in names_in(folder) if _FILE.fullmatch(name)]
+    if not paths:
         raise not_the_corpus(source, "Dusha", _LOOKED_FOR)
-    tables = {path for path in found if path.suffix == ".tsv"}
-    others = [path for path in found if path.suffix != ".tsv" and path.with_suffix(".tsv") not in tables]
+    tables = {path for path in paths if path.suffix == ".tsv"}
+    others = [path for path in paths if path.suffix != ".tsv" and path.with_suffix(".tsv") not in tables]
     return sorted([*tables, *others])
 
 

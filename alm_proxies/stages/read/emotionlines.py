@@ -49,14 +49,14 @@ def read_emotionlines(source: EmotionlinesSource, vocabulary: Vocabulary, card: 
         "split",
         "part",
     )
-    whole = frame["counts"].str.contains(rf"^\d{{{len(WORDS)}}}$").fill_null(False)
+    annotated = frame["counts"].str.contains(rf"^\d{{{len(WORDS)}}}$").fill_null(False)
     findings = counted(
         "unread_lines",
-        frame.filter(~whole)["own"],
+        frame.filter(~annotated)["own"],
         f"lines have no annotation of {len(WORDS)} digits, so their votes are not known",
         corpus,
     )
-    heard = frame.filter(whole).with_columns(
+    heard = frame.filter(annotated).with_columns(
         pl.col("counts").str.slice(place, 1).cast(pl.Int64).alias(word) for place, word in enumerate(WORDS)
     )
     odd = heard.filter(pl.sum_horizontal(WORDS) != _RATERS)
@@ -105,8 +105,8 @@ def _lines(path: Path) -> list[dict[str, Any]]:
         raise TableError("is not a list of dialogues", where=str(path), fix=f"A line looks like: {_FORM}")
     rows = []
     for number, dialogue in enumerate(content):
-        whole = isinstance(dialogue, list) and all(isinstance(line, dict) for line in dialogue)
-        if not whole:
+        valid = isinstance(dialogue, list) and all(isinstance(line, dict) for line in dialogue)
+        if not valid:
             message = "is not a dialogue, a list of lines"
             raise TableError(message, where=f"{path}, dialogue {number + 1}", fix=f"A line looks like: {_FORM}")
         own = f"{path.stem}_{number}"

@@ -46,7 +46,7 @@ def read_huggingface(source: HuggingfaceSource, vocabulary: Vocabulary, card: Ca
     part = replace(part, inputs=tuple(_files(place)))
     if not inside.names or inside.extract is not None:
         return part
-    known = [found for found in part.findings if found.kind != "no_audio"]
+    known = [reported for reported in part.findings if reported.kind != "no_audio"]
     message = f"{len(inside.names)} recordings are inside the data set's files, such as {inside.names[0]!r}"
     fix = "extract = FOLDER (--extract FOLDER) writes them out as they are."
     known.append(finding("no_audio", message, fix=fix, where=str(place), count=len(inside.names)))
@@ -146,9 +146,11 @@ def _recording(value: Mapping[str, Any], path: Path, root: Path, number: int, in
     """The path of a recording, under the root where it lies there; one inside the files is written out if asked for."""
     content, named = value["bytes"], value["path"]
     if content is None:
-        whole = str(named).removeprefix("file://") if named else None
-        below = whole is not None and inside.extract is None and Path(whole).is_relative_to(root.absolute())
-        return Path(whole).relative_to(root.absolute()).as_posix() if whole is not None and below else whole
+        path_named = str(named).removeprefix("file://") if named else None
+        below = path_named is not None and inside.extract is None and Path(path_named).is_relative_to(root.absolute())
+        return (
+            Path(path_named).relative_to(root.absolute()).as_posix() if path_named is not None and below else path_named
+        )
     name = PurePosixPath(str(named or "").replace("\\", "/").replace("\0", "")).name
     if name in ("", ".", ".."):
         sign = next((ending for start, ending in _SIGNS.items() if content.startswith(start)), ".wav")

@@ -75,10 +75,10 @@ def read_label_studio(source: LabelStudioSource, vocabulary: Vocabulary, card: C
 def _file(source: Path) -> Path:
     if source.is_file():
         return source
-    found = sorted(path for path in source.glob("*.json") if path.is_file())
-    if len(found) == 1:
-        return found[0]
-    message = f"is a folder with {len(found)} JSON files"
+    files = sorted(path for path in source.glob("*.json") if path.is_file())
+    if len(files) == 1:
+        return files[0]
+    message = f"is a folder with {len(files)} JSON files"
     raise InputError(message, where=str(source), fix="Name the exported file itself.")
 
 
@@ -87,8 +87,8 @@ def _tasks(path: Path) -> list[dict[str, Any]]:
     if not isinstance(content, list) or not content:
         raise TableError("is not a list of tasks", where=str(path), fix=_FIX)
     for number, task in enumerate(content, start=1):
-        whole = isinstance(task, dict) and isinstance(task.get("data"), dict)
-        if not whole or not isinstance(task.get("annotations"), list):
+        valid = isinstance(task, dict) and isinstance(task.get("data"), dict)
+        if not valid or not isinstance(task.get("annotations"), list):
             raise TableError("has no data or no annotations", where=f"{path}, task {number}", fix=_FIX)
     return content
 

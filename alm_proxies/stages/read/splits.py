@@ -95,17 +95,17 @@ def _improved(
     alike = {(place, size): number for number, (place, size) in enumerate(zip(placed, sizes, strict=True))}
     now = np.abs(filled - target)
     best, moves = -1e-9, list[tuple[int, int]]()
-    for (a, size_a), one in alike.items():
+    for (a, size_a), first in alike.items():
         if heads[a] > 1:
             for b in range(len(target)):
                 gain = abs(filled[a] - size_a - target[a]) + abs(filled[b] + size_a - target[b]) - now[a] - now[b]
                 if b != a and gain < best:
-                    best, moves = gain, [(one, b)]
+                    best, moves = gain, [(first, b)]
         for (b, size_b), other in alike.items():
             d = size_a - size_b
             gain = abs(filled[a] - d - target[a]) + abs(filled[b] + d - target[b]) - now[a] - now[b]
             if a < b and gain < best:
-                best, moves = gain, [(one, b), (other, a)]
+                best, moves = gain, [(first, b), (other, a)]
     for number, place in moves:
         filled[placed[number]] -= sizes[number]
         heads[placed[number]] -= 1

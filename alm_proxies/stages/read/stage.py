@@ -103,8 +103,8 @@ def read(sources: Source | Sequence[Source], settings: ReadSettings | None = Non
         findings += losses
         people, votes, soft = _checked(part, described, source, settings)
         if source.proxy is not None:
-            whole = Utterances.of(part.utterances, about=people.about, where=str(source.source))
-            votes, losses = as_proxy(votes, soft, whole, source)
+            of_part = Utterances.of(part.utterances, about=people.about, where=str(source.source))
+            votes, losses = as_proxy(votes, soft, of_part, source)
             findings += losses
             soft = None
         tables.append((people, votes, soft))
@@ -113,7 +113,7 @@ def read(sources: Source | Sequence[Source], settings: ReadSettings | None = Non
         for source, part in parts
         for path in (*part.inputs, *files_of_proxy(source))
     }
-    recorded = [deciding(one) for one in (settings, *named)]
+    recorded = [deciding(chosen) for chosen in (settings, *named)]
     made_by = MadeBy(stage="read", settings_digest=digest_of(recorded), inputs=inputs)
     utterances = combine(*(table for table, _, _ in tables))
     votes = combine(*(table for _, table, _ in tables))

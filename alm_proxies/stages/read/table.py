@@ -193,8 +193,8 @@ def _under_root(root: Path, folder: Path) -> pl.Expr:
     base = f"{root.absolute()}/"
     inside = folder.relative_to(root).as_posix()
     below = audio if inside == "." else pl.lit(f"{inside}/") + audio
-    whole = audio.str.starts_with("/") | audio.str.contains(r"^[A-Za-z][A-Za-z0-9+.-]+:")
-    path = pl.when(audio.str.starts_with(base)).then(audio.str.strip_prefix(base)).when(whole).then(audio)
+    absolute = audio.str.starts_with("/") | audio.str.contains(r"^[A-Za-z][A-Za-z0-9+.-]+:")
+    path = pl.when(audio.str.starts_with(base)).then(audio.str.strip_prefix(base)).when(absolute).then(audio)
     return path.otherwise(below).alias("audio")
 
 

@@ -69,19 +69,19 @@ def translated(
     table = _gathered(votes, utterances)
     findings: list[Finding] = []
     scores: list[Score] = []
-    for what in dict.fromkeys(wanted):
-        learned, target = _learned_from(table, what)
+    for kind in dict.fromkeys(wanted):
+        learned, target = _learned_from(table, kind)
         names = [a for j, a in enumerate(ATTRIBUTES) if np.isfinite(table.ratings[False][learned, j]).any()]
-        if what == "labels":
+        if kind == "labels":
             rated = np.isfinite(table.ratings[False][target])
             names = [a for a in names if rated[:, ATTRIBUTES.index(a)].any()]
-            whole = np.isfinite(table.ratings[False][:, _places(names)]).all(axis=1)
-            learned, target = learned & whole, target & whole
-        errors = _errors(table, learned, names, what, seed)
+            complete = np.isfinite(table.ratings[False][:, _places(names)]).all(axis=1)
+            learned, target = learned & complete, target & complete
+        errors = _errors(table, learned, names, kind, seed)
         scores += errors
-        made = _votes(table, learned, target, names, what, votes, seed)
-        votes = combine(votes, made)
-        findings += [_stated(table, learned, target, names, what), *map(_error, errors)]
+        translations = _votes(table, learned, target, names, kind, votes, seed)
+        votes = combine(votes, translations)
+        findings += [_stated(table, learned, target, names, kind), *map(_error, errors)]
     return votes, findings, scores
 
 
@@ -102,8 +102,8 @@ def _gathered(votes: Votes, utterances: Utterances) -> _Table:
         means = np.full((count, len(ATTRIBUTES)), np.nan)
         for number, name in enumerate(ATTRIBUTES):
             # a vote of several labels has a row each, with the same rating
-            one = part.filter(pl.col(name).is_not_null()).unique(["row", "annotator", "draw"])
-            each = one.group_by("row").agg(pl.col(name).mean().alias("mean"), pl.len(), (pl.col(name) ** 2).sum())
+            voted = part.filter(pl.col(name).is_not_null()).unique(["row", "annotator", "draw"])
+            each = voted.group_by("row").agg(pl.col(name).mean().alias("mean"), pl.len(), (pl.col(name) ** 2).sum())
             means[each["row"].to_numpy(), number] = each["mean"].to_numpy()
             if held:
                 squares[each["row"].to_numpy(), number, 0] = each[name].to_numpy()
@@ -120,13 +120,13 @@ def _gathered(votes: Votes, utterances: Utterances) -> _Table:
     )
 
 
-def _learned_from(table: _Table, what: Wanted) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def _learned_from(table: _Table, kind: Wanted) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """The utterances to learn from, of corpora with both, and those to translate, of corpora with one alone."""
     labelled = table.labels[False].sum(axis=1) > 0
     rated = np.isfinite(table.ratings[False]).any(axis=1)
-    given, missing = (labelled, rated) if what == "ratings" else (rated, labelled)
+    given, missing = (labelled, rated) if kind == "ratings" else (rated, labelled)
     any_missing = (table.labels[False] + table.labels[True]).sum(axis=1) > 0
-    if what == "ratings":
+    if kind == "ratings":
         any_missing = np.isfinite(table.ratings[False]).any(axis=1) | np.isfinite(table.ratings[True]).any(axis=1)
     both = {str(corpus) for corpus in table.corpora[given & missing]}
     without = {str(corpus) for corpus in table.corpora[given]} - {str(c) for c in table.corpora[any_missing]}
@@ -134,7 +134,7 @@ def _learned_from(table: _Table, what: Wanted) -> tuple[NDArray[np.bool_], NDArr
         message = "no corpus has utterances with both labels and ratings, so no translation can be learned"
         raise SettingsError(message, fix="Read such a corpus too, or leave translate out.")
     if not without:
-        message = f"every corpus with votes has {what} already, so there is nothing to translate"
+        message = f"every corpus with votes has {kind} already, so there is nothing to translate"
         raise SettingsError(message, fix="Leave translate out.")
     return given & missing & np.isin(table.corpora, sorted(both)), given & np.isin(table.corpora, sorted(without))
 
@@ -164,8 +164,8 @@ def softmax_weights(inputs: Floats, tally: Floats, ridge: float = RIDGE) -> Floa
         slope = inputs.T @ (each * np.exp(logs) - tally) / total + 2 * ridge * weights
         return float(-(tally * logs).sum() / total + ridge * (weights**2).sum()), slope.ravel()
 
-    found = minimize(loss, np.zeros(shape).ravel(), jac=True, method="L-BFGS-B", options={"maxiter": 500})
-    return np.asarray(found.x, dtype=np.float64).reshape(shape)
+    solution = minimize(loss, np.zeros(shape).ravel(), jac=True, method="L-BFGS-B", options={"maxiter": 500})
+    return np.asarray(solution.x, dtype=np.float64).reshape(shape)
 
 
 def _log_softmax(scores: Floats) -> Floats:
@@ -209,12 +209,12 @@ def _folds(table: _Table, learned: NDArray[np.bool_], seed: int) -> list[NDArray
     return [learned & (fold == number) for number in range(FOLDS)]
 
 
-def _errors(table: _Table, learned: NDArray[np.bool_], names: Sequence[str], what: Wanted, seed: int) -> list[Score]:
+def _errors(table: _Table, learned: NDArray[np.bool_], names: Sequence[str], kind: Wanted, seed: int) -> list[Score]:
     """The errors on held-out votes, each utterance translated by a fit to other speakers."""
     folds = _folds(table, learned, seed)
     count = len(learned)
     scores = []
-    targets = ["labels"] if what == "labels" else list(names)
+    targets = ["labels"] if kind == "labels" else list(names)
     for target in targets:
         error, without, weight = np.zeros(count), np.zeros(count), np.zeros(count)
         for here in folds:
@@ -262,7 +262,7 @@ def _votes(
     learned: NDArray[np.bool_],
     target: NDArray[np.bool_],
     names: Sequence[str],
-    what: Wanted,
+    kind: Wanted,
     votes: Votes,
     seed: int,
 ) -> Votes:
@@ -271,8 +271,8 @@ def _votes(
     A translation to ratings also votes where there are ratings, each speaker by a fit to others, so that fusion can
     calibrate it against them.
     """
-    named = {"annotator": pl.lit(_NAMES[what]), "source": pl.lit("proxy"), "draw": pl.lit(0, dtype=pl.Int32)}
-    if what == "labels":
+    named = {"annotator": pl.lit(_NAMES[kind]), "source": pl.lit("proxy"), "draw": pl.lit(0, dtype=pl.Int32)}
+    if kind == "labels":
         given = _to_labels(table, learned, target, _places(names))
         wide = pl.DataFrame(given, schema=list(votes.taxonomy)).insert_column(0, _ids(table, target))
         frame = wide.unpivot(index="utterance_id", variable_name="label", value_name="weight")
@@ -295,12 +295,12 @@ def _votes(
     for corpus in np.unique(table.corpora[learned]):
         trained[str(corpus)] = sorted(set(table.speakers[learned & (table.corpora == corpus)].tolist()))
     card = AnnotatorCard(
-        digest=digest_of([what, list(names), sorted(trained), frame.write_json()]),
-        elicit="score" if what == "labels" else "sample",
-        trained_on_these_votes="no" if what == "labels" else "out_of_fold",
-        trained_on=trained if what == "labels" else None,
+        digest=digest_of([kind, list(names), sorted(trained), frame.write_json()]),
+        elicit="score" if kind == "labels" else "sample",
+        trained_on_these_votes="no" if kind == "labels" else "out_of_fold",
+        trained_on=trained if kind == "labels" else None,
     )
-    return Votes.of(frame, about=votes.about.with_(annotators={_NAMES[what]: card}))
+    return Votes.of(frame, about=votes.about.with_(annotators={_NAMES[kind]: card}))
 
 
 def _ids(table: _Table, rows: NDArray[np.bool_]) -> pl.Series:
@@ -308,14 +308,14 @@ def _ids(table: _Table, rows: NDArray[np.bool_]) -> pl.Series:
 
 
 def _stated(
-    table: _Table, learned: NDArray[np.bool_], target: NDArray[np.bool_], names: Sequence[str], what: Wanted
+    table: _Table, learned: NDArray[np.bool_], target: NDArray[np.bool_], names: Sequence[str], kind: Wanted
 ) -> Finding:
     source = ", ".join(np.unique(table.corpora[learned]).tolist())
     into = ", ".join(np.unique(table.corpora[target]).tolist())
-    given = "labels" if what == "ratings" else "ratings"
+    given = "labels" if kind == "ratings" else "ratings"
     message = (
-        f"{what} of {int(target.sum())} utterances of {into} are translated from their {given} ({', '.join(names)}), "
-        f"as votes of the proxy {_NAMES[what]!r}, learned from {int(learned.sum())} utterances of {source}"
+        f"{kind} of {int(target.sum())} utterances of {into} are translated from their {given} ({', '.join(names)}), "
+        f"as votes of the proxy {_NAMES[kind]!r}, learned from {int(learned.sum())} utterances of {source}"
     )
     return finding("translated", message, count=int(target.sum()))
 

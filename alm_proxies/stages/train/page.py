@@ -51,7 +51,10 @@ def page_of(
         lead = "Each was fitted to other development speakers than it is scored on; the best is used."
         sections.append(Section("Calibration", lead, (table,)))
     if findings:
-        listed = [[one.kind.replace("_", " "), one.message, one.utterance_id, one.count] for one in findings]
+        listed = [
+            [finding.kind.replace("_", " "), finding.message, finding.utterance_id, finding.count]
+            for finding in findings
+        ]
         table = Table.of(["Finding", "Findings", "Utterance", "Count"], listed, folded=len(listed) > 12)
         sections.append(Section("Findings", "What was left out or changed.", (table,)))
     provenance = {"alm-proxies": __version__, "settings": canonical_json(settings.model_dump(mode="json"))}

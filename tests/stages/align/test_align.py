@@ -127,12 +127,12 @@ def test_the_paired_gain_is_the_difference_of_the_losses(report: Alignment) -> N
 def test_held_out_votes_never_reach_a_rival_s_fit(corpus: tuple[Votes, Utterances], fused: Labels) -> None:
     votes, utterances = corpus
     other = votes.frame.with_columns(label=pl.when("held_out").then(pl.lit("sad")).otherwise("label"))
-    made = []
+    rivals_of = []
     for table in (votes, Votes.of(other, about=votes.about)):
         counts = counts_of(table, utterances=utterances)
-        made.append(rivals(counts, fused, human_only(counts, seed=0)))
-    for name, labels in made[0].items():
-        assert labels.frame.equals(made[1][name].frame), name
+        rivals_of.append(rivals(counts, fused, human_only(counts, seed=0)))
+    for name, labels in rivals_of[0].items():
+        assert labels.frame.equals(rivals_of[1][name].frame), name
 
 
 def test_the_learning_curve_falls_and_meets_the_scores_at_the_votes_given(report: Alignment) -> None:
@@ -156,7 +156,7 @@ def test_every_group_column_and_stratum_is_reported(report: Alignment) -> None:
     }  # fmt: skip
     assert set(within["gender"]) == {"female", "male"}
     for title in ("gender", "age"):
-        total = sum(made[0]["utterances"] for made in within[title].values())
+        total = sum(scores[0]["utterances"] for scores in within[title].values())
         assert total == report.metrics["scores"]["overall"][0]["utterances"]
 
 

@@ -60,8 +60,8 @@ def _with_corpus(utterances: Utterances, name: str) -> Utterances:
 def test_the_report_is_drawn_sorted_and_heard_in_a_browser(
     browser, corpus: tuple[Labels, Votes, Utterances], tmp_path: Path
 ) -> None:
-    found = align(*corpus, SHOWN)
-    found.page.write(tmp_path / "report.html")
+    report = align(*corpus, SHOWN)
+    report.page.write(tmp_path / "report.html")
     for width, kind in ((1200, "wide"), (390, "narrow")):
         browser.screen(width)
         browser.open(tmp_path / "report.html")
@@ -112,11 +112,11 @@ def test_content_that_a_card_forbids_is_not_shown_and_is_a_finding(
     corpus: tuple[Labels, Votes, Utterances], name: str
 ) -> None:
     labels, votes, utterances = corpus
-    found = align(labels, votes, _with_corpus(utterances, name), SHOWN)
-    html = found.page.html()
+    report = align(labels, votes, _with_corpus(utterances, name), SHOWN)
+    html = report.page.html()
     assert "<audio" not in html
     assert "Say &lt;b&gt;" not in html
-    assert found.findings.counts()["kept_back"] == 1
+    assert report.findings.counts()["kept_back"] == 1
     named = SHOWN.model_copy(update={"may_leave": (name,)})
     assert "<audio" in align(labels, votes, _with_corpus(utterances, name), named).page.html()
 
@@ -126,9 +126,9 @@ def test_a_recording_that_is_missing_is_a_finding_and_the_example_is_still_shown
 ) -> None:
     labels, votes, utterances = corpus
     gone = Utterances(utterances.frame, utterances.about.with_(roots={"sim": str(tmp_path)}))
-    found = align(labels, votes, gone, SHOWN)
-    assert found.findings.counts()["missing"] == 6
-    assert found.page.html().count("<article>") == 6
+    report = align(labels, votes, gone, SHOWN)
+    assert report.findings.counts()["missing"] == 6
+    assert report.page.html().count("<article>") == 6
 
 
 def test_disputes_are_ranked_by_evidence_and_no_pair_of_labels_fills_the_page() -> None:

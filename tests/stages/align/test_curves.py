@@ -13,12 +13,12 @@ from alm_proxies.stages.align.curves import Exponential, exponential, saturation
 @given(st.floats(0.0, 1.0), st.floats(0.02, 1.0), st.floats(0.05, 2.0))
 def test_the_fitted_exponential_is_the_one_the_points_came_from(a: float, drop: float, c: float) -> None:
     at = tuple(range(1, 21))
-    found = exponential(at, [a + drop * float(np.exp(-c * n)) for n in at])
-    assert found is not None
-    assert found.a == pytest.approx(a, abs=1e-3)
-    assert found.b == pytest.approx(-drop, rel=0.02)
-    assert found.c == pytest.approx(c, rel=0.01)
-    assert found.spread < 1e-4
+    fitted = exponential(at, [a + drop * float(np.exp(-c * n)) for n in at])
+    assert fitted is not None
+    assert fitted.a == pytest.approx(a, abs=1e-3)
+    assert fitted.b == pytest.approx(-drop, rel=0.02)
+    assert fitted.c == pytest.approx(c, rel=0.01)
+    assert fitted.spread < 1e-4
 
 
 def test_saturation_is_the_first_number_of_votes_within_a_tenth_of_the_whole_drop() -> None:
@@ -73,8 +73,15 @@ def test_a_third_from_more_votes_is_trusted_more_and_one_from_nothing_is_chance(
     truth = random.dirichlet(np.full(4, 0.4), 3000)
     entropy = -(truth * np.log(truth + 1e-12)).sum(1)
     held = _cast(truth, 40, random).counts()
-    found = {t.name: t.agreement.estimate for t in stratum_trust(_cast(truth, 8, random), held, entropy, None, seed=1)}
-    assert found["2 human votes"] < found["4 human votes"] < found["8 human votes"] < found["fused labels"]
+    agreements = {
+        t.name: t.agreement.estimate for t in stratum_trust(_cast(truth, 8, random), held, entropy, None, seed=1)
+    }
+    assert (
+        agreements["2 human votes"]
+        < agreements["4 human votes"]
+        < agreements["8 human votes"]
+        < agreements["fused labels"]
+    )
     noise = stratum_trust(_cast(truth, 2, random), held, random.random(3000), None, seed=1)[-1]
     assert noise.agreement.estimate == pytest.approx(1 / 3, abs=0.03)
 

@@ -66,9 +66,9 @@ def in_full(votes: Votes) -> Votes:
 @pytest.mark.parametrize("name", HONEST)
 def test_honest_labels_are_reported_on_however_votes_were_counted(corpus: tuple[Votes, Utterances], name: str) -> None:
     labels = fuse(corpus[0], FuseSettings(**HONEST[name]), utterances=corpus[1]).labels
-    found = align(labels, *corpus, QUICK)
-    assert found.metrics["scores"] is not None
-    assert "votes_missing" not in found.findings.counts()
+    report = align(labels, *corpus, QUICK)
+    assert report.metrics["scores"] is not None
+    assert "votes_missing" not in report.findings.counts()
 
 
 @pytest.mark.parametrize("name", HONEST)
@@ -134,10 +134,10 @@ def test_the_command_refuses_such_labels_with_one_sentence_and_code_2(
 def test_the_exchange_test_of_every_proxy_is_a_finding(corpus: tuple[Votes, Utterances]) -> None:
     votes, utterances = corpus
     labels = fuse(votes, FuseSettings(method="human"), utterances=utterances).labels
-    found = align(labels, votes, utterances, QUICK).findings.frame.filter(pl.col("kind") == "exchange")
+    exchanges = align(labels, votes, utterances, QUICK).findings.frame.filter(pl.col("kind") == "exchange")
     proxies = votes.frame.filter(pl.col("source") == "proxy")["annotator"].unique().sort().to_list()
-    assert sorted(found["where"]) == proxies
-    assert found["message"].str.contains("utterances").all()
+    assert sorted(exchanges["where"]) == proxies
+    assert exchanges["message"].str.contains("utterances").all()
 
 
 def test_a_proxy_trained_on_the_votes_of_the_fit_is_a_problem(corpus: tuple[Votes, Utterances]) -> None:
@@ -149,8 +149,8 @@ def test_a_proxy_trained_on_the_votes_of_the_fit_is_a_problem(corpus: tuple[Vote
     )  # fmt: skip
     both = Votes.of(pl.concat([votes.frame, learned]), about=votes.about)
     labels = fuse(both, FuseSettings(method="human"), utterances=utterances).labels
-    found = align(labels, both, utterances, QUICK).findings.frame
-    assert found.filter(pl.col("kind") == "exchange")["where"].to_list() == ["alm"]
-    leaks = found.filter((pl.col("kind") == "proxies_leak") & pl.col("message").str.contains("better than held-out"))
+    findings = align(labels, both, utterances, QUICK).findings.frame
+    assert findings.filter(pl.col("kind") == "exchange")["where"].to_list() == ["alm"]
+    leaks = findings.filter((pl.col("kind") == "proxies_leak") & pl.col("message").str.contains("better than held-out"))
     assert leaks["where"].to_list() == ["learned"]
     assert leaks["severity"].to_list() == ["problem"]

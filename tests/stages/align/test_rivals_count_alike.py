@@ -60,7 +60,9 @@ def fused(corpus: tuple[Votes, Utterances], **counting: Any) -> Labels:
 
 
 def alone(report: Alignment) -> float:
-    return next(one["nll_per_vote"]["value"] for one in report.metrics["scores"]["overall"] if one["method"] == ALONE)
+    return next(
+        score["nll_per_vote"]["value"] for score in report.metrics["scores"]["overall"] if score["method"] == ALONE
+    )
 
 
 def expected(corpus: tuple[Votes, Utterances], **counting: Any) -> float:
@@ -88,10 +90,10 @@ def test_a_held_out_consensus_label_is_not_scored_against(corpus: tuple[Votes, U
     votes, utterances = corpus
     away = pl.col("held_out") | pl.col("annotator").str.ends_with("/consensus")
     kept_back = Votes.of(votes.frame.with_columns(held_out=away), about=votes.about)
-    made = [
+    reports = [
         align(fused((table, utterances)), table, utterances, AlignSettings(examples=0)) for table in (votes, kept_back)
     ]
-    assert alone(made[0]) == pytest.approx(alone(made[1]), abs=1e-12)
+    assert alone(reports[0]) == pytest.approx(alone(reports[1]), abs=1e-12)
 
 
 def test_labels_without_a_record_of_counting_are_a_finding(
@@ -126,8 +128,8 @@ def test_on_the_command_line_align_counts_like_fuse_without_flags(
     assert (counting.consensus, counting.columns) == (True, ("loud",))
     assert counting.merge.secondary == pytest.approx(0.3)
     assert run(["align", labels, "--votes", votes, "--utterances", utterances, "-o", page, "--quiet"]) == 0
-    found = json.loads((tmp_path / "p.metrics.json").read_text())["scores"]["overall"]
-    nll = next(one["nll_per_vote"]["value"] for one in found if one["method"] == ALONE)
+    scores = json.loads((tmp_path / "p.metrics.json").read_text())["scores"]["overall"]
+    nll = next(score["nll_per_vote"]["value"] for score in scores if score["method"] == ALONE)
     assert np.isclose(
         nll, expected(corpus, consensus=True, columns=("loud",), merge={"primary": 0.7, "secondary": 0.3})
     )

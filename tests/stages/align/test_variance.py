@@ -14,10 +14,10 @@ CELLS = {
 
 def test_known_components_of_the_variance_are_found() -> None:
     truth = {UTTERANCE: 4.0, "model": 1.0, "focus": 2.0, "temperature": 0.0, CHANCE: 3.0}
-    found = variance(_simulated(truth, 3000), CELLS, None, seed=1)
-    assert found is not None
-    assert found.total == pytest.approx(10.0, rel=0.05)
-    shares = {component.name: component.share for component in found.components}
+    components = variance(_simulated(truth, 3000), CELLS, None, seed=1)
+    assert components is not None
+    assert components.total == pytest.approx(10.0, rel=0.05)
+    shares = {component.name: component.share for component in components.components}
     assert list(shares) == [UTTERANCE, "model", "focus", "temperature", CHANCE]
     for name, value in truth.items():
         assert shares[name].estimate == pytest.approx(value / 10, abs=0.02)
@@ -25,9 +25,9 @@ def test_known_components_of_the_variance_are_found() -> None:
 
 
 def test_the_shares_sum_to_one() -> None:
-    found = variance(_simulated({UTTERANCE: 1.0, CHANCE: 1.0}, 100), CELLS, None, seed=1)
-    assert found is not None
-    assert sum(component.share.estimate for component in found.components) == pytest.approx(1.0)
+    components = variance(_simulated({UTTERANCE: 1.0, CHANCE: 1.0}, 100), CELLS, None, seed=1)
+    assert components is not None
+    assert sum(component.share.estimate for component in components.components) == pytest.approx(1.0)
 
 
 def test_factors_that_always_change_together_are_named_together_and_reported() -> None:
@@ -38,17 +38,17 @@ def test_factors_that_always_change_together_are_named_together_and_reported() -
         ]
         for name in CELLS
     }
-    found = variance(_simulated({UTTERANCE: 1.0, CHANCE: 1.0}, 100), confounded, None, seed=1)
-    assert found is not None
-    assert "focus and temperature" in [component.name for component in found.components]
-    assert [finding.kind for finding in found.findings] == ["confounded"]
+    components = variance(_simulated({UTTERANCE: 1.0, CHANCE: 1.0}, 100), confounded, None, seed=1)
+    assert components is not None
+    assert "focus and temperature" in [component.name for component in components.components]
+    assert [finding.kind for finding in components.findings] == ["confounded"]
 
 
 def test_votes_that_never_vary_within_an_utterance_are_all_signal() -> None:
-    found = variance(_simulated({UTTERANCE: 1.0}, 100), CELLS, np.repeat([f"s{i}" for i in range(25)], 4), seed=1)
-    assert found is not None
-    assert found.components[0].share.estimate == pytest.approx(1.0)
-    assert all(abs(component.share.estimate) < 1e-9 for component in found.components[1:])
+    components = variance(_simulated({UTTERANCE: 1.0}, 100), CELLS, np.repeat([f"s{i}" for i in range(25)], 4), seed=1)
+    assert components is not None
+    assert components.components[0].share.estimate == pytest.approx(1.0)
+    assert all(abs(component.share.estimate) < 1e-9 for component in components.components[1:])
 
 
 @pytest.mark.parametrize("draws", [1, 4])

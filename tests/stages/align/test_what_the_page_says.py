@@ -69,7 +69,7 @@ def test_only_the_rater_who_answers_at_random_stands_out(report: Alignment) -> N
     apart = report.metrics["human_agreement"]["apart"]
     names = report.metrics["human_agreement"]["raters"]
     assert apart["compared"] == 12
-    assert [names[one["rater"]] for one in apart["lowest"] if one["stands_out"]] == ["c/r07"]
+    assert [names[rater["rater"]] for rater in apart["lowest"] if rater["stands_out"]] == ["c/r07"]
     assert "c/r07 agrees with the others less than those with each other" in page(report)
     assert "Each rater compared with the others: all 12, the lowest first" in page(report)
 
@@ -102,7 +102,7 @@ def test_a_significantly_better_rival_is_named_with_its_command(
     flat = Labels.of(labels.frame.with_columns(shares).drop("entropy", "ambiguity"), about=labels.about)
     result = align(flat, *corpus, QUICK)
     assert result.page.headline.endswith("held-out votes better than these labels.")
-    losses = {one["method"]: one["nll_per_vote"]["value"] for one in result.metrics["scores"]["overall"]}
+    losses = {score["method"]: score["nll_per_vote"]["value"] for score in result.metrics["scores"]["overall"]}
     best = min(losses, key=lambda name: losses[name])
     assert f"a log loss of {losses[best]:.3f} against {losses['fused labels']:.3f}" in result.page.summary
     assert f"fuse with `--method {METHOD_OF[best]}`" in result.page.summary
@@ -113,8 +113,8 @@ def test_a_significantly_better_rival_is_named_with_its_command(
 def test_few_utterances_make_few_bins_of_a_reliability_curve(report: Alignment) -> None:
     bins = report.metrics["reliability_bins"]["fused labels"]
     assert len(bins) == 6
-    assert sum(one["utterances"] for one in bins) == 240
-    assert all(one["share"]["low"] <= one["share"]["value"] <= one["share"]["high"] for one in bins)
+    assert sum(bin_["utterances"] for bin_ in bins) == 240
+    assert all(bin_["share"]["low"] <= bin_["share"]["value"] <= bin_["share"]["high"] for bin_ in bins)
     assert "6 bins of equal mass, 240 utterances" in page(report)
 
 
@@ -131,8 +131,8 @@ def test_the_glossary_explains_exactly_the_terms_on_the_page(report: Alignment) 
 def test_a_simulated_corpus_has_a_notice_at_the_top(corpus: tuple[Votes, Utterances]) -> None:
     votes, utterances = corpus
     labels = fuse(votes, FuseSettings(method="human"), utterances=utterances).labels
-    made = Utterances(utterances.frame, utterances.about.with_(made_by=MadeBy(stage="simulate")))
-    whole = page(align(labels, votes, made, QUICK))
+    simulated = Utterances(utterances.frame, utterances.about.with_(made_by=MadeBy(stage="simulate")))
+    whole = page(align(labels, votes, simulated, QUICK))
     assert whole.index("This corpus is simulated: the speech is synthetic and the listeners are a model") < whole.index(
         "<h1>"
     )

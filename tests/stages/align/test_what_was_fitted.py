@@ -64,15 +64,17 @@ def test_the_labels_say_the_stack_with_weights_classes_and_penalties(fused: Fuse
         methods: list[dict[str, object]] = level["methods"]  # type: ignore[assignment]
         assert sum(method["weight"] for method in methods) == pytest.approx(1.0)  # type: ignore[misc]
     gated = [m for level in levels for m in level["methods"] if m["method"] == "gated"]  # type: ignore[attr-defined]
-    assert [(one["classes"], one["penalty"]) for one in gated[-1]["members"]] == [(8, 0.01), (16, 0.01)]
+    assert [(member["classes"], member["penalty"]) for member in gated[-1]["members"]] == [(8, 0.01), (16, 0.01)]
     # what auto does not take is not stated as if it had been used
     assert "classes" not in maker.settings
     assert "penalty" not in maker.settings
 
 
 def test_a_method_with_classes_states_its_own(corpus: tuple[Votes, Utterances]) -> None:
-    made = fuse(corpus[0], FuseSettings(method="gated", classes=4, penalty=0.01), utterances=corpus[1], quiet=True)
-    maker = made.labels.about.made_by
+    fused_alone = fuse(
+        corpus[0], FuseSettings(method="gated", classes=4, penalty=0.01), utterances=corpus[1], quiet=True
+    )
+    maker = fused_alone.labels.about.made_by
     assert maker is not None
     assert (maker.fitted["classes"], maker.fitted["penalty"]) == (4, 0.01)
     assert maker.settings["classes"] == 4
@@ -151,8 +153,8 @@ def test_groups_are_judged_with_intervals_and_those_of_few_speakers_are_shown_al
         gender=pl.when(speaker < 10).then(pl.lit("female")).otherwise(pl.lit("male")),
         place=pl.when(speaker < 5).then(pl.lit("few")).otherwise(pl.lit("many")),
     )
-    found = align(fused.labels, votes, Utterances.of(people), QUICK)
-    section = next(one for one in found.page.sections if one.title == "By group")
+    aligned = align(fused.labels, votes, Utterances.of(people), QUICK)
+    section = next(section_shown for section_shown in aligned.page.sections if section_shown.title == "By group")
     table = next(block for block in section.blocks if getattr(block, "caption", "").startswith("Fused labels by group"))
     rows = {row[0]: row for row in table.rows}  # type: ignore[union-attr]
     assert rows["place: few"][2] == 5
@@ -179,9 +181,9 @@ def test_what_a_proxy_takes_off_class_shares_is_as_counted_by_hand(
         places = [LABELS.index(label) for label in own["label"]]
         of_shares.append(-np.log(prior[places]).sum())
         losses.append(-np.log(shares[places]).sum())
-    found = report.metrics["proxies"]["good"]
-    assert found["takes_off_class_shares"]["value"] == pytest.approx(1 - sum(losses) / sum(of_shares), abs=1e-9)
-    assert found["took_off_where_measured"] is None
+    figures = report.metrics["proxies"]["good"]
+    assert figures["takes_off_class_shares"]["value"] == pytest.approx(1 - sum(losses) / sum(of_shares), abs=1e-9)
+    assert figures["took_off_where_measured"] is None
     assert report.metrics["proxies"]["other/wrong"]["takes_off_class_shares"]["value"] < 0
 
 
@@ -193,5 +195,5 @@ def test_a_proxy_that_is_worse_here_than_where_it_was_measured_is_a_finding(
     about = corpus[0].about.with_(annotators={"good": AnnotatorCard(digest="1", measured=measured)})
     votes = Votes(corpus[0].frame, about)
     findings = align(fused.labels, votes, corpus[1], QUICK).findings.frame
-    found = findings.filter(pl.col("kind") == "proxy_unlike_measured")
-    assert found["where"].to_list() == ["good"] * unlike
+    unlike_measured = findings.filter(pl.col("kind") == "proxy_unlike_measured")
+    assert unlike_measured["where"].to_list() == ["good"] * unlike

@@ -30,12 +30,14 @@ class Telling:
 
 
 def main(utterances: str, annotator: str, folder: str, in_flight: str) -> None:
-    async def engine_of(one: Annotator) -> Engine:
-        return Telling(await one.open(), int(in_flight))
+    async def engine_of(annotator_read: Annotator) -> Engine:
+        return Telling(await annotator_read.open(), int(in_flight))
 
     panel = [Annotator.read(Path(annotator))]
-    made = annotate(Utterances.read(utterances), panel, folder, AnnotateSettings(seed=7), engine_of=engine_of)
-    os.write(1, f"stopped={made.stopped} cast={made.spent.cast} interrupted={made.interrupted}\n".encode())
+    annotated = annotate(Utterances.read(utterances), panel, folder, AnnotateSettings(seed=7), engine_of=engine_of)
+    os.write(
+        1, f"stopped={annotated.stopped} cast={annotated.spent.cast} interrupted={annotated.interrupted}\n".encode()
+    )
 
 
 if __name__ == "__main__":

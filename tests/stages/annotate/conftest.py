@@ -58,7 +58,9 @@ def annotator(tmp_path: Path) -> Make:
             shares = np.random.default_rng(3).dirichlet(np.ones(len(LABELS)), len(ids))
             table = pl.DataFrame({"utterance_id": ids, **{f"p_{x}": shares[:, n] for n, x in enumerate(LABELS)}})
         else:
-            rows = [(one, text) for one in ids for text in texts.get(one, texts.get("*", []))]
+            rows = [
+                (utterance_id, text) for utterance_id in ids for text in texts.get(utterance_id, texts.get("*", []))
+            ]
             table = pl.DataFrame(rows, schema=["utterance_id", "text"], orient="row")
         answers = tmp_path / f"{name}.parquet"
         table.write_parquet(answers)

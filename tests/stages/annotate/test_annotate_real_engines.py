@@ -50,11 +50,11 @@ def server() -> Iterator[str]:
     program = Path(__file__).parents[2] / "engines/fault_server.py"
     with subprocess.Popen(
         [sys.executable, str(program)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as it:
-        assert it.stdin is not None
-        assert it.stdout is not None
-        yield f"http://127.0.0.1:{int(it.stdout.readline())}/v1"
-        it.stdin.close()
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        yield f"http://127.0.0.1:{int(process.stdout.readline())}/v1"
+        process.stdin.close()
 
 
 def served(folder: Path, url: str, do: str, model: str = "full", votes: int = 3) -> Annotator:
@@ -71,25 +71,27 @@ def test_every_planned_draw_ends_with_the_right_status_whatever_the_server_does(
 ) -> None:
     faults = list(LASTING)
     utterances = corpus(len(faults), speaker=faults)
-    one = served(tmp_path, server, '"{{ speaker }}"')
+    remote = served(tmp_path, server, '"{{ speaker }}"')
     lenient = AnnotateSettings.model_validate({"stop": {"failed": 1.0, "refused": 1.0}, "injection": 0})
-    made = annotate(utterances, [one], tmp_path / "out", lenient)
-    assert made.complete
-    by_fault = made.votes.frame.join(utterances.frame.select("utterance_id", "speaker"), on="utterance_id")
+    annotated = annotate(utterances, [remote], tmp_path / "out", lenient)
+    assert annotated.complete
+    by_fault = annotated.votes.frame.join(utterances.frame.select("utterance_id", "speaker"), on="utterance_id")
     for fault, (status, _) in LASTING.items():
         assert by_fault.filter(pl.col("speaker") == fault)["status"].to_list() == [status] * 3
-    kinds = {(row["kind"], row["where"]) for row in made.findings.frame.iter_rows(named=True)}
+    kinds = {(row["kind"], row["where"]) for row in annotated.findings.frame.iter_rows(named=True)}
     assert {(status, kind) for status, kind in LASTING.values() if kind} <= kinds
     tried = sum(PAID_TRIES.values())
-    assert made.spent.price - made.spent.tried_out_price == pytest.approx(tried * 0.2)  # a second of the 0.2 s costs 1
+    assert annotated.spent.price - annotated.spent.tried_out_price == pytest.approx(
+        tried * 0.2
+    )  # a second of the 0.2 s costs 1
     with closing(sqlite3.connect(tmp_path / "out/ledger.sqlite")) as sql:
         named = dict(zip(utterances.frame["utterance_id"], faults, strict=True))
         query = "SELECT u.name, v.tries, SUM(v.price) FROM vote v JOIN utterance u ON u.id = v.utterance GROUP BY 1"
-        found = {named[name]: (tries, price) for name, tries, price in sql.execute(query)}
-    assert {fault: tries for fault, (tries, _) in found.items()} == {
+        paid = {named[name]: (tries, price) for name, tries, price in sql.execute(query)}
+    assert {fault: tries for fault, (tries, _) in paid.items()} == {
         fault: 3 if fault in ("500", "reset", "cut", "garbage", "empty") else 1 for fault in faults
     }
-    assert {fault: round(price / 0.2) for fault, (_, price) in found.items()} == PAID_TRIES
+    assert {fault: round(price / 0.2) for fault, (_, price) in paid.items()} == PAID_TRIES
 
 
 def test_failed_tries_before_an_answer_are_paid_too_but_not_those_turned_away(
@@ -97,16 +99,16 @@ def test_failed_tries_before_an_answer_are_paid_too_but_not_those_turned_away(
 ) -> None:
     faults = ["500", "reset", "cut", "garbage", "empty", "429"]
     utterances = corpus(len(faults), speaker=faults, transcript=[f"paid {fault}" for fault in faults])
-    one = served(tmp_path, server, '"{{ speaker }}", "ok"')
-    made = annotate(utterances, [one], tmp_path / "out", AnnotateSettings())
-    assert made.spent.price - made.spent.tried_out_price == pytest.approx((5 * 2 + 1) * 0.2)
+    remote = served(tmp_path, server, '"{{ speaker }}", "ok"')
+    annotated = annotate(utterances, [remote], tmp_path / "out", AnnotateSettings())
+    assert annotated.spent.price - annotated.spent.tried_out_price == pytest.approx((5 * 2 + 1) * 0.2)
 
 
 def test_draws_sent_one_by_one_end_each_with_its_own_status(server: str, corpus: Make, tmp_path: Path) -> None:
     utterances = corpus(2, speaker=["refusal", "400"], transcript=["partly refused", "partly wrong"])
-    one = served(tmp_path, server, '"{{ speaker }}", "ok"', model="single")
+    remote = served(tmp_path, server, '"{{ speaker }}", "ok"', model="single")
     lenient = AnnotateSettings.model_validate({"stop": {"failed": 1.0, "refused": 1.0}})
-    frame = annotate(utterances, [one], tmp_path / "out", lenient).votes.frame
+    frame = annotate(utterances, [remote], tmp_path / "out", lenient).votes.frame
     statuses = frame.group_by("utterance_id").agg(pl.col("status").sort()).sort("utterance_id")["status"].to_list()
     assert statuses == [["ok", "ok", "refused"], ["failed", "ok", "ok"]]
 
@@ -114,35 +116,35 @@ def test_draws_sent_one_by_one_end_each_with_its_own_status(server: str, corpus:
 def test_the_budget_holds_where_a_recording_is_sent_once_for_every_label_order(
     server: str, corpus: Make, tmp_path: Path
 ) -> None:
-    one = served(tmp_path, server, '"ok"', votes=4)
-    scores = one.file.model_copy(update={"elicit": "score", "constrain": False})
+    remote = served(tmp_path, server, '"ok"', votes=4)
+    scores = remote.file.model_copy(update={"elicit": "score", "constrain": False})
     scores = type(scores).model_validate({**scores.model_dump(), "cross": {"label_orders": 4}})
     utterances = corpus(10)
     settings = AnnotateSettings(budget=10.0, injection=0)
-    made = annotate(utterances, [Annotator.of(scores, where=one.where)], tmp_path / "out", settings)
-    assert made.stopped is not None
-    assert 0.8 <= made.spent.price - made.spent.tried_out_price <= 4.5
-    assert made.spent.price <= 10.0
-    assert made.spent.expected == pytest.approx(10 * 4 * 0.2)
+    annotated = annotate(utterances, [Annotator.of(scores, where=remote.where)], tmp_path / "out", settings)
+    assert annotated.stopped is not None
+    assert 0.8 <= annotated.spent.price - annotated.spent.tried_out_price <= 4.5
+    assert annotated.spent.price <= 10.0
+    assert annotated.spent.expected == pytest.approx(10 * 4 * 0.2)
 
 
 def test_finding_out_what_a_server_can_do_is_on_the_bill_and_done_again_only_where_something_is_asked(
     server: str, corpus: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     utterances = corpus(2, transcript=["tried out", "tried out too"])
-    one = served(tmp_path, server, '"ok"')
-    made = annotate(utterances, [one], tmp_path / "out", AnnotateSettings(injection=0))
+    remote = served(tmp_path, server, '"ok"')
+    annotated = annotate(utterances, [remote], tmp_path / "out", AnnotateSettings(injection=0))
     assert "a: about a dozen small requests first, to probe the server" in capsys.readouterr().err
-    assert (made.spent.tried_out, made.spent.tried_out_price) == (11, pytest.approx(5.5))
-    assert made.spent.price == pytest.approx(5.5 + 2 * 0.2)
-    again = annotate(utterances, [one], tmp_path / "out", AnnotateSettings(injection=0))
+    assert (annotated.spent.tried_out, annotated.spent.tried_out_price) == (11, pytest.approx(5.5))
+    assert annotated.spent.price == pytest.approx(5.5 + 2 * 0.2)
+    again = annotate(utterances, [remote], tmp_path / "out", AnnotateSettings(injection=0))
     assert again.spent.price_now == 0.0
-    more = annotate(utterances, [one], tmp_path / "out", AnnotateSettings(injection=0, votes=4))
+    more = annotate(utterances, [remote], tmp_path / "out", AnnotateSettings(injection=0, votes=4))
     assert more.spent.tried_out == 11  # what was found out is kept for a day
     assert more.spent.price_now == pytest.approx(2 * 0.2)
     assert "about a dozen small requests" not in capsys.readouterr().err
     cache.clear("abilities")
-    broke = annotate(utterances, [one], tmp_path / "out", AnnotateSettings(injection=0, votes=5, budget=7.0))
+    broke = annotate(utterances, [remote], tmp_path / "out", AnnotateSettings(injection=0, votes=5, budget=7.0))
     assert broke.stopped is not None
     assert broke.stopped.startswith("probing the server could exceed the budget of 7: 6.80 are spent")
     assert 0.0 < broke.spent.price_now <= 0.7 + 1e-9
@@ -153,31 +155,31 @@ def test_finding_out_what_a_server_can_do_is_on_the_bill_and_done_again_only_whe
 
 
 def test_one_draw_that_ends_the_job_ends_it(server: str, corpus: Make, tmp_path: Path) -> None:
-    one = served(tmp_path, server, '"ok", "401"', model="single")
+    remote = served(tmp_path, server, '"ok", "401"', model="single")
     with pytest.raises(EngineError, match="unauthorised: .* Correct the annotator file or the key"):
-        annotate(corpus(1, transcript=["one draw ends it"]), [one], tmp_path / "out", AnnotateSettings())
+        annotate(corpus(1, transcript=["one draw ends it"]), [remote], tmp_path / "out", AnnotateSettings())
 
 
 def test_faults_that_pass_cost_tries_and_no_votes(server: str, corpus: Make, tmp_path: Path) -> None:
     faults = ["500", "reset", "cut", "garbage", "empty", "429"]
     utterances = corpus(len(faults), speaker=faults, transcript=[f"passing {fault}" for fault in faults])
-    made = annotate(
+    annotated = annotate(
         utterances, [served(tmp_path, server, '"{{ speaker }}", "ok"')], tmp_path / "out", AnnotateSettings()
     )
-    assert set(made.votes.frame["status"]) == {"ok"}
-    assert set(made.votes.frame["label"]) == {"angry"}
+    assert set(annotated.votes.frame["status"]) == {"ok"}
+    assert set(annotated.votes.frame["label"]) == {"angry"}
 
 
 def test_a_refused_key_ends_the_job_and_is_told_without_the_key(
     server: str, corpus: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WRONG_KEY", "sk-very-secret")
-    one = served(tmp_path, server, '"ok"', model="keyed")
-    one = Annotator.of(
-        one.file.model_copy(update={"serve": {**one.file.serve, "key_from": "WRONG_KEY"}}), where=one.where
+    remote = served(tmp_path, server, '"ok"', model="keyed")
+    remote = Annotator.of(
+        remote.file.model_copy(update={"serve": {**remote.file.serve, "key_from": "WRONG_KEY"}}), where=remote.where
     )
     with pytest.raises(EngineError) as caught:
-        annotate(corpus(2), [one], tmp_path / "out", AnnotateSettings())
+        annotate(corpus(2), [remote], tmp_path / "out", AnnotateSettings())
     assert "sk-very-secret" not in str(caught.value)
     assert b"sk-very-secret" not in b"".join(path.read_bytes() for path in (tmp_path / "out").glob("*"))
 

@@ -27,14 +27,14 @@ def test_every_planned_vote_is_cast_and_the_table_is_the_same_however_it_came_ab
     corpus: Make, annotator: Make, tmp_path: Path
 ) -> None:
     utterances = corpus(6)
-    one = annotator(utterances, votes=8, cross=CROSS)
-    straight = annotate(utterances, [one], tmp_path / "straight", AnnotateSettings(seed=7))
+    scripted = annotator(utterances, votes=8, cross=CROSS)
+    straight = annotate(utterances, [scripted], tmp_path / "straight", AnnotateSettings(seed=7))
     assert straight.complete
     assert len(straight.votes) == 48
     assert straight.votes.about.annotators["scripted"].cross == CROSS
-    annotate(utterances, [one], tmp_path / "grown", AnnotateSettings(seed=7, votes=3))
-    annotate(utterances, [one], tmp_path / "grown", AnnotateSettings(seed=7, limit=2))
-    annotate(utterances, [one], tmp_path / "grown", AnnotateSettings(seed=7))
+    annotate(utterances, [scripted], tmp_path / "grown", AnnotateSettings(seed=7, votes=3))
+    annotate(utterances, [scripted], tmp_path / "grown", AnnotateSettings(seed=7, limit=2))
+    annotate(utterances, [scripted], tmp_path / "grown", AnnotateSettings(seed=7))
     same = (tmp_path / "grown/votes.parquet").read_bytes() == (tmp_path / "straight/votes.parquet").read_bytes()
     assert same
     assert Votes.read(tmp_path / "straight/votes.parquet").frame.equals(
@@ -44,23 +44,35 @@ def test_every_planned_vote_is_cast_and_the_table_is_the_same_however_it_came_ab
 
 def test_more_votes_and_another_annotator_pay_only_the_rest(corpus: Make, annotator: Make, tmp_path: Path) -> None:
     utterances = corpus(5)
-    one, two = annotator(utterances, "one", cross=CROSS), annotator(utterances, "two", votes=2)
+    first_annotator, second_annotator = annotator(utterances, "one", cross=CROSS), annotator(utterances, "two", votes=2)
     asked: list[Request] = []
-    first = annotate(utterances, [one], tmp_path, AnnotateSettings(votes=8), engine_of=listening(asked))
+    first = annotate(utterances, [first_annotator], tmp_path, AnnotateSettings(votes=8), engine_of=listening(asked))
     assert draws(asked) == 40
     asked.clear()
-    second = annotate(utterances, [one], tmp_path, AnnotateSettings(votes=16), engine_of=listening(asked))
+    second = annotate(utterances, [first_annotator], tmp_path, AnnotateSettings(votes=16), engine_of=listening(asked))
     assert draws(asked) == 40
     key = ["utterance_id", "annotator", "draw"]
     kept = second.votes.frame.join(first.votes.frame.select(key), on=key, how="semi")
     assert kept.sort(key).equals(first.votes.frame.sort(key))
     asked.clear()
-    both = annotate(utterances, [one, two], tmp_path, AnnotateSettings(votes=16), engine_of=listening(asked))
+    both = annotate(
+        utterances,
+        [first_annotator, second_annotator],
+        tmp_path,
+        AnnotateSettings(votes=16),
+        engine_of=listening(asked),
+    )
     assert draws(asked) == 80
     assert {request.key.split("|")[0] for request in asked} == {"two"}
     assert len(both.votes) == 160
     asked.clear()
-    annotate(utterances, [one, two], tmp_path, AnnotateSettings(votes=16), engine_of=listening(asked))
+    annotate(
+        utterances,
+        [first_annotator, second_annotator],
+        tmp_path,
+        AnnotateSettings(votes=16),
+        engine_of=listening(asked),
+    )
     assert asked == []
 
 
@@ -75,9 +87,9 @@ def test_draws_of_a_cell_share_a_request_and_requests_of_an_utterance_its_record
     corpus: Make, annotator: Make, tmp_path: Path
 ) -> None:
     utterances = corpus(3)
-    one = annotator(utterances, cross=CROSS)
+    scripted = annotator(utterances, cross=CROSS)
     asked: list[Request] = []
-    annotate(utterances, [one], tmp_path, AnnotateSettings(votes=24), engine_of=listening(asked))
+    annotate(utterances, [scripted], tmp_path, AnnotateSettings(votes=24), engine_of=listening(asked))
     assert len(asked) == 3 * 8
     assert all(len(request.seeds) == 3 for request in asked)
     assert Counter(request.utterance_id for request in asked) == {f"sim/0000{n}": 8 for n in range(3)}
@@ -88,13 +100,13 @@ def test_changed_audio_prompt_or_model_makes_new_votes_and_keeps_the_old_apart(
     corpus: Make, annotator: Make, tmp_path: Path
 ) -> None:
     utterances = corpus(4)
-    one = annotator(utterances, votes=4)
+    scripted = annotator(utterances, votes=4)
     out = tmp_path / "out"
-    annotate(utterances, [one], out, AnnotateSettings())
+    annotate(utterances, [scripted], out, AnnotateSettings())
     tone = 0.3 * np.sin(2 * np.pi * 999 * np.arange(4000) / 16_000)
     soundfile.write(tmp_path / "audio/sim/00002.wav", tone, 16_000)
     asked: list[Request] = []
-    again = annotate(utterances, [one], out, AnnotateSettings(), engine_of=listening(asked))
+    again = annotate(utterances, [scripted], out, AnnotateSettings(), engine_of=listening(asked))
     assert {request.utterance_id for request in asked} == {"sim/00002"}
     assert again.findings.counts()["changed"] == 4
     with sqlite3.connect(out / "ledger.sqlite") as ledger:
@@ -109,9 +121,9 @@ def test_changed_audio_prompt_or_model_makes_new_votes_and_keeps_the_old_apart(
     assert draws(asked) == 16
     assert other.findings.counts()["annotator_changed"] == 16
     asked.clear()
-    annotate(utterances, [one], out, AnnotateSettings(), engine_of=listening(asked))
+    annotate(utterances, [scripted], out, AnnotateSettings(), engine_of=listening(asked))
     assert asked == []
-    annotate(utterances, [one], out, AnnotateSettings(seed=8), engine_of=listening(asked))
+    annotate(utterances, [scripted], out, AnnotateSettings(seed=8), engine_of=listening(asked))
     assert draws(asked) == 16
 
 
@@ -159,9 +171,9 @@ def test_refused_and_unparsable_votes_are_counted_with_their_text_and_not_asked_
         "sim/00002": ["Frustrated"],
         "sim/00003": ["<think>happy?</think>not happy, sad"],
     }
-    one = annotator(utterances, texts=texts, answer="words", votes=3)
-    made = annotate(utterances, [one], tmp_path, AnnotateSettings())
-    by_utterance = made.votes.frame.group_by("utterance_id").agg("status", "label", "stated").sort("utterance_id")
+    scripted = annotator(utterances, texts=texts, answer="words", votes=3)
+    annotated = annotate(utterances, [scripted], tmp_path, AnnotateSettings())
+    by_utterance = annotated.votes.frame.group_by("utterance_id").agg("status", "label", "stated").sort("utterance_id")
     assert by_utterance["status"].to_list() == [
         ["refused"] * 3,
         ["unparsable"] * 3,
@@ -171,7 +183,7 @@ def test_refused_and_unparsable_votes_are_counted_with_their_text_and_not_asked_
     assert by_utterance["label"].to_list()[3] == ["sad"] * 3
     assert by_utterance["stated"].to_list()[2] == ["Frustrated"] * 3
     asked: list[Request] = []
-    annotate(utterances, [one], tmp_path, AnnotateSettings(), engine_of=listening(asked))
+    annotate(utterances, [scripted], tmp_path, AnnotateSettings(), engine_of=listening(asked))
     assert asked == []
     with sqlite3.connect(tmp_path / "ledger.sqlite") as ledger:
         raw = ledger.execute("SELECT raw FROM vote WHERE status = 'ok'").fetchone()[0]
@@ -185,14 +197,14 @@ def test_scores_and_stated_distributions_give_draws_whose_weights_sum_to_one(
     utterances = corpus(5)
     score = annotator(utterances, "score", elicit="score", cross={"label_orders": 4})
     state = annotator(utterances, "state", elicit="state", prompt="distribution", votes=2)
-    made = annotate(utterances, [score, state], tmp_path, AnnotateSettings())
-    sums = made.votes.frame.group_by("utterance_id", "annotator", "draw").agg(pl.col("weight").sum())
+    annotated = annotate(utterances, [score, state], tmp_path, AnnotateSettings())
+    sums = annotated.votes.frame.group_by("utterance_id", "annotator", "draw").agg(pl.col("weight").sum())
     assert len(sums) == 5 * 4 + 5 * 2
     assert sums["weight"].to_numpy() == pytest.approx(np.ones(30))
     truth = pl.read_parquet(tmp_path / "score.parquet").sort("utterance_id").drop("utterance_id").to_numpy()
     for name in ("score", "state"):
         shares = (
-            made.votes.frame.filter(pl.col("annotator") == name)
+            annotated.votes.frame.filter(pl.col("annotator") == name)
             .group_by("utterance_id", "label")
             .agg(pl.col("weight").sum())
         )
@@ -205,18 +217,18 @@ def test_scores_divided_by_those_of_silence_say_both_in_the_ledger(
     corpus: Make, annotator: Make, tmp_path: Path
 ) -> None:
     utterances = corpus(3)
-    one = annotator(utterances, elicit="score", cross={"label_orders": 2}, content_free=True)
+    scripted = annotator(utterances, elicit="score", cross={"label_orders": 2}, content_free=True)
     table = pl.read_parquet(tmp_path / "scripted.parquet")
     habit = pl.DataFrame({"utterance_id": ["silence"], "p_angry": 0.4, "p_happy": 0.3, "p_neutral": 0.2, "p_sad": 0.1})
     pl.concat([table, habit]).write_parquet(tmp_path / "scripted.parquet")
-    made = annotate(utterances, [one], tmp_path / "out", AnnotateSettings())
-    frame = made.votes.frame.filter(pl.col("draw") == 0).pivot("label", index="utterance_id", values="weight")
+    annotated = annotate(utterances, [scripted], tmp_path / "out", AnnotateSettings())
+    frame = annotated.votes.frame.filter(pl.col("draw") == 0).pivot("label", index="utterance_id", values="weight")
     truth = table.sort("utterance_id").drop("utterance_id").to_numpy() / np.array([0.4, 0.3, 0.2, 0.1])
     got = frame.sort("utterance_id").select(*utterances.taxonomy).to_numpy()
     assert got == pytest.approx(truth / truth.sum(axis=1, keepdims=True), abs=1e-6)
     with closing(sqlite3.connect(tmp_path / "out/ledger.sqlite")) as ledger:
         raw = [json.loads(text) for (text,) in ledger.execute("SELECT raw FROM vote")]
-    assert {tuple(one["silence"]) for one in raw} == {tuple(np.log([0.4, 0.3, 0.2, 0.1]).round(6))}
+    assert {tuple(reply["silence"]) for reply in raw} == {tuple(np.log([0.4, 0.3, 0.2, 0.1]).round(6))}
 
 
 def test_a_quiet_run_says_nothing(
@@ -231,20 +243,20 @@ def test_signals_are_the_callers_again_afterwards(corpus: Make, annotator: Make,
     def mine(number: int, frame: object) -> None: ...
 
     utterances = corpus(2)
-    before = {one: signal.signal(one, mine) for one in (signal.SIGTERM, signal.SIGINT)}
+    before = {signal_number: signal.signal(signal_number, mine) for signal_number in (signal.SIGTERM, signal.SIGINT)}
     try:
         annotate(utterances, [annotator(utterances)], tmp_path / "out", AnnotateSettings())
-        assert [signal.getsignal(one) for one in before] == [mine, mine]
+        assert [signal.getsignal(signal_number) for signal_number in before] == [mine, mine]
     finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)
+        for signal_number, handler in before.items():
+            signal.signal(signal_number, handler)
 
 
 def test_attributes_are_votes_without_a_label(corpus: Make, annotator: Make, tmp_path: Path) -> None:
     utterances = corpus(2)
     texts = {"*": ['{"valence": 1, "arousal": 7, "dominance": 4}']}
-    one = annotator(utterances, texts=texts, prompt="attributes", elicit="state", votes=2)
-    frame = annotate(utterances, [one], tmp_path, AnnotateSettings()).votes.frame
+    scripted = annotator(utterances, texts=texts, prompt="attributes", elicit="state", votes=2)
+    frame = annotate(utterances, [scripted], tmp_path, AnnotateSettings()).votes.frame
     assert frame.select("valence", "arousal", "dominance").unique().row(0) == (0.0, 1.0, 0.5)
     assert frame["label"].null_count() == 4
 
@@ -259,13 +271,13 @@ def test_bad_recordings_are_failed_votes_and_rows_without_audio_findings(
         audio=pl.when(pl.col("utterance_id") == "sim/00002").then(None).otherwise("audio")
     )
     utterances = Utterances.of(frame, about=utterances.about)
-    one = annotator(utterances, votes=2)
-    made = annotate(utterances, [one], tmp_path / "out", AnnotateSettings())
-    status = dict(made.votes.frame.group_by("utterance_id").agg(pl.col("status").first()).iter_rows())
+    scripted = annotator(utterances, votes=2)
+    annotated = annotate(utterances, [scripted], tmp_path / "out", AnnotateSettings())
+    status = dict(annotated.votes.frame.group_by("utterance_id").agg(pl.col("status").first()).iter_rows())
     assert status == {"sim/00000": "failed", "sim/00001": "failed", "sim/00003": "ok", "sim/00004": "ok"}
-    assert made.findings.counts()["no_audio"] == 1
-    assert made.complete
-    kinds = set(made.findings.frame.filter(pl.col("kind") == "failed")["where"])
+    assert annotated.findings.counts()["no_audio"] == 1
+    assert annotated.complete
+    kinds = set(annotated.findings.frame.filter(pl.col("kind") == "failed")["where"])
     assert kinds == {"missing", "truncated"}
 
 
@@ -288,24 +300,24 @@ def test_audio_beyond_the_models_window_fails_unless_the_file_says_crop(
 
 def test_shards_share_the_work_and_nothing_is_asked_twice(corpus: Make, annotator: Make, tmp_path: Path) -> None:
     utterances = corpus(20)
-    one = annotator(utterances, votes=2)
+    scripted = annotator(utterances, votes=2)
     asked: list[Request] = []
     for number in (1, 2, 3):
         settings = AnnotateSettings(shard=f"{number}/3")
-        assert annotate(utterances, [one], tmp_path, settings, engine_of=listening(asked)).complete
+        assert annotate(utterances, [scripted], tmp_path, settings, engine_of=listening(asked)).complete
     assert Counter(request.utterance_id for request in asked) == Counter(
         dict.fromkeys(utterances.frame["utterance_id"], 2)
     ) or Counter(request.utterance_id for request in asked) == Counter(utterances.frame["utterance_id"].to_list())
     with pytest.raises(SettingsError, match="is not a shard"):
-        annotate(utterances, [one], tmp_path, AnnotateSettings(shard="4/3"))
+        annotate(utterances, [scripted], tmp_path, AnnotateSettings(shard="4/3"))
 
 
 def test_it_also_runs_where_a_loop_is_running_as_in_a_notebook(corpus: Make, annotator: Make, tmp_path: Path) -> None:
     utterances = corpus(2)
-    one = annotator(utterances, votes=2)
+    scripted = annotator(utterances, votes=2)
 
     async def cell() -> bool:
-        return annotate(utterances, [one], tmp_path, AnnotateSettings()).complete
+        return annotate(utterances, [scripted], tmp_path, AnnotateSettings()).complete
 
     assert asyncio.run(cell())
 
@@ -326,11 +338,11 @@ def test_previous_turns_and_measured_evidence_reach_the_prompt(corpus: Make, ann
     ]
     asked: list[Request] = []
     annotate(utterances, panel, tmp_path / "out", AnnotateSettings(), engine_of=listening(asked))
-    said = {request.key: str(request.questions[0].turns[-1].parts[-1]) for request in asked}
-    context = said["context|sim/00003|0|0"]
+    prompts = {request.key: str(request.questions[0].turns[-1].parts[-1]) for request in asked}
+    context = prompts["context|sim/00003|0|0"]
     assert [f"sentence {n}." in context for n in range(6)] == [True, True, True, True, False, False]
-    assert "sentence 0" not in said["context|sim/00004|0|0"]
-    evidence = said["evidence|sim/00003|0|0"]
+    assert "sentence 0" not in prompts["context|sim/00004|0|0"]
+    evidence = prompts["evidence|sim/00003|0|0"]
     assert "- pitch: " in evidence
     again: list[Request] = []
     annotate(utterances, panel, tmp_path / "out", AnnotateSettings(), engine_of=listening(again))

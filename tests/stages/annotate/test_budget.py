@@ -17,14 +17,14 @@ from alm_proxies.stages.annotate.prices import price_before
 TOKENS = {"million_tokens_in": 1e6, "million_tokens_out": 1e6}
 
 
-def made(**values: Any) -> Annotator:
+def annotator_with(**values: Any) -> Annotator:
     file = {"name": "a", "engine": "openai", "model": "m", **values}
     return Annotator.of(AnnotatorFile.model_validate(file)).ready(("angry", "happy", "sad"))
 
 
-def asked(one: Annotator, seconds: float = 1.0, votes: int = 4) -> Asking:
+def asked(annotator: Annotator, seconds: float = 1.0, votes: int = 4) -> Asking:
     audio = Audio(np.zeros(int(seconds * 16_000), dtype=np.float32), 16_000)
-    (asking,) = one.askings("u", range(votes), audio, PromptContext(), 0)
+    (asking,) = annotator.askings("u", range(votes), audio, PromptContext(), 0)
     return asking
 
 
@@ -65,9 +65,9 @@ COUNTS = st.one_of(
 def test_whatever_a_server_reports_no_reply_costs_more_than_was_booked_for_its_tries_or_less_than_nothing(
     replies: list[tuple[float, float, int, int, bool]], votes: int, several: bool, seconds: float
 ) -> None:
-    one = made(price={**TOKENS, "audio_minute": 60.0}, votes=12)
-    estimate = Estimate(one, Abilities("openai", "m", local=True, several=several, seeds="each"))
-    request = asked(one, seconds, votes).request
+    annotator = annotator_with(price={**TOKENS, "audio_minute": 60.0}, votes=12)
+    estimate = Estimate(annotator, Abilities("openai", "m", local=True, several=several, seeds="each"))
+    request = asked(annotator, seconds, votes).request
     seconds = request.audio[0].seconds
     pieces = 1 if several else votes
     for tokens_in, tokens_out, failed_tries, counted, failed in replies:
@@ -88,9 +88,9 @@ def test_whatever_a_server_reports_no_reply_costs_more_than_was_booked_for_its_t
 
 
 def test_prompts_that_grow_are_booked_at_their_maximum_from_the_first_to_the_last() -> None:
-    one = made(price={"million_tokens_in": 1e6}, votes=4)
-    estimate = Estimate(one, Abilities("openai", "m", local=True, several=True, seeds="each"))
-    request = asked(one).request
+    annotator = annotator_with(price={"million_tokens_in": 1e6}, votes=4)
+    estimate = Estimate(annotator, Abilities("openai", "m", local=True, several=True, seeds="each"))
+    request = asked(annotator).request
     estimate.used(request, Reply("u", tokens_in=50))
     first = estimate.most(request)
     for tokens in (50, 60, 600):
@@ -101,18 +101,18 @@ def test_prompts_that_grow_are_booked_at_their_maximum_from_the_first_to_the_las
 
 
 def test_until_a_server_has_taken_several_answers_at_once_a_request_is_booked_as_if_it_took_one() -> None:
-    one = made(price={"audio_minute": 60.0}, votes=4)
-    estimate = Estimate(one, Abilities("openai", "m", local=True, several=True, seeds="each"))
-    request = asked(one).request
+    annotator = annotator_with(price={"audio_minute": 60.0}, votes=4)
+    estimate = Estimate(annotator, Abilities("openai", "m", local=True, several=True, seeds="each"))
+    request = asked(annotator).request
     assert estimate.most(request) == pytest.approx(4.0)
     estimate.used(request, Reply("u", tokens_in=50))
     assert estimate.most(request) == pytest.approx(1.0)
 
 
 def test_a_count_that_cannot_be_is_booked_at_the_most_and_counted() -> None:
-    one = made(price=TOKENS, votes=4, sampling={"max_tokens": 4})
-    estimate = Estimate(one, Abilities("openai", "m", local=True, several=True, seeds="each"))
-    request = asked(one).request
+    annotator = annotator_with(price=TOKENS, votes=4, sampling={"max_tokens": 4})
+    estimate = Estimate(annotator, Abilities("openai", "m", local=True, several=True, seeds="each"))
+    request = asked(annotator).request
     for tokens_in, tokens_out in ((-4000, 4), (10**9, 4), (200, 10**6), (200, -1)):
         used = estimate.used(request, Reply("u", tokens_in=tokens_in, tokens_out=tokens_out))
         assert 0 < used.tokens_in < 5000
@@ -123,9 +123,9 @@ def test_a_count_that_cannot_be_is_booked_at_the_most_and_counted() -> None:
 
 
 def test_tries_nobody_counted_are_booked_at_the_most_until_a_reply_shows_what_a_prompt_is() -> None:
-    one = made(price={"million_tokens_in": 1e6}, votes=4)
-    estimate = Estimate(one, Abilities("openai", "m", local=True))
-    request = asked(one).request
+    annotator = annotator_with(price={"million_tokens_in": 1e6}, votes=4)
+    estimate = Estimate(annotator, Abilities("openai", "m", local=True))
+    request = asked(annotator).request
     died = Reply("u", failure=Failure("timeout", "no answer"), tries=3, paid_tries=2, counted=0)
     assert estimate.used(request, died).tokens_in > 2 * 1500
     assert estimate.in_flight(request) >= 1500
@@ -136,18 +136,18 @@ def test_tries_nobody_counted_are_booked_at_the_most_until_a_reply_shows_what_a_
 
 
 def test_answers_of_tries_nobody_counted_are_booked_at_their_limit() -> None:
-    one = made(price={"million_tokens_out": 1e6}, votes=4, sampling={"max_tokens": 500})
-    estimate = Estimate(one, Abilities("openai", "m", local=True, several=True, seeds="each"))
+    annotator = annotator_with(price={"million_tokens_out": 1e6}, votes=4, sampling={"max_tokens": 500})
+    estimate = Estimate(annotator, Abilities("openai", "m", local=True, several=True, seeds="each"))
     died = Reply("u", failure=Failure("timeout", "no answer"), tries=2, paid_tries=2, counted=0)
-    assert 2 * 4 * 500 <= estimate.used(asked(one).request, died).tokens_out <= 2 * 4 * 500 + 10
+    assert 2 * 4 * 500 <= estimate.used(asked(annotator).request, died).tokens_out <= 2 * 4 * 500 + 10
 
 
 @pytest.mark.parametrize(("answer", "sent"), [("codes", 2), ("words", 6)])
 def test_a_scored_recording_is_booked_for_as_often_as_a_server_is_sent_it(answer: str, sent: int) -> None:
     values = {"elicit": "score", "answer": answer, "cross": {"label_orders": 2}, "price": {"audio_minute": 60.0}}
-    one = made(**values)
-    estimate = Estimate(one, Abilities("openai", "m", local=True))
-    assert estimate.most(asked(one, votes=2).request) == pytest.approx(sent)
+    annotator = annotator_with(**values)
+    estimate = Estimate(annotator, Abilities("openai", "m", local=True))
+    assert estimate.most(asked(annotator, votes=2).request) == pytest.approx(sent)
 
 
 def test_another_try_is_booked_before_it_is_made_or_not_made() -> None:
@@ -163,14 +163,14 @@ def test_another_try_is_booked_before_it_is_made_or_not_made() -> None:
 
 def test_the_price_before_a_run_counts_a_recording_once_a_request() -> None:
     price = {"audio_minute": 60.0}
-    sampled = made(cross={"temperature": [0.5, 1.0]}, price=price)
+    sampled = annotator_with(cross={"temperature": [0.5, 1.0]}, price=price)
     assert price_before(sampled, [10.0, 10.0], [8, 1]) == pytest.approx(20.0 + 10.0)
-    scored = made(elicit="score", cross={"label_orders": 6}, price=price)
+    scored = annotator_with(elicit="score", cross={"label_orders": 6}, price=price)
     assert price_before(scored, [10.0], [6]) == pytest.approx(60.0)
-    worded = made(elicit="score", answer="words", cross={"label_orders": 2}, price=price)
+    worded = annotator_with(elicit="score", answer="words", cross={"label_orders": 2}, price=price)
     assert price_before(worded, [10.0], [2]) == pytest.approx(2 * 3 * 10.0)
-    here = made(engine="transformers", elicit="score", cross={"label_orders": 6}, price=price)
+    here = annotator_with(engine="transformers", elicit="score", cross={"label_orders": 6}, price=price)
     assert price_before(here, [10.0], [6]) == pytest.approx(10.0)
     assert price_before(sampled, [10.0], [0]) == 0.0
-    answers = made(price={"million_tokens_out": 1e6}, sampling={"max_tokens": 5})
+    answers = annotator_with(price={"million_tokens_out": 1e6}, sampling={"max_tokens": 5})
     assert price_before(answers, [10.0], [8]) == pytest.approx(40.0)

@@ -61,7 +61,7 @@ def test_twenty_kills_under_load_lose_nothing_acknowledged_and_ask_again_only_wh
                 now = [line.strip() for _, line in zip(range(moment), child.stdout, strict=False)]
                 child.send_signal(signal.SIGKILL)
             now += [line.strip() for line in child.stdout]
-            told = child.stderr.read()
+            output = child.stderr.read()
         keys = [line for line in now if "|" in line]
         after = votes_in(folder / "ledger.sqlite")
         answered = {f"scripted|{name}|{draw % CELLS}|{draw % CELLS}" for name, draw in after}
@@ -72,12 +72,12 @@ def test_twenty_kills_under_load_lose_nothing_acknowledged_and_ask_again_only_wh
         assert len(again) <= unanswered
         assert len(keys) == len(set(keys))
         if cut_off:
-            said = re.search(r"(\d+) requests for (\d+) votes were in flight", told)
-            assert said is not None
+            in_flight = re.search(r"(\d+) requests for (\d+) votes were in flight", output)
+            assert in_flight is not None
             # A vote that had reached the journal and not yet the ledger is restored: it is not asked again.
             restored = (cut_off & answered) - set(keys)
-            assert len(cut_off - restored) <= int(said[1]) <= IN_FLIGHT
-            assert f"({int(said[1]) * 0.2 / 60 * 300:.4f})" in told
+            assert len(cut_off - restored) <= int(in_flight[1]) <= IN_FLIGHT
+            assert f"({int(in_flight[1]) * 0.2 / 60 * 300:.4f})" in output
         asked.update(keys)
         unanswered, cut_off = len(set(asked) - answered), set(keys) - answered
         assert unanswered <= IN_FLIGHT

@@ -26,8 +26,8 @@ from alm_proxies.stages.annotate.recording import Recorder
 
 
 def outcome(draw: int = 0, utterance: int = 1, **changes: object) -> Outcome:
-    made = Outcome(1, utterance, draw, "ok", "", "sad", None, None, "A", "", 0, 0.1, 1.0, 1.0, 0.5, 1, True, 0.0)
-    return made._replace(**changes)  # type: ignore[arg-type]
+    cast = Outcome(1, utterance, draw, "ok", "", "sad", None, None, "A", "", 0, 0.1, 1.0, 1.0, 0.5, 1, True, 0.0)
+    return cast._replace(**changes)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -77,8 +77,8 @@ def test_what_is_done_is_what_was_written_gaps_included(done: set[tuple[int, int
     with TemporaryDirectory() as folder, Ledger.open(Path(folder) / "ledger.sqlite") as ledger:
         ledger.utterance_ids([str(number) for number in range(6)])
         ledger.write(outcomes=[outcome(draw, utterance) for utterance, draw in done])
-        found = {tuple(pair) for pair in np.argwhere(ledger.done(1, votes)).tolist()}
-    assert found == {(utterance, draw) for utterance, draw in done if draw < votes}
+        pairs = {tuple(pair) for pair in np.argwhere(ledger.done(1, votes)).tolist()}
+    assert pairs == {(utterance, draw) for utterance, draw in done if draw < votes}
 
 
 def test_utterances_and_annotators_keep_their_numbers(ledger: Ledger) -> None:
@@ -166,10 +166,10 @@ with Ledger.open(Path(sys.argv[1])) as ledger:
 
 def test_a_disk_that_is_full_as_a_transaction_ends_is_said_and_the_next_one_is_a_new_one(tmp_path: Path) -> None:
     run = [sys.executable, "-c", FULL_WHILE_COMMITTING, str(tmp_path / "ledger.sqlite")]
-    told = subprocess.run(run, capture_output=True, text=True, check=True).stdout.splitlines()
-    assert told[2:] == ["[0, 3]"]
-    assert all("the ledger cannot be written: disk I/O error" in line or "full" in line for line in told[:2])
-    assert all("Free some space" in line for line in told[:2])
+    lines = subprocess.run(run, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert lines[2:] == ["[0, 3]"]
+    assert all("the ledger cannot be written: disk I/O error" in line or "full" in line for line in lines[:2])
+    assert all("Free some space" in line for line in lines[:2])
 
 
 def test_a_refused_second_writer_does_not_let_a_third_one_in(ledger: Ledger) -> None:
@@ -185,17 +185,17 @@ def test_a_refused_second_writer_does_not_let_a_third_one_in(ledger: Ledger) -> 
 def test_many_at_once_share_transactions_and_each_waits_for_its_own(ledger: Ledger) -> None:
     recorder = Recorder(ledger)
 
-    async def one(number: int) -> None:
+    async def sent(number: int) -> None:
         await recorder.sending(Sending(number, 1, 0.0), heard(number))
-        found = "SELECT COUNT(*) FROM in_flight WHERE id = ?"
+        query = "SELECT COUNT(*) FROM in_flight WHERE id = ?"
         with closing(sqlite3.connect(ledger.path)) as other:
-            assert other.execute(found, (number,)).fetchone() == (1,)
+            assert other.execute(query, (number,)).fetchone() == (1,)
         await recorder.arrived([outcome(utterance=number)], number)
         with closing(sqlite3.connect(ledger.path)) as other:
-            assert other.execute(found, (number,)).fetchone() == (0,)
+            assert other.execute(query, (number,)).fetchone() == (0,)
 
     async def everything() -> None:
-        await asyncio.gather(*(one(number) for number in range(1, 101)))
+        await asyncio.gather(*(sent(number) for number in range(1, 101)))
 
     asyncio.run(everything())
     assert ledger._sql.execute("SELECT COUNT(*) FROM vote").fetchone() == (100,)

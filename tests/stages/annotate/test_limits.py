@@ -16,7 +16,7 @@ from alm_proxies.tables import Votes
 Make = Callable[..., Any]
 
 
-def made(**values: Any) -> Annotator:
+def annotator_with(**values: Any) -> Annotator:
     file = {"name": "a", "engine": "openai", "model": "m", **values}
     return Annotator.of(AnnotatorFile.model_validate(file)).ready(("angry", "happy", "sad"))
 
@@ -66,12 +66,12 @@ def test_held_out_human_votes_are_not_looked_at() -> None:
     ],
 )
 def test_only_loopback_addresses_stay_on_this_machine(urls: list[str], leaves: bool) -> None:
-    assert leaves_this_machine(made(serve={"base_urls": urls})) is leaves
+    assert leaves_this_machine(annotator_with(serve={"base_urls": urls})) is leaves
 
 
 def test_engines_in_process_stay_on_this_machine() -> None:
-    assert not leaves_this_machine(made(engine="transformers"))
-    assert not leaves_this_machine(made(engine="vllm"))
+    assert not leaves_this_machine(annotator_with(engine="transformers"))
+    assert not leaves_this_machine(annotator_with(engine="vllm"))
 
 
 @settings(deadline=None)

@@ -63,8 +63,8 @@ def test_shards_of_different_annotators_labels_or_nothing_are_refused(
 
 def test_status_says_how_far_it_is_and_what_it_costs(corpus: Make, annotator: Make, tmp_path: Path) -> None:
     utterances = corpus(10)
-    one = annotator(utterances, votes=4, price=PRICE)
-    annotate(utterances, [one], tmp_path, AnnotateSettings(budget=1.0))
+    scripted = annotator(utterances, votes=4, price=PRICE)
+    annotate(utterances, [scripted], tmp_path, AnnotateSettings(budget=1.0))
     now = status(tmp_path)[0]
     assert (now.planned, now.cast, now.waiting) == (40, {"ok": 20}, 20)
     assert now.price == pytest.approx(1.0)
@@ -79,9 +79,9 @@ def test_status_says_how_far_it_is_and_what_it_costs(corpus: Make, annotator: Ma
 
 def test_what_trying_servers_out_cost_is_on_the_merged_bill(corpus: Make, annotator: Make, tmp_path: Path) -> None:
     utterances = corpus(4)
-    one = annotator(utterances, votes=2)
+    scripted = annotator(utterances, votes=2)
     for shard in ("1/2", "2/2"):
-        annotate(utterances, [one], tmp_path / "shards", AnnotateSettings(shard=shard, injection=0))
+        annotate(utterances, [scripted], tmp_path / "shards", AnnotateSettings(shard=shard, injection=0))
         with Ledger.open(tmp_path / f"shards/ledger.{shard.replace('/', '-of-')}.sqlite") as ledger:
             ledger.write(trials=[Trial(1, "a", "answered", 11, 0.0, 0.0, 0.0, 0.5, 0.0)])
     merge([tmp_path / "shards"], tmp_path / "merged")

@@ -22,23 +22,23 @@ def test_the_system_never_handles_a_signal_itself(number: signal.Signals, monkey
     set_to: list[object] = []
     real = signal.signal
 
-    def seen(one: int, handler: object) -> object:
-        if one == number:
+    def seen(number_given: int, handler: object) -> object:
+        if number_given == number:
             set_to.append(handler)
-        return real(one, handler)
+        return real(number_given, handler)
 
     async def work() -> None:
         async with RunMonitor(Halt(None), Progress("voting", quiet=True), True):
             assert signal.getsignal(number) not in (note, signal.SIG_DFL)
 
-    before = {one: real(one, note) for one in (signal.SIGTERM, signal.SIGINT)}
+    before = {each: real(each, note) for each in (signal.SIGTERM, signal.SIGINT)}
     try:
         monkeypatch.setattr(signal, "signal", seen)
         asyncio.run(work())
         kept = signal.getsignal(number)
     finally:
-        for one, handler in before.items():
-            real(one, handler)
+        for each, handler in before.items():
+            real(each, handler)
     assert kept is note
     assert signal.SIG_DFL not in set_to
     assert signal.default_int_handler not in set_to

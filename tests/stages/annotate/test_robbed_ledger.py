@@ -33,15 +33,15 @@ VOTES, COUNT = 4, 30
 def again(corpus: Make, annotator: Make, tmp_path: Path) -> Callable[..., tuple[Annotated, list[Request]]]:
     """Runs the same command again and gives its requests."""
     utterances = corpus(COUNT)
-    one = annotator(utterances, votes=VOTES, price=PRICE)
+    scripted = annotator(utterances, votes=VOTES, price=PRICE)
 
     def run(**settings: Any) -> tuple[Annotated, list[Request]]:
         asked: list[Request] = []
         engine_of = listening(asked)
-        made = annotate(
-            utterances, [one], tmp_path / "out", AnnotateSettings(**settings), engine_of=engine_of, quiet=True
+        annotated = annotate(
+            utterances, [scripted], tmp_path / "out", AnnotateSettings(**settings), engine_of=engine_of, quiet=True
         )
-        return made, asked
+        return annotated, asked
 
     return run
 
@@ -168,10 +168,10 @@ def test_without_ledger_and_journal_the_spending_is_not_known_and_the_user_is_as
         again()
     with pytest.raises(InputError, match="spending is unknown"):
         again()  # refusing changes nothing
-    made, asked = again(accept_loss=True)
+    annotated, asked = again(accept_loss=True)
     assert asked == []
-    assert made.complete
-    assert made.findings.counts()["ledger_loss"] == 1
+    assert annotated.complete
+    assert annotated.findings.counts()["ledger_loss"] == 1
 
 
 def test_an_older_copy_of_the_ledger_beside_its_journal_and_table_is_brought_up_to_them(
@@ -182,15 +182,15 @@ def test_an_older_copy_of_the_ledger_beside_its_journal_and_table_is_brought_up_
     shutil.copy(tmp_path / "out/ledger.journal", tmp_path / "older.journal")
     whole, _ = again()
     shutil.copy(tmp_path / "older.sqlite", tmp_path / "out/ledger.sqlite")
-    made, asked = again()
+    annotated, asked = again()
     assert asked == []
-    assert made.spent.price == pytest.approx(whole.spent.price)
+    assert annotated.spent.price == pytest.approx(whole.spent.price)
     # The journal is older too: the table alone knows, and what its votes cost is reckoned.
     shutil.copy(tmp_path / "older.sqlite", tmp_path / "out/ledger.sqlite")
     shutil.copy(tmp_path / "older.journal", tmp_path / "out/ledger.journal")
-    made, asked = again()
+    annotated, asked = again()
     assert asked == []
-    assert made.spent.price == pytest.approx(whole.spent.price)
+    assert annotated.spent.price == pytest.approx(whole.spent.price)
 
 
 def test_an_older_ledger_without_its_table_is_refused_until_the_user_says_so(again: Make, tmp_path: Path) -> None:
@@ -201,13 +201,13 @@ def test_an_older_ledger_without_its_table_is_refused_until_the_user_says_so(aga
     (tmp_path / "out/votes.parquet").unlink()
     with pytest.raises(InputError, match=rf"has lost {20 * VOTES} votes and 20.00 of spending"):
         again()
-    made, asked = again(accept_loss=True)
+    annotated, asked = again(accept_loss=True)
     assert draws(asked) == 20 * VOTES
-    assert made.spent.price == pytest.approx(whole.spent.price + 20 * EACH)  # the lost votes stay paid
-    assert made.findings.counts()["ledger_loss"] == 1
-    made, asked = again()
+    assert annotated.spent.price == pytest.approx(whole.spent.price + 20 * EACH)  # the lost votes stay paid
+    assert annotated.findings.counts()["ledger_loss"] == 1
+    annotated, asked = again()
     assert asked == []
-    assert "ledger_loss" not in made.findings.counts()
+    assert "ledger_loss" not in annotated.findings.counts()
 
 
 @pytest.mark.parametrize("cut", [0.0, 0.3, 0.99])
@@ -219,17 +219,17 @@ def test_a_journal_that_is_cut_or_garbage_harms_nothing_while_the_ledger_is_whol
     content = journal.read_bytes()
     for damaged in (content[: int(cut * len(content))], b"\x00" * 100, b"{}\n" * 5, content + b"half a li"):
         journal.write_bytes(damaged)
-        made, asked = again()
+        annotated, asked = again()
         assert asked == []
-        assert made.spent.price == pytest.approx(whole.spent.price)
+        assert annotated.spent.price == pytest.approx(whole.spent.price)
 
 
 def test_rows_deleted_from_outside_are_missed_and_given_back_by_the_table(again: Make, tmp_path: Path) -> None:
     whole, _ = again()
     sql(tmp_path / "out/ledger.sqlite", "DELETE FROM vote WHERE draw = 1")
-    made, asked = again()
+    annotated, asked = again()
     assert asked == []
-    assert made.spent.price == pytest.approx(whole.spent.price)
+    assert annotated.spent.price == pytest.approx(whole.spent.price)
     sql(tmp_path / "out/ledger.sqlite", "DELETE FROM vote WHERE draw = 1")
     (tmp_path / "out/votes.parquet").unlink()
     with pytest.raises(InputError, match=rf"has lost {COUNT} votes"):
@@ -281,11 +281,11 @@ def test_a_dropped_table_is_one_sentence_and_going_on_restores_what_it_can(
             look()
         assert "is damaged" in str(refused.value)
         assert "\n" not in str(refused.value)
-    made, asked = again(accept_loss=True)
+    annotated, asked = again(accept_loss=True)
     assert asked == []
-    assert made.complete
-    assert made.spent.price == pytest.approx(whole.spent.price)
-    assert made.findings.counts()["ledger_loss"] == 1
+    assert annotated.complete
+    assert annotated.spent.price == pytest.approx(whole.spent.price)
+    assert annotated.findings.counts()["ledger_loss"] == 1
     assert (tmp_path / "out/ledger.sqlite.damaged").exists()
 
 
@@ -318,9 +318,9 @@ def test_broken_rows_and_columns_are_one_sentence_with_code_2_and_never_a_traceb
     again: Make, tmp_path: Path, change: str
 ) -> None:
     changed_and_refused(again, tmp_path / "out/ledger.sqlite", change)
-    made, asked = again(accept_loss=True)
+    annotated, asked = again(accept_loss=True)
     assert asked == []
-    assert made.complete
+    assert annotated.complete
 
 
 @pytest.mark.parametrize(
@@ -352,12 +352,12 @@ def test_damaged_pages_are_never_a_traceback_and_never_lose_a_vote_in_silence(
     place = (page % pages) * 4096
     content[place : place + 4096] = value * 4096
     ledger.write_bytes(bytes(content))
-    found = refusal(again)
-    assert found is None or (found.exit_code == 2 and "\n" not in str(found))
-    made, asked = again(accept_loss=found is not None)
+    error = refusal(again)
+    assert error is None or (error.exit_code == 2 and "\n" not in str(error))
+    annotated, asked = again(accept_loss=error is not None)
     assert asked == []
-    assert made.complete
-    assert made.spent.price == pytest.approx(whole.spent.price)
+    assert annotated.complete
+    assert annotated.spent.price == pytest.approx(whole.spent.price)
     status(tmp_path / "out")
 
 
@@ -369,8 +369,8 @@ def test_a_truncated_ledger_is_refused_and_restored(again: Make, tmp_path: Path,
     ledger.write_bytes(content[: int(keep * len(content))])
     with pytest.raises(InputError):
         again()
-    made, asked = again(accept_loss=True)
-    assert (asked, made.complete) == ([], True)
+    annotated, asked = again(accept_loss=True)
+    assert (asked, annotated.complete) == ([], True)
 
 
 @pytest.mark.parametrize("name", ["ledger.sqlite", "ledger.journal", "ledger.lock", "ledger.sqlite-wal"])
@@ -428,13 +428,13 @@ def test_a_ledger_in_a_folder_that_may_only_be_read_can_be_looked_at(again: Make
         folder.chmod(0o555)
     try:
         command = [sys.executable, "-c", code, str(out)]
-        found = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
     finally:
         for folder in (out, *out.parents):
             if folder == Path("/tmp"):
                 break
             folder.chmod(0o755)
-    assert found.stdout.strip() == str(COUNT * VOTES), found.stderr
+    assert done.stdout.strip() == str(COUNT * VOTES), done.stderr
 
 
 VERSION_1 = Path(__file__).with_name("version_1")
@@ -477,10 +477,10 @@ def test_votes_of_version_1_are_not_asked_again(corpus: Make, annotator: Make, e
         annotator(utterances, "scores", elicit="score", price=price, cross={"label_orders": 2}),
     ]
     settings = AnnotateSettings.model_validate({"injection": 2, "stop": {"collapse": 1.0}, "limit": 6})
-    made = annotate(utterances, panel, earlier, settings, engine_of=listening(asked), quiet=True)
+    annotated = annotate(utterances, panel, earlier, settings, engine_of=listening(asked), quiet=True)
     assert asked == []
-    assert made.complete
-    assert made.votes.frame.equals(pl.read_parquet(VERSION_1 / "votes.parquet"))
+    assert annotated.complete
+    assert annotated.votes.frame.equals(pl.read_parquet(VERSION_1 / "votes.parquet"))
 
 
 def test_a_damaged_ledger_of_version_1_and_a_kill_in_the_middle_of_the_upgrade_leave_it_as_it_was(

@@ -87,12 +87,12 @@ def statuses(folder: Path) -> dict[str, int]:
 
 def until_away(run: subprocess.Popen[str]) -> list[str]:
     assert run.stderr is not None
-    told = []
+    lines = []
     for line in run.stderr:
-        told.append(line)
+        lines.append(line)
         if "has not answered for" in line:
             break
-    return told
+    return lines
 
 
 def test_a_killed_server_is_said_and_once_it_is_back_the_run_goes_on_and_no_vote_has_failed(
@@ -101,9 +101,9 @@ def test_a_killed_server_is_said_and_once_it_is_back_the_run_goes_on_and_no_vote
     with serving() as (_, port):
         asked(port)
         run = command(tmp_path)
-        told = until_away(run)
-        assert f"http://127.0.0.1:{port}/v1 has not answered for" in told[-1]
-        assert "Ctrl-C stops, run the same command again to continue" in told[-1]
+        lines = until_away(run)
+        assert f"http://127.0.0.1:{port}/v1 has not answered for" in lines[-1]
+        assert "Ctrl-C stops, run the same command again to continue" in lines[-1]
     with serving(str(port), "lasting"):
         _, rest = run.communicate()
     assert run.returncode == 0, rest
@@ -138,17 +138,17 @@ def test_servers_that_stay_away_end_the_job_with_nothing_lost_and_the_next_run_a
 
     settings = AnnotateSettings(injection=0)
     with serving() as (_, port):
-        utterances, one = asked(port)
+        utterances, remote = asked(port)
         with pytest.raises(EngineError, match="gone: .* no answer for .* Start the server again") as caught:
-            annotate(utterances, [one], tmp_path / "out", settings, engine_of=impatient)
+            annotate(utterances, [remote], tmp_path / "out", settings, engine_of=impatient)
     assert caught.value.exit_code == 3
     kept = sum(statuses(tmp_path).values())
     assert 0 < kept < 4 * COUNT
     assert "failed" not in statuses(tmp_path)
     with serving(str(port), "lasting"):
-        made = annotate(utterances, [one], tmp_path / "out", settings)
-    assert made.complete
-    assert made.spent.cast_now == 4 * COUNT - kept
+        annotated = annotate(utterances, [remote], tmp_path / "out", settings)
+    assert annotated.complete
+    assert annotated.spent.cast_now == 4 * COUNT - kept
     assert "failed" not in statuses(tmp_path)
 
 

@@ -25,8 +25,8 @@ async def no_engine(annotator: Annotator) -> Engine:
     raise AssertionError(f"{annotator.name} was opened")
 
 
-def said(made: Annotated, kind: str) -> list[tuple[str, str]]:
-    rows = made.findings.frame.iter_rows(named=True)
+def findings_of(annotated: Annotated, kind: str) -> list[tuple[str, str]]:
+    rows = annotated.findings.frame.iter_rows(named=True)
     return [(row["message"], row["fix"]) for row in rows if row["kind"] == kind]
 
 
@@ -46,25 +46,25 @@ def test_votes_of_another_annotator_are_said_to_be_in_the_ledger_alone_and_statu
     utterances = corpus(6)
     first, second = annotator(utterances, "first", votes=4), annotator(utterances, "second", votes=2)
     annotate(utterances, [first], tmp_path / "out", AnnotateSettings(injection=0))
-    made = annotate(utterances, [second], tmp_path / "out", AnnotateSettings(injection=0))
-    assert set(made.votes.frame["annotator"]) == {"second"}
-    ((message, fix),) = said(made, "not_in_votes")
+    annotated = annotate(utterances, [second], tmp_path / "out", AnnotateSettings(injection=0))
+    assert set(annotated.votes.frame["annotator"]) == {"second"}
+    ((message, fix),) = findings_of(annotated, "not_in_votes")
     assert message.startswith("24 votes of first, cast before, are in the ledger and not in votes.parquet")
     assert fix == "Name first's file with --annotator too to have both."
-    (found,) = status(tmp_path / "out")
-    assert found.annotators == {"first": 24, "second": 12}
-    assert "votes in the ledger: 24 of first, 12 of second" in str(found)
+    (standing,) = status(tmp_path / "out")
+    assert standing.annotators == {"first": 24, "second": 12}
+    assert "votes in the ledger: 24 of first, 12 of second" in str(standing)
     both = annotate(utterances, [first, second], tmp_path / "out", AnnotateSettings(injection=0), engine_of=no_engine)
     assert set(both.votes.frame["annotator"]) == {"first", "second"}
-    assert said(both, "not_in_votes") == []
+    assert findings_of(both, "not_in_votes") == []
 
 
 def test_fewer_votes_or_utterances_than_were_cast_are_said(corpus: Make, annotator: Make, tmp_path: Path) -> None:
     utterances = corpus(6)
-    one = annotator(utterances, votes=8)
-    annotate(utterances, [one], tmp_path, AnnotateSettings(injection=0))
-    fewer = annotate(utterances, [one], tmp_path, AnnotateSettings(votes=4, limit=5, injection=0))
-    assert said(fewer, "not_in_votes") == [
+    scripted = annotator(utterances, votes=8)
+    annotate(utterances, [scripted], tmp_path, AnnotateSettings(injection=0))
+    fewer = annotate(utterances, [scripted], tmp_path, AnnotateSettings(votes=4, limit=5, injection=0))
+    assert findings_of(fewer, "not_in_votes") == [
         (
             "24 votes of scripted beyond the 4 per utterance asked for now are in the ledger and not in votes.parquet",
             "Write --votes 8 to have them.",
@@ -92,10 +92,10 @@ def test_the_votes_table_states_what_each_annotator_has_cost_with_its_currency(
     utterances = corpus(5)
     paid = annotator(utterances, "paid", votes=2, price={"audio_minute": 60.0, "currency": "EUR"})
     free = annotator(utterances, "free", votes=2)
-    made = annotate(utterances, [paid, free], tmp_path, AnnotateSettings(injection=0))
+    annotated = annotate(utterances, [paid, free], tmp_path, AnnotateSettings(injection=0))
     cards = Votes.read(tmp_path / "votes.parquet").about.annotators
     assert cards["paid"].cost == Cost(votes=10, price=1.0, currency="EUR")
-    assert made.spent.price == pytest.approx(1.0)
+    assert annotated.spent.price == pytest.approx(1.0)
     assert cards["free"].cost is None
     renamed = annotator(utterances, "paid", votes=3, price={"audio_minute": 60.0, "currency": "USD"})
     more = annotate(utterances, [renamed, free], tmp_path, AnnotateSettings(injection=0))
@@ -107,11 +107,11 @@ def test_the_price_before_is_measured_where_the_ledger_knows_it(
     corpus: Make, annotator: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     utterances = corpus(40)
-    one = annotator(utterances, votes=2, price={"million_tokens_out": 1e6}, sampling={"max_tokens": 16})
-    pilot = annotate(utterances, [one], tmp_path, AnnotateSettings(limit=10, injection=0))
+    scripted = annotator(utterances, votes=2, price={"million_tokens_out": 1e6}, sampling={"max_tokens": 16})
+    pilot = annotate(utterances, [scripted], tmp_path, AnnotateSettings(limit=10, injection=0))
     assert pilot.spent.expected == pytest.approx(20 * 16)
     assert "about 320.00, by the price table" in capsys.readouterr().err
-    whole = annotate(utterances, [one], tmp_path, AnnotateSettings(injection=0))
+    whole = annotate(utterances, [scripted], tmp_path, AnnotateSettings(injection=0))
     assert whole.spent.expected == pytest.approx(60)  # an answer is one word
     assert "about 60.00, by measured prices" in capsys.readouterr().err
 
@@ -123,28 +123,30 @@ def test_a_price_table_that_has_changed_since_is_not_taken_for_measured(
     before = annotator(utterances, votes=2, price={"audio_minute": 60.0})
     annotate(utterances, [before], tmp_path, AnnotateSettings(limit=20, injection=0))
     dearer = annotator(utterances, votes=2, price={"audio_minute": 600.0})
-    made = annotate(utterances, [dearer], tmp_path, AnnotateSettings(injection=0))
-    assert made.spent.expected == pytest.approx(20 * 2.0)
+    annotated = annotate(utterances, [dearer], tmp_path, AnnotateSettings(injection=0))
+    assert annotated.spent.expected == pytest.approx(20 * 2.0)
 
 
 def test_a_missing_recording_is_named_opens_no_engine_and_is_asked_about_once_it_is_there(
     corpus: Make, annotator: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     utterances = corpus(30)
-    one = annotator(utterances, votes=2)
+    scripted = annotator(utterances, votes=2)
     path = Path(utterances.about.roots["sim"]) / "00007.wav"
     path.rename(path.with_suffix(".away"))
-    made = annotate(utterances, [one], tmp_path / "out", AnnotateSettings(injection=0))
+    annotated = annotate(utterances, [scripted], tmp_path / "out", AnnotateSettings(injection=0))
     assert f"1 recording is missing and not used: {path}\n" in capsys.readouterr().err
-    ((message, fix),) = said(made, "failed")
+    ((message, fix),) = findings_of(annotated, "failed")
     assert message == f"2 votes of scripted: failed (missing), e.g. sim/00007: '{path}: there is no such file'"
     assert "Restore the recordings" in fix
-    again = annotate(utterances, [one], tmp_path / "out", AnnotateSettings(injection=0), engine_of=no_engine)
-    assert said(again, "failed") == [(message, fix)]
-    assert said(again, "asked_again") == []
+    again = annotate(utterances, [scripted], tmp_path / "out", AnnotateSettings(injection=0), engine_of=no_engine)
+    assert findings_of(again, "failed") == [(message, fix)]
+    assert findings_of(again, "asked_again") == []
     path.with_suffix(".away").rename(path)
     asked: list[Request] = []
-    whole = annotate(utterances, [one], tmp_path / "out", AnnotateSettings(injection=0), engine_of=listening(asked))
+    whole = annotate(
+        utterances, [scripted], tmp_path / "out", AnnotateSettings(injection=0), engine_of=listening(asked)
+    )
     assert {request.utterance_id for request in asked} == {"sim/00007"}
     assert set(whole.votes.frame["status"]) == {"ok"}
 
@@ -153,12 +155,12 @@ def test_after_a_budget_stop_the_mend_is_a_larger_budget_and_what_was_not_asked_
     corpus: Make, annotator: Make, tmp_path: Path
 ) -> None:
     utterances = corpus(30)
-    one = annotator(utterances, votes=2, price={"audio_minute": 60.0})
-    made = annotate(utterances, [one], tmp_path, AnnotateSettings(injection=0, budget=1.0))
-    ((stopped, fix),) = said(made, "stopped")
+    scripted = annotator(utterances, votes=2, price={"audio_minute": 60.0})
+    annotated = annotate(utterances, [scripted], tmp_path, AnnotateSettings(injection=0, budget=1.0))
+    ((stopped, fix),) = findings_of(annotated, "stopped")
     assert stopped == "the next request could exceed the budget of 1: 1.00 are spent, and it may cost up to 0.20"
     assert fix == "Raise the budget (--budget), then run the same command again to continue."
-    left = made.spent.planned - made.spent.cast
-    ((message, fix),) = said(made, "not_cast")
+    left = annotated.spent.planned - annotated.spent.cast
+    ((message, fix),) = findings_of(annotated, "not_cast")
     assert message.startswith(f"{left} planned votes were not requested")
     assert fix.startswith("Raise the budget")

@@ -26,17 +26,17 @@ def test_the_budget_stops_before_it_is_passed_and_a_larger_one_goes_on(
     corpus: Make, annotator: Make, tmp_path: Path, price: dict[str, float], budget: float
 ) -> None:
     utterances = corpus(30)
-    one = annotator(utterances, votes=4, price=price, sampling={"max_tokens": 2})
-    made = annotate(utterances, [one], tmp_path, AnnotateSettings(budget=budget))
-    assert made.stopped is not None
-    assert "budget" in made.stopped
-    assert 1.0 < made.spent.price <= budget * (1 + 1e-12)  # sums of prices are rounded
-    assert not made.complete
-    assert len(made.votes) == 120
-    statuses = Counter(made.votes.frame["status"])
-    assert statuses["ok"] == made.spent.cast
-    assert made.findings.counts()["not_cast"] == statuses["failed"]
-    rest = annotate(utterances, [one], tmp_path, AnnotateSettings(budget=1000.0))
+    scripted = annotator(utterances, votes=4, price=price, sampling={"max_tokens": 2})
+    annotated = annotate(utterances, [scripted], tmp_path, AnnotateSettings(budget=budget))
+    assert annotated.stopped is not None
+    assert "budget" in annotated.stopped
+    assert 1.0 < annotated.spent.price <= budget * (1 + 1e-12)  # sums of prices are rounded
+    assert not annotated.complete
+    assert len(annotated.votes) == 120
+    statuses = Counter(annotated.votes.frame["status"])
+    assert statuses["ok"] == annotated.spent.cast
+    assert annotated.findings.counts()["not_cast"] == statuses["failed"]
+    rest = annotate(utterances, [scripted], tmp_path, AnnotateSettings(budget=1000.0))
     assert rest.complete
 
 
@@ -52,12 +52,12 @@ def test_a_pilot_is_a_fair_sample_and_its_price_is_extrapolated(corpus: Make, an
         ),
         taxonomy=utterances.taxonomy,
     )
-    one = annotator(utterances, votes=2, price={"audio_minute": 60.0})
-    pilot = annotate(utterances, [one], tmp_path, AnnotateSettings(limit=8), votes=human)
-    told = pilot.votes.frame["utterance_id"].unique()
-    assert told.is_in([f"sim/{n:05d}" for n in range(10)]).sum() == 2
+    scripted = annotator(utterances, votes=2, price={"audio_minute": 60.0})
+    pilot = annotate(utterances, [scripted], tmp_path, AnnotateSettings(limit=8), votes=human)
+    asked_about = pilot.votes.frame["utterance_id"].unique()
+    assert asked_about.is_in([f"sim/{n:05d}" for n in range(10)]).sum() == 2
     assert pilot.spent.whole == pytest.approx(40 * 0.2)
-    whole = annotate(utterances, [one], tmp_path, AnnotateSettings(), votes=human)
+    whole = annotate(utterances, [scripted], tmp_path, AnnotateSettings(), votes=human)
     assert whole.spent.price == pytest.approx(40 * 0.2)
     assert whole.spent.cast_now == 64
 
@@ -67,16 +67,16 @@ def test_collapse_stops_an_annotator_unless_humans_do_it_too(corpus: Make, annot
     collapsed = annotator(utterances, "flat", texts={"*": ["neutral"]}, answer="words", votes=4)
     fine = annotator(utterances, "fine", votes=4)
     stop = AnnotateSettings.model_validate({"stop": {"after": 40}})
-    made = annotate(utterances, [collapsed, fine], tmp_path / "a", stop, engine_of=listening([], in_flight=4))
-    assert made.stopped is not None
-    assert "flat gives neutral in 100% of its votes" in made.stopped
-    by_name = dict(made.votes.frame.filter(pl.col("status") == "ok").group_by("annotator").len().iter_rows())
+    annotated = annotate(utterances, [collapsed, fine], tmp_path / "a", stop, engine_of=listening([], in_flight=4))
+    assert annotated.stopped is not None
+    assert "flat gives neutral in 100% of its votes" in annotated.stopped
+    by_name = dict(annotated.votes.frame.filter(pl.col("status") == "ok").group_by("annotator").len().iter_rows())
     assert by_name["fine"] == 160
     assert by_name["flat"] < 160
     asked: list[Request] = []
     again = annotate(utterances, [collapsed, fine], tmp_path / "a", stop, engine_of=listening(asked))
     assert asked == []
-    assert again.stopped == made.stopped
+    assert again.stopped == annotated.stopped
     flat_humans = pl.DataFrame({"utterance_id": utterances.frame["utterance_id"], "annotator": "h", "label": "neutral"})
     human = Votes.of(flat_humans, taxonomy=utterances.taxonomy)
     assert annotate(utterances, [collapsed], tmp_path / "b", stop, votes=human).complete
@@ -87,20 +87,20 @@ def test_too_many_failures_or_refusals_stop_an_annotator(
     corpus: Make, annotator: Make, tmp_path: Path, fault: str, status: str
 ) -> None:
     utterances = corpus(60)
-    one = annotator(utterances, votes=4, serve={"faults": {fault: 0.6}})
+    scripted = annotator(utterances, votes=4, serve={"faults": {fault: 0.6}})
     stop = AnnotateSettings.model_validate({"stop": {"after": 50}})
-    made = annotate(utterances, [one], tmp_path, stop, engine_of=listening([], in_flight=4))
-    assert made.stopped is not None
-    assert f"stop.{status}" in made.stopped
-    assert made.spent.cast < 240
+    annotated = annotate(utterances, [scripted], tmp_path, stop, engine_of=listening([], in_flight=4))
+    assert annotated.stopped is not None
+    assert f"stop.{status}" in annotated.stopped
+    assert annotated.spent.cast < 240
 
 
 def test_a_key_that_is_not_accepted_ends_the_job_at_once(corpus: Make, annotator: Make, tmp_path: Path) -> None:
     utterances = corpus(30)
-    one = annotator(utterances, votes=1, serve={"faults": {"unauthorised": 1.0}})
+    scripted = annotator(utterances, votes=1, serve={"faults": {"unauthorised": 1.0}})
     asked: list[Request] = []
     with pytest.raises(EngineError, match="unauthorised"):
-        annotate(utterances, [one], tmp_path, AnnotateSettings(), engine_of=listening(asked, in_flight=4))
+        annotate(utterances, [scripted], tmp_path, AnnotateSettings(), engine_of=listening(asked, in_flight=4))
     assert len(asked) <= 8
 
 
@@ -108,24 +108,24 @@ def test_a_restricted_corpus_stays_on_the_machine_unless_the_file_names_it(
     corpus: Make, annotator: Make, tmp_path: Path
 ) -> None:
     utterances = corpus(2, "secret")
-    one = annotator(utterances, votes=1)
+    scripted = annotator(utterances, votes=1)
     asked: list[Request] = []
     remote = listening(asked, local=False)
     with pytest.raises(ForbiddenError, match=r"may_leave = \['secret'\]"):
-        annotate(utterances, [one], tmp_path / "a", AnnotateSettings(), engine_of=remote)
+        annotate(utterances, [scripted], tmp_path / "a", AnnotateSettings(), engine_of=remote)
     assert asked == []
-    assert annotate(utterances, [one], tmp_path / "a", AnnotateSettings()).complete
+    assert annotate(utterances, [scripted], tmp_path / "a", AnnotateSettings()).complete
     named = AnnotateSettings(may_leave=("secret",))
-    assert annotate(utterances, [one], tmp_path / "b", named, engine_of=remote).complete
+    assert annotate(utterances, [scripted], tmp_path / "b", named, engine_of=remote).complete
 
 
 def test_an_address_off_this_machine_is_refused_before_it_is_even_reached(
     corpus: Make, annotator: Make, tmp_path: Path
 ) -> None:
     utterances = corpus(2, "secret")
-    one = annotator(utterances)
+    scripted = annotator(utterances)
     for url in ("http://192.0.2.1/v1", "https://localhost.example.org/v1"):
-        file = one.file.model_copy(update={"engine": "openai", "serve": {"base_urls": [url]}})
+        file = scripted.file.model_copy(update={"engine": "openai", "serve": {"base_urls": [url]}})
         with pytest.raises(ForbiddenError, match="has to stay on this machine"):
             annotate(utterances, [Annotator.of(file)], tmp_path / "out", AnnotateSettings())
     assert not (tmp_path / "out").exists()
@@ -133,10 +133,10 @@ def test_an_address_off_this_machine_is_refused_before_it_is_even_reached(
 
 def test_max_minutes_stops_cleanly(corpus: Make, annotator: Make, tmp_path: Path) -> None:
     utterances = corpus(50)
-    one = annotator(utterances, votes=4, serve={"seconds": 0.05})
+    scripted = annotator(utterances, votes=4, serve={"seconds": 0.05})
     asked: list[Request] = []
     brief = AnnotateSettings(max_minutes=0.3 / 60)
-    made = annotate(utterances, [one], tmp_path, brief, engine_of=listening(asked, in_flight=2))
-    assert made.stopped is not None
-    assert made.spent.cast == draws(asked)
-    assert annotate(utterances, [one], tmp_path, AnnotateSettings()).complete
+    annotated = annotate(utterances, [scripted], tmp_path, brief, engine_of=listening(asked, in_flight=2))
+    assert annotated.stopped is not None
+    assert annotated.spent.cast == draws(asked)
+    assert annotate(utterances, [scripted], tmp_path, AnnotateSettings()).complete

@@ -241,7 +241,7 @@ def annotation(number: int, rater: object, emotion: list[str], **given: object) 
 
 def label_studio(root: Path, tasks: list[dict[str, object]] | None = None) -> Path:
     """A project's export: two controls, a skip, a choice that is no label, a rater by e-mail, a seen prediction."""
-    whole = tasks or [
+    tasks_written = tasks or [
         {
             "id": 11,
             "data": {"audio": "/data/local-files/?d=set1/a%20%C3%BC.wav", "speaker": "anna", "gender": "Female"},
@@ -262,7 +262,7 @@ def label_studio(root: Path, tasks: list[dict[str, object]] | None = None) -> Pa
     ]
     root.mkdir(parents=True, exist_ok=True)
     path = root / "project.json"
-    path.write_text(json.dumps(whole, ensure_ascii=False), encoding="utf-8")
+    path.write_text(json.dumps(tasks_written, ensure_ascii=False), encoding="utf-8")
     return path
 
 

@@ -18,8 +18,8 @@ b;r2;sad;s2;m;
 COLUMNS = {"utterance_id": "clip", "annotator": "rater", "label": "answer", "speaker": "who", "gender": "sex"}
 
 
-def table(path: Path, taxonomy: str | None = "iemocap4", **said: Any) -> Corpus:
-    source = settings_of(TableSource, {"corpus": "mine", "source": path, **said}, "the source")
+def table(path: Path, taxonomy: str | None = "iemocap4", **settings: Any) -> Corpus:
+    source = settings_of(TableSource, {"corpus": "mine", "source": path, **settings}, "the source")
     return read(source, ReadSettings(taxonomy=taxonomy))
 
 

@@ -39,7 +39,7 @@ def _rated(word: str, rng: np.random.Generator) -> list[int]:
 
 
 def _iemocap(folder: Path, rng: np.random.Generator) -> tuple[Path, Counter[str]]:
-    said: Counter[str] = Counter()
+    words: Counter[str] = Counter()
     dialogues: dict[str, list[Turn]] = {}
     for session in range(1, 6):
         turns: list[Turn] = []
@@ -49,18 +49,18 @@ def _iemocap(folder: Path, rng: np.random.Generator) -> tuple[Path, Counter[str]
                 lines = []
                 for rater in range(1, 6):
                     word = true if rng.random() < 0.7 else list(MEANS)[int(rng.integers(0, len(MEANS)))]
-                    said[word] += 1
+                    words[word] += 1
                     val, act, dom = _rated(word, rng)
                     lines.append(f"C-E{rater}:\t{word};\t()")
                     lines.append(f"A-E{rater}:\tval {val}; act {act}; dom  {dom};\t()")
                 turns.append((f"Ses0{session}F_impro01_{side}{turn:03d}", "xxx", lines))
         dialogues[f"Ses0{session}F_impro01"] = turns
-    return iemocap(folder, dialogues), said
+    return iemocap(folder, dialogues), words
 
 
 def _msp(folder: Path, rng: np.random.Generator) -> tuple[Path, Counter[str]]:
     """Ratings only from 3 to 6 of 1 to 7: another use of the scale."""
-    said: Counter[str] = Counter()
+    words: Counter[str] = Counter()
     rows = ["FileName,WorkerID,EmoClass_Major,EmoClass_Second,EmoAct,EmoVal,EmoDom"]
     speakers = []
     for clip in range(60):
@@ -68,40 +68,40 @@ def _msp(folder: Path, rng: np.random.Generator) -> tuple[Path, Counter[str]]:
         speakers.append(f"{name};{clip % 12}")
         for rater in range(5):
             word = list(MEANS)[(clip + (rater == 4)) % len(MEANS)]
-            said[word] += 1
+            words[word] += 1
             val, act, dom = (2 + value * 0.8 for value in _rated(word, rng))
             rows.append(f"{name},WORKER{rater:08d},{MSP[word]},,{act:.0f},{val:.0f},{dom:.0f}")
     (folder / "Labels").mkdir(parents=True)
     (folder / "Labels" / "labels_detailed.csv").write_text("\n".join(rows))
     (folder / "Speaker_ids.txt").write_text("\n".join(speakers))
-    return folder, said
+    return folder, words
 
 
 def _crema_d(folder: Path, rng: np.random.Generator) -> tuple[Path, Counter[str]]:
     rows = ['"","A","D","F","H","N","S","fileName","numResponses","agreement","emoVote"']
-    said: Counter[str] = Counter()
+    letters: Counter[str] = Counter()
     folder.mkdir(parents=True)
     for clip in range(40):
         counts = rng.multinomial(6, [0.3, 0.1, 0.1, 0.1, 0.2, 0.2])
-        said.update(dict(zip("ADFHNS", counts.tolist(), strict=True)))
+        letters.update(dict(zip("ADFHNS", counts.tolist(), strict=True)))
         sentence = ("IEO", "TIE", "IOM", "IWW")[clip // 10]
         rows.append(f'"1{clip:05d}",{",".join(map(str, counts))},"10{clip % 10:02d}_{sentence}_ANG_XX",6,0.5,"A"')
     (folder / "tabulatedVotes.csv").write_text("\n".join(rows))
-    return folder, said
+    return folder, letters
 
 
 def _sources(folder: Path) -> Made:
     rng = np.random.default_rng(3)
-    (one, first), (two, second), (three, third) = (
+    (iemocap_folder, iemocap_words), (msp_folder, msp_words), (crema_folder, crema_letters) = (
         _iemocap(folder / "IEMOCAP", rng), _msp(folder / "MSP", rng), _crema_d(folder / "CREMA-D", rng),
     )  # fmt: skip
     outside = {"Contempt": "outside"}
     sources = [
-        IemocapSource(source=one, map={"Excited": "happy"}),
-        MspPodcastSource(source=two, map=outside),
-        CremaDSource(source=three, map={"disgust": "outside"}),
+        IemocapSource(source=iemocap_folder, map={"Excited": "happy"}),
+        MspPodcastSource(source=msp_folder, map=outside),
+        CremaDSource(source=crema_folder, map={"disgust": "outside"}),
     ]
-    return sources, {"iemocap": first, "msp_podcast": second, "crema_d": third}
+    return sources, {"iemocap": iemocap_words, "msp_podcast": msp_words, "crema_d": crema_letters}
 
 
 def _settings(**more: object) -> ReadSettings:
@@ -109,14 +109,14 @@ def _settings(**more: object) -> ReadSettings:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+def corpora(tmp_path_factory: pytest.TempPathFactory) -> Made:
     return _sources(tmp_path_factory.mktemp("corpora"))
 
 
 def test_three_corpora_are_one_table_with_prefixed_ids_and_raters_and_every_loss(
-    made: Made,
+    corpora: Made,
 ) -> None:
-    sources, said = made
+    sources, words = corpora
     corpus = read(sources, _settings())
     assert dict(corpus.utterances.frame["corpus"].value_counts().iter_rows()) == {
         "iemocap": 120,
@@ -130,27 +130,27 @@ def test_three_corpora_are_one_table_with_prefixed_ids_and_raters_and_every_loss
     labels = {"Anger": "angry", "Happiness": "happy", "Neutral": "neutral", "Sadness": "sad", "Excited": "happy"}
     letters = {"A": "angry", "H": "happy", "N": "neutral", "S": "sad"}
     expected: Counter[tuple[str, str | None]] = Counter()
-    for word, count in said["iemocap"].items():
+    for word, count in words["iemocap"].items():
         expected["iemocap", labels[word]] += count
-    for word, count in said["msp_podcast"].items():
+    for word, count in words["msp_podcast"].items():
         expected["msp_podcast", None if word == "Excited" else labels[word]] += count
-    for letter, count in said["crema_d"].items():
+    for letter, count in words["crema_d"].items():
         expected["crema_d", letters.get(letter)] += count
-    found: Counter[tuple[str, str | None]] = Counter()
+    counted: Counter[tuple[str, str | None]] = Counter()
     for name, _, label, votes in words_of(corpus.votes, corpus.utterances).iter_rows():
-        found[name, label] += round(votes)
-    assert found == expected
+        counted[name, label] += round(votes)
+    assert counted == expected
     counts = corpus.findings.counts()
     lost = sum(count for (_, label), count in expected.items() if label is None)
     assert counts["outside"] + counts["out_of_vocabulary"] == lost
-    assert counts["mapped"] == said["iemocap"]["Excited"]
+    assert counts["mapped"] == words["iemocap"]["Excited"]
     assert counts["ratings_aligned"] == 2
 
 
 def test_ratings_are_aligned_linearly_from_the_ends_of_each_scale(
-    made: Made,
+    corpora: Made,
 ) -> None:
-    corpus = read(made[0], _settings())
+    corpus = read(corpora[0], _settings())
     assert {name: set(ends.values()) for name, ends in corpus.votes.about.scales.items()} == {
         "iemocap": {(1.0, 5.0)},
         "msp_podcast": {(1.0, 7.0)},
@@ -160,9 +160,9 @@ def test_ratings_are_aligned_linearly_from_the_ends_of_each_scale(
 
 
 def test_ratings_are_aligned_by_rank_within_each_corpus_on_request(
-    made: Made,
+    corpora: Made,
 ) -> None:
-    linear, ranked = read(made[0], _settings()), read(made[0], _settings(align_ratings="rank"))
+    linear, ranked = read(corpora[0], _settings()), read(corpora[0], _settings(align_ratings="rank"))
     fitted = ranked.votes.frame.filter(~pl.col("held_out"))
     for corpus, mean in _means(ranked, held_out=False).items():
         assert mean == pytest.approx(0.5), corpus
@@ -187,8 +187,8 @@ def test_ranks_are_the_share_below_and_half_of_the_ties() -> None:
     assert ranks(fitted, np.array([0.0, 1.0, 2.0, 3.0, 4.0, 9.0])).tolist() == [0.0, 0.125, 0.5, 0.75, 0.875, 1.0]
 
 
-def test_the_page_shows_which_word_became_which_label(made: Made, tmp_path: Path, wording: Wording) -> None:
-    sources, said = made
+def test_the_page_shows_which_word_became_which_label(corpora: Made, tmp_path: Path, wording: Wording) -> None:
+    sources, words = corpora
     page = read(sources, _settings(translate=["ratings"])).page
     assert page is not None
     html = page.html()
@@ -196,7 +196,7 @@ def test_the_page_shows_which_word_became_which_label(made: Made, tmp_path: Path
     (chart,) = page.charts
     rows = chart.table.rows
     word = next(row for row in rows if str(row[0]).startswith("iemocap: Excited"))
-    assert f"({said['iemocap']['Excited']})" in str(word[0])
+    assert f"({words['iemocap']['Excited']})" in str(word[0])
     assert "left out" in html
     assert "Translation between labels and ratings" in html
     assert read(sources[:1], _settings()).page is None
@@ -210,9 +210,9 @@ def _tables(sources: list[Source], folder: Path) -> Path:
 
 
 def test_ratings_are_translated_only_on_request_and_their_error_is_printed(
-    made: Made,
+    corpora: Made,
 ) -> None:
-    plain, corpus = read(made[0], _settings()), read(made[0], _settings(translate=["ratings"]))
+    plain, corpus = read(corpora[0], _settings()), read(corpora[0], _settings(translate=["ratings"]))
     assert "translated-ratings" not in plain.votes.frame["annotator"].to_list()
     added = corpus.votes.frame.filter(annotator="translated-ratings")
     assert added.filter(pl.col("utterance_id").str.starts_with("crema_d/")).height == 40
@@ -228,7 +228,7 @@ def test_ratings_are_translated_only_on_request_and_their_error_is_printed(
     assert corpus.votes.frame.filter(source="human").equals(plain.votes.frame)
 
 
-def test_labels_are_translated_from_ratings_for_a_corpus_without_labels(made: Made, tmp_path: Path) -> None:
+def test_labels_are_translated_from_ratings_for_a_corpus_without_labels(corpora: Made, tmp_path: Path) -> None:
     rows = ["clip,rater,val,aro,dom", *(f"u{clip},r{rater},{1 + clip},5,4" for clip in range(5) for rater in range(3))]
     (tmp_path / "rated.csv").write_text("\n".join(rows))
     columns = {"utterance_id": "clip", "annotator": "rater"}
@@ -247,7 +247,7 @@ def test_labels_are_translated_from_ratings_for_a_corpus_without_labels(made: Ma
             "scales": {"valence": (1, 5), "arousal": (1, 5), "dominance": (1, 5)},
         }
     )
-    corpus = read([*made[0], rated], _settings(translate=["labels"]))
+    corpus = read([*corpora[0], rated], _settings(translate=["labels"]))
     added = corpus.votes.frame.filter(annotator="translated-labels")
     sums = added.group_by("utterance_id").agg(pl.col("weight").sum()).sort("utterance_id")
     assert sums["weight"].to_list() == pytest.approx([1.0] * 5)
@@ -259,9 +259,9 @@ def test_labels_are_translated_from_ratings_for_a_corpus_without_labels(made: Ma
 
 
 def test_a_translation_without_corpora_to_learn_from_or_votes_to_score_it_is_refused(
-    made: Made,
+    corpora: Made,
 ) -> None:
-    sources, _ = made
+    sources, _ = corpora
     with pytest.raises(SettingsError, match="both labels and ratings"):
         read(sources[2:], _settings(translate=["ratings"]))
     with pytest.raises(SettingsError, match="nothing to translate"):
@@ -285,17 +285,17 @@ def test_the_softmax_finds_the_weights_that_made_the_votes_and_label_means_the_m
     assert label_means(given, given @ means).ravel() == pytest.approx(means.ravel(), abs=0.01)
 
 
-def test_votes_of_a_translation_are_a_valid_table(made: Made, tmp_path: Path) -> None:
-    read(made[0], _settings(translate=["ratings"])).write(tmp_path)
+def test_votes_of_a_translation_are_a_valid_table(corpora: Made, tmp_path: Path) -> None:
+    read(corpora[0], _settings(translate=["ratings"])).write(tmp_path)
     assert "translated-ratings" in Votes.read(tmp_path / "votes.parquet").about.annotators
 
 
-def test_fused_ratings_of_a_corpus_without_ratings_come_from_the_calibrated_translation(made: Made) -> None:
-    corpus = read(made[0], _settings(translate=["ratings"]))
+def test_fused_ratings_of_a_corpus_without_ratings_come_from_the_calibrated_translation(corpora: Made) -> None:
+    corpus = read(corpora[0], _settings(translate=["ratings"]))
     fused = Attributes().fit(corpus.votes).predict(corpus.votes)
     crema = fused.filter(pl.col("utterance_id").str.starts_with("crema_d/"))
     kept = corpus.votes.frame.filter(~pl.col("held_out") & pl.col("utterance_id").str.starts_with("crema_d/"))
     angry = kept.group_by("utterance_id").agg((pl.col("label") == "angry").mean()).join(crema, on="utterance_id")
     assert angry.select(pl.corr("label", "arousal")).item() > 0.5
-    plain = Attributes().fit(read(made[0], _settings()).votes).predict(read(made[0], _settings()).votes)
+    plain = Attributes().fit(read(corpora[0], _settings()).votes).predict(read(corpora[0], _settings()).votes)
     assert plain.filter(pl.col("utterance_id").str.starts_with("crema_d/"))["arousal"].n_unique() == 1

@@ -41,8 +41,8 @@ TABULATED = (
 def _table(folder: Path) -> Source:
     (folder / "votes.csv").write_text(LONG)
     columns = {"utterance_id": "clip", "annotator": "rater", "label": "said", "speaker": "who"}
-    said = {"format": "table", "source": folder / "votes.csv", "corpus": "mine", "columns": columns}
-    return _source(said)
+    settings = {"format": "table", "source": folder / "votes.csv", "corpus": "mine", "columns": columns}
+    return _source(settings)
 
 
 def _crema_d(folder: Path) -> Source:
@@ -70,9 +70,9 @@ def _tables(folder: Path) -> Source:
     return _source({"format": "tables", "source": folder / "made"})
 
 
-def _source(said: dict[str, object]) -> Source:
-    reader = READERS[str(said["format"])]
-    known = {name: value for name, value in said.items() if name in reader.settings.model_fields}
+def _source(settings: dict[str, object]) -> Source:
+    reader = READERS[str(settings["format"])]
+    known = {name: value for name, value in settings.items() if name in reader.settings.model_fields}
     return reader.settings.model_validate(known)
 
 
@@ -107,9 +107,9 @@ UNKNOWN = ("table", "label_studio", "audformat", "huggingface")
 """Formats of any corpus, whose labels are not known from a card."""
 
 
-def settings_of(name: str, **said: object) -> ReadSettings:
+def settings_of(name: str, **settings: object) -> ReadSettings:
     known = {"taxonomy": ["angry", "happy", "sad"]} if name in UNKNOWN else {}
-    return ReadSettings.model_validate(said | known)
+    return ReadSettings.model_validate(settings | known)
 
 
 def test_every_reader_has_a_sample() -> None:
@@ -118,42 +118,42 @@ def test_every_reader_has_a_sample() -> None:
 
 @every
 def test_votes_and_utterances_belong_together_and_carry_the_corpus(name: str, tmp_path: Path) -> None:
-    made = read(sample(name, tmp_path / "a"), settings_of(name))
-    corpora = made.utterances.frame["corpus"].unique().to_list()
-    assert len(made.utterances) == 8
+    corpus = read(sample(name, tmp_path / "a"), settings_of(name))
+    corpora = corpus.utterances.frame["corpus"].unique().to_list()
+    assert len(corpus.utterances) == 8
     assert len(corpora) == 1
-    ids = made.votes.frame["utterance_id"]
-    assert ids.is_in(made.utterances.frame["utterance_id"].implode()).all()
+    ids = corpus.votes.frame["utterance_id"]
+    assert ids.is_in(corpus.utterances.frame["utterance_id"].implode()).all()
     assert ids.str.starts_with(f"{corpora[0]}/").all()
-    assert made.votes.frame["label"].is_in(list(made.votes.taxonomy)).all()
-    assert len(made.votes) == 32
-    assert made.left_out == 0
+    assert corpus.votes.frame["label"].is_in(list(corpus.votes.taxonomy)).all()
+    assert len(corpus.votes) == 32
+    assert corpus.left_out == 0
 
 
 @every
 def test_the_same_files_give_the_same_tables_wherever_they_lie(name: str, tmp_path: Path) -> None:
     frames = []
     for folder in (tmp_path / "a", tmp_path / "another place" / "ä"):
-        made = read(sample(name, folder), settings_of(name))
-        digests = [table.content_digest() for table in (made.votes, made.utterances)]
-        frames.append((digests, made.votes.about.made_by))
+        corpus = read(sample(name, folder), settings_of(name))
+        digests = [table.content_digest() for table in (corpus.votes, corpus.utterances)]
+        frames.append((digests, corpus.votes.about.made_by))
     assert frames[0] == frames[1]
 
 
 @every
 def test_held_out_votes_are_as_many_as_asked_for_whatever_the_format(name: str, tmp_path: Path) -> None:
-    made = read(sample(name, tmp_path / "a"), settings_of(name, hold_out=HoldOut(keep=2)))
-    held = made.votes.frame.filter(pl.col("held_out")).group_by("utterance_id").len()
+    corpus = read(sample(name, tmp_path / "a"), settings_of(name, hold_out=HoldOut(keep=2)))
+    held = corpus.votes.frame.filter(pl.col("held_out")).group_by("utterance_id").len()
     assert held["len"].to_list() == [2] * 8
 
 
 @every
 def test_what_was_written_is_read_back_equal(name: str, tmp_path: Path) -> None:
-    made: Corpus = read(sample(name, tmp_path / "a"), settings_of(name))
-    made.write(tmp_path / "out")
+    corpus: Corpus = read(sample(name, tmp_path / "a"), settings_of(name))
+    corpus.write(tmp_path / "out")
     again = read(_source({"format": "tables", "source": tmp_path / "out"}))
-    assert again.votes.frame.equals(made.votes.frame)
-    assert again.utterances.frame.equals(made.utterances.frame.sort("utterance_id"))
+    assert again.votes.frame.equals(corpus.votes.frame)
+    assert again.utterances.frame.equals(corpus.utterances.frame.sort("utterance_id"))
 
 
 @every

@@ -78,11 +78,11 @@ def _msp(shape: str) -> Callable[[Path], Source]:
 
 
 def _audformat(storage: str) -> Callable[[Path], Source]:
-    def made(folder: Path) -> Source:
+    def source(folder: Path) -> Source:
         audformat = pytest.importorskip("audformat", reason="audformat is a development dependency")
         return _source({"format": "audformat", "source": rated(audformat, folder, storage), "corpus": "mine"})
 
-    return made
+    return source
 
 
 def _crema_d(folder: Path) -> Source:

@@ -23,18 +23,18 @@ KIND = st.sampled_from(["one label", "two labels", "unparsable"])
 
 
 def rows_of(draw: tuple[str, str, int], kind: str) -> list[dict[str, Any]]:
-    one: dict[str, Any] = {
+    row: dict[str, Any] = {
         "utterance_id": draw[0],
         "annotator": draw[1],
         "draw": draw[2],
         "weight": 1.0,
         "status": "ok",
     }
-    one["source"] = "proxy" if draw[1] == "alm" else "human"
+    row["source"] = "proxy" if draw[1] == "alm" else "human"
     if kind == "unparsable":
-        return [{**one, "label": None, "status": "unparsable"}]
+        return [{**row, "label": None, "status": "unparsable"}]
     labels = ["happy"] if kind == "one label" else ["happy", "sad"]
-    return [{**one, "label": label, "weight": 1 / len(labels)} for label in labels]
+    return [{**row, "label": label, "weight": 1 / len(labels)} for label in labels]
 
 
 def plainly(rows: list[dict[str, Any]], wanted: HoldOut, seed: int) -> list[bool]:
@@ -77,11 +77,11 @@ def test_the_votes_held_out_are_those_that_the_rule_names(
     wanted = HoldOut(splits=splits, keep=2 if keep is None and not splits else keep)
     votes = Votes.of(pl.DataFrame(rows, schema_overrides={"label": pl.String, "draw": pl.Int32}), taxonomy="iemocap4")
     people = Utterances.of(pl.DataFrame({"utterance_id": list(SPLITS), "split": list(SPLITS.values())}))
-    made, findings = hold_out(votes, people, wanted, seed)
+    held_out, findings = hold_out(votes, people, wanted, seed)
     expected = plainly(rows, wanted, seed)
-    assert made.frame["held_out"].to_list() == expected
-    assert made.frame.drop("held_out").equals(votes.frame.drop("held_out"))
-    assert Votes.of(made.frame, about=made.about).frame.equals(made.frame)
+    assert held_out.frame["held_out"].to_list() == expected
+    assert held_out.frame.drop("held_out").equals(votes.frame.drop("held_out"))
+    assert Votes.of(held_out.frame, about=held_out.about).frame.equals(held_out.frame)
     gone = [row for row, held in zip(rows, expected, strict=True) if held]
     human = {row["utterance_id"] for row in rows if row["source"] == "human"}
     counts = {finding.kind: finding.count for finding in findings}

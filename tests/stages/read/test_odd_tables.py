@@ -19,8 +19,8 @@ TABLE = "file,rater,emotion\na,r1,happy\na,r2,sad\nb,r1,sad\n"
 COLUMNS = {"utterance_id": "file", "annotator": "rater", "label": "emotion"}
 
 
-def table(path: Path, *, cards: Path | None = None, **said: Any) -> Corpus:
-    source = TableSource.model_validate({"corpus": "mine", "source": path, **said})
+def table(path: Path, *, cards: Path | None = None, **settings: Any) -> Corpus:
+    source = TableSource.model_validate({"corpus": "mine", "source": path, **settings})
     return read(source, ReadSettings(taxonomy="happy,sad", cards=cards))
 
 
@@ -53,10 +53,10 @@ def test_rows_that_are_there_twice_count_and_are_said_with_their_line(tmp_path: 
     twice = table(put(tmp_path / "t.csv", TABLE + TABLE.partition("\n")[2]), columns=COLUMNS)
     assert len(twice.votes) == 6
     assert twice.findings.counts() == {"copied_rows": 3}
-    told = twice.findings.frame.row(0, named=True)
-    assert "'mine/r1' on 'mine/a'" in told["message"]
-    assert "line 5" in told["message"]
-    assert "remove the copies" in told["fix"]
+    finding = twice.findings.frame.row(0, named=True)
+    assert "'mine/r1' on 'mine/a'" in finding["message"]
+    assert "line 5" in finding["message"]
+    assert "remove the copies" in finding["fix"]
     once = table(tmp_path / "t.csv", columns={"utterance_id": "file", "label": "emotion"})
     assert once.findings.counts() == {"columns_not_taken": 1}
 
@@ -138,17 +138,17 @@ def test_the_usual_ways_to_write_no_number_are_missing_and_counted(tmp_path: Pat
     corpus = table(path, columns=columns, scales={"valence": [1, 3]})
     assert corpus.votes.frame["valence"].to_list() == [None, 0.5, None]
     assert corpus.findings.counts() == {"missing_number": 2}
-    told = corpus.findings.frame["message"][0]
-    assert told.startswith("2 rows have no number for valence: the column 'felt' ")
-    assert told.endswith(f"says {word.strip()!r}") or told.endswith("is empty")
+    message = corpus.findings.frame["message"][0]
+    assert message.startswith("2 rows have no number for valence: the column 'felt' ")
+    assert message.endswith(f"says {word.strip()!r}") or message.endswith("is empty")
 
 
 def test_missing_counts_and_shares_are_none_and_are_counted(tmp_path: Path) -> None:
     path = put(tmp_path / "t.csv", "file,h,s\na,1,\nb,n/a,1\nc,-,1\n")
     for many in ("counts", "probabilities"):
         corpus = table(path, columns={"utterance_id": "file"}, **{many: {"happy": "h", "sad": "s"}})
-        told = corpus.findings.frame.filter(pl.col("kind") == "missing_number")["message"].to_list()
-        assert told == [
+        messages = corpus.findings.frame.filter(pl.col("kind") == "missing_number")["message"].to_list()
+        assert messages == [
             "2 rows have no number for happy, taken as 0: the column 'h' says '-', 'n/a'",
             "1 rows have no number for sad, taken as 0: the column 's' is empty",
         ]

@@ -97,8 +97,8 @@ def test_predictions_read_as_a_proxy_say_what_their_model_was_trained_on_and_fus
     assert card.measured == Measured.model_validate(measured)
     assert card.measured.takes_off == pytest.approx(0.2)
     fused = fuse(corpus.votes, FuseSettings(method="weighted"), utterances=corpus.utterances, quiet=True)
-    found = fused.findings.frame.filter(pl.col("kind") == "proxy_trained_on")
-    assert (found["count"].to_list(), found["where"].to_list()) == ([40], ["model"])
+    excluded = fused.findings.frame.filter(pl.col("kind") == "proxy_trained_on")
+    assert (excluded["count"].to_list(), excluded["where"].to_list()) == ([40], ["model"])
     speakers = fused.labels.frame.join(corpus.utterances.frame, on="utterance_id")
     beside = speakers.group_by("speaker").agg(pl.col("proxy_votes").sum())
     assert dict(beside.iter_rows()) == {f"mine/{name}": 0.0 if name in ("s0", "s3") else 20.0 for name in SPEAKERS}
@@ -108,8 +108,8 @@ def test_predictions_read_as_a_proxy_say_what_their_model_was_trained_on_and_fus
                        utterances=Path("out/utterances.parquet"), quiet=True)  # fmt: skip
     parts = fuse_files([Path("out/votes.parquet")], Path("whole/parts.parquet"), FuseSettings(method="weighted"),
                        utterances=Path("out/utterances.parquet"), quiet=True, part_rows=50, whole_rows=1)  # fmt: skip
-    for one in (whole, parts):
-        assert one.findings.counts()["proxy_trained_on"] == 40
+    for fused_votes in (whole, parts):
+        assert fused_votes.findings.counts()["proxy_trained_on"] == 40
     first, second = (Labels.read(f"whole/{name}.parquet").frame for name in ("labels", "parts"))
     assert first.equals(second)
 
@@ -177,9 +177,9 @@ def test_what_a_proxy_was_trained_on_is_asked_and_yes_is_refused_in_a_sentence(
         (["--as", "robot"], "as"),
     ):
         assert run([*command, *more, "-o", "out", "--quiet"]) == 2
-        said = capsys.readouterr().err
-        assert expected in said
-        assert len(said.strip().splitlines()) == 1
+        message = capsys.readouterr().err
+        assert expected in message
+        assert len(message.strip().splitlines()) == 1
     assert not Path("out/votes.parquet").exists()
     with pytest.raises(SettingsError, match="count them twice"):
         settings_of(TableSource, {**SOFT, "as": "proxy:c", "trained_on_these_votes": "yes"}, "here")
@@ -259,13 +259,13 @@ def test_a_classifier_trained_on_the_fit_votes_of_crema_d_is_found_and_one_train
 
     def predicted(train: np.ndarray, test: np.ndarray) -> np.ndarray:
         ridge = inputs[train].T @ inputs[train] + 3.0 * np.eye(inputs.shape[1])
-        made = np.clip(inputs[test] @ np.linalg.solve(ridge, inputs[train].T @ shares[train]), 0.02, None)
-        return made / made.sum(1, keepdims=True)
+        estimates = np.clip(inputs[test] @ np.linalg.solve(ridge, inputs[train].T @ shares[train]), 0.02, None)
+        return estimates / estimates.sum(1, keepdims=True)
 
     every = np.ones(len(counts), dtype=bool)
     honest = np.zeros_like(shares)
-    for one in range(5):
-        honest[folds == one] = predicted(folds != one, folds == one)
+    for fold in range(5):
+        honest[folds == fold] = predicted(folds != fold, folds == fold)
     parts = [corpus.votes]
     for name, soft in (("cheats", predicted(every, every)), ("honest", honest)):
         table = pl.DataFrame(soft, schema=list(labels)).insert_column(0, counts.utterances.alias("clip"))

@@ -28,16 +28,16 @@ def _counts(corpus: Corpus) -> dict[str, int]:
 
 
 def test_emodb_has_a_vote_for_every_listener_who_recognised_what_was_acted(tmp_path: Path) -> None:
-    made = _read("emodb", emodb(tmp_path))
-    people = made.utterances.frame.sort("utterance_id")
+    corpus = _read("emodb", emodb(tmp_path))
+    people = corpus.utterances.frame.sort("utterance_id")
     assert people["utterance_id"].to_list() == [
         f"emodb/{clip}" for clip in ("03a01Fa", "08b02Wb", "09b10Ta", "16a05Nc")
     ]
     assert people["intended"].to_list() == ["happy", "angry", "sad", "neutral"]
     assert people["gender"].to_list() == ["male", "female", "female", "female"]
-    votes = dict(made.votes.frame.group_by("utterance_id", "label").len().select("utterance_id", "len").iter_rows())
+    votes = dict(corpus.votes.frame.group_by("utterance_id", "label").len().select("utterance_id", "len").iter_rows())
     assert votes == {"emodb/03a01Fa": 18, "emodb/08b02Wb": 20}  # 90 % of 20, 95.24 % of 21; 33 % is of neither
-    counts = _counts(made)
+    counts = _counts(corpus)
     assert counts["no_label"] == 3
     assert counts["no_votes"] == 2  # one with an odd share, one that is not in the table
     assert counts["no_audio"] == 1  # the take that was not released
@@ -51,32 +51,32 @@ def test_the_number_of_listeners_follows_from_the_share(share: float, expected: 
 
 
 def test_emodb_itself(test_data: Path) -> None:
-    made = _read("emodb", test_data / "emodb")
+    corpus = _read("emodb", test_data / "emodb")
     table = pl.read_csv(test_data / "emodb" / "listener_recognition.csv", schema_overrides={"speaker": pl.String})
     released = table.filter(pl.col("duration_s_if_audio").is_not_null())
     expected = {f"emodb/{row['clip']}": row["n_recognised_inferred"] for row in released.iter_rows(named=True)}
-    votes = dict(made.votes.frame.group_by("utterance_id").len().iter_rows())
+    votes = dict(corpus.votes.frame.group_by("utterance_id").len().iter_rows())
     assert votes == {clip: count for clip, count in expected.items() if count}
-    assert len(made.utterances) == 535
-    assert made.utterances.frame["audio"].null_count() == 0
+    assert len(corpus.utterances) == 535
+    assert corpus.utterances.frame["audio"].null_count() == 0
 
 
 def test_ravdess_has_what_was_acted_and_no_votes(tmp_path: Path) -> None:
-    made = _read("ravdess", ravdess(tmp_path))
-    people = made.utterances.frame.sort("utterance_id")
+    corpus = _read("ravdess", ravdess(tmp_path))
+    people = corpus.utterances.frame.sort("utterance_id")
     assert people["intended"].to_list() == ["neutral", "angry", "surprise"]
     assert people["speaker"].to_list() == ["ravdess/02", "ravdess/01", "ravdess/02"]
     assert people["gender"].to_list() == ["female", "male", "female"]
     assert people["intensity"].to_list() == ["normal", "strong", "normal"]
-    assert len(made.votes) == 0
-    assert _counts(made) == {"not_a_clip": 2, "no_votes": 3}
+    assert len(corpus.votes) == 0
+    assert _counts(corpus) == {"not_a_clip": 2, "no_votes": 3}
     assert len(_read("ravdess", tmp_path, channel="both").utterances) == 4
     assert _read("ravdess", tmp_path, channel="song").utterances.frame["intended"].to_list() == ["happy"]
 
 
 def test_msp_improv_turns_activation_round_and_takes_a_worker_once(tmp_path: Path) -> None:
-    made = _read("msp_improv", msp_improv(tmp_path))
-    rows = {(row["utterance_id"][-16:], row["annotator"]): row for row in made.votes.frame.iter_rows(named=True)}
+    corpus = _read("msp_improv", msp_improv(tmp_path))
+    rows = {(row["utterance_id"][-16:], row["annotator"]): row for row in corpus.votes.frame.iter_rows(named=True)}
     first = "V-S01A-F01-S-FM01"[-16:]
     assert {key[1]: row["label"] for key, row in rows.items() if key[0] == first} == {
         "msp_improv/MA_1": "neutral",
@@ -85,9 +85,9 @@ def test_msp_improv_turns_activation_round_and_takes_a_worker_once(tmp_path: Pat
     }
     rated = rows[first, "msp_improv/MA_2"]
     assert (rated["valence"], rated["arousal"], rated["dominance"]) == (None, 1.0, 1.0)
-    counts = _counts(made)
+    counts = _counts(corpus)
     assert (counts["repeated"], counts["no_majority"], counts["unread_lines"], counts["no_audio"]) == (1, 1, 1, 1)
-    people = made.utterances.frame.sort("utterance_id")
+    people = corpus.utterances.frame.sort("utterance_id")
     assert people["intended"].to_list() == ["angry", "happy"]
     assert people["speaker"].to_list() == ["msp_improv/F01", "msp_improv/M04"]
     assert people["audio"].to_list() == ["Audio/session1/S01A/S/MSP-IMPROV-S01A-F01-S-FM01.wav", None]

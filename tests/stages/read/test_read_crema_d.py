@@ -168,9 +168,9 @@ def test_faulty_recordings_are_left_out_with_the_reason_of_the_authors_and_their
     there = dict(corpus.utterances.frame.select("utterance_id", "audio").iter_rows())
     assert {name for name, audio in there.items() if audio is None} == {f"crema_d/{clip}" for clip in FAULTY}
     assert len(corpus.votes) == 5 * 4
-    found = messages(corpus, "known_fault")
-    assert [message.split()[0] for message in found] == ["4", "4"]
-    assert all("very short, no audio" in message for message in found)
+    faults = messages(corpus, "known_fault")
+    assert [message.split()[0] for message in faults] == ["4", "4"]
+    assert all("very short, no audio" in message for message in faults)
     for clip in FAULTY:
         recording(tmp_path / "AudioWAV" / f"{clip}.wav")
     corpus = read(CremaDSource(source=tmp_path))
@@ -235,9 +235,9 @@ def test_odd_answers_are_read_or_counted(tmp_path: Path) -> None:
         "crema_d/r4": None,
     }
     assert corpus.votes.frame.filter(pl.col("status") == "out_of_vocabulary")["stated"].to_list() == ["X_9"]
-    found = kinds(corpus)
+    counts = kinds(corpus)
     wanted = {"practice": 1, "not_a_clip": 1, "no_rater": 1, "repeated": 2, "no_level": 3, "out_of_vocabulary": 1}
-    assert {kind: found[kind] for kind in wanted} == wanted
+    assert {kind: counts[kind] for kind in wanted} == wanted
 
 
 def test_answers_of_a_distracted_rater_are_left_out_where_first_clicks_are_there(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ def test_the_counts_of_a_line_are_votes_in_the_published_order(tmp_path: Path) -
     corpus = read(EmotionlinesSource(source=root))
     crowd, published = "emotionlines/crowd", "emotionlines/consensus"
     counted = corpus.votes.frame.filter(annotator=crowd).group_by("utterance_id", "label").len()
-    found = {(key, label): count for key, label, count in counted.iter_rows()}
+    counts = {(key, label): count for key, label, count in counted.iter_rows()}
     # counted from the files by themselves
     labels = dict(zip(WORDS, ("neutral", "happy", "sad", "fear", "angry", "surprise", "disgust"), strict=True))
     expected = {}
@@ -36,7 +36,7 @@ def test_the_counts_of_a_line_are_votes_in_the_published_order(tmp_path: Path) -
                 for word, count in zip(WORDS, line["annotation"], strict=True):
                     if count != "0":
                         expected[f"emotionlines/{path.stem}_{d}_{t}", labels[word]] = int(count)
-    assert found == expected
+    assert counts == expected
     assert dict(corpus.votes.frame.filter(annotator=published).select("utterance_id", "label").iter_rows()) == {
         "emotionlines/friends_train_0_0": "neutral",
         "emotionlines/friends_train_1_0": "surprise",
@@ -47,8 +47,8 @@ def test_the_counts_of_a_line_are_votes_in_the_published_order(tmp_path: Path) -
 
 def test_what_is_odd_about_a_line_is_counted(tmp_path: Path) -> None:
     corpus = read(EmotionlinesSource(source=emotionlines(tmp_path)))
-    found = corpus.findings.counts()
-    assert {kind: found[kind] for kind in ("unread_lines", "odd_count", "no_majority")} == {
+    counts = corpus.findings.counts()
+    assert {kind: counts[kind] for kind in ("unread_lines", "odd_count", "no_majority")} == {
         "unread_lines": 1,
         "odd_count": 1,
         "no_majority": 1,

@@ -59,8 +59,8 @@ COLUMNS = {"audio": "audio", "annotator": "rater", "label": "emotion", "speaker"
 
 
 def whole(source: Path, **more: object) -> Corpus:
-    said = {"source": source, "corpus": "mine", "columns": COLUMNS}
-    return read(HuggingfaceSource.model_validate(said | more), LABELS)
+    settings = {"source": source, "corpus": "mine", "columns": COLUMNS}
+    return read(HuggingfaceSource.model_validate(settings | more), LABELS)
 
 
 def expected(number: int) -> set[tuple[str, str, str | None]]:
@@ -86,9 +86,9 @@ def test_class_labels_are_votes_and_recordings_are_not_decoded(tmp_path: Path, f
     assert corpus.utterances.frame["audio"].to_list() == [None] * 4
     assert corpus.utterances.frame["speaker"].to_list() == ["mine/0", "mine/1"] * 2
     assert corpus.utterances.frame["split"].to_list() == ["train"] * 4
-    found = corpus.findings.counts()
-    assert found["no_audio"] == 12
-    assert found["empty_label"] == 1
+    counts = corpus.findings.counts()
+    assert counts["no_audio"] == 12
+    assert counts["empty_label"] == 1
 
 
 def test_recordings_inside_the_files_are_written_out_as_they_are_where_asked_for(tmp_path: Path) -> None:

@@ -49,26 +49,26 @@ def _kinds(corpus: Corpus) -> dict[str, int]:
 
 
 def test_every_turn_has_its_own_speaker_transcript_recording_and_place(tmp_path: Path) -> None:
-    made = _read(iemocap(tmp_path, ODD)).utterances.frame.sort("utterance_id")
-    assert made["utterance_id"].to_list() == [
+    people = _read(iemocap(tmp_path, ODD)).utterances.frame.sort("utterance_id")
+    assert people["utterance_id"].to_list() == [
         "iemocap/Ses01F_impro01_F000",
         "iemocap/Ses01F_impro01_M000",
         "iemocap/Ses01F_impro01_MXX0",
         "iemocap/Ses03M_script02_1b_F004",
     ]
-    assert made["speaker"].to_list() == ["iemocap/Ses01F", "iemocap/Ses01M", "iemocap/Ses01M", "iemocap/Ses03F"]
-    assert made["gender"].to_list() == ["female", "male", "male", "female"]
-    assert made["turn"].to_list() == [0, 1, 2, 0]
-    assert made["scenario"].to_list() == ["improvised"] * 3 + ["scripted"]
-    assert made["transcript"].to_list() == [f"Words of turn {turn}." for turn in (0, 1, 2, 0)]
-    assert made["audio"][3] == "Session3/sentences/wav/Ses03M_script02_1b/Ses03M_script02_1b_F004.wav"
-    assert made["start"].null_count() == made["end"].null_count() == 4, "a turn has a file of its own"
-    assert made["duration"].to_list() == [1.5] * 4
+    assert people["speaker"].to_list() == ["iemocap/Ses01F", "iemocap/Ses01M", "iemocap/Ses01M", "iemocap/Ses03F"]
+    assert people["gender"].to_list() == ["female", "male", "male", "female"]
+    assert people["turn"].to_list() == [0, 1, 2, 0]
+    assert people["scenario"].to_list() == ["improvised"] * 3 + ["scripted"]
+    assert people["transcript"].to_list() == [f"Words of turn {turn}." for turn in (0, 1, 2, 0)]
+    assert people["audio"][3] == "Session3/sentences/wav/Ses03M_script02_1b/Ses03M_script02_1b_F004.wav"
+    assert people["start"].null_count() == people["end"].null_count() == 4, "a turn has a file of its own"
+    assert people["duration"].to_list() == [1.5] * 4
 
 
 def test_only_outside_evaluators_vote_and_two_emotions_share_one_vote(tmp_path: Path) -> None:
-    made = _read(iemocap(tmp_path, ODD))
-    votes = made.votes.frame.filter(pl.col("utterance_id").str.ends_with("_F000"))
+    corpus = _read(iemocap(tmp_path, ODD))
+    votes = corpus.votes.frame.filter(pl.col("utterance_id").str.ends_with("_F000"))
     shares = {(row["annotator"], row["label"]): row["weight"] for row in votes.iter_rows(named=True) if row["label"]}
     assert shares == {
         ("iemocap/C-E2", "neutral"): 1.0,
@@ -79,31 +79,31 @@ def test_only_outside_evaluators_vote_and_two_emotions_share_one_vote(tmp_path: 
     }
     rated = votes.filter(pl.col("annotator") == "iemocap/A-E4").row(0, named=True)
     assert (rated["valence"], rated["arousal"], rated["dominance"]) == (0.25, 0.5, None)
-    assert _kinds(made)["self_reports"] == 3
-    assert _kinds(made)["no_majority"] == 1
+    assert _kinds(corpus)["self_reports"] == 3
+    assert _kinds(corpus)["no_majority"] == 1
 
 
 @pytest.mark.parametrize(("several", "labels"), [("each", 5), ("first", 4)])
 def test_several_emotions_of_one_evaluator_count_as_asked_for(tmp_path: Path, several: str, labels: int) -> None:
-    made = _read(iemocap(tmp_path, ODD), several_labels=several)
-    votes = made.votes.frame.filter(pl.col("utterance_id").str.ends_with("_F000") & pl.col("label").is_not_null())
+    corpus = _read(iemocap(tmp_path, ODD), several_labels=several)
+    votes = corpus.votes.frame.filter(pl.col("utterance_id").str.ends_with("_F000") & pl.col("label").is_not_null())
     assert len(votes) == labels
     assert set(votes["weight"].to_list()) == {1.0}
 
 
 def test_self_reports_are_annotators_of_their_own_when_asked_for(tmp_path: Path) -> None:
-    made = _read(iemocap(tmp_path, ODD), self_reports=True)
-    assert {"iemocap/C-F1", "iemocap/C-M1", "iemocap/A-F1"} <= set(made.votes.frame["annotator"].to_list())
-    assert "self_reports" not in _kinds(made)
+    corpus = _read(iemocap(tmp_path, ODD), self_reports=True)
+    assert {"iemocap/C-F1", "iemocap/C-M1", "iemocap/A-F1"} <= set(corpus.votes.frame["annotator"].to_list())
+    assert "self_reports" not in _kinds(corpus)
 
 
 def test_what_is_lost_is_counted(tmp_path: Path) -> None:
-    made = _read(iemocap(tmp_path, ODD))
-    kinds = _kinds(made)
+    corpus = _read(iemocap(tmp_path, ODD))
+    kinds = _kinds(corpus)
     assert kinds["unread_lines"] == 1
     assert kinds["out_of_vocabulary"] == 1  # Other
     assert kinds["missing_number"] == 1  # a valence of 9
-    where = made.findings.frame.filter(pl.col("kind") == "unread_lines")["where"][0]
+    where = corpus.findings.frame.filter(pl.col("kind") == "unread_lines")["where"][0]
     assert where.endswith("Ses01F_impro01.txt, line 19")
 
 
@@ -114,10 +114,10 @@ def test_dot_files_single_rater_folders_and_missing_recordings_do_no_harm(tmp_pa
     (folder / "Categorical").mkdir()
     (folder / "Categorical" / "Ses01F_impro01_e2_cat.txt").write_text("Ses01F_impro01_F000 :Neutral; ()\n")
     (root / "Session3" / "sentences" / "wav" / "Ses03M_script02_1b" / "Ses03M_script02_1b_F004.wav").unlink()
-    made = _read(root)
-    assert len(made.utterances) == 4
-    assert _kinds(made)["no_audio"] == 1
-    assert made.utterances.frame.filter(pl.col("speaker") == "iemocap/Ses03F")["audio"].to_list() == [None]
+    corpus = _read(root)
+    assert len(corpus.utterances) == 4
+    assert _kinds(corpus)["no_audio"] == 1
+    assert corpus.utterances.frame.filter(pl.col("speaker") == "iemocap/Ses03F")["audio"].to_list() == [None]
 
 
 @pytest.mark.parametrize(("ending", "start"), [("\r\n", ""), ("\n", "\ufeff"), ("\r\n", "\ufeff")])
@@ -130,11 +130,11 @@ def test_line_ends_and_byte_order_marks_change_nothing(tmp_path: Path, ending: s
 
 def test_sessions_are_splits_and_folds(tmp_path: Path) -> None:
     root = iemocap(tmp_path, ODD)
-    found = {}
+    sessions = {}
     for split in ("sessions", "sessions:3", "sessions:1,3"):
         frame = _read(root, split=split).utterances.frame
-        found[split] = dict(frame.select("session", "split").unique().iter_rows())
-    assert found == {
+        sessions[split] = dict(frame.select("session", "split").unique().iter_rows())
+    assert sessions == {
         "sessions": {"1": "fold1", "3": "fold3"},
         "sessions:3": {"1": "train", "3": "test"},
         "sessions:1,3": {"1": "development", "3": "test"},
@@ -144,8 +144,8 @@ def test_sessions_are_splits_and_folds(tmp_path: Path) -> None:
 
 
 def test_four_classes_with_excited_merged_into_happy(tmp_path: Path) -> None:
-    made = _read(iemocap(tmp_path, ODD), taxonomy="iemocap4", map={"Excited": "happy", "Other": "outside"})
-    labels = made.votes.frame.filter(~pl.col("annotator").str.ends_with("consensus"))["label"].drop_nulls()
+    corpus = _read(iemocap(tmp_path, ODD), taxonomy="iemocap4", map={"Excited": "happy", "Other": "outside"})
+    labels = corpus.votes.frame.filter(~pl.col("annotator").str.ends_with("consensus"))["label"].drop_nulls()
     assert sorted(labels.to_list()) == ["happy", "happy", "neutral", "neutral", "sad"]
 
 
@@ -153,8 +153,8 @@ def test_one_session_the_outer_folder_and_the_corpus_itself_are_read_alike(tmp_p
     root = plain_iemocap(tmp_path / "IEMOCAP_full_release")
     whole = _read(root)
     assert _read(tmp_path).votes.frame.equals(whole.votes.frame)
-    one = _read(root / "Session2")
-    assert one.votes.frame.equals(whole.votes.frame.filter(pl.col("utterance_id").str.contains("Ses02")))
+    session = _read(root / "Session2")
+    assert session.votes.frame.equals(whole.votes.frame.filter(pl.col("utterance_id").str.contains("Ses02")))
 
 
 def test_a_wrong_folder_is_told_what_was_looked_for_and_what_is_there(tmp_path: Path) -> None:
@@ -172,5 +172,5 @@ def test_damaged_files_never_end_in_a_traceback(tmp_path: Path) -> None:
     content = path.read_bytes()
     for _ in range(60):
         path.write_bytes(damaged(content, rng, 40))
-        made = _read(whole)
-        assert len(made.utterances) >= 4  # those of the other session
+        corpus = _read(whole)
+        assert len(corpus.utterances) >= 4  # those of the other session

@@ -34,8 +34,8 @@ def _counts(corpus: Corpus) -> dict[str, int]:
 
 
 def test_annotations_are_votes_of_the_people_who_made_them(tmp_path: Path) -> None:
-    made = _read(label_studio(tmp_path), **GIVEN)
-    votes = made.votes.frame.sort("utterance_id", "annotator", "draw", "label", nulls_last=True)
+    corpus = _read(label_studio(tmp_path), **GIVEN)
+    votes = corpus.votes.frame.sort("utterance_id", "annotator", "draw", "label", nulls_last=True)
     by_id = votes.select("utterance_id", "annotator", "draw", "label", "weight").rows()
     kim = next(name for _, name, *_ in by_id if name.startswith("mine/rater-"))
     assert by_id == [
@@ -113,9 +113,9 @@ def test_two_tasks_of_one_utterance_must_agree(tmp_path: Path) -> None:
         data = {"audio": "a.wav", "speaker": speaker}
         return {"id": number, "data": data, "annotations": [annotation(1, number, ["sad"])]}
 
-    made = _read(label_studio(tmp_path / "a", [task(1, "x"), task(2, "x")]))
-    assert len(made.utterances) == 1
-    assert len(made.votes) == 2
+    corpus = _read(label_studio(tmp_path / "a", [task(1, "x"), task(2, "x")]))
+    assert len(corpus.utterances) == 1
+    assert len(corpus.votes) == 2
     with pytest.raises(InputError, match="describe it differently"):
         _read(label_studio(tmp_path / "b", [task(1, "x"), task(2, "y")]))
 
@@ -140,8 +140,8 @@ def test_damaged_exports_never_end_in_a_traceback(tmp_path: Path) -> None:
         if rng.random() < 0.04:
             return odd[int(rng.integers(len(odd)))]
         if isinstance(value, dict):
-            return {key: damaged(one) for key, one in value.items()}
-        return [damaged(one) for one in value] if isinstance(value, list) else value
+            return {key: damaged(item) for key, item in value.items()}
+        return [damaged(item) for item in value] if isinstance(value, list) else value
 
     for _ in range(150):
         path.write_text(json.dumps(damaged(whole)))

@@ -31,9 +31,9 @@ def _counts(corpus: Corpus) -> dict[str, int]:
 
 @every_shape
 def test_every_shape_of_the_label_files_gives_the_same_votes(tmp_path: Path, shape: str) -> None:
-    made = _read(msp_podcast(tmp_path / "a", shape)).votes.frame
-    assert made.equals(_read(msp_podcast(tmp_path / "b", "2.0")).votes.frame)
-    workers = made.filter(~pl.col("annotator").str.ends_with("consensus"))
+    votes = _read(msp_podcast(tmp_path / "a", shape)).votes.frame
+    assert votes.equals(_read(msp_podcast(tmp_path / "b", "2.0")).votes.frame)
+    workers = votes.filter(~pl.col("annotator").str.ends_with("consensus"))
     assert len(workers) == 5
     rows = {
         (row["utterance_id"][-4:], row["annotator"].removeprefix("msp_podcast/WORKER000000")): row
@@ -56,8 +56,8 @@ def test_every_shape_of_the_label_files_gives_the_same_votes(tmp_path: Path, sha
 
 
 def test_clips_have_split_speaker_gender_transcript_and_recording_from_all_files_together(tmp_path: Path) -> None:
-    made = _read(msp_podcast(tmp_path))
-    frame = made.utterances.frame.sort("utterance_id")
+    corpus = _read(msp_podcast(tmp_path))
+    frame = corpus.utterances.frame.sort("utterance_id")
     assert frame["utterance_id"].str.slice(-9).to_list() == ["9001_0002", "9001_0003", "9009_0001"]
     assert frame["split"].to_list() == ["train", "development", "Test3"]
     assert frame["speaker"].to_list() == ["msp_podcast/127", None, "msp_podcast/9"]
@@ -68,13 +68,13 @@ def test_clips_have_split_speaker_gender_transcript_and_recording_from_all_files
         None,
         "Audios/MSP-PODCAST_9009_0001.wav",
     ]
-    counts = _counts(made)
+    counts = _counts(corpus)
     assert (counts["no_audio"], counts["unknown_speaker"], counts["no_votes"], counts["no_majority"]) == (1, 1, 1, 1)
 
 
 def test_the_published_consensus_is_no_vote(tmp_path: Path) -> None:
-    made = _read(msp_podcast(tmp_path)).votes.frame.filter(pl.col("annotator") == "msp_podcast/consensus")
-    assert made.select("utterance_id", "label").rows() == [("msp_podcast/MSP-PODCAST_9001_0002", "happy")]
+    consensus = _read(msp_podcast(tmp_path)).votes.frame.filter(pl.col("annotator") == "msp_podcast/consensus")
+    assert consensus.select("utterance_id", "label").rows() == [("msp_podcast/MSP-PODCAST_9001_0002", "happy")]
 
 
 @pytest.mark.parametrize(
@@ -88,8 +88,8 @@ def test_folders_and_files_are_found_however_the_release_spells_them(tmp_path: P
         (tmp_path / folder / name).write_text(
             "FileName,EmoClass,EmoAct,EmoVal,EmoDom\nMSP-PODCAST_9001_0002.wav,H,4,4,4\n"
         )
-    made = _read(tmp_path)
-    assert made.votes.frame.filter(pl.col("annotator") == "msp_podcast/consensus")["label"].to_list() == ["happy"]
+    corpus = _read(tmp_path)
+    assert corpus.votes.frame.filter(pl.col("annotator") == "msp_podcast/consensus")["label"].to_list() == ["happy"]
     assert (
         _read(tmp_path / folder / ("labels.txt" if shape == "txt" else "labels_detailed.csv")).votes.frame.height >= 5
     )
@@ -97,9 +97,9 @@ def test_folders_and_files_are_found_however_the_release_spells_them(tmp_path: P
 
 def test_eight_labels_leave_other_outside_and_a_map_may_name_free_words(tmp_path: Path) -> None:
     root = msp_podcast(tmp_path)
-    made = _read(root, taxonomy="msp8")
-    assert _counts(made)["out_of_vocabulary"] >= 2
-    assert made.left_out == 2
+    corpus = _read(root, taxonomy="msp8")
+    assert _counts(corpus)["out_of_vocabulary"] >= 2
+    assert corpus.left_out == 2
     mapped = _read(root, taxonomy="msp8", map={"Other-hopeful": "happy", "Other": "outside"})
     labels = mapped.votes.frame.filter(pl.col("annotator").str.ends_with("00021"))["label"].to_list()
     assert labels == ["happy", None]
@@ -113,16 +113,16 @@ def test_a_corpus_of_the_same_shape_has_its_own_name_and_card(tmp_path: Path) ->
             {"MSP-PODCAST_9001_0002.wav": [{"EmoClass_Major": "H", "EmoAct": "4", "EmoVal": "5", "EmoDom": "4"}]}
         )
     )
-    made = _read(root, corpus="msp_face")
-    assert set(made.utterances.frame["corpus"].to_list()) == {"msp_face"}
-    assert made.votes.frame.filter(pl.col("annotator") == "msp_face/consensus")["label"].to_list() == ["happy"]
+    corpus = _read(root, corpus="msp_face")
+    assert set(corpus.utterances.frame["corpus"].to_list()) == {"msp_face"}
+    assert corpus.votes.frame.filter(pl.col("annotator") == "msp_face/consensus")["label"].to_list() == ["happy"]
 
 
 def test_answers_of_another_form_are_counted_with_their_line(tmp_path: Path) -> None:
     path = msp_detailed(tmp_path / "Labels", "txt")
     path.write_text(path.read_text().replace("WORKER00000030; Neutral", "WORKER; Neutral"))
-    made = _read(tmp_path)
-    row = made.findings.frame.filter(pl.col("kind") == "unread_lines").row(0, named=True)
+    corpus = _read(tmp_path)
+    row = corpus.findings.frame.filter(pl.col("kind") == "unread_lines").row(0, named=True)
     assert row["count"] == 1
     assert row["where"].endswith("labels.txt, line 4")
 

@@ -54,8 +54,8 @@ def test_delimiters_encodings_and_line_ends_make_no_difference(
     tmp_path: Path, delimiter: str, encoding: str, newline: str
 ) -> None:
     text = LONG.replace("s1", "Zoë").replace(";", delimiter).replace("\n", newline)
-    said = {"encoding": encoding} if encoding == "latin-1" else {}
-    corpus = table(put(tmp_path / "t.csv", text, encoding), columns=COLUMNS, **said)
+    settings = {"encoding": encoding} if encoding == "latin-1" else {}
+    corpus = table(put(tmp_path / "t.csv", text, encoding), columns=COLUMNS, **settings)
     assert corpus.utterances.frame["speaker"].to_list() == ["mine/Zoë", "mine/s2"]
     assert corpus.votes.frame["stated"].to_list() == ["Happy", "joyful", "Excited", None]
 
@@ -65,17 +65,17 @@ def test_the_same_rows_as_csv_json_lines_and_parquet_give_the_same_tables(tmp_pa
     frame = pl.read_csv(tmp_path / "t.csv", separator=";")
     frame.write_ndjson(tmp_path / "t.jsonl")
     frame.write_parquet(tmp_path / "t.parquet")
-    said: dict[str, Any] = {"columns": {**COLUMNS, "valence": "val"}, "scales": {"valence": [1, 5]}}
-    made = [table(tmp_path / name, **said) for name in ("t.csv", "t.jsonl", "t.parquet")]
-    for other in made[1:]:
-        assert made[0].votes.frame.equals(other.votes.frame)
-        assert made[0].utterances.frame.equals(other.utterances.frame)
+    settings: dict[str, Any] = {"columns": {**COLUMNS, "valence": "val"}, "scales": {"valence": [1, 5]}}
+    corpora = [table(tmp_path / name, **settings) for name in ("t.csv", "t.jsonl", "t.parquet")]
+    for other in corpora[1:]:
+        assert corpora[0].votes.frame.equals(other.votes.frame)
+        assert corpora[0].utterances.frame.equals(other.utterances.frame)
 
 
 def test_a_wide_table_is_counts_of_an_unknown_crowd_in_label_order(tmp_path: Path) -> None:
     path = put(tmp_path / "t.csv", "id,n_sad,n_joy,n_odd\na,2,1,0\nb,0,,1\nc,0,0,0\n")
-    said = {"columns": {"utterance_id": "id"}, "counts": {"sad": "n_sad", "joy": "n_joy", "odd": "n_odd"}}
-    corpus = table(path, **said)
+    settings = {"columns": {"utterance_id": "id"}, "counts": {"sad": "n_sad", "joy": "n_joy", "odd": "n_odd"}}
+    corpus = table(path, **settings)
     assert votes(corpus, "draw", "label", "stated", "status") == [
         ("mine/a", "mine/crowd", 0, "happy", "joy", "ok"),
         ("mine/a", "mine/crowd", 1, "sad", None, "ok"),
@@ -206,8 +206,8 @@ def test_meld_is_read_by_the_mapping_of_its_card(tmp_path: Path) -> None:
         ("meld/development_dia0_utt3", "meld/consensus", "happy"),
     ]
     assert corpus.findings.counts()["no_file"] == 1
-    one = read(TableSource(corpus="meld", source=tmp_path / "dev_sent_emo.csv"))
-    assert one.utterances.frame["split"].to_list() == ["development"]
+    development = read(TableSource(corpus="meld", source=tmp_path / "dev_sent_emo.csv"))
+    assert development.utterances.frame["split"].to_list() == ["development"]
 
 
 def test_an_audiofolder_needs_no_mapping(tmp_path: Path) -> None:

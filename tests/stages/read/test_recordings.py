@@ -15,8 +15,8 @@ from alm_proxies.stages.read.recordings import recordings_absent
 COLUMNS = {"utterance_id": "id", "audio": "f"}
 
 
-def told(path: Path, **said: Any) -> list[dict[str, Any]]:
-    corpus = table(path, columns=COLUMNS, **said)
+def missing(path: Path, **settings: Any) -> list[dict[str, Any]]:
+    corpus = table(path, columns=COLUMNS, **settings)
     return corpus.findings.frame.filter(pl.col("kind") == "no_audio").rows(named=True)
 
 
@@ -24,11 +24,11 @@ def test_recordings_that_are_not_there_are_named_and_where_they_were_looked_for(
     for name in ("x/a.wav", "b.wav"):
         put(tmp_path / name, "sound")
     text = f"id,f\na,x/a.wav\nb,{tmp_path}/b.wav\nb2,b.wav\nc,x/c.wav\nc2,x/c.wav\nd,s3://bucket/d.wav\ne,\nf,y/f.wav\n"
-    found = told(put(tmp_path / "t.csv", text))
-    assert [row["count"] for row in found] == [2]
+    findings = missing(put(tmp_path / "t.csv", text))
+    assert [row["count"] for row in findings] == [2]
     message = f"2 of 4 recordings are missing: 'x/c.wav', 'y/f.wav'; looked for under {tmp_path}"
-    assert found[0]["message"] == message
-    assert "--columns 'audio=" in found[0]["fix"]
+    assert findings[0]["message"] == message
+    assert "--columns 'audio=" in findings[0]["fix"]
 
 
 def test_recordings_that_are_all_there_are_not_spoken_of(tmp_path: Path) -> None:
@@ -43,7 +43,9 @@ def test_what_is_no_file_is_no_recording(tmp_path: Path, path: str) -> None:
     (tmp_path / "folder.wav").mkdir()
     (tmp_path / "dangling.wav").symlink_to("nothing.wav")
     put(tmp_path / "a.wav", "sound")
-    assert [found.count for found in recordings_absent([path, "a.wav", f"file://{tmp_path}/a.wav"], tmp_path)] == [1]
+    assert [finding.count for finding in recordings_absent([path, "a.wav", f"file://{tmp_path}/a.wav"], tmp_path)] == [
+        1
+    ]
 
 
 def test_a_table_that_names_no_recordings_misses_none(tmp_path: Path) -> None:
@@ -51,8 +53,8 @@ def test_a_table_that_names_no_recordings_misses_none(tmp_path: Path) -> None:
     assert corpus.findings.counts() == {}
 
 
-def found_in(folder: Path, ids: str, *, columns: dict[str, str] | None = None, **said: Any) -> list[str | None]:
-    corpus = table(put(folder / "t.csv", ids), columns=columns or {"utterance_id": "id"}, **said)
+def found_in(folder: Path, ids: str, *, columns: dict[str, str] | None = None, **settings: Any) -> list[str | None]:
+    corpus = table(put(folder / "t.csv", ids), columns=columns or {"utterance_id": "id"}, **settings)
     assert corpus.utterances.about.roots == {"mine": str(folder / "sounds")}
     audio: list[str | None] = corpus.utterances.frame.sort("utterance_id")["audio"].to_list()
     return audio

@@ -17,7 +17,7 @@ from alm_proxies.stages.read.stage import Corpus, ReadSettings, Source, read
 
 
 @pytest.mark.parametrize(
-    ("text", "said", "line", "words"),
+    ("text", "wrong", "line", "words"),
     [
         (LONG, {"columns": {"utterance_id": "Clip"}}, "t.csv", "Did you mean 'clip'?"),
         (LONG, {"columns": {**COLUMNS, "valence": "val"}}, "t.csv", "the scale of valence is not known"),
@@ -53,11 +53,11 @@ from alm_proxies.stages.read.stage import Corpus, ReadSettings, Source, read
     ],
 )
 def test_a_wrong_table_is_refused_with_file_line_and_mend(
-    tmp_path: Path, text: str, said: dict[str, Any], line: str, words: str
+    tmp_path: Path, text: str, wrong: dict[str, Any], line: str, words: str
 ) -> None:
     path = put(tmp_path / "t.csv", text)
     with pytest.raises((InputError, SettingsError)) as caught:
-        table(path, **said)
+        table(path, **wrong)
     assert str(path) in str(caught.value.where)
     assert line in str(caught.value.where)
     assert words in str(caught.value)
@@ -90,7 +90,7 @@ def test_a_file_that_is_not_utf8_is_refused_with_its_line_and_the_setting_that_h
 
 
 @pytest.mark.parametrize(
-    ("said", "words"),
+    ("wrong", "words"),
     [
         ({"columns": {"utterance": "clip"}}, "Did you mean 'utterance_id'?"),
         ({"columns": {"label": "x"}, "constants": {"label": "y"}}, "both a column and a constant"),
@@ -103,10 +103,10 @@ def test_a_file_that_is_not_utf8_is_refused_with_its_line_and_the_setting_that_h
         ({"corpus": ""}, "does not name its corpus"),
     ],
 )
-def test_settings_that_cannot_be_are_refused_with_a_mend(tmp_path: Path, said: dict[str, Any], words: str) -> None:
+def test_settings_that_cannot_be_are_refused_with_a_mend(tmp_path: Path, wrong: dict[str, Any], words: str) -> None:
     path = put(tmp_path / "t.csv", LONG)
     with pytest.raises(AlmProxiesError) as caught:
-        table(path, **said)
+        table(path, **wrong)
     assert words in str(caught.value)
     assert caught.value.fix
 
@@ -166,12 +166,12 @@ MAPPINGS: list[dict[str, Any]] = [
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     name=st.sampled_from(["t.csv", "t.jsonl", "t.parquet"]),
-    said=st.sampled_from(MAPPINGS),
+    mapping=st.sampled_from(MAPPINGS),
     cuts=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 6), st.binary(max_size=5)), max_size=4),
     whole=st.one_of(st.none(), st.none(), st.binary(max_size=200)),
 )
 def test_only_our_errors_escape_and_they_name_the_file(
-    tmp_path: Path, name: str, said: dict[str, Any], cuts: list[tuple[float, int, bytes]], whole: bytes | None
+    tmp_path: Path, name: str, mapping: dict[str, Any], cuts: list[tuple[float, int, bytes]], whole: bytes | None
 ) -> None:
     path = tmp_path / name
     if name == "t.parquet":
@@ -181,5 +181,5 @@ def test_only_our_errors_escape_and_they_name_the_file(
         at = int(place * len(data))
         data = data[:at] + inserted + data[at + length :]
     path.write_bytes(data)
-    result = outcome(TableSource.model_validate({"corpus": "mine", "source": path, **said}))
+    result = outcome(TableSource.model_validate({"corpus": "mine", "source": path, **mapping}))
     assert isinstance(result, Corpus) or str(path) in str(result)

@@ -56,10 +56,10 @@ def test_a_csv_file_has_the_rows_that_any_reader_of_csv_finds(
     text = end.join(lines) + (end if last else "")
     path = tmp_path / "rows.csv"
     path.write_bytes((b"\xef\xbb\xbf" if mark else b"") + text.encode())
-    found = read_rows(path, ["c", "a"])
+    rows_read = read_rows(path, ["c", "a"])
     expected = [[row[2], row[0]] for row in plainly(text, delimiter)]
-    assert [list(row) for row in found.frame.iter_rows()] == expected
-    assert found.frame.columns == ["c", "a"]
+    assert [list(row) for row in rows_read.frame.iter_rows()] == expected
+    assert rows_read.frame.columns == ["c", "a"]
 
 
 @pytest.mark.parametrize(

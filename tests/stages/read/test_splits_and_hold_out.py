@@ -27,24 +27,24 @@ def people(sizes: list[int], unknown: int = 0) -> pl.DataFrame:
 @settings(max_examples=100, deadline=None)
 @given(
     sizes=st.lists(st.integers(1, 60), min_size=5, max_size=40),
-    said=st.sampled_from(["speakers:.7,.1,.2", "speakers:.8,.2", "folds:5", "folds:2"]),
+    rule=st.sampled_from(["speakers:.7,.1,.2", "speakers:.8,.2", "folds:5", "folds:2"]),
     seed=st.integers(0, 5),
 )
-def test_no_speaker_is_in_two_splits_and_none_is_empty(sizes: list[int], said: str, seed: int) -> None:
-    made, findings = split_by_speaker(people(sizes), said, seed, "c")
-    assert made.group_by("speaker").agg(pl.col("split").n_unique())["split"].unique().to_list() == [1]
-    assert sorted(made["split"].unique().to_list()) == sorted(shares_of(said))
+def test_no_speaker_is_in_two_splits_and_none_is_empty(sizes: list[int], rule: str, seed: int) -> None:
+    split, findings = split_by_speaker(people(sizes), rule, seed, "c")
+    assert split.group_by("speaker").agg(pl.col("split").n_unique())["split"].unique().to_list() == [1]
+    assert sorted(split["split"].unique().to_list()) == sorted(shares_of(rule))
     assert findings == []
 
 
 @settings(max_examples=60, deadline=None)
 @given(sizes=st.lists(st.integers(1, 30), min_size=4, max_size=9), seed=st.integers(0, 3))
 def test_no_move_of_a_speaker_brings_the_sizes_nearer(sizes: list[int], seed: int) -> None:
-    made, _ = split_by_speaker(people(sizes), "speakers:.7,.3", seed, "c")
-    train = made.filter(pl.col("split") == "train")
+    split, _ = split_by_speaker(people(sizes), "speakers:.7,.3", seed, "c")
+    train = split.filter(pl.col("split") == "train")
     target = 0.7 * sum(sizes)
     off = abs(train.height - target)
-    for speaker, size in made.group_by("speaker").len().iter_rows():
+    for speaker, size in split.group_by("speaker").len().iter_rows():
         inside = speaker in train["speaker"].to_list()
         left = train["speaker"].n_unique() if inside else len(sizes) - train["speaker"].n_unique()
         moved = abs(train.height + (-size if inside else size) - target)
@@ -53,22 +53,22 @@ def test_no_move_of_a_speaker_brings_the_sizes_nearer(sizes: list[int], seed: in
 
 def test_equal_speakers_are_split_exactly_and_by_the_seed() -> None:
     frame = people([10] * 10)
-    made = [split_by_speaker(frame, "speakers:.7,.1,.2", seed, "c")[0] for seed in (1, 1, 2)]
-    assert dict(made[0].group_by("split").len().iter_rows()) == {"train": 70, "development": 10, "test": 20}
-    assert made[0].equals(made[1])
-    assert not made[0].equals(made[2])
+    splits = [split_by_speaker(frame, "speakers:.7,.1,.2", seed, "c")[0] for seed in (1, 1, 2)]
+    assert dict(splits[0].group_by("split").len().iter_rows()) == {"train": 70, "development": 10, "test": 20}
+    assert splits[0].equals(splits[1])
+    assert not splits[0].equals(splits[2])
 
 
 def test_an_utterance_without_a_speaker_is_in_no_split_and_is_counted() -> None:
-    made, findings = split_by_speaker(people([3, 3], unknown=2), "folds:2", 0, "c")
-    assert made["split"].null_count() == 2
+    split, findings = split_by_speaker(people([3, 3], unknown=2), "folds:2", 0, "c")
+    assert split["split"].null_count() == 2
     assert [(finding.kind, finding.count) for finding in findings] == [("no_split", 2)]
 
 
 def test_a_split_that_was_there_is_replaced_and_said() -> None:
     frame = people([3, 3]).with_columns(split=pl.lit("train"))
-    made, findings = split_by_speaker(frame, "folds:2", 0, "c")
-    assert set(made["split"].to_list()) == {"fold1", "fold2"}
+    split, findings = split_by_speaker(frame, "folds:2", 0, "c")
+    assert set(split["split"].to_list()) == {"fold1", "fold2"}
     assert [finding.kind for finding in findings] == ["split_replaced"]
 
 
@@ -80,7 +80,7 @@ def test_fewer_speakers_than_splits_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "said",
+    "rule",
     [
         "",
         "folds",
@@ -93,12 +93,12 @@ def test_fewer_speakers_than_splits_are_refused() -> None:
         "speakers:..,1",
     ],
 )
-def test_a_split_that_makes_no_sense_is_refused_with_the_mend(said: str) -> None:
+def test_a_split_that_makes_no_sense_is_refused_with_the_mend(rule: str) -> None:
     with pytest.raises(SettingsError) as caught:
-        shares_of(said)
+        shares_of(rule)
     assert "speakers:.7,.1,.2" in str(caught.value)
     with pytest.raises(ValidationError, match="folds:5"):
-        TableSource.model_validate({"source": "x", "split": said})
+        TableSource.model_validate({"source": "x", "split": rule})
 
 
 def crowd(sizes: dict[str, int], *, consensus: bool = False, proxies: int = 0) -> Votes:
@@ -170,12 +170,12 @@ def test_utterances_with_nothing_to_score_them_are_counted() -> None:
 
 
 def test_the_command_line_says_the_same() -> None:
-    def said(*words: str) -> HoldOut:
+    def parsed(*words: str) -> HoldOut:
         return settings_of(HoldOut, value_of(HoldOut, words, "--hold-out"), "--hold-out")
 
-    assert said("keep=3") == HoldOut(keep=3)
-    assert said("splits=test,test2,keep=0") == said("keep=0", "splits=test,test2")
-    assert said("splits=test,test2,keep=0") == HoldOut(splits=("test", "test2"), keep=0)
+    assert parsed("keep=3") == HoldOut(keep=3)
+    assert parsed("splits=test,test2,keep=0") == parsed("keep=0", "splits=test,test2")
+    assert parsed("splits=test,test2,keep=0") == HoldOut(splits=("test", "test2"), keep=0)
     for wrong in ("", "3", "keep", "keep=", "keep=-1", "keep=x", "keep=1,keep=2", "split=test"):
         with pytest.raises(SettingsError):
-            said(wrong)
+            parsed(wrong)

@@ -15,19 +15,19 @@ COLUMNS = {"utterance_id": "clip", "annotator": "rater", "label": "heard"}
 HAPPY = "clip,rater,heard\na,r1,Happy\na,r2,happy\nb,r1,Happiness\nb,r2,joy\nc,r1,sad\n"
 
 
-def told(corpus: Corpus, kind: str) -> dict[str, Any]:
+def finding_of(corpus: Corpus, kind: str) -> dict[str, Any]:
     return corpus.findings.frame.row(by_predicate=pl.col("kind") == kind, named=True)
 
 
-def heard(path: Path, **said: Any) -> Corpus:
-    return table(put(path, HAPPY), columns=COLUMNS, **said)
+def heard(path: Path, **settings: Any) -> Corpus:
+    return table(put(path, HAPPY), columns=COLUMNS, **settings)
 
 
 def test_synonyms_that_were_taken_as_labels_are_said_in_one_line(tmp_path: Path) -> None:
     corpus = heard(tmp_path / "t.csv")
     assert corpus.votes.frame["label"].to_list() == ["happy"] * 4 + ["sad"]
     assert corpus.findings.counts() == {"synonyms": 2}
-    row = told(corpus, "synonyms")
+    row = finding_of(corpus, "synonyms")
     assert row["message"] == (
         "2 votes are a usual synonym of a label: 'Happiness' as 'happy' (1), 'joy' as 'happy' (1)"
     )
@@ -38,7 +38,7 @@ def test_a_map_moves_the_word_it_names_and_no_other(tmp_path: Path) -> None:
     corpus = heard(tmp_path / "t.csv", map={"Joy": "sad"})
     assert corpus.votes.frame["label"].to_list() == ["happy", "happy", "happy", "sad", "sad"]
     assert corpus.findings.counts() == {"mapped": 1, "synonyms": 1}
-    assert "'joy' became 'sad'" in told(corpus, "mapped")["message"]
+    assert "'joy' became 'sad'" in finding_of(corpus, "mapped")["message"]
 
 
 def test_a_map_of_a_word_to_what_it_is_anyway_is_not_said(tmp_path: Path) -> None:
@@ -67,17 +67,20 @@ def test_a_key_that_only_a_secondary_label_says_is_used(tmp_path: Path) -> None:
 @pytest.mark.parametrize("many", ["counts", "probabilities"])
 def test_a_key_that_no_column_of_counts_or_shares_is_named_by_is_told(tmp_path: Path, many: str) -> None:
     path = put(tmp_path / "t.csv", "clip,s,j\na,1,0\nb,0,1\n")
-    said: dict[str, Any] = {many: {"sad": "s", "joy": "j"}, "map": {"Joyy": "sad", "joy": "neutral"}}
-    assert "Did you mean 'joy'?" in told(table(path, columns={"utterance_id": "clip"}, **said), "map_not_used")["fix"]
+    settings: dict[str, Any] = {many: {"sad": "s", "joy": "j"}, "map": {"Joyy": "sad", "joy": "neutral"}}
+    assert (
+        "Did you mean 'joy'?"
+        in finding_of(table(path, columns={"utterance_id": "clip"}, **settings), "map_not_used")["fix"]
+    )
 
 
 RATED = "clip,rater,heard,felt\na,r1,happy,1\na,r2,odd,2\nb,r1,,3\nb,r2,,\nc,r1,sad,\nc,r2,odd,\n"
 
 
 def test_labels_that_are_empty_or_lost_are_told_though_their_ratings_are_kept(tmp_path: Path) -> None:
-    said: dict[str, Any] = {"columns": {**COLUMNS, "valence": "felt"}, "scales": {"valence": [1, 3]}}
-    corpus = table(put(tmp_path / "t.csv", RATED), **said)
-    assert told(corpus, "empty_label")["message"] == "2 votes have no label; the ratings of 1 of them are kept"
+    settings: dict[str, Any] = {"columns": {**COLUMNS, "valence": "felt"}, "scales": {"valence": [1, 3]}}
+    corpus = table(put(tmp_path / "t.csv", RATED), **settings)
+    assert finding_of(corpus, "empty_label")["message"] == "2 votes have no label; the ratings of 1 of them are kept"
     assert corpus.votes.frame["valence"].drop_nulls().to_list() == [0.0, 0.5, 1.0]
     assert corpus.left_out == 3
     assert table(tmp_path / "t.csv", columns=COLUMNS).left_out == 4
