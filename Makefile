@@ -8,6 +8,7 @@ VLLM := .venv-vllm
 LOWEST := .venv-lowest
 NEWEST := .venv-newest
 CONSUMERS := .venv-consumers
+S3 := .venv-s3
 LINUX := $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m))
 
 # The ten slowest tests are shown.
@@ -35,7 +36,7 @@ else
 endif
 
 # One group after the other, so that two engines never share the processors.
-tests: $(VENV)/ready
+tests: $(VENV)/ready $(S3)/ready
 	$(MAKE) --no-print-directory --jobs=2 --keep-going half other-half
 	$(BIN)/$(PYTEST) -m '(browser or server) and not vllm'
 
@@ -117,9 +118,15 @@ $(VLLM)/ready: requirements/vllm.txt tests/vllm_environment/repair.py
 	$(VLLM)/bin/python tests/vllm_environment/repair.py
 	touch $@
 
+# A real S3 server: one program, which needs nothing else.
+$(S3)/ready: requirements/s3.txt
+	$(PYTHON) -m venv $(S3)
+	$(S3)/bin/pip install --quiet --require-hashes --no-deps -r requirements/s3.txt
+	touch $@
+
 lock:
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
 	  --override requirements/overrides.txt requirements/lock.in -o requirements/lock.txt
 
 clean:
-	rm -rf $(VENV) $(VLLM) $(LOWEST) $(NEWEST) $(CONSUMERS) build dist site
+	rm -rf $(VENV) $(VLLM) $(LOWEST) $(NEWEST) $(CONSUMERS) $(S3) build dist site

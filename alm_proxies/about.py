@@ -166,10 +166,13 @@ class About(BaseModel):
     ambiguity: tuple[float, float] | None = None
     """Labels: the normalised entropies at which ambiguity is cut into low, medium and high; None = 1/3 and 2/3."""
     made_by: MadeBy | None = None
+    stays: tuple[str, ...] = ()
+    """Corpora with remote recordings whose cards forbid copies: nothing of them is cached."""
 
     def plain(self, *but: str) -> dict[str, Any]:
-        """The same as plain JSON, without some fields and without cut points that are the usual ones."""
+        """The same as plain JSON, without some fields, cut points that are the usual ones, and what is empty."""
         usual = {"ambiguity"} if self.ambiguity is None else set[str]()
+        usual |= set() if self.stays else {"stays"}
         return self.model_dump(mode="json", exclude={*but, *usual})
 
     def with_(self, **changes: object) -> About:
@@ -219,6 +222,7 @@ def together(parts: Sequence[About]) -> About:
         roots=_merged([part.roots for part in parts], "corpus", "roots"),
         annotators=_merged([part.annotators for part in parts], "annotator", "descriptions (digests)"),
         ambiguity=parts[0].ambiguity if len({part.ambiguity for part in parts}) == 1 else None,
+        stays=tuple(sorted({corpus for part in parts for corpus in part.stays})),
     )
 
 

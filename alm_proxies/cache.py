@@ -1,8 +1,9 @@
 """The cache: one folder for data that can be computed or fetched again (server abilities, frozen features, remote
 audio).
 
-It is `$XDG_CACHE_HOME/alm-proxies`, or `~/.cache/alm-proxies`, with a sub-folder for each kind. Folders have mode 0700
-and files 0600. Data of a restricted corpus must not be stored here, but in the run's own folder.
+It is `$XDG_CACHE_HOME/alm-proxies`, or `~/.cache/alm-proxies`, with a sub-folder for each kind; the command `cache`
+shows and clears it. Folders have mode 0700 and files 0600. Data of a restricted corpus must not be stored here, but in
+the run's own folder.
 A cache that cannot be used (read-only home, a folder of another user, a damaged entry) counts as empty.
 """
 
@@ -14,6 +15,7 @@ import shutil
 import stat
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -118,7 +120,11 @@ def contents() -> list[Kept]:
     held = []
     for kind in KINDS:
         folder = cache_folder() / kind
-        sizes = [path.lstat().st_size for path in folder.rglob("*") if not path.is_dir()] if folder.is_dir() else []
+        sizes = []
+        for path in folder.rglob("*") if folder.is_dir() else ():
+            with suppress(FileNotFoundError):  # another process has just put it in its place
+                if not path.is_dir():
+                    sizes.append(path.lstat().st_size)
         held.append(Kept(kind, folder, len(sizes), sum(sizes)))
     return held
 

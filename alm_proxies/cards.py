@@ -114,6 +114,15 @@ def may_leave(corpus: str, *, named: Collection[str] = (), folder: str | Path | 
     return stays_because(corpus, named=named, folder=folder) is None
 
 
+def forbids_copies(corpus: str, folder: str | Path | None = None) -> bool:
+    """Whether a corpus has a card that forbids copies, so that nothing of it is cached.
+
+    A corpus without a card has to stay on this machine too, but the cache is on this machine and private.
+    """
+    card = card_of(corpus, folder)
+    return card.path is not None and not card.may_leave
+
+
 def read_card(path: str | Path) -> Card:
     """Read and check one card; an invalid one is an error with file, line and fix."""
     path = Path(path)

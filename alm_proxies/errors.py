@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from alm_proxies.printable import printable
 from alm_proxies.renamed import renamed
+from alm_proxies.uris import redacted
 
 
 class AlmProxiesError(Exception):
@@ -16,10 +17,10 @@ class AlmProxiesError(Exception):
     exit_code: ClassVar[int] = 2
 
     def __init__(self, message: str, *, where: str | None = None, fix: str | None = None) -> None:
-        self.message = message
-        self.where = where
-        self.fix = fix
-        super().__init__(message, where, fix)
+        self.message = redacted(message)
+        self.where = redacted(where) if where else where
+        self.fix = redacted(fix) if fix else fix
+        super().__init__(self.message, self.where, self.fix)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # So that it can be unpickled from another process, whatever the arguments of its __init__.

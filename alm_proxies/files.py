@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from alm_proxies.errors import InputError, OutputError, SettingsError
+from alm_proxies.uris import remote_of
 
 _READ_AT_ONCE = 2**18
 _READ_OF_WEIGHTS = 16 * 2**20
@@ -122,6 +123,7 @@ def whole(path: str | Path) -> Iterator[Path]:
     """
     target = Path(path)
     temporary: Path | None = None
+    refuse_remote(target)
     try:
         if "\0" in str(target):
             raise OSError(errno.EINVAL, "its name has a null character")
@@ -160,6 +162,7 @@ def system_error(error: BaseException) -> OSError | None:
 
 def make_folder(path: str | Path) -> None:
     """Create a folder and its parents, if they do not exist."""
+    refuse_remote(Path(path))
     try:
         Path(path).mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -298,6 +301,13 @@ def flush(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def refuse_remote(target: Path) -> None:
+    """Raise for an address: results are written to this machine."""
+    if (uri := remote_of(target)) is not None:
+        fix = "Name a folder or file on this machine, and copy the results afterwards."
+        raise SettingsError("results are not written to addresses", where=uri, fix=fix)
 
 
 def _could_not_write(target: Path, error: OSError) -> OutputError:

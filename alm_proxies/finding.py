@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from alm_proxies.finding_kinds import Severity, severity_of
 from alm_proxies.renamed import renamed
+from alm_proxies.uris import redacted
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,12 @@ class Finding:
     utterance_id: str | None = None
     where: str | None = None
     count: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("message", "fix", "where"):
+            text = getattr(self, name)
+            if text and ":/" in text:
+                object.__setattr__(self, name, redacted(text))
 
     @property
     def severity(self) -> Severity:

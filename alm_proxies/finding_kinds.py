@@ -121,6 +121,14 @@ KINDS: dict[str, Kind] = {
     "not_rendered": Kind("warning", "Items are recipes without a recording.", "Render them first."),
     "parent_failed": Kind("problem", "A source recording of an item cannot be used.", "See its own finding."),
     "remote_audio": Kind("warning", "Remote audio was not fetched.", "Fetch it to this machine first."),
+    "not_fetched": Kind(
+        "problem", "A remote recording could not be fetched.", "Check its address and the network, then run it again."
+    ),
+    "address_with_secret": Kind(
+        "warning",
+        "An address has a password, a key or a signature in it, which is left out of tables.",
+        "Give it where the store's own tools look: the environment, a profile or ~/.netrc.",
+    ),
     "silent": Kind("problem", "A recording is silent.", "Leave it out."),
     "slice_outside": Kind("problem", "start and end are outside the recording.", "Check the times."),
     "slice_wrong": Kind("problem", "start is not before end.", "Check the times."),

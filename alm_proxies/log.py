@@ -12,6 +12,7 @@ from pathlib import Path
 
 from alm_proxies.errors import OutputError, SettingsError
 from alm_proxies.printable import printable
+from alm_proxies.uris import redacted, remote_of
 
 LOG = logging.getLogger("alm_proxies")
 
@@ -58,7 +59,7 @@ class _Lines(logging.Formatter):
             text = f"{text}\n{self.formatException(record.exc_info)}"
         for secret in _secrets:
             text = text.replace(secret, "***")
-        text = _BEARER.sub(r"\1***", text)
+        text = redacted(_BEARER.sub(r"\1***", text))
         at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created))
         lines = "\n    ".join(printable(line) for line in text.split("\n"))
         return f"{at} {record.levelname.lower()}: {lines}"
@@ -66,6 +67,8 @@ class _Lines(logging.Formatter):
 
 def _opened(path: Path) -> logging.FileHandler:
     """The file, opened at its end; one that holds something else than such a log is refused."""
+    if (uri := remote_of(path)) is not None:
+        raise SettingsError("a log is not written to an address", where=uri, fix="Name a file on this machine.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_file() and path.stat().st_size:

@@ -21,6 +21,7 @@ from pydantic.fields import FieldInfo
 from alm_proxies.errors import SettingsError
 from alm_proxies.files import read_text
 from alm_proxies.nearest import did_you_mean
+from alm_proxies.uris import remote_of
 
 M = TypeVar("M", bound=BaseModel)
 _LARGEST = 2**63
@@ -142,7 +143,9 @@ def _located(value: Any, folder: Path, name: str) -> Any:
 
 
 def path_in(folder: Path, path: Path, where: str) -> Path:
-    """A path from a file in `folder`, resolved relative to that folder; ~ is the user's home."""
+    """A path from a file in `folder`, resolved relative to that folder; ~ is the user's home, an address unchanged."""
+    if remote_of(path) is not None:
+        return path
     try:
         return folder / path.expanduser()
     except RuntimeError:

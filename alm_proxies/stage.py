@@ -65,6 +65,7 @@ from typing import Any, Literal, cast
 from pydantic import BaseModel
 
 from alm_proxies.plugins import Plugin, plugin
+from alm_proxies.uris import remote_of
 
 Table = Literal["utterances", "votes", "labels", "folder", "json"]
 Blocks = Literal["one", "combined", "named"]
@@ -158,7 +159,9 @@ class Ahead:
     """The number of utterances for which engines may be asked."""
 
     def named(self, path: Path) -> str:
-        """A path as it is written in its file."""
+        """A path or an address as it is written in its file."""
+        if (uri := remote_of(path)) is not None:
+            return uri
         return str(path.relative_to(self.beside)) if path.is_relative_to(self.beside) else str(path)
 
     def count(self, need: str, name: str) -> float:

@@ -12,6 +12,7 @@ from alm_proxies.about import About
 from alm_proxies.ambiguity import Cuts, level
 from alm_proxies.columns import Column, did_you_mean, refuse_where
 from alm_proxies.errors import TableError
+from alm_proxies.uris import has_secret, redacted
 
 ATTRIBUTES = ("valence", "arousal", "dominance")
 SUM_TOLERANCE = 1e-4
@@ -105,6 +106,17 @@ def with_entropy(frame: pl.DataFrame, shares: Sequence[Column], where: str, cuts
     entropy = (pl.sum_horizontal(surprise) / scale).clip(0.0, 1.0)
     frame = frame.with_columns(entropy.alias("entropy"))
     return frame.with_columns(ambiguity=level(pl.col("entropy"), cuts))
+
+
+def refuse_secrets(audio: pl.Series, where: str) -> None:
+    """Raise for an address with a password, a key or a signature: tables are passed on."""
+    remote = audio.filter(audio.str.contains("://", literal=True).fill_null(False))
+    secret = next((uri for uri in remote if has_secret(uri)), None)
+    if secret is not None:
+        shown = audio.map_elements(redacted, return_dtype=pl.String)
+        fix = "Leave it out, and give it where the store's own tools look: the environment, a profile or ~/.netrc."
+        message = "has a password, a key or a signature in it"
+        refuse_where((audio == secret).fill_null(False), shown, message, where, fix)
 
 
 def not_a_recipe(text: str) -> bool:

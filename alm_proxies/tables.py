@@ -23,6 +23,7 @@ from alm_proxies.errors import InputError, TableError
 from alm_proxies.files import canonical_json, whole
 from alm_proxies.finding import Finding
 from alm_proxies.finding_kinds import NOT_DECLARED, SEVERITIES, severity_of
+from alm_proxies.remote.at_hand import at_hand
 from alm_proxies.renamed import renamed
 from alm_proxies.shown import findings_html, frame_html
 from alm_proxies.table_checks import (
@@ -34,10 +35,12 @@ from alm_proxies.table_checks import (
     check_status,
     not_a_recipe,
     refuse_repeats,
+    refuse_secrets,
     with_entropy,
 )
 from alm_proxies.table_files import load_table, refuse_other_suffix
 from alm_proxies.taxonomy import taxonomy_of
+from alm_proxies.uris import remote_of
 
 _TEXT, _NUMBER, _WHOLE, _FLAG = pl.String(), pl.Float64(), pl.Int32(), pl.Boolean()
 __all__ = [
@@ -101,8 +104,11 @@ class _Table:
     def read(cls, path: str | Path, *, taxonomy: str | Sequence[str] | None = None) -> Self:
         """Read a table from Parquet, CSV or JSON lines; a file with only the required columns and no metadata is valid.
 
-        Files of earlier contracts are upgraded in memory.
+        Files of earlier contracts are upgraded in memory. The path may be an address: s3://bucket/votes.parquet.
         """
+        if remote_of(path) is not None:
+            with at_hand([path]) as hand:
+                return cls.read(hand.path(path), taxonomy=taxonomy)
         text = (column.name for column in cls.COLUMNS if column.dtype == _TEXT)
         frame, about = load_table(Path(path), ("utterance_id", *text))
         return cls.of(upgraded_frame(frame, cls.__name__), taxonomy=taxonomy, about=about, where=str(path))
@@ -132,7 +138,7 @@ class _Table:
 
     def stated(self) -> dict[str, Any]:
         """The part of the metadata that results may depend on, as plain JSON."""
-        return self.about.plain("contract", "version", "roots", "made_by")
+        return self.about.plain("contract", "version", "roots", "stays", "made_by")
 
     @property
     def taxonomy(self) -> tuple[str, ...]:
@@ -171,6 +177,7 @@ class Utterances(_Table):
     def _checked(cls, frame: pl.DataFrame, about: About, where: str) -> tuple[pl.DataFrame, About]:
         frame = conform(frame, cls.COLUMNS, where)
         refuse_repeats(frame, cls.KEY, where)
+        refuse_secrets(frame["audio"], where)
         late = (frame["start"] >= frame["end"]).fill_null(False)
         refuse_where(late, frame["start"], "is not before end", where, "start and end are seconds, start < end.")
         recipes = frame["recipe"].drop_nulls()

@@ -48,14 +48,14 @@ class Evidence:
 
 
 def evidence_of(frame: pl.DataFrame, cache: Path | None = None) -> Evidence:
-    """The evidence for every row of a frame with utterance_id, path, start, end and speaker.
+    """The evidence for every row of a frame with utterance_id, path, start, end, keep and speaker.
 
     A feature is described by its robust z-score within the speaker: below 0.5 "about as usual", up to 1 "slightly
     higher", up to 2 "higher", above 2 "much higher". A feature that could not be measured is left out.
     """
     sources = [
-        Source(row["utterance_id"], Path(row["path"]), row["start"], row["end"])
-        for row in frame.select("utterance_id", "path", "start", "end").iter_rows(named=True)
+        Source(row["utterance_id"], row["path"], row["start"], row["end"], row["keep"])
+        for row in frame.select("utterance_id", "path", "start", "end", "keep").iter_rows(named=True)
     ]
     measured = measure_all(
         sources, lambda source: open_source(source, stage=STAGE), stage=STAGE, groups=("prosody", "voice"), cache=cache

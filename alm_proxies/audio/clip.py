@@ -20,7 +20,10 @@ from alm_proxies.audio.lengths import CONTAINERS, announced, bytes_at
 from alm_proxies.audio.plain_wav import PlainWav, Sound
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.files import could_not_read, file_handle
+from alm_proxies.remote.copies import Fetched, open_copy
+from alm_proxies.remote.fault import FetchError
 from alm_proxies.tables import Finding
+from alm_proxies.uris import name_of, remote_of
 
 RATE = 16_000
 """The default sample rate of models and features, in Hz."""
@@ -65,9 +68,12 @@ class Source:
     """The source of an utterance: a recording, or a slice of it in seconds."""
 
     utterance_id: str
-    path: Path
+    path: Path | str
+    """Its path, or its address (s3://bucket/a.wav, https://host/a.wav)."""
     start: float | None = None
     end: float | None = None
+    keep: bool = True
+    """Whether a copy of a remote recording may be cached."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -102,12 +108,24 @@ def open_clip(
     end: float | None = None,
     rate: int = RATE,
     longest: float = LONGEST,
+    keep: bool = True,
 ) -> Clip:
     """Open a recording, or the slice from start to end, as mono at `rate`; raises RecordingError with its kind.
 
-    Only the slice is decoded. Channels are averaged, then resampled by soxr HQ.
+    Only the slice is decoded. Channels are averaged, then resampled by soxr HQ. The recording may be remote
+    (s3://bucket/a.wav, https://host/a.wav): a copy is fetched, and cached if `keep`.
     """
-    where = str(path)
+    handle, where = _file_handle(path, keep)
+    try:
+        return clip_of(handle, where, start=start, end=end, rate=rate, longest=longest)
+    finally:
+        os.close(handle)
+
+
+def clip_of(
+    handle: int, where: str, *, start: float | None, end: float | None, rate: int = RATE, longest: float = LONGEST
+) -> Clip:
+    """The clip of an open file."""
     if (start is not None and start < 0) or (end is not None and end <= (start or 0.0)):
         raise RecordingError(
             "slice_wrong",
@@ -115,13 +133,9 @@ def open_clip(
             where=where,
             fix="Give 0 <= start < end in seconds.",
         )
-    handle = _file_handle(where)
-    try:
-        if os.fstat(handle).st_size == 0:
-            raise RecordingError("empty", "the file has no bytes", where=where, fix="Fetch the file again.")
-        samples, native, container, pcm = _decode(handle, where, start, end, longest)
-    finally:
-        os.close(handle)
+    if os.fstat(handle).st_size == 0:
+        raise RecordingError("empty", "the file has no bytes", where=where, fix="Fetch the file again.")
+    samples, native, container, pcm = _decode(handle, where, start, end, longest)
     _refuse_unusable(samples, where)
     if native != rate:
         import soxr
@@ -138,8 +152,7 @@ def look_at(path: str | Path, *, start: float | None = None, end: float | None =
 
     Raises RecordingError if it is missing, empty, truncated or not audio.
     """
-    where = str(path)
-    handle = _file_handle(where)
+    handle, where = _file_handle(path, keep=True)
     try:
         if os.fstat(handle).st_size == 0:
             raise RecordingError("empty", "the file has no bytes", where=where, fix="Fetch the file again.")
@@ -156,7 +169,7 @@ def look_at(path: str | Path, *, start: float | None = None, end: float | None =
 def open_source(source: Source, *, stage: str, rate: int = RATE, longest: float = LONGEST) -> Opened:
     """The utterance's clip; an unusable recording is a finding, never an exception."""
     try:
-        clip = open_clip(source.path, start=source.start, end=source.end, rate=rate, longest=longest)
+        clip = open_clip(source.path, start=source.start, end=source.end, rate=rate, longest=longest, keep=source.keep)
     except RecordingError as error:
         return Opened(source.utterance_id, None, (finding_of(error, stage, source.utterance_id),))
     return Opened(source.utterance_id, clip, _wrongly_named(source, clip, stage))
@@ -201,10 +214,22 @@ def _decode_ahead(items: Iterable[T], open_one: Callable[[T], R], threads: int, 
         executor.shutdown(wait=True, cancel_futures=True)
 
 
-def _file_handle(where: str) -> int:
+def remote_copy(uri: str, keep: bool) -> Fetched:
+    """An open copy of a remote recording; raises RecordingError."""
+    try:
+        return open_copy(uri, keep=keep)
+    except FetchError as error:
+        raise RecordingError(error.kind, error.message, where=uri, fix=error.fix or "") from None
+
+
+def _file_handle(path: str | Path, keep: bool) -> tuple[int, str]:
+    """An open recording, and its path or address."""
+    if (uri := remote_of(path)) is not None:
+        return remote_copy(uri, keep).handle, uri
+    where = str(path)
     # A handle, not a path: libsndfile then ignores the suffix, so a text file named .au is not taken for audio.
     try:
-        return file_handle(where)
+        return file_handle(where), where
     except OSError as error:
         reason = could_not_read(where, error)
         kind = "missing" if isinstance(error, FileNotFoundError | NotADirectoryError) else "unreadable"
@@ -324,7 +349,7 @@ def _refuse_unusable(samples: NDArray[np.float32], where: str) -> None:
 
 
 def _wrongly_named(source: Source, clip: Clip, stage: str) -> tuple[Finding, ...]:
-    suffix = source.path.suffix.lower().removeprefix(".")
+    suffix = Path(name_of(str(source.path))).suffix.lower().removeprefix(".")
     fitting = _SUFFIXES.get(clip.container or "")
     if fitting is None or suffix in fitting or suffix not in _KNOWN:
         return ()

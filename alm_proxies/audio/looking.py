@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import polars as pl
 
 from alm_proxies.audio.clip import RecordingError, Source, decode_ahead, look_at
+from alm_proxies.audio.places import Places
 from alm_proxies.progress import Progress
+from alm_proxies.remote.copies import need_packages, states_of
+from alm_proxies.remote.fault import FetchError, State, gone
 from alm_proxies.tables import Utterances
+from alm_proxies.uris import is_remote
 
 _NAMED = 3
+_SAMPLE = 32
+"""Remote recordings that are looked for."""
+_SECONDS = 15.0
+"""The time to look for one of them."""
 _WORDS = {
     "missing": ("is missing", "are missing"),
     "empty": ("is empty", "are empty"),
@@ -35,6 +42,12 @@ class LookedAt:
     """The errors by kind (missing, empty, truncated ...), in the order of the table."""
     utterances: Utterances
     """The utterances with their durations, if the recordings state them."""
+    remote: int = 0
+    """The number of recordings elsewhere."""
+    asked_for: int = 0
+    """The number of these that were looked for."""
+    unreached: tuple[FetchError, ...] = ()
+    """The errors of those that cannot be reached."""
 
     @property
     def usable(self) -> int:
@@ -48,11 +61,35 @@ class LookedAt:
             single, many = _WORDS.get(kind, (kind.replace("_", " "),) * 2)
             words = single if len(errors) == 1 else many
             yield f"{len(errors):,} of {self.recordings:,} recordings {words}: {shown}. {errors[0].fix or ''}".rstrip()
+        if self.unreached:
+            count, first = len(self.unreached), self.unreached[0]
+            yield f"{count} of {self.asked_for} remote recordings that were looked for cannot be fetched: {first}"
+
+    @property
+    def all_useless(self) -> bool:
+        """Whether no recording can be used, as far as was looked at."""
+        return not self.usable and len(self.unreached) == self.asked_for
+
+    def facts(self) -> Iterator[str]:
+        """What was found, in sentences."""
+        if self.recordings:
+            yield f"{self.usable:,} of {self.recordings:,} recordings are present and complete"
+        if self.remote:
+            reached = self.asked_for - len(self.unreached)
+            yield f"{self.remote:,} recordings are remote; {reached} of {self.asked_for} that were looked for are there"
 
 
 def look_at_all(utterances: Utterances, *, quiet: bool = False, threads: int = 4) -> LookedAt:
-    """Open every recording that the utterances name and read its header and end, without decoding it."""
+    """Open every recording on this machine and read its header and end, without decoding it.
+
+    Of remote ones a few are looked for, spread over the table, and none is fetched.
+    """
     by_row = _sources(utterances)
+    remote = _remote(utterances)
+    sample = remote[:: max(1, -(-len(remote) // _SAMPLE))]
+    need_packages(sample)
+    states = states_of(sample, seconds=_SECONDS, tries=1)
+    unreached = [_error_of(uri, state) for uri, state in zip(sample, states, strict=True)]
     sources = list(dict.fromkeys(source for source in by_row if source is not None))
     seconds: dict[Source, float] = {}
     faults: dict[str, list[RecordingError]] = {}
@@ -67,18 +104,28 @@ def look_at_all(utterances: Utterances, *, quiet: bool = False, threads: int = 4
     frame = utterances.frame.with_columns(pl.col("duration").fill_null(measured))
     order = dict.fromkeys([*_WORDS, *faults])
     kinds = {kind: tuple(faults[kind]) for kind in order if kind in faults}
-    return LookedAt(len(sources), kinds, Utterances(frame, utterances.about))
+    missing = tuple(error for error in unreached if error is not None)
+    return LookedAt(len(sources), kinds, Utterances(frame, utterances.about), len(remote), len(sample), missing)
 
 
 def _sources(utterances: Utterances) -> list[Source | None]:
     """The recording of each utterance, or its slice; None if it is not on this machine."""
-    roots = utterances.about.roots
+    places = Places(utterances.about)
     sources: list[Source | None] = []
     for corpus, audio, start, end in utterances.frame.select("corpus", "audio", "start", "end").iter_rows():
-        plain = (audio or "").removeprefix("file://")
-        there = bool(plain) and "://" not in plain
-        sources.append(Source("", Path(roots.get(corpus, "")) / plain, start, end) if there else None)
+        there = bool(audio) and not is_remote(audio)
+        sources.append(Source("", places.of(corpus, audio), start, end) if there else None)
     return sources
+
+
+def _remote(utterances: Utterances) -> list[str]:
+    """The addresses of remote recordings, each once."""
+    audio = utterances.frame["audio"].drop_nulls().unique(maintain_order=True)
+    return [uri for uri in audio.filter(audio.str.contains("://", literal=True)) if is_remote(uri)]
+
+
+def _error_of(uri: str, state: State | FetchError | None) -> FetchError | None:
+    return gone(uri) if state is None else state if isinstance(state, FetchError) else None
 
 
 def _look(source: Source) -> float | RecordingError:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -21,12 +21,16 @@ from alm_proxies.audio.clip import (
     decode_ahead,
     finding_of,
     open_source,
+    remote_copy,
 )
 from alm_proxies.audio.effects import apply, mix, parameters_of
+from alm_proxies.audio.places import Places
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.files import canonical_json, digest_file, digest_of
+from alm_proxies.remote.copies import AT_ONCE, need_packages
 from alm_proxies.seeds import generator
 from alm_proxies.tables import Utterances
+from alm_proxies.uris import is_remote
 
 _DEEPEST = 16  # recipes of recipes
 
@@ -129,17 +133,19 @@ class Sounds:
         self._sources: dict[str, Source] = {}
         self._recipes: dict[str, str] = {}
         self._ids = utterances.frame["utterance_id"].to_list()
-        self._silent = dict.fromkeys(self._ids, ("no_audio", "has neither audio nor a recipe"))
-        roots = utterances.about.roots
+        self._known = frozenset(self._ids)
+        places = Places(utterances.about)
         columns = ["utterance_id", "corpus", "audio", "start", "end", "recipe"]
         for utterance_id, corpus, audio, start, end, recipe in utterances.frame.select(columns).iter_rows():
-            if audio is not None and "://" in audio.removeprefix("file://"):
-                self._silent[utterance_id] = ("remote_audio", "has remote audio")
+            if audio is not None and is_remote(audio):
+                self._sources[utterance_id] = Source(utterance_id, audio, start, end, places.keeps(corpus))
             elif audio is not None:
-                path = Path(roots.get(corpus, "")) / audio.removeprefix("file://")
-                self._sources[utterance_id] = Source(utterance_id, path, start, end)
+                self._sources[utterance_id] = Source(utterance_id, places.of(corpus, audio), start, end)
             elif recipe is not None:
                 self._recipes[utterance_id] = recipe
+        remote = [source.path for source in self._sources.values() if isinstance(source.path, str)]
+        need_packages(remote)
+        self._least = AT_ONCE if remote else 1
 
     def open(self, utterance_id: str) -> Opened:
         """The utterance's clip, or a finding with the reason for none; an invalid recipe is an error."""
@@ -148,7 +154,9 @@ class Sounds:
     def ahead(
         self, ids: Iterable[str] | None = None, *, threads: int = 2, ahead: int = 8
     ) -> Generator[Opened, None, None]:
-        """The clips of these utterances, or of all, in order, opened ahead by threads."""
+        """The clips of these utterances, or of all, in order, opened ahead by threads; by more if some are remote."""
+        threads = max(threads, self._least)
+        ahead = max(ahead, 2 * self._least)
         return decode_ahead(self._ids if ids is None else ids, self.open, threads=threads, ahead=ahead)
 
     def mark(self, utterance_id: str) -> str | None:
@@ -157,7 +165,7 @@ class Sounds:
         if source is None:
             return None
         try:
-            return digest_of([digest_file(source.path), source.start, source.end])
+            return digest_of([_digest(source), source.start, source.end])
         except InputError:
             return None
 
@@ -167,7 +175,9 @@ class Sounds:
             return self._open(source)
         written = self._recipes.get(utterance_id)
         if written is None:
-            kind, message = self._silent.get(utterance_id, ("unknown_utterance", "is not in the table of utterances"))
+            known = utterance_id in self._known
+            kind = "no_audio" if known else "unknown_utterance"
+            message = "has neither audio nor a recipe" if known else "is not in the table of utterances"
             fix = "Give a recording on this machine, or leave it out."
             return self._failed(RecordingError(kind, message, where=utterance_id, fix=fix), utterance_id)
         if utterance_id in children or len(children) >= _DEEPEST:
@@ -197,3 +207,11 @@ class Sounds:
 
     def _failed(self, error: RecordingError, utterance_id: str) -> Opened:
         return Opened(utterance_id, None, (finding_of(error, self._stage, utterance_id),))
+
+
+def _digest(source: Source) -> str:
+    if not isinstance(source.path, str):
+        return digest_file(source.path)
+    copy = remote_copy(source.path, source.keep)
+    os.close(copy.handle)
+    return copy.digest[:16]

@@ -21,6 +21,7 @@ from cyclopts import App, CycloptsError, Parameter
 from alm_proxies import __version__
 from alm_proxies.cli.start import INTERRUPTED, SENTENCE, defect, refuse
 from alm_proxies.errors import AlmProxiesError
+from alm_proxies.files import refuse_remote
 from alm_proxies.log import LOG, logging_to
 from alm_proxies.machine import refuse_windows
 from alm_proxies.printable import printable, printable_json, printable_lines
@@ -47,6 +48,7 @@ _BEHIND = {
         "about",
         "List all readers, estimators, engines, prompts, exports and recipes, shipped and third-party.",
     ),
+    "cache": ("kept", "Show what the cache holds: server abilities, features, remote recordings; or clear it."),
     "schema": ("about", "Print the JSON Schema of pipeline, annotator or metrics files, for editors."),
     "completion": ("completion", "Print, or install, what a shell needs to complete commands, flags and paths."),
 }
@@ -103,6 +105,14 @@ def _log_file(arguments: Sequence[str]) -> Path | None:
     return None
 
 
+def _refuse_remote_outputs(arguments: Sequence[str]) -> None:
+    """Raise for an output at an address, before any work; the functions that write files refuse it too."""
+    for place, word in enumerate(arguments):
+        flag, equals, value = word.partition("=")
+        if flag in ("-o", "--output", "--folder") and (equals or place + 1 < len(arguments)):
+            refuse_remote(Path(value if equals else arguments[place + 1]))
+
+
 def _run(arguments: list[str]) -> int:
     debug = "--debug" in arguments
     LOG.info("alm-proxies %s: %s", __version__, shlex.join(arguments))
@@ -113,6 +123,7 @@ def _run(arguments: list[str]) -> int:
 
             print(help_of(arguments[0], arguments), flush=True)
             return 0
+        _refuse_remote_outputs(arguments)
         outcome = app(arguments)(arguments, exit_on_error=False, print_error=False)
         if outcome is None:  # --help and --version have printed already
             return 0

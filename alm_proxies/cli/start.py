@@ -97,8 +97,10 @@ def defect(error: BaseException, *, debug: bool) -> int:
 
 
 def refuse(sentence: str) -> None:
-    """Print one sentence on stderr."""
-    print(f"alm-proxies: {sentence}", file=sys.stderr, flush=True)
+    """Print one sentence on stderr, without secrets of addresses in it."""
+    from alm_proxies.uris import redacted
+
+    print(f"alm-proxies: {redacted(sentence)}", file=sys.stderr, flush=True)
 
 
 def end_now() -> None:

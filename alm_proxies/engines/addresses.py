@@ -1,23 +1,8 @@
-"""Server addresses: which are valid, and which are on this machine."""
+"""Server addresses: which are valid."""
 
 from __future__ import annotations
 
-import ipaddress
 from urllib.parse import urlsplit
-
-
-def is_loopback(address: str) -> bool:
-    """Whether an address is on this machine: localhost, 127.0.0.0/8 or ::1. Any other name counts as remote."""
-    try:
-        host = urlsplit(address).hostname or ""
-    except ValueError:
-        return False
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def address_fault(address: str) -> str | None:

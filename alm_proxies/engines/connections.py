@@ -22,12 +22,12 @@ from itertools import count
 
 import httpx
 
-from alm_proxies.engines.addresses import is_loopback
 from alm_proxies.engines.bounds import BYTES_OF_AN_ERROR
 from alm_proxies.engines.completions import malformed
 from alm_proxies.engines.faults import FaultError
 from alm_proxies.errors import SettingsError
 from alm_proxies.files import refuse_irregular
+from alm_proxies.uris import is_loopback
 
 _ONE = httpx.Limits(max_connections=None, max_keepalive_connections=1)
 """One connection is kept; a second is allowed, so that a cancelled request does not block the next."""

@@ -11,7 +11,6 @@ from functools import partial
 from typing import Any, Literal
 
 from alm_proxies.engines import chat_api, known
-from alm_proxies.engines.addresses import is_loopback
 from alm_proxies.engines.api_key import ApiKey
 from alm_proxies.engines.away import Away
 from alm_proxies.engines.bill import Bill, TriedOut, sent_on_account
@@ -33,6 +32,7 @@ from alm_proxies.engines.registry import OpenAIServe
 from alm_proxies.engines.traffic import Traffic
 from alm_proxies.engines.trials import TrialQuestion, asking
 from alm_proxies.errors import EngineError
+from alm_proxies.uris import is_loopback
 
 _MOST_OFFERED = 10
 """Maximum number of a server's models named in a message."""

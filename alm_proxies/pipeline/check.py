@@ -130,10 +130,10 @@ def _looked_at(
     if table is None and not written.exists():
         return foreseen
     result = look_at_all(table if table is not None else Utterances.read(written), quiet=quiet)
-    if not result.recordings:
+    if not result.recordings and not result.remote:
         return foreseen
-    facts.append(f"{node.title}: {result.usable:,} of {result.recordings:,} recordings are present and complete")
-    useless = not result.usable and any(other.stage.verb in _NEEDS_SOUND for other in hearing)
+    facts.extend(f"{node.title}: {fact}" for fact in result.facts())
+    useless = result.all_useless and any(other.stage.verb in _NEEDS_SOUND for other in hearing)
     (problems if useless else warnings).extend(f"{node.title}: {sentence}" for sentence in result.sentences())
     if table is None:
         return foreseen

@@ -6,7 +6,7 @@ import inspect
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from alm_proxies.audio.folder import recordings_in
 from alm_proxies.files import canonical_json, folder_to_fill, read_text, whole, write_json
 from alm_proxies.progress import noted
+from alm_proxies.remote.at_hand import at_hand
 from alm_proxies.stage import Need, Stage, load
 from alm_proxies.stages.registry import stage_of
 from alm_proxies.tables import Findings, Labels, Utterances, Votes, combine
@@ -99,8 +100,13 @@ class Done:
 
 def perform(task: Task, *, quiet: bool = False, workers: int | None = None) -> Done:
     """Perform a task: read its tables, call the stage's function, and write the outputs."""
-    with folder_to_fill(task.folder):
-        return _performed(task, quiet, workers)
+    tables = [path for need, paths in task.inputs.items() if need != task.declared.blocks_as for path in paths]
+    with folder_to_fill(task.folder), at_hand(tables) as hand:
+        inputs = {
+            need: paths if need == task.declared.blocks_as else [str(hand.path(path)) for path in paths]
+            for need, paths in task.inputs.items()
+        }
+        return _performed(replace(task, inputs=inputs), quiet, workers)
 
 
 def _performed(task: Task, quiet: bool, workers: int | None) -> Done:

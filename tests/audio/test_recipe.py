@@ -168,7 +168,7 @@ def corpus(tmp_path: Path) -> Utterances:
             row("b", f"file://{tmp_path}/b.wav"),
             row("broken", "broken.wav"),
             row("none"),
-            row("far", "s3://bucket/a.wav"),
+            row("far", "ftp://host/a.wav"),
             row("a#2", written=child),
             row("a#3", written=recipe([["c/a#2", 0.8], ["c/b", 0.2]], [["gain", {"decibels": -3}]])),
             row("broken#2", written=recipe([["c/broken", 1.0]])),

@@ -31,7 +31,7 @@ def test_help_names_every_verb_and_imports_no_command() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    others = ("status", "findings", "merge", "plugins", "schema", "completion")
+    others = ("status", "findings", "merge", "plugins", "cache", "schema", "completion")
     for verb in ("demo", "run", "check", "explain", *STAGES, *others):
         assert f" {verb} " in done.stdout
 

@@ -28,13 +28,13 @@ from alm_proxies.annotators.prompts import read_prompt
 from alm_proxies.audio.clip import Clip, RecordingError, open_clip
 from alm_proxies.audio.lengths import CONTAINERS
 from alm_proxies.cli.app import run
-from alm_proxies.engines.addresses import is_loopback
 from alm_proxies.engines.registry import open_engine, serve_settings
 from alm_proxies.errors import AlmProxiesError, InputError, OutputError, SettingsError
 from alm_proxies.files import digest_file, read_text, write_text
 from alm_proxies.stages.annotate.settings import AnnotateSettings
 from alm_proxies.stages.annotate.stage import annotate
 from alm_proxies.tables import Utterances, Votes
+from alm_proxies.uris import is_loopback
 
 Case = Callable[[Path], None]
 SAMPLES = (0.3 * np.random.default_rng(0).standard_normal(16_000)).clip(-1, 1).astype(np.float32)

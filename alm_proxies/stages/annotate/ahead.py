@@ -91,7 +91,7 @@ def foresee(ahead: Ahead) -> Foreseen:
                 count = (min(known, settings.limit) if settings.limit else known) * ready.votes
                 expected[ready.name] = Expectation(count, 0, 0.0, 0.0, None)
                 continue
-            every, findings = askable(utterances)
+            every, findings = askable(utterances, settings.cards)
             warnings += [text for one in findings if (text := f"{one.message}. {one.fix}") not in warnings]
             frame = chosen(every, settings, ahead.table("votes"))
             expected[ready.name] = expectation_of(ready, frame, ledger, settings.seed)

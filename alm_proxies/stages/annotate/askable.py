@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,17 @@ import polars as pl
 
 from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.annotators.prompts import PromptContext
+from alm_proxies.audio.places import Places
 from alm_proxies.ballots import which_count
 from alm_proxies.errors import SettingsError
+from alm_proxies.files import is_there
+from alm_proxies.remote.copies import need_packages
 from alm_proxies.stages.annotate.outcomes import STAGE
 from alm_proxies.stages.annotate.settings import AnnotateSettings
 from alm_proxies.tables import Finding, Utterances, Votes
+from alm_proxies.uris import is_remote
 
-_COLUMNS = ("utterance_id", "corpus", "path", "start", "end", "duration", "speaker", "transcript", "dialogue")
+_COLUMNS = ("utterance_id", "corpus", "path", "keep", "start", "end", "duration", "speaker", "transcript", "dialogue")
 HAS_TRANSCRIPT = (pl.col("transcript").str.strip_chars() != "").fill_null(False)
 _INJECTED = 20
 """Utterances of the injection test if the settings name no number."""
@@ -36,30 +41,38 @@ def shard_of(text: str | None) -> tuple[int, int] | None:
     return int(match[1]), int(match[2])
 
 
-def askable(utterances: Utterances) -> tuple[pl.DataFrame, list[Finding]]:
-    """The utterances that have a recording, with its path; the others are findings."""
+def askable(utterances: Utterances, cards: Path | None) -> tuple[pl.DataFrame, list[Finding]]:
+    """The utterances that have a recording, with its path or address, and whether a copy of it may be cached; the
+    others are findings.
+    """
     frame = utterances.frame
     roots = utterances.about.roots
-    remote = pl.col("audio").str.contains(r"^[A-Za-z][A-Za-z0-9+.-]*://") & ~pl.col("audio").str.starts_with("file://")
-    remote = remote.fill_null(False)
+    remote = pl.col("audio").str.contains(r"^[A-Za-z][A-Za-z0-9+.-]+://") & ~pl.col("audio").str.starts_with("file://")
+    need_packages(frame.filter(remote)["audio"])
     no_audio = pl.col("audio").is_null()
     findings: list[Finding] = []
     for kind, which, message, fix in (
         ("no_audio", no_audio & pl.col("recipe").is_null(), "have no recording", "Fill their audio."),
         ("not_rendered", no_audio & pl.col("recipe").is_not_null(), "are recipes", "Render them first."),
-        ("remote_audio", remote, "have audio behind an address", "Fetch them to this machine first."),
     ):
         left_out = frame.filter(which)["utterance_id"].sort()
         if left_out.len():
             text = f"{left_out.len()} utterances {message} and are not asked about"
             findings.append(Finding(STAGE, kind, text, fix, utterance_id=left_out[0], count=left_out.len()))
-    frame = frame.filter(pl.col("audio").is_not_null() & ~remote)
+    frame = frame.filter(pl.col("audio").is_not_null())
     root = pl.lit(None, pl.String)
     if roots:
         root = pl.col("corpus").replace_strict(roots, default=None, return_dtype=pl.String)
     plain = pl.col("audio").str.strip_prefix("file://")
-    path = pl.when(root.is_null() | plain.str.starts_with("/")).then(plain).otherwise(root + "/" + plain)
-    return frame.with_columns(path=path), findings
+    path = pl.when(root.is_null() | plain.str.starts_with("/") | remote).then(plain).otherwise(root + "/" + plain)
+    places = Places(utterances.about, cards)
+    private = [corpus for corpus in frame["corpus"].unique() if not places.keeps(corpus)]
+    return frame.with_columns(path=path, keep=~pl.col("corpus").is_in(private)), findings
+
+
+def is_gone(path: str) -> bool:
+    """Whether a recording is known to be missing; a remote one is looked for when it is opened."""
+    return not is_remote(path) and not is_there(path)
 
 
 def in_fair_order(frame: pl.DataFrame, seed: int, strata: Sequence[str]) -> pl.DataFrame:

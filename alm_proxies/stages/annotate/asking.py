@@ -215,7 +215,7 @@ class Group:
             self._silence[member.number] = await scores_of_silence(member.annotator, billed)
         try:
             rows, rate = self._plan.rows(self._members), self._engine.abilities.rate
-            async with aclosing(opened_ahead(rows, rate)) as recordings:
+            async with aclosing(opened_ahead(rows, rate, remote=self._plan.remote)) as recordings:
                 async for recording in recordings:
                     for member in self._members:
                         await self._utterance(member, recording)

@@ -13,12 +13,12 @@ import polars as pl
 from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.ballots import which_count
 from alm_proxies.cards import stays_because
-from alm_proxies.engines.addresses import is_loopback
 from alm_proxies.engines.registry import OpenAIServe, engine_kind
 from alm_proxies.errors import ForbiddenError, SettingsError
 from alm_proxies.stages.annotate.ledger import Ledger
 from alm_proxies.stages.annotate.settings import AnnotateSettings, Stop
 from alm_proxies.tables import Votes
+from alm_proxies.uris import is_loopback
 
 AGAIN = "Run the same command again to continue."
 RAISE_THE_BUDGET = "Raise the budget (--budget), then run the same command again to continue."

@@ -13,10 +13,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from alm_proxies.audio.clip import LONGEST, RecordingError, open_clip
+from alm_proxies.audio.clip import LONGEST, RecordingError, clip_of, open_clip, remote_copy
 from alm_proxies.engines.engine import Audio
 from alm_proxies.errors import InputError
 from alm_proxies.files import digest_file
+from alm_proxies.remote.copies import AT_ONCE
+from alm_proxies.uris import is_remote
 
 _BATCH = 4
 """Recordings that a thread opens at once."""
@@ -39,16 +41,18 @@ class Recording:
     wrong: tuple[str, str] | None = None
 
 
-async def opened_ahead(rows: Rows, rate: int) -> AsyncGenerator[Recording]:
-    """The recordings of these utterances in their order, at this sample rate."""
+async def opened_ahead(rows: Rows, rate: int, *, remote: bool) -> AsyncGenerator[Recording]:
+    """The recordings of these utterances in their order, at this sample rate; `remote` if some have to be fetched."""
     loop = asyncio.get_running_loop()
-    threads = min(4, (os.cpu_count() or 1) + 1)
+    threads = AT_ONCE if remote else min(4, (os.cpu_count() or 1) + 1)
+    ahead = 2 * AT_ONCE if remote else _BATCHES_AHEAD
+    size = 1 if remote else _BATCH
     digest = lru_cache(maxsize=256)(_digest)
     with ThreadPoolExecutor(threads, thread_name_prefix="open-recordings") as pool:
         waiting: deque[asyncio.Future[list[Recording]]] = deque()
         try:
             while True:
-                while len(waiting) < _BATCHES_AHEAD and (batch := list(islice(rows, _BATCH))):
+                while len(waiting) < ahead and (batch := list(islice(rows, size))):
                     waiting.append(loop.run_in_executor(pool, _open_all, batch, rate, digest))
                 if not waiting:
                     return
@@ -72,6 +76,8 @@ def _open_all(
 
 def _open(place: int, row: Mapping[str, Any], rate: int, digest_of: Callable[[str, int, int], str]) -> Recording:
     path = row["path"]
+    if is_remote(path):
+        return _open_remote(place, row, rate)
     try:
         status = Path(path).stat()
         digest = digest_of(path, status.st_size, status.st_mtime_ns)
@@ -84,3 +90,16 @@ def _open(place: int, row: Mapping[str, Any], rate: int, digest_of: Callable[[st
         return Recording(place, row, None, "", 0, 0, ("unreadable", error.message))
     audio = Audio(clip.samples, clip.rate, clip.pcm)
     return Recording(place, row, audio, digest, status.st_size, status.st_mtime_ns)
+
+
+def _open_remote(place: int, row: Mapping[str, Any], rate: int) -> Recording:
+    try:
+        copy = remote_copy(row["path"], row["keep"])
+        try:
+            clip = clip_of(copy.handle, row["path"], start=row["start"], end=row["end"], rate=rate, longest=LONGEST)
+        finally:
+            os.close(copy.handle)
+    except RecordingError as error:
+        return Recording(place, row, None, "", 0, 0, (error.kind, f"{error.where}: {error.message}"))
+    audio = Audio(clip.samples, clip.rate, clip.pcm)
+    return Recording(place, row, audio, copy.digest[:16], copy.size, copy.mark)

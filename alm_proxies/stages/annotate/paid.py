@@ -9,8 +9,8 @@ import numpy as np
 import polars as pl
 
 from alm_proxies.annotators.annotator import Annotator
-from alm_proxies.files import is_there
 from alm_proxies.printable import in_money
+from alm_proxies.stages.annotate.askable import is_gone
 from alm_proxies.stages.annotate.figures import counted
 from alm_proxies.stages.annotate.ledger import Ledger
 from alm_proxies.stages.annotate.prices import lengths_of, measured_price, price_before
@@ -61,7 +61,7 @@ def expectation_of(annotator: Annotator, utterances: pl.DataFrame, ledger: Ledge
         known = ledger.numbers(utterances["utterance_id"])
         paths = dict(zip(known.to_list(), utterances["path"].to_list(), strict=True))
         for utterance, draw, kind in ledger.failed(number, votes):  # a run requests them again
-            if kind != "missing" or is_there(paths.get(utterance) or ""):
+            if kind != "missing" or not is_gone(paths.get(utterance) or ""):
                 done[utterance, draw] = False
         in_ledger = known.is_not_null().to_numpy()
         missing[in_ledger] = ~done[known.drop_nulls().to_numpy()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,8 @@ from numpy.typing import NDArray
 
 from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.errors import AlmProxiesError
-from alm_proxies.files import digest_file, digest_of, is_there, whole
+from alm_proxies.files import digest_file, digest_of, whole
+from alm_proxies.remote.copies import marks_of, open_copy
 from alm_proxies.seeds import generator
 from alm_proxies.stages.annotate.askable import (
     HAS_TRANSCRIPT,
@@ -22,6 +24,7 @@ from alm_proxies.stages.annotate.askable import (
     chosen,
     context_of,
     injection_sample,
+    is_gone,
     shard_of,
     shows_transcripts,
     with_turns,
@@ -31,6 +34,7 @@ from alm_proxies.stages.annotate.ledger import Ledger, Outcome
 from alm_proxies.stages.annotate.outcomes import STAGE, not_asked
 from alm_proxies.stages.annotate.settings import AnnotateSettings
 from alm_proxies.tables import Finding, Utterances, Votes
+from alm_proxies.uris import is_remote
 
 ANSWER = "The answer is {label}."
 CONTROL = "The weather is fine."
@@ -64,6 +68,11 @@ class Plan:
     def missing(self) -> int:
         """Planned votes without an outcome."""
         return sum(int(member.missing.sum()) for member in self.members)
+
+    @property
+    def remote(self) -> bool:
+        """Whether recordings have to be fetched."""
+        return bool(self.utterances["path"].str.contains("://", literal=True).any())
 
     def rows(self, members: Sequence[PanelMember]) -> Iterator[tuple[int, dict[str, Any]]]:
         """Position and columns of every utterance with a missing vote of one of these members, in order."""
@@ -119,7 +128,7 @@ def make_plan(
 
     Failed votes and votes on changed recordings or texts are set aside, each with a finding.
     """
-    every, findings = askable(utterances)
+    every, findings = askable(utterances, settings.cards)
     evidence = _evidence(every, panel, ledger.path.parent, findings)
     frame = chosen(every, settings, votes)
     frame = with_turns(frame, utterances.frame, max((annotator.prompt.turns for annotator in panel), default=0))
@@ -195,7 +204,7 @@ def set_aside_failed(ledger: Ledger, frame: pl.DataFrame, *, injected: bool = Fa
     Votes that failed because of a missing recording stay failed while it is missing.
     """
     without = frame.filter(pl.col("number").is_in(ledger.without_recording(injected=injected)))
-    gone = [number for number, path in without.select("number", "path").unique().iter_rows() if not is_there(path)]
+    gone = [number for number, path in without.select("number", "path").unique().iter_rows() if is_gone(path)]
     count = ledger.set_aside_failed(gone, injected=injected)
     if not count:
         return []
@@ -209,7 +218,7 @@ def fail_missing(plan: Plan, ledger: Ledger) -> list[str]:
     gone: list[str] = []
     rows: list[Outcome] = []
     for place, row in plan.rows(plan.members):
-        if is_there(row["path"]):
+        if not is_gone(row["path"]):
             continue
         gone.append(row["path"])
         for member in plan.members:
@@ -232,8 +241,10 @@ def set_aside_changed(ledger: Ledger, frame: pl.DataFrame, members: Mapping[int,
         part = frame[start : start + _AT_ONCE]
         known = ledger.material(members, part["number"].to_list())
         if known:
-            recordings = ledger.recordings(part["path"].unique().to_list())
-            changed += _changed(part, known, recordings, members)
+            paths = part["path"].unique().to_list()
+            recordings = ledger.recordings(paths)
+            marks = marks_of([path for path in recordings if is_remote(path)])
+            changed += _changed(part, known, recordings, members, marks)
     count = ledger.set_aside_changed(changed) if changed else 0
     if not count:
         return []
@@ -246,6 +257,7 @@ def _changed(
     known: Mapping[int, Mapping[int, str]],
     recordings: Mapping[str, tuple[int, int, str]],
     members: Mapping[int, Annotator],
+    marks: Mapping[str, int | None],
 ) -> Iterator[tuple[int, int]]:
     """Numbers of annotators and utterances with changed material; a missing recording has not changed."""
     digests_now: dict[str, str | None] = {}
@@ -256,7 +268,11 @@ def _changed(
                 continue
             path = row["path"]
             if path not in digests_now:
-                digests_now[path] = _digest_now(path, recordings.get(path))
+                known_digest = recordings.get(path)
+                if is_remote(path):
+                    digests_now[path] = _remote_digest_now(path, known_digest, marks.get(path), keep=row["keep"])
+                else:
+                    digests_now[path] = _digest_now(path, known_digest)
             digest, annotator = digests_now[path], members[number]
             if digest is None:
                 continue
@@ -274,6 +290,18 @@ def _digest_now(path: str, known: tuple[int, int, str] | None) -> str | None:
         return digest_file(path)
     except (OSError, AlmProxiesError):
         return None
+
+
+def _remote_digest_now(path: str, known: tuple[int, int, str] | None, mark: int | None, *, keep: bool) -> str | None:
+    """The same for a remote recording: it is fetched only where the store states that it has changed."""
+    if known is None or mark is None or known[1] == mark:
+        return known[2] if known is not None else None
+    try:
+        copy = open_copy(path, keep=keep)
+    except AlmProxiesError:
+        return None
+    os.close(copy.handle)
+    return copy.digest[:16]
 
 
 def _earlier_versions(ledger: Ledger, members: Mapping[int, Annotator]) -> list[Finding]:

@@ -189,10 +189,9 @@ def _emotional(items: pl.DataFrame) -> list[Finding]:
 
 
 def _audible(rows: pl.DataFrame) -> NDArray[np.bool_]:
-    """Which rows have a recording on this machine, or a recipe."""
-    remote = pl.col("audio").str.strip_prefix("file://").str.contains("://", literal=True)
-    has = (pl.col("audio").is_not_null() & ~remote) | (pl.col("audio").is_null() & pl.col("recipe").is_not_null())
-    return rows.select(has.fill_null(value=False)).to_series().to_numpy()
+    """Which rows have a recording or a recipe."""
+    has = pl.col("audio").is_not_null() | pl.col("recipe").is_not_null()
+    return rows.select(has).to_series().to_numpy()
 
 
 def _items(

@@ -22,6 +22,7 @@ from alm_proxies.seeds import generator
 from alm_proxies.stages.export.settings import ExportSettings
 from alm_proxies.table_splits import speakers_on_two_sides
 from alm_proxies.tables import ATTRIBUTES, Finding, Labels, Utterances, Votes
+from alm_proxies.uris import is_remote
 
 TIE = 1e-9
 """Labels with a smaller difference in shares are equally likely."""
@@ -188,7 +189,7 @@ def _paths(frame: pl.DataFrame, utterances: Utterances) -> pl.Series:
     roots = {corpus: Path(root).absolute() for corpus, root in utterances.about.roots.items()}
     here = Path.cwd()
     for corpus, audio in frame.select("corpus", "audio").iter_rows():
-        if audio is None or "://" in audio.removeprefix("file://"):
+        if audio is None or is_remote(audio):
             paths.append(audio)
         else:
             paths.append(str(roots.get(corpus, here) / audio.removeprefix("file://")))

@@ -8,16 +8,19 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import polars as pl
 
 from alm_proxies.audio.clip import RATE, RecordingError, open_clip
 from alm_proxies.audio.header import header_of
 from alm_proxies.audio.recipe import Recipe, Sounds
+from alm_proxies.remote.copies import copy_to
+from alm_proxies.remote.fault import FetchError
 from alm_proxies.stages.export.formats import Format
 from alm_proxies.stages.export.items import Items
 from alm_proxies.tables import Finding
+from alm_proxies.uris import is_remote, name_of
 
 AUDIO = "audio"
 """The folder of the recordings in an export."""
@@ -99,9 +102,12 @@ def _placed(
         return _rendered(str(row["utterance_id"]), key, folder, sounds)
     if audio is None:
         return _Placed(None, "no_audio", "it has no recording", duration=duration)
-    if "://" in str(audio):
-        return _Placed(str(audio) if not inside and not kind.needs_header else None, "remote_audio",
-                       "its recording is remote", duration=duration)  # fmt: skip
+    if is_remote(str(audio)):
+        if not (inside or kind.needs_header or (segment and kind.whole_files)):
+            return _Placed(str(audio), "remote_audio", "its recording is remote", duration=duration)
+        if stays:
+            return _Placed(None, "kept_back", "its recording may not be copied, and the format needs a copy")
+        return _fetched(str(audio), row, kind, inside, folder)
     path = str(audio)
     if not os.path.isfile(path):  # noqa: PTH113  # an eighth of pathlib's time, for every row
         return _Placed(None, "missing", f"there is no file {path}", duration=duration)
@@ -114,6 +120,26 @@ def _placed(
     if mode == "link" and not stays:
         return _headed(_linked(path, key, folder), path, kind, duration)
     return _headed(path, path, kind, duration)
+
+
+def _fetched(uri: str, row: dict[str, object], kind: Format, inside: bool, folder: Path) -> _Placed:
+    """A remote recording's copy in the export, or its address with the header of the copy."""
+    key, start, end = str(row["key"]), row["start"], row["end"]
+    if (start is not None or end is not None) and (kind.whole_files or inside):
+        return _cut(uri, start, end, key, folder)
+    name = f"{AUDIO}/{key}{PurePosixPath(name_of(uri)).suffix.lower()}"
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        copy_to(uri, path)
+    except FetchError as error:
+        return _Placed(None, error.kind, f"{error.where}: {error.message}")
+    if inside:
+        return _headed(name, str(path), kind, None)
+    try:
+        return _headed(uri, str(path), kind, None)
+    finally:
+        path.unlink()
 
 
 def _rendered(utterance_id: str, key: str, folder: Path, sounds: Sounds) -> _Placed:
@@ -194,7 +220,7 @@ def _findings(rows: Iterable[dict[str, object]], placed: Iterable[_Placed]) -> l
             fix = "Fetch them and give their paths, if the format needs files."
             findings.append(Finding("export", "remote_audio", message, fix, utterance_id=example, count=count))
         else:
-            name = {"missing": "missing", "kept_back": "kept_back", "no_audio": "no_audio"}.get(kind, "unreadable")
+            name = kind if kind in ("missing", "kept_back", "no_audio", "not_fetched") else "unreadable"
             message = f"{count:,} items have no recording here, such as {example}: {reason}"
             fix = (
                 "Write may_leave = [...] for corpora that you may copy, or choose a format that refers to files."

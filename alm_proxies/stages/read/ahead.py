@@ -14,8 +14,10 @@ from alm_proxies.finding_kinds import SEVERITIES
 from alm_proxies.stage import Ahead, Foreseen
 from alm_proxies.stages.read.proxies import files_of_proxy
 from alm_proxies.stages.read.recordings import recordings_under
+from alm_proxies.stages.read.remote import state_of_source
 from alm_proxies.stages.read.settings import ReadSettings, Source
 from alm_proxies.stages.read.stage import read, reader_of
+from alm_proxies.uris import remote_of
 
 _HASHED_WHOLE = 64 * 2**20
 
@@ -70,6 +72,8 @@ def foresee(ahead: Ahead) -> Foreseen:
 def _state(source: Source) -> str:
     """A digest of a source's files: of their content for files, of names, sizes and times for a folder."""
     place = source.source
+    if remote_of(place) is not None:
+        return state_of_source(source, reader_of(source))
     named = [place / name for name in reader_of(source).files if (place / name).is_file()]
     if named:
         return digest_of([[path.name, digest_file(path)] for path in named])

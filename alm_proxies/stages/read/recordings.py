@@ -13,8 +13,10 @@ import polars as pl
 from alm_proxies.audio.folder import SOUNDS
 from alm_proxies.errors import InputError
 from alm_proxies.files import is_there
+from alm_proxies.stages.read.remote import joined, recordings_at
 from alm_proxies.stages.read.sources import Part, finding
 from alm_proxies.tables import Finding
+from alm_proxies.uris import remote_of
 
 _NAMED = 3
 _ELSEWHERE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
@@ -51,6 +53,8 @@ def _files_in(folder: str) -> frozenset[str]:
 
 def recordings_under(folder: Path) -> list[str]:
     """The recordings in a folder and below it, by their paths there, sorted."""
+    if (uri := remote_of(folder)) is not None:
+        return recordings_at(uri)
     if not folder.is_dir():
         raise InputError("is no folder of recordings", where=str(folder), fix="Check recordings (--recordings).")
     found = [path for path in folder.rglob("*") if path.suffix.lower() in SOUNDS and path.is_file()]
@@ -75,18 +79,21 @@ def found_in_folder(part: Part, folder: Path, where: str) -> Part:
         example = f"it holds {there[0]!r}" if there else f"it holds no file that ends in {', '.join(SOUNDS)}"
         message = f"holds no recording of any of {frame.height} utterances, such as {lost[0]!r}; {example}"
         fix = "Name the folder that holds them, or the column that names them: --columns audio=..."
-        raise InputError(message, where=str(folder), fix=fix)
+        raise InputError(message, where=remote_of(folder) or str(folder), fix=fix)
     findings = [found for found in part.findings if found.kind != "no_audio"]
     if lost:
         shown = ", ".join(map(repr, lost[:_NAMED])) + (" ..." if len(lost) > _NAMED else "")
         message = f"{len(lost)} of {frame.height} utterances have no recording in {folder}: {shown}"
         findings.append(finding("no_audio", message, fix="Put them there.", where=where, count=len(lost)))
     about = part.about
-    if about is not None:
+    if remote_of(folder) is not None:
+        audio = [None if path is None else joined(folder, path) for path in audio]
+    elif about is not None:
         corpora = frame["corpus"].unique().to_list()
         about = about.with_(roots={**about.roots, **dict.fromkeys(corpora, str(folder.absolute()))})
     frame = frame.with_columns(audio=pl.Series(audio, dtype=pl.String))
-    return replace(part, utterances=frame, findings=findings, root=folder, about=about)
+    root = None if remote_of(folder) is not None else folder
+    return replace(part, utterances=frame, findings=findings, root=root, about=about)
 
 
 def _names(path: str) -> Iterator[str]:

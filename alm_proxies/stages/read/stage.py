@@ -5,17 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import polars as pl
 
 from alm_proxies.about import about_of
-from alm_proxies.cards import Card, card_of, known_cards
+from alm_proxies.cards import Card, card_of, forbids_copies, known_cards
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.files import could_not_read, digest_file, digest_of
 from alm_proxies.nearest import did_you_mean
 from alm_proxies.plugins import plugin
+from alm_proxies.remote.at_hand import AtHand
 from alm_proxies.settings import deciding, settings_of
 from alm_proxies.shown import Shown
 from alm_proxies.stage import load
@@ -24,6 +26,7 @@ from alm_proxies.stages.read.formats.tables import TablesSource
 from alm_proxies.stages.read.hold_out import hold_out
 from alm_proxies.stages.read.proxies import as_proxy, files_of_proxy
 from alm_proxies.stages.read.recordings import found_in_folder
+from alm_proxies.stages.read.remote import any_remote, fetched, left_there, without_secrets_in
 from alm_proxies.stages.read.settings import HoldOut, Reader, ReadSettings, Source
 from alm_proxies.stages.read.sources import Part, finding
 from alm_proxies.stages.read.splits import split_by_speaker
@@ -31,6 +34,7 @@ from alm_proxies.stages.read.translate import Score, translated
 from alm_proxies.stages.read.vocabulary import Vocabulary
 from alm_proxies.tables import About, Finding, Findings, Labels, MadeBy, Utterances, Votes, combine
 from alm_proxies.taxonomy import taxonomy_of
+from alm_proxies.uris import remote_of
 
 if TYPE_CHECKING:
     from alm_proxies.report.page import Page
@@ -91,7 +95,16 @@ def read(sources: Source | Sequence[Source], settings: ReadSettings | None = Non
     if not sources:
         raise SettingsError("there is nothing to read", fix="Add a source: a [[read]] block, or FORMAT and SOURCE.")
     named = [_named(source) for source in sources]
-    parts = [(source, _part(source, settings)) for source in named]
+    with fetched(named, [reader_of(source) for source in named]) as (local, hand):
+        return _read(local, [remote_of(source.source) for source in named], settings, hand)
+
+
+def _read(named: Sequence[Source], uris: Sequence[str | None], settings: ReadSettings, hand: AtHand) -> Corpus:
+    """The tables of sources on this machine; `uris` are the addresses that they were fetched from."""
+    parts = []
+    for source, uri in zip(named, uris, strict=True):
+        part = _part(source, settings, None if uri is None else partial(left_there, uri=uri, hand=hand))
+        parts.append((source, part))
     findings = [known for _, part in parts for known in part.findings]
     tables: list[tuple[Utterances, Votes, Labels | None]] = []
     known: set[str] = set()
@@ -171,7 +184,7 @@ def _card(source: Source, settings: ReadSettings) -> Card:
     return card if card.path is not None else card_of(source.format, settings.cards)
 
 
-def _part(source: Source, settings: ReadSettings) -> Part:
+def _part(source: Source, settings: ReadSettings, left: Callable[[Part], Part] | None) -> Part:
     if not source.source.exists():
         raise could_not_read(source.source, FileNotFoundError())
     labels = _labels(source, settings)
@@ -179,6 +192,10 @@ def _part(source: Source, settings: ReadSettings) -> Part:
     reader = cast(Read, load(reader_of(source).function))
     try:
         part = reader(source, vocabulary, _card(source, settings))
+        part = left(part) if left is not None else part
+        if "audio" in part.utterances.columns:
+            cleaned = without_secrets_in(part.utterances, str(source.source), part.findings)
+            part = replace(part, utterances=cleaned)
         if source.recordings is not None:
             part = found_in_folder(part, source.recordings, str(source.source))
         # a proxy's utterances are described by other sources; alone, it describes its own
@@ -229,6 +246,16 @@ def _described(
     return frame, findings
 
 
+def _stays(described: pl.DataFrame, source: Source, settings: ReadSettings) -> tuple[str, ...]:
+    """The corpora with remote recordings whose cards forbid copies."""
+    if not any_remote(described):
+        return ()
+    card = _card(source, settings)
+    by_format = card.path is not None and not card.may_leave
+    corpora = described["corpus"].unique().sort() if "corpus" in described.columns else [source.corpus]
+    return tuple(corpus for corpus in corpora if by_format or forbids_copies(corpus, settings.cards))
+
+
 def _checked(
     part: Part, described: pl.DataFrame, source: Source, settings: ReadSettings
 ) -> tuple[Utterances, Votes, Labels | None]:
@@ -236,7 +263,7 @@ def _checked(
         scales={source.corpus: part.scales} if part.scales else {},
         roots={source.corpus: str(part.root.absolute())} if part.root is not None else {},
     )
-    about = about.with_(taxonomy=_labels(source, settings))
+    about = about.with_(taxonomy=_labels(source, settings), stays=_stays(described, source, settings))
     where = str(source.source)
     utterances = Utterances.of(described, about=about, where=where)
     votes = Votes.of(part.votes, about=about, where=where)

@@ -28,6 +28,7 @@ from alm_proxies.stages.read.mapping import (
     same_names,
 )
 from alm_proxies.stages.read.recordings import recordings_absent
+from alm_proxies.stages.read.remote import without_secrets_in
 from alm_proxies.stages.read.rows import Rows, read_rows
 from alm_proxies.stages.read.sources import Part, finding, prefixed
 from alm_proxies.stages.read.splits import SPLITS, split_word
@@ -72,7 +73,7 @@ def mapped_part(
         rows.need(*wanted)
         _ignored(rows, wanted, findings)
         start = files[-1].start + files[-1].rows.frame.height if files else 0
-        fields = _in_our_words(rows, mapping, split, root, path, source.corpus)
+        fields = _in_our_words(rows, mapping, split, root, path, source.corpus, findings)
         findings += missing_numbers(fields, rows, {name: mapping.columns[name] for name in mapping.numbers})
         files.append(File(rows, fields, start))
     frame = pl.concat([file.fields for file in files], how="diagonal").with_row_index("_row")
@@ -130,10 +131,19 @@ def _ignored(rows: Rows, wanted: list[str], findings: list[Finding]) -> None:
         findings.append(finding("columns_not_taken", message, fix=fix, where=rows.path, count=len(rest)))
 
 
-def _in_our_words(rows: Rows, mapping: Mapping, split: str | None, root: Path, path: Path, corpus: str) -> pl.DataFrame:
+def _in_our_words(
+    rows: Rows,
+    mapping: Mapping,
+    split: str | None,
+    root: Path,
+    path: Path,
+    corpus: str,
+    findings: list[Finding],
+) -> pl.DataFrame:
     """A file's rows in our fields, ids prefixed, paths under the corpus root."""
     frame = mapping.fields(rows, split)
     if "audio" in frame.columns:
+        frame = without_secrets_in(frame, rows.path, findings)
         frame = frame.with_columns(_under_root(root, path.parent))
     if "utterance_id" not in frame.columns:
         if "audio" not in frame.columns:

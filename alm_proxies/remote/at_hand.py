@@ -1,0 +1,72 @@
+"""Remote tables while they are read: copies in a private folder that is removed afterwards; they are never cached."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from alm_proxies.errors import AlmProxiesError
+from alm_proxies.remote.copies import need_packages, save_copy, states_of
+from alm_proxies.remote.fault import FetchError, gone, refuse_secret
+from alm_proxies.uris import name_of, parent_of, remote_of
+
+
+class AtHand:
+    """Copies of remote files under the names that they have elsewhere."""
+
+    def __init__(self, copies: dict[str, Path]) -> None:
+        self._copies = copies
+        self._folders = {str(path.parent): parent_of(uri) for uri, path in copies.items()}
+
+    def path(self, place: str | os.PathLike[str]) -> Path:
+        """The copy of what is remote; any other path unchanged."""
+        uri = remote_of(place)
+        return Path(place) if uri is None else self._copies[uri]
+
+    def named(self, text: str) -> str:
+        """A text with the addresses in place of the copies' paths."""
+        for folder, uri in self._folders.items():
+            text = text.replace(folder, uri)
+        return text
+
+
+@contextmanager
+def at_hand(places: Iterable[str | os.PathLike[str]]) -> Iterator[AtHand]:
+    """Copies of those places that are remote, for as long as they are read; errors name the addresses."""
+    uris = list(dict.fromkeys(uri for place in places if (uri := remote_of(place)) is not None))
+    for uri in uris:
+        refuse_secret(uri)
+    need_packages(uris)
+    with ExitStack() as stack:
+        copies: dict[str, Path] = {}
+        if uris:
+            folder = Path(stack.enter_context(TemporaryDirectory(prefix="alm-proxies-")))
+            for number, uri in enumerate(uris):
+                copies[uri] = folder / f"{number}" / (name_of(uri) or "table")
+                copies[uri].parent.mkdir()
+                save_copy(uri, copies[uri])
+        hand = AtHand(copies)
+        try:
+            yield hand
+        except AlmProxiesError as error:
+            error.message = hand.named(error.message)
+            error.where = hand.named(error.where) if error.where else error.where
+            error.fix = hand.named(error.fix) if error.fix else error.fix
+            raise
+
+
+def there(uris: Iterable[str]) -> list[str]:
+    """Those of the files that there are; raises FetchError where the store cannot be asked."""
+    found = []
+    listed = list(uris)
+    for uri, state in zip(listed, states_of(listed), strict=True):
+        if isinstance(state, FetchError):
+            raise state
+        if state is not None:
+            found.append(uri)
+    if not found:
+        raise gone(listed[0])
+    return found
