@@ -1,4 +1,4 @@
-"""Addresses of files elsewhere (s3://bucket/a.wav, https://host/a.wav), distinct from paths, never shown with secrets."""
+"""Addresses of files elsewhere (s3://bucket/a.wav, https://host/a.wav), which are shown without secrets."""
 
 from __future__ import annotations
 

@@ -142,7 +142,7 @@ def marks_of(uris: Sequence[str]) -> dict[str, int | None]:
 
 
 def mark_of(state: State | None) -> int:
-    """A number for what a store states, which fits into 63 bits; 0 if it states nothing that differs with the content."""
+    """A number for what a store states, which fits into 63 bits; 0 if it states nothing of the content."""
     known = state.known if state is not None else None
     return 0 if known is None else int.from_bytes(hashlib.sha256(known.encode()).digest()[:8], "big") >> 1
 
