@@ -19,7 +19,7 @@ CORE := tests/test_*.py tests/annotators tests/cli tests/compare tests/estimator
 # The tests without a browser, a server or a vLLM run in two processes side by side: these folders, and all the others,
 # which take about as long.
 MAIN := -m 'not vllm and not browser and not server'
-HALF := tests/training $(addprefix tests/stages/,align annotate evaluate fuse listen predict)
+HALF := tests/compare tests/training $(addprefix tests/stages/,align annotate balance evaluate fuse listen predict)
 # Lines of the package that the tests without a browser, a server or a vLLM run, in per cent.
 COVERED := 80
 

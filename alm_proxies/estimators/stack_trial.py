@@ -24,7 +24,7 @@ from alm_proxies.progress import Progress
 PULL = 15.0
 """Strength, in votes, of the shrinkage to equal weights."""
 DOUBT = 5.0
-"""Strength, in votes, of the shrinkage to `without proxies`."""
+"""Strength, in votes, of the shrinkage to `without proxies`, where some utterance has two votes or more."""
 LEVEL = 0.05
 """The level of the one-sided test: the probability that worthless proxies pass."""
 
@@ -105,6 +105,8 @@ class Trial:
         self.cut_fold = self.fold[self.cuts.rows]
         self.seen = seen_of(counts, names)[self.cuts.rows]
         self.folds = int(self.fold.max()) + 1
+        # beside no vote at all, the level without proxies is the corpus shares: no reason to keep a part of it at k = 1
+        self.doubt = DOUBT if self.cuts.sizes.any() else 0.0
         self.fits = 0
         self.screening = Screening(self._screened, counts.speakers)
 
@@ -132,7 +134,7 @@ class Trial:
         share = 0.0
         if _helps(test, len(np.unique(self.counts.speakers[self.cuts.rows[seen]]))):
             first, second = (np.tensordot(side.weights, side.means[:, seen], 1) for side in (alone, some))
-            share = share_of_second(first, second, self.targets[seen], DOUBT)
+            share = share_of_second(first, second, self.targets[seen], self.doubt)
         means, strengths = np.concatenate([some.means, alone.means]), np.concatenate([some.strengths, alone.strengths])
         weights = np.concatenate([share * some.weights, (1.0 - share) * alone.weights])
         outer = self._together(alone, some) if share else alone.outer
@@ -211,7 +213,7 @@ class Trial:
         pooled = alone.outer.copy()
         for fold in range(self.folds):
             others, own = self.seen & (self.cut_fold != fold), self.seen & (self.cut_fold == fold)
-            share = share_of_second(alone.outer[others], some.outer[others], self.targets[others], DOUBT)
+            share = share_of_second(alone.outer[others], some.outer[others], self.targets[others], self.doubt)
             pooled[own] = share * some.outer[own] + (1.0 - share) * alone.outer[own]
         return pooled
 

@@ -195,6 +195,16 @@ def test_one_vote_an_utterance_is_enough_to_find_that_proxies_help():
     assert loss(stack, counts, truth) < loss(Stack(folds=3).fit(counts.only([])), counts.only([]), truth) - 0.1
 
 
+def test_of_one_vote_an_utterance_nothing_of_the_level_without_proxies_is_kept_out_of_doubt():
+    """Beside no vote that level is the corpus shares alone; with two votes an utterance the doubt has a say again."""
+    shares = {}
+    for votes in (1, 2):
+        human, proxy, _ = crowd(n=150, votes=votes)
+        shares[votes] = Stack(folds=3).fit(counts_with(human, proxy=proxy)).share_
+    assert shares[1] > 0.99
+    assert 0.5 < shares[2] < 0.97
+
+
 def test_utterances_without_proxies_are_given_the_level_without_them(useful):
     counts, _, stack = useful
     dark = counts.rows(np.arange(5)).without_proxies()
