@@ -126,8 +126,10 @@ def refuse_where(bad: pl.Series, shown: pl.Series, message: str, where: str, fix
     row = int(bad.arg_true()[0])
     count = int(bad.sum())
     more = f" (and {count - 1} more rows)" if count > 1 else ""
-    value = shown[row]
-    raise TableError(f"{_short(value)} {message}{more}", where=f"{where}, column {shown.name}, row {row + 1}", fix=fix)
+    place = f"{where}, column {shown.name}, row {row + 1}"
+    error = TableError(f"{_short(shown[row])} {message}{more}", where=place, fix=fix)
+    error.row = row + 1
+    raise error
 
 
 def _check(series: pl.Series, column: Column, where: str) -> None:

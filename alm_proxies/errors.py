@@ -55,6 +55,16 @@ class InputError(AlmProxiesError):
 class TableError(InputError):
     """A table does not follow the contract; the message names file, column and row."""
 
+    row: int | None = None
+    """The row that the message names, from 1; None if it is about a column or the table."""
+
+    def of_row(self, row: int) -> TableError:
+        """The same about another row, because the table was read in parts or in another order."""
+        if self.row is not None and self.where is not None:
+            self.where = f"{self.where.removesuffix(f'row {self.row}')}row {row}"
+            self.row = row
+        return self
+
 
 class SettingsError(AlmProxiesError):
     """A settings, pipeline or annotator file, or a command-line option, is not valid."""

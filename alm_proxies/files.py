@@ -16,7 +16,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
-from alm_proxies.errors import InputError, OutputError, SettingsError
+from alm_proxies.errors import AlmProxiesError, InputError, OutputError, SettingsError
 from alm_proxies.uris import remote_of
 
 _READ_AT_ONCE = 2**18
@@ -144,6 +144,19 @@ def whole(path: str | Path) -> Iterator[Path]:
         raise _could_not_write(target, error) from error
     except BaseException as error:
         _forget(temporary)
+        if refused := system_error(error):
+            raise _could_not_write(target, refused) from error
+        raise
+
+
+@contextmanager
+def writing(target: Path) -> Iterator[None]:
+    """A context in which an error of the system, such as a full disk, is an OutputError about this path."""
+    try:
+        yield
+    except AlmProxiesError:
+        raise
+    except Exception as error:
         if refused := system_error(error):
             raise _could_not_write(target, refused) from error
         raise

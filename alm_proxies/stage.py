@@ -88,6 +88,8 @@ class Need:
     """Its flag on the command line, if it differs from its name."""
     positional: bool = False
     """Whether it is a positional argument though it is not the first need."""
+    by_files: str = ""
+    """module:function(paths, taxonomy, folder, quiet=...): what the stage takes instead of a table that is too big."""
     help: str = ""
     """Its help text."""
 

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import polars as pl
 
 from alm_proxies.columns import refuse_where
 from alm_proxies.errors import InputError, TableError
-from alm_proxies.files import could_not_read, refuse_irregular
+from alm_proxies.files import could_not_read, open_file, refuse_irregular
+from alm_proxies.table_files import is_text
 
 ID = "utterance_id"
+ROW = "row in the file"
+"""The column of a sorted copy that has the place of each row in the file itself, from 0."""
 PART_ROWS = 2_000_000
 """The number of rows of all files together in memory at a time."""
+_BLOCK = 2**20
 
 
 class NotSortedError(InputError):
@@ -29,16 +34,35 @@ class Rows:
     first: int
     """The number of rows of the file before them."""
 
+    def place(self, row: int) -> int:
+        """The place in the user's file of one of these rows, from 0."""
+        return int(self.frame[ROW][row]) if ROW in self.frame.columns else self.first + row
+
 
 def rows_in(path: Path) -> int | None:
     """The number of rows of a Parquet file with text ids; None for any other file or a folder."""
-    if path.suffix.lower() in (".csv", ".jsonl", ".ndjson") or path.is_dir():
+    if is_text(path) or path.is_dir():
         return None
     try:
         lazy = _scan(path)
         if lazy.collect_schema().get(ID) != pl.String():
             return None
         return int(lazy.select(pl.len()).collect().item())
+    except OSError as error:
+        raise could_not_read(path, error) from error
+    except pl.exceptions.PolarsError:
+        return None  # reading it whole raises the proper error
+
+
+def about_rows(path: Path) -> int | None:
+    """The number of rows of a Parquet file, or of lines of a text file; None if it is neither."""
+    if path.is_dir():
+        return None
+    try:
+        if not is_text(path):
+            return int(_scan(path).select(pl.len()).collect().item())
+        with open_file(path) as stream:
+            return sum(block.count(b"\n") for block in iter(partial(stream.read, _BLOCK), b""))
     except OSError as error:
         raise could_not_read(path, error) from error
     except pl.exceptions.PolarsError:
@@ -110,8 +134,10 @@ class _Cursor:
             fix = "Write it again, or check that it was copied whole."
             raise TableError(f"cannot be read as Parquet: {reason}", where=str(self.path), fix=fix) from error
         ids = new[ID]
-        where = f"{self.path} after row {self.read:,}"
-        refuse_where(ids.is_null(), ids, "is not allowed", where, f"Fill {ID}.")
+        try:
+            refuse_where(ids.is_null(), ids, "is not allowed", str(self.path), f"Fill {ID}.")
+        except TableError as error:
+            raise error.of_row(self.read + (error.row or 0)) from None
         if not ids.is_sorted() or (self.held.height and ids[0] < self.last):
             raise NotSortedError("is not sorted by utterance_id", where=str(self.path))
         self.read += new.height

@@ -109,9 +109,13 @@ class _Table:
         if remote_of(path) is not None:
             with at_hand([path]) as hand:
                 return cls.read(hand.path(path), taxonomy=taxonomy)
-        text = (column.name for column in cls.COLUMNS if column.dtype == _TEXT)
-        frame, about = load_table(Path(path), ("utterance_id", *text))
+        frame, about = load_table(Path(path), cls.text_columns())
         return cls.of(upgraded_frame(frame, cls.__name__), taxonomy=taxonomy, about=about, where=str(path))
+
+    @classmethod
+    def text_columns(cls) -> list[str]:
+        """The columns whose values stay text when a CSV file is read, whatever they look like."""
+        return ["utterance_id", *(column.name for column in cls.COLUMNS if column.dtype == _TEXT)]
 
     def write(self, path: str | Path) -> None:
         """Write the table atomically as Parquet, sorted by key; the same table gives the same bytes."""

@@ -31,7 +31,7 @@ from alm_proxies.estimators.dawid_skene import DawidSkene
 from alm_proxies.estimators.trials import influence
 from alm_proxies.measures.alt_test import alt_test
 from alm_proxies.measures.held_out import held_out_counts, score_held_out
-from alm_proxies.stages.annotate.limits import human_shares
+from alm_proxies.stages.annotate.human_votes import HumanVotes
 from alm_proxies.stages.fuse.labels import Fusion
 from alm_proxies.stages.fuse.stage import FuseSettings, fuse
 from alm_proxies.tables import STATUSES, Labels, MadeBy, Utterances, Votes
@@ -261,7 +261,7 @@ def test_labels_that_saw_what_they_are_judged_by(vote, counting) -> None:
 
 @pytest.mark.parametrize("vote", VOTES, ids=lambda vote: vote.utterance)
 def test_human_shares_beside_which_a_panel_is_watched(vote) -> None:
-    assert human_shares(table([vote])) == ({"happy": 1.0} if vote.counts("human", True) else {})
+    assert HumanVotes.of_parts([table([vote])]).shares == ({"happy": 1.0} if vote.counts("human", True) else {})
 
 
 def test_utterances_of_which_everything_is_held_out() -> None:

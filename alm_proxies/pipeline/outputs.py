@@ -156,13 +156,12 @@ def _of_ledger(path: Path) -> list[dict[str, object]]:
 
 def _of_votes(path: Path) -> pl.DataFrame:
     try:
-        frame = pl.read_parquet(path)
+        lazy = pl.scan_parquet(path.absolute(), glob=False, hive_partitioning=False)
+        there = [name for name in ("utterance_id", "annotator", "status", "stated") if name in lazy.collect_schema()]
+        lost = lazy.select(there).filter(pl.col("status") != "ok").collect()
     except (OSError, pl.exceptions.PolarsError, AlmProxiesError):
         return pl.DataFrame(schema=_CLIPS)
-    if "status" not in frame.columns:
-        return pl.DataFrame(schema=_CLIPS)
-    lost = frame.filter(pl.col("status") != "ok")
-    stated = pl.col("stated") if "stated" in frame.columns else pl.lit(None, pl.String)
+    stated = pl.col("stated") if "stated" in there else pl.lit(None, pl.String)
     message = pl.when(stated.is_not_null()).then(pl.lit("stated: ") + stated).otherwise(pl.lit(""))
     return lost.select(
         "utterance_id",

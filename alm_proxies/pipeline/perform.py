@@ -118,7 +118,7 @@ def _performed(task: Task, quiet: bool, workers: int | None) -> Done:
         given |= {need.name: _paths(need, task) for need in stage.needs if task.inputs.get(need.name)}
     else:
         function = load(stage.function)
-        given = _tables(stage, task)
+        given = _tables(stage, task, quiet)
         given |= {"folder": Path(task.folder)} if stage.into_folder else {}
     if stage.blocks_as:
         given[stage.blocks_as] = list(blocks)
@@ -156,14 +156,14 @@ def _paths(need: Need, task: Task) -> Path | list[Path]:
     return paths if need.every else paths[0]
 
 
-def _tables(stage: Stage, task: Task) -> dict[str, Any]:
+def _tables(stage: Stage, task: Task, quiet: bool) -> dict[str, Any]:
     """Read the inputs of each need; a table that does not state its labels gets those of the others."""
     met = [need for need in stage.needs if task.inputs.get(need.name) and need.name != stage.blocks_as]
     loaded: dict[str, Any] = {}
     taxonomy: Any = task.taxonomy
     # utterances last, because they need not state the labels
     for need in sorted(met, key=lambda need: need.table == "utterances"):
-        loaded[need.name] = _loaded(need, task, taxonomy)
+        loaded[need.name] = _loaded(need, task, taxonomy, quiet)
         taxonomy = taxonomy or next((table.taxonomy for table in _each(loaded[need.name]) if table.taxonomy), None)
     return loaded
 
@@ -174,8 +174,10 @@ def _each(value: Any) -> Iterator[Any]:
     )
 
 
-def _loaded(need: Need, task: Task, taxonomy: Any) -> Any:
+def _loaded(need: Need, task: Task, taxonomy: Any, quiet: bool) -> Any:
     paths = [Path(path) for path in task.inputs[need.name]]
+    if need.by_files:
+        return load(need.by_files)(paths, task.taxonomy, Path(task.folder), quiet=quiet)
     if need.table == "votes":
         return combine(*(Votes.read(path, taxonomy=task.taxonomy) for path in paths))
     if need.table == "json":

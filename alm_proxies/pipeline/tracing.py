@@ -7,22 +7,27 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import combinations
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from alm_proxies.about import about_of
+from alm_proxies.about import About, about_of
 from alm_proxies.ballots import refuse_other_taxonomy, which_count
 from alm_proxies.contracts import upgraded_frame
 from alm_proxies.errors import AlmProxiesError, InputError
+from alm_proxies.progress import Progress
 from alm_proxies.stages.fuse.kept import kept_beside
 from alm_proxies.stages.fuse.settings import FuseSettings
 from alm_proxies.stages.fuse.stage import fuse
-from alm_proxies.table_parts import rows_in
-from alm_proxies.tables import Utterances, Votes, combine
+from alm_proxies.table_files import is_text, readable, scan_table
+from alm_proxies.table_parts import PART_ROWS
+from alm_proxies.tables import Findings, Utterances, Votes, combine
 from alm_proxies.trained_on import without_trained_on_votes
+from alm_proxies.votes_parts import WHOLE_ROWS as _WHOLE_ROWS
+from alm_proxies.votes_parts import VotesInParts, are_big, read_in_parts
 
 if TYPE_CHECKING:
     from alm_proxies.estimators.counts import Counts
@@ -49,13 +54,13 @@ class OtherVotesError(InputError):
 
 def votes_on(path: Path, utterance_id: str, taxonomy: Sequence[str] = ()) -> Votes:
     """The votes of a file on one utterance; the others are not held. `taxonomy` is that of a file without one."""
-    own = pl.col("utterance_id") == utterance_id
-    if rows_in(path) is None:
-        votes = Votes.read(path, taxonomy=taxonomy or None)
-        return Votes(votes.frame.filter(own), votes.about)
-    about = about_of(path)
-    frame = pl.scan_parquet(path.absolute(), glob=False, hive_partitioning=False).filter(own).collect()
+    about = About() if is_text(path) else about_of(path)
     stated = None if about.taxonomy else taxonomy or None
+    lazy = scan_table(path, Votes.text_columns())
+    if "utterance_id" not in lazy.collect_schema():
+        return Votes.read(path, taxonomy=stated)  # says what is missing
+    with readable(path):
+        frame = lazy.filter(pl.col("utterance_id").cast(pl.String()) == utterance_id).collect(engine="streaming")
     return Votes.of(upgraded_frame(frame, Votes.__name__), taxonomy=stated, about=about, where=str(path))
 
 
@@ -82,16 +87,42 @@ def traced(
         raise InputError(f"there is no vote on {label['utterance_id']!r}", where="votes", fix=fix)
     kept = kept_beside(labels)
     if kept is None:
-        whole = combine(*(Votes.read(path, taxonomy=None if about_of(path).taxonomy else taxonomy) for path in files))
-        fused = fuse(whole, settings, utterances=utterances, quiet=True)
-        estimator: Estimator | DawidSkene = fused.estimator
-        copies = tuple(fused.findings.frame.filter(kind="copied_annotator")["where"].to_list())
+        estimator, copies = _fitted(files, settings, utterances, taxonomy)
         if not hasattr(estimator, "posterior"):
             notes.append("dawid_skene weighs raters together: what one of them does to the label is not shown")
             return Trace(estimator.name)
     else:
         estimator, copies = kept
     return Trace(estimator.name, _influence(estimator, copies, label, list(cast.values()), settings, utterances))
+
+
+def _fitted(
+    files: Sequence[Path], settings: FuseSettings, utterances: Utterances | None, taxonomy: Sequence[str]
+) -> tuple[Estimator | DawidSkene, tuple[str, ...]]:
+    """The estimator fitted to all votes of these files, and the annotators that are copies of others.
+
+    Big files are read part by part, except for dawid_skene, whose fit needs all votes at once.
+    """
+    from alm_proxies.stages.fuse.labels import Fusion
+
+    if settings.method == "dawid_skene" or not are_big(files, _WHOLE_ROWS):
+        whole = combine(*(Votes.read(path, taxonomy=taxonomy) for path in files))
+        fused = fuse(whole, settings, utterances=utterances, quiet=True)
+        return fused.estimator, _copies(fused.findings)
+
+    def fit(big: VotesInParts) -> tuple[Estimator, tuple[str, ...]]:
+        with Progress("reading votes", quiet=True) as progress:
+            parts = ((votes, utterances) for votes, _ in big.parts(progress))
+            fusion = Fusion.of(parts, settings, quiet=True, described="")  # their digest is not needed
+        return fusion.estimator, _copies(Findings.gather(fusion.findings))
+
+    big = VotesInParts(tuple(files), None, taxonomy, (), PART_ROWS // 4)
+    with TemporaryDirectory(prefix="alm-proxies-") as folder:
+        return read_in_parts(big, Path(folder), fit, quiet=True)
+
+
+def _copies(findings: Findings) -> tuple[str, ...]:
+    return tuple(findings.frame.filter(kind="copied_annotator")["where"].to_list())
 
 
 def _influence(

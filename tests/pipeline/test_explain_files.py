@@ -181,6 +181,35 @@ def test_without_the_estimator_beside_them_labels_are_traced_by_a_new_fit(corpus
         explain(labels, ONE, votes=votes[:1], utterances=people)
 
 
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_big_files_are_fitted_again_part_by_part(
+    corpus: Path, tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, votes = fused(corpus, "weighted", tmp_path)
+    plain = []
+    for number, path in enumerate(votes):
+        frame = pl.read_parquet(path).sample(fraction=1.0, shuffle=True, seed=number)
+        frame = frame.select("utterance_id", "annotator", "draw", "source", "label", "held_out")
+        plain.append(tmp_path / f"{number}.{ending}")
+        {"csv": frame.write_csv, "jsonl": frame.write_ndjson, "parquet": frame.write_parquet}[ending](plain[-1])
+    labels, people = tmp_path / "again.parquet", corpus / "utterances.parquet"
+    settings, named = FuseSettings(method="gated"), ",".join(LABELS)
+    fuse_files(plain, labels, settings, utterances=people, taxonomy=named)
+    whole = explain(labels, ONE, votes=plain, utterances=people)
+
+    def no_fit(*_: object, **__: object) -> None:
+        raise AssertionError("all votes are held")
+
+    monkeypatch.setattr("alm_proxies.pipeline.tracing.fuse", no_fit)
+    monkeypatch.setattr("alm_proxies.pipeline.tracing._WHOLE_ROWS", 0)
+    parts = explain(labels, ONE, votes=plain, utterances=people)
+    assert whole.notes == parts.notes == []
+    assert len(whole.influence) >= 5
+    assert parts.influence == whole.influence
+    assert parts.votes == whole.votes
+    assert len(parts.votes) == 10
+
+
 def test_bare_votes_have_the_labels_of_the_file_that_is_explained(
     corpus: Path, tmp_path: Path, not_fitted: None
 ) -> None:

@@ -19,6 +19,7 @@ from alm_proxies.files import digest_of
 from alm_proxies.plugins import plugins
 from alm_proxies.stage import Ahead, Foreseen
 from alm_proxies.stages.annotate.askable import askable, chosen, injection_sample, shard_of, shows_transcripts
+from alm_proxies.stages.annotate.human_votes import HumanVotes
 from alm_proxies.stages.annotate.ledger import Ledger
 from alm_proxies.stages.annotate.limits import leaves_this_machine, refuse_egress, refuse_same_names
 from alm_proxies.stages.annotate.paid import Expectation, expectation_of, ledger_at
@@ -93,7 +94,7 @@ def foresee(ahead: Ahead) -> Foreseen:
                 continue
             every, findings = askable(utterances, settings.cards)
             warnings += [text for one in findings if (text := f"{one.message}. {one.fix}") not in warnings]
-            frame = chosen(every, settings, ahead.table("votes"))
+            frame = chosen(every, settings, HumanVotes.of(ahead.table("votes")))
             expected[ready.name] = expectation_of(ready, frame, ledger, settings.seed)
             facts.append(f"{ready.name}: {expected[ready.name]}")
             price_injected += _injected(ready, frame, settings, ledger, facts)

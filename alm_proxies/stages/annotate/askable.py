@@ -14,13 +14,13 @@ import polars as pl
 from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.annotators.prompts import PromptContext
 from alm_proxies.audio.places import Places
-from alm_proxies.ballots import which_count
 from alm_proxies.errors import SettingsError
 from alm_proxies.files import is_there
 from alm_proxies.remote.copies import need_packages
+from alm_proxies.stages.annotate.human_votes import HumanVotes
 from alm_proxies.stages.annotate.outcomes import STAGE
 from alm_proxies.stages.annotate.settings import AnnotateSettings
-from alm_proxies.tables import Finding, Utterances, Votes
+from alm_proxies.tables import Finding, Utterances
 from alm_proxies.uris import is_remote
 
 _COLUMNS = ("utterance_id", "corpus", "path", "keep", "start", "end", "duration", "speaker", "transcript", "dialogue")
@@ -105,12 +105,12 @@ def context_of(row: Mapping[str, Any], turns: int) -> PromptContext:
     return PromptContext(row["transcript"], row["speaker"], shown, row.get("evidence"))
 
 
-def chosen(every: pl.DataFrame, settings: AnnotateSettings, votes: Votes | None) -> pl.DataFrame:
+def chosen(every: pl.DataFrame, settings: AnnotateSettings, human: HumanVotes | None) -> pl.DataFrame:
     """The utterances of this shard and pilot, in asking order."""
     shard = shard_of(settings.shard)
     if shard is not None:
         every = every.filter(_hashes(every["utterance_id"]) % shard[1] == shard[0] - 1)
-    frame, strata = _with_human_label(every.select(_COLUMNS), votes)
+    frame, strata = _with_human_label(every.select(_COLUMNS), human)
     frame = in_fair_order(frame, settings.seed, strata)
     return (frame.head(settings.limit) if settings.limit is not None else frame).select(_COLUMNS)
 
@@ -142,12 +142,7 @@ def _hashes(names: pl.Series, before: str = "") -> pl.Series:
     return pl.Series("drawn", np.fromiter(hashes, dtype=np.uint64, count=len(names)))
 
 
-def _with_human_label(frame: pl.DataFrame, votes: Votes | None) -> tuple[pl.DataFrame, list[str]]:
-    if votes is None:
+def _with_human_label(frame: pl.DataFrame, human: HumanVotes | None) -> tuple[pl.DataFrame, list[str]]:
+    if human is None:
         return frame, ["corpus"]
-    human = votes.frame.filter(which_count("human", consensus=True))
-    sums = human.group_by("utterance_id", "label").agg(pl.col("weight").sum())
-    by_weight = sums.sort(["utterance_id", "weight", "label"], descending=[False, True, False])
-    winners = by_weight.unique("utterance_id", keep="first", maintain_order=True)
-    labelled = winners.select("utterance_id", human_label="label")
-    return frame.join(labelled, on="utterance_id", how="left", maintain_order="left"), ["corpus", "human_label"]
+    return frame.join(human.labels, on="utterance_id", how="left", maintain_order="left"), ["corpus", "human_label"]

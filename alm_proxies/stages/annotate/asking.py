@@ -26,12 +26,12 @@ from alm_proxies.progress import Progress, say
 from alm_proxies.stages.annotate.askable import context_of
 from alm_proxies.stages.annotate.budget import Booked, Budget, Estimate
 from alm_proxies.stages.annotate.figures import counted
+from alm_proxies.stages.annotate.human_votes import HumanVotes
 from alm_proxies.stages.annotate.ledger import Ledger
 from alm_proxies.stages.annotate.limits import (
     RAISE_THE_BUDGET,
     Halt,
     Tally,
-    human_shares,
     refuse_all_egress,
     tally_of,
 )
@@ -43,7 +43,7 @@ from alm_proxies.stages.annotate.recording import Recorder
 from alm_proxies.stages.annotate.records import Heard, Lost, Sending
 from alm_proxies.stages.annotate.settings import AnnotateSettings, Stop
 from alm_proxies.stages.annotate.trials import BilledEngine, LedgerAccount
-from alm_proxies.tables import Finding, Votes
+from alm_proxies.tables import Finding
 
 _FIXES = {
     "unauthorised": "Correct the annotator file or the key, then run the same command again.",
@@ -85,7 +85,7 @@ def ask_for_missing(
     plans: tuple[Plan, Plan],
     ledger: Ledger,
     settings: AnnotateSettings,
-    votes: Votes | None,
+    human: HumanVotes | None,
     engine_of: Opener,
     quiet: bool,
 ) -> Asked:
@@ -100,7 +100,7 @@ def ask_for_missing(
         recorder=Recorder(ledger),
         budget=Budget(settings.budget, ledger.spent()),
         tallies={member.number: tally_of(ledger, member.annotator.name, member.number) for member in members},
-        human=human_shares(votes),
+        human=human.shares if human is not None else {},
         stop=settings.stop,
         seed=settings.seed,
         halt=halt,

@@ -8,16 +8,12 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import polars as pl
-
 from alm_proxies.annotators.annotator import Annotator
-from alm_proxies.ballots import which_count
 from alm_proxies.cards import stays_because
 from alm_proxies.engines.registry import OpenAIServe, engine_kind
 from alm_proxies.errors import ForbiddenError, SettingsError
 from alm_proxies.stages.annotate.ledger import Ledger
 from alm_proxies.stages.annotate.settings import AnnotateSettings, Stop
-from alm_proxies.tables import Votes
 from alm_proxies.uris import is_loopback
 
 AGAIN = "Run the same command again to continue."
@@ -61,16 +57,6 @@ def tally_of(ledger: Ledger, name: str, number: int) -> Tally:
     """The tally of the votes in the ledger."""
     statuses, labels = ledger.tally(number)
     return Tally(name, Counter(statuses), labels)
-
-
-def human_shares(votes: Votes | None) -> dict[str, float]:
-    """The share of every label in the human votes that are not held out."""
-    if votes is None:
-        return {}
-    human = votes.frame.filter(which_count("human", consensus=True))
-    sums = human.group_by("label").agg(pl.col("weight").sum()).sort("label")
-    total = float(sums["weight"].sum())
-    return {label: weight / total for label, weight in sums.iter_rows()} if total else {}
 
 
 class Halt:

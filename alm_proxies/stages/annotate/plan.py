@@ -30,10 +30,11 @@ from alm_proxies.stages.annotate.askable import (
     with_turns,
 )
 from alm_proxies.stages.annotate.figures import counted
+from alm_proxies.stages.annotate.human_votes import HumanVotes
 from alm_proxies.stages.annotate.ledger import Ledger, Outcome
 from alm_proxies.stages.annotate.outcomes import STAGE, not_asked
 from alm_proxies.stages.annotate.settings import AnnotateSettings
-from alm_proxies.tables import Finding, Utterances, Votes
+from alm_proxies.tables import Finding, Utterances
 from alm_proxies.uris import is_remote
 
 ANSWER = "The answer is {label}."
@@ -109,10 +110,10 @@ def make_plans(
     panel: Sequence[Annotator],
     ledger: Ledger,
     settings: AnnotateSettings,
-    votes: Votes | None = None,
+    human: HumanVotes | None = None,
 ) -> Plans:
     """Plan all votes, write the plan into the ledger, and record votes on missing recordings as failed."""
-    plan, every = make_plan(utterances, panel, ledger, settings, votes)
+    plan, every = make_plan(utterances, panel, ledger, settings, human)
     injection, missing = plan_injection(plan, ledger, settings), plan.missing
     return Plans(plan, injection, every, missing, (*fail_missing(plan, ledger), *fail_missing(injection, ledger)))
 
@@ -122,7 +123,7 @@ def make_plan(
     panel: Sequence[Annotator],
     ledger: Ledger,
     settings: AnnotateSettings,
-    votes: Votes | None = None,
+    human: HumanVotes | None = None,
 ) -> tuple[Plan, pl.DataFrame]:
     """The plan, which is written into the ledger, and all utterances that can be asked about.
 
@@ -130,7 +131,7 @@ def make_plan(
     """
     every, findings = askable(utterances, settings.cards)
     evidence = _evidence(every, panel, ledger.path.parent, findings)
-    frame = chosen(every, settings, votes)
+    frame = chosen(every, settings, human)
     frame = with_turns(frame, utterances.frame, max((annotator.prompt.turns for annotator in panel), default=0))
     if evidence is not None:
         frame = frame.join(evidence, on="utterance_id", how="left", maintain_order="left")

@@ -68,6 +68,7 @@ STAGE = Stage(
             every=("read/votes",),
             optional=True,
             flag="human",
+            by_files="alm_proxies.stages.annotate.human_votes:human_votes_in",
             help="Human votes, to detect collapse and to draw a representative pilot.",
         ),
     ),

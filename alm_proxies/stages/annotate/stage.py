@@ -17,6 +17,7 @@ from alm_proxies.files import digest_of
 from alm_proxies.printable import in_money
 from alm_proxies.shown import Shown
 from alm_proxies.stages.annotate.askable import shard_of
+from alm_proxies.stages.annotate.human_votes import HumanVotes
 from alm_proxies.stages.annotate.ledger import Ledger, Lost
 from alm_proxies.stages.annotate.limits import refuse_all_egress, refuse_same_names
 from alm_proxies.stages.annotate.outcomes import STAGE
@@ -148,7 +149,7 @@ def annotate(
     folder: str | Path,
     settings: AnnotateSettings,
     *,
-    votes: Votes | None = None,
+    votes: Votes | HumanVotes | None = None,
     engine_of: Opener = Annotator.open,
     quiet: bool = False,
 ) -> Annotated:
@@ -159,6 +160,7 @@ def annotate(
     """
     started = time.monotonic()
     refuse_same_names(panel)
+    human = HumanVotes.of(votes)
     ready = [annotator.ready(utterances.taxonomy, settings.votes) for annotator in panel]
     refuse_all_egress(utterances.frame["corpus"].unique().to_list(), ready, settings)
     shard = shard_of(settings.shard)
@@ -170,16 +172,16 @@ def annotate(
         ledger.keep("taxonomy", json.dumps(utterances.taxonomy))
         say_opened(ledger, quiet)
         before = ledger.spent()
-        plans = make_plans(utterances, ready, ledger, settings, votes)
+        plans = make_plans(utterances, ready, ledger, settings, human)
         plan = plans.plan
         expected = expected_price(plans.both, ledger)
         say_plan(plans, expected, quiet)
         ledger.checkpoint()
         from alm_proxies.stages.annotate.asking import ask_for_missing
 
-        asked = ask_for_missing(plans.both, ledger, settings, votes, engine_of, quiet)
+        asked = ask_for_missing(plans.both, ledger, settings, human, engine_of, quiet)
         decides = settings.model_dump(include={"votes", "seed", "limit", "shard", "injection"})
-        read = {"utterances": utterances, "votes": votes}
+        read = {"utterances": utterances, "votes": human}
         inputs = {need: one.content_digest() for need, one in read.items() if one is not None}
         made_by = MadeBy(stage=STAGE, settings_digest=digest_of(decides), inputs=inputs)
         about = write_votes(ledger, table, utterances.taxonomy, made_by)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,14 +14,15 @@ from numpy.typing import NDArray
 
 from alm_proxies.about import About, MadeBy
 from alm_proxies.ambiguity import THIRDS, cuts_of, level
-from alm_proxies.files import make_folder, whole
+from alm_proxies.files import whole
 from alm_proxies.progress import Progress
 from alm_proxies.stages.fuse.kept import kept
 from alm_proxies.stages.fuse.stage import Fused, FuseSettings, fuse
 from alm_proxies.table_files import refuse_other_suffix
-from alm_proxies.table_parts import PART_ROWS, NotSortedError
+from alm_proxies.table_parts import PART_ROWS
+from alm_proxies.table_sorting import folder_of_parts
 from alm_proxies.tables import Findings, Utterances, Votes, combine, metadata_of
-from alm_proxies.votes_parts import WHOLE_ROWS, VotesInParts, are_big
+from alm_proxies.votes_parts import WHOLE_ROWS, VotesInParts, are_big, read_in_parts
 
 if TYPE_CHECKING:
     from alm_proxies.estimators.dawid_skene import DawidSkene
@@ -72,7 +72,7 @@ def fuse_files(
     """Fuse votes files into a labels file; the labels are those of `fuse`, whatever the size of the parts.
 
     The order of rows does not matter: small files are sorted in memory; for bigger ones a sorted copy is written beside
-    the output.
+    the output, as it is for big CSV and JSON-lines files.
     """
     refuse_other_suffix(output)
     settings = settings or FuseSettings()
@@ -80,7 +80,8 @@ def fuse_files(
     if settings.method == "dawid_skene" or not are_big(files, whole_rows):
         return _of(_whole(votes, settings, utterances, taxonomy, quiet), output)
     big = VotesInParts(tuple(votes), utterances, taxonomy, settings.columns, part_rows)
-    return _in_parts(big, output, settings, quiet)
+    with folder_of_parts(output) as folder:
+        return read_in_parts(big, folder, partial(_in_parts, output, folder, settings, quiet), quiet=quiet)
 
 
 def _whole(
@@ -98,43 +99,28 @@ def _of(fused: Fused, output: Path) -> FusedFile:
     return FusedFile(len(fused.labels), fused.trials, fused.findings, fused.estimator, fused.labels.about.made_by)
 
 
-def _in_parts(big: VotesInParts, output: Path, settings: FuseSettings, quiet: bool) -> FusedFile:
+def _in_parts(output: Path, folder: Path, settings: FuseSettings, quiet: bool, big: VotesInParts) -> FusedFile:
     from alm_proxies.stages.fuse.labels import Fusion
 
-    folder = output.parent / f".{output.name}.parts"
-    shutil.rmtree(folder, ignore_errors=True)
-    make_folder(folder)
-    # a separate folder: parts of another run that writes the same file are never mixed with these
-    own = Path(tempfile.mkdtemp(dir=folder))
-    try:
-        fusion = None
-        while fusion is None:
-            try:
-                with Progress("reading votes", quiet=quiet) as progress:
-                    fusion = Fusion.of(big.parts(progress), settings, quiet=quiet, described=big.described())
-            except NotSortedError as error:
-                unsorted = str(error.where)
-            if fusion is None:  # outside the except clause: the error keeps a reference to the parts
-                big = big.with_sorted(unsorted, own, quiet=quiet)
-        written, count, about = [], 0, About()
-        entropies: list[NDArray[np.float64]] = []
-        with Progress("fusing", quiet=quiet) as progress:
-            for number, (votes, people) in enumerate(big.parts(progress)):
-                labels = fusion.labels(votes, people)
-                path = own / f"{number:06d}.parquet"
-                with whole(path) as temporary:
-                    labels.frame.write_parquet(temporary, compression="lz4")
-                written.append(path)
-                count, about = count + len(labels), labels.about
-                if settings.ambiguity == "quantiles":
-                    entropies.append(labels.frame["entropy"].to_numpy())
-        cuts = cuts_of(settings.ambiguity, np.concatenate([np.zeros(0), *entropies]))
-        about = about.with_(ambiguity=None if cuts == THIRDS else cuts)
-        with whole(output) as temporary:
-            together_ = pl.scan_parquet([path.absolute() for path in written], glob=False)
-            together_ = together_.with_columns(ambiguity=level(pl.col("entropy"), cuts))
-            together_.sink_parquet(temporary, metadata=metadata_of(about), row_group_size=_ROW_GROUP)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with Progress("reading votes", quiet=quiet) as progress:
+        fusion = Fusion.of(big.parts(progress), settings, quiet=quiet, described=big.described())
+    written, count, about = [], 0, About()
+    entropies: list[NDArray[np.float64]] = []
+    with Progress("fusing", quiet=quiet) as progress:
+        for number, (votes, people) in enumerate(big.parts(progress)):
+            labels = fusion.labels(votes, people)
+            path = folder / f"{number:06d}.parquet"
+            with whole(path) as temporary:
+                labels.frame.write_parquet(temporary, compression="lz4")
+            written.append(path)
+            count, about = count + len(labels), labels.about
+            if settings.ambiguity == "quantiles":
+                entropies.append(labels.frame["entropy"].to_numpy())
+    cuts = cuts_of(settings.ambiguity, np.concatenate([np.zeros(0), *entropies]))
+    about = about.with_(ambiguity=None if cuts == THIRDS else cuts)
+    with whole(output) as temporary:
+        together_ = pl.scan_parquet([path.absolute() for path in written], glob=False)
+        together_ = together_.with_columns(ambiguity=level(pl.col("entropy"), cuts))
+        together_.sink_parquet(temporary, metadata=metadata_of(about), row_group_size=_ROW_GROUP)
     findings = Findings.gather([*fusion.findings, *big.findings], "fuse")
     return FusedFile(count, fusion.trials, findings, fusion.estimator, about.made_by)

@@ -10,11 +10,14 @@ import pytest
 
 from alm_proxies.errors import AlmProxiesError, InputError
 from alm_proxies.files import canonical_json
+from alm_proxies.progress import Progress
 from alm_proxies.stages.align.files import align_files
 from alm_proxies.stages.align.overview import in_parts
 from alm_proxies.stages.align.stage import Alignment, AlignSettings, align
 from alm_proxies.stages.fuse.stage import FuseSettings, fuse
+from alm_proxies.table_files import load_table
 from alm_proxies.tables import About, AnnotatorCard, Labels, Utterances, Votes, combine
+from alm_proxies.votes_parts import VotesInParts, read_in_parts
 
 LABELS = ("angry", "happy", "sad")
 SETTINGS = AlignSettings(at_most=120, examples=3)
@@ -108,21 +111,117 @@ def test_parts_of_any_size_give_the_report_of_the_tables(files: Path, part_rows:
     assert parts.page.html() == whole.page.html()
 
 
-def test_files_that_are_not_sorted_are_held_in_memory_and_give_the_same_report(files: Path, tmp_path: Path) -> None:
-    for path in files.glob("*.parquet"):
-        (tmp_path / path.name).write_bytes(path.read_bytes())
-    votes = Votes.read(files / "human.parquet")
-    shuffled = votes.frame.sample(fraction=1.0, shuffle=True, seed=3)
-    shuffled.write_parquet(tmp_path / "human.parquet")
-    with pytest.raises(AlmProxiesError, match="taxonomy"):
-        by_files(tmp_path, whole_rows=0)
-    kept = combine(Votes.of(shuffled, taxonomy=LABELS), Votes.read(files / "proxies.parquet"))
-    people = Utterances.read(files / "utterances.parquet")
-    votes_files = [tmp_path / "human.parquet", tmp_path / "proxies.parquet"]
-    given = (tmp_path / "labels.parquet", votes_files, tmp_path / "utterances.parquet", tmp_path / "report.html")
-    named = align_files(*given, SETTINGS, taxonomy=",".join(LABELS), quiet=True, whole_rows=0)
-    whole = align(Labels.read(files / "labels.parquet"), kept, people, SETTINGS)
-    assert named.page.html() == whole.page.html()
+def in_shape(shape: str, path: Path, folder: Path) -> Path:
+    """The votes of a file as another kind of file, with their rows in another order unless it says sorted."""
+    frame = pl.read_parquet(path)
+    frame = frame.select([name for name in frame.columns if frame[name].null_count() < frame.height])
+    if "sorted" not in shape:
+        frame = frame.sample(fraction=1.0, shuffle=True, seed=3)
+    ending = next((one for one in ("csv", "jsonl") if one in shape), "parquet")
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / f"votes.{ending}"
+    if "categories" in shape:
+        frame = frame.with_columns(pl.col("utterance_id").cast(pl.Categorical))
+    write = {"csv": frame.write_csv, "jsonl": frame.write_ndjson, "parquet": frame.write_parquet}[ending]
+    write(target)
+    return target
+
+
+def report(files: Path, folder: Path, shape: str, **limits: int) -> Alignment:
+    """The report on the votes in a shape; both files have the same name."""
+    votes = [in_shape(shape, files / f"{name}.parquet", folder / shape / name) for name in ("human", "proxies")]
+    given = (files / "labels.parquet", votes, files / "utterances.parquet", folder / "report.html")
+    return align_files(*given, SETTINGS, taxonomy=",".join(LABELS), quiet=True, **limits)
+
+
+@pytest.fixture(scope="module")
+def whole(files: Path, tmp_path_factory: pytest.TempPathFactory) -> Alignment:
+    """The report on sorted files that are held whole."""
+    return report(files, tmp_path_factory.mktemp("whole"), "sorted", whole_rows=10**6)
+
+
+@pytest.mark.parametrize(
+    ("shape", "limits"),
+    [
+        ("parquet", {"part_rows": 40, "whole_rows": 0}),
+        ("csv", {"part_rows": 700, "whole_rows": 0}),
+        ("csv", {"whole_rows": 10**6}),
+        ("sorted csv", {"part_rows": 40, "whole_rows": 0}),
+        ("jsonl", {"part_rows": 40, "whole_rows": 0}),
+        ("categories", {"part_rows": 700, "whole_rows": 0}),
+    ],
+)
+def test_files_of_any_kind_in_any_order_give_the_same_report(
+    files: Path, tmp_path: Path, whole: Alignment, shape: str, limits: dict[str, int]
+) -> None:
+    found = report(files, tmp_path, shape, **limits)
+    assert found.findings.frame.equals(whole.findings.frame)
+    assert canonical_json(found.metrics) == canonical_json(whole.metrics)
+    assert found.page.html() == whole.page.html()
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_votes_without_draws_are_numbered_in_the_order_of_the_file(tmp_path: Path) -> None:
+    rows = [(f"c/{place % 7}", f"r{place % 2}", LABELS[place % 3]) for place in range(80)]
+    frame = pl.DataFrame(rows, schema=["utterance_id", "annotator", "label"], orient="row")
+    frame.write_csv(tmp_path / "votes.csv")
+    big = VotesInParts((tmp_path / "votes.csv",), None, ",".join(LABELS), (), 10)
+    read = read_in_parts(
+        big, tmp_path, lambda votes: [part for part, _ in votes.parts(Progress("", quiet=True))], quiet=True
+    )
+    assert len(read) > 3
+    together = pl.concat([part.frame for part in read]).sort(Votes.KEY)
+    assert together.equals(Votes.of(frame, taxonomy=LABELS).frame.sort(Votes.KEY))
+
+
+WRONG: list[dict[str, object]] = [
+    {"label": "cheerful"},
+    {"utterance_id": None},
+    {"weight": 1.5},
+    {"annotator": None},
+    {"draw": -1},
+    {"source": "machine"},
+    {"status": "refused"},
+]
+
+
+@pytest.mark.parametrize("shape", ["sorted", "parquet", "csv", "jsonl"])
+@pytest.mark.parametrize("change", WRONG)
+def test_a_wrong_row_is_refused_in_the_words_of_a_small_file(
+    files: Path, tmp_path: Path, shape: str, change: dict[str, object]
+) -> None:
+    path = in_shape(shape, files / "human.parquet", tmp_path / "right")
+    text, kept = Votes.text_columns(), path.with_name("wrong" + path.suffix)
+    frame = load_table(path, text)[0]
+    last = pl.int_range(pl.len()) == frame.height - 20
+    for name, value in change.items():
+        frame = frame.with_columns(pl.when(last).then(pl.lit(value)).otherwise(pl.col(name)).alias(name))
+    {".csv": frame.write_csv, ".jsonl": frame.write_ndjson}.get(path.suffix, frame.write_parquet)(kept)
+    said = []
+    for limits in ({"whole_rows": 10**6}, {"whole_rows": 0, "part_rows": 40}, {"whole_rows": 0, "part_rows": 700}):
+        given = (files / "labels.parquet", [kept], files / "utterances.parquet", tmp_path / "report.html")
+        with pytest.raises(AlmProxiesError) as caught:
+            align_files(*given, SETTINGS, taxonomy=",".join(LABELS), quiet=True, **limits)
+        said.append(str(caught.value))
+    assert said[0] == said[1] == said[2]
+    assert f"row {frame.height - 19}: " in said[0]
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_nothing_is_left_beside_the_report_when_it_is_interrupted(
+    files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Path] = []
+
+    def interrupted(*_: object) -> None:
+        seen.extend(tmp_path.glob(".report.html.parts/*/*/*.parquet"))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("alm_proxies.stages.align.files.aligned", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        report(files, tmp_path, "csv", whole_rows=0)
+    assert len(seen) == 2
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_labels_that_saw_held_out_votes_are_refused_part_by_part(files: Path, tmp_path: Path) -> None:

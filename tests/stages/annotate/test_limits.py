@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -9,7 +10,8 @@ from hypothesis import strategies as st
 from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.annotators.annotator_file import AnnotatorFile
 from alm_proxies.stages.annotate.askable import in_fair_order, shard_of
-from alm_proxies.stages.annotate.limits import Tally, human_shares, leaves_this_machine
+from alm_proxies.stages.annotate.human_votes import HumanVotes, human_votes_in
+from alm_proxies.stages.annotate.limits import Tally, leaves_this_machine
 from alm_proxies.stages.annotate.settings import Stop
 from alm_proxies.tables import Votes
 
@@ -51,7 +53,25 @@ def test_held_out_human_votes_are_not_looked_at() -> None:
             "held_out": [False, False, True],
         }
     )
-    assert human_shares(Votes.of(frame, taxonomy=["sad", "happy"])) == {"sad": 1.0}
+    assert HumanVotes.of_parts([Votes.of(frame, taxonomy=["sad", "happy"])]).shares == {"sad": 1.0}
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv", "jsonl"])
+def test_big_files_of_human_votes_are_read_in_parts_with_the_same_result(tmp_path: Path, ending: str) -> None:
+    rows = [(f"c/{i % 37:02d}", f"r{i // 37}", "happy" if (i * i) % 7 < 3 else "sad", i % 5 == 0) for i in range(370)]
+    frame = pl.DataFrame(rows, schema=["utterance_id", "annotator", "label", "held_out"], orient="row")
+    kinds = {"csv": frame.write_csv, "jsonl": frame.write_ndjson, "parquet": frame.write_parquet}
+    kinds[ending](tmp_path / f"votes.{ending}")
+    files = [tmp_path / f"votes.{ending}"]
+    whole = human_votes_in(files, "happy,sad", tmp_path)
+    parts = human_votes_in(files, "happy,sad", tmp_path, quiet=True, part_rows=50, whole_rows=0)
+    votes = Votes.read(files[0], taxonomy="happy,sad")
+    assert whole.digest == parts.digest == votes.content_digest()
+    assert parts.shares == pytest.approx(whole.shares)
+    assert parts.taxonomy == whole.taxonomy == ("happy", "sad")
+    assert parts.labels.equals(whole.labels)
+    assert parts.labels["utterance_id"].to_list() == [f"c/{i:02d}" for i in range(37)]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"votes.{ending}"]
 
 
 @pytest.mark.parametrize(

@@ -183,6 +183,25 @@ def test_files_that_are_not_sorted_give_the_labels_of_sorted_ones(files, tmp_pat
     assert not list(tmp_path.glob(".a.parquet*"))
 
 
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_big_files_of_any_kind_with_the_same_name_give_the_labels_of_sorted_ones(files, tmp_path: Path, ending: str):
+    plain, mixed = [], []
+    for number, path in enumerate((*files[0], files[1])):
+        frame = pl.read_parquet(path)
+        frame = frame.select([name for name in frame.columns if name != "secondary" and frame[name].count()])
+        (tmp_path / str(number)).mkdir()
+        plain.append(tmp_path / str(number) / "plain.parquet")
+        frame.write_parquet(plain[-1])
+        mixed.append(tmp_path / str(number) / f"table.{ending}")
+        frame = frame.sample(fraction=1.0, shuffle=True, seed=number)
+        {"csv": frame.write_csv, "jsonl": frame.write_ndjson, "parquet": frame.write_parquet}[ending](mixed[-1])
+    settings, taxonomy = FuseSettings(method="gated", columns=("duration",)), ",".join(LABELS)
+    for name, some in (("a.parquet", plain), ("b.parquet", mixed)):
+        fuse_files(some[:2], tmp_path / name, settings, utterances=some[2], taxonomy=taxonomy, **SMALL)
+    assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
+    assert not list(tmp_path.glob(".*"))
+
+
 def test_rows_in_any_order_give_the_same_bytes_where_files_are_held_whole(files, tmp_path: Path):
     votes, utterances = files
     mixed = []
