@@ -13,6 +13,7 @@ import argparse
 import hashlib
 import io
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -150,7 +151,7 @@ def main() -> None:
             }
             for verb in options.verbs:
                 for left in folder.glob("result*"):
-                    left.unlink()
+                    shutil.rmtree(left) if left.is_dir() else left.unlink()
                 print(f"{shape}, ", end="", flush=True)
                 subprocess.run([*run, "measured", str(folder), verb, *given[verb]], check=True)
 
