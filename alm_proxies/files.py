@@ -168,7 +168,7 @@ def system_error(error: BaseException) -> OSError | None:
         return error
     if match := re.search(r"os error (\d+)", str(error)):  # polars hides it in the text of its own
         return OSError(int(match[1]), os.strerror(int(match[1])))
-    if "thrift: transport error" in str(error):  # its Parquet writer tells no more
+    if "thrift: transport error" in str(error):  # its Parquet writer gives no more detail
         return OSError(errno.EIO, "the disk is full, or refuses to be written")
     return None
 

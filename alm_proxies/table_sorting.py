@@ -103,10 +103,10 @@ def sorted_copy(
         ranges = []
         for number, some in enumerate(pieces):
             if some:
-                whole = pl.concat([pl.read_parquet(piece, glob=False) for piece in some])
+                joined = pl.concat([pl.read_parquet(piece, glob=False) for piece in some])
                 ranges.append(folder / f"sort-{number:05d}.parquet")
-                by = [name for name in order if name in whole.columns]
-                whole.sort(by, maintain_order=True).write_parquet(ranges[-1], compression="lz4")
+                by = [name for name in order if name in joined.columns]
+                joined.sort(by, maintain_order=True).write_parquet(ranges[-1], compression="lz4")
                 for piece in some:
                     piece.unlink()
         pl.scan_parquet(ranges, glob=False).sink_parquet(

@@ -1,4 +1,4 @@
-"""Addresses: told from paths, and never shown with the secrets in them."""
+"""Addresses: distinguished from paths, and never shown with the secrets in them."""
 
 from __future__ import annotations
 

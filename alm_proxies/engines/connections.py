@@ -201,7 +201,7 @@ async def _body(response: httpx.Response, most: int) -> bytes:
 
     gzip and deflate are accepted, although neither is requested.
     """
-    whole = response.status_code == 200
+    succeeded = response.status_code == 200
     coding = response.headers.get("content-encoding", "identity").strip().lower()
     if coding in ("identity", ""):
         inflate = None
@@ -217,11 +217,11 @@ async def _body(response: httpx.Response, most: int) -> bytes:
         except zlib.error:
             raise malformed("the response cannot be decompressed") from None
         if len(content) > most or arrived > most:
-            if whole:
+            if succeeded:
                 raise malformed(f"the response is larger than {most:,} bytes, its upper bound")
             del content[most:]
             break
-    if whole and inflate is not None and not inflate.eof:
+    if succeeded and inflate is not None and not inflate.eof:
         raise FaultError("cut_body", "the compressed response was cut off")
     return bytes(content)
 

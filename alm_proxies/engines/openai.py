@@ -87,12 +87,12 @@ class OpenAI:
         assumed = engine._abilities
         try:
             engine._known_as = await known.key_of(engine._get, serve.base_urls, assumed)
-            found = known.recall(engine._known_as, assumed)
-            if found is None:
+            abilities = known.recall(engine._known_as, assumed)
+            if abilities is None:
                 with asking("trying out what the server can do"):
-                    found = await probe(engine, assumed)
-                known.remember(engine._known_as, found)
-            engine._abilities = found
+                    abilities = await probe(engine, assumed)
+                known.remember(engine._known_as, abilities)
+            engine._abilities = abilities
         except FaultError as fault:
             fix = await engine._fix_for(fault.failure, serve)
             await engine.close()

@@ -106,8 +106,8 @@ def _fitted(
     from alm_proxies.stages.fuse.labels import Fusion
 
     if settings.method == "dawid_skene" or not are_big(files, _WHOLE_ROWS):
-        whole = combine(*(Votes.read(path, taxonomy=taxonomy) for path in files))
-        fused = fuse(whole, settings, utterances=utterances, quiet=True)
+        all_votes = combine(*(Votes.read(path, taxonomy=taxonomy) for path in files))
+        fused = fuse(all_votes, settings, utterances=utterances, quiet=True)
         return fused.estimator, _copies(fused.findings)
 
     def fit(big: VotesInParts) -> tuple[Estimator, tuple[str, ...]]:
@@ -176,7 +176,7 @@ def _others(
         float(votes.frame.filter(which_count(side, consensus=settings.consensus))["weight"].sum())
         for side in ("human", "proxy")
     )
-    stated, found = (
+    stated, counted = (
         f"{name} {share:.3f}"
         for name, share in (
             max(((name, label[f"p_{name}"]) for name in votes.taxonomy), key=lambda pair: pair[1]),
@@ -186,7 +186,7 @@ def _others(
     return OtherVotesError(
         f"the labels were not fused from these votes: {label['utterance_id']} has {stated} from "
         f"{label['human_votes']:g} human and {label['proxy_votes']:g} proxy votes, and the {human:g} and {proxy:g} "
-        f"votes here give {found}",
+        f"votes here give {counted}",
         where="votes",
         fix="Give the votes files that fuse was given, or fuse these votes.",
     )

@@ -60,13 +60,13 @@ def at_hand(places: Iterable[str | os.PathLike[str]]) -> Iterator[AtHand]:
 
 def there(uris: Iterable[str]) -> list[str]:
     """Those of the files that there are; raises FetchError where the store cannot be asked."""
-    found = []
+    existing = []
     listed = list(uris)
     for uri, state in zip(listed, states_of(listed), strict=True):
         if isinstance(state, FetchError):
             raise state
         if state is not None:
-            found.append(uri)
-    if not found:
+            existing.append(uri)
+    if not existing:
         raise gone(listed[0])
-    return found
+    return existing

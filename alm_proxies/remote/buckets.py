@@ -76,9 +76,9 @@ def download(uri: str, sink: Callable[[bytes], None], known: State | None, deadl
 def listed(uri: str, deadline: Deadline) -> list[str]:
     """The paths of the files below an address, relative to it."""
     system, path = _system(uri.rstrip("/") + "/")
-    found: list[str] = _ask(uri, deadline, system, system._find, path.rstrip("/"))
+    names: list[str] = _ask(uri, deadline, system, system._find, path.rstrip("/"))
     base = path.rstrip("/") + "/"
-    return sorted(name.removeprefix(base) for name in found if name.startswith(base))
+    return sorted(name.removeprefix(base) for name in names if name.startswith(base))
 
 
 def _system(uri: str) -> tuple[Any, str]:

@@ -111,14 +111,14 @@ def state_of(uri: str, *, seconds: float = SECONDS, tries: int = TRIES) -> State
 def states_of(uris: Iterable[str], *, seconds: float = SECONDS, tries: int = TRIES) -> list[State | FetchError | None]:
     """The states of many files, several at a time; an error in the place of those that cannot be had."""
 
-    def one(uri: str) -> State | FetchError | None:
+    def state_or_error(uri: str) -> State | FetchError | None:
         try:
             return state_of(uri, seconds=seconds, tries=tries)
         except FetchError as error:
             return error
 
     with ThreadPoolExecutor(2 * AT_ONCE, thread_name_prefix="look-remote") as pool:
-        return list(pool.map(one, uris))
+        return list(pool.map(state_or_error, uris))
 
 
 def known_by_store(uris: Sequence[str]) -> list[str | None]:
@@ -241,7 +241,7 @@ def _in_memory(uri: str) -> Fetched:
         raise
     with _alone:
         _known.memory[uri] = copy
-        while sum(one.size for one in _known.memory.values()) > _IN_MEMORY:
+        while sum(kept.size for kept in _known.memory.values()) > _IN_MEMORY:
             os.close(_known.memory.popitem(last=False)[1].handle)
     return opened
 

@@ -103,14 +103,14 @@ def measured(folder: str, verb: str, *arguments: str) -> None:
     else:
         from alm_proxies.cli.app import main
 
-        with redirect_stdout(io.StringIO()) as said:
+        with redirect_stdout(io.StringIO()) as output:
             try:
                 main([verb, *arguments])
             except SystemExit as ended:
                 if ended.code:
                     raise
         if verb == "explain":
-            print(f"  what it says {hashlib.sha256(said.getvalue().encode()).hexdigest()[:16]}")
+            print(f"  what it says {hashlib.sha256(output.getvalue().encode()).hexdigest()[:16]}")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     files = [path for path in sorted(place.glob("result*")) if path.suffix in {".html", ".json", ".parquet"}]
     for path in files if verb in ("align", "fuse") else ():
@@ -133,8 +133,8 @@ def main() -> None:
         folder.mkdir(exist_ok=True, parents=True)
         run = [sys.executable, __file__]
         # a process of its own for the files, because a new process starts with the peak of the one that starts it
-        made = [*run, "written", str(folder), str(options.utterances), str(options.votes), *options.shapes]
-        subprocess.run(made, check=True)
+        writing = [*run, "written", str(folder), str(options.utterances), str(options.votes), *options.shapes]
+        subprocess.run(writing, check=True)
         people = ["--utterances", str(folder / "utterances.parquet")]
         labels = str(folder / "labels.parquet")
         for shape in options.shapes:

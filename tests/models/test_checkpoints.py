@@ -1,4 +1,4 @@
-"""Checkpoints are data: a pickle is not opened, code is not run, and what is broken is said in one sentence."""
+"""Checkpoints are data: a pickle is not opened, code is not run, and what is broken is reported in one sentence."""
 
 from __future__ import annotations
 

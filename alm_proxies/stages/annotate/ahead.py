@@ -34,17 +34,21 @@ _PACKAGES = {"transformers": ("transformers", "local"), "vllm": ("vllm", "vllm")
 def inputs_of(ahead: Ahead) -> dict[str, str]:
     """The annotators of the panel, each by the digest of its settings and its number of votes."""
     panel = [annotator.ready(ahead.labels, ahead.settings.votes) for annotator in read_panel(ahead.settings)]
-    inputs = {f"annotator {one.name}": digest_of([one.name, one.digest]) for one in panel}
-    inputs |= {f"the number of votes of {one.name}": str(one.votes) for one in panel}
+    inputs = {f"annotator {annotator.name}": digest_of([annotator.name, annotator.digest]) for annotator in panel}
+    inputs |= {f"the number of votes of {annotator.name}": str(annotator.votes) for annotator in panel}
     inputs |= {
-        f"what {one.name} was trained on": digest_of(one.file.trained_on) for one in panel if one.file.trained_on
+        f"what {annotator.name} was trained on": digest_of(annotator.file.trained_on)
+        for annotator in panel
+        if annotator.file.trained_on
     } | {
-        f"where {one.name} was measured": digest_of(one.file.measured.model_dump())
-        for one in panel
-        if one.file.measured is not None
+        f"where {annotator.name} was measured": digest_of(annotator.file.measured.model_dump())
+        for annotator in panel
+        if annotator.file.measured is not None
     }
-    engines = [plugins("engines").get(one.file.engine) for one in panel]
-    return inputs | {f"engine {one.name}": one.origin for one in engines if one is not None and one.origin}
+    engines = [plugins("engines").get(annotator.file.engine) for annotator in panel]
+    return inputs | {
+        f"engine {engine.name}": engine.origin for engine in engines if engine is not None and engine.origin
+    }
 
 
 def foresee(ahead: Ahead) -> Foreseen:
@@ -93,23 +97,23 @@ def foresee(ahead: Ahead) -> Foreseen:
                 expected[ready.name] = Expectation(count, 0, 0.0, 0.0, None)
                 continue
             every, findings = askable(utterances, settings.cards)
-            warnings += [text for one in findings if (text := f"{one.message}. {one.fix}") not in warnings]
+            warnings += [text for finding in findings if (text := f"{finding.message}. {finding.fix}") not in warnings]
             frame = chosen(every, settings, HumanVotes.of(ahead.table("votes")))
             expected[ready.name] = expectation_of(ready, frame, ledger, settings.seed)
             facts.append(f"{ready.name}: {expected[ready.name]}")
             price_injected += _injected(ready, frame, settings, ledger, facts)
-    planned = sum(one.planned for one in expected.values())
+    planned = sum(counts.planned for counts in expected.values())
     foreseen = Foreseen(
         facts=tuple(facts),
         warnings=tuple(warnings),
         problems=tuple(problems),
         counts={"votes": planned, "planned": planned},
         planned_votes=planned,
-        cast_votes=sum(one.cast for one in expected.values()),
+        cast_votes=sum(counts.cast for counts in expected.values()),
         paid=paid,
-        price=sum(one.price for one in expected.values()) + price_injected,
+        price=sum(counts.price for counts in expected.values()) + price_injected,
         budget=settings.budget,
-        data={name: {**asdict(one), "left": one.left} for name, one in expected.items()},
+        data={name: {**asdict(counts), "left": counts.left} for name, counts in expected.items()},
     )
     return _ask(foreseen, ahead) if ahead.ask and not problems else foreseen
 

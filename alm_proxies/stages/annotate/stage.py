@@ -118,12 +118,12 @@ class Annotated(Shown):
             line += f", {spent.unasked:,} more impossible without a recording"
         if spent.whole is not None:
             line += f", about {in_money(spent.whole)} for all utterances"
-        return "; ".join([line, *(f"{name}: {one}" for name, one in self._injected.items())])
+        return "; ".join([line, *(f"{name}: {effect}" for name, effect in self._injected.items())])
 
     @property
     def data(self) -> dict[str, object]:
         """The bill, and the effect of injected transcripts on the votes."""
-        injected = {name: one.model_dump() for name, one in self._injected.items()}
+        injected = {name: effect.model_dump() for name, effect in self._injected.items()}
         return {"injected": injected, "spent": {**asdict(self.spent), "lost": self.spent.lost._asdict()}}
 
     @property
@@ -182,7 +182,7 @@ def annotate(
         asked = ask_for_missing(plans.both, ledger, settings, human, engine_of, quiet)
         decides = settings.model_dump(include={"votes", "seed", "limit", "shard", "injection"})
         read = {"utterances": utterances, "votes": human}
-        inputs = {need: one.content_digest() for need, one in read.items() if one is not None}
+        inputs = {need: content.content_digest() for need, content in read.items() if content is not None}
         made_by = MadeBy(stage=STAGE, settings_digest=digest_of(decides), inputs=inputs)
         about = write_votes(ledger, table, utterances.taxonomy, made_by)
         by_status = ledger.by_status()

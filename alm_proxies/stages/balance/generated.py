@@ -90,7 +90,7 @@ def generate(
         )
     measured = measuring(STAGE)
     features: list[Floats | None] = []
-    seconds, whole = [], []
+    seconds, uncut = [], []
     for mixture in opened(pairs, rows, sounds, settings.seed):
         feature = None
         findings += mixture.findings
@@ -99,7 +99,7 @@ def generate(
             findings += more
         features.append(feature)
         seconds.append(mixture.clip.duration if mixture.clip is not None else 0.0)
-        whole.append(mixture.whole)
+        uncut.append(mixture.whole)
     able = [place for place, row_features in enumerate(features) if row_features is not None]
     d = np.full(len(pairs), np.nan)
     if able:
@@ -118,7 +118,7 @@ def generate(
     chosen = [pairs[place] for place in kept]
     new_rows = described(chosen, rows, utterances, settings.seed).with_columns(
         duration=pl.Series([seconds[place] for place in kept], dtype=pl.Float64),
-        transcript=pl.when(pl.Series([whole[place] for place in kept], dtype=pl.Boolean)).then(pl.col("transcript")),
+        transcript=pl.when(pl.Series([uncut[place] for place in kept], dtype=pl.Boolean)).then(pl.col("transcript")),
     )  # a transcript only if both parents have the same one and none of it is cut
     items = pl.DataFrame(
         [(p.name, ids[p.first], ids[p.second], "mix", f"{p.share:.0%} of the first") for p in chosen],

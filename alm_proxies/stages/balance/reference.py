@@ -191,10 +191,10 @@ def _described(
             continue
         pair = mixture.pair
         nearer = 0 if pair.share >= 0.5 else 1
-        whole = min(mixture.seconds) >= CUT * mixture.seconds[nearer]
+        uncut = min(mixture.seconds) >= CUT * mixture.seconds[nearer]
         kept.append(pair)
         seconds.append(mixture.clip.duration)
-        transcripts.append(rows["transcript"][(pair.first, pair.second)[nearer]] if whole else None)
+        transcripts.append(rows["transcript"][(pair.first, pair.second)[nearer]] if uncut else None)
     items = described(kept, rows, utterances, settings.seed).with_columns(
         duration=pl.Series(seconds, dtype=pl.Float64), transcript=pl.Series(transcripts, dtype=pl.String)
     )

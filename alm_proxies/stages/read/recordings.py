@@ -57,8 +57,8 @@ def recordings_under(folder: Path) -> list[str]:
         return recordings_at(uri)
     if not folder.is_dir():
         raise InputError("is no folder of recordings", where=str(folder), fix="Check recordings (--recordings).")
-    found = [path for path in folder.rglob("*") if path.suffix.lower() in SOUNDS and path.is_file()]
-    return sorted(path.relative_to(folder).as_posix() for path in found)
+    paths = [path for path in folder.rglob("*") if path.suffix.lower() in SOUNDS and path.is_file()]
+    return sorted(path.relative_to(folder).as_posix() for path in paths)
 
 
 def found_in_folder(part: Part, folder: Path, where: str) -> Part:
@@ -80,7 +80,7 @@ def found_in_folder(part: Part, folder: Path, where: str) -> Part:
         message = f"holds no recording of any of {frame.height} utterances, such as {lost[0]!r}; {example}"
         fix = "Name the folder that holds them, or the column that names them: --columns audio=..."
         raise InputError(message, where=remote_of(folder) or str(folder), fix=fix)
-    findings = [found for found in part.findings if found.kind != "no_audio"]
+    findings = [reported for reported in part.findings if reported.kind != "no_audio"]
     if lost:
         shown = ", ".join(map(repr, lost[:_NAMED])) + (" ..." if len(lost) > _NAMED else "")
         message = f"{len(lost)} of {frame.height} utterances have no recording in {folder}: {shown}"

@@ -63,20 +63,24 @@ def fetched(sources: Sequence[Source], readers: Sequence[Reader]) -> Iterator[tu
                 local.append(source)
                 continue
             path = hand.path(listed[0])
-            one = listed == [remote_of(source.source)]
-            if not one:
+            single_file = listed == [remote_of(source.source)]
+            if not single_file:
                 for uri in listed[1:]:
                     hand.path(uri).rename(path.parent / hand.path(uri).name)
-            local.append(source.model_copy(update={"source": path if one else path.parent}))
+            local.append(source.model_copy(update={"source": path if single_file else path.parent}))
         yield local, hand
 
 
 def left_there(part: Part, uri: str, hand: AtHand) -> Part:
     """The part of a remote source: its recordings are at addresses, relative to the label file."""
     findings = [
-        replace(one, message=hand.named(one.message), where=hand.named(one.where) if one.where else one.where)
-        for one in part.findings
-        if one.kind != "no_audio"
+        replace(
+            reported,
+            message=hand.named(reported.message),
+            where=hand.named(reported.where) if reported.where else reported.where,
+        )
+        for reported in part.findings
+        if reported.kind != "no_audio"
     ]
     frame = part.utterances
     if part.about is None and "audio" in frame.columns:

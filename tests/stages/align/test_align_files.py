@@ -117,7 +117,7 @@ def in_shape(shape: str, path: Path, folder: Path) -> Path:
     frame = frame.select([name for name in frame.columns if frame[name].null_count() < frame.height])
     if "sorted" not in shape:
         frame = frame.sample(fraction=1.0, shuffle=True, seed=3)
-    ending = next((one for one in ("csv", "jsonl") if one in shape), "parquet")
+    ending = next((kind for kind in ("csv", "jsonl") if kind in shape), "parquet")
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"votes.{ending}"
     if "categories" in shape:
@@ -154,10 +154,10 @@ def whole(files: Path, tmp_path_factory: pytest.TempPathFactory) -> Alignment:
 def test_files_of_any_kind_in_any_order_give_the_same_report(
     files: Path, tmp_path: Path, whole: Alignment, shape: str, limits: dict[str, int]
 ) -> None:
-    found = report(files, tmp_path, shape, **limits)
-    assert found.findings.frame.equals(whole.findings.frame)
-    assert canonical_json(found.metrics) == canonical_json(whole.metrics)
-    assert found.page.html() == whole.page.html()
+    aligned = report(files, tmp_path, shape, **limits)
+    assert aligned.findings.frame.equals(whole.findings.frame)
+    assert canonical_json(aligned.metrics) == canonical_json(whole.metrics)
+    assert aligned.page.html() == whole.page.html()
     assert not list(tmp_path.glob(".*"))
 
 
@@ -197,14 +197,14 @@ def test_a_wrong_row_is_refused_in_the_words_of_a_small_file(
     for name, value in change.items():
         frame = frame.with_columns(pl.when(last).then(pl.lit(value)).otherwise(pl.col(name)).alias(name))
     {".csv": frame.write_csv, ".jsonl": frame.write_ndjson}.get(path.suffix, frame.write_parquet)(kept)
-    said = []
+    messages = []
     for limits in ({"whole_rows": 10**6}, {"whole_rows": 0, "part_rows": 40}, {"whole_rows": 0, "part_rows": 700}):
         given = (files / "labels.parquet", [kept], files / "utterances.parquet", tmp_path / "report.html")
         with pytest.raises(AlmProxiesError) as caught:
             align_files(*given, SETTINGS, taxonomy=",".join(LABELS), quiet=True, **limits)
-        said.append(str(caught.value))
-    assert said[0] == said[1] == said[2]
-    assert f"row {frame.height - 19}: " in said[0]
+        messages.append(str(caught.value))
+    assert messages[0] == messages[1] == messages[2]
+    assert f"row {frame.height - 19}: " in messages[0]
     assert not list(tmp_path.glob(".*"))
 
 

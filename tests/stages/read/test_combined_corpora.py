@@ -31,7 +31,7 @@ MSP = {"Anger": "Angry", "Happiness": "Happy", "Neutral": "Neutral", "Sadness": 
 
 
 Made = tuple[list[Source], dict[str, Counter[str]]]
-"""Sources, and how often each corpus's raters said each word."""
+"""Sources, and how often each corpus's raters gave each word."""
 
 
 def _rated(word: str, rng: np.random.Generator) -> list[int]:

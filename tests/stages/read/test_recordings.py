@@ -1,4 +1,4 @@
-"""Recordings that are not where a table says are told when it is read, not when they are first opened."""
+"""Recordings that are not where a table says are reported when it is read, not when they are first opened."""
 
 from __future__ import annotations
 
