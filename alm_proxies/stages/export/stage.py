@@ -14,7 +14,7 @@ import polars as pl
 
 from alm_proxies.cards import card_of
 from alm_proxies.errors import InputError, OutputError
-from alm_proxies.files import read_text, system_error, write_json
+from alm_proxies.files import read_text, refuse_remote, system_error, write_json
 from alm_proxies.plugins import plugin
 from alm_proxies.shown import Shown
 from alm_proxies.stages.export.formats import Format
@@ -64,6 +64,7 @@ def export(
     settings = settings or ExportSettings()
     measured = json.loads(read_text(metrics)) if isinstance(metrics, Path) else metrics
     kind: Format = plugin("exports", settings.format).load()
+    refuse_remote(Path(folder))
     target = Path(folder).absolute()
     _refuse_existing(target)
     items, findings = items_of(labels, utterances, settings, votes)
