@@ -59,6 +59,7 @@ _HOMES = {
     "alm_proxies.stages.simulate.stage": ("simulate",),
     "alm_proxies.tables": ("About", "Finding", "Findings", "Labels", "Utterances", "Votes", "combine"),
     "alm_proxies.taxonomy": ("Taxonomy", "distribution_of", "taxonomy_of", "vad_of"),
+    "alm_proxies.training.loading": ("load_trained",),
 }  # fmt: skip
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -118,6 +119,7 @@ __all__ = [
     "export",
     "fuse",
     "listen",
+    "load_trained",
     "open_clip",
     "predict",
     "read",
@@ -178,6 +180,7 @@ if TYPE_CHECKING:
     from alm_proxies.stages.train.stage import TrainSettings, train
     from alm_proxies.tables import About, Finding, Findings, Labels, Utterances, Votes, combine
     from alm_proxies.taxonomy import Taxonomy, distribution_of, taxonomy_of, vad_of
+    from alm_proxies.training.loading import load_trained
 
 
 _RENAMED = {"Stacking": "Supervised"}

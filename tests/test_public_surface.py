@@ -16,7 +16,7 @@ PUBLIC = [
     "SimulateSettings", "Source", "Supervised", "TableError", "TableSource", "TablesSource", "Taxonomy",
     "TrainSettings", "TrainedModel", "Utterances", "Votes", "Weighted", "__version__", "align", "annotate",
     "balance", "card_of", "check", "combine", "distribution_of", "evaluate", "explain", "export", "fuse", "listen",
-    "open_clip", "predict", "read", "register", "run", "simulate", "taxonomy_of", "train", "vad_of",
+    "load_trained", "open_clip", "predict", "read", "register", "run", "simulate", "taxonomy_of", "train", "vad_of",
 ]  # fmt: skip
 HEAVY = ("torch", "transformers", "vllm", "librosa", "altair", "scipy", "sklearn", "peft", "accelerate")
 PACKAGE = Path(alm_proxies.__file__).parent

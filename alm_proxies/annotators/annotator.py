@@ -23,6 +23,7 @@ from alm_proxies.engines.engine import Audio, Engine, Question, Request, Samplin
 from alm_proxies.engines.registry import Serve, open_engine, serve_settings
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.files import digest_of, weights_digest
+from alm_proxies.models.checkpoints import has_head
 from alm_proxies.seeds import seed_of
 from alm_proxies.settings import read_settings
 from alm_proxies.taxonomy import taxonomy_of
@@ -121,6 +122,8 @@ class Annotator:
     @property
     def estimand(self) -> str:
         """The label distribution that the votes estimate."""
+        if self.local is not None and has_head(self.local):
+            return "the calibrated distribution of a head that learned listeners' votes"
         if self.file.elicit == "score":
             answers = "codes" if self.file.answer == "codes" else "words and the end of the turn"
             corrected = ", divided by those that silence gets" if self.file.content_free else ""
@@ -269,6 +272,9 @@ class Annotator:
         cannot = None
         if not can.audio:
             cannot = ("takes no audio", "Name a model with audio input.")
+        elif not can.answers and (file.elicit, file.answer) != ("score", "words"):
+            fix = 'Write elicit = "score" and answer = "words", as in the annotator file of its training.'
+            cannot = ("predicts by a head of its own and answers nothing", fix)
         elif file.elicit == "score" and not can.score:
             cannot = ("cannot score labels", 'Write elicit = "sample", or use another engine.')
         elif file.elicit == "score" and file.answer == "words" and not can.score_words:

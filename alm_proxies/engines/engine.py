@@ -242,6 +242,9 @@ class Abilities:
     local: bool
     """Audio does not leave this machine (in process, or every address is loopback)."""
     audio: bool = True
+    answers: bool = True
+    """Whether the model answers in text; False = a head of its own gives its labels' probabilities, which are scored.
+    """
     several: bool = True
     """n > 1 answers from one request."""
     seeds: Literal["each", "request", "none"] = "none"

@@ -16,7 +16,9 @@ from alm_proxies.engines.turns import conversation_of
 from alm_proxies.errors import InputError
 from alm_proxies.models.audio_lm import Asked, AudioLM, Drawn, Draws
 from alm_proxies.models.chat_inputs import Conversation
+from alm_proxies.models.checkpoints import has_head
 from alm_proxies.models.families import notes_on
+from alm_proxies.models.headed_lm import HeadedLM
 
 _BATCH_ON_A_GPU = 16
 
@@ -28,38 +30,45 @@ class _Waiting:
 
 
 class Transformers:
-    """Any model with a chat template and audio; every draw is seeded on its own."""
+    """Any model with a chat template and audio; every draw is seeded on its own. A model with a head is scored only."""
 
-    def __init__(self, lm: AudioLM, *, batch: int | None = None) -> None:
+    def __init__(self, lm: AudioLM | HeadedLM, *, batch: int | None = None) -> None:
         self._lm = lm
         self._batch = batch or (1 if lm.device.type == "cpu" else _BATCH_ON_A_GPU)
         self._waiting: deque[_Waiting] = deque()
         self._worker: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="transformers")
+        answers = isinstance(lm, AudioLM)
+        head = () if answers else ("a head of its own gives the labels' probabilities, so it is scored only",)
         self._abilities = Abilities(
             engine="transformers",
             model=lm.name,
             local=True,
-            seeds="each",
+            answers=answers,
+            seeds="each" if answers else "none",
             log_probabilities=True,
             score=True,
             score_words=True,
-            structured=True,
+            structured=answers,
             max_audio_seconds=lm.inputs.max_audio_seconds,
             rate=lm.inputs.rate,
             in_flight=2 * self._batch,
-            notes=notes_on(lm.inputs.family),
+            notes=(*notes_on(lm.inputs.family), *head),
         )
 
     @classmethod
     async def open(cls, model: str, serve: TransformersServe, *, revision: str | None = None) -> Transformers:
         """Load the model."""
-        lm = AudioLM.load(model, revision=revision, device=serve.device, dtype=serve.dtype)
+        lm: AudioLM | HeadedLM
+        if has_head(model):
+            lm = HeadedLM.load(model, device=serve.device, dtype=serve.dtype)
+        else:
+            lm = AudioLM.load(model, revision=revision, device=serve.device, dtype=serve.dtype)
         return cls(lm, batch=serve.batch)
 
     @property
     def abilities(self) -> Abilities:
-        """The abilities: all except JSON schemas."""
+        """The abilities: all except JSON schemas; of a model with a head, only scores of its labels."""
         return self._abilities
 
     async def ask(self, request: Request) -> Reply:

@@ -16,6 +16,7 @@ from alm_proxies.engines.turns import conversation_of
 from alm_proxies.errors import EngineError, InputError, need
 from alm_proxies.models.adapters import Adapter
 from alm_proxies.models.chat_inputs import ChatInputs, Conversation, clips_of
+from alm_proxies.models.checkpoints import has_head
 from alm_proxies.models.families import WITHOUT_VLLM_ADAPTERS, notes_on
 
 _ON_A_CPU = {
@@ -40,6 +41,9 @@ class Vllm:
     @classmethod
     async def open(cls, model: str, serve: VllmServe, *, revision: str | None = None) -> Vllm:
         """Start the engine; on a CPU with settings that are tested there."""
+        if has_head(model):
+            fix = 'Write engine = "transformers", or predict with its folder.'
+            raise EngineError("this model has a head of its own, which vLLM does not run", where=model, fix=fix)
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
         need("vllm", "vllm")

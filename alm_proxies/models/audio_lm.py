@@ -153,7 +153,7 @@ class AudioLM:
     @torch.inference_mode()
     def draw(self, requests: Sequence[Draws]) -> list[list[Drawn]]:
         """Independent answers; each depends only on its own seed (up to rounding, not on the rest of the batch)."""
-        inputs = self._inputs([request.conversation for request in requests])
+        inputs = self.tensors([request.conversation for request in requests])
         cache, mask = DynamicCache(config=self.model.config.get_text_config()), inputs["attention_mask"]
         rows, count = len(requests), max(len(request.seeds) for request in requests)
         last = torch.full((rows, 1), mask.shape[1] - 1)
@@ -198,7 +198,7 @@ class AudioLM:
 
     def _begin(self, conversations: list[Conversation], tails: list[list[int]]) -> tuple[Any, Tensor]:
         """Run the prefix shared by the orders of each request and keep the cache."""
-        inputs = self._inputs(conversations)
+        inputs = self.tensors(conversations)
         rows = [ids[keep.bool()] for ids, keep in zip(inputs["input_ids"], inputs["attention_mask"], strict=True)]
         for row, tail in zip(rows, tails, strict=True):
             if row[len(row) - len(tail) :].tolist() != tail:
@@ -262,7 +262,8 @@ class AudioLM:
         """Positions of tokens in the form that the model takes; some have one for each of three axes."""
         return places if self._axes is None else places.expand(self._axes, -1, -1)
 
-    def _inputs(self, conversations: list[Conversation]) -> dict[str, Tensor]:
+    def tensors(self, conversations: list[Conversation]) -> dict[str, Tensor]:
+        """The model's inputs for conversations, on its device."""
         inputs = self.inputs.batch(conversations, device=str(self.device))
         return {
             name: value.to(self.device, self.dtype) if value.is_floating_point() else value.to(self.device)

@@ -13,7 +13,14 @@ DATA_ONLY: dict[str, Any] = {"trust_remote_code": False}
 """Arguments of every load by transformers; without them it asks on the terminal."""
 WEIGHTS_ONLY: dict[str, Any] = {**DATA_ONLY, "use_safetensors": True}
 """The same for loading weights."""
+HEAD = "head.safetensors"
+"""The file of the head of an audio-language model that has one."""
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".msgpack", ".h5", ".joblib")
+
+
+def has_head(model: str | Path) -> bool:
+    """Whether this is the folder of an audio-language model that predicts by a head of its own."""
+    return (Path(model) / HEAD).is_file()
 
 
 def refuse_code(model: str | Path) -> None:

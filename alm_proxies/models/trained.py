@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -19,11 +19,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from alm_proxies.about import Measured
 from alm_proxies.audio.clip import Clip
-from alm_proxies.audio.effects import apply
 from alm_proxies.errors import InputError
 from alm_proxies.files import flush, read_text, write_json, write_text
 from alm_proxies.models.calibration import Calibration, signs_of
-from alm_proxies.seeds import generator
+from alm_proxies.models.evidence import WINDOW, Evidence, Moved, changed_prosody
 
 if TYPE_CHECKING:
     from alm_proxies.models.speech_model import Answer, SpeechModel
@@ -32,16 +31,6 @@ Array = NDArray[np.float64]
 FILE = "model.json"
 MODEL = "model"
 """The sub-folder of a training with the trained model."""
-WINDOW = 0.5
-"""The length of the segments removed for evidence, in seconds."""
-_CHANGES: tuple[tuple[str, str, dict[str, float]], ...] = (
-    ("pitch 2 semitones lower", "pitch", {"semitones": -2.0}),
-    ("pitch 2 semitones higher", "pitch", {"semitones": 2.0}),
-    ("tempo 15 % slower", "speed", {"factor": 0.85}),
-    ("tempo 15 % faster", "speed", {"factor": 1.15}),
-)
-
-
 CLASS_SHARES = "class_shares_nll_per_vote"
 """The score of the training votes' class shares, among those of the development speakers."""
 
@@ -53,8 +42,8 @@ class TrainedFile(BaseModel):
 
     contract: int = 1
     """Version of this file."""
-    recipe: Literal["encoder", "frozen_encoder", "features"]
-    """The recipe, which determines how it is loaded."""
+    recipe: Literal["encoder", "frozen_encoder", "features", "alm_head"]
+    """The recipe, which determines how it is loaded; alm_head: an audio-language model with a head of its own."""
     name: str
     """Name of the training."""
     labels: tuple[str, ...]
@@ -62,7 +51,7 @@ class TrainedFile(BaseModel):
     base: str | None = None
     """The checkpoint that training started from."""
     shape: dict[str, Any] = {}
-    """encoder: the configuration of the heads."""
+    """The configuration of the heads."""
     attributes: tuple[bool, bool, bool] = (False, False, False)
     """Which of valence, arousal and dominance were known in training; the others are not predicted."""
     auxiliary: tuple[str, ...] = ()
@@ -109,33 +98,6 @@ class Predictions:
     """Their standard deviations."""
 
 
-@dataclass(frozen=True, slots=True)
-class Moved:
-    """The change of a prediction when a part or a property of the clip is changed."""
-
-    what: str
-    distance: float
-    """Total variation: half the sum of absolute differences, 0 to 1."""
-    gains: str
-    """The label that gains most."""
-    loses: str
-    """The label that loses most."""
-
-    @classmethod
-    def of(cls, name: str, labels: Sequence[str], whole: Array, other: Array) -> Self:
-        """The change from one distribution to another."""
-        change = other - whole
-        return cls(name, float(np.abs(change).sum() / 2), labels[int(change.argmax())], labels[int(change.argmin())])
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """Evidence for a prediction, the strongest first: the effects of removed segments and of changed prosody."""
-
-    seconds: tuple[Moved, ...]
-    prosody: tuple[Moved, ...]
-
-
 class TrainedModel:
     """A trained model that predicts calibrated label distributions for clips."""
 
@@ -178,7 +140,7 @@ class TrainedModel:
         """Distributions, concentrations, abstentions and attributes of clips; independent of the batching."""
         import torch
 
-        self._refuse(clips)
+        refuse_unusable(clips, self.rate, self.file.seconds)
         order = sorted(range(len(clips)), key=lambda place: len(clips[place].samples))
         with torch.inference_mode():
             inputs = self.model.encoder.prepare([clips[place].samples for place in order])
@@ -196,20 +158,12 @@ class TrainedModel:
         everything else unchanged.
         """
         whole = self.predict([clip]).shares[0]
-        low, high = self.file.seconds
-        usable: list[tuple[str, Clip]] = []
-        for change, effect, how in _CHANGES:
-            samples = apply(effect, clip.samples.astype(np.float64), clip.rate, how, generator(0, "evidence"))
-            changed = Clip(samples.astype(np.float32), clip.rate)
-            if low <= changed.duration <= high:
-                usable.append((change, changed))
-        shares = self.distributions([clip_changed for _, clip_changed in usable])
-        prosody = [Moved.of(change, self.labels, whole, row) for (change, _), row in zip(usable, shares, strict=True)]
-        return Evidence(
-            self._seconds(clip, whole), tuple(sorted(prosody, key=lambda clip_changed: -clip_changed.distance))
-        )
+        changed = changed_prosody(clip, self.file.seconds)
+        shares = self.distributions([other for _, other in changed])
+        prosody = [Moved.of(name, self.labels, whole, row) for (name, _), row in zip(changed, shares, strict=True)]
+        return Evidence.of(self._seconds(clip, whole), prosody)
 
-    def _seconds(self, clip: Clip, whole: Array) -> tuple[Moved, ...]:
+    def _seconds(self, clip: Clip, whole: Array) -> list[Moved]:
         import torch
 
         with torch.inference_mode():
@@ -218,39 +172,48 @@ class TrainedModel:
             frames = self.model.heads.frames(hidden.states)
             count = frames.shape[1]
             wide = max(1, round(count * WINDOW / clip.duration))
-            moved = []
+            moved: list[Moved] = []
             for start in range(0, count, wide):
                 end = min(count, start + wide)
                 rest = torch.cat([frames[:, :start], frames[:, end:]], dim=1)
                 if not rest.shape[1]:
-                    return ()
+                    return []
                 mask = torch.ones(rest.shape[:2], dtype=torch.bool, device=rest.device)
                 shares = self._predictions(self.model.heads.of_frames(rest, mask)).shares[0]
                 seconds = clip.duration / count
                 span = f"{start * seconds:.1f} to {end * seconds:.1f} s"
                 moved.append(Moved.of(span, self.labels, whole, shares))
-        return tuple(sorted(moved, key=lambda item: -item.distance))
+        return moved
 
     def _predictions(self, answer: Answer, order: NDArray[np.int64] | None = None) -> Predictions:
         which = slice(None) if order is None else order
-        shares = self.file.calibration.distributions(_array(answer.logits)[which])
         strength = None if answer.log_strength is None else _array(answer.log_strength)[which]
         distance = distances(_array(answer.vector)[which], self._centre, self._spread)
-        concentration = self.file.calibration.concentrations(signs_of(shares, distance, strength))
-        abstain = self.file.calibration.abstains(concentration, distance)
+        predictions = calibrated(self.file.calibration, _array(answer.logits)[which], distance, strength)
         known = np.where(self.file.attributes, 1.0, np.nan)
         mean = None if answer.mean is None else known * _array(answer.mean)[which]
         deviation = None if answer.log_variance is None else known * np.exp(_array(answer.log_variance)[which] / 2)
-        return Predictions(shares, concentration, abstain, mean, deviation)
+        return replace(predictions, attributes=mean, deviation=deviation)
 
-    def _refuse(self, clips: Sequence[Clip]) -> None:
-        low, high = self.file.seconds
-        for number, clip in enumerate(clips):
-            if clip.rate != self.rate:
-                raise InputError(f"clip {number} is at {clip.rate} Hz", fix=f"Open it at {self.rate} Hz.")
-            if not low <= clip.duration <= high:
-                fix = f"This model needs {low:g} to {high:g} s."
-                raise InputError(f"clip {number} lasts {clip.duration:.2f} s", fix=fix)
+
+def calibrated(
+    calibration: Calibration, logits: Array, distance: Array, log_strength: Array | None = None
+) -> Predictions:
+    """Distributions, concentrations and abstentions from a model's logits and its clips' distances from training."""
+    shares = calibration.distributions(logits)
+    concentration = calibration.concentrations(signs_of(shares, distance, log_strength))
+    return Predictions(shares, concentration, calibration.abstains(concentration, distance), None, None)
+
+
+def refuse_unusable(clips: Sequence[Clip], rate: int, seconds: tuple[float, float]) -> None:
+    """Raise for a clip of another sample rate or length than a model takes."""
+    low, high = seconds
+    for number, clip in enumerate(clips):
+        if clip.rate != rate:
+            raise InputError(f"clip {number} is at {clip.rate} Hz", fix=f"Open it at {rate} Hz.")
+        if not low <= clip.duration <= high:
+            fix = f"This model needs {low:g} to {high:g} s."
+            raise InputError(f"clip {number} lasts {clip.duration:.2f} s", fix=fix)
 
 
 def save_trained(folder: Path, file: TrainedFile, model: SpeechModel, norms: tuple[Array, Array], *, card: str) -> Path:
@@ -275,6 +238,9 @@ def read_trained(folder: str | Path) -> tuple[Path, TrainedFile]:
     path = given if (given / FILE).is_file() or not (given / MODEL / FILE).is_file() else given / MODEL
     if not (path / FILE).is_file():
         fix = "Name a folder that train wrote, with model.json."
+        for file in (given / "annotator.toml", given / MODEL / "annotator.toml"):
+            if file.is_file():
+                fix = f"It answers a prompt: request its votes with annotate --annotator {file}."
         raise InputError("has no trained model", where=str(given), fix=fix)
     try:
         return path, TrainedFile.model_validate_json(read_text(path / FILE))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
-from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from numpy.typing import NDArray
 
 from alm_proxies.annotators.annotator import Annotator
@@ -21,15 +20,18 @@ from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.files import digest_of, weights_digest, write_text
 from alm_proxies.models import small_qwen2_audio
 from alm_proxies.models.audio_lm import AudioLM
-from alm_proxies.models.trained import measured_on, whole_folder
+from alm_proxies.models.headed_lm import width_of
+from alm_proxies.models.trained import MODEL, TrainedFile, measured_on, whole_folder
 from alm_proxies.progress import Progress, say
 from alm_proxies.settings import deciding
-from alm_proxies.tables import Finding, Labels, Utterances, Votes
-from alm_proxies.training.alm_batches import Batch, Batches, Change, Heard, hear
+from alm_proxies.tables import Labels, Utterances, Votes
+from alm_proxies.training.alm_batches import Batches, Change, Heard, hear
 from alm_proxies.training.alm_clips import ClipBatches
+from alm_proxies.training.alm_forward import AnyBatches, Asking, Forward
+from alm_proxies.training.alm_head import class_shares, described, headed_model, heading, sparse
 from alm_proxies.training.alm_question import AskedPrompt, asked_prompt, asker_of, beginning
-from alm_proxies.training.alm_saved import save_model, take_weights, trained_weights, with_adapter
-from alm_proxies.training.card import alm_card
+from alm_proxies.training.alm_saved import save_headed, save_model, take_weights, trained_weights, with_adapter
+from alm_proxies.training.card import alm_card, model_card
 from alm_proxies.training.checkpoint import (
     best_weights,
     forget_other_best,
@@ -40,15 +42,12 @@ from alm_proxies.training.checkpoint import (
     save_only_trained,
 )
 from alm_proxies.training.gradients import accumulate, not_finite, prepared, share_weights, trained
-from alm_proxies.training.losses import answer_loss
 from alm_proxies.training.muon import Muon
+from alm_proxies.training.recipes import Outcome
 from alm_proxies.training.run_log import RunLog, accelerator_of
 from alm_proxies.training.schedule import NewBob, rate_of
 from alm_proxies.training.settings import ChangeSettings, TrainSettings
 from alm_proxies.training.targets import Targets, targets_of
-
-MODEL = "model"
-"""The sub-folder of a training with the trained model."""
 
 
 def train_alm(
@@ -59,14 +58,15 @@ def train_alm(
     *,
     votes: Votes | None,
     quiet: bool,
-) -> tuple[Path, pl.DataFrame, list[Finding]]:
-    """The recipe alm: cross-entropy of the answer against the labels; a LoRA adapter, or all weights by AdamW or Muon.
+) -> Outcome:
+    """The recipe alm: cross-entropy of the answer against the labels, or a loss of the distribution that a head gives;
+    a LoRA adapter, or all weights by AdamW or Muon.
 
-    Returns the folder of the model and its annotator file, a row of scores per epoch, and findings.
+    The folder of the model has an annotator file; with a head, it is also one that `predict` takes.
     """
     # 1. The prompt and the model.
     asker = asker_of(settings, labels.taxonomy)
-    adapts, family_is_new = settings.alm.adapts, settings.alm.new is not None
+    adapts, heads, family_is_new = settings.alm.adapts, settings.alm.output == "head", settings.alm.new is not None
     accelerator = accelerator_of(folder, settings)
     main, share = accelerator.is_main_process, (accelerator.process_index, accelerator.num_processes)
     quiet = quiet or not main
@@ -74,12 +74,13 @@ def train_alm(
     with accelerator.main_process_first():
         start = beginning(settings, asker, folder, write=main)
     lm = AudioLM.load(start, revision=None if family_is_new else settings.revision, device="cpu", dtype=dtype)
-    asked = asked_prompt(asker, lm)
+    asked = asked_prompt(asker, lm, answers=not heads)
     short = lm.inputs.family == "qwen2_audio"
     if not short and (settings.alm.window_epochs or settings.alm.change != ChangeSettings()):
         message = f"window_epochs and change are for Qwen2-Audio, this is a {lm.inputs.family}"
         raise SettingsError(message, where=str(start), fix="Leave them out.")
     wrapped = with_adapter(lm, settings) if adapts else lm.model
+    headed = headed_model(wrapped, width_of(lm.model), len(labels.taxonomy), settings.seed) if heads else None
     if settings.gradient_checkpointing:
         lm.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
@@ -100,15 +101,20 @@ def train_alm(
     # 3. The optimizer and the schedule.
     steps = settings.epochs * len(learned)
     warm = max(1, round(settings.warmup * steps))
-    model = prepared(wrapped, accelerator)
-    optimizers = [accelerator.prepare_optimizer(optimizer) for optimizer in _optimizers(lm.model, settings)]
+    if headed is not None:
+        headed.head.start_at(class_shares(targets))
+    model = prepared(wrapped if headed is None else headed, accelerator)
+    learner = lm.model if headed is None else headed
+    own = _optimizers(lm.model, settings, None if headed is None else headed.head)
+    optimizers = [accelerator.prepare_optimizer(optimizer) for optimizer in own]
     if adapts:
         save_only_trained(accelerator)
-    count = sum(weight.numel() for weight in trained_weights(lm.model).values())
+    count = sum(weight.numel() for weight in trained_weights(learner).values())
+    kind = f"{'of an adapter ' if adapts else ''}{'and ' if adapts and heads else ''}{'of a head ' if heads else ''}"
     say(
-        f"{settings.name}: {count:,} weights {'of an adapter ' if adapts else ''}to train; {len(learned.rows)} "
+        f"{settings.name}: {count:,} weights {kind}to train; {len(learned.rows)} "
         f"utterances of {heard.lengths.mean() / heard.rate:.1f} s, {len(looked_at.rows)} to look at; "
-        f"{len(asked.prompts)} orders of {len(asked.answers[0])} labels, prompt of {len(asked.prompts[0])} tokens; at "
+        f"{len(asked.prompts)} orders of {len(asker.labels)} labels, prompt of {len(asked.prompts[0])} tokens; at "
         f"most {settings.epochs} epochs x {len(learned)} steps, {warm} of {steps} to warm up; "
         f"{accelerator.num_processes} x {accelerator.device}",
         quiet=quiet,
@@ -123,8 +129,8 @@ def train_alm(
     weights = trained(model)
     bob = NewBob(settings.newbob_factor, settings.newbob_threshold)
     epochs: list[dict[str, float]] = state["epochs"]
-    end = None if adapts else lm.inputs.end_of_turn
     log = RunLog(accelerator, folder, settings, step=len(epochs) * len(learned))
+    rates = " or ".join([*(["alm.lora.rate"] if adapts else []), *(["learning_rate"] if heads or not adapts else [])])
     for epoch in range(len(epochs), settings.epochs):
         if state["best"] is not None and len(epochs) - state["best"]["epoch"] >= settings.patience:
             break
@@ -132,9 +138,14 @@ def train_alm(
         losses: list[float] = []
         window = round(100 * settings.alm.window) if epoch < settings.alm.window_epochs else None
         with ExitStack() as stack, Progress(f"epoch {epoch + 1}/{settings.epochs}", len(learned), quiet=quiet) as bar:
-            stack.enter_context(small_qwen2_audio.only_the_end(lm.model, 1 if adapts else 2))
             hearing = stack.enter_context(small_qwen2_audio.short_windows(lm.model)) if short else None
-            ask = _Asking(model, lm, hearing, accelerator)
+            forward: Forward
+            if heads:
+                forward = heading(model, lm, hearing, accelerator, settings, targets)
+            else:
+                stack.enter_context(small_qwen2_audio.only_the_end(lm.model, 1 if adapts else 2))
+                end = None if adapts else lm.inputs.end_of_turn
+                forward = Asking(model, lm, hearing, accelerator, end)
             model.train()
             for step in learned.epoch(epoch, window):
                 number = epoch * len(learned) + len(losses) + 1
@@ -142,7 +153,7 @@ def train_alm(
                 for optimizer in optimizers:
                     for group in optimizer.param_groups:
                         group["lr"] = group["highest"] * rate
-                part_loss = partial(ask.part_loss, end=end, total=learned.total(step))
+                part_loss = partial(forward.part_loss, total=learned.total(step))
                 done = accumulate(weights, partial(learned.parts, step), part_loss, accelerator, settings, step=number,
                                   micro=state["micro"], quiet=quiet)  # fmt: skip
                 state["micro"] = done.micro
@@ -152,7 +163,7 @@ def train_alm(
                 loss = summed / weight
                 norm = float(accelerator.clip_grad_norm_(model.parameters(), settings.clip))
                 if not np.isfinite(loss) or not np.isfinite(norm):
-                    raise not_finite(loss, number, folder, rates="alm.lora.rate" if adapts else "learning_rate")
+                    raise not_finite(loss, number, folder, rates=rates)
                 for optimizer in optimizers:
                     optimizer.step()
                 model.zero_grad()
@@ -160,14 +171,14 @@ def train_alm(
                 log.write("step", number, epoch=epoch + 1, loss=loss, gradient=norm, rate=rate)
                 bar.advance(note=f"loss {np.mean(losses[-50:]):.3f}")
             taken = time.monotonic() - started
-            scored = rows.scores(looked_at.rows, ask.log_shares(looked_at, state["micro"]), heard)
+            scored = rows.scores(looked_at.rows, forward.log_shares(looked_at, state["micro"]), heard)
         epochs.append({"epoch": epoch + 1, "loss": float(np.mean(losses)), **scored})
         if settings.schedule == "newbob":
             state["newbob"] = bob.after([row["score"] for row in epochs], state["newbob"])
         log.write("epoch", number, **{name: value for name, value in epochs[-1].items() if name != "epoch"})
         if state["best"] is None or scored["score"] < state["best"]["score"]:
             state["best"] = {"epoch": epoch + 1, "score": scored["score"]}
-            keep_best(trained_weights(lm.model), checkpoints, epoch + 1, accelerator)
+            keep_best(trained_weights(learner), checkpoints, epoch + 1, accelerator)
         save_checkpoint(accelerator, checkpoints, epoch + 1, state)
         forget_other_best(checkpoints, state["best"]["epoch"], accelerator)
         development_scores = ", ".join(f"{name} {value:.4f}" for name, value in scored.items())
@@ -180,22 +191,34 @@ def train_alm(
 
     # 5. The best weights, in a folder of their own with an annotator file.
     best = state["best"]["epoch"]
-    take_weights(lm.model, best_weights(checkpoints, best))
+    take_weights(learner, best_weights(checkpoints, best))
     target = folder / MODEL
+    file: TrainedFile | None = None
     if main:
         try:
             with whole_folder(target) as temporary:
-                nll, class_shares = epochs[best - 1].get("nll_per_vote"), targets.class_shares_nll(targets.development)
-                measured = measured_on(targets.trained_on, nll, class_shares)
-                save_model(temporary, lm, model, settings, asker, targets.trained_on, measured)
-                write_text(temporary / "README.md", alm_card(settings, asker.labels, targets, epochs[best - 1]))
+                if headed is not None:
+                    every = [
+                        _batches(rows, chosen, heard, asked, lm, asker, settings, (0, 1), changed=False)
+                        for chosen in (targets.development, sparse(rows.usable(targets.train)))
+                    ]
+                    with small_qwen2_audio.short_windows(lm.model) if short else nullcontext() as hearing:
+                        reading = heading(model, lm, hearing, accelerator, settings, targets)
+                        outputs = [reading.read(batches, state["micro"]) for batches in every]
+                    judged = rows.usable(targets.development)
+                    description = described(settings, lm, targets, judged, epochs[best - 1], *outputs)
+                    file, findings = description.file, [*findings, *description.findings]
+                    save_headed(temporary, lm, headed, settings, asker, file, description.norms)
+                    write_text(temporary / "README.md", model_card(file, targets))
+                else:
+                    nll, shares = epochs[best - 1].get("nll_per_vote"), targets.class_shares_nll(targets.development)
+                    measured = measured_on(targets.trained_on, nll, shares)
+                    save_model(temporary, lm, model, settings, asker, targets.trained_on, measured)
+                    write_text(temporary / "README.md", alm_card(settings, asker.labels, targets, epochs[best - 1]))
         except Exception as error:
             raise not_written(target, error) from error
-    accelerator.wait_for_everyone()
-    return target, pl.DataFrame(epochs), findings
-
-
-AnyBatches = Batches | ClipBatches
+    (findings,) = broadcast_object_list([findings])  # every process may write those of the main process
+    return Outcome(target, pl.DataFrame(epochs), tuple(findings), targets, file)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -237,57 +260,10 @@ class _Rows:
         return scores | {"score": scores.get("nll_per_vote", scores["development"])}
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Asking:
-    """One forward pass of a batch: the logits at the last tokens."""
-
-    model: Any
-    lm: AudioLM
-    hearing: small_qwen2_audio.Hearing | None
-    accelerator: Accelerator
-
-    def logits(self, batch: Batch) -> torch.Tensor:
-        """(rows, 1 or 2, vocabulary)."""
-        inputs = {
-            name: tensor.to(self.accelerator.device, self.lm.dtype if tensor.is_floating_point() else None)
-            for name, tensor in batch.tensors.items()
-            if name not in ("shares", "weights")
-        }
-        if self.hearing is not None:
-            self.hearing.set(inputs["input_features"].shape[-1], batch.start)
-        with self.accelerator.autocast():
-            logits: torch.Tensor = self.model(**inputs, use_cache=False).logits
-        return logits
-
-    def part_loss(self, part: Batch, *, end: int | None, total: float) -> tuple[torch.Tensor, torch.Tensor]:
-        """The part's loss over the step's `total` weight; and, for reports, its loss times weight, and that weight."""
-        device = self.accelerator.device
-        shares, weights = (part.tensors[name].to(device) for name in ("shares", "weights"))
-        loss = answer_loss(self.logits(part), shares, part.labels, end, weights, weights.new_tensor(total))
-        return loss, torch.stack([loss.detach().double() * total, weights.sum().double()])
-
-    @torch.inference_mode()
-    def log_shares(self, batches: AnyBatches, most: int | None) -> NDArray[np.float64]:
-        """ln of the model's share of every label, for every row, computed in parallel by all processes."""
-        self.model.eval()
-        log_p = np.zeros(batches.shares.shape)
-        for batch in _parts(batches, 0, most):
-            logits = self.logits(batch)[:, 0, list(batch.labels)].double().log_softmax(-1)
-            log_p[batch.members] = logits.cpu().numpy()
-        if self.accelerator.num_processes > 1:  # the rows of the others are 0 here
-            log_p = self.accelerator.reduce(torch.from_numpy(log_p).to(logits.device), "sum").cpu().numpy()
-        return log_p
-
-
-def _parts(batches: AnyBatches, epoch: int, most: int | None) -> Iterator[Batch]:
-    for step in batches.epoch(epoch):
-        yield from batches.parts(step, most)
-
-
-def _optimizers(model: Any, settings: TrainSettings) -> list[torch.optim.Optimizer]:
+def _optimizers(model: Any, settings: TrainSettings, head: torch.nn.Module | None) -> list[torch.optim.Optimizer]:
     """AdamW for all weights, or Muon for the hidden matrices and AdamW for the rest; only matrices decay.
 
-    A pretrained encoder in a new model has its own rate.
+    A pretrained encoder in a new model has its own rate, and so has a head beside an adapter.
     """
     new, rate = settings.alm.new, settings.alm.lora.rate if settings.alm.adapts else settings.learning_rate
     words = (model.get_input_embeddings().weight, model.get_output_embeddings().weight)
@@ -304,6 +280,7 @@ def _optimizers(model: Any, settings: TrainSettings) -> list[torch.optim.Optimiz
             by_muon = settings.alm.optimizer == "muon" and weight.ndim > 1 and all(weight is not word for word in words)
             (hidden if by_muon else rest).append(weight)
     groups = [*_groups(rest, rate, settings), *_groups(pretrained, settings.backbone_rate, settings)]
+    groups += [] if head is None else _groups(list(head.parameters()), settings.learning_rate, settings)
     optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98))]
     if hidden:
         optimizers.append(Muon([{"params": hidden, "highest": rate}], lr=rate, weight_decay=settings.weight_decay))
@@ -343,7 +320,8 @@ def _batches(
     """Batches of the chosen rows that have a usable recording; this process gets its share of every step."""
     chosen = rows.usable(chosen)
     places, shares, weights = rows.places[chosen], rows.shares[chosen], rows.weight[chosen]
-    ends, size, seed = not settings.alm.adapts, settings.batch, settings.seed
+    ends = not settings.alm.adapts and settings.alm.output == "answer"
+    size, seed = settings.batch, settings.seed
     if lm.inputs.family != "qwen2_audio":
         return ClipBatches(heard, places, shares, weights, lm, asker, asked.answers, size, seed, ends, share)
     audio, pad = lm.inputs.audio_token_id, int(lm.inputs.tokenizer.pad_token_id)

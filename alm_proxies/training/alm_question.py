@@ -28,14 +28,14 @@ class AskedPrompt:
 
 
 def asker_of(settings: TrainSettings, labels: tuple[str, ...]) -> Annotator:
-    """The annotator for the trained model, with the same prompt as in training."""
+    """The annotator for the trained model, with the same prompt as in training; a head gives the labels themselves."""
     file = AnnotatorFile(
         name=settings.name,
         engine="transformers",
         model=settings.model or "new",
         prompt=settings.alm.prompt,
         elicit="score",
-        answer=settings.alm.answer,
+        answer=settings.alm.answer if settings.alm.output == "answer" else "words",
         cross=Cross(label_orders=settings.alm.label_orders),
     )
     return Annotator.of(file, taxonomy=labels)
@@ -64,16 +64,17 @@ def beginning(settings: TrainSettings, asker: Annotator, folder: Path, *, write:
     return small_qwen2_audio.build(target, sizes=sizes, words=words, seed=settings.seed)
 
 
-def asked_prompt(asker: Annotator, lm: AudioLM) -> AskedPrompt:
-    """The prompt and its answers as tokens; raises if an answer has several tokens."""
+def asked_prompt(asker: Annotator, lm: AudioLM, *, answers: bool = True) -> AskedPrompt:
+    """The prompt and its answers as tokens; raises if an answer has several tokens. A head needs no `answers`."""
     silence = Audio(np.zeros(lm.inputs.rate, dtype=np.float32), lm.inputs.rate)
     questions = [asker.question(cell, silence, PromptContext()) for cell in asker.cells]
     prompts = [lm.inputs.tokens(lm.inputs.text(conversation_of(question, lm.inputs.rate))) for question in questions]
-    answers = [[lm.inputs.answer(choice) for choice in question.choices] for question in questions]
-    for question, tokens in zip(questions, answers, strict=True):
-        for choice, several in zip(question.choices, tokens, strict=True):
+    choices = [question.choices if answers else () for question in questions]
+    tokens = [[lm.inputs.answer(choice) for choice in order] for order in choices]
+    for order, answers_of_order in zip(choices, tokens, strict=True):
+        for choice, several in zip(order, answers_of_order, strict=True):
             if len(several) != 1:
                 raise SettingsError(f"the answer {choice!r} has {len(several)} tokens", fix='Write answer = "codes".')
     if any(prompt.count(lm.inputs.audio_token_id) != 1 for prompt in prompts):
         raise SettingsError("the prompt does not have the recording exactly once", where=asker.prompt.where)
-    return AskedPrompt(tuple(map(tuple, prompts)), tuple(tuple(several[0] for several in tokens) for tokens in answers))
+    return AskedPrompt(tuple(map(tuple, prompts)), tuple(tuple(several[0] for several in order) for order in tokens))

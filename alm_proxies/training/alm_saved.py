@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from alm_proxies.files import write_text
 from alm_proxies.models.adapters import matrices_of, targets_of, write_adapter
 from alm_proxies.models.audio_lm import AudioLM
 from alm_proxies.models.families import WITHOUT_VLLM_ADAPTERS
+from alm_proxies.models.headed_lm import LANGUAGE_MODEL, Array, HeadedModel, save_head
+from alm_proxies.models.trained import TrainedFile
 from alm_proxies.seeds import seed_of
 from alm_proxies.training.settings import TrainSettings
 
@@ -27,7 +30,7 @@ _PROMPT = "prompt.toml"
 
 
 def with_adapter(lm: AudioLM, settings: TrainSettings) -> Any:
-    """The model with an untrained adapter, whose weights alone are trained: `lm.model`, changed changed in place."""
+    """The model with an untrained adapter, whose weights alone are trained: `lm.model`, changed in place."""
     need("peft", "train")
     from peft import LoraConfig, get_peft_model
 
@@ -64,23 +67,55 @@ def save_model(
     measured: Measured | None,
 ) -> None:
     """Write the folder: an adapter, a merged model with its adapter beside, or all weights; and an annotator file."""
+    merge = settings.alm.merge if settings.alm.merge is not None else lm.inputs.family in WITHOUT_VLLM_ADAPTERS
+    _save_language_model(folder, lm, wrapped, settings, merge=merge)
+    _save_annotator(folder, settings, asker, trained_on, measured)
+
+
+def save_headed(
+    folder: Path,
+    lm: AudioLM,
+    headed: HeadedModel,
+    settings: TrainSettings,
+    asker: Annotator,
+    file: TrainedFile,
+    norms: tuple[Array, Array],
+) -> None:
+    """Write the folder of a model with a head: the language model in a sub-folder, the head, metadata, annotator file.
+
+    Only transformers runs such a model, so its adapter is merged on request only.
+    """
+    _save_language_model(folder / LANGUAGE_MODEL, lm, headed.lm, settings, merge=bool(settings.alm.merge))
+    save_head(folder, headed, norms, file)
+    _save_annotator(folder, settings, asker, file.trained_on, file.measured)
+
+
+def _save_language_model(folder: Path, lm: AudioLM, wrapped: Any, settings: TrainSettings, *, merge: bool) -> None:
     if not settings.alm.adapts:
         lm.save(folder)
-    else:
-        family, lora = lm.inputs.family, settings.alm.lora
-        merge = settings.alm.merge if settings.alm.merge is not None else family in WITHOUT_VLLM_ADAPTERS
-        write_adapter(
-            folder / ADAPTER if merge else folder,
-            matrices_of(lm.model, targets_of_adapter(lm.model)),
-            family=family,
-            base=str(settings.model),
-            revision=settings.revision,
-            alpha=lora.alpha,
-            dropout=lora.dropout,
-        )
-        if merge:
-            lm.model = wrapped.merge_and_unload()
-            lm.save(folder)
+        return
+    lora = settings.alm.lora
+    write_adapter(
+        folder / ADAPTER if merge else folder,
+        matrices_of(lm.model, targets_of_adapter(lm.model)),
+        family=lm.inputs.family,
+        base=str(settings.model),
+        revision=settings.revision,
+        alpha=lora.alpha,
+        dropout=lora.dropout,
+    )
+    if merge:
+        lm.model = wrapped.merge_and_unload()
+        lm.save(folder)
+
+
+def _save_annotator(
+    folder: Path,
+    settings: TrainSettings,
+    asker: Annotator,
+    trained_on: Mapping[str, Sequence[str]],
+    measured: Measured | None,
+) -> None:
     prompt = settings.alm.prompt
     given = Path(prompt).expanduser()
     if given.is_file():

@@ -19,6 +19,10 @@ _MEASURES = {
     "cross_entropy_labels": "the same, of the labels themselves: the least possible",
 }
 _LEARNED = {"labels": "the fused labels of", "votes": "the shares of the human votes on"}
+_HEADED = """An audio-language model reads a prompt with the recording, and a head on the states of all tokens gives the
+distribution; it answers nothing in words. `predict` takes this folder, and `annotate` its `annotator.toml` (engine
+transformers; vLLM cannot run the head).
+"""
 _CHOSEN_BY = "These speakers chose the epoch, so the figures are slightly too good."
 _LIMITS = """It predicts what the listeners of its corpora would vote, not what a speaker feels. Other languages,
 recording conditions and crowds differ"""
@@ -39,13 +43,13 @@ def model_card(file: TrainedFile, targets: Targets) -> str:
 # {file.name}
 
 Predicts the distribution of listeners' votes over {", ".join(file.labels)} from speech.
-Recipe `{file.recipe}`, trained by alm-proxies on {of} {len(targets.train)} utterances; {len(targets.development)} of
-other speakers chose the epoch and the calibration. Log-probabilities are {how}, learned from
+{_HEADED if file.recipe == "alm_head" else ""}Recipe `{file.recipe}`, trained by alm-proxies on {of}
+{len(targets.train)} utterances; {len(targets.development)} of other speakers chose the epoch and the calibration.
+Log-probabilities are {how}, learned from
 {calibration.votes:.0f} human votes.
 
-    from alm_proxies.audio.clip import open_clip
-    from alm_proxies.models.trained import TrainedModel
-    TrainedModel.load("this folder").distributions([open_clip("a.wav")])
+    from alm_proxies import load_trained, open_clip
+    load_trained("this folder").distributions([open_clip("a.wav")])
 
 ## Trained on
 

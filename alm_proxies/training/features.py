@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -18,17 +18,15 @@ from alm_proxies.audio.recipe import Sounds
 from alm_proxies.audio.vectors import vectors_of
 from alm_proxies.errors import InputError
 from alm_proxies.files import write_json, write_text
-from alm_proxies.models.calibration import Calibration, signs_of
+from alm_proxies.models.calibration import Calibration
+from alm_proxies.models.evidence import Evidence, Moved, without_parts
 from alm_proxies.models.trained import (
     CLASS_SHARES,
     FILE,
     MODEL,
-    WINDOW,
-    Evidence,
-    Moved,
     Predictions,
     TrainedFile,
-    TrainedModel,
+    calibrated,
     read_trained,
     whole_folder,
 )
@@ -94,31 +92,18 @@ class FeaturesModel:
         usual = np.repeat(row[None], len(_PARTS), axis=0)
         for place, part in enumerate(_PARTS):
             usual[place, [feature.part == part for feature in FEATURES]] = np.nan  # the head uses the mean instead
-        wide, low = round(WINDOW * clip.rate), max(self.file.seconds[0], SHORTEST)
-        cuts = [(start, min(start + wide, len(clip.samples))) for start in range(0, len(clip.samples), wide)]
-        cuts = [(start, end) for start, end in cuts if (len(clip.samples) - end + start) / clip.rate >= low]
-        rest = [_row(replace(clip, samples=np.delete(clip.samples, slice(*cut)))) for cut in cuts]
-        whole, *others = self._of(np.stack([row, *usual, *rest])).shares
-        seconds = [f"{start / clip.rate:.1f} to {end / clip.rate:.1f} s" for start, end in cuts]
+        cut = without_parts(clip, max(self.file.seconds[0], SHORTEST))
+        whole, *others = self._of(np.stack([row, *usual, *(_row(rest) for _, rest in cut)])).shares
         named = [f"{words} as in the average clip" for words in _PARTS.values()]
         moved = [
-            Moved.of(name, self.labels, whole, other) for name, other in zip([*named, *seconds], others, strict=True)
+            Moved.of(name, self.labels, whole, other)
+            for name, other in zip([*named, *(name for name, _ in cut)], others, strict=True)
         ]
-        prosody, parts = moved[: len(named)], moved[len(named) :]
-        return Evidence(*(tuple(sorted(some, key=lambda item: -item.distance)) for some in (parts, prosody)))
+        return Evidence.of(moved[len(named) :], moved[: len(named)])
 
     def _of(self, rows: Floats) -> Predictions:
-        calibration = self.file.calibration
-        shares = calibration.distributions(np.log(self.head.predict(rows)))
-        distance = _distance(self.head.scale, rows)
-        concentration = calibration.concentrations(signs_of(shares, distance, None))
-        return Predictions(shares, concentration, calibration.abstains(concentration, distance), None, None)
-
-
-def load_trained(folder: str | Path, *, device: str | None = None) -> TrainedModel | FeaturesModel:
-    """Load a trained folder of any recipe."""
-    _, file = read_trained(folder)
-    return FeaturesModel.load(folder) if file.recipe == "features" else TrainedModel.load(folder, device=device)
+        logits = np.log(self.head.predict(rows))
+        return calibrated(self.file.calibration, logits, _distance(self.head.scale, rows))
 
 
 def train_features(

@@ -112,17 +112,11 @@ class Objective:
 
     def distribution(self, answer: Answer, rows: NDArray[np.int64]) -> Tensor:
         """The distribution's loss of every row."""
-        kind = self.settings.loss
-        if kind == "dirichlet_multinomial":
+        if self.settings.loss == "dirichlet_multinomial":
             return losses.dirichlet_multinomial(answer.log_alpha, self.counts[rows].to(answer.logits.device))
-        target = self.shares[rows].to(answer.logits.device)
-        if kind in ("class_balanced", "weighted_kld"):
-            balanced = losses.class_balanced if kind == "class_balanced" else losses.weighted_kld
-            return balanced(answer.logits, target, self.class_weights.to(target.device))
-        if kind == "jsd_entropy":
-            return losses.jsd_entropy(answer.logits, target, self.settings.entropy_weight)
-        simple = {"kld": losses.kld, "ce": losses.cross_entropy, "jsd": losses.jsd}
-        return simple[kind](answer.logits, target)
+        return label_losses(
+            self.settings, answer.logits, self.shares[rows].to(answer.logits.device), self.class_weights
+        )
 
     def _of_raters(self, answer: Answer, rows: NDArray[np.int64], weights: Tensor) -> Tensor:
         """sum_i w_i times the mean over row i's votes of the cross-entropy of softmax(logits_i + its rater's)."""
@@ -136,6 +130,18 @@ class Objective:
         logits = answer.logits[place] + answer.raters[torch.from_numpy(self.vote_rater)[votes].to(device)]
         wanted = torch.from_numpy(self.vote_shares)[votes].float().to(device)
         return (losses.soft_cross_entropy(logits, wanted) * (weights / count)[place]).sum()
+
+
+def label_losses(settings: TrainSettings, logits: Tensor, target: Tensor, class_weights: Tensor) -> Tensor:
+    """The loss of every row's logits against its target shares; that is all losses but dirichlet_multinomial."""
+    kind = settings.loss
+    if kind in ("class_balanced", "weighted_kld"):
+        balanced = losses.class_balanced if kind == "class_balanced" else losses.weighted_kld
+        return balanced(logits, target, class_weights.to(target.device))
+    if kind == "jsd_entropy":
+        return losses.jsd_entropy(logits, target, settings.entropy_weight)
+    simple = {"kld": losses.kld, "ce": losses.cross_entropy, "jsd": losses.jsd}
+    return simple[kind](logits, target)
 
 
 def _measured(

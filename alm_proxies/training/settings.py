@@ -129,6 +129,11 @@ class AlmSettings(_Part):
     merge: bool | None = None
     """adapter: write the whole model with the adapter merged into it, beside the adapter; null = only for families for
     which vLLM has no adapters (Qwen2-Audio)."""
+    output: Literal["answer", "head"] = "answer"
+    """What gives the distribution. answer: the probabilities of the labels as answers to the prompt; head: attention
+    from the first token to all tokens of the prompt and an MLP, trained by `loss` (arXiv 2601.14620); such a model
+    answers nothing: `predict` takes it, and the engine transformers, not vLLM.
+    """
     prompt: str = "listener"
     """The prompt: a shipped prompt's name, or the path of a prompt file."""
     answer: Literal["codes", "words"] = "codes"
@@ -146,6 +151,12 @@ class AlmSettings(_Part):
     """The number of development utterances scored after an epoch, evenly spread; null = all."""
     change: ChangeSettings = ChangeSettings()
     """Augmentation of clips."""
+
+    @model_validator(mode="after")
+    def _head_without_answers(self) -> Self:
+        if self.output == "head" and (self.answer != "codes" or self.label_orders != 1):
+            raise ValueError('with output = "head" nothing is answered: remove answer and label_orders')
+        return self
 
     @property
     def adapts(self) -> bool:
@@ -172,7 +183,7 @@ _USED: dict[str, tuple[str, ...]] = {
         "weight_decay", "clip", "precision", "gradient_checkpointing", "seed",
     ),
 }  # fmt: skip
-"""What changes a recipe's result; encoder uses all but alm."""
+"""What changes a recipe's result; encoder uses all but alm, alm with a head also the loss and what calibrates."""
 
 
 class TrainSettings(_Part):
@@ -257,7 +268,7 @@ class TrainSettings(_Part):
     longest: float = Field(default=30.0, gt=0)
     """Longer clips, in seconds, are left out, with a finding."""
     learning_rate: float = Field(default=1e-3, gt=0)
-    """The heads' highest learning rate (alm: that of all weights)."""
+    """The heads' highest learning rate (alm: that of all weights, or of a head beside an adapter)."""
     backbone_rate: float = Field(default=1e-5, ge=0)
     """The encoder's highest learning rate; alm: of a pretrained encoder in alm.new, 0 = frozen."""
     schedule: Literal["cosine", "newbob"] = "cosine"
@@ -305,6 +316,8 @@ class TrainSettings(_Part):
             raise ValueError('encoder needs model = "a folder or a name on the hub", e.g. openai/whisper-tiny.en')
         if self.alm.new is not None and self.recipe != "alm":
             raise ValueError('alm.new is for recipe = "alm"')
+        if self.recipe == "alm" and self.alm.output == "head" and self.loss == "dirichlet_multinomial":
+            raise ValueError("the head of recipe alm has no Dirichlet strength: choose another loss, such as kld")
         if self.recipe == "alm" and self.alm.adapts and self.alm.optimizer != "adamw":
             raise ValueError('an adapter is trained with alm.optimizer = "adamw"')
         if unused := self._not_used():
@@ -316,7 +329,9 @@ class TrainSettings(_Part):
         fields = {name: field for name, field in type(self).model_fields.items() if name in TrainSettings.model_fields}
         used = set(_USED.get(self.recipe, fields.keys() - {"alm"} if self.recipe == "encoder" else fields))
         if self.recipe == "alm":
-            used -= {"learning_rate" if self.alm.adapts else ""}
+            heads = self.alm.output == "head"
+            used |= {"loss", "balance_beta", "entropy_weight", "abstain"} if heads else set()
+            used -= {"learning_rate" if self.alm.adapts and not heads else ""}
             used -= {"backbone_rate" if self.alm.new is None or self.alm.new.encoder is None else ""}
         return [
             name

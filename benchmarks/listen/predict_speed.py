@@ -21,7 +21,7 @@ from alm_proxies.audio.recipe import Sounds
 from alm_proxies.stages.predict.stage import PredictSettings, predict
 from alm_proxies.stages.train.stage import train
 from alm_proxies.tables import Labels, Utterances
-from alm_proxies.training.features import load_trained
+from alm_proxies.training.loading import load_trained
 from alm_proxies.training.settings import TrainSettings
 
 LABELS = {"ANG": "angry", "DIS": "disgust", "FEA": "fear", "HAP": "happy", "NEU": "neutral", "SAD": "sad"}

@@ -160,6 +160,26 @@ def test_the_pipelines_of_papers_state_every_known_number_themselves() -> None:
             "weight_decay": 0.03,
             "clip": 3.0, "batch": 64, "epochs": 60, "patience": 8, "longest": 30.0, "dropout": 0.2,
         }.items()  # fmt: skip
+        headed = next(block for block in settings["train"] if block["name"] == "paper")
+        assert headed["alm"] == {
+            "output": "head",
+            "lora": {
+                "rank": 8, "alpha": 16, "dropout": 0.2, "targets": ["q_proj", "k_proj", "v_proj", "o_proj"],
+                "rate": 2.5e-6,
+            },
+        }  # fmt: skip
+        shared = (
+            "loss",
+            "entropy_weight",
+            "learning_rate",
+            "warmup",
+            "weight_decay",
+            "clip",
+            "batch",
+            "epochs",
+            "patience",
+        )
+        assert {name: headed[name] for name in shared} == {name: paper[name] for name in shared}
     settings = read["entropy_curriculum_msp2"]
     assert settings["fuse"]["merge"] == {"primary": 0.9, "secondary": 0.1}
     for block in settings["train"]:

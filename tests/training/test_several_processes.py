@@ -161,13 +161,13 @@ def test_memory_that_runs_out_in_one_process_halves_the_parts_of_both_for_an_aud
     before = """
 import os
 import torch
-from alm_proxies.training.alm import _Asking
-logits = _Asking.logits
+from alm_proxies.training.alm_forward import Asking
+logits = Asking.logits
 def short(self, batch):
     if os.environ["RANK"] == "1" and torch.is_grad_enabled() and len(batch) > 1:
         torch.empty(2**58)
     return logits(self, batch)
-_Asking.logits = short
+Asking.logits = short
 """
     settings = TINY.model_copy(update={"epochs": 1, "batch": 6})
     process = start_two(*tones, None, tmp_path / "short", settings, before=before)

@@ -13,7 +13,6 @@ import polars as pl
 from alm_proxies.about import About, MadeBy
 from alm_proxies.errors import InputError
 from alm_proxies.files import canonical_json, digest_of
-from alm_proxies.models.trained import TrainedModel
 from alm_proxies.shown import Shown
 from alm_proxies.stages.predict.settings import PredictSettings
 from alm_proxies.tables import ATTRIBUTES, Finding, Findings, Labels, Utterances
@@ -21,7 +20,7 @@ from alm_proxies.trained_on import KEY, MEASURED
 
 if TYPE_CHECKING:
     from alm_proxies.audio.clip import Clip
-    from alm_proxies.training.features import FeaturesModel
+    from alm_proxies.training.loading import AnyTrained
 
 __all__ = ["PredictSettings", "Predicted", "predict"]
 
@@ -49,7 +48,7 @@ class Predicted(Shown):
 
 
 def predict(
-    model: str | Path | TrainedModel,
+    model: str | Path | AnyTrained,
     utterances: Utterances | str | Path,
     settings: PredictSettings | None = None,
     *,
@@ -63,7 +62,7 @@ def predict(
     from alm_proxies.audio.folder import recordings_in
     from alm_proxies.audio.recipe import Sounds, in_condition
     from alm_proxies.progress import Progress
-    from alm_proxies.training.features import load_trained
+    from alm_proxies.training.loading import load_trained
 
     settings = settings or PredictSettings()
     trained = load_trained(model, device=settings.device) if isinstance(model, str | Path) else model
@@ -93,7 +92,7 @@ def predict(
 
 
 def _predictions(
-    trained: TrainedModel | FeaturesModel, clips: list[tuple[str, Clip]], settings: PredictSettings
+    trained: AnyTrained, clips: list[tuple[str, Clip]], settings: PredictSettings
 ) -> list[dict[str, object]]:
     order = sorted(clips, key=lambda pair: len(pair[1].samples))
     rows: list[dict[str, object]] = []
@@ -120,7 +119,7 @@ def _predictions(
     return rows
 
 
-def _evidence(trained: TrainedModel | FeaturesModel, clip: Clip) -> str:
+def _evidence(trained: AnyTrained, clip: Clip) -> str:
     evidence = trained.evidence(clip)
     return canonical_json(
         {
@@ -134,7 +133,7 @@ def _evidence(trained: TrainedModel | FeaturesModel, clip: Clip) -> str:
 
 
 def _labels(
-    trained: TrainedModel | FeaturesModel,
+    trained: AnyTrained,
     rows: list[dict[str, object]],
     settings: PredictSettings,
     utterances: Utterances,

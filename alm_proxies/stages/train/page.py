@@ -28,7 +28,7 @@ def page_of(
 ) -> Page:
     """The page of a finished training."""
     best = epochs.row(int(epochs["score"].arg_min() or 0), named=True)
-    judged = "human vote" if best["nll_per_vote"] is not None else "label"
+    judged = "human vote" if best.get("nll_per_vote") is not None else "label"
     headline = f"{file.name}: {best['score']:.3f} nats a {judged} on the development speakers"
     speakers = len({targets.speakers[row] for row in targets.train if targets.speakers[row]})
     summary = (

@@ -21,7 +21,8 @@ class Trained(Shown):
     """The result of train: the model's folder, one row of scores per epoch, and findings."""
 
     folder: Path
-    """The folder for models.trained.TrainedModel.load; with the recipe alm, a checkpoint for an annotator file."""
+    """The folder for load_trained and predict; with the recipe alm, one with an annotator file, which load_trained
+    takes too if the model has a head."""
     epochs: pl.DataFrame
     """epoch, the loss in training, and the scores of the development utterances."""
     findings: Findings
@@ -67,11 +68,8 @@ def train(
         theirs: Trained = recipe.load()(labels, utterances, Path(folder), settings, votes=votes, quiet=quiet)
         return replace(theirs, findings=combine(Findings.gather(found, STAGE.verb), theirs.findings))
     if settings.recipe == "alm":
-        from alm_proxies.training.alm import train_alm
-
-        model, epochs, findings = train_alm(labels, utterances, Path(folder), settings, votes=votes, quiet=quiet)
-        return Trained(model, epochs, Findings.gather([*found, *findings], STAGE.verb))
-    if settings.recipe == "features":
+        from alm_proxies.training.alm import train_alm as train_recipe
+    elif settings.recipe == "features":
         from alm_proxies.training.features import train_features as train_recipe
     else:
         from alm_proxies.training.recipes import train_encoder as train_recipe
