@@ -181,6 +181,25 @@ def test_a_table_and_its_recordings_are_read_and_used_where_they_are(
     assert len(in_cache()) == 24
 
 
+def test_a_bad_recording_is_the_failure_of_its_utterance_and_is_asked_for_again(
+    corpus: Path, s3: Buckets, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([*READ, "-o", "read"]) == 0
+    (s3.folder / "mine/wavs/c5.wav").unlink()
+    s3.put("mine/wavs/c6.wav", b"no sound")
+    asked = ["annotate", "read/utterances.parquet", "--annotator", "scripted.toml", "-o", "asked", "--taxonomy"]
+    assert run([*asked, "happy,sad", "--stop", "collapse=1", "--quiet"]) == 0, capsys.readouterr()
+    votes = Votes.read("asked/votes.parquet").frame
+    failed = votes.filter(pl.col("status") == "failed")
+    assert sorted(set(failed["utterance_id"])) == ["mine/c5", "mine/c6"]
+    assert votes.height - failed.height == 44
+    s3.put("mine/wavs/c5.wav", tone())
+    s3.put("mine/wavs/c6.wav", tone(300))
+    copies._known = copies._Known()
+    assert run([*asked, "happy,sad", "--stop", "collapse=1", "--quiet"]) == 0, capsys.readouterr()
+    assert Votes.read("asked/votes.parquet").frame["status"].unique().to_list() == ["ok"]
+
+
 def test_tables_in_a_bucket_are_inputs_of_every_command(
     corpus: Path, s3: Buckets, capsys: pytest.CaptureFixture[str]
 ) -> None:
