@@ -102,7 +102,7 @@ class _ScoredBody(_Body):
 
 
 class _Tokens(_Part):
-    tokens: tuple[int, ...]
+    tokens: tuple[int, ...] | None = None
 
 
 class _Model(_Part):
@@ -193,8 +193,8 @@ def forced_score(completion: Completion, answer: Sequence[int]) -> float | None:
     return None
 
 
-def read_tokens(content: bytes) -> tuple[int, ...]:
-    """The tokens in a response of vLLM's /tokenize."""
+def read_tokens(content: bytes) -> tuple[int, ...] | None:
+    """The tokens in a response of vLLM's /tokenize; None if it is the response of a server that has no such address."""
     return _parse(_Tokens, content, "list of tokens").tokens
 
 

@@ -3,8 +3,9 @@
 A connection carries a second request only if its response can be identified: the server repeats the random number of
 the request (as vLLM does, in the id of its responses). All other servers get a new connection for every request, so
 that an unrequested response is never read.
-A client holds one connection: httpx goes through all connections of a pool for every request, which takes most of the
-time per vote with 512 connections in one pool.
+Requests go directly to a server (direct.py), or by httpx where the environment names proxies. A client holds one
+connection: httpx goes through all connections of a pool for every request, which takes most of the time per vote with
+512 connections in one pool.
 """
 
 from __future__ import annotations
@@ -14,16 +15,15 @@ import os
 import secrets
 import socket
 import ssl
-import zlib
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
 from itertools import count
+from typing import Protocol
+from urllib.request import getproxies
 
 import httpx
 
-from alm_proxies.engines.bounds import BYTES_OF_AN_ERROR
-from alm_proxies.engines.completions import malformed
+from alm_proxies.engines.direct import CONNECT_SECONDS, Address, Answered, Body, DirectConnection
 from alm_proxies.engines.faults import FaultError
 from alm_proxies.errors import SettingsError
 from alm_proxies.files import refuse_irregular
@@ -31,20 +31,50 @@ from alm_proxies.uris import is_loopback
 
 _ONE = httpx.Limits(max_connections=None, max_keepalive_connections=1)
 """One connection is kept; a second is allowed, so that a cancelled request does not block the next."""
-
-_CONNECT_SECONDS = 20.0
-"""Timeout of a connection attempt in seconds; the response itself may take longer."""
-_TIMEOUT = httpx.Timeout(None, connect=_CONNECT_SECONDS)
+_TIMEOUT = httpx.Timeout(None, connect=CONNECT_SECONDS)
 _PROXIES = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY")
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """One complete HTTP response, decompressed."""
+class Connection(Protocol):
+    """A connection for one request at a time, which is opened when it is needed."""
 
-    status: int
-    headers: httpx.Headers
-    content: bytes
+    async def ask(
+        self, method: str, address: Address, headers: Mapping[str, str], body: bytes | None, most: int
+    ) -> Answered:
+        """The response to a request; raises httpx.TransportError where there is none, FaultError where it is bad."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close it."""
+        ...
+
+
+class ProxiedConnection:
+    """A connection through the proxies that the environment names, which httpx handles."""
+
+    def __init__(self, verify: ssl.SSLContext) -> None:
+        self._client = httpx.AsyncClient(trust_env=True, timeout=_TIMEOUT, limits=_ONE, verify=verify)
+
+    async def ask(
+        self, method: str, address: Address, headers: Mapping[str, str], body: bytes | None, most: int
+    ) -> Answered:
+        """The response to a request."""
+        request = httpx.Request(method, address.url, headers=headers, content=body)
+        response = await self._client.send(request, stream=True, follow_redirects=False)
+        try:
+            content = Body(response.status_code, response.headers, most)
+            async for chunk in response.aiter_raw():
+                if content.add(chunk):
+                    break
+        except httpx.HTTPError as error:
+            raise FaultError("cut_body", f"the response was cut off ({type(error).__name__})") from None
+        finally:
+            await response.aclose()
+        return Answered(response.status_code, response.headers, content.content())
+
+    async def aclose(self) -> None:
+        """Close it."""
+        await self._client.aclose()
 
 
 class Connections:
@@ -52,17 +82,18 @@ class Connections:
 
     def __init__(self, headers: Mapping[str, str], *, trust_env: bool) -> None:
         self._headers = dict(headers) | {"accept": "*/*", "user-agent": "alm-proxies"}
-        self._trust_env = trust_env
         self._verify = _certificates(trust_env)
-        self._clients: set[httpx.AsyncClient] = set()
+        self._verify.set_alpn_protocols(["http/1.1"])
+        self._proxied = trust_env and any(name != "no" for name in getproxies())
+        self._clients: set[Connection] = set()
         self._closing: set[asyncio.Task[None]] = set()
-        self._spare: list[httpx.AsyncClient] = []
+        self._spare: list[Connection] = []
         """Clients without an open connection."""
-        self._kept: defaultdict[str, list[httpx.AsyncClient]] = defaultdict(list)
+        self._kept: defaultdict[str, list[Connection]] = defaultdict(list)
         """Clients with an open connection, to addresses that repeat the number of a request."""
         self._repeats: set[str] = set()
         self._silent: set[str] = set()
-        self._urls: dict[str, httpx.URL] = {}
+        self._addresses: dict[str, Address] = {}
         self._first, self._numbers = secrets.token_hex(8), count()
         """Halves of the number of a request: the first is unique to this process, the second to the request."""
         self._spare.append(self._client())  # refuses an invalid proxy before the first request
@@ -74,11 +105,11 @@ class Connections:
         """
         if kept and address not in self._silent:
             return await self._numbered(address, body, seconds, most)
-        return await self._alone("POST", self._url(address), body, seconds, most)
+        return await self._alone("POST", self._address(address), body, seconds, most)
 
     async def get(self, address: str, seconds: float, *, most: int) -> Answered:
         """The response to a GET, likewise."""
-        return await self._alone("GET", self._url(address), None, seconds, most)
+        return await self._alone("GET", self._address(address), None, seconds, most)
 
     async def close(self) -> None:
         """Close all connections."""
@@ -86,14 +117,14 @@ class Connections:
 
     async def _numbered(self, address: str, body: bytes, seconds: float, most: int) -> Answered:
         """A request with a number, on a connection that is kept if the response repeats it."""
-        url, kept, number = self._url(address), self._kept[address], f"{self._first}{next(self._numbers):016x}"
+        place, kept, number = self._address(address), self._kept[address], f"{self._first}{next(self._numbers):016x}"
         used = bool(kept)
         client = kept.pop() if kept else self._any_client()
         headers = self._headers | {"x-request-id": number}
         if address not in self._repeats:
             headers["connection"] = "close"
         try:
-            answered = await _ask(client, "POST", url, headers, body, seconds, most)
+            answered = await _ask(client, "POST", place, headers, body, seconds, most)
         except BaseException:
             self._drop(client)
             raise
@@ -115,29 +146,29 @@ class Connections:
             raise FaultError("reset", "a response arrived that belongs to no request", paid=answered.status == 200)
         if used and not repeated and not _asked_again(answered.status):
             # A refusal without a number may belong to another request, so this one is repeated on another connection.
-            return await self._alone("POST", url, body, seconds, most)
+            return await self._alone("POST", place, body, seconds, most)
         return answered
 
-    async def _alone(self, method: str, url: httpx.URL, body: bytes | None, seconds: float, most: int) -> Answered:
+    async def _alone(self, method: str, place: Address, body: bytes | None, seconds: float, most: int) -> Answered:
         """A request on a connection of its own."""
         client, headers = self._any_client(), self._headers | {"connection": "close"}
         try:
-            answered = await _ask(client, method, url, headers, body, seconds, most)
+            answered = await _ask(client, method, place, headers, body, seconds, most)
         except BaseException:
             self._drop(client)
             raise
         self._spare.append(client)
         return answered
 
-    def _url(self, address: str) -> httpx.URL:
-        return self._urls.get(address) or self._urls.setdefault(address, httpx.URL(address))
+    def _address(self, text: str) -> Address:
+        return self._addresses.get(text) or self._addresses.setdefault(text, Address.of(text))
 
-    def _any_client(self) -> httpx.AsyncClient:
+    def _any_client(self) -> Connection:
         return self._spare.pop() if self._spare else self._client()
 
-    def _client(self) -> httpx.AsyncClient:
+    def _client(self) -> Connection:
         try:
-            client = httpx.AsyncClient(trust_env=self._trust_env, timeout=_TIMEOUT, limits=_ONE, verify=self._verify)
+            client: Connection = (ProxiedConnection if self._proxied else DirectConnection)(self._verify)
         except ImportError:
             name = _named_in(_PROXIES, "socks")
             raise SettingsError(
@@ -153,7 +184,7 @@ class Connections:
         self._clients.add(client)
         return client
 
-    def _drop(self, client: httpx.AsyncClient) -> None:
+    def _drop(self, client: Connection) -> None:
         """Close a client, because more may arrive on its connection."""
         self._clients.discard(client)
         task = asyncio.get_running_loop().create_task(client.aclose())
@@ -167,9 +198,9 @@ def _asked_again(status: int) -> bool:
 
 
 async def _ask(
-    client: httpx.AsyncClient,
+    client: Connection,
     method: str,
-    url: httpx.URL,
+    address: Address,
     headers: Mapping[str, str],
     body: bytes | None,
     seconds: float,
@@ -177,53 +208,11 @@ async def _ask(
 ) -> Answered:
     try:
         async with asyncio.timeout(seconds):
-            return await _answer(client, httpx.Request(method, url, headers=headers, content=body), most)
+            return await client.ask(method, address, headers, body, most)
     except TimeoutError:
         raise FaultError("timeout", f"no complete response within {seconds:.0f} s") from None
-
-
-async def _answer(client: httpx.AsyncClient, request: httpx.Request, most: int) -> Answered:
-    try:
-        response = await client.send(request, stream=True, follow_redirects=False)
     except httpx.TransportError as error:
-        raise _no_answer(error, is_loopback(str(request.url))) from None
-    try:
-        content = await _body(response, most if response.status_code == 200 else BYTES_OF_AN_ERROR)
-    except httpx.HTTPError as error:
-        raise FaultError("cut_body", f"the response was cut off ({type(error).__name__})") from None
-    finally:
-        await response.aclose()
-    return Answered(response.status_code, response.headers, content)
-
-
-async def _body(response: httpx.Response, most: int) -> bytes:
-    """The body, decompressed, with at most `most` bytes before and after decompression; an error body is truncated.
-
-    gzip and deflate are accepted, although neither is requested.
-    """
-    succeeded = response.status_code == 200
-    coding = response.headers.get("content-encoding", "identity").strip().lower()
-    if coding in ("identity", ""):
-        inflate = None
-    elif coding in ("gzip", "x-gzip", "deflate"):
-        inflate = zlib.decompressobj(zlib.MAX_WBITS | 32)
-    else:
-        raise malformed("the response uses a compression that was not requested")
-    content, arrived = bytearray(), 0
-    async for chunk in response.aiter_raw():
-        arrived += len(chunk)
-        try:
-            content += chunk if inflate is None else inflate.decompress(chunk, most + 1 - len(content))
-        except zlib.error:
-            raise malformed("the response cannot be decompressed") from None
-        if len(content) > most or arrived > most:
-            if succeeded:
-                raise malformed(f"the response is larger than {most:,} bytes, its upper bound")
-            del content[most:]
-            break
-    if succeeded and inflate is not None and not inflate.eof:
-        raise FaultError("cut_body", "the compressed response was cut off")
-    return bytes(content)
+        raise _no_answer(error, is_loopback(str(address.url))) from None
 
 
 def _no_answer(error: httpx.TransportError, local: bool) -> FaultError:

@@ -15,6 +15,7 @@ from alm_proxies.files import digest_of
 
 DAY = 24 * 3600.0
 _SECONDS = 3.0
+_MANY = 1e6
 _STABLE = ("id", "root", "owned_by", "max_model_len")
 """Fields of a model's description by the server that do not change between requests."""
 Get = Callable[[str, float], Awaitable[bytes]]
@@ -55,6 +56,20 @@ def remember(key: str | None, abilities: Abilities) -> None:
         cache.write_json("abilities", key, asdict(abilities))
 
 
+def window(key: str | None) -> float | None:
+    """How many requests at once each of these servers was sent at the end of the last run, if that is no day ago."""
+    cached = cache.read_json("abilities", digest_of([key, "window"]), seconds=DAY) if key is not None else None
+    if isinstance(cached, bool) or not isinstance(cached, int | float) or not 1.0 <= cached < _MANY:
+        return None
+    return float(cached)
+
+
+def remember_window(key: str | None, requests: float) -> None:
+    """Cache it."""
+    if key is not None:
+        cache.write_json("abilities", digest_of([key, "window"]), requests)
+
+
 def forget(key: str | None) -> None:
     """Delete cached abilities that turned out to be wrong."""
     if key is not None:
@@ -62,20 +77,25 @@ def forget(key: str | None) -> None:
 
 
 async def _version(get: Get, address: str, model: str) -> list[Any] | None:
+    base = address.rstrip("/")
+    listed, version = await asyncio.gather(
+        _asked(get, base + "/models"), _asked(get, base.removesuffix("/v1") + "/version")
+    )
     try:
-        models = json.loads(await get(address.rstrip("/") + "/models", _SECONDS))["data"]
+        models = json.loads(listed or b"")["data"]
         own = [{name: entry.get(name) for name in _STABLE} for entry in models if entry.get("id") == model]
-    except (FaultError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     if not own:
         return None
+    return [own, (version or b"").decode("utf-8", "replace")[:200]]
+
+
+async def _asked(get: Get, address: str) -> bytes | None:
     try:
-        version = (await get(address.rstrip("/").removesuffix("/v1") + "/version", _SECONDS)).decode(
-            "utf-8", "replace"
-        )[:200]
+        return await get(address, _SECONDS)
     except FaultError:
-        version = ""
-    return [own, version]
+        return None
 
 
 def _fits(value: object, hint: object) -> bool:

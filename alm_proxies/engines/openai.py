@@ -24,8 +24,9 @@ from alm_proxies.engines.completions import (
     read_models,
     read_tokens,
 )
-from alm_proxies.engines.connections import Answered, Connections
-from alm_proxies.engines.engine import LEFT_OPEN, Abilities, Failure, Question, Reply, Request
+from alm_proxies.engines.connections import Connections
+from alm_proxies.engines.direct import Answered
+from alm_proxies.engines.engine import ASKED_AGAIN, LEFT_OPEN, Abilities, Failure, Question, Reply, Request
 from alm_proxies.engines.faults import FaultError, Sent
 from alm_proxies.engines.probe import FIXES, probe
 from alm_proxies.engines.registry import OpenAIServe
@@ -62,6 +63,8 @@ class OpenAI:
             {"content-type": "application/json"} | key.headers, trust_env=not abilities.local
         )
         self._tokens: dict[str, tuple[int, ...]] = {}
+        self._tokenizes = True
+        """Whether the server may have an address for tokens."""
         self._trial: Bill | None = None
         """The bill of probing, during probing."""
         self.tried_out = TriedOut()
@@ -93,6 +96,7 @@ class OpenAI:
                     abilities = await probe(engine, assumed)
                 known.remember(engine._known_as, abilities)
             engine._abilities = abilities
+            engine.traffic.open_to(known.window(engine._known_as))
         except FaultError as fault:
             fix = await engine._fix_for(fault.failure, serve)
             await engine.close()
@@ -179,10 +183,10 @@ class OpenAI:
 
     async def tokenize(self, text: str) -> tuple[int, ...] | None:
         """The tokens of a text, from vLLM's address /tokenize; None for servers without it."""
-        if text in self._tokens:
-            return self._tokens[text]
+        if text in self._tokens or not self._tokenizes:
+            return self._tokens.get(text)
 
-        async def one_try(address: str, try_seconds: float) -> tuple[int, ...]:
+        async def one_try(address: str, try_seconds: float) -> tuple[int, ...] | None:
             body = json.dumps({"model": self._model, "prompt": text, "add_special_tokens": False}).encode()
             url = address.removesuffix("/v1") + "/tokenize"
             with self._key.redacting_faults():
@@ -192,9 +196,13 @@ class OpenAI:
         try:
             with asking("asking for tokens, which is optional"):
                 sent = await self.traffic.send(one_try, seconds=_OPTIONAL_SECONDS, most_tries=2)
-        except FaultError:
+        except FaultError as fault:
+            self._tokenizes = fault.failure.kind in ASKED_AGAIN
             return None
-        self._tokens[text] = sent.answer
+        if sent.answer is None:
+            self._tokenizes = False
+        else:
+            self._tokens[text] = sent.answer
         return sent.answer
 
     async def token_counts(self, texts: tuple[str, ...]) -> tuple[int, ...] | None:
@@ -221,6 +229,8 @@ class OpenAI:
 
     async def close(self) -> None:
         """Close the connections."""
+        if (window := self.traffic.window) is not None:
+            known.remember_window(self._known_as, window)
         await self._connections.close()
 
     def __repr__(self) -> str:

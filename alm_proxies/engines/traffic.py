@@ -90,6 +90,17 @@ class Traffic:
         self._off: Failure | None = None
         self._called_off = asyncio.Event()
 
+    def open_to(self, window: float | None) -> None:
+        """Begin with at least this many requests to each replica, which it has taken before."""
+        for replica in self.replicas:
+            replica.window = min(replica.most, max(replica.window, window or 0.0))
+
+    @property
+    def window(self) -> float | None:
+        """The number of requests that the most cautious replica takes now; None if one of them has not answered."""
+        answered = all(replica.answered_at for replica in self.replicas)
+        return min(replica.window for replica in self.replicas) if answered else None
+
     def away(self) -> Away | None:
         """The servers' absence, if none that has answered before can be reached; otherwise None."""
         if self._away_since is None:

@@ -143,7 +143,7 @@ def annotator(folder: Path, url: str, in_flight: int, draws: int) -> Annotator:
 def payloads(proxy: Annotator, utterances: Utterances) -> list[bytes]:
     """The bodies of the requests that annotate sends."""
     can = asyncio.run(abilities(proxy))
-    frame, _ = askable(utterances)
+    frame, _ = askable(utterances, None)
     bodies = []
     for name, path in frame.select("utterance_id", "path").iter_rows():
         clip = open_clip(path)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager, suppress
 
+import httpx
 import pytest
 
 from alm_proxies.engines.connections import Connections
@@ -103,7 +104,7 @@ def test_a_request_that_is_given_up_takes_its_connection_with_it_and_no_other():
     async def run():
         async with counting() as server, connected() as connections:
             with pytest.raises(FaultError, match="no complete response within") as caught:
-                await connections.post(server.url, b"hang", 0.05, most=MOST)
+                await connections.post(server.url, b"hang", 0.5, most=MOST)
             assert caught.value.failure.kind == "timeout"
             called_off = asyncio.create_task(connections.post(server.url, b"hang", 5.0, most=MOST))
             while server.made < 2:
@@ -180,3 +181,52 @@ def test_a_server_that_repeats_no_number_gets_a_connection_for_every_question():
             assert all("\r\nconnection: close" in head for head in server.heads)
 
     asyncio.run(run())
+
+
+def test_requests_go_through_the_proxy_that_the_environment_names(monkeypatch):
+    heads = []
+
+    async def proxy(reader, writer):
+        heads.append((await reader.readuntil(b"\r\n\r\n")).decode())
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nfar!")
+        await writer.drain()
+        writer.close()
+
+    async def run():
+        async with await asyncio.start_server(proxy, "127.0.0.1", 0) as server:
+            monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+            connections = Connections({}, trust_env=True)
+            try:
+                answered = await connections.post("http://far.example/v1/chat", b"x", 5.0, most=MOST)
+            finally:
+                await connections.close()
+            assert answered.content == b"far!"
+            assert answered.headers["content-length"] == "4"
+
+    monkeypatch.delenv("REQUEST_METHOD", raising=False)
+    asyncio.run(run())
+    assert heads[0].startswith("POST http://far.example/v1/chat HTTP/1.1\r\n")
+
+
+def test_the_address_and_headers_that_a_server_sees_are_those_of_httpx():
+    seen = []
+
+    async def listen(reader, writer):
+        seen.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 200 OK\r\nx-a: 1\r\nX-A: 2\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    async def run():
+        async with await asyncio.start_server(listen, "127.0.0.1", 0) as server, connected({"a": "b"}) as connections:
+            address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1/chat%20x?y=1"
+            answered = await connections.get(address, 5.0, most=MOST)
+            assert (answered.content, answered.headers["x-a"]) == (b"abc", "1, 2")
+            async with httpx.AsyncClient(trust_env=False) as client:
+                await client.get(address, headers={"a": "b", "user-agent": "alm-proxies", "connection": "close"})
+
+    asyncio.run(run())
+    one, other = (dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:] if line) for head in seen)
+    assert seen[0].split(b"\r\n")[0] == seen[1].split(b"\r\n")[0]
+    assert other.pop(b"accept-encoding")
+    assert one == other

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -172,7 +173,7 @@ def test_what_a_server_is_asked_before_any_vote_is_shown(fault_server):
     with showing(shown.append):
         with_engine(fault_server, "full")
     probing, tokens = "trying out what the server can do", "asking for tokens, which is optional"
-    assert shown == [probing, tokens, probing, tokens, probing, ""]
+    assert shown == [probing, tokens, probing, ""]  # it has no address for tokens, and is not asked again
 
 
 def test_an_optional_question_is_asked_twice_at_most():
@@ -196,3 +197,20 @@ def test_an_optional_question_is_asked_twice_at_most():
     assert asyncio.run(run()) is None
     assert asked == [b"POST /tokenize HTTP/1.1\r\n"] * 2
     assert shown == ["asking for tokens, which is optional", ""]
+
+
+def test_a_run_begins_with_as_many_requests_at_once_as_the_last_one_ended_with(fault_server, clip):
+    windows = []
+
+    async def ask(engine):
+        windows.append(engine.traffic.replicas[0].window)
+        await asyncio.gather(*(engine.ask(sample(clip, (number,), key=str(number))) for number in range(8)))
+        windows.append(engine.traffic.window)
+
+    # an address that no other test asks
+    server = SimpleNamespace(url=f"http://localhost:{fault_server.port}/v1")
+    for _ in range(2):
+        with_engine(server, "full", ask)
+    first, grown, second, _ = windows
+    assert grown > first
+    assert second == grown

@@ -50,6 +50,8 @@ _FIXES = {
     "engine_died": "See its log, then run the same command again to continue.",
     "gone": "Start the server again, then run the same command: it requests only the missing votes.",
 }
+_AHEAD = 8
+"""One further request for this many in flight is prepared and recorded, so that a server does not wait for the disk."""
 Opener = Callable[[Annotator], Awaitable[Engine]]
 
 
@@ -203,7 +205,9 @@ class Group:
         self._state = state
         self._account = account
         self._estimates = {member.number: Estimate(member.annotator, engine.abilities) for member in members}
-        self._slots = asyncio.Semaphore(engine.abilities.in_flight)
+        can = engine.abilities
+        ahead = can.in_flight // _AHEAD if can.engine == "openai" else 0  # which limits what is in flight itself
+        self._slots = asyncio.Semaphore(can.in_flight + ahead)
         self._running: set[asyncio.Task[None]] = set()
         self._silence: dict[int, NDArray[np.float64] | None] = {}
         self._error: BaseException | None = None
