@@ -28,7 +28,7 @@ def test_the_function_has_the_signature_that_the_declaration_says(verb: str) -> 
         if name != "settings":
             assert (takes[name].default is inspect.Parameter.empty) == needed, name
     assert all(takes[name].default is not inspect.Parameter.empty for name in RUNTIME & set(takes))
-    hints = get_type_hints(function, localns={"Engine": object})
+    hints = get_type_hints(function, localns={"Engine": object, "AnyTrained": object})
     assert "return" in hints
     assert str(stage.settings.__name__) in str(hints["settings"])
 
@@ -36,7 +36,7 @@ def test_the_function_has_the_signature_that_the_declaration_says(verb: str) -> 
 @pytest.mark.parametrize("verb", STAGES)
 def test_the_result_has_an_attribute_for_every_output_that_the_runner_writes(verb: str) -> None:
     stage = stage_of(verb)
-    result = get_type_hints(load(stage.function), localns={"Engine": object})["return"]
+    result = get_type_hints(load(stage.function), localns={"Engine": object, "AnyTrained": object})["return"]
     names = {*result.__dataclass_fields__, *(name for name in dir(result) if not name.startswith("_"))}
     assert "findings" in names
     if not stage.into_folder:
