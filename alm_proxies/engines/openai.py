@@ -190,8 +190,7 @@ class OpenAI:
             body = json.dumps({"model": self._model, "prompt": text, "add_special_tokens": False}).encode()
             url = address.removesuffix("/v1") + "/tokenize"
             with self._key.redacting_faults():
-                content = await self._post(url, body, try_seconds, _BYTES_OF_TOKENS, kept=False)
-                return read_tokens(content)
+                return read_tokens(await self._post(url, body, try_seconds, _BYTES_OF_TOKENS, kept=False))
 
         try:
             with asking("asking for tokens, which is optional"):
