@@ -64,9 +64,9 @@ def window(key: str | None) -> float | None:
     return float(cached)
 
 
-def remember_window(key: str | None, requests: float) -> None:
-    """Cache it."""
-    if key is not None:
+def remember_window(key: str | None, requests: float | None) -> None:
+    """Cache it, if it is known."""
+    if key is not None and requests is not None:
         cache.write_json("abilities", digest_of([key, "window"]), requests)
 
 

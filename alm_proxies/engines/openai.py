@@ -198,9 +198,8 @@ class OpenAI:
         except FaultError as fault:
             self._tokenizes = fault.failure.kind in ASKED_AGAIN
             return None
-        if sent.answer is None:
-            self._tokenizes = False
-        else:
+        self._tokenizes = sent.answer is not None
+        if sent.answer is not None:
             self._tokens[text] = sent.answer
         return sent.answer
 
@@ -228,8 +227,7 @@ class OpenAI:
 
     async def close(self) -> None:
         """Close the connections."""
-        if (window := self.traffic.window) is not None:
-            known.remember_window(self._known_as, window)
+        known.remember_window(self._known_as, self.traffic.window)
         await self._connections.close()
 
     def __repr__(self) -> str:
