@@ -138,7 +138,7 @@ class HeadedLM:
         """The calibrated predictions for conversations about one clip each; independent of the batching."""
         places = [list(range(len(conversations)))]
         if self.inputs.equal_lengths_only:
-            lengths = [tuple(len(clip) for clip in clips_of(one)) for one in conversations]
+            lengths = [tuple(len(clip) for clip in clips_of(conversation)) for conversation in conversations]
             places = [[place for place, own in enumerate(lengths) if own == length] for length in sorted(set(lengths))]
         logits = np.zeros((len(conversations), len(self.file.labels)))
         distance = np.zeros(len(conversations))

@@ -226,7 +226,7 @@ def test_the_address_and_headers_that_a_server_sees_are_those_of_httpx():
                 await client.get(address, headers={"a": "b", "user-agent": "alm-proxies", "connection": "close"})
 
     asyncio.run(run())
-    one, other = (dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:] if line) for head in seen)
+    first, other = (dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:] if line) for head in seen)
     assert seen[0].split(b"\r\n")[0] == seen[1].split(b"\r\n")[0]
     assert other.pop(b"accept-encoding")
-    assert one == other
+    assert first == other

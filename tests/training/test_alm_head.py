@@ -138,19 +138,19 @@ def test_the_annotator_file_gives_what_predict_gives(learned: Trained, corpus: C
 def test_adapter_and_head_of_every_family_predict_the_same_alone_and_together(
     family: str, headed: dict[str, Trained], few: Tones
 ) -> None:
-    made = headed[family]
-    model = load_trained(made.folder, device="cpu")
+    trained = headed[family]
+    model = load_trained(trained.folder, device="cpu")
     clips = [clip for name in NAMES if (clip := Sounds(few[0], stage="test", rate=model.rate).open(name).clip)]
     together = model.distributions(clips)
     assert np.ptp(together, axis=0).max() > 2e-4
     np.testing.assert_allclose([model.distributions([clip])[0] for clip in clips], together, atol=1e-5)
-    annotator = Annotator.read(made.folder / "annotator.toml", taxonomy=LABELS)
+    annotator = Annotator.read(trained.folder / "annotator.toml", taxonomy=LABELS)
     np.testing.assert_allclose(annotator.distribution(clips), together, atol=1e-5)
-    assert made.findings.counts() == {"not_calibrated": 1}
-    assert sorted(path.name for path in made.folder.iterdir()) == [
+    assert trained.findings.counts() == {"not_calibrated": 1}
+    assert sorted(path.name for path in trained.folder.iterdir()) == [
         "README.md", "annotator.toml", "head.safetensors", "lm", "model.json", "norms.safetensors",
     ]  # fmt: skip
-    assert sorted(path.name for path in (made.folder / "lm").iterdir()) == [
+    assert sorted(path.name for path in (trained.folder / "lm").iterdir()) == [
         "adapter_config.json", "adapter_model.safetensors",
     ]  # fmt: skip
 
@@ -182,8 +182,8 @@ def test_its_folder_has_a_card_and_the_training_a_page(learned: Trained) -> None
 
 
 def test_evidence_names_seconds_and_prosody_that_move_it(learned: Trained, corpus: Corpus) -> None:
-    found = predict(learned.folder, first(corpus, 1), PredictSettings(evidence=True)).labels.frame["evidence"]
-    evidence = json.loads(found[0])
+    predicted = predict(learned.folder, first(corpus, 1), PredictSettings(evidence=True)).labels.frame
+    evidence = json.loads(predicted["evidence"][0])
     assert {item["what"] for item in evidence["prosody"]} <= {
         "pitch 2 semitones lower", "pitch 2 semitones higher", "tempo 15 % slower", "tempo 15 % faster",
     }  # fmt: skip
@@ -195,17 +195,17 @@ def test_evidence_names_seconds_and_prosody_that_move_it(learned: Trained, corpu
 def test_losses_differ_and_a_merged_model_predicts_the_same(
     bases: dict[str, Path], headed: dict[str, Trained], few: Tones, tmp_path: Path
 ) -> None:
-    found = {}
+    shares = {}
     clips = [clip for name in NAMES if (clip := Sounds(few[0], stage="test").open(name).clip)]
     for loss in ("kld", "jsd_entropy", "class_balanced"):
         settings = settings_for(bases["qwen2_audio"], loss=loss, alm={"merge": loss == "kld"})
-        made = train(few[1], few[0], tmp_path / loss, settings, quiet=True)
-        found[loss] = load_trained(made.folder, device="cpu").distributions(clips)
+        trained = train(few[1], few[0], tmp_path / loss, settings, quiet=True)
+        shares[loss] = load_trained(trained.folder, device="cpu").distributions(clips)
     assert (tmp_path / "kld/model/lm/model.safetensors").is_file()
     unmerged = load_trained(headed["qwen2_audio"].folder, device="cpu").distributions(clips)
-    np.testing.assert_allclose(found["kld"], unmerged, atol=1e-5)
-    assert np.abs(found["kld"] - found["jsd_entropy"]).max() > 1e-3
-    assert np.abs(found["kld"] - found["class_balanced"]).max() > 1e-3
+    np.testing.assert_allclose(shares["kld"], unmerged, atol=1e-5)
+    assert np.abs(shares["kld"] - shares["jsd_entropy"]).max() > 1e-3
+    assert np.abs(shares["kld"] - shares["class_balanced"]).max() > 1e-3
 
 
 def weights_of(folder: Path) -> dict[str, bytes]:
@@ -244,12 +244,14 @@ headed_lm._DROPOUTS = (0.0, 0.0)
     assert "2 x cpu" in errors
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("alm_proxies.models.headed_lm._DROPOUTS", (0.0, 0.0))
-        made = train(corpus.labels, corpus.utterances, tmp_path / "one", settings, votes=corpus.votes, quiet=True)
+        trained = train(corpus.labels, corpus.utterances, tmp_path / "one", settings, votes=corpus.votes, quiet=True)
     for kind, name in (("step", "loss"), ("epoch", "score")):
         mine, yours = curve(tmp_path / "two", kind, name), curve(tmp_path / "one", kind, name)
         assert [step for step, _ in mine] == [step for step, _ in yours]
         np.testing.assert_allclose([value for _, value in mine], [value for _, value in yours], rtol=2e-4)
-    assert {path.name for path in (tmp_path / "two/model").iterdir()} == {path.name for path in made.folder.iterdir()}
+    assert {path.name for path in (tmp_path / "two/model").iterdir()} == {
+        path.name for path in trained.folder.iterdir()
+    }
 
 
 def test_what_only_answers_can_do_is_refused(headed: dict[str, Trained]) -> None:
@@ -269,9 +271,9 @@ def test_what_only_answers_can_do_is_refused(headed: dict[str, Trained]) -> None
 
 def test_predict_names_the_way_to_ask_a_model_that_answers(bases: dict[str, Path], few: Tones, tmp_path: Path) -> None:
     given = {"recipe": "alm", "model": str(bases["qwen2_audio"]), "alm": {"lora": LORA}, "epochs": 1, "batch": 9}
-    made = train(few[1], few[0], tmp_path, TrainSettings.model_validate(given), quiet=True)
+    trained = train(few[1], few[0], tmp_path, TrainSettings.model_validate(given), quiet=True)
     with pytest.raises(InputError, match=r"no trained model.*annotate --annotator .*annotator\.toml"):
-        predict(made.folder, few[0])
+        predict(trained.folder, few[0])
 
 
 @pytest.mark.parametrize(

@@ -56,17 +56,17 @@ def train(
     complete checkpoint with the same result. report.html in the folder shows the training.
     """
     recipe = plugin("recipes", settings.recipe)
-    found: list[Finding] = []
+    findings: list[Finding] = []
     if settings.targets == "votes":
-        labels, found = with_shares_of_votes(labels, votes, utterances)
+        labels, findings = with_shares_of_votes(labels, votes, utterances)
     elif votes is not None and _fused_alone(labels):
         message = (
             "the labels are fused from human votes alone, so they are drawn to common labels, and a model learns that"
         )
-        found = [Finding.of("drawn_to_common", message, "Set targets = votes, or fuse with a listener's votes.")]
+        findings = [Finding.of("drawn_to_common", message, "Set targets = votes, or fuse with a listener's votes.")]
     if recipe.origin:  # a third party's recipe with the same arguments and result
         theirs: Trained = recipe.load()(labels, utterances, Path(folder), settings, votes=votes, quiet=quiet)
-        return replace(theirs, findings=combine(Findings.gather(found, STAGE.verb), theirs.findings))
+        return replace(theirs, findings=combine(Findings.gather(findings, STAGE.verb), theirs.findings))
     if settings.recipe == "alm":
         from alm_proxies.training.alm import train_alm as train_recipe
     elif settings.recipe == "features":
@@ -80,7 +80,7 @@ def train(
 
         page = page_of(done.epochs, done.file, done.targets, settings, done.findings)
         page.write(Path(folder) / "report.html", pictures=False)
-    return Trained(done.folder, done.epochs, Findings.gather([*found, *done.findings], STAGE.verb))
+    return Trained(done.folder, done.epochs, Findings.gather([*findings, *done.findings], STAGE.verb))
 
 
 def _fused_alone(labels: Labels) -> bool:
