@@ -317,8 +317,10 @@ def test_memory_is_given_back_when_it_is_used_up(web: Web, monkeypatch: pytest.M
 
 
 def test_waiting_for_a_server_can_be_interrupted(web: Web) -> None:
+    # shells start what runs in the background with SIGINT ignored, which a child inherits
     script = (
-        "import sys\nfrom alm_proxies.remote.copies import open_copy\nprint('begins', flush=True)\n"
+        "import signal, sys\nfrom alm_proxies.remote.copies import open_copy\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\nprint('begins', flush=True)\n"
         "try:\n    open_copy(sys.argv[1], keep=True)\nexcept KeyboardInterrupt:\n    print('interrupted')"
     )
     command = [sys.executable, "-c", script, web.url("drip/a.wav")]
