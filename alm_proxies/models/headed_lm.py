@@ -21,12 +21,20 @@ from alm_proxies.files import weights_digest, write_json
 from alm_proxies.models.audio_lm import Asked, AudioLM, Drawn, Draws
 from alm_proxies.models.chat_inputs import ChatInputs, Conversation, clips_of
 from alm_proxies.models.checkpoints import HEAD
-from alm_proxies.models.trained import FILE, Predictions, TrainedFile, calibrated, distances, read_trained
+from alm_proxies.models.trained import (
+    FILE,
+    Predictions,
+    TrainedFile,
+    calibrated,
+    distances,
+    read_norms,
+    read_trained,
+    write_norms,
+)
 
 Array = NDArray[np.float64]
 LANGUAGE_MODEL = "lm"
 """The sub-folder with the language model: an adapter, or a whole checkpoint."""
-_NORMS = "norms.safetensors"
 _ATTENTION_HEADS = 8
 _DROPOUTS = (0.15, 0.1)
 
@@ -129,9 +137,7 @@ class HeadedLM:
         lm = AudioLM.load(path / LANGUAGE_MODEL, device=device, dtype=dtype)
         head = AttentionHead(width_of(lm.model), len(file.labels))
         head.load_state_dict(load_file(str(path / HEAD)))
-        norms = load_file(str(path / _NORMS))
-        both = norms["centre"].double().numpy(), norms["spread"].double().numpy()
-        return cls(lm, head.to(lm.device), file, both, str(folder))
+        return cls(lm, head.to(lm.device), file, read_norms(path), str(folder))
 
     @torch.inference_mode()
     def predict(self, conversations: Sequence[Conversation]) -> Predictions:
@@ -174,7 +180,6 @@ def save_head(folder: Path, model: HeadedModel, norms: tuple[Array, Array], file
     weights = model.head.state_dict()
     plain = {name: weight.detach().to("cpu", torch.float32).contiguous() for name, weight in weights.items()}
     save_file(plain, str(folder / HEAD))
-    centre, spread = (torch.from_numpy(np.asarray(norm, dtype=np.float32)) for norm in norms)
-    save_file({"centre": centre, "spread": spread}, str(folder / _NORMS))
+    write_norms(folder, norms)
     known = file.model_copy(update={"shape": {LANGUAGE_MODEL: weights_digest(folder / LANGUAGE_MODEL)}})
     write_json(folder / FILE, known.model_dump(mode="json"))

@@ -31,6 +31,7 @@ Array = NDArray[np.float64]
 FILE = "model.json"
 MODEL = "model"
 """The sub-folder of a training with the trained model."""
+_NORMS = "norms.safetensors"
 CLASS_SHARES = "class_shares_nll_per_vote"
 """The score of the training votes' class shares, among those of the development speakers."""
 
@@ -119,8 +120,7 @@ class TrainedModel:
         model = SpeechModel(encoder, Shape.model_validate(file.shape)).to(encoder.device)
         own = {"centre": model.heads.centre, "spread": model.heads.spread}  # an older file has none
         model.heads.load_state_dict(own | load_file(str(path / "heads.safetensors")))
-        norms = load_file(str(path / "norms.safetensors"))
-        return cls(file, model.eval(), (norms["centre"].double().numpy(), norms["spread"].double().numpy()))
+        return cls(file, model.eval(), read_norms(path))
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -218,18 +218,33 @@ def refuse_unusable(clips: Sequence[Clip], rate: int, seconds: tuple[float, floa
 
 def save_trained(folder: Path, file: TrainedFile, model: SpeechModel, norms: tuple[Array, Array], *, card: str) -> Path:
     """Write a trained folder atomically, replacing an earlier one."""
-    import torch
     from safetensors.torch import save_file
 
     with whole_folder(folder) as partial:
         model.encoder.save(partial / "encoder")
         weights = {name: weight.detach().cpu().contiguous() for name, weight in model.heads.state_dict().items()}
         save_file(weights, str(partial / "heads.safetensors"))
-        centre, spread = (torch.from_numpy(np.asarray(norm, dtype=np.float32)) for norm in norms)
-        save_file({"centre": centre, "spread": spread}, str(partial / "norms.safetensors"))
+        write_norms(partial, norms)
         write_json(partial / FILE, file.model_dump(mode="json"))
         write_text(partial / "README.md", card)
     return folder
+
+
+def write_norms(folder: Path, norms: tuple[Array, Array]) -> None:
+    """Write the centre and the spread of the training clips' vectors."""
+    import torch
+    from safetensors.torch import save_file
+
+    centre, spread = (torch.from_numpy(np.asarray(norm, dtype=np.float32)) for norm in norms)
+    save_file({"centre": centre, "spread": spread}, str(folder / _NORMS))
+
+
+def read_norms(folder: Path) -> tuple[Array, Array]:
+    """The centre and the spread that write_norms wrote."""
+    from safetensors.torch import load_file
+
+    norms = load_file(str(folder / _NORMS))
+    return norms["centre"].double().numpy(), norms["spread"].double().numpy()
 
 
 def read_trained(folder: str | Path) -> tuple[Path, TrainedFile]:

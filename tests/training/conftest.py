@@ -5,14 +5,22 @@ from pathlib import Path
 
 import pytest
 from small_corpus import small_corpus, tiny_encoder
-from tones_in_noise import recordings
+from tones_in_noise import FAMILIES, recordings
 
+from alm_proxies.models import tiny
 from alm_proxies.tables import Labels, Utterances, Votes
 
 
 @pytest.fixture(scope="session")
 def tones(tmp_path_factory: pytest.TempPathFactory) -> tuple[Utterances, Labels]:
     return recordings(tmp_path_factory.mktemp("tones"))
+
+
+@pytest.fixture(scope="session")
+def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """An untrained checkpoint of every family."""
+    folder = tmp_path_factory.mktemp("bases")
+    return {family: tiny.build(folder / family, family) for family in FAMILIES}
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 import torch
 from safetensors import safe_open
-from tones_in_noise import HERTZ, LABELS, TINY, kill_after_an_epoch, recordings
+from tones_in_noise import FAMILIES, HERTZ, LABELS, TINY, kill_after_an_epoch, recordings
 
 from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.audio.clip import Clip
@@ -26,20 +26,12 @@ from alm_proxies.training.run_log import read_lines
 from alm_proxies.training.settings import TrainSettings
 
 Tones = tuple[Utterances, Labels]
-FAMILIES = ("qwen2_audio", "audioflamingo3", "glmasr")
-"""Those whose processors need nothing beyond the test environment."""
 
 
 def settings_for(base: Path, **changes: Any) -> TrainSettings:
     alm = {"lora": {"rank": 4, "alpha": 8.0, "rate": 0.005}, **changes.pop("alm", {})}
     given = {"recipe": "alm", "name": "adapted", "model": str(base), "alm": alm, "epochs": 2, "batch": 9, "seed": 1}
     return TrainSettings.model_validate(given | changes)
-
-
-@pytest.fixture(scope="module")
-def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    folder = tmp_path_factory.mktemp("bases")
-    return {family: tiny.build(folder / family, family) for family in FAMILIES}
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 import torch
 from processes import curve, errors_of, start_two
-from tones_in_noise import LABELS, TINY, TINY_ALM, kill_after_an_epoch, recordings
+from tones_in_noise import FAMILIES, LABELS, TINY, TINY_ALM, kill_after_an_epoch, recordings
 
 from alm_proxies import load_trained
 from alm_proxies.annotators.annotator import Annotator
@@ -20,7 +20,6 @@ from alm_proxies.audio.clip import Clip, open_clip
 from alm_proxies.audio.recipe import Sounds
 from alm_proxies.engines.registry import VllmServe, open_engine
 from alm_proxies.errors import EngineError, InputError, SettingsError
-from alm_proxies.models import tiny
 from alm_proxies.models.headed_lm import AttentionHead
 from alm_proxies.stages.predict.stage import PredictSettings, predict
 from alm_proxies.stages.train.stage import Trained, train
@@ -31,8 +30,6 @@ from alm_proxies.training.settings import TrainSettings
 if TYPE_CHECKING:
     from conftest import Corpus
 
-FAMILIES = ("qwen2_audio", "audioflamingo3", "glmasr")
-"""Those whose processors need nothing beyond the test environment."""
 Tones = tuple[Utterances, Labels]
 NAMES = ("tones/000", "tones/001", "tones/002")
 LORA = {"rank": 4, "alpha": 8.0, "rate": 0.005}
@@ -42,12 +39,6 @@ def settings_for(base: Path, **changes: Any) -> TrainSettings:
     alm = {"output": "head", "lora": LORA, **changes.pop("alm", {})}
     given = {"recipe": "alm", "name": "headed", "model": str(base), "alm": alm, "epochs": 2, "batch": 6, "seed": 1}
     return TrainSettings.model_validate(given | {"learning_rate": 0.01} | changes)
-
-
-@pytest.fixture(scope="module")
-def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    folder = tmp_path_factory.mktemp("bases")
-    return {family: tiny.build(folder / family, family) for family in FAMILIES}
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,8 @@ from alm_proxies.tables import Labels, Utterances
 from alm_proxies.training.settings import AlmSettings, ChangeSettings, NewModel, TrainSettings
 
 LABELS = ("angry", "neutral", "sad")
+FAMILIES = ("qwen2_audio", "audioflamingo3", "glmasr")
+"""Audio language models whose processors need nothing beyond the test environment."""
 HERTZ = {"angry": 2400.0, "neutral": 900.0, "sad": 250.0}
 
 TINY_ALM = AlmSettings(
