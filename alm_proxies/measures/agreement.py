@@ -41,22 +41,39 @@ class EqualVotes:
     kappa: Against
 
 
-def pairwise_agreement(votes: ArrayLike) -> Array:
-    """The probability that two different votes for a row agree: (sum c^2 - n) / (n (n - 1)); NaN below two votes."""
+@dataclass(frozen=True, slots=True)
+class AmongRaters:
+    """Agreement among raters: the chance that two votes agree, Krippendorff's alpha, and Fleiss' kappa."""
+
+    agreement: Interval
+    alpha: Interval
+    kappa: float
+
+
+def among_raters(votes: ArrayLike, speakers: ArrayLike | None, *, level: float = 0.95, seed: int = 0) -> AmongRaters:
+    """Agreement of the votes of each row, with intervals by speaker; rows need two votes or more."""
     table = np.atleast_2d(counts(votes, "votes"))
+    return AmongRaters(
+        agreement=mean_by_speaker(pairwise_agreement(table), speakers, level=level, seed=seed),
+        alpha=interval_by_speaker(alpha_columns(table), speakers, alpha_of_sums, level=level, seed=seed),
+        kappa=fleiss_kappa(table),
+    )
+
+
+def pairwise_agreement(table: Array) -> Array:
+    """The probability that two different votes for a row agree: (sum c^2 - n) / (n (n - 1)); NaN below two votes."""
     n = table.sum(1)
     pairs = n * (n - 1)
     agree: Array = (np.square(table).sum(1) - n) / np.where(n >= 2, pairs, 1.0)
     return np.where(n >= 2, agree, np.nan)
 
 
-def alpha_columns(votes: ArrayLike) -> Array:
+def alpha_columns(table: Array) -> Array:
     """Columns of Krippendorff's alpha for nominal data, for `interval_by_speaker` with `alpha_of_sums`.
 
     Each row's disagreement, (m_u^2 - sum_k c_uk^2) / (m_u - 1) of its m_u votes, then its counts; rows with fewer than
     two votes are 0.
     """
-    table = np.atleast_2d(counts(votes, "votes"))
     m = table.sum(1)
     pairable = m >= 2
     disagreement = np.where(pairable, (m**2 - np.square(table).sum(1)) / np.maximum(m - 1, 1.0), 0.0)
@@ -76,14 +93,13 @@ def alpha_of_sums(sums: Array) -> Array:
     return np.where(expected > 0, alpha, np.nan)
 
 
-def fleiss_kappa(votes: ArrayLike) -> float:
+def fleiss_kappa(table: Array) -> float:
     """Fleiss' kappa, generalised to unequal numbers of votes as by Gwet (2014); with equal numbers it is Fleiss (1971).
 
     (P - E) / (1 - E): P is the mean over units with two votes or more of their pairwise agreement, E = sum_k s_k^2 with
     s_k the mean over all units with a vote of label k's share in the unit, so that each unit has equal weight, whatever
     its number of votes. NaN if only one label occurs, or no unit has two votes.
     """
-    table = np.atleast_2d(counts(votes, "votes"))
     n = table.sum(1)
     agree = pairwise_agreement(table)[n >= 2]
     if len(agree) == 0:

@@ -12,7 +12,6 @@ from sklearn.metrics import cohen_kappa_score
 
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.measures import agreement as a
-from alm_proxies.measures.bootstrap import interval_by_speaker
 
 
 def count_table(matrix: np.ndarray, labels: int) -> np.ndarray:
@@ -21,7 +20,7 @@ def count_table(matrix: np.ndarray, labels: int) -> np.ndarray:
 
 
 def alpha(votes) -> float:
-    return float(a.alpha_of_sums(a.alpha_columns(votes).sum(0, keepdims=True))[0])
+    return float(a.alpha_of_sums(a.alpha_columns(np.asarray(votes)).sum(0, keepdims=True))[0])
 
 
 matrices = arrays(np.int64, st.tuples(st.integers(2, 6), st.integers(1, 25)), elements=st.integers(-1, 3))
@@ -67,25 +66,28 @@ def test_fleiss_kappa_with_unequal_numbers_weighs_each_utterance_the_same():
 def test_agreement_cannot_be_told_from_one_vote_one_label_or_nothing():
     for nothing in (np.zeros((0, 3)), [[1, 0, 0]], [[0, 0, 0]]):
         assert np.isnan(alpha(nothing))
-        assert np.isnan(a.fleiss_kappa(nothing))
+        assert np.isnan(a.fleiss_kappa(np.asarray(nothing)))
     unanimous = [[3, 0], [5, 0]]
     assert np.isnan(alpha(unanimous))
-    assert np.isnan(a.fleiss_kappa(unanimous))
+    assert np.isnan(a.fleiss_kappa(np.array(unanimous)))
     assert alpha([[3, 0], [0, 5]]) == 1
-    assert a.fleiss_kappa([[3, 0], [0, 5]]) == 1
+    assert a.fleiss_kappa(np.array([[3, 0], [0, 5]])) == 1
 
 
 def test_alpha_gets_an_interval_by_speaker():
     rng = np.random.default_rng(2)
     counts = rng.multinomial(4, rng.dirichlet(np.full(4, 0.4), 500))
-    interval = interval_by_speaker(a.alpha_columns(counts), np.arange(500) % 30, a.alpha_of_sums)
+    among = a.among_raters(counts, np.arange(500) % 30)
+    interval = among.alpha
+    assert among.agreement.estimate == pytest.approx(np.mean(a.pairwise_agreement(counts)))
+    assert among.kappa == a.fleiss_kappa(counts)
     assert interval.estimate == pytest.approx(alpha(counts))
     assert interval.low < interval.estimate < interval.high
 
 
 def test_nan_and_wrong_matrices_are_refused():
     with pytest.raises(InputError, match="row 2"):
-        alpha([[1, 2], [np.nan, 1]])
+        a.among_raters([[1, 2], [np.nan, 1]], None)
 
 
 def test_a_sample_without_replacement_takes_votes_as_likely_as_they_are_many():

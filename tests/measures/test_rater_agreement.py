@@ -65,7 +65,7 @@ def test_the_agreements_are_those_of_a_loop_over_votes() -> None:
             here = unit == place
             mine, rest = vote[here & (rater == number)][0], vote[here & (rater != number)]
             own.append(np.mean([mine @ other for other in rest]))
-            among.append(pairwise_agreement(rest.sum(0))[0])
+            among.append(pairwise_agreement(rest.sum(0)[None])[0])
         assert rows[number].agreement.estimate == pytest.approx(np.mean(own))
         assert rows[number].others.estimate == pytest.approx(np.mean(among))
         assert rows[number].difference.estimate == pytest.approx(np.mean(own) - np.mean(among))

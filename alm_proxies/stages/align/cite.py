@@ -8,8 +8,6 @@ from typing import Any
 from alm_proxies import __version__
 from alm_proxies.estimators.names import page_name
 from alm_proxies.report.page import Cell, Column, Section, Table, Text
-from alm_proxies.stages.align.proxies import account_in
-from alm_proxies.stages.align.results import Results
 
 _METHODS = {
     "auto": (
@@ -55,10 +53,10 @@ _MEASURES = (
 )
 
 
-def cite_section(results: Results) -> Section:
+def cite_section(account: Mapping[str, Any]) -> Section:
     """The package, and every formula behind the labels and their scores."""
     rows: list[list[Cell]] = []
-    for name in _names(account_in(results.material.table)):
+    for name in _names(account):
         formula, source = _METHODS.get(name, ("", ""))
         if formula:
             rows.append([page_name(name), formula, source or None])

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from alm_proxies.ballots import Array, Ballots, Index
+from alm_proxies.compare.sections import series_of
 from alm_proxies.compare.strata import Words
 from alm_proxies.interval import Interval
 from alm_proxies.measures.bootstrap import mean_by_speaker
 from alm_proxies.measures.divergence import jsd_base2
+from alm_proxies.report.charts import Line, curves, dots
+from alm_proxies.report.drawing import number
+from alm_proxies.report.page import Chart, Section
 from alm_proxies.seeds import generator
+from alm_proxies.stages.align.prepared import Prepared
 
 REPEATS = 5
 MOST_VOTES = 20
+ALL_PROXIES, HUMAN = "all proxies", "human votes"
+"""The names of the curves that are not of one proxy."""
+_ROLES = ("proxy", "extra", "weighted", "pool", "other")
 WITHIN = 0.1
 """A curve has saturated at the first number of votes within this share of its whole fitted drop."""
 
@@ -48,6 +57,29 @@ class Curve:
     values: tuple[Interval, ...]
     utterances: int
     fit: Exponential | None
+
+
+def curves_of(prepared: Prepared, *, seed: int) -> dict[str, Curve]:
+    """Curves of all proxies that count together and of each, to held-out votes, or to all human votes without any."""
+    held_out = bool(prepared.held_out.any())
+    target = prepared.held_out if held_out else prepared.people.counts
+    together = prepared.proxy.ballots
+    speakers = prepared.material.speakers
+    votes = {ALL_PROXIES: together}
+    if len(together.names) > 1:
+        votes |= {name: prepared.proxies[name].ballots for name in together.names}
+    if held_out:
+        votes[HUMAN] = prepared.fit.ballots
+    by_name = {name: saturation(ballots, target, speakers, seed=seed) for name, ballots in votes.items()}
+    return {name: curve for name, curve in by_name.items() if curve.at}
+
+
+def trust_of(prepared: Prepared, *, seed: int) -> tuple[StratumTrust, ...]:
+    """The reliability of thirds of ambiguity from the human votes of the fit and from the fused labels."""
+    material = prepared.material
+    share = material.fused
+    entropy: Array = -(share * np.log(np.where(share > 0, share, 1.0))).sum(1)
+    return tuple(stratum_trust(material.human, prepared.held_out, entropy, material.speakers, seed=seed))
 
 
 def saturation(ballots: Ballots, target: Array, speakers: Words | None, *, seed: int, most: int = MOST_VOTES) -> Curve:
@@ -164,3 +196,99 @@ def _shuffled_rank(ballots: Ballots, random: np.random.Generator) -> NDArray[np.
     rank = np.empty(len(order), dtype=np.int64)
     rank[order] = np.arange(len(order)) - starts[ballots.rows[order]]
     return rank
+
+
+def saturation_section(by_name: Mapping[str, Curve], *, has_held_out: bool, shared: bool) -> Section | None:
+    """The curves with the fitted one of all proxies; `shared`: the proxies give distributions, not single votes."""
+    curve = by_name.get(ALL_PROXIES)
+    if curve is None:
+        return None
+    target = "held-out human votes" if has_held_out else "all human votes"
+    human = by_name.get(HUMAN)
+    chart = _saturation_chart(by_name, curve, target)
+    if shared:
+        return Section("How many proxy votes?", _shared_words(curve, human, target), (chart,))
+    lead = f"The divergence of n proxy votes from the {target}, the same {curve.utterances:,} utterances at every n."
+    if curve.fit is not None and curve.fit.saturation is not None:
+        lead += (
+            f" It reaches 90 % of its fitted fall after {curve.fit.saturation} "
+            f"vote{'s' if curve.fit.saturation != 1 else ''}. The rest is the proxies' bias and the noise of few "
+            "human votes; more votes of the same proxies reduce neither."
+        )
+    if human is not None:
+        n = min(human.at[-1], curve.at[-1])
+        pair = human.values[n - 1].estimate, curve.values[n - 1].estimate
+        lead += f" With {n} on each side it is {number(pair[0])} for human and {number(pair[1])} for proxy votes."
+    return Section("How many proxy votes?", lead, (chart,))
+
+
+def _shared_words(curve: Curve, human: Curve | None, target: str) -> str:
+    lead = (
+        "These proxies give distributions, not single votes, so one of them cannot be compared with one human vote. "
+        f"With {curve.at[-1]} for each utterance their divergence from the {target} is "
+        f"{number(curve.values[-1].estimate)}"
+    )
+    if human is None:
+        return f"{lead}."
+    return (
+        f"{lead}, that of {human.at[-1]} human vote{'s' if human.at[-1] != 1 else ''} "
+        f"{number(human.values[-1].estimate)}; JSD favours smooth distributions over a few votes."
+    )
+
+
+def _saturation_chart(by_name: Mapping[str, Curve], curve: Curve, target: str) -> Chart:
+    shown = {name: each for name, each in by_name.items() if name != HUMAN}
+    lines = [
+        Line(series_of(name, role, each.values), tuple(map(float, each.at)), _fitted(each))
+        for (name, each), role in zip(shown.items(), _ROLES, strict=False)
+    ]
+    if (human := by_name.get(HUMAN)) is not None:
+        lines.append(Line(series_of("human votes of the fit", "human", human.values), tuple(map(float, human.at))))
+    stop, alt, note = None, "Divergence by the number of proxy votes.", ""
+    if curve.fit is not None:
+        alt = f"Divergence falls from {number(curve.values[0].estimate)} towards {number(curve.fit.a)}."
+        note = (
+            f"Dotted: {number(curve.fit.a)} + {number(-curve.fit.b)} exp(−{number(curve.fit.c, 2)} n) for all proxies, "
+            f"with residuals of {number(curve.fit.spread, 4)} (root mean square)."
+        )
+        if curve.fit.saturation is not None:
+            stop = (f"90 % of the fall at {curve.fit.saturation}", float(curve.fit.saturation))
+    return curves(
+        "saturation",
+        f"Divergence of n votes from the {target}",
+        "votes per utterance",
+        f"JSD to {target} (base 2)",
+        lines,
+        alt=alt,
+        note=note,
+        stop=stop,
+    )
+
+
+def _fitted(curve: Curve) -> tuple[tuple[float, float], ...]:
+    if curve.fit is None:
+        return ()
+    at = np.linspace(curve.at[0], curve.at[-1], 80)
+    return tuple(zip(at.tolist(), curve.fit(at).tolist(), strict=True))
+
+
+def trust_section(trust: Sequence[StratumTrust]) -> Section | None:
+    """Agreement of thirds of ambiguity with those of the held-out votes; None if too few utterances have both."""
+    if not trust:
+        return None
+    series = [series_of("same third as the held-out votes", "human", [stratum.agreement for stratum in trust])]
+    chart = dots(
+        "trust",
+        "Agreement of the third of ambiguity with that of the held-out votes",
+        "share of utterances",
+        [stratum.name for stratum in trust],
+        series,
+        alt="; ".join(f"{stratum.name}: {100 * stratum.agreement.estimate:.0f} %" for stratum in trust)
+        + "; chance 33 %.",
+        reference=("chance", 1 / 3),
+    )
+    lead = (
+        "Ambiguity strata are often formed from a few votes. How often does an utterance's third of ambiguity agree "
+        "with that of its held-out votes, which are few themselves? Chance is 1/3."
+    )
+    return Section("How reliable are ambiguity strata?", lead, (chart,))

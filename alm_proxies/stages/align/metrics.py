@@ -7,13 +7,14 @@ from typing import Any
 from alm_proxies.about import AnnotatorCard
 from alm_proxies.compare.plain import BEYOND, plain, with_reasons
 from alm_proxies.compare.rivals import FUSED
-from alm_proxies.stages.align.proxies import account_in
 from alm_proxies.stages.align.results import Results
 
 
 def metrics_of(results: Results) -> dict[str, Any]:
     """All metrics of the report."""
     material = results.material
+    agreement = results.agreement
+    scored = results.scored
     metrics: dict[str, Any] = {
         "utterances": len(material),
         "human_votes": len(material.human.rows),
@@ -22,7 +23,7 @@ def metrics_of(results: Results) -> dict[str, Any]:
         "proxy_annotators": material.proxy.names,
         "taxonomy": material.labels,
         "mean_concentration_gain_by_the_fusion": float(material.concentration_gain.mean()),
-        "fitted": account_in(material.table) or None,
+        "fitted": results.prepared.account or None,
         "proxies": {
             each.name: {
                 "votes": each.votes,
@@ -40,14 +41,16 @@ def metrics_of(results: Results) -> dict[str, Any]:
             }
             for each in results.proxies
         },
-        "label_shares": results.shares,
-        "corpus_shares": results.corpus_shares,
-        "confusion_human_by_proxy": results.confusion,
+        "label_shares": results.shares.labels,
+        "corpus_shares": results.shares.corpus,
+        "confusion_human_by_proxy": results.shares.confusion,
         "human_agreement": results.people,
         "human_agreement_without_held_out": results.people_of_fit,
-        "agreement_at_equal_votes": results.equal,
-        "agreement_within": results.equal_within,
-        "alt_tests": [{**plain(test), "win_rate": test.win_rate, "passed": test.passed} for test in results.alt_tests],
+        "agreement_at_equal_votes": agreement.equal,
+        "agreement_within": agreement.within,
+        "alt_tests": [
+            {**plain(test), "win_rate": test.win_rate, "passed": test.passed} for test in agreement.alt_tests
+        ],
         "saturation": {
             name: {**plain(curve), "saturated_at": curve.fit.saturation if curve.fit else None}
             for name, curve in results.curves.items()
@@ -61,16 +64,16 @@ def metrics_of(results: Results) -> dict[str, Any]:
         "scores": None,
         "recovered": {
             name: {"dirichlet_multinomial_nll": each.strength, "ambiguity": each.ambiguity}
-            for name, each in results.recovered.items()
+            for name, each in (scored.recovered if scored else {}).items()
         },
         "within_thirds_by_what_cuts": {
             by: {
                 third: {name: {"nll_per_vote": nll, "less_baseline": gain} for name, (nll, gain) in methods.items()}
                 for third, methods in thirds.items()
             }
-            for by, thirds in results.halved.items()
+            for by, thirds in (scored.halved if scored else {}).items()
         },
-        "cannot": {name: str(error) for name, error in results.cannot.items()},
+        "cannot": {} if agreement.cannot is None else {"alt_test": str(agreement.cannot)},
     }
     if results.learning is not None and results.learning.worth:
         learned = results.learning

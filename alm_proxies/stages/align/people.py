@@ -7,11 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from alm_proxies.ballots import Array, is_rater
+from alm_proxies.ballots import is_rater
 from alm_proxies.compare.material import Material
 from alm_proxies.interval import Interval
-from alm_proxies.measures.agreement import alpha_columns, alpha_of_sums, fleiss_kappa, pairwise_agreement
-from alm_proxies.measures.bootstrap import interval_by_speaker, mean_by_speaker
+from alm_proxies.measures.agreement import among_raters
 from alm_proxies.measures.rater_agreement import (
     FEWEST_ITEMS,
     RatersApart,
@@ -21,6 +20,7 @@ from alm_proxies.measures.rater_agreement import (
 )
 from alm_proxies.report.drawing import listed, number
 from alm_proxies.report.page import Block, Cell, Column, Section, Table, Text
+from alm_proxies.stages.align.prepared import Prepared
 
 _SHOWN = (1, 2, 3, 5, 10, 20)
 _ENOUGH = (0.8, 0.9)
@@ -55,24 +55,26 @@ class People:
         return [self.raters[rater.rater] for rater in self.apart.lowest if rater.stands_out]
 
 
-def people_of(material: Material, counts: Array, *, seed: int) -> People | None:
-    """The agreement of human votes; `counts` holds them as whole votes. None if no utterance has two votes."""
-    rows = np.flatnonzero(counts.sum(1) >= 2)
+def people_of(prepared: Prepared, *, seed: int, held_out: bool = True) -> People | None:
+    """The agreement of human votes, of the fit alone without `held_out`; None if no utterance has two votes."""
+    side = prepared.people if held_out else prepared.fit
+    rows = np.flatnonzero(side.whole.sum(1) >= 2)
     if not len(rows):
         return None
+    material = prepared.material
     speakers = None if material.speakers is None else material.speakers[rows]
-    alpha = interval_by_speaker(alpha_columns(counts[rows]), speakers, alpha_of_sums, seed=seed)
-    given = material.human.sizes()
-    votes = int(np.median(given[given > 0])) if (given > 0).any() else int(np.median(counts[rows].sum(1)))
-    names, apart = _raters(material, seed)
-    known = math.isfinite(alpha.estimate)
+    agree = among_raters(side.whole[rows], speakers, seed=seed)
+    given = prepared.fit.ballots.sizes()
+    votes = int(np.median(given[given > 0])) if (given > 0).any() else int(np.median(side.whole[rows].sum(1)))
+    names, apart = _raters(material, held_out, seed)
+    known = math.isfinite(agree.alpha.estimate)
     return People(
         utterances=len(rows),
-        agreement=mean_by_speaker(pairwise_agreement(counts[rows]), speakers, seed=seed),
-        alpha=alpha,
-        kappa=fleiss_kappa(counts[rows]),
+        agreement=agree.agreement,
+        alpha=agree.alpha,
+        kappa=agree.kappa,
         votes=votes,
-        reliability={k: _reliability(alpha, k) for k in sorted({*_SHOWN, votes})} if known else {},
+        reliability={k: _reliability(agree.alpha, k) for k in sorted({*_SHOWN, votes})} if known else {},
         raters=names,
         apart=apart,
     )
@@ -142,13 +144,13 @@ def people_section(people: People | None, of_fit: People | None = None, *, held_
     return Section("Do the human raters agree?", lead, tuple(blocks))
 
 
-def _raters(material: Material, seed: int) -> tuple[tuple[str, ...], RatersApart]:
+def _raters(material: Material, held_out: bool, seed: int) -> tuple[tuple[str, ...], RatersApart]:
     sides = (material.human, material.held_out)
     names = np.array(sorted({name for side in sides for name in side.names}), dtype=np.str_)
     known = tuple(str(name) for name in names if is_rater(name))
     place = {name: number for number, name in enumerate(known)}
     unit, rater, vote = [], [], []
-    for side in sides:
+    for side in sides if held_out else sides[:1]:
         codes = np.array([place.get(name, -1) for name in side.names], dtype=np.int64)
         who = codes[side.annotators] if len(codes) else np.zeros(0, dtype=np.int64)
         unit.append(side.rows[who >= 0])

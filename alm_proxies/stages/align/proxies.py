@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from alm_proxies.ballots import Array, Ballots
+from alm_proxies.ballots import Array
 from alm_proxies.compare.comparison import FEWEST
-from alm_proxies.compare.material import Material
-from alm_proxies.estimators.counts import COLUMNS, Counts
-from alm_proxies.files import canonical_json
+from alm_proxies.compare.strata import Words
 from alm_proxies.interval import Interval
 from alm_proxies.measures.agreement import EqualVotes, equal_votes
 from alm_proxies.measures.bootstrap import interval_by_speaker
-from alm_proxies.stages.align.side_by_side import LabelShare, confusion_of, label_shares, whole_votes
-from alm_proxies.tables import AnnotatorCard, Finding, Labels
+from alm_proxies.report.charts import heat
+from alm_proxies.report.drawing import listed, signed_number
+from alm_proxies.report.page import Block, Cell, Column, Section, Table, Text
+from alm_proxies.stages.align.prepared import Prepared, Side
+from alm_proxies.stages.align.shares import LabelShare, confusion_of, label_shares
+from alm_proxies.tables import AnnotatorCard, Finding
 
+_MOST = 6
+"""Maximum number of proxies with their own confusion matrix on the page."""
 _LEAST = 1e-3  # smallest probability of a proxy's shares: a single vote costs at most 7 nats
 
 
@@ -47,77 +50,34 @@ class ProxyAnnotator:
         return self.why is None
 
 
-def account_in(labels: Labels) -> dict[str, Any]:
-    """The labels' account of their fit; empty if they have none."""
-    maker = labels.about.made_by
-    account: dict[str, Any] = {} if maker is None else json.loads(canonical_json(maker.fitted))  # as a file keeps it
-    return account
-
-
-def dropped_in(labels: Labels) -> dict[str, str]:
-    """By annotator: the reason why its votes do not count in the labels."""
-    return {
-        annotator: proxy["why"]
-        for proxy in account_in(labels).get("proxies", [])
-        if not proxy["counts"]
-        for annotator in proxy["annotators"]
-    }
-
-
-def that_count(proxy: Ballots, labels: Labels) -> Ballots:
-    """The votes of the proxies that count in the labels; of all proxies if none does."""
-    dropped = dropped_in(labels)
-    kept = np.array([name not in dropped for name in proxy.names], dtype=np.bool_)
-    if kept.all() or not kept.any():
-        return proxy
-    place = np.cumsum(kept) - 1
-    some = proxy.where(kept[proxy.annotators])
-    return Ballots(
-        rows=some.rows,
-        vectors=some.vectors,
-        annotators=place[some.annotators].astype(np.int64),
-        draws=some.draws,
-        names=tuple(name for name, there in zip(proxy.names, kept, strict=True) if there),
-        utterances=some.utterances,
-    )
-
-
-def without_dropped(counts: Counts, labels: Labels) -> Counts:
-    """The counts with the proxies that count in the labels; all of them where none does."""
-    dropped = set(dropped_in(labels))
-    kept = [block.name for block in counts.blocks if not set(block.annotators) <= dropped]
-    return counts.only((*kept, COLUMNS)) if kept else counts
-
-
-def proxies_of(material: Material, everyone: Ballots, proxies: Ballots, *, seed: int) -> tuple[ProxyAnnotator, ...]:
-    """Each proxy compared with human votes, fitted and held out, on the same utterances."""
-    dropped = dropped_in(material.table)
-    adds = {
-        annotator: proxy for proxy in account_in(material.table).get("proxies", []) for annotator in proxy["annotators"]
-    }
-    human, people = everyone.counts(), whole_votes(everyone, seed)
+def proxies_of(prepared: Prepared, *, seed: int) -> tuple[ProxyAnnotator, ...]:
+    """Each proxy compared with human votes, fitted and held out, on the same utterances; those that count first."""
+    adds = {annotator: proxy for proxy in prepared.account.get("proxies", []) for annotator in proxy["annotators"]}
+    people = prepared.people
+    human = people.counts
+    labels = prepared.material.labels
+    speakers = prepared.material.speakers
     described = []
-    for name in proxies.names:
-        own = proxies.of(name)
-        counts = own.counts()
+    for name, own in prepared.proxies.items():
+        counts = own.counts
         both = (human.sum(1) > 0) & (counts.sum(1) > 0)
-        enough = (people.sum(1) >= 2) & (counts.sum(1) > 0)
+        enough = (people.whole.sum(1) >= 2) & (counts.sum(1) > 0)
         equal = None
         if enough.sum() >= FEWEST:
-            equal = equal_votes(people, whole_votes(own, seed), material.speakers, votes=1, seed=seed)
+            equal = equal_votes(people.whole, own.whole, speakers, votes=1, seed=seed)
         gain = adds.get(name, {}).get("lowers_log_loss_by")
         described.append(
             ProxyAnnotator(
                 name,
-                len(own.rows),
+                len(own.ballots.rows),
                 int((counts.sum(1) > 0).sum()),
-                dropped.get(name),
+                prepared.dropped.get(name),
                 None if gain is None else Interval(_known(gain["value"]), _known(gain["low"]), _known(gain["high"])),
                 adds.get(name, {}).get("beside"),
-                label_shares(human, counts, both, material, seed) if both.any() else (),
+                label_shares(human, counts, both, labels, speakers, seed=seed) if both.any() else (),
                 confusion_of(human[both], counts[both]) if both.any() else None,
                 equal,
-                _takes_off(human, own, material, seed) if both.sum() >= FEWEST else None,
+                _takes_off(human, own, speakers, seed) if both.sum() >= FEWEST else None,
             )
         )
     return tuple(sorted(described, key=lambda each: not each.counts))
@@ -138,26 +98,103 @@ def unlike_measured(proxy: ProxyAnnotator, card: AnnotatorCard | None) -> Findin
     return Finding.of("proxy_unlike_measured", message, fix, where=proxy.name)
 
 
-def _takes_off(human: Array, own: Ballots, material: Material, seed: int) -> Interval:
+def _takes_off(human: Array, own: Side, names: Words | None, seed: int) -> Interval:
     """1 - log loss of the proxy / log loss of class shares, per human vote; class shares are of the other speakers.
 
     Whole votes are smoothed by one vote of the class shares; scored and stated shares count as they are.
     """
-    counts = own.counts()
+    counts = own.counts
     rows = np.flatnonzero((human.sum(1) > 0) & (counts.sum(1) > 0))
-    speakers = np.arange(len(human)) if material.speakers is None else material.speakers
+    speakers = np.arange(len(human)) if names is None else names
     _, who = np.unique(speakers, return_inverse=True)
     by_speaker = np.zeros((who.max() + 1, human.shape[1]))
     np.add.at(by_speaker, who, human)
     prior = (by_speaker.sum(0) - by_speaker)[who[rows]] + 1.0
     prior /= prior.sum(1, keepdims=True)
-    votes = counts[rows] if own.shared else counts[rows] + prior
+    votes = counts[rows] if own.ballots.shared else counts[rows] + prior
     shares = np.maximum(votes / votes.sum(1, keepdims=True), _LEAST)
     shares /= shares.sum(1, keepdims=True)
     of_prior, of_proxy = (-(human[rows] * np.log(given)).sum(1) for given in (prior, shares))
-    names = None if material.speakers is None else material.speakers[rows]
-    return interval_by_speaker(np.stack([of_prior - of_proxy, of_prior], axis=1), names, seed=seed)
+    columns = np.stack([of_prior - of_proxy, of_prior], axis=1)
+    return interval_by_speaker(columns, None if names is None else names[rows], seed=seed)
 
 
 def _known(value: float | None) -> float:
     return float("nan") if value is None else value
+
+
+def each_proxy_section(proxies: Sequence[ProxyAnnotator], labels: Sequence[str]) -> Section | None:
+    """Each proxy that counts on its own; None with fewer than two, which other sections already show."""
+    counted = [proxy for proxy in proxies if proxy.counts]
+    if len(counted) < 2:
+        return None
+    blocks: list[Block] = [_side_by_side(counted)]
+    blocks += _confusions(counted, labels, "counts") if len(counted) <= _MOST else []
+    lead = "Each proxy that counts, compared with human votes on the same utterances."
+    return Section("Proxy by proxy", lead, tuple(blocks))
+
+
+def dropped_section(proxies: Sequence[ProxyAnnotator], labels: Sequence[str]) -> Section | None:
+    """The proxies that do not count in the labels, and why."""
+    left = [proxy for proxy in proxies if not proxy.counts]
+    if not left:
+        return None
+    why = listed([f"{proxy.name} ({proxy.why})" for proxy in left], "and")
+    lead = f"The labels do not use {why}."
+    if any(proxy.counts for proxy in proxies):
+        lead += " The other sections leave their votes out."
+    blocks: list[Block] = [_side_by_side(left)]
+    blocks += _confusions(left, labels, "dropped") if len(left) <= _MOST else []
+    return Section("Proxies that do not count", lead, tuple(blocks))
+
+
+def _side_by_side(proxies: Sequence[ProxyAnnotator]) -> Table:
+    rows: list[list[Cell]] = []
+    for proxy in proxies:
+        more = max(proxy.shares, key=lambda row: row.difference.estimate, default=None)
+        less = min(proxy.shares, key=lambda row: row.difference.estimate, default=None)
+        rows.append(
+            [
+                proxy.name,
+                proxy.votes,
+                proxy.utterances,
+                None if proxy.equal is None else proxy.equal.agreement.human_human,
+                None if proxy.equal is None else proxy.equal.agreement.human_proxy,
+                proxy.takes_off,
+                None if more is None else f"{more.label} ({_signed(more.difference.estimate)})",
+                None if less is None else f"{less.label} ({_signed(less.difference.estimate)})",
+            ]
+        )
+    columns = [
+        Column("Proxy"),
+        Column("Votes"),
+        Column("Utterances"),
+        Column("Two humans agree", 2, "The chance that two human votes agree, on the utterances of this proxy."),
+        Column("Human and proxy agree", 2, "The chance that a human vote and one of this proxy agree."),
+        Column(
+            "Takes off class shares",
+            2,
+            "The share of class shares' log loss that its votes alone take off; below zero they are worse than those.",
+            signed=True,
+        ),
+        Column("Used most above humans"),
+        Column("Used most below humans"),
+    ]
+    return Table.of(columns, rows)
+
+
+def _signed(value: float) -> str:
+    return f"{signed_number(100 * value, 0)} points"
+
+
+def _confusions(proxies: Sequence[ProxyAnnotator], labels: Sequence[str], kind: str) -> list[Block]:
+    words = "Each row gives the proxy's votes where a human votes for a label, in per cent, on one scale."
+    charts = [
+        heat(
+            f"confusion-{kind}-{place}", proxy.name, labels, labels, proxy.confusion, row_title="human",
+            column_title="proxy", alt=f"Votes of {proxy.name} where humans vote for a label.",
+        )
+        for place, proxy in enumerate(proxies)
+        if proxy.confusion is not None
+    ]  # fmt: skip
+    return [Text(words), *charts]

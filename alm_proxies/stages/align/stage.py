@@ -66,6 +66,7 @@ def aligned(
     from alm_proxies.stages.align.metrics import metrics_of
     from alm_proxies.stages.align.overview import Overview
     from alm_proxies.stages.align.page import page_of
+    from alm_proxies.stages.align.prepared import prepare
     from alm_proxies.stages.align.results import measure
 
     labels, known = without_trained_on(labels, utterances, stage="align")
@@ -76,7 +77,8 @@ def aligned(
     chosen, sampled = chosen_labels(labels, overview.known, at_most=settings.at_most, seed=settings.seed)
     votes, _ = without_trained_on_votes(votes_on(chosen.frame["utterance_id"]), utterances, stage="align")
     material = material_with(chosen, votes, utterances, sampled, consensus=counting.consensus)
-    results = measure(material, votes, utterances, counting=counting, kind=settings.raters, seed=settings.seed)
+    prepared = prepare(material, votes, utterances, counting, seed=settings.seed)
+    results = measure(prepared, utterances, consensus=counting.consensus, kind=settings.raters, seed=settings.seed)
     shown, kept_back = examples(
         material,
         utterances,

@@ -12,9 +12,14 @@ from numpy.typing import NDArray
 
 from alm_proxies.annotators.cells import cells_of, label_orders
 from alm_proxies.ballots import Array, Ballots
+from alm_proxies.compare.sections import series_of
 from alm_proxies.compare.strata import Words
 from alm_proxies.interval import Interval
 from alm_proxies.measures.bootstrap import interval_by_speaker
+from alm_proxies.report.charts import bars
+from alm_proxies.report.drawing import number
+from alm_proxies.report.page import Section
+from alm_proxies.stages.align.prepared import Prepared
 from alm_proxies.tables import About, Finding
 
 CHANCE, UTTERANCE = "chance", "utterance"
@@ -39,6 +44,12 @@ class Variance:
     total: float
     utterances: int
     findings: tuple[Finding, ...]
+
+
+def variance_of(prepared: Prepared, *, seed: int) -> Variance | None:
+    """The variance components of the votes of proxies that count, by the factors that their annotators cross."""
+    cells = cells_for(prepared.votes.about)
+    return variance(prepared.proxy.ballots, cells, prepared.material.speakers, seed=seed)
 
 
 def variance(
@@ -205,3 +216,29 @@ def _shares(sums: Array, design: Array, weights: Array, labels: int) -> Array:
     totals = _totals(sums, labels)
     signal = totals - inside.sum(1)
     return np.concatenate([signal[:, None], inside], axis=1) / np.where(totals > 0, totals, np.nan)[:, None]
+
+
+def variance_section(measured: Variance | None) -> Section | None:
+    """The variance components of a proxy vote."""
+    if measured is None:
+        return None
+    rows = [component.name for component in measured.components]
+    series = [series_of("share of the variance", "proxy", [component.share for component in measured.components])]
+    largest = max(measured.components, key=lambda component: component.share.estimate).name
+    chart = bars(
+        "variance",
+        "Sources of differences between proxy votes",
+        "share of the variance",
+        rows,
+        series,
+        alt=f"Shares of the variance of proxy votes; the largest is {largest}.",
+        note=(
+            f"Random-effects components from pairs of votes, {measured.utterances:,} utterances; two proxy votes for "
+            f"different utterances differ with probability {number(measured.total, 2)}. Negative shares mean zero."
+        ),
+    )
+    lead = (
+        "The share of the variance of a single proxy vote that is due to the utterance, which is the signal, and the "
+        "shares due to model, prompt, temperature, label order, or chance, which differ between votes of one utterance."
+    )
+    return Section("Why proxy votes differ", lead, (chart,))

@@ -5,18 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
 from alm_proxies.compare.comparison import Comparison, Score
 from alm_proxies.compare.rivals import ALONE, FUSED, METHOD_OF, PLAIN, POOL, WEIGHTED
 from alm_proxies.compare.strata import AGREEMENT, AMBIGUITY, LABEL, OBSERVABLE
-from alm_proxies.compare.worth import Learning
 from alm_proxies.interval import Interval
-from alm_proxies.measures.class_shares import ClassShares
 from alm_proxies.report.drawing import listed, number, signed_number
 from alm_proxies.report.page import Figure
+from alm_proxies.stages.align.curves import ALL_PROXIES
 from alm_proxies.stages.align.people import grounds, verdict
 from alm_proxies.stages.align.results import Results
+from alm_proxies.stages.align.worth import worth_figure
 
 _WHERE = {
     AGREEMENT: {
@@ -57,54 +55,6 @@ def span(interval: Interval, digits: int = 3) -> str:
         return signed_number(interval.estimate, digits)
     low, high = signed_number(interval.low, digits), signed_number(interval.high, digits)
     return f"{signed_number(interval.estimate, digits)} ({low} to {high})"
-
-
-def worth_words(learned: Learning, stratum: str = "all") -> str:
-    """The worth of the proxies as text: "2.3 human votes" or "more than 3 human votes", without the interval."""
-    votes = learned.votes(stratum)[0]
-    beyond = learned.at[-1] - learned.given
-    if not math.isfinite(votes):
-        return f"more than {beyond} human vote{'s' if beyond != 1 else ''}"
-    return f"{number(votes, 1)} human vote{'' if abs(votes - 1) < 0.05 else 's'}"
-
-
-def both_worths(learned: Learning) -> str:
-    """The worth on held-out votes compared with the labels' own concentration_gain, and why they differ."""
-    own, rise = learned.concentration_gain["all"], learned.strength_per_vote
-    sentences = (
-        f"On held-out votes the proxies were worth {worth_words(learned)} ({_range(learned)}). The labels' own "
-        f"`concentration_gain`, {number(own, 1)} on average, is another measure: how much the proxies add to the "
-        "concentration, without held-out votes. Where the curve is flat, a small change in log loss is worth many "
-        "votes: the log loss is the more stable measure."
-    )
-    if rise > 0:
-        sentences += (
-            f" One more human vote adds {number(rise, 1)} to the concentration, not 1, so {number(own, 1)} equal "
-            f"{number(own / rise, 1)} human votes."
-        )
-    if len(learned.worth) > 2:
-        sentences += (
-            " Strata rank differently by votes than by log loss: where one more human vote changes little, a small "
-            "gain in log loss is worth many votes."
-        )
-    return f"{sentences} Where the measures differ, rely on the held-out votes."
-
-
-def corpus_shares_words(shares: ClassShares | None) -> str:
-    """The effect of proxies on the label shares in the corpus."""
-    if shares is None:
-        return (
-            "Proxies can narrow the intervals of the labels' shares in the whole corpus (PPI++) where other utterances "
-            "have proxy votes only. Here too few have: the weight of the proxies is 0, and only human votes count."
-        )
-    alone = np.subtract(shares.human_high, shares.human_low)
-    narrower = 100 * (1 - float(np.subtract(shares.high, shares.low).sum() / alone.sum()))
-    change = f"narrower by {number(narrower, 0)} %" if narrower > 0.5 else "no narrower"
-    return (
-        f"In the whole corpus proxies make the intervals of the labels' shares {change} (PPI++, mean weight of the "
-        f"proxies {number(float(np.mean(shares.proxy_weight)), 2)}). This holds for any proxies, if the "
-        "utterances with human votes are like those without."
-    )
 
 
 def headline(results: Results) -> str:
@@ -216,14 +166,12 @@ def figures(results: Results) -> tuple[Figure, ...]:
         beside = f"{number(other.jsd.estimate)} for {name}"
         tiles.append(Figure(number(fused.jsd.estimate), "JSD to held-out votes (base 2)", beside))
     if learned is not None and learned.worth and results.uses_proxies:
-        beside = f"{_range(learned)}, over {learned.utterances:,} utterances and {learned.draws} draws; "
-        beside += f"concentration_gain is {number(learned.concentration_gain['all'], 1)}"
-        tiles.append(Figure(_short_worth(learned), "human votes: the worth of an utterance's proxies", beside))
-    if results.equal is not None:
-        pair = results.equal.agreement
+        tiles.append(worth_figure(learned))
+    if results.agreement.equal is not None:
+        pair = results.agreement.equal.agreement
         beside = f"two humans: {100 * pair.human_human.estimate:.0f} %"
         tiles.append(Figure(f"{100 * pair.human_proxy.estimate:.0f} %", "a human and a proxy vote agree", beside))
-    curve = results.curves.get("all proxies") if _may_help(results) else None
+    curve = results.curves.get(ALL_PROXIES) if _may_help(results) else None
     if curve is not None and curve.fit is not None and curve.fit.saturation is not None:
         name = "proxy vote" if curve.fit.saturation == 1 else "proxy votes"
         tiles.append(Figure(str(curve.fit.saturation), f"{name} reach 90 % of the possible gain", "fitted"))
@@ -306,15 +254,3 @@ def _scored(results: Results) -> str:
         f"{name} {number(other.nll.estimate)}{apart}. Their JSD (base 2) is "
         f"{number(fused.jsd.estimate)} against {number(other.jsd.estimate)}, {signed_number(change, 0)} %."
     )
-
-
-def _short_worth(learned: Learning) -> str:
-    votes = learned.votes()[0]
-    return number(votes, 1) if math.isfinite(votes) else f"> {learned.at[-1] - learned.given}"
-
-
-def _range(learned: Learning) -> str:
-    _, low, high = learned.votes()
-    upper = number(high, 1) if math.isfinite(high) else f"> {learned.at[-1] - learned.given}"
-    lower = number(low, 1) if math.isfinite(low) else f"> {learned.at[-1] - learned.given}"
-    return f"{lower} to {upper}, in addition to {learned.given} given"

@@ -1,0 +1,140 @@
+"""The votes of a report, prepared once: by side, as ballots, as counts and as whole votes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alm_proxies.ballots import Array, Ballots, Counting
+from alm_proxies.compare.material import Material
+from alm_proxies.estimators.counts import COLUMNS, Counts, counts_of
+from alm_proxies.files import canonical_json
+from alm_proxies.seeds import generator
+from alm_proxies.tables import Labels, Utterances, Votes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Side:
+    """The votes of one side, or of one proxy."""
+
+    ballots: Ballots
+    counts: Array
+    """Votes for each label, utterances x labels."""
+    whole: Array
+    """The same in whole votes: a draw that is shared among labels casts one of them at random, by its shares."""
+
+    @classmethod
+    def of(cls, ballots: Ballots, seed: int) -> Side:
+        """The counts and whole votes of these ballots."""
+        return cls(ballots, ballots.counts(), _whole_votes(ballots, seed))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prepared:
+    """All that the measures of the report are taken from."""
+
+    material: Material
+    """Its proxies are those that count in the labels, or all of them if none does."""
+    fit: Side
+    """Human votes of the fit."""
+    held_out: Array
+    """Counts of the held-out human votes."""
+    people: Side
+    """All human votes, of the fit and held out, for describing humans, not for scoring."""
+    proxy: Side
+    """Votes of the proxies that count."""
+    proxies: dict[str, Side]
+    """Every proxy on its own, by name."""
+    counts: Counts
+    """All votes of the fit, as estimators take them."""
+    counted: Counts
+    """The same without the proxies that do not count."""
+    account: dict[str, Any]
+    """What the labels state of their fit; empty if they state nothing."""
+    dropped: dict[str, str]
+    """By proxy: why its votes do not count in the labels."""
+    both: NDArray[np.bool_]
+    """Whether an utterance has both human votes and votes of proxies that count."""
+    votes: Votes
+
+
+def prepare(material: Material, votes: Votes, utterances: Utterances, counting: Counting, *, seed: int) -> Prepared:
+    """The votes of the material by side; estimators count them as `counting` states. `votes` are those of its ids."""
+    account = _account_in(material.table)
+    dropped = {
+        annotator: proxy["why"]
+        for proxy in account.get("proxies", [])
+        if not proxy["counts"]
+        for annotator in proxy["annotators"]
+    }
+    every = material.proxy
+    material = replace(material, proxy=_that_count(every, dropped))
+    counts = counts_of(
+        votes, merge=counting.merge, utterances=utterances, columns=counting.columns, consensus=counting.consensus
+    )
+    people = Side.of(_together(material.human, material.held_out), seed)
+    proxy = Side.of(material.proxy, seed)
+    return Prepared(
+        material=material,
+        fit=Side.of(material.human, seed),
+        held_out=material.held_out.counts(),
+        people=people,
+        proxy=proxy,
+        proxies={name: Side.of(every.of(name), seed) for name in every.names},
+        counts=counts,
+        counted=_without_dropped(counts, dropped),
+        account=account,
+        dropped=dropped,
+        both=(people.ballots.sizes() > 0) & (proxy.ballots.sizes() > 0),
+        votes=votes,
+    )
+
+
+def _account_in(labels: Labels) -> dict[str, Any]:
+    maker = labels.about.made_by
+    account: dict[str, Any] = {} if maker is None else json.loads(canonical_json(maker.fitted))  # as a file keeps it
+    return account
+
+
+def _that_count(proxy: Ballots, dropped: dict[str, str]) -> Ballots:
+    """The votes of the proxies that count in the labels; of all proxies if none does."""
+    kept = np.array([name not in dropped for name in proxy.names], dtype=np.bool_)
+    if kept.all() or not kept.any():
+        return proxy
+    place = np.cumsum(kept) - 1
+    some = proxy.where(kept[proxy.annotators])
+    return replace(
+        some,
+        annotators=place[some.annotators].astype(np.int64),
+        names=tuple(name for name, there in zip(proxy.names, kept, strict=True) if there),
+    )
+
+
+def _without_dropped(counts: Counts, dropped: dict[str, str]) -> Counts:
+    """The counts with the proxies that count in the labels; all of them if none does."""
+    kept = [block.name for block in counts.blocks if not set(block.annotators) <= set(dropped)]
+    return counts.only((*kept, COLUMNS)) if kept else counts
+
+
+def _together(fit: Ballots, held_out: Ballots) -> Ballots:
+    return replace(
+        fit,
+        rows=np.concatenate([fit.rows, held_out.rows]),
+        vectors=np.concatenate([fit.vectors, held_out.vectors]),
+        annotators=np.concatenate([fit.annotators, held_out.annotators]),
+        draws=np.concatenate([fit.draws, held_out.draws]),
+    )
+
+
+def _whole_votes(ballots: Ballots, seed: int) -> Array:
+    shared = ballots.vectors.max(1, initial=0.0) < 1.0 - 1e-9
+    vectors = ballots.vectors.copy()
+    if shared.any():
+        random = generator(seed, "whole votes").random((int(shared.sum()), 1))
+        chosen = (np.cumsum(vectors[shared], axis=1) < random).sum(1)
+        vectors[shared] = np.eye(vectors.shape[1])[np.minimum(chosen, vectors.shape[1] - 1)]
+    return np.round(replace(ballots, vectors=vectors).counts())

@@ -1,0 +1,59 @@
+"""The fused labels and their rivals, scored against held-out votes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from alm_proxies.compare.ambiguity import Halved, Recovered, halved_of, recovered_of, rows_of
+from alm_proxies.compare.comparison import Comparison, compare
+from alm_proxies.compare.rivals import ALONE, FUSED, rivals
+from alm_proxies.compare.strata import strata_of
+from alm_proxies.compare.worth import Learning, human_only, learning
+from alm_proxies.stages.align.prepared import Prepared
+from alm_proxies.tables import Utterances
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scored:
+    """The scores of the labels and of every rival, and what their votes are worth."""
+
+    comparison: Comparison
+    learning: Learning | None
+    """None if too few utterances have as many votes."""
+    recovered: dict[str, Recovered]
+    """By method: whether strength and ambiguity are right."""
+    halved: Halved
+
+
+def scored_of(prepared: Prepared, utterances: Utterances, *, consensus: bool, seed: int) -> Scored | None:
+    """The scores against held-out votes; None without any, or without human votes to fit the rivals to."""
+    material = prepared.material
+    counts = prepared.counts
+    if not (prepared.held_out.any() and counts.human.any()):
+        return None
+    alone = human_only(counts, seed=seed)
+    methods = rivals(counts, material.table, alone)
+    strata = strata_of(prepared.fit.counts, material.fused, material.labels, material.table.cuts)
+    comparison = compare(
+        methods,
+        prepared.votes,
+        utterances,
+        baseline=ALONE,
+        strata=pl.DataFrame({"utterance_id": material.ids, **strata, **material.groups}),
+        before=methods[FUSED],
+        reliability_of=(FUSED, ALONE),
+        consensus=consensus,
+        seed=seed,
+    )
+    learned = learning(material, prepared.counted, alone, seed=seed)
+    rows = {name: rows_of(labels, comparison.test.ids) for name, labels in methods.items()}
+    there = np.searchsorted(material.ids, comparison.test.ids)
+    return Scored(
+        comparison=comparison,
+        learning=learned,
+        recovered={name: recovered_of(*rows[name], comparison) for name in methods},
+        halved=halved_of({name: shares for name, (shares, _) in rows.items()}, comparison, prepared.fit.counts[there]),
+    )

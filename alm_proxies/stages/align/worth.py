@@ -1,0 +1,140 @@
+"""What votes and proxies are worth: the learning curve in a section, in sentences and as a key figure."""
+
+from __future__ import annotations
+
+import math
+
+from alm_proxies.compare.rivals import ALONE, FUSED
+from alm_proxies.compare.sections import series_of
+from alm_proxies.compare.worth import Learning
+from alm_proxies.report.charts import Line, curves
+from alm_proxies.report.drawing import number
+from alm_proxies.report.page import Block, Cell, Chart, Column, Figure, Section, Table, Text
+
+CONCENTRATION_GAIN = (
+    "Mean concentration_gain of the labels: what the proxies add to the concentration, without held-out votes."
+)
+
+
+def worth_section(
+    learned: Learning | None, *, judged: int | None, has_proxies: bool, uses_proxies: bool
+) -> Section | None:
+    """The learning curve and the worth of the proxies; `judged` is the number of utterances with held-out votes."""
+    if learned is None:
+        return None
+    lead = (
+        f"The same held-out votes, predicted from k other human votes of the utterance (human votes alone). The fused "
+        f"labels use {learned.given} human vote{'s' if learned.given != 1 else ''}"
+    )
+    lead += " and proxies: the curve shows how many human votes without proxies are as good." if uses_proxies else "."
+    if learned.draws > 1 and learned.given:
+        lead += (
+            f" All values are averages over {learned.draws} draws: each splits an utterance's human votes into "
+            f"{learned.given} for the fit and the others to be predicted, refits, and predicts only votes that its "
+            "own fits have not used. The intervals are over speakers and draws."
+        )
+    if judged is not None and learned.utterances < judged:
+        lead += (
+            f" These are {learned.utterances:,} of the {judged:,} utterances with held-out votes, those with "
+            f"{learned.given} votes in the fit: their log loss is not that of all {judged:,}."
+        )
+    blocks: list[Block] = [_chart(learned, uses_proxies=uses_proxies)]
+    if learned.worth and uses_proxies:
+        blocks += [Text(_both_worths(learned)), _table(learned)]
+    return Section("What the proxies were worth" if has_proxies else "What votes are worth", lead, tuple(blocks))
+
+
+def worth_figure(learned: Learning) -> Figure:
+    """The worth of an utterance's proxies as a key figure."""
+    beside = f"{_range(learned)}, over {learned.utterances:,} utterances and {learned.draws} draws; "
+    beside += f"concentration_gain is {number(learned.concentration_gain['all'], 1)}"
+    value = _votes(learned.votes()[0], learned.at[-1] - learned.given)
+    return Figure(value, "human votes: the worth of an utterance's proxies", beside)
+
+
+def _chart(learned: Learning, *, uses_proxies: bool) -> Chart:
+    """Log loss over the number of human votes, alone and with proxies."""
+    at = tuple(float(k) for k in learned.at)
+    lines = [Line(series_of(ALONE, "human-only", learned.human), at)]
+    if learned.with_proxies:
+        lines.append(Line(series_of("with proxies, refitted", "proxy", learned.with_proxies), at))
+    lines.append(Line(series_of(FUSED, "fused", [learned.fused]), (float(learned.given),)))
+    alone = dict(zip(learned.at, learned.human, strict=True)).get(learned.given)
+    alt = f"Log loss falls with the number of human votes; fused labels reach {number(learned.fused.estimate)}"
+    alt += f" where {learned.given} human votes alone reach {number(alone.estimate)}." if alone else "."
+    note = (
+        f"{learned.utterances:,} utterances with {learned.given} votes in the fit. Beyond {learned.given} votes the "
+        "others are further held-out votes, which no fit of the same draw has used."
+    )
+    reference = [(f"{FUSED}:", "fused", learned.fused.estimate)] if uses_proxies else []
+    return curves(
+        "learning",
+        f"Log loss of the same held-out votes of {learned.utterances:,} utterances, by the number of human votes known",
+        "human votes of the utterance",
+        "log loss per held-out vote (nats)",
+        lines,
+        alt=alt,
+        note=note,
+        references=reference,
+    )
+
+
+def _table(learned: Learning) -> Table:
+    """The worth of the proxies, overall and by agreement of the human votes, with the concentration_gain."""
+    rows: list[list[Cell]] = []
+    beyond = learned.at[-1] - learned.given
+    for name, worth in learned.worth.items():
+        read = [_votes(value, beyond) for value in learned.votes(name)]
+        rows.append(
+            ["all utterances" if name == "all" else name, worth.utterances, *read, learned.concentration_gain[name]]
+        )
+    columns = [
+        Column("Human votes"),
+        Column("Utterances"),
+        Column("Worth", 1, "Human votes that are as good without proxies, from the curve."),
+        Column("Low"),
+        Column("High"),
+        Column("concentration_gain", 1, CONCENTRATION_GAIN),
+    ]
+    caption = f"Worth of an utterance's proxies in human votes, in addition to the {learned.given} given"
+    return Table.of(columns, rows, caption)
+
+
+def _both_worths(learned: Learning) -> str:
+    """The worth on held-out votes compared with the labels' own concentration_gain, and why they differ."""
+    own, rise = learned.concentration_gain["all"], learned.strength_per_vote
+    sentences = (
+        f"On held-out votes the proxies were worth {_words(learned)} ({_range(learned)}). The labels' own "
+        f"`concentration_gain`, {number(own, 1)} on average, is another measure: how much the proxies add to the "
+        "concentration, without held-out votes. Where the curve is flat, a small change in log loss is worth many "
+        "votes: the log loss is the more stable measure."
+    )
+    if rise > 0:
+        sentences += (
+            f" One more human vote adds {number(rise, 1)} to the concentration, not 1, so {number(own, 1)} equal "
+            f"{number(own / rise, 1)} human votes."
+        )
+    if len(learned.worth) > 2:
+        sentences += (
+            " Strata rank differently by votes than by log loss: where one more human vote changes little, a small "
+            "gain in log loss is worth many votes."
+        )
+    return f"{sentences} Where the measures differ, rely on the held-out votes."
+
+
+def _words(learned: Learning) -> str:
+    """The worth of the proxies as text: "2.3 human votes" or "more than 3 human votes", without the interval."""
+    votes = learned.votes()[0]
+    beyond = learned.at[-1] - learned.given
+    if not math.isfinite(votes):
+        return f"more than {beyond} human vote{'s' if beyond != 1 else ''}"
+    return f"{number(votes, 1)} human vote{'' if abs(votes - 1) < 0.05 else 's'}"
+
+
+def _range(learned: Learning) -> str:
+    _, low, high = (_votes(value, learned.at[-1] - learned.given) for value in learned.votes())
+    return f"{low} to {high}, in addition to {learned.given} given"
+
+
+def _votes(value: float, beyond: int) -> str:
+    return number(value, 1) if math.isfinite(value) else f"> {beyond}"
