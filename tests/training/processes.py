@@ -1,4 +1,4 @@
-"""Trainings in two processes of their own, started by torchrun."""
+"""Trainings in two processes of their own, started by torchrun or as it starts them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, cast
+
+from forked import Forked
 
 from alm_proxies.tables import Labels, Utterances, Votes
 from alm_proxies.training.run_log import read_lines
@@ -29,10 +32,10 @@ done.findings.write(Path(out) / f"findings-{os.environ['RANK']}.parquet")
 """
 
 
-def start_two(
-    utterances: Utterances, labels: Labels, votes: Votes | None, out: Path, settings: TrainSettings, *, before: str = ""
-) -> subprocess.Popen[str]:
-    """Start a training in two processes; `before` is run first in each."""
+def written(
+    utterances: Utterances, labels: Labels, votes: Votes | None, out: Path, settings: TrainSettings, before: str = ""
+) -> list[str]:
+    """The script of a training, written beside `out` with its tables, and the script's arguments."""
     source = out.with_name(f"{out.name}-tables")
     source.mkdir(parents=True, exist_ok=True)
     utterances.write(source / "utterances.parquet")
@@ -41,13 +44,49 @@ def start_two(
         votes.write(source / "votes.parquet")
     script = source / "train.py"
     script.write_text(before + _TRAIN)
+    return [str(script), str(source), str(out), json.dumps(settings.model_dump(mode="json"))]
+
+
+def train_by_torchrun(
+    utterances: Utterances, labels: Labels, votes: Votes | None, out: Path, settings: TrainSettings
+) -> subprocess.Popen[str]:
+    """Start a training in two processes as the documentation says, by torchrun."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     return subprocess.Popen(
-        [*launcher, str(script), str(source), str(out), json.dumps(settings.model_dump(mode="json"))],
+        [*launcher, *written(utterances, labels, votes, out, settings)],
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
     )
+
+
+def train_in_two(
+    utterances: Utterances,
+    labels: Labels,
+    votes: Votes | None,
+    out: Path,
+    settings: TrainSettings,
+    *,
+    before: str = "",
+    codes: tuple[int, int] = (0, 0),
+) -> str:
+    """Train in two processes that are given what torchrun gives; what they write to stderr.
+
+    `before` is run first in each; `codes` are their exit codes.
+    """
+    from torch.distributed import TCPStore
+
+    script, *arguments = written(utterances, labels, votes, out, settings, before)
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    given = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port)}
+    given["TORCHELASTIC_USE_AGENT_STORE"] = "True"
+    both = [
+        Forked(Path(script), *arguments, environment=given | {"RANK": rank, "LOCAL_RANK": rank}) for rank in ("0", "1")
+    ]
+    with both[0], both[1], ThreadPoolExecutor(2) as readers:
+        output = "".join(readers.map(lambda process: process.stderr.read(), both))
+    assert (both[0].returncode, both[1].returncode) == codes, output
+    return output
 
 
 def kill_one_after_an_epoch(process: subprocess.Popen[str], out: Path) -> None:

@@ -1,12 +1,9 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import sqlite3
-import subprocess
-import sys
 import time
 from contextlib import closing
 from pathlib import Path
@@ -15,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 import pytest
+from forked import Forked
 from small_corpus import LABELS, small_settings
 from wording import Wording
 
@@ -40,17 +38,12 @@ train(*tables, out, small_settings(model, **json.loads(changes)), votes=votes)
 """
 
 
-def started(corpus: Corpus, out: Path, *, before: str = "", **changes: Any) -> Any:
-    """A training in a process of its own; its threads share one heap, so that a limit on its memory is the same limit
-    on every machine."""
+def started(corpus: Corpus, out: Path, *, before: str = "", **changes: Any) -> Forked:
+    """A training in a process of its own."""
     script = out.with_suffix(".py")
     script.parent.mkdir(parents=True, exist_ok=True)
     script.write_text(before + IN_ITS_OWN_PROCESS)
-    paths = [str(Path(__file__).parent), *sys.path]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
-    arguments = [str(corpus.folder), str(out), str(corpus.encoder), json.dumps(changes)]
-    command = [sys.executable, str(script), *arguments]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=environment)
+    return Forked(script, str(corpus.folder), str(out), str(corpus.encoder), json.dumps(changes))
 
 
 def fit(corpus: Corpus, out: Path, **changes: Any) -> Trained:
@@ -110,9 +103,9 @@ def test_killed_at_a_random_step_it_goes_on_with_the_same_losses(
     out = tmp_path / "out"
     with started(corpus, out, dropout=0.2, checkpoint_steps=2) as process:
         deadline = time.monotonic() + 240
-        while (not (steps := curve(out)) or steps[-1][0] < last) and process.poll() is None:
+        while (not (steps := curve(out)) or steps[-1][0] < last) and process.returncode is None:
             assert time.monotonic() < deadline
-        process.send_signal(signal.SIGKILL)
+        process.kill()
         output = process.stderr.read()
     assert process.returncode == -signal.SIGKILL, output
     assert not (out / "model").exists()
@@ -290,16 +283,30 @@ def test_a_frozen_encoder_hears_every_clip_once_and_learns_as_if_it_heard_them_i
     np.testing.assert_allclose(first, second, atol=1e-3)
 
 
+KILLED = """
+import os, signal
+from alm_proxies.training.run_log import RunLog
+write = RunLog.write
+def killed(self, kind, step, **values):
+    write(self, kind, step, **values)
+    if step == STEP:
+        os.kill(os.getpid(), signal.SIGKILL)
+RunLog.write = killed
+"""
+
+
+@pytest.mark.parametrize("step", [2, 7])
 def test_heads_above_a_frozen_encoder_go_on_from_a_checkpoint_with_the_same_losses(
-    corpus: Corpus, tmp_path: Path
+    corpus: Corpus, tmp_path: Path, step: int
 ) -> None:
+    """Their steps are too short to be killed from outside at a step that is known."""
     whole = fit(corpus, tmp_path / "whole", epochs=4, freeze=True, deterministic=True)
-    with started(corpus, tmp_path / "out", epochs=4, freeze=True, deterministic=True, checkpoint_steps=1) as process:
-        log = tmp_path / "out/metrics.jsonl"
-        while process.poll() is None and not (log.is_file() and log.read_text().count('"kind": "step"') >= 2):
-            time.sleep(0.01)
-        process.kill()
-    done = fit(corpus, tmp_path / "out", epochs=4, freeze=True, deterministic=True, checkpoint_steps=1)
+    changes = {"epochs": 4, "freeze": True, "deterministic": True, "checkpoint_steps": 1}
+    with started(corpus, tmp_path / "out", before=KILLED.replace("STEP", str(step)), **changes) as process:
+        output = process.stderr.read()
+    assert process.returncode == -signal.SIGKILL, output
+    assert [number for number, _ in curve(tmp_path / "out")] == list(range(1, step + 1))
+    done = fit(corpus, tmp_path / "out", **changes)
     np.testing.assert_allclose(done.epochs["loss"], whole.epochs["loss"], rtol=1e-5)
     assert len(curve(tmp_path / "out")) == len(curve(tmp_path / "whole"))
 

@@ -1,15 +1,13 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import soundfile
+from forked import Forked
 
 from alm_proxies.about import About
 from alm_proxies.tables import Labels, Utterances
@@ -75,18 +73,13 @@ def kill_after_an_epoch(utterances: Utterances, labels: Labels, folder: Path, se
     """Train into the sub-folder out in a process of its own, which is killed (-9) after the first epoch."""
     utterances.write(folder / "utterances.parquet")
     labels.write(folder / "labels.parquet")
-    with subprocess.Popen(
-        [sys.executable, "-c", _IN_ITS_OWN_PROCESS, str(folder), json.dumps(settings.model_dump(mode="json"))],
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
-    ) as process:
-        assert process.stderr is not None
+    script = folder / "train.py"
+    script.write_text(_IN_ITS_OWN_PROCESS)
+    with Forked(script, str(folder), json.dumps(settings.model_dump(mode="json"))) as process:
         lines = []
         for line in process.stderr:
             lines.append(line)
             if line.startswith(f"epoch 1/{settings.epochs}: loss"):
-                process.send_signal(signal.SIGKILL)
+                process.kill()
                 break
-        process.wait()
     assert process.returncode == -signal.SIGKILL, "".join(lines)
