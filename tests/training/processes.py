@@ -74,7 +74,7 @@ def train_in_two(
 
     `before` is run first in each; `codes` are their exit codes.
     """
-    from torch.distributed import TCPStore
+    from torch._C._distributed_c10d import TCPStore
 
     script, *arguments = written(utterances, labels, votes, out, settings, before)
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
