@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from alm_proxies.ballots import Array
 from alm_proxies.compare.comparison import FEWEST, Comparison
-from alm_proxies.compare.sections import LOG_LOSS, roles_of, series_of
+from alm_proxies.compare.sections import LOG_LOSS, roles_of
 from alm_proxies.interval import Interval
 from alm_proxies.measures.bootstrap import mean_by_speaker
 from alm_proxies.measures.calibration import thirds
 from alm_proxies.measures.recovered import Ambiguity, ambiguity, dirichlet_multinomial, halves, pair_disagreement
-from alm_proxies.report.charts import dots
+from alm_proxies.report.charts import Dots, Series
 from alm_proxies.report.page import Cell, Column, Section, Table
 from alm_proxies.seeds import generator
 from alm_proxies.tables import Labels
@@ -131,19 +131,20 @@ def halved_section(halved: Halved, comparison: Comparison) -> Section | None:
     others = [name for name in comparison.methods if name != comparison.baseline]
     rows: list[str] = []
     headings: dict[int, str] = {}
-    gains: dict[str, list[Interval | None]] = {name: [] for name in others}
+    gains: dict[str, list[Interval]] = {name: [] for name in others}
     cells: list[list[Cell]] = []
     for by, within in halved.items():
         headings[len(rows)] = f"formed by {by}"
         for third, methods in within.items():
             rows.append(third)
-            for name in others:
-                gains[name].append(methods[name][1])
+            for name, (_, gain) in methods.items():
+                if gain is not None:
+                    gains[name].append(gain)
             cells += [[by, third, name, nll, gain] for name, (nll, gain) in methods.items()]
     title = f"Log loss minus that of {comparison.baseline}, by ambiguity"
-    chart = dots(
+    chart = Dots(
         "halved", title, "nats per vote; below zero is better", rows,
-        [series_of(name, roles[name], gains[name]) for name in others], alt=title,
+        [Series(name, roles[name], gains[name]) for name in others], alt=title,
         reference=(comparison.baseline, 0.0), signed=True, headings=headings if len(halved) > 1 else {},
     )  # fmt: skip
     columns = [

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 from alm_proxies.compare.comparison import Comparison, Score
 from alm_proxies.compare.rivals import ROLES
 from alm_proxies.finding_kinds import SEVERITIES
 from alm_proxies.interval import Interval
-from alm_proxies.report.charts import Line, Series, calibration, dots
+from alm_proxies.report.charts import Calibration, Dots, Line, Series
 from alm_proxies.report.drawing import ROLES as EVERY_ROLE
 from alm_proxies.report.drawing import number
 from alm_proxies.report.page import Block, Cell, Chart, Column, Section, Table
@@ -32,12 +31,6 @@ def roles_of(methods: Sequence[str]) -> dict[str, str]:
     free = [role for role in EVERY_ROLE if role not in fixed.values()] or list(EVERY_ROLE)
     others = [method for method in methods if method not in fixed]
     return fixed | {method: free[place % len(free)] for place, method in enumerate(others)}
-
-
-def series_of(name: str, role: str, values: Sequence[Interval | None]) -> Series:
-    """Intervals as a series; None is unknown."""
-    unknown = Interval(math.nan, math.nan, math.nan)
-    return Series(name, role, tuple(value or unknown for value in values))
 
 
 def held_out_section(comparison: Comparison, strata: Sequence[str], *, lead: str) -> Section:
@@ -99,7 +92,7 @@ def gain_chart(
 ) -> Chart:
     """The log-loss difference of each method to the baseline, within strata or groups."""
     rows: list[str] = []
-    columns: dict[str, list[Interval | None]] = {}
+    columns: dict[str, list[Interval]] = {}
     headings: dict[int, str] = {}
     for stratum, values in inside.items():
         if values:
@@ -110,12 +103,12 @@ def gain_chart(
                 if score.gain is not None:
                     columns.setdefault(score.method, []).append(score.gain.difference)
     baseline, roles = comparison.baseline, roles_of(comparison.methods)
-    return dots(
+    return Dots(
         name,
         title,
         f"log loss minus that of {baseline} (nats per vote; below zero is better)",
         rows,
-        [series_of(method, roles[method], columns[method]) for method in comparison.methods if method in columns],
+        [Series(method, roles[method], columns[method]) for method in comparison.methods if method in columns],
         alt=f"Differences in log loss to {baseline}, {len(rows)} rows; below zero is better.",
         note="95 % intervals over speakers, paired on the same votes.",
         reference=(baseline, 0.0),
@@ -130,11 +123,11 @@ def reliability_chart(comparison: Comparison, methods: Sequence[str]) -> Chart:
     lines = []
     for name in methods:
         bins = comparison.reliability[name]
-        shares = series_of(name, roles[name], [entry.share for entry in bins])
+        shares = Series(name, roles[name], [entry.share for entry in bins])
         lines.append(Line(shares, tuple(entry.confidence for entry in bins)))
     first = methods[0]
     error, bins = comparison.held_out[first].reliability.error, comparison.reliability[first]
-    return calibration(
+    return Calibration(
         "reliability",
         "Probability of the top label against its share of held-out votes",
         "probability of the top label",
@@ -161,7 +154,7 @@ def coverage_chart(comparison: Comparison, methods: Sequence[str]) -> Chart | No
         if check is not None
     ]
     helped = "helps" if first.log_score < first.log_score_without else "does not help"
-    return calibration(
+    return Calibration(
         "coverage",
         "Intervals for the held-out votes of the top label: nominal and actual coverage",
         "nominal coverage",

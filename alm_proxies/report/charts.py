@@ -1,16 +1,18 @@
-"""Charts for report pages: each in two widths, with a tooltip on every mark and its values as a table."""
+"""Charts for report pages, described as data: each draws itself when its page is written, in any width, with a tooltip
+on every mark.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from alm_proxies.interval import Interval
-from alm_proxies.report.drawing import NARROW, WIDE, Drawing, Scale, freest, number, shorten, text_width
+from alm_proxies.report.drawing import Drawing, Scale, freest, number, shorten, text_width
 from alm_proxies.report.page import Cell, Chart, Column, Table, interval_words
 
 Floats = npt.NDArray[np.float64]
@@ -22,7 +24,7 @@ class Series:
 
     name: str
     role: str
-    values: tuple[Interval, ...]
+    values: Sequence[Interval]
 
     @classmethod
     def of(
@@ -48,80 +50,86 @@ class Line:
     fit: tuple[tuple[float, float], ...] = ()
 
 
-def bars(
-    name: str,
-    title: str,
-    axis: str,
-    rows: Sequence[str],
-    series: Sequence[Series],
-    *,
-    alt: str,
-    note: str = "",
-    digits: int = 3,
-) -> Chart:
+@dataclass(frozen=True, slots=True)
+class Bars(Chart):
     """Grouped horizontal bars, for example class shares by source or variance components."""
 
-    def draw(width: float) -> Drawing:
-        thick = 11.0 if len(series) > 1 else 15.0
-        step = thick * len(series) + 11.0
-        many = len(series) > 1
-        left = _left(rows, width)
-        sheet = Drawing(width, step * len(rows) + 44 + (26 if many else 6))
-        top = sheet.legend([(s.name, s.role) for s in series], 0, 8, bars=True) + 8 if many else 6.0
+    axis: str
+    rows: Sequence[str]
+    series: Sequence[Series]
+    digits: int = field(default=3, kw_only=True)
+
+    def draw(self, width: float) -> Drawing:
+        """The chart in this width."""
+        thick = 11.0 if len(self.series) > 1 else 15.0
+        step = thick * len(self.series) + 11.0
+        many = len(self.series) > 1
+        left = _left(self.rows, width)
+        sheet = Drawing(width, step * len(self.rows) + 44 + (26 if many else 6))
+        top = sheet.legend([(s.name, s.role) for s in self.series], 0, 8, bars=True) + 8 if many else 6.0
         sheet.height += top - (26 if many else 6)
-        ends = [v for s in series for i in s.values for v in (i.estimate, i.high, i.low)]
+        ends = [v for s in self.series for i in s.values for v in (i.estimate, i.high, i.low)]
         scale = Scale.over(ends, left, width - 12 - (0 if many else 36), zero=True)
-        bottom = top + step * len(rows)
-        sheet.horizontal_axis(scale, top, bottom, axis, about=_about(width))
-        for index, row in enumerate(rows):
+        bottom = top + step * len(self.rows)
+        sheet.horizontal_axis(scale, top, bottom, self.axis, about=_about(width))
+        for index, row in enumerate(self.rows):
             y = top + index * step + 5
             sheet.text(left - 9, y + (step - 11) / 2 + 4, shorten(row, left - 9), "label", "end")
-            for place, drawn in enumerate(series):
+            for place, drawn in enumerate(self.series):
                 value = drawn.values[index]
                 if math.isnan(value.estimate):
                     continue
                 at, middle = y + place * thick, y + place * thick + thick / 2 - 0.5
                 start, end = sorted((scale(0.0), scale(value.estimate)))
-                tip = f"{row} · {drawn.name}\n{interval_words(value, digits)}"
+                tip = f"{row} · {drawn.name}\n{interval_words(value, self.digits)}"
                 sheet.rect(start, at, end - start, thick - 1.5, f"mark bar {drawn.role}", tip=tip)
                 _whisker(sheet, scale, value, middle, tip)
                 if not many:
-                    sheet.text(max(end, _end(scale, value)) + 5, middle + 4, number(value.estimate, digits), "value")
+                    after = max(end, _end(scale, value)) + 5
+                    sheet.text(after, middle + 4, number(value.estimate, self.digits), "value")
         sheet.line(scale(0.0), top, scale(0.0), bottom, "baseline")
         return sheet
 
-    return chart_of(name, title, alt, note, draw, _table("", rows, series, digits))
+    def drawn(self) -> Table:
+        """The drawn values."""
+        return _table("", self.rows, self.series, self.digits)
 
 
-def dots(
-    name: str, title: str, axis: str, rows: Sequence[str], series: Sequence[Series], *, alt: str, note: str = "",
-    reference: tuple[str, float] | None = None, digits: int = 3, headings: Mapping[int, str] | None = None,
-    signed: bool = False,
-) -> Chart:  # fmt: skip
+@dataclass(frozen=True, slots=True)
+class Dots(Chart):
     """Points with intervals: one row per stratum or group, one shape per method; `headings` are above their row.
 
     Differences are `signed`: above zero they have a plus sign.
     """
-    above = headings or {}
 
-    def draw(width: float) -> Drawing:
+    axis: str
+    rows: Sequence[str]
+    series: Sequence[Series]
+    reference: tuple[str, float] | None = field(default=None, kw_only=True)
+    digits: int = field(default=3, kw_only=True)
+    headings: Mapping[int, str] | None = field(default=None, kw_only=True)
+    signed: bool = field(default=False, kw_only=True)
+
+    def draw(self, width: float) -> Drawing:
+        """The chart in this width."""
+        above = self.headings or {}
         gap = 12.0
-        step = gap * len(series) + 12.0
-        left = _left(rows, width)
+        step = gap * len(self.series) + 12.0
+        left = _left(self.rows, width)
         sheet = Drawing(width, 0)
-        top = sheet.legend([(s.name, s.role) for s in series], 0, 8) + 18
-        bottom = top + step * len(rows) + 26 * len(above)
+        top = sheet.legend([(s.name, s.role) for s in self.series], 0, 8) + 18
+        bottom = top + step * len(self.rows) + 26 * len(above)
         sheet.height = bottom + 44
-        ends = [v for s in series for i in s.values for v in (i.estimate, i.low, i.high)]
-        scale = Scale.over([*ends, *([reference[1]] if reference else [])], left + 4, width - 14)
-        sheet.horizontal_axis(scale, top, bottom, axis, about=_about(width), signed=signed)
-        if reference:
-            at = scale(reference[1])
+        ends = [v for s in self.series for i in s.values for v in (i.estimate, i.low, i.high)]
+        scale = Scale.over([*ends, *([self.reference[1]] if self.reference else [])], left + 4, width - 14)
+        sheet.horizontal_axis(scale, top, bottom, self.axis, about=_about(width), signed=self.signed)
+        if self.reference:
+            at = scale(self.reference[1])
             sheet.line(at, top, at, bottom, "reference")
             side = "end" if at > left + 0.5 * (width - left) else "start"
-            sheet.text(at, top - 5, reference[0], "note", side)
+            sheet.text(at, top - 5, self.reference[0], "note", side)
         y = top
-        for index, row in enumerate(rows):
+        for index, row in enumerate(self.rows):
             if index in above:
                 sheet.rect(0, y, width, 25, "band")
                 sheet.text(0, y + 18, above[index], "strong")
@@ -129,135 +137,160 @@ def dots(
             elif index:
                 sheet.line(0, y, width, y, "grid")
             sheet.text(0, y + step / 2 + 4, shorten(row, left - 6))
-            for place, drawn in enumerate(series):
+            for place, drawn in enumerate(self.series):
                 value, middle = drawn.values[index], y + 6 + gap * (place + 0.5)
                 if math.isnan(value.estimate):
                     continue
-                tip = f"{row} · {drawn.name}\n{interval_words(value, digits, signed=signed)}"
+                tip = f"{row} · {drawn.name}\n{interval_words(value, self.digits, signed=self.signed)}"
                 if not math.isnan(value.low):
                     sheet.line(scale(value.low), middle, scale(value.high), middle, f"interval {drawn.role}")
                 sheet.mark(scale(value.estimate), middle, drawn.role, tip=tip, size=4.2)
             y += step
         return sheet
 
-    full, heading = [], ""
-    for index, row in enumerate(rows):
-        heading = above.get(index, heading)
-        full.append(f"{heading}: {row}" if heading else row)
-    return chart_of(name, title, alt, note, draw, _table("", full, series, digits, signed=signed))
+    def drawn(self) -> Table:
+        """The drawn values, each row under its heading."""
+        rows, heading = [], ""
+        for index, row in enumerate(self.rows):
+            heading = (self.headings or {}).get(index, heading)
+            rows.append(f"{heading}: {row}" if heading else row)
+        return _table("", rows, self.series, self.digits, signed=self.signed)
 
 
-def curves(
-    name: str, title: str, across: str, up: str, lines: Sequence[Line], *, alt: str, note: str = "",
-    references: Sequence[tuple[str, str, float]] = (), stop: tuple[str, float] | None = None, digits: int = 3,
-) -> Chart:  # fmt: skip
+@dataclass(frozen=True, slots=True)
+class Curves(Chart):
     """Lines over a number of votes: saturation curves with their fit, learning curves; references are level lines."""
 
-    def tip(x: float, value: Interval) -> str:
-        return f"{across}: {_step(x):g}\n{interval_words(value, digits)}"
+    across: str
+    up: str
+    lines: Sequence[Line]
+    references: Sequence[tuple[str, str, float]] = field(default=(), kw_only=True)
+    stop: tuple[str, float] | None = field(default=None, kw_only=True)
+    digits: int = field(default=3, kw_only=True)
 
-    def draw(width: float) -> Drawing:
+    def _tip(self, x: float, value: Interval) -> str:
+        return f"{self.across}: {_step(x):g}\n{interval_words(value, self.digits)}"
+
+    def draw(self, width: float) -> Drawing:
+        """The chart in this width."""
         sheet = Drawing(width, 0)
         left = 46.0
-        top = sheet.legend([(line.series.name, line.series.role) for line in lines], 0, 8) + 24
+        top = sheet.legend([(line.series.name, line.series.role) for line in self.lines], 0, 8) + 24
         bottom = top + (270.0 if width > 500 else 230.0)
         sheet.height = bottom + 44
-        steps = sorted({x for line in lines for x in line.at})
-        ends = [v for line in lines for i in line.series.values for v in (i.estimate, i.low, i.high)]
-        ends += [value for _, _, value in references] + [y for line in lines for _, y in line.fit]
+        steps = sorted({x for line in self.lines for x in line.at})
+        ends = [v for line in self.lines for i in line.series.values for v in (i.estimate, i.low, i.high)]
+        ends += [value for _, _, value in self.references] + [y for line in self.lines for _, y in line.fit]
         down = Scale.over(ends, bottom, top, room=0.08)
-        along = Scale.over([*steps, *(x for line in lines for x, _ in line.fit)], left + 8, width - 16, room=0.02)
-        sheet.vertical_axis(down, left, width, up)
+        along = Scale.over([*steps, *(x for line in self.lines for x, _ in line.fit)], left + 8, width - 16, room=0.02)
+        sheet.vertical_axis(down, left, width, self.up)
         ticks = steps if len(steps) <= _about(width) * 2 else _whole_ticks(along.ticks(_about(width) + 2), steps)
         for x in ticks:
             sheet.text(along(x), bottom + 16, number(x, 0 if float(x).is_integer() else 1), "tick", "middle")
-        sheet.text(along.end, bottom + 34, across, "axis", "end")
+        sheet.text(along.end, bottom + 34, self.across, "axis", "end")
         sheet.line(left, bottom, width, bottom, "baseline")
         taken = [
-            (along(x), down(i.estimate)) for line in lines for x, i in zip(line.at, line.series.values, strict=True)
+            (along(x), down(i.estimate))
+            for line in self.lines
+            for x, i in zip(line.at, line.series.values, strict=True)
         ]
-        for line in lines:  # words keep clear of intervals too
+        for line in self.lines:  # words keep clear of intervals too
             for x, value in zip(line.at, line.series.values, strict=True):
                 if not math.isnan(value.low):
                     top_end, steps_down = down(value.high), int((down(value.low) - down(value.high)) / 8) + 1
                     taken += [(along(x), top_end + 8.0 * step) for step in range(steps_down)]
-        for words, role, level in references:
-            text, y = f"{words} {number(level, digits)}", down(level)
+        for words, role, level in self.references:
+            text, y = f"{words} {number(level, self.digits)}", down(level)
             sheet.line(left, y, width, y, f"fit {role}", tip=text)
             start, base = freest(text, ((left + 6, y + 14), (left + 6, y - 5)), width - 6, taken)
             sheet.text(start, base, text, "note")
             taken += [(start + 20.0 * step, base - 4) for step in range(int(text_width(text) / 20) + 1)]
-        if stop and along.low <= stop[1] <= along.high:
-            x = along(stop[1])
+        if self.stop and along.low <= self.stop[1] <= along.high:
+            x = along(self.stop[1])
             sheet.line(x, top, x, bottom, "reference")
             late = x > width * 0.6
-            sheet.text(x + (-6 if late else 6), top + 8, stop[0], "note", "end" if late else "start")
-        for line in lines:
-            _points(sheet, line, along, down, tip)
+            sheet.text(x + (-6 if late else 6), top + 8, self.stop[0], "note", "end" if late else "start")
+        for line in self.lines:
+            _points(sheet, line, along, down, self._tip)
         return sheet
 
-    steps = sorted({x for line in lines for x in line.at})
-    by_line = [dict(zip(line.at, line.series.values, strict=True)) for line in lines]
-    rows: list[list[Cell]] = [[_step(x), *(values.get(x) for values in by_line)] for x in steps]
-    table = Table.of([across, *(Column(line.series.name, digits) for line in lines)], rows)
-    return chart_of(name, title, alt, note, draw, table)
+    def drawn(self) -> Table:
+        """The drawn values, a row for each step."""
+        steps = sorted({x for line in self.lines for x in line.at})
+        by_line = [dict(zip(line.at, line.series.values, strict=True)) for line in self.lines]
+        rows: list[list[Cell]] = [[_step(x), *(values.get(x) for values in by_line)] for x in steps]
+        return Table.of([self.across, *(Column(line.series.name, self.digits) for line in self.lines)], rows)
 
 
-def calibration(
-    name: str, title: str, across: str, up: str, lines: Sequence[Line], *, alt: str, note: str = "", digits: int = 3
-) -> Chart:
+@dataclass(frozen=True, slots=True)
+class Calibration(Chart):
     """A calibration curve: predicted probability against observed frequency, with the diagonal as reference."""
 
-    def tip(x: float, value: Interval) -> str:
-        return f"{across}: {number(x, digits)}\n{up}: {interval_words(value, digits)}"
+    across: str
+    up: str
+    lines: Sequence[Line]
+    digits: int = field(default=3, kw_only=True)
 
-    def draw(width: float) -> Drawing:
+    def _tip(self, x: float, value: Interval) -> str:
+        return f"{self.across}: {number(x, self.digits)}\n{self.up}: {interval_words(value, self.digits)}"
+
+    def draw(self, width: float) -> Drawing:
+        """The chart in this width."""
         side = min(width, 440.0)
         sheet = Drawing(side, 0)
         left = 46.0
-        top = sheet.legend([(line.series.name, line.series.role) for line in lines], 0, 8) + 24
+        top = sheet.legend([(line.series.name, line.series.role) for line in self.lines], 0, 8) + 24
         bottom = top + side - left - 16
         sheet.height = bottom + 44
-        values = [v for line in lines for i in line.series.values for v in (i.estimate, i.low, i.high)]
-        values += [x for line in lines for x in line.at]
+        values = [v for line in self.lines for i in line.series.values for v in (i.estimate, i.low, i.high)]
+        values += [x for line in self.lines for x in line.at]
         extent = Scale.over(values, 0, 1, room=0.04)
         along = Scale(extent.low, extent.high, left, side - 16)
         down = Scale(extent.low, extent.high, bottom, top)
-        sheet.vertical_axis(down, left, side - 16, up)
-        sheet.horizontal_axis(along, bottom, bottom, across)
+        sheet.vertical_axis(down, left, side - 16, self.up)
+        sheet.horizontal_axis(along, bottom, bottom, self.across)
         sheet.line(along(extent.low), down(extent.low), along(extent.high), down(extent.high), "reference")
-        for line in lines:
-            _points(sheet, line, along, down, tip)
+        for line in self.lines:
+            _points(sheet, line, along, down, self._tip)
         return sheet
 
-    rows: list[list[Cell]] = [
-        [line.series.name, x, value] for line in lines for x, value in zip(line.at, line.series.values, strict=True)
-    ]
-    return chart_of(
-        name, title, alt, note, draw, Table.of(["Series", Column(across, digits), Column(up, digits)], rows)
-    )
+    def drawn(self) -> Table:
+        """The drawn values, a row for each point."""
+        rows: list[list[Cell]] = [
+            [line.series.name, x, value]
+            for line in self.lines
+            for x, value in zip(line.at, line.series.values, strict=True)
+        ]
+        return Table.of(["Series", Column(self.across, self.digits), Column(self.up, self.digits)], rows)
 
 
-def heat(
-    name: str, title: str, rows: Sequence[str], columns: Sequence[str], values: Floats, *, row_title: str,
-    column_title: str, alt: str, note: str = "", most: float = 1.0,
-) -> Chart:  # fmt: skip
+@dataclass(frozen=True, slots=True, eq=False)
+class Heat(Chart):
     """A matrix of shares, one square per pair of labels, darker for larger shares, with the share in per cent.
 
     `most` is the share of the darkest square; charts that are compared have the same.
     """
 
-    def draw(width: float) -> Drawing:
-        left = _left(rows, width)
-        cell = min(58.0, (width - left - 4) / len(columns))
+    rows: Sequence[str]
+    columns: Sequence[str]
+    values: Floats
+    row_title: str = field(kw_only=True)
+    column_title: str = field(kw_only=True)
+    most: float = field(default=1.0, kw_only=True)
+
+    def draw(self, width: float) -> Drawing:
+        """The chart in this width."""
+        left = _left(self.rows, width)
+        cell = min(58.0, (width - left - 4) / len(self.columns))
         high = min(cell, 40.0)
-        upwards = any(text_width(column, 11) > cell - 4 for column in columns)
-        longest = min(max(text_width(column, 11) for column in columns), 110.0)
+        upwards = any(text_width(column, 11) > cell - 4 for column in self.columns)
+        longest = min(max(text_width(column, 11) for column in self.columns), 110.0)
         top = 26.0 + (longest + 8.0 if upwards else 18.0)
-        sheet = Drawing(max(width if width < 400 else 0.0, left + cell * len(columns) + 4), top + high * len(rows) + 8)
-        sheet.text(0, 12, f"{row_title} ↓", "axis")
-        sheet.text(sheet.width - 4, 12, f"{column_title} →", "axis", "end")
-        for j, column in enumerate(columns):
+        across = left + cell * len(self.columns) + 4
+        sheet = Drawing(max(width if width < 400 else 0.0, across), top + high * len(self.rows) + 8)
+        sheet.text(0, 12, f"{self.row_title} ↓", "axis")
+        sheet.text(sheet.width - 4, 12, f"{self.column_title} →", "axis", "end")
+        for j, column in enumerate(self.columns):
             words, middle = shorten(column, 110.0, 11), left + (j + 0.5) * cell
             sheet.text(
                 middle + (4 if upwards else 0),
@@ -267,24 +300,24 @@ def heat(
                 "start" if upwards else "middle",
                 upwards=upwards,
             )
-        for i, row in enumerate(rows):
+        for i, row in enumerate(self.rows):
             y = top + i * high
             sheet.text(left - 8, y + high / 2 + 4, shorten(row, left - 8), "label", "end")
-            for j, column in enumerate(columns):
-                share = float(values[i, j])
+            for j, column in enumerate(self.columns):
+                share = float(self.values[i, j])
                 if math.isnan(share):
                     continue
-                x, strength = left + j * cell, 0.03 + 0.92 * min(share / most, 1.0)
-                tip = f"{row_title} {row}\n{column_title} {column}\n{100 * share:.1f} %"
+                x, strength = left + j * cell, 0.03 + 0.92 * min(share / self.most, 1.0)
+                tip = f"{self.row_title} {row}\n{self.column_title} {column}\n{100 * share:.1f} %"
                 sheet.rect(x + 1, y + 1, cell - 2, high - 2, "mark cell", tip=tip, opacity=strength)
                 kind = "value on-dark" if strength > 0.85 else "value on-middle" if strength > 0.62 else "value"
                 sheet.text(x + cell / 2, y + high / 2 + 4, f"{100 * share:.0f}", kind, "middle")
         return sheet
 
-    table = Table.of(
-        [f"{row_title} \\ {column_title}", *columns], [[row, *map(float, values[i])] for i, row in enumerate(rows)]
-    )
-    return chart_of(name, title, alt, note, draw, table)
+    def drawn(self) -> Table:
+        """The drawn values."""
+        rows: list[list[Cell]] = [[row, *map(float, self.values[place])] for place, row in enumerate(self.rows)]
+        return Table.of([f"{self.row_title} \\ {self.column_title}", *self.columns], rows)
 
 
 def _whole_ticks(ticks: Sequence[float], steps: Sequence[float]) -> list[float]:
@@ -314,11 +347,6 @@ def votes_picture(labels: Sequence[str], series: Sequence[Series], *, alt: str) 
             sheet.rect(left, y + place * thick, wide, thick - 1.2, f"mark bar {drawn.role}", tip=tip)
     sheet.line(left, top - 3, left, top + step * len(labels) - 4, "baseline")
     return sheet.svg(alt)
-
-
-def chart_of(name: str, title: str, alt: str, note: str, draw: Callable[[float], Drawing], table: Table) -> Chart:
-    """The chart, drawn in both widths."""
-    return Chart(name, title, alt, draw(WIDE).svg(alt), draw(NARROW).svg(alt), table, note)
 
 
 def _table(first: str, rows: Sequence[str], series: Sequence[Series], digits: int, *, signed: bool = False) -> Table:

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import math
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -17,7 +18,18 @@ from alm_proxies.files import write_bytes, write_text
 from alm_proxies.interval import Interval
 from alm_proxies.printable import printable_lines
 from alm_proxies.progress import say
-from alm_proxies.report.drawing import DARK, LIGHT, chart_style, number, png, signed_number, standalone
+from alm_proxies.report.drawing import (
+    DARK,
+    LIGHT,
+    NARROW,
+    WIDE,
+    Drawing,
+    chart_style,
+    number,
+    png,
+    signed_number,
+    standalone,
+)
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -96,16 +108,41 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True)
-class Chart:
-    """A picture in two widths (screen and phone), its description in one sentence, and its values as a table."""
+class Chart(ABC):
+    """A picture for screens and phones, its description in one sentence, and its values as a table.
+
+    A chart is plain data until the page is written: `draw` makes the picture in a width.
+    """
 
     name: str
     title: str
-    alt: str
-    wide: str
-    narrow: str
-    table: Table
-    note: str = ""
+    alt: str = field(kw_only=True)
+    note: str = field(default="", kw_only=True)
+    numbers: Table | None = field(default=None, kw_only=True)
+    """A table to show in place of the drawn values."""
+
+    @abstractmethod
+    def draw(self, width: float) -> Drawing:
+        """The picture in a width."""
+
+    @abstractmethod
+    def drawn(self) -> Table:
+        """The drawn values."""
+
+    @property
+    def wide(self) -> str:
+        """The picture for screens."""
+        return self.draw(WIDE).svg(self.alt)
+
+    @property
+    def narrow(self) -> str:
+        """The picture for phones."""
+        return self.draw(NARROW).svg(self.alt)
+
+    @property
+    def table(self) -> Table:
+        """The chart's numbers."""
+        return self.drawn() if self.numbers is None else self.numbers
 
     def html(self) -> Markup:
         """The chart as a figure element, with its numbers in a folded table below."""

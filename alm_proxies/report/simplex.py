@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
-from alm_proxies.report.charts import chart_of
 from alm_proxies.report.drawing import Drawing, shorten, text_width
 from alm_proxies.report.page import Cell, Chart, Table
 
@@ -25,42 +24,49 @@ class Cloud:
     points: Floats
 
 
-def simplex(
-    name: str, title: str, labels: Sequence[str], clouds: Sequence[Cloud], *, alt: str, note: str = "",
-    means: bool = True,
-) -> Chart:  # fmt: skip
+@dataclass(frozen=True, slots=True, eq=False)
+class Simplex(Chart):
     """One polygon per cloud, with a corner per label: a distribution p is drawn at sum_k p_k corner_k.
 
     Large marks are means.
     """
-    corners = _corners(len(labels))
-    beside = min(max(42.0, *(text_width(label, 11) + 10 for label in labels)), 62.0)  # room for labels on each side
 
-    def draw(width: float) -> Drawing:
-        across = len(clouds) if width > 500 else 1
+    labels: Sequence[str]
+    clouds: Sequence[Cloud]
+    means: bool = field(default=True, kw_only=True)
+
+    def draw(self, width: float) -> Drawing:
+        """The polygons side by side, or below each other where they do not fit."""
+        corners = _corners(len(self.labels))
+        # room for labels on each side
+        beside = min(max(42.0, *(text_width(label, 11) + 10 for label in self.labels)), 62.0)
+        across = len(self.clouds) if width > 500 else 1
         side = min(width / across, 330.0)
         sheet = Drawing(width, 0)
-        rows = math.ceil(len(clouds) / across)
+        rows = math.ceil(len(self.clouds) / across)
         sheet.height = rows * (side + 14)
-        for index, cloud in enumerate(clouds):
+        for index, cloud in enumerate(self.clouds):
             middle = (index % across + 0.5) * (width / across), (index // across) * (side + 14) + 22 + (side - 14) / 2
             radius = side / 2 - beside
             place = [(middle[0] + radius * x, middle[1] + radius * y) for x, y in corners]
             sheet.path(place, "outline", closed=True)
             sheet.text(middle[0] - side / 2 + 4, middle[1] - side / 2 + 4, cloud.name, "strong")
-            for (x, y), label in zip(corners, labels, strict=True):
+            for (x, y), label in zip(corners, self.labels, strict=True):
                 anchor = "middle" if abs(x) < 0.2 else ("start" if x > 0 else "end")
                 room = side / 2 - abs(x) * (radius + 8) if abs(x) >= 0.2 else side
                 at = middle[0] + (radius + 8) * x, middle[1] + (radius + 8) * y + (10 if y > 0.5 else 2)
                 sheet.text(at[0], at[1], shorten(label, room, 11), "tick", anchor)
-            _cloud(sheet, cloud, corners, middle, radius, means, labels)
+            _cloud(sheet, cloud, corners, middle, radius, self.means, self.labels)
         return sheet
 
-    rows: list[list[Cell]] = [
-        [cloud.name, len(cloud.points), *map(float, cloud.points.mean(axis=0))] for cloud in clouds if len(cloud.points)
-    ]
-    table = Table.of(["Points", "Utterances", *labels], rows, "Mean distribution")
-    return chart_of(name, title, alt, note, draw, table)
+    def drawn(self) -> Table:
+        """The mean of each cloud."""
+        rows: list[list[Cell]] = [
+            [cloud.name, len(cloud.points), *map(float, cloud.points.mean(axis=0))]
+            for cloud in self.clouds
+            if len(cloud.points)
+        ]
+        return Table.of(["Points", "Utterances", *self.labels], rows, "Mean distribution")
 
 
 def _cloud(

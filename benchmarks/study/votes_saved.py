@@ -33,7 +33,8 @@ from study_votes import LABELS, Array, Corpus, Index, counted, ordered_votes, re
 from alm_proxies.errors import AlmProxiesError
 from alm_proxies.measures.divergence import jsd_base2
 from alm_proxies.measures.held_out import jsd_floor
-from alm_proxies.report.charts import Line, Series, curves
+from alm_proxies.report import charts
+from alm_proxies.report.charts import Line, Series
 from alm_proxies.report.page import Chart
 from alm_proxies.seeds import generator
 from alm_proxies.stages.listen.hear import hear
@@ -311,8 +312,10 @@ def picture(curves_of: Curves) -> Chart:
             line.at, line.series.values, strict=True)) for line in lines
     )  # fmt: skip
     one_vote = lines[1].series.values[0].estimate
-    return curves("votes_saved", "CREMA-D", "human votes a clip", "log loss of a held-out vote, nats", lines, alt=alt,
-                  references=[("one vote and the listener", "fused", one_vote)])  # fmt: skip
+    return charts.Curves(
+        "votes_saved", "CREMA-D", "human votes a clip", "log loss of a held-out vote, nats", lines, alt=alt,
+        references=[("one vote and the listener", "fused", one_vote)],
+    )  # fmt: skip
 
 
 def people_of(folder: Path) -> pl.DataFrame:

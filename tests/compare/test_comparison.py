@@ -14,7 +14,8 @@ from alm_proxies.compare.sections import calibration_section, findings_section, 
 from alm_proxies.compare.strata import AGREEMENT, AMBIGUITY, LABEL, OUTCOME, strata_table
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.measures.held_out import score_held_out
-from alm_proxies.report.page import Chart, Page, Table
+from alm_proxies.report.charts import Calibration
+from alm_proxies.report.page import Page, Table
 from alm_proxies.tables import Finding, Labels, Utterances, Votes
 
 LABELS = ("angry", "happy", "sad")
@@ -178,7 +179,7 @@ def test_the_sections_name_the_baseline_and_make_a_page(compared, tmp_path) -> N
     assert [row[0] for row in tables[0].rows] == ["good", "poor", "flat"]
     assert "Minus flat" in [column.name for column in tables[0].columns]
     trusted = calibration_section(compared, ["good", "poor"], noun="prediction")
-    assert [type(block) for block in trusted.blocks] == [Chart, Chart]
+    assert [type(block) for block in trusted.blocks] == [Calibration, Calibration]
     assert findings_section([]) is None
     of_findings = findings_section(
         [Finding.of("held_out", "a", count=3), Finding.of("stopped", "b"), Finding.of("no_votes", "c")]

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from alm_proxies.interval import Interval
-from alm_proxies.report.charts import Line, Series, bars, calibration, curves, dots, heat, votes_picture
+from alm_proxies.report.charts import Bars, Calibration, Curves, Dots, Heat, Line, Series, votes_picture
 from alm_proxies.report.drawing import DARK, LIGHT
 from alm_proxies.report.page import Chart
-from alm_proxies.report.simplex import Cloud, simplex
+from alm_proxies.report.simplex import Cloud, Simplex
 
 LABELS = ("anger", "happiness", "sadness")
 HUMAN = Series.of("human", "human", [0.5, 0.3, 0.2], [0.4, 0.2, 0.1], [0.6, 0.4, 0.3])
@@ -20,7 +20,7 @@ PROXY = Series.of("proxy", "proxy", [0.2, math.nan, 0.8])
 
 
 def test_bars_draw_known_values_and_leave_out_unknown_ones() -> None:
-    chart = bars("shares", "Shares", "share of votes", LABELS, [HUMAN, PROXY], alt="Shares.")
+    chart = Bars("shares", "Shares", "share of votes", LABELS, [HUMAN, PROXY], alt="Shares.")
     assert _tips(chart.wide, "rect") == [
         "anger · human\n0.500 [0.400, 0.600]", "anger · proxy\n0.200", "happiness · human\n0.300 [0.200, 0.400]",
         "sadness · human\n0.200 [0.100, 0.300]", "sadness · proxy\n0.800",
@@ -28,27 +28,27 @@ def test_bars_draw_known_values_and_leave_out_unknown_ones() -> None:
 
 
 def test_bar_lengths_are_proportional_to_the_values() -> None:
-    chart = bars("shares", "Shares", "share", LABELS, [Series.of("a", "human", [0.1, 0.2, 0.4])], alt="Shares.")
+    chart = Bars("shares", "Shares", "share", LABELS, [Series.of("a", "human", [0.1, 0.2, 0.4])], alt="Shares.")
     widths = [float(node.attrib["width"]) for node in _marks(chart.wide, "rect")]
     assert widths[1] / widths[0] == pytest.approx(2.0, rel=0.01)
     assert widths[2] / widths[0] == pytest.approx(4.0, rel=0.01)
 
 
 def test_negative_bars_start_at_zero_and_go_left() -> None:
-    chart = bars("gain", "Gain", "votes", ["up", "down"], [Series.of("gain", "fused", [2.0, -1.0])], alt="Gain.")
+    chart = Bars("gain", "Gain", "votes", ["up", "down"], [Series.of("gain", "fused", [2.0, -1.0])], alt="Gain.")
     up, down = _marks(chart.wide, "rect")
     assert float(up.attrib["x"]) == pytest.approx(float(down.attrib["x"]) + float(down.attrib["width"]), abs=0.02)
 
 
 def test_dots_show_every_row_and_series_with_a_reference() -> None:
-    chart = dots("strata", "Strata", "NLL", LABELS, [HUMAN, PROXY], alt="Strata.", reference=("uniform", 1.1))
+    chart = Dots("strata", "Strata", "NLL", LABELS, [HUMAN, PROXY], alt="Strata.", reference=("uniform", 1.1))
     assert len(_tips(chart.wide)) == 5
     assert "uniform" in "".join(ElementTree.fromstring(chart.narrow).itertext())
 
 
 def test_curves_name_both_axes_and_draw_the_fit_and_the_references() -> None:
     line = Line(HUMAN, (1.0, 2.0, 3.0), tuple((x / 10, 0.5 - x / 100) for x in range(10, 31)))
-    chart = curves(
+    chart = Curves(
         "saturation", "Saturation", "proxy votes", "JSD (base 2)", [line], alt="Saturation.",
         references=[("another human", "human", 0.25)], stop=("saturated at 2", 2.0),
     )  # fmt: skip
@@ -60,7 +60,7 @@ def test_curves_name_both_axes_and_draw_the_fit_and_the_references() -> None:
 
 def test_a_perfectly_calibrated_series_lies_on_the_diagonal() -> None:
     values = (0.2, 0.5, 0.9)
-    chart = calibration(
+    chart = Calibration(
         "c", "C", "predicted", "observed", [Line(Series.of("fused", "fused", values), values)], alt="C."
     )
     root = ElementTree.fromstring(chart.wide)
@@ -74,7 +74,7 @@ def test_a_perfectly_calibrated_series_lies_on_the_diagonal() -> None:
 
 def test_a_heat_map_is_darker_where_the_share_is_larger_and_skips_what_is_not_known() -> None:
     values = np.array([[0.7, 0.3, 0.0], [0.1, 0.8, 0.1], [np.nan, np.nan, np.nan]])
-    chart = heat("h", "H", LABELS, LABELS, values, row_title="human", column_title="proxy", alt="H.")
+    chart = Heat("h", "H", LABELS, LABELS, values, row_title="human", column_title="proxy", alt="H.")
     cells = _marks(chart.wide, "rect")
     assert len(cells) == 6
     strength = [float(cell.attrib["fill-opacity"]) for cell in cells]
@@ -86,7 +86,7 @@ def test_the_figures_in_a_heat_map_can_be_read_on_every_shade(palette: dict[str,
     values = np.linspace(0.0, 1.0, 50)[None, :]
     names = [f"{k}" for k in range(50)]
     picture = ElementTree.fromstring(
-        heat("h", "H", ["a"], names, values, row_title="human", column_title="proxy", alt="H.").wide
+        Heat("h", "H", ["a"], names, values, row_title="human", column_title="proxy", alt="H.").wide
     )
     nodes = list(picture)
     cells = [(node, after) for node, after in pairwise(nodes) if "cell" in node.attrib.get("class", "")]
@@ -103,7 +103,7 @@ def test_the_figures_in_a_heat_map_can_be_read_on_every_shade(palette: dict[str,
 @pytest.mark.parametrize("labels", [2, 3, 8, 30])
 def test_a_unanimous_distribution_lies_on_its_corner_of_the_simplex(labels: int) -> None:
     names = [f"label {k}" for k in range(labels)]
-    chart = simplex("s", "S", names, [Cloud("human", "human", np.eye(labels))], alt="S.", means=False)
+    chart = Simplex("s", "S", names, [Cloud("human", "human", np.eye(labels))], alt="S.", means=False)
     root = ElementTree.fromstring(chart.wide)
     outline = next(node for node in root if node.attrib.get("class") == "outline").attrib["d"]
     corners = [tuple(map(float, part.split())) for part in outline[1:-1].split("L")]
@@ -114,7 +114,7 @@ def test_a_unanimous_distribution_lies_on_its_corner_of_the_simplex(labels: int)
 def test_equal_distributions_share_a_mark_with_their_number() -> None:
     points = np.array([[1.0, 0.0, 0.0]] * 9 + [[0.0, 1.0, 0.0]])
     many, single = _marks(
-        simplex("s", "S", LABELS, [Cloud("human", "human", points)], alt="S.", means=False).wide, "circle"
+        Simplex("s", "S", LABELS, [Cloud("human", "human", points)], alt="S.", means=False).wide, "circle"
     )
     assert many.attrib["data-tip"] == "anger 100 %\n9 utterances"
     assert single.attrib["data-tip"] == "happiness 100 %"
@@ -128,7 +128,7 @@ def test_a_small_picture_of_votes_says_each_share() -> None:
 
 def test_every_chart_stays_inside_its_sheet_on_a_phone() -> None:
     names = ["a label of quite some length", "another one that is long too", "short"]
-    chart = bars("b", "B", "share of votes", names, [HUMAN, PROXY], alt="B.")
+    chart = Bars("b", "B", "share of votes", names, [HUMAN, PROXY], alt="B.")
     for svg in (chart.wide, chart.narrow):
         root = ElementTree.fromstring(svg)
         width, height = float(root.attrib["width"]), float(root.attrib["height"])
@@ -139,7 +139,7 @@ def test_every_chart_stays_inside_its_sheet_on_a_phone() -> None:
 
 
 def test_the_table_behind_a_chart_holds_its_values() -> None:
-    chart: Chart = dots("d", "D", "NLL", LABELS, [HUMAN], alt="D.")
+    chart: Chart = Dots("d", "D", "NLL", LABELS, [HUMAN], alt="D.")
     assert chart.table.rows[0] == ("anger", Interval(0.5, 0.4, 0.6))
 
 
@@ -165,7 +165,7 @@ def _luminance(colour: np.ndarray) -> float:
 def test_the_axis_of_a_count_has_whole_numbers_only() -> None:
     many = tuple(float(n) for n in range(1, 31))
     line = Line(Series.of("loss", "human", [1.0 / n for n in many]), many)
-    chart = curves("c", "t", "votes", "loss", [line], alt="a")
+    chart = Curves("c", "t", "votes", "loss", [line], alt="a")
     for picture in (chart.wide, chart.narrow):
         ticks = re.findall(r'text-anchor="middle" class="tick">([^<]+)<', picture)
         assert ticks
@@ -174,7 +174,7 @@ def test_the_axis_of_a_count_has_whole_numbers_only() -> None:
 
 def test_two_heat_maps_shade_equal_shares_alike() -> None:
     def shades(values: list[list[float]]) -> list[str]:
-        chart = heat("h", "t", ["a", "b"], ["a", "b"], np.array(values), row_title="r", column_title="c", alt="a")
+        chart = Heat("h", "t", ["a", "b"], ["a", "b"], np.array(values), row_title="r", column_title="c", alt="a")
         return re.findall(r'opacity="([^"]+)"', chart.wide)
 
     weak, strong = shades([[0.3, 0.1], [0.2, 0.3]]), shades([[0.3, 0.9], [0.9, 0.3]])
@@ -184,18 +184,18 @@ def test_two_heat_maps_shade_equal_shares_alike() -> None:
 
 def test_differences_have_a_plus_sign_on_the_axis_the_marks_and_in_the_table() -> None:
     change = Series.of("fused", "fused", [-0.1, 0.2, 0.0], [-0.2, 0.1, -0.1], [0.0, 0.3, 0.1])
-    chart = dots("d", "D", "change", LABELS, [change], alt="D.", signed=True)
+    chart = Dots("d", "D", "change", LABELS, [change], alt="D.", signed=True)
     ticks = re.findall(r'text-anchor="middle" class="tick">([^<]+)<', chart.wide)
     assert {"+0.1", "\N{MINUS SIGN}0.1", "0.0"} <= set(ticks)
     assert _tips(chart.wide)[1] == "happiness · fused\n+0.200 [+0.100, +0.300]"
     assert "+0.200 [+0.100, +0.300]" in chart.table.html()
-    plain = dots("d", "D", "share", LABELS, [change], alt="D.")
+    plain = Dots("d", "D", "share", LABELS, [change], alt="D.")
     assert "+" not in "".join(_tips(plain.wide))
 
 
 def test_heat_maps_of_small_shares_use_the_whole_scale_that_they_share() -> None:
     def strengths(values: list[list[float]], most: float) -> list[float]:
-        chart = heat("h", "t", ["a"], ["a", "b"], np.array(values), row_title="r", column_title="c", alt="a", most=most)
+        chart = Heat("h", "t", ["a"], ["a", "b"], np.array(values), row_title="r", column_title="c", alt="a", most=most)
         return [float(cell.attrib["fill-opacity"]) for cell in _marks(chart.wide, "rect")]
 
     before, after = strengths([[0.3, 0.1]], 0.3), strengths([[0.15, 0.1]], 0.3)

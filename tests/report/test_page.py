@@ -11,9 +11,9 @@ import pytest
 import soundfile
 
 from alm_proxies.interval import Interval
-from alm_proxies.report.charts import Line, Series, bars, curves, dots, heat, votes_picture
+from alm_proxies.report.charts import Bars, Curves, Dots, Heat, Line, Series, votes_picture
 from alm_proxies.report.page import Column, Example, Examples, Figure, Page, Section, Sound, Table, Text, interval_words
-from alm_proxies.report.simplex import Cloud, simplex
+from alm_proxies.report.simplex import Cloud, Simplex
 
 EVIL = "</script><script>alert(1)</script>\"'<img src=http://example.org/x onerror=alert(1)>"
 LABELS = ("anger", "happiness", "sadness")
@@ -28,7 +28,7 @@ def test_a_page_holds_its_headline_figures_sections_and_how_it_was_made() -> Non
 def test_text_of_users_is_always_escaped() -> None:
     table = Table.of([EVIL, Column(EVIL, hint=EVIL)], [[EVIL, EVIL]], EVIL)
     series = [Series.of(EVIL, "human", [0.5, 0.3, 0.2])]
-    chart = bars(EVIL, EVIL, EVIL, [EVIL, "b", "c"], series, alt=EVIL, note=EVIL)
+    chart = Bars(EVIL, EVIL, EVIL, [EVIL, "b", "c"], series, alt=EVIL, note=EVIL)
     example = Example(EVIL, {EVIL: EVIL}, votes_picture([EVIL, "b", "c"], series, alt=EVIL), EVIL)
     blocks = (Text(EVIL), Text(EVIL, "notice"), table, chart, Examples((example,)))
     page = Page(EVIL, EVIL, EVIL, (Figure(EVIL, EVIL, EVIL),), (Section(EVIL, EVIL, blocks),), {EVIL: EVIL})
@@ -48,7 +48,7 @@ def test_the_page_may_load_nothing_and_says_so_to_the_browser() -> None:
 def test_a_full_page_stays_under_three_megabytes() -> None:
     generator = np.random.default_rng(1)
     clouds = [Cloud(name, name, generator.dirichlet(np.ones(9), 600)) for name in ("human", "proxy", "fused")]
-    chart = simplex("simplex", "Simplex", [f"label {k}" for k in range(9)], clouds, alt="Simplex.")
+    chart = Simplex("simplex", "Simplex", [f"label {k}" for k in range(9)], clouds, alt="Simplex.")
     page = Page("Report", "Headline", "Summary", sections=(Section("Simplex", "Points", (chart,)),))
     assert len(page.html().encode()) < 1_500_000
 
@@ -154,16 +154,16 @@ def test_labels_of_charts_never_overprint_each_other_or_leave_the_chart(browser,
     ]
     shares = generator.dirichlet(np.ones(9), 9)
     charts = (
-        dots("d", "D", "log loss minus that of human votes alone (nats per vote; below zero is better)", LONG, series,
+        Dots("d", "D", "log loss minus that of human votes alone (nats per vote; below zero is better)", LONG, series,
              alt="D.", reference=("human votes alone", 0.0),
              headings={0: "most likely label", 4: "gender"}, signed=True),
-        bars("b", "B", "share of votes", LONG, [series[0]], alt="B."),
-        bars("two", "B", "share of votes", LONG, series[:2], alt="B."),
-        curves("c", "C", "human votes of the utterance", "log loss per held-out vote (nats)", lines, alt="C.",
+        Bars("b", "B", "share of votes", LONG, [series[0]], alt="B."),
+        Bars("two", "B", "share of votes", LONG, series[:2], alt="B."),
+        Curves("c", "C", "human votes of the utterance", "log loss per held-out vote (nats)", lines, alt="C.",
                references=[("fused labels:", "fused", 0.3), ("another human", "human", 0.7)],
                stop=("90 % of the fall at 4", 4.0)),
-        heat("h", "H", LONG, LONG, shares, row_title="listeners", column_title="prediction", alt="H."),
-        simplex("s", "S", LONG, [Cloud(n, r, shares) for n, r in zip(names[:3], roles, strict=False)], alt="S."),
+        Heat("h", "H", LONG, LONG, shares, row_title="listeners", column_title="prediction", alt="H."),
+        Simplex("s", "S", LONG, [Cloud(n, r, shares) for n, r in zip(names[:3], roles, strict=False)], alt="S."),
     )  # fmt: skip
     Page("Report", "All charts.", "", (), (Section("Charts", "", charts),)).write(tmp_path / "p.html", pictures=False)
     for width in (1700, 1200, 390):
@@ -209,11 +209,11 @@ def _page() -> Page:
     falling = Line(Series.of("proxy", "proxy", [0.5, 0.4, 0.35]), (1.0, 2.0, 3.0))
     generator = np.random.default_rng(1)
     charts = (
-        bars("shares", "Shares", "share of votes", LABELS, [human], alt="Shares."),
-        curves("saturation", "Saturation", "proxy votes", "JSD (base 2)", [falling], alt="Saturation."),
-        heat("confusion", "Confusion", LABELS, LABELS, generator.dirichlet(np.ones(3), 3), row_title="human",
+        Bars("shares", "Shares", "share of votes", LABELS, [human], alt="Shares."),
+        Curves("saturation", "Saturation", "proxy votes", "JSD (base 2)", [falling], alt="Saturation."),
+        Heat("confusion", "Confusion", LABELS, LABELS, generator.dirichlet(np.ones(3), 3), row_title="human",
              column_title="proxy", alt="Confusion."),
-        simplex("simplex", "Simplex", LABELS, [Cloud("human", "human", generator.dirichlet(np.ones(3), 30))], alt="S."),
+        Simplex("simplex", "Simplex", LABELS, [Cloud("human", "human", generator.dirichlet(np.ones(3), 30))], alt="S."),
     )  # fmt: skip
     table = Table.of(["Name", "Value"], [["ten", 10.0], ["unknown", None], ["two", 2.0], ["hundred", 100]])
     example = Example("u/1", {"votes": "anger 2"}, votes_picture(LABELS, [human], alt="Votes."), "Say it.", _sound())

@@ -9,12 +9,11 @@ import numpy as np
 
 from alm_proxies.ballots import Array
 from alm_proxies.compare.comparison import FEWEST
-from alm_proxies.compare.sections import series_of
 from alm_proxies.compare.strata import in_order
 from alm_proxies.errors import InputError
 from alm_proxies.measures.agreement import EqualVotes, equal_votes
 from alm_proxies.measures.alt_test import AltTest, Kind, alt_test
-from alm_proxies.report.charts import dots
+from alm_proxies.report.charts import Dots, Series
 from alm_proxies.report.page import Block, Cell, Chart, Column, Section, Table, Text
 from alm_proxies.stages.align.prepared import Prepared
 
@@ -93,10 +92,10 @@ def _chart(equal: EqualVotes, within: dict[str, dict[str, EqualVotes]]) -> Chart
         rows += values
         pairs += values.values()
     series = [
-        series_of("human and human", "human", [pair.agreement.human_human for pair in pairs]),
-        series_of("human and proxy", "proxy", [pair.agreement.human_proxy for pair in pairs]),
+        Series("human and human", "human", [pair.agreement.human_human for pair in pairs]),
+        Series("human and proxy", "proxy", [pair.agreement.human_proxy for pair in pairs]),
     ]
-    return dots(
+    return Dots(
         "agreement",
         "How often two votes for one utterance agree",
         "chance that two votes agree",

@@ -9,12 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alm_proxies.ballots import Array, Ballots, Index
-from alm_proxies.compare.sections import series_of
 from alm_proxies.compare.strata import Words
 from alm_proxies.interval import Interval
 from alm_proxies.measures.bootstrap import mean_by_speaker
 from alm_proxies.measures.divergence import jsd_base2
-from alm_proxies.report.charts import Line, curves, dots
+from alm_proxies.report.charts import Curves, Dots, Line, Series
 from alm_proxies.report.drawing import number
 from alm_proxies.report.page import Chart, Section
 from alm_proxies.seeds import generator
@@ -239,11 +238,11 @@ def _shared_words(curve: Curve, human: Curve | None, target: str) -> str:
 def _saturation_chart(by_name: Mapping[str, Curve], curve: Curve, target: str) -> Chart:
     shown = {name: each for name, each in by_name.items() if name != HUMAN}
     lines = [
-        Line(series_of(name, role, each.values), tuple(map(float, each.at)), _fitted(each))
+        Line(Series(name, role, each.values), tuple(map(float, each.at)), _fitted(each))
         for (name, each), role in zip(shown.items(), _ROLES, strict=False)
     ]
     if (human := by_name.get(HUMAN)) is not None:
-        lines.append(Line(series_of("human votes of the fit", "human", human.values), tuple(map(float, human.at))))
+        lines.append(Line(Series("human votes of the fit", "human", human.values), tuple(map(float, human.at))))
     stop, alt, note = None, "Divergence by the number of proxy votes.", ""
     if curve.fit is not None:
         alt = f"Divergence falls from {number(curve.values[0].estimate)} towards {number(curve.fit.a)}."
@@ -253,7 +252,7 @@ def _saturation_chart(by_name: Mapping[str, Curve], curve: Curve, target: str) -
         )
         if curve.fit.saturation is not None:
             stop = (f"90 % of the fall at {curve.fit.saturation}", float(curve.fit.saturation))
-    return curves(
+    return Curves(
         "saturation",
         f"Divergence of n votes from the {target}",
         "votes per utterance",
@@ -276,8 +275,8 @@ def trust_section(trust: Sequence[StratumTrust]) -> Section | None:
     """Agreement of thirds of ambiguity with those of the held-out votes; None if too few utterances have both."""
     if not trust:
         return None
-    series = [series_of("same third as the held-out votes", "human", [stratum.agreement for stratum in trust])]
-    chart = dots(
+    series = [Series("same third as the held-out votes", "human", [stratum.agreement for stratum in trust])]
+    chart = Dots(
         "trust",
         "Agreement of the third of ambiguity with that of the held-out votes",
         "share of utterances",

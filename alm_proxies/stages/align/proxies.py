@@ -13,7 +13,7 @@ from alm_proxies.compare.strata import Words
 from alm_proxies.interval import Interval
 from alm_proxies.measures.agreement import EqualVotes, equal_votes
 from alm_proxies.measures.bootstrap import interval_by_speaker
-from alm_proxies.report.charts import heat
+from alm_proxies.report.charts import Heat
 from alm_proxies.report.drawing import listed, signed_number
 from alm_proxies.report.page import Block, Cell, Column, Section, Table, Text
 from alm_proxies.stages.align.prepared import Prepared, Side
@@ -190,7 +190,7 @@ def _signed(value: float) -> str:
 def _confusions(proxies: Sequence[ProxyAnnotator], labels: Sequence[str], kind: str) -> list[Block]:
     words = "Each row gives the proxy's votes where a human votes for a label, in per cent, on one scale."
     charts = [
-        heat(
+        Heat(
             f"confusion-{kind}-{place}", proxy.name, labels, labels, proxy.confusion, row_title="human",
             column_title="proxy", alt=f"Votes of {proxy.name} where humans vote for a label.",
         )

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from alm_proxies.ballots import Array
 from alm_proxies.compare.comparison import FEWEST
-from alm_proxies.compare.sections import series_of
 from alm_proxies.compare.strata import Words
 from alm_proxies.interval import Interval
 from alm_proxies.measures.bootstrap import mean_by_speaker
 from alm_proxies.measures.class_shares import ClassShares, class_shares
-from alm_proxies.report.charts import bars, heat
+from alm_proxies.report.charts import Bars, Heat, Series
 from alm_proxies.report.drawing import listed, number
 from alm_proxies.report.page import Block, Cell, Chart, Column, Section, Table, Text
-from alm_proxies.report.simplex import Cloud, simplex
+from alm_proxies.report.simplex import Cloud, Simplex
 from alm_proxies.stages.align.prepared import Prepared
 
 MOST_POINTS = 1000
@@ -130,15 +129,15 @@ def shares_section(shares: Shares, labels: Sequence[str], notes: Sequence[str]) 
 
 def _shares_chart(shares: Shares) -> Chart:
     rows = [row.label for row in shares.labels]
-    series = [series_of("human votes", "human", [row.human for row in shares.labels])]
+    series = [Series("human votes", "human", [row.human for row in shares.labels])]
     if shares.confusion is not None:
-        series.append(series_of("proxy votes", "proxy", [row.proxy for row in shares.labels]))
+        series.append(Series("proxy votes", "proxy", [row.proxy for row in shares.labels]))
     most = max(shares.labels, key=lambda row: row.human.estimate).label
     alt = f"Share of votes by label; humans say {most} most often."
     title = "How common each label is" + (", on the utterances both voted on" if len(series) > 1 else "")
     note = "All utterances have equal weight. " + _correlations(shares.labels) if len(series) > 1 else ""
-    chart = bars("shares", title, "mean share of votes", rows, series, alt=alt, note=note)
-    return replace(chart, table=_shares_table(shares.labels)) if len(series) > 1 else chart
+    table = _shares_table(shares.labels) if len(series) > 1 else None
+    return Bars("shares", title, "mean share of votes", rows, series, alt=alt, note=note, numbers=table)
 
 
 def _correlations(shares: Sequence[LabelShare]) -> str:
@@ -160,7 +159,7 @@ def _shares_table(shares: Sequence[LabelShare]) -> Table:
 
 def _confusion_chart(table: Array, labels: Sequence[str]) -> Chart:
     same = float(np.nanmean(np.diag(table)))
-    return heat(
+    return Heat(
         "confusion",
         "Proxy votes given a human vote, in per cent",
         labels,
@@ -224,7 +223,7 @@ def simplex_section(prepared: Prepared) -> Section:
     if has_proxies:
         clouds.append(Cloud("proxy votes", "proxy", proxy[rows] / proxy[rows].sum(1, keepdims=True)))
     clouds.append(Cloud("fused labels", "fused", material.fused[rows]))
-    chart = simplex(
+    chart = Simplex(
         "simplex",
         "Every utterance between the labels",
         material.labels,

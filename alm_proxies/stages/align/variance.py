@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 
 from alm_proxies.annotators.cells import cells_of, label_orders
 from alm_proxies.ballots import Array, Ballots
-from alm_proxies.compare.sections import series_of
 from alm_proxies.compare.strata import Words
 from alm_proxies.interval import Interval
 from alm_proxies.measures.bootstrap import interval_by_speaker
-from alm_proxies.report.charts import bars
+from alm_proxies.report.charts import Bars, Series
 from alm_proxies.report.drawing import number
 from alm_proxies.report.page import Section
 from alm_proxies.stages.align.prepared import Prepared
@@ -223,9 +222,9 @@ def variance_section(measured: Variance | None) -> Section | None:
     if measured is None:
         return None
     rows = [component.name for component in measured.components]
-    series = [series_of("share of the variance", "proxy", [component.share for component in measured.components])]
+    series = [Series("share of the variance", "proxy", [component.share for component in measured.components])]
     largest = max(measured.components, key=lambda component: component.share.estimate).name
-    chart = bars(
+    chart = Bars(
         "variance",
         "Sources of differences between proxy votes",
         "share of the variance",

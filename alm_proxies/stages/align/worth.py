@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 
 from alm_proxies.compare.rivals import ALONE, FUSED
-from alm_proxies.compare.sections import series_of
 from alm_proxies.compare.worth import Learning
-from alm_proxies.report.charts import Line, curves
+from alm_proxies.report.charts import Curves, Line, Series
 from alm_proxies.report.drawing import number
 from alm_proxies.report.page import Block, Cell, Chart, Column, Figure, Section, Table, Text
 
@@ -55,10 +54,10 @@ def worth_figure(learned: Learning) -> Figure:
 def _chart(learned: Learning, *, uses_proxies: bool) -> Chart:
     """Log loss over the number of human votes, alone and with proxies."""
     at = tuple(float(k) for k in learned.at)
-    lines = [Line(series_of(ALONE, "human-only", learned.human), at)]
+    lines = [Line(Series(ALONE, "human-only", learned.human), at)]
     if learned.with_proxies:
-        lines.append(Line(series_of("with proxies, refitted", "proxy", learned.with_proxies), at))
-    lines.append(Line(series_of(FUSED, "fused", [learned.fused]), (float(learned.given),)))
+        lines.append(Line(Series("with proxies, refitted", "proxy", learned.with_proxies), at))
+    lines.append(Line(Series(FUSED, "fused", [learned.fused]), (float(learned.given),)))
     alone = dict(zip(learned.at, learned.human, strict=True)).get(learned.given)
     alt = f"Log loss falls with the number of human votes; fused labels reach {number(learned.fused.estimate)}"
     alt += f" where {learned.given} human votes alone reach {number(alone.estimate)}." if alone else "."
@@ -67,7 +66,7 @@ def _chart(learned: Learning, *, uses_proxies: bool) -> Chart:
         "others are further held-out votes, which no fit of the same draw has used."
     )
     reference = [(f"{FUSED}:", "fused", learned.fused.estimate)] if uses_proxies else []
-    return curves(
+    return Curves(
         "learning",
         f"Log loss of the same held-out votes of {learned.utterances:,} utterances, by the number of human votes known",
         "human votes of the utterance",

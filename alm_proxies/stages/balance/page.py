@@ -13,7 +13,7 @@ from alm_proxies import __version__
 from alm_proxies.ambiguity import LEVELS
 from alm_proxies.files import canonical_json
 from alm_proxies.interval import Interval
-from alm_proxies.report.charts import Series, bars, heat
+from alm_proxies.report.charts import Bars, Heat, Series
 from alm_proxies.report.page import Block, Cell, Column, Figure, Page, Section, Table, Text
 from alm_proxies.stages.balance.weights import TOLERANCE, Balance, effective_size
 from alm_proxies.stages.balance.wishes import Wish
@@ -91,7 +91,7 @@ def _share_sections(wishes: Sequence[Wish], solution: Balance) -> list[Section]:
         if kind != "within":
             alt = "; ".join(f"{wish.name} {wish.today:.1%} before, {share:.1%} after" for wish, share in chosen)
             name = "shares-" + "".join(c if c.isalnum() else "-" for c in kind)
-            blocks.insert(0, bars(name, f"{title}: shares before and after", "share", names, [before, after], alt=alt))
+            blocks.insert(0, Bars(name, f"{title}: shares before and after", "share", names, [before, after], alt=alt))
         sections.append(Section(title, lead, tuple(blocks)))
     return sections
 
@@ -111,7 +111,7 @@ def _by_ambiguity(labels: Labels, solution: Balance) -> Section:
     for word, table in tables.items():
         alt = f"Share of all weight {word}, by label and ambiguity; the largest is {table.max():.1%}."
         blocks.append(
-            heat(
+            Heat(
                 f"classes-by-ambiguity-{word}", f"Share of all weight {word}", list(labels.taxonomy), names, table,
                 row_title="label", column_title="ambiguity", alt=alt, most=most,
             )

@@ -12,7 +12,7 @@ from alm_proxies.compare.strata import AGREEMENT, OBSERVABLE, OUTCOME
 from alm_proxies.files import canonical_json
 from alm_proxies.interval import Interval
 from alm_proxies.measures.bootstrap import Paired
-from alm_proxies.report.charts import Line, Series, curves, heat
+from alm_proxies.report.charts import Curves, Heat, Line, Series
 from alm_proxies.report.drawing import number, signed_number
 from alm_proxies.report.page import Block, Cell, Column, Figure, Page, Section, Table, Text
 from alm_proxies.stages.evaluate.measured import SHARES, Measured
@@ -220,7 +220,7 @@ def _risk(measured: Measured, models: list[str]) -> Section:
         lines.append(Line(Series(name, roles[name], values), risk.coverage))
     title = "Votes missed by the most likely label, over the most confident predictions"
     areas = "; ".join(f"{name} {measured.recovered[name].risk.area:.3f}" for name in models)
-    chart = curves(
+    chart = Curves(
         "risk-coverage", title, "share of utterances kept", "share of votes missed", lines, alt=f"Mean risk: {areas}."
     )
     lead = "The gain from leaving the least confident predictions to a human; lower to the left is better."
@@ -237,7 +237,7 @@ def _confusion(measured: Measured, models: list[str]) -> Section:
         same = float(values.diagonal()[~(values.diagonal() != values.diagonal())].mean())
         alt = f"{name}: on average {100 * same:.0f} % of the prediction is the label that listeners vote for."
         blocks.append(
-            heat(
+            Heat(
                 f"confusion-{place}", name, list(measured.labels), list(measured.labels), values, row_title="listeners",
                 column_title="prediction", alt=alt,
             )

@@ -14,7 +14,7 @@ from alm_proxies.files import canonical_json
 from alm_proxies.interval import Interval
 from alm_proxies.measures.bootstrap import interval_by_speaker
 from alm_proxies.measures.exchange import exchange
-from alm_proxies.report.charts import Line, Series, curves
+from alm_proxies.report.charts import Curves, Line, Series
 from alm_proxies.report.page import Cell, Column, Figure, Page, Section, Table, Text
 from alm_proxies.settings import deciding
 from alm_proxies.stages.listen.settings import ListenSettings
@@ -132,7 +132,7 @@ def _stopping(fitted: Fitted) -> Section:
     at = tuple(float(epoch) for epoch in range(1, fitted.curves.shape[1] + 1))
     lines = [Line(Series.of("other speakers", "fused", np.nanmean(fitted.curves, 0)), at)]
     alt = "Log loss per vote of speakers outside the training, by epoch"
-    chart = curves("stopping", "Early stopping", "epochs", "log loss per vote (nats)", lines, alt=alt)
+    chart = Curves("stopping", "Early stopping", "epochs", "log loss per vote (nats)", lines, alt=alt)
     lead = "Early stopping uses the votes of inner folds: of other speakers than those trained on or predicted."
     return Section("Early stopping", lead, (chart,))
 

@@ -10,7 +10,7 @@ import polars as pl
 from alm_proxies import __version__
 from alm_proxies.ballots import without_consensus
 from alm_proxies.finding_kinds import SEVERITIES
-from alm_proxies.report.charts import heat
+from alm_proxies.report.charts import Heat
 from alm_proxies.report.page import Block, Cell, Column, Figure, Page, Section, Table, Text
 from alm_proxies.stages.read.aligned import corpora_of
 from alm_proxies.stages.read.translate import Score
@@ -88,7 +88,7 @@ def _words(words: pl.DataFrame, labels: Sequence[str]) -> Section:
         rest = words.select("corpus", "word").unique().height - len(names)
         note = f"{rest} rarer words are in the table only." if rest > 0 else ""
         blocks.append(
-            heat(
+            Heat(
                 "words_to_labels", "Words and labels", names, columns, shares,
                 row_title="word of a corpus (votes)", column_title="label",
                 alt="For every word of every corpus, the share of its votes under each label.", note=note,

@@ -9,7 +9,7 @@ import polars as pl
 from alm_proxies import __version__
 from alm_proxies.files import canonical_json
 from alm_proxies.models.trained import TrainedFile
-from alm_proxies.report.charts import Line, Series, curves
+from alm_proxies.report.charts import Curves, Line, Series
 from alm_proxies.report.page import Cell, Chart, Figure, Page, Section, Table
 from alm_proxies.tables import Finding
 from alm_proxies.training.curriculum import STRATA, curriculum_table
@@ -72,7 +72,7 @@ def _learning(epochs: pl.DataFrame, judged: str) -> Chart:
     values = [float(score) for score in epochs["score"]]
     alt = f"The development score begins at {values[0]:.3f} and is {min(values):.3f} nats at best."
     note = "The two lines are different quantities and cannot be compared."
-    return curves("learning", "Loss and development score by epoch", "epoch", "nats", lines, alt=alt, note=note)
+    return Curves("learning", "Loss and development score by epoch", "epoch", "nats", lines, alt=alt, note=note)
 
 
 def _curriculum(targets: Targets, settings: TrainSettings) -> Section:
@@ -85,7 +85,7 @@ def _curriculum(targets: Targets, settings: TrainSettings) -> Section:
             lines.append(Line(series, tuple(float(epoch) for epoch in part["epoch"])))
     first = table.filter(pl.col("epoch") == 1)
     weights_text = ", ".join(f"{row['stratum']} {row['weight']:.2f}" for row in first.iter_rows(named=True))
-    chart = curves(
+    chart = Curves(
         "curriculum",
         "Mean weight of a training utterance by entropy of its target",
         "epoch",
