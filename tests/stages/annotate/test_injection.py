@@ -1,7 +1,5 @@
 import json
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +7,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from forked import Forked
 
 from alm_proxies.about import About, AnnotatorCard, Injected, together
 from alm_proxies.annotators.annotator import Annotator
@@ -292,16 +291,13 @@ def files(annotator_files: Make) -> list[str]:
 def test_killed_or_stopped_while_injecting_the_same_command_ends_with_the_same_votes_and_asks_only_what_is_missing(
     files: list[str], tmp_path: Path, name: signal.Signals
 ) -> None:
-    run = [sys.executable, str(Path(__file__).with_name("annotate_until_killed.py")), *files]
-    with subprocess.Popen(
-        [*run, str(tmp_path / "out"), "4"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    ) as child:
-        assert child.stdout is not None
+    script = Path(__file__).with_name("annotate_until_killed.py")
+    with Forked(script, *files, str(tmp_path / "out"), "4") as child:
         first = [line for _, line in zip(range(160 + 8), child.stdout, strict=False)]
         child.send_signal(name)
         first += child.stdout.readlines()
-    second = subprocess.run([*run, str(tmp_path / "out"), "4"], check=True, capture_output=True, text=True)
-    whole = subprocess.run([*run, str(tmp_path / "whole"), "4"], check=True, capture_output=True, text=True)
+    second, whole = (Forked.done(script, *files, str(tmp_path / name), "4") for name in ("out", "whole"))
+    assert (second.returncode, whole.returncode) == (0, 0)
     sent = [sum("|" in line for line in lines) for lines in (first, second.stdout.split(), whole.stdout.split())]
     assert sent[2] == 160 + 32
     assert 160 + 8 <= sent[0] < 160 + 32

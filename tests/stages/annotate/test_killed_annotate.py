@@ -1,8 +1,6 @@
 import re
 import signal
 import sqlite3
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
@@ -11,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from forked import Forked
 
 Make = Callable[..., Any]
 SCRIPT = Path(__file__).with_name("annotate_until_killed.py")
@@ -21,7 +20,7 @@ VOTES = 8
 
 @pytest.fixture
 def command(annotator_files: Make) -> Make:
-    """Makes the command that annotates `count` utterances into a folder, with answers within milliseconds."""
+    """Makes the arguments of the script: it annotates `count` utterances into a folder, in milliseconds each."""
 
     def make(count: int, folder: Path, **settings: Any) -> list[str]:
         files = annotator_files(
@@ -31,7 +30,7 @@ def command(annotator_files: Make) -> Make:
             'cross = { temperature = [0.6, 1.0], focus = ["voice", "words"] }',
             **settings,
         )
-        return [sys.executable, str(SCRIPT), *files, str(folder), str(IN_FLIGHT)]
+        return [*files, str(folder), str(IN_FLIGHT)]
 
     return make
 
@@ -53,9 +52,7 @@ def test_twenty_kills_under_load_lose_nothing_acknowledged_and_ask_again_only_wh
     unanswered = 0
     cut_off: set[str] = set()
     for moment in [*moments.tolist(), None]:
-        with subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
-            assert child.stdout is not None
-            assert child.stderr is not None
+        with Forked(SCRIPT, *run) as child:
             now = []
             if moment is not None:
                 now = [line.strip() for _, line in zip(range(moment), child.stdout, strict=False)]
@@ -93,13 +90,13 @@ def test_votes_after_kills_are_those_of_a_run_that_was_never_killed(
     folder = tmp_path / "out"
     run = command(40, folder)
     for _ in range(2):
-        with subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as child:
-            assert child.stdout is not None
+        with Forked(SCRIPT, *run) as child:
             for _, _ in zip(range(30), child.stdout, strict=False):
                 pass
             child.kill()
-    subprocess.run(run, check=True, capture_output=True)
-    whole = subprocess.run([*run[:4], str(tmp_path / "whole"), run[5]], check=True, capture_output=True, text=True)
+    assert Forked.done(SCRIPT, *run).returncode == 0
+    whole = Forked.done(SCRIPT, *run[:2], str(tmp_path / "whole"), run[3])
+    assert whole.returncode == 0
     assert "stopped=None" in whole.stdout
     assert (folder / "votes.parquet").read_bytes() == (tmp_path / "whole/votes.parquet").read_bytes()
 
@@ -107,8 +104,7 @@ def test_votes_after_kills_are_those_of_a_run_that_was_never_killed(
 @pytest.mark.parametrize("name", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_cleanly_with_nothing_in_flight(command: Make, tmp_path: Path, name: signal.Signals) -> None:
     run = command(60, tmp_path / "out")
-    with subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
-        assert child.stdout is not None
+    with Forked(SCRIPT, *run) as child:
         for _, _ in zip(range(20), child.stdout, strict=False):
             pass
         child.send_signal(name)
@@ -126,9 +122,7 @@ def test_a_signal_stops_cleanly_with_nothing_in_flight(command: Make, tmp_path: 
 
 def test_a_second_signal_gives_up_what_is_in_flight_and_the_next_run_says_so(command: Make, tmp_path: Path) -> None:
     run = command(60, tmp_path / "out", seconds=600.0)
-    with subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
-        assert child.stdout is not None
-        assert child.stderr is not None
+    with Forked(SCRIPT, *run) as child:
         for _, _ in zip(range(IN_FLIGHT), child.stdout, strict=False):
             pass
         child.send_signal(signal.SIGTERM)
@@ -146,10 +140,9 @@ def test_a_second_signal_gives_up_what_is_in_flight_and_the_next_run_says_so(com
 
 def test_a_second_process_on_the_same_folder_is_refused_in_a_sentence(command: Make, tmp_path: Path) -> None:
     run = command(60, tmp_path / "out", seconds=30.0)
-    with subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as child:
-        assert child.stdout is not None
+    with Forked(SCRIPT, *run) as child:
         child.stdout.readline()
-        second = subprocess.run(run, capture_output=True, text=True, check=False)
+        second = Forked.done(SCRIPT, *run)
         child.kill()
     assert second.returncode != 0
     assert f"process {child.pid} on" in second.stderr

@@ -13,6 +13,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from forked import Forked
 from listening import draws, listening
 
 from alm_proxies.engines.engine import Request
@@ -65,16 +66,15 @@ def changed_and_refused(again: Make, ledger: Path, change: str) -> str:
 
 
 def killed(annotator_files: Make, lines: int, folder: Path) -> list[str]:
-    """Runs the command in a separate process and kills it after this number of requests."""
+    """Runs the script in a separate process and kills it after this number of requests; gives its arguments."""
     files = annotator_files(
         COUNT,
         f"votes = {VOTES}",
         "price = { audio_minute = 300.0 }",
         'cross = { temperature = [0.6, 1.0], focus = ["voice", "words"] }',
     )
-    run = [sys.executable, str(SCRIPT), *files, str(folder), "4"]
-    with subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as child:
-        assert child.stdout is not None
+    run = [*files, str(folder), "4"]
+    with Forked(SCRIPT, *run) as child:
         for _, _ in zip(range(lines), child.stdout, strict=False):
             pass
         child.kill()
@@ -108,7 +108,8 @@ def test_a_wal_lost_after_a_kill_is_given_back_by_the_journal_and_nothing_is_ask
     assert held(out / "ledger.sqlite")[0] < before
     (now,) = status(out)
     assert "it has lost" in str(now)
-    again = subprocess.run(run, capture_output=True, text=True, check=True)
+    again = Forked.done(SCRIPT, *run)
+    assert again.returncode == 0
     asked = sum("|" in line for line in again.stdout.splitlines())
     assert asked == COUNT * VOTES - before
     assert "restored from its journal" in again.stderr
@@ -124,16 +125,16 @@ def test_only_the_file_itself_copied_after_a_kill_is_noticed_though_nothing_else
     run = killed(annotator_files, 60, tmp_path / "out")
     (tmp_path / "copy").mkdir()
     shutil.copy(tmp_path / "out/ledger.sqlite", tmp_path / "copy/ledger.sqlite")
-    run[4] = str(tmp_path / "copy")
-    refused = subprocess.run(run, capture_output=True, text=True, check=False)
+    run[2] = str(tmp_path / "copy")
+    refused = Forked.done(SCRIPT, *run)
     assert refused.returncode != 0
     assert "|" not in refused.stdout
     assert "may have lost votes (it was not closed, and its -wal file and its journal are missing" in refused.stderr
     assert not (tmp_path / "copy/votes.parquet").exists()
     whole = tmp_path / "copied"
     shutil.copytree(tmp_path / "out", whole)
-    run[4] = str(whole)
-    subprocess.run(run, capture_output=True, text=True, check=True)
+    run[2] = str(whole)
+    assert Forked.done(SCRIPT, *run).returncode == 0
 
 
 @pytest.mark.parametrize("how", ["emptied", "removed"])
@@ -258,8 +259,8 @@ def test_a_wal_of_another_ledger_is_not_taken_in(annotator_files: Make, tmp_path
     run = killed(annotator_files, 90, tmp_path / "two")
     shutil.copy(tmp_path / "two/ledger.sqlite-wal", tmp_path / "one/ledger.sqlite-wal")
     (tmp_path / "one/ledger.sqlite-shm").unlink(missing_ok=True)
-    run[4] = str(tmp_path / "one")
-    refused = subprocess.run(run, capture_output=True, text=True, check=False)
+    run[2] = str(tmp_path / "one")
+    refused = Forked.done(SCRIPT, *run)
     assert refused.returncode != 0
     assert "|" not in refused.stdout
     assert "InputError" in refused.stderr
