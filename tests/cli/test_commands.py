@@ -172,7 +172,7 @@ def test_more_left_out_than_allowed_is_exit_code_1(tmp_path: Path, capsys: pytes
 
 
 def test_a_termination_signal_ends_with_130_and_the_same_command_goes_on(tmp_path: Path) -> None:
-    command = [PROGRAM, "simulate", "-o", str(tmp_path / "sim"), "--utterances", "400"]
+    command = [PROGRAM, "simulate", "-o", str(tmp_path / "sim"), "--utterances", "100"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     wavs = tmp_path / "sim" / "wav"
     while not (wavs.is_dir() and any(wavs.rglob("*.wav"))):
@@ -184,10 +184,10 @@ def test_a_termination_signal_ends_with_130_and_the_same_command_goes_on(tmp_pat
     assert "Interrupted" in err
     assert "Traceback" not in err
     spoken = len(list(wavs.rglob("*.wav")))
-    assert 0 < spoken < 400
+    assert 0 < spoken < 100
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert len(Utterances.read(tmp_path / "sim" / "utterances.parquet")) == 400
+    assert len(Utterances.read(tmp_path / "sim" / "utterances.parquet")) == 100
 
 
 def test_a_closed_pipe_is_no_error(votes_csv: Path) -> None:

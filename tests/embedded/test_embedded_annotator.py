@@ -45,7 +45,7 @@ def annotator(file: AnnotatorFile) -> Annotator:
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     """Speech of the demo's crowd: people and listeners that it did not learn from."""
-    return simulate(tmp_path_factory.mktemp("corpus"), SimulateSettings(utterances=120, seed=5), quiet=True)
+    return simulate(tmp_path_factory.mktemp("corpus"), SimulateSettings(utterances=60, seed=5), quiet=True)
 
 
 @pytest.fixture(scope="module")
