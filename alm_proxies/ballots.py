@@ -55,6 +55,23 @@ def counting_of(labels: About) -> Counting | None:
         return None
 
 
+def counting_on(counting: Counting | None, utterances: Utterances) -> tuple[Counting, list[Finding]]:
+    """How to count votes as the labels state it, as far as these utterances allow; findings on what is missing."""
+    if counting is None:
+        message = "the labels do not state how their votes were counted, so the rivals count primary labels only"
+        fix = "Labels written by fuse state it; fuse the votes again if yours are from an earlier version."
+        return Counting(), [Finding.of("counting_not_known", message, fix)]
+    frame = utterances.frame
+    there = tuple(name for name in counting.columns if name in frame.columns and frame[name].dtype.is_numeric())
+    lacking = [name for name in counting.columns if name not in there]
+    if not lacking:
+        return counting, []
+    message = f"the labels were fused with the column {lacking[0]!r}, which these utterances lack: rivals do not use it"
+    fix = "Give the utterances file that fuse used."
+    finding = Finding.of("column_lacking", message, fix, count=len(lacking))
+    return counting.model_copy(update={"columns": there}), [finding]
+
+
 def which_count(side: Side, *, consensus: bool = False, answer: Answer = "label") -> pl.Expr:
     """Which rows of a Votes frame count on a side: those with status ok and such an answer.
 

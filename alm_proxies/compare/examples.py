@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from alm_proxies.cards import stays_because
 from alm_proxies.compare.material import Material
 from alm_proxies.measures.divergence import jsd_base2
 from alm_proxies.report.charts import Series, votes_picture
-from alm_proxies.report.page import Example, Sound
+from alm_proxies.report.page import Example, Examples, Section, Sound
 from alm_proxies.tables import Finding, Utterances
 
 if TYPE_CHECKING:
@@ -151,3 +152,14 @@ def _played(clip: Clip) -> Sound:
     buffer = io.BytesIO()
     soundfile.write(buffer, clip.samples, clip.rate, format="FLAC", subtype="PCM_16")
     return Sound(buffer.getvalue(), "audio/flac")
+
+
+def examples_section(examples: Sequence[Example]) -> Section | None:
+    """The examples as a section; None if there are none."""
+    if not examples:
+        return None
+    lead = (
+        "By JSD (base 2) between all human and all proxy votes, one evenly spread vote added to each side so that few "
+        "votes do not count as certainty; at most two utterances per pair of human and proxy label."
+    )
+    return Section("Where humans and proxies disagree most", lead, (Examples(tuple(examples)),))

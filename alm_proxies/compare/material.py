@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,10 +46,27 @@ def material_of(
     Published consensus labels count as votes only with `consensus`.
     """
     counted = votes if consensus else without_consensus(votes)
-    known = counted.frame["utterance_id"].unique()
     refuse_other_labels(labels, votes.taxonomy)
-    chosen, findings = chosen_labels(labels, known, at_most=at_most, seed=seed)
-    return material_with(chosen, counted, utterances, findings, consensus=consensus)
+    known = counted.frame["utterance_id"].unique()
+    return material_from(labels, known, lambda _: counted, utterances, at_most=at_most, seed=seed, consensus=consensus)[
+        0
+    ]
+
+
+def material_from(
+    labels: Labels,
+    known: pl.Series,
+    votes_on: Callable[[pl.Series], Votes],
+    utterances: Utterances,
+    *,
+    at_most: int,
+    seed: int,
+    consensus: bool = False,
+) -> tuple[Material, Votes]:
+    """The same, and its votes, where `known` utterances have votes and `votes_on` gives those on some of them."""
+    chosen, findings = _chosen(labels, known, at_most=at_most, seed=seed)
+    votes = votes_on(chosen.frame["utterance_id"])
+    return _with_votes(chosen, votes, utterances, findings, consensus=consensus), votes
 
 
 def refuse_other_labels(labels: Labels, taxonomy: tuple[str, ...]) -> None:
@@ -62,7 +79,7 @@ def refuse_other_labels(labels: Labels, taxonomy: tuple[str, ...]) -> None:
         )
 
 
-def chosen_labels(labels: Labels, known: pl.Series, *, at_most: int, seed: int) -> tuple[Labels, list[Finding]]:
+def _chosen(labels: Labels, known: pl.Series, *, at_most: int, seed: int) -> tuple[Labels, list[Finding]]:
     """The labels of the utterances that have votes (`known`), by id; above `at_most`, a random sample of them."""
     both = labels.frame.filter(pl.col("utterance_id").is_in(known.implode())).sort("utterance_id")
     if not both.height:
@@ -81,8 +98,8 @@ def chosen_labels(labels: Labels, known: pl.Series, *, at_most: int, seed: int) 
     return Labels(both, labels.about), findings
 
 
-def material_with(
-    labels: Labels, votes: Votes, utterances: Utterances, findings: Sequence[Finding] = (), *, consensus: bool = False
+def _with_votes(
+    labels: Labels, votes: Votes, utterances: Utterances, findings: Sequence[Finding], *, consensus: bool
 ) -> Material:
     """Labels that are sorted by id with their votes; `votes` may have others too."""
     ids = labels.frame["utterance_id"]

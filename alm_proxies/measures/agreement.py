@@ -5,7 +5,9 @@ Computed from count tables (utterances x labels) in one pass, without loops over
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -126,6 +128,37 @@ def equal_votes(
     kappa: the same beyond chance, 1 - (1 - agreement) / (1 - sum_k s_k t_k), s and t the two sides' mean shares.
     Utterances with fewer than 2 x votes human or votes proxy votes are left out and counted.
     """
+    people, machines = _whole_votes(human, proxy, votes)
+    return _equal(people, machines, None if speakers is None else np.asarray(speakers), votes, seed, level)
+
+
+def equal_votes_by_group(
+    human: ArrayLike,
+    proxy: ArrayLike,
+    speakers: ArrayLike | None,
+    groups: Mapping[str, Mapping[str, NDArray[np.bool_]]],
+    *,
+    votes: int = 2,
+    fewest: int = 1,
+    seed: int = 0,
+    level: float = 0.95,
+) -> tuple[EqualVotes, dict[str, dict[str, EqualVotes]]]:
+    """`equal_votes` of all utterances, and of each group with at least `fewest` utterances that have enough votes."""
+    people, machines = _whole_votes(human, proxy, votes)
+    named = None if speakers is None else np.asarray(speakers)
+    enough = _enough(people, machines, votes)
+    within: dict[str, dict[str, EqualVotes]] = {}
+    for title, values in groups.items():
+        for value, members in values.items():
+            rows = enough & members
+            if rows.sum() >= fewest:
+                names = None if named is None else named[rows]
+                equal = _equal(people[rows], machines[rows], names, votes, seed, level)
+                within.setdefault(title, {})[value] = equal
+    return _equal(people, machines, named, votes, seed, level), within
+
+
+def _whole_votes(human: ArrayLike, proxy: ArrayLike, votes: int) -> tuple[Array, Array]:
     people, machines = np.atleast_2d(counts(human, "human")), np.atleast_2d(counts(proxy, "proxy"))
     same_rows(human=people, proxy=machines)
     if votes < 1:
@@ -133,9 +166,20 @@ def equal_votes(
     for name, table in (("human", people), ("proxy", machines)):
         if (table != np.round(table)).any():
             raise InputError("the counts are not whole votes", where=name, fix="Give counts of votes, unweighted.")
-    enough = (people.sum(1) >= max(2 * votes, 2)) & (machines.sum(1) >= votes)
+    return people, machines
+
+
+def _enough(people: Array, machines: Array, votes: int) -> NDArray[np.bool_]:
+    enough: NDArray[np.bool_] = (people.sum(1) >= max(2 * votes, 2)) & (machines.sum(1) >= votes)
+    return enough
+
+
+def _equal(
+    people: Array, machines: Array, speakers: NDArray[Any] | None, votes: int, seed: int, level: float
+) -> EqualVotes:
+    enough = _enough(people, machines, votes)
     people, machines = people[enough], machines[enough]
-    named = None if speakers is None else np.asarray(speakers)[enough]
+    named = None if speakers is None else speakers[enough]
     rng = generator(seed, "equal votes", votes)
     between, across = np.zeros(len(people)), np.zeros(len(people))
     repeats = min(max(_DRAWN_UTTERANCES // max(len(people), 1), 1), 20) if len(people) else 0

@@ -38,15 +38,6 @@ def counts(values: ArrayLike, name: str, *, at_least: float = 0.0) -> Array:
     return array
 
 
-def ratings(values: ArrayLike, name: str) -> Array:
-    """A column of finite numbers."""
-    array = np.asarray(values, dtype=np.float64)
-    if array.ndim != 1:
-        raise InputError(f"has {array.ndim} dimensions instead of one", where=name, fix="Give one value per row.")
-    _refuse(~np.isfinite(array), name, "is not a finite number", "Leave such rows out.")
-    return array
-
-
 def same_rows(**named: Array) -> None:
     """Raise for arrays of different lengths."""
     lengths = {name: len(array) for name, array in named.items()}

@@ -94,6 +94,20 @@ def interval_of_sums(sums: Array, statistic: Statistic = ratio, *, level: float 
     return Interval(estimate, low, high, "percentile", count)
 
 
+def reach_of_sums(sums: Array, speakers: int, *, level: float = 0.95) -> Array:
+    """Half the width of a t-interval of each column's total, from its influence summed by speaker.
+
+    `speakers` is the number of them that limits the precision; NaN with fewer than two.
+    """
+    from scipy.special import stdtrit
+
+    if speakers < 2:
+        return np.full(sums.shape[1], np.nan)
+    variance = speakers / (speakers - 1) * np.square(sums).sum(0)
+    reach: Array = float(stdtrit(speakers - 1, 0.5 + level / 2)) * np.sqrt(variance)
+    return reach
+
+
 def paired_by_speaker(
     first: ArrayLike,
     second: ArrayLike,

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from alm_proxies.errors import InputError
 from alm_proxies.interval import Interval
-from alm_proxies.measures.arrays import Array, counts, distributions, ratings, same_rows
+from alm_proxies.measures.arrays import Array, counts, distributions, same_rows
 from alm_proxies.measures.bootstrap import mean_by_speaker
 
 BINS = 15
@@ -94,22 +94,20 @@ def top_label(predicted: Array, votes: Array) -> tuple[Array, Array]:
     return predicted[rows, top], share
 
 
-def equal_mass_bins(values: ArrayLike, bins: int = BINS) -> NDArray[np.int64]:
+def equal_mass_bins(values: Array, bins: int = BINS) -> NDArray[np.int64]:
     """The bin of each value: bins of equal size, with equal values in the same bin, whatever the order of rows."""
-    column = ratings(values, "values")
     if bins < 1:
         raise InputError(f"{bins} bins are too few", where="bins", fix="Use one or more.")
-    order = np.sort(column)
-    place: NDArray[np.int64] = np.searchsorted(order, column, side="left") * bins // max(len(column), 1)
+    order = np.sort(values)
+    place: NDArray[np.int64] = np.searchsorted(order, values, side="left") * bins // max(len(values), 1)
     return place
 
 
-def thirds(values: ArrayLike) -> NDArray[np.int64]:
+def thirds(values: Array) -> NDArray[np.int64]:
     """The third (0, 1 or 2) of each value, by the middle of its ranks; equal values are always in the same one."""
-    column = ratings(values, "values")
-    order = np.sort(column)
-    middle = np.searchsorted(order, column, side="left") + np.searchsorted(order, column, side="right")
-    third: NDArray[np.int64] = np.minimum(middle * 3 // max(2 * len(column), 1), 2)
+    order = np.sort(values)
+    middle = np.searchsorted(order, values, side="left") + np.searchsorted(order, values, side="right")
+    third: NDArray[np.int64] = np.minimum(middle * 3 // max(2 * len(values), 1), 2)
     return third
 
 

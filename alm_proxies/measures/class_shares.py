@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.measures.arrays import Array, distributions
-from alm_proxies.measures.bootstrap import speaker_codes, sums_by_speaker
+from alm_proxies.measures.bootstrap import reach_of_sums, speaker_codes, sums_by_speaker
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +67,8 @@ def class_shares(
     here = (y - y.mean(0) - weight * (f - f.mean(0))) / len(y)
     there = weight * (g - away) / max(len(g), 1)
     alone_codes, scarce = speaker_codes(speakers, len(y))
-    reach = _reach(np.concatenate([here, there]), codes, count, scarce, level)
-    alone = _reach((y - y.mean(0)) / len(y), alone_codes, scarce, scarce, level)
+    reach = reach_of_sums(sums_by_speaker(np.concatenate([here, there]), codes, count), scarce, level=level)
+    alone = reach_of_sums(sums_by_speaker((y - y.mean(0)) / len(y), alone_codes, scarce), scarce, level=level)
     sides = (share, share - reach, share + reach, weight, y.mean(0), y.mean(0) - alone, y.mean(0) + alone)
     clipped = [tuple(np.clip(side, 0.0, 1.0).tolist()) for side in sides]
     return ClassShares(
@@ -85,18 +85,6 @@ def proxy_weight(human: Array, proxy: Array, proxy_elsewhere: Array) -> Array:
     spread = np.concatenate([proxy, proxy_elsewhere]).var(0, ddof=1)
     weight: Array = together / np.where(spread > 1e-15, (1 + n / others) * spread, np.inf)
     return np.clip(weight, 0.0, 1.0)
-
-
-def _reach(influence: Array, codes: NDArray[np.int64], count: int, scarce: int, level: float) -> Array:
-    """Half the width of the interval, for `count` speakers of whom `scarce` have human votes."""
-    from scipy.special import stdtrit
-
-    if scarce < 2:
-        return np.full(influence.shape[1], np.nan)
-    sums = sums_by_speaker(influence, codes, count)
-    variance = scarce / (scarce - 1) * np.square(sums).sum(0)
-    reach: Array = float(stdtrit(scarce - 1, 0.5 + level / 2)) * np.sqrt(variance)
-    return reach
 
 
 def _speakers(here: ArrayLike | None, elsewhere: ArrayLike | None, others: int) -> ArrayLike | None:

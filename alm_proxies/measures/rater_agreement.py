@@ -116,6 +116,13 @@ def reliability_of_votes(alpha: float, votes: float) -> float:
     return votes * alpha / (1.0 + (votes - 1.0) * alpha)
 
 
+def reliability_interval(alpha: Interval, votes: int) -> Interval:
+    """The reliability of k votes with its interval, which follows from that of alpha: it is monotonic in alpha."""
+    least = -0.999 / max(votes - 1, 1)
+    ends = [reliability_of_votes(max(end, least), votes) for end in (alpha.estimate, alpha.low, alpha.high)]
+    return Interval(ends[0], ends[1], ends[2], alpha.method, alpha.speakers)
+
+
 def votes_for_reliability(alpha: float, reliability: float) -> float:
     """The number of votes needed for a reliability r: r (1 - a) / (a (1 - r)); infinite without agreement."""
     return reliability * (1.0 - alpha) / (alpha * (1.0 - reliability)) if alpha > 0 else float("inf")

@@ -11,7 +11,7 @@ from alm_proxies.ballots import Array
 from alm_proxies.compare.comparison import FEWEST
 from alm_proxies.compare.strata import in_order
 from alm_proxies.errors import InputError
-from alm_proxies.measures.agreement import EqualVotes, equal_votes
+from alm_proxies.measures.agreement import EqualVotes, equal_votes_by_group
 from alm_proxies.measures.alt_test import AltTest, Kind, alt_test
 from alm_proxies.report.charts import Dots, Series
 from alm_proxies.report.page import Block, Cell, Chart, Column, Section, Table, Text
@@ -38,20 +38,21 @@ def agreement_of(prepared: Prepared, *, kind: Kind, seed: int) -> Agreement:
     """Agreement with the same number of votes on each side; `kind` of raters sets the margin of the alt-test."""
     people = prepared.people.whole
     machines = prepared.proxy.whole
-    speakers = prepared.material.speakers
     equal = None
     within: dict[str, dict[str, EqualVotes]] = {}
     if prepared.both.any():
-        votes = _at_once(people, machines)
-        equal = equal_votes(people, machines, speakers, votes=votes, seed=seed)
-        enough = (people.sum(1) >= max(2, 2 * votes)) & (machines.sum(1) >= votes)
-        for title, values in prepared.material.groups.items():
-            for value in in_order(values):
-                rows = enough & (values == value)
-                if rows.sum() >= FEWEST:
-                    names = None if speakers is None else speakers[rows]
-                    equal_here = equal_votes(people[rows], machines[rows], names, votes=votes, seed=seed)
-                    within.setdefault(title, {})[value] = equal_here
+        equal, within = equal_votes_by_group(
+            people,
+            machines,
+            prepared.material.speakers,
+            {
+                title: {value: values == value for value in in_order(values)}
+                for title, values in prepared.material.groups.items()
+            },
+            votes=_at_once(people, machines),
+            fewest=FEWEST,
+            seed=seed,
+        )
     try:
         tests, cannot = tuple(alt_test(prepared.votes, name, kind=kind) for name in prepared.proxies), None
     except InputError as error:

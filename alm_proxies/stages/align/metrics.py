@@ -6,12 +6,12 @@ from typing import Any
 
 from alm_proxies.about import AnnotatorCard
 from alm_proxies.compare.plain import BEYOND, plain, with_reasons
-from alm_proxies.compare.rivals import FUSED
 from alm_proxies.stages.align.results import Results
 
 
 def metrics_of(results: Results) -> dict[str, Any]:
     """All metrics of the report."""
+    why = _why(results)
     material = results.material
     agreement = results.agreement
     scored = results.scored
@@ -86,12 +86,12 @@ def metrics_of(results: Results) -> dict[str, Any]:
             for name in learned.worth
         }
         metrics["concentration_per_human_vote"] = learned.strength_per_vote
-    if results.scores is not None:
-        comparison = results.scores
+    if scored is not None:
+        comparison = scored.comparison
         metrics["scores"] = {
             "overall": comparison.overall,
             "within": comparison.within,
-            "against_fused": comparison.against(FUSED),
+            "against_fused": scored.behind,
         }
         columns = dict(zip(("value", "estimate"), ("level", "value"), strict=True))
         metrics["every_score"] = {
@@ -101,7 +101,7 @@ def metrics_of(results: Results) -> dict[str, Any]:
         metrics["reliability_bins"] = comparison.reliability
         metrics["concentration"] = {name: each.concentration for name, each in comparison.held_out.items()}
     plain_metrics: dict[str, Any] = plain(metrics)
-    return with_reasons(plain_metrics, _why(results))
+    return with_reasons(plain_metrics, why)
 
 
 def _took_off(card: AnnotatorCard | None) -> float | None:

@@ -31,6 +31,18 @@ class Overview:
     findings: list[Finding]
     """The votes of proxies that were trained on these speakers."""
 
+    @property
+    def tested(self) -> list[Finding]:
+        """Findings of the exchange test for every proxy, if utterances have both votes of the fit and held-out ones."""
+        fix = "Give votes of a model that was trained without the utterance's speaker, or leave the proxy out."
+        findings = []
+        for test in self.exchanges:
+            if test.knows:
+                findings.append(Finding.of("proxies_leak", test.words(test.annotator), fix, where=test.annotator))
+            elif test.utterances:
+                findings.append(Finding.of("exchange", test.words(test.annotator), where=test.annotator))
+        return findings
+
     @classmethod
     def of(
         cls, parts: Iterable[Votes], utterances: Utterances, *, stated: Counting | None, counting: Counting

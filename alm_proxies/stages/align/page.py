@@ -8,12 +8,13 @@ from typing import Any
 from alm_proxies import __version__
 from alm_proxies.compare.ambiguity import halved_section, strength_section
 from alm_proxies.compare.comparison import Comparison
+from alm_proxies.compare.examples import examples_section
 from alm_proxies.compare.glossary import words_section
 from alm_proxies.compare.rivals import ALONE, FUSED
 from alm_proxies.compare.sections import calibration_section, findings_section, held_out_section
 from alm_proxies.compare.strata import AGREEMENT, AMBIGUITY, LABEL, OUTCOME
 from alm_proxies.files import canonical_json, digest_of
-from alm_proxies.report.page import Example, Examples, Page, Section, Text
+from alm_proxies.report.page import Example, Page, Section, Text
 from alm_proxies.stages.align.agreement import agreement_section
 from alm_proxies.stages.align.cite import cite_section
 from alm_proxies.stages.align.curves import saturation_section, trust_section
@@ -42,6 +43,13 @@ def page_of(
 ) -> Page:
     """Build the page of the results, with `notice` at the top."""
     material = results.material
+    made_by = {
+        "Made by": f"alm-proxies {__version__}, align, settings {digest_of(dict(settings))}",
+        "Labels by": _maker(results),
+        "Taxonomy": ", ".join(material.labels),
+        **{f"Proxy {name}": _annotator(about, name) for name in material.proxy.names},
+        "Intervals": "95 %, over speakers (utterances where speakers are not known); a t-interval under 20 speakers",
+    }
     scored = results.scored
     scores = results.scores
     proxies = {"has_proxies": results.has_proxies, "uses_proxies": results.uses_proxies}
@@ -68,19 +76,12 @@ def page_of(
         None if scores is None else calibration_section(scores, (FUSED, ALONE)),
         trust_section(results.trust),
         simplex_section(results.prepared),
-        _examples(examples),
+        examples_section(examples),
         findings_section(findings),
     ]
     sections = [section for section in made_sections if section is not None]
     sections.append(cite_section(results.prepared.account))
     texts, tiles = (headline(results), summary(results)), figures(results)
-    made_by = {
-        "Made by": f"alm-proxies {__version__}, align, settings {digest_of(dict(settings))}",
-        "Labels by": _maker(results),
-        "Taxonomy": ", ".join(results.material.labels),
-        **{f"Proxy {name}": _annotator(about, name) for name in results.material.proxy.names},
-        "Intervals": "95 %, over speakers (utterances where speakers are not known); a t-interval under 20 speakers",
-    }
     return Page(
         kind="Alignment report",
         headline=texts[0],
@@ -113,13 +114,3 @@ def _rivals(scores: Comparison | None) -> Section:
         return Section("Against held-out votes", "No votes are held out.", (Text(HOLD_OUT, "notice"),))
     lead = "All methods are fitted to the same votes and scored on the same held-out human votes."
     return held_out_section(scores, _STRATA, lead=lead)
-
-
-def _examples(examples: Sequence[Example]) -> Section | None:
-    if not examples:
-        return None
-    lead = (
-        "By JSD (base 2) between all human and all proxy votes, one evenly spread vote added to each side so that few "
-        "votes do not count as certainty; at most two utterances per pair of human and proxy label."
-    )
-    return Section("Where humans and proxies disagree most", lead, (Examples(tuple(examples)),))

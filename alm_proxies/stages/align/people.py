@@ -7,15 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from alm_proxies.ballots import is_rater
-from alm_proxies.compare.material import Material
 from alm_proxies.interval import Interval
 from alm_proxies.measures.agreement import among_raters
 from alm_proxies.measures.rater_agreement import (
     FEWEST_ITEMS,
     RatersApart,
     raters_apart,
-    reliability_of_votes,
+    reliability_interval,
     votes_for_reliability,
 )
 from alm_proxies.report.drawing import listed, number
@@ -66,7 +64,7 @@ def people_of(prepared: Prepared, *, seed: int, held_out: bool = True) -> People
     agree = among_raters(side.whole[rows], speakers, seed=seed)
     given = prepared.fit.ballots.sizes()
     votes = int(np.median(given[given > 0])) if (given > 0).any() else int(np.median(side.whole[rows].sum(1)))
-    names, apart = _raters(material, held_out, seed)
+    raters = prepared.raters if held_out else prepared.raters.of_fit()
     known = math.isfinite(agree.alpha.estimate)
     return People(
         utterances=len(rows),
@@ -74,9 +72,9 @@ def people_of(prepared: Prepared, *, seed: int, held_out: bool = True) -> People
         alpha=agree.alpha,
         kappa=agree.kappa,
         votes=votes,
-        reliability={k: _reliability(agree.alpha, k) for k in sorted({*_SHOWN, votes})} if known else {},
-        raters=names,
-        apart=apart,
+        raters=raters.names,
+        apart=raters_apart(raters.rows, raters.raters, raters.votes, material.speakers, seed=seed),
+        reliability={k: reliability_interval(agree.alpha, k) for k in sorted({*_SHOWN, votes})} if known else {},
     )
 
 
@@ -142,31 +140,6 @@ def people_section(people: People | None, of_fit: People | None = None, *, held_
     else:
         blocks.append(Text("The raters of the votes are not known, so they cannot be compared."))
     return Section("Do the human raters agree?", lead, tuple(blocks))
-
-
-def _raters(material: Material, held_out: bool, seed: int) -> tuple[tuple[str, ...], RatersApart]:
-    sides = (material.human, material.held_out)
-    names = np.array(sorted({name for side in sides for name in side.names}), dtype=np.str_)
-    known = tuple(str(name) for name in names if is_rater(name))
-    place = {name: number for number, name in enumerate(known)}
-    unit, rater, vote = [], [], []
-    for side in sides if held_out else sides[:1]:
-        codes = np.array([place.get(name, -1) for name in side.names], dtype=np.int64)
-        who = codes[side.annotators] if len(codes) else np.zeros(0, dtype=np.int64)
-        unit.append(side.rows[who >= 0])
-        rater.append(who[who >= 0])
-        vote.append(side.vectors[who >= 0])
-    apart = raters_apart(
-        np.concatenate(unit), np.concatenate(rater), np.concatenate(vote), material.speakers, seed=seed
-    )
-    return known, apart
-
-
-def _reliability(alpha: Interval, votes: int) -> Interval:
-    """The reliability is monotonic in alpha, so its interval follows from that of alpha."""
-    least = -0.999 / max(votes - 1, 1)
-    ends = [reliability_of_votes(max(end, least), votes) for end in (alpha.estimate, alpha.low, alpha.high)]
-    return Interval(ends[0], ends[1], ends[2], alpha.method, alpha.speakers)
 
 
 def _outliers(people: People) -> str:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from alm_proxies.ballots import Array, Ballots, Counting
+from alm_proxies.annotators.cells import cells_of, label_orders
+from alm_proxies.ballots import Array, Ballots, Counting, Index, is_rater
 from alm_proxies.compare.material import Material
 from alm_proxies.estimators.counts import COLUMNS, Counts, counts_of
 from alm_proxies.files import canonical_json
 from alm_proxies.seeds import generator
-from alm_proxies.tables import Labels, Utterances, Votes
+from alm_proxies.tables import About, Labels, Utterances, Votes
+
+Cell = Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,6 +35,40 @@ class Side:
     def of(cls, ballots: Ballots, seed: int) -> Side:
         """The counts and whole votes of these ballots."""
         return cls(ballots, ballots.counts(), _whole_votes(ballots, seed))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Raters:
+    """The human votes of raters with known names, a row for each vote."""
+
+    names: tuple[str, ...]
+    rows: Index
+    """The utterance of every vote."""
+    raters: Index
+    """Its rater's place among the names."""
+    votes: Array
+    held_out: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, fit: Ballots, held_out: Ballots) -> Raters:
+        """The votes of both sides whose raters are known."""
+        sides = (fit, held_out)
+        known = tuple(str(name) for name in sorted({name for side in sides for name in side.names}) if is_rater(name))
+        place = {name: number for number, name in enumerate(known)}
+        raters = [np.array([place.get(name, -1) for name in side.names] or [-1])[side.annotators] for side in sides]
+        own = [number >= 0 for number in raters]
+        return cls(
+            names=known,
+            rows=np.concatenate([side.rows[kept] for side, kept in zip(sides, own, strict=True)]),
+            raters=np.concatenate([number[kept] for number, kept in zip(raters, own, strict=True)]),
+            votes=np.concatenate([side.vectors[kept] for side, kept in zip(sides, own, strict=True)]),
+            held_out=np.repeat([False, True], [int(kept.sum()) for kept in own]),
+        )
+
+    def of_fit(self) -> Raters:
+        """The same without held-out votes."""
+        kept = ~self.held_out
+        return Raters(self.names, self.rows[kept], self.raters[kept], self.votes[kept], self.held_out[kept])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,6 +95,10 @@ class Prepared:
     """What the labels state of their fit; empty if they state nothing."""
     dropped: dict[str, str]
     """By proxy: why its votes do not count in the labels."""
+    raters: Raters
+    """The votes of known raters, held-out ones too."""
+    cells: dict[str, list[Cell]]
+    """The factors of each cell of each annotator; an annotator without a card is one cell."""
     both: NDArray[np.bool_]
     """Whether an utterance has both human votes and votes of proxies that count."""
     votes: Votes
@@ -89,6 +131,8 @@ def prepare(material: Material, votes: Votes, utterances: Utterances, counting: 
         counted=_without_dropped(counts, dropped),
         account=account,
         dropped=dropped,
+        raters=Raters.of(material.human, material.held_out),
+        cells=_cells(votes.about),
         both=(people.ballots.sizes() > 0) & (proxy.ballots.sizes() > 0),
         votes=votes,
     )
@@ -98,6 +142,29 @@ def _account_in(labels: Labels) -> dict[str, Any]:
     maker = labels.about.made_by
     account: dict[str, Any] = {} if maker is None else json.loads(canonical_json(maker.fitted))  # as a file keeps it
     return account
+
+
+def _cells(about: About) -> dict[str, list[Cell]]:
+    cards = about.annotators
+    cells_by_name: dict[str, list[Cell]] = {}
+    for name, card in cards.items():
+        head = {"model": card.model or name, "prompt": card.prompt or "", "elicitation": card.elicit}
+        cross = card.cross or {}
+        orders = label_orders(len(about.taxonomy), _count(cross.get("label_orders")))
+        cells = cells_of(_values(cross.get("temperature")) or (1.0,), _values(cross.get("focus")), orders)
+        cells_by_name[name] = [
+            {**head, "temperature": f"{cell.temperature:g}", "focus": cell.focus or "", "label order": str(cell.order)}
+            for cell in cells
+        ]
+    return cells_by_name
+
+
+def _values(value: object) -> tuple[Any, ...]:
+    return tuple(value) if isinstance(value, list | tuple) else ()
+
+
+def _count(value: object) -> int:
+    return value if isinstance(value, int) and value > 0 else 1
 
 
 def _that_count(proxy: Ballots, dropped: dict[str, str]) -> Ballots:

@@ -15,7 +15,7 @@ from alm_proxies.stages.align.prepared import Prepared
 from alm_proxies.stages.align.proxies import ProxyAnnotator, proxies_of, unlike_measured
 from alm_proxies.stages.align.scored import Scored, scored_of
 from alm_proxies.stages.align.shares import Shares, shares_of
-from alm_proxies.stages.align.variance import Variance, variance_of
+from alm_proxies.stages.align.variance import Variance, variance
 from alm_proxies.tables import AnnotatorCard, Finding, Utterances
 
 
@@ -97,7 +97,7 @@ def measure(prepared: Prepared, utterances: Utterances, *, consensus: bool, kind
         people=people_of(prepared, seed=seed),
         people_of_fit=people_of(prepared, seed=seed, held_out=False),
         curves=curves_of(prepared, seed=seed),
-        variance=variance_of(prepared, seed=seed),
+        variance=variance(prepared.proxy.ballots, prepared.cells, prepared.material.speakers, seed=seed),
         trust=trust_of(prepared, seed=seed),
         proxies=proxies_of(prepared, seed=seed),
         cards={name: annotators.get(name) for name in prepared.proxies},

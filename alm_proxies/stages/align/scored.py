@@ -12,6 +12,7 @@ from alm_proxies.compare.comparison import Comparison, compare
 from alm_proxies.compare.rivals import ALONE, FUSED, rivals
 from alm_proxies.compare.strata import strata_of
 from alm_proxies.compare.worth import Learning, human_only, learning
+from alm_proxies.interval import Interval
 from alm_proxies.stages.align.prepared import Prepared
 from alm_proxies.tables import Utterances
 
@@ -26,6 +27,10 @@ class Scored:
     recovered: dict[str, Recovered]
     """By method: whether strength and ambiguity are right."""
     halved: Halved
+    behind: dict[str, Interval]
+    """By rival: its log loss minus that of the labels; below zero it is better."""
+    jsd_gain: Interval
+    """JSD (base 2) of the labels minus that of human votes alone."""
 
 
 def scored_of(prepared: Prepared, utterances: Utterances, *, consensus: bool, seed: int) -> Scored | None:
@@ -56,4 +61,6 @@ def scored_of(prepared: Prepared, utterances: Utterances, *, consensus: bool, se
         learning=learned,
         recovered={name: recovered_of(*rows[name], comparison) for name in methods},
         halved=halved_of({name: shares for name, (shares, _) in rows.items()}, comparison, prepared.fit.counts[there]),
+        behind=comparison.against(FUSED),
+        jsd_gain=comparison.paired(FUSED, ALONE, "jsd_base2").difference,
     )

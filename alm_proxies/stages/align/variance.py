@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from alm_proxies.annotators.cells import cells_of, label_orders
 from alm_proxies.ballots import Array, Ballots
 from alm_proxies.compare.strata import Words
 from alm_proxies.interval import Interval
@@ -18,13 +16,11 @@ from alm_proxies.measures.bootstrap import interval_by_speaker
 from alm_proxies.report.charts import Bars, Series
 from alm_proxies.report.drawing import number
 from alm_proxies.report.page import Section
-from alm_proxies.stages.align.prepared import Prepared
-from alm_proxies.tables import About, Finding
+from alm_proxies.stages.align.prepared import Cell
+from alm_proxies.tables import Finding
 
 CHANCE, UTTERANCE = "chance", "utterance"
 _ENOUGH = 30
-
-Cell = Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +39,6 @@ class Variance:
     total: float
     utterances: int
     findings: tuple[Finding, ...]
-
-
-def variance_of(prepared: Prepared, *, seed: int) -> Variance | None:
-    """The variance components of the votes of proxies that count, by the factors that their annotators cross."""
-    cells = cells_for(prepared.votes.about)
-    return variance(prepared.proxy.ballots, cells, prepared.material.speakers, seed=seed)
 
 
 def variance(
@@ -93,30 +83,6 @@ def variance(
         return None
     components = [Component(piece, share(place)) for place, piece in enumerate(pieces)]
     return Variance(tuple(components), overall, int(enough.sum()), tuple(findings))
-
-
-def cells_for(about: About) -> dict[str, list[Cell]]:
-    """The factors of each cell of each annotator, from its card; an annotator without a card is one cell."""
-    cards = about.annotators
-    cells_by_name: dict[str, list[Cell]] = {}
-    for name, card in cards.items():
-        head = {"model": card.model or name, "prompt": card.prompt or "", "elicitation": card.elicit}
-        cross = card.cross or {}
-        orders = label_orders(len(about.taxonomy), _count(cross.get("label_orders")))
-        cells = cells_of(_values(cross.get("temperature")) or (1.0,), _values(cross.get("focus")), orders)
-        cells_by_name[name] = [
-            {**head, "temperature": f"{cell.temperature:g}", "focus": cell.focus or "", "label order": str(cell.order)}
-            for cell in cells
-        ]
-    return cells_by_name
-
-
-def _values(value: object) -> tuple[Any, ...]:
-    return tuple(value) if isinstance(value, list | tuple) else ()
-
-
-def _count(value: object) -> int:
-    return value if isinstance(value, int) and value > 0 else 1
 
 
 def _states(

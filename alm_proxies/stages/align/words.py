@@ -14,6 +14,7 @@ from alm_proxies.report.page import Figure
 from alm_proxies.stages.align.curves import ALL_PROXIES
 from alm_proxies.stages.align.people import grounds, verdict
 from alm_proxies.stages.align.results import Results
+from alm_proxies.stages.align.scored import Scored
 from alm_proxies.stages.align.worth import worth_figure
 
 _WHERE = {
@@ -70,26 +71,27 @@ def _verdict(results: Results) -> str:
         if results.people is None:
             return "No proxy voted: this report covers the human votes only."
         return f"No proxy voted. {verdict(results.people)}"
-    if results.scores is None:
+    if results.scored is None:
         added = number(float(results.material.concentration_gain.mean()), 1)
         return (
             f"The proxies of an utterance add {added} to the concentration of its label; "
             "no votes were held out, so their worth is unknown."
         )
-    gain = _gain(results.scores.of(FUSED))
+    gain = _gain(results.scored.comparison.of(FUSED))
     if not results.uses_proxies:
         return f"The fused labels leave the proxies out. {_against(gain)}".rstrip()
     if gain.high < 0:
-        return f"{_lowered(results.scores)} {_where_they_helped(results)}"
+        return f"{_lowered(results.scored)} {_where_they_helped(results)}"
     if gain.low > 0:
         return "The proxies made the labels worse: human votes alone predict held-out votes better."
     return "The proxies made no significant difference on these held-out votes."
 
 
-def _lowered(scores: Comparison) -> str:
+def _lowered(scored: Scored) -> str:
     """By how much the proxies lower the log loss, and how the JSD changes."""
+    scores = scored.comparison
     gain = _gain(scores.of(FUSED))
-    jsd = scores.paired(FUSED, ALONE, "jsd_base2").difference
+    jsd = scored.jsd_gain
     before, after = (number(scores.of(name).jsd.estimate) for name in (ALONE, FUSED))
     if jsd.high < 0:
         apart = f"and the JSD from {before} to {after}"
@@ -102,23 +104,25 @@ def _lowered(scores: Comparison) -> str:
 
 def _better_rival(results: Results) -> str | None:
     """The rival with the lowest log loss among those significantly better than the fused labels."""
-    scores = results.scores
-    if scores is None:
+    scored = results.scored
+    if scored is None:
         return None
-    better = [name for name, behind in scores.against(FUSED).items() if behind.high < 0]
-    return min(better, key=lambda name: scores.of(name).nll.estimate) if better else None
+    better = [name for name, behind in scored.behind.items() if behind.high < 0]
+    return min(better, key=lambda name: scored.comparison.of(name).nll.estimate) if better else None
 
 
 def _rival_words(results: Results) -> str:
     """By how much the best rival is better, and how to use it; empty if none is better."""
-    best, scores = _better_rival(results), results.scores
-    if best is None or scores is None:
+    best = _better_rival(results)
+    scored = results.scored
+    if best is None or scored is None:
         return ""
+    scores = scored.comparison
     losses = number(scores.of(best).nll.estimate), number(scores.of(FUSED).nll.estimate)
     proxies = " without the proxies" if best == ALONE and results.has_proxies else ""
     return (
         f"{_RIVALS[best]} held-out votes better: a log loss of {losses[0]} against {losses[1]}, a difference of "
-        f"{span(scores.against(FUSED)[best])}. To use it, fuse with `--method {METHOD_OF[best]}`{proxies}."
+        f"{span(scored.behind[best])}. To use it, fuse with `--method {METHOD_OF[best]}`{proxies}."
     )
 
 
