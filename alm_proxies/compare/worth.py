@@ -106,11 +106,11 @@ def learning(
         sides = fitted if number == 0 or given == 0 else refit(known)
         curves: list[list[Losses]] = [[] for _ in sides]
         for left in draw.contexts(at).values():
-            beside = sides[0].aligned(counts.rows(left.rows).with_human(left.contexts))
+            beside = left.beside(counts)
             if number == 0:
-                strength.append(float(sides[0].posterior(beside).concentration.mean()))
+                strength.append(float(sides[0].posterior(sides[0].aligned(beside)).concentration.mean()))
             for curve, side in zip(curves, sides, strict=True):
-                curve.append(score(side, counts, left))
+                curve.append(score(side, beside, left, len(counts)))
         drawn_losses.append(DrawnLosses(curves, agreement(known.human)))
     own = material.held_out.counts()
     own_loss = -(own * np.log(np.maximum(material.fused, 1e-300))).sum(1)

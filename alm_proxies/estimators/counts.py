@@ -37,6 +37,10 @@ class LeftOut:
     mass: Array
     """Number of votes in the pair."""
 
+    def beside(self, counts: Counts) -> Counts:
+        """The utterances of the pairs with their other human votes, as estimators take them."""
+        return counts.rows(self.rows).with_human(self.contexts)
+
 
 @dataclass(frozen=True, slots=True)
 class Counts:

@@ -63,13 +63,11 @@ def folds_of(counts: Counts, folds: int, seed: int) -> Index:
     return np.asarray(fold[group], dtype=np.int64)
 
 
-def score(estimator: Estimator, counts: Counts, left: LeftOut) -> Losses:
-    """Log loss of held-out votes given the other votes of their utterance and its proxies."""
-    beside = counts.rows(left.rows).with_human(left.contexts)
+def score(estimator: Estimator, beside: Counts, left: LeftOut, utterances: int) -> Losses:
+    """Log loss of held-out votes given the other votes of their utterance and its proxies (`beside`)."""
     mean = estimator.posterior(estimator.aligned(beside)).mean
     loss = -(left.targets * np.log(np.maximum(mean, 1e-300))).sum(1) * left.mass
-    n = len(counts)
-    return Losses(summed(left.rows, loss, n), summed(left.rows, left.mass, n))
+    return Losses(summed(left.rows, loss, utterances), summed(left.rows, left.mass, utterances))
 
 
 def cross_validate(make: Callable[[int], Estimator], counts: Counts, fold: Index) -> tuple[Losses, list[Estimator]]:
@@ -82,7 +80,8 @@ def cross_validate(make: Callable[[int], Estimator], counts: Counts, fold: Index
             warnings.simplefilter("ignore", NotConvergedWarning)
             estimator = make(held_out_fold).fit(counts.rows(train))
         part = counts.rows(test)
-        losses = score(estimator, part, part.left_one_out())
+        left = part.left_one_out()
+        losses = score(estimator, left.beside(part), left, len(part))
         loss[test], votes[test] = losses.loss, losses.votes
         fits.append(estimator)
     return Losses(loss, votes), fits

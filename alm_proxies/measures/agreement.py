@@ -145,17 +145,21 @@ def equal_votes_by_group(
 ) -> tuple[EqualVotes, dict[str, dict[str, EqualVotes]]]:
     """`equal_votes` of all utterances, and of each group with at least `fewest` utterances that have enough votes."""
     people, machines = _whole_votes(human, proxy, votes)
-    named = None if speakers is None else np.asarray(speakers)
     enough = _enough(people, machines, votes)
+    parts = {(title, value): enough & members for title, values in groups.items() for value, members in values.items()}
+    chosen = {None: np.ones(len(people), dtype=np.bool_)} | {
+        place: rows for place, rows in parts.items() if rows.sum() >= fewest
+    }
+    named = None if speakers is None else np.asarray(speakers)
+    equal = {
+        place: _equal(people[rows], machines[rows], None if named is None else named[rows], votes, seed, level)
+        for place, rows in chosen.items()
+    }
     within: dict[str, dict[str, EqualVotes]] = {}
-    for title, values in groups.items():
-        for value, members in values.items():
-            rows = enough & members
-            if rows.sum() >= fewest:
-                names = None if named is None else named[rows]
-                equal = _equal(people[rows], machines[rows], names, votes, seed, level)
-                within.setdefault(title, {})[value] = equal
-    return _equal(people, machines, named, votes, seed, level), within
+    for place, part in equal.items():
+        if place is not None:
+            within.setdefault(place[0], {})[place[1]] = part
+    return equal[None], within
 
 
 def _whole_votes(human: ArrayLike, proxy: ArrayLike, votes: int) -> tuple[Array, Array]:
@@ -180,6 +184,9 @@ def _equal(
     enough = _enough(people, machines, votes)
     people, machines = people[enough], machines[enough]
     named = None if speakers is None else speakers[enough]
+    both, mixed = _agreement_columns(people, machines)
+    columns = np.concatenate([both[:, None], mixed[:, None], _shares(people), _shares(machines)], axis=1)
+    columns = np.concatenate([np.ones((len(columns), 1)), columns], axis=1)
     rng = generator(seed, "equal votes", votes)
     between, across = np.zeros(len(people)), np.zeros(len(people))
     repeats = min(max(_DRAWN_UTTERANCES // max(len(people), 1), 1), 20) if len(people) else 0
@@ -189,14 +196,11 @@ def _equal(
         other = draw_without_replacement(machines, votes, rng)
         between += jsd_base2(first / votes, second / votes) / repeats
         across += jsd_base2(first / votes, other / votes) / repeats
-    both, mixed = _agreement_columns(people, machines)
 
     def against(first: Array, second: Array) -> Against:
         values = (first, second, second - first)
         return Against(*(mean_by_speaker(value, named, level=level, seed=seed) for value in values))
 
-    columns = np.concatenate([both[:, None], mixed[:, None], _shares(people), _shares(machines)], axis=1)
-    columns = np.concatenate([np.ones((len(columns), 1)), columns], axis=1)
     kappas = (_kappa_human, _kappa_proxy, lambda sums: _kappa_proxy(sums) - _kappa_human(sums))
     kappa = Against(*(interval_by_speaker(columns, named, kind, level=level, seed=seed) for kind in kappas))
     left_out = int((~enough).sum())

@@ -47,6 +47,7 @@ def class_shares(
     coverage of 95 % intervals: .94 to .95 from 6 speakers of 20 utterances beside 100 others, but .89 to .94 from 15
     utterances without speakers beside 1000, as the weight is tuned on few. Clipped to 0..1.
     """
+    everyone = _speakers(speakers, speakers_elsewhere, np.size(proxy_elsewhere))
     y, f = np.atleast_2d(distributions(human, "human")), np.atleast_2d(distributions(proxy, "proxy"))
     g = np.asarray(proxy_elsewhere, dtype=np.float64)
     g = distributions(g.reshape(-1, y.shape[1]), "proxy_elsewhere")
@@ -60,7 +61,7 @@ def class_shares(
         raise InputError(f"{len(y)} utterances have human and proxy votes", where="class shares", fix="Two are needed.")
     if not 0 < level < 1:
         raise SettingsError(f"a confidence level of {level} is not between 0 and 1", fix="Use 0.95.")
-    codes, count = speaker_codes(_speakers(speakers, speakers_elsewhere, len(g)), len(y) + len(g))
+    codes, count = speaker_codes(everyone, len(y) + len(g))
     weight = proxy_weight(y, f, g)
     away = g.mean(0) if len(g) else f.mean(0)
     share = y.mean(0) + weight * (away - f.mean(0))

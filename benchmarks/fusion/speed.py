@@ -118,7 +118,7 @@ def sample_moves(folder: Path) -> dict[str, float]:
     for rows in (10_000, 40_000, 160_000):
         started = time.perf_counter()
         fit = Gated(16, 0.001, rows=rows).fit(counts.rows(train))
-        figures[f"nll_{rows}"] = score(fit, part, left).mean
+        figures[f"nll_{rows}"] = score(fit, left.beside(part), left, len(part)).mean
         figures[f"seconds_{rows}"] = time.perf_counter() - started
     return figures
 

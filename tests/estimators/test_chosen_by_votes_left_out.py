@@ -218,7 +218,7 @@ def test_left_out_votes_are_scored_from_the_others_alone():
     choice = choose(counts, folds=2)
     left = counts.left_one_out()
     assert left.mass.sum() == human.sum()
-    together = score(choice.estimator, counts, left)
+    together = score(choice.estimator, left.beside(counts), left, len(counts))
     seen = -(counts.human * np.log(choice.estimator.posterior(counts).mean)).sum()
     assert together.loss.sum() > seen
 

@@ -41,6 +41,7 @@ def agreement_of(prepared: Prepared, *, kind: Kind, seed: int) -> Agreement:
     equal = None
     within: dict[str, dict[str, EqualVotes]] = {}
     if prepared.both.any():
+        votes = _at_once(people, machines)
         equal, within = equal_votes_by_group(
             people,
             machines,
@@ -49,7 +50,7 @@ def agreement_of(prepared: Prepared, *, kind: Kind, seed: int) -> Agreement:
                 title: {value: values == value for value in in_order(values)}
                 for title, values in prepared.material.groups.items()
             },
-            votes=_at_once(people, machines),
+            votes=votes,
             fewest=FEWEST,
             seed=seed,
         )

@@ -64,7 +64,7 @@ def people_of(prepared: Prepared, *, seed: int, held_out: bool = True) -> People
     agree = among_raters(side.whole[rows], speakers, seed=seed)
     given = prepared.fit.ballots.sizes()
     votes = int(np.median(given[given > 0])) if (given > 0).any() else int(np.median(side.whole[rows].sum(1)))
-    raters = prepared.raters if held_out else prepared.raters.of_fit()
+    raters = prepared.raters if held_out else prepared.raters_of_fit
     known = math.isfinite(agree.alpha.estimate)
     return People(
         utterances=len(rows),

@@ -97,6 +97,7 @@ class Prepared:
     """By proxy: why its votes do not count in the labels."""
     raters: Raters
     """The votes of known raters, held-out ones too."""
+    raters_of_fit: Raters
     cells: dict[str, list[Cell]]
     """The factors of each cell of each annotator; an annotator without a card is one cell."""
     both: NDArray[np.bool_]
@@ -120,6 +121,7 @@ def prepare(material: Material, votes: Votes, utterances: Utterances, counting: 
     )
     people = Side.of(_together(material.human, material.held_out), seed)
     proxy = Side.of(material.proxy, seed)
+    raters = Raters.of(material.human, material.held_out)
     return Prepared(
         material=material,
         fit=Side.of(material.human, seed),
@@ -131,7 +133,8 @@ def prepare(material: Material, votes: Votes, utterances: Utterances, counting: 
         counted=_without_dropped(counts, dropped),
         account=account,
         dropped=dropped,
-        raters=Raters.of(material.human, material.held_out),
+        raters=raters,
+        raters_of_fit=raters.of_fit(),
         cells=_cells(votes.about),
         both=(people.ballots.sizes() > 0) & (proxy.ballots.sizes() > 0),
         votes=votes,

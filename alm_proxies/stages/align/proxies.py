@@ -5,24 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from alm_proxies.ballots import Array
 from alm_proxies.compare.comparison import FEWEST
-from alm_proxies.compare.strata import Words
 from alm_proxies.interval import Interval
 from alm_proxies.measures.agreement import EqualVotes, equal_votes
-from alm_proxies.measures.bootstrap import interval_by_speaker
+from alm_proxies.measures.taken_off import taken_off
 from alm_proxies.report.charts import Heat
 from alm_proxies.report.drawing import listed, signed_number
 from alm_proxies.report.page import Block, Cell, Column, Section, Table, Text
-from alm_proxies.stages.align.prepared import Prepared, Side
+from alm_proxies.stages.align.prepared import Prepared
 from alm_proxies.stages.align.shares import LabelShare, confusion_of, label_shares
 from alm_proxies.tables import AnnotatorCard, Finding
 
 _MOST = 6
 """Maximum number of proxies with their own confusion matrix on the page."""
-_LEAST = 1e-3  # smallest probability of a proxy's shares: a single vote costs at most 7 nats
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,7 +73,9 @@ def proxies_of(prepared: Prepared, *, seed: int) -> tuple[ProxyAnnotator, ...]:
                 label_shares(human, counts, both, labels, speakers, seed=seed) if both.any() else (),
                 confusion_of(human[both], counts[both]) if both.any() else None,
                 equal,
-                _takes_off(human, own, speakers, seed) if both.sum() >= FEWEST else None,
+                taken_off(human, counts, speakers, whole=not own.ballots.shared, seed=seed)
+                if both.sum() >= FEWEST
+                else None,
             )
         )
     return tuple(sorted(described, key=lambda each: not each.counts))
@@ -96,27 +94,6 @@ def unlike_measured(proxy: ProxyAnnotator, card: AnnotatorCard | None) -> Findin
     )
     fix = "Rely on the figures of this report, not on its card; give it more human votes here, or leave it out."
     return Finding.of("proxy_unlike_measured", message, fix, where=proxy.name)
-
-
-def _takes_off(human: Array, own: Side, names: Words | None, seed: int) -> Interval:
-    """1 - log loss of the proxy / log loss of class shares, per human vote; class shares are of the other speakers.
-
-    Whole votes are smoothed by one vote of the class shares; scored and stated shares count as they are.
-    """
-    counts = own.counts
-    rows = np.flatnonzero((human.sum(1) > 0) & (counts.sum(1) > 0))
-    speakers = np.arange(len(human)) if names is None else names
-    _, who = np.unique(speakers, return_inverse=True)
-    by_speaker = np.zeros((who.max() + 1, human.shape[1]))
-    np.add.at(by_speaker, who, human)
-    prior = (by_speaker.sum(0) - by_speaker)[who[rows]] + 1.0
-    prior /= prior.sum(1, keepdims=True)
-    votes = counts[rows] if own.ballots.shared else counts[rows] + prior
-    shares = np.maximum(votes / votes.sum(1, keepdims=True), _LEAST)
-    shares /= shares.sum(1, keepdims=True)
-    of_prior, of_proxy = (-(human[rows] * np.log(given)).sum(1) for given in (prior, shares))
-    columns = np.stack([of_prior - of_proxy, of_prior], axis=1)
-    return interval_by_speaker(columns, None if names is None else names[rows], seed=seed)
 
 
 def _known(value: float | None) -> float:
