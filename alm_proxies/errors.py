@@ -96,12 +96,16 @@ class EngineError(AlmProxiesError):
 
 def need(module: str, extra: str) -> ModuleType:
     """Import an optional package; if it is missing, raise an error with its install command."""
+    package = module.split(".")[0]
     try:
         return import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name is not None and error.name.split(".")[0] != module.split(".")[0]:
-            raise
+    except ImportError as error:
+        if isinstance(error, ModuleNotFoundError) and (error.name or package).split(".")[0] == package:
+            raise MissingExtraError(
+                f"this needs the package {package!r}, which is not installed",
+                fix=f"Install it with: pip install 'alm-proxies[{extra}]'",
+            ) from None
         raise MissingExtraError(
-            f"this needs the package {module.split('.')[0]!r}, which is not installed",
-            fix=f"Install it with: pip install 'alm-proxies[{extra}]'",
-        ) from None
+            f"this needs the package {package!r}, which is installed but cannot be imported ({error})",
+            fix=f"Install it again with what it needs: pip install --upgrade --force-reinstall 'alm-proxies[{extra}]'",
+        ) from error

@@ -20,6 +20,7 @@ from alm_proxies.errors import AlmProxiesError, InputError, OutputError, Setting
 from alm_proxies.uris import remote_of
 
 _READ_AT_ONCE = 2**18
+_READ_AT_LEAST = 2**12
 _READ_OF_WEIGHTS = 16 * 2**20
 _LONGEST_TEXT = 2**30
 _MADE_BY_THE_KERNEL = re.compile(
@@ -236,7 +237,8 @@ def digest_file(path: str | Path) -> str:
         handle = file_handle(path)
         try:
             digest = hashlib.sha256()
-            while content := os.read(handle, _READ_AT_ONCE):
+            at_once = min(_READ_AT_ONCE, max(_READ_AT_LEAST, os.fstat(handle).st_size + 1))  # no memory for nothing
+            while content := os.read(handle, at_once):
                 digest.update(content)
         finally:
             os.close(handle)

@@ -122,6 +122,18 @@ def test_a_missing_extra_is_one_sentence_with_its_install_line(wording: Wording)
     assert need("json", "vllm") is sys.modules["json"]
 
 
+def test_an_optional_package_that_is_broken_is_named_with_what_it_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wording: Wording
+) -> None:
+    (tmp_path / "a_broken_package.py").write_text("import what_it_needs.part\n")
+    (tmp_path / "an_old_package.py").write_text("from json import no_such_name\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with wording.refused(MissingExtraError):
+        need("a_broken_package", "gs")
+    with pytest.raises(MissingExtraError, match=r"'an_old_package'.*no_such_name.*alm-proxies\[gs\]"):
+        need("an_old_package", "gs")
+
+
 def test_a_model_folder_has_another_digest_when_its_weights_change(tmp_path: Path) -> None:
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(bytes(40 * 2**20))

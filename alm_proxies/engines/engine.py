@@ -75,8 +75,8 @@ class Audio:
             np.clip(np.rint(scaled, out=scaled), -32768, 32767, out=scaled)
             data = scaled.astype("<i2").tobytes()
         form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, self.rate, 2 * self.rate, 2, 16)
-        body = b"WAVE" + form + struct.pack("<4sI", b"data", len(data)) + data
-        return struct.pack("<4sI", b"RIFF", len(body)) + body
+        riff = struct.pack("<4sI4s", b"RIFF", 36 + len(data), b"WAVE")
+        return b"".join((riff, form, struct.pack("<4sI", b"data", len(data)), data))
 
     @cached_property
     def base64(self) -> bytes:
