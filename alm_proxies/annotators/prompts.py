@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -48,6 +48,13 @@ class PromptContext:
     speaker: str | None = None
     turns: tuple[tuple[str | None, str], ...] = ()
     evidence: str | None = None
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any], turns: int) -> PromptContext:
+        """The context of an utterance with its transcript and speaker, and with this number of earlier `turns`."""
+        before = (row.get("turns") or [])[-turns:] if turns else []
+        shown = tuple((turn["speaker"], turn["transcript"]) for turn in before)
+        return cls(row["transcript"], row["speaker"], shown, row.get("evidence"))
 
     def missing(self, requires: Sequence[str]) -> tuple[str, ...]:
         """The required fields that are missing."""

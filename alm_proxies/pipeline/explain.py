@@ -14,13 +14,14 @@ import polars as pl
 
 from alm_proxies.about import about_of
 from alm_proxies.annotators.annotator import Annotator
+from alm_proxies.annotators.prompts import PromptContext
 from alm_proxies.errors import AlmProxiesError, InputError
 from alm_proxies.files import read_text
 from alm_proxies.pipeline.outputs import Outputs
 from alm_proxies.pipeline.tracing import Trace, traced, votes_on
 from alm_proxies.printable import in_money
 from alm_proxies.settings import settings_of
-from alm_proxies.stages.annotate.askable import context_of, with_turns
+from alm_proxies.stages.annotate.askable import with_turns
 from alm_proxies.stages.annotate.ledger import Ledger
 from alm_proxies.stages.annotate.settings import AnnotateSettings
 from alm_proxies.stages.annotate.stage import read_panel
@@ -362,7 +363,7 @@ def _prompts(
 
 
 def _text(annotator: Annotator, place: int, row: dict[str, Any]) -> str:
-    question = annotator.question(annotator.cells[place], None, context_of(row, annotator.prompt.turns))
+    question = annotator.question(annotator.cells[place], None, PromptContext.of(row, annotator.prompt.turns))
     return "\n".join(str(part) for turn in question.turns for part in turn.parts)
 
 

@@ -20,7 +20,7 @@ from alm_proxies.annotators.annotator_file import AnnotatorFile
 from alm_proxies.annotators.prompts import PromptContext
 from alm_proxies.files import digest_file
 from alm_proxies.stages.annotate.ledger import Heard, Ledger, Outcome
-from alm_proxies.stages.annotate.plan import make_plan
+from alm_proxies.stages.annotate.plan import make_plans
 from alm_proxies.stages.annotate.settings import AnnotateSettings
 from alm_proxies.stages.annotate.votes_table import write_votes
 from alm_proxies.tables import Utterances
@@ -87,7 +87,7 @@ def measured(message: str, folder: str, votes: str) -> None:
     started = time.monotonic()
     with Ledger.open(Path(folder) / f"{message}.sqlite") as ledger:
         opened = time.monotonic()
-        plan, _ = make_plan(utterances, [proxy], ledger, AnnotateSettings())
+        plan = make_plans(utterances, [proxy], ledger, AnnotateSettings()).plan
         planned = time.monotonic()
         rows = sum(1 for _ in plan.rows(plan.members))
         streamed = time.monotonic()

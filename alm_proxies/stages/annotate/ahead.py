@@ -18,10 +18,12 @@ from alm_proxies.errors import AlmProxiesError
 from alm_proxies.files import digest_of
 from alm_proxies.plugins import plugins
 from alm_proxies.stage import Ahead, Foreseen
-from alm_proxies.stages.annotate.askable import askable, chosen, injection_sample, shard_of, shows_transcripts
+from alm_proxies.stages.annotate.askable import askable, chosen, shard_of
+from alm_proxies.stages.annotate.egress import leaves_this_machine, refuse_egress
 from alm_proxies.stages.annotate.human_votes import HumanVotes
+from alm_proxies.stages.annotate.injection import injection_sample, shows_transcripts
 from alm_proxies.stages.annotate.ledger import Ledger
-from alm_proxies.stages.annotate.limits import leaves_this_machine, refuse_egress, refuse_same_names
+from alm_proxies.stages.annotate.limits import refuse_same_names
 from alm_proxies.stages.annotate.paid import Expectation, expectation_of, ledger_at
 from alm_proxies.stages.annotate.prices import price_of_injection
 from alm_proxies.stages.annotate.settings import AnnotateSettings

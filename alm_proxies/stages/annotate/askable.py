@@ -4,31 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
 
 from alm_proxies.annotators.annotator import Annotator
-from alm_proxies.annotators.prompts import PromptContext
 from alm_proxies.audio.places import Places
 from alm_proxies.errors import SettingsError
-from alm_proxies.files import is_there
+from alm_proxies.files import is_there, whole
 from alm_proxies.remote.copies import need_packages
 from alm_proxies.stages.annotate.human_votes import HumanVotes
+from alm_proxies.stages.annotate.injection import InjectedTexts, injected_texts, injection_sample
 from alm_proxies.stages.annotate.outcomes import STAGE
 from alm_proxies.stages.annotate.settings import AnnotateSettings
 from alm_proxies.tables import Finding, Utterances
 from alm_proxies.uris import is_remote
 
 _COLUMNS = ("utterance_id", "corpus", "path", "keep", "start", "end", "duration", "speaker", "transcript", "dialogue")
-HAS_TRANSCRIPT = (pl.col("transcript").str.strip_chars() != "").fill_null(False)
-_INJECTED = 20
-"""Utterances of the injection test if the settings name no number."""
-_AT_MOST_ONE_IN = 10
-"""The same as a share of the planned utterances, if that is fewer."""
 
 
 def shard_of(text: str | None) -> tuple[int, int] | None:
@@ -39,6 +34,42 @@ def shard_of(text: str | None) -> tuple[int, int] | None:
     if match is None or not 1 <= int(match[1]) <= int(match[2]):
         raise SettingsError(f"{text!r} is not a shard", fix="Write I/N with I from 1 to N, e.g. 2/8.")
     return int(match[1]), int(match[2])
+
+
+@dataclass(frozen=True, slots=True)
+class ToAsk:
+    """What the panel is asked about."""
+
+    every: pl.DataFrame
+    """All utterances that can be asked about, including those beyond the limit of a pilot."""
+    frame: pl.DataFrame
+    """Those of this shard and pilot, in asking order, with earlier turns and evidence for prompts that show them, and
+    whether their recording is gone."""
+    injected: InjectedTexts
+    injected_of_every: pl.DataFrame
+    """The utterances that the injection would take without a limit."""
+    findings: tuple[Finding, ...]
+
+
+def to_ask(
+    utterances: Utterances,
+    panel: Sequence[Annotator],
+    settings: AnnotateSettings,
+    human: HumanVotes | None,
+    folder: Path,
+) -> ToAsk:
+    """The utterances to ask about and all that prompts show of them; evidence is kept in the folder."""
+    every, findings = askable(utterances, settings.cards)
+    frame = chosen(every, settings, human)
+    frame = with_turns(frame, utterances.frame, max((annotator.prompt.turns for annotator in panel), default=0))
+    frame = _with_gone(frame)
+    if any("evidence" in annotator.prompt.context_fields for annotator in panel):
+        evidence, more = _evidence(every, folder)
+        findings += more
+        frame = frame.join(evidence, on="utterance_id", how="left", maintain_order="left")
+    shard = shard_of(settings.shard)
+    injected = injected_texts(frame, panel, settings.injection, shard, settings.seed)
+    return ToAsk(every, frame, injected, injection_sample(every, settings.injection, shard), tuple(findings))
 
 
 def askable(utterances: Utterances, cards: Path | None) -> tuple[pl.DataFrame, list[Finding]]:
@@ -98,13 +129,6 @@ def with_turns(frame: pl.DataFrame, everything: pl.DataFrame, count: int) -> pl.
     )
 
 
-def context_of(row: Mapping[str, Any], turns: int) -> PromptContext:
-    """The prompt context of a row of the plan, with this number of earlier turns."""
-    before = (row.get("turns") or [])[-turns:] if turns else []
-    shown = tuple((turn["speaker"], turn["transcript"]) for turn in before)
-    return PromptContext(row["transcript"], row["speaker"], shown, row.get("evidence"))
-
-
 def chosen(every: pl.DataFrame, settings: AnnotateSettings, human: HumanVotes | None) -> pl.DataFrame:
     """The utterances of this shard and pilot, in asking order."""
     shard = shard_of(settings.shard)
@@ -113,24 +137,6 @@ def chosen(every: pl.DataFrame, settings: AnnotateSettings, human: HumanVotes | 
     frame, strata = _with_human_label(every.select(_COLUMNS), human)
     frame = in_fair_order(frame, settings.seed, strata)
     return (frame.head(settings.limit) if settings.limit is not None else frame).select(_COLUMNS)
-
-
-def shows_transcripts(annotator: Annotator) -> bool:
-    """Whether an injected transcript can change the votes: the prompt shows transcripts and asks for labels."""
-    return "transcript" in annotator.prompt.uses and annotator.prompt.elicits != "attributes"
-
-
-def injection_sample(frame: pl.DataFrame, wanted: int | None, shard: tuple[int, int] | None) -> pl.DataFrame:
-    """The first `wanted` planned utterances with a transcript; of a shard, its part of them.
-
-    The default is 20, at most a tenth of the planned utterances. Each cell of these utterances needs two more requests,
-    so that the price of a small run grows by at most a fifth.
-    """
-    shard_number, shards = shard or (1, 1)
-    total = _INJECTED if wanted is None else wanted
-    count = total // shards + (shard_number <= total % shards)
-    count = count if wanted is not None else min(count, frame.height // _AT_MOST_ONE_IN)
-    return frame.filter(HAS_TRANSCRIPT).head(count)
 
 
 def _hashes(names: pl.Series, before: str = "") -> pl.Series:
@@ -146,3 +152,22 @@ def _with_human_label(frame: pl.DataFrame, human: HumanVotes | None) -> tuple[pl
     if human is None:
         return frame, ["corpus"]
     return frame.join(human.labels, on="utterance_id", how="left", maintain_order="left"), ["corpus", "human_label"]
+
+
+def _with_gone(frame: pl.DataFrame) -> pl.DataFrame:
+    """Adds `gone`: whether the recording is known to be missing."""
+    paths = frame["path"].unique()
+    gone = paths.filter(pl.Series([is_gone(path) for path in paths], dtype=pl.Boolean))
+    return frame.with_columns(gone=pl.col("path").is_in(gone.implode()))
+
+
+def _evidence(frame: pl.DataFrame, folder: Path) -> tuple[pl.DataFrame, tuple[Finding, ...]]:
+    """Measured prosody in words, also written into the folder, and findings on recordings without."""
+    from alm_proxies.annotators.evidence import evidence_of
+
+    evidence = evidence_of(frame, folder / "features")
+    columns = {"utterance_id": list(evidence.by_utterance), "evidence": list(evidence.by_utterance.values())}
+    table = pl.DataFrame(columns, schema={"utterance_id": pl.String, "evidence": pl.String})
+    with whole(folder / "evidence.parquet") as temporary:
+        table.write_parquet(temporary)
+    return table, evidence.findings

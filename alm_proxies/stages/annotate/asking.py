@@ -17,14 +17,15 @@ from numpy.typing import NDArray
 from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.annotators.answers import finish, scores_of_silence
 from alm_proxies.annotators.asking import Asking
+from alm_proxies.annotators.prompts import PromptContext
 from alm_proxies.engines.engine import ENDS_THE_JOB, LEFT_OPEN, Audio, Engine
 from alm_proxies.engines.trials import ACCOUNT, BOOK_AGAIN, OverBudgetError, showing
 from alm_proxies.errors import EngineError, InputError
 from alm_proxies.files import canonical_json
 from alm_proxies.printable import in_money
 from alm_proxies.progress import Progress, say
-from alm_proxies.stages.annotate.askable import context_of
 from alm_proxies.stages.annotate.budget import Booked, Budget, Estimate
+from alm_proxies.stages.annotate.egress import refuse_all_egress
 from alm_proxies.stages.annotate.figures import counted
 from alm_proxies.stages.annotate.human_votes import HumanVotes
 from alm_proxies.stages.annotate.ledger import Ledger
@@ -32,7 +33,6 @@ from alm_proxies.stages.annotate.limits import (
     RAISE_THE_BUDGET,
     Halt,
     Tally,
-    refuse_all_egress,
     tally_of,
 )
 from alm_proxies.stages.annotate.monitor import RunMonitor
@@ -261,7 +261,7 @@ class Group:
         if not missing or member.number in state.stopped or self._halted():
             return
         annotator, row = member.annotator, recording.row
-        context = context_of(row, annotator.prompt.turns)
+        context = PromptContext.of(row, annotator.prompt.turns)
         audio, wrong = self._fitting(annotator, recording)
         if lacking := context.missing(annotator.prompt.requires):
             wrong = wrong or (f"no_{lacking[0]}", f"the prompt needs its {lacking[0]}")

@@ -12,10 +12,10 @@ import polars as pl
 from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.engines.registry import OpenAIServe
 from alm_proxies.files import canonical_json
-from alm_proxies.stages.annotate.askable import injection_sample, shard_of, shows_transcripts
 from alm_proxies.stages.annotate.budget import LETTERS_A_TOKEN, TOKENS_A_SECOND, sends_of
+from alm_proxies.stages.annotate.injection import shows_transcripts
 from alm_proxies.stages.annotate.ledger import Ledger
-from alm_proxies.stages.annotate.plan import Plan, Plans
+from alm_proxies.stages.annotate.plan import Plans
 from alm_proxies.stages.annotate.settings import AnnotateSettings
 
 _ENOUGH = 20
@@ -33,6 +33,15 @@ class Expected:
     price: float
     measured: frozenset[str]
     """Annotators with a measured price; the others are priced by their price table."""
+    of_plan: float = 0.0
+    """By the price tables: all votes of a pilot's plan, cast or not."""
+    of_all: float = 0.0
+    """The same for all utterances."""
+
+    def whole(self, spent: float, cast: float) -> float:
+        """The cost of all utterances, extrapolated from a pilot: what its plan has cost so far, for a share `cast`."""
+        pilot = self.of_plan * cast
+        return spent * self.of_all / pilot if pilot else 0.0
 
 
 def price_before(annotator: Annotator, seconds: Sequence[float], missing: Sequence[int]) -> float:
@@ -56,11 +65,11 @@ def price_before(annotator: Annotator, seconds: Sequence[float], missing: Sequen
     return total
 
 
-def expected_price(plans: Sequence[Plan], ledger: Ledger) -> Expected:
+def expected_price(plans: Plans, ledger: Ledger, settings: AnnotateSettings) -> Expected:
     """The expected cost of all missing votes, by measured prices if known, otherwise by the price tables."""
-    measured = measured_prices(ledger, {member.number: member.annotator for member in plans[0].members})
+    measured = measured_prices(ledger, {member.number: member.annotator for member in plans.plan.members})
     total = 0.0
-    for plan in plans:
+    for plan in plans.both:
         seconds: list[float] | None = None
         for member in plan.members:
             name = member.annotator.name
@@ -69,7 +78,15 @@ def expected_price(plans: Sequence[Plan], ledger: Ledger) -> Expected:
             else:
                 seconds = lengths_of(plan.utterances) if seconds is None else seconds
                 total += price_before(member.annotator, seconds, member.missing.sum(axis=1).tolist())
-    return Expected(total, frozenset(measured))
+    if settings.limit is None:
+        return Expected(total, frozenset(measured))
+    panel = [member.annotator for member in plans.plan.members]
+    return Expected(
+        total,
+        frozenset(measured),
+        of_plan=price_of_all(panel, plans.plan.utterances) + price_of_injection(panel, plans.injection.utterances[::2]),
+        of_all=price_of_all(panel, plans.every) + price_of_injection(panel, plans.injected_of_every),
+    )
 
 
 def measured_prices(ledger: Ledger, members: Mapping[int, Annotator]) -> dict[str, float]:
@@ -125,17 +142,3 @@ def lengths_of(utterances: pl.DataFrame) -> list[float]:
 def price_of_injection(annotators: Sequence[Annotator], utterances: pl.DataFrame) -> float:
     """The expected cost of the two injected requests per utterance, for annotators whose prompts show transcripts."""
     return 2.0 * price_of_all([annotator for annotator in annotators if shows_transcripts(annotator)], utterances)
-
-
-def price_of_whole(plans: Plans, settings: AnnotateSettings, ledger: Ledger, left: int) -> float:
-    """The cost of all utterances, extrapolated from a pilot.
-
-    It is the cost of the pilot's votes x the expected cost of all utterances / the expected cost of the pilot.
-    """
-    (plan, injection), every = plans.both, plans.every
-    panel = [member.annotator for member in plan.members]
-    pilot = price_of_all(panel, plan.utterances) + price_of_injection(panel, injection.utterances[::2])
-    sample = injection_sample(every, settings.injection, shard_of(settings.shard))
-    pilot *= (plan.planned - left) / max(plan.planned, 1)
-    price = ledger.spent_on_plan()
-    return price * (price_of_all(panel, every) + price_of_injection(panel, sample)) / pilot if pilot else 0.0

@@ -17,12 +17,13 @@ from alm_proxies.files import digest_of
 from alm_proxies.printable import in_money
 from alm_proxies.shown import Shown
 from alm_proxies.stages.annotate.askable import shard_of
+from alm_proxies.stages.annotate.egress import refuse_all_egress
 from alm_proxies.stages.annotate.human_votes import HumanVotes
 from alm_proxies.stages.annotate.ledger import Ledger, Lost
-from alm_proxies.stages.annotate.limits import refuse_all_egress, refuse_same_names
+from alm_proxies.stages.annotate.limits import refuse_same_names
 from alm_proxies.stages.annotate.outcomes import STAGE
 from alm_proxies.stages.annotate.plan import make_plans
-from alm_proxies.stages.annotate.prices import expected_price, price_of_whole
+from alm_proxies.stages.annotate.prices import expected_price
 from alm_proxies.stages.annotate.reporting import findings_after, say_opened, say_plan
 from alm_proxies.stages.annotate.restoring import TableState
 from alm_proxies.stages.annotate.settings import AnnotateSettings
@@ -174,7 +175,7 @@ def annotate(
         before = ledger.spent()
         plans = make_plans(utterances, ready, ledger, settings, human)
         plan = plans.plan
-        expected = expected_price(plans.both, ledger)
+        expected = expected_price(plans, ledger, settings)
         say_plan(plans, expected, quiet)
         ledger.checkpoint()
         from alm_proxies.stages.annotate.asking import ask_for_missing
@@ -204,7 +205,9 @@ def annotate(
             tried_out_price=tried_out[1],
             lost=ledger.lost,
             expected=expected.price,
-            whole=price_of_whole(plans, settings, ledger, left) if settings.limit else None,
+            whole=expected.whole(ledger.spent_on_plan(), (plan.planned - left) / max(plan.planned, 1))
+            if settings.limit
+            else None,
             seconds=time.monotonic() - started,
         )
         findings = findings_after(plans.both, ledger, asked.stopped, left, asked.halt, asked.findings)

@@ -17,9 +17,9 @@ from alm_proxies.engines.scripted import Scripted
 from alm_proxies.errors import ForbiddenError
 from alm_proxies.seeds import generator
 from alm_proxies.stages.annotate.askable import shard_of
+from alm_proxies.stages.annotate.injection import ANSWER, CONTROL
 from alm_proxies.stages.annotate.ledger import Ledger
 from alm_proxies.stages.annotate.ledgers import merge, status
-from alm_proxies.stages.annotate.plan import ANSWER, CONTROL
 from alm_proxies.stages.annotate.stage import Annotated, AnnotateSettings, annotate
 from alm_proxies.tables import Utterances, Votes
 

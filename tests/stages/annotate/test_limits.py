@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.annotators.annotator_file import AnnotatorFile
 from alm_proxies.stages.annotate.askable import in_fair_order, shard_of
+from alm_proxies.stages.annotate.egress import leaves_this_machine
 from alm_proxies.stages.annotate.human_votes import HumanVotes, human_votes_in
-from alm_proxies.stages.annotate.limits import Tally, leaves_this_machine
+from alm_proxies.stages.annotate.limits import Tally
 from alm_proxies.stages.annotate.settings import Stop
 from alm_proxies.tables import Votes
 
