@@ -21,6 +21,9 @@ from alm_proxies.models.headed_lm import HeadedLM
 from alm_proxies.models.trained import Predictions, TrainedFile, read_trained, refuse_unusable
 from alm_proxies.training.alm_saved import ANNOTATOR
 
+_AT_ONCE = 8
+"""Clips in one batch of those that evidence asks about."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AlmModel:
@@ -67,8 +70,11 @@ class AlmModel:
         the clip with its pitch or tempo changed, everything else unchanged.
         """
         cut, changed = without_parts(clip, self.file.seconds[0]), changed_prosody(clip, self.file.seconds)
-        whole = self.distributions([clip])[0]
-        moved = [Moved.of(name, self.labels, whole, self.distributions([other])[0]) for name, other in [*cut, *changed]]
+        named = [*cut, *changed]
+        clips = [clip, *(other for _, other in named)]
+        batches = [self.distributions(clips[start : start + _AT_ONCE]) for start in range(0, len(clips), _AT_ONCE)]
+        whole, *others = np.concatenate(batches)
+        moved = [Moved.of(name, self.labels, whole, other) for (name, _), other in zip(named, others, strict=True)]
         return Evidence.of(moved[: len(cut)], moved[len(cut) :])
 
     def _conversation(self, clip: Clip) -> Conversation:

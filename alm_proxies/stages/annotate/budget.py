@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from alm_proxies.annotators.annotator import Annotator
-from alm_proxies.engines.bounds import booking_of, tokens_of_prompt
+from alm_proxies.engines.bounds import Booking, booking_of, tokens_of_prompt
 from alm_proxies.engines.engine import Abilities, Reply, Request
 from alm_proxies.engines.registry import OpenAIServe
 
@@ -47,7 +47,10 @@ class Estimate:
 
     def most_use(self, request: Request) -> Use:
         """The maximum use of one try of a request, including all its pieces."""
-        booking, times = booking_of(request, self._can), self._more_pieces(request)
+        return self._most_use(request, booking_of(request, self._can))
+
+    def _most_use(self, request: Request, booking: Booking) -> Use:
+        times = self._more_pieces(request, booking)
         answers = booking.tokens_out + booking.requests + len(request.seeds)
         return Use(times * booking.audio_seconds, times * booking.tokens_in, answers)
 
@@ -59,10 +62,11 @@ class Estimate:
 
     def in_flight(self, request: Request) -> float:
         """The cost booked for a request without an answer, by the largest prompt so far."""
-        most = self.most_use(request)
+        booking = booking_of(request, self._can)
+        most = self._most_use(request, booking)
         if self._factor is not None:
-            pieces = booking_of(request, self._can).requests
-            most = most._replace(tokens_in=min(most.tokens_in, pieces * self._factor * _tokens_by_rule(request)))
+            largest = booking.requests * self._factor * _tokens_by_rule(request)
+            most = most._replace(tokens_in=min(most.tokens_in, largest))
         return self.price(most)
 
     def used(self, request: Request, reply: Reply) -> Use:
@@ -92,11 +96,11 @@ class Estimate:
             self._factor = max(self._factor or 0.0, tokens_in / by_rule)
         self._cut = max(self._cut, counted / max(1, len(request.seeds)))
 
-    def _more_pieces(self, request: Request) -> float:
+    def _more_pieces(self, request: Request, booking: Booking) -> float:
         """Factor by which the number of pieces can grow, because servers state no limit of n in advance."""
         if request.elicit == "score" or not self._server:
             return 1.0
-        pieces = max(1, booking_of(request, self._can).requests)
+        pieces = max(1, booking.requests)
         most = (self._cut or 1.0) * len(request.seeds)
         return max(1.0, most / pieces)
 
