@@ -65,9 +65,13 @@ def measure(
     """Score all predictions against the same held-out human votes."""
     findings: list[Finding] = []
     honest: dict[str, Labels] = {}
+    seen: list[pl.Series] = []
     for name, labels in predictions.items():
         kept, more = without_trained_on(labels, utterances, stage="evaluate")
         findings += more
+        if more:
+            ids = labels.frame["utterance_id"]
+            seen.append(ids.filter(~ids.is_in(kept.frame["utterance_id"].implode())))
         if not len(kept):
             fix = "Predict utterances of speakers that it was not trained on: split by speaker before training."
             raise InputError(f"all predictions of {name!r} are for speakers in its training set", where=name, fix=fix)
@@ -80,12 +84,12 @@ def measure(
     if baseline not in (*honest, SHARES):
         fix = f"There are: {', '.join(honest)}."
         raise SettingsError(f"there is no prediction {baseline!r}", fix=fix)
-    compared = {SHARES: _class_shares(votes, honest), **honest}
+    compared = {SHARES: _class_shares(votes), **honest}
     strata, more = strata_table(votes, utterances)
     findings += more
     comparison = compare(
-        compared, votes, utterances, baseline=baseline, strata=strata, truth=truth, reliability_of=tuple(honest),
-        seed=settings.seed,
+        compared, _unseen(votes, seen), utterances, baseline=baseline, strata=strata, truth=truth,
+        reliability_of=tuple(honest), seed=settings.seed,
     )  # fmt: skip
     findings += comparison.findings
     test = comparison.test
@@ -94,6 +98,18 @@ def measure(
     human = ballots_of(votes, pl.Series("utterance_id", test.ids), "human").counts()
     halved = halved_of({name: shares for name, (shares, _) in rows.items()}, comparison, human)
     return Measured(comparison, recovered, halved, _conditions(honest), tuple(findings), votes.taxonomy)
+
+
+def _unseen(votes: Votes, seen: list[pl.Series]) -> Votes:
+    """The votes without those on utterances that a model was trained on, which a finding has counted already."""
+    if not seen:
+        return votes
+    of_training = pl.col("utterance_id").is_in(pl.concat(seen).unique().implode())
+    frame = votes.frame.filter(~of_training)
+    if votes.frame["held_out"].any() and not frame["held_out"].any():
+        fix = "Split by speaker before training, alike for all models."
+        raise InputError("one of the models was trained on the speaker of every utterance with held-out votes", fix=fix)
+    return Votes(frame, votes.about)
 
 
 def _conditions(predictions: Mapping[str, Labels]) -> dict[str, dict[str, str]]:
@@ -112,7 +128,7 @@ def _conditions(predictions: Mapping[str, Labels]) -> dict[str, dict[str, str]]:
     }
 
 
-def _class_shares(votes: Votes, predictions: Mapping[str, Labels]) -> Labels:
+def _class_shares(votes: Votes) -> Labels:
     """The class shares: one distribution for all utterances, from the human votes that are not held out."""
     human = votes.frame.filter(which_count("human"))
     if not human.height:
@@ -120,7 +136,7 @@ def _class_shares(votes: Votes, predictions: Mapping[str, Labels]) -> Labels:
         raise InputError("all human votes are held out, so there are no class shares to compare with", fix=fix)
     counts = dict(human.group_by("label").agg(pl.col("weight").sum()).iter_rows())
     mass = np.array([counts.get(label, 0.0) for label in votes.taxonomy]) + 0.5
-    ids = pl.concat([labels.frame["utterance_id"] for labels in predictions.values()]).unique().sort()
+    ids = votes.frame["utterance_id"].unique().sort()
     shares = {f"p_{label}": part for label, part in zip(votes.taxonomy, (mass / mass.sum()).tolist(), strict=True)}
     return Labels.of(pl.DataFrame({"utterance_id": ids}).with_columns(**{k: pl.lit(v) for k, v in shares.items()}),
                      taxonomy=votes.taxonomy)  # fmt: skip

@@ -107,7 +107,10 @@ def test_what_a_model_was_trained_on_is_left_out_and_counted(tables: Tables) -> 
     seen = labels_of(truth, ids, trained_on={"made": [f"made/s{number}" for number in range(20)]})
     evaluation = evaluate({"seen": seen}, votes, utterances)
     assert evaluation.metrics["utterances"] == 200
-    assert evaluation.findings.counts()["trained_on"] == 400
+    assert evaluation.findings.counts() == {"trained_on": 400}
+    other = labels_of(truth, ids, trained_on={"made": [f"made/s{number}" for number in range(20, 30)]})
+    with pytest.raises(InputError, match="every utterance with held-out votes"):
+        evaluate({"seen": seen, "other": other}, votes, utterances)
     everything = labels_of(truth, ids, trained_on={"made": [f"made/s{number}" for number in range(30)]})
     with pytest.raises(InputError, match="trained on"):
         evaluate({"seen": everything}, votes, utterances)
