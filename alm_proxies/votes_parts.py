@@ -68,10 +68,9 @@ class VotesInParts:
             wanted[self.utterances] = ["corpus", "speaker", *self.columns, ROW]
         return wanted
 
-    @property
-    def findings(self) -> list[Finding]:
-        """A finding for each file that had to be sorted."""
-        message = "is not sorted by utterance_id, so a sorted copy was made to fuse it a part at a time"
+    def findings(self, purpose: str) -> list[Finding]:
+        """A finding for each file that had to be sorted for a purpose, as in "fuse it"."""
+        message = f"is not sorted by utterance_id, so a sorted copy was made to {purpose} a part at a time"
         fix = "Sort its rows by utterance_id to save the time."
         return [Finding.of("sorted_copy", message, fix, where=name) for name in self.sorted_files]
 

@@ -21,6 +21,7 @@ from alm_proxies.ballots import (
     usable_of,
     which_count,
     with_shares_of_votes,
+    without_consensus,
 )
 from alm_proxies.compare.leaks import refuse_seen
 from alm_proxies.compare.material import material_of
@@ -226,8 +227,10 @@ def test_held_out_ratings_that_are_scored_against(consensus) -> None:
 
 @consensus_or_not
 def test_what_a_report_is_made_from(consensus) -> None:
-    material = material_of(
-        labels_for(VOTES), table(VOTES), utterances_for(VOTES), at_most=1000, seed=0, consensus=consensus
+    votes = table(VOTES)
+    known = (votes if consensus else without_consensus(votes)).frame["utterance_id"].unique()
+    material, _ = material_of(
+        labels_for(VOTES), known, lambda _: votes, utterances_for(VOTES), at_most=1000, seed=0, consensus=consensus
     )
     kept = [vote for vote in VOTES if consensus or vote.kind != "consensus"]
     assert material.ids.tolist() == [vote.utterance for vote in kept]

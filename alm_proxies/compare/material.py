@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from alm_proxies.ballots import Array, Ballots, Side, ballots_of, without_consensus
+from alm_proxies.ballots import Array, Ballots, Side, ballots_of
 from alm_proxies.compare.strata import Words, groups_of, speakers_of
 from alm_proxies.errors import InputError
 from alm_proxies.seeds import generator
@@ -39,21 +39,6 @@ class Material:
 
 
 def material_of(
-    labels: Labels, votes: Votes, utterances: Utterances, *, at_most: int, seed: int, consensus: bool = False
-) -> Material:
-    """The utterances of `labels` with their votes; above `at_most`, a random sample, independent of their order.
-
-    Published consensus labels count as votes only with `consensus`.
-    """
-    counted = votes if consensus else without_consensus(votes)
-    refuse_other_labels(labels, votes.taxonomy)
-    known = counted.frame["utterance_id"].unique()
-    return material_from(labels, known, lambda _: counted, utterances, at_most=at_most, seed=seed, consensus=consensus)[
-        0
-    ]
-
-
-def material_from(
     labels: Labels,
     known: pl.Series,
     votes_on: Callable[[pl.Series], Votes],
@@ -63,7 +48,11 @@ def material_from(
     seed: int,
     consensus: bool = False,
 ) -> tuple[Material, Votes]:
-    """The same, and its votes, where `known` utterances have votes and `votes_on` gives those on some of them."""
+    """The utterances of `labels` with their votes, and these votes; above `at_most`, a random sample of them.
+
+    `known` are the utterances with votes, in any order; `votes_on` gives the votes on some of them, so that only those
+    of the sample are held. Published consensus labels count as votes only with `consensus`.
+    """
     chosen, findings = _chosen(labels, known, at_most=at_most, seed=seed)
     votes = votes_on(chosen.frame["utterance_id"])
     return _with_votes(chosen, votes, utterances, findings, consensus=consensus), votes

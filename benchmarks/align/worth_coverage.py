@@ -102,7 +102,8 @@ def coverage_of(number: int, methods: list[Estimator], speakers: int, proxy: flo
     votes, utterances = corpus(speakers, generator(number, "worth coverage"), proxy)
     counts = counts_of(votes, utterances=utterances)
     labels = methods[1].predict(counts)
-    material = material_of(labels, votes, utterances, at_most=100_000, seed=0)
+    known = votes.frame["utterance_id"].unique()
+    material, _ = material_of(labels, known, lambda _: votes, utterances, at_most=100_000, seed=0)
     learned = learning(material, counts, methods[0], seed=number, refit=lambda _: methods)
     assert learned is not None
     read = dict(zip(("worth", "low", "high"), learned.votes(), strict=True))

@@ -11,7 +11,7 @@ from alm_proxies.compare.material import Material, material_of
 from alm_proxies.compare.worth import human_only, learning
 from alm_proxies.estimators.counts import Counts, counts_of
 from alm_proxies.estimators.gated import Gated
-from alm_proxies.tables import Utterances, Votes
+from alm_proxies.tables import Labels, Utterances, Votes
 
 LABELS = ("angry", "happy", "sad")
 
@@ -38,7 +38,12 @@ def corpus(seed: int, *, utterances: int = 120, held_out: int = 4) -> tuple[Vote
 def laid_out(votes: Votes, utterances: Utterances) -> tuple[Material, Counts]:
     counts = counts_of(votes, utterances=utterances)
     labels = Gated(4, 0.01).fit(counts).predict(counts)
-    return material_of(labels, votes, utterances, at_most=1000, seed=0), counts
+    return laid_out_for(labels, votes, utterances), counts
+
+
+def laid_out_for(labels: Labels, votes: Votes, utterances: Utterances) -> Material:
+    known = votes.frame["utterance_id"].unique()
+    return material_of(labels, known, lambda _: votes, utterances, at_most=1000, seed=0)[0]
 
 
 def test_every_draw_deals_the_same_votes_and_the_first_is_the_one_given() -> None:
@@ -93,7 +98,7 @@ def test_labels_of_the_refitted_fusion_have_its_own_worth() -> None:
     votes, utterances = corpus(3)
     counts = counts_of(votes, utterances=utterances)
     labels = Gated(seed=0).fit(counts).predict(counts)
-    material = material_of(labels, votes, utterances, at_most=1000, seed=0)
+    material = laid_out_for(labels, votes, utterances)
     learned = learning(material, counts, human_only(counts, seed=0), seed=0, draws=3)
     assert learned is not None
     given = learned.at.index(learned.given)

@@ -46,7 +46,7 @@ def align_files(
     def report(big: VotesInParts) -> Alignment:
         with Progress("reading votes", quiet=quiet) as progress:
             parts = (part for part, _ in big.parts(progress))
-            return aligned(table, parts, big.votes_on, people, chosen)
+            return aligned(table, parts, big.votes_on, people, chosen, big.findings("report on it"))
 
     big = VotesInParts(tuple(votes), None, taxonomy, (), part_rows, sort_rows=_SORTED_AT_ONCE * part_rows)
     with folder_of_parts(output) as folder:

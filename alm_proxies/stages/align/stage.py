@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from alm_proxies.ballots import counting_of, counting_on
 from alm_proxies.settings import deciding
 from alm_proxies.shown import Shown
 from alm_proxies.stages.align.settings import AlignSettings
-from alm_proxies.tables import Findings, Labels, Utterances, Votes
+from alm_proxies.tables import Finding, Findings, Labels, Utterances, Votes
 from alm_proxies.trained_on import without_trained_on, without_trained_on_votes
 
 __all__ = ["AlignSettings", "Alignment", "align"]
@@ -56,11 +56,16 @@ def aligned(
     votes_on: Callable[[pl.Series], Votes],
     utterances: Utterances,
     settings: AlignSettings,
+    of_files: Sequence[Finding] = (),
 ) -> Alignment:
-    """The same from votes that need not all be held: `parts` in the order of ids, then the votes on a sample of ids."""
+    """The same from votes that need not all be held: `parts` in the order of ids, then the votes on a sample of ids.
+
+    `of_files` are findings on how the files were read; they are not on the page, which is the same for votes in any
+    order.
+    """
     from alm_proxies.compare.examples import examples
     from alm_proxies.compare.leaks import refuse_seen_in
-    from alm_proxies.compare.material import material_from, refuse_other_labels
+    from alm_proxies.compare.material import material_of, refuse_other_labels
     from alm_proxies.report.simulated import simulated_words
     from alm_proxies.stages.align.metrics import metrics_of
     from alm_proxies.stages.align.overview import Overview
@@ -77,7 +82,7 @@ def aligned(
     overview = Overview.of(parts, utterances, stated=stated, counting=counting)
     seen = refuse_seen_in(labels, overview.given)
     refuse_other_labels(labels, overview.about.taxonomy)
-    material, votes = material_from(
+    material, votes = material_of(
         labels,
         overview.known,
         untrained_on,
@@ -100,4 +105,4 @@ def aligned(
     before = [*known, *overview.findings, *seen, *more, *material.findings]
     findings = [*before, *results.findings, *overview.tested, *kept_back]
     page = page_of(results, shown, findings, deciding(settings), votes.about, simulated_words(utterances))
-    return Alignment(metrics_of(results), page, Findings.gather(findings, "align"))
+    return Alignment(metrics_of(results), page, Findings.gather([*of_files, *findings], "align"))

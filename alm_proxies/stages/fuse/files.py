@@ -122,5 +122,5 @@ def _in_parts(output: Path, folder: Path, settings: FuseSettings, quiet: bool, b
         together_ = pl.scan_parquet([path.absolute() for path in written], glob=False)
         together_ = together_.with_columns(ambiguity=level(pl.col("entropy"), cuts))
         together_.sink_parquet(temporary, metadata=metadata_of(about), row_group_size=_ROW_GROUP)
-    findings = Findings.gather([*fusion.findings, *big.findings], "fuse")
+    findings = Findings.gather([*fusion.findings, *big.findings("fuse it")], "fuse")
     return FusedFile(count, fusion.trials, findings, fusion.estimator, about.made_by)
