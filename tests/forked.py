@@ -97,6 +97,8 @@ def _run(script: str, arguments: tuple[str, ...], environment: dict[str, str], o
     for number, output in enumerate(outputs, 1):
         os.dup2(output.fileno(), number)
         output.close()
+    sys.stdout = os.fdopen(1, "w", closefd=False)
+    sys.stderr = os.fdopen(2, "w", buffering=1, errors="backslashreplace", closefd=False)
     os.environ.clear()
     os.environ.update(environment)
     sys.argv = [script, *arguments]

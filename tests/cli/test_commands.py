@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import polars as pl
@@ -177,6 +178,7 @@ def test_a_termination_signal_ends_with_130_and_the_same_command_goes_on(tmp_pat
     wavs = tmp_path / "sim" / "wav"
     while not (wavs.is_dir() and any(wavs.rglob("*.wav"))):
         assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate()
     assert process.returncode == 130, err

@@ -99,7 +99,7 @@ def test_the_command_compares_label_files_and_a_run_with_itself_differs_nowhere(
 
 def test_runs_with_other_held_out_votes_are_sets_of_their_own(tmp_path: Path) -> None:
     varied = '"simulate.seed" = [1, 2]\n"fuse.method" = ["human", "dirichlet"]\n'
-    (tmp_path / "pipeline.toml").write_text(VARIED + varied, encoding="utf-8")
+    (tmp_path / "pipeline.toml").write_text(VARIED.replace("120", "60") + varied, encoding="utf-8")
     run(tmp_path / "pipeline.toml", quiet=True)
     compared = compare_runs(runs_in(tmp_path / "out"))
     assert len(compared.evaluations) == 2
@@ -113,11 +113,11 @@ def test_votes_without_any_held_out_end_in_a_sentence_and_the_run_goes_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = (
-        VARIED.replace("[hold_out]\nkeep = 3\n", "").replace("dense = 8\n", "")
+        VARIED.replace("120", "40").replace("[hold_out]\nkeep = 3\n", "").replace("dense = 8\n", "")
         + '"fuse.method" = ["human", "dirichlet"]\n'
     )
     (tmp_path / "pipeline.toml").write_text(text, encoding="utf-8")
     ran = run(tmp_path / "pipeline.toml", quiet=True)
     assert not any(page.name == "compare.html" for page in ran.pages)
     assert "no vote is held out" in capsys.readouterr().err
-    assert pl.read_parquet(runs_in(tmp_path / "out")[0].labels).height == 120
+    assert pl.read_parquet(runs_in(tmp_path / "out")[0].labels).height == 40

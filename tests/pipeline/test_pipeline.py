@@ -2,6 +2,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -161,7 +162,7 @@ def test_killed_at_any_moment_the_same_command_ends_with_the_same_tables(pipelin
         process = subprocess.Popen(call, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         watched = tmp_path / "killed" / ("read", "read/stage.json", "fuse")[number]
         while process.poll() is None and not watched.exists():
-            pass
+            time.sleep(0.001)
         process.send_signal(signal.SIGKILL)
         process.communicate()
         assert process.returncode == -signal.SIGKILL, f"it had ended before it could be killed at {watched.name}"

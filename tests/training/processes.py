@@ -7,7 +7,9 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, cast
 
@@ -26,7 +28,6 @@ from alm_proxies.training.settings import TrainSettings
 source, out = Path(sys.argv[1]), sys.argv[2]
 votes = Votes.read(source / "votes.parquet") if (source / "votes.parquet").is_file() else None
 tables = Labels.read(source / "labels.parquet"), Utterances.read(source / "utterances.parquet")
-(source / f"pid-{os.environ['RANK']}").write_text(str(os.getpid()))
 done = train(*tables, out, TrainSettings.model_validate(json.loads(sys.argv[3])), votes=votes)
 done.findings.write(Path(out) / f"findings-{os.environ['RANK']}.parquet")
 """
@@ -60,6 +61,29 @@ def train_by_torchrun(
     )
 
 
+@contextmanager
+def two_started(
+    utterances: Utterances,
+    labels: Labels,
+    votes: Votes | None,
+    out: Path,
+    settings: TrainSettings,
+    before: str = "",
+) -> Iterator[list[Forked]]:
+    """Two processes that train together and are given what torchrun gives; `before` is run first in each."""
+    from torch._C._distributed_c10d import TCPStore
+
+    script, *arguments = written(utterances, labels, votes, out, settings, before)
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    given = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port)}
+    given["TORCHELASTIC_USE_AGENT_STORE"] = "True"
+    both = [
+        Forked(Path(script), *arguments, environment=given | {"RANK": rank, "LOCAL_RANK": rank}) for rank in ("0", "1")
+    ]
+    with both[0], both[1]:
+        yield both
+
+
 def train_in_two(
     utterances: Utterances,
     labels: Labels,
@@ -70,35 +94,25 @@ def train_in_two(
     before: str = "",
     codes: tuple[int, int] = (0, 0),
 ) -> str:
-    """Train in two processes that are given what torchrun gives; what they write to stderr.
-
-    `before` is run first in each; `codes` are their exit codes.
-    """
-    from torch._C._distributed_c10d import TCPStore
-
-    script, *arguments = written(utterances, labels, votes, out, settings, before)
-    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-    given = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port)}
-    given["TORCHELASTIC_USE_AGENT_STORE"] = "True"
-    both = [
-        Forked(Path(script), *arguments, environment=given | {"RANK": rank, "LOCAL_RANK": rank}) for rank in ("0", "1")
-    ]
-    with both[0], both[1], ThreadPoolExecutor(2) as readers:
+    """What two processes write to stderr that train together; `codes` are their exit codes."""
+    with two_started(utterances, labels, votes, out, settings, before) as both, ThreadPoolExecutor(2) as readers:
         output = "".join(readers.map(lambda process: process.stderr.read(), both))
     assert (both[0].returncode, both[1].returncode) == codes, output
     return output
 
 
-def kill_one_after_an_epoch(process: subprocess.Popen[str], out: Path) -> None:
-    """Kill (-9) the second process after the first epoch; torchrun then ends the first one."""
-    with process:
+def kill_one_after_an_epoch(utterances: Utterances, labels: Labels, out: Path, settings: TrainSettings) -> None:
+    """Train in two processes, kill (-9) the second after the first epoch, and end the first as torchrun then does."""
+    with two_started(utterances, labels, None, out, settings) as (first, second):
         lines = []
-        for line in cast("IO[str]", process.stderr):
+        for line in first.stderr:
             lines.append(line)
             if line.startswith("epoch 1/"):
-                os.kill(int((out.with_name(f"{out.name}-tables") / "pid-1").read_text()), signal.SIGKILL)
-    assert process.returncode == 1
-    assert "Signal 9 (SIGKILL) received" in "".join(lines)
+                second.kill()
+                first.send_signal(signal.SIGTERM)
+                break
+    assert second.returncode == -signal.SIGKILL, "".join(lines)
+    assert first.returncode not in (None, 0)
 
 
 def errors_of(process: subprocess.Popen[str]) -> str:

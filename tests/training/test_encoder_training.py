@@ -105,6 +105,7 @@ def test_killed_at_a_random_step_it_goes_on_with_the_same_losses(
         deadline = time.monotonic() + 240
         while (not (steps := curve(out)) or steps[-1][0] < last) and process.returncode is None:
             assert time.monotonic() < deadline
+            time.sleep(0.002)
         process.kill()
         output = process.stderr.read()
     assert process.returncode == -signal.SIGKILL, output

@@ -40,12 +40,8 @@ def assert_same_curves(out: Path, other: Path) -> None:
         np.testing.assert_allclose([value for _, value in mine], [value for _, value in yours], rtol=2e-4)
 
 
-def test_two_processes_of_torchrun_have_the_losses_of_one(corpus: Corpus, tmp_path: Path) -> None:
-    settings = small_settings(corpus.encoder, dropout=0.0, batch=7)
-    process = train_by_torchrun(corpus.utterances, corpus.labels, corpus.votes, tmp_path / "two", settings)
-    output = errors_of(process)
-    assert process.returncode == 0, output
-    assert "2 x cpu" in output
+def test_two_processes_have_the_losses_of_one(corpus: Corpus, tmp_path: Path) -> None:
+    assert "2 x cpu" in together(corpus, tmp_path / "two", dropout=0.0, batch=7)
     alone(corpus, tmp_path / "one", dropout=0.0, batch=7)
     assert_same_curves(tmp_path / "two", tmp_path / "one")
 
@@ -129,15 +125,18 @@ def test_two_processes_train_an_audio_language_model_with_the_losses_of_one(
     assert {path.name for path in (tmp_path / "two/model").iterdir()} == {path.name for path in done.folder.iterdir()}
 
 
-def test_two_processes_killed_after_an_epoch_end_with_the_same_adapter(
+def test_two_processes_killed_after_an_epoch_and_resumed_by_torchrun_end_with_the_same_adapter(
     tones: tuple[Utterances, Labels], tmp_path: Path
 ) -> None:
     given = {"recipe": "alm", "model": str(tiny.build(tmp_path / "base", "glmasr")), "epochs": 3, "batch": 9}
     settings = TrainSettings.model_validate(given | {"alm": {"lora": {"rank": 4, "rate": 0.005, "dropout": 0.3}}})
     train_in_two(*tones, None, tmp_path / "whole", settings)
-    kill_one_after_an_epoch(train_by_torchrun(*tones, None, tmp_path / "out", settings), tmp_path / "out")
+    kill_one_after_an_epoch(*tones, tmp_path / "out", settings)
     assert not (tmp_path / "out/model").exists()
-    train_in_two(*tones, None, tmp_path / "out", settings)
+    resumed = train_by_torchrun(*tones, None, tmp_path / "out", settings)
+    output = errors_of(resumed)
+    assert resumed.returncode == 0, output
+    assert "2 x cpu" in output
     assert curve(tmp_path / "out") == curve(tmp_path / "whole")
     adapters = [tmp_path / name / "model/adapter_model.safetensors" for name in ("out", "whole")]
     assert adapters[0].read_bytes() == adapters[1].read_bytes()

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,6 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from forked import Forked
 
 from alm_proxies.about import About
 from alm_proxies.audio.clip import Clip, open_clip
@@ -170,22 +169,23 @@ def test_its_card_is_one_that_the_hub_reads(trained: Path) -> None:
     assert {result.metric_type for result in results} >= {"nll_per_vote", "cross_entropy"}
 
 
-def test_train_and_predict_are_commands(corpus: tuple[Path, Utterances, Votes, Labels], tmp_path: Path) -> None:
+def test_train_and_predict_are_commands(
+    corpus: tuple[Path, Utterances, Votes, Labels], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     folder, utterances, votes, labels = corpus
     for name, table in (("utterances", utterances), ("votes", votes), ("labels", labels)):
         table.write(tmp_path / f"{name}.parquet")
     model = str(tiny_encoder(tmp_path / "encoder", "whisper"))
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    base = [sys.executable, "-c", "import sys; from alm_proxies.cli.app import main; sys.exit(main())"]
+    program = tmp_path / "program.py"
+    program.write_text("import sys\nfrom alm_proxies.cli.app import main\nsys.exit(main())\n")
     source = ["--utterances", "utterances.parquet", "--votes", "votes.parquet", "--recipe", "encoder", "--model", model]
     for command in (
         ["train", "labels.parquet", *source, "--epochs", "1", "--quiet", "-o", "model"],
         ["predict", "model", "utterances.parquet", "--quiet", "-o", "a.parquet"],
         ["predict", "model", str(folder / "wav"), "--quiet", "-o", "b.parquet"],
     ):
-        done = subprocess.run(
-            base + command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-        )
+        done = Forked.done(program, *command)
         assert done.returncode == 0, done.stderr
     first, second = (Labels.read(tmp_path / name) for name in ("a.parquet", "b.parquet"))
     assert len(first) == len(second) == 48
