@@ -27,6 +27,7 @@ def pytest_in(folder: Path, text: str, **environment: str) -> subprocess.Complet
     (folder / "conftest.py").write_text(head + start)
     (folder / "test_one.py").write_text(text)
     bare = {name: value for name, value in os.environ.items() if name not in ("CI", "ALM_PROXIES_WORDING")}
+    bare["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # importing those that are installed takes longer than the test
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_one.py"]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, env=bare | environment)
 

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import subprocess
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -10,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from scipy.stats import chisquare
+from transformers import AutoModelForMultimodalLM
 
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.models import tiny
@@ -188,9 +187,14 @@ def test_an_unknown_family_is_refused(tmp_path):
         tiny.build(tmp_path, "gpt")
 
 
-def test_loading_draws_no_bar_into_a_file(tmp_path: Path) -> None:
+def test_loading_draws_no_bar_into_a_file(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    from transformers.utils import logging
+
     tiny.build(tmp_path, "qwen2_audio", seed=0)
-    script = "import sys; from alm_proxies.models.audio_lm import AudioLM; AudioLM.load(sys.argv[1])"
-    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "Loading weights" not in done.stderr
+    assert logging.is_progress_bar_enabled()
+    capfd.readouterr()
+    AutoModelForMultimodalLM.from_pretrained(tmp_path)
+    assert "Loading weights" in capfd.readouterr().err
+    AudioLM.load(tmp_path)
+    assert "Loading weights" not in capfd.readouterr().err
+    assert logging.is_progress_bar_enabled()

@@ -163,8 +163,8 @@ def test_one_utterance_may_have_more_votes_than_a_part_holds(tmp_path: Path):
     assert labels.filter(pl.col("utterance_id") == "c/b")["human_votes"].item() == 900
 
 
-@pytest.mark.parametrize("part_rows", [250, 700])
-def test_files_that_are_not_sorted_give_the_labels_of_sorted_ones(files, tmp_path: Path, part_rows: int):
+@pytest.mark.parametrize(("part_rows", "method"), [(250, "gated"), (700, "auto")])
+def test_files_that_are_not_sorted_give_the_labels_of_sorted_ones(files, tmp_path: Path, part_rows: int, method: str):
     votes, utterances = files
     mixed = []
     for number, path in enumerate((*votes, utterances)):
@@ -173,8 +173,9 @@ def test_files_that_are_not_sorted_give_the_labels_of_sorted_ones(files, tmp_pat
         shuffled.write_parquet(tmp_path / f"shuffled{number}.parquet", metadata=metadata)
         mixed.append(tmp_path / f"shuffled{number}.parquet")
     parts = {"part_rows": part_rows, "whole_rows": 0}
-    fused = fuse_files(mixed[:2], tmp_path / "a.parquet", utterances=mixed[2], **parts)
-    fuse_files(votes, tmp_path / "b.parquet", utterances=utterances, **parts)
+    settings = FuseSettings(method=method)
+    fused = fuse_files(mixed[:2], tmp_path / "a.parquet", settings, utterances=mixed[2], **parts)
+    fuse_files(votes, tmp_path / "b.parquet", settings, utterances=utterances, **parts)
     copies = fused.findings.frame.filter(pl.col("kind") == "sorted_copy")
     assert sorted(copies["where"]) == [str(path) for path in mixed]
     first, second = (Labels.read(tmp_path / name) for name in ("a.parquet", "b.parquet"))
