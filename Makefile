@@ -19,36 +19,45 @@ CORE := tests/test_*.py tests/annotators tests/cli tests/compare tests/estimator
 # The tests without a browser, a server or a vLLM run in two processes side by side: these folders, and all the others,
 # which take about as long.
 MAIN := -m 'not vllm and not browser and not server'
-HALF := tests/compare tests/training $(addprefix tests/stages/,align annotate balance evaluate fuse listen predict)
+HALF := $(addprefix tests/,audio compare embedded engines models training) \
+  $(addprefix tests/stages/,align annotate balance evaluate fuse listen predict)
 # Lines of the package that the tests without a browser, a server or a vLLM run, in per cent.
 COVERED := 80
 
-.PHONY: demo test tests half other-half check lint types coverage consumers lowest newest wheel tagged docs wording lock clean
+.PHONY: demo test tests half other-half served vllm check lint types coverage consumers lowest newest wheel tagged docs wording lock clean
 
 demo: $(VENV)/ready
 	$(BIN)/alm-proxies demo
 
-test: check tests $(if $(LINUX),$(VLLM)/ready)
+# Two at a time, in this order, after the set-up: a vLLM takes one processor, as each half does.
+test: lint $(VENV)/ready $(S3)/ready $(if $(LINUX),$(VLLM)/ready)
 ifeq ($(LINUX),)
 	@echo 'The tests with a real vLLM are left out: they need Linux on x86-64.'
-else
-	$(VLLM)/bin/python -m $(PYTEST) -m vllm tests/engines tests/models
 endif
+	$(MAKE) --no-print-directory --jobs=2 --keep-going $(if $(LINUX),vllm) types half other-half served
 
-# One group after the other, so that two engines never share the processors.
 tests: $(VENV)/ready $(S3)/ready
 	$(MAKE) --no-print-directory --jobs=2 --keep-going half other-half
-	$(BIN)/$(PYTEST) -m '(browser or server) and not vllm'
+	$(MAKE) --no-print-directory served
 
 # One thread each for sums: more threads than processors wait for each other (half the processor time, half the wait).
-half other-half: export OMP_NUM_THREADS = 1
+half other-half served vllm: export OMP_NUM_THREADS = 1
 
-# Its output is shown when it is done, so that the two do not mix.
+# Output is shown when it is done, so that that of two does not mix.
+LATER = >$(VENV)/$@.log 2>&1; code=$$?; cat $(VENV)/$@.log; exit $$code
+
 half: $(VENV)/ready
-	@$(BIN)/$(PYTEST) $(MAIN) $(HALF) >$(VENV)/half.log 2>&1; code=$$?; cat $(VENV)/half.log; exit $$code
+	@$(BIN)/$(PYTEST) $(MAIN) $(HALF) $(LATER)
 
 other-half: $(VENV)/ready
 	$(BIN)/$(PYTEST) $(MAIN) $(HALF:%=--ignore=%)
+
+# After the tests with a vLLM where both are asked for, so that two engines never share the processors.
+served: $(VENV)/ready $(S3)/ready | $(filter vllm,$(MAKECMDGOALS))
+	@$(BIN)/$(PYTEST) -m '(browser or server) and not vllm' $(LATER)
+
+vllm: $(VENV)/ready $(VLLM)/ready
+	@$(VLLM)/bin/python -m $(PYTEST) -m vllm tests/engines tests/models $(LATER)
 
 check: lint types
 
