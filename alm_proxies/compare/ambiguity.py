@@ -71,20 +71,22 @@ def halved_of(shares: Mapping[str, Array], comparison: Comparison, fitted: Array
     counts, seed = comparison.test.counts, comparison.seed
     unweighted = np.abs(counts - np.round(counts)).max(1, initial=0.0) < 1e-9
     enough = unweighted & (counts.sum(1) >= 4 - 1e-9)
-    by_third: Halved = {}
+    parts: dict[str, tuple[Array, Array, NDArray[np.int64]]] = {}  # votes that cut, votes that are scored, utterances
     if enough.sum() >= FEWEST * len(THIRDS):
         first, second = halves(counts[enough], generator(seed, "strata by half of the held-out votes"))
-        cuts, scored = np.concatenate([first, second]), np.concatenate([second, first])
-        by_third[OTHERS] = _within(
-            _thirds(cuts), scored, {name: np.tile(values[enough], (2, 1)) for name, values in shares.items()},
-            np.tile(_people(comparison, enough), 2), comparison,
-        )  # fmt: skip
+        both_ways = np.tile(np.flatnonzero(enough), 2)
+        parts[OTHERS] = np.concatenate([first, second]), np.concatenate([second, first]), both_ways
     cut = np.zeros(len(counts), dtype=np.bool_) if fitted is None else fitted.sum(1) >= 2 - 1e-9
     if fitted is not None and cut.sum() >= FEWEST * len(THIRDS):
-        by_third[FIT] = _within(
-            _thirds(fitted[cut]), counts[cut], {name: values[cut] for name, values in shares.items()},
-            _people(comparison, cut), comparison,
-        )  # fmt: skip
+        parts[FIT] = fitted[cut], counts[cut], np.flatnonzero(cut)
+    speakers = comparison.test.speakers
+    people = np.arange(len(counts)).astype(np.str_) if speakers is None else speakers
+    by_third = {
+        by: _within(
+            _thirds(cuts), scored, {name: values[rows] for name, values in shares.items()}, people[rows], comparison
+        )
+        for by, (cuts, scored, rows) in parts.items()
+    }
     return {by: values for by, values in by_third.items() if values}
 
 
@@ -187,11 +189,6 @@ def _within(
                 gain = mean_by_speaker(values[rows] - own, who[rows], weights=weights[rows], seed=seed)
             scores[third][name] = nll, gain
     return scores
-
-
-def _people(comparison: Comparison, rows: NDArray[np.bool_]) -> NDArray[np.str_]:
-    people = comparison.test.speakers
-    return np.flatnonzero(rows).astype(np.str_) if people is None else people[rows]
 
 
 def _nll(shares: Array, counts: Array) -> Array:

@@ -5,7 +5,7 @@ Which votes count is decided in `ballots`; a proxy that is an exact copy of anot
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -91,6 +91,11 @@ class Counts:
         blocks = tuple(block for block in self.blocks if block.name in names)
         columns = self.columns if COLUMNS in names else self.columns[:, :0]
         return replace(self, blocks=blocks, columns=columns)
+
+    def without(self, annotators: Collection[str]) -> Counts:
+        """The same without base models all of whose annotators are named; all of them if none would be left."""
+        kept = [block.name for block in self.blocks if not set(block.annotators) <= set(annotators)]
+        return self.only((*kept, COLUMNS)) if kept else self
 
     def aligned(self, names: Sequence[str]) -> Counts:
         """The same with exactly these blocks in this order; a missing one becomes a block without votes."""

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from alm_proxies.interval import Interval
 from alm_proxies.measures.arrays import Array, counts
-from alm_proxies.measures.bootstrap import mean_by_speaker, speaker_codes
+from alm_proxies.measures.bootstrap import interval_of_sums, speaker_codes, sums_by_speaker
 
 FEWEST_ITEMS = 30
 MOST_SHOWN = 30
@@ -83,20 +83,20 @@ def raters_apart(
     results = []
     for code in order[:most]:
         rows = np.flatnonzero(who == code)
-        names = None if named is None else named[u[rows]]
-
-        three = [mean_by_speaker(values[rows], names, level=level, seed=seed) for values in (agree, among, gap)]
-        apart = _p_below(gap[rows], names) * len(compared) < 1.0 - level
+        codes, count = speaker_codes(None if named is None else named[u[rows]], len(rows))
+        ones = np.ones(len(rows))
+        sums = [sums_by_speaker(np.stack([values[rows], ones], axis=1), codes, count) for values in (agree, among, gap)]
+        three = [interval_of_sums(each, level=level, seed=seed) for each in sums]
+        apart = _p_below(gap[rows], codes, count) * len(compared) < 1.0 - level
         results.append(RaterAgreement(code, len(rows), three[0], three[1], three[2], apart))
     results.sort(key=lambda code: (code.difference.estimate, code.rater))
     return RatersApart(tuple(results), len(compared), everyone - len(compared))
 
 
-def _p_below(gap: Array, speakers: NDArray[np.str_] | None) -> float:
+def _p_below(gap: Array, codes: NDArray[np.int64], count: int) -> float:
     """One-sided p-value that the mean is not below zero: t of S - 1, the variance that of sums over the S speakers."""
     from scipy.special import stdtr
 
-    codes, count = speaker_codes(speakers, len(gap))
     if count < 2:
         return 1.0
     sums = np.bincount(codes, gap - gap.mean(), count)

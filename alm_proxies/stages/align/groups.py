@@ -27,15 +27,12 @@ def groups_section(
     groups = list(material.groups)
     if not groups:
         return None
-    blocks: list[Block] = []
-    if scores is not None:
-        inside = {title: scores.within.get(title, {}) for title in groups}
-        if any(inside.values()):
-            blocks.append(gain_chart("groups", "The same by group", scores, inside))
-        if (audit := _audit_table(material, scores)) is not None:
-            blocks.append(audit)
-    if has_proxies:
-        blocks.append(_group_table(material, scores, equal, uses_proxies=uses_proxies))
+    audit = _audit_table(material, scores) if scores is not None else None
+    table = _group_table(material, scores, equal, uses_proxies=uses_proxies) if has_proxies else None
+    blocks: list[Block] = [block for block in (audit, table) if block is not None]
+    inside = {title: scores.within.get(title, {}) for title in groups} if scores is not None else {}
+    if scores is not None and any(inside.values()):
+        blocks.insert(0, gain_chart("groups", "The same by group", scores, inside))
     lead = f"By {listed(groups)}: whether any group gets worse labels. Intervals are wide for groups with few speakers."
     return Section("By group", lead, tuple(blocks)) if blocks else None
 

@@ -7,7 +7,6 @@ from typing import Any
 
 from alm_proxies import __version__
 from alm_proxies.compare.ambiguity import halved_section, strength_section
-from alm_proxies.compare.comparison import Comparison
 from alm_proxies.compare.examples import examples_section
 from alm_proxies.compare.glossary import words_section
 from alm_proxies.compare.rivals import ALONE, FUSED
@@ -57,10 +56,15 @@ def page_of(
     transcripts = transcripts_section(results.cards, has_transcripts=results.has_transcripts)
     notes = [] if transcripts else not_measured(results.cards, has_transcripts=results.has_transcripts)
     judged = None if scores is None else scores.of(FUSED).utterances
+    if scores is None:
+        rivals = Section("Against held-out votes", "No votes are held out.", (Text(HOLD_OUT, "notice"),))
+    else:
+        lead = "All methods are fitted to the same votes and scored on the same held-out human votes."
+        rivals = held_out_section(scores, _STRATA, lead=lead)
     made_sections = [
         None if results.has_proxies else people,
         worth_section(results.learning, judged=judged, **proxies),
-        _rivals(scores),
+        rivals,
         fitted_section(results.prepared.account, results.proxies, results.cards),
         groups_section(material, scores, results.agreement.within, **proxies),
         shares_section(results.shares, material.labels, notes),
@@ -107,10 +111,3 @@ def _annotator(about: About, name: str) -> str:
         return "unknown"
     words = [card.model or "", f"revision {card.revision}" if card.revision else "", f"digest {card.digest}"]
     return ", ".join(word for word in words if word)
-
-
-def _rivals(scores: Comparison | None) -> Section:
-    if scores is None:
-        return Section("Against held-out votes", "No votes are held out.", (Text(HOLD_OUT, "notice"),))
-    lead = "All methods are fitted to the same votes and scored on the same held-out human votes."
-    return held_out_section(scores, _STRATA, lead=lead)

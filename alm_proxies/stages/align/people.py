@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from alm_proxies.compare.strata import Words
 from alm_proxies.interval import Interval
 from alm_proxies.measures.agreement import among_raters
 from alm_proxies.measures.rater_agreement import (
@@ -18,7 +19,7 @@ from alm_proxies.measures.rater_agreement import (
 )
 from alm_proxies.report.drawing import listed, number
 from alm_proxies.report.page import Block, Cell, Column, Section, Table, Text
-from alm_proxies.stages.align.prepared import Prepared
+from alm_proxies.stages.align.prepared import Prepared, Raters, Side
 
 _SHOWN = (1, 2, 3, 5, 10, 20)
 _ENOUGH = (0.8, 0.9)
@@ -53,18 +54,21 @@ class People:
         return [self.raters[rater.rater] for rater in self.apart.lowest if rater.stands_out]
 
 
-def people_of(prepared: Prepared, *, seed: int, held_out: bool = True) -> People | None:
-    """The agreement of human votes, of the fit alone without `held_out`; None if no utterance has two votes."""
-    side = prepared.people if held_out else prepared.fit
+def people_of(prepared: Prepared, *, seed: int) -> tuple[People | None, People | None]:
+    """The agreement of all human votes, and of those of the fit; None if no utterance has two votes."""
+    given = prepared.fit.ballots.sizes()
+    votes = int(np.median(given[given > 0])) if (given > 0).any() else None
+    sides = ((prepared.people, prepared.raters), (prepared.fit, prepared.raters_of_fit))
+    every, of_fit = (_people_of(side, raters, votes, prepared.material.speakers, seed) for side, raters in sides)
+    return every, of_fit
+
+
+def _people_of(side: Side, raters: Raters, votes: int | None, speakers: Words | None, seed: int) -> People | None:
     rows = np.flatnonzero(side.whole.sum(1) >= 2)
     if not len(rows):
         return None
-    material = prepared.material
-    speakers = None if material.speakers is None else material.speakers[rows]
-    agree = among_raters(side.whole[rows], speakers, seed=seed)
-    given = prepared.fit.ballots.sizes()
-    votes = int(np.median(given[given > 0])) if (given > 0).any() else int(np.median(side.whole[rows].sum(1)))
-    raters = prepared.raters if held_out else prepared.raters_of_fit
+    agree = among_raters(side.whole[rows], None if speakers is None else speakers[rows], seed=seed)
+    votes = int(np.median(side.whole[rows].sum(1))) if votes is None else votes
     known = math.isfinite(agree.alpha.estimate)
     return People(
         utterances=len(rows),
@@ -73,7 +77,7 @@ def people_of(prepared: Prepared, *, seed: int, held_out: bool = True) -> People
         kappa=agree.kappa,
         votes=votes,
         raters=raters.names,
-        apart=raters_apart(raters.rows, raters.raters, raters.votes, material.speakers, seed=seed),
+        apart=raters_apart(raters.rows, raters.raters, raters.votes, speakers, seed=seed),
         reliability={k: reliability_interval(agree.alpha, k) for k in sorted({*_SHOWN, votes})} if known else {},
     )
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from alm_proxies.annotators.cells import cells_of, label_orders
 from alm_proxies.ballots import Array, Ballots, Counting, Index, is_rater
 from alm_proxies.compare.material import Material
-from alm_proxies.estimators.counts import COLUMNS, Counts, counts_of
+from alm_proxies.estimators.counts import Counts, counts_of
 from alm_proxies.files import canonical_json
 from alm_proxies.seeds import generator
 from alm_proxies.tables import About, Labels, Utterances, Votes
@@ -116,12 +116,14 @@ def prepare(material: Material, votes: Votes, utterances: Utterances, counting: 
     }
     every = material.proxy
     material = replace(material, proxy=_that_count(every, dropped))
-    counts = counts_of(
-        votes, merge=counting.merge, utterances=utterances, columns=counting.columns, consensus=counting.consensus
-    )
     people = Side.of(_together(material.human, material.held_out), seed)
     proxy = Side.of(material.proxy, seed)
     raters = Raters.of(material.human, material.held_out)
+    raters_of_fit = raters.of_fit()
+    cells = _cells(votes.about)
+    counts = counts_of(
+        votes, merge=counting.merge, utterances=utterances, columns=counting.columns, consensus=counting.consensus
+    )
     return Prepared(
         material=material,
         fit=Side.of(material.human, seed),
@@ -130,13 +132,13 @@ def prepare(material: Material, votes: Votes, utterances: Utterances, counting: 
         proxy=proxy,
         proxies={name: Side.of(every.of(name), seed) for name in every.names},
         counts=counts,
-        counted=_without_dropped(counts, dropped),
+        counted=counts.without(dropped),
         account=account,
         dropped=dropped,
         raters=raters,
-        raters_of_fit=raters.of_fit(),
-        cells=_cells(votes.about),
-        both=(people.ballots.sizes() > 0) & (proxy.ballots.sizes() > 0),
+        raters_of_fit=raters_of_fit,
+        cells=cells,
+        both=(people.counts.sum(1) > 0) & (proxy.counts.sum(1) > 0),
         votes=votes,
     )
 
@@ -182,12 +184,6 @@ def _that_count(proxy: Ballots, dropped: dict[str, str]) -> Ballots:
         annotators=place[some.annotators].astype(np.int64),
         names=tuple(name for name, there in zip(proxy.names, kept, strict=True) if there),
     )
-
-
-def _without_dropped(counts: Counts, dropped: dict[str, str]) -> Counts:
-    """The counts with the proxies that count in the labels; all of them if none does."""
-    kept = [block.name for block in counts.blocks if not set(block.annotators) <= set(dropped)]
-    return counts.only((*kept, COLUMNS)) if kept else counts
 
 
 def _together(fit: Ballots, held_out: Ballots) -> Ballots:

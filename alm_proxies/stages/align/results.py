@@ -89,13 +89,14 @@ class Results:
 def measure(prepared: Prepared, utterances: Utterances, *, consensus: bool, kind: Kind, seed: int) -> Results:
     """Measure everything that the votes allow; published consensus labels are scored only with `consensus`."""
     annotators = prepared.votes.about.annotators
+    people, people_of_fit = people_of(prepared, seed=seed)
     return Results(
         prepared=prepared,
         scored=scored_of(prepared, utterances, consensus=consensus, seed=seed),
         shares=shares_of(prepared, seed=seed),
         agreement=agreement_of(prepared, kind=kind, seed=seed),
-        people=people_of(prepared, seed=seed),
-        people_of_fit=people_of(prepared, seed=seed, held_out=False),
+        people=people,
+        people_of_fit=people_of_fit,
         curves=curves_of(prepared, seed=seed),
         variance=variance(prepared.proxy.ballots, prepared.cells, prepared.material.speakers, seed=seed),
         trust=trust_of(prepared, seed=seed),
