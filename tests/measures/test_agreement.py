@@ -134,3 +134,18 @@ def test_utterances_with_too_few_votes_are_left_out_and_counted():
     assert np.isnan(nothing.jsd_base2.human_human.estimate)
     with pytest.raises(SettingsError):
         a.equal_votes(human, proxy, None, votes=0)
+
+
+def test_groups_are_compared_as_if_they_were_alone_and_small_ones_are_left_out():
+    rng = np.random.default_rng(6)
+    truth = rng.dirichlet(np.full(3, 0.5), 300)
+    human, proxy = rng.multinomial(4, truth), rng.multinomial(5, truth)
+    speakers = np.arange(300) % 25
+    first = np.arange(300) < 200
+    groups = {"gender": {"female": first, "male": ~first}, "corpus": {"small": np.arange(300) < 9}}
+    every, within = a.equal_votes_by_group(human, proxy, speakers, groups, votes=2, fewest=10, seed=1)
+    assert every == a.equal_votes(human, proxy, speakers, votes=2, seed=1)
+    assert list(within) == ["gender"]
+    assert within["gender"]["male"] == a.equal_votes(human[~first], proxy[~first], speakers[~first], votes=2, seed=1)
+    with pytest.raises(InputError, match="whole votes"):
+        a.equal_votes_by_group(human + 0.5, proxy, speakers, groups)

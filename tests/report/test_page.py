@@ -12,6 +12,7 @@ import soundfile
 
 from alm_proxies.interval import Interval
 from alm_proxies.report.charts import Bars, Curves, Dots, Heat, Line, Series, votes_picture
+from alm_proxies.report.drawing import Drawing
 from alm_proxies.report.page import Column, Example, Examples, Figure, Page, Section, Sound, Table, Text, interval_words
 from alm_proxies.report.simplex import Cloud, Simplex
 
@@ -23,6 +24,23 @@ def test_a_page_holds_its_headline_figures_sections_and_how_it_was_made() -> Non
     html = _page().html()
     for words in ("The proxies helped.", "2.1", "human votes", "Shares", "Who voted for what.", "0.1.0"):
         assert words in html
+
+
+def test_a_chart_is_drawn_when_its_page_is_written_and_not_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    widths: list[float] = []
+    draw = Bars.draw
+
+    def noted(chart: Bars, width: float) -> Drawing:
+        widths.append(width)
+        return draw(chart, width)
+
+    monkeypatch.setattr(Bars, "draw", noted)
+    chart = Bars("b", "B", "share", LABELS, [Series.of("human", "human", [0.5, 0.3, 0.2])], alt="B.")
+    page = Page("Report", "H", "S", (), (Section("Charts", "", (chart,)),))
+    assert page.charts[0].table.rows[0][0] == "anger"
+    assert widths == []
+    assert page.html().count("<figure") == 1
+    assert sorted(widths) == [350.0, 720.0]
 
 
 def test_text_of_users_is_always_escaped() -> None:
