@@ -30,8 +30,13 @@ class Agreement:
     """By group, then by value; not by stratum, because strata are formed by some of the compared votes."""
     alt_tests: tuple[AltTest, ...]
     """One for every proxy, those that do not count too."""
-    cannot: InputError | None
+    no_alt_test: InputError | None
     """Why there is no alternative annotator test."""
+
+    @property
+    def cannot(self) -> dict[str, str]:
+        """By measure: why it cannot be made."""
+        return {} if self.no_alt_test is None else {"alt_test": str(self.no_alt_test)}
 
 
 def agreement_of(prepared: Prepared, *, kind: Kind, seed: int) -> Agreement:
@@ -81,8 +86,8 @@ def agreement_section(agreement: Agreement) -> Section | None:
     blocks: list[Block] = [_chart(equal, agreement.within), _table(equal)]
     if agreement.alt_tests:
         blocks += [_alt_test_table(agreement.alt_tests), _raters_table(agreement.alt_tests)]
-    elif agreement.cannot is not None:
-        why = agreement.cannot
+    elif agreement.no_alt_test is not None:
+        why = agreement.no_alt_test
         blocks.append(Text(f"No alternative annotator test: {why.message}. {why.fix or ''}".rstrip(), "notice"))
     return Section("Agreement of humans and proxies", lead, tuple(blocks))
 

@@ -73,7 +73,7 @@ def metrics_of(results: Results) -> dict[str, Any]:
             }
             for by, thirds in (scored.halved if scored else {}).items()
         },
-        "cannot": {} if agreement.cannot is None else {"alt_test": str(agreement.cannot)},
+        "cannot": agreement.cannot,
     }
     if results.learning is not None and results.learning.worth:
         learned = results.learning

@@ -73,7 +73,7 @@ class Results:
     @property
     def findings(self) -> list[Finding]:
         """What could not be measured, and why."""
-        error = self.agreement.cannot
+        error = self.agreement.no_alt_test
         findings = [] if error is None else [Finding("align", "alt_test", error.message, error.fix or "")]
         if not self.has_held_out:
             fix = "Hold votes out when reading the corpus, then fuse and align again."
