@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 import polars.testing
 import pytest
-from ideal import IDEAL
+from scripted_annotators import IDEAL
 
 import alm_proxies as ap
 from alm_proxies.annotators.annotator import Annotator

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from ideal import IDEAL
+from scripted_annotators import IDEAL
 
 from alm_proxies.cli.app import run as command
 from alm_proxies.pipeline.check import check

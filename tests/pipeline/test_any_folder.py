@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from scripted_annotators import of_a_table
 
 from alm_proxies.cli.app import run as command
 from alm_proxies.errors import InputError, SettingsError
@@ -40,17 +41,6 @@ stop = { collapse = 1.0, failed = 1.0, refused = 1.0 }
 [fuse]
 method = "pool"
 """
-ANNOTATOR = """\
-name = "dear"
-engine = "scripted"
-model = "table"
-prompt = "reference"
-elicit = "sample"
-votes = 2
-answer = "words"
-serve = {{ answers = "{folder}/answers.csv", seconds = {seconds} }}
-price = {{ audio_minute = 12.0 }}
-"""
 
 
 @pytest.fixture
@@ -64,7 +54,7 @@ def file(tmp_path: Path) -> Path:
     (tmp_path / "votes.csv").write_text("\n".join(["clip,rater,heard,sound", *rows, "c1,r3,Puzzled,c1.wav"]))
     answers = [f"mine/c{clip},{'well' if clip == 5 else 'happy'}" for clip in range(8)]
     (tmp_path / "answers.csv").write_text("\n".join(["utterance_id,text", *answers]))
-    (tmp_path / "dear.toml").write_text(ANNOTATOR.format(folder=tmp_path, seconds=0.0))
+    of_a_table(tmp_path, "dear", price=12.0)
     path = tmp_path / "mine.toml"
     path.write_text(FILE)
     return path
@@ -237,7 +227,7 @@ def test_a_folder_without_anything_of_ours_is_refused(tmp_path: Path) -> None:
 @pytest.fixture
 def running(file: Path) -> subprocess.Popen[bytes]:
     """A run with a slow annotator."""
-    (file.parent / "dear.toml").write_text(ANNOTATOR.format(folder=file.parent, seconds=30.0))
+    of_a_table(file.parent, "dear", price=12.0, seconds=30.0)
     call = [sys.executable, "-c", "from alm_proxies.cli.start import main; main()", "run", str(file), "--quiet"]
     return subprocess.Popen(call, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from scripted_annotators import of_a_table
 
 from alm_proxies.cli.app import run as command
 from alm_proxies.pipeline.check import Checked, check
@@ -28,17 +29,6 @@ panel = ["dear.toml", "free.toml"]
 injection = 0
 stop = { collapse = 1.0, failed = 1.0, refused = 1.0 }
 """
-ANNOTATOR = """\
-name = "{name}"
-engine = "scripted"
-model = "table"
-prompt = "reference"
-elicit = "sample"
-votes = 2
-answer = "words"
-serve = {{ answers = "{folder}/answers.csv" }}
-price = {{ audio_minute = {price} }}
-"""
 
 
 def corpus(folder: Path, suffix: str = "wav", count: int = 12, sections: str = ANNOTATE) -> Path:
@@ -55,7 +45,7 @@ def corpus(folder: Path, suffix: str = "wav", count: int = 12, sections: str = A
     (folder / "votes.csv").write_text("\n".join(["clip,who,rater,label,audio", *rows]))
     (folder / "answers.csv").write_text("\n".join(["utterance_id,text", *(f"mine/c{n},happy" for n in range(count))]))
     for name, price in (("dear", 12.0), ("free", 0.0)):
-        (folder / f"{name}.toml").write_text(ANNOTATOR.format(name=name, folder=folder, price=price))
+        of_a_table(folder, name, price=price)
     path = folder / "mine.toml"
     path.write_text(FILE + sections)
     return path

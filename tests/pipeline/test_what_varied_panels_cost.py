@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from scripted_annotators import of_a_table
 
 from alm_proxies.cli.app import run as command
 from alm_proxies.pipeline.check import check
@@ -22,17 +23,6 @@ panel = ["broken.toml"]
 injection = 0
 stop = {{ collapse = 1.0, failed = 1.0, refused = 1.0 }}
 """
-ANNOTATOR = """\
-name = "broken"
-engine = "scripted"
-model = "table"
-prompt = "reference"
-elicit = "sample"
-votes = 2
-answer = "words"
-serve = {{ answers = "{folder}/answers.csv" }}
-price = {{ audio_minute = 1.0 }}
-"""
 
 
 @pytest.fixture
@@ -43,7 +33,7 @@ def file(tmp_path: Path) -> Path:
     (tmp_path / "votes.csv").write_text("\n".join(["utterance_id,annotator,label,audio,duration", *rows]))
     answers = [f"mine/u{number},{'well' if number < 5 else 'happy'}" for number in range(20)]
     (tmp_path / "answers.csv").write_text("\n".join(["utterance_id,text", *answers]))
-    (tmp_path / "broken.toml").write_text(ANNOTATOR.format(folder=tmp_path))
+    of_a_table(tmp_path, "broken", price=1.0)
     path = tmp_path / "mine.toml"
     path.write_text(FILE.format(folder=tmp_path))
     return path

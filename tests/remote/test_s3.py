@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 import s3_server
 from s3_server import Buckets
+from scripted_annotators import of_a_table
 from web_server import tone
 
 from alm_proxies import cache
@@ -22,17 +23,6 @@ from alm_proxies.remote.fault import FetchError
 from alm_proxies.tables import Findings, Labels, Utterances, Votes
 
 pytestmark = pytest.mark.server
-
-ANNOTATOR = """\
-name = "scripted"
-engine = "scripted"
-model = "table"
-prompt = "reference"
-elicit = "sample"
-votes = 2
-answer = "words"
-serve = {{ answers = "{folder}/answers.csv" }}
-"""
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +136,7 @@ def corpus(s3: Buckets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
         rows += [f"c{n},s{n % 6},r{rater},{('happy', 'sad')[(n + rater) % 2]},wavs/c{n}.wav" for rater in (0, 1, 2)]
     s3.put("mine/votes.csv", "\n".join(rows).encode())
     (tmp_path / "answers.csv").write_text("\n".join(["utterance_id,text", *(f"mine/c{n},happy" for n in range(24))]))
-    (tmp_path / "scripted.toml").write_text(ANNOTATOR.format(folder=tmp_path))
+    of_a_table(tmp_path, "scripted")
     return tmp_path
 
 
