@@ -24,7 +24,7 @@ _IMPORTED = (
     "alm_proxies.training.encoder", "alm_proxies.training.alm", "alm_proxies.training.alm_head", "pytest",
 )  # fmt: skip
 _BEFORE_IMPORTS = {"OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
-"""One thread, so that the process can be forked; and one heap, so that a limit on memory is the same limit anywhere."""
+"""One thread for sums, since a fork has none of a pool; one heap, so that a limit on memory is the same anywhere."""
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(list(_IMPORTED))
 
