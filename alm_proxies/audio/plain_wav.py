@@ -94,12 +94,17 @@ class PlainWav:
         count = len(content) // width
         self.position += count
         self.mono = content if self.channels == 1 else None
-        samples = np.frombuffer(content, "<i2", count * self.channels).astype(np.float32)
-        samples *= np.float32(1 / 32768)
-        return samples.reshape(count, self.channels)
+        return samples_of_pcm(content[: count * width]).reshape(count, self.channels)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         pass
+
+
+def samples_of_pcm(pcm: bytes) -> NDArray[np.float32]:
+    """The samples of 16-bit PCM, from -1 to 1."""
+    samples = np.frombuffer(pcm, "<i2").astype(np.float32)
+    samples *= np.float32(1 / 32768)
+    return samples

@@ -176,11 +176,11 @@ class _Stream(asyncio.Protocol):
         lines.append((b"Host", address.name))
         if body is not None:
             lines.append((b"Content-Length", b"%d" % len(body)))
-        written = [self._http.send(h11.Request(method=method, target=address.target, headers=lines))]
-        if body:
-            written.append(self._http.send(h11.Data(data=body)))
-        written.append(self._http.send(h11.EndOfMessage()))
-        self._transport.write(b"".join(part for part in written if part))
+        events: list[h11.Event] = [h11.Request(method=method, target=address.target, headers=lines)]
+        events += [h11.Data(data=body)] if body else []
+        for event in (*events, h11.EndOfMessage()):
+            if part := self._http.send(event):
+                self._transport.write(part)  # each alone, because the body is long and would be copied
         try:
             return await self._waiting
         finally:

@@ -12,6 +12,8 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from alm_proxies.audio.plain_wav import samples_of_pcm
+
 Elicit = Literal["sample", "score", "state"]
 EngineName = str
 """vllm, openai, transformers, scripted, or the name of a plug-in."""
@@ -54,24 +56,29 @@ SEED_LIMIT = 2**31
 
 @dataclass(frozen=True, eq=False)
 class Audio:
-    """One clip, mono float32 samples in -1..1 at `rate` Hz; the encoded form is made once and kept with it."""
+    """One clip, mono at `rate` Hz; its samples and its encoded form are made once, when they are needed."""
 
-    samples: NDArray[np.float32]
+    sound: NDArray[np.float32] | bytes
+    """Samples from -1 to 1, or 16-bit PCM where the recording holds it: servers get it as it is."""
     rate: int
-    pcm: bytes | None = None
-    """The same samples as 16-bit PCM, where the recording holds them so."""
 
     @property
     def seconds(self) -> float:
         """The duration in seconds."""
-        return len(self.samples) / self.rate
+        return (len(self.sound) // 2 if isinstance(self.sound, bytes) else len(self.sound)) / self.rate
 
     @cached_property
+    def samples(self) -> NDArray[np.float32]:
+        """The samples, float32 from -1 to 1."""
+        return samples_of_pcm(self.sound) if isinstance(self.sound, bytes) else self.sound
+
+    @property
     def wav(self) -> bytes:
         """A 16-bit WAV file of the clip."""
-        data = self.pcm
-        if data is None:
-            scaled = self.samples * np.float32(32768.0)
+        if isinstance(self.sound, bytes):
+            data = self.sound
+        else:
+            scaled = self.sound * np.float32(32768.0)
             np.clip(np.rint(scaled, out=scaled), -32768, 32767, out=scaled)
             data = scaled.astype("<i2").tobytes()
         form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, self.rate, 2 * self.rate, 2, 16)

@@ -49,7 +49,10 @@ def test_the_samples_are_those_of_libsndfile(
 def test_its_own_bytes_are_sent_where_they_are_the_samples(tmp_path: Path) -> None:
     clip = open_clip(write(tmp_path / "a.wav"), start=0.01, end=0.05)
     assert clip.pcm is not None
-    assert Audio(clip.samples, clip.rate, clip.pcm).wav == Audio(clip.samples, clip.rate).wav
+    as_held, as_samples = Audio(clip.pcm, clip.rate), Audio(clip.samples, clip.rate)
+    assert as_held.wav == as_samples.wav
+    assert as_held.seconds == as_samples.seconds
+    assert np.array_equal(as_held.samples, as_samples.samples)
     assert open_clip(write(tmp_path / "b.wav", channels=2)).pcm is None
     assert open_clip(write(tmp_path / "c.wav", rate=8_000)).pcm is None
 

@@ -88,7 +88,7 @@ def _open(place: int, row: Mapping[str, Any], rate: int, digest_of: Callable[[st
         return Recording(place, row, None, "", 0, 0, ("missing", f"{path}: {error.strerror or error}"))
     except InputError as error:
         return Recording(place, row, None, "", 0, 0, ("unreadable", error.message))
-    audio = Audio(clip.samples, clip.rate, clip.pcm)
+    audio = Audio(clip.samples if clip.pcm is None else clip.pcm, clip.rate)
     return Recording(place, row, audio, digest, status.st_size, status.st_mtime_ns)
 
 
@@ -101,5 +101,5 @@ def _open_remote(place: int, row: Mapping[str, Any], rate: int) -> Recording:
             os.close(copy.handle)
     except RecordingError as error:
         return Recording(place, row, None, "", 0, 0, (error.kind, f"{error.where}: {error.message}"))
-    audio = Audio(clip.samples, clip.rate, clip.pcm)
+    audio = Audio(clip.samples if clip.pcm is None else clip.pcm, clip.rate)
     return Recording(place, row, audio, copy.digest[:16], copy.size, copy.mark)
