@@ -162,7 +162,6 @@ def test_a_process_that_is_killed_while_it_fetches_leaves_no_copy(web: Web) -> N
         ("redirect/?to=ftp://127.0.0.1/a.wav", "not_fetched", "not http"),
     ],
 )
-@pytest.mark.usefixtures("hurry")
 def test_what_cannot_be_fetched_is_one_sentence(web: Web, path: str, kind: str, words: str) -> None:
     web.put("ok/a.wav", tone())
     for keep in (True, False):
