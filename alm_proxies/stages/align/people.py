@@ -114,7 +114,7 @@ def grounds(people: People) -> str:
 
 
 def people_section(people: People | None, of_fit: People | None = None, *, held_out: bool = False) -> Section | None:
-    """How far the human raters agree, what shares of k votes are worth, and and each rater compared with the others.
+    """How far the human raters agree, what shares of k votes are worth, and each rater compared with the others.
 
     Where votes are `held_out` the table gives the agreement without them too.
     """

@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from alm_proxies.audio.clip import LONGEST, RecordingError, clip_of, open_clip, remote_copy
+from alm_proxies.audio.clip import LONGEST, Clip, RecordingError, clip_of, open_clip, remote_copy
 from alm_proxies.engines.engine import Audio
 from alm_proxies.errors import InputError
 from alm_proxies.files import digest_file
@@ -88,8 +88,7 @@ def _open(place: int, row: Mapping[str, Any], rate: int, digest_of: Callable[[st
         return Recording(place, row, None, "", 0, 0, ("missing", f"{path}: {error.strerror or error}"))
     except InputError as error:
         return Recording(place, row, None, "", 0, 0, ("unreadable", error.message))
-    audio = Audio(clip.samples if clip.pcm is None else clip.pcm, clip.rate)
-    return Recording(place, row, audio, digest, status.st_size, status.st_mtime_ns)
+    return Recording(place, row, _audio(clip), digest, status.st_size, status.st_mtime_ns)
 
 
 def _open_remote(place: int, row: Mapping[str, Any], rate: int) -> Recording:
@@ -101,5 +100,9 @@ def _open_remote(place: int, row: Mapping[str, Any], rate: int) -> Recording:
             os.close(copy.handle)
     except RecordingError as error:
         return Recording(place, row, None, "", 0, 0, (error.kind, f"{error.where}: {error.message}"))
-    audio = Audio(clip.samples if clip.pcm is None else clip.pcm, clip.rate)
-    return Recording(place, row, audio, copy.digest[:16], copy.size, copy.mark)
+    return Recording(place, row, _audio(clip), copy.digest[:16], copy.size, copy.mark)
+
+
+def _audio(clip: Clip) -> Audio:
+    """The clip for an engine, as it lies in the file where that is 16-bit PCM."""
+    return Audio(clip.samples if clip.pcm is None else clip.pcm, clip.rate)
