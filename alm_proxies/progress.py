@@ -112,8 +112,7 @@ class Progress:
             self._counted.append((now, self._done))
         self._note = printable(note) if note is not None else self._note
         if _notes and now - _notes[-1].last >= _SECONDS_BETWEEN_NOTES:
-            left = self._each() * (self._total - self._done) if self._total and self._done else None
-            _notes[-1].write(message=self._what, done=self._done, total=self._total, seconds_left=left)
+            _notes[-1].write(message=self._what, done=self._done, total=self._total, seconds_left=self._left())
         if self._quiet:
             return
         if self._live is not None:
@@ -132,20 +131,21 @@ class Progress:
         else:
             print(words, file=self._stream, flush=True)
 
-    def _each(self) -> float:
-        """Recent seconds per item, not the mean since the beginning."""
+    def _left(self) -> float | None:
+        """Seconds left at the recent speed; None until a second of it is known: the first item often waits for imports."""
+        if not self._total or not self._counted:
+            return None
         now = time.monotonic()
-        since, before = self._counted[0] if self._counted else (now, self._done)
-        if self._done > before and now - since >= 1.0:
-            return (now - since) / (self._done - before)
-        return (now - self._started) / self._done
+        since, before = self._counted[0]
+        if self._done == before or now - since < 1.0:
+            return None
+        return (now - since) / (self._done - before) * (self._total - self._done)
 
     def _words(self, ending: str) -> str:
         seconds = time.monotonic() - self._started
         of = f"/{self._total}" if self._total is not None else ""
-        left = ""
-        if self._total and 0 < self._done < self._total:
-            left = f", about {self._each() * (self._total - self._done):.0f} s left"
+        seconds_left = self._left()
+        left = f", about {seconds_left:.0f} s left" if seconds_left else ""
         parts = [part for part in (self._note, ending) if part]
         tail = f" ({', '.join(parts)})" if parts else ""
         return f"{self._what}: {self._done}{of} after {seconds:.0f} s{left}{tail}"

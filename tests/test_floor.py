@@ -49,7 +49,7 @@ def test_progress_is_silent_when_short_and_says_when_it_was_stopped() -> None:
     with pytest.raises(RuntimeError), Progress("reading", 2, stream=stream) as progress:
         progress.advance()
         raise RuntimeError
-    assert stream.getvalue() == "reading: 1/2 after 0 s, about 0 s left (stopped)\n"
+    assert stream.getvalue() == "reading: 1/2 after 0 s (stopped)\n"
 
 
 class Terminal(io.StringIO):

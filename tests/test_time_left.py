@@ -17,7 +17,7 @@ def test_the_time_left_is_reckoned_from_what_was_counted_and_not_from_the_wait_b
             now[0] += 1.0
             bar.advance(10)
     assert stream.getvalue().splitlines() == [
-        "annotating: 10/1000 after 601 s, about 59499 s left",
+        "annotating: 10/1000 after 601 s",
         "annotating: 60/1000 after 606 s, about 94 s left",
         "annotating: 100/1000 after 610 s, about 90 s left (done)",
     ]
