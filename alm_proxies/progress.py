@@ -132,7 +132,7 @@ class Progress:
             print(words, file=self._stream, flush=True)
 
     def _left(self) -> float | None:
-        """Seconds left at the recent speed; None until a second of it is known: the first item often waits for imports."""
+        """Seconds left at the recent speed; None until that is known: the first item often waits for imports."""
         if not self._total or not self._counted:
             return None
         now = time.monotonic()

@@ -16,9 +16,11 @@ from alm_proxies.cli.flags import Flag, flags_of
 from alm_proxies.cli.outcome import Common, LeftOut, Outcome, finished, refuse_overwriting
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.plugins import Plugin, plugins, unknown
+from alm_proxies.remote.at_hand import first_there, is_folder
 from alm_proxies.settings import Layer, located, read_layer, settings_from, unknown_key
 from alm_proxies.stage import Need, Stage
 from alm_proxies.stages.registry import STAGES, stage_of
+from alm_proxies.uris import remote_of
 
 _FILES = (".parquet", ".html", ".csv", ".tsv", ".json", ".jsonl", ".txt", ".xlsx", ".feather", ".arrow")
 _TABLES = ("utterances", "votes", "labels")
@@ -251,11 +253,14 @@ def _paths(given: Any) -> list[Path]:
 
 def _inside(path: Path, need: Need) -> Path:
     """The file that a folder of results has for a need; any other path is unchanged."""
-    if need.table == "folder" or not path.is_dir():
+    uri = remote_of(path)
+    if need.table == "folder" or not (path.is_dir() if uri is None else is_folder(uri)):
         return path
     stages = [(stage_of(verb), output) for verb, output in need.sources]
     names = [{**stage.writes, **stage.may_write}[output] for stage, output in stages]
     names.append(f"{need.table}.parquet")
+    if uri is not None:
+        return Path(first_there([uri, *(f"{uri.rstrip('/')}/{name}" for name in dict.fromkeys(names))]))
     file = next((path / name for name in names if (path / name).is_file()), None)
     if file is None and need.table in ("votes", "labels"):
         wanted = f"has no {names[-1]}"

@@ -20,6 +20,7 @@ from alm_proxies.files import read_text
 from alm_proxies.pipeline.outputs import Outputs
 from alm_proxies.pipeline.tracing import Trace, traced, votes_on
 from alm_proxies.printable import in_money
+from alm_proxies.remote.at_hand import refuse_elsewhere
 from alm_proxies.settings import settings_of
 from alm_proxies.stages.annotate.askable import with_turns
 from alm_proxies.stages.annotate.ledger import Ledger
@@ -125,6 +126,7 @@ def explain(
 
     `folder` may be a labels file: `votes` and `utterances` are the files that it was fused from.
     """
+    refuse_elsewhere([*votes, *([] if utterances is None else [utterances])])
     outputs = Outputs.of(folder)
     folder = outputs.folder
     manifest = _manifest(outputs)

@@ -13,6 +13,7 @@ from alm_proxies.errors import AlmProxiesError, InputError
 from alm_proxies.pipeline.perform import RUNNING
 from alm_proxies.pipeline.run import MANIFEST
 from alm_proxies.pipeline.task import MARKER
+from alm_proxies.remote.at_hand import refuse_elsewhere
 from alm_proxies.stages.annotate.ledger import Ledger
 from alm_proxies.tables import Findings
 
@@ -41,6 +42,7 @@ class Outputs:
     @classmethod
     def of(cls, place: str | Path) -> Outputs:
         """Find the outputs in a folder, or next to a file; raises InputError if there are none."""
+        refuse_elsewhere([place])
         place = Path(place)
         if not place.exists():
             raise InputError("there is no such folder", where=str(place), fix="Name a folder of results.")

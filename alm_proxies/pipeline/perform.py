@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from alm_proxies.audio.folder import recordings_in
 from alm_proxies.files import canonical_json, folder_to_fill, read_text, whole, write_json
 from alm_proxies.progress import noted
-from alm_proxies.remote.at_hand import at_hand
+from alm_proxies.remote.at_hand import at_hand, refuse_elsewhere
 from alm_proxies.stage import Need, Stage, load
 from alm_proxies.stages.registry import stage_of
 from alm_proxies.tables import Findings, Labels, Utterances, Votes, combine
@@ -101,6 +101,8 @@ class Done:
 def perform(task: Task, *, quiet: bool = False, workers: int | None = None) -> Done:
     """Perform a task: read its tables, call the stage's function, and write the outputs."""
     tables = [path for need, paths in task.inputs.items() if need != task.declared.blocks_as for path in paths]
+    folders = [need.name for need in task.declared.needs if need.table == "folder"]
+    refuse_elsewhere(path for name in folders for path in task.inputs.get(name, ()))
     with folder_to_fill(task.folder), at_hand(tables) as hand:
         inputs = {
             need: paths if need == task.declared.blocks_as else [str(hand.path(path)) for path in paths]

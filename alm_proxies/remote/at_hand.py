@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
-from alm_proxies.errors import AlmProxiesError
-from alm_proxies.remote.copies import need_packages, save_copy, states_of
+from alm_proxies.errors import AlmProxiesError, InputError
+from alm_proxies.remote.copies import need_packages, save_copy, state_of, states_of
 from alm_proxies.remote.fault import FetchError, gone, refuse_secret
 from alm_proxies.uris import name_of, parent_of, remote_of
 
@@ -56,6 +56,29 @@ def at_hand(places: Iterable[str | os.PathLike[str]]) -> Iterator[AtHand]:
             error.where = hand.named(error.where) if error.where else error.where
             error.fix = hand.named(error.fix) if error.fix else error.fix
             raise
+
+
+def is_folder(uri: str) -> bool:
+    """Whether an address may be that of a folder: its last name has no ending such as .parquet."""
+    return not PurePosixPath(name_of(uri)).suffix and "?" not in uri
+
+
+def refuse_elsewhere(places: Iterable[str | os.PathLike[str]]) -> None:
+    """Raise for an address where a folder, or a file and its neighbours, are read: only single files are fetched."""
+    for place in places:
+        if (uri := remote_of(place)) is not None:
+            raise InputError("must be on this machine", where=uri, fix="Copy it here, and name the copy.")
+
+
+def first_there(uris: Sequence[str]) -> str:
+    """The first of the files that there is; raises FetchError if there is none, or where the store cannot be asked."""
+    for uri in uris:
+        refuse_secret(uri)
+    need_packages(uris)
+    for uri in uris:
+        if state_of(uri) is not None:
+            return uri
+    raise gone(uris[-1])
 
 
 def there(uris: Iterable[str]) -> list[str]:

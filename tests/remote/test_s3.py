@@ -208,6 +208,38 @@ def test_tables_in_a_bucket_are_inputs_of_every_command(
     assert "s3://mine/read/bad.parquet" in capsys.readouterr().err
 
 
+def test_a_folder_in_a_bucket_stands_for_the_file_in_it_that_is_needed(
+    corpus: Path, s3: Buckets, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([*READ, "-o", "read"]) == 0
+    for name in ("votes", "utterances"):
+        s3.put(f"mine/all/{name}.parquet", Path(f"read/{name}.parquet").read_bytes())
+    for source, output in (("read", "near"), ("s3://mine/all", "far"), ("s3://mine/all/", "with_a_slash")):
+        assert run(["fuse", source, "--utterances", source, "-o", output, "--quiet"]) == 0, capsys.readouterr()
+        assert Path("near/labels.parquet").read_bytes() == Path(output, "labels.parquet").read_bytes()
+    capsys.readouterr()
+    assert run(["fuse", "s3://mine/none", "--method", "human", "-o", "none"]) == 2
+    assert "s3://mine/none/votes.parquet: there is no such file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("predict", "s3://mine/model", "read", "-o", "p.parquet"),
+        ("explain", "s3://mine/labels.parquet", "mine/c0"),
+        ("explain", "near", "mine/c0", "--votes", "s3://mine/votes.parquet"),
+        ("status", "s3://mine/model"),
+    ],
+)
+def test_what_is_read_on_this_machine_alone_says_so(
+    words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(list(words)) == 2
+    address = next(word for word in words if word.startswith("s3://"))
+    assert f"{address}: must be on this machine" in capsys.readouterr().err
+
+
 def test_recordings_are_found_below_an_address_by_name(corpus: Path, s3: Buckets) -> None:
     rows = [f"c{n},r,{('happy', 'sad')[n % 2]}" for n in range(24)]
     (corpus / "votes.csv").write_text("\n".join(["clip,rater,label", *rows]))
