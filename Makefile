@@ -40,8 +40,10 @@ tests: $(VENV)/ready $(S3)/ready
 	$(MAKE) --no-print-directory --jobs=2 --keep-going half other-half
 	$(MAKE) --no-print-directory served
 
-# One thread each for sums: more threads than processors wait for each other (half the processor time, half the wait).
+# One thread each: more threads than processors wait for each other (half the processor time, half the wait). That other
+# numbers of threads give the same tables is a test of its own (tests/test_parity.py).
 half other-half served vllm: export OMP_NUM_THREADS = 1
+half other-half served vllm: export POLARS_MAX_THREADS = 1
 
 # Output is shown when it is done, so that that of two does not mix.
 LATER = >$(VENV)/$@.log 2>&1; code=$$?; cat $(VENV)/$@.log; exit $$code

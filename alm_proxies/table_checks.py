@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+import operator
+from collections.abc import Iterable, Sequence
+from functools import reduce
 
 import polars as pl
 
@@ -91,10 +93,18 @@ def check_draws(frame: pl.DataFrame, key: Sequence[str], where: str) -> None:
         refuse_where(wrong, frame["weight"], message, where, "The weights of one draw sum to 1.")
 
 
+def sum_across(names: Iterable[str]) -> pl.Expr:
+    """The sum of columns, added from left to right.
+
+    polars' sum_horizontal adds in an order that varies with the number of threads, and so does its last digit.
+    """
+    return reduce(operator.add, map(pl.col, names))
+
+
 def with_entropy(frame: pl.DataFrame, shares: Sequence[Column], where: str, cuts: Cuts) -> pl.DataFrame:
     """Labels with shares of sum 1, their normalised entropy and ambiguity; raises for other sums."""
     names = [column.name for column in shares]
-    total = frame.select(pl.sum_horizontal(names)).to_series().rename("p_*")
+    total = frame.select(sum_across(names)).to_series().rename("p_*")
     off = (total - 1.0).abs()
     refuse_where(off > SUM_TOLERANCE, total, "is the sum of the shares", where, "The shares of one utterance sum to 1.")
     if (off > 1e-9).any():
@@ -102,8 +112,8 @@ def with_entropy(frame: pl.DataFrame, shares: Sequence[Column], where: str, cuts
     p = pl.col(names).clip(lower_bound=0.0)
     scale = math.log(len(names)) if len(names) > 1 else 1.0
     frame = frame.with_columns(p)
-    surprise = [pl.when(pl.col(n) > 0).then(-pl.col(n) * pl.col(n).log()).otherwise(0.0) for n in names]
-    entropy = (pl.sum_horizontal(surprise) / scale).clip(0.0, 1.0)
+    surprise = frame.select(pl.when(pl.col(n) > 0).then(-pl.col(n) * pl.col(n).log()).otherwise(0.0) for n in names)
+    entropy = (surprise.select(sum_across(names)).to_series() / scale).clip(0.0, 1.0)
     frame = frame.with_columns(entropy.alias("entropy"))
     return frame.with_columns(ambiguity=level(pl.col("entropy"), cuts))
 

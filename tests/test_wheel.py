@@ -60,7 +60,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     constraints = place / "constraints.txt"
     constraints.write_text("\n".join(_pinned()) + "\n")
     python = str(environment / "bin" / "python")
-    _run([*pip, "--python", python, "install", "--constraint", str(constraints), str(wheel)])
+    _run([*pip, "--python", python, "install", "--no-compile", "--constraint", str(constraints), str(wheel)])
     folder = place / "an empty folder"
     folder.mkdir()
     return Installed(wheel, environment, folder)

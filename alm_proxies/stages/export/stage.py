@@ -20,6 +20,7 @@ from alm_proxies.shown import Shown
 from alm_proxies.stages.export.formats import Format
 from alm_proxies.stages.export.items import Items, items_of, with_one_label
 from alm_proxies.stages.export.settings import ExportSettings
+from alm_proxies.table_checks import sum_across
 from alm_proxies.tables import Finding, Findings, Labels, Utterances, Votes
 from alm_proxies.taxonomy import label_for
 
@@ -115,7 +116,7 @@ def _unread(items: Items, kind: Format) -> list[Finding]:
     unread = [label for label in items.labels if label not in known] if kind.reads else []
     if not unread:
         return []
-    share = items.frame.select(pl.sum_horizontal(f"p_{label}" for label in unread).mean()).item()
+    share = items.frame.select(sum_across(f"p_{label}" for label in unread).mean()).item()
     message = (
         f"{kind.title} reads {', '.join(kind.reads)} only: {', '.join(unread)} ({share:.1%} of all shares) are "
         "written, and its targets then sum to less than 1"

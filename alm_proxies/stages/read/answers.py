@@ -16,6 +16,7 @@ from alm_proxies.stages.read.mapping import Many, Mapping, missing_numbers, numb
 from alm_proxies.stages.read.rows import Rows
 from alm_proxies.stages.read.sources import finding, prefixed
 from alm_proxies.stages.read.vocabulary import Vocabulary
+from alm_proxies.table_checks import sum_across
 from alm_proxies.tables import ATTRIBUTES, CROWD, Finding
 from alm_proxies.taxonomy import to_unit
 
@@ -160,7 +161,7 @@ def labels_of(
     where = str(source.source)
     parts = [_shares(file.rows, mapping.probabilities, vocabulary) for file in files]
     table = pl.concat(parts, how="diagonal").fill_null(0.0)
-    total = table.select(pl.sum_horizontal(pl.all())).to_series().to_numpy()
+    total = table.select(sum_across(table.columns)).to_series().to_numpy()
     wrong = (np.abs(total - 1) > _OFF) & (total > 0)
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
@@ -168,7 +169,7 @@ def labels_of(
         raise TableError(f"the shares sum to {total[row]:.6g}", where=place(files, row), fix=fix)
     shares, findings = vocabulary.shares({name: table[name] for name in table.columns}, where)
     findings += _missing(parts, files, mapping.probabilities)
-    inside = shares.select(pl.sum_horizontal(pl.all())).to_series()
+    inside = shares.select(sum_across(shares.columns)).to_series()
     rough = int((np.abs(total - 1) > 1e-6).sum() - (total == 0).sum())
     empty = int((inside == 0).sum())
     for count, kind, message in (

@@ -17,6 +17,7 @@ from alm_proxies.stages.read.recordings import recordings_absent
 from alm_proxies.stages.read.rows import Rows
 from alm_proxies.stages.read.sources import Part, finding, prefixed
 from alm_proxies.stages.read.vocabulary import Vocabulary
+from alm_proxies.table_checks import sum_across
 from alm_proxies.tables import ATTRIBUTES, CROWD, Finding
 
 _CLOCK = r"^\s*(?:(\d+) days?,? )?(?:(\d+):)?(\d+):(\d+(?:\.\d+)?)\s*$"
@@ -198,7 +199,7 @@ def _soft(shares: pl.DataFrame, vocabulary: Vocabulary, where: str) -> tuple[pl.
     shares = shares.unique("utterance_id", keep="first", maintain_order=True)
     cells = {name: shares[name].fill_null(0.0) for name in shares.columns if name != "utterance_id"}
     soft, findings = vocabulary.shares(cells, where)
-    total = soft.select(pl.sum_horizontal(pl.all())).to_series()
+    total = soft.select(sum_across(soft.columns)).to_series()
     soft = soft.select(pl.all() / total).insert_column(0, shares["utterance_id"]).filter(total > 0)
     if empty := int((total <= 0).sum()):
         message = f"{empty} utterances have no share of any label, so they get no soft label"
