@@ -258,7 +258,7 @@ def _inside(path: Path, need: Need) -> Path:
         return path
     stages = [(stage_of(verb), output) for verb, output in need.sources]
     names = [{**stage.writes, **stage.may_write}[output] for stage, output in stages]
-    names.append(f"{need.table}.parquet")
+    names += [f"{need.table}.parquet"] if need.table in _TABLES else []
     if uri is not None:
         return Path(first_there([uri, *(f"{uri.rstrip('/')}/{name}" for name in dict.fromkeys(names))]))
     file = next((path / name for name in names if (path / name).is_file()), None)
