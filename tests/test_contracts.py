@@ -49,7 +49,9 @@ def test_an_old_file_becomes_a_new_one_that_holds_the_same(name: str, tmp_path: 
     assert table.frame.height == raw.height > 0
     assert set(raw.columns) >= {old for old in new if name == "findings" and old != "proxy_worth"}
     for column in raw.columns:
-        assert table.frame[new.get(column, column)].to_list() == raw[column].to_list(), column
+        held, old = table.frame[new.get(column, column)].to_list(), raw[column].to_list()
+        # entropy is computed from the shares again; old releases added its terms in no fixed order
+        assert held == (pytest.approx(old, rel=1e-14) if column == "entropy" else old), column
     assert not set(new) & set(table.frame.columns)
     table.write(tmp_path / "again.parquet")
     assert stated(tmp_path / "again.parquet")["contract"] == CONTRACT
