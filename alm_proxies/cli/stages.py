@@ -16,7 +16,7 @@ from alm_proxies.cli.flags import Flag, flags_of
 from alm_proxies.cli.outcome import Common, LeftOut, Outcome, finished, refuse_overwriting
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.plugins import Plugin, plugins, unknown
-from alm_proxies.remote.at_hand import first_there, is_folder
+from alm_proxies.remote.at_hand import is_folder, there
 from alm_proxies.settings import Layer, located, read_layer, settings_from, unknown_key
 from alm_proxies.stage import Need, Stage
 from alm_proxies.stages.registry import STAGES, stage_of
@@ -260,7 +260,7 @@ def _inside(path: Path, need: Need) -> Path:
     names = [{**stage.writes, **stage.may_write}[output] for stage, output in stages]
     names += [f"{need.table}.parquet"] if need.table in _TABLES else []
     if uri is not None:
-        return Path(first_there([uri, *(f"{uri.rstrip('/')}/{name}" for name in dict.fromkeys(names))]))
+        return Path(there([*(f"{uri.rstrip('/')}/{name}" for name in dict.fromkeys(names)), uri])[0])
     file = next((path / name for name in names if (path / name).is_file()), None)
     if file is None and need.table in ("votes", "labels"):
         wanted = f"has no {names[-1]}"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
 from alm_proxies.errors import AlmProxiesError, InputError
-from alm_proxies.remote.copies import need_packages, save_copy, state_of, states_of
+from alm_proxies.remote.copies import need_packages, save_copy, states_of
 from alm_proxies.remote.fault import FetchError, gone, refuse_secret
 from alm_proxies.uris import name_of, parent_of, remote_of
 
@@ -70,21 +70,13 @@ def refuse_elsewhere(places: Iterable[str | os.PathLike[str]]) -> None:
             raise InputError("must be on this machine", where=uri, fix="Copy it here, and name the copy.")
 
 
-def first_there(uris: Sequence[str]) -> str:
-    """The first of the files that there is; raises FetchError if there is none, or where the store cannot be asked."""
-    for uri in uris:
-        refuse_secret(uri)
-    need_packages(uris)
-    for uri in uris:
-        if state_of(uri) is not None:
-            return uri
-    raise gone(uris[-1])
-
-
 def there(uris: Iterable[str]) -> list[str]:
     """Those of the files that there are; raises FetchError where the store cannot be asked."""
     existing = []
     listed = list(uris)
+    for uri in listed:
+        refuse_secret(uri)
+    need_packages(listed)
     for uri, state in zip(listed, states_of(listed), strict=True):
         if isinstance(state, FetchError):
             raise state
