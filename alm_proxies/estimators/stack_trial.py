@@ -22,8 +22,10 @@ from alm_proxies.interval import Interval
 from alm_proxies.progress import Progress
 
 PULL = 15.0
-"""Strength, in votes, of the shrinkage to equal weights."""
-DOUBT = 5.0
+"""Strength, in votes, of the shrinkage to equal weights, in the level with proxies."""
+PULL_WITHOUT = 4.0
+"""The same in the level without."""
+DOUBT = 1.0
 """Strength, in votes, of the shrinkage to `without proxies`, where some utterance has two votes or more."""
 LEVEL = 0.05
 """The level of the one-sided test: the probability that worthless proxies pass."""
@@ -101,7 +103,8 @@ class Trial:
             self.by = f"{self.by}, those that {counts.folds.annotator!r} was trained in"
         self.fold = folds_of(counts, folds, seed)
         self.cuts = contexts_of(counts, seed)
-        self.targets = self.cuts.targets
+        self.targets = self.cuts.targets()
+        self.last_targets = self.cuts.targets(self.cuts.last)
         self.cut_fold = self.fold[self.cuts.rows]
         self.seen = seen_of(counts, names)[self.cuts.rows]
         self.folds = int(self.fold.max()) + 1
@@ -115,13 +118,13 @@ class Trial:
         every = np.ones(len(self.cuts), dtype=np.bool_)
         with Progress("stacking", quiet=quiet) as progress, warnings.catch_warnings():
             warnings.simplefilter("ignore", NotConvergedWarning)
-            alone = self._side(without, [()] * self.folds, every, progress)
+            alone = self._side(without, [()] * self.folds, every, PULL_WITHOUT, progress)
             some, kept = None, self.names
             if self.seen.any():
                 # each fold's proxies, like its weights, are chosen on the other folds
                 by_fold = [self.screening.kept(self.names, self.fold != fold) for fold in range(self.folds)]
                 kept = self.screening.kept(self.names, np.ones(len(self.counts), dtype=np.bool_))
-                some = self._side(methods, by_fold, self.seen, progress)
+                some = self._side(methods, by_fold, self.seen, PULL, progress)
         scale = self._scale(alone.means, alone.strengths, alone.weights, every)
         if some is None:
             level = Level(_named(alone), 1.0, scale, self._losses(alone.outer, self.cuts.last).mean)
@@ -133,8 +136,8 @@ class Trial:
         test = self._paired(some.outer, alone.outer, seen)
         share = 0.0
         if _helps(test, len(np.unique(self.counts.speakers[self.cuts.rows[seen]]))):
-            first, second = (np.tensordot(side.weights, side.means[:, seen], 1) for side in (alone, some))
-            share = share_of_second(first, second, self.targets[seen], self.doubt)
+            first, second = (np.tensordot(side.weights, side.means, 1) for side in (alone, some))
+            share = self._share(first, second, seen)
         means, strengths = np.concatenate([some.means, alone.means]), np.concatenate([some.strengths, alone.strengths])
         weights = np.concatenate([share * some.weights, (1.0 - share) * alone.weights])
         outer = self._together(alone, some) if share else alone.outer
@@ -157,7 +160,9 @@ class Trial:
             (some if share else alone).raters_count,
         )
 
-    def _side(self, methods: Sequence[Method], by_fold: Sequence[Names], rows: Rows, progress: Progress) -> _Side:
+    def _side(
+        self, methods: Sequence[Method], by_fold: Sequence[Names], rows: Rows, pull: float, progress: Progress
+    ) -> _Side:
         """Predictions of every method for every cut, and its weights learned on the cuts of `rows`."""
         parts = []
         for method in methods:
@@ -167,22 +172,23 @@ class Trial:
             progress.advance(note=method.name)
         means, strengths = np.stack([mean for mean, _ in parts]), np.stack([strength for _, strength in parts])
         crowd = np.flatnonzero([not method.by_rater for method in methods])
-        side = self._pooled(tuple(methods), means, strengths, rows)
+        side = self._pooled(tuple(methods), means, strengths, rows, pull)
         if not 0 < len(crowd) < len(methods):
             return side
         # raters by name count only if held-out votes show a gain, so a crowd without rater effects loses nothing
-        plain = self._pooled(tuple(methods[member] for member in crowd.tolist()), means[crowd], strengths[crowd], rows)
+        others = tuple(methods[member] for member in crowd.tolist())
+        plain = self._pooled(others, means[crowd], strengths[crowd], rows, pull)
         test = self._paired(side.outer, plain.outer, rows)
         counts = _helps(test, len(np.unique(self.counts.speakers[self.cuts.rows[rows]])))
         return replace(side if counts else plain, raters=test, raters_count=counts)
 
-    def _pooled(self, methods: tuple[Method, ...], means: Array, strengths: Array, rows: Rows) -> _Side:
+    def _pooled(self, methods: tuple[Method, ...], means: Array, strengths: Array, rows: Rows, pull: float) -> _Side:
         """The methods with their weights; the weights for a fold are learned without it."""
-        weights = stacking_weights(means[:, rows], self.targets[rows], PULL)
+        weights = stacking_weights(means[:, rows], self.targets[rows], pull)
         outer = np.zeros(means.shape[1:])
         for fold in range(self.folds):
             others, own = rows & (self.cut_fold != fold), self.cut_fold == fold
-            outer[own] = np.tensordot(stacking_weights(means[:, others], self.targets[others], PULL), means[:, own], 1)
+            outer[own] = np.tensordot(stacking_weights(means[:, others], self.targets[others], pull), means[:, own], 1)
         return _Side(methods, means, strengths, weights, outer)
 
     def _predictions(self, make: Maker, by_fold: Sequence[Names]) -> tuple[Array, Array]:
@@ -213,9 +219,14 @@ class Trial:
         pooled = alone.outer.copy()
         for fold in range(self.folds):
             others, own = self.seen & (self.cut_fold != fold), self.seen & (self.cut_fold == fold)
-            share = share_of_second(alone.outer[others], some.outer[others], self.targets[others], self.doubt)
+            share = self._share(alone.outer, some.outer, others)
             pooled[own] = share * some.outer[own] + (1.0 - share) * alone.outer[own]
         return pooled
+
+    def _share(self, alone: Array, some: Array, rows: Rows) -> float:
+        """The share of the level with proxies beside all votes but one: with fewer given, proxies count for more."""
+        last = rows & self.cuts.last
+        return share_of_second(alone[last], some[last], self.last_targets[last], self.doubt)
 
     def _scale(self, means: Array, strengths: Array, weights: Array, rows: Rows) -> float:
         if self.assumed:
