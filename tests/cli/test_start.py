@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from alm_proxies import __version__
+
 PROGRAM = """
 from alm_proxies.cli import start
 install = start._Interruption.install
@@ -93,3 +95,10 @@ def test_an_error_that_nobody_foresaw_is_one_sentence_and_70(error: str, debug: 
     assert ("Traceback" in done.stderr) == debug
     assert debug or done.stderr.count("\n") == 1
     assert debug or "\x1b" not in done.stderr
+
+
+def test_python_m_is_the_command() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "alm_proxies", "--version"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{__version__}\n", "")
