@@ -20,7 +20,7 @@ def run(script: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_on_windows_the_command_is_refused_in_one_sentence_that_names_wsl() -> None:
-    script = "from alm_proxies.cli.app import main; sys.platform = 'win32'; main(['--version'])"
+    script = "from alm_proxies.cli.start import main; sys.platform = 'win32'; main(['--version'])"
     done = run(_AS_ON_WINDOWS + script)
     assert done.returncode == 2
     assert done.stdout == ""

@@ -12,14 +12,13 @@ import shlex
 import sys
 import traceback
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cyclopts import App, CycloptsError, Parameter
 
 from alm_proxies import __version__
-from alm_proxies.cli.start import INTERRUPTED, SENTENCE, defect, refuse
+from alm_proxies.cli.ending import INTERRUPTED, SENTENCE, defect, refuse
 from alm_proxies.errors import AlmProxiesError
 from alm_proxies.files import refuse_remote
 from alm_proxies.log import LOG, logging_to
@@ -80,11 +79,6 @@ def app(arguments: Sequence[str] = ()) -> App:
         else:
             application.command(f"alm_proxies.cli.{module}:{verb}", name=verb, help=sentence, sort_key=position)
     return application
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit the process with its exit code."""
-    import_module("alm_proxies.cli.start").main(arguments)
 
 
 def run(arguments: list[str]) -> int:

@@ -101,7 +101,7 @@ def measured(folder: str, verb: str, *arguments: str) -> None:
         human = human_votes_in([Path(path) for path in arguments], ",".join(LABELS), place, quiet=True)
         print(f"  {human.labels.height:,} labels {human.digest}")
     else:
-        from alm_proxies.cli.app import main
+        from alm_proxies.cli.start import main
 
         with redirect_stdout(io.StringIO()) as output:
             try:
@@ -158,7 +158,7 @@ def main() -> None:
 
 def written(folder: Path, utterances: int, votes: int, shapes: Sequence[str]) -> None:
     """Write the files that are not there yet."""
-    from alm_proxies.cli.app import main
+    from alm_proxies.cli.start import main
 
     if not (folder / "labels.parquet").exists():
         write_corpus(folder, utterances, votes)

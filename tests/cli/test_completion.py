@@ -19,7 +19,7 @@ COMP_POINT=${#COMP_LINE}; _alm_proxies; printf '%s\\n' "${COMPREPLY[@]}"
 
 @pytest.fixture(scope="module")
 def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    program = [sys.executable, "-c", "from alm_proxies.cli.app import main; main()", "completion", "bash"]
+    program = [sys.executable, "-c", "from alm_proxies.cli.start import main; main()", "completion", "bash"]
     place = tmp_path_factory.mktemp("completion") / "alm-proxies"
     place.write_bytes(subprocess.run(program, capture_output=True, check=True).stdout)
     return place

@@ -68,7 +68,7 @@ def command(folder: Path) -> subprocess.Popen[str]:
     run = [
         sys.executable,
         "-c",
-        "from alm_proxies.cli.app import main; main()",
+        "from alm_proxies.cli.start import main; main()",
         "annotate",
         *files,
         "-o",

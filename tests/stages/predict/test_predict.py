@@ -178,7 +178,7 @@ def test_train_and_predict_are_commands(
         table.write(tmp_path / f"{name}.parquet")
     model = str(tiny_encoder(tmp_path / "encoder", "whisper"))
     program = tmp_path / "program.py"
-    program.write_text("import sys\nfrom alm_proxies.cli.app import main\nsys.exit(main())\n")
+    program.write_text("import sys\nfrom alm_proxies.cli.start import main\nsys.exit(main())\n")
     source = ["--utterances", "utterances.parquet", "--votes", "votes.parquet", "--recipe", "encoder", "--model", model]
     for command in (
         ["train", "labels.parquet", *source, "--epochs", "1", "--quiet", "-o", "model"],
