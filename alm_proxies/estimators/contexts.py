@@ -47,14 +47,12 @@ class Contexts:
         total = np.bincount(self.rows, weights=self.mass)
         return np.asarray(self.mass / total[self.rows])
 
-    def targets(self, which: np.ndarray | None = None) -> Array:
-        """The held-out votes of these cuts (of all), weighted so that an utterance counts as many votes as it has."""
+    @property
+    def targets(self) -> Array:
+        """The held-out votes, weighted so that an utterance counts as many votes as it has."""
         votes = np.maximum(self.left.sum(1), 1e-12)
         cast = self.given.sum(1) + votes
-        mass = self.mass if which is None else np.where(which, self.mass, 0.0)
-        total = np.bincount(self.rows, weights=mass)
-        share = mass / np.maximum(total, 1e-12)[self.rows]
-        return np.asarray(self.left * (share * cast / votes)[:, None])
+        return np.asarray(self.left * (self.share * cast / votes)[:, None])
 
 
 def contexts_of(counts: Counts, seed: int) -> Contexts:

@@ -37,14 +37,13 @@ class Stack(Estimator):
 
     Every utterance's votes are split, n given and the rest held out, n = 0 .. k - 1; p_m of a cut comes from a fit to
     other speakers. w and u maximise the log score of the held-out votes, shrunk to equal weights (a method's sizes are
-    averaged first). Every utterance has the same total weight over its cuts, and the weights are used unchanged at k. v
-    is learned from cuts with all votes but one given, since proxies count for less beside more votes, and shrunk to 0,
-    but not where no utterance has two votes: beside no vote the level without proxies is the corpus shares alone. v is
-    0 unless a paired one-sided t-test over speakers shows that proxies help. S' is the strength of the mixture; s
-    scales its excess over the n votes, by maximum Dirichlet-multinomial likelihood of cuts with two held-out votes or
-    more. Utterances without any proxy use the level without proxies. If raters are known by name, `raters` is added to
-    the methods of a level if the same test shows that it helps there. Proxies that depend on the human votes
-    (`leaking`) do not count.
+    averaged first). Every utterance counts as many votes as it has over its cuts, and weights are used unchanged at k.
+    v is shrunk to 0, but not where no utterance has two votes: beside no vote the level without proxies is the corpus
+    shares alone. v is 0 unless a paired one-sided t-test over speakers shows that proxies help. S' is the strength of
+    the mixture; s scales its excess over the n votes, by maximum Dirichlet-multinomial likelihood of cuts with two
+    held-out votes or more. Utterances without any proxy use the level without proxies. If raters are known by name,
+    `raters` is added to the methods of a level if the same test shows that it helps there. Proxies that depend on the
+    human votes (`leaking`) do not count.
     """
 
     name: ClassVar[str] = "auto"

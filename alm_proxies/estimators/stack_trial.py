@@ -25,7 +25,7 @@ PULL = 15.0
 """Strength, in votes, of the shrinkage to equal weights, in the level with proxies."""
 PULL_WITHOUT = 4.0
 """The same in the level without."""
-DOUBT = 1.0
+DOUBT = 2.0
 """Strength, in votes, of the shrinkage to `without proxies`, where some utterance has two votes or more."""
 LEVEL = 0.05
 """The level of the one-sided test: the probability that worthless proxies pass."""
@@ -103,8 +103,7 @@ class Trial:
             self.by = f"{self.by}, those that {counts.folds.annotator!r} was trained in"
         self.fold = folds_of(counts, folds, seed)
         self.cuts = contexts_of(counts, seed)
-        self.targets = self.cuts.targets()
-        self.last_targets = self.cuts.targets(self.cuts.last)
+        self.targets = self.cuts.targets
         self.cut_fold = self.fold[self.cuts.rows]
         self.seen = seen_of(counts, names)[self.cuts.rows]
         self.folds = int(self.fold.max()) + 1
@@ -136,8 +135,8 @@ class Trial:
         test = self._paired(some.outer, alone.outer, seen)
         share = 0.0
         if _helps(test, len(np.unique(self.counts.speakers[self.cuts.rows[seen]]))):
-            first, second = (np.tensordot(side.weights, side.means, 1) for side in (alone, some))
-            share = self._share(first, second, seen)
+            first, second = (np.tensordot(side.weights, side.means[:, seen], 1) for side in (alone, some))
+            share = share_of_second(first, second, self.targets[seen], self.doubt)
         means, strengths = np.concatenate([some.means, alone.means]), np.concatenate([some.strengths, alone.strengths])
         weights = np.concatenate([share * some.weights, (1.0 - share) * alone.weights])
         outer = self._together(alone, some) if share else alone.outer
@@ -219,14 +218,9 @@ class Trial:
         pooled = alone.outer.copy()
         for fold in range(self.folds):
             others, own = self.seen & (self.cut_fold != fold), self.seen & (self.cut_fold == fold)
-            share = self._share(alone.outer, some.outer, others)
+            share = share_of_second(alone.outer[others], some.outer[others], self.targets[others], self.doubt)
             pooled[own] = share * some.outer[own] + (1.0 - share) * alone.outer[own]
         return pooled
-
-    def _share(self, alone: Array, some: Array, rows: Rows) -> float:
-        """The share of the level with proxies beside all votes but one: with fewer given, proxies count for more."""
-        last = rows & self.cuts.last
-        return share_of_second(alone[last], some[last], self.last_targets[last], self.doubt)
 
     def _scale(self, means: Array, strengths: Array, weights: Array, rows: Rows) -> float:
         if self.assumed:

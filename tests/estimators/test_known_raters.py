@@ -196,7 +196,7 @@ def test_cuts_keep_who_cast_the_votes_given():
     own = {(row, rater) for row, rater in zip(counts.raters.rows, counts.raters.raters, strict=True)}
     assert {(cuts.rows[row], rater) for row, rater in zip(cuts.raters.rows, cuts.raters.raters, strict=True)} <= own
     blind = contexts_of(replace(counts, raters=None), 0)
-    assert blind.targets().sum() == pytest.approx(cuts.targets().sum())
+    assert blind.targets.sum() == pytest.approx(cuts.targets.sum())
 
 
 def test_a_table_with_rater_names_is_fused_by_them_and_one_without_is_refused_by_the_method():
