@@ -1,11 +1,13 @@
-"""Where a table's recordings are: paths on this machine or addresses, and which of them may be cached."""
+"""A table's recordings: paths on this machine or addresses, which of them may be cached, and whether they changed."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from alm_proxies.cards import forbids_copies
-from alm_proxies.tables import About
+from alm_proxies.files import digest_of
+from alm_proxies.remote.copies import known_by_store, need_packages
+from alm_proxies.tables import About, Utterances
 from alm_proxies.uris import is_remote
 
 
@@ -28,3 +30,18 @@ class Places:
         if corpus not in self._keeps:
             self._keeps[corpus] = corpus not in self._about.stays and not forbids_copies(corpus, self._cards)
         return self._keeps[corpus]
+
+
+def recordings_digest(table: Utterances) -> str:
+    """A digest of the recordings: their names in the corpus, sizes and times; of remote ones what the store states."""
+    roots = table.about.roots
+    pairs = list(table.frame.select("corpus", "audio").drop_nulls().unique().sort("corpus", "audio").iter_rows())
+    paths = ((corpus, audio, Path(roots.get(corpus, "")) / audio) for corpus, audio in pairs if not is_remote(audio))
+    stats = ((corpus, audio, path.stat()) for corpus, audio, path in paths if path.is_file())
+    local = [[corpus, audio, stat.st_size, stat.st_mtime_ns] for corpus, audio, stat in stats]
+    remote = [(corpus, audio) for corpus, audio in pairs if is_remote(audio)]
+    if not remote:
+        return digest_of(local)
+    need_packages(audio for _, audio in remote)
+    known = known_by_store([audio for _, audio in remote])
+    return digest_of([local, [[*pair, state] for pair, state in zip(remote, known, strict=True) if state is not None]])

@@ -53,26 +53,34 @@ class Common:
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """The number of votes left out, and the total."""
+    """The number of votes or recordings left out, and the total."""
 
-    votes: int = 0
+    count: int = 0
     of: int = 0
+    unit: str = "votes"
 
     @classmethod
     def counted(cls, counts: Mapping[str, float]) -> LeftOut:
-        """The votes left out, from a stage's counts."""
-        return cls(int(counts.get("left_out", 0)), int(counts.get("votes", 0)))
+        """The votes (recordings, where a stage counts these) left out, from a stage's counts."""
+        unit = "recordings" if "recordings" in counts else "votes"
+        return cls(int(counts.get("left_out", 0)), int(counts.get(unit, 0)), unit)
 
-    def __add__(self, other: LeftOut) -> LeftOut:
-        return LeftOut(self.votes + other.votes, self.of + other.of)
+    @classmethod
+    def together(cls, parts: Iterable[LeftOut]) -> str:
+        """The end of the line for people about several stages, a sum for each unit."""
+        sums: dict[str, LeftOut] = {}
+        for part in parts:
+            before = sums.get(part.unit, cls(unit=part.unit))
+            sums[part.unit] = cls(before.count + part.count, before.of + part.of, part.unit)
+        return "".join(map(str, sums.values()))
 
     def __str__(self) -> str:
-        """The end of the line for people; empty if no vote was left out."""
-        return f" ({self.votes:,} of {self.of:,} votes left out)" if self.votes else ""
+        """The end of the line for people; empty if nothing was left out."""
+        return f" ({self.count:,} of {self.of:,} {self.unit} left out)" if self.count else ""
 
     def is_too_much(self, common: Common) -> bool:
         """Whether more was left out than allowed, so that the exit code is 1."""
-        return self.of > 0 and self.votes / self.of > common.max_left_out
+        return self.of > 0 and self.count / self.of > common.max_left_out
 
 
 def finished(
@@ -91,7 +99,7 @@ def finished(
     in the JSON output only.
     """
     kept, left_out = kept or output / "findings.parquet", left_out or LeftOut()
-    data: dict[str, Any] = {**counts, "left_out": left_out.votes, "findings": findings.counts(), "output": str(output)}
+    data: dict[str, Any] = {**counts, "left_out": left_out.count, "findings": findings.counts(), "output": str(output)}
     data |= dict(more or {})
     if kept.is_file():
         tell(findings, quiet=common.quiet, rest=f"in {kept}")

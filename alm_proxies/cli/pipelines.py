@@ -166,8 +166,8 @@ def _ran(ran: Ran, common: Common) -> Outcome:
     if unfinished:
         line += f"; {', '.join(unfinished)} stopped early; run the same command again to continue"
     counted = {str(record.folder): LeftOut.counted(record.counts) for record in ran.records}
-    left_out = {folder: entry for folder, entry in counted.items() if entry.votes}
-    line += str(sum(left_out.values(), LeftOut()))
+    left_out = {folder: entry for folder, entry in counted.items() if entry.count}
+    line += LeftOut.together(left_out.values())
     too_much = any(entry.is_too_much(common) for entry in left_out.values())
     if ran.pages:
         line += f"; open {', '.join(str(page) for page in ran.pages)}"
@@ -176,7 +176,7 @@ def _ran(ran: Ran, common: Common) -> Outcome:
         "done": stages - ran.skipped,
         "skipped": ran.skipped,
         "unfinished": unfinished,
-        "left_out": {place: entry.votes for place, entry in left_out.items()},
+        "left_out": {place: entry.count for place, entry in left_out.items()},
         "pages": [str(page) for page in ran.pages],
         "findings": ran.findings.counts(),
     }

@@ -23,7 +23,7 @@ from transformers import DynamicCache
 from alm_proxies.errors import InputError
 from alm_proxies.models.adapters import Adapter
 from alm_proxies.models.chat_inputs import ChatInputs, Conversation, config_of
-from alm_proxies.models.checkpoints import WEIGHTS_ONLY, not_loaded
+from alm_proxies.models.checkpoints import WEIGHTS_ONLY, device_of, not_loaded
 from alm_proxies.models.families import bars_on_terminals_only, loader_of, save
 
 
@@ -84,7 +84,7 @@ class AudioLM:
 
         A folder with a LoRA adapter is loaded as its base model with the adapter merged into the weights.
         """
-        where = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        where = device_of(device)
         kind: Any = dtype if dtype != "auto" or where != "cpu" else "float32"
         adapter = Adapter.read(model)
         if adapter is not None:

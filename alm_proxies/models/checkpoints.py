@@ -18,6 +18,23 @@ HEAD = "head.safetensors"
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".msgpack", ".h5", ".joblib")
 
 
+def device_of(device: str | None) -> str:
+    """The device of this name, by default a GPU if there is one; raises for one that this machine does not have."""
+    import torch
+
+    count = torch.cuda.device_count()
+    if device is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    fix = f"Use cpu{' or cuda:0' if count else ''}{f' to cuda:{count - 1}' if count > 1 else ''}."
+    try:
+        named = torch.device(device)
+    except RuntimeError:
+        raise SettingsError(f"there is no device {device!r}", where="device", fix=fix) from None
+    if named.type == "cuda" and (not torch.cuda.is_available() or (named.index or 0) >= count):
+        raise SettingsError(f"there is no {device} here, torch sees {count} GPUs", where="device", fix=fix)
+    return device
+
+
 def has_head(model: str | Path) -> bool:
     """Whether this is the folder of an audio-language model that predicts by a head of its own."""
     return (Path(model) / HEAD).is_file()

@@ -24,7 +24,7 @@ from transformers.masking_utils import create_bidirectional_mask
 
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.files import digest_of, weights_digest
-from alm_proxies.models.checkpoints import DATA_ONLY, WEIGHTS_ONLY, refuse_code
+from alm_proxies.models.checkpoints import DATA_ONLY, WEIGHTS_ONLY, device_of, refuse_code
 from alm_proxies.models.families import bars_on_terminals_only
 
 FAMILIES = ("whisper", "wavlm", "wav2vec2", "hubert")
@@ -113,7 +113,7 @@ class Encoder(nn.Module):
     ) -> Self:
         """Load a checkpoint, a folder or a name on the hub, for evaluation; `train()` makes it trainable."""
         config = encoder_config(model, revision)
-        where = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        where = device_of(device)
         kind: Any = dtype
         try:
             extractor = AutoFeatureExtractor.from_pretrained(str(model), revision=revision, **DATA_ONLY)

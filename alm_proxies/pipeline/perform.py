@@ -13,7 +13,9 @@ from typing import Any
 import polars as pl
 from pydantic import BaseModel
 
+from alm_proxies.about import about_of
 from alm_proxies.audio.folder import recordings_in
+from alm_proxies.errors import TableError
 from alm_proxies.files import canonical_json, folder_to_fill, read_text, whole, write_json
 from alm_proxies.progress import noted
 from alm_proxies.remote.at_hand import at_hand, refuse_elsewhere
@@ -218,5 +220,16 @@ def _write(stage: Stage, task: Task, result: Any) -> None:
             write_json(path, value)
         elif (write := getattr(value, "write", None)) is not None:
             write(path)
-        elif name in stage.may_write:
-            path.unlink(missing_ok=True)  # left by an earlier run
+        elif name in stage.may_write and _is_of(stage, path):
+            path.unlink()  # left by an earlier run
+
+
+def _is_of(stage: Stage, path: Path) -> bool:
+    """Whether a file is there that this stage wrote: another stage's table is not."""
+    if not path.is_file() or path.suffix != ".parquet":
+        return path.is_file()
+    try:
+        made_by = about_of(path).made_by
+    except TableError:
+        return False
+    return made_by is not None and made_by.stage == stage.verb

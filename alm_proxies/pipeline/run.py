@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import platform
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from alm_proxies import __version__
-from alm_proxies.errors import InputError
-from alm_proxies.files import digest_file, make_folder, write_json
+from alm_proxies.files import alone_in, digest_file, write_json
 from alm_proxies.pipeline.file import Pipeline, read_pipeline
 from alm_proxies.pipeline.graph import nodes_of
 from alm_proxies.pipeline.perform import FINDINGS
 from alm_proxies.pipeline.task import Record, do
 from alm_proxies.pipeline.tasks import task_of
-from alm_proxies.progress import say
 from alm_proxies.shown import Shown
 from alm_proxies.tables import Findings, combine
 
@@ -58,7 +53,7 @@ def run(
     pipeline = read_pipeline(file, folder, settings=settings, changes=changes)
     records: dict[Path, Record] = {}
     runs: list[dict[str, Any]] = []
-    with _alone(pipeline.folder):
+    with alone_in(pipeline.folder, "run", "Wait for it, stop it, or choose another folder: --folder."):
         for run in pipeline.runs:
             used = []
             for node in nodes_of(run):
@@ -78,24 +73,6 @@ def run(
     )
     pages += (compared,) if compared is not None else ()
     return Ran(pipeline.folder, tuple(records.values()), findings, pages)
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Lock the folder against a second run; the system releases the lock when this process ends."""
-    make_folder(folder)
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            fix = "Wait for it, stop it, or choose another folder: --folder."
-            raise InputError("another run is writing into this folder", where=str(folder), fix=fix) from None
-        except OSError as error:
-            say(f"{folder} cannot be locked ({error.strerror}): see that nothing else is run into it")
-        yield
-    finally:
-        os.close(handle)
 
 
 def _write_manifest(pipeline: Pipeline, runs: list[dict[str, Any]], records: dict[Path, Record]) -> None:

@@ -9,15 +9,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from alm_proxies.audio.places import recordings_digest
 from alm_proxies.files import canonical_json, digest_file, digest_of, folder_to_fill, remove, write_json
 from alm_proxies.pipeline.perform import FINDINGS, RUNNING, Task, perform
 from alm_proxies.plugins import plugin
 from alm_proxies.progress import say
-from alm_proxies.remote.copies import known_by_store, need_packages
 from alm_proxies.settings import deciding
 from alm_proxies.stage import Ahead, load
 from alm_proxies.tables import Utterances
-from alm_proxies.uris import is_remote
 
 MARKER = "stage.json"
 _READ_OF_LARGE = 16 * 2**20
@@ -42,7 +41,7 @@ class State:
         paths = [Path(path) for name, paths in task.inputs.items() if name != stage.blocks_as for path in paths]
         inputs = {f"{path.parent.name}/{path.name}": content_of(path) for path in paths}
         if stage.hears:
-            inputs["recordings"] = _recordings(Path(task.inputs["utterances"][0]))
+            inputs["recordings"] = recordings_digest(Utterances.read(task.inputs["utterances"][0]))
         if stage.depends:
             inputs |= load(stage.depends)(ahead_of(task))
         identity["inputs"] = inputs
@@ -142,22 +141,6 @@ def _content(path: Path) -> list[Any]:
         return [digest_file(path)]
     with path.open("rb") as stream:
         return [stat.st_size, stat.st_mtime_ns, digest_of(stream.read(2**20).hex())]
-
-
-def _recordings(utterances: Path) -> str:
-    """A digest of the recordings: their names in the corpus, sizes and times; of remote ones what the store states."""
-    table = Utterances.read(utterances)
-    roots = table.about.roots
-    pairs = list(table.frame.select("corpus", "audio").drop_nulls().unique().sort("corpus", "audio").iter_rows())
-    paths = ((corpus, audio, Path(roots.get(corpus, "")) / audio) for corpus, audio in pairs if not is_remote(audio))
-    stats = ((corpus, audio, path.stat()) for corpus, audio, path in paths if path.is_file())
-    local = [[corpus, audio, stat.st_size, stat.st_mtime_ns] for corpus, audio, stat in stats]
-    remote = [(corpus, audio) for corpus, audio in pairs if is_remote(audio)]
-    if not remote:
-        return digest_of(local)
-    need_packages(audio for _, audio in remote)
-    known = known_by_store([audio for _, audio in remote])
-    return digest_of([local, [[*pair, state] for pair, state in zip(remote, known, strict=True) if state is not None]])
 
 
 def _origins(task: Task) -> dict[str, str]:

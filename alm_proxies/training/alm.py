@@ -16,6 +16,7 @@ from accelerate.utils import broadcast_object_list
 from numpy.typing import NDArray
 
 from alm_proxies.annotators.annotator import Annotator
+from alm_proxies.audio.places import recordings_digest
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.files import digest_of, weights_digest, write_text
 from alm_proxies.models import small_qwen2_audio
@@ -122,7 +123,7 @@ def train_alm(
 
     # 4. The loop; it resumes after the last complete epoch.
     checkpoints = folder / "checkpoints"
-    digest = _digest(settings, start, labels, heard)
+    digest = _digest(settings, start, labels, utterances, heard)
     fresh: dict[str, Any] = {"digest": digest, "epochs": [], "best": None, "newbob": 1.0, "micro": settings.micro_batch}
     state: dict[str, Any] = load_checkpoint(accelerator, checkpoints, digest) or fresh
     share_weights(model, accelerator)
@@ -330,9 +331,9 @@ def _batches(
                    share)  # fmt: skip
 
 
-def _digest(settings: TrainSettings, start: str | Path, labels: Labels, heard: Heard) -> str:
+def _digest(settings: TrainSettings, start: str | Path, labels: Labels, utterances: Utterances, heard: Heard) -> str:
     """The digest that a checkpoint and the run that resumes from it must share."""
     rows = labels.frame.sort("utterance_id").select("utterance_id", "weight", pl.col("^p_.*$"))
     hashed = int(rows.hash_rows(seed=0).sum())
     base = weights_digest(Path(start)) if Path(start).is_dir() else str(start)
-    return digest_of([deciding(settings), base, str(hashed), list(heard.ids)])
+    return digest_of([deciding(settings), base, str(hashed), list(heard.ids), recordings_digest(utterances)])

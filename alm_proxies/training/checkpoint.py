@@ -60,7 +60,7 @@ def load_checkpoint(accelerator: Accelerator, folder: Path, digest: str) -> dict
     state: dict[str, Any] = json.loads(read_text(kept[-1] / _STATE))
     if state["digest"] != digest:
         raise InputError(
-            "has a training with other settings, labels or utterances",
+            "has a training with other settings, labels, utterances or recordings",
             where=str(folder.parent),
             fix="Choose another folder, or delete it.",
         )

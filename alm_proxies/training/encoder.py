@@ -20,6 +20,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
+from alm_proxies.audio.places import recordings_digest
 from alm_proxies.audio.recipe import Sounds
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.files import digest_of
@@ -124,7 +125,7 @@ def _fine_tune(
 
     # 3. Resume from the last complete checkpoint, if any.
     checkpoints = folder / "checkpoints"
-    digest = _digest(targets, settings, once=once)
+    digest = _digest(targets, utterances, settings, once=once)
     state = load_checkpoint(accelerator, checkpoints, digest) or {
         "digest": digest,
         "step": 0,
@@ -342,13 +343,16 @@ def _of_all_processes(findings: dict[tuple[str, str | None], Finding]) -> list[d
     return list({(kind, name): fields for kind, name, fields in gathered}.values())
 
 
-def _digest(targets: Targets, settings: TrainSettings, *, once: bool) -> str:
+def _digest(targets: Targets, utterances: Utterances, settings: TrainSettings, *, once: bool) -> str:
     """The digest that a checkpoint and the run that resumes from it must share."""
     arrays: list[np.ndarray[Any, Any]] = [targets.train, targets.development, targets.shares, targets.weight]
     arrays += [targets.concentration, targets.attributes, targets.counts, targets.rater_votes.shares]
     content = [hashlib.sha256(np.ascontiguousarray(part).tobytes()).hexdigest() for part in arrays]
     model = encoder_digest(str(settings.model), settings.revision)
-    return digest_of([deciding(settings), model, list(targets.ids), content, *(["heads alone"] if once else [])])
+    recordings = recordings_digest(utterances)
+    return digest_of(
+        [deciding(settings), model, list(targets.ids), content, recordings, *(["heads alone"] if once else [])]
+    )
 
 
 def _summary(

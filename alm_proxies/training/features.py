@@ -16,7 +16,7 @@ from alm_proxies.audio.features import FEATURES, SHORTEST, measure
 from alm_proxies.audio.measured import DIGEST, NAMES, row_of
 from alm_proxies.audio.recipe import Sounds
 from alm_proxies.audio.vectors import vectors_of
-from alm_proxies.errors import InputError
+from alm_proxies.errors import EngineError, InputError
 from alm_proxies.files import write_json, write_text
 from alm_proxies.models.calibration import Calibration
 from alm_proxies.models.evidence import Evidence, Moved, without_parts
@@ -135,21 +135,24 @@ def train_features(
                                  epochs=settings.epochs * 3, batch=settings.batch)  # fmt: skip
     scale = Scale.of(heard.rows[learn], head_settings.components)
     inside, outside = scale.apply(heard.rows[learn]), scale.apply(heard.rows[judge])
-    runs = [
-        list(
-            train(
-                inside, wanted[learn], head_settings, generator(settings.seed, "features", number), head_settings.epochs
-            )
-        )
-        for number in range(head_settings.seeds)
-    ]
+    with np.errstate(over="ignore", invalid="ignore"):  # said below, of the losses
+        runs = [
+            list(train(inside, wanted[learn], head_settings, chance, head_settings.epochs))
+            for chance in (generator(settings.seed, "features", number) for number in range(head_settings.seeds))
+        ]
 
     def averaged(heads: Sequence[Head], rows: Floats) -> NDArray[np.float64]:
         return sum_of([head.predict(rows) for head in heads]) / len(heads)
 
     epochs = list(zip(*runs, strict=True))
     judged = targets.counts[judge] if targets.counts[judge].sum() > 0 else wanted[judge]
-    scores = [log_loss(averaged(heads, outside), judged) for heads in epochs]
+    with np.errstate(all="ignore"):
+        scores = [log_loss(averaged(heads, outside), judged) for heads in epochs]
+    if not np.isfinite(scores).all():
+        raise EngineError(
+            f"the loss of the development speakers is {scores[-1]} in epoch {len(scores)}; no model was written",
+            where=str(folder), fix="Lower learning_rate, and see that no label has an extreme weight.",
+        )  # fmt: skip
     best = int(np.argmin(scores))
     model = HeadModel(targets.labels, scale, tuple(epochs[best]))
     findings = [*targets.findings, *heard.findings]

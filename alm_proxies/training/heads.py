@@ -187,7 +187,7 @@ class HeadModel:
     def load(cls, path: str | Path) -> Self:
         """Load a model that `save` wrote."""
         try:
-            with np.load(path, allow_pickle=False) as read:
+            with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as read:
                 arrays = dict(read)
             about = json.loads(str(arrays["about"]))
             if about["version"] != _VERSION:

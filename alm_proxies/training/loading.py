@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
+from zipfile import BadZipFile
 
+from alm_proxies.errors import InputError
 from alm_proxies.models.trained import TrainedModel, read_trained
 
 if TYPE_CHECKING:
@@ -23,6 +25,19 @@ def load_trained(folder: str | Path, *, device: str | None = None) -> AnyTrained
 
     Every model has `labels`, `rate`, `distributions(clips)`, `predict(clips)` and `evidence(clip)`.
     """
+    try:
+        return _loaded(folder, device)
+    except (BadZipFile, ValueError, KeyError, EOFError, RuntimeError) as error:
+        if "out of memory" in str(error):
+            raise
+        raise _damaged(folder, error) from error
+    except Exception as error:
+        if type(error).__name__ != "SafetensorError":  # of a package that the recipe features does not need
+            raise
+        raise _damaged(folder, error) from error
+
+
+def _loaded(folder: str | Path, device: str | None) -> AnyTrained:
     _, file = read_trained(folder)
     if file.recipe == "features":
         from alm_proxies.training.features import FeaturesModel
@@ -33,3 +48,9 @@ def load_trained(folder: str | Path, *, device: str | None = None) -> AnyTrained
 
         return AlmModel.load(folder, device=device)
     return TrainedModel.load(folder, device=device)
+
+
+def _damaged(folder: str | Path, error: Exception) -> InputError:
+    reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+    fix = "Copy the whole folder again, or train again."
+    return InputError(f"the model's files are damaged, or not all of one model ({reason})", where=str(folder), fix=fix)

@@ -9,6 +9,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from alm_proxies.about import MadeBy
 from alm_proxies.cli.app import run
 from alm_proxies.stages.registry import STAGES
 from alm_proxies.tables import Labels, Utterances, Votes
@@ -208,3 +209,17 @@ def test_real_votes_are_read_in_full(test_data: Path, tmp_path: Path, capsys: py
         assert run(["read", "crema_d", str(test_data / "crema_d"), "-o", str(folder), "--modality", modality]) == 0
         assert f"3,760 utterances, {votes:,} votes" in capsys.readouterr().out
         assert len(Votes.read(folder / "votes.parquet")) == votes
+
+
+def test_reading_votes_leaves_the_labels_of_another_stage_and_clears_its_own(votes_csv: Path, tmp_path: Path) -> None:
+    taxonomy = ["--taxonomy", "happy,sad", "--corpus", "mine"]
+    out, labels = str(tmp_path / "out"), tmp_path / "out" / "labels.parquet"
+    read = ["read", "table", str(votes_csv), "-o", out, *taxonomy]
+    assert run(read) == 0
+    assert run(["fuse", out, "--utterances", out, "--method", "human", "-o", str(labels)]) == 0
+    assert run(read) == 0
+    assert len(Labels.read(labels)) == 3
+    about = Labels.read(labels).about.with_(made_by=MadeBy(stage="read", settings={}))
+    Labels(Labels.read(labels).frame, about).write(labels)
+    assert run(read) == 0
+    assert not labels.exists()

@@ -323,8 +323,23 @@ def test_other_labels_are_not_gone_on_with(corpus: Corpus, tmp_path: Path) -> No
     turned = corpus.labels.frame.with_columns(pl.col(share).reverse() for share in shares)
     settings = small_settings(corpus.encoder, epochs=1)
     other = Labels.of(turned, about=corpus.labels.about)
-    with pytest.raises(InputError, match="other settings, labels or utterances"):
+    with pytest.raises(InputError, match="other settings, labels, utterances or recordings"):
         train(other, corpus.utterances, tmp_path / "out", settings, votes=corpus.votes, quiet=True)
+
+
+def test_other_recordings_are_not_gone_on_with(corpus: Corpus, tmp_path: Path) -> None:
+    copies = tmp_path / "copies"
+    audio = corpus.utterances.frame["audio"].to_list()
+    roots = corpus.utterances.about.roots
+    for name, of in zip(audio, corpus.utterances.frame["corpus"], strict=True):
+        (copies / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(Path(roots.get(of, "")) / name, copies / name)
+    about = corpus.utterances.about.with_(roots=dict.fromkeys(corpus.utterances.frame["corpus"], str(copies)))
+    own, settings = Utterances(corpus.utterances.frame, about), small_settings(corpus.encoder, epochs=1)
+    train(corpus.labels, own, tmp_path / "out", settings, votes=corpus.votes, quiet=True)
+    shutil.copy(copies / audio[1], copies / audio[0])
+    with pytest.raises(InputError, match="or recordings"):
+        train(corpus.labels, own, tmp_path / "out", settings, votes=corpus.votes, quiet=True)
 
 
 def test_the_page_draws_learning_and_curriculum_and_lists_findings(

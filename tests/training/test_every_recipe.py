@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,13 @@ import polars as pl
 import pytest
 from tones_in_noise import TINY_ALM
 
-from alm_proxies.errors import InputError
+from alm_proxies.errors import EngineError, InputError, SettingsError
+from alm_proxies.files import alone_in
 from alm_proxies.plugins import plugins
 from alm_proxies.settings import CHANGES_NOTHING
 from alm_proxies.stages.train.stage import Trained, train
 from alm_proxies.tables import Labels
+from alm_proxies.training.loading import load_trained
 from alm_proxies.training.settings import TrainSettings
 
 FOUND = [name for name, recipe in plugins("recipes").items() if not recipe.origin]
@@ -174,3 +177,30 @@ def test_without_a_recording_that_can_be_used_it_says_so(recipe: str, corpus: An
     with pytest.raises(InputError):
         train(corpus.labels, silent, tmp_path / "out", settings(recipe, corpus), votes=corpus.votes, quiet=True)
     assert not (tmp_path / "out" / "model").exists()
+
+
+def test_a_folder_in_which_another_training_is_at_work_is_refused(corpus: Any, tmp_path: Path) -> None:
+    with alone_in(tmp_path, "training", ""), pytest.raises(InputError, match="another training is writing"):
+        trained("features", corpus, tmp_path)
+    assert not (tmp_path / "model").exists()
+
+
+def test_measured_prosody_that_no_longer_learns_leaves_no_model(corpus: Any, tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match="the loss of the development speakers is nan"):
+        trained("features", corpus, tmp_path, learning_rate=1e6, epochs=20)
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_damaged_model_is_one_sentence(models: dict[str, Trained], tmp_path: Path) -> None:
+    for recipe, weights in (("features", "heads.npz"), ("encoder", "heads.safetensors")):
+        folder = tmp_path / recipe
+        shutil.copytree(models[recipe].folder, folder)
+        (folder / weights).write_bytes((folder / weights).read_bytes()[:100])
+        with pytest.raises(InputError, match="damaged"):
+            load_trained(folder)
+
+
+def test_a_device_that_there_is_not_is_one_sentence(models: dict[str, Trained]) -> None:
+    for device in ("nonsense", "cuda:99"):
+        with pytest.raises(SettingsError, match=device):
+            load_trained(models["encoder"].folder, device=device)

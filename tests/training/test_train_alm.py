@@ -85,7 +85,7 @@ def test_killed_after_an_epoch_it_ends_with_the_same_model(
 def test_another_training_is_not_gone_on_with(tones: Tones, tmp_path: Path) -> None:
     once = TINY.model_copy(update={"epochs": 1})
     train(tones[1], tones[0], tmp_path, once, quiet=True)
-    with pytest.raises(InputError, match="other settings, labels or utterances"):
+    with pytest.raises(InputError, match="other settings, labels, utterances or recordings"):
         train(tones[1], tones[0], tmp_path, once.model_copy(update={"seed": 4}), quiet=True)
 
 

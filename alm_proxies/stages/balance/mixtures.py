@@ -132,7 +132,7 @@ def with_mixtures(
     if folder is not None and rows.height:
         rows, findings = rendered(rows, utterances, folder / "audio")
         own = own.filter(pl.col("utterance_id").is_in(rows["utterance_id"].implode()))
-    frame = pl.concat([labels.frame, own.select(labels.frame.columns)])
+    frame = pl.concat([labels.frame, own], how="diagonal").select(labels.frame.columns)  # others are null
     return (
         Labels.of(frame, about=labels.about, where="labels"),
         Utterances.of(pl.concat([utterances.frame, rows]), about=utterances.about, where="utterances"),

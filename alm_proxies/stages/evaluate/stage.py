@@ -28,7 +28,8 @@ class Evaluation(Shown):
     def line(self) -> str:
         """The result in one sentence."""
         scores = ", ".join(
-            f"{name} {values['nll_per_vote']['value']:.3f}" for name, values in self.metrics["methods"].items()
+            f"{name} {'infinite' if (loss := values['nll_per_vote']['value']) is None else f'{loss:.3f}'}"
+            for name, values in self.metrics["methods"].items()
         )
         return f"log loss per held-out vote over {self.metrics['utterances']:,} utterances: {scores}"
 

@@ -39,6 +39,13 @@ class Predicted(Shown):
 
     labels: Labels
     findings: Findings
+    recordings: int
+    """The number of recordings, with those that could not be used."""
+
+    @property
+    def counts(self) -> dict[str, float]:
+        """The number of recordings, and of those left out."""
+        return {"recordings": self.recordings, "left_out": self.recordings - len(self.labels)}
 
     @property
     def line(self) -> str:
@@ -88,7 +95,7 @@ def predict(
             progress.advance(len(group))
     if not rows:
         raise InputError("no recording could be used", where="predict", fix="See the findings, or check the paths.")
-    return Predicted(_labels(trained, rows, settings, table), Findings.gather(findings))
+    return Predicted(_labels(trained, rows, settings, table), Findings.gather(findings), len(ids))
 
 
 def _predictions(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
 
 from alm_proxies.ballots import with_shares_of_votes
+from alm_proxies.files import alone_in
 from alm_proxies.plugins import plugin
 from alm_proxies.shown import Shown
 from alm_proxies.stages.train.settings import STAGE, TrainSettings
@@ -74,7 +77,10 @@ def train(
     else:
         from alm_proxies.training.recipes import train_encoder as train_recipe
 
-    done = train_recipe(labels, utterances, Path(folder), settings, votes=votes, quiet=quiet)
+    fix = "Wait for it, stop it, or choose another folder."
+    first = os.environ.get("RANK", "0") == "0"  # torchrun: one process locks the folder for all
+    with alone_in(Path(folder), "training", fix) if first else nullcontext():
+        done = train_recipe(labels, utterances, Path(folder), settings, votes=votes, quiet=quiet)
     if done.file is not None:
         from alm_proxies.stages.train.page import page_of
 

@@ -15,6 +15,7 @@ from alm_proxies.audio.recipe import Recipe, Sounds
 from alm_proxies.pipeline.schema import metrics_schema
 from alm_proxies.stages.balance.drift import CONTROLS, OTHER_EMOTION
 from alm_proxies.stages.balance.generated import _pairs
+from alm_proxies.stages.balance.mixtures import with_mixtures
 from alm_proxies.stages.balance.settings import BalanceSettings, Copies, Generated
 from alm_proxies.stages.balance.stage import Balanced, balance
 from alm_proxies.stages.simulate.settings import SimulateSettings
@@ -187,3 +188,11 @@ def test_without_recordings_to_train_a_listener_nothing_is_generated_and_it_is_s
     )
     assert balanced.utterances.frame.equals(corpus[1].frame)
     assert len(balanced.labels) == 40
+
+
+def test_columns_that_mixing_does_not_know_are_null_in_generated_items(corpus: tuple[Labels, Utterances]) -> None:
+    labels = Labels(corpus[0].frame.with_columns(valence_error=pl.lit(0.1)), corpus[0].about)
+    own = corpus[0].frame.head(1).with_columns(utterance_id=pl.lit("generated/0"))
+    both, _, _ = with_mixtures(labels, corpus[1], own, corpus[1].frame.head(0), None)
+    assert both.frame["valence_error"].null_count() == 1
+    assert both.frame.filter(pl.col("valence_error").is_null())["utterance_id"].to_list() == ["generated/0"]

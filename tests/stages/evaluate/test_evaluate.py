@@ -211,3 +211,11 @@ def test_the_command_writes_the_page_and_its_figures(tables: Tables, tmp_path: P
     assert set(metrics["methods"]) == {SHARES, "one", "two"}
     page = (tmp_path / "report.html").read_text()
     assert page.count("<figure") >= 5
+
+
+def test_a_prediction_without_share_for_a_label_with_votes_has_an_infinite_loss(tables: Tables) -> None:
+    truth, ids, votes, utterances = tables
+    sure = labels_of(np.eye(4)[truth.argmax(1)], ids)
+    evaluation = evaluate({"sure": sure, "good": labels_of(truth, ids)}, votes, utterances)
+    assert "sure infinite" in evaluation.line
+    assert evaluation.metrics["methods"]["sure"]["nll_per_vote"]["value"] is None

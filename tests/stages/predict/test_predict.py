@@ -15,6 +15,7 @@ from alm_proxies.audio.clip import Clip, open_clip
 from alm_proxies.audio.effects import apply
 from alm_proxies.audio.folder import recordings_in
 from alm_proxies.audio.recipe import CONDITIONS
+from alm_proxies.cli.app import run
 from alm_proxies.errors import InputError
 from alm_proxies.models.trained import TrainedModel, read_trained
 from alm_proxies.stages.predict.stage import PredictSettings, predict
@@ -108,6 +109,9 @@ def test_a_folder_of_recordings_is_predicted_by_path_and_bad_ones_are_findings(
     predicted = predict(str(trained), folder)
     assert predicted.labels.frame["utterance_id"].to_list() == [f"calls/monday/{number}.wav" for number in range(3)]
     assert predicted.findings.counts() == {"not_audio": 1}
+    assert predicted.counts == {"recordings": 4, "left_out": 1}
+    command = ["predict", str(trained), str(folder), "-o", str(tmp_path / "p.parquet"), "--quiet"]
+    assert (run(command), run([*command, "--max-left-out", "0.25"])) == (1, 0)
     np.testing.assert_allclose(
         predicted.labels.distributions(), predict(trained, corpus[1]).labels.distributions()[:3], atol=1e-5
     )
