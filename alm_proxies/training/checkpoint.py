@@ -57,14 +57,23 @@ def load_checkpoint(accelerator: Accelerator, folder: Path, digest: str) -> dict
     kept = _kept(folder)
     if not kept:
         return None
-    state: dict[str, Any] = json.loads(read_text(kept[-1] / _STATE))
+    fix = "Delete it: the training goes on from the one before, or from the beginning."
+    try:
+        state: dict[str, Any] = json.loads(read_text(kept[-1] / _STATE))
+    except ValueError as error:
+        raise InputError("is a damaged checkpoint", where=str(kept[-1]), fix=fix) from error
     if state["digest"] != digest:
         raise InputError(
             "has a training with other settings, labels, utterances or recordings",
             where=str(folder.parent),
             fix="Choose another folder, or delete it.",
         )
-    accelerator.load_state(str(kept[-1]))
+    try:
+        accelerator.load_state(str(kept[-1]))
+    except Exception as error:  # whatever torch, safetensors or pickle say of a file that was cut
+        if "out of memory" in str(error):
+            raise
+        raise InputError(f"is a damaged checkpoint ({error})"[:300], where=str(kept[-1]), fix=fix) from error
     return state
 
 

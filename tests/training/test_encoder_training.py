@@ -327,6 +327,15 @@ def test_other_labels_are_not_gone_on_with(corpus: Corpus, tmp_path: Path) -> No
         train(other, corpus.utterances, tmp_path / "out", settings, votes=corpus.votes, quiet=True)
 
 
+def test_a_damaged_checkpoint_is_one_sentence(corpus: Corpus, tmp_path: Path) -> None:
+    fit(corpus, tmp_path / "out", epochs=1)
+    (kept,) = (tmp_path / "out/checkpoints").glob("step-*")
+    for name in ("model.safetensors", "state.json"):
+        (kept / name).write_bytes((kept / name).read_bytes()[:20])
+        with pytest.raises(InputError, match="is a damaged checkpoint"):
+            fit(corpus, tmp_path / "out", epochs=1)
+
+
 def test_other_recordings_are_not_gone_on_with(corpus: Corpus, tmp_path: Path) -> None:
     copies = tmp_path / "copies"
     audio = corpus.utterances.frame["audio"].to_list()

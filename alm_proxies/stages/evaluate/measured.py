@@ -87,6 +87,9 @@ def measure(
     compared = {SHARES: _class_shares(votes), **honest}
     strata, more = strata_table(votes, utterances)
     findings += more
+    if truth is not None and not truth.frame["utterance_id"].is_in(votes.frame["utterance_id"].implode()).any():
+        fix = "Give the truth of the corpus that the votes are of (--truth)."
+        raise InputError("the truth has none of the utterances of the votes", where="truth", fix=fix)
     comparison = compare(
         compared, _unseen(votes, seen), utterances, baseline=baseline, strata=strata, truth=truth,
         reliability_of=tuple(honest), seed=settings.seed,

@@ -139,12 +139,18 @@ def _refuse_existing(target: Path) -> None:
         return
     ours: dict[str, int] = {}
     if (target / MANIFEST).is_file():
-        ours = {**json.loads((target / MANIFEST).read_text(encoding="utf-8"))["files"], MANIFEST: -1}
+        try:
+            ours = {**json.loads((target / MANIFEST).read_text(encoding="utf-8"))["files"], MANIFEST: -1}
+        except (ValueError, KeyError, TypeError):
+            ours = {}  # no manifest of ours: it is refused below
+    written = (target / MANIFEST).stat().st_mtime_ns if ours else 0  # the manifest is written last
     inside = [path for path in target.rglob("*") if not path.is_dir()] if target.is_dir() else [target]
     for path in inside:
         name = str(path.relative_to(target))
-        size = -1 if name in (MANIFEST, *_RUNNERS) else path.lstat().st_size
-        if name not in _RUNNERS and ours.get(name) != size:
+        state = path.lstat()
+        size = -1 if name in (MANIFEST, *_RUNNERS) else state.st_size
+        if name not in _RUNNERS and (ours.get(name) != size or state.st_mtime_ns > written):
             fix = "Choose another folder, or remove this one first."
-            message = f"exists and has {name}, which export did not write: it is never overwritten"
+            which = "which was changed since the export" if name in ours else "which export did not write"
+            message = f"exists and has {name}, {which}: it is never overwritten"
             raise InputError(message, where=str(target), fix=fix)

@@ -219,3 +219,10 @@ def test_a_prediction_without_share_for_a_label_with_votes_has_an_infinite_loss(
     evaluation = evaluate({"sure": sure, "good": labels_of(truth, ids)}, votes, utterances)
     assert "sure infinite" in evaluation.line
     assert evaluation.metrics["methods"]["sure"]["nll_per_vote"]["value"] is None
+
+
+def test_the_truth_of_another_corpus_is_refused(tables: Tables) -> None:
+    truth, ids, votes, utterances = tables
+    other = labels_of(truth, [f"other/{name}" for name in ids])
+    with pytest.raises(InputError, match="truth has none of the utterances"):
+        evaluate({"good": labels_of(truth, ids)}, votes, utterances, truth=other)

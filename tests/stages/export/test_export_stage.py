@@ -48,10 +48,18 @@ def test_an_untouched_export_is_made_again_and_one_with_something_of_the_users_i
         corpus[0], corpus[1], tmp_path / "out", settings.model_copy(update={"format": "csv", "audio": "reference"})
     )
     assert not (again.folder / "audio").exists()
+    labels = (again.folder / "labels.csv").read_text()
+    (again.folder / "labels.csv").write_text(labels[:-2] + "9\n")  # as long as it was
+    with pytest.raises(InputError, match=r"labels\.csv, which was changed since the export"):
+        export(corpus[0], corpus[1], tmp_path / "out", settings)
     (again.folder / "labels.csv").write_text("corrected by hand")
     with pytest.raises(InputError, match=r"labels\.csv"):
         export(corpus[0], corpus[1], tmp_path / "out", settings)
     assert (again.folder / "labels.csv").read_text() == "corrected by hand"
+    for broken in ("{", "{}", "[]"):
+        (again.folder / "export.json").write_text(broken)
+        with pytest.raises(InputError, match="which export did not write"):
+            export(corpus[0], corpus[1], tmp_path / "out", settings)
 
 
 def test_when_a_write_fails_nothing_is_left(corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
